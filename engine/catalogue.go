@@ -1,0 +1,375 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"switchhook/engine/schema"
+	"switchhook/engine/target"
+	"switchhook/scripts"
+	"switchhook/scripts/jsondoc"
+)
+
+const (
+	maxPatterns      = 100
+	maxMetadata      = 50
+	maxMetadataBytes = 8 << 10
+	maxDescription   = 1000
+	maxSamples       = 20
+	maxSampleBytes   = 64 << 10
+)
+
+var eventPattern = regexp.MustCompile(`^(?:\*|(?:[A-Za-z0-9_]+[-./:])*(?:[A-Za-z0-9_]+|(?:[A-Za-z0-9_]+\.\*)))$`)
+
+var accountName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.:@-]{0,127}$`)
+
+// AnyVersion, as the version that a change expects, lets it go ahead whatever is stored.
+const AnyVersion = 0
+
+// CreateSubscription stores a new subscription and begins to deliver to it. Its ID,
+// Secret (where empty), Version and times are filled in. Errors: CodeInvalid with the
+// field, with Script where a filter or transform does not compile; CodeUnavailable.
+func (e *Engine) CreateSubscription(ctx context.Context, s *Subscription) (*Subscription, error) {
+	s = s.Clone()
+	s.ID, s.Version = e.tracker.ids.next(), 1
+	s.CreatedAt = e.cfg.Now().UTC()
+	program, err := e.checkSubscription(ctx, s, nil)
+	if err != nil {
+		return nil, err
+	}
+	e.registry.changes.Lock()
+	defer e.registry.changes.Unlock()
+	if err := e.putSubscription(ctx, s, program); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// UpdateSubscription changes a subscription of an account, or of any where account is
+// empty. change gets a copy, perhaps more than once; version is the expected one or
+// AnyVersion. Errors as in CreateSubscription, CodeNotFound, and CodeStale where the
+// stored version is another.
+func (e *Engine) UpdateSubscription(ctx context.Context, account string, id ID, version int64, change func(*Subscription) error) (*Subscription, error) {
+	for {
+		old, err := e.Subscription(account, id)
+		if err != nil {
+			return nil, err
+		}
+		if version != AnyVersion && version != old.Version {
+			return nil, stale("subscription", old.Version, version)
+		}
+		s := old.Clone()
+		if err := change(s); err != nil {
+			return nil, err
+		}
+		s.ID, s.Account, s.CreatedAt, s.Version = old.ID, old.Account, old.CreatedAt, old.Version+1
+		if s.Active {
+			s.Reason = ""
+		}
+		// The check asks the network and the sandbox, so it holds no lock.
+		program, err := e.checkSubscription(ctx, s, old)
+		if err != nil {
+			return nil, err
+		}
+		if done, err := e.swapSubscription(ctx, old, s, program); err != nil {
+			return nil, err
+		} else if done {
+			return s, nil
+		}
+	}
+}
+
+// swapSubscription puts s in old's place; done is false where somebody was faster.
+func (e *Engine) swapSubscription(ctx context.Context, old, s *Subscription, program *scripts.Program) (done bool, err error) {
+	e.registry.changes.Lock()
+	defer e.registry.changes.Unlock()
+	if e.registry.subscription("", old.ID) != old {
+		return false, nil
+	}
+	return true, e.putSubscription(ctx, s, program)
+}
+
+// putSubscription stores s and puts it to use; registry.changes is held.
+func (e *Engine) putSubscription(ctx context.Context, s *Subscription, program *scripts.Program) error {
+	if err := e.store.PutSubscription(ctx, s); err != nil {
+		return err
+	}
+	old := e.registry.route(s.ID)
+	r := e.newRoute(s)
+	r.program = program
+	e.index.replace(old, r)
+	e.registry.setRoute(s.ID, r)
+	e.scheduler.setRoute(s.ID, r)
+	return nil
+}
+
+func stale(kind string, current, given int64) *Error {
+	return &Error{Code: CodeStale, Message: fmt.Sprintf("the %s is at version %d, not %d: it was changed since it was read; read it again", kind, current, given)}
+}
+
+// DeleteSubscription removes a subscription. What waits for it is given up. Errors:
+// CodeNotFound, CodeStale, CodeUnavailable.
+func (e *Engine) DeleteSubscription(ctx context.Context, account string, id ID, version int64) error {
+	e.registry.changes.Lock()
+	defer e.registry.changes.Unlock()
+	s, err := e.Subscription(account, id)
+	if err != nil {
+		return err
+	}
+	if version != AnyVersion && version != s.Version {
+		return stale("subscription", s.Version, version)
+	}
+	if err := e.store.DeleteSubscription(ctx, id); err != nil {
+		return err
+	}
+	e.index.replace(e.registry.route(id), nil)
+	e.registry.setRoute(id, nil)
+	for _, en := range e.scheduler.setRoute(id, nil) {
+		e.giveUp(id, en, subscriptionDeleted)
+	}
+	return e.store.GiveUp(ctx, id, subscriptionDeleted)
+}
+
+// deactivate switches a subscription off on the router's own account.
+func (e *Engine) deactivate(ctx context.Context, id ID, reason string) {
+	log := e.log.With("subscription_id", id.Format(SubscriptionPrefix), "reason", reason)
+	for {
+		old := e.registry.subscription("", id)
+		if old == nil || !old.Active {
+			return
+		}
+		s := old.Clone()
+		s.Active, s.Reason, s.Version, s.UpdatedAt = false, reason, old.Version+1, e.cfg.Now().UTC()
+		done, err := e.swapSubscription(ctx, old, s, nil)
+		if err != nil {
+			log.Error("subscription not deactivated", "error", err)
+			return
+		}
+		if done {
+			e.metrics.deactivated.Inc()
+			log.Warn("subscription deactivated")
+			return
+		}
+	}
+}
+
+// checkSubscription validates s, fills in what it leaves to the router, and compiles its
+// scripts. What is as in old, which may be nil, was checked before.
+func (e *Engine) checkSubscription(ctx context.Context, s, old *Subscription) (*scripts.Program, error) {
+	if s.Secret == "" {
+		s.Secret = newSecret()
+	}
+	s.UpdatedAt = e.cfg.Now().UTC()
+	if !accountName.MatchString(s.Account) {
+		return nil, Invalid("account", "%.140q is no account name: use letters, digits and _ . : @ -, 128 at most", s.Account)
+	}
+	if err := checkPatterns(s); err != nil {
+		return nil, err
+	}
+	if s.TargetURL == "" {
+		return nil, Invalid("target_url", "is missing: give the URL to which events are to be POSTed")
+	}
+	if old == nil || s.TargetURL != old.TargetURL {
+		if err := e.checkTarget(ctx, s.TargetURL); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := secretKey(s.Secret); err != nil {
+		return nil, err
+	}
+	if err := checkExtras(s); err != nil {
+		return nil, err
+	}
+	if s.Filter != "" {
+		if _, err := e.filters.Compile(s.Filter, e.registry.schemas(s.Events)...); err != nil {
+			return nil, scriptError("filter", err)
+		}
+	}
+	if s.Transform == "" {
+		return nil, nil
+	}
+	if old != nil && s.Transform == old.Transform {
+		return e.compiledProgram(old.ID), nil
+	}
+	program, err := e.cfg.Transformer.Compile(ctx, s.Transform)
+	if err != nil {
+		return nil, scriptError("transform", err)
+	}
+	return program, nil
+}
+
+func (e *Engine) checkTarget(ctx context.Context, url string) error {
+	err := e.cfg.Guard.CheckURL(ctx, url)
+	var refused *target.RefusedError
+	if errors.As(err, &refused) {
+		return Invalid("target_url", "%s", refused.Reason)
+	}
+	return err
+}
+
+// compiledProgram is the transform of a stored subscription, if it has run before.
+func (e *Engine) compiledProgram(id ID) *scripts.Program {
+	r := e.registry.route(id)
+	if r == nil {
+		return nil
+	}
+	r.programLock.Lock()
+	defer r.programLock.Unlock()
+	return r.program
+}
+
+func checkPatterns(s *Subscription) error {
+	if len(s.Events) == 0 {
+		return Invalid("event", `is missing: name an event type ("order.created"), a pattern ("order.*") or "*"`)
+	}
+	if len(s.Events) > maxPatterns {
+		return Invalid("events", "names %d event types, %d are allowed; a pattern such as \"order.*\" takes several", len(s.Events), maxPatterns)
+	}
+	for i, p := range s.Events {
+		if len(p) > maxEventType || !eventPattern.MatchString(p) {
+			return Invalid(fmt.Sprintf("events[%d]", i), `%.140q is neither an event type ("order.created") nor a pattern ("order.*" or "*")`, p)
+		}
+		if slices.Contains(s.Events[:i], p) {
+			return Invalid(fmt.Sprintf("events[%d]", i), "%q is named twice", p)
+		}
+	}
+	return nil
+}
+
+func checkExtras(s *Subscription) error {
+	switch s.PayloadFormat {
+	case "":
+		s.PayloadFormat = FormatStandard
+	case FormatStandard, FormatData:
+	default:
+		return Invalid("payload_format", `%.40q is not known: use "standard" or "data"`, string(s.PayloadFormat))
+	}
+	if len(s.Headers) > maxHeaders {
+		return Invalid("headers", "holds %d headers, %d are allowed", len(s.Headers), maxHeaders)
+	}
+	seen := map[string]bool{}
+	for name, value := range s.Headers {
+		if problem := checkHeader(name, value); problem != "" {
+			return Invalid("headers", "%.140q %s", name, problem)
+		}
+		if lower := strings.ToLower(name); seen[lower] {
+			return Invalid("headers", "%q is given twice", name)
+		} else {
+			seen[lower] = true
+		}
+	}
+	size := 0
+	for k, v := range s.Metadata {
+		size += len(k) + len(v)
+	}
+	if len(s.Metadata) > maxMetadata || size > maxMetadataBytes {
+		return Invalid("metadata", "holds %d entries in %d bytes; %d in %d are allowed", len(s.Metadata), size, maxMetadata, maxMetadataBytes)
+	}
+	if len(s.Description) > maxDescription {
+		return Invalid("description", "is %d bytes, %d are allowed", len(s.Description), maxDescription)
+	}
+	return nil
+}
+
+func scriptError(field string, err error) error {
+	var se *scripts.Error
+	if !errors.As(err, &se) {
+		return &Error{Code: CodeUnavailable, Field: field, Message: "could not be checked: " + err.Error()}
+	}
+	if !se.Guilty() {
+		return &Error{Code: CodeUnavailable, Field: field, Message: "could not be checked: " + se.Message}
+	}
+	return &Error{Code: CodeInvalid, Field: field, Message: se.Error(), Script: se}
+}
+
+// PutEventType makes or replaces an entry of the catalogue; created tells which. version
+// is the expected one or AnyVersion. Errors: CodeInvalid, CodeStale, CodeConflict where
+// create asks for a new entry and there is one.
+func (e *Engine) PutEventType(ctx context.Context, t *EventType, create bool, version int64) (stored *EventType, created bool, err error) {
+	if len(t.Name) > maxEventType || !eventTypeName.MatchString(t.Name) {
+		return nil, false, Invalid("name", `%.140q is no event type: use letters, digits and _ in parts joined by ".", such as "order.created"`, t.Name)
+	}
+	if len(t.Description) > maxDescription {
+		return nil, false, Invalid("description", "is %d bytes, %d are allowed", len(t.Description), maxDescription)
+	}
+	compiled, invalid := compileEventType(t)
+	if invalid != nil {
+		return nil, false, invalid
+	}
+	e.registry.changes.Lock()
+	defer e.registry.changes.Unlock()
+	t.UpdatedAt = e.cfg.Now().UTC()
+	old := e.registry.eventType(t.Name)
+	switch {
+	case old == nil && version != AnyVersion:
+		return nil, false, NotFound("event type", t.Name)
+	case old == nil:
+		t.Version, t.CreatedAt = 1, t.UpdatedAt
+	case create:
+		return nil, false, &Error{Code: CodeConflict, Field: "name", Message: fmt.Sprintf("there is an event type %q already; change it by PUT", t.Name)}
+	case version != AnyVersion && version != old.Version:
+		return nil, false, stale("event type", old.Version, version)
+	default:
+		t.Version, t.CreatedAt = old.Version+1, old.CreatedAt
+	}
+	if err := e.store.PutEventType(ctx, t); err != nil {
+		return nil, false, err
+	}
+	e.registry.mu.Lock()
+	e.registry.eventTypes[t.Name] = compiled
+	e.registry.mu.Unlock()
+	return t, old == nil, nil
+}
+
+func compileEventType(t *EventType) (*eventType, *Error) {
+	compiled := &eventType{EventType: t}
+	if t.Schema != nil {
+		var err error
+		if compiled.schema, err = schema.Compile(t.Schema); err != nil {
+			return nil, Invalid("schema", "%v", err)
+		}
+	}
+	if len(t.Samples) > maxSamples {
+		return nil, Invalid("samples", "holds %d samples, %d are allowed", len(t.Samples), maxSamples)
+	}
+	for i, sample := range t.Samples {
+		field := fmt.Sprintf("samples[%d]", i)
+		if len(sample) > maxSampleBytes {
+			return nil, Invalid(field, "is %d bytes, %d are allowed", len(sample), maxSampleBytes)
+		}
+		if _, err := jsondoc.Parse(sample, jsondoc.Limits{}); err != nil {
+			return nil, Invalid(field, "%v", err)
+		}
+		if compiled.schema != nil {
+			if p := compiled.schema.Validate(sample); p != nil {
+				return nil, Invalid(schema.Join(field, p.Path), "%s (by the schema given)", p.Message)
+			}
+		}
+	}
+	return compiled, nil
+}
+
+// DeleteEventType removes an entry of the catalogue. Subscriptions that name it stay.
+// Errors: CodeNotFound, CodeStale.
+func (e *Engine) DeleteEventType(ctx context.Context, name string, version int64) error {
+	e.registry.changes.Lock()
+	defer e.registry.changes.Unlock()
+	t := e.registry.eventType(name)
+	if t == nil {
+		return NotFound("event type", name)
+	}
+	if version != AnyVersion && version != t.Version {
+		return stale("event type", t.Version, version)
+	}
+	if err := e.store.DeleteEventType(ctx, name); err != nil {
+		return err
+	}
+	e.registry.mu.Lock()
+	delete(e.registry.eventTypes, name)
+	e.registry.mu.Unlock()
+	return nil
+}

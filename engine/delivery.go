@@ -1,0 +1,89 @@
+package engine
+
+import "time"
+
+// State is where a delivery stands.
+type State uint8
+
+// The states of a delivery. They are stored as these numbers.
+const (
+	StatePending   State = 1 // waits for its next attempt, which nothing but a free place holds back
+	StateFailed    State = 2 // the last attempt failed, another comes at NextAt
+	StateSucceeded State = 3
+	StateDead      State = 4 // gave up: a dead letter
+	StateDropped   State = 5 // the transform said that nothing is to be sent
+)
+
+var stateNames = [...]string{"", "pending", "failed", "succeeded", "dead", "dropped"}
+
+// String gives the state's name in the API.
+func (s State) String() string { return stateNames[s] }
+
+// ParseState reads a state's name in the API.
+func ParseState(name string) (State, bool) {
+	for s := StatePending; int(s) < len(stateNames); s++ {
+		if stateNames[s] == name {
+			return s, true
+		}
+	}
+	return 0, false
+}
+
+// Done tells whether no attempt will follow by itself.
+func (s State) Done() bool { return s >= StateSucceeded }
+
+// Delivery is one event on its way to one subscription.
+type Delivery struct {
+	ID        DeliveryID
+	Account   string
+	EventType string
+	EventKey  string // see Event.Key
+	State     State
+	Attempts  int       // how many were made
+	NextAt    time.Time // when the next one is due; set in StateFailed only
+	LastAt    time.Time // when the last one began; zero before the first
+	Status    int       // the last HTTP status; 0 where there was none
+	Error     string    // what went wrong last; empty after success
+}
+
+// Attempt is one try to deliver: one POST, or a transform's failure to make one.
+type Attempt struct {
+	Number   int // 1 is the first
+	At       time.Time
+	Duration time.Duration // transform, connection, answer and its body
+	Request  AttemptRequest
+	Response AttemptResponse
+	Error    string        // what went wrong; empty after success
+	Phase    string        // where: "transform", "refused" (the target guard), "connect", "timeout", "http"; empty after success
+	Script   AttemptScript // zero where the subscription has no transform
+}
+
+// AttemptRequest is the request as it was sent. Values of headers that carry a
+// credential are replaced by "[hidden]".
+type AttemptRequest struct {
+	Method  string
+	URL     string
+	Headers []Header
+	Body    []byte
+	// Plain says that Body is what the payload format makes of the event, so that it can
+	// be made again and need not be stored.
+	Plain PayloadFormat
+}
+
+// AttemptResponse is what came back.
+type AttemptResponse struct {
+	Status    int
+	Headers   []Header
+	Body      []byte // at most 16 KiB
+	Truncated bool   // the answer was longer
+}
+
+// AttemptScript is how the transform ran.
+type AttemptScript struct {
+	Hash    string        // of the source that ran, hexadecimal
+	CPU     time.Duration // what it took
+	Console []string
+}
+
+// Header is one header field.
+type Header struct{ Name, Value string }

@@ -1,0 +1,211 @@
+// Package engine is Switchhook's domain: events come in, are matched to subscriptions,
+// stored in one durable commit, transformed, signed and POSTed, retried and recorded.
+//
+// The way of an event is publish.go → match.go → queue.go → deliver.go (transform, sign,
+// send) → judge.go → record. The engine declares what it needs of others (Store,
+// Transformer) and knows no HTTP framework, no database and no script engine.
+package engine
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"switchhook/engine/target"
+	"switchhook/scripts"
+	"switchhook/scripts/filter"
+)
+
+// Transformer compiles and runs transforms. Errors that are the script's own are
+// *scripts.Error.
+type Transformer interface {
+	Compile(ctx context.Context, source string) (*scripts.Program, error)
+	Run(ctx context.Context, p *scripts.Program, ev *scripts.Event, req scripts.Request) (scripts.Result, error)
+}
+
+// Config is what an Engine works with. Zero fields take the default named.
+type Config struct {
+	Store       Store                 // required
+	Transformer Transformer           // required
+	Guard       *target.Guard         // checks target URLs; target.NewGuard of the zero Policy
+	Transport   http.RoundTripper     // sends deliveries; target.Transport over Guard
+	Logger      *slog.Logger          // slog.Default()
+	Registerer  prometheus.Registerer // takes the metrics; a registry of its own
+
+	Now  func() time.Time // time.Now
+	Node int              // 0 to 255, part of every id made here
+
+	Retries              RetrySchedule // DefaultRetrySchedule
+	Timeout              time.Duration // of one attempt: connection, answer and its body; 15 s
+	InFlight             int           // attempts at one time; 512
+	SubscriptionInFlight int           // attempts at one time of one subscription; 16
+	StrictTypes          bool          // refuse events whose type is not in the catalogue
+	UserAgent            string        // "Switchhook"
+}
+
+func (c *Config) defaults() {
+	if c.Guard == nil {
+		c.Guard = target.NewGuard(target.Policy{})
+	}
+	if c.SubscriptionInFlight == 0 {
+		c.SubscriptionInFlight = 16
+	}
+	if c.Transport == nil {
+		c.Transport = target.Transport(c.Guard, c.SubscriptionInFlight)
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.Registerer == nil {
+		c.Registerer = prometheus.NewRegistry()
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Retries == nil {
+		c.Retries = DefaultRetrySchedule
+	}
+	if c.Timeout == 0 {
+		c.Timeout = 15 * time.Second
+	}
+	if c.InFlight == 0 {
+		c.InFlight = 512
+	}
+	if c.UserAgent == "" {
+		c.UserAgent = "Switchhook"
+	}
+}
+
+// Engine is the router. All methods may be called by many goroutines.
+type Engine struct {
+	cfg     Config
+	store   Store
+	log     *slog.Logger
+	metrics *Metrics
+	filters *filter.Cache
+
+	registry  *registry
+	index     *index
+	tracker   *tracker
+	scheduler *scheduler
+	budget    memoryBudget
+
+	publishing chan struct{} // a place for each Publish that waits for its commit
+	retryWake  chan time.Time
+	workers    int // guarded by scheduler.mu
+	stop       chan struct{}
+	stopped    sync.Once
+	background sync.WaitGroup // loops, workers, fetches
+	records    sync.WaitGroup // outcomes on their way to disk
+	watermark  ID             // the last one set; the sweep's own
+}
+
+const (
+	publishRoom = 4096
+	filterRoom  = 20_000
+)
+
+// New reads the catalogue from the store and makes an Engine that accepts events.
+// Nothing is delivered before Start.
+func New(ctx context.Context, cfg Config) (*Engine, error) {
+	cfg.defaults()
+	last, err := cfg.Store.LastEventID(ctx)
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{
+		cfg: cfg, store: cfg.Store, log: cfg.Logger,
+		metrics:    NewMetrics(cfg.Registerer),
+		filters:    filter.NewCache(filterRoom),
+		index:      newIndex(),
+		tracker:    newTracker(cfg.Now, cfg.Node, last),
+		scheduler:  newScheduler(cfg.Now, cfg.SubscriptionInFlight),
+		publishing: make(chan struct{}, publishRoom),
+		retryWake:  make(chan time.Time, 64),
+		stop:       make(chan struct{}),
+	}
+	e.scheduler.fetch = e.goFetch
+	e.scheduler.spawn = e.spawnWorker
+	if e.registry, err = loadRegistry(ctx, cfg.Store); err != nil {
+		return nil, err
+	}
+	for _, s := range e.registry.subscriptions {
+		r := e.newRoute(s)
+		e.index.replace(nil, r)
+		e.scheduler.setRoute(s.ID, r)
+		e.registry.routes[s.ID] = r
+	}
+	e.metrics.watch(cfg.Registerer, e)
+	return e, nil
+}
+
+// Start takes up what an earlier run left unfinished and begins to deliver.
+func (e *Engine) Start(ctx context.Context) error {
+	if err := e.recover(ctx); err != nil {
+		return err
+	}
+	e.background.Go(e.retryLoop)
+	e.background.Go(e.sweepLoop)
+	return nil
+}
+
+// Close lets the attempts that are in flight end, waits until their outcomes are on disk
+// or ctx is over, and leaves the rest to the next run. The store stays open.
+func (e *Engine) Close(ctx context.Context) error {
+	e.stopped.Do(func() { close(e.stop) })
+	e.scheduler.close()
+	done := make(chan struct{})
+	go func() {
+		e.background.Wait()
+		e.records.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		e.sweep(time.Time{})
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Ready tells whether events can be accepted: nil, or a CodeUnavailable.
+func (e *Engine) Ready(ctx context.Context) error {
+	if e.closing() {
+		return &Error{Code: CodeUnavailable, Message: "the router is stopping"}
+	}
+	return e.store.Ping(ctx)
+}
+
+func (e *Engine) closing() bool {
+	select {
+	case <-e.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// spawnWorker starts a worker if there may be one more; scheduler.mu is held.
+func (e *Engine) spawnWorker() {
+	if e.workers == e.cfg.InFlight || e.closing() {
+		return
+	}
+	e.workers++
+	e.background.Go(func() {
+		for {
+			q, r, en, ok := e.scheduler.next()
+			if !ok {
+				return
+			}
+			e.deliver(q, r, en)
+		}
+	})
+}
+
+func jitter() float64 { return rand.Float64() }

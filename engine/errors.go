@@ -1,0 +1,65 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+
+	"switchhook/scripts"
+)
+
+// Code classes an Error; the API maps each to one HTTP status.
+type Code string
+
+// The codes of errors that a user can meet.
+const (
+	CodeInvalid     Code = "invalid"     // the input is wrong: Field and Message say where and why
+	CodeNotFound    Code = "not_found"   // no such thing, or another account's
+	CodeConflict    Code = "conflict"    // contradicts what is stored
+	CodeStale       Code = "stale"       // changed since it was read: the version given is not the current one
+	CodeForbidden   Code = "forbidden"   // the key may not do this
+	CodeBusy        Code = "busy"        // too much waits: come back later
+	CodeUnavailable Code = "unavailable" // can't be done right now: stopping, or the disk refuses
+)
+
+// Error is an error that a user can do something about.
+type Error struct {
+	Code    Code
+	Field   string         // the input's field, a JSON path without "$."; empty where it is not about one
+	Message string         // a sentence for people
+	Script  *scripts.Error // set where a filter or transform is to blame
+}
+
+// Error gives the message, with the field before it.
+func (e *Error) Error() string {
+	if e.Field == "" {
+		return e.Message
+	}
+	return e.Field + ": " + e.Message
+}
+
+// Unwrap gives the script's error, if there is one.
+func (e *Error) Unwrap() error {
+	if e.Script == nil {
+		return nil
+	}
+	return e.Script
+}
+
+// ErrorCode gives the code of err, or the empty Code where err is not an *Error.
+func ErrorCode(err error) Code {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
+}
+
+// Invalid makes the error for a field that is wrong.
+func Invalid(field, format string, args ...any) *Error {
+	return &Error{Code: CodeInvalid, Field: field, Message: fmt.Sprintf(format, args...)}
+}
+
+// NotFound makes the error for a thing that is not there, or not the caller's to see.
+func NotFound(kind, id string) *Error {
+	return &Error{Code: CodeNotFound, Message: fmt.Sprintf("there is no %s %q", kind, id)}
+}

@@ -1,0 +1,132 @@
+package engine
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"switchhook/scripts/jsondoc"
+)
+
+// DefaultAccount owns what is created without naming an account.
+const DefaultAccount = "default"
+
+// Event is one thing that happened. It is stored once and never changes.
+type Event struct {
+	ID      ID
+	Key     string // the id that the publisher gave it; empty where it gave none
+	Account string
+	Type    string            // "noun.verb"
+	Time    time.Time         // when it happened: the publisher's word, or when it was received; millisecond precision
+	Headers map[string]string // for filters and transforms to read; not sent by themselves
+	Data    []byte            // JSON, as the publisher wrote it
+	Targets []ID              // the subscriptions that it matched when it was accepted
+}
+
+// PublicID is the id under which the API shows the event: the publisher's, or "evt_…".
+// The wire (webhook-id) always has the latter, which no two accounts share.
+func (e *Event) PublicID() string {
+	if e.Key != "" {
+		return e.Key
+	}
+	return e.ID.Format(EventPrefix)
+}
+
+// Received is when the event was accepted.
+func (e *Event) Received() time.Time { return e.ID.Time() }
+
+// EventInput is an event as it is published.
+type EventInput struct {
+	ID             string            // the publisher's own id; the same id again is the same event
+	IdempotencyKey string            // the same, where the key is no name for the event
+	Account        string            // DefaultAccount where empty
+	Type           string            // required
+	Time           time.Time         // now where zero
+	Headers        map[string]string // names are taken as they are
+	Data           jsondoc.Value     // required; its bytes must not change before Publish returns
+}
+
+const (
+	maxEventType    = 128
+	maxEventKey     = 255
+	maxEventHeaders = 64
+	maxHeaderBytes  = 8 << 10
+)
+
+var eventTypeName = regexp.MustCompile(`^[A-Za-z0-9_]+(?:[-./:][A-Za-z0-9_]+)*$`)
+
+// validate checks what does not depend on what is stored. field is put before the names
+// in errors.
+func (in *EventInput) validate() *Error {
+	switch {
+	case in.Type == "":
+		return Invalid("type", `is missing: name what happened, such as "order.created"`)
+	case len(in.Type) > maxEventType || !eventTypeName.MatchString(in.Type):
+		return Invalid("type", `%.140q is no event type: use letters, digits and _ in parts joined by ".", such as "order.created", %d characters at most`, in.Type, maxEventType)
+	case !in.Data.Exists():
+		return Invalid("data", "is missing: give the event's payload, any JSON value")
+	case in.ID != "" && !validKey(in.ID):
+		return Invalid("id", "must be 1 to %d visible ASCII characters", maxEventKey)
+	case in.IdempotencyKey != "" && !validKey(in.IdempotencyKey):
+		return Invalid("Idempotency-Key", "must be 1 to %d visible ASCII characters", maxEventKey)
+	case !in.Time.IsZero() && (in.Time.Year() < 1970 || in.Time.Year() > 9999):
+		return Invalid("time", "must lie in the years 1970 to 9999")
+	case len(in.Headers) > maxEventHeaders:
+		return Invalid("headers", "has %d entries, %d are allowed", len(in.Headers), maxEventHeaders)
+	}
+	size := 0
+	for name, value := range in.Headers {
+		size += len(name) + len(value)
+	}
+	if size > maxHeaderBytes {
+		return Invalid("headers", "are %d bytes, %d are allowed", size, maxHeaderBytes)
+	}
+	return nil
+}
+
+func validKey(s string) bool {
+	return len(s) <= maxEventKey && strings.IndexFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) < 0
+}
+
+// KeyHash is what an idempotency key is stored as: 16 bytes of a hash over the account
+// and the key.
+type KeyHash [16]byte
+
+// EventKeyHash is the KeyHash of an event id that a publisher chose.
+func EventKeyHash(account, id string) KeyHash { return hashParts("id", account, id) }
+
+func idempotencyKeyHash(account, key string) KeyHash { return hashParts("key", account, key) }
+
+// hashParts hashes parts so that no two lists of parts run into each other.
+func hashParts(parts ...string) (h KeyHash) {
+	sum := sha256.New()
+	var n [8]byte
+	for _, p := range parts {
+		binary.BigEndian.PutUint64(n[:], uint64(len(p)))
+		sum.Write(n[:])
+		sum.Write([]byte(p))
+	}
+	copy(h[:], sum.Sum(nil))
+	return h
+}
+
+// digest tells one event's content from another's under the same key. A time that the
+// publisher left out does not count: it would differ on every repeat.
+func (in *EventInput) digest() KeyHash {
+	parts := []string{in.Type, string(in.Data.Raw())}
+	if !in.Time.IsZero() {
+		parts = append(parts, in.Time.UTC().Format(time.RFC3339Nano))
+	}
+	names := make([]string, 0, len(in.Headers))
+	for name := range in.Headers {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		parts = append(parts, name, in.Headers[name])
+	}
+	return hashParts(parts...)
+}

@@ -1,0 +1,54 @@
+package engine
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Metrics are the engine's figures. Labels have few values, none of them chosen by users.
+type Metrics struct {
+	accepted     prometheus.Counter
+	repeated     prometheus.Counter
+	matched      prometheus.Counter
+	filtered     prometheus.Counter
+	filterErrors prometheus.Counter
+	attempts     *prometheus.CounterVec // by result
+	duration     prometheus.Histogram
+	deactivated  prometheus.Counter
+	waiting      prometheus.GaugeFunc
+}
+
+// NewMetrics makes the figures and registers them.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: "switchhook", Name: name, Help: help})
+		r.MustRegister(c)
+		return c
+	}
+	m := &Metrics{
+		accepted:     counter("events_accepted_total", "Events that were stored."),
+		repeated:     counter("events_repeated_total", "Events that were published again under a known key and not stored twice."),
+		matched:      counter("deliveries_created_total", "Deliveries that accepted events gave rise to."),
+		filtered:     counter("events_filtered_total", "Times that a filter kept an event from a subscription."),
+		filterErrors: counter("filter_errors_total", "Times that a filter failed while it ran, which counts as no match."),
+		deactivated:  counter("subscriptions_deactivated_total", "Subscriptions that the router switched off."),
+		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "switchhook", Name: "delivery_attempts_total", Help: "Attempts by what the delivery became: succeeded, failed (to be retried), dead, dropped.",
+		}, []string{"result"}),
+		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: "switchhook", Name: "delivery_attempt_seconds", Help: "How long attempts took, transform and answer included.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20},
+		}),
+	}
+	for s := StateFailed; s <= StateDropped; s++ {
+		m.attempts.WithLabelValues(s.String())
+	}
+	r.MustRegister(m.attempts, m.duration)
+	return m
+}
+
+// watch registers the gauges that read the running engine.
+func (m *Metrics) watch(r prometheus.Registerer, e *Engine) {
+	gauge := func(name, help string, read func() float64) {
+		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "switchhook", Name: name, Help: help}, read))
+	}
+	gauge("deliveries_waiting", "Deliveries that wait in memory for their attempt.", func() float64 { return float64(e.scheduler.depth()) })
+	gauge("subscriptions", "Subscriptions that exist.", func() float64 { return float64(e.registry.count()) })
+}

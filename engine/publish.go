@@ -1,0 +1,219 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"switchhook/engine/schema"
+	"switchhook/scripts"
+	"switchhook/scripts/jsondoc"
+)
+
+// MaxBatch is how many events one Publish takes.
+const MaxBatch = 1000
+
+// Accepted says what became of a published event.
+type Accepted struct {
+	ID       ID
+	PublicID string // see Event.PublicID
+	Matched  int    // subscriptions to which it will be delivered
+	Repeated bool   // it was published before under the same id or key; nothing new happens
+}
+
+// Publish accepts events, all or none: when it returns without an error they are on disk
+// and each will be delivered to the subscriptions that it matched. Errors: CodeInvalid
+// with Field "events[i].…" (or just the field, for a single event), CodeConflict,
+// CodeBusy, CodeUnavailable.
+func (e *Engine) Publish(ctx context.Context, inputs []EventInput) ([]Accepted, error) {
+	if e.closing() {
+		return nil, &Error{Code: CodeUnavailable, Message: "the router is stopping"}
+	}
+	if len(inputs) == 0 || len(inputs) > MaxBatch {
+		return nil, Invalid("events", "holds %d events, must hold 1 to %d", len(inputs), MaxBatch)
+	}
+	for i := range inputs {
+		if err := e.checkEvent(&inputs[i]); err != nil {
+			return nil, inBatch(err, i, len(inputs))
+		}
+	}
+	select {
+	case e.publishing <- struct{}{}:
+		defer func() { <-e.publishing }()
+	default:
+		return nil, &Error{Code: CodeBusy, Message: "too many events are waiting to be stored; send them again in a second"}
+	}
+	now := e.cfg.Now()
+	batch := make([]publication, len(inputs))
+	events := make([]NewEvent, len(inputs))
+	for i := range inputs {
+		batch[i] = e.prepare(&inputs[i], now)
+		events[i] = batch[i].NewEvent
+	}
+	appended, err := e.store.Append(ctx, events)
+	if err != nil {
+		for _, p := range batch {
+			e.tracker.abandon(p.fresh)
+		}
+		return nil, singleField(err, len(inputs))
+	}
+	accepted := make([]Accepted, len(inputs))
+	for i, a := range appended {
+		p := &batch[i]
+		accepted[i] = Accepted{ID: a.ID, PublicID: publicID(inputs[i].ID, a.ID), Matched: a.Matched, Repeated: a.Repeated}
+		if a.Repeated {
+			e.tracker.abandon(p.fresh)
+			e.metrics.repeated.Inc()
+			continue
+		}
+		e.tracker.stored(p.fresh, p.Event.Targets)
+		e.metrics.accepted.Inc()
+		e.metrics.matched.Add(float64(a.Matched))
+		e.schedule(p)
+	}
+	return accepted, nil
+}
+
+func publicID(key string, id ID) string {
+	if key != "" {
+		return key
+	}
+	return id.Format(EventPrefix)
+}
+
+// publication is an event between its validation and its first delivery.
+type publication struct {
+	NewEvent
+	fresh *fresh
+}
+
+// checkEvent validates an event against the rules and against its type's schema.
+func (e *Engine) checkEvent(in *EventInput) *Error {
+	if in.Account == "" {
+		in.Account = DefaultAccount
+	}
+	if err := in.validate(); err != nil {
+		return err
+	}
+	t := e.registry.eventType(in.Type)
+	if t == nil {
+		if e.cfg.StrictTypes {
+			return Invalid("type", "%q is not registered, and this router takes registered event types only; register it by POST /api/v1/event-types", in.Type)
+		}
+		return nil
+	}
+	if t.schema == nil {
+		return nil
+	}
+	if problem := t.schema.Validate(in.Data.Raw()); problem != nil {
+		return Invalid(schema.Join("data", problem.Path), "%s (by the schema of %s)", problem.Message, in.Type)
+	}
+	return nil
+}
+
+func inBatch(err *Error, i, n int) error {
+	if n == 1 {
+		return err
+	}
+	copied := *err
+	copied.Field = fmt.Sprintf("events[%d].%s", i, err.Field)
+	return &copied
+}
+
+// singleField takes the "events[0]" of the store away where no list was published.
+func singleField(err error, n int) error {
+	if e, ok := err.(*Error); ok && n == 1 && e.Field == "events[0]" {
+		copied := *e
+		copied.Field = ""
+		return &copied
+	}
+	return err
+}
+
+// prepare matches an event and gives it its id.
+func (e *Engine) prepare(in *EventInput, now time.Time) publication {
+	at := in.Time
+	if at.IsZero() {
+		at = now
+	}
+	ev := &Event{
+		Key: in.ID, Account: in.Account, Type: in.Type, Time: at.UTC().Truncate(time.Millisecond),
+		Headers: in.Headers, Data: in.Data.Raw(),
+	}
+	p := publication{NewEvent: NewEvent{Event: ev}, fresh: e.tracker.begin(now)}
+	ev.ID = p.fresh.id
+	matched := e.match(e.index.candidates(ev.Account, ev.Type), view(ev, in.Data))
+	ev.Targets = make([]ID, len(matched))
+	for i, r := range matched {
+		ev.Targets[i] = r.sub.ID
+	}
+	if in.ID != "" {
+		p.Keys = append(p.Keys, EventKeyHash(in.Account, in.ID))
+	}
+	if in.IdempotencyKey != "" {
+		p.Keys = append(p.Keys, idempotencyKeyHash(in.Account, in.IdempotencyKey))
+	}
+	if p.Keys != nil {
+		p.Digest = in.digest()
+	}
+	return p
+}
+
+// view is ev as filters and transforms see it; doc is its data, if somebody has read it.
+func view(ev *Event, doc jsondoc.Value) *scripts.Event {
+	return &scripts.Event{
+		ID: ev.PublicID(), Type: ev.Type, Account: ev.Account, Time: ev.Time, Received: ev.Received(),
+		Headers: ev.Headers, Data: ev.Data, Doc: doc,
+	}
+}
+
+// schedule hands a stored event's deliveries to their queues.
+func (e *Engine) schedule(p *publication) {
+	h := e.budget.hold(p.Event, len(p.Event.Targets))
+	for slot, id := range p.Event.Targets {
+		en := entry{event: p.Event.ID, held: h, fresh: p.fresh, slot: slot}
+		switch place, q := e.scheduler.add(id, en); place {
+		case placeStore:
+			e.spill(q, en)
+		case placeNone:
+			e.giveUp(id, en, subscriptionDeleted)
+		}
+	}
+}
+
+// memoryBudget bounds the bytes of events that wait in memory; beyond it they are read
+// from the store again when their turn comes.
+type memoryBudget struct{ bytes atomic.Int64 }
+
+const eventMemory = 64 << 20
+
+// held is an event in memory, shared by its deliveries.
+type held struct {
+	budget *memoryBudget
+	ev     *Event
+	users  atomic.Int32
+}
+
+// hold keeps ev in memory for so many users, while there is room; otherwise it gives
+// nil, which can be released all the same.
+func (b *memoryBudget) hold(ev *Event, users int) *held {
+	if users == 0 {
+		return nil
+	}
+	if b.bytes.Add(ev.memory()) > eventMemory {
+		b.bytes.Add(-ev.memory())
+		return nil
+	}
+	h := &held{budget: b, ev: ev}
+	h.users.Store(int32(users))
+	return h
+}
+
+func (ev *Event) memory() int64 { return int64(len(ev.Data) + 256) }
+
+func (h *held) release() {
+	if h != nil && h.users.Add(-1) == 0 {
+		h.budget.bytes.Add(-h.ev.memory())
+	}
+}

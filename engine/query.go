@@ -1,0 +1,87 @@
+package engine
+
+import (
+	"context"
+)
+
+// FindEvent finds an event of an account, or of any where account is empty, by the id
+// that the router gave it or the one that its publisher gave it. Error: CodeNotFound.
+func (e *Engine) FindEvent(ctx context.Context, account, publicID string) (*Event, error) {
+	if id, ok := ParseID(EventPrefix, publicID); ok {
+		ev, err := e.store.Event(ctx, account, id)
+		if ErrorCode(err) != CodeNotFound {
+			return ev, err
+		}
+	}
+	in := account
+	if in == "" {
+		in = DefaultAccount
+	}
+	id, err := e.store.EventByKey(ctx, EventKeyHash(in, publicID))
+	if err != nil {
+		return nil, NotFound("event", publicID)
+	}
+	return e.store.Event(ctx, account, id)
+}
+
+// Events lists events, newest first.
+func (e *Engine) Events(ctx context.Context, q EventQuery) ([]*Event, error) {
+	return e.store.Events(ctx, q)
+}
+
+// Deliveries lists deliveries, those of the newest event first.
+func (e *Engine) Deliveries(ctx context.Context, q DeliveryQuery) ([]*Delivery, error) {
+	return e.store.Deliveries(ctx, q)
+}
+
+// Delivery finds a delivery of an account, or of any where account is empty, with its
+// attempts, oldest first. Error: CodeNotFound.
+func (e *Engine) Delivery(ctx context.Context, account string, id DeliveryID) (*Delivery, []*Attempt, error) {
+	d, err := e.store.Delivery(ctx, account, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	attempts, err := e.store.Attempts(ctx, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	ev, err := e.store.Event(ctx, account, id.Event)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, a := range attempts {
+		renderPlain(a, ev)
+	}
+	return d, attempts, nil
+}
+
+// Retry makes another attempt of a delivery at once, whatever its state; the retries that
+// follow a failure go on where they were. Errors: CodeNotFound; CodeConflict where an
+// attempt is waiting already, or its subscription is gone or inactive.
+func (e *Engine) Retry(ctx context.Context, account string, id DeliveryID) (*Delivery, error) {
+	d, err := e.store.Delivery(ctx, account, id)
+	if err != nil {
+		return nil, err
+	}
+	s := e.registry.subscription("", id.Subscription)
+	switch {
+	case s == nil:
+		return nil, &Error{Code: CodeConflict, Message: "the subscription of this delivery was deleted"}
+	case !s.Active:
+		return nil, &Error{Code: CodeConflict, Message: "the subscription of this delivery is not active; activate it first"}
+	case d.State == StatePending:
+		return nil, &Error{Code: CodeConflict, Message: "this delivery is waiting for its attempt already"}
+	}
+	// Due now, in the store: from there it goes the way of every other retry.
+	due := e.cfg.Now()
+	recorded := make(chan struct{})
+	e.record(&Outcome{ID: id, State: StateFailed, Attempts: d.Attempts, NextAt: due, Error: d.Error}, func() { close(recorded) })
+	select {
+	case <-recorded:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	e.wakeRetries(due)
+	d.State, d.NextAt = StateFailed, due
+	return d, nil
+}

@@ -1,0 +1,315 @@
+package engine
+
+import (
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// queueRoom is how many deliveries of one subscription wait in memory; the rest waits
+	// in the store and is fetched when the queue runs low.
+	queueRoom = 1000
+	queueLow  = 100
+	fetchSize = 500
+	// memoryRoom is how many wait in memory in all.
+	memoryRoom = 200_000
+	// restoreAfter successes in a row give a slowed target one more place in flight.
+	restoreAfter = 8
+)
+
+// entry is a delivery that waits in memory.
+type entry struct {
+	event    ID
+	attempts int    // made before
+	held     *held  // nil: the event is to be read from the store
+	fresh    *fresh // nil: the delivery has a row already
+	slot     int    // of the subscription in fresh.targets
+}
+
+// queue holds the deliveries of one subscription, so that a slow target holds back only
+// its own. All fields are guarded by scheduler.mu.
+type queue struct {
+	id        ID
+	route     *route // nil after the subscription was deleted
+	ring      fifo[entry]
+	inFlight  int
+	limit     int // how many may be in flight; shrinks when the target is in trouble
+	successes int // in a row, since limit shrank
+	resumeAt  time.Time
+	ready     bool // stands in scheduler.ready
+
+	// unsettled events were taken out of ring, but their outcome is not on disk yet.
+	unsettled []ID
+	// overflow says that more waits in the store. While it is set nothing enters ring but
+	// what is fetched from there, so the oldest goes first.
+	overflow bool
+	spilling int // rows ordered for the overflow and not on disk yet
+	fetching bool
+	refetch  bool // something was left in the store while a fetch was on
+}
+
+// runnable tells whether a delivery of q may be started now.
+func (q *queue) runnable(now time.Time) bool {
+	return q.ring.len() > 0 && q.route != nil && q.route.sub.Active && q.inFlight < q.limit && !q.resumeAt.After(now)
+}
+
+// scheduler picks what is delivered next: round robin over the subscriptions that have
+// something to send, a free place in flight and no pause.
+type scheduler struct {
+	now   func() time.Time
+	limit int          // in-flight limit of a subscription
+	fetch func(*queue) // orders more from the store; must not block
+	spawn func()       // starts a worker, if there may be another; must not block
+
+	mu     sync.Mutex
+	wake   *sync.Cond
+	queues map[ID]*queue
+	ready  fifo[*queue]
+	idle   int // workers that wait and were not woken
+	total  int // entries in all rings
+	closed bool
+}
+
+func newScheduler(now func() time.Time, limit int) *scheduler {
+	s := &scheduler{now: now, limit: limit, queues: map[ID]*queue{}}
+	s.wake = sync.NewCond(&s.mu)
+	return s
+}
+
+// setRoute makes, changes or, with a nil route, closes the queue of a subscription. The
+// entries of a closed queue are given back.
+func (s *scheduler) setRoute(id ID, r *route) (orphans []entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := s.queues[id]
+	if r == nil {
+		if q == nil {
+			return nil
+		}
+		orphans = slices.Clone(q.ring.all())
+		s.total -= q.ring.len()
+		q.route, q.ring = nil, fifo[entry]{}
+		delete(s.queues, id)
+		return orphans
+	}
+	if q == nil {
+		q = &queue{id: id, limit: s.limit}
+		s.queues[id] = q
+	}
+	if q.route != nil && q.route.sub.TargetURL != r.sub.TargetURL {
+		q.limit, q.resumeAt = s.limit, time.Time{} // the old target's troubles are not the new one's
+	}
+	q.route = r
+	s.offer(q)
+	return nil
+}
+
+// place says what became of a delivery that was to be queued.
+type place int
+
+const (
+	placeQueued place = iota // waits in memory, or in the store if it has a row
+	placeStore               // is to wait in the store: order its row, then call spilled
+	placeNone                // its subscription is gone
+)
+
+// add queues a fresh delivery.
+func (s *scheduler) add(id ID, en entry) (place, *queue) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := s.queues[id]
+	if q == nil {
+		return placeNone, nil
+	}
+	if q.overflow || q.ring.len() >= queueRoom || s.total >= memoryRoom {
+		q.overflow = true
+		q.spilling++
+		return placeStore, q
+	}
+	q.ring.push(en)
+	s.total++
+	s.offer(q)
+	return placeQueued, q
+}
+
+// addStored queues a delivery that has a pending row; known is false where the
+// subscription is gone.
+func (s *scheduler) addStored(id ID, en entry) (known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := s.queues[id]
+	if q == nil {
+		return false
+	}
+	if q.overflow || q.ring.len() >= queueRoom || s.total >= memoryRoom {
+		q.overflow, q.refetch = true, true
+	} else {
+		q.ring.push(en)
+		s.total++
+	}
+	s.offer(q)
+	return true
+}
+
+// more says that the store holds deliveries of a subscription; known as in addStored.
+func (s *scheduler) more(id ID) (known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := s.queues[id]
+	if q == nil {
+		return false
+	}
+	q.overflow = true
+	s.offer(q)
+	return true
+}
+
+// spilled notes that a row ordered by spill is on disk.
+func (s *scheduler) spilled(q *queue) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q.spilling--
+	q.refetch = true
+	s.offer(q)
+}
+
+// offer puts q where the workers look, or orders more from the store. s.mu is held.
+func (s *scheduler) offer(q *queue) {
+	if q.route == nil || s.closed {
+		return
+	}
+	if q.overflow && !q.fetching && q.ring.len() < queueLow && q.route.sub.Active {
+		q.fetching = true
+		s.fetch(q)
+	}
+	if q.ready || !q.runnable(s.now()) {
+		return
+	}
+	q.ready = true
+	s.ready.push(q)
+	if s.idle > 0 {
+		s.idle-- // here, not by the one who wakes: two signals must reach two workers
+		s.wake.Signal()
+	} else {
+		s.spawn()
+	}
+}
+
+// known gives the events of q that are in memory or whose outcome is not on disk, and
+// must not be fetched.
+func (s *scheduler) known(q *queue) map[ID]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q.refetch = false
+	ids := make(map[ID]bool, q.ring.len()+len(q.unsettled))
+	for _, en := range q.ring.all() {
+		ids[en.event] = true
+	}
+	for _, id := range q.unsettled {
+		ids[id] = true
+	}
+	return ids
+}
+
+// fetched queues what was read from the store; all says that it was everything there.
+func (s *scheduler) fetched(q *queue, entries []entry, all bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q.fetching = false
+	if q.route == nil {
+		return
+	}
+	for _, en := range entries {
+		q.ring.push(en)
+	}
+	s.total += len(entries)
+	if all && q.spilling == 0 && !q.refetch {
+		q.overflow = false
+	}
+	// With rows still on their way a fetch now would find nothing; spilled comes back.
+	if len(entries) > 0 || q.spilling == 0 {
+		s.offer(q)
+	}
+}
+
+// next waits for a delivery that may start; ok is false once the scheduler is closed.
+func (s *scheduler) next() (q *queue, r *route, en entry, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		for s.ready.len() == 0 && !s.closed {
+			s.idle++
+			s.wake.Wait()
+		}
+		if s.closed {
+			return nil, nil, entry{}, false
+		}
+		q = s.ready.pop()
+		q.ready = false
+		if !q.runnable(s.now()) {
+			continue
+		}
+		en = q.ring.pop()
+		s.total--
+		q.inFlight++
+		q.unsettled = append(q.unsettled, en.event)
+		r = q.route
+		s.offer(q)
+		return q, r, en, true
+	}
+}
+
+// finish gives back q's place in flight and heeds what the attempt said of the target.
+func (s *scheduler) finish(q *queue, v verdict) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q.inFlight--
+	switch {
+	case v.trouble:
+		q.limit, q.successes = max(1, q.limit/2), 0
+	case q.limit < s.limit:
+		if q.successes++; q.successes >= restoreAfter {
+			q.limit, q.successes = q.limit+1, 0
+		}
+	}
+	if v.slowDown > 0 {
+		until := s.now().Add(v.slowDown)
+		if until.After(q.resumeAt) {
+			q.resumeAt = until
+			time.AfterFunc(v.slowDown, func() {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				if q.resumeAt.Equal(until) {
+					q.resumeAt = time.Time{}
+				}
+				s.offer(q)
+			})
+		}
+	}
+	s.offer(q)
+}
+
+// settle notes that the outcome of an attempt is on disk.
+func (s *scheduler) settle(q *queue, event ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.Index(q.unsettled, event); i >= 0 {
+		q.unsettled = slices.Delete(q.unsettled, i, i+1)
+	}
+}
+
+// depth gives how many deliveries wait in memory.
+func (s *scheduler) depth() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.total
+}
+
+// close lets all workers go once they have finished what they are at.
+func (s *scheduler) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	s.wake.Broadcast()
+}

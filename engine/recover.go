@@ -1,0 +1,213 @@
+package engine
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+const (
+	// lateAfter is how long a delivery may go without a row; then one is written, so that
+	// a crash recovery need not look further back.
+	lateAfter   = time.Second
+	sweepEvery  = 250 * time.Millisecond
+	retryBatch  = 500
+	retryAtMost = 5 * time.Second // between two looks for retries that are due
+	recordAgain = time.Second     // after a store that could not write
+	scanBatch   = 1000
+)
+
+// record hands an outcome to the store; then runs once it is on disk. A store that can't
+// write is asked again until it can or the router stops: until then the delivery counts
+// as unsettled, and a next run makes the attempt again.
+func (e *Engine) record(o *Outcome, then func()) {
+	e.records.Add(1)
+	e.store.Record(o, func(err error) {
+		if err == nil {
+			then()
+			e.records.Done()
+			return
+		}
+		e.log.Error("outcome not recorded", "delivery_id", o.ID.String(), "error", err)
+		time.AfterFunc(recordAgain, func() {
+			if !e.closing() {
+				e.record(o, then)
+			}
+			e.records.Done()
+		})
+	})
+}
+
+// giveUp makes a delivery dead without another attempt.
+func (e *Engine) giveUp(subscription ID, en entry, reason string) {
+	en.held.release()
+	e.record(&Outcome{ID: DeliveryID{en.event, subscription}, State: StateDead, Attempts: en.attempts, Error: reason}, func() { e.recorded(en) })
+}
+
+// spill lets a delivery wait in the store, since its queue is full.
+func (e *Engine) spill(q *queue, en entry) {
+	en.held.release()
+	e.record(&Outcome{ID: DeliveryID{en.event, q.id}, State: StatePending}, func() {
+		e.recorded(en)
+		e.scheduler.spilled(q)
+	})
+}
+
+// goFetch reads more of a queue's deliveries from the store. scheduler.mu is held.
+func (e *Engine) goFetch(q *queue) {
+	e.background.Go(func() {
+		known := e.scheduler.known(q)
+		limit := len(known) + fetchSize
+		rows, err := e.store.Backlog(context.Background(), q.id, limit)
+		if err != nil {
+			e.log.Error("waiting deliveries not read", "subscription_id", q.id.Format(SubscriptionPrefix), "error", err)
+			select { // fetched asks again at once
+			case <-e.stop:
+			case <-time.After(recordAgain):
+			}
+			e.scheduler.fetched(q, nil, false)
+			return
+		}
+		entries := make([]entry, 0, len(rows))
+		for _, w := range rows {
+			if !known[w.ID.Event] {
+				entries = append(entries, entry{event: w.ID.Event, attempts: w.Attempts})
+			}
+		}
+		e.scheduler.fetched(q, entries, len(rows) < limit)
+	})
+}
+
+// retryLoop queues failed deliveries when their next attempt is due.
+func (e *Engine) retryLoop() {
+	ctx := context.Background()
+	for {
+		n := e.takeDue(ctx)
+		wait := retryAtMost
+		if n == retryBatch {
+			wait = 0
+		} else if due, err := e.store.NextDue(ctx); err == nil && !due.IsZero() {
+			wait = min(max(due.Sub(e.cfg.Now()), time.Millisecond), retryAtMost)
+		}
+		if !e.sleepUntilRetry(wait) {
+			return
+		}
+	}
+}
+
+// sleepUntilRetry waits, shorter if a retry is recorded that is due earlier; false says
+// that the router stops.
+func (e *Engine) sleepUntilRetry(wait time.Duration) bool {
+	until := e.cfg.Now().Add(wait)
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for {
+		select {
+		case <-e.stop:
+			return false
+		case <-timer.C:
+			return true
+		case due := <-e.retryWake:
+			if due.Before(until) {
+				until = due
+				timer.Reset(max(due.Sub(e.cfg.Now()), 0))
+			}
+		}
+	}
+}
+
+// wakeRetries says that a retry is due at a time; it never blocks.
+func (e *Engine) wakeRetries(due time.Time) {
+	select {
+	case e.retryWake <- due:
+	default: // the loop is far behind, and looks again by itself
+	}
+}
+
+func (e *Engine) takeDue(ctx context.Context) int {
+	rows, err := e.store.TakeDue(ctx, e.cfg.Now(), retryBatch)
+	if err != nil {
+		e.log.Error("retries not read", "error", err)
+		return 0
+	}
+	for _, w := range rows {
+		en := entry{event: w.ID.Event, attempts: w.Attempts}
+		if !e.scheduler.addStored(w.ID.Subscription, en) {
+			e.giveUp(w.ID.Subscription, en, subscriptionDeleted)
+		}
+	}
+	return len(rows)
+}
+
+// sweepLoop keeps the watermark close behind the events.
+func (e *Engine) sweepLoop() {
+	ticker := time.NewTicker(sweepEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-e.stop:
+			return
+		case <-ticker.C:
+			e.sweep(e.cfg.Now().Add(-lateAfter))
+		}
+	}
+}
+
+func (e *Engine) sweep(olderThan time.Time) {
+	watermark, late := e.tracker.sweep(olderThan)
+	if watermark > e.watermark {
+		e.watermark = watermark
+		e.store.SetWatermark(watermark)
+	}
+	for _, f := range late {
+		for _, slot := range e.tracker.missing(f) {
+			e.record(&Outcome{ID: DeliveryID{f.id, f.targets[slot]}, State: StatePending}, func() { e.tracker.record(f, slot) })
+		}
+	}
+}
+
+// recover finds what an earlier run accepted and did not finish: targets of events above
+// the watermark that have no row get one, and every subscription with pending rows is
+// told so. Retries that are due come by themselves.
+func (e *Engine) recover(ctx context.Context) error {
+	after, err := e.store.Watermark(ctx)
+	if err != nil {
+		return err
+	}
+	found := 0
+	for {
+		events, err := e.store.Unfinished(ctx, after, scanBatch)
+		if err != nil {
+			return err
+		}
+		var written sync.WaitGroup
+		for _, ev := range events {
+			after = max(after, ev.ID)
+			for _, target := range ev.Targets {
+				found++
+				written.Add(1)
+				e.record(&Outcome{ID: DeliveryID{ev.ID, target}, State: StatePending}, written.Done)
+			}
+		}
+		written.Wait()
+		if len(events) < scanBatch {
+			break
+		}
+	}
+	if found > 0 {
+		e.log.Info("deliveries recovered from an earlier run", "count", found)
+	}
+	waiting, err := e.store.BacklogSubscriptions(ctx)
+	if err != nil {
+		return err
+	}
+	for _, id := range waiting {
+		if e.scheduler.more(id) {
+			continue
+		}
+		if err := e.store.GiveUp(ctx, id, subscriptionDeleted); err != nil {
+			return err
+		}
+	}
+	return nil
+}

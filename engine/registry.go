@@ -1,0 +1,183 @@
+package engine
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+
+	"switchhook/engine/schema"
+)
+
+// registry is the catalogue in memory: what users configured, all of it. The store is
+// written first; changes is held over both, so that the two never tell different stories.
+type registry struct {
+	changes sync.Mutex
+
+	mu            sync.RWMutex
+	subscriptions map[ID]*Subscription // never changed in place
+	routes        map[ID]*route
+	eventTypes    map[string]*eventType
+	keys          map[[32]byte]*Key
+}
+
+// eventType is an EventType with its schema compiled.
+type eventType struct {
+	*EventType
+	schema *schema.Schema // nil where there is none
+}
+
+func loadRegistry(ctx context.Context, store Store) (*registry, error) {
+	g := &registry{subscriptions: map[ID]*Subscription{}, routes: map[ID]*route{}, eventTypes: map[string]*eventType{}, keys: map[[32]byte]*Key{}}
+	subscriptions, err := store.Subscriptions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range subscriptions {
+		g.subscriptions[s.ID] = s
+	}
+	types, err := store.EventTypes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range types {
+		compiled, invalid := compileEventType(t)
+		if invalid != nil {
+			return nil, invalid
+		}
+		g.eventTypes[t.Name] = compiled
+	}
+	keys, err := store.Keys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range keys {
+		g.keys[k.Hash] = k
+	}
+	return g, nil
+}
+
+func (g *registry) count() int {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return len(g.subscriptions)
+}
+
+// subscription finds one; nil where there is none, or it is another account's.
+func (g *registry) subscription(account string, id ID) *Subscription {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	s := g.subscriptions[id]
+	if s == nil || account != "" && s.Account != account {
+		return nil
+	}
+	return s
+}
+
+func (g *registry) route(id ID) *route {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.routes[id]
+}
+
+// setRoute takes over a subscription's new route; nil removes the subscription.
+func (g *registry) setRoute(id ID, r *route) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if r == nil {
+		delete(g.subscriptions, id)
+		delete(g.routes, id)
+		return
+	}
+	g.subscriptions[id], g.routes[id] = r.sub, r
+}
+
+func (g *registry) eventType(name string) *eventType {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.eventTypes[name]
+}
+
+// schemas gives the schemas of the event types that patterns name; nil as soon as one
+// of them has none, or a pattern leaves open which types there will be.
+func (g *registry) schemas(patterns []string) [][]byte {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	var found [][]byte
+	for _, p := range patterns {
+		t := g.eventTypes[p]
+		if t == nil || t.Schema == nil {
+			return nil
+		}
+		found = append(found, t.Schema)
+	}
+	return found
+}
+
+// SubscriptionQuery picks subscriptions. Zero fields don't restrict.
+type SubscriptionQuery struct {
+	Account   string
+	Event     string // subscriptions that would get this event type, or name this pattern
+	Active    *bool
+	TargetURL string
+	After     ID // above this id; the cursor of the next page
+	Limit     int
+}
+
+// Subscriptions lists subscriptions, oldest first. They must not be changed.
+func (e *Engine) Subscriptions(q SubscriptionQuery) []*Subscription {
+	e.registry.mu.RLock()
+	var found []*Subscription
+	for _, s := range e.registry.subscriptions {
+		if s.ID > q.After && (q.Account == "" || s.Account == q.Account) &&
+			(q.Active == nil || s.Active == *q.Active) && (q.TargetURL == "" || s.TargetURL == q.TargetURL) &&
+			(q.Event == "" || slices.ContainsFunc(s.Events, func(p string) bool { return p == q.Event || MatchesPattern(p, q.Event) })) {
+			found = append(found, s)
+		}
+	}
+	e.registry.mu.RUnlock()
+	slices.SortFunc(found, func(a, b *Subscription) int { return int(a.ID - b.ID) })
+	return found[:min(len(found), q.Limit)]
+}
+
+// Subscription finds a subscription of an account, or of any where account is empty. It
+// must not be changed.
+func (e *Engine) Subscription(account string, id ID) (*Subscription, error) {
+	if s := e.registry.subscription(account, id); s != nil {
+		return s, nil
+	}
+	return nil, NotFound("subscription", id.Format(SubscriptionPrefix))
+}
+
+// FilterErrors tells how often a subscription's filter failed since it was last changed
+// or the router started, and how the last time.
+func (e *Engine) FilterErrors(id ID) (count int64, last string) {
+	r := e.registry.route(id)
+	if r == nil {
+		return 0, ""
+	}
+	if text := r.lastError.Load(); text != nil {
+		last = *text
+	}
+	return r.filterErrors.Load(), last
+}
+
+// EventTypes lists the catalogue by name. The entries must not be changed.
+func (e *Engine) EventTypes() []*EventType {
+	e.registry.mu.RLock()
+	defer e.registry.mu.RUnlock()
+	list := make([]*EventType, 0, len(e.registry.eventTypes))
+	for _, t := range e.registry.eventTypes {
+		list = append(list, t.EventType)
+	}
+	slices.SortFunc(list, func(a, b *EventType) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+// EventType finds an entry of the catalogue, which must not be changed.
+func (e *Engine) EventType(name string) (*EventType, error) {
+	if t := e.registry.eventType(name); t != nil {
+		return t.EventType, nil
+	}
+	return nil, NotFound("event type", name)
+}

@@ -1,0 +1,162 @@
+package engine
+
+import (
+	"context"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"switchhook/scripts"
+	"switchhook/scripts/filter"
+)
+
+// route is a subscription made ready for use. It is never changed: a changed
+// subscription gets a new route.
+type route struct {
+	sub     *Subscription
+	url     *url.URL
+	key     []byte      // of the signature
+	headers http.Header // the subscription's own
+	broken  error       // why nothing can be sent, where what is stored can't be read
+
+	filterOnce sync.Once
+	filter     *filter.Filter // nil: every event; set by filterOnce
+	filterErr  error
+
+	filterErrors atomic.Int64
+	lastError    atomic.Pointer[string] // of the filter
+
+	programLock sync.Mutex
+	program     *scripts.Program
+}
+
+func (e *Engine) newRoute(s *Subscription) *route {
+	r := &route{sub: s, headers: make(http.Header, len(s.Headers))}
+	var err *Error
+	if r.key, err = secretKey(s.Secret); err != nil {
+		r.broken = err
+	}
+	if u, err := e.cfg.Guard.ParseURL(s.TargetURL); err != nil {
+		r.broken = err
+	} else {
+		r.url = u
+	}
+	for name, value := range s.Headers {
+		r.headers[textproto.CanonicalMIMEHeaderKey(name)] = []string{value}
+	}
+	return r
+}
+
+// compiledFilter compiles on first use: with 10,000 subscriptions a start would wait for
+// filters that no event may ask for.
+func (e *Engine) compiledFilter(r *route) (*filter.Filter, error) {
+	r.filterOnce.Do(func() {
+		if r.sub.Filter != "" {
+			r.filter, r.filterErr = e.filters.Compile(r.sub.Filter)
+		}
+	})
+	return r.filter, r.filterErr
+}
+
+// compiledTransform compiles on first use too.
+func (e *Engine) compiledTransform(ctx context.Context, r *route) (*scripts.Program, error) {
+	r.programLock.Lock()
+	defer r.programLock.Unlock()
+	if r.program == nil {
+		p, err := e.cfg.Transformer.Compile(ctx, r.sub.Transform)
+		if err != nil {
+			return nil, err
+		}
+		r.program = p
+	}
+	return r.program, nil
+}
+
+// match gives the routes whose subscriptions want ev. Each distinct filter runs once.
+func (e *Engine) match(candidates []*route, ev *scripts.Event) []*route {
+	if !slices.ContainsFunc(candidates, func(r *route) bool { return r.sub.Filter != "" }) {
+		return candidates
+	}
+	in := filter.NewInput(ev)
+	defer in.Release()
+	type result struct {
+		ok  bool
+		err error
+	}
+	known := make(map[*filter.Filter]result, len(candidates))
+	matched := make([]*route, 0, len(candidates))
+	for _, r := range candidates {
+		if r.sub.Filter == "" {
+			matched = append(matched, r)
+			continue
+		}
+		f, err := e.compiledFilter(r)
+		res, seen := known[f]
+		if !seen {
+			if res.err = err; err == nil {
+				res.ok, res.err = f.Match(in)
+			}
+			if f != nil {
+				known[f] = res
+			}
+		}
+		switch {
+		case res.err != nil:
+			e.noteFilterError(r, res.err)
+		case res.ok:
+			matched = append(matched, r)
+		default:
+			e.metrics.filtered.Inc()
+		}
+	}
+	return matched
+}
+
+// noteFilterError keeps a filter's failure for its owner to see. It counts as no match.
+func (e *Engine) noteFilterError(r *route, err error) {
+	e.metrics.filterErrors.Inc()
+	text := shorten(err.Error())
+	if r.lastError.Swap(&text) == nil {
+		e.log.Warn("filter failed", "subscription_id", r.sub.ID.Format(SubscriptionPrefix), "error", text)
+	}
+	r.filterErrors.Add(1)
+}
+
+// reservedHeaders are the router's own or steer the connection; neither a subscription
+// nor a transform may set them.
+var reservedHeaders = map[string]bool{
+	"Host": true, "Content-Length": true, "Transfer-Encoding": true, "Connection": true, "Keep-Alive": true,
+	"Te": true, "Trailer": true, "Upgrade": true, "Expect": true, "Forwarded": true, "Via": true,
+}
+
+var reservedHeaderPrefixes = []string{"Webhook-", "Proxy-", "X-Forwarded-"}
+
+const (
+	maxHeaders          = 32
+	maxHeaderValueBytes = 4096
+)
+
+// checkHeader tells what is wrong with a header that a user wants sent; "" if nothing is.
+func checkHeader(name, value string) string {
+	canonical := textproto.CanonicalMIMEHeaderKey(name)
+	switch {
+	case name == "" || len(name) > 128 || strings.IndexFunc(name, func(c rune) bool { return !isTokenChar(c) }) >= 0:
+		return "is no header name"
+	case reservedHeaders[canonical] || slices.ContainsFunc(reservedHeaderPrefixes, func(p string) bool { return strings.HasPrefix(canonical, p) }):
+		return "is set by the router and can't be given"
+	case len(value) > maxHeaderValueBytes:
+		return "has a value that is too long"
+	case strings.IndexFunc(value, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }) >= 0:
+		return "has a value with a line break or another control character"
+	}
+	return ""
+}
+
+// isTokenChar follows RFC 9110, 5.6.2.
+func isTokenChar(c rune) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", c)
+}

@@ -1,0 +1,54 @@
+package schema_test
+
+import (
+	"strings"
+	"testing"
+
+	"switchhook/engine/schema"
+)
+
+const order = `{"type":"object","required":["id"],"properties":{"id":{"type":"integer"},"items":{"type":"array","items":{"$ref":"#/$defs/item"}}},
+	"$defs":{"item":{"type":"object","properties":{"price":{"type":"number","minimum":0}}}}}`
+
+func TestValidateSaysWhereAndWhy(t *testing.T) {
+	s, err := schema.Compile([]byte(order))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for data, want := range map[string]string{
+		`{"id":1,"items":[{"price":1.5}]}`:            "",
+		`{"id":9007199254740993}`:                     "",
+		`{"items":[]}`:                                ": missing property 'id'",
+		`{"id":"1"}`:                                  "id: got string, want integer",
+		`{"id":1,"items":[{"price":1},{"price":-1}]}`: "items[1].price: minimum: got -1, want 0",
+		`[]`: ": got array, want object",
+	} {
+		p := s.Validate([]byte(data))
+		got := ""
+		if p != nil {
+			got = p.Path + ": " + p.Message
+		}
+		if got != want {
+			t.Errorf("%s: got %q, want %q", data, got, want)
+		}
+	}
+}
+
+func TestCompileRefuses(t *testing.T) {
+	for source, want := range map[string]string{
+		`{"type":"objekt"}`:                            "no JSON Schema",
+		`[]`:                                           "must be an object",
+		`{"type":`:                                     "EOF",
+		`{"$ref":"file:///etc/passwd"}`:                "not loaded from elsewhere",
+		`{"$ref":"http://127.0.0.1:1/x.json"}`:         "not loaded from elsewhere",
+		`{"$ref":"other.json"}`:                        "",
+		`{"properties":{"a":{"pattern":"("}}}`:         "",
+		`{"$schema":"https://example.com/my-dialect"}`: "",
+		`{"x":"` + strings.Repeat("x", 300<<10) + `"}`: "are allowed",
+	} {
+		_, err := schema.Compile([]byte(source))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.60s: want %q, got %v", source, want, err)
+		}
+	}
+}

@@ -1,0 +1,150 @@
+package engine
+
+import (
+	"context"
+	"time"
+)
+
+// Store keeps everything that must outlive the process. It speaks in batches: what many
+// callers hand in at the same time becomes durable in one commit. All methods may be
+// called by many goroutines; errors that a user can do something about are *Error.
+//
+// Every query takes the account whose things it may see; an empty account sees all.
+// The suite in storage/storetest says in code what each method promises.
+type Store interface {
+	EventLog
+	DeliveryLog
+	Catalogue
+	// Ping answers whether the store can be written.
+	Ping(ctx context.Context) error
+	// Close ends all work; what was accepted before is on disk when it returns.
+	Close() error
+}
+
+// NewEvent is an event on its way into the store.
+type NewEvent struct {
+	Event  *Event
+	Keys   []KeyHash // idempotency keys that lead to it from now on
+	Digest KeyHash   // its content, to tell a repeat from a contradiction
+}
+
+// Appended says what became of a NewEvent.
+type Appended struct {
+	ID       ID  // the event's, or the id of the one that was stored before under the same key
+	Matched  int // how many subscriptions that event matched when it was accepted
+	Repeated bool
+}
+
+// EventLog keeps events.
+type EventLog interface {
+	// Append stores events, all or none, and returns once they are on disk. A key that
+	// is known under the same digest is a repeat: that event is not stored again and
+	// answered with the first one. Under another digest it is a CodeConflict with Field
+	// "events[i]", and nothing is stored. Repeats within one call count as well.
+	Append(ctx context.Context, events []NewEvent) ([]Appended, error)
+	// Event finds an event.
+	Event(ctx context.Context, account string, id ID) (*Event, error)
+	// EventByKey finds the event that Append stored under an idempotency key.
+	EventByKey(ctx context.Context, key KeyHash) (ID, error)
+	// Events lists events, newest first.
+	Events(ctx context.Context, q EventQuery) ([]*Event, error)
+	// LastEventID is the highest event id stored, 0 in a new store.
+	LastEventID(ctx context.Context) (ID, error)
+}
+
+// EventQuery picks events. Zero fields don't restrict.
+type EventQuery struct {
+	Account string
+	Type    string
+	Since   ID // this id and above
+	Before  ID // below this id; the cursor of the next page
+	Limit   int
+}
+
+// Outcome is a change of one delivery's row. The row is made where there is none.
+type Outcome struct {
+	ID       DeliveryID
+	State    State
+	Attempts int
+	NextAt   time.Time
+	Error    string
+	Attempt  *Attempt // nil where none was made: a delivery that only waits, or is given up
+}
+
+// Waiting is a delivery that is to be attempted.
+type Waiting struct {
+	ID       DeliveryID
+	Attempts int // how many were made before
+}
+
+// DeliveryLog keeps deliveries and their attempts. A delivery has no row before its first
+// outcome: it is pending because its event names the subscription among its targets.
+type DeliveryLog interface {
+	// Record hands an outcome to the next commit and returns at once, or when the queue
+	// has room. done is called, from the store's goroutine, when it is on disk or could
+	// not be written; it must not block.
+	Record(o *Outcome, done func(error))
+	// TakeDue turns up to limit failed deliveries whose NextAt has come into pending
+	// ones and returns them, the longest due first.
+	TakeDue(ctx context.Context, now time.Time, limit int) ([]Waiting, error)
+	// NextDue is when the next failed delivery is due; the zero time where none waits.
+	NextDue(ctx context.Context) (time.Time, error)
+	// Backlog lists up to limit pending deliveries of a subscription that have a row,
+	// oldest event first.
+	Backlog(ctx context.Context, subscription ID, limit int) ([]Waiting, error)
+	// BacklogSubscriptions lists the subscriptions that have pending deliveries with a row.
+	BacklogSubscriptions(ctx context.Context) ([]ID, error)
+	// Unfinished lists, oldest first, up to limit events after an id that have targets
+	// without a row; their Targets are only those, and their Data is not loaded.
+	Unfinished(ctx context.Context, after ID, limit int) ([]*Event, error)
+	// Watermark is the id set last, 0 in a new store: no event at or below it has targets
+	// without a row.
+	Watermark(ctx context.Context) (ID, error)
+	// SetWatermark raises the watermark with the next commit.
+	SetWatermark(id ID)
+	// GiveUp turns the deliveries of a subscription that wait (pending with a row, or
+	// failed) into dead ones.
+	GiveUp(ctx context.Context, subscription ID, reason string) error
+	// Delivery finds a delivery, with or without a row.
+	Delivery(ctx context.Context, account string, id DeliveryID) (*Delivery, error)
+	// Attempts lists a delivery's attempts, oldest first.
+	Attempts(ctx context.Context, id DeliveryID) ([]*Attempt, error)
+	// Deliveries lists deliveries, those of the newest event first, with or without a row.
+	Deliveries(ctx context.Context, q DeliveryQuery) ([]*Delivery, error)
+}
+
+// DeliveryQuery picks deliveries. Zero fields don't restrict.
+type DeliveryQuery struct {
+	Account      string
+	Subscription ID
+	Event        ID
+	EventType    string
+	State        State
+	Since, Until ID         // of events: Since and above, below Until
+	Before       DeliveryID // below this one; the cursor of the next page
+	Limit        int
+}
+
+// Catalogue keeps what users configure. The engine holds it all in memory and reads it
+// once, at start.
+type Catalogue interface {
+	// Subscriptions lists all subscriptions that are not deleted.
+	Subscriptions(ctx context.Context) ([]*Subscription, error)
+	// PutSubscription makes or replaces a subscription. Version is the new one; a stored
+	// version other than the one before it is a CodeStale, and nothing is written.
+	PutSubscription(ctx context.Context, s *Subscription) error
+	// DeleteSubscription removes a subscription and its secret. Its deliveries stay.
+	DeleteSubscription(ctx context.Context, id ID) error
+	// EventTypes lists the catalogue.
+	EventTypes(ctx context.Context) ([]*EventType, error)
+	// PutEventType makes or replaces an entry; Version as in PutSubscription.
+	PutEventType(ctx context.Context, t *EventType) error
+	// DeleteEventType removes an entry.
+	DeleteEventType(ctx context.Context, name string) error
+	// Keys lists the API keys.
+	Keys(ctx context.Context) ([]*Key, error)
+	// PutKey stores a new key.
+	PutKey(ctx context.Context, k *Key) error
+	// DeleteKey removes a key.
+	DeleteKey(ctx context.Context, id ID) error
+}

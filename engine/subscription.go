@@ -1,0 +1,77 @@
+package engine
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Subscription asks for events: while it exists and is active, each event of its account
+// that matches is POSTed to its target URL.
+type Subscription struct {
+	ID            ID
+	Account       string
+	Events        []string // event types, or patterns: "*", "order.*"
+	TargetURL     string
+	Active        bool
+	Reason        string            // why the router switched it off; empty where a user did
+	Filter        string            // expr source; empty lets every event through
+	Transform     string            // JavaScript or TypeScript source; empty sends the payload format
+	Secret        string            // "whsec_…", signs deliveries
+	Headers       map[string]string // sent with each delivery
+	PayloadFormat PayloadFormat
+	Description   string
+	Metadata      map[string]string
+	Version       int64 // grows with each change
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
+}
+
+// Clone copies s so that a change to the copy leaves s alone.
+func (s *Subscription) Clone() *Subscription {
+	c := *s
+	c.Events, c.Headers, c.Metadata = slices.Clone(s.Events), maps.Clone(s.Headers), maps.Clone(s.Metadata)
+	return &c
+}
+
+// PayloadFormat says what is sent where no transform makes the body.
+type PayloadFormat string
+
+// The payload formats.
+const (
+	FormatStandard PayloadFormat = "standard" // Standard Webhooks: {"type", "timestamp", "data"}
+	FormatData     PayloadFormat = "data"     // the bare data, as REST Hooks asks
+)
+
+// EventType is an entry of the catalogue of events that one can subscribe to. The
+// catalogue is one for all accounts.
+type EventType struct {
+	Name        string
+	Description string
+	Schema      []byte   // JSON Schema of the data; nil where there is none
+	Samples     [][]byte // example data, JSON
+	Version     int64
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
+}
+
+// Key is an API key. The key itself is shown once, when it is made; only its hash is kept.
+type Key struct {
+	ID        ID
+	Name      string
+	Account   string
+	Admin     bool     // may act for every account, and on what belongs to none
+	Prefix    string   // its first characters, to tell keys apart
+	Hash      [32]byte // SHA-256
+	CreatedAt time.Time
+}
+
+// MatchesPattern tells whether an event type falls under pattern: "*" is every type,
+// "order.*" every type that begins with "order.", anything else that type alone.
+func MatchesPattern(pattern, eventType string) bool {
+	if prefix, ok := strings.CutSuffix(pattern, "*"); ok {
+		return strings.HasPrefix(eventType, prefix)
+	}
+	return pattern == eventType
+}

@@ -1,0 +1,169 @@
+// Package target is the way out: it decides which addresses a delivery may connect to,
+// and makes the HTTP client that connects to nothing else.
+//
+// The authority is the check at dial time, after the name was resolved, so a name that
+// changes its address between two looks gains nothing. It knows no events and no
+// subscriptions.
+package target
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"code.dny.dev/ssrf"
+)
+
+// Policy says which addresses are open. The zero Policy opens the public internet on the
+// ports of DefaultPorts.
+type Policy struct {
+	Allow   []netip.Prefix // open on every port, though they are private or special
+	Deny    []netip.Prefix // closed, whatever else says otherwise
+	Ports   []uint16       // of public addresses; DefaultPorts where nil
+	AnyPort bool
+	HTTPS   bool // refuse http:// targets
+}
+
+// DefaultPorts are the ports open on public addresses where a Policy names none.
+var DefaultPorts = []uint16{80, 443, 8080, 8443}
+
+// Loopback are the addresses of this machine, which a development server allows.
+var Loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+
+// azureWire is Azure's machine agent. It is a public address by the registries, and
+// hands out a machine's secrets.
+var azureWire = netip.MustParsePrefix("168.63.129.16/32")
+
+const (
+	maxURLBytes   = 2048
+	lookupTimeout = 3 * time.Second
+)
+
+// RefusedError says that the guard does not let a connection or URL pass.
+type RefusedError struct{ Reason string }
+
+// Error gives the reason.
+func (e *RefusedError) Error() string { return "target refused: " + e.Reason }
+
+func refused(format string, args ...any) error {
+	return &RefusedError{Reason: fmt.Sprintf(format, args...)}
+}
+
+// Guard checks targets against a Policy. It is safe for concurrent use.
+type Guard struct {
+	policy Policy
+	public *ssrf.Guardian
+}
+
+// NewGuard makes the Guard of a policy.
+func NewGuard(p Policy) *Guard {
+	ports := ssrf.WithPorts(DefaultPorts...)
+	if p.Ports != nil {
+		ports = ssrf.WithPorts(p.Ports...)
+	}
+	if p.AnyPort {
+		ports = ssrf.WithAnyPort()
+	}
+	p.Deny = append(slices.Clone(p.Deny), azureWire)
+	return &Guard{policy: p, public: ssrf.New(ports)}
+}
+
+// Control is a net.Dialer's Control: it refuses the addresses that the policy closes. The
+// error is a *RefusedError.
+func (g *Guard) Control(network, address string, conn syscall.RawConn) error {
+	addr, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return refused("%s is no address", address)
+	}
+	ip := addr.Addr().Unmap().WithZone("")
+	if contains(g.policy.Deny, ip) {
+		return refused("connections to %s are denied", ip)
+	}
+	if contains(g.policy.Allow, ip) {
+		return nil
+	}
+	switch err := g.public.Safe(network, address, conn); {
+	case errors.Is(err, ssrf.ErrProhibitedPort):
+		return refused("port %d is not open; --target-ports opens more", addr.Port())
+	case errors.Is(err, ssrf.ErrProhibitedIP):
+		return refused("%s is a private or special address; --allow-targets opens ranges", addr.Addr())
+	case err != nil:
+		return refused("%v", err)
+	}
+	return nil
+}
+
+func contains(prefixes []netip.Prefix, ip netip.Addr) bool {
+	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(ip) })
+}
+
+// ParseURL reads a target URL and checks its form: an absolute http or https URL without
+// credentials or fragment. The error is a *RefusedError.
+func (g *Guard) ParseURL(raw string) (*url.URL, error) {
+	if len(raw) > maxURLBytes {
+		return nil, refused("the URL is longer than %d bytes", maxURLBytes)
+	}
+	if i := strings.IndexFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f }); i >= 0 {
+		return nil, refused("the URL holds a space or control character at byte %d", i)
+	}
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil:
+		return nil, refused("%q is no URL: %v", raw, errors.Unwrap(err))
+	case u.Scheme != "http" && u.Scheme != "https":
+		return nil, refused("the URL must begin with https:// or http://")
+	case u.Scheme == "http" && g.policy.HTTPS:
+		return nil, refused("only https:// targets are allowed here")
+	case u.Hostname() == "":
+		return nil, refused("the URL names no host")
+	case u.User != nil:
+		return nil, refused("the URL holds a user name or password; send them in an Authorization header instead")
+	case u.Fragment != "":
+		return nil, refused("the URL has a fragment (#%s), which is never sent", u.Fragment)
+	}
+	if p := u.Port(); p != "" {
+		if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 {
+			return nil, refused("%s is no port", p)
+		}
+	}
+	return u, nil
+}
+
+// CheckURL tells early what Control would refuse at dial time: it resolves the host and
+// checks each of its addresses. A name that does not resolve passes, since it may later.
+// The error is a *RefusedError.
+func (g *Guard) CheckURL(ctx context.Context, raw string) error {
+	u, err := g.ParseURL(raw)
+	if err != nil {
+		return err
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	// The same resolver as the dialer's, so that odd spellings mean the same here and there.
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", u.Hostname())
+	if err != nil {
+		return nil
+	}
+	for _, ip := range ips {
+		network := "tcp6"
+		if ip.Unmap().Is4() {
+			network, ip = "tcp4", ip.Unmap()
+		}
+		if err := g.Control(network, net.JoinHostPort(ip.String(), port), nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
