@@ -1,0 +1,218 @@
+package cmd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"switchhook/engine"
+	"switchhook/engine/target"
+)
+
+type demoCommand struct {
+	Once bool `help:"End after the demonstration; the exit status tells whether everything came through."`
+}
+
+const demoFilter = `data.total > 100 && data.customer.country in ["GB", "US"]`
+
+const demoTransform = `export default function transform(event, request) {
+  const order = event.data
+  if (order.test) return drop("a test order")
+  request.headers["X-Order"] = String(order.id)
+  return { text: ` + "`Order ${order.id} of ${order.customer.name}: ${order.total} ${order.currency}`" + ` }
+}`
+
+// demoEvents are what is published, and what must come of it.
+var demoEvents = []struct {
+	kind, data, why string
+	status          string // of its delivery; empty where there is to be none
+	body            string // that the receiver is to get
+}{
+	{"order.created", `{"id":1001,"total":129.5,"currency":"EUR","customer":{"name":"Ada","country":"GB"}}`, "passes the filter",
+		"succeeded", `{"text":"Order 1001 of Ada: 129.5 EUR"}`},
+	{"order.created", `{"id":1002,"total":20,"currency":"EUR","customer":{"name":"Ben","country":"GB"}}`, "the filter keeps it back: total is not above 100", "", ""},
+	{"order.created", `{"id":1003,"total":500,"currency":"USD","test":true,"customer":{"name":"Test","country":"US"}}`, "the transform drops it", "dropped", ""},
+	{"customer.created", `{"id":7,"name":"Ada"}`, "nobody subscribes to its type", "", ""},
+	{"order.created", `{"id":9007199254740993,"total":250,"currency":"USD","customer":{"name":"Grace <g@example.com>","country":"US"}}`, "the receiver answers 503 at first, so it is sent twice",
+		"succeeded", `{"text":"Order 9007199254740993 of Grace <g@example.com>: 250 USD"}`},
+}
+
+const demoDeadline = 20 * time.Second
+
+// Run shows the way of some events, and checks it.
+func (c *demoCommand) Run(ctx context.Context) error {
+	folder, err := os.MkdirTemp("", "switchhook-demo-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(folder)
+	r, key, err := startDemo(ctx, folder)
+	if err != nil {
+		return err
+	}
+	d := &demonstration{api: newClient(r.url(), key), bodies: map[string]received{}}
+	err = d.run(ctx, r, folder)
+	if err == nil && !c.Once {
+		fmt.Printf("\nThe router goes on until you press Ctrl-C. Publish something yourself:\n\n"+
+			"  curl -X POST %s/api/v1/events -H 'Authorization: Bearer %s' \\\n    -H 'Content-Type: application/json' -d '{\"type\":\"order.created\",\"data\":%s}'\n\n", r.url(), key, demoEvents[0].data)
+		d.chatty.Store(true)
+		<-ctx.Done()
+	}
+	if d.receiver != nil {
+		d.receiver.close()
+	}
+	return errors.Join(err, r.close())
+}
+
+// startDemo starts a router as serve would, on the usual port if that is free.
+func startDemo(ctx context.Context, folder string) (*router, string, error) {
+	listen := "127.0.0.1:8080"
+	if l, err := net.Listen("tcp", listen); err != nil {
+		listen = "127.0.0.1:0"
+	} else {
+		l.Close()
+	}
+	r, err := startRouter(ctx, routerConfig{
+		folder: folder, listen: listen, policy: target.Policy{Allow: target.Loopback}, pace: time.Millisecond,
+		engine: engine.Config{Retries: engine.RetrySchedule{0, 200 * time.Millisecond, time.Second}},
+		log:    slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	key, err := adminKey(ctx, r.engine, folder, "")
+	if err != nil {
+		return nil, "", errors.Join(err, r.close())
+	}
+	r.serve()
+	return r, key, nil
+}
+
+// demonstration is one run of the demo.
+type demonstration struct {
+	api      *client
+	receiver *receiver
+	chatty   atomic.Bool
+
+	mu     sync.Mutex
+	bodies map[string]received // what came, by webhook-id; the last try of each
+	tries  int
+}
+
+// receive answers the receiver's deliveries: 503 to the first try of the last event.
+func (d *demonstration) receive(got received) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.chatty.Load() {
+		fmt.Printf("  received %s %q\n", got.header.Get("webhook-id"), got.body)
+	}
+	if strings.Contains(string(got.body), "Grace") {
+		if d.tries++; d.tries == 1 {
+			return http.StatusServiceUnavailable
+		}
+	}
+	d.bodies[got.header.Get("webhook-id")] = got
+	return http.StatusOK
+}
+
+func (d *demonstration) run(ctx context.Context, r *router, folder string) (err error) {
+	if d.receiver, err = startReceiver("127.0.0.1:0", d.receive); err != nil {
+		return err
+	}
+	fmt.Printf("Switchhook %s\n  page       %s\n  API        %s/api/v1\n  database   %s (SQLite, deleted at the end)\n  receiver   %s\n\n", Version, r.url(), r.url(), folder, d.receiver.url())
+
+	fmt.Printf("POST /api/v1/subscriptions\n  event      order.*\n  target_url %s/orders\n  filter     %s\n  transform  %s\n", d.receiver.url(), demoFilter, strings.ReplaceAll(demoTransform, "\n", "\n             "))
+	sub, err := d.api.subscribe(ctx, subscriptionBody{Event: "order.*", TargetURL: d.receiver.url() + "/orders", Filter: demoFilter, Transform: demoTransform})
+	if err != nil {
+		return err
+	}
+	d.receiver.setSecret(sub.Secret)
+	fmt.Printf("  → 201      %s\n\n", sub.ID)
+
+	fmt.Printf("POST /api/v1/events, %d times\n", len(demoEvents))
+	ids := make([]string, len(demoEvents))
+	for i, ev := range demoEvents {
+		var answer accepted
+		if err := d.api.call(ctx, http.MethodPost, "/api/v1/events", outgoingEvent{Type: ev.kind, Data: json.RawMessage(ev.data)}, &answer); err != nil {
+			return err
+		}
+		ids[i] = answer.ID
+		fmt.Printf("  %s  %-16s matched %d  %s\n", answer.ID, ev.kind, answer.Matched, ev.why)
+	}
+	fmt.Printf("\nGET /api/v1/events/{id}\n")
+	lost := 0
+	for i, ev := range demoEvents {
+		line, ok := d.outcome(ctx, ids[i], ev.status, ev.body)
+		mark := "✓"
+		if !ok {
+			mark = "✗"
+			lost++
+		}
+		fmt.Printf("  %s %s  %s\n", mark, ids[i], line)
+	}
+	if lost > 0 {
+		return fmt.Errorf("%d of %d events did not come out as they should", lost, len(demoEvents))
+	}
+	fmt.Println("\nEverything came through: filtered, transformed, signed, delivered, retried.")
+	return nil
+}
+
+// deliveredEvent is what the demonstration looks at of an event.
+type deliveredEvent struct {
+	WebhookID  string `json:"webhook_id"`
+	Deliveries []struct {
+		Status       string
+		AttemptCount int `json:"attempt_count"`
+		Error        string
+	}
+}
+
+// outcome waits until an event's delivery is done, and says what came of it.
+func (d *demonstration) outcome(ctx context.Context, id, status, body string) (line string, ok bool) {
+	ctx, cancel := context.WithTimeout(ctx, demoDeadline)
+	defer cancel()
+	for {
+		var ev deliveredEvent
+		if err := d.api.call(ctx, http.MethodGet, "/api/v1/events/"+id, nil, &ev); err != nil {
+			return err.Error(), false
+		}
+		if len(ev.Deliveries) == 0 {
+			return "kept, delivered to nobody", status == ""
+		}
+		got := ev.Deliveries[0]
+		if got.Status != "pending" && got.Status != "failed" {
+			return d.describe(ev, status, body)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Sprintf("still %s after %s: %s", got.Status, demoDeadline, got.Error), false
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func (d *demonstration) describe(ev deliveredEvent, status, body string) (line string, ok bool) {
+	delivery := ev.Deliveries[0]
+	d.mu.Lock()
+	got, came := d.bodies[ev.WebhookID]
+	d.mu.Unlock()
+	if delivery.Status != status || came != (body != "") || came && string(got.body) != body {
+		return fmt.Sprintf("%s, wanted %s: %s %q", delivery.Status, status, delivery.Error, got.body), false
+	}
+	if !came {
+		return fmt.Sprintf("%s: %s", delivery.Status, delivery.Error), true
+	}
+	if got.signed != nil {
+		return "the signature is wrong: " + got.signed.Error(), false
+	}
+	return fmt.Sprintf("%s, attempt %d, signature ok, body %s", delivery.Status, delivery.AttemptCount, got.body), true
+}

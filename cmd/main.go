@@ -1,0 +1,89 @@
+// Package cmd is the command line: one file for each command, and what puts the router's
+// parts together.
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// Version is the program's version; a release build sets it.
+var Version = "0.1.0-dev"
+
+type commands struct {
+	Serve   serveCommand   `cmd:"" help:"Run the router."`
+	Demo    demoCommand    `cmd:"" help:"Show the whole way of an event in a temporary folder: subscribe, filter, transform, sign, deliver."`
+	Send    sendCommand    `cmd:"" help:"Publish an event, or a file of them, to a running router."`
+	Listen  listenCommand  `cmd:"" help:"Run a local receiver that verifies and prints what it gets."`
+	Keys    keysCommand    `cmd:"" help:"List, make and delete API keys of a running router."`
+	Version versionCommand `cmd:"" help:"Print the version."`
+}
+
+const description = `Switchhook routes events to webhooks.
+
+Try it:      switchhook demo
+Run it:      switchhook serve --dev
+Publish:     switchhook send order.created '{"total": 120}'
+
+Every flag can be given in the environment as well: --data is SWITCHHOOK_DATA.`
+
+// Main runs the command that args name and gives the exit status: 0 for success, 1 for a
+// failure, 2 for a command line that can't be understood.
+func Main(args []string) int {
+	var c commands
+	status := -1
+	parser, err := kong.New(&c,
+		kong.Name("switchhook"), kong.Description(description), kong.UsageOnError(),
+		kong.DefaultEnvars("SWITCHHOOK"), kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+		kong.Exit(func(code int) { status = code }),
+	)
+	if err != nil {
+		panic(err) // a mistake in the struct tags above
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	parsed, err := parser.Parse(args)
+	if status >= 0 { // --help was given and has been answered
+		return status
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "switchhook: %v\n", err)
+		var wrong *kong.ParseError
+		if errors.As(err, &wrong) {
+			fmt.Fprintf(os.Stderr, "Run \"switchhook %s--help\" to see what can be given.\n", commandPath(wrong.Context))
+		}
+		return 2
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	parsed.BindTo(ctx, (*context.Context)(nil))
+	if err := parsed.Run(); err != nil {
+		fmt.Fprintf(os.Stderr, "switchhook: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+// commandPath names the command as far as it was understood, with a space behind it.
+func commandPath(ctx *kong.Context) string {
+	if ctx == nil || ctx.Command() == "" {
+		return ""
+	}
+	return ctx.Selected().Name + " "
+}
+
+type versionCommand struct{}
+
+// Run prints the version.
+func (versionCommand) Run() error {
+	fmt.Println("switchhook", Version)
+	return nil
+}

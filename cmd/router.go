@@ -1,0 +1,114 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"switchhook/engine"
+	"switchhook/engine/target"
+	"switchhook/scripts"
+	"switchhook/scripts/sandbox"
+	"switchhook/server"
+	"switchhook/storage/sqlite"
+)
+
+// routerConfig is what a router is put together from.
+type routerConfig struct {
+	folder   string // of the database
+	listen   string
+	policy   target.Policy
+	engine   engine.Config // without its parts
+	pace     time.Duration // between commits
+	children int           // sandbox processes
+	maxBody  int           // bytes
+	log      *slog.Logger
+}
+
+// router is a running router: all parts, and the order in which they stop.
+type router struct {
+	log      *slog.Logger
+	store    *sqlite.Store
+	pool     *sandbox.Pool
+	engine   *engine.Engine
+	server   *server.Server
+	listener net.Listener
+	served   chan error // what Serve ended with
+}
+
+const drainTime = 25 * time.Second // under the 30 s that most supervisors wait
+
+// startRouter opens the store, starts the sandbox, takes up unfinished work and listens;
+// requests are answered once serve is called.
+func startRouter(ctx context.Context, cfg routerConfig) (_ *router, err error) {
+	r := &router{log: cfg.log, served: make(chan error, 1)}
+	defer func() {
+		if err != nil {
+			r.close()
+		}
+	}()
+	// First, so that a port in use is told before anything else happens.
+	if r.listener, err = net.Listen("tcp", cfg.listen); err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", cfg.listen, err)
+	}
+	if r.store, err = sqlite.Open(ctx, sqlite.Options{Path: filepath.Join(cfg.folder, "switchhook.db"), Logger: cfg.log, Pace: cfg.pace}); err != nil {
+		return nil, err
+	}
+	if r.pool, err = sandbox.Start(sandbox.Config{Processes: cfg.children, Limits: scripts.DefaultLimits(), Logger: cfg.log}); err != nil {
+		return nil, fmt.Errorf("start the script sandbox: %w", err)
+	}
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	e := cfg.engine
+	e.Store, e.Transformer, e.Guard, e.Logger, e.Registerer = r.store, r.pool, target.NewGuard(cfg.policy), cfg.log, metrics
+	e.UserAgent = "Switchhook/" + Version
+	if r.engine, err = engine.New(ctx, e); err != nil {
+		return nil, err
+	}
+	if err = r.engine.Start(ctx); err != nil {
+		return nil, err
+	}
+	r.server = server.New(server.Config{Engine: r.engine, Gatherer: metrics, Logger: cfg.log, MaxBody: cfg.maxBody, Version: Version})
+	return r, nil
+}
+
+// serve begins to answer requests.
+func (r *router) serve() { go func() { r.served <- r.server.Serve(r.listener) }() }
+
+// url is where the API answers.
+func (r *router) url() string { return "http://" + r.listener.Addr().String() }
+
+// close stops taking requests, lets what is in flight end and writes it down. The order
+// is that of the events' way: nothing is closed before what feeds it.
+func (r *router) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+	var problems []error
+	note := func(what string, err error) {
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", what, err))
+		}
+	}
+	if r.server != nil {
+		note("close the API", r.server.Shutdown(ctx))
+	} else if r.listener != nil {
+		r.listener.Close()
+	}
+	if r.engine != nil {
+		note("finish deliveries", r.engine.Close(ctx))
+	}
+	if r.pool != nil {
+		note("stop the script sandbox", r.pool.Close())
+	}
+	if r.store != nil {
+		note("close the database", r.store.Close())
+	}
+	return errors.Join(problems...)
+}

@@ -1,0 +1,184 @@
+package cmd
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+)
+
+type sendCommand struct {
+	clientFlags `embed:""`
+	Type        string `arg:"" optional:"" help:"Event type, such as order.created."`
+	Data        string `arg:"" optional:"" help:"The payload as JSON; @FILE reads a file, - reads standard input. By default {}."`
+	File        string `help:"File with an event on each line: {\"type\": …, \"data\": …}, or just the payload where TYPE is given; - is standard input." placeholder:"FILE"`
+	ID          string `name:"id" help:"Your own id for the event; publishing it again changes nothing." placeholder:"ID"`
+	Account     string `help:"Account to publish in; needs an admin key unless it is the key's own." placeholder:"NAME"`
+	Batch       int    `help:"Events to publish in one request, with --file." default:"200" placeholder:"N"`
+}
+
+// outgoingEvent is an event as it is published.
+type outgoingEvent struct {
+	ID      string          `json:"id,omitempty"`
+	Account string          `json:"account,omitempty"`
+	Type    string          `json:"type"`
+	Data    json.RawMessage `json:"data"`
+}
+
+// Run publishes.
+func (c *sendCommand) Run(ctx context.Context) error {
+	api, err := c.client()
+	if err != nil {
+		return err
+	}
+	if c.File != "" {
+		return c.sendFile(ctx, api)
+	}
+	if c.Type == "" {
+		return errors.New("give an event type, such as: switchhook send order.created '{\"total\": 120}'")
+	}
+	data, err := payloadArgument(c.Data)
+	if err != nil {
+		return err
+	}
+	var answer accepted
+	if err := api.call(ctx, http.MethodPost, "/api/v1/events", outgoingEvent{c.ID, c.Account, c.Type, data}, &answer); err != nil {
+		return err
+	}
+	fmt.Printf("accepted %s, matched %d %s\n", answer.ID, answer.Matched, plural(answer.Matched, "subscription"))
+	return nil
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return noun
+	}
+	return noun + "s"
+}
+
+// payloadArgument reads the payload that an argument names.
+func payloadArgument(text string) (data json.RawMessage, err error) {
+	file, isFile := strings.CutPrefix(text, "@")
+	switch {
+	case text == "":
+		return json.RawMessage("{}"), nil
+	case text == "-":
+		data, err = io.ReadAll(os.Stdin)
+	case isFile:
+		data, err = os.ReadFile(file)
+	default:
+		data = json.RawMessage(text)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if data = bytes.TrimSpace(data); !json.Valid(data) {
+		return nil, fmt.Errorf("the payload is not JSON: %.80s", data)
+	}
+	return data, nil
+}
+
+const longestLine = 16 << 20
+
+// sendFile publishes a file of events in batches, and shows how far it is.
+func (c *sendCommand) sendFile(ctx context.Context, api *client) error {
+	if c.Data != "" || c.ID != "" {
+		return errors.New("with --file, the payloads and ids come from the file: leave DATA and --id out")
+	}
+	if c.Batch < 1 || c.Batch > 1000 {
+		return fmt.Errorf("--batch is %d, must be 1 to 1000", c.Batch)
+	}
+	input, size := os.Stdin, int64(-1)
+	if c.File != "-" {
+		file, err := os.Open(c.File)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		input = file
+		if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
+			size = info.Size()
+		}
+	}
+	bar := progressBar(size)
+	lines := bufio.NewScanner(io.TeeReader(input, bar))
+	lines.Buffer(make([]byte, 64<<10), longestLine)
+	var batch []outgoingEvent
+	sent, matched, number := 0, 0, 0
+	flush := func() error {
+		if len(batch) == 0 {
+			return nil
+		}
+		var answer struct{ Data []accepted }
+		if err := api.call(ctx, http.MethodPost, "/api/v1/events", batch, &answer); err != nil {
+			return fmt.Errorf("%d events were accepted, up to line %d of %s: %w", sent, number-len(batch), c.File, err)
+		}
+		for _, a := range answer.Data {
+			matched += a.Matched
+		}
+		sent += len(batch)
+		batch = batch[:0]
+		return nil
+	}
+	for lines.Scan() {
+		number++
+		line := bytes.TrimSpace(lines.Bytes())
+		if len(line) == 0 {
+			continue
+		}
+		ev, err := c.eventOfLine(bytes.Clone(line))
+		if err != nil {
+			return fmt.Errorf("line %d of %s: %w (%d events were accepted before)", number, c.File, err, sent)
+		}
+		if batch = append(batch, ev); len(batch) == c.Batch {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("read %s: %w", c.File, err)
+	}
+	if err := flush(); err != nil {
+		return err
+	}
+	bar.Finish()
+	fmt.Printf("accepted %d %s, matched %d %s\n", sent, plural(sent, "event"), matched, plural(matched, "subscription"))
+	return nil
+}
+
+func (c *sendCommand) eventOfLine(line []byte) (ev outgoingEvent, err error) {
+	if c.Type != "" {
+		if !json.Valid(line) {
+			return ev, fmt.Errorf("not JSON: %.80s", line)
+		}
+		return outgoingEvent{Account: c.Account, Type: c.Type, Data: line}, nil
+	}
+	if err := json.Unmarshal(line, &ev); err != nil {
+		return ev, err
+	}
+	if ev.Type == "" || ev.Data == nil {
+		return ev, errors.New("an event needs type and data; give TYPE as an argument if the lines are payloads")
+	}
+	if ev.Account == "" {
+		ev.Account = c.Account
+	}
+	return ev, nil
+}
+
+// progressBar shows bytes on a terminal, and nothing elsewhere.
+func progressBar(size int64) *progressbar.ProgressBar {
+	if !term.IsTerminal(int(os.Stderr.Fd())) {
+		return progressbar.DefaultBytesSilent(size)
+	}
+	return progressbar.DefaultBytes(size, "publishing")
+}

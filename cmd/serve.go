@@ -1,0 +1,210 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"switchhook/engine"
+	"switchhook/engine/target"
+)
+
+type serveCommand struct {
+	Listen string `help:"Address to answer on." default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
+	Data   string `help:"Folder of the database; made where it is missing." default:"switchhook-data" type:"path" placeholder:"DIR"`
+	Dev    bool   `help:"For development: targets on this machine are allowed, logs are for people, sample event types are registered, and the admin key is printed."`
+
+	AdminKey    string        `help:"Admin API key to accept. By default the first start makes one and writes it to admin.key in the data folder." placeholder:"KEY"`
+	StrictTypes bool          `help:"Refuse events whose type is not registered."`
+	MaxBody     int           `help:"Largest body of a request, in bytes." default:"1048576" placeholder:"BYTES"`
+	CommitPace  time.Duration `help:"Least time between two commits; 0s gives the lowest latency, more gives more events a second." default:"1ms"`
+
+	AllowTargets []string `help:"Address ranges that deliveries may go to although they are private or special (such as 10.0.0.0/8); open on every port." placeholder:"CIDR"`
+	DenyTargets  []string `help:"Address ranges that deliveries may never go to." placeholder:"CIDR"`
+	TargetPorts  []uint16 `help:"Ports of public addresses that deliveries may go to." default:"80,443,8080,8443" placeholder:"PORT"`
+	HTTPSOnly    bool     `name:"https-only" help:"Refuse targets that are not https."`
+
+	Timeout              time.Duration   `help:"Longest time for one attempt: transform, connection and answer." default:"15s"`
+	Retries              []time.Duration `help:"Time to wait before each attempt; the first is 0s. When the list ends, the delivery is dead." default:"0s,5s,5m,30m,2h,5h,10h,14h,20h,24h" placeholder:"DURATION"`
+	InFlight             int             `help:"Most attempts at one time." default:"512" placeholder:"N"`
+	SubscriptionInFlight int             `help:"Most attempts at one time of one subscription." default:"16" placeholder:"N"`
+	SandboxProcesses     int             `help:"Processes that run transforms; 0 is one more than there are CPUs." default:"0" placeholder:"N"`
+
+	LogLevel  slog.Level `help:"Least level to log: debug, info, warn or error." default:"info"`
+	LogFormat string     `help:"Form of the log: json or text; text with --dev." enum:"json,text," default:"" placeholder:"FORMAT"`
+}
+
+// Run serves until a signal comes.
+func (c *serveCommand) Run(ctx context.Context) error {
+	cfg, err := c.config()
+	if err != nil {
+		return err
+	}
+	r, err := startRouter(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	if err := c.prepare(ctx, r); err != nil {
+		return errors.Join(err, r.close())
+	}
+	r.serve()
+	r.log.Info("listening", "url", r.url(), "data", c.Data, "version", Version, "sandbox", r.pool.Protections())
+	select {
+	case <-ctx.Done():
+		r.log.Info("stopping: what is in flight ends first; a second signal ends at once")
+	case err = <-r.served:
+	}
+	err = errors.Join(err, r.close())
+	if err == nil {
+		r.log.Info("stopped")
+	}
+	return err
+}
+
+// config checks the flags; errors name them.
+func (c *serveCommand) config() (cfg routerConfig, err error) {
+	cfg = routerConfig{folder: c.Data, listen: c.Listen, pace: c.CommitPace, children: c.SandboxProcesses, maxBody: c.MaxBody, log: c.logger()}
+	cfg.policy = target.Policy{Ports: c.TargetPorts, HTTPS: c.HTTPSOnly}
+	if cfg.policy.Allow, err = prefixes("--allow-targets", c.AllowTargets); err != nil {
+		return cfg, err
+	}
+	if cfg.policy.Deny, err = prefixes("--deny-targets", c.DenyTargets); err != nil {
+		return cfg, err
+	}
+	if c.Dev {
+		cfg.policy.Allow = append(cfg.policy.Allow, target.Loopback...)
+	}
+	atLeast := func(flag string, n, least int) {
+		if n < least && err == nil {
+			err = fmt.Errorf("%s is %d, must be %d at least", flag, n, least)
+		}
+	}
+	atLeast("--max-body", c.MaxBody, 1024)
+	atLeast("--in-flight", c.InFlight, 1)
+	atLeast("--subscription-in-flight", c.SubscriptionInFlight, 1)
+	atLeast("--sandbox-processes", c.SandboxProcesses, 0)
+	atLeast("--timeout (in milliseconds)", int(c.Timeout.Milliseconds()), 100)
+	atLeast("--retries (entries)", len(c.Retries), 1)
+	for _, d := range c.Retries {
+		atLeast("--retries (in milliseconds)", int(d.Milliseconds()), 0)
+	}
+	cfg.engine = engine.Config{
+		Retries: c.Retries, Timeout: c.Timeout, InFlight: c.InFlight, SubscriptionInFlight: c.SubscriptionInFlight, StrictTypes: c.StrictTypes,
+	}
+	return cfg, err
+}
+
+func (c *serveCommand) logger() *slog.Logger {
+	options := &slog.HandlerOptions{Level: c.LogLevel}
+	if c.LogFormat == "text" || c.LogFormat == "" && c.Dev {
+		return slog.New(slog.NewTextHandler(os.Stderr, options))
+	}
+	return slog.New(slog.NewJSONHandler(os.Stderr, options))
+}
+
+func prefixes(flag string, texts []string) (list []netip.Prefix, err error) {
+	for _, text := range texts {
+		if !strings.Contains(text, "/") {
+			if ip, err := netip.ParseAddr(text); err == nil {
+				list = append(list, netip.PrefixFrom(ip, ip.BitLen()))
+				continue
+			}
+		}
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %q is no address range such as 10.0.0.0/8", flag, text)
+		}
+		list = append(list, p.Masked())
+	}
+	return list, nil
+}
+
+// prepare sees to it that there is an admin key and, in development, something to
+// subscribe to.
+func (c *serveCommand) prepare(ctx context.Context, r *router) error {
+	key, err := adminKey(ctx, r.engine, c.Data, c.AdminKey)
+	if err != nil {
+		return err
+	}
+	if !c.Dev {
+		return nil
+	}
+	if err := registerSamples(ctx, r.engine); err != nil {
+		return err
+	}
+	if key == "" {
+		key = "(in " + keyFile(c.Data) + ")"
+	}
+	fmt.Fprintf(os.Stderr, "\n  Switchhook %s\n  page       %s\n  API        %s/api/v1\n  admin key  %s\n\n", Version, r.url(), r.url(), key)
+	return nil
+}
+
+func keyFile(folder string) string { return filepath.Join(folder, "admin.key") }
+
+// adminKey gives the text of an admin key: the one given, which is stored if it is new,
+// the one in the data folder, or on the first start a new one. It is empty where keys
+// exist and none of them is known here.
+func adminKey(ctx context.Context, e *engine.Engine, folder, given string) (string, error) {
+	if given != "" {
+		if known := e.Authenticate(given); known != nil {
+			if !known.Admin {
+				return "", errors.New("--admin-key: this key exists, and is no admin key")
+			}
+			return given, nil
+		}
+		_, _, err := e.CreateKey(ctx, engine.Key{Name: "admin (given at start)", Account: engine.DefaultAccount, Admin: true}, given)
+		if err != nil {
+			return "", fmt.Errorf("--admin-key: %w", err)
+		}
+		return given, nil
+	}
+	file := keyFile(folder)
+	text, err := os.ReadFile(file)
+	if err == nil {
+		if key := strings.TrimSpace(string(text)); e.Authenticate(key) != nil {
+			return key, nil
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	if len(e.Keys()) > 0 {
+		return "", nil
+	}
+	// The file first: a key that is stored and never written down would lock everybody out.
+	key := engine.NewKeyText()
+	if err := os.WriteFile(file, []byte(key+"\n"), 0o600); err != nil {
+		return "", err
+	}
+	_, _, err = e.CreateKey(ctx, engine.Key{Name: "admin (made on the first start)", Account: engine.DefaultAccount, Admin: true}, key)
+	return key, err
+}
+
+// samples are the event types of development.
+var samples = []engine.EventType{
+	{
+		Name: "order.created", Description: "A customer placed an order.",
+		Schema: []byte(`{"type":"object","required":["id","total"],"properties":{"id":{"type":"integer"},"total":{"type":"number"},"currency":{"type":"string"},"test":{"type":"boolean"},` +
+			`"customer":{"type":"object","properties":{"name":{"type":"string"},"country":{"type":"string"}}}}}`),
+		Samples: [][]byte{[]byte(`{"id":1001,"total":129.5,"currency":"EUR","customer":{"name":"Ada","country":"GB"}}`)},
+	},
+	{Name: "order.paid", Description: "An order was paid.", Samples: [][]byte{[]byte(`{"id":1001,"paid":129.5}`)}},
+	{Name: "customer.created", Description: "A customer signed up.", Samples: [][]byte{[]byte(`{"id":7,"name":"Ada","country":"GB"}`)}},
+}
+
+// registerSamples adds the sample event types that are not there yet.
+func registerSamples(ctx context.Context, e *engine.Engine) error {
+	for _, t := range samples {
+		_, _, err := e.PutEventType(ctx, &t, true, engine.AnyVersion)
+		if err != nil && engine.ErrorCode(err) != engine.CodeConflict {
+			return err
+		}
+	}
+	return nil
+}

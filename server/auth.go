@@ -1,0 +1,79 @@
+package server
+
+import (
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"switchhook/engine"
+)
+
+// caller is who makes a request: the key that came with it.
+type caller struct{ *engine.Key }
+
+// handler answers the request of a caller whose key is known.
+type handler func(c *fiber.Ctx, who caller) error
+
+// authenticated lets a request pass that carries a known key, as "Authorization: Bearer"
+// or "X-API-Key".
+func (s *Server) authenticated(h handler) fiber.Handler {
+	return func(c *fiber.Ctx) error {
+		text := c.Get("X-API-Key")
+		if scheme, token, ok := strings.Cut(c.Get(fiber.HeaderAuthorization), " "); text == "" && ok && strings.EqualFold(scheme, "Bearer") {
+			text = strings.TrimSpace(token)
+		}
+		if text == "" {
+			return problemOf(fiber.StatusUnauthorized, "an API key is needed: send it as \"Authorization: Bearer KEY\" or \"X-API-Key: KEY\"")
+		}
+		key := s.engine.Authenticate(text)
+		if key == nil {
+			return problemOf(fiber.StatusUnauthorized, "this API key is not known; it may have been deleted")
+		}
+		return h(c, caller{key})
+	}
+}
+
+func adminOnly(h handler) handler {
+	return func(c *fiber.Ctx, who caller) error {
+		if !who.Admin {
+			return problemOf(fiber.StatusForbidden, "this needs an admin key")
+		}
+		return h(c, who)
+	}
+}
+
+// sees is the account whose things the caller may look up by id: its own, or, for an
+// admin key, any (the empty string).
+func (who caller) sees() string {
+	if who.Admin {
+		return ""
+	}
+	return who.Account
+}
+
+// lists is the account whose things a list shows: the caller's own, or the one that an
+// admin key asks for by ?account=; "*" asks for all.
+func (who caller) lists(c *fiber.Ctx) (string, error) {
+	asked := c.Query("account")
+	switch {
+	case asked == "" || asked == who.Account:
+		return who.Account, nil
+	case !who.Admin:
+		return "", fieldProblem("account", "must be left out: this key sees its own account only")
+	case asked == "*":
+		return "", nil
+	}
+	return strings.Clone(asked), nil
+}
+
+// owns is the account in which the caller makes a thing: its own, or the one that an
+// admin key names.
+func (who caller) owns(named string) (string, error) {
+	if named == "" || named == who.Account {
+		return who.Account, nil
+	}
+	if !who.Admin {
+		return "", fieldProblem("account", "must be left out: this key belongs to the account "+who.Account)
+	}
+	return named, nil
+}

@@ -1,0 +1,203 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"mime"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"switchhook/engine"
+	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/near"
+)
+
+// readJSON reads a request's body. The document has memory of its own and outlives the
+// request.
+func readJSON(c *fiber.Ctx) (*jsondoc.Doc, error) {
+	if ct := c.Get(fiber.HeaderContentType); ct != "" {
+		media, _, err := mime.ParseMediaType(ct)
+		if err != nil || media != "application/json" && !strings.HasSuffix(media, "+json") {
+			return nil, problemOf(fiber.StatusUnsupportedMediaType, fmt.Sprintf("the body must be JSON: send it with \"Content-Type: application/json\", not %q", ct))
+		}
+	}
+	if enc := c.Get(fiber.HeaderContentEncoding); enc != "" && enc != "identity" {
+		return nil, problemOf(fiber.StatusUnsupportedMediaType, fmt.Sprintf("the body must come as it is, not in Content-Encoding %q", enc))
+	}
+	body := slices.Clone(c.BodyRaw()) // Fiber uses the memory again
+	return jsondoc.Parse(body, jsondoc.Limits{NoDuplicates: true})
+}
+
+// readObject reads a request's body into a struct. Members that the struct does not have
+// are left alone, for clients send more than they must, unless they look like a slip of
+// the pen. present holds the names that the body has.
+func readObject(c *fiber.Ctx, into any) (present map[string]jsondoc.Value, err error) {
+	doc, err := readJSON(c)
+	if err != nil {
+		return nil, err
+	}
+	root := doc.Root()
+	if root.Kind() != jsondoc.Object {
+		return nil, problemOf(fiber.StatusUnprocessableEntity, "the body must be a JSON object, not "+article(root.Kind().String()))
+	}
+	known := fieldNames(into)
+	present = map[string]jsondoc.Value{}
+	for name, value := range root.Members() {
+		present[name] = value
+		if slices.Contains(known, name) {
+			continue
+		}
+		if meant := near.Name(name, known); meant != "" {
+			return nil, fieldProblem(name, fmt.Sprintf("is not known here; did you mean %q?", meant))
+		}
+	}
+	if err := json.Unmarshal(root.Raw(), into); err != nil {
+		var wrong *json.UnmarshalTypeError
+		if errors.As(err, &wrong) {
+			return nil, fieldProblem(wrong.Field, "must be "+typeName(wrong.Type)+", not "+article(wrong.Value))
+		}
+		return nil, problemOf(fiber.StatusUnprocessableEntity, err.Error())
+	}
+	return present, nil
+}
+
+func fieldNames(v any) []string {
+	t := reflect.TypeOf(v).Elem()
+	names := make([]string, 0, t.NumField())
+	for i := range t.NumField() {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		names = append(names, name)
+	}
+	return names
+}
+
+func typeName(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Pointer:
+		return typeName(t.Elem())
+	case reflect.String:
+		return "a string"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Slice:
+		return "a list"
+	case reflect.Map, reflect.Struct:
+		return "an object"
+	}
+	return "a number"
+}
+
+func article(kind string) string {
+	if kind == "null" {
+		return kind
+	}
+	if strings.ContainsRune("aeiou", rune(kind[0])) {
+		return "an " + kind
+	}
+	return "a " + kind
+}
+
+const (
+	defaultLimit = 50
+	maxLimit     = 500
+)
+
+// query reads the parameters of a list. Names that are not known are refused: a filter
+// that is misspelt would otherwise show everything.
+type query struct {
+	c   *fiber.Ctx
+	err error
+}
+
+func readQuery(c *fiber.Ctx, known ...string) *query {
+	q := &query{c: c}
+	known = append(known, "limit", "cursor", "account")
+	c.Request().URI().QueryArgs().VisitAll(func(k, _ []byte) {
+		if name := string(k); q.err == nil && !slices.Contains(known, name) {
+			slices.Sort(known)
+			q.err = fieldProblem(name, "is no parameter of this list; there are "+strings.Join(known, ", "))
+		}
+	})
+	return q
+}
+
+func (q *query) text(name string) string { return strings.Clone(q.c.Query(name)) }
+
+func (q *query) fail(name, detail string) {
+	if q.err == nil {
+		q.err = fieldProblem(name, detail)
+	}
+}
+
+func (q *query) limit() int {
+	text := q.c.Query("limit")
+	if text == "" {
+		return defaultLimit
+	}
+	n := q.c.QueryInt("limit")
+	if n < 1 || n > maxLimit {
+		q.fail("limit", fmt.Sprintf("must be a number from 1 to %d", maxLimit))
+	}
+	return n
+}
+
+func (q *query) id(name, prefix string) engine.ID {
+	text := q.c.Query(name)
+	if text == "" {
+		return 0
+	}
+	id, ok := engine.ParseID(prefix, text)
+	if !ok {
+		q.fail(name, fmt.Sprintf("%.40q is no id of this kind; they look like %q", text, engine.ID(1<<60).Format(prefix)))
+	}
+	return id
+}
+
+// since turns a time into the first id that was made at it.
+func (q *query) since(name string) engine.ID {
+	text := q.c.Query(name)
+	if text == "" {
+		return 0
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		q.fail(name, `must be a time such as "2026-01-31T09:30:00Z"`)
+	}
+	return engine.FirstIDAt(at)
+}
+
+// page is the shape of every list.
+type page struct {
+	Data       any     `json:"data"`
+	NextCursor *string `json:"next_cursor"`
+}
+
+// version reads If-Match: the version that the caller expects, or engine.AnyVersion.
+func ifMatch(c *fiber.Ctx) (int64, error) {
+	tag := strings.TrimPrefix(strings.TrimSpace(c.Get(fiber.HeaderIfMatch)), "W/")
+	if tag == "" || tag == "*" {
+		return engine.AnyVersion, nil
+	}
+	var n int64
+	if _, err := fmt.Sscanf(tag, `"%d"`, &n); err != nil || n < 1 {
+		return 0, problemOf(fiber.StatusPreconditionFailed, fmt.Sprintf("If-Match: %.60s is no version; send the ETag that came with the resource", tag))
+	}
+	return n, nil
+}
+
+func setETag(c *fiber.Ctx, version int64) { c.Set(fiber.HeaderETag, fmt.Sprintf(`"%d"`, version)) }
+
+func byteSize(n int) string {
+	if n >= 1<<20 && n%(1<<20) == 0 {
+		return fmt.Sprintf("%d MiB", n>>20)
+	}
+	if n >= 1<<10 && n%(1<<10) == 0 {
+		return fmt.Sprintf("%d KiB", n>>10)
+	}
+	return fmt.Sprintf("%d bytes", n)
+}

@@ -1,0 +1,203 @@
+package server
+
+import (
+	"encoding/base64"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gofiber/fiber/v2"
+
+	"switchhook/engine"
+)
+
+// deliveryView is a delivery as the API shows it.
+type deliveryView struct {
+	ID             string        `json:"id"`
+	EventID        string        `json:"event_id"`
+	EventType      string        `json:"event_type"`
+	SubscriptionID string        `json:"subscription_id"`
+	Account        string        `json:"account"`
+	Status         string        `json:"status"` // pending, failed, succeeded, dead, dropped
+	AttemptCount   int           `json:"attempt_count"`
+	NextAttemptAt  *time.Time    `json:"next_attempt_at"` // null unless failed
+	LastAttemptAt  *time.Time    `json:"last_attempt_at"` // null before the first
+	ResponseStatus int           `json:"response_status,omitempty"`
+	Error          string        `json:"error,omitempty"`
+	Attempts       []attemptView `json:"attempts,omitempty"` // with a single delivery only
+}
+
+func viewDelivery(d *engine.Delivery) deliveryView {
+	v := deliveryView{
+		ID: d.ID.String(), EventID: d.EventKey, EventType: d.EventType, SubscriptionID: d.ID.Subscription.Format(engine.SubscriptionPrefix),
+		Account: d.Account, Status: d.State.String(), AttemptCount: d.Attempts, ResponseStatus: d.Status, Error: d.Error,
+	}
+	if v.EventID == "" {
+		v.EventID = d.ID.Event.Format(engine.EventPrefix)
+	}
+	if !d.NextAt.IsZero() {
+		v.NextAttemptAt = &d.NextAt
+	}
+	if !d.LastAt.IsZero() {
+		v.LastAttemptAt = &d.LastAt
+	}
+	return v
+}
+
+// attemptView is an attempt as the API shows it.
+type attemptView struct {
+	Number     int           `json:"number"`
+	At         time.Time     `json:"at"`
+	DurationMS float64       `json:"duration_ms"`
+	Request    *requestView  `json:"request"`  // null where none was made
+	Response   *responseView `json:"response"` // null where none came
+	Error      string        `json:"error,omitempty"`
+	Phase      string        `json:"phase,omitempty"` // where it failed
+	Script     *scriptView   `json:"script,omitempty"`
+}
+
+type requestView struct {
+	Method  string            `json:"method"`
+	URL     string            `json:"url"`
+	Headers map[string]string `json:"headers"`
+	bodyView
+}
+
+type responseView struct {
+	Status    int               `json:"status"`
+	Headers   map[string]string `json:"headers"`
+	Truncated bool              `json:"truncated"`
+	bodyView
+}
+
+// bodyView shows bytes as text where they are text.
+type bodyView struct {
+	Body     string `json:"body"`
+	Encoding string `json:"body_encoding,omitempty"` // "base64" where the body is no UTF-8
+}
+
+type scriptView struct {
+	Hash    string   `json:"hash"`
+	CPUMS   float64  `json:"cpu_ms"`
+	Console []string `json:"console,omitempty"`
+}
+
+func viewAttempt(a *engine.Attempt) attemptView {
+	v := attemptView{Number: a.Number, At: a.At, DurationMS: milliseconds(a.Duration), Error: a.Error, Phase: a.Phase}
+	if a.Request.Method != "" {
+		v.Request = &requestView{a.Request.Method, a.Request.URL, viewHeaders(a.Request.Headers), viewBody(a.Request.Body)}
+	}
+	if a.Response.Status != 0 {
+		v.Response = &responseView{a.Response.Status, viewHeaders(a.Response.Headers), a.Response.Truncated, viewBody(a.Response.Body)}
+	}
+	if a.Script.Hash != "" {
+		v.Script = &scriptView{a.Script.Hash, milliseconds(a.Script.CPU), a.Script.Console}
+	}
+	return v
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+func viewHeaders(list []engine.Header) map[string]string {
+	m := make(map[string]string, len(list))
+	for _, h := range list {
+		if old, twice := m[h.Name]; twice {
+			h.Value = old + ", " + h.Value
+		}
+		m[h.Name] = h.Value
+	}
+	return m
+}
+
+func viewBody(b []byte) bodyView {
+	if utf8.Valid(b) {
+		return bodyView{Body: string(b)}
+	}
+	return bodyView{base64.StdEncoding.EncodeToString(b), "base64"}
+}
+
+func (s *Server) listDeliveries(c *fiber.Ctx, who caller) error {
+	account, err := who.lists(c)
+	if err != nil {
+		return err
+	}
+	q := readQuery(c, "subscription", "event", "type", "status", "since", "until")
+	find := engine.DeliveryQuery{
+		Account: account, Subscription: q.id("subscription", engine.SubscriptionPrefix), EventType: q.text("type"),
+		Since: q.since("since"), Until: q.since("until"), Limit: q.limit() + 1,
+	}
+	if status := c.Query("status"); status != "" {
+		var ok bool
+		if find.State, ok = engine.ParseState(status); !ok {
+			q.fail("status", "must be pending, failed, succeeded, dead or dropped")
+		}
+	}
+	if cursor := c.Query("cursor"); cursor != "" {
+		var ok bool
+		if find.Before, ok = engine.ParseDeliveryID(cursor); !ok {
+			q.fail("cursor", "is none that this list gave")
+		}
+	}
+	if q.err != nil {
+		return q.err
+	}
+	if event := c.Query("event"); event != "" {
+		ev, err := s.engine.FindEvent(c.UserContext(), account, event)
+		if err != nil {
+			return err
+		}
+		find.Event = ev.ID
+	}
+	found, err := s.engine.Deliveries(c.UserContext(), find)
+	if err != nil {
+		return err
+	}
+	answer := page{}
+	if len(found) == find.Limit {
+		found = found[:len(found)-1]
+		cursor := found[len(found)-1].ID.String()
+		answer.NextCursor = &cursor
+	}
+	views := make([]deliveryView, len(found))
+	for i, d := range found {
+		views[i] = viewDelivery(d)
+	}
+	answer.Data = views
+	return c.JSON(answer)
+}
+
+func (s *Server) getDelivery(c *fiber.Ctx, who caller) error {
+	id, err := deliveryID(c)
+	if err != nil {
+		return err
+	}
+	d, attempts, err := s.engine.Delivery(c.UserContext(), who.sees(), id)
+	if err != nil {
+		return err
+	}
+	view := viewDelivery(d)
+	view.Attempts = []attemptView{}
+	for _, a := range attempts {
+		view.Attempts = append(view.Attempts, viewAttempt(a))
+	}
+	return sendJSON(c, view)
+}
+
+func deliveryID(c *fiber.Ctx) (engine.DeliveryID, error) {
+	id, ok := engine.ParseDeliveryID(c.Params("id"))
+	if !ok {
+		return id, engine.NotFound("delivery", shown(c.Params("id")))
+	}
+	return id, nil
+}
+
+func (s *Server) retryDelivery(c *fiber.Ctx, who caller) error {
+	id, err := deliveryID(c)
+	if err != nil {
+		return err
+	}
+	d, err := s.engine.Retry(c.UserContext(), who.sees(), id)
+	if err != nil {
+		return err
+	}
+	return c.Status(fiber.StatusAccepted).JSON(viewDelivery(d))
+}

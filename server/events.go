@@ -1,0 +1,231 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"switchhook/engine"
+	"switchhook/scripts/jsondoc"
+)
+
+// acceptedView answers a published event.
+type acceptedView struct {
+	ID      string `json:"id"`
+	Matched int    `json:"matched"` // subscriptions to which it will be delivered
+}
+
+// replayedHeader marks the answer to an event that was published before.
+const replayedHeader = "Idempotent-Replayed"
+
+func (s *Server) publish(c *fiber.Ctx, who caller) error {
+	doc, err := readJSON(c)
+	if err != nil {
+		return err
+	}
+	root := doc.Root()
+	switch root.Kind() {
+	case jsondoc.Object:
+		in, err := readEvent(root, who)
+		if err != nil {
+			return err
+		}
+		in.IdempotencyKey = string(c.Request().Header.Peek("Idempotency-Key"))
+		accepted, err := s.engine.Publish(context.Background(), []engine.EventInput{in})
+		if err != nil {
+			return err
+		}
+		if accepted[0].Repeated {
+			c.Set(replayedHeader, "true")
+		}
+		return c.Status(fiber.StatusAccepted).JSON(acceptedView{accepted[0].PublicID, accepted[0].Matched})
+	case jsondoc.Array:
+		return s.publishBatch(c, root, who)
+	}
+	return problemOf(fiber.StatusUnprocessableEntity, "the body must be an event, {\"type\": …, \"data\": …}, or a list of events")
+}
+
+func (s *Server) publishBatch(c *fiber.Ctx, list jsondoc.Value, who caller) error {
+	if list.Len() == 0 || list.Len() > engine.MaxBatch {
+		return problemOf(fiber.StatusUnprocessableEntity, fmt.Sprintf("the list holds %d events; 1 to %d can be published at a time", list.Len(), engine.MaxBatch))
+	}
+	inputs := make([]engine.EventInput, 0, list.Len())
+	key := string(c.Request().Header.Peek("Idempotency-Key"))
+	for i, v := range list.Elements() {
+		in, err := readEvent(v, who)
+		if p, ok := err.(*Problem); ok {
+			at := fmt.Sprintf("events[%d]", i)
+			if p.Field != "" {
+				at += "." + p.Field
+			}
+			p.Field, p.Detail = at, fmt.Sprintf("events[%d]: %s", i, p.Detail)
+			return p
+		}
+		if err != nil {
+			return err
+		}
+		if key != "" { // one key for the whole list: each event gets its part of it
+			in.IdempotencyKey = key + "#" + strconv.Itoa(i)
+		}
+		inputs = append(inputs, in)
+	}
+	accepted, err := s.engine.Publish(context.Background(), inputs)
+	if err != nil {
+		return err
+	}
+	views := make([]acceptedView, len(accepted))
+	for i, a := range accepted {
+		views[i] = acceptedView{a.PublicID, a.Matched}
+	}
+	return c.Status(fiber.StatusAccepted).JSON(page{Data: views})
+}
+
+// readEvent reads an event as it is published. Every member is looked at: what is
+// misspelt would be lost otherwise.
+func readEvent(v jsondoc.Value, who caller) (in engine.EventInput, err error) {
+	if v.Kind() != jsondoc.Object {
+		return in, problemOf(fiber.StatusUnprocessableEntity, "an event must be an object, {\"type\": …, \"data\": …}, not "+article(v.Kind().String()))
+	}
+	for name, member := range v.Members() {
+		switch name {
+		case "type":
+			in.Type, err = textMember(name, member)
+		case "data":
+			in.Data = member
+		case "id":
+			in.ID, err = textMember(name, member)
+		case "account":
+			in.Account, err = textMember(name, member)
+		case "time":
+			var text string
+			if text, err = textMember(name, member); err == nil && text != "" {
+				if in.Time, err = time.Parse(time.RFC3339Nano, text); err != nil {
+					err = fieldProblem(name, fmt.Sprintf("%.60q is no time; write it as in \"2026-01-31T09:30:00Z\" (RFC 3339)", text))
+				}
+			}
+		case "headers":
+			in.Headers, err = headersMember(member)
+		default:
+			err = fieldProblem(name, "is not known: an event has type, data, id, account, time and headers; what happened goes into data")
+		}
+		if err != nil {
+			return in, err
+		}
+	}
+	in.Account, err = who.owns(in.Account)
+	return in, err
+}
+
+func textMember(name string, v jsondoc.Value) (string, error) {
+	switch v.Kind() {
+	case jsondoc.String:
+		return v.Text(), nil
+	case jsondoc.Null:
+		return "", nil
+	}
+	return "", fieldProblem(name, "must be a string, not "+article(v.Kind().String()))
+}
+
+func headersMember(v jsondoc.Value) (map[string]string, error) {
+	if v.Kind() == jsondoc.Null {
+		return nil, nil
+	}
+	if v.Kind() != jsondoc.Object {
+		return nil, fieldProblem("headers", "must be an object of strings, not "+article(v.Kind().String()))
+	}
+	headers := make(map[string]string, v.Len())
+	for name, member := range v.Members() {
+		if member.Kind() != jsondoc.String {
+			return nil, fieldProblem("headers."+name, "must be a string, not "+article(member.Kind().String()))
+		}
+		headers[name] = member.Text()
+	}
+	return headers, nil
+}
+
+// eventView is a stored event as the API shows it.
+type eventView struct {
+	ID         string            `json:"id"`
+	WebhookID  string            `json:"webhook_id"` // the webhook-id header of its deliveries
+	Type       string            `json:"type"`
+	Account    string            `json:"account"`
+	Time       time.Time         `json:"time"`
+	ReceivedAt time.Time         `json:"received_at"`
+	Headers    map[string]string `json:"headers,omitempty"`
+	Matched    int               `json:"matched"`
+	Data       json.RawMessage   `json:"data"`
+	Deliveries []deliveryView    `json:"deliveries,omitempty"` // with a single event only
+}
+
+func viewEvent(ev *engine.Event) eventView {
+	return eventView{
+		ID: ev.PublicID(), WebhookID: ev.ID.Format(engine.EventPrefix), Type: ev.Type, Account: ev.Account,
+		Time: ev.Time, ReceivedAt: ev.Received(), Headers: ev.Headers, Matched: len(ev.Targets), Data: ev.Data,
+	}
+}
+
+// maxPageBytes ends a page of events early, so that no answer grows without bound.
+const maxPageBytes = 8 << 20
+
+func (s *Server) listEvents(c *fiber.Ctx, who caller) error {
+	account, err := who.lists(c)
+	if err != nil {
+		return err
+	}
+	q := readQuery(c, "type", "since")
+	find := engine.EventQuery{
+		Account: account, Type: q.text("type"), Since: q.since("since"),
+		Before: q.id("cursor", engine.EventPrefix), Limit: q.limit() + 1,
+	}
+	if q.err != nil {
+		return q.err
+	}
+	found, err := s.engine.Events(c.UserContext(), find)
+	if err != nil {
+		return err
+	}
+	answer, views, size := page{}, []eventView{}, 0
+	for i, ev := range found {
+		if size += len(ev.Data); i > 0 && (i == find.Limit-1 || size > maxPageBytes) {
+			cursor := found[i-1].ID.Format(engine.EventPrefix)
+			answer.NextCursor = &cursor
+			break
+		}
+		views = append(views, viewEvent(ev))
+	}
+	answer.Data = views
+	return sendJSON(c, answer)
+}
+
+func (s *Server) getEvent(c *fiber.Ctx, who caller) error {
+	id, err := url.PathUnescape(c.Params("id"))
+	if err != nil {
+		return engine.NotFound("event", shown(c.Params("id")))
+	}
+	ev, err := s.engine.FindEvent(c.UserContext(), who.sees(), id)
+	if err != nil {
+		return err
+	}
+	deliveries, err := s.engine.Deliveries(c.UserContext(), engine.DeliveryQuery{Account: who.sees(), Event: ev.ID, Limit: maxLimit})
+	if err != nil {
+		return err
+	}
+	view := viewEvent(ev)
+	for _, d := range deliveries {
+		view.Deliveries = append(view.Deliveries, viewDelivery(d))
+	}
+	return sendJSON(c, view)
+}
+
+// sendJSON answers with JSON that holds data as it was published: "<" stays "<".
+func sendJSON(c *fiber.Ctx, v any) error {
+	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
+	enc := json.NewEncoder(c)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}

@@ -1,0 +1,121 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"switchhook/engine"
+	"switchhook/scripts"
+	"switchhook/scripts/jsondoc"
+)
+
+// Problem is an error answer (RFC 9457, application/problem+json).
+type Problem struct {
+	Type    string         `json:"type"`             // "about:blank": Title says it all
+	Title   string         `json:"title"`            // the status in words
+	Status  int            `json:"status"`           // as in the status line
+	Detail  string         `json:"detail"`           // what was wrong, and what to do
+	Field   string         `json:"field,omitempty"`  // the input's field, as "headers" or "events[2].type"
+	Offset  *int           `json:"offset,omitempty"` // of the error in the body, in bytes; for bad JSON
+	Line    int            `json:"line,omitempty"`   // likewise, 1-based
+	Column  int            `json:"column,omitempty"` // likewise, 1-based
+	Script  *scripts.Error `json:"script,omitempty"` // where a filter or transform is to blame
+	retryIn string         // Retry-After, in seconds
+}
+
+// Error gives the detail.
+func (p *Problem) Error() string { return p.Detail }
+
+func problemOf(status int, detail string) *Problem { return &Problem{Status: status, Detail: detail} }
+
+func fieldProblem(field, detail string) *Problem {
+	return &Problem{Status: fiber.StatusUnprocessableEntity, Field: field, Detail: field + " " + detail}
+}
+
+var statusOf = map[engine.Code]int{
+	engine.CodeInvalid:     fiber.StatusUnprocessableEntity,
+	engine.CodeNotFound:    fiber.StatusNotFound,
+	engine.CodeConflict:    fiber.StatusConflict,
+	engine.CodeStale:       fiber.StatusPreconditionFailed,
+	engine.CodeForbidden:   fiber.StatusForbidden,
+	engine.CodeBusy:        fiber.StatusTooManyRequests,
+	engine.CodeUnavailable: fiber.StatusServiceUnavailable,
+}
+
+// problem answers an error; it is the only place where an error becomes a status.
+func (s *Server) problem(c *fiber.Ctx, err error) error {
+	p := s.describe(c, err)
+	if p.Title == "" {
+		p.Title = titleOf(p.Status)
+	}
+	p.Type = "about:blank"
+	switch p.Status {
+	case fiber.StatusUnauthorized:
+		c.Set(fiber.HeaderWWWAuthenticate, `Bearer realm="switchhook"`)
+	case fiber.StatusTooManyRequests, fiber.StatusServiceUnavailable:
+		c.Set(fiber.HeaderRetryAfter, "1")
+	}
+	body, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	c.Status(p.Status).Set(fiber.HeaderContentType, "application/problem+json")
+	return c.Send(body)
+}
+
+func (s *Server) describe(c *fiber.Ctx, err error) *Problem {
+	var p *Problem
+	if errors.As(err, &p) {
+		return p
+	}
+	var e *engine.Error
+	if errors.As(err, &e) {
+		detail := e.Message
+		if e.Field != "" {
+			detail = e.Field + " " + e.Message
+			if e.Script != nil {
+				detail = e.Field + ": " + e.Message
+			}
+		}
+		return &Problem{Status: statusOf[e.Code], Detail: detail, Field: e.Field, Script: e.Script}
+	}
+	var syntax *jsondoc.SyntaxError
+	if errors.As(err, &syntax) {
+		return &Problem{Status: fiber.StatusBadRequest, Detail: "the body is not JSON: " + syntax.Error(), Offset: &syntax.Offset, Line: syntax.Line, Column: syntax.Column}
+	}
+	var f *fiber.Error
+	if errors.As(err, &f) {
+		return s.describeFiber(c, f)
+	}
+	s.log.Error("request failed", "method", c.Method(), "path", c.Path(), "error", err)
+	return problemOf(fiber.StatusInternalServerError, "something went wrong in the router; its log says what")
+}
+
+// describeFiber words the errors that Fiber finds by itself.
+func (s *Server) describeFiber(c *fiber.Ctx, f *fiber.Error) *Problem {
+	switch f.Code {
+	case fiber.StatusRequestEntityTooLarge:
+		return problemOf(f.Code, "the body is larger than "+byteSize(s.cfg.MaxBody)+"; send less, or let the router take more with --max-body")
+	case fiber.StatusMethodNotAllowed:
+		return problemOf(f.Code, c.Method()+" is not possible here; see the Allow header for what is")
+	case fiber.StatusRequestHeaderFieldsTooLarge:
+		return problemOf(f.Code, "the headers are larger than 16 KiB")
+	case fiber.StatusInternalServerError:
+		return problemOf(f.Code, "something went wrong in the router; its log says what")
+	}
+	return problemOf(f.Code, f.Message)
+}
+
+func titleOf(status int) string {
+	if status == fiber.StatusUnprocessableEntity {
+		return "Unprocessable Content" // its name since RFC 9110
+	}
+	return strings.TrimSpace(fiber.NewError(status).Message)
+}
+
+func unknownRoute(c *fiber.Ctx) error {
+	return problemOf(fiber.StatusNotFound, "there is nothing at "+c.Path()+"; /api/v1/openapi.json lists what there is")
+}

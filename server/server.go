@@ -1,0 +1,87 @@
+// Package server is the router's HTTP face: the REST API, its documentation, health and
+// metrics. It turns requests into calls of the engine and the engine's answers into JSON;
+// nothing is decided here that another way in would have to decide again.
+//
+// Fiber is known here and nowhere else.
+package server
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"switchhook/engine"
+)
+
+// DefaultMaxBody is how large a request's body may be, in bytes, where Config does not say.
+const DefaultMaxBody = 1 << 20
+
+// Config is what a Server works with.
+type Config struct {
+	Engine   *engine.Engine      // required
+	Gatherer prometheus.Gatherer // shown under /metrics; none where nil
+	Logger   *slog.Logger        // slog.Default() where nil
+	MaxBody  int                 // bytes of a request's body; DefaultMaxBody where 0
+	Version  string              // shown in the API's description
+}
+
+// Server serves the API. It is made by New.
+type Server struct {
+	cfg    Config
+	engine *engine.Engine
+	log    *slog.Logger
+	app    *fiber.App
+}
+
+// New makes a Server. It listens once Serve is called.
+func New(cfg Config) *Server {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	if cfg.MaxBody == 0 {
+		cfg.MaxBody = DefaultMaxBody
+	}
+	s := &Server{cfg: cfg, engine: cfg.Engine, log: cfg.Logger}
+	s.app = fiber.New(fiber.Config{
+		AppName:               "Switchhook",
+		DisableStartupMessage: true,
+		CaseSensitive:         true,
+		BodyLimit:             cfg.MaxBody,
+		ReadBufferSize:        16 << 10, // bounds a request's headers
+		ReadTimeout:           30 * time.Second,
+		WriteTimeout:          30 * time.Second,
+		IdleTimeout:           2 * time.Minute,
+		ErrorHandler:          s.problem,
+	})
+	s.app.Use(s.guard)
+	for _, r := range s.routes() {
+		r.register(s.app)
+	}
+	s.app.Use(unknownRoute)
+	return s
+}
+
+// Serve answers requests on l until Shutdown. The error is nil after Shutdown.
+func (s *Server) Serve(l net.Listener) error { return s.app.Listener(l) }
+
+// Shutdown takes no more requests and waits, until ctx is over, for those that run.
+func (s *Server) Shutdown(ctx context.Context) error { return s.app.ShutdownWithContext(ctx) }
+
+// guard runs around every request: a panic becomes a 500, and answers say that they are
+// not to be guessed at or framed.
+func (s *Server) guard(c *fiber.Ctx) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("panic while answering", "method", c.Method(), "path", c.Path(), "panic", p)
+			err = fiber.ErrInternalServerError
+		}
+	}()
+	c.Set(fiber.HeaderXContentTypeOptions, "nosniff")
+	c.Set(fiber.HeaderXFrameOptions, "DENY")
+	c.Set(fiber.HeaderReferrerPolicy, "no-referrer")
+	return c.Next()
+}

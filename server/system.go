@@ -1,0 +1,47 @@
+package server
+
+import (
+	_ "embed"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/gofiber/fiber/v2/middleware/adaptor"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+//go:embed openapi.json
+var openAPIDocument []byte
+
+//go:embed web/index.html
+var startPage []byte
+
+func (s *Server) openAPI(c *fiber.Ctx) error {
+	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
+	return c.Send(openAPIDocument)
+}
+
+// page shows what runs here and how to begin.
+func (s *Server) page(c *fiber.Ctx) error {
+	c.Set(fiber.HeaderContentType, fiber.MIMETextHTMLCharsetUTF8)
+	c.Set(fiber.HeaderContentSecurityPolicy, "default-src 'none'; style-src 'unsafe-inline'")
+	return c.Send(startPage)
+}
+
+// health says that the process runs.
+func (s *Server) health(c *fiber.Ctx) error {
+	return c.JSON(fiber.Map{"status": "ok", "version": s.cfg.Version})
+}
+
+// ready says that events can be accepted.
+func (s *Server) ready(c *fiber.Ctx) error {
+	if err := s.engine.Ready(c.UserContext()); err != nil {
+		return problemOf(fiber.StatusServiceUnavailable, "events can't be accepted: "+err.Error())
+	}
+	return c.JSON(fiber.Map{"status": "ready"})
+}
+
+func (s *Server) metrics() fiber.Handler {
+	if s.cfg.Gatherer == nil {
+		return unknownRoute
+	}
+	return adaptor.HTTPHandler(promhttp.HandlerFor(s.cfg.Gatherer, promhttp.HandlerOpts{}))
+}
