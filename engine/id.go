@@ -106,8 +106,9 @@ type idMaker struct {
 }
 
 func newIDMaker(now func() time.Time, node int, after ID) *idMaker {
-	ms, sequence := int64(after)>>(nodeBits+sequenceBits), int64(after)&sequenceMask
-	return &idMaker{now: now, node: int64(node), last: ms<<sequenceBits | sequence}
+	// In the millisecond after the last id's, whichever node made that one.
+	ms := int64(after)>>(nodeBits+sequenceBits) + 1
+	return &idMaker{now: now, node: int64(node), last: ms << sequenceBits}
 }
 
 func (m *idMaker) next() ID {

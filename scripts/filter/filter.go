@@ -1,0 +1,181 @@
+// Package filter evaluates the expressions (github.com/expr-lang/expr) that decide
+// which events a subscription gets: data.amount > 100 && type == "order.created".
+//
+// A filter is someone else's code in the router's process, and expr alone does not make
+// it harmless. So its text is bounded before expr's parser sees it (lint.go), only
+// listed constructs and functions pass (rules.go), every operator is replaced by one of
+// ours that knows nil and counts its work (patch.go, ops.go, meter.go), and values come
+// out of the payload one by one, when asked for (path.go, input.go).
+//
+// The package knows events and JSON, nothing of subscriptions, storage or HTTP.
+package filter
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/expr-lang/expr/ast"
+	"github.com/expr-lang/expr/compiler"
+	"github.com/expr-lang/expr/file"
+	"github.com/expr-lang/expr/parser"
+	"github.com/expr-lang/expr/vm"
+
+	"switchhook/scripts"
+)
+
+// Filter is a compiled expression. It does not change and may be used by many
+// goroutines at once, each with an Input of its own.
+type Filter struct {
+	source  string
+	program *vm.Program
+	keys    []string // all names it reads in the flat environment
+	names   []path   // of these: what lies in the event itself, like type and id
+	headers []string // single headers
+	data    *trie    // payload paths; nil if it reads none
+	paths   []string
+	loops   bool // it has predicates
+}
+
+// Compile checks and compiles a filter. With the JSON Schemas of the event types it is
+// for, misspelt fields and comparisons that cannot hold are errors; without, data may
+// be anything. The error is a *scripts.Error with its place in the source.
+func Compile(source string, schemas ...[]byte) (f *Filter, err error) {
+	defer func() {
+		if r := recover(); r != nil { // a gap in our checks or in expr must not stop the router
+			f, err = nil, &scripts.Error{Phase: scripts.PhaseCompile, Message: fmt.Sprintf("the filter can't be compiled: %v", r)}
+		}
+	}()
+	if err := lintText(source); err != nil {
+		return nil, err
+	}
+	payload, err := payloadShape(schemas)
+	if err != nil {
+		return nil, err
+	}
+	config := typedConfig(payload)
+	tree, err := parser.ParseWithConfig(source, config)
+	if err != nil {
+		return nil, parseError(source, err)
+	}
+	if err := lintTree(source, tree.Node); err != nil {
+		return nil, err
+	}
+	if err := checkTypes(source, tree, config); err != nil {
+		return nil, err
+	}
+	return build(source, tree)
+}
+
+// build turns a checked tree into a program over the flat environment.
+func build(source string, tree *parser.Tree) (*Filter, error) {
+	f := &Filter{source: source}
+	p := &patcher{found: map[string]path{}}
+	tree.Node = p.boolean(tree.Node)
+	config := flatConfig(p.found)
+	if err := checkPatched(source, tree, config); err != nil {
+		return nil, err
+	}
+	program, err := compiler.Compile(tree, config)
+	if err != nil {
+		return nil, &scripts.Error{Phase: scripts.PhaseCompile, Message: err.Error()}
+	}
+	f.program, f.loops = program, p.loops
+	for key, at := range p.found {
+		f.read(key, at)
+	}
+	slices.Sort(f.keys)
+	slices.Sort(f.paths)
+	return f, nil
+}
+
+// read notes one path of the filter.
+func (f *Filter) read(key string, at path) {
+	f.keys = append(f.keys, key)
+	switch {
+	case at[0].name == "data":
+		f.paths = append(f.paths, key)
+		if f.data == nil {
+			f.data = &trie{}
+		}
+		f.data.add(at[1:], key)
+	case len(at) == 2:
+		f.headers = append(f.headers, at[1].name)
+	default:
+		f.names = append(f.names, at)
+	}
+}
+
+// Source is the text that the filter was compiled from.
+func (f *Filter) Source() string { return f.source }
+
+// Paths names the places in the payload that the filter reads, sorted: "data.amount".
+func (f *Filter) Paths() []string { return slices.Clone(f.paths) }
+
+// Match tells whether the event passes the filter. An error, a *scripts.Error, says why
+// that can't be told; the event then counts as not matching.
+func (f *Filter) Match(in *Input) (ok bool, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			ok, err = false, f.runError(fmt.Errorf("filter failed: %v", r))
+		}
+	}()
+	for _, key := range f.keys {
+		v, have := in.env[key]
+		if !have {
+			if err := in.fill(f); err != nil {
+				return false, f.runError(err)
+			}
+			v = in.env[key]
+		}
+		if _, bad := v.(spoilt); bad {
+			return false, f.runError(faultf("%s lies in an object with too many escaped member names: too large for a filter", key))
+		}
+	}
+	in.fuel, in.used = budget, in.used || f.loops
+	out, err := in.vm.Run(f.program, in.env)
+	if f.loops && in.fuel < budget/2 {
+		in.vm = vm.VM{} // v1.17.8 keeps a scope for each inner predicate that ran
+	}
+	if err != nil {
+		return false, f.runError(err)
+	}
+	ok, _ = out.(bool)
+	return ok, nil
+}
+
+func (f *Filter) runError(err error) *scripts.Error {
+	e := &scripts.Error{Phase: scripts.PhaseRun, Message: err.Error()}
+	if at := (*file.Error)(nil); errors.As(err, &at) {
+		e.Message = at.Message
+		locate(e, f.source, at.From)
+	}
+	return e
+}
+
+// refuse makes the error for something at a node.
+func refuse(phase scripts.Phase, source string, n ast.Node, format string, args ...any) *scripts.Error {
+	return refuseAt(phase, source, n.Location().From, format, args...)
+}
+
+// refuseAt does so for a place given in runes from the start, as expr counts.
+func refuseAt(phase scripts.Phase, source string, at int, format string, args ...any) *scripts.Error {
+	e := &scripts.Error{Phase: phase, Message: fmt.Sprintf(format, args...)}
+	locate(e, source, at)
+	return e
+}
+
+func locate(e *scripts.Error, source string, at int) {
+	e.Line, e.Column = 1, 1
+	for _, r := range source {
+		if at <= 0 {
+			break
+		}
+		at--
+		e.Column++
+		if r == '\n' {
+			e.Line, e.Column = e.Line+1, 1
+		}
+	}
+	e.Snippet = scripts.Snippet(source, e.Line, e.Column)
+}

@@ -1,0 +1,362 @@
+package filter
+
+import (
+	"cmp"
+	"fmt"
+	"regexp"
+	"regexp/syntax"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/expr-lang/expr/ast"
+	"github.com/expr-lang/expr/file"
+	"github.com/expr-lang/expr/parser/lexer"
+
+	"switchhook/scripts"
+	"switchhook/scripts/near"
+)
+
+// The limits on a filter's text. expr's parser, checker and compiler recurse, so what
+// they recurse on is counted before.
+const (
+	maxSource     = 4 << 10 // bytes
+	maxBrackets   = 24      // open at once
+	maxUnary      = 4       // `!`, `not`, `-`, `+` in a row
+	maxTernaries  = 16
+	maxPredicates = 2   // one inside the other
+	maxCalls      = 6   // one inside the other: expr's checker looks at arguments once for each overload
+	maxPattern    = 256 // bytes of a regular expression
+	maxProgram    = 500 // instructions it compiles to
+)
+
+// lintText looks at the tokens, which expr's lexer reads without recursion.
+func lintText(source string) error {
+	if len(source) > maxSource {
+		return &scripts.Error{Phase: scripts.PhaseLint, Message: fmt.Sprintf("filter is longer than %d bytes", maxSource)}
+	}
+	if !utf8.ValidString(source) {
+		return &scripts.Error{Phase: scripts.PhaseLint, Message: "filter is not valid UTF-8"}
+	}
+	if strings.TrimSpace(source) == "" {
+		return &scripts.Error{Phase: scripts.PhaseLint, Message: "filter is empty: write `true` to let every event pass"}
+	}
+	tokens, err := lexer.Lex(file.NewSource(source))
+	if err != nil {
+		return parseError(source, err)
+	}
+	brackets, unary, ternaries := 0, 0, 0
+	for i, t := range tokens {
+		no := func(format string, args ...any) error {
+			return refuseAt(scripts.PhaseLint, source, t.From, format, args...)
+		}
+		next := tokens[min(i+1, len(tokens)-1)]
+		switch {
+		case t.Is(lexer.Bracket, "(", "[", "{"):
+			if brackets++; brackets > maxBrackets {
+				return no("brackets are nested deeper than %d", maxBrackets)
+			}
+		case t.Is(lexer.Bracket):
+			brackets--
+		case t.Is(lexer.Operator, "?"):
+			if next.Is(lexer.Operator, ":") {
+				return no("`?:` is not allowed: write `a ?? b`")
+			}
+			if ternaries++; ternaries > maxTernaries {
+				return no("more than %d `? :` in one filter", maxTernaries)
+			}
+		case t.Is(lexer.Operator, "let"):
+			return no("`let` is not allowed: write the value where it is used")
+		case t.Is(lexer.Operator, "if", "else"):
+			return no("`%s` is not allowed: write `condition ? a : b`, or join conditions with && and ||", t.Value)
+		case t.Is(lexer.Operator, ";"):
+			return no("`;` is not allowed: a filter is one expression; join conditions with && and ||")
+		case t.Is(lexer.Operator, "="):
+			return no("`=` is not an operator: write `==` to compare")
+		case t.Is(lexer.Operator, "&"):
+			return no("`&` is not an operator: write `&&`")
+		case t.Is(lexer.Operator, "|") && next.Is(lexer.Operator):
+			return no("`|` is not an operator between conditions: write `||`")
+		case t.Is(lexer.Identifier, "AND", "OR", "NOT", "IN"):
+			return no("unexpected %q: operators are written in lower case: `%s`", t.Value, strings.ToLower(t.Value))
+		}
+		if t.Is(lexer.Operator, "!", "not", "-", "+") {
+			if unary++; unary > maxUnary {
+				return no("more than %d of `!`, `not`, `-` and `+` in a row", maxUnary)
+			}
+		} else {
+			unary = 0
+		}
+	}
+	return nil
+}
+
+// parseError puts an error of expr's lexer or parser in the author's words.
+func parseError(source string, err error) error {
+	at, ok := err.(*file.Error)
+	if !ok {
+		return &scripts.Error{Phase: scripts.PhaseCompile, Message: err.Error()}
+	}
+	message := at.Message
+	if rest, ok := strings.CutPrefix(message, "unexpected token "); ok {
+		message = "unexpected " + token(rest)
+	}
+	if i := strings.Index(message, "(unexpected token "); i >= 0 {
+		message = message[:i] + "(unexpected " + token(message[i+len("(unexpected token "):])
+	}
+	message = badNumber.ReplaceAllString(message, "$1 $2")
+	if message == "literal not terminated" {
+		message = "text is not closed: a quotation mark is missing"
+	}
+	from := at.From
+	if strings.HasSuffix(message, "end of filter") {
+		from = utf8.RuneCountInString(source)
+	}
+	return refuseAt(scripts.PhaseCompile, source, from, "%s", message)
+}
+
+var badNumber = regexp.MustCompile(`^(invalid .* literal): strconv\.\w+: parsing (.*)$`)
+
+// token turns expr's `Operator("&&")` into `&&` in quotes.
+func token(s string) string {
+	if s == "EOF" {
+		return "end of filter"
+	}
+	if open := strings.IndexByte(s, '('); open > 0 {
+		return s[open+1 : strings.LastIndexByte(s, ')')]
+	}
+	return s
+}
+
+// lintTree lets only known constructs through.
+func lintTree(source string, root ast.Node) error {
+	l := &linter{source: source, seen: map[ast.Node]bool{}}
+	l.visit(root)
+	if l.err != nil {
+		return l.err
+	}
+	return nil
+}
+
+type linter struct {
+	source     string
+	seen       map[ast.Node]bool
+	predicates int // around the node
+	calls      int
+	err        *scripts.Error // the first
+}
+
+func (l *linter) no(n ast.Node, format string, args ...any) {
+	if l.err == nil {
+		l.err = refuse(scripts.PhaseLint, l.source, n, format, args...)
+	}
+}
+
+func (l *linter) visit(n ast.Node) {
+	if n == nil || l.err != nil {
+		return
+	}
+	// A chained comparison puts one node into the tree twice, and chains inside chains
+	// double the tree with each level.
+	if l.seen[n] {
+		l.no(n, "comparisons can't be chained: write `a < b && b < c`")
+		return
+	}
+	l.seen[n] = true
+	switch n := n.(type) {
+	case *ast.NilNode, *ast.BoolNode, *ast.IntegerNode, *ast.FloatNode, *ast.StringNode:
+	case *ast.IdentifierNode:
+		l.name(n)
+	case *ast.UnaryNode:
+		l.visit(n.Node)
+	case *ast.BinaryNode:
+		l.binary(n)
+	case *ast.ChainNode:
+		l.visit(n.Node)
+	case *ast.MemberNode:
+		l.eventPrefix(n)
+		l.visit(n.Node)
+		l.visit(n.Property)
+	case *ast.ConditionalNode:
+		l.visit(n.Cond)
+		l.visit(n.Exp1)
+		l.visit(n.Exp2)
+	case *ast.ArrayNode:
+		for _, e := range n.Nodes {
+			l.visit(e)
+		}
+	case *ast.CallNode:
+		l.call(n)
+	case *ast.BuiltinNode:
+		l.builtin(n)
+	case *ast.PredicateNode:
+		l.visit(n.Node)
+	case *ast.PointerNode:
+		if n.Name != "" {
+			l.no(n, "`#%s` is not allowed: `#` is the element", n.Name)
+		}
+	case *ast.SliceNode:
+		l.no(n, "parts of a list or text can't be cut out: write startsWith, endsWith, first or last")
+	case *ast.MapNode:
+		l.no(n, "objects can't be made in a filter")
+	case *ast.BytesNode:
+		l.no(n, "byte strings are not allowed: write \"text\"")
+	default:
+		l.no(n, "this is not allowed in a filter")
+	}
+}
+
+// eventPrefix finds event.data, which transforms write and filters don't.
+func (l *linter) eventPrefix(n *ast.MemberNode) {
+	base, isName := n.Node.(*ast.IdentifierNode)
+	part, isField := n.Property.(*ast.StringNode)
+	if isName && isField && base.Value == "event" && slices.Contains(scope, part.Value) {
+		l.no(base, "there is no `event`: write `%s` instead of `event.%s`", part.Value, part.Value)
+	}
+}
+
+func (l *linter) name(n *ast.IdentifierNode) {
+	if slices.Contains(scope, n.Value) {
+		return
+	}
+	if instead, ok := otherNames[n.Value]; ok {
+		l.no(n, "there is no `%s`: %s", n.Value, instead)
+		return
+	}
+	if _, ok := allowed[n.Value]; ok {
+		l.no(n, "`%s` is a function: write %s(…)", n.Value, n.Value)
+		return
+	}
+	if meant := near.Name(n.Value, scope); meant != "" {
+		l.no(n, "there is no `%s`: did you mean `%s`?", n.Value, meant)
+		return
+	}
+	l.no(n, "there is no `%s`: a filter sees %s; write `data.%s` for a field of the payload, %q for a text", n.Value, strings.Join(scope, ", "), n.Value, n.Value)
+}
+
+func (l *linter) binary(n *ast.BinaryNode) {
+	if !operators[n.Operator] {
+		l.no(n, "`%s` is not allowed: %s", n.Operator, cmp.Or(refusedOperators[n.Operator], "a filter has no such operator"))
+		return
+	}
+	l.visit(n.Left)
+	if n.Operator == "matches" {
+		l.pattern(n.Right)
+	}
+	l.visit(n.Right)
+}
+
+func (l *linter) pattern(n ast.Node) {
+	s, ok := n.(*ast.StringNode)
+	if !ok {
+		l.no(n, "matches takes a constant pattern: write it in quotes")
+		return
+	}
+	if len(s.Value) > maxPattern {
+		l.no(n, "pattern is longer than %d bytes", maxPattern)
+		return
+	}
+	re, err := syntax.Parse(s.Value, syntax.Perl)
+	if err != nil {
+		l.no(n, "bad pattern %q: %s", s.Value, strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+		return
+	}
+	program, err := syntax.Compile(re.Simplify())
+	if err != nil || len(program.Inst) > maxProgram {
+		l.no(n, "pattern %q is too complex", s.Value)
+	}
+}
+
+// compilePattern is for patterns that have passed the linter.
+func compilePattern(text string) pattern {
+	program, err := syntax.Compile(syntaxTree(text).Simplify())
+	if err != nil {
+		panic(err)
+	}
+	return pattern{regexp.MustCompile(text), 20 + 8*len(program.Inst)}
+}
+
+func syntaxTree(text string) *syntax.Regexp {
+	re, err := syntax.Parse(text, syntax.Perl)
+	if err != nil {
+		panic(err)
+	}
+	return re
+}
+
+func (l *linter) call(n *ast.CallNode) {
+	switch callee := n.Callee.(type) {
+	case *ast.IdentifierNode:
+		if why, ok := refused[callee.Value]; ok {
+			l.no(n, "%s is not allowed: %s", callee.Value, why)
+			return
+		}
+		if meant := near.Name(callee.Value, allowedNames()); meant != "" {
+			l.no(n, "there is no function %s: did you mean %s?", callee.Value, meant)
+			return
+		}
+		l.no(n, "there is no function %s: a filter has %s", callee.Value, strings.Join(allowedNames(), ", "))
+	case *ast.MemberNode:
+		name, _ := callee.Property.(*ast.StringNode)
+		if name == nil {
+			l.no(n, "values can't be called")
+			return
+		}
+		switch _, ok := allowed[name.Value]; {
+		case ok:
+			l.no(n, "values have no methods: write %s(value)", name.Value)
+		case operators[name.Value]:
+			l.no(n, "values have no methods: write `value %s other`", name.Value)
+		default:
+			l.no(n, "values have no methods, so .%s() can't be called", name.Value)
+		}
+	default:
+		l.no(n, "values can't be called")
+	}
+}
+
+func allowedNames() []string {
+	names := make([]string, 0, len(allowed))
+	for name := range allowed {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (l *linter) builtin(n *ast.BuiltinNode) {
+	r, ok := allowed[n.Name]
+	if !ok {
+		l.no(n, "%s is not allowed: %s", n.Name, cmp.Or(refused[n.Name], "it is not among a filter's functions"))
+		return
+	}
+	if got := len(n.Arguments); got < r.min || got > r.max {
+		want := map[[2]int]string{{1, 1}: "one argument", {1, 2}: "one or two arguments", {2, 2}: "two arguments"}[[2]int{r.min, r.max}]
+		hint := ""
+		if n.Name == "count" && got == 1 {
+			hint = ": write len(list) for the number of its elements"
+		}
+		l.no(n, "%s takes %s, not %d%s", n.Name, want, got, hint)
+		return
+	}
+	if l.calls++; l.calls > maxCalls {
+		l.no(n, "functions are nested deeper than %d", maxCalls)
+		return
+	}
+	defer func() { l.calls-- }()
+	l.visit(n.Arguments[0])
+	if !r.predicate {
+		for _, arg := range n.Arguments[1:] {
+			l.visit(arg)
+		}
+		return
+	}
+	if len(n.Arguments) == 1 {
+		return
+	}
+	if l.predicates++; l.predicates > maxPredicates {
+		l.no(n, "predicates are nested deeper than %d", maxPredicates)
+	}
+	l.visit(n.Arguments[1])
+	l.predicates--
+}

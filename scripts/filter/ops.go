@@ -1,0 +1,312 @@
+package filter
+
+import (
+	"math"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// The operators and functions that need no meter: their work is bounded by the filter's
+// own text. They replace expr's, so that nil means the same everywhere and errors speak
+// of texts and numbers instead of Go types. The machine calls func(any, any) bool and
+// its like without allocating.
+//
+// A nil operand makes a comparison false and an arithmetic result nil.
+
+func less(a, b any) bool        { c, ok := compare(a, b, "<"); return ok && c < 0 }
+func lessOrEqual(a, b any) bool { c, ok := compare(a, b, "<="); return ok && c <= 0 }
+func more(a, b any) bool        { c, ok := compare(a, b, ">"); return ok && c > 0 }
+func moreOrEqual(a, b any) bool { c, ok := compare(a, b, ">="); return ok && c >= 0 }
+
+func compare(a, b any, op string) (int, bool) {
+	switch x := a.(type) {
+	case nil:
+		return 0, false
+	case int64:
+		if y, ok := b.(int64); ok {
+			return compareInts(x, y), true
+		}
+		if _, ok := b.(float64); ok {
+			return compareNumbers(a, b), true
+		}
+	case float64:
+		if isNumber(b) {
+			return compareNumbers(a, b), true
+		}
+	case string:
+		if y, ok := b.(string); ok {
+			return strings.Compare(x, y), true
+		}
+	}
+	if b == nil {
+		return 0, false
+	}
+	panic(faultf("%s can't be compared with %s: %s takes two numbers or two texts", describe(a), describe(b), op))
+}
+
+func notEqual(a, b any) bool { return !equal(a, b) }
+
+// truth is what a value means where true or false is needed; nil means false.
+func truth(v any) bool {
+	switch v := v.(type) {
+	case bool:
+		return v
+	case nil:
+		return false
+	}
+	panic(faultf("%s is neither true nor false", describe(v)))
+}
+
+func startsWith(a, b any) bool {
+	s, part, ok := texts(a, b, "startsWith")
+	return ok && strings.HasPrefix(s, part)
+}
+
+func endsWith(a, b any) bool {
+	s, part, ok := texts(a, b, "endsWith")
+	return ok && strings.HasSuffix(s, part)
+}
+
+func texts(a, b any, op string) (string, string, bool) {
+	if a == nil || b == nil {
+		return "", "", false
+	}
+	x, ok := a.(string)
+	if !ok {
+		hint := ""
+		switch a.(type) {
+		case list, []any:
+			hint = ": to search a list write `x in list`"
+		}
+		panic(faultf("%s works on texts, not on %s%s", op, describe(a), hint))
+	}
+	y, ok := b.(string)
+	if !ok {
+		panic(faultf("%s works on texts, not on %s", op, describe(b)))
+	}
+	return x, y, true
+}
+
+// set is a list of constants on the right of `in`.
+type set struct {
+	texts   map[string]struct{}
+	longest int
+	rest    []any // numbers and booleans
+}
+
+func newSet(constants []any) *set {
+	s := &set{texts: make(map[string]struct{}, len(constants))}
+	for _, c := range constants {
+		switch c := c.(type) {
+		case string:
+			s.texts[c] = struct{}{}
+			s.longest = max(s.longest, len(c))
+		case nil: // nothing is in a list by being nil
+		default:
+			s.rest = append(s.rest, c)
+		}
+	}
+	return s
+}
+
+func inSet(a, constants any) bool {
+	s := constants.(constantSet).set
+	if text, ok := a.(string); ok {
+		if len(text) > s.longest { // a long text is not even hashed
+			return false
+		}
+		_, ok = s.texts[text]
+		return ok
+	}
+	if a == nil {
+		return false
+	}
+	for _, c := range s.rest {
+		if equal(a, c) {
+			return true
+		}
+	}
+	return false
+}
+
+// constantSet is a struct because expr follows bare pointers.
+type constantSet struct{ *set }
+
+func add(a, b any) any {
+	if _, ok := a.(string); ok {
+		panic(faultf("texts can't be joined in a filter: compare them one by one"))
+	}
+	return arithmetic(a, b, "+", func(x, y int64) (int64, bool) {
+		z := x + y
+		return z, (z > x) == (y > 0)
+	}, func(x, y float64) float64 { return x + y })
+}
+
+func subtract(a, b any) any {
+	return arithmetic(a, b, "-", func(x, y int64) (int64, bool) {
+		z := x - y
+		return z, (z < x) == (y > 0)
+	}, func(x, y float64) float64 { return x - y })
+}
+
+func multiply(a, b any) any {
+	return arithmetic(a, b, "*", func(x, y int64) (int64, bool) {
+		z := x * y
+		return z, x == 0 || z/x == y && !(x == -1 && y == math.MinInt64)
+	}, func(x, y float64) float64 { return x * y })
+}
+
+func divide(a, b any) any {
+	if isNumber(b) && number(b) == 0 {
+		panic(faultf("division by zero"))
+	}
+	return arithmetic(a, b, "/", nil, func(x, y float64) float64 { return x / y })
+}
+
+func modulo(a, b any) any {
+	if isNumber(b) && number(b) == 0 {
+		panic(faultf("division by zero"))
+	}
+	return arithmetic(a, b, "%", func(x, y int64) (int64, bool) { return x % y, true }, math.Mod)
+}
+
+// arithmetic counts with integers as long as they fit in 64 bits, else with floats.
+func arithmetic(a, b any, op string, ints func(x, y int64) (int64, bool), floats func(x, y float64) float64) any {
+	if a == nil || b == nil {
+		return nil
+	}
+	if !isNumber(a) || !isNumber(b) {
+		panic(faultf("%s takes two numbers, not %s and %s", op, describe(a), describe(b)))
+	}
+	if ints != nil {
+		x, okX := a.(int64)
+		y, okY := b.(int64)
+		if okX && okY {
+			if z, fits := ints(x, y); fits {
+				return z
+			}
+		}
+	}
+	return floats(number(a), number(b))
+}
+
+func number(v any) float64 {
+	switch v := v.(type) {
+	case int64:
+		return float64(v)
+	case float64:
+		return v
+	}
+	return math.NaN()
+}
+
+func negate(a any) any { return subtract(int64(0), a) }
+func plus(a any) any   { return subtract(a, int64(0)) }
+
+func absolute(a any) any { return round(a, "abs", math.Abs) }
+func floor(a any) any    { return round(a, "floor", math.Floor) }
+func ceil(a any) any     { return round(a, "ceil", math.Ceil) }
+func nearest(a any) any  { return round(a, "round", math.Round) }
+
+func round(a any, name string, how func(float64) float64) any {
+	switch x := a.(type) {
+	case nil:
+		return nil
+	case int64:
+		if name == "abs" && x < 0 {
+			return negate(x)
+		}
+		return x
+	case float64:
+		return how(x)
+	}
+	panic(faultf("%s takes a number, not %s", name, describe(a)))
+}
+
+func smaller(a, b any) any { return pick(a, b, "min", -1) }
+func larger(a, b any) any  { return pick(a, b, "max", 1) }
+
+func pick(a, b any, name string, sign int) any {
+	if a == nil || b == nil {
+		return nil
+	}
+	if !isNumber(a) || !isNumber(b) {
+		panic(faultf("%s takes numbers, not %s and %s", name, describe(a), describe(b)))
+	}
+	if compareNumbers(a, b) == -sign {
+		return b
+	}
+	return a
+}
+
+// longestNumber bounds the texts that int and float read.
+const longestNumber = 64
+
+func toInt(a any) any {
+	switch x := a.(type) {
+	case nil, int64:
+		return x
+	case float64:
+		if x >= math.MinInt64 && x < math.MaxInt64 {
+			return int64(x)
+		}
+	case string:
+		if i, err := strconv.ParseInt(strings.TrimSpace(x[:min(len(x), longestNumber)]), 10, 64); err == nil && len(x) <= longestNumber {
+			return i
+		}
+	}
+	panic(faultf("int can't make an integer of %s", describe(a)))
+}
+
+func toFloat(a any) any {
+	switch x := a.(type) {
+	case nil, float64:
+		return x
+	case int64:
+		return float64(x)
+	case string:
+		f, err := strconv.ParseFloat(strings.TrimSpace(x[:min(len(x), longestNumber)]), 64)
+		if err == nil && len(x) <= longestNumber && !math.IsNaN(f) {
+			return f
+		}
+	}
+	panic(faultf("float can't make a number of %s", describe(a)))
+}
+
+func toText(a any) any {
+	switch x := a.(type) {
+	case nil, string:
+		return x
+	case bool:
+		return strconv.FormatBool(x)
+	case int64:
+		return strconv.FormatInt(x, 10)
+	case float64:
+		return strconv.FormatFloat(x, 'f', -1, 64)
+	}
+	panic(faultf("string can't make a text of %s", describe(a)))
+}
+
+// sum adds up a list of numbers; nil elements count nothing.
+func sum(a any) any {
+	var total any = int64(0)
+	for _, e := range a.([]any) {
+		if e != nil {
+			total = add(total, e)
+		}
+	}
+	return total
+}
+
+// counted turns the machine's own counts into the integers that the rest works with.
+func counted(a any) any { return int64(a.(int)) }
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}

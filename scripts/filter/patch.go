@@ -1,0 +1,281 @@
+package filter
+
+import (
+	"fmt"
+
+	"github.com/expr-lang/expr/ast"
+)
+
+// patcher rewrites a checked tree for the machine:
+//
+//   - data.customer.country becomes one name in a flat environment, since a map lookup
+//     for each step of the path would cost more than the rest of the filter;
+//   - operators and functions become calls of ours (ops.go, meter.go);
+//   - each predicate pays for its rounds.
+//
+// It panics at what the linter should not have let through.
+type patcher struct {
+	found map[string]path // the names that the tree now reads
+	loops bool
+}
+
+// value rewrites a node whose value is used as it is.
+func (p *patcher) value(n ast.Node) ast.Node {
+	switch n := n.(type) {
+	case *ast.NilNode, *ast.BoolNode, *ast.StringNode, *ast.FloatNode, *ast.PointerNode:
+		return n
+	case *ast.IntegerNode:
+		return at(n, &ast.ConstantNode{Value: int64(n.Value)})
+	case *ast.IdentifierNode, *ast.MemberNode, *ast.ChainNode:
+		return p.member(n)
+	case *ast.UnaryNode:
+		return p.unary(n)
+	case *ast.BinaryNode:
+		return p.binary(n)
+	case *ast.ConditionalNode:
+		return at(n, &ast.ConditionalNode{Ternary: true, Cond: p.boolean(n.Cond), Exp1: p.value(n.Exp1), Exp2: p.value(n.Exp2)})
+	case *ast.ArrayNode:
+		return p.array(n)
+	case *ast.BuiltinNode:
+		return p.builtin(n)
+	}
+	panic(fmt.Sprintf("no rule for %T", n))
+}
+
+// boolean rewrites a node whose value must be true or false.
+func (p *patcher) boolean(n ast.Node) ast.Node {
+	out := p.value(n)
+	if isBoolean(out) {
+		return out
+	}
+	return call(n, truth, out)
+}
+
+// isBoolean tells whether a rewritten node can only be true or false.
+func isBoolean(n ast.Node) bool {
+	switch n := n.(type) {
+	case *ast.BoolNode:
+		return true
+	case *ast.UnaryNode:
+		return n.Operator == "not"
+	case *ast.BinaryNode:
+		return n.Operator != "??"
+	case *ast.ConditionalNode:
+		return isBoolean(n.Exp1) && isBoolean(n.Exp2)
+	case *ast.BuiltinNode:
+		switch n.Name {
+		case "any", "all", "none", "one":
+			return true
+		}
+	case *ast.CallNode:
+		return booleanCall(n.Callee)
+	}
+	return false
+}
+
+func booleanCall(callee ast.Node) bool {
+	switch c := callee.(type) {
+	case *ast.ConstantNode:
+		switch c.Value.(type) {
+		case func(any) bool, func(any, any) bool:
+			return true
+		}
+	case *ast.IdentifierNode:
+		return meteredTypes[c.Value].String() == "func(interface {}, interface {}) bool"
+	}
+	return false
+}
+
+// member rewrites a chain of members: wholly where the path is known, else step by step.
+func (p *patcher) member(n ast.Node) ast.Node {
+	if to, ok := pathOf(n); ok && (to[0].name == "data" || len(to) == 1 || len(to) == 2 && to[0].name == "headers" && !to[1].isIndex) {
+		key := to.String()
+		p.found[key] = to
+		return at(n, &ast.IdentifierNode{Value: key})
+	}
+	switch n := n.(type) {
+	case *ast.ChainNode:
+		return p.value(n.Node)
+	case *ast.MemberNode:
+		return call(n.Property, fnMember, p.value(n.Node), p.value(n.Property))
+	}
+	panic(fmt.Sprintf("no rule for %T", n))
+}
+
+func (p *patcher) unary(n *ast.UnaryNode) ast.Node {
+	switch n.Operator {
+	case "!", "not":
+		return at(n, &ast.UnaryNode{Operator: "not", Node: p.boolean(n.Node)})
+	case "+":
+		return call(n, plus, p.value(n.Node))
+	}
+	if i, ok := integer(n); ok {
+		return at(n, &ast.ConstantNode{Value: int64(i)})
+	}
+	if f, ok := n.Node.(*ast.FloatNode); ok {
+		return at(n, &ast.ConstantNode{Value: -f.Value})
+	}
+	return call(n, negate, p.value(n.Node))
+}
+
+// comparisons has the replacements of operators: the static one is for where one side is
+// a constant, so that the work is bounded by the filter's text.
+var comparisons = map[string]struct {
+	static  func(a, b any) bool
+	metered string
+}{
+	"==":         {equal, fnEqual},
+	"!=":         {notEqual, fnNotEqual},
+	"<":          {less, fnLess},
+	"<=":         {lessOrEqual, fnLessEq},
+	">":          {more, fnMore},
+	">=":         {moreOrEqual, fnMoreEq},
+	"startsWith": {startsWith, fnStarts},
+	"endsWith":   {endsWith, fnEnds},
+	"contains":   {nil, fnContains},
+	"in":         {nil, fnIn},
+}
+
+var sums = map[string]func(a, b any) any{"+": add, "-": subtract, "*": multiply, "/": divide, "%": modulo}
+
+func (p *patcher) binary(n *ast.BinaryNode) ast.Node {
+	switch n.Operator {
+	case "&&", "and", "||", "or":
+		return at(n, &ast.BinaryNode{Operator: n.Operator, Left: p.boolean(n.Left), Right: p.boolean(n.Right)})
+	case "??":
+		return at(n, &ast.BinaryNode{Operator: "??", Left: p.value(n.Left), Right: p.value(n.Right)})
+	case "matches":
+		re := compilePattern(n.Right.(*ast.StringNode).Value)
+		return call(n, fnMatches, p.value(n.Left), &ast.ConstantNode{Value: re})
+	}
+	left, right := p.value(n.Left), p.value(n.Right)
+	if f, ok := sums[n.Operator]; ok {
+		return call(n, f, left, right)
+	}
+	how, ok := comparisons[n.Operator]
+	if !ok {
+		panic(fmt.Sprintf("no rule for the operator %s", n.Operator))
+	}
+	if constants, ok := constantList(right); ok && n.Operator == "in" {
+		return call(n, inSet, left, &ast.ConstantNode{Value: constantSet{newSet(constants)}})
+	}
+	if how.static != nil && (isConstant(left) || isConstant(right)) {
+		return call(n, how.static, left, right)
+	}
+	return call(n, how.metered, left, right)
+}
+
+func (p *patcher) array(n *ast.ArrayNode) ast.Node {
+	nodes := make([]ast.Node, len(n.Nodes))
+	constants := make([]any, len(n.Nodes))
+	all := true
+	for i, e := range n.Nodes {
+		nodes[i] = p.value(e)
+		var ok bool
+		constants[i], ok = constant(nodes[i])
+		all = all && ok
+	}
+	if all {
+		return at(n, &ast.ConstantNode{Value: constants})
+	}
+	return at(n, &ast.ArrayNode{Nodes: nodes})
+}
+
+func isConstant(n ast.Node) bool {
+	_, ok := constant(n)
+	return ok
+}
+
+// constant gives the value of a rewritten literal.
+func constant(n ast.Node) (any, bool) {
+	switch n := n.(type) {
+	case *ast.NilNode:
+		return nil, true
+	case *ast.BoolNode:
+		return n.Value, true
+	case *ast.FloatNode:
+		return n.Value, true
+	case *ast.StringNode:
+		return n.Value, true
+	case *ast.ConstantNode:
+		if _, nested := n.Value.([]any); !nested {
+			return n.Value, true
+		}
+	}
+	return nil, false
+}
+
+func constantList(n ast.Node) ([]any, bool) {
+	c, ok := n.(*ast.ConstantNode)
+	if !ok {
+		return nil, false
+	}
+	l, ok := c.Value.([]any)
+	return l, ok
+}
+
+func (p *patcher) builtin(n *ast.BuiltinNode) ast.Node {
+	r := allowed[n.Name]
+	if !r.predicate {
+		args := make([]ast.Node, len(n.Arguments))
+		for i, arg := range n.Arguments {
+			args[i] = p.value(arg)
+		}
+		if r.metered != "" {
+			return call(n, r.metered, args...)
+		}
+		return call(n, r.static, args...)
+	}
+	p.loops = true
+	over := p.opened(n)
+	if n.Name == "sum" && len(n.Arguments) == 1 {
+		return call(n, sum, over)
+	}
+	body := n.Arguments[1].(*ast.PredicateNode).Node
+	name, pay, inner := n.Name, fnTest, body
+	if name == "map" || name == "sum" {
+		name, pay = "map", fnPay
+	}
+	units := &ast.ConstantNode{Value: max(stepUnits, nodeUnits*size(body))}
+	round := at(body, &ast.PredicateNode{Node: call(body, pay, p.value(inner), units)})
+	loop := at(n, &ast.BuiltinNode{Name: name, Arguments: []ast.Node{over, round}})
+	switch n.Name {
+	case "sum":
+		return call(n, sum, loop)
+	case "count":
+		return call(n, counted, loop)
+	}
+	return loop
+}
+
+// opened rewrites the first argument of a predicate into a list that the machine can
+// go through.
+func (p *patcher) opened(n *ast.BuiltinNode) ast.Node {
+	name := "the list that " + n.Name + " goes through"
+	if to, ok := pathOf(n.Arguments[0]); ok {
+		name = to.String()
+	}
+	return call(n.Arguments[0], fnList, p.value(n.Arguments[0]), &ast.StringNode{Value: name})
+}
+
+// size counts the nodes below n.
+func size(n ast.Node) int {
+	count := 0
+	walk(n, func(ast.Node) { count++ })
+	return count
+}
+
+// call makes a call of fn, a function or the name of a metered one, in place of n.
+func call(n ast.Node, fn any, args ...ast.Node) ast.Node {
+	var callee ast.Node = &ast.ConstantNode{Value: fn}
+	if name, ok := fn.(string); ok {
+		callee = &ast.IdentifierNode{Value: name}
+	}
+	return at(n, &ast.CallNode{Callee: at(n, callee), Arguments: args})
+}
+
+// at gives a new node the place of the one it stands for.
+func at[N ast.Node](old ast.Node, n N) N {
+	n.SetLocation(old.Location())
+	return n
+}

@@ -1,0 +1,137 @@
+package filter
+
+// What a filter may call. The list is closed: a function that a later expr brings is
+// refused until somebody has thought about it here.
+
+// rule allows one function.
+type rule struct {
+	min, max  int  // arguments
+	predicate bool // its second argument is evaluated for each element
+	static    any  // our replacement, where its work needs no meter
+	metered   string
+}
+
+var allowed = map[string]rule{
+	// Predicates: each round costs a step; two levels at most.
+	"any":    {min: 2, max: 2, predicate: true},
+	"all":    {min: 2, max: 2, predicate: true},
+	"none":   {min: 2, max: 2, predicate: true},
+	"one":    {min: 2, max: 2, predicate: true},
+	"count":  {min: 2, max: 2, predicate: true},
+	"find":   {min: 2, max: 2, predicate: true},
+	"filter": {min: 2, max: 2, predicate: true},
+	"map":    {min: 2, max: 2, predicate: true},
+	"sum":    {min: 1, max: 2, predicate: true},
+
+	// Looking at a value costs no more than the value is long.
+	"len":       {min: 1, max: 1, metered: fnLen},
+	"first":     {min: 1, max: 1, metered: fnFirst},
+	"last":      {min: 1, max: 1, metered: fnLast},
+	"lower":     {min: 1, max: 1, metered: fnLower},
+	"upper":     {min: 1, max: 1, metered: fnUpper},
+	"trim":      {min: 1, max: 1, metered: fnTrim},
+	"indexOf":   {min: 2, max: 2, metered: fnIndexOf},
+	"hasPrefix": {min: 2, max: 2, metered: fnStarts},
+	"hasSuffix": {min: 2, max: 2, metered: fnEnds},
+
+	// Numbers cost nothing to speak of.
+	"int":    {min: 1, max: 1, static: toInt},
+	"float":  {min: 1, max: 1, static: toFloat},
+	"string": {min: 1, max: 1, static: toText},
+	"abs":    {min: 1, max: 1, static: absolute},
+	"floor":  {min: 1, max: 1, static: floor},
+	"ceil":   {min: 1, max: 1, static: ceil},
+	"round":  {min: 1, max: 1, static: nearest},
+	"min":    {min: 2, max: 2, static: smaller},
+	"max":    {min: 2, max: 2, static: larger},
+}
+
+// The reasons, for an author, why the rest is refused.
+const (
+	tooMuchMemory = "it can make a value much larger than the payload"
+	tooMuchWork   = "its work grows faster than the payload"
+	notPure       = "a filter has no clock: the same event must always give the same answer"
+	noUse         = "a filter answers yes or no, and has no need to rearrange data"
+	oneByOne      = "any, all, none, one and count do what a filter needs"
+)
+
+var refused = map[string]string{
+	"repeat":        tooMuchMemory,
+	"replace":       tooMuchMemory,
+	"join":          tooMuchMemory,
+	"split":         tooMuchMemory,
+	"splitAfter":    tooMuchMemory,
+	"concat":        tooMuchMemory,
+	"flatten":       tooMuchMemory,
+	"toJSON":        tooMuchMemory,
+	"fromJSON":      tooMuchMemory,
+	"toBase64":      tooMuchMemory,
+	"fromBase64":    tooMuchMemory,
+	"reduce":        tooMuchWork,
+	"uniq":          tooMuchWork,
+	"sort":          tooMuchWork,
+	"sortBy":        tooMuchWork,
+	"groupBy":       tooMuchWork,
+	"median":        tooMuchWork,
+	"mean":          tooMuchWork,
+	"now":           notPure,
+	"date":          notPure + "; RFC 3339 times in UTC compare as texts",
+	"duration":      notPure,
+	"timezone":      notPure,
+	"reverse":       noUse,
+	"keys":          noUse + "; write `\"name\" in data`",
+	"values":        noUse,
+	"toPairs":       noUse,
+	"fromPairs":     noUse,
+	"take":          noUse,
+	"findIndex":     oneByOne,
+	"findLast":      oneByOne,
+	"findLastIndex": oneByOne,
+	"trimPrefix":    "write startsWith",
+	"trimSuffix":    "write endsWith",
+	"lastIndexOf":   "write contains or endsWith",
+	"get":           "write data.name or data[\"name\"]",
+	"type":          "`type` is the event's type",
+	"bitand":        noUse,
+	"bitor":         noUse,
+	"bitxor":        noUse,
+	"bitnand":       noUse,
+	"bitnot":        noUse,
+	"bitshl":        noUse,
+	"bitshr":        noUse,
+	"bitushr":       noUse,
+}
+
+// operators lists the binary operators; what is missing has its reason in refusedOperators.
+var operators = map[string]bool{
+	"==": true, "!=": true, "<": true, "<=": true, ">": true, ">=": true,
+	"&&": true, "and": true, "||": true, "or": true, "??": true,
+	"in": true, "contains": true, "startsWith": true, "endsWith": true, "matches": true,
+	"+": true, "-": true, "*": true, "/": true, "%": true,
+}
+
+var refusedOperators = map[string]string{
+	"..": "write `x >= 1 && x <= 9`",
+	"**": "a filter has no powers",
+	"^":  "a filter has no powers",
+}
+
+// scope holds the names a filter can use.
+var scope = []string{"type", "id", "account", "time", "headers", "data"}
+
+// otherNames says what to write instead of names that people try.
+var otherNames = map[string]string{
+	"event":     "the event's parts are `data`, `type`, `id`, `account`, `time` and `headers`",
+	"payload":   "the event's payload is `data`",
+	"body":      "the event's payload is `data`",
+	"$env":      "the event's parts are `data`, `type`, `id`, `account`, `time` and `headers`",
+	"header":    "the event's headers are `headers`",
+	"topic":     "the event's type is `type`",
+	"timestamp": "the event's time is `time`",
+	"now":       notPure,
+	"null":      "write `nil`",
+	"undefined": "write `nil`",
+	"None":      "write `nil`",
+	"True":      "write `true`",
+	"False":     "write `false`",
+}

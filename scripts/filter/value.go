@@ -1,0 +1,182 @@
+package filter
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+
+	"switchhook/scripts/jsondoc"
+)
+
+// A filter sees a JSON value as nil (null or missing), bool, int64 (an integer that
+// fits), float64, string, list (an array) or jsondoc.Value (an object, read member by
+// member when asked).
+
+// maxList is how many elements of an array a filter may go through one by one.
+const maxList = 20_000
+
+// list is an array whose elements are wrapped when somebody goes through them. It is a
+// struct around a pointer because expr follows bare pointers.
+type list struct{ *elements }
+
+type elements struct {
+	v   jsondoc.Value
+	all []any // nil until asked for
+}
+
+func wrap(v jsondoc.Value) any {
+	switch v.Kind() {
+	case jsondoc.True:
+		return true
+	case jsondoc.False:
+		return false
+	case jsondoc.Number:
+		if i, ok := v.Int64(); ok {
+			return i
+		}
+		return v.Float64()
+	case jsondoc.String:
+		return v.Text()
+	case jsondoc.Array:
+		return list{&elements{v: v}}
+	case jsondoc.Object:
+		return v
+	}
+	return nil
+}
+
+func (l list) open() []any {
+	if l.all == nil {
+		l.all = make([]any, 0, l.v.Len())
+		for _, e := range l.v.Elements() {
+			l.all = append(l.all, wrap(e))
+		}
+	}
+	return l.all
+}
+
+// fault is an error of a run: what went wrong, in the author's words.
+type fault struct{ message string }
+
+func (f *fault) Error() string { return f.message }
+
+func faultf(format string, args ...any) *fault { return &fault{fmt.Sprintf(format, args...)} }
+
+// describe names a value in a message: its kind, and itself where it is short.
+func describe(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "nil"
+	case bool:
+		return strconv.FormatBool(v)
+	case int64:
+		return "the number " + strconv.FormatInt(v, 10)
+	case float64:
+		return "the number " + strconv.FormatFloat(v, 'g', -1, 64)
+	case string:
+		if r := []rune(v[:min(len(v), 200)]); len(r) > 40 {
+			return "the text " + strconv.Quote(string(r[:40])+"…")
+		}
+		return "the text " + strconv.Quote(v)
+	case list, []any:
+		return "a list"
+	case spoilt:
+		return "a value too costly to look up"
+	}
+	return "an object"
+}
+
+func isContainer(v any) bool {
+	switch v.(type) {
+	case list, []any, jsondoc.Value, map[string]string, spoilt:
+		return true
+	}
+	return false
+}
+
+// equal compares as JSON does: values of different kinds differ, numbers are compared
+// exactly.
+func equal(a, b any) bool {
+	switch x := a.(type) {
+	case string:
+		y, ok := b.(string)
+		return ok && x == y
+	case int64, float64:
+		if !isNumber(b) {
+			return false
+		}
+		return compareNumbers(a, b) == 0
+	case bool:
+		y, ok := b.(bool)
+		return ok && x == y
+	case nil:
+		return b == nil
+	}
+	if isContainer(b) {
+		panic(faultf("%s and %s can't be compared as a whole: compare what is in them", describe(a), describe(b)))
+	}
+	return false
+}
+
+func isNumber(v any) bool {
+	switch v.(type) {
+	case int64, float64:
+		return true
+	}
+	return false
+}
+
+func compareNumbers(a, b any) int {
+	switch x := a.(type) {
+	case int64:
+		switch y := b.(type) {
+		case int64:
+			return compareInts(x, y)
+		case float64:
+			return compareIntFloat(x, y)
+		}
+	case float64:
+		switch y := b.(type) {
+		case int64:
+			return -compareIntFloat(y, x)
+		case float64:
+			return compareFloats(x, y)
+		}
+	}
+	return 0
+}
+
+func compareInts(x, y int64) int {
+	switch {
+	case x < y:
+		return -1
+	case x > y:
+		return 1
+	}
+	return 0
+}
+
+func compareFloats(x, y float64) int {
+	switch {
+	case x < y:
+		return -1
+	case x > y:
+		return 1
+	}
+	return 0
+}
+
+// compareIntFloat is exact beyond 2^53, where turning x into a float64 would round it.
+func compareIntFloat(x int64, y float64) int {
+	if y >= math.MaxInt64 { // that constant rounds up to 2^63
+		return -1
+	}
+	if y < math.MinInt64 {
+		return 1
+	}
+	whole := int64(y)
+	if x != whole {
+		return compareInts(x, whole)
+	}
+	return compareFloats(0, y-float64(whole))
+}
