@@ -233,12 +233,26 @@ func (e *Engine) send(ctx context.Context, out *outgoing, answer *AttemptRespons
 	answer.Status, answer.Headers = res.StatusCode, cutHeaders(shownHeaders(res.Header))
 	buffer := bodyBuffers.Get().(*[]byte)
 	defer bodyBuffers.Put(buffer)
-	n, err := io.ReadFull(res.Body, *buffer)
-	answer.Body, answer.Truncated = slices.Clone((*buffer)[:min(n, keepBody)]), n > keepBody || err == nil
-	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
-		return e.noAnswer(fmt.Errorf("answer broke off after %d bytes: %w", n, err))
+	n, err := fill(*buffer, res.Body)
+	answer.Body, answer.Truncated = slices.Clone((*buffer)[:min(n, keepBody)]), n > keepBody
+	if err != nil {
+		return e.noAnswer(fmt.Errorf("the answer broke off after %d bytes: %w", n, err))
 	}
 	return exchange{status: res.StatusCode, retryAfter: res.Header.Get("Retry-After")}, ""
+}
+
+// fill reads until buffer is full or r ends. (io.ReadFull can't tell a short answer from
+// one that was cut.)
+func fill(buffer []byte, r io.Reader) (n int, err error) {
+	for n < len(buffer) && err == nil {
+		var m int
+		m, err = r.Read(buffer[n:])
+		n += m
+	}
+	if err == io.EOF {
+		err = nil
+	}
+	return n, err
 }
 
 func (e *Engine) noAnswer(err error) (exchange, string) {
