@@ -1,0 +1,98 @@
+package main
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// arrows says which of the project's rooms a room may import, itself aside, and which
+// libraries are at home in one room only.
+var arrows = map[string][]string{
+	".":        {"cmd", "scripts/sandbox"},
+	"cmd":      {"server", "engine", "storage", "scripts"},
+	"server":   {"engine", "scripts"},
+	"engine":   {"scripts"},
+	"storage":  {"engine"},
+	"scripts":  {},
+	"examples": {},
+}
+
+var homes = map[string]string{
+	"github.com/gofiber/":         "server",
+	"github.com/valyala/":         "server",
+	"github.com/mattn/go-sqlite3": "storage/sqlite",
+	"github.com/dop251/goja":      "scripts",
+	"github.com/evanw/esbuild":    "scripts",
+	"github.com/expr-lang/":       "scripts",
+	"github.com/alecthomas/kong":  "cmd",
+}
+
+func within(dir, room string) bool { return dir == room || strings.HasPrefix(dir, room+"/") }
+
+func TestImportsFollowTheArrows(t *testing.T) {
+	files := 0
+	err := filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") || within(file, ".git") {
+			return err
+		}
+		files++
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		dir := path.Dir(filepath.ToSlash(file))
+		for _, spec := range parsed.Imports {
+			imported, _ := strconv.Unquote(spec.Path.Value)
+			if problem := forbidden(dir, imported); problem != "" {
+				t.Errorf("%s imports %s: %s", file, imported, problem)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files < 20 {
+		t.Fatalf("only %d files were looked at", files)
+	}
+}
+
+func forbidden(dir, imported string) string {
+	for library, home := range homes {
+		if strings.HasPrefix(imported, library) && !within(dir, home) {
+			return "it is at home in " + home
+		}
+	}
+	local, ours := strings.CutPrefix(imported, "switchhook/")
+	if !ours {
+		return ""
+	}
+	room, _, _ := strings.Cut(dir, "/")
+	allowed, known := arrows[room]
+	if !known {
+		return "a room that the arrows do not know"
+	}
+	for _, to := range append(allowed, room) {
+		if within(local, to) {
+			return ""
+		}
+	}
+	return "the arrows go the other way"
+}
+
+func TestTheArrowsForbid(t *testing.T) {
+	for _, c := range [][2]string{
+		{"engine", "switchhook/storage/sqlite"}, {"engine", "github.com/gofiber/fiber/v2"}, {"scripts/filter", "switchhook/engine"},
+		{"storage/sqlite", "switchhook/scripts"}, {"server", "github.com/mattn/go-sqlite3"}, {"server", "switchhook/storage"}, {"engine/x", "switchhook/cmd"},
+	} {
+		if forbidden(c[0], c[1]) == "" {
+			t.Errorf("%s may import %s", c[0], c[1])
+		}
+	}
+}
