@@ -23,7 +23,11 @@ const (
 	maxSampleBytes   = 64 << 10
 )
 
-var eventPattern = regexp.MustCompile(`^(?:\*|(?:[A-Za-z0-9_]+[-./:])*(?:[A-Za-z0-9_]+|(?:[A-Za-z0-9_]+\.\*)))$`)
+// validPattern tells whether s is an event type, "*", or a beginning of event types such as
+// "order.*".
+func validPattern(s string) bool {
+	return s == "*" || validEventType(strings.TrimSuffix(s, ".*"))
+}
 
 var accountName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.:@-]{0,127}$`)
 
@@ -230,7 +234,7 @@ func checkPatterns(s *Subscription) error {
 		return Invalid("events", "names %d event types, %d are allowed; a pattern such as \"order.*\" takes several", len(s.Events), maxPatterns)
 	}
 	for i, p := range s.Events {
-		if len(p) > maxEventType || !eventPattern.MatchString(p) {
+		if !validPattern(p) {
 			return Invalid(fmt.Sprintf("events[%d]", i), `%.140q is neither an event type ("order.created") nor a pattern ("order.*" or "*")`, p)
 		}
 		if slices.Contains(s.Events[:i], p) {
@@ -290,7 +294,7 @@ func scriptError(field string, err error) error {
 // is the expected one or AnyVersion. Errors: CodeInvalid, CodeStale, CodeConflict where
 // create asks for a new entry and there is one.
 func (e *Engine) PutEventType(ctx context.Context, t *EventType, create bool, version int64) (stored *EventType, created bool, err error) {
-	if len(t.Name) > maxEventType || !eventTypeName.MatchString(t.Name) {
+	if !validEventType(t.Name) {
 		return nil, false, Invalid("name", `%.140q is no event type: use letters, digits and _ in parts joined by ".", such as "order.created"`, t.Name)
 	}
 	if len(t.Description) > maxDescription {

@@ -3,7 +3,6 @@ package engine
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -56,15 +55,33 @@ const (
 	maxHeaderBytes  = 8 << 10
 )
 
-var eventTypeName = regexp.MustCompile(`^[A-Za-z0-9_]+(?:[-./:][A-Za-z0-9_]+)*$`)
+// validEventType tells whether s is letters, digits and _ in parts joined by one of
+// ". - / :". It is written out because every event goes through it: a regular expression
+// took 2 % of the router's time.
+func validEventType(s string) bool {
+	if s == "" || len(s) > maxEventType {
+		return false
+	}
+	joint := true // what was before: a joint, or the beginning
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_':
+			joint = false
+		case (c == '.' || c == '-' || c == '/' || c == ':') && !joint:
+			joint = true
+		default:
+			return false
+		}
+	}
+	return !joint
+}
 
-// validate checks what does not depend on what is stored. field is put before the names
-// in errors.
+// validate checks what does not depend on what is stored.
 func (in *EventInput) validate() *Error {
 	switch {
 	case in.Type == "":
 		return Invalid("type", `is missing: name what happened, such as "order.created"`)
-	case len(in.Type) > maxEventType || !eventTypeName.MatchString(in.Type):
+	case !validEventType(in.Type):
 		return Invalid("type", `%.140q is no event type: use letters, digits and _ in parts joined by ".", such as "order.created", %d characters at most`, in.Type, maxEventType)
 	case !in.Data.Exists():
 		return Invalid("data", "is missing: give the event's payload, any JSON value")

@@ -1,0 +1,147 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+
+	"switchhook/engine"
+)
+
+// statements are those that run once or more for every event.
+type statements struct {
+	insertEvent *statement
+	findKey     *statement
+	insertKey   *statement
+
+	putSucceeded *statement
+	putOther     *statement
+	putUntried   *statement
+	spill        *statement
+	findBody     *statement
+	putAttempt   *statement
+}
+
+func (p *preparer) statements() statements {
+	return statements{
+		insertEvent: p.prepare(`
+			INSERT INTO event (id, account, type, key, time, targets, headers, data)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?)`),
+		findKey: p.prepare(`
+			SELECT i.event_id, i.digest, length(e.targets) / 8
+			FROM idempotency i LEFT JOIN event e ON e.id = i.event_id
+			WHERE i.key_hash = ?`),
+		insertKey: p.prepare(`
+			INSERT INTO idempotency (key_hash, event_id, digest) VALUES (?, ?, ?)
+			ON CONFLICT DO NOTHING`),
+		putSucceeded: p.prepare(putSucceeded),
+		putOther:     p.prepare(putOther),
+		putUntried:   p.prepare(putUntried),
+		spill:        p.prepare(spill),
+		findBody:     p.prepare(findBody),
+		putAttempt:   p.prepare(putAttempt),
+	}
+}
+
+// Append stores events, all or none. Where ctx ends before the writer took them, nothing
+// is stored.
+func (s *Store) Append(ctx context.Context, events []engine.NewEvent) ([]engine.Appended, error) {
+	if len(events) == 0 {
+		return nil, ctx.Err()
+	}
+	c := &call{events: events, results: make([]engine.Appended, len(events))}
+	if err := s.queue.ask(ctx, c); err != nil {
+		return nil, err
+	}
+	return c.results, nil
+}
+
+// append looks up every key of the call before it writes anything, so that a conflict
+// leaves nothing behind.
+func (w *writer) append(c *call) error {
+	// Keys of earlier events of this call, which the table doesn't hold yet.
+	var fresh map[engine.KeyHash]known
+	for i := range c.events {
+		n := &c.events[i]
+		result := engine.Appended{ID: n.Event.ID, Matched: len(n.Event.Targets)}
+		for _, key := range n.Keys {
+			k, ok := fresh[key]
+			if !ok {
+				var err error
+				if k, ok, err = w.findKey(key); err != nil {
+					return fmt.Errorf("look up a key: %w", err)
+				}
+			}
+			if !ok {
+				continue
+			}
+			if k.digest != n.Digest {
+				return &engine.Error{
+					Code: engine.CodeConflict, Field: fmt.Sprintf("events[%d]", i),
+					Message: "an event with other content was stored before under the same id or idempotency key",
+				}
+			}
+			if !result.Repeated { // the first key that is known decides
+				result = engine.Appended{ID: k.event, Matched: k.matched, Repeated: true}
+			}
+		}
+		c.results[i] = result
+		if len(c.events) > 1 {
+			for _, key := range n.Keys {
+				if fresh == nil {
+					fresh = make(map[engine.KeyHash]known)
+				}
+				if _, ok := fresh[key]; !ok {
+					fresh[key] = known{result.ID, n.Digest, result.Matched}
+				}
+			}
+		}
+	}
+	for i := range c.events {
+		if err := w.appendOne(&c.events[i], c.results[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// appendOne writes an event and its keys. A repeat's keys that are new lead to the first
+// event from now on: the publisher says that they name the same one.
+func (w *writer) appendOne(n *engine.NewEvent, result engine.Appended) error {
+	if e := n.Event; !result.Repeated {
+		data := e.Data
+		if data == nil {
+			data = []byte{} // the column takes no NULL
+		}
+		err := w.stmts.insertEvent.exec(int64(e.ID), e.Account, e.Type, textColumn(e.Key), e.Time.UnixMilli(),
+			targetsColumn(e.Targets), jsonMapColumn(e.Headers), data)
+		if err != nil {
+			return fmt.Errorf("insert the event: %w", err)
+		}
+		w.rows++
+	}
+	for _, key := range n.Keys {
+		if err := w.stmts.insertKey.exec(key[:], int64(result.ID), n.Digest[:]); err != nil {
+			return fmt.Errorf("insert the event's key: %w", err)
+		}
+	}
+	return nil
+}
+
+// known is what a key leads to.
+type known struct {
+	event   engine.ID
+	digest  engine.KeyHash
+	matched int
+}
+
+func (w *writer) findKey(key engine.KeyHash) (k known, ok bool, err error) {
+	err = w.stmts.findKey.query(func(row []driver.Value) error {
+		k.event = engine.ID(row[0].(int64))
+		copy(k.digest[:], row[1].([]byte))
+		matched, _ := row[2].(int64) // NULL where the event is gone
+		k.matched, ok = int(matched), true
+		return nil
+	}, key[:])
+	return k, ok, err
+}

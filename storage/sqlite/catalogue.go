@@ -1,0 +1,165 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mattn/go-sqlite3"
+
+	"switchhook/engine"
+)
+
+// Subscriptions lists all subscriptions that are not deleted, oldest first.
+func (s *Store) Subscriptions(ctx context.Context) ([]*engine.Subscription, error) {
+	rows, err := s.readers.QueryContext(ctx, `
+		SELECT id, account, events, target_url, active, reason, filter, transform, secret, headers,
+			payload_format, description, metadata, version, created_at, updated_at
+		FROM subscription WHERE deleted_at IS NULL ORDER BY id`)
+	if err != nil {
+		return nil, fmt.Errorf("list subscriptions: %w", err)
+	}
+	return collect(rows, func(row scanner) (*engine.Subscription, error) {
+		u := &engine.Subscription{}
+		var events, headers, metadata *string
+		var created, updated *int64
+		err := row.Scan(&u.ID, &u.Account, &events, &u.TargetURL, &u.Active, &u.Reason, &u.Filter, &u.Transform,
+			&u.Secret, &headers, &u.PayloadFormat, &u.Description, &metadata, &u.Version, &created, &updated)
+		u.CreatedAt, u.UpdatedAt = columnTime(created), columnTime(updated)
+		return u, errors.Join(err, columnJSON(events, &u.Events), columnJSON(headers, &u.Headers), columnJSON(metadata, &u.Metadata))
+	})
+}
+
+// PutSubscription makes or replaces a subscription. One that was deleted stays deleted.
+func (s *Store) PutSubscription(ctx context.Context, u *engine.Subscription) error {
+	return s.write(ctx, func(tx *tx) error {
+		err := tx.checkVersion("subscription", u.ID.Format(engine.SubscriptionPrefix), u.Version,
+			`SELECT iif(deleted_at IS NULL, version, -1) FROM subscription WHERE id = ?`, int64(u.ID))
+		if err != nil {
+			return err
+		}
+		_, err = tx.exec(`
+			INSERT OR REPLACE INTO subscription (id, account, events, target_url, active, reason, filter, transform,
+				secret, headers, payload_format, description, metadata, version, created_at, updated_at)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			int64(u.ID), u.Account, jsonListColumn(u.Events), u.TargetURL, u.Active, u.Reason, u.Filter, u.Transform,
+			u.Secret, jsonMapColumn(u.Headers), string(u.PayloadFormat), u.Description, jsonMapColumn(u.Metadata),
+			u.Version, timeColumn(u.CreatedAt), timeColumn(u.UpdatedAt))
+		return err
+	})
+}
+
+// DeleteSubscription removes a subscription and its secret. A row of it stays.
+func (s *Store) DeleteSubscription(ctx context.Context, id engine.ID) error {
+	return s.deleteOne(ctx, "subscription", id.Format(engine.SubscriptionPrefix),
+		`UPDATE subscription SET deleted_at = ?, secret = '', headers = NULL WHERE id = ? AND deleted_at IS NULL`,
+		time.Now().UnixMicro(), int64(id))
+}
+
+// EventTypes lists the catalogue by name.
+func (s *Store) EventTypes(ctx context.Context) ([]*engine.EventType, error) {
+	rows, err := s.readers.QueryContext(ctx, `
+		SELECT name, description, schema, samples, version, created_at, updated_at FROM event_type ORDER BY name`)
+	if err != nil {
+		return nil, fmt.Errorf("list event types: %w", err)
+	}
+	return collect(rows, func(row scanner) (*engine.EventType, error) {
+		t := &engine.EventType{}
+		var samples *string
+		var created, updated *int64
+		err := row.Scan(&t.Name, &t.Description, &t.Schema, &samples, &t.Version, &created, &updated)
+		t.CreatedAt, t.UpdatedAt = columnTime(created), columnTime(updated)
+		return t, errors.Join(err, columnJSON(samples, &t.Samples))
+	})
+}
+
+// PutEventType makes or replaces an entry.
+func (s *Store) PutEventType(ctx context.Context, t *engine.EventType) error {
+	return s.write(ctx, func(tx *tx) error {
+		err := tx.checkVersion("event type", t.Name, t.Version, `SELECT version FROM event_type WHERE name = ?`, t.Name)
+		if err != nil {
+			return err
+		}
+		_, err = tx.exec(`
+			INSERT OR REPLACE INTO event_type (name, description, schema, samples, version, created_at, updated_at)
+			VALUES (?, ?, ?, ?, ?, ?, ?)`,
+			t.Name, t.Description, bytesColumn(t.Schema), jsonListColumn(t.Samples),
+			t.Version, timeColumn(t.CreatedAt), timeColumn(t.UpdatedAt))
+		return err
+	})
+}
+
+// DeleteEventType removes an entry.
+func (s *Store) DeleteEventType(ctx context.Context, name string) error {
+	return s.deleteOne(ctx, "event type", name, `DELETE FROM event_type WHERE name = ?`, name)
+}
+
+// Keys lists the API keys, oldest first.
+func (s *Store) Keys(ctx context.Context) ([]*engine.Key, error) {
+	rows, err := s.readers.QueryContext(ctx, `SELECT id, name, account, admin, prefix, hash, created_at FROM api_key ORDER BY id`)
+	if err != nil {
+		return nil, fmt.Errorf("list keys: %w", err)
+	}
+	return collect(rows, func(row scanner) (*engine.Key, error) {
+		k := &engine.Key{}
+		var hash []byte
+		var created *int64
+		err := row.Scan(&k.ID, &k.Name, &k.Account, &k.Admin, &k.Prefix, &hash, &created)
+		copy(k.Hash[:], hash)
+		k.CreatedAt = columnTime(created)
+		return k, err
+	})
+}
+
+// PutKey stores a new key.
+func (s *Store) PutKey(ctx context.Context, k *engine.Key) error {
+	return s.write(ctx, func(tx *tx) error {
+		_, err := tx.exec(`INSERT INTO api_key (id, name, account, admin, prefix, hash, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+			int64(k.ID), k.Name, k.Account, k.Admin, k.Prefix, k.Hash[:], timeColumn(k.CreatedAt))
+		if e, ok := errors.AsType[sqlite3.Error](err); ok && e.Code == sqlite3.ErrConstraint {
+			return &engine.Error{Code: engine.CodeConflict, Message: "this key is stored already"}
+		}
+		return err
+	})
+}
+
+// DeleteKey removes a key.
+func (s *Store) DeleteKey(ctx context.Context, id engine.ID) error {
+	return s.deleteOne(ctx, "key", id.Format(engine.KeyPrefix), `DELETE FROM api_key WHERE id = ?`, int64(id))
+}
+
+// deleteOne runs a statement that changes one row, or none where there is no such thing.
+func (s *Store) deleteOne(ctx context.Context, kind, id, query string, args ...driver.Value) error {
+	return s.write(ctx, func(tx *tx) error {
+		changed, err := tx.exec(query, args...)
+		if err == nil && changed == 0 {
+			return engine.NotFound(kind, id)
+		}
+		return err
+	})
+}
+
+// checkVersion makes sure that version follows the stored one, which is 0 where nothing is
+// stored. So an update can't bring back what was deleted meanwhile. A negative stored
+// version means that it was, and its id is not to be used again.
+func (t *tx) checkVersion(kind, id string, version int64, query string, args ...driver.Value) error {
+	stored := int64(0)
+	err := t.query(query, args, func(row []driver.Value) error {
+		stored = row[0].(int64)
+		return nil
+	})
+	switch {
+	case err != nil:
+		return err
+	case stored < 0 || stored == 0 && version != 1:
+		return &engine.Error{Code: engine.CodeStale, Message: fmt.Sprintf("%s %q was deleted", kind, id)}
+	case version != stored+1:
+		return &engine.Error{
+			Code:    engine.CodeStale,
+			Message: fmt.Sprintf("%s %q has changed: its version is %d, not %d", kind, id, stored, version-1),
+		}
+	}
+	return nil
+}

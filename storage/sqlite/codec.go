@@ -1,0 +1,179 @@
+package sqlite
+
+import (
+	"database/sql/driver"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"switchhook/engine"
+)
+
+// How values lie in columns. Lists and maps that are nil become NULL and come back nil.
+
+// Times are microseconds since 1970, NULL where zero.
+
+func timeColumn(t time.Time) driver.Value {
+	if t.IsZero() {
+		return nil
+	}
+	return t.UnixMicro()
+}
+
+func columnTime(us *int64) time.Time {
+	if us == nil {
+		return time.Time{}
+	}
+	return time.UnixMicro(*us).UTC()
+}
+
+// Targets are 8 bytes each, so that their number is the length divided by 8.
+
+const targetBytes = 8
+
+func targetsColumn(targets []engine.ID) []byte {
+	b := make([]byte, 0, targetBytes*len(targets))
+	for _, id := range targets {
+		b = binary.BigEndian.AppendUint64(b, uint64(id))
+	}
+	return b
+}
+
+func columnTargets(b []byte) []engine.ID {
+	if len(b) == 0 {
+		return nil
+	}
+	targets := make([]engine.ID, len(b)/targetBytes)
+	for i := range targets {
+		targets[i] = engine.ID(binary.BigEndian.Uint64(b[i*targetBytes:]))
+	}
+	return targets
+}
+
+// Header fields and console lines are strings, each after its length as a varint: bytes
+// that are no UTF-8 survive, and writing them costs a copy.
+
+func appendString(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+func headersColumn(headers []engine.Header) []byte {
+	if headers == nil {
+		return nil
+	}
+	size := 0
+	for _, h := range headers {
+		size += len(h.Name) + len(h.Value) + 4
+	}
+	b := make([]byte, 0, size)
+	for _, h := range headers {
+		b = appendString(appendString(b, h.Name), h.Value)
+	}
+	return b
+}
+
+func columnHeaders(b []byte) ([]engine.Header, error) {
+	parts, err := columnStrings(b)
+	if parts == nil || err != nil {
+		return nil, err
+	}
+	if len(parts)%2 != 0 {
+		return nil, errDamaged
+	}
+	headers := make([]engine.Header, len(parts)/2)
+	for i := range headers {
+		headers[i] = engine.Header{Name: parts[2*i], Value: parts[2*i+1]}
+	}
+	return headers, nil
+}
+
+func stringsColumn(list []string) []byte {
+	if list == nil {
+		return nil
+	}
+	b := []byte{}
+	for _, s := range list {
+		b = appendString(b, s)
+	}
+	return b
+}
+
+func columnStrings(b []byte) ([]string, error) {
+	if b == nil {
+		return nil, nil
+	}
+	list := []string{}
+	for len(b) > 0 {
+		size, n := binary.Uvarint(b)
+		if n <= 0 || size > uint64(len(b)-n) {
+			return nil, errDamaged
+		}
+		list = append(list, string(b[n:n+int(size)]))
+		b = b[n+int(size):]
+	}
+	return list, nil
+}
+
+var errDamaged = errors.New("a list of strings in the database is damaged")
+
+// What is read seldom is JSON, which people can read with any SQLite tool.
+
+func jsonMapColumn(m map[string]string) driver.Value {
+	if m == nil {
+		return nil
+	}
+	return mustJSON(m)
+}
+
+func jsonListColumn[T any](list []T) driver.Value {
+	if list == nil {
+		return nil
+	}
+	return mustJSON(list)
+}
+
+// mustJSON encodes strings, and lists and maps of them: nothing that can fail.
+func mustJSON(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("sqlite: encode %T: %v", v, err))
+	}
+	return string(b)
+}
+
+// columnJSON leaves v alone where the column is NULL.
+func columnJSON(text *string, v any) error {
+	if text == nil {
+		return nil
+	}
+	if err := json.Unmarshal([]byte(*text), v); err != nil {
+		return fmt.Errorf("read JSON from the database: %w", err)
+	}
+	return nil
+}
+
+// bytesColumn keeps what is nil apart from what is empty.
+func bytesColumn(b []byte) driver.Value {
+	if b == nil {
+		return nil
+	}
+	return b
+}
+
+// textColumn is NULL for the empty string, which saves nothing but reads better in
+// columns that are mostly unused.
+func textColumn(s string) driver.Value {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
+func columnText(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}

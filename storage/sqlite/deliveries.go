@@ -1,0 +1,285 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"switchhook/engine"
+)
+
+// A delivery is listed from one of two sources: its row, or, before it has one, the
+// targets of its event. Events up to the watermark have rows for all their targets, so
+// the second source is seconds long.
+
+const deliveryColumns = `d.event_id, d.subscription_id, e.account, e.type, e.key,
+	d.state, d.attempts, d.next_at, d.last_at, d.status, d.error`
+
+const deliveryQuery = `
+	SELECT ` + deliveryColumns + ` FROM delivery d JOIN event e ON e.id = d.event_id
+	WHERE d.event_id = ? AND d.subscription_id = ?`
+
+// Delivery finds a delivery, with or without a row.
+func (s *Store) Delivery(ctx context.Context, account string, id engine.DeliveryID) (*engine.Delivery, error) {
+	var found *engine.Delivery
+	err := s.snapshot(ctx, func(tx *sql.Tx) (err error) {
+		found, err = scanDelivery(tx.QueryRowContext(ctx, deliveryQuery, int64(id.Event), int64(id.Subscription)))
+		if !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		e, err := scanTargets(tx.QueryRowContext(ctx, targetsQuery+` WHERE id = ?`, int64(id.Event)))
+		if errors.Is(err, sql.ErrNoRows) || err == nil && !slices.Contains(e.Targets, id.Subscription) {
+			return nil
+		}
+		found = untried(e, id.Subscription)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("find delivery %s: %w", id, err)
+	}
+	if found == nil || account != "" && found.Account != account {
+		return nil, engine.NotFound("delivery", id.String())
+	}
+	return found, nil
+}
+
+// Deliveries lists deliveries, those of the newest event first, and of one event by
+// falling subscription id.
+func (s *Store) Deliveries(ctx context.Context, q engine.DeliveryQuery) ([]*engine.Delivery, error) {
+	ctx, cancel := context.WithTimeout(ctx, readLimit)
+	defer cancel()
+	// Before the snapshot: what the watermark says to be there must be there for it.
+	mark := engine.ID(s.watermark.Load())
+	var list []*engine.Delivery
+	err := s.snapshot(ctx, func(tx *sql.Tx) error {
+		text, args := rowsQuery(q)
+		rows, err := tx.QueryContext(ctx, text, args...)
+		if err != nil {
+			return err
+		}
+		if list, err = collect(rows, scanDelivery); err != nil {
+			return err
+		}
+		if q.State != 0 && q.State != engine.StatePending {
+			return nil
+		}
+		from := max(mark+1, q.Since)
+		if q.Event != 0 {
+			from = 0
+		}
+		if q.Limit > 0 && len(list) >= q.Limit { // what is older goes to a later page
+			list = list[:q.Limit]
+			from = max(from, list[len(list)-1].ID.Event)
+		}
+		more, err := rowless(ctx, tx, q, from)
+		if len(more) > 0 {
+			list = append(list, more...)
+			slices.SortFunc(list, func(a, b *engine.Delivery) int { return compareDeliveries(b.ID, a.ID) })
+		}
+		if q.Limit > 0 && len(list) > q.Limit {
+			list = list[:q.Limit]
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list deliveries: %w", err)
+	}
+	return list, nil
+}
+
+// snapshot runs read in a transaction, so that all its queries see the same state.
+func (s *Store) snapshot(ctx context.Context, read func(*sql.Tx) error) error {
+	tx, err := s.readers.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() // nothing was written: there is nothing to lose
+	return read(tx)
+}
+
+// compareDeliveries orders deliveries as cursors do.
+func compareDeliveries(a, b engine.DeliveryID) int {
+	if a.Event != b.Event {
+		return int(min(1, max(-1, a.Event-b.Event)))
+	}
+	return int(min(1, max(-1, a.Subscription-b.Subscription)))
+}
+
+// rowsQuery lists deliveries that have a row. Which index it walks is written into it,
+// since SQLite, which has no statistics here, would guess wrong; each of them gives the
+// rows in the order asked for, so that reading ends at the limit.
+func rowsQuery(q engine.DeliveryQuery) (text string, args []any) {
+	// The order is that of the table that is walked: its column must be named.
+	event, source := "d.event_id", ""
+	where := conditions{}
+	open := q.State != 0 && q.State != engine.StateSucceeded
+	switch {
+	case q.Event != 0:
+		source = `delivery d NOT INDEXED CROSS JOIN event e ON e.id = d.event_id`
+		where.add("d.event_id = ?", int64(q.Event))
+		where.addIf(q.Subscription != 0, "d.subscription_id = ?", int64(q.Subscription))
+	case q.Subscription != 0 && open:
+		source = `delivery d INDEXED BY delivery_open_by_subscription CROSS JOIN event e ON e.id = d.event_id`
+		where.add("d.subscription_id = ?", int64(q.Subscription))
+	case q.Subscription != 0:
+		source = `delivery d INDEXED BY delivery_by_subscription CROSS JOIN event e ON e.id = d.event_id`
+		where.add("d.subscription_id = ?", int64(q.Subscription))
+	case open:
+		source = `delivery d INDEXED BY delivery_open_by_state CROSS JOIN event e ON e.id = d.event_id`
+		where.addIf(q.Account != "", "d.account = ?", q.Account)
+	default:
+		// All of an account, or what succeeded, which is most: along its events.
+		event = "e.id"
+		source = `event e ` + eventIndex(q) + ` CROSS JOIN delivery d ON d.event_id = e.id`
+	}
+	if q.State != 0 {
+		where.add("d.state = ?", int64(q.State))
+		where.addIf(open, "d.state <> 3") // lets partial indexes be used
+	}
+	where.addIf(q.Account != "", "e.account = ?", q.Account)
+	where.addIf(q.EventType != "", "e.type = ?", q.EventType)
+	where.addIf(q.Since != 0, event+" >= ?", int64(q.Since))
+	where.addIf(q.Until != 0, event+" < ?", int64(q.Until))
+	where.addIf(q.Before.Event != 0, event+" <= ? AND ("+event+" < ? OR d.subscription_id < ?)",
+		int64(q.Before.Event), int64(q.Before.Event), int64(q.Before.Subscription))
+	return `SELECT ` + deliveryColumns + ` FROM ` + source + where.text() +
+		` ORDER BY ` + event + ` DESC, d.subscription_id DESC LIMIT ?`, append(where.args, limitOf(q.Limit))
+}
+
+func eventIndex(q engine.DeliveryQuery) string {
+	switch {
+	case q.Account != "" && q.EventType != "":
+		return "INDEXED BY event_by_type"
+	case q.Account != "":
+		return "INDEXED BY event_by_account"
+	}
+	return "NOT INDEXED"
+}
+
+const targetsQuery = `SELECT id, account, type, key, targets, ` + deliveryRows + ` FROM event`
+
+// rowless lists deliveries without a row, of events from an id on.
+func rowless(ctx context.Context, tx *sql.Tx, q engine.DeliveryQuery, from engine.ID) ([]*engine.Delivery, error) {
+	text, args := rowlessQuery(q, from)
+	rows, err := tx.QueryContext(ctx, text, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var list []*engine.Delivery
+	for rows.Next() {
+		e, err := scanTargets(rows)
+		if err != nil {
+			return nil, err
+		}
+		slices.SortFunc(e.Targets, func(a, b engine.ID) int { return int(min(1, max(-1, b-a))) })
+		for _, subscription := range e.Targets {
+			d := untried(e, subscription)
+			if q.Subscription != 0 && subscription != q.Subscription ||
+				q.Before.Event != 0 && compareDeliveries(d.ID, q.Before) >= 0 {
+				continue
+			}
+			list = append(list, d)
+		}
+		if q.Limit > 0 && len(list) >= q.Limit {
+			break
+		}
+	}
+	return list, rows.Err()
+}
+
+func rowlessQuery(q engine.DeliveryQuery, from engine.ID) (text string, args []any) {
+	where := conditions{}
+	index := eventIndex(q)
+	if q.Event != 0 {
+		index = "NOT INDEXED"
+		where.add("id = ?", int64(q.Event))
+	}
+	where.add("id >= ?", int64(max(from, q.Since)))
+	where.addIf(q.Account != "", "account = ?", q.Account)
+	where.addIf(q.EventType != "", "type = ?", q.EventType)
+	where.addIf(q.Until != 0, "id < ?", int64(q.Until))
+	where.addIf(q.Before.Event != 0, "id <= ?", int64(q.Before.Event))
+	return targetsQuery + " " + index + where.text() + ` ORDER BY id DESC`, where.args
+}
+
+// scanTargets reads what a delivery shows of its event; Targets are those without a row.
+func scanTargets(row scanner) (*engine.Event, error) {
+	e := &engine.Event{}
+	var key, have *string
+	var targets []byte
+	if err := row.Scan(&e.ID, &e.Account, &e.Type, &key, &targets, &have); err != nil {
+		return nil, err
+	}
+	e.Key, e.Targets = columnText(key), without(columnTargets(targets), columnText(have))
+	return e, nil
+}
+
+// untried is a delivery before its first outcome.
+func untried(e *engine.Event, subscription engine.ID) *engine.Delivery {
+	return &engine.Delivery{
+		ID:      engine.DeliveryID{Event: e.ID, Subscription: subscription},
+		Account: e.Account, EventType: e.Type, EventKey: e.Key,
+		State: engine.StatePending,
+	}
+}
+
+func scanDelivery(row scanner) (*engine.Delivery, error) {
+	d := &engine.Delivery{}
+	var key *string
+	var next, last *int64
+	err := row.Scan(&d.ID.Event, &d.ID.Subscription, &d.Account, &d.EventType, &key,
+		&d.State, &d.Attempts, &next, &last, &d.Status, &d.Error)
+	if err != nil {
+		return nil, err
+	}
+	d.EventKey, d.NextAt, d.LastAt = columnText(key), columnTime(next), columnTime(last)
+	return d, nil
+}
+
+// bodyColumn is the body that an attempt sent, its own or that of the attempt it names.
+const bodyColumn = `
+	CASE WHEN a.request_same IS NULL THEN a.request_body ELSE (
+		SELECT b.request_body FROM attempt b
+		WHERE b.event_id = a.event_id AND b.subscription_id = a.subscription_id AND b.n = a.request_same) END`
+
+const attemptsQuery = `
+	SELECT n, at, duration, status, error, phase, method, url, request_headers, request_plain,` + bodyColumn + `,
+		response_headers, response_body, truncated, script_hash, script_cpu, script_console
+	FROM attempt a WHERE event_id = ? AND subscription_id = ? ORDER BY n`
+
+// Attempts lists a delivery's attempts, oldest first.
+func (s *Store) Attempts(ctx context.Context, id engine.DeliveryID) ([]*engine.Attempt, error) {
+	rows, err := s.readers.QueryContext(ctx, attemptsQuery, int64(id.Event), int64(id.Subscription))
+	if err != nil {
+		return nil, fmt.Errorf("list attempts of %s: %w", id, err)
+	}
+	return collect(rows, scanAttempt)
+}
+
+func scanAttempt(row scanner) (*engine.Attempt, error) {
+	a := &engine.Attempt{}
+	var at, duration int64
+	var plain, hash *string
+	var cpu *int64
+	var requestHeaders, responseHeaders, console []byte
+	err := row.Scan(&a.Number, &at, &duration, &a.Response.Status, &a.Error, &a.Phase,
+		&a.Request.Method, &a.Request.URL, &requestHeaders, &plain, &a.Request.Body,
+		&responseHeaders, &a.Response.Body, &a.Response.Truncated, &hash, &cpu, &console)
+	if err != nil {
+		return nil, err
+	}
+	a.At, a.Duration = time.UnixMicro(at).UTC(), time.Duration(duration)*time.Microsecond
+	a.Request.Plain, a.Script.Hash = engine.PayloadFormat(columnText(plain)), columnText(hash)
+	if cpu != nil {
+		a.Script.CPU = time.Duration(*cpu) * time.Microsecond
+	}
+	var errs [3]error
+	a.Request.Headers, errs[0] = columnHeaders(requestHeaders)
+	a.Response.Headers, errs[1] = columnHeaders(responseHeaders)
+	a.Script.Console, errs[2] = columnStrings(console)
+	return a, errors.Join(errs[:]...)
+}

@@ -1,0 +1,211 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"switchhook/engine"
+)
+
+// What the engine asks for to know what is to be attempted: after a start, and whenever
+// its memory has room.
+
+// The queries; query_test.go checks that each is answered by an index.
+const (
+	dueQuery = `
+		SELECT event_id, subscription_id, attempts FROM delivery INDEXED BY delivery_by_due
+		WHERE next_at IS NOT NULL AND next_at <= ? ORDER BY next_at LIMIT ?`
+
+	nextDueQuery = `SELECT min(next_at) FROM delivery INDEXED BY delivery_by_due WHERE next_at IS NOT NULL`
+
+	backlogQuery = `
+		SELECT event_id, attempts FROM delivery INDEXED BY delivery_open_by_subscription
+		WHERE subscription_id = ? AND state = 1 AND state <> 3 ORDER BY event_id LIMIT ?`
+
+	// One seek in delivery_open_by_subscription for each subscription, however many deliveries it has.
+	backlogSubscriptionsQuery = `
+		WITH RECURSIVE sub (id) AS (
+			SELECT min(subscription_id) FROM delivery INDEXED BY delivery_open_by_subscription WHERE state <> 3
+			UNION ALL
+			SELECT (SELECT min(subscription_id) FROM delivery INDEXED BY delivery_open_by_subscription
+			        WHERE state <> 3 AND subscription_id > sub.id)
+			FROM sub WHERE sub.id IS NOT NULL)
+		SELECT id FROM sub WHERE EXISTS (
+			SELECT 1 FROM delivery INDEXED BY delivery_open_by_subscription
+			WHERE subscription_id = sub.id AND state = 1 AND state <> 3)`
+
+	unfinishedQuery = `
+		SELECT id, account, type, key, time, targets, headers, ` + deliveryRows + ` FROM event
+		WHERE id > ? ORDER BY id`
+
+	// deliveryRows lists the subscriptions for which an event has delivery rows: "12,15".
+	deliveryRows = `(SELECT group_concat(subscription_id) FROM delivery WHERE event_id = event.id)`
+
+	giveUp = `
+		UPDATE delivery SET state = 4, next_at = NULL, error = ?1
+		WHERE subscription_id = ?2 AND event_id IN (
+			SELECT event_id FROM delivery INDEXED BY delivery_open_by_subscription
+			WHERE subscription_id = ?2 AND state = ?3 AND state <> 3 LIMIT ?4)`
+)
+
+// TakeDue turns failed deliveries that are due into pending ones.
+func (s *Store) TakeDue(ctx context.Context, now time.Time, limit int) ([]engine.Waiting, error) {
+	var due []engine.Waiting
+	err := s.write(ctx, func(tx *tx) error {
+		due = nil // the writer may have to begin anew
+		// Read, then changed one by one: RETURNING would give them in no order.
+		err := tx.query(dueQuery, []driver.Value{now.UnixMicro(), limitOf(limit)}, func(row []driver.Value) error {
+			due = append(due, engine.Waiting{
+				ID:       engine.DeliveryID{Event: engine.ID(row[0].(int64)), Subscription: engine.ID(row[1].(int64))},
+				Attempts: int(row[2].(int64)),
+			})
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, d := range due {
+			_, err := tx.exec(`UPDATE delivery SET state = 1, next_at = NULL WHERE event_id = ? AND subscription_id = ?`,
+				int64(d.ID.Event), int64(d.ID.Subscription))
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return due, nil
+}
+
+// NextDue is when the next failed delivery is due; the zero time where none waits.
+func (s *Store) NextDue(ctx context.Context) (time.Time, error) {
+	var next *int64
+	err := s.readers.QueryRowContext(ctx, nextDueQuery).Scan(&next)
+	return columnTime(next), err
+}
+
+// Backlog lists pending deliveries of a subscription that have a row, oldest event first.
+func (s *Store) Backlog(ctx context.Context, subscription engine.ID, limit int) ([]engine.Waiting, error) {
+	rows, err := s.readers.QueryContext(ctx, backlogQuery, int64(subscription), limitOf(limit))
+	if err != nil {
+		return nil, fmt.Errorf("list the backlog: %w", err)
+	}
+	return collect(rows, func(row scanner) (engine.Waiting, error) {
+		w := engine.Waiting{ID: engine.DeliveryID{Subscription: subscription}}
+		err := row.Scan(&w.ID.Event, &w.Attempts)
+		return w, err
+	})
+}
+
+// BacklogSubscriptions lists the subscriptions that have pending deliveries with a row.
+func (s *Store) BacklogSubscriptions(ctx context.Context) ([]engine.ID, error) {
+	rows, err := s.readers.QueryContext(ctx, backlogSubscriptionsQuery)
+	if err != nil {
+		return nil, fmt.Errorf("list subscriptions with a backlog: %w", err)
+	}
+	return collect(rows, func(row scanner) (id engine.ID, err error) {
+		err = row.Scan(&id)
+		return id, err
+	})
+}
+
+// Unfinished lists events after an id that have targets without a row, oldest first.
+func (s *Store) Unfinished(ctx context.Context, after engine.ID, limit int) ([]*engine.Event, error) {
+	rows, err := s.readers.QueryContext(ctx, unfinishedQuery, int64(after))
+	if err != nil {
+		return nil, fmt.Errorf("list unfinished events: %w", err)
+	}
+	defer rows.Close()
+	var events []*engine.Event
+	for rows.Next() {
+		e := &engine.Event{}
+		var key, headers, have *string
+		var ms int64
+		var targets []byte
+		if err := rows.Scan(&e.ID, &e.Account, &e.Type, &key, &ms, &targets, &headers, &have); err != nil {
+			return nil, err
+		}
+		if e.Targets = without(columnTargets(targets), columnText(have)); len(e.Targets) == 0 {
+			continue
+		}
+		e.Key, e.Time = columnText(key), time.UnixMilli(ms).UTC()
+		if err := columnJSON(headers, &e.Headers); err != nil {
+			return nil, err
+		}
+		if events = append(events, e); len(events) == limit {
+			return events, nil
+		}
+	}
+	return events, rows.Err()
+}
+
+// without gives the targets that are not among the ids that deliveryRows listed.
+func without(targets []engine.ID, have string) []engine.ID {
+	if have == "" {
+		return targets
+	}
+	rows := make(map[engine.ID]bool)
+	for text := range strings.SplitSeq(have, ",") {
+		id, _ := strconv.ParseInt(text, 10, 64)
+		rows[engine.ID(id)] = true
+	}
+	var left []engine.ID
+	for _, id := range targets {
+		if !rows[id] {
+			left = append(left, id)
+		}
+	}
+	return left
+}
+
+// loadWatermark reads what an earlier run wrote.
+func (s *Store) loadWatermark(ctx context.Context) error {
+	var mark int64
+	if err := s.readers.QueryRowContext(ctx, `SELECT value FROM meta WHERE name = 'watermark'`).Scan(&mark); err != nil {
+		return fmt.Errorf("sqlite: read the watermark: %w", err)
+	}
+	s.watermark.Store(mark)
+	return nil
+}
+
+// Watermark is the id set last, 0 in a new store.
+func (s *Store) Watermark(context.Context) (engine.ID, error) {
+	return engine.ID(s.watermark.Load()), nil
+}
+
+// SetWatermark raises the watermark with the next commit, or when the store is closed.
+func (s *Store) SetWatermark(id engine.ID) {
+	for {
+		mark := s.watermark.Load()
+		if int64(id) <= mark || s.watermark.CompareAndSwap(mark, int64(id)) {
+			return
+		}
+	}
+}
+
+// giveUpAtOnce bounds how long others wait for GiveUp: a dead subscription may have a
+// million rows, and one that lies anywhere among 10 million took 80 to 97 µs to change.
+const giveUpAtOnce = 1000
+
+// GiveUp turns the deliveries of a subscription that wait into dead ones, a part with each
+// commit. Where ctx ends before all are, those that are stay so.
+func (s *Store) GiveUp(ctx context.Context, subscription engine.ID, reason string) error {
+	for _, state := range []engine.State{engine.StateFailed, engine.StatePending} {
+		for changed := int64(giveUpAtOnce); changed == giveUpAtOnce; {
+			err := s.write(ctx, func(tx *tx) (err error) {
+				changed, err = tx.exec(giveUp, reason, int64(subscription), int64(state), int64(giveUpAtOnce))
+				return err
+			})
+			if err != nil {
+				return fmt.Errorf("give up deliveries: %w", err)
+			}
+		}
+	}
+	return nil
+}

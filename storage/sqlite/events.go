@@ -1,0 +1,136 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"switchhook/engine"
+)
+
+// readLimit ends a query that got lost: while it reads, the write-ahead log can't start
+// anew and grows.
+const readLimit = 30 * time.Second
+
+const eventColumns = `id, account, type, key, time, targets, headers, data`
+
+// Event finds an event.
+func (s *Store) Event(ctx context.Context, account string, id engine.ID) (*engine.Event, error) {
+	e, err := scanEvent(s.readers.QueryRowContext(ctx, `SELECT `+eventColumns+` FROM event WHERE id = ?`, int64(id)))
+	if errors.Is(err, sql.ErrNoRows) || err == nil && account != "" && e.Account != account {
+		return nil, engine.NotFound("event", id.Format(engine.EventPrefix))
+	}
+	return e, err
+}
+
+// EventByKey finds the event that Append stored under an idempotency key.
+func (s *Store) EventByKey(ctx context.Context, key engine.KeyHash) (engine.ID, error) {
+	var id int64
+	err := s.readers.QueryRowContext(ctx, `SELECT event_id FROM idempotency WHERE key_hash = ?`, key[:]).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, engine.NotFound("event under the key", hex.EncodeToString(key[:]))
+	}
+	return engine.ID(id), err
+}
+
+// LastEventID is the highest event id stored, 0 in a new store.
+func (s *Store) LastEventID(ctx context.Context) (engine.ID, error) {
+	var id int64
+	err := s.readers.QueryRowContext(ctx, `SELECT coalesce(max(id), 0) FROM event`).Scan(&id)
+	return engine.ID(id), err
+}
+
+// Events lists events, newest first.
+func (s *Store) Events(ctx context.Context, q engine.EventQuery) ([]*engine.Event, error) {
+	ctx, cancel := context.WithTimeout(ctx, readLimit)
+	defer cancel()
+	text, args := eventsQuery(q)
+	rows, err := s.readers.QueryContext(ctx, text, args...)
+	if err != nil {
+		return nil, fmt.Errorf("list events: %w", err)
+	}
+	return collect(rows, scanEvent)
+}
+
+// eventsQuery walks event_by_type, event_by_account or the table itself, each of which is in
+// the order of ids. A type without an account has no index: that reads past other types.
+func eventsQuery(q engine.EventQuery) (text string, args []any) {
+	where := conditions{}
+	index := "NOT INDEXED"
+	switch {
+	case q.Account != "" && q.Type != "":
+		index = "INDEXED BY event_by_type"
+	case q.Account != "":
+		index = "INDEXED BY event_by_account"
+	}
+	where.addIf(q.Account != "", "account = ?", q.Account)
+	where.addIf(q.Type != "", "type = ?", q.Type)
+	where.addIf(q.Since != 0, "id >= ?", int64(q.Since))
+	where.addIf(q.Before != 0, "id < ?", int64(q.Before))
+	return `SELECT ` + eventColumns + ` FROM event ` + index + where.text() +
+		` ORDER BY id DESC LIMIT ?`, append(where.args, limitOf(q.Limit))
+}
+
+func scanEvent(row scanner) (*engine.Event, error) {
+	e := &engine.Event{}
+	var key, headers *string
+	var ms int64
+	var targets []byte
+	if err := row.Scan(&e.ID, &e.Account, &e.Type, &key, &ms, &targets, &headers, &e.Data); err != nil {
+		return nil, err
+	}
+	e.Key, e.Time, e.Targets = columnText(key), time.UnixMilli(ms).UTC(), columnTargets(targets)
+	return e, columnJSON(headers, &e.Headers)
+}
+
+// scanner is an sql.Row, or sql.Rows at one of them.
+type scanner interface{ Scan(...any) error }
+
+// collect scans all rows and closes them.
+func collect[T any](rows *sql.Rows, scan func(scanner) (T, error)) ([]T, error) {
+	var list []T
+	for rows.Next() {
+		item, err := scan(rows)
+		if err != nil {
+			return nil, errors.Join(err, rows.Close())
+		}
+		list = append(list, item)
+	}
+	return list, errors.Join(rows.Err(), rows.Close())
+}
+
+// conditions gathers what stands after WHERE.
+type conditions struct {
+	parts []string
+	args  []any
+}
+
+func (c *conditions) add(part string, args ...any) {
+	c.parts = append(c.parts, part)
+	c.args = append(c.args, args...)
+}
+
+func (c *conditions) addIf(ok bool, part string, args ...any) {
+	if ok {
+		c.add(part, args...)
+	}
+}
+
+func (c *conditions) text() string {
+	if len(c.parts) == 0 {
+		return ""
+	}
+	return " WHERE " + strings.Join(c.parts, " AND ")
+}
+
+// limitOf gives what stands after LIMIT, where -1 is no limit.
+func limitOf(limit int) int64 {
+	if limit <= 0 {
+		return -1
+	}
+	return int64(limit)
+}

@@ -1,0 +1,109 @@
+package sqlite
+
+import (
+	"database/sql/driver"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"switchhook/engine"
+)
+
+// TestQueriesWalkIndexes reads the plan of every query that runs over tables of millions
+// of rows: none may sort, and none may read a whole table, unless it walks it in the order
+// asked for and ends at its limit.
+func TestQueriesWalkIndexes(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "test.db"))
+	check := func(name string, walk bool, query string, args ...any) {
+		t.Helper()
+		rows, err := s.readers.Query("EXPLAIN QUERY PLAN "+query, args...)
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", name, err, query)
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var id, parent, unused int
+			var step string
+			if err := rows.Scan(&id, &parent, &unused, &step); err != nil {
+				t.Fatal(err)
+			}
+			full := strings.HasPrefix(step, "SCAN") && step != "SCAN sub" && step != "SCAN CONSTANT ROW"
+			if strings.Contains(step, "TEMP B-TREE") || full && !walk {
+				t.Errorf("%s: %s\n%s", name, step, query)
+			}
+		}
+	}
+	check("take due", false, dueQuery, 1, 1)
+	check("next due", true, nextDueQuery) // SQLite calls the seek of a least value a scan
+	check("backlog", false, backlogQuery, 1, 1)
+	check("backlog subscriptions", true, backlogSubscriptionsQuery)
+	check("unfinished", false, unfinishedQuery, 1)
+	check("give up", false, giveUp, "", 1, 2, 3)
+	check("delivery", false, deliveryQuery, 1, 2)
+	check("attempts", false, attemptsQuery, 1, 2)
+	check("same body", false, findBody, 1, 2, 3, []byte("x"))
+
+	cursor := engine.DeliveryID{Event: 5, Subscription: 6}
+	for _, account := range []string{"", "acme"} {
+		for _, kind := range []string{"", "order.created"} {
+			for _, before := range []engine.ID{0, 5} {
+				q := engine.EventQuery{Account: account, Type: kind, Before: before, Limit: 50}
+				text, args := eventsQuery(q)
+				check(fmt.Sprintf("%+v", q), account == "" && before == 0, text, args...)
+			}
+			for _, subscription := range []engine.ID{0, 7} {
+				for _, event := range []engine.ID{0, 8} {
+					for state := engine.State(0); state <= engine.StateDropped; state++ {
+						for _, before := range []engine.DeliveryID{{}, cursor} {
+							q := engine.DeliveryQuery{
+								Account: account, EventType: kind, Subscription: subscription, Event: event,
+								State: state, Before: before, Limit: 50,
+							}
+							name := fmt.Sprintf("%+v", q)
+							text, args := rowsQuery(q)
+							walk := account == "" && subscription == 0 && event == 0 && before == (engine.DeliveryID{})
+							check(name, walk, text, args...)
+							text, args = rowlessQuery(q, 3)
+							check(name+" without rows", false, text, args...)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestCodecKeepsEveryString feeds the codec what it wrote, and pieces of it.
+func TestCodecKeepsEveryString(t *testing.T) {
+	for _, list := range [][]string{nil, {}, {""}, {"a", "", "ü\x00\xff"}, {strings.Repeat("x", 300)}} {
+		column := stringsColumn(list)
+		got, err := columnStrings(column)
+		if err != nil || (got == nil) != (list == nil) || strings.Join(got, "|") != strings.Join(list, "|") || len(got) != len(list) {
+			t.Errorf("%q came back as %q, %v", list, got, err)
+		}
+		for i := range column {
+			if _, err := columnHeaders(column[:i]); err != nil && err != errDamaged {
+				t.Errorf("%q: %v", column[:i], err)
+			}
+		}
+	}
+	if _, err := columnStrings([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}); err != errDamaged {
+		t.Errorf("a length beyond the end: %v", err)
+	}
+}
+
+func integrity(t *testing.T, s *Store) {
+	t.Helper()
+	err := s.write(t.Context(), func(tx *tx) error {
+		return tx.query("PRAGMA integrity_check", nil, func(row []driver.Value) error {
+			if row[0] != "ok" {
+				t.Errorf("integrity_check: %v", row[0])
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,120 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+
+	"switchhook/engine"
+)
+
+// The account goes into the row of a delivery that did not succeed, where
+// delivery_open_by_state lists it. A success, as most of them are, does without the lookup.
+const (
+	putSucceeded = `
+		INSERT INTO delivery (event_id, subscription_id, state, attempts, next_at, last_at, status, error)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?)` + replaceDelivery + `,
+		last_at = excluded.last_at, status = excluded.status, error = excluded.error`
+
+	putOther = `
+		INSERT INTO delivery (event_id, subscription_id, state, attempts, next_at, last_at, status, error, account)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, (SELECT account FROM event WHERE id = ?1))` + replaceDelivery + `,
+		last_at = excluded.last_at, status = excluded.status, error = excluded.error, account = excluded.account`
+
+	// Where no attempt was made, the row keeps what it says of the last one; so too the
+	// error, unless there is a newer one.
+	putUntried = `
+		INSERT INTO delivery (event_id, subscription_id, state, attempts, next_at, status, error, account)
+		VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, (SELECT account FROM event WHERE id = ?1))` + replaceDelivery + `,
+		error = iif(excluded.error = '', error, excluded.error), account = excluded.account`
+
+	replaceDelivery = `
+		ON CONFLICT DO UPDATE SET state = excluded.state, attempts = excluded.attempts, next_at = excluded.next_at`
+
+	// A delivery that has waited long gets a row that says no more than that. Its first
+	// outcome may have been handed in before, and is not to be overwritten.
+	spill = `
+		INSERT INTO delivery (event_id, subscription_id, state, attempts, status, error, account)
+		VALUES (?1, ?2, ?3, 0, 0, '', (SELECT account FROM event WHERE id = ?1))
+		ON CONFLICT DO NOTHING`
+
+	findBody = `
+		SELECT n FROM attempt
+		WHERE event_id = ? AND subscription_id = ? AND n < ? AND request_body = ?
+		ORDER BY n LIMIT 1`
+
+	putAttempt = `
+		INSERT OR REPLACE INTO attempt (event_id, subscription_id, n, at, duration, status, error, phase,
+			method, url, request_headers, request_plain, request_same, request_body,
+			response_headers, response_body, truncated, script_hash, script_cpu, script_console)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+)
+
+// Record hands an outcome to the next commit. done may be nil. After Close, done is
+// called before Record returns, from its goroutine.
+func (s *Store) Record(o *engine.Outcome, done func(error)) {
+	if err := s.queue.push(context.Background(), request{outcome: outcome{o, done}}); err != nil && done != nil {
+		done(err)
+	}
+}
+
+// record writes a delivery's row and its attempt.
+func (w *writer) record(o *engine.Outcome) error {
+	event, subscription := int64(o.ID.Event), int64(o.ID.Subscription)
+	next := driver.Value(nil)
+	if o.State == engine.StateFailed {
+		next = timeColumn(o.NextAt)
+	}
+	var err error
+	switch a := o.Attempt; {
+	case a != nil:
+		put := w.stmts.putOther
+		if o.State == engine.StateSucceeded {
+			put = w.stmts.putSucceeded
+		}
+		err = put.exec(event, subscription, int64(o.State), int64(o.Attempts), next,
+			timeColumn(a.At), int64(a.Response.Status), o.Error)
+	case o.State == engine.StatePending && o.Attempts == 0:
+		err = w.stmts.spill.exec(event, subscription, int64(o.State))
+	default:
+		err = w.stmts.putUntried.exec(event, subscription, int64(o.State), int64(o.Attempts), next, o.Error)
+	}
+	if err != nil {
+		return fmt.Errorf("write delivery %s: %w", o.ID, err)
+	}
+	w.rows++
+	if o.Attempt == nil {
+		return nil
+	}
+	if err := w.recordAttempt(event, subscription, o.Attempt); err != nil {
+		return fmt.Errorf("write attempt %d of delivery %s: %w", o.Attempt.Number, o.ID, err)
+	}
+	w.rows++
+	return nil
+}
+
+func (w *writer) recordAttempt(event, subscription int64, a *engine.Attempt) error {
+	body, same := driver.Value(nil), driver.Value(nil)
+	if a.Request.Plain == "" && a.Request.Body != nil {
+		body = a.Request.Body
+		if a.Number > 1 {
+			// A retry mostly sends what the attempt before it sent: keep that once.
+			err := w.stmts.findBody.query(func(row []driver.Value) error {
+				body, same = nil, row[0]
+				return nil
+			}, event, subscription, int64(a.Number), a.Request.Body)
+			if err != nil {
+				return err
+			}
+		}
+	}
+	cpu := driver.Value(nil)
+	if a.Script.CPU != 0 {
+		cpu = a.Script.CPU.Microseconds()
+	}
+	return w.stmts.putAttempt.exec(event, subscription, int64(a.Number),
+		a.At.UnixMicro(), a.Duration.Microseconds(), int64(a.Response.Status), a.Error, a.Phase,
+		a.Request.Method, a.Request.URL, headersColumn(a.Request.Headers), textColumn(string(a.Request.Plain)), same, body,
+		headersColumn(a.Response.Headers), bytesColumn(a.Response.Body), a.Response.Truncated,
+		textColumn(a.Script.Hash), cpu, stringsColumn(a.Script.Console))
+}

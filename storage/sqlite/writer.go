@@ -1,0 +1,267 @@
+package sqlite
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/mattn/go-sqlite3"
+
+	"switchhook/engine"
+)
+
+// outcomePace is the shortest time from one commit to a next one that holds outcomes
+// alone. Nobody waits for those, and they come in a trickle: without it, each would cost
+// an fsync of its own.
+const outcomePace = 5 * time.Millisecond
+
+// writer makes every change to the database, in its one goroutine.
+type writer struct {
+	queue     *queue
+	log       *slog.Logger
+	pace      time.Duration
+	onCommit  func(Commit)
+	watermark *atomic.Int64 // the store's
+	savedMark int64         // what of it is on disk
+	tail      atomic.Bool   // set by the checkpointer: its part is done, see checkpoint.go
+	commits   atomic.Int64
+
+	conn     *sqlite3.SQLiteConn
+	preparer preparer // of conn; ends it
+	stmts    statements
+	rows     int // written in this transaction
+	// transaction control
+	begin, commit, rollback        *statement
+	savepoint, release, rollbackTo *statement
+	saveMark                       *statement
+}
+
+func newWriter(s *Store, o Options) (_ *writer, err error) {
+	w := &writer{queue: s.queue, log: s.log, pace: o.Pace, onCommit: o.OnCommit, watermark: &s.watermark}
+	if w.conn, err = openConn(s.path, ""); err != nil {
+		return nil, err
+	}
+	p := &w.preparer
+	p.conn = w.conn
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, w.close())
+		}
+	}()
+	if err := verify(w.conn); err != nil {
+		return nil, err
+	}
+	w.begin, w.commit, w.rollback = p.prepare("BEGIN IMMEDIATE"), p.prepare("COMMIT"), p.prepare("ROLLBACK")
+	w.savepoint, w.release, w.rollbackTo = p.prepare("SAVEPOINT one"), p.prepare("RELEASE one"), p.prepare("ROLLBACK TO one")
+	w.saveMark = p.prepare("UPDATE meta SET value = ? WHERE name = 'watermark'")
+	w.stmts = p.statements()
+	return w, p.err
+}
+
+func (w *writer) close() error { return w.preparer.close() }
+
+// run commits whatever has arrived, until the queue is closed and empty.
+func (w *writer) run() {
+	var batch []request
+	var started time.Time
+	for w.wait(started) {
+		started = time.Now()
+		batch = w.queue.take(batch)
+		w.write(batch)
+		clear(batch)
+	}
+	if w.watermark.Load() > w.savedMark {
+		w.write(nil)
+	}
+}
+
+// wait returns true when it is time for the next commit, false when none will come. It
+// batches by arrival and spaces the starts of commits: to wait after the first request
+// instead halves throughput at 32 and at 256 callers.
+func (w *writer) wait(last time.Time) bool {
+	for {
+		items, calls, closed := w.queue.counts()
+		var pause time.Duration
+		switch {
+		case closed:
+			return items > 0
+		case calls >= crowd || items >= outcomeCrowd:
+			return true
+		case items == 0:
+			<-w.queue.wake
+			continue
+		case calls > 0:
+			pause = w.pace - time.Since(last)
+		default:
+			pause = outcomePace - time.Since(last)
+		}
+		if pause <= 0 {
+			return true
+		}
+		select {
+		case <-w.queue.wake:
+		case <-time.After(pause):
+		}
+	}
+}
+
+// write commits a batch and answers it. Where one request can't be written, the others
+// are not to suffer: the batch is written again, each request guarded by a savepoint.
+func (w *writer) write(batch []request) {
+	for i := range batch {
+		// A caller whose context ended may have taken its call back.
+		if c := batch[i].call; c != nil && !c.taken.CompareAndSwap(false, true) {
+			batch[i] = request{}
+		}
+	}
+	started := time.Now()
+	failed, err := w.transaction(batch, false)
+	if err != nil && !outOfOrder(err) {
+		failed, err = w.transaction(batch, true)
+	}
+	if err == nil {
+		w.commits.Add(1)
+	} else {
+		w.log.Error("commit", "requests", len(batch), "error", err)
+		err = unavailable(err)
+	}
+	if w.onCommit != nil {
+		rows := w.rows
+		if err != nil {
+			rows = 0
+		}
+		w.onCommit(Commit{Requests: len(batch), Rows: rows, Took: time.Since(started), Err: err})
+	}
+	answer(batch, failed, err)
+	if w.tail.CompareAndSwap(true, false) {
+		w.finishCheckpoint()
+	}
+}
+
+// answer tells every caller how its request ended: err where all of them failed.
+func answer(batch []request, failed map[int]error, err error) {
+	for i, r := range batch {
+		switch {
+		case r.call != nil && err == nil:
+			r.call.done <- r.call.err
+		case r.call != nil:
+			r.call.done <- err
+		case r.done != nil && err == nil:
+			r.done(failed[i])
+		case r.done != nil:
+			r.done(err)
+		}
+	}
+}
+
+// transaction writes a batch. err means that nothing of it is stored. failed holds the
+// outcomes that alone could not be written, which only careful can tell.
+func (w *writer) transaction(batch []request, careful bool) (failed map[int]error, err error) {
+	w.rows = 0
+	if err := w.begin.exec(); err != nil {
+		return nil, fmt.Errorf("begin: %w", err)
+	}
+	defer func() {
+		// SQLite has ended the transaction by itself after some errors.
+		if err != nil && !w.conn.AutoCommit() {
+			if rollback := w.rollback.exec(); rollback != nil {
+				err = errors.Join(err, fmt.Errorf("rollback: %w", rollback))
+			}
+		}
+	}()
+	for i, r := range batch {
+		if r.call == nil && r.o == nil {
+			continue
+		}
+		var failure error
+		if careful || r.call != nil && r.call.do != nil {
+			failure, err = w.guarded(r)
+		} else {
+			failure, err = split(w.apply(r))
+		}
+		if err != nil {
+			return nil, err
+		}
+		if r.call != nil {
+			r.call.err = failure
+		} else if failure != nil {
+			if failed == nil {
+				failed = make(map[int]error)
+			}
+			failed[i] = failure
+		}
+	}
+	mark := w.watermark.Load()
+	if mark > w.savedMark {
+		if err := w.saveMark.exec(mark); err != nil {
+			return nil, fmt.Errorf("save the watermark: %w", err)
+		}
+	}
+	if err := w.commit.exec(); err != nil {
+		return nil, fmt.Errorf("commit: %w", err)
+	}
+	w.savedMark = mark
+	return failed, nil
+}
+
+func (w *writer) apply(r request) error {
+	switch {
+	case r.o != nil:
+		return w.record(r.o)
+	case r.call.do != nil:
+		return r.call.do(&tx{w})
+	default:
+		return w.append(r.call)
+	}
+}
+
+// split tells a refusal, which concerns its request alone and was found before anything
+// was written, from an error after which the transaction can't go on as it is.
+func split(err error) (failure, fatal error) {
+	if e, ok := errors.AsType[*engine.Error](err); ok {
+		return e, nil
+	}
+	return nil, err
+}
+
+// guarded applies r so that nothing is left of it where it fails.
+func (w *writer) guarded(r request) (failure, fatal error) {
+	if err := w.savepoint.exec(); err != nil {
+		return nil, err
+	}
+	rows := w.rows
+	failure = w.apply(r)
+	if failure != nil {
+		if outOfOrder(failure) {
+			return nil, failure
+		}
+		w.rows = rows
+		if err := w.rollbackTo.exec(); err != nil {
+			return nil, err
+		}
+	}
+	return failure, w.release.exec()
+}
+
+// outOfOrder tells whether err speaks of the disk or the file, rather than of one row.
+func outOfOrder(err error) bool {
+	e, ok := errors.AsType[sqlite3.Error](err)
+	if !ok {
+		return false
+	}
+	switch e.Code {
+	case sqlite3.ErrConstraint, sqlite3.ErrTooBig, sqlite3.ErrMismatch, sqlite3.ErrRange, sqlite3.ErrError:
+		return false
+	}
+	return true
+}
+
+func unavailable(err error) error {
+	message := "the database can't be written: " + err.Error()
+	if e, ok := errors.AsType[sqlite3.Error](err); ok && e.Code == sqlite3.ErrFull {
+		message = "the disk that holds the database is full"
+	}
+	return &engine.Error{Code: engine.CodeUnavailable, Message: message}
+}

@@ -1,0 +1,121 @@
+package storetest
+
+import (
+	"sync"
+	"time"
+
+	"switchhook/engine"
+)
+
+func subscription() *engine.Subscription {
+	return &engine.Subscription{
+		ID: newID(), Account: "acme", Events: []string{"order.*", "ü"}, TargetURL: "https://example.com/?a=b",
+		Active: true, Reason: "none", Filter: "data.n > 1", Transform: "() => 1", Secret: "whsec_abc",
+		Headers: map[string]string{"Authorization": "Bearer <x>"}, PayloadFormat: engine.FormatData,
+		Description: "first\nsecond", Metadata: map[string]string{"k": "v"}, Version: 1,
+		CreatedAt: base.Add(1234 * time.Microsecond), UpdatedAt: base.Add(time.Hour),
+	}
+}
+
+var catalogue = []check{
+	{"subscriptions come back as they were", func(t *suite) {
+		full, bare := subscription(), &engine.Subscription{ID: newID(), Account: "b", Version: 1}
+		t.must(t.s.PutSubscription(t.ctx(), full))
+		t.must(t.s.PutSubscription(t.ctx(), bare))
+		list, err := t.s.Subscriptions(t.ctx())
+		t.must(err)
+		t.equal("subscriptions", list, []*engine.Subscription{full, bare})
+	}},
+	{"a subscription changes from version to version", func(t *suite) {
+		u := subscription()
+		t.must(t.s.PutSubscription(t.ctx(), u))
+		for _, version := range []int64{1, 3} {
+			stale := u.Clone()
+			stale.Version, stale.TargetURL = version, "https://elsewhere"
+			t.code(t.s.PutSubscription(t.ctx(), stale), engine.CodeStale)
+		}
+		u.Version, u.Active, u.Headers = 2, false, nil
+		t.must(t.s.PutSubscription(t.ctx(), u))
+		list, err := t.s.Subscriptions(t.ctx())
+		t.must(err)
+		t.equal("subscriptions", list, []*engine.Subscription{u})
+	}},
+	{"of many changes at once, one wins", func(t *suite) {
+		u := subscription()
+		t.must(t.s.PutSubscription(t.ctx(), u))
+		errs := make([]error, 20)
+		var wait sync.WaitGroup
+		for i := range errs {
+			wait.Go(func() {
+				c := u.Clone()
+				c.Version = 2
+				errs[i] = t.s.PutSubscription(t.ctx(), c)
+			})
+		}
+		wait.Wait()
+		won := 0
+		for _, err := range errs {
+			if err == nil {
+				won++
+				continue
+			}
+			t.code(err, engine.CodeStale)
+		}
+		t.equal("winners", won, 1)
+	}},
+	{"a deleted subscription is gone, its deliveries are not", func(t *suite) {
+		u := subscription()
+		t.must(t.s.PutSubscription(t.ctx(), u))
+		e := event(u.ID)
+		t.append(e)
+		t.record(tried(id(e, u.ID), engine.StateSucceeded, 1, 200))
+		t.must(t.s.DeleteSubscription(t.ctx(), u.ID))
+		list, err := t.s.Subscriptions(t.ctx())
+		t.must(err)
+		t.equal("subscriptions", len(list), 0)
+		t.equal("state", t.delivery(id(e, u.ID)).State, engine.StateSucceeded)
+
+		t.code(t.s.DeleteSubscription(t.ctx(), u.ID), engine.CodeNotFound)
+		for _, version := range []int64{1, 2} { // it can't be brought back
+			u.Version = version
+			t.code(t.s.PutSubscription(t.ctx(), u), engine.CodeStale)
+		}
+	}},
+	{"event types come back, change and go", func(t *suite) {
+		full := &engine.EventType{
+			Name: "order.created", Description: "ü", Schema: []byte(`{"type":"object"}`),
+			Samples: [][]byte{[]byte(`{"a": 1}`), []byte("[ 2 ]")}, Version: 1, CreatedAt: base, UpdatedAt: base,
+		}
+		bare := &engine.EventType{Name: "order.deleted", Version: 1}
+		t.must(t.s.PutEventType(t.ctx(), bare))
+		t.must(t.s.PutEventType(t.ctx(), full))
+		list, err := t.s.EventTypes(t.ctx())
+		t.must(err)
+		t.equal("event types", list, []*engine.EventType{full, bare})
+
+		t.code(t.s.PutEventType(t.ctx(), full), engine.CodeStale)
+		full.Version, full.Schema = 2, nil
+		t.must(t.s.PutEventType(t.ctx(), full))
+		t.must(t.s.DeleteEventType(t.ctx(), bare.Name))
+		t.code(t.s.DeleteEventType(t.ctx(), bare.Name), engine.CodeNotFound)
+		list, err = t.s.EventTypes(t.ctx())
+		t.must(err)
+		t.equal("event types", list, []*engine.EventType{full})
+		t.must(t.s.PutEventType(t.ctx(), bare)) // a name may be used again, from version 1
+	}},
+	{"keys come back and go", func(t *suite) {
+		a := &engine.Key{ID: newID(), Name: "ci", Account: "acme", Admin: true, Prefix: "sk_ab", Hash: [32]byte{1, 0, 255}, CreatedAt: base}
+		b := &engine.Key{ID: newID(), Account: "b", Hash: [32]byte{2}}
+		t.must(t.s.PutKey(t.ctx(), a))
+		t.must(t.s.PutKey(t.ctx(), b))
+		list, err := t.s.Keys(t.ctx())
+		t.must(err)
+		t.equal("keys", list, []*engine.Key{a, b})
+		t.code(t.s.PutKey(t.ctx(), a), engine.CodeConflict)
+		t.must(t.s.DeleteKey(t.ctx(), a.ID))
+		t.code(t.s.DeleteKey(t.ctx(), a.ID), engine.CodeNotFound)
+		list, err = t.s.Keys(t.ctx())
+		t.must(err)
+		t.equal("keys", list, []*engine.Key{b})
+	}},
+}
