@@ -12,7 +12,6 @@ type Metrics struct {
 	attempts     *prometheus.CounterVec // by result
 	duration     prometheus.Histogram
 	deactivated  prometheus.Counter
-	waiting      prometheus.GaugeFunc
 }
 
 // NewMetrics makes the figures and registers them.

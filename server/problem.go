@@ -14,16 +14,15 @@ import (
 
 // Problem is an error answer (RFC 9457, application/problem+json).
 type Problem struct {
-	Type    string         `json:"type"`             // "about:blank": Title says it all
-	Title   string         `json:"title"`            // the status in words
-	Status  int            `json:"status"`           // as in the status line
-	Detail  string         `json:"detail"`           // what was wrong, and what to do
-	Field   string         `json:"field,omitempty"`  // the input's field, as "headers" or "events[2].type"
-	Offset  *int           `json:"offset,omitempty"` // of the error in the body, in bytes; for bad JSON
-	Line    int            `json:"line,omitempty"`   // likewise, 1-based
-	Column  int            `json:"column,omitempty"` // likewise, 1-based
-	Script  *scripts.Error `json:"script,omitempty"` // where a filter or transform is to blame
-	retryIn string         // Retry-After, in seconds
+	Type   string         `json:"type"`             // "about:blank": Title says it all
+	Title  string         `json:"title"`            // the status in words
+	Status int            `json:"status"`           // as in the status line
+	Detail string         `json:"detail"`           // what was wrong, and what to do
+	Field  string         `json:"field,omitempty"`  // the input's field, as "headers" or "events[2].type"
+	Offset *int           `json:"offset,omitempty"` // of the error in the body, in bytes; for bad JSON
+	Line   int            `json:"line,omitempty"`   // likewise, 1-based
+	Column int            `json:"column,omitempty"` // likewise, 1-based
+	Script *scripts.Error `json:"script,omitempty"` // where a filter or transform is to blame
 }
 
 // Error gives the detail.
@@ -97,6 +96,8 @@ func (s *Server) describe(c *fiber.Ctx, err error) *Problem {
 // describeFiber words the errors that Fiber finds by itself.
 func (s *Server) describeFiber(c *fiber.Ctx, f *fiber.Error) *Problem {
 	switch f.Code {
+	case fiber.StatusNotFound:
+		return noRoute(c)
 	case fiber.StatusRequestEntityTooLarge:
 		return problemOf(f.Code, "the body is larger than "+byteSize(s.cfg.MaxBody)+"; send less, or let the router take more with --max-body")
 	case fiber.StatusMethodNotAllowed:
@@ -116,6 +117,8 @@ func titleOf(status int) string {
 	return strings.TrimSpace(fiber.NewError(status).Message)
 }
 
-func unknownRoute(c *fiber.Ctx) error {
+func unknownRoute(c *fiber.Ctx) error { return noRoute(c) }
+
+func noRoute(c *fiber.Ctx) *Problem {
 	return problemOf(fiber.StatusNotFound, "there is nothing at "+c.Path()+"; /api/v1/openapi.json lists what there is")
 }
