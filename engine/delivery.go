@@ -80,6 +80,7 @@ type AttemptResponse struct {
 
 // AttemptScript is how the transform ran.
 type AttemptScript struct {
+	Ref     ScriptRef     // which version ran; zero where the subscription has a source of its own
 	Hash    string        // of the source that ran, hexadecimal
 	CPU     time.Duration // what it took
 	Console []string

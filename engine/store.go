@@ -135,6 +135,19 @@ type Catalogue interface {
 	PutSubscription(ctx context.Context, s *Subscription) error
 	// DeleteSubscription removes a subscription and its secret. Its deliveries stay.
 	DeleteSubscription(ctx context.Context, id ID) error
+	// Scripts lists all scripts that are not deleted.
+	Scripts(ctx context.Context) ([]*Script, error)
+	// PutScript makes or replaces a script's record; Version as in PutSubscription. A name
+	// that another script of the account has is a CodeConflict with Field "name".
+	PutScript(ctx context.Context, s *Script) error
+	// DeleteScript removes a script. Its versions stay, for the attempts that name them.
+	DeleteScript(ctx context.Context, id ID) error
+	// PutScriptVersion stores a new version; a number that is taken is a CodeConflict.
+	PutScriptVersion(ctx context.Context, v *ScriptVersion) error
+	// ScriptVersion finds a version.
+	ScriptVersion(ctx context.Context, script ID, number int) (*ScriptVersion, error)
+	// ScriptVersions lists a script's versions below a number (0: all), newest first.
+	ScriptVersions(ctx context.Context, script ID, before, limit int) ([]*ScriptVersion, error)
 	// EventTypes lists the catalogue.
 	EventTypes(ctx context.Context) ([]*EventType, error)
 	// PutEventType makes or replaces an entry; Version as in PutSubscription.

@@ -10,22 +10,24 @@ import (
 // Subscription asks for events: while it exists and is active, each event of its account
 // that matches is POSTed to its target URL.
 type Subscription struct {
-	ID            ID
-	Account       string
-	Events        []string // event types, or patterns: "*", "order.*"
-	TargetURL     string
-	Active        bool
-	Reason        string            // why the router switched it off; empty where a user did
-	Filter        string            // expr source; empty lets every event through
-	Transform     string            // JavaScript or TypeScript source; empty sends the payload format
-	Secret        string            // "whsec_…", signs deliveries
-	Headers       map[string]string // sent with each delivery
-	PayloadFormat PayloadFormat
-	Description   string
-	Metadata      map[string]string
-	Version       int64 // grows with each change
-	CreatedAt     time.Time
-	UpdatedAt     time.Time
+	ID              ID
+	Account         string
+	Events          []string // event types, or patterns: "*", "order.*"
+	TargetURL       string
+	Active          bool
+	Reason          string            // why the router switched it off; empty where a user did
+	Filter          string            // expr source of its own; with FilterScript empty too, every event is let through
+	FilterScript    ScriptRef         // a script's instead
+	Transform       string            // JavaScript or TypeScript source of its own
+	TransformScript ScriptRef         // a script's instead
+	Secret          string            // "whsec_…", signs deliveries
+	Headers         map[string]string // sent with each delivery
+	PayloadFormat   PayloadFormat
+	Description     string
+	Metadata        map[string]string
+	Version         int64 // grows with each change
+	CreatedAt       time.Time
+	UpdatedAt       time.Time
 }
 
 // Clone copies s so that a change to the copy leaves s alone.

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/mattn/go-sqlite3"
-
 	"switchhook/engine"
 )
 
@@ -16,7 +14,8 @@ import (
 func (s *Store) Subscriptions(ctx context.Context) ([]*engine.Subscription, error) {
 	rows, err := s.readers.QueryContext(ctx, `
 		SELECT id, account, events, target_url, active, reason, filter, transform, secret, headers,
-			payload_format, description, metadata, version, created_at, updated_at
+			payload_format, description, metadata, version, created_at, updated_at,
+			filter_script, filter_version, transform_script, transform_version
 		FROM subscription WHERE deleted_at IS NULL ORDER BY id`)
 	if err != nil {
 		return nil, fmt.Errorf("list subscriptions: %w", err)
@@ -26,7 +25,8 @@ func (s *Store) Subscriptions(ctx context.Context) ([]*engine.Subscription, erro
 		var events, headers, metadata *string
 		var created, updated *int64
 		err := row.Scan(&u.ID, &u.Account, &events, &u.TargetURL, &u.Active, &u.Reason, &u.Filter, &u.Transform,
-			&u.Secret, &headers, &u.PayloadFormat, &u.Description, &metadata, &u.Version, &created, &updated)
+			&u.Secret, &headers, &u.PayloadFormat, &u.Description, &metadata, &u.Version, &created, &updated,
+			&u.FilterScript.Script, &u.FilterScript.Version, &u.TransformScript.Script, &u.TransformScript.Version)
 		u.CreatedAt, u.UpdatedAt = columnTime(created), columnTime(updated)
 		return u, errors.Join(err, columnJSON(events, &u.Events), columnJSON(headers, &u.Headers), columnJSON(metadata, &u.Metadata))
 	})
@@ -42,11 +42,13 @@ func (s *Store) PutSubscription(ctx context.Context, u *engine.Subscription) err
 		}
 		_, err = tx.exec(`
 			INSERT OR REPLACE INTO subscription (id, account, events, target_url, active, reason, filter, transform,
-				secret, headers, payload_format, description, metadata, version, created_at, updated_at)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+				secret, headers, payload_format, description, metadata, version, created_at, updated_at,
+				filter_script, filter_version, transform_script, transform_version)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			int64(u.ID), u.Account, jsonListColumn(u.Events), u.TargetURL, u.Active, u.Reason, u.Filter, u.Transform,
 			u.Secret, jsonMapColumn(u.Headers), string(u.PayloadFormat), u.Description, jsonMapColumn(u.Metadata),
-			u.Version, timeColumn(u.CreatedAt), timeColumn(u.UpdatedAt))
+			u.Version, timeColumn(u.CreatedAt), timeColumn(u.UpdatedAt),
+			int64(u.FilterScript.Script), int64(u.FilterScript.Version), int64(u.TransformScript.Script), int64(u.TransformScript.Version))
 		return err
 	})
 }
@@ -118,7 +120,7 @@ func (s *Store) PutKey(ctx context.Context, k *engine.Key) error {
 	return s.write(ctx, func(tx *tx) error {
 		_, err := tx.exec(`INSERT INTO api_key (id, name, account, admin, prefix, hash, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
 			int64(k.ID), k.Name, k.Account, k.Admin, k.Prefix, k.Hash[:], timeColumn(k.CreatedAt))
-		if e, ok := errors.AsType[sqlite3.Error](err); ok && e.Code == sqlite3.ErrConstraint {
+		if isUnique(err) {
 			return &engine.Error{Code: engine.CodeConflict, Message: "this key is stored already"}
 		}
 		return err

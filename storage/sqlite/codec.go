@@ -177,3 +177,11 @@ func columnText(s *string) string {
 	}
 	return *s
 }
+
+// numberColumn is NULL for 0.
+func numberColumn(n int64) driver.Value {
+	if n == 0 {
+		return nil
+	}
+	return n
+}

@@ -13,11 +13,68 @@ func subscription() *engine.Subscription {
 		Active: true, Reason: "none", Filter: "data.n > 1", Transform: "() => 1", Secret: "whsec_abc",
 		Headers: map[string]string{"Authorization": "Bearer <x>"}, PayloadFormat: engine.FormatData,
 		Description: "first\nsecond", Metadata: map[string]string{"k": "v"}, Version: 1,
+		FilterScript: engine.ScriptRef{Script: newID(), Version: 3}, TransformScript: engine.ScriptRef{Script: newID()},
 		CreatedAt: base.Add(1234 * time.Microsecond), UpdatedAt: base.Add(time.Hour),
 	}
 }
 
+func script() *engine.Script {
+	return &engine.Script{
+		ID: newID(), Account: "acme", Name: "big orders", Kind: engine.KindFilter, Description: "ü", Cases: []byte(`[{"name":"<"}]`),
+		Live: 2, Version: 1, CreatedAt: base.Add(1234 * time.Microsecond), UpdatedAt: base.Add(time.Hour),
+	}
+}
+
 var catalogue = []check{
+	{"scripts come back as they were, until they are deleted", func(t *suite) {
+		full, bare := script(), &engine.Script{ID: newID(), Account: "b", Name: "x", Version: 1}
+		t.must(t.s.PutScript(t.ctx(), full))
+		t.must(t.s.PutScript(t.ctx(), bare))
+		full.Version, full.Live, full.Name, full.Cases = 2, 3, "renamed", nil
+		t.must(t.s.PutScript(t.ctx(), full))
+		t.code(t.s.PutScript(t.ctx(), full), engine.CodeStale)
+		list, err := t.s.Scripts(t.ctx())
+		t.must(err)
+		t.equal("scripts", list, []*engine.Script{full, bare})
+		t.must(t.s.DeleteScript(t.ctx(), bare.ID))
+		t.code(t.s.DeleteScript(t.ctx(), bare.ID), engine.CodeNotFound)
+		bare.Version = 2
+		t.code(t.s.PutScript(t.ctx(), bare), engine.CodeStale)
+		list, err = t.s.Scripts(t.ctx())
+		t.must(err)
+		t.equal("scripts", list, []*engine.Script{full})
+	}},
+	{"a script's name is its account's only one", func(t *suite) {
+		first, same, elsewhere := script(), script(), script()
+		elsewhere.Account = "other"
+		t.must(t.s.PutScript(t.ctx(), first))
+		t.must(t.s.PutScript(t.ctx(), elsewhere))
+		t.code(t.s.PutScript(t.ctx(), same), engine.CodeConflict)
+		t.must(t.s.DeleteScript(t.ctx(), first.ID))
+		t.must(t.s.PutScript(t.ctx(), same))
+	}},
+	{"versions of a script are written once", func(t *suite) {
+		c := script()
+		t.must(t.s.PutScript(t.ctx(), c))
+		var all []*engine.ScriptVersion
+		for n := 1; n <= 5; n++ {
+			v := &engine.ScriptVersion{Script: c.ID, Number: n, Source: "data.n > <ü>\n", Hash: "ab", Author: "me", Note: "why", CreatedAt: base.Add(time.Duration(n) * time.Second)}
+			t.must(t.s.PutScriptVersion(t.ctx(), v))
+			t.code(t.s.PutScriptVersion(t.ctx(), v), engine.CodeConflict)
+			all = append([]*engine.ScriptVersion{v}, all...)
+		}
+		got, err := t.s.ScriptVersion(t.ctx(), c.ID, 3)
+		t.must(err)
+		t.equal("version", got, all[2])
+		_, err = t.s.ScriptVersion(t.ctx(), c.ID, 6)
+		t.code(err, engine.CodeNotFound)
+		page, err := t.s.ScriptVersions(t.ctx(), c.ID, 0, 2)
+		t.must(err)
+		t.equal("first page", page, all[:2])
+		page, err = t.s.ScriptVersions(t.ctx(), c.ID, 4, 10)
+		t.must(err)
+		t.equal("second page", page, all[2:])
+	}},
 	{"subscriptions come back as they were", func(t *suite) {
 		full, bare := subscription(), &engine.Subscription{ID: newID(), Account: "b", Version: 1}
 		t.must(t.s.PutSubscription(t.ctx(), full))

@@ -1,0 +1,57 @@
+package engine
+
+import (
+	"time"
+)
+
+// ScriptKind says what a script is for.
+type ScriptKind string
+
+// The kinds of scripts.
+const (
+	KindFilter    ScriptKind = "filter"    // an expr expression: which events
+	KindTransform ScriptKind = "transform" // JavaScript or TypeScript: what is sent
+)
+
+// Script is a named filter or transform. Its source stands in its versions; one of them
+// is live.
+type Script struct {
+	ID          ID
+	Account     string
+	Name        string // unique in its account
+	Kind        ScriptKind
+	Description string
+	Cases       []byte // tests that a version must pass to go live: JSON, see scripts/suite
+	Live        int    // the number of the live version; 0 before there is one
+	Version     int64  // of this record; grows with each change
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
+}
+
+// ScriptVersion is one version of a script. It never changes.
+type ScriptVersion struct {
+	Script    ID
+	Number    int // 1 is the first
+	Source    string
+	Hash      string // SHA-256 of Source, hexadecimal
+	Author    string // the name of the key that made it
+	Note      string
+	CreatedAt time.Time
+}
+
+// ScriptRef names a script's version. The zero ScriptRef names none.
+type ScriptRef struct {
+	Script  ID
+	Version int // 0 is whichever is live
+}
+
+// ScriptPrefix is the prefix of script ids as users see them.
+const ScriptPrefix = "scr"
+
+const (
+	maxScriptName  = 100
+	maxScriptNote  = 1000
+	maxScriptCases = 200
+	// maxScriptVersions bounds what an account can fill the database with.
+	maxScriptVersions = 10_000
+)

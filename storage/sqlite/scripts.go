@@ -1,0 +1,113 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mattn/go-sqlite3"
+
+	"switchhook/engine"
+)
+
+// Scripts lists all scripts that are not deleted, oldest first.
+func (s *Store) Scripts(ctx context.Context) ([]*engine.Script, error) {
+	rows, err := s.readers.QueryContext(ctx, `
+		SELECT id, account, name, kind, description, cases, live, version, created_at, updated_at
+		FROM script WHERE deleted_at IS NULL ORDER BY id`)
+	if err != nil {
+		return nil, fmt.Errorf("list scripts: %w", err)
+	}
+	return collect(rows, func(row scanner) (*engine.Script, error) {
+		c := &engine.Script{}
+		var created, updated *int64
+		err := row.Scan(&c.ID, &c.Account, &c.Name, &c.Kind, &c.Description, &c.Cases, &c.Live, &c.Version, &created, &updated)
+		c.CreatedAt, c.UpdatedAt = columnTime(created), columnTime(updated)
+		return c, err
+	})
+}
+
+// PutScript makes or replaces a script's record. One that was deleted stays deleted.
+func (s *Store) PutScript(ctx context.Context, c *engine.Script) error {
+	return s.write(ctx, func(tx *tx) error {
+		err := tx.checkVersion("script", c.ID.Format(engine.ScriptPrefix), c.Version,
+			`SELECT iif(deleted_at IS NULL, version, -1) FROM script WHERE id = ?`, int64(c.ID))
+		if err != nil {
+			return err
+		}
+		_, err = tx.exec(`
+			INSERT INTO script (id, account, name, kind, description, cases, live, version, created_at, updated_at)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT (id) DO UPDATE SET name = excluded.name, description = excluded.description, cases = excluded.cases,
+				live = excluded.live, version = excluded.version, updated_at = excluded.updated_at`,
+			int64(c.ID), c.Account, c.Name, string(c.Kind), c.Description, bytesColumn(c.Cases), int64(c.Live), c.Version,
+			timeColumn(c.CreatedAt), timeColumn(c.UpdatedAt))
+		if isUnique(err) {
+			return &engine.Error{Code: engine.CodeConflict, Field: "name", Message: fmt.Sprintf("another script is called %q already", c.Name)}
+		}
+		return err
+	})
+}
+
+// DeleteScript removes a script. Its row and its versions stay.
+func (s *Store) DeleteScript(ctx context.Context, id engine.ID) error {
+	return s.deleteOne(ctx, "script", id.Format(engine.ScriptPrefix),
+		`UPDATE script SET deleted_at = ? WHERE id = ? AND deleted_at IS NULL`, time.Now().UnixMicro(), int64(id))
+}
+
+// PutScriptVersion stores a new version.
+func (s *Store) PutScriptVersion(ctx context.Context, v *engine.ScriptVersion) error {
+	return s.write(ctx, func(tx *tx) error {
+		_, err := tx.exec(`
+			INSERT INTO script_version (script_id, number, source, hash, author, note, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+			int64(v.Script), int64(v.Number), v.Source, v.Hash, v.Author, v.Note, timeColumn(v.CreatedAt))
+		if isUnique(err) {
+			return &engine.Error{Code: engine.CodeConflict, Message: fmt.Sprintf("there is a version %d already", v.Number)}
+		}
+		return err
+	})
+}
+
+func isUnique(err error) bool {
+	e, ok := errors.AsType[sqlite3.Error](err)
+	return ok && (e.ExtendedCode == sqlite3.ErrConstraintUnique || e.ExtendedCode == sqlite3.ErrConstraintPrimaryKey)
+}
+
+const versionColumns = `SELECT script_id, number, source, hash, author, note, created_at FROM script_version`
+
+func scanVersion(row scanner) (*engine.ScriptVersion, error) {
+	v := &engine.ScriptVersion{}
+	var created *int64
+	err := row.Scan(&v.Script, &v.Number, &v.Source, &v.Hash, &v.Author, &v.Note, &created)
+	v.CreatedAt = columnTime(created)
+	return v, err
+}
+
+// ScriptVersion finds a version.
+func (s *Store) ScriptVersion(ctx context.Context, script engine.ID, number int) (*engine.ScriptVersion, error) {
+	rows, err := s.readers.QueryContext(ctx, versionColumns+` WHERE script_id = ? AND number = ?`, int64(script), int64(number))
+	if err != nil {
+		return nil, fmt.Errorf("find version %d of %s: %w", number, script.Format(engine.ScriptPrefix), err)
+	}
+	found, err := collect(rows, scanVersion)
+	if err == nil && len(found) == 0 {
+		return nil, engine.NotFound("version", fmt.Sprintf("%d of %s", number, script.Format(engine.ScriptPrefix)))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return found[0], nil
+}
+
+// ScriptVersions lists versions, newest first.
+func (s *Store) ScriptVersions(ctx context.Context, script engine.ID, before, limit int) ([]*engine.ScriptVersion, error) {
+	where := conditions{}
+	where.add("script_id = ?", int64(script))
+	where.addIf(before != 0, "number < ?", int64(before))
+	rows, err := s.readers.QueryContext(ctx, versionColumns+where.text()+` ORDER BY number DESC LIMIT ?`, append(where.args, limitOf(limit))...)
+	if err != nil {
+		return nil, fmt.Errorf("list versions of %s: %w", script.Format(engine.ScriptPrefix), err)
+	}
+	return collect(rows, scanVersion)
+}
