@@ -1,0 +1,371 @@
+package sandbox
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"sync"
+	"time"
+
+	"switchhook/scripts"
+	"switchhook/scripts/transform"
+)
+
+// childVariable marks a process as a child. Its value holds the limits, as JSON.
+const childVariable = "SWITCHHOOK_SANDBOX_CHILD"
+
+// namespaceVariable tells a child that it was started with a network of its own.
+const namespaceVariable = "SWITCHHOOK_SANDBOX_NAMESPACE"
+
+const (
+	maxStackBytes  = 16 << 20 // a Go stack that grows beyond it ends the child
+	maxFrame       = 256 << 20
+	flushBytes     = 64 << 10             // answers are written at the latest when they are that large
+	watchEvery     = 5 * time.Millisecond // how long an answer waits for the run after it
+	compileAllowed = 10                   // compiling may take that many times as long as a run
+)
+
+// RunIfChild serves scripts and never returns if this process was started as a sandbox
+// child. It must be the first call of main, and of TestMain where tests start a Pool.
+func RunIfChild() {
+	settings, ok := os.LookupEnv(childVariable)
+	if !ok {
+		return
+	}
+	var limits scripts.Limits
+	if err := json.Unmarshal([]byte(settings), &limits); err != nil {
+		fmt.Fprintln(os.Stderr, "sandbox child:", err)
+		os.Exit(2)
+	}
+	if err := serve(limits); err != nil && !errors.Is(err, io.EOF) {
+		fmt.Fprintln(os.Stderr, "sandbox child:", err)
+		os.Exit(2)
+	}
+	os.Exit(0)
+}
+
+// server is the inside of a child: one loop that reads, runs and answers. It needs no
+// goroutine of its own for reading, since the parent always reads while it writes.
+type server struct {
+	limits   scripts.Limits
+	shared   *shared
+	programs map[uint64]*program
+	watch    watchdog
+	cpu      time.Duration // of this process, when the last job ended
+
+	mu  sync.Mutex // guards out: the watchdog writes it too when a run takes long
+	out []byte
+}
+
+// program is one that the parent has sent. It is loaded by the first run that needs it,
+// so that what this takes counts as that run's.
+type program struct {
+	source *scripts.Program // nil once it is loaded
+	loaded *transform.Loaded
+}
+
+func (p *program) load() (*transform.Loaded, error) {
+	if p.loaded == nil {
+		l, err := transform.Load(p.source)
+		if err != nil {
+			return nil, err
+		}
+		p.loaded, p.source = l, nil
+	}
+	return p.loaded, nil
+}
+
+func serve(limits scripts.Limits) error {
+	time.Local = time.UTC
+	page := os.NewFile(3, "shared")
+	if page == nil {
+		return errors.New("no shared memory")
+	}
+	mapped, err := mapShared(page)
+	if err != nil {
+		return err
+	}
+	_ = page.Close()
+	debug.SetMaxStack(maxStackBytes)
+	if err := warmUp(limits); err != nil {
+		return err
+	}
+	s := &server{limits: limits, shared: mapped, programs: make(map[uint64]*program)}
+	s.watch = watchdog{server: s}
+	s.watch.timer = time.AfterFunc(time.Hour, s.watch.look)
+	protections := harden(limits)
+	hello, err := json.Marshal(protections)
+	if err != nil {
+		return err
+	}
+	s.out = closeFrame(append(openFrame(s.out, kindHello), hello...), 0)
+	s.cpu = processCPU()
+	return s.loop()
+}
+
+// warmUp does once what would otherwise be charged to the first script: the lazily built
+// tables of goja and esbuild, and the threads the Go runtime will want. With cgo in the
+// binary each thread's stack counts 8 MB of writable memory.
+func warmUp(limits scripts.Limits) error {
+	const threads = 6
+	var ready, done sync.WaitGroup
+	release := make(chan struct{})
+	for range threads {
+		ready.Add(1)
+		done.Add(1)
+		go func() {
+			defer done.Done()
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			ready.Done()
+			<-release
+		}()
+	}
+	ready.Wait()
+	close(release)
+	done.Wait()
+
+	p, err := transform.Compile(`export default (e: any) => ({ a: e.data.map(x => x.b.length + /b/.exec(x.b)) })`, limits)
+	if err != nil {
+		return fmt.Errorf("warm up: %w", err)
+	}
+	l, err := transform.Load(p)
+	if err != nil {
+		return fmt.Errorf("warm up: %w", err)
+	}
+	if _, err := l.Run(&scripts.Event{Data: []byte(`[{"b":"b"}]`)}, scripts.Request{}, limits, nil); err != nil {
+		return fmt.Errorf("warm up: %w", err)
+	}
+	runtime.GC()
+	// Collecting less often makes a small run a third cheaper; near the budget the
+	// memory limit takes over.
+	debug.SetGCPercent(800)
+	debug.SetMemoryLimit(goMemory() + limits.Memory*6/10)
+	return nil
+}
+
+// goMemory is what the Go runtime holds of the system's memory.
+func goMemory() int64 {
+	samples := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+	metrics.Read(samples)
+	return int64(samples[0].Value.Uint64() - samples[1].Value.Uint64())
+}
+
+// loop handles whole frames as long as there are any, and writes the answers before it
+// waits for more.
+func (s *server) loop() error {
+	in := make([]byte, 0, 128<<10)
+	start := 0
+	for {
+		for {
+			rest := in[start:]
+			if len(rest) < frameHeader {
+				break
+			}
+			n := int(binary.LittleEndian.Uint32(rest))
+			if n == 0 || n > maxFrame {
+				return errMalformed
+			}
+			if len(rest) < frameHeader+n {
+				break
+			}
+			if err := s.handle(rest[frameHeader], rest[frameHeader+1:frameHeader+n]); err != nil {
+				return err
+			}
+			start += frameHeader + n
+		}
+		s.watch.idle()
+		if err := s.flush(); err != nil {
+			return err
+		}
+		if start > 0 {
+			in, start = in[:copy(in, in[start:])], 0
+		}
+		if len(in) == cap(in) {
+			in = append(in, make([]byte, cap(in))...)[:len(in)]
+		}
+		n, err := os.Stdin.Read(in[len(in):cap(in)])
+		if err != nil {
+			return err
+		}
+		in = in[:len(in)+n]
+	}
+}
+
+func (s *server) flush() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.out) == 0 {
+		return nil
+	}
+	_, err := os.Stdout.Write(s.out)
+	s.out = s.out[:0]
+	return err
+}
+
+func (s *server) handle(kind byte, payload []byte) error {
+	f := &fields{b: payload}
+	switch kind {
+	case kindProgram:
+		number := f.number()
+		p := f.program()
+		if f.bad {
+			return errMalformed
+		}
+		s.programs[number] = &program{source: p}
+	case kindForget:
+		delete(s.programs, f.number())
+	case kindRun:
+		return s.run(f)
+	case kindCompile:
+		return s.compile(f)
+	default:
+		return errMalformed
+	}
+	return nil
+}
+
+func (s *server) run(f *fields) error {
+	job, number := f.number(), f.number()
+	s.shared.begin(job, s.cpu)
+	ev, req := f.event(), f.request()
+	p := s.programs[number]
+	if f.bad || p == nil {
+		return errMalformed
+	}
+	s.watch.begin(s.cpu)
+	var res scripts.Result
+	l, err := p.load()
+	if err == nil {
+		res, err = l.Run(ev, req, s.limits, s.watch.interruptible)
+	}
+	res.CPU = s.ended()
+	return s.answer(job, err, kindResult, func(b []byte) []byte { return appendResult(b, &res) })
+}
+
+func (s *server) compile(f *fields) error {
+	job, source := f.number(), f.text()
+	if f.bad {
+		return errMalformed
+	}
+	s.shared.begin(job, s.cpu)
+	limits := s.limits
+	limits.Soft *= compileAllowed
+	s.watch.begin(s.cpu)
+	p, err := transform.Compile(source, limits)
+	s.ended()
+	return s.answer(job, err, kindCompiled, func(b []byte) []byte { return appendProgram(b, p) })
+}
+
+// ended closes the books of a job and gives the CPU time it took.
+func (s *server) ended() time.Duration {
+	now := processCPU()
+	took := now - s.cpu
+	s.cpu = now
+	s.shared.begin(0, now)
+	s.watch.end()
+	// What a wasteful run left must not be charged to the next one.
+	if took > 2*time.Millisecond {
+		used := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+		if metrics.Read(used); int64(used[0].Value.Uint64()) > s.limits.Memory/4 {
+			runtime.GC()
+			s.cpu = processCPU()
+		}
+	}
+	return took
+}
+
+func (s *server) answer(job uint64, err error, kind byte, fill func([]byte) []byte) error {
+	s.mu.Lock()
+	start := len(s.out)
+	if err == nil {
+		s.out = fill(binary.AppendUvarint(openFrame(s.out, kind), job))
+	} else {
+		var e *scripts.Error
+		if !errors.As(err, &e) {
+			e = &scripts.Error{Phase: scripts.PhaseRun, Message: err.Error()}
+		}
+		text, merr := json.Marshal(e)
+		if merr != nil {
+			s.mu.Unlock()
+			return merr
+		}
+		s.out = append(binary.AppendUvarint(openFrame(s.out, kindError), job), text...)
+	}
+	s.out = closeFrame(s.out, start)
+	full := len(s.out) >= flushBytes
+	s.mu.Unlock()
+	if full {
+		return s.flush()
+	}
+	return nil
+}
+
+// watchdog looks every few milliseconds while runs are on. It interrupts a run that has
+// used its CPU time; the wall clock does not count, since the process may have had to
+// wait for a processor. It also lets go of the answers that wait behind a long run.
+type watchdog struct {
+	server *server
+	timer  *time.Timer
+
+	mu        sync.Mutex
+	running   bool          // the timer is set
+	began     time.Duration // CPU time of the process
+	interrupt func()        // nil while no run is on
+}
+
+func (w *watchdog) begin(cpu time.Duration) {
+	w.mu.Lock()
+	w.began = cpu
+	if !w.running {
+		w.running = true
+		w.timer.Reset(watchEvery)
+	}
+	w.mu.Unlock()
+}
+
+func (w *watchdog) interruptible(interrupt func()) {
+	w.mu.Lock()
+	w.interrupt = interrupt
+	w.mu.Unlock()
+}
+
+func (w *watchdog) end() {
+	w.mu.Lock()
+	w.interrupt = nil
+	w.mu.Unlock()
+}
+
+func (w *watchdog) idle() {
+	w.mu.Lock()
+	if w.running {
+		w.running = false
+		w.timer.Stop()
+	}
+	w.mu.Unlock()
+}
+
+func (w *watchdog) look() {
+	_ = w.server.flush() // the loop meets the same error
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.running {
+		return
+	}
+	next := watchEvery
+	if w.interrupt != nil {
+		left := w.server.limits.Soft - (processCPU() - w.began)
+		if left <= 0 {
+			w.interrupt()
+		} else {
+			next = min(next, left)
+		}
+	}
+	w.timer.Reset(next)
+}

@@ -1,0 +1,396 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"switchhook/scripts"
+	"switchhook/scripts/transform"
+)
+
+const (
+	window      = 32               // jobs a child has at most
+	maxDeaths   = 4                // children that may die under a job that is not known to be the cause
+	startWithin = 15 * time.Second // for the first child
+	spawnPause  = 200 * time.Millisecond
+)
+
+// Config is what a Pool is made with. The zero value is good.
+type Config struct {
+	Processes int            // child processes, one of them in reserve; 0 means GOMAXPROCS + 1
+	Limits    scripts.Limits // of a run; the zero value means scripts.DefaultLimits
+	Logger    *slog.Logger   // nil means slog.Default
+}
+
+// Pool runs transforms in child processes. It may be used by many goroutines.
+type Pool struct {
+	cfg Config
+	log *slog.Logger
+
+	closing chan struct{} // closed by Close
+	busy    chan struct{} // capacity 1: there may be work to watch
+	refill  chan struct{} // capacity 1: there may be too few children
+	wg      sync.WaitGroup
+
+	first     chan error // capacity 1: what became of the first child
+	firstOnce sync.Once
+
+	mu          sync.Mutex
+	active      []*process            // take jobs
+	spare       *process              // waits to take the place of one that dies; nil where there is none
+	all         map[*process]struct{} // every child that lives
+	queue       []*job                // nobody has room for them
+	nextJob     uint64
+	isClosed    bool
+	isolated    bool // children get namespaces of their own
+	failures    int  // children in a row that ended before they were ready
+	protections Protections
+}
+
+// job is one run or compilation on its way.
+type job struct {
+	id      uint64
+	program *scripts.Program // nil: compile
+	frame   []byte           // the fields after job and program
+	done    chan outcome     // capacity 1
+
+	deaths    int  // children that died while they had it
+	abandoned bool // nobody waits for it any more
+}
+
+type outcome struct {
+	result  scripts.Result
+	program *scripts.Program
+	err     *scripts.Error
+}
+
+// Start starts the children, waits for the first one and says in the log what protects
+// the machine from scripts.
+func Start(cfg Config) (*Pool, error) {
+	if cfg.Processes <= 0 {
+		cfg.Processes = runtime.GOMAXPROCS(0) + 1
+	}
+	if cfg.Limits == (scripts.Limits{}) {
+		cfg.Limits = scripts.DefaultLimits()
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	p := &Pool{
+		cfg:      cfg,
+		log:      cfg.Logger,
+		closing:  make(chan struct{}),
+		busy:     make(chan struct{}, 1),
+		refill:   make(chan struct{}, 1),
+		first:    make(chan error, 1),
+		all:      make(map[*process]struct{}),
+		isolated: true,
+	}
+	p.wg.Add(2)
+	go p.spawnLoop()
+	go p.watchLoop()
+	signal(p.refill)
+	var err error
+	select {
+	case err = <-p.first:
+	case <-time.After(startWithin):
+		err = fmt.Errorf("the first sandbox process is not ready after %s", startWithin)
+	}
+	if err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	protections := p.Protections()
+	p.log.Info("sandbox ready", "processes", cfg.Processes, "in_force", protections.String(), "memory_limit_bytes", cfg.Limits.Memory)
+	if missing := protections.Missing(); len(missing) > 0 {
+		p.log.Warn("sandbox is weaker than it should be: a script could do more than it may",
+			"missing", strings.Join(missing, ", "), "problems", strings.Join(protections.Problems, "; "))
+	}
+	return p, nil
+}
+
+// Protections says what is in force in the children.
+func (p *Pool) Protections() Protections {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.protections
+}
+
+// Run runs a transform. The event is not changed. The error is a *scripts.Error; its
+// phase is PhaseBusy when ctx ended or the pool was closed before the run was through.
+func (p *Pool) Run(ctx context.Context, prog *scripts.Program, ev *scripts.Event, req scripts.Request) (scripts.Result, error) {
+	frame := make([]byte, 0, 256+len(ev.Data))
+	frame = appendRequest(appendEvent(frame, ev), &req)
+	if len(frame) > maxFrame-64 {
+		return scripts.Result{}, &scripts.Error{Phase: scripts.PhaseRun, Message: "the event is too large for a transform"}
+	}
+	out := p.do(ctx, &job{program: prog, frame: frame})
+	if out.err != nil {
+		return scripts.Result{}, out.err
+	}
+	return out.result, nil
+}
+
+// Compile compiles a source, in a child. The error is a *scripts.Error.
+func (p *Pool) Compile(ctx context.Context, source string) (*scripts.Program, error) {
+	if err := transform.Check(source, p.cfg.Limits); err != nil {
+		return nil, err
+	}
+	out := p.do(ctx, &job{frame: appendText(nil, source)})
+	if out.err != nil {
+		return nil, out.err
+	}
+	// A child that lies may not plant another program under this source's name.
+	if out.program == nil || out.program.Hash != transform.Hash(source) || out.program.Source != source {
+		return nil, &scripts.Error{Phase: scripts.PhaseCrash, Message: "crashed: the process gave a malformed answer"}
+	}
+	return out.program, nil
+}
+
+func (p *Pool) do(ctx context.Context, j *job) outcome {
+	j.done = make(chan outcome, 1)
+	p.mu.Lock()
+	if p.isClosed {
+		p.mu.Unlock()
+		return busy("the sandbox is closed")
+	}
+	p.nextJob++
+	j.id = p.nextJob
+	p.queue = append(p.queue, j)
+	p.handOut()
+	p.mu.Unlock()
+	select {
+	case out := <-j.done:
+		return out
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	j.abandoned = true
+	p.queue = without(p.queue, j)
+	p.mu.Unlock()
+	return busy("not run in time: " + ctx.Err().Error())
+}
+
+func busy(why string) outcome {
+	return outcome{err: &scripts.Error{Phase: scripts.PhaseBusy, Message: why}}
+}
+
+// handOut gives queued jobs to the children that have the least to do. p.mu is held.
+func (p *Pool) handOut() {
+	for len(p.queue) > 0 {
+		var least *process
+		for _, c := range p.active {
+			if c.killed == nil && !c.slow && len(c.running) < window && (least == nil || len(c.running) < len(least.running)) {
+				least = c
+			}
+		}
+		if least == nil {
+			return
+		}
+		j := p.queue[0]
+		p.queue[0] = nil
+		p.queue = p.queue[1:]
+		if j.abandoned {
+			continue
+		}
+		if len(least.running) == 0 {
+			least.seenSince = time.Time{}
+			signal(p.busy)
+		}
+		least.running[j.id] = j
+		least.pending = append(least.pending, j)
+		signal(least.wake)
+	}
+}
+
+// answered delivers a child's answer.
+func (p *Pool) answered(c *process, id uint64, out outcome) {
+	p.mu.Lock()
+	j := c.running[id]
+	delete(c.running, id)
+	c.slow = false
+	if len(p.queue) > 0 {
+		p.handOut()
+	}
+	p.mu.Unlock()
+	if j != nil {
+		j.done <- out
+	}
+}
+
+// arrived takes a child that is ready.
+func (p *Pool) arrived(c *process, protections Protections) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c.ready {
+		return errMalformed
+	}
+	c.ready = true
+	p.failures = 0
+	p.protections = protections
+	if p.spare == nil && len(p.active) >= max(1, p.cfg.Processes-1) {
+		p.spare = c
+	} else {
+		p.active = append(p.active, c)
+		p.handOut()
+	}
+	p.firstOnce.Do(func() { p.first <- nil })
+	return nil
+}
+
+// lost sees to the jobs of a child that has ended: the one that was on fails, the others
+// are run elsewhere. The spare takes its place.
+func (p *Pool) lost(c *process, readErr error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	id, why := c.verdict(readErr)
+	delete(p.all, c)
+	if p.spare == c {
+		p.spare = nil
+	}
+	for i := range p.active {
+		if p.active[i] == c {
+			p.active = append(p.active[:i:i], p.active[i+1:]...)
+			break
+		}
+	}
+	if p.isClosed {
+		p.failAll(c.running)
+		return
+	}
+	if !c.ready {
+		p.failures++
+		p.log.Error("sandbox process ended before it was ready", "reason", why.Message, "stderr", c.stderr.String())
+		if p.isolated {
+			p.isolated = false // perhaps it is the namespaces
+		} else {
+			p.firstOnce.Do(func() { p.first <- errors.New("sandbox process: " + why.Message) })
+		}
+	} else if p.spare != nil {
+		p.active, p.spare = append(p.active, p.spare), nil
+	}
+	signal(p.refill)
+	var again []*job
+	for _, j := range c.running {
+		j.deaths++
+		switch {
+		case j.id == id || j.deaths > maxDeaths:
+			j.done <- outcome{err: why}
+		default:
+			again = append(again, j)
+		}
+	}
+	if j := c.running[id]; j != nil {
+		p.log.Warn("sandbox process ended by a script", "reason", why.Message, "phase", string(why.Phase))
+	} else if c.ready {
+		p.log.Warn("sandbox process ended", "reason", why.Message, "stderr", c.stderr.String())
+	}
+	c.running = nil
+	p.queue = append(again, p.queue...)
+	p.handOut()
+}
+
+func (p *Pool) failAll(jobs map[uint64]*job) {
+	for id, j := range jobs {
+		j.done <- busy("the sandbox is closing")
+		delete(jobs, id)
+	}
+}
+
+// spawnLoop starts the children. It stays on one thread that lives as long as the pool:
+// the kernel kills a child when the thread that started it ends.
+func (p *Pool) spawnLoop() {
+	defer p.wg.Done()
+	runtime.LockOSThread() // and never unlocked: the thread ends with this goroutine
+	var children sync.WaitGroup
+	defer children.Wait()
+	for {
+		select {
+		case <-p.refill:
+		case <-p.closing:
+			return
+		}
+		for p.tooFew() {
+			p.mu.Lock()
+			isolated, failures := p.isolated, p.failures
+			p.mu.Unlock()
+			if failures > 0 && !p.pause(min(time.Duration(failures)*spawnPause, 5*time.Second)) {
+				return
+			}
+			c, err := p.start(isolated)
+			switch {
+			case err != nil && isolated:
+				p.mu.Lock()
+				p.isolated = false // not allowed here; the other protections stand
+				p.mu.Unlock()
+				continue
+			case err != nil:
+				p.mu.Lock()
+				p.failures++
+				p.mu.Unlock()
+				p.log.Error("sandbox process not started", "error", err)
+				p.firstOnce.Do(func() { p.first <- err })
+				continue
+			}
+			p.mu.Lock()
+			p.all[c] = struct{}{}
+			if p.isClosed {
+				_ = c.cmd.Process.Kill()
+			}
+			p.mu.Unlock()
+			children.Add(2)
+			go func() { defer children.Done(); c.write() }()
+			go func() { defer children.Done(); c.read() }()
+		}
+	}
+}
+
+func (p *Pool) tooFew() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.isClosed && len(p.all) < p.cfg.Processes
+}
+
+// pause waits, and tells whether the pool is still open.
+func (p *Pool) pause(d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-p.closing:
+		return false
+	}
+}
+
+// Close ends all children and waits until they are gone. Runs that are on or wait end
+// with PhaseBusy.
+func (p *Pool) Close() error {
+	p.mu.Lock()
+	if !p.isClosed {
+		p.isClosed = true
+		close(p.closing)
+		for _, j := range p.queue {
+			j.done <- busy("the sandbox is closing")
+		}
+		p.queue = nil
+		for c := range p.all {
+			p.failAll(c.running)
+			_ = c.cmd.Process.Kill()
+		}
+	}
+	p.mu.Unlock()
+	p.wg.Wait()
+	return nil
+}
+
+// signal sends on a channel of capacity 1, where one signal is as good as many.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

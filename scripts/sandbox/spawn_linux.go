@@ -1,0 +1,38 @@
+package sandbox
+
+import (
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// executable is the running binary itself, also when its file was replaced meanwhile.
+func executable() (string, error) { return "/proc/self/exe", nil }
+
+// attributes has the kernel kill a child with the thread that started it, in a process
+// group of its own. With isolated it also gets namespaces without network.
+func attributes(isolated bool) *syscall.SysProcAttr {
+	a := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if isolated {
+		a.Cloneflags = unix.CLONE_NEWUSER | unix.CLONE_NEWNET | unix.CLONE_NEWIPC
+	}
+	return a
+}
+
+func sharedFile() (*os.File, error) {
+	fd, err := unix.MemfdCreate("switchhook-sandbox", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	f := os.NewFile(uintptr(fd), "sandbox shared")
+	return f, f.Truncate(sharedBytes)
+}
+
+// cpuOf is the CPU time another process has used; ok is false if it is gone.
+func cpuOf(pid int) (used time.Duration, ok bool) {
+	const schedClock = 2 // CPUCLOCK_SCHED, see clock_getcpuclockid(3)
+	used = readClock(int32(^pid<<3 | schedClock))
+	return used, used > 0
+}

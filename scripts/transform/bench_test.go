@@ -1,0 +1,57 @@
+package transform_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"switchhook/scripts"
+	"switchhook/scripts/transform"
+)
+
+const benchSource = `
+export default function transform(event, request) {
+  const { customer, items, ...order } = event.data
+  return {
+    orderId: order.id,
+    buyer: customer.name,
+    summary: ` + "`Order ${order.id} of ${customer.name} in ${customer.country}`" + `,
+    lines: items.map(i => ({ code: i.sku, name: i.title, count: i.quantity, cost: i.quantity * i.price, label: ` + "`${i.quantity} x ${i.title}`" + ` })),
+    total: order.total,
+  }
+}`
+
+func order(items int) []byte {
+	var b strings.Builder
+	b.WriteString(`{"id":"ord_1","total":129.5,"customer":{"name":"Ada","country":"US"},"items":[`)
+	for i := range items {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, `{"sku":"SKU-%05d","title":"A thing of beauty %d","quantity":%d,"price":%d.25,"tags":["new","sale"],"weight":1.5,"attributes":{"color":"red","size":"L"},"note":null,"gift":false,"vendor":"Acme Corporation"}`, i, i, i%5+1, i*3)
+	}
+	b.WriteString(`]}`)
+	return []byte(b.String())
+}
+
+func BenchmarkRun(b *testing.B) {
+	p, err := transform.Compile(benchSource, scripts.DefaultLimits())
+	if err != nil {
+		b.Fatal(err)
+	}
+	l, err := transform.Load(p)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, items := range []int{2, 24} {
+		ev := event(string(order(items)))
+		b.Run(fmt.Sprintf("%dB", len(ev.Data)), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := l.Run(ev, request(), scripts.DefaultLimits(), nil); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

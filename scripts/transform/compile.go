@@ -1,0 +1,162 @@
+package transform
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode/utf8"
+
+	"switchhook/scripts"
+
+	"github.com/evanw/esbuild/pkg/api"
+)
+
+// compilerVersion stands in every program's hash. Raise it when the same source comes
+// to mean other code.
+const compilerVersion = "1 esbuild 0.28.2"
+
+// maxNesting is how deep brackets may nest in a source. The parsers recurse, and a Go
+// stack that overflows ends the process.
+const maxNesting = 256
+
+// sourceName is what esbuild calls the author's text; an anonymous default export gets
+// its name from it (transform_default).
+const sourceName = "transform.ts"
+
+const (
+	// The wrapper is put around what esbuild prints from the parsed source, so no text
+	// of the author's can close it.
+	banner = `(function (module, exports, require) {"use strict";`
+	footer = `;return %s;
+})
+`
+	anyExport = `typeof module.exports === "function" ? module.exports : ` +
+		`module.exports.default || module.exports.transform || (typeof transform === "function" ? transform : undefined)`
+)
+
+// Hash is the Program.Hash that source would have.
+func Hash(source string) string {
+	h := sha256.Sum256([]byte(compilerVersion + "\x00" + source))
+	return hex.EncodeToString(h[:])
+}
+
+// Check refuses, without parsing it, a source that is too large or nests too deep. It
+// is cheap and safe in any process. The error is a *scripts.Error.
+func Check(source string, limits scripts.Limits) error {
+	if len(source) > limits.Source {
+		return limits.SourceError()
+	}
+	if !utf8.ValidString(source) {
+		return &scripts.Error{Phase: scripts.PhaseLint, Message: "source is not valid UTF-8"}
+	}
+	depth := 0
+	for i := range len(source) {
+		switch source[i] {
+		case '(', '[', '{':
+			if depth++; depth > maxNesting {
+				line, column := place(source, i)
+				return errorAt(scripts.PhaseLint, fmt.Sprintf("source nests deeper than %d brackets", maxNesting), source, line, column)
+			}
+		case ')', ']', '}':
+			depth = max(0, depth-1)
+		}
+	}
+	return nil
+}
+
+// Compile turns an author's JavaScript or TypeScript into a program and runs its top
+// level once to see that it defines a transform. The error is a *scripts.Error with the
+// place in the author's source.
+func Compile(source string, limits scripts.Limits) (*scripts.Program, error) {
+	if err := Check(source, limits); err != nil {
+		return nil, err
+	}
+	out := api.Transform(source, api.TransformOptions{
+		Loader:         api.LoaderTS, // a superset of JavaScript
+		Format:         api.FormatCommonJS,
+		Platform:       api.PlatformNeutral,
+		Target:         api.ES2022,
+		Supported:      lowered,
+		Sourcemap:      api.SourceMapExternal,
+		SourcesContent: api.SourcesContentExclude,
+		Sourcefile:     sourceName,
+		LegalComments:  api.LegalCommentsNone,
+		TreeShaking:    api.TreeShakingFalse,
+		TsconfigRaw:    "{}",
+		Banner:         banner,
+		LogLevel:       api.LogLevelSilent,
+	})
+	if len(out.Errors) > 0 {
+		return nil, syntaxError(source, out.Errors[0])
+	}
+	p := &scripts.Program{Hash: Hash(source), Source: source, Code: finish(string(out.Code)), Map: out.Map}
+	l, err := Load(p)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.check(limits); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// lowered are the features of ES2022 that goja does not have and esbuild rewrites.
+var lowered = map[string]bool{
+	"async-generator": false,
+	"for-await":       false,
+	"dynamic-import":  false, // becomes a require, which lint finds
+}
+
+func syntaxError(source string, m api.Message) *scripts.Error {
+	if m.Location == nil {
+		return &scripts.Error{Phase: scripts.PhaseCompile, Message: m.Text}
+	}
+	// esbuild counts columns in bytes, from 0.
+	line := lineOf(source, m.Location.Line)
+	column := 1 + utf8.RuneCountInString(line[:min(len(line), max(0, m.Location.Column))])
+	return errorAt(scripts.PhaseCompile, m.Text, source, m.Location.Line, column)
+}
+
+// exportPreamble is what esbuild prints for an ES module that only exports: helpers,
+// then the export table. A run would spend 3 µs in it to get one function out.
+var (
+	exportTable  = regexp.MustCompile(`(?s)\nvar transform_exports = \{\};\n__export\(transform_exports, \{\n(.*?)\n\}\);\nmodule\.exports = __toCommonJS\(transform_exports\);\n`)
+	exportedName = regexp.MustCompile(`(?m)^  (default|transform): \(\) => ([\w$]+),?$`)
+	helperName   = regexp.MustCompile(`(?m)^var (__\w+) = `)
+)
+
+var exportHelpers = map[string]bool{
+	"__defProp": true, "__getOwnPropDesc": true, "__getOwnPropNames": true,
+	"__hasOwnProp": true, "__export": true, "__copyProps": true, "__toCommonJS": true,
+}
+
+// finish closes the wrapper so that it returns the transform. Where esbuild put nothing
+// but export helpers above the author's code, they are blanked (keeping the lines, to
+// which the source map refers) and the function is returned by its name.
+func finish(code string) string {
+	at := exportTable.FindStringSubmatchIndex(code)
+	if at == nil || !strings.HasPrefix(code, banner) {
+		return code + fmt.Sprintf(footer, anyExport)
+	}
+	head := code[len(banner):at[0]]
+	for _, m := range helperName.FindAllStringSubmatch(head, -1) {
+		if !exportHelpers[m[1]] {
+			return code + fmt.Sprintf(footer, anyExport)
+		}
+	}
+	names := map[string]string{}
+	for _, m := range exportedName.FindAllStringSubmatch(code[at[2]:at[3]], -1) {
+		names[m[1]] = m[2]
+	}
+	name := names["default"]
+	if name == "" {
+		name = names["transform"]
+	}
+	if name == "" {
+		return code + fmt.Sprintf(footer, anyExport)
+	}
+	blank := strings.Repeat("\n", strings.Count(code[:at[1]], "\n"))
+	return banner + blank + code[at[1]:] + fmt.Sprintf(footer, name)
+}

@@ -1,0 +1,85 @@
+package transform
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+
+	"switchhook/scripts"
+
+	"github.com/dop251/goja/ast"
+	"github.com/dop251/goja/file"
+)
+
+// finding is something in a parsed program that goja would run, but not as its author
+// means it.
+type finding struct {
+	idx     file.Idx
+	phase   scripts.Phase
+	message string
+}
+
+// lint looks for imports (which esbuild prints as require calls) and for regular
+// expressions that goja accepts and never matches.
+func lint(prog *ast.Program) *finding {
+	var found *finding
+	visit(reflect.ValueOf(prog.Body), func(node any) bool {
+		switch n := node.(type) {
+		case *ast.CallExpression:
+			if callee, ok := n.Callee.(*ast.Identifier); ok && callee.Name == "require" && len(n.ArgumentList) > 0 {
+				if name, ok := n.ArgumentList[0].(*ast.StringLiteral); ok {
+					found = &finding{callee.Idx, scripts.PhaseCompile, importMessage(name.Value.String())}
+				}
+			}
+		case *ast.RegExpLiteral:
+			if p := strings.ToLower(n.Pattern); strings.Contains(p, `\p{`) && strings.ContainsAny(n.Flags, "uv") {
+				found = &finding{n.Idx, scripts.PhaseLint, `regular expressions with \p{…} are not supported: list the characters instead`}
+			}
+		}
+		return found == nil
+	})
+	return found
+}
+
+func importMessage(name string) string {
+	if strings.HasPrefix(name, "switchhook:") {
+		return fmt.Sprintf("import of %q: there is no such helper module", name)
+	}
+	return fmt.Sprintf("import of %q: a transform can't import modules", name)
+}
+
+// visit calls f for every pointer to a node below v, outermost first, until f says no.
+// goja's ast has no walker of its own.
+func visit(v reflect.Value, f func(node any) bool) bool {
+	switch v.Kind() {
+	case reflect.Interface:
+		return v.IsNil() || visit(v.Elem(), f)
+	case reflect.Pointer:
+		if v.IsNil() || v.Type() == fileType {
+			return true
+		}
+		return f(v.Interface()) && visit(v.Elem(), f)
+	case reflect.Struct:
+		for i := range v.NumField() {
+			// DeclarationList repeats what the body holds.
+			if t := v.Type().Field(i); !t.IsExported() || t.Name == "DeclarationList" {
+				continue
+			}
+			if !visit(v.Field(i), f) {
+				return false
+			}
+		}
+	case reflect.Slice:
+		if v.Type().Elem().Kind() == reflect.Uint8 || v.Type().Elem().Kind() == reflect.Uint16 {
+			return true
+		}
+		for i := range v.Len() {
+			if !visit(v.Index(i), f) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+var fileType = reflect.TypeFor[*file.File]()

@@ -1,0 +1,105 @@
+package transform
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"switchhook/scripts"
+
+	"github.com/dop251/goja"
+	"github.com/dop251/goja/parser"
+)
+
+// Loaded is a program ready to run. It holds no state of any run and may be used by
+// many goroutines.
+type Loaded struct {
+	prog   *goja.Program
+	source string // the author's
+	uses   uses
+}
+
+// uses says which of the things that cost time to set up a program can need: those
+// whose names its code mentions.
+type uses struct {
+	helpers   []helper
+	modules   bool // module, exports or require
+	toJSON    bool // it may change how values become JSON
+	stringify bool // it makes JSON itself, maybe of BigInts
+}
+
+// mapMarker makes goja's parser ask for the source map. It names no file: the loader
+// below answers with the program's own map, whatever it is asked for.
+const mapMarker = "\n//# sourceMappingURL=map"
+
+// Load parses a program's code and compiles it to goja's. The error is a
+// *scripts.Error.
+func Load(p *scripts.Program) (*Loaded, error) {
+	l := &Loaded{source: p.Source}
+	tree, err := parser.ParseFile(nil, "compiled.js", p.Code+mapMarker, 0,
+		parser.WithSourceMapLoader(func(string) ([]byte, error) { return p.Map, nil }))
+	if err != nil {
+		return nil, l.parseError(err)
+	}
+	if f := lint(tree); f != nil {
+		e := &scripts.Error{Phase: f.phase, Message: f.message}
+		if line, column, ok := l.authored(tree.File.Position(int(f.idx) - tree.File.Base())); ok {
+			e.Line, e.Column, e.Snippet = line, column, scripts.Snippet(p.Source, line, column)
+		}
+		return nil, e
+	}
+	if l.prog, err = goja.CompileAST(tree, false); err != nil {
+		return nil, l.parseError(err)
+	}
+	body := strings.TrimPrefix(p.Code, banner)
+	has := func(word string) bool { return strings.Contains(body, word) }
+	l.uses = uses{
+		modules:   has("module") || has("exports") || has("require"),
+		toJSON:    has("toJSON"),
+		stringify: has("stringify"),
+	}
+	for _, h := range helpers {
+		if has(h.name) {
+			l.uses.helpers = append(l.uses.helpers, h)
+		}
+	}
+	return l, nil
+}
+
+// parseError is for what esbuild takes and goja does not.
+func (l *Loaded) parseError(err error) *scripts.Error {
+	e := &scripts.Error{Phase: scripts.PhaseCompile, Message: err.Error()}
+	var list parser.ErrorList
+	var syntax *goja.CompilerSyntaxError
+	switch {
+	case errors.As(err, &list) && len(list) > 0:
+		e.Message = list[0].Message
+		if line, column, ok := l.authored(list[0].Position); ok {
+			e.Line, e.Column = line, column
+		}
+	case errors.As(err, &syntax):
+		e.Message = syntax.Message
+		if syntax.File != nil {
+			if line, column, ok := l.authored(syntax.File.Position(syntax.Offset)); ok {
+				e.Line, e.Column = line, column
+			}
+		}
+	}
+	e.Snippet = scripts.Snippet(l.source, e.Line, e.Column)
+	return e
+}
+
+// check runs the top level once: it must define a transform.
+func (l *Loaded) check(limits scripts.Limits) (err error) {
+	r := newRun(l, &scripts.Event{Time: time.Unix(0, 0), Received: time.Unix(0, 0)}, limits)
+	defer r.recoverInto(&err)
+	defer time.AfterFunc(limits.Soft, r.interrupt).Stop()
+	if _, err := r.define(); err != nil {
+		var se *scripts.Error
+		if errors.As(err, &se) && se.Phase == scripts.PhaseRun {
+			se.Phase = scripts.PhaseCompile
+		}
+		return err
+	}
+	return nil
+}

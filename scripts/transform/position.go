@@ -1,0 +1,101 @@
+package transform
+
+import (
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"switchhook/scripts"
+
+	"github.com/dop251/goja"
+	"github.com/dop251/goja/file"
+)
+
+// maxFrames is how many frames of a stack an error keeps.
+const maxFrames = 10
+
+func errorAt(phase scripts.Phase, message, source string, line, column int) *scripts.Error {
+	return &scripts.Error{Phase: phase, Message: message, Line: line, Column: column, Snippet: scripts.Snippet(source, line, column)}
+}
+
+// place gives the 1-based line and column, in characters, of a byte offset.
+func place(source string, offset int) (line, column int) {
+	before := source[:offset]
+	return 1 + strings.Count(before, "\n"), 1 + utf8.RuneCountInString(before[strings.LastIndexByte(before, '\n')+1:])
+}
+
+func lineOf(source string, line int) string {
+	for range line - 1 {
+		_, source, _ = strings.Cut(source, "\n")
+	}
+	source, _, _ = strings.Cut(source, "\n")
+	return source
+}
+
+// authored turns a position that goja has led through the source map into the author's
+// line and column. ok is false where it lies in code that the author did not write.
+func (l *Loaded) authored(p file.Position) (line, column int, ok bool) {
+	if p.Filename != sourceName {
+		return 0, 0, false
+	}
+	return p.Line, l.column(p.Line, p.Column), true
+}
+
+// column turns a source map's column (UTF-16 units from 0) into characters from 1.
+func (l *Loaded) column(line, utf16Column int) int {
+	column := 1
+	for _, r := range lineOf(l.source, line) {
+		if utf16Column <= 0 {
+			break
+		}
+		utf16Column--
+		if r > 0xffff {
+			utf16Column--
+		}
+		column++
+	}
+	return column
+}
+
+// locate fills in an error's line, column, snippet and stack from a goja stack.
+func (l *Loaded) locate(e *scripts.Error, stack []goja.StackFrame) *scripts.Error {
+	for i := range stack {
+		line, column, ok := l.authored(stack[i].Position())
+		if !ok {
+			continue
+		}
+		l.addFrame(e, stack[i].FuncName(), line, column)
+	}
+	return e
+}
+
+// frameText matches a frame of the text that goja keeps in an Error's stack property:
+// "at f (transform.ts:3:14(12))" or "at transform.ts:3:14(12)".
+var frameText = regexp.MustCompile(`at (?:(\S+) \()?` + regexp.QuoteMeta(sourceName) + `:(\d{1,6}):(\d{1,6})\(`)
+
+// locateText does the same from an Error's stack property, all that a rejected promise
+// leaves. A script may have written anything there.
+func (l *Loaded) locateText(e *scripts.Error, stack string) *scripts.Error {
+	for _, m := range frameText.FindAllStringSubmatch(stack[:min(len(stack), 4096)], maxFrames) {
+		line, _ := strconv.Atoi(m[2])
+		column, _ := strconv.Atoi(m[3])
+		l.addFrame(e, m[1], line, l.column(line, column))
+	}
+	return e
+}
+
+func (l *Loaded) addFrame(e *scripts.Error, function string, line, column int) {
+	if function == "" || function == "<anonymous>" {
+		function = "(anonymous)"
+	}
+	if function == "transform_default" {
+		function = "transform"
+	}
+	if e.Line == 0 {
+		e.Line, e.Column, e.Snippet = line, column, scripts.Snippet(l.source, line, column)
+	}
+	if len(e.Stack) < maxFrames {
+		e.Stack = append(e.Stack, function+" ("+strconv.Itoa(line)+":"+strconv.Itoa(column)+")")
+	}
+}

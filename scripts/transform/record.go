@@ -1,0 +1,78 @@
+package transform
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/dop251/goja"
+)
+
+// record is a small object whose members are made when they are asked for: most
+// transforms look at two or three of the twenty there are. It implements
+// goja.DynamicObject.
+type record struct {
+	names  []string
+	values []goja.Value           // nil where nobody has asked
+	value  func(i int) goja.Value // makes the value of one of the first names
+	opened bool                   // the script has looked in, or written
+}
+
+func (r *run) record(names []string, value func(i int) goja.Value) (*record, *goja.Object) {
+	rec := &record{names: names, values: make([]goja.Value, len(names)), value: value}
+	return rec, r.vm.NewDynamicObject(rec)
+}
+
+// textMap makes an object of a map of strings, in the order of the names so that every
+// run sees the same.
+func (r *run) textMap(m map[string]string) *goja.Object {
+	o := r.vm.NewObject()
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		_ = o.Set(name, m[name])
+	}
+	return o
+}
+
+// Get gives a member's value, nil where there is none.
+func (o *record) Get(name string) goja.Value {
+	i := slices.Index(o.names, name)
+	if i < 0 {
+		return nil
+	}
+	o.opened = true
+	if o.values[i] == nil {
+		o.values[i] = o.value(i)
+	}
+	return o.values[i]
+}
+
+// Has tells whether there is such a member.
+func (o *record) Has(name string) bool { return slices.Contains(o.names, name) }
+
+// Set sets a member.
+func (o *record) Set(name string, v goja.Value) bool {
+	o.opened = true
+	if i := slices.Index(o.names, name); i >= 0 {
+		o.values[i] = v
+		return true
+	}
+	o.names = append(o.names[:len(o.names):len(o.names)], name)
+	o.values = append(o.values, v)
+	return true
+}
+
+// Delete removes a member.
+func (o *record) Delete(name string) bool {
+	i := slices.Index(o.names, name)
+	if i < 0 {
+		return true
+	}
+	for j := range o.names { // value goes by the place
+		o.Get(o.names[j])
+	}
+	o.names = slices.Concat(o.names[:i], o.names[i+1:])
+	o.values = slices.Delete(o.values, i, i+1)
+	return true
+}
+
+// Keys gives the members' names.
+func (o *record) Keys() []string { return o.names }

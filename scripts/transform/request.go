@@ -1,0 +1,291 @@
+package transform
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"switchhook/scripts"
+
+	"github.com/dop251/goja"
+)
+
+const (
+	maxPath    = 4 << 10  // bytes of a path that a script sets
+	maxHeaders = 100      // headers and query parameters that a script may set
+	maxHeader  = 8 << 10  // bytes of a header's or parameter's value
+	maxFields  = 32 << 10 // bytes of all headers, and of the whole query
+)
+
+// methods are the ones a script may choose.
+var methods = []string{http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
+
+// fixedHeaders belong to the connection or to the router, in canonical form.
+var fixedHeaders = map[string]bool{
+	"Host": true, "Content-Length": true, "Transfer-Encoding": true, "Content-Encoding": true,
+	"Connection": true, "Keep-Alive": true, "Proxy-Connection": true, "Te": true, "Trailer": true,
+	"Upgrade": true, "Expect": true, "Proxy-Authorization": true, "Proxy-Authenticate": true,
+	"Webhook-Id": true, "Webhook-Timestamp": true, "Webhook-Signature": true,
+}
+
+var requestNames = []string{"method", "path", "query", "headers"}
+
+// request makes the transform's second argument: {method, path, query, headers}. A
+// query parameter is a string, or an array of strings where it stands more than once.
+func (r *run) request(req scripts.Request) (*record, *goja.Object) {
+	return r.record(requestNames, func(i int) goja.Value {
+		switch i {
+		case 0:
+			return r.vm.ToValue(req.Method)
+		case 1:
+			return r.vm.ToValue(req.Path)
+		case 2:
+			return r.queryObject(req.Query)
+		}
+		return r.textMap(req.Headers)
+	})
+}
+
+func (r *run) queryObject(query map[string][]string) *goja.Object {
+	o := r.vm.NewObject()
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		values := query[name]
+		if len(values) == 1 {
+			_ = o.Set(name, values[0])
+			continue
+		}
+		list := make([]any, len(values))
+		for i, v := range values {
+			list[i] = v
+		}
+		_ = o.Set(name, r.vm.NewArray(list...))
+	}
+	return o
+}
+
+// changed reads the request back and notes it in the result if the script changed it.
+func (r *run) changed(rec *record, o *goja.Object, was scripts.Request, res *scripts.Result) error {
+	if !rec.opened {
+		return nil
+	}
+	now := scripts.Request{Method: text(o.Get("method")), Path: text(o.Get("path"))}
+	if now.Method != was.Method {
+		now.Method = strings.ToUpper(now.Method)
+		if !slices.Contains(methods, now.Method) {
+			return requestError("request.method is %q, but must be one of %s", now.Method, strings.Join(methods, ", "))
+		}
+	}
+	if now.Path != was.Path {
+		if err := checkPath(now.Path); err != nil {
+			return err
+		}
+	}
+	var err error
+	if now.Query, err = r.query(o.Get("query"), was.Query); err != nil {
+		return err
+	}
+	if now.Headers, err = r.headers(o.Get("headers"), was.Headers); err != nil {
+		return err
+	}
+	if now.Method == was.Method && now.Path == was.Path &&
+		maps.Equal(now.Headers, was.Headers) && maps.EqualFunc(now.Query, was.Query, slices.Equal) {
+		return nil
+	}
+	res.Request = &now
+	if set := now.Headers["Content-Type"]; set != "" && set != header(was.Headers, "Content-Type") {
+		res.ContentType = set
+	}
+	return nil
+}
+
+func text(v goja.Value) string {
+	if v == nil || goja.IsUndefined(v) || goja.IsNull(v) {
+		return ""
+	}
+	return v.String()
+}
+
+func checkPath(path string) error {
+	switch u, err := url.ParseRequestURI(path); {
+	case len(path) > maxPath:
+		return requestError("request.path is longer than %d bytes", maxPath)
+	case !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") || strings.Contains(path, `\`):
+		return requestError("request.path is %q, but must start with one /", path)
+	case strings.ContainsAny(path, "?#"):
+		return requestError("request.path is %q: set parameters in request.query", path)
+	case err != nil || u.Host != "" || strings.ContainsFunc(path, func(c rune) bool { return c <= ' ' || c >= 0x7f }):
+		return requestError("request.path is %q, but must be escaped: use encodeURIComponent", path)
+	}
+	return nil
+}
+
+// query reads request.query: a value is a string, number or boolean, or an array of
+// them; undefined and null remove the parameter.
+func (r *run) query(v goja.Value, was map[string][]string) (map[string][]string, error) {
+	o, err := object(v, "request.query")
+	if err != nil || o == nil {
+		return nil, err
+	}
+	keys := o.Keys()
+	if len(keys) > max(maxHeaders, len(was)) {
+		return nil, requestError("request.query has more than %d parameters", maxHeaders)
+	}
+	query := make(map[string][]string, len(keys))
+	room := maxFields
+	for _, name := range keys {
+		values, err := values(o.Get(name), "request.query."+name)
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range values {
+			room -= len(name) + len(v)
+		}
+		if room < 0 && !slices.Equal(values, was[name]) {
+			return nil, requestError("request.query is larger than %d bytes", maxFields)
+		}
+		if len(values) > 0 {
+			query[name] = values
+		}
+	}
+	return same(query, was), nil
+}
+
+// same gives was in place of an equal empty map, so that nil stays nil.
+func same(now, was map[string][]string) map[string][]string {
+	if len(now) == 0 && len(was) == 0 {
+		return was
+	}
+	return now
+}
+
+// values reads one value or an array of values.
+func values(v goja.Value, name string) ([]string, error) {
+	o, ok := v.(*goja.Object)
+	if !ok || o.ClassName() != "Array" {
+		s, ok, err := scalar(v, name)
+		if err != nil || !ok {
+			return nil, err
+		}
+		return []string{s}, nil
+	}
+	n := o.Get("length").ToInteger()
+	if n > maxHeaders {
+		return nil, requestError("%s has more than %d values", name, maxHeaders)
+	}
+	var values []string
+	for i := range n {
+		s, ok, err := scalar(o.Get(fmt.Sprint(i)), name)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			values = append(values, s)
+		}
+	}
+	return values, nil
+}
+
+// scalar reads a string, number or boolean; ok is false for null and undefined.
+func scalar(v goja.Value, name string) (s string, ok bool, err error) {
+	if v == nil || goja.IsUndefined(v) || goja.IsNull(v) {
+		return "", false, nil
+	}
+	switch v.(type) {
+	case *goja.Object, *goja.Symbol:
+		return "", false, requestError("%s must be a string", name)
+	}
+	if t, ok := v.(goja.String); ok && t.Length() > maxHeader {
+		return "", false, requestError("%s is longer than %d bytes", name, maxHeader)
+	}
+	return v.String(), true, nil
+}
+
+// headers reads request.headers. Names are taken in canonical form; of two that differ
+// only in case the one set later counts.
+func (r *run) headers(v goja.Value, was map[string]string) (map[string]string, error) {
+	o, err := object(v, "request.headers")
+	if err != nil || o == nil {
+		return nil, err
+	}
+	keys := o.Keys()
+	if len(keys) > max(maxHeaders, len(was)) {
+		return nil, requestError("request.headers has more than %d headers", maxHeaders)
+	}
+	headers := make(map[string]string, len(keys))
+	room, changed := maxFields, len(keys) != len(was)
+	for _, name := range keys {
+		value, ok, err := scalar(o.Get(name), "request.headers."+name)
+		if err != nil {
+			return nil, err
+		}
+		if before, had := was[name]; ok && had && before == value {
+			headers[name] = value
+			continue
+		}
+		changed = true
+		canonical := http.CanonicalHeaderKey(name)
+		delete(headers, name)
+		delete(headers, canonical)
+		if !ok {
+			continue
+		}
+		if err := checkHeader(name, canonical, value); err != nil {
+			return nil, err
+		}
+		if room -= len(name) + len(value); room < 0 {
+			return nil, requestError("request.headers is larger than %d bytes", maxFields)
+		}
+		for old := range headers {
+			if http.CanonicalHeaderKey(old) == canonical {
+				delete(headers, old)
+			}
+		}
+		headers[canonical] = value
+	}
+	if !changed {
+		return was, nil
+	}
+	return headers, nil
+}
+
+func checkHeader(name, canonical, value string) error {
+	if name == "" || strings.ContainsFunc(name, func(c rune) bool {
+		return c <= ' ' || c >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, c)
+	}) {
+		return requestError("request.headers: %q is no header name", clip(name))
+	}
+	if fixedHeaders[canonical] {
+		return requestError("request.headers: %s is set by the router and can't be changed", canonical)
+	}
+	if strings.ContainsFunc(value, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }) {
+		return requestError("request.headers: the value of %s holds a control character", canonical)
+	}
+	return nil
+}
+
+func header(headers map[string]string, canonical string) string {
+	for name, value := range headers {
+		if http.CanonicalHeaderKey(name) == canonical {
+			return value
+		}
+	}
+	return ""
+}
+
+func object(v goja.Value, name string) (*goja.Object, error) {
+	if v == nil || goja.IsUndefined(v) || goja.IsNull(v) {
+		return nil, nil
+	}
+	o, ok := v.(*goja.Object)
+	if !ok {
+		return nil, requestError("%s must be an object", name)
+	}
+	return o, nil
+}
+
+func requestError(format string, args ...any) error {
+	return &scripts.Error{Phase: scripts.PhaseRun, Message: fmt.Sprintf(format, args...)}
+}

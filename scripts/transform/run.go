@@ -1,0 +1,281 @@
+package transform
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"switchhook/scripts"
+	"switchhook/scripts/jsondoc"
+
+	"github.com/dop251/goja"
+)
+
+// run is one call of a transform, with a JavaScript runtime of its own: making one
+// costs less than a microsecond, and nothing can leak into the next run.
+type run struct {
+	l       *Loaded
+	ev      *scripts.Event
+	limits  scripts.Limits
+	vm      *goja.Runtime
+	console console
+	stopped atomic.Bool // the run was interrupted from outside
+
+	dropped    bool
+	dropReason string
+
+	bigIntReady bool // BigInt.prototype.toJSON is in place
+}
+
+var errNoTransform = &scripts.Error{
+	Phase:   scripts.PhaseCompile,
+	Message: "no transform function: write `export default function transform(event, request) { … }`",
+}
+
+// Run calls the transform with an event and a request; neither is changed, and the
+// result shares no memory with them. The error is a *scripts.Error.
+//
+// watch, if not nil, is called before the script starts with a function that interrupts
+// the run. That function may be called by any goroutine and at any time, also when the
+// run is long over. It stops the script's own code, not a built-in that takes long.
+func (l *Loaded) Run(ev *scripts.Event, req scripts.Request, limits scripts.Limits, watch func(interrupt func())) (res scripts.Result, err error) {
+	r := newRun(l, ev, limits)
+	if watch != nil {
+		watch(r.interrupt)
+	}
+	res, err = r.do(req)
+	switch {
+	case r.dropped: // however the script went on after it called drop
+		res, err = scripts.Result{Dropped: true, DropReason: r.dropReason, Console: r.console.done()}, nil
+	case err != nil:
+		res = scripts.Result{}
+		if e, ok := errors.AsType[*scripts.Error](err); ok {
+			e.Console = r.console.done()
+		}
+	default:
+		res.Console = r.console.done()
+	}
+	return res, err
+}
+
+func newRun(l *Loaded, ev *scripts.Event, limits scripts.Limits) *run {
+	r := &run{l: l, ev: ev, limits: limits, vm: goja.New()}
+	r.console.limits = limits
+	r.vm.SetParserOptions(withoutSourceMaps...) // eval and Function must not read files
+	r.vm.SetMaxCallStackSize(limits.CallDepth)
+	r.vm.SetTimeSource(func() time.Time { return ev.Received })
+	r.vm.SetRandSource(randomOf(ev.ID))
+	for _, h := range l.uses.helpers {
+		h.install(r)
+	}
+	if l.uses.stringify {
+		r.readyBigInt()
+	}
+	return r
+}
+
+// randomOf gives the numbers of Math.random: the same ones for the same event.
+func randomOf(id string) goja.RandSource {
+	var rnd *rand.Rand
+	return func() float64 {
+		if rnd == nil {
+			h := fnv.New64a()
+			_, _ = h.Write([]byte(id)) // never fails
+			rnd = rand.New(rand.NewPCG(h.Sum64(), uint64(len(id))))
+		}
+		return rnd.Float64()
+	}
+}
+
+func (r *run) interrupt() {
+	r.stopped.Store(true)
+	r.vm.Interrupt("timeout")
+}
+
+// do has every touch of the script's values below its recover: a getter, a toString or
+// a proxy runs the script's code, and goja lets some of Go's panics through.
+func (r *run) do(req scripts.Request) (res scripts.Result, err error) {
+	defer r.recoverInto(&err)
+	transform, err := r.define()
+	if err != nil {
+		return res, err
+	}
+	event, err := r.event()
+	if err != nil {
+		return res, err
+	}
+	rec, request := r.request(req)
+	value, err := transform(goja.Undefined(), event, request)
+	if err == nil {
+		value, err = r.await(value)
+	}
+	if err != nil {
+		return res, r.failure(err)
+	}
+	if ex := r.vm.Try(func() {
+		if err = r.body(value, &res); err == nil {
+			err = r.changed(rec, request, req, &res)
+		}
+	}); ex != nil {
+		return res, r.failure(ex)
+	}
+	if err != nil {
+		return res, r.failure(err)
+	}
+	return res, nil
+}
+
+// define runs the program's top level and gives the function it defines.
+func (r *run) define() (goja.Callable, error) {
+	wrapper, err := r.vm.RunProgram(r.l.prog)
+	if err != nil {
+		return nil, r.failure(err)
+	}
+	call, _ := goja.AssertFunction(wrapper)
+	var value goja.Value
+	if r.l.uses.modules {
+		module, exports := r.vm.NewObject(), r.vm.NewObject()
+		_ = module.Set("exports", exports) // a new object takes any property
+		value, err = call(goja.Undefined(), module, exports, r.vm.ToValue(r.require))
+	} else {
+		value, err = call(goja.Undefined(), r.vm.NewObject())
+	}
+	if err != nil {
+		return nil, r.failure(err)
+	}
+	transform, ok := goja.AssertFunction(value)
+	if !ok {
+		e := *errNoTransform
+		return nil, &e
+	}
+	return transform, nil
+}
+
+// event makes what the script sees as its first argument.
+func (r *run) event() (goja.Value, error) {
+	root := r.ev.Doc
+	if !root.Exists() {
+		doc, err := jsondoc.Parse(r.ev.Data, jsondoc.Limits{})
+		if err != nil {
+			return nil, &scripts.Error{Phase: scripts.PhaseRun, Message: "event data: " + err.Error()}
+		}
+		root = doc.Root()
+	}
+	_, o := r.record(eventNames, func(i int) goja.Value {
+		switch i {
+		case 0:
+			return r.vm.ToValue(r.ev.ID)
+		case 1:
+			return r.vm.ToValue(r.ev.Type)
+		case 2:
+			return r.vm.ToValue(r.ev.Account)
+		case 3:
+			return r.vm.ToValue(r.ev.Time.UTC().Format(time.RFC3339Nano))
+		case 4:
+			return r.textMap(r.ev.Headers)
+		}
+		return r.value(root)
+	})
+	return o, nil
+}
+
+var eventNames = []string{"id", "type", "account", "time", "headers", "data"}
+
+// await gives what a promise came to. goja has run all that waited for it by now:
+// there are no timers and nothing from outside that could still settle it.
+func (r *run) await(v goja.Value) (goja.Value, error) {
+	o, ok := v.(*goja.Object)
+	if !ok || o.ExportType() != promiseType {
+		return v, nil
+	}
+	p := o.Export().(*goja.Promise)
+	switch p.State() {
+	case goja.PromiseStateFulfilled:
+		return p.Result(), nil
+	case goja.PromiseStateRejected:
+		return nil, r.thrown(p.Result(), nil)
+	}
+	return nil, &scripts.Error{Phase: scripts.PhaseRun, Message: "the promise that transform returned never settles: there is nothing to wait for in a transform but other promises"}
+}
+
+// body makes the result's body of what the transform returned.
+func (r *run) body(v goja.Value, res *scripts.Result) error {
+	if v == nil || goja.IsUndefined(v) {
+		return &scripts.Error{Phase: scripts.PhaseRun, Message: "transform returned nothing: did you forget `return`?"}
+	}
+	if s, ok := v.(goja.String); ok {
+		// A character takes at least a byte, so a huge string is not copied first.
+		if s.Length() > r.limits.Result {
+			return r.limits.OutputError()
+		}
+		text := s.String()
+		if len(text) > r.limits.Result {
+			return r.limits.OutputError()
+		}
+		res.Body, res.ContentType = []byte(text), "text/plain; charset=utf-8"
+		return nil
+	}
+	e := encoder{run: r, max: r.limits.Result, buf: make([]byte, 0, 512)}
+	ok, err := e.value(v)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return &scripts.Error{Phase: scripts.PhaseRun, Message: fmt.Sprintf("transform returned a %s, which is no JSON", kindOf(v))}
+	}
+	res.Body, res.ContentType = e.buf, "application/json"
+	return nil
+}
+
+func kindOf(v goja.Value) string {
+	if _, ok := v.(*goja.Symbol); ok {
+		return "symbol"
+	}
+	return "function"
+}
+
+// failure turns an error from goja into the author's.
+func (r *run) failure(err error) error {
+	var (
+		ours     *scripts.Error
+		stop     *goja.InterruptedError
+		overflow *goja.StackOverflowError
+		ex       *goja.Exception
+	)
+	switch {
+	case errors.As(err, &ours):
+		return ours
+	case errors.As(err, &stop):
+		return r.l.locate(r.limits.TimeoutError(), stop.Stack())
+	case errors.As(err, &overflow):
+		e := &scripts.Error{Phase: scripts.PhaseRun, Message: fmt.Sprintf("calls nest deeper than %d: endless recursion?", r.limits.CallDepth)}
+		return r.l.locate(e, overflow.Stack())
+	case errors.As(err, &ex):
+		return r.thrown(ex.Value(), ex.Stack())
+	}
+	return &scripts.Error{Phase: scripts.PhaseRun, Message: err.Error()}
+}
+
+// recoverInto ends a run that panicked with an error instead.
+func (r *run) recoverInto(err *error) {
+	switch x := recover().(type) {
+	case nil:
+	case *goja.Object:
+		*err = r.thrown(x, nil)
+	case runtime.Error:
+		if text := x.Error(); strings.Contains(text, "makeslice") || strings.Contains(text, "growslice") {
+			*err = r.limits.MemoryError()
+			return
+		}
+		*err = &scripts.Error{Phase: scripts.PhaseRun, Message: "the script engine failed: " + x.Error()}
+	case error:
+		*err = r.failure(x)
+	default:
+		*err = &scripts.Error{Phase: scripts.PhaseRun, Message: fmt.Sprint("the script engine failed: ", x)}
+	}
+}

@@ -1,0 +1,105 @@
+package transform
+
+import (
+	"reflect"
+	"unicode/utf8"
+
+	"switchhook/scripts"
+
+	"github.com/dop251/goja"
+)
+
+// maxMessage is how many bytes of a thrown message, or of drop's reason, are kept.
+const maxMessage = 1000
+
+var promiseType = reflect.TypeFor[*goja.Promise]()
+
+// thrown describes what a script threw, also where that is no Error. Looking at it may
+// run the script's code again (a getter, a toJSON) and throw again.
+func (r *run) thrown(v goja.Value, stack []goja.StackFrame) *scripts.Error {
+	e := &scripts.Error{Phase: scripts.PhaseRun, Message: "threw a value that can't be shown"}
+	var text string
+	_ = r.guarded(func() {
+		text = ""
+		e.Message = r.describe(v)
+		if o, ok := v.(*goja.Object); ok && len(stack) == 0 {
+			if s, ok := o.Get("stack").(goja.String); ok {
+				text = s.String()
+			}
+		}
+	})
+	r.l.locate(e, stack)
+	if e.Line == 0 && text != "" {
+		r.l.locateText(e, text)
+	}
+	if r.stopped.Load() {
+		timeout := r.limits.TimeoutError()
+		e.Phase, e.Message = timeout.Phase, timeout.Message
+	}
+	return e
+}
+
+// guarded runs f, which may touch the script's values, and tells whether it came to its
+// end.
+func (r *run) guarded(f func()) (ok bool) {
+	defer func() {
+		if recover() != nil {
+			ok = false
+		}
+	}()
+	return r.vm.Try(f) == nil
+}
+
+func (r *run) describe(v goja.Value) string {
+	if v == nil {
+		return "threw nothing"
+	}
+	if o, ok := v.(*goja.Object); ok {
+		if o.ClassName() == "Error" || isText(o.Get("message")) {
+			return r.errorText(o)
+		}
+	} else if s, ok := v.(goja.String); ok {
+		return "threw " + clip(s.String())
+	}
+	enc := encoder{run: r, max: maxMessage}
+	shown, err := enc.value(v)
+	switch {
+	case err != nil && len(enc.buf) > 0:
+		return "threw " + clip(string(enc.buf)) + "…"
+	case err != nil || !shown:
+		return "threw " + clip(v.String())
+	}
+	return "threw " + clip(string(enc.buf))
+}
+
+// errorText is what Error.prototype.toString gives, without calling the script's.
+func (r *run) errorText(o *goja.Object) string {
+	name, message := "Error", ""
+	if s, ok := o.Get("name").(goja.String); ok && s.Length() > 0 {
+		name = clip(s.String())
+	}
+	if s, ok := o.Get("message").(goja.String); ok {
+		message = clip(s.String())
+	}
+	if message == "" {
+		return name
+	}
+	return name + ": " + message
+}
+
+func isText(v goja.Value) bool {
+	_, ok := v.(goja.String)
+	return ok
+}
+
+// clip cuts a text to maxMessage bytes, at a character's end.
+func clip(s string) string {
+	if len(s) <= maxMessage {
+		return s
+	}
+	n := maxMessage
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + "…"
+}
