@@ -102,12 +102,7 @@ func (e *Engine) putSubscription(ctx context.Context, s *Subscription, program *
 	if err := e.store.PutSubscription(ctx, s); err != nil {
 		return err
 	}
-	old := e.registry.route(s.ID)
-	r := e.newRoute(s)
-	r.program = program
-	e.index.replace(old, r)
-	e.registry.setRoute(s.ID, r)
-	e.scheduler.setRoute(s.ID, r)
+	e.setRoute(s, program)
 	return nil
 }
 
@@ -188,18 +183,23 @@ func (e *Engine) checkSubscription(ctx context.Context, s, old *Subscription) (*
 	if err := checkExtras(s); err != nil {
 		return nil, err
 	}
-	if s.Filter != "" {
-		if _, err := e.filters.Compile(s.Filter, e.registry.schemas(s.Events)...); err != nil {
+	source, err := e.checkScriptUse(ctx, s, KindFilter, s.Filter, s.FilterScript)
+	if err != nil {
+		return nil, err
+	}
+	if source != "" {
+		if _, err := e.filters.Compile(source, e.registry.schemas(s.Events)...); err != nil {
 			return nil, scriptError("filter", err)
 		}
 	}
-	if s.Transform == "" {
-		return nil, nil
+	source, err = e.checkScriptUse(ctx, s, KindTransform, s.Transform, s.TransformScript)
+	if err != nil || source == "" {
+		return nil, err
 	}
-	if old != nil && s.Transform == old.Transform {
+	if old != nil && s.Transform == old.Transform && s.TransformScript == old.TransformScript {
 		return e.compiledProgram(old.ID), nil
 	}
-	program, err := e.cfg.Transformer.Compile(ctx, s.Transform)
+	program, err := e.cfg.Transformer.Compile(ctx, source)
 	if err != nil {
 		return nil, scriptError("transform", err)
 	}

@@ -101,7 +101,7 @@ func (e *Engine) attempt(r *route, en entry, a *Attempt) (x exchange, dropped st
 	for name, values := range r.headers {
 		out.headers[name] = values
 	}
-	if r.sub.Transform == "" {
+	if r.transformSource == "" {
 		out.body, out.contentType = payload(r.sub.PayloadFormat, ev)
 		a.Request.Plain = r.sub.PayloadFormat
 	} else {
@@ -145,7 +145,7 @@ func (e *Engine) transform(ctx context.Context, r *route, ev *Event, out *outgoi
 	if err != nil {
 		return "", err
 	}
-	a.Script.Hash = program.Hash
+	a.Script.Ref, a.Script.Hash = r.transformRef, program.Hash
 	req := scripts.Request{Method: out.method, Path: r.url.EscapedPath(), Query: r.url.Query(), Headers: r.sub.Headers}
 	if req.Path == "" {
 		req.Path = "/"

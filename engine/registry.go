@@ -19,6 +19,9 @@ type registry struct {
 	routes        map[ID]*route
 	eventTypes    map[string]*eventType
 	keys          map[[32]byte]*Key
+	scripts       map[ID]*Script // never changed in place
+
+	versions sync.Map // ScriptRef → *ScriptVersion, as they are asked for
 }
 
 // eventType is an EventType with its schema compiled.
@@ -28,7 +31,7 @@ type eventType struct {
 }
 
 func loadRegistry(ctx context.Context, store Store) (*registry, error) {
-	g := &registry{subscriptions: map[ID]*Subscription{}, routes: map[ID]*route{}, eventTypes: map[string]*eventType{}, keys: map[[32]byte]*Key{}}
+	g := &registry{subscriptions: map[ID]*Subscription{}, routes: map[ID]*route{}, eventTypes: map[string]*eventType{}, keys: map[[32]byte]*Key{}, scripts: map[ID]*Script{}}
 	subscriptions, err := store.Subscriptions(ctx)
 	if err != nil {
 		return nil, err
@@ -46,6 +49,13 @@ func loadRegistry(ctx context.Context, store Store) (*registry, error) {
 			return nil, invalid
 		}
 		g.eventTypes[t.Name] = compiled
+	}
+	list, err := store.Scripts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range list {
+		g.scripts[s.ID] = s
 	}
 	keys, err := store.Keys(ctx)
 	if err != nil {

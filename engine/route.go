@@ -23,9 +23,13 @@ type route struct {
 	headers http.Header // the subscription's own
 	broken  error       // why nothing can be sent, where what is stored can't be read
 
+	filterSource    string // empty: every event
+	transformSource string // empty: the payload format
+	transformRef    ScriptRef
+
 	filterOnce sync.Once
 	filter     *filter.Filter // nil: every event; set by filterOnce
-	filterErr  error
+	filterErr  error          // set by filterOnce, or from the start where there is no source
 
 	filterErrors atomic.Int64
 	lastError    atomic.Pointer[string] // of the filter
@@ -45,6 +49,14 @@ func (e *Engine) newRoute(s *Subscription) *route {
 	} else {
 		r.url = u
 	}
+	var missing error
+	ctx := context.Background()
+	if r.filterSource, _, r.filterErr = e.resolve(ctx, s.Filter, s.FilterScript); r.filterErr != nil {
+		r.filterSource = "false" // an event must not pass because its filter is gone
+	}
+	if r.transformSource, r.transformRef, missing = e.resolve(ctx, s.Transform, s.TransformScript); missing != nil {
+		r.broken = missing
+	}
 	for name, value := range s.Headers {
 		r.headers[textproto.CanonicalMIMEHeaderKey(name)] = []string{value}
 	}
@@ -55,8 +67,8 @@ func (e *Engine) newRoute(s *Subscription) *route {
 // filters that no event may ask for.
 func (e *Engine) compiledFilter(r *route) (*filter.Filter, error) {
 	r.filterOnce.Do(func() {
-		if r.sub.Filter != "" {
-			r.filter, r.filterErr = e.filters.Compile(r.sub.Filter)
+		if r.filterSource != "" && r.filterErr == nil {
+			r.filter, r.filterErr = e.filters.Compile(r.filterSource)
 		}
 	})
 	return r.filter, r.filterErr
@@ -67,7 +79,7 @@ func (e *Engine) compiledTransform(ctx context.Context, r *route) (*scripts.Prog
 	r.programLock.Lock()
 	defer r.programLock.Unlock()
 	if r.program == nil {
-		p, err := e.cfg.Transformer.Compile(ctx, r.sub.Transform)
+		p, err := e.cfg.Transformer.Compile(ctx, r.transformSource)
 		if err != nil {
 			return nil, err
 		}
@@ -78,7 +90,7 @@ func (e *Engine) compiledTransform(ctx context.Context, r *route) (*scripts.Prog
 
 // match gives the routes whose subscriptions want ev. Each distinct filter runs once.
 func (e *Engine) match(candidates []*route, ev *scripts.Event) []*route {
-	if !slices.ContainsFunc(candidates, func(r *route) bool { return r.sub.Filter != "" }) {
+	if !slices.ContainsFunc(candidates, func(r *route) bool { return r.filterSource != "" }) {
 		return candidates
 	}
 	in := filter.NewInput(ev)
@@ -90,7 +102,7 @@ func (e *Engine) match(candidates []*route, ev *scripts.Event) []*route {
 	known := make(map[*filter.Filter]result, len(candidates))
 	matched := make([]*route, 0, len(candidates))
 	for _, r := range candidates {
-		if r.sub.Filter == "" {
+		if r.filterSource == "" {
 			matched = append(matched, r)
 			continue
 		}

@@ -1,0 +1,318 @@
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	"switchhook/scripts"
+)
+
+// Scripts lists an account's scripts, or everybody's where account is empty, oldest
+// first. They must not be changed.
+func (e *Engine) Scripts(account string, kind ScriptKind, after ID, limit int) []*Script {
+	e.registry.mu.RLock()
+	var found []*Script
+	for _, s := range e.registry.scripts {
+		if s.ID > after && (account == "" || s.Account == account) && (kind == "" || s.Kind == kind) {
+			found = append(found, s)
+		}
+	}
+	e.registry.mu.RUnlock()
+	slices.SortFunc(found, func(a, b *Script) int { return int(a.ID - b.ID) })
+	return found[:min(len(found), limit)]
+}
+
+// Script finds a script of an account, or of any where account is empty, by its id
+// ("scr_…") or, within an account, by its name. It must not be changed.
+func (e *Engine) Script(account, idOrName string) (*Script, error) {
+	e.registry.mu.RLock()
+	defer e.registry.mu.RUnlock()
+	if id, ok := ParseID(ScriptPrefix, idOrName); ok {
+		if s := e.registry.scripts[id]; s != nil && (account == "" || s.Account == account) {
+			return s, nil
+		}
+	}
+	if account == "" {
+		account = DefaultAccount
+	}
+	for _, s := range e.registry.scripts {
+		if s.Account == account && s.Name == idOrName {
+			return s, nil
+		}
+	}
+	return nil, NotFound("script", idOrName)
+}
+
+// CreateScript stores a new script without a version. Errors: CodeInvalid, CodeConflict
+// where the account has one of that name.
+func (e *Engine) CreateScript(ctx context.Context, s *Script) (*Script, error) {
+	c := *s
+	c.ID, c.Version, c.Live = e.tracker.ids.next(), 1, 0
+	c.CreatedAt = e.cfg.Now().UTC()
+	c.UpdatedAt = c.CreatedAt
+	if err := checkScript(&c); err != nil {
+		return nil, err
+	}
+	e.registry.changes.Lock()
+	defer e.registry.changes.Unlock()
+	return &c, e.putScript(ctx, &c)
+}
+
+// UpdateScript changes a script's name, description or cases; version is the expected one
+// or AnyVersion. Errors: CodeInvalid, CodeNotFound, CodeConflict, CodeStale.
+func (e *Engine) UpdateScript(ctx context.Context, account, idOrName string, version int64, change func(*Script) error) (*Script, error) {
+	e.registry.changes.Lock()
+	defer e.registry.changes.Unlock()
+	old, err := e.Script(account, idOrName)
+	if err != nil {
+		return nil, err
+	}
+	if version != AnyVersion && version != old.Version {
+		return nil, stale("script", old.Version, version)
+	}
+	c := *old
+	if err := change(&c); err != nil {
+		return nil, err
+	}
+	c.ID, c.Account, c.Live, c.CreatedAt, c.Version, c.UpdatedAt = old.ID, old.Account, old.Live, old.CreatedAt, old.Version+1, e.cfg.Now().UTC()
+	if c.Kind != old.Kind {
+		return nil, Invalid("kind", "can't be changed: this script is a %s", old.Kind)
+	}
+	if err := checkScript(&c); err != nil {
+		return nil, err
+	}
+	return &c, e.putScript(ctx, &c)
+}
+
+// putScript stores a script's record; registry.changes is held.
+func (e *Engine) putScript(ctx context.Context, s *Script) error {
+	if err := e.store.PutScript(ctx, s); err != nil {
+		return err
+	}
+	e.registry.mu.Lock()
+	defer e.registry.mu.Unlock()
+	e.registry.scripts[s.ID] = s
+	return nil
+}
+
+func checkScript(s *Script) error {
+	switch {
+	case strings.TrimSpace(s.Name) != s.Name || s.Name == "" || len(s.Name) > maxScriptName || strings.ContainsFunc(s.Name, func(r rune) bool { return r < ' ' || r == '/' }):
+		return Invalid("name", "must be 1 to %d bytes without a slash or line break, and without spaces around it", maxScriptName)
+	case strings.HasPrefix(s.Name, ScriptPrefix+"_"):
+		return Invalid("name", "must not begin with %q, as ids do", ScriptPrefix+"_")
+	case s.Kind != KindFilter && s.Kind != KindTransform:
+		return Invalid("kind", `must be "filter" or "transform"`)
+	case len(s.Description) > maxDescription:
+		return Invalid("description", "is %d bytes, %d are allowed", len(s.Description), maxDescription)
+	case !accountName.MatchString(s.Account):
+		return Invalid("account", "%.140q is no account name", s.Account)
+	}
+	return nil
+}
+
+// DeleteScript removes a script that no subscription uses. Errors: CodeNotFound,
+// CodeStale, CodeConflict with the subscriptions.
+func (e *Engine) DeleteScript(ctx context.Context, account, idOrName string, version int64) error {
+	e.registry.changes.Lock()
+	defer e.registry.changes.Unlock()
+	s, err := e.Script(account, idOrName)
+	if err != nil {
+		return err
+	}
+	if version != AnyVersion && version != s.Version {
+		return stale("script", s.Version, version)
+	}
+	if users := e.ScriptUsers(s.ID); len(users) > 0 {
+		return &Error{Code: CodeConflict, Message: fmt.Sprintf("%d subscriptions use this script, %s first among them; let them go without it first", len(users), users[0].ID.Format(SubscriptionPrefix))}
+	}
+	if err := e.store.DeleteScript(ctx, s.ID); err != nil {
+		return err
+	}
+	e.registry.mu.Lock()
+	defer e.registry.mu.Unlock()
+	delete(e.registry.scripts, s.ID)
+	return nil
+}
+
+// ScriptUsers lists the subscriptions that use a script, oldest first.
+func (e *Engine) ScriptUsers(id ID) []*Subscription {
+	e.registry.mu.RLock()
+	defer e.registry.mu.RUnlock()
+	var users []*Subscription
+	for _, s := range e.registry.subscriptions {
+		if s.FilterScript.Script == id || s.TransformScript.Script == id {
+			users = append(users, s)
+		}
+	}
+	slices.SortFunc(users, func(a, b *Subscription) int { return int(a.ID - b.ID) })
+	return users
+}
+
+// AddScriptVersion stores a new version of a script, once it compiles; it is not live yet.
+// The source of an existing latest version again gives that one. Errors: CodeInvalid with
+// Script, CodeNotFound, CodeUnavailable.
+func (e *Engine) AddScriptVersion(ctx context.Context, account, idOrName, source, author, note string) (*ScriptVersion, error) {
+	s, err := e.Script(account, idOrName)
+	if err != nil {
+		return nil, err
+	}
+	if len(note) > maxScriptNote {
+		return nil, Invalid("note", "is %d bytes, %d are allowed", len(note), maxScriptNote)
+	}
+	if strings.TrimSpace(source) == "" {
+		return nil, Invalid("source", "is missing: give the %s", s.Kind)
+	}
+	if err := e.compiles(ctx, s.Kind, source, nil); err != nil {
+		return nil, err
+	}
+	e.registry.changes.Lock()
+	defer e.registry.changes.Unlock()
+	number := 1
+	latest, err := e.store.ScriptVersions(ctx, s.ID, 0, 1)
+	if err != nil {
+		return nil, err
+	}
+	if len(latest) > 0 {
+		if latest[0].Source == source {
+			return latest[0], nil
+		}
+		number = latest[0].Number + 1
+	}
+	if number > maxScriptVersions {
+		return nil, &Error{Code: CodeConflict, Message: fmt.Sprintf("this script has %d versions already; make a new one", maxScriptVersions)}
+	}
+	hash := sha256.Sum256([]byte(source))
+	v := &ScriptVersion{Script: s.ID, Number: number, Source: source, Hash: hex.EncodeToString(hash[:]), Author: author, Note: note, CreatedAt: e.cfg.Now().UTC()}
+	return v, e.store.PutScriptVersion(ctx, v)
+}
+
+// compiles checks a source; schemas are those of the event types it will see.
+func (e *Engine) compiles(ctx context.Context, kind ScriptKind, source string, schemas [][]byte) error {
+	var err error
+	if kind == KindFilter {
+		_, err = e.filters.Compile(source, schemas...)
+	} else {
+		_, err = e.cfg.Transformer.Compile(ctx, source)
+	}
+	if err != nil {
+		return scriptError("source", err)
+	}
+	return nil
+}
+
+// ScriptVersion finds a version of an account's script; number 0 is the live one.
+func (e *Engine) ScriptVersion(ctx context.Context, account, idOrName string, number int) (*ScriptVersion, error) {
+	s, err := e.Script(account, idOrName)
+	if err != nil {
+		return nil, err
+	}
+	if number == 0 {
+		number = s.Live
+	}
+	if number == 0 {
+		return nil, NotFound("live version of script", s.Name)
+	}
+	return e.version(ctx, ScriptRef{s.ID, number})
+}
+
+// ScriptVersions lists a script's versions below a number (0: all), newest first.
+func (e *Engine) ScriptVersions(ctx context.Context, account, idOrName string, before, limit int) ([]*ScriptVersion, error) {
+	s, err := e.Script(account, idOrName)
+	if err != nil {
+		return nil, err
+	}
+	return e.store.ScriptVersions(ctx, s.ID, before, limit)
+}
+
+// version finds a version, in memory if it was asked for before: versions never change.
+func (e *Engine) version(ctx context.Context, ref ScriptRef) (*ScriptVersion, error) {
+	if v, ok := e.registry.versions.Load(ref); ok {
+		return v.(*ScriptVersion), nil
+	}
+	v, err := e.store.ScriptVersion(ctx, ref.Script, ref.Version)
+	if err != nil {
+		return nil, err
+	}
+	e.registry.versions.Store(ref, v)
+	return v, nil
+}
+
+// resolve finds the source that a subscription's filter or transform has, and which
+// version that is; the ref is zero where the source is its own.
+func (e *Engine) resolve(ctx context.Context, own string, ref ScriptRef) (source string, _ ScriptRef, err error) {
+	if ref.Script == 0 {
+		return own, ScriptRef{}, nil
+	}
+	e.registry.mu.RLock()
+	s := e.registry.scripts[ref.Script]
+	e.registry.mu.RUnlock()
+	if s == nil {
+		return "", ref, NotFound("script", ref.Script.Format(ScriptPrefix))
+	}
+	if ref.Version == 0 {
+		ref.Version = s.Live
+	}
+	if ref.Version == 0 {
+		return "", ref, &Error{Code: CodeConflict, Message: fmt.Sprintf("the script %q has no live version yet", s.Name)}
+	}
+	v, err := e.version(ctx, ref)
+	if err != nil {
+		return "", ref, err
+	}
+	return v.Source, ref, nil
+}
+
+// checkScriptUse checks what a subscription says of its filter or transform, and gives
+// the source.
+func (e *Engine) checkScriptUse(ctx context.Context, s *Subscription, kind ScriptKind, own string, ref ScriptRef) (string, error) {
+	field := string(kind) + "_script"
+	if ref.Script == 0 {
+		return own, nil
+	}
+	if own != "" {
+		return "", Invalid(field, "and %s are both given; give one of them", kind)
+	}
+	used, err := e.Script(s.Account, ref.Script.Format(ScriptPrefix))
+	if err != nil {
+		return "", Invalid(field, "%s", err)
+	}
+	if used.Kind != kind {
+		return "", Invalid(field, "%q is a %s, not a %s", used.Name, used.Kind, kind)
+	}
+	source, _, err := e.resolve(ctx, own, ref)
+	if err != nil {
+		return "", Invalid(field, "%s", err)
+	}
+	return source, nil
+}
+
+// goLive makes a version live in all subscriptions that use the script and pin no other;
+// registry.changes is held. What waits for them stays where it is.
+func (e *Engine) goLive(ctx context.Context, old *Script, number int) (*Script, error) {
+	c := *old
+	c.Live, c.Version, c.UpdatedAt = number, old.Version+1, e.cfg.Now().UTC()
+	if err := e.putScript(ctx, &c); err != nil {
+		return nil, err
+	}
+	for _, s := range e.ScriptUsers(c.ID) {
+		if s.FilterScript == (ScriptRef{Script: c.ID}) || s.TransformScript == (ScriptRef{Script: c.ID}) {
+			e.setRoute(s, nil)
+		}
+	}
+	return &c, nil
+}
+
+// setRoute puts a subscription to use as it is now; registry.changes is held.
+func (e *Engine) setRoute(s *Subscription, program *scripts.Program) {
+	old := e.registry.route(s.ID)
+	r := e.newRoute(s)
+	r.program = program
+	e.index.replace(old, r)
+	e.registry.setRoute(s.ID, r)
+	e.scheduler.setRoute(s.ID, r)
+}
