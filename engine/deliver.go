@@ -84,43 +84,51 @@ func (e *Engine) recorded(en entry) {
 // attempt makes the request and sends it, and notes in a what it did. dropped is the
 // reason where the transform wants nothing sent.
 func (e *Engine) attempt(r *route, en entry, a *Attempt) (x exchange, dropped string) {
-	fail := func(phase string, err error) (exchange, string) {
-		a.Phase = phase
-		return exchange{err: err}, ""
-	}
 	if r.broken != nil {
-		return fail(phaseRefused, r.broken)
+		a.Phase = phaseRefused
+		return exchange{err: r.broken}, ""
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), e.cfg.Timeout)
 	defer cancel()
 	ev, err := e.eventOf(ctx, en)
 	if err != nil {
-		return fail(phaseEvent, err)
+		a.Phase = phaseEvent
+		return exchange{err: err}, ""
 	}
-	out := outgoing{method: http.MethodPost, url: r.url, headers: make(http.Header, len(r.headers)+8)}
+	out, dropped, err := e.compose(ctx, r, ev, a)
+	if r.transformSource != "" {
+		e.noteRun(r, a, dropped, err)
+	}
+	if err != nil {
+		a.Phase = phaseTransform
+		return exchange{err: err}, ""
+	}
+	if dropped != "" {
+		return exchange{}, dropped
+	}
+	x, a.Phase = e.send(ctx, out, &a.Response)
+	return x, ""
+}
+
+// compose makes the request of a delivery, signed and ready to be sent, and notes it in
+// a. The error is the transform's.
+func (e *Engine) compose(ctx context.Context, r *route, ev *Event, a *Attempt) (_ *outgoing, dropped string, err error) {
+	out := &outgoing{method: http.MethodPost, url: r.url, headers: make(http.Header, len(r.headers)+8)}
 	for name, values := range r.headers {
 		out.headers[name] = values
 	}
 	if r.transformSource == "" {
 		out.body, out.contentType = payload(r.sub.PayloadFormat, ev)
 		a.Request.Plain = r.sub.PayloadFormat
-	} else {
-		dropped, err := e.transform(ctx, r, ev, &out, a)
-		if err != nil {
-			return fail(phaseTransform, err)
-		}
-		if dropped != "" {
-			return exchange{}, dropped
-		}
+	} else if dropped, err = e.transform(ctx, r, ev, out, a); err != nil || dropped != "" {
+		return nil, dropped, err
 	}
-	e.seal(&out, r, ev, a.At)
+	e.seal(out, r, ev, a.At)
 	a.Request.Method, a.Request.URL, a.Request.Headers = out.method, out.url.String(), shownHeaders(out.headers)
 	if a.Request.Plain == "" {
 		a.Request.Body = out.body
 	}
-	x, phase := e.send(ctx, &out, &a.Response)
-	a.Phase = phase
-	return x, ""
+	return out, "", nil
 }
 
 func (e *Engine) eventOf(ctx context.Context, en entry) (*Event, error) {
@@ -146,11 +154,8 @@ func (e *Engine) transform(ctx context.Context, r *route, ev *Event, out *outgoi
 		return "", err
 	}
 	a.Script.Ref, a.Script.Hash = r.transformRef, program.Hash
-	req := scripts.Request{Method: out.method, Path: r.url.EscapedPath(), Query: r.url.Query(), Headers: r.sub.Headers}
-	if req.Path == "" {
-		req.Path = "/"
-	}
-	res, err := e.cfg.Transformer.Run(ctx, program, view(ev, jsondoc.Value{}), req)
+	res, err := e.cfg.Transformer.Run(ctx, program, view(ev, jsondoc.Value{}), r.request())
+	e.transformBeside(r, ev, res, err)
 	if err != nil {
 		var se *scripts.Error
 		if errors.As(err, &se) {
@@ -160,16 +165,29 @@ func (e *Engine) transform(ctx context.Context, r *route, ev *Event, out *outgoi
 	}
 	a.Script.CPU, a.Script.Console = res.CPU, res.Console
 	if res.Dropped {
-		if res.DropReason == "" {
-			return "dropped by the transform", nil
-		}
-		return res.DropReason, nil
+		return dropReason(res), nil
 	}
 	out.body, out.contentType = res.Body, res.ContentType
 	if res.Request == nil {
 		return "", nil
 	}
 	return "", out.apply(res.Request)
+}
+
+func dropReason(res scripts.Result) string {
+	if res.DropReason == "" {
+		return "dropped by the transform"
+	}
+	return res.DropReason
+}
+
+// request is what a transform sees of the request before it changes anything.
+func (r *route) request() scripts.Request {
+	path := r.url.EscapedPath()
+	if path == "" {
+		path = "/"
+	}
+	return scripts.Request{Method: http.MethodPost, Path: path, Query: r.url.Query(), Headers: r.sub.Headers}
 }
 
 // apply takes over what a script made of the request, after the same checks that a

@@ -89,13 +89,18 @@ type Engine struct {
 	metrics *Metrics
 	filters *filter.Cache
 
-	registry  *registry
-	index     *index
-	tracker   *tracker
-	scheduler *scheduler
-	budget    memoryBudget
+	registry   *registry
+	index      *index
+	tracker    *tracker
+	scheduler  *scheduler
+	budget     memoryBudget
+	quarantine quarantine
 
+	scripts    scriptCounts
 	publishing chan struct{} // a place for each Publish that waits for its commit
+	trials     chan struct{} // a place for each dry run
+	backtests  chan struct{} // and for each backtest
+	shadows    shadows
 	retryWake  chan time.Time
 	workers    int // guarded by scheduler.mu
 	stop       chan struct{}
@@ -126,6 +131,9 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 		tracker:    newTracker(cfg.Now, cfg.Node, last),
 		scheduler:  newScheduler(cfg.Now, cfg.SubscriptionInFlight),
 		publishing: make(chan struct{}, publishRoom),
+		trials:     make(chan struct{}, trialRoom),
+		backtests:  make(chan struct{}, backtestRoom),
+		shadows:    shadows{byID: map[ID]*shadow{}, places: make(chan struct{}, shadowRoom)},
 		retryWake:  make(chan time.Time, 64),
 		stop:       make(chan struct{}),
 	}
@@ -141,6 +149,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 		e.registry.routes[s.ID] = r
 	}
 	e.metrics.watch(cfg.Registerer, e)
+	cfg.Registerer.MustRegister(&e.scripts)
 	return e, nil
 }
 

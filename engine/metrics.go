@@ -12,6 +12,7 @@ type Metrics struct {
 	attempts     *prometheus.CounterVec // by result
 	duration     prometheus.Histogram
 	deactivated  prometheus.Counter
+	quarantined  prometheus.Counter
 }
 
 // NewMetrics makes the figures and registers them.
@@ -28,6 +29,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		filtered:     counter("events_filtered_total", "Times that a filter kept an event from a subscription."),
 		filterErrors: counter("filter_errors_total", "Times that a filter failed while it ran, which counts as no match."),
 		deactivated:  counter("subscriptions_deactivated_total", "Subscriptions that the router switched off."),
+		quarantined:  counter("subscriptions_quarantined_total", "Subscriptions whose deliveries were held back because their transform was stopped too often."),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "switchhook", Name: "delivery_attempts_total", Help: "Attempts by what the delivery became: succeeded, failed (to be retried), dead, dropped.",
 		}, []string{"result"}),

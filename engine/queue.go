@@ -51,7 +51,7 @@ type queue struct {
 
 // runnable tells whether a delivery of q may be started now.
 func (q *queue) runnable(now time.Time) bool {
-	return q.ring.len() > 0 && q.route != nil && q.route.sub.Active && q.inFlight < q.limit && !q.resumeAt.After(now)
+	return q.ring.len() > 0 && q.route != nil && q.route.sub.Active && !q.route.held.Load() && q.inFlight < q.limit && !q.resumeAt.After(now)
 }
 
 // scheduler picks what is delivered next: round robin over the subscriptions that have

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"switchhook/scripts"
 	"switchhook/scripts/filter"
@@ -24,6 +25,7 @@ type route struct {
 	broken  error       // why nothing can be sent, where what is stored can't be read
 
 	filterSource    string // empty: every event
+	filterRef       ScriptRef
 	transformSource string // empty: the payload format
 	transformRef    ScriptRef
 
@@ -36,6 +38,18 @@ type route struct {
 
 	programLock sync.Mutex
 	program     *scripts.Program
+	held        atomic.Bool // quarantined: nothing is sent
+}
+
+// programHash names the transform, once it was compiled; it is empty before, and where
+// there is none.
+func (r *route) programHash() string {
+	r.programLock.Lock()
+	defer r.programLock.Unlock()
+	if r.program == nil {
+		return ""
+	}
+	return r.program.Hash
 }
 
 func (e *Engine) newRoute(s *Subscription) *route {
@@ -51,7 +65,7 @@ func (e *Engine) newRoute(s *Subscription) *route {
 	}
 	var missing error
 	ctx := context.Background()
-	if r.filterSource, _, r.filterErr = e.resolve(ctx, s.Filter, s.FilterScript); r.filterErr != nil {
+	if r.filterSource, r.filterRef, r.filterErr = e.resolve(ctx, s.Filter, s.FilterScript); r.filterErr != nil {
 		r.filterSource = "false" // an event must not pass because its filter is gone
 	}
 	if r.transformSource, r.transformRef, missing = e.resolve(ctx, s.Transform, s.TransformScript); missing != nil {
@@ -110,7 +124,7 @@ func (e *Engine) match(candidates []*route, ev *scripts.Event) []*route {
 		res, seen := known[f]
 		if !seen {
 			if res.err = err; err == nil {
-				res.ok, res.err = f.Match(in)
+				res.ok, res.err = e.runFilter(r, f, in)
 			}
 			if f != nil {
 				known[f] = res
@@ -126,6 +140,21 @@ func (e *Engine) match(candidates []*route, ev *scripts.Event) []*route {
 		}
 	}
 	return matched
+}
+
+// runFilter evaluates a filter. Those of named scripts are counted, and run beside their
+// shadow if there is one.
+func (e *Engine) runFilter(r *route, f *filter.Filter, in *filter.Input) (bool, error) {
+	if r.filterRef.Script == 0 {
+		return f.Match(in)
+	}
+	began := time.Now()
+	ok, err := f.Match(in)
+	e.scripts.add(r.filterRef.Script, time.Since(began), !ok && err == nil, err)
+	if sh := e.shadows.running(r.filterRef, began); sh != nil {
+		sh.filterBeside(in, ok, err)
+	}
+	return ok, err
 }
 
 // noteFilterError keeps a filter's failure for its owner to see. It counts as no match.

@@ -312,6 +312,9 @@ func (e *Engine) setRoute(s *Subscription, program *scripts.Program) {
 	old := e.registry.route(s.ID)
 	r := e.newRoute(s)
 	r.program = program
+	if program != nil {
+		r.held.Store(e.quarantine.holds(program.Hash) != "")
+	}
 	e.index.replace(old, r)
 	e.registry.setRoute(s.ID, r)
 	e.scheduler.setRoute(s.ID, r)

@@ -1,0 +1,219 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+
+	"switchhook/scripts"
+)
+
+// Backtest is a comparison of a candidate version of a script with the live one, over
+// events that are stored. Nothing is sent.
+type Backtest struct {
+	Account      string
+	Script       string       // its id or name
+	Candidate    ScriptSource // a version (Ref.Version), or a source that is not stored yet
+	Subscription ID           // whose events, filter and request count; 0: all that use the script
+	Since, Until time.Time    // of events; zero: no bound
+	Last         int          // how many events at most, the newest; 0: backtestEvents
+}
+
+// BacktestChange is an event whose outcome the candidate would change.
+type BacktestChange struct {
+	Event           *Event
+	Change          Change
+	Live, Candidate *ScriptOutcome
+}
+
+// BacktestTotals is what a Backtest came to, or has come to so far.
+type BacktestTotals struct {
+	ChangeCounts
+	LiveVersion int           // 0 where there is none: everything is compared with nothing sent
+	P50, P99    time.Duration // of the candidate's runs
+}
+
+const (
+	backtestEvents = 10_000
+	backtestMost   = 1_000_000
+	backtestPage   = 250
+	backtestRoom   = 2 // at one time
+)
+
+// RunBacktest makes a Backtest. each is called for every change, in the order of events,
+// newest first; progress after every page of events. An error of theirs ends it. Errors:
+// CodeInvalid, CodeNotFound, CodeBusy.
+func (e *Engine) RunBacktest(ctx context.Context, b Backtest, each func(BacktestChange) error, progress func(BacktestTotals) error) (totals BacktestTotals, err error) {
+	select {
+	case e.backtests <- struct{}{}:
+		defer func() { <-e.backtests }()
+	default:
+		return totals, &Error{Code: CodeBusy, Message: "too many backtests are on; try again when one has ended"}
+	}
+	if b.Last == 0 {
+		b.Last = backtestEvents
+	}
+	if b.Last < 1 || b.Last > backtestMost {
+		return totals, Invalid("last", "must be 1 to %d", backtestMost)
+	}
+	run, err := e.prepareBacktest(ctx, &b)
+	if err != nil {
+		return totals, err
+	}
+	totals.LiveVersion = run.liveVersion
+	q := EventQuery{Account: run.account, Limit: backtestPage}
+	if !b.Since.IsZero() {
+		q.Since = FirstIDAt(b.Since)
+	}
+	if !b.Until.IsZero() {
+		q.Before = FirstIDAt(b.Until)
+	}
+	var times []time.Duration
+	for int(totals.Events) < b.Last {
+		events, err := e.store.Events(ctx, q)
+		if err != nil {
+			return totals, err
+		}
+		if len(events) == 0 {
+			break
+		}
+		q.Before = events[len(events)-1].ID
+		changes, err := run.page(ctx, events)
+		if err != nil {
+			return totals, err
+		}
+		for _, c := range changes {
+			if c.Event == nil || int(totals.Events) == b.Last {
+				continue
+			}
+			totals.add(c.Change)
+			times = append(times, c.Candidate.CPU)
+			if c.Change != ChangeNone {
+				if err := each(c); err != nil {
+					return totals, err
+				}
+			}
+		}
+		totals.P50, totals.P99 = percentile(times, 0.5), percentile(times, 0.99)
+		if err := progress(totals); err != nil {
+			return totals, err
+		}
+	}
+	return totals, nil
+}
+
+// backtestRun is a Backtest made ready.
+type backtestRun struct {
+	account         string
+	patterns        []string // of event types; none: all
+	liveVersion     int
+	live, candidate *runner // live is nil where there is no live version
+	before          *runner // the subscription's filter, where the script is its transform; may be nil
+}
+
+func (e *Engine) prepareBacktest(ctx context.Context, b *Backtest) (*backtestRun, error) {
+	s, err := e.Script(b.Account, b.Script)
+	if err != nil {
+		return nil, err
+	}
+	run := &backtestRun{account: s.Account, liveVersion: s.Live}
+	request := scripts.Request{Method: "POST", Path: "/", Query: map[string][]string{}, Headers: map[string]string{}}
+	if b.Subscription != 0 {
+		sub, err := e.Subscription(s.Account, b.Subscription)
+		if err != nil {
+			return nil, err
+		}
+		run.patterns = sub.Events
+		if r := e.registry.route(sub.ID); r != nil && r.url != nil {
+			request = r.request()
+			if s.Kind == KindTransform && r.filterSource != "" {
+				if run.before, err = e.newRunner(ctx, KindFilter, r.filterSource, request); err != nil {
+					return nil, err
+				}
+			}
+		}
+	} else {
+		for _, sub := range e.ScriptUsers(s.ID) {
+			run.patterns = append(run.patterns, sub.Events...)
+		}
+	}
+	source := b.Candidate.Source
+	if source == "" {
+		v, err := e.ScriptVersion(ctx, s.Account, s.ID.Format(ScriptPrefix), b.Candidate.Ref.Version)
+		if err != nil {
+			return nil, err
+		}
+		source = v.Source
+	}
+	if run.candidate, err = e.newRunner(ctx, s.Kind, source, request); err != nil {
+		return nil, err
+	}
+	if s.Live == 0 {
+		return run, nil
+	}
+	v, err := e.version(ctx, ScriptRef{s.ID, s.Live})
+	if err != nil {
+		return nil, err
+	}
+	run.live, err = e.newRunner(ctx, s.Kind, v.Source, request)
+	return run, err
+}
+
+// page compares a page of events, as many at a time as there are CPUs. Changes without an
+// Event are of events that do not count.
+func (run *backtestRun) page(ctx context.Context, events []*Event) ([]BacktestChange, error) {
+	changes := make([]BacktestChange, len(events))
+	var wg sync.WaitGroup
+	errs := make([]error, len(events))
+	places := make(chan struct{}, 2*runtime.GOMAXPROCS(0))
+	for i, ev := range events {
+		if !run.concerns(ev) {
+			continue
+		}
+		places <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-places }()
+			changes[i], errs[i] = run.one(ctx, ev)
+		})
+	}
+	wg.Wait()
+	for i, err := range errs {
+		if err != nil {
+			return nil, fmt.Errorf("event %s: %w", events[i].PublicID(), err)
+		}
+	}
+	return changes, nil
+}
+
+func (run *backtestRun) concerns(ev *Event) bool {
+	if len(run.patterns) == 0 {
+		return true
+	}
+	for _, p := range run.patterns {
+		if MatchesPattern(p, ev.Type) {
+			return true
+		}
+	}
+	return false
+}
+
+func (run *backtestRun) one(ctx context.Context, ev *Event) (c BacktestChange, err error) {
+	if run.before != nil {
+		if let, err := run.before.outcome(ctx, ev); err != nil || !let.Sent {
+			return c, err
+		}
+	}
+	c.Event, c.Live = ev, &ScriptOutcome{}
+	if run.live != nil {
+		if c.Live, err = run.live.outcome(ctx, ev); err != nil {
+			return c, err
+		}
+	}
+	if c.Candidate, err = run.candidate.outcome(ctx, ev); err != nil {
+		return c, err
+	}
+	c.Change = compare(c.Live, c.Candidate)
+	return c, nil
+}

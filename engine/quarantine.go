@@ -1,0 +1,88 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"switchhook/scripts"
+)
+
+// strikesAllowed is how often in a row a transform may be stopped for what it does to its
+// process before its deliveries wait for a better version.
+const strikesAllowed = 3
+
+// quarantine knows the transforms that keep taking their sandbox process down or running
+// into its limits. Their deliveries wait, so that they don't cost every other script a
+// process each time; a new version has another hash and so starts with a clean record.
+type quarantine struct {
+	mu      sync.Mutex
+	strikes map[string]strike // by program hash
+}
+
+type strike struct {
+	count  int
+	reason string
+}
+
+// note counts how a run ended; full says that the script is now to be held back.
+func (q *quarantine) note(hash string, err error) (full bool) {
+	var se *scripts.Error
+	bad := false
+	if errors.As(err, &se) {
+		switch se.Phase {
+		case scripts.PhaseTimeout, scripts.PhaseMemory, scripts.PhaseCrash:
+			bad = true
+		case scripts.PhaseBusy:
+			return false // says nothing of the script
+		}
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !bad {
+		if len(q.strikes) > 0 {
+			delete(q.strikes, hash)
+		}
+		return false
+	}
+	if q.strikes == nil {
+		q.strikes = map[string]strike{}
+	}
+	s := strike{q.strikes[hash].count + 1, se.Message}
+	q.strikes[hash] = s
+	return s.count >= strikesAllowed
+}
+
+// holds tells why a transform is held back; "" if it is not.
+func (q *quarantine) holds(hash string) string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if s := q.strikes[hash]; s.count >= strikesAllowed {
+		return fmt.Sprintf("stopped %d times in a row: %s", s.count, s.reason)
+	}
+	return ""
+}
+
+// holdBack lets the deliveries of all subscriptions that use a transform wait.
+func (e *Engine) holdBack(hash string) {
+	e.registry.mu.RLock()
+	defer e.registry.mu.RUnlock()
+	for _, r := range e.registry.routes {
+		if r.programHash() != hash || r.held.Swap(true) {
+			continue
+		}
+		e.metrics.quarantined.Inc()
+		e.log.Warn("transform quarantined: deliveries wait for a new version of it", "subscription_id", r.sub.ID.Format(SubscriptionPrefix),
+			"script_hash", hash, "reason", e.quarantine.holds(hash))
+	}
+}
+
+// Quarantined tells why the deliveries of a subscription wait for a new version of its
+// transform; "" if they don't.
+func (e *Engine) Quarantined(id ID) string {
+	r := e.registry.route(id)
+	if r == nil || !r.held.Load() {
+		return ""
+	}
+	return e.quarantine.holds(r.programHash())
+}

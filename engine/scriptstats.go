@@ -1,0 +1,124 @@
+package engine
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"switchhook/scripts"
+)
+
+// ScriptStats counts a script's runs since the router started.
+type ScriptStats struct {
+	Runs     int64
+	Errors   int64 // runs that failed, timeouts among them
+	Timeouts int64
+	Dropped  int64         // runs that wanted nothing sent; for a filter, events that it kept back
+	Buckets  []int64       // runs by CPU time, as many as ScriptBuckets and one for what is above
+	CPU      time.Duration // of all runs
+}
+
+// ScriptBuckets are the upper bounds of ScriptStats.Buckets.
+var ScriptBuckets = []time.Duration{
+	time.Microsecond, 10 * time.Microsecond, 100 * time.Microsecond, 500 * time.Microsecond,
+	time.Millisecond, 5 * time.Millisecond, 10 * time.Millisecond, 50 * time.Millisecond,
+}
+
+// scriptCounts holds the stats of the scripts that have a name. The zero ID stands for
+// all sources that subscriptions hold themselves.
+type scriptCounts struct {
+	mu   sync.Mutex
+	byID map[ID]*ScriptStats
+}
+
+func (c *scriptCounts) add(id ID, took time.Duration, dropped bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.byID[id]
+	if s == nil {
+		if c.byID == nil {
+			c.byID = map[ID]*ScriptStats{}
+		}
+		s = &ScriptStats{Buckets: make([]int64, len(ScriptBuckets)+1)}
+		c.byID[id] = s
+	}
+	s.Runs++
+	s.CPU += took
+	i := 0
+	for i < len(ScriptBuckets) && took > ScriptBuckets[i] {
+		i++
+	}
+	s.Buckets[i]++
+	if dropped {
+		s.Dropped++
+	}
+	if err != nil {
+		s.Errors++
+		var se *scripts.Error
+		if errors.As(err, &se) && se.Phase == scripts.PhaseTimeout {
+			s.Timeouts++
+		}
+	}
+}
+
+// of copies the stats of a script.
+func (c *scriptCounts) of(id ID) ScriptStats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.byID[id]; s != nil {
+		copied := *s
+		copied.Buckets = append([]int64(nil), s.Buckets...)
+		return copied
+	}
+	return ScriptStats{Buckets: make([]int64, len(ScriptBuckets)+1)}
+}
+
+// ScriptStats counts a script's runs since the router started.
+func (e *Engine) ScriptStats(id ID) ScriptStats { return e.scripts.of(id) }
+
+// noteRun counts a transform's run, and holds the transform back where it was one too many.
+func (e *Engine) noteRun(r *route, a *Attempt, dropped string, err error) {
+	e.scripts.add(r.transformRef.Script, a.Script.CPU, dropped != "", err)
+	if a.Script.Hash != "" && e.quarantine.note(a.Script.Hash, err) {
+		e.holdBack(a.Script.Hash)
+	}
+}
+
+var (
+	scriptRuns     = prometheus.NewDesc("switchhook_script_runs_total", "Runs of scripts; script is the id, or inline for what subscriptions hold themselves.", []string{"script"}, nil)
+	scriptErrors   = prometheus.NewDesc("switchhook_script_errors_total", "Runs of scripts that failed.", []string{"script"}, nil)
+	scriptTimeouts = prometheus.NewDesc("switchhook_script_timeouts_total", "Runs of scripts that were stopped for their time.", []string{"script"}, nil)
+	scriptDropped  = prometheus.NewDesc("switchhook_script_dropped_total", "Runs of scripts that kept an event back.", []string{"script"}, nil)
+	scriptSeconds  = prometheus.NewDesc("switchhook_script_seconds", "CPU time of runs of scripts.", []string{"script"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (c *scriptCounts) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{scriptRuns, scriptErrors, scriptTimeouts, scriptDropped, scriptSeconds} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector. There are as many series as scripts, which
+// only accounts with keys can make.
+func (c *scriptCounts) Collect(ch chan<- prometheus.Metric) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, s := range c.byID {
+		label := "inline"
+		if id != 0 {
+			label = id.Format(ScriptPrefix)
+		}
+		for d, n := range map[*prometheus.Desc]int64{scriptRuns: s.Runs, scriptErrors: s.Errors, scriptTimeouts: s.Timeouts, scriptDropped: s.Dropped} {
+			ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), label)
+		}
+		buckets, sum := map[float64]uint64{}, uint64(0)
+		for i, bound := range ScriptBuckets {
+			sum += uint64(s.Buckets[i])
+			buckets[bound.Seconds()] = sum
+		}
+		ch <- prometheus.MustNewConstHistogram(scriptSeconds, uint64(s.Runs), s.CPU.Seconds(), buckets, label)
+	}
+}

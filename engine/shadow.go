@@ -1,0 +1,169 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"switchhook/scripts"
+	"switchhook/scripts/filter"
+)
+
+// Shadow is a candidate version that runs beside the live one on live traffic. What it
+// makes is compared and never sent.
+type Shadow struct {
+	Version int
+	Until   time.Time
+	Skipped int64 // outcomes that were not compared, because too much was going on
+	ChangeCounts
+}
+
+const (
+	maxShadowTime = 7 * 24 * time.Hour
+	shadowRoom    = 2 // runs at one time: live traffic goes first
+)
+
+// shadows holds the candidates that run. The zero value holds none.
+type shadows struct {
+	mu     sync.RWMutex
+	byID   map[ID]*shadow
+	places chan struct{}
+}
+
+type shadow struct {
+	candidate *runner
+
+	mu    sync.Mutex
+	state Shadow
+}
+
+// StartShadow lets a version of a script run beside the live one for a time, and begins
+// to count anew. Errors: CodeInvalid, CodeNotFound, CodeConflict where nothing is live.
+func (e *Engine) StartShadow(ctx context.Context, account, idOrName string, version int, last time.Duration) (Shadow, error) {
+	s, err := e.Script(account, idOrName)
+	if err != nil {
+		return Shadow{}, err
+	}
+	switch {
+	case s.Live == 0:
+		return Shadow{}, &Error{Code: CodeConflict, Message: "no version of this script is live, so there is nothing to compare with"}
+	case version == s.Live:
+		return Shadow{}, Invalid("version", "%d is the live one; name another", version)
+	case last <= 0 || last > maxShadowTime:
+		return Shadow{}, Invalid("seconds", "must be 1 to %d", int(maxShadowTime/time.Second))
+	}
+	v, err := e.version(ctx, ScriptRef{s.ID, version})
+	if err != nil {
+		return Shadow{}, err
+	}
+	candidate, err := e.newRunner(ctx, s.Kind, v.Source, scripts.Request{})
+	if err != nil {
+		return Shadow{}, err
+	}
+	sh := &shadow{candidate: candidate, state: Shadow{Version: version, Until: e.cfg.Now().UTC().Add(last)}}
+	e.shadows.mu.Lock()
+	defer e.shadows.mu.Unlock()
+	e.shadows.byID[s.ID] = sh
+	return sh.state, nil
+}
+
+// StopShadow ends a script's shadow run and forgets its counts.
+func (e *Engine) StopShadow(account, idOrName string) error {
+	s, err := e.Script(account, idOrName)
+	if err != nil {
+		return err
+	}
+	e.shadows.mu.Lock()
+	defer e.shadows.mu.Unlock()
+	if e.shadows.byID[s.ID] == nil {
+		return NotFound("shadow run of script", s.Name)
+	}
+	delete(e.shadows.byID, s.ID)
+	return nil
+}
+
+// Shadow gives the counts of a script's shadow run, also after its time. Error:
+// CodeNotFound.
+func (e *Engine) Shadow(account, idOrName string) (Shadow, error) {
+	s, err := e.Script(account, idOrName)
+	if err != nil {
+		return Shadow{}, err
+	}
+	sh := e.shadows.of(s.ID)
+	if sh == nil {
+		return Shadow{}, NotFound("shadow run of script", s.Name)
+	}
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.state, nil
+}
+
+func (x *shadows) of(id ID) *shadow {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.byID[id]
+}
+
+// running gives the shadow of a live version, if one is on for it.
+func (x *shadows) running(ref ScriptRef, now time.Time) *shadow {
+	if ref.Script == 0 {
+		return nil
+	}
+	sh := x.of(ref.Script)
+	if sh == nil || now.After(sh.state.Until) || ref.Version == sh.state.Version {
+		return nil
+	}
+	return sh
+}
+
+// filterBeside compares the candidate of a filter with the live verdict.
+func (s *shadow) filterBeside(in *filter.Input, matched bool, liveErr error) {
+	live, err := filterOutcome(matched, liveErr)
+	if err != nil {
+		return
+	}
+	if candidate, err := filterOutcome(s.candidate.filter.Match(in)); err == nil {
+		s.count(compare(live, candidate))
+	}
+}
+
+func (s *shadow) count(c Change) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state.add(c)
+}
+
+// transformBeside compares the candidate of a transform with what the live version made,
+// in the background, or not at all when too many such runs are on.
+func (e *Engine) transformBeside(r *route, ev *Event, res scripts.Result, liveErr error) {
+	sh := e.shadows.running(r.transformRef, e.cfg.Now())
+	if sh == nil {
+		return
+	}
+	live, err := transformOutcome(res, liveErr)
+	if err != nil {
+		return
+	}
+	select {
+	case e.shadows.places <- struct{}{}:
+	default:
+		sh.mu.Lock()
+		sh.state.Skipped++
+		sh.mu.Unlock()
+		return
+	}
+	e.background.Go(func() {
+		defer func() { <-e.shadows.places }()
+		candidate := *sh.candidate
+		candidate.request = r.request()
+		ctx, cancel := context.WithTimeout(context.Background(), e.cfg.Timeout)
+		defer cancel()
+		made, err := candidate.outcome(ctx, ev)
+		if err != nil {
+			e.log.Debug(fmt.Sprintf("shadow run: %v", err), "event_id", ev.ID.Format(EventPrefix))
+			return
+		}
+		sh.count(compare(live, made))
+	})
+}

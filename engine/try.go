@@ -1,0 +1,193 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"switchhook/scripts"
+	"switchhook/scripts/filter"
+	"switchhook/scripts/jsondoc"
+)
+
+// Trial is a dry run: what would become of an event, with nothing stored and nothing sent.
+type Trial struct {
+	Account      string
+	Subscription ID // what is not given here is taken from it; 0: from nowhere
+
+	Filter    *ScriptSource // nil: the subscription's
+	Transform *ScriptSource // nil: the subscription's
+
+	// The event: one that is stored, a sample of an event type, or Event itself.
+	EventID    string
+	SampleType string
+	Event      EventInput
+}
+
+// ScriptSource is a source, or a version of a script.
+type ScriptSource struct {
+	Source string
+	Ref    ScriptRef
+}
+
+// TrialResult is what a Trial came to.
+type TrialResult struct {
+	Event    *Event
+	Filter   *filter.Explanation // nil where there is no filter
+	Matched  bool
+	Dropped  string          // the reason, where the transform wants nothing sent
+	Request  *AttemptRequest // what would be sent; nil where nothing would
+	Script   AttemptScript
+	Error    *scripts.Error // the transform's
+	Duration time.Duration  // of filter and transform, as the clock has it
+}
+
+// trialRoom is how many dry runs may be on at a time: they share the sandbox with what is
+// delivered.
+const trialRoom = 4
+
+// trialTarget stands for the target where no subscription is named.
+const trialTarget = "https://example.com/"
+
+// Try makes a dry run. Errors: CodeInvalid, CodeNotFound, and CodeBusy where too many are
+// on. What a script does wrong is part of the result.
+func (e *Engine) Try(ctx context.Context, t Trial) (*TrialResult, error) {
+	select {
+	case e.trials <- struct{}{}:
+		defer func() { <-e.trials }()
+	default:
+		return nil, &Error{Code: CodeBusy, Message: "too many dry runs are on; try again in a moment"}
+	}
+	r, err := e.trialRoute(ctx, &t)
+	if err != nil {
+		return nil, err
+	}
+	ev, err := e.trialEvent(ctx, &t)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.Timeout)
+	defer cancel()
+	began := time.Now()
+	res := &TrialResult{Event: ev, Matched: true}
+	defer func() { res.Duration = time.Since(began) }()
+	if r.filterSource != "" {
+		f, err := e.filters.Compile(r.filterSource)
+		if err != nil {
+			return nil, scriptError("filter", err)
+		}
+		in := filter.NewInput(view(ev, jsondoc.Value{}))
+		explanation := f.Explain(in)
+		in.Release()
+		if res.Filter, res.Matched = &explanation, explanation.Matched; !res.Matched {
+			return res, nil
+		}
+	}
+	a := &Attempt{Number: 1, At: e.cfg.Now().UTC()}
+	_, res.Dropped, err = e.compose(ctx, r, ev, a)
+	res.Script = a.Script
+	if err != nil {
+		if !errors.As(err, &res.Error) {
+			return nil, err
+		}
+		if !res.Error.Guilty() {
+			return nil, scriptError("transform", err)
+		}
+		return res, nil
+	}
+	if res.Dropped == "" {
+		renderPlain(a, ev)
+		res.Request = &a.Request
+		if t.Subscription == 0 { // signed with a secret that nobody has
+			a.Request.Headers = slices.DeleteFunc(a.Request.Headers, func(h Header) bool { return h.Name == "webhook-signature" })
+		}
+	}
+	return res, nil
+}
+
+// trialRoute makes the route that a dry run goes: a subscription's, with other scripts.
+func (e *Engine) trialRoute(ctx context.Context, t *Trial) (*route, error) {
+	s := &Subscription{Account: t.Account, TargetURL: trialTarget, Secret: newSecret(), Active: true, PayloadFormat: FormatStandard}
+	if t.Subscription != 0 {
+		stored, err := e.Subscription(t.Account, t.Subscription)
+		if err != nil {
+			return nil, err
+		}
+		s = stored.Clone()
+		t.Account = s.Account
+	}
+	if t.Account == "" {
+		t.Account = DefaultAccount
+		s.Account = t.Account
+	}
+	if t.Filter != nil {
+		s.Filter, s.FilterScript = strings.TrimSpace(t.Filter.Source), t.Filter.Ref
+	}
+	if t.Transform != nil {
+		s.Transform, s.TransformScript = t.Transform.Source, t.Transform.Ref
+	}
+	r := e.newRoute(s)
+	if err := errors.Join(r.filterErr, r.broken); err != nil {
+		return nil, err
+	}
+	if r.filterSource != "" {
+		if err := e.compiles(ctx, KindFilter, r.filterSource, nil); err != nil {
+			return nil, renamed(err, "filter")
+		}
+	}
+	if r.transformSource == "" {
+		return r, nil
+	}
+	var err error
+	if r.program, err = e.cfg.Transformer.Compile(ctx, r.transformSource); err != nil {
+		return nil, scriptError("transform", err)
+	}
+	return r, nil
+}
+
+// renamed gives err with another field.
+func renamed(err error, field string) error {
+	var e *Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	copied := *e
+	copied.Field = field
+	return &copied
+}
+
+func (e *Engine) trialEvent(ctx context.Context, t *Trial) (*Event, error) {
+	if t.EventID != "" {
+		return e.FindEvent(ctx, t.Account, t.EventID)
+	}
+	if t.SampleType != "" {
+		kind := e.registry.eventType(t.SampleType)
+		if kind == nil {
+			return nil, NotFound("event type", t.SampleType)
+		}
+		if len(kind.Samples) == 0 {
+			return nil, Invalid("sample", "can't be taken: the event type %q has no samples", t.SampleType)
+		}
+		doc, err := jsondoc.Parse(kind.Samples[0], jsondoc.Limits{})
+		if err != nil {
+			return nil, err
+		}
+		t.Event = EventInput{Type: t.SampleType, Data: doc.Root()}
+	}
+	in := t.Event
+	in.Account = t.Account
+	if err := e.checkEvent(&in); err != nil {
+		return nil, renamed(err, "event."+err.Field)
+	}
+	now := e.cfg.Now()
+	at := in.Time
+	if at.IsZero() {
+		at = now
+	}
+	return &Event{
+		ID: e.tracker.ids.next(), Key: in.ID, Account: in.Account, Type: in.Type, Time: at.UTC().Truncate(time.Millisecond),
+		Headers: in.Headers, Data: in.Data.Raw(),
+	}, nil
+}
