@@ -1,0 +1,150 @@
+// Command receiver takes webhooks and prints them. It shows what every receiver has to
+// do: check the signature over the bytes as they came, drop what it has seen before,
+// answer quickly.
+//
+// With -subscribe it makes its own subscription at a Switchhook router when it starts and
+// deletes it when it ends, which is what REST Hooks is about: nobody types a URL anywhere.
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+)
+
+func main() {
+	log.SetFlags(0)
+	addr := flag.String("addr", "127.0.0.1:9000", "address to receive on")
+	secret := flag.String("secret", os.Getenv("WEBHOOK_SECRET"), "signing secret (whsec_…) agreed with the sender; with -subscribe the router makes one")
+	router := flag.String("subscribe", "", "subscribe at this Switchhook router, such as http://127.0.0.1:8080")
+	key := flag.String("key", os.Getenv("SWITCHHOOK_KEY"), "API key for -subscribe")
+	event := flag.String("event", "order.*", "event type or pattern for -subscribe")
+	flag.Parse()
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	listener, err := net.Listen("tcp", *addr)
+	if err != nil {
+		log.Fatal(err)
+	}
+	url := "http://" + listener.Addr().String() + "/webhooks"
+	subscription := "none: the sender has to be told the URL"
+	if *router != "" {
+		if subscription, *secret, err = subscribe(*router, *key, *event, url); err != nil {
+			log.Fatal("subscribe: ", err)
+		}
+		defer unsubscribe(*router, *key, subscription)
+	}
+	verifier, err := standardwebhooks.NewWebhook(*secret)
+	if *secret == "" || err != nil {
+		log.Fatal("a secret is needed: give -secret whsec_… or -subscribe (", err, ")")
+	}
+	server := &http.Server{Handler: receive(verifier), ReadTimeout: 10 * time.Second}
+	go server.Serve(listener)
+	fmt.Printf("receiving on %s\nsubscription %s\n", url, subscription)
+	<-ctx.Done()
+	server.Shutdown(context.Background())
+}
+
+// receive answers deliveries: 2xx only for what is safely in its hands.
+func receive(verifier *standardwebhooks.Webhook) http.HandlerFunc {
+	var seen ids
+	return func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
+		if err != nil {
+			http.Error(w, "can't be read", http.StatusBadRequest)
+			return
+		}
+		// The signature covers the bytes: check it before anything parses them.
+		if err := verifier.Verify(body, r.Header); err != nil {
+			fmt.Println("refused", err)
+			http.Error(w, "the signature is wrong", http.StatusUnauthorized)
+			return
+		}
+		id := r.Header.Get("webhook-id")
+		if seen.add(id) {
+			fmt.Printf("received %s %s\n", id, body)
+		} else {
+			fmt.Printf("repeated %s\n", id)
+		}
+		w.WriteHeader(http.StatusNoContent)
+	}
+}
+
+// ids remembers what was received. Delivery is at least once, so repeats do come. A real
+// receiver keeps the id in its database, in the same transaction as the work it does.
+type ids struct {
+	mu    sync.Mutex
+	known map[string]bool
+}
+
+// add tells whether the id is new.
+func (s *ids) add(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.known[id] {
+		return false
+	}
+	if s.known == nil || len(s.known) == 100_000 { // bounded, which is enough for an example
+		s.known = map[string]bool{}
+	}
+	s.known[id] = true
+	return true
+}
+
+// subscribe asks the router for events and gives the subscription's id and secret. The
+// answer to its making is where the secret is shown.
+func subscribe(router, key, event, url string) (id, secret string, err error) {
+	var made struct{ ID, Secret string }
+	err = call(http.MethodPost, router+"/api/v1/subscriptions", key, map[string]string{"event": event, "target_url": url}, &made)
+	return made.ID, made.Secret, err
+}
+
+func unsubscribe(router, key, id string) {
+	if err := call(http.MethodDelete, router+"/api/v1/subscriptions/"+id, key, nil, nil); err != nil {
+		log.Print("unsubscribe: ", err)
+	}
+}
+
+func call(method, url, key string, in, out any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequest(method, url, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+key)
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(res.Body)
+	if err != nil {
+		return err
+	}
+	if res.StatusCode >= 300 {
+		return errors.New(res.Status + ": " + string(answer))
+	}
+	if out == nil {
+		return nil
+	}
+	return json.Unmarshal(answer, out)
+}

@@ -1,0 +1,151 @@
+// Command sender publishes one event in the two ways that the webhook world knows:
+//
+//   - "webhooks": somebody typed the receiver's URL and secret into our configuration. We
+//     sign and POST to it ourselves. One try, and we wait for it; retries, a record of
+//     what was sent, slow receivers and a receiver's wish to have less are ours to build.
+//   - "REST Hooks": receivers subscribe by themselves, at a Switchhook router. We hand it
+//     the event once and know neither how many receivers there are nor where.
+package main
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+)
+
+// config is the sender's configuration file. Either part may be left out.
+type config struct {
+	Webhooks []struct {
+		URL    string `json:"url"`    // entered by hand
+		Secret string `json:"secret"` // whsec_…, agreed with whoever runs that URL
+	} `json:"webhooks"`
+	Switchhook *struct {
+		URL string `json:"url"`
+		Key string `json:"key"`
+	} `json:"switchhook"`
+}
+
+// event is one thing that happened in the sender's own system. Its id makes it safe to
+// send again: receivers drop a webhook-id, and the router an id, that they know.
+type event struct {
+	id   string
+	kind string
+	at   time.Time
+	data json.RawMessage
+}
+
+var client = &http.Client{Timeout: 15 * time.Second}
+
+func main() {
+	log.SetFlags(0)
+	file := flag.String("config", "examples/sender/config.json", "configuration file")
+	flag.Parse()
+	if flag.NArg() != 2 {
+		log.Fatal(`usage: sender -config FILE order.created '{"id": 1001, "total": 129.5}'`)
+	}
+	cfg, err := read(*file)
+	if err != nil {
+		log.Fatal(err)
+	}
+	ev := event{id: "msg_" + rand.Text(), kind: flag.Arg(0), at: time.Now().UTC(), data: json.RawMessage(flag.Arg(1))}
+	failed := false
+	for _, target := range cfg.Webhooks {
+		status, err := post(target.URL, target.Secret, ev)
+		report("direct     "+target.URL, status, err)
+		failed = failed || err != nil
+	}
+	if cfg.Switchhook != nil {
+		matched, err := publish(cfg.Switchhook.URL, cfg.Switchhook.Key, ev)
+		report("switchhook "+cfg.Switchhook.URL, fmt.Sprintf("accepted, %d subscriptions get it", matched), err)
+		failed = failed || err != nil
+	}
+	if failed {
+		os.Exit(1)
+	}
+}
+
+func read(file string) (cfg config, err error) {
+	text, err := os.ReadFile(file)
+	if err == nil {
+		err = json.Unmarshal(text, &cfg)
+	}
+	return cfg, err
+}
+
+func report(way, result string, err error) {
+	if err != nil {
+		result = "failed: " + err.Error()
+	}
+	fmt.Printf("%s  %s\n", way, result)
+}
+
+// post is the way of the hand-entered URL, as Standard Webhooks has it: envelope, id,
+// timestamp, signature. Where it fails the event is lost to this receiver.
+func post(url, secret string, ev event) (status string, err error) {
+	body, err := json.Marshal(map[string]any{"type": ev.kind, "timestamp": ev.at, "data": ev.data})
+	if err != nil {
+		return "", err
+	}
+	signer, err := standardwebhooks.NewWebhook(secret)
+	if err != nil {
+		return "", err
+	}
+	now := time.Now()
+	signature, err := signer.Sign(ev.id, now, body)
+	if err != nil {
+		return "", err
+	}
+	return send(url, body, nil, http.Header{
+		"Webhook-Id":        {ev.id},
+		"Webhook-Timestamp": {strconv.FormatInt(now.Unix(), 10)},
+		"Webhook-Signature": {signature},
+	})
+}
+
+// publish is the way by subscription: once the router has answered, the event is on its
+// disk, and filters, transforms, signatures, retries and the log of them are its work.
+func publish(router, key string, ev event) (matched int, err error) {
+	body, err := json.Marshal(map[string]any{"id": ev.id, "type": ev.kind, "time": ev.at, "data": ev.data})
+	if err != nil {
+		return 0, err
+	}
+	var accepted struct{ Matched int }
+	_, err = send(router+"/api/v1/events", body, &accepted, http.Header{"Authorization": {"Bearer " + key}})
+	return accepted.Matched, err
+}
+
+func send(url string, body []byte, answer any, header http.Header) (status string, err error) {
+	req, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return "", err
+	}
+	req.Header = header
+	req.Header.Set("Content-Type", "application/json")
+	res, err := client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(res.Body, 64<<10))
+	if err != nil {
+		return "", err
+	}
+	if res.StatusCode >= 300 {
+		return "", errors.New(res.Status + " " + string(text))
+	}
+	if answer != nil {
+		err = json.Unmarshal(text, answer)
+	}
+	return res.Status, err
+}
