@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"switchhook/scripts"
+	"switchhook/scripts/suite"
 )
 
 // Code classes an Error; the API maps each to one HTTP status.
@@ -27,6 +28,7 @@ type Error struct {
 	Field   string         // the input's field, a JSON path without "$."; empty where it is not about one
 	Message string         // a sentence for people
 	Script  *scripts.Error // set where a filter or transform is to blame
+	Report  *suite.Report  // set where test cases failed
 }
 
 // Error gives the message, with the field before it.

@@ -112,6 +112,9 @@ func checkScript(s *Script) error {
 	case !accountName.MatchString(s.Account):
 		return Invalid("account", "%.140q is no account name", s.Account)
 	}
+	if _, err := parseCases(s.Cases); err != nil {
+		return err
+	}
 	return nil
 }
 
