@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -27,9 +28,11 @@ type commands struct {
 
 const description = `Switchhook routes events to webhooks.
 
-Try it:      switchhook demo
-Run it:      switchhook serve --dev
-Publish:     switchhook send order.created '{"total": 120}'
+Try it: switchhook demo
+
+Run it: switchhook serve --dev
+
+Publish: switchhook send order.created '{"total": 120}'
 
 Every flag can be given in the environment as well: --data is SWITCHHOOK_DATA.`
 
@@ -41,6 +44,7 @@ func Main(args []string) int {
 	parser, err := kong.New(&c,
 		kong.Name("switchhook"), kong.Description(description), kong.UsageOnError(),
 		kong.DefaultEnvars("SWITCHHOOK"), kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+		kong.ValueFormatter(helpWithDefault),
 		kong.Exit(func(code int) { status = code }),
 	)
 	if err != nil {
@@ -70,6 +74,15 @@ func Main(args []string) int {
 		return 1
 	}
 	return 0
+}
+
+// helpWithDefault adds a flag's default, which kong leaves out where there is a placeholder.
+func helpWithDefault(v *kong.Value) string {
+	help := kong.DefaultHelpValueFormatter(v)
+	if v.HasDefault && v.Default != "" && v.Flag != nil && v.Flag.PlaceHolder != "" {
+		return strings.Replace(help, " ($", " (default "+v.Default+", $", 1)
+	}
+	return help
 }
 
 // commandPath names the command as far as it was understood, with a space behind it.

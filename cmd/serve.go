@@ -92,6 +92,9 @@ func (c *serveCommand) config() (cfg routerConfig, err error) {
 	atLeast("--sandbox-processes", c.SandboxProcesses, 0)
 	atLeast("--timeout (in milliseconds)", int(c.Timeout.Milliseconds()), 100)
 	atLeast("--retries (entries)", len(c.Retries), 1)
+	if len(c.Retries) > 0 && c.Retries[0] != 0 {
+		return cfg, fmt.Errorf("--retries begins with %s: the first attempt is made at once, so begin with 0s", c.Retries[0])
+	}
 	for _, d := range c.Retries {
 		atLeast("--retries (in milliseconds)", int(d.Milliseconds()), 0)
 	}

@@ -40,7 +40,7 @@ const AnyVersion = 0
 func (e *Engine) CreateSubscription(ctx context.Context, s *Subscription) (*Subscription, error) {
 	s = s.Clone()
 	s.ID, s.Version = e.tracker.ids.next(), 1
-	s.CreatedAt = e.cfg.Now().UTC()
+	s.CreatedAt = e.now()
 	program, err := e.checkSubscription(ctx, s, nil)
 	if err != nil {
 		return nil, err
@@ -142,7 +142,7 @@ func (e *Engine) deactivate(ctx context.Context, id ID, reason string) {
 			return
 		}
 		s := old.Clone()
-		s.Active, s.Reason, s.Version, s.UpdatedAt = false, reason, old.Version+1, e.cfg.Now().UTC()
+		s.Active, s.Reason, s.Version, s.UpdatedAt = false, reason, old.Version+1, e.now()
 		done, err := e.swapSubscription(ctx, old, s, nil)
 		if err != nil {
 			log.Error("subscription not deactivated", "error", err)
@@ -162,7 +162,7 @@ func (e *Engine) checkSubscription(ctx context.Context, s, old *Subscription) (*
 	if s.Secret == "" {
 		s.Secret = newSecret()
 	}
-	s.UpdatedAt = e.cfg.Now().UTC()
+	s.UpdatedAt = e.now()
 	if !accountName.MatchString(s.Account) {
 		return nil, Invalid("account", "%.140q is no account name: use letters, digits and _ . : @ -, 128 at most", s.Account)
 	}
@@ -306,7 +306,7 @@ func (e *Engine) PutEventType(ctx context.Context, t *EventType, create bool, ve
 	}
 	e.registry.changes.Lock()
 	defer e.registry.changes.Unlock()
-	t.UpdatedAt = e.cfg.Now().UTC()
+	t.UpdatedAt = e.now()
 	old := e.registry.eventType(t.Name)
 	switch {
 	case old == nil && version != AnyVersion:

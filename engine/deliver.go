@@ -42,7 +42,7 @@ const (
 
 // deliver makes one attempt: transform, sign, send, judge, record.
 func (e *Engine) deliver(q *queue, r *route, en entry) {
-	a := &Attempt{Number: en.attempts + 1, At: e.cfg.Now().UTC()}
+	a := &Attempt{Number: en.attempts + 1, At: e.now()}
 	began := time.Now()
 	x, dropped := e.attempt(r, en, a)
 	a.Duration = time.Since(began)
@@ -282,11 +282,11 @@ func (e *Engine) noAnswer(err error) (exchange, string) {
 	case errors.As(err, &refused):
 		return exchange{err: refused}, phaseRefused
 	case errors.Is(err, context.DeadlineExceeded):
-		return exchange{err: fmt.Errorf("no answer within %s", e.cfg.Timeout)}, phaseTimeout
+		return exchange{err: fmt.Errorf("no answer within %s", e.cfg.Timeout), silent: true}, phaseTimeout
 	case errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &host), strings.Contains(err.Error(), "tls: "):
-		return exchange{err: err}, phaseTLS
+		return exchange{err: err, silent: true}, phaseTLS
 	}
-	return exchange{err: err}, phaseConnect
+	return exchange{err: err, silent: true}, phaseConnect
 }
 
 // shownHeaders lists headers by name, and hides credentials: whoever may read deliveries

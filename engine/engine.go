@@ -217,4 +217,8 @@ func (e *Engine) spawnWorker() {
 	})
 }
 
+// now is the time as it is stored: in UTC, to the microsecond, so that a thing looks the
+// same before and after a restart.
+func (e *Engine) now() time.Time { return e.cfg.Now().UTC().Truncate(time.Microsecond) }
+
 func jitter() float64 { return rand.Float64() }

@@ -530,7 +530,7 @@ func TestARepeatIsNotDeliveredTwice(t *testing.T) {
 	if r.sink.times(`{"n":1}`) != 1 {
 		t.Errorf("delivered %d times", r.sink.times(`{"n":1}`))
 	}
-	if ev, err := r.FindEvent(context.Background(), "", last.PublicID); err != nil || string(ev.Data) != `"last"` {
+	if ev, err := r.FindEvent(context.Background(), "", "", last.PublicID); err != nil || string(ev.Data) != `"last"` {
 		t.Error(ev, err)
 	}
 }

@@ -35,6 +35,7 @@ type exchange struct {
 	status     int    // 0 where there was no answer
 	retryAfter string // the header, as it came
 	err        error  // why there was no answer, or why none was asked for
+	silent     bool   // the target was asked, and did not answer
 }
 
 // verdict is what follows from an attempt.
@@ -53,7 +54,7 @@ func judge(schedule RetrySchedule, number int, x exchange, now time.Time, jitter
 	if x.err == nil && x.status >= acceptedMinimum && x.status <= acceptedMaximum {
 		return verdict{state: StateSucceeded}
 	}
-	v := verdict{state: StateDead, trouble: x.err != nil, err: describe(x)}
+	v := verdict{state: StateDead, trouble: x.silent, err: describe(x)}
 	if x.status == statusGone {
 		v.deactivate = true
 		return v

@@ -1,25 +1,26 @@
 package engine
 
-import (
-	"context"
-)
+import "context"
 
 // FindEvent finds an event of an account, or of any where account is empty, by the id
-// that the router gave it or the one that its publisher gave it. Error: CodeNotFound.
-func (e *Engine) FindEvent(ctx context.Context, account, publicID string) (*Event, error) {
+// that the router gave it or the one that its publisher gave it. The latter is looked up
+// among the names of account, or of named where account is empty. Error: CodeNotFound.
+func (e *Engine) FindEvent(ctx context.Context, account, named, publicID string) (*Event, error) {
 	if id, ok := ParseID(EventPrefix, publicID); ok {
 		ev, err := e.store.Event(ctx, account, id)
 		if ErrorCode(err) != CodeNotFound {
 			return ev, err
 		}
 	}
-	in := account
-	if in == "" {
-		in = DefaultAccount
+	if account != "" {
+		named = account
 	}
-	id, err := e.store.EventByKey(ctx, EventKeyHash(in, publicID))
-	if err != nil {
+	id, err := e.store.EventByKey(ctx, EventKeyHash(named, publicID))
+	if ErrorCode(err) == CodeNotFound {
 		return nil, NotFound("event", publicID)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return e.store.Event(ctx, account, id)
 }

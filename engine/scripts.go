@@ -52,7 +52,7 @@ func (e *Engine) Script(account, idOrName string) (*Script, error) {
 func (e *Engine) CreateScript(ctx context.Context, s *Script) (*Script, error) {
 	c := *s
 	c.ID, c.Version, c.Live = e.tracker.ids.next(), 1, 0
-	c.CreatedAt = e.cfg.Now().UTC()
+	c.CreatedAt = e.now()
 	c.UpdatedAt = c.CreatedAt
 	if err := checkScript(&c); err != nil {
 		return nil, err
@@ -78,7 +78,7 @@ func (e *Engine) UpdateScript(ctx context.Context, account, idOrName string, ver
 	if err := change(&c); err != nil {
 		return nil, err
 	}
-	c.ID, c.Account, c.Live, c.CreatedAt, c.Version, c.UpdatedAt = old.ID, old.Account, old.Live, old.CreatedAt, old.Version+1, e.cfg.Now().UTC()
+	c.ID, c.Account, c.Live, c.CreatedAt, c.Version, c.UpdatedAt = old.ID, old.Account, old.Live, old.CreatedAt, old.Version+1, e.now()
 	if c.Kind != old.Kind {
 		return nil, Invalid("kind", "can't be changed: this script is a %s", old.Kind)
 	}
@@ -190,7 +190,7 @@ func (e *Engine) AddScriptVersion(ctx context.Context, account, idOrName, source
 		return nil, &Error{Code: CodeConflict, Message: fmt.Sprintf("this script has %d versions already; make a new one", maxScriptVersions)}
 	}
 	hash := sha256.Sum256([]byte(source))
-	v := &ScriptVersion{Script: s.ID, Number: number, Source: source, Hash: hex.EncodeToString(hash[:]), Author: author, Note: note, CreatedAt: e.cfg.Now().UTC()}
+	v := &ScriptVersion{Script: s.ID, Number: number, Source: source, Hash: hex.EncodeToString(hash[:]), Author: author, Note: note, CreatedAt: e.now()}
 	return v, e.store.PutScriptVersion(ctx, v)
 }
 
@@ -298,7 +298,7 @@ func (e *Engine) checkScriptUse(ctx context.Context, s *Subscription, kind Scrip
 // registry.changes is held. What waits for them stays where it is.
 func (e *Engine) goLive(ctx context.Context, old *Script, number int) (*Script, error) {
 	c := *old
-	c.Live, c.Version, c.UpdatedAt = number, old.Version+1, e.cfg.Now().UTC()
+	c.Live, c.Version, c.UpdatedAt = number, old.Version+1, e.now()
 	if err := e.putScript(ctx, &c); err != nil {
 		return nil, err
 	}

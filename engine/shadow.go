@@ -61,7 +61,7 @@ func (e *Engine) StartShadow(ctx context.Context, account, idOrName string, vers
 	if err != nil {
 		return Shadow{}, err
 	}
-	sh := &shadow{candidate: candidate, state: Shadow{Version: version, Until: e.cfg.Now().UTC().Add(last)}}
+	sh := &shadow{candidate: candidate, state: Shadow{Version: version, Until: e.now().Add(last)}}
 	e.shadows.mu.Lock()
 	defer e.shadows.mu.Unlock()
 	e.shadows.byID[s.ID] = sh

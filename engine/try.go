@@ -85,7 +85,7 @@ func (e *Engine) Try(ctx context.Context, t Trial) (*TrialResult, error) {
 			return res, nil
 		}
 	}
-	a := &Attempt{Number: 1, At: e.cfg.Now().UTC()}
+	a := &Attempt{Number: 1, At: e.now()}
 	_, res.Dropped, err = e.compose(ctx, r, ev, a)
 	res.Script = a.Script
 	if err != nil {
@@ -160,7 +160,7 @@ func renamed(err error, field string) error {
 
 func (e *Engine) trialEvent(ctx context.Context, t *Trial) (*Event, error) {
 	if t.EventID != "" {
-		return e.FindEvent(ctx, t.Account, t.EventID)
+		return e.FindEvent(ctx, t.Account, t.Account, t.EventID)
 	}
 	if t.SampleType != "" {
 		kind := e.registry.eventType(t.SampleType)

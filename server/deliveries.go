@@ -23,7 +23,7 @@ type deliveryView struct {
 	LastAttemptAt  *time.Time    `json:"last_attempt_at"` // null before the first
 	ResponseStatus int           `json:"response_status,omitempty"`
 	Error          string        `json:"error,omitempty"`
-	Attempts       []attemptView `json:"attempts,omitempty"` // with a single delivery only
+	Attempts       []attemptView `json:"attempts,omitzero"` // with a single delivery only
 }
 
 func viewDelivery(d *engine.Delivery) deliveryView {
@@ -141,7 +141,7 @@ func (s *Server) listDeliveries(c *fiber.Ctx, who caller) error {
 		return q.err
 	}
 	if event := c.Query("event"); event != "" {
-		ev, err := s.engine.FindEvent(c.UserContext(), account, event)
+		ev, err := s.engine.FindEvent(c.UserContext(), account, who.Account, event)
 		if err != nil {
 			return err
 		}
@@ -179,7 +179,7 @@ func (s *Server) getDelivery(c *fiber.Ctx, who caller) error {
 	for _, a := range attempts {
 		view.Attempts = append(view.Attempts, viewAttempt(a))
 	}
-	return sendJSON(c, view)
+	return c.JSON(view)
 }
 
 func deliveryID(c *fiber.Ctx) (engine.DeliveryID, error) {

@@ -159,7 +159,9 @@ type eventView struct {
 	Headers    map[string]string `json:"headers,omitempty"`
 	Matched    int               `json:"matched"`
 	Data       json.RawMessage   `json:"data"`
-	Deliveries []deliveryView    `json:"deliveries,omitempty"` // with a single event only
+	Deliveries []deliveryView    `json:"deliveries,omitzero"` // with a single event only
+	// NextDeliveries is where the list goes on, of an event with more than a page of them.
+	NextDeliveries string `json:"next_deliveries,omitempty"`
 }
 
 func viewEvent(ev *engine.Event) eventView {
@@ -199,7 +201,7 @@ func (s *Server) listEvents(c *fiber.Ctx, who caller) error {
 		views = append(views, viewEvent(ev))
 	}
 	answer.Data = views
-	return sendJSON(c, answer)
+	return c.JSON(answer)
 }
 
 func (s *Server) getEvent(c *fiber.Ctx, who caller) error {
@@ -207,25 +209,26 @@ func (s *Server) getEvent(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return engine.NotFound("event", shown(c.Params("id")))
 	}
-	ev, err := s.engine.FindEvent(c.UserContext(), who.sees(), id)
+	named, err := who.lists(c)
 	if err != nil {
 		return err
 	}
-	deliveries, err := s.engine.Deliveries(c.UserContext(), engine.DeliveryQuery{Account: who.sees(), Event: ev.ID, Limit: maxLimit})
+	ev, err := s.engine.FindEvent(c.UserContext(), who.sees(), named, id)
+	if err != nil {
+		return err
+	}
+	deliveries, err := s.engine.Deliveries(c.UserContext(), engine.DeliveryQuery{Account: who.sees(), Event: ev.ID, Limit: maxLimit + 1})
 	if err != nil {
 		return err
 	}
 	view := viewEvent(ev)
-	for _, d := range deliveries {
+	view.Deliveries = []deliveryView{}
+	for i, d := range deliveries {
+		if i == maxLimit { // the rest is in the list of deliveries, from there on
+			view.NextDeliveries = apiPath + "/deliveries?event=" + view.WebhookID + "&cursor=" + view.Deliveries[i-1].ID
+			break
+		}
 		view.Deliveries = append(view.Deliveries, viewDelivery(d))
 	}
-	return sendJSON(c, view)
-}
-
-// sendJSON answers with JSON that holds data as it was published: "<" stays "<".
-func sendJSON(c *fiber.Ctx, v any) error {
-	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
-	enc := json.NewEncoder(c)
-	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
+	return c.JSON(view)
 }

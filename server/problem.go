@@ -1,7 +1,6 @@
 package server
 
 import (
-	"encoding/json"
 	"errors"
 	"strings"
 
@@ -57,7 +56,7 @@ func (s *Server) problem(c *fiber.Ctx, err error) error {
 	case fiber.StatusTooManyRequests, fiber.StatusServiceUnavailable:
 		c.Set(fiber.HeaderRetryAfter, "1")
 	}
-	body, err := json.Marshal(p)
+	body, err := encodeJSON(p)
 	if err != nil {
 		return err
 	}

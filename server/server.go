@@ -6,7 +6,9 @@
 package server
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"log/slog"
 	"net"
 	"time"
@@ -56,12 +58,14 @@ func New(cfg Config) *Server {
 		WriteTimeout:          30 * time.Second,
 		IdleTimeout:           2 * time.Minute,
 		ErrorHandler:          s.problem,
+		JSONEncoder:           encodeJSON,
+		// A form is refused by its Content-Type; nobody needs to have read it.
+		DisablePreParseMultipartForm: true,
 	})
 	s.app.Use(s.guard)
 	for _, r := range s.routes() {
 		r.register(s.app)
 	}
-	s.app.Use(unknownRoute)
 	return s
 }
 
@@ -84,4 +88,14 @@ func (s *Server) guard(c *fiber.Ctx) (err error) {
 	c.Set(fiber.HeaderXFrameOptions, "DENY")
 	c.Set(fiber.HeaderReferrerPolicy, "no-referrer")
 	return c.Next()
+}
+
+// encodeJSON leaves "<", ">" and "&" as they are: filters, transforms and payloads are
+// full of them, and the answers say that they are JSON and nothing else.
+func encodeJSON(v any) ([]byte, error) {
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	return bytes.TrimSuffix(out.Bytes(), []byte{'\n'}), err
 }

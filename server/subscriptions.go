@@ -31,6 +31,7 @@ type subscriptionView struct {
 	Description    string            `json:"description"`
 	Metadata       map[string]string `json:"metadata"`
 	FilterErrors   *filterErrors     `json:"filter_errors,omitempty"`
+	Quarantine     string            `json:"quarantine,omitempty"` // why deliveries wait for a new version of the transform
 	CreatedAt      time.Time         `json:"created_at"`
 	UpdatedAt      time.Time         `json:"updated_at"`
 }
@@ -64,6 +65,7 @@ func (s *Server) viewSubscription(sub *engine.Subscription) subscriptionView {
 	if n, last := s.engine.FilterErrors(sub.ID); n > 0 {
 		v.FilterErrors = &filterErrors{n, last}
 	}
+	v.Quarantine = s.engine.Quarantined(sub.ID)
 	return v
 }
 
