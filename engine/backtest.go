@@ -42,37 +42,53 @@ const (
 	backtestRoom   = 2 // at one time
 )
 
-// RunBacktest makes a Backtest. each is called for every change, in the order of events,
-// newest first; progress after every page of events. An error of theirs ends it. Errors:
-// CodeInvalid, CodeNotFound, CodeBusy.
-func (e *Engine) RunBacktest(ctx context.Context, b Backtest, each func(BacktestChange) error, progress func(BacktestTotals) error) (totals BacktestTotals, err error) {
-	select {
-	case e.backtests <- struct{}{}:
-		defer func() { <-e.backtests }()
-	default:
-		return totals, &Error{Code: CodeBusy, Message: "too many backtests are on; try again when one has ended"}
-	}
+// BacktestRun is a Backtest made ready. Run must be called, once.
+type BacktestRun struct {
+	e               *Engine
+	b               Backtest
+	account         string
+	patterns        []string // of event types; none: all
+	liveVersion     int
+	live, candidate *runner // live is nil where there is no live version
+	before          *runner // the subscription's filter, where the script is its transform; may be nil
+}
+
+// StartBacktest makes a Backtest ready. Errors: CodeInvalid, CodeNotFound, CodeBusy.
+func (e *Engine) StartBacktest(ctx context.Context, b Backtest) (*BacktestRun, error) {
 	if b.Last == 0 {
 		b.Last = backtestEvents
 	}
 	if b.Last < 1 || b.Last > backtestMost {
-		return totals, Invalid("last", "must be 1 to %d", backtestMost)
+		return nil, Invalid("last", "must be 1 to %d", backtestMost)
 	}
 	run, err := e.prepareBacktest(ctx, &b)
 	if err != nil {
-		return totals, err
+		return nil, err
 	}
+	run.e, run.b = e, b
+	select {
+	case e.backtests <- struct{}{}:
+		return run, nil
+	default:
+		return nil, &Error{Code: CodeBusy, Message: "too many backtests are on; try again when one has ended"}
+	}
+}
+
+// Run goes over the events, newest first. each is called for every change, progress after
+// every page of events; an error of theirs ends the run.
+func (run *BacktestRun) Run(ctx context.Context, each func(BacktestChange) error, progress func(BacktestTotals) error) (totals BacktestTotals, err error) {
+	defer func() { <-run.e.backtests }()
 	totals.LiveVersion = run.liveVersion
 	q := EventQuery{Account: run.account, Limit: backtestPage}
-	if !b.Since.IsZero() {
-		q.Since = FirstIDAt(b.Since)
+	if !run.b.Since.IsZero() {
+		q.Since = FirstIDAt(run.b.Since)
 	}
-	if !b.Until.IsZero() {
-		q.Before = FirstIDAt(b.Until)
+	if !run.b.Until.IsZero() {
+		q.Before = FirstIDAt(run.b.Until)
 	}
 	var times []time.Duration
-	for int(totals.Events) < b.Last {
-		events, err := e.store.Events(ctx, q)
+	for int(totals.Events) < run.b.Last {
+		events, err := run.e.store.Events(ctx, q)
 		if err != nil {
 			return totals, err
 		}
@@ -85,15 +101,16 @@ func (e *Engine) RunBacktest(ctx context.Context, b Backtest, each func(Backtest
 			return totals, err
 		}
 		for _, c := range changes {
-			if c.Event == nil || int(totals.Events) == b.Last {
+			if c.Event == nil || int(totals.Events) == run.b.Last {
 				continue
 			}
 			totals.add(c.Change)
 			times = append(times, c.Candidate.CPU)
-			if c.Change != ChangeNone {
-				if err := each(c); err != nil {
-					return totals, err
-				}
+			if c.Change == ChangeNone {
+				continue
+			}
+			if err := each(c); err != nil {
+				return totals, err
 			}
 		}
 		totals.P50, totals.P99 = percentile(times, 0.5), percentile(times, 0.99)
@@ -104,21 +121,12 @@ func (e *Engine) RunBacktest(ctx context.Context, b Backtest, each func(Backtest
 	return totals, nil
 }
 
-// backtestRun is a Backtest made ready.
-type backtestRun struct {
-	account         string
-	patterns        []string // of event types; none: all
-	liveVersion     int
-	live, candidate *runner // live is nil where there is no live version
-	before          *runner // the subscription's filter, where the script is its transform; may be nil
-}
-
-func (e *Engine) prepareBacktest(ctx context.Context, b *Backtest) (*backtestRun, error) {
+func (e *Engine) prepareBacktest(ctx context.Context, b *Backtest) (*BacktestRun, error) {
 	s, err := e.Script(b.Account, b.Script)
 	if err != nil {
 		return nil, err
 	}
-	run := &backtestRun{account: s.Account, liveVersion: s.Live}
+	run := &BacktestRun{account: s.Account, liveVersion: s.Live}
 	request := scripts.Request{Method: "POST", Path: "/", Query: map[string][]string{}, Headers: map[string]string{}}
 	if b.Subscription != 0 {
 		sub, err := e.Subscription(s.Account, b.Subscription)
@@ -163,7 +171,7 @@ func (e *Engine) prepareBacktest(ctx context.Context, b *Backtest) (*backtestRun
 
 // page compares a page of events, as many at a time as there are CPUs. Changes without an
 // Event are of events that do not count.
-func (run *backtestRun) page(ctx context.Context, events []*Event) ([]BacktestChange, error) {
+func (run *BacktestRun) page(ctx context.Context, events []*Event) ([]BacktestChange, error) {
 	changes := make([]BacktestChange, len(events))
 	var wg sync.WaitGroup
 	errs := make([]error, len(events))
@@ -187,7 +195,7 @@ func (run *backtestRun) page(ctx context.Context, events []*Event) ([]BacktestCh
 	return changes, nil
 }
 
-func (run *backtestRun) concerns(ev *Event) bool {
+func (run *BacktestRun) concerns(ev *Event) bool {
 	if len(run.patterns) == 0 {
 		return true
 	}
@@ -199,7 +207,7 @@ func (run *backtestRun) concerns(ev *Event) bool {
 	return false
 }
 
-func (run *backtestRun) one(ctx context.Context, ev *Event) (c BacktestChange, err error) {
+func (run *BacktestRun) one(ctx context.Context, ev *Event) (c BacktestChange, err error) {
 	if run.before != nil {
 		if let, err := run.before.outcome(ctx, ev); err != nil || !let.Sent {
 			return c, err

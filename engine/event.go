@@ -79,6 +79,8 @@ func validEventType(s string) bool {
 // validate checks what does not depend on what is stored.
 func (in *EventInput) validate() *Error {
 	switch {
+	case !validAccount(in.Account):
+		return checkAccount(in.Account)
 	case in.Type == "":
 		return Invalid("type", `is missing: name what happened, such as "order.created"`)
 	case !validEventType(in.Type):

@@ -86,10 +86,7 @@ func (e *Engine) SetScriptLive(ctx context.Context, account, idOrName string, nu
 		return nil, nil, err
 	}
 	if !report.OK() && !force {
-		return nil, report, &Error{
-			Code: CodeConflict, Report: report,
-			Message: fmt.Sprintf("version %d fails %d of its %d cases, so it does not go live; mend it, or force it", number, report.Failed, len(report.Cases)),
-		}
+		return nil, report, failedCases(fmt.Sprintf("version %d", number), report)
 	}
 	e.registry.changes.Lock()
 	defer e.registry.changes.Unlock()
@@ -106,6 +103,16 @@ func (e *Engine) SetScriptLive(ctx context.Context, account, idOrName string, nu
 	}
 	live, err := e.goLive(ctx, now, number)
 	return live, report, err
+}
+
+func failedCases(what string, report *suite.Report) *Error {
+	if report.Broken != nil {
+		return &Error{Code: CodeConflict, Report: report, Script: report.Broken.Error, Message: what + " does not compile any more: " + report.Broken.Error.Message}
+	}
+	return &Error{
+		Code: CodeConflict, Report: report,
+		Message: fmt.Sprintf("%s fails %d of its %d cases, so it does not go live; mend it, or force it", what, report.Failed, len(report.Cases)),
+	}
 }
 
 // suits checks a filter against the schemas of the event types of each subscription that

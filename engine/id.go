@@ -93,8 +93,12 @@ func ParseDeliveryID(s string) (d DeliveryID, ok bool) {
 
 // FirstIDAt gives the lowest id that can be made at t, to turn spans of time into spans
 // of ids.
+//
+// It lies within what an ID holds, also for times that no ID has: never 0, which would
+// not restrict at all.
 func FirstIDAt(t time.Time) ID {
-	return ID(max(0, t.UnixMilli()-idEpoch) << (nodeBits + sequenceBits))
+	const lastMilli = 1<<42 - 1
+	return max(1, ID(min(max(0, t.UnixMilli()-idEpoch), lastMilli))<<(nodeBits+sequenceBits))
 }
 
 // idMaker hands out ids that only grow, also when the clock is set back.

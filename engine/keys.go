@@ -25,8 +25,8 @@ func NewKeyText() string {
 // CreateKey stores a new API key and gives its text, which is not kept. An empty text
 // makes one. Errors: CodeInvalid, CodeConflict where the text is in use.
 func (e *Engine) CreateKey(ctx context.Context, k Key, text string) (*Key, string, error) {
-	if !accountName.MatchString(k.Account) {
-		return nil, "", Invalid("account", "%.140q is no account name: use letters, digits and _ . : @ -, 128 at most", k.Account)
+	if err := checkAccount(k.Account); err != nil {
+		return nil, "", err
 	}
 	if len(k.Name) > maxKeyName {
 		return nil, "", Invalid("name", "is %d bytes, %d are allowed", len(k.Name), maxKeyName)

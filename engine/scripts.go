@@ -47,19 +47,58 @@ func (e *Engine) Script(account, idOrName string) (*Script, error) {
 	return nil, NotFound("script", idOrName)
 }
 
-// CreateScript stores a new script without a version. Errors: CodeInvalid, CodeConflict
-// where the account has one of that name.
-func (e *Engine) CreateScript(ctx context.Context, s *Script) (*Script, error) {
-	c := *s
-	c.ID, c.Version, c.Live = e.tracker.ids.next(), 1, 0
-	c.CreatedAt = e.now()
-	c.UpdatedAt = c.CreatedAt
-	if err := checkScript(&c); err != nil {
+// CreateScript stores a new script and, where source is not empty, its first version,
+// which goes live: nothing is stored unless it compiles and the cases pass. Errors:
+// CodeInvalid, CodeConflict where the account has one of that name, or with a Report.
+func (e *Engine) CreateScript(ctx context.Context, wanted *Script, source, author, note string) (*Script, error) {
+	s := *wanted
+	s.ID, s.Version, s.Live, s.CreatedAt = e.tracker.ids.next(), 1, 0, e.now()
+	s.UpdatedAt = s.CreatedAt
+	if err := checkScript(&s); err != nil {
 		return nil, err
+	}
+	if source == "" {
+		e.registry.changes.Lock()
+		defer e.registry.changes.Unlock()
+		return &s, e.putScript(ctx, &s)
+	}
+	if err := checkVersion(s.Kind, source, note); err != nil {
+		return nil, err
+	}
+	if err := e.compiles(ctx, s.Kind, source, nil); err != nil {
+		return nil, err
+	}
+	report, err := e.runCases(ctx, &s, source)
+	if err != nil {
+		return nil, err
+	}
+	if !report.OK() {
+		return nil, failedCases("the script", report)
 	}
 	e.registry.changes.Lock()
 	defer e.registry.changes.Unlock()
-	return &c, e.putScript(ctx, &c)
+	if err := e.putScript(ctx, &s); err != nil {
+		return nil, err
+	}
+	if err := e.store.PutScriptVersion(ctx, e.newVersion(s.ID, 1, source, author, note)); err != nil {
+		return nil, err
+	}
+	return e.goLive(ctx, &s, 1)
+}
+
+func (e *Engine) newVersion(script ID, number int, source, author, note string) *ScriptVersion {
+	hash := sha256.Sum256([]byte(source))
+	return &ScriptVersion{Script: script, Number: number, Source: source, Hash: hex.EncodeToString(hash[:]), Author: author, Note: note, CreatedAt: e.now()}
+}
+
+func checkVersion(kind ScriptKind, source, note string) error {
+	if len(note) > maxScriptNote {
+		return Invalid("note", "is %d bytes, %d are allowed", len(note), maxScriptNote)
+	}
+	if strings.TrimSpace(source) == "" {
+		return Invalid("source", "is missing: give the %s", kind)
+	}
+	return nil
 }
 
 // UpdateScript changes a script's name, description or cases; version is the expected one
@@ -109,8 +148,8 @@ func checkScript(s *Script) error {
 		return Invalid("kind", `must be "filter" or "transform"`)
 	case len(s.Description) > maxDescription:
 		return Invalid("description", "is %d bytes, %d are allowed", len(s.Description), maxDescription)
-	case !accountName.MatchString(s.Account):
-		return Invalid("account", "%.140q is no account name", s.Account)
+	case !validAccount(s.Account):
+		return checkAccount(s.Account)
 	}
 	if _, err := parseCases(s.Cases); err != nil {
 		return err
@@ -164,11 +203,8 @@ func (e *Engine) AddScriptVersion(ctx context.Context, account, idOrName, source
 	if err != nil {
 		return nil, err
 	}
-	if len(note) > maxScriptNote {
-		return nil, Invalid("note", "is %d bytes, %d are allowed", len(note), maxScriptNote)
-	}
-	if strings.TrimSpace(source) == "" {
-		return nil, Invalid("source", "is missing: give the %s", s.Kind)
+	if err := checkVersion(s.Kind, source, note); err != nil {
+		return nil, err
 	}
 	if err := e.compiles(ctx, s.Kind, source, nil); err != nil {
 		return nil, err
@@ -189,8 +225,7 @@ func (e *Engine) AddScriptVersion(ctx context.Context, account, idOrName, source
 	if number > maxScriptVersions {
 		return nil, &Error{Code: CodeConflict, Message: fmt.Sprintf("this script has %d versions already; make a new one", maxScriptVersions)}
 	}
-	hash := sha256.Sum256([]byte(source))
-	v := &ScriptVersion{Script: s.ID, Number: number, Source: source, Hash: hex.EncodeToString(hash[:]), Author: author, Note: note, CreatedAt: e.now()}
+	v := e.newVersion(s.ID, number, source, author, note)
 	return v, e.store.PutScriptVersion(ctx, v)
 }
 

@@ -59,11 +59,22 @@ func readObject(c *fiber.Ctx, into any) (present map[string]jsondoc.Value, err e
 	if err := json.Unmarshal(root.Raw(), into); err != nil {
 		var wrong *json.UnmarshalTypeError
 		if errors.As(err, &wrong) {
-			return nil, fieldProblem(wrong.Field, "must be "+typeName(wrong.Type)+", not "+article(wrong.Value))
+			return nil, fieldProblem(wrongMember(wrong, present), "must be "+typeName(wrong.Type)+", not "+article(wrong.Value))
 		}
 		return nil, problemOf(fiber.StatusUnprocessableEntity, err.Error())
 	}
 	return present, nil
+}
+
+// wrongMember adds the name of the member that is to blame to the field of an object of
+// strings, which encoding/json leaves out.
+func wrongMember(wrong *json.UnmarshalTypeError, present map[string]jsondoc.Value) string {
+	for name, member := range present[wrong.Field].Members() {
+		if kind := member.Kind(); kind != jsondoc.String && kind != jsondoc.Null && wrong.Type.Kind() == reflect.String {
+			return wrong.Field + "." + name
+		}
+	}
+	return wrong.Field
 }
 
 func fieldNames(v any) []string {

@@ -52,7 +52,7 @@ type attemptView struct {
 	Response   *responseView `json:"response"` // null where none came
 	Error      string        `json:"error,omitempty"`
 	Phase      string        `json:"phase,omitempty"` // where it failed
-	Script     *scriptView   `json:"script,omitempty"`
+	Script     *ranView      `json:"script,omitempty"`
 }
 
 type requestView struct {
@@ -75,10 +75,21 @@ type bodyView struct {
 	Encoding string `json:"body_encoding,omitempty"` // "base64" where the body is no UTF-8
 }
 
-type scriptView struct {
+// ranView is how a transform ran.
+type ranView struct {
+	ID      string   `json:"id,omitempty"`      // of the script, and
+	Version int      `json:"version,omitempty"` // which of its versions, where the subscription uses one
 	Hash    string   `json:"hash"`
 	CPUMS   float64  `json:"cpu_ms"`
 	Console []string `json:"console,omitempty"`
+}
+
+func viewRan(a *engine.AttemptScript) *ranView {
+	v := &ranView{Hash: a.Hash, CPUMS: milliseconds(a.CPU), Console: a.Console, Version: a.Ref.Version}
+	if a.Ref.Script != 0 {
+		v.ID = a.Ref.Script.Format(engine.ScriptPrefix)
+	}
+	return v
 }
 
 func viewAttempt(a *engine.Attempt) attemptView {
@@ -90,7 +101,7 @@ func viewAttempt(a *engine.Attempt) attemptView {
 		v.Response = &responseView{a.Response.Status, viewHeaders(a.Response.Headers), a.Response.Truncated, viewBody(a.Response.Body)}
 	}
 	if a.Script.Hash != "" {
-		v.Script = &scriptView{a.Script.Hash, milliseconds(a.Script.CPU), a.Script.Console}
+		v.Script = viewRan(&a.Script)
 	}
 	return v
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -76,13 +77,29 @@ func (s *Server) publishBatch(c *fiber.Ctx, list jsondoc.Value, who caller) erro
 	}
 	accepted, err := s.engine.Publish(context.Background(), inputs)
 	if err != nil {
-		return err
+		return inList(err, len(inputs))
 	}
 	views := make([]acceptedView, len(accepted))
+	repeated := true
 	for i, a := range accepted {
 		views[i] = acceptedView{a.PublicID, a.Matched}
+		repeated = repeated && a.Repeated
+	}
+	if repeated {
+		c.Set(replayedHeader, "true")
 	}
 	return c.Status(fiber.StatusAccepted).JSON(page{Data: views})
+}
+
+// inList puts the place in the list back that Publish leaves out for a single event.
+func inList(err error, n int) error {
+	var e *engine.Error
+	if n != 1 || !errors.As(err, &e) || e.Field == "" {
+		return err
+	}
+	copied := *e
+	copied.Field = "events[0]." + e.Field
+	return &copied
 }
 
 // readEvent reads an event as it is published. Every member is looked at: what is

@@ -9,6 +9,7 @@ import (
 	"switchhook/engine"
 	"switchhook/scripts"
 	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/suite"
 )
 
 // Problem is an error answer (RFC 9457, application/problem+json).
@@ -22,6 +23,7 @@ type Problem struct {
 	Line   int            `json:"line,omitempty"`   // likewise, 1-based
 	Column int            `json:"column,omitempty"` // likewise, 1-based
 	Script *scripts.Error `json:"script,omitempty"` // where a filter or transform is to blame
+	Tests  *suite.Report  `json:"tests,omitempty"`  // where test cases failed
 }
 
 // Error gives the detail.
@@ -56,6 +58,7 @@ func (s *Server) problem(c *fiber.Ctx, err error) error {
 	case fiber.StatusTooManyRequests, fiber.StatusServiceUnavailable:
 		c.Set(fiber.HeaderRetryAfter, "1")
 	}
+	protect(c) // guard does not see what fails before routing
 	body, err := encodeJSON(p)
 	if err != nil {
 		return err
@@ -78,7 +81,7 @@ func (s *Server) describe(c *fiber.Ctx, err error) *Problem {
 				detail = e.Field + ": " + e.Message
 			}
 		}
-		return &Problem{Status: statusOf[e.Code], Detail: detail, Field: e.Field, Script: e.Script}
+		return &Problem{Status: statusOf[e.Code], Detail: detail, Field: e.Field, Script: e.Script, Tests: e.Report}
 	}
 	var syntax *jsondoc.SyntaxError
 	if errors.As(err, &syntax) {
@@ -103,6 +106,9 @@ func (s *Server) describeFiber(c *fiber.Ctx, f *fiber.Error) *Problem {
 		return problemOf(f.Code, c.Method()+" is not possible here; see the Allow header for what is")
 	case fiber.StatusRequestHeaderFieldsTooLarge:
 		return problemOf(f.Code, "the headers are larger than 16 KiB")
+	case fiber.StatusBadRequest:
+		// The message quotes the request, and with it the key.
+		return problemOf(f.Code, "this is no HTTP request that can be read")
 	case fiber.StatusInternalServerError:
 		return problemOf(f.Code, "something went wrong in the router; its log says what")
 	}

@@ -43,6 +43,24 @@ func (s *Server) routes() []route {
 		{"PUT", "/api/v1/event-types/:name", admin(s.putEventType), nil},
 		{"DELETE", "/api/v1/event-types/:name", admin(s.deleteEventType), nil},
 
+		{"GET", "/api/v1/scripts", s.authenticated(s.listScripts), nil},
+		{"POST", "/api/v1/scripts", s.authenticated(s.createScript), nil},
+		{"GET", "/api/v1/scripts/:id", s.authenticated(s.getScript), nil},
+		{"PATCH", "/api/v1/scripts/:id", s.authenticated(s.patchScript), nil},
+		{"DELETE", "/api/v1/scripts/:id", s.authenticated(s.deleteScript), nil},
+		{"GET", "/api/v1/scripts/:id/versions", s.authenticated(s.listVersions), nil},
+		{"POST", "/api/v1/scripts/:id/versions", s.authenticated(s.createVersion), nil},
+		{"GET", "/api/v1/scripts/:id/versions/:version", s.authenticated(s.getVersion), nil},
+		{"GET", "/api/v1/scripts/:id/versions/:version/diff/:other", s.authenticated(s.diffVersions), nil},
+		{"PUT", "/api/v1/scripts/:id/live", s.authenticated(s.putLive), nil},
+		{"GET", "/api/v1/scripts/:id/usage", s.authenticated(s.scriptUsage), nil},
+		{"POST", "/api/v1/scripts/:id/test", s.authenticated(s.testScript), nil},
+		{"POST", "/api/v1/scripts/:id/backtest", s.authenticated(s.backtest), nil},
+		{"GET", "/api/v1/scripts/:id/shadow", s.authenticated(s.getShadow), nil},
+		{"PUT", "/api/v1/scripts/:id/shadow", s.authenticated(s.putShadow), nil},
+		{"DELETE", "/api/v1/scripts/:id/shadow", s.authenticated(s.deleteShadow), nil},
+		{"POST", "/api/v1/try", s.authenticated(s.try), nil},
+
 		{"GET", "/api/v1/keys", admin(s.listKeys), nil},
 		{"POST", "/api/v1/keys", admin(s.createKey), nil},
 		{"DELETE", "/api/v1/keys/:id", admin(s.deleteKey), nil},
@@ -61,7 +79,7 @@ func (s *Server) routes() []route {
 
 // nouns are the resources whose paths work in the singular as well.
 var nouns = map[string]string{
-	"subscriptions": "subscription", "events": "event", "deliveries": "delivery", "event-types": "event-type", "keys": "key",
+	"subscriptions": "subscription", "events": "event", "deliveries": "delivery", "event-types": "event-type", "scripts": "script", "keys": "key",
 }
 
 func singular(path string) []string {

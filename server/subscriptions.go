@@ -1,39 +1,37 @@
 package server
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
-	"switchhook/scripts/jsondoc"
 )
 
 // subscriptionView is a subscription as the API shows it.
 type subscriptionView struct {
-	ID             string            `json:"id"`
-	Event          *string           `json:"event"` // null where there are several
-	Events         []string          `json:"events"`
-	TargetURL      string            `json:"target_url"`
-	Account        string            `json:"account"`
-	Active         bool              `json:"active"`
-	InactiveReason string            `json:"inactive_reason,omitempty"`
-	Filter         string            `json:"filter"`
-	Transform      string            `json:"transform"`
-	Secret         string            `json:"secret,omitempty"` // in the answer to its making only
-	Headers        map[string]string `json:"headers"`
-	PayloadFormat  string            `json:"payload_format"`
-	Description    string            `json:"description"`
-	Metadata       map[string]string `json:"metadata"`
-	FilterErrors   *filterErrors     `json:"filter_errors,omitempty"`
-	Quarantine     string            `json:"quarantine,omitempty"` // why deliveries wait for a new version of the transform
-	CreatedAt      time.Time         `json:"created_at"`
-	UpdatedAt      time.Time         `json:"updated_at"`
+	ID              string            `json:"id"`
+	Event           *string           `json:"event"` // null where there are several
+	Events          []string          `json:"events"`
+	TargetURL       string            `json:"target_url"`
+	Account         string            `json:"account"`
+	Active          bool              `json:"active"`
+	InactiveReason  string            `json:"inactive_reason,omitempty"`
+	Filter          string            `json:"filter"`
+	FilterScript    *refView          `json:"filter_script"` // null where it has a filter of its own, or none
+	Transform       string            `json:"transform"`
+	TransformScript *refView          `json:"transform_script"`
+	Secret          string            `json:"secret,omitempty"` // in the answer to its making only
+	Headers         map[string]string `json:"headers"`
+	PayloadFormat   string            `json:"payload_format"`
+	Description     string            `json:"description"`
+	Metadata        map[string]string `json:"metadata"`
+	FilterErrors    *filterErrors     `json:"filter_errors,omitempty"`
+	Quarantine      string            `json:"quarantine,omitempty"` // why deliveries wait for a new version of the transform
+	CreatedAt       time.Time         `json:"created_at"`
+	UpdatedAt       time.Time         `json:"updated_at"`
 }
 
 type filterErrors struct {
@@ -65,117 +63,9 @@ func (s *Server) viewSubscription(sub *engine.Subscription) subscriptionView {
 	if n, last := s.engine.FilterErrors(sub.ID); n > 0 {
 		v.FilterErrors = &filterErrors{n, last}
 	}
+	v.FilterScript, v.TransformScript = s.viewRef(sub.Account, sub.FilterScript), s.viewRef(sub.Account, sub.TransformScript)
 	v.Quarantine = s.engine.Quarantined(sub.ID)
 	return v
-}
-
-// subscriptionInput is what a client may say of a subscription.
-type subscriptionInput struct {
-	Event         eventNames         `json:"event"`
-	Events        eventNames         `json:"events"`
-	TargetURL     string             `json:"target_url"`
-	Account       string             `json:"account"`
-	Active        *bool              `json:"active"`
-	Filter        string             `json:"filter"`
-	Transform     string             `json:"transform"`
-	Secret        string             `json:"secret"`
-	Headers       map[string]*string `json:"headers"`
-	PayloadFormat string             `json:"payload_format"`
-	Description   string             `json:"description"`
-	Metadata      map[string]*string `json:"metadata"`
-}
-
-// eventNames reads one name or a list of them.
-type eventNames []string
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (n *eventNames) UnmarshalJSON(b []byte) error {
-	var one string
-	if err := json.Unmarshal(b, &one); err == nil {
-		if one != "" {
-			*n = eventNames{one}
-		}
-		return nil
-	}
-	return json.Unmarshal(b, (*[]string)(n))
-}
-
-// names gives the event types that the input names, under either of its two members.
-func (in *subscriptionInput) names() ([]string, error) {
-	if len(in.Event) > 0 && len(in.Events) > 0 && !slices.Equal(in.Event, in.Events) {
-		return nil, fieldProblem("event", "and events name different event types; give one of them")
-	}
-	if len(in.Event) > 0 {
-		return in.Event, nil
-	}
-	return in.Events, nil
-}
-
-// apply carries what the input says over to sub: all of it where present is nil, the
-// members present otherwise.
-func (in *subscriptionInput) apply(sub *engine.Subscription, present map[string]jsondoc.Value) error {
-	given := func(name string) bool { return present == nil || present[name].Exists() }
-	if given("event") || given("events") {
-		names, err := in.names()
-		if err != nil {
-			return err
-		}
-		sub.Events = names
-	}
-	if in.Account != "" && in.Account != sub.Account {
-		return fieldProblem("account", "can't be changed; make a new subscription there")
-	}
-	if given("target_url") {
-		sub.TargetURL = in.TargetURL
-	}
-	if given("active") {
-		sub.Active = in.Active == nil || *in.Active
-	}
-	if given("filter") {
-		sub.Filter = strings.TrimSpace(in.Filter)
-	}
-	if given("transform") {
-		sub.Transform = in.Transform
-		if strings.TrimSpace(in.Transform) == "" {
-			sub.Transform = ""
-		}
-	}
-	if in.Secret != "" { // left out it stays: nobody can read it to send it back
-		sub.Secret = in.Secret
-	}
-	if given("headers") {
-		sub.Headers = merge(sub.Headers, in.Headers, present == nil || in.Headers == nil)
-	}
-	if given("payload_format") {
-		sub.PayloadFormat = engine.PayloadFormat(in.PayloadFormat)
-	}
-	if given("description") {
-		sub.Description = in.Description
-	}
-	if given("metadata") {
-		sub.Metadata = merge(sub.Metadata, in.Metadata, present == nil || in.Metadata == nil)
-	}
-	return nil
-}
-
-// merge follows RFC 7396: null takes a member away. With replace nothing old stays. A
-// hidden value stands for the old one.
-func merge(old map[string]string, change map[string]*string, replace bool) map[string]string {
-	merged := map[string]string{}
-	if !replace {
-		maps.Copy(merged, old)
-	}
-	for k, v := range change {
-		switch {
-		case v == nil:
-			delete(merged, k)
-		case *v == hidden && old[k] != "":
-			merged[k] = old[k]
-		default:
-			merged[k] = *v
-		}
-	}
-	return merged
 }
 
 // subscriptionPage is the list of subscriptions and, as the REST Hooks pattern has it at
@@ -239,7 +129,7 @@ func (s *Server) createSubscription(c *fiber.Ctx, who caller) error {
 		return err
 	}
 	sub := &engine.Subscription{Account: account}
-	if err := in.apply(sub, nil); err != nil {
+	if err := s.apply(&in, sub, nil); err != nil {
 		return err
 	}
 	sub, err = s.engine.CreateSubscription(c.UserContext(), sub)
@@ -309,7 +199,7 @@ func (s *Server) changeSubscription(c *fiber.Ctx, who caller, patch bool) error 
 		return err
 	}
 	sub, err := s.engine.UpdateSubscription(c.UserContext(), who.sees(), id, version, func(sub *engine.Subscription) error {
-		return in.apply(sub, present)
+		return s.apply(&in, sub, present)
 	})
 	if err != nil {
 		return err

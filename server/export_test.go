@@ -1,0 +1,35 @@
+package server
+
+import (
+	"regexp"
+	"strings"
+)
+
+// Operation is a route as the tests see it.
+type Operation struct {
+	Method  string
+	Path    string   // as OpenAPI writes it: "/api/v1/subscriptions/{id}"
+	Aliases []string // likewise
+}
+
+var fiberParameter = regexp.MustCompile(`:(\w+)`)
+
+// Operations lists the routes.
+func (s *Server) Operations() []Operation {
+	var list []Operation
+	for _, r := range s.routes() {
+		op := Operation{Method: r.method, Path: braces(r.path)}
+		for _, alias := range r.aliases {
+			op.Aliases = append(op.Aliases, braces(alias))
+		}
+		list = append(list, op)
+	}
+	return list
+}
+
+func braces(path string) string { return fiberParameter.ReplaceAllString(path, "{$1}") }
+
+// Fill puts values in the place of a path's parameters.
+func (op Operation) Fill(path, id string) string {
+	return strings.NewReplacer("{id}", id, "{name}", id).Replace(path)
+}

@@ -1,0 +1,143 @@
+package server_test
+
+import (
+	"strings"
+	"testing"
+)
+
+// One account never sees another's anything: for each route, what the owner gets and what
+// another account gets.
+func TestNoAccountSeesAnothersAnything(t *testing.T) {
+	r := start(t)
+	hook := receive(t, nil)
+	sub := r.acme.subscribe("order.created", hook.URL+"/acme-only", map[string]any{"description": "acme-only"})
+	named := r.acme.post("/api/v1/events", `{"type":"order.created","id":"acme-only-1","data":"acme-only"}`).want(202).text("id")
+	event := r.acme.get("/api/v1/events/" + named).want(200).text("webhook_id")
+	r.acme.delivered(sub, "succeeded")
+	delivery := r.acme.get("/api/v1/deliveries?event=" + event).want(200).text("data.0.id")
+	r.admin.post("/api/v1/event-types", `{"name":"order.created"}`).want(201)
+
+	const shared, forbidden, hidden, empty = "shared", "forbidden", "hidden", "empty"
+	table := []struct {
+		operation string
+		ids       []string
+		body      any
+		rival     string
+	}{
+		{"GET /api/v1/subscriptions", nil, nil, empty},
+		{"GET /api/v1/subscriptions/{id}", []string{sub}, nil, hidden},
+		{"PUT /api/v1/subscriptions/{id}", []string{sub}, map[string]any{"event": "x", "target_url": anywhere}, hidden},
+		{"PATCH /api/v1/subscriptions/{id}", []string{sub}, `{"active":false}`, hidden},
+		{"DELETE /api/v1/subscriptions/{id}", []string{sub}, nil, hidden},
+		{"GET /api/v1/subscriptions/{id}/secret", []string{sub}, nil, hidden},
+		{"GET /api/v1/events", nil, nil, empty},
+		{"GET /api/v1/events/{id}", []string{named, event}, nil, hidden},
+		{"GET /api/v1/deliveries", nil, nil, empty},
+		{"GET /api/v1/deliveries/{id}", []string{delivery}, nil, hidden},
+		{"POST /api/v1/deliveries/{id}/retry", []string{delivery}, nil, hidden},
+		{"POST /api/v1/subscriptions", nil, map[string]any{"event": "order.created", "target_url": hook.URL + "/rival"}, shared},
+		{"POST /api/v1/events", nil, `{"type":"other","data":1}`, shared},
+		{"GET /api/v1/event-types", nil, nil, shared},
+		{"GET /api/v1/event-types/{name}", []string{"order.created"}, nil, shared},
+		{"POST /api/v1/event-types", nil, `{"name":"b"}`, forbidden},
+		{"PUT /api/v1/event-types/{name}", []string{"order.created"}, `{}`, forbidden},
+		{"DELETE /api/v1/event-types/{name}", []string{"order.created"}, nil, forbidden},
+		{"GET /api/v1/keys", nil, nil, forbidden},
+		{"POST /api/v1/keys", nil, `{}`, forbidden},
+		{"DELETE /api/v1/keys/{id}", []string{r.acme.keyID}, nil, forbidden},
+		{"GET /api/v1/openapi.json", nil, nil, shared}, {"GET /healthz", nil, nil, shared}, {"GET /readyz", nil, nil, shared}, {"GET /metrics", nil, nil, shared}, {"GET /", nil, nil, shared},
+	}
+	tested := map[string]bool{}
+	for _, row := range table {
+		tested[row.operation] = true
+		method, template, _ := strings.Cut(row.operation, " ")
+		if row.ids == nil {
+			row.ids = []string{""}
+		}
+		for _, id := range row.ids {
+			path := strings.NewReplacer("{id}", id, "{name}", id).Replace(template)
+			for _, key := range []string{r.rival.key, ""} {
+				c := r.rival.with(t, key)
+				before := ""
+				if row.rival == hidden { // it must look as what does not exist looks
+					missing := strings.Replace(path, id, strings.Replace(id, id[len(id)-3:], "zzz", 1), 1)
+					before = strings.ReplaceAll(string(c.do(method, missing, row.body).body), strings.Replace(id, id[len(id)-3:], "zzz", 1), id)
+				}
+				a := c.do(method, path, row.body)
+				if key == "" {
+					if row.rival != shared && a.status != 401 {
+						t.Errorf("without a key, %s: %d", a.what, a.status)
+					}
+					continue
+				}
+				switch row.rival {
+				case hidden:
+					a.refused(404, "", "there is no ")
+					if string(a.body) != before {
+						t.Errorf("%s tells that there is something: %s, otherwise %s", a.what, a.body, before)
+					}
+				case forbidden:
+					a.refused(403, "", "")
+				case empty:
+					a.want(200).shows(map[string]any{"data": "[]", "next_cursor": nil})
+				case shared:
+					if a.status >= 300 {
+						t.Errorf("%s: %d %s", a.what, a.status, a.body)
+					}
+				}
+				if strings.Contains(strings.ReplaceAll(string(a.body), named, ""), "acme") && a.status < 300 && template != "/api/v1/openapi.json" {
+					t.Errorf("%s shows acme's: %s", a.what, a.body)
+				}
+			}
+		}
+	}
+	for _, op := range r.server.Operations() {
+		if !tested[op.Method+" "+op.Path] {
+			t.Errorf("%s %s is not in the table", op.Method, op.Path)
+		}
+	}
+
+	// What belongs to acme can't be named in a filter either.
+	for query, status := range map[string]int{
+		"deliveries?subscription=" + sub: 200, "deliveries?event=" + event: 404, "deliveries?event=" + named: 404, "deliveries?cursor=" + delivery: 200,
+		"subscriptions?target_url=" + hook.URL + "/acme-only": 200, "subscriptions?cursor=" + sub: 200, "events?cursor=" + event: 200, "events?type=order.created": 200, "deliveries?type=order.created": 200,
+	} {
+		a := r.rival.get("/api/v1/" + query).want(status)
+		if strings.Contains(strings.ReplaceAll(string(a.body), named, ""), "acme") {
+			t.Errorf("%s shows acme's: %s", query, a.body)
+		}
+	}
+	// And nothing of acme's has changed.
+	r.acme.get("/api/v1/subscriptions/" + sub).want(200).shows(map[string]any{"active": true, "description": "acme-only"})
+	r.acme.get("/api/v1/deliveries/" + delivery).want(200).shows(map[string]any{"attempt_count": 1})
+
+	// The same id in two accounts is two events, and each goes to its own.
+	r.rival.post("/api/v1/events", `{"type":"order.created","id":"acme-only-1","data":"rival's"}`).want(202).shows(map[string]any{"matched": 1})
+	r.rival.get("/api/v1/events/" + named).want(200).shows(map[string]any{"data": "rival's", "account": "rival"})
+	r.acme.get("/api/v1/events/" + named).want(200).shows(map[string]any{"data": "acme-only"})
+	for _, got := range hook.wait(t, 2) {
+		if strings.Contains(got.uri, "acme") == strings.Contains(got.body, "rival") {
+			t.Errorf("%s came to %s", got.body, got.uri)
+		}
+	}
+}
+
+func TestAnAdminKeyLooksUpWhatBelongsToAnyAccount(t *testing.T) {
+	r := start(t)
+	sub := r.acme.subscribe("a", anywhere)
+	event := r.acme.publish("a", 1)
+	d := r.acme.delivered(sub, "failed").text("id")
+	for _, path := range []string{"subscriptions/" + sub, "subscriptions/" + sub + "/secret", "events/" + event, "deliveries/" + d} {
+		r.admin.get("/api/v1/" + path).want(200)
+	}
+	r.admin.get("/api/v1/deliveries?account=acme&event=" + event).want(200).shows(map[string]any{"data.0.id": d})
+	r.admin.get("/api/v1/deliveries?account=*&event=" + event).want(200).shows(map[string]any{"data.0.id": d})
+	r.admin.do("PATCH", "/api/v1/subscriptions/"+sub, `{"description":"seen"}`).want(200).shows(map[string]any{"account": "acme"})
+	ops := r.admin.with(t, r.admin.post("/api/v1/keys", `{"account":"ops","admin":true}`).want(201).text("key"))
+	ops.post("/api/v1/events", `{"type":"a","id":"ops-1","data":1}`).want(202)
+	ops.get("/api/v1/events/ops-1").want(200).shows(map[string]any{"account": "ops"})
+	made := r.admin.post("/api/v1/subscriptions", map[string]any{"event": "b", "target_url": anywhere, "account": "acme"}).want(201)
+	r.acme.get("/api/v1/subscriptions/" + made.text("id")).want(200)
+	r.acme.post("/api/v1/subscriptions", map[string]any{"event": "b", "target_url": anywhere, "account": "rival"}).refused(422, "account", "must be left out")
+	r.acme.post("/api/v1/subscriptions", map[string]any{"event": "b", "target_url": anywhere, "account": "acme"}).want(201)
+}

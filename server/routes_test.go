@@ -1,0 +1,104 @@
+package server_test
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestEveryPathWorksWithASlashAtItsEndAndInTheSingular(t *testing.T) {
+	r := start(t)
+	r.admin.post("/api/v1/event-types", `{"name":"a"}`).want(201)
+	sub := r.admin.subscribe("a", anywhere)
+	event := r.admin.publish("a", 1)
+	ids := map[string]string{"subscriptions": sub, "events": event, "event-types": "a", "keys": "key_0sa6jzbaw0000", "deliveries": r.admin.delivered(sub, "failed").text("id")}
+	for _, op := range r.server.Operations() {
+		rest, ok := strings.CutPrefix(op.Path, "/api/v1/")
+		if !ok || strings.HasSuffix(op.Path, ".json") {
+			continue
+		}
+		if len(op.Aliases) != 1 {
+			t.Errorf("%s has the aliases %v", op.Path, op.Aliases)
+		}
+		noun, _, _ := strings.Cut(rest, "/")
+		id := ids[noun]
+		body := any(nil)
+		if op.Method != "GET" && op.Method != "DELETE" {
+			body = `5` // is refused, by the handler that is meant
+		}
+		if op.Method == "DELETE" || strings.HasSuffix(op.Path, "/retry") {
+			id = "gone" // so that nothing changes
+		}
+		want := r.admin.do(op.Method, op.Fill(op.Path, id), body)
+		if want.status == 405 || strings.Contains(string(want.body), "there is nothing at") {
+			t.Errorf("%s: %d", want.what, want.status)
+		}
+		for _, path := range []string{op.Path + "/", op.Aliases[0], op.Aliases[0] + "/"} {
+			a := r.admin.do(op.Method, op.Fill(path, id), body)
+			if a.status != want.status || string(a.body) != string(want.body) {
+				t.Errorf("%s: %d %.200s\n%s: %d %.200s", want.what, want.status, want.body, a.what, a.status, a.body)
+			}
+		}
+	}
+}
+
+func TestTheSubscriptionPathOfRESTHooksWorksFromEndToEnd(t *testing.T) {
+	c, hook := start(t).acme, receive(t, nil)
+	made := c.post("/api/v1/subscription/", map[string]any{"event": "user.created", "target_url": hook.URL, "payload_format": "data"}).want(201)
+	c.publish("user.created", map[string]int{"id": 1})
+	if got := hook.wait(t, 1)[0]; got.body != `{"id":1}` || got.method != "POST" {
+		t.Errorf("came: %+v", got)
+	}
+	path := "/api/v1/subscription/" + made.text("id") + "/"
+	c.do("PUT", path, map[string]any{"event": "user.*", "target_url": hook.URL}).want(200)
+	c.do("DELETE", path, nil).want(204)
+	c.get(path).refused(404, "", "")
+}
+
+func TestWhereThereIsGETThereIsHEAD(t *testing.T) {
+	r := start(t)
+	sub := r.admin.subscribe("a", anywhere)
+	event := r.admin.publish("a", 1)
+	r.admin.post("/api/v1/event-types", `{"name":"a"}`).want(201)
+	ids := map[string]string{"subscriptions": sub, "events": event, "event-types": "a", "deliveries": r.admin.delivered(sub, "failed").text("id")}
+	for _, op := range r.server.Operations() {
+		if op.Method != "GET" {
+			continue
+		}
+		noun := strings.Split(strings.TrimPrefix(op.Path, "/api/v1/"), "/")[0]
+		path := op.Fill(op.Path, ids[noun])
+		get, head := r.admin.get(path).want(200), r.admin.do("HEAD", path, nil).want(200)
+		for _, name := range []string{"Content-Type", "ETag", "Content-Security-Policy"} {
+			if get.header.Get(name) != head.header.Get(name) {
+				t.Errorf("%s: %s is %q with GET and %q with HEAD", path, name, get.header.Get(name), head.header.Get(name))
+			}
+		}
+	}
+}
+
+func TestHealthMetricsAndPageNeedNoKey(t *testing.T) {
+	r := start(t)
+	c := r.acme.with(t, "")
+	c.get("/healthz").want(200).shows(map[string]any{"status": "ok", "version": "test"})
+	c.get("/readyz").want(200).shows(map[string]any{"status": "ready"})
+	r.acme.publish("a", 1)
+	if a := c.get("/metrics").want(200); !strings.Contains(string(a.body), "switchhook_") {
+		t.Errorf("metrics: %.300s", a.body)
+	}
+	page := c.get("/").want(200)
+	if !strings.HasPrefix(page.header.Get("Content-Type"), "text/html") || !strings.Contains(string(page.body), "Switchhook") {
+		t.Errorf("page: %.300s", page.body)
+	}
+	if csp := page.header.Get("Content-Security-Policy"); !strings.Contains(csp, "default-src 'none'") {
+		t.Errorf("Content-Security-Policy is %q", csp)
+	}
+}
+
+func TestARouterThatStopsSaysSo(t *testing.T) {
+	r := start(t)
+	r.stop()
+	for _, a := range []*answer{r.acme.get("/readyz"), r.acme.post("/api/v1/events", `{"type":"a","data":1}`)} {
+		if a.refused(503, "", "stopping"); a.header.Get("Retry-After") == "" {
+			t.Errorf("%s: no Retry-After", a.what)
+		}
+	}
+}

@@ -1,0 +1,396 @@
+package server
+
+import (
+	"encoding/json"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"switchhook/engine"
+	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/suite"
+)
+
+// scriptView is a script as the API shows it.
+type scriptView struct {
+	ID          string          `json:"id"`
+	Account     string          `json:"account"`
+	Name        string          `json:"name"`
+	Kind        string          `json:"kind"` // filter or transform
+	Description string          `json:"description"`
+	LiveVersion *int            `json:"live_version"` // null before there is one
+	Cases       json.RawMessage `json:"cases"`        // test cases, a list
+	UsedBy      int             `json:"used_by"`      // subscriptions
+	Stats       statsView       `json:"stats"`
+	CreatedAt   time.Time       `json:"created_at"`
+	UpdatedAt   time.Time       `json:"updated_at"`
+}
+
+// statsView counts a script's runs since the router started.
+type statsView struct {
+	Runs      int64            `json:"runs"`
+	Errors    int64            `json:"errors"`
+	Timeouts  int64            `json:"timeouts"`
+	Dropped   int64            `json:"dropped"`
+	CPUMS     float64          `json:"cpu_ms"`
+	Histogram map[string]int64 `json:"histogram"` // runs by CPU time: "≤1ms" and so on
+}
+
+func (s *Server) viewScript(sc *engine.Script) scriptView {
+	v := scriptView{
+		ID: sc.ID.Format(engine.ScriptPrefix), Account: sc.Account, Name: sc.Name, Kind: string(sc.Kind), Description: sc.Description,
+		Cases: json.RawMessage("[]"), UsedBy: len(s.engine.ScriptUsers(sc.ID)), CreatedAt: sc.CreatedAt, UpdatedAt: sc.UpdatedAt,
+	}
+	if sc.Live != 0 {
+		v.LiveVersion = &sc.Live
+	}
+	if len(sc.Cases) > 0 {
+		v.Cases = sc.Cases
+	}
+	stats := s.engine.ScriptStats(sc.ID)
+	v.Stats = statsView{Runs: stats.Runs, Errors: stats.Errors, Timeouts: stats.Timeouts, Dropped: stats.Dropped, CPUMS: milliseconds(stats.CPU), Histogram: map[string]int64{}}
+	for i, n := range stats.Buckets {
+		if i < len(engine.ScriptBuckets) {
+			v.Stats.Histogram["≤"+engine.ScriptBuckets[i].String()] = n
+		} else {
+			v.Stats.Histogram["more"] = n
+		}
+	}
+	return v
+}
+
+// versionView is a version of a script as the API shows it.
+type versionView struct {
+	Version   int       `json:"version"`
+	Hash      string    `json:"hash"`
+	Source    string    `json:"source"`
+	Author    string    `json:"author"`
+	Note      string    `json:"note"`
+	Live      bool      `json:"live"`
+	CreatedAt time.Time `json:"created_at"`
+}
+
+func viewVersion(v *engine.ScriptVersion, live int) versionView {
+	return versionView{v.Number, v.Hash, v.Source, v.Author, v.Note, v.Number == live, v.CreatedAt}
+}
+
+type scriptInput struct {
+	Account     string          `json:"account"`
+	Name        string          `json:"name"`
+	Kind        string          `json:"kind"`
+	Description string          `json:"description"`
+	Cases       json.RawMessage `json:"cases"`
+	Source      string          `json:"source"` // of the first version, with POST only
+	Note        string          `json:"note"`
+}
+
+func (s *Server) listScripts(c *fiber.Ctx, who caller) error {
+	account, err := who.lists(c)
+	if err != nil {
+		return err
+	}
+	q := readQuery(c, "kind")
+	kind := engine.ScriptKind(q.text("kind"))
+	if kind != "" && kind != engine.KindFilter && kind != engine.KindTransform {
+		q.fail("kind", "must be filter or transform")
+	}
+	limit, after := q.limit(), q.id("cursor", engine.ScriptPrefix)
+	if q.err != nil {
+		return q.err
+	}
+	found := s.engine.Scripts(account, kind, after, limit+1)
+	answer, views := page{}, []scriptView{}
+	for i, sc := range found {
+		if i == limit {
+			answer.NextCursor = &views[limit-1].ID
+			break
+		}
+		views = append(views, s.viewScript(sc))
+	}
+	answer.Data = views
+	return c.JSON(answer)
+}
+
+// createScript makes a script and, where a source is given, its first version, which goes
+// live if its cases pass.
+func (s *Server) createScript(c *fiber.Ctx, who caller) error {
+	var in scriptInput
+	if _, err := readObject(c, &in); err != nil {
+		return err
+	}
+	account, err := who.owns(in.Account)
+	if err != nil {
+		return err
+	}
+	wanted := &engine.Script{Account: account, Name: in.Name, Kind: engine.ScriptKind(in.Kind), Description: in.Description, Cases: casesOf(in.Cases)}
+	sc, err := s.engine.CreateScript(c.UserContext(), wanted, in.Source, who.Name, in.Note)
+	if err != nil {
+		return err
+	}
+	view := s.viewScript(sc)
+	c.Location(apiPath + "/scripts/" + view.ID)
+	setETag(c, sc.Version)
+	return c.Status(fiber.StatusCreated).JSON(view)
+}
+
+func casesOf(raw json.RawMessage) []byte {
+	if string(raw) == "null" {
+		return nil
+	}
+	return raw
+}
+
+func scriptParam(c *fiber.Ctx) string {
+	name, err := url.PathUnescape(c.Params("id"))
+	if err != nil {
+		return strings.Clone(c.Params("id"))
+	}
+	return strings.Clone(name)
+}
+
+func (s *Server) getScript(c *fiber.Ctx, who caller) error {
+	sc, err := s.script(c, who)
+	if err != nil {
+		return err
+	}
+	setETag(c, sc.Version)
+	return c.JSON(s.viewScript(sc))
+}
+
+// script finds the one that the path names, by id or by name.
+func (s *Server) script(c *fiber.Ctx, who caller) (*engine.Script, error) {
+	return s.engine.Script(who.sees(), scriptParam(c))
+}
+
+// patchScript changes what the body names (RFC 7396).
+func (s *Server) patchScript(c *fiber.Ctx, who caller) error {
+	var in scriptInput
+	present, err := readObject(c, &in)
+	if err != nil {
+		return err
+	}
+	version, err := ifMatch(c)
+	if err != nil {
+		return err
+	}
+	if present["source"].Exists() {
+		return fieldProblem("source", "is not changed here: versions are never changed; POST a new one to …/versions")
+	}
+	sc, err := s.engine.UpdateScript(c.UserContext(), who.sees(), scriptParam(c), version, func(sc *engine.Script) error {
+		return in.apply(sc, present)
+	})
+	if err != nil {
+		return err
+	}
+	setETag(c, sc.Version)
+	return c.JSON(s.viewScript(sc))
+}
+
+func (in *scriptInput) apply(sc *engine.Script, present map[string]jsondoc.Value) error {
+	if present["name"].Exists() {
+		sc.Name = in.Name
+	}
+	if present["kind"].Exists() {
+		sc.Kind = engine.ScriptKind(in.Kind)
+	}
+	if present["description"].Exists() {
+		sc.Description = in.Description
+	}
+	if present["cases"].Exists() {
+		sc.Cases = casesOf(in.Cases)
+	}
+	if in.Account != "" && in.Account != sc.Account {
+		return fieldProblem("account", "can't be changed; make a new script there")
+	}
+	return nil
+}
+
+func (s *Server) deleteScript(c *fiber.Ctx, who caller) error {
+	version, err := ifMatch(c)
+	if err != nil {
+		return err
+	}
+	if err := s.engine.DeleteScript(c.UserContext(), who.sees(), scriptParam(c), version); err != nil {
+		return err
+	}
+	return c.SendStatus(fiber.StatusNoContent)
+}
+
+func (s *Server) listVersions(c *fiber.Ctx, who caller) error {
+	sc, err := s.script(c, who)
+	if err != nil {
+		return err
+	}
+	q := readQuery(c)
+	limit, before := q.limit(), 0
+	if cursor := c.Query("cursor"); cursor != "" {
+		if before, err = strconv.Atoi(cursor); err != nil || before < 1 {
+			q.fail("cursor", "is none that this list gave")
+		}
+	}
+	if q.err != nil {
+		return q.err
+	}
+	found, err := s.engine.ScriptVersions(c.UserContext(), sc.Account, sc.ID.Format(engine.ScriptPrefix), before, limit+1)
+	if err != nil {
+		return err
+	}
+	answer, views := page{}, []versionView{}
+	for i, v := range found {
+		if i == limit {
+			cursor := strconv.Itoa(found[i-1].Number)
+			answer.NextCursor = &cursor
+			break
+		}
+		views = append(views, viewVersion(v, sc.Live))
+	}
+	answer.Data = views
+	return c.JSON(answer)
+}
+
+type versionInput struct {
+	Source string `json:"source"`
+	Note   string `json:"note"`
+}
+
+// createdVersion answers a new version, with what its cases came to.
+type createdVersion struct {
+	versionView
+	Tests *suite.Report `json:"tests"`
+}
+
+func (s *Server) createVersion(c *fiber.Ctx, who caller) error {
+	var in versionInput
+	if _, err := readObject(c, &in); err != nil {
+		return err
+	}
+	sc, err := s.script(c, who)
+	if err != nil {
+		return err
+	}
+	v, err := s.engine.AddScriptVersion(c.UserContext(), who.sees(), sc.ID.Format(engine.ScriptPrefix), in.Source, who.Name, in.Note)
+	if err != nil {
+		return err
+	}
+	report, err := s.engine.TestScript(c.UserContext(), who.sees(), sc.ID.Format(engine.ScriptPrefix), v.Number, "")
+	if err != nil {
+		return err
+	}
+	c.Location(apiPath + "/scripts/" + sc.ID.Format(engine.ScriptPrefix) + "/versions/" + strconv.Itoa(v.Number))
+	return c.Status(fiber.StatusCreated).JSON(createdVersion{viewVersion(v, sc.Live), report})
+}
+
+// numberParam reads a version from the path; "live" is the live one.
+func numberParam(c *fiber.Ctx, name string) (int, error) {
+	text := c.Params(name)
+	if text == "live" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		return 0, engine.NotFound("version", shown(text))
+	}
+	return n, nil
+}
+
+func (s *Server) getVersion(c *fiber.Ctx, who caller) error {
+	sc, err := s.script(c, who)
+	if err != nil {
+		return err
+	}
+	n, err := numberParam(c, "version")
+	if err != nil {
+		return err
+	}
+	v, err := s.engine.ScriptVersion(c.UserContext(), who.sees(), sc.ID.Format(engine.ScriptPrefix), n)
+	if err != nil {
+		return err
+	}
+	return c.JSON(viewVersion(v, sc.Live))
+}
+
+// diffView is the difference of two versions, line by line.
+type diffView struct {
+	From int    `json:"from"`
+	To   int    `json:"to"`
+	Diff string `json:"diff"` // lines: "- " only in from, "+ " only in to, "  " in both
+}
+
+func (s *Server) diffVersions(c *fiber.Ctx, who caller) error {
+	sc, err := s.script(c, who)
+	if err != nil {
+		return err
+	}
+	var pair [2]*engine.ScriptVersion
+	for i, name := range []string{"version", "other"} {
+		n, err := numberParam(c, name)
+		if err != nil {
+			return err
+		}
+		if pair[i], err = s.engine.ScriptVersion(c.UserContext(), who.sees(), sc.ID.Format(engine.ScriptPrefix), n); err != nil {
+			return err
+		}
+	}
+	return c.JSON(diffView{pair[0].Number, pair[1].Number, suite.Diff(pair[0].Source, pair[1].Source)})
+}
+
+type liveInput struct {
+	Version int  `json:"version"`
+	Force   bool `json:"force"`
+}
+
+// liveAnswer says what is live now, and what its cases came to.
+type liveAnswer struct {
+	scriptView
+	Tests *suite.Report `json:"tests"`
+}
+
+func (s *Server) putLive(c *fiber.Ctx, who caller) error {
+	var in liveInput
+	if _, err := readObject(c, &in); err != nil {
+		return err
+	}
+	version, err := ifMatch(c)
+	if err != nil {
+		return err
+	}
+	sc, report, err := s.engine.SetScriptLive(c.UserContext(), who.sees(), scriptParam(c), in.Version, version, in.Force)
+	if err != nil {
+		return err
+	}
+	setETag(c, sc.Version)
+	return c.JSON(liveAnswer{s.viewScript(sc), report})
+}
+
+func (s *Server) scriptUsage(c *fiber.Ctx, who caller) error {
+	sc, err := s.script(c, who)
+	if err != nil {
+		return err
+	}
+	views := []subscriptionView{}
+	for _, sub := range s.engine.ScriptUsers(sc.ID) {
+		views = append(views, s.viewSubscription(sub))
+	}
+	return c.JSON(page{Data: views})
+}
+
+type testInput struct {
+	Version int    `json:"version"` // 0: the live one
+	Source  string `json:"source"`  // or a source that is not stored yet
+}
+
+// testScript runs a script's cases.
+func (s *Server) testScript(c *fiber.Ctx, who caller) error {
+	var in testInput
+	if _, err := readObject(c, &in); err != nil {
+		return err
+	}
+	report, err := s.engine.TestScript(c.UserContext(), who.sees(), scriptParam(c), in.Version, in.Source)
+	if err != nil {
+		return err
+	}
+	return c.JSON(report)
+}

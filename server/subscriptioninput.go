@@ -1,0 +1,169 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"switchhook/engine"
+	"switchhook/scripts/jsondoc"
+)
+
+// subscriptionInput is what a client may say of a subscription.
+type subscriptionInput struct {
+	Event           eventNames         `json:"event"`
+	Events          eventNames         `json:"events"`
+	TargetURL       string             `json:"target_url"`
+	Account         string             `json:"account"`
+	Active          *bool              `json:"active"`
+	Filter          string             `json:"filter"`
+	FilterScript    *scriptRef         `json:"filter_script"`
+	Transform       string             `json:"transform"`
+	TransformScript *scriptRef         `json:"transform_script"`
+	Secret          string             `json:"secret"`
+	Headers         map[string]*string `json:"headers"`
+	PayloadFormat   string             `json:"payload_format"`
+	Description     string             `json:"description"`
+	Metadata        map[string]*string `json:"metadata"`
+}
+
+// eventNames reads one name or a list of them.
+type eventNames []string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (n *eventNames) UnmarshalJSON(b []byte) error {
+	var one string
+	if err := json.Unmarshal(b, &one); err == nil {
+		if one != "" {
+			*n = eventNames{one}
+		}
+		return nil
+	}
+	return json.Unmarshal(b, (*[]string)(n))
+}
+
+// names gives the event types that the input names, under either of its two members.
+func (in *subscriptionInput) names() ([]string, error) {
+	if len(in.Event) > 0 && len(in.Events) > 0 && !slices.Equal(in.Event, in.Events) {
+		return nil, fieldProblem("event", "and events name different event types; give one of them")
+	}
+	if len(in.Event) > 0 {
+		return in.Event, nil
+	}
+	return in.Events, nil
+}
+
+// apply carries what in says over to sub: all of it where present is nil, the members
+// present otherwise.
+func (s *Server) apply(in *subscriptionInput, sub *engine.Subscription, present map[string]jsondoc.Value) error {
+	given := func(name string) bool { return present == nil || present[name].Exists() }
+	if given("event") || given("events") {
+		names, err := in.names()
+		if err != nil {
+			return err
+		}
+		sub.Events = names
+	}
+	if in.Account != "" && in.Account != sub.Account {
+		return fieldProblem("account", "can't be changed; make a new subscription there")
+	}
+	if given("target_url") {
+		sub.TargetURL = in.TargetURL
+	}
+	if given("active") {
+		sub.Active = in.Active == nil || *in.Active
+	}
+	var err error
+	if sub.Filter, sub.FilterScript, err = s.scriptUse("filter", sub.Account, given, strings.TrimSpace(in.Filter), in.FilterScript, sub.Filter, sub.FilterScript); err != nil {
+		return err
+	}
+	if sub.Transform, sub.TransformScript, err = s.scriptUse("transform", sub.Account, given, in.Transform, in.TransformScript, sub.Transform, sub.TransformScript); err != nil {
+		return err
+	}
+	if in.Secret != "" { // left out it stays: nobody can read it to send it back
+		sub.Secret = in.Secret
+	}
+	if given("headers") {
+		change := spelt(sub.Headers, in.Headers)
+		for name, value := range change {
+			if value != nil && *value == hidden && sub.Headers[name] == "" {
+				return fieldProblem("headers", fmt.Sprintf("%q: %q stands for the value that is stored, and there is none", name, hidden))
+			}
+		}
+		sub.Headers = merge(sub.Headers, change, present == nil || in.Headers == nil)
+	}
+	if given("payload_format") {
+		sub.PayloadFormat = engine.PayloadFormat(in.PayloadFormat)
+	}
+	if given("description") {
+		sub.Description = in.Description
+	}
+	if given("metadata") {
+		sub.Metadata = merge(sub.Metadata, in.Metadata, present == nil || in.Metadata == nil)
+	}
+	return nil
+}
+
+// scriptUse gives what a subscription has as its filter or transform after a change: a
+// source of its own or a script. Giving one of them takes the other away.
+func (s *Server) scriptUse(kind, account string, given func(string) bool, source string, ref *scriptRef, oldSource string, oldRef engine.ScriptRef) (string, engine.ScriptRef, error) {
+	if strings.TrimSpace(source) == "" {
+		source = ""
+	}
+	found, err := s.findRef(kind+"_script", account, ref)
+	if err != nil {
+		return "", found, err
+	}
+	giveSource, giveRef := given(kind), given(kind+"_script")
+	switch {
+	case giveSource && giveRef:
+		return source, found, nil
+	case giveSource && source != "":
+		return source, engine.ScriptRef{}, nil
+	case giveSource:
+		return "", oldRef, nil
+	case giveRef && found.Script != 0:
+		return "", found, nil
+	case giveRef:
+		return oldSource, engine.ScriptRef{}, nil
+	}
+	return oldSource, oldRef, nil
+}
+
+// spelt gives headers the spelling that is stored, for their names don't tell cases apart.
+// A name that change has twice stays as it is, for the engine to refuse.
+func spelt(stored map[string]string, change map[string]*string) map[string]*string {
+	result := make(map[string]*string, len(change))
+	for name, value := range change {
+		for old := range stored {
+			if _, twice := change[old]; strings.EqualFold(old, name) && !twice {
+				name = old
+				break
+			}
+		}
+		result[name] = value
+	}
+	return result
+}
+
+// merge follows RFC 7396: null takes a member away. With replace nothing old stays. A
+// hidden value stands for the old one.
+func merge(old map[string]string, change map[string]*string, replace bool) map[string]string {
+	merged := map[string]string{}
+	if !replace {
+		maps.Copy(merged, old)
+	}
+	for k, v := range change {
+		switch {
+		case v == nil:
+			delete(merged, k)
+		case *v == hidden && old[k] != "":
+			merged[k] = old[k]
+		default:
+			merged[k] = *v
+		}
+	}
+	return merged
+}
