@@ -22,7 +22,10 @@ type commands struct {
 	Demo    demoCommand    `cmd:"" help:"Show the whole way of an event in a temporary folder: subscribe, filter, transform, sign, deliver."`
 	Send    sendCommand    `cmd:"" help:"Publish an event, or a file of them, to a running router."`
 	Listen  listenCommand  `cmd:"" help:"Run a local receiver that verifies and prints what it gets."`
+	Try     tryCommand     `cmd:"" help:"Run a filter and a transform over one event, without a server, and show what would be sent."`
+	Test    testCommand    `cmd:"" help:"Run the test cases that lie beside filters and transforms."`
 	Keys    keysCommand    `cmd:"" help:"List, make and delete API keys of a running router."`
+	Types   typesCommand   `cmd:"" help:"Write TypeScript types of events, requests and helpers, for editors."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 
@@ -37,7 +40,7 @@ Publish: switchhook send order.created '{"total": 120}'
 Every flag can be given in the environment as well: --data is SWITCHHOOK_DATA.`
 
 // Main runs the command that args name and gives the exit status: 0 for success, 1 for a
-// failure, 2 for a command line that can't be understood.
+// failure, 2 for a command line that can't be understood. try and test have more to say.
 func Main(args []string) int {
 	var c commands
 	status := -1
@@ -69,11 +72,30 @@ func Main(args []string) int {
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	parsed.BindTo(ctx, (*context.Context)(nil))
-	if err := parsed.Run(); err != nil {
-		fmt.Fprintf(os.Stderr, "switchhook: %v\n", err)
-		return 1
+	return exitStatus(parsed.Run())
+}
+
+// statusError ends the process with a status of its own.
+type statusError struct {
+	status int
+	err    error // nil: all has been said
+}
+
+func (e *statusError) Error() string { return fmt.Sprint(e.err) }
+
+// exitStatus reports an error and gives its exit status.
+func exitStatus(err error) int {
+	if err == nil {
+		return 0
 	}
-	return 0
+	status := 1
+	if e, ok := errors.AsType[*statusError](err); ok {
+		if status = e.status; e.err == nil {
+			return status
+		}
+	}
+	fmt.Fprintf(os.Stderr, "switchhook: %v\n", err)
+	return status
 }
 
 // helpWithDefault adds a flag's default, which kong leaves out where there is a placeholder.

@@ -120,17 +120,8 @@ func (f *Filter) Match(in *Input) (ok bool, err error) {
 			ok, err = false, f.runError(fmt.Errorf("filter failed: %v", r))
 		}
 	}()
-	for _, key := range f.keys {
-		v, have := in.env[key]
-		if !have {
-			if err := in.fill(f); err != nil {
-				return false, f.runError(err)
-			}
-			v = in.env[key]
-		}
-		if _, bad := v.(spoilt); bad {
-			return false, f.runError(faultf("%s lies in an object with too many escaped member names: too large for a filter", key))
-		}
+	if err := f.ready(in); err != nil {
+		return false, err
 	}
 	in.fuel, in.used = budget, in.used || f.loops
 	out, err := in.vm.Run(f.program, in.env)
@@ -142,6 +133,23 @@ func (f *Filter) Match(in *Input) (ok bool, err error) {
 	}
 	ok, _ = out.(bool)
 	return ok, nil
+}
+
+// ready looks up what the filter reads and nobody has looked up before.
+func (f *Filter) ready(in *Input) *scripts.Error {
+	for _, key := range f.keys {
+		v, have := in.env[key]
+		if !have {
+			if err := in.fill(f); err != nil {
+				return f.runError(err)
+			}
+			v = in.env[key]
+		}
+		if _, bad := v.(spoilt); bad {
+			return f.runError(faultf("%s lies in an object with too many escaped member names: too large for a filter", key))
+		}
+	}
+	return nil
 }
 
 func (f *Filter) runError(err error) *scripts.Error {

@@ -17,10 +17,19 @@ import (
 type patcher struct {
 	found map[string]path // the names that the tree now reads
 	loops bool
+	watch func(old, rewritten ast.Node) ast.Node // has the last word on each node outside of predicates; may be nil
 }
 
 // value rewrites a node whose value is used as it is.
 func (p *patcher) value(n ast.Node) ast.Node {
+	out := p.rewrite(n)
+	if p.watch != nil {
+		out = p.watch(n, out)
+	}
+	return out
+}
+
+func (p *patcher) rewrite(n ast.Node) ast.Node {
 	switch n := n.(type) {
 	case *ast.NilNode, *ast.BoolNode, *ast.StringNode, *ast.FloatNode, *ast.PointerNode:
 		return n
@@ -231,6 +240,9 @@ func (p *patcher) builtin(n *ast.BuiltinNode) ast.Node {
 	if n.Name == "sum" && len(n.Arguments) == 1 {
 		return call(n, sum, over)
 	}
+	watch := p.watch
+	p.watch = nil // not for each element
+	defer func() { p.watch = watch }()
 	body := n.Arguments[1].(*ast.PredicateNode).Node
 	name, pay, inner := n.Name, fnTest, body
 	if name == "map" || name == "sum" {

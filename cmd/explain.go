@@ -1,0 +1,106 @@
+package cmd
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"switchhook/scripts/filter"
+	"switchhook/scripts/sandbox"
+)
+
+const widestTerm = 60 // characters, before its value goes out of line
+
+// explanationText shows a filter's terms as an indented tree with their values.
+func explanationText(ex *filter.Explanation) string {
+	lines := make([]string, len(ex.Terms))
+	width := 0
+	for i, t := range ex.Terms {
+		lines[i] = strings.Repeat("  ", t.Depth) + mark(t) + " " + printable(t.Source)
+		if n := utf8.RuneCountInString(lines[i]); n <= widestTerm {
+			width = max(width, n)
+		}
+	}
+	var b strings.Builder
+	for i, t := range ex.Terms {
+		fmt.Fprintf(&b, "%s%s  %s\n", lines[i], strings.Repeat(" ", max(0, width-utf8.RuneCountInString(lines[i]))), printable(termValue(t)))
+	}
+	return b.String()
+}
+
+func mark(t filter.Term) string {
+	switch {
+	case t.State == filter.TermFailed:
+		return "!"
+	case t.State == filter.TermSkipped || t.Result == nil:
+		return " "
+	case *t.Result:
+		return "✓"
+	}
+	return "✗"
+}
+
+// termValue says what a term came to.
+func termValue(t filter.Term) string {
+	switch {
+	case t.State == filter.TermSkipped:
+		return "not evaluated"
+	case t.State == filter.TermFailed:
+		return t.Error
+	case t.Missing:
+		return "missing"
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	switch {
+	case t.Value == nil && t.Summary != "":
+		return t.Summary
+	case e.Encode(t.Value) != nil:
+		return ""
+	}
+	text := strings.TrimSuffix(b.String(), "\n")
+	if t.Summary != "" {
+		text += " (" + t.Summary + ")"
+	}
+	return text
+}
+
+// printable writes out the characters that a terminal obeys, line breaks and tabs aside.
+func printable(s string) string {
+	obeyed := func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }
+	if strings.IndexFunc(s, obeyed) < 0 {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if obeyed(r) {
+			fmt.Fprintf(&b, `\u%04x`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// startSandbox starts the sandbox for a command that runs the caller's own scripts. It
+// is quiet, but says when this machine protects less than it should.
+func startSandbox(verbose bool) (*sandbox.Pool, error) {
+	log := slog.New(slog.DiscardHandler)
+	if verbose {
+		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	pool, err := sandbox.Start(sandbox.Config{Processes: 2, Logger: log})
+	if err != nil {
+		return nil, fmt.Errorf("start the script sandbox: %w", err)
+	}
+	if missing := pool.Protections().Missing(); len(missing) > 0 && !verbose {
+		fmt.Fprintf(os.Stderr, "switchhook: on this machine the sandbox lacks %s: run scripts that you trust only\n", strings.Join(missing, ", "))
+	}
+	return pool, nil
+}

@@ -1,0 +1,311 @@
+package cmd
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"switchhook/scripts"
+	"switchhook/scripts/filter"
+	"switchhook/scripts/suite"
+)
+
+type tryCommand struct {
+	Transform  string `help:"File with the transform, JavaScript or TypeScript." placeholder:"FILE"`
+	Filter     string `help:"Filter expression." placeholder:"EXPR" xor:"filter"`
+	FilterFile string `help:"File with the filter expression." placeholder:"FILE" xor:"filter"`
+	Event      string `help:"File with the event: {\"type\": …, \"data\": …}, or just the payload; - is standard input." placeholder:"FILE" required:""`
+	Type       string `help:"The event's type; example.event where neither this nor the file says." placeholder:"TYPE"`
+	Schema     string `help:"File with the JSON Schema of the event type, to check the filter against." placeholder:"FILE"`
+	Target     string `help:"Address that would be sent to." default:"https://example.com/hook" placeholder:"URL"`
+	Secret     string `help:"Signing secret (whsec_…); without one the signature is left out." placeholder:"SECRET"`
+	JSON       bool   `name:"json" help:"Print JSON."`
+	Verbose    bool   `help:"Log what the sandbox does to standard error."`
+}
+
+// What becomes of an event that is tried, as exit statuses.
+const (
+	tryFailed  = 1
+	tryNotSent = 3
+)
+
+// Help says what the flags can't.
+func (*tryCommand) Help() string {
+	return `Nothing is sent, and no server is needed. The filter's verdict is explained by the value of each of its parts.
+
+Exit status: 0 the event matches and a request would be sent; 3 the filter keeps it back or the transform drops it; 1 a script or a file is wrong; 2 the command line is.
+
+  switchhook try --transform order.ts --event order.json --filter 'data.total > 100'
+  jq .data event.json | switchhook try --type order.created --transform order.ts --event -`
+}
+
+// trial is what came of a try.
+type trial struct {
+	Matched     bool                `json:"matched"`
+	Explanation *filter.Explanation `json:"explanation,omitempty"` // of the filter
+	Error       *scripts.Error      `json:"error,omitempty"`
+	ErrorIn     string              `json:"error_in,omitempty"` // "filter" or "transform"
+	Dropped     bool                `json:"dropped,omitempty"`
+	DropReason  string              `json:"drop_reason,omitempty"`
+	Request     *trialRequest       `json:"request,omitempty"`
+	Console     []string            `json:"console,omitempty"`
+	TransformMS float64             `json:"transform_ms,omitempty"` // CPU time
+	DurationMS  float64             `json:"duration_ms"`            // compilation included
+}
+
+// trialRequest is the request that would be sent.
+type trialRequest struct {
+	Method  string            `json:"method"`
+	URL     string            `json:"url"`
+	Headers map[string]string `json:"headers"`
+	Body    string            `json:"body"`
+
+	path, host string
+}
+
+// Run tries.
+func (c *tryCommand) Run(ctx context.Context) error {
+	if c.Transform == "" && c.Filter == "" && c.FilterFile == "" {
+		return errors.New("give --transform, --filter or --filter-file: there is nothing to try")
+	}
+	input, err := c.read()
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	t, err := c.try(ctx, input)
+	if err != nil {
+		return err
+	}
+	t.DurationMS = float64(time.Since(began).Microseconds()) / 1000
+	if c.JSON {
+		err = printJSON(t)
+	} else {
+		_, err = os.Stdout.WriteString(t.String())
+		if c.Secret == "" && t.Request != nil {
+			fmt.Fprintln(os.Stderr, "webhook-signature is left out: give --secret to see it")
+		}
+	}
+	switch {
+	case err != nil:
+		return err
+	case t.Error != nil:
+		return &statusError{status: tryFailed}
+	case !t.Matched || t.Dropped:
+		return &statusError{status: tryNotSent}
+	}
+	return nil
+}
+
+// tryInput is what the flags name, read.
+type tryInput struct {
+	event     *scripts.Event
+	filter    string
+	transform string
+	schemas   [][]byte
+	target    *url.URL
+	signer    *standardwebhooks.Webhook // nil without a secret
+}
+
+func (c *tryCommand) read() (in tryInput, err error) {
+	if in.event, err = c.readEvent(); err != nil {
+		return in, err
+	}
+	var filterText, transformText, schema []byte
+	for _, f := range []struct {
+		name string
+		into *[]byte
+	}{{c.FilterFile, &filterText}, {c.Transform, &transformText}, {c.Schema, &schema}} {
+		if f.name == "" {
+			continue
+		}
+		if *f.into, err = os.ReadFile(f.name); err != nil {
+			return in, err
+		}
+	}
+	in.filter, in.transform = cmp.Or(c.Filter, string(filterText)), string(transformText)
+	if c.Schema != "" {
+		in.schemas = [][]byte{schema}
+	}
+	if in.target, err = url.Parse(c.Target); err != nil || in.target.Host == "" {
+		return in, fmt.Errorf("--target: %q is no address such as https://example.com/hook", c.Target)
+	}
+	if c.Secret != "" {
+		if in.signer, err = standardwebhooks.NewWebhook(c.Secret); err != nil || !strings.HasPrefix(c.Secret, "whsec_") {
+			return in, errors.New(`--secret: must be "whsec_" and the key in base64`)
+		}
+	}
+	return in, nil
+}
+
+func (c *tryCommand) readEvent() (*scripts.Event, error) {
+	var text []byte
+	var err error
+	if c.Event == "-" {
+		text, err = io.ReadAll(os.Stdin)
+	} else {
+		text, err = os.ReadFile(c.Event)
+	}
+	if err != nil {
+		return nil, err
+	}
+	e, err := suite.ReadEvent(text)
+	if err != nil {
+		return nil, fmt.Errorf("--event: %w", err)
+	}
+	e.Type = cmp.Or(c.Type, e.Type, "example.event")
+	if e.Time.IsZero() {
+		e.Time = time.Now().UTC().Truncate(time.Millisecond) // as if it had just been published
+	}
+	return e.Event(), nil
+}
+
+// try runs the filter, and the transform behind it.
+func (c *tryCommand) try(ctx context.Context, in tryInput) (*trial, error) {
+	t := &trial{Matched: true}
+	if in.filter != "" {
+		f, err := filter.Compile(in.filter, in.schemas...)
+		if err != nil {
+			t.Matched = false
+			return t, t.fail("filter", err)
+		}
+		input := filter.NewInput(in.event)
+		defer input.Release()
+		ex := f.Explain(input)
+		t.Explanation, t.Matched = &ex, ex.Matched
+		if ex.Error != nil {
+			return t, t.fail("filter", ex.Error)
+		}
+	}
+	if !t.Matched {
+		return t, nil
+	}
+	req := scripts.Request{Method: http.MethodPost, Path: cmp.Or(in.target.EscapedPath(), "/"), Query: in.target.Query(), Headers: map[string]string{}}
+	if in.transform == "" {
+		t.request(in, req, scripts.Result{Body: envelope(in.event), ContentType: "application/json"})
+		return t, nil
+	}
+	pool, err := startSandbox(c.Verbose)
+	if err != nil {
+		return nil, err
+	}
+	defer pool.Close()
+	program, err := pool.Compile(ctx, in.transform)
+	if err != nil {
+		return t, t.fail("transform", err)
+	}
+	res, err := pool.Run(ctx, program, in.event, req)
+	if err != nil {
+		return t, t.fail("transform", err)
+	}
+	t.Console, t.TransformMS = res.Console, float64(res.CPU.Microseconds())/1000
+	if t.Dropped, t.DropReason = res.Dropped, res.DropReason; !t.Dropped {
+		t.request(in, req, res)
+	}
+	return t, nil
+}
+
+// fail notes a script's failure; other errors are given back.
+func (t *trial) fail(where string, err error) error {
+	e, ok := errors.AsType[*scripts.Error](err)
+	if !ok {
+		return err
+	}
+	t.Error, t.ErrorIn, t.Console = e, where, e.Console
+	return nil
+}
+
+// envelope is the body that the router sends where no transform makes one (Standard
+// Webhooks 1.0.0, "Payload structure").
+func envelope(ev *scripts.Event) []byte {
+	kind, _ := json.Marshal(ev.Type) // a string can always be written
+	return slices.Concat([]byte(`{"type":`), kind, []byte(`,"timestamp":"`+ev.Time.UTC().Format(time.RFC3339Nano)+`","data":`), bytes.TrimSpace(ev.Data), []byte("}"))
+}
+
+// request puts the request together as the router would.
+func (t *trial) request(in tryInput, req scripts.Request, res scripts.Result) {
+	if res.Request != nil {
+		req = *res.Request
+	}
+	u := *in.target
+	if path, err := url.PathUnescape(req.Path); err == nil {
+		u.Path, u.RawPath = path, req.Path
+	}
+	u.RawQuery = url.Values(req.Query).Encode()
+	now := time.Now()
+	headers := map[string]string{
+		"Content-Type": res.ContentType, "User-Agent": "Switchhook/" + Version,
+		"Content-Length": strconv.Itoa(len(res.Body)), "webhook-id": in.event.ID, "webhook-timestamp": strconv.FormatInt(now.Unix(), 10),
+	}
+	for name, value := range req.Headers {
+		headers[http.CanonicalHeaderKey(name)] = value
+	}
+	if in.signer != nil {
+		headers["webhook-signature"], _ = in.signer.Sign(in.event.ID, now, res.Body) // never fails
+	}
+	t.Request = &trialRequest{Method: req.Method, URL: u.String(), Headers: headers, Body: string(res.Body), path: u.RequestURI(), host: u.Host}
+}
+
+func printJSON(v any) error {
+	e := json.NewEncoder(os.Stdout)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// String shows a trial to people.
+func (t *trial) String() string {
+	var b strings.Builder
+	if t.Explanation != nil {
+		b.WriteString(explanationText(t.Explanation) + "\n")
+	}
+	for _, line := range t.Console {
+		b.WriteString("console  " + printable(line) + "\n")
+	}
+	switch {
+	case t.Error != nil:
+		fmt.Fprintf(&b, "The %s failed (%s): %s\n%s", t.ErrorIn, t.Error.Phase, printable(t.Error.Error()), indentLines(printable(t.Error.Snippet), "  "))
+	case !t.Matched:
+		b.WriteString("The filter keeps this event back: nothing would be sent.\n")
+	case t.Dropped:
+		fmt.Fprintf(&b, "The transform drops this event: %s\n", printable(cmp.Or(t.DropReason, "no reason given")))
+	default:
+		if t.TransformMS > 0 {
+			fmt.Fprintf(&b, "The transform took %.2f ms. ", t.TransformMS)
+		}
+		b.WriteString("This would be sent:\n\n" + t.Request.String())
+	}
+	return b.String()
+}
+
+// String is the request as on the wire.
+func (r *trialRequest) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s HTTP/1.1\nHost: %s\n", r.Method, r.path, r.host)
+	for _, name := range slices.SortedFunc(maps.Keys(r.Headers), func(a, b string) int { return strings.Compare(strings.ToLower(a), strings.ToLower(b)) }) {
+		fmt.Fprintf(&b, "%s: %s\n", name, printable(r.Headers[name]))
+	}
+	fmt.Fprintf(&b, "\n%s\n", printable(r.Body))
+	return b.String()
+}
+
+func indentLines(text, indent string) string {
+	if text == "" {
+		return ""
+	}
+	return indent + strings.ReplaceAll(strings.TrimSuffix(text, "\n"), "\n", "\n"+indent) + "\n"
+}

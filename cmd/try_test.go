@@ -1,0 +1,184 @@
+package cmd
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+)
+
+// writeFiles writes files into a folder of the test's own.
+func writeFiles(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// runIn runs switchhook in a folder.
+func runIn(t *testing.T, dir, stdin string, args ...string) (stdout, stderr string, status int) {
+	t.Helper()
+	c := command(args...)
+	var out, problems bytes.Buffer
+	c.Dir, c.Stdin, c.Stdout, c.Stderr = dir, strings.NewReader(stdin), &out, &problems
+	if err := c.Run(); err != nil && c.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return out.String(), problems.String(), c.ProcessState.ExitCode()
+}
+
+var tryFiles = map[string]string{
+	"t.ts": "interface Order { total: number }\nexport default function transform(event: { data: Order }, request: any) {\n  console.log(\"total\", event.data.total, \"\\u001b[31m\")\n  if (event.data.total === 2) return drop(\"two\")\n" +
+		"  if (event.data.total === 3) throw new Error(\"three\")\n  request.headers[\"x-total\"] = String(event.data.total)\n  request.query.q = \"a b\"\n  request.path += \"/x\"\n  request.method = \"PUT\"\n  return { total: event.data.total, t: \"<é>\" }\n}\n",
+	"bad.js":  "export default function (event) {\n  return (\n}\n",
+	"f.expr":  "data.total > 1\n  && data.customer.country in [\"US\"]\n",
+	"s.json":  `{"properties": {"total": {"type": "number"}}}`,
+	"e.json":  `{"type": "order.created", "id": "evt_1", "data": {"total": 120, "customer": {"country": "US"}}}`,
+	"no.json": `{"type": "order.created", "data": {"total": 120}}`,
+	"x.json":  `{"type": `,
+}
+
+func TestTry(t *testing.T) {
+	dir := writeFiles(t, tryFiles)
+	for name, c := range map[string]struct {
+		args   string
+		stdin  string
+		status int
+		want   []string // in standard output
+		errors string   // in standard error
+	}{
+		"a request": {"--transform t.ts --event e.json --filter-file f.expr", "", 0, []string{
+			"✓ data.total > 1 && data.customer.country in [\"US\"]  true\n  ✓ data.total > 1                                   true\n      data.total                                     120\n",
+			"console  log: total 120 \\u001b[31m\n", "PUT /hook/x?q=a+b HTTP/1.1\nHost: example.com\nContent-Length: 24\nContent-Type: application/json\nUser-Agent: Switchhook/" + Version + "\nwebhook-id: evt_1\nwebhook-timestamp: ",
+			"X-Total: 120\n\n{\"total\":120,\"t\":\"<é>\"}\n",
+		}, "webhook-signature is left out"},
+		"no match":                {"--transform t.ts --event no.json --filter-file f.expr", "", 3, []string{"  ✗ data.customer.country in", "data.customer.country ", "missing", "The filter keeps this event back"}, ""},
+		"a filter alone":          {"--event e.json --filter data.total>1", "", 0, []string{"POST /hook HTTP/1.1", `{"type":"order.created","timestamp":"`, `"data":{"total": 120, "customer": {"country": "US"}}}`}, ""},
+		"a payload on stdin":      {"--event - --filter type=='a.b'&&data==1 --type a.b", " 1 ", 0, []string{`"type":"a.b"`, `"data":1}`}, ""},
+		"a payload without type":  {"--event - --filter type=='example.event'", "[1]", 0, []string{`"data":[1]}`}, ""},
+		"dropped":                 {"--event - --transform t.ts", `{"total": 2}`, 3, []string{"The transform drops this event: two"}, ""},
+		"an error":                {"--event - --transform t.ts", `{"total": 3}`, 1, []string{"The transform failed (run): Error: three (line 5, column ", "throw new Error(\"three\")", "console  log: total 3"}, ""},
+		"a filter's error":        {"--event e.json --filter data.total>'x'", "", 1, []string{"! data.total>'x'", "The filter failed (run)", "takes two numbers or two texts"}, ""},
+		"a filter that is wrong":  {"--event e.json --filter data.totl>1 --schema s.json", "", 1, []string{`unknown field "totl": did you mean "total"?`, "data.totl>1\n       ^"}, ""},
+		"a script that is wrong":  {"--event e.json --transform bad.js", "", 1, []string{"The transform failed (compile)", "line 3, column 1"}, ""},
+		"an event that is none":   {"--event x.json --transform t.ts", "", 1, nil, "--event: not valid JSON"},
+		"no such file":            {"--event none.json --transform t.ts", "", 1, nil, "none.json"},
+		"nothing to try":          {"--event e.json", "", 1, nil, "give --transform, --filter or --filter-file"},
+		"no event":                {"--filter true", "", 2, nil, "missing flags: --event"},
+		"two filters":             {"--event e.json --filter true --filter-file f.expr", "", 2, nil, "can't be used together"},
+		"a bad secret":            {"--event e.json --filter true --secret x", "", 1, nil, "--secret: must be"},
+		"a bad target":            {"--event e.json --filter true --target example", "", 1, nil, "--target"},
+		"another target":          {"--event e.json --filter true --target http://localhost:9/a%2Fb?c=d", "", 0, []string{"POST /a%2Fb?c=d HTTP/1.1\nHost: localhost:9\n"}, ""},
+		"what the sandbox does":   {"--event e.json --transform t.ts --verbose", "", 0, nil, "sandbox ready"},
+		"help on the exit status": {"--help", "", 0, []string{"3 the filter keeps\nit back or the transform drops it"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stdout, stderr, status := runIn(t, dir, c.stdin, append([]string{"try"}, strings.Fields(c.args)...)...)
+			if status != c.status || !strings.Contains(stderr, c.errors) {
+				t.Errorf("status %d, wanted %d\n%s%s", status, c.status, stdout, stderr)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(stdout, want) {
+					t.Errorf("%q is missing in\n%s", want, stdout)
+				}
+			}
+			if strings.Contains(stdout, "\x1b") {
+				t.Error("a script's escape sequence reaches the terminal")
+			}
+		})
+	}
+}
+
+func TestTryPrintsJSONWithASignatureThatVerifies(t *testing.T) {
+	const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+	stdout, stderr, status := runIn(t, writeFiles(t, tryFiles), "", "try", "--json", "--event", "e.json", "--transform", "t.ts", "--filter", "data.total > 1", "--secret", secret)
+	var got trial
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil || status != 0 || stderr != "" {
+		t.Fatalf("%v, status %d\n%s%s", err, status, stdout, stderr)
+	}
+	if !got.Matched || len(got.Explanation.Terms) != 2 || got.Request.URL != "https://example.com/hook/x?q=a+b" || len(got.Console) != 1 || got.DurationMS <= 0 {
+		t.Errorf("%+v", got)
+	}
+	w, err := standardwebhooks.NewWebhook(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	headers := http.Header{}
+	for name, value := range got.Request.Headers {
+		headers.Set(name, value)
+	}
+	if err := w.Verify([]byte(got.Request.Body), headers); err != nil {
+		t.Error(err)
+	}
+	stdout, _, status = runIn(t, writeFiles(t, tryFiles), `{"total": 3}`, "try", "--json", "--event", "-", "--transform", "t.ts")
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil || status != 1 || got.Error.Line != 5 || got.ErrorIn != "transform" {
+		t.Errorf("%v, status %d\n%s", err, status, stdout)
+	}
+}
+
+// What try shows is what a receiver gets.
+func TestTryShowsWhatTheRouterSends(t *testing.T) {
+	dir := writeFiles(t, tryFiles)
+	p := serve(t, t.TempDir())
+	got := make(chan received, 1)
+	r, err := startReceiver("127.0.0.1:0", func(d received) int { got <- d; return http.StatusOK })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.close()
+	const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+	event := []byte(`{"type": "order.created", "time": "2026-02-03T04:05:06.789Z", "data": {"total":120,"t":"\u00e9"}}`)
+	for _, transform := range []string{"", tryFiles["t.ts"]} {
+		sub, err := p.api.subscribe(context.Background(), subscriptionBody{Event: "*", TargetURL: r.url() + "/hook?a=b", Transform: transform, Secret: secret})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.api.call(context.Background(), http.MethodPost, "/api/v1/events", json.RawMessage(event), nil); err != nil {
+			t.Fatal(err)
+		}
+		args := []string{"try", "--json", "--event", "-", "--filter", "true", "--target", r.url() + "/hook?a=b", "--secret", secret}
+		if transform != "" {
+			args = append(args, "--transform", "t.ts")
+		}
+		stdout, stderr, _ := runIn(t, dir, string(event), args...)
+		var shown trial
+		if err := json.Unmarshal([]byte(stdout), &shown); err != nil {
+			t.Fatalf("%v\n%s%s", err, stdout, stderr)
+		}
+		sent := <-got
+		if string(sent.body) != shown.Request.Body || !strings.HasSuffix(shown.Request.URL, sent.path) {
+			t.Errorf("sent  %s %s\nshown %s %s", sent.path, sent.body, shown.Request.URL, shown.Request.Body)
+		}
+		for name := range shown.Request.Headers {
+			if name = http.CanonicalHeaderKey(name); strings.HasPrefix(name, "Webhook-") { // these differ with id and time
+				if sent.header.Get(name) == "" {
+					t.Errorf("%s is shown but not sent", name)
+				}
+			} else if sent.header.Get(name) != shown.Request.Headers[name] && name != "Content-Length" {
+				t.Errorf("%s is %q, but shown as %q", name, sent.header.Get(name), shown.Request.Headers[name])
+			}
+		}
+		for name := range sent.header {
+			known := name == "Accept-Encoding"
+			for shown := range shown.Request.Headers {
+				known = known || http.CanonicalHeaderKey(shown) == name
+			}
+			if !known {
+				t.Errorf("%s is sent but not shown", name)
+			}
+		}
+		if err := p.api.unsubscribe(context.Background(), sub.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,152 @@
+package filter
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/expr-lang/expr/ast"
+	"github.com/expr-lang/expr/compiler"
+	"github.com/expr-lang/expr/file"
+	"github.com/expr-lang/expr/parser"
+	"github.com/expr-lang/expr/vm"
+
+	"switchhook/scripts"
+)
+
+// Explanation is a filter's verdict on an event, and how it came about.
+type Explanation struct {
+	Matched bool           `json:"matched"`
+	Error   *scripts.Error `json:"error,omitempty"` // why there is no verdict; then Matched is false
+	// Terms are the parts of the filter as its author wrote them: each before its own
+	// parts, the first one is the whole. What a predicate such as any does for each
+	// element is not among them.
+	Terms []Term `json:"terms"`
+}
+
+// Term is one part of a filter: a condition, a comparison, a function call, a path.
+type Term struct {
+	Source string    `json:"source"` // as it is written, line breaks made spaces; 500 characters at most
+	Depth  int       `json:"depth"`  // 0 is the whole filter; operands of one chain of && or || lie side by side
+	State  TermState `json:"state"`
+	// Value is nil, a bool, a number, a text of at most 200 characters, or a small list
+	// or object as json.RawMessage. It is nil where the term was not evaluated.
+	Value   any    `json:"value"`
+	Summary string `json:"summary,omitempty"` // what the value is, where it is too large for Value
+	Missing bool   `json:"missing,omitempty"` // a path to where the event has nothing
+	Result  *bool  `json:"result,omitempty"`  // of an evaluated condition: what it came to
+	Error   string `json:"error,omitempty"`   // of the innermost term that failed
+}
+
+// TermState tells what became of a term.
+type TermState string
+
+// The states of a term.
+const (
+	TermEvaluated TermState = "evaluated"
+	TermSkipped   TermState = "skipped" // not needed for the verdict, or not reached after an error
+	TermFailed    TermState = "failed"  // it failed itself, or a part of it did
+)
+
+// Explain evaluates the filter as Match does, with the same limits and the same verdict,
+// and keeps the value of each of its terms. It compiles the filter anew, so it is no
+// choice for the hot path.
+func (f *Filter) Explain(in *Input) (ex Explanation) {
+	var terms []*watchedTerm
+	defer func() {
+		if r := recover(); r != nil {
+			ex = Explanation{Error: f.runError(fmt.Errorf("filter failed: %v", r)), Terms: shown(terms, in)}
+		}
+	}()
+	tree, err := parser.ParseWithConfig(f.source, typedConfig(&shape{}))
+	if err != nil {
+		panic(err) // it has been parsed before
+	}
+	terms = termsOf(f.source, tree.Node)
+	if ex.Error = f.ready(in); ex.Error != nil {
+		blame(terms[:1], ex.Error, 0) // the event itself is the trouble
+	} else if ex.Matched, err = f.watch(in, tree, terms); err != nil {
+		ex.Error = f.runError(err)
+		blame(terms, ex.Error, placeOf(err))
+	}
+	ex.Terms = shown(terms, in)
+	return ex
+}
+
+// placeOf is where in the source a run failed, in runes.
+func placeOf(err error) int {
+	if place := (*file.Error)(nil); errors.As(err, &place) {
+		return place.From
+	}
+	return 0
+}
+
+// watch runs the tree with a recorder around each term.
+func (f *Filter) watch(in *Input, tree *parser.Tree, terms []*watchedTerm) (bool, error) {
+	byNode := make(map[ast.Node]*watchedTerm, len(terms))
+	for _, t := range terms {
+		byNode[t.node] = t
+	}
+	p := &patcher{found: map[string]path{}, watch: func(n, out ast.Node) ast.Node {
+		t := byNode[n]
+		if t == nil {
+			return out
+		}
+		return call(n, func(v any) any { t.value, t.evaluated = v, true; return v }, out)
+	}}
+	tree.Node = p.boolean(tree.Node)
+	config := flatConfig(p.found)
+	if err := checkPatched(f.source, tree, config); err != nil {
+		return false, err
+	}
+	program, err := compiler.Compile(tree, config)
+	if err != nil {
+		return false, err
+	}
+	in.fuel = budget
+	out, err := in.vm.Run(program, in.env)
+	in.vm = vm.VM{} // nothing of the recorders stays behind
+	if err != nil {
+		return false, err
+	}
+	ok, _ := out.(bool)
+	return ok, nil
+}
+
+// blame marks the terms that hold the place of an error and have no value; the innermost
+// of them is the one that failed.
+func blame(terms []*watchedTerm, err *scripts.Error, at int) {
+	var innermost *watchedTerm
+	for i, t := range terms {
+		if t.evaluated || i > 0 && (at < t.from || at >= t.to) {
+			continue
+		}
+		t.failed = true
+		if innermost == nil || t.depth >= innermost.depth {
+			innermost = t
+		}
+	}
+	if innermost != nil {
+		innermost.message = err.Message
+	}
+}
+
+// shown gives the terms as they are told.
+func shown(terms []*watchedTerm, in *Input) []Term {
+	list := make([]Term, len(terms))
+	for i, t := range terms {
+		term := Term{Source: t.source, Depth: t.depth, State: TermSkipped, Error: t.message}
+		switch {
+		case t.failed:
+			term.State = TermFailed
+		case t.evaluated:
+			term.State = TermEvaluated
+			term.Value, term.Summary = shownValue(t.value)
+			term.Missing = t.value == nil && t.path != nil && in.missing(t.path)
+			if verdict, isBool := t.value.(bool); t.condition && (isBool || t.value == nil) {
+				term.Result = &verdict
+			}
+		}
+		list[i] = term
+	}
+	return list
+}

@@ -1,0 +1,246 @@
+package suite
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"switchhook/scripts"
+	"switchhook/scripts/jsondoc"
+)
+
+// Update gives the file's text with what came out written into the expectations of the
+// cases that failed, and how many these are. Everything else in the text stays as it is.
+func (f *File) Update(r *Report) (text []byte, updated int, err error) {
+	reports := map[string]*CaseReport{}
+	for i := range r.Cases {
+		if !r.Cases[i].Passed {
+			reports[r.Cases[i].Name] = &r.Cases[i]
+		}
+	}
+	text = f.text
+	for i := len(f.Suite.Cases) - 1; i >= 0; i-- { // from the end, so that places before stay right
+		c := &f.Suite.Cases[i]
+		report := reports[c.Name]
+		if report == nil {
+			continue
+		}
+		if e := report.Got.Error; e != nil && e.Phase == scripts.PhaseBusy {
+			return nil, 0, fmt.Errorf("%s: %q was not run: %s", f.Path, c.Name, e.Message)
+		}
+		accepted, err := marshal(c.Expect.accepting(&report.Got))
+		if err != nil {
+			return nil, 0, err
+		}
+		doc, err := jsondoc.Parse(accepted, jsondoc.Limits{})
+		if err != nil {
+			return nil, 0, err
+		}
+		if f.document != nil {
+			text, err = f.document.replaceExpect(text, i, doc.Root())
+		} else {
+			text, err = replaceExpect(text, i, doc.Root())
+		}
+		if err != nil {
+			return nil, 0, fmt.Errorf("%s: %q: %w", f.Path, c.Name, err)
+		}
+		updated++
+	}
+	if updated == 0 {
+		return text, 0, nil
+	}
+	// The file is somebody's work: what can't be read again is not written.
+	again := &File{Path: f.Path, text: text}
+	if err := again.decodeText(); err != nil {
+		return nil, 0, fmt.Errorf("%s can't be updated: %w", f.Path, err)
+	}
+	return text, updated, nil
+}
+
+// accepting gives expectations of the same kinds that the outcome meets.
+func (want Expect) accepting(got *Got) Expect {
+	var now Expect
+	if want.Console != nil {
+		now.Console = append([]string{}, got.Console...)
+	}
+	switch {
+	case got.Error != nil:
+		now.Error = want.Error.accepting(got)
+		return now
+	case !got.Matched || !got.Ran:
+		now.Matches = &got.Matched
+		return now
+	case got.Dropped:
+		now.Dropped = &Dropped{Reason: got.DropReason}
+		return now
+	}
+	if want.Matches != nil {
+		now.Matches = &got.Matched
+	}
+	if want.BodyContains != nil {
+		now.BodyContains, _ = marshal(part(decoded(want.BodyContains), decoded(got.Body))) // decoded JSON can be written
+	}
+	if want.Body != nil || !want.ofRequest() {
+		now.Body = got.Body
+	}
+	all := want.empty() // nobody has chosen what to look at
+	if want.Method != "" || all && got.Method != http.MethodPost {
+		now.Method = got.Method
+	}
+	if want.Path != "" || all && got.Path != TargetPath {
+		now.Path = got.Path
+	}
+	if want.Query != nil || all && len(got.Query) > 0 {
+		now.Query = got.Query
+		if now.Query == nil {
+			now.Query = map[string]Values{}
+		}
+	}
+	if want.Headers != nil {
+		now.Headers = got.headers(want.Headers)
+	} else if all {
+		now.Headers = got.chosenHeaders()
+	}
+	return now
+}
+
+// chosenHeaders are the headers without a content type that goes without saying; nil if
+// there are no others.
+func (g *Got) chosenHeaders() map[string]string {
+	chosen := map[string]string{}
+	for name, value := range g.Headers {
+		if http.CanonicalHeaderKey(name) != "Content-Type" || value != "application/json" && !strings.HasPrefix(value, "text/plain") {
+			chosen[name] = value
+		}
+	}
+	if len(chosen) == 0 {
+		return nil
+	}
+	return chosen
+}
+
+func (want *Failing) accepting(got *Got) *Failing {
+	now := &Failing{Contains: got.Error.Message}
+	if want == nil {
+		return now
+	}
+	switch want.Phase {
+	case "":
+	case "filter", "transform":
+		now.Phase = got.ErrorIn
+	default:
+		now.Phase = string(got.Error.Phase)
+	}
+	if want.Line != 0 {
+		now.Line = got.Error.Line
+	}
+	return now
+}
+
+// replaceExpect puts a value in the place of the expectations of case i.
+func replaceExpect(text []byte, i int, value jsondoc.Value) ([]byte, error) {
+	doc, err := parse(text)
+	if err != nil {
+		return nil, err
+	}
+	root := doc.Root()
+	for j, c := range root.Get(casesName(root)).Elements() {
+		if j != i {
+			continue
+		}
+		old := c.Get("expect")
+		from, to := old.Offset(), old.Offset()+len(old.Raw())
+		return splice(text, from, to, layout(value, indentAt(text, from))), nil
+	}
+	return nil, fmt.Errorf("the file has no case %d any more", i)
+}
+
+func splice(text []byte, from, to int, with string) []byte {
+	return append(append(append([]byte{}, text[:from]...), with...), text[to:]...)
+}
+
+// indentAt is the white space that the line around offset begins with.
+func indentAt(text []byte, offset int) string {
+	line := string(text[:offset])
+	line = line[strings.LastIndexByte(line, '\n')+1:]
+	return line[:len(line)-len(strings.TrimLeft(line, " \t"))]
+}
+
+// replaceExpect does the same in YAML, where the value ends before the next line that is
+// not indented deeper than its key.
+func (y *yamlDocument) replaceExpect(text []byte, i int, value jsondoc.Value) ([]byte, error) {
+	key := y.expectKey(i)
+	if key == nil {
+		return nil, fmt.Errorf("only cases in block style, \"expect:\" on a line of its own, can be updated")
+	}
+	at := key.GetToken().Position
+	lines := strings.SplitAfter(string(text), "\n")
+	end := at.Line
+	for j := at.Line; j < len(lines); j++ {
+		content := strings.TrimLeft(lines[j], " ")
+		if strings.TrimSpace(content) == "" || strings.HasPrefix(content, "#") { // it may belong to what comes after
+			continue
+		}
+		if len(lines[j])-len(content) < at.Column {
+			break
+		}
+		end = j + 1
+	}
+	first := lines[at.Line-1]
+	head := first[:at.Column-1] + "expect:" // columns count runes, but only spaces and "- " stand before
+	body := block(value, strings.Repeat(" ", at.Column+1))
+	return []byte(strings.Join(lines[:at.Line-1], "") + head + body + strings.Join(lines[end:], "")), nil
+}
+
+// expectKey finds the key of the expectations of case i; nil where it is not in block style.
+func (y *yamlDocument) expectKey(i int) ast.Node {
+	cases, ok := y.member(y.root, "cases")
+	if !ok {
+		cases, _ = y.member(y.root, "script cases")
+	}
+	if cases == nil {
+		return nil
+	}
+	list, ok := y.follow(cases.Value).(*ast.SequenceNode)
+	if !ok || list.IsFlowStyle || i >= len(list.Values) {
+		return nil
+	}
+	m, ok := list.Values[i].(*ast.MappingNode)
+	if !ok || m.IsFlowStyle {
+		return nil
+	}
+	expect, ok := y.member(m, "expect")
+	if !ok {
+		return nil
+	}
+	return expect.Key
+}
+
+func (y *yamlDocument) member(n ast.Node, name string) (*ast.MappingValueNode, bool) {
+	switch n := n.(type) {
+	case *ast.MappingNode:
+		for _, v := range n.Values {
+			if keyText(v.Key) == name {
+				return v, true
+			}
+		}
+	case *ast.MappingValueNode:
+		if keyText(n.Key) == name {
+			return n, true
+		}
+	}
+	return nil, false
+}
+
+// follow gives what an anchor or alias stands for.
+func (y *yamlDocument) follow(n ast.Node) ast.Node {
+	switch n := n.(type) {
+	case *ast.AnchorNode:
+		return n.Value
+	case *ast.AliasNode:
+		return y.anchors[n.Value.GetToken().Value]
+	}
+	return n
+}
