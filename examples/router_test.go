@@ -124,3 +124,12 @@ func get(t *testing.T, url, key string, into any) {
 		t.Fatal(err)
 	}
 }
+
+func read(t *testing.T, file string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}

@@ -98,18 +98,8 @@ func (f *File) decodeText() (err error) {
 	return err
 }
 
-// casesName is under which name root has its cases; "script cases" is another name that
-// says what they are for.
-func casesName(root jsondoc.Value) string {
-	if !root.Get("cases").Exists() && root.Get("script cases").Exists() {
-		return "script cases"
-	}
-	return "cases"
-}
-
 func (f *File) decode(d *decoder, root field) {
-	name := casesName(root.Value)
-	if !d.object(root, "filter", "filter_source", "transform", "transform_source", "schema", name) {
+	if !d.object(root, "filter", "filter_source", "transform", "transform_source", "schema", "cases") {
 		return
 	}
 	base, extension := f.base()
@@ -131,7 +121,7 @@ func (f *File) decode(d *decoder, root field) {
 		}
 		s.Schemas = [][]byte{schema}
 	}
-	s.Cases = d.cases(root.get(name))
+	s.Cases = d.cases(root.get("cases"))
 }
 
 // base is the file's name without the end that marks it; the end is empty where the name

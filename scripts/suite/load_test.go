@@ -37,7 +37,6 @@ func TestLoadFindsTheScripts(t *testing.T) {
 		mistake    string
 	}{
 		"by default":                     {"cases.test.json", `{"cases": []}`, both, "filter.expr", "transform.js", ""},
-		"under the examples' name":       {"cases.test.json", `{"script cases": []}`, both, "filter.expr", "transform.js", ""},
 		"by the file's own name":         {"a.test.json", `{"cases": []}`, map[string]string{"a.ts": "x", "transform.js": "y", "filter.expr": "z"}, "", "a.ts", ""},
 		"by the file's own name in YAML": {"a.test.yml", "cases: []", map[string]string{"a.expr": "x", "transform.js": "y"}, "a.expr", "", ""},
 		"by name":                        {"a.test.json", `{"filter": "x/f.expr", "transform": "x/t.js", "cases": []}`, map[string]string{"x/f.expr": "1", "x/t.js": "2", "a.js": "3"}, "x/f.expr", "x/t.js", ""},

@@ -146,7 +146,7 @@ func replaceExpect(text []byte, i int, value jsondoc.Value) ([]byte, error) {
 		return nil, err
 	}
 	root := doc.Root()
-	for j, c := range root.Get(casesName(root)).Elements() {
+	for j, c := range root.Get("cases").Elements() {
 		if j != i {
 			continue
 		}
@@ -198,9 +198,6 @@ func (y *yamlDocument) replaceExpect(text []byte, i int, value jsondoc.Value) ([
 func (y *yamlDocument) expectKey(i int) ast.Node {
 	cases, ok := y.member(y.root, "cases")
 	if !ok {
-		cases, _ = y.member(y.root, "script cases")
-	}
-	if cases == nil {
 		return nil
 	}
 	list, ok := y.follow(cases.Value).(*ast.SequenceNode)
