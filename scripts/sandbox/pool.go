@@ -275,11 +275,14 @@ func (p *Pool) lost(c *process, readErr error) {
 		p.active, p.spare = append(p.active, p.spare), nil
 	}
 	signal(p.refill)
+	retired := c.killed == nil && c.cmd.ProcessState.Success()
 	var again []*job
 	for _, j := range c.running {
-		j.deaths++
+		if !retired {
+			j.deaths++
+		}
 		switch {
-		case j.id == id || j.deaths > maxDeaths:
+		case !retired && (j.id == id || j.deaths > maxDeaths):
 			j.done <- outcome{err: why}
 		default:
 			again = append(again, j)
@@ -287,7 +290,7 @@ func (p *Pool) lost(c *process, readErr error) {
 	}
 	if j := c.running[id]; j != nil {
 		p.log.Warn("sandbox process ended by a script", "reason", why.Message, "phase", string(why.Phase))
-	} else if c.ready {
+	} else if c.ready && !retired {
 		p.log.Warn("sandbox process ended", "reason", why.Message, "stderr", c.stderr.String())
 	}
 	c.running = nil

@@ -55,3 +55,36 @@ func BenchmarkRun(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkHelpers is what a run costs that uses one helper once; "none" is the run itself.
+func BenchmarkHelpers(b *testing.B) {
+	for _, c := range []struct{ name, expression string }{
+		{"none", `1`},
+		{"console", `console.log("a")`},
+		{"crypto", `crypto.hmac("sha256", "key", "data")`},
+		{"base64", `base64.encode("data")`},
+		{"formatDate", `formatDate(0, "yyyy-MM-dd", "Europe/Berlin")`},
+		{"URL", `new URL("https://example.com/a?b=c").host`},
+		{"searchParams", `new URL("https://example.com/a?b=c").searchParams.get("b")`},
+		{"TextEncoder", `new TextEncoder().encode("data").length`},
+		{"structuredClone", `structuredClone({a: [1, 2, {b: 3}]})`},
+	} {
+		p, err := transform.Compile("export default () => ["+c.expression+"]", scripts.DefaultLimits())
+		if err != nil {
+			b.Fatal(err)
+		}
+		l, err := transform.Load(p)
+		if err != nil {
+			b.Fatal(err)
+		}
+		ev := event(`{}`)
+		b.Run(c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := l.Run(ev, scripts.Request{}, scripts.DefaultLimits(), nil); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -15,7 +15,7 @@ import (
 
 // compilerVersion stands in every program's hash. Raise it when the same source comes
 // to mean other code.
-const compilerVersion = "1 esbuild 0.28.2"
+const compilerVersion = "2 esbuild 0.28.2"
 
 // maxNesting is how deep brackets may nest in a source. The parsers recurse, and a Go
 // stack that overflows ends the process.
@@ -32,6 +32,13 @@ const (
 	footer = `;return %s;
 })
 `
+	// A program that exports one function and has no use for module, exports and require
+	// gives the function without another call.
+	directBanner = `(function () {"use strict";`
+	directFooter = `
+})()
+`
+
 	anyExport = `typeof module.exports === "function" ? module.exports : ` +
 		`module.exports.default || module.exports.transform || (typeof transform === "function" ? transform : undefined)`
 )
@@ -158,5 +165,12 @@ func finish(code string) string {
 		return code + fmt.Sprintf(footer, anyExport)
 	}
 	blank := strings.Repeat("\n", strings.Count(code[:at[1]], "\n"))
-	return banner + blank + code[at[1]:] + fmt.Sprintf(footer, name)
+	if usesModules(code[at[1]:]) {
+		return banner + blank + code[at[1]:] + fmt.Sprintf(footer, name)
+	}
+	return directBanner + blank + code[at[1]:] + ";return " + name + ";" + directFooter
+}
+
+func usesModules(code string) bool {
+	return strings.Contains(code, "module") || strings.Contains(code, "exports") || strings.Contains(code, "require")
 }

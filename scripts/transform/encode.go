@@ -226,7 +226,8 @@ func (e *encoder) text(s goja.String) error {
 		return e.tooLarge()
 	}
 	text := s.String()
-	if strings.ContainsRune(text, '\ufffd') {
+	// As long in bytes as in characters, it is ASCII.
+	if len(text) != s.Length() && strings.ContainsRune(text, '\ufffd') {
 		e.buf = appendUTF16(e.buf, s)
 	} else {
 		e.buf = appendQuoted(e.buf, text)

@@ -15,16 +15,25 @@ var withoutSourceMaps = []parser.Option{parser.WithDisableSourceMaps}
 // helper is a global that goja lacks and scripts get. It is installed in a run only
 // when the program's code mentions its name, so helpers cost nothing unused.
 //
-// A new one (crypto, URL, TextEncoder, structuredClone …) is a line here and a file of
-// its own; it must be as pure as the rest: no clock, no files, no state between runs.
+// A new one is a line here, one in modules and one in scripts/types; it must be as pure as
+// the rest: no clock, no files, no state between runs.
 type helper struct {
-	name    string
+	name    string // a program that holds it anywhere gets the helper
 	install func(*run)
 }
 
 var helpers = []helper{
 	{"console", installConsole},
 	{"drop", installDrop},
+	{"crypto", installCrypto},
+	{"base64", installBase64},
+	{"hex", installHex},
+	{"btoa", installBtoa},
+	{"atob", installAtob},
+	{"URL", installURL}, // and URLSearchParams
+	{"Text", installText},
+	{"structuredClone", installStructuredClone},
+	{"formatDate", installFormatDate},
 }
 
 // installDrop gives scripts drop(reason): the event is not sent. It ends the script on
@@ -41,12 +50,6 @@ func installDrop(r *run) {
 		}
 		return goja.Undefined()
 	})
-}
-
-// require stands for the imports that remain in a program: those that are computed, and
-// later the switchhook: modules.
-func (r *run) require(call goja.FunctionCall) goja.Value {
-	panic(r.vm.NewTypeError("%s", importMessage(call.Argument(0).String())))
 }
 
 // console keeps what a run logs, within its limits.

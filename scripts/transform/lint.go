@@ -1,7 +1,6 @@
 package transform
 
 import (
-	"fmt"
 	"reflect"
 	"strings"
 
@@ -22,15 +21,17 @@ type finding struct {
 // lint looks for imports (which esbuild prints as require calls) and for regular
 // expressions that goja accepts and never matches.
 func lint(prog *ast.Program) *finding {
-	var found *finding
+	var (
+		found *finding
+		im    imports
+	)
+	im.collect(prog)
 	visit(reflect.ValueOf(prog.Body), func(node any) bool {
 		switch n := node.(type) {
 		case *ast.CallExpression:
-			if callee, ok := n.Callee.(*ast.Identifier); ok && callee.Name == "require" && len(n.ArgumentList) > 0 {
-				if name, ok := n.ArgumentList[0].(*ast.StringLiteral); ok {
-					found = &finding{callee.Idx, scripts.PhaseCompile, importMessage(name.Value.String())}
-				}
-			}
+			found = im.call(n)
+		case *ast.DotExpression:
+			found = im.member(n)
 		case *ast.RegExpLiteral:
 			if p := strings.ToLower(n.Pattern); strings.Contains(p, `\p{`) && strings.ContainsAny(n.Flags, "uv") {
 				found = &finding{n.Idx, scripts.PhaseLint, `regular expressions with \p{…} are not supported: list the characters instead`}
@@ -39,13 +40,6 @@ func lint(prog *ast.Program) *finding {
 		return found == nil
 	})
 	return found
-}
-
-func importMessage(name string) string {
-	if strings.HasPrefix(name, "switchhook:") {
-		return fmt.Sprintf("import of %q: there is no such helper module", name)
-	}
-	return fmt.Sprintf("import of %q: a transform can't import modules", name)
 }
 
 // visit calls f for every pointer to a node below v, outermost first, until f says no.

@@ -17,6 +17,7 @@ type Loaded struct {
 	prog   *goja.Program
 	source string // the author's
 	uses   uses
+	direct bool // the program gives the transform itself, not a wrapper to call
 }
 
 // uses says which of the things that cost time to set up a program can need: those
@@ -35,7 +36,7 @@ const mapMarker = "\n//# sourceMappingURL=map"
 // Load parses a program's code and compiles it to goja's. The error is a
 // *scripts.Error.
 func Load(p *scripts.Program) (*Loaded, error) {
-	l := &Loaded{source: p.Source}
+	l := &Loaded{source: p.Source, direct: strings.HasSuffix(p.Code, directFooter)}
 	tree, err := parser.ParseFile(nil, "compiled.js", p.Code+mapMarker, 0,
 		parser.WithSourceMapLoader(func(string) ([]byte, error) { return p.Map, nil }))
 	if err != nil {
@@ -51,15 +52,16 @@ func Load(p *scripts.Program) (*Loaded, error) {
 	if l.prog, err = goja.CompileAST(tree, false); err != nil {
 		return nil, l.parseError(err)
 	}
-	body := strings.TrimPrefix(p.Code, banner)
+	body := strings.TrimPrefix(strings.TrimPrefix(p.Code, banner), directBanner)
 	has := func(word string) bool { return strings.Contains(body, word) }
 	l.uses = uses{
-		modules:   has("module") || has("exports") || has("require"),
-		toJSON:    has("toJSON"),
+		modules:   usesModules(body),
+		toJSON:    has("toJSON") || has("URL"), // a URL has one
 		stringify: has("stringify"),
 	}
+	all := has(`__toESM(require("switchhook"))`) // its names may be computed
 	for _, h := range helpers {
-		if has(h.name) {
+		if all || has(h.name) {
 			l.uses.helpers = append(l.uses.helpers, h)
 		}
 	}

@@ -15,10 +15,12 @@ type record struct {
 	values []goja.Value           // nil where nobody has asked
 	value  func(i int) goja.Value // makes the value of one of the first names
 	opened bool                   // the script has looked in, or written
+	few    [6]goja.Value          // memory for values
 }
 
 func (r *run) record(names []string, value func(i int) goja.Value) (*record, *goja.Object) {
-	rec := &record{names: names, values: make([]goja.Value, len(names)), value: value}
+	rec := &record{names: names, value: value}
+	rec.values = rec.few[:len(names)]
 	return rec, r.vm.NewDynamicObject(rec)
 }
 

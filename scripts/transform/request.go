@@ -105,7 +105,7 @@ func text(v goja.Value) string {
 	if v == nil || goja.IsUndefined(v) || goja.IsNull(v) {
 		return ""
 	}
-	return v.String()
+	return strings.Clone(v.String()) // it may lie in the event's memory
 }
 
 func checkPath(path string) error {
@@ -200,7 +200,7 @@ func scalar(v goja.Value, name string) (s string, ok bool, err error) {
 	if t, ok := v.(goja.String); ok && t.Length() > maxHeader {
 		return "", false, requestError("%s is longer than %d bytes", name, maxHeader)
 	}
-	return v.String(), true, nil
+	return strings.Clone(v.String()), true, nil // it may lie in the event's memory
 }
 
 // headers reads request.headers. Names are taken in canonical form; of two that differ

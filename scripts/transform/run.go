@@ -1,12 +1,14 @@
 package transform
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,6 +32,28 @@ type run struct {
 	dropReason string
 
 	bigIntReady bool // BigInt.prototype.toJSON is in place
+
+	scratch *scratch
+}
+
+// scratch is memory that runs use one after the other. Nothing that outlives a run may
+// lie in it.
+type scratch struct {
+	doc  jsondoc.Doc // the event's data
+	body []byte
+}
+
+const (
+	maxScratchValues = 8 << 10
+	maxScratchBytes  = 64 << 10
+)
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+func (s *scratch) release() {
+	if s.doc.Values() <= maxScratchValues && cap(s.body) <= maxScratchBytes {
+		scratches.Put(s)
+	}
 }
 
 var errNoTransform = &scripts.Error{
@@ -48,7 +72,9 @@ func (l *Loaded) Run(ev *scripts.Event, req scripts.Request, limits scripts.Limi
 	if watch != nil {
 		watch(r.interrupt)
 	}
+	r.scratch = scratches.Get().(*scratch)
 	res, err = r.do(req)
+	r.scratch.release()
 	switch {
 	case r.dropped: // however the script went on after it called drop
 		res, err = scripts.Result{Dropped: true, DropReason: r.dropReason, Console: r.console.done()}, nil
@@ -132,18 +158,9 @@ func (r *run) do(req scripts.Request) (res scripts.Result, err error) {
 
 // define runs the program's top level and gives the function it defines.
 func (r *run) define() (goja.Callable, error) {
-	wrapper, err := r.vm.RunProgram(r.l.prog)
-	if err != nil {
-		return nil, r.failure(err)
-	}
-	call, _ := goja.AssertFunction(wrapper)
-	var value goja.Value
-	if r.l.uses.modules {
-		module, exports := r.vm.NewObject(), r.vm.NewObject()
-		_ = module.Set("exports", exports) // a new object takes any property
-		value, err = call(goja.Undefined(), module, exports, r.vm.ToValue(r.require))
-	} else {
-		value, err = call(goja.Undefined(), r.vm.NewObject())
+	value, err := r.vm.RunProgram(r.l.prog)
+	if err == nil && !r.l.direct {
+		value, err = r.unwrap(value)
 	}
 	if err != nil {
 		return nil, r.failure(err)
@@ -156,15 +173,26 @@ func (r *run) define() (goja.Callable, error) {
 	return transform, nil
 }
 
+// unwrap calls the wrapper of a program.
+func (r *run) unwrap(wrapper goja.Value) (goja.Value, error) {
+	call, _ := goja.AssertFunction(wrapper)
+	module := r.vm.NewObject()
+	if !r.l.uses.modules {
+		return call(goja.Undefined(), module)
+	}
+	exports := r.vm.NewObject()
+	_ = module.Set("exports", exports) // a new object takes any property
+	return call(goja.Undefined(), module, exports, r.vm.ToValue(r.require))
+}
+
 // event makes what the script sees as its first argument.
 func (r *run) event() (goja.Value, error) {
 	root := r.ev.Doc
 	if !root.Exists() {
-		doc, err := jsondoc.Parse(r.ev.Data, jsondoc.Limits{})
-		if err != nil {
+		if err := r.scratch.doc.Reset(r.ev.Data, jsondoc.Limits{}); err != nil {
 			return nil, &scripts.Error{Phase: scripts.PhaseRun, Message: "event data: " + err.Error()}
 		}
-		root = doc.Root()
+		root = r.scratch.doc.Root()
 	}
 	_, o := r.record(eventNames, func(i int) goja.Value {
 		switch i {
@@ -220,15 +248,16 @@ func (r *run) body(v goja.Value, res *scripts.Result) error {
 		res.Body, res.ContentType = []byte(text), "text/plain; charset=utf-8"
 		return nil
 	}
-	e := encoder{run: r, max: r.limits.Result, buf: make([]byte, 0, 512)}
+	e := encoder{run: r, max: r.limits.Result, buf: r.scratch.body[:0]}
 	ok, err := e.value(v)
+	r.scratch.body = e.buf
 	if err != nil {
 		return err
 	}
 	if !ok {
 		return &scripts.Error{Phase: scripts.PhaseRun, Message: fmt.Sprintf("transform returned a %s, which is no JSON", kindOf(v))}
 	}
-	res.Body, res.ContentType = e.buf, "application/json"
+	res.Body, res.ContentType = bytes.Clone(e.buf), "application/json"
 	return nil
 }
 

@@ -2,6 +2,7 @@ package transform
 
 import (
 	"reflect"
+	"strings"
 	"unicode/utf8"
 
 	"switchhook/scripts"
@@ -95,7 +96,7 @@ func isText(v goja.Value) bool {
 // clip cuts a text to maxMessage bytes, at a character's end.
 func clip(s string) string {
 	if len(s) <= maxMessage {
-		return s
+		return strings.Clone(s) // it may lie in the event's memory
 	}
 	n := maxMessage
 	for n > 0 && !utf8.RuneStart(s[n]) {
