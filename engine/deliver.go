@@ -159,11 +159,11 @@ func (e *Engine) transform(ctx context.Context, r *route, ev *Event, out *outgoi
 	if err != nil {
 		var se *scripts.Error
 		if errors.As(err, &se) {
-			a.Script.Console = se.Console
+			a.Script.CPU, a.Script.Console = se.CPU, se.Console
 		}
 		return "", err
 	}
-	a.Script.CPU, a.Script.Console = res.CPU, res.Console
+	a.Script.CPU, a.Script.Memory, a.Script.Console = res.CPU, res.Memory, res.Console
 	if res.Dropped {
 		return dropReason(res), nil
 	}

@@ -83,6 +83,7 @@ type AttemptScript struct {
 	Ref     ScriptRef     // which version ran; zero where the subscription has a source of its own
 	Hash    string        // of the source that ran, hexadecimal
 	CPU     time.Duration // what it took
+	Memory  int64         // bytes that it allocated; known in a dry run, not stored
 	Console []string
 }
 

@@ -44,6 +44,7 @@ type Result struct {
 	Request     *Request // nil where the script left the request alone
 	Console     []string // a line each, level first: "log: …"
 	CPU         time.Duration
+	Memory      int64 // bytes that the run allocated in all, also what was free again at its end
 }
 
 // Limits bounds one run of a transform.
@@ -96,6 +97,8 @@ type Error struct {
 	Snippet string   `json:"snippet,omitempty"` // the source line and a caret below it
 	Stack   []string `json:"stack,omitempty"`   // innermost first: "transform (3:14)"
 	Console []string `json:"console,omitempty"` // what the run had written before it failed
+
+	CPU time.Duration `json:"-"` // what the run took until it failed; 0 where it is not known
 }
 
 // Error gives the message, with line and column where they are known.

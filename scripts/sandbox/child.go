@@ -59,6 +59,7 @@ type server struct {
 	watch    watchdog
 	cpu      time.Duration // of this process, when the last job ended
 	base     int64         // bytes the Go runtime had mapped before the first job
+	memory   int64         // bytes allocated in all, when the last job ended
 	retiring bool          // this process has grown too much: the next job goes to a new one
 
 	mu  sync.Mutex // guards out: the watchdog writes it too when a run takes long
@@ -98,7 +99,7 @@ func serve(limits scripts.Limits) error {
 	if err := warmUp(limits); err != nil {
 		return err
 	}
-	s := &server{limits: limits, shared: mapped, programs: make(map[uint64]*program), base: mappedMemory()}
+	s := &server{limits: limits, shared: mapped, programs: make(map[uint64]*program), base: mappedMemory(), memory: allocatedMemory()}
 	s.watch = watchdog{server: s}
 	s.watch.timer = time.AfterFunc(time.Hour, s.watch.look)
 	protections := harden(limits)
@@ -252,8 +253,8 @@ func (s *server) run(f *fields) error {
 	if err == nil {
 		res, err = l.Run(ev, req, s.limits, s.watch.interruptible)
 	}
-	res.CPU = s.ended()
-	return s.answer(job, err, kindResult, func(b []byte) []byte { return appendResult(b, &res) })
+	res.CPU, res.Memory = s.ended()
+	return s.answer(job, res.CPU, err, kindResult, func(b []byte) []byte { return appendResult(b, &res) })
 }
 
 func (s *server) compile(f *fields) error {
@@ -266,15 +267,16 @@ func (s *server) compile(f *fields) error {
 	limits.Soft *= compileAllowed
 	s.watch.begin(s.cpu)
 	p, err := transform.Compile(source, limits)
-	s.ended()
-	return s.answer(job, err, kindCompiled, func(b []byte) []byte { return appendProgram(b, p) })
+	took, _ := s.ended()
+	return s.answer(job, took, err, kindCompiled, func(b []byte) []byte { return appendProgram(b, p) })
 }
 
-// ended closes the books of a job and gives the CPU time it took.
-func (s *server) ended() time.Duration {
+// ended closes the books of a job and gives the CPU time it took and the bytes it allocated.
+func (s *server) ended() (took time.Duration, memory int64) {
 	now := processCPU()
-	took := now - s.cpu
-	s.cpu = now
+	took, s.cpu = now-s.cpu, now
+	allocated := allocatedMemory()
+	memory, s.memory = allocated-s.memory, allocated
 	s.shared.begin(0, now)
 	s.watch.end()
 	// What a wasteful run left must not be charged to the next one. Garbage can be collected,
@@ -282,23 +284,27 @@ func (s *server) ended() time.Duration {
 	// of its budget makes room for a new one.
 	if took > 2*time.Millisecond {
 		s.retiring = mappedMemory()-s.base > s.limits.Memory/2
-		used := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
-		if metrics.Read(used); !s.retiring && int64(used[0].Value.Uint64()) > s.limits.Memory/4 {
+		if !s.retiring && readMetric("/memory/classes/heap/objects:bytes") > s.limits.Memory/4 {
 			runtime.GC()
 			s.cpu = processCPU()
 		}
 	}
-	return took
+	return took, memory
 }
 
 // mappedMemory is what the Go runtime has mapped, in use or not.
-func mappedMemory() int64 {
-	total := []metrics.Sample{{Name: "/memory/classes/total:bytes"}}
-	metrics.Read(total)
-	return int64(total[0].Value.Uint64())
+func mappedMemory() int64 { return readMetric("/memory/classes/total:bytes") }
+
+// allocatedMemory is what was allocated since the process began.
+func allocatedMemory() int64 { return readMetric("/gc/heap/allocs:bytes") }
+
+func readMetric(name string) int64 {
+	sample := [1]metrics.Sample{{Name: name}}
+	metrics.Read(sample[:])
+	return int64(sample[0].Value.Uint64())
 }
 
-func (s *server) answer(job uint64, err error, kind byte, fill func([]byte) []byte) error {
+func (s *server) answer(job uint64, took time.Duration, err error, kind byte, fill func([]byte) []byte) error {
 	s.mu.Lock()
 	start := len(s.out)
 	if err == nil {
@@ -313,7 +319,8 @@ func (s *server) answer(job uint64, err error, kind byte, fill func([]byte) []by
 			s.mu.Unlock()
 			return merr
 		}
-		s.out = append(binary.AppendUvarint(openFrame(s.out, kindError), job), text...)
+		s.out = binary.AppendUvarint(openFrame(s.out, kindError), job)
+		s.out = append(binary.AppendUvarint(s.out, uint64(took)), text...)
 	}
 	s.out = closeFrame(s.out, start)
 	full := len(s.out) >= flushBytes

@@ -241,7 +241,7 @@ func (c *process) answer(kind byte, f *fields) error {
 	case kindCompiled:
 		out.program = f.program()
 	case kindError:
-		e := &scripts.Error{}
+		e := &scripts.Error{CPU: time.Duration(f.number())}
 		if err := json.Unmarshal(f.b, e); err != nil {
 			return errMalformed
 		}

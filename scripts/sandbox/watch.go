@@ -69,7 +69,9 @@ func (p *Pool) look() (working bool) {
 		}
 		switch {
 		case used >= limits.Hard || wall >= longest:
-			p.kill(c, id, limits.TimeoutError())
+			e := limits.TimeoutError()
+			e.CPU = limits.Hard
+			p.kill(c, id, e)
 		case used >= stealAfter:
 			p.steal(c, j)
 		}

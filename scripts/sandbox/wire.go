@@ -188,6 +188,7 @@ func appendResult(b []byte, res *scripts.Result) []byte {
 	}
 	b = binary.AppendUvarint(b, flags)
 	b = binary.AppendUvarint(b, uint64(res.CPU))
+	b = binary.AppendUvarint(b, uint64(res.Memory))
 	b = appendText(b, res.ContentType)
 	b = appendText(b, res.DropReason)
 	b = binary.AppendUvarint(b, uint64(len(res.Console)))
@@ -206,6 +207,7 @@ func (f *fields) result() scripts.Result {
 	res := scripts.Result{
 		Dropped:     flags&flagDropped != 0,
 		CPU:         time.Duration(f.number()),
+		Memory:      int64(f.number()),
 		ContentType: f.text(),
 		DropReason:  f.text(),
 	}
