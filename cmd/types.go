@@ -1,0 +1,96 @@
+package cmd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+
+	"switchhook/scripts/types"
+)
+
+type typesCommand struct {
+	Out    string `help:"Folder to write to, best the one with the scripts; it is made if need be." default:"." type:"path" placeholder:"DIR"`
+	Server string `help:"A running router's address: its event types give the types of event.data." placeholder:"URL"`
+	Key    string `help:"API key; by default the one in ./switchhook-data/admin.key, if it is there." placeholder:"KEY"`
+}
+
+// Run writes switchhook.d.ts, with --server events.d.ts, and a tsconfig.json where there
+// is none.
+func (c *typesCommand) Run(ctx context.Context) error {
+	files := []struct{ name, text string }{{"switchhook.d.ts", types.Declarations()}}
+	if c.Server != "" {
+		all, err := c.eventTypes(ctx)
+		if err != nil {
+			return err
+		}
+		files = append(files, struct{ name, text string }{"events.d.ts", types.Events(all)})
+	}
+	if err := os.MkdirAll(c.Out, 0o755); err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := writeTypes(filepath.Join(c.Out, f.name), f.text, os.O_TRUNC); err != nil {
+			return err
+		}
+	}
+	// The author's own settings stand.
+	err := writeTypes(filepath.Join(c.Out, "tsconfig.json"), types.Config(), os.O_EXCL)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
+}
+
+func writeTypes(path, text string, how int) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|how, 0o644)
+	if err != nil {
+		return err
+	}
+	if _, err = f.WriteString(text); err == nil {
+		fmt.Println("wrote", path)
+	}
+	return errors.Join(err, f.Close())
+}
+
+// eventTypes reads all that are registered.
+func (c *typesCommand) eventTypes(ctx context.Context) ([]types.EventType, error) {
+	api, err := (&clientFlags{Server: c.Server, Key: c.Key}).client()
+	if err != nil {
+		return nil, err
+	}
+	var all []types.EventType
+	for cursor := ""; ; {
+		var page struct {
+			Data []struct {
+				Name        string
+				Description string
+				Schema      json.RawMessage
+			}
+			NextCursor string `json:"next_cursor"`
+		}
+		path := "/api/v1/event-types?limit=100"
+		if cursor != "" {
+			path += "&cursor=" + url.QueryEscape(cursor)
+		}
+		if err := api.call(ctx, http.MethodGet, path, nil, &page); err != nil {
+			return nil, err
+		}
+		for _, t := range page.Data {
+			schema := []byte(t.Schema)
+			if string(schema) == "null" {
+				schema = nil
+			}
+			all = append(all, types.EventType{Name: t.Name, Description: t.Description, Schema: schema})
+		}
+		if page.NextCursor == "" || page.NextCursor == cursor {
+			return all, nil
+		}
+		cursor = page.NextCursor
+	}
+}
