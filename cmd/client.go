@@ -8,10 +8,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"switchhook/scripts"
+	"switchhook/scripts/suite"
 )
 
 // client talks to a running router over its API.
@@ -72,18 +76,62 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) err
 		return err
 	}
 	if res.StatusCode < 200 || res.StatusCode > 299 {
-		var problem struct {
-			Detail string `json:"detail"`
-		}
-		if json.Unmarshal(answer, &problem) != nil || problem.Detail == "" {
-			problem.Detail = fmt.Sprintf("%.200s", answer)
-		}
-		return fmt.Errorf("%s %s: %s: %s", method, path, res.Status, problem.Detail)
+		return refusal(req, res, answer)
 	}
 	if out == nil || len(answer) == 0 {
 		return nil
 	}
 	return json.Unmarshal(answer, out)
+}
+
+// refusalError is an answer other than 2xx.
+type refusalError struct {
+	request string // method and path
+	status  string
+	code    int
+	Detail  string         `json:"detail"`
+	Script  *scripts.Error `json:"script"` // where a filter or transform is to blame
+	Tests   *suite.Report  `json:"tests"`  // where test cases failed
+}
+
+// Error names the request and gives the problem's detail.
+func (e *refusalError) Error() string {
+	text := fmt.Sprintf("%s: %s: %s", e.request, e.status, printable(e.Detail))
+	if e.Script != nil && e.Script.Snippet != "" {
+		text += "\n" + printable(e.Script.Snippet)
+	}
+	return text
+}
+
+func refusal(req *http.Request, res *http.Response, answer []byte) error {
+	e := &refusalError{}
+	if json.Unmarshal(answer, e) != nil || e.Detail == "" {
+		e.Detail = fmt.Sprintf("%.200s", answer)
+	}
+	e.request, e.status, e.code = req.Method+" "+req.URL.RequestURI(), res.Status, res.StatusCode
+	return e
+}
+
+// all reads every page of a list. path may have a query.
+func all[T any](ctx context.Context, c *client, path string) (list []T, err error) {
+	separator := "?"
+	if strings.Contains(path, "?") {
+		separator = "&"
+	}
+	for cursor := ""; ; {
+		var page struct {
+			Data       []T
+			NextCursor *string `json:"next_cursor"`
+		}
+		if err := c.call(ctx, http.MethodGet, path+separator+"limit=500"+cursor, nil, &page); err != nil {
+			return nil, err
+		}
+		list = append(list, page.Data...)
+		if page.NextCursor == nil {
+			return list, nil
+		}
+		cursor = "&cursor=" + url.QueryEscape(*page.NextCursor)
+	}
 }
 
 // accepted is the answer to a published event.

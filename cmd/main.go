@@ -24,6 +24,8 @@ type commands struct {
 	Listen  listenCommand  `cmd:"" help:"Run a local receiver that verifies and prints what it gets."`
 	Try     tryCommand     `cmd:"" help:"Run a filter and a transform over one event, without a server, and show what would be sent."`
 	Test    testCommand    `cmd:"" help:"Run the test cases that lie beside filters and transforms."`
+	Scripts scriptsCommand `cmd:"" help:"Push, pull, compare, backtest and switch the scripts of a running router."`
+	Apply   applyCommand   `cmd:"" help:"Make a running router's event types, scripts and subscriptions what the files of a folder say."`
 	Keys    keysCommand    `cmd:"" help:"List, make and delete API keys of a running router."`
 	Types   typesCommand   `cmd:"" help:"Write TypeScript types of events, requests and helpers, for editors."`
 	Version versionCommand `cmd:"" help:"Print the version."`

@@ -190,6 +190,8 @@ func (f *File) read(path string) ([]byte, error) {
 	}
 	if info, err := os.Stat(path); err != nil {
 		return nil, err
+	} else if !info.Mode().IsRegular() { // a device never ends, a pipe may never begin
+		return nil, fmt.Errorf("%s is no regular file", path)
 	} else if info.Size() > largestFile {
 		return nil, fmt.Errorf("%s is larger than %d MiB", path, largestFile>>20)
 	}

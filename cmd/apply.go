@@ -1,0 +1,300 @@
+package cmd
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/term"
+
+	"switchhook/cmd/manifest"
+	"switchhook/scripts"
+	"switchhook/scripts/filter"
+	"switchhook/scripts/suite"
+)
+
+type applyCommand struct {
+	clientFlags `embed:""`
+	Folder      string `short:"f" name:"folder" help:"Folder with the YAML files and what they name." placeholder:"DIR" required:""`
+	DryRun      bool   `help:"Show the plan and run the tests, but change nothing."`
+	Yes         bool   `short:"y" env:"-" help:"Don't ask before changing something."`
+	Prune       bool   `env:"-" help:"Delete the subscriptions and scripts that apply has made and that no file has any more."`
+	Account     string `help:"Account of what names none; by default the key's own." placeholder:"NAME"`
+}
+
+// pending is the exit status of a dry run that finds something to do.
+const pending = 3
+
+// Help says what the flags can't.
+func (*applyCommand) Help() string {
+	return `The files are described in docs/apply.md. In short:
+
+  event_types:
+    - {name: order.created, schema: order.schema.json, samples: [order.json]}
+  scripts:
+    - {name: order-text, file: order-text.ts, tests: order-text.test.json}
+  subscriptions:
+    - {name: chat, event: order.created, target_url: "https://example.com/hook",
+       transform_script: order-text, headers: {Authorization: "Bearer ${CHAT_TOKEN}"}}
+
+The plan is shown, the tests of all scripts are run on this machine, and only if they pass the router is changed: event types first, then scripts, then subscriptions. Applying again changes nothing.
+
+Exit status: 0 the router is as the files say; 3 with --dry-run: it is not; 1 a file is wrong, a test fails, nobody said yes, or the router refuses something; 2 the command line is wrong.`
+}
+
+// Run applies.
+func (c *applyCommand) Run(ctx context.Context) error {
+	interactive := term.IsTerminal(int(os.Stdin.Fd()))
+	if !c.DryRun && !c.Yes && !interactive {
+		return errors.New("nobody can be asked here: give --yes, or --dry-run to see the plan")
+	}
+	set, err := manifest.Load(c.Folder, c.Account, os.LookupEnv)
+	if err != nil {
+		return wrongFiles(err)
+	}
+	api, err := c.client()
+	if err != nil {
+		return err
+	}
+	plan, state, err := c.plan(ctx, api, set)
+	if err != nil {
+		return err
+	}
+	text := planText(plan, colours())
+	fmt.Print(text)
+	if err := c.check(ctx, set, state); err != nil {
+		return err
+	}
+	changes := plan.Changes()
+	switch {
+	case changes == 0:
+		fmt.Println("nothing to change")
+		return nil
+	case c.DryRun:
+		fmt.Printf("%d %s to make; this was a dry run\n", changes, plural(changes, "change"))
+		return &statusError{status: pending}
+	}
+	if !c.Yes {
+		if !confirmed(os.Stdin, fmt.Sprintf("Make %s? [y/N] ", counted(changes, "change"))) {
+			return errors.New("nothing was changed")
+		}
+		// The plan may have lain there for long.
+		again, _, err := c.plan(ctx, api, set)
+		if err != nil {
+			return err
+		}
+		if planText(again, false) != planText(plan, false) {
+			return errors.New("the router has changed since the plan was made; nothing was changed, run apply again")
+		}
+	}
+	return (&applier{api: api, set: set}).run(ctx, plan)
+}
+
+func (c *applyCommand) plan(ctx context.Context, api *client, set *manifest.Set) (*manifest.Plan, *manifest.State, error) {
+	state, err := readState(ctx, api, set, c.Account, c.Prune)
+	if err != nil {
+		return nil, nil, err
+	}
+	plan, err := manifest.Compare(set, state, c.Prune)
+	return plan, state, wrongFiles(err)
+}
+
+// wrongFiles puts the mistakes on lines of their own.
+func wrongFiles(err error) error {
+	all, ok := errors.AsType[manifest.Mistakes](err)
+	if !ok {
+		return err
+	}
+	fmt.Fprintln(os.Stderr, printable(all.Error()))
+	return fmt.Errorf("%s in the files; nothing was changed", counted(len(all), "mistake"))
+}
+
+func counted(n int, noun string) string { return fmt.Sprintf("%d %s", n, plural(n, noun)) }
+
+func confirmed(in io.Reader, question string) bool {
+	fmt.Fprint(os.Stderr, question)
+	answer, _ := bufio.NewReader(in).ReadString('\n') // no answer is no
+	return slices.Contains([]string{"y", "yes"}, strings.ToLower(strings.TrimSpace(answer)))
+}
+
+var signs = map[manifest.Action]string{manifest.Create: "+", manifest.Change: "~", manifest.Delete: "-"}
+
+// planText shows a plan to people; what stays as it is is only counted.
+func planText(p *manifest.Plan, colours bool) string {
+	w := &testWriter{colours: colours}
+	kept := 0
+	for _, s := range p.Steps {
+		if s.Action == manifest.Keep {
+			kept++
+			continue
+		}
+		line := fmt.Sprintf("%s %s %s %s", signs[s.Action], s.Action, s.What, stepName(s))
+		if s.Detail != "" && s.Action != manifest.Change {
+			line += " (" + printable(s.Detail) + ")"
+		}
+		fmt.Fprintln(w, w.paint(map[manifest.Action]string{manifest.Create: green, manifest.Delete: red}[s.Action], line))
+		w.diff(s.Diff, "    ")
+	}
+	if kept > 0 {
+		fmt.Fprintf(w, "= %d unchanged\n", kept)
+	}
+	return w.String()
+}
+
+func stepName(s *manifest.Step) string {
+	name := printable(s.Name)
+	if s.Account != "" {
+		name += " of " + printable(s.Account)
+	}
+	return name
+}
+
+// diff writes the lines of a difference.
+func (w *testWriter) diff(text, indent string) {
+	for line := range strings.SplitSeq(text, "\n") {
+		switch {
+		case line == "":
+			continue
+		case line[0] == '-':
+			line = w.paint(red, printable(line))
+		case line[0] == '+':
+			line = w.paint(green, printable(line))
+		default:
+			line = printable(line)
+		}
+		fmt.Fprintf(w, "%s%s\n", indent, line)
+	}
+}
+
+// check runs the tests of the scripts, and compiles what the subscriptions have of their
+// own, on this machine.
+func (c *applyCommand) check(ctx context.Context, set *manifest.Set, state *manifest.State) error {
+	var runner suite.Runner
+	if needsSandbox(set) {
+		pool, err := startSandbox(false)
+		if err != nil {
+			return err
+		}
+		defer pool.Close()
+		runner = pool
+	}
+	checks := checker{runner: runner, writer: &testWriter{colours: colours()}}
+	for _, s := range set.Scripts {
+		checks.script(ctx, s)
+	}
+	for _, s := range set.Subscriptions {
+		checks.subscription(ctx, s, set, schemasFor(s, set, state))
+	}
+	fmt.Fprint(os.Stderr, checks.writer.String())
+	if checks.passed+checks.failed > 0 {
+		fmt.Printf("tests: %d passed, %d failed\n", checks.passed, checks.failed)
+	}
+	if checks.wrong > 0 {
+		return fmt.Errorf("%s, so nothing was changed", countedScripts(checks.wrong))
+	}
+	return nil
+}
+
+func countedScripts(n int) string {
+	if n == 1 {
+		return "a script is wrong"
+	}
+	return fmt.Sprintf("%d scripts are wrong", n)
+}
+
+func needsSandbox(set *manifest.Set) bool {
+	return slices.ContainsFunc(set.Scripts, func(s *manifest.Script) bool { return s.Kind == "transform" }) ||
+		slices.ContainsFunc(set.Subscriptions, func(s *manifest.Subscription) bool { return s.Transform != "" })
+}
+
+// schemasFor are the schemas that a subscription's filter must suit: those of all its
+// event types, or none.
+func schemasFor(sub *manifest.Subscription, set *manifest.Set, state *manifest.State) (schemas [][]byte) {
+	for _, name := range sub.Events {
+		var found json.RawMessage
+		for _, t := range append(slices.Clone(state.EventTypes), set.EventTypes...) { // the later one wins
+			if t.Name == name {
+				found = t.Schema
+			}
+		}
+		if len(found) == 0 || string(found) == "null" {
+			return nil
+		}
+		schemas = append(schemas, found)
+	}
+	return schemas
+}
+
+// checker counts what passes and writes down what does not.
+type checker struct {
+	runner                suite.Runner
+	writer                *testWriter
+	passed, failed, wrong int
+}
+
+func (c *checker) script(ctx context.Context, s *manifest.Script) {
+	r := suite.Run(ctx, c.runner, s.Suite())
+	c.passed += r.Passed
+	c.failed += r.Failed
+	if r.OK() {
+		return
+	}
+	c.wrong++
+	if r.Broken != nil {
+		where := s.SourceFile
+		if where == "" {
+			where = s.Place.String()
+		} else if r.Broken.Error.Line > 0 {
+			where = fmt.Sprintf("%s:%d", where, r.Broken.Error.Line)
+		}
+		c.broken(where, r.Broken.Error)
+		return
+	}
+	fmt.Fprintf(c.writer, "%s: script %s\n", printable(s.TestsFile), printable(s.Name))
+	for i := range r.Cases {
+		if !r.Cases[i].Passed {
+			c.writer.oneCase(&r.Cases[i])
+		}
+	}
+}
+
+func (c *checker) broken(where string, err error) {
+	fmt.Fprintf(c.writer, "%s: %s\n", printable(where), printable(err.Error()))
+	if e, ok := errors.AsType[*scripts.Error](err); ok {
+		c.writer.WriteString(indentLines(printable(e.Snippet), "  "))
+	}
+}
+
+func (c *checker) subscription(ctx context.Context, s *manifest.Subscription, set *manifest.Set, schemas [][]byte) {
+	source, where := s.Filter, s.Place.String()+": subscription "+s.Name+": filter"
+	if ref := s.FilterScript; ref != nil && ref.Version == 0 && schemas != nil {
+		for _, script := range set.Scripts {
+			if script.Name != ref.Name || script.Account != s.Account {
+				continue
+			}
+			if _, err := filter.Compile(script.Source); err == nil { // else it is told already
+				source = script.Source
+			}
+		}
+		where = s.Place.String() + ": subscription " + s.Name + ": filter_script " + ref.Name
+	}
+	if source != "" {
+		if _, err := filter.Compile(source, schemas...); err != nil {
+			c.wrong++
+			c.broken(where, err)
+		}
+	}
+	if s.Transform == "" {
+		return
+	}
+	if _, err := c.runner.Compile(ctx, s.Transform); err != nil {
+		c.wrong++
+		c.broken(s.Place.String()+": subscription "+s.Name+": transform", err)
+	}
+}

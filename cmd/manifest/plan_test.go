@@ -1,0 +1,151 @@
+package manifest
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"switchhook/scripts/suite"
+)
+
+func TestMain(m *testing.M) {
+	fingerprintRounds = 100
+	os.Exit(m.Run())
+}
+
+// routed is what a router has once set is applied.
+func routed(t *testing.T, set *Set) *State {
+	t.Helper()
+	state := &State{}
+	for _, e := range set.EventTypes {
+		c := *e
+		state.EventTypes = append(state.EventTypes, &c)
+	}
+	for i, s := range set.Scripts {
+		state.Scripts = append(state.Scripts, &LiveScript{Script: *s, ID: fmt.Sprintf("scr_%d", i), Ours: true})
+	}
+	for i, s := range set.Subscriptions {
+		live := &LiveSubscription{Subscription: *s, ID: fmt.Sprintf("sub_%d", i)}
+		live.Headers = map[string]Value{}
+		for name, v := range s.Headers {
+			live.Headers[name] = Value{Text: v.Text}
+		}
+		if secret := s.HiddenHeaders(); len(secret) > 0 {
+			for name := range secret {
+				live.Headers[name] = Value{Text: hidden}
+			}
+			live.Fingerprint, _ = Fingerprint(secret, "")
+		}
+		live.TargetURL.Template = ""
+		active := s.Active == nil || *s.Active
+		live.Active = &active
+		state.Subscriptions = append(state.Subscriptions, live)
+	}
+	return state
+}
+
+func loaded(t *testing.T, token string) *Set {
+	t.Helper()
+	files := map[string]string{}
+	for name, text := range good {
+		files[name] = strings.ReplaceAll(text, "{name: text, version: 3}", "text")
+	}
+	set, err := Load(folder(t, files), "", environment(map[string]string{"ROOM": "r1", "TOKEN": token}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+func outline(p *Plan) string {
+	var b strings.Builder
+	for _, s := range p.Steps {
+		if s.Action != Keep {
+			fmt.Fprintf(&b, "%s %s %s\n%s\n", s.Action, s.What, s.Name, s.Diff)
+		}
+	}
+	return strings.TrimSpace(b.String())
+}
+
+func TestPlans(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(set *Set, state *State) // after set was applied
+		prune  bool
+		want   string
+	}{
+		"the same again is nothing":          {func(*Set, *State) {}, true, ""},
+		"an empty router gets all, in order": {func(_ *Set, s *State) { *s = State{} }, false, "create event type order.created\n\ncreate event type order.paid\n\ncreate script large\n\ncreate script text\n\ncreate subscription chat\n\ncreate subscription all"},
+		"the layout of a schema is nothing":  {func(_ *Set, s *State) { s.EventTypes[1].Schema = []byte("{\n\"type\" : \"object\"}") }, false, ""},
+		"a description":                      {func(s *Set, _ *State) { s.EventTypes[1].Description = "Paid" }, false, "change event type order.paid\n+ description: Paid\n  schema:\n"},
+		"a source":                           {func(s *Set, _ *State) { s.Scripts[1].Source = "export default e => 1\n" }, false, "change script text\n  source:\n-   export default e => e.data\n+   export default e => 1"},
+		"cases":                              {func(s *Set, _ *State) { s.Scripts[0].Cases = nil }, false, "change script large\n"},
+		"what is gone stays":                 {func(s *Set, _ *State) { s.Subscriptions, s.Scripts = nil, s.Scripts[1:] }, false, ""},
+		"what is gone goes with prune":       {func(s *Set, _ *State) { s.Subscriptions, s.Scripts = nil, s.Scripts[1:] }, true, "delete subscription chat\n\ndelete subscription all\n\ndelete script large"},
+		"what others made stays": {func(s *Set, st *State) {
+			s.Scripts, s.Subscriptions = nil, s.Subscriptions[1:]
+			st.Scripts[0].Ours, st.Scripts[1].Ours, st.Subscriptions[0].Name = false, false, ""
+		}, true, ""},
+		"event types are shared, so they stay": {func(s *Set, _ *State) { s.EventTypes = nil }, true, ""},
+		"switched off by the router stays off": {func(_ *Set, s *State) { *s.Subscriptions[1].Active = false }, false, ""},
+		"switched on is switched off":          {func(_ *Set, s *State) { *s.Subscriptions[0].Active = true }, false, "- active: true\n+ active: false"},
+		"a hidden header from before":          {func(_ *Set, s *State) { s.Subscriptions[0].Fingerprint = "" }, false, "- header Authorization: [hidden]\n+ header Authorization: [hidden; not known to be the same]"},
+		"a header that is not there":           {func(_ *Set, s *State) { delete(s.Subscriptions[0].Headers, "Authorization") }, false, "+ header Authorization: [hidden]"},
+		"another value from the environment":   {func(_ *Set, s *State) { s.Subscriptions[0].TargetURL.Text = "https://example.com/secret" }, false, "- target_url: [another value]\n+ target_url: https://example.com/${ROOM}"},
+		"other metadata":                       {func(_ *Set, s *State) { s.Subscriptions[0].Metadata = map[string]string{"old": "x"} }, false, "- metadata old: x\n+ metadata team: north"},
+		"a script in place of an inline filter": {func(s *Set, _ *State) {
+			s.Subscriptions[1].Filter, s.Subscriptions[1].FilterScript = "", &Ref{"large", 2}
+		}, false, "- filter: data.total > 1\n+ filter_script: large, version 2"},
+		"a script of the router":       {func(s *Set, _ *State) { s.Scripts = nil }, false, ""},
+		"a script of nowhere":          {func(s *Set, _ *State) { s.Subscriptions[0].FilterScript.Name = "lagre" }, false, `names no script of this folder or of the router: "lagre": did you mean "large"?`},
+		"a script of another kind":     {func(s *Set, _ *State) { s.Subscriptions[0].FilterScript.Name = "text" }, false, `names "text", which is a transform`},
+		"a script of another account":  {func(s *Set, st *State) { s.Subscriptions[0].Account = "acme" }, false, "names no script"},
+		"a kind that changes":          {func(_ *Set, s *State) { s.Scripts[0].Kind = "transform" }, false, "a script's kind can't be changed"},
+		"one name twice on the router": {func(_ *Set, s *State) { s.Subscriptions[1].Name = "chat" }, false, "the router has two subscriptions"},
+		"cases that only look different": {func(_ *Set, s *State) {
+			s.Scripts[0].Cases = []suite.Case{s.Scripts[0].Cases[0]}
+			s.Scripts[0].Cases[0].Event.Data = []byte(`{ "id": 1, "total": 2 }`)
+		}, false, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			set := loaded(t, "secret")
+			state := routed(t, set)
+			c.change(set, state)
+			plan, err := Compare(set, state, c.prune)
+			got := ""
+			if err != nil {
+				got = err.Error()
+			} else {
+				got = outline(plan)
+			}
+			if c.want == "" && got != "" || !strings.Contains(got, c.want) {
+				t.Errorf("%s\nshould be\n%s", got, c.want)
+			}
+			if strings.Contains(got, "secret") {
+				t.Errorf("a credential is shown:\n%s", got)
+			}
+		})
+	}
+}
+
+func TestAnotherCredentialIsAChangeThoughTheRouterHidesIt(t *testing.T) {
+	state := routed(t, loaded(t, "secret"))
+	plan, err := Compare(loaded(t, "rotated"), state, false)
+	if err != nil || plan.Changes() != 1 || strings.Contains(outline(plan), "rotated") {
+		t.Errorf("%v\n%s", err, outline(plan))
+	}
+}
+
+func TestFingerprintsHaveSalt(t *testing.T) {
+	headers := map[string]string{"Authorization": "x"}
+	a, _ := Fingerprint(headers, "")
+	b, _ := Fingerprint(headers, "")
+	if a == b || !SameFingerprint(headers, a) || !SameFingerprint(headers, b) {
+		t.Error(a, b)
+	}
+	for _, kept := range []string{"", ":", "x", a + "0", ":" + a} {
+		if SameFingerprint(headers, kept) {
+			t.Errorf("%q passes", kept)
+		}
+	}
+}

@@ -1,0 +1,182 @@
+package manifest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"switchhook/engine"
+	"switchhook/scripts/near"
+	"switchhook/scripts/suite"
+)
+
+// The texts say all that apply looks after, a thing to a line: two things are the same
+// when their texts are, and else the difference of the texts is what is shown.
+
+func (t *EventType) text() string {
+	var b strings.Builder
+	line(&b, "description", t.Description)
+	if given := canonical(t.Schema); given != "null" {
+		line(&b, "schema", given)
+	}
+	for _, sample := range t.Samples {
+		line(&b, "sample", canonical(sample))
+	}
+	return b.String()
+}
+
+func (s *Script) text() string {
+	var b strings.Builder
+	line(&b, "description", s.Description)
+	line(&b, "source", s.Source)
+	line(&b, "tests", casesText(s.Cases))
+	return b.String()
+}
+
+// subscriptionTexts gives the texts of a subscription as it is and as it is to become.
+// What the router hides, and what comes from the environment, is not shown in them.
+func subscriptionTexts(was *LiveSubscription, will *Subscription) (string, string) {
+	var old, now strings.Builder
+	both := func(name, a, b string) {
+		line(&old, name, a)
+		line(&now, name, b)
+	}
+	value := func(name string, a string, has bool, v Value, wants bool) {
+		shownOld, shownNow := a, v.Text
+		if v.Template != "" {
+			if shownNow = v.Template; a == v.Text {
+				shownOld = v.Template
+			} else if has {
+				shownOld = "[another value]"
+			}
+		}
+		if has {
+			line(&old, name, shownOld)
+		}
+		if wants {
+			line(&now, name, shownNow)
+		}
+	}
+	both("events", strings.Join(was.Events, ", "), strings.Join(will.Events, ", "))
+	value("target_url", was.TargetURL.Text, true, will.TargetURL, true)
+	if will.Active != nil {
+		both("active", fmt.Sprint(*was.Active), fmt.Sprint(*will.Active))
+	}
+	both("filter", was.Filter, will.Filter)
+	both("filter_script", was.FilterScript.text(), will.FilterScript.text())
+	both("transform", was.Transform, will.Transform)
+	both("transform_script", was.TransformScript.text(), will.TransformScript.text())
+	names := maps.Clone(was.Headers)
+	maps.Copy(names, will.Headers)
+	secret := will.HiddenHeaders()
+	same := len(secret) == 0 || SameFingerprint(secret, was.Fingerprint)
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		a, has := was.Headers[name]
+		v, wants := will.Headers[name]
+		if !engine.HidesHeader(name) {
+			value("header "+name, a.Text, has, v, wants)
+			continue
+		}
+		if has {
+			line(&old, "header "+name, hidden)
+		}
+		switch {
+		case wants && !same && has:
+			line(&now, "header "+name, "[hidden; not known to be the same]")
+		case wants:
+			line(&now, "header "+name, hidden)
+		}
+	}
+	both("payload_format", was.PayloadFormat, will.PayloadFormat)
+	both("description", was.Description, will.Description)
+	for _, m := range []struct {
+		b *strings.Builder
+		s *Subscription
+	}{{&old, &was.Subscription}, {&now, will}} {
+		for _, name := range slices.Sorted(maps.Keys(m.s.Metadata)) {
+			line(m.b, "metadata "+name, m.s.Metadata[name])
+		}
+	}
+	return old.String(), now.String()
+}
+
+// HiddenHeaders are the headers whose values the router does not show.
+func (s *Subscription) HiddenHeaders() map[string]string {
+	secret := map[string]string{}
+	for name, v := range s.Headers {
+		if engine.HidesHeader(name) {
+			secret[name] = v.Text
+		}
+	}
+	return secret
+}
+
+func (r *Ref) text() string {
+	if r == nil {
+		return ""
+	}
+	return r.String()
+}
+
+// line writes "name: value", what has several lines below its name, and nothing for an
+// empty value.
+func line(b *strings.Builder, name, value string) {
+	switch {
+	case value == "":
+	case strings.Contains(value, "\n"):
+		fmt.Fprintf(b, "%s:\n  %s\n", name, strings.ReplaceAll(value, "\n", "\n  "))
+	default:
+		fmt.Fprintf(b, "%s: %s\n", name, value)
+	}
+}
+
+// canonical lays a JSON value out on lines, members in the order of their names and
+// numbers with all their digits.
+func canonical(text json.RawMessage) string {
+	if len(bytes.TrimSpace(text)) == 0 {
+		return "null"
+	}
+	var v any
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	if d.Decode(&v) != nil {
+		return string(text)
+	}
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if e.Encode(v) != nil {
+		return string(text)
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// casesText lays cases out on lines; "" for none.
+func casesText(cases []suite.Case) string {
+	if len(cases) == 0 {
+		return ""
+	}
+	text, err := json.Marshal(cases)
+	if err != nil {
+		return err.Error()
+	}
+	return canonical(text)
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return noun
+	}
+	return noun + "s"
+}
+
+func didYouMean(name string, names []string) string {
+	if meant := near.Name(name, names); meant != "" {
+		return fmt.Sprintf(": did you mean %q?", meant)
+	}
+	return ""
+}

@@ -1,0 +1,361 @@
+package cmd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"text/tabwriter"
+
+	"switchhook/cmd/manifest"
+	"switchhook/scripts/suite"
+)
+
+type scriptsCommand struct {
+	clientFlags `embed:""`
+	Account     string                 `help:"Account whose scripts are meant; needs an admin key unless it is the key's own." placeholder:"NAME"`
+	List        scriptsListCommand     `cmd:"" help:"List the scripts."`
+	Push        scriptsPushCommand     `cmd:"" help:"Store a file as a new version of a script, and test it."`
+	Pull        scriptsPullCommand     `cmd:"" help:"Write scripts and their test cases into files."`
+	Diff        scriptsDiffCommand     `cmd:"" help:"Compare the live version with a file or another version, or two versions."`
+	Live        scriptsLiveCommand     `cmd:"" help:"Make a version live."`
+	Rollback    scriptsRollbackCommand `cmd:"" help:"Make the version before the live one live."`
+	Backtest    scriptsBacktestCommand `cmd:"" help:"Run a version or a file over stored events and show what it would change; nothing is sent."`
+}
+
+// find gives the router, and a script of it.
+func (c *scriptsCommand) find(ctx context.Context, name string) (*client, *scriptBody, error) {
+	api, err := c.client()
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := api.script(ctx, c.Account, name)
+	if err == nil && s == nil {
+		err = fmt.Errorf("there is no script %q; \"switchhook scripts list\" shows what there is", name)
+	}
+	return api, s, err
+}
+
+// showReport prints what test cases came to: the ones that failed, and the sum.
+func showReport(r *suite.Report) {
+	if r == nil {
+		return
+	}
+	w := &testWriter{colours: colours()}
+	for i := range r.Cases {
+		if !r.Cases[i].Passed {
+			w.oneCase(&r.Cases[i])
+		}
+	}
+	fmt.Fprintf(w, "tests: %s\n", printable(r.String()))
+	fmt.Print(w.String())
+}
+
+// showRefusal prints the test cases for which the router refused something.
+func showRefusal(err error) {
+	if e, ok := errors.AsType[*refusalError](err); ok {
+		showReport(e.Tests)
+	}
+}
+
+type scriptsListCommand struct{}
+
+// Run lists.
+func (scriptsListCommand) Run(ctx context.Context, all *commands) error {
+	api, err := all.Scripts.client()
+	if err != nil {
+		return err
+	}
+	list, err := api.scripts(ctx, all.Scripts.Account)
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "NAME\tKIND\tLIVE\tUSED BY\tRUNS\tERRORS\tID\tDESCRIPTION")
+	for _, s := range list {
+		live := "-"
+		if s.LiveVersion > 0 {
+			live = strconv.Itoa(s.LiveVersion)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\n", printable(s.Name), s.Kind, live, s.UsedBy, s.Stats.Runs, s.Stats.Errors, s.ID, oneLine(s.Description))
+	}
+	return w.Flush()
+}
+
+// oneLine is a text fit for a cell of a table.
+func oneLine(text string) string {
+	quoted := strconv.Quote(text)
+	return quoted[1 : len(quoted)-1]
+}
+
+type scriptsPushCommand struct {
+	Name  string `arg:"" help:"The script's name."`
+	File  string `arg:"" help:"File with the source."`
+	Kind  string `help:"filter or transform, for a new script; by default what the file's ending says." placeholder:"KIND" enum:"filter,transform," default:""`
+	Note  string `help:"What is new." placeholder:"TEXT"`
+	Cases string `help:"File with test cases, which take the place of the script's." placeholder:"FILE"`
+	Live  bool   `help:"Make the version live if its tests pass."`
+}
+
+// Help says what the flags can't.
+func (*scriptsPushCommand) Help() string {
+	return `A script that is not there yet is made. The source of the newest version again makes no new version.
+
+Exit status: 0 the version is stored, with --live it is live; 1 it does not compile, or with --live its tests fail; 2 the command line is wrong.`
+}
+
+// Run pushes.
+func (c *scriptsPushCommand) Run(ctx context.Context, all *commands) error {
+	source, err := os.ReadFile(c.File)
+	if err != nil {
+		return err
+	}
+	cases, err := c.readCases()
+	if err != nil {
+		return err
+	}
+	api, err := all.Scripts.client()
+	if err != nil {
+		return err
+	}
+	s, err := api.script(ctx, all.Scripts.Account, c.Name)
+	if err != nil {
+		return err
+	}
+	made := s == nil
+	if made {
+		if s, err = c.create(ctx, api, all.Scripts.Account); err != nil {
+			return err
+		}
+	}
+	v, before, err := c.pushVersion(ctx, api, s, string(source))
+	if err != nil {
+		if made { // a script without a version would only be in the way
+			err = errors.Join(err, api.call(context.WithoutCancel(ctx), http.MethodDelete, s.path(""), nil, nil))
+		}
+		return err
+	}
+	if cases != nil {
+		if err := api.call(ctx, http.MethodPatch, s.path(""), map[string]any{"cases": cases}, nil); err != nil {
+			return err
+		}
+		if err := api.call(ctx, http.MethodPost, s.path("/test"), map[string]int{"version": v.Version}, &v.Tests); err != nil {
+			return err
+		}
+	}
+	switch {
+	case made:
+		fmt.Printf("made the %s %s; this is version %d\n", s.Kind, printable(s.Name), v.Version)
+	case before == v.Version:
+		fmt.Printf("%s: version %d has this source already\n", printable(s.Name), v.Version)
+	default:
+		fmt.Printf("%s: this is version %d\n", printable(s.Name), v.Version)
+	}
+	showReport(v.Tests)
+	if !c.Live {
+		return nil
+	}
+	if v.Tests != nil && !v.Tests.OK() {
+		return fmt.Errorf("version %d does not go live, for its tests fail; \"switchhook scripts live %s %d --force\" makes it live all the same", v.Version, s.Name, v.Version)
+	}
+	if _, err := api.setLive(ctx, s, v.Version, false); err != nil {
+		return err
+	}
+	fmt.Printf("version %d is live\n", v.Version)
+	return nil
+}
+
+func (c *scriptsPushCommand) readCases() (json.RawMessage, error) {
+	if c.Cases == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(c.Cases)
+	if err != nil {
+		return nil, err
+	}
+	cases, err := manifest.ReadCases(c.Cases, text, func(name string) ([]byte, error) {
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(filepath.Dir(c.Cases), filepath.FromSlash(name))
+		}
+		return os.ReadFile(name)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(append([]suite.Case{}, cases...))
+}
+
+func (c *scriptsPushCommand) create(ctx context.Context, api *client, account string) (*scriptBody, error) {
+	kind := c.Kind
+	if kind == "" {
+		kind = manifest.KindOf(c.File)
+	}
+	if kind == "" {
+		return nil, fmt.Errorf("%s does not say by its ending whether it is a filter (.expr) or a transform (.js, .ts): give --kind", c.File)
+	}
+	var made scriptBody
+	return &made, api.call(ctx, http.MethodPost, "/api/v1/scripts", newScriptBody{Account: account, Name: c.Name, Kind: kind}, &made)
+}
+
+// pushVersion stores a version; before is the number of the newest one so far.
+func (c *scriptsPushCommand) pushVersion(ctx context.Context, api *client, s *scriptBody, source string) (v versionBody, before int, err error) {
+	if c.Kind != "" && c.Kind != s.Kind {
+		return v, 0, fmt.Errorf("%s is a %s; a script's kind can't be changed", s.Name, s.Kind)
+	}
+	newest, err := api.latest(ctx, s, 0)
+	if err != nil {
+		return v, 0, err
+	}
+	if newest != nil {
+		before = newest.Version
+	}
+	v, err = api.addVersion(ctx, s, source, c.Note)
+	return v, before, err
+}
+
+type scriptsDiffCommand struct {
+	Name  string `arg:"" help:"The script's name."`
+	First string `arg:"" optional:"" help:"A file, or the number of a version; by default the newest version. Compared with the live version unless SECOND is given." placeholder:"FILE|VERSION"`
+	Other string `arg:"" optional:"" name:"second" help:"The number of another version." placeholder:"VERSION"`
+}
+
+// differs is the exit status of diff and backtest where there is a difference.
+const differs = 3
+
+// Help says what the flags can't.
+func (*scriptsDiffCommand) Help() string {
+	return `A version is a number, "live" or "latest". Lines with - are in the first, or live, version only, lines with + in the other.
+
+Exit status: 0 no difference; 3 a difference; 1 an error; 2 the command line is wrong.`
+}
+
+// Run compares.
+func (c *scriptsDiffCommand) Run(ctx context.Context, all *commands) error {
+	api, s, err := all.Scripts.find(ctx, c.Name)
+	if err != nil {
+		return err
+	}
+	from, to := "live", c.First
+	if to == "" {
+		to = "latest"
+	}
+	if c.Other != "" {
+		from, to = c.First, c.Other
+	}
+	a, nameA, err := api.source(ctx, s, from)
+	if err != nil {
+		return err
+	}
+	b, nameB, err := api.source(ctx, s, to)
+	if err != nil {
+		return err
+	}
+	text := suite.Diff(a, b)
+	if text == "" {
+		fmt.Printf("%s and %s are the same\n", printable(nameA), printable(nameB))
+		return nil
+	}
+	w := &testWriter{colours: colours()}
+	fmt.Fprintf(w, "--- %s\n+++ %s\n", printable(nameA), printable(nameB))
+	w.diff(text, "")
+	fmt.Print(w.String())
+	return &statusError{status: differs}
+}
+
+// source reads a version, or else a file, and says what it is.
+func (c *client) source(ctx context.Context, s *scriptBody, named string) (source, name string, err error) {
+	_, notNumber := strconv.Atoi(named)
+	switch {
+	case named == "latest":
+		v, err := c.newest(ctx, s)
+		if err != nil {
+			return "", "", err
+		}
+		return v.Source, fmt.Sprintf("%s, version %d", s.Name, v.Version), nil
+	case named == "live" && s.LiveVersion == 0:
+		return "", "", fmt.Errorf("no version of %s is live", s.Name)
+	case named == "live" || notNumber == nil:
+		v, err := c.version(ctx, s, named)
+		name := fmt.Sprintf("%s, version %d", s.Name, v.Version)
+		if v.Live {
+			name += ", live"
+		}
+		return v.Source, name, err
+	}
+	text, err := os.ReadFile(named)
+	return string(text), named, err
+}
+
+type scriptsLiveCommand struct {
+	Name    string `arg:"" help:"The script's name."`
+	Version int    `arg:"" help:"The version's number."`
+	Force   bool   `env:"-" help:"Even if its tests fail."`
+}
+
+// Help says what the flags can't.
+func (*scriptsLiveCommand) Help() string {
+	return `Exit status: 0 the version is live; 1 its tests fail, or another error; 2 the command line is wrong.`
+}
+
+// Run makes a version live.
+func (c *scriptsLiveCommand) Run(ctx context.Context, all *commands) error {
+	api, s, err := all.Scripts.find(ctx, c.Name)
+	if err != nil {
+		return err
+	}
+	return api.switchTo(ctx, s, c.Version, c.Force)
+}
+
+// switchTo makes a version live and says what was before.
+func (c *client) switchTo(ctx context.Context, s *scriptBody, version int, force bool) error {
+	report, err := c.setLive(ctx, s, version, force)
+	if err != nil {
+		showRefusal(err)
+		return err
+	}
+	showReport(report)
+	switch s.LiveVersion {
+	case version:
+		fmt.Printf("%s: version %d was live already\n", printable(s.Name), version)
+	case 0:
+		fmt.Printf("%s: version %d is live\n", printable(s.Name), version)
+	default:
+		fmt.Printf("%s: version %d is live; it was version %d\n", printable(s.Name), version, s.LiveVersion)
+	}
+	return nil
+}
+
+type scriptsRollbackCommand struct {
+	Name  string `arg:"" help:"The script's name."`
+	Force bool   `env:"-" help:"Even if the older version fails the tests of today."`
+}
+
+// Help says what the flags can't.
+func (*scriptsRollbackCommand) Help() string {
+	return `The router keeps no record of what was live when, so this is the highest version below the live one, live before or not. "switchhook scripts live NAME VERSION" goes back to any other.
+
+Exit status: 0 the older version is live; 1 there is none, its tests fail, or another error; 2 the command line is wrong.`
+}
+
+// Run rolls back.
+func (c *scriptsRollbackCommand) Run(ctx context.Context, all *commands) error {
+	api, s, err := all.Scripts.find(ctx, c.Name)
+	if err != nil {
+		return err
+	}
+	if s.LiveVersion == 0 {
+		return fmt.Errorf("no version of %s is live", s.Name)
+	}
+	v, err := api.latest(ctx, s, s.LiveVersion)
+	if err != nil {
+		return err
+	}
+	if v == nil {
+		return fmt.Errorf("version %d of %s is live, and there is none before it", s.LiveVersion, s.Name)
+	}
+	return api.switchTo(ctx, s, v.Version, c.Force)
+}

@@ -1,0 +1,120 @@
+package cmd
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"switchhook/scripts/suite"
+)
+
+// scriptBody is a script as the API shows it, as far as the commands look at it.
+type scriptBody struct {
+	ID          string          `json:"id"`
+	Account     string          `json:"account"`
+	Name        string          `json:"name"`
+	Kind        string          `json:"kind"`
+	Description string          `json:"description"`
+	LiveVersion int             `json:"live_version"` // 0 before there is one
+	Cases       json.RawMessage `json:"cases"`
+	UsedBy      int             `json:"used_by"`
+	Stats       struct {
+		Runs   int64 `json:"runs"`
+		Errors int64 `json:"errors"`
+	} `json:"stats"`
+}
+
+// path is where the API has the script. Ids are used, for a name may be one of several
+// accounts, or "..".
+func (s *scriptBody) path(tail string) string {
+	return "/api/v1/scripts/" + url.PathEscape(s.ID) + tail
+}
+
+// versionBody is a version of a script, and what its cases came to where it is new.
+type versionBody struct {
+	Version   int           `json:"version"`
+	Source    string        `json:"source"`
+	Author    string        `json:"author"`
+	Note      string        `json:"note"`
+	Live      bool          `json:"live"`
+	CreatedAt time.Time     `json:"created_at"`
+	Tests     *suite.Report `json:"tests"`
+}
+
+// newScriptBody is a script as it is made.
+type newScriptBody struct {
+	Account     string          `json:"account,omitempty"`
+	Name        string          `json:"name"`
+	Kind        string          `json:"kind"`
+	Description string          `json:"description,omitempty"`
+	Cases       json.RawMessage `json:"cases,omitempty"`
+}
+
+func inAccount(account string) string {
+	if account == "" {
+		return ""
+	}
+	return "?account=" + url.QueryEscape(account)
+}
+
+// scripts lists an account's scripts; account empty is the key's own.
+func (c *client) scripts(ctx context.Context, account string) ([]scriptBody, error) {
+	return all[scriptBody](ctx, c, "/api/v1/scripts"+inAccount(account))
+}
+
+// script finds a script by its name or id; nil where there is none.
+func (c *client) script(ctx context.Context, account, named string) (*scriptBody, error) {
+	list, err := c.scripts(ctx, account)
+	if err != nil {
+		return nil, err
+	}
+	for i := range list {
+		if list[i].Name == named || list[i].ID == named {
+			return &list[i], nil
+		}
+	}
+	return nil, nil
+}
+
+// version reads a version: a number, or "live".
+func (c *client) version(ctx context.Context, s *scriptBody, named string) (v versionBody, err error) {
+	return v, c.call(ctx, http.MethodGet, s.path("/versions/"+url.PathEscape(named)), nil, &v)
+}
+
+// latest is the newest version below a number (0: of all); nil where there is none.
+func (c *client) latest(ctx context.Context, s *scriptBody, below int) (*versionBody, error) {
+	path := s.path("/versions?limit=1")
+	if below > 0 {
+		path += fmt.Sprintf("&cursor=%d", below)
+	}
+	var page struct{ Data []versionBody }
+	if err := c.call(ctx, http.MethodGet, path, nil, &page); err != nil || len(page.Data) == 0 {
+		return nil, err
+	}
+	return &page.Data[0], nil
+}
+
+// newest is the newest version of all, which there must be.
+func (c *client) newest(ctx context.Context, s *scriptBody) (*versionBody, error) {
+	v, err := c.latest(ctx, s, 0)
+	if err == nil && v == nil {
+		err = fmt.Errorf("%s has no version yet", s.Name)
+	}
+	return v, err
+}
+
+func (c *client) addVersion(ctx context.Context, s *scriptBody, source, note string) (v versionBody, err error) {
+	return v, c.call(ctx, http.MethodPost, s.path("/versions"), map[string]string{"source": source, "note": note}, &v)
+}
+
+// setLive makes a version live; the report is what its cases came to.
+func (c *client) setLive(ctx context.Context, s *scriptBody, version int, force bool) (*suite.Report, error) {
+	var answer struct {
+		Tests *suite.Report `json:"tests"`
+	}
+	err := c.call(ctx, http.MethodPut, s.path("/live"), map[string]any{"version": version, "force": force}, &answer)
+	return answer.Tests, err
+}
