@@ -27,6 +27,8 @@ type routedSubscription struct {
 	Metadata        map[string]string `json:"metadata"`
 }
 
+func (s *routedSubscription) whole() bool { return s.ID != "" }
+
 // routedRef is how the API names a subscription's script.
 type routedRef struct {
 	ID      string `json:"id,omitempty"`

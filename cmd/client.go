@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -32,23 +33,53 @@ type clientFlags struct {
 }
 
 func (f *clientFlags) client() (*client, error) {
+	if u, err := url.Parse(f.Server); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		if !strings.Contains(f.Server, "://") && f.Server != "" {
+			return nil, wrongCommand("--server: %q has no scheme: write http://%s", f.Server, f.Server)
+		}
+		return nil, wrongCommand("--server: %q is no address such as http://127.0.0.1:8080", f.Server)
+	}
 	key := f.Key
 	if key == "" {
-		text, err := os.ReadFile(filepath.Join("switchhook-data", "admin.key"))
-		if err != nil {
-			return nil, errors.New("an API key is needed: give --key, or set SWITCHHOOK_KEY")
+		var err error
+		if key, err = keyOfFolder(); err != nil {
+			return nil, fmt.Errorf("an API key is needed: give --key, or set SWITCHHOOK_KEY (%w)", err)
 		}
-		key = strings.TrimSpace(string(text))
 	}
 	return newClient(f.Server, key), nil
+}
+
+// keyOfFolder reads the key that serve has written, where it is started in the same
+// folder. The error names the file and says what is wrong with it.
+func keyOfFolder() (string, error) {
+	file := keyFile("switchhook-data")
+	if whole, err := filepath.Abs(file); err == nil {
+		file = whole
+	}
+	text, err := os.ReadFile(file)
+	key := strings.TrimSpace(string(text))
+	broken, isPath := errors.AsType[*fs.PathError](err)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", fmt.Errorf("there is no %s", file)
+	case isPath:
+		return "", fmt.Errorf("%s can't be read: %w", file, broken.Err)
+	case err == nil && key == "":
+		err = fmt.Errorf("%s is empty", file)
+	}
+	return key, err
 }
 
 func newClient(url, key string) *client {
 	return &client{url: strings.TrimSuffix(url, "/"), key: key, http: http.Client{Timeout: time.Minute}}
 }
 
+// whole is an answer that can tell whether it holds what the API always sends.
+type whole interface{ whole() bool }
+
 // call makes a request and reads the answer into out; nil bodies are left out. An answer
-// other than 2xx is an error with the problem's detail.
+// other than 2xx is an error with the problem's detail, and so is one that this API
+// doesn't give: something else may listen there.
 func (c *client) call(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader
 	if in != nil {
@@ -78,10 +109,24 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) err
 	if res.StatusCode < 200 || res.StatusCode > 299 {
 		return refusal(req, res, answer)
 	}
-	if out == nil || len(answer) == 0 {
-		return nil
+	if !understood(res.StatusCode, answer, out) {
+		return fmt.Errorf("%s answered, but is no Switchhook router", c.url)
 	}
-	return json.Unmarshal(answer, out)
+	return nil
+}
+
+// understood reads a 2xx answer into out and tells whether it is one of this API's.
+func understood(status int, answer []byte, out any) bool {
+	switch {
+	case out == nil && len(answer) == 0:
+		return status == http.StatusNoContent
+	case out == nil:
+		return json.Valid(answer)
+	case json.Unmarshal(answer, out) != nil:
+		return false
+	}
+	w, asks := out.(whole)
+	return !asks || w.whole()
 }
 
 // refusalError is an answer other than 2xx.
@@ -112,6 +157,14 @@ func refusal(req *http.Request, res *http.Response, answer []byte) error {
 	return e
 }
 
+// page is a part of a list.
+type page[T any] struct {
+	Data       []T
+	NextCursor *string `json:"next_cursor"`
+}
+
+func (p *page[T]) whole() bool { return p.Data != nil }
+
 // all reads every page of a list. path may have a query.
 func all[T any](ctx context.Context, c *client, path string) (list []T, err error) {
 	separator := "?"
@@ -119,10 +172,7 @@ func all[T any](ctx context.Context, c *client, path string) (list []T, err erro
 		separator = "&"
 	}
 	for cursor := ""; ; {
-		var page struct {
-			Data       []T
-			NextCursor *string `json:"next_cursor"`
-		}
+		var page page[T]
 		if err := c.call(ctx, http.MethodGet, path+separator+"limit=500"+cursor, nil, &page); err != nil {
 			return nil, err
 		}
@@ -140,6 +190,8 @@ type accepted struct {
 	Matched int    `json:"matched"`
 }
 
+func (a *accepted) whole() bool { return a.ID != "" }
+
 // subscriptionBody is what the commands send and read of a subscription.
 type subscriptionBody struct {
 	ID        string `json:"id,omitempty"`
@@ -149,6 +201,8 @@ type subscriptionBody struct {
 	Transform string `json:"transform,omitempty"`
 	Secret    string `json:"secret,omitempty"`
 }
+
+func (s *subscriptionBody) whole() bool { return s.ID != "" }
 
 func (c *client) subscribe(ctx context.Context, s subscriptionBody) (made subscriptionBody, err error) {
 	return made, c.call(ctx, http.MethodPost, "/api/v1/subscriptions", s, &made)

@@ -5,13 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"switchhook/engine"
@@ -50,6 +53,10 @@ const demoDeadline = 20 * time.Second
 
 // Run shows the way of some events, and checks it.
 func (c *demoCommand) Run(ctx context.Context) error {
+	ctx, hangUp := signal.NotifyContext(ctx, syscall.SIGHUP) // the terminal is closed
+	defer hangUp()
+	out, ctx := newDemoOutput(ctx)
+	defer out.close()
 	folder, err := os.MkdirTemp("", "switchhook-demo-")
 	if err != nil {
 		return err
@@ -59,10 +66,13 @@ func (c *demoCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d := &demonstration{api: newClient(r.url(), key), bodies: map[string]received{}}
+	d := &demonstration{Writer: out, api: newClient(r.url(), key), bodies: map[string]received{}}
 	err = d.run(ctx, r, folder)
+	if err != nil && ctx.Err() != nil {
+		err = errors.New("interrupted before everything was through")
+	}
 	if err == nil && !c.Once {
-		fmt.Printf("\nThe router goes on until you press Ctrl-C. Publish something yourself:\n\n"+
+		fmt.Fprintf(d, "\nThe router goes on until you press Ctrl-C. Publish something yourself:\n\n"+
 			"  curl -X POST %s/api/v1/events -H 'Authorization: Bearer %s' \\\n    -H 'Content-Type: application/json' -d '{\"type\":\"order.created\",\"data\":%s}'\n\n", r.url(), key, demoEvents[0].data)
 		d.chatty.Store(true)
 		<-ctx.Done()
@@ -70,7 +80,10 @@ func (c *demoCommand) Run(ctx context.Context) error {
 	if d.receiver != nil {
 		d.receiver.close()
 	}
-	return errors.Join(err, r.close())
+	if closing := r.close(); !out.closed() {
+		return errors.Join(err, closing)
+	}
+	return &statusError{status: pipeClosed}
 }
 
 // startDemo starts a router as serve would, on the usual port if that is free.
@@ -99,6 +112,7 @@ func startDemo(ctx context.Context, folder string) (*router, string, error) {
 
 // demonstration is one run of the demo.
 type demonstration struct {
+	io.Writer
 	api      *client
 	receiver *receiver
 	chatty   atomic.Bool
@@ -113,7 +127,7 @@ func (d *demonstration) receive(got received) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.chatty.Load() {
-		fmt.Printf("  received %s %q\n", got.header.Get("webhook-id"), got.body)
+		fmt.Fprintf(d, "  received %s %q\n", got.header.Get("webhook-id"), got.body)
 	}
 	if strings.Contains(string(got.body), "Grace") {
 		if d.tries++; d.tries == 1 {
@@ -128,17 +142,17 @@ func (d *demonstration) run(ctx context.Context, r *router, folder string) (err 
 	if d.receiver, err = startReceiver("127.0.0.1:0", d.receive); err != nil {
 		return err
 	}
-	fmt.Printf("Switchhook %s\n  page       %s\n  API        %s/api/v1\n  database   %s (SQLite, deleted at the end)\n  receiver   %s\n\n", Version, r.url(), r.url(), folder, d.receiver.url())
+	fmt.Fprintf(d, "Switchhook %s\n  page       %s\n  API        %s/api/v1\n  database   %s (SQLite, deleted at the end)\n  receiver   %s\n\n", Version, r.url(), r.url(), folder, d.receiver.url())
 
-	fmt.Printf("POST /api/v1/subscriptions\n  event      order.*\n  target_url %s/orders\n  filter     %s\n  transform  %s\n", d.receiver.url(), demoFilter, strings.ReplaceAll(demoTransform, "\n", "\n             "))
+	fmt.Fprintf(d, "POST /api/v1/subscriptions\n  event      order.*\n  target_url %s/orders\n  filter     %s\n  transform  %s\n", d.receiver.url(), demoFilter, strings.ReplaceAll(demoTransform, "\n", "\n             "))
 	sub, err := d.api.subscribe(ctx, subscriptionBody{Event: "order.*", TargetURL: d.receiver.url() + "/orders", Filter: demoFilter, Transform: demoTransform})
 	if err != nil {
 		return err
 	}
 	d.receiver.setSecret(sub.Secret)
-	fmt.Printf("  → 201      %s\n\n", sub.ID)
+	fmt.Fprintf(d, "  → 201      %s\n\n", sub.ID)
 
-	fmt.Printf("POST /api/v1/events, %d times\n", len(demoEvents))
+	fmt.Fprintf(d, "POST /api/v1/events, %d times\n", len(demoEvents))
 	ids := make([]string, len(demoEvents))
 	for i, ev := range demoEvents {
 		var answer accepted
@@ -146,9 +160,9 @@ func (d *demonstration) run(ctx context.Context, r *router, folder string) (err 
 			return err
 		}
 		ids[i] = answer.ID
-		fmt.Printf("  %s  %-16s matched %d  %s\n", answer.ID, ev.kind, answer.Matched, ev.why)
+		fmt.Fprintf(d, "  %s  %-16s matched %d  %s\n", answer.ID, ev.kind, answer.Matched, ev.why)
 	}
-	fmt.Printf("\nGET /api/v1/events/{id}\n")
+	fmt.Fprintf(d, "\nGET /api/v1/events/{id}\n")
 	lost := 0
 	for i, ev := range demoEvents {
 		line, ok := d.outcome(ctx, ids[i], ev.status, ev.body)
@@ -157,12 +171,12 @@ func (d *demonstration) run(ctx context.Context, r *router, folder string) (err 
 			mark = "✗"
 			lost++
 		}
-		fmt.Printf("  %s %s  %s\n", mark, ids[i], line)
+		fmt.Fprintf(d, "  %s %s  %s\n", mark, ids[i], line)
 	}
 	if lost > 0 {
 		return fmt.Errorf("%d of %d events did not come out as they should", lost, len(demoEvents))
 	}
-	fmt.Println("\nEverything came through: filtered, transformed, signed, delivered, retried.")
+	fmt.Fprintln(d, "\nEverything came through: filtered, transformed, signed, delivered, retried.")
 	return nil
 }
 

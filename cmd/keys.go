@@ -24,6 +24,8 @@ type keyBody struct {
 	Key     string `json:"key,omitempty"`
 }
 
+func (k *keyBody) whole() bool { return k.ID != "" }
+
 type keysListCommand struct{}
 
 // Run lists.
@@ -35,10 +37,7 @@ func (keysListCommand) Run(ctx context.Context, all *commands) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tPREFIX\tACCOUNT\tADMIN\tNAME")
 	for cursor := ""; ; {
-		var page struct {
-			Data       []keyBody
-			NextCursor *string `json:"next_cursor"`
-		}
+		var page page[keyBody]
 		if err := api.call(ctx, http.MethodGet, "/api/v1/keys?limit=500"+cursor, nil, &page); err != nil {
 			return err
 		}

@@ -28,6 +28,19 @@ func (c *listenCommand) Run(ctx context.Context) error {
 	if c.Status < 200 || c.Status > 599 {
 		return fmt.Errorf("--status is %d, must be 200 to 599", c.Status)
 	}
+	if c.Subscribe == "" && (c.Filter != "" || c.Transform != "") {
+		return wrongCommand("--filter and --transform are those of a subscription: give --subscribe too")
+	}
+	if _, err := newSigner(c.Secret); err != nil {
+		return err
+	}
+	var transform string
+	if c.Transform != "" {
+		var err error
+		if transform, err = readSource(c.Transform); err != nil {
+			return err
+		}
+	}
 	r, err := startReceiver(c.Addr, func(d received) int {
 		c.print(d)
 		return c.Status
@@ -43,7 +56,7 @@ func (c *listenCommand) Run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		made, err := c.subscribe(ctx, api, r)
+		made, err := c.subscribe(ctx, api, r, transform)
 		if err != nil {
 			return err
 		}
@@ -62,15 +75,8 @@ func (c *listenCommand) Run(ctx context.Context) error {
 	return nil
 }
 
-func (c *listenCommand) subscribe(ctx context.Context, api *client, r *receiver) (subscriptionBody, error) {
-	wanted := subscriptionBody{Event: c.Subscribe, TargetURL: r.url(), Filter: c.Filter, Secret: c.Secret}
-	if c.Transform != "" {
-		source, err := os.ReadFile(c.Transform)
-		if err != nil {
-			return wanted, err
-		}
-		wanted.Transform = string(source)
-	}
+func (c *listenCommand) subscribe(ctx context.Context, api *client, r *receiver, transform string) (subscriptionBody, error) {
+	wanted := subscriptionBody{Event: c.Subscribe, TargetURL: r.url(), Filter: c.Filter, Transform: transform, Secret: c.Secret}
 	made, err := api.subscribe(ctx, wanted)
 	if err == nil {
 		r.setSecret(made.Secret)

@@ -55,10 +55,7 @@ func Main(args []string) int {
 	if err != nil {
 		panic(err) // a mistake in the struct tags above
 	}
-	if len(args) == 0 {
-		args = []string{"--help"}
-	}
-	parsed, err := parser.Parse(args)
+	parsed, err := parser.Parse(usualWords(args))
 	if status >= 0 { // --help was given and has been answered
 		return status
 	}
@@ -68,13 +65,26 @@ func Main(args []string) int {
 		if errors.As(err, &wrong) {
 			fmt.Fprintf(os.Stderr, "Run \"switchhook %s--help\" to see what can be given.\n", commandPath(wrong.Context))
 		}
-		return 2
+		return wrongUsage
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	return exitStatus(parsed.Run())
+}
+
+// usualWords puts what people try first in kong's words: help, --version and -v.
+func usualWords(args []string) []string {
+	switch {
+	case len(args) == 0:
+		return []string{"--help"}
+	case args[0] == "help":
+		return append(args[1:len(args):len(args)], "--help")
+	case args[0] == "--version" || args[0] == "-v":
+		return []string{"version"}
+	}
+	return args
 }
 
 // statusError ends the process with a status of its own.
@@ -84,6 +94,14 @@ type statusError struct {
 }
 
 func (e *statusError) Error() string { return fmt.Sprint(e.err) }
+
+// wrongUsage is the exit status of a command line that is wrong.
+const wrongUsage = 2
+
+// wrongCommand is a mistake in the command line that kong can't see.
+func wrongCommand(format string, args ...any) error {
+	return &statusError{wrongUsage, fmt.Errorf(format, args...)}
+}
 
 // exitStatus reports an error and gives its exit status.
 func exitStatus(err error) int {
@@ -114,7 +132,7 @@ func commandPath(ctx *kong.Context) string {
 	if ctx == nil || ctx.Command() == "" {
 		return ""
 	}
-	return ctx.Selected().Name + " "
+	return ctx.Selected().Path() + " "
 }
 
 type versionCommand struct{}

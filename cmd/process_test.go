@@ -326,7 +326,95 @@ func TestKeys(t *testing.T) {
 	}
 }
 
+// As in "switchhook demo --once | head -1".
+func TestDemoTidiesUpWhenNobodyReadsOn(t *testing.T) {
+	folder := t.TempDir()
+	for _, flags := range [][]string{{"demo", "--once"}, {"demo"}} {
+		read, write, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := command(flags...)
+		c.Env, c.Stdout = append(c.Env, "TMPDIR="+folder), write
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		write.Close()
+		if _, err := bufio.NewReader(read).ReadString('\n'); err != nil {
+			t.Error(err)
+		}
+		read.Close()
+		c.Wait()
+		if left, err := os.ReadDir(folder); err != nil || len(left) != 0 || c.ProcessState.ExitCode() != pipeClosed {
+			t.Errorf("%v left, %v, %v", left, err, c.ProcessState)
+		}
+	}
+}
+
+func TestDemoTidiesUpOnASignal(t *testing.T) {
+	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGTERM, os.Interrupt} {
+		folder := t.TempDir()
+		c := command("demo")
+		c.Env = append(c.Env, "TMPDIR="+folder)
+		stdout, err := c.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewReader(stdout)
+		lines.ReadString('\n')
+		c.Process.Signal(s)
+		io.Copy(io.Discard, lines)
+		c.Wait()
+		if left, err := os.ReadDir(folder); err != nil || len(left) != 0 || c.ProcessState.ExitCode() < 0 {
+			t.Errorf("%v: %v left, %v, %v", s, left, err, c.ProcessState)
+		}
+	}
+}
+
+func TestAKeyThatCannotBeReadIsNamedWithTheReason(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "switchhook-data", "admin.key"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	_, stderr, status := runIn(t, dir, "", "keys", "list")
+	if status != 1 || !strings.Contains(stderr, filepath.Join("switchhook-data", "admin.key")+" can't be read: is a directory") {
+		t.Errorf("status %d: %s", status, stderr)
+	}
+}
+
+func TestAnotherServersAnswersAreNotTakenForARouters(t *testing.T) {
+	for _, answer := range []string{"", "<html>", "{}", "[]", "null"} {
+		other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, answer) }))
+		for _, args := range [][]string{{"send", "a.b"}, {"keys", "list"}, {"keys", "create", "x"}, {"scripts", "list"}, {"listen", "--addr", "127.0.0.1:0", "--subscribe", "*"}} {
+			_, stderr, status := runIn(t, t.TempDir(), "", append(args, "--server", other.URL, "--key", "x")...)
+			if status != 1 || !strings.Contains(stderr, other.URL+" answered, but is no Switchhook router") {
+				t.Errorf("%q to %q: status %d, %s", answer, args, status, stderr)
+			}
+		}
+		other.Close()
+	}
+}
+
+func TestAReceiverOnEveryAddressIsSubscribedWithOneThatIsReached(t *testing.T) {
+	r, err := startReceiver("0.0.0.0:0", func(received) int { return http.StatusOK })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.close()
+	if !strings.HasPrefix(r.url(), "http://127.0.0.1:") {
+		t.Error(r.url())
+	}
+}
+
 func TestCommandLineMistakesAreExplained(t *testing.T) {
+	used, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer used.Close()
 	for name, c := range map[string]struct {
 		args []string
 		want string
@@ -343,6 +431,18 @@ func TestCommandLineMistakesAreExplained(t *testing.T) {
 		"nothing to send":     {[]string{"send", "--key", "x"}, "give an event type", 1},
 		"no router":           {[]string{"send", "a.b", "--key", "x", "--server", "http://127.0.0.1:1"}, "is the router running?", 1},
 		"a bad payload":       {[]string{"send", "a.b", "{", "--key", "x"}, "not JSON", 1},
+		"version, as a flag":  {[]string{"--version"}, "switchhook " + Version, 0},
+		"version, in short":   {[]string{"-v"}, "switchhook " + Version, 0},
+		"help, as a command":  {[]string{"help"}, "switchhook demo", 0},
+		"help on a command":   {[]string{"help", "keys", "create"}, "What the key is for", 0},
+		"a key without name":  {[]string{"keys", "create"}, `"switchhook keys create --help"`, 2},
+		"no key":              {[]string{"keys", "list"}, "switchhook-data/admin.key)", 1},
+		"no scheme":           {[]string{"send", "a.b", "--key", "x", "--server", "localhost:8080"}, "write http://localhost:8080", 2},
+		"listen, no port":     {[]string{"listen", "--addr", "127.0.0.1"}, "--addr: \"127.0.0.1\" is no address with a port", 2},
+		"a filter of nothing": {[]string{"listen", "--filter", "true"}, "give --subscribe too", 2},
+		"a bad secret":        {[]string{"listen", "--secret", "x"}, "--secret: must be", 2},
+		"a port in use":       {[]string{"serve", "--listen", used.Addr().String()}, "is in use: is a router running already? --listen gives another address", 1},
+		"listen, in use":      {[]string{"listen", "--addr", used.Addr().String()}, "is in use: is another receiver running already? --addr gives", 1},
 		"version":             {[]string{"version"}, "switchhook " + Version, 0},
 	} {
 		cmd := command(c.args...)

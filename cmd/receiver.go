@@ -29,9 +29,9 @@ type received struct {
 
 const largestDelivery = 16 << 20
 
-// startReceiver listens on addr; answer is asked for the status of each delivery.
+// startReceiver listens on addr, which --addr gives; answer is asked for the status of each delivery.
 func startReceiver(addr string, answer func(received) int) (*receiver, error) {
-	l, err := net.Listen("tcp", addr)
+	l, err := listenOn("--addr", addr, "another receiver")
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +48,7 @@ func startReceiver(addr string, answer func(received) int) (*receiver, error) {
 	return r, nil
 }
 
-func (r *receiver) url() string { return "http://" + r.listener.Addr().String() }
+func (r *receiver) url() string { return "http://" + reachable(r.listener) }
 
 func (r *receiver) setSecret(secret string) {
 	r.mu.Lock()

@@ -55,8 +55,8 @@ func startRouter(ctx context.Context, cfg routerConfig) (_ *router, err error) {
 		}
 	}()
 	// First, so that a port in use is told before anything else happens.
-	if r.listener, err = net.Listen("tcp", cfg.listen); err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", cfg.listen, err)
+	if r.listener, err = listenOn("--listen", cfg.listen, "a router"); err != nil {
+		return nil, err
 	}
 	if r.store, err = sqlite.Open(ctx, sqlite.Options{Path: filepath.Join(cfg.folder, "switchhook.db"), Logger: cfg.log, Pace: cfg.pace}); err != nil {
 		return nil, err

@@ -110,7 +110,7 @@ Exit status: 0 the version is stored, with --live it is live; 1 it does not comp
 
 // Run pushes.
 func (c *scriptsPushCommand) Run(ctx context.Context, all *commands) error {
-	source, err := os.ReadFile(c.File)
+	source, err := readSource(c.File)
 	if err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ func (c *scriptsPushCommand) Run(ctx context.Context, all *commands) error {
 			return err
 		}
 	}
-	v, before, err := c.pushVersion(ctx, api, s, string(source))
+	v, before, err := c.pushVersion(ctx, api, s, source)
 	if err != nil {
 		if made { // a script without a version would only be in the way
 			err = errors.Join(err, api.call(context.WithoutCancel(ctx), http.MethodDelete, s.path(""), nil, nil))

@@ -33,6 +33,8 @@ func (s *scriptBody) path(tail string) string {
 	return "/api/v1/scripts/" + url.PathEscape(s.ID) + tail
 }
 
+func (s *scriptBody) whole() bool { return s.ID != "" }
+
 // versionBody is a version of a script, and what its cases came to where it is new.
 type versionBody struct {
 	Version   int           `json:"version"`
@@ -43,6 +45,8 @@ type versionBody struct {
 	CreatedAt time.Time     `json:"created_at"`
 	Tests     *suite.Report `json:"tests"`
 }
+
+func (v *versionBody) whole() bool { return v.Version > 0 }
 
 // newScriptBody is a script as it is made.
 type newScriptBody struct {
@@ -90,7 +94,7 @@ func (c *client) latest(ctx context.Context, s *scriptBody, below int) (*version
 	if below > 0 {
 		path += fmt.Sprintf("&cursor=%d", below)
 	}
-	var page struct{ Data []versionBody }
+	var page page[versionBody]
 	if err := c.call(ctx, http.MethodGet, path, nil, &page); err != nil || len(page.Data) == 0 {
 		return nil, err
 	}

@@ -90,11 +90,11 @@ func (c *scriptsBacktestCommand) Run(ctx context.Context, all *commands) error {
 		}
 		ask["version"] = number
 	default:
-		text, err := os.ReadFile(c.Candidate)
+		source, err := readSource(c.Candidate)
 		if err != nil {
 			return err
 		}
-		ask["source"] = string(text)
+		ask["source"] = source
 	}
 	body, err := api.stream(ctx, s.path("/backtest"), ask)
 	if err != nil {

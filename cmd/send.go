@@ -118,7 +118,7 @@ func (c *sendCommand) sendFile(ctx context.Context, api *client) error {
 		if len(batch) == 0 {
 			return nil
 		}
-		var answer struct{ Data []accepted }
+		var answer page[accepted]
 		if err := api.call(ctx, http.MethodPost, "/api/v1/events", batch, &answer); err != nil {
 			return fmt.Errorf("%d events were accepted, up to line %d of %s: %w", sent, number-len(batch), c.File, err)
 		}

@@ -55,7 +55,7 @@ func (c *serveCommand) Run(ctx context.Context) error {
 		return errors.Join(err, r.close())
 	}
 	r.serve()
-	r.log.Info("listening", "url", r.url(), "data", c.Data, "version", Version, "sandbox", r.pool.Protections())
+	r.log.Info("listening", "url", r.url(), "data", c.Data, "version", Version)
 	select {
 	case <-ctx.Done():
 		r.log.Info("stopping: what is in flight ends first; a second signal ends at once")
@@ -99,7 +99,7 @@ func (c *serveCommand) config() (cfg routerConfig, err error) {
 		atLeast("--retries (in milliseconds)", int(d.Milliseconds()), 0)
 	}
 	cfg.engine = engine.Config{
-		Retries: c.Retries, Timeout: c.Timeout, InFlight: c.InFlight, SubscriptionInFlight: c.SubscriptionInFlight, StrictTypes: c.StrictTypes,
+		Retries: c.Retries, Timeout: c.Timeout, InFlight: c.InFlight, SubscriptionInFlight: c.SubscriptionInFlight, StrictTypes: c.StrictTypes, LogFailures: c.Dev,
 	}
 	return cfg, err
 }
@@ -151,6 +151,8 @@ func (c *serveCommand) prepare(ctx context.Context, r *router) error {
 
 func keyFile(folder string) string { return filepath.Join(folder, "admin.key") }
 
+const firstKey = "admin" // its name
+
 // adminKey gives the text of an admin key: the one given, which is stored if it is new,
 // the one in the data folder, or on the first start a new one. It is empty where keys
 // exist and none of them is known here.
@@ -162,7 +164,11 @@ func adminKey(ctx context.Context, e *engine.Engine, folder, given string) (stri
 			}
 			return given, nil
 		}
-		_, _, err := e.CreateKey(ctx, engine.Key{Name: "admin (given at start)", Account: engine.DefaultAccount, Admin: true}, given)
+		name := firstKey
+		if len(e.Keys()) > 0 {
+			name = "admin (given at start)"
+		}
+		_, _, err := e.CreateKey(ctx, engine.Key{Name: name, Account: engine.DefaultAccount, Admin: true}, given)
 		if err != nil {
 			return "", fmt.Errorf("--admin-key: %w", err)
 		}
@@ -185,7 +191,7 @@ func adminKey(ctx context.Context, e *engine.Engine, folder, given string) (stri
 	if err := os.WriteFile(file, []byte(key+"\n"), 0o600); err != nil {
 		return "", err
 	}
-	_, _, err = e.CreateKey(ctx, engine.Key{Name: "admin (made on the first start)", Account: engine.DefaultAccount, Admin: true}, key)
+	_, _, err = e.CreateKey(ctx, engine.Key{Name: firstKey, Account: engine.DefaultAccount, Admin: true}, key)
 	return key, err
 }
 

@@ -17,7 +17,7 @@ import (
 type testCommand struct {
 	Paths   []string `arg:"" optional:"" help:"Files of cases, or folders that are walked for *.test.json, *.test.yaml and *.test.yml; by default this folder."`
 	Only    string   `name:"run" help:"Run only the cases whose names match." placeholder:"REGEX"`
-	Update  bool     `help:"Write what came out into the expectations of the cases that fail."`
+	Update  bool     `help:"Write what came out into the expectations of the cases that fail; an error only where one is expected, or nothing is."`
 	Watch   bool     `help:"Run again whenever a file of cases, a script or a sample changes."`
 	JSON    bool     `name:"json" help:"Print JSON."`
 	JUnit   string   `name:"junit" help:"Write a JUnit report too." placeholder:"FILE"`
@@ -113,12 +113,13 @@ type testResults struct {
 
 // fileResult is what came of one file of cases.
 type fileResult struct {
-	Path    string        `json:"path"`
-	Error   string        `json:"error,omitempty"` // why it was not run
-	Updated int           `json:"updated,omitempty"`
-	Report  *suite.Report `json:"report,omitempty"`
+	Path    string         `json:"path"`
+	Error   string         `json:"error,omitempty"` // why it was not run
+	Updated []suite.Change `json:"updated,omitempty"`
+	Report  *suite.Report  `json:"report,omitempty"`
 
 	sources []string
+	left    bool              // --update leaves cases as they are that fail
 	scripts map[string]string // the paths of "filter" and "transform"
 }
 
@@ -141,7 +142,7 @@ func (t *tester) run(ctx context.Context) (*testResults, error) {
 		return nil, err
 	}
 	if len(files) == 0 {
-		return nil, fmt.Errorf("no *.test.json or *.test.yaml in %s", strings.Join(t.paths, ", "))
+		return nil, fmt.Errorf("no *.test.json, *.test.yaml or *.test.yml in %s", strings.Join(t.paths, ", "))
 	}
 	r := &testResults{Files: make([]fileResult, 0, len(files))}
 	for _, path := range files {
@@ -153,7 +154,7 @@ func (t *tester) run(ctx context.Context) (*testResults, error) {
 			r.Passed += f.Report.Passed
 			r.Failed += f.Report.Failed
 		}
-		r.Updated += f.Updated
+		r.Updated += len(f.Updated)
 		r.Files = append(r.Files, f)
 	}
 	r.DurationMS = float64(time.Since(began).Microseconds()) / 1000
@@ -169,7 +170,7 @@ func (t *tester) runFile(ctx context.Context, path string) (r fileResult) {
 		return r
 	}
 	text, updated, err := file.Update(r.Report)
-	if err == nil {
+	if err == nil && len(updated) > 0 {
 		err = overwrite(path, text)
 	}
 	if err != nil {
@@ -178,6 +179,7 @@ func (t *tester) runFile(ctx context.Context, path string) (r fileResult) {
 	}
 	r, _ = t.once(ctx, path) // shows that what was written passes
 	r.Updated = updated
+	r.left = r.Report != nil && r.Report.Failed > 0
 	return r
 }
 

@@ -51,6 +51,10 @@ func TestTestRunsCasesAndTellsByItsStatus(t *testing.T) {
 		"none of that name":          {nil, []string{"--run", "zzz"}, 2, "", "no case was run"},
 		"a bad pattern":              {nil, []string{"--run", "("}, 2, "", "--run: "},
 		"no such path":               {nil, []string{"none"}, 2, "", "none"},
+		"no such path, said plainly": {nil, []string{"none"}, 2, "", "switchhook: there is no none\n"},
+		"a folder without cases":     {nil, []string{"sub"}, 2, "", "no *.test.json, *.test.yaml or *.test.yml in sub"},
+		"a file of something else":   {map[string]string{"o.json": `{"total": 1}`}, []string{"o.json"}, 2, "o.json: this is no file of cases; those are named *.test.json", ""},
+		"a script in place of cases": {nil, []string{"transform.js"}, 2, "transform.js: this is no file of cases", ""},
 		"no cases there":             {map[string]string{"x": ""}, []string{"testdata"}, 2, "", "testdata"},
 		"a file that can't be read":  {map[string]string{"z.test.json": "{\n\"cases\": [{\"nam\": \"x\"}]}"}, nil, 2, "z.test.json:2: cases[0].nam is not known: did you mean \"name\"?", ""},
 		"a script that is wrong":     {map[string]string{"z.test.json": `{"cases": []}`, "z.expr": "data.total >"}, nil, 2, "  ✗ z.expr: unexpected end of filter (line 1, column 13)\n    data.total >\n                ^", ""},
@@ -62,6 +66,7 @@ func TestTestRunsCasesAndTellsByItsStatus(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := writeFiles(t, testFiles)
+			os.Mkdir(filepath.Join(dir, "sub"), 0o755)
 			for file, text := range c.files {
 				os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644)
 			}
@@ -84,6 +89,9 @@ func TestTestUpdatesTheChosenCases(t *testing.T) {
 	if status != 0 || err != nil || string(got) != want || !strings.Contains(stdout, "wrote what came out into 1 case\n") || !strings.Contains(stdout, "4 passed, 0 failed, 1 updated") {
 		t.Errorf("status %d, %v\n%s%s\n%s", status, err, stdout, stderr, got)
 	}
+	if want := "  ~ a wrong body  now expects {\"body\": {\"total\": 7, \"kind\": \"<order>\"}}\n"; !strings.Contains(stdout, want) {
+		t.Errorf("%q is missing in\n%s", want, stdout)
+	}
 	if good, _ := os.ReadFile(filepath.Join(dir, "good.test.json")); string(good) != goodCases {
 		t.Errorf("what passes was changed:\n%s", good)
 	}
@@ -102,6 +110,27 @@ func TestTestUpdatesTheChosenCases(t *testing.T) {
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Error("the file's mode has changed")
+	}
+}
+
+func TestTestNeverUpdatesABodyIntoAnError(t *testing.T) {
+	const cases = `{"cases": [
+  {"name": "a body", "event": {"type": "a.b", "data": 1}, "expect": {"body": 1}},
+  {"name": "a verdict", "event": {"type": "a.b", "data": {"total": "x"}}, "expect": {"matches": true}},
+  {"name": "nothing", "event": {"type": "a.b", "data": 1}, "expect": {}},
+  {"name": "another error", "event": {"type": "a.b", "data": 1}, "expect": {"error": "boom"}}
+]}`
+	dir := writeFiles(t, map[string]string{"filter.expr": "data != nil && (data == 1 || data.total > 1)", "transform.js": "export default () => { throw new Error('bang') }", "a.test.json": cases})
+	stdout, stderr, status := runIn(t, dir, "", "test", "--update")
+	for _, want := range []string{"✗ a body\n      the transform failed", "✗ a verdict\n      the filter failed", "~ nothing  now expects {\"error\": \"Error: bang\"}", "~ another error  now", "--update writes no error", "2 passed, 2 failed, 2 updated"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("%q is missing in\n%s%s", want, stdout, stderr)
+		}
+	}
+	got, _ := os.ReadFile(filepath.Join(dir, "a.test.json"))
+	want := strings.Replace(strings.Replace(cases, "{}", `{"error": "Error: bang"}`, 1), "boom", "Error: bang", 1)
+	if status != 1 || string(got) != want {
+		t.Errorf("status %d\n%s", status, got)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/term"
@@ -57,13 +58,31 @@ func (w *testWriter) file(f *fileResult) {
 	}
 	if f.Report != nil {
 		for i := range f.Report.Cases {
-			w.oneCase(&f.Report.Cases[i])
+			c := &f.Report.Cases[i]
+			change := slices.IndexFunc(f.Updated, func(u suite.Change) bool { return u.Name == c.Name })
+			if change < 0 || !c.Passed {
+				w.oneCase(c)
+				continue
+			}
+			fmt.Fprintf(w, "  ~ %s  now expects %s\n", printable(c.Name), printable(shortened(f.Updated[change].Expect)))
 		}
 	}
-	if f.Updated > 0 {
-		fmt.Fprintf(w, "  wrote what came out into %d %s\n", f.Updated, plural(f.Updated, "case"))
+	if n := len(f.Updated); n > 0 {
+		fmt.Fprintf(w, "  wrote what came out into %d %s\n", n, plural(n, "case"))
+	}
+	if f.left {
+		w.WriteString("  --update writes no error into a case that expects something else: what fails here is left as it was\n")
 	}
 	fmt.Fprintln(w)
+}
+
+const widestExpect = 160 // characters
+
+func shortened(text string) string {
+	if r := []rune(text); len(r) > widestExpect {
+		return string(r[:widestExpect]) + "…"
+	}
+	return text
 }
 
 func (w *testWriter) oneCase(c *suite.CaseReport) {

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,16 +26,16 @@ import (
 )
 
 type tryCommand struct {
-	Transform  string `help:"File with the transform, JavaScript or TypeScript." placeholder:"FILE"`
-	Filter     string `help:"Filter expression." placeholder:"EXPR" xor:"filter"`
-	FilterFile string `help:"File with the filter expression." placeholder:"FILE" xor:"filter"`
-	Event      string `help:"File with the event: {\"type\": …, \"data\": …}, or just the payload; - is standard input." placeholder:"FILE" required:""`
-	Type       string `help:"The event's type; example.event where neither this nor the file says." placeholder:"TYPE"`
-	Schema     string `help:"File with the JSON Schema of the event type, to check the filter against." placeholder:"FILE"`
-	Target     string `help:"Address that would be sent to." default:"https://example.com/hook" placeholder:"URL"`
-	Secret     string `help:"Signing secret (whsec_…); without one the signature is left out." placeholder:"SECRET"`
-	JSON       bool   `name:"json" help:"Print JSON."`
-	Verbose    bool   `help:"Log what the sandbox does to standard error."`
+	Transform  string  `help:"File with the transform, JavaScript or TypeScript." placeholder:"FILE"`
+	Filter     *string `help:"Filter expression." placeholder:"EXPR" xor:"filter"`
+	FilterFile string  `help:"File with the filter expression." placeholder:"FILE" xor:"filter"`
+	Event      string  `help:"File with the event: {\"type\": …, \"data\": …}, or just the payload; - is standard input." placeholder:"FILE" required:""`
+	Type       string  `help:"The event's type; example.event where neither this nor the file says." placeholder:"TYPE"`
+	Schema     string  `help:"File with the JSON Schema of the event type, to check the filter against." placeholder:"FILE"`
+	Target     string  `help:"Address that would be sent to." default:"https://example.com/hook" placeholder:"URL"`
+	Secret     string  `help:"Signing secret (whsec_…); without one the signature is left out." placeholder:"SECRET"`
+	JSON       bool    `name:"json" help:"Print JSON."`
+	Verbose    bool    `help:"Log what the sandbox does to standard error."`
 }
 
 // What becomes of an event that is tried, as exit statuses.
@@ -79,13 +80,15 @@ type trialRequest struct {
 
 // Run tries.
 func (c *tryCommand) Run(ctx context.Context) error {
-	if c.Transform == "" && c.Filter == "" && c.FilterFile == "" {
-		return errors.New("give --transform, --filter or --filter-file: there is nothing to try")
+	target, signer, err := c.check()
+	if err != nil {
+		return err
 	}
 	input, err := c.read()
 	if err != nil {
 		return err
 	}
+	input.target, input.signer = target, signer
 	began := time.Now()
 	t, err := c.try(ctx, input)
 	if err != nil {
@@ -121,33 +124,50 @@ type tryInput struct {
 	signer    *standardwebhooks.Webhook // nil without a secret
 }
 
+// check looks at what the flags say themselves, before any file is read.
+func (c *tryCommand) check() (target *url.URL, signer *standardwebhooks.Webhook, err error) {
+	switch {
+	case c.Filter != nil && strings.TrimSpace(*c.Filter) == "":
+		return nil, nil, wrongCommand("--filter is empty: write true to let every event pass")
+	case c.Transform == "" && c.Filter == nil && c.FilterFile == "":
+		return nil, nil, wrongCommand("give --transform, --filter or --filter-file: there is nothing to try")
+	case c.Type != "" && (len(c.Type) > longestType || !eventType.MatchString(c.Type)):
+		return nil, nil, wrongCommand(`--type: %.140q is no event type: use letters, digits and _ in parts joined by ".", such as "order.created", %d characters at most`, c.Type, longestType)
+	}
+	if target, err = url.Parse(c.Target); err != nil || target.Host == "" {
+		return nil, nil, wrongCommand("--target: %q is no address such as https://example.com/hook", c.Target)
+	}
+	signer, err = newSigner(c.Secret)
+	return target, signer, err
+}
+
+// What the router takes for an event type: parts may be joined by - / and : as well,
+// which it does not advertise.
+var eventType = regexp.MustCompile(`^[A-Za-z0-9_]+([./:-][A-Za-z0-9_]+)*$`)
+
+const longestType = 128
+
 func (c *tryCommand) read() (in tryInput, err error) {
 	if in.event, err = c.readEvent(); err != nil {
 		return in, err
 	}
-	var filterText, transformText, schema []byte
+	if c.Filter != nil {
+		in.filter = *c.Filter
+	}
+	var schema string
 	for _, f := range []struct {
 		name string
-		into *[]byte
-	}{{c.FilterFile, &filterText}, {c.Transform, &transformText}, {c.Schema, &schema}} {
+		into *string
+	}{{c.FilterFile, &in.filter}, {c.Transform, &in.transform}, {c.Schema, &schema}} {
 		if f.name == "" {
 			continue
 		}
-		if *f.into, err = os.ReadFile(f.name); err != nil {
+		if *f.into, err = readSource(f.name); err != nil {
 			return in, err
 		}
 	}
-	in.filter, in.transform = cmp.Or(c.Filter, string(filterText)), string(transformText)
 	if c.Schema != "" {
-		in.schemas = [][]byte{schema}
-	}
-	if in.target, err = url.Parse(c.Target); err != nil || in.target.Host == "" {
-		return in, fmt.Errorf("--target: %q is no address such as https://example.com/hook", c.Target)
-	}
-	if c.Secret != "" {
-		if in.signer, err = standardwebhooks.NewWebhook(c.Secret); err != nil || !strings.HasPrefix(c.Secret, "whsec_") {
-			return in, errors.New(`--secret: must be "whsec_" and the key in base64`)
-		}
+		in.schemas = [][]byte{[]byte(schema)}
 	}
 	return in, nil
 }
@@ -167,11 +187,36 @@ func (c *tryCommand) readEvent() (*scripts.Event, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--event: %w", err)
 	}
+	if e.Type == "" {
+		c.sayBare(text)
+	}
 	e.Type = cmp.Or(c.Type, e.Type, "example.event")
 	if e.Time.IsZero() {
 		e.Time = time.Now().UTC().Truncate(time.Millisecond) // as if it had just been published
 	}
 	return e.Event(), nil
+}
+
+// sayBare says that a file which looks like an event, or of which nobody has said what
+// it is, was read as a payload.
+func (c *tryCommand) sayBare(text []byte) {
+	var members map[string]json.RawMessage
+	if json.Unmarshal(text, &members) != nil {
+		return // a list or a number can be nothing but a payload
+	}
+	_, hasType := members["type"]
+	_, hasData := members["data"]
+	name := c.Event
+	if name == "-" {
+		name = "standard input"
+	}
+	const event = `an event is {"type": …, "data": …}`
+	switch {
+	case hasType && hasData:
+		fmt.Fprintf(os.Stderr, "%s holds more than an event does, so all of it is the payload; %s\n", name, event)
+	case !hasData && (hasType || c.Type == ""):
+		fmt.Fprintf(os.Stderr, "%s has no \"data\", so all of it is the payload; %s\n", name, event)
+	}
 }
 
 // try runs the filter, and the transform behind it.

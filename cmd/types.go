@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 
@@ -64,33 +62,20 @@ func (c *typesCommand) eventTypes(ctx context.Context) ([]types.EventType, error
 	if err != nil {
 		return nil, err
 	}
-	var all []types.EventType
-	for cursor := ""; ; {
-		var page struct {
-			Data []struct {
-				Name        string
-				Description string
-				Schema      json.RawMessage
-			}
-			NextCursor string `json:"next_cursor"`
-		}
-		path := "/api/v1/event-types?limit=100"
-		if cursor != "" {
-			path += "&cursor=" + url.QueryEscape(cursor)
-		}
-		if err := api.call(ctx, http.MethodGet, path, nil, &page); err != nil {
-			return nil, err
-		}
-		for _, t := range page.Data {
-			schema := []byte(t.Schema)
-			if string(schema) == "null" {
-				schema = nil
-			}
-			all = append(all, types.EventType{Name: t.Name, Description: t.Description, Schema: schema})
-		}
-		if page.NextCursor == "" || page.NextCursor == cursor {
-			return all, nil
-		}
-		cursor = page.NextCursor
+	registered, err := all[struct {
+		Name        string
+		Description string
+		Schema      json.RawMessage
+	}](ctx, api, "/api/v1/event-types")
+	if err != nil {
+		return nil, err
 	}
+	list := make([]types.EventType, len(registered))
+	for i, t := range registered {
+		list[i] = types.EventType{Name: t.Name, Description: t.Description}
+		if string(t.Schema) != "null" {
+			list[i].Schema = t.Schema
+		}
+	}
+	return list, nil
 }

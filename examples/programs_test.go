@@ -2,6 +2,7 @@ package examples_test
 
 import (
 	"encoding/json"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -65,5 +66,26 @@ func TestSenderReachesReceiversByBothWays(t *testing.T) {
 	told.stop(t)
 	if out, err := exec.Command(sender, "-config", config, "order.created", `{}`).CombinedOutput(); err == nil {
 		t.Errorf("the sender does not say that a receiver is down:\n%s", out)
+	}
+}
+
+func TestReceiverKeepsSecretsOutOfItsHelpAndExplainsAddresses(t *testing.T) {
+	receiver := buildProgram(t, "./receiver", "receiver")
+	used, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer used.Close()
+	for _, c := range []struct{ flags, want string }{
+		{"-h", "by default $SWITCHHOOK_KEY"},
+		{"-addr=" + used.Addr().String(), "is in use: is another receiver running already? -addr gives another address"},
+		{"-addr=127.0.0.1", "no address with a port"},
+	} {
+		cmd := exec.Command(receiver, c.flags)
+		cmd.Env = append(os.Environ(), "SWITCHHOOK_KEY=hidden-key", "WEBHOOK_SECRET=whsec_aGlkZGVu")
+		out, _ := cmd.CombinedOutput()
+		if text := string(out); !strings.Contains(text, c.want) || strings.Contains(text, "hidden-key") || strings.Contains(text, "whsec_aGlk") {
+			t.Errorf("%s: %s", c.flags, text)
+		}
 	}
 }

@@ -52,7 +52,7 @@ func TestReadmeCommandsDoWhatItSays(t *testing.T) {
 	user := &shell{background: map[string]*program{}}
 	user.open(t, folder, env)
 
-	walk := blocks(string(read(t, "../README.md")), "A first subscription", "Scripts in two minutes")
+	walk := blocks(string(read(t, "../README.md")), "A first subscription", "Scripts in two minutes", "Clean up")
 	if len(walk) < 12 {
 		t.Fatal("the walk is missing from the README; were its headings renamed?")
 	}

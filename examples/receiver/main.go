@@ -8,6 +8,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,19 +30,21 @@ import (
 func main() {
 	log.SetFlags(0)
 	addr := flag.String("addr", "127.0.0.1:9000", "address to receive on")
-	secret := flag.String("secret", os.Getenv("WEBHOOK_SECRET"), "signing secret (whsec_…) agreed with the sender; with -subscribe the router makes one")
+	secret := flag.String("secret", "", "signing secret (whsec_…) agreed with the sender, by default $WEBHOOK_SECRET; with -subscribe the router makes one")
 	router := flag.String("subscribe", "", "subscribe at this Switchhook router, such as http://127.0.0.1:8080")
-	key := flag.String("key", os.Getenv("SWITCHHOOK_KEY"), "API key for -subscribe")
+	key := flag.String("key", "", "API key for -subscribe, by default $SWITCHHOOK_KEY")
 	event := flag.String("event", "order.*", "event type or pattern for -subscribe")
 	flag.Parse()
+	// Not as the flags' defaults, which -h prints.
+	*secret, *key = cmp.Or(*secret, os.Getenv("WEBHOOK_SECRET")), cmp.Or(*key, os.Getenv("SWITCHHOOK_KEY"))
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	listener, err := net.Listen("tcp", *addr)
+	listener, err := listen(*addr)
 	if err != nil {
 		log.Fatal(err)
 	}
-	url := "http://" + listener.Addr().String() + "/webhooks"
+	url := "http://" + reachable(listener) + "/webhooks"
 	subscription := "none: the sender has to be told the URL"
 	if *router != "" {
 		if subscription, *secret, err = subscribe(*router, *key, *event, url); err != nil {
@@ -58,6 +61,25 @@ func main() {
 	fmt.Printf("receiving on %s\nsubscription %s\n", url, subscription)
 	<-ctx.Done()
 	server.Shutdown(context.Background())
+}
+
+func listen(addr string) (net.Listener, error) {
+	if _, _, err := net.SplitHostPort(addr); err != nil {
+		return nil, fmt.Errorf("-addr: %q is no address with a port, such as 127.0.0.1:9000", addr)
+	}
+	l, err := net.Listen("tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%s is in use: is another receiver running already? -addr gives another address", addr)
+	}
+	return l, err
+}
+
+// reachable is where a router on this machine reaches a listener on every address.
+func reachable(l net.Listener) string {
+	if at, ok := l.Addr().(*net.TCPAddr); ok && at.IP.IsUnspecified() {
+		return fmt.Sprintf("127.0.0.1:%d", at.Port)
+	}
+	return l.Addr().String()
 }
 
 // receive answers deliveries: 2xx only for what is safely in its hands.
@@ -111,6 +133,9 @@ func (s *ids) add(id string) bool {
 func subscribe(router, key, event, url string) (id, secret string, err error) {
 	var made struct{ ID, Secret string }
 	err = call(http.MethodPost, router+"/api/v1/subscriptions", key, map[string]string{"event": event, "target_url": url}, &made)
+	if err == nil && made.ID == "" {
+		err = errors.New(router + " answered, but is no Switchhook router")
+	}
 	return made.ID, made.Secret, err
 }
 

@@ -43,6 +43,9 @@ func lintText(source string) error {
 	}
 	tokens, err := lexer.Lex(file.NewSource(source))
 	if err != nil {
+		if i := strings.Index(source, "=~"); i >= 0 && strings.Contains(err.Error(), "'~'") {
+			return refuseAt(scripts.PhaseLint, source, utf8.RuneCountInString(source[:i]), "`=~` is not an operator: write `text matches \"pattern\"`")
+		}
 		return parseError(source, err)
 	}
 	brackets, unary, ternaries := 0, 0, 0
@@ -71,6 +74,8 @@ func lintText(source string) error {
 			return no("`%s` is not allowed: write `condition ? a : b`, or join conditions with && and ||", t.Value)
 		case t.Is(lexer.Operator, ";"):
 			return no("`;` is not allowed: a filter is one expression; join conditions with && and ||")
+		case t.Is(lexer.Operator, "=>"), t.Is(lexer.Operator, "=") && next.Is(lexer.Operator, ">"):
+			return no("`=>` is not allowed: a condition on elements needs no function: write `any(list, .name == \"bug\")`")
 		case t.Is(lexer.Operator, "="):
 			return no("`=` is not an operator: write `==` to compare")
 		case t.Is(lexer.Operator, "&"):
@@ -291,7 +296,7 @@ func (l *linter) call(n *ast.CallNode) {
 			l.no(n, "%s is not allowed: %s", callee.Value, why)
 			return
 		}
-		if meant := near.Name(callee.Value, allowedNames()); meant != "" {
+		if meant := cmp.Or(otherFunctions[callee.Value], near.Name(callee.Value, allowedNames())); meant != "" {
 			l.no(n, "there is no function %s: did you mean %s?", callee.Value, meant)
 			return
 		}
@@ -314,6 +319,9 @@ func (l *linter) call(n *ast.CallNode) {
 		l.no(n, "values can't be called")
 	}
 }
+
+// otherFunctions are names that people try where another is near in meaning only.
+var otherFunctions = map[string]string{"length": "len", "lenght": "len", "size": "len", "strlen": "len", "some": "any", "every": "all"}
 
 func allowedNames() []string {
 	names := make([]string, 0, len(allowed))

@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -40,6 +41,8 @@ func Find(paths ...string) (files []string, err error) {
 	for _, root := range paths {
 		err := filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
 			switch {
+			case errors.Is(err, fs.ErrNotExist) && file == root:
+				return fmt.Errorf("there is no %s", root)
 			case err != nil:
 				return err
 			case d.IsDir() && file != root && (strings.HasPrefix(d.Name(), ".") || d.Name() == "node_modules"):
@@ -74,7 +77,11 @@ func (f *File) load() (err error) {
 	if f.text, err = f.read(f.Path); err != nil {
 		return err
 	}
-	return f.decodeText()
+	err = f.decodeText()
+	if _, marked := f.base(); err != nil && marked == "" && !bytes.Contains(f.text, []byte("cases")) {
+		return errors.New(`this is no file of cases; those are named *.test.json, *.test.yaml or *.test.yml and hold {"cases": […]}`)
+	}
+	return err
 }
 
 func (f *File) decodeText() (err error) {

@@ -3,6 +3,7 @@ package suite
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
@@ -11,9 +12,17 @@ import (
 	"switchhook/scripts/jsondoc"
 )
 
+// Change is a case that Update has given other expectations.
+type Change struct {
+	Name   string `json:"name"`
+	Expect string `json:"expect"` // JSON on one line
+}
+
 // Update gives the file's text with what came out written into the expectations of the
-// cases that failed, and how many these are. Everything else in the text stays as it is.
-func (f *File) Update(r *Report) (text []byte, updated int, err error) {
+// cases that failed, and which these are. Everything else in the text stays as it is. So
+// does a case that expects something and got an error: that a script breaks is nothing
+// that anybody wanted to expect.
+func (f *File) Update(r *Report) (text []byte, changes []Change, err error) {
 	reports := map[string]*CaseReport{}
 	for i := range r.Cases {
 		if !r.Cases[i].Passed {
@@ -28,15 +37,18 @@ func (f *File) Update(r *Report) (text []byte, updated int, err error) {
 			continue
 		}
 		if e := report.Got.Error; e != nil && e.Phase == scripts.PhaseBusy {
-			return nil, 0, fmt.Errorf("%s: %q was not run: %s", f.Path, c.Name, e.Message)
+			return nil, nil, fmt.Errorf("%s: %q was not run: %s", f.Path, c.Name, e.Message)
+		}
+		if report.Got.Error != nil && !c.Expect.empty() && c.Expect.Error == nil {
+			continue
 		}
 		accepted, err := marshal(c.Expect.accepting(&report.Got))
 		if err != nil {
-			return nil, 0, err
+			return nil, nil, err
 		}
 		doc, err := jsondoc.Parse(accepted, jsondoc.Limits{})
 		if err != nil {
-			return nil, 0, err
+			return nil, nil, err
 		}
 		if f.document != nil {
 			text, err = f.document.replaceExpect(text, i, doc.Root())
@@ -44,19 +56,22 @@ func (f *File) Update(r *Report) (text []byte, updated int, err error) {
 			text, err = replaceExpect(text, i, doc.Root())
 		}
 		if err != nil {
-			return nil, 0, fmt.Errorf("%s: %q: %w", f.Path, c.Name, err)
+			return nil, nil, fmt.Errorf("%s: %q: %w", f.Path, c.Name, err)
 		}
-		updated++
+		var line strings.Builder
+		flat(&line, doc.Root())
+		changes = append(changes, Change{c.Name, line.String()})
 	}
-	if updated == 0 {
-		return text, 0, nil
+	if len(changes) == 0 {
+		return text, nil, nil
 	}
+	slices.Reverse(changes)
 	// The file is somebody's work: what can't be read again is not written.
 	again := &File{Path: f.Path, text: text}
 	if err := again.decodeText(); err != nil {
-		return nil, 0, fmt.Errorf("%s can't be updated: %w", f.Path, err)
+		return nil, nil, fmt.Errorf("%s can't be updated: %w", f.Path, err)
 	}
-	return text, updated, nil
+	return text, changes, nil
 }
 
 // accepting gives expectations of the same kinds that the outcome meets.
