@@ -38,8 +38,10 @@ type BacktestTotals struct {
 const (
 	backtestEvents = 10_000
 	backtestMost   = 1_000_000
-	backtestPage   = 250
-	backtestRoom   = 2 // at one time
+	backtestFirst  = 16      // events of the first page
+	backtestPage   = 250     // and at most
+	backtestBytes  = 8 << 20 // of a page, about: events can be large
+	backtestRoom   = 2       // at one time
 )
 
 // BacktestRun is a Backtest made ready. Run must be called, once.
@@ -79,15 +81,18 @@ func (e *Engine) StartBacktest(ctx context.Context, b Backtest) (*BacktestRun, e
 func (run *BacktestRun) Run(ctx context.Context, each func(BacktestChange) error, progress func(BacktestTotals) error) (totals BacktestTotals, err error) {
 	defer func() { <-run.e.backtests }()
 	totals.LiveVersion = run.liveVersion
-	q := EventQuery{Account: run.account, Limit: backtestPage}
+	q := EventQuery{Account: run.account, Limit: backtestFirst}
 	if !run.b.Since.IsZero() {
 		q.Since = FirstIDAt(run.b.Since)
 	}
 	if !run.b.Until.IsZero() {
 		q.Before = FirstIDAt(run.b.Until)
 	}
-	var times []time.Duration
+	var times runTimes
 	for int(totals.Events) < run.b.Last {
+		if run.e.closing() {
+			return totals, &Error{Code: CodeUnavailable, Message: "the router is stopping"}
+		}
 		events, err := run.e.store.Events(ctx, q)
 		if err != nil {
 			return totals, err
@@ -95,7 +100,7 @@ func (run *BacktestRun) Run(ctx context.Context, each func(BacktestChange) error
 		if len(events) == 0 {
 			break
 		}
-		q.Before = events[len(events)-1].ID
+		q.Before, q.Limit = events[len(events)-1].ID, pageAfter(events)
 		changes, err := run.page(ctx, events)
 		if err != nil {
 			return totals, err
@@ -105,7 +110,7 @@ func (run *BacktestRun) Run(ctx context.Context, each func(BacktestChange) error
 				continue
 			}
 			totals.add(c.Change)
-			times = append(times, c.Candidate.CPU)
+			times.add(c.Candidate.CPU)
 			if c.Change == ChangeNone {
 				continue
 			}
@@ -113,12 +118,21 @@ func (run *BacktestRun) Run(ctx context.Context, each func(BacktestChange) error
 				return totals, err
 			}
 		}
-		totals.P50, totals.P99 = percentile(times, 0.5), percentile(times, 0.99)
+		totals.P50, totals.P99 = times.percentiles()
 		if err := progress(totals); err != nil {
 			return totals, err
 		}
 	}
 	return totals, nil
+}
+
+// pageAfter says how many events the next page may have, by the size of these.
+func pageAfter(events []*Event) int {
+	size := 0
+	for _, ev := range events {
+		size += len(ev.Data)
+	}
+	return min(backtestPage, max(1, backtestBytes*len(events)/max(1, size)))
 }
 
 func (e *Engine) prepareBacktest(ctx context.Context, b *Backtest) (*BacktestRun, error) {
@@ -132,6 +146,9 @@ func (e *Engine) prepareBacktest(ctx context.Context, b *Backtest) (*BacktestRun
 		sub, err := e.Subscription(s.Account, b.Subscription)
 		if err != nil {
 			return nil, err
+		}
+		if sub.FilterScript.Script != s.ID && sub.TransformScript.Script != s.ID {
+			return nil, Invalid("subscription", "%s does not use this script", sub.ID.Format(SubscriptionPrefix))
 		}
 		run.patterns = sub.Events
 		if r := e.registry.route(sub.ID); r != nil && r.url != nil {

@@ -120,6 +120,9 @@ func (e *Engine) swapSubscription(ctx context.Context, old, s *Subscription, pro
 
 // putSubscription stores s and puts it to use; registry.changes is held.
 func (e *Engine) putSubscription(ctx context.Context, s *Subscription, program *scripts.Program) error {
+	if err := e.scriptsExist(s); err != nil {
+		return err
+	}
 	if err := e.store.PutSubscription(ctx, s); err != nil {
 		return err
 	}
@@ -335,7 +338,7 @@ func (e *Engine) PutEventType(ctx context.Context, t *EventType, create bool, ve
 	case old == nil:
 		t.Version, t.CreatedAt = 1, t.UpdatedAt
 	case create:
-		return nil, false, &Error{Code: CodeConflict, Field: "name", Message: fmt.Sprintf("there is an event type %q already; change it by PUT", t.Name)}
+		return nil, false, &Error{Code: CodeConflict, Field: "name", Message: fmt.Sprintf("is taken: there is an event type %q already; change it by PUT", t.Name)}
 	case version != AnyVersion && version != old.Version:
 		return nil, false, stale("event type", old.Version, version)
 	default:
@@ -371,7 +374,7 @@ func compileEventType(t *EventType) (*eventType, *Error) {
 		}
 		if compiled.schema != nil {
 			if p := compiled.schema.Validate(sample); p != nil {
-				return nil, Invalid(schema.Join(field, p.Path), "%s (by the schema given)", p.Message)
+				return nil, Invalid(schema.Join(field, p.Path), "does not fit the schema given: %s", p.Message)
 			}
 		}
 	}

@@ -23,7 +23,7 @@ const (
 	ChangeMatches   Change = "newly_matched"     // sent by the candidate only
 	ChangeUnmatches Change = "no_longer_matched" // sent by the live version only: filtered by the candidate
 	ChangeDrops     Change = "dropped"           // sent by the live version, dropped by the candidate
-	ChangeFails     Change = "error"             // fails in the candidate only
+	ChangeFails     Change = "error"             // fails in the candidate
 )
 
 // ScriptOutcome is what a version of a script made of an event.
@@ -39,7 +39,7 @@ type ScriptOutcome struct {
 // compare tells how candidate differs from live.
 func compare(live, candidate *ScriptOutcome) Change {
 	switch {
-	case candidate.Error != nil && live.Error == nil:
+	case candidate.Error != nil: // whether or not the live version fails as well
 		return ChangeFails
 	case candidate.Sent && !live.Sent:
 		return ChangeMatches
@@ -151,11 +151,35 @@ func (c *ChangeCounts) add(change Change) {
 	}
 }
 
-// percentile gives the q-th part of times, which it sorts.
-func percentile(times []time.Duration, q float64) time.Duration {
-	if len(times) == 0 {
-		return 0
+// runTimes keeps how long runs took: of each run at first, of every second, fourth … one
+// when there are many, so that a backtest of a million events needs no more than this.
+type runTimes struct {
+	kept         []time.Duration
+	seen, stride int
+}
+
+const maxRunTimes = 20_000
+
+func (t *runTimes) add(took time.Duration) {
+	t.stride = max(1, t.stride)
+	if t.seen++; t.seen%t.stride != 0 {
+		return
 	}
-	slices.Sort(times)
-	return times[min(len(times)-1, int(float64(len(times))*q))]
+	if t.kept = append(t.kept, took); len(t.kept) < maxRunTimes {
+		return
+	}
+	slices.Sort(t.kept)
+	for i := range maxRunTimes / 2 {
+		t.kept[i] = t.kept[2*i+1]
+	}
+	t.kept, t.stride = t.kept[:maxRunTimes/2], 2*t.stride
+}
+
+func (t *runTimes) percentiles() (p50, p99 time.Duration) {
+	n := len(t.kept)
+	if n == 0 {
+		return 0, 0
+	}
+	slices.Sort(t.kept)
+	return t.kept[n/2], t.kept[min(n-1, n*99/100)]
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/textproto"
 	"net/url"
@@ -46,6 +47,11 @@ func (e *Engine) deliver(q *queue, r *route, en entry) {
 	began := time.Now()
 	x, dropped := e.attempt(r, en, a)
 	a.Duration = time.Since(began)
+	var se *scripts.Error
+	if errors.As(x.err, &se) && !se.Guilty() { // the sandbox had no time for it: nothing was attempted
+		e.scheduler.putBack(q, r, en)
+		return
+	}
 	en.held.release()
 
 	v := verdict{state: StateDropped, err: dropped}
@@ -58,10 +64,14 @@ func (e *Engine) deliver(q *queue, r *route, en entry) {
 	a.Error = v.err
 	e.metrics.attempts.WithLabelValues(v.state.String()).Inc()
 	e.metrics.duration.Observe(a.Duration.Seconds())
+	if v.err != "" && v.state != StateDropped && e.cfg.LogFailures {
+		e.log.Warn("attempt failed", "delivery_id", DeliveryID{en.event, r.sub.ID}.String(), "subscription_id", r.sub.ID.Format(SubscriptionPrefix),
+			"attempt", a.Number, "phase", a.Phase, "error", v.err, "state", v.state.String(), "next_at", v.nextAt)
+	}
 	if v.deactivate {
 		e.deactivate(context.Background(), r.sub.ID, "the target answered 410 Gone")
 	}
-	e.scheduler.finish(q, v)
+	e.scheduler.finish(q, r, v)
 
 	e.record(&Outcome{
 		ID: DeliveryID{en.event, r.sub.ID}, State: v.state, Attempts: a.Number, NextAt: v.nextAt, Error: v.err, Attempt: a,
@@ -248,12 +258,21 @@ func (e *Engine) send(ctx context.Context, out *outgoing, answer *AttemptRespons
 		return e.noAnswer(err)
 	}
 	defer res.Body.Close()
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		// Its body is the raw connection, which no deadline of the request ends.
+		return exchange{err: errors.New("the target wanted to switch protocols (101)"), silent: true}, phaseHTTP
+	}
+	// Whatever else a body may be: the end of the attempt ends it.
+	defer context.AfterFunc(ctx, func() { res.Body.Close() })()
 	answer.Status, answer.Headers = res.StatusCode, cutHeaders(shownHeaders(res.Header))
 	buffer := bodyBuffers.Get().(*[]byte)
 	defer bodyBuffers.Put(buffer)
 	n, err := fill(*buffer, res.Body)
 	answer.Body, answer.Truncated = slices.Clone((*buffer)[:min(n, keepBody)]), n > keepBody
 	if err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err() // why the body was closed under the reader
+		}
 		return e.noAnswer(fmt.Errorf("the answer broke off after %d bytes: %w", n, err))
 	}
 	return exchange{status: res.StatusCode, retryAfter: res.Header.Get("Retry-After")}, ""
@@ -278,6 +297,7 @@ func (e *Engine) noAnswer(err error) (exchange, string) {
 	var certificate *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
 	var host x509.HostnameError
+	var name *net.DNSError
 	switch {
 	case errors.As(err, &refused):
 		return exchange{err: refused}, phaseRefused
@@ -285,6 +305,9 @@ func (e *Engine) noAnswer(err error) (exchange, string) {
 		return exchange{err: fmt.Errorf("no answer within %s", e.cfg.Timeout), silent: true}, phaseTimeout
 	case errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &host), strings.Contains(err.Error(), "tls: "):
 		return exchange{err: err, silent: true}, phaseTLS
+	}
+	if errors.As(err, &name) { // without the resolver's address, which is nobody's business
+		err = fmt.Errorf("the host %s was not found: %s", name.Name, name.Err)
 	}
 	return exchange{err: err, silent: true}, phaseConnect
 }
@@ -305,11 +328,18 @@ func shownHeaders(h http.Header) []Header {
 	return list
 }
 
-// HidesHeader tells whether a header carries a credential, whose value is not shown.
+// HidesHeader tells whether a header carries a credential, to judge by its name; its value
+// is not shown.
 func HidesHeader(name string) bool {
-	switch textproto.CanonicalMIMEHeaderKey(name) {
-	case "Authorization", "Cookie", "Set-Cookie", "X-Api-Key", "Api-Key", "X-Auth-Token":
+	name = strings.ToLower(name)
+	switch name {
+	case "authorization", "cookie", "set-cookie":
 		return true
+	}
+	for _, part := range []string{"token", "secret", "password", "api-key", "apikey", "credential"} {
+		if strings.Contains(name, part) {
+			return true
+		}
 	}
 	return false
 }

@@ -44,6 +44,7 @@ type Config struct {
 	Timeout              time.Duration // of one attempt: connection, answer and its body; 15 s
 	InFlight             int           // attempts at one time; 512
 	SubscriptionInFlight int           // attempts at one time of one subscription; 16
+	LogFailures          bool          // log every attempt that fails, for development
 	StrictTypes          bool          // refuse events whose type is not in the catalogue
 	UserAgent            string        // "Switchhook"
 }
@@ -129,7 +130,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 		filters:    filter.NewCache(filterRoom),
 		index:      newIndex(),
 		tracker:    newTracker(cfg.Now, cfg.Node, last),
-		scheduler:  newScheduler(cfg.Now, cfg.SubscriptionInFlight),
+		scheduler:  newScheduler(cfg.Now, cfg.SubscriptionInFlight, max(1, cfg.InFlight*3/4)),
 		publishing: make(chan struct{}, publishRoom),
 		trials:     make(chan struct{}, trialRoom),
 		backtests:  make(chan struct{}, backtestRoom),

@@ -290,7 +290,7 @@ func TestGoneDeactivates(t *testing.T) {
 
 func TestEachFailureSaysWhereItWas(t *testing.T) {
 	r := start(t, func(c *engine.Config) {
-		c.Timeout = 300 * time.Millisecond
+		c.Timeout = 2 * time.Second
 		c.Retries = engine.RetrySchedule{0}
 	})
 	dead := httptest.NewServer(nil)
@@ -323,7 +323,7 @@ func TestEachFailureSaysWhereItWas(t *testing.T) {
 		state  engine.State
 	}{
 		"nobody listens":       {func(s *engine.Subscription) { s.TargetURL = dead.URL }, "connect", "refused", engine.StateDead},
-		"no answer":            {func(s *engine.Subscription) { s.TargetURL = r.sink.server.URL + "/hang" }, "timeout", "no answer within 300ms", engine.StateDead},
+		"no answer":            {func(s *engine.Subscription) { s.TargetURL = r.sink.server.URL + "/hang" }, "timeout", "no answer within 2s", engine.StateDead},
 		"a redirect":           {func(s *engine.Subscription) { s.TargetURL = r.sink.server.URL + "/redirect" }, "http", "redirects are not followed", engine.StateDead},
 		"a cut answer":         {func(s *engine.Subscription) { s.TargetURL = r.sink.server.URL + "/cut" }, "connect", "broke off", engine.StateDead},
 		"an endless answer":    {func(s *engine.Subscription) { s.TargetURL = r.sink.server.URL + "/endless" }, "", "", engine.StateSucceeded},
@@ -392,6 +392,45 @@ func TestASlowTargetHoldsBackNobody(t *testing.T) {
 		r.publish("a", strconv.Itoa(i))
 	}
 	until(t, "the healthy target has all", func() bool { distinct, _ := r.sink.count(); return distinct == n })
+}
+
+func TestTheSlowTargetsOfAnAccountHoldBackNoOther(t *testing.T) {
+	r := start(t, func(c *engine.Config) { c.InFlight = 16 })
+	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-r.sink.gate }))
+	defer slow.Close()
+	defer r.sink.release()
+	for range 20 {
+		r.subscribe(func(s *engine.Subscription) { s.TargetURL, s.Account = slow.URL, "rival" })
+	}
+	r.subscribe(nil)
+	const n = 200
+	for i := range n {
+		in := event("a", "1")
+		in.Account = "rival"
+		if _, err := r.Publish(context.Background(), []engine.EventInput{in}); err != nil {
+			t.Fatal(err)
+		}
+		r.publish("a", strconv.Itoa(i))
+	}
+	until(t, "the healthy account has all", func() bool { distinct, _ := r.sink.count(); return distinct == n })
+}
+
+func TestATargetThatSwitchesProtocolsHoldsNoWorker(t *testing.T) {
+	r := start(t, func(c *engine.Config) { c.Timeout, c.Retries = time.Second, engine.RetrySchedule{0} })
+	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+		t.Cleanup(func() { conn.Close() })
+	})
+	s := r.subscribe(nil)
+	a := r.publish("a", "1")
+	if d, _ := r.delivery(a.ID, s, engine.StateDead); !strings.Contains(d.Error, "101") {
+		t.Errorf("%q", d.Error)
+	}
 }
 
 // A queue takes 1,000 in memory; what is above waits in the database and keeps its order

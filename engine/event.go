@@ -91,7 +91,7 @@ func (in *EventInput) validate() *Error {
 		return Invalid("id", "must be 1 to %d visible ASCII characters", maxEventKey)
 	case in.IdempotencyKey != "" && !validKey(in.IdempotencyKey):
 		return Invalid("Idempotency-Key", "must be 1 to %d visible ASCII characters", maxEventKey)
-	case !in.Time.IsZero() && (in.Time.Year() < 1970 || in.Time.Year() > 9999):
+	case !in.Time.IsZero() && (in.Time.UTC().Year() < 1970 || in.Time.UTC().Year() > 9999):
 		return Invalid("time", "must lie in the years 1970 to 9999")
 	case len(in.Headers) > maxEventHeaders:
 		return Invalid("headers", "has %d entries, %d are allowed", len(in.Headers), maxEventHeaders)

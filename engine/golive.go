@@ -43,7 +43,24 @@ func (e *Engine) runCases(ctx context.Context, s *Script, source string) (*suite
 		run.Transform = source
 	}
 	report := suite.Run(ctx, e.cfg.Transformer, run)
+	if why := notRun(&report); why != "" {
+		return nil, &Error{Code: CodeUnavailable, Message: "the cases could not be run: " + why}
+	}
 	return &report, nil
+}
+
+// notRun says why the sandbox did not run a case, which says nothing of the script; "" if
+// it ran them all.
+func notRun(report *suite.Report) string {
+	if report.Broken != nil && !report.Broken.Error.Guilty() {
+		return report.Broken.Error.Message
+	}
+	for i := range report.Cases {
+		if err := report.Cases[i].Got.Error; err != nil && !err.Guilty() {
+			return err.Message
+		}
+	}
+	return ""
 }
 
 func parseCases(raw []byte) ([]suite.Case, error) {
@@ -52,6 +69,10 @@ func parseCases(raw []byte) ([]suite.Case, error) {
 	}
 	cases, err := suite.ParseCases(raw)
 	if err != nil {
+		var wrong *suite.ParseError
+		if errors.As(err, &wrong) && wrong.Path != "" {
+			return nil, Invalid(wrong.Path, "%s", wrong.Message)
+		}
 		return nil, Invalid("cases", "%v", err)
 	}
 	if len(cases) > maxScriptCases {
@@ -86,7 +107,7 @@ func (e *Engine) SetScriptLive(ctx context.Context, account, idOrName string, nu
 		return nil, nil, err
 	}
 	if !report.OK() && !force {
-		return nil, report, failedCases(fmt.Sprintf("version %d", number), report)
+		return nil, report, failedCases(fmt.Sprintf("version %d", number), `it does not go live; mend it, or send "force": true`, report)
 	}
 	e.registry.changes.Lock()
 	defer e.registry.changes.Unlock()
@@ -105,13 +126,14 @@ func (e *Engine) SetScriptLive(ctx context.Context, account, idOrName string, nu
 	return live, report, err
 }
 
-func failedCases(what string, report *suite.Report) *Error {
+// failedCases makes the error for a source that fails its cases; so says what follows.
+func failedCases(what, so string, report *suite.Report) *Error {
 	if report.Broken != nil {
 		return &Error{Code: CodeConflict, Report: report, Script: report.Broken.Error, Message: what + " does not compile any more: " + report.Broken.Error.Message}
 	}
 	return &Error{
 		Code: CodeConflict, Report: report,
-		Message: fmt.Sprintf("%s fails %d of its %d cases, so it does not go live; mend it, or force it", what, report.Failed, len(report.Cases)),
+		Message: fmt.Sprintf("%s fails %d of its %d cases, so %s", what, report.Failed, len(report.Cases), so),
 	}
 }
 

@@ -107,7 +107,7 @@ func (e *Engine) checkEvent(in *EventInput) *Error {
 		return nil
 	}
 	if problem := t.schema.Validate(in.Data.Raw()); problem != nil {
-		return Invalid(schema.Join("data", problem.Path), "%s (by the schema of %s)", problem.Message, in.Type)
+		return Invalid(schema.Join("data", problem.Path), "does not fit the schema of %s: %s", in.Type, problem.Message)
 	}
 	return nil
 }

@@ -17,8 +17,12 @@ const strikesAllowed = 3
 // process each time; a new version has another hash and so starts with a clean record.
 type quarantine struct {
 	mu      sync.Mutex
-	strikes map[string]strike // by program hash
+	strikes map[suspect]strike
 }
+
+// suspect is a transform of an account: what one account's events do to a script says
+// nothing of another's.
+type suspect struct{ account, hash string }
 
 type strike struct {
 	count  int
@@ -26,7 +30,7 @@ type strike struct {
 }
 
 // note counts how a run ended; full says that the script is now to be held back.
-func (q *quarantine) note(hash string, err error) (full bool) {
+func (q *quarantine) note(who suspect, err error) (full bool) {
 	var se *scripts.Error
 	bad := false
 	if errors.As(err, &se) {
@@ -41,39 +45,40 @@ func (q *quarantine) note(hash string, err error) (full bool) {
 	defer q.mu.Unlock()
 	if !bad {
 		if len(q.strikes) > 0 {
-			delete(q.strikes, hash)
+			delete(q.strikes, who)
 		}
 		return false
 	}
 	if q.strikes == nil {
-		q.strikes = map[string]strike{}
+		q.strikes = map[suspect]strike{}
 	}
-	s := strike{q.strikes[hash].count + 1, se.Message}
-	q.strikes[hash] = s
+	s := strike{q.strikes[who].count + 1, se.Message}
+	q.strikes[who] = s
 	return s.count >= strikesAllowed
 }
 
 // holds tells why a transform is held back; "" if it is not.
-func (q *quarantine) holds(hash string) string {
+func (q *quarantine) holds(who suspect) string {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if s := q.strikes[hash]; s.count >= strikesAllowed {
+	if s := q.strikes[who]; s.count >= strikesAllowed {
 		return fmt.Sprintf("stopped %d times in a row: %s", s.count, s.reason)
 	}
 	return ""
 }
 
-// holdBack lets the deliveries of all subscriptions that use a transform wait.
-func (e *Engine) holdBack(hash string) {
+// holdBack lets the deliveries of all subscriptions of an account that use a transform
+// wait.
+func (e *Engine) holdBack(who suspect) {
 	e.registry.mu.RLock()
 	defer e.registry.mu.RUnlock()
 	for _, r := range e.registry.routes {
-		if r.programHash() != hash || r.held.Swap(true) {
+		if r.suspect() != who || r.held.Swap(true) {
 			continue
 		}
 		e.metrics.quarantined.Inc()
 		e.log.Warn("transform quarantined: deliveries wait for a new version of it", "subscription_id", r.sub.ID.Format(SubscriptionPrefix),
-			"script_hash", hash, "reason", e.quarantine.holds(hash))
+			"script_hash", who.hash, "reason", e.quarantine.holds(who))
 	}
 }
 
@@ -84,5 +89,5 @@ func (e *Engine) Quarantined(id ID) string {
 	if r == nil || !r.held.Load() {
 		return ""
 	}
-	return e.quarantine.holds(r.programHash())
+	return e.quarantine.holds(r.suspect())
 }

@@ -1,6 +1,9 @@
 package engine
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // FindEvent finds an event of an account, or of any where account is empty, by the id
 // that the router gave it or the one that its publisher gave it. The latter is looked up
@@ -73,16 +76,16 @@ func (e *Engine) Retry(ctx context.Context, account string, id DeliveryID) (*Del
 	case d.State == StatePending:
 		return nil, &Error{Code: CodeConflict, Message: "this delivery is waiting for its attempt already"}
 	}
-	// Due now, in the store: from there it goes the way of every other retry.
-	due := e.cfg.Now()
 	recorded := make(chan struct{})
-	e.record(&Outcome{ID: id, State: StateFailed, Attempts: d.Attempts, NextAt: due, Error: d.Error}, func() { close(recorded) })
+	e.record(&Outcome{ID: id, State: StatePending, Attempts: d.Attempts, Error: d.Error}, func() {
+		e.scheduler.addStored(id.Subscription, entry{event: id.Event, attempts: d.Attempts})
+		close(recorded)
+	})
 	select {
 	case <-recorded:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	e.wakeRetries(due)
-	d.State, d.NextAt = StateFailed, due
+	d.State, d.NextAt = StatePending, time.Time{}
 	return d, nil
 }

@@ -14,6 +14,8 @@ const (
 	fetchSize = 500
 	// memoryRoom is how many wait in memory in all.
 	memoryRoom = 200_000
+	// putBackFor is how long a subscription pauses whose transform found no time to run.
+	putBackFor = 500 * time.Millisecond
 	// restoreAfter successes in a row give a slowed target one more place in flight.
 	restoreAfter = 8
 )
@@ -37,7 +39,7 @@ type queue struct {
 	limit     int // how many may be in flight; shrinks when the target is in trouble
 	successes int // in a row, since limit shrank
 	resumeAt  time.Time
-	ready     bool // stands in scheduler.ready
+	ready     bool // stands in scheduler.ready, or in scheduler.blocked
 
 	// unsettled events were taken out of ring, but their outcome is not on disk yet.
 	unsettled []ID
@@ -69,10 +71,15 @@ type scheduler struct {
 	idle   int // workers that wait and were not woken
 	total  int // entries in all rings
 	closed bool
+
+	// No account may take all workers: its slow targets would hold back everybody else's.
+	share   int // attempts at one time of one account
+	flying  map[string]int
+	blocked map[string]*fifo[*queue] // queues that could run, but for their account's share
 }
 
-func newScheduler(now func() time.Time, limit int) *scheduler {
-	s := &scheduler{now: now, limit: limit, queues: map[ID]*queue{}}
+func newScheduler(now func() time.Time, limit, share int) *scheduler {
+	s := &scheduler{now: now, limit: limit, share: share, queues: map[ID]*queue{}, flying: map[string]int{}, blocked: map[string]*fifo[*queue]{}}
 	s.wake = sync.NewCond(&s.mu)
 	return s
 }
@@ -187,7 +194,19 @@ func (s *scheduler) offer(q *queue) {
 		return
 	}
 	q.ready = true
+	if account := q.route.sub.Account; s.flying[account] >= s.share {
+		if s.blocked[account] == nil {
+			s.blocked[account] = &fifo[*queue]{}
+		}
+		s.blocked[account].push(q)
+		return
+	}
 	s.ready.push(q)
+	s.hire()
+}
+
+// hire wakes a worker, or starts one; s.mu is held.
+func (s *scheduler) hire() {
 	if s.idle > 0 {
 		s.idle-- // here, not by the one who wakes: two signals must reach two workers
 		s.wake.Signal()
@@ -250,6 +269,12 @@ func (s *scheduler) next() (q *queue, r *route, en entry, ok bool) {
 		if !q.runnable(s.now()) {
 			continue
 		}
+		account := q.route.sub.Account
+		if s.flying[account] >= s.share { // others of the account were faster
+			s.offer(q)
+			continue
+		}
+		s.flying[account]++
 		en = q.ring.pop()
 		s.total--
 		q.inFlight++
@@ -260,11 +285,46 @@ func (s *scheduler) next() (q *queue, r *route, en entry, ok bool) {
 	}
 }
 
-// finish gives back q's place in flight and heeds what the attempt said of the target.
-func (s *scheduler) finish(q *queue, v verdict) {
+// landed gives back a place in flight of q, and so one of its account; s.mu is held.
+func (s *scheduler) landed(q *queue, account string) {
+	q.inFlight--
+	if s.flying[account]--; s.flying[account] == 0 {
+		delete(s.flying, account)
+	}
+	waiting := s.blocked[account]
+	for waiting != nil && waiting.len() > 0 {
+		next := waiting.pop()
+		// One that can't run any more comes back by itself, when what stops it is over.
+		if next.ready = next.runnable(s.now()); next.ready {
+			s.ready.push(next)
+			s.hire()
+			break
+		}
+	}
+	if waiting != nil && waiting.len() == 0 {
+		delete(s.blocked, account)
+	}
+}
+
+// putBack queues a delivery again that was taken and not attempted, for a moment later.
+func (s *scheduler) putBack(q *queue, r *route, en entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	q.inFlight--
+	q.unsettled = slices.DeleteFunc(q.unsettled, func(id ID) bool { return id == en.event })
+	if q.route != nil {
+		q.ring.push(en)
+		s.total++
+		s.pause(q, putBackFor)
+	}
+	s.landed(q, r.sub.Account)
+	s.offer(q)
+}
+
+// finish gives back q's place in flight and heeds what the attempt said of the target.
+func (s *scheduler) finish(q *queue, r *route, v verdict) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.landed(q, r.sub.Account)
 	switch {
 	case v.trouble:
 		q.limit, q.successes = max(1, q.limit/2), 0
@@ -274,20 +334,26 @@ func (s *scheduler) finish(q *queue, v verdict) {
 		}
 	}
 	if v.slowDown > 0 {
-		until := s.now().Add(v.slowDown)
-		if until.After(q.resumeAt) {
-			q.resumeAt = until
-			time.AfterFunc(v.slowDown, func() {
-				s.mu.Lock()
-				defer s.mu.Unlock()
-				if q.resumeAt.Equal(until) {
-					q.resumeAt = time.Time{}
-				}
-				s.offer(q)
-			})
-		}
+		s.pause(q, v.slowDown)
 	}
 	s.offer(q)
+}
+
+// pause leaves a target alone for a while; s.mu is held.
+func (s *scheduler) pause(q *queue, d time.Duration) {
+	until := s.now().Add(d)
+	if !until.After(q.resumeAt) {
+		return
+	}
+	q.resumeAt = until
+	time.AfterFunc(d, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if q.resumeAt.Equal(until) {
+			q.resumeAt = time.Time{}
+		}
+		s.offer(q)
+	})
 }
 
 // settle notes that the outcome of an attempt is on disk.

@@ -39,17 +39,19 @@ type route struct {
 	programLock sync.Mutex
 	program     *scripts.Program
 	held        atomic.Bool // quarantined: nothing is sent
+
+	dry bool // a dry run's: nothing is compared or counted
 }
 
-// programHash names the transform, once it was compiled; it is empty before, and where
-// there is none.
-func (r *route) programHash() string {
+// suspect names the transform for the quarantine, once it was compiled; the zero suspect
+// before, and where there is none.
+func (r *route) suspect() suspect {
 	r.programLock.Lock()
 	defer r.programLock.Unlock()
 	if r.program == nil {
-		return ""
+		return suspect{}
 	}
-	return r.program.Hash
+	return suspect{r.sub.Account, r.program.Hash}
 }
 
 func (e *Engine) newRoute(s *Subscription) *route {
@@ -102,7 +104,8 @@ func (e *Engine) compiledTransform(ctx context.Context, r *route) (*scripts.Prog
 	return r.program, nil
 }
 
-// match gives the routes whose subscriptions want ev. Each distinct filter runs once.
+// match gives the routes whose subscriptions want ev. Each distinct filter runs once, and
+// once for each script that it is a version of.
 func (e *Engine) match(candidates []*route, ev *scripts.Event) []*route {
 	if !slices.ContainsFunc(candidates, func(r *route) bool { return r.filterSource != "" }) {
 		return candidates
@@ -113,7 +116,11 @@ func (e *Engine) match(candidates []*route, ev *scripts.Event) []*route {
 		ok  bool
 		err error
 	}
-	known := make(map[*filter.Filter]result, len(candidates))
+	type use struct { // a script's runs are counted and shadowed as its own, whoever has the same text
+		filter *filter.Filter
+		ref    ScriptRef
+	}
+	known := make(map[use]result, len(candidates))
 	matched := make([]*route, 0, len(candidates))
 	for _, r := range candidates {
 		if r.filterSource == "" {
@@ -121,13 +128,13 @@ func (e *Engine) match(candidates []*route, ev *scripts.Event) []*route {
 			continue
 		}
 		f, err := e.compiledFilter(r)
-		res, seen := known[f]
+		res, seen := known[use{f, r.filterRef}]
 		if !seen {
 			if res.err = err; err == nil {
 				res.ok, res.err = e.runFilter(r, f, in)
 			}
 			if f != nil {
-				known[f] = res
+				known[use{f, r.filterRef}] = res
 			}
 		}
 		switch {
@@ -151,7 +158,7 @@ func (e *Engine) runFilter(r *route, f *filter.Filter, in *filter.Input) (bool, 
 	began := time.Now()
 	ok, err := f.Match(in)
 	e.scripts.add(r.filterRef.Script, time.Since(began), !ok && err == nil, err)
-	if sh := e.shadows.running(r.filterRef, began); sh != nil {
+	if sh := e.shadows.running(r.filterRef, e.cfg.Now()); sh != nil {
 		sh.filterBeside(in, ok, err)
 	}
 	return ok, err

@@ -73,7 +73,7 @@ func (e *Engine) CreateScript(ctx context.Context, wanted *Script, source, autho
 		return nil, err
 	}
 	if !report.OK() {
-		return nil, failedCases("the script", report)
+		return nil, failedCases("the source", "nothing was stored; mend it, or leave the source out and add it as a version", report)
 	}
 	e.registry.changes.Lock()
 	defer e.registry.changes.Unlock()
@@ -140,8 +140,12 @@ func (e *Engine) putScript(ctx context.Context, s *Script) error {
 
 func checkScript(s *Script) error {
 	switch {
-	case strings.TrimSpace(s.Name) != s.Name || s.Name == "" || len(s.Name) > maxScriptName || strings.ContainsFunc(s.Name, func(r rune) bool { return r < ' ' || r == '/' }):
+	case s.Name == "":
+		return Invalid("name", "is missing: give the script a name")
+	case strings.TrimSpace(s.Name) != s.Name || len(s.Name) > maxScriptName || strings.ContainsFunc(s.Name, func(r rune) bool { return r < ' ' || r == '/' }):
 		return Invalid("name", "must be 1 to %d bytes without a slash or line break, and without spaces around it", maxScriptName)
+	case s.Name == "." || s.Name == "..":
+		return Invalid("name", "must not be %q, which a path does not keep", s.Name)
 	case strings.HasPrefix(s.Name, ScriptPrefix+"_"):
 		return Invalid("name", "must not begin with %q, as ids do", ScriptPrefix+"_")
 	case s.Kind != KindFilter && s.Kind != KindTransform:
@@ -176,8 +180,9 @@ func (e *Engine) DeleteScript(ctx context.Context, account, idOrName string, ver
 		return err
 	}
 	e.registry.mu.Lock()
-	defer e.registry.mu.Unlock()
 	delete(e.registry.scripts, s.ID)
+	e.registry.mu.Unlock()
+	e.shadows.stop(s.ID)
 	return nil
 }
 
@@ -196,37 +201,40 @@ func (e *Engine) ScriptUsers(id ID) []*Subscription {
 }
 
 // AddScriptVersion stores a new version of a script, once it compiles; it is not live yet.
-// The source of an existing latest version again gives that one. Errors: CodeInvalid with
+// The source of the latest version again gives that one; created tells which it was. Errors: CodeInvalid with
 // Script, CodeNotFound, CodeUnavailable.
-func (e *Engine) AddScriptVersion(ctx context.Context, account, idOrName, source, author, note string) (*ScriptVersion, error) {
+func (e *Engine) AddScriptVersion(ctx context.Context, account, idOrName, source, author, note string) (v *ScriptVersion, created bool, err error) {
 	s, err := e.Script(account, idOrName)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if err := checkVersion(s.Kind, source, note); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if err := e.compiles(ctx, s.Kind, source, nil); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	e.registry.changes.Lock()
 	defer e.registry.changes.Unlock()
+	if _, err := e.Script(account, s.ID.Format(ScriptPrefix)); err != nil {
+		return nil, false, err // deleted in the meantime
+	}
 	number := 1
 	latest, err := e.store.ScriptVersions(ctx, s.ID, 0, 1)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if len(latest) > 0 {
 		if latest[0].Source == source {
-			return latest[0], nil
+			return latest[0], false, nil
 		}
 		number = latest[0].Number + 1
 	}
 	if number > maxScriptVersions {
-		return nil, &Error{Code: CodeConflict, Message: fmt.Sprintf("this script has %d versions already; make a new one", maxScriptVersions)}
+		return nil, false, &Error{Code: CodeConflict, Message: fmt.Sprintf("this script has %d versions already; make a new one", maxScriptVersions)}
 	}
-	v := e.newVersion(s.ID, number, source, author, note)
-	return v, e.store.PutScriptVersion(ctx, v)
+	v = e.newVersion(s.ID, number, source, author, note)
+	return v, true, e.store.PutScriptVersion(ctx, v)
 }
 
 // compiles checks a source; schemas are those of the event types it will see.
@@ -255,7 +263,7 @@ func (e *Engine) ScriptVersion(ctx context.Context, account, idOrName string, nu
 	if number == 0 {
 		return nil, NotFound("live version of script", s.Name)
 	}
-	return e.version(ctx, ScriptRef{s.ID, number})
+	return e.store.ScriptVersion(ctx, s.ID, number) // not e.version: memory is for those that run
 }
 
 // ScriptVersions lists a script's versions below a number (0: all), newest first.
@@ -317,16 +325,30 @@ func (e *Engine) checkScriptUse(ctx context.Context, s *Subscription, kind Scrip
 	}
 	used, err := e.Script(s.Account, ref.Script.Format(ScriptPrefix))
 	if err != nil {
-		return "", Invalid(field, "%s", err)
+		return "", Invalid(field, "can't be used: %s", err)
 	}
 	if used.Kind != kind {
 		return "", Invalid(field, "%q is a %s, not a %s", used.Name, used.Kind, kind)
 	}
 	source, _, err := e.resolve(ctx, own, ref)
 	if err != nil {
-		return "", Invalid(field, "%s", err)
+		return "", Invalid(field, "can't be used: %s", err)
 	}
 	return source, nil
+}
+
+// scriptsExist says again what checkScriptUse said, for a script can be deleted between
+// that and the change; registry.changes is held.
+func (e *Engine) scriptsExist(s *Subscription) error {
+	for kind, ref := range map[ScriptKind]ScriptRef{KindFilter: s.FilterScript, KindTransform: s.TransformScript} {
+		if ref.Script == 0 {
+			continue
+		}
+		if _, err := e.Script(s.Account, ref.Script.Format(ScriptPrefix)); err != nil {
+			return Invalid(string(kind)+"_script", "%s", err)
+		}
+	}
+	return nil
 }
 
 // goLive makes a version live in all subscriptions that use the script and pin no other;
@@ -349,9 +371,9 @@ func (e *Engine) goLive(ctx context.Context, old *Script, number int) (*Script, 
 func (e *Engine) setRoute(s *Subscription, program *scripts.Program) {
 	old := e.registry.route(s.ID)
 	r := e.newRoute(s)
-	r.program = program
-	if program != nil {
-		r.held.Store(e.quarantine.holds(program.Hash) != "")
+	if program != nil && program.Source == r.transformSource { // a version may have gone live since it was compiled
+		r.program = program
+		r.held.Store(e.quarantine.holds(suspect{s.Account, program.Hash}) != "")
 	}
 	e.index.replace(old, r)
 	e.registry.setRoute(s.ID, r)

@@ -46,6 +46,8 @@ func (e *Engine) StartShadow(ctx context.Context, account, idOrName string, vers
 		return Shadow{}, err
 	}
 	switch {
+	case version < 1:
+		return Shadow{}, Invalid("version", "must be the number of a version, 1 or above")
 	case s.Live == 0:
 		return Shadow{}, &Error{Code: CodeConflict, Message: "no version of this script is live, so there is nothing to compare with"}
 	case version == s.Live:
@@ -74,13 +76,19 @@ func (e *Engine) StopShadow(account, idOrName string) error {
 	if err != nil {
 		return err
 	}
-	e.shadows.mu.Lock()
-	defer e.shadows.mu.Unlock()
-	if e.shadows.byID[s.ID] == nil {
+	if !e.shadows.stop(s.ID) {
 		return NotFound("shadow run of script", s.Name)
 	}
-	delete(e.shadows.byID, s.ID)
 	return nil
+}
+
+// stop ends a shadow run; it tells whether there was one.
+func (x *shadows) stop(id ID) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	was := x.byID[id] != nil
+	delete(x.byID, id)
+	return was
 }
 
 // Shadow gives the counts of a script's shadow run, also after its time. Error:
@@ -138,7 +146,7 @@ func (s *shadow) count(c Change) {
 // in the background, or not at all when too many such runs are on.
 func (e *Engine) transformBeside(r *route, ev *Event, res scripts.Result, liveErr error) {
 	sh := e.shadows.running(r.transformRef, e.cfg.Now())
-	if sh == nil {
+	if sh == nil || r.dry {
 		return
 	}
 	live, err := transformOutcome(res, liveErr)

@@ -68,6 +68,11 @@ func (e *Engine) Try(ctx context.Context, t Trial) (*TrialResult, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.filterSource != "" { // as strictly as when it is saved for this event type
+		if err := e.compiles(ctx, KindFilter, r.filterSource, e.registry.schemas([]string{ev.Type})); err != nil {
+			return nil, renamed(err, "filter")
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.Timeout)
 	defer cancel()
 	began := time.Now()
@@ -128,14 +133,16 @@ func (e *Engine) trialRoute(ctx context.Context, t *Trial) (*route, error) {
 	if t.Transform != nil {
 		s.Transform, s.TransformScript = t.Transform.Source, t.Transform.Ref
 	}
-	r := e.newRoute(s)
-	if err := errors.Join(r.filterErr, r.broken); err != nil {
+	if _, err := e.checkScriptUse(ctx, s, KindFilter, s.Filter, s.FilterScript); err != nil {
 		return nil, err
 	}
-	if r.filterSource != "" {
-		if err := e.compiles(ctx, KindFilter, r.filterSource, nil); err != nil {
-			return nil, renamed(err, "filter")
-		}
+	if _, err := e.checkScriptUse(ctx, s, KindTransform, s.Transform, s.TransformScript); err != nil {
+		return nil, err
+	}
+	r := e.newRoute(s)
+	r.dry = true
+	if err := errors.Join(r.filterErr, r.broken); err != nil {
+		return nil, err
 	}
 	if r.transformSource == "" {
 		return r, nil

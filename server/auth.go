@@ -67,8 +67,11 @@ func (who caller) lists(c *fiber.Ctx) (string, error) {
 }
 
 // owns is the account in which the caller makes a thing: its own, or the one that an
-// admin key names.
-func (who caller) owns(named string) (string, error) {
+// admin key names, in the body or by ?account=.
+func (who caller) owns(c *fiber.Ctx, named string) (string, error) {
+	if named == "" {
+		named = strings.Clone(c.Query("account"))
+	}
 	if named == "" || named == who.Account {
 		return who.Account, nil
 	}

@@ -109,7 +109,7 @@ func (p place) validate(body []byte) error {
 // operation finds the path of the document that a request's path is an instance of.
 func (d *document) operation(path string) (template string, ok bool) {
 	path, _, _ = strings.Cut(path, "?")
-	for _, noun := range []string{"subscription", "event-type", "event", "key"} {
+	for _, noun := range []string{"subscription", "event-type", "event", "script", "key"} {
 		path = strings.Replace(path, "/api/v1/"+noun+"/", "/api/v1/"+noun+"s/", 1)
 		if path == "/api/v1/"+noun {
 			path += "s"
@@ -207,6 +207,14 @@ func (d *document) check(method, path string, a *answer) error {
 	content := response.at("content", media)
 	if err != nil || !content.exists() {
 		return fmt.Errorf("the media type %q is not described", media)
+	}
+	if media == "application/x-ndjson" { // the schema is that of a line
+		for line := range bytes.Lines(a.body) {
+			if err := content.at("schema").validate(line); err != nil {
+				return fmt.Errorf("the line %.300s: %w", line, err)
+			}
+		}
+		return nil
 	}
 	if strings.HasSuffix(media, "json") {
 		return content.at("schema").validate(a.body)

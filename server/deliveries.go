@@ -81,11 +81,12 @@ type ranView struct {
 	Version int      `json:"version,omitempty"` // which of its versions, where the subscription uses one
 	Hash    string   `json:"hash"`
 	CPUMS   float64  `json:"cpu_ms"`
+	Memory  int64    `json:"memory_bytes,omitempty"` // in dry runs
 	Console []string `json:"console,omitempty"`
 }
 
 func viewRan(a *engine.AttemptScript) *ranView {
-	v := &ranView{Hash: a.Hash, CPUMS: milliseconds(a.CPU), Console: a.Console, Version: a.Ref.Version}
+	v := &ranView{Hash: a.Hash, CPUMS: milliseconds(a.CPU), Memory: a.Memory, Console: a.Console, Version: a.Ref.Version}
 	if a.Ref.Script != 0 {
 		v.ID = a.Ref.Script.Format(engine.ScriptPrefix)
 	}

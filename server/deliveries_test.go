@@ -115,7 +115,7 @@ func TestAFailedDeliveryIsRetriedOnDemand(t *testing.T) {
 	retry := "/api/v1/deliveries/" + d.text("id") + "/retry"
 	r.rival.post(retry, nil).refused(404, "", "there is no delivery")
 	healthy.Store(true)
-	c.post(retry, nil).want(202).shows(map[string]any{"id": d.text("id"), "status": "failed", "attempts": nil})
+	c.post(retry, nil).want(202).shows(map[string]any{"id": d.text("id"), "status": "pending", "attempts": nil})
 	c.delivered(sub, "succeeded").shows(map[string]any{"attempt_count": 2, "attempts.1.number": 2, "attempts.1.response.status": 200, "attempts.0.response.status": 500, "error": nil})
 
 	c.post(retry, nil).want(202) // what succeeded can be sent once more

@@ -32,7 +32,7 @@ func (s *Server) publish(c *fiber.Ctx, who caller) error {
 	root := doc.Root()
 	switch root.Kind() {
 	case jsondoc.Object:
-		in, err := readEvent(root, who)
+		in, err := readEvent(c, root, who)
 		if err != nil {
 			return err
 		}
@@ -58,7 +58,7 @@ func (s *Server) publishBatch(c *fiber.Ctx, list jsondoc.Value, who caller) erro
 	inputs := make([]engine.EventInput, 0, list.Len())
 	key := string(c.Request().Header.Peek("Idempotency-Key"))
 	for i, v := range list.Elements() {
-		in, err := readEvent(v, who)
+		in, err := readEvent(c, v, who)
 		if p, ok := err.(*Problem); ok {
 			at := fmt.Sprintf("events[%d]", i)
 			if p.Field != "" {
@@ -104,7 +104,7 @@ func inList(err error, n int) error {
 
 // readEvent reads an event as it is published. Every member is looked at: what is
 // misspelt would be lost otherwise.
-func readEvent(v jsondoc.Value, who caller) (in engine.EventInput, err error) {
+func readEvent(c *fiber.Ctx, v jsondoc.Value, who caller) (in engine.EventInput, err error) {
 	if v.Kind() != jsondoc.Object {
 		return in, problemOf(fiber.StatusUnprocessableEntity, "an event must be an object, {\"type\": …, \"data\": …}, not "+article(v.Kind().String()))
 	}
@@ -134,7 +134,7 @@ func readEvent(v jsondoc.Value, who caller) (in engine.EventInput, err error) {
 			return in, err
 		}
 	}
-	in.Account, err = who.owns(in.Account)
+	in.Account, err = who.owns(c, in.Account)
 	return in, err
 }
 

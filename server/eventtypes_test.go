@@ -57,7 +57,7 @@ func TestEventTypesThatAreWrongAreRefused(t *testing.T) {
 		`{"name":"a","samples":5}`:                                                                   {"samples", "must be a list"},
 		`{"name":"a","samples":[` + strings.Repeat("1,", 20) + `1]}`:                                 {"samples", "20 are allowed"},
 		`{"name":"a","samples":["` + strings.Repeat("x", 65<<10) + `"]}`:                             {"samples[0]", "are allowed"},
-		`{"name":"a","schema":{"properties":{"n":{"type":"number"}}},"samples":[{"n":1},{"n":"x"}]}`: {"samples[1].n", "by the schema given"},
+		`{"name":"a","schema":{"properties":{"n":{"type":"number"}}},"samples":[{"n":1},{"n":"x"}]}`: {"samples[1].n", "does not fit the schema given"},
 		`{"name":"a","description":"` + strings.Repeat("x", 1001) + `"}`:                             {"description", "1000 are allowed"},
 	} {
 		c.post("/api/v1/event-types", body).refused(422, want[0], want[1])

@@ -31,5 +31,5 @@ func braces(path string) string { return fiberParameter.ReplaceAllString(path, "
 
 // Fill puts values in the place of a path's parameters.
 func (op Operation) Fill(path, id string) string {
-	return strings.NewReplacer("{id}", id, "{name}", id).Replace(path)
+	return strings.NewReplacer("{id}", id, "{name}", id, "{version}", "1", "{other}", "live").Replace(path)
 }

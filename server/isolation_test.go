@@ -3,6 +3,8 @@ package server_test
 import (
 	"strings"
 	"testing"
+
+	"switchhook/server"
 )
 
 // One account never sees another's anything: for each route, what the owner gets and what
@@ -16,6 +18,9 @@ func TestNoAccountSeesAnothersAnything(t *testing.T) {
 	r.acme.delivered(sub, "succeeded")
 	delivery := r.acme.get("/api/v1/deliveries?event=" + event).want(200).text("data.0.id")
 	r.admin.post("/api/v1/event-types", `{"name":"order.created"}`).want(201)
+	script := r.acme.script("transform", "acme-only", "export default () => 'acme-only'", "export default () => 2")
+	r.acme.do("PUT", "/api/v1/scripts/acme-only/shadow", `{"version":2,"seconds":60}`).want(200)
+	scripts := []string{script, "acme-only"}
 
 	const shared, forbidden, hidden, empty = "shared", "forbidden", "hidden", "empty"
 	table := []struct {
@@ -42,10 +47,27 @@ func TestNoAccountSeesAnothersAnything(t *testing.T) {
 		{"POST /api/v1/event-types", nil, `{"name":"b"}`, forbidden},
 		{"PUT /api/v1/event-types/{name}", []string{"order.created"}, `{}`, forbidden},
 		{"DELETE /api/v1/event-types/{name}", []string{"order.created"}, nil, forbidden},
+		{"GET /api/v1/scripts", nil, nil, empty},
+		{"GET /api/v1/scripts/{id}", scripts, nil, hidden},
+		{"PATCH /api/v1/scripts/{id}", scripts, `{"description":"mine"}`, hidden},
+		{"DELETE /api/v1/scripts/{id}", scripts, nil, hidden},
+		{"GET /api/v1/scripts/{id}/versions", scripts, nil, hidden},
+		{"POST /api/v1/scripts/{id}/versions", scripts, `{"source":"export default () => 'rival'"}`, hidden},
+		{"GET /api/v1/scripts/{id}/versions/{version}", scripts, nil, hidden},
+		{"GET /api/v1/scripts/{id}/versions/{version}/diff/{other}", scripts, nil, hidden},
+		{"PUT /api/v1/scripts/{id}/live", scripts, `{"version":2}`, hidden},
+		{"GET /api/v1/scripts/{id}/usage", scripts, nil, hidden},
+		{"POST /api/v1/scripts/{id}/test", scripts, `{}`, hidden},
+		{"POST /api/v1/scripts/{id}/backtest", scripts, `{"version":2}`, hidden},
+		{"GET /api/v1/scripts/{id}/shadow", scripts, nil, hidden},
+		{"PUT /api/v1/scripts/{id}/shadow", scripts, `{"version":2,"seconds":60}`, hidden},
+		{"DELETE /api/v1/scripts/{id}/shadow", scripts, nil, hidden},
+		{"POST /api/v1/try", nil, `{"event":{"type":"order.created","data":"mine"}}`, shared},
+		{"POST /api/v1/scripts", nil, `{"name":"acme-only","kind":"filter","source":"false"}`, shared},
 		{"GET /api/v1/keys", nil, nil, forbidden},
 		{"POST /api/v1/keys", nil, `{}`, forbidden},
 		{"DELETE /api/v1/keys/{id}", []string{r.acme.keyID}, nil, forbidden},
-		{"GET /api/v1/openapi.json", nil, nil, shared}, {"GET /healthz", nil, nil, shared}, {"GET /readyz", nil, nil, shared}, {"GET /metrics", nil, nil, shared}, {"GET /", nil, nil, shared},
+		{"GET /api/v1/openapi.json", nil, nil, shared}, {"GET /api/v1/switchhook.d.ts", nil, nil, shared}, {"GET /healthz", nil, nil, shared}, {"GET /readyz", nil, nil, shared}, {"GET /metrics", nil, nil, shared}, {"GET /", nil, nil, shared},
 	}
 	tested := map[string]bool{}
 	for _, row := range table {
@@ -55,7 +77,7 @@ func TestNoAccountSeesAnothersAnything(t *testing.T) {
 			row.ids = []string{""}
 		}
 		for _, id := range row.ids {
-			path := strings.NewReplacer("{id}", id, "{name}", id).Replace(template)
+			path := server.Operation{}.Fill(template, id)
 			for _, key := range []string{r.rival.key, ""} {
 				c := r.rival.with(t, key)
 				before := ""
@@ -85,6 +107,9 @@ func TestNoAccountSeesAnothersAnything(t *testing.T) {
 						t.Errorf("%s: %d %s", a.what, a.status, a.body)
 					}
 				}
+				if row.operation == "POST /api/v1/scripts" {
+					continue // another account's names are free
+				}
 				if strings.Contains(strings.ReplaceAll(string(a.body), named, ""), "acme") && a.status < 300 && template != "/api/v1/openapi.json" {
 					t.Errorf("%s shows acme's: %s", a.what, a.body)
 				}
@@ -107,6 +132,26 @@ func TestNoAccountSeesAnothersAnything(t *testing.T) {
 			t.Errorf("%s shows acme's: %s", query, a.body)
 		}
 	}
+	// Nor in a body: a rival's try, subscription or backtest.
+	for _, body := range []map[string]any{{"event_id": event}, {"event_id": named}, {"subscription": sub, "event": map[string]any{"type": "a", "data": 1}}} {
+		r.rival.post("/api/v1/try", body).refused(404, "", "there is no ")
+	}
+	for _, ref := range []any{script, map[string]any{"id": script}} {
+		r.rival.post("/api/v1/subscriptions", map[string]any{"event": "x", "target_url": anywhere, "transform_script": ref}).refused(422, "transform_script", "names no script")
+		r.rival.post("/api/v1/try", map[string]any{"transform_script": ref, "event": map[string]any{"type": "a", "data": 1}}).refused(422, "transform_script", "names no script")
+	}
+	r.rival.script("transform", "rivals", "export default () => 1", "export default () => 2")
+	r.rival.post("/api/v1/scripts/rivals/backtest", map[string]any{"version": 2, "subscription": sub}).refused(404, "", "there is no subscription")
+	lines := r.rival.post("/api/v1/scripts/rivals/backtest", map[string]any{"version": 2}).want(200)
+	if strings.Contains(string(lines.body), "acme") {
+		t.Errorf("a backtest runs over acme's events: %s", lines.body)
+	}
+	r.acme.get("/api/v1/scripts/" + script).want(200).shows(map[string]any{"live_version": 1, "description": ""})
+	r.acme.get("/api/v1/scripts/acme-only/shadow").want(200)
+	if n := len(r.acme.get("/api/v1/scripts/acme-only/versions").want(200).column("version")); n != 2 {
+		t.Errorf("acme's script has %d versions", n)
+	}
+
 	// And nothing of acme's has changed.
 	r.acme.get("/api/v1/subscriptions/" + sub).want(200).shows(map[string]any{"active": true, "description": "acme-only"})
 	r.acme.get("/api/v1/deliveries/" + delivery).want(200).shows(map[string]any{"attempt_count": 1})

@@ -55,7 +55,7 @@ func (s *Server) createKey(c *fiber.Ctx, who caller) error {
 	if _, err := readObject(c, &in); err != nil {
 		return err
 	}
-	account, err := who.owns(in.Account)
+	account, err := who.owns(c, in.Account)
 	if err != nil {
 		return err
 	}

@@ -131,20 +131,37 @@ func TestTheExamplesOfTheDocumentWork(t *testing.T) {
 						t.Error(err)
 					}
 					r := start(t)
-					real := strings.Replace(path, "{name}", "order.created", 1)
-					if strings.Contains(path, "subscriptions/{id}") {
-						real = strings.Replace(path, "{id}", r.admin.subscribe("order.created", "http://127.0.0.1:9/", map[string]any{"filter": "data.x == 1"}), 1)
-					}
-					if a := r.admin.do(strings.ToUpper(method), real, string(text)); a.status >= 300 {
+					sub := r.exemplary(path)
+					real := strings.NewReplacer("{name}", "order.created", "subscriptions/{id}", "subscriptions/"+sub, "scripts/{id}", "scripts/to-chat").Replace(path)
+					a := r.admin.do(strings.ToUpper(method), real, strings.ReplaceAll(string(text), "sub_0dkwa9ap8h00g", sub))
+					if a.status >= 300 || strings.Contains(string(a.body), `"problem"`) {
 						t.Errorf("%d: %s", a.status, a.body)
+					}
+					if strings.HasSuffix(path, "/test") && a.at("failed") == nil || path == "/api/v1/try" && a.at("request") == nil {
+						t.Errorf("came to nothing: %s", a.body)
 					}
 				})
 			}
 		}
 	}
-	if sent < 10 {
+	if sent < 25 {
 		t.Errorf("only %d examples found", sent)
 	}
+}
+
+// exemplary makes what the examples of a path name, and gives the subscription.
+func (r *router) exemplary(path string) (subscription string) {
+	c := r.admin
+	if !strings.Contains(path, "event-types") {
+		c.post("/api/v1/event-types", `{"name":"order.created","samples":[{"id":1001,"total":129.5,"currency":"EUR"}]}`).want(201)
+	}
+	c.script("filter", "large-orders", "data.total > 100")
+	c.script("transform", "to-chat", "export default (event) => ({text: 'order ' + event.data.id})", "export default (event) => ({text: `Order ${event.data.id}`})")
+	subscription = c.subscribe("order.created", anywhere, map[string]any{"filter": "data.total > 1", "transform_script": "to-chat"})
+	if path == "/api/v1/try" {
+		c.post("/api/v1/events", `{"id":"order-1001-created","type":"order.created","data":{"id":1001,"total":129.5,"currency":"EUR"}}`).want(202)
+	}
+	return subscription
 }
 
 // Every answer of every test is held against the document (see conforms). Here each
@@ -168,14 +185,19 @@ func TestEachOperationAnswersAsDescribed(t *testing.T) {
 		return true
 	})
 	ids["event-types"] = "order.created"
+	ids["scripts"] = admin.script("transform", "t", "export default (event) => event.data", "export default (event) => 1")
 	ids["keys"] = admin.post("/api/v1/keys", `{"name":"n"}`).want(201).text("id")
 	bodies := map[string]string{
 		"POST /api/v1/subscriptions": `{"event":"*","target_url":"` + hook.URL + `"}`, "PUT /api/v1/subscriptions/{id}": `{"event":"a","target_url":"` + hook.URL + `"}`,
 		"PATCH /api/v1/subscriptions/{id}": `{}`, "POST /api/v1/events": `[{"type":"a","data":null}]`, "POST /api/v1/event-types": `{"name":"a.b"}`,
-		"PUT /api/v1/event-types/{name}": `{"schema":true}`, "POST /api/v1/keys": `{"account":"x"}`,
+		"PUT /api/v1/event-types/{name}": `{"schema":true}`, "POST /api/v1/keys": `{"account":"x"}`, "POST /api/v1/scripts": `{"name":"n","kind":"filter","source":"true"}`,
+		"PATCH /api/v1/scripts/{id}": `{"cases":[]}`, "POST /api/v1/scripts/{id}/versions": `{"source":"export default () => 3"}`, "PUT /api/v1/scripts/{id}/live": `{"version":1}`,
+		"POST /api/v1/scripts/{id}/test": `{}`, "POST /api/v1/scripts/{id}/backtest": `{"version":2}`, "PUT /api/v1/scripts/{id}/shadow": `{"version":2,"seconds":60}`, "POST /api/v1/try": `{"event":{"type":"order.created","data":{}}}`,
 	}
 	deletes := func(op server.Operation) bool { return op.Method == "DELETE" }
+	admin.do("PUT", "/api/v1/scripts/t/shadow", bodies["PUT /api/v1/scripts/{id}/shadow"]).want(200)
 	operations := r.server.Operations()
+	slices.SortFunc(operations, func(a, b server.Operation) int { return len(b.Path) - len(a.Path) }) // what is deleted is no parent yet
 	for _, last := range []bool{false, true} {
 		for _, op := range operations {
 			if deletes(op) != last {

@@ -48,10 +48,6 @@ var statusOf = map[engine.Code]int{
 // problem answers an error; it is the only place where an error becomes a status.
 func (s *Server) problem(c *fiber.Ctx, err error) error {
 	p := s.describe(c, err)
-	if p.Title == "" {
-		p.Title = titleOf(p.Status)
-	}
-	p.Type = "about:blank"
 	switch p.Status {
 	case fiber.StatusUnauthorized:
 		c.Set(fiber.HeaderWWWAuthenticate, `Bearer realm="switchhook"`)
@@ -67,7 +63,18 @@ func (s *Server) problem(c *fiber.Ctx, err error) error {
 	return c.Send(body)
 }
 
+// describe makes an error a problem, with all its members.
 func (s *Server) describe(c *fiber.Ctx, err error) *Problem {
+	p := s.problemFor(c, err)
+	if p.Title == "" {
+		p.Title = titleOf(p.Status)
+	}
+	p.Type = "about:blank"
+	return p
+}
+
+// problemFor words an error; c is nil where the answer has begun already.
+func (s *Server) problemFor(c *fiber.Ctx, err error) *Problem {
 	var p *Problem
 	if errors.As(err, &p) {
 		return p
@@ -86,6 +93,10 @@ func (s *Server) describe(c *fiber.Ctx, err error) *Problem {
 	var syntax *jsondoc.SyntaxError
 	if errors.As(err, &syntax) {
 		return &Problem{Status: fiber.StatusBadRequest, Detail: "the body is not JSON: " + syntax.Error(), Offset: &syntax.Offset, Line: syntax.Line, Column: syntax.Column}
+	}
+	if c == nil {
+		s.log.Error("answer broken off", "error", err)
+		return problemOf(fiber.StatusInternalServerError, "something went wrong in the router; its log says what")
 	}
 	var f *fiber.Error
 	if errors.As(err, &f) {

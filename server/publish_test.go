@@ -224,8 +224,8 @@ func TestDataIsHeldAgainstTheSchemaOfItsType(t *testing.T) {
 	for data, field := range map[string]string{
 		`{}`: "data", `[]`: "data", `{"id":"1"}`: "data.id", `{"id":1,"items":[{"price":1},{"price":-1}]}`: "data.items[1].price",
 	} {
-		r.acme.post("/api/v1/events", `{"type":"order.created","data":`+data+`}`).refused(422, field, "by the schema of order.created")
-		r.acme.post("/api/v1/events", `[{"type":"x","data":1},{"type":"order.created","data":`+data+`}]`).refused(422, "events[1]."+field, "by the schema of order.created")
+		r.acme.post("/api/v1/events", `{"type":"order.created","data":`+data+`}`).refused(422, field, "does not fit the schema of order.created")
+		r.acme.post("/api/v1/events", `[{"type":"x","data":1},{"type":"order.created","data":`+data+`}]`).refused(422, "events[1]."+field, "does not fit the schema of order.created")
 	}
 	r.acme.post("/api/v1/events", `{"type":"order.paid","data":{}}`).want(202)
 	if got := r.acme.pages("/api/v1/events?limit=5", "type"); !slices.Equal(got, []string{"order.paid", "order.created"}) {

@@ -65,6 +65,7 @@ func (s *Server) routes() []route {
 		{"POST", "/api/v1/keys", admin(s.createKey), nil},
 		{"DELETE", "/api/v1/keys/:id", admin(s.deleteKey), nil},
 
+		{"GET", "/api/v1/switchhook.d.ts", s.authenticated(s.types), nil},
 		{"GET", "/api/v1/openapi.json", s.openAPI, nil},
 		{"GET", "/healthz", s.health, nil},
 		{"GET", "/readyz", s.ready, nil},

@@ -31,12 +31,18 @@ type scriptView struct {
 
 // statsView counts a script's runs since the router started.
 type statsView struct {
-	Runs      int64            `json:"runs"`
-	Errors    int64            `json:"errors"`
-	Timeouts  int64            `json:"timeouts"`
-	Dropped   int64            `json:"dropped"`
-	CPUMS     float64          `json:"cpu_ms"`
-	Histogram map[string]int64 `json:"histogram"` // runs by CPU time: "≤1ms" and so on
+	Runs      int64       `json:"runs"`
+	Errors    int64       `json:"errors"`
+	Timeouts  int64       `json:"timeouts"`
+	Dropped   int64       `json:"dropped"`
+	CPUMS     float64     `json:"cpu_ms"`
+	Histogram []runBucket `json:"histogram"` // runs by CPU time
+}
+
+// runBucket counts runs that took at most so long, and longer than the bucket before.
+type runBucket struct {
+	LEMS *float64 `json:"le_ms"` // null: longer than all others
+	Runs int64    `json:"runs"`
 }
 
 func (s *Server) viewScript(sc *engine.Script) scriptView {
@@ -51,13 +57,14 @@ func (s *Server) viewScript(sc *engine.Script) scriptView {
 		v.Cases = sc.Cases
 	}
 	stats := s.engine.ScriptStats(sc.ID)
-	v.Stats = statsView{Runs: stats.Runs, Errors: stats.Errors, Timeouts: stats.Timeouts, Dropped: stats.Dropped, CPUMS: milliseconds(stats.CPU), Histogram: map[string]int64{}}
+	v.Stats = statsView{Runs: stats.Runs, Errors: stats.Errors, Timeouts: stats.Timeouts, Dropped: stats.Dropped, CPUMS: milliseconds(stats.CPU)}
 	for i, n := range stats.Buckets {
+		bucket := runBucket{Runs: n}
 		if i < len(engine.ScriptBuckets) {
-			v.Stats.Histogram["≤"+engine.ScriptBuckets[i].String()] = n
-		} else {
-			v.Stats.Histogram["more"] = n
+			le := milliseconds(engine.ScriptBuckets[i])
+			bucket.LEMS = &le
 		}
+		v.Stats.Histogram = append(v.Stats.Histogram, bucket)
 	}
 	return v
 }
@@ -121,7 +128,7 @@ func (s *Server) createScript(c *fiber.Ctx, who caller) error {
 	if _, err := readObject(c, &in); err != nil {
 		return err
 	}
-	account, err := who.owns(in.Account)
+	account, err := who.owns(c, in.Account)
 	if err != nil {
 		return err
 	}
@@ -160,9 +167,27 @@ func (s *Server) getScript(c *fiber.Ctx, who caller) error {
 	return c.JSON(s.viewScript(sc))
 }
 
-// script finds the one that the path names, by id or by name.
+// script finds the one that the path names: by its id, or by its name in the caller's
+// account, or in the one that an admin key names by ?account=.
 func (s *Server) script(c *fiber.Ctx, who caller) (*engine.Script, error) {
-	return s.engine.Script(who.sees(), scriptParam(c))
+	named := scriptParam(c)
+	if _, isID := engine.ParseID(engine.ScriptPrefix, named); isID {
+		return s.engine.Script(who.sees(), named)
+	}
+	account, err := who.lists(c)
+	if err != nil {
+		return nil, err
+	}
+	return s.engine.Script(account, named)
+}
+
+// scriptID is the id of the script that the path names.
+func (s *Server) scriptID(c *fiber.Ctx, who caller) (string, error) {
+	sc, err := s.script(c, who)
+	if err != nil {
+		return "", err
+	}
+	return sc.ID.Format(engine.ScriptPrefix), nil
 }
 
 // patchScript changes what the body names (RFC 7396).
@@ -176,10 +201,17 @@ func (s *Server) patchScript(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
+	if present["live_version"].Exists() {
+		return fieldProblem("live_version", "is not changed here: PUT …/live {\"version\": …} runs the cases first")
+	}
 	if present["source"].Exists() {
 		return fieldProblem("source", "is not changed here: versions are never changed; POST a new one to …/versions")
 	}
-	sc, err := s.engine.UpdateScript(c.UserContext(), who.sees(), scriptParam(c), version, func(sc *engine.Script) error {
+	id, err := s.scriptID(c, who)
+	if err != nil {
+		return err
+	}
+	sc, err := s.engine.UpdateScript(c.UserContext(), who.sees(), id, version, func(sc *engine.Script) error {
 		return in.apply(sc, present)
 	})
 	if err != nil {
@@ -213,7 +245,11 @@ func (s *Server) deleteScript(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	if err := s.engine.DeleteScript(c.UserContext(), who.sees(), scriptParam(c), version); err != nil {
+	id, err := s.scriptID(c, who)
+	if err != nil {
+		return err
+	}
+	if err := s.engine.DeleteScript(c.UserContext(), who.sees(), id, version); err != nil {
 		return err
 	}
 	return c.SendStatus(fiber.StatusNoContent)
@@ -271,7 +307,7 @@ func (s *Server) createVersion(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	v, err := s.engine.AddScriptVersion(c.UserContext(), who.sees(), sc.ID.Format(engine.ScriptPrefix), in.Source, who.Name, in.Note)
+	v, created, err := s.engine.AddScriptVersion(c.UserContext(), who.sees(), sc.ID.Format(engine.ScriptPrefix), in.Source, who.Name, in.Note)
 	if err != nil {
 		return err
 	}
@@ -280,7 +316,10 @@ func (s *Server) createVersion(c *fiber.Ctx, who caller) error {
 		return err
 	}
 	c.Location(apiPath + "/scripts/" + sc.ID.Format(engine.ScriptPrefix) + "/versions/" + strconv.Itoa(v.Number))
-	return c.Status(fiber.StatusCreated).JSON(createdVersion{viewVersion(v, sc.Live), report})
+	if created {
+		c.Status(fiber.StatusCreated)
+	}
+	return c.JSON(createdVersion{viewVersion(v, sc.Live), report})
 }
 
 // numberParam reads a version from the path; "live" is the live one.
@@ -357,7 +396,11 @@ func (s *Server) putLive(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	sc, report, err := s.engine.SetScriptLive(c.UserContext(), who.sees(), scriptParam(c), in.Version, version, in.Force)
+	id, err := s.scriptID(c, who)
+	if err != nil {
+		return err
+	}
+	sc, report, err := s.engine.SetScriptLive(c.UserContext(), who.sees(), id, in.Version, version, in.Force)
 	if err != nil {
 		return err
 	}
@@ -385,10 +428,16 @@ type testInput struct {
 // testScript runs a script's cases.
 func (s *Server) testScript(c *fiber.Ctx, who caller) error {
 	var in testInput
-	if _, err := readObject(c, &in); err != nil {
+	if len(c.BodyRaw()) > 0 { // all of it may be left out
+		if _, err := readObject(c, &in); err != nil {
+			return err
+		}
+	}
+	id, err := s.scriptID(c, who)
+	if err != nil {
 		return err
 	}
-	report, err := s.engine.TestScript(c.UserContext(), who.sees(), scriptParam(c), in.Version, in.Source)
+	report, err := s.engine.TestScript(c.UserContext(), who.sees(), id, in.Version, in.Source)
 	if err != nil {
 		return err
 	}

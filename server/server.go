@@ -37,6 +37,10 @@ type Server struct {
 	engine *engine.Engine
 	log    *slog.Logger
 	app    *fiber.App
+
+	// streams is over once Shutdown is called: answers that go on for long end then.
+	streams    context.Context
+	endStreams context.CancelFunc
 }
 
 // New makes a Server. It listens once Serve is called.
@@ -48,6 +52,7 @@ func New(cfg Config) *Server {
 		cfg.MaxBody = DefaultMaxBody
 	}
 	s := &Server{cfg: cfg, engine: cfg.Engine, log: cfg.Logger}
+	s.streams, s.endStreams = context.WithCancel(context.Background())
 	s.app = fiber.New(fiber.Config{
 		AppName:               "Switchhook",
 		DisableStartupMessage: true,
@@ -72,8 +77,12 @@ func New(cfg Config) *Server {
 // Serve answers requests on l until Shutdown. The error is nil after Shutdown.
 func (s *Server) Serve(l net.Listener) error { return s.app.Listener(l) }
 
-// Shutdown takes no more requests and waits, until ctx is over, for those that run.
-func (s *Server) Shutdown(ctx context.Context) error { return s.app.ShutdownWithContext(ctx) }
+// Shutdown takes no more requests and waits, until ctx is over, for those that run;
+// backtests are cut short.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.endStreams()
+	return s.app.ShutdownWithContext(ctx)
+}
 
 // guard runs around every request: a panic becomes a 500, and answers say that they are
 // not to be guessed at or framed.

@@ -43,21 +43,26 @@ type filterErrors struct {
 // that is stored.
 const hidden = "[hidden]"
 
+func hideCredentials(headers map[string]string) map[string]string {
+	shown := make(map[string]string, len(headers))
+	for name, value := range headers {
+		if engine.HidesHeader(name) {
+			value = hidden
+		}
+		shown[name] = value
+	}
+	return shown
+}
+
 func (s *Server) viewSubscription(sub *engine.Subscription) subscriptionView {
 	v := subscriptionView{
 		ID: sub.ID.Format(engine.SubscriptionPrefix), Events: sub.Events, TargetURL: sub.TargetURL, Account: sub.Account,
 		Active: sub.Active, InactiveReason: sub.Reason, Filter: sub.Filter, Transform: sub.Transform,
-		Headers: map[string]string{}, PayloadFormat: string(sub.PayloadFormat),
+		Headers: hideCredentials(sub.Headers), PayloadFormat: string(sub.PayloadFormat),
 		Description: sub.Description, Metadata: map[string]string{}, CreatedAt: sub.CreatedAt, UpdatedAt: sub.UpdatedAt,
 	}
 	if len(sub.Events) == 1 {
 		v.Event = &sub.Events[0]
-	}
-	for name, value := range sub.Headers {
-		if engine.HidesHeader(name) {
-			value = hidden
-		}
-		v.Headers[name] = value
 	}
 	maps.Copy(v.Metadata, sub.Metadata)
 	if n, last := s.engine.FilterErrors(sub.ID); n > 0 {
@@ -124,7 +129,7 @@ func (s *Server) createSubscription(c *fiber.Ctx, who caller) error {
 	if _, err := readObject(c, &in); err != nil {
 		return err
 	}
-	account, err := who.owns(in.Account)
+	account, err := who.owns(c, in.Account)
 	if err != nil {
 		return err
 	}

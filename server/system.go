@@ -6,6 +6,8 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/gofiber/fiber/v2/middleware/adaptor"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"switchhook/scripts/types"
 )
 
 //go:embed openapi.json
@@ -17,6 +19,16 @@ var startPage []byte
 func (s *Server) openAPI(c *fiber.Ctx) error {
 	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
 	return c.Send(openAPIDocument)
+}
+
+// types answers the TypeScript types of transforms, and of the data of all event types.
+func (s *Server) types(c *fiber.Ctx, _ caller) error {
+	var all []types.EventType
+	for _, t := range s.engine.EventTypes() {
+		all = append(all, types.EventType{Name: t.Name, Description: t.Description, Schema: t.Schema})
+	}
+	c.Set(fiber.HeaderContentType, fiber.MIMETextPlainCharsetUTF8)
+	return c.SendString(types.Declarations() + "\n" + types.Events(all))
 }
 
 // page shows what runs here and how to begin.

@@ -4,7 +4,10 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
+	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -21,6 +24,8 @@ type scriptRef struct {
 	ID      string `json:"id"`
 	Name    string `json:"name"`
 	Version int    `json:"version"`
+
+	wrong string // what is wrong with it; said where the field's name is known
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -29,7 +34,25 @@ func (r *scriptRef) UnmarshalJSON(b []byte) error {
 		return json.Unmarshal(b, &r.ID)
 	}
 	type plain scriptRef
-	return json.Unmarshal(b, (*plain)(r))
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(b, &members); err != nil {
+		return err
+	}
+	for name := range members {
+		if name != "id" && name != "name" && name != "version" {
+			r.wrong = fmt.Sprintf("has id or name, and version; %.60q is not known", name)
+		}
+	}
+	if err := json.Unmarshal(b, (*plain)(r)); err != nil {
+		return err
+	}
+	if r.wrong == "" && members != nil && r.ID == "" && r.Name == "" {
+		r.wrong = "must name a script by its id or its name"
+	}
+	if r.ID != "" && r.Name != "" {
+		r.Name = "" // as a subscription shows it: the id counts
+	}
+	return nil
 }
 
 // refView is how a subscription names a script.
@@ -57,6 +80,9 @@ func (s *Server) viewRef(account string, ref engine.ScriptRef) *refView {
 func (s *Server) findRef(field, account string, r *scriptRef) (engine.ScriptRef, error) {
 	if r == nil || *r == (scriptRef{}) {
 		return engine.ScriptRef{}, nil
+	}
+	if r.wrong != "" {
+		return engine.ScriptRef{}, fieldProblem(field, r.wrong)
 	}
 	named := r.ID
 	if named == "" {
@@ -103,7 +129,7 @@ func (s *Server) try(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	t, err := s.trial(&in, present["event"], who)
+	t, err := s.trial(c, &in, present["event"], who)
 	if err != nil {
 		return err
 	}
@@ -124,8 +150,8 @@ func (s *Server) try(c *fiber.Ctx, who caller) error {
 	return c.JSON(view)
 }
 
-func (s *Server) trial(in *trialInput, event jsondoc.Value, who caller) (t engine.Trial, err error) {
-	if t.Account, err = who.owns(in.Account); err != nil {
+func (s *Server) trial(c *fiber.Ctx, in *trialInput, event jsondoc.Value, who caller) (t engine.Trial, err error) {
+	if t.Account, err = who.owns(c, in.Account); err != nil {
 		return t, err
 	}
 	if in.Subscription != "" {
@@ -156,9 +182,9 @@ func (s *Server) trial(in *trialInput, event jsondoc.Value, who caller) (t engin
 		return t, fieldProblem("event", "must be given, or event_id for one that is stored, or sample for an event type's sample: one of the three")
 	}
 	if event.Exists() {
-		t.Event, err = readEvent(event, who)
+		t.Event, err = readEvent(c, event, who)
 		if p, ok := err.(*Problem); ok {
-			p.Field, p.Detail = "event."+p.Field, "event: "+p.Detail
+			p.Field, p.Detail = strings.TrimSuffix("event."+p.Field, "."), "event: "+p.Detail
 		}
 	}
 	return t, err
@@ -179,12 +205,12 @@ func (s *Server) trialSource(field, account string, source *string, ref *scriptR
 }
 
 type backtestInput struct {
-	Version      int        `json:"version"` // the candidate: a version, or
-	Source       string     `json:"source"`  // a source that is not stored yet
-	Subscription string     `json:"subscription"`
-	Last         int        `json:"last"` // how many events at most, the newest
-	Since        *time.Time `json:"since"`
-	Until        *time.Time `json:"until"`
+	Version      int    `json:"version"` // the candidate: a version, or
+	Source       string `json:"source"`  // a source that is not stored yet
+	Subscription string `json:"subscription"`
+	Last         int    `json:"last"` // how many events at most, the newest
+	Since        string `json:"since"`
+	Until        string `json:"until"`
 }
 
 // The lines of a backtest's answer (application/x-ndjson): one for each change, a
@@ -199,17 +225,11 @@ type (
 		Candidate outcomeView `json:"candidate"`
 	}
 	totalsLine struct {
-		Kind            string  `json:"kind"` // "progress" or "totals"
-		Events          int64   `json:"events"`
-		Same            int64   `json:"same"`
-		Differs         int64   `json:"differs"`
-		NewlyMatched    int64   `json:"newly_matched"`
-		NoLongerMatched int64   `json:"no_longer_matched"`
-		Dropped         int64   `json:"dropped"`
-		Errors          int64   `json:"errors"`
-		LiveVersion     int     `json:"live_version"`
-		P50MS           float64 `json:"p50_ms"`
-		P99MS           float64 `json:"p99_ms"`
+		Kind string `json:"kind"` // "progress" or "totals"
+		changeCounts
+		LiveVersion int     `json:"live_version"` // 0 where there is none
+		P50MS       float64 `json:"p50_ms"`       // CPU time of the candidate's runs
+		P99MS       float64 `json:"p99_ms"`
 	}
 	problemLine struct {
 		Kind    string   `json:"kind"` // "problem"
@@ -217,24 +237,51 @@ type (
 	}
 )
 
+// changeCounts counts events by what the candidate would change.
+type changeCounts struct {
+	Events          int64 `json:"events"`
+	Same            int64 `json:"same"`
+	Differs         int64 `json:"differs"`
+	NewlyMatched    int64 `json:"newly_matched"`
+	NoLongerMatched int64 `json:"no_longer_matched"`
+	Dropped         int64 `json:"dropped"`
+	Errors          int64 `json:"errors"`
+}
+
+func viewCounts(c engine.ChangeCounts) changeCounts {
+	return changeCounts{Events: c.Events, Same: c.Same, Differs: c.Differs, NewlyMatched: c.Matches, NoLongerMatched: c.Unmatches, Dropped: c.Drops, Errors: c.Errors}
+}
+
 // outcomeView is what a version made of an event.
 type outcomeView struct {
-	Sent    bool             `json:"sent"`
-	Dropped string           `json:"dropped,omitempty"`
-	Body    string           `json:"body,omitempty"` // cut at 16 KiB
-	Request *scripts.Request `json:"request,omitempty"`
-	Error   *scripts.Error   `json:"error,omitempty"`
+	Sent    bool            `json:"sent"`
+	Dropped string          `json:"dropped,omitempty"` // the reason
+	Body    string          `json:"body,omitempty"`    // cut at 16 KiB
+	Request *outcomeRequest `json:"request,omitempty"` // where the transform changed it
+	Error   *scripts.Error  `json:"error,omitempty"`
+}
+
+// outcomeRequest is what a transform made of the request.
+type outcomeRequest struct {
+	Method  string              `json:"method"`
+	Path    string              `json:"path"`
+	Query   map[string][]string `json:"query"`
+	Headers map[string]string   `json:"headers"` // the script's and the subscription's; credentials are hidden
 }
 
 const shownBody = 16 << 10
 
 func viewOutcome(o *engine.ScriptOutcome) outcomeView {
-	return outcomeView{Sent: o.Sent, Dropped: o.Dropped, Body: string(o.Body[:min(len(o.Body), shownBody)]), Request: o.Request, Error: o.Error}
+	v := outcomeView{Sent: o.Sent, Dropped: o.Dropped, Body: strings.ToValidUTF8(string(o.Body[:min(len(o.Body), shownBody)]), ""), Error: o.Error}
+	if o.Request != nil {
+		v.Request = &outcomeRequest{o.Request.Method, o.Request.Path, o.Request.Query, hideCredentials(o.Request.Headers)}
+	}
+	return v
 }
 
 func viewTotals(kind string, t engine.BacktestTotals) totalsLine {
 	return totalsLine{
-		Kind: kind, Events: t.Events, Same: t.Same, Differs: t.Differs, NewlyMatched: t.Matches, NoLongerMatched: t.Unmatches, Dropped: t.Drops, Errors: t.Errors,
+		Kind: kind, changeCounts: viewCounts(t.ChangeCounts),
 		LiveVersion: t.LiveVersion, P50MS: float64(t.P50.Nanoseconds()) / 1e6, P99MS: float64(t.P99.Nanoseconds()) / 1e6,
 	}
 }
@@ -255,11 +302,11 @@ func (s *Server) backtest(c *fiber.Ctx, who caller) error {
 		Account: sc.Account, Script: sc.ID.Format(engine.ScriptPrefix), Last: in.Last,
 		Candidate: engine.ScriptSource{Source: in.Source, Ref: engine.ScriptRef{Script: sc.ID, Version: in.Version}},
 	}
-	if in.Since != nil {
-		b.Since = *in.Since
+	if b.Since, err = timeField("since", in.Since); err != nil {
+		return err
 	}
-	if in.Until != nil {
-		b.Until = *in.Until
+	if b.Until, err = timeField("until", in.Until); err != nil {
+		return err
 	}
 	if in.Subscription != "" {
 		var ok bool
@@ -271,37 +318,87 @@ func (s *Server) backtest(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
+	conn := c.Context().Conn()
 	c.Set(fiber.HeaderContentType, "application/x-ndjson")
-	c.Context().SetBodyStreamWriter(func(w *bufio.Writer) { s.streamBacktest(w, run) })
+	c.Context().SetBodyStreamWriter(func(w *bufio.Writer) { s.streamBacktest(w, conn, run) })
 	return nil
 }
 
+// errClientLeft says that nobody reads an answer any more.
+var errClientLeft = errors.New("the client left")
+
+// lineTime is how long a client may take to accept a line; the server's own limit is for
+// whole answers.
+const lineTime = 30 * time.Second
+
+// timeField reads a time that may be left out.
+func timeField(name, text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return at, fieldProblem(name, `must be a time such as "2026-01-31T09:30:00Z"`)
+	}
+	return at, nil
+}
+
 // streamBacktest writes the answer as it comes. When the client leaves, a flush fails and
-// the backtest ends.
-func (s *Server) streamBacktest(w *bufio.Writer, run *engine.BacktestRun) {
-	ctx := context.Background() // the request's is over when this runs
+// the backtest ends. It runs in a goroutine of Fiber's, where a panic would end the router.
+func (s *Server) streamBacktest(w *bufio.Writer, conn net.Conn, run *engine.BacktestRun) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("panic in a backtest", "panic", p)
+		}
+	}()
+	allow := func() { // a client that does not read must not hold up the end
+		most := lineTime
+		if s.streams.Err() != nil {
+			most = time.Second
+		}
+		_ = conn.SetWriteDeadline(time.Now().Add(most)) // a connection that is gone refuses the write too
+	}
 	line := func(v any) error {
 		text, err := encodeJSON(v)
 		if err != nil {
 			return err
 		}
-		w.Write(text)
-		return w.WriteByte('\n')
+		allow()
+		if _, err := w.Write(append(text, '\n')); err != nil {
+			return errClientLeft
+		}
+		return nil
 	}
-	totals, err := run.Run(ctx, func(c engine.BacktestChange) error {
+	flush := func() error {
+		allow()
+		if w.Flush() != nil {
+			return errClientLeft
+		}
+		return nil
+	}
+	defer context.AfterFunc(s.streams, allow)()
+	totals, err := run.Run(s.streams, func(c engine.BacktestChange) error {
 		return line(changeLine{"change", c.Event.PublicID(), c.Event.Type, string(c.Change), viewOutcome(c.Live), viewOutcome(c.Candidate)})
 	}, func(t engine.BacktestTotals) error {
 		if err := line(viewTotals("progress", t)); err != nil {
 			return err
 		}
-		return w.Flush()
+		return flush()
 	})
-	if err != nil {
-		line(problemLine{"problem", s.describe(nil, err)})
-	} else {
-		line(viewTotals("totals", totals))
+	switch {
+	case errors.Is(err, errClientLeft):
+		return
+	case err != nil && s.streams.Err() != nil:
+		err = &engine.Error{Code: engine.CodeUnavailable, Message: "the router is stopping"}
 	}
-	w.Flush()
+	if err != nil {
+		err = line(problemLine{"problem", s.describe(nil, err)})
+	} else {
+		err = line(viewTotals("totals", totals))
+	}
+	if err == nil {
+		_ = flush() // there is nobody left to tell
+	}
 }
 
 type shadowInput struct {
@@ -313,12 +410,12 @@ type shadowInput struct {
 type shadowView struct {
 	Version int       `json:"version"`
 	Until   time.Time `json:"until"`
-	Skipped int64     `json:"skipped"`
-	totalsLine
+	Skipped int64     `json:"skipped"` // runs that were left out, because too much was going on
+	changeCounts
 }
 
 func viewShadow(sh engine.Shadow) shadowView {
-	return shadowView{sh.Version, sh.Until, sh.Skipped, viewTotals("totals", engine.BacktestTotals{ChangeCounts: sh.ChangeCounts})}
+	return shadowView{sh.Version, sh.Until, sh.Skipped, viewCounts(sh.ChangeCounts)}
 }
 
 func (s *Server) putShadow(c *fiber.Ctx, who caller) error {
@@ -326,15 +423,31 @@ func (s *Server) putShadow(c *fiber.Ctx, who caller) error {
 	if _, err := readObject(c, &in); err != nil {
 		return err
 	}
-	sh, err := s.engine.StartShadow(c.UserContext(), who.sees(), scriptParam(c), in.Version, time.Duration(in.Seconds)*time.Second)
+	id, err := s.scriptID(c, who)
+	if err != nil {
+		return err
+	}
+	sh, err := s.engine.StartShadow(c.UserContext(), who.sees(), id, in.Version, shadowTime(in.Seconds))
 	if err != nil {
 		return err
 	}
 	return c.JSON(viewShadow(sh))
 }
 
+// shadowTime is an hour where the client names no time.
+func shadowTime(seconds int) time.Duration {
+	if seconds == 0 {
+		return time.Hour
+	}
+	return time.Duration(min(seconds, 1<<30)) * time.Second
+}
+
 func (s *Server) getShadow(c *fiber.Ctx, who caller) error {
-	sh, err := s.engine.Shadow(who.sees(), scriptParam(c))
+	id, err := s.scriptID(c, who)
+	if err != nil {
+		return err
+	}
+	sh, err := s.engine.Shadow(who.sees(), id)
 	if err != nil {
 		return err
 	}
@@ -342,7 +455,11 @@ func (s *Server) getShadow(c *fiber.Ctx, who caller) error {
 }
 
 func (s *Server) deleteShadow(c *fiber.Ctx, who caller) error {
-	if err := s.engine.StopShadow(who.sees(), scriptParam(c)); err != nil {
+	id, err := s.scriptID(c, who)
+	if err != nil {
+		return err
+	}
+	if err := s.engine.StopShadow(who.sees(), id); err != nil {
 		return err
 	}
 	return c.SendStatus(fiber.StatusNoContent)

@@ -116,6 +116,8 @@ func (g *Guard) ParseURL(raw string) (*url.URL, error) {
 	}
 	u, err := url.Parse(raw)
 	switch {
+	case !strings.Contains(raw, "://"):
+		return nil, refused("the URL must begin with https:// or http://")
 	case err != nil:
 		return nil, refused("%q is no URL: %v", raw, errors.Unwrap(err))
 	case u.Scheme != "http" && u.Scheme != "https":

@@ -44,7 +44,7 @@ func (s *Store) PutScript(ctx context.Context, c *engine.Script) error {
 			int64(c.ID), c.Account, c.Name, string(c.Kind), c.Description, bytesColumn(c.Cases), int64(c.Live), c.Version,
 			timeColumn(c.CreatedAt), timeColumn(c.UpdatedAt))
 		if isUnique(err) {
-			return &engine.Error{Code: engine.CodeConflict, Field: "name", Message: fmt.Sprintf("another script is called %q already", c.Name)}
+			return &engine.Error{Code: engine.CodeConflict, Field: "name", Message: fmt.Sprintf("is taken: another script is called %q already", c.Name)}
 		}
 		return err
 	})
@@ -92,7 +92,7 @@ func (s *Store) ScriptVersion(ctx context.Context, script engine.ID, number int)
 	}
 	found, err := collect(rows, scanVersion)
 	if err == nil && len(found) == 0 {
-		return nil, engine.NotFound("version", fmt.Sprintf("%d of %s", number, script.Format(engine.ScriptPrefix)))
+		return nil, &engine.Error{Code: engine.CodeNotFound, Message: fmt.Sprintf("the script %s has no version %d", script.Format(engine.ScriptPrefix), number)}
 	}
 	if err != nil {
 		return nil, err
