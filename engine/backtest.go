@@ -39,9 +39,10 @@ const (
 	backtestEvents = 10_000
 	backtestMost   = 1_000_000
 	backtestFirst  = 16      // events of the first page
-	backtestPage   = 250     // and at most
+	backtestPage   = 64      // and at most: the client is heard of after each
 	backtestBytes  = 8 << 20 // of a page, about: events can be large
-	backtestRoom   = 2       // at one time
+	backtestRoom   = 4       // at one time, one for each account
+	backtestTime   = 5 * time.Minute
 )
 
 // BacktestRun is a Backtest made ready. Run must be called, once.
@@ -68,10 +69,14 @@ func (e *Engine) StartBacktest(ctx context.Context, b Backtest) (*BacktestRun, e
 		return nil, err
 	}
 	run.e, run.b = e, b
+	if _, on := e.testing.LoadOrStore(run.account, true); on {
+		return nil, &Error{Code: CodeBusy, Message: "a backtest of this account is on; try again when it has ended"}
+	}
 	select {
 	case e.backtests <- struct{}{}:
 		return run, nil
 	default:
+		e.testing.Delete(run.account)
 		return nil, &Error{Code: CodeBusy, Message: "too many backtests are on; try again when one has ended"}
 	}
 }
@@ -79,7 +84,12 @@ func (e *Engine) StartBacktest(ctx context.Context, b Backtest) (*BacktestRun, e
 // Run goes over the events, newest first. each is called for every change, progress after
 // every page of events; an error of theirs ends the run.
 func (run *BacktestRun) Run(ctx context.Context, each func(BacktestChange) error, progress func(BacktestTotals) error) (totals BacktestTotals, err error) {
-	defer func() { <-run.e.backtests }()
+	defer func() {
+		<-run.e.backtests
+		run.e.testing.Delete(run.account)
+	}()
+	ctx, cancel := context.WithTimeoutCause(ctx, backtestTime, &Error{Code: CodeUnavailable, Message: "the backtest took more than 5 minutes and was ended; take fewer events"})
+	defer cancel()
 	totals.LiveVersion = run.liveVersion
 	q := EventQuery{Account: run.account, Limit: backtestFirst}
 	if !run.b.Since.IsZero() {
@@ -90,6 +100,9 @@ func (run *BacktestRun) Run(ctx context.Context, each func(BacktestChange) error
 	}
 	var times runTimes
 	for int(totals.Events) < run.b.Last {
+		if ctx.Err() != nil {
+			return totals, context.Cause(ctx)
+		}
 		if run.e.closing() {
 			return totals, &Error{Code: CodeUnavailable, Message: "the router is stopping"}
 		}

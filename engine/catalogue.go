@@ -223,7 +223,7 @@ func (e *Engine) checkSubscription(ctx context.Context, s, old *Subscription) (*
 	if old != nil && s.Transform == old.Transform && s.TransformScript == old.TransformScript {
 		return e.compiledProgram(old.ID), nil
 	}
-	program, err := e.cfg.Transformer.Compile(ctx, source)
+	program, err := e.lab.Compile(ctx, source)
 	if err != nil {
 		return nil, scriptError("transform", err)
 	}

@@ -72,12 +72,12 @@ type runner struct {
 
 // newRunner makes a runner; request is what a transform finds.
 func (e *Engine) newRunner(ctx context.Context, kind ScriptKind, source string, request scripts.Request) (*runner, error) {
-	r := &runner{run: e.cfg.Transformer, request: request}
+	r := &runner{run: e.lab, request: request}
 	var err error
 	if kind == KindFilter {
 		r.filter, err = e.filters.Compile(source)
 	} else {
-		r.program, err = e.cfg.Transformer.Compile(ctx, source)
+		r.program, err = e.lab.Compile(ctx, source)
 	}
 	if err != nil {
 		return nil, scriptError("source", err)

@@ -164,7 +164,11 @@ func (e *Engine) transform(ctx context.Context, r *route, ev *Event, out *outgoi
 		return "", err
 	}
 	a.Script.Ref, a.Script.Hash = r.transformRef, program.Hash
-	res, err := e.cfg.Transformer.Run(ctx, program, view(ev, jsondoc.Value{}), r.request())
+	sandbox := e.cfg.Transformer
+	if r.dry {
+		sandbox = e.lab
+	}
+	res, err := sandbox.Run(ctx, program, view(ev, jsondoc.Value{}), r.request())
 	e.transformBeside(r, ev, res, err)
 	if err != nil {
 		var se *scripts.Error

@@ -98,9 +98,11 @@ type Engine struct {
 	quarantine quarantine
 
 	scripts    scriptCounts
+	lab        *lab
 	publishing chan struct{} // a place for each Publish that waits for its commit
 	trials     chan struct{} // a place for each dry run
 	backtests  chan struct{} // and for each backtest
+	testing    sync.Map      // accounts with a backtest that is on
 	shadows    shadows
 	retryWake  chan time.Time
 	workers    int // guarded by scheduler.mu
@@ -132,6 +134,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 		tracker:    newTracker(cfg.Now, cfg.Node, last),
 		scheduler:  newScheduler(cfg.Now, cfg.SubscriptionInFlight, max(1, cfg.InFlight*3/4)),
 		publishing: make(chan struct{}, publishRoom),
+		lab:        newLab(cfg.Transformer),
 		trials:     make(chan struct{}, trialRoom),
 		backtests:  make(chan struct{}, backtestRoom),
 		shadows:    shadows{byID: map[ID]*shadow{}, places: make(chan struct{}, shadowRoom)},

@@ -41,6 +41,7 @@ func (e *Event) Received() time.Time { return e.ID.Time() }
 type EventInput struct {
 	ID             string            // the publisher's own id; the same id again is the same event
 	IdempotencyKey string            // the same, where the key is no name for the event
+	KeyPart        string            // which of several events under one IdempotencyKey it is
 	Account        string            // DefaultAccount where empty
 	Type           string            // required
 	Time           time.Time         // now where zero
@@ -117,7 +118,9 @@ type KeyHash [16]byte
 // EventKeyHash is the KeyHash of an event id that a publisher chose.
 func EventKeyHash(account, id string) KeyHash { return hashParts("id", account, id) }
 
-func idempotencyKeyHash(account, key string) KeyHash { return hashParts("key", account, key) }
+func idempotencyKeyHash(account, key, part string) KeyHash {
+	return hashParts("key", account, key, part)
+}
 
 // hashParts hashes parts so that no two lists of parts run into each other.
 func hashParts(parts ...string) (h KeyHash) {

@@ -10,7 +10,10 @@ import (
 	"switchhook/scripts/suite"
 )
 
-const suiteTime = 30 * time.Second // for all cases of a script
+const (
+	suiteTime  = 30 * time.Second // for all cases of a script
+	reportBody = 16 << 10         // bytes of a body that a report shows
+)
 
 // TestScript runs a script's cases against one of its versions (0: the live one), or
 // against source where that is not empty. Errors: CodeInvalid, CodeNotFound.
@@ -36,13 +39,13 @@ func (e *Engine) runCases(ctx context.Context, s *Script, source string) (*suite
 	}
 	ctx, cancel := context.WithTimeout(ctx, suiteTime)
 	defer cancel()
-	run := suite.Suite{Cases: cases}
+	run := suite.Suite{Cases: cases, KeepBody: reportBody}
 	if s.Kind == KindFilter {
 		run.Filter = source
 	} else {
 		run.Transform = source
 	}
-	report := suite.Run(ctx, e.cfg.Transformer, run)
+	report := suite.Run(ctx, e.lab, run)
 	if why := notRun(&report); why != "" {
 		return nil, &Error{Code: CodeUnavailable, Message: "the cases could not be run: " + why}
 	}

@@ -47,8 +47,15 @@ func (e *Engine) Publish(ctx context.Context, inputs []EventInput) ([]Accepted, 
 	now := e.cfg.Now()
 	batch := make([]publication, len(inputs))
 	events := make([]NewEvent, len(inputs))
+	deadline := time.Now().Add(matchTime)
 	for i := range inputs {
-		batch[i] = e.prepare(&inputs[i], now)
+		var err error
+		if batch[i], err = e.prepare(&inputs[i], now, deadline); err != nil {
+			for _, p := range batch[:i] {
+				e.tracker.abandon(p.fresh)
+			}
+			return nil, err
+		}
 		events[i] = batch[i].NewEvent
 	}
 	appended, err := e.store.Append(ctx, events)
@@ -131,8 +138,13 @@ func singleField(err error, n int) error {
 	return err
 }
 
-// prepare matches an event and gives it its id.
-func (e *Engine) prepare(in *EventInput, now time.Time) publication {
+// matchTime is how long the filters over all events of one Publish may take. One filter
+// takes 5 ms at most, but an account may have many.
+const matchTime = 5 * time.Second
+
+// prepare matches an event and gives it its id. The error says that the filters took too
+// long.
+func (e *Engine) prepare(in *EventInput, now, deadline time.Time) (publication, error) {
 	at := in.Time
 	if at.IsZero() {
 		at = now
@@ -143,7 +155,11 @@ func (e *Engine) prepare(in *EventInput, now time.Time) publication {
 	}
 	p := publication{NewEvent: NewEvent{Event: ev}, fresh: e.tracker.begin(now)}
 	ev.ID = p.fresh.id
-	matched := e.match(e.index.candidates(ev.Account, ev.Type), view(ev, in.Data))
+	matched, err := e.match(e.index.candidates(ev.Account, ev.Type), view(ev, in.Data), deadline)
+	if err != nil {
+		e.tracker.abandon(p.fresh)
+		return p, err
+	}
 	ev.Targets = make([]ID, len(matched))
 	for i, r := range matched {
 		ev.Targets[i] = r.sub.ID
@@ -152,12 +168,12 @@ func (e *Engine) prepare(in *EventInput, now time.Time) publication {
 		p.Keys = append(p.Keys, EventKeyHash(in.Account, in.ID))
 	}
 	if in.IdempotencyKey != "" {
-		p.Keys = append(p.Keys, idempotencyKeyHash(in.Account, in.IdempotencyKey))
+		p.Keys = append(p.Keys, idempotencyKeyHash(in.Account, in.IdempotencyKey, in.KeyPart))
 	}
 	if p.Keys != nil {
 		p.Digest = in.digest()
 	}
-	return p
+	return p, nil
 }
 
 // view is ev as filters and transforms see it; doc is its data, if somebody has read it.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/textproto"
 	"net/url"
@@ -105,10 +106,11 @@ func (e *Engine) compiledTransform(ctx context.Context, r *route) (*scripts.Prog
 }
 
 // match gives the routes whose subscriptions want ev. Each distinct filter runs once, and
-// once for each script that it is a version of.
-func (e *Engine) match(candidates []*route, ev *scripts.Event) []*route {
+// once for each script that it is a version of. The error is a CodeBusy: the filters were
+// not through by the deadline.
+func (e *Engine) match(candidates []*route, ev *scripts.Event, deadline time.Time) ([]*route, error) {
 	if !slices.ContainsFunc(candidates, func(r *route) bool { return r.filterSource != "" }) {
-		return candidates
+		return candidates, nil
 	}
 	in := filter.NewInput(ev)
 	defer in.Release()
@@ -130,6 +132,9 @@ func (e *Engine) match(candidates []*route, ev *scripts.Event) []*route {
 		f, err := e.compiledFilter(r)
 		res, seen := known[use{f, r.filterRef}]
 		if !seen {
+			if time.Now().After(deadline) || e.closing() {
+				return nil, &Error{Code: CodeBusy, Message: fmt.Sprintf("the filters of this account took more than %s for these events, so none was stored; publish fewer at a time, or simplify the filters", matchTime)}
+			}
 			if res.err = err; err == nil {
 				res.ok, res.err = e.runFilter(r, f, in)
 			}
@@ -146,7 +151,7 @@ func (e *Engine) match(candidates []*route, ev *scripts.Event) []*route {
 			e.metrics.filtered.Inc()
 		}
 	}
-	return matched
+	return matched, nil
 }
 
 // runFilter evaluates a filter. Those of named scripts are counted, and run beside their

@@ -243,7 +243,7 @@ func (e *Engine) compiles(ctx context.Context, kind ScriptKind, source string, s
 	if kind == KindFilter {
 		_, err = e.filters.Compile(source, schemas...)
 	} else {
-		_, err = e.cfg.Transformer.Compile(ctx, source)
+		_, err = e.lab.Compile(ctx, source)
 	}
 	if err != nil {
 		return scriptError("source", err)

@@ -148,7 +148,7 @@ func (e *Engine) trialRoute(ctx context.Context, t *Trial) (*route, error) {
 		return r, nil
 	}
 	var err error
-	if r.program, err = e.cfg.Transformer.Compile(ctx, r.transformSource); err != nil {
+	if r.program, err = e.lab.Compile(ctx, r.transformSource); err != nil {
 		return nil, scriptError("transform", err)
 	}
 	return r, nil

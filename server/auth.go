@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
 
 	"switchhook/engine"
 )
@@ -18,19 +19,40 @@ type handler func(c *fiber.Ctx, who caller) error
 // or "X-API-Key".
 func (s *Server) authenticated(h handler) fiber.Handler {
 	return func(c *fiber.Ctx) error {
-		text := c.Get("X-API-Key")
-		if scheme, token, ok := strings.Cut(c.Get(fiber.HeaderAuthorization), " "); text == "" && ok && strings.EqualFold(scheme, "Bearer") {
-			text = strings.TrimSpace(token)
-		}
-		if text == "" {
-			return problemOf(fiber.StatusUnauthorized, "an API key is needed: send it as \"Authorization: Bearer KEY\" or \"X-API-Key: KEY\"")
-		}
-		key := s.engine.Authenticate(text)
-		if key == nil {
-			return problemOf(fiber.StatusUnauthorized, "this API key is not known; it may have been deleted")
+		key, err := s.keyOf(&c.Request().Header)
+		if err != nil {
+			return err
 		}
 		return h(c, caller{key})
 	}
+}
+
+// keyOf finds the key that a request carries.
+func (s *Server) keyOf(header *fasthttp.RequestHeader) (*engine.Key, error) {
+	text := string(header.Peek("X-API-Key"))
+	if scheme, token, ok := strings.Cut(string(header.Peek(fiber.HeaderAuthorization)), " "); text == "" && ok && strings.EqualFold(scheme, "Bearer") {
+		text = strings.TrimSpace(token)
+	}
+	if text == "" {
+		return nil, problemOf(fiber.StatusUnauthorized, "an API key is needed: send it as \"Authorization: Bearer KEY\" or \"X-API-Key: KEY\"")
+	}
+	key := s.engine.Authenticate(text)
+	if key == nil {
+		return nil, problemOf(fiber.StatusUnauthorized, "this API key is not known; it may have been deleted")
+	}
+	return key, nil
+}
+
+// strangersBody is how large a body may be that comes without a known key: it is read
+// before the request is answered, and nobody is to fill the memory with them.
+const strangersBody = 4 << 10
+
+// bodyRoom says how much of a body is read, once the headers are there.
+func (s *Server) bodyRoom(header *fasthttp.RequestHeader) fasthttp.RequestConfig {
+	if _, err := s.keyOf(header); err != nil {
+		return fasthttp.RequestConfig{MaxRequestBodySize: min(strangersBody, s.cfg.MaxBody)}
+	}
+	return fasthttp.RequestConfig{}
 }
 
 func adminOnly(h handler) handler {

@@ -7,6 +7,7 @@ import (
 	"mime"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -194,8 +195,9 @@ func ifMatch(c *fiber.Ctx) (int64, error) {
 	if tag == "" || tag == "*" {
 		return engine.AnyVersion, nil
 	}
-	var n int64
-	if _, err := fmt.Sscanf(tag, `"%d"`, &n); err != nil || n < 1 {
+	number, closed := strings.CutSuffix(strings.TrimPrefix(tag, `"`), `"`)
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || !closed || n < 1 || strconv.FormatInt(n, 10) != number {
 		return 0, problemOf(fiber.StatusPreconditionFailed, fmt.Sprintf("If-Match: %.60s is no version; send the ETag that came with the resource", tag))
 	}
 	return n, nil

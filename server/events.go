@@ -70,9 +70,7 @@ func (s *Server) publishBatch(c *fiber.Ctx, list jsondoc.Value, who caller) erro
 		if err != nil {
 			return err
 		}
-		if key != "" { // one key for the whole list: each event gets its part of it
-			in.IdempotencyKey = key + "#" + strconv.Itoa(i)
-		}
+		in.IdempotencyKey, in.KeyPart = key, strconv.Itoa(i) // one key for the whole list: each event gets its part of it
 		inputs = append(inputs, in)
 	}
 	accepted, err := s.engine.Publish(context.Background(), inputs)

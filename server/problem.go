@@ -112,6 +112,12 @@ func (s *Server) describeFiber(c *fiber.Ctx, f *fiber.Error) *Problem {
 	case fiber.StatusNotFound:
 		return noRoute(c)
 	case fiber.StatusRequestEntityTooLarge:
+		// It may have been too large for a stranger only. (After a chunked body the headers
+		// are gone, and with them the key.)
+		header := &c.Request().Header
+		if _, err := s.keyOf(header); err != nil && len(header.Host()) > 0 {
+			return s.describe(c, err)
+		}
 		return problemOf(f.Code, "the body is larger than "+byteSize(s.cfg.MaxBody)+"; send less, or let the router take more with --max-body")
 	case fiber.StatusMethodNotAllowed:
 		return problemOf(f.Code, c.Method()+" is not possible here; see the Allow header for what is")

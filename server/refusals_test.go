@@ -82,6 +82,24 @@ func TestLargeBodiesAreRefused(t *testing.T) {
 	announce(t, small, "Transfer-Encoding: chunked\r\n\r\n3e9\r\n", "1000 bytes")
 }
 
+// Whoever has no key is not read at length.
+func TestStrangersCanNotFillTheMemory(t *testing.T) {
+	r := start(t)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
+	must(t, err)
+	defer conn.Close()
+	must(t, conn.SetDeadline(time.Now().Add(patience)))
+	// The answer comes though the body does not: it was not waited for.
+	_, err = fmt.Fprint(conn, "POST /api/v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-API-Key: nobody\r\nContent-Length: 1000000\r\n\r\n")
+	must(t, err)
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	must(t, err)
+	defer res.Body.Close()
+	if res.StatusCode != 401 {
+		t.Errorf("answered %d", res.StatusCode)
+	}
+}
+
 // announce sends what comes before a body that is too large, and wants a 413 for it.
 func announce(t *testing.T, r *router, head, limit string) {
 	t.Helper()

@@ -67,6 +67,7 @@ func New(cfg Config) *Server {
 		// A form is refused by its Content-Type; nobody needs to have read it.
 		DisablePreParseMultipartForm: true,
 	})
+	s.app.Server().HeaderReceived = s.bodyRoom
 	s.app.Use(s.guard)
 	for _, r := range s.routes() {
 		r.register(s.app)
