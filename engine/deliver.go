@@ -49,7 +49,9 @@ func (e *Engine) deliver(q *queue, r *route, en entry) {
 	a.Duration = time.Since(began)
 	var se *scripts.Error
 	if errors.As(x.err, &se) && !se.Guilty() { // the sandbox had no time for it: nothing was attempted
-		e.scheduler.putBack(q, r, en)
+		if !e.scheduler.putBack(q, r, en) {
+			e.giveUp(r.sub.ID, en, subscriptionDeleted)
+		}
 		return
 	}
 	en.held.release()

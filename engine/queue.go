@@ -306,18 +306,20 @@ func (s *scheduler) landed(q *queue, account string) {
 	}
 }
 
-// putBack queues a delivery again that was taken and not attempted, for a moment later.
-func (s *scheduler) putBack(q *queue, r *route, en entry) {
+// putBack queues a delivery again that was taken and not attempted, for a moment later;
+// known is false where the subscription is gone.
+func (s *scheduler) putBack(q *queue, r *route, en entry) (known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q.unsettled = slices.DeleteFunc(q.unsettled, func(id ID) bool { return id == en.event })
-	if q.route != nil {
-		q.ring.push(en)
-		s.total++
-		s.pause(q, putBackFor)
-	}
 	s.landed(q, r.sub.Account)
-	s.offer(q)
+	if q.route == nil {
+		return false
+	}
+	q.ring.push(en)
+	s.total++
+	s.pause(q, putBackFor)
+	return true
 }
 
 // finish gives back q's place in flight and heeds what the attempt said of the target.

@@ -44,7 +44,11 @@ func order(items int) []byte {
 func cpu(pids []string) time.Duration {
 	var u unix.Rusage
 	_ = unix.Getrusage(unix.RUSAGE_SELF, &u)
-	total := time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	return time.Duration(u.Utime.Nano()+u.Stime.Nano()) + childrenCPU(pids)
+}
+
+// childrenCPU is what the children pid have used.
+func childrenCPU(pids []string) (total time.Duration) {
 	for _, text := range pids {
 		pid, _ := strconv.Atoi(text)
 		var t unix.Timespec

@@ -241,6 +241,9 @@ func (s *server) handle(kind byte, payload []byte) error {
 
 func (s *server) run(f *fields) error {
 	job, number := f.number(), f.number()
+	if s.shared.skips(job) {
+		return s.answer(job, 0, nil, kindSkipped, nothing)
+	}
 	s.shared.begin(job, s.cpu)
 	ev, req := f.event(), f.request()
 	p := s.programs[number]
@@ -261,6 +264,9 @@ func (s *server) compile(f *fields) error {
 	job, source := f.number(), f.text()
 	if f.bad {
 		return errMalformed
+	}
+	if s.shared.skips(job) {
+		return s.answer(job, 0, nil, kindSkipped, nothing)
 	}
 	s.shared.begin(job, s.cpu)
 	limits := s.limits
@@ -303,6 +309,8 @@ func readMetric(name string) int64 {
 	metrics.Read(sample[:])
 	return int64(sample[0].Value.Uint64())
 }
+
+func nothing(b []byte) []byte { return b }
 
 func (s *server) answer(job uint64, took time.Duration, err error, kind byte, fill func([]byte) []byte) error {
 	s.mu.Lock()

@@ -46,6 +46,7 @@ type Pool struct {
 	spare       *process              // waits to take the place of one that dies; nil where there is none
 	all         map[*process]struct{} // every child that lives
 	queue       []*job                // nobody has room for them
+	estimates   map[string]*estimate  // by program's hash
 	nextJob     uint64
 	isClosed    bool
 	isolated    bool // children get namespaces of their own
@@ -58,10 +59,12 @@ type job struct {
 	id      uint64
 	program *scripts.Program // nil: compile
 	frame   []byte           // the fields after job and program
-	done    chan outcome     // capacity 1
+	done    chan outcome     // capacity 1: the first outcome counts
 
-	deaths    int  // children that died while they had it
-	abandoned bool // nobody waits for it any more
+	estimate  *estimate     // of the program; nil for a compilation
+	cost      time.Duration // what it was expected to take when a child got it
+	deaths    int           // children that died while they had it
+	abandoned bool          // nobody waits for it any more
 }
 
 type outcome struct {
@@ -83,14 +86,15 @@ func Start(cfg Config) (*Pool, error) {
 		cfg.Logger = slog.Default()
 	}
 	p := &Pool{
-		cfg:      cfg,
-		log:      cfg.Logger,
-		closing:  make(chan struct{}),
-		busy:     make(chan struct{}, 1),
-		refill:   make(chan struct{}, 1),
-		first:    make(chan error, 1),
-		all:      make(map[*process]struct{}),
-		isolated: true,
+		cfg:       cfg,
+		log:       cfg.Logger,
+		closing:   make(chan struct{}),
+		busy:      make(chan struct{}, 1),
+		refill:    make(chan struct{}, 1),
+		first:     make(chan error, 1),
+		all:       make(map[*process]struct{}),
+		estimates: make(map[string]*estimate),
+		isolated:  true,
 	}
 	p.wg.Add(2)
 	go p.spawnLoop()
@@ -161,6 +165,9 @@ func (p *Pool) do(ctx context.Context, j *job) outcome {
 	}
 	p.nextJob++
 	j.id = p.nextJob
+	if j.program != nil {
+		j.estimate = p.estimateOf(j.program.Hash)
+	}
 	p.queue = append(p.queue, j)
 	p.handOut()
 	p.mu.Unlock()
@@ -180,24 +187,42 @@ func busy(why string) outcome {
 	return outcome{err: &scripts.Error{Phase: scripts.PhaseBusy, Message: why}}
 }
 
-// handOut gives queued jobs to the children that have the least to do. p.mu is held.
+// finish gives the outcome to whoever waits. p.mu is held.
+func (j *job) finish(out outcome) {
+	j.abandoned = true
+	select {
+	case j.done <- out:
+	default: // it was taken back, run twice, and this is the second answer
+	}
+}
+
+// handOut gives queued jobs to the children that have the least to do, but not so many
+// that one would wait long behind the others. p.mu is held.
 func (p *Pool) handOut() {
 	for len(p.queue) > 0 {
+		j := p.queue[0]
+		if j.abandoned {
+			p.queue[0] = nil
+			p.queue = p.queue[1:]
+			continue
+		}
 		var least *process
 		for _, c := range p.active {
-			if c.killed == nil && !c.slow && len(c.running) < window && (least == nil || len(c.running) < len(least.running)) {
+			if c.killed == nil && !c.slow && len(c.running) < window && (least == nil || c.load < least.load) {
 				least = c
 			}
 		}
 		if least == nil {
 			return
 		}
-		j := p.queue[0]
+		cost := j.estimate.cost()
+		if len(least.running) > 0 && least.load+cost > ahead {
+			return
+		}
 		p.queue[0] = nil
 		p.queue = p.queue[1:]
-		if j.abandoned {
-			continue
-		}
+		j.cost = cost
+		least.load += cost
 		if len(least.running) == 0 {
 			least.seenSince = time.Time{}
 			signal(p.busy)
@@ -211,15 +236,51 @@ func (p *Pool) handOut() {
 // answered delivers a child's answer.
 func (p *Pool) answered(c *process, id uint64, out outcome) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	j := c.running[id]
-	delete(c.running, id)
-	c.slow = false
+	if j == nil {
+		j = c.owed[id] // taken back, but the child was already at it: as good an answer
+	}
+	if j != nil {
+		took := out.result.CPU
+		if out.err != nil {
+			took = out.err.CPU
+		}
+		j.estimate.learn(took, p.cfg.Limits.Hard)
+		j.finish(out)
+	}
+	p.settle(c, id)
+}
+
+// skipped notes that a child has not run a job that was taken back.
+func (p *Pool) skipped(c *process, id uint64) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c.running[id] != nil {
+		return errMalformed // nobody told it to
+	}
+	p.settle(c, id)
+	return nil
+}
+
+// settle strikes a job off a child's books, and gives the child more if it may have more:
+// not while it has to work off jobs that were taken back. p.mu is held.
+func (p *Pool) settle(c *process, id uint64) {
+	if j := c.running[id]; j != nil {
+		delete(c.running, id)
+		c.load -= j.cost
+	}
+	if _, ok := c.owed[id]; ok {
+		delete(c.owed, id)
+		if len(c.owed) == 0 {
+			c.shared.skip(nil) // the same job may come again
+		}
+	}
+	if len(c.owed) == 0 {
+		c.slow = false
+	}
 	if len(p.queue) > 0 {
 		p.handOut()
-	}
-	p.mu.Unlock()
-	if j != nil {
-		j.done <- out
 	}
 }
 
@@ -283,7 +344,10 @@ func (p *Pool) lost(c *process, readErr error) {
 		}
 		switch {
 		case !retired && (j.id == id || j.deaths > maxDeaths):
-			j.done <- outcome{err: why}
+			if j.id == id {
+				j.estimate.learn(why.CPU, p.cfg.Limits.Hard)
+			}
+			j.finish(outcome{err: why})
 		default:
 			again = append(again, j)
 		}
@@ -300,7 +364,7 @@ func (p *Pool) lost(c *process, readErr error) {
 
 func (p *Pool) failAll(jobs map[uint64]*job) {
 	for id, j := range jobs {
-		j.done <- busy("the sandbox is closing")
+		j.finish(busy("the sandbox is closing"))
 		delete(jobs, id)
 	}
 }
@@ -377,7 +441,7 @@ func (p *Pool) Close() error {
 		p.isClosed = true
 		close(p.closing)
 		for _, j := range p.queue {
-			j.done <- busy("the sandbox is closing")
+			j.finish(busy("the sandbox is closing"))
 		}
 		p.queue = nil
 		for c := range p.all {

@@ -27,8 +27,8 @@ const (
 	stderrBytes = 8 << 10
 )
 
-// process is one child, seen from the router. The pool's mutex guards running, pending
-// and the flags; each of the two goroutines has its own end of the pipes.
+// process is one child, seen from the router. The pool's mutex guards what is from
+// ready to killedID; each of the two goroutines has its own end of the pipes.
 type process struct {
 	pool   *Pool
 	cmd    *exec.Cmd
@@ -40,8 +40,10 @@ type process struct {
 	gone   chan struct{} // closed when the process has ended
 
 	ready    bool
-	slow     bool            // its run takes long: others should not have to wait
+	slow     bool            // its run takes long, or it owes: others should not have to wait
 	running  map[uint64]*job // given to the child and not answered
+	load     time.Duration   // what these are expected to take
+	owed     map[uint64]*job // taken back after they were written; the child has yet to answer them
 	pending  []*job          // of those, not yet written
 	killed   *scripts.Error  // why the pool killed it, and for which job
 	killedID uint64
@@ -85,6 +87,7 @@ func (p *Pool) start(isolated bool) (*process, error) {
 		wake:     make(chan struct{}, 1),
 		gone:     make(chan struct{}),
 		running:  make(map[uint64]*job),
+		owed:     make(map[uint64]*job),
 		programs: make(map[string]*list.Element),
 	}
 	if c.shared, err = mapShared(page); err != nil {
@@ -240,6 +243,11 @@ func (c *process) answer(kind byte, f *fields) error {
 		}
 	case kindCompiled:
 		out.program = f.program()
+	case kindSkipped:
+		if f.bad {
+			return errMalformed
+		}
+		return c.pool.skipped(c, id)
 	case kindError:
 		e := &scripts.Error{CPU: time.Duration(f.number())}
 		if err := json.Unmarshal(f.b, e); err != nil {

@@ -12,10 +12,17 @@ import (
 const sharedBytes = 4096
 
 // shared is the page of memory that a child and its parent both see. The child writes
-// it, the parent reads it and believes it only where it agrees with its own books.
+// job and began, which the parent reads and believes only where they agree with its own
+// books. The parent writes the rest and never reads it.
 type shared struct {
 	memory []byte
-	words  *struct{ job, began atomic.Uint64 }
+	words  *sharedWords
+}
+
+type sharedWords struct {
+	job, began atomic.Uint64
+	toSkip     atomic.Uint64 // how many of skip count
+	skip       [window]atomic.Uint64
 }
 
 func mapShared(f *os.File) (*shared, error) {
@@ -24,7 +31,7 @@ func mapShared(f *os.File) (*shared, error) {
 		return nil, os.NewSyscallError("mmap", err)
 	}
 	s := &shared{memory: memory}
-	s.words = (*struct{ job, began atomic.Uint64 })(unsafe.Pointer(unsafe.SliceData(memory)))
+	s.words = (*sharedWords)(unsafe.Pointer(unsafe.SliceData(memory)))
 	return s, nil
 }
 
@@ -45,4 +52,23 @@ func (s *shared) now() (job uint64, began time.Duration) {
 		return 0, 0 // it changed just now
 	}
 	return job, began
+}
+
+// skip tells the child which jobs it need not run, in place of those it was told before.
+func (s *shared) skip(jobs []uint64) {
+	s.words.toSkip.Store(0)
+	for i, id := range jobs {
+		s.words.skip[i].Store(id)
+	}
+	s.words.toSkip.Store(uint64(len(jobs)))
+}
+
+// skips tells whether the parent has taken a job back.
+func (s *shared) skips(job uint64) bool {
+	for i := range min(s.words.toSkip.Load(), window) {
+		if s.words.skip[i].Load() == job {
+			return true
+		}
+	}
+	return false
 }

@@ -44,7 +44,7 @@ func (p *Pool) look() (working bool) {
 	defer p.mu.Unlock()
 	for _, c := range p.active {
 		id, began := c.shared.now()
-		if c.killed != nil || len(c.running) == 0 && id == 0 {
+		if c.killed != nil || len(c.running)+len(c.owed) == 0 && id == 0 {
 			continue
 		}
 		working = true
@@ -62,7 +62,10 @@ func (p *Pool) look() (working bool) {
 		if used -= began; !known {
 			used = wall / wallPerHard
 		}
-		j := c.running[id] // nil if it was taken back: nobody is to blame then
+		j := c.running[id]
+		if j == nil {
+			j = c.owed[id] // taken back: if the child dies of it, nobody is to blame
+		}
 		limits, longest := p.cfg.Limits, wallAtMost
 		if j != nil && j.program == nil {
 			limits.Soft, limits.Hard, longest = limits.Soft*compileAllowed, limits.Hard*compileAllowed, longest*compileAllowed
@@ -84,17 +87,34 @@ func (p *Pool) kill(c *process, id uint64, why *scripts.Error) {
 	_ = c.cmd.Process.Kill()
 }
 
-// steal takes back the jobs that wait behind j; the child gets no others until it answers. The child will run them nonetheless, and
-// its answers will find nobody waiting.
+// steal takes back the jobs that wait behind j. Those that were written already the child
+// is told to skip; it gets no others until it has answered them all, lest new work wait
+// behind the dead. p.mu is held.
 func (p *Pool) steal(c *process, j *job) {
-	c.slow = true
+	var stolen []*job
+	var written []uint64
 	for id, other := range c.running {
-		if other != j {
-			delete(c.running, id)
-			c.pending = without(c.pending, other)
-			p.queue = append(p.queue, other)
+		if other == j {
+			continue
 		}
+		delete(c.running, id)
+		c.load -= other.cost
+		stolen = append(stolen, other)
+		if left := without(c.pending, other); len(left) < len(c.pending) {
+			c.pending = left
+			continue
+		}
+		c.owed[id] = other
+		written = append(written, id)
 	}
+	c.slow = len(c.running)+len(c.owed) > 0 // until it answers
+	if len(stolen) == 0 {
+		return
+	}
+	if len(written) > 0 { // it owes none from an earlier time, or it would have had nothing to take
+		c.shared.skip(written)
+	}
+	p.queue = append(stolen, p.queue...) // they have waited longest
 	p.handOut()
 }
 

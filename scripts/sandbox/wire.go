@@ -26,6 +26,7 @@ const (
 	kindResult   = 'A' // job, result
 	kindError    = 'E' // job, scripts.Error as JSON
 	kindCompiled = 'K' // job, program
+	kindSkipped  = 'S' // job that the parent has taken back in time
 )
 
 var errMalformed = errors.New("malformed frame")
