@@ -47,6 +47,7 @@ type Pool struct {
 	all         map[*process]struct{} // every child that lives
 	queue       []*job                // nobody has room for them
 	estimates   map[string]*estimate  // by program's hash
+	wanted      int                   // children: one until there is a first job, then as many as configured
 	nextJob     uint64
 	isClosed    bool
 	isolated    bool // children get namespaces of their own
@@ -95,6 +96,7 @@ func Start(cfg Config) (*Pool, error) {
 		all:       make(map[*process]struct{}),
 		estimates: make(map[string]*estimate),
 		isolated:  true,
+		wanted:    1, // enough to tell what protects; a router without scripts needs no more
 	}
 	p.wg.Add(2)
 	go p.spawnLoop()
@@ -165,6 +167,10 @@ func (p *Pool) do(ctx context.Context, j *job) outcome {
 	}
 	p.nextJob++
 	j.id = p.nextJob
+	if p.wanted < p.cfg.Processes {
+		p.wanted = p.cfg.Processes
+		signal(p.refill)
+	}
 	if j.program != nil {
 		j.estimate = p.estimateOf(j.program.Hash)
 	}
@@ -420,7 +426,7 @@ func (p *Pool) spawnLoop() {
 func (p *Pool) tooFew() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !p.isClosed && len(p.all) < p.cfg.Processes
+	return !p.isClosed && len(p.all) < p.wanted
 }
 
 // pause waits, and tells whether the pool is still open.
