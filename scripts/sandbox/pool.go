@@ -45,7 +45,7 @@ type Pool struct {
 	active      []*process            // take jobs
 	spare       *process              // waits to take the place of one that dies; nil where there is none
 	all         map[*process]struct{} // every child that lives
-	queue       []*job                // nobody has room for them
+	queue       fairQueue             // nobody has room for them
 	estimates   map[string]*estimate  // by program's hash
 	wanted      int                   // children: one until there is a first job, then as many as configured
 	nextJob     uint64
@@ -174,7 +174,7 @@ func (p *Pool) do(ctx context.Context, j *job) outcome {
 	if j.program != nil {
 		j.estimate = p.estimateOf(j.program.Hash)
 	}
-	p.queue = append(p.queue, j)
+	p.queue.push(j)
 	p.handOut()
 	p.mu.Unlock()
 	select {
@@ -184,7 +184,7 @@ func (p *Pool) do(ctx context.Context, j *job) outcome {
 	}
 	p.mu.Lock()
 	j.abandoned = true
-	p.queue = without(p.queue, j)
+	p.queue.remove(j)
 	p.mu.Unlock()
 	return busy("not run in time: " + ctx.Err().Error())
 }
@@ -205,11 +205,11 @@ func (j *job) finish(out outcome) {
 // handOut gives queued jobs to the children that have the least to do, but not so many
 // that one would wait long behind the others. p.mu is held.
 func (p *Pool) handOut() {
-	for len(p.queue) > 0 {
-		j := p.queue[0]
+	for p.queue.count > 0 {
+		turn := p.queue.first()
+		j := turn.jobs[0]
 		if j.abandoned {
-			p.queue[0] = nil
-			p.queue = p.queue[1:]
+			p.queue.take(turn, 0)
 			continue
 		}
 		var least *process
@@ -225,8 +225,7 @@ func (p *Pool) handOut() {
 		if len(least.running) > 0 && least.load+cost > ahead {
 			return
 		}
-		p.queue[0] = nil
-		p.queue = p.queue[1:]
+		p.queue.take(turn, cost)
 		j.cost = cost
 		least.load += cost
 		if len(least.running) == 0 {
@@ -285,7 +284,7 @@ func (p *Pool) settle(c *process, id uint64) {
 	if len(c.owed) == 0 {
 		c.slow = false
 	}
-	if len(p.queue) > 0 {
+	if p.queue.count > 0 {
 		p.handOut()
 	}
 }
@@ -364,7 +363,7 @@ func (p *Pool) lost(c *process, readErr error) {
 		p.log.Warn("sandbox process ended", "reason", why.Message, "stderr", c.stderr.String())
 	}
 	c.running = nil
-	p.queue = append(again, p.queue...)
+	p.queue.pushFront(again)
 	p.handOut()
 }
 
@@ -446,10 +445,9 @@ func (p *Pool) Close() error {
 	if !p.isClosed {
 		p.isClosed = true
 		close(p.closing)
-		for _, j := range p.queue {
+		for _, j := range p.queue.drain() {
 			j.finish(busy("the sandbox is closing"))
 		}
-		p.queue = nil
 		for c := range p.all {
 			p.failAll(c.running)
 			_ = c.cmd.Process.Kill()

@@ -79,7 +79,7 @@ func (p *Pool) look() (working bool) {
 			p.steal(c, j)
 		}
 	}
-	return working || len(p.queue) > 0
+	return working || p.queue.count > 0
 }
 
 func (p *Pool) kill(c *process, id uint64, why *scripts.Error) {
@@ -114,7 +114,7 @@ func (p *Pool) steal(c *process, j *job) {
 	if len(written) > 0 { // it owes none from an earlier time, or it would have had nothing to take
 		c.shared.skip(written)
 	}
-	p.queue = append(stolen, p.queue...) // they have waited longest
+	p.queue.pushFront(stolen)
 	p.handOut()
 }
 
