@@ -286,10 +286,10 @@ func (s *server) ended() (took time.Duration, memory int64) {
 	s.shared.begin(0, now)
 	s.watch.end()
 	// What a wasteful run left must not be charged to the next one. Garbage can be collected,
-	// but what was mapped counts against the limit for good: a process that has mapped half
-	// of its budget makes room for a new one.
+	// but what was mapped counts against the limit for good: a process that has mapped more
+	// than the collector lets it (see warmUp) makes room for a new one.
 	if took > 2*time.Millisecond {
-		s.retiring = mappedMemory()-s.base > s.limits.Memory/2
+		s.retiring = mappedMemory()-s.base > s.limits.Memory*8/10
 		if !s.retiring && readMetric("/memory/classes/heap/objects:bytes") > s.limits.Memory/4 {
 			runtime.GC()
 			s.cpu = processCPU()
