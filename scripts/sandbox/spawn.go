@@ -1,0 +1,71 @@
+package sandbox
+
+import (
+	"runtime"
+	"sync"
+	"time"
+)
+
+// spawnLoop starts the children. It stays on one thread that lives as long as the pool:
+// the kernel kills a child when the thread that started it ends.
+func (p *Pool) spawnLoop() {
+	defer p.wg.Done()
+	runtime.LockOSThread() // and never unlocked: the thread ends with this goroutine
+	var children sync.WaitGroup
+	defer children.Wait()
+	for {
+		select {
+		case <-p.refill:
+		case <-p.closing:
+			return
+		}
+		for p.tooFew() {
+			p.mu.Lock()
+			isolated, failures := p.isolated, p.failures
+			p.mu.Unlock()
+			if failures > 0 && !p.pause(min(time.Duration(failures)*spawnPause, 5*time.Second)) {
+				return
+			}
+			c, err := p.start(isolated)
+			switch {
+			case err != nil && isolated:
+				p.mu.Lock()
+				p.isolated = false // not allowed here; the other protections stand
+				p.mu.Unlock()
+				continue
+			case err != nil:
+				p.mu.Lock()
+				p.failures++
+				p.mu.Unlock()
+				p.log.Error("sandbox process not started", "error", err)
+				p.firstOnce.Do(func() { p.first <- err })
+				continue
+			}
+			p.mu.Lock()
+			p.all[c] = struct{}{}
+			if p.isClosed {
+				_ = c.cmd.Process.Kill()
+			}
+			p.mu.Unlock()
+			children.Add(2)
+			go func() { defer children.Done(); c.write() }()
+			go func() { defer children.Done(); c.read() }()
+		}
+	}
+}
+
+func (p *Pool) tooFew() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.isClosed && len(p.all) < p.wanted
+}
+
+// pause waits, and tells whether the pool is still open.
+func (p *Pool) pause(d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-p.closing:
+		return false
+	}
+}

@@ -1,0 +1,276 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"switchhook/engine"
+	"switchhook/scripts"
+)
+
+type backtestInput struct {
+	Version      int    `json:"version"` // the candidate: a version, or
+	Source       string `json:"source"`  // a source that is not stored yet
+	Subscription string `json:"subscription"`
+	Last         int    `json:"last"` // how many events at most, the newest
+	Since        string `json:"since"`
+	Until        string `json:"until"`
+}
+
+// The lines of a backtest's answer (application/x-ndjson): one for each change, a
+// progress line now and then, and at the end the totals or a problem.
+type (
+	changeLine struct {
+		Kind      string      `json:"kind"` // "change"
+		EventID   string      `json:"event_id"`
+		EventType string      `json:"event_type"`
+		Change    string      `json:"change"` // differs, newly_matched, no_longer_matched, dropped, error
+		Live      outcomeView `json:"live"`
+		Candidate outcomeView `json:"candidate"`
+	}
+	totalsLine struct {
+		Kind string `json:"kind"` // "progress" or "totals"
+		changeCounts
+		LiveVersion int     `json:"live_version"` // 0 where there is none
+		P50MS       float64 `json:"p50_ms"`       // CPU time of the candidate's runs
+		P99MS       float64 `json:"p99_ms"`
+	}
+	problemLine struct {
+		Kind    string   `json:"kind"` // "problem"
+		Problem *Problem `json:"problem"`
+	}
+)
+
+// changeCounts counts events by what the candidate would change.
+type changeCounts struct {
+	Events          int64 `json:"events"`
+	Same            int64 `json:"same"`
+	Differs         int64 `json:"differs"`
+	NewlyMatched    int64 `json:"newly_matched"`
+	NoLongerMatched int64 `json:"no_longer_matched"`
+	Dropped         int64 `json:"dropped"`
+	Errors          int64 `json:"errors"`
+}
+
+func viewCounts(c engine.ChangeCounts) changeCounts {
+	return changeCounts{Events: c.Events, Same: c.Same, Differs: c.Differs, NewlyMatched: c.Matches, NoLongerMatched: c.Unmatches, Dropped: c.Drops, Errors: c.Errors}
+}
+
+// outcomeView is what a version made of an event.
+type outcomeView struct {
+	Sent    bool            `json:"sent"`
+	Dropped string          `json:"dropped,omitempty"` // the reason
+	Body    string          `json:"body,omitempty"`    // cut at 16 KiB
+	Request *outcomeRequest `json:"request,omitempty"` // where the transform changed it
+	Error   *scripts.Error  `json:"error,omitempty"`
+}
+
+// outcomeRequest is what a transform made of the request.
+type outcomeRequest struct {
+	Method  string              `json:"method"`
+	Path    string              `json:"path"`
+	Query   map[string][]string `json:"query"`
+	Headers map[string]string   `json:"headers"` // the script's and the subscription's; credentials are hidden
+}
+
+const shownBody = 16 << 10
+
+func viewOutcome(o *engine.ScriptOutcome) outcomeView {
+	v := outcomeView{Sent: o.Sent, Dropped: o.Dropped, Body: strings.ToValidUTF8(string(o.Body[:min(len(o.Body), shownBody)]), ""), Error: o.Error}
+	if o.Request != nil {
+		v.Request = &outcomeRequest{o.Request.Method, o.Request.Path, o.Request.Query, hideCredentials(o.Request.Headers)}
+	}
+	return v
+}
+
+func viewTotals(kind string, t engine.BacktestTotals) totalsLine {
+	return totalsLine{
+		Kind: kind, changeCounts: viewCounts(t.ChangeCounts),
+		LiveVersion: t.LiveVersion, P50MS: float64(t.P50.Nanoseconds()) / 1e6, P99MS: float64(t.P99.Nanoseconds()) / 1e6,
+	}
+}
+
+func (s *Server) backtest(c *fiber.Ctx, who caller) error {
+	var in backtestInput
+	if _, err := readObject(c, &in); err != nil {
+		return err
+	}
+	sc, err := s.script(c, who)
+	if err != nil {
+		return err
+	}
+	if (in.Version == 0) == (in.Source == "") {
+		return fieldProblem("version", "or source must be given: what is to be compared with the live version")
+	}
+	b := engine.Backtest{
+		Account: sc.Account, Script: sc.ID.Format(engine.ScriptPrefix), Last: in.Last,
+		Candidate: engine.ScriptSource{Source: in.Source, Ref: engine.ScriptRef{Script: sc.ID, Version: in.Version}},
+	}
+	if b.Since, err = timeField("since", in.Since); err != nil {
+		return err
+	}
+	if b.Until, err = timeField("until", in.Until); err != nil {
+		return err
+	}
+	if in.Subscription != "" {
+		var ok bool
+		if b.Subscription, ok = engine.ParseID(engine.SubscriptionPrefix, in.Subscription); !ok {
+			return engine.NotFound("subscription", shown(in.Subscription))
+		}
+	}
+	run, err := s.engine.StartBacktest(c.UserContext(), b)
+	if err != nil {
+		return err
+	}
+	conn := c.Context().Conn()
+	c.Set(fiber.HeaderContentType, "application/x-ndjson")
+	c.Context().SetBodyStreamWriter(func(w *bufio.Writer) { s.streamBacktest(w, conn, run) })
+	return nil
+}
+
+// errClientLeft says that nobody reads an answer any more.
+var errClientLeft = errors.New("the client left")
+
+// lineTime is how long a client may take to accept a line; the server's own limit is for
+// whole answers.
+const lineTime = 30 * time.Second
+
+// timeField reads a time that may be left out.
+func timeField(name, text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return at, fieldProblem(name, `must be a time such as "2026-01-31T09:30:00Z"`)
+	}
+	return at, nil
+}
+
+// streamBacktest writes the answer as it comes. When the client leaves, a flush fails and
+// the backtest ends. It runs in a goroutine of Fiber's, where a panic would end the router.
+func (s *Server) streamBacktest(w *bufio.Writer, conn net.Conn, run *engine.BacktestRun) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("panic in a backtest", "panic", p)
+		}
+	}()
+	allow := func() { // a client that does not read must not hold up the end
+		most := lineTime
+		if s.streams.Err() != nil {
+			most = time.Second
+		}
+		_ = conn.SetWriteDeadline(time.Now().Add(most)) // a connection that is gone refuses the write too
+	}
+	line := func(v any) error {
+		text, err := encodeJSON(v)
+		if err != nil {
+			return err
+		}
+		allow()
+		if _, err := w.Write(append(text, '\n')); err != nil {
+			return errClientLeft
+		}
+		return nil
+	}
+	flush := func() error {
+		allow()
+		if w.Flush() != nil {
+			return errClientLeft
+		}
+		return nil
+	}
+	defer context.AfterFunc(s.streams, allow)()
+	totals, err := run.Run(s.streams, func(c engine.BacktestChange) error {
+		return line(changeLine{"change", c.Event.PublicID(), c.Event.Type, string(c.Change), viewOutcome(c.Live), viewOutcome(c.Candidate)})
+	}, func(t engine.BacktestTotals) error {
+		if err := line(viewTotals("progress", t)); err != nil {
+			return err
+		}
+		return flush()
+	})
+	switch {
+	case errors.Is(err, errClientLeft):
+		return
+	case err != nil && s.streams.Err() != nil:
+		err = &engine.Error{Code: engine.CodeUnavailable, Message: "the router is stopping"}
+	}
+	if err != nil {
+		err = line(problemLine{"problem", s.describe(nil, err)})
+	} else {
+		err = line(viewTotals("totals", totals))
+	}
+	if err == nil {
+		_ = flush() // there is nobody left to tell
+	}
+}
+
+type shadowInput struct {
+	Version int `json:"version"`
+	Seconds int `json:"seconds"`
+}
+
+// shadowView is a shadow run and its counts.
+type shadowView struct {
+	Version int       `json:"version"`
+	Until   time.Time `json:"until"`
+	Skipped int64     `json:"skipped"` // runs that were left out, because too much was going on
+	changeCounts
+}
+
+func viewShadow(sh engine.Shadow) shadowView {
+	return shadowView{sh.Version, sh.Until, sh.Skipped, viewCounts(sh.ChangeCounts)}
+}
+
+func (s *Server) putShadow(c *fiber.Ctx, who caller) error {
+	var in shadowInput
+	if _, err := readObject(c, &in); err != nil {
+		return err
+	}
+	id, err := s.scriptID(c, who)
+	if err != nil {
+		return err
+	}
+	sh, err := s.engine.StartShadow(c.UserContext(), who.sees(), id, in.Version, shadowTime(in.Seconds))
+	if err != nil {
+		return err
+	}
+	return c.JSON(viewShadow(sh))
+}
+
+// shadowTime is an hour where the client names no time.
+func shadowTime(seconds int) time.Duration {
+	if seconds == 0 {
+		return time.Hour
+	}
+	return time.Duration(min(seconds, 1<<30)) * time.Second
+}
+
+func (s *Server) getShadow(c *fiber.Ctx, who caller) error {
+	id, err := s.scriptID(c, who)
+	if err != nil {
+		return err
+	}
+	sh, err := s.engine.Shadow(who.sees(), id)
+	if err != nil {
+		return err
+	}
+	return c.JSON(viewShadow(sh))
+}
+
+func (s *Server) deleteShadow(c *fiber.Ctx, who caller) error {
+	id, err := s.scriptID(c, who)
+	if err != nil {
+		return err
+	}
+	if err := s.engine.StopShadow(who.sees(), id); err != nil {
+		return err
+	}
+	return c.SendStatus(fiber.StatusNoContent)
+}

@@ -1,0 +1,179 @@
+package server
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"switchhook/engine"
+	"switchhook/scripts/suite"
+)
+
+// versionView is a version of a script as the API shows it.
+type versionView struct {
+	Version   int       `json:"version"`
+	Hash      string    `json:"hash"`
+	Source    string    `json:"source"`
+	Author    string    `json:"author"`
+	Note      string    `json:"note"`
+	Live      bool      `json:"live"`
+	CreatedAt time.Time `json:"created_at"`
+}
+
+func viewVersion(v *engine.ScriptVersion, live int) versionView {
+	return versionView{v.Number, v.Hash, v.Source, v.Author, v.Note, v.Number == live, v.CreatedAt}
+}
+
+func (s *Server) listVersions(c *fiber.Ctx, who caller) error {
+	sc, err := s.script(c, who)
+	if err != nil {
+		return err
+	}
+	q := readQuery(c)
+	limit, before := q.limit(), 0
+	if cursor := c.Query("cursor"); cursor != "" {
+		if before, err = strconv.Atoi(cursor); err != nil || before < 1 {
+			q.fail("cursor", "is none that this list gave")
+		}
+	}
+	if q.err != nil {
+		return q.err
+	}
+	found, err := s.engine.ScriptVersions(c.UserContext(), sc.Account, sc.ID.Format(engine.ScriptPrefix), before, limit+1)
+	if err != nil {
+		return err
+	}
+	answer, views := page{}, []versionView{}
+	for i, v := range found {
+		if i == limit {
+			cursor := strconv.Itoa(found[i-1].Number)
+			answer.NextCursor = &cursor
+			break
+		}
+		views = append(views, viewVersion(v, sc.Live))
+	}
+	answer.Data = views
+	return c.JSON(answer)
+}
+
+type versionInput struct {
+	Source string `json:"source"`
+	Note   string `json:"note"`
+}
+
+// createdVersion answers a new version, with what its cases came to.
+type createdVersion struct {
+	versionView
+	Tests *suite.Report `json:"tests"`
+}
+
+func (s *Server) createVersion(c *fiber.Ctx, who caller) error {
+	var in versionInput
+	if _, err := readObject(c, &in); err != nil {
+		return err
+	}
+	sc, err := s.script(c, who)
+	if err != nil {
+		return err
+	}
+	v, created, err := s.engine.AddScriptVersion(c.UserContext(), who.sees(), sc.ID.Format(engine.ScriptPrefix), in.Source, who.Name, in.Note)
+	if err != nil {
+		return err
+	}
+	report, err := s.engine.TestScript(c.UserContext(), who.sees(), sc.ID.Format(engine.ScriptPrefix), v.Number, "")
+	if err != nil {
+		return err
+	}
+	c.Location(apiPath + "/scripts/" + sc.ID.Format(engine.ScriptPrefix) + "/versions/" + strconv.Itoa(v.Number))
+	if created {
+		c.Status(fiber.StatusCreated)
+	}
+	return c.JSON(createdVersion{viewVersion(v, sc.Live), report})
+}
+
+// numberParam reads a version from the path; "live" is the live one.
+func numberParam(c *fiber.Ctx, name string) (int, error) {
+	text := c.Params(name)
+	if text == "live" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		return 0, engine.NotFound("version", shown(text))
+	}
+	return n, nil
+}
+
+func (s *Server) getVersion(c *fiber.Ctx, who caller) error {
+	sc, err := s.script(c, who)
+	if err != nil {
+		return err
+	}
+	n, err := numberParam(c, "version")
+	if err != nil {
+		return err
+	}
+	v, err := s.engine.ScriptVersion(c.UserContext(), who.sees(), sc.ID.Format(engine.ScriptPrefix), n)
+	if err != nil {
+		return err
+	}
+	return c.JSON(viewVersion(v, sc.Live))
+}
+
+// diffView is the difference of two versions, line by line.
+type diffView struct {
+	From int    `json:"from"`
+	To   int    `json:"to"`
+	Diff string `json:"diff"` // lines: "- " only in from, "+ " only in to, "  " in both
+}
+
+func (s *Server) diffVersions(c *fiber.Ctx, who caller) error {
+	sc, err := s.script(c, who)
+	if err != nil {
+		return err
+	}
+	var pair [2]*engine.ScriptVersion
+	for i, name := range []string{"version", "other"} {
+		n, err := numberParam(c, name)
+		if err != nil {
+			return err
+		}
+		if pair[i], err = s.engine.ScriptVersion(c.UserContext(), who.sees(), sc.ID.Format(engine.ScriptPrefix), n); err != nil {
+			return err
+		}
+	}
+	return c.JSON(diffView{pair[0].Number, pair[1].Number, suite.Diff(pair[0].Source, pair[1].Source)})
+}
+
+type liveInput struct {
+	Version int  `json:"version"`
+	Force   bool `json:"force"`
+}
+
+// liveAnswer says what is live now, and what its cases came to.
+type liveAnswer struct {
+	scriptView
+	Tests *suite.Report `json:"tests"`
+}
+
+func (s *Server) putLive(c *fiber.Ctx, who caller) error {
+	var in liveInput
+	if _, err := readObject(c, &in); err != nil {
+		return err
+	}
+	version, err := ifMatch(c)
+	if err != nil {
+		return err
+	}
+	id, err := s.scriptID(c, who)
+	if err != nil {
+		return err
+	}
+	sc, report, err := s.engine.SetScriptLive(c.UserContext(), who.sees(), id, in.Version, version, in.Force)
+	if err != nil {
+		return err
+	}
+	setETag(c, sc.Version)
+	return c.JSON(liveAnswer{s.viewScript(sc), report})
+}
