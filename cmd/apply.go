@@ -155,23 +155,6 @@ func stepName(s *manifest.Step) string {
 	return name
 }
 
-// diff writes the lines of a difference.
-func (w *testWriter) diff(text, indent string) {
-	for line := range strings.SplitSeq(text, "\n") {
-		switch {
-		case line == "":
-			continue
-		case line[0] == '-':
-			line = w.paint(red, printable(line))
-		case line[0] == '+':
-			line = w.paint(green, printable(line))
-		default:
-			line = printable(line)
-		}
-		fmt.Fprintf(w, "%s%s\n", indent, line)
-	}
-}
-
 // check runs the tests of the scripts, and compiles what the subscriptions have of their
 // own, on this machine.
 func (c *applyCommand) check(ctx context.Context, set *manifest.Set, state *manifest.State) error {

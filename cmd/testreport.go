@@ -93,19 +93,7 @@ func (w *testWriter) oneCase(c *suite.CaseReport) {
 	}
 	for _, f := range c.Failures {
 		w.WriteString(indentLines(printable(f.Message), "      "))
-		for line := range strings.SplitSeq(f.Diff, "\n") {
-			switch {
-			case line == "":
-				continue
-			case line[0] == '-':
-				line = w.paint(red, printable(line))
-			case line[0] == '+':
-				line = w.paint(green, printable(line))
-			default:
-				line = printable(line)
-			}
-			fmt.Fprintf(w, "      %s\n", line)
-		}
+		w.diff(f.Diff, "      ")
 	}
 	if !c.Passed || w.verbose {
 		for _, line := range c.Got.Console {
@@ -185,4 +173,21 @@ func junitFailure(c *suite.CaseReport) *junitProblem {
 		p.Text += f.Message + "\n" + f.Diff + "\n"
 	}
 	return p
+}
+
+// diff writes the lines of a difference.
+func (w *testWriter) diff(text, indent string) {
+	for line := range strings.SplitSeq(text, "\n") {
+		switch {
+		case line == "":
+			continue
+		case line[0] == '-':
+			line = w.paint(red, printable(line))
+		case line[0] == '+':
+			line = w.paint(green, printable(line))
+		default:
+			line = printable(line)
+		}
+		fmt.Fprintf(w, "%s%s\n", indent, line)
+	}
 }

@@ -49,6 +49,9 @@ const strangersBody = 4 << 10
 
 // bodyRoom says how much of a body is read, once the headers are there.
 func (s *Server) bodyRoom(header *fasthttp.RequestHeader) fasthttp.RequestConfig {
+	if n := header.ContentLength(); n >= 0 && n <= strangersBody {
+		return fasthttp.RequestConfig{} // whoever sends it: the key is looked up once, by its route
+	}
 	if _, err := s.keyOf(header); err != nil {
 		return fasthttp.RequestConfig{MaxRequestBodySize: min(strangersBody, s.cfg.MaxBody)}
 	}
