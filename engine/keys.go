@@ -37,6 +37,12 @@ func (e *Engine) CreateKey(ctx context.Context, k Key, text string) (*Key, strin
 	if len(text) < 16 {
 		return nil, "", Invalid("key", "is shorter than 16 characters")
 	}
+	switch {
+	case k.Admin:
+		k.Scopes = nil
+	case k.Scopes == nil:
+		k.Scopes = slices.Clone(DefaultScopes)
+	}
 	k.ID, k.CreatedAt = e.tracker.ids.next(), e.now()
 	k.Hash, k.Prefix = sha256.Sum256([]byte(text)), text[:keyShown]
 	e.registry.changes.Lock()

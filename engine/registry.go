@@ -19,7 +19,8 @@ type registry struct {
 	routes        map[ID]*route
 	eventTypes    map[string]*eventType
 	keys          map[[32]byte]*Key
-	scripts       map[ID]*Script // never changed in place
+	accounts      map[string]*Account // never changed in place
+	scripts       map[ID]*Script      // never changed in place
 
 	versions sync.Map // ScriptRef → *ScriptVersion, as they are asked for
 }
@@ -31,7 +32,7 @@ type eventType struct {
 }
 
 func loadRegistry(ctx context.Context, store Store) (*registry, error) {
-	g := &registry{subscriptions: map[ID]*Subscription{}, routes: map[ID]*route{}, eventTypes: map[string]*eventType{}, keys: map[[32]byte]*Key{}, scripts: map[ID]*Script{}}
+	g := &registry{subscriptions: map[ID]*Subscription{}, routes: map[ID]*route{}, eventTypes: map[string]*eventType{}, keys: map[[32]byte]*Key{}, accounts: map[string]*Account{}, scripts: map[ID]*Script{}}
 	subscriptions, err := store.Subscriptions(ctx)
 	if err != nil {
 		return nil, err
@@ -63,6 +64,13 @@ func loadRegistry(ctx context.Context, store Store) (*registry, error) {
 	}
 	for _, k := range keys {
 		g.keys[k.Hash] = k
+	}
+	accounts, err := store.Accounts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range accounts {
+		g.accounts[a.Name] = a
 	}
 	return g, nil
 }

@@ -154,6 +154,10 @@ type Catalogue interface {
 	PutEventType(ctx context.Context, t *EventType) error
 	// DeleteEventType removes an entry.
 	DeleteEventType(ctx context.Context, name string) error
+	// Accounts lists what is set for accounts.
+	Accounts(ctx context.Context) ([]*Account, error)
+	// PutAccount makes or replaces what is set for an account; Version as in PutSubscription.
+	PutAccount(ctx context.Context, a *Account) error
 	// Keys lists the API keys.
 	Keys(ctx context.Context) ([]*Key, error)
 	// PutKey stores a new key.

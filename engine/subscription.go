@@ -20,12 +20,23 @@ type Subscription struct {
 	FilterScript    ScriptRef         // a script's instead
 	Transform       string            // JavaScript or TypeScript source of its own
 	TransformScript ScriptRef         // a script's instead
-	Secret          string            // "whsec_…", signs deliveries
+	Secret          string            // "whsec_…" or "whsk_…", signs deliveries
+	OldSecrets      []OldSecret       // still sign as well
+	Signatures      []Signature       // SignatureStandard where empty
 	Headers         map[string]string // sent with each delivery
 	PayloadFormat   PayloadFormat
+	Policy          Policy
+	Batch           Batch
+	Debounce        Debounce
+	Numbered        bool // deliveries carry a sequence number
+	Verification    Verification
+	Inline          bool              // a target given with an event: no event type matches it
+	Dialect         string            // in which it was made; empty for our own
+	Names           map[string]string // what the client that made it calls our fields: "target_url" → "hookUrl"
 	Description     string
 	Metadata        map[string]string
-	Version         int64 // grows with each change
+	ExpiresAt       time.Time // deleted then; zero: never
+	Version         int64     // grows with each change
 	CreatedAt       time.Time
 	UpdatedAt       time.Time
 }
@@ -34,6 +45,8 @@ type Subscription struct {
 func (s *Subscription) Clone() *Subscription {
 	c := *s
 	c.Events, c.Headers, c.Metadata = slices.Clone(s.Events), maps.Clone(s.Headers), maps.Clone(s.Metadata)
+	c.OldSecrets, c.Signatures, c.Names = slices.Clone(s.OldSecrets), slices.Clone(s.Signatures), maps.Clone(s.Names)
+	c.Policy.Retries = slices.Clone(s.Policy.Retries)
 	return &c
 }
 
@@ -51,8 +64,9 @@ const (
 type EventType struct {
 	Name        string
 	Description string
-	Schema      []byte   // JSON Schema of the data; nil where there is none
-	Samples     [][]byte // example data, JSON
+	Schema      []byte           // JSON Schema of the data; nil where there is none
+	Samples     [][]byte         // example data, JSON
+	Verify      VerificationMode // asked of targets that subscribe to it; VerifyNone: as their account has it
 	Version     int64
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
@@ -64,10 +78,29 @@ type Key struct {
 	Name      string
 	Account   string
 	Admin     bool     // may act for every account, and on what belongs to none
+	Scopes    []Scope  // what it may do in its account; an admin key may do all
 	Prefix    string   // its first characters, to tell keys apart
 	Hash      [32]byte // SHA-256
 	CreatedAt time.Time
 }
+
+// Scope is something that an API key may do.
+type Scope string
+
+// The scopes. What an admin key may do beyond them is no scope: it acts for every account.
+const (
+	ScopePublish   Scope = "publish"   // publish events
+	ScopeTargets   Scope = "targets"   // name targets with an event
+	ScopeSubscribe Scope = "subscribe" // make, change and delete subscriptions
+	ScopeScripts   Scope = "scripts"   // filters and transforms: save, try, attach
+	ScopeRead      Scope = "read"      // see events, deliveries, subscriptions and scripts
+)
+
+// DefaultScopes are those of a key that was made without naming any.
+var DefaultScopes = []Scope{ScopePublish, ScopeSubscribe, ScopeScripts, ScopeRead}
+
+// Has tells whether the key may do what scope stands for.
+func (k *Key) Has(scope Scope) bool { return k.Admin || slices.Contains(k.Scopes, scope) }
 
 // MatchesPattern tells whether an event type falls under pattern: "*" is every type,
 // "order.*" every type that begins with "order.", anything else that type alone.

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"switchhook/engine"
@@ -15,20 +16,22 @@ func (s *Store) Subscriptions(ctx context.Context) ([]*engine.Subscription, erro
 	rows, err := s.readers.QueryContext(ctx, `
 		SELECT id, account, events, target_url, active, reason, filter, transform, secret, headers,
 			payload_format, description, metadata, version, created_at, updated_at,
-			filter_script, filter_version, transform_script, transform_version
+			filter_script, filter_version, transform_script, transform_version, settings, old_secrets, expires_at
 		FROM subscription WHERE deleted_at IS NULL ORDER BY id`)
 	if err != nil {
 		return nil, fmt.Errorf("list subscriptions: %w", err)
 	}
 	return collect(rows, func(row scanner) (*engine.Subscription, error) {
 		u := &engine.Subscription{}
-		var events, headers, metadata *string
-		var created, updated *int64
+		var events, headers, metadata, settings, oldSecrets *string
+		var created, updated, expires *int64
 		err := row.Scan(&u.ID, &u.Account, &events, &u.TargetURL, &u.Active, &u.Reason, &u.Filter, &u.Transform,
 			&u.Secret, &headers, &u.PayloadFormat, &u.Description, &metadata, &u.Version, &created, &updated,
-			&u.FilterScript.Script, &u.FilterScript.Version, &u.TransformScript.Script, &u.TransformScript.Version)
-		u.CreatedAt, u.UpdatedAt = columnTime(created), columnTime(updated)
-		return u, errors.Join(err, columnJSON(events, &u.Events), columnJSON(headers, &u.Headers), columnJSON(metadata, &u.Metadata))
+			&u.FilterScript.Script, &u.FilterScript.Version, &u.TransformScript.Script, &u.TransformScript.Version,
+			&settings, &oldSecrets, &expires)
+		u.CreatedAt, u.UpdatedAt, u.ExpiresAt = columnTime(created), columnTime(updated), columnTime(expires)
+		return u, errors.Join(err, columnJSON(events, &u.Events), columnJSON(headers, &u.Headers), columnJSON(metadata, &u.Metadata),
+			columnSettings(settings, u), columnJSON(oldSecrets, &u.OldSecrets))
 	})
 }
 
@@ -43,12 +46,13 @@ func (s *Store) PutSubscription(ctx context.Context, u *engine.Subscription) err
 		_, err = tx.exec(`
 			INSERT OR REPLACE INTO subscription (id, account, events, target_url, active, reason, filter, transform,
 				secret, headers, payload_format, description, metadata, version, created_at, updated_at,
-				filter_script, filter_version, transform_script, transform_version)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+				filter_script, filter_version, transform_script, transform_version, settings, old_secrets, expires_at)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			int64(u.ID), u.Account, jsonListColumn(u.Events), u.TargetURL, u.Active, u.Reason, u.Filter, u.Transform,
 			u.Secret, jsonMapColumn(u.Headers), string(u.PayloadFormat), u.Description, jsonMapColumn(u.Metadata),
 			u.Version, timeColumn(u.CreatedAt), timeColumn(u.UpdatedAt),
-			int64(u.FilterScript.Script), int64(u.FilterScript.Version), int64(u.TransformScript.Script), int64(u.TransformScript.Version))
+			int64(u.FilterScript.Script), int64(u.FilterScript.Version), int64(u.TransformScript.Script), int64(u.TransformScript.Version),
+			settingsColumn(u), jsonListColumn(u.OldSecrets), timeColumn(u.ExpiresAt))
 		return err
 	})
 }
@@ -56,14 +60,14 @@ func (s *Store) PutSubscription(ctx context.Context, u *engine.Subscription) err
 // DeleteSubscription removes a subscription and its secret. A row of it stays.
 func (s *Store) DeleteSubscription(ctx context.Context, id engine.ID) error {
 	return s.deleteOne(ctx, "subscription", id.Format(engine.SubscriptionPrefix),
-		`UPDATE subscription SET deleted_at = ?, secret = '', headers = NULL WHERE id = ? AND deleted_at IS NULL`,
+		`UPDATE subscription SET deleted_at = ?, secret = '', old_secrets = NULL, headers = NULL WHERE id = ? AND deleted_at IS NULL`,
 		time.Now().UnixMicro(), int64(id))
 }
 
 // EventTypes lists the catalogue by name.
 func (s *Store) EventTypes(ctx context.Context) ([]*engine.EventType, error) {
 	rows, err := s.readers.QueryContext(ctx, `
-		SELECT name, description, schema, samples, version, created_at, updated_at FROM event_type ORDER BY name`)
+		SELECT name, description, schema, samples, verify, version, created_at, updated_at FROM event_type ORDER BY name`)
 	if err != nil {
 		return nil, fmt.Errorf("list event types: %w", err)
 	}
@@ -71,7 +75,7 @@ func (s *Store) EventTypes(ctx context.Context) ([]*engine.EventType, error) {
 		t := &engine.EventType{}
 		var samples *string
 		var created, updated *int64
-		err := row.Scan(&t.Name, &t.Description, &t.Schema, &samples, &t.Version, &created, &updated)
+		err := row.Scan(&t.Name, &t.Description, &t.Schema, &samples, &t.Verify, &t.Version, &created, &updated)
 		t.CreatedAt, t.UpdatedAt = columnTime(created), columnTime(updated)
 		return t, errors.Join(err, columnJSON(samples, &t.Samples))
 	})
@@ -85,9 +89,9 @@ func (s *Store) PutEventType(ctx context.Context, t *engine.EventType) error {
 			return err
 		}
 		_, err = tx.exec(`
-			INSERT OR REPLACE INTO event_type (name, description, schema, samples, version, created_at, updated_at)
-			VALUES (?, ?, ?, ?, ?, ?, ?)`,
-			t.Name, t.Description, bytesColumn(t.Schema), jsonListColumn(t.Samples),
+			INSERT OR REPLACE INTO event_type (name, description, schema, samples, verify, version, created_at, updated_at)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+			t.Name, t.Description, bytesColumn(t.Schema), jsonListColumn(t.Samples), string(t.Verify),
 			t.Version, timeColumn(t.CreatedAt), timeColumn(t.UpdatedAt))
 		return err
 	})
@@ -100,26 +104,29 @@ func (s *Store) DeleteEventType(ctx context.Context, name string) error {
 
 // Keys lists the API keys, oldest first.
 func (s *Store) Keys(ctx context.Context) ([]*engine.Key, error) {
-	rows, err := s.readers.QueryContext(ctx, `SELECT id, name, account, admin, prefix, hash, created_at FROM api_key ORDER BY id`)
+	rows, err := s.readers.QueryContext(ctx, `SELECT id, name, account, admin, scopes, prefix, hash, created_at FROM api_key ORDER BY id`)
 	if err != nil {
 		return nil, fmt.Errorf("list keys: %w", err)
 	}
 	return collect(rows, func(row scanner) (*engine.Key, error) {
 		k := &engine.Key{}
 		var hash []byte
+		var scopes *string
 		var created *int64
-		err := row.Scan(&k.ID, &k.Name, &k.Account, &k.Admin, &k.Prefix, &hash, &created)
+		err := row.Scan(&k.ID, &k.Name, &k.Account, &k.Admin, &scopes, &k.Prefix, &hash, &created)
 		copy(k.Hash[:], hash)
-		k.CreatedAt = columnTime(created)
-		return k, err
+		if k.CreatedAt = columnTime(created); scopes == nil && !k.Admin {
+			k.Scopes = slices.Clone(engine.DefaultScopes)
+		}
+		return k, errors.Join(err, columnJSON(scopes, &k.Scopes))
 	})
 }
 
 // PutKey stores a new key.
 func (s *Store) PutKey(ctx context.Context, k *engine.Key) error {
 	return s.write(ctx, func(tx *tx) error {
-		_, err := tx.exec(`INSERT INTO api_key (id, name, account, admin, prefix, hash, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-			int64(k.ID), k.Name, k.Account, k.Admin, k.Prefix, k.Hash[:], timeColumn(k.CreatedAt))
+		_, err := tx.exec(`INSERT INTO api_key (id, name, account, admin, scopes, prefix, hash, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+			int64(k.ID), k.Name, k.Account, k.Admin, jsonListColumn(k.Scopes), k.Prefix, k.Hash[:], timeColumn(k.CreatedAt))
 		if isUnique(err) {
 			return &engine.Error{Code: engine.CodeConflict, Message: "this key is stored already"}
 		}

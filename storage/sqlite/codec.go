@@ -134,7 +134,7 @@ func jsonListColumn[T any](list []T) driver.Value {
 	return mustJSON(list)
 }
 
-// mustJSON encodes strings, and lists and maps of them: nothing that can fail.
+// mustJSON encodes what consists of strings, numbers and times: nothing that can fail.
 func mustJSON(v any) string {
 	b, err := json.Marshal(v)
 	if err != nil {

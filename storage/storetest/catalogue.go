@@ -14,7 +14,16 @@ func subscription() *engine.Subscription {
 		Headers: map[string]string{"Authorization": "Bearer <x>"}, PayloadFormat: engine.FormatData,
 		Description: "first\nsecond", Metadata: map[string]string{"k": "v"}, Version: 1,
 		FilterScript: engine.ScriptRef{Script: newID(), Version: 3}, TransformScript: engine.ScriptRef{Script: newID()},
-		CreatedAt: base.Add(1234 * time.Microsecond), UpdatedAt: base.Add(time.Hour),
+		Policy: engine.Policy{
+			Retries: engine.RetrySchedule{0, time.Second}, Timeout: 3 * time.Second, InFlight: 4, Rate: engine.Rate{Count: 10, Per: time.Minute},
+			Ordering: engine.OrderingKeyed, OrderingKey: "data.id", GiveUpAfter: time.Hour,
+		},
+		Batch: engine.Batch{Size: 10, Wait: time.Second}, Debounce: engine.Debounce{Key: "data.id", Within: time.Second},
+		Signatures: []engine.Signature{engine.SignatureStandard, engine.SignatureHook}, OldSecrets: []engine.OldSecret{{Secret: "whsec_old", Until: base}},
+		Numbered: true, Inline: true, Dialect: "ours", Names: map[string]string{"target_url": "hookUrl"},
+		Verification: engine.Verification{Mode: engine.VerifyHookSecret, Secret: "s", Until: base, AllowedRate: 7},
+		ExpiresAt:    base.Add(time.Minute),
+		CreatedAt:    base.Add(1234 * time.Microsecond), UpdatedAt: base.Add(time.Hour),
 	}
 }
 
@@ -141,7 +150,7 @@ var catalogue = []check{
 	{"event types come back, change and go", func(t *suite) {
 		full := &engine.EventType{
 			Name: "order.created", Description: "ü", Schema: []byte(`{"type":"object"}`),
-			Samples: [][]byte{[]byte(`{"a": 1}`), []byte("[ 2 ]")}, Version: 1, CreatedAt: base, UpdatedAt: base,
+			Samples: [][]byte{[]byte(`{"a": 1}`), []byte("[ 2 ]")}, Verify: engine.VerifyCloudEvents, Version: 1, CreatedAt: base, UpdatedAt: base,
 		}
 		bare := &engine.EventType{Name: "order.deleted", Version: 1}
 		t.must(t.s.PutEventType(t.ctx(), bare))
@@ -160,9 +169,22 @@ var catalogue = []check{
 		t.equal("event types", list, []*engine.EventType{full})
 		t.must(t.s.PutEventType(t.ctx(), bare)) // a name may be used again, from version 1
 	}},
+	{"what is set for accounts comes back", func(t *suite) {
+		a := &engine.Account{
+			Name: "acme", Verify: engine.VerifyHookSecret, Quota: engine.Quota{Subscriptions: 1, EventsPerSecond: 2, StoredBytes: 3},
+			Retention: engine.Retention{Succeeded: time.Hour, Dead: time.Minute}, Version: 1, CreatedAt: base, UpdatedAt: base,
+		}
+		t.must(t.s.PutAccount(t.ctx(), a))
+		t.code(t.s.PutAccount(t.ctx(), a), engine.CodeStale)
+		a.Version, a.Quota = 2, engine.Quota{}
+		t.must(t.s.PutAccount(t.ctx(), a))
+		list, err := t.s.Accounts(t.ctx())
+		t.must(err)
+		t.equal("accounts", list, []*engine.Account{a})
+	}},
 	{"keys come back and go", func(t *suite) {
 		a := &engine.Key{ID: newID(), Name: "ci", Account: "acme", Admin: true, Prefix: "sk_ab", Hash: [32]byte{1, 0, 255}, CreatedAt: base}
-		b := &engine.Key{ID: newID(), Account: "b", Hash: [32]byte{2}}
+		b := &engine.Key{ID: newID(), Account: "b", Scopes: []engine.Scope{engine.ScopePublish}, Hash: [32]byte{2}}
 		t.must(t.s.PutKey(t.ctx(), a))
 		t.must(t.s.PutKey(t.ctx(), b))
 		list, err := t.s.Keys(t.ctx())

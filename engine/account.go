@@ -1,0 +1,72 @@
+package engine
+
+import (
+	"context"
+	"time"
+)
+
+// Account is what is set for an account. One that nobody set anything for has none.
+type Account struct {
+	Name      string
+	Verify    VerificationMode // asked of the targets of its subscriptions
+	Quota     Quota
+	Retention Retention
+	Version   int64
+	CreatedAt time.Time
+	UpdatedAt time.Time
+}
+
+// Quota bounds what an account may use. Zero fields take the router's default.
+type Quota struct {
+	Subscriptions   int   `json:"subscriptions,omitempty"`
+	EventsPerSecond int   `json:"events_per_second,omitempty"`
+	StoredBytes     int64 `json:"stored_bytes,omitempty"` // of events
+}
+
+// Retention says how long what is finished is kept. Zero fields take the router's default.
+type Retention struct {
+	Succeeded time.Duration `json:"succeeded,omitempty"` // events all of whose deliveries succeeded or were dropped, and those that nobody asked for
+	Dead      time.Duration `json:"dead,omitempty"`      // events with a dead letter
+}
+
+// Account gives what is set for an account: defaults where nothing is. It must not be
+// changed.
+func (e *Engine) Account(name string) *Account {
+	e.registry.mu.RLock()
+	defer e.registry.mu.RUnlock()
+	if a := e.registry.accounts[name]; a != nil {
+		return a
+	}
+	return &Account{Name: name}
+}
+
+// PutAccount sets what is set for an account; version is the expected one or AnyVersion.
+// Errors: CodeInvalid, CodeStale.
+func (e *Engine) PutAccount(ctx context.Context, a *Account, version int64) (*Account, error) {
+	if err := checkAccount(a.Name); err != nil {
+		return nil, err
+	}
+	switch a.Verify {
+	case VerifyNone, VerifyHookSecret, VerifyCloudEvents:
+	default:
+		return nil, Invalid("verify", `%.40q is not known: use "hook-secret", "cloudevents" or ""`, string(a.Verify))
+	}
+	e.registry.changes.Lock()
+	defer e.registry.changes.Unlock()
+	old := e.Account(a.Name)
+	if version != AnyVersion && version != old.Version {
+		return nil, stale("account", old.Version, version)
+	}
+	stored := *a
+	stored.Version, stored.CreatedAt, stored.UpdatedAt = old.Version+1, old.CreatedAt, e.now()
+	if old.Version == 0 {
+		stored.CreatedAt = stored.UpdatedAt
+	}
+	if err := e.store.PutAccount(ctx, &stored); err != nil {
+		return nil, err
+	}
+	e.registry.mu.Lock()
+	e.registry.accounts[a.Name] = &stored
+	e.registry.mu.Unlock()
+	return &stored, nil
+}

@@ -1,0 +1,142 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"strings"
+	"time"
+
+	"switchhook/scripts"
+	"switchhook/scripts/jsondoc"
+)
+
+// compose makes the request of a delivery, signed and ready to be sent, and notes it in
+// a. The error is the transform's.
+func (e *Engine) compose(ctx context.Context, r *route, ev *Event, a *Attempt) (_ *outgoing, dropped string, err error) {
+	out := &outgoing{method: http.MethodPost, url: r.url, headers: make(http.Header, len(r.headers)+8)}
+	for name, values := range r.headers {
+		out.headers[name] = values
+	}
+	if r.transformSource == "" {
+		out.body, out.contentType = payload(r.sub.PayloadFormat, ev)
+		a.Request.Plain = r.sub.PayloadFormat
+	} else if dropped, err = e.transform(ctx, r, ev, out, a); err != nil || dropped != "" {
+		return nil, dropped, err
+	}
+	e.seal(out, r, ev, a.At)
+	a.Request.Method, a.Request.URL, a.Request.Headers = out.method, out.url.String(), shownHeaders(out.headers)
+	if a.Request.Plain == "" {
+		a.Request.Body = out.body
+	}
+	return out, "", nil
+}
+
+// outgoing is a request on its way out.
+type outgoing struct {
+	method      string
+	url         *url.URL
+	headers     http.Header
+	body        []byte
+	contentType string
+}
+
+// transform lets the subscription's script make the request.
+func (e *Engine) transform(ctx context.Context, r *route, ev *Event, out *outgoing, a *Attempt) (dropped string, err error) {
+	program, err := e.compiledTransform(ctx, r)
+	if err != nil {
+		return "", err
+	}
+	a.Script.Ref, a.Script.Hash = r.transformRef, program.Hash
+	sandbox := e.cfg.Transformer
+	if r.dry {
+		sandbox = e.lab
+	}
+	res, err := sandbox.Run(ctx, program, view(ev, jsondoc.Value{}), r.request())
+	e.transformBeside(r, ev, res, err)
+	if err != nil {
+		var se *scripts.Error
+		if errors.As(err, &se) {
+			a.Script.CPU, a.Script.Console = se.CPU, se.Console
+		}
+		return "", err
+	}
+	a.Script.CPU, a.Script.Memory, a.Script.Console = res.CPU, res.Memory, res.Console
+	if res.Dropped {
+		return dropReason(res), nil
+	}
+	out.body, out.contentType = res.Body, res.ContentType
+	if res.Request == nil {
+		return "", nil
+	}
+	return "", out.apply(res.Request)
+}
+
+func dropReason(res scripts.Result) string {
+	if res.DropReason == "" {
+		return "dropped by the transform"
+	}
+	return res.DropReason
+}
+
+// request is what a transform sees of the request before it changes anything.
+func (r *route) request() scripts.Request {
+	path := r.url.EscapedPath()
+	if path == "" {
+		path = "/"
+	}
+	return scripts.Request{Method: http.MethodPost, Path: path, Query: r.url.Query(), Headers: r.sub.Headers}
+}
+
+// apply takes over what a script made of the request, after the same checks that a
+// subscription's own URL and headers go through. The host can't be changed.
+func (out *outgoing) apply(req *scripts.Request) error {
+	u := *out.url
+	path, err := url.PathUnescape(req.Path)
+	if err != nil || !strings.HasPrefix(req.Path, "/") || strings.ContainsAny(req.Path, "?#") {
+		return &scripts.Error{Phase: scripts.PhaseRun, Message: fmt.Sprintf("request.path %.100q is no path: it must begin with / and hold no ? or #", req.Path)}
+	}
+	u.Path, u.RawPath = path, req.Path
+	u.RawQuery = url.Values(req.Query).Encode()
+	if len(u.Path)+len(u.RawQuery) > 8<<10 {
+		return &scripts.Error{Phase: scripts.PhaseRun, Message: "request.path and request.query are longer than 8 KiB"}
+	}
+	if len(req.Headers) > maxHeaders {
+		return &scripts.Error{Phase: scripts.PhaseRun, Message: fmt.Sprintf("request.headers holds %d headers, %d are allowed", len(req.Headers), maxHeaders)}
+	}
+	headers := make(http.Header, len(req.Headers)+8)
+	for name, value := range req.Headers {
+		if problem := checkHeader(name, value); problem != "" {
+			return &scripts.Error{Phase: scripts.PhaseRun, Message: fmt.Sprintf("request.headers: %.100q %s", name, problem)}
+		}
+		headers[textproto.CanonicalMIMEHeaderKey(name)] = []string{value}
+	}
+	out.method, out.url, out.headers = req.Method, &u, headers
+	return nil
+}
+
+// seal adds the router's own headers and the signature (Standard Webhooks 1.0.0).
+func (e *Engine) seal(out *outgoing, r *route, ev *Event, at time.Time) {
+	id := ev.ID.Format(EventPrefix)
+	timestamp, signature := sign(r.key, id, at, out.body)
+	out.headers["webhook-id"] = []string{id}
+	out.headers["webhook-timestamp"] = []string{timestamp}
+	out.headers["webhook-signature"] = []string{signature}
+	if out.headers["Content-Type"] == nil {
+		out.headers["Content-Type"] = []string{out.contentType}
+	}
+	if out.headers["User-Agent"] == nil {
+		out.headers["User-Agent"] = []string{e.cfg.UserAgent}
+	}
+}
+
+// renderPlain fills in the body of an attempt that was not stored, because the payload
+// format makes it again.
+func renderPlain(a *Attempt, ev *Event) {
+	if a.Request.Plain != "" && a.Request.Method != "" {
+		a.Request.Body, _ = payload(a.Request.Plain, ev)
+	}
+}

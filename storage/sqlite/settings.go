@@ -1,0 +1,82 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+
+	"switchhook/engine"
+)
+
+// subscriptionSettings are the parts of a subscription that no query asks for.
+type subscriptionSettings struct {
+	Policy       engine.Policy       `json:"policy,omitzero"`
+	Batch        engine.Batch        `json:"batch,omitzero"`
+	Debounce     engine.Debounce     `json:"debounce,omitzero"`
+	Numbered     bool                `json:"numbered,omitempty"`
+	Signatures   []engine.Signature  `json:"signatures,omitempty"`
+	Verification engine.Verification `json:"verification,omitzero"`
+	Inline       bool                `json:"inline,omitempty"`
+	Dialect      string              `json:"dialect,omitempty"`
+	Names        map[string]string   `json:"names,omitempty"`
+}
+
+// settingsColumn is NULL where nothing is set.
+func settingsColumn(u *engine.Subscription) driver.Value {
+	text := mustJSON(subscriptionSettings{
+		Policy: u.Policy, Batch: u.Batch, Debounce: u.Debounce, Numbered: u.Numbered, Signatures: u.Signatures,
+		Verification: u.Verification, Inline: u.Inline, Dialect: u.Dialect, Names: u.Names,
+	})
+	if text == "{}" {
+		return nil
+	}
+	return text
+}
+
+func columnSettings(text *string, u *engine.Subscription) error {
+	var s subscriptionSettings
+	err := columnJSON(text, &s)
+	u.Policy, u.Batch, u.Debounce, u.Numbered, u.Signatures = s.Policy, s.Batch, s.Debounce, s.Numbered, s.Signatures
+	u.Verification, u.Inline, u.Dialect, u.Names = s.Verification, s.Inline, s.Dialect, s.Names
+	return err
+}
+
+// accountSettings are the parts of an account that no query asks for.
+type accountSettings struct {
+	Verify    engine.VerificationMode `json:"verify,omitempty"`
+	Quota     engine.Quota            `json:"quota,omitzero"`
+	Retention engine.Retention        `json:"retention,omitzero"`
+}
+
+// Accounts lists what is set for accounts, by name.
+func (s *Store) Accounts(ctx context.Context) ([]*engine.Account, error) {
+	rows, err := s.readers.QueryContext(ctx, `SELECT name, settings, version, created_at, updated_at FROM account ORDER BY name`)
+	if err != nil {
+		return nil, fmt.Errorf("list accounts: %w", err)
+	}
+	return collect(rows, func(row scanner) (*engine.Account, error) {
+		a := &engine.Account{}
+		var text string
+		var created, updated *int64
+		if err := row.Scan(&a.Name, &text, &a.Version, &created, &updated); err != nil {
+			return nil, err
+		}
+		var set accountSettings
+		err := columnJSON(&text, &set)
+		a.Verify, a.Quota, a.Retention = set.Verify, set.Quota, set.Retention
+		a.CreatedAt, a.UpdatedAt = columnTime(created), columnTime(updated)
+		return a, err
+	})
+}
+
+// PutAccount makes or replaces what is set for an account.
+func (s *Store) PutAccount(ctx context.Context, a *engine.Account) error {
+	return s.write(ctx, func(tx *tx) error {
+		if err := tx.checkVersion("account", a.Name, a.Version, `SELECT version FROM account WHERE name = ?`, a.Name); err != nil {
+			return err
+		}
+		_, err := tx.exec(`INSERT OR REPLACE INTO account (name, settings, version, created_at, updated_at) VALUES (?, ?, ?, ?, ?)`,
+			a.Name, mustJSON(accountSettings{a.Verify, a.Quota, a.Retention}), a.Version, timeColumn(a.CreatedAt), timeColumn(a.UpdatedAt))
+		return err
+	})
+}
