@@ -21,7 +21,9 @@ func (e *Engine) compose(ctx context.Context, r *route, ev *Event, a *Attempt) (
 	for name, values := range r.headers {
 		out.headers[name] = values
 	}
-	if r.transformSource == "" {
+	if body := e.dialectBody(r.sub); body != nil && r.transformSource == "" {
+		out.body, out.contentType = body.render(ev, r.sub), "application/json"
+	} else if r.transformSource == "" {
 		out.body, out.contentType = payload(r.sub.PayloadFormat, ev)
 		a.Request.Plain = r.sub.PayloadFormat
 	} else if dropped, err = e.transform(ctx, r, ev, out, a); err != nil || dropped != "" {

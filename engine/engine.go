@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -104,6 +105,7 @@ type Engine struct {
 	backtests  chan struct{} // and for each backtest
 	testing    sync.Map      // accounts with a backtest that is on
 	shadows    shadows
+	bodies     atomic.Pointer[map[string]*BodyTemplate] // see SetDialectBodies
 	retryWake  chan time.Time
 	workers    int // guarded by scheduler.mu
 	stop       chan struct{}

@@ -14,11 +14,15 @@ func payload(format PayloadFormat, ev *Event) (body []byte, contentType string) 
 	body = make([]byte, 0, len(ev.Data)+len(ev.Type)+64)
 	body = append(body, `{"type":`...)
 	body = appendJSONString(body, ev.Type)
-	body = append(body, `,"timestamp":"`...)
-	body = ev.Time.UTC().AppendFormat(body, time.RFC3339Nano)
-	body = append(body, `","data":`...)
+	body = append(body, `,"timestamp":`...)
+	body = appendJSONTime(body, ev.Time)
+	body = append(body, `,"data":`...)
 	body = append(body, ev.Data...)
 	return append(body, '}'), "application/json"
+}
+
+func appendJSONTime(b []byte, t time.Time) []byte {
+	return append(t.UTC().AppendFormat(append(b, '"'), time.RFC3339Nano), '"')
 }
 
 // appendJSONString quotes s; event types need no escapes, so that the slow way is rare.
