@@ -22,14 +22,15 @@ const (
 )
 
 // deliver makes one attempt: transform, sign, send, judge, record.
-func (e *Engine) deliver(q *queue, r *route, en entry) {
+func (e *Engine) deliver(q *queue, r *route, p parcel) {
+	en := p.first
 	a := &Attempt{Number: en.attempts + 1, At: e.now()}
 	began := time.Now()
 	x, dropped := e.attempt(r, en, a)
 	a.Duration = time.Since(began)
 	var se *scripts.Error
 	if errors.As(x.err, &se) && !se.Guilty() { // the sandbox had no time for it: nothing was attempted
-		if !e.scheduler.putBack(q, r, en) {
+		if !e.scheduler.putBack(q, r, p) {
 			e.giveUp(r.sub.ID, en, subscriptionDeleted)
 		}
 		return
@@ -53,7 +54,7 @@ func (e *Engine) deliver(q *queue, r *route, en entry) {
 	if v.deactivate {
 		e.deactivate(context.Background(), r.sub.ID, "the target answered 410 Gone")
 	}
-	e.scheduler.finish(q, r, v)
+	e.scheduler.finish(q, r, p, v)
 
 	e.record(&Outcome{
 		ID: DeliveryID{en.event, r.sub.ID}, State: v.state, Attempts: a.Number, NextAt: v.nextAt, Error: v.err, Attempt: a,

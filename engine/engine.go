@@ -214,11 +214,11 @@ func (e *Engine) spawnWorker() {
 	e.workers++
 	e.background.Go(func() {
 		for {
-			q, r, en, ok := e.scheduler.next()
+			q, r, p, ok := e.scheduler.next()
 			if !ok {
 				return
 			}
-			e.deliver(q, r, en)
+			e.deliver(q, r, p)
 		}
 	})
 }

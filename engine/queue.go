@@ -34,16 +34,16 @@ type entry struct {
 type queue struct {
 	id        ID
 	route     *route // nil after the subscription was deleted
-	ring      fifo[entry]
+	line      line
 	inFlight  int
 	limit     int // how many may be in flight; shrinks when the target is in trouble
 	successes int // in a row, since limit shrank
 	resumeAt  time.Time
 	ready     bool // stands in scheduler.ready, or in scheduler.blocked
 
-	// unsettled events were taken out of ring, but their outcome is not on disk yet.
+	// unsettled events were taken out of line, but their outcome is not on disk yet.
 	unsettled []ID
-	// overflow says that more waits in the store. While it is set nothing enters ring but
+	// overflow says that more waits in the store. While it is set nothing enters line but
 	// what is fetched from there, so the oldest goes first.
 	overflow bool
 	spilling int // rows ordered for the overflow and not on disk yet
@@ -53,7 +53,7 @@ type queue struct {
 
 // runnable tells whether a delivery of q may be started now.
 func (q *queue) runnable(now time.Time) bool {
-	return q.ring.len() > 0 && q.route != nil && q.route.sub.Active && !q.route.held.Load() && q.inFlight < q.limit && !q.resumeAt.After(now)
+	return q.route != nil && q.line.ready(now) && q.route.sub.Active && !q.route.held.Load() && q.inFlight < q.limit && !q.resumeAt.After(now)
 }
 
 // scheduler picks what is delivered next: round robin over the subscriptions that have
@@ -69,7 +69,7 @@ type scheduler struct {
 	queues map[ID]*queue
 	ready  fifo[*queue]
 	idle   int // workers that wait and were not woken
-	total  int // entries in all rings
+	total  int // entries in all lines
 	closed bool
 
 	// No account may take all workers: its slow targets would hold back everybody else's.
@@ -94,9 +94,10 @@ func (s *scheduler) setRoute(id ID, r *route) (orphans []entry) {
 		if q == nil {
 			return nil
 		}
-		orphans = slices.Clone(q.ring.all())
-		s.total -= q.ring.len()
-		q.route, q.ring = nil, fifo[entry]{}
+		orphans = slices.Clone(q.line.all())
+		s.total -= q.line.len()
+		q.route = nil
+		q.line.clear()
 		delete(s.queues, id)
 		return orphans
 	}
@@ -129,12 +130,12 @@ func (s *scheduler) add(id ID, en entry) (place, *queue) {
 	if q == nil {
 		return placeNone, nil
 	}
-	if q.overflow || q.ring.len() >= queueRoom || s.total >= memoryRoom {
+	if q.overflow || q.line.len() >= queueRoom || s.total >= memoryRoom {
 		q.overflow = true
 		q.spilling++
 		return placeStore, q
 	}
-	q.ring.push(en)
+	q.line.push(en)
 	s.total++
 	s.offer(q)
 	return placeQueued, q
@@ -149,10 +150,10 @@ func (s *scheduler) addStored(id ID, en entry) (known bool) {
 	if q == nil {
 		return false
 	}
-	if q.overflow || q.ring.len() >= queueRoom || s.total >= memoryRoom {
+	if q.overflow || q.line.len() >= queueRoom || s.total >= memoryRoom {
 		q.overflow, q.refetch = true, true
 	} else {
-		q.ring.push(en)
+		q.line.push(en)
 		s.total++
 	}
 	s.offer(q)
@@ -186,7 +187,7 @@ func (s *scheduler) offer(q *queue) {
 	if q.route == nil || s.closed {
 		return
 	}
-	if q.overflow && !q.fetching && q.ring.len() < queueLow && q.route.sub.Active {
+	if q.overflow && !q.fetching && q.line.len() < queueLow && q.route.sub.Active {
 		q.fetching = true
 		s.fetch(q)
 	}
@@ -221,8 +222,8 @@ func (s *scheduler) known(q *queue) map[ID]bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q.refetch = false
-	ids := make(map[ID]bool, q.ring.len()+len(q.unsettled))
-	for _, en := range q.ring.all() {
+	ids := make(map[ID]bool, q.line.len()+len(q.unsettled))
+	for _, en := range q.line.all() {
 		ids[en.event] = true
 	}
 	for _, id := range q.unsettled {
@@ -240,7 +241,7 @@ func (s *scheduler) fetched(q *queue, entries []entry, all bool) {
 		return
 	}
 	for _, en := range entries {
-		q.ring.push(en)
+		q.line.push(en)
 	}
 	s.total += len(entries)
 	if all && q.spilling == 0 && !q.refetch {
@@ -252,8 +253,8 @@ func (s *scheduler) fetched(q *queue, entries []entry, all bool) {
 	}
 }
 
-// next waits for a delivery that may start; ok is false once the scheduler is closed.
-func (s *scheduler) next() (q *queue, r *route, en entry, ok bool) {
+// next waits for what may be attempted; ok is false once the scheduler is closed.
+func (s *scheduler) next() (q *queue, r *route, p parcel, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
@@ -262,11 +263,12 @@ func (s *scheduler) next() (q *queue, r *route, en entry, ok bool) {
 			s.wake.Wait()
 		}
 		if s.closed {
-			return nil, nil, entry{}, false
+			return nil, nil, parcel{}, false
 		}
 		q = s.ready.pop()
 		q.ready = false
-		if !q.runnable(s.now()) {
+		now := s.now()
+		if !q.runnable(now) {
 			continue
 		}
 		account := q.route.sub.Account
@@ -275,13 +277,15 @@ func (s *scheduler) next() (q *queue, r *route, en entry, ok bool) {
 			continue
 		}
 		s.flying[account]++
-		en = q.ring.pop()
-		s.total--
+		p = q.line.take(now)
+		s.total -= p.len()
 		q.inFlight++
-		q.unsettled = append(q.unsettled, en.event)
+		for i := range p.len() {
+			q.unsettled = append(q.unsettled, p.at(i).event)
+		}
 		r = q.route
 		s.offer(q)
-		return q, r, en, true
+		return q, r, p, true
 	}
 }
 
@@ -306,24 +310,28 @@ func (s *scheduler) landed(q *queue, account string) {
 	}
 }
 
-// putBack queues a delivery again that was taken and not attempted, for a moment later;
-// known is false where the subscription is gone.
-func (s *scheduler) putBack(q *queue, r *route, en entry) (known bool) {
+// putBack queues again what was taken and not attempted, for a moment later; known is
+// false where the subscription is gone.
+func (s *scheduler) putBack(q *queue, r *route, p parcel) (known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	q.unsettled = slices.DeleteFunc(q.unsettled, func(id ID) bool { return id == en.event })
+	for i := range p.len() {
+		q.unsettle(p.at(i).event)
+	}
 	s.landed(q, r.sub.Account)
 	if q.route == nil {
 		return false
 	}
-	q.ring.push(en)
-	s.total++
+	for i := range p.len() {
+		q.line.push(*p.at(i))
+	}
+	s.total += p.len()
 	s.pause(q, putBackFor)
 	return true
 }
 
 // finish gives back q's place in flight and heeds what the attempt said of the target.
-func (s *scheduler) finish(q *queue, r *route, v verdict) {
+func (s *scheduler) finish(q *queue, r *route, p parcel, v verdict) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.landed(q, r.sub.Account)
@@ -362,6 +370,11 @@ func (s *scheduler) pause(q *queue, d time.Duration) {
 func (s *scheduler) settle(q *queue, event ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	q.unsettle(event)
+}
+
+// unsettle forgets an event whose outcome is on disk, or that waits again.
+func (q *queue) unsettle(event ID) {
 	if i := slices.Index(q.unsettled, event); i >= 0 {
 		q.unsettled = slices.Delete(q.unsettled, i, i+1)
 	}
