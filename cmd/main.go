@@ -27,6 +27,7 @@ type commands struct {
 	Scripts scriptsCommand `cmd:"" help:"Push, pull, compare, backtest and switch the scripts of a running router."`
 	Apply   applyCommand   `cmd:"" help:"Make a running router's event types, scripts and subscriptions what the files of a folder say."`
 	Keys    keysCommand    `cmd:"" help:"List, make and delete API keys of a running router."`
+	Secrets secretsCommand `cmd:"" help:"Change the key that secrets in the database are sealed with."`
 	Types   typesCommand   `cmd:"" help:"Write TypeScript types of events, requests and helpers, for editors."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,6 +22,7 @@ import (
 // routerConfig is what a router is put together from.
 type routerConfig struct {
 	folder   string // of the database
+	secrets  encryptionFlags
 	listen   string
 	policy   target.Policy
 	engine   engine.Config // without its parts
@@ -58,7 +58,9 @@ func startRouter(ctx context.Context, cfg routerConfig) (_ *router, err error) {
 	if r.listener, err = listenOn("--listen", cfg.listen, "a router"); err != nil {
 		return nil, err
 	}
-	if r.store, err = sqlite.Open(ctx, sqlite.Options{Path: filepath.Join(cfg.folder, "switchhook.db"), Logger: cfg.log, Pace: cfg.pace}); err != nil {
+	if r.store, err = sqlite.Open(ctx, sqlite.Options{
+		Path: databaseFile(cfg.folder), Logger: cfg.log, Pace: cfg.pace, Vault: cfg.secrets.vault(cfg.folder, cfg.log),
+	}); err != nil {
 		return nil, err
 	}
 	if r.pool, err = sandbox.Start(sandbox.Config{Processes: cfg.children, Limits: scripts.DefaultLimits(), Logger: cfg.log}); err != nil {

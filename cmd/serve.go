@@ -21,7 +21,9 @@ type serveCommand struct {
 	Data   string `help:"Folder of the database; made where it is missing." default:"switchhook-data" type:"path" placeholder:"DIR"`
 	Dev    bool   `help:"For development: targets on this machine are allowed, logs are for people, sample event types are registered, and the admin key is printed."`
 
-	AdminKey    string        `help:"Admin API key to accept. By default the first start makes one and writes it to admin.key in the data folder." placeholder:"KEY"`
+	AdminKey        string `help:"Admin API key to accept. By default the first start makes one and writes it to admin.key in the data folder." placeholder:"KEY"`
+	encryptionFlags `embed:""`
+
 	StrictTypes bool          `help:"Refuse events whose type is not registered."`
 	MaxBody     int           `help:"Largest body of a request, in bytes." default:"1048576" placeholder:"BYTES"`
 	CommitPace  time.Duration `help:"Least time between two commits; 0s gives the lowest latency, more gives more events a second." default:"1ms"`
@@ -70,7 +72,7 @@ func (c *serveCommand) Run(ctx context.Context) error {
 
 // config checks the flags; errors name them.
 func (c *serveCommand) config() (cfg routerConfig, err error) {
-	cfg = routerConfig{folder: c.Data, listen: c.Listen, pace: c.CommitPace, children: c.SandboxProcesses, maxBody: c.MaxBody, log: c.logger()}
+	cfg = routerConfig{folder: c.Data, secrets: c.encryptionFlags, listen: c.Listen, pace: c.CommitPace, children: c.SandboxProcesses, maxBody: c.MaxBody, log: c.logger()}
 	cfg.policy = target.Policy{Ports: c.TargetPorts, HTTPS: c.HTTPSOnly}
 	if cfg.policy.Allow, err = prefixes("--allow-targets", c.AllowTargets); err != nil {
 		return cfg, err

@@ -16,43 +16,61 @@ func (s *Store) Subscriptions(ctx context.Context) ([]*engine.Subscription, erro
 	rows, err := s.readers.QueryContext(ctx, `
 		SELECT id, account, events, target_url, active, reason, filter, transform, secret, headers,
 			payload_format, description, metadata, version, created_at, updated_at,
-			filter_script, filter_version, transform_script, transform_version, settings, old_secrets, expires_at
+			filter_script, filter_version, transform_script, transform_version, settings, old_secrets, verification_secret, expires_at
 		FROM subscription WHERE deleted_at IS NULL ORDER BY id`)
 	if err != nil {
 		return nil, fmt.Errorf("list subscriptions: %w", err)
 	}
 	return collect(rows, func(row scanner) (*engine.Subscription, error) {
 		u := &engine.Subscription{}
-		var events, headers, metadata, settings, oldSecrets *string
+		var events, secret, headers, metadata, settings, oldSecrets, verification *string
 		var created, updated, expires *int64
 		err := row.Scan(&u.ID, &u.Account, &events, &u.TargetURL, &u.Active, &u.Reason, &u.Filter, &u.Transform,
-			&u.Secret, &headers, &u.PayloadFormat, &u.Description, &metadata, &u.Version, &created, &updated,
+			&secret, &headers, &u.PayloadFormat, &u.Description, &metadata, &u.Version, &created, &updated,
 			&u.FilterScript.Script, &u.FilterScript.Version, &u.TransformScript.Script, &u.TransformScript.Version,
-			&settings, &oldSecrets, &expires)
+			&settings, &oldSecrets, &verification, &expires)
+		if err != nil {
+			return nil, err
+		}
 		u.CreatedAt, u.UpdatedAt, u.ExpiresAt = columnTime(created), columnTime(updated), columnTime(expires)
-		return u, errors.Join(err, columnJSON(events, &u.Events), columnJSON(headers, &u.Headers), columnJSON(metadata, &u.Metadata),
+		sealed := [...]struct {
+			column string
+			value  **string
+		}{{"secret", &secret}, {"old_secrets", &oldSecrets}, {"headers", &headers}, {"verification_secret", &verification}}
+		for _, c := range sealed {
+			if *c.value, err = s.sealer.open("subscription", int64(u.ID), c.column, *c.value); err != nil {
+				return nil, err
+			}
+		}
+		err = errors.Join(columnJSON(events, &u.Events), columnJSON(headers, &u.Headers), columnJSON(metadata, &u.Metadata),
 			columnSettings(settings, u), columnJSON(oldSecrets, &u.OldSecrets))
+		u.Secret, u.Verification.Secret = columnText(secret), columnText(verification)
+		return u, err
 	})
 }
 
 // PutSubscription makes or replaces a subscription. One that was deleted stays deleted.
 func (s *Store) PutSubscription(ctx context.Context, u *engine.Subscription) error {
+	id := int64(u.ID)
+	seal := func(column string, value driver.Value) driver.Value {
+		return s.sealer.seal("subscription", id, column, value)
+	}
 	return s.write(ctx, func(tx *tx) error {
 		err := tx.checkVersion("subscription", u.ID.Format(engine.SubscriptionPrefix), u.Version,
-			`SELECT iif(deleted_at IS NULL, version, -1) FROM subscription WHERE id = ?`, int64(u.ID))
+			`SELECT iif(deleted_at IS NULL, version, -1) FROM subscription WHERE id = ?`, id)
 		if err != nil {
 			return err
 		}
 		_, err = tx.exec(`
 			INSERT OR REPLACE INTO subscription (id, account, events, target_url, active, reason, filter, transform,
 				secret, headers, payload_format, description, metadata, version, created_at, updated_at,
-				filter_script, filter_version, transform_script, transform_version, settings, old_secrets, expires_at)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			int64(u.ID), u.Account, jsonListColumn(u.Events), u.TargetURL, u.Active, u.Reason, u.Filter, u.Transform,
-			u.Secret, jsonMapColumn(u.Headers), string(u.PayloadFormat), u.Description, jsonMapColumn(u.Metadata),
+				filter_script, filter_version, transform_script, transform_version, settings, old_secrets, verification_secret, expires_at)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			id, u.Account, jsonListColumn(u.Events), u.TargetURL, u.Active, u.Reason, u.Filter, u.Transform,
+			seal("secret", u.Secret), seal("headers", jsonMapColumn(u.Headers)), string(u.PayloadFormat), u.Description, jsonMapColumn(u.Metadata),
 			u.Version, timeColumn(u.CreatedAt), timeColumn(u.UpdatedAt),
 			int64(u.FilterScript.Script), int64(u.FilterScript.Version), int64(u.TransformScript.Script), int64(u.TransformScript.Version),
-			settingsColumn(u), jsonListColumn(u.OldSecrets), timeColumn(u.ExpiresAt))
+			settingsColumn(u), seal("old_secrets", jsonListColumn(u.OldSecrets)), seal("verification_secret", textColumn(u.Verification.Secret)), timeColumn(u.ExpiresAt))
 		return err
 	})
 }
@@ -60,7 +78,7 @@ func (s *Store) PutSubscription(ctx context.Context, u *engine.Subscription) err
 // DeleteSubscription removes a subscription and its secret. A row of it stays.
 func (s *Store) DeleteSubscription(ctx context.Context, id engine.ID) error {
 	return s.deleteOne(ctx, "subscription", id.Format(engine.SubscriptionPrefix),
-		`UPDATE subscription SET deleted_at = ?, secret = '', old_secrets = NULL, headers = NULL WHERE id = ? AND deleted_at IS NULL`,
+		`UPDATE subscription SET deleted_at = ?, secret = '', old_secrets = NULL, headers = NULL, verification_secret = NULL WHERE id = ? AND deleted_at IS NULL`,
 		time.Now().UnixMicro(), int64(id))
 }
 

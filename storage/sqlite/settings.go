@@ -21,11 +21,14 @@ type subscriptionSettings struct {
 	Names        map[string]string   `json:"names,omitempty"`
 }
 
-// settingsColumn is NULL where nothing is set.
+// settingsColumn is NULL where nothing is set. The secret of the verification has a column
+// of its own, where it is sealed.
 func settingsColumn(u *engine.Subscription) driver.Value {
+	verification := u.Verification
+	verification.Secret = ""
 	text := mustJSON(subscriptionSettings{
 		Policy: u.Policy, Batch: u.Batch, Debounce: u.Debounce, Numbered: u.Numbered, Signatures: u.Signatures,
-		Verification: u.Verification, Inline: u.Inline, Dialect: u.Dialect, Names: u.Names,
+		Verification: verification, Inline: u.Inline, Dialect: u.Dialect, Names: u.Names,
 	})
 	if text == "{}" {
 		return nil

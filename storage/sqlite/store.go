@@ -19,6 +19,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"switchhook/engine"
+	"switchhook/storage/vault"
 )
 
 var _ engine.Store = (*Store)(nil)
@@ -37,6 +38,11 @@ type Options struct {
 	Logger *slog.Logger
 	// OnCommit is called from the writer after each commit; it must not block. May be nil.
 	OnCommit func(Commit)
+	// Vault finds what secrets are sealed with; it is told the ids of the keys that are in
+	// use, none in a new database or one that holds secrets in clear. Those are sealed
+	// before Open returns, and so are those that are sealed with a key other than the
+	// vault's first. Where Vault is nil, secrets are stored in clear, which is for tests.
+	Vault func(inUse []string) (*vault.Vault, error)
 }
 
 // DefaultPace is the Pace where Options give none.
@@ -58,6 +64,7 @@ type Store struct {
 	queue   *queue       // what waits for the writer
 	writer  *writer
 	readers *sql.DB
+	sealer  sealer // of secrets
 
 	watermark atomic.Int64 // set last; the writer brings it to disk
 
@@ -95,6 +102,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 
 func (s *Store) start(ctx context.Context, o Options) error {
 	if err := migrate(ctx, s.path); err != nil {
+		return err
+	}
+	if err := s.unlock(ctx, o.Vault); err != nil {
 		return err
 	}
 	w, err := newWriter(s, o)

@@ -1,0 +1,75 @@
+package cmd
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"switchhook/storage/vault"
+)
+
+// encryptionFlags say where the keys lie that secrets in the database are sealed with.
+type encryptionFlags struct {
+	EncryptionKeyFile string `help:"File of the keys that secrets in the database are sealed with; the first line seals, the others open what they sealed. By default encryption.key in the data folder, made at the first start." type:"path" placeholder:"FILE"`
+	EncryptionKey     string `help:"The keys themselves, 32 bytes in base64 each, with commas between them. Give them in the environment: a command line can be seen by others." placeholder:"KEYS"`
+}
+
+// file is where the keys lie, unless they were given themselves.
+func (f *encryptionFlags) file(folder string) string {
+	if f.EncryptionKeyFile != "" {
+		return f.EncryptionKeyFile
+	}
+	return filepath.Join(folder, "encryption.key")
+}
+
+// keys reads the keys. Where nothing says where they lie and the database has sealed
+// nothing yet, it makes the file of a first one.
+func (f *encryptionFlags) keys(folder string, inUse []string, log *slog.Logger) ([]vault.Key, error) {
+	if f.EncryptionKey != "" && f.EncryptionKeyFile != "" {
+		return nil, errors.New("--encryption-key and --encryption-key-file were both given: give one")
+	}
+	if f.EncryptionKey != "" {
+		keys, err := vault.ParseKeys(f.EncryptionKey)
+		if err != nil {
+			return nil, fmt.Errorf("--encryption-key (SWITCHHOOK_ENCRYPTION_KEY): %w", err)
+		}
+		return keys, nil
+	}
+	file := f.file(folder)
+	keys, err := vault.ReadFile(file)
+	switch {
+	case err == nil:
+		return keys, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("read the encryption key: %w", err)
+	case len(inUse) > 0:
+		return nil, fmt.Errorf("the secrets in the database are sealed with the encryption key %s, and there is no %s: put the file back, or name the one that holds this key with --encryption-key-file; nothing was changed", strings.Join(inUse, " and "), file)
+	case f.EncryptionKeyFile != "":
+		return nil, fmt.Errorf("--encryption-key-file: there is no %s; make one: (umask 077; openssl rand -base64 32 > %[1]s)", file)
+	}
+	// The file first: a secret that is sealed with a key that is written nowhere is lost.
+	key := vault.NewKey()
+	if err := vault.WriteFile(file, false, key); err != nil {
+		return nil, fmt.Errorf("write the encryption key: %w", err)
+	}
+	log.Info("encryption key made: keep a copy of it elsewhere, secrets can't be read without it", "file", file, "key_id", key.ID())
+	return []vault.Key{key}, nil
+}
+
+// vault finds the keys for a database in folder, as sqlite.Options ask for it.
+func (f *encryptionFlags) vault(folder string, log *slog.Logger) func([]string) (*vault.Vault, error) {
+	return func(inUse []string) (*vault.Vault, error) {
+		keys, err := f.keys(folder, inUse, log)
+		if err != nil {
+			return nil, err
+		}
+		if info, err := os.Stat(f.file(folder)); err == nil && f.EncryptionKey == "" && info.Mode().Perm()&0o077 != 0 {
+			log.Warn("others than its owner can read the encryption key: chmod 600 it", "file", f.file(folder), "mode", info.Mode().Perm().String())
+		}
+		return vault.New(keys...)
+	}
+}

@@ -1,0 +1,63 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"switchhook/storage/sqlite"
+	"switchhook/storage/vault"
+)
+
+// databaseFile is the database in a data folder.
+func databaseFile(folder string) string { return filepath.Join(folder, "switchhook.db") }
+
+type secretsCommand struct {
+	Rotate secretsRotateCommand `cmd:"" help:"Seal the secrets in a database with a new key, while no router runs over it. Stopped half way, it goes on where it was."`
+}
+
+type secretsRotateCommand struct {
+	Data            string `help:"Folder of the database." default:"switchhook-data" type:"path" placeholder:"DIR"`
+	encryptionFlags `embed:""`
+}
+
+// Run makes a key, writes it down before the others, and seals everything with it.
+func (c *secretsRotateCommand) Run(ctx context.Context) error {
+	if c.EncryptionKey != "" {
+		return wrongCommand("the keys come from SWITCHHOOK_ENCRYPTION_KEY, where a command can't write: put a new key before them (NEW,OLD) and start the router, which seals everything with the first")
+	}
+	path, file := databaseFile(c.Data), c.file(c.Data)
+	if _, err := os.Stat(path); err != nil {
+		return fmt.Errorf("there is no database to seal: %w", err)
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	used := ""
+	find := func(inUse []string) (*vault.Vault, error) {
+		keys, err := c.keys(c.Data, inUse, log)
+		if err != nil {
+			return nil, err
+		}
+		// Where the first key has not sealed everything, an earlier run was stopped.
+		if slices.Equal(inUse, []string{keys[0].ID()}) {
+			keys = append([]vault.Key{vault.NewKey()}, keys...)
+			if err := vault.WriteFile(file, true, keys...); err != nil {
+				return nil, fmt.Errorf("write the new key: %w", err)
+			}
+		}
+		used = keys[0].ID()
+		return vault.New(keys...)
+	}
+	store, err := sqlite.Open(ctx, sqlite.Options{Path: path, Logger: log, Vault: find})
+	if err != nil {
+		return err
+	}
+	if err := store.Close(); err != nil {
+		return errors.Join(errors.New("the secrets are sealed, but the database did not close well"), err)
+	}
+	fmt.Printf("All secrets are sealed with key %s, the first in %s.\nKeep a copy of the file. Earlier keys stay in it, for the backups that they open; delete a line once no backup needs it.\n", used, file)
+	return nil
+}
