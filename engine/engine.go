@@ -105,6 +105,7 @@ type Engine struct {
 	backtests  chan struct{} // and for each backtest
 	testing    sync.Map      // accounts with a backtest that is on
 	shadows    shadows
+	replays    replays
 	bodies     atomic.Pointer[map[string]*BodyTemplate] // see SetDialectBodies
 	retryWake  chan time.Time
 	workers    int // guarded by scheduler.mu
@@ -140,6 +141,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 		trials:     make(chan struct{}, trialRoom),
 		backtests:  make(chan struct{}, backtestRoom),
 		shadows:    shadows{byID: map[ID]*shadow{}, places: make(chan struct{}, shadowRoom)},
+		replays:    replays{byID: map[ID]*Replay{}, on: map[ID]bool{}, places: make(chan struct{}, replayRoom)},
 		retryWake:  make(chan time.Time, 64),
 		stop:       make(chan struct{}),
 	}
@@ -162,6 +164,9 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 // Start takes up what an earlier run left unfinished and begins to deliver.
 func (e *Engine) Start(ctx context.Context) error {
 	if err := e.recover(ctx); err != nil {
+		return err
+	}
+	if err := e.loadReplays(ctx); err != nil {
 		return err
 	}
 	e.background.Go(e.retryLoop)

@@ -27,6 +27,7 @@ const (
 	SubscriptionPrefix = "sub"
 	KeyPrefix          = "key"
 	DeliveryPrefix     = "dlv"
+	ReplayPrefix       = "rpl"
 )
 
 // Lower-case Crockford base32: no padding, no letters that look like digits.

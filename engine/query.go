@@ -76,15 +76,8 @@ func (e *Engine) Retry(ctx context.Context, account string, id DeliveryID) (*Del
 	case d.State == StatePending:
 		return nil, &Error{Code: CodeConflict, Message: "this delivery is waiting for its attempt already"}
 	}
-	recorded := make(chan struct{})
-	e.record(&Outcome{ID: id, State: StatePending, Attempts: d.Attempts, Error: d.Error}, func() {
-		e.scheduler.addStored(id.Subscription, entry{event: id.Event, attempts: d.Attempts})
-		close(recorded)
-	})
-	select {
-	case <-recorded:
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := e.wait(ctx, id, d.Attempts, d.Error); err != nil {
+		return nil, err
 	}
 	d.State, d.NextAt = StatePending, time.Time{}
 	return d, nil

@@ -380,6 +380,16 @@ func (q *queue) unsettle(event ID) {
 	}
 }
 
+// waiting gives how many deliveries of a subscription wait in memory.
+func (s *scheduler) waiting(id ID) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if q := s.queues[id]; q != nil {
+		return q.line.len()
+	}
+	return 0
+}
+
 // depth gives how many deliveries wait in memory.
 func (s *scheduler) depth() int {
 	s.mu.Lock()

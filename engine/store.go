@@ -14,6 +14,7 @@ import (
 type Store interface {
 	EventLog
 	DeliveryLog
+	ReplayLog
 	Catalogue
 	// Ping answers whether the store can be written.
 	Ping(ctx context.Context) error
@@ -46,7 +47,7 @@ type EventLog interface {
 	Event(ctx context.Context, account string, id ID) (*Event, error)
 	// EventByKey finds the event that Append stored under an idempotency key.
 	EventByKey(ctx context.Context, key KeyHash) (ID, error)
-	// Events lists events, newest first.
+	// Events lists events, newest first, or oldest first where q says so.
 	Events(ctx context.Context, q EventQuery) ([]*Event, error)
 	// LastEventID is the highest event id stored, 0 in a new store.
 	LastEventID(ctx context.Context) (ID, error)
@@ -56,8 +57,9 @@ type EventLog interface {
 type EventQuery struct {
 	Account string
 	Type    string
-	Since   ID // this id and above
-	Before  ID // below this id; the cursor of the next page
+	Since   ID   // this id and above
+	Before  ID   // below this id; the cursor of the next page
+	Oldest  bool // oldest first
 	Limit   int
 }
 
@@ -68,6 +70,7 @@ type Outcome struct {
 	Attempts int
 	NextAt   time.Time
 	Error    string
+	Again    bool     // StatePending: to be attempted anew, whatever the row says
 	Attempt  *Attempt // nil where none was made: a delivery that only waits, or is given up
 }
 
@@ -123,6 +126,34 @@ type DeliveryQuery struct {
 	Since, Until ID         // of events: Since and above, below Until
 	Before       DeliveryID // below this one; the cursor of the next page
 	Limit        int
+}
+
+// ReplayLog keeps replays, and finds what they go over.
+type ReplayLog interface {
+	// History lists deliveries of a subscription that have a row, oldest event first.
+	History(ctx context.Context, q HistoryQuery) ([]*Delivery, error)
+	// Replay finds a replay.
+	Replay(ctx context.Context, id ID) (*Replay, error)
+	// Replays lists replays, newest first.
+	Replays(ctx context.Context, q ReplayQuery) ([]*Replay, error)
+	// PutReplay makes or replaces a replay.
+	PutReplay(ctx context.Context, r *Replay) error
+}
+
+// HistoryQuery picks deliveries of one subscription. Zero fields don't restrict.
+type HistoryQuery struct {
+	Subscription ID
+	State        State
+	Since, Until ID // of events: Since and above, below Until
+	Limit        int
+}
+
+// ReplayQuery picks replays. Zero fields don't restrict.
+type ReplayQuery struct {
+	Account    string
+	Unfinished bool
+	Before     ID // below this id; the cursor of the next page
+	Limit      int
 }
 
 // Catalogue keeps what users configure. The engine holds it all in memory and reads it

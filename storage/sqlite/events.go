@@ -44,7 +44,7 @@ func (s *Store) LastEventID(ctx context.Context) (engine.ID, error) {
 	return engine.ID(id), err
 }
 
-// Events lists events, newest first.
+// Events lists events.
 func (s *Store) Events(ctx context.Context, q engine.EventQuery) ([]*engine.Event, error) {
 	ctx, cancel := context.WithTimeout(ctx, readLimit)
 	defer cancel()
@@ -71,8 +71,12 @@ func eventsQuery(q engine.EventQuery) (text string, args []any) {
 	where.addIf(q.Type != "", "type = ?", q.Type)
 	where.addIf(q.Since != 0, "id >= ?", int64(q.Since))
 	where.addIf(q.Before != 0, "id < ?", int64(q.Before))
+	order := "DESC"
+	if q.Oldest {
+		order = "ASC"
+	}
 	return `SELECT ` + eventColumns + ` FROM event ` + index + where.text() +
-		` ORDER BY id DESC LIMIT ?`, append(where.args, limitOf(q.Limit))
+		` ORDER BY id ` + order + ` LIMIT ?`, append(where.args, limitOf(q.Limit))
 }
 
 func scanEvent(row scanner) (*engine.Event, error) {

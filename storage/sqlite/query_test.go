@@ -44,13 +44,20 @@ func TestQueriesWalkIndexes(t *testing.T) {
 	check("attempts", false, attemptsQuery, 1, 2)
 	check("same body", false, findBody, 1, 2, 3, []byte("x"))
 
+	for state := engine.State(0); state <= engine.StateDropped; state++ {
+		q := engine.HistoryQuery{Subscription: 7, State: state, Since: 1, Until: 5, Limit: 50}
+		text, args := historyQuery(q)
+		check(fmt.Sprintf("%+v", q), false, text, args...)
+	}
 	cursor := engine.DeliveryID{Event: 5, Subscription: 6}
 	for _, account := range []string{"", "acme"} {
 		for _, kind := range []string{"", "order.created"} {
 			for _, before := range []engine.ID{0, 5} {
-				q := engine.EventQuery{Account: account, Type: kind, Before: before, Limit: 50}
-				text, args := eventsQuery(q)
-				check(fmt.Sprintf("%+v", q), account == "" && before == 0, text, args...)
+				for _, oldest := range []bool{false, true} {
+					q := engine.EventQuery{Account: account, Type: kind, Before: before, Oldest: oldest, Limit: 50}
+					text, args := eventsQuery(q)
+					check(fmt.Sprintf("%+v", q), account == "" && before == 0, text, args...)
+				}
 			}
 			for _, subscription := range []engine.ID{0, 7} {
 				for _, event := range []engine.ID{0, 8} {

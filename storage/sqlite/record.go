@@ -74,7 +74,7 @@ func (w *writer) record(o *engine.Outcome) error {
 		}
 		err = put.exec(event, subscription, int64(o.State), int64(o.Attempts), next,
 			timeColumn(a.At), int64(a.Response.Status), o.Error)
-	case o.State == engine.StatePending && o.Attempts == 0:
+	case o.State == engine.StatePending && o.Attempts == 0 && !o.Again:
 		err = w.stmts.spill.exec(event, subscription, int64(o.State))
 	default:
 		err = w.stmts.putUntried.exec(event, subscription, int64(o.State), int64(o.Attempts), next, o.Error)

@@ -1,0 +1,348 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"switchhook/scripts/filter"
+	"switchhook/scripts/jsondoc"
+)
+
+// replays are those that are not finished. A running one has a goroutine, which is the
+// only one to move it on; users change its status alone.
+type replays struct {
+	changes sync.Mutex // held over a change in the store and here
+	mu      sync.RWMutex
+	byID    map[ID]*Replay // never changed in place
+	on      map[ID]bool    // has a goroutine
+	places  chan struct{}  // one for each that is at work
+}
+
+const (
+	replayRoom  = 4   // at work at one time; the others wait for a place
+	replayPage  = 100 // deliveries or events of one step
+	replayAgain = 100 * time.Millisecond
+)
+
+func (p *replays) get(id ID) *Replay {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.byID[id]
+}
+
+func (p *replays) set(r *Replay) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if r.Status.Finished() {
+		delete(p.byID, r.ID)
+	} else {
+		p.byID[r.ID] = r
+	}
+}
+
+func (p *replays) unfinished(account string) (n int) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	for _, r := range p.byID {
+		if r.Account == account {
+			n++
+		}
+	}
+	return n
+}
+
+// loadReplays takes up what an earlier run left unfinished.
+func (e *Engine) loadReplays(ctx context.Context) error {
+	list, err := e.store.Replays(ctx, ReplayQuery{Unfinished: true})
+	if err != nil {
+		return err
+	}
+	for _, r := range list {
+		e.replays.set(r)
+		if r.Status == ReplayRunning {
+			e.goReplay(r.ID)
+		}
+	}
+	return nil
+}
+
+// goReplay gives a running replay its goroutine, unless it has one that did not end yet.
+func (e *Engine) goReplay(id ID) {
+	e.replays.mu.Lock()
+	defer e.replays.mu.Unlock()
+	if e.replays.on[id] {
+		return
+	}
+	e.replays.on[id] = true
+	e.background.Go(func() { e.runReplay(id) })
+}
+
+// runReplay moves a replay on until it is through, or is not to run any more.
+func (e *Engine) runReplay(id ID) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-e.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	select {
+	case e.replays.places <- struct{}{}:
+		defer func() { <-e.replays.places }()
+	case <-ctx.Done():
+		return
+	}
+	var pace *rate.Limiter
+	for {
+		r := e.running(id)
+		if r == nil {
+			return
+		}
+		if pace == nil {
+			pace = rate.NewLimiter(rate.Limit(r.Rate), max(1, r.Rate/10))
+		}
+		next := *r
+		again, err := e.replayStep(ctx, &next, pace)
+		switch {
+		case ctx.Err() != nil:
+			return // goes on from the last step that was stored
+		case err != nil && ErrorCode(err) == CodeConflict:
+			next.Status, next.Error = ReplayPaused, err.Error()
+		case err != nil:
+			e.log.Error("replay step failed", "replay_id", id.Format(ReplayPrefix), "error", err)
+			again = recordAgain
+		case next.Done == len(next.Subscriptions):
+			next.Status, next.FinishedAt = ReplayCompleted, e.now()
+		}
+		if err := e.moveReplay(ctx, r, &next); err != nil {
+			e.log.Error("replay not stored", "replay_id", id.Format(ReplayPrefix), "error", err)
+			again = recordAgain
+		}
+		if again > 0 {
+			select {
+			case <-ctx.Done():
+			case <-time.After(again):
+			}
+		}
+	}
+}
+
+// running gives a replay that is to run. Where it is not, its goroutine counts as ended.
+func (e *Engine) running(id ID) *Replay {
+	e.replays.mu.Lock()
+	defer e.replays.mu.Unlock()
+	r := e.replays.byID[id]
+	if r == nil || r.Status != ReplayRunning || e.closing() {
+		delete(e.replays.on, id)
+		return nil
+	}
+	return r
+}
+
+// moveReplay stores how far a replay is. Where a user changed its status meanwhile, that
+// holds.
+func (e *Engine) moveReplay(ctx context.Context, old, next *Replay) error {
+	if next.Status == old.Status && next.Looked == old.Looked && next.Done == old.Done {
+		return nil
+	}
+	e.replays.changes.Lock()
+	defer e.replays.changes.Unlock()
+	current := e.replays.get(old.ID)
+	if current == nil { // cancelled
+		return nil
+	}
+	if current.Status != old.Status {
+		next.Status, next.Error, next.FinishedAt = current.Status, current.Error, current.FinishedAt
+	}
+	next.UpdatedAt = e.now()
+	if err := e.store.PutReplay(ctx, next); err != nil {
+		return err
+	}
+	e.replays.set(next)
+	return nil
+}
+
+// replayStep goes over the next deliveries or events. again is how long to wait before the
+// next step. A CodeConflict says that the replay can't go on by itself.
+func (e *Engine) replayStep(ctx context.Context, r *Replay, pace *rate.Limiter) (again time.Duration, err error) {
+	if r.Done == len(r.Subscriptions) {
+		return 0, nil
+	}
+	source := e.registry.subscription("", r.Subscriptions[r.Done])
+	to := source
+	if r.To != 0 {
+		to = e.registry.subscription("", r.To)
+	}
+	switch {
+	case to == nil && r.To != 0:
+		return 0, &Error{Code: CodeConflict, Message: "the subscription " + r.To.Format(SubscriptionPrefix) + ", to which events are to be sent, was deleted"}
+	case source == nil || to == nil: // deleted meanwhile: there is nothing to replay
+		r.Done, r.After, r.First = r.Done+1, 0, 0
+		return 0, nil
+	case !to.Active:
+		return 0, &Error{Code: CodeConflict, Message: "the subscription " + to.ID.Format(SubscriptionPrefix) + " is not active; activate it and resume the replay"}
+	case e.scheduler.waiting(to.ID) >= queueLow: // what is live goes first, and the rest stays where it is
+		return replayAgain, nil
+	}
+	list, last, err := e.replayPage(ctx, r, source)
+	if err != nil {
+		return 0, err
+	}
+	chosen, err := e.chosen(ctx, r, source, list)
+	if err != nil {
+		return 0, err
+	}
+	for _, id := range chosen {
+		if err := pace.Wait(ctx); err != nil {
+			return 0, err
+		}
+		if queued, err := e.requeue(ctx, DeliveryID{id, to.ID}); err != nil {
+			return 0, err
+		} else if queued {
+			r.Queued++
+		}
+	}
+	r.Looked += int64(len(list))
+	if r.First == 0 && len(list) > 0 {
+		r.First = list[0].ID.Event
+	}
+	if r.After = last; len(list) < replayPage {
+		r.Done, r.After, r.First = r.Done+1, 0, 0
+	}
+	return 0, nil
+}
+
+// replayPage reads what comes next of a subscription: its deliveries or, where those that
+// never were are asked for, its account's events as deliveries of state 0.
+func (e *Engine) replayPage(ctx context.Context, r *Replay, source *Subscription) (list []*Delivery, last ID, err error) {
+	since, until := r.After+1, FirstIDAt(r.Until)
+	if !r.Since.IsZero() {
+		since = max(since, FirstIDAt(r.Since))
+	}
+	if !r.Missing {
+		q := HistoryQuery{Subscription: source.ID, Since: since, Until: until, Limit: replayPage}
+		if len(r.States) == 1 {
+			q.State = r.States[0]
+		}
+		list, err = e.store.History(ctx, q)
+	} else {
+		var events []*Event
+		events, err = e.store.Events(ctx, EventQuery{Account: source.Account, Since: since, Before: until, Oldest: true, Limit: replayPage})
+		for _, ev := range events {
+			d := &Delivery{ID: DeliveryID{ev.ID, source.ID}, EventType: ev.Type}
+			known, err := e.store.Delivery(ctx, "", d.ID)
+			switch {
+			case err == nil:
+				d = known
+			case ErrorCode(err) != CodeNotFound:
+				return nil, 0, err
+			}
+			list = append(list, d)
+		}
+	}
+	if len(list) > 0 {
+		last = list[len(list)-1].ID.Event
+	}
+	return list, last, err
+}
+
+// chosen gives the events among list that the replay asks for.
+func (e *Engine) chosen(ctx context.Context, r *Replay, source *Subscription, list []*Delivery) (events []ID, err error) {
+	for _, d := range list {
+		missing := d.State == 0
+		switch {
+		case missing && !matchesAny(source.Events, d.EventType), !missing && !slices.Contains(r.States, d.State),
+			len(r.EventTypes) > 0 && !matchesAny(r.EventTypes, d.EventType):
+			continue
+		}
+		if missing || r.Filter != "" {
+			ok, err := e.passes(ctx, r, source, d.ID.Event, missing)
+			if err != nil {
+				return nil, err
+			}
+			if !ok {
+				continue
+			}
+		}
+		events = append(events, d.ID.Event)
+	}
+	return events, nil
+}
+
+func matchesAny(patterns []string, eventType string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool { return MatchesPattern(p, eventType) })
+}
+
+// passes tells whether an event passes the replay's filter and, where it is new to the
+// subscription, the subscription's. A filter that fails lets nothing pass.
+func (e *Engine) passes(ctx context.Context, r *Replay, source *Subscription, id ID, missing bool) (bool, error) {
+	ev, err := e.store.Event(ctx, "", id)
+	if ErrorCode(err) == CodeNotFound { // removed meanwhile
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	in := filter.NewInput(view(ev, jsondoc.Value{}))
+	defer in.Release()
+	if r.Filter != "" {
+		f, err := e.filters.Compile(r.Filter)
+		if err != nil {
+			return false, err
+		}
+		if ok, err := f.Match(in); !ok || err != nil {
+			return false, nil
+		}
+	}
+	route := e.registry.route(source.ID)
+	if !missing || route == nil || route.filterSource == "" {
+		return route != nil, nil
+	}
+	f, err := e.compiledFilter(route)
+	if err != nil {
+		return false, nil
+	}
+	ok, err := f.Match(in)
+	return ok && err == nil, nil
+}
+
+// requeue makes a delivery wait for an attempt, whatever became of it before; queued is
+// false where it waits already, or its event is gone.
+func (e *Engine) requeue(ctx context.Context, id DeliveryID) (queued bool, err error) {
+	attempts, reason := 0, ""
+	d, err := e.store.Delivery(ctx, "", id)
+	switch {
+	case err == nil && d.State == StatePending:
+		return false, nil
+	case err == nil:
+		attempts, reason = d.Attempts, d.Error
+	case ErrorCode(err) != CodeNotFound:
+		return false, err
+	}
+	if err := e.wait(ctx, id, attempts, reason); err != nil {
+		return false, err
+	}
+	return true, nil
+}
+
+// wait makes a delivery pending and queues it, once that is on disk.
+func (e *Engine) wait(ctx context.Context, id DeliveryID, attempts int, reason string) error {
+	recorded := make(chan struct{})
+	e.record(&Outcome{ID: id, State: StatePending, Attempts: attempts, Error: reason, Again: true}, func() {
+		e.scheduler.addStored(id.Subscription, entry{event: id.Event, attempts: attempts})
+		close(recorded)
+	})
+	select {
+	case <-recorded:
+		return nil
+	case <-ctx.Done():
+		return errors.Join(ctx.Err(), context.Cause(ctx))
+	}
+}

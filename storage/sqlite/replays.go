@@ -1,0 +1,109 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"switchhook/engine"
+)
+
+// History lists deliveries of a subscription that have a row, oldest event first.
+func (s *Store) History(ctx context.Context, q engine.HistoryQuery) ([]*engine.Delivery, error) {
+	ctx, cancel := context.WithTimeout(ctx, readLimit)
+	defer cancel()
+	text, args := historyQuery(q)
+	rows, err := s.readers.QueryContext(ctx, text, args...)
+	if err != nil {
+		return nil, fmt.Errorf("list a subscription's history: %w", err)
+	}
+	return collect(rows, scanDelivery)
+}
+
+func historyQuery(q engine.HistoryQuery) (text string, args []any) {
+	index, where := "delivery_by_subscription", conditions{}
+	where.add("d.subscription_id = ?", int64(q.Subscription))
+	if q.State != 0 {
+		where.add("d.state = ?", int64(q.State))
+		if q.State != engine.StateSucceeded {
+			index = "delivery_open_by_subscription"
+			where.add("d.state <> 3") // lets the partial index be used
+		}
+	}
+	where.addIf(q.Since != 0, "d.event_id >= ?", int64(q.Since))
+	where.addIf(q.Until != 0, "d.event_id < ?", int64(q.Until))
+	return `SELECT ` + deliveryColumns + ` FROM delivery d INDEXED BY ` + index + ` CROSS JOIN event e ON e.id = d.event_id` +
+		where.text() + ` ORDER BY d.event_id LIMIT ?`, append(where.args, limitOf(q.Limit))
+}
+
+// replayJob is the part of a replay that no query asks for.
+type replayJob struct {
+	Subscriptions []engine.ID    `json:"subscriptions"`
+	To            engine.ID      `json:"to,omitempty"`
+	Since         time.Time      `json:"since,omitzero"`
+	Until         time.Time      `json:"until"`
+	EventTypes    []string       `json:"event_types,omitempty"`
+	States        []engine.State `json:"states,omitempty"`
+	Missing       bool           `json:"missing,omitempty"`
+	Filter        string         `json:"filter,omitempty"`
+	Rate          int            `json:"rate"`
+	Error         string         `json:"error,omitempty"`
+	Done          int            `json:"done"`
+	After         engine.ID      `json:"after"`
+	First         engine.ID      `json:"first"`
+	Looked        int64          `json:"looked"`
+	Queued        int64          `json:"queued"`
+}
+
+const replayColumns = `SELECT id, account, status, job, created_at, updated_at, finished_at FROM replay`
+
+// Replay finds a replay.
+func (s *Store) Replay(ctx context.Context, id engine.ID) (*engine.Replay, error) {
+	r, err := scanReplay(s.readers.QueryRowContext(ctx, replayColumns+` WHERE id = ?`, int64(id)))
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, engine.NotFound("replay", id.Format(engine.ReplayPrefix))
+	}
+	return r, err
+}
+
+// Replays lists replays, newest first.
+func (s *Store) Replays(ctx context.Context, q engine.ReplayQuery) ([]*engine.Replay, error) {
+	where := conditions{}
+	where.addIf(q.Account != "", "account = ?", q.Account)
+	where.addIf(q.Unfinished, "finished_at IS NULL")
+	where.addIf(q.Before != 0, "id < ?", int64(q.Before))
+	rows, err := s.readers.QueryContext(ctx, replayColumns+where.text()+` ORDER BY id DESC LIMIT ?`, append(where.args, limitOf(q.Limit))...)
+	if err != nil {
+		return nil, fmt.Errorf("list replays: %w", err)
+	}
+	return collect(rows, scanReplay)
+}
+
+func scanReplay(row scanner) (*engine.Replay, error) {
+	r := &engine.Replay{}
+	var text string
+	var created, updated, finished *int64
+	if err := row.Scan(&r.ID, &r.Account, &r.Status, &text, &created, &updated, &finished); err != nil {
+		return nil, err
+	}
+	r.CreatedAt, r.UpdatedAt, r.FinishedAt = columnTime(created), columnTime(updated), columnTime(finished)
+	var j replayJob
+	err := columnJSON(&text, &j)
+	r.Subscriptions, r.To, r.Since, r.Until, r.EventTypes, r.States, r.Missing = j.Subscriptions, j.To, j.Since, j.Until, j.EventTypes, j.States, j.Missing
+	r.Filter, r.Rate, r.Error, r.Done, r.After, r.First, r.Looked, r.Queued = j.Filter, j.Rate, j.Error, j.Done, j.After, j.First, j.Looked, j.Queued
+	return r, err
+}
+
+// PutReplay makes or replaces a replay.
+func (s *Store) PutReplay(ctx context.Context, r *engine.Replay) error {
+	job := mustJSON(replayJob{
+		r.Subscriptions, r.To, r.Since, r.Until, r.EventTypes, r.States, r.Missing, r.Filter, r.Rate, r.Error, r.Done, r.After, r.First, r.Looked, r.Queued,
+	})
+	return s.write(ctx, func(tx *tx) error {
+		_, err := tx.exec(`INSERT OR REPLACE INTO replay (id, account, status, job, created_at, updated_at, finished_at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+			int64(r.ID), r.Account, string(r.Status), job, timeColumn(r.CreatedAt), timeColumn(r.UpdatedAt), timeColumn(r.FinishedAt))
+		return err
+	})
+}
