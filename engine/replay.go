@@ -122,7 +122,7 @@ func (e *Engine) checkReplay(r *Replay) error {
 	}
 	for i, s := range r.States {
 		if s == StatePending || slices.Contains(r.States[:i], s) {
-			return Invalid(fmt.Sprintf("status[%d]", i), `%q can't be taken: name each of "failed", "succeeded", "dead", "dropped" and "missing" once at most; what is pending waits for its attempt already`, s)
+			return Invalid(fmt.Sprintf("delivery_status[%d]", i), `%q can't be replayed: name each of "failed", "succeeded", "dead", "dropped" and "missing" once at most; what is pending waits for its attempt already`, s)
 		}
 	}
 	if len(r.EventTypes) > replayTypes {

@@ -109,7 +109,7 @@ func (p place) validate(body []byte) error {
 // operation finds the path of the document that a request's path is an instance of.
 func (d *document) operation(path string) (template string, ok bool) {
 	path, _, _ = strings.Cut(path, "?")
-	for _, noun := range []string{"subscription", "event-type", "event", "script", "key"} {
+	for _, noun := range []string{"subscription", "event-type", "event", "script", "key", "replay"} {
 		path = strings.Replace(path, "/api/v1/"+noun+"/", "/api/v1/"+noun+"s/", 1)
 		if path == "/api/v1/"+noun {
 			path += "s"

@@ -21,8 +21,9 @@ func TestNoAccountSeesAnothersAnything(t *testing.T) {
 	script := r.acme.script("transform", "acme-only", "export default () => 'acme-only'", "export default () => 2")
 	r.acme.do("PUT", "/api/v1/scripts/acme-only/shadow", `{"version":2,"seconds":60}`).want(200)
 	scripts := []string{script, "acme-only"}
+	replay := r.acme.post("/api/v1/replays", map[string]any{"subscription": sub, "filter": "data == 'acme-only'"}).want(202).text("id")
 
-	const shared, forbidden, hidden, empty = "shared", "forbidden", "hidden", "empty"
+	const shared, forbidden, hidden, empty, unknown = "shared", "forbidden", "hidden", "empty", "unknown"
 	table := []struct {
 		operation string
 		ids       []string
@@ -40,6 +41,12 @@ func TestNoAccountSeesAnothersAnything(t *testing.T) {
 		{"GET /api/v1/deliveries", nil, nil, empty},
 		{"GET /api/v1/deliveries/{id}", []string{delivery}, nil, hidden},
 		{"POST /api/v1/deliveries/{id}/retry", []string{delivery}, nil, hidden},
+		{"GET /api/v1/replays", nil, nil, empty},
+		{"POST /api/v1/replays", nil, map[string]any{"subscription": sub}, unknown},
+		{"GET /api/v1/replays/{id}", []string{replay}, nil, hidden},
+		{"POST /api/v1/replays/{id}/pause", []string{replay}, nil, hidden},
+		{"POST /api/v1/replays/{id}/resume", []string{replay}, nil, hidden},
+		{"POST /api/v1/replays/{id}/cancel", []string{replay}, nil, hidden},
 		{"POST /api/v1/subscriptions", nil, map[string]any{"event": "order.created", "target_url": hook.URL + "/rival"}, shared},
 		{"POST /api/v1/events", nil, `{"type":"other","data":1}`, shared},
 		{"GET /api/v1/event-types", nil, nil, shared},
@@ -100,6 +107,8 @@ func TestNoAccountSeesAnothersAnything(t *testing.T) {
 					}
 				case forbidden:
 					a.refused(403, "", "")
+				case unknown:
+					a.refused(422, "subscriptions[0]", "there is no subscription")
 				case empty:
 					a.want(200).shows(map[string]any{"data": "[]", "next_cursor": nil})
 				case shared:

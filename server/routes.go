@@ -37,6 +37,13 @@ func (s *Server) routes() []route {
 		{"GET", "/api/v1/deliveries/:id", s.authenticated(s.getDelivery), nil},
 		{"POST", "/api/v1/deliveries/:id/retry", s.authenticated(s.retryDelivery), nil},
 
+		{"GET", "/api/v1/replays", s.authenticated(s.listReplays), nil},
+		{"POST", "/api/v1/replays", s.authenticated(s.createReplay), nil},
+		{"GET", "/api/v1/replays/:id", s.authenticated(s.getReplay), nil},
+		{"POST", "/api/v1/replays/:id/pause", s.authenticated(s.pauseReplay), nil},
+		{"POST", "/api/v1/replays/:id/resume", s.authenticated(s.resumeReplay), nil},
+		{"POST", "/api/v1/replays/:id/cancel", s.authenticated(s.cancelReplay), nil},
+
 		{"GET", "/api/v1/event-types", s.authenticated(s.listEventTypes), nil},
 		{"POST", "/api/v1/event-types", admin(s.createEventType), nil},
 		{"GET", "/api/v1/event-types/:name", s.authenticated(s.getEventType), nil},
@@ -80,7 +87,7 @@ func (s *Server) routes() []route {
 
 // nouns are the resources whose paths work in the singular as well.
 var nouns = map[string]string{
-	"subscriptions": "subscription", "events": "event", "deliveries": "delivery", "event-types": "event-type", "scripts": "script", "keys": "key",
+	"subscriptions": "subscription", "events": "event", "deliveries": "delivery", "replays": "replay", "event-types": "event-type", "scripts": "script", "keys": "key",
 }
 
 func singular(path string) []string {

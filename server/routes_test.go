@@ -10,7 +10,9 @@ func TestEveryPathWorksWithASlashAtItsEndAndInTheSingular(t *testing.T) {
 	r.admin.post("/api/v1/event-types", `{"name":"a"}`).want(201)
 	sub := r.admin.subscribe("a", anywhere)
 	event := r.admin.publish("a", 1)
-	ids := map[string]string{"subscriptions": sub, "events": event, "event-types": "a", "keys": "key_0sa6jzbaw0000", "scripts": r.admin.script("filter", "f", "true"), "deliveries": r.admin.delivered(sub, "failed").text("id")}
+	replay := r.admin.post("/api/v1/replays", map[string]any{"subscription": sub}).want(202).text("id")
+	eventually(t, "the replay is through", func() bool { return r.admin.get("/api/v1/replays/"+replay).want(200).text("status") == "completed" })
+	ids := map[string]string{"subscriptions": sub, "replays": replay, "events": event, "event-types": "a", "keys": "key_0sa6jzbaw0000", "scripts": r.admin.script("filter", "f", "true"), "deliveries": r.admin.delivered(sub, "failed").text("id")}
 	for _, op := range r.server.Operations() {
 		rest, ok := strings.CutPrefix(op.Path, "/api/v1/")
 		if !ok || strings.HasSuffix(op.Path, ".json") || strings.HasSuffix(op.Path, ".d.ts") || op.Path == "/api/v1/try" {
