@@ -40,6 +40,7 @@ func (e *Event) Received() time.Time { return e.ID.Time() }
 // EventInput is an event as it is published.
 type EventInput struct {
 	ID             string            // the publisher's own id; the same id again is the same event
+	Source         string            // whose ID it is, where an ID is one within its source only (CloudEvents)
 	IdempotencyKey string            // the same, where the key is no name for the event
 	KeyPart        string            // which of several events under one IdempotencyKey it is
 	Account        string            // DefaultAccount where empty
@@ -52,6 +53,7 @@ type EventInput struct {
 const (
 	maxEventType    = 128
 	maxEventKey     = 255
+	maxSourcedKey   = 2048
 	maxEventHeaders = 64
 	maxHeaderBytes  = 8 << 10
 )
@@ -88,8 +90,10 @@ func (in *EventInput) validate() *Error {
 		return Invalid("type", `%.140q is no event type: use letters, digits and _ in parts joined by ".", such as "order.created", %d characters at most`, in.Type, maxEventType)
 	case !in.Data.Exists():
 		return Invalid("data", "is missing: give the event's payload, any JSON value")
-	case in.ID != "" && !validKey(in.ID):
+	case in.ID != "" && in.Source == "" && !validKey(in.ID):
 		return Invalid("id", "must be 1 to %d visible ASCII characters", maxEventKey)
+	case len(in.ID)+len(in.Source) > maxSourcedKey:
+		return Invalid("id", "and source are %d bytes, %d are allowed", len(in.ID)+len(in.Source), maxSourcedKey)
 	case in.IdempotencyKey != "" && !validKey(in.IdempotencyKey):
 		return Invalid("Idempotency-Key", "must be 1 to %d visible ASCII characters", maxEventKey)
 	case !in.Time.IsZero() && (in.Time.UTC().Year() < 1970 || in.Time.UTC().Year() > 9999):
@@ -118,6 +122,14 @@ type KeyHash [16]byte
 // EventKeyHash is the KeyHash of an event id that a publisher chose.
 func EventKeyHash(account, id string) KeyHash { return hashParts("id", account, id) }
 
+// SourcedKeyHash is the KeyHash of an event id that is one within its source.
+func SourcedKeyHash(account, source, id string) KeyHash {
+	return hashParts("sourced id", account, source, id)
+}
+
+// anySourceKeyHash leads to the first event that came under an id, whatever its source.
+func anySourceKeyHash(account, id string) KeyHash { return hashParts("any source's id", account, id) }
+
 func idempotencyKeyHash(account, key, part string) KeyHash {
 	return hashParts("key", account, key, part)
 }
@@ -136,9 +148,14 @@ func hashParts(parts ...string) (h KeyHash) {
 }
 
 // digest tells one event's content from another's under the same key. A time that the
-// publisher left out does not count: it would differ on every repeat.
+// publisher left out does not count: it would differ on every repeat. Of an event with a
+// source only type and data count besides its name: the other attributes may tell of the
+// way that this copy took (tracing), and CloudEvents 1.0 takes it for the same event.
 func (in *EventInput) digest() KeyHash {
 	parts := []string{in.Type, string(in.Data.Raw())}
+	if in.Source != "" {
+		return hashParts(append(parts, in.Source, in.ID)...)
+	}
 	if !in.Time.IsZero() {
 		parts = append(parts, in.Time.UTC().Format(time.RFC3339Nano))
 	}

@@ -164,7 +164,11 @@ func (e *Engine) prepare(in *EventInput, now, deadline time.Time) (publication, 
 	for i, r := range matched {
 		ev.Targets[i] = r.sub.ID
 	}
-	if in.ID != "" {
+	switch {
+	case in.ID != "" && in.Source != "":
+		p.Keys = append(p.Keys, SourcedKeyHash(in.Account, in.Source, in.ID))
+		p.Names = append(p.Names, anySourceKeyHash(in.Account, in.ID))
+	case in.ID != "":
 		p.Keys = append(p.Keys, EventKeyHash(in.Account, in.ID))
 	}
 	if in.IdempotencyKey != "" {

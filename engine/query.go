@@ -7,7 +7,8 @@ import (
 
 // FindEvent finds an event of an account, or of any where account is empty, by the id
 // that the router gave it or the one that its publisher gave it. The latter is looked up
-// among the names of account, or of named where account is empty. Error: CodeNotFound.
+// among the names of account, or of named where account is empty. Where several sources
+// gave the same id, it finds the event that came first. Error: CodeNotFound.
 func (e *Engine) FindEvent(ctx context.Context, account, named, publicID string) (*Event, error) {
 	if id, ok := ParseID(EventPrefix, publicID); ok {
 		ev, err := e.store.Event(ctx, account, id)
@@ -18,7 +19,24 @@ func (e *Engine) FindEvent(ctx context.Context, account, named, publicID string)
 	if account != "" {
 		named = account
 	}
-	id, err := e.store.EventByKey(ctx, EventKeyHash(named, publicID))
+	ev, err := e.eventByKey(ctx, account, publicID, EventKeyHash(named, publicID))
+	if ErrorCode(err) == CodeNotFound {
+		return e.eventByKey(ctx, account, publicID, anySourceKeyHash(named, publicID))
+	}
+	return ev, err
+}
+
+// FindSourcedEvent finds an event by the id that its source gave it; account and named as
+// in FindEvent. Error: CodeNotFound.
+func (e *Engine) FindSourcedEvent(ctx context.Context, account, named, source, id string) (*Event, error) {
+	if account != "" {
+		named = account
+	}
+	return e.eventByKey(ctx, account, id, SourcedKeyHash(named, source, id))
+}
+
+func (e *Engine) eventByKey(ctx context.Context, account, publicID string, key KeyHash) (*Event, error) {
+	id, err := e.store.EventByKey(ctx, key)
 	if ErrorCode(err) == CodeNotFound {
 		return nil, NotFound("event", publicID)
 	}

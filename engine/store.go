@@ -26,6 +26,7 @@ type Store interface {
 type NewEvent struct {
 	Event  *Event
 	Keys   []KeyHash // idempotency keys that lead to it from now on
+	Names  []KeyHash // keys that lead to it, too, unless they lead to another event already; they make no repeat
 	Digest KeyHash   // its content, to tell a repeat from a contradiction
 }
 

@@ -27,11 +27,18 @@ func readJSON(c *fiber.Ctx) (*jsondoc.Doc, error) {
 			return nil, problemOf(fiber.StatusUnsupportedMediaType, fmt.Sprintf("the body must be JSON: send it with \"Content-Type: application/json\", not %q", ct))
 		}
 	}
-	if enc := c.Get(fiber.HeaderContentEncoding); enc != "" && enc != "identity" {
-		return nil, problemOf(fiber.StatusUnsupportedMediaType, fmt.Sprintf("the body must come as it is, not in Content-Encoding %q", enc))
+	if err := checkEncoding(c); err != nil {
+		return nil, err
 	}
 	body := slices.Clone(c.BodyRaw()) // Fiber uses the memory again
 	return jsondoc.Parse(body, jsondoc.Limits{NoDuplicates: true})
+}
+
+func checkEncoding(c *fiber.Ctx) error {
+	if enc := c.Get(fiber.HeaderContentEncoding); enc != "" && enc != "identity" {
+		return problemOf(fiber.StatusUnsupportedMediaType, fmt.Sprintf("the body must come as it is, not in Content-Encoding %q", enc))
+	}
+	return nil
 }
 
 // readObject reads a request's body into a struct. Members that the struct does not have

@@ -25,6 +25,9 @@ type acceptedView struct {
 const replayedHeader = "Idempotent-Replayed"
 
 func (s *Server) publish(c *fiber.Ctx, who caller) error {
+	if isCloudEvent(c) {
+		return s.publishCloudEvents(c, who)
+	}
 	doc, err := readJSON(c)
 	if err != nil {
 		return err
@@ -37,18 +40,23 @@ func (s *Server) publish(c *fiber.Ctx, who caller) error {
 			return err
 		}
 		in.IdempotencyKey = string(c.Request().Header.Peek("Idempotency-Key"))
-		accepted, err := s.engine.Publish(context.Background(), []engine.EventInput{in})
-		if err != nil {
-			return err
-		}
-		if accepted[0].Repeated {
-			c.Set(replayedHeader, "true")
-		}
-		return c.Status(fiber.StatusAccepted).JSON(acceptedView{accepted[0].PublicID, accepted[0].Matched})
+		return s.publishInput(c, in)
 	case jsondoc.Array:
 		return s.publishBatch(c, root, who)
 	}
 	return problemOf(fiber.StatusUnprocessableEntity, "the body must be an event, {\"type\": …, \"data\": …}, or a list of events")
+}
+
+// publishInput publishes one event and answers.
+func (s *Server) publishInput(c *fiber.Ctx, in engine.EventInput) error {
+	accepted, err := s.engine.Publish(context.Background(), []engine.EventInput{in})
+	if err != nil {
+		return err
+	}
+	if accepted[0].Repeated {
+		c.Set(replayedHeader, "true")
+	}
+	return c.Status(fiber.StatusAccepted).JSON(acceptedView{accepted[0].PublicID, accepted[0].Matched})
 }
 
 func (s *Server) publishBatch(c *fiber.Ctx, list jsondoc.Value, who caller) error {
@@ -73,6 +81,11 @@ func (s *Server) publishBatch(c *fiber.Ctx, list jsondoc.Value, who caller) erro
 		in.IdempotencyKey, in.KeyPart = key, strconv.Itoa(i) // one key for the whole list: each event gets its part of it
 		inputs = append(inputs, in)
 	}
+	return s.publishInputs(c, inputs)
+}
+
+// publishInputs publishes a list of events and answers.
+func (s *Server) publishInputs(c *fiber.Ctx, inputs []engine.EventInput) error {
 	accepted, err := s.engine.Publish(context.Background(), inputs)
 	if err != nil {
 		return inList(err, len(inputs))
@@ -228,7 +241,12 @@ func (s *Server) getEvent(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	ev, err := s.engine.FindEvent(c.UserContext(), who.sees(), named, id)
+	var ev *engine.Event
+	if source := c.Query("source"); source != "" {
+		ev, err = s.engine.FindSourcedEvent(c.UserContext(), who.sees(), named, source, id)
+	} else {
+		ev, err = s.engine.FindEvent(c.UserContext(), who.sees(), named, id)
+	}
 	if err != nil {
 		return err
 	}

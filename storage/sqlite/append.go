@@ -120,9 +120,11 @@ func (w *writer) appendOne(n *engine.NewEvent, result engine.Appended) error {
 		}
 		w.rows++
 	}
-	for _, key := range n.Keys {
-		if err := w.stmts.insertKey.exec(key[:], int64(result.ID), n.Digest[:]); err != nil {
-			return fmt.Errorf("insert the event's key: %w", err)
+	for _, keys := range [][]engine.KeyHash{n.Keys, n.Names} {
+		for _, key := range keys {
+			if err := w.stmts.insertKey.exec(key[:], int64(result.ID), n.Digest[:]); err != nil {
+				return fmt.Errorf("insert the event's key: %w", err)
+			}
 		}
 	}
 	return nil

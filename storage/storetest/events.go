@@ -67,6 +67,18 @@ var events = []check{
 		t.must(err)
 		t.equal("by key", found, first.ID)
 	}},
+	{"a name leads to the first event that has it, and makes no repeat", func(t *suite) {
+		first, second := event(1), event(2)
+		name := engine.KeyHash{1}
+		for i, e := range []*engine.Event{first, second} {
+			results, err := t.s.Append(t.ctx(), []engine.NewEvent{{Event: e, Keys: []engine.KeyHash{{2, byte(i)}}, Names: []engine.KeyHash{name}, Digest: engine.KeyHash{byte(i)}}})
+			t.must(err)
+			t.equal("results", results, []engine.Appended{{ID: e.ID, Matched: 1}})
+		}
+		found, err := t.s.EventByKey(t.ctx(), name)
+		t.must(err)
+		t.equal("by name", found, first.ID)
+	}},
 	{"the same key with other content is a conflict, and nothing of the call is stored", func(t *suite) {
 		first, fresh, bad := event(), event(), event()
 		key := engine.KeyHash{1}

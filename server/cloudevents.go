@@ -1,0 +1,134 @@
+package server
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"switchhook/engine"
+	"switchhook/scripts/jsondoc"
+	"switchhook/server/cloudevents"
+)
+
+// isCloudEvent tells whether a request brings CloudEvents: by its Content-Type, or by the
+// headers of the binary mode. It stands before every publish, so it looks at no more than
+// it must.
+func isCloudEvent(c *fiber.Ctx) bool {
+	header := &c.Request().Header
+	if ct := header.ContentType(); len(ct) >= len(cloudevents.Media) && bytes.EqualFold(ct[:len(cloudevents.Media)], []byte(cloudevents.Media)) {
+		return true
+	}
+	for _, name := range [...]string{"Ce-Specversion", "Ce-Id", "Ce-Type", "Ce-Source"} {
+		if header.Peek(name) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// publishCloudEvents takes CloudEvents 1.0 in any of the modes of the HTTP binding.
+func (s *Server) publishCloudEvents(c *fiber.Ctx, who caller) error {
+	if err := checkEncoding(c); err != nil {
+		return err
+	}
+	contentType := strings.Clone(c.Get(fiber.HeaderContentType))
+	mode, format, charset := cloudevents.ModeOf(contentType)
+	body := slices.Clone(c.BodyRaw()) // Fiber uses the memory again
+	if mode == cloudevents.Binary {
+		ev, err := cloudevents.ReadBinary(fieldsOf(c), contentType, body)
+		if err != nil {
+			return cloudEventProblem(err, "")
+		}
+		return s.publishOne(c, who, ev)
+	}
+	if format != "+json" {
+		return problemOf(fiber.StatusUnsupportedMediaType, fmt.Sprintf("CloudEvents are taken as application/cloudevents+json, application/cloudevents-batch+json, or with their attributes in ce- headers, not as %q", contentType))
+	}
+	if charset != "" && !strings.EqualFold(charset, "utf-8") {
+		return problemOf(fiber.StatusUnsupportedMediaType, fmt.Sprintf("the body must be JSON in UTF-8, not in %q", charset))
+	}
+	doc, err := jsondoc.Parse(body, jsondoc.Limits{NoDuplicates: true})
+	if err != nil {
+		return err
+	}
+	if mode == cloudevents.Batched {
+		return s.publishCloudEventBatch(c, who, doc.Root())
+	}
+	ev, err := cloudevents.ReadJSON(doc.Root())
+	if err != nil {
+		return cloudEventProblem(err, "")
+	}
+	return s.publishOne(c, who, ev)
+}
+
+func (s *Server) publishOne(c *fiber.Ctx, who caller, ev *cloudevents.Event) error {
+	in, err := eventOf(c, who, ev)
+	if err != nil {
+		return err
+	}
+	in.IdempotencyKey = string(c.Request().Header.Peek("Idempotency-Key"))
+	return s.publishInput(c, in)
+}
+
+func (s *Server) publishCloudEventBatch(c *fiber.Ctx, who caller, list jsondoc.Value) error {
+	if list.Kind() != jsondoc.Array {
+		return problemOf(fiber.StatusUnprocessableEntity, "a batch must be a JSON array of CloudEvents, not "+article(list.Kind().String()))
+	}
+	if list.Len() == 0 { // which the binding allows (3.3.2)
+		return c.Status(fiber.StatusAccepted).JSON(page{Data: []acceptedView{}})
+	}
+	if list.Len() > engine.MaxBatch {
+		return problemOf(fiber.StatusUnprocessableEntity, fmt.Sprintf("the batch holds %d events; %d can be published at a time", list.Len(), engine.MaxBatch))
+	}
+	inputs := make([]engine.EventInput, 0, list.Len())
+	key := string(c.Request().Header.Peek("Idempotency-Key"))
+	for i, v := range list.Elements() {
+		ev, err := cloudevents.ReadJSON(v)
+		if err != nil {
+			return cloudEventProblem(err, fmt.Sprintf("events[%d]", i))
+		}
+		in, err := eventOf(c, who, ev)
+		if err != nil {
+			return err
+		}
+		in.IdempotencyKey, in.KeyPart = key, strconv.Itoa(i)
+		inputs = append(inputs, in)
+	}
+	return s.publishInputs(c, inputs)
+}
+
+// eventOf makes an event of ours: its id is one within its source.
+func eventOf(c *fiber.Ctx, who caller, ev *cloudevents.Event) (engine.EventInput, error) {
+	account, err := who.owns(c, "")
+	return engine.EventInput{
+		ID: ev.ID, Source: ev.Source, Account: account, Type: ev.Type, Time: ev.Time, Headers: ev.Headers, Data: ev.Data,
+	}, err
+}
+
+// cloudEventProblem words what is wrong with a CloudEvent that stands at a place of a batch.
+func cloudEventProblem(err error, at string) error {
+	var wrong *cloudevents.Error
+	if !errors.As(err, &wrong) {
+		return err
+	}
+	field := strings.Trim(at+"."+wrong.Field, ".")
+	if field == "" {
+		return problemOf(fiber.StatusUnprocessableEntity, "the body "+wrong.Message)
+	}
+	return fieldProblem(field, wrong.Message)
+}
+
+// fieldsOf gives the "ce-" fields of a request.
+func fieldsOf(c *fiber.Ctx) (fields []cloudevents.Field) {
+	c.Request().Header.VisitAll(func(name, value []byte) {
+		if len(name) > 3 && strings.EqualFold(string(name[:3]), "ce-") {
+			fields = append(fields, cloudevents.Field{Name: string(name), Value: string(value)})
+		}
+	})
+	return fields
+}
