@@ -92,6 +92,7 @@ func (e *Engine) UpdateSubscription(ctx context.Context, account string, id ID, 
 			return nil, err
 		}
 		s.ID, s.Account, s.CreatedAt, s.Version = old.ID, old.Account, old.CreatedAt, old.Version+1
+		e.tidySecrets(old, s)
 		if s.Active {
 			s.Reason = ""
 		}
@@ -184,7 +185,11 @@ func (e *Engine) deactivate(ctx context.Context, id ID, reason string) {
 // scripts. What is as in old, which may be nil, was checked before.
 func (e *Engine) checkSubscription(ctx context.Context, s, old *Subscription) (*scripts.Program, error) {
 	if s.Secret == "" {
-		s.Secret = newSecret()
+		secret, err := NewSecret(SecretHMAC)
+		if err != nil {
+			return nil, err
+		}
+		s.Secret = secret
 	}
 	s.UpdatedAt = e.now()
 	if err := checkAccount(s.Account); err != nil {
@@ -201,7 +206,7 @@ func (e *Engine) checkSubscription(ctx context.Context, s, old *Subscription) (*
 			return nil, err
 		}
 	}
-	if _, err := secretKey(s.Secret); err != nil {
+	if err := checkSigning(s); err != nil {
 		return nil, err
 	}
 	if err := checkExtras(s); err != nil {

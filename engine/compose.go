@@ -120,13 +120,9 @@ func (out *outgoing) apply(req *scripts.Request) error {
 	return nil
 }
 
-// seal adds the router's own headers and the signature (Standard Webhooks 1.0.0).
+// seal adds the router's own headers and the signatures.
 func (e *Engine) seal(out *outgoing, r *route, ev *Event, at time.Time) {
-	id := ev.ID.Format(EventPrefix)
-	timestamp, signature := sign(r.key, id, at, out.body)
-	out.headers["webhook-id"] = []string{id}
-	out.headers["webhook-timestamp"] = []string{timestamp}
-	out.headers["webhook-signature"] = []string{signature}
+	r.signer.seal(out.headers, ev.ID.Format(EventPrefix), at, out.body)
 	if out.headers["Content-Type"] == nil {
 		out.headers["Content-Type"] = []string{out.contentType}
 	}

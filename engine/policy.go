@@ -61,8 +61,9 @@ const (
 // OldSecret is a secret that was replaced and still signs beside the new one, for
 // receivers that have not changed over.
 type OldSecret struct {
-	Secret string    `json:"secret"`
-	Until  time.Time `json:"until"`
+	Secret   string    `json:"secret"` // empty where it ended at once
+	Until    time.Time `json:"until"`
+	Rotation string    `json:"rotation,omitempty"` // names the request that replaced it, so that its repeat replaces nothing
 }
 
 // VerificationMode is how a target shows that it wants what it is sent.

@@ -21,7 +21,7 @@ import (
 type route struct {
 	sub     *Subscription
 	url     *url.URL
-	key     []byte      // of the signature
+	signer  *signer
 	headers http.Header // the subscription's own
 	broken  error       // why nothing can be sent, where what is stored can't be read
 
@@ -58,7 +58,7 @@ func (r *route) suspect() suspect {
 func (e *Engine) newRoute(s *Subscription) *route {
 	r := &route{sub: s, headers: make(http.Header, len(s.Headers))}
 	var err *Error
-	if r.key, err = secretKey(s.Secret); err != nil {
+	if r.signer, err = newSigner(s); err != nil {
 		r.broken = err
 	}
 	if u, err := e.cfg.Guard.ParseURL(s.TargetURL); err != nil {

@@ -1,54 +1,131 @@
 package engine
 
 import (
+	"crypto/ed25519"
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
+	"hash"
+	"net/http"
+	"slices"
 	"strconv"
-	"strings"
+	"sync"
 	"time"
 )
 
+// The headers of Standard Webhooks 1.0.0, in the lower case that it writes them in, and
+// those beside them.
 const (
-	secretPrefix   = "whsec_"
-	secretBytes    = 32
-	minSecretBytes = 24 // Standard Webhooks 1.0.0, "Signature scheme"
-	maxSecretBytes = 64
+	idHeader        = "webhook-id"
+	timestampHeader = "webhook-timestamp"
+	signatureHeader = "webhook-signature"
+	sequenceHeader  = "webhook-sequence" // ours: the delivery's number, where the subscription is numbered
+	hookHeader      = "X-Hook-Signature"
 )
 
-// newSecret makes a signing secret as Standard Webhooks 1.0.0 serialises it.
-func newSecret() string {
-	key := make([]byte, secretBytes)
-	rand.Read(key)
-	return secretPrefix + base64.StdEncoding.EncodeToString(key)
+// signer signs the deliveries of a subscription. Its keys were read once, when its route
+// was made.
+type signer struct {
+	keys []*signingKey // the current one first; none where webhook-signature is not asked for
+	hook *signingKey   // of X-Hook-Signature; nil where that is not asked for
 }
 
-// secretKey gives the key in a serialised secret.
-func secretKey(secret string) ([]byte, *Error) {
-	encoded, ok := strings.CutPrefix(secret, secretPrefix)
-	if !ok {
-		return nil, Invalid("secret", `must begin with "whsec_", followed by the key in base64`)
-	}
-	key, err := base64.StdEncoding.DecodeString(encoded)
+// signingKey is a secret made ready for use. One of hmac and ed25519 is set.
+type signingKey struct {
+	hmac    []byte
+	ed25519 ed25519.PrivateKey
+	until   time.Time // it signs before that; zero: for good
+
+	// hashes are HMACs that have been used: they keep what was computed of the key, which
+	// saves a tenth of the time and most of the memory.
+	hashes sync.Pool
+}
+
+// newSigner reads a subscription's secrets; the error is about the current one.
+func newSigner(s *Subscription) (*signer, *Error) {
+	key, err := parseSecret(s.Secret)
 	if err != nil {
-		return nil, Invalid("secret", `is not base64 after "whsec_"`)
+		return nil, err
 	}
-	if len(key) < minSecretBytes || len(key) > maxSecretBytes {
-		return nil, Invalid("secret", "holds %d bytes, must hold %d to %d", len(key), minSecretBytes, maxSecretBytes)
+	g := &signer{}
+	if s.signsWith(SignatureHook) && key.hmac != nil {
+		// The secret's text is the key, and not what is encoded in it: that is what receivers
+		// do with a secret that they were given. It also keeps the two signatures apart: no
+		// body that is signed here is worth anything as a signed Standard Webhook.
+		g.hook = &signingKey{hmac: []byte(s.Secret)}
 	}
-	return key, nil
+	if !s.signsWith(SignatureStandard) {
+		return g, nil
+	}
+	g.keys = append(g.keys, key)
+	for _, old := range s.OldSecrets {
+		// One that can't be read is none that a receiver could check.
+		if key, err := parseSecret(old.Secret); err == nil {
+			key.until = old.Until
+			g.keys = append(g.keys, key)
+		}
+	}
+	return g, nil
 }
 
-// sign makes a webhook-signature (Standard Webhooks 1.0.0, v1): HMAC-SHA256 over id,
-// timestamp and body joined by full stops.
-func sign(key []byte, id string, at time.Time, body []byte) (timestamp, signature string) {
-	timestamp = strconv.FormatInt(at.Unix(), 10)
-	mac := hmac.New(sha256.New, key)
-	mac.Write([]byte(id))
-	mac.Write([]byte{'.'})
-	mac.Write([]byte(timestamp))
-	mac.Write([]byte{'.'})
+// signsWith tells whether the deliveries of s carry a signature of a kind.
+func (s *Subscription) signsWith(kind Signature) bool {
+	if len(s.Signatures) == 0 {
+		return kind == SignatureStandard
+	}
+	return slices.Contains(s.Signatures, kind)
+}
+
+// seal sets the headers that tell who sent a delivery, and when: webhook-id, -timestamp
+// and the signatures. The keys that sign are those of the time at.
+func (g *signer) seal(h http.Header, id string, at time.Time, body []byte) {
+	timestamp := strconv.FormatInt(at.Unix(), 10)
+	h[idHeader] = []string{id}
+	h[timestampHeader] = []string{timestamp}
+	if g.hook != nil {
+		var sum [sha256.Size]byte
+		h[hookHeader] = []string{hex.EncodeToString(g.hook.mac(sum[:0], "", body))}
+	}
+	if len(g.keys) == 0 {
+		return
+	}
+	prefix := id + "." + timestamp + "."
+	var room [256]byte
+	list := room[:0]
+	for _, k := range g.keys {
+		if !k.until.IsZero() && !at.Before(k.until) {
+			continue
+		}
+		if len(list) > 0 {
+			list = append(list, ' ')
+		}
+		list = k.sign(list, prefix, body)
+	}
+	h[signatureHeader] = []string{string(list)}
+}
+
+// sign appends a signature over prefix and body as Standard Webhooks 1.0.0 writes it: v1
+// is HMAC-SHA256, v1a ed25519.
+func (k *signingKey) sign(b []byte, prefix string, body []byte) []byte {
+	if k.ed25519 != nil {
+		message := append(append(make([]byte, 0, len(prefix)+len(body)), prefix...), body...)
+		return base64.StdEncoding.AppendEncode(append(b, "v1a,"...), ed25519.Sign(k.ed25519, message))
+	}
+	var sum [sha256.Size]byte
+	return base64.StdEncoding.AppendEncode(append(b, "v1,"...), k.mac(sum[:0], prefix, body))
+}
+
+// mac appends the HMAC-SHA256 over prefix and body.
+func (k *signingKey) mac(b []byte, prefix string, body []byte) []byte {
+	mac, _ := k.hashes.Get().(hash.Hash)
+	if mac == nil {
+		mac = hmac.New(sha256.New, k.hmac)
+	} else {
+		mac.Reset()
+	}
+	defer k.hashes.Put(mac)
+	mac.Write([]byte(prefix))
 	mac.Write(body)
-	return timestamp, "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
+	return mac.Sum(b)
 }

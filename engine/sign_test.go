@@ -1,6 +1,11 @@
 package engine
 
 import (
+	"crypto/ed25519"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
 	"net/http"
 	"strings"
 	"testing"
@@ -9,50 +14,191 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 )
 
-// The vector that the Standard Webhooks libraries test themselves with.
-func TestSignatureVector(t *testing.T) {
-	key, err := secretKey("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+const (
+	hmacSecret    = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+	ed25519Secret = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
+	ed25519Public = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="
+)
+
+// sealed signs body as a delivery of s.
+func sealed(t *testing.T, s *Subscription, id string, at time.Time, body string) http.Header {
+	t.Helper()
+	g, err := newSigner(s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	timestamp, signature := sign(key, "msg_p5jXN8AQM9LWM0D4loKWxJek", time.Unix(1614265330, 0), []byte(`{"test": 2432232314}`))
-	if timestamp != "1614265330" || signature != "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=" {
-		t.Errorf("got %s %s", timestamp, signature)
+	h := http.Header{}
+	g.seal(h, id, at, []byte(body))
+	return h
+}
+
+// plain makes h readable for http.Header.Get: the wire does not tell cases apart.
+func plain(h http.Header) http.Header {
+	got := http.Header{}
+	for name, values := range h {
+		got.Set(name, values[0])
+	}
+	return got
+}
+
+// The vectors that the Standard Webhooks libraries (v1) and Svix's server (v1a) test
+// themselves with.
+func TestSignatureVectors(t *testing.T) {
+	for secret, want := range map[string]string{
+		hmacSecret:    "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+		ed25519Secret: "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg==",
+	} {
+		at := time.Unix(1614265330, 0)
+		h := sealed(t, &Subscription{Secret: secret}, "msg_p5jXN8AQM9LWM0D4loKWxJek", at, `{"test": 2432232314}`)
+		if h["webhook-timestamp"][0] != "1614265330" || h["webhook-signature"][0] != want || h["webhook-id"][0] != "msg_p5jXN8AQM9LWM0D4loKWxJek" || len(h) != 3 {
+			t.Errorf("%.6s: got %v", secret, h)
+		}
+		// Two at a time, the vector is among them.
+		both := sealed(t, &Subscription{Secret: secret, OldSecrets: []OldSecret{{Secret: hmacSecret, Until: at.Add(time.Second)}}}, "msg_p5jXN8AQM9LWM0D4loKWxJek", at, `{"test": 2432232314}`)
+		if list := strings.Split(both["webhook-signature"][0], " "); len(list) != 2 || list[0] != want || list[1] != "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=" {
+			t.Errorf("%.6s: two secrets sign %v", secret, list)
+		}
+	}
+	if kind, public := DescribeSecret(ed25519Secret); kind != SecretEd25519 || public != ed25519Public {
+		t.Errorf("the public key is %s %s", kind, public)
+	}
+	if kind, public := DescribeSecret(hmacSecret); kind != SecretHMAC || public != "" {
+		t.Errorf("an HMAC secret shows %s %s", kind, public)
 	}
 }
 
-func TestSignaturesVerifyWithTheStandardLibrary(t *testing.T) {
+func TestSignaturesVerify(t *testing.T) {
 	for _, body := range []string{`{"a":1}`, "", "\x00\xff not UTF-8", strings.Repeat("x", 1<<20)} {
-		secret := newSecret()
-		key, err := secretKey(secret)
+		shared, _ := NewSecret(SecretHMAC)
+		pair, _ := NewSecret(SecretEd25519)
+		at := time.Now()
+		s := &Subscription{Secret: pair, OldSecrets: []OldSecret{{Secret: shared, Until: at.Add(time.Hour)}}}
+		g, err := newSigner(s)
 		if err != nil {
 			t.Fatal(err)
 		}
-		timestamp, signature := sign(key, "evt_1", time.Now(), []byte(body))
-		wh, _ := standardwebhooks.NewWebhook(secret)
-		h := http.Header{}
-		h.Set("webhook-id", "evt_1")
-		h.Set("webhook-timestamp", timestamp)
-		h.Set("webhook-signature", signature)
-		if err := wh.Verify([]byte(body), h); err != nil {
-			t.Errorf("%.20q: %v", body, err)
+		for range 3 { // the same keys again and again
+			raw := http.Header{}
+			g.seal(raw, "evt_1", at, []byte(body))
+			h := plain(raw)
+			wh, _ := standardwebhooks.NewWebhook(shared)
+			if err := wh.Verify([]byte(body), h); err != nil {
+				t.Errorf("%.20q: v1: %v", body, err)
+			}
+			if wh.Verify([]byte(body+" "), h) == nil {
+				t.Errorf("%.20q: v1: another body verifies too", body)
+			}
+			_, public := DescribeSecret(pair)
+			if !verifiesEd25519(t, public, h, body) || verifiesEd25519(t, public, h, body+" ") {
+				t.Errorf("%.20q: v1a is wrong", body)
+			}
 		}
-		if wh.Verify([]byte(body+" "), h) == nil {
-			t.Errorf("%.20q: another body verifies too", body)
+	}
+}
+
+// verifiesEd25519 does what a receiver does that has nothing but the public key.
+func verifiesEd25519(t *testing.T, public string, h http.Header, body string) bool {
+	t.Helper()
+	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(public, "whpk_"))
+	if err != nil || len(key) != ed25519.PublicKeySize {
+		t.Fatal(public, err)
+	}
+	for one := range strings.SplitSeq(h.Get("webhook-signature"), " ") {
+		encoded, ours := strings.CutPrefix(one, "v1a,")
+		signature, err := base64.StdEncoding.DecodeString(encoded)
+		if ours && err == nil && ed25519.Verify(key, []byte(h.Get("webhook-id")+"."+h.Get("webhook-timestamp")+"."+body), signature) {
+			return true
 		}
+	}
+	return false
+}
+
+func TestOldSecretsSignUntilTheirTimeIsOver(t *testing.T) {
+	at := time.Unix(1614265330, 0)
+	first, _ := NewSecret(SecretHMAC)
+	s := &Subscription{Secret: hmacSecret, OldSecrets: []OldSecret{{Secret: first, Until: at}, {Secret: "", Until: at.Add(time.Hour)}, {Secret: "damaged", Until: at.Add(time.Hour)}}}
+	for _, c := range []struct {
+		at   time.Time
+		want int
+	}{{at.Add(-time.Microsecond), 2}, {at, 1}, {at.Add(time.Hour), 1}} {
+		if got := strings.Fields(sealed(t, s, "evt_1", c.at, "x")["webhook-signature"][0]); len(got) != c.want {
+			t.Errorf("at %s: %d signatures, want %d", c.at, len(got), c.want)
+		}
+	}
+}
+
+func TestHookSignature(t *testing.T) {
+	at := time.Unix(1614265330, 0)
+	mac := hmac.New(sha256.New, []byte(hmacSecret))
+	mac.Write([]byte(`{"a":1}`))
+	want := hex.EncodeToString(mac.Sum(nil))
+	old := []OldSecret{{Secret: "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=", Until: at.Add(time.Hour)}}
+	for _, c := range []struct {
+		signatures []Signature
+		standard   int
+		hook       string
+	}{
+		{nil, 2, ""},
+		{[]Signature{SignatureStandard}, 2, ""},
+		{[]Signature{SignatureStandard, SignatureHook}, 2, want},
+		{[]Signature{SignatureHook}, 0, want},
+	} {
+		h := plain(sealed(t, &Subscription{Secret: hmacSecret, OldSecrets: old, Signatures: c.signatures}, "evt_1", at, `{"a":1}`))
+		if got := strings.Fields(h.Get("webhook-signature")); len(got) != c.standard || h.Get("X-Hook-Signature") != c.hook || h.Get("webhook-id") != "evt_1" || h.Get("webhook-timestamp") != "1614265330" {
+			t.Errorf("%v: got %v", c.signatures, h)
+		}
+	}
+}
+
+// The body of an X-Hook-Signature is the publisher's to choose: it must not make a
+// Standard Webhooks signature out of one.
+func TestAHookSignatureIsNoStandardSignature(t *testing.T) {
+	at := time.Now()
+	forged := "evt_2." + at.Format("20060102") + ".{}"
+	h := plain(sealed(t, &Subscription{Secret: hmacSecret, Signatures: []Signature{SignatureHook}}, "evt_1", at, forged))
+	raw, _ := hex.DecodeString(h.Get("X-Hook-Signature"))
+	key, _ := base64.StdEncoding.DecodeString(strings.TrimPrefix(hmacSecret, "whsec_"))
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte(forged))
+	if hmac.Equal(mac.Sum(nil), raw) {
+		t.Error("both signatures are made with one key")
 	}
 }
 
 func TestSecretsThatAreRefused(t *testing.T) {
+	pair, _ := base64.StdEncoding.DecodeString(strings.TrimPrefix(ed25519Secret, "whsk_"))
+	other := append([]byte{}, pair...)
+	other[63] ^= 1
+	encode := func(b []byte) string { return "whsk_" + base64.StdEncoding.EncodeToString(b) }
 	for secret, want := range map[string]string{
-		"":                                    "must begin with",
-		"MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw":    "must begin with",
-		"whsec_???":                           "not base64",
+		"":                                 "must begin with",
+		"MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw": "must begin with",
+		ed25519Public:                      "must begin with",
+		"whsec_???":                        "not base64",
+		"whsec_MfKQ9r8GKYqrTwjUPD8I\nLPZIo2LaLaSw": "not base64",
 		"whsec_c2hvcnQ=":                      "holds 5 bytes",
 		"whsec_" + strings.Repeat("AAAA", 30): "holds 90 bytes",
+		"whsk_???":                            "not base64",
+		"whsk_":                               "holds 0 bytes",
+		encode(pair[:32]):                     "holds 32 bytes",
+		encode(append(pair[:64:64], 0)):       "holds 65 bytes",
+		encode(other):                         "does not belong to its seed",
 	} {
-		if _, err := secretKey(secret); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := parseSecret(secret); err == nil || !strings.Contains(err.Error(), want) || err.Field != "secret" {
 			t.Errorf("%.20q: got %v", secret, err)
 		}
+	}
+	for _, s := range []Subscription{
+		{Secret: ed25519Secret, Signatures: []Signature{SignatureHook}},
+		{Secret: ed25519Secret, Signatures: []Signature{SignatureStandard, SignatureHook}},
+		{Secret: hmacSecret, Signatures: []Signature{"v1"}},
+		{Secret: hmacSecret, Signatures: []Signature{SignatureStandard, SignatureStandard}},
+	} {
+		if err := checkSigning(&s); err == nil || err.Field != "signatures" {
+			t.Errorf("%v: got %v", s.Signatures, err)
+		}
+	}
+	if _, err := NewSecret("rsa"); err == nil {
+		t.Error("a secret of an unknown type is made")
 	}
 }

@@ -106,7 +106,7 @@ func (e *Engine) Try(ctx context.Context, t Trial) (*TrialResult, error) {
 		renderPlain(a, ev)
 		res.Request = &a.Request
 		if t.Subscription == 0 { // signed with a secret that nobody has
-			a.Request.Headers = slices.DeleteFunc(a.Request.Headers, func(h Header) bool { return h.Name == "webhook-signature" })
+			a.Request.Headers = slices.DeleteFunc(a.Request.Headers, func(h Header) bool { return h.Name == signatureHeader })
 		}
 	}
 	return res, nil
@@ -114,7 +114,11 @@ func (e *Engine) Try(ctx context.Context, t Trial) (*TrialResult, error) {
 
 // trialRoute makes the route that a dry run goes: a subscription's, with other scripts.
 func (e *Engine) trialRoute(ctx context.Context, t *Trial) (*route, error) {
-	s := &Subscription{Account: t.Account, TargetURL: trialTarget, Secret: newSecret(), Active: true, PayloadFormat: FormatStandard}
+	secret, err := NewSecret(SecretHMAC)
+	if err != nil {
+		return nil, err
+	}
+	s := &Subscription{Account: t.Account, TargetURL: trialTarget, Secret: secret, Active: true, PayloadFormat: FormatStandard}
 	if t.Subscription != 0 {
 		stored, err := e.Subscription(t.Account, t.Subscription)
 		if err != nil {
@@ -147,7 +151,6 @@ func (e *Engine) trialRoute(ctx context.Context, t *Trial) (*route, error) {
 	if r.transformSource == "" {
 		return r, nil
 	}
-	var err error
 	if r.program, err = e.lab.Compile(ctx, r.transformSource); err != nil {
 		return nil, scriptError("transform", err)
 	}

@@ -1,0 +1,251 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"slices"
+	"strings"
+	"time"
+)
+
+// SecretType is the kind of key in a signing secret.
+type SecretType string
+
+// The types of secrets.
+const (
+	SecretHMAC    SecretType = "hmac"    // "whsec_…": router and receiver share it
+	SecretEd25519 SecretType = "ed25519" // "whsk_…": the receiver needs the public key only, "whpk_…"
+)
+
+const (
+	hmacPrefix      = "whsec_"
+	ed25519Prefix   = "whsk_"
+	publicKeyPrefix = "whpk_"
+
+	newSecretBytes = 32
+	minSecretBytes = 24 // of an HMAC key; Standard Webhooks 1.0.0, "Signature scheme"
+	maxSecretBytes = 64
+
+	// MaxGracePeriod is how long a secret that was replaced may go on signing.
+	MaxGracePeriod = 30 * 24 * time.Hour
+	// DefaultGracePeriod is how long it does where nothing is said.
+	DefaultGracePeriod = 24 * time.Hour
+	// maxOldSecrets bounds the signatures of one delivery.
+	maxOldSecrets = 5
+)
+
+// NewSecret makes a signing secret as Standard Webhooks 1.0.0 serialises it; the empty
+// type is SecretHMAC. Error: CodeInvalid with Field "secret_type".
+func NewSecret(kind SecretType) (string, error) {
+	switch kind {
+	case SecretHMAC, "":
+		key := make([]byte, newSecretBytes)
+		rand.Read(key)
+		return hmacPrefix + base64.StdEncoding.EncodeToString(key), nil
+	case SecretEd25519:
+		_, key, err := ed25519.GenerateKey(nil)
+		return ed25519Prefix + base64.StdEncoding.EncodeToString(key), err // seed and public key
+	}
+	return "", Invalid("secret_type", `%.40q is not known: use "hmac" or "ed25519"`, string(kind))
+}
+
+// parseSecret reads a serialised secret.
+func parseSecret(secret string) (*signingKey, *Error) {
+	if encoded, ok := strings.CutPrefix(secret, hmacPrefix); ok {
+		key, err := decodeKey(encoded, hmacPrefix)
+		if err == nil && (len(key) < minSecretBytes || len(key) > maxSecretBytes) {
+			err = Invalid("secret", "holds %d bytes, must hold %d to %d", len(key), minSecretBytes, maxSecretBytes)
+		}
+		return &signingKey{hmac: key}, err
+	}
+	encoded, ok := strings.CutPrefix(secret, ed25519Prefix)
+	if !ok {
+		return nil, Invalid("secret", `must begin with "whsec_" (HMAC) or "whsk_" (ed25519), followed by the key in base64`)
+	}
+	key, err := decodeKey(encoded, ed25519Prefix)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(key) != ed25519.PrivateKeySize:
+		return nil, Invalid("secret", `holds %d bytes after "whsk_", must hold %d: the seed of an ed25519 key and its public key`, len(key), ed25519.PrivateKeySize)
+	case !bytes.Equal(ed25519.NewKeyFromSeed(key[:ed25519.SeedSize]), key):
+		// What is signed with such a pair gives the seed away, and nobody could verify it.
+		return nil, Invalid("secret", "holds a public key that does not belong to its seed")
+	}
+	return &signingKey{ed25519: key}, nil
+}
+
+func decodeKey(encoded, prefix string) ([]byte, *Error) {
+	key, err := base64.StdEncoding.Strict().DecodeString(encoded)
+	if err != nil || strings.ContainsAny(encoded, "\r\n") {
+		return nil, Invalid("secret", "is not base64 after %q", prefix)
+	}
+	return key, nil
+}
+
+// DescribeSecret gives a secret's type and, for ed25519, the public key with which
+// receivers verify: "whpk_…".
+func DescribeSecret(secret string) (kind SecretType, publicKey string) {
+	key, err := parseSecret(secret)
+	if err != nil || key.ed25519 == nil {
+		return SecretHMAC, ""
+	}
+	return SecretEd25519, publicKeyPrefix + base64.StdEncoding.EncodeToString(key.ed25519.Public().(ed25519.PublicKey))
+}
+
+// checkSigning checks the secret of s and which signatures are made with it.
+func checkSigning(s *Subscription) *Error {
+	key, err := parseSecret(s.Secret)
+	if err != nil {
+		return err
+	}
+	for i, kind := range s.Signatures {
+		switch {
+		case kind != SignatureStandard && kind != SignatureHook:
+			return Invalid("signatures", `%.40q is not known: use "standard", "x-hook-signature" or both`, string(kind))
+		case slices.Contains(s.Signatures[:i], kind):
+			return Invalid("signatures", "names %q twice", string(kind))
+		case kind == SignatureHook && key.hmac == nil:
+			return Invalid("signatures", `can't hold "x-hook-signature" with an ed25519 secret: that signature is an HMAC; use "standard" alone, or a secret of the type "hmac"`)
+		}
+	}
+	return nil
+}
+
+// Rotation is a change of secrets that gives receivers time.
+type Rotation struct {
+	Secret string        // the new one; empty: one is made
+	Type   SecretType    // of the one that is made; empty: as the one it replaces
+	Grace  time.Duration // how long the old one signs too, 0 to MaxGracePeriod
+	Key    string        // an idempotency key: the same again rotates nothing; may be empty
+}
+
+// RotateSecret gives a subscription of an account, or of any where account is empty, a new
+// secret; the old one signs as well until old.Until. Asked again with the same Rotation.Key
+// or the secret that is in force, it changes nothing and answers as before. Errors:
+// CodeInvalid, CodeNotFound, CodeConflict, CodeStale, CodeUnavailable.
+func (e *Engine) RotateSecret(ctx context.Context, account string, id ID, version int64, r Rotation) (s *Subscription, until time.Time, err error) {
+	if r.Grace < 0 || r.Grace > MaxGracePeriod {
+		return nil, until, Invalid("grace_period", "is %s, must be 0s to %s (30 days)", r.Grace, MaxGracePeriod)
+	}
+	if !validKey(r.Key) {
+		return nil, until, Invalid("Idempotency-Key", "must be 1 to %d visible ASCII characters", maxEventKey)
+	}
+	secret, err := rotated(r)
+	if err != nil {
+		return nil, until, err
+	}
+	if s, err = e.Subscription(account, id); err != nil {
+		return nil, until, err
+	}
+	if until, done, err := e.rotatedBefore(s, r); done || err != nil { // whatever version is expected
+		return s, until, err
+	}
+	s, err = e.UpdateSubscription(ctx, account, id, version, func(s *Subscription) error {
+		done := false
+		if until, done, err = e.rotatedBefore(s, r); done || err != nil {
+			return err
+		}
+		made := secret
+		if made == "" {
+			kind, _ := DescribeSecret(s.Secret)
+			if made, err = NewSecret(kind); err != nil {
+				return err
+			}
+		}
+		until = e.now().Add(r.Grace)
+		old := OldSecret{Secret: s.Secret, Until: until, Rotation: rotationKey(s.ID, r.Key)}
+		if r.Grace == 0 {
+			old.Secret = "" // it may have leaked, and signs nothing any more
+		}
+		s.Secret, s.OldSecrets = made, append([]OldSecret{old}, liveSecrets(s.OldSecrets, e.now())...)
+		s.OldSecrets = s.OldSecrets[:min(len(s.OldSecrets), maxOldSecrets)]
+		return nil
+	})
+	return s, until, err
+}
+
+// rotated gives the secret that r brings along or asks for; empty where it depends on
+// the one that is replaced.
+func rotated(r Rotation) (string, error) {
+	if r.Secret == "" {
+		if r.Type == "" {
+			return "", nil
+		}
+		return NewSecret(r.Type)
+	}
+	if _, err := parseSecret(r.Secret); err != nil {
+		return "", err
+	}
+	return r.Secret, checkSecretType(r.Secret, r.Type)
+}
+
+func checkSecretType(secret string, want SecretType) error {
+	if kind, _ := DescribeSecret(secret); want != "" && want != kind {
+		return Invalid("secret_type", "is %.40q, but the secret given is of the type %q; leave one of them out", string(want), string(kind))
+	}
+	return nil
+}
+
+// rotatedBefore tells whether s went through this rotation already. A lost answer must not
+// cost a second secret, or the first of them its time.
+func (e *Engine) rotatedBefore(s *Subscription, r Rotation) (until time.Time, done bool, err error) {
+	if key := rotationKey(s.ID, r.Key); key != "" {
+		for i, old := range s.OldSecrets {
+			if old.Rotation != key {
+				continue
+			}
+			if i > 0 || r.Secret != "" && r.Secret != s.Secret {
+				return until, false, &Error{Code: CodeConflict, Field: "Idempotency-Key", Message: "names a rotation that was made before, and the secret is another one by now; use a new key"}
+			}
+			return old.Until, true, nil
+		}
+	}
+	if r.Secret != s.Secret {
+		return until, false, nil
+	}
+	if len(s.OldSecrets) > 0 {
+		return s.OldSecrets[0].Until, true, nil
+	}
+	return e.now(), true, nil
+}
+
+// rotationKey is how an idempotency key is kept.
+func rotationKey(id ID, key string) string {
+	if key == "" {
+		return ""
+	}
+	h := hashParts("rotation", id.Format(SubscriptionPrefix), key)
+	return hex.EncodeToString(h[:])
+}
+
+// liveSecrets gives the old secrets that still sign at a time.
+func liveSecrets(old []OldSecret, at time.Time) (live []OldSecret) {
+	for _, o := range old {
+		if o.Secret != "" && at.Before(o.Until) {
+			live = append(live, o)
+		}
+	}
+	return live
+}
+
+// tidySecrets leaves of the old secrets of s those that still sign, and those that the
+// change from old to s brought. A change that sets another secret without saying what
+// becomes of the old ones ends them all.
+func (e *Engine) tidySecrets(old, s *Subscription) {
+	if s.Secret != old.Secret && slices.Equal(s.OldSecrets, old.OldSecrets) {
+		s.OldSecrets = nil
+	}
+	now := e.now()
+	s.OldSecrets = slices.DeleteFunc(s.OldSecrets, func(o OldSecret) bool {
+		return !now.Before(o.Until) && slices.Contains(old.OldSecrets, o)
+	})
+}
+
+// OldSecrets gives the secrets of s that were replaced and still sign, the last replaced
+// first.
+func (e *Engine) OldSecrets(s *Subscription) []OldSecret { return liveSecrets(s.OldSecrets, e.now()) }
