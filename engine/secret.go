@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -87,14 +88,17 @@ func decodeKey(encoded, prefix string) ([]byte, *Error) {
 	return key, nil
 }
 
-// DescribeSecret gives a secret's type and, for ed25519, the public key with which
-// receivers verify: "whpk_…".
+// DescribeSecret gives the type of a stored secret and, for ed25519, the public key with
+// which receivers verify: "whpk_…".
 func DescribeSecret(secret string) (kind SecretType, publicKey string) {
-	key, err := parseSecret(secret)
-	if err != nil || key.ed25519 == nil {
+	encoded, ok := strings.CutPrefix(secret, ed25519Prefix)
+	if !ok {
 		return SecretHMAC, ""
 	}
-	return SecretEd25519, publicKeyPrefix + base64.StdEncoding.EncodeToString(key.ed25519.Public().(ed25519.PublicKey))
+	if key, err := decodeKey(encoded, ed25519Prefix); err == nil && len(key) == ed25519.PrivateKeySize {
+		publicKey = publicKeyPrefix + base64.StdEncoding.EncodeToString(key[ed25519.SeedSize:])
+	}
+	return SecretEd25519, publicKey
 }
 
 // checkSigning checks the secret of s and which signatures are made with it.
@@ -145,9 +149,11 @@ func (e *Engine) RotateSecret(ctx context.Context, account string, id ID, versio
 	if until, done, err := e.rotatedBefore(s, r); done || err != nil { // whatever version is expected
 		return s, until, err
 	}
-	s, err = e.UpdateSubscription(ctx, account, id, version, func(s *Subscription) error {
+	s, err = e.UpdateSubscription(ctx, account, id, version, func(s *Subscription) (err error) {
 		done := false
-		if until, done, err = e.rotatedBefore(s, r); done || err != nil {
+		if until, done, err = e.rotatedBefore(s, r); done {
+			return errRotated // by the same request, a moment ago: nothing is to change
+		} else if err != nil {
 			return err
 		}
 		made := secret
@@ -166,8 +172,13 @@ func (e *Engine) RotateSecret(ctx context.Context, account string, id ID, versio
 		s.OldSecrets = s.OldSecrets[:min(len(s.OldSecrets), maxOldSecrets)]
 		return nil
 	})
+	if err == errRotated {
+		s, err = e.Subscription(account, id)
+	}
 	return s, until, err
 }
+
+var errRotated = errors.New("rotated already")
 
 // rotated gives the secret that r brings along or asks for; empty where it depends on
 // the one that is replaced.
@@ -181,12 +192,14 @@ func rotated(r Rotation) (string, error) {
 	if _, err := parseSecret(r.Secret); err != nil {
 		return "", err
 	}
-	return r.Secret, checkSecretType(r.Secret, r.Type)
+	return r.Secret, CheckSecretType(r.Secret, r.Type)
 }
 
-func checkSecretType(secret string, want SecretType) error {
+// CheckSecretType makes sure that a secret is of the type that is asked for; the empty
+// type asks for none. Error: CodeInvalid.
+func CheckSecretType(secret string, want SecretType) error {
 	if kind, _ := DescribeSecret(secret); want != "" && want != kind {
-		return Invalid("secret_type", "is %.40q, but the secret given is of the type %q; leave one of them out", string(want), string(kind))
+		return Invalid("secret_type", "is %.40q, but the secret given is of the type %q; leave one of the two out", string(want), string(kind))
 	}
 	return nil
 }

@@ -36,6 +36,7 @@ func TestNoAccountSeesAnothersAnything(t *testing.T) {
 		{"PATCH /api/v1/subscriptions/{id}", []string{sub}, `{"active":false}`, hidden},
 		{"DELETE /api/v1/subscriptions/{id}", []string{sub}, nil, hidden},
 		{"GET /api/v1/subscriptions/{id}/secret", []string{sub}, nil, hidden},
+		{"POST /api/v1/subscriptions/{id}/rotate-secret", []string{sub}, `{}`, hidden},
 		{"GET /api/v1/events", nil, nil, empty},
 		{"GET /api/v1/events/{id}", []string{named, event}, nil, hidden},
 		{"GET /api/v1/deliveries", nil, nil, empty},

@@ -28,6 +28,7 @@ func (s *Server) routes() []route {
 		{"PATCH", "/api/v1/subscriptions/:id", s.authenticated(s.patchSubscription), nil},
 		{"DELETE", "/api/v1/subscriptions/:id", s.authenticated(s.deleteSubscription), nil},
 		{"GET", "/api/v1/subscriptions/:id/secret", s.authenticated(s.getSecret), nil},
+		{"POST", "/api/v1/subscriptions/:id/rotate-secret", s.authenticated(s.rotateSecret), nil},
 
 		{"POST", "/api/v1/events", s.authenticated(s.publish), nil},
 		{"GET", "/api/v1/events", s.authenticated(s.listEvents), nil},

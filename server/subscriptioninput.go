@@ -23,6 +23,8 @@ type subscriptionInput struct {
 	Transform       string             `json:"transform"`
 	TransformScript *scriptRef         `json:"transform_script"`
 	Secret          string             `json:"secret"`
+	SecretType      string             `json:"secret_type"`
+	Signatures      []engine.Signature `json:"signatures"`
 	Headers         map[string]*string `json:"headers"`
 	PayloadFormat   string             `json:"payload_format"`
 	Description     string             `json:"description"`
@@ -82,8 +84,8 @@ func (s *Server) apply(in *subscriptionInput, sub *engine.Subscription, present 
 	if sub.Transform, sub.TransformScript, err = s.scriptUse("transform", sub.Account, given, in.Transform, in.TransformScript, sub.Transform, sub.TransformScript); err != nil {
 		return err
 	}
-	if in.Secret != "" { // left out it stays: nobody can read it to send it back
-		sub.Secret = in.Secret
+	if err := in.applySecret(sub, given); err != nil {
+		return err
 	}
 	if given("headers") {
 		change := spelt(sub.Headers, in.Headers)

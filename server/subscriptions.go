@@ -24,6 +24,9 @@ type subscriptionView struct {
 	Transform       string            `json:"transform"`
 	TransformScript *refView          `json:"transform_script"`
 	Secret          string            `json:"secret,omitempty"` // in the answer to its making only
+	SecretType      string            `json:"secret_type"`
+	PublicKey       string            `json:"public_key,omitempty"` // with which receivers verify, where the secret is ed25519
+	Signatures      []string          `json:"signatures"`
 	Headers         map[string]string `json:"headers"`
 	PayloadFormat   string            `json:"payload_format"`
 	Description     string            `json:"description"`
@@ -60,6 +63,14 @@ func (s *Server) viewSubscription(sub *engine.Subscription) subscriptionView {
 		Active: sub.Active, InactiveReason: sub.Reason, Filter: sub.Filter, Transform: sub.Transform,
 		Headers: hideCredentials(sub.Headers), PayloadFormat: string(sub.PayloadFormat),
 		Description: sub.Description, Metadata: map[string]string{}, CreatedAt: sub.CreatedAt, UpdatedAt: sub.UpdatedAt,
+	}
+	kind, public := engine.DescribeSecret(sub.Secret)
+	v.SecretType, v.PublicKey = string(kind), public
+	for _, signature := range sub.Signatures {
+		v.Signatures = append(v.Signatures, string(signature))
+	}
+	if v.Signatures == nil {
+		v.Signatures = []string{string(engine.SignatureStandard)}
 	}
 	if len(sub.Events) == 1 {
 		v.Event = &sub.Events[0]
@@ -226,15 +237,4 @@ func (s *Server) deleteSubscription(c *fiber.Ctx, who caller) error {
 		return err
 	}
 	return c.SendStatus(fiber.StatusNoContent)
-}
-
-func (s *Server) getSecret(c *fiber.Ctx, who caller) error {
-	sub, err := s.subscription(c, who)
-	if err != nil {
-		return err
-	}
-	c.Set(fiber.HeaderCacheControl, "no-store")
-	return c.JSON(struct {
-		Secret string `json:"secret"`
-	}{sub.Secret})
 }

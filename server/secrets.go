@@ -1,0 +1,107 @@
+package server
+
+import (
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"switchhook/engine"
+)
+
+// secretView is a subscription's signing secret, where it is asked for by name.
+type secretView struct {
+	Secret     string          `json:"secret"`
+	SecretType string          `json:"secret_type"`
+	PublicKey  string          `json:"public_key,omitempty"` // of an ed25519 secret
+	OldSecrets []oldSecretView `json:"old_secrets"`          // that still sign as well, the last replaced first
+}
+
+type oldSecretView struct {
+	Secret     string    `json:"secret"`
+	SecretType string    `json:"secret_type"`
+	PublicKey  string    `json:"public_key,omitempty"`
+	Until      time.Time `json:"until"`
+}
+
+func (s *Server) getSecret(c *fiber.Ctx, who caller) error {
+	sub, err := s.subscription(c, who)
+	if err != nil {
+		return err
+	}
+	kind, public := engine.DescribeSecret(sub.Secret)
+	view := secretView{sub.Secret, string(kind), public, []oldSecretView{}}
+	for _, old := range s.engine.OldSecrets(sub) {
+		kind, public := engine.DescribeSecret(old.Secret)
+		view.OldSecrets = append(view.OldSecrets, oldSecretView{old.Secret, string(kind), public, old.Until})
+	}
+	c.Set(fiber.HeaderCacheControl, "no-store")
+	return c.JSON(view)
+}
+
+// rotationInput is what a client may say of a rotation.
+type rotationInput struct {
+	Secret      string    `json:"secret"`
+	SecretType  string    `json:"secret_type"`
+	GracePeriod *duration `json:"grace_period"`
+}
+
+// rotationView answers a rotation.
+type rotationView struct {
+	Secret         string    `json:"secret"`
+	SecretType     string    `json:"secret_type"`
+	PublicKey      string    `json:"public_key,omitempty"`
+	OldSecretUntil time.Time `json:"old_secret_until"`
+}
+
+func (s *Server) rotateSecret(c *fiber.Ctx, who caller) error {
+	id, err := subscriptionID(c)
+	if err != nil {
+		return err
+	}
+	var in rotationInput
+	if len(c.BodyRaw()) > 0 { // all of it may be left out
+		if _, err := readObject(c, &in); err != nil {
+			return err
+		}
+	}
+	version, err := ifMatch(c)
+	if err != nil {
+		return err
+	}
+	rotation := engine.Rotation{Secret: in.Secret, Type: engine.SecretType(in.SecretType), Grace: engine.DefaultGracePeriod, Key: string(c.Request().Header.Peek("Idempotency-Key"))}
+	if in.GracePeriod != nil {
+		rotation.Grace = time.Duration(*in.GracePeriod)
+	}
+	sub, until, err := s.engine.RotateSecret(c.UserContext(), who.sees(), id, version, rotation)
+	if err != nil {
+		return err
+	}
+	kind, public := engine.DescribeSecret(sub.Secret)
+	setETag(c, sub.Version)
+	c.Set(fiber.HeaderCacheControl, "no-store")
+	return c.JSON(rotationView{sub.Secret, string(kind), public, until})
+}
+
+// applySecret carries over what in says of the secret and the signatures.
+func (in *subscriptionInput) applySecret(sub *engine.Subscription, given func(string) bool) error {
+	if given("signatures") {
+		sub.Signatures = in.Signatures
+	}
+	kind := engine.SecretType(in.SecretType)
+	if in.Secret != "" { // left out it stays: nobody can read it to send it back
+		sub.Secret = in.Secret
+		return engine.CheckSecretType(in.Secret, kind)
+	}
+	if kind == "" {
+		return nil
+	}
+	if sub.Secret == "" {
+		made, err := engine.NewSecret(kind)
+		sub.Secret = made
+		return err
+	}
+	if stored, _ := engine.DescribeSecret(sub.Secret); kind != stored {
+		return fieldProblem("secret_type", "can't be changed here: POST to rotate-secret makes a secret of another type, and lets the old one sign for a while")
+	}
+	return nil
+}
