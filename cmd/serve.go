@@ -37,6 +37,7 @@ type serveCommand struct {
 	Retries              []time.Duration `help:"Time to wait before each attempt; the first is 0s. When the list ends, the delivery is dead." default:"0s,5s,5m,30m,2h,5h,10h,14h,20h,24h" placeholder:"DURATION"`
 	InFlight             int             `help:"Most attempts at one time." default:"512" placeholder:"N"`
 	SubscriptionInFlight int             `help:"Most attempts at one time of one subscription." default:"16" placeholder:"N"`
+	DeactivateAfter      time.Duration   `help:"Time of nothing but failure after which a subscription is switched off; 0s is never." default:"120h" placeholder:"DURATION"`
 	SandboxProcesses     int             `help:"Processes that run transforms; 0 is one more than there are CPUs." default:"0" placeholder:"N"`
 
 	LogLevel  slog.Level `help:"Least level to log: debug, info, warn or error." default:"info"`
@@ -91,6 +92,7 @@ func (c *serveCommand) config() (cfg routerConfig, err error) {
 	atLeast("--max-body", c.MaxBody, 1024)
 	atLeast("--in-flight", c.InFlight, 1)
 	atLeast("--subscription-in-flight", c.SubscriptionInFlight, 1)
+	atLeast("--deactivate-after (in seconds)", int(c.DeactivateAfter.Seconds()), 0)
 	atLeast("--sandbox-processes", c.SandboxProcesses, 0)
 	atLeast("--timeout (in milliseconds)", int(c.Timeout.Milliseconds()), 100)
 	atLeast("--retries (entries)", len(c.Retries), 1)
@@ -101,7 +103,7 @@ func (c *serveCommand) config() (cfg routerConfig, err error) {
 		atLeast("--retries (in milliseconds)", int(d.Milliseconds()), 0)
 	}
 	cfg.engine = engine.Config{
-		Retries: c.Retries, Timeout: c.Timeout, InFlight: c.InFlight, SubscriptionInFlight: c.SubscriptionInFlight, StrictTypes: c.StrictTypes, LogFailures: c.Dev,
+		Retries: c.Retries, Timeout: c.Timeout, InFlight: c.InFlight, SubscriptionInFlight: c.SubscriptionInFlight, DeactivateAfter: c.DeactivateAfter, StrictTypes: c.StrictTypes, LogFailures: c.Dev,
 	}
 	return cfg, err
 }

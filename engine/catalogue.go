@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -158,17 +159,18 @@ func (e *Engine) DeleteSubscription(ctx context.Context, account string, id ID, 
 	return e.store.GiveUp(ctx, id, subscriptionDeleted)
 }
 
-// deactivate switches a subscription off on the router's own account.
-func (e *Engine) deactivate(ctx context.Context, id ID, reason string) {
-	log := e.log.With("subscription_id", id.Format(SubscriptionPrefix), "reason", reason)
+// deactivate switches a subscription off for what its target, that of r, did. quiet keeps
+// the operational event back.
+func (e *Engine) deactivate(r *route, reason string, quiet bool) {
+	log := e.log.With("subscription_id", r.sub.ID.Format(SubscriptionPrefix), "reason", reason)
 	for {
-		old := e.registry.subscription("", id)
-		if old == nil || !old.Active {
+		old := e.registry.subscription("", r.sub.ID)
+		if old == nil || !old.Active || old.TargetURL != r.sub.TargetURL {
 			return
 		}
 		s := old.Clone()
 		s.Active, s.Reason, s.Version, s.UpdatedAt = false, reason, old.Version+1, e.now()
-		done, err := e.swapSubscription(ctx, old, s, nil)
+		done, err := e.swapSubscription(context.Background(), old, s, nil)
 		if err != nil {
 			log.Error("subscription not deactivated", "error", err)
 			return
@@ -176,6 +178,9 @@ func (e *Engine) deactivate(ctx context.Context, id ID, reason string) {
 		if done {
 			e.metrics.deactivated.Inc()
 			log.Warn("subscription deactivated")
+			if !quiet {
+				e.announceDeactivated(s)
+			}
 			return
 		}
 	}
@@ -211,6 +216,11 @@ func (e *Engine) checkSubscription(ctx context.Context, s, old *Subscription) (*
 	}
 	if err := checkExtras(s); err != nil {
 		return nil, err
+	}
+	if old == nil || !reflect.DeepEqual(s.Policy, old.Policy) { // what is stored stays good when the router's limits change
+		if err := checkPolicy(&s.Policy, e.cfg.InFlight); err != nil {
+			return nil, err
+		}
 	}
 	source, err := e.checkScriptUse(ctx, s, KindFilter, s.Filter, s.FilterScript)
 	if err != nil {
@@ -329,6 +339,9 @@ func (e *Engine) PutEventType(ctx context.Context, t *EventType, create bool, ve
 	if len(t.Description) > maxDescription {
 		return nil, false, Invalid("description", "is %d bytes, %d are allowed", len(t.Description), maxDescription)
 	}
+	if operational(t.Name) {
+		return nil, false, Invalid("name", "%.140q begins with %q: those event types are the router's own and can't be changed", t.Name, operationalPrefix)
+	}
 	compiled, invalid := compileEventType(t)
 	if invalid != nil {
 		return nil, false, invalid
@@ -387,13 +400,17 @@ func compileEventType(t *EventType) (*eventType, *Error) {
 }
 
 // DeleteEventType removes an entry of the catalogue. Subscriptions that name it stay.
-// Errors: CodeNotFound, CodeStale.
+// Errors: CodeNotFound, CodeStale, and CodeConflict for those that the router publishes
+// itself.
 func (e *Engine) DeleteEventType(ctx context.Context, name string, version int64) error {
 	e.registry.changes.Lock()
 	defer e.registry.changes.Unlock()
 	t := e.registry.eventType(name)
 	if t == nil {
 		return NotFound("event type", name)
+	}
+	if operational(name) {
+		return &Error{Code: CodeConflict, Field: "name", Message: fmt.Sprintf("%q is built in: the router publishes it itself, and it can't be deleted", name)}
 	}
 	if version != AnyVersion && version != t.Version {
 		return stale("event type", t.Version, version)

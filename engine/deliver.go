@@ -24,6 +24,12 @@ const (
 // deliver makes one attempt: transform, sign, send, judge, record.
 func (e *Engine) deliver(q *queue, r *route, p parcel) {
 	en := p.first
+	giveUpAt := e.scheduler.giveUpAt(q, r, &en)
+	if e.cfg.Now().After(giveUpAt) {
+		e.scheduler.finish(q, r, p, verdict{})
+		e.giveUpOld(q, r, en)
+		return
+	}
 	a := &Attempt{Number: en.attempts + 1, At: e.now()}
 	began := time.Now()
 	x, dropped := e.attempt(r, en, a)
@@ -39,7 +45,7 @@ func (e *Engine) deliver(q *queue, r *route, p parcel) {
 
 	v := verdict{state: StateDropped, err: dropped}
 	if dropped == "" {
-		v = judge(e.cfg.Retries, a.Number, x, e.cfg.Now(), jitter())
+		v = judge(r.terms.retries, giveUpAt, a.Number, x, e.cfg.Now(), jitter())
 		if v.err != "" && a.Phase == "" {
 			a.Phase = phaseHTTP
 		}
@@ -51,10 +57,13 @@ func (e *Engine) deliver(q *queue, r *route, p parcel) {
 		e.log.Warn("attempt failed", "delivery_id", DeliveryID{en.event, r.sub.ID}.String(), "subscription_id", r.sub.ID.Format(SubscriptionPrefix),
 			"attempt", a.Number, "phase", a.Phase, "error", v.err, "state", v.state.String(), "next_at", v.nextAt)
 	}
-	if v.deactivate {
-		e.deactivate(context.Background(), r.sub.ID, "the target answered 410 Gone")
+	n := e.scheduler.finish(q, r, p, v)
+	if v.state == StateDead {
+		e.noteDead(r, en, deadReason(a, v))
 	}
-	e.scheduler.finish(q, r, p, v)
+	if v.deactivate || n.hopeless || n.recovered {
+		e.heed(r, v, n, e.aboutOperational(r, en))
+	}
 
 	e.record(&Outcome{
 		ID: DeliveryID{en.event, r.sub.ID}, State: v.state, Attempts: a.Number, NextAt: v.nextAt, Error: v.err, Attempt: a,
@@ -65,6 +74,15 @@ func (e *Engine) deliver(q *queue, r *route, p parcel) {
 			e.wakeRetries(v.nextAt)
 		}
 	})
+}
+
+// deadReason is what the account is told of a dead letter. What a script says may hold the
+// event's data, which goes no further than the attempt.
+func deadReason(a *Attempt, v verdict) string {
+	if a.Phase == phaseTransform {
+		return "the transform failed; see the delivery's attempts"
+	}
+	return v.err
 }
 
 // recorded notes that a delivery has a row now.
@@ -81,7 +99,7 @@ func (e *Engine) attempt(r *route, en entry, a *Attempt) (x exchange, dropped st
 		a.Phase = phaseRefused
 		return exchange{err: r.broken}, ""
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), e.cfg.Timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), r.terms.timeout)
 	defer cancel()
 	ev, err := e.eventOf(ctx, en)
 	if err != nil {
@@ -90,7 +108,7 @@ func (e *Engine) attempt(r *route, en entry, a *Attempt) (x exchange, dropped st
 	}
 	out, dropped, err := e.compose(ctx, r, ev, a)
 	if r.transformSource != "" {
-		e.noteRun(r, a, dropped, err)
+		e.noteRun(r, ev, a, dropped, err)
 	}
 	if err != nil {
 		a.Phase = phaseTransform
@@ -99,7 +117,7 @@ func (e *Engine) attempt(r *route, en entry, a *Attempt) (x exchange, dropped st
 	if dropped != "" {
 		return exchange{}, dropped
 	}
-	x, a.Phase = e.send(ctx, out, &a.Response)
+	x, a.Phase = e.send(ctx, r.terms.timeout, out, &a.Response)
 	return x, ""
 }
 

@@ -45,6 +45,7 @@ type Config struct {
 	Timeout              time.Duration // of one attempt: connection, answer and its body; 15 s
 	InFlight             int           // attempts at one time; 512
 	SubscriptionInFlight int           // attempts at one time of one subscription; 16
+	DeactivateAfter      time.Duration // of nothing but failure a subscription is switched off; 0 is never
 	LogFailures          bool          // log every attempt that fails, for development
 	StrictTypes          bool          // refuse events whose type is not in the catalogue
 	UserAgent            string        // "Switchhook"
@@ -58,7 +59,7 @@ func (c *Config) defaults() {
 		c.SubscriptionInFlight = 16
 	}
 	if c.Transport == nil {
-		c.Transport = target.Transport(c.Guard, c.SubscriptionInFlight)
+		c.Transport = target.Transport(c.Guard, c.InFlight)
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -97,6 +98,7 @@ type Engine struct {
 	scheduler  *scheduler
 	budget     memoryBudget
 	quarantine quarantine
+	notices    notices
 
 	scripts    scriptCounts
 	lab        *lab
@@ -135,7 +137,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 		filters:    filter.NewCache(filterRoom),
 		index:      newIndex(),
 		tracker:    newTracker(cfg.Now, cfg.Node, last),
-		scheduler:  newScheduler(cfg.Now, cfg.SubscriptionInFlight, max(1, cfg.InFlight*3/4)),
+		scheduler:  newScheduler(cfg.Now, max(1, cfg.InFlight*3/4)),
 		publishing: make(chan struct{}, publishRoom),
 		lab:        newLab(cfg.Transformer),
 		trials:     make(chan struct{}, trialRoom),
@@ -145,6 +147,8 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 		retryWake:  make(chan time.Time, 64),
 		stop:       make(chan struct{}),
 	}
+	e.notices = notices{dead: map[ID]*deadLetters{}, wake: make(chan struct{}, 1)}
+	e.scheduler.deactivateAfter = cfg.DeactivateAfter
 	e.scheduler.fetch = e.goFetch
 	e.scheduler.spawn = e.spawnWorker
 	if e.registry, err = loadRegistry(ctx, cfg.Store); err != nil {
@@ -155,6 +159,13 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 		e.index.replace(nil, r)
 		e.scheduler.setRoute(s.ID, r)
 		e.registry.routes[s.ID] = r
+	}
+	health, err := cfg.Store.Health(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range health {
+		e.scheduler.setHealth(h)
 	}
 	e.metrics.watch(cfg.Registerer, e)
 	cfg.Registerer.MustRegister(&e.scripts)
@@ -171,6 +182,9 @@ func (e *Engine) Start(ctx context.Context) error {
 	}
 	e.background.Go(e.retryLoop)
 	e.background.Go(e.sweepLoop)
+	e.background.Go(e.expireLoop)
+	e.background.Go(e.healthLoop)
+	e.background.Go(e.noticeLoop)
 	return nil
 }
 
@@ -187,6 +201,9 @@ func (e *Engine) Close(ctx context.Context) error {
 	}()
 	select {
 	case <-done:
+		e.announceDead()
+		e.publishNotices()
+		e.saveHealth()
 		e.sweep(time.Time{})
 		return nil
 	case <-ctx.Done():

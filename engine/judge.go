@@ -36,6 +36,29 @@ type exchange struct {
 	retryAfter string // the header, as it came
 	err        error  // why there was no answer, or why none was asked for
 	silent     bool   // the target was asked, and did not answer
+	refused    bool   // the target may not be asked
+}
+
+// reply is what an attempt says of its target.
+type reply uint8
+
+const (
+	replyNone reply = iota // nothing: the target was not asked
+	replyGood              // it took the delivery
+	replyBad               // it did not, but it is there
+	replyDown              // it is not there, or can't answer anybody
+)
+
+func replyOf(x exchange) reply {
+	switch {
+	case x.silent, x.status >= 500, x.status == http.StatusTooManyRequests:
+		return replyDown
+	case x.status >= acceptedMinimum && x.status <= acceptedMaximum:
+		return replyGood
+	case x.status != 0, x.refused:
+		return replyBad
+	}
+	return replyNone
 }
 
 // verdict is what follows from an attempt.
@@ -45,16 +68,18 @@ type verdict struct {
 	deactivate bool          // the target said that it is gone for good
 	slowDown   time.Duration // leave the target alone for so long; 0: go on
 	trouble    bool          // the target does not keep up: fewer at a time
+	reply      reply
 	err        string
 }
 
 // judge decides what follows from an attempt, the number-th of its delivery: success,
-// another try and when, or giving up. It is pure: jitter is a random number in [0,1).
-func judge(schedule RetrySchedule, number int, x exchange, now time.Time, jitter float64) verdict {
+// another try and when, or giving up, where the schedule has ended or the next try would
+// come after giveUpAt. It is pure: jitter is a random number in [0,1).
+func judge(schedule RetrySchedule, giveUpAt time.Time, number int, x exchange, now time.Time, jitter float64) verdict {
 	if x.err == nil && x.status >= acceptedMinimum && x.status <= acceptedMaximum {
-		return verdict{state: StateSucceeded}
+		return verdict{state: StateSucceeded, reply: replyGood}
 	}
-	v := verdict{state: StateDead, trouble: x.silent, err: describe(x)}
+	v := verdict{state: StateDead, trouble: x.silent, reply: replyOf(x), err: describe(x)}
 	if x.status == statusGone {
 		v.deactivate = true
 		return v
@@ -73,6 +98,10 @@ func judge(schedule RetrySchedule, number int, x exchange, now time.Time, jitter
 	delay := time.Duration(float64(schedule[number]) * (1 + retryJitter*(2*jitter-1)))
 	if asked {
 		delay = max(delay, min(wait, maxRetryAfter))
+	}
+	if now.Add(delay).After(giveUpAt) {
+		v.err += "; the next attempt would come after give_up_after"
+		return v
 	}
 	v.state, v.nextAt = StateFailed, now.Add(delay)
 	return v

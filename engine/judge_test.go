@@ -8,7 +8,10 @@ import (
 	"time"
 )
 
-var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+var (
+	noon  = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	never = noon.AddDate(100, 0, 0)
+)
 
 func TestJudge(t *testing.T) {
 	schedule := RetrySchedule{0, 5 * time.Second, 5 * time.Minute}
@@ -43,7 +46,7 @@ func TestJudge(t *testing.T) {
 		"no answer is tried again":             {1, exchange{err: errors.New("connection refused"), silent: true}, StateFailed, 5 * time.Second, false, 0, true, "connection refused"},
 		"a failing script is not the target's": {1, exchange{err: errors.New("boom")}, StateFailed, 5 * time.Second, false, 0, false, "boom"},
 	} {
-		v := judge(schedule, c.number, c.x, noon, 0.5)
+		v := judge(schedule, never, c.number, c.x, noon, 0.5)
 		var after time.Duration
 		if !v.nextAt.IsZero() {
 			after = v.nextAt.Sub(noon)
@@ -54,9 +57,44 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+func TestADeliveryWhoseNextAttemptComesTooLateIsDead(t *testing.T) {
+	schedule := RetrySchedule{0, time.Minute, time.Minute}
+	for name, c := range map[string]struct {
+		giveUpAt time.Time
+		x        exchange
+		state    State
+	}{
+		"just in time":               {noon.Add(time.Minute), exchange{status: 500}, StateFailed},
+		"too late":                   {noon.Add(time.Minute - 1), exchange{status: 500}, StateDead},
+		"too late by Retry-After":    {noon.Add(time.Hour), exchange{status: 503, retryAfter: "3601"}, StateDead},
+		"success is never too late":  {noon.Add(-time.Hour), exchange{status: 200}, StateSucceeded},
+		"an old one that is retried": {noon.Add(-time.Hour), exchange{status: 500}, StateDead},
+	} {
+		v := judge(schedule, c.giveUpAt, 1, c.x, noon, 0.5)
+		if v.state != c.state || v.state == StateDead && !strings.Contains(v.err, "give_up_after") {
+			t.Errorf("%s: %+v", name, v)
+		}
+	}
+}
+
+func TestWhatAnAttemptSaysOfItsTarget(t *testing.T) {
+	for want, list := range map[reply][]exchange{
+		replyGood: {{status: 200}, {status: 299}},
+		replyBad:  {{status: 400}, {status: 404}, {status: 410}, {status: 302}, {err: errors.New("not allowed"), refused: true}},
+		replyDown: {{status: 500}, {status: 503}, {status: 599}, {status: 429}, {err: errors.New("timeout"), silent: true}},
+		replyNone: {{err: errors.New("the script threw")}},
+	} {
+		for _, x := range list {
+			if v := judge(DefaultRetrySchedule, never, 1, x, noon, 0.5); v.reply != want {
+				t.Errorf("%+v: %d, want %d", x, v.reply, want)
+			}
+		}
+	}
+}
+
 func TestJitterStaysWithinAFifth(t *testing.T) {
 	for _, j := range []float64{0, 0.25, 0.999} {
-		v := judge(RetrySchedule{0, 100 * time.Second}, 1, exchange{status: 500}, noon, j)
+		v := judge(RetrySchedule{0, 100 * time.Second}, never, 1, exchange{status: 500}, noon, j)
 		if d := v.nextAt.Sub(noon); d < 80*time.Second || d > 120*time.Second {
 			t.Errorf("jitter %v: %s", j, d)
 		}
@@ -74,7 +112,7 @@ func TestDefaultScheduleSpansThreeDays(t *testing.T) {
 }
 
 func TestLongErrorsAreCut(t *testing.T) {
-	v := judge(RetrySchedule{0}, 1, exchange{err: errors.New(strings.Repeat("é", 4000))}, noon, 0)
+	v := judge(RetrySchedule{0}, never, 1, exchange{err: errors.New(strings.Repeat("é", 4000))}, noon, 0)
 	if len(v.err) > maxErrorBytes+8 {
 		t.Errorf("%d bytes", len(v.err))
 	}

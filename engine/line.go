@@ -42,5 +42,21 @@ func (l *line) take(time.Time) parcel { return parcel{first: l.ring.pop()} }
 // all lists what waits in memory.
 func (l *line) all() []entry { return l.ring.all() }
 
+// cut takes out, from anywhere, what is chosen.
+func (l *line) cut(chosen func(*entry) bool) (out []entry) {
+	var rest fifo[entry]
+	for _, en := range l.ring.all() {
+		if chosen(&en) {
+			out = append(out, en)
+		} else {
+			rest.push(en)
+		}
+	}
+	if len(out) > 0 {
+		l.ring = rest
+	}
+	return out
+}
+
 // clear forgets what waits in memory.
 func (l *line) clear() { l.ring = fifo[entry]{} }

@@ -17,7 +17,7 @@ type index struct {
 type accountIndex struct {
 	byType   map[string][]*route // "order.created"
 	byPrefix map[string][]*route // "order.", from "order.*"
-	all      []*route            // "*"
+	all      []*route            // "*", which leaves out operational events
 }
 
 func newIndex() *index { return &index{accounts: map[string]*accountIndex{}} }
@@ -55,7 +55,9 @@ func (x *index) candidates(account, eventType string) []*route {
 			i += 1 + rest
 		}
 	}
-	join(a.all)
+	if !operational(eventType) {
+		join(a.all)
+	}
 	if lists > 1 { // only then can a subscription stand in two lists
 		slices.SortFunc(found, func(a, b *route) int { return int(a.sub.ID - b.sub.ID) })
 		found = slices.CompactFunc(found, func(a, b *route) bool { return a == b })

@@ -12,6 +12,7 @@ type Metrics struct {
 	attempts     *prometheus.CounterVec // by result
 	duration     prometheus.Histogram
 	deactivated  prometheus.Counter
+	givenUp      prometheus.Counter
 	quarantined  prometheus.Counter
 }
 
@@ -29,6 +30,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		filtered:     counter("events_filtered_total", "Times that a filter kept an event from a subscription."),
 		filterErrors: counter("filter_errors_total", "Times that a filter failed while it ran, which counts as no match."),
 		deactivated:  counter("subscriptions_deactivated_total", "Subscriptions that the router switched off."),
+		givenUp:      counter("deliveries_given_up_total", "Deliveries that died without another attempt, because their event was older than give_up_after."),
 		quarantined:  counter("subscriptions_quarantined_total", "Subscriptions whose deliveries were held back because their transform was stopped too often."),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "switchhook", Name: "delivery_attempts_total", Help: "Attempts by what the delivery became: succeeded, failed (to be retried), dead, dropped.",
@@ -51,5 +53,6 @@ func (m *Metrics) watch(r prometheus.Registerer, e *Engine) {
 		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "switchhook", Name: name, Help: help}, read))
 	}
 	gauge("deliveries_waiting", "Deliveries that wait in memory for their attempt.", func() float64 { return float64(e.scheduler.depth()) })
+	gauge("subscriptions_probing", "Subscriptions whose target is down, so that only probes go out.", func() float64 { return float64(e.scheduler.probing()) })
 	gauge("subscriptions", "Subscriptions that exist.", func() float64 { return float64(e.registry.count()) })
 }

@@ -25,11 +25,20 @@ type Accepted struct {
 // Publish accepts events, all or none: when it returns without an error they are on disk
 // and each will be delivered to the subscriptions that it matched. Errors: CodeInvalid
 // with Field "events[i].…" (or just the field, for a single event), CodeConflict,
-// CodeBusy, CodeUnavailable.
+// CodeBusy, CodeUnavailable. The types that begin with "switchhook." are the router's own.
 func (e *Engine) Publish(ctx context.Context, inputs []EventInput) ([]Accepted, error) {
 	if e.closing() {
 		return nil, &Error{Code: CodeUnavailable, Message: "the router is stopping"}
 	}
+	for i := range inputs {
+		if operational(inputs[i].Type) {
+			return nil, inBatch(Invalid("type", "%.140q begins with %q: those events are published by the router only", inputs[i].Type, operationalPrefix), i, len(inputs))
+		}
+	}
+	return e.publish(ctx, inputs)
+}
+
+func (e *Engine) publish(ctx context.Context, inputs []EventInput) ([]Accepted, error) {
 	if len(inputs) == 0 || len(inputs) > MaxBatch {
 		return nil, Invalid("events", "holds %d events, must hold 1 to %d", len(inputs), MaxBatch)
 	}

@@ -68,8 +68,8 @@ func (q *quarantine) holds(who suspect) string {
 }
 
 // holdBack lets the deliveries of all subscriptions of an account that use a transform
-// wait.
-func (e *Engine) holdBack(who suspect) {
+// wait. quiet keeps the operational events back.
+func (e *Engine) holdBack(who suspect, quiet bool) {
 	e.registry.mu.RLock()
 	defer e.registry.mu.RUnlock()
 	for _, r := range e.registry.routes {
@@ -79,6 +79,9 @@ func (e *Engine) holdBack(who suspect) {
 		e.metrics.quarantined.Inc()
 		e.log.Warn("transform quarantined: deliveries wait for a new version of it", "subscription_id", r.sub.ID.Format(SubscriptionPrefix),
 			"script_hash", who.hash, "reason", e.quarantine.holds(who))
+		if !quiet {
+			e.announceQuarantined(r, who.hash, e.quarantine.holds(who))
+		}
 	}
 }
 

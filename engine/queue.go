@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -23,10 +24,11 @@ const (
 // entry is a delivery that waits in memory.
 type entry struct {
 	event    ID
-	attempts int    // made before
-	held     *held  // nil: the event is to be read from the store
-	fresh    *fresh // nil: the delivery has a row already
-	slot     int    // of the subscription in fresh.targets
+	attempts int       // made before
+	renewed  time.Time // see Outcome.RenewedAt
+	held     *held     // nil: the event is to be read from the store
+	fresh    *fresh    // nil: the delivery has a row already
+	slot     int       // of the subscription in fresh.targets
 }
 
 // queue holds the deliveries of one subscription, so that a slow target holds back only
@@ -36,10 +38,15 @@ type queue struct {
 	route     *route // nil after the subscription was deleted
 	line      line
 	inFlight  int
-	limit     int // how many may be in flight; shrinks when the target is in trouble
-	successes int // in a row, since limit shrank
+	limit     int  // how many may be in flight; shrinks when the target is in trouble
+	successes int  // in a row, since limit last changed
+	slowStart bool // limit doubles with success: the target was away
 	resumeAt  time.Time
+	pace      pace
+	circuit   circuit
 	ready     bool // stands in scheduler.ready, or in scheduler.blocked
+	timer     *time.Timer
+	wakeAt    time.Time // when timer goes off; zero: it was not set, or went off
 
 	// unsettled events were taken out of line, but their outcome is not on disk yet.
 	unsettled []ID
@@ -53,14 +60,35 @@ type queue struct {
 
 // runnable tells whether a delivery of q may be started now.
 func (q *queue) runnable(now time.Time) bool {
-	return q.route != nil && q.line.ready(now) && q.route.sub.Active && !q.route.held.Load() && q.inFlight < q.limit && !q.resumeAt.After(now)
+	return q.route != nil && q.line.ready(now) && q.route.sub.Active && !q.route.held.Load() && q.inFlight < q.limit && q.circuit.admits() && !q.restsUntil().After(now)
 }
+
+// restsUntil is when q may go on, as far as time decides it: after a pause, at its rate,
+// with the next probe.
+func (q *queue) restsUntil() time.Time {
+	at := q.resumeAt
+	for _, other := range []time.Time{q.pace.at, q.circuit.NextProbeAt} {
+		if other.After(at) {
+			at = other
+		}
+	}
+	return at
+}
+
+// restart begins with a target that is new, or was not sent to for a while.
+func (q *queue) restart() {
+	q.limit, q.successes, q.slowStart = q.route.terms.inFlight, 0, false
+	q.resumeAt, q.pace = time.Time{}, pace{}
+	q.circuit.reset()
+}
+
+// startSlowly lets what waited go one by one at first, not in a flood.
+func (q *queue) startSlowly() { q.limit, q.successes, q.slowStart = 1, 0, true }
 
 // scheduler picks what is delivered next: round robin over the subscriptions that have
 // something to send, a free place in flight and no pause.
 type scheduler struct {
 	now   func() time.Time
-	limit int          // in-flight limit of a subscription
 	fetch func(*queue) // orders more from the store; must not block
 	spawn func()       // starts a worker, if there may be another; must not block
 
@@ -70,7 +98,11 @@ type scheduler struct {
 	ready  fifo[*queue]
 	idle   int // workers that wait and were not woken
 	total  int // entries in all lines
-	closed bool
+	// changed are the queues whose circuit is not on disk as it is.
+	changed map[ID]*queue
+	closed  bool
+
+	deactivateAfter time.Duration // of nothing but failure; 0: never
 
 	// No account may take all workers: its slow targets would hold back everybody else's.
 	share   int // attempts at one time of one account
@@ -78,8 +110,8 @@ type scheduler struct {
 	blocked map[string]*fifo[*queue] // queues that could run, but for their account's share
 }
 
-func newScheduler(now func() time.Time, limit, share int) *scheduler {
-	s := &scheduler{now: now, limit: limit, share: share, queues: map[ID]*queue{}, flying: map[string]int{}, blocked: map[string]*fifo[*queue]{}}
+func newScheduler(now func() time.Time, share int) *scheduler {
+	s := &scheduler{now: now, share: share, queues: map[ID]*queue{}, changed: map[ID]*queue{}, flying: map[string]int{}, blocked: map[string]*fifo[*queue]{}}
 	s.wake = sync.NewCond(&s.mu)
 	return s
 }
@@ -99,18 +131,78 @@ func (s *scheduler) setRoute(id ID, r *route) (orphans []entry) {
 		q.route = nil
 		q.line.clear()
 		delete(s.queues, id)
+		delete(s.changed, id)
+		if q.timer != nil {
+			q.timer.Stop()
+		}
 		return orphans
 	}
 	if q == nil {
-		q = &queue{id: id, limit: s.limit}
+		q = &queue{id: id, limit: r.terms.inFlight, circuit: circuit{Health: Health{Subscription: id}}}
 		s.queues[id] = q
 	}
-	if q.route != nil && q.route.sub.TargetURL != r.sub.TargetURL {
-		q.limit, q.resumeAt = s.limit, time.Time{} // the old target's troubles are not the new one's
-	}
+	old := q.route
 	q.route = r
+	if old == nil {
+		s.offer(q)
+		return nil
+	}
+	if old.terms.inFlight != r.terms.inFlight {
+		q.limit, q.successes = min(q.limit, r.terms.inFlight), 0
+		if q.limit == old.terms.inFlight { // nothing had made it less
+			q.limit = r.terms.inFlight
+		}
+	}
+	if old.terms.interval != r.terms.interval {
+		q.pace = pace{}
+	}
+	if old.sub.TargetURL != r.sub.TargetURL { // the old target's troubles are not the new one's
+		q.restart()
+		s.changed[id] = q
+	}
+	if !old.sub.Active && r.sub.Active {
+		q.restart()
+		q.startSlowly()
+		q.circuit.ResumedAt = s.now().UTC().Truncate(time.Microsecond)
+		s.changed[id] = q
+	}
 	s.offer(q)
 	return nil
+}
+
+// setHealth takes over what an earlier run knew of a target.
+func (s *scheduler) setHealth(h Health) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if q := s.queues[h.Subscription]; q != nil {
+		q.circuit.Health = h
+		if q.circuit.open() {
+			q.limit = 1
+		}
+	}
+}
+
+// takeChanged gives what is to be written down of targets.
+func (s *scheduler) takeChanged() []Health {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]Health, 0, len(s.changed))
+	for _, q := range s.changed {
+		list = append(list, q.circuit.Health)
+	}
+	clear(s.changed)
+	return list
+}
+
+// changedStill takes back what could not be written.
+func (s *scheduler) changedStill(list []Health) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, h := range list {
+		if q := s.queues[h.Subscription]; q != nil {
+			s.changed[q.id] = q
+		}
+	}
 }
 
 // place says what became of a delivery that was to be queued.
@@ -191,7 +283,15 @@ func (s *scheduler) offer(q *queue) {
 		q.fetching = true
 		s.fetch(q)
 	}
-	if q.ready || !q.runnable(s.now()) {
+	now := s.now()
+	if q.ready || !q.route.sub.Active || q.line.len() == 0 {
+		return
+	}
+	if at := q.restsUntil(); at.After(now) {
+		s.lookAgain(q, at, now)
+		return
+	}
+	if !q.runnable(now) {
 		return
 	}
 	q.ready = true
@@ -204,6 +304,24 @@ func (s *scheduler) offer(q *queue) {
 	}
 	s.ready.push(q)
 	s.hire()
+}
+
+// lookAgain has q offered at a later time; s.mu is held.
+func (s *scheduler) lookAgain(q *queue, at, now time.Time) {
+	if q.wakeAt.After(now) && !at.Before(q.wakeAt) {
+		return
+	}
+	q.wakeAt = at
+	if q.timer != nil {
+		q.timer.Reset(at.Sub(now))
+		return
+	}
+	q.timer = time.AfterFunc(at.Sub(now), func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		q.wakeAt = time.Time{}
+		s.offer(q)
+	})
 }
 
 // hire wakes a worker, or starts one; s.mu is held.
@@ -269,6 +387,7 @@ func (s *scheduler) next() (q *queue, r *route, p parcel, ok bool) {
 		q.ready = false
 		now := s.now()
 		if !q.runnable(now) {
+			s.offer(q) // it may have to be woken later
 			continue
 		}
 		account := q.route.sub.Account
@@ -280,6 +399,8 @@ func (s *scheduler) next() (q *queue, r *route, p parcel, ok bool) {
 		p = q.line.take(now)
 		s.total -= p.len()
 		q.inFlight++
+		q.pace.take(now, q.route.terms.interval)
+		q.circuit.began(p.first.event)
 		for i := range p.len() {
 			q.unsettled = append(q.unsettled, p.at(i).event)
 		}
@@ -298,12 +419,12 @@ func (s *scheduler) landed(q *queue, account string) {
 	waiting := s.blocked[account]
 	for waiting != nil && waiting.len() > 0 {
 		next := waiting.pop()
-		// One that can't run any more comes back by itself, when what stops it is over.
 		if next.ready = next.runnable(s.now()); next.ready {
 			s.ready.push(next)
 			s.hire()
 			break
 		}
+		s.offer(next) // it comes back when what stops it is over
 	}
 	if waiting != nil && waiting.len() == 0 {
 		delete(s.blocked, account)
@@ -318,6 +439,7 @@ func (s *scheduler) putBack(q *queue, r *route, p parcel) (known bool) {
 	for i := range p.len() {
 		q.unsettle(p.at(i).event)
 	}
+	q.circuit.ended(p.first.event)
 	s.landed(q, r.sub.Account)
 	if q.route == nil {
 		return false
@@ -327,43 +449,100 @@ func (s *scheduler) putBack(q *queue, r *route, p parcel) (known bool) {
 	}
 	s.total += p.len()
 	s.pause(q, putBackFor)
+	s.offer(q)
 	return true
 }
 
 // finish gives back q's place in flight and heeds what the attempt said of the target.
-func (s *scheduler) finish(q *queue, r *route, p parcel, v verdict) {
+func (s *scheduler) finish(q *queue, r *route, p parcel, v verdict) (n news) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	probe := q.circuit.ended(p.first.event)
 	s.landed(q, r.sub.Account)
-	switch {
+	if q.route == nil || q.route.sub.TargetURL != r.sub.TargetURL {
+		return n
+	}
+	before := q.circuit.Health
+	n = q.circuit.heed(v, probe, s.now())
+	if q.circuit.Health != before {
+		s.changed[q.id] = q
+	}
+	switch full := q.route.terms.inFlight; {
 	case v.trouble:
-		q.limit, q.successes = max(1, q.limit/2), 0
-	case q.limit < s.limit:
-		if q.successes++; q.successes >= restoreAfter {
-			q.limit, q.successes = q.limit+1, 0
-		}
+		q.limit, q.successes, q.slowStart = max(1, q.limit/2), 0, false
+	case n.closed:
+		q.startSlowly()
+	case q.limit < full && v.reply == replyGood:
+		q.restore(full)
 	}
 	if v.slowDown > 0 {
 		s.pause(q, v.slowDown)
 	}
+	n.hopeless = n.health.hopeless(s.deactivateAfter, s.now())
 	s.offer(q)
+	return n
 }
 
-// pause leaves a target alone for a while; s.mu is held.
-func (s *scheduler) pause(q *queue, d time.Duration) {
-	until := s.now().Add(d)
-	if !until.After(q.resumeAt) {
-		return
+// restore gives back some of the places in flight that a target's trouble took.
+func (q *queue) restore(full int) {
+	need, more := restoreAfter, 1
+	if q.slowStart { // it doubles when all that are out have succeeded
+		need, more = q.limit, q.limit
 	}
-	q.resumeAt = until
-	time.AfterFunc(d, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if q.resumeAt.Equal(until) {
-			q.resumeAt = time.Time{}
-		}
+	if q.successes++; q.successes >= need {
+		q.limit, q.successes = min(q.limit+more, full), 0
+	}
+}
+
+// pause leaves a target alone for a while; s.mu is held, and q is offered after it.
+func (s *scheduler) pause(q *queue, d time.Duration) {
+	if until := s.now().Add(d); until.After(q.resumeAt) {
+		q.resumeAt = until
+	}
+}
+
+// giveUpAt is when a delivery is dead, whatever its schedule says.
+func (s *scheduler) giveUpAt(q *queue, r *route, en *entry) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return q.giveUpAt(r, en)
+}
+
+func (q *queue) giveUpAt(r *route, en *entry) time.Time {
+	from := en.event.Time()
+	if en.renewed.After(from) {
+		from = en.renewed
+	}
+	// What waited while the subscription was off must not be dead when it is on again.
+	if !r.terms.strictAge && q.circuit.ResumedAt.After(from) {
+		from = q.circuit.ResumedAt
+	}
+	return from.Add(r.terms.giveUpAfter)
+}
+
+// takeOld takes out of memory what waits in q and is to be given up.
+func (s *scheduler) takeOld(q *queue) (r *route, old []entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r = q.route; r == nil || !r.sub.Active || q.line.len() == 0 {
+		return r, nil
+	}
+	now := s.now()
+	old = q.line.cut(func(en *entry) bool { return now.After(q.giveUpAt(r, en)) })
+	for _, en := range old {
+		q.unsettled = append(q.unsettled, en.event)
+	}
+	if s.total -= len(old); len(old) > 0 {
 		s.offer(q)
-	})
+	}
+	return r, old
+}
+
+// all lists the queues.
+func (s *scheduler) all() []*queue {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Values(s.queues))
 }
 
 // settle notes that the outcome of an attempt is on disk.
@@ -395,6 +574,18 @@ func (s *scheduler) depth() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.total
+}
+
+// probing gives how many circuits are open.
+func (s *scheduler) probing() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, q := range s.queues {
+		if q.circuit.open() && q.route.sub.Active {
+			n++
+		}
+	}
+	return n
 }
 
 // close lets all workers go once they have finished what they are at.

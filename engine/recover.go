@@ -15,6 +15,7 @@ const (
 	retryAtMost = 5 * time.Second // between two looks for retries that are due
 	recordAgain = time.Second     // after a store that could not write
 	scanBatch   = 1000
+	expireEvery = 15 * time.Second
 )
 
 // record hands an outcome to the store; then runs once it is on disk. A store that can't
@@ -44,6 +45,46 @@ func (e *Engine) giveUp(subscription ID, en entry, reason string) {
 	e.record(&Outcome{ID: DeliveryID{en.event, subscription}, State: StateDead, Attempts: en.attempts, Error: reason}, func() { e.recorded(en) })
 }
 
+// giveUpOld makes a delivery dead whose event is too old.
+func (e *Engine) giveUpOld(q *queue, r *route, en entry) {
+	en.held.release()
+	reason := "the event is older than give_up_after (" + r.terms.giveUpAfter.String() + ")"
+	e.metrics.givenUp.Inc()
+	e.noteDead(r, en, reason)
+	e.record(&Outcome{ID: DeliveryID{en.event, r.sub.ID}, State: StateDead, Attempts: en.attempts, Error: reason}, func() {
+		e.scheduler.settle(q, en.event)
+		e.recorded(en)
+	})
+}
+
+// expire gives up what has waited too long in a queue's memory.
+func (e *Engine) expire(q *queue) {
+	r, old := e.scheduler.takeOld(q)
+	for _, en := range old {
+		e.giveUpOld(q, r, en)
+	}
+}
+
+// expireLoop gives up what waits for a target that is down or slow and became too old.
+func (e *Engine) expireLoop() {
+	ticker := time.NewTicker(expireEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-e.stop:
+			return
+		case <-ticker.C:
+			e.expireAll()
+		}
+	}
+}
+
+func (e *Engine) expireAll() {
+	for _, q := range e.scheduler.all() {
+		e.expire(q)
+	}
+}
+
 // spill lets a delivery wait in the store, since its queue is full.
 func (e *Engine) spill(q *queue, en entry) {
 	en.held.release()
@@ -71,10 +112,11 @@ func (e *Engine) goFetch(q *queue) {
 		entries := make([]entry, 0, len(rows))
 		for _, w := range rows {
 			if !known[w.ID.Event] {
-				entries = append(entries, entry{event: w.ID.Event, attempts: w.Attempts})
+				entries = append(entries, entry{event: w.ID.Event, attempts: w.Attempts, renewed: w.RenewedAt})
 			}
 		}
 		e.scheduler.fetched(q, entries, len(rows) < limit)
+		e.expire(q)
 	})
 }
 
@@ -131,7 +173,7 @@ func (e *Engine) takeDue(ctx context.Context) int {
 		return 0
 	}
 	for _, w := range rows {
-		en := entry{event: w.ID.Event, attempts: w.Attempts}
+		en := entry{event: w.ID.Event, attempts: w.Attempts, renewed: w.RenewedAt}
 		if !e.scheduler.addStored(w.ID.Subscription, en) {
 			e.giveUp(w.ID.Subscription, en, subscriptionDeleted)
 		}

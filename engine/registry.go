@@ -51,6 +51,15 @@ func loadRegistry(ctx context.Context, store Store) (*registry, error) {
 		}
 		g.eventTypes[t.Name] = compiled
 	}
+	for _, t := range operationalTypes {
+		built := *t
+		built.Version = 1
+		compiled, invalid := compileEventType(&built)
+		if invalid != nil {
+			return nil, invalid
+		}
+		g.eventTypes[t.Name] = compiled
+	}
 	list, err := store.Scripts(ctx)
 	if err != nil {
 		return nil, err

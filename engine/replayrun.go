@@ -334,9 +334,9 @@ func (e *Engine) requeue(ctx context.Context, id DeliveryID) (queued bool, err e
 
 // wait makes a delivery pending and queues it, once that is on disk.
 func (e *Engine) wait(ctx context.Context, id DeliveryID, attempts int, reason string) error {
-	recorded := make(chan struct{})
-	e.record(&Outcome{ID: id, State: StatePending, Attempts: attempts, Error: reason, Again: true}, func() {
-		e.scheduler.addStored(id.Subscription, entry{event: id.Event, attempts: attempts})
+	recorded, now := make(chan struct{}), e.now()
+	e.record(&Outcome{ID: id, State: StatePending, Attempts: attempts, Error: reason, RenewedAt: now}, func() {
+		e.scheduler.addStored(id.Subscription, entry{event: id.Event, attempts: attempts, renewed: now})
 		close(recorded)
 	})
 	select {

@@ -23,7 +23,8 @@ type route struct {
 	url     *url.URL
 	signer  *signer
 	headers http.Header // the subscription's own
-	broken  error       // why nothing can be sent, where what is stored can't be read
+	terms   terms
+	broken  error // why nothing can be sent, where what is stored can't be read
 
 	filterSource    string // empty: every event
 	filterRef       ScriptRef
@@ -56,7 +57,7 @@ func (r *route) suspect() suspect {
 }
 
 func (e *Engine) newRoute(s *Subscription) *route {
-	r := &route{sub: s, headers: make(http.Header, len(s.Headers))}
+	r := &route{sub: s, terms: e.termsOf(s), headers: make(http.Header, len(s.Headers))}
 	var err *Error
 	if r.signer, err = newSigner(s); err != nil {
 		r.broken = err

@@ -79,14 +79,14 @@ func (c *scriptCounts) of(id ID) ScriptStats {
 func (e *Engine) ScriptStats(id ID) ScriptStats { return e.scripts.of(id) }
 
 // noteRun counts a transform's run, and holds the transform back where it was one too many.
-func (e *Engine) noteRun(r *route, a *Attempt, dropped string, err error) {
+func (e *Engine) noteRun(r *route, ev *Event, a *Attempt, dropped string, err error) {
 	var se *scripts.Error
 	if errors.As(err, &se) && !se.Guilty() {
 		return // it did not run
 	}
 	e.scripts.add(r.transformRef.Script, a.Script.CPU, dropped != "", err)
 	if a.Script.Hash != "" && e.quarantine.note(suspect{r.sub.Account, a.Script.Hash}, err) {
-		e.holdBack(suspect{r.sub.Account, a.Script.Hash})
+		e.holdBack(suspect{r.sub.Account, a.Script.Hash}, operational(ev.Type))
 	}
 }
 

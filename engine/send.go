@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"switchhook/engine/target"
 )
@@ -25,8 +26,8 @@ const (
 
 var bodyBuffers = sync.Pool{New: func() any { b := make([]byte, readBody); return &b }}
 
-// send makes the POST and notes the answer. There is one try, and no redirect is followed.
-func (e *Engine) send(ctx context.Context, out *outgoing, answer *AttemptResponse) (exchange, string) {
+// send makes the POST, for which ctx gives timeout, and notes the answer. There is one try, and no redirect is followed.
+func (e *Engine) send(ctx context.Context, timeout time.Duration, out *outgoing, answer *AttemptResponse) (exchange, string) {
 	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(out.body)), nil }
 	body, _ := open()
 	req := (&http.Request{
@@ -36,7 +37,7 @@ func (e *Engine) send(ctx context.Context, out *outgoing, answer *AttemptRespons
 	}).WithContext(ctx)
 	res, err := e.cfg.Transport.RoundTrip(req)
 	if err != nil {
-		return e.noAnswer(err)
+		return noAnswer(err, timeout)
 	}
 	defer res.Body.Close()
 	if res.StatusCode == http.StatusSwitchingProtocols {
@@ -54,7 +55,7 @@ func (e *Engine) send(ctx context.Context, out *outgoing, answer *AttemptRespons
 		if ctx.Err() != nil {
 			err = ctx.Err() // why the body was closed under the reader
 		}
-		return e.noAnswer(fmt.Errorf("the answer broke off after %d bytes: %w", n, err))
+		return noAnswer(fmt.Errorf("the answer broke off after %d bytes: %w", n, err), timeout)
 	}
 	return exchange{status: res.StatusCode, retryAfter: res.Header.Get("Retry-After")}, ""
 }
@@ -73,7 +74,7 @@ func fill(buffer []byte, r io.Reader) (n int, err error) {
 	return n, err
 }
 
-func (e *Engine) noAnswer(err error) (exchange, string) {
+func noAnswer(err error, timeout time.Duration) (exchange, string) {
 	var refused *target.RefusedError
 	var certificate *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
@@ -81,9 +82,9 @@ func (e *Engine) noAnswer(err error) (exchange, string) {
 	var name *net.DNSError
 	switch {
 	case errors.As(err, &refused):
-		return exchange{err: refused}, phaseRefused
+		return exchange{err: refused, refused: true}, phaseRefused
 	case errors.Is(err, context.DeadlineExceeded):
-		return exchange{err: fmt.Errorf("no answer within %s", e.cfg.Timeout), silent: true}, phaseTimeout
+		return exchange{err: fmt.Errorf("no answer within %s", timeout), silent: true}, phaseTimeout
 	case errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &host), strings.Contains(err.Error(), "tls: "):
 		return exchange{err: err, silent: true}, phaseTLS
 	}

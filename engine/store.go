@@ -70,15 +70,18 @@ type Outcome struct {
 	State    State
 	Attempts int
 	NextAt   time.Time
-	Error    string
-	Again    bool     // StatePending: to be attempted anew, whatever the row says
-	Attempt  *Attempt // nil where none was made: a delivery that only waits, or is given up
+	// RenewedAt says that the delivery was asked for again, and is to be attempted whatever
+	// its row says: give_up_after runs from there. Zero leaves what is stored.
+	RenewedAt time.Time
+	Error     string
+	Attempt   *Attempt // nil where none was made: a delivery that only waits, or is given up
 }
 
 // Waiting is a delivery that is to be attempted.
 type Waiting struct {
-	ID       DeliveryID
-	Attempts int // how many were made before
+	ID        DeliveryID
+	Attempts  int       // how many were made before
+	RenewedAt time.Time // see Outcome
 }
 
 // DeliveryLog keeps deliveries and their attempts. A delivery has no row before its first
@@ -165,7 +168,12 @@ type Catalogue interface {
 	// PutSubscription makes or replaces a subscription. Version is the new one; a stored
 	// version other than the one before it is a CodeStale, and nothing is written.
 	PutSubscription(ctx context.Context, s *Subscription) error
-	// DeleteSubscription removes a subscription and its secret. Its deliveries stay.
+	// Health lists how targets fare, of those that don't just do well.
+	Health(ctx context.Context) ([]Health, error)
+	// PutHealth writes down how targets fare.
+	PutHealth(ctx context.Context, list []Health) error
+	// DeleteSubscription removes a subscription, its secret and its health. Its deliveries
+	// stay.
 	DeleteSubscription(ctx context.Context, id ID) error
 	// Scripts lists all scripts that are not deleted.
 	Scripts(ctx context.Context) ([]*Script, error)

@@ -102,9 +102,13 @@ var DefaultScopes = []Scope{ScopePublish, ScopeSubscribe, ScopeScripts, ScopeRea
 // Has tells whether the key may do what scope stands for.
 func (k *Key) Has(scope Scope) bool { return k.Admin || slices.Contains(k.Scopes, scope) }
 
-// MatchesPattern tells whether an event type falls under pattern: "*" is every type,
-// "order.*" every type that begins with "order.", anything else that type alone.
+// MatchesPattern tells whether an event type falls under pattern: "*" is every type but
+// those of operational events, "order.*" every type that begins with "order.", anything
+// else that type alone.
 func MatchesPattern(pattern, eventType string) bool {
+	if pattern == "*" {
+		return !operational(eventType)
+	}
 	if prefix, ok := strings.CutSuffix(pattern, "*"); ok {
 		return strings.HasPrefix(eventType, prefix)
 	}

@@ -75,11 +75,19 @@ func (s *Store) PutSubscription(ctx context.Context, u *engine.Subscription) err
 	})
 }
 
-// DeleteSubscription removes a subscription and its secret. A row of it stays.
+// DeleteSubscription removes a subscription, its secret and its health. A row of it stays.
 func (s *Store) DeleteSubscription(ctx context.Context, id engine.ID) error {
-	return s.deleteOne(ctx, "subscription", id.Format(engine.SubscriptionPrefix),
-		`UPDATE subscription SET deleted_at = ?, secret = '', old_secrets = NULL, headers = NULL, verification_secret = NULL WHERE id = ? AND deleted_at IS NULL`,
-		time.Now().UnixMicro(), int64(id))
+	return s.write(ctx, func(tx *tx) error {
+		changed, err := tx.exec(`UPDATE subscription SET deleted_at = ?, secret = '', old_secrets = NULL, headers = NULL, verification_secret = NULL WHERE id = ? AND deleted_at IS NULL`,
+			time.Now().UnixMicro(), int64(id))
+		if err == nil && changed == 0 {
+			return engine.NotFound("subscription", id.Format(engine.SubscriptionPrefix))
+		}
+		if err == nil {
+			_, err = tx.exec(`DELETE FROM health WHERE subscription_id = ?`, int64(id))
+		}
+		return err
+	})
 }
 
 // EventTypes lists the catalogue by name.

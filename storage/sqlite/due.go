@@ -17,13 +17,13 @@ import (
 // The queries; query_test.go checks that each is answered by an index.
 const (
 	dueQuery = `
-		SELECT event_id, subscription_id, attempts FROM delivery INDEXED BY delivery_by_due
+		SELECT event_id, subscription_id, attempts, renewed_at FROM delivery INDEXED BY delivery_by_due
 		WHERE next_at IS NOT NULL AND next_at <= ? ORDER BY next_at LIMIT ?`
 
 	nextDueQuery = `SELECT min(next_at) FROM delivery INDEXED BY delivery_by_due WHERE next_at IS NOT NULL`
 
 	backlogQuery = `
-		SELECT event_id, attempts FROM delivery INDEXED BY delivery_open_by_subscription
+		SELECT event_id, attempts, renewed_at FROM delivery INDEXED BY delivery_open_by_subscription
 		WHERE subscription_id = ? AND state = 1 AND state <> 3 ORDER BY event_id LIMIT ?`
 
 	// One seek in delivery_open_by_subscription for each subscription, however many deliveries it has.
@@ -59,10 +59,14 @@ func (s *Store) TakeDue(ctx context.Context, now time.Time, limit int) ([]engine
 		due = nil // the writer may have to begin anew
 		// Read, then changed one by one: RETURNING would give them in no order.
 		err := tx.query(dueQuery, []driver.Value{now.UnixMicro(), limitOf(limit)}, func(row []driver.Value) error {
-			due = append(due, engine.Waiting{
+			w := engine.Waiting{
 				ID:       engine.DeliveryID{Event: engine.ID(row[0].(int64)), Subscription: engine.ID(row[1].(int64))},
 				Attempts: int(row[2].(int64)),
-			})
+			}
+			if renewed, ok := row[3].(int64); ok {
+				w.RenewedAt = columnTime(&renewed)
+			}
+			due = append(due, w)
 			return nil
 		})
 		if err != nil {
@@ -98,7 +102,9 @@ func (s *Store) Backlog(ctx context.Context, subscription engine.ID, limit int) 
 	}
 	return collect(rows, func(row scanner) (engine.Waiting, error) {
 		w := engine.Waiting{ID: engine.DeliveryID{Subscription: subscription}}
-		err := row.Scan(&w.ID.Event, &w.Attempts)
+		var renewed *int64
+		err := row.Scan(&w.ID.Event, &w.Attempts, &renewed)
+		w.RenewedAt = columnTime(renewed)
 		return w, err
 	})
 }

@@ -24,9 +24,10 @@ const (
 	// Where no attempt was made, the row keeps what it says of the last one; so too the
 	// error, unless there is a newer one.
 	putUntried = `
-		INSERT INTO delivery (event_id, subscription_id, state, attempts, next_at, status, error, account)
-		VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, (SELECT account FROM event WHERE id = ?1))` + replaceDelivery + `,
-		error = iif(excluded.error = '', error, excluded.error), account = excluded.account`
+		INSERT INTO delivery (event_id, subscription_id, state, attempts, next_at, status, error, renewed_at, account)
+		VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, (SELECT account FROM event WHERE id = ?1))` + replaceDelivery + `,
+		error = iif(excluded.error = '', error, excluded.error),
+		renewed_at = ifnull(excluded.renewed_at, renewed_at), account = excluded.account`
 
 	replaceDelivery = `
 		ON CONFLICT DO UPDATE SET state = excluded.state, attempts = excluded.attempts, next_at = excluded.next_at`
@@ -74,10 +75,10 @@ func (w *writer) record(o *engine.Outcome) error {
 		}
 		err = put.exec(event, subscription, int64(o.State), int64(o.Attempts), next,
 			timeColumn(a.At), int64(a.Response.Status), o.Error)
-	case o.State == engine.StatePending && o.Attempts == 0 && !o.Again:
+	case o.State == engine.StatePending && o.Attempts == 0 && o.RenewedAt.IsZero():
 		err = w.stmts.spill.exec(event, subscription, int64(o.State))
 	default:
-		err = w.stmts.putUntried.exec(event, subscription, int64(o.State), int64(o.Attempts), next, o.Error)
+		err = w.stmts.putUntried.exec(event, subscription, int64(o.State), int64(o.Attempts), next, o.Error, timeColumn(o.RenewedAt))
 	}
 	if err != nil {
 		return fmt.Errorf("write delivery %s: %w", o.ID, err)

@@ -147,6 +147,27 @@ var catalogue = []check{
 			t.code(t.s.PutSubscription(t.ctx(), u), engine.CodeStale)
 		}
 	}},
+	{"how targets fare comes back, until they do well or are deleted", func(t *suite) {
+		well, ill, gone := subscription(), subscription(), subscription()
+		for _, u := range []*engine.Subscription{well, ill, gone} {
+			t.must(t.s.PutSubscription(t.ctx(), u))
+		}
+		list := []engine.Health{
+			{Subscription: well.ID, FailingSince: base, Failures: 1, LastError: "ü"},
+			{Subscription: ill.ID, FailingSince: base, Failures: 7, LastError: "no", NextProbeAt: base.Add(1234 * time.Microsecond), ProbeDelay: 8 * time.Second, ResumedAt: base.Add(-time.Hour)},
+			{Subscription: gone.ID, Failures: 1},
+		}
+		t.must(t.s.PutHealth(t.ctx(), list))
+		got, err := t.s.Health(t.ctx())
+		t.must(err)
+		t.equal("health", got, list)
+		t.must(t.s.DeleteSubscription(t.ctx(), gone.ID))
+		list[1].Failures, list[1].NextProbeAt, list[1].ProbeDelay = 8, time.Time{}, 0
+		t.must(t.s.PutHealth(t.ctx(), []engine.Health{{Subscription: well.ID}, list[1], {Subscription: gone.ID, Failures: 2}, {Subscription: newID(), Failures: 3}}))
+		got, err = t.s.Health(t.ctx())
+		t.must(err)
+		t.equal("health", got, list[1:2])
+	}},
 	{"event types come back, change and go", func(t *suite) {
 		full := &engine.EventType{
 			Name: "order.created", Description: "ü", Schema: []byte(`{"type":"object"}`),

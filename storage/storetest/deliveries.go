@@ -241,6 +241,34 @@ var deliveries = []check{
 		slices.Sort(subscriptions)
 		t.equal("subscriptions", subscriptions, []engine.ID{1, 3})
 	}},
+	{"when a delivery was asked for again is kept", func(t *suite) {
+		e := event(1)
+		d := id(e, 1)
+		t.append(e)
+		t.record(tried(d, engine.StateDead, 3, 500))
+		renewed := base.Add(time.Hour + 3*time.Microsecond)
+		o := waits(d, 3)
+		o.RenewedAt = renewed
+		t.record(o)
+		want := []engine.Waiting{{ID: d, Attempts: 3, RenewedAt: renewed}}
+		got, err := t.s.Backlog(t.ctx(), 1, 10)
+		t.must(err)
+		t.equal("backlog", got, want)
+		t.record(failed(d, 4, base.Add(time.Minute)))
+		want[0].Attempts = 4
+		got, err = t.s.TakeDue(t.ctx(), base.Add(time.Minute), 10)
+		t.must(err)
+		t.equal("due", got, want)
+
+		untried := event(2)
+		t.append(untried)
+		o = waits(id(untried, 2), 0)
+		o.RenewedAt = renewed
+		t.record(o)
+		got, err = t.s.Backlog(t.ctx(), 2, 10)
+		t.must(err)
+		t.equal("backlog", got, []engine.Waiting{{ID: o.ID, RenewedAt: renewed}})
+	}},
 	{"unfinished events are those with targets without a row", func(t *suite) {
 		none, done, half, fresh := event(), event(1, 2), event(3, 1, 2), event(2, 1)
 		half.Headers, half.Key = map[string]string{"a": "b"}, "k"

@@ -76,8 +76,8 @@ var replays = []check{
 		t.append(given, tried3)
 		t.record(&engine.Outcome{ID: id(given, 5), State: engine.StateDead, Error: "too old"}, tried(id(tried3, 5), engine.StateSucceeded, 3, 200))
 		t.record(
-			&engine.Outcome{ID: id(given, 5), State: engine.StatePending, Again: true},
-			&engine.Outcome{ID: id(tried3, 5), State: engine.StatePending, Attempts: 3, Again: true},
+			&engine.Outcome{ID: id(given, 5), State: engine.StatePending, RenewedAt: base},
+			&engine.Outcome{ID: id(tried3, 5), State: engine.StatePending, Attempts: 3, RenewedAt: base},
 		)
 		t.equal("state", t.delivery(id(given, 5)).State, engine.StatePending)
 		t.equal("attempts", t.delivery(id(tried3, 5)).Attempts, 3)

@@ -1,0 +1,94 @@
+package engine
+
+import "time"
+
+const (
+	// openAfter attempts in a row that say the target is down open its circuit.
+	openAfter = 5
+	// Probes are spaced by firstProbe and then twice as far each, up to lastProbe.
+	firstProbe = time.Second
+	lastProbe  = 5 * time.Minute
+)
+
+// circuit breaks off the deliveries to a target that is down: while it is open nothing
+// goes out but one probe at a time, and deliveries wait with their attempts unspent.
+//
+// The libraries looked at keep a clock of their own and can't take up an open circuit
+// after a restart (sony/gobreaker 2.4.0, which has one fixed delay as well;
+// failsafe-go 0.9.8).
+type circuit struct {
+	Health
+	downs int // attempts in a row that said the target is down
+	probe ID  // the event that is out as a probe; 0: none
+}
+
+// open tells whether only probes may go.
+func (c *circuit) open() bool { return !c.NextProbeAt.IsZero() }
+
+// admits tells whether an attempt may begin, time aside.
+func (c *circuit) admits() bool { return !c.open() || c.probe == 0 }
+
+// began notes that an attempt begins.
+func (c *circuit) began(event ID) {
+	if c.open() {
+		c.probe = event
+	}
+}
+
+// ended notes that an attempt that began is over, whatever came of it.
+func (c *circuit) ended(event ID) (probe bool) {
+	if probe = c.probe == event && event != 0; probe {
+		c.probe = 0
+	}
+	return probe
+}
+
+// news is what an attempt told beyond its own delivery.
+type news struct {
+	health    Health // before a success; with this failure counted otherwise
+	closed    bool   // the circuit was open, and is no more
+	recovered bool   // the target failed for long, and took a delivery now
+	hopeless  bool   // it has failed for too long
+}
+
+// heed takes over what an attempt said of the target. A target that answers closes the
+// circuit even where it refuses: what it refuses is this one request.
+func (c *circuit) heed(v verdict, probe bool, now time.Time) (n news) {
+	now = now.UTC().Truncate(time.Microsecond) // as it is stored
+	n.health = c.Health
+	switch v.reply {
+	case replyNone:
+		return n
+	case replyGood:
+		n.recovered = c.open() && now.Sub(c.FailingSince) >= recoveredAfter
+		n.closed = c.open()
+		c.downs = 0
+		c.Health = Health{Subscription: c.Subscription, ResumedAt: c.ResumedAt}
+		return n
+	}
+	if c.FailingSince.IsZero() {
+		c.FailingSince = now
+	}
+	c.Failures++
+	c.LastError = v.err
+	switch {
+	case v.reply == replyBad:
+		n.closed = c.open()
+		c.downs, c.NextProbeAt, c.ProbeDelay = 0, time.Time{}, 0
+	case !c.open():
+		if c.downs++; c.downs >= openAfter {
+			c.ProbeDelay = firstProbe
+			c.NextProbeAt = now.Add(c.ProbeDelay)
+		}
+	case probe: // the others had set out before the circuit opened
+		c.ProbeDelay = min(2*c.ProbeDelay, lastProbe)
+		c.NextProbeAt = now.Add(c.ProbeDelay)
+	}
+	n.health = c.Health
+	return n
+}
+
+// reset starts over, with another target or after the subscription was switched on again.
+func (c *circuit) reset() {
+	*c = circuit{Health: Health{Subscription: c.Subscription, ResumedAt: c.ResumedAt}}
+}

@@ -1,0 +1,108 @@
+package engine
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+var (
+	down = verdict{reply: replyDown, err: "down"}
+	bad  = verdict{reply: replyBad, err: "bad"}
+	good = verdict{reply: replyGood}
+)
+
+func TestFailuresInARowOpenTheCircuit(t *testing.T) {
+	for name, c := range map[string]struct {
+		verdicts []verdict
+		state    HealthState
+		failures int
+	}{
+		"nothing yet":                    {nil, HealthGood, 0},
+		"a success":                      {[]verdict{good}, HealthGood, 0},
+		"four failures":                  {[]verdict{down, down, down, down}, HealthFailing, 4},
+		"five":                           {[]verdict{down, down, down, down, down}, HealthProbing, 5},
+		"a success between":              {[]verdict{down, down, down, down, good, down}, HealthFailing, 1},
+		"an answer between":              {[]verdict{down, down, down, down, bad, down}, HealthFailing, 6},
+		"a failing transform between":    {[]verdict{down, down, down, down, {err: "threw"}, down}, HealthProbing, 5},
+		"answers that refuse":            {[]verdict{bad, bad, bad, bad, bad, bad}, HealthFailing, 6},
+		"transforms that fail":           {[]verdict{{err: "a"}, {err: "b"}, {err: "c"}, {err: "d"}, {err: "e"}}, HealthGood, 0},
+		"one success closes it":          {[]verdict{down, down, down, down, down, good}, HealthGood, 0},
+		"an answer that refuses does so": {[]verdict{down, down, down, down, down, bad}, HealthFailing, 6},
+	} {
+		var h circuit
+		for i, v := range c.verdicts {
+			h.heed(v, false, noon.Add(time.Duration(i)*time.Second))
+		}
+		if h.State() != c.state || h.Failures != c.failures || (c.failures > 0) == h.FailingSince.IsZero() {
+			t.Errorf("%s: %s, %+v", name, h.State(), h)
+		}
+	}
+}
+
+func TestProbesAreSpacedEverFurther(t *testing.T) {
+	var c circuit
+	now := noon
+	for range openAfter {
+		c.heed(down, false, now)
+	}
+	var gaps []string
+	for i := range ID(11) {
+		if c.NextProbeAt.Before(now) || !c.admits() {
+			t.Fatalf("probe %d: %+v", i, c)
+		}
+		gaps = append(gaps, c.NextProbeAt.Sub(now).String())
+		now = c.NextProbeAt
+		c.began(i + 1)
+		if c.admits() {
+			t.Fatal("two probes at one time")
+		}
+		if c.ended(99) || c.admits() { // one that set out before the circuit opened
+			t.Fatal("another attempt ended the probe")
+		}
+		c.heed(down, false, now)
+		if !c.NextProbeAt.Equal(now) {
+			t.Fatal("an attempt that was no probe put the next one off")
+		}
+		c.heed(down, c.ended(i+1), now)
+	}
+	if want := "[1s 2s 4s 8s 16s 32s 1m4s 2m8s 4m16s 5m0s 5m0s]"; fmt.Sprint(gaps) != want {
+		t.Errorf("%v", gaps)
+	}
+	if n := c.heed(good, false, now); !n.recovered || !n.closed || n.health.FailingSince != noon || c.open() {
+		t.Errorf("%+v %+v", n, c)
+	}
+}
+
+func TestAShortFailureIsNoNews(t *testing.T) {
+	var c circuit
+	for range openAfter {
+		c.heed(down, false, noon)
+	}
+	if n := c.heed(good, false, noon.Add(recoveredAfter-1)); n.recovered || !n.closed {
+		t.Errorf("%+v", n)
+	}
+	c.heed(bad, false, noon)
+	if n := c.heed(good, false, noon.Add(time.Hour)); n.recovered || n.closed {
+		t.Errorf("a circuit that was not open: %+v", n)
+	}
+}
+
+func TestHopeless(t *testing.T) {
+	const days = 5 * 24 * time.Hour
+	for name, c := range map[string]struct {
+		h    Health
+		long time.Duration
+		want bool
+	}{
+		"five days and enough attempts": {Health{FailingSince: noon.Add(-days), Failures: hopelessAttempts}, days, true},
+		"not quite five days":           {Health{FailingSince: noon.Add(1 - days), Failures: 1000}, days, false},
+		"too few attempts":              {Health{FailingSince: noon.Add(-10 * days), Failures: hopelessAttempts - 1}, days, false},
+		"never":                         {Health{FailingSince: noon.Add(-10 * days), Failures: 1000}, 0, false},
+		"healthy":                       {Health{}, days, false},
+	} {
+		if got := c.h.hopeless(c.long, noon); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}

@@ -1,0 +1,102 @@
+package engine
+
+import (
+	"context"
+	"time"
+)
+
+// Health is how the target of a subscription fares. The zero Health is a target's that
+// took what it was sent last, or was sent nothing yet.
+type Health struct {
+	Subscription ID
+	FailingSince time.Time     // the first failure after the last success; zero: none
+	Failures     int           // attempts that failed since
+	LastError    string        // of them
+	NextProbeAt  time.Time     // while the circuit is open; zero: it is closed
+	ProbeDelay   time.Duration // that NextProbeAt was set with
+	ResumedAt    time.Time     // when the subscription was last switched on again
+}
+
+// HealthState is Health in one word.
+type HealthState string
+
+// The states of health.
+const (
+	HealthGood    HealthState = "healthy" // the last attempt succeeded, or there was none
+	HealthFailing HealthState = "failing" // nothing has succeeded for a while; attempts go on
+	HealthProbing HealthState = "probing" // the circuit is open: only probes go out
+)
+
+// State sums h up.
+func (h Health) State() HealthState {
+	switch {
+	case !h.NextProbeAt.IsZero():
+		return HealthProbing
+	case !h.FailingSince.IsZero():
+		return HealthFailing
+	}
+	return HealthGood
+}
+
+const (
+	// hopelessAttempts must have failed, at least, before a subscription is switched off
+	// for it: one that gets an event a month is not judged by the first that fails.
+	hopelessAttempts = 5
+	// recoveredAfter is how long a target must have failed for its recovery to be news.
+	recoveredAfter = time.Minute
+	healthEvery    = time.Second // between two writings of what changed
+)
+
+// hopeless tells whether nothing but failure came for so long; never where long is 0.
+func (h Health) hopeless(long time.Duration, now time.Time) bool {
+	return long > 0 && h.Failures >= hopelessAttempts && !now.Before(h.FailingSince.Add(long))
+}
+
+// Health gives how the target of a subscription fares.
+func (e *Engine) Health(id ID) Health {
+	e.scheduler.mu.Lock()
+	defer e.scheduler.mu.Unlock()
+	if q := e.scheduler.queues[id]; q != nil {
+		return q.circuit.Health
+	}
+	return Health{Subscription: id}
+}
+
+// healthLoop writes down what has changed, so that a restart neither forgets how long a
+// target has failed nor floods it.
+func (e *Engine) healthLoop() {
+	ticker := time.NewTicker(healthEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-e.stop:
+			return
+		case <-ticker.C:
+			e.saveHealth()
+		}
+	}
+}
+
+func (e *Engine) saveHealth() {
+	changed := e.scheduler.takeChanged()
+	if len(changed) == 0 {
+		return
+	}
+	if err := e.store.PutHealth(context.Background(), changed); err != nil {
+		e.log.Error("health of targets not recorded", "error", err)
+		e.scheduler.changedStill(changed)
+	}
+}
+
+// heed acts on what an attempt told of its target beyond its own delivery. quiet keeps the
+// operational events back.
+func (e *Engine) heed(r *route, v verdict, n news, quiet bool) {
+	switch {
+	case v.deactivate:
+		e.deactivate(r, "the target answered 410 Gone", quiet)
+	case n.hopeless:
+		e.deactivate(r, "every attempt has failed since "+n.health.FailingSince.Format(time.RFC3339)+"; the last: "+n.health.LastError, quiet)
+	case n.recovered && !quiet:
+		e.announceRecovered(r, n.health)
+	}
+}

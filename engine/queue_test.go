@@ -1,0 +1,344 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// desk is a scheduler on its own, in a bubble of synctest: its timers and its clock are
+// the bubble's. The test is the workers.
+type desk struct {
+	*scheduler
+	hired int
+}
+
+func newDesk() *desk {
+	time.Sleep(30 * 365 * 24 * time.Hour) // the bubble's clock begins in 2000, before any id
+	d := &desk{scheduler: newScheduler(time.Now, 100)}
+	d.spawn = func() { d.hired++ }
+	d.fetch = func(*queue) {}
+	return d
+}
+
+func (d *desk) route(s Subscription, t terms) *route {
+	if t.inFlight == 0 {
+		t.inFlight = 16
+	}
+	if t.giveUpAfter == 0 {
+		t.giveUpAfter = patience
+	}
+	s.Active = true
+	r := &route{sub: &s, terms: t}
+	d.setRoute(s.ID, r)
+	return r
+}
+
+func (d *desk) put(id ID, events ...ID) {
+	for _, event := range events {
+		d.addStored(id, entry{event: event})
+	}
+}
+
+// flight is an attempt that is on.
+type flight struct {
+	q *queue
+	r *route
+	p parcel
+}
+
+// start begins all attempts that may begin now.
+func (d *desk) start() (all []flight) {
+	for {
+		d.mu.Lock()
+		ready := d.ready.len()
+		d.mu.Unlock()
+		if ready == 0 {
+			return all
+		}
+		d.mu.Lock()
+		waiting := slices.ContainsFunc(d.scheduler.ready.all(), func(q *queue) bool { return q.runnable(time.Now()) })
+		d.mu.Unlock()
+		if !waiting {
+			return all
+		}
+		q, r, p, ok := d.next()
+		if !ok {
+			return all
+		}
+		all = append(all, flight{q, r, p})
+	}
+}
+
+func (d *desk) end(f flight, v verdict) news { return d.finish(f.q, f.r, f.p, v) }
+
+func newIDs(n int) (list []ID) {
+	now := FirstIDAt(time.Now())
+	for i := range ID(n) {
+		list = append(list, now+i)
+	}
+	return list
+}
+
+func TestARateIsEvenlySpread(t *testing.T) {
+	for _, c := range []struct {
+		rate Rate
+		want string
+	}{
+		{Rate{10, time.Second}, "[0s 100ms 200ms 300ms 400ms]"},
+		{Rate{2, time.Minute}, "[0s 30s 1m0s 1m30s 2m0s]"},
+		{Rate{1, time.Hour}, "[0s 1h0m0s 2h0m0s 3h0m0s 4h0m0s]"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			d := newDesk()
+			d.route(Subscription{ID: 1}, terms{interval: c.rate.interval()})
+			began := time.Now()
+			time.Sleep(3 * c.rate.Per) // time without attempts saves nothing up
+			began = time.Now()
+			d.put(1, newIDs(5)...)
+			var at []string
+			for len(at) < 5 {
+				for range d.start() {
+					at = append(at, time.Since(began).String())
+				}
+				time.Sleep(time.Millisecond)
+				synctest.Wait()
+			}
+			if fmt.Sprint(at) != c.want {
+				t.Errorf("%v: %v", c.rate, at)
+			}
+		})
+	}
+}
+
+func TestAFasterRateCountsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk()
+		d.route(Subscription{ID: 1}, terms{interval: time.Hour})
+		d.put(1, newIDs(3)...)
+		if n := len(d.start()); n != 1 {
+			t.Fatal(n)
+		}
+		d.route(Subscription{ID: 1}, terms{interval: time.Second})
+		if n := len(d.start()); n != 1 {
+			t.Errorf("%d began with the new rate", n)
+		}
+	})
+}
+
+func TestInFlightIsTheSubscriptionsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk()
+		d.route(Subscription{ID: 1}, terms{inFlight: 3})
+		d.route(Subscription{ID: 2}, terms{inFlight: 40})
+		d.put(1, newIDs(50)...)
+		d.put(2, newIDs(50)...)
+		flights := map[ID][]flight{}
+		for _, f := range d.start() {
+			flights[f.q.id] = append(flights[f.q.id], f)
+		}
+		if len(flights[1]) != 3 || len(flights[2]) != 40 {
+			t.Errorf("%d and %d", len(flights[1]), len(flights[2]))
+		}
+		d.end(flights[2][0], verdict{reply: replyDown, trouble: true})
+		if d.queues[2].limit != 20 {
+			t.Errorf("%d after trouble", d.queues[2].limit)
+		}
+		d.route(Subscription{ID: 1}, terms{inFlight: 5})
+		if n := len(d.start()); n != 2 {
+			t.Errorf("%d more with a wider limit", n)
+		}
+		d.route(Subscription{ID: 2}, terms{inFlight: 50})
+		if d.queues[2].limit != 20 {
+			t.Errorf("%d: a wider limit forgot the trouble", d.queues[2].limit)
+		}
+	})
+}
+
+func TestADeadTargetGetsProbesOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk()
+		d.route(Subscription{ID: 1}, terms{})
+		events := newIDs(200)
+		d.put(1, events...)
+		for _, f := range d.start() {
+			d.end(f, verdict{reply: replyDown, trouble: true, err: "refused"})
+		}
+		if h := d.queues[1].circuit.Health; h.State() != HealthProbing {
+			t.Fatalf("%+v", h)
+		}
+		attempts, began := 0, time.Now()
+		for time.Since(began) < time.Hour {
+			flights := d.start()
+			if len(flights) > 1 {
+				t.Fatalf("%d probes at one time", len(flights))
+			}
+			for _, f := range flights {
+				attempts++
+				time.Sleep(10 * time.Millisecond)
+				d.end(f, verdict{reply: replyDown, trouble: true, err: "refused"})
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		// 1 s, 2 s … 256 s are nine, then one in five minutes.
+		if attempts < 18 || attempts > 21 {
+			t.Errorf("%d probes in an hour", attempts)
+		}
+		if changed := d.takeChanged(); len(changed) != 1 || changed[0].NextProbeAt.IsZero() || changed[0].LastError != "refused" {
+			t.Errorf("%+v", changed)
+		}
+		// It is back: all goes out, slowly first.
+		var most []int
+		for d.queues[1].line.len() > 0 {
+			flights := d.start()
+			if len(flights) > 0 {
+				most = append(most, len(flights))
+			}
+			time.Sleep(time.Second)
+			for _, f := range flights {
+				d.end(f, good)
+			}
+		}
+		if fmt.Sprint(most[:6]) != "[1 1 2 4 8 16]" {
+			t.Errorf("%v", most)
+		}
+	})
+}
+
+func TestAnOpenCircuitSurvivesARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk()
+		d.route(Subscription{ID: 1}, terms{})
+		d.setHealth(Health{Subscription: 1, FailingSince: time.Now().Add(-time.Hour), Failures: 100, NextProbeAt: time.Now().Add(time.Minute), ProbeDelay: time.Minute})
+		d.put(1, newIDs(50)...)
+		if n := len(d.start()); n != 0 {
+			t.Fatalf("%d before the probe", n)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if n := len(d.start()); n != 1 {
+			t.Fatalf("%d probes", n)
+		}
+	})
+}
+
+func TestANewTargetStartsHealthy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk()
+		d.route(Subscription{ID: 1, TargetURL: "http://a"}, terms{})
+		d.put(1, newIDs(100)...)
+		flights := d.start()
+		for _, f := range flights[:8] {
+			d.end(f, verdict{reply: replyDown, trouble: true, slowDown: time.Hour})
+		}
+		d.route(Subscription{ID: 1, TargetURL: "http://b"}, terms{})
+		if h := d.queues[1].circuit.Health; h != (Health{Subscription: 1}) {
+			t.Errorf("%+v", h)
+		}
+		if n := len(d.start()); n != 8 { // beside the eight that are still out
+			t.Errorf("%d go to the new target", n)
+		}
+		for _, f := range flights[8:] { // what the old one says counts no more
+			d.end(f, verdict{reply: replyDown, trouble: true, slowDown: time.Hour})
+		}
+		if h := d.queues[1].circuit.Health; h != (Health{Subscription: 1}) || d.queues[1].limit != 16 {
+			t.Errorf("%+v, limit %d", h, d.queues[1].limit)
+		}
+	})
+}
+
+func TestSwitchedOnAgainItStartsSlowly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk()
+		r := d.route(Subscription{ID: 1}, terms{inFlight: 10})
+		off := *r.sub
+		off.Active = false
+		d.setRoute(1, &route{sub: &off, terms: r.terms})
+		d.put(1, newIDs(100)...)
+		if n := len(d.start()); n != 0 {
+			t.Fatalf("%d while it is off", n)
+		}
+		d.route(Subscription{ID: 1}, terms{inFlight: 10})
+		var seen []int
+		for range 7 {
+			flights := d.start()
+			seen = append(seen, len(flights))
+			for i, f := range flights {
+				if len(seen) == 4 && i == 0 {
+					d.end(f, verdict{reply: replyBad}) // neither trouble nor success
+					continue
+				}
+				d.end(f, good)
+			}
+		}
+		if fmt.Sprint(seen) != "[1 2 4 8 8 10 10]" {
+			t.Errorf("%v", seen)
+		}
+		if d.queues[1].circuit.ResumedAt.IsZero() {
+			t.Error("not noted when it was switched on")
+		}
+	})
+}
+
+func TestWhatWaitsTooLongIsTakenOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk()
+		d.route(Subscription{ID: 1}, terms{giveUpAfter: time.Hour, strictAge: true})
+		q := d.queues[1]
+		q.circuit.NextProbeAt = time.Now().Add(100 * time.Hour)
+		old := newIDs(3)
+		d.put(1, old...)
+		d.addStored(1, entry{event: old[0] - 1, renewed: time.Now().Add(time.Minute)})
+		time.Sleep(50 * time.Minute)
+		d.put(1, newIDs(2)...)
+		time.Sleep(10*time.Minute + time.Second)
+		_, taken := d.takeOld(q)
+		if len(taken) != 3 || q.line.len() != 3 || d.depth() != 3 || len(q.unsettled) != 3 {
+			t.Errorf("%v taken, %d left, %d in all, unsettled %v", taken, q.line.len(), d.depth(), q.unsettled)
+		}
+		time.Sleep(time.Minute)
+		if _, taken = d.takeOld(q); len(taken) != 1 || taken[0].renewed.IsZero() {
+			t.Errorf("%v", taken)
+		}
+	})
+}
+
+func TestTheDefaultAgeDoesNotRunWhileASubscriptionIsOff(t *testing.T) {
+	resumed := noon.Add(10 * 24 * time.Hour)
+	for strict, want := range map[bool]time.Time{true: noon.Add(time.Hour), false: resumed.Add(time.Hour)} {
+		q := &queue{circuit: circuit{Health: Health{ResumedAt: resumed}}}
+		r := &route{terms: terms{giveUpAfter: time.Hour, strictAge: strict}}
+		if got := q.giveUpAt(r, &entry{event: FirstIDAt(noon)}); !got.Equal(want) {
+			t.Errorf("strict %v: %s", strict, got)
+		}
+	}
+}
+
+func TestTheDefaultAgeNeverCutsASchedule(t *testing.T) {
+	if span := DefaultRetrySchedule.span(); span > patience {
+		t.Errorf("the default schedule takes up to %s, more than %s", span, patience)
+	}
+	e := &Engine{cfg: Config{Retries: DefaultRetrySchedule, InFlight: 10, SubscriptionInFlight: 16, Timeout: time.Second}}
+	long := RetrySchedule{0, 30 * 24 * time.Hour}
+	for _, c := range []struct {
+		s    Subscription
+		want terms
+	}{
+		{Subscription{}, terms{DefaultRetrySchedule, time.Second, 10, 0, patience, false}},
+		{Subscription{Policy: Policy{Retries: long}}, terms{long, time.Second, 10, 0, 36*24*time.Hour + time.Hour, false}},
+		{
+			Subscription{
+				Policy:       Policy{Timeout: time.Minute, InFlight: 3, Rate: Rate{10, time.Second}, GiveUpAfter: time.Hour},
+				Verification: Verification{AllowedRate: 120},
+			},
+			terms{DefaultRetrySchedule, time.Minute, 3, 500 * time.Millisecond, time.Hour, true},
+		},
+		{Subscription{Policy: Policy{Rate: Rate{1, time.Second}}, Verification: Verification{AllowedRate: 120}}, terms{DefaultRetrySchedule, time.Second, 10, time.Second, patience, false}},
+	} {
+		if got := e.termsOf(&c.s); fmt.Sprint(got) != fmt.Sprint(c.want) {
+			t.Errorf("got %v, want %v", got, c.want)
+		}
+	}
+}

@@ -1,0 +1,51 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"switchhook/engine"
+)
+
+// Health lists how targets fare, of those that don't just do well.
+func (s *Store) Health(ctx context.Context) ([]engine.Health, error) {
+	rows, err := s.readers.QueryContext(ctx, `
+		SELECT subscription_id, failing_since, failures, last_error, next_probe_at, probe_delay, resumed_at
+		FROM health ORDER BY subscription_id`)
+	if err != nil {
+		return nil, fmt.Errorf("list the health of targets: %w", err)
+	}
+	return collect(rows, func(row scanner) (h engine.Health, err error) {
+		var failing, probe, resumed *int64
+		var delay int64
+		err = row.Scan(&h.Subscription, &failing, &h.Failures, &h.LastError, &probe, &delay, &resumed)
+		h.FailingSince, h.NextProbeAt, h.ResumedAt = columnTime(failing), columnTime(probe), columnTime(resumed)
+		h.ProbeDelay = time.Duration(delay) * time.Microsecond
+		return h, err
+	})
+}
+
+// PutHealth writes down how targets fare. One that does well needs no row.
+func (s *Store) PutHealth(ctx context.Context, list []engine.Health) error {
+	return s.write(ctx, func(tx *tx) error {
+		for _, h := range list {
+			if _, err := tx.exec(`DELETE FROM health WHERE subscription_id = ?`, int64(h.Subscription)); err != nil {
+				return err
+			}
+			if h == (engine.Health{Subscription: h.Subscription}) {
+				continue
+			}
+			// One that was deleted meanwhile gets none.
+			_, err := tx.exec(`
+				INSERT INTO health (subscription_id, failing_since, failures, last_error, next_probe_at, probe_delay, resumed_at)
+				SELECT ?, ?, ?, ?, ?, ?, ? FROM subscription WHERE id = ? AND deleted_at IS NULL`,
+				int64(h.Subscription), timeColumn(h.FailingSince), int64(h.Failures), h.LastError,
+				timeColumn(h.NextProbeAt), h.ProbeDelay.Microseconds(), timeColumn(h.ResumedAt), int64(h.Subscription))
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
