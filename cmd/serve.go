@@ -162,17 +162,20 @@ const firstKey = "admin" // its name
 // exist and none of them is known here.
 func adminKey(ctx context.Context, e *engine.Engine, folder, given string) (string, error) {
 	if given != "" {
-		if known := e.Authenticate(given); known != nil {
-			if !known.Admin {
-				return "", errors.New("--admin-key: this key exists, and is no admin key")
-			}
+		known, err := e.Authenticate(given)
+		switch {
+		case err == nil && !known.Admin:
+			return "", errors.New("--admin-key: this key exists, and is no admin key")
+		case err == nil:
 			return given, nil
+		case engine.ErrorCode(err) != engine.CodeUnknownKey:
+			return "", fmt.Errorf("--admin-key: %w", err)
 		}
 		name := firstKey
 		if len(e.Keys()) > 0 {
 			name = "admin (given at start)"
 		}
-		_, _, err := e.CreateKey(ctx, engine.Key{Name: name, Account: engine.DefaultAccount, Admin: true}, given)
+		_, _, err = e.CreateKey(ctx, engine.Key{Name: name, Account: engine.DefaultAccount, Admin: true}, given)
 		if err != nil {
 			return "", fmt.Errorf("--admin-key: %w", err)
 		}
@@ -181,7 +184,8 @@ func adminKey(ctx context.Context, e *engine.Engine, folder, given string) (stri
 	file := keyFile(folder)
 	text, err := os.ReadFile(file)
 	if err == nil {
-		if key := strings.TrimSpace(string(text)); e.Authenticate(key) != nil {
+		key := strings.TrimSpace(string(text))
+		if _, err := e.Authenticate(key); err == nil {
 			return key, nil
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {

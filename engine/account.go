@@ -2,6 +2,9 @@ package engine
 
 import (
 	"context"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -16,11 +19,12 @@ type Account struct {
 	UpdatedAt time.Time
 }
 
-// Quota bounds what an account may use. Zero fields take the router's default.
+// Quota bounds what an account may use. Zero fields take the router's default, NoLimit
+// lifts it.
 type Quota struct {
 	Subscriptions   int   `json:"subscriptions,omitempty"`
-	EventsPerSecond int   `json:"events_per_second,omitempty"`
-	StoredBytes     int64 `json:"stored_bytes,omitempty"` // of events
+	EventsPerSecond int   `json:"events_per_second,omitempty"` // over time; the events of a second may come at once
+	StoredBytes     int64 `json:"stored_bytes,omitempty"`      // of events
 }
 
 // Retention says how long what is finished is kept. Zero fields take the router's default.
@@ -40,6 +44,26 @@ func (e *Engine) Account(name string) *Account {
 	return &Account{Name: name}
 }
 
+// Accounts lists by name the accounts that something is set for, or that have a key or a
+// subscription. They must not be changed.
+func (e *Engine) Accounts() []*Account {
+	e.registry.mu.RLock()
+	found := maps.Clone(e.registry.accounts)
+	add := func(name string) {
+		if found[name] == nil {
+			found[name] = &Account{Name: name}
+		}
+	}
+	for _, c := range e.registry.keys {
+		add(c.key.Account)
+	}
+	for name := range e.registry.owned {
+		add(name)
+	}
+	e.registry.mu.RUnlock()
+	return slices.SortedFunc(maps.Values(found), func(a, b *Account) int { return strings.Compare(a.Name, b.Name) })
+}
+
 // PutAccount sets what is set for an account; version is the expected one or AnyVersion.
 // Errors: CodeInvalid, CodeStale.
 func (e *Engine) PutAccount(ctx context.Context, a *Account, version int64) (*Account, error) {
@@ -50,6 +74,12 @@ func (e *Engine) PutAccount(ctx context.Context, a *Account, version int64) (*Ac
 	case VerifyNone, VerifyHookSecret, VerifyCloudEvents:
 	default:
 		return nil, Invalid("verify", `%.40q is not known: use "hook-secret", "cloudevents" or ""`, string(a.Verify))
+	}
+	if err := a.Quota.check(); err != nil {
+		return nil, err
+	}
+	if a.Retention.Succeeded < 0 || a.Retention.Dead < 0 {
+		return nil, Invalid("retention", "must not be negative")
 	}
 	e.registry.changes.Lock()
 	defer e.registry.changes.Unlock()
@@ -66,7 +96,7 @@ func (e *Engine) PutAccount(ctx context.Context, a *Account, version int64) (*Ac
 		return nil, err
 	}
 	e.registry.mu.Lock()
-	e.registry.accounts[a.Name] = &stored
+	e.registry.setAccount(&stored)
 	e.registry.mu.Unlock()
 	return &stored, nil
 }

@@ -46,6 +46,9 @@ func validAccount(s string) bool {
 	return true
 }
 
+// ValidAccount tells whether an account can have this name.
+func ValidAccount(name string) bool { return validAccount(name) }
+
 func checkAccount(s string) *Error {
 	if !validAccount(s) {
 		return Invalid("account", "%.140q is no account name: use letters, digits and _ . : @ -, 128 at most", s)
@@ -58,7 +61,9 @@ const AnyVersion = 0
 
 // CreateSubscription stores a new subscription and begins to deliver to it. Its ID,
 // Secret (where empty), Version and times are filled in. Errors: CodeInvalid with the
-// field, with Script where a filter or transform does not compile; CodeUnavailable.
+// field, with Script where a filter or transform does not compile; CodeForbidden where the
+// actor may not attach a script; CodeConflict where the account has as many as it may;
+// CodeUnavailable.
 func (e *Engine) CreateSubscription(ctx context.Context, s *Subscription) (*Subscription, error) {
 	s = s.Clone()
 	s.ID, s.Version = e.tracker.ids.next(), 1
@@ -69,6 +74,9 @@ func (e *Engine) CreateSubscription(ctx context.Context, s *Subscription) (*Subs
 	}
 	e.registry.changes.Lock()
 	defer e.registry.changes.Unlock()
+	if err := e.subscriptionRoom(s.Account); err != nil {
+		return nil, err
+	}
 	if err := e.putSubscription(ctx, s, program); err != nil {
 		return nil, err
 	}
@@ -197,6 +205,9 @@ func (e *Engine) checkSubscription(ctx context.Context, s, old *Subscription) (*
 		s.Secret = secret
 	}
 	s.UpdatedAt = e.now()
+	if err := mayAttach(ctx, s, old); err != nil {
+		return nil, err
+	}
 	if err := checkAccount(s.Account); err != nil {
 		return nil, err
 	}

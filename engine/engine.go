@@ -48,6 +48,7 @@ type Config struct {
 	DeactivateAfter      time.Duration // of nothing but failure a subscription is switched off; 0 is never
 	LogFailures          bool          // log every attempt that fails, for development
 	StrictTypes          bool          // refuse events whose type is not in the catalogue
+	Quota                Quota         // of each account that has none of its own; no limits
 	UserAgent            string        // "Switchhook"
 }
 
@@ -99,6 +100,7 @@ type Engine struct {
 	budget     memoryBudget
 	quarantine quarantine
 	notices    notices
+	meters     meters
 
 	scripts    scriptCounts
 	lab        *lab
@@ -132,7 +134,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{
-		cfg: cfg, store: cfg.Store, log: cfg.Logger,
+		cfg: cfg, log: cfg.Logger,
 		metrics:    NewMetrics(cfg.Registerer),
 		filters:    filter.NewCache(filterRoom),
 		index:      newIndex(),
@@ -149,6 +151,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	}
 	e.notices = notices{dead: map[ID]*deadLetters{}, wake: make(chan struct{}, 1)}
 	e.scheduler.deactivateAfter = cfg.DeactivateAfter
+	e.store = &audited{cfg.Store, e}
 	e.scheduler.fetch = e.goFetch
 	e.scheduler.spawn = e.spawnWorker
 	if e.registry, err = loadRegistry(ctx, cfg.Store); err != nil {
@@ -185,6 +188,7 @@ func (e *Engine) Start(ctx context.Context) error {
 	e.background.Go(e.expireLoop)
 	e.background.Go(e.healthLoop)
 	e.background.Go(e.noticeLoop)
+	e.background.Go(e.touchLoop)
 	return nil
 }
 

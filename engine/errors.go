@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"switchhook/scripts"
 	"switchhook/scripts/suite"
@@ -18,6 +19,9 @@ const (
 	CodeConflict    Code = "conflict"    // contradicts what is stored
 	CodeStale       Code = "stale"       // changed since it was read: the version given is not the current one
 	CodeForbidden   Code = "forbidden"   // the key may not do this
+	CodeUnknownKey  Code = "unknown_key" // there is no such API key
+	CodeExpiredKey  Code = "expired_key" // there was, and its time is over
+	CodeFull        Code = "full"        // the account may store no more
 	CodeBusy        Code = "busy"        // too much waits: come back later
 	CodeUnavailable Code = "unavailable" // can't be done right now: stopping, or the disk refuses
 )
@@ -27,6 +31,7 @@ type Error struct {
 	Code    Code
 	Field   string         // the input's field, a JSON path without "$."; empty where it is not about one
 	Message string         // a sentence for people
+	Wait    time.Duration  // of CodeBusy: after so long it may work; 0: nobody knows
 	Script  *scripts.Error // set where a filter or transform is to blame
 	Report  *suite.Report  // set where test cases failed
 }

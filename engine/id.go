@@ -28,6 +28,7 @@ const (
 	KeyPrefix          = "key"
 	DeliveryPrefix     = "dlv"
 	ReplayPrefix       = "rpl"
+	AuditPrefix        = "aud"
 )
 
 // Lower-case Crockford base32: no padding, no letters that look like digits.

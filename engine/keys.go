@@ -4,8 +4,13 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"time"
+
+	"switchhook/scripts/near"
 )
 
 const (
@@ -13,6 +18,8 @@ const (
 	keyRandom     = 20 // bytes: 160 bits
 	keyShown      = len(keyTextPrefix) + 6
 	maxKeyName    = 100
+	maxKeyGrace   = 30 * 24 * time.Hour
+	touchEvery    = time.Minute
 )
 
 // NewKeyText makes a new API key. 160 random bits need no slow hash.
@@ -22,8 +29,39 @@ func NewKeyText() string {
 	return keyTextPrefix + idEncoding.EncodeToString(raw)
 }
 
+// credential is a text, known by its hash, that stands for a key.
+type credential struct {
+	key *Key // never changed in place
+	use *keyUse
+	old bool // the text was replaced by a rotation
+}
+
+// keyUse is when a key was last used, in minutes since 1970, and what of it is stored. All
+// texts of a key share it.
+type keyUse struct{ minute, stored atomic.Int64 }
+
+// setKey puts k to use; mu is held, or g is not shared yet.
+func (g *registry) setKey(k *Key) {
+	use := &keyUse{}
+	for hash, c := range g.keys {
+		if c.key.ID == k.ID {
+			use = c.use
+			delete(g.keys, hash)
+		}
+	}
+	if minute := k.LastUsedAt.Unix() / 60; !k.LastUsedAt.IsZero() && minute > use.minute.Load() {
+		use.minute.Store(minute)
+		use.stored.Store(minute)
+	}
+	if !k.OldUntil.IsZero() {
+		g.keys[k.OldHash] = &credential{k, use, true}
+	}
+	g.keys[k.Hash] = &credential{k, use, false}
+}
+
 // CreateKey stores a new API key and gives its text, which is not kept. An empty text
-// makes one. Errors: CodeInvalid, CodeConflict where the text is in use.
+// makes one; nil Scopes are DefaultScopes. Errors: CodeInvalid, CodeConflict where the
+// text is in use.
 func (e *Engine) CreateKey(ctx context.Context, k Key, text string) (*Key, string, error) {
 	if err := checkAccount(k.Account); err != nil {
 		return nil, "", err
@@ -37,63 +75,213 @@ func (e *Engine) CreateKey(ctx context.Context, k Key, text string) (*Key, strin
 	if len(text) < 16 {
 		return nil, "", Invalid("key", "is shorter than 16 characters")
 	}
-	switch {
-	case k.Admin:
-		k.Scopes = nil
-	case k.Scopes == nil:
-		k.Scopes = slices.Clone(DefaultScopes)
-	}
 	k.ID, k.CreatedAt = e.tracker.ids.next(), e.now()
+	if !k.ExpiresAt.IsZero() && !k.ExpiresAt.After(k.CreatedAt) {
+		return nil, "", Invalid("expires_at", "is %s, which has passed", k.ExpiresAt.Format(time.RFC3339))
+	}
+	k.ExpiresAt = k.ExpiresAt.UTC().Truncate(time.Microsecond)
+	if err := k.checkScopes(); err != nil {
+		return nil, "", err
+	}
 	k.Hash, k.Prefix = sha256.Sum256([]byte(text)), text[:keyShown]
 	e.registry.changes.Lock()
 	defer e.registry.changes.Unlock()
-	if e.Authenticate(text) != nil {
+	if e.keyTaken(k.Hash) {
 		return nil, "", &Error{Code: CodeConflict, Field: "key", Message: "this key exists already"}
 	}
 	if err := e.store.PutKey(ctx, &k); err != nil {
 		return nil, "", err
 	}
 	e.registry.mu.Lock()
-	e.registry.keys[k.Hash] = &k
-	e.registry.mu.Unlock()
+	defer e.registry.mu.Unlock()
+	e.registry.setKey(&k)
 	return &k, text, nil
 }
 
-// Authenticate finds the key with this text; nil where there is none. What is compared is
-// a hash, so the time it takes tells nothing of the key.
-func (e *Engine) Authenticate(text string) *Key {
-	e.registry.mu.RLock()
-	defer e.registry.mu.RUnlock()
-	return e.registry.keys[sha256.Sum256([]byte(text))]
+// checkScopes fills in and validates what a new key may do.
+func (k *Key) checkScopes() *Error {
+	switch {
+	case k.Admin && k.Scopes != nil:
+		return Invalid("scopes", "are not for an admin key, which may do all; leave them out, or make no admin key")
+	case k.Admin:
+		return nil
+	case k.Scopes == nil:
+		k.Scopes = slices.Clone(DefaultScopes)
+		return nil
+	case len(k.Scopes) == 0:
+		return Invalid("scopes", "is empty: name what the key may do, of %s", scopeNames(Scopes))
+	}
+	for i, scope := range k.Scopes {
+		field := fmt.Sprintf("scopes[%d]", i)
+		switch {
+		case !slices.Contains(Scopes, scope):
+			if meant := near.Name(string(scope), strings.Split(scopeNames(Scopes), ", ")); meant != "" {
+				return Invalid(field, "%.40q is no scope; did you mean %q?", string(scope), meant)
+			}
+			return Invalid(field, "%.40q is no scope; there are %s", string(scope), scopeNames(Scopes))
+		case slices.Contains(k.Scopes[:i], scope):
+			return Invalid(field, "%q is named twice", string(scope))
+		}
+	}
+	return nil
 }
 
-// Keys lists the API keys, oldest first. They must not be changed.
+func scopeNames(scopes []Scope) string {
+	names := make([]string, len(scopes))
+	for i, scope := range scopes {
+		names[i] = string(scope)
+	}
+	return strings.Join(names, ", ")
+}
+
+func (e *Engine) keyTaken(hash [32]byte) bool {
+	e.registry.mu.RLock()
+	defer e.registry.mu.RUnlock()
+	return e.registry.keys[hash] != nil
+}
+
+// RotateKey gives a key a new text, which is not kept. The text that it had works for
+// grace still; one that an earlier rotation left does so no longer. Errors: CodeInvalid,
+// CodeNotFound, CodeConflict where the key has expired.
+func (e *Engine) RotateKey(ctx context.Context, id ID, grace time.Duration) (*Key, string, error) {
+	if grace < 0 || grace > maxKeyGrace {
+		return nil, "", Invalid("grace_period", "must be from 0s to %s", maxKeyGrace)
+	}
+	e.registry.changes.Lock()
+	defer e.registry.changes.Unlock()
+	old := e.key(id)
+	if old == nil {
+		return nil, "", NotFound("key", id.Format(KeyPrefix))
+	}
+	now := e.now()
+	if old.expired(now) {
+		return nil, "", &Error{Code: CodeConflict, Message: "this key expired at " + old.ExpiresAt.Format(time.RFC3339) + "; make a new one"}
+	}
+	text, k := NewKeyText(), *old
+	k.Hash, k.Prefix = sha256.Sum256([]byte(text)), text[:keyShown]
+	if k.OldHash, k.OldUntil = old.Hash, now.Add(grace); grace == 0 {
+		k.OldHash, k.OldUntil = [32]byte{}, time.Time{}
+	}
+	if err := e.store.ReplaceKey(ctx, &k); err != nil {
+		return nil, "", err
+	}
+	e.registry.mu.Lock()
+	defer e.registry.mu.Unlock()
+	e.registry.setKey(&k)
+	return &k, text, nil
+}
+
+func (k *Key) expired(now time.Time) bool { return !k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt) }
+
+// Authenticate finds the key with this text, and notes that it was used. What is compared
+// is a hash, so the time it takes tells nothing of the key. Errors: CodeUnknownKey,
+// CodeExpiredKey.
+func (e *Engine) Authenticate(text string) (*Key, error) {
+	e.registry.mu.RLock()
+	c := e.registry.keys[sha256.Sum256([]byte(text))]
+	e.registry.mu.RUnlock()
+	if c == nil {
+		return nil, errUnknownKey
+	}
+	now := e.cfg.Now()
+	switch {
+	case c.key.expired(now):
+		return nil, &Error{Code: CodeExpiredKey, Message: "this API key expired at " + c.key.ExpiresAt.Format(time.RFC3339) + "; ask for a new one"}
+	case c.old && !now.Before(c.key.OldUntil):
+		return nil, &Error{Code: CodeExpiredKey, Message: "this API key was replaced, and stopped working at " + c.key.OldUntil.Format(time.RFC3339) + "; use the new one"}
+	}
+	if minute := now.Unix() / 60; minute > c.use.minute.Load() {
+		c.use.minute.Store(minute)
+	}
+	return c.key, nil
+}
+
+var errUnknownKey = &Error{Code: CodeUnknownKey, Message: "this API key is not known; it may have been deleted"}
+
+// Keys lists the API keys, oldest first.
 func (e *Engine) Keys() []*Key {
 	e.registry.mu.RLock()
 	defer e.registry.mu.RUnlock()
 	list := make([]*Key, 0, len(e.registry.keys))
-	for _, k := range e.registry.keys {
-		list = append(list, k)
+	for _, c := range e.registry.keys {
+		if c.old {
+			continue
+		}
+		k := *c.key
+		if minute := c.use.minute.Load(); minute > 0 {
+			k.LastUsedAt = time.Unix(minute*60, 0).UTC()
+		}
+		list = append(list, &k)
 	}
-	slices.SortFunc(list, func(a, b *Key) int { return strings.Compare(a.ID.Format(""), b.ID.Format("")) })
+	slices.SortFunc(list, func(a, b *Key) int { return int(a.ID - b.ID) })
 	return list
+}
+
+// key finds one by its id; nil where there is none.
+func (e *Engine) key(id ID) *Key {
+	e.registry.mu.RLock()
+	defer e.registry.mu.RUnlock()
+	for _, c := range e.registry.keys {
+		if c.key.ID == id {
+			return c.key
+		}
+	}
+	return nil
 }
 
 // DeleteKey removes an API key; it is refused from then on. Errors: CodeNotFound.
 func (e *Engine) DeleteKey(ctx context.Context, id ID) error {
 	e.registry.changes.Lock()
 	defer e.registry.changes.Unlock()
-	for _, k := range e.Keys() {
-		if k.ID != id {
-			continue
-		}
-		if err := e.store.DeleteKey(ctx, id); err != nil {
-			return err
-		}
-		e.registry.mu.Lock()
-		delete(e.registry.keys, k.Hash)
-		e.registry.mu.Unlock()
-		return nil
+	if e.key(id) == nil {
+		return NotFound("key", id.Format(KeyPrefix))
 	}
-	return NotFound("key", id.Format(KeyPrefix))
+	if err := e.store.DeleteKey(ctx, id); err != nil {
+		return err
+	}
+	e.registry.mu.Lock()
+	defer e.registry.mu.Unlock()
+	for hash, c := range e.registry.keys {
+		if c.key.ID == id {
+			delete(e.registry.keys, hash)
+		}
+	}
+	return nil
+}
+
+// touchLoop brings to disk when keys were last used: all of them in one write a minute, so
+// that no request waits for it.
+func (e *Engine) touchLoop() {
+	ticker := time.NewTicker(touchEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-e.stop:
+			e.touchKeys()
+			return
+		case <-ticker.C:
+			e.touchKeys()
+		}
+	}
+}
+
+func (e *Engine) touchKeys() {
+	used, uses := map[ID]time.Time{}, map[*keyUse]int64{}
+	e.registry.mu.RLock()
+	for _, c := range e.registry.keys {
+		if minute := c.use.minute.Load(); minute > c.use.stored.Load() {
+			used[c.key.ID], uses[c.use] = time.Unix(minute*60, 0).UTC(), minute
+		}
+	}
+	e.registry.mu.RUnlock()
+	if len(used) == 0 {
+		return
+	}
+	if err := e.store.TouchKeys(context.Background(), used); err != nil {
+		e.log.Error("last use of keys not stored", "error", err)
+		return
+	}
+	for use, minute := range uses {
+		use.stored.Store(minute)
+	}
 }

@@ -47,6 +47,9 @@ func (e *Engine) publish(ctx context.Context, inputs []EventInput) ([]Accepted, 
 			return nil, inBatch(err, i, len(inputs))
 		}
 	}
+	if err := e.admit(ctx, inputs); err != nil {
+		return nil, err
+	}
 	select {
 	case e.publishing <- struct{}{}:
 		defer func() { <-e.publishing }()
@@ -85,6 +88,7 @@ func (e *Engine) publish(ctx context.Context, inputs []EventInput) ([]Accepted, 
 		}
 		e.tracker.stored(p.fresh, p.Event.Targets)
 		e.metrics.accepted.Inc()
+		e.meters.stored(p.Event)
 		e.metrics.matched.Add(float64(a.Matched))
 		e.schedule(p)
 	}

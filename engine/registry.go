@@ -18,9 +18,11 @@ type registry struct {
 	subscriptions map[ID]*Subscription // never changed in place
 	routes        map[ID]*route
 	eventTypes    map[string]*eventType
-	keys          map[[32]byte]*Key
-	accounts      map[string]*Account // never changed in place
-	scripts       map[ID]*Script      // never changed in place
+	keys          map[[32]byte]*credential // by the hash of their text
+	accounts      map[string]*Account      // never changed in place
+	quotas        bool                     // an account has a quota of its own
+	owned         map[string]int           // subscriptions by account
+	scripts       map[ID]*Script           // never changed in place
 
 	versions sync.Map // ScriptRef → *ScriptVersion, as they are asked for
 }
@@ -32,13 +34,14 @@ type eventType struct {
 }
 
 func loadRegistry(ctx context.Context, store Store) (*registry, error) {
-	g := &registry{subscriptions: map[ID]*Subscription{}, routes: map[ID]*route{}, eventTypes: map[string]*eventType{}, keys: map[[32]byte]*Key{}, accounts: map[string]*Account{}, scripts: map[ID]*Script{}}
+	g := &registry{subscriptions: map[ID]*Subscription{}, routes: map[ID]*route{}, eventTypes: map[string]*eventType{}, keys: map[[32]byte]*credential{}, accounts: map[string]*Account{}, owned: map[string]int{}, scripts: map[ID]*Script{}}
 	subscriptions, err := store.Subscriptions(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, s := range subscriptions {
 		g.subscriptions[s.ID] = s
+		g.owned[s.Account]++
 	}
 	types, err := store.EventTypes(ctx)
 	if err != nil {
@@ -72,14 +75,14 @@ func loadRegistry(ctx context.Context, store Store) (*registry, error) {
 		return nil, err
 	}
 	for _, k := range keys {
-		g.keys[k.Hash] = k
+		g.setKey(k)
 	}
 	accounts, err := store.Accounts(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, a := range accounts {
-		g.accounts[a.Name] = a
+		g.setAccount(a)
 	}
 	return g, nil
 }
@@ -101,6 +104,12 @@ func (g *registry) subscription(account string, id ID) *Subscription {
 	return s
 }
 
+// setAccount takes over what is set for an account; mu is held, or g is not shared yet.
+func (g *registry) setAccount(a *Account) {
+	g.accounts[a.Name] = a
+	g.quotas = g.quotas || a.Quota != Quota{}
+}
+
 func (g *registry) route(id ID) *route {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
@@ -111,10 +120,19 @@ func (g *registry) route(id ID) *route {
 func (g *registry) setRoute(id ID, r *route) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	old := g.subscriptions[id]
 	if r == nil {
+		if old != nil {
+			if g.owned[old.Account]--; g.owned[old.Account] == 0 {
+				delete(g.owned, old.Account)
+			}
+		}
 		delete(g.subscriptions, id)
 		delete(g.routes, id)
 		return
+	}
+	if old == nil {
+		g.owned[r.sub.Account]++
 	}
 	g.subscriptions[id], g.routes[id] = r.sub, r
 }

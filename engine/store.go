@@ -16,6 +16,7 @@ type Store interface {
 	DeliveryLog
 	ReplayLog
 	Catalogue
+	AuditLog
 	// Ping answers whether the store can be written.
 	Ping(ctx context.Context) error
 	// Close ends all work; what was accepted before is on disk when it returns.
@@ -50,6 +51,8 @@ type EventLog interface {
 	EventByKey(ctx context.Context, key KeyHash) (ID, error)
 	// Events lists events, newest first, or oldest first where q says so.
 	Events(ctx context.Context, q EventQuery) ([]*Event, error)
+	// StoredBytes is how many bytes the data of an account's stored events has.
+	StoredBytes(ctx context.Context, account string) (int64, error)
 	// LastEventID is the highest event id stored, 0 in a new store.
 	LastEventID(ctx context.Context) (ID, error)
 }
@@ -161,7 +164,8 @@ type ReplayQuery struct {
 }
 
 // Catalogue keeps what users configure. The engine holds it all in memory and reads it
-// once, at start.
+// once, at start. A change whose context carries an AuditEntry (WithEntry) stores that in
+// the same commit: both are on disk, or neither.
 type Catalogue interface {
 	// Subscriptions lists all subscriptions that are not deleted.
 	Subscriptions(ctx context.Context) ([]*Subscription, error)
@@ -202,6 +206,10 @@ type Catalogue interface {
 	Keys(ctx context.Context) ([]*Key, error)
 	// PutKey stores a new key.
 	PutKey(ctx context.Context, k *Key) error
+	// ReplaceKey changes a key that is stored.
+	ReplaceKey(ctx context.Context, k *Key) error
+	// TouchKeys notes when keys were last used. A key that is gone is left out.
+	TouchKeys(ctx context.Context, used map[ID]time.Time) error
 	// DeleteKey removes a key.
 	DeleteKey(ctx context.Context, id ID) error
 }

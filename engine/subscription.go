@@ -77,11 +77,19 @@ type Key struct {
 	ID        ID
 	Name      string
 	Account   string
-	Admin     bool     // may act for every account, and on what belongs to none
-	Scopes    []Scope  // what it may do in its account; an admin key may do all
-	Prefix    string   // its first characters, to tell keys apart
-	Hash      [32]byte // SHA-256
+	Admin     bool      // may act for every account, and on what belongs to none
+	Scopes    []Scope   // what it may do in its account; an admin key may do all
+	Prefix    string    // its first characters, to tell keys apart
+	Hash      [32]byte  // SHA-256
+	ExpiresAt time.Time // refused from then on; zero: never
 	CreatedAt time.Time
+
+	OldHash  [32]byte  // of the text that a rotation replaced
+	OldUntil time.Time // that text works until then; zero: there is none
+
+	// LastUsedAt is when it last authenticated a request, to the minute; zero: never. The
+	// store learns it some minutes late, and forgets what a crash takes.
+	LastUsedAt time.Time
 }
 
 // Scope is something that an API key may do.
@@ -92,9 +100,12 @@ const (
 	ScopePublish   Scope = "publish"   // publish events
 	ScopeTargets   Scope = "targets"   // name targets with an event
 	ScopeSubscribe Scope = "subscribe" // make, change and delete subscriptions
-	ScopeScripts   Scope = "scripts"   // filters and transforms: save, try, attach
+	ScopeScripts   Scope = "scripts"   // scripts and transforms: save, try, attach, detach
 	ScopeRead      Scope = "read"      // see events, deliveries, subscriptions and scripts
 )
+
+// Scopes lists all there are.
+var Scopes = []Scope{ScopePublish, ScopeTargets, ScopeSubscribe, ScopeScripts, ScopeRead}
 
 // DefaultScopes are those of a key that was made without naming any.
 var DefaultScopes = []Scope{ScopePublish, ScopeSubscribe, ScopeScripts, ScopeRead}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
@@ -12,19 +13,51 @@ import (
 // caller is who makes a request: the key that came with it.
 type caller struct{ *engine.Key }
 
-// handler answers the request of a caller whose key is known.
+// handler answers the request of a caller who may use its route.
 type handler func(c *fiber.Ctx, who caller) error
 
-// authenticated lets a request pass that carries a known key, as "Authorization: Bearer"
-// or "X-API-Key".
-func (s *Server) authenticated(h handler) fiber.Handler {
+// public makes a handler of one that cares for no key.
+func public(h fiber.Handler) handler { return func(c *fiber.Ctx, _ caller) error { return h(c) } }
+
+// handle lets a request through to a route that its key may use.
+func (s *Server) handle(r route) fiber.Handler {
+	if r.access.open {
+		return func(c *fiber.Ctx) error { return r.handler(c, caller{}) }
+	}
 	return func(c *fiber.Ctx) error {
-		key, err := s.keyOf(&c.Request().Header)
+		key, err := s.authenticate(c)
 		if err != nil {
 			return err
 		}
-		return h(c, caller{key})
+		if err := r.access.check(key); err != nil {
+			return err
+		}
+		if method := c.Method(); method != fiber.MethodGet && method != fiber.MethodHead {
+			c.SetUserContext(engine.WithActor(c.UserContext(), engine.Actor{Key: key, Address: s.address(c).String()}))
+		}
+		return r.handler(c, caller{key})
 	}
+}
+
+// check refuses a key that may not use a route.
+func (a access) check(key *engine.Key) error {
+	if a.admin && !key.Admin {
+		return problemOf(fiber.StatusForbidden, "this needs an admin key")
+	}
+	for _, scope := range a.scopes {
+		if !key.Has(scope) {
+			return problemOf(fiber.StatusForbidden, fmt.Sprintf("this needs a key with the scope %q; this key has %s", scope, scopeList(key.Scopes)))
+		}
+	}
+	return nil
+}
+
+func scopeList(scopes []engine.Scope) string {
+	names := make([]string, len(scopes))
+	for i, scope := range scopes {
+		names[i] = string(scope)
+	}
+	return strings.Join(names, ", ")
 }
 
 // keyOf finds the key that a request carries.
@@ -36,11 +69,7 @@ func (s *Server) keyOf(header *fasthttp.RequestHeader) (*engine.Key, error) {
 	if text == "" {
 		return nil, problemOf(fiber.StatusUnauthorized, "an API key is needed: send it as \"Authorization: Bearer KEY\" or \"X-API-Key: KEY\"")
 	}
-	key := s.engine.Authenticate(text)
-	if key == nil {
-		return nil, problemOf(fiber.StatusUnauthorized, "this API key is not known; it may have been deleted")
-	}
-	return key, nil
+	return s.engine.Authenticate(text)
 }
 
 // strangersBody is how large a body may be that comes without a known key: it is read
@@ -56,15 +85,6 @@ func (s *Server) bodyRoom(header *fasthttp.RequestHeader) fasthttp.RequestConfig
 		return fasthttp.RequestConfig{MaxRequestBodySize: min(strangersBody, s.cfg.MaxBody)}
 	}
 	return fasthttp.RequestConfig{}
-}
-
-func adminOnly(h handler) handler {
-	return func(c *fiber.Ctx, who caller) error {
-		if !who.Admin {
-			return problemOf(fiber.StatusForbidden, "this needs an admin key")
-		}
-		return h(c, who)
-	}
 }
 
 // sees is the account whose things the caller may look up by id: its own, or, for an

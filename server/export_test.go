@@ -10,6 +10,7 @@ type Operation struct {
 	Method  string
 	Path    string   // as OpenAPI writes it: "/api/v1/subscriptions/{id}"
 	Aliases []string // likewise
+	Open    bool     // needs no key
 }
 
 var fiberParameter = regexp.MustCompile(`:(\w+)`)
@@ -18,7 +19,7 @@ var fiberParameter = regexp.MustCompile(`:(\w+)`)
 func (s *Server) Operations() []Operation {
 	var list []Operation
 	for _, r := range s.routes() {
-		op := Operation{Method: r.method, Path: braces(r.path)}
+		op := Operation{Method: r.method, Path: braces(r.path), Open: r.access.open}
 		for _, alias := range r.aliases {
 			op.Aliases = append(op.Aliases, braces(alias))
 		}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -52,6 +53,10 @@ type setup struct {
 	strict  bool
 	closed  bool // loopback targets are refused, as they are without --dev
 	retries engine.RetrySchedule
+	now     func() time.Time // time.Now where nil
+	quota   engine.Quota
+	proxies []netip.Prefix // that are trusted
+	read    time.Duration  // server.Config.ReadTimeout
 }
 
 // router is a whole router on a listener and a database of its own.
@@ -86,14 +91,14 @@ func start(t testing.TB, with ...setup) *router {
 	registry := prometheus.NewRegistry()
 	e, err := engine.New(ctx, engine.Config{
 		Store: store, Transformer: pool, Guard: target.NewGuard(policy), Logger: log, Registerer: registry,
-		Retries: s.retries, StrictTypes: s.strict, UserAgent: "Switchhook/test",
+		Retries: s.retries, StrictTypes: s.strict, UserAgent: "Switchhook/test", Now: s.now, Quota: s.quota,
 	})
 	must(t, err)
 	must(t, e.Start(ctx))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	r := &router{t: t, url: "http://" + listener.Addr().String(), engine: e}
-	r.server = server.New(server.Config{Engine: e, Gatherer: registry, Logger: log, MaxBody: s.maxBody, Version: "test"})
+	r.server = server.New(server.Config{Engine: e, Gatherer: registry, Logger: log, MaxBody: s.maxBody, Version: "test", Now: s.now, TrustedProxies: s.proxies, ReadTimeout: s.read})
 	served := make(chan error, 1)
 	go func() { served <- r.server.Serve(listener) }()
 	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64}

@@ -30,6 +30,7 @@ func TestNoAccountSeesAnothersAnything(t *testing.T) {
 		body      any
 		rival     string
 	}{
+		{"GET /api/v1/audit", nil, nil, shared}, // the rival's own, so far its key
 		{"GET /api/v1/subscriptions", nil, nil, empty},
 		{"GET /api/v1/subscriptions/{id}", []string{sub}, nil, hidden},
 		{"PUT /api/v1/subscriptions/{id}", []string{sub}, map[string]any{"event": "x", "target_url": anywhere}, hidden},
@@ -75,6 +76,11 @@ func TestNoAccountSeesAnothersAnything(t *testing.T) {
 		{"GET /api/v1/keys", nil, nil, forbidden},
 		{"POST /api/v1/keys", nil, `{}`, forbidden},
 		{"DELETE /api/v1/keys/{id}", []string{r.acme.keyID}, nil, forbidden},
+		{"POST /api/v1/keys/{id}/rotate", []string{r.acme.keyID}, nil, forbidden},
+		{"GET /api/v1/accounts", nil, nil, forbidden},
+		{"GET /api/v1/accounts/{name}", []string{"acme"}, nil, hidden},
+		{"PUT /api/v1/accounts/{name}", []string{"acme"}, `{}`, forbidden},
+		{"PATCH /api/v1/accounts/{name}", []string{"acme"}, `{}`, forbidden},
 		{"GET /api/v1/openapi.json", nil, nil, shared}, {"GET /api/v1/switchhook.d.ts", nil, nil, shared}, {"GET /healthz", nil, nil, shared}, {"GET /readyz", nil, nil, shared}, {"GET /metrics", nil, nil, shared}, {"GET /", nil, nil, shared},
 	}
 	tested := map[string]bool{}

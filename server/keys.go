@@ -6,6 +6,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
+	"switchhook/scripts/jsondoc"
 )
 
 // keyView is an API key as the API shows it.
@@ -14,19 +15,55 @@ type keyView struct {
 	Name      string    `json:"name"`
 	Account   string    `json:"account"`
 	Admin     bool      `json:"admin"`
+	Scopes    []string  `json:"scopes"`        // empty for an admin key, which needs none
 	Prefix    string    `json:"prefix"`        // its first characters
 	Key       string    `json:"key,omitempty"` // in the answer to its making only
 	CreatedAt time.Time `json:"created_at"`
+
+	ExpiresAt  *time.Time `json:"expires_at"`              // null: never
+	LastUsedAt *time.Time `json:"last_used_at"`            // null: not yet
+	OldUntil   *time.Time `json:"old_key_until,omitempty"` // after a rotation: until when the key before works
 }
 
 func viewKey(k *engine.Key) keyView {
-	return keyView{ID: k.ID.Format(engine.KeyPrefix), Name: k.Name, Account: k.Account, Admin: k.Admin, Prefix: k.Prefix, CreatedAt: k.CreatedAt}
+	v := keyView{
+		ID: k.ID.Format(engine.KeyPrefix), Name: k.Name, Account: k.Account, Admin: k.Admin, Scopes: []string{}, Prefix: k.Prefix,
+		CreatedAt: k.CreatedAt, ExpiresAt: timeOrNull(k.ExpiresAt), LastUsedAt: timeOrNull(k.LastUsedAt), OldUntil: timeOrNull(k.OldUntil),
+	}
+	for _, scope := range k.Scopes {
+		v.Scopes = append(v.Scopes, string(scope))
+	}
+	return v
+}
+
+func timeOrNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
 }
 
 type keyInput struct {
 	Name    string `json:"name"`
 	Account string `json:"account"`
 	Admin   bool   `json:"admin"`
+
+	Scopes    []engine.Scope `json:"scopes"`     // engine.DefaultScopes where it is left out
+	ExpiresAt time.Time      `json:"expires_at"` // or
+	ExpiresIn duration       `json:"expires_in"`
+}
+
+// expires is when a key is to expire; zero: never.
+func (in *keyInput) expires(present map[string]jsondoc.Value, now time.Time) (time.Time, error) {
+	switch inGiven := present["expires_in"].Exists() && present["expires_in"].Kind() != jsondoc.Null; {
+	case inGiven && !in.ExpiresAt.IsZero():
+		return time.Time{}, fieldProblem("expires_in", "and expires_at are both given; give one of them")
+	case inGiven && in.ExpiresIn <= 0:
+		return time.Time{}, fieldProblem("expires_in", "must be longer than nothing")
+	case inGiven:
+		return now.Add(time.Duration(in.ExpiresIn)), nil
+	}
+	return in.ExpiresAt, nil
 }
 
 func (s *Server) listKeys(c *fiber.Ctx, _ caller) error {
@@ -52,14 +89,19 @@ func (s *Server) listKeys(c *fiber.Ctx, _ caller) error {
 
 func (s *Server) createKey(c *fiber.Ctx, who caller) error {
 	var in keyInput
-	if _, err := readObject(c, &in); err != nil {
+	present, err := readObject(c, &in)
+	if err != nil {
 		return err
 	}
 	account, err := who.owns(c, in.Account)
 	if err != nil {
 		return err
 	}
-	k, text, err := s.engine.CreateKey(c.UserContext(), engine.Key{Name: in.Name, Account: account, Admin: in.Admin}, "")
+	wanted := engine.Key{Name: in.Name, Account: account, Admin: in.Admin, Scopes: in.Scopes}
+	if wanted.ExpiresAt, err = in.expires(present, s.cfg.Now()); err != nil {
+		return err
+	}
+	k, text, err := s.engine.CreateKey(c.UserContext(), wanted, "")
 	if err != nil {
 		return err
 	}
@@ -68,6 +110,33 @@ func (s *Server) createKey(c *fiber.Ctx, who caller) error {
 	c.Location(apiPath + "/keys/" + view.ID)
 	c.Set(fiber.HeaderCacheControl, "no-store")
 	return c.Status(fiber.StatusCreated).JSON(view)
+}
+
+// defaultGrace is how long a key's old text works after a rotation that does not say.
+const defaultGrace = 24 * time.Hour
+
+// rotateKey gives a key a new text.
+func (s *Server) rotateKey(c *fiber.Ctx, _ caller) error {
+	id, ok := engine.ParseID(engine.KeyPrefix, c.Params("id"))
+	if !ok {
+		return engine.NotFound("key", shown(c.Params("id")))
+	}
+	in := struct {
+		GracePeriod duration `json:"grace_period"`
+	}{duration(defaultGrace)}
+	if len(c.BodyRaw()) > 0 { // it may be left out
+		if _, err := readObject(c, &in); err != nil {
+			return err
+		}
+	}
+	k, text, err := s.engine.RotateKey(c.UserContext(), id, time.Duration(in.GracePeriod))
+	if err != nil {
+		return err
+	}
+	view := viewKey(k)
+	view.Key = text
+	c.Set(fiber.HeaderCacheControl, "no-store")
+	return c.JSON(view)
 }
 
 func (s *Server) deleteKey(c *fiber.Ctx, who caller) error {

@@ -3,7 +3,9 @@ package server_test
 import (
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 )
 
 func TestAKeyIsMadeUsedAndDeleted(t *testing.T) {
@@ -93,7 +95,7 @@ func TestEveryRouteOfTheAPINeedsAKey(t *testing.T) {
 func TestWhatOnlyAdminsMayDoIsForbiddenToOthers(t *testing.T) {
 	r := start(t)
 	r.admin.post("/api/v1/event-types", `{"name":"a"}`).want(201)
-	forbidden := []string{"POST /api/v1/event-types", "PUT /api/v1/event-types/{name}", "DELETE /api/v1/event-types/{name}", "GET /api/v1/keys", "POST /api/v1/keys", "DELETE /api/v1/keys/{id}"}
+	forbidden := []string{"POST /api/v1/event-types", "PUT /api/v1/event-types/{name}", "DELETE /api/v1/event-types/{name}", "GET /api/v1/keys", "POST /api/v1/keys", "DELETE /api/v1/keys/{id}", "POST /api/v1/keys/{id}/rotate", "GET /api/v1/accounts", "PUT /api/v1/accounts/{name}", "PATCH /api/v1/accounts/{name}"}
 	for _, op := range r.server.Operations() {
 		a := r.acme.do(op.Method, op.Fill(op.Path, "a"), nil)
 		if want := slices.Contains(forbidden, op.Method+" "+op.Path); want != (a.status == 403) {
@@ -104,4 +106,115 @@ func TestWhatOnlyAdminsMayDoIsForbiddenToOthers(t *testing.T) {
 	}
 	r.acme.do("DELETE", "/api/v1/keys/"+r.acme.keyID, nil).refused(403, "", "admin key")
 	r.admin.get("/api/v1/event-types/a").want(200)
+}
+
+// clock is a time that stands still until it is moved.
+type clock struct {
+	mu sync.Mutex
+	at time.Time
+}
+
+func newClock() *clock { return &clock{at: time.Now().UTC().Truncate(time.Minute)} }
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at
+}
+
+func (c *clock) pass(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = c.at.Add(d)
+}
+
+func TestAnExpiredKeyIsRefusedAndTold(t *testing.T) {
+	clock := newClock()
+	r := start(t, setup{now: clock.now})
+	for _, body := range []string{`{"account":"acme","expires_in":"1h"}`, `{"account":"acme","expires_in":3600}`, `{"account":"acme","expires_at":"IN-AN-HOUR"}`} {
+		body = strings.Replace(body, "IN-AN-HOUR", clock.now().Add(time.Hour).Format(time.RFC3339), 1)
+		made := r.admin.post("/api/v1/keys", body).want(201).shows(map[string]any{"expires_at": clock.now().Add(time.Hour).Format(time.RFC3339)})
+		c := r.acme.with(t, made.text("key"))
+		clock.pass(time.Hour - time.Second)
+		c.get("/api/v1/events").want(200)
+		clock.pass(time.Second)
+		c.get("/api/v1/events").refused(401, "", "expired at")
+		c.post("/api/v1/events", strings.Repeat(" ", 10_000)).refused(401, "", "expired at")
+		r.admin.post("/api/v1/keys/"+made.text("id")+"/rotate", nil).refused(409, "", "expired")
+	}
+	for body, field := range map[string]string{
+		`{"expires_in":"1h","expires_at":"2099-01-01T00:00:00Z"}`: "expires_in", `{"expires_in":0}`: "expires_in", `{"expires_in":"-1h"}`: "", `{"expires_in":"soon"}`: "",
+		`{"expires_at":"2001-01-01T00:00:00Z"}`: "expires_at", `{"expires_at":"tomorrow"}`: "",
+	} {
+		if a := r.admin.post("/api/v1/keys", body); a.status != 422 || field != "" && a.text("field") != field {
+			t.Errorf("%s: %d %s", body, a.status, a.body)
+		}
+	}
+}
+
+func TestARotatedKeyHasTwoTextsForAWhile(t *testing.T) {
+	clock := newClock()
+	r := start(t, setup{now: clock.now})
+	path := "/api/v1/keys/" + r.acme.keyID + "/rotate"
+	first := r.acme
+	answer := r.admin.post(path, `{"grace_period":"1h"}`).want(200).shows(map[string]any{"id": r.acme.keyID, "account": "acme", "old_key_until": clock.now().Add(time.Hour).Format(time.RFC3339)})
+	second := r.acme.with(t, answer.text("key"))
+	if answer.header.Get("Cache-Control") != "no-store" || !strings.HasPrefix(second.key, answer.text("prefix")) || second.key == first.key {
+		t.Errorf("the answer is %s with %v", answer.body, answer.header)
+	}
+	for _, c := range []*client{first, second} {
+		c.get("/api/v1/events").want(200)
+	}
+	if n := len(r.admin.get("/api/v1/keys").want(200).column("id")); n != 3 {
+		t.Errorf("%d keys are listed", n)
+	}
+	clock.pass(time.Hour)
+	first.get("/api/v1/events").refused(401, "", "was replaced")
+	second.get("/api/v1/events").want(200)
+
+	third := r.acme.with(t, r.admin.post(path, nil).want(200).text("key")) // a day, unless it says
+	clock.pass(23 * time.Hour)
+	second.get("/api/v1/events").want(200)
+	fourth := r.acme.with(t, r.admin.post(path, `{"grace_period":"0s"}`).want(200).text("key"))
+	for _, c := range []*client{first, second, third} {
+		c.get("/api/v1/events").refused(401, "", "not known")
+	}
+	fourth.get("/api/v1/events").want(200)
+
+	for body, field := range map[string]string{`{"grace_period":"721h"}`: "grace_period", `{"grace":"1h"}`: "", `{"grace_period":"-1s"}`: ""} {
+		if a := r.admin.post(path, body); field != "" && (a.status != 422 || a.text("field") != field) {
+			t.Errorf("%s: %d %s", body, a.status, a.body)
+		}
+	}
+	for _, id := range []string{"key_0sa6jzbaw0000", "x"} {
+		r.admin.post("/api/v1/keys/"+id+"/rotate", nil).refused(404, "", "there is no key")
+	}
+}
+
+func TestAKeyShowsWhenItWasLastUsed(t *testing.T) {
+	clock := newClock()
+	r := start(t, setup{now: clock.now})
+	shown := func() string {
+		for i, id := range r.admin.get("/api/v1/keys").want(200).column("id") {
+			if id == r.acme.keyID {
+				return r.admin.get("/api/v1/keys").want(200).column("last_used_at")[i]
+			}
+		}
+		return "no such key"
+	}
+	if got := shown(); got != "<nil>" {
+		t.Errorf("before: %s", got)
+	}
+	first := clock.now()
+	r.acme.get("/api/v1/events").want(200)
+	clock.pass(59 * time.Second)
+	r.acme.get("/api/v1/events").want(200)
+	if got := shown(); got != first.Format(time.RFC3339) {
+		t.Errorf("after: %s", got)
+	}
+	clock.pass(time.Second)
+	r.acme.get("/api/v1/events").want(200)
+	if got := shown(); got != first.Add(time.Minute).Format(time.RFC3339) {
+		t.Errorf("a minute later: %s", got)
+	}
 }

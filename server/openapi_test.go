@@ -132,7 +132,7 @@ func TestTheExamplesOfTheDocumentWork(t *testing.T) {
 					}
 					r := start(t)
 					sub := r.exemplary(path)
-					real := strings.NewReplacer("{name}", "order.created", "subscriptions/{id}", "subscriptions/"+sub, "scripts/{id}", "scripts/to-chat").Replace(path)
+					real := strings.NewReplacer("{name}", "order.created", "subscriptions/{id}", "subscriptions/"+sub, "scripts/{id}", "scripts/to-chat", "keys/{id}", "keys/"+r.acme.keyID).Replace(path)
 					a := r.admin.do(strings.ToUpper(method), real, strings.ReplaceAll(string(text), "sub_0dkwa9ap8h00g", sub))
 					if a.status >= 300 || strings.Contains(string(a.body), `"problem"`) {
 						t.Errorf("%d: %s", a.status, a.body)
@@ -187,7 +187,9 @@ func TestEachOperationAnswersAsDescribed(t *testing.T) {
 	ids["event-types"] = "order.created"
 	ids["scripts"] = admin.script("transform", "t", "export default (event) => event.data", "export default (event) => 1")
 	ids["keys"] = admin.post("/api/v1/keys", `{"name":"n"}`).want(201).text("id")
+	ids["accounts"] = "acme"
 	bodies := map[string]string{
+		"PUT /api/v1/accounts/{name}": `{"quota":{"subscriptions":10}}`, "PATCH /api/v1/accounts/{name}": `{"retention":{"dead":"1h"}}`,
 		"POST /api/v1/subscriptions": `{"event":"*","target_url":"` + hook.URL + `"}`, "PUT /api/v1/subscriptions/{id}": `{"event":"a","target_url":"` + hook.URL + `"}`,
 		"PATCH /api/v1/subscriptions/{id}": `{}`, "POST /api/v1/events": `[{"type":"a","data":null}]`, "POST /api/v1/event-types": `{"name":"a.b"}`,
 		"PUT /api/v1/event-types/{name}": `{"schema":true}`, "POST /api/v1/keys": `{"account":"x"}`, "POST /api/v1/scripts": `{"name":"n","kind":"filter","source":"true"}`,

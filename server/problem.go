@@ -2,6 +2,8 @@ package server
 
 import (
 	"errors"
+	"math"
+	"strconv"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
@@ -37,6 +39,9 @@ func fieldProblem(field, detail string) *Problem {
 
 var statusOf = map[engine.Code]int{
 	engine.CodeInvalid:     fiber.StatusUnprocessableEntity,
+	engine.CodeUnknownKey:  fiber.StatusUnauthorized,
+	engine.CodeExpiredKey:  fiber.StatusUnauthorized,
+	engine.CodeFull:        fiber.StatusInsufficientStorage,
 	engine.CodeNotFound:    fiber.StatusNotFound,
 	engine.CodeConflict:    fiber.StatusConflict,
 	engine.CodeStale:       fiber.StatusPreconditionFailed,
@@ -52,7 +57,7 @@ func (s *Server) problem(c *fiber.Ctx, err error) error {
 	case fiber.StatusUnauthorized:
 		c.Set(fiber.HeaderWWWAuthenticate, `Bearer realm="switchhook"`)
 	case fiber.StatusTooManyRequests, fiber.StatusServiceUnavailable:
-		c.Set(fiber.HeaderRetryAfter, "1")
+		c.Set(fiber.HeaderRetryAfter, retryAfter(err))
 	}
 	protect(c) // guard does not see what fails before routing
 	body, err := encodeJSON(p)
@@ -61,6 +66,15 @@ func (s *Server) problem(c *fiber.Ctx, err error) error {
 	}
 	c.Status(p.Status).Set(fiber.HeaderContentType, "application/problem+json")
 	return c.Send(body)
+}
+
+// retryAfter is the whole number of seconds after which a request may work.
+func retryAfter(err error) string {
+	var e *engine.Error
+	if !errors.As(err, &e) {
+		return "1"
+	}
+	return strconv.Itoa(max(1, int(math.Ceil(e.Wait.Seconds()))))
 }
 
 // describe makes an error a problem, with all its members.
@@ -114,9 +128,10 @@ func (s *Server) describeFiber(c *fiber.Ctx, f *fiber.Error) *Problem {
 	case fiber.StatusRequestEntityTooLarge:
 		// It may have been too large for a stranger only. (After a chunked body the headers
 		// are gone, and with them the key.)
-		header := &c.Request().Header
-		if _, err := s.keyOf(header); err != nil && len(header.Host()) > 0 {
-			return s.describe(c, err)
+		if header := &c.Request().Header; len(header.Host()) > 0 {
+			if _, err := s.authenticate(c); err != nil {
+				return s.describe(c, err)
+			}
 		}
 		return problemOf(f.Code, "the body is larger than "+byteSize(s.cfg.MaxBody)+"; send less, or let the router take more with --max-body")
 	case fiber.StatusMethodNotAllowed:

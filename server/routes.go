@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
+
+	"switchhook/engine"
 )
 
 const apiPath = "/api/v1"
@@ -12,73 +14,101 @@ const apiPath = "/api/v1"
 type route struct {
 	method  string
 	path    string // as Fiber writes it: "/api/v1/subscriptions/:id"
-	handler fiber.Handler
+	access  access // who may use it
+	handler handler
 	aliases []string // other paths of the same operation
 }
+
+// access says what a key needs for a route.
+type access struct {
+	open   bool           // not even a key
+	admin  bool           // to be an admin key
+	scopes []engine.Scope // all of these
+}
+
+var (
+	open   = access{open: true}
+	anyKey = access{}
+	admin  = access{admin: true}
+
+	publish   = access{scopes: []engine.Scope{engine.ScopePublish}}
+	subscribe = access{scopes: []engine.Scope{engine.ScopeSubscribe}}
+	scripting = access{scopes: []engine.Scope{engine.ScopeScripts}}
+	read      = access{scopes: []engine.Scope{engine.ScopeRead}}
+	// What shows stored events while it works on scripts.
+	scriptingAndRead = access{scopes: []engine.Scope{engine.ScopeScripts, engine.ScopeRead}}
+)
 
 // routes lists all operations. openapi.json describes each of them; a test holds the two
 // together.
 func (s *Server) routes() []route {
-	admin := func(h handler) fiber.Handler { return s.authenticated(adminOnly(h)) }
 	list := []route{
-		{"GET", "/api/v1/subscriptions", s.authenticated(s.listSubscriptions), nil},
-		{"POST", "/api/v1/subscriptions", s.authenticated(s.createSubscription), nil},
-		{"GET", "/api/v1/subscriptions/:id", s.authenticated(s.getSubscription), nil},
-		{"PUT", "/api/v1/subscriptions/:id", s.authenticated(s.replaceSubscription), nil},
-		{"PATCH", "/api/v1/subscriptions/:id", s.authenticated(s.patchSubscription), nil},
-		{"DELETE", "/api/v1/subscriptions/:id", s.authenticated(s.deleteSubscription), nil},
-		{"GET", "/api/v1/subscriptions/:id/secret", s.authenticated(s.getSecret), nil},
-		{"POST", "/api/v1/subscriptions/:id/rotate-secret", s.authenticated(s.rotateSecret), nil},
+		{"GET", "/api/v1/subscriptions", read, s.listSubscriptions, nil},
+		{"POST", "/api/v1/subscriptions", subscribe, s.createSubscription, nil},
+		{"GET", "/api/v1/subscriptions/:id", read, s.getSubscription, nil},
+		{"PUT", "/api/v1/subscriptions/:id", subscribe, s.replaceSubscription, nil},
+		{"PATCH", "/api/v1/subscriptions/:id", subscribe, s.patchSubscription, nil},
+		{"DELETE", "/api/v1/subscriptions/:id", subscribe, s.deleteSubscription, nil},
+		{"GET", "/api/v1/subscriptions/:id/secret", subscribe, s.getSecret, nil},
+		{"POST", "/api/v1/subscriptions/:id/rotate-secret", subscribe, s.rotateSecret, nil},
 
-		{"POST", "/api/v1/events", s.authenticated(s.publish), nil},
-		{"GET", "/api/v1/events", s.authenticated(s.listEvents), nil},
-		{"GET", "/api/v1/events/:id", s.authenticated(s.getEvent), nil},
+		{"POST", "/api/v1/events", publish, s.publish, nil},
+		{"GET", "/api/v1/events", read, s.listEvents, nil},
+		{"GET", "/api/v1/events/:id", read, s.getEvent, nil},
 
-		{"GET", "/api/v1/deliveries", s.authenticated(s.listDeliveries), nil},
-		{"GET", "/api/v1/deliveries/:id", s.authenticated(s.getDelivery), nil},
-		{"POST", "/api/v1/deliveries/:id/retry", s.authenticated(s.retryDelivery), nil},
+		{"GET", "/api/v1/deliveries", read, s.listDeliveries, nil},
+		{"GET", "/api/v1/deliveries/:id", read, s.getDelivery, nil},
+		{"POST", "/api/v1/deliveries/:id/retry", subscribe, s.retryDelivery, nil},
 
-		{"GET", "/api/v1/replays", s.authenticated(s.listReplays), nil},
-		{"POST", "/api/v1/replays", s.authenticated(s.createReplay), nil},
-		{"GET", "/api/v1/replays/:id", s.authenticated(s.getReplay), nil},
-		{"POST", "/api/v1/replays/:id/pause", s.authenticated(s.pauseReplay), nil},
-		{"POST", "/api/v1/replays/:id/resume", s.authenticated(s.resumeReplay), nil},
-		{"POST", "/api/v1/replays/:id/cancel", s.authenticated(s.cancelReplay), nil},
+		{"GET", "/api/v1/replays", read, s.listReplays, nil},
+		{"POST", "/api/v1/replays", subscribe, s.createReplay, nil},
+		{"GET", "/api/v1/replays/:id", read, s.getReplay, nil},
+		{"POST", "/api/v1/replays/:id/pause", subscribe, s.pauseReplay, nil},
+		{"POST", "/api/v1/replays/:id/resume", subscribe, s.resumeReplay, nil},
+		{"POST", "/api/v1/replays/:id/cancel", subscribe, s.cancelReplay, nil},
 
-		{"GET", "/api/v1/event-types", s.authenticated(s.listEventTypes), nil},
-		{"POST", "/api/v1/event-types", admin(s.createEventType), nil},
-		{"GET", "/api/v1/event-types/:name", s.authenticated(s.getEventType), nil},
-		{"PUT", "/api/v1/event-types/:name", admin(s.putEventType), nil},
-		{"DELETE", "/api/v1/event-types/:name", admin(s.deleteEventType), nil},
+		{"GET", "/api/v1/event-types", anyKey, s.listEventTypes, nil},
+		{"POST", "/api/v1/event-types", admin, s.createEventType, nil},
+		{"GET", "/api/v1/event-types/:name", anyKey, s.getEventType, nil},
+		{"PUT", "/api/v1/event-types/:name", admin, s.putEventType, nil},
+		{"DELETE", "/api/v1/event-types/:name", admin, s.deleteEventType, nil},
 
-		{"GET", "/api/v1/scripts", s.authenticated(s.listScripts), nil},
-		{"POST", "/api/v1/scripts", s.authenticated(s.createScript), nil},
-		{"GET", "/api/v1/scripts/:id", s.authenticated(s.getScript), nil},
-		{"PATCH", "/api/v1/scripts/:id", s.authenticated(s.patchScript), nil},
-		{"DELETE", "/api/v1/scripts/:id", s.authenticated(s.deleteScript), nil},
-		{"GET", "/api/v1/scripts/:id/versions", s.authenticated(s.listVersions), nil},
-		{"POST", "/api/v1/scripts/:id/versions", s.authenticated(s.createVersion), nil},
-		{"GET", "/api/v1/scripts/:id/versions/:version", s.authenticated(s.getVersion), nil},
-		{"GET", "/api/v1/scripts/:id/versions/:version/diff/:other", s.authenticated(s.diffVersions), nil},
-		{"PUT", "/api/v1/scripts/:id/live", s.authenticated(s.putLive), nil},
-		{"GET", "/api/v1/scripts/:id/usage", s.authenticated(s.scriptUsage), nil},
-		{"POST", "/api/v1/scripts/:id/test", s.authenticated(s.testScript), nil},
-		{"POST", "/api/v1/scripts/:id/backtest", s.authenticated(s.backtest), nil},
-		{"GET", "/api/v1/scripts/:id/shadow", s.authenticated(s.getShadow), nil},
-		{"PUT", "/api/v1/scripts/:id/shadow", s.authenticated(s.putShadow), nil},
-		{"DELETE", "/api/v1/scripts/:id/shadow", s.authenticated(s.deleteShadow), nil},
-		{"POST", "/api/v1/try", s.authenticated(s.try), nil},
+		{"GET", "/api/v1/scripts", read, s.listScripts, nil},
+		{"POST", "/api/v1/scripts", scripting, s.createScript, nil},
+		{"GET", "/api/v1/scripts/:id", read, s.getScript, nil},
+		{"PATCH", "/api/v1/scripts/:id", scripting, s.patchScript, nil},
+		{"DELETE", "/api/v1/scripts/:id", scripting, s.deleteScript, nil},
+		{"GET", "/api/v1/scripts/:id/versions", read, s.listVersions, nil},
+		{"POST", "/api/v1/scripts/:id/versions", scripting, s.createVersion, nil},
+		{"GET", "/api/v1/scripts/:id/versions/:version", read, s.getVersion, nil},
+		{"GET", "/api/v1/scripts/:id/versions/:version/diff/:other", read, s.diffVersions, nil},
+		{"PUT", "/api/v1/scripts/:id/live", scripting, s.putLive, nil},
+		{"GET", "/api/v1/scripts/:id/usage", read, s.scriptUsage, nil},
+		{"POST", "/api/v1/scripts/:id/test", scripting, s.testScript, nil},
+		{"POST", "/api/v1/scripts/:id/backtest", scriptingAndRead, s.backtest, nil},
+		{"GET", "/api/v1/scripts/:id/shadow", read, s.getShadow, nil},
+		{"PUT", "/api/v1/scripts/:id/shadow", scripting, s.putShadow, nil},
+		{"DELETE", "/api/v1/scripts/:id/shadow", scripting, s.deleteShadow, nil},
+		{"POST", "/api/v1/try", scripting, s.try, nil},
 
-		{"GET", "/api/v1/keys", admin(s.listKeys), nil},
-		{"POST", "/api/v1/keys", admin(s.createKey), nil},
-		{"DELETE", "/api/v1/keys/:id", admin(s.deleteKey), nil},
+		{"GET", "/api/v1/keys", admin, s.listKeys, nil},
+		{"POST", "/api/v1/keys", admin, s.createKey, nil},
+		{"DELETE", "/api/v1/keys/:id", admin, s.deleteKey, nil},
+		{"POST", "/api/v1/keys/:id/rotate", admin, s.rotateKey, nil},
 
-		{"GET", "/api/v1/switchhook.d.ts", s.authenticated(s.types), nil},
-		{"GET", "/api/v1/openapi.json", s.openAPI, nil},
-		{"GET", "/healthz", s.health, nil},
-		{"GET", "/readyz", s.ready, nil},
-		{"GET", "/metrics", s.metrics(), nil},
-		{"GET", "/", s.page, nil},
+		{"GET", "/api/v1/accounts", admin, s.listAccounts, nil},
+		{"GET", "/api/v1/accounts/:name", read, s.getAccount, nil},
+		{"PUT", "/api/v1/accounts/:name", admin, s.replaceAccount, nil},
+		{"PATCH", "/api/v1/accounts/:name", admin, s.patchAccount, nil},
+
+		{"GET", "/api/v1/audit", read, s.listAudit, nil},
+
+		{"GET", "/api/v1/switchhook.d.ts", anyKey, s.types, nil},
+		{"GET", "/api/v1/openapi.json", open, public(s.openAPI), nil},
+		{"GET", "/healthz", open, public(s.health), nil},
+		{"GET", "/readyz", open, public(s.ready), nil},
+		{"GET", "/metrics", open, public(s.metrics()), nil},
+		{"GET", "/", open, public(s.page), nil},
 	}
 	for i := range list {
 		list[i].aliases = singular(list[i].path)
@@ -88,7 +118,7 @@ func (s *Server) routes() []route {
 
 // nouns are the resources whose paths work in the singular as well.
 var nouns = map[string]string{
-	"subscriptions": "subscription", "events": "event", "deliveries": "delivery", "replays": "replay", "event-types": "event-type", "scripts": "script", "keys": "key",
+	"subscriptions": "subscription", "events": "event", "deliveries": "delivery", "replays": "replay", "event-types": "event-type", "scripts": "script", "keys": "key", "accounts": "account",
 }
 
 func singular(path string) []string {
@@ -106,12 +136,12 @@ func singular(path string) []string {
 
 // register adds the route; Fiber takes each path with and without a trailing slash, and
 // HEAD where there is GET.
-func (r route) register(app *fiber.App) {
+func (r route) register(app *fiber.App, handler fiber.Handler) {
 	for _, path := range append([]string{r.path}, r.aliases...) {
 		if r.method == fiber.MethodGet {
-			app.Get(path, r.handler)
+			app.Get(path, handler)
 		} else {
-			app.Add(r.method, path, r.handler)
+			app.Add(r.method, path, handler)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -29,6 +30,16 @@ type Config struct {
 	Logger   *slog.Logger        // slog.Default() where nil
 	MaxBody  int                 // bytes of a request's body; DefaultMaxBody where 0
 	Version  string              // shown in the API's description
+
+	// TrustedProxies are the addresses whose X-Forwarded-For is believed; none where nil.
+	TrustedProxies []netip.Prefix
+	// ReadTimeout is the longest time in which a request must have come, headers and body;
+	// 30 s where 0.
+	ReadTimeout time.Duration
+	// TLS says that the listener of Serve speaks TLS, and clients are told to stay with it.
+	TLS bool
+	// Now is the clock; time.Now where nil.
+	Now func() time.Time
 }
 
 // Server serves the API. It is made by New.
@@ -37,6 +48,8 @@ type Server struct {
 	engine *engine.Engine
 	log    *slog.Logger
 	app    *fiber.App
+
+	strangers *strangers
 
 	// streams is over once Shutdown is called: answers that go on for long end then.
 	streams    context.Context
@@ -51,7 +64,13 @@ func New(cfg Config) *Server {
 	if cfg.MaxBody == 0 {
 		cfg.MaxBody = DefaultMaxBody
 	}
-	s := &Server{cfg: cfg, engine: cfg.Engine, log: cfg.Logger}
+	if cfg.ReadTimeout == 0 {
+		cfg.ReadTimeout = 30 * time.Second
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	s := &Server{cfg: cfg, engine: cfg.Engine, log: cfg.Logger, strangers: newStrangers(cfg.Now)}
 	s.streams, s.endStreams = context.WithCancel(context.Background())
 	s.app = fiber.New(fiber.Config{
 		AppName:               "Switchhook",
@@ -59,7 +78,7 @@ func New(cfg Config) *Server {
 		CaseSensitive:         true,
 		BodyLimit:             cfg.MaxBody,
 		ReadBufferSize:        16 << 10, // bounds a request's headers
-		ReadTimeout:           30 * time.Second,
+		ReadTimeout:           cfg.ReadTimeout,
 		WriteTimeout:          30 * time.Second,
 		IdleTimeout:           2 * time.Minute,
 		ErrorHandler:          s.problem,
@@ -70,7 +89,7 @@ func New(cfg Config) *Server {
 	s.app.Server().HeaderReceived = s.bodyRoom
 	s.app.Use(s.guard)
 	for _, r := range s.routes() {
-		r.register(s.app)
+		r.register(s.app, s.handle(r))
 	}
 	return s
 }

@@ -20,6 +20,8 @@ type statements struct {
 	spill        *statement
 	findBody     *statement
 	putAttempt   *statement
+
+	addBytes *statement
 }
 
 func (p *preparer) statements() statements {
@@ -40,6 +42,7 @@ func (p *preparer) statements() statements {
 		spill:        p.prepare(spill),
 		findBody:     p.prepare(findBody),
 		putAttempt:   p.prepare(putAttempt),
+		addBytes:     p.prepare(addBytes),
 	}
 }
 
@@ -100,6 +103,11 @@ func (w *writer) append(c *call) error {
 	for i := range c.events {
 		if err := w.appendOne(&c.events[i], c.results[i]); err != nil {
 			return err
+		}
+	}
+	for i := range c.events { // once nothing of the call can fail any more
+		if e := c.events[i].Event; !c.results[i].Repeated {
+			w.stored[e.Account] += int64(len(e.Data))
 		}
 	}
 	return nil

@@ -5,7 +5,6 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"switchhook/engine"
@@ -126,43 +125,6 @@ func (s *Store) PutEventType(ctx context.Context, t *engine.EventType) error {
 // DeleteEventType removes an entry.
 func (s *Store) DeleteEventType(ctx context.Context, name string) error {
 	return s.deleteOne(ctx, "event type", name, `DELETE FROM event_type WHERE name = ?`, name)
-}
-
-// Keys lists the API keys, oldest first.
-func (s *Store) Keys(ctx context.Context) ([]*engine.Key, error) {
-	rows, err := s.readers.QueryContext(ctx, `SELECT id, name, account, admin, scopes, prefix, hash, created_at FROM api_key ORDER BY id`)
-	if err != nil {
-		return nil, fmt.Errorf("list keys: %w", err)
-	}
-	return collect(rows, func(row scanner) (*engine.Key, error) {
-		k := &engine.Key{}
-		var hash []byte
-		var scopes *string
-		var created *int64
-		err := row.Scan(&k.ID, &k.Name, &k.Account, &k.Admin, &scopes, &k.Prefix, &hash, &created)
-		copy(k.Hash[:], hash)
-		if k.CreatedAt = columnTime(created); scopes == nil && !k.Admin {
-			k.Scopes = slices.Clone(engine.DefaultScopes)
-		}
-		return k, errors.Join(err, columnJSON(scopes, &k.Scopes))
-	})
-}
-
-// PutKey stores a new key.
-func (s *Store) PutKey(ctx context.Context, k *engine.Key) error {
-	return s.write(ctx, func(tx *tx) error {
-		_, err := tx.exec(`INSERT INTO api_key (id, name, account, admin, scopes, prefix, hash, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-			int64(k.ID), k.Name, k.Account, k.Admin, jsonListColumn(k.Scopes), k.Prefix, k.Hash[:], timeColumn(k.CreatedAt))
-		if isUnique(err) {
-			return &engine.Error{Code: engine.CodeConflict, Message: "this key is stored already"}
-		}
-		return err
-	})
-}
-
-// DeleteKey removes a key.
-func (s *Store) DeleteKey(ctx context.Context, id engine.ID) error {
-	return s.deleteOne(ctx, "key", id.Format(engine.KeyPrefix), `DELETE FROM api_key WHERE id = ?`, int64(id))
 }
 
 // deleteOne runs a statement that changes one row, or none where there is no such thing.

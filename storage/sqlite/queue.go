@@ -147,5 +147,8 @@ func (q *queue) ask(ctx context.Context, c *call) error {
 // write has the writer run do inside its next transaction. Where do fails, what it
 // wrote is taken back, and nothing else.
 func (s *Store) write(ctx context.Context, do func(*tx) error) error {
+	if entry := engine.EntryOf(ctx); entry != nil {
+		do = withEntry(do, entry)
+	}
 	return s.queue.ask(ctx, &call{do: do})
 }

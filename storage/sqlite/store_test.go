@@ -187,3 +187,18 @@ func TestDeletedSecretsAreWiped(t *testing.T) {
 		t.Fatalf("%q, %v, %v", secret, headers, err)
 	}
 }
+
+func TestBytesOfDeletedEventsAreCountedNoMore(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, filepath.Join(t.TempDir(), "test.db"))
+	if _, err := s.Append(ctx, []engine.NewEvent{newEvent(1), newEvent(2), newEvent(3)}); err != nil {
+		t.Fatal(err)
+	}
+	err := s.write(ctx, func(tx *tx) error {
+		_, err := tx.exec(`DELETE FROM event WHERE id < 3`)
+		return err
+	})
+	if n, read := s.StoredBytes(ctx, "acme"); err != nil || read != nil || n != int64(len(body)) {
+		t.Errorf("%d bytes are counted, %d are stored: %v %v", n, len(body), err, read)
+	}
+}

@@ -31,7 +31,8 @@ type writer struct {
 	conn     *sqlite3.SQLiteConn
 	preparer preparer // of conn; ends it
 	stmts    statements
-	rows     int // written in this transaction
+	rows     int              // written in this transaction
+	stored   map[string]int64 // bytes of event data by account, likewise
 	// transaction control
 	begin, commit, rollback        *statement
 	savepoint, release, rollbackTo *statement
@@ -39,7 +40,7 @@ type writer struct {
 }
 
 func newWriter(s *Store, o Options) (_ *writer, err error) {
-	w := &writer{queue: s.queue, log: s.log, pace: o.Pace, onCommit: o.OnCommit, watermark: &s.watermark}
+	w := &writer{queue: s.queue, log: s.log, pace: o.Pace, onCommit: o.OnCommit, watermark: &s.watermark, stored: map[string]int64{}}
 	if w.conn, err = openConn(s.path, ""); err != nil {
 		return nil, err
 	}
@@ -160,6 +161,7 @@ func answer(batch []request, failed map[int]error, err error) {
 // outcomes that alone could not be written, which only careful can tell.
 func (w *writer) transaction(batch []request, careful bool) (failed map[int]error, err error) {
 	w.rows = 0
+	clear(w.stored)
 	if err := w.begin.exec(); err != nil {
 		return nil, fmt.Errorf("begin: %w", err)
 	}
@@ -191,6 +193,11 @@ func (w *writer) transaction(batch []request, careful bool) (failed map[int]erro
 				failed = make(map[int]error)
 			}
 			failed[i] = failure
+		}
+	}
+	for account, bytes := range w.stored {
+		if err := w.stmts.addBytes.exec(account, bytes); err != nil {
+			return nil, fmt.Errorf("count the bytes stored: %w", err)
 		}
 	}
 	mark := w.watermark.Load()

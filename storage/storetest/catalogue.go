@@ -204,7 +204,10 @@ var catalogue = []check{
 		t.equal("accounts", list, []*engine.Account{a})
 	}},
 	{"keys come back and go", func(t *suite) {
-		a := &engine.Key{ID: newID(), Name: "ci", Account: "acme", Admin: true, Prefix: "sk_ab", Hash: [32]byte{1, 0, 255}, CreatedAt: base}
+		a := &engine.Key{
+			ID: newID(), Name: "ci", Account: "acme", Admin: true, Prefix: "sk_ab", Hash: [32]byte{1, 0, 255}, CreatedAt: base,
+			ExpiresAt: base.Add(time.Hour), OldHash: [32]byte{9}, OldUntil: base.Add(time.Minute), LastUsedAt: base.Add(time.Second),
+		}
 		b := &engine.Key{ID: newID(), Account: "b", Scopes: []engine.Scope{engine.ScopePublish}, Hash: [32]byte{2}}
 		t.must(t.s.PutKey(t.ctx(), a))
 		t.must(t.s.PutKey(t.ctx(), b))
@@ -217,5 +220,26 @@ var catalogue = []check{
 		list, err = t.s.Keys(t.ctx())
 		t.must(err)
 		t.equal("keys", list, []*engine.Key{b})
+	}},
+	{"a key is replaced, and its last use noted", func(t *suite) {
+		a := &engine.Key{ID: newID(), Name: "ci", Account: "acme", Scopes: []engine.Scope{engine.ScopeRead}, Prefix: "one", Hash: [32]byte{1}, CreatedAt: base}
+		b := &engine.Key{ID: newID(), Account: "b", Scopes: []engine.Scope{engine.ScopeRead}, Hash: [32]byte{2}}
+		t.code(t.s.ReplaceKey(t.ctx(), a), engine.CodeNotFound)
+		t.must(t.s.PutKey(t.ctx(), a))
+		t.must(t.s.PutKey(t.ctx(), b))
+		a.Prefix, a.Hash, a.OldHash, a.OldUntil = "two", [32]byte{3}, [32]byte{1}, base.Add(time.Hour)
+		t.must(t.s.ReplaceKey(t.ctx(), a))
+		t.must(t.s.TouchKeys(t.ctx(), map[engine.ID]time.Time{a.ID: base.Add(time.Minute), newID(): base}))
+		a.LastUsedAt = base.Add(time.Minute)
+		list, err := t.s.Keys(t.ctx())
+		t.must(err)
+		t.equal("keys", list, []*engine.Key{a, b})
+		b.Hash = a.Hash
+		t.code(t.s.ReplaceKey(t.ctx(), b), engine.CodeConflict)
+		a.OldHash, a.OldUntil = [32]byte{}, time.Time{}
+		t.must(t.s.ReplaceKey(t.ctx(), a))
+		list, err = t.s.Keys(t.ctx())
+		t.must(err)
+		t.equal("key", list[0], a)
 	}},
 }

@@ -1,0 +1,203 @@
+package engine
+
+import (
+	"context"
+	"time"
+)
+
+// AuditLog keeps who changed what. Entries are stored with the change itself, see
+// Catalogue.
+type AuditLog interface {
+	// Audit lists entries, newest first.
+	Audit(ctx context.Context, q AuditQuery) ([]*AuditEntry, error)
+}
+
+// Action is what was done to a thing.
+type Action string
+
+// The actions.
+const (
+	ActionCreate Action = "create"
+	ActionUpdate Action = "update"
+	ActionDelete Action = "delete"
+	ActionRotate Action = "rotate" // a key got a new text
+)
+
+// The kinds of things that the audit log tells of.
+const (
+	KindSubscription  = "subscription"
+	KindScript        = "script"
+	KindScriptVersion = "script_version"
+	KindEventType     = "event_type"
+	KindAccount       = "account"
+	KindKey           = "key"
+)
+
+// AuditEntry is one change of one thing.
+type AuditEntry struct {
+	ID      ID
+	At      time.Time
+	Actor   AuditActor
+	Action  Action
+	Kind    string
+	Subject string   // the thing's id or name, as users see it; a script version has its script's
+	Account string   // whose it is; empty for what belongs to none
+	Changed []string // which members differ, those that are hidden included
+	Before  []byte   // JSON object; nil where it was made. Secrets are hidden
+	After   []byte   // likewise; nil where it was deleted
+}
+
+// AuditActor is who made a change, as it is kept: the key may be gone.
+type AuditActor struct {
+	Key     ID     // 0: the router itself
+	Name    string // of the key
+	Account string // of the key
+	Address string
+}
+
+// AuditQuery picks entries. Zero fields don't restrict.
+type AuditQuery struct {
+	Account string
+	Kind    string
+	Subject string
+	Actor   ID   // a key
+	Router  bool // only what the router did by itself
+	Since   ID   // this id and above
+	Until   ID   // below this id
+	Before  ID   // below this id; the cursor of the next page
+	Limit   int
+}
+
+type entryKey struct{}
+
+// WithEntry gives a context that takes an entry along to the store.
+func WithEntry(ctx context.Context, entry *AuditEntry) context.Context {
+	return context.WithValue(ctx, entryKey{}, entry)
+}
+
+// EntryOf is the entry that a change under ctx is to be stored with; nil: none.
+func EntryOf(ctx context.Context) *AuditEntry {
+	entry, _ := ctx.Value(entryKey{}).(*AuditEntry)
+	return entry
+}
+
+// Audit lists entries of the audit log, newest first.
+func (e *Engine) Audit(ctx context.Context, q AuditQuery) ([]*AuditEntry, error) {
+	return e.store.Audit(ctx, q)
+}
+
+// audited is the store as the engine has it: each change of the catalogue goes with its
+// entry of the audit log, so that no change can forget it. What a thing was before is read
+// from the registry, whose lock the callers hold.
+type audited struct {
+	Store
+	engine *Engine
+}
+
+// with is ctx with the entry of a change; before and after are pointers to structs, or nil.
+func (a *audited) with(ctx context.Context, kind, subject, account string, before, after any) context.Context {
+	e := a.engine
+	actor := ActorOf(ctx)
+	entry := &AuditEntry{ID: e.tracker.ids.next(), At: e.now(), Kind: kind, Subject: subject, Account: account, Action: ActionUpdate}
+	if actor.Key != nil {
+		entry.Actor = AuditActor{actor.Key.ID, actor.Key.Name, actor.Key.Account, actor.Address}
+	} else {
+		entry.Actor.Name = routerName
+	}
+	switch {
+	case before == nil:
+		entry.Action = ActionCreate
+	case after == nil:
+		entry.Action = ActionDelete
+	}
+	entry.describe(before, after)
+	return WithEntry(ctx, entry)
+}
+
+func (a *audited) PutSubscription(ctx context.Context, s *Subscription) error {
+	return a.Store.PutSubscription(a.with(ctx, KindSubscription, s.ID.Format(SubscriptionPrefix), s.Account, orNil(a.engine.registry.subscription("", s.ID)), s), s)
+}
+
+func (a *audited) DeleteSubscription(ctx context.Context, id ID) error {
+	old := a.engine.registry.subscription("", id)
+	if old == nil {
+		return a.Store.DeleteSubscription(ctx, id)
+	}
+	return a.Store.DeleteSubscription(a.with(ctx, KindSubscription, id.Format(SubscriptionPrefix), old.Account, old, nil), id)
+}
+
+func (a *audited) script(id ID) *Script {
+	a.engine.registry.mu.RLock()
+	defer a.engine.registry.mu.RUnlock()
+	return a.engine.registry.scripts[id]
+}
+
+func (a *audited) PutScript(ctx context.Context, s *Script) error {
+	return a.Store.PutScript(a.with(ctx, KindScript, s.ID.Format(ScriptPrefix), s.Account, orNil(a.script(s.ID)), s), s)
+}
+
+func (a *audited) DeleteScript(ctx context.Context, id ID) error {
+	old := a.script(id)
+	if old == nil {
+		return a.Store.DeleteScript(ctx, id)
+	}
+	return a.Store.DeleteScript(a.with(ctx, KindScript, id.Format(ScriptPrefix), old.Account, old, nil), id)
+}
+
+func (a *audited) PutScriptVersion(ctx context.Context, v *ScriptVersion) error {
+	account := ""
+	if s := a.script(v.Script); s != nil {
+		account = s.Account
+	}
+	return a.Store.PutScriptVersion(a.with(ctx, KindScriptVersion, v.Script.Format(ScriptPrefix), account, nil, v), v)
+}
+
+func (a *audited) PutEventType(ctx context.Context, t *EventType) error {
+	var before any
+	if old := a.engine.registry.eventType(t.Name); old != nil {
+		before = old.EventType
+	}
+	return a.Store.PutEventType(a.with(ctx, KindEventType, t.Name, "", before, t), t)
+}
+
+func (a *audited) DeleteEventType(ctx context.Context, name string) error {
+	old := a.engine.registry.eventType(name)
+	if old == nil {
+		return a.Store.DeleteEventType(ctx, name)
+	}
+	return a.Store.DeleteEventType(a.with(ctx, KindEventType, name, "", old.EventType, nil), name)
+}
+
+func (a *audited) PutAccount(ctx context.Context, acc *Account) error {
+	var before any
+	if old := a.engine.Account(acc.Name); old.Version > 0 {
+		before = old
+	}
+	return a.Store.PutAccount(a.with(ctx, KindAccount, acc.Name, acc.Name, before, acc), acc)
+}
+
+func (a *audited) PutKey(ctx context.Context, k *Key) error {
+	return a.Store.PutKey(a.with(ctx, KindKey, k.ID.Format(KeyPrefix), k.Account, nil, k), k)
+}
+
+func (a *audited) ReplaceKey(ctx context.Context, k *Key) error {
+	ctx = a.with(ctx, KindKey, k.ID.Format(KeyPrefix), k.Account, orNil(a.engine.key(k.ID)), k)
+	EntryOf(ctx).Action = ActionRotate
+	return a.Store.ReplaceKey(ctx, k)
+}
+
+func (a *audited) DeleteKey(ctx context.Context, id ID) error {
+	old := a.engine.key(id)
+	if old == nil {
+		return a.Store.DeleteKey(ctx, id)
+	}
+	return a.Store.DeleteKey(a.with(ctx, KindKey, id.Format(KeyPrefix), old.Account, old, nil), id)
+}
+
+// orNil is p without a type where it is nil.
+func orNil[T any](p *T) any {
+	if p == nil {
+		return nil
+	}
+	return p
+}

@@ -1,0 +1,187 @@
+package engine
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+)
+
+const (
+	maxAuditBytes  = 16 << 10 // of Before and of After
+	maxAuditMember = 512      // bytes of JSON of one member, where the whole is too long
+	hiddenValue    = "[hidden]"
+)
+
+// describe fills in what differs between two states of a thing; either may be nil.
+func (entry *AuditEntry) describe(before, after any) {
+	old, now := document(before), document(after)
+	for name, value := range now {
+		if was, ok := old[name]; !ok || !reflect.DeepEqual(was, value) {
+			entry.Changed = append(entry.Changed, name)
+		}
+	}
+	for name := range old {
+		if _, ok := now[name]; !ok {
+			entry.Changed = append(entry.Changed, name)
+		}
+	}
+	slices.Sort(entry.Changed)
+	entry.Before, entry.After = old.text(), now.text()
+}
+
+// members are a thing's fields under the names that they have in the API.
+type members map[string]any
+
+// notTold are fields that say nothing of a change: they are in the entry, or follow from it.
+var notTold = []string{"ID", "Version", "CreatedAt", "UpdatedAt", "LastUsedAt"}
+
+// document reads the fields of the struct that v points to, those that are zero left out.
+// It reads them by reflection, so that a field that is new is told as well.
+func document(v any) members {
+	if v == nil {
+		return nil
+	}
+	s := reflect.ValueOf(v).Elem()
+	_, isVersion := v.(*ScriptVersion)
+	doc := members{}
+	for i := range s.NumField() {
+		field := s.Type().Field(i)
+		if field.Type == reflect.TypeFor[[32]byte]() || slices.Contains(notTold, field.Name) || empty(s.Field(i)) {
+			continue // a hash tells of a key's text
+		}
+		if isVersion && field.Name == "Script" {
+			continue // it is the subject
+		}
+		doc[memberName(field)] = jsonValue(s.Field(i))
+	}
+	return doc
+}
+
+func empty(v reflect.Value) bool {
+	if k := v.Kind(); k == reflect.Map || k == reflect.Slice {
+		return v.Len() == 0
+	}
+	return v.IsZero()
+}
+
+// memberName is a field's name in JSON: by its tag, or "TargetURL" as "target_url".
+func memberName(field reflect.StructField) string {
+	if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" {
+		return name
+	}
+	var name strings.Builder
+	letters := []rune(field.Name)
+	for i, c := range letters {
+		starts := i > 0 && unicode.IsUpper(c) && (unicode.IsLower(letters[i-1]) || i+1 < len(letters) && unicode.IsLower(letters[i+1]))
+		if starts {
+			name.WriteByte('_')
+		}
+		name.WriteRune(unicode.ToLower(c))
+	}
+	return name.String()
+}
+
+// jsonValue turns a field's value into what JSON has.
+func jsonValue(v reflect.Value) any {
+	switch value := v.Interface().(type) {
+	case time.Time:
+		return value.Format(time.RFC3339Nano)
+	case time.Duration:
+		return value.String()
+	case ScriptRef:
+		ref := map[string]any{"id": value.Script.Format(ScriptPrefix)}
+		if value.Version != 0 {
+			ref["version"] = value.Version
+		}
+		return ref
+	case []byte:
+		if json.Valid(value) {
+			return json.RawMessage(value)
+		}
+		return fmt.Sprintf("[%d bytes]", len(value))
+	}
+	switch v.Kind() {
+	case reflect.Struct:
+		inner := map[string]any{}
+		for i := range v.NumField() {
+			if !v.Field(i).IsZero() {
+				inner[memberName(v.Type().Field(i))] = jsonValue(v.Field(i))
+			}
+		}
+		return inner
+	case reflect.Map:
+		inner := map[string]any{}
+		for _, key := range v.MapKeys() {
+			inner[key.String()] = jsonValue(v.MapIndex(key))
+		}
+		return inner
+	case reflect.Slice:
+		list := make([]any, v.Len())
+		for i := range list {
+			list[i] = jsonValue(v.Index(i))
+		}
+		return list
+	case reflect.Pointer, reflect.Interface:
+		if v.IsNil() {
+			return nil
+		}
+		return jsonValue(v.Elem())
+	}
+	return v.Interface()
+}
+
+// hide puts a mark in the place of everything whose name says that it is a credential.
+func hide(v any) any {
+	switch v := v.(type) {
+	case members:
+		return hide(map[string]any(v))
+	case map[string]any:
+		shown := make(map[string]any, len(v))
+		for name, value := range v {
+			if HidesHeader(name) {
+				shown[name] = hiddenValue
+			} else {
+				shown[name] = hide(value)
+			}
+		}
+		return shown
+	case []any:
+		shown := make([]any, len(v))
+		for i, value := range v {
+			shown[i] = hide(value)
+		}
+		return shown
+	}
+	return v
+}
+
+// text is the document as it is stored: without credentials, and not longer than
+// maxAuditBytes.
+func (m members) text() []byte {
+	if m == nil {
+		return nil
+	}
+	shown := hide(m).(map[string]any)
+	text := auditJSON(shown)
+	if len(text) <= maxAuditBytes {
+		return text
+	}
+	for name, value := range shown {
+		if n := len(auditJSON(value)); n > maxAuditMember {
+			shown[name] = fmt.Sprintf("[%d bytes]", n)
+		}
+	}
+	return auditJSON(shown)
+}
+
+func auditJSON(v any) []byte {
+	text, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // of strings, numbers, lists and maps, and JSON that is valid
+	}
+	return text
+}

@@ -1,0 +1,213 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// NoLimit, as a member of a Quota, lifts the router's default for an account.
+const NoLimit = -1
+
+// usageFor is how long the bytes that an account has stored are remembered: what retention
+// deletes counts until then.
+const usageFor = 5 * time.Second
+
+// or fills the zero members of q from the router's default; in what comes back, 0 is no
+// limit.
+func (q Quota) or(standard Quota) Quota {
+	return Quota{
+		Subscriptions:   limitOr(q.Subscriptions, standard.Subscriptions),
+		EventsPerSecond: limitOr(q.EventsPerSecond, standard.EventsPerSecond),
+		StoredBytes:     limitOr(q.StoredBytes, standard.StoredBytes),
+	}
+}
+
+func limitOr[N int | int64](own, standard N) N {
+	if own == 0 {
+		own = standard
+	}
+	return max(own, 0)
+}
+
+// check validates a quota as a user sets it.
+func (q Quota) check() *Error {
+	for _, m := range []struct {
+		name  string
+		value int64
+	}{{"subscriptions", int64(q.Subscriptions)}, {"events_per_second", int64(q.EventsPerSecond)}, {"stored_bytes", q.StoredBytes}} {
+		if m.value < NoLimit {
+			return Invalid("quota."+m.name, "is %d: give a number from 1, -1 for no limit, or 0 for the router's default", m.value)
+		}
+	}
+	return nil
+}
+
+// Limits is what holds for an account: its own quota, or the router's default; 0 is no
+// limit.
+func (e *Engine) Limits(account string) Quota {
+	e.registry.mu.RLock()
+	defer e.registry.mu.RUnlock()
+	if a := e.registry.accounts[account]; a != nil {
+		return a.Quota.or(e.cfg.Quota)
+	}
+	return Quota{}.or(e.cfg.Quota)
+}
+
+// Usage is what an account uses of its quota.
+type Usage struct {
+	Subscriptions int
+	StoredBytes   int64 // of events' data
+}
+
+// Usage tells what an account uses.
+func (e *Engine) Usage(ctx context.Context, account string) (u Usage, err error) {
+	e.registry.mu.RLock()
+	u.Subscriptions = e.registry.owned[account]
+	e.registry.mu.RUnlock()
+	u.StoredBytes, err = e.store.StoredBytes(ctx, account)
+	return u, err
+}
+
+// subscriptionRoom refuses one subscription more than an account may have; registry.changes
+// is held.
+func (e *Engine) subscriptionRoom(account string) error {
+	most := e.Limits(account).Subscriptions
+	e.registry.mu.RLock()
+	have := e.registry.owned[account]
+	e.registry.mu.RUnlock()
+	if most == 0 || have < most {
+		return nil
+	}
+	return &Error{Code: CodeConflict, Message: fmt.Sprintf("the account %s has %d subscriptions, and its quota is %d; delete one that is not needed, or have the quota raised", account, have, most)}
+}
+
+// meters measure what accounts with a quota publish.
+type meters struct{ byAccount sync.Map } // account → *meter
+
+type meter struct {
+	mu     sync.Mutex
+	events *rate.Limiter // nil until an event is counted
+	readAt time.Time     // when bytes was
+
+	bytes atomic.Int64 // stored when read, and accepted since
+}
+
+func (m *meters) of(account string) *meter {
+	if found, ok := m.byAccount.Load(account); ok {
+		return found.(*meter)
+	}
+	found, _ := m.byAccount.LoadOrStore(account, &meter{})
+	return found.(*meter)
+}
+
+// share is an account's part of what is published at a time.
+type share struct {
+	events int
+	bytes  int64
+}
+
+func shares(inputs []EventInput) map[string]share {
+	parts := make(map[string]share, 1)
+	for i := range inputs {
+		part := parts[inputs[i].Account]
+		part.events++
+		part.bytes += int64(len(inputs[i].Data.Raw()))
+		parts[inputs[i].Account] = part
+	}
+	return parts
+}
+
+// admit holds what is to be published against the quotas of the accounts in it: all of it
+// passes, or nothing. Errors: CodeBusy with Wait, CodeFull.
+func (e *Engine) admit(ctx context.Context, inputs []EventInput) error {
+	e.registry.mu.RLock()
+	unbounded := e.cfg.Quota == Quota{} && !e.registry.quotas
+	e.registry.mu.RUnlock()
+	if unbounded {
+		return nil
+	}
+	now := e.cfg.Now()
+	var taken []*rate.Reservation
+	for account, part := range shares(inputs) {
+		limits := e.Limits(account)
+		err := e.meters.of(account).room(ctx, e.store, account, part, limits.StoredBytes, now)
+		if err == nil && limits.EventsPerSecond > 0 {
+			var reserved []*rate.Reservation
+			reserved, err = e.meters.of(account).take(account, part.events, limits.EventsPerSecond, now)
+			taken = append(taken, reserved...)
+		}
+		if err != nil {
+			for _, r := range taken {
+				r.CancelAt(now)
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// take takes n events from a bucket that holds one second's worth and is filled all the
+// time. While anything is in it, a list may take more than there is; what it overdraws must
+// flow in before the next event passes. So every list can pass, and the rate holds over time.
+func (m *meter) take(account string, n, perSecond int, now time.Time) (taken []*rate.Reservation, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case m.events == nil:
+		m.events = rate.NewLimiter(rate.Limit(perSecond), perSecond)
+	case m.events.Burst() != perSecond:
+		m.events.SetLimitAt(now, rate.Limit(perSecond))
+		m.events.SetBurstAt(now, perSecond)
+	}
+	first := m.events.ReserveN(now, 1)
+	if wait := first.DelayFrom(now); wait > 0 {
+		first.CancelAt(now)
+		return nil, &Error{
+			Code: CodeBusy, Wait: wait,
+			Message: fmt.Sprintf("the account %s publishes more than its quota of %d events a second; nothing was stored, send it again in %d s", account, perSecond, int(math.Ceil(wait.Seconds()))),
+		}
+	}
+	taken = append(taken, first)
+	for n--; n > 0; n -= perSecond {
+		taken = append(taken, m.events.ReserveN(now, min(n, perSecond)))
+	}
+	return taken, nil
+}
+
+// room refuses what would not fit into the bytes that an account may store. The figure is
+// read at times and added to in between, so it may be some seconds old.
+func (m *meter) room(ctx context.Context, store Store, account string, part share, most int64, now time.Time) error {
+	if most == 0 {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.readAt.IsZero() || now.Sub(m.readAt) >= usageFor {
+		stored, err := store.StoredBytes(ctx, account)
+		if err != nil {
+			return err
+		}
+		m.bytes.Store(stored)
+		m.readAt = now
+	}
+	if have := m.bytes.Load(); have+part.bytes > most {
+		return &Error{
+			Code:    CodeFull,
+			Message: fmt.Sprintf("the account %s has %d bytes of events stored and its quota is %d, so these %d bytes don't fit; they will once older events are deleted, or the quota is raised", account, have, most, part.bytes),
+		}
+	}
+	return nil
+}
+
+// stored counts an event that was accepted.
+func (m *meters) stored(ev *Event) {
+	if found, ok := m.byAccount.Load(ev.Account); ok {
+		found.(*meter).bytes.Add(int64(len(ev.Data)))
+	}
+}

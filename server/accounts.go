@@ -1,0 +1,196 @@
+package server
+
+import (
+	"errors"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"switchhook/engine"
+	"switchhook/scripts/jsondoc"
+)
+
+// accountView is what is set for an account, and what it uses.
+type accountView struct {
+	Name      string        `json:"name"`
+	Verify    string        `json:"verify"`
+	Quota     quotaView     `json:"quota"`
+	Limits    limitsView    `json:"limits"`
+	Usage     usageView     `json:"usage"`
+	Retention retentionView `json:"retention"`
+	CreatedAt *time.Time    `json:"created_at"` // null where nothing was set yet
+	UpdatedAt *time.Time    `json:"updated_at"`
+}
+
+// quotaView is the quota as it is set: 0 is the router's default, -1 no limit.
+type quotaView struct {
+	Subscriptions   int   `json:"subscriptions"`
+	EventsPerSecond int   `json:"events_per_second"`
+	StoredBytes     int64 `json:"stored_bytes"`
+}
+
+// limitsView is what holds; null is no limit.
+type limitsView struct {
+	Subscriptions   *int64 `json:"subscriptions"`
+	EventsPerSecond *int64 `json:"events_per_second"`
+	StoredBytes     *int64 `json:"stored_bytes"`
+}
+
+type usageView struct {
+	Subscriptions int   `json:"subscriptions"`
+	StoredBytes   int64 `json:"stored_bytes"`
+}
+
+// retentionView is how long what is finished is kept; "0s" is the router's default.
+type retentionView struct {
+	Succeeded duration `json:"succeeded"`
+	Dead      duration `json:"dead"`
+}
+
+func (s *Server) viewAccount(c *fiber.Ctx, a *engine.Account) (accountView, error) {
+	used, err := s.engine.Usage(c.UserContext(), a.Name)
+	if err != nil {
+		return accountView{}, err
+	}
+	limits := s.engine.Limits(a.Name)
+	return accountView{
+		Name: a.Name, Verify: string(a.Verify), Quota: quotaView(a.Quota),
+		Limits:    limitsView{limitOrNull(int64(limits.Subscriptions)), limitOrNull(int64(limits.EventsPerSecond)), limitOrNull(limits.StoredBytes)},
+		Usage:     usageView(used),
+		Retention: retentionView{duration(a.Retention.Succeeded), duration(a.Retention.Dead)},
+		CreatedAt: timeOrNull(a.CreatedAt), UpdatedAt: timeOrNull(a.UpdatedAt),
+	}, nil
+}
+
+func limitOrNull(n int64) *int64 {
+	if n == 0 {
+		return nil
+	}
+	return &n
+}
+
+func (s *Server) listAccounts(c *fiber.Ctx, _ caller) error {
+	q := readQuery(c)
+	limit, after := q.limit(), q.text("cursor")
+	if q.err != nil {
+		return q.err
+	}
+	answer, views := page{}, []accountView{}
+	for _, a := range s.engine.Accounts() {
+		if a.Name <= after {
+			continue
+		}
+		if len(views) == limit {
+			answer.NextCursor = &views[limit-1].Name
+			break
+		}
+		view, err := s.viewAccount(c, a)
+		if err != nil {
+			return err
+		}
+		views = append(views, view)
+	}
+	answer.Data = views
+	return c.JSON(answer)
+}
+
+// accountParam is the account that the path names, if the caller may see it.
+func accountParam(c *fiber.Ctx, who caller) (*engine.Account, error) {
+	name, err := url.PathUnescape(c.Params("name"))
+	if err != nil || !who.Admin && name != who.Account {
+		return nil, engine.NotFound("account", shown(c.Params("name")))
+	}
+	return &engine.Account{Name: strings.Clone(name)}, nil
+}
+
+func (s *Server) getAccount(c *fiber.Ctx, who caller) error {
+	asked, err := accountParam(c, who)
+	if err != nil {
+		return err
+	}
+	if !engine.ValidAccount(asked.Name) {
+		return engine.NotFound("account", shown(asked.Name))
+	}
+	return s.answerAccount(c, s.engine.Account(asked.Name))
+}
+
+func (s *Server) answerAccount(c *fiber.Ctx, a *engine.Account) error {
+	view, err := s.viewAccount(c, a)
+	if err != nil {
+		return err
+	}
+	if a.Version > 0 {
+		setETag(c, a.Version)
+	}
+	return c.JSON(view)
+}
+
+// accountInput is what an admin may set for an account.
+type accountInput struct {
+	Name      string         `json:"name"` // as in the path, or left out
+	Verify    string         `json:"verify"`
+	Quota     *quotaView     `json:"quota"`
+	Retention *retentionView `json:"retention"`
+}
+
+// onlyFields refuses members of an object that into does not have: a limit that is misspelt
+// would be none.
+func onlyFields(field string, object jsondoc.Value, into any) error {
+	known := fieldNames(into)
+	for name := range object.Members() {
+		if !slices.Contains(known, name) {
+			return fieldProblem(field+"."+name, "is not known here; there are "+strings.Join(known, ", "))
+		}
+	}
+	return nil
+}
+
+func (s *Server) replaceAccount(c *fiber.Ctx, who caller) error { return s.putAccount(c, who, false) }
+
+func (s *Server) patchAccount(c *fiber.Ctx, who caller) error { return s.putAccount(c, who, true) }
+
+func (s *Server) putAccount(c *fiber.Ctx, who caller, patch bool) error {
+	asked, err := accountParam(c, who)
+	if err != nil {
+		return err
+	}
+	version, err := ifMatch(c)
+	if err != nil {
+		return err
+	}
+	old := s.engine.Account(asked.Name)
+	in := accountInput{Quota: &quotaView{}, Retention: &retentionView{}}
+	if patch { // what the body leaves out stays, inside quota and retention as well
+		in.Verify = string(old.Verify)
+		*in.Quota = quotaView(old.Quota)
+		*in.Retention = retentionView{duration(old.Retention.Succeeded), duration(old.Retention.Dead)}
+	}
+	present, err := readObject(c, &in)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(onlyFields("quota", present["quota"], &quotaView{}), onlyFields("retention", present["retention"], &retentionView{})); err != nil {
+		return err
+	}
+	if in.Name != "" && in.Name != asked.Name {
+		return fieldProblem("name", "can't be changed: it is "+asked.Name)
+	}
+	asked.Verify = engine.VerificationMode(in.Verify)
+	if in.Quota != nil { // null: the router's defaults
+		asked.Quota = engine.Quota(*in.Quota)
+	}
+	if in.Retention != nil {
+		asked.Retention = engine.Retention{Succeeded: time.Duration(in.Retention.Succeeded), Dead: time.Duration(in.Retention.Dead)}
+	}
+	if version == engine.AnyVersion && patch && old.Version > 0 {
+		version = old.Version // what was merged must be what is stored
+	}
+	stored, err := s.engine.PutAccount(c.UserContext(), asked, version)
+	if err != nil {
+		return err
+	}
+	return s.answerAccount(c, stored)
+}

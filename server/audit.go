@@ -1,0 +1,101 @@
+package server
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"switchhook/engine"
+)
+
+// auditView is an entry of the audit log as the API shows it.
+type auditView struct {
+	ID      string          `json:"id"`
+	At      time.Time       `json:"at"`
+	Actor   actorView       `json:"actor"`
+	Action  string          `json:"action"`
+	Kind    string          `json:"kind"`
+	Subject string          `json:"subject_id"`
+	Account *string         `json:"account"` // null for what belongs to none
+	Changed []string        `json:"changed"`
+	Before  json.RawMessage `json:"before"` // null where it was made
+	After   json.RawMessage `json:"after"`  // null where it was deleted
+}
+
+type actorView struct {
+	Type    string  `json:"type"` // "key", "switchhook", or "operator" for a key of another account
+	Key     *string `json:"key"`
+	Name    string  `json:"name"`
+	Address *string `json:"address"`
+}
+
+// viewEntry leaves out who an operator is where an account looks at its own entries.
+func viewEntry(e *engine.AuditEntry, who caller) auditView {
+	v := auditView{
+		ID: e.ID.Format(engine.AuditPrefix), At: e.At, Action: string(e.Action), Kind: e.Kind, Subject: e.Subject,
+		Changed: e.Changed, Before: rawOrNull(e.Before), After: rawOrNull(e.After),
+	}
+	if e.Account != "" {
+		v.Account = &e.Account
+	}
+	if v.Changed == nil {
+		v.Changed = []string{}
+	}
+	switch {
+	case e.Actor.Key == 0:
+		v.Actor = actorView{Type: "switchhook", Name: e.Actor.Name}
+	case !who.Admin && e.Actor.Account != who.Account:
+		v.Actor = actorView{Type: "operator", Name: "operator"}
+	default:
+		key := e.Actor.Key.Format(engine.KeyPrefix)
+		v.Actor = actorView{Type: "key", Key: &key, Name: e.Actor.Name, Address: &e.Actor.Address}
+	}
+	return v
+}
+
+func rawOrNull(raw []byte) json.RawMessage {
+	if raw == nil {
+		return json.RawMessage("null")
+	}
+	return raw
+}
+
+// listAudit shows the caller's account, or for an admin key, unless ?account= names one,
+// all of it: what belongs to no account as well.
+func (s *Server) listAudit(c *fiber.Ctx, who caller) error {
+	account, err := who.lists(c)
+	if err != nil {
+		return err
+	}
+	if who.Admin && c.Query("account") == "" {
+		account = ""
+	}
+	q := readQuery(c, "kind", "id", "actor", "since", "until")
+	find := engine.AuditQuery{
+		Account: account, Kind: q.text("kind"), Subject: q.text("id"), Since: q.since("since"), Until: q.since("until"),
+		Before: q.id("cursor", engine.AuditPrefix), Limit: q.limit() + 1,
+	}
+	if actor := q.text("actor"); actor == "switchhook" {
+		find.Router = true
+	} else {
+		find.Actor = q.id("actor", engine.KeyPrefix)
+	}
+	if q.err != nil {
+		return q.err
+	}
+	found, err := s.engine.Audit(c.UserContext(), find)
+	if err != nil {
+		return err
+	}
+	answer, views := page{}, []auditView{}
+	for i, e := range found {
+		if i == find.Limit-1 {
+			answer.NextCursor = &views[i-1].ID
+			break
+		}
+		views = append(views, viewEntry(e, who))
+	}
+	answer.Data = views
+	return c.JSON(answer)
+}

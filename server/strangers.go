@@ -1,0 +1,135 @@
+package server
+
+import (
+	"math"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/time/rate"
+
+	"switchhook/engine"
+)
+
+const (
+	wrongKeys       = 20              // that an address may send at once
+	wrongKeyEvery   = 3 * time.Second // one more each
+	rememberedHosts = 16384           // addresses that sent wrong keys; those that did so longest ago are forgotten
+)
+
+// strangers counts the wrong keys that come from each address, so that nobody can go on
+// guessing. What an address sends beyond its share is not looked at, except for keys that
+// were last used from there: somebody else behind the same address must not lock them out.
+type strangers struct {
+	now  func() time.Time
+	mu   sync.Mutex
+	seen *lru.Cache[netip.Prefix, *rate.Limiter]
+	home sync.Map // engine.ID of a key → netip.Prefix from which it was last used
+}
+
+func newStrangers(now func() time.Time) *strangers {
+	seen, err := lru.New[netip.Prefix, *rate.Limiter](rememberedHosts)
+	if err != nil {
+		panic(err) // a size that is not positive
+	}
+	return &strangers{now: now, seen: seen}
+}
+
+// host is what counts as one address: in IPv6 a whole /64, which is what a customer gets.
+func host(ip netip.Addr) netip.Prefix {
+	bits := ip.BitLen()
+	if ip.Is6() {
+		bits = 64
+	}
+	p, _ := ip.Prefix(bits)
+	return p
+}
+
+// wait is how long an address has to wait because of the wrong keys that it sent; 0: not
+// at all.
+func (s *strangers) wait(from netip.Prefix) time.Duration {
+	if s.seen.Len() == 0 {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	limiter, ok := s.seen.Peek(from)
+	if !ok {
+		return 0
+	}
+	missing := 1 - limiter.TokensAt(s.now())
+	return time.Duration(math.Ceil(max(missing, 0) * float64(wrongKeyEvery)))
+}
+
+// wrong counts a wrong key.
+func (s *strangers) wrong(from netip.Prefix) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	limiter, ok := s.seen.Get(from)
+	if !ok {
+		limiter = rate.NewLimiter(rate.Every(wrongKeyEvery), wrongKeys)
+		s.seen.Add(from, limiter)
+	}
+	limiter.AllowN(s.now(), 1)
+}
+
+// right notes that a key was used from an address.
+func (s *strangers) right(key engine.ID, from netip.Prefix) {
+	if was, ok := s.home.Load(key); !ok || was.(netip.Prefix) != from {
+		s.home.Store(key, from)
+	}
+}
+
+func (s *strangers) athome(key engine.ID, from netip.Prefix) bool {
+	was, ok := s.home.Load(key)
+	return ok && was.(netip.Prefix) == from
+}
+
+// authenticate finds the key that a request carries, unless too many wrong ones came from
+// its address.
+func (s *Server) authenticate(c *fiber.Ctx) (*engine.Key, error) {
+	from := host(s.address(c))
+	key, err := s.keyOf(&c.Request().Header)
+	if wait := s.strangers.wait(from); wait > 0 && (err == nil && !s.strangers.athome(key.ID, from) || engine.ErrorCode(err) == engine.CodeUnknownKey) {
+		return nil, &engine.Error{Code: engine.CodeBusy, Wait: wait, Message: "too many wrong API keys came from this address; wait before the next"}
+	}
+	switch {
+	case err == nil:
+		s.strangers.right(key.ID, from)
+	case engine.ErrorCode(err) == engine.CodeUnknownKey:
+		s.strangers.wrong(from)
+	}
+	return key, err
+}
+
+// address is where a request comes from. Behind a trusted proxy that is the last address
+// in X-Forwarded-For that no trusted proxy has: what stands before it is the client's word.
+func (s *Server) address(c *fiber.Ctx) netip.Addr {
+	remote, _ := netip.AddrFromSlice(c.Context().RemoteIP())
+	remote = remote.Unmap()
+	if len(s.cfg.TrustedProxies) == 0 || !s.trusted(remote) {
+		return remote
+	}
+	var all []string
+	for _, line := range c.Request().Header.PeekAll(fiber.HeaderXForwardedFor) {
+		all = append(all, strings.Split(string(line), ",")...)
+	}
+	for _, text := range slices.Backward(all) {
+		ip, err := netip.ParseAddr(strings.TrimSpace(text))
+		if err != nil {
+			break
+		}
+		if remote = ip.Unmap().WithZone(""); !s.trusted(remote) {
+			break
+		}
+	}
+	return remote
+}
+
+func (s *Server) trusted(ip netip.Addr) bool {
+	return slices.ContainsFunc(s.cfg.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(ip) })
+}

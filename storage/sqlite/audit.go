@@ -1,0 +1,56 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"switchhook/engine"
+)
+
+// withEntry stores an entry of the audit log after do, where do did not fail.
+func withEntry(do func(*tx) error, e *engine.AuditEntry) func(*tx) error {
+	return func(tx *tx) error {
+		if err := do(tx); err != nil {
+			return err
+		}
+		_, err := tx.exec(`
+			INSERT INTO audit (id, at, actor_key, actor_name, actor_account, actor_address, action, kind, subject, account, changed, before, after)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			int64(e.ID), timeColumn(e.At), int64(e.Actor.Key), e.Actor.Name, e.Actor.Account, e.Actor.Address,
+			string(e.Action), e.Kind, e.Subject, e.Account, jsonListColumn(e.Changed), bytesColumn(e.Before), bytesColumn(e.After))
+		if err != nil {
+			return fmt.Errorf("insert the entry of the audit log: %w", err)
+		}
+		return nil
+	}
+}
+
+// Audit lists entries of the audit log, newest first.
+func (s *Store) Audit(ctx context.Context, q engine.AuditQuery) ([]*engine.AuditEntry, error) {
+	ctx, cancel := context.WithTimeout(ctx, readLimit)
+	defer cancel()
+	where := conditions{}
+	where.addIf(q.Account != "", "account = ?", q.Account)
+	where.addIf(q.Kind != "", "kind = ?", q.Kind)
+	where.addIf(q.Subject != "", "subject = ?", q.Subject)
+	where.addIf(q.Actor != 0 || q.Router, "actor_key = ?", int64(q.Actor))
+	where.addIf(q.Since != 0, "id >= ?", int64(q.Since))
+	where.addIf(q.Until != 0, "id < ?", int64(q.Until))
+	where.addIf(q.Before != 0, "id < ?", int64(q.Before))
+	rows, err := s.readers.QueryContext(ctx, `
+		SELECT id, at, actor_key, actor_name, actor_account, actor_address, action, kind, subject, account, changed, before, after
+		FROM audit`+where.text()+` ORDER BY id DESC LIMIT ?`, append(where.args, limitOf(q.Limit))...)
+	if err != nil {
+		return nil, fmt.Errorf("list the audit log: %w", err)
+	}
+	return collect(rows, func(row scanner) (*engine.AuditEntry, error) {
+		e := &engine.AuditEntry{}
+		var at *int64
+		var changed *string
+		err := row.Scan(&e.ID, &at, &e.Actor.Key, &e.Actor.Name, &e.Actor.Account, &e.Actor.Address,
+			&e.Action, &e.Kind, &e.Subject, &e.Account, &changed, &e.Before, &e.After)
+		e.At = columnTime(at)
+		return e, errors.Join(err, columnJSON(changed, &e.Changed))
+	})
+}

@@ -1,0 +1,92 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"switchhook/engine"
+)
+
+// Keys lists the API keys, oldest first.
+func (s *Store) Keys(ctx context.Context) ([]*engine.Key, error) {
+	rows, err := s.readers.QueryContext(ctx, `
+		SELECT id, name, account, admin, scopes, prefix, hash, created_at, expires_at, last_used_at, old_hash, old_until
+		FROM api_key ORDER BY id`)
+	if err != nil {
+		return nil, fmt.Errorf("list keys: %w", err)
+	}
+	return collect(rows, func(row scanner) (*engine.Key, error) {
+		k := &engine.Key{}
+		var hash, oldHash []byte
+		var scopes *string
+		var created, expires, used, oldUntil *int64
+		err := row.Scan(&k.ID, &k.Name, &k.Account, &k.Admin, &scopes, &k.Prefix, &hash, &created, &expires, &used, &oldHash, &oldUntil)
+		copy(k.Hash[:], hash)
+		copy(k.OldHash[:], oldHash)
+		k.CreatedAt, k.ExpiresAt, k.LastUsedAt, k.OldUntil = columnTime(created), columnTime(expires), columnTime(used), columnTime(oldUntil)
+		if scopes == nil && !k.Admin {
+			k.Scopes = slices.Clone(engine.DefaultScopes)
+		}
+		return k, errors.Join(err, columnJSON(scopes, &k.Scopes))
+	})
+}
+
+// PutKey stores a new key.
+func (s *Store) PutKey(ctx context.Context, k *engine.Key) error {
+	return s.write(ctx, func(tx *tx) error {
+		_, err := tx.exec(`
+			INSERT INTO api_key (id, name, account, admin, scopes, prefix, hash, created_at, expires_at, last_used_at, old_hash, old_until)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			int64(k.ID), k.Name, k.Account, k.Admin, jsonListColumn(k.Scopes), k.Prefix, k.Hash[:], timeColumn(k.CreatedAt),
+			timeColumn(k.ExpiresAt), timeColumn(k.LastUsedAt), oldHashColumn(k), timeColumn(k.OldUntil))
+		return takenKey(err)
+	})
+}
+
+// ReplaceKey changes a key that is stored.
+func (s *Store) ReplaceKey(ctx context.Context, k *engine.Key) error {
+	return s.write(ctx, func(tx *tx) error {
+		changed, err := tx.exec(`
+			UPDATE api_key SET name = ?, scopes = ?, prefix = ?, hash = ?, expires_at = ?, old_hash = ?, old_until = ? WHERE id = ?`,
+			k.Name, jsonListColumn(k.Scopes), k.Prefix, k.Hash[:], timeColumn(k.ExpiresAt), oldHashColumn(k), timeColumn(k.OldUntil), int64(k.ID))
+		if err == nil && changed == 0 {
+			return engine.NotFound("key", k.ID.Format(engine.KeyPrefix))
+		}
+		return takenKey(err)
+	})
+}
+
+func takenKey(err error) error {
+	if isUnique(err) {
+		return &engine.Error{Code: engine.CodeConflict, Message: "this key is stored already"}
+	}
+	return err
+}
+
+func oldHashColumn(k *engine.Key) driver.Value {
+	if k.OldUntil.IsZero() {
+		return nil
+	}
+	return k.OldHash[:]
+}
+
+// TouchKeys notes when keys were last used.
+func (s *Store) TouchKeys(ctx context.Context, used map[engine.ID]time.Time) error {
+	return s.write(ctx, func(tx *tx) error {
+		for id, at := range used {
+			if _, err := tx.exec(`UPDATE api_key SET last_used_at = ? WHERE id = ?`, timeColumn(at), int64(id)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// DeleteKey removes a key.
+func (s *Store) DeleteKey(ctx context.Context, id engine.ID) error {
+	return s.deleteOne(ctx, "key", id.Format(engine.KeyPrefix), `DELETE FROM api_key WHERE id = ?`, int64(id))
+}

@@ -1,0 +1,126 @@
+package storetest
+
+import (
+	"fmt"
+	"time"
+
+	"switchhook/engine"
+)
+
+func entry(kind, subject string) *engine.AuditEntry {
+	return &engine.AuditEntry{
+		ID: newID(), At: base.Add(1234 * time.Microsecond), Kind: kind, Subject: subject, Account: "acme", Action: engine.ActionUpdate,
+		Actor:   engine.AuditActor{Key: newID(), Name: "ci", Account: "ops", Address: "2001:db8::1"},
+		Changed: []string{"active"}, Before: []byte(`{"active":true}`), After: []byte(`{}`),
+	}
+}
+
+func (t *suite) audit(q engine.AuditQuery) []*engine.AuditEntry {
+	t.Helper()
+	list, err := t.s.Audit(t.ctx(), q)
+	t.must(err)
+	return list
+}
+
+var audit = []check{
+	{"every change of the catalogue is stored with its entry", func(t *suite) {
+		u, c, k := subscription(), script(), &engine.Key{ID: newID(), Account: "acme", Hash: [32]byte{1}}
+		v := &engine.ScriptVersion{Script: c.ID, Number: 1}
+		et, a := &engine.EventType{Name: "a", Version: 1}, &engine.Account{Name: "acme", Version: 1}
+		for i, change := range []func(e *engine.AuditEntry) error{
+			func(e *engine.AuditEntry) error { return t.s.PutSubscription(engine.WithEntry(t.ctx(), e), u) },
+			func(e *engine.AuditEntry) error { return t.s.DeleteSubscription(engine.WithEntry(t.ctx(), e), u.ID) },
+			func(e *engine.AuditEntry) error { return t.s.PutScript(engine.WithEntry(t.ctx(), e), c) },
+			func(e *engine.AuditEntry) error { return t.s.PutScriptVersion(engine.WithEntry(t.ctx(), e), v) },
+			func(e *engine.AuditEntry) error { return t.s.DeleteScript(engine.WithEntry(t.ctx(), e), c.ID) },
+			func(e *engine.AuditEntry) error { return t.s.PutEventType(engine.WithEntry(t.ctx(), e), et) },
+			func(e *engine.AuditEntry) error { return t.s.DeleteEventType(engine.WithEntry(t.ctx(), e), et.Name) },
+			func(e *engine.AuditEntry) error { return t.s.PutAccount(engine.WithEntry(t.ctx(), e), a) },
+			func(e *engine.AuditEntry) error { return t.s.PutKey(engine.WithEntry(t.ctx(), e), k) },
+			func(e *engine.AuditEntry) error { return t.s.ReplaceKey(engine.WithEntry(t.ctx(), e), k) },
+			func(e *engine.AuditEntry) error { return t.s.DeleteKey(engine.WithEntry(t.ctx(), e), k.ID) },
+		} {
+			e := entry("kind", fmt.Sprint(i))
+			t.must(change(e))
+			t.equal("entry", t.audit(engine.AuditQuery{Limit: 1}), []*engine.AuditEntry{e})
+		}
+	}},
+	{"a change that fails leaves no entry, and a broken entry no change", func(t *suite) {
+		u := subscription()
+		t.must(t.s.PutSubscription(t.ctx(), u))
+		t.code(t.s.PutSubscription(engine.WithEntry(t.ctx(), entry("subscription", "a")), u), engine.CodeStale)
+		t.code(t.s.DeleteSubscription(engine.WithEntry(t.ctx(), entry("subscription", "a")), newID()), engine.CodeNotFound)
+		t.equal("entries", len(t.audit(engine.AuditQuery{})), 0)
+
+		first := entry("subscription", "b")
+		u.Version = 2
+		t.must(t.s.PutSubscription(engine.WithEntry(t.ctx(), first), u))
+		u.Version, u.Description = 3, "never stored"
+		if t.s.PutSubscription(engine.WithEntry(t.ctx(), first), u) == nil { // its id is taken
+			t.Fatal("the same entry was stored twice")
+		}
+		list, err := t.s.Subscriptions(t.ctx())
+		t.must(err)
+		t.equal("version", list[0].Version, int64(2))
+		t.equal("entries", t.audit(engine.AuditQuery{}), []*engine.AuditEntry{first})
+	}},
+	{"the audit log is found by account, kind, subject, actor and time", func(t *suite) {
+		first, second, third := entry("key", "one"), entry("script", "two"), entry("script", "one")
+		second.Account, second.Actor = "", engine.AuditActor{Name: "switchhook"}
+		second.Changed, second.Before, second.After = nil, nil, nil
+		a := &engine.Account{Name: "acme"}
+		for i, e := range []*engine.AuditEntry{first, second, third} {
+			a.Version = int64(i + 1)
+			t.must(t.s.PutAccount(engine.WithEntry(t.ctx(), e), a))
+		}
+		for name, c := range map[string]struct {
+			q    engine.AuditQuery
+			want []*engine.AuditEntry
+		}{
+			"all":     {engine.AuditQuery{}, []*engine.AuditEntry{third, second, first}},
+			"account": {engine.AuditQuery{Account: "acme"}, []*engine.AuditEntry{third, first}},
+			"kind":    {engine.AuditQuery{Kind: "script"}, []*engine.AuditEntry{third, second}},
+			"subject": {engine.AuditQuery{Subject: "one"}, []*engine.AuditEntry{third, first}},
+			"actor":   {engine.AuditQuery{Actor: first.Actor.Key}, []*engine.AuditEntry{first}},
+			"router":  {engine.AuditQuery{Router: true}, []*engine.AuditEntry{second}},
+			"since":   {engine.AuditQuery{Since: second.ID}, []*engine.AuditEntry{third, second}},
+			"until":   {engine.AuditQuery{Until: second.ID}, []*engine.AuditEntry{first}},
+			"page":    {engine.AuditQuery{Before: third.ID, Limit: 1}, []*engine.AuditEntry{second}},
+			"both":    {engine.AuditQuery{Kind: "script", Subject: "one", Account: "acme"}, []*engine.AuditEntry{third}},
+			"none":    {engine.AuditQuery{Account: "other"}, nil},
+		} {
+			t.equal(name, t.audit(c.q), c.want)
+		}
+		t.s = t.reopen()
+		t.equal("after a restart", t.audit(engine.AuditQuery{}), []*engine.AuditEntry{third, second, first})
+	}},
+	{"the bytes of stored events are counted by account", func(t *suite) {
+		stored := func(account string) int64 {
+			n, err := t.s.StoredBytes(t.ctx(), account)
+			t.must(err)
+			return n
+		}
+		t.equal("of nobody", stored("acme"), int64(0))
+		one, two, theirs := event(), event(), event()
+		one.Data, two.Data, theirs.Account, theirs.Data = make([]byte, 100), make([]byte, 11), "other", make([]byte, 7)
+		t.append(one, two, theirs)
+		t.append(&engine.Event{ID: newID(), Account: "other", Type: "a", Time: base})
+		t.equal("acme's", stored("acme"), int64(111))
+		t.equal("the other's", stored("other"), int64(7))
+
+		key := engine.EventKeyHash("acme", "k")
+		repeated := event()
+		for range 2 {
+			_, err := t.s.Append(t.ctx(), []engine.NewEvent{{Event: repeated, Keys: []engine.KeyHash{key}}})
+			t.must(err)
+			repeated.ID = newID()
+		}
+		n := int64(111 + len(repeated.Data))
+		t.equal("with a repeat, which is not stored again", stored("acme"), n)
+		_, err := t.s.Append(t.ctx(), []engine.NewEvent{{Event: event()}, {Event: event(), Keys: []engine.KeyHash{key}, Digest: engine.KeyHash{1}}})
+		t.code(err, engine.CodeConflict)
+		t.equal("with a list that was refused", stored("acme"), n)
+		t.s = t.reopen()
+		t.equal("after a restart", stored("acme"), n)
+	}},
+}
