@@ -40,6 +40,12 @@ type serveCommand struct {
 	DeactivateAfter      time.Duration   `help:"Time of nothing but failure after which a subscription is switched off; 0s is never." default:"120h" placeholder:"DURATION"`
 	SandboxProcesses     int             `help:"Processes that run transforms; 0 is one more than there are CPUs." default:"0" placeholder:"N"`
 
+	KeepSucceeded time.Duration `help:"How long events are kept whose deliveries all succeeded or were dropped; 0s is for ever. Accounts can have times of their own." default:"168h"`
+	KeepDead      time.Duration `help:"How long events with a dead letter are kept; 0s is for ever." default:"720h"`
+	KeepBytes     int64         `help:"Most bytes that the database may hold: finished events are removed before their time, oldest first; where there are none, events are refused. 0 is no limit." default:"0" placeholder:"BYTES"`
+	MinFreeDisk   int64         `help:"Refuse events while the disk of the database has fewer bytes left." default:"268435456" placeholder:"BYTES"`
+	MaxBacklog    int64         `help:"Refuse events of the accounts that have the most while more deliveries wait; 0 is no limit." default:"10000000" placeholder:"N"`
+
 	LogLevel  slog.Level `help:"Least level to log: debug, info, warn or error." default:"info"`
 	LogFormat string     `help:"Form of the log: json or text; text with --dev." enum:"json,text," default:"" placeholder:"FORMAT"`
 }
@@ -99,11 +105,20 @@ func (c *serveCommand) config() (cfg routerConfig, err error) {
 	if len(c.Retries) > 0 && c.Retries[0] != 0 {
 		return cfg, fmt.Errorf("--retries begins with %s: the first attempt is made at once, so begin with 0s", c.Retries[0])
 	}
+	atLeast("--keep-succeeded (in milliseconds)", int(c.KeepSucceeded.Milliseconds()), 0)
+	atLeast("--keep-dead (in milliseconds)", int(c.KeepDead.Milliseconds()), 0)
+	atLeast("--keep-bytes", int(c.KeepBytes), 0)
+	if c.KeepBytes > 0 {
+		atLeast("--keep-bytes", int(c.KeepBytes), 1<<20)
+	}
+	atLeast("--min-free-disk", int(c.MinFreeDisk), 0)
+	atLeast("--max-backlog", int(c.MaxBacklog), 0)
 	for _, d := range c.Retries {
 		atLeast("--retries (in milliseconds)", int(d.Milliseconds()), 0)
 	}
 	cfg.engine = engine.Config{
 		Retries: c.Retries, Timeout: c.Timeout, InFlight: c.InFlight, SubscriptionInFlight: c.SubscriptionInFlight, DeactivateAfter: c.DeactivateAfter, StrictTypes: c.StrictTypes, LogFailures: c.Dev,
+		Retention: engine.Retention{Succeeded: c.KeepSucceeded, Dead: c.KeepDead}, KeepBytes: c.KeepBytes, MinFreeDisk: c.MinFreeDisk, MaxBacklog: c.MaxBacklog,
 	}
 	return cfg, err
 }

@@ -47,6 +47,10 @@ type Config struct {
 	SubscriptionInFlight int           // attempts at one time of one subscription; 16
 	DeactivateAfter      time.Duration // of nothing but failure a subscription is switched off; 0 is never
 	LogFailures          bool          // log every attempt that fails, for development
+	Retention            Retention     // of accounts that have none of their own; zero: for ever
+	KeepBytes            int64         // most that the store may hold; 0: no limit
+	MinFreeDisk          int64         // bytes; with less, events are refused; 0: none
+	MaxBacklog           int64         // deliveries that wait; with more, events are refused; 0: no limit
 	StrictTypes          bool          // refuse events whose type is not in the catalogue
 	Quota                Quota         // of each account that has none of its own; no limits
 	UserAgent            string        // "Switchhook"
@@ -101,6 +105,7 @@ type Engine struct {
 	quarantine quarantine
 	notices    notices
 	meters     meters
+	pressure   pressure
 
 	scripts    scriptCounts
 	lab        *lab
@@ -189,6 +194,9 @@ func (e *Engine) Start(ctx context.Context) error {
 	e.background.Go(e.healthLoop)
 	e.background.Go(e.noticeLoop)
 	e.background.Go(e.touchLoop)
+	e.measure(ctx)
+	e.background.Go(e.pressureLoop)
+	e.background.Go(e.retentionLoop)
 	return nil
 }
 
@@ -219,6 +227,9 @@ func (e *Engine) Close(ctx context.Context) error {
 func (e *Engine) Ready(ctx context.Context) error {
 	if e.closing() {
 		return &Error{Code: CodeUnavailable, Message: "the router is stopping"}
+	}
+	if refusal := e.pressure.refusal.Load(); refusal != nil {
+		return refusal
 	}
 	return e.store.Ping(ctx)
 }

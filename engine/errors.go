@@ -31,7 +31,7 @@ type Error struct {
 	Code    Code
 	Field   string         // the input's field, a JSON path without "$."; empty where it is not about one
 	Message string         // a sentence for people
-	Wait    time.Duration  // of CodeBusy: after so long it may work; 0: nobody knows
+	Wait    time.Duration  // of CodeBusy and CodeUnavailable: after so long it may work; 0: nobody knows
 	Script  *scripts.Error // set where a filter or transform is to blame
 	Report  *suite.Report  // set where test cases failed
 }

@@ -1,5 +1,10 @@
 package engine
 
+import (
+	"context"
+	"time"
+)
+
 // InFlight is how many attempts are on.
 func (e *Engine) InFlight() (n int) {
 	e.scheduler.mu.Lock()
@@ -9,3 +14,15 @@ func (e *Engine) InFlight() (n int) {
 	}
 	return n
 }
+
+// Prune removes all that may go by now, without pauses.
+func (e *Engine) Prune(ctx context.Context) error {
+	r := retention{engine: e}
+	return r.run(ctx, func(time.Duration) bool { return true })
+}
+
+// Measure looks at the store and the disk.
+func (e *Engine) Measure(ctx context.Context) { e.pressure.refusal.Store(e.measureStore(ctx)) }
+
+// MeasureBacklog counts what waits.
+func (e *Engine) MeasureBacklog(ctx context.Context) { e.measureBacklog(ctx) }

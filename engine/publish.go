@@ -46,6 +46,9 @@ func (e *Engine) publish(ctx context.Context, inputs []EventInput) ([]Accepted, 
 		if err := e.checkEvent(&inputs[i]); err != nil {
 			return nil, inBatch(err, i, len(inputs))
 		}
+		if err := e.roomFor(inputs[i].Account); err != nil {
+			return nil, err
+		}
 	}
 	if err := e.admit(ctx, inputs); err != nil {
 		return nil, err

@@ -17,6 +17,7 @@ type Store interface {
 	ReplayLog
 	Catalogue
 	AuditLog
+	Housekeeping
 	// Ping answers whether the store can be written.
 	Ping(ctx context.Context) error
 	// Close ends all work; what was accepted before is on disk when it returns.
@@ -161,6 +162,48 @@ type ReplayQuery struct {
 	Unfinished bool
 	Before     ID // below this id; the cursor of the next page
 	Limit      int
+}
+
+// Housekeeping keeps a store from growing without bound.
+type Housekeeping interface {
+	// Prune looks at finished events, oldest first, and removes those that q lets go, with
+	// their deliveries, attempts and idempotency keys: one small step, beside all else that
+	// is written. An event is finished if each of its targets has a row and none of its
+	// deliveries is pending or failed; others are never removed.
+	Prune(ctx context.Context, q PruneQuery) (Pruned, error)
+	// Compact gives room that nothing uses back to the file system, a small step of it,
+	// until no more than so many bytes are left; more tells whether it has to go on.
+	Compact(ctx context.Context, keep int64) (more bool, err error)
+	// Room measures the store. The error is a CodeUnavailable where what is written now
+	// would not be found again, as in a database file that was deleted meanwhile.
+	Room(ctx context.Context) (Room, error)
+	// OpenDeliveries counts the deliveries with a row that are pending or failed, by subscription.
+	OpenDeliveries(ctx context.Context) (map[ID]int64, error)
+}
+
+// PruneQuery picks what Prune removes.
+type PruneQuery struct {
+	After  ID // events above this id: the cursor
+	Before ID // and below this one
+	// Remove tells whether a finished event may go: one of an account, with or without a
+	// dead letter, that was received or last attempted at a time. It is called from the
+	// caller's goroutine.
+	Remove func(account string, dead bool, last time.Time) bool
+}
+
+// Pruned tells what a step of Prune did.
+type Pruned struct {
+	Events int   // how many it removed
+	Bytes  int64 // of their data
+	Last   ID    // the last event that it looked at: After of the next step
+	More   bool  // there may be more before Before
+}
+
+// Room is what a store takes.
+type Room struct {
+	Bytes    int64 // that hold something
+	Free     int64 // that the store has taken and nothing uses
+	DiskFree int64 // left on the file system
 }
 
 // Catalogue keeps what users configure. The engine holds it all in memory and reads it

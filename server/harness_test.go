@@ -57,6 +57,7 @@ type setup struct {
 	quota   engine.Quota
 	proxies []netip.Prefix // that are trusted
 	read    time.Duration  // server.Config.ReadTimeout
+	full    bool           // the disk has less room than the router asks for
 }
 
 // router is a whole router on a listener and a database of its own.
@@ -88,10 +89,14 @@ func start(t testing.TB, with ...setup) *router {
 	if s.retries == nil {
 		s.retries = engine.RetrySchedule{0, time.Hour}
 	}
+	minFree := int64(0)
+	if s.full {
+		minFree = 1 << 62
+	}
 	registry := prometheus.NewRegistry()
 	e, err := engine.New(ctx, engine.Config{
 		Store: store, Transformer: pool, Guard: target.NewGuard(policy), Logger: log, Registerer: registry,
-		Retries: s.retries, StrictTypes: s.strict, UserAgent: "Switchhook/test", Now: s.now, Quota: s.quota,
+		Retries: s.retries, StrictTypes: s.strict, MinFreeDisk: minFree, UserAgent: "Switchhook/test", Now: s.now, Quota: s.quota,
 	})
 	must(t, err)
 	must(t, e.Start(ctx))

@@ -342,3 +342,17 @@ func raw(t *testing.T, r *router, method, path string) (status int, body string)
 	must(t, err)
 	return res.StatusCode, string(text)
 }
+
+func TestAFullDiskRefusesEventsAndNothingElse(t *testing.T) {
+	r := start(t, setup{full: true})
+	a := r.acme.post("/api/v1/events", `{"type":"a","data":1}`).refused(503, "", "disk")
+	if got := a.header.Get("Retry-After"); got != "30" {
+		t.Errorf("Retry-After is %q", got)
+	}
+	r.admin.get("/readyz").refused(503, "", "disk")
+	r.admin.get("/healthz").want(200)
+	if list := r.acme.get("/api/v1/events").want(200); strings.Contains(string(list.body), "evt_") {
+		t.Errorf("an event was stored: %s", list.body)
+	}
+	r.acme.subscribe("*", "http://127.0.0.1:9/")
+}

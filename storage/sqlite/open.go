@@ -137,6 +137,9 @@ func migrate(ctx context.Context, path string) (err error) {
 	sources := provider.ListSources()
 	newest := sources[len(sources)-1].Version
 	current, err := provider.GetDBVersion(ctx)
+	if isFull(err) {
+		return fmt.Errorf("sqlite: the disk that holds %s is full: make room, twice as much as %[1]s-wal has: %[2]w", path, err)
+	}
 	if err != nil {
 		return fmt.Errorf("sqlite: %s is no Switchhook database, or damaged: %w", path, err)
 	}

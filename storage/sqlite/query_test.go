@@ -40,6 +40,12 @@ func TestQueriesWalkIndexes(t *testing.T) {
 	check("backlog subscriptions", true, backlogSubscriptionsQuery)
 	check("unfinished", false, unfinishedQuery, 1)
 	check("give up", false, giveUp, "", 1, 2, 3)
+	check("prune", false, pruneQuery, 1, 2, 3)
+	check("unfinished row", false, unfinishedRow, 1)
+	check("open deliveries", true, openQuery)
+	for _, statement := range removeEvent {
+		check("remove", false, statement, 1)
+	}
 	check("delivery", false, deliveryQuery, 1, 2)
 	check("attempts", false, attemptsQuery, 1, 2)
 	check("same body", false, findBody, 1, 2, 3, []byte("x"))

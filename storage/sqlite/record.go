@@ -22,10 +22,11 @@ const (
 		last_at = excluded.last_at, status = excluded.status, error = excluded.error, account = excluded.account`
 
 	// Where no attempt was made, the row keeps what it says of the last one; so too the
-	// error, unless there is a newer one.
+	// error, unless there is a newer one. The event may have been removed since somebody
+	// looked at the delivery, and it gets no row then.
 	putUntried = `
 		INSERT INTO delivery (event_id, subscription_id, state, attempts, next_at, status, error, renewed_at, account)
-		VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, (SELECT account FROM event WHERE id = ?1))` + replaceDelivery + `,
+		SELECT ?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, account FROM event WHERE id = ?1` + replaceDelivery + `,
 		error = iif(excluded.error = '', error, excluded.error),
 		renewed_at = ifnull(excluded.renewed_at, renewed_at), account = excluded.account`
 

@@ -59,6 +59,7 @@ type Commit struct {
 // Store is an engine.Store in an SQLite file. Make it with Open.
 type Store struct {
 	path    string
+	files   []openFile // the database and its log, as they were opened
 	log     *slog.Logger
 	lock    *flock.Flock // held while the store is open
 	queue   *queue       // what waits for the writer
@@ -116,6 +117,9 @@ func (s *Store) start(ctx context.Context, o Options) error {
 		return err
 	}
 	w.savedMark = s.watermark.Load()
+	if s.files, err = openFiles(s.path, s.path+"-wal"); err != nil {
+		return err
+	}
 	checkpoints, err := openConn(s.path, "")
 	if err != nil {
 		return err

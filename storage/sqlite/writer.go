@@ -267,8 +267,14 @@ func outOfOrder(err error) bool {
 
 func unavailable(err error) error {
 	message := "the database can't be written: " + err.Error()
-	if e, ok := errors.AsType[sqlite3.Error](err); ok && e.Code == sqlite3.ErrFull {
+	if isFull(err) {
 		message = "the disk that holds the database is full"
 	}
 	return &engine.Error{Code: engine.CodeUnavailable, Message: message}
+}
+
+// isFull tells whether err says that there is no room.
+func isFull(err error) bool {
+	e, ok := errors.AsType[sqlite3.Error](err)
+	return ok && e.Code == sqlite3.ErrFull
 }

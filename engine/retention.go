@@ -1,0 +1,204 @@
+package engine
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	// pruneEvery is how often it is looked for what may be removed.
+	pruneEvery = 10 * time.Second
+	// pruneAgain is how often events are looked at again that were not finished when they
+	// became old, or were kept for their dead letters.
+	pruneAgain = time.Hour
+	// prunePause is the least pause between two steps, which leaves most of the writer's
+	// time to others: a step takes 3 to 10 ms of it.
+	prunePause = 20 * time.Millisecond
+	// The store may keep some free room, which new events take without growing the file.
+	slackPart  = 10
+	leastSlack = 8 << 20
+)
+
+// retention removes what is finished and old, or finished and too much. Its fields belong
+// to the one goroutine that runs it.
+type retention struct {
+	engine *Engine
+	cursor ID        // events up to here were looked at in this round
+	round  time.Time // when the round began
+	idle   time.Time // no look for more room before that: the last found nothing
+}
+
+// retentionLoop prunes until the router stops.
+func (e *Engine) retentionLoop() {
+	r := retention{engine: e}
+	ctx, cancel := e.untilStopped()
+	defer cancel()
+	for e.rest(pruneEvery) {
+		if err := r.run(ctx, e.restAfter); err != nil && !e.closing() {
+			e.log.Error("old events not removed", "error", err)
+		}
+	}
+}
+
+// untilStopped gives a context that ends when the router stops.
+func (e *Engine) untilStopped() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		select {
+		case <-e.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+// rest sleeps; false says that the router stops.
+func (e *Engine) rest(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-e.stop:
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// restAfter rests after a step: as long as it took, for a busy store takes longer.
+func (e *Engine) restAfter(took time.Duration) bool { return e.rest(max(took, prunePause)) }
+
+// run removes all that may go by now. After each step it asks rest whether to go on.
+func (r *retention) run(ctx context.Context, rest func(took time.Duration) bool) error {
+	if err := r.removeOld(ctx, rest); err != nil {
+		return err
+	}
+	if err := r.makeRoom(ctx, rest); err != nil {
+		return err
+	}
+	return r.compact(ctx, rest)
+}
+
+// removeOld removes events that were kept long enough.
+func (r *retention) removeOld(ctx context.Context, rest func(time.Duration) bool) error {
+	now := r.engine.cfg.Now()
+	least, any := r.engine.leastRetention()
+	if !any {
+		return nil
+	}
+	if now.Sub(r.round) >= pruneAgain || now.Before(r.round) {
+		r.cursor, r.round = 0, now
+	}
+	q := PruneQuery{After: r.cursor, Before: FirstIDAt(now.Add(-least)), Remove: func(account string, dead bool, last time.Time) bool {
+		keep := r.engine.retentionOf(account, dead)
+		return keep > 0 && now.Sub(last) >= keep
+	}}
+	cursor, _, err := r.prune(ctx, q, rest, nil)
+	r.cursor = cursor
+	return err
+}
+
+// makeRoom removes finished events of any age, oldest first, when the store is nearly full.
+func (r *retention) makeRoom(ctx context.Context, rest func(time.Duration) bool) error {
+	limit, now := r.engine.cfg.KeepBytes, r.engine.cfg.Now()
+	if limit == 0 || now.Before(r.idle) {
+		return nil
+	}
+	above := func(part int64) (bool, error) {
+		u, err := r.engine.store.Room(ctx)
+		return u.Bytes > limit/100*part, err
+	}
+	// Well under the limit, at which events are refused.
+	full, err := above(90)
+	if err != nil || !full {
+		return err
+	}
+	q := PruneQuery{Before: FirstIDAt(now), Remove: func(string, bool, time.Time) bool { return true }}
+	_, removed, err := r.prune(ctx, q, rest, func() (bool, error) { return above(85) })
+	if removed == 0 {
+		r.idle = now.Add(time.Minute)
+	} else {
+		r.engine.log.Warn("finished events removed before their time: the database has reached 90 % of its limit", "events", removed, "limit_bytes", limit)
+	}
+	return err
+}
+
+// prune makes steps until there is nothing left to look at, or more says that it is enough.
+func (r *retention) prune(ctx context.Context, q PruneQuery, rest func(time.Duration) bool, more func() (bool, error)) (cursor ID, removed int, err error) {
+	for {
+		began := time.Now()
+		p, err := r.engine.store.Prune(ctx, q)
+		if err != nil {
+			return q.After, removed, err
+		}
+		removed += p.Events
+		r.engine.metrics.removed.Add(float64(p.Events))
+		r.engine.metrics.removedBytes.Add(float64(p.Bytes))
+		if q.After = p.Last; !p.More {
+			return q.After, removed, nil
+		}
+		if more != nil {
+			if again, err := more(); err != nil || !again {
+				return q.After, removed, err
+			}
+		}
+		if !rest(time.Since(began)) {
+			return q.After, removed, nil
+		}
+	}
+}
+
+// compact lets the file follow: some room stays for new events, none where the disk is
+// short of it.
+func (r *retention) compact(ctx context.Context, rest func(time.Duration) bool) error {
+	u, err := r.engine.store.Room(ctx)
+	if err != nil {
+		return err
+	}
+	keep := max(u.Bytes/slackPart, leastSlack)
+	if u.DiskFree < r.engine.cfg.MinFreeDisk {
+		keep = 0
+	}
+	for {
+		began := time.Now()
+		more, err := r.engine.store.Compact(ctx, keep)
+		if err != nil || !more || !rest(time.Since(began)) {
+			return err
+		}
+	}
+}
+
+// retentionOf tells how long an account's finished events are kept; 0 or less is for ever.
+func (e *Engine) retentionOf(account string, dead bool) time.Duration {
+	own, standard := e.Account(account).Retention, e.cfg.Retention
+	if dead {
+		return orDefault(own.Dead, standard.Dead)
+	}
+	return orDefault(own.Succeeded, standard.Succeeded)
+}
+
+func orDefault(own, standard time.Duration) time.Duration {
+	if own != 0 {
+		return own
+	}
+	return standard
+}
+
+// leastRetention is the shortest time for which anything is kept; any is false where
+// everything is kept for ever.
+func (e *Engine) leastRetention() (least time.Duration, any bool) {
+	e.registry.mu.RLock()
+	defer e.registry.mu.RUnlock()
+	consider := func(r Retention) {
+		for _, d := range []time.Duration{r.Succeeded, r.Dead} {
+			if d > 0 && (!any || d < least) {
+				least, any = d, true
+			}
+		}
+	}
+	consider(e.cfg.Retention)
+	for _, a := range e.registry.accounts {
+		consider(a.Retention)
+	}
+	return least, any
+}

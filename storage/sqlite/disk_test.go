@@ -1,0 +1,126 @@
+package sqlite
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"switchhook/engine"
+)
+
+// TestFullFileSystem fills a real one: what was acknowledged stays, what was not is refused
+// with a clear error, and all works again once there is room.
+func TestFullFileSystem(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=12m"); err != nil {
+		t.Skipf("a file system can't be mounted here (TestFullDisk does without): %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	ballast, more := filepath.Join(dir, "ballast"), filepath.Join(dir, "more")
+	for name, size := range map[string]int{ballast: 4 << 20, more: 4 << 20} {
+		if err := os.WriteFile(name, make([]byte, size), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(dir, "test.db")
+	s := open(t, path)
+	stored := 0
+	fill := func() (err error) {
+		for range 10_000 {
+			n := newEvent(stored+1, 1)
+			n.Event.Data = make([]byte, 4000)
+			if _, err := s.Append(t.Context(), []engine.NewEvent{n}); err != nil {
+				return err
+			}
+			stored++
+		}
+		return nil
+	}
+	err := fill()
+	if engine.ErrorCode(err) != engine.CodeUnavailable || !strings.Contains(err.Error(), "full") {
+		t.Fatalf("after %d events the error is %v", stored, err)
+	}
+	done := make(chan error, 1)
+	o := succeeded(1, 1)
+	o.Attempt.Response.Body = make([]byte, 1<<20)
+	s.Record(o, func(err error) { done <- err })
+	if err := <-done; engine.ErrorCode(err) != engine.CodeUnavailable {
+		t.Fatalf("error is %v", err)
+	}
+	if u, err := s.Room(t.Context()); err != nil || u.DiskFree > 1<<20 {
+		t.Fatalf("usage is %+v, %v", u, err)
+	}
+	holds := func() {
+		t.Helper()
+		list, err := s.Events(t.Context(), engine.EventQuery{})
+		if err != nil || len(list) != stored {
+			t.Fatalf("%d events are stored, %d were acknowledged, %v", len(list), stored, err)
+		}
+	}
+	holds()
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		before := stored
+		if err = fill(); stored > before+50 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("there is room again, and still: %v", err)
+		}
+	}
+	holds()
+	// Full again, the next start says so; with a little room it finds all that was stored.
+	for err = nil; err == nil; {
+		err = fill()
+	}
+	closed(t, s)
+	if _, err := Open(t.Context(), Options{Path: path}); err != nil && !strings.Contains(err.Error(), "is full") {
+		t.Fatalf("error is %v", err)
+	}
+	if err := os.Remove(more); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, path)
+	holds()
+	integrity(t, s)
+}
+
+func TestAFileThatIsGoneIsNoticed(t *testing.T) {
+	for _, suffix := range []string{"", "-wal"} {
+		path := filepath.Join(t.TempDir(), "test.db")
+		s := open(t, path)
+		if _, err := s.Room(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(path+suffix, path+".away"); err != nil {
+			t.Fatal(err)
+		}
+		_, err := s.Room(t.Context())
+		if engine.ErrorCode(err) != engine.CodeUnavailable || !strings.Contains(err.Error(), path+suffix+" was deleted") {
+			t.Errorf("error is %v", err)
+		}
+		if err := os.WriteFile(path+suffix, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err = s.Room(t.Context())
+		if engine.ErrorCode(err) != engine.CodeUnavailable || !strings.Contains(err.Error(), path+suffix+" was replaced") {
+			t.Errorf("error is %v", err)
+		}
+		if err := os.Rename(path+".away", path+suffix); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Room(t.Context()); err != nil {
+			t.Errorf("it is back, and still: %v", err)
+		}
+	}
+}

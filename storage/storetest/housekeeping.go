@@ -1,0 +1,201 @@
+package storetest
+
+import (
+	"fmt"
+	"time"
+
+	"switchhook/engine"
+)
+
+// prune makes steps until all was looked at, and gives how many events and bytes went.
+func (t *suite) prune(q engine.PruneQuery) (events int, bytes int64) {
+	t.Helper()
+	for {
+		p, err := t.s.Prune(t.ctx(), q)
+		t.must(err)
+		events, bytes = events+p.Events, bytes+p.Bytes
+		if !p.More {
+			return events, bytes
+		}
+		if p.Last <= q.After {
+			t.Fatalf("a step from %d ended at %d, and there is more", q.After, p.Last)
+		}
+		q.After = p.Last
+	}
+}
+
+// settle says that all events so far have rows for all their targets.
+func (t *suite) settle() {
+	t.Helper()
+	last, err := t.s.LastEventID(t.ctx())
+	t.must(err)
+	t.s.SetWatermark(last)
+}
+
+const never = engine.ID(1<<63 - 1)
+
+func all(string, bool, time.Time) bool { return true }
+
+var housekeeping = []check{
+	{"a finished event is removed with all that hangs on it", func(t *suite) {
+		gone, kept := event(1, 2), event(1, 2)
+		t.appendKeyed(gone, engine.KeyHash{9}, engine.KeyHash{1})
+		t.appendKeyed(kept, engine.KeyHash{9}, engine.KeyHash{2})
+		for _, e := range []*engine.Event{gone, kept} {
+			t.record(failed(id(e, 1), 1, base), tried(id(e, 1), engine.StateSucceeded, 2, 200), tried(id(e, 2), engine.StateDropped, 1, 0))
+		}
+		t.settle()
+		n, bytes := t.prune(engine.PruneQuery{Before: kept.ID, Remove: all})
+		t.equal("removed", n, 1)
+		t.equal("bytes", bytes, int64(len(gone.Data)))
+
+		_, err := t.s.Event(t.ctx(), "", gone.ID)
+		t.code(err, engine.CodeNotFound)
+		_, err = t.s.Delivery(t.ctx(), "", id(gone, 1))
+		t.code(err, engine.CodeNotFound)
+		_, err = t.s.EventByKey(t.ctx(), engine.KeyHash{1})
+		t.code(err, engine.CodeNotFound)
+		t.equal("attempts", len(t.attempts(id(gone, 1))), 0)
+		t.equal("deliveries", t.list(engine.DeliveryQuery{Account: "acme"}), []engine.DeliveryID{id(kept, 2), id(kept, 1)})
+		t.equal("attempts that stay", len(t.attempts(id(kept, 1))), 2)
+		again := event(1)
+		results, err := t.s.Append(t.ctx(), []engine.NewEvent{{Event: again, Keys: []engine.KeyHash{{1}}, Digest: engine.KeyHash{8}}})
+		t.must(err)
+		t.equal("the key is free", results, []engine.Appended{{ID: again.ID, Matched: 1}})
+	}},
+	{"what is not finished is never removed", func(t *suite) {
+		var kept []*engine.Event
+		make := func(outcomes func(*engine.Event) []*engine.Outcome) {
+			e := event(1, 2)
+			t.append(e)
+			t.record(outcomes(e)...)
+			kept = append(kept, e)
+		}
+		done := func(e *engine.Event) *engine.Outcome { return tried(id(e, 2), engine.StateSucceeded, 1, 200) }
+		make(func(e *engine.Event) []*engine.Outcome { return []*engine.Outcome{waits(id(e, 1), 0), done(e)} })
+		make(func(e *engine.Event) []*engine.Outcome { return []*engine.Outcome{failed(id(e, 1), 1, base), done(e)} })
+		make(func(e *engine.Event) []*engine.Outcome { // a dead letter that is tried again
+			return []*engine.Outcome{tried(id(e, 1), engine.StateDead, 1, 400), waits(id(e, 1), 1), done(e)}
+		})
+		make(func(e *engine.Event) []*engine.Outcome { // to one that was no target
+			return []*engine.Outcome{tried(id(e, 1), engine.StateSucceeded, 1, 200), done(e), failed(id(e, 3), 1, base)}
+		})
+		t.settle()
+		// Above the watermark, whatever is said of it; the second has no row for one target.
+		late, half := event(1), event(1, 2)
+		t.append(late, half)
+		t.record(tried(id(late, 1), engine.StateSucceeded, 1, 200), tried(id(half, 1), engine.StateSucceeded, 1, 200))
+		n, _ := t.prune(engine.PruneQuery{Before: never, Remove: all})
+		t.equal("removed", n, 0)
+		for _, e := range append(kept, late, half) {
+			_, err := t.s.Event(t.ctx(), "", e.ID)
+			t.must(err)
+		}
+		t.s.SetWatermark(late.ID)
+		n, _ = t.prune(engine.PruneQuery{Before: never, Remove: all})
+		t.equal("removed below the watermark", n, 1)
+	}},
+	{"what may go is asked with what decides it", func(t *suite) {
+		quiet, good, dead, other := event(), event(1), event(1, 2), event(1)
+		other.Account = "other"
+		t.append(quiet, good, dead, other)
+		t.record(tried(id(good, 1), engine.StateSucceeded, 7, 200), tried(id(dead, 1), engine.StateDead, 3, 400), tried(id(dead, 2), engine.StateSucceeded, 1, 200), tried(id(other, 1), engine.StateDropped, 1, 0))
+		t.settle()
+		type asked struct {
+			account string
+			dead    bool
+			last    time.Time
+		}
+		var got []asked
+		n, _ := t.prune(engine.PruneQuery{Before: never, Remove: func(account string, dead bool, last time.Time) bool {
+			got = append(got, asked{account, dead, last.UTC()})
+			return account == "other" || dead
+		}})
+		t.equal("removed", n, 2)
+		t.equal("asked", fmt.Sprint(got), fmt.Sprint([]asked{
+			{"acme", false, quiet.ID.Time()}, {"acme", false, base.Add(7 * time.Minute)}, {"acme", true, base.Add(3 * time.Minute)}, {"other", false, base.Add(time.Minute)},
+		}))
+		_, err := t.s.Event(t.ctx(), "", quiet.ID)
+		t.must(err)
+		got = nil
+		n, _ = t.prune(engine.PruneQuery{After: quiet.ID, Before: good.ID, Remove: all})
+		t.equal("removed between two that stay", n, 0)
+	}},
+	{"many events are removed in small steps", func(t *suite) {
+		const many = 2500
+		list := make([]*engine.Event, many)
+		var outcomes []*engine.Outcome
+		for i := range list {
+			list[i] = event(1)
+			if i%10 > 0 {
+				outcomes = append(outcomes, tried(id(list[i], 1), engine.StateSucceeded, 1, 200))
+			} else {
+				outcomes = append(outcomes, waits(id(list[i], 1), 0))
+			}
+		}
+		t.append(list...)
+		t.record(outcomes...)
+		t.settle()
+		p, err := t.s.Prune(t.ctx(), engine.PruneQuery{Before: never, Remove: all})
+		t.must(err)
+		if !p.More || p.Events == 0 || p.Events > many/2 {
+			t.Fatalf("one step: %+v", p)
+		}
+		n, _ := t.prune(engine.PruneQuery{After: p.Last, Before: never, Remove: all})
+		t.equal("removed", n+p.Events, many*9/10)
+		left, err := t.s.Events(t.ctx(), engine.EventQuery{})
+		t.must(err)
+		t.equal("left", len(left), many/10)
+	}},
+	{"an outcome of an event that was removed leaves nothing", func(t *suite) {
+		e := event(1)
+		t.append(e)
+		t.record(tried(id(e, 1), engine.StateDead, 1, 400))
+		t.settle()
+		t.prune(engine.PruneQuery{Before: never, Remove: all})
+		t.record(waits(id(e, 1), 1)) // somebody asks for a retry at this moment
+		waiting, err := t.s.Backlog(t.ctx(), 1, 10)
+		t.must(err)
+		t.equal("waiting", len(waiting), 0)
+	}},
+	{"open deliveries are counted by subscription", func(t *suite) {
+		for i := range 30 {
+			e := event(1, 2, 3)
+			t.append(e)
+			t.record(failed(id(e, 1), 1, base), tried(id(e, 3), engine.StateDead, 1, 400))
+			if i%3 == 0 {
+				t.record(waits(id(e, 2), 0))
+			}
+		}
+		open, err := t.s.OpenDeliveries(t.ctx())
+		t.must(err)
+		t.equal("open", open, map[engine.ID]int64{1: 30, 2: 10})
+	}},
+	{"room that was freed is given back", func(t *suite) {
+		big := make([]*engine.Event, 200)
+		for i := range big {
+			big[i] = event()
+			big[i].Data = make([]byte, 50_000)
+		}
+		t.append(big...)
+		t.settle()
+		before, err := t.s.Room(t.ctx())
+		t.must(err)
+		if before.Bytes < 200*50_000 || before.DiskFree <= 0 {
+			t.Fatalf("usage is %+v", before)
+		}
+		t.prune(engine.PruneQuery{Before: never, Remove: all})
+		pruned, err := t.s.Room(t.ctx())
+		t.must(err)
+		const keep = 1 << 20
+		for more := true; more; {
+			more, err = t.s.Compact(t.ctx(), keep)
+			t.must(err)
+		}
+		after, err := t.s.Room(t.ctx())
+		t.must(err)
+		if pruned.Bytes > before.Bytes/10 || after.Bytes > before.Bytes/10 || after.Free > keep || after.Free == 0 {
+			t.Fatalf("usage was %+v, then %+v, then %+v", before, pruned, after)
+		}
+	}},
+}
