@@ -161,7 +161,8 @@ func (e *Engine) DeleteSubscription(ctx context.Context, account string, id ID, 
 	}
 	e.index.replace(e.registry.route(id), nil)
 	e.registry.setRoute(id, nil)
-	for _, en := range e.scheduler.setRoute(id, nil) {
+	orphans, _ := e.scheduler.setRoute(id, nil)
+	for _, en := range orphans {
 		e.giveUp(id, en, subscriptionDeleted)
 	}
 	return e.store.GiveUp(ctx, id, subscriptionDeleted)

@@ -17,6 +17,20 @@ import (
 // compose makes the request of a delivery, signed and ready to be sent, and notes it in
 // a. The error is the transform's.
 func (e *Engine) compose(ctx context.Context, r *route, ev *Event, a *Attempt) (_ *outgoing, dropped string, err error) {
+	out, dropped, err := e.composeUnsealed(ctx, r, ev, a)
+	if out == nil {
+		return nil, dropped, err
+	}
+	e.seal(out, r, ev.ID.Format(EventPrefix), a.At)
+	a.Request.Method, a.Request.URL, a.Request.Headers = out.method, out.url.String(), shownHeaders(out.headers)
+	if a.Request.Plain == "" {
+		a.Request.Body = out.body
+	}
+	return out, "", nil
+}
+
+// composeUnsealed does so without what makes it one delivery's: its id and signature.
+func (e *Engine) composeUnsealed(ctx context.Context, r *route, ev *Event, a *Attempt) (_ *outgoing, dropped string, err error) {
 	out := &outgoing{method: http.MethodPost, url: r.url, headers: make(http.Header, len(r.headers)+8)}
 	for name, values := range r.headers {
 		out.headers[name] = values
@@ -29,11 +43,6 @@ func (e *Engine) compose(ctx context.Context, r *route, ev *Event, a *Attempt) (
 	} else if dropped, err = e.transform(ctx, r, ev, out, a); err != nil || dropped != "" {
 		return nil, dropped, err
 	}
-	e.seal(out, r, ev, a.At)
-	a.Request.Method, a.Request.URL, a.Request.Headers = out.method, out.url.String(), shownHeaders(out.headers)
-	if a.Request.Plain == "" {
-		a.Request.Body = out.body
-	}
 	return out, "", nil
 }
 
@@ -44,6 +53,7 @@ type outgoing struct {
 	headers     http.Header
 	body        []byte
 	contentType string
+	changed     bool // by the transform, beyond the body
 }
 
 // transform lets the subscription's script make the request.
@@ -116,13 +126,13 @@ func (out *outgoing) apply(req *scripts.Request) error {
 		}
 		headers[textproto.CanonicalMIMEHeaderKey(name)] = []string{value}
 	}
-	out.method, out.url, out.headers = req.Method, &u, headers
+	out.method, out.url, out.headers, out.changed = req.Method, &u, headers, true
 	return nil
 }
 
 // seal adds the router's own headers and the signatures.
-func (e *Engine) seal(out *outgoing, r *route, ev *Event, at time.Time) {
-	r.signer.seal(out.headers, ev.ID.Format(EventPrefix), at, out.body)
+func (e *Engine) seal(out *outgoing, r *route, id string, at time.Time) {
+	r.signer.seal(out.headers, id, at, out.body)
 	if out.headers["Content-Type"] == nil {
 		out.headers["Content-Type"] = []string{out.contentType}
 	}
@@ -136,5 +146,8 @@ func (e *Engine) seal(out *outgoing, r *route, ev *Event, at time.Time) {
 func renderPlain(a *Attempt, ev *Event) {
 	if a.Request.Plain != "" && a.Request.Method != "" {
 		a.Request.Body, _ = payload(a.Request.Plain, ev)
+		if a.Batch > 0 && a.Request.Plain == FormatStandard {
+			a.Request.Body = identified(a.Request.Body, ev.ID)
+		}
 	}
 }

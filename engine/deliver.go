@@ -23,9 +23,16 @@ const (
 
 // deliver makes one attempt: transform, sign, send, judge, record.
 func (e *Engine) deliver(q *queue, r *route, p parcel) {
+	if r.sub.Batch.Size > 0 {
+		e.deliverBatch(q, r, p)
+		return
+	}
 	en := p.first
 	giveUpAt := e.scheduler.giveUpAt(q, r, &en)
 	if e.cfg.Now().After(giveUpAt) {
+		if p.from != nil {
+			e.arrived(q, &p, []*verdict{{state: StateDead}})
+		}
 		e.scheduler.finish(q, r, p, verdict{})
 		e.giveUpOld(q, r, en)
 		return
@@ -36,9 +43,7 @@ func (e *Engine) deliver(q *queue, r *route, p parcel) {
 	a.Duration = time.Since(began)
 	var se *scripts.Error
 	if errors.As(x.err, &se) && !se.Guilty() { // the sandbox had no time for it: nothing was attempted
-		if !e.scheduler.putBack(q, r, p) {
-			e.giveUp(r.sub.ID, en, subscriptionDeleted)
-		}
+		e.putBack(q, r, p)
 		return
 	}
 	en.held.release()
@@ -57,9 +62,13 @@ func (e *Engine) deliver(q *queue, r *route, p parcel) {
 		e.log.Warn("attempt failed", "delivery_id", DeliveryID{en.event, r.sub.ID}.String(), "subscription_id", r.sub.ID.Format(SubscriptionPrefix),
 			"attempt", a.Number, "phase", a.Phase, "error", v.err, "state", v.state.String(), "next_at", v.nextAt)
 	}
+	reason := deadReason(a, v)
+	if p.from != nil {
+		e.arrived(q, &p, []*verdict{&v})
+	}
 	n := e.scheduler.finish(q, r, p, v)
 	if v.state == StateDead {
-		e.noteDead(r, en, deadReason(a, v))
+		e.noteDead(r, en, reason)
 	}
 	if v.deactivate || n.hopeless || n.recovered {
 		e.heed(r, v, n, e.aboutOperational(r, en))
@@ -83,6 +92,39 @@ func deadReason(a *Attempt, v verdict) string {
 		return "the transform failed; see the delivery's attempts"
 	}
 	return v.err
+}
+
+// putBack lets what was taken, and found no time to be attempted, wait for another moment.
+func (e *Engine) putBack(q *queue, r *route, p parcel) {
+	known, list := e.scheduler.putBack(q, r, p)
+	e.afterPutBack(q, p, known, list)
+}
+
+func (e *Engine) afterPutBack(q *queue, p parcel, known bool, list []aside) {
+	if known {
+		e.setAside(q, list)
+		return
+	}
+	for i := range p.len() {
+		e.giveUp(q.id, *p.at(i), subscriptionDeleted)
+	}
+}
+
+// arrived tells a line that sorts what its deliveries have become. One that has been
+// superseded meanwhile is not tried again.
+func (e *Engine) arrived(q *queue, p *parcel, verdicts []*verdict) {
+	list := e.scheduler.arrived(q, p, func(i int) State { return verdicts[i].state })
+	for i := range p.len() {
+		for j, a := range list {
+			if a.by != 0 && a.en.event == p.at(i).event {
+				v := verdicts[i]
+				v.state, v.nextAt, v.err = StateDropped, time.Time{}, supersededBy(a.by)
+				list = append(list[:j], list[j+1:]...)
+				break
+			}
+		}
+	}
+	e.setAside(q, list)
 }
 
 // recorded notes that a delivery has a row now.

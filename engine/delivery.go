@@ -11,7 +11,7 @@ const (
 	StateFailed    State = 2 // the last attempt failed, another comes at NextAt
 	StateSucceeded State = 3
 	StateDead      State = 4 // gave up: a dead letter
-	StateDropped   State = 5 // the transform said that nothing is to be sent
+	StateDropped   State = 5 // nothing is to be sent: the transform said so, or a newer event took its place
 )
 
 var stateNames = [...]string{"", "pending", "failed", "succeeded", "dead", "dropped"}
@@ -56,6 +56,7 @@ type Attempt struct {
 	Error    string        // what went wrong; empty after success
 	Phase    string        // where: "transform", "refused" (the target guard), "connect", "timeout", "http"; empty after success
 	Script   AttemptScript // zero where the subscription has no transform
+	Batch    int           // how many events the POST held, as a JSON array; 0 where this one went by itself
 }
 
 // AttemptRequest is the request as it was sent. Values of headers that carry a
@@ -64,7 +65,7 @@ type AttemptRequest struct {
 	Method  string
 	URL     string
 	Headers []Header
-	Body    []byte
+	Body    []byte // in a batch, this delivery's element of the array
 	// Plain says that Body is what the payload format makes of the event, so that it can
 	// be made again and need not be stored.
 	Plain PayloadFormat

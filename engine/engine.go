@@ -158,6 +158,8 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	e.scheduler.deactivateAfter = cfg.DeactivateAfter
 	e.store = &audited{cfg.Store, e}
 	e.scheduler.fetch = e.goFetch
+	e.scheduler.fetchSorted = e.goFetchSorted
+	e.scheduler.queued = e.tracker.queued
 	e.scheduler.spawn = e.spawnWorker
 	if e.registry, err = loadRegistry(ctx, cfg.Store); err != nil {
 		return nil, err

@@ -69,6 +69,7 @@ func (e *Engine) publish(ctx context.Context, inputs []EventInput) ([]Accepted, 
 			for _, p := range batch[:i] {
 				e.tracker.abandon(p.fresh)
 			}
+			e.scheduler.ungate()
 			return nil, err
 		}
 		events[i] = batch[i].NewEvent
@@ -78,6 +79,7 @@ func (e *Engine) publish(ctx context.Context, inputs []EventInput) ([]Accepted, 
 		for _, p := range batch {
 			e.tracker.abandon(p.fresh)
 		}
+		e.scheduler.ungate()
 		return nil, singleField(err, len(inputs))
 	}
 	accepted := make([]Accepted, len(inputs))
@@ -94,7 +96,9 @@ func (e *Engine) publish(ctx context.Context, inputs []EventInput) ([]Accepted, 
 		e.meters.stored(p.Event)
 		e.metrics.matched.Add(float64(a.Matched))
 		e.schedule(p)
+		p.fresh.queued.Store(true)
 	}
+	e.scheduler.ungate()
 	return accepted, nil
 }
 
@@ -108,8 +112,12 @@ func publicID(key string, id ID) string {
 // publication is an event between its validation and its first delivery.
 type publication struct {
 	NewEvent
-	fresh *fresh
+	fresh  *fresh
+	groups []group // for each target; nil where none has one
 }
+
+// group is where an event stands with a subscription that keeps order or debounces.
+type group struct{ id, mark uint64 }
 
 // checkEvent validates an event against the rules and against its type's schema.
 func (e *Engine) checkEvent(in *EventInput) *Error {
@@ -171,7 +179,11 @@ func (e *Engine) prepare(in *EventInput, now, deadline time.Time) (publication, 
 	}
 	p := publication{NewEvent: NewEvent{Event: ev}, fresh: e.tracker.begin(now)}
 	ev.ID = p.fresh.id
-	matched, err := e.match(e.index.candidates(ev.Account, ev.Type), view(ev, in.Data), deadline)
+	seen := view(ev, in.Data)
+	matched, err := e.match(e.index.candidates(ev.Account, ev.Type), seen, deadline)
+	if err == nil {
+		p.groups, err = e.groups(matched, seen, deadline)
+	}
 	if err != nil {
 		e.tracker.abandon(p.fresh)
 		return p, err
@@ -209,12 +221,17 @@ func (e *Engine) schedule(p *publication) {
 	h := e.budget.hold(p.Event, len(p.Event.Targets))
 	for slot, id := range p.Event.Targets {
 		en := entry{event: p.Event.ID, held: h, fresh: p.fresh, slot: slot}
-		switch place, q := e.scheduler.add(id, en); place {
+		if p.groups != nil {
+			en.group, en.mark = p.groups[slot].id, p.groups[slot].mark
+		}
+		place, q, list := e.scheduler.add(id, en)
+		switch place {
 		case placeStore:
 			e.spill(q, en)
 		case placeNone:
 			e.giveUp(id, en, subscriptionDeleted)
 		}
+		e.setAside(q, list)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -29,6 +30,9 @@ type entry struct {
 	held     *held     // nil: the event is to be read from the store
 	fresh    *fresh    // nil: the delivery has a row already
 	slot     int       // of the subscription in fresh.targets
+	group    uint64    // in which it stands, see grouping
+	mark     uint64    // of the manner that group follows; 0: it has none
+	failed   bool      // waits for its retry
 }
 
 // queue holds the deliveries of one subscription, so that a slow target holds back only
@@ -90,7 +94,10 @@ func (q *queue) startSlowly() { q.limit, q.successes, q.slowStart = 1, 0, true }
 type scheduler struct {
 	now   func() time.Time
 	fetch func(*queue) // orders more from the store; must not block
-	spawn func()       // starts a worker, if there may be another; must not block
+	// fetchSorted orders, for a line that sorts, what there is from an event on.
+	fetchSorted func(q *queue, line sorter, r *route, from ID)
+	queued      func(event ID) bool // tells whether all events up to one have been queued
+	spawn       func()              // starts a worker, if there may be another; must not block
 
 	mu     sync.Mutex
 	wake   *sync.Cond
@@ -100,9 +107,13 @@ type scheduler struct {
 	total  int // entries in all lines
 	// changed are the queues whose circuit is not on disk as it is.
 	changed map[ID]*queue
+	begun   bool // recovery is through: the store tells all that waits
 	closed  bool
 
 	deactivateAfter time.Duration // of nothing but failure; 0: never
+
+	gated    []*queue    // wait until earlier events have been queued
+	anyGated atomic.Bool // gated holds some, or is about to
 
 	// No account may take all workers: its slow targets would hold back everybody else's.
 	share   int // attempts at one time of one account
@@ -117,25 +128,26 @@ func newScheduler(now func() time.Time, share int) *scheduler {
 }
 
 // setRoute makes, changes or, with a nil route, closes the queue of a subscription. The
-// entries of a closed queue are given back.
-func (s *scheduler) setRoute(id ID, r *route) (orphans []entry) {
+// entries of a closed queue are given back, and what a changed one can't keep is to be set
+// aside.
+func (s *scheduler) setRoute(id ID, r *route) (orphans []entry, list []aside) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := s.queues[id]
 	if r == nil {
 		if q == nil {
-			return nil
+			return nil, nil
 		}
 		orphans = slices.Clone(q.line.all())
 		s.total -= q.line.len()
 		q.route = nil
 		q.line.clear()
-		delete(s.queues, id)
-		delete(s.changed, id)
 		if q.timer != nil {
 			q.timer.Stop()
 		}
-		return orphans
+		delete(s.queues, id)
+		delete(s.changed, id)
+		return orphans, nil
 	}
 	if q == nil {
 		q = &queue{id: id, limit: r.terms.inFlight, circuit: circuit{Health: Health{Subscription: id}}}
@@ -143,9 +155,17 @@ func (s *scheduler) setRoute(id ID, r *route) (orphans []entry) {
 	}
 	old := q.route
 	q.route = r
+	q.line.batch = r.sub.Batch
 	if old == nil {
+		q.line.sorted = s.sorterFor(q, r.grouping.manner)
+		if q.line.sorted != nil && !s.begun {
+			q.line.sorted.leave(1) // an earlier run may have left anything
+		}
 		s.offer(q)
-		return nil
+		return nil, nil
+	}
+	if old.grouping.manner != r.grouping.manner {
+		list = s.regroup(q)
 	}
 	if old.terms.inFlight != r.terms.inFlight {
 		q.limit, q.successes = min(q.limit, r.terms.inFlight), 0
@@ -167,7 +187,7 @@ func (s *scheduler) setRoute(id ID, r *route) (orphans []entry) {
 		s.changed[id] = q
 	}
 	s.offer(q)
-	return nil
+	return nil, list
 }
 
 // setHealth takes over what an earlier run knew of a target.
@@ -205,6 +225,13 @@ func (s *scheduler) changedStill(list []Health) {
 	}
 }
 
+// queue finds the queue of a subscription; nil where it is gone.
+func (s *scheduler) queue(id ID) *queue {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.queues[id]
+}
+
 // place says what became of a delivery that was to be queued.
 type place int
 
@@ -214,42 +241,54 @@ const (
 	placeNone                // its subscription is gone
 )
 
-// add queues a fresh delivery.
-func (s *scheduler) add(id ID, en entry) (place, *queue) {
+// add queues a fresh delivery. What it pushes aside is given back.
+func (s *scheduler) add(id ID, en entry) (place, *queue, []aside) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := s.queues[id]
 	if q == nil {
-		return placeNone, nil
+		return placeNone, nil, nil
+	}
+	if q.line.sorted != nil || en.mark != 0 {
+		return s.addSorted(q, en)
 	}
 	if q.overflow || q.line.len() >= queueRoom || s.total >= memoryRoom {
 		q.overflow = true
-		q.spilling++
-		return placeStore, q
+		s.spill(q, en.event)
+		return placeStore, q, nil
 	}
 	q.line.push(en)
 	s.total++
 	s.offer(q)
-	return placeQueued, q
+	return placeQueued, q, nil
 }
 
-// addStored queues a delivery that has a pending row; known is false where the
-// subscription is gone.
-func (s *scheduler) addStored(id ID, en entry) (known bool) {
+// addStored queues a delivery that has a pending row, since its retry is due or, byHand,
+// since a user wants it; known is false where the subscription is gone.
+func (s *scheduler) addStored(id ID, en entry, byHand bool) (known bool, q *queue, list []aside) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	q := s.queues[id]
+	q = s.queues[id]
 	if q == nil {
-		return false
+		return false, nil, nil
 	}
-	if q.overflow || q.line.len() >= queueRoom || s.total >= memoryRoom {
+	switch was := q.line.len(); {
+	case en.mark != q.route.grouping.mark:
+		s.again(q, en.event)
+	case q.line.sorted != nil && byHand:
+		list = q.line.sorted.retry(en)
+		s.count(q, was, list)
+	case q.line.sorted != nil:
+		list = q.line.sorted.due(en)
+		s.count(q, was, list)
+	case q.overflow || was >= queueRoom || s.total >= memoryRoom:
 		q.overflow, q.refetch = true, true
-	} else {
+	default:
 		q.line.push(en)
 		s.total++
 	}
 	s.offer(q)
-	return true
+	return true, q, list
 }
 
 // more says that the store holds deliveries of a subscription; known as in addStored.
@@ -260,18 +299,25 @@ func (s *scheduler) more(id ID) (known bool) {
 	if q == nil {
 		return false
 	}
-	q.overflow = true
+	if q.line.sorted == nil { // which reads everything anyway
+		q.overflow = true
+	}
 	s.offer(q)
 	return true
 }
 
-// spilled notes that a row ordered by spill is on disk.
-func (s *scheduler) spilled(q *queue) {
+// spilled notes that a row ordered by spill is on disk; known is false where the
+// subscription is gone.
+func (s *scheduler) spilled(q *queue, event ID) (known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q.spilling--
 	q.refetch = true
+	if q.line.sorted != nil {
+		q.line.sorted.spilled(event)
+	}
 	s.offer(q)
+	return q.route != nil
 }
 
 // offer puts q where the workers look, or orders more from the store. s.mu is held.
@@ -282,6 +328,9 @@ func (s *scheduler) offer(q *queue) {
 	if q.overflow && !q.fetching && q.line.len() < queueLow && q.route.sub.Active {
 		q.fetching = true
 		s.fetch(q)
+	}
+	if q.line.sorted != nil || q.line.batch.Size > 0 {
+		s.offerSorted(q)
 	}
 	now := s.now()
 	if q.ready || !q.route.sub.Active || q.line.len() == 0 {
@@ -358,6 +407,10 @@ func (s *scheduler) fetched(q *queue, entries []entry, all bool) {
 	if q.route == nil {
 		return
 	}
+	if q.line.sorted != nil { // since a moment ago
+		s.offer(q)
+		return
+	}
 	for _, en := range entries {
 		q.line.push(en)
 	}
@@ -396,8 +449,9 @@ func (s *scheduler) next() (q *queue, r *route, p parcel, ok bool) {
 			continue
 		}
 		s.flying[account]++
-		p = q.line.take(now)
-		s.total -= p.len()
+		was := q.line.len()
+		p = q.line.take()
+		s.total -= was - q.line.len()
 		q.inFlight++
 		q.pace.take(now, q.route.terms.interval)
 		q.circuit.began(p.first.event)
@@ -432,25 +486,17 @@ func (s *scheduler) landed(q *queue, account string) {
 }
 
 // putBack queues again what was taken and not attempted, for a moment later; known is
-// false where the subscription is gone.
-func (s *scheduler) putBack(q *queue, r *route, p parcel) (known bool) {
+// false where the subscription is gone. What the line can't keep is given back.
+func (s *scheduler) putBack(q *queue, r *route, p parcel) (known bool, list []aside) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i := range p.len() {
-		q.unsettle(p.at(i).event)
-	}
 	q.circuit.ended(p.first.event)
 	s.landed(q, r.sub.Account)
-	if q.route == nil {
-		return false
+	if known, list = s.returned(q, &p); known {
+		s.pause(q, putBackFor)
+		s.offer(q)
 	}
-	for i := range p.len() {
-		q.line.push(*p.at(i))
-	}
-	s.total += p.len()
-	s.pause(q, putBackFor)
-	s.offer(q)
-	return true
+	return known, list
 }
 
 // finish gives back q's place in flight and heeds what the attempt said of the target.
@@ -460,6 +506,7 @@ func (s *scheduler) finish(q *queue, r *route, p parcel, v verdict) (n news) {
 	probe := q.circuit.ended(p.first.event)
 	s.landed(q, r.sub.Account)
 	if q.route == nil || q.route.sub.TargetURL != r.sub.TargetURL {
+		s.offer(q)
 		return n
 	}
 	before := q.circuit.Health
@@ -550,6 +597,9 @@ func (s *scheduler) settle(q *queue, event ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q.unsettle(event)
+	if q.line.sorted != nil {
+		q.line.sorted.note(event, settledMeanwhile)
+	}
 }
 
 // unsettle forgets an event whose outcome is on disk, or that waits again.

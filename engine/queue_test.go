@@ -38,7 +38,7 @@ func (d *desk) route(s Subscription, t terms) *route {
 
 func (d *desk) put(id ID, events ...ID) {
 	for _, event := range events {
-		d.addStored(id, entry{event: event})
+		d.addStored(id, entry{event: event}, false)
 	}
 }
 
@@ -290,7 +290,7 @@ func TestWhatWaitsTooLongIsTakenOut(t *testing.T) {
 		q.circuit.NextProbeAt = time.Now().Add(100 * time.Hour)
 		old := newIDs(3)
 		d.put(1, old...)
-		d.addStored(1, entry{event: old[0] - 1, renewed: time.Now().Add(time.Minute)})
+		d.addStored(1, entry{event: old[0] - 1, renewed: time.Now().Add(time.Minute)}, false)
 		time.Sleep(50 * time.Minute)
 		d.put(1, newIDs(2)...)
 		time.Sleep(10*time.Minute + time.Second)

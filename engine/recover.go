@@ -90,7 +90,9 @@ func (e *Engine) spill(q *queue, en entry) {
 	en.held.release()
 	e.record(&Outcome{ID: DeliveryID{en.event, q.id}, State: StatePending}, func() {
 		e.recorded(en)
-		e.scheduler.spilled(q)
+		if !e.scheduler.spilled(q, en.event) { // deleted while the row was on its way
+			e.giveUp(q.id, entry{event: en.event}, subscriptionDeleted)
+		}
 	})
 }
 
@@ -173,12 +175,26 @@ func (e *Engine) takeDue(ctx context.Context) int {
 		return 0
 	}
 	for _, w := range rows {
-		en := entry{event: w.ID.Event, attempts: w.Attempts, renewed: w.RenewedAt}
-		if !e.scheduler.addStored(w.ID.Subscription, en) {
-			e.giveUp(w.ID.Subscription, en, subscriptionDeleted)
-		}
+		e.queueDue(ctx, w.ID.Subscription, entry{event: w.ID.Event, attempts: w.Attempts, renewed: w.RenewedAt})
 	}
 	return len(rows)
+}
+
+// queueDue queues a delivery whose retry is due.
+func (e *Engine) queueDue(ctx context.Context, subscription ID, en entry) {
+	if r := e.registry.route(subscription); r != nil {
+		var err error
+		if en, err = e.regrouped(ctx, r, en); err != nil { // then without a group, so that the line reads it again
+			e.log.Error("event of a delivery not read", "delivery_id", DeliveryID{en.event, subscription}.String(), "error", err)
+			en.mark = 0
+		}
+	}
+	known, q, list := e.scheduler.addStored(subscription, en, false)
+	if !known {
+		e.giveUp(subscription, en, subscriptionDeleted)
+		return
+	}
+	e.setAside(q, list)
 }
 
 // sweepLoop keeps the watermark close behind the events.
@@ -239,6 +255,7 @@ func (e *Engine) recover(ctx context.Context) error {
 	if found > 0 {
 		e.log.Info("deliveries recovered from an earlier run", "count", found)
 	}
+	e.scheduler.begin()
 	waiting, err := e.store.BacklogSubscriptions(ctx)
 	if err != nil {
 		return err

@@ -334,9 +334,19 @@ func (e *Engine) requeue(ctx context.Context, id DeliveryID) (queued bool, err e
 
 // wait makes a delivery pending and queues it, once that is on disk.
 func (e *Engine) wait(ctx context.Context, id DeliveryID, attempts int, reason string) error {
-	recorded, now := make(chan struct{}), e.now()
+	now := e.now()
+	en := entry{event: id.Event, attempts: attempts, renewed: now}
+	if r := e.registry.route(id.Subscription); r != nil {
+		var err error
+		if en, err = e.regrouped(ctx, r, en); err != nil {
+			return err
+		}
+	}
+	recorded := make(chan struct{})
 	e.record(&Outcome{ID: id, State: StatePending, Attempts: attempts, Error: reason, RenewedAt: now}, func() {
-		e.scheduler.addStored(id.Subscription, entry{event: id.Event, attempts: attempts, renewed: now})
+		if _, q, list := e.scheduler.addStored(id.Subscription, en, true); list != nil {
+			e.records.Go(func() { e.setAside(q, list) }) // here the store must not be waited for
+		}
 		close(recorded)
 	})
 	select {

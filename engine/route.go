@@ -26,6 +26,8 @@ type route struct {
 	terms   terms
 	broken  error // why nothing can be sent, where what is stored can't be read
 
+	grouping grouping
+
 	filterSource    string // empty: every event
 	filterRef       ScriptRef
 	transformSource string // empty: the payload format
@@ -58,6 +60,7 @@ func (r *route) suspect() suspect {
 
 func (e *Engine) newRoute(s *Subscription) *route {
 	r := &route{sub: s, terms: e.termsOf(s), headers: make(http.Header, len(s.Headers))}
+	r.grouping.set(mannerOf(s))
 	var err *Error
 	if r.signer, err = newSigner(s); err != nil {
 		r.broken = err
@@ -134,7 +137,7 @@ func (e *Engine) match(candidates []*route, ev *scripts.Event, deadline time.Tim
 		res, seen := known[use{f, r.filterRef}]
 		if !seen {
 			if time.Now().After(deadline) || e.closing() {
-				return nil, &Error{Code: CodeBusy, Message: fmt.Sprintf("the filters of this account took more than %s for these events, so none was stored; publish fewer at a time, or simplify the filters", matchTime)}
+				return nil, tooSlow()
 			}
 			if res.err = err; err == nil {
 				res.ok, res.err = e.runFilter(r, f, in)
@@ -153,6 +156,10 @@ func (e *Engine) match(candidates []*route, ev *scripts.Event, deadline time.Tim
 		}
 	}
 	return matched, nil
+}
+
+func tooSlow() *Error {
+	return &Error{Code: CodeBusy, Message: fmt.Sprintf("the filters of this account took more than %s for these events, so none was stored; publish fewer at a time, or simplify the filters", matchTime)}
 }
 
 // runFilter evaluates a filter. Those of named scripts are counted, and run beside their

@@ -377,5 +377,6 @@ func (e *Engine) setRoute(s *Subscription, program *scripts.Program) {
 	}
 	e.index.replace(old, r)
 	e.registry.setRoute(s.ID, r)
-	e.scheduler.setRoute(s.ID, r)
+	_, list := e.scheduler.setRoute(s.ID, r)
+	e.setAside(e.scheduler.queue(s.ID), list)
 }

@@ -86,6 +86,7 @@ type Waiting struct {
 	ID        DeliveryID
 	Attempts  int       // how many were made before
 	RenewedAt time.Time // see Outcome
+	Failed    bool      // it is not due yet; only Outstanding lists such
 }
 
 // DeliveryLog keeps deliveries and their attempts. A delivery has no row before its first
@@ -103,6 +104,9 @@ type DeliveryLog interface {
 	// Backlog lists up to limit pending deliveries of a subscription that have a row,
 	// oldest event first.
 	Backlog(ctx context.Context, subscription ID, limit int) ([]Waiting, error)
+	// Outstanding lists up to limit deliveries of a subscription that have a row and wait,
+	// pending or failed, of events from an id on, oldest event first.
+	Outstanding(ctx context.Context, subscription, from ID, limit int) ([]Waiting, error)
 	// BacklogSubscriptions lists the subscriptions that have pending deliveries with a row.
 	BacklogSubscriptions(ctx context.Context) ([]ID, error)
 	// Unfinished lists, oldest first, up to limit events after an id that have targets

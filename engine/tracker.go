@@ -2,6 +2,7 @@ package engine
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -9,10 +10,11 @@ import (
 // how far back a crash recovery has to look: the watermark. Events enter it in the order
 // of their ids, because it hands the ids out itself.
 type tracker struct {
-	mu   sync.Mutex
-	ids  *idMaker
-	open fifo[*fresh] // in id order; the first is the oldest that is not through
-	last ID           // the highest id that was handed out
+	mu     sync.Mutex
+	ids    *idMaker
+	open   fifo[*fresh] // in id order; the first is the oldest that is not through
+	coming fifo[*fresh] // in id order; the first is the oldest that was not queued
+	last   ID           // the highest id that was handed out
 }
 
 // fresh is an accepted event until each of its targets has a row.
@@ -22,7 +24,8 @@ type fresh struct {
 	recorded []bool // the target has a row
 	left     int    // targets without one; 1 as long as the event is not stored
 	at       time.Time
-	spilled  bool // rows were ordered for those that take long
+	spilled  bool        // rows were ordered for those that take long
+	queued   atomic.Bool // its deliveries stand in their queues
 }
 
 func newTracker(now func() time.Time, node int, after ID) *tracker {
@@ -36,6 +39,7 @@ func (t *tracker) begin(at time.Time) *fresh {
 	f := &fresh{id: t.ids.next(), left: 1, at: at}
 	t.last = f.id
 	t.open.push(f)
+	t.coming.push(f)
 	return f
 }
 
@@ -51,6 +55,26 @@ func (t *tracker) abandon(f *fresh) {
 	t.mu.Lock()
 	f.left = 0
 	t.mu.Unlock()
+	f.queued.Store(true)
+}
+
+// queued tells whether all events up to one have been queued, or abandoned.
+func (t *tracker) queued(event ID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	first := t.notQueued()
+	return first == nil || first.id > event
+}
+
+// notQueued gives the oldest event that was not queued, or nil; t.mu is held.
+func (t *tracker) notQueued() *fresh {
+	for t.coming.len() > 0 {
+		if first := t.coming.all()[0]; !first.queued.Load() {
+			return first
+		}
+		t.coming.pop()
+	}
+	return nil
 }
 
 // record notes that a target has its row.
@@ -68,6 +92,7 @@ func (t *tracker) record(f *fresh, slot int) {
 func (t *tracker) sweep(olderThan time.Time) (watermark ID, late []*fresh) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.notQueued() // so that coming does not grow where nobody asks
 	for t.open.len() > 0 && t.open.all()[0].left == 0 {
 		t.open.pop()
 	}

@@ -34,17 +34,31 @@ func typedConfig(payload *shape) *conf.Config {
 
 // checkTypes has expr check the tree as it was written, before we rewrite it.
 func checkTypes(source string, tree *parser.Tree, config *conf.Config) error {
-	result, err := checker.Check(tree, config)
+	result, err := checkTree(source, tree, config)
 	if err != nil {
-		return typeError(source, tree.Node, err)
-	}
-	if err := lintJoins(source, tree.Node); err != nil {
 		return err
 	}
 	if n := tree.Node.Nature(); n.IsUnknown(&config.NtCache) || n.IsBool() {
 		return nil
 	}
 	return refuseAt(scripts.PhaseCompile, source, 0, "a filter must be true or false, but this is %s: compare it with something", typeName(fmt.Sprint(result)))
+}
+
+// checkTree does so for whatever the value is; it gives its type.
+func checkTree(source string, tree *parser.Tree, config *conf.Config) (reflect.Type, error) {
+	result, err := typed(source, tree, config)
+	if err != nil {
+		return nil, err
+	}
+	return result, lintJoins(source, tree.Node)
+}
+
+func typed(source string, tree *parser.Tree, config *conf.Config) (reflect.Type, error) {
+	result, err := checker.Check(tree, config)
+	if err != nil {
+		return nil, typeError(source, tree.Node, err)
+	}
+	return result, nil
 }
 
 // lintJoins finds `+` between texts, which the checker allows.
@@ -208,9 +222,9 @@ var meteredTypes = func() map[string]types.Type {
 // checkPatched has expr type the rewritten tree, which its compiler needs. An error
 // here is ours.
 func checkPatched(source string, tree *parser.Tree, config *conf.Config) error {
-	result, err := checker.Check(tree, config)
+	result, err := typed(source, tree, config)
 	if err != nil {
-		return typeError(source, tree.Node, err)
+		return err
 	}
 	if result.Kind() != reflect.Bool {
 		return refuseAt(scripts.PhaseCompile, source, 0, "a filter must be true or false")

@@ -17,6 +17,7 @@ import (
 
 	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/compiler"
+	"github.com/expr-lang/expr/conf"
 	"github.com/expr-lang/expr/file"
 	"github.com/expr-lang/expr/parser"
 	"github.com/expr-lang/expr/vm"
@@ -46,19 +47,8 @@ func Compile(source string, schemas ...[]byte) (f *Filter, err error) {
 			f, err = nil, &scripts.Error{Phase: scripts.PhaseCompile, Message: fmt.Sprintf("the filter can't be compiled: %v", r)}
 		}
 	}()
-	if err := lintText(source); err != nil {
-		return nil, err
-	}
-	payload, err := payloadShape(schemas)
+	tree, config, err := parse(source, schemas)
 	if err != nil {
-		return nil, err
-	}
-	config := typedConfig(payload)
-	tree, err := parser.ParseWithConfig(source, config)
-	if err != nil {
-		return nil, parseError(source, err)
-	}
-	if err := lintTree(source, tree.Node); err != nil {
 		return nil, err
 	}
 	if err := checkTypes(source, tree, config); err != nil {
@@ -67,13 +57,36 @@ func Compile(source string, schemas ...[]byte) (f *Filter, err error) {
 	return build(source, tree)
 }
 
+// parse reads a source and refuses what may not stand in one.
+func parse(source string, schemas [][]byte) (*parser.Tree, *conf.Config, error) {
+	if err := lintText(source); err != nil {
+		return nil, nil, err
+	}
+	payload, err := payloadShape(schemas)
+	if err != nil {
+		return nil, nil, err
+	}
+	config := typedConfig(payload)
+	tree, err := parser.ParseWithConfig(source, config)
+	if err != nil {
+		return nil, nil, parseError(source, err)
+	}
+	return tree, config, lintTree(source, tree.Node)
+}
+
 // build turns a checked tree into a program over the flat environment.
 func build(source string, tree *parser.Tree) (*Filter, error) {
+	return assemble(source, tree, (*patcher).boolean, checkPatched)
+}
+
+// assemble does so for filters and keys: rewrite says what the value is to be, and check
+// looks at the result.
+func assemble(source string, tree *parser.Tree, rewrite func(*patcher, ast.Node) ast.Node, check func(string, *parser.Tree, *conf.Config) error) (*Filter, error) {
 	f := &Filter{source: source}
 	p := &patcher{found: map[string]path{}}
-	tree.Node = p.boolean(tree.Node)
+	tree.Node = rewrite(p, tree.Node)
 	config := flatConfig(p.found)
-	if err := checkPatched(source, tree, config); err != nil {
+	if err := check(source, tree, config); err != nil {
 		return nil, err
 	}
 	program, err := compiler.Compile(tree, config)
@@ -115,24 +128,30 @@ func (f *Filter) Paths() []string { return slices.Clone(f.paths) }
 // Match tells whether the event passes the filter. An error, a *scripts.Error, says why
 // that can't be told; the event then counts as not matching.
 func (f *Filter) Match(in *Input) (ok bool, err error) {
+	out, err := f.run(in)
+	ok, _ = out.(bool)
+	return ok, err
+}
+
+// run gives the value of the expression; the error is a *scripts.Error.
+func (f *Filter) run(in *Input) (out any, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			ok, err = false, f.runError(fmt.Errorf("filter failed: %v", r))
+			out, err = nil, f.runError(fmt.Errorf("filter failed: %v", r))
 		}
 	}()
 	if err := f.ready(in); err != nil {
-		return false, err
+		return nil, err
 	}
 	in.fuel, in.used = budget, in.used || f.loops
-	out, err := in.vm.Run(f.program, in.env)
+	out, err = in.vm.Run(f.program, in.env)
 	if f.loops && in.fuel < budget/2 {
 		in.vm = vm.VM{} // v1.17.8 keeps a scope for each inner predicate that ran
 	}
 	if err != nil {
-		return false, f.runError(err)
+		return nil, f.runError(err)
 	}
-	ok, _ = out.(bool)
-	return ok, nil
+	return out, nil
 }
 
 // ready looks up what the filter reads and nobody has looked up before.

@@ -248,7 +248,7 @@ const bodyColumn = `
 
 const attemptsQuery = `
 	SELECT n, at, duration, status, error, phase, method, url, request_headers, request_plain,` + bodyColumn + `,
-		response_headers, response_body, truncated, script_hash, script_cpu, script_console, script_id, script_version
+		response_headers, response_body, truncated, script_hash, script_cpu, script_console, script_id, script_version, batch
 	FROM attempt a WHERE event_id = ? AND subscription_id = ? ORDER BY n`
 
 // Attempts lists a delivery's attempts, oldest first.
@@ -264,11 +264,11 @@ func scanAttempt(row scanner) (*engine.Attempt, error) {
 	a := &engine.Attempt{}
 	var at, duration int64
 	var plain, hash *string
-	var cpu, script, version *int64
+	var cpu, script, version, batch *int64
 	var requestHeaders, responseHeaders, console []byte
 	err := row.Scan(&a.Number, &at, &duration, &a.Response.Status, &a.Error, &a.Phase,
 		&a.Request.Method, &a.Request.URL, &requestHeaders, &plain, &a.Request.Body,
-		&responseHeaders, &a.Response.Body, &a.Response.Truncated, &hash, &cpu, &console, &script, &version)
+		&responseHeaders, &a.Response.Body, &a.Response.Truncated, &hash, &cpu, &console, &script, &version, &batch)
 	if err != nil {
 		return nil, err
 	}
@@ -276,6 +276,9 @@ func scanAttempt(row scanner) (*engine.Attempt, error) {
 	a.Request.Plain, a.Script.Hash = engine.PayloadFormat(columnText(plain)), columnText(hash)
 	if cpu != nil {
 		a.Script.CPU = time.Duration(*cpu) * time.Microsecond
+	}
+	if batch != nil {
+		a.Batch = int(*batch)
 	}
 	if script != nil && version != nil {
 		a.Script.Ref = engine.ScriptRef{Script: engine.ID(*script), Version: int(*version)}

@@ -26,6 +26,15 @@ const (
 		SELECT event_id, attempts, renewed_at FROM delivery INDEXED BY delivery_open_by_subscription
 		WHERE subscription_id = ? AND state = 1 AND state <> 3 ORDER BY event_id LIMIT ?`
 
+	// Two walks of one index, merged in the order of events.
+	outstandingQuery = `
+		SELECT event_id, attempts, renewed_at, 0 FROM delivery INDEXED BY delivery_open_by_subscription
+		WHERE subscription_id = ?1 AND state = 1 AND state <> 3 AND event_id >= ?2
+		UNION ALL
+		SELECT event_id, attempts, renewed_at, 1 FROM delivery INDEXED BY delivery_open_by_subscription
+		WHERE subscription_id = ?1 AND state = 2 AND state <> 3 AND event_id >= ?2
+		ORDER BY event_id LIMIT ?3`
+
 	// One seek in delivery_open_by_subscription for each subscription, however many deliveries it has.
 	backlogSubscriptionsQuery = `
 		WITH RECURSIVE sub (id) AS (
@@ -104,6 +113,21 @@ func (s *Store) Backlog(ctx context.Context, subscription engine.ID, limit int) 
 		w := engine.Waiting{ID: engine.DeliveryID{Subscription: subscription}}
 		var renewed *int64
 		err := row.Scan(&w.ID.Event, &w.Attempts, &renewed)
+		w.RenewedAt = columnTime(renewed)
+		return w, err
+	})
+}
+
+// Outstanding lists deliveries of a subscription that wait, pending or failed.
+func (s *Store) Outstanding(ctx context.Context, subscription, from engine.ID, limit int) ([]engine.Waiting, error) {
+	rows, err := s.readers.QueryContext(ctx, outstandingQuery, int64(subscription), int64(from), limitOf(limit))
+	if err != nil {
+		return nil, fmt.Errorf("list outstanding deliveries: %w", err)
+	}
+	return collect(rows, func(row scanner) (engine.Waiting, error) {
+		w := engine.Waiting{ID: engine.DeliveryID{Subscription: subscription}}
+		var renewed *int64
+		err := row.Scan(&w.ID.Event, &w.Attempts, &renewed, &w.Failed)
 		w.RenewedAt = columnTime(renewed)
 		return w, err
 	})

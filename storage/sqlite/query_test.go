@@ -37,6 +37,7 @@ func TestQueriesWalkIndexes(t *testing.T) {
 	check("take due", false, dueQuery, 1, 1)
 	check("next due", true, nextDueQuery) // SQLite calls the seek of a least value a scan
 	check("backlog", false, backlogQuery, 1, 1)
+	check("outstanding", false, outstandingQuery, 1, 1, 1)
 	check("backlog subscriptions", true, backlogSubscriptionsQuery)
 	check("unfinished", false, unfinishedQuery, 1)
 	check("give up", false, giveUp, "", 1, 2, 3)

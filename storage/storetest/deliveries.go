@@ -75,6 +75,7 @@ var deliveries = []check{
 				Status: 500, Headers: []engine.Header{{Name: "Retry-After", Value: "1"}}, Body: []byte("no\x00\xfe"), Truncated: true,
 			},
 			Script: engine.AttemptScript{Ref: engine.ScriptRef{Script: 7, Version: 2}, Hash: "abc", CPU: 42 * time.Microsecond, Console: []string{"log: a\nb", "", "ü"}},
+			Batch:  7,
 		}
 		empty := &engine.Attempt{Number: 2, At: base, Request: engine.AttemptRequest{Body: []byte{}}, Response: engine.AttemptResponse{Body: []byte{}}}
 		none := &engine.Attempt{Number: 3, At: base}
@@ -268,6 +269,33 @@ var deliveries = []check{
 		got, err = t.s.Backlog(t.ctx(), 2, 10)
 		t.must(err)
 		t.equal("backlog", got, []engine.Waiting{{ID: o.ID, RenewedAt: renewed}})
+	}},
+	{"what is outstanding is pending or failed, in the order of events", func(t *suite) {
+		var want []engine.Waiting
+		for i := range 12 {
+			e := event(1, 2)
+			t.append(e)
+			switch i % 4 {
+			case 0: // without a row
+			case 1:
+				t.record(waits(id(e, 1), 0))
+				want = append(want, engine.Waiting{ID: id(e, 1)})
+			case 2: // due in another order than they came
+				t.record(failed(id(e, 1), 2, base.Add(time.Duration(-i)*time.Second)))
+				want = append(want, engine.Waiting{ID: id(e, 1), Attempts: 2, Failed: true})
+			case 3:
+				t.record(tried(id(e, 1), engine.StateDead, 1, 200), failed(id(e, 2), 1, base))
+			}
+		}
+		got, err := t.s.Outstanding(t.ctx(), 1, 1, 100)
+		t.must(err)
+		t.equal("outstanding", got, want)
+		got, err = t.s.Outstanding(t.ctx(), 1, want[2].ID.Event, 3)
+		t.must(err)
+		t.equal("from an event on", got, want[2:5])
+		got, err = t.s.Outstanding(t.ctx(), 1, want[5].ID.Event+1, 3)
+		t.must(err)
+		t.equal("after the last", len(got), 0)
 	}},
 	{"unfinished events are those with targets without a row", func(t *suite) {
 		none, done, half, fresh := event(), event(1, 2), event(3, 1, 2), event(2, 1)

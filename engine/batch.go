@@ -1,0 +1,302 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"switchhook/scripts"
+)
+
+const (
+	maxBatchSize = 1000
+	maxBatchWait = 5 * time.Minute
+	// maxBatchBody is where a batch is cut, so that a receiver can set a limit of its own.
+	// One event alone may be larger.
+	maxBatchBody = 1 << 20
+)
+
+// batchPrefix begins the webhook-id of a POST that holds several events.
+const batchPrefix = "bat_"
+
+// element is one delivery of a batch on its way out.
+type element struct {
+	en   entry
+	a    *Attempt
+	ev   *Event
+	out  *outgoing // nil where nothing is to be sent
+	body []byte    // its place in the array
+	v    verdict
+	x    exchange // where it failed by itself, why
+
+	giveUpAt time.Time
+	old      bool // that is over: it is given up without an attempt
+}
+
+// batch is what came of making a parcel ready.
+type batch struct {
+	elements []*element
+	rest     int  // the first delivery of the parcel that is not in it; its length where all are
+	alone    bool // the one that is to be sent goes as it is, in no array
+	busy     bool // the sandbox had no time for the first of the rest
+}
+
+// deliverBatch makes one attempt of several deliveries, in one POST. What does not go with
+// the first of them waits again.
+func (e *Engine) deliverBatch(q *queue, r *route, p parcel) {
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), r.terms.timeout)
+	defer cancel()
+	b := e.gather(ctx, q, r, &p)
+	if len(b.elements) == 0 {
+		e.putBack(q, r, p)
+		return
+	}
+	if b.rest < p.len() {
+		rest := parcel{first: *p.at(b.rest), rest: p.rest[b.rest:], from: p.from}
+		p.rest = p.rest[:b.rest-1]
+		known, list := e.scheduler.putRest(q, rest)
+		e.afterPutBack(q, rest, known, list)
+	}
+	sent, x, phase, answer := e.post(ctx, r, b)
+	if x.status == http.StatusRequestEntityTooLarge && len(sent) > 1 {
+		e.log.Info("batch refused as too large, to be sent in halves", "subscription_id", r.sub.ID.Format(SubscriptionPrefix), "events", len(sent))
+		e.scheduler.tooLarge(q, len(sent))
+		e.putBack(q, r, p)
+		return
+	}
+	took := time.Since(began)
+	e.metrics.duration.Observe(took.Seconds())
+	outcome := verdict{} // of the POST, for what it says of the target
+	verdicts := make([]*verdict, len(b.elements))
+	for i, el := range b.elements {
+		verdicts[i] = &el.v
+		if !el.old { // which giveUpOld does
+			el.en.held.release()
+		}
+		el.a.Duration = took
+		if el.out != nil && el.x.err == nil {
+			el.a.Phase, el.a.Response = phase, answer
+			if el != sent[0] && !b.alone {
+				el.a.Response = answer.shorter(len(sent))
+			}
+			e.judgeOne(r, el, x)
+			outcome = el.v
+		} else if el.x.err != nil {
+			e.judgeOne(r, el, el.x)
+		}
+	}
+	if len(sent) > 1 && outcome.state == StateSucceeded {
+		e.scheduler.fits(q)
+	}
+	if p.from != nil {
+		e.arrived(q, &p, verdicts)
+	}
+	n := e.scheduler.finish(q, r, p, outcome)
+	if outcome.deactivate || n.hopeless || n.recovered {
+		e.heed(r, outcome, n, e.aboutOperational(r, p.first))
+	}
+	for _, el := range b.elements {
+		if el.old {
+			e.giveUpOld(q, r, el.en)
+			continue
+		}
+		if el.v.state == StateDead {
+			e.noteDead(r, el.en, deadReason(el.a, el.v))
+		}
+		e.record(&Outcome{
+			ID: DeliveryID{el.en.event, r.sub.ID}, State: el.v.state, Attempts: el.a.Number, NextAt: el.v.nextAt, Error: el.v.err, Attempt: el.a,
+		}, func() {
+			e.scheduler.settle(q, el.en.event)
+			e.recorded(el.en)
+			if el.v.state == StateFailed {
+				e.wakeRetries(el.v.nextAt)
+			}
+		})
+	}
+}
+
+// judgeOne decides what follows for one delivery, by its own schedule.
+func (e *Engine) judgeOne(r *route, el *element, x exchange) {
+	el.v = judge(r.terms.retries, el.giveUpAt, el.a.Number, x, e.cfg.Now(), jitter())
+	if el.v.err != "" && el.a.Phase == "" {
+		el.a.Phase = phaseHTTP
+	}
+	el.a.Error = el.v.err
+	e.metrics.attempts.WithLabelValues(el.v.state.String()).Inc()
+	if el.v.err != "" && e.cfg.LogFailures {
+		e.log.Warn("attempt failed", "delivery_id", DeliveryID{el.en.event, r.sub.ID}.String(), "subscription_id", r.sub.ID.Format(SubscriptionPrefix),
+			"attempt", el.a.Number, "phase", el.a.Phase, "error", el.v.err, "state", el.v.state.String(), "next_at", el.v.nextAt)
+	}
+}
+
+// gather makes deliveries ready, one after the other, until they fill a batch or one comes
+// that can't go with those before it.
+func (e *Engine) gather(ctx context.Context, q *queue, r *route, p *parcel) (b batch) {
+	began, size, going := time.Now(), 2, 0
+	for ; b.rest < p.len(); b.rest++ {
+		if b.rest > 0 && time.Since(began) > r.terms.timeout/2 { // the POST needs its time too
+			return b
+		}
+		el := &element{en: *p.at(b.rest), a: &Attempt{Number: p.at(b.rest).attempts + 1, At: e.now()}}
+		el.giveUpAt = e.scheduler.giveUpAt(q, r, &el.en)
+		if el.old = e.cfg.Now().After(el.giveUpAt); el.old {
+			el.v.state = StateDead
+			b.elements = append(b.elements, el)
+			continue
+		}
+		alone, busy := e.ready(ctx, r, el)
+		if busy {
+			b.busy = true
+			return b
+		}
+		if el.x.err != nil { // it fails; in a line that sorts, others may have to wait for it
+			if p.from != nil && b.rest > 0 {
+				return b
+			}
+			b.elements = append(b.elements, el)
+			if p.from != nil {
+				b.rest++
+				return b
+			}
+			continue
+		}
+		if el.out == nil {
+			b.elements = append(b.elements, el)
+			continue
+		}
+		if going > 0 && (alone || size+len(el.body)+1 > maxBatchBody) {
+			return b
+		}
+		b.elements = append(b.elements, el)
+		size += len(el.body) + 1
+		going++
+		if alone {
+			b.alone = true
+			b.rest++
+			return b
+		}
+	}
+	return b
+}
+
+// ready makes one delivery ready. alone says that it can't stand in an array: its transform
+// changed the request, or made a body that is no JSON. busy says that the sandbox had no
+// time for it.
+func (e *Engine) ready(ctx context.Context, r *route, el *element) (alone, busy bool) {
+	if r.broken != nil {
+		el.a.Phase, el.x.err = phaseRefused, r.broken
+		return false, false
+	}
+	var err error
+	if el.ev, err = e.eventOf(ctx, el.en); err != nil {
+		el.a.Phase, el.x.err = phaseEvent, err
+		return false, false
+	}
+	out, dropped, err := e.composeUnsealed(ctx, r, el.ev, el.a)
+	if r.transformSource != "" {
+		e.noteRun(r, el.ev, el.a, dropped, err)
+	}
+	switch {
+	case err != nil:
+		var se *scripts.Error
+		if errors.As(err, &se) && !se.Guilty() {
+			return false, true
+		}
+		el.a.Phase, el.x.err = phaseTransform, err
+		return false, false
+	case dropped != "":
+		el.v = verdict{state: StateDropped, err: dropped}
+		el.a.Error = dropped
+		e.metrics.attempts.WithLabelValues(StateDropped.String()).Inc()
+		return false, false
+	}
+	el.out, el.body = out, out.body
+	if el.a.Request.Plain == FormatStandard {
+		el.body = identified(out.body, el.ev.ID)
+	}
+	return out.changed || out.contentType != "application/json" || r.transformSource != "" && !json.Valid(out.body), false
+}
+
+// identified puts an event's id into its envelope, so that a receiver can drop repeats.
+func identified(envelope []byte, event ID) []byte {
+	body := make([]byte, 0, len(envelope)+32)
+	body = append(body, `{"id":"`...)
+	body = append(body, event.Format(EventPrefix)...)
+	body = append(body, `",`...)
+	return append(body, envelope[1:]...)
+}
+
+// post sends what is to be sent of a batch, and notes in each attempt what went.
+func (e *Engine) post(ctx context.Context, r *route, b batch) (sent []*element, x exchange, phase string, answer AttemptResponse) {
+	for _, el := range b.elements {
+		if el.out != nil && el.x.err == nil {
+			sent = append(sent, el)
+		}
+	}
+	if len(sent) == 0 {
+		return nil, exchange{}, "", answer
+	}
+	out, id := sent[0].out, sent[0].ev.ID.Format(EventPrefix)
+	if !b.alone {
+		id = batchID(r.sub.ID, sent)
+		var body bytes.Buffer
+		for i, el := range sent {
+			body.WriteByte(",["[min(1, max(0, 1-i))])
+			body.Write(el.body)
+		}
+		body.WriteByte(']')
+		out.body = body.Bytes()
+	}
+	e.seal(out, r, id, sent[0].a.At)
+	headers, url := shownHeaders(out.headers), out.url.String()
+	for _, el := range sent {
+		el.a.Request.Method, el.a.Request.URL, el.a.Request.Headers = out.method, url, headers
+		if !b.alone {
+			el.a.Batch = len(sent)
+		}
+		if el.a.Request.Plain == "" {
+			el.a.Request.Body = el.body
+		}
+	}
+	x, phase = e.send(ctx, r.terms.timeout, out, &answer)
+	return sent, x, phase, answer
+}
+
+// batchID names a POST of several events: the same for the same events, so that a receiver
+// that has taken it can drop a repeat.
+func batchID(subscription ID, sent []*element) string {
+	h := sha256.New()
+	var b [8]byte
+	write := func(id ID) {
+		binary.BigEndian.PutUint64(b[:], uint64(id))
+		h.Write(b[:])
+	}
+	write(subscription)
+	for _, el := range sent {
+		write(el.en.event)
+	}
+	return batchPrefix + idEncoding.EncodeToString(h.Sum(nil)[:16])
+}
+
+// shorter is the answer as it is kept with all but the first of n deliveries that it is the
+// answer for: so that n of it take no more room than a few.
+func (a AttemptResponse) shorter(n int) AttemptResponse {
+	const least = 256
+	if most := max(least, keepBody/n); len(a.Body) > most {
+		a.Body, a.Truncated = a.Body[:most], true
+	}
+	size := 0
+	for i, h := range a.Headers {
+		if size += len(h.Name) + len(h.Value); size > max(4*least, keepHeaders/n) {
+			a.Headers = a.Headers[:i]
+			break
+		}
+	}
+	return a
+}

@@ -1,0 +1,124 @@
+package engine
+
+import "slices"
+
+// beyond is what a line knows of its deliveries that are not in memory: they have rows in
+// the store, and are read from there in the order of their events. It also knows which rows
+// a read may show as they were, not as they are.
+type beyond struct {
+	tail    bool // everything from horizon on that is not in memory lies in the store
+	horizon ID
+
+	spilling []ID // rows that were ordered and are not on disk yet, in order
+	unsure   int  // rows of which no more is known than that they were ordered
+
+	reading bool
+	from    ID               // where the read began
+	trust   ID               // rows from here on may be missing in it
+	changed map[ID]meanwhile // what became of deliveries while it was on
+}
+
+// meanwhile says what happened to a delivery while rows were being read.
+type meanwhile int
+
+const (
+	settledMeanwhile meanwhile = 1 + iota // its outcome got on disk
+	dueMeanwhile                          // its retry became due
+)
+
+// lastID is above every id.
+const lastID = ID(1<<63 - 1)
+
+// hides tells whether a delivery that is not in memory may lie in the tail.
+func (b *beyond) hides(event ID) bool { return b.tail && event >= b.horizon }
+
+// leave has everything from event on looked up in the store.
+func (b *beyond) leave(event ID) {
+	if !b.tail || event < b.horizon {
+		b.tail, b.horizon = true, event
+	}
+	b.distrust(event)
+}
+
+// spill notes that the row of a delivery was ordered.
+func (b *beyond) spill(event ID) {
+	i, _ := slices.BinarySearch(b.spilling, event)
+	b.spilling = slices.Insert(b.spilling, i, event)
+	b.distrust(event)
+}
+
+// spilled notes that such a row is on disk.
+func (b *beyond) spilled(event ID) {
+	if i, found := slices.BinarySearch(b.spilling, event); found {
+		b.spilling = slices.Delete(b.spilling, i, i+1)
+	} else if b.unsure > 0 {
+		b.unsure--
+	}
+}
+
+// distrust says that what is being read may not show event's row.
+func (b *beyond) distrust(event ID) {
+	if b.reading {
+		b.trust = min(b.trust, event)
+	}
+}
+
+// doubt has reads wait until so many rows that were ordered before are on disk.
+func (b *beyond) doubt(rows int) { b.unsure = rows }
+
+// readable tells whether a read from an event on would show anything for certain.
+func (b *beyond) readable(from ID) bool {
+	return !b.reading && b.unsure == 0 && (len(b.spilling) == 0 || from < b.spilling[0])
+}
+
+func (b *beyond) begin(from ID) {
+	b.reading, b.from, b.trust = true, from, lastID
+	if len(b.spilling) > 0 {
+		b.trust = b.spilling[0]
+	}
+	clear(b.changed)
+}
+
+// note keeps in mind what happens to a delivery while a read is on.
+func (b *beyond) note(event ID, what meanwhile) {
+	if !b.reading {
+		return
+	}
+	if b.changed == nil {
+		b.changed = map[ID]meanwhile{}
+	}
+	b.changed[event] = what
+}
+
+// trusted ends a read and drops the rows that can't be trusted. through is the last event of which the read
+// tells all; ended says that it is the last of all.
+func (b *beyond) trusted(rows []entry, all bool) (kept []entry, through ID, ended bool) {
+	b.reading = false
+	through = lastID
+	if !all {
+		through = b.from - 1
+		if len(rows) > 0 {
+			through = rows[len(rows)-1].event
+		}
+	}
+	if through >= b.trust {
+		through, all = b.trust-1, false
+	}
+	for i, en := range rows {
+		if en.event > through {
+			return rows[:i], through, all
+		}
+	}
+	return rows, through, all
+}
+
+// read notes how far a read told all.
+func (b *beyond) read(through ID, ended bool) {
+	switch {
+	case !b.tail || through < b.horizon:
+	case ended:
+		b.tail = false
+	default:
+		b.horizon = through + 1
+	}
+}

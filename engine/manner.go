@@ -1,0 +1,161 @@
+package engine
+
+import (
+	"context"
+	"hash/maphash"
+	"sync"
+	"time"
+
+	"switchhook/scripts"
+	"switchhook/scripts/filter"
+	"switchhook/scripts/jsondoc"
+)
+
+// manner is how a subscription's deliveries stand to one another, as far as a line has to
+// be made anew when it changes.
+type manner struct {
+	ordering Ordering
+	within   time.Duration // of debounce; 0: none
+	key      string        // expr; empty: one group
+}
+
+func mannerOf(s *Subscription) manner {
+	if s.Debounce.Within > 0 {
+		return manner{within: s.Debounce.Within, key: s.Debounce.Key}
+	}
+	switch s.Policy.Ordering {
+	case OrderingFIFO:
+		return manner{ordering: OrderingFIFO}
+	case OrderingKeyed:
+		return manner{ordering: OrderingKeyed, key: s.Policy.OrderingKey}
+	}
+	return manner{}
+}
+
+// plain tells whether no delivery waits for another.
+func (m manner) plain() bool { return m == manner{} }
+
+// grouping is a route's manner made ready for use.
+type grouping struct {
+	manner
+	mark uint64 // of the manner; 0: plain
+
+	once sync.Once
+	expr *filter.Key // nil: all events are one group; set by once
+	err  error       // set by once
+}
+
+var groupSeed = maphash.MakeSeed()
+
+// set gives g its manner, once.
+func (g *grouping) set(m manner) {
+	if g.manner = m; !m.plain() {
+		g.mark = max(1, maphash.Comparable(groupSeed, m))
+	}
+}
+
+// strays is the group of the events that have no key.
+var strays = maphash.String(groupSeed, "\x00")
+
+// groupOf tells to which group an event belongs. Where its key can't be told it is one of
+// the strays, who are a group of their own, and the error is noted.
+func (e *Engine) groupOf(r *route, in *filter.Input) uint64 {
+	g := &r.grouping
+	if g.key == "" {
+		return 0
+	}
+	g.once.Do(func() { g.expr, g.err = filter.CompileKey(g.key) })
+	if g.err != nil {
+		e.noteFilterError(r, g.err)
+		return strays
+	}
+	value, err := g.expr.Of(in)
+	if err != nil {
+		e.noteFilterError(r, err)
+		return strays
+	}
+	return maphash.String(groupSeed, value)
+}
+
+// groups tells to which group of each route an event belongs; nil where none has groups.
+// The error is a CodeBusy, as that of match.
+func (e *Engine) groups(matched []*route, ev *scripts.Event, deadline time.Time) (list []group, err error) {
+	var in *filter.Input
+	for i, r := range matched {
+		if r.grouping.mark == 0 {
+			continue
+		}
+		if list == nil {
+			list = make([]group, len(matched))
+			in = filter.NewInput(ev)
+			defer in.Release()
+		}
+		if time.Now().After(deadline) {
+			return nil, tooSlow()
+		}
+		list[i] = group{e.groupOf(r, in), r.grouping.mark}
+	}
+	return list, nil
+}
+
+// regrouped gives a delivery that comes from the store its group, for which its event may
+// have to be read.
+func (e *Engine) regrouped(ctx context.Context, r *route, en entry) (entry, error) {
+	g := &r.grouping
+	en.mark = g.mark
+	if g.key == "" {
+		return en, nil
+	}
+	ev, err := e.store.Event(ctx, "", en.event)
+	if err != nil {
+		return en, err
+	}
+	in := filter.NewInput(view(ev, jsondoc.Value{}))
+	en.group = e.groupOf(r, in)
+	in.Release()
+	return en, nil
+}
+
+// goFetchSorted reads what waits for a subscription whose line sorts, from an event on.
+// scheduler.mu is held.
+func (e *Engine) goFetchSorted(q *queue, line sorter, r *route, from ID) {
+	e.background.Go(func() {
+		ctx := context.Background()
+		rows, err := e.store.Outstanding(ctx, q.id, from, fetchSize)
+		entries := make([]entry, len(rows))
+		for i, w := range rows {
+			if err == nil {
+				entries[i], err = e.regrouped(ctx, r, entry{event: w.ID.Event, attempts: w.Attempts, renewed: w.RenewedAt, failed: w.Failed})
+			}
+		}
+		if err != nil {
+			for _, en := range entries {
+				en.held.release()
+			}
+			e.log.Error("waiting deliveries not read", "subscription_id", q.id.Format(SubscriptionPrefix), "error", err)
+			select { // fetchedSorted asks again at once
+			case <-e.stop:
+			case <-time.After(recordAgain):
+			}
+			entries = nil
+		}
+		e.setAside(q, e.scheduler.fetchedSorted(q, line, entries, err == nil && len(rows) < fetchSize))
+	})
+}
+
+// setAside deals with what lines could not keep.
+func (e *Engine) setAside(q *queue, list []aside) {
+	for _, a := range list {
+		if a.by == 0 {
+			e.spill(q, a.en)
+			continue
+		}
+		a.en.held.release()
+		e.record(&Outcome{ID: DeliveryID{a.en.event, q.id}, State: StateDropped, Attempts: a.en.attempts, Error: supersededBy(a.by)}, func() {
+			e.scheduler.settle(q, a.en.event)
+			e.recorded(a.en)
+		})
+	}
+}
+
+func supersededBy(newer ID) string { return "superseded by " + newer.Format(EventPrefix) }

@@ -1,0 +1,248 @@
+package engine
+
+import "slices"
+
+// What the scheduler does with lines that sort: those of subscriptions that keep order or
+// debounce, and with batches.
+
+// sorterFor makes what sorts a queue's deliveries; nil where nothing has to.
+func (s *scheduler) sorterFor(q *queue, m manner) sorter {
+	switch {
+	case m.within > 0:
+		return newWindows(m.within, s.now)
+	case m.ordering != OrderingNone:
+		return newLanes(m.ordering == OrderingKeyed, func(event ID) bool { return s.queuedUpTo(q, event) })
+	}
+	return nil
+}
+
+// regroup makes the line of a queue anew: all that waits is read from the store again,
+// where what has no row yet is put first. s.mu is held.
+func (s *scheduler) regroup(q *queue) (list []aside) {
+	waiting := q.line.all()
+	s.total -= q.line.len()
+	q.line.clear()
+	if q.line.sorted = s.sorterFor(q, q.route.grouping.manner); q.line.sorted != nil {
+		q.overflow = false
+		q.line.sorted.leave(1)
+		q.line.sorted.doubt(q.spilling)
+	} else {
+		q.overflow, q.refetch = true, true
+	}
+	for _, en := range waiting {
+		if en.fresh == nil {
+			en.held.release()
+			continue
+		}
+		s.spill(q, en.event)
+		list = append(list, aside{en: en})
+	}
+	return list
+}
+
+// spill notes that a row was ordered, so that a delivery can wait in the store; s.mu is held.
+func (s *scheduler) spill(q *queue, event ID) {
+	q.spilling++
+	if q.line.sorted != nil {
+		q.line.sorted.spill(event)
+	}
+}
+
+// addSorted does so where the line sorts, or did when the event was matched; s.mu is held.
+func (s *scheduler) addSorted(q *queue, en entry) (place, *queue, []aside) {
+	if en.mark != q.route.grouping.mark { // its group is one of other settings
+		s.again(q, en.event)
+		s.spill(q, en.event)
+		return placeStore, q, nil
+	}
+	was := q.line.len()
+	stored, list := q.line.sorted.add(en, s.total >= memoryRoom)
+	s.count(q, was, list)
+	s.offer(q)
+	if stored {
+		q.spilling++ // the line has noted it
+		return placeStore, q, list
+	}
+	return placeQueued, q, list
+}
+
+// count keeps the books after a sorted line has changed: it had was entries before, and
+// gave back list. s.mu is held.
+func (s *scheduler) count(q *queue, was int, list []aside) {
+	s.total += q.line.len() - was
+	for _, a := range list {
+		if a.by != 0 {
+			if !slices.Contains(q.unsettled, a.en.event) {
+				q.unsettled = append(q.unsettled, a.en.event)
+			}
+		} else {
+			q.spilling++ // the line has noted it
+		}
+	}
+}
+
+// again has what waits from an event on read from the store; s.mu is held.
+func (s *scheduler) again(q *queue, event ID) {
+	if q.line.sorted != nil {
+		q.line.sorted.leave(event)
+	} else {
+		q.overflow, q.refetch = true, true
+	}
+}
+
+// begin lets sorted lines read what an earlier run left; all of it has rows by now.
+func (s *scheduler) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.begun = true
+	for _, q := range s.queues {
+		if q.line.sorted != nil {
+			s.offer(q)
+		}
+	}
+}
+
+// offerSorted does what only lines need that sort or make batches: read the store from
+// some event on, and look again when a time has come. s.mu is held.
+func (s *scheduler) offerSorted(q *queue) {
+	if !q.route.sub.Active {
+		return
+	}
+	if q.line.sorted != nil && s.begun && !q.fetching {
+		if from, ok := q.line.sorted.wants(); ok {
+			q.fetching = true
+			q.line.sorted.begin(from)
+			s.fetchSorted(q, q.line.sorted, q.route, from)
+		}
+	}
+	now := s.now()
+	if ready, at := q.line.look(now); !ready && !at.IsZero() {
+		s.lookAgain(q, at, now)
+	}
+}
+
+// fetchedSorted queues what was read for a sorted line. What it can't keep is given back.
+func (s *scheduler) fetchedSorted(q *queue, line sorter, rows []entry, all bool) (list []aside) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q.fetching = false
+	if q.route == nil || q.line.sorted != line {
+		for _, en := range rows {
+			en.held.release()
+		}
+		s.offer(q)
+		return nil
+	}
+	known := make(map[ID]bool, len(q.unsettled))
+	for _, id := range q.unsettled {
+		known[id] = true
+	}
+	was := q.line.len()
+	list = line.fetched(rows, all, known)
+	s.count(q, was, list)
+	s.offer(q)
+	return list
+}
+
+// putRest does so with what did not fit in the POST that is on its way.
+func (s *scheduler) putRest(q *queue, p parcel) (known bool, list []aside) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if known, list = s.returned(q, &p); known {
+		s.offer(q)
+	}
+	return known, list
+}
+
+// returned queues a parcel again; s.mu is held.
+func (s *scheduler) returned(q *queue, p *parcel) (known bool, list []aside) {
+	for i := range p.len() {
+		q.unsettle(p.at(i).event)
+	}
+	if q.route == nil {
+		return false, nil
+	}
+	was := q.line.len()
+	switch {
+	case p.from != q.line.sorted: // the settings changed
+		for i := range p.len() {
+			en := *p.at(i)
+			s.again(q, en.event)
+			if en.fresh == nil {
+				en.held.release()
+				continue
+			}
+			if q.line.sorted != nil {
+				q.line.sorted.spill(en.event)
+			}
+			list = append(list, aside{en: en})
+		}
+	case p.from != nil:
+		list = p.from.landed(p, func(int) State { return StatePending })
+	default:
+		for i := range p.len() {
+			q.line.push(*p.at(i))
+		}
+	}
+	s.count(q, was, list)
+	return true, list
+}
+
+// arrived tells a sorted line what became of a parcel. What it can't keep is given back;
+// where it is of the parcel, it is dropped instead of tried again.
+func (s *scheduler) arrived(q *queue, p *parcel, became func(i int) State) (list []aside) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if q.route == nil || p.from != q.line.sorted {
+		return nil
+	}
+	was := q.line.len()
+	list = p.from.landed(p, became)
+	s.count(q, was, list)
+	return list
+}
+
+// tooLarge has later batches be smaller: the target refused one of n deliveries.
+func (s *scheduler) tooLarge(q *queue, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q.line.tooLarge(n)
+}
+
+// fits notes that the target took a batch.
+func (s *scheduler) fits(q *queue) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q.line.fit()
+}
+
+// queuedUpTo tells whether all events up to one have been queued. Where not, q is offered
+// again once they may have been. s.mu is held.
+func (s *scheduler) queuedUpTo(q *queue, event ID) bool {
+	if s.queued(event) {
+		return true
+	}
+	s.anyGated.Store(true)
+	if s.queued(event) { // whoever queued it since may not have seen that
+		return true
+	}
+	if !slices.Contains(s.gated, q) {
+		s.gated = append(s.gated, q)
+	}
+	return false
+}
+
+// ungate offers the queues that wait for events to be queued.
+func (s *scheduler) ungate() {
+	if !s.anyGated.Load() {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.anyGated.Store(false)
+	list := s.gated
+	s.gated = nil
+	for _, q := range list {
+		s.offer(q)
+	}
+}
