@@ -27,6 +27,8 @@ type commands struct {
 	Scripts scriptsCommand `cmd:"" help:"Push, pull, compare, backtest and switch the scripts of a running router."`
 	Apply   applyCommand   `cmd:"" help:"Make a running router's event types, scripts and subscriptions what the files of a folder say."`
 	Keys    keysCommand    `cmd:"" help:"List, make and delete API keys of a running router."`
+	Backup  backupCommand  `cmd:"" help:"Copy the database to a file, also while a router uses it."`
+	Restore restoreCommand `cmd:"" help:"Put a backup in the place of a database, while no router runs over it."`
 	Secrets secretsCommand `cmd:"" help:"Change the key that secrets in the database are sealed with."`
 	Types   typesCommand   `cmd:"" help:"Write TypeScript types of events, requests and helpers, for editors."`
 	Version versionCommand `cmd:"" help:"Print the version."`

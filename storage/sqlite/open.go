@@ -134,8 +134,10 @@ func migrate(ctx context.Context, path string) (err error) {
 	if err != nil {
 		return fmt.Errorf("sqlite: read the embedded schema: %w", err)
 	}
-	sources := provider.ListSources()
-	newest := sources[len(sources)-1].Version
+	newest, err := newestVersion()
+	if err != nil {
+		return err
+	}
 	current, err := provider.GetDBVersion(ctx)
 	if isFull(err) {
 		return fmt.Errorf("sqlite: the disk that holds %s is full: make room, twice as much as %[1]s-wal has: %[2]w", path, err)
@@ -144,12 +146,25 @@ func migrate(ctx context.Context, path string) (err error) {
 		return fmt.Errorf("sqlite: %s is no Switchhook database, or damaged: %w", path, err)
 	}
 	if current > newest {
-		return fmt.Errorf("sqlite: %s has schema version %d, this program knows versions up to %d: run the newer Switchhook that wrote it", path, current, newest)
+		return tooNew(path, current, newest)
 	}
 	if _, err := provider.Up(ctx); err != nil {
 		return fmt.Errorf("sqlite: bring the schema of %s from version %d to %d: %w", path, current, newest, err)
 	}
 	return nil
+}
+
+func tooNew(path string, version, newest int64) error {
+	return fmt.Errorf("sqlite: %s has schema version %d, this program knows versions up to %d: run the newer Switchhook that wrote it", path, version, newest)
+}
+
+// newestVersion is the schema that this program brings databases to.
+func newestVersion() (int64, error) {
+	files, err := schemaFiles.ReadDir("schema") // by name, and so by number
+	if err != nil {
+		return 0, err
+	}
+	return goose.NumericComponent(files[len(files)-1].Name())
 }
 
 // verify makes sure that a commit on conn is on disk when it returns.

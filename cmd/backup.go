@@ -1,0 +1,77 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"switchhook/storage/sqlite"
+	"switchhook/storage/vault"
+)
+
+type backupCommand struct {
+	File  string `arg:"" help:"File to write." type:"path"`
+	Data  string `help:"Folder of the database." default:"switchhook-data" type:"path" placeholder:"DIR"`
+	Force bool   `help:"Replace the file if there is one."`
+}
+
+// Run copies the database, beside a router that uses it or without one.
+func (c *backupCommand) Run(ctx context.Context) error {
+	made, err := sqlite.Backup(ctx, databaseFile(c.Data), c.File, c.Force)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s is there already; --force replaces it", c.File)
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%s: %s, schema version %d, checked\n", c.File, megabytes(made.Bytes), made.Version)
+	if len(made.Keys) > 0 {
+		fmt.Printf("The secrets in it are sealed with key %s, which is not in it: keep a copy of the key as well.\n", strings.Join(made.Keys, " and "))
+	}
+	return nil
+}
+
+type restoreCommand struct {
+	File            string `arg:"" help:"Backup to restore." type:"path"`
+	Data            string `help:"Folder of the database; made where it is missing." default:"switchhook-data" type:"path" placeholder:"DIR"`
+	Force           bool   `help:"Replace the database that is there; it is kept under another name."`
+	encryptionFlags `embed:""`
+}
+
+// Run puts a backup in place.
+func (c *restoreCommand) Run(ctx context.Context) error {
+	made, kept, err := sqlite.Restore(ctx, c.File, databaseFile(c.Data), c.Force)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("there is a database in %s already; --force replaces it, and keeps it under another name", c.Data)
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Printf("restored to %s: %s, schema version %d, checked\n", databaseFile(c.Data), megabytes(made.Bytes), made.Version)
+	if kept != "" {
+		fmt.Printf("The database that was there is %s now; delete it, and its -wal if there is one, once you don't need it.\n", kept)
+	}
+	if missing := c.missing(made.Keys); len(missing) > 0 {
+		fmt.Printf("The secrets in it are sealed with key %s, which is not among the keys found (%s): put it there before you start the router.\n", strings.Join(missing, " and "), c.file(c.Data))
+	}
+	return nil
+}
+
+// missing gives those of ids whose keys are not found here.
+func (c *restoreCommand) missing(ids []string) []string {
+	keys, err := vault.ReadFile(c.file(c.Data))
+	if c.EncryptionKey != "" {
+		keys, err = vault.ParseKeys(c.EncryptionKey)
+	}
+	if err != nil { // the next start says what is wrong
+		return ids
+	}
+	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
+		return slices.ContainsFunc(keys, func(k vault.Key) bool { return k.ID() == id })
+	})
+}
+
+func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }

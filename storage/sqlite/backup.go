@@ -1,0 +1,317 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/mattn/go-sqlite3"
+
+	"switchhook/storage/vault"
+)
+
+// A backup is one file: the database as it was at one moment. Copying the database and its
+// log with cp gives that only while nobody writes. If the log is copied last, a checkpoint
+// may have emptied it meanwhile into a database that was copied before; if the database is
+// copied last, it has pages that are newer than the log, and the log puts older ones over
+// them. A snapshot of the file system that takes both at one instant is good.
+
+const (
+	// backupPages is how many pages are copied in a step, 4 MiB.
+	backupPages = 512
+	// backupPause is the least pause between steps: it leaves the disk and the CPU to the
+	// router, and costs a second for 4 GB.
+	backupPause = time.Millisecond
+)
+
+// Copy tells of a backup.
+type Copy struct {
+	Bytes   int64
+	Version int64    // of the schema
+	Keys    []string // ids of the encryption keys that open its secrets; they are not in it
+}
+
+// Backup copies the database at path to a file, also while a router writes to it. What was
+// acknowledged before it began is in the copy, which is one consistent state. The file is
+// there, whole and checked, or not at all. One that exists is left alone unless replace is
+// set: the error is fs.ErrExist.
+func Backup(ctx context.Context, path, to string, replace bool) (c Copy, err error) {
+	if _, err := os.Stat(path); err != nil {
+		return c, fmt.Errorf("there is no database to copy: %w", err)
+	}
+	if err := notPartOf(path, to); err != nil {
+		return c, err
+	}
+	if _, err := os.Lstat(to); err == nil && !replace {
+		return c, fmt.Errorf("%s: %w", to, fs.ErrExist)
+	}
+	err = place(to, replace, func(temp string) error {
+		if err := copyPages(ctx, path, temp); err != nil {
+			return fmt.Errorf("copy %s: %w", path, err)
+		}
+		c, err = inspect(ctx, temp, "quick_check")
+		return err
+	})
+	return c, err
+}
+
+// notPartOf makes sure that a copy does not go over the database itself.
+func notPartOf(path, to string) error {
+	info, err := os.Stat(to)
+	if err != nil {
+		return nil
+	}
+	for _, suffix := range []string{"", "-wal", "-shm", ".lock"} {
+		if part, err := os.Stat(path + suffix); err == nil && os.SameFile(info, part) {
+			return fmt.Errorf("%s is the database itself, or a part of it", to)
+		}
+	}
+	return nil
+}
+
+// place has make fill a temporary file, and puts that in the place of a file once it is
+// on disk.
+func place(to string, replace bool, make func(temp string) error) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(to), "."+filepath.Base(to)+".partial-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	temp := f.Name()
+	defer func() {
+		if remove := os.Remove(temp); err == nil && !errors.Is(remove, fs.ErrNotExist) {
+			err = remove
+		}
+	}()
+	if err := errors.Join(f.Close(), make(temp), syncFile(temp)); err != nil {
+		return err
+	}
+	if replace {
+		err = os.Rename(temp, to)
+	} else {
+		err = os.Link(temp, to) // unlike a rename, it replaces nothing
+	}
+	if err != nil {
+		return err
+	}
+	return vault.SyncDir(filepath.Dir(to))
+}
+
+func syncFile(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// copyPages copies the pages of the database as one reader sees them. The reader's
+// transaction lasts until the end: without it, SQLite would begin anew after every commit
+// of the router. Meanwhile the router's log grows.
+func copyPages(ctx context.Context, from, to string) (err error) {
+	source, err := openURL(from, "mode=ro", "PRAGMA busy_timeout = 5000; PRAGMA cache_size = -4096")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, source.Close()) }()
+	target, err := openURL(to, "", "PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF; PRAGMA locking_mode = EXCLUSIVE")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, target.Close()) }()
+	if _, err := source.Exec("BEGIN", nil); err != nil {
+		return err
+	}
+	if err := queryConn(source, "SELECT count(*) FROM sqlite_schema", nil, nil); err != nil {
+		return err
+	}
+	b, err := target.Backup("main", source, "main")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if b != nil {
+			err = errors.Join(err, b.Finish())
+		}
+	}()
+	for {
+		done, err := b.Step(backupPages)
+		if err != nil {
+			return err
+		}
+		if done {
+			finish := b.Finish()
+			b = nil
+			return finish
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(backupPause):
+		}
+	}
+}
+
+// openURL opens a connection that is set up for nothing but what is asked for.
+func openURL(path, query, pragmas string) (*sqlite3.SQLiteConn, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	c, err := (&sqlite3.SQLiteDriver{}).Open((&url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: query}).String())
+	if err != nil {
+		return nil, err
+	}
+	conn := c.(*sqlite3.SQLiteConn)
+	if _, err := conn.Exec(pragmas, nil); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
+}
+
+// inspect checks a database that nobody uses, with "quick_check" or "integrity_check", and
+// that this program knows its schema. It writes nothing beside it.
+func inspect(ctx context.Context, path, check string) (c Copy, err error) {
+	conn, err := openURL(path, "mode=ro&immutable=1", "PRAGMA cache_size = -65536")
+	if err != nil {
+		return c, err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	err = queryConn(conn, "SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied", nil, func(row []driver.Value) error {
+		c.Version, _ = row[0].(int64)
+		return nil
+	})
+	if err != nil || c.Version == 0 {
+		return c, errors.Join(fmt.Errorf("%s is no Switchhook database, or damaged", path), err)
+	}
+	if newest, err := newestVersion(); err != nil || c.Version > newest {
+		return c, errors.Join(tooNew(path, c.Version, newest), err)
+	}
+	rows, err := conn.QueryContext(ctx, "PRAGMA "+check, nil) // which takes long: ctx can end it
+	if err != nil {
+		return c, err
+	}
+	err = walk(rows, make([]driver.Value, 1), func(row []driver.Value) error {
+		if text, _ := row[0].(string); text != "ok" {
+			return fmt.Errorf("%s is damaged: %.200s", path, text)
+		}
+		return nil
+	})
+	if err != nil {
+		return c, err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return c, err
+	}
+	c.Bytes = info.Size()
+	c.Keys, err = keysInUse(conn)
+	return c, err
+}
+
+// keysInUse lists the encryption keys of a database, whichever version made it.
+func keysInUse(conn *sqlite3.SQLiteConn) (ids []string, err error) {
+	known := false
+	err = queryConn(conn, "SELECT 1 FROM sqlite_schema WHERE name = 'encryption_key'", nil, func([]driver.Value) error {
+		known = true
+		return nil
+	})
+	if err != nil || !known {
+		return nil, err
+	}
+	err = queryConn(conn, "SELECT id FROM encryption_key ORDER BY id", nil, func(row []driver.Value) error {
+		ids = append(ids, row[0].(string))
+		return nil
+	})
+	return ids, err
+}
+
+// Restore puts a backup in the place of the database at path. It fails where a router runs
+// over it, where the file is damaged or of a newer version, and, unless replace is set,
+// where there is a database already: the error is fs.ErrExist. One that is replaced is
+// kept under another name, which is answered.
+func Restore(ctx context.Context, from, path string, replace bool) (c Copy, kept string, err error) {
+	if _, err := os.Stat(from); err != nil {
+		return c, "", fmt.Errorf("there is no backup: %w", err)
+	}
+	if err := notPartOf(path, from); err != nil {
+		return c, "", err
+	}
+	if info, err := os.Stat(from + "-wal"); err == nil && info.Size() > 0 {
+		return c, "", fmt.Errorf("%s has a write-ahead log beside it, so it is no backup that was ended: make one with switchhook backup, or put both files in the data folder yourself", from)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return c, "", err
+	}
+	lock, err := lockFile(path)
+	if err != nil {
+		return c, "", err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	there := false
+	for _, suffix := range []string{"", "-wal"} {
+		_, err := os.Lstat(path + suffix)
+		there = there || err == nil
+	}
+	if there && !replace {
+		return c, "", fmt.Errorf("%s: %w", path, fs.ErrExist)
+	}
+	err = place(path, true, func(temp string) error {
+		if err := copyBytes(ctx, from, temp); err != nil {
+			return fmt.Errorf("copy %s: %w", from, err)
+		}
+		if c, err = inspect(ctx, temp, "integrity_check"); err != nil {
+			return fmt.Errorf("check the copy of %s: %w", from, err)
+		}
+		// Now that the copy is good, on disk and beside it, the old one goes.
+		if err := syncFile(temp); err != nil || !there {
+			return err
+		}
+		kept, err = putAside(path)
+		return err
+	})
+	return c, kept, err
+}
+
+func copyBytes(ctx context.Context, from, to string) error {
+	source, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	target, err := os.OpenFile(to, os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { source.Close() })
+	defer stop()
+	_, err = io.Copy(target, source)
+	return errors.Join(err, ctx.Err(), target.Close())
+}
+
+// putAside gives a database and its log second names, and takes the log away from the
+// first one: beside another database it would be played back into that. Whatever happens
+// in between, the old state is whole under the second names.
+func putAside(path string) (kept string, err error) {
+	kept = path + ".before-restore-" + time.Now().UTC().Format("20060102T150405.000Z")
+	for _, suffix := range []string{"", "-wal"} {
+		if err := os.Link(path+suffix, kept+suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+	}
+	if err := vault.SyncDir(filepath.Dir(path)); err != nil {
+		return "", err
+	}
+	for _, suffix := range []string{"-wal", "-shm"} {
+		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+	}
+	return kept, vault.SyncDir(filepath.Dir(path))
+}

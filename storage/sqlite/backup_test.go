@@ -1,0 +1,256 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"switchhook/engine"
+	"switchhook/storage/vault"
+)
+
+func TestABackupBesideAWriterHoldsAllThatWasAcknowledgedBefore(t *testing.T) {
+	path, key := filepath.Join(t.TempDir(), "test.db"), vault.NewKey()
+	s := openSealed(t, path, key)
+	put(t, s, secretive(1, 1))
+	var acknowledged, stop atomic.Int64
+	var wait sync.WaitGroup
+	var next atomic.Int64
+	for range 4 {
+		wait.Go(func() {
+			for stop.Load() == 0 {
+				n := newEvent(int(next.Add(1)), 1)
+				n.Event.Data = make([]byte, 4000)
+				if _, err := s.Append(context.Background(), []engine.NewEvent{n}); err != nil {
+					t.Error(err)
+					return
+				}
+				s.Record(succeeded(n.Event.ID, 1), nil)
+				acknowledged.Add(1)
+			}
+		})
+	}
+	defer wait.Wait()
+	defer stop.Store(1)
+	for round := range 4 {
+		for target := int64(1000 * (round + 1)); acknowledged.Load() < target; {
+			if err := s.Ping(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := acknowledged.Load()
+		dir := t.TempDir()
+		to := filepath.Join(dir, "copy.db")
+		c, err := Backup(t.Context(), path, to, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		during := acknowledged.Load() - before
+		if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
+			t.Fatalf("%v is left, %v", files, err)
+		}
+		if len(c.Keys) != 1 || c.Keys[0] != key.ID() || c.Bytes < before*4000 {
+			t.Errorf("copy is %+v", c)
+		}
+		mustNotHold(t, dir, "hush")
+		copied := openSealed(t, to, key)
+		integrity(t, copied)
+		mustHold(t, copied, 1)
+		list, err := copied.Events(t.Context(), engine.EventQuery{})
+		if err != nil || int64(len(list)) < before {
+			t.Fatalf("%d events are in the copy, %d were acknowledged before, %v", len(list), before, err)
+		}
+		deliveries, err := copied.Deliveries(t.Context(), engine.DeliveryQuery{State: engine.StateSucceeded})
+		if err != nil || len(deliveries) > len(list) {
+			t.Fatalf("%d deliveries of %d events, %v", len(deliveries), len(list), err)
+		}
+		t.Logf("%d acknowledged before, %d while it was copied, %d copied", before, during, len(list))
+		closed(t, copied)
+	}
+}
+
+func TestABackupThatFailsLeavesNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "test.db")
+	s := open(t, path)
+	if _, err := s.Append(t.Context(), []engine.NewEvent{newEvent(1)}); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	there := filepath.Join(dir, "there.db")
+	if err := os.WriteFile(there, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	for name, c := range map[string]struct {
+		ctx      context.Context
+		from, to string
+		replace  bool
+		want     string
+	}{
+		"to a file that is there": {t.Context(), path, there, false, "exist"},
+		"of no database":          {t.Context(), path + ".nowhere", filepath.Join(dir, "new.db"), false, "there is no database"},
+		"of something else":       {t.Context(), there, filepath.Join(dir, "new.db"), false, "not a database"},
+		"over the database":       {t.Context(), path, path, true, "the database itself"},
+		"over its log":            {t.Context(), path, path + "-wal", true, "the database itself"},
+		"to no folder":            {t.Context(), path, filepath.Join(dir, "nowhere", "new.db"), false, "no such file"},
+		"that is ended":           {ended, path, there, true, "canceled"},
+	} {
+		if _, err := Backup(c.ctx, c.from, c.to, c.replace); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("a backup %s: error is %v", name, err)
+		}
+	}
+	if text, err := os.ReadFile(there); err != nil || string(text) != "mine" {
+		t.Errorf("the file that was there is changed: %.20q, %v", text, err)
+	}
+	if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
+		t.Errorf("%v is left, %v", files, err)
+	}
+	if _, err := Backup(t.Context(), path, there, true); err != nil {
+		t.Error(err)
+	}
+	integrity(t, s)
+}
+
+func TestARestoredBackupIsTheDatabase(t *testing.T) {
+	path, key := filepath.Join(t.TempDir(), "test.db"), vault.NewKey()
+	s := openSealed(t, path, key)
+	put(t, s, secretive(1, 1))
+	if _, err := s.Append(t.Context(), []engine.NewEvent{newEvent(1)}); err != nil {
+		t.Fatal(err)
+	}
+	from := filepath.Join(t.TempDir(), "copy.db")
+	if _, err := Backup(t.Context(), path, from, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Append(t.Context(), []engine.NewEvent{newEvent(2)}); err != nil {
+		t.Fatal(err)
+	}
+
+	if _, _, err := Restore(t.Context(), from, path, true); err == nil || !strings.Contains(err.Error(), "in use by another process") {
+		t.Fatalf("restored under a running router: %v", err)
+	}
+	// The log of a router that was killed: played back into the restored database, it
+	// would damage it.
+	wal, err := os.ReadFile(path + "-wal")
+	if err != nil || len(wal) == 0 {
+		t.Fatal(len(wal), err)
+	}
+	closed(t, s)
+	if err := os.WriteFile(path+"-wal", wal, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Restore(t.Context(), from, path, false); !errors.Is(err, fs.ErrExist) {
+		t.Fatalf("a database was replaced unasked: %v", err)
+	}
+	damaged := filepath.Join(t.TempDir(), "damaged.db")
+	data, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := len(data) / 2; i < len(data); i++ {
+		data[i] ^= byte(rand.N(255) + 1)
+	}
+	if err := os.WriteFile(damaged, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Restore(t.Context(), damaged, path, true); err == nil {
+		t.Fatal("a damaged backup was restored")
+	}
+
+	_, kept, err := Restore(t.Context(), from, path, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s = openSealed(t, path, key)
+	integrity(t, s)
+	mustHold(t, s, 1)
+	if last, err := s.LastEventID(t.Context()); err != nil || last != 1 {
+		t.Fatalf("the last event is %d, %v", last, err)
+	}
+	closed(t, s)
+	old := openSealed(t, kept, key)
+	if last, err := old.LastEventID(t.Context()); err != nil || last != 2 {
+		t.Fatalf("in what was kept, the last event is %d, %v", last, err)
+	}
+	integrity(t, old)
+
+	elsewhere := filepath.Join(t.TempDir(), "new", "test.db")
+	if _, kept, err := Restore(t.Context(), from, elsewhere, false); err != nil || kept != "" {
+		t.Fatal(kept, err)
+	}
+	mustHold(t, openSealed(t, elsewhere, key), 1)
+}
+
+func TestWhatIsNoBackupIsNotRestored(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "test.db")
+	s := open(t, path)
+	if err := s.write(t.Context(), func(tx *tx) error {
+		_, err := tx.exec(`INSERT INTO goose_db_version (version_id, is_applied) VALUES (99, 1)`)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	to := filepath.Join(t.TempDir(), "test.db")
+	if _, _, err := Restore(t.Context(), path, to, false); err == nil || !strings.Contains(err.Error(), "log beside it") {
+		t.Errorf("a database in use: %v", err)
+	}
+	closed(t, s)
+	if _, _, err := Restore(t.Context(), path, to, false); err == nil || !strings.Contains(err.Error(), "version 99") {
+		t.Errorf("a newer one: %v", err)
+	}
+	if _, _, err := Restore(t.Context(), path, path, true); err == nil || !strings.Contains(err.Error(), "the database itself") {
+		t.Errorf("itself: %v", err)
+	}
+	for name, text := range map[string]string{"empty": "", "text": strings.Repeat("no database. ", 1000)} {
+		other := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(other, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := Restore(t.Context(), other, to, false); err == nil {
+			t.Errorf("%s was restored", name)
+		}
+	}
+	files, err := os.ReadDir(filepath.Dir(to))
+	if err != nil || len(files) != 1 || files[0].Name() != "test.db.lock" {
+		t.Errorf("%v is left, %v", files, err)
+	}
+}
+
+// TestABackupWithoutARouter copies what a router left that was killed: part of it is in
+// the log alone.
+func TestABackupWithoutARouter(t *testing.T) {
+	live := filepath.Join(t.TempDir(), "live.db")
+	s := open(t, live)
+	for n := range 20 {
+		if _, err := s.Append(t.Context(), []engine.NewEvent{newEvent(n + 1)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(t.TempDir(), "test.db")
+	copyFile(t, live, path)
+	copyFile(t, live+"-wal", path+"-wal")
+	for n := range 2 { // the first must leave it as it was
+		to := filepath.Join(t.TempDir(), fmt.Sprint(n))
+		if _, err := Backup(t.Context(), path, to, false); err != nil {
+			t.Fatal(err)
+		}
+		copied, err := Open(t.Context(), Options{Path: to, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last, err := copied.LastEventID(t.Context()); err != nil || last != 20 {
+			t.Fatalf("the last event is %d, %v", last, err)
+		}
+		closed(t, copied)
+	}
+}

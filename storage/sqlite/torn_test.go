@@ -1,0 +1,152 @@
+package sqlite
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"switchhook/engine"
+)
+
+// TestSnapshotsOfTheDisk copies the database and its log at many instants while events are
+// acknowledged, each time as a snapshot of the file system gives them: both at one instant,
+// for which the writing process is stopped. Beside each copy lies one whose log ends in a
+// commit that was torn. All of them must open, and hold what was acknowledged before.
+//
+// Copies that are made one after the other while somebody writes (cp) promise nothing, in
+// neither order: see backup.go, which is what to use instead.
+func TestSnapshotsOfTheDisk(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "test.db")
+	said := &acknowledged{events: map[engine.ID]bool{}, deliveries: map[engine.ID]bool{}}
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), crashChild+"="+path)
+	child.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := child.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var reading sync.WaitGroup
+	reading.Go(func() { said.read(t, out) })
+	defer func() {
+		signal(t, child, syscall.SIGKILL)
+		reading.Wait()
+		child.Wait()
+	}()
+	said.await(t, 50)
+	count := 12
+	if testing.Short() {
+		count = 3
+	}
+	for range count {
+		time.Sleep(rand.N(60 * time.Millisecond)) // at no particular instant of a commit or a checkpoint
+		before := said.copy()
+		signal(t, child, syscall.SIGSTOP)
+		stopped(t, child)
+		dir := t.TempDir()
+		whole, torn := filepath.Join(dir, "whole.db"), filepath.Join(dir, "torn.db")
+		copyFile(t, path, whole)
+		copyFile(t, path+"-wal", whole+"-wal")
+		copyFile(t, whole, torn)
+		copyFile(t, whole+"-wal", torn+"-wal")
+		tear(t, torn+"-wal")
+		before.check(t, whole)
+		before.check(t, torn)
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		signal(t, child, syscall.SIGCONT)
+	}
+}
+
+// copy gives what was said so far.
+func (a *acknowledged) copy() *acknowledged {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c := &acknowledged{events: map[engine.ID]bool{}, deliveries: map[engine.ID]bool{}}
+	for id := range a.events {
+		c.events[id] = true
+	}
+	for id := range a.deliveries {
+		c.deliveries[id] = true
+	}
+	return c
+}
+
+// stopped waits until every thread of a process stands still.
+func stopped(t *testing.T, c *exec.Cmd) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+		running := 0
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", c.Process.Pid))
+		if err != nil || len(tasks) == 0 {
+			t.Fatal(tasks, err)
+		}
+		for _, task := range tasks {
+			stat, err := os.ReadFile(task)
+			if err != nil {
+				continue // a thread that ended
+			}
+			if _, state, _ := strings.Cut(string(stat), ") "); !strings.HasPrefix(state, "T") {
+				running++
+			}
+		}
+		if running == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the process does not stop")
+		}
+	}
+}
+
+// tear makes a log end in the middle of a commit: after its last whole one come frames of
+// which some arrived and some did not, as when power fails before the fsync. The layout is
+// that of https://sqlite.org/walformat.html.
+func tear(t *testing.T, wal string) {
+	t.Helper()
+	data, err := os.ReadFile(wal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const header, frameHeader = 32, 24
+	if len(data) < header {
+		return // the log was just begun
+	}
+	frame := frameHeader + int(binary.BigEndian.Uint32(data[8:]))
+	salts := data[16:24]
+	end := header // of the last commit
+	for at := header; at+frame <= len(data) && bytes.Equal(data[at+8:at+16], salts); at += frame {
+		if binary.BigEndian.Uint32(data[at+4:]) != 0 {
+			end = at + frame
+		}
+	}
+	next := make([]byte, 3*frame)
+	for i := range next {
+		next[i] = byte(rand.Uint32())
+	}
+	for at := 0; at < len(next); at += frame { // frames that look right but for their checksum
+		binary.BigEndian.PutUint32(next[at:], 1)
+		binary.BigEndian.PutUint32(next[at+4:], uint32(at/frame)) // the later ones say that they end a commit
+		copy(next[at+8:], salts)
+	}
+	next = next[:1+rand.N(len(next))]
+	torn := append(data[:end:end], next...)
+	if rest := end + len(next); rest < len(data) { // the log is longer: old frames follow
+		torn = append(torn, data[rest:]...)
+	}
+	if err := os.WriteFile(wal, torn, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
