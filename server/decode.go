@@ -74,6 +74,47 @@ func readObject(c *fiber.Ctx, into any) (present map[string]jsondoc.Value, err e
 	return present, nil
 }
 
+// readMembers reads the object that is the value of field, into a struct; unknown members
+// as in readObject. present holds the names that it has.
+func readMembers(field string, raw []byte, into any) (present map[string]jsondoc.Value, err error) {
+	doc, err := jsondoc.Parse(raw, jsondoc.Limits{})
+	if err != nil {
+		return nil, err
+	}
+	root := doc.Root()
+	if root.Kind() != jsondoc.Object {
+		return nil, fieldProblem(field, "must be an object, not "+article(root.Kind().String()))
+	}
+	known, fields := fieldNames(into), reflect.ValueOf(into).Elem()
+	present = map[string]jsondoc.Value{}
+	for name, value := range root.Members() {
+		i := slices.Index(known, name)
+		if i < 0 {
+			if meant := near.Name(name, known); meant != "" {
+				return nil, fieldProblem(field+"."+name, fmt.Sprintf("is not known here; did you mean %q?", meant))
+			}
+			continue
+		}
+		present[name] = value
+		if err := readValue(field+"."+name, value.Raw(), fields.Field(i).Addr().Interface()); err != nil {
+			return nil, err
+		}
+	}
+	return present, nil
+}
+
+// readValue reads the value of field.
+func readValue(field string, raw []byte, into any) error {
+	err := json.Unmarshal(raw, into)
+	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) {
+		return fieldProblem(field, "must be "+typeName(wrong.Type)+", not "+article(wrong.Value))
+	}
+	if err != nil {
+		return fieldProblem(field, err.Error())
+	}
+	return nil
+}
+
 // wrongMember adds the name of the member that is to blame to the field of an object of
 // strings, which encoding/json leaves out.
 func wrongMember(wrong *json.UnmarshalTypeError, present map[string]jsondoc.Value) string {

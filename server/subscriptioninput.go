@@ -27,6 +27,7 @@ type subscriptionInput struct {
 	Signatures      []engine.Signature `json:"signatures"`
 	Headers         map[string]*string `json:"headers"`
 	PayloadFormat   string             `json:"payload_format"`
+	Policy          json.RawMessage    `json:"policy"`
 	Description     string             `json:"description"`
 	Metadata        map[string]*string `json:"metadata"`
 }
@@ -98,6 +99,15 @@ func (s *Server) apply(in *subscriptionInput, sub *engine.Subscription, present 
 	}
 	if given("payload_format") {
 		sub.PayloadFormat = engine.PayloadFormat(in.PayloadFormat)
+	}
+	if given("policy") {
+		old := sub.Policy
+		if present == nil {
+			old = engine.Policy{}
+		}
+		if sub.Policy, err = applyPolicy(in.Policy, old); err != nil {
+			return err
+		}
 	}
 	if given("description") {
 		sub.Description = in.Description

@@ -29,6 +29,8 @@ type subscriptionView struct {
 	Signatures      []string          `json:"signatures"`
 	Headers         map[string]string `json:"headers"`
 	PayloadFormat   string            `json:"payload_format"`
+	Policy          policyView        `json:"policy"`
+	Health          healthView        `json:"health"`
 	Description     string            `json:"description"`
 	Metadata        map[string]string `json:"metadata"`
 	FilterErrors    *filterErrors     `json:"filter_errors,omitempty"`
@@ -61,7 +63,7 @@ func (s *Server) viewSubscription(sub *engine.Subscription) subscriptionView {
 	v := subscriptionView{
 		ID: sub.ID.Format(engine.SubscriptionPrefix), Events: sub.Events, TargetURL: sub.TargetURL, Account: sub.Account,
 		Active: sub.Active, InactiveReason: sub.Reason, Filter: sub.Filter, Transform: sub.Transform,
-		Headers: hideCredentials(sub.Headers), PayloadFormat: string(sub.PayloadFormat),
+		Headers: hideCredentials(sub.Headers), PayloadFormat: string(sub.PayloadFormat), Policy: viewPolicy(&sub.Policy), Health: viewHealth(s.engine.Health(sub.ID)),
 		Description: sub.Description, Metadata: map[string]string{}, CreatedAt: sub.CreatedAt, UpdatedAt: sub.UpdatedAt,
 	}
 	kind, public := engine.DescribeSecret(sub.Secret)
