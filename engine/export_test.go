@@ -26,3 +26,6 @@ func (e *Engine) Measure(ctx context.Context) { e.pressure.refusal.Store(e.measu
 
 // MeasureBacklog counts what waits.
 func (e *Engine) MeasureBacklog(ctx context.Context) { e.measureBacklog(ctx) }
+
+// ExpireAll gives up what has waited too long in memory.
+func (e *Engine) ExpireAll() { e.expireAll() }
