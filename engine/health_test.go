@@ -5,19 +5,12 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"switchhook/engine"
 	"switchhook/scripts/jsondoc"
 )
-
-// clock is the real one, set forward by the test.
-type clock struct{ ahead atomic.Int64 }
-
-func (c *clock) now() time.Time          { return time.Now().Add(time.Duration(c.ahead.Load())) }
-func (c *clock) forward(d time.Duration) { c.ahead.Add(int64(d)) }
 
 const day = 24 * time.Hour
 
@@ -78,7 +71,7 @@ func TestFiveDaysOfFailureSwitchASubscriptionOff(t *testing.T) {
 	if h := r.Health(s.ID); h.State() != engine.HealthFailing || h.Failures != 6 || h.FailingSince.Sub(began) > time.Minute {
 		t.Errorf("%+v", h)
 	}
-	c.forward(5*day - time.Hour)
+	c.advance(5*day - time.Hour)
 	r.delivery(r.publish("a", `1`).ID, s, engine.StateDead)
 	r.restart() // it does not forget since when
 	if h := r.Health(s.ID); h.Failures != 7 || h.FailingSince.Sub(began) > time.Minute || !strings.Contains(h.LastError, "404") {
@@ -87,7 +80,7 @@ func TestFiveDaysOfFailureSwitchASubscriptionOff(t *testing.T) {
 	if !r.read(s).Active {
 		t.Fatal("switched off too early")
 	}
-	c.forward(2 * time.Hour)
+	c.advance(2 * time.Hour)
 	r.delivery(r.publish("a", `1`).ID, s, engine.StateDead)
 	until(t, "it is off", func() bool { return !r.read(s).Active })
 	if reason := r.read(s).Reason; !strings.Contains(reason, "every attempt has failed since") || !strings.Contains(reason, "404") {
@@ -140,7 +133,7 @@ func TestADeadTargetSpendsFewAttemptsAndLosesNothing(t *testing.T) {
 		t.Error("a restart closed the circuit")
 	}
 	r.sink.answers(status(200))
-	c.forward(2 * time.Minute)
+	c.advance(2 * time.Minute)
 	r.publish("a", fmt.Sprint(n))
 	until(t, "all have come", func() bool { distinct, _ := r.sink.count(); return distinct == n+1 })
 	until(t, "it is healthy", func() bool { return r.Health(s.ID).State() == engine.HealthGood })
@@ -161,7 +154,7 @@ func TestWhatIsTooOldIsDead(t *testing.T) {
 	}
 	until(t, "the circuit is open", func() bool { return r.Health(s.ID).State() == engine.HealthProbing })
 	waiting := r.publish("a", `2`) // behind an open circuit
-	c.forward(time.Hour + time.Minute)
+	c.advance(time.Hour + time.Minute)
 	r.ExpireAll()
 	d, attempts := r.delivery(waiting.ID, s, engine.StateDead)
 	if len(attempts) > 1 || !strings.Contains(d.Error, "give_up_after") {
@@ -186,7 +179,7 @@ func TestWhatWaitedWhileASubscriptionWasOffIsNotTooOld(t *testing.T) {
 	r.sink.answers(status(200))
 	r.sink.release()
 	r.delivery(first.ID, s, engine.StateSucceeded)
-	c.forward(10 * day)
+	c.advance(10 * day)
 	r.restart()
 	r.ExpireAll()
 	r.update(s, func(s *engine.Subscription) { s.Active = true })
@@ -257,7 +250,7 @@ func TestOperationalEventsRaiseNone(t *testing.T) {
 		r.operational("switchhook.delivery.dead", i+1)
 		until(t, "a was told", func() bool { return r.Health(a.ID).Failures == i+1 })
 		if i == 4 {
-			c.forward(2 * time.Hour)
+			c.advance(2 * time.Hour)
 			r.update(s, func(s *engine.Subscription) { s.TargetURL += "/new" }) // s shall not be switched off
 		}
 	}

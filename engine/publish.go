@@ -30,19 +30,13 @@ func (e *Engine) Publish(ctx context.Context, inputs []EventInput) ([]Accepted, 
 	if e.closing() {
 		return nil, &Error{Code: CodeUnavailable, Message: "the router is stopping"}
 	}
-	for i := range inputs {
-		if operational(inputs[i].Type) {
-			return nil, inBatch(Invalid("type", "%.140q begins with %q: those events are published by the router only", inputs[i].Type, operationalPrefix), i, len(inputs))
-		}
-	}
-	return e.publish(ctx, inputs)
-}
-
-func (e *Engine) publish(ctx context.Context, inputs []EventInput) ([]Accepted, error) {
 	if len(inputs) == 0 || len(inputs) > MaxBatch {
 		return nil, Invalid("events", "holds %d events, must hold 1 to %d", len(inputs), MaxBatch)
 	}
 	for i := range inputs {
+		if operational(inputs[i].Type) {
+			return nil, inBatch(Invalid("type", "%.140q begins with %q: those events are published by the router only", inputs[i].Type, operationalPrefix), i, len(inputs))
+		}
 		if err := e.checkEvent(&inputs[i]); err != nil {
 			return nil, inBatch(err, i, len(inputs))
 		}
@@ -53,6 +47,11 @@ func (e *Engine) publish(ctx context.Context, inputs []EventInput) ([]Accepted, 
 	if err := e.admit(ctx, inputs); err != nil {
 		return nil, err
 	}
+	return e.publish(ctx, inputs)
+}
+
+// publish accepts events that were checked.
+func (e *Engine) publish(ctx context.Context, inputs []EventInput) ([]Accepted, error) {
 	select {
 	case e.publishing <- struct{}{}:
 		defer func() { <-e.publishing }()
