@@ -18,18 +18,33 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
 
 	"code.dny.dev/ssrf"
+	"golang.org/x/net/idna"
 )
 
 // Policy says which addresses are open. The zero Policy opens the public internet on the
 // ports of DefaultPorts.
 type Policy struct {
-	Allow   []netip.Prefix // open on every port, though they are private or special
-	Deny    []netip.Prefix // closed, whatever else says otherwise
-	Ports   []uint16       // of public addresses; DefaultPorts where nil
-	AnyPort bool
-	HTTPS   bool // refuse http:// targets
+	Allow []netip.Prefix // open on every port, though they are private or special
+	Deny  []netip.Prefix // closed, whatever else says otherwise
+	// DenyHosts are names that no URL may have: "example.com" with all names below it. They
+	// stop mistakes, not attacks: another name can lead to the same address.
+	DenyHosts []string
+	Ports     []uint16 // of public addresses; DefaultPorts where nil
+	AnyPort   bool
+	HTTPS     bool // refuse http:// targets
+
+	// Own are the addresses on which the router itself answers: never a target, whatever is
+	// allowed, since a delivery to it would be an event again. An unspecified address
+	// stands for all of this machine's.
+	Own []netip.AddrPort
+	// Proxy is the one that all connections go through; nil: none. It is for the operator
+	// to name, so where it is, is not checked; whom it is asked for is, before it is asked.
+	Proxy *url.URL
+	// Resolver looks names up; net.DefaultResolver where nil.
+	Resolver *net.Resolver
 }
 
 // DefaultPorts are the ports open on public addresses where a Policy names none.
@@ -61,6 +76,7 @@ func refused(format string, args ...any) error {
 type Guard struct {
 	policy Policy
 	public *ssrf.Guardian
+	own    map[netip.AddrPort]bool
 }
 
 // NewGuard makes the Guard of a policy.
@@ -73,7 +89,57 @@ func NewGuard(p Policy) *Guard {
 		ports = ssrf.WithAnyPort()
 	}
 	p.Deny = append(slices.Clone(p.Deny), azureWire)
-	return &Guard{policy: p, public: ssrf.New(ports)}
+	if p.Resolver == nil {
+		p.Resolver = net.DefaultResolver
+	}
+	p.DenyHosts = slices.Clone(p.DenyHosts)
+	for i, host := range p.DenyHosts {
+		if ascii, err := asciiHost(host); err == nil { // as they come to deniedHost
+			host = ascii
+		}
+		p.DenyHosts[i] = strings.ToLower(strings.Trim(host, "."))
+	}
+	return &Guard{policy: p, public: ssrf.New(ports), own: ownAddresses(p.Own)}
+}
+
+// ownAddresses lists what a connection to the router itself may be made to.
+func ownAddresses(listening []netip.AddrPort) map[netip.AddrPort]bool {
+	own := map[netip.AddrPort]bool{}
+	for _, at := range listening {
+		own[netip.AddrPortFrom(at.Addr().Unmap(), at.Port())] = true
+		if !at.Addr().IsUnspecified() {
+			continue
+		}
+		for _, ip := range append(machineAddresses(), netip.AddrFrom4([4]byte{}), netip.IPv6Unspecified()) {
+			own[netip.AddrPortFrom(ip, at.Port())] = true
+		}
+	}
+	return own
+}
+
+func machineAddresses() (list []netip.Addr) {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}
+	}
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			list = append(list, p.Addr().Unmap().WithZone(""))
+		}
+	}
+	return list
+}
+
+// isOwn tells whether the router itself answers at an address. Linux takes all of
+// 127.0.0.0/8, and the unspecified address, for this machine.
+func (g *Guard) isOwn(ip netip.Addr, port uint16) bool {
+	if g.own[netip.AddrPortFrom(ip, port)] {
+		return true
+	}
+	if ip.IsUnspecified() {
+		return g.own[netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)] || g.own[netip.AddrPortFrom(netip.IPv6Loopback(), port)]
+	}
+	return ip.IsLoopback() && g.own[netip.AddrPortFrom(netip.AddrFrom4([4]byte{}), port)]
 }
 
 // Control is a net.Dialer's Control: it refuses the addresses that the policy closes. The
@@ -84,6 +150,9 @@ func (g *Guard) Control(network, address string, conn syscall.RawConn) error {
 		return refused("%s is no address", address)
 	}
 	ip := addr.Addr().Unmap().WithZone("")
+	if g.isOwn(ip, addr.Port()) {
+		return refused("%s is where this router itself answers", netip.AddrPortFrom(ip, addr.Port()))
+	}
 	if contains(g.policy.Deny, ip) {
 		return refused("connections to %s are denied", ip)
 	}
@@ -131,12 +200,57 @@ func (g *Guard) ParseURL(raw string) (*url.URL, error) {
 	case u.Fragment != "":
 		return nil, refused("the URL has a fragment (#%s), which is never sent", u.Fragment)
 	}
+	host, err := asciiHost(u.Hostname())
+	if err != nil {
+		return nil, err
+	}
+	if denied := g.deniedHost(host); denied != "" {
+		return nil, refused("targets under %s are denied", denied)
+	}
 	if p := u.Port(); p != "" {
 		if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 {
 			return nil, refused("%s is no port", p)
 		}
 	}
 	return u, nil
+}
+
+// asciiHost is a host as http.Transport will ask for it. A host that ends in a number is an
+// address or nothing (WHATWG URL, "ends in a number"): resolvers and proxies make
+// 127.0.0.1 of 2130706433, 0x7f.1 and 0177.1, and what one of them may read is not to depend
+// on which it is.
+func asciiHost(host string) (string, error) {
+	if strings.ContainsFunc(host, func(r rune) bool { return r > unicode.MaxASCII }) {
+		ascii, err := idna.Lookup.ToASCII(host)
+		if err != nil {
+			return "", refused("%.100q is no host name", host)
+		}
+		host = ascii
+	}
+	if _, err := netip.ParseAddr(host); err == nil {
+		return host, nil
+	}
+	name := strings.TrimSuffix(host, ".")
+	last := strings.ToLower(name[strings.LastIndexByte(name, '.')+1:])
+	number := strings.Trim(last, "0123456789") == ""
+	if hex, ok := strings.CutPrefix(last, "0x"); ok && strings.Trim(hex, "0123456789abcdef") == "" {
+		number = true
+	}
+	if number {
+		return "", refused("%.100q is neither a host name nor an address written as in 192.0.2.1", host)
+	}
+	return host, nil
+}
+
+// deniedHost is the entry of DenyHosts that a name falls under; empty: none.
+func (g *Guard) deniedHost(host string) string {
+	host = strings.ToLower(strings.TrimRight(host, "."))
+	for _, denied := range g.policy.DenyHosts {
+		if host == denied || strings.HasSuffix(host, "."+denied) {
+			return denied
+		}
+	}
+	return ""
 }
 
 // CheckURL tells early what Control would refuse at dial time: it resolves the host and
@@ -153,8 +267,12 @@ func (g *Guard) CheckURL(ctx context.Context, raw string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
+	host, err := asciiHost(u.Hostname())
+	if err != nil {
+		return err
+	}
 	// The same resolver as the dialer's, so that odd spellings mean the same here and there.
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", u.Hostname())
+	ips, err := g.policy.Resolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {
 		return nil
 	}
