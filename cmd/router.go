@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,11 +26,14 @@ type routerConfig struct {
 	secrets  encryptionFlags
 	listen   string
 	policy   target.Policy
-	engine   engine.Config // without its parts
-	pace     time.Duration // between commits
-	children int           // sandbox processes
-	maxBody  int           // bytes
-	log      *slog.Logger
+	engine   engine.Config  // without its parts
+	pace     time.Duration  // between commits
+	children int            // sandbox processes
+	maxBody  int            // bytes
+	proxies  []netip.Prefix // that are trusted
+
+	certificate *certificate // nil: without TLS
+	log         *slog.Logger
 }
 
 // router is a running router: all parts, and the order in which they stop.
@@ -41,6 +45,7 @@ type router struct {
 	server   *server.Server
 	listener net.Listener
 	served   chan error // what Serve ended with
+	scheme   string
 }
 
 const drainTime = 25 * time.Second // under the 30 s that most supervisors wait
@@ -48,7 +53,7 @@ const drainTime = 25 * time.Second // under the 30 s that most supervisors wait
 // startRouter opens the store, starts the sandbox, takes up unfinished work and listens;
 // requests are answered once serve is called.
 func startRouter(ctx context.Context, cfg routerConfig) (_ *router, err error) {
-	r := &router{log: cfg.log, served: make(chan error, 1)}
+	r := &router{log: cfg.log, served: make(chan error, 1), scheme: "http"}
 	defer func() {
 		if err != nil {
 			r.close()
@@ -57,6 +62,11 @@ func startRouter(ctx context.Context, cfg routerConfig) (_ *router, err error) {
 	// First, so that a port in use is told before anything else happens.
 	if r.listener, err = listenOn("--listen", cfg.listen, "a router"); err != nil {
 		return nil, err
+	}
+	cfg.policy.Own = append(cfg.policy.Own, r.listener.Addr().(*net.TCPAddr).AddrPort())
+	if cfg.certificate != nil {
+		cfg.certificate.log = cfg.log
+		r.listener, r.scheme = cfg.certificate.listen(ctx, r.listener), "https"
 	}
 	if r.store, err = sqlite.Open(ctx, sqlite.Options{
 		Path: databaseFile(cfg.folder), Logger: cfg.log, Pace: cfg.pace, Vault: cfg.secrets.vault(cfg.folder, cfg.log),
@@ -77,7 +87,7 @@ func startRouter(ctx context.Context, cfg routerConfig) (_ *router, err error) {
 	if err = r.engine.Start(ctx); err != nil {
 		return nil, err
 	}
-	r.server = server.New(server.Config{Engine: r.engine, Gatherer: metrics, Logger: cfg.log, MaxBody: cfg.maxBody, Version: Version})
+	r.server = server.New(server.Config{Engine: r.engine, Gatherer: metrics, Logger: cfg.log, MaxBody: cfg.maxBody, Version: Version, TrustedProxies: cfg.proxies, TLS: cfg.certificate != nil})
 	return r, nil
 }
 
@@ -85,7 +95,7 @@ func startRouter(ctx context.Context, cfg routerConfig) (_ *router, err error) {
 func (r *router) serve() { go func() { r.served <- r.server.Serve(r.listener) }() }
 
 // url is where the API answers.
-func (r *router) url() string { return "http://" + r.listener.Addr().String() }
+func (r *router) url() string { return r.scheme + "://" + r.listener.Addr().String() }
 
 // close stops taking requests, lets what is in flight end and writes it down. The order
 // is that of the events' way: nothing is closed before what feeds it.

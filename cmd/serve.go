@@ -6,14 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"switchhook/engine"
-	"switchhook/engine/target"
 )
 
 type serveCommand struct {
@@ -28,10 +26,8 @@ type serveCommand struct {
 	MaxBody     int           `help:"Largest body of a request, in bytes." default:"1048576" placeholder:"BYTES"`
 	CommitPace  time.Duration `help:"Least time between two commits; 0s gives the lowest latency, more gives more events a second." default:"1ms"`
 
-	AllowTargets []string `help:"Address ranges that deliveries may go to although they are private or special (such as 10.0.0.0/8); open on every port." placeholder:"CIDR"`
-	DenyTargets  []string `help:"Address ranges that deliveries may never go to." placeholder:"CIDR"`
-	TargetPorts  []uint16 `help:"Ports of public addresses that deliveries may go to." default:"80,443,8080,8443" placeholder:"PORT"`
-	HTTPSOnly    bool     `name:"https-only" help:"Refuse targets that are not https."`
+	targetFlags `embed:""`
+	accessFlags `embed:""`
 
 	Timeout              time.Duration   `help:"Longest time for one attempt: transform, connection and answer." default:"15s"`
 	Retries              []time.Duration `help:"Time to wait before each attempt; the first is 0s. When the list ends, the delivery is dead." default:"0s,5s,5m,30m,2h,5h,10h,14h,20h,24h" placeholder:"DURATION"`
@@ -80,15 +76,18 @@ func (c *serveCommand) Run(ctx context.Context) error {
 // config checks the flags; errors name them.
 func (c *serveCommand) config() (cfg routerConfig, err error) {
 	cfg = routerConfig{folder: c.Data, secrets: c.encryptionFlags, listen: c.Listen, pace: c.CommitPace, children: c.SandboxProcesses, maxBody: c.MaxBody, log: c.logger()}
-	cfg.policy = target.Policy{Ports: c.TargetPorts, HTTPS: c.HTTPSOnly}
-	if cfg.policy.Allow, err = prefixes("--allow-targets", c.AllowTargets); err != nil {
+	if cfg.policy, err = c.policy(c.Dev); err != nil {
 		return cfg, err
 	}
-	if cfg.policy.Deny, err = prefixes("--deny-targets", c.DenyTargets); err != nil {
+	if cfg.proxies, err = prefixes("--trusted-proxies", c.TrustedProxies); err != nil {
 		return cfg, err
 	}
-	if c.Dev {
-		cfg.policy.Allow = append(cfg.policy.Allow, target.Loopback...)
+	if cfg.certificate, err = c.certificate(); err != nil {
+		return cfg, err
+	}
+	quota, err := c.quota()
+	if err != nil {
+		return cfg, err
 	}
 	atLeast := func(flag string, n, least int) {
 		if n < least && err == nil {
@@ -119,6 +118,7 @@ func (c *serveCommand) config() (cfg routerConfig, err error) {
 	cfg.engine = engine.Config{
 		Retries: c.Retries, Timeout: c.Timeout, InFlight: c.InFlight, SubscriptionInFlight: c.SubscriptionInFlight, DeactivateAfter: c.DeactivateAfter, StrictTypes: c.StrictTypes, LogFailures: c.Dev,
 		Retention: engine.Retention{Succeeded: c.KeepSucceeded, Dead: c.KeepDead}, KeepBytes: c.KeepBytes, MinFreeDisk: c.MinFreeDisk, MaxBacklog: c.MaxBacklog,
+		Quota: quota,
 	}
 	return cfg, err
 }
@@ -129,23 +129,6 @@ func (c *serveCommand) logger() *slog.Logger {
 		return slog.New(slog.NewTextHandler(os.Stderr, options))
 	}
 	return slog.New(slog.NewJSONHandler(os.Stderr, options))
-}
-
-func prefixes(flag string, texts []string) (list []netip.Prefix, err error) {
-	for _, text := range texts {
-		if !strings.Contains(text, "/") {
-			if ip, err := netip.ParseAddr(text); err == nil {
-				list = append(list, netip.PrefixFrom(ip, ip.BitLen()))
-				continue
-			}
-		}
-		p, err := netip.ParsePrefix(text)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %q is no address range such as 10.0.0.0/8", flag, text)
-		}
-		list = append(list, p.Masked())
-	}
-	return list, nil
 }
 
 // prepare sees to it that there is an admin key and, in development, something to

@@ -59,7 +59,7 @@ func (s *Server) problem(c *fiber.Ctx, err error) error {
 	case fiber.StatusTooManyRequests, fiber.StatusServiceUnavailable:
 		c.Set(fiber.HeaderRetryAfter, retryAfter(err))
 	}
-	protect(c) // guard does not see what fails before routing
+	s.protect(c) // guard does not see what fails before routing
 	body, err := encodeJSON(p)
 	if err != nil {
 		return err

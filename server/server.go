@@ -113,15 +113,45 @@ func (s *Server) guard(c *fiber.Ctx) (err error) {
 			err = fiber.ErrInternalServerError
 		}
 	}()
-	protect(c)
+	s.protect(c)
+	if twoLengths(c.Request().Header.RawHeaders()) {
+		c.Context().SetConnectionClose() // where the next request begins is anybody's guess
+		return problemOf(fiber.StatusBadRequest, "the request says in more than one way how long its body is: send one Content-Length or one Transfer-Encoding")
+	}
 	return c.Next()
 }
 
-// protect says that an answer is not to be guessed at or framed.
-func protect(c *fiber.Ctx) {
+// protect says that an answer is not to be guessed at, framed, or read by another site, and
+// over TLS that there is no way back.
+func (s *Server) protect(c *fiber.Ctx) {
 	c.Set(fiber.HeaderXContentTypeOptions, "nosniff")
 	c.Set(fiber.HeaderXFrameOptions, "DENY")
 	c.Set(fiber.HeaderReferrerPolicy, "no-referrer")
+	c.Set("Cross-Origin-Resource-Policy", "same-origin")
+	if s.cfg.TLS {
+		c.Set(fiber.HeaderStrictTransportSecurity, "max-age=31536000")
+	}
+}
+
+// twoLengths tells whether headers give a body's length twice (RFC 9112, 6.3). fasthttp
+// takes the last of them, a proxy in front perhaps the first: what is between them would be
+// a request that the proxy has never seen.
+func twoLengths(headers []byte) bool {
+	found := 0
+	for line := range bytes.Lines(headers) {
+		name, _, _ := bytes.Cut(line, []byte{':'})
+		switch name = bytes.TrimSpace(name); len(name) {
+		case len("Content-Length"):
+			if bytes.EqualFold(name, []byte("Content-Length")) {
+				found++
+			}
+		case len("Transfer-Encoding"):
+			if bytes.EqualFold(name, []byte("Transfer-Encoding")) {
+				found++
+			}
+		}
+	}
+	return found > 1
 }
 
 // encodeJSON leaves "<", ">" and "&" as they are: filters, transforms and payloads are

@@ -1,0 +1,110 @@
+package cmd
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"strings"
+
+	"switchhook/engine"
+	"switchhook/engine/target"
+)
+
+// accessFlags say who may come in, and how much of the router an account may use.
+type accessFlags struct {
+	TLSCert        string   `name:"tls-cert" help:"Answer over TLS with this certificate: a PEM file with the chain. It is read again when it changes, and on SIGHUP." type:"path" placeholder:"FILE"`
+	TLSKey         string   `name:"tls-key" help:"The certificate's private key, a PEM file." type:"path" placeholder:"FILE"`
+	TrustedProxies []string `help:"Address ranges of proxies whose X-Forwarded-For tells where a request comes from." placeholder:"CIDR"`
+
+	MaxSubscriptions   int   `help:"Most subscriptions of an account that has no quota of its own; 0 is no limit." default:"0" placeholder:"N"`
+	MaxEventsPerSecond int   `help:"Most events a second of an account that has no quota of its own; 0 is no limit." default:"0" placeholder:"N"`
+	MaxStoredBytes     int64 `help:"Most bytes of events stored of an account that has no quota of its own; 0 is no limit." default:"0" placeholder:"BYTES"`
+}
+
+// quota is what the flags say of accounts.
+func (f *accessFlags) quota() (engine.Quota, error) {
+	for flag, n := range map[string]int64{"--max-subscriptions": int64(f.MaxSubscriptions), "--max-events-per-second": int64(f.MaxEventsPerSecond), "--max-stored-bytes": f.MaxStoredBytes} {
+		if n < 0 {
+			return engine.Quota{}, fmt.Errorf("%s is %d, must be 0 (no limit) or more", flag, n)
+		}
+	}
+	return engine.Quota{Subscriptions: f.MaxSubscriptions, EventsPerSecond: f.MaxEventsPerSecond, StoredBytes: f.MaxStoredBytes}, nil
+}
+
+// certificate is the one to answer with; nil: without TLS.
+func (f *accessFlags) certificate() (*certificate, error) {
+	switch {
+	case f.TLSCert == "" && f.TLSKey == "":
+		return nil, nil
+	case f.TLSKey == "":
+		return nil, errors.New("--tls-cert is given without --tls-key, the file of its private key")
+	case f.TLSCert == "":
+		return nil, errors.New("--tls-key is given without --tls-cert, the file of the certificate")
+	}
+	return loadCertificate(f.TLSCert, f.TLSKey)
+}
+
+// targetFlags say where deliveries may go.
+type targetFlags struct {
+	AllowTargets []string `help:"Address ranges that deliveries may go to although they are private or special (such as 10.0.0.0/8); open on every port." placeholder:"CIDR"`
+	DenyTargets  []string `help:"Address ranges, or host names with all below them, that deliveries may never go to." placeholder:"CIDR|NAME"`
+	TargetPorts  []uint16 `help:"Ports of public addresses that deliveries may go to." default:"80,443,8080,8443" placeholder:"PORT"`
+	HTTPSOnly    bool     `name:"https-only" help:"Refuse targets that are not https."`
+	TargetProxy  string   `help:"Proxy that all deliveries go through, such as http://127.0.0.1:4750. Proxies that the environment names are not used." placeholder:"URL"`
+}
+
+var hostName = regexp.MustCompile(`^[^\s/:@?#\[\]]*[^\s/:@?#\[\]0-9.][^\s/:@?#\[\]]*$`)
+
+// policy checks the flags; errors name them.
+func (f *targetFlags) policy(dev bool) (p target.Policy, err error) {
+	p = target.Policy{Ports: f.TargetPorts, HTTPS: f.HTTPSOnly}
+	for _, text := range f.AllowTargets {
+		if hostName.MatchString(text) && !strings.Contains(text, ":") {
+			return p, fmt.Errorf("--allow-targets: %q is a name, and whoever owns a name decides where it leads: give the address range", text)
+		}
+	}
+	if p.Allow, err = prefixes("--allow-targets", f.AllowTargets); err != nil {
+		return p, err
+	}
+	var ranges []string
+	for _, text := range f.DenyTargets {
+		if hostName.MatchString(text) {
+			p.DenyHosts = append(p.DenyHosts, strings.TrimPrefix(text, "*."))
+		} else {
+			ranges = append(ranges, text)
+		}
+	}
+	if p.Deny, err = prefixes("--deny-targets", ranges); err != nil {
+		return p, err
+	}
+	if dev {
+		p.Allow = append(p.Allow, target.Loopback...)
+	}
+	if f.TargetProxy == "" {
+		return p, nil
+	}
+	p.Proxy, err = url.Parse(f.TargetProxy)
+	if err != nil || p.Proxy.Host == "" || p.Proxy.Scheme != "http" && p.Proxy.Scheme != "https" {
+		return p, fmt.Errorf("--target-proxy: %q is no URL of a proxy such as http://127.0.0.1:4750", f.TargetProxy)
+	}
+	return p, nil
+}
+
+func prefixes(flag string, texts []string) (list []netip.Prefix, err error) {
+	for _, text := range texts {
+		if !strings.Contains(text, "/") {
+			if ip, err := netip.ParseAddr(text); err == nil {
+				list = append(list, netip.PrefixFrom(ip, ip.BitLen()))
+				continue
+			}
+		}
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %q is no address range such as 10.0.0.0/8", flag, text)
+		}
+		list = append(list, p.Masked())
+	}
+	return list, nil
+}

@@ -1,0 +1,114 @@
+package cmd
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// certificateAge is how long a certificate is used before its files are looked at again.
+const certificateAge = time.Second
+
+// certificate is a TLS certificate in two files that somebody else renews.
+type certificate struct {
+	certFile, keyFile string
+	log               *slog.Logger
+
+	mu      sync.Mutex
+	current *tls.Certificate
+	version [2]fileVersion // of what is current
+	looked  time.Time
+}
+
+// fileVersion changes when a file does.
+type fileVersion struct {
+	modified time.Time
+	size     int64
+}
+
+// loadCertificate reads a certificate for the first time; the error names the flags.
+func loadCertificate(certFile, keyFile string) (*certificate, error) {
+	c := &certificate{certFile: certFile, keyFile: keyFile, log: slog.Default()}
+	if err := c.load(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *certificate) load() error {
+	version := c.versions()
+	for flag, file := range map[string]string{"--tls-cert": c.certFile, "--tls-key": c.keyFile} {
+		if _, err := os.ReadFile(file); err != nil {
+			return fmt.Errorf("%s: %w", flag, err)
+		}
+	}
+	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
+	if err != nil {
+		return fmt.Errorf("--tls-cert %s, --tls-key %s: %w", c.certFile, c.keyFile, err)
+	}
+	if pair.Leaf != nil && time.Now().After(pair.Leaf.NotAfter) {
+		c.log.Warn("the TLS certificate has expired", "file", c.certFile, "expired_at", pair.Leaf.NotAfter)
+	}
+	c.current, c.version = &pair, version
+	return nil
+}
+
+func (c *certificate) versions() (v [2]fileVersion) {
+	for i, file := range []string{c.certFile, c.keyFile} {
+		if info, err := os.Stat(file); err == nil {
+			v[i] = fileVersion{info.ModTime(), info.Size()}
+		}
+	}
+	return v
+}
+
+// get gives the certificate, read again where its files have changed. One that can't be
+// read, for somebody is in the middle of writing it, leaves the old one in use.
+func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Since(c.looked) < certificateAge {
+		return c.current, nil
+	}
+	c.looked = time.Now()
+	if c.versions() != c.version {
+		c.reload()
+	}
+	return c.current, nil
+}
+
+// reload reads the files; mu is held.
+func (c *certificate) reload() {
+	if err := c.load(); err != nil {
+		c.log.Error("TLS certificate not read again; the old one stays in use", "error", err)
+		return
+	}
+	c.log.Info("TLS certificate read again", "file", c.certFile)
+}
+
+// listen puts TLS over a listener, until ctx ends with reloads on SIGHUP.
+func (c *certificate) listen(ctx context.Context, l net.Listener) net.Listener {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	go func() {
+		defer signal.Stop(hangups)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hangups:
+				c.mu.Lock()
+				c.reload()
+				c.mu.Unlock()
+			}
+		}
+	}()
+	return tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}, GetCertificate: c.get})
+}
