@@ -4,14 +4,18 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
+	"strings"
 	"text/tabwriter"
+	"time"
 )
 
 type keysCommand struct {
 	clientFlags `embed:""`
 	List        keysListCommand   `cmd:"" help:"List the API keys."`
 	Create      keysCreateCommand `cmd:"" help:"Make an API key and print it; it can't be shown again."`
+	Rotate      keysRotateCommand `cmd:"" help:"Give an API key a new text and print it; the one before works for a while still."`
 	Delete      keysDeleteCommand `cmd:"" help:"Delete an API key; requests with it are refused from then on."`
 }
 
@@ -21,10 +25,32 @@ type keyBody struct {
 	Account string `json:"account,omitempty"`
 	Admin   bool   `json:"admin"`
 	Prefix  string `json:"prefix,omitempty"`
+
+	Scopes     []string   `json:"scopes,omitempty"`
+	ExpiresIn  string     `json:"expires_in,omitempty"`
+	ExpiresAt  *time.Time `json:"expires_at,omitempty"`
+	LastUsedAt *time.Time `json:"last_used_at,omitempty"`
+	OldUntil   *time.Time `json:"old_key_until,omitempty"`
+
 	Key     string `json:"key,omitempty"`
 }
 
 func (k *keyBody) whole() bool { return k.ID != "" }
+
+// may is what the key may do, in a word for each.
+func (k *keyBody) may() string {
+	if k.Admin {
+		return "admin"
+	}
+	return strings.Join(k.Scopes, ",")
+}
+
+func timeOr(t *time.Time, otherwise string) string {
+	if t == nil {
+		return otherwise
+	}
+	return t.Format(time.RFC3339)
+}
 
 type keysListCommand struct{}
 
@@ -35,14 +61,14 @@ func (keysListCommand) Run(ctx context.Context, all *commands) error {
 		return err
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\tPREFIX\tACCOUNT\tADMIN\tNAME")
+	fmt.Fprintln(w, "ID\tPREFIX\tACCOUNT\tSCOPES\tEXPIRES\tLAST USED\tNAME")
 	for cursor := ""; ; {
 		var page page[keyBody]
 		if err := api.call(ctx, http.MethodGet, "/api/v1/keys?limit=500"+cursor, nil, &page); err != nil {
 			return err
 		}
 		for _, k := range page.Data {
-			fmt.Fprintf(w, "%s\t%s…\t%s\t%v\t%q\n", k.ID, k.Prefix, k.Account, k.Admin, k.Name)
+			fmt.Fprintf(w, "%s\t%s…\t%s\t%s\t%s\t%s\t%q\n", k.ID, k.Prefix, k.Account, k.may(), timeOr(k.ExpiresAt, "never"), timeOr(k.LastUsedAt, "never"), k.Name)
 		}
 		if page.NextCursor == nil {
 			return w.Flush()
@@ -55,6 +81,9 @@ type keysCreateCommand struct {
 	Name    string `arg:"" help:"What the key is for."`
 	Account string `help:"Account that it belongs to." default:"default" placeholder:"NAME"`
 	Admin   bool   `help:"Let it act for every account."`
+
+	Scopes    []string      `help:"What it may do: publish, targets, subscribe, scripts, read. All but targets, unless given." placeholder:"SCOPE"`
+	ExpiresIn time.Duration `help:"Let it work for so long only, such as 720h." placeholder:"DURATION"`
 }
 
 // Run makes a key.
@@ -63,12 +92,36 @@ func (c *keysCreateCommand) Run(ctx context.Context, all *commands) error {
 	if err != nil {
 		return err
 	}
+	wanted := keyBody{Name: c.Name, Account: c.Account, Admin: c.Admin, Scopes: c.Scopes}
+	if c.ExpiresIn != 0 {
+		wanted.ExpiresIn = c.ExpiresIn.String()
+	}
 	var made keyBody
-	if err := api.call(ctx, http.MethodPost, "/api/v1/keys", keyBody{Name: c.Name, Account: c.Account, Admin: c.Admin}, &made); err != nil {
+	if err := api.call(ctx, http.MethodPost, "/api/v1/keys", wanted, &made); err != nil {
 		return err
 	}
 	fmt.Println(made.Key)
 	fmt.Fprintf(os.Stderr, "%s for account %s; keep it, it can't be shown again\n", made.ID, made.Account)
+	return nil
+}
+
+type keysRotateCommand struct {
+	ID    string        `arg:"" help:"The key's id: key_…"`
+	Grace time.Duration `help:"How long the text that it has now still works." default:"24h" placeholder:"DURATION"`
+}
+
+// Run rotates a key.
+func (c *keysRotateCommand) Run(ctx context.Context, all *commands) error {
+	api, err := all.Keys.client()
+	if err != nil {
+		return err
+	}
+	var k keyBody
+	if err := api.call(ctx, http.MethodPost, "/api/v1/keys/"+url.PathEscape(c.ID)+"/rotate", map[string]string{"grace_period": c.Grace.String()}, &k); err != nil {
+		return err
+	}
+	fmt.Println(k.Key)
+	fmt.Fprintf(os.Stderr, "%s for account %s; keep it, it can't be shown again; the one before works until: %s\n", k.ID, k.Account, timeOr(k.OldUntil, "now"))
 	return nil
 }
 

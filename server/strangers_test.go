@@ -1,0 +1,74 @@
+package server_test
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"testing"
+	"time"
+)
+
+var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+
+func TestManyWrongKeysFromAnAddressHaveToWait(t *testing.T) {
+	clock := newClock()
+	r := start(t, setup{now: clock.now, proxies: loopback})
+	from := func(c *client, address string) *answer {
+		return c.get("/api/v1/events", "X-Forwarded-For", address)
+	}
+	wrong := r.acme.with(t, "swk_wrong")
+	from(r.acme, "192.0.2.1").want(200) // acme is at home there
+	for i := range 20 {
+		if a := from(wrong, "192.0.2.1"); a.status != 401 {
+			t.Fatalf("wrong key %d: %d", i, a.status)
+		}
+	}
+	a := from(wrong, "192.0.2.1")
+	a.refused(429, "", "too many wrong API keys")
+	if wait, err := strconv.Atoi(a.header.Get("Retry-After")); err != nil || wait < 1 || wait > 3 {
+		t.Errorf("Retry-After is %q", a.header.Get("Retry-After"))
+	}
+	from(r.acme, "192.0.2.1").want(200)                 // whoever shares the address goes on
+	from(r.rival, "192.0.2.1").refused(429, "", "wait") // a key never seen there might be a guess that is right
+	from(r.rival, "192.0.2.2").want(200)                // and works from elsewhere
+	from(wrong, "192.0.2.2").refused(401, "", "not known")
+	from(r.acme.with(t, ""), "192.0.2.1").refused(401, "", "is needed")
+	r.acme.with(t, "").get("/healthz", "X-Forwarded-For", "192.0.2.1").want(200)
+	wrong.post("/api/v1/events", fmt.Sprintf("%10000d", 1), "X-Forwarded-For", "192.0.2.1").refused(429, "", "wait")
+
+	clock.pass(3 * time.Second) // one more
+	from(r.rival, "192.0.2.1").want(200)
+	from(wrong, "192.0.2.1").refused(401, "", "not known")
+	from(wrong, "192.0.2.1").refused(429, "", "wait")
+}
+
+func TestAnAddressOfIPv6IsAWholeNetwork(t *testing.T) {
+	clock := newClock()
+	r := start(t, setup{now: clock.now, proxies: loopback})
+	wrong := r.acme.with(t, "swk_wrong")
+	for i := range 20 {
+		wrong.get("/api/v1/events", "X-Forwarded-For", fmt.Sprintf("2001:db8::%x:1", i)).want(401)
+	}
+	wrong.get("/api/v1/events", "X-Forwarded-For", "2001:db8:0:0:ffff::1").want(429)
+	wrong.get("/api/v1/events", "X-Forwarded-For", "2001:db8:0:1::1").want(401)
+}
+
+func TestOnlyATrustedProxyTellsTheAddress(t *testing.T) {
+	clock := newClock()
+	plain := start(t, setup{now: clock.now})
+	wrong := plain.acme.with(t, "swk_wrong")
+	for i := range 20 {
+		wrong.get("/api/v1/events", "X-Forwarded-For", fmt.Sprintf("192.0.2.%d", i)).want(401)
+	}
+	wrong.get("/api/v1/events", "X-Forwarded-For", "192.0.2.200").want(429)
+
+	behind := start(t, setup{now: clock.now, proxies: append(loopback, netip.MustParsePrefix("10.0.0.0/8"))})
+	wrong = behind.acme.with(t, "swk_wrong")
+	for i := range 20 { // what the client itself claims, on the left, does not count
+		wrong.get("/api/v1/events", "X-Forwarded-For", fmt.Sprintf("198.51.100.%d, 192.0.2.1, 10.1.1.1", i)).want(401)
+	}
+	wrong.get("/api/v1/events", "X-Forwarded-For", "203.0.113.9, 192.0.2.1").want(429)
+	for _, odd := range []string{"", "192.0.2.1, nonsense", "192.0.2.1, 192.0.2.7", "unknown", "fe80::1%eth0, 192.0.2.8", ","} {
+		wrong.get("/api/v1/events", "X-Forwarded-For", odd).want(401)
+	}
+}
