@@ -32,7 +32,7 @@ type keyBody struct {
 	LastUsedAt *time.Time `json:"last_used_at,omitempty"`
 	OldUntil   *time.Time `json:"old_key_until,omitempty"`
 
-	Key     string `json:"key,omitempty"`
+	Key string `json:"key,omitempty"`
 }
 
 func (k *keyBody) whole() bool { return k.ID != "" }

@@ -1,0 +1,226 @@
+package cmd
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// writeCertificate makes a certificate for 127.0.0.1 and writes it and its key to files.
+func writeCertificate(t *testing.T, certFile, keyFile string, serial int64) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: cert}, keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// serial makes a TLS connection and gives the serial number of the certificate shown.
+func serial(addr string, maxVersion uint16) (int64, error) {
+	conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true, MaxVersion: maxVersion})
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	return conn.ConnectionState().PeerCertificates[0].SerialNumber.Int64(), nil
+}
+
+func TestServeOverTLSReadsItsCertificateAgain(t *testing.T) {
+	dir := t.TempDir()
+	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	writeCertificate(t, certFile, keyFile, 1)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	c := command("serve", "--listen", addr, "--data", dir, "--admin-key", testKey, "--log-level", "error", "--tls-cert", certFile, "--tls-key", keyFile)
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	c.Stderr = log
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- c.Wait() }()
+	t.Cleanup(func() { c.Process.Kill() })
+	shows := func(want int64) {
+		t.Helper()
+		eventually(t, fmt.Sprintf("certificate %d is shown", want), func() bool {
+			got, err := serial(addr, 0)
+			return err == nil && got == want
+		})
+	}
+	shows(1)
+	if _, err := serial(addr, tls.VersionTLS11); err == nil {
+		t.Error("TLS 1.1 is spoken")
+	}
+	writeCertificate(t, certFile, keyFile, 22) // read again by itself
+	shows(22)
+	if err := os.WriteFile(certFile, []byte("not yet written"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Process.Signal(syscall.SIGHUP); err != nil { // neither ends the process nor spoils what is in use
+		t.Fatal(err)
+	}
+	eventually(t, "the broken file is told of", func() bool {
+		text, _ := os.ReadFile(log.Name())
+		return strings.Contains(string(text), "the old one stays in use")
+	})
+	shows(22)
+	writeCertificate(t, certFile, keyFile, 333)
+	c.Process.Signal(syscall.SIGHUP)
+	shows(333)
+
+	roots := x509.NewCertPool()
+	pemText, _ := os.ReadFile(certFile)
+	roots.AppendCertsFromPEM(pemText)
+	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}, Timeout: 10 * time.Second}
+	defer client.CloseIdleConnections()
+	res, err := client.Get("https://" + addr + "/healthz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != 200 || !strings.Contains(res.Header.Get("Strict-Transport-Security"), "max-age") {
+		t.Errorf("%d with %v", res.StatusCode, res.Header)
+	}
+	if res, err := http.Get("http://" + addr + "/healthz"); err == nil {
+		text, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		if res.StatusCode == 200 {
+			t.Errorf("answers without TLS: %s", text)
+		}
+	}
+	c.Process.Signal(syscall.SIGTERM)
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(40 * time.Second):
+		t.Error("it does not end")
+	}
+}
+
+func TestMistakesInFlagsOfAccessAreExplained(t *testing.T) {
+	dir := t.TempDir()
+	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	writeCertificate(t, certFile, keyFile, 1)
+	other := filepath.Join(dir, "other.pem")
+	writeCertificate(t, filepath.Join(dir, "x.pem"), other, 2)
+	for name, c := range map[string]struct {
+		args []string
+		want string
+	}{
+		"a certificate without key": {[]string{"--tls-cert", certFile}, "without --tls-key"},
+		"a key without certificate": {[]string{"--tls-key", keyFile}, "without --tls-cert"},
+		"a certificate that is not": {[]string{"--tls-cert", filepath.Join(dir, "none"), "--tls-key", keyFile}, "--tls-cert: open"},
+		"another certificate's key": {[]string{"--tls-cert", certFile, "--tls-key", other}, "does not match"},
+		"a key for a certificate":   {[]string{"--tls-cert", keyFile, "--tls-key", keyFile}, "--tls-cert"},
+		"a name that is allowed":    {[]string{"--allow-targets", "intern.example"}, "whoever owns a name"},
+		"a range that is denied":    {[]string{"--deny-targets", "10.0.0.0/99"}, "--deny-targets"},
+		"a proxy without scheme":    {[]string{"--target-proxy", "127.0.0.1:4750"}, "--target-proxy"},
+		"a proxy of another kind":   {[]string{"--target-proxy", "ftp://127.0.0.1"}, "--target-proxy"},
+		"a trusted proxy by name":   {[]string{"--trusted-proxies", "proxy"}, "--trusted-proxies"},
+		"a negative quota":          {[]string{"--max-stored-bytes=-1"}, "--max-stored-bytes"},
+	} {
+		out, err := command(append([]string{"serve", "--listen", "127.0.0.1:0", "--data", filepath.Join(dir, "data")}, c.args...)...).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), c.want) {
+			t.Errorf("%s: want %q: %v %s", name, c.want, err, out)
+		}
+	}
+}
+
+func TestKeysOnTheCommandLineHaveScopesAndRotate(t *testing.T) {
+	p := serve(t, t.TempDir())
+	keys := func(args ...string) string {
+		t.Helper()
+		out, err := command(append([]string{"keys", "--server", p.api.url, "--key", testKey}, args...)...).Output()
+		if err != nil {
+			t.Fatalf("keys %v: %v %s", args, err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	publish := func(key string) error {
+		return newClient(p.api.url, key).call(context.Background(), http.MethodPost, "/api/v1/events", outgoingEvent{Type: "a", Data: json.RawMessage("1")}, nil)
+	}
+	first := keys("create", "till", "--account", "acme", "--scopes", "publish,targets", "--expires-in", "720h")
+	if err := publish(first); err != nil {
+		t.Error(err)
+	}
+	if err := newClient(p.api.url, first).call(context.Background(), http.MethodGet, "/api/v1/events", nil, nil); err == nil || !strings.Contains(err.Error(), "403") {
+		t.Errorf("a key for publishing reads: %v", err)
+	}
+	line := ""
+	for l := range strings.Lines(keys("list")) {
+		if strings.Contains(l, "till") {
+			line = l
+		}
+	}
+	id, _, _ := strings.Cut(line, " ")
+	if !strings.Contains(line, "publish,targets") || !strings.Contains(line, time.Now().UTC().Add(720*time.Hour).Format("2006-01")) {
+		t.Errorf("listed as %q", line)
+	}
+	second := keys("rotate", id, "--grace", "1h")
+	for _, key := range []string{first, second} {
+		if err := publish(key); err != nil {
+			t.Error(err)
+		}
+	}
+	third := keys("rotate", id, "--grace", "0s")
+	if err := publish(third); err != nil || publish(first) == nil || publish(second) == nil {
+		t.Errorf("the last key: %v; the others still work: %v %v", err, publish(first) == nil, publish(second) == nil)
+	}
+}
+
+// The router is no target of its own, not even where all of this machine is.
+func TestTheRouterDoesNotDeliverToItself(t *testing.T) {
+	p := serve(t, t.TempDir(), "--dev")
+	err := p.api.call(context.Background(), http.MethodPost, "/api/v1/subscriptions", map[string]any{"event": "*", "target_url": p.api.url + "/api/v1/events"}, nil)
+	if err == nil || !strings.Contains(err.Error(), "where this router itself answers") {
+		t.Errorf("it was accepted: %v", err)
+	}
+	sink := newCounter(t)
+	if err := p.api.call(context.Background(), http.MethodPost, "/api/v1/subscriptions", map[string]any{"event": "*", "target_url": sink.URL}, nil); err != nil {
+		t.Error(err)
+	}
+}
