@@ -234,6 +234,9 @@ func (e *Engine) checkSubscription(ctx context.Context, s, old *Subscription) (*
 			return nil, err
 		}
 	}
+	if err := e.checkCompany(s); err != nil {
+		return nil, err
+	}
 	source, err := e.checkScriptUse(ctx, s, KindFilter, s.Filter, s.FilterScript)
 	if err != nil {
 		return nil, err
