@@ -52,6 +52,7 @@ type attemptView struct {
 	Response   *responseView `json:"response"` // null where none came
 	Error      string        `json:"error,omitempty"`
 	Phase      string        `json:"phase,omitempty"` // where it failed
+	Batch      int           `json:"batch,omitempty"` // how many events the POST held
 	Script     *ranView      `json:"script,omitempty"`
 }
 
@@ -94,7 +95,7 @@ func viewRan(a *engine.AttemptScript) *ranView {
 }
 
 func viewAttempt(a *engine.Attempt) attemptView {
-	v := attemptView{Number: a.Number, At: a.At, DurationMS: milliseconds(a.Duration), Error: a.Error, Phase: a.Phase}
+	v := attemptView{Number: a.Number, At: a.At, DurationMS: milliseconds(a.Duration), Error: a.Error, Phase: a.Phase, Batch: a.Batch}
 	if a.Request.Method != "" {
 		v.Request = &requestView{a.Request.Method, a.Request.URL, viewHeaders(a.Request.Headers), viewBody(a.Request.Body)}
 	}

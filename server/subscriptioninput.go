@@ -28,6 +28,8 @@ type subscriptionInput struct {
 	Headers         map[string]*string `json:"headers"`
 	PayloadFormat   string             `json:"payload_format"`
 	Policy          json.RawMessage    `json:"policy"`
+	Batch           json.RawMessage    `json:"batch"`
+	Debounce        json.RawMessage    `json:"debounce"`
 	Description     string             `json:"description"`
 	Metadata        map[string]*string `json:"metadata"`
 }
@@ -99,6 +101,9 @@ func (s *Server) apply(in *subscriptionInput, sub *engine.Subscription, present 
 	}
 	if given("payload_format") {
 		sub.PayloadFormat = engine.PayloadFormat(in.PayloadFormat)
+	}
+	if err := applyCompany(in, sub, present); err != nil {
+		return err
 	}
 	if given("policy") {
 		old := sub.Policy

@@ -31,6 +31,8 @@ type subscriptionView struct {
 	PayloadFormat   string            `json:"payload_format"`
 	Policy          policyView        `json:"policy"`
 	Health          healthView        `json:"health"`
+	Batch           *batchView        `json:"batch"`    // null: one event a POST
+	Debounce        *debounceView     `json:"debounce"` // null: every event goes
 	Description     string            `json:"description"`
 	Metadata        map[string]string `json:"metadata"`
 	FilterErrors    *filterErrors     `json:"filter_errors,omitempty"`
@@ -64,6 +66,7 @@ func (s *Server) viewSubscription(sub *engine.Subscription) subscriptionView {
 		ID: sub.ID.Format(engine.SubscriptionPrefix), Events: sub.Events, TargetURL: sub.TargetURL, Account: sub.Account,
 		Active: sub.Active, InactiveReason: sub.Reason, Filter: sub.Filter, Transform: sub.Transform,
 		Headers: hideCredentials(sub.Headers), PayloadFormat: string(sub.PayloadFormat), Policy: viewPolicy(&sub.Policy), Health: viewHealth(s.engine.Health(sub.ID)),
+		Batch: viewBatch(sub.Batch), Debounce: viewDebounce(sub.Debounce),
 		Description: sub.Description, Metadata: map[string]string{}, CreatedAt: sub.CreatedAt, UpdatedAt: sub.UpdatedAt,
 	}
 	kind, public := engine.DescribeSecret(sub.Secret)

@@ -1,0 +1,84 @@
+package server
+
+import (
+	"time"
+
+	"switchhook/engine"
+	"switchhook/scripts/jsondoc"
+)
+
+// batchView is how a subscription's events go together, in the API.
+type batchView struct {
+	Size int      `json:"size"`
+	Wait duration `json:"wait"`
+}
+
+// debounceView is how they supersede one another.
+type debounceView struct {
+	Key    string   `json:"key"`
+	Within duration `json:"within"`
+}
+
+func viewBatch(b engine.Batch) *batchView {
+	if b == (engine.Batch{}) {
+		return nil
+	}
+	return &batchView{b.Size, duration(b.Wait)}
+}
+
+func viewDebounce(d engine.Debounce) *debounceView {
+	if d == (engine.Debounce{}) {
+		return nil
+	}
+	return &debounceView{d.Key, duration(d.Within)}
+}
+
+// applyCompany does what apply does, for how deliveries go together.
+func applyCompany(in *subscriptionInput, sub *engine.Subscription, present map[string]jsondoc.Value) (err error) {
+	if present == nil {
+		sub.Batch, sub.Debounce = engine.Batch{}, engine.Debounce{}
+	}
+	if present == nil || present["batch"].Exists() {
+		if sub.Batch, err = applyBatch(in.Batch, sub.Batch); err != nil {
+			return err
+		}
+	}
+	if present == nil || present["debounce"].Exists() {
+		sub.Debounce, err = applyDebounce(in.Debounce, sub.Debounce)
+	}
+	return err
+}
+
+// applyBatch gives old with the members that raw holds (RFC 7396); null is no batches.
+func applyBatch(raw []byte, old engine.Batch) (engine.Batch, error) {
+	if isNull(raw) {
+		return engine.Batch{}, nil
+	}
+	in := batchView{old.Size, duration(old.Wait)}
+	if _, err := readMembers("batch", raw, &in); err != nil {
+		return old, err
+	}
+	if in.Size == 0 {
+		return old, fieldProblem("batch.size", `is missing: write {"size": 100, "wait": "5s"}, or null for no batches`)
+	}
+	return engine.Batch{Size: in.Size, Wait: time.Duration(in.Wait)}, nil
+}
+
+// applyDebounce does so for debounce.
+func applyDebounce(raw []byte, old engine.Debounce) (engine.Debounce, error) {
+	if isNull(raw) {
+		return engine.Debounce{}, nil
+	}
+	in := debounceView{old.Key, duration(old.Within)}
+	present, err := readMembers("debounce", raw, &in)
+	if err != nil {
+		return old, err
+	}
+	if present["key"].Exists() && present["key"].Kind() == jsondoc.Null {
+		in.Key = ""
+	}
+	if in.Within == 0 {
+		return old, fieldProblem("debounce.within", `is missing: write {"key": "data.id", "within": "30s"}, or null to let every event go`)
+	}
+	return engine.Debounce{Key: in.Key, Within: time.Duration(in.Within)}, nil
+}
