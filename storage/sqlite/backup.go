@@ -26,8 +26,8 @@ import (
 const (
 	// backupPages is how many pages are copied in a step, 4 MiB.
 	backupPages = 512
-	// backupPause is the least pause between steps: it leaves the disk and the CPU to the
-	// router, and costs a second for 4 GB.
+	// backupPause is the least pause between steps. It is as long as the step took where
+	// that was more, which leaves disk and CPU to the router.
 	backupPause = time.Millisecond
 )
 
@@ -141,6 +141,7 @@ func copyPages(ctx context.Context, from, to string) (err error) {
 		}
 	}()
 	for {
+		began := time.Now()
 		done, err := b.Step(backupPages)
 		if err != nil {
 			return err
@@ -153,7 +154,7 @@ func copyPages(ctx context.Context, from, to string) (err error) {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(backupPause):
+		case <-time.After(max(backupPause, time.Since(began))):
 		}
 	}
 }

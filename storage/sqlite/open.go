@@ -130,7 +130,9 @@ func migrate(ctx context.Context, path string) (err error) {
 		return err
 	}
 	// The provider is not closed: that would close db, which is ours.
-	provider, err := goose.NewProvider(goose.DialectSQLite3, db, files)
+	// Versions may come late: files that were worked on at the same time are made part of
+	// the program in another order than that of their numbers. They don't build on each other.
+	provider, err := goose.NewProvider(goose.DialectSQLite3, db, files, goose.WithAllowOutofOrder(true))
 	if err != nil {
 		return fmt.Errorf("sqlite: read the embedded schema: %w", err)
 	}
