@@ -57,6 +57,7 @@ type setup struct {
 	quota   engine.Quota
 	proxies []netip.Prefix // that are trusted
 	read    time.Duration  // server.Config.ReadTimeout
+	names   *net.Resolver  // of targets; the system's where nil
 	full    bool           // the disk has less room than the router asks for
 }
 
@@ -86,6 +87,7 @@ func start(t testing.TB, with ...setup) *router {
 	if s.closed {
 		policy = target.Policy{}
 	}
+	policy.Resolver = s.names
 	if s.retries == nil {
 		s.retries = engine.RetrySchedule{0, time.Hour}
 	}
