@@ -124,6 +124,11 @@ func (s *Server) try(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
+	if in.EventID != "" || in.Subscription != "" { // it shows what is stored
+		if err := read.check(who.Key); err != nil {
+			return err
+		}
+	}
 	t, err := s.trial(c, &in, present["event"], who)
 	if err != nil {
 		return err
