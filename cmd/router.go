@@ -81,6 +81,9 @@ func startRouter(ctx context.Context, cfg routerConfig) (_ *router, err error) {
 	e := cfg.engine
 	e.Store, e.Transformer, e.Guard, e.Logger, e.Registerer = r.store, r.pool, target.NewGuard(cfg.policy), cfg.log, metrics
 	e.UserAgent = "Switchhook/" + Version
+	if e.PublicURL == "" {
+		e.PublicURL = "http://" + reachable(r.listener)
+	}
 	if r.engine, err = engine.New(ctx, e); err != nil {
 		return nil, err
 	}

@@ -42,6 +42,10 @@ type serveCommand struct {
 	MinFreeDisk   int64         `help:"Refuse events while the disk of the database has fewer bytes left." default:"268435456" placeholder:"BYTES"`
 	MaxBacklog    int64         `help:"Refuse events of the accounts that have the most while more deliveries wait; 0 is no limit." default:"10000000" placeholder:"N"`
 
+	PublicURL         string        `help:"URL under which receivers reach this router, for the URLs in skinny payloads; by default the address it listens on." placeholder:"URL"`
+	SkinnyTokenTTL    time.Duration `name:"skinny-token-ttl" help:"How long the URL in a skinny payload is good, from its attempt on." default:"1h"`
+	CloudEventsSource string        `name:"cloudevents-source" help:"Beginning of the source of CloudEvents that go out; \"/accounts/\" and the account follow." default:"/switchhook" placeholder:"URI"`
+
 	LogLevel  slog.Level `help:"Least level to log: debug, info, warn or error." default:"info"`
 	LogFormat string     `help:"Form of the log: json or text; text with --dev." enum:"json,text," default:"" placeholder:"FORMAT"`
 }
@@ -101,6 +105,15 @@ func (c *serveCommand) config() (cfg routerConfig, err error) {
 	atLeast("--sandbox-processes", c.SandboxProcesses, 0)
 	atLeast("--timeout (in milliseconds)", int(c.Timeout.Milliseconds()), 100)
 	atLeast("--retries (entries)", len(c.Retries), 1)
+	atLeast("--skinny-token-ttl (in seconds)", int(c.SkinnyTokenTTL.Seconds()), 1)
+	if c.PublicURL != "" {
+		if err := engine.CheckPublicURL(c.PublicURL); err != nil {
+			return cfg, fmt.Errorf("--public-url: %w", err)
+		}
+	}
+	if err := engine.CheckSource(c.CloudEventsSource); err != nil {
+		return cfg, fmt.Errorf("--cloudevents-source: %w", err)
+	}
 	if len(c.Retries) > 0 && c.Retries[0] != 0 {
 		return cfg, fmt.Errorf("--retries begins with %s: the first attempt is made at once, so begin with 0s", c.Retries[0])
 	}
@@ -119,6 +132,7 @@ func (c *serveCommand) config() (cfg routerConfig, err error) {
 		Retries: c.Retries, Timeout: c.Timeout, InFlight: c.InFlight, SubscriptionInFlight: c.SubscriptionInFlight, DeactivateAfter: c.DeactivateAfter, StrictTypes: c.StrictTypes, LogFailures: c.Dev,
 		Retention: engine.Retention{Succeeded: c.KeepSucceeded, Dead: c.KeepDead}, KeepBytes: c.KeepBytes, MinFreeDisk: c.MinFreeDisk, MaxBacklog: c.MaxBacklog,
 		Quota: quota,
+		PublicURL: c.PublicURL, SkinnyTokenTTL: c.SkinnyTokenTTL, CloudEventsSource: c.CloudEventsSource,
 	}
 	return cfg, err
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strconv"
 	"time"
 
 	"switchhook/scripts"
@@ -198,7 +199,7 @@ func (e *Engine) ready(ctx context.Context, r *route, el *element) (alone, busy 
 		el.a.Phase, el.x.err = phaseEvent, err
 		return false, false
 	}
-	out, dropped, err := e.composeUnsealed(ctx, r, el.ev, el.a)
+	out, dropped, err := e.composeUnsealed(ctx, r, el.ev, el.a, e.element)
 	if r.transformSource != "" {
 		e.noteRun(r, el.ev, el.a, dropped, err)
 	}
@@ -220,7 +221,8 @@ func (e *Engine) ready(ctx context.Context, r *route, el *element) (alone, busy 
 	if el.a.Request.Plain == FormatStandard {
 		el.body = identified(out.body, el.ev.ID)
 	}
-	return out.changed || out.contentType != "application/json" || r.transformSource != "" && !json.Valid(out.body), false
+	isJSON := r.transformSource == "" || out.contentType == "application/json" && json.Valid(out.body)
+	return out.changed || !isJSON || arrayType(out.contentType) == "", false
 }
 
 // identified puts an event's id into its envelope, so that a receiver can drop repeats.
@@ -251,7 +253,10 @@ func (e *Engine) post(ctx context.Context, r *route, b batch) (sent []*element, 
 			body.Write(el.body)
 		}
 		body.WriteByte(']')
-		out.body = body.Bytes()
+		out.body, out.contentType = body.Bytes(), arrayType(out.contentType)
+	}
+	if numbers := sequences(r.sub.ID, sent); numbers != "" {
+		out.headers[sequenceHeader] = []string{numbers}
 	}
 	e.seal(out, r, id, sent[0].a.At)
 	headers, url := shownHeaders(out.headers), out.url.String()
@@ -260,12 +265,35 @@ func (e *Engine) post(ctx context.Context, r *route, b batch) (sent []*element, 
 		if !b.alone {
 			el.a.Batch = len(sent)
 		}
-		if el.a.Request.Plain == "" {
-			el.a.Request.Body = el.body
-		}
 	}
 	x, phase = e.send(ctx, r.terms.timeout, out, &answer)
 	return sent, x, phase, answer
+}
+
+// sequences lists the numbers of what is sent, in its order: "4-6,9" is 4, 5, 6 and 9, so
+// that the header of a large batch stays small. 0 stands for a delivery without one; the
+// list is empty where no one has any.
+func sequences(subscription ID, sent []*element) string {
+	var list []byte
+	numbered := false
+	for i := 0; i < len(sent); {
+		first := sent[i].ev.Sequence(subscription)
+		numbered = numbered || first > 0
+		last := first
+		for i++; i < len(sent) && first > 0 && sent[i].ev.Sequence(subscription) == last+1; i++ {
+			last++
+		}
+		if len(list) > 0 {
+			list = append(list, ',')
+		}
+		if list = strconv.AppendInt(list, first, 10); last > first {
+			list = strconv.AppendInt(append(list, '-'), last, 10)
+		}
+	}
+	if !numbered {
+		return ""
+	}
+	return string(list)
 }
 
 // batchID names a POST of several events: the same for the same events, so that a receiver

@@ -302,9 +302,9 @@ func checkExtras(s *Subscription) error {
 	switch s.PayloadFormat {
 	case "":
 		s.PayloadFormat = FormatStandard
-	case FormatStandard, FormatData:
+	case FormatStandard, FormatData, FormatSkinny, FormatCloudEvents, FormatCloudEventsBinary:
 	default:
-		return Invalid("payload_format", `%.40q is not known: use "standard" or "data"`, string(s.PayloadFormat))
+		return Invalid("payload_format", `%.40q is not known: use "standard", "data", "cloudevents", "cloudevents-binary" or "skinny"`, string(s.PayloadFormat))
 	}
 	if len(s.Headers) > maxHeaders {
 		return Invalid("headers", "holds %d headers, %d are allowed", len(s.Headers), maxHeaders)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,33 +18,47 @@ import (
 // compose makes the request of a delivery, signed and ready to be sent, and notes it in
 // a. The error is the transform's.
 func (e *Engine) compose(ctx context.Context, r *route, ev *Event, a *Attempt) (_ *outgoing, dropped string, err error) {
-	out, dropped, err := e.composeUnsealed(ctx, r, ev, a)
+	out, dropped, err := e.composeUnsealed(ctx, r, ev, a, e.content)
 	if out == nil {
 		return nil, dropped, err
 	}
+	if n := ev.Sequence(r.sub.ID); n > 0 {
+		out.headers[sequenceHeader] = []string{strconv.FormatInt(n, 10)}
+	}
 	e.seal(out, r, ev.ID.Format(EventPrefix), a.At)
 	a.Request.Method, a.Request.URL, a.Request.Headers = out.method, out.url.String(), shownHeaders(out.headers)
-	if a.Request.Plain == "" {
+	return out, "", nil
+}
+
+// composeUnsealed does so without what makes it one delivery's: its id, number and
+// signature. format is content, or element where it is to stand in an array. The body is
+// noted in a.
+func (e *Engine) composeUnsealed(ctx context.Context, r *route, ev *Event, a *Attempt, format contentMaker) (_ *outgoing, dropped string, err error) {
+	out := &outgoing{method: http.MethodPost, url: r.url, headers: r.ownHeaders()}
+	if r.transformSource != "" {
+		if dropped, err = e.transform(ctx, r, ev, out, a); err != nil || dropped != "" {
+			return nil, dropped, err
+		}
 		a.Request.Body = out.body
+		return out, "", nil
+	}
+	c := format(r.sub, ev, a.At)
+	out.take(&c)
+	switch a.Request.Plain = c.plain; {
+	case c.shown != nil:
+		a.Request.Body = c.shown
+	case c.plain == "":
+		a.Request.Body = c.body
 	}
 	return out, "", nil
 }
 
-// composeUnsealed does so without what makes it one delivery's: its id and signature.
-func (e *Engine) composeUnsealed(ctx context.Context, r *route, ev *Event, a *Attempt) (_ *outgoing, dropped string, err error) {
-	out := &outgoing{method: http.MethodPost, url: r.url, headers: make(http.Header, len(r.headers)+8)}
+func (r *route) ownHeaders() http.Header {
+	headers := make(http.Header, len(r.headers)+8)
 	for name, values := range r.headers {
-		out.headers[name] = values
+		headers[name] = values
 	}
-	if body := e.dialectBody(r.sub); body != nil && r.transformSource == "" {
-		out.body, out.contentType = body.render(ev, r.sub), "application/json"
-	} else if r.transformSource == "" {
-		out.body, out.contentType = payload(r.sub.PayloadFormat, ev)
-		a.Request.Plain = r.sub.PayloadFormat
-	} else if dropped, err = e.transform(ctx, r, ev, out, a); err != nil || dropped != "" {
-		return nil, dropped, err
-	}
-	return out, "", nil
+	return headers
 }
 
 // outgoing is a request on its way out.
@@ -54,6 +69,23 @@ type outgoing struct {
 	body        []byte
 	contentType string
 	changed     bool // by the transform, beyond the body
+}
+
+// take makes c what is sent. Where the content type says how the body is to be read, as it
+// does of a CloudEvent, the subscription's own headers must not say otherwise.
+func (out *outgoing) take(c *content) {
+	out.body, out.contentType = c.body, c.mediaType
+	if c.mediaType == ceStructured || c.headers != nil {
+		delete(out.headers, "Content-Type")
+		for name := range out.headers {
+			if strings.HasPrefix(name, "Ce-") {
+				delete(out.headers, name)
+			}
+		}
+	}
+	for _, h := range c.headers {
+		out.headers[h.Name] = []string{h.Value}
+	}
 }
 
 // transform lets the subscription's script make the request.
@@ -133,7 +165,7 @@ func (out *outgoing) apply(req *scripts.Request) error {
 // seal adds the router's own headers and the signatures.
 func (e *Engine) seal(out *outgoing, r *route, id string, at time.Time) {
 	r.signer.seal(out.headers, id, at, out.body)
-	if out.headers["Content-Type"] == nil {
+	if out.headers["Content-Type"] == nil && out.contentType != "" {
 		out.headers["Content-Type"] = []string{out.contentType}
 	}
 	if out.headers["User-Agent"] == nil {
@@ -145,7 +177,7 @@ func (e *Engine) seal(out *outgoing, r *route, id string, at time.Time) {
 // format makes it again.
 func renderPlain(a *Attempt, ev *Event) {
 	if a.Request.Plain != "" && a.Request.Method != "" {
-		a.Request.Body, _ = payload(a.Request.Plain, ev)
+		a.Request.Body = plainBody(a.Request.Plain, ev)
 		if a.Batch > 0 && a.Request.Plain == FormatStandard {
 			a.Request.Body = identified(a.Request.Body, ev.ID)
 		}

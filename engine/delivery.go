@@ -39,6 +39,7 @@ type Delivery struct {
 	EventType string
 	EventKey  string // see Event.Key
 	State     State
+	Sequence  int64     // its number among the subscription's; 0 where that is not numbered
 	Attempts  int       // how many were made
 	NextAt    time.Time // when the next one is due; set in StateFailed only
 	LastAt    time.Time // when the last one began; zero before the first

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,6 +55,10 @@ type Config struct {
 	StrictTypes          bool          // refuse events whose type is not in the catalogue
 	Quota                Quota         // of each account that has none of its own; no limits
 	UserAgent            string        // "Switchhook"
+
+	PublicURL         string        // under which receivers reach the API, for the URLs in skinny payloads; "http://localhost"
+	SkinnyTokenTTL    time.Duration // how long such a URL is good, from the attempt on; 1 h
+	CloudEventsSource string        // before "/accounts/…", of events that came in without one; DefaultCloudEventsSource
 }
 
 func (c *Config) defaults() {
@@ -87,6 +92,16 @@ func (c *Config) defaults() {
 	if c.UserAgent == "" {
 		c.UserAgent = "Switchhook"
 	}
+	if c.PublicURL == "" {
+		c.PublicURL = "http://localhost"
+	}
+	if c.SkinnyTokenTTL == 0 {
+		c.SkinnyTokenTTL = time.Hour
+	}
+	if c.CloudEventsSource == "" {
+		c.CloudEventsSource = DefaultCloudEventsSource
+	}
+	c.CloudEventsSource = strings.TrimRight(c.CloudEventsSource, "/")
 }
 
 // Engine is the router. All methods may be called by many goroutines.
@@ -115,6 +130,7 @@ type Engine struct {
 	testing    sync.Map      // accounts with a backtest that is on
 	shadows    shadows
 	replays    replays
+	tokens     eventTokens
 	bodies     atomic.Pointer[map[string]*BodyTemplate] // see SetDialectBodies
 	retryWake  chan time.Time
 	workers    int // guarded by scheduler.mu
@@ -162,6 +178,9 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	e.scheduler.queued = e.tracker.queued
 	e.scheduler.spawn = e.spawnWorker
 	if e.registry, err = loadRegistry(ctx, cfg.Store); err != nil {
+		return nil, err
+	}
+	if e.tokens, err = loadEventTokens(ctx, cfg.Store); err != nil {
 		return nil, err
 	}
 	for _, s := range e.registry.subscriptions {

@@ -14,16 +14,17 @@ type Code string
 
 // The codes of errors that a user can meet.
 const (
-	CodeInvalid     Code = "invalid"     // the input is wrong: Field and Message say where and why
-	CodeNotFound    Code = "not_found"   // no such thing, or another account's
-	CodeConflict    Code = "conflict"    // contradicts what is stored
-	CodeStale       Code = "stale"       // changed since it was read: the version given is not the current one
-	CodeForbidden   Code = "forbidden"   // the key may not do this
-	CodeUnknownKey  Code = "unknown_key" // there is no such API key
-	CodeExpiredKey  Code = "expired_key" // there was, and its time is over
-	CodeFull        Code = "full"        // the account may store no more
-	CodeBusy        Code = "busy"        // too much waits: come back later
-	CodeUnavailable Code = "unavailable" // can't be done right now: stopping, or the disk refuses
+	CodeInvalid      Code = "invalid"      // the input is wrong: Field and Message say where and why
+	CodeNotFound     Code = "not_found"    // no such thing, or another account's
+	CodeConflict     Code = "conflict"     // contradicts what is stored
+	CodeStale        Code = "stale"        // changed since it was read: the version given is not the current one
+	CodeUnauthorized Code = "unauthorized" // what the caller showed instead of a key is not good, or not good any more
+	CodeForbidden    Code = "forbidden"    // the key may not do this
+	CodeUnknownKey   Code = "unknown_key"  // there is no such API key
+	CodeExpiredKey   Code = "expired_key"  // there was, and its time is over
+	CodeFull         Code = "full"         // the account may store no more
+	CodeBusy         Code = "busy"         // too much waits: come back later
+	CodeUnavailable  Code = "unavailable"  // can't be done right now: stopping, or the disk refuses
 )
 
 // Error is an error that a user can do something about.

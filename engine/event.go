@@ -23,6 +23,9 @@ type Event struct {
 	Headers map[string]string // for filters and transforms to read; not sent by themselves
 	Data    []byte            // JSON, as the publisher wrote it
 	Targets []ID              // the subscriptions that it matched when it was accepted
+	// Sequences are its numbers in the sequences of Targets, in their order; 0 for a target
+	// that is not numbered, nil where none is.
+	Sequences []int64
 }
 
 // PublicID is the id under which the API shows the event: the publisher's, or "evt_…".
@@ -32,6 +35,14 @@ func (e *Event) PublicID() string {
 		return e.Key
 	}
 	return e.ID.Format(EventPrefix)
+}
+
+// Sequence is the event's number in a subscription's sequence; 0 where it has none.
+func (e *Event) Sequence(subscription ID) int64 {
+	if i := slices.Index(e.Targets, subscription); i >= 0 && i < len(e.Sequences) {
+		return e.Sequences[i]
+	}
+	return 0
 }
 
 // Received is when the event was accepted.

@@ -2,23 +2,93 @@ package engine
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 )
 
-// payload makes the body of a delivery without a transform, and its content type. The
-// data stands in it byte for byte as it was published.
-func payload(format PayloadFormat, ev *Event) (body []byte, contentType string) {
-	if format == FormatData {
-		return ev.Data, "application/json"
+// content is what a payload format, or a dialect, makes of an event.
+type content struct {
+	body      []byte
+	mediaType string   // of body; empty where there is no body
+	headers   []Header // that belong to it: the attributes of a CloudEvent in binary mode
+
+	plain PayloadFormat // see AttemptRequest.Plain; empty where the body is to be stored
+	shown []byte        // what is stored instead of body, where it holds a token; else nil
+}
+
+// content makes the body of ev's delivery to s where there is no transform. at is when
+// the attempt begins.
+func (e *Engine) content(s *Subscription, ev *Event, at time.Time) content {
+	if body := e.dialectBody(s); body != nil {
+		return content{body: body.render(ev, s), mediaType: "application/json"}
 	}
-	body = make([]byte, 0, len(ev.Data)+len(ev.Type)+64)
+	switch s.PayloadFormat {
+	case FormatSkinny:
+		return content{
+			body: e.skinnyBody(ev, e.tokens.issue(ev, at.Add(e.cfg.SkinnyTokenTTL))), mediaType: "application/json",
+			shown: e.skinnyBody(ev, hiddenToken),
+		}
+	case FormatCloudEvents:
+		return content{body: ceStructuredBody(e.cfg.CloudEventsSource, ev), mediaType: ceStructured, plain: plainStructured(e.cfg.CloudEventsSource)}
+	case FormatCloudEventsBinary:
+		body, mediaType := ceBinaryBody(ev)
+		return content{body: body, mediaType: mediaType, headers: ceHeaders(e.cfg.CloudEventsSource, ev), plain: FormatCloudEventsBinary}
+	}
+	return content{body: plainBody(s.PayloadFormat, ev), mediaType: "application/json", plain: s.PayloadFormat}
+}
+
+// contentMaker is content or element.
+type contentMaker func(s *Subscription, ev *Event, at time.Time) content
+
+// element is content as it stands in an array: a CloudEvent, only in the JSON format.
+func (e *Engine) element(s *Subscription, ev *Event, at time.Time) content {
+	if s.PayloadFormat == FormatCloudEventsBinary {
+		structured := *s
+		structured.PayloadFormat = FormatCloudEvents
+		s = &structured
+	}
+	return e.content(s, ev, at)
+}
+
+// arrayType is the media type of an array of elements of a media type; empty where they
+// can't be in one.
+func arrayType(element string) string {
+	switch element {
+	case ceStructured:
+		return ceBatch
+	case "application/json":
+		return element
+	}
+	return ""
+}
+
+// plainStructured is the AttemptRequest.Plain of a CloudEvent in the JSON format: the source
+// may be another one when the body is made again.
+func plainStructured(source string) PayloadFormat {
+	return FormatCloudEvents + " " + PayloadFormat(source)
+}
+
+// plainBody makes the body that a format makes of nothing but the event. The data stands
+// in it byte for byte as it was published.
+func plainBody(plain PayloadFormat, ev *Event) []byte {
+	format, source, _ := strings.Cut(string(plain), " ")
+	switch PayloadFormat(format) {
+	case FormatData:
+		return ev.Data
+	case FormatCloudEvents:
+		return ceStructuredBody(source, ev)
+	case FormatCloudEventsBinary:
+		body, _ := ceBinaryBody(ev)
+		return body
+	}
+	body := make([]byte, 0, len(ev.Data)+len(ev.Type)+64)
 	body = append(body, `{"type":`...)
 	body = appendJSONString(body, ev.Type)
 	body = append(body, `,"timestamp":`...)
 	body = appendJSONTime(body, ev.Time)
 	body = append(body, `,"data":`...)
 	body = append(body, ev.Data...)
-	return append(body, '}'), "application/json"
+	return append(body, '}')
 }
 
 func appendJSONTime(b []byte, t time.Time) []byte {

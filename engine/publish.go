@@ -90,6 +90,7 @@ func (e *Engine) publish(ctx context.Context, inputs []EventInput) ([]Accepted, 
 			e.metrics.repeated.Inc()
 			continue
 		}
+		p.Event.Sequences = a.Sequences
 		e.tracker.stored(p.fresh, p.Event.Targets)
 		e.metrics.accepted.Inc()
 		e.meters.stored(p.Event)
@@ -190,6 +191,9 @@ func (e *Engine) prepare(in *EventInput, now, deadline time.Time) (publication, 
 	ev.Targets = make([]ID, len(matched))
 	for i, r := range matched {
 		ev.Targets[i] = r.sub.ID
+		if r.sub.Numbered {
+			p.Numbered = append(p.Numbered, i)
+		}
 	}
 	switch {
 	case in.ID != "" && in.Source != "":

@@ -30,6 +30,9 @@ type NewEvent struct {
 	Keys   []KeyHash // idempotency keys that lead to it from now on
 	Names  []KeyHash // keys that lead to it, too, unless they lead to another event already; they make no repeat
 	Digest KeyHash   // its content, to tell a repeat from a contradiction
+	// Numbered are the places in Event.Targets of the subscriptions whose deliveries carry a
+	// number; nil where there are none.
+	Numbered []int
 }
 
 // Appended says what became of a NewEvent.
@@ -37,6 +40,8 @@ type Appended struct {
 	ID       ID  // the event's, or the id of the one that was stored before under the same key
 	Matched  int // how many subscriptions that event matched when it was accepted
 	Repeated bool
+	// Sequences are the numbers that the event got, see Event.Sequences; nil for a repeat.
+	Sequences []int64
 }
 
 // EventLog keeps events.
@@ -45,6 +50,9 @@ type EventLog interface {
 	// is known under the same digest is a repeat: that event is not stored again and
 	// answered with the first one. Under another digest it is a CodeConflict with Field
 	// "events[i]", and nothing is stored. Repeats within one call count as well.
+	//
+	// Each event that is stored gets the next number of each subscription that is numbered
+	// there: 1, 2, 3 and so on in the order in which they are committed, without a gap.
 	Append(ctx context.Context, events []NewEvent) ([]Appended, error)
 	// Event finds an event.
 	Event(ctx context.Context, account string, id ID) (*Event, error)
@@ -259,4 +267,7 @@ type Catalogue interface {
 	TouchKeys(ctx context.Context, used map[ID]time.Time) error
 	// DeleteKey removes a key.
 	DeleteKey(ctx context.Context, id ID) error
+	// Secret gives the secret that the store keeps under a name. Where there is none, fresh
+	// is kept from now on and given.
+	Secret(ctx context.Context, name string, fresh []byte) ([]byte, error)
 }

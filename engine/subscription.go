@@ -57,6 +57,10 @@ type PayloadFormat string
 const (
 	FormatStandard PayloadFormat = "standard" // Standard Webhooks: {"type", "timestamp", "data"}
 	FormatData     PayloadFormat = "data"     // the bare data, as REST Hooks asks
+	FormatSkinny   PayloadFormat = "skinny"   // Standard Webhooks, with a URL that gives the event instead of its data
+
+	FormatCloudEvents       PayloadFormat = "cloudevents"        // CloudEvents 1.0, JSON format
+	FormatCloudEventsBinary PayloadFormat = "cloudevents-binary" // the data, the rest in headers
 )
 
 // EventType is an entry of the catalogue of events that one can subscribe to. The

@@ -25,6 +25,9 @@ func (s *Server) handle(r route) fiber.Handler {
 		return func(c *fiber.Ctx) error { return r.handler(c, caller{}) }
 	}
 	return func(c *fiber.Ctx) error {
+		if r.access.token && c.Context().QueryArgs().Has("token") {
+			return r.handler(c, caller{})
+		}
 		key, err := s.authenticate(c)
 		if err != nil {
 			return err

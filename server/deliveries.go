@@ -17,7 +17,8 @@ type deliveryView struct {
 	EventType      string        `json:"event_type"`
 	SubscriptionID string        `json:"subscription_id"`
 	Account        string        `json:"account"`
-	Status         string        `json:"status"` // pending, failed, succeeded, dead, dropped
+	Status         string        `json:"status"`             // pending, failed, succeeded, dead, dropped
+	Sequence       int64         `json:"sequence,omitempty"` // where the subscription is numbered
 	AttemptCount   int           `json:"attempt_count"`
 	NextAttemptAt  *time.Time    `json:"next_attempt_at"` // null unless failed
 	LastAttemptAt  *time.Time    `json:"last_attempt_at"` // null before the first
@@ -29,7 +30,7 @@ type deliveryView struct {
 func viewDelivery(d *engine.Delivery) deliveryView {
 	v := deliveryView{
 		ID: d.ID.String(), EventID: d.EventKey, EventType: d.EventType, SubscriptionID: d.ID.Subscription.Format(engine.SubscriptionPrefix),
-		Account: d.Account, Status: d.State.String(), AttemptCount: d.Attempts, ResponseStatus: d.Status, Error: d.Error,
+		Account: d.Account, Status: d.State.String(), Sequence: d.Sequence, AttemptCount: d.Attempts, ResponseStatus: d.Status, Error: d.Error,
 	}
 	if v.EventID == "" {
 		v.EventID = d.ID.Event.Format(engine.EventPrefix)

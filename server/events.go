@@ -233,6 +233,9 @@ func (s *Server) listEvents(c *fiber.Ctx, who caller) error {
 }
 
 func (s *Server) getEvent(c *fiber.Ctx, who caller) error {
+	if who.Key == nil {
+		return s.getEventAlone(c)
+	}
 	id, err := url.PathUnescape(c.Params("id"))
 	if err != nil {
 		return engine.NotFound("event", shown(c.Params("id")))
@@ -264,4 +267,23 @@ func (s *Server) getEvent(c *fiber.Ctx, who caller) error {
 		view.Deliveries = append(view.Deliveries, viewDelivery(d))
 	}
 	return c.JSON(view)
+}
+
+// eventAloneView is an event as a receiver gets it that was given a token for it.
+type eventAloneView struct {
+	ID        string          `json:"id"`
+	WebhookID string          `json:"webhook_id"`
+	Type      string          `json:"type"`
+	Time      time.Time       `json:"time"`
+	Data      json.RawMessage `json:"data"`
+}
+
+// getEventAlone shows an event to who has no key but a token of a skinny payload.
+func (s *Server) getEventAlone(c *fiber.Ctx) error {
+	c.Set(fiber.HeaderCacheControl, "no-store")
+	ev, err := s.engine.EventByToken(c.UserContext(), c.Params("id"), c.Query("token"))
+	if err != nil {
+		return err
+	}
+	return c.JSON(eventAloneView{ev.PublicID(), ev.ID.Format(engine.EventPrefix), ev.Type, ev.Time, ev.Data})
 }

@@ -38,16 +38,17 @@ func fieldProblem(field, detail string) *Problem {
 }
 
 var statusOf = map[engine.Code]int{
-	engine.CodeInvalid:     fiber.StatusUnprocessableEntity,
-	engine.CodeUnknownKey:  fiber.StatusUnauthorized,
-	engine.CodeExpiredKey:  fiber.StatusUnauthorized,
-	engine.CodeFull:        fiber.StatusInsufficientStorage,
-	engine.CodeNotFound:    fiber.StatusNotFound,
-	engine.CodeConflict:    fiber.StatusConflict,
-	engine.CodeStale:       fiber.StatusPreconditionFailed,
-	engine.CodeForbidden:   fiber.StatusForbidden,
-	engine.CodeBusy:        fiber.StatusTooManyRequests,
-	engine.CodeUnavailable: fiber.StatusServiceUnavailable,
+	engine.CodeInvalid:      fiber.StatusUnprocessableEntity,
+	engine.CodeUnauthorized: fiber.StatusUnauthorized,
+	engine.CodeUnknownKey:   fiber.StatusUnauthorized,
+	engine.CodeExpiredKey:   fiber.StatusUnauthorized,
+	engine.CodeFull:         fiber.StatusInsufficientStorage,
+	engine.CodeNotFound:     fiber.StatusNotFound,
+	engine.CodeConflict:     fiber.StatusConflict,
+	engine.CodeStale:        fiber.StatusPreconditionFailed,
+	engine.CodeForbidden:    fiber.StatusForbidden,
+	engine.CodeBusy:         fiber.StatusTooManyRequests,
+	engine.CodeUnavailable:  fiber.StatusServiceUnavailable,
 }
 
 // problem answers an error; it is the only place where an error becomes a status.

@@ -24,6 +24,7 @@ type access struct {
 	open   bool           // not even a key
 	admin  bool           // to be an admin key
 	scopes []engine.Scope // all of these
+	token  bool           // or no key at all, where ?token= is given: the handler judges it
 }
 
 var (
@@ -31,10 +32,11 @@ var (
 	anyKey = access{}
 	admin  = access{admin: true}
 
-	publish   = access{scopes: []engine.Scope{engine.ScopePublish}}
-	subscribe = access{scopes: []engine.Scope{engine.ScopeSubscribe}}
-	scripting = access{scopes: []engine.Scope{engine.ScopeScripts}}
-	read      = access{scopes: []engine.Scope{engine.ScopeRead}}
+	publish     = access{scopes: []engine.Scope{engine.ScopePublish}}
+	subscribe   = access{scopes: []engine.Scope{engine.ScopeSubscribe}}
+	scripting   = access{scopes: []engine.Scope{engine.ScopeScripts}}
+	read        = access{scopes: []engine.Scope{engine.ScopeRead}}
+	readOrToken = access{scopes: []engine.Scope{engine.ScopeRead}, token: true}
 	// What shows stored events while it works on scripts.
 	scriptingAndRead = access{scopes: []engine.Scope{engine.ScopeScripts, engine.ScopeRead}}
 )
@@ -54,7 +56,7 @@ func (s *Server) routes() []route {
 
 		{"POST", "/api/v1/events", publish, s.publish, nil},
 		{"GET", "/api/v1/events", read, s.listEvents, nil},
-		{"GET", "/api/v1/events/:id", read, s.getEvent, nil},
+		{"GET", "/api/v1/events/:id", readOrToken, s.getEvent, nil},
 
 		{"GET", "/api/v1/deliveries", read, s.listDeliveries, nil},
 		{"GET", "/api/v1/deliveries/:id", read, s.getDelivery, nil},

@@ -88,6 +88,9 @@ func TestASecretIsRotatedWithOverlap(t *testing.T) {
 	if a := c.get(path).want(200); strings.Contains(string(a.body), "whsec_") || strings.Contains(string(a.body), "whsk_") {
 		t.Errorf("the subscription shows a secret: %s", a.body)
 	}
+	if log := r.admin.get("/api/v1/audit?account=acme").want(200); strings.Contains(string(log.body), "whsec_") || strings.Contains(string(log.body), "whsk_") || !strings.Contains(string(log.body), "old_secrets") {
+		t.Errorf("the audit log tells %s", log.body)
+	}
 	c.publish("a", 1)
 	signatures := strings.Fields(hook.wait(t, 1)[0].header.Get("webhook-signature"))
 	if len(signatures) != 2 || !strings.HasPrefix(signatures[0], "v1a,") || !strings.HasPrefix(signatures[1], "v1,") {

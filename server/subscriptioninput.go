@@ -27,6 +27,7 @@ type subscriptionInput struct {
 	Signatures      []engine.Signature `json:"signatures"`
 	Headers         map[string]*string `json:"headers"`
 	PayloadFormat   string             `json:"payload_format"`
+	Numbered        bool               `json:"numbered"`
 	Policy          json.RawMessage    `json:"policy"`
 	Batch           json.RawMessage    `json:"batch"`
 	Debounce        json.RawMessage    `json:"debounce"`
@@ -113,6 +114,9 @@ func (s *Server) apply(in *subscriptionInput, sub *engine.Subscription, present 
 		if sub.Policy, err = applyPolicy(in.Policy, old); err != nil {
 			return err
 		}
+	}
+	if given("numbered") {
+		sub.Numbered = in.Numbered
 	}
 	if given("description") {
 		sub.Description = in.Description

@@ -29,6 +29,7 @@ type subscriptionView struct {
 	Signatures      []string          `json:"signatures"`
 	Headers         map[string]string `json:"headers"`
 	PayloadFormat   string            `json:"payload_format"`
+	Numbered        bool              `json:"numbered"`
 	Policy          policyView        `json:"policy"`
 	Health          healthView        `json:"health"`
 	Batch           *batchView        `json:"batch"`    // null: one event a POST
@@ -65,7 +66,7 @@ func (s *Server) viewSubscription(sub *engine.Subscription) subscriptionView {
 	v := subscriptionView{
 		ID: sub.ID.Format(engine.SubscriptionPrefix), Events: sub.Events, TargetURL: sub.TargetURL, Account: sub.Account,
 		Active: sub.Active, InactiveReason: sub.Reason, Filter: sub.Filter, Transform: sub.Transform,
-		Headers: hideCredentials(sub.Headers), PayloadFormat: string(sub.PayloadFormat), Policy: viewPolicy(&sub.Policy), Health: viewHealth(s.engine.Health(sub.ID)),
+		Headers: hideCredentials(sub.Headers), PayloadFormat: string(sub.PayloadFormat), Numbered: sub.Numbered, Policy: viewPolicy(&sub.Policy), Health: viewHealth(s.engine.Health(sub.ID)),
 		Batch: viewBatch(sub.Batch), Debounce: viewDebounce(sub.Debounce),
 		Description: sub.Description, Metadata: map[string]string{}, CreatedAt: sub.CreatedAt, UpdatedAt: sub.UpdatedAt,
 	}

@@ -11,6 +11,7 @@ import (
 // statements are those that run once or more for every event.
 type statements struct {
 	insertEvent *statement
+	nextNumber  *statement
 	findKey     *statement
 	insertKey   *statement
 
@@ -27,8 +28,11 @@ type statements struct {
 func (p *preparer) statements() statements {
 	return statements{
 		insertEvent: p.prepare(`
-			INSERT INTO event (id, account, type, key, time, targets, headers, data)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?)`),
+			INSERT INTO event (id, account, type, key, time, targets, headers, data, sequences)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`),
+		nextNumber: p.prepare(`
+			INSERT INTO sequence (subscription_id, last) VALUES (?, 1)
+			ON CONFLICT DO UPDATE SET last = last + 1 RETURNING last`),
 		findKey: p.prepare(`
 			SELECT i.event_id, i.digest, length(e.targets) / 8
 			FROM idempotency i LEFT JOIN event e ON e.id = i.event_id
@@ -101,7 +105,7 @@ func (w *writer) append(c *call) error {
 		}
 	}
 	for i := range c.events {
-		if err := w.appendOne(&c.events[i], c.results[i]); err != nil {
+		if err := w.appendOne(&c.events[i], &c.results[i]); err != nil {
 			return err
 		}
 	}
@@ -115,14 +119,17 @@ func (w *writer) append(c *call) error {
 
 // appendOne writes an event and its keys. A repeat's keys that are new lead to the first
 // event from now on: the publisher says that they name the same one.
-func (w *writer) appendOne(n *engine.NewEvent, result engine.Appended) error {
+func (w *writer) appendOne(n *engine.NewEvent, result *engine.Appended) error {
 	if e := n.Event; !result.Repeated {
+		if err := w.number(n, result); err != nil {
+			return fmt.Errorf("number the event: %w", err)
+		}
 		data := e.Data
 		if data == nil {
 			data = []byte{} // the column takes no NULL
 		}
 		err := w.stmts.insertEvent.exec(int64(e.ID), e.Account, e.Type, textColumn(e.Key), e.Time.UnixMilli(),
-			targetsColumn(e.Targets), jsonMapColumn(e.Headers), data)
+			targetsColumn(e.Targets), jsonMapColumn(e.Headers), data, sequencesColumn(result.Sequences))
 		if err != nil {
 			return fmt.Errorf("insert the event: %w", err)
 		}
@@ -133,6 +140,25 @@ func (w *writer) appendOne(n *engine.NewEvent, result engine.Appended) error {
 			if err := w.stmts.insertKey.exec(key[:], int64(result.ID), n.Digest[:]); err != nil {
 				return fmt.Errorf("insert the event's key: %w", err)
 			}
+		}
+	}
+	return nil
+}
+
+// number gives an event its place in the sequences of its numbered targets. The numbers
+// are the transaction's: what is not committed leaves no gap.
+func (w *writer) number(n *engine.NewEvent, result *engine.Appended) error {
+	if n.Numbered == nil {
+		return nil
+	}
+	result.Sequences = make([]int64, len(n.Event.Targets))
+	for _, i := range n.Numbered {
+		err := w.stmts.nextNumber.query(func(row []driver.Value) error {
+			result.Sequences[i] = row[0].(int64)
+			return nil
+		}, int64(n.Event.Targets[i]))
+		if err != nil {
+			return err
 		}
 	}
 	return nil

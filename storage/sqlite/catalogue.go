@@ -74,7 +74,7 @@ func (s *Store) PutSubscription(ctx context.Context, u *engine.Subscription) err
 	})
 }
 
-// DeleteSubscription removes a subscription, its secret and its health. A row of it stays.
+// DeleteSubscription removes a subscription, its secret, its health and its sequence. A row of it stays.
 func (s *Store) DeleteSubscription(ctx context.Context, id engine.ID) error {
 	return s.write(ctx, func(tx *tx) error {
 		changed, err := tx.exec(`UPDATE subscription SET deleted_at = ?, secret = '', old_secrets = NULL, headers = NULL, verification_secret = NULL WHERE id = ? AND deleted_at IS NULL`,
@@ -84,6 +84,9 @@ func (s *Store) DeleteSubscription(ctx context.Context, id engine.ID) error {
 		}
 		if err == nil {
 			_, err = tx.exec(`DELETE FROM health WHERE subscription_id = ?`, int64(id))
+		}
+		if err == nil {
+			_, err = tx.exec(`DELETE FROM sequence WHERE subscription_id = ?`, int64(id))
 		}
 		return err
 	})

@@ -52,6 +52,30 @@ func columnTargets(b []byte) []engine.ID {
 	return targets
 }
 
+// Sequences are 8 bytes each, too.
+
+func sequencesColumn(sequences []int64) driver.Value {
+	if sequences == nil {
+		return nil
+	}
+	b := make([]byte, 0, targetBytes*len(sequences))
+	for _, n := range sequences {
+		b = binary.BigEndian.AppendUint64(b, uint64(n))
+	}
+	return b
+}
+
+func columnSequences(b []byte) []int64 {
+	if len(b) == 0 {
+		return nil
+	}
+	sequences := make([]int64, len(b)/targetBytes)
+	for i := range sequences {
+		sequences[i] = int64(binary.BigEndian.Uint64(b[i*targetBytes:]))
+	}
+	return sequences
+}
+
 // Header fields and console lines are strings, each after its length as a varint: bytes
 // that are no UTF-8 survive, and writing them costs a copy.
 

@@ -16,7 +16,8 @@ import (
 // the second source is seconds long.
 
 const deliveryColumns = `d.event_id, d.subscription_id, e.account, e.type, e.key,
-	d.state, d.attempts, d.next_at, d.last_at, d.status, d.error`
+	d.state, d.attempts, d.next_at, d.last_at, d.status, d.error,
+	e.sequences, iif(e.sequences IS NULL, NULL, e.targets)`
 
 const deliveryQuery = `
 	SELECT ` + deliveryColumns + ` FROM delivery d JOIN event e ON e.id = d.event_id
@@ -159,7 +160,7 @@ func eventIndex(q engine.DeliveryQuery) string {
 	return "NOT INDEXED"
 }
 
-const targetsQuery = `SELECT id, account, type, key, targets, ` + deliveryRows + ` FROM event`
+const targetsQuery = `SELECT id, account, type, key, targets, sequences, ` + deliveryRows + ` FROM event`
 
 // rowless lists deliveries without a row, of events from an id on.
 func rowless(ctx context.Context, tx *sql.Tx, q engine.DeliveryQuery, from engine.ID) ([]*engine.Delivery, error) {
@@ -175,8 +176,9 @@ func rowless(ctx context.Context, tx *sql.Tx, q engine.DeliveryQuery, from engin
 		if err != nil {
 			return nil, err
 		}
-		slices.SortFunc(e.Targets, func(a, b engine.ID) int { return int(min(1, max(-1, b-a))) })
-		for _, subscription := range e.Targets {
+		targets := slices.Clone(e.Targets) // whose order is that of the sequences
+		slices.SortFunc(targets, func(a, b engine.ID) int { return int(min(1, max(-1, b-a))) })
+		for _, subscription := range targets {
 			d := untried(e, subscription)
 			if q.Subscription != 0 && subscription != q.Subscription ||
 				q.Before.Event != 0 && compareDeliveries(d.ID, q.Before) >= 0 {
@@ -210,11 +212,17 @@ func rowlessQuery(q engine.DeliveryQuery, from engine.ID) (text string, args []a
 func scanTargets(row scanner) (*engine.Event, error) {
 	e := &engine.Event{}
 	var key, have *string
-	var targets []byte
-	if err := row.Scan(&e.ID, &e.Account, &e.Type, &key, &targets, &have); err != nil {
+	var targets, sequences []byte
+	if err := row.Scan(&e.ID, &e.Account, &e.Type, &key, &targets, &sequences, &have); err != nil {
 		return nil, err
 	}
-	e.Key, e.Targets = columnText(key), without(columnTargets(targets), columnText(have))
+	whole := engine.Event{Targets: columnTargets(targets), Sequences: columnSequences(sequences)}
+	e.Key, e.Targets = columnText(key), without(whole.Targets, columnText(have))
+	if whole.Sequences != nil {
+		for _, id := range e.Targets {
+			e.Sequences = append(e.Sequences, whole.Sequence(id))
+		}
+	}
 	return e, nil
 }
 
@@ -223,7 +231,7 @@ func untried(e *engine.Event, subscription engine.ID) *engine.Delivery {
 	return &engine.Delivery{
 		ID:      engine.DeliveryID{Event: e.ID, Subscription: subscription},
 		Account: e.Account, EventType: e.Type, EventKey: e.Key,
-		State: engine.StatePending,
+		State: engine.StatePending, Sequence: e.Sequence(subscription),
 	}
 }
 
@@ -231,10 +239,15 @@ func scanDelivery(row scanner) (*engine.Delivery, error) {
 	d := &engine.Delivery{}
 	var key *string
 	var next, last *int64
+	var sequences, targets []byte
 	err := row.Scan(&d.ID.Event, &d.ID.Subscription, &d.Account, &d.EventType, &key,
-		&d.State, &d.Attempts, &next, &last, &d.Status, &d.Error)
+		&d.State, &d.Attempts, &next, &last, &d.Status, &d.Error, &sequences, &targets)
 	if err != nil {
 		return nil, err
+	}
+	if sequences != nil {
+		numbers := engine.Event{Targets: columnTargets(targets), Sequences: columnSequences(sequences)}
+		d.Sequence = numbers.Sequence(d.ID.Subscription)
 	}
 	d.EventKey, d.NextAt, d.LastAt = columnText(key), columnTime(next), columnTime(last)
 	return d, nil

@@ -16,7 +16,7 @@ import (
 // anew and grows.
 const readLimit = 30 * time.Second
 
-const eventColumns = `id, account, type, key, time, targets, headers, data`
+const eventColumns = `id, account, type, key, time, targets, headers, data, sequences`
 
 // Event finds an event.
 func (s *Store) Event(ctx context.Context, account string, id engine.ID) (*engine.Event, error) {
@@ -83,11 +83,12 @@ func scanEvent(row scanner) (*engine.Event, error) {
 	e := &engine.Event{}
 	var key, headers *string
 	var ms int64
-	var targets []byte
-	if err := row.Scan(&e.ID, &e.Account, &e.Type, &key, &ms, &targets, &headers, &e.Data); err != nil {
+	var targets, sequences []byte
+	if err := row.Scan(&e.ID, &e.Account, &e.Type, &key, &ms, &targets, &headers, &e.Data, &sequences); err != nil {
 		return nil, err
 	}
 	e.Key, e.Time, e.Targets = columnText(key), time.UnixMilli(ms).UTC(), columnTargets(targets)
+	e.Sequences = columnSequences(sequences)
 	return e, columnJSON(headers, &e.Headers)
 }
 

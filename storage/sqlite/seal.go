@@ -21,6 +21,7 @@ var secretColumns = []struct {
 	columns    []string
 }{
 	{"subscription", "id", []string{"secret", "old_secrets", "headers", "verification_secret"}},
+	{"secret", "id", []string{"value"}},
 }
 
 // sealer seals what goes into secretColumns. Without a vault it leaves it as it is.
