@@ -15,7 +15,7 @@ import (
 type listenCommand struct {
 	clientFlags `embed:""`
 	Addr        string `help:"Address to receive on." default:"127.0.0.1:9000" placeholder:"HOST:PORT"`
-	Secret      string `help:"Signing secret (whsec_…) to verify deliveries with." placeholder:"SECRET"`
+	Secret      string `help:"Signing secret (whsec_…, whsk_…) or public key (whpk_…) to verify deliveries with." placeholder:"SECRET"`
 	Subscribe   string `help:"Make a subscription for this event type or pattern at --server, and delete it at the end." placeholder:"EVENT"`
 	Filter      string `help:"Filter of that subscription." placeholder:"EXPR"`
 	Transform   string `help:"File with the transform of that subscription." type:"existingfile" placeholder:"FILE"`
@@ -31,8 +31,10 @@ func (c *listenCommand) Run(ctx context.Context) error {
 	if c.Subscribe == "" && (c.Filter != "" || c.Transform != "") {
 		return wrongCommand("--filter and --transform are those of a subscription: give --subscribe too")
 	}
-	if _, err := newSigner(c.Secret); err != nil {
-		return err
+	if publicKey(c.Secret) == nil {
+		if _, err := newSigner(c.Secret); err != nil {
+			return err
+		}
 	}
 	var transform string
 	if c.Transform != "" {

@@ -1,22 +1,32 @@
 package cmd
 
 import (
+	"crypto/ed25519"
+	"encoding/base64"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strconv"
+	"strings"
 	"sync"
+	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"switchhook/engine"
 )
 
 // receiver is a webhook receiver for demonstrations: it checks each delivery's signature
-// as any receiver can, with the Standard Webhooks library.
+// as any receiver can, with the Standard Webhooks library or the public key alone.
 type receiver struct {
 	listener net.Listener
 	server   http.Server
 
 	mu     sync.Mutex
-	secret string // as it was given with the subscription; empty: signatures are not checked
+	secret string            // as it was given with the subscription; empty: signatures are not checked
+	public ed25519.PublicKey // where the secret is of that type
 }
 
 // received is a delivery that came in. signed is nil where the signature is right.
@@ -53,7 +63,7 @@ func (r *receiver) url() string { return "http://" + reachable(r.listener) }
 func (r *receiver) setSecret(secret string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.secret = secret
+	r.secret, r.public = secret, publicKey(secret)
 }
 
 func (r *receiver) verify(body []byte, header http.Header) error {
@@ -62,11 +72,53 @@ func (r *receiver) verify(body []byte, header http.Header) error {
 	if r.secret == "" {
 		return nil
 	}
+	if r.public != nil {
+		return verifyEd25519(r.public, body, header)
+	}
 	wh, err := standardwebhooks.NewWebhook(r.secret)
 	if err != nil {
 		return err
 	}
 	return wh.Verify(body, header)
+}
+
+// clockTolerance is how far a delivery's time may be off, as the Standard Webhooks
+// libraries have it.
+const clockTolerance = 5 * time.Minute
+
+// verifyEd25519 checks a v1a signature, which the library does not know.
+func verifyEd25519(public ed25519.PublicKey, body []byte, header http.Header) error {
+	id, timestamp := header.Get("webhook-id"), header.Get("webhook-timestamp")
+	seconds, err := strconv.ParseInt(timestamp, 10, 64)
+	if err != nil {
+		return errors.New("webhook-timestamp is missing, or no number")
+	}
+	if off := time.Since(time.Unix(seconds, 0)); off.Abs() > clockTolerance {
+		return fmt.Errorf("webhook-timestamp is off by %s", off.Round(time.Second))
+	}
+	signed := append([]byte(id+"."+timestamp+"."), body...)
+	for one := range strings.FieldsSeq(header.Get("webhook-signature")) {
+		encoded, ok := strings.CutPrefix(one, "v1a,")
+		signature, err := base64.StdEncoding.DecodeString(encoded)
+		if ok && err == nil && ed25519.Verify(public, signed, signature) {
+			return nil
+		}
+	}
+	return errors.New("no v1a signature fits the public key")
+}
+
+// publicKey is the ed25519 key with which deliveries are verified, by a subscription's
+// secret "whsk_…" or public key "whpk_…"; nil for an HMAC secret, and where it is neither.
+func publicKey(secret string) ed25519.PublicKey {
+	if kind, public := engine.DescribeSecret(secret); kind == engine.SecretEd25519 {
+		secret = public
+	}
+	encoded, ok := strings.CutPrefix(secret, "whpk_")
+	key, err := base64.StdEncoding.DecodeString(encoded)
+	if !ok || err != nil || len(key) != ed25519.PublicKeySize {
+		return nil
+	}
+	return key
 }
 
 func (r *receiver) close() { r.server.Close() }

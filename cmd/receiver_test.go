@@ -1,0 +1,70 @@
+package cmd
+
+import (
+	"crypto/ed25519"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"switchhook/engine"
+)
+
+func TestTheReceiverVerifiesEd25519WithEitherKey(t *testing.T) {
+	secret, err := engine.NewSecret(engine.SecretEd25519)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, public := engine.DescribeSecret(secret)
+	raw, _ := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, "whsk_"))
+	delivery := func(at time.Time, body string) http.Header {
+		h := http.Header{}
+		h.Set("webhook-id", "evt_1")
+		h.Set("webhook-timestamp", fmt.Sprint(at.Unix()))
+		signature := ed25519.Sign(raw, fmt.Appendf(nil, "evt_1.%d.%s", at.Unix(), body))
+		h.Set("webhook-signature", "v1,AAAA v1a,"+base64.StdEncoding.EncodeToString(signature))
+		return h
+	}
+	for _, given := range []string{secret, public} {
+		r := &receiver{}
+		r.setSecret(given)
+		good := delivery(time.Now(), "x")
+		if err := r.verify([]byte("x"), good); err != nil {
+			t.Errorf("%.5s: %v", given, err)
+		}
+		for what, h := range map[string]http.Header{
+			"no v1a signature": delivery(time.Now(), "y"), "off by": delivery(time.Now().Add(-time.Hour), "x"), "missing": {},
+		} {
+			if err := r.verify([]byte("x"), h); err == nil || !strings.Contains(err.Error(), what) {
+				t.Errorf("%.5s: want %q, got %v", given, what, err)
+			}
+		}
+	}
+	for _, given := range []string{"", "whpk_AAAA", "whsk_", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"} {
+		if publicKey(given) != nil {
+			t.Errorf("%q is taken for an ed25519 key", given)
+		}
+	}
+}
+
+func TestServeRefusesURLsThatReceiversCouldNotUse(t *testing.T) {
+	good := serveCommand{
+		MaxBody: 1 << 20, InFlight: 1, SubscriptionInFlight: 1, Timeout: time.Second, Retries: []time.Duration{0},
+		SkinnyTokenTTL: time.Hour, CloudEventsSource: "/switchhook",
+	}
+	for want, change := range map[string]func(*serveCommand){
+		"":                       func(c *serveCommand) { c.PublicURL = "https://hooks.example.com/router" },
+		"--public-url: ":         func(c *serveCommand) { c.PublicURL = "hooks.example.com" },
+		"--cloudevents-source: ": func(c *serveCommand) { c.CloudEventsSource = "a b" },
+		"--skinny-token-ttl":     func(c *serveCommand) { c.SkinnyTokenTTL = time.Millisecond },
+	} {
+		c := good
+		change(&c)
+		_, err := c.config()
+		if want == "" && err != nil || want != "" && (err == nil || !strings.HasPrefix(err.Error(), want)) {
+			t.Errorf("want %q, got %v", want, err)
+		}
+	}
+}
