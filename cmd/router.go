@@ -82,7 +82,7 @@ func startRouter(ctx context.Context, cfg routerConfig) (_ *router, err error) {
 	e.Store, e.Transformer, e.Guard, e.Logger, e.Registerer = r.store, r.pool, target.NewGuard(cfg.policy), cfg.log, metrics
 	e.UserAgent = "Switchhook/" + Version
 	if e.PublicURL == "" {
-		e.PublicURL = "http://" + reachable(r.listener)
+		e.PublicURL = r.scheme + "://" + reachable(r.listener)
 	}
 	if r.engine, err = engine.New(ctx, e); err != nil {
 		return nil, err
