@@ -31,6 +31,7 @@ var homes = map[string]string{
 	"github.com/evanw/esbuild":    "scripts",
 	"github.com/expr-lang/":       "scripts",
 	"github.com/alecthomas/kong":  "cmd",
+	"github.com/fsnotify/":        "server/dialect",
 }
 
 func within(dir, room string) bool { return dir == room || strings.HasPrefix(dir, room+"/") }

@@ -218,7 +218,7 @@ func TestApplyStopsAtTheFirstErrorAndGoesOnLater(t *testing.T) {
 	p := serve(t, t.TempDir())
 	dir := routing(t, "http://169.254.169.254") // the router refuses it
 	t.Setenv("CHAT_TOKEN", "x")
-	p.expect(1, []string{"created script text, version 1 is live", "subscription chat: POST /api/v1/subscriptions: 422", "stopped: 3 of 5 changes made"}, "apply", "-f", dir, "--yes")
+	p.expect(1, []string{"created script text, version 1 is live", "subscription chat: POST /api/v1/subscriptions?allow_duplicates=true: 422", "stopped: 3 of 5 changes made"}, "apply", "-f", dir, "--yes")
 	text := read(t, filepath.Join(dir, "subscriptions.yaml"))
 	write(t, dir, "subscriptions.yaml", strings.ReplaceAll(text, "169.254.169.254", "127.0.0.1:9"))
 	p.expect(0, []string{"2 changes made"}, "apply", "-f", dir, "--yes")

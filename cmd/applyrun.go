@@ -114,7 +114,7 @@ func (a *applier) subscription(ctx context.Context, s *manifest.Step) (string, e
 		if sub.Account != "" {
 			body["account"] = sub.Account
 		}
-		err := a.api.call(ctx, http.MethodPost, "/api/v1/subscriptions", body, &made)
+		err := a.api.call(ctx, http.MethodPost, "/api/v1/subscriptions?allow_duplicates=true", body, &made)
 		return " (" + made.ID + "); its signing secret is at /api/v1/subscriptions/" + made.ID + "/secret", err
 	}
 	path := "/api/v1/subscriptions/" + url.PathEscape(s.ID)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,11 +25,12 @@ type routerConfig struct {
 	secrets  encryptionFlags
 	listen   string
 	policy   target.Policy
-	engine   engine.Config  // without its parts
-	pace     time.Duration  // between commits
-	children int            // sandbox processes
-	maxBody  int            // bytes
-	proxies  []netip.Prefix // that are trusted
+	engine   engine.Config // without its parts
+	pace     time.Duration // between commits
+	children int           // sandbox processes
+	server   server.Config // likewise
+	dialects string        // their folder; empty for none
+	builtIn  []string      // dialects
 
 	certificate *certificate // nil: without TLS
 	log         *slog.Logger
@@ -87,10 +87,17 @@ func startRouter(ctx context.Context, cfg routerConfig) (_ *router, err error) {
 	if r.engine, err = engine.New(ctx, e); err != nil {
 		return nil, err
 	}
+	api := cfg.server
+	api.Engine, api.Gatherer, api.Logger, api.Version = r.engine, metrics, cfg.log, Version
+	api.TLS = cfg.certificate != nil
+	r.server = server.New(api)
+	if err = r.server.OpenDialects(cfg.dialects, cfg.builtIn); err != nil {
+		return nil, fmt.Errorf("--dialects: %w", err)
+	}
+	// After the dialects: they say what deliveries look like.
 	if err = r.engine.Start(ctx); err != nil {
 		return nil, err
 	}
-	r.server = server.New(server.Config{Engine: r.engine, Gatherer: metrics, Logger: cfg.log, MaxBody: cfg.maxBody, Version: Version, TrustedProxies: cfg.proxies, TLS: cfg.certificate != nil})
 	return r, nil
 }
 

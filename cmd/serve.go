@@ -8,10 +8,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"switchhook/engine"
+	"switchhook/server"
 )
 
 type serveCommand struct {
@@ -28,6 +30,12 @@ type serveCommand struct {
 
 	targetFlags `embed:""`
 	accessFlags `embed:""`
+
+	AllowQueryKey bool     `help:"Take API keys from ?api_key= in addresses, too. Addresses end up in the logs of proxies: only for clients that can't send a header."`
+	CORSOrigins   []string `name:"cors-origins" help:"Origins whose pages may call the API, such as https://app.example.com or https://*.example.com; '*' for all." placeholder:"ORIGIN"`
+
+	Dialects        string   `help:"Folder with dialects: the subscription APIs of other services, a YAML file each. Files that change are taken over." type:"path" placeholder:"DIR"`
+	DialectsBuiltin []string `help:"Dialects that come with the router, to be served; 'none' for none." default:"express-demo,django-rest-hooks" placeholder:"NAME"`
 
 	Timeout              time.Duration   `help:"Longest time for one attempt: transform, connection and answer." default:"15s"`
 	Retries              []time.Duration `help:"Time to wait before each attempt; the first is 0s. When the list ends, the delivery is dead." default:"0s,5s,5m,30m,2h,5h,10h,14h,20h,24h" placeholder:"DURATION"`
@@ -79,16 +87,23 @@ func (c *serveCommand) Run(ctx context.Context) error {
 
 // config checks the flags; errors name them.
 func (c *serveCommand) config() (cfg routerConfig, err error) {
-	cfg = routerConfig{folder: c.Data, secrets: c.encryptionFlags, listen: c.Listen, pace: c.CommitPace, children: c.SandboxProcesses, maxBody: c.MaxBody, log: c.logger()}
+	cfg = routerConfig{folder: c.Data, secrets: c.encryptionFlags, listen: c.Listen, pace: c.CommitPace, children: c.SandboxProcesses, log: c.logger()}
 	if cfg.policy, err = c.policy(c.Dev); err != nil {
 		return cfg, err
 	}
-	if cfg.proxies, err = prefixes("--trusted-proxies", c.TrustedProxies); err != nil {
+	if cfg.server.TrustedProxies, err = prefixes("--trusted-proxies", c.TrustedProxies); err != nil {
 		return cfg, err
 	}
 	if cfg.certificate, err = c.certificate(); err != nil {
 		return cfg, err
 	}
+	if err := server.CheckOrigins(c.CORSOrigins, c.AllowQueryKey); err != nil {
+		return cfg, fmt.Errorf("--cors-origins: %w", err)
+	}
+	if cfg.dialects, cfg.builtIn = c.Dialects, c.DialectsBuiltin; slices.Equal(cfg.builtIn, []string{"none"}) {
+		cfg.builtIn = nil
+	}
+	cfg.server.AllowQueryKey, cfg.server.Origins, cfg.server.MaxBody = c.AllowQueryKey, c.CORSOrigins, c.MaxBody
 	quota, err := c.quota()
 	if err != nil {
 		return cfg, err

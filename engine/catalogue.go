@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"switchhook/engine/schema"
 	"switchhook/engine/target"
@@ -65,22 +66,53 @@ const AnyVersion = 0
 // actor may not attach a script; CodeConflict where the account has as many as it may;
 // CodeUnavailable.
 func (e *Engine) CreateSubscription(ctx context.Context, s *Subscription) (*Subscription, error) {
+	s, _, err := e.createSubscription(ctx, s, nil)
+	return s, err
+}
+
+// EnsureSubscription is CreateSubscription, unless there is one already that sends the same
+// events of the same account to the same target in the same way: created is false then,
+// and what comes back is the one that is stored, as it is, active or not. Of several calls
+// at once for the same thing one creates it. A secret in s must be the stored one; with
+// newSecret set it was made for s, and its type alone counts.
+func (e *Engine) EnsureSubscription(ctx context.Context, s *Subscription, newSecret bool) (_ *Subscription, created bool, err error) {
+	asked, kind := s.Secret, SecretType("")
+	if asked != "" {
+		kind, _ = DescribeSecret(asked)
+	}
+	return e.createSubscription(ctx, s, func(stored *Subscription) bool {
+		if asked == "" {
+			return true
+		}
+		has, _ := DescribeSecret(stored.Secret)
+		return stored.Secret == asked || newSecret && has == kind
+	})
+}
+
+// createSubscription takes a stored subscription instead if it sends the same and serves;
+// with serves nil none does.
+func (e *Engine) createSubscription(ctx context.Context, s *Subscription, serves func(stored *Subscription) bool) (_ *Subscription, created bool, err error) {
 	s = s.Clone()
 	s.ID, s.Version = e.tracker.ids.next(), 1
 	s.CreatedAt = e.now()
 	program, err := e.checkSubscription(ctx, s, nil)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	e.registry.changes.Lock()
 	defer e.registry.changes.Unlock()
+	if serves != nil {
+		if twin := e.registry.twin(s, serves); twin != nil {
+			return twin, false, nil
+		}
+	}
 	if err := e.subscriptionRoom(s.Account); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if err := e.putSubscription(ctx, s, program); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return s, nil
+	return s, true, nil
 }
 
 // UpdateSubscription changes a subscription of an account, or of any where account is
@@ -223,6 +255,9 @@ func (e *Engine) checkSubscription(ctx context.Context, s, old *Subscription) (*
 			return nil, err
 		}
 	}
+	if err := e.checkExpiry(s, old); err != nil {
+		return nil, err
+	}
 	if err := checkSigning(s); err != nil {
 		return nil, err
 	}
@@ -267,6 +302,29 @@ func (e *Engine) checkTarget(ctx context.Context, url string) error {
 		return Invalid("target_url", "%s", refused.Reason)
 	}
 	return err
+}
+
+// The bounds of Subscription.ExpiresAt, from the time of the change.
+const (
+	MinExpiry = time.Minute
+	MaxExpiry = 10 * 366 * 24 * time.Hour
+)
+
+// expiryGrace is what may pass between a client's reading of the clock and ours.
+const expiryGrace = 5 * time.Second
+
+func (e *Engine) checkExpiry(s, old *Subscription) error {
+	if s.ExpiresAt.IsZero() || old != nil && s.ExpiresAt.Equal(old.ExpiresAt) {
+		return nil
+	}
+	s.ExpiresAt = s.ExpiresAt.UTC().Truncate(time.Microsecond)
+	switch left := s.ExpiresAt.Sub(s.UpdatedAt); {
+	case left < MinExpiry-expiryGrace:
+		return Invalid("expires_at", "%s is too early: it must be a minute from now at least (it is %s)", s.ExpiresAt.Format(time.RFC3339), s.UpdatedAt.Format(time.RFC3339))
+	case left > MaxExpiry+expiryGrace:
+		return Invalid("expires_at", "%s is too late: it may be 10 years from now at most; leave it out for a subscription that never expires", s.ExpiresAt.Format(time.RFC3339))
+	}
+	return nil
 }
 
 // compiledProgram is the transform of a stored subscription, if it has run before.
@@ -354,7 +412,7 @@ func (e *Engine) PutEventType(ctx context.Context, t *EventType, create bool, ve
 	if len(t.Description) > maxDescription {
 		return nil, false, Invalid("description", "is %d bytes, %d are allowed", len(t.Description), maxDescription)
 	}
-	if operational(t.Name) {
+	if Operational(t.Name) {
 		return nil, false, Invalid("name", "%.140q begins with %q: those event types are the router's own and can't be changed", t.Name, operationalPrefix)
 	}
 	compiled, invalid := compileEventType(t)
@@ -424,7 +482,7 @@ func (e *Engine) DeleteEventType(ctx context.Context, name string, version int64
 	if t == nil {
 		return NotFound("event type", name)
 	}
-	if operational(name) {
+	if Operational(name) {
 		return &Error{Code: CodeConflict, Field: "name", Message: fmt.Sprintf("%q is built in: the router publishes it itself, and it can't be deleted", name)}
 	}
 	if version != AnyVersion && version != t.Version {

@@ -281,6 +281,9 @@ func (e *Engine) spawnWorker() {
 	})
 }
 
+// Now is the router's time: Config.Now, in UTC.
+func (e *Engine) Now() time.Time { return e.now() }
+
 // now is the time as it is stored: in UTC, to the microsecond, so that a thing looks the
 // same before and after a restart.
 func (e *Engine) now() time.Time { return e.cfg.Now().UTC().Truncate(time.Microsecond) }

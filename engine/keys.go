@@ -14,19 +14,21 @@ import (
 )
 
 const (
-	keyTextPrefix = "swk_"
-	keyRandom     = 20 // bytes: 160 bits
-	keyShown      = len(keyTextPrefix) + 6
-	maxKeyName    = 100
-	maxKeyGrace   = 30 * 24 * time.Hour
-	touchEvery    = time.Minute
+	// KeyTextPrefix begins every key that is made here; one that was given may begin otherwise.
+	KeyTextPrefix = "swk_"
+
+	keyRandom   = 20 // bytes: 160 bits
+	keyShown    = len(KeyTextPrefix) + 6
+	maxKeyName  = 100
+	maxKeyGrace = 30 * 24 * time.Hour
+	touchEvery  = time.Minute
 )
 
 // NewKeyText makes a new API key. 160 random bits need no slow hash.
 func NewKeyText() string {
 	raw := make([]byte, keyRandom)
 	rand.Read(raw)
-	return keyTextPrefix + idEncoding.EncodeToString(raw)
+	return KeyTextPrefix + idEncoding.EncodeToString(raw)
 }
 
 // credential is a text, known by its hash, that stands for a key.

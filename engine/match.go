@@ -55,7 +55,7 @@ func (x *index) candidates(account, eventType string) []*route {
 			i += 1 + rest
 		}
 	}
-	if !operational(eventType) {
+	if !Operational(eventType) {
 		join(a.all)
 	}
 	if lists > 1 { // only then can a subscription stand in two lists

@@ -25,7 +25,8 @@ const (
 	typeQuarantined = "switchhook.script.quarantined"
 )
 
-func operational(eventType string) bool { return strings.HasPrefix(eventType, operationalPrefix) }
+// Operational tells whether an event type is the router's own.
+func Operational(eventType string) bool { return strings.HasPrefix(eventType, operationalPrefix) }
 
 // operationalTypes are always in the catalogue.
 var operationalTypes = []*EventType{
@@ -171,14 +172,14 @@ func (e *Engine) noteDead(r *route, en entry, reason string) {
 // aboutOperational tells whether en is the delivery of an operational event. What becomes
 // of those raises none in turn: two dead targets would go on about each other for ever.
 func (e *Engine) aboutOperational(r *route, en entry) bool {
-	if !slices.ContainsFunc(r.sub.Events, operational) {
+	if !slices.ContainsFunc(r.sub.Events, Operational) {
 		return false
 	}
 	if en.held != nil {
-		return operational(en.held.ev.Type)
+		return Operational(en.held.ev.Type)
 	}
 	ev, err := e.store.Event(context.Background(), "", en.event)
-	return err != nil || operational(ev.Type)
+	return err != nil || Operational(ev.Type)
 }
 
 // noticeLoop publishes operational events.

@@ -34,7 +34,7 @@ func (e *Engine) Publish(ctx context.Context, inputs []EventInput) ([]Accepted, 
 		return nil, Invalid("events", "holds %d events, must hold 1 to %d", len(inputs), MaxBatch)
 	}
 	for i := range inputs {
-		if operational(inputs[i].Type) {
+		if Operational(inputs[i].Type) {
 			return nil, inBatch(Invalid("type", "%.140q begins with %q: those events are published by the router only", inputs[i].Type, operationalPrefix), i, len(inputs))
 		}
 		if err := e.checkEvent(&inputs[i]); err != nil {

@@ -17,6 +17,7 @@ type registry struct {
 	mu            sync.RWMutex
 	subscriptions map[ID]*Subscription // never changed in place
 	routes        map[ID]*route
+	twins         map[twinKey][]*Subscription // those that may be the same, twice
 	eventTypes    map[string]*eventType
 	keys          map[[32]byte]*credential // by the hash of their text
 	accounts      map[string]*Account      // never changed in place
@@ -34,7 +35,7 @@ type eventType struct {
 }
 
 func loadRegistry(ctx context.Context, store Store) (*registry, error) {
-	g := &registry{subscriptions: map[ID]*Subscription{}, routes: map[ID]*route{}, eventTypes: map[string]*eventType{}, keys: map[[32]byte]*credential{}, accounts: map[string]*Account{}, owned: map[string]int{}, scripts: map[ID]*Script{}}
+	g := &registry{subscriptions: map[ID]*Subscription{}, routes: map[ID]*route{}, twins: map[twinKey][]*Subscription{}, eventTypes: map[string]*eventType{}, keys: map[[32]byte]*credential{}, accounts: map[string]*Account{}, owned: map[string]int{}, scripts: map[ID]*Script{}}
 	subscriptions, err := store.Subscriptions(ctx)
 	if err != nil {
 		return nil, err
@@ -42,6 +43,7 @@ func loadRegistry(ctx context.Context, store Store) (*registry, error) {
 	for _, s := range subscriptions {
 		g.subscriptions[s.ID] = s
 		g.owned[s.Account]++
+		g.setTwin(nil, s)
 	}
 	types, err := store.EventTypes(ctx)
 	if err != nil {
@@ -127,6 +129,7 @@ func (g *registry) setRoute(id ID, r *route) {
 				delete(g.owned, old.Account)
 			}
 		}
+		g.setTwin(old, nil)
 		delete(g.subscriptions, id)
 		delete(g.routes, id)
 		return
@@ -134,6 +137,7 @@ func (g *registry) setRoute(id ID, r *route) {
 	if old == nil {
 		g.owned[r.sub.Account]++
 	}
+	g.setTwin(old, r.sub)
 	g.subscriptions[id], g.routes[id] = r.sub, r
 }
 
@@ -165,7 +169,8 @@ type SubscriptionQuery struct {
 	Event     string // subscriptions that would get this event type, or name this pattern
 	Active    *bool
 	TargetURL string
-	After     ID // above this id; the cursor of the next page
+	Dialect   string // in which they were made
+	After     ID     // above this id; the cursor of the next page
 	Limit     int
 }
 
@@ -175,7 +180,7 @@ func (e *Engine) Subscriptions(q SubscriptionQuery) []*Subscription {
 	var found []*Subscription
 	for _, s := range e.registry.subscriptions {
 		if s.ID > q.After && (q.Account == "" || s.Account == q.Account) &&
-			(q.Active == nil || s.Active == *q.Active) && (q.TargetURL == "" || s.TargetURL == q.TargetURL) &&
+			(q.Active == nil || s.Active == *q.Active) && (q.TargetURL == "" || s.TargetURL == q.TargetURL) && (q.Dialect == "" || s.Dialect == q.Dialect) &&
 			(q.Event == "" || slices.ContainsFunc(s.Events, func(p string) bool { return p == q.Event || MatchesPattern(p, q.Event) })) {
 			found = append(found, s)
 		}

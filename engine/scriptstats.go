@@ -86,7 +86,7 @@ func (e *Engine) noteRun(r *route, ev *Event, a *Attempt, dropped string, err er
 	}
 	e.scripts.add(r.transformRef.Script, a.Script.CPU, dropped != "", err)
 	if a.Script.Hash != "" && e.quarantine.note(suspect{r.sub.Account, a.Script.Hash}, err) {
-		e.holdBack(suspect{r.sub.Account, a.Script.Hash}, operational(ev.Type))
+		e.holdBack(suspect{r.sub.Account, a.Script.Hash}, Operational(ev.Type))
 	}
 }
 

@@ -122,7 +122,7 @@ func (k *Key) Has(scope Scope) bool { return k.Admin || slices.Contains(k.Scopes
 // else that type alone.
 func MatchesPattern(pattern, eventType string) bool {
 	if pattern == "*" {
-		return !operational(eventType)
+		return !Operational(eventType)
 	}
 	if prefix, ok := strings.CutSuffix(pattern, "*"); ok {
 		return strings.HasPrefix(eventType, prefix)

@@ -73,7 +73,7 @@ func limitOrNull(n int64) *int64 {
 }
 
 func (s *Server) listAccounts(c *fiber.Ctx, _ caller) error {
-	q := readQuery(c)
+	q := s.readQuery(c)
 	limit, after := q.limit(), q.text("cursor")
 	if q.err != nil {
 		return q.err
@@ -94,7 +94,7 @@ func (s *Server) listAccounts(c *fiber.Ctx, _ caller) error {
 		views = append(views, view)
 	}
 	answer.Data = views
-	return c.JSON(answer)
+	return answerList(c, answer.Data, answer, answer.NextCursor)
 }
 
 // accountParam is the account that the path names, if the caller may see it.

@@ -71,7 +71,7 @@ func (s *Server) listAudit(c *fiber.Ctx, who caller) error {
 	if who.Admin && c.Query("account") == "" {
 		account = ""
 	}
-	q := readQuery(c, "kind", "id", "actor", "since", "until")
+	q := s.readQuery(c, "kind", "id", "actor", "since", "until")
 	find := engine.AuditQuery{
 		Account: account, Kind: q.text("kind"), Subject: q.text("id"), Since: q.since("since"), Until: q.since("until"),
 		Before: q.id("cursor", engine.AuditPrefix), Limit: q.limit() + 1,
@@ -97,5 +97,5 @@ func (s *Server) listAudit(c *fiber.Ctx, who caller) error {
 		views = append(views, viewEntry(e, who))
 	}
 	answer.Data = views
-	return c.JSON(answer)
+	return answerList(c, answer.Data, answer, answer.NextCursor)
 }

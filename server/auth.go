@@ -1,6 +1,9 @@
 package server
 
 import (
+	"bytes"
+	"cmp"
+	"encoding/base64"
 	"fmt"
 	"strings"
 
@@ -65,14 +68,103 @@ func scopeList(scopes []engine.Scope) string {
 
 // keyOf finds the key that a request carries.
 func (s *Server) keyOf(header *fasthttp.RequestHeader) (*engine.Key, error) {
-	text := string(header.Peek("X-API-Key"))
-	if scheme, token, ok := strings.Cut(string(header.Peek(fiber.HeaderAuthorization)), " "); text == "" && ok && strings.EqualFold(scheme, "Bearer") {
-		text = strings.TrimSpace(token)
-	}
-	if text == "" {
+	texts := s.keyTexts(header)
+	if len(texts) == 0 {
 		return nil, problemOf(fiber.StatusUnauthorized, "an API key is needed: send it as \"Authorization: Bearer KEY\" or \"X-API-Key: KEY\"")
 	}
-	return s.engine.Authenticate(text)
+	for _, text := range texts[1:] {
+		if text != texts[0] {
+			return nil, problemOf(fiber.StatusUnauthorized, "the request carries two different API keys; send one")
+		}
+	}
+	return s.engine.Authenticate(texts[0])
+}
+
+// keyParameter is the parameter of the address that carries a key, where that is allowed.
+const keyParameter = "api_key"
+
+// keyTexts gives what a request carries as its key, from every place where one may be. The
+// texts live as long as the process, the header does not.
+func (s *Server) keyTexts(header *fasthttp.RequestHeader) (texts []string) {
+	add := func(text string) {
+		if text = strings.TrimSpace(text); text != "" {
+			texts = append(texts, text)
+		}
+	}
+	for _, text := range header.PeekAll("X-API-Key") {
+		add(string(text))
+	}
+	if s.cfg.AllowQueryKey {
+		queryParameter(header, keyParameter, add)
+	}
+	if d := s.dialectOf(header); d != nil {
+		if d.Key.Header != "" {
+			for _, value := range header.PeekAll(d.Key.Header) {
+				if key, ok := prefixedKey(string(value), d.Key.Prefix); ok {
+					add(key)
+				}
+			}
+		}
+		if d.Key.Query != "" && s.cfg.AllowQueryKey {
+			queryParameter(header, d.Key.Query, add)
+		}
+	}
+	var basic []string
+	for _, value := range header.PeekAll(fiber.HeaderAuthorization) {
+		scheme, credentials, _ := strings.Cut(string(value), " ")
+		switch {
+		case strings.EqualFold(scheme, "Bearer"):
+			add(credentials)
+		case strings.EqualFold(scheme, "Basic"):
+			basic = append(basic, credentials)
+		}
+	}
+	for _, credentials := range basic {
+		for _, text := range s.basicKeys(credentials, len(texts) > 0) {
+			add(text)
+		}
+	}
+	return texts
+}
+
+// basicKeys gives the key in Basic credentials: the user name or the password, whichever
+// looks like one. Where neither does, it is the one that is known as a key or, with other
+// set, none: the request has a key from elsewhere, and has passed a proxy that has
+// credentials of its own. Nothing is looked up that the answer would tell apart from a
+// wrong key without counting as one.
+func (s *Server) basicKeys(credentials string, other bool) (texts []string) {
+	decoded, err := base64.StdEncoding.DecodeString(strings.TrimSpace(credentials))
+	if err != nil {
+		return nil
+	}
+	user, password, _ := strings.Cut(string(decoded), ":")
+	for _, text := range []string{user, password} {
+		if strings.HasPrefix(text, engine.KeyTextPrefix) {
+			texts = append(texts, text)
+		}
+	}
+	if len(texts) > 0 || other {
+		return texts
+	}
+	if _, err := s.engine.Authenticate(user); user != "" && err == nil {
+		return []string{user}
+	}
+	return []string{cmp.Or(password, user)}
+}
+
+// queryParameter reads a parameter of the address out of the headers alone.
+func queryParameter(header *fasthttp.RequestHeader, name string, add func(string)) {
+	_, query, ok := bytes.Cut(header.RequestURI(), []byte{'?'})
+	if !ok {
+		return
+	}
+	query, _, _ = bytes.Cut(query, []byte{'#'})
+	args := fasthttp.AcquireArgs()
+	defer fasthttp.ReleaseArgs(args)
+	args.ParseBytes(query)
+	for _, value := range args.PeekMulti(name) {
+		add(string(value))
+	}
 }
 
 // strangersBody is how large a body may be that comes without a known key: it is read

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -27,11 +26,19 @@ func readJSON(c *fiber.Ctx) (*jsondoc.Doc, error) {
 			return nil, problemOf(fiber.StatusUnsupportedMediaType, fmt.Sprintf("the body must be JSON: send it with \"Content-Type: application/json\", not %q", ct))
 		}
 	}
+	body, err := plainBody(c)
+	if err != nil {
+		return nil, err
+	}
+	return jsondoc.Parse(body, jsondoc.Limits{NoDuplicates: true})
+}
+
+// plainBody is a request's body in memory of its own: Fiber uses the request's again.
+func plainBody(c *fiber.Ctx) ([]byte, error) {
 	if err := checkEncoding(c); err != nil {
 		return nil, err
 	}
-	body := slices.Clone(c.BodyRaw()) // Fiber uses the memory again
-	return jsondoc.Parse(body, jsondoc.Limits{NoDuplicates: true})
+	return slices.Clone(c.BodyRaw()), nil
 }
 
 func checkEncoding(c *fiber.Ctx) error {
@@ -49,9 +56,12 @@ func readObject(c *fiber.Ctx, into any) (present map[string]jsondoc.Value, err e
 	if err != nil {
 		return nil, err
 	}
-	root := doc.Root()
-	if root.Kind() != jsondoc.Object {
-		return nil, problemOf(fiber.StatusUnprocessableEntity, "the body must be a JSON object, not "+article(root.Kind().String()))
+	return decodeObject(doc.Root(), into)
+}
+
+func decodeObject(root jsondoc.Value, into any) (present map[string]jsondoc.Value, err error) {
+	if err := wantObject(root); err != nil {
+		return nil, err
 	}
 	known := fieldNames(into)
 	present = map[string]jsondoc.Value{}
@@ -115,6 +125,13 @@ func readValue(field string, raw []byte, into any) error {
 	return nil
 }
 
+func wantObject(root jsondoc.Value) error {
+	if root.Kind() != jsondoc.Object {
+		return problemOf(fiber.StatusUnprocessableEntity, "the body must be a JSON object, not "+article(root.Kind().String()))
+	}
+	return nil
+}
+
 // wrongMember adds the name of the member that is to blame to the field of an object of
 // strings, which encoding/json leaves out.
 func wrongMember(wrong *json.UnmarshalTypeError, present map[string]jsondoc.Value) string {
@@ -130,8 +147,9 @@ func fieldNames(v any) []string {
 	t := reflect.TypeOf(v).Elem()
 	names := make([]string, 0, t.NumField())
 	for i := range t.NumField() {
-		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
-		names = append(names, name)
+		if name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ","); name != "" {
+			names = append(names, name)
+		}
 	}
 	return names
 }
@@ -160,81 +178,6 @@ func article(kind string) string {
 		return "an " + kind
 	}
 	return "a " + kind
-}
-
-const (
-	defaultLimit = 50
-	maxLimit     = 500
-)
-
-// query reads the parameters of a list. Names that are not known are refused: a filter
-// that is misspelt would otherwise show everything.
-type query struct {
-	c   *fiber.Ctx
-	err error
-}
-
-func readQuery(c *fiber.Ctx, known ...string) *query {
-	q := &query{c: c}
-	known = append(known, "limit", "cursor", "account")
-	c.Request().URI().QueryArgs().VisitAll(func(k, _ []byte) {
-		if name := string(k); q.err == nil && !slices.Contains(known, name) {
-			slices.Sort(known)
-			q.err = fieldProblem(name, "is no parameter of this list; there are "+strings.Join(known, ", "))
-		}
-	})
-	return q
-}
-
-func (q *query) text(name string) string { return strings.Clone(q.c.Query(name)) }
-
-func (q *query) fail(name, detail string) {
-	if q.err == nil {
-		q.err = fieldProblem(name, detail)
-	}
-}
-
-func (q *query) limit() int {
-	text := q.c.Query("limit")
-	if text == "" {
-		return defaultLimit
-	}
-	n := q.c.QueryInt("limit")
-	if n < 1 || n > maxLimit {
-		q.fail("limit", fmt.Sprintf("must be a number from 1 to %d", maxLimit))
-	}
-	return n
-}
-
-func (q *query) id(name, prefix string) engine.ID {
-	text := q.c.Query(name)
-	if text == "" {
-		return 0
-	}
-	id, ok := engine.ParseID(prefix, text)
-	if !ok {
-		q.fail(name, fmt.Sprintf("%.40q is no id of this kind; they look like %q", text, engine.ID(1<<60).Format(prefix)))
-	}
-	return id
-}
-
-// since turns a time into the first id that was made at it.
-func (q *query) since(name string) engine.ID {
-	text := q.c.Query(name)
-	if text == "" {
-		return 0
-	}
-	at, err := time.Parse(time.RFC3339, text)
-	if err != nil {
-		q.fail(name, `must be a time such as "2026-01-31T09:30:00Z"`)
-	}
-	return engine.FirstIDAt(at)
-}
-
-// page is the shape of every list.
-type page struct {
-	Data       any     `json:"data"`
-	NextCursor *string `json:"next_cursor"`
 }
 
 // version reads If-Match: the version that the caller expects, or engine.AnyVersion.

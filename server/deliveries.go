@@ -134,7 +134,7 @@ func (s *Server) listDeliveries(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	q := readQuery(c, "subscription", "event", "type", "status", "since", "until")
+	q := s.readQuery(c, "subscription", "event", "type", "status", "since", "until")
 	find := engine.DeliveryQuery{
 		Account: account, Subscription: q.id("subscription", engine.SubscriptionPrefix), EventType: q.text("type"),
 		Since: q.since("since"), Until: q.since("until"), Limit: q.limit() + 1,
@@ -176,7 +176,7 @@ func (s *Server) listDeliveries(c *fiber.Ctx, who caller) error {
 		views[i] = viewDelivery(d)
 	}
 	answer.Data = views
-	return c.JSON(answer)
+	return answerList(c, answer.Data, answer, answer.NextCursor)
 }
 
 func (s *Server) getDelivery(c *fiber.Ctx, who caller) error {

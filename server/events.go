@@ -207,7 +207,7 @@ func (s *Server) listEvents(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	q := readQuery(c, "type", "since")
+	q := s.readQuery(c, "type", "since")
 	find := engine.EventQuery{
 		Account: account, Type: q.text("type"), Since: q.since("since"),
 		Before: q.id("cursor", engine.EventPrefix), Limit: q.limit() + 1,
@@ -229,7 +229,7 @@ func (s *Server) listEvents(c *fiber.Ctx, who caller) error {
 		views = append(views, viewEvent(ev))
 	}
 	answer.Data = views
-	return c.JSON(answer)
+	return answerList(c, answer.Data, answer, answer.NextCursor)
 }
 
 func (s *Server) getEvent(c *fiber.Ctx, who caller) error {

@@ -49,7 +49,7 @@ func (in *eventTypeInput) eventType() *engine.EventType {
 }
 
 func (s *Server) listEventTypes(c *fiber.Ctx, _ caller) error {
-	q := readQuery(c)
+	q := s.readQuery(c)
 	limit, after := q.limit(), q.text("cursor")
 	if q.err != nil {
 		return q.err
@@ -66,7 +66,7 @@ func (s *Server) listEventTypes(c *fiber.Ctx, _ caller) error {
 		views = append(views, viewEventType(t))
 	}
 	answer.Data = views
-	return c.JSON(answer)
+	return answerList(c, answer.Data, answer, answer.NextCursor)
 }
 
 func (s *Server) getEventType(c *fiber.Ctx, _ caller) error {

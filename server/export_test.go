@@ -34,3 +34,6 @@ func braces(path string) string { return fiberParameter.ReplaceAllString(path, "
 func (op Operation) Fill(path, id string) string {
 	return strings.NewReplacer("{id}", id, "{name}", id, "{version}", "1", "{other}", "live").Replace(path)
 }
+
+// SubscriptionMembers are the members of a subscription's own that the API shows.
+func SubscriptionMembers() []string { return viewNames }

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -26,6 +27,7 @@ import (
 	"switchhook/scripts"
 	"switchhook/scripts/sandbox"
 	"switchhook/server"
+	"switchhook/server/dialect"
 	"switchhook/storage/sqlite"
 )
 
@@ -59,6 +61,11 @@ type setup struct {
 	read    time.Duration  // server.Config.ReadTimeout
 	names   *net.Resolver  // of targets; the system's where nil
 	full    bool           // the disk has less room than the router asks for
+
+	queryKeys bool
+	dialects  string // their folder
+	origins   []string
+	log       *slog.Logger // of the server
 }
 
 // router is a whole router on a listener and a database of its own.
@@ -101,11 +108,12 @@ func start(t testing.TB, with ...setup) *router {
 		Retries: s.retries, StrictTypes: s.strict, MinFreeDisk: minFree, UserAgent: "Switchhook/test", Now: s.now, Quota: s.quota,
 	})
 	must(t, err)
-	must(t, e.Start(ctx))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	r := &router{t: t, url: "http://" + listener.Addr().String(), engine: e}
-	r.server = server.New(server.Config{Engine: e, Gatherer: registry, Logger: log, MaxBody: s.maxBody, Version: "test", Now: s.now, TrustedProxies: s.proxies, ReadTimeout: s.read})
+	r.server = server.New(server.Config{Engine: e, Gatherer: registry, Logger: cmp.Or(s.log, log), MaxBody: s.maxBody, Version: "test", Now: s.now, TrustedProxies: s.proxies, ReadTimeout: s.read, AllowQueryKey: s.queryKeys, Origins: s.origins})
+	must(t, r.server.OpenDialects(s.dialects, dialect.BuiltIn()))
+	must(t, e.Start(ctx))
 	served := make(chan error, 1)
 	go func() { served <- r.server.Serve(listener) }()
 	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64}
@@ -387,7 +395,7 @@ func (c *client) subscribe(event, url string, more ...map[string]any) string {
 			body[k] = v
 		}
 	}
-	return c.post("/api/v1/subscriptions", body).want(201).text("id")
+	return c.post("/api/v1/subscriptions?allow_duplicates=true", body).want(201).text("id")
 }
 
 // publish publishes an event and gives its id.

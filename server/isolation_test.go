@@ -73,6 +73,7 @@ func TestNoAccountSeesAnothersAnything(t *testing.T) {
 		{"DELETE /api/v1/scripts/{id}/shadow", scripts, nil, hidden},
 		{"POST /api/v1/try", nil, `{"event":{"type":"order.created","data":"mine"}}`, shared},
 		{"POST /api/v1/scripts", nil, `{"name":"acme-only","kind":"filter","source":"false"}`, shared},
+		{"GET /api/v1/me", nil, nil, shared},
 		{"GET /api/v1/keys", nil, nil, forbidden},
 		{"POST /api/v1/keys", nil, `{}`, forbidden},
 		{"DELETE /api/v1/keys/{id}", []string{r.acme.keyID}, nil, forbidden},
@@ -200,5 +201,5 @@ func TestAnAdminKeyLooksUpWhatBelongsToAnyAccount(t *testing.T) {
 	made := r.admin.post("/api/v1/subscriptions", map[string]any{"event": "b", "target_url": anywhere, "account": "acme"}).want(201)
 	r.acme.get("/api/v1/subscriptions/" + made.text("id")).want(200)
 	r.acme.post("/api/v1/subscriptions", map[string]any{"event": "b", "target_url": anywhere, "account": "rival"}).refused(422, "account", "must be left out")
-	r.acme.post("/api/v1/subscriptions", map[string]any{"event": "b", "target_url": anywhere, "account": "acme"}).want(201)
+	r.acme.post("/api/v1/subscriptions", map[string]any{"event": "c", "target_url": anywhere, "account": "acme"}).want(201)
 }

@@ -67,7 +67,7 @@ func (in *keyInput) expires(present map[string]jsondoc.Value, now time.Time) (ti
 }
 
 func (s *Server) listKeys(c *fiber.Ctx, _ caller) error {
-	q := readQuery(c)
+	q := s.readQuery(c)
 	limit, after := q.limit(), q.id("cursor", engine.KeyPrefix)
 	if q.err != nil {
 		return q.err
@@ -84,7 +84,7 @@ func (s *Server) listKeys(c *fiber.Ctx, _ caller) error {
 		views = append(views, viewKey(k))
 	}
 	answer.Data = views
-	return c.JSON(answer)
+	return answerList(c, answer.Data, answer, answer.NextCursor)
 }
 
 func (s *Server) createKey(c *fiber.Ctx, who caller) error {

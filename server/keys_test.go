@@ -68,7 +68,7 @@ func TestBothHeadersCarryAKey(t *testing.T) {
 		none.get("/api/v1/subscriptions", headers...).want(200)
 	}
 	for _, headers := range [][]string{
-		{}, {"Authorization", ""}, {"Authorization", "Bearer"}, {"Authorization", "Bearer "}, {"Authorization", r.acme.key}, {"Authorization", "Basic " + r.acme.key}, {"X-API-Key", ""},
+		{}, {"Authorization", ""}, {"Authorization", "Bearer"}, {"Authorization", "Bearer "}, {"Authorization", r.acme.key}, {"Authorization", "Basic " + r.acme.key}, {"Authorization", "Basic Og=="}, {"X-API-Key", ""},
 	} {
 		none.get("/api/v1/subscriptions", headers...).refused(401, "", "an API key is needed")
 	}

@@ -53,6 +53,9 @@ var statusOf = map[engine.Code]int{
 
 // problem answers an error; it is the only place where an error becomes a status.
 func (s *Server) problem(c *fiber.Ctx, err error) error {
+	if c.Method() == fiber.MethodOptions && err == fiber.ErrMethodNotAllowed {
+		return s.options(c)
+	}
 	p := s.describe(c, err)
 	switch p.Status {
 	case fiber.StatusUnauthorized:
@@ -60,7 +63,13 @@ func (s *Server) problem(c *fiber.Ctx, err error) error {
 	case fiber.StatusTooManyRequests, fiber.StatusServiceUnavailable:
 		c.Set(fiber.HeaderRetryAfter, retryAfter(err))
 	}
+	status, own := dialectProblem(c, p)
 	s.protect(c) // guard does not see what fails before routing
+	if own != nil {
+		c.Status(status).Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
+		return c.Send(own)
+	}
+	p.Status = status
 	body, err := encodeJSON(p)
 	if err != nil {
 		return err

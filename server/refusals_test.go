@@ -49,6 +49,9 @@ func TestBadBodiesAreRefusedWithThePlace(t *testing.T) {
 			{"Content-Encoding", "gzip", "gzip"}, {"Content-Encoding", "br", "br"},
 		} {
 			t.Run(w.method+" "+strings.Split(w.path, "/")[3]+" as "+bad.value, func(t *testing.T) {
+				if strings.Contains(w.path, "subscriptions") && strings.Contains(bad.value, "form-urlencoded") {
+					t.Skip("forms describe subscriptions; see forms_test.go")
+				}
 				r.admin.in(t).do(w.method, w.path, `{}`, bad.name, bad.value).refused(415, "", bad.detail)
 			})
 		}
@@ -151,7 +154,6 @@ func TestUnknownRoutesAndMethodsAreProblems(t *testing.T) {
 		{"POST", "/api/v1/deliveries", "GET, HEAD"},
 		{"DELETE", "/api/v1/events/x", "GET, HEAD"},
 		{"POST", "/healthz", "GET, HEAD"},
-		{"OPTIONS", "/api/v1/events", "GET, HEAD, POST"},
 		{"TRACE", "/api/v1/keys", "GET, HEAD, POST"},
 	} {
 		a := r.acme.do(test.method, test.path, nil).refused(405, "", "Allow")
@@ -195,13 +197,13 @@ func TestMisspeltFieldsAreNotLost(t *testing.T) {
 	r := start(t)
 	id := r.acme.subscribe("a", anywhere)
 	for misspelt, meant := range map[string]string{
-		"target-url": "target_url", "targetUrl": "target_url", "traget_url": "target_url", "Event": "event", "filtr": "filter", "transfrom": "transform", "header": "headers", "TARGET_URL": "target_url",
+		"traget_url": "target_url", "evnt": "event", "filtr": "filter", "transfrom": "transform", "header": "headers", "payloadFormat": "payload_format", "DESCRIPTION": "description",
 	} {
 		body := map[string]any{"event": "a", "target_url": anywhere, misspelt: "x"}
 		r.acme.post("/api/v1/subscriptions", body).refused(422, misspelt, "did you mean \""+meant+"\"?")
 		r.acme.do("PATCH", "/api/v1/subscriptions/"+id, map[string]any{misspelt: "x"}).refused(422, misspelt, "did you mean \""+meant+"\"?")
 	}
-	r.acme.post("/api/v1/subscriptions", map[string]any{"event": "a", "target_url": anywhere, "zapier_version": 3}).want(201)
+	r.acme.post("/api/v1/subscriptions", map[string]any{"event": "zapier", "target_url": anywhere, "zapier_version": 3}).want(201)
 	r.acme.post("/api/v1/events", `{"type":"a","data":1,"payload":2}`).refused(422, "payload", "is not known")
 	r.admin.post("/api/v1/keys", `{"accunt":"acme"}`).refused(422, "accunt", `did you mean "account"?`)
 	r.admin.post("/api/v1/event-types", `{"name":"a","shema":{}}`).refused(422, "shema", `did you mean "schema"?`)

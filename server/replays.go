@@ -134,7 +134,7 @@ func (s *Server) listReplays(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	q := readQuery(c)
+	q := s.readQuery(c)
 	find := engine.ReplayQuery{Account: account, Before: q.id("cursor", engine.ReplayPrefix), Limit: q.limit() + 1}
 	if q.err != nil {
 		return q.err
@@ -152,10 +152,12 @@ func (s *Server) listReplays(c *fiber.Ctx, who caller) error {
 		views = append(views, viewReplay(r))
 	}
 	answer.Data = views
-	return c.JSON(answer)
+	return answerList(c, answer.Data, answer, answer.NextCursor)
 }
 
-func (s *Server) getReplay(c *fiber.Ctx, who caller) error { return s.withReplay(c, who, s.engine.Replay) }
+func (s *Server) getReplay(c *fiber.Ctx, who caller) error {
+	return s.withReplay(c, who, s.engine.Replay)
+}
 
 func (s *Server) pauseReplay(c *fiber.Ctx, who caller) error {
 	return s.withReplay(c, who, s.engine.PauseReplay)

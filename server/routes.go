@@ -93,6 +93,7 @@ func (s *Server) routes() []route {
 		{"DELETE", "/api/v1/scripts/:id/shadow", scripting, s.deleteShadow, nil},
 		{"POST", "/api/v1/try", scripting, s.try, nil},
 
+		{"GET", "/api/v1/me", anyKey, s.me, nil},
 		{"GET", "/api/v1/keys", admin, s.listKeys, nil},
 		{"POST", "/api/v1/keys", admin, s.createKey, nil},
 		{"DELETE", "/api/v1/keys/:id", admin, s.deleteKey, nil},

@@ -82,7 +82,7 @@ func (s *Server) listScripts(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	q := readQuery(c, "kind")
+	q := s.readQuery(c, "kind")
 	kind := engine.ScriptKind(q.text("kind"))
 	if kind != "" && kind != engine.KindFilter && kind != engine.KindTransform {
 		q.fail("kind", "must be filter or transform")
@@ -101,7 +101,7 @@ func (s *Server) listScripts(c *fiber.Ctx, who caller) error {
 		views = append(views, s.viewScript(sc))
 	}
 	answer.Data = views
-	return c.JSON(answer)
+	return answerList(c, answer.Data, answer, answer.NextCursor)
 }
 
 // createScript makes a script and, where a source is given, its first version, which goes
@@ -247,7 +247,7 @@ func (s *Server) scriptUsage(c *fiber.Ctx, who caller) error {
 	for _, sub := range s.engine.ScriptUsers(sc.ID) {
 		views = append(views, s.viewSubscription(sub))
 	}
-	return c.JSON(page{Data: views})
+	return answerList(c, views, page{Data: views}, nil)
 }
 
 type testInput struct {

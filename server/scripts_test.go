@@ -337,7 +337,7 @@ func TestAScriptThatASubscriptionCanNotUseIsRefused(t *testing.T) {
 	for _, body := range []string{
 		`"transform_script":null`, `"transform_script":""`, `"transform_script":{"id":"` + id + `","name":"t","version":null}`, `"transform_script":"t","transform":""`, `"filter_script":"f","filter":null`,
 	} {
-		c.post("/api/v1/subscriptions", fmt.Sprintf(`{"event":"a","target_url":%q,%s}`, anywhere, body)).want(201)
+		c.post("/api/v1/subscriptions?allow_duplicates=true", fmt.Sprintf(`{"event":"a","target_url":%q,%s}`, anywhere, body)).want(201)
 	}
 }
 

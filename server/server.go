@@ -12,12 +12,15 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"switchhook/engine"
+	"switchhook/server/dialect"
 )
 
 // DefaultMaxBody is how large a request's body may be, in bytes, where Config does not say.
@@ -40,6 +43,9 @@ type Config struct {
 	TLS bool
 	// Now is the clock; time.Now where nil.
 	Now func() time.Time
+
+	AllowQueryKey bool     // keys are also taken from ?api_key=
+	Origins       []string // whose pages may read answers (CORS), or "*"; none where empty
 }
 
 // Server serves the API. It is made by New.
@@ -54,6 +60,9 @@ type Server struct {
 	// streams is over once Shutdown is called: answers that go on for long end then.
 	streams    context.Context
 	endStreams context.CancelFunc
+	background sync.WaitGroup // ends with the streams
+
+	dialectSet atomic.Pointer[dialect.Set] // nil: none
 }
 
 // New makes a Server. It listens once Serve is called.
@@ -88,9 +97,13 @@ func New(cfg Config) *Server {
 	})
 	s.app.Server().HeaderReceived = s.bodyRoom
 	s.app.Use(s.guard)
+	if len(cfg.Origins) > 0 {
+		s.app.Use(s.cors())
+	}
 	for _, r := range s.routes() {
 		r.register(s.app, s.handle(r))
 	}
+	s.app.Use(s.inDialects)
 	return s
 }
 
@@ -101,6 +114,7 @@ func (s *Server) Serve(l net.Listener) error { return s.app.Listener(l) }
 // backtests are cut short.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.endStreams()
+	s.background.Wait()
 	return s.app.ShutdownWithContext(ctx)
 }
 

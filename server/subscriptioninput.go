@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
 	"switchhook/scripts/jsondoc"
@@ -33,6 +35,28 @@ type subscriptionInput struct {
 	Debounce        json.RawMessage    `json:"debounce"`
 	Description     string             `json:"description"`
 	Metadata        map[string]*string `json:"metadata"`
+	ExpiresAt       string             `json:"expires_at"`
+	ExpiresIn       json.RawMessage    `json:"expires_in"`
+}
+
+// readSubscription reads what a body says of a subscription, in our words or a client's,
+// as JSON or as a form. stored is the subscription to be changed, nil where there is none.
+func readSubscription(c *fiber.Ctx, stored *engine.Subscription) (in *subscriptionInput, present map[string]jsondoc.Value, words *translation, err error) {
+	doc, form, err := readJSONOrForm(c)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if err := wantObject(doc.Root()); err != nil {
+		return nil, nil, nil, err
+	}
+	if words, err = translate(doc.Root(), form, stored); err != nil {
+		return nil, nil, nil, err
+	}
+	in = &subscriptionInput{}
+	if present, err = words.decode(in); err != nil {
+		return nil, nil, nil, err
+	}
+	return in, present, words, nil
 }
 
 // eventNames reads one name or a list of them.
@@ -50,27 +74,14 @@ func (n *eventNames) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*[]string)(n))
 }
 
-// names gives the event types that the input names, under either of its two members.
-func (in *subscriptionInput) names() ([]string, error) {
-	if len(in.Event) > 0 && len(in.Events) > 0 && !slices.Equal(in.Event, in.Events) {
-		return nil, fieldProblem("event", "and events name different event types; give one of them")
-	}
-	if len(in.Event) > 0 {
-		return in.Event, nil
-	}
-	return in.Events, nil
-}
-
 // apply carries what in says over to sub: all of it where present is nil, the members
 // present otherwise.
 func (s *Server) apply(in *subscriptionInput, sub *engine.Subscription, present map[string]jsondoc.Value) error {
 	given := func(name string) bool { return present == nil || present[name].Exists() }
-	if given("event") || given("events") {
-		names, err := in.names()
-		if err != nil {
-			return err
+	if given("event") || given("events") { // never both: see translate
+		if sub.Events = in.Events; len(in.Event) > 0 {
+			sub.Events = in.Event
 		}
-		sub.Events = names
 	}
 	if in.Account != "" && in.Account != sub.Account {
 		return fieldProblem("account", "can't be changed; make a new subscription there")
@@ -124,7 +135,38 @@ func (s *Server) apply(in *subscriptionInput, sub *engine.Subscription, present 
 	if given("metadata") {
 		sub.Metadata = merge(sub.Metadata, in.Metadata, present == nil || in.Metadata == nil)
 	}
+	if given("expires_at") || given("expires_in") {
+		if sub.ExpiresAt, err = s.expiresAt(in); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// expiresAt is when a subscription is to expire, as one of two members says; zero where
+// neither does.
+func (s *Server) expiresAt(in *subscriptionInput) (time.Time, error) {
+	relative := len(in.ExpiresIn) > 0 && string(in.ExpiresIn) != "null"
+	switch {
+	case relative && in.ExpiresAt != "":
+		return time.Time{}, fieldProblem("expires_in", "and expires_at are two ways to say the same; give one of them")
+	case relative:
+		var left duration
+		if err := json.Unmarshal(in.ExpiresIn, &left); err != nil {
+			return time.Time{}, fieldProblem("expires_in", "is wrong: "+err.Error())
+		}
+		if d := time.Duration(left); d < engine.MinExpiry || d > engine.MaxExpiry {
+			return time.Time{}, fieldProblem("expires_in", fmt.Sprintf("is %s; it must be a minute at least and 10 years at most", d))
+		}
+		return s.engine.Now().Add(time.Duration(left)), nil
+	case in.ExpiresAt != "":
+		at, err := time.Parse(time.RFC3339, in.ExpiresAt)
+		if err != nil {
+			return at, fieldProblem("expires_at", `must be a time such as "2026-01-31T09:30:00Z"; expires_in takes a length of time`)
+		}
+		return at, nil
+	}
+	return time.Time{}, nil
 }
 
 // scriptUse gives what a subscription has as its filter or transform after a change: a

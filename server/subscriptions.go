@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"maps"
+	"strconv"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -13,6 +14,7 @@ import (
 // subscriptionView is a subscription as the API shows it.
 type subscriptionView struct {
 	ID              string            `json:"id"`
+	Href            string            `json:"href"`  // its path
 	Event           *string           `json:"event"` // null where there are several
 	Events          []string          `json:"events"`
 	TargetURL       string            `json:"target_url"`
@@ -38,9 +40,44 @@ type subscriptionView struct {
 	Metadata        map[string]string `json:"metadata"`
 	FilterErrors    *filterErrors     `json:"filter_errors,omitempty"`
 	Quarantine      string            `json:"quarantine,omitempty"` // why deliveries wait for a new version of the transform
+	Dialect         string            `json:"dialect,omitempty"`    // in which it was made
+	ExpiresAt       *time.Time        `json:"expires_at"`           // null: never
 	CreatedAt       time.Time         `json:"created_at"`
 	UpdatedAt       time.Time         `json:"updated_at"`
+
+	echoes []echo // the same again, in the words of the client that made it
 }
+
+// viewNames are the members of a subscriptionView.
+var viewNames = fieldNames(&subscriptionView{})
+
+// MarshalJSON implements json.Marshaler: the view's own members, then the echoes.
+func (v subscriptionView) MarshalJSON() ([]byte, error) {
+	type own subscriptionView
+	text, err := encodeJSON(own(v))
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range v.echoes {
+		value, err := encodeJSON(e.value)
+		if err != nil {
+			return nil, err
+		}
+		text = append(strconv.AppendQuote(append(text[:len(text)-1], ','), e.name), ':')
+		text = append(append(text, value...), '}')
+	}
+	return text, nil
+}
+
+func expiry(sub *engine.Subscription) *time.Time {
+	if sub.ExpiresAt.IsZero() {
+		return nil
+	}
+	return &sub.ExpiresAt
+}
+
+// subscriptionPath is the address of a subscription.
+func subscriptionPath(id string) string { return apiPath + "/subscriptions/" + id }
 
 type filterErrors struct {
 	Count int64  `json:"count"`
@@ -81,6 +118,7 @@ func (s *Server) viewSubscription(sub *engine.Subscription) subscriptionView {
 	if len(sub.Events) == 1 {
 		v.Event = &sub.Events[0]
 	}
+	v.Href, v.Dialect, v.ExpiresAt, v.echoes = subscriptionPath(v.ID), sub.Dialect, expiry(sub), echoes(sub)
 	maps.Copy(v.Metadata, sub.Metadata)
 	if n, last := s.engine.FilterErrors(sub.ID); n > 0 {
 		v.FilterErrors = &filterErrors{n, last}
@@ -107,7 +145,7 @@ func (s *Server) listSubscriptions(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	q := readQuery(c, "event", "active", "target_url")
+	q := s.readQuery(c, "event", "active", "target_url")
 	find := engine.SubscriptionQuery{
 		Account: account, Event: q.text("event"), TargetURL: q.text("target_url"),
 		After: q.id("cursor", engine.SubscriptionPrefix), Limit: q.limit() + 1,
@@ -138,12 +176,16 @@ func (s *Server) listSubscriptions(c *fiber.Ctx, who caller) error {
 	for _, t := range s.engine.EventTypes() {
 		answer.EventTypes = append(answer.EventTypes, eventTypeEntry{t.Name, t.Description})
 	}
-	return c.JSON(answer)
+	return answerList(c, answer.Data, answer, answer.NextCursor)
 }
 
 func (s *Server) createSubscription(c *fiber.Ctx, who caller) error {
-	var in subscriptionInput
-	if _, err := readObject(c, &in); err != nil {
+	again, err := boolParameter(c, "allow_duplicates")
+	if err != nil {
+		return err
+	}
+	in, _, words, err := readSubscription(c, nil)
+	if err != nil {
 		return err
 	}
 	account, err := who.owns(c, in.Account)
@@ -151,18 +193,45 @@ func (s *Server) createSubscription(c *fiber.Ctx, who caller) error {
 		return err
 	}
 	sub := &engine.Subscription{Account: account}
-	if err := s.apply(&in, sub, nil); err != nil {
-		return err
+	words.remember(sub)
+	if err := s.apply(in, sub, nil); err != nil {
+		return words.inItsWords(err)
 	}
-	sub, err = s.engine.CreateSubscription(c.UserContext(), sub)
+	sub, created, err := s.storeSubscription(c, sub, in, again)
 	if err != nil {
-		return err
+		return words.inItsWords(err)
 	}
 	view := s.viewSubscription(sub)
-	view.Secret = sub.Secret
-	c.Location(apiPath + "/subscriptions/" + view.ID)
+	c.Location(view.Href)
 	setETag(c, sub.Version)
+	if !created {
+		view.echoes = echoes(&engine.Subscription{Names: words.names, TargetURL: sub.TargetURL, Events: sub.Events, Active: sub.Active, ExpiresAt: sub.ExpiresAt})
+		return c.JSON(view)
+	}
+	view.Secret = sub.Secret
 	return c.Status(fiber.StatusCreated).JSON(view)
+}
+
+// storeSubscription creates a subscription; where there is the same already, it is that
+// one that comes back, unless a second is asked for.
+func (s *Server) storeSubscription(c *fiber.Ctx, sub *engine.Subscription, in *subscriptionInput, again bool) (_ *engine.Subscription, created bool, err error) {
+	if again {
+		sub, err = s.engine.CreateSubscription(c.UserContext(), sub)
+		return sub, true, err
+	}
+	return s.engine.EnsureSubscription(c.UserContext(), sub, in.Secret == "")
+}
+
+// boolParameter reads a parameter of the address that is true or false; false where it is
+// missing.
+func boolParameter(c *fiber.Ctx, name string) (bool, error) {
+	switch c.Query(name) {
+	case "", "false":
+		return false, nil
+	case "true":
+		return true, nil
+	}
+	return false, fieldProblem(name, "must be true or false")
 }
 
 func (s *Server) getSubscription(c *fiber.Ctx, who caller) error {
@@ -208,8 +277,8 @@ func (s *Server) changeSubscription(c *fiber.Ctx, who caller, patch bool) error 
 	if err != nil {
 		return err
 	}
-	var in subscriptionInput
-	present, err := readObject(c, &in)
+	stored, _ := s.engine.Subscription(who.sees(), id) // if there is none, that is told below
+	in, present, words, err := readSubscription(c, stored)
 	if err != nil {
 		return err
 	}
@@ -221,10 +290,11 @@ func (s *Server) changeSubscription(c *fiber.Ctx, who caller, patch bool) error 
 		return err
 	}
 	sub, err := s.engine.UpdateSubscription(c.UserContext(), who.sees(), id, version, func(sub *engine.Subscription) error {
-		return s.apply(&in, sub, present)
+		words.remember(sub)
+		return s.apply(in, sub, present)
 	})
 	if err != nil {
-		return err
+		return words.inItsWords(err)
 	}
 	setETag(c, sub.Version)
 	return c.JSON(s.viewSubscription(sub))

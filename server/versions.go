@@ -30,7 +30,7 @@ func (s *Server) listVersions(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	q := readQuery(c)
+	q := s.readQuery(c)
 	limit, before := q.limit(), 0
 	if cursor := c.Query("cursor"); cursor != "" {
 		if before, err = strconv.Atoi(cursor); err != nil || before < 1 {
@@ -54,7 +54,7 @@ func (s *Server) listVersions(c *fiber.Ctx, who caller) error {
 		views = append(views, viewVersion(v, sc.Live))
 	}
 	answer.Data = views
-	return c.JSON(answer)
+	return answerList(c, answer.Data, answer, answer.NextCursor)
 }
 
 type versionInput struct {

@@ -1,0 +1,68 @@
+package engine
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// twinKey is what two subscriptions have in common before it is worth comparing them.
+type twinKey struct{ account, url, events string }
+
+func twinKeyOf(s *Subscription) twinKey {
+	return twinKey{s.Account, s.TargetURL, strings.Join(slices.Sorted(slices.Values(s.Events)), "\n")}
+}
+
+// setTwin keeps twins up to date as old gives way to s; either may be nil. mu is held.
+func (g *registry) setTwin(old, s *Subscription) {
+	if old != nil {
+		key := twinKeyOf(old)
+		left := slices.DeleteFunc(g.twins[key], func(t *Subscription) bool { return t.ID == old.ID })
+		if g.twins[key] = left; len(left) == 0 {
+			delete(g.twins, key)
+		}
+	}
+	if s != nil {
+		key := twinKeyOf(s)
+		g.twins[key] = append(g.twins[key], s)
+	}
+}
+
+// twin finds a stored subscription that sends what s would send, and that serves; nil
+// where there is none.
+func (g *registry) twin(s *Subscription, serves func(*Subscription) bool) *Subscription {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	for _, t := range g.twins[twinKeyOf(s)] {
+		if sameDeliveries(t, s) && serves(t) {
+			return t
+		}
+	}
+	return nil
+}
+
+// sameDeliveries tells whether two subscriptions to the same events and target send the
+// same requests in the same way. Whether they are active, when they expire, and what they
+// are called and described as does not count.
+func sameDeliveries(a, b *Subscription) bool {
+	return a.Filter == b.Filter && a.FilterScript == b.FilterScript &&
+		a.Transform == b.Transform && a.TransformScript == b.TransformScript &&
+		a.PayloadFormat == b.PayloadFormat && a.Dialect == b.Dialect && a.Inline == b.Inline &&
+		maps.Equal(a.Headers, b.Headers) && slices.Equal(signatures(a), signatures(b)) &&
+		a.Batch == b.Batch && a.Debounce == b.Debounce && a.Numbered == b.Numbered &&
+		slices.Equal(a.Policy.Retries, b.Policy.Retries) && reflect.DeepEqual(withoutRetries(a.Policy), withoutRetries(b.Policy))
+}
+
+func signatures(s *Subscription) []Signature {
+	if len(s.Signatures) == 0 {
+		return []Signature{SignatureStandard}
+	}
+	return s.Signatures
+}
+
+// withoutRetries lets policies be compared although an empty list may be nil or not.
+func withoutRetries(p Policy) Policy {
+	p.Retries = nil
+	return p
+}

@@ -1,0 +1,364 @@
+// Package dialect reads descriptions of subscription APIs that other services had before
+// Switchhook stood behind them: paths, names of members, where the key is, status codes,
+// shapes of answers and of deliveries. Each is one YAML file. Package server serves them by
+// the same calls as its own API; this package knows no HTTP framework and calls nobody.
+package dialect
+
+import (
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+
+	"switchhook/engine"
+	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/yamldoc"
+)
+
+// Dialect is a subscription API in the words of another service.
+type Dialect struct {
+	Name        string
+	Description string
+	Path        string // all its operations lie below
+	Key         Key
+	Operations  []*Operation
+	Fixed       jsondoc.Value // members of a subscription that are the same for all; may be missing
+	Delivery    *engine.BodyTemplate
+	Errors      *Errors // nil: problem details, as everywhere
+
+	file string // for messages
+}
+
+// Key says where clients put their API key, besides where the API takes one everyhow. The
+// zero Key is nowhere else.
+type Key struct {
+	Header string // such as "authcode"
+	Prefix string // what stands before the key there, such as "Token "
+	Query  string // a parameter of the address
+}
+
+// Action is what an operation does.
+type Action string
+
+// The actions.
+const (
+	Subscribe   Action = "subscribe"
+	Unsubscribe Action = "unsubscribe"
+	Update      Action = "update"
+	Get         Action = "get"
+	List        Action = "list"
+	Catalogue   Action = "catalogue"
+)
+
+var actions = []Action{Subscribe, Unsubscribe, Update, Get, List, Catalogue}
+
+// Operation is one method of one path.
+type Operation struct {
+	Action  Action
+	Method  string
+	Path    string            // "/hooks/subscribe/{id}"
+	Request map[string]string // our member → the client's, with "." for members of members
+	Status  int
+	Answer  *Template // nil: no body
+}
+
+// Errors says what error answers look like.
+type Errors struct {
+	Status map[int]int // ours → the dialect's
+	Body   *Template   // nil: problem details
+}
+
+// Error is a mistake in a dialect's file.
+type Error struct {
+	File    string
+	Line    int    // 0 where unknown
+	Member  string // such as "operations.subscribe.path"; may be empty
+	Message string
+}
+
+// Error gives all of it in a line.
+func (e *Error) Error() string {
+	place := e.File
+	if e.Line > 0 {
+		place = fmt.Sprintf("%s:%d", place, e.Line)
+	}
+	if e.Member != "" {
+		place += ": " + e.Member
+	}
+	return place + ": " + e.Message
+}
+
+// Words are the names that a dialect's file may use.
+type Words struct {
+	Subscription []string // members of a subscription as it is shown
+	Input        []string // members that may be asked for
+	QueryKeys    bool     // keys may be in addresses
+	Reserved     []string // paths that are taken, with all below them; "/" with nothing below it
+}
+
+var (
+	nameForm    = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,39}$`)
+	segmentForm = regexp.MustCompile(`^([A-Za-z0-9._~-]+|\{id\})$`)
+	memberForm  = regexp.MustCompile(`^[^.\s]{1,100}(\.[^.\s]{1,100})*$`)
+	headerForm  = regexp.MustCompile(`^[A-Za-z0-9_-]{1,100}$`)
+)
+
+// Parse reads a dialect's file. Errors are *Error.
+func Parse(name string, text []byte, words Words) (*Dialect, error) {
+	yaml, err := yamldoc.Parse(text)
+	if err != nil {
+		wrong := &Error{File: name, Message: err.Error()}
+		if at, ok := err.(*yamldoc.Error); ok {
+			wrong.Line = at.Line
+		}
+		return nil, wrong
+	}
+	doc, err := jsondoc.Parse(yaml.JSON, jsondoc.Limits{NoDuplicates: true})
+	if err != nil {
+		return nil, &Error{File: name, Message: err.Error()}
+	}
+	r := &reader{file: name, yaml: yaml, words: words}
+	d := r.dialect(doc.Root())
+	if r.err != nil {
+		return nil, r.err
+	}
+	return d, nil
+}
+
+// reader goes through a file and keeps the first mistake.
+type reader struct {
+	file  string
+	yaml  *yamldoc.Doc
+	words Words
+	err   *Error
+}
+
+func (r *reader) wrong(v jsondoc.Value, member, format string, args ...any) {
+	if r.err == nil {
+		r.err = &Error{r.file, r.yaml.Line(v.Offset()), member, fmt.Sprintf(format, args...)}
+	}
+}
+
+func (r *reader) dialect(root jsondoc.Value) *Dialect {
+	d := &Dialect{file: r.file}
+	m := r.object(root, "", "name", "description", "path", "key", "request", "operations", "fixed", "delivery", "errors")
+	d.Name = r.text(m["name"], "name", nameForm, `must be a name of lower-case letters, digits and "-", 40 at most`)
+	d.Description = r.anyText(m["description"], "description")
+	d.Path = r.path(m["path"], "path", root)
+	if strings.Contains(d.Path, "{id}") {
+		r.wrong(m["path"], "path", "can't hold {id}: that is for the paths of operations")
+	}
+	d.Key = r.key(m["key"])
+	request := r.request(m["request"], "request", nil)
+	d.Fixed = r.fixed(m["fixed"])
+	if v := m["delivery"]; v.Exists() {
+		body, err := engine.CompileBodyTemplate(v.Raw())
+		if err != nil {
+			r.wrong(v, "delivery", "%s", err)
+		}
+		d.Delivery = body
+	}
+	if v := m["errors"]; v.Exists() {
+		d.Errors = r.errors(v)
+	}
+	if !m["operations"].Exists() {
+		r.wrong(root, "operations", "is missing: name what there is to do, such as subscribe and unsubscribe")
+	}
+	known := make([]string, len(actions))
+	for i, a := range actions {
+		known[i] = string(a)
+	}
+	operations := r.object(m["operations"], "operations", known...)
+	for _, action := range actions {
+		if v := operations[string(action)]; v.Exists() {
+			d.Operations = append(d.Operations, r.operation(v, action, d.Path, request))
+		}
+	}
+	if r.err == nil {
+		r.distinct(d, m["operations"])
+	}
+	return d
+}
+
+// distinct refuses operations that can't be told apart.
+func (r *reader) distinct(d *Dialect, at jsondoc.Value) {
+	for i, a := range d.Operations {
+		for _, b := range d.Operations[:i] {
+			if a.Method == b.Method && overlap(a.Path, b.Path) {
+				r.wrong(at.Get(string(a.Action)), "operations."+string(a.Action), "%s %s is what %s has already", a.Method, a.Path, b.Action)
+			}
+		}
+	}
+}
+
+func (r *reader) key(v jsondoc.Value) (k Key) {
+	if !v.Exists() {
+		return k
+	}
+	m := r.object(v, "key", "header", "prefix", "query")
+	if h := m["header"]; h.Exists() {
+		k.Header = r.text(h, "key.header", headerForm, "must be the name of a header")
+	}
+	k.Prefix = r.anyText(m["prefix"], "key.prefix")
+	if k.Prefix != "" && k.Header == "" {
+		r.wrong(m["prefix"], "key.prefix", "stands before the key in a header; name it as key.header")
+	}
+	if q := m["query"]; q.Exists() {
+		k.Query = r.text(q, "key.query", headerForm, "must be the name of a parameter")
+		if !r.words.QueryKeys {
+			r.wrong(q, "key.query", "keys are not taken from addresses unless the router runs with --allow-query-key")
+		}
+	}
+	return k
+}
+
+// id is a member of requests that names a subscription, where the path does not.
+const id = "id"
+
+func (r *reader) request(v jsondoc.Value, at string, otherwise map[string]string) map[string]string {
+	if !v.Exists() {
+		return otherwise
+	}
+	request := map[string]string{}
+	for ours, theirs := range r.object(v, at, append(r.words.Input, id)...) {
+		request[ours] = r.text(theirs, at+"."+ours, memberForm, `must be the client's name for it, with "." for a member of a member`)
+	}
+	return request
+}
+
+// fixed are members that a file gives to each subscription; their values are checked as
+// those of any subscription are, when one is made.
+func (r *reader) fixed(v jsondoc.Value) jsondoc.Value {
+	if v.Exists() {
+		allowed := slices.DeleteFunc(slices.Clone(r.words.Input), func(name string) bool {
+			return slices.Contains([]string{"event", "events", "target_url", "account", "secret"}, name)
+		})
+		r.object(v, "fixed", allowed...)
+	}
+	return v
+}
+
+var methods = []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
+
+func (r *reader) operation(v jsondoc.Value, action Action, below string, request map[string]string) *Operation {
+	at := "operations." + string(action)
+	op := &Operation{Action: action, Path: below}
+	m := r.object(v, at, "method", "path", "request", "status", "answer")
+	if op.Method = m["method"].Text(); !slices.Contains(methods, op.Method) {
+		r.wrong(or(m["method"], v), at+".method", "must be one of %s", strings.Join(methods, ", "))
+	}
+	if p := m["path"]; p.Exists() {
+		op.Path += r.path(p, at+".path", p)
+	}
+	if problem := r.reserved(op.Path); problem != "" {
+		r.wrong(or(m["path"], v), at+".path", "%s", problem)
+	}
+	op.Request = r.request(m["request"], at+".request", request)
+	r.fits(op, or(m["path"], v), at)
+	op.Status = defaultStatus[action]
+	if s := m["status"]; s.Exists() {
+		n, _ := s.Int64()
+		if op.Status = int(n); n < 200 || n > 299 {
+			r.wrong(s, at+".status", "must be a number from 200 to 299")
+		}
+	}
+	a := m["answer"]
+	switch empty := op.Status == http.StatusNoContent || op.Status == http.StatusResetContent; {
+	case a.Exists() && empty:
+		r.wrong(a, at+".answer", "can't be given with the status %d, which has no body", op.Status)
+	case a.Exists():
+		op.Answer = r.template(a, at+".answer", scopeOf[action])
+	case !empty:
+		op.Answer = defaultAnswer[action]
+	}
+	return op
+}
+
+var defaultStatus = map[Action]int{Subscribe: 201, Unsubscribe: 204, Update: 200, Get: 200, List: 200, Catalogue: 200}
+
+// fits tells whether an operation learns what it has to know.
+func (r *reader) fits(op *Operation, v jsondoc.Value, at string) {
+	inPath := strings.Contains(op.Path, "{id}")
+	switch op.Action {
+	case Get, Update:
+		if !inPath {
+			r.wrong(v, at+".path", "must hold {id}, for the subscription's id")
+		}
+	case Unsubscribe:
+		if !inPath && op.Request[id] == "" && op.Request["target_url"] == "" {
+			r.wrong(v, at+".path", "must hold {id}, or request must say under which name the id or target_url comes")
+		}
+	default:
+		if inPath {
+			r.wrong(v, at+".path", "can't hold {id}: %s is about no single subscription", op.Action)
+		}
+	}
+	for _, ours := range map[Action][]string{Subscribe: {"target_url"}, Update: {""}}[op.Action] {
+		if ours != "" && op.Request[ours] == "" || len(op.Request) == 0 {
+			r.wrong(v, at+".request", "must say what the client calls our members, such as {event: name, target_url: hookurl}")
+		}
+	}
+	if op.Action == Subscribe && op.Request["event"] == "" && op.Request["events"] == "" {
+		r.wrong(v, at+".request", "must say what the client calls our event (or events)")
+	}
+}
+
+// reserved tells why nothing may be mounted at a path; empty where it may.
+func (r *reader) reserved(path string) string {
+	for _, taken := range r.words.Reserved {
+		if overlap(path, taken) || taken != "/" && below(path, taken) {
+			return fmt.Sprintf("%s is a path of the router's own", taken)
+		}
+	}
+	return ""
+}
+
+func (r *reader) errors(v jsondoc.Value) *Errors {
+	e := &Errors{Status: map[int]int{}}
+	m := r.object(v, "errors", "status", "body")
+	if s := m["status"]; s.Exists() {
+		if s.Kind() != jsondoc.Object {
+			r.wrong(s, "errors.status", "must be an object such as {422: 400}")
+		}
+		for ours, theirs := range s.Members() {
+			var from int
+			_, err := fmt.Sscanf(ours, "%d", &from)
+			to, _ := theirs.Int64()
+			if err != nil || from < 400 || from > 599 || to < 400 || to > 599 {
+				r.wrong(theirs, "errors.status."+ours, "must lead from one number from 400 to 599 to another")
+			}
+			e.Status[from] = int(to)
+		}
+	}
+	if b := m["body"]; b.Exists() {
+		e.Body = r.template(b, "errors.body", errorScope)
+	}
+	return e
+}
+
+// path reads a path of literal segments and {id}, without a slash at its end.
+func (r *reader) path(v jsondoc.Value, at string, parent jsondoc.Value) string {
+	text := strings.TrimSuffix(v.Text(), "/")
+	rest, ok := strings.CutPrefix(text, "/")
+	if v.Text() == "/" && at != "path" {
+		return ""
+	}
+	if !ok || strings.Count(text, "{id}") > 1 {
+		r.wrong(or(v, parent), at, `must be a path such as "/hooks"`)
+		return text
+	}
+	for segment := range strings.SplitSeq(rest, "/") {
+		if !segmentForm.MatchString(segment) || segment == "." || segment == ".." {
+			r.wrong(v, at, `%.60q can't be a part of a path here: use letters, digits and . _ ~ -, or {id} (once)`, segment)
+		}
+	}
+	return text
+}
+
+func or(v, otherwise jsondoc.Value) jsondoc.Value {
+	if v.Exists() {
+		return v
+	}
+	return otherwise
+}

@@ -1,0 +1,72 @@
+package dialect
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+
+	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/near"
+)
+
+// object gives the members of an object that may have none but the known ones.
+func (r *reader) object(v jsondoc.Value, at string, known ...string) map[string]jsondoc.Value {
+	members := map[string]jsondoc.Value{}
+	if !v.Exists() {
+		return members
+	}
+	if v.Kind() != jsondoc.Object {
+		r.wrong(v, at, "must be an object, not a %s", v.Kind())
+		return members
+	}
+	for name, member := range v.Members() {
+		members[name] = member
+		if slices.Contains(known, name) {
+			continue
+		}
+		if meant := near.Name(name, known); meant != "" {
+			r.wrong(member, join(at, name), "is not known here; did you mean %q?", meant)
+		}
+		r.wrong(member, join(at, name), "is not known here; there are %s", strings.Join(known, ", "))
+	}
+	return members
+}
+
+func join(at, name string) string { return strings.TrimPrefix(at+"."+name, ".") }
+
+// text reads a string of a certain form.
+func (r *reader) text(v jsondoc.Value, at string, form *regexp.Regexp, must string) string {
+	if v.Kind() != jsondoc.String || !form.MatchString(v.Text()) {
+		r.wrong(v, at, "%s", must)
+	}
+	return v.Text()
+}
+
+// anyText reads a string that may be missing.
+func (r *reader) anyText(v jsondoc.Value, at string) string {
+	if v.Exists() && v.Kind() != jsondoc.String {
+		r.wrong(v, at, "must be a string, not a %s", v.Kind())
+	}
+	return v.Text()
+}
+
+// overlap tells whether two path patterns have an address in common.
+func overlap(a, b string) bool {
+	x, y := strings.Split(strings.Trim(a, "/"), "/"), strings.Split(strings.Trim(b, "/"), "/")
+	if len(x) != len(y) {
+		return false
+	}
+	for i := range x {
+		if x[i] != y[i] && x[i] != "{id}" && y[i] != "{id}" {
+			return false
+		}
+	}
+	return true
+}
+
+// below tells whether a path, or an address that it stands for, lies below another.
+func below(path, other string) bool {
+	n := strings.Count(strings.Trim(other, "/"), "/") + 1
+	parts := strings.Split(strings.Trim(path, "/"), "/")
+	return len(parts) > n && overlap(strings.Join(parts[:n], "/"), other)
+}

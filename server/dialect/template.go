@@ -1,0 +1,213 @@
+package dialect
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/near"
+)
+
+// Template is the body of an answer: JSON in which "$subscription.id" and the like stand
+// for values, and a list whose only element has a member "$each" is as long as what that
+// names.
+type Template struct{ root node }
+
+// node is one value of a template. One of its fields is set, besides each.
+type node struct {
+	literal  []byte   // JSON without placeholders
+	path     []string // of a value in the scope: "subscription", "id"
+	members  []member
+	elements []node
+	each     string // a list in the scope; the node is made once for each of its entries
+	object   bool
+}
+
+type member struct {
+	name  string
+	value node
+}
+
+// Scope is what a template's placeholders stand for: values by name, and lists by the name
+// that $each gives; an entry of "event_types" is $event_type, one of "subscriptions"
+// $subscription.
+type Scope struct {
+	Values map[string]jsondoc.Value
+	Lists  map[string][]jsondoc.Value
+}
+
+// entries are the lists that $each may name, and what their entries are called.
+var entries = map[string]string{"subscriptions": "subscription", "event_types": "event_type"}
+
+var (
+	// EventTypeMembers and ErrorMembers are what $event_type and $error have.
+	EventTypeMembers = []string{"name", "description", "subscribed", "subscription"}
+	ErrorMembers     = []string{"status", "title", "detail", "field"}
+)
+
+// scope names what a template may speak of.
+type scope struct {
+	values []string
+	lists  bool
+}
+
+var (
+	one        = scope{values: []string{"subscription"}}
+	several    = scope{lists: true}
+	errorScope = scope{values: []string{"error"}}
+	nothing    = scope{}
+
+	scopeOf = map[Action]scope{Subscribe: one, Update: one, Get: one, List: several, Catalogue: several, Unsubscribe: nothing}
+)
+
+var (
+	whole   = &Template{node{path: []string{"subscription"}}}
+	noValue = &Template{node{literal: []byte("{}")}}
+	all     = &Template{node{elements: []node{{each: "subscriptions", path: []string{"subscription"}}}}}
+	types   = &Template{node{elements: []node{{each: "event_types", path: []string{"event_type"}}}}}
+
+	defaultAnswer = map[Action]*Template{Subscribe: whole, Update: whole, Get: whole, List: all, Catalogue: types, Unsubscribe: noValue}
+)
+
+func (r *reader) template(v jsondoc.Value, at string, within scope) *Template {
+	return &Template{r.node(v, at, within)}
+}
+
+const each = "$each"
+
+func (r *reader) node(v jsondoc.Value, at string, within scope) node {
+	switch v.Kind() {
+	case jsondoc.String:
+		return r.placeholder(v, at, within)
+	case jsondoc.Object:
+		if v.Get(each).Exists() {
+			r.wrong(v.Get(each), join(at, each), "must be in the only element of a list")
+		}
+		return r.members(v, at, within)
+	case jsondoc.Array:
+		n := node{elements: []node{}}
+		for _, element := range v.Elements() {
+			list := element.Get(each)
+			if !list.Exists() {
+				n.elements = append(n.elements, r.node(element, at+"[]", within))
+				continue
+			}
+			if v.Len() != 1 || !within.lists || entries[list.Text()] == "" {
+				r.wrong(list, join(at+"[]", each), `must be "subscriptions" or "event_types", in the only element of a list in the answer to list or catalogue`)
+			}
+			inner := scope{values: append(slices.Clone(within.values), entries[list.Text()])}
+			made := r.members(element, at+"[]", inner)
+			if item := element.Get("$item"); item.Exists() { // the entry is no object
+				made = r.node(item, join(at+"[]", "$item"), inner)
+			}
+			made.each = list.Text()
+			n.elements = append(n.elements, made)
+		}
+		return n
+	}
+	return node{literal: v.Raw()}
+}
+
+func (r *reader) members(v jsondoc.Value, at string, within scope) node {
+	n := node{object: true}
+	for name, value := range v.Members() {
+		if name != each && name != "$item" {
+			n.members = append(n.members, member{name, r.node(value, join(at, name), within)})
+		}
+	}
+	return n
+}
+
+func (r *reader) placeholder(v jsondoc.Value, at string, within scope) node {
+	text := v.Text()
+	name, ok := strings.CutPrefix(text, "$")
+	if !ok {
+		return node{literal: v.Raw()}
+	}
+	if strings.HasPrefix(name, "$") {
+		return node{literal: quoted(name)}
+	}
+	path := strings.Split(name, ".")
+	known := map[string][]string{"subscription": r.words.Subscription, "event_type": EventTypeMembers, "error": ErrorMembers}[path[0]]
+	if !slices.Contains(within.values, path[0]) {
+		there := "nothing to put in here"
+		if len(within.values) > 0 {
+			there = "$" + strings.Join(within.values, " and $")
+		} else if within.lists {
+			there = "what $each gives: $subscription or $event_type"
+		}
+		r.wrong(v, at, `%.60q is not known here; there is %s, and "$$" begins a text with "$"`, text, there)
+	} else if len(path) > 1 && !slices.Contains(known, path[1]) {
+		if meant := near.Name(path[1], known); meant != "" {
+			r.wrong(v, at, "%.60q is not known; did you mean %q?", text, "$"+path[0]+"."+meant)
+		}
+		r.wrong(v, at, "%.60q is not known; $%s has %s", text, path[0], strings.Join(known, ", "))
+	}
+	return node{path: path}
+}
+
+func quoted(text string) []byte {
+	b, _ := json.Marshal(text)
+	return b
+}
+
+// Uses tells whether the template goes over a list of the scope.
+func (t *Template) Uses(list string) bool { return t != nil && t.root.uses(list) }
+
+func (n *node) uses(list string) bool {
+	return n.each == list || slices.ContainsFunc(n.elements, func(e node) bool { return e.uses(list) }) ||
+		slices.ContainsFunc(n.members, func(m member) bool { return m.value.uses(list) })
+}
+
+// Render makes the answer. What the scope does not have is null.
+func (t *Template) Render(s Scope) []byte { return t.root.append(nil, s) }
+
+func (n *node) append(b []byte, s Scope) []byte {
+	switch {
+	case n.literal != nil:
+		return append(b, n.literal...)
+	case n.path != nil:
+		v := s.Values[n.path[0]]
+		for _, name := range n.path[1:] {
+			v = v.Get(name)
+		}
+		if !v.Exists() {
+			return append(b, "null"...)
+		}
+		return append(b, v.Raw()...)
+	case n.elements != nil:
+		return n.appendList(b, s)
+	}
+	b = append(b, '{')
+	for i, m := range n.members {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = m.value.append(append(append(b, quoted(m.name)...), ':'), s)
+	}
+	return append(b, '}')
+}
+
+func (n *node) appendList(b []byte, s Scope) []byte {
+	b = append(b, '[')
+	first := true
+	add := func(e *node, s Scope) {
+		if !first {
+			b = append(b, ',')
+		}
+		first = false
+		b = e.append(b, s)
+	}
+	for i := range n.elements {
+		e := &n.elements[i]
+		if e.each == "" {
+			add(e, s)
+			continue
+		}
+		for _, v := range s.Lists[e.each] {
+			add(e, Scope{Values: map[string]jsondoc.Value{entries[e.each]: v}})
+		}
+	}
+	return append(b, ']')
+}

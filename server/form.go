@@ -1,0 +1,88 @@
+package server
+
+import (
+	"bytes"
+	"mime"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/gofiber/fiber/v2"
+
+	"switchhook/scripts/jsondoc"
+)
+
+// readJSONOrForm reads a body that may be JSON or application/x-www-form-urlencoded; form
+// tells which it was.
+func readJSONOrForm(c *fiber.Ctx) (doc *jsondoc.Doc, form bool, err error) {
+	if media, _, err := mime.ParseMediaType(c.Get(fiber.HeaderContentType)); err != nil || media != fiber.MIMEApplicationForm {
+		doc, err = readJSON(c)
+		return doc, false, err
+	}
+	body, err := plainBody(c)
+	if err != nil {
+		return nil, false, err
+	}
+	// curl -d says that it is a form whatever it is; no form begins like that.
+	if bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte{'{'}) {
+		doc, err = jsondoc.Parse(body, jsondoc.Limits{NoDuplicates: true})
+		return doc, false, err
+	}
+	object, err := formObject(string(body))
+	if err != nil {
+		return nil, true, err
+	}
+	text, err := encodeJSON(object)
+	if err != nil {
+		return nil, true, err
+	}
+	doc, err = jsondoc.Parse(text, jsondoc.Limits{})
+	return doc, true, err
+}
+
+// formObject makes a form an object of texts: "hook[target]=…" stands for a member of a
+// member, "events[]=…" for an element of a list. Several events may also come under one
+// name; every other name stands once.
+func formObject(body string) (map[string]any, error) {
+	values, err := url.ParseQuery(body)
+	if err != nil {
+		return nil, problemOf(fiber.StatusBadRequest, "the body is no form that can be read: "+shown(err.Error()))
+	}
+	object := map[string]any{}
+	for key, texts := range values {
+		name, inner, nested := strings.Cut(key, "[")
+		into := object
+		if nested && inner != "]" {
+			member, tail, _ := strings.Cut(inner, "]")
+			if name == "" || member == "" || tail != "" && tail != "[]" {
+				return nil, fieldProblem(shown(key), `can't be read: write "name", "name[]" or "name[member]"`)
+			}
+			child, ok := object[name].(map[string]any)
+			if !ok && object[name] != nil {
+				return nil, fieldProblem(shown(name), "is given as a text and as an object")
+			}
+			if !ok {
+				child = map[string]any{}
+				object[name] = child
+			}
+			name, into, nested = member, child, tail == "[]"
+		}
+		for _, text := range append(texts, key) {
+			if !utf8.ValidString(text) {
+				return nil, fieldProblem(shown(strings.ToValidUTF8(key, "?")), "is not valid UTF-8")
+			}
+		}
+		if into[name] != nil {
+			return nil, fieldProblem(shown(name), "is given in two ways")
+		}
+		switch {
+		case nested || len(texts) > 1 && foldedNames[fold(name)] == "event":
+			into[name] = texts
+		case len(texts) > 1:
+			return nil, problemOf(fiber.StatusBadRequest, "the form names "+shown(name)+" twice")
+		default:
+			into[name] = texts[0]
+		}
+	}
+	return object, nil
+}

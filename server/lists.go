@@ -1,0 +1,132 @@
+package server
+
+import (
+	"fmt"
+	"mime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
+
+	"switchhook/engine"
+	"switchhook/server/dialect"
+)
+
+const (
+	defaultLimit = 50
+	maxLimit     = 500
+)
+
+// query reads the parameters of a list. Names that are not known are refused: a filter
+// that is misspelt would otherwise show everything.
+type query struct {
+	c   *fiber.Ctx
+	err error
+}
+
+func (s *Server) readQuery(c *fiber.Ctx, known ...string) *query {
+	q := &query{c: c}
+	known = append(known, "limit", "cursor", "account", "format")
+	if s.cfg.AllowQueryKey {
+		known = append(known, keyParameter)
+	}
+	c.Request().URI().QueryArgs().VisitAll(func(k, _ []byte) {
+		if name := string(k); q.err == nil && !slices.Contains(known, name) {
+			slices.Sort(known)
+			q.err = fieldProblem(name, "is no parameter of this list; there are "+strings.Join(known, ", "))
+		}
+	})
+	return q
+}
+
+func (q *query) text(name string) string { return strings.Clone(q.c.Query(name)) }
+
+func (q *query) fail(name, detail string) {
+	if q.err == nil {
+		q.err = fieldProblem(name, detail)
+	}
+}
+
+func (q *query) limit() int {
+	text := q.c.Query("limit")
+	if text == "" {
+		return defaultLimit
+	}
+	n := q.c.QueryInt("limit")
+	if n < 1 || n > maxLimit {
+		q.fail("limit", fmt.Sprintf("must be a number from 1 to %d", maxLimit))
+	}
+	return n
+}
+
+func (q *query) id(name, prefix string) engine.ID {
+	text := q.c.Query(name)
+	if text == "" {
+		return 0
+	}
+	id, ok := engine.ParseID(prefix, text)
+	if !ok {
+		q.fail(name, fmt.Sprintf("%.40q is no id of this kind; they look like %q", text, engine.ID(1<<60).Format(prefix)))
+	}
+	return id
+}
+
+// since turns a time into the first id that was made at it.
+func (q *query) since(name string) engine.ID {
+	text := q.c.Query(name)
+	if text == "" {
+		return 0
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		q.fail(name, `must be a time such as "2026-01-31T09:30:00Z"`)
+	}
+	return engine.FirstIDAt(at)
+}
+
+// page is the shape of every list, unless a bare array is asked for.
+type page struct {
+	Data       any     `json:"data"`
+	NextCursor *string `json:"next_cursor"`
+}
+
+// answerList answers a page of a list: data is its entries, envelope the page with all that
+// belongs to it. The way to the next page is in a Link header (RFC 8288), too, for clients
+// that ask for the bare array, by ?format=array or the profile "array" in Accept.
+func answerList(c *fiber.Ctx, data, envelope any, next *string) error {
+	if next != nil {
+		linkNext(c, *next)
+	}
+	switch format := c.Query("format"); {
+	case format == "array" || format == "" && acceptsArray(c.Get(fiber.HeaderAccept)):
+		c.Vary(fiber.HeaderAccept)
+		return c.JSON(data)
+	case format == "" || format == "page":
+		c.Vary(fiber.HeaderAccept)
+		return c.JSON(envelope)
+	}
+	return fieldProblem("format", `must be "array" or "page"`)
+}
+
+func linkNext(c *fiber.Ctx, cursor string) {
+	var args fasthttp.Args
+	c.Request().URI().QueryArgs().CopyTo(&args)
+	args.Set("cursor", cursor)
+	args.Del(keyParameter) // a key has no place in what may be kept
+	if d, ok := c.Locals(dialectLocal).(*dialect.Dialect); ok {
+		args.Del(d.Key.Query)
+	}
+	c.Set(fiber.HeaderLink, "<"+string(c.Request().URI().PathOriginal())+"?"+args.String()+`>; rel="next"`)
+}
+
+// acceptsArray tells whether an Accept header names the profile "array".
+func acceptsArray(accept string) bool {
+	for kind := range strings.SplitSeq(accept, ",") {
+		if _, parameters, err := mime.ParseMediaType(kind); err == nil && parameters["profile"] == "array" {
+			return true
+		}
+	}
+	return false
+}

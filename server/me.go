@@ -1,0 +1,28 @@
+package server
+
+import (
+	"github.com/gofiber/fiber/v2"
+
+	"switchhook/engine"
+)
+
+// meView is what a key may know of itself.
+type meView struct {
+	Account string         `json:"account"`
+	KeyID   string         `json:"key_id"`
+	Name    string         `json:"name"`
+	Prefix  string         `json:"prefix"` // the key's first characters
+	Admin   bool           `json:"admin"`
+	Scopes  []engine.Scope `json:"scopes"` // what it may do in its account
+}
+
+// me tells whose key a request came with: what a client's connection test asks.
+func (s *Server) me(c *fiber.Ctx, who caller) error {
+	view := meView{Account: who.Account, KeyID: who.ID.Format(engine.KeyPrefix), Name: who.Name, Prefix: who.Prefix, Admin: who.Admin, Scopes: []engine.Scope{}}
+	for _, scope := range engine.Scopes {
+		if who.Has(scope) {
+			view.Scopes = append(view.Scopes, scope)
+		}
+	}
+	return c.JSON(view)
+}
