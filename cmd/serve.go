@@ -53,6 +53,7 @@ type serveCommand struct {
 	PublicURL         string        `help:"URL under which receivers reach this router, for the URLs in skinny payloads; by default the address it listens on." placeholder:"URL"`
 	SkinnyTokenTTL    time.Duration `name:"skinny-token-ttl" help:"How long the URL in a skinny payload is good, from its attempt on." default:"1h"`
 	CloudEventsSource string        `name:"cloudevents-source" help:"Beginning of the source of CloudEvents that go out; \"/accounts/\" and the account follow." default:"/switchhook" placeholder:"URI"`
+	WebhookOrigin     string        `help:"How targets that have to allow deliveries first know this router (WebHook-Request-Origin), such as its host name." default:"switchhook" placeholder:"NAME"`
 
 	LogLevel  slog.Level `help:"Least level to log: debug, info, warn or error." default:"info"`
 	LogFormat string     `help:"Form of the log: json or text; text with --dev." enum:"json,text," default:"" placeholder:"FORMAT"`
@@ -140,11 +141,14 @@ func (c *serveCommand) config() (cfg routerConfig, err error) {
 	}
 	atLeast("--min-free-disk", int(c.MinFreeDisk), 0)
 	atLeast("--max-backlog", int(c.MaxBacklog), 0)
+	if c.WebhookOrigin == "" || strings.ContainsFunc(c.WebhookOrigin, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return cfg, fmt.Errorf("--webhook-origin is %q, must be a name without spaces, such as hooks.example.com", c.WebhookOrigin)
+	}
 	for _, d := range c.Retries {
 		atLeast("--retries (in milliseconds)", int(d.Milliseconds()), 0)
 	}
 	cfg.engine = engine.Config{
-		Retries: c.Retries, Timeout: c.Timeout, InFlight: c.InFlight, SubscriptionInFlight: c.SubscriptionInFlight, DeactivateAfter: c.DeactivateAfter, StrictTypes: c.StrictTypes, LogFailures: c.Dev,
+		Retries: c.Retries, Timeout: c.Timeout, InFlight: c.InFlight, SubscriptionInFlight: c.SubscriptionInFlight, DeactivateAfter: c.DeactivateAfter, StrictTypes: c.StrictTypes, LogFailures: c.Dev, Origin: c.WebhookOrigin,
 		Retention: engine.Retention{Succeeded: c.KeepSucceeded, Dead: c.KeepDead}, KeepBytes: c.KeepBytes, MinFreeDisk: c.MinFreeDisk, MaxBacklog: c.MaxBacklog,
 		Quota:     quota,
 		PublicURL: c.PublicURL, SkinnyTokenTTL: c.SkinnyTokenTTL, CloudEventsSource: c.CloudEventsSource,

@@ -70,10 +70,8 @@ func (e *Engine) PutAccount(ctx context.Context, a *Account, version int64) (*Ac
 	if err := checkAccount(a.Name); err != nil {
 		return nil, err
 	}
-	switch a.Verify {
-	case VerifyNone, VerifyHookSecret, VerifyCloudEvents:
-	default:
-		return nil, Invalid("verify", `%.40q is not known: use "hook-secret", "cloudevents" or ""`, string(a.Verify))
+	if err := checkVerificationMode(a.Verify); err != nil {
+		return nil, err
 	}
 	if err := a.Quota.check(); err != nil {
 		return nil, err

@@ -99,6 +99,15 @@ func (e *Engine) createSubscription(ctx context.Context, s *Subscription, serves
 	if err != nil {
 		return nil, false, err
 	}
+	ask := e.intend(s, nil)
+	if s, created, err = e.addSubscription(ctx, s, program, serves); created && ask {
+		s = e.seekConsent(ctx, s)
+	}
+	return s, created, err
+}
+
+// addSubscription stores s, if its account has room for it and no other one serves.
+func (e *Engine) addSubscription(ctx context.Context, s *Subscription, program *scripts.Program, serves func(*Subscription) bool) (_ *Subscription, created bool, err error) {
 	e.registry.changes.Lock()
 	defer e.registry.changes.Unlock()
 	if serves != nil {
@@ -129,6 +138,7 @@ func (e *Engine) UpdateSubscription(ctx context.Context, account string, id ID, 
 			return nil, stale("subscription", old.Version, version)
 		}
 		s := old.Clone()
+		wanted(s)
 		if err := change(s); err != nil {
 			return nil, err
 		}
@@ -142,8 +152,11 @@ func (e *Engine) UpdateSubscription(ctx context.Context, account string, id ID, 
 		if err != nil {
 			return nil, err
 		}
+		ask := e.intend(s, old)
 		if done, err := e.swapSubscription(ctx, old, s, program); err != nil {
 			return nil, err
+		} else if done && ask {
+			return e.seekConsent(ctx, s), nil
 		} else if done {
 			return s, nil
 		}
@@ -169,6 +182,7 @@ func (e *Engine) putSubscription(ctx context.Context, s *Subscription, program *
 		return err
 	}
 	e.setRoute(s, program)
+	e.expiries.note(s)
 	return nil
 }
 
@@ -188,16 +202,21 @@ func (e *Engine) DeleteSubscription(ctx context.Context, account string, id ID, 
 	if version != AnyVersion && version != s.Version {
 		return stale("subscription", s.Version, version)
 	}
-	if err := e.store.DeleteSubscription(ctx, id); err != nil {
+	return e.removeSubscription(ctx, s, subscriptionDeleted)
+}
+
+// removeSubscription removes s and gives up what waits for it; registry.changes is held.
+func (e *Engine) removeSubscription(ctx context.Context, s *Subscription, reason string) error {
+	if err := e.store.DeleteSubscription(ctx, s.ID); err != nil {
 		return err
 	}
-	e.index.replace(e.registry.route(id), nil)
-	e.registry.setRoute(id, nil)
-	orphans, _ := e.scheduler.setRoute(id, nil)
+	e.index.replace(e.registry.route(s.ID), nil)
+	e.registry.setRoute(s.ID, nil)
+	orphans, _ := e.scheduler.setRoute(s.ID, nil)
 	for _, en := range orphans {
-		e.giveUp(id, en, subscriptionDeleted)
+		e.giveUp(s.ID, en, reason)
 	}
-	return e.store.GiveUp(ctx, id, subscriptionDeleted)
+	return e.store.GiveUp(ctx, s.ID, reason)
 }
 
 // deactivate switches a subscription off for what its target, that of r, did. quiet keeps
@@ -259,6 +278,9 @@ func (e *Engine) checkSubscription(ctx context.Context, s, old *Subscription) (*
 		return nil, err
 	}
 	if err := checkSigning(s); err != nil {
+		return nil, err
+	}
+	if err := checkVerificationMode(s.Verification.Mode); err != nil {
 		return nil, err
 	}
 	if err := checkExtras(s); err != nil {
@@ -414,6 +436,9 @@ func (e *Engine) PutEventType(ctx context.Context, t *EventType, create bool, ve
 	}
 	if Operational(t.Name) {
 		return nil, false, Invalid("name", "%.140q begins with %q: those event types are the router's own and can't be changed", t.Name, operationalPrefix)
+	}
+	if err := checkVerificationMode(t.Verify); err != nil {
+		return nil, false, err
 	}
 	compiled, invalid := compileEventType(t)
 	if invalid != nil {

@@ -165,6 +165,9 @@ func (out *outgoing) apply(req *scripts.Request) error {
 // seal adds the router's own headers and the signatures.
 func (e *Engine) seal(out *outgoing, r *route, id string, at time.Time) {
 	r.signer.seal(out.headers, id, at, out.body)
+	if r.sub.Verification.Mode == VerifyCloudEvents {
+		out.headers["WebHook-Request-Origin"] = []string{e.cfg.Origin}
+	}
 	if out.headers["Content-Type"] == nil && out.contentType != "" {
 		out.headers["Content-Type"] = []string{out.contentType}
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"switchhook/engine/target"
 	"switchhook/scripts"
@@ -59,6 +60,9 @@ type Config struct {
 	PublicURL         string        // under which receivers reach the API, for the URLs in skinny payloads; "http://localhost"
 	SkinnyTokenTTL    time.Duration // how long such a URL is good, from the attempt on; 1 h
 	CloudEventsSource string        // before "/accounts/…", of events that came in without one; DefaultCloudEventsSource
+	Origin            string        // how targets that are asked for their consent know us; "switchhook"
+	VerifyWithin      time.Duration // time that a target has to confirm; 1 h
+	VerifyWait        time.Duration // how long a change waits for a target to confirm; 3 s
 }
 
 func (c *Config) defaults() {
@@ -102,6 +106,15 @@ func (c *Config) defaults() {
 		c.CloudEventsSource = DefaultCloudEventsSource
 	}
 	c.CloudEventsSource = strings.TrimRight(c.CloudEventsSource, "/")
+	if c.Origin == "" {
+		c.Origin = "switchhook"
+	}
+	if c.VerifyWithin == 0 {
+		c.VerifyWithin = time.Hour
+	}
+	if c.VerifyWait == 0 {
+		c.VerifyWait = 3 * time.Second
+	}
 }
 
 // Engine is the router. All methods may be called by many goroutines.
@@ -132,6 +145,9 @@ type Engine struct {
 	replays    replays
 	tokens     eventTokens
 	bodies     atomic.Pointer[map[string]*BodyTemplate] // see SetDialectBodies
+	expiries   expiries
+	consents   chan struct{}       // a place for each target that is asked for its consent
+	confirms   [1024]*rate.Limiter // by subscription id
 	retryWake  chan time.Time
 	workers    int // guarded by scheduler.mu
 	stop       chan struct{}
@@ -144,6 +160,7 @@ type Engine struct {
 const (
 	publishRoom = 4096
 	filterRoom  = 20_000
+	consentRoom = 32
 )
 
 // New reads the catalogue from the store and makes an Engine that accepts events.
@@ -167,12 +184,16 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 		backtests:  make(chan struct{}, backtestRoom),
 		shadows:    shadows{byID: map[ID]*shadow{}, places: make(chan struct{}, shadowRoom)},
 		replays:    replays{byID: map[ID]*Replay{}, on: map[ID]bool{}, places: make(chan struct{}, replayRoom)},
+		consents:   make(chan struct{}, consentRoom),
 		retryWake:  make(chan time.Time, 64),
 		stop:       make(chan struct{}),
 	}
 	e.notices = notices{dead: map[ID]*deadLetters{}, wake: make(chan struct{}, 1)}
 	e.scheduler.deactivateAfter = cfg.DeactivateAfter
 	e.store = &audited{cfg.Store, e}
+	for i := range e.confirms {
+		e.confirms[i] = rate.NewLimiter(confirmRate, confirmRoom)
+	}
 	e.scheduler.fetch = e.goFetch
 	e.scheduler.fetchSorted = e.goFetchSorted
 	e.scheduler.queued = e.tracker.queued
@@ -188,6 +209,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 		e.index.replace(nil, r)
 		e.scheduler.setRoute(s.ID, r)
 		e.registry.routes[s.ID] = r
+		e.expiries.note(s)
 	}
 	health, err := cfg.Store.Health(ctx)
 	if err != nil {
@@ -218,6 +240,8 @@ func (e *Engine) Start(ctx context.Context) error {
 	e.measure(ctx)
 	e.background.Go(e.pressureLoop)
 	e.background.Go(e.retentionLoop)
+	e.background.Go(e.endingLoop)
+	e.resumeConsent()
 	return nil
 }
 

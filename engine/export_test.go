@@ -29,3 +29,15 @@ func (e *Engine) MeasureBacklog(ctx context.Context) { e.measureBacklog(ctx) }
 
 // ExpireAll gives up what has waited too long in memory.
 func (e *Engine) ExpireAll() { e.expireAll() }
+
+// Expiries are the deadlines of subscriptions.
+type Expiries struct{ expiries }
+
+// NewExpiries makes empty ones.
+func NewExpiries() *Expiries { return &Expiries{} }
+
+// Note keeps a deadline.
+func (x *Expiries) Note(s *Subscription) { x.note(s) }
+
+// Due takes out what is due.
+func (x *Expiries) Due(now time.Time) (ID, bool) { return x.due(now) }

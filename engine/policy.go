@@ -82,6 +82,7 @@ type Verification struct {
 	Secret      string           `json:"secret,omitempty"`       // what the target has to echo; empty once it has
 	Until       time.Time        `json:"until,omitzero"`         // unconfirmed by then, the subscription is deleted
 	ConfirmedAt time.Time        `json:"confirmed_at,omitzero"`  // zero: not yet
+	Activate    bool             `json:"activate,omitempty"`     // once it is confirmed; until then the subscription is inactive
 	AllowedRate int              `json:"allowed_rate,omitempty"` // attempts a minute that the target allows; 0: any
 }
 

@@ -17,12 +17,13 @@ type eventTypeView struct {
 	Description string            `json:"description"`
 	Schema      json.RawMessage   `json:"schema"` // null where there is none
 	Samples     []json.RawMessage `json:"samples"`
+	Verify      string            `json:"verify"`
 	CreatedAt   time.Time         `json:"created_at"`
 	UpdatedAt   time.Time         `json:"updated_at"`
 }
 
 func viewEventType(t *engine.EventType) eventTypeView {
-	v := eventTypeView{Name: t.Name, Description: t.Description, Schema: t.Schema, Samples: []json.RawMessage{}, CreatedAt: t.CreatedAt, UpdatedAt: t.UpdatedAt}
+	v := eventTypeView{Name: t.Name, Description: t.Description, Schema: t.Schema, Samples: []json.RawMessage{}, Verify: string(t.Verify), CreatedAt: t.CreatedAt, UpdatedAt: t.UpdatedAt}
 	for _, sample := range t.Samples {
 		v.Samples = append(v.Samples, sample)
 	}
@@ -35,10 +36,11 @@ type eventTypeInput struct {
 	Description string            `json:"description"`
 	Schema      json.RawMessage   `json:"schema"`
 	Samples     []json.RawMessage `json:"samples"`
+	Verify      string            `json:"verify"`
 }
 
 func (in *eventTypeInput) eventType() *engine.EventType {
-	t := &engine.EventType{Name: in.Name, Description: in.Description}
+	t := &engine.EventType{Name: in.Name, Description: in.Description, Verify: engine.VerificationMode(in.Verify)}
 	if string(in.Schema) != "null" && len(in.Schema) > 0 {
 		t.Schema = in.Schema
 	}

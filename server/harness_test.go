@@ -105,7 +105,7 @@ func start(t testing.TB, with ...setup) *router {
 	registry := prometheus.NewRegistry()
 	e, err := engine.New(ctx, engine.Config{
 		Store: store, Transformer: pool, Guard: target.NewGuard(policy), Logger: log, Registerer: registry,
-		Retries: s.retries, StrictTypes: s.strict, MinFreeDisk: minFree, UserAgent: "Switchhook/test", Now: s.now, Quota: s.quota,
+		Retries: s.retries, StrictTypes: s.strict, MinFreeDisk: minFree, UserAgent: "Switchhook/test", Now: s.now, Quota: s.quota, VerifyWait: 300 * time.Millisecond,
 	})
 	must(t, err)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -23,7 +23,7 @@ func TestNoAccountSeesAnothersAnything(t *testing.T) {
 	scripts := []string{script, "acme-only"}
 	replay := r.acme.post("/api/v1/replays", map[string]any{"subscription": sub, "filter": "data == 'acme-only'"}).want(202).text("id")
 
-	const shared, forbidden, hidden, empty, unknown = "shared", "forbidden", "hidden", "empty", "unknown"
+	const shared, forbidden, hidden, empty, unknown, open = "shared", "forbidden", "hidden", "empty", "unknown", "open" // open: no key counts
 	table := []struct {
 		operation string
 		ids       []string
@@ -38,6 +38,7 @@ func TestNoAccountSeesAnothersAnything(t *testing.T) {
 		{"DELETE /api/v1/subscriptions/{id}", []string{sub}, nil, hidden},
 		{"GET /api/v1/subscriptions/{id}/secret", []string{sub}, nil, hidden},
 		{"POST /api/v1/subscriptions/{id}/rotate-secret", []string{sub}, `{}`, hidden},
+		{"POST /api/v1/subscriptions/{id}/confirm", []string{sub}, `{"secret":"x"}`, open},
 		{"GET /api/v1/events", nil, nil, empty},
 		{"GET /api/v1/events/{id}", []string{named, event}, nil, hidden},
 		{"GET /api/v1/deliveries", nil, nil, empty},
@@ -96,11 +97,17 @@ func TestNoAccountSeesAnothersAnything(t *testing.T) {
 			for _, key := range []string{r.rival.key, ""} {
 				c := r.rival.with(t, key)
 				before := ""
-				if row.rival == hidden { // it must look as what does not exist looks
+				if row.rival == hidden || row.rival == open { // it must look as what does not exist looks
 					missing := strings.Replace(path, id, strings.Replace(id, id[len(id)-3:], "zzz", 1), 1)
 					before = strings.ReplaceAll(string(c.do(method, missing, row.body).body), strings.Replace(id, id[len(id)-3:], "zzz", 1), id)
 				}
 				a := c.do(method, path, row.body)
+				if row.rival == open {
+					if a.refused(404, "", "there is no "); string(a.body) != before {
+						t.Errorf("%s tells that there is something: %s, otherwise %s", a.what, a.body, before)
+					}
+					continue
+				}
 				if key == "" {
 					if row.rival != shared && a.status != 401 {
 						t.Errorf("without a key, %s: %d", a.what, a.status)

@@ -83,8 +83,11 @@ func TestEveryRouteOfTheAPINeedsAKey(t *testing.T) {
 	open := []string{"/", "/healthz", "/readyz", "/metrics", "/api/v1/openapi.json"}
 	for _, op := range r.server.Operations() {
 		want := 401
-		if slices.Contains(open, op.Path) {
+		switch {
+		case slices.Contains(open, op.Path):
 			want = 200
+		case strings.HasSuffix(op.Path, "/confirm"): // for targets, which have none
+			want = 400
 		}
 		for _, path := range append(op.Aliases, op.Path) {
 			r.acme.with(t, "").do(op.Method, op.Fill(path, "x"), nil).want(want)

@@ -54,6 +54,8 @@ func (s *Server) routes() []route {
 		{"GET", "/api/v1/subscriptions/:id/secret", subscribe, s.getSecret, nil},
 		{"POST", "/api/v1/subscriptions/:id/rotate-secret", subscribe, s.rotateSecret, nil},
 
+		{"POST", "/api/v1/subscriptions/:id/confirm", open, public(s.confirmSubscription), nil},
+
 		{"POST", "/api/v1/events", publish, s.publish, nil},
 		{"GET", "/api/v1/events", read, s.listEvents, nil},
 		{"GET", "/api/v1/events/:id", readOrToken, s.getEvent, nil},

@@ -33,6 +33,7 @@ type subscriptionInput struct {
 	Policy          json.RawMessage    `json:"policy"`
 	Batch           json.RawMessage    `json:"batch"`
 	Debounce        json.RawMessage    `json:"debounce"`
+	Verify          *string            `json:"verify"`
 	Description     string             `json:"description"`
 	Metadata        map[string]*string `json:"metadata"`
 	ExpiresAt       string             `json:"expires_at"`
@@ -128,6 +129,9 @@ func (s *Server) apply(in *subscriptionInput, sub *engine.Subscription, present 
 	}
 	if given("numbered") {
 		sub.Numbered = in.Numbered
+	}
+	if in.Verify != nil { // left out it stays: what a target has confirmed is not to be lost by a PUT
+		sub.Verification.Mode = engine.VerificationMode(*in.Verify)
 	}
 	if given("description") {
 		sub.Description = in.Description

@@ -38,6 +38,7 @@ type subscriptionView struct {
 	Debounce        *debounceView     `json:"debounce"` // null: every event goes
 	Description     string            `json:"description"`
 	Metadata        map[string]string `json:"metadata"`
+	Verification    *verificationView `json:"verification,omitempty"` // where its target has to confirm, or has
 	FilterErrors    *filterErrors     `json:"filter_errors,omitempty"`
 	Quarantine      string            `json:"quarantine,omitempty"` // why deliveries wait for a new version of the transform
 	Dialect         string            `json:"dialect,omitempty"`    // in which it was made
@@ -123,6 +124,7 @@ func (s *Server) viewSubscription(sub *engine.Subscription) subscriptionView {
 	if n, last := s.engine.FilterErrors(sub.ID); n > 0 {
 		v.FilterErrors = &filterErrors{n, last}
 	}
+	v.Verification = viewVerification(sub.Verification)
 	v.FilterScript, v.TransformScript = s.viewRef(sub.Account, sub.FilterScript), s.viewRef(sub.Account, sub.TransformScript)
 	v.Quarantine = s.engine.Quarantined(sub.ID)
 	return v

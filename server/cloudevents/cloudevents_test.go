@@ -78,10 +78,10 @@ func TestTheModeIsInTheContentType(t *testing.T) {
 func TestHeadersAreDecoded(t *testing.T) {
 	for raw, want := range map[string]string{
 		"Euro%20%E2%82%AC%20%F0%9F%98%80": "Euro € 😀", // the example of the specification
-		"%e2%82%ac":                       "€",         // lower case MUST be accepted
-		"%41%2D%7e":                       "A-~",       // needless encoding MUST be accepted
-		"%2525":                           "%25",       // a single round
-		`"Euro € 😀"`:                      "Euro € 😀",  // a quoted string MUST be supported
+		"%e2%82%ac":                       "€",        // lower case MUST be accepted
+		"%41%2D%7e":                       "A-~",      // needless encoding MUST be accepted
+		"%2525":                           "%25",      // a single round
+		`"Euro € 😀"`:                      "Euro € 😀", // a quoted string MUST be supported
 		`"a \"b\" \\ c"`:                  `a "b" \ c`,
 		`"a%20b"`:                         "a b", // unquoted first, then decoded
 		`"%22a%22"`:                       `"a"`, // and what was decoded stays

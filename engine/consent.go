@@ -1,0 +1,94 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/textproto"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// consentTime is how long a target may take to answer whether it wants to be sent events.
+const consentTime = 10 * time.Second
+
+// ask asks the target of s once. It tells no more than whether the target has agreed, and
+// to how many attempts a minute (0: any): what an address answers is not for everybody
+// who can name it.
+func (e *Engine) ask(s *Subscription) (rate int, ok bool) {
+	select {
+	case e.consents <- struct{}{}:
+		defer func() { <-e.consents }()
+	case <-e.stop:
+		return 0, false
+	}
+	u, err := e.cfg.Guard.ParseURL(s.TargetURL)
+	if err != nil {
+		return 0, false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), consentTime)
+	defer cancel()
+	headers := make(http.Header, len(s.Headers)+4)
+	for name, value := range s.Headers {
+		headers[textproto.CanonicalMIMEHeaderKey(name)] = []string{value}
+	}
+	if headers["User-Agent"] == nil {
+		headers["User-Agent"] = []string{e.cfg.UserAgent}
+	}
+	req := (&http.Request{Method: http.MethodOptions, URL: u, Host: u.Host, Header: headers, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
+	if s.Verification.Mode == VerifyHookSecret {
+		e.askForEcho(req, s)
+	} else {
+		headers["WebHook-Request-Origin"] = []string{e.cfg.Origin}
+		if asked := s.Policy.Rate; asked.Count > 0 && asked.Per > 0 {
+			headers["WebHook-Request-Rate"] = []string{strconv.Itoa(max(1, int(float64(asked.Count)*float64(time.Minute)/float64(asked.Per))))}
+		}
+	}
+	res, err := e.cfg.Transport.RoundTrip(req)
+	if err != nil {
+		return 0, false
+	}
+	defer res.Body.Close()
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		return 0, false
+	}
+	defer context.AfterFunc(ctx, func() { res.Body.Close() })()
+	io.Copy(io.Discard, io.LimitReader(res.Body, readBody)) // so that the connection can be used again
+	if s.Verification.Mode == VerifyHookSecret {
+		return 0, res.StatusCode >= acceptedMinimum && res.StatusCode <= acceptedMaximum && sameText(res.Header.Get(hookSecretHeader), s.Verification.Secret)
+	}
+	return allowance(res.Header, e.cfg.Origin)
+}
+
+// hookSecretHeader carries what the target has to echo, as REST Hooks have it.
+const hookSecretHeader = "X-Hook-Secret"
+
+// askForEcho makes req the POST whose secret the target echoes, at once or later by the
+// call that the body names.
+func (e *Engine) askForEcho(req *http.Request, s *Subscription) {
+	id := s.ID.Format(SubscriptionPrefix)
+	body, _ := json.Marshal(map[string]string{"subscription_id": id, "confirm": "/api/v1/subscriptions/" + id + "/confirm"})
+	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	req.Method, req.GetBody, req.ContentLength = http.MethodPost, open, int64(len(body))
+	req.Body, _ = open()
+	req.Header[hookSecretHeader] = []string{s.Verification.Secret}
+	req.Header["Content-Type"] = []string{"application/json"}
+}
+
+// allowance reads an answer to the handshake of "HTTP 1.1 Web Hooks for Event Delivery"
+// 1.0: the headers count, whatever the status.
+func allowance(answer http.Header, origin string) (rate int, ok bool) {
+	if allowed := strings.TrimSpace(answer.Get("WebHook-Allowed-Origin")); allowed != "*" && !strings.EqualFold(allowed, origin) {
+		return 0, false
+	}
+	switch allowed := strings.TrimSpace(answer.Get("WebHook-Allowed-Rate")); allowed {
+	case "", "*":
+		return 0, true
+	default:
+		n, err := strconv.ParseInt(allowed, 10, 32)
+		return int(n), err == nil && n > 0
+	}
+}

@@ -1,0 +1,188 @@
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"time"
+)
+
+const (
+	// confirmRoom and confirmRate bound how often somebody may try to confirm a subscription.
+	confirmRoom = 10
+	confirmRate = 1 // a second
+	// waitsForTarget is the Reason of a subscription whose target has not confirmed yet.
+	waitsForTarget = "waits for its target to confirm that it wants to be sent events"
+)
+
+// consentTries is when a target is asked whether it wants to be sent events, from one time
+// to the next. It may come up only after its subscription was made.
+var consentTries = []time.Duration{0, 30 * time.Second, 5 * time.Minute, 20 * time.Minute}
+
+// strictness orders the modes: of several that are asked for, the strictest counts. An
+// allowed origin names us; an echo might come from a server that echoes everything.
+var strictness = map[VerificationMode]int{VerifyNone: 0, VerifyHookSecret: 1, VerifyCloudEvents: 2}
+
+func checkVerificationMode(m VerificationMode) *Error {
+	if _, ok := strictness[m]; !ok {
+		return Invalid("verify", `%.40q is not known: use "hook-secret", "cloudevents" or ""`, string(m))
+	}
+	return nil
+}
+
+// requiredVerification is the strictest mode that the subscription, its account or one of
+// its event types asks for.
+func (e *Engine) requiredVerification(s *Subscription) VerificationMode {
+	mode := s.Verification.Mode
+	stricter := func(m VerificationMode) {
+		if strictness[m] > strictness[mode] {
+			mode = m
+		}
+	}
+	stricter(e.Account(s.Account).Verify)
+	e.registry.mu.RLock()
+	defer e.registry.mu.RUnlock()
+	for name, t := range e.registry.eventTypes {
+		for _, pattern := range s.Events {
+			if t.Verify != VerifyNone && MatchesPattern(pattern, name) {
+				stricter(t.Verify)
+			}
+		}
+	}
+	return mode
+}
+
+// intend decides whether the target of s, which takes old's place if that is not nil, has
+// to confirm first. If so s is inactive until it has, and ask is true where it is to be
+// asked. Active is what the user wants, before and where nothing has to be confirmed.
+func (e *Engine) intend(s, old *Subscription) (ask bool) {
+	mode := e.requiredVerification(s)
+	switch {
+	case mode == VerifyNone:
+		if s.Verification = (Verification{}); s.Reason == waitsForTarget {
+			s.Reason = ""
+		}
+		return false
+	case old != nil && old.TargetURL == s.TargetURL && old.Verification.Mode == mode:
+		if s.Verification = old.Verification; !s.Verification.Pending() {
+			return false
+		}
+	default:
+		s.Verification = Verification{Mode: mode, Secret: rand.Text() + rand.Text(), Until: e.now().Add(e.cfg.VerifyWithin)}
+		ask = true
+	}
+	s.Verification.Activate, s.Active, s.Reason = s.Active, false, waitsForTarget
+	return ask
+}
+
+// wanted shows s as its user wants it, for a change: active though it waits for its target.
+func wanted(s *Subscription) {
+	if s.Verification.Pending() && s.Verification.Activate {
+		s.Active = true
+	}
+}
+
+// seekConsent asks the target of s whether it wants to be sent events, now and a few times
+// more, and gives the subscription as it stands a moment later. A target that answers well
+// within that moment has made it active. How long the moment is does not depend on what
+// else the target answers, or whether it does: nobody learns of other people's hosts here.
+func (e *Engine) seekConsent(ctx context.Context, s *Subscription) *Subscription {
+	select {
+	case <-e.askForConsent(s):
+	case <-time.After(e.cfg.VerifyWait):
+	case <-ctx.Done():
+	case <-e.stop:
+	}
+	if now := e.registry.subscription("", s.ID); now != nil {
+		return now
+	}
+	return s
+}
+
+// askForConsent asks in the background; what it gives is closed once the target has
+// confirmed.
+func (e *Engine) askForConsent(s *Subscription) <-chan struct{} {
+	confirmed := make(chan struct{})
+	if e.closing() {
+		return confirmed
+	}
+	e.background.Go(func() {
+		for _, wait := range consentTries {
+			select {
+			case <-e.stop:
+				return
+			case <-time.After(wait):
+			}
+			now := e.awaiting(s)
+			if now == nil {
+				return
+			}
+			rate, ok := e.ask(now)
+			if !ok {
+				continue
+			}
+			if err := e.confirm(context.Background(), s, rate); err != nil {
+				e.log.Error("confirmation not stored", "subscription_id", s.ID.Format(SubscriptionPrefix), "error", err)
+				continue
+			}
+			close(confirmed)
+			return
+		}
+	})
+	return confirmed
+}
+
+// awaiting gives s as it is stored now, if what was asked of its target is still open;
+// otherwise nil.
+func (e *Engine) awaiting(s *Subscription) *Subscription {
+	now := e.registry.subscription("", s.ID)
+	if now == nil || !now.Verification.Pending() || !sameText(now.Verification.Secret, s.Verification.Secret) || !e.cfg.Now().Before(now.Verification.Until) {
+		return nil
+	}
+	return now
+}
+
+// resumeConsent asks the targets again that had not confirmed when an earlier run ended.
+func (e *Engine) resumeConsent() {
+	e.registry.mu.RLock()
+	defer e.registry.mu.RUnlock()
+	for _, s := range e.registry.subscriptions {
+		if s.Verification.Pending() {
+			e.askForConsent(s)
+		}
+	}
+}
+
+// Confirm confirms a subscription on behalf of its target, which shows by the secret that
+// it was asked. Errors: CodeNotFound where no subscription of this id waits for this
+// secret; CodeBusy where it was tried too often.
+func (e *Engine) Confirm(ctx context.Context, id ID, secret string) error {
+	if !e.confirms[uint64(id)*0x9E3779B97F4A7C15>>54].AllowN(e.cfg.Now(), 1) { // spread over the 1024
+		return &Error{Code: CodeBusy, Message: "there were too many attempts; try again in a second"}
+	}
+	s := e.registry.subscription("", id)
+	if s == nil || s.Verification.Mode != VerifyHookSecret || e.awaiting(s) == nil || !sameText(secret, s.Verification.Secret) {
+		return &Error{Code: CodeNotFound, Message: "there is no subscription here that waits for this secret"}
+	}
+	return e.confirm(ctx, s, 0)
+}
+
+// sameText compares in a time that does not tell where a and b differ.
+func sameText(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
+
+// confirm notes that the target of s wants to be sent events, so many a minute or, at 0,
+// as many as there are. What is not open any more it leaves alone.
+func (e *Engine) confirm(ctx context.Context, asked *Subscription, rate int) error {
+	for {
+		old := e.awaiting(asked)
+		if old == nil {
+			return nil
+		}
+		s := old.Clone()
+		s.Active, s.Reason, s.Version, s.UpdatedAt = old.Verification.Activate, "", old.Version+1, e.now()
+		s.Verification = Verification{Mode: old.Verification.Mode, ConfirmedAt: s.UpdatedAt, AllowedRate: rate}
+		if done, err := e.swapSubscription(ctx, old, s, e.compiledProgram(s.ID)); err != nil || done {
+			return err
+		}
+	}
+}

@@ -1,0 +1,50 @@
+package server
+
+import (
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"switchhook/engine"
+)
+
+// verificationView is where the intent verification of a subscription stands. The secret
+// is never shown: it is for the target alone.
+type verificationView struct {
+	Mode        string     `json:"mode"`
+	State       string     `json:"state"`                  // "pending" or "confirmed"
+	ExpiresAt   *time.Time `json:"expires_at,omitempty"`   // unconfirmed by then, the subscription is deleted
+	ConfirmedAt *time.Time `json:"confirmed_at,omitempty"` // once it is
+	AllowedRate int        `json:"allowed_rate,omitempty"` // attempts a minute that the target allows; not there: any
+}
+
+func viewVerification(v engine.Verification) *verificationView {
+	switch {
+	case v.Mode == engine.VerifyNone:
+		return nil
+	case v.Pending():
+		return &verificationView{Mode: string(v.Mode), State: "pending", ExpiresAt: &v.Until}
+	}
+	return &verificationView{Mode: string(v.Mode), State: "confirmed", ConfirmedAt: &v.ConfirmedAt, AllowedRate: v.AllowedRate}
+}
+
+// confirmSubscription is for targets, which have no key: whoever has the secret was asked.
+func (s *Server) confirmSubscription(c *fiber.Ctx) error {
+	var in struct {
+		Secret string `json:"secret"`
+	}
+	if _, err := readObject(c, &in); err != nil {
+		return err
+	}
+	if in.Secret == "" {
+		return fieldProblem("secret", "is missing: send the value of the X-Hook-Secret header that came with the request")
+	}
+	id, ok := engine.ParseID(engine.SubscriptionPrefix, c.Params("id"))
+	if !ok {
+		id = 0 // is answered as what does not exist
+	}
+	if err := s.engine.Confirm(c.UserContext(), id, in.Secret); err != nil {
+		return err
+	}
+	return c.SendStatus(fiber.StatusNoContent)
+}

@@ -1,0 +1,199 @@
+package server_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"switchhook/engine"
+)
+
+// consents is a target that answers the question for its consent with answer, and events
+// with 204.
+func consents(t *testing.T, answer http.HandlerFunc) *receiver {
+	return receive(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Hook-Secret") != "" || r.Method == "OPTIONS" {
+			answer(w, r)
+			return
+		}
+		w.WriteHeader(204)
+	})
+}
+
+func echo(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Hook-Secret", r.Header.Get("X-Hook-Secret"))
+}
+
+// state wants a subscription in a state of its verification.
+func (c *client) state(id, state string, active bool) *answer {
+	c.t.Helper()
+	eventually(c.t, "verification is "+state, func() bool {
+		return c.get("/api/v1/subscriptions/"+id).want(200).at("verification.state") == state
+	})
+	return c.get("/api/v1/subscriptions/" + id).want(200).shows(map[string]any{"active": active})
+}
+
+func TestATargetThatEchoesTheSecretIsSentEventsAtOnce(t *testing.T) {
+	c := start(t).acme
+	hook := consents(t, echo)
+	id := c.subscribe("a", hook.URL+"/x", map[string]any{"verify": "hook-secret", "headers": map[string]string{"Authorization": "Bearer theirs"}})
+	shown := c.state(id, "confirmed", true).shows(map[string]any{"verification.mode": "hook-secret", "verification.expires_at": nil, "inactive_reason": nil})
+	asked := hook.wait(t, 1)[0]
+	secret := asked.header.Get("X-Hook-Secret")
+	if asked.method != "POST" || asked.uri != "/x" || asked.header.Get("Authorization") != "Bearer theirs" || len(secret) < 32 || !strings.Contains(asked.body, id+"/confirm") {
+		t.Errorf("asked: %+v", asked)
+	}
+	if strings.Contains(string(shown.body), secret) {
+		t.Errorf("the secret is shown: %s", shown.body)
+	}
+	c.publish("a", 1)
+	if got := hook.wait(t, 2)[1]; got.header.Get("X-Hook-Secret") != "" || got.header.Get("WebHook-Request-Origin") != "" {
+		t.Errorf("delivered with %v", got.header)
+	}
+	c.post("/api/v1/subscriptions/"+id+"/confirm", map[string]any{"secret": secret}).refused(404, "", "waits for this secret")
+}
+
+func TestATargetConfirmsLaterWithoutAKey(t *testing.T) {
+	r := start(t)
+	hook := receive(t, nil) // answers 204 and echoes nothing
+	made := r.acme.post("/api/v1/subscriptions", map[string]any{"event": "a", "target_url": hook.URL, "verify": "hook-secret"}).want(201)
+	made.shows(map[string]any{"active": false, "verification.state": "pending", "inactive_reason": "waits for its target to confirm that it wants to be sent events"})
+	id, secret := made.text("id"), hook.wait(t, 1)[0].header.Get("X-Hook-Secret")
+	if strings.Contains(string(made.body), secret) {
+		t.Errorf("the secret is shown to the owner: %s", made.body)
+	}
+	r.acme.post("/api/v1/events", `{"type":"a","data":"before"}`).want(202).shows(map[string]any{"matched": 0})
+	r.acme.do("PATCH", "/api/v1/subscriptions/"+id, `{"active":true,"description":"x"}`).want(200).shows(map[string]any{"active": false, "verification.state": "pending"})
+
+	nobody := r.acme.with(t, "")
+	path := "/api/v1/subscriptions/" + id + "/confirm"
+	nobody.post(path, `{}`).refused(422, "secret", "is missing")
+	nobody.post(path, map[string]any{"secret": secret + "x"}).refused(404, "", "waits for this secret")
+	nobody.post("/api/v1/subscriptions/sub_0sa6jzbaw0000/confirm", map[string]any{"secret": secret}).refused(404, "", "waits for this secret")
+	nobody.post("/api/v1/subscriptions/x/confirm", map[string]any{"secret": secret}).refused(404, "", "waits for this secret")
+	nobody.post(path, map[string]any{"secret": secret}).want(204)
+	r.acme.state(id, "confirmed", true)
+	nobody.post(path, map[string]any{"secret": secret}).refused(404, "", "waits for this secret")
+
+	r.acme.publish("a", "after")
+	if got := hook.wait(t, 2)[1]; !strings.Contains(got.body, "after") {
+		t.Errorf("delivered: %s", got.body)
+	}
+	tries := 0
+	for ; tries < 100 && nobody.post(path, `{"secret":"guess"}`).status == 404; tries++ {
+	}
+	if a := nobody.post(path, `{"secret":"guess"}`); tries > 20 || a.refused(429, "", "too many attempts").header.Get("Retry-After") == "" {
+		t.Errorf("%d guesses were let through", tries)
+	}
+}
+
+func TestNoAnswerOtherThanTheEchoConfirms(t *testing.T) {
+	c := start(t).acme
+	for name, answer := range map[string]http.HandlerFunc{
+		"another secret": func(w http.ResponseWriter, r *http.Request) { w.Header().Set("X-Hook-Secret", "x") },
+		"an error":       func(w http.ResponseWriter, r *http.Request) { echo(w, r); w.WriteHeader(500) },
+		"a redirect": func(w http.ResponseWriter, r *http.Request) {
+			echo(w, r)
+			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+		},
+		"an echo in the body": func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Header.Get("X-Hook-Secret")) },
+	} {
+		hook := consents(t, answer)
+		id := c.subscribe("a", hook.URL, map[string]any{"verify": "hook-secret"})
+		a := c.state(id, "pending", false)
+		if n := len(hook.wait(t, 1)); n != 1 {
+			t.Errorf("%s: asked %d times", name, n)
+		}
+		for _, leak := range []string{"500", "redirect", "refused", "timeout"} {
+			if strings.Contains(string(a.body), leak) {
+				t.Errorf("%s is told: %s", name, a.body)
+			}
+		}
+	}
+	// What nobody answers at looks the same.
+	gone := c.post("/api/v1/subscriptions", map[string]any{"event": "a", "target_url": anywhere, "verify": "cloudevents"}).want(201)
+	gone.shows(map[string]any{"verification.state": "pending", "verification.mode": "cloudevents", "active": false})
+}
+
+func TestATargetAllowsTheOriginAsCloudEventsHaveIt(t *testing.T) {
+	c := start(t).acme
+	for _, test := range []struct {
+		origin, rate, state string
+		status              int
+		allowed             any
+	}{
+		{"switchhook", "120", "confirmed", 200, 120}, {"SwitchHook", "", "confirmed", 404, nil}, {"*", "*", "confirmed", 500, nil},
+		{"switch", "", "pending", 200, nil}, {"switchhook.example.com", "", "pending", 200, nil}, {"", "120", "pending", 200, nil},
+		{"*", "0", "pending", 200, nil}, {"*", "-1", "pending", 200, nil}, {"*", "many", "pending", 200, nil},
+	} {
+		hook := consents(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("WebHook-Allowed-Origin", test.origin)
+			w.Header().Set("WebHook-Allowed-Rate", test.rate)
+			w.WriteHeader(test.status)
+		})
+		id := c.subscribe("a", hook.URL+"/x?y=1", map[string]any{"verify": "cloudevents"})
+		c.state(id, test.state, test.state == "confirmed").shows(map[string]any{"verification.allowed_rate": test.allowed})
+		asked := hook.wait(t, 1)[0]
+		if asked.method != "OPTIONS" || asked.uri != "/x?y=1" || asked.header.Get("WebHook-Request-Origin") != "switchhook" {
+			t.Errorf("asked: %+v", asked)
+		}
+		if test.state == "confirmed" {
+			c.publish("a", 1)
+			if got := hook.wait(t, 2)[1]; got.header.Get("WebHook-Request-Origin") != "switchhook" {
+				t.Errorf("delivered with %v", got.header)
+			}
+		}
+		c.do("DELETE", "/api/v1/subscriptions/"+id, nil).want(204)
+	}
+}
+
+func TestTheStrictestOfWhatIsAskedForCounts(t *testing.T) {
+	r := start(t)
+	hook := receive(t, nil)
+	r.admin.post("/api/v1/event-types", `{"name":"secret.made","verify":"cloudevents"}`).want(201).shows(map[string]any{"verify": "cloudevents"})
+	r.admin.post("/api/v1/event-types", `{"name":"x","verify":"often"}`).refused(422, "verify", "is not known")
+	r.acme.post("/api/v1/subscriptions", map[string]any{"event": "a", "target_url": hook.URL, "verify": "often"}).refused(422, "verify", "is not known")
+	mode := func(event, verify string) any {
+		return r.acme.post("/api/v1/subscriptions", map[string]any{"event": event, "target_url": hook.URL, "verify": verify}).want(201).at("verification.mode")
+	}
+	for _, test := range []struct{ event, verify, want string }{
+		{"open", "", ""}, {"open", "hook-secret", "hook-secret"}, {"secret.made", "", "cloudevents"}, {"secret.*", "hook-secret", "cloudevents"}, {"*", "", "cloudevents"},
+	} {
+		if got := mode(test.event, test.verify); got != any(test.want) && (got != nil || test.want != "") {
+			t.Errorf("%v: %v", test, got)
+		}
+	}
+	if _, err := r.engine.PutAccount(context.Background(), &engine.Account{Name: "acme", Verify: engine.VerifyHookSecret}, engine.AnyVersion); err != nil {
+		t.Fatal(err)
+	}
+	if got := mode("open", ""); got != "hook-secret" {
+		t.Errorf("in an account that asks for it: %v", got)
+	}
+}
+
+func TestAnotherTargetHasToConfirmAnew(t *testing.T) {
+	c := start(t).acme
+	var silent atomic.Bool
+	hook := consents(t, func(w http.ResponseWriter, r *http.Request) {
+		if !silent.Load() {
+			echo(w, r)
+		}
+	})
+	id := c.subscribe("a", hook.URL+"/1", map[string]any{"verify": "hook-secret"})
+	c.state(id, "confirmed", true)
+	path := "/api/v1/subscriptions/" + id
+	silent.Store(true)
+	c.do("PATCH", path, `{"description":"same target"}`).want(200).shows(map[string]any{"verification.state": "confirmed", "active": true})
+	c.do("PUT", path, map[string]any{"event": "b", "target_url": hook.URL + "/1"}).want(200).shows(map[string]any{"verification.state": "confirmed", "active": true})
+	c.do("PATCH", path, map[string]any{"target_url": hook.URL + "/2"}).want(200).shows(map[string]any{"verification.state": "pending", "active": false})
+	c.do("PATCH", path, `{"active":false}`).want(200).shows(map[string]any{"verification.state": "pending", "active": false})
+	silent.Store(false)
+	all := hook.wait(t, 2)
+	c.post(path+"/confirm", map[string]any{"secret": all[0].header.Get("X-Hook-Secret")}).refused(404, "", "waits for this secret") // the old target's
+	c.post(path+"/confirm", map[string]any{"secret": all[1].header.Get("X-Hook-Secret")}).want(204)
+	c.state(id, "confirmed", false) // as its owner wants it by now
+	c.do("PATCH", path, `{"verify":"","active":true}`).want(200).shows(map[string]any{"verification": nil, "active": true})
+}
