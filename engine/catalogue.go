@@ -225,7 +225,7 @@ func (e *Engine) deactivate(r *route, reason string, quiet bool) {
 	log := e.log.With("subscription_id", r.sub.ID.Format(SubscriptionPrefix), "reason", reason)
 	for {
 		old := e.registry.subscription("", r.sub.ID)
-		if old == nil || !old.Active || old.TargetURL != r.sub.TargetURL {
+		if old == nil || !old.Active || old.Inline || old.TargetURL != r.sub.TargetURL { // an Inline one is named anew with each event
 			return
 		}
 		s := old.Clone()
@@ -261,6 +261,9 @@ func (e *Engine) checkSubscription(ctx context.Context, s, old *Subscription) (*
 		return nil, err
 	}
 	if err := checkAccount(s.Account); err != nil {
+		return nil, err
+	}
+	if err := checkInline(s, old); err != nil {
 		return nil, err
 	}
 	if err := checkPatterns(s); err != nil {
@@ -361,6 +364,9 @@ func (e *Engine) compiledProgram(id ID) *scripts.Program {
 }
 
 func checkPatterns(s *Subscription) error {
+	if s.Inline && len(s.Events) == 0 {
+		return nil
+	}
 	if len(s.Events) == 0 {
 		return Invalid("event", `is missing: name an event type ("order.created"), a pattern ("order.*") or "*"`)
 	}

@@ -59,6 +59,7 @@ type EventInput struct {
 	Time           time.Time         // now where zero
 	Headers        map[string]string // names are taken as they are
 	Data           jsondoc.Value     // required; its bytes must not change before Publish returns
+	Targets        []Target          // are sent it besides the subscriptions that match
 }
 
 const (
@@ -158,6 +159,20 @@ func hashParts(parts ...string) (h KeyHash) {
 	return h
 }
 
+// keys are the idempotency keys of in.
+func (in *EventInput) keys() (keys []KeyHash) {
+	switch {
+	case in.ID != "" && in.Source != "":
+		keys = append(keys, SourcedKeyHash(in.Account, in.Source, in.ID))
+	case in.ID != "":
+		keys = append(keys, EventKeyHash(in.Account, in.ID))
+	}
+	if in.IdempotencyKey != "" {
+		keys = append(keys, idempotencyKeyHash(in.Account, in.IdempotencyKey, in.KeyPart))
+	}
+	return keys
+}
+
 // digest tells one event's content from another's under the same key. A time that the
 // publisher left out does not count: it would differ on every repeat. Of an event with a
 // source only type and data count besides its name: the other attributes may tell of the
@@ -169,6 +184,9 @@ func (in *EventInput) digest() KeyHash {
 	}
 	if !in.Time.IsZero() {
 		parts = append(parts, in.Time.UTC().Format(time.RFC3339Nano))
+	}
+	for i := range in.Targets {
+		parts = append(parts, in.Targets[i].key(in.Account))
 	}
 	names := make([]string, 0, len(in.Headers))
 	for name := range in.Headers {

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +21,7 @@ type Accepted struct {
 	PublicID string // see Event.PublicID
 	Matched  int    // subscriptions to which it will be delivered
 	Repeated bool   // it was published before under the same id or key; nothing new happens
+	Targets  []ID   // the subscriptions that stand for the targets named with it, in their order
 }
 
 // Publish accepts events, all or none: when it returns without an error they are on disk
@@ -52,6 +54,10 @@ func (e *Engine) Publish(ctx context.Context, inputs []EventInput) ([]Accepted, 
 
 // publish accepts events that were checked.
 func (e *Engine) publish(ctx context.Context, inputs []EventInput) ([]Accepted, error) {
+	targets, err := e.findTargets(ctx, inputs)
+	if err != nil {
+		return nil, err
+	}
 	select {
 	case e.publishing <- struct{}{}:
 		defer func() { <-e.publishing }()
@@ -71,6 +77,9 @@ func (e *Engine) publish(ctx context.Context, inputs []EventInput) ([]Accepted, 
 			e.scheduler.ungate()
 			return nil, err
 		}
+		if targets != nil {
+			batch[i].Event.Targets = withTargets(batch[i].Event.Targets, targets[i])
+		}
 		events[i] = batch[i].NewEvent
 	}
 	appended, err := e.store.Append(ctx, events)
@@ -85,6 +94,9 @@ func (e *Engine) publish(ctx context.Context, inputs []EventInput) ([]Accepted, 
 	for i, a := range appended {
 		p := &batch[i]
 		accepted[i] = Accepted{ID: a.ID, PublicID: publicID(inputs[i].ID, a.ID), Matched: a.Matched, Repeated: a.Repeated}
+		if targets != nil {
+			accepted[i].Targets = targets[i]
+		}
 		if a.Repeated {
 			e.tracker.abandon(p.fresh)
 			e.metrics.repeated.Inc()
@@ -100,6 +112,16 @@ func (e *Engine) publish(ctx context.Context, inputs []EventInput) ([]Accepted, 
 	}
 	e.scheduler.ungate()
 	return accepted, nil
+}
+
+// withTargets adds the targets that an event names, each once, behind those that matched.
+func withTargets(matched, named []ID) []ID {
+	for i, id := range named {
+		if !slices.Contains(named[:i], id) {
+			matched = append(matched, id)
+		}
+	}
+	return matched
 }
 
 func publicID(key string, id ID) string {
@@ -195,15 +217,9 @@ func (e *Engine) prepare(in *EventInput, now, deadline time.Time) (publication, 
 			p.Numbered = append(p.Numbered, i)
 		}
 	}
-	switch {
-	case in.ID != "" && in.Source != "":
-		p.Keys = append(p.Keys, SourcedKeyHash(in.Account, in.Source, in.ID))
-		p.Names = append(p.Names, anySourceKeyHash(in.Account, in.ID))
-	case in.ID != "":
-		p.Keys = append(p.Keys, EventKeyHash(in.Account, in.ID))
-	}
-	if in.IdempotencyKey != "" {
-		p.Keys = append(p.Keys, idempotencyKeyHash(in.Account, in.IdempotencyKey, in.KeyPart))
+	p.Keys = in.keys()
+	if in.ID != "" && in.Source != "" {
+		p.Names = []KeyHash{anySourceKeyHash(in.Account, in.ID)}
 	}
 	if p.Keys != nil {
 		p.Digest = in.digest()

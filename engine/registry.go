@@ -22,8 +22,10 @@ type registry struct {
 	keys          map[[32]byte]*credential // by the hash of their text
 	accounts      map[string]*Account      // never changed in place
 	quotas        bool                     // an account has a quota of its own
-	owned         map[string]int           // subscriptions by account
+	owned         map[string]int           // subscriptions by account, without those of targets
 	scripts       map[ID]*Script           // never changed in place
+	targets       map[string]ID            // TargetKey → the Inline subscription
+	targetCounts  map[string]int           // likewise by account
 
 	versions sync.Map // ScriptRef → *ScriptVersion, as they are asked for
 }
@@ -35,14 +37,14 @@ type eventType struct {
 }
 
 func loadRegistry(ctx context.Context, store Store) (*registry, error) {
-	g := &registry{subscriptions: map[ID]*Subscription{}, routes: map[ID]*route{}, twins: map[twinKey][]*Subscription{}, eventTypes: map[string]*eventType{}, keys: map[[32]byte]*credential{}, accounts: map[string]*Account{}, owned: map[string]int{}, scripts: map[ID]*Script{}}
+	g := &registry{subscriptions: map[ID]*Subscription{}, routes: map[ID]*route{}, twins: map[twinKey][]*Subscription{}, eventTypes: map[string]*eventType{}, keys: map[[32]byte]*credential{}, accounts: map[string]*Account{}, owned: map[string]int{}, scripts: map[ID]*Script{}, targets: map[string]ID{}, targetCounts: map[string]int{}}
 	subscriptions, err := store.Subscriptions(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, s := range subscriptions {
 		g.subscriptions[s.ID] = s
-		g.owned[s.Account]++
+		g.tally(s, 1)
 		g.setTwin(nil, s)
 	}
 	types, err := store.EventTypes(ctx)
@@ -125,9 +127,7 @@ func (g *registry) setRoute(id ID, r *route) {
 	old := g.subscriptions[id]
 	if r == nil {
 		if old != nil {
-			if g.owned[old.Account]--; g.owned[old.Account] == 0 {
-				delete(g.owned, old.Account)
-			}
+			g.tally(old, -1)
 		}
 		g.setTwin(old, nil)
 		delete(g.subscriptions, id)
@@ -135,7 +135,7 @@ func (g *registry) setRoute(id ID, r *route) {
 		return
 	}
 	if old == nil {
-		g.owned[r.sub.Account]++
+		g.tally(r.sub, 1)
 	}
 	g.setTwin(old, r.sub)
 	g.subscriptions[id], g.routes[id] = r.sub, r
@@ -170,6 +170,7 @@ type SubscriptionQuery struct {
 	Active    *bool
 	TargetURL string
 	Dialect   string // in which they were made
+	Inline    bool   // those of targets that events name, instead of those that were made
 	After     ID     // above this id; the cursor of the next page
 	Limit     int
 }
@@ -179,7 +180,7 @@ func (e *Engine) Subscriptions(q SubscriptionQuery) []*Subscription {
 	e.registry.mu.RLock()
 	var found []*Subscription
 	for _, s := range e.registry.subscriptions {
-		if s.ID > q.After && (q.Account == "" || s.Account == q.Account) &&
+		if s.ID > q.After && s.Inline == q.Inline && (q.Account == "" || s.Account == q.Account) &&
 			(q.Active == nil || s.Active == *q.Active) && (q.TargetURL == "" || s.TargetURL == q.TargetURL) && (q.Dialect == "" || s.Dialect == q.Dialect) &&
 			(q.Event == "" || slices.ContainsFunc(s.Events, func(p string) bool { return p == q.Event || MatchesPattern(p, q.Event) })) {
 			found = append(found, s)

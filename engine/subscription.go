@@ -31,6 +31,7 @@ type Subscription struct {
 	Numbered        bool // deliveries carry a sequence number
 	Verification    Verification
 	Inline          bool              // a target given with an event: no event type matches it
+	TargetKey       string            // of an Inline one: which target it is
 	Dialect         string            // in which it was made; empty for our own
 	Names           map[string]string // what the client that made it calls our fields: "target_url" → "hookUrl"
 	Description     string

@@ -58,7 +58,7 @@ func (e *Engine) requiredVerification(s *Subscription) VerificationMode {
 func (e *Engine) intend(s, old *Subscription) (ask bool) {
 	mode := e.requiredVerification(s)
 	switch {
-	case mode == VerifyNone:
+	case mode == VerifyNone || s.Inline:
 		if s.Verification = (Verification{}); s.Reason == waitsForTarget {
 			s.Reason = ""
 		}

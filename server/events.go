@@ -18,7 +18,9 @@ import (
 // acceptedView answers a published event.
 type acceptedView struct {
 	ID      string `json:"id"`
-	Matched int    `json:"matched"` // subscriptions to which it will be delivered
+	Matched int    `json:"matched"` // subscriptions to which it will be delivered, targets included
+	// Targets are those that were named with it, in their order.
+	Targets []targetView `json:"targets,omitempty"`
 }
 
 // replayedHeader marks the answer to an event that was published before.
@@ -56,7 +58,7 @@ func (s *Server) publishInput(c *fiber.Ctx, in engine.EventInput) error {
 	if accepted[0].Repeated {
 		c.Set(replayedHeader, "true")
 	}
-	return c.Status(fiber.StatusAccepted).JSON(acceptedView{accepted[0].PublicID, accepted[0].Matched})
+	return c.Status(fiber.StatusAccepted).JSON(viewAccepted(&in, &accepted[0]))
 }
 
 func (s *Server) publishBatch(c *fiber.Ctx, list jsondoc.Value, who caller) error {
@@ -93,7 +95,7 @@ func (s *Server) publishInputs(c *fiber.Ctx, inputs []engine.EventInput) error {
 	views := make([]acceptedView, len(accepted))
 	repeated := true
 	for i, a := range accepted {
-		views[i] = acceptedView{a.PublicID, a.Matched}
+		views[i] = viewAccepted(&inputs[i], &a)
 		repeated = repeated && a.Repeated
 	}
 	if repeated {
@@ -138,8 +140,10 @@ func readEvent(c *fiber.Ctx, v jsondoc.Value, who caller) (in engine.EventInput,
 			}
 		case "headers":
 			in.Headers, err = headersMember(member)
+		case "targets":
+			in.Targets, err = targetsMember(member, who)
 		default:
-			err = fieldProblem(name, "is not known: an event has type, data, id, account, time and headers; what happened goes into data")
+			err = fieldProblem(name, "is not known: an event has type, data, id, account, time, headers and targets; what happened goes into data")
 		}
 		if err != nil {
 			return in, err

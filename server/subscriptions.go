@@ -147,10 +147,16 @@ func (s *Server) listSubscriptions(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	q := s.readQuery(c, "event", "active", "target_url")
+	q := s.readQuery(c, "event", "active", "target_url", "inline")
 	find := engine.SubscriptionQuery{
 		Account: account, Event: q.text("event"), TargetURL: q.text("target_url"),
 		After: q.id("cursor", engine.SubscriptionPrefix), Limit: q.limit() + 1,
+	}
+	switch inline := c.Query("inline"); inline {
+	case "", "true", "false":
+		find.Inline = inline == "true"
+	default:
+		q.fail("inline", "must be true or false")
 	}
 	switch active := c.Query("active"); active {
 	case "":

@@ -17,6 +17,7 @@ type subscriptionSettings struct {
 	Signatures   []engine.Signature  `json:"signatures,omitempty"`
 	Verification engine.Verification `json:"verification,omitzero"`
 	Inline       bool                `json:"inline,omitempty"`
+	TargetKey    string              `json:"target_key,omitempty"`
 	Dialect      string              `json:"dialect,omitempty"`
 	Names        map[string]string   `json:"names,omitempty"`
 }
@@ -28,7 +29,7 @@ func settingsColumn(u *engine.Subscription) driver.Value {
 	verification.Secret = ""
 	text := mustJSON(subscriptionSettings{
 		Policy: u.Policy, Batch: u.Batch, Debounce: u.Debounce, Numbered: u.Numbered, Signatures: u.Signatures,
-		Verification: verification, Inline: u.Inline, Dialect: u.Dialect, Names: u.Names,
+		Verification: verification, Inline: u.Inline, TargetKey: u.TargetKey, Dialect: u.Dialect, Names: u.Names,
 	})
 	if text == "{}" {
 		return nil
@@ -40,7 +41,7 @@ func columnSettings(text *string, u *engine.Subscription) error {
 	var s subscriptionSettings
 	err := columnJSON(text, &s)
 	u.Policy, u.Batch, u.Debounce, u.Numbered, u.Signatures = s.Policy, s.Batch, s.Debounce, s.Numbered, s.Signatures
-	u.Verification, u.Inline, u.Dialect, u.Names = s.Verification, s.Inline, s.Dialect, s.Names
+	u.Verification, u.Inline, u.TargetKey, u.Dialect, u.Names = s.Verification, s.Inline, s.TargetKey, s.Dialect, s.Names
 	return err
 }
 

@@ -1,0 +1,304 @@
+package engine
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"switchhook/scripts"
+)
+
+// Target is a URL that is given with an event, which is delivered there besides the
+// subscriptions that match.
+//
+// Each distinct target of an account is a hidden subscription, made when it is first
+// given: with an id, a secret, a queue and a log like any other. It is deleted when no
+// event has named it for long.
+type Target struct {
+	URL           string
+	Secret        string // empty: one is made for the target
+	Headers       map[string]string
+	Transform     string // JavaScript or TypeScript source
+	PayloadFormat PayloadFormat
+}
+
+const (
+	maxTargets        = 20     // of an event
+	maxNewTargets     = 100    // of one Publish
+	maxAccountTargets = 10_000 // that are kept
+	// targetLife is how long a target is kept that no event names, unless retries last longer.
+	targetLife = 14 * 24 * time.Hour
+)
+
+// key tells a target from all others.
+func (t *Target) key(account string) string {
+	format := t.PayloadFormat
+	if format == "" {
+		format = FormatStandard
+	}
+	parts := []string{"target", account, t.URL, t.Secret, t.Transform, string(format)}
+	for _, name := range slices.Sorted(maps.Keys(t.Headers)) {
+		parts = append(parts, name, t.Headers[name])
+	}
+	h := hashParts(parts...)
+	return hex.EncodeToString(h[:])
+}
+
+// newTarget is a target that was not known before.
+type newTarget struct {
+	sub     *Subscription
+	program *scripts.Program
+}
+
+// findTargets gives, for each input, the ids of the hidden subscriptions of its targets,
+// in their order; nil where no input has any. Those that are not known are made, all or
+// none. Errors: CodeInvalid with Field "targets[i].…", CodeUnavailable.
+func (e *Engine) findTargets(ctx context.Context, inputs []EventInput) ([][]ID, error) {
+	if !slices.ContainsFunc(inputs, func(in EventInput) bool { return len(in.Targets) > 0 }) {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, matchTime)
+	defer cancel()
+	found := make([][]ID, len(inputs))
+	fresh := map[string]*newTarget{}
+	for i := range inputs {
+		in := &inputs[i]
+		if err := e.checkTargets(in); err != nil {
+			return nil, inBatch(err, i, len(inputs))
+		}
+		var err error
+		if found[i], err = e.targetsOfRepeat(ctx, in); err != nil || found[i] != nil {
+			if err != nil {
+				return nil, err
+			}
+			continue
+		}
+		for n := range in.Targets {
+			if err := e.findTarget(ctx, in, n, fresh); err != nil {
+				var wrong *Error
+				if !errors.As(err, &wrong) {
+					return nil, err
+				}
+				at := *wrong
+				at.Field = strings.TrimSuffix(fmt.Sprintf("targets[%d].%s", n, wrong.Field), ".")
+				return nil, inBatch(&at, i, len(inputs))
+			}
+		}
+	}
+	if err := e.addTargets(ctx, fresh); err != nil {
+		return nil, err
+	}
+	for i := range inputs {
+		if found[i] != nil {
+			continue
+		}
+		for n := range inputs[i].Targets {
+			key := inputs[i].Targets[n].key(inputs[i].Account)
+			s := e.registry.target(key)
+			if s == nil {
+				s = fresh[key].sub
+			}
+			found[i] = append(found[i], s.ID)
+			e.renewTarget(ctx, s)
+		}
+	}
+	return found, nil
+}
+
+// checkTargets checks what can be told without looking at the targets one by one.
+func (e *Engine) checkTargets(in *EventInput) *Error {
+	if len(in.Targets) > maxTargets {
+		return Invalid("targets", "holds %d targets, %d are allowed", len(in.Targets), maxTargets)
+	}
+	if len(in.Targets) == 0 {
+		return nil
+	}
+	mode := e.Account(in.Account).Verify
+	if t := e.registry.eventType(in.Type); mode == VerifyNone && t != nil {
+		mode = t.Verify
+	}
+	if mode != VerifyNone {
+		return Invalid("targets", "can't be given here: targets of this account or event type have to confirm first that they want to be sent events; make a subscription")
+	}
+	return nil
+}
+
+// targetsOfRepeat gives the targets of the event that in repeats, so that none is made for
+// one that is stored; nil where it is new.
+func (e *Engine) targetsOfRepeat(ctx context.Context, in *EventInput) ([]ID, error) {
+	if len(in.Targets) == 0 {
+		return nil, nil
+	}
+	for _, key := range in.keys() {
+		id, err := e.store.EventByKey(ctx, key)
+		if ErrorCode(err) == CodeNotFound {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		ev, err := e.store.Event(ctx, in.Account, id)
+		if ErrorCode(err) == CodeNotFound { // its row is gone, its key not yet
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return in.targetsIn(ev.Targets), nil
+	}
+	return nil, nil
+}
+
+// targetsIn picks the targets of in from those of the stored event that it repeats, where
+// they stand last, each once. Under one key with other content, which is a conflict, what
+// it gives does not matter.
+func (in *EventInput) targetsIn(stored []ID) []ID {
+	place := map[string]int{}
+	for i := range in.Targets {
+		if key := in.Targets[i].key(in.Account); place[key] == 0 {
+			place[key] = len(place) + 1
+		}
+	}
+	ids := make([]ID, len(in.Targets))
+	if len(stored) < len(place) {
+		return ids
+	}
+	own := stored[len(stored)-len(place):]
+	for i := range in.Targets {
+		ids[i] = own[place[in.Targets[i].key(in.Account)]-1]
+	}
+	return ids
+}
+
+// findTarget checks a target, and prepares its subscription in fresh if there is none.
+func (e *Engine) findTarget(ctx context.Context, in *EventInput, n int, fresh map[string]*newTarget) error {
+	t := &in.Targets[n]
+	t.Transform = strings.TrimSpace(t.Transform)
+	key := t.key(in.Account)
+	if s := e.registry.target(key); s != nil {
+		if !s.Active {
+			return Invalid("target_url", "was switched off by hand, as subscription %s", s.ID.Format(SubscriptionPrefix))
+		}
+		return nil
+	}
+	if fresh[key] != nil {
+		return nil
+	}
+	if len(fresh) == maxNewTargets {
+		return Invalid("target_url", "is one of more than %d targets that are new; publish fewer of these events at a time", maxNewTargets)
+	}
+	s := &Subscription{
+		ID: e.tracker.ids.next(), Version: 1, Account: in.Account, Events: []string{}, Inline: true, TargetKey: key, Active: true,
+		TargetURL: t.URL, Secret: t.Secret, Headers: maps.Clone(t.Headers), Transform: t.Transform, PayloadFormat: t.PayloadFormat,
+		CreatedAt: e.now(),
+	}
+	s.ExpiresAt = s.CreatedAt.Add(e.targetLife())
+	program, err := e.checkSubscription(ctx, s, nil)
+	if err != nil {
+		return err
+	}
+	fresh[key] = &newTarget{s, program}
+	return nil
+}
+
+// addTargets stores the subscriptions of new targets, unless their account has too many.
+// What somebody else has made meanwhile is left alone.
+func (e *Engine) addTargets(ctx context.Context, fresh map[string]*newTarget) error {
+	if len(fresh) == 0 {
+		return nil
+	}
+	e.registry.changes.Lock()
+	defer e.registry.changes.Unlock()
+	adds := map[string]int{}
+	for key, t := range fresh {
+		if e.registry.target(key) == nil {
+			adds[t.sub.Account]++
+		}
+	}
+	for account, n := range adds {
+		if e.registry.targetCount(account)+n > maxAccountTargets {
+			return Invalid("targets", "would be more than %d different ones of this account; those that no event names for %s go by themselves, or delete some (GET /api/v1/subscriptions?inline=true)", maxAccountTargets, e.targetLife())
+		}
+	}
+	for key, t := range fresh {
+		if e.registry.target(key) != nil {
+			continue
+		}
+		if err := e.putSubscription(ctx, t.sub, t.program); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// targetLife is longer than the retries of an event can last.
+func (e *Engine) targetLife() time.Duration {
+	var retries time.Duration
+	for _, d := range e.cfg.Retries {
+		retries += d
+	}
+	return max(targetLife, 3*retries)
+}
+
+// renewTarget puts the end of a target off that is in use. It is written seldom: half of
+// its life is enough for what an event needs.
+func (e *Engine) renewTarget(ctx context.Context, s *Subscription) {
+	for s != nil && s.ExpiresAt.Sub(e.cfg.Now()) < e.targetLife()/2 {
+		c := s.Clone()
+		c.ExpiresAt, c.Version = e.now().Add(e.targetLife()), s.Version+1
+		done, err := e.swapSubscription(ctx, s, c, e.compiledProgram(s.ID))
+		if err != nil {
+			e.log.Error("target not renewed", "subscription_id", s.ID.Format(SubscriptionPrefix), "error", err)
+			return
+		}
+		if done {
+			return
+		}
+		s = e.registry.subscription("", s.ID)
+	}
+}
+
+// checkInline keeps the subscription of a target what the events that name it say.
+func checkInline(s, old *Subscription) error {
+	if old == nil || !old.Inline {
+		return nil
+	}
+	if len(s.Events) > 0 || s.TargetURL != old.TargetURL || !maps.Equal(s.Headers, old.Headers) || s.PayloadFormat != old.PayloadFormat ||
+		s.Transform != old.Transform || s.TransformScript != old.TransformScript || s.Filter != "" || s.FilterScript != (ScriptRef{}) {
+		return &Error{Code: CodeConflict, Message: "this subscription stands for a target that events name: what they say of it can't be changed here; name another target, or make a subscription"}
+	}
+	return nil
+}
+
+// target finds the subscription of a target; nil where there is none.
+func (g *registry) target(key string) *Subscription {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.subscriptions[g.targets[key]]
+}
+
+func (g *registry) targetCount(account string) int {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.targetCounts[account]
+}
+
+// tally keeps count of a subscription that comes (1) or goes (-1): those of targets apart,
+// since nobody made them one by one. g.mu is held.
+func (g *registry) tally(s *Subscription, by int) {
+	counts := g.owned
+	if s.Inline {
+		counts = g.targetCounts
+		if g.targets[s.TargetKey] = s.ID; by < 0 {
+			delete(g.targets, s.TargetKey)
+		}
+	}
+	if counts[s.Account] += by; counts[s.Account] == 0 {
+		delete(counts, s.Account)
+	}
+}

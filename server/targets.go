@@ -1,0 +1,91 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"switchhook/engine"
+	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/near"
+)
+
+// targetInput is a target that is named with an event.
+type targetInput struct {
+	TargetURL     string            `json:"target_url"`
+	Secret        string            `json:"secret"`
+	Headers       map[string]string `json:"headers"`
+	Transform     string            `json:"transform"`
+	PayloadFormat string            `json:"payload_format"`
+}
+
+// targetView says which subscription stands for a target; its secret, deliveries and
+// attempts are found by its id.
+type targetView struct {
+	SubscriptionID string `json:"subscription_id"`
+	TargetURL      string `json:"target_url"`
+}
+
+// targetsMember reads the targets of an event, which not every key may name.
+func targetsMember(v jsondoc.Value, who caller) ([]engine.Target, error) {
+	if v.Kind() == jsondoc.Null {
+		return nil, nil
+	}
+	if v.Kind() != jsondoc.Array {
+		return nil, fieldProblem("targets", "must be a list of {\"target_url\": …}, not "+article(v.Kind().String()))
+	}
+	if !who.Has(engine.ScopeTargets) {
+		return nil, &Problem{Status: fiber.StatusForbidden, Field: "targets", Detail: "targets: this key may not name targets with an event; it needs the scope " + string(engine.ScopeTargets)}
+	}
+	list := make([]engine.Target, 0, v.Len())
+	for i, member := range v.Elements() {
+		at := fmt.Sprintf("targets[%d]", i)
+		in, err := readTarget(at, member)
+		if err != nil {
+			return nil, err
+		}
+		if in.Transform != "" && !who.Has(engine.ScopeScripts) {
+			return nil, &Problem{Status: fiber.StatusForbidden, Field: at + ".transform", Detail: at + ".transform: this key may not give transforms; it needs the scope " + string(engine.ScopeScripts)}
+		}
+		list = append(list, engine.Target{
+			URL: in.TargetURL, Secret: in.Secret, Headers: in.Headers, Transform: in.Transform, PayloadFormat: engine.PayloadFormat(in.PayloadFormat),
+		})
+	}
+	return list, nil
+}
+
+func readTarget(at string, v jsondoc.Value) (in targetInput, err error) {
+	if v.Kind() != jsondoc.Object {
+		return in, fieldProblem(at, "must be an object, {\"target_url\": …}, not "+article(v.Kind().String()))
+	}
+	known := fieldNames(&in)
+	for name := range v.Members() {
+		if slices.Contains(known, name) {
+			continue
+		}
+		if meant := near.Name(name, known); meant != "" {
+			return in, fieldProblem(at+"."+name, fmt.Sprintf("is not known here; did you mean %q?", meant))
+		}
+		return in, fieldProblem(at+"."+name, "is not known: a target has "+strings.Join(known, ", "))
+	}
+	var wrong *json.UnmarshalTypeError
+	if err := json.Unmarshal(v.Raw(), &in); errors.As(err, &wrong) {
+		return in, fieldProblem(at+"."+wrong.Field, "must be "+typeName(wrong.Type)+", not "+article(wrong.Value))
+	} else if err != nil {
+		return in, err
+	}
+	return in, nil
+}
+
+// viewAccepted answers an event that was published.
+func viewAccepted(in *engine.EventInput, a *engine.Accepted) acceptedView {
+	v := acceptedView{ID: a.PublicID, Matched: a.Matched}
+	for i, id := range a.Targets {
+		v.Targets = append(v.Targets, targetView{id.Format(engine.SubscriptionPrefix), in.Targets[i].URL})
+	}
+	return v
+}
