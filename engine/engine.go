@@ -146,6 +146,7 @@ type Engine struct {
 	tokens     eventTokens
 	bodies     atomic.Pointer[map[string]*BodyTemplate] // see SetDialectBodies
 	expiries   expiries
+	testSends  testSends
 	consents   chan struct{}       // a place for each target that is asked for its consent
 	confirms   [1024]*rate.Limiter // by subscription id
 	retryWake  chan time.Time
@@ -184,6 +185,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 		backtests:  make(chan struct{}, backtestRoom),
 		shadows:    shadows{byID: map[ID]*shadow{}, places: make(chan struct{}, shadowRoom)},
 		replays:    replays{byID: map[ID]*Replay{}, on: map[ID]bool{}, places: make(chan struct{}, replayRoom)},
+		testSends:  testSends{places: make(chan struct{}, testRoom), rates: map[string]*rate.Limiter{}},
 		consents:   make(chan struct{}, consentRoom),
 		retryWake:  make(chan time.Time, 64),
 		stop:       make(chan struct{}),

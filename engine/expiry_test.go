@@ -12,13 +12,8 @@ import (
 	"switchhook/engine"
 )
 
-// clock is a time that a test moves.
-type clock struct{ ahead atomic.Int64 }
-
-func (c *clock) now() time.Time          { return time.Now().Add(time.Duration(c.ahead.Load())) }
-func (c *clock) forward(d time.Duration) { c.ahead.Add(int64(d)) }
-
-func (r *rig) gone(s *engine.Subscription) {
+// deleted waits until a subscription is.
+func (r *rig) deleted(s *engine.Subscription) {
 	r.t.Helper()
 	until(r.t, "the subscription is gone", func() bool {
 		_, err := r.Subscription("", s.ID)
@@ -43,8 +38,8 @@ func TestSubscriptionsAreDeletedWhenTheyExpire(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	c.forward(time.Hour + time.Second)
-	r.gone(soon)
+	c.advance(time.Hour + time.Second)
+	r.deleted(soon)
 	if d, _ := r.delivery(ev.ID, soon, engine.StateDead); d.Error != "the subscription expired" {
 		t.Errorf("what waited was given up with %q", d.Error)
 	}
@@ -53,11 +48,11 @@ func TestSubscriptionsAreDeletedWhenTheyExpire(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	c.forward(time.Hour)
-	r.gone(renewed)
+	c.advance(time.Hour)
+	r.deleted(renewed)
 	r.restart()
-	c.forward(2 * time.Hour)
-	r.gone(later)
+	c.advance(2 * time.Hour)
+	r.deleted(later)
 	if _, err := r.Subscription("", never.ID); err != nil {
 		t.Error(err)
 	}
@@ -82,10 +77,10 @@ func TestWhatIsNotConfirmedInTimeIsDeletedAlsoAfterARestart(t *testing.T) {
 	if err := r.Confirm(context.Background(), first.ID, "x"); engine.ErrorCode(err) != engine.CodeNotFound {
 		t.Error(err)
 	}
-	c.forward(30 * time.Minute)
+	c.advance(30 * time.Minute)
 	second := pending()
-	c.forward(31 * time.Minute)
-	r.gone(first)
+	c.advance(31 * time.Minute)
+	r.deleted(first)
 	if err := r.Confirm(context.Background(), first.ID, first.Verification.Secret); engine.ErrorCode(err) != engine.CodeNotFound {
 		t.Error(err)
 	}
@@ -95,10 +90,10 @@ func TestWhatIsNotConfirmedInTimeIsDeletedAlsoAfterARestart(t *testing.T) {
 	if err := r.Confirm(context.Background(), second.ID, second.Verification.Secret); err != nil {
 		t.Error(err)
 	}
-	c.forward(24 * time.Hour)
+	c.advance(24 * time.Hour)
 	third := pending()
-	c.forward(2 * time.Hour)
-	r.gone(third)
+	c.advance(2 * time.Hour)
+	r.deleted(third)
 	if s, err := r.Subscription("", second.ID); err != nil || !s.Active || s.Verification.Secret != "" {
 		t.Errorf("confirmed: %+v %v", s, err)
 	}

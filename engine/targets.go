@@ -268,9 +268,14 @@ func checkInline(s, old *Subscription) error {
 	if old == nil || !old.Inline {
 		return nil
 	}
-	if len(s.Events) > 0 || s.TargetURL != old.TargetURL || !maps.Equal(s.Headers, old.Headers) || s.PayloadFormat != old.PayloadFormat ||
-		s.Transform != old.Transform || s.TransformScript != old.TransformScript || s.Filter != "" || s.FilterScript != (ScriptRef{}) {
-		return &Error{Code: CodeConflict, Message: "this subscription stands for a target that events name: what they say of it can't be changed here; name another target, or make a subscription"}
+	for field, changed := range map[string]bool{
+		"events": len(s.Events) > 0, "target_url": s.TargetURL != old.TargetURL, "headers": !maps.Equal(s.Headers, old.Headers),
+		"payload_format": s.PayloadFormat != old.PayloadFormat, "filter": s.Filter != "" || s.FilterScript != (ScriptRef{}),
+		"transform": s.Transform != old.Transform || s.TransformScript != old.TransformScript,
+	} {
+		if changed {
+			return Invalid(field, "can't be changed: this subscription stands for a target that events name; name another target with them, or make a subscription")
+		}
 	}
 	return nil
 }

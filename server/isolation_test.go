@@ -38,6 +38,8 @@ func TestNoAccountSeesAnothersAnything(t *testing.T) {
 		{"DELETE /api/v1/subscriptions/{id}", []string{sub}, nil, hidden},
 		{"GET /api/v1/subscriptions/{id}/secret", []string{sub}, nil, hidden},
 		{"POST /api/v1/subscriptions/{id}/rotate-secret", []string{sub}, `{}`, hidden},
+		{"POST /api/v1/subscriptions/{id}/test", []string{sub}, `{}`, hidden},
+		{"GET /api/v1/event-types/{name}/samples", []string{"order.created"}, nil, shared},
 		{"POST /api/v1/subscriptions/{id}/confirm", []string{sub}, `{"secret":"x"}`, open},
 		{"GET /api/v1/events", nil, nil, empty},
 		{"GET /api/v1/events/{id}", []string{named, event}, nil, hidden},

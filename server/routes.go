@@ -37,6 +37,8 @@ var (
 	scripting   = access{scopes: []engine.Scope{engine.ScopeScripts}}
 	read        = access{scopes: []engine.Scope{engine.ScopeRead}}
 	readOrToken = access{scopes: []engine.Scope{engine.ScopeRead}, token: true}
+	// What shows stored events while it tries a subscription.
+	subscribeAndRead = access{scopes: []engine.Scope{engine.ScopeSubscribe, engine.ScopeRead}}
 	// What shows stored events while it works on scripts.
 	scriptingAndRead = access{scopes: []engine.Scope{engine.ScopeScripts, engine.ScopeRead}}
 )
@@ -54,6 +56,7 @@ func (s *Server) routes() []route {
 		{"GET", "/api/v1/subscriptions/:id/secret", subscribe, s.getSecret, nil},
 		{"POST", "/api/v1/subscriptions/:id/rotate-secret", subscribe, s.rotateSecret, nil},
 
+		{"POST", "/api/v1/subscriptions/:id/test", subscribeAndRead, s.testSubscription, nil},
 		{"POST", "/api/v1/subscriptions/:id/confirm", open, public(s.confirmSubscription), nil},
 
 		{"POST", "/api/v1/events", publish, s.publish, nil},
@@ -74,6 +77,7 @@ func (s *Server) routes() []route {
 		{"GET", "/api/v1/event-types", anyKey, s.listEventTypes, nil},
 		{"POST", "/api/v1/event-types", admin, s.createEventType, nil},
 		{"GET", "/api/v1/event-types/:name", anyKey, s.getEventType, nil},
+		{"GET", "/api/v1/event-types/:name/samples", read, s.listSamples, nil},
 		{"PUT", "/api/v1/event-types/:name", admin, s.putEventType, nil},
 		{"DELETE", "/api/v1/event-types/:name", admin, s.deleteEventType, nil},
 

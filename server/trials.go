@@ -183,11 +183,16 @@ func (s *Server) trial(c *fiber.Ctx, in *trialInput, event jsondoc.Value, who ca
 	}
 	if event.Exists() {
 		t.Event, err = readEvent(c, event, who)
-		if p, ok := err.(*Problem); ok {
-			p.Field, p.Detail = strings.TrimSuffix("event."+p.Field, "."), "event: "+p.Detail
-		}
 	}
-	return t, err
+	return t, inEvent(err)
+}
+
+// inEvent tells that what is wrong is wrong in the member "event".
+func inEvent(err error) error {
+	if p, ok := err.(*Problem); ok {
+		p.Field, p.Detail = strings.TrimSuffix("event."+p.Field, "."), "event: "+p.Detail
+	}
+	return err
 }
 
 func (s *Server) trialSource(field, account string, source *string, ref *scriptRef) (*engine.ScriptSource, error) {

@@ -1,0 +1,158 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"switchhook/scripts"
+)
+
+const (
+	testRoom  = 16 // test events that are sent at a time
+	testRate  = 1  // a second, of an account
+	testBurst = 10
+	// testAccounts is how many accounts' rates are remembered.
+	testAccounts = 10_000
+)
+
+// testSends bounds the test events that accounts send: they go past the queues.
+type testSends struct {
+	places chan struct{}
+
+	mu    sync.Mutex
+	rates map[string]*rate.Limiter
+}
+
+func (t *testSends) allow(account string, now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.rates[account] == nil {
+		if len(t.rates) >= testAccounts {
+			clear(t.rates)
+		}
+		t.rates[account] = rate.NewLimiter(testRate, testBurst)
+	}
+	return t.rates[account].AllowN(now, 1)
+}
+
+// TestSend makes a test event and sends it to one subscription, active or not and
+// whatever its filter says, in one attempt at once: transformed, signed and guarded as any
+// other, past its queue. Trial names the event as for Try. What comes back is the
+// delivery with its attempt, as the log keeps it: succeeded, dropped, or dead. Errors:
+// CodeInvalid, CodeNotFound; CodeConflict where its target has not confirmed or its
+// transform is quarantined; CodeBusy where too many are sent; CodeUnavailable.
+func (e *Engine) TestSend(ctx context.Context, t Trial) (*Delivery, []*Attempt, error) {
+	s, err := e.Subscription(t.Account, t.Subscription)
+	if err != nil {
+		return nil, nil, err
+	}
+	t.Account = s.Account
+	r := e.registry.route(s.ID)
+	switch {
+	case e.closing():
+		return nil, nil, &Error{Code: CodeUnavailable, Message: "the router is stopping"}
+	case s.Verification.Pending():
+		return nil, nil, &Error{Code: CodeConflict, Message: "the target of this subscription has not confirmed yet that it wants to be sent events"}
+	case r == nil || r.held.Load():
+		return nil, nil, &Error{Code: CodeConflict, Message: "the transform of this subscription is quarantined; give it a new one first"}
+	}
+	if err := e.pickSample(ctx, s, &t); err != nil {
+		return nil, nil, err
+	}
+	ev, err := e.trialEvent(ctx, &t)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !e.testSends.allow(s.Account, e.cfg.Now()) {
+		return nil, nil, &Error{Code: CodeBusy, Message: "this account has sent too many test events; try again in a second"}
+	}
+	select {
+	case e.testSends.places <- struct{}{}:
+		defer func() { <-e.testSends.places }()
+	default:
+		return nil, nil, &Error{Code: CodeBusy, Message: "too many test events are being sent; try again in a moment"}
+	}
+	return e.sendTest(ctx, r, ev)
+}
+
+// sendTest makes the attempt and stores the event with its outcome. Only then is there a
+// delivery: one that is cut short leaves nothing that a next run would send.
+func (e *Engine) sendTest(ctx context.Context, r *route, like *Event) (*Delivery, []*Attempt, error) {
+	e.background.Add(1)
+	defer e.background.Done()
+	fresh := e.tracker.begin(e.cfg.Now())
+	ev := &Event{
+		ID: fresh.id, Account: like.Account, Type: like.Type, Time: like.Time, Headers: map[string]string{},
+		Data: like.Data, Targets: []ID{r.sub.ID},
+	}
+	maps.Copy(ev.Headers, like.Headers)
+	ev.Headers[testHeader] = "true"
+
+	memory := &memoryBudget{} // not the one of what waits
+	a := &Attempt{Number: 1, At: e.now()}
+	began := time.Now()
+	x, dropped := e.attempt(r, entry{event: ev.ID, held: memory.hold(ev, 1)}, a)
+	a.Duration = time.Since(began)
+	var se *scripts.Error
+	if errors.As(x.err, &se) && !se.Guilty() {
+		e.tracker.abandon(fresh)
+		return nil, nil, &Error{Code: CodeBusy, Message: "the sandbox has no time for the transform; try again in a moment"}
+	}
+	v := verdict{state: StateDropped, err: dropped}
+	if dropped == "" {
+		v = judge(RetrySchedule{0}, time.Time{}, a.Number, x, e.cfg.Now(), 0) // one attempt, which is the last
+		if v.err != "" && a.Phase == "" {
+			a.Phase = phaseHTTP
+		}
+	}
+	a.Error = v.err
+	if _, err := e.store.Append(ctx, []NewEvent{{Event: ev}}); err != nil {
+		e.tracker.abandon(fresh)
+		return nil, nil, err
+	}
+	e.tracker.stored(fresh, ev.Targets)
+	id := DeliveryID{ev.ID, r.sub.ID}
+	recorded := make(chan struct{})
+	e.record(&Outcome{ID: id, State: v.state, Attempts: 1, Error: v.err, Attempt: a}, func() {
+		e.tracker.record(fresh, 0)
+		close(recorded)
+	})
+	select {
+	case <-recorded:
+		return e.Delivery(context.WithoutCancel(ctx), ev.Account, id)
+	case <-e.stop:
+		return nil, nil, &Error{Code: CodeUnavailable, Message: "the router is stopping; the delivery is in the log"}
+	}
+}
+
+// pickSample decides what is sent where t names no event: a sample of the event type that
+// t names or, if it names none, of the only one that s does. Without a sample in the
+// catalogue it is the newest event of that type. Error: CodeInvalid where there is none.
+func (e *Engine) pickSample(ctx context.Context, s *Subscription, t *Trial) error {
+	if t.EventID != "" || t.SampleType == "" && (t.Event.Type != "" || t.Event.Data.Exists()) {
+		return nil
+	}
+	if t.SampleType == "" {
+		if len(s.Events) != 1 || !validEventType(s.Events[0]) {
+			return Invalid("sample", "is missing: this subscription does not name one event type alone, so name the type whose sample is to be sent")
+		}
+		t.SampleType = s.Events[0]
+	}
+	if entry := e.registry.eventType(t.SampleType); entry != nil && len(entry.Samples) > 0 {
+		return nil
+	}
+	newest, err := e.store.Events(ctx, EventQuery{Account: s.Account, Type: t.SampleType, Limit: 1})
+	if err != nil {
+		return err
+	}
+	if len(newest) == 0 {
+		return Invalid("sample", "can't be taken: the event type %.140q has no samples, and no event of it was published; give event", t.SampleType)
+	}
+	t.EventID = newest[0].ID.Format(EventPrefix)
+	return nil
+}

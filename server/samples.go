@@ -1,0 +1,90 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/gofiber/fiber/v2"
+
+	"switchhook/engine"
+	"switchhook/scripts/jsondoc"
+)
+
+const (
+	standardSamples = 3
+	mostSamples     = 100
+)
+
+// listSamples answers with the bare list of what hooks of an event type send, as clients
+// that load sample data expect it.
+func (s *Server) listSamples(c *fiber.Ctx, who caller) error {
+	account, err := who.lists(c)
+	if err != nil {
+		return err
+	}
+	q := readQuery(c, "payload_format")
+	limit := standardSamples
+	if c.Query("limit") != "" {
+		if limit = c.QueryInt("limit"); limit < 1 || limit > mostSamples {
+			q.fail("limit", fmt.Sprintf("must be a number from 1 to %d", mostSamples))
+		}
+	}
+	if c.Query("cursor") != "" {
+		q.fail("cursor", "is none here: samples are one page")
+	}
+	if q.err != nil {
+		return q.err
+	}
+	bodies, err := s.engine.Samples(c.UserContext(), account, nameParam(c), engine.PayloadFormat(q.text("payload_format")), limit)
+	if err != nil {
+		return err
+	}
+	list := make([]json.RawMessage, len(bodies))
+	for i, body := range bodies {
+		list[i] = body
+	}
+	return c.JSON(list)
+}
+
+// testSubscription sends a test event to one subscription and answers with its delivery.
+func (s *Server) testSubscription(c *fiber.Ctx, who caller) error {
+	sub, err := s.subscription(c, who)
+	if err != nil {
+		return err
+	}
+	var in struct {
+		EventID string          `json:"event_id"`
+		Sample  string          `json:"sample"`
+		Event   json.RawMessage `json:"event"`
+	}
+	var present map[string]jsondoc.Value
+	if len(c.BodyRaw()) > 0 {
+		if present, err = readObject(c, &in); err != nil {
+			return err
+		}
+	}
+	t := engine.Trial{Account: sub.Account, Subscription: sub.ID, EventID: in.EventID, SampleType: in.Sample}
+	if present["event"].Exists() {
+		if in.EventID != "" || in.Sample != "" {
+			return fieldProblem("event", "is given, and event_id or sample as well; give one of the three")
+		}
+		if t.Event, err = readEvent(c, present["event"], who); err != nil {
+			return inEvent(err)
+		}
+		if t.Event.Targets != nil {
+			return fieldProblem("event.targets", "can't be given: the test goes to this subscription alone")
+		}
+	} else if in.EventID != "" && in.Sample != "" {
+		return fieldProblem("event_id", "and sample are both given; give one of them")
+	}
+	d, attempts, err := s.engine.TestSend(c.UserContext(), t)
+	if err != nil {
+		return err
+	}
+	view := viewDelivery(d)
+	view.Attempts = []attemptView{}
+	for _, a := range attempts {
+		view.Attempts = append(view.Attempts, viewAttempt(a))
+	}
+	return c.JSON(view)
+}
