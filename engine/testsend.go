@@ -68,6 +68,9 @@ func (e *Engine) TestSend(ctx context.Context, t Trial) (*Delivery, []*Attempt, 
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := e.roomFor(s.Account); err != nil {
+		return nil, nil, err
+	}
 	if !e.testSends.allow(s.Account, e.cfg.Now()) {
 		return nil, nil, &Error{Code: CodeBusy, Message: "this account has sent too many test events; try again in a second"}
 	}
