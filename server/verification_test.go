@@ -107,7 +107,7 @@ func TestNoAnswerOtherThanTheEchoConfirms(t *testing.T) {
 		if n := len(hook.wait(t, 1)); n != 1 {
 			t.Errorf("%s: asked %d times", name, n)
 		}
-		for _, leak := range []string{"500", "redirect", "refused", "timeout"} {
+		for _, leak := range []string{"500 Internal", "redirect", "refused", "no answer"} {
 			if strings.Contains(string(a.body), leak) {
 				t.Errorf("%s is told: %s", name, a.body)
 			}
