@@ -22,7 +22,7 @@ func (s *Server) listSamples(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	q := readQuery(c, "payload_format")
+	q := s.readQuery(c, "payload_format")
 	limit := standardSamples
 	if c.Query("limit") != "" {
 		if limit = c.QueryInt("limit"); limit < 1 || limit > mostSamples {
