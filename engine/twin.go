@@ -48,7 +48,7 @@ func (g *registry) twin(s *Subscription, serves func(*Subscription) bool) *Subsc
 func sameDeliveries(a, b *Subscription) bool {
 	return a.Filter == b.Filter && a.FilterScript == b.FilterScript &&
 		a.Transform == b.Transform && a.TransformScript == b.TransformScript &&
-		a.PayloadFormat == b.PayloadFormat && a.Dialect == b.Dialect && a.Inline == b.Inline &&
+		a.PayloadFormat == b.PayloadFormat && a.Dialect == b.Dialect && a.Inline == b.Inline && a.Verification.Mode == b.Verification.Mode &&
 		maps.Equal(a.Headers, b.Headers) && slices.Equal(signatures(a), signatures(b)) &&
 		a.Batch == b.Batch && a.Debounce == b.Debounce && a.Numbered == b.Numbered &&
 		slices.Equal(a.Policy.Retries, b.Policy.Retries) && reflect.DeepEqual(withoutRetries(a.Policy), withoutRetries(b.Policy))

@@ -169,7 +169,7 @@ func TestTheStrictestOfWhatIsAskedForCounts(t *testing.T) {
 	if _, err := r.engine.PutAccount(context.Background(), &engine.Account{Name: "acme", Verify: engine.VerifyHookSecret}, engine.AnyVersion); err != nil {
 		t.Fatal(err)
 	}
-	if got := mode("open", ""); got != "hook-secret" {
+	if got := mode("open.too", ""); got != "hook-secret" {
 		t.Errorf("in an account that asks for it: %v", got)
 	}
 }
