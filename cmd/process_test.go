@@ -51,6 +51,12 @@ func command(args ...string) *exec.Cmd {
 // serve starts a router on a free port over a data folder, and waits until it is ready.
 func serve(t *testing.T, data string, flags ...string) *process {
 	t.Helper()
+	return serveTo(t, os.Stderr, data, flags...)
+}
+
+// serveTo does so with a place for the log.
+func serveTo(t *testing.T, log io.Writer, data string, flags ...string) *process {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -58,7 +64,7 @@ func serve(t *testing.T, data string, flags ...string) *process {
 	addr := l.Addr().String()
 	l.Close()
 	c := command(append([]string{"serve", "--listen", addr, "--data", data, "--allow-targets", "127.0.0.0/8", "--admin-key", testKey, "--log-level", "warn"}, flags...)...)
-	c.Stderr = os.Stderr
+	c.Stderr = log
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -8,9 +8,6 @@ import (
 	"net"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-
 	"switchhook/engine"
 	"switchhook/engine/target"
 	"switchhook/scripts"
@@ -34,6 +31,10 @@ type routerConfig struct {
 
 	certificate *certificate // nil: without TLS
 	log         *slog.Logger
+
+	metricsListen string // where /metrics is served beside the API; "" for nowhere
+	accessLog     bool   // log every request
+	otlpEndpoint  string // where spans are sent; "" for what the environment says
 }
 
 // router is a running router: all parts, and the order in which they stop.
@@ -46,6 +47,8 @@ type router struct {
 	listener net.Listener
 	served   chan error // what Serve ended with
 	scheme   string
+	metrics  *metricsListener // nil where there is none
+	spans    *spans           // nil where nothing is traced
 }
 
 const drainTime = 25 * time.Second // under the 30 s that most supervisors wait
@@ -68,28 +71,45 @@ func startRouter(ctx context.Context, cfg routerConfig) (_ *router, err error) {
 		cfg.certificate.log = cfg.log
 		r.listener, r.scheme = cfg.certificate.listen(ctx, r.listener), "https"
 	}
+	metrics := newRegistry()
+	if cfg.metricsListen != "" {
+		if r.metrics, err = listenForMetrics(cfg.metricsListen, metrics); err != nil {
+			return nil, err
+		}
+		cfg.policy.Own = append(cfg.policy.Own, r.metrics.listener.Addr().(*net.TCPAddr).AddrPort())
+	}
+	if r.spans, err = startTracing(ctx, cfg.otlpEndpoint, cfg.log); err != nil {
+		return nil, err
+	}
 	if r.store, err = sqlite.Open(ctx, sqlite.Options{
 		Path: databaseFile(cfg.folder), Logger: cfg.log, Pace: cfg.pace, Vault: cfg.secrets.vault(cfg.folder, cfg.log),
+		OnCommit: watchCommits(metrics),
 	}); err != nil {
 		return nil, err
 	}
 	if r.pool, err = sandbox.Start(sandbox.Config{Processes: cfg.children, Limits: scripts.DefaultLimits(), Logger: cfg.log}); err != nil {
 		return nil, fmt.Errorf("start the script sandbox: %w", err)
 	}
-	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	metrics.MustRegister(&partFigures{r.store, r.pool, cfg.log})
 	e := cfg.engine
 	e.Store, e.Transformer, e.Guard, e.Logger, e.Registerer = r.store, r.pool, target.NewGuard(cfg.policy), cfg.log, metrics
 	e.UserAgent = "Switchhook/" + Version
 	if e.PublicURL == "" {
 		e.PublicURL = r.scheme + "://" + reachable(r.listener)
 	}
+	e.Tracer = r.spans.tracer()
 	if r.engine, err = engine.New(ctx, e); err != nil {
 		return nil, err
 	}
 	api := cfg.server
-	api.Engine, api.Gatherer, api.Logger, api.Version = r.engine, metrics, cfg.log, Version
+	api.Engine, api.Gatherer, api.Registerer, api.Logger, api.Version = r.engine, metrics, metrics, cfg.log, Version
 	api.TLS = cfg.certificate != nil
+	// Whoever gives the figures an address of their own, or names accounts in them, does not
+	// want to show them to everybody who finds the API.
+	api.MetricsKeys = cfg.metricsListen != "" || cfg.engine.MetricsAccounts > 0
+	if cfg.accessLog {
+		api.AccessLog = cfg.log
+	}
 	r.server = server.New(api)
 	if err = r.server.OpenDialects(cfg.dialects, cfg.builtIn); err != nil {
 		return nil, fmt.Errorf("--dialects: %w", err)
@@ -102,7 +122,12 @@ func startRouter(ctx context.Context, cfg routerConfig) (_ *router, err error) {
 }
 
 // serve begins to answer requests.
-func (r *router) serve() { go func() { r.served <- r.server.Serve(r.listener) }() }
+func (r *router) serve() {
+	if r.metrics != nil {
+		r.metrics.serve(r.log)
+	}
+	go func() { r.served <- r.server.Serve(r.listener) }()
+}
 
 // url is where the API answers.
 func (r *router) url() string { return r.scheme + "://" + r.listener.Addr().String() }
@@ -126,11 +151,15 @@ func (r *router) close() error {
 	if r.engine != nil {
 		note("finish deliveries", r.engine.Close(ctx))
 	}
+	if r.metrics != nil {
+		note("close the metrics", r.metrics.close(ctx))
+	}
 	if r.pool != nil {
 		note("stop the script sandbox", r.pool.Close())
 	}
 	if r.store != nil {
 		note("close the database", r.store.Close())
 	}
+	r.spans.close(ctx, r.log)
 	return errors.Join(problems...)
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	stdlog "log"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -57,10 +59,18 @@ type serveCommand struct {
 
 	LogLevel  slog.Level `help:"Least level to log: debug, info, warn or error." default:"info"`
 	LogFormat string     `help:"Form of the log: json or text; text with --dev." enum:"json,text," default:"" placeholder:"FORMAT"`
+	AccessLog bool       `help:"Log every request: method, path, status, duration, the key's id."`
+
+	MetricsListen   string `help:"Address to serve /metrics on, without a key; the API's own /metrics then asks for an admin key." default:"" placeholder:"HOST:PORT"`
+	OTLPEndpoint    string `name:"otlp-endpoint" help:"Trace events on their way, and send the spans to this OpenTelemetry collector by OTLP over HTTP; OTEL_EXPORTER_OTLP_ENDPOINT does the same." default:"" placeholder:"URL"`
+	MetricsAccounts int    `help:"Accounts that get metrics of their own, the busiest; the API's /metrics then asks for an admin key." default:"0" placeholder:"N"`
 }
 
 // Run serves until a signal comes.
 func (c *serveCommand) Run(ctx context.Context) error {
+	// What libraries say to the standard logger is for nobody: net/http quotes there what
+	// targets send unasked.
+	stdlog.SetOutput(io.Discard)
 	cfg, err := c.config()
 	if err != nil {
 		return err
@@ -89,6 +99,7 @@ func (c *serveCommand) Run(ctx context.Context) error {
 // config checks the flags; errors name them.
 func (c *serveCommand) config() (cfg routerConfig, err error) {
 	cfg = routerConfig{folder: c.Data, secrets: c.encryptionFlags, listen: c.Listen, pace: c.CommitPace, children: c.SandboxProcesses, log: c.logger()}
+	cfg.metricsListen, cfg.accessLog, cfg.otlpEndpoint = c.MetricsListen, c.AccessLog, c.OTLPEndpoint
 	if cfg.policy, err = c.policy(c.Dev); err != nil {
 		return cfg, err
 	}
@@ -119,6 +130,10 @@ func (c *serveCommand) config() (cfg routerConfig, err error) {
 	atLeast("--subscription-in-flight", c.SubscriptionInFlight, 1)
 	atLeast("--deactivate-after (in seconds)", int(c.DeactivateAfter.Seconds()), 0)
 	atLeast("--sandbox-processes", c.SandboxProcesses, 0)
+	atLeast("--metrics-accounts", c.MetricsAccounts, 0)
+	if c.MetricsAccounts > maxMetricsAccounts {
+		return cfg, fmt.Errorf("--metrics-accounts is %d, must be %d at most: each makes five series", c.MetricsAccounts, maxMetricsAccounts)
+	}
 	atLeast("--timeout (in milliseconds)", int(c.Timeout.Milliseconds()), 100)
 	atLeast("--retries (entries)", len(c.Retries), 1)
 	atLeast("--skinny-token-ttl (in seconds)", int(c.SkinnyTokenTTL.Seconds()), 1)
@@ -152,9 +167,12 @@ func (c *serveCommand) config() (cfg routerConfig, err error) {
 		Retention: engine.Retention{Succeeded: c.KeepSucceeded, Dead: c.KeepDead}, KeepBytes: c.KeepBytes, MinFreeDisk: c.MinFreeDisk, MaxBacklog: c.MaxBacklog,
 		Quota:     quota,
 		PublicURL: c.PublicURL, SkinnyTokenTTL: c.SkinnyTokenTTL, CloudEventsSource: c.CloudEventsSource,
+		MetricsAccounts: c.MetricsAccounts,
 	}
 	return cfg, err
 }
+
+const maxMetricsAccounts = 1000
 
 func (c *serveCommand) logger() *slog.Logger {
 	options := &slog.HandlerOptions{Level: c.LogLevel}

@@ -51,10 +51,12 @@ type batch struct {
 // the first of them waits again.
 func (e *Engine) deliverBatch(q *queue, r *route, p parcel) {
 	began := time.Now()
-	ctx, cancel := context.WithTimeout(context.Background(), r.terms.timeout)
+	traced, span := e.traces.deliver(r, &p, &Attempt{Number: p.first.attempts + 1})
+	ctx, cancel := context.WithTimeout(traced, r.terms.timeout)
 	defer cancel()
 	b := e.gather(ctx, q, r, &p)
 	if len(b.elements) == 0 {
+		end(span, "put back")
 		e.putBack(q, r, p)
 		return
 	}
@@ -67,6 +69,7 @@ func (e *Engine) deliverBatch(q *queue, r *route, p parcel) {
 	sent, x, phase, answer := e.post(ctx, r, b)
 	if x.status == http.StatusRequestEntityTooLarge && len(sent) > 1 {
 		e.log.Info("batch refused as too large, to be sent in halves", "subscription_id", r.sub.ID.Format(SubscriptionPrefix), "events", len(sent))
+		end(span, "too large")
 		e.scheduler.tooLarge(q, len(sent))
 		e.putBack(q, r, p)
 		return
@@ -98,6 +101,7 @@ func (e *Engine) deliverBatch(q *queue, r *route, p parcel) {
 	if p.from != nil {
 		e.arrived(q, &p, verdicts)
 	}
+	e.traces.delivered(span, &Attempt{Phase: phase}, outcome.state)
 	n := e.scheduler.finish(q, r, p, outcome)
 	if outcome.deactivate || n.hopeless || n.recovered {
 		e.heed(r, outcome, n, e.aboutOperational(r, p.first))
@@ -129,11 +133,8 @@ func (e *Engine) judgeOne(r *route, el *element, x exchange) {
 		el.a.Phase = phaseHTTP
 	}
 	el.a.Error = el.v.err
-	e.metrics.attempts.WithLabelValues(el.v.state.String()).Inc()
-	if el.v.err != "" && e.cfg.LogFailures {
-		e.log.Warn("attempt failed", "delivery_id", DeliveryID{el.en.event, r.sub.ID}.String(), "subscription_id", r.sub.ID.Format(SubscriptionPrefix),
-			"attempt", el.a.Number, "phase", el.a.Phase, "error", el.v.err, "state", el.v.state.String(), "next_at", el.v.nextAt)
-	}
+	e.metrics.attempted(r.sub.Account, el.en, el.a, el.v.state)
+	e.logAttempt(r, el.en, el.a, el.v)
 }
 
 // gather makes deliveries ready, one after the other, until they fill a batch or one comes
@@ -214,7 +215,7 @@ func (e *Engine) ready(ctx context.Context, r *route, el *element) (alone, busy 
 	case dropped != "":
 		el.v = verdict{state: StateDropped, err: dropped}
 		el.a.Error = dropped
-		e.metrics.attempts.WithLabelValues(StateDropped.String()).Inc()
+		e.metrics.attempted(r.sub.Account, el.en, el.a, StateDropped)
 		return false, false
 	}
 	el.out, el.body = out, out.body
@@ -259,6 +260,7 @@ func (e *Engine) post(ctx context.Context, r *route, b batch) (sent []*element, 
 		out.headers[sequenceHeader] = []string{numbers}
 	}
 	e.seal(out, r, id, sent[0].a.At)
+	sending, span := e.traces.send(ctx, out, sent[0].a)
 	headers, url := shownHeaders(out.headers), out.url.String()
 	for _, el := range sent {
 		el.a.Request.Method, el.a.Request.URL, el.a.Request.Headers = out.method, url, headers
@@ -266,7 +268,8 @@ func (e *Engine) post(ctx context.Context, r *route, b batch) (sent []*element, 
 			el.a.Batch = len(sent)
 		}
 	}
-	x, phase = e.send(ctx, r.terms.timeout, out, &answer)
+	x, phase = e.send(sending, r.terms.timeout, out, &answer)
+	e.traces.sent(span, x, phase)
 	return sent, x, phase, answer
 }
 

@@ -237,7 +237,7 @@ func (e *Engine) deactivate(r *route, reason string, quiet bool) {
 		}
 		if done {
 			e.metrics.deactivated.Inc()
-			log.Warn("subscription deactivated")
+			log.Warn("subscription deactivated", "account", s.Account)
 			if !quiet {
 				e.announceDeactivated(s)
 			}

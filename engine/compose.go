@@ -99,7 +99,9 @@ func (e *Engine) transform(ctx context.Context, r *route, ev *Event, out *outgoi
 	if r.dry {
 		sandbox = e.lab
 	}
-	res, err := sandbox.Run(ctx, program, view(ev, jsondoc.Value{}), r.request())
+	running, span := e.traces.start(ctx, "transform")
+	res, err := sandbox.Run(running, program, view(ev, jsondoc.Value{}), r.request())
+	end(span, scriptProblem(err))
 	e.transformBeside(r, ev, res, err)
 	if err != nil {
 		var se *scripts.Error

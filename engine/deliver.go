@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"switchhook/scripts"
@@ -39,10 +40,12 @@ func (e *Engine) deliver(q *queue, r *route, p parcel) {
 	}
 	a := &Attempt{Number: en.attempts + 1, At: e.now()}
 	began := time.Now()
-	x, dropped := e.attempt(r, en, a)
+	ctx, span := e.traces.deliver(r, &p, a)
+	x, dropped := e.attempt(ctx, r, en, a)
 	a.Duration = time.Since(began)
 	var se *scripts.Error
 	if errors.As(x.err, &se) && !se.Guilty() { // the sandbox had no time for it: nothing was attempted
+		end(span, "put back")
 		e.putBack(q, r, p)
 		return
 	}
@@ -56,12 +59,10 @@ func (e *Engine) deliver(q *queue, r *route, p parcel) {
 		}
 	}
 	a.Error = v.err
-	e.metrics.attempts.WithLabelValues(v.state.String()).Inc()
+	e.traces.delivered(span, a, v.state)
 	e.metrics.duration.Observe(a.Duration.Seconds())
-	if v.err != "" && v.state != StateDropped && e.cfg.LogFailures {
-		e.log.Warn("attempt failed", "delivery_id", DeliveryID{en.event, r.sub.ID}.String(), "subscription_id", r.sub.ID.Format(SubscriptionPrefix),
-			"attempt", a.Number, "phase", a.Phase, "error", v.err, "state", v.state.String(), "next_at", v.nextAt)
-	}
+	e.metrics.attempted(r.sub.Account, en, a, v.state)
+	e.logAttempt(r, en, a, v)
 	reason := deadReason(a, v)
 	if p.from != nil {
 		e.arrived(q, &p, []*verdict{&v})
@@ -127,6 +128,39 @@ func (e *Engine) arrived(q *queue, p *parcel, verdicts []*verdict) {
 	e.setAside(q, list)
 }
 
+// logAttempt writes an attempt down: in development what failed, otherwise, where somebody
+// asked for so much, all that were made, without the error's text: it may quote what a
+// target answered or a script threw, which is payload.
+func (e *Engine) logAttempt(r *route, en entry, a *Attempt, v verdict) {
+	failed := v.state == StateFailed || v.state == StateDead
+	level, text := slog.LevelDebug, "attempt made"
+	if failed {
+		text = "attempt failed"
+		if e.cfg.LogFailures {
+			level = slog.LevelWarn
+		}
+	}
+	ctx := context.Background()
+	if !e.log.Enabled(ctx, level) {
+		return
+	}
+	attributes := []slog.Attr{
+		slog.String("delivery_id", DeliveryID{en.event, r.sub.ID}.String()), slog.String("event_id", en.event.Format(EventPrefix)),
+		slog.String("subscription_id", r.sub.ID.Format(SubscriptionPrefix)), slog.String("account", r.sub.Account),
+		slog.Int("attempt", a.Number), slog.String("state", v.state.String()), slog.Int("status", a.Response.Status), slog.Duration("duration", a.Duration),
+	}
+	if failed {
+		attributes = append(attributes, slog.String("phase", a.Phase))
+		if e.cfg.LogFailures {
+			attributes = append(attributes, slog.String("error", v.err))
+		}
+		if v.state == StateFailed {
+			attributes = append(attributes, slog.Time("next_at", v.nextAt))
+		}
+	}
+	e.log.LogAttrs(ctx, level, text, attributes...)
+}
+
 // recorded notes that a delivery has a row now.
 func (e *Engine) recorded(en entry) {
 	if en.fresh != nil {
@@ -136,12 +170,12 @@ func (e *Engine) recorded(en entry) {
 
 // attempt makes the request and sends it, and notes in a what it did. dropped is the
 // reason where the transform wants nothing sent.
-func (e *Engine) attempt(r *route, en entry, a *Attempt) (x exchange, dropped string) {
+func (e *Engine) attempt(ctx context.Context, r *route, en entry, a *Attempt) (x exchange, dropped string) {
 	if r.broken != nil {
 		a.Phase = phaseRefused
 		return exchange{err: r.broken}, ""
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), r.terms.timeout)
+	ctx, cancel := context.WithTimeout(ctx, r.terms.timeout)
 	defer cancel()
 	ev, err := e.eventOf(ctx, en)
 	if err != nil {
@@ -159,7 +193,9 @@ func (e *Engine) attempt(r *route, en entry, a *Attempt) (x exchange, dropped st
 	if dropped != "" {
 		return exchange{}, dropped
 	}
-	x, a.Phase = e.send(ctx, r.terms.timeout, out, &a.Response)
+	sending, span := e.traces.send(ctx, out, a)
+	x, a.Phase = e.send(sending, r.terms.timeout, out, &a.Response)
+	e.traces.sent(span, x, a.Phase)
 	return x, ""
 }
 

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/time/rate"
 
 	"switchhook/engine/target"
@@ -56,6 +57,8 @@ type Config struct {
 	StrictTypes          bool          // refuse events whose type is not in the catalogue
 	Quota                Quota         // of each account that has none of its own; no limits
 	UserAgent            string        // "Switchhook"
+	MetricsAccounts      int           // accounts with metrics of their own, the busiest; none
+	Tracer               trace.Tracer  // makes spans, see tracing; none
 
 	PublicURL         string        // under which receivers reach the API, for the URLs in skinny payloads; "http://localhost"
 	SkinnyTokenTTL    time.Duration // how long such a URL is good, from the attempt on; 1 h
@@ -123,6 +126,7 @@ type Engine struct {
 	store   Store
 	log     *slog.Logger
 	metrics *Metrics
+	traces  *tracing
 	filters *filter.Cache
 
 	registry   *registry
@@ -174,7 +178,8 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	}
 	e := &Engine{
 		cfg: cfg, log: cfg.Logger,
-		metrics:    NewMetrics(cfg.Registerer),
+		metrics:    NewMetrics(cfg.Registerer, cfg.MetricsAccounts, cfg.Now),
+		traces:     newTracing(cfg.Tracer),
 		filters:    filter.NewCache(filterRoom),
 		index:      newIndex(),
 		tracker:    newTracker(cfg.Now, cfg.Node, last),
@@ -221,7 +226,6 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 		e.scheduler.setHealth(h)
 	}
 	e.metrics.watch(cfg.Registerer, e)
-	cfg.Registerer.MustRegister(&e.scripts)
 	return e, nil
 }
 

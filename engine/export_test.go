@@ -41,3 +41,10 @@ func (x *Expiries) Note(s *Subscription) { x.note(s) }
 
 // Due takes out what is due.
 func (x *Expiries) Due(now time.Time) (ID, bool) { return x.due(now) }
+
+// depth is how many deliveries wait in memory.
+func (s *scheduler) depth() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.total
+}

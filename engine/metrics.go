@@ -1,29 +1,43 @@
 package engine
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"time"
 
-// Metrics are the engine's figures. Labels have few values, none of them chosen by users.
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics are the engine's figures. Labels have few values, and none of them is chosen by
+// users but the accounts of accountFigures, which are bounded and off by default.
 type Metrics struct {
 	accepted     prometheus.Counter
 	repeated     prometheus.Counter
 	matched      prometheus.Counter
 	filtered     prometheus.Counter
 	filterErrors prometheus.Counter
+	publishing   prometheus.Histogram
 	attempts     *prometheus.CounterVec // by result
 	duration     prometheus.Histogram
-	deactivated  prometheus.Counter
+	firstAttempt prometheus.Histogram
 	givenUp      prometheus.Counter
+	deactivated  prometheus.Counter
 	quarantined  prometheus.Counter
 	removed      prometheus.Counter
 	removedBytes prometheus.Counter
+	accounts     *accountFigures
 }
 
-// NewMetrics makes the figures and registers them.
-func NewMetrics(r prometheus.Registerer) *Metrics {
+// NewMetrics makes the figures and registers them. Accounts is how many accounts get
+// figures of their own.
+func NewMetrics(r prometheus.Registerer, accounts int, now func() time.Time) *Metrics {
 	counter := func(name, help string) prometheus.Counter {
 		c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: "switchhook", Name: name, Help: help})
 		r.MustRegister(c)
 		return c
+	}
+	seconds := func(name, help string, buckets ...float64) prometheus.Histogram {
+		h := prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "switchhook", Name: name, Help: help, Buckets: buckets})
+		r.MustRegister(h)
+		return h
 	}
 	m := &Metrics{
 		accepted:     counter("events_accepted_total", "Events that were stored."),
@@ -31,32 +45,38 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		matched:      counter("deliveries_created_total", "Deliveries that accepted events gave rise to."),
 		filtered:     counter("events_filtered_total", "Times that a filter kept an event from a subscription."),
 		filterErrors: counter("filter_errors_total", "Times that a filter failed while it ran, which counts as no match."),
+		givenUp:      counter("deliveries_given_up_total", "Deliveries that died without another attempt: their event was older than give_up_after, or their subscription was deleted."),
 		deactivated:  counter("subscriptions_deactivated_total", "Subscriptions that the router switched off."),
-		givenUp:      counter("deliveries_given_up_total", "Deliveries that died without another attempt, because their event was older than give_up_after."),
 		quarantined:  counter("subscriptions_quarantined_total", "Subscriptions whose deliveries were held back because their transform was stopped too often."),
 		removed:      counter("events_removed_total", "Events that were removed because they had been kept long enough, or to make room."),
 		removedBytes: counter("events_removed_bytes_total", "Bytes of data of the events that were removed."),
+		publishing: seconds("publish_seconds", "How long it took to accept a request's events: check, match, commit.",
+			.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "switchhook", Name: "delivery_attempts_total", Help: "Attempts by what the delivery became: succeeded, failed (to be retried), dead, dropped.",
 		}, []string{"result"}),
-		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Namespace: "switchhook", Name: "delivery_attempt_seconds", Help: "How long attempts took, transform and answer included.",
-			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20},
-		}),
+		// 15 is the default timeout: what ran into it stands apart.
+		duration: seconds("delivery_attempt_seconds", "How long attempts took, transform and answer included.",
+			.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 14.9, 30, 60),
+		firstAttempt: seconds("delivery_first_attempt_delay_seconds", "From an event's acceptance to the start of a delivery's first attempt.",
+			.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 15, 60, 300, 1800, 7200),
+		accounts: newAccountFigures(accounts, now),
 	}
 	for s := StateFailed; s <= StateDropped; s++ {
 		m.attempts.WithLabelValues(s.String())
 	}
-	r.MustRegister(m.attempts, m.duration)
+	r.MustRegister(m.attempts)
+	if accounts > 0 {
+		r.MustRegister(m.accounts)
+	}
 	return m
 }
 
-// watch registers the gauges that read the running engine.
+// watch registers the figures that are read from the running engine.
 func (m *Metrics) watch(r prometheus.Registerer, e *Engine) {
 	gauge := func(name, help string, read func() float64) {
 		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "switchhook", Name: name, Help: help}, read))
 	}
-	gauge("deliveries_waiting", "Deliveries that wait in memory for their attempt.", func() float64 { return float64(e.scheduler.depth()) })
 	gauge("subscriptions_probing", "Subscriptions whose target is down, so that only probes go out.", func() float64 { return float64(e.scheduler.probing()) })
 	gauge("subscriptions", "Subscriptions that exist.", func() float64 { return float64(e.registry.count()) })
 	room := func(read func(*Room) int64) func() float64 {
@@ -77,4 +97,20 @@ func (m *Metrics) watch(r prometheus.Registerer, e *Engine) {
 		}
 		return 0
 	})
+	r.MustRegister(&openFigures{e: e}, &e.scripts)
+}
+
+// attempted counts an attempt of a delivery and what came of it. How long it took is
+// counted once for each POST, by who made it.
+func (m *Metrics) attempted(account string, en entry, a *Attempt, result State) {
+	m.attempts.WithLabelValues(result.String()).Inc()
+	m.accounts.attempted(account, result)
+	if en.attempts > 0 {
+		return
+	}
+	accepted := en.event.Time() // to the millisecond
+	if en.fresh != nil {
+		accepted = en.fresh.at
+	}
+	m.firstAttempt.Observe(max(0, a.At.Sub(accepted).Seconds()))
 }

@@ -29,6 +29,17 @@ type Accepted struct {
 // with Field "events[i].…" (or just the field, for a single event), CodeConflict,
 // CodeBusy, CodeUnavailable. The types that begin with "switchhook." are the router's own.
 func (e *Engine) Publish(ctx context.Context, inputs []EventInput) ([]Accepted, error) {
+	if e.traces == nil {
+		return e.take(ctx, inputs)
+	}
+	ctx, span := e.traces.publish(ctx, inputs)
+	accepted, err := e.take(ctx, inputs)
+	e.traces.published(span, inputs, accepted, err)
+	return accepted, err
+}
+
+// take publishes what users may.
+func (e *Engine) take(ctx context.Context, inputs []EventInput) ([]Accepted, error) {
 	if e.closing() {
 		return nil, &Error{Code: CodeUnavailable, Message: "the router is stopping"}
 	}
@@ -54,6 +65,7 @@ func (e *Engine) Publish(ctx context.Context, inputs []EventInput) ([]Accepted, 
 
 // publish accepts events that were checked.
 func (e *Engine) publish(ctx context.Context, inputs []EventInput) ([]Accepted, error) {
+	began := time.Now()
 	targets, err := e.findTargets(ctx, inputs)
 	if err != nil {
 		return nil, err
@@ -82,7 +94,9 @@ func (e *Engine) publish(ctx context.Context, inputs []EventInput) ([]Accepted, 
 		}
 		events[i] = batch[i].NewEvent
 	}
-	appended, err := e.store.Append(ctx, events)
+	committing, span := e.traces.start(ctx, "commit")
+	appended, err := e.store.Append(committing, events)
+	end(span, traceProblem(err))
 	if err != nil {
 		for _, p := range batch {
 			e.tracker.abandon(p.fresh)
@@ -106,11 +120,14 @@ func (e *Engine) publish(ctx context.Context, inputs []EventInput) ([]Accepted, 
 		e.tracker.stored(p.fresh, p.Event.Targets)
 		e.metrics.accepted.Inc()
 		e.meters.stored(p.Event)
+		e.metrics.accounts.accepted(inputs[i].Account)
 		e.metrics.matched.Add(float64(a.Matched))
+		e.traces.keep(p.Event.ID, ctx)
 		e.schedule(p)
 		p.fresh.queued.Store(true)
 	}
 	e.scheduler.ungate()
+	e.metrics.publishing.Observe(time.Since(began).Seconds())
 	return accepted, nil
 }
 

@@ -77,7 +77,7 @@ func (e *Engine) holdBack(who suspect, quiet bool) {
 			continue
 		}
 		e.metrics.quarantined.Inc()
-		e.log.Warn("transform quarantined: deliveries wait for a new version of it", "subscription_id", r.sub.ID.Format(SubscriptionPrefix),
+		e.log.Warn("transform quarantined: deliveries wait for a new version of it", "subscription_id", r.sub.ID.Format(SubscriptionPrefix), "account", r.sub.Account,
 			"script_hash", who.hash, "reason", e.quarantine.holds(who))
 		if !quiet {
 			e.announceQuarantined(r, who.hash, e.quarantine.holds(who))

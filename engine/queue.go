@@ -619,13 +619,6 @@ func (s *scheduler) waiting(id ID) int {
 	return 0
 }
 
-// depth gives how many deliveries wait in memory.
-func (s *scheduler) depth() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.total
-}
-
 // probing gives how many circuits are open.
 func (s *scheduler) probing() (n int) {
 	s.mu.Lock()

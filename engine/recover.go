@@ -29,7 +29,7 @@ func (e *Engine) record(o *Outcome, then func()) {
 			e.records.Done()
 			return
 		}
-		e.log.Error("outcome not recorded", "delivery_id", o.ID.String(), "error", err)
+		e.log.Error("outcome not recorded", "delivery_id", o.ID.String(), "event_id", o.ID.Event.Format(EventPrefix), "subscription_id", o.ID.Subscription.Format(SubscriptionPrefix), "error", err)
 		time.AfterFunc(recordAgain, func() {
 			if !e.closing() {
 				e.record(o, then)
@@ -42,6 +42,7 @@ func (e *Engine) record(o *Outcome, then func()) {
 // giveUp makes a delivery dead without another attempt.
 func (e *Engine) giveUp(subscription ID, en entry, reason string) {
 	en.held.release()
+	e.metrics.givenUp.Inc()
 	e.record(&Outcome{ID: DeliveryID{en.event, subscription}, State: StateDead, Attempts: en.attempts, Error: reason}, func() { e.recorded(en) })
 }
 

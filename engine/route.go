@@ -181,8 +181,8 @@ func (e *Engine) runFilter(r *route, f *filter.Filter, in *filter.Input) (bool, 
 func (e *Engine) noteFilterError(r *route, err error) {
 	e.metrics.filterErrors.Inc()
 	text := shorten(err.Error())
-	if r.lastError.Swap(&text) == nil {
-		e.log.Warn("filter failed", "subscription_id", r.sub.ID.Format(SubscriptionPrefix), "error", text)
+	if r.lastError.Swap(&text) == nil { // the text may quote an event
+		e.log.Warn("filter failed, which counts as no match; the subscription's filter_errors say why", "subscription_id", r.sub.ID.Format(SubscriptionPrefix), "account", r.sub.Account)
 	}
 	r.filterErrors.Add(1)
 }

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -169,7 +168,7 @@ func (e *Engine) transformBeside(r *route, ev *Event, res scripts.Result, liveEr
 		defer cancel()
 		made, err := candidate.outcome(ctx, ev)
 		if err != nil {
-			e.log.Debug(fmt.Sprintf("shadow run: %v", err), "event_id", ev.ID.Format(EventPrefix))
+			e.log.Debug("shadow run failed", "event_id", ev.ID.Format(EventPrefix), "subscription_id", r.sub.ID.Format(SubscriptionPrefix), "account", ev.Account, "phase", scriptProblem(err))
 			return
 		}
 		sh.count(compare(live, made))

@@ -128,6 +128,10 @@ type DeliveryLog interface {
 	// GiveUp turns the deliveries of a subscription that wait (pending with a row, or
 	// failed) into dead ones.
 	GiveUp(ctx context.Context, subscription ID, reason string) error
+	// CountDeliveries counts the deliveries with a row in a state other than succeeded, up
+	// to limit, and gives the oldest one's event: 0 where there is none. It must be cheap
+	// however many deliveries there are.
+	CountDeliveries(ctx context.Context, state State, limit int) (n int, oldest ID, err error)
 	// Delivery finds a delivery, with or without a row.
 	Delivery(ctx context.Context, account string, id DeliveryID) (*Delivery, error)
 	// Attempts lists a delivery's attempts, oldest first.

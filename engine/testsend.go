@@ -99,10 +99,13 @@ func (e *Engine) sendTest(ctx context.Context, r *route, like *Event) (*Delivery
 	memory := &memoryBudget{} // not the one of what waits
 	a := &Attempt{Number: 1, At: e.now()}
 	began := time.Now()
-	x, dropped := e.attempt(r, entry{event: ev.ID, held: memory.hold(ev, 1)}, a)
+	en := entry{event: ev.ID, held: memory.hold(ev, 1)}
+	attempting, span := e.traces.deliver(r, &parcel{first: en}, a)
+	x, dropped := e.attempt(attempting, r, en, a)
 	a.Duration = time.Since(began)
 	var se *scripts.Error
 	if errors.As(x.err, &se) && !se.Guilty() {
+		end(span, "put back")
 		e.tracker.abandon(fresh)
 		return nil, nil, &Error{Code: CodeBusy, Message: "the sandbox has no time for the transform; try again in a moment"}
 	}
@@ -114,6 +117,7 @@ func (e *Engine) sendTest(ctx context.Context, r *route, like *Event) (*Delivery
 		}
 	}
 	a.Error = v.err
+	e.traces.delivered(span, a, v.state)
 	if _, err := e.store.Append(ctx, []NewEvent{{Event: ev}}); err != nil {
 		e.tracker.abandon(fresh)
 		return nil, nil, err

@@ -35,6 +35,9 @@ func (s *Server) handle(r route) fiber.Handler {
 		if err != nil {
 			return err
 		}
+		if s.cfg.AccessLog != nil {
+			c.Locals(keyLocal{}, key.ID.Format(engine.KeyPrefix))
+		}
 		if err := r.access.check(key); err != nil {
 			return err
 		}

@@ -49,9 +49,15 @@ func (s *Server) publish(c *fiber.Ctx, who caller) error {
 	return problemOf(fiber.StatusUnprocessableEntity, "the body must be an event, {\"type\": …, \"data\": …}, or a list of events")
 }
 
+// traced gives a context that continues the publisher's trace, where the router traces. It
+// does not end with the request: what is accepted is accepted.
+func (s *Server) traced(c *fiber.Ctx) context.Context {
+	return s.engine.TraceContext(string(c.Request().Header.Peek("Traceparent")))
+}
+
 // publishInput publishes one event and answers.
 func (s *Server) publishInput(c *fiber.Ctx, in engine.EventInput) error {
-	accepted, err := s.engine.Publish(context.Background(), []engine.EventInput{in})
+	accepted, err := s.engine.Publish(s.traced(c), []engine.EventInput{in})
 	if err != nil {
 		return err
 	}
@@ -88,7 +94,7 @@ func (s *Server) publishBatch(c *fiber.Ctx, list jsondoc.Value, who caller) erro
 
 // publishInputs publishes a list of events and answers.
 func (s *Server) publishInputs(c *fiber.Ctx, inputs []engine.EventInput) error {
-	accepted, err := s.engine.Publish(context.Background(), inputs)
+	accepted, err := s.engine.Publish(s.traced(c), inputs)
 	if err != nil {
 		return inList(err, len(inputs))
 	}

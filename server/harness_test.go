@@ -66,6 +66,7 @@ type setup struct {
 	dialects  string // their folder
 	origins   []string
 	log       *slog.Logger // of the server
+	accessLog *slog.Logger
 }
 
 // router is a whole router on a listener and a database of its own.
@@ -111,7 +112,7 @@ func start(t testing.TB, with ...setup) *router {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	r := &router{t: t, url: "http://" + listener.Addr().String(), engine: e}
-	r.server = server.New(server.Config{Engine: e, Gatherer: registry, Logger: cmp.Or(s.log, log), MaxBody: s.maxBody, Version: "test", Now: s.now, TrustedProxies: s.proxies, ReadTimeout: s.read, AllowQueryKey: s.queryKeys, Origins: s.origins})
+	r.server = server.New(server.Config{Engine: e, Gatherer: registry, Registerer: registry, AccessLog: s.accessLog, Logger: cmp.Or(s.log, log), MaxBody: s.maxBody, Version: "test", Now: s.now, TrustedProxies: s.proxies, ReadTimeout: s.read, AllowQueryKey: s.queryKeys, Origins: s.origins})
 	must(t, r.server.OpenDialects(s.dialects, dialect.BuiltIn()))
 	must(t, e.Start(ctx))
 	served := make(chan error, 1)

@@ -116,7 +116,7 @@ func (s *Server) routes() []route {
 		{"GET", "/api/v1/openapi.json", open, public(s.openAPI), nil},
 		{"GET", "/healthz", open, public(s.health), nil},
 		{"GET", "/readyz", open, public(s.ready), nil},
-		{"GET", "/metrics", open, public(s.metrics()), nil},
+		{"GET", "/metrics", s.metricsAccess(), public(s.metrics()), nil},
 		{"GET", "/", open, public(s.page), nil},
 	}
 	for i := range list {
@@ -146,6 +146,7 @@ func singular(path string) []string {
 // register adds the route; Fiber takes each path with and without a trailing slash, and
 // HEAD where there is GET.
 func (r route) register(app *fiber.App, handler fiber.Handler) {
+	handler = named(r.path, handler)
 	for _, path := range append([]string{r.path}, r.aliases...) {
 		if r.method == fiber.MethodGet {
 			app.Get(path, handler)

@@ -44,8 +44,11 @@ type Config struct {
 	// Now is the clock; time.Now where nil.
 	Now func() time.Time
 
-	AllowQueryKey bool     // keys are also taken from ?api_key=
-	Origins       []string // whose pages may read answers (CORS), or "*"; none where empty
+	AllowQueryKey bool                  // keys are also taken from ?api_key=
+	Origins       []string              // whose pages may read answers (CORS), or "*"; none where empty
+	Registerer    prometheus.Registerer // takes the counts of requests; none where nil
+	AccessLog     *slog.Logger          // gets a line for each request; none where nil
+	MetricsKeys   bool                  // /metrics asks for an admin key
 }
 
 // Server serves the API. It is made by New.
@@ -56,6 +59,7 @@ type Server struct {
 	app    *fiber.App
 
 	strangers *strangers
+	requests  *prometheus.CounterVec // nil: nobody counts
 
 	// streams is over once Shutdown is called: answers that go on for long end then.
 	streams    context.Context
@@ -80,6 +84,9 @@ func New(cfg Config) *Server {
 		cfg.Now = time.Now
 	}
 	s := &Server{cfg: cfg, engine: cfg.Engine, log: cfg.Logger, strangers: newStrangers(cfg.Now)}
+	if cfg.Registerer != nil {
+		s.requests = newRequestCounter(cfg.Registerer)
+	}
 	s.streams, s.endStreams = context.WithCancel(context.Background())
 	s.app = fiber.New(fiber.Config{
 		AppName:               "Switchhook",
@@ -90,7 +97,7 @@ func New(cfg Config) *Server {
 		ReadTimeout:           cfg.ReadTimeout,
 		WriteTimeout:          30 * time.Second,
 		IdleTimeout:           2 * time.Minute,
-		ErrorHandler:          s.problem,
+		ErrorHandler:          s.unread,
 		JSONEncoder:           encodeJSON,
 		// A form is refused by its Content-Type; nobody needs to have read it.
 		DisablePreParseMultipartForm: true,
@@ -118,9 +125,19 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return s.app.ShutdownWithContext(ctx)
 }
 
-// guard runs around every request: a panic becomes a 500, and answers say that they are
-// not to be guessed at or framed.
-func (s *Server) guard(c *fiber.Ctx) (err error) {
+// guard runs around every request: a panic becomes a 500, answers say that they are not to
+// be guessed at or framed, and what was answered is counted.
+func (s *Server) guard(c *fiber.Ctx) error {
+	began := time.Now()
+	err := s.next(c)
+	if err != nil {
+		err = s.problem(c, err)
+	}
+	s.answered(c, began)
+	return err
+}
+
+func (s *Server) next(c *fiber.Ctx) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.log.Error("panic while answering", "method", c.Method(), "path", c.Path(), "panic", p)
@@ -133,6 +150,14 @@ func (s *Server) guard(c *fiber.Ctx) (err error) {
 		return problemOf(fiber.StatusBadRequest, "the request says in more than one way how long its body is: send one Content-Length or one Transfer-Encoding")
 	}
 	return c.Next()
+}
+
+// unread answers what could not be read, and so came to no route.
+func (s *Server) unread(c *fiber.Ctx, err error) error {
+	began := time.Now()
+	err = s.problem(c, err)
+	s.answered(c, began)
+	return err
 }
 
 // protect says that an answer is not to be guessed at, framed, or read by another site, and

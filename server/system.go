@@ -51,6 +51,14 @@ func (s *Server) ready(c *fiber.Ctx) error {
 	return c.JSON(fiber.Map{"status": "ready"})
 }
 
+// metricsAccess is for everybody, or for those alone who may see every account.
+func (s *Server) metricsAccess() access {
+	if s.cfg.MetricsKeys {
+		return admin
+	}
+	return open
+}
+
 func (s *Server) metrics() fiber.Handler {
 	if s.cfg.Gatherer == nil {
 		return unknownRoute

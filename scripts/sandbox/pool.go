@@ -52,6 +52,8 @@ type Pool struct {
 	isClosed    bool
 	isolated    bool // children get namespaces of their own
 	failures    int  // children in a row that ended before they were ready
+	started     int64
+	ended       map[string]int64 // by reason, see Stats
 	protections Protections
 }
 
@@ -95,6 +97,7 @@ func Start(cfg Config) (*Pool, error) {
 		first:     make(chan error, 1),
 		all:       make(map[*process]struct{}),
 		estimates: make(map[string]*estimate),
+		ended:     make(map[string]int64),
 		isolated:  true,
 		wanted:    1, // enough to tell what protects; a router without scripts needs no more
 	}
@@ -342,6 +345,7 @@ func (p *Pool) lost(c *process, readErr error) {
 	}
 	signal(p.refill)
 	retired := c.killed == nil && c.cmd.ProcessState.Success()
+	p.ended[c.endedFor(retired, why)]++
 	var again []*job
 	for _, j := range c.running {
 		if !retired {

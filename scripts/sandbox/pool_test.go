@@ -73,3 +73,26 @@ func TestARunGoesThroughAChild(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestStatsTellWhatBecameOfProcesses(t *testing.T) {
+	p := start(t, sandbox.Config{Processes: 2})
+	if _, err := p.Run(t.Context(), compile(t, p, `export default () => ({})`), event(`0`), post); err != nil {
+		t.Fatal(err)
+	}
+	if s := p.Stats(); s.Processes == 0 || s.Started == 0 || s.Queued != 0 || s.Ended[sandbox.EndedTimeout] != 0 || s.Memory == 0 {
+		t.Errorf("at first: %+v", s)
+	}
+	for source, reason := range map[string]string{
+		`export default () => Array(2**32-1).indexOf(1)`: sandbox.EndedTimeout, // in native code, which nothing but the end of the process ends
+		`export default () => 'x'.repeat(2**40)`:         sandbox.EndedMemory,
+	} {
+		_, err := p.Run(t.Context(), compile(t, p, source), event(`0`), post)
+		var se *scripts.Error
+		if !errors.As(err, &se) || string(se.Phase) != reason {
+			t.Errorf("%s: %v", source, err)
+		}
+		if got := p.Stats(); got.Ended[reason] != 1 {
+			t.Errorf("%s: %+v", source, got)
+		}
+	}
+}

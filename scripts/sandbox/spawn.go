@@ -43,6 +43,7 @@ func (p *Pool) spawnLoop() {
 			}
 			p.mu.Lock()
 			p.all[c] = struct{}{}
+			p.started++
 			if p.isClosed {
 				_ = c.cmd.Process.Kill()
 			}

@@ -2,6 +2,9 @@ package sqlite
 
 import (
 	"database/sql/driver"
+	"errors"
+	"io/fs"
+	"os"
 	"time"
 
 	"github.com/mattn/go-sqlite3"
@@ -53,6 +56,19 @@ func (s *Store) checkpoint(conn *sqlite3.SQLiteConn, w *writer) {
 			s.log.Warn("the write-ahead log is large: some query has been reading for long", "pages", pages)
 		}
 	}
+}
+
+// LogSize is the size of the write-ahead log, in bytes. It is used again and does not
+// shrink.
+func (s *Store) LogSize() (int64, error) {
+	info, err := os.Stat(s.path + "-wal")
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil // there is none before the first commit
+	}
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
 }
 
 // finishCheckpoint moves what was committed since the checkpointer's part began.

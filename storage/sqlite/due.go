@@ -47,6 +47,11 @@ const (
 			SELECT 1 FROM delivery INDEXED BY delivery_open_by_subscription
 			WHERE subscription_id = sub.id AND state = 1 AND state <> 3)`
 
+	countQuery = `
+		SELECT count(*), min(event_id) FROM (
+			SELECT event_id FROM delivery INDEXED BY delivery_open_by_state
+			WHERE state = ? AND state <> 3 ORDER BY event_id LIMIT ?)`
+
 	unfinishedQuery = `
 		SELECT id, account, type, key, time, targets, headers, ` + deliveryRows + ` FROM event
 		WHERE id > ? ORDER BY id`
@@ -143,6 +148,19 @@ func (s *Store) BacklogSubscriptions(ctx context.Context) ([]engine.ID, error) {
 		err = row.Scan(&id)
 		return id, err
 	})
+}
+
+// CountDeliveries counts the deliveries in a state, up to limit: of 10 million rows it
+// reads no more than so many entries of one index.
+func (s *Store) CountDeliveries(ctx context.Context, state engine.State, limit int) (n int, oldest engine.ID, err error) {
+	var least *int64
+	if err := s.readers.QueryRowContext(ctx, countQuery, int64(state), limitOf(limit)).Scan(&n, &least); err != nil {
+		return 0, 0, fmt.Errorf("count deliveries: %w", err)
+	}
+	if least != nil {
+		oldest = engine.ID(*least)
+	}
+	return n, oldest, nil
 }
 
 // Unfinished lists events after an id that have targets without a row, oldest first.

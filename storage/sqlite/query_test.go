@@ -28,7 +28,7 @@ func TestQueriesWalkIndexes(t *testing.T) {
 			if err := rows.Scan(&id, &parent, &unused, &step); err != nil {
 				t.Fatal(err)
 			}
-			full := strings.HasPrefix(step, "SCAN") && step != "SCAN sub" && step != "SCAN CONSTANT ROW"
+			full := strings.HasPrefix(step, "SCAN") && step != "SCAN sub" && step != "SCAN CONSTANT ROW" && step != "SCAN (subquery-1)"
 			if strings.Contains(step, "TEMP B-TREE") || full && !walk {
 				t.Errorf("%s: %s\n%s", name, step, query)
 			}
@@ -39,6 +39,7 @@ func TestQueriesWalkIndexes(t *testing.T) {
 	check("backlog", false, backlogQuery, 1, 1)
 	check("outstanding", false, outstandingQuery, 1, 1, 1)
 	check("backlog subscriptions", true, backlogSubscriptionsQuery)
+	check("count", false, countQuery, 1, 2)
 	check("unfinished", false, unfinishedQuery, 1)
 	check("give up", false, giveUp, "", 1, 2, 3)
 	check("prune", false, pruneQuery, 1, 2, 3)

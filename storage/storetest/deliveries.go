@@ -43,6 +43,30 @@ var deliveries = []check{
 		_, err := t.s.Delivery(t.ctx(), "other", d)
 		t.code(err, engine.CodeNotFound)
 	}},
+	{"deliveries are counted by state, up to a limit, with the oldest event", func(t *suite) {
+		count := func(state engine.State, limit, want int, oldest engine.ID) {
+			t.Helper()
+			n, first, err := t.s.CountDeliveries(t.ctx(), state, limit)
+			t.must(err)
+			t.equal("count of "+state.String(), n, want)
+			t.equal("oldest of "+state.String(), first, oldest)
+		}
+		count(engine.StateDead, 10, 0, 0)
+		first, second, third := event(1, 2), event(1), event(1)
+		for _, e := range []*engine.Event{first, second, third} {
+			t.append(e)
+		}
+		t.record(
+			tried(id(first, 1), engine.StateSucceeded, 1, 200), tried(id(first, 2), engine.StateDropped, 1, 0),
+			tried(id(third, 1), engine.StateDead, 1, 400), tried(id(second, 1), engine.StateDead, 1, 400),
+		)
+		count(engine.StateDead, 10, 2, second.ID)
+		count(engine.StateDead, 1, 1, second.ID)
+		count(engine.StatePending, 10, 0, 0)
+		t.record(failed(id(second, 1), 2, base))
+		count(engine.StateDead, 10, 1, third.ID)
+		count(engine.StateFailed, 10, 1, second.ID)
+	}},
 	{"each state is kept", func(t *suite) {
 		for _, state := range []engine.State{engine.StatePending, engine.StateFailed, engine.StateSucceeded, engine.StateDead, engine.StateDropped} {
 			e := event(1)

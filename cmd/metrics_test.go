@@ -1,0 +1,169 @@
+package cmd
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+)
+
+// watched is a router that serves metrics of its own, with some traffic behind it: every
+// figure that there can be is there.
+func watched(t *testing.T) (p *process, metrics string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	metrics = "http://" + l.Addr().String() + "/metrics"
+	l.Close()
+	p = serve(t, t.TempDir(), "--metrics-listen", l.Addr().String(), "--metrics-accounts", "3")
+	sink := newCounter(t)
+	ctx := context.Background()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(p.api.call(ctx, http.MethodPost, "/api/v1/subscriptions", map[string]any{
+		"event": "*", "target_url": sink.URL, "filter": "data.n > 0", "transform": "export default () => 'sent'",
+	}, nil))
+	must(p.api.call(ctx, http.MethodPost, "/api/v1/events", outgoingEvent{Type: "a", Data: []byte(`{"n":1}`)}, nil))
+	eventually(t, "the delivery comes", func() bool { return sink.missing([]string{"sent"}) == 0 })
+	eventually(t, "it is counted", func() bool {
+		return strings.Contains(scrape(t, metrics), `switchhook_delivery_attempts_total{result="succeeded"} 1`)
+	})
+	return p, metrics
+}
+
+func scrape(t *testing.T, url string) string {
+	t.Helper()
+	res, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK {
+		t.Fatal(res.Status, err)
+	}
+	return string(text)
+}
+
+// families reads our own metrics: their labels by name.
+func families(t *testing.T, text string) map[string]*dto.MetricFamily {
+	t.Helper()
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	all, err := parser.TextToMetricFamilies(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	maps.DeleteFunc(all, func(name string, _ *dto.MetricFamily) bool { return !strings.HasPrefix(name, "switchhook_") })
+	if len(all) < 20 {
+		t.Fatalf("only %d metrics", len(all))
+	}
+	return all
+}
+
+func TestMetricsFollowPrometheusConventions(t *testing.T) {
+	_, url := watched(t)
+	text := scrape(t, url)
+	problems, err := promlint.New(strings.NewReader(text)).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+
+	// And the documentation tells of each of them, with its labels.
+	doc, err := os.ReadFile("../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := map[string]bool{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `(switchhook_[^`]*)` \\|").FindAllSubmatch(doc, -1) {
+		told[string(row[1])] = true
+	}
+	for name, f := range families(t, text) {
+		var labels []string
+		for _, pair := range f.Metric[0].Label {
+			labels = append(labels, pair.GetName())
+		}
+		slices.Sort(labels)
+		if labels != nil {
+			name += "{" + strings.Join(labels, ",") + "}"
+		}
+		if !told[name] {
+			t.Errorf("docs/operations.md has no row of %s", name)
+		}
+		delete(told, name)
+	}
+	for name := range told {
+		t.Errorf("docs/operations.md tells of %s, which is not there", name)
+	}
+}
+
+// With names of accounts in them, or where they have an address of their own, the figures
+// are for those who may see every account.
+func TestMetricsThatNameAccountsAreNotForStrangers(t *testing.T) {
+	p, url := watched(t)
+	if text := scrape(t, url); !strings.Contains(text, `switchhook_account_events_accepted_total{account="default"} 1`) {
+		t.Errorf("no figures of an account: %s", text)
+	}
+	var made struct {
+		Key string `json:"key"`
+	}
+	if err := p.api.call(context.Background(), http.MethodPost, "/api/v1/keys", map[string]any{"account": "acme"}, &made); err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]int{"": 401, "swk_wrong0000000000000000": 401, made.Key: 403, testKey: 200} {
+		req, _ := http.NewRequest(http.MethodGet, p.api.url+"/metrics", nil)
+		if key != "" {
+			req.Header.Set("Authorization", "Bearer "+key)
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		if res.StatusCode != want || want != 200 && bytes.Contains(body, []byte("switchhook_")) {
+			t.Errorf("with %q: %d %.200s", key, res.StatusCode, body)
+		}
+	}
+	res, err := http.Get(strings.TrimSuffix(url, "/metrics") + "/api/v1/events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusNotFound {
+		t.Errorf("the metrics' address answers the API: %d", res.StatusCode)
+	}
+}
+
+func TestMetricsFlagsThatMakeNoSense(t *testing.T) {
+	for flags, says := range map[string]string{
+		"--metrics-accounts=-1":       "--metrics-accounts",
+		"--metrics-accounts=100000":   "--metrics-accounts",
+		"--metrics-listen=everywhere": "--metrics-listen",
+	} {
+		out, err := command("serve", "--data", t.TempDir(), "--listen", "127.0.0.1:0", flags).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), says) {
+			t.Errorf("%s: %v %s", flags, err, out)
+		}
+	}
+}

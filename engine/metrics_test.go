@@ -1,0 +1,165 @@
+package engine_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"switchhook/engine"
+)
+
+// figure reads one series: figure(t, reg, "switchhook_deliveries", "dead"). Labels are
+// given in the order of their names.
+func figure(t *testing.T, reg *prometheus.Registry, name string, labels ...string) float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		for _, m := range f.Metric {
+			var got []string
+			for _, l := range m.Label {
+				got = append(got, l.GetValue())
+			}
+			if slices.Equal(got, labels) {
+				return m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+			}
+		}
+	}
+	return -1
+}
+
+func TestOpenDeliveriesAreCountedWhereTheyStand(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	var later atomic.Int64
+	r := start(t, func(c *engine.Config) {
+		c.Registerer, c.SubscriptionInFlight, c.Retries = reg, 1, engine.RetrySchedule{0, 100 * time.Hour}
+		c.Now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
+	})
+	count := func(state string) float64 { return figure(t, reg, "switchhook_deliveries", state) }
+	age := func(state string) float64 {
+		return figure(t, reg, "switchhook_deliveries_oldest_age_seconds", state)
+	}
+	for _, state := range []string{"queued", "held", "pending", "failed", "dead"} {
+		if count(state) != 0 || age(state) != 0 {
+			t.Errorf("at first: %v %s, the oldest %v s old", count(state), state, age(state))
+		}
+	}
+	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(500) })
+	failing := r.subscribe(func(s *engine.Subscription) { s.Events = []string{"failing"} })
+	gone := r.subscribe(func(s *engine.Subscription) { s.Events = []string{"gone"} })
+	r.delivery(r.publish("failing", `1`).ID, failing, engine.StateFailed)
+	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(410) })
+	r.delivery(r.publish("gone", `1`).ID, gone, engine.StateDead)
+	if count("dead") != 0 {
+		t.Error("the store was asked again at once")
+	}
+	later.Store(int64(time.Hour))
+	for _, state := range []string{"failed", "dead"} {
+		if a := age(state); count(state) != 1 || a < 3600 || a > 3700 {
+			t.Errorf("%v %s, the oldest %v s old", count(state), state, a)
+		}
+	}
+
+	r.sink.hangs()
+	slow := r.subscribe(func(s *engine.Subscription) { s.Events = []string{"slow"} })
+	for range 3 {
+		r.publish("slow", `1`)
+	}
+	until(t, "one is in flight, two wait", func() bool { return count("queued") == 2 })
+	later.Add(int64(time.Hour))
+	if a := age("queued"); a < 3600 || a > 3700 {
+		t.Errorf("the oldest that waits is %v s old", a)
+	}
+	if _, err := r.UpdateSubscription(context.Background(), "", slow.ID, engine.AnyVersion, func(s *engine.Subscription) error {
+		s.Active = false
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if count("queued") != 0 || count("held") != 2 {
+		t.Errorf("after the pause %v are queued and %v held", count("queued"), count("held"))
+	}
+	if err := r.DeleteSubscription(context.Background(), "", slow.ID, engine.AnyVersion); err != nil {
+		t.Fatal(err)
+	}
+	if n := figure(t, reg, "switchhook_deliveries_given_up_total"); n != 2 || count("held") != 0 {
+		t.Errorf("%v given up, %v held", n, count("held"))
+	}
+	for name, want := range map[string]float64{
+		"switchhook_publish_seconds": 5, "switchhook_delivery_first_attempt_delay_seconds": 2, "switchhook_delivery_attempt_seconds": 2,
+	} {
+		if n := figure(t, reg, name); n != want {
+			t.Errorf("%s counted %v, not %v", name, n, want)
+		}
+	}
+}
+
+// However many accounts there are, only so many are named: the busiest.
+func TestOnlyTheBusiestAccountsHaveFiguresOfTheirOwn(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	var later atomic.Int64
+	r := start(t, func(c *engine.Config) {
+		c.Registerer, c.MetricsAccounts = reg, 2
+		c.Now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
+	})
+	publish := func(account string, n int) {
+		t.Helper()
+		for range n {
+			in := event("a", `1`)
+			in.Account = account
+			if _, err := r.Publish(context.Background(), []engine.EventInput{in}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	accepted := func(account string) float64 {
+		return figure(t, reg, "switchhook_account_events_accepted_total", account)
+	}
+	is := func(when string, want map[string]float64) {
+		t.Helper()
+		for account, n := range want {
+			if got := accepted(account); got != n {
+				t.Errorf("%s: %s has %v, not %v", when, account, got, n)
+			}
+		}
+	}
+	publish("early", 1)
+	publish("steady", 8)
+	publish("late", 20)
+	for i := range 30 {
+		publish(fmt.Sprintf("small-%d", i), 1)
+	}
+	is("first come", map[string]float64{"early": 1, "steady": 8, "late": -1, "(other)": 50})
+	later.Add(int64(61 * time.Minute))
+	is("after an hour", map[string]float64{"early": -1, "steady": 8, "late": 0, "(other)": 50})
+	publish("late", 3)
+	publish("early", 1)
+	is("from then on", map[string]float64{"early": -1, "steady": 8, "late": 3, "(other)": 51})
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if strings.HasPrefix(f.GetName(), "switchhook_account_events") && len(f.Metric) != 3 {
+			t.Errorf("%s has %d series", f.GetName(), len(f.Metric))
+		}
+	}
+
+	off := prometheus.NewRegistry()
+	start(t, func(c *engine.Config) { c.Registerer = off }).publish("a", `1`)
+	if n := figure(t, off, "switchhook_account_events_accepted_total", "(other)"); n != -1 {
+		t.Error("accounts are counted though nobody asked for it")
+	}
+}

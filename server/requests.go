@@ -1,0 +1,101 @@
+package server
+
+import (
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// otherRoute stands for requests that no route took: their paths are whatever somebody
+// sent, and no label.
+const otherRoute = "other"
+
+// What is known of a request once it is answered, in its Locals.
+type (
+	routeLocal struct{} // the path of its operation, as openapi.json writes it
+	keyLocal   struct{} // the id of the key that came with it
+)
+
+// newRequestCounter counts requests by operation and status: there are as many series as
+// operations have statuses.
+func newRequestCounter(r prometheus.Registerer) *prometheus.CounterVec {
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "switchhook", Name: "api_requests_total", Help: "Requests of the API by method, route and status; other where there is no such route.",
+	}, []string{"method", "route", "code"})
+	// There from the start: what is not there can't be seen to grow.
+	for _, code := range []int{fiber.StatusAccepted, fiber.StatusTooManyRequests, fiber.StatusServiceUnavailable} {
+		c.WithLabelValues(fiber.MethodPost, publishRoute, strconv.Itoa(code))
+	}
+	r.MustRegister(c)
+	return c
+}
+
+const publishRoute = apiPath + "/events"
+
+// named notes which operation a request is of.
+func named(path string, h fiber.Handler) fiber.Handler {
+	var name any = template(path) // boxed once
+	return func(c *fiber.Ctx) error {
+		c.Locals(routeLocal{}, name)
+		return h(c)
+	}
+}
+
+// template writes a path as openapi.json does: "/api/v1/events/{id}".
+func template(path string) string {
+	parts := strings.Split(path, "/")
+	for i, part := range parts {
+		if name, ok := strings.CutPrefix(part, ":"); ok {
+			parts[i] = "{" + name + "}"
+		}
+	}
+	return strings.Join(parts, "/")
+}
+
+// loggedPath copies a path, without what may be a key that came in the place of an id.
+func loggedPath(path string) string {
+	parts := strings.Split(strings.Clone(path), "/")
+	for i, part := range parts {
+		if strings.HasPrefix(part, "swk_") || strings.HasPrefix(part, "wh") && strings.Contains(part, "_") {
+			parts[i] = "[hidden]"
+		}
+	}
+	return strings.Join(parts, "/")
+}
+
+// answered counts a request, and writes it down where there is an access log: without
+// query, headers and body, which may hold what is nobody's business.
+func (s *Server) answered(c *fiber.Ctx, began time.Time) {
+	status := c.Response().StatusCode()
+	route, known := c.Locals(routeLocal{}).(string)
+	method := otherRoute
+	if i := slices.Index(fiber.DefaultMethods, c.Method()); known && i >= 0 {
+		method = fiber.DefaultMethods[i] // what Fiber gives is memory that the next request overwrites
+	} else {
+		route = otherRoute
+	}
+	if s.requests != nil {
+		s.requests.WithLabelValues(method, route, strconv.Itoa(status)).Inc()
+	}
+	if s.cfg.AccessLog == nil {
+		return
+	}
+	key, _ := c.Locals(keyLocal{}).(string)
+	path := otherRoute // it may be anything
+	if known {
+		path = loggedPath(c.Path())
+	}
+	attributes := []slog.Attr{
+		slog.String("method", method), slog.String("path", path), slog.Int("status", status),
+		slog.Duration("duration", time.Since(began)), slog.String("address", s.address(c).String()),
+	}
+	if key != "" {
+		attributes = append(attributes, slog.String("key_id", key))
+	}
+	s.cfg.AccessLog.LogAttrs(c.Context(), slog.LevelInfo, "request", attributes...)
+}
