@@ -99,6 +99,7 @@ func (s *Server) inDialects(c *fiber.Ctx) error {
 			if op.Action == dialect.Get || op.Action == dialect.List || op.Action == dialect.Catalogue {
 				access = read
 			}
+			c.Locals(routeLocal{}, "dialect/"+d.Name)
 			return s.handle(route{access: access, handler: s.inDialect(d, op, strings.Clone(id))})(c)
 		}
 		if allowed = append(allowed, op.Method); op.Method == fiber.MethodGet {

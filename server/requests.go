@@ -17,7 +17,7 @@ const otherRoute = "other"
 
 // What is known of a request once it is answered, in its Locals.
 type (
-	routeLocal struct{} // the path of its operation, as openapi.json writes it
+	routeLocal struct{} // the path of its operation, as openapi.json writes it, or its dialect
 	keyLocal   struct{} // the id of the key that came with it
 )
 

@@ -39,7 +39,10 @@ func TestRequestsAreCountedByRouteAndLogged(t *testing.T) {
 	r.acme.get("/api/v1/events/evt_secret?x=sesame").want(404)
 	r.acme.get("/" + r.acme.key + "?token=sesame").want(404)
 	r.acme.with(t, "swk_nobody-has-this-key").get("/api/v1/events").want(401)
-	r.acme.do("OPTIONS", "/api/v1/events", nil).want(405)
+	r.acme.do("OPTIONS", "/api/v1/events", nil).want(204)
+	r.acme.do("PATCH", "/api/v1/events", nil).want(405)
+	r.acme.get("/hooks/subscribe/" + r.acme.key).want(405) // of a dialect
+	r.acme.with(t, "swk_nobody-has-this-key").get("/hooks/subscribe").want(401)
 	r.acme.do("HEAD", "/healthz", nil).want(200)
 
 	conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
@@ -60,7 +63,9 @@ func TestRequestsAreCountedByRouteAndLogged(t *testing.T) {
 		`{code="404",method="GET",route="/api/v1/events/{id}"} 1`,
 		`{code="404",method="other",route="other"} 1`,
 		`{code="401",method="GET",route="/api/v1/events"} 1`,
-		`{code="405",method="other",route="other"} 1`,
+		`{code="401",method="GET",route="dialect/express-demo"} 1`,
+		`{code="204",method="other",route="other"} 1`,
+		`{code="405",method="other",route="other"} 2`,
 		`{code="400",method="other",route="other"} 1`,
 		`{code="200",method="HEAD",route="/healthz"} 1`,
 		`{code="503",method="POST",route="/api/v1/events"} 0`,
