@@ -23,14 +23,13 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 )
 
 func main() {
 	log.SetFlags(0)
 	addr := flag.String("addr", "127.0.0.1:9000", "address to receive on")
-	secret := flag.String("secret", "", "signing secret (whsec_…) agreed with the sender, by default $WEBHOOK_SECRET; with -subscribe the router makes one")
+	secret := flag.String("secret", "", "signing secret (whsec_…) agreed with the sender, or its public key (whpk_…), by default $WEBHOOK_SECRET; with -subscribe the router makes one")
+	verify := flag.String("verify", "standard", "how to verify: standard (webhook-signature), hook (X-Hook-Signature) or url (?token= in the URL)")
 	router := flag.String("subscribe", "", "subscribe at this Switchhook router, such as http://127.0.0.1:8080")
 	key := flag.String("key", "", "API key for -subscribe, by default $SWITCHHOOK_KEY")
 	event := flag.String("event", "order.*", "event type or pattern for -subscribe")
@@ -52,11 +51,11 @@ func main() {
 		}
 		defer unsubscribe(*router, *key, subscription)
 	}
-	verifier, err := standardwebhooks.NewWebhook(*secret)
-	if *secret == "" || err != nil {
-		log.Fatal("a secret is needed: give -secret whsec_… or -subscribe (", err, ")")
+	genuine, err := checkBy(*verify, *secret)
+	if err != nil {
+		log.Fatal(err)
 	}
-	server := &http.Server{Handler: receive(verifier), ReadTimeout: 10 * time.Second}
+	server := &http.Server{Handler: receive(genuine), ReadTimeout: 10 * time.Second}
 	go server.Serve(listener)
 	fmt.Printf("receiving on %s\nsubscription %s\n", url, subscription)
 	<-ctx.Done()
@@ -83,16 +82,19 @@ func reachable(l net.Listener) string {
 }
 
 // receive answers deliveries: 2xx only for what is safely in its hands.
-func receive(verifier *standardwebhooks.Webhook) http.HandlerFunc {
+func receive(genuine check) http.HandlerFunc {
 	var seen ids
 	return func(w http.ResponseWriter, r *http.Request) {
+		if consent(w, r) {
+			return
+		}
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
 		if err != nil {
 			http.Error(w, "can't be read", http.StatusBadRequest)
 			return
 		}
 		// The signature covers the bytes: check it before anything parses them.
-		if err := verifier.Verify(body, r.Header); err != nil {
+		if err := genuine(r, body); err != nil {
 			fmt.Println("refused", err)
 			http.Error(w, "the signature is wrong", http.StatusUnauthorized)
 			return

@@ -1,0 +1,50 @@
+package examples_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// missing skips a test that needs what is not on this machine, with a line that says how to
+// get it. Where everything should be there, it fails.
+func missing(t *testing.T, what, howTo string) {
+	t.Helper()
+	if os.Getenv("TEST_TOOLS") == "required" {
+		t.Fatalf("%s is not here: %s", what, howTo)
+	}
+	t.Skipf("%s is not here: %s", what, howTo)
+}
+
+// node finds Node.
+func node(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("node")
+	if err != nil {
+		missing(t, "node", "apt install nodejs npm")
+	}
+	return path
+}
+
+// python finds a Python that has a module.
+func python(t *testing.T, module string) string {
+	t.Helper()
+	for _, name := range []string{"python3", "/usr/bin/python3"} {
+		if path, err := exec.LookPath(name); err == nil && exec.Command(path, "-c", "import "+module).Run() == nil {
+			return path
+		}
+	}
+	missing(t, "python3 with "+module, "apt install python3 python3-cryptography")
+	return ""
+}
+
+// running starts a router for development and gives its address and admin key.
+func running(t *testing.T, flags ...string) (url, key string) {
+	t.Helper()
+	folder, address := t.TempDir(), freeAddress(t)
+	binary := buildProgram(t, "switchhook", "switchhook")
+	start(t, folder, nil, binary, append([]string{"serve", "--dev", "--listen", address}, flags...)...).shows(t, "msg=listening")
+	return "http://" + address, strings.TrimSpace(string(read(t, filepath.Join(folder, "switchhook-data", "admin.key"))))
+}
