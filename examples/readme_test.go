@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"regexp"
 	"strings"
 	"testing"
@@ -40,11 +41,18 @@ func blocks(markdown string, sections ...string) (found []block) {
 	return found
 }
 
-// TestReadmeCommandsDoWhatItSays runs the README's commands, word by word, against a
-// router of their own: only "go run ." and the ports are other ones. What the README
-// shows below a command must be in its output: of JSON the members it shows, of text the
-// lines, with "…" for anything.
 func TestReadmeCommandsDoWhatItSays(t *testing.T) {
+	walk(t, "../README.md", 12, "A first subscription", "Scripts in two minutes", "Clean up")
+}
+
+func TestRESTHooksCommandsDoWhatTheirPageSays(t *testing.T) {
+	walk(t, "../docs/rest-hooks.md", 14, "The least that works", "Trying", "Identity: is it really this server?", "Batching, order, rate", "Unsubscribing")
+}
+
+// walk runs a page's commands, word by word, against a router of their own: only "go run ."
+// and the ports are other ones. What the page shows below a command must be in its output:
+// of JSON the members it shows, of text the lines, with "…" for anything.
+func walk(t *testing.T, page string, atLeast int, sections ...string) {
 	folder := t.TempDir()
 	router, first, second := freeAddress(t), freeAddress(t), freeAddress(t)
 	words := strings.NewReplacer("go run .", buildProgram(t, "switchhook", "switchhook"), "127.0.0.1:8080", router, "127.0.0.1:9000", first, "127.0.0.1:9001", second)
@@ -52,12 +60,12 @@ func TestReadmeCommandsDoWhatItSays(t *testing.T) {
 	user := &shell{background: map[string]*program{}}
 	user.open(t, folder, env)
 
-	walk := blocks(string(read(t, "../README.md")), "A first subscription", "Scripts in two minutes", "Clean up")
-	if len(walk) < 12 {
-		t.Fatal("the walk is missing from the README; were its headings renamed?")
+	steps := blocks(string(read(t, page)), sections...)
+	if len(steps) < atLeast {
+		t.Fatalf("the walk is missing from %s; were its headings renamed?", page)
 	}
-	for i, b := range walk {
-		where := fmt.Sprintf("README.md:%d", b.line)
+	for i, b := range steps {
+		where := fmt.Sprintf("%s:%d", path.Base(page), b.line)
 		if b.language != "sh" {
 			continue
 		}
@@ -75,7 +83,7 @@ func TestReadmeCommandsDoWhatItSays(t *testing.T) {
 			continue
 		}
 		output := user.run(t, where, command)
-		for _, shown := range walk[i+1:] {
+		for _, shown := range steps[i+1:] {
 			if shown.language == "sh" {
 				break
 			}
@@ -100,7 +108,7 @@ func stays(command string) bool {
 
 // changes tells whether a command does something that must not be done twice.
 func changes(command string) bool {
-	return strings.Contains(command, "-X POST") || strings.Contains(command, "go run . send")
+	return strings.Contains(command, "-X POST") || strings.Contains(command, "-X DELETE") || strings.Contains(command, "go run . send")
 }
 
 // shell is a user's terminal, and the others that are open.
