@@ -1,7 +1,7 @@
 // Not a trigger that anybody sees: it fills the list of event types in the editor.
-const perform = async (z) => {
+const perform = async (z, bundle) => {
   const response = await z.request({
-    url: '{{bundle.authData.server}}/api/v1/event-types',
+    url: `${bundle.authData.server}/api/v1/event-types`,
     params: { format: 'array' },
   });
   return response.data.map((type) => ({ id: type.name, name: type.name }));

@@ -1,9 +1,9 @@
-const subscriptions = '{{bundle.authData.server}}/api/v1/subscriptions';
+const subscriptions = (bundle) => `${bundle.authData.server}/api/v1/subscriptions`;
 
 // Turning a Zap on: the answer is kept by Zapier as bundle.subscribeData.
 const performSubscribe = async (z, bundle) => {
   const response = await z.request({
-    url: subscriptions,
+    url: subscriptions(bundle),
     method: 'POST',
     body: { hookUrl: bundle.targetUrl, event: bundle.inputData.event_type, payload_format: 'data' },
   });
@@ -12,7 +12,7 @@ const performSubscribe = async (z, bundle) => {
 
 // Turning it off.
 const performUnsubscribe = async (z, bundle) => {
-  const response = await z.request({ url: `${subscriptions}/${bundle.subscribeData.id}`, method: 'DELETE' });
+  const response = await z.request({ url: `${subscriptions(bundle)}/${bundle.subscribeData.id}`, method: 'DELETE' });
   return response.data;
 };
 
@@ -22,7 +22,7 @@ const perform = async (z, bundle) => [bundle.cleanedRequest];
 // Samples for the editor, in the shape in which hooks come.
 const performList = async (z, bundle) => {
   const response = await z.request({
-    url: `{{bundle.authData.server}}/api/v1/event-types/${bundle.inputData.event_type}/samples`,
+    url: `${bundle.authData.server}/api/v1/event-types/${bundle.inputData.event_type}/samples`,
     params: { payload_format: 'data', limit: 3 },
   });
   return response.data;
