@@ -32,7 +32,7 @@ func (c *listenCommand) Run(ctx context.Context) error {
 		return wrongCommand("--filter and --transform are those of a subscription: give --subscribe too")
 	}
 	if publicKey(c.Secret) == nil {
-		if _, err := newSigner(c.Secret); err != nil {
+		if err := checkSecret(c.Secret); err != nil {
 			return err
 		}
 	}

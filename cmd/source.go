@@ -5,9 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
-	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+	"switchhook/engine"
 )
 
 // readSource reads a script. An empty one is a mistake: to the router it would be none.
@@ -19,14 +18,14 @@ func readSource(path string) (string, error) {
 	return string(text), err
 }
 
-// newSigner is what signs and verifies with the secret of --secret; nil without one.
-func newSigner(secret string) (*standardwebhooks.Webhook, error) {
+// checkSecret tells what is wrong with --secret, if it is given.
+func checkSecret(secret string) error {
 	if secret == "" {
-		return nil, nil
+		return nil
 	}
-	signer, err := standardwebhooks.NewWebhook(secret)
-	if err != nil || !strings.HasPrefix(secret, "whsec_") || secret == "whsec_" {
-		return nil, &statusError{wrongUsage, errors.New(`--secret: must be "whsec_" and the key in base64`)}
+	err := engine.CheckSecret(secret)
+	if wrong, ok := errors.AsType[*engine.Error](err); ok {
+		return wrongCommand("--secret: %s", wrong.Message)
 	}
-	return signer, nil
+	return err
 }

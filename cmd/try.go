@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net/http"
 	"net/url"
 	"os"
 	"regexp"
@@ -18,8 +17,7 @@ import (
 	"strings"
 	"time"
 
-	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
-
+	"switchhook/engine"
 	"switchhook/scripts"
 	"switchhook/scripts/filter"
 	"switchhook/scripts/suite"
@@ -33,7 +31,7 @@ type tryCommand struct {
 	Type       string  `help:"The event's type; example.event where neither this nor the file says." placeholder:"TYPE"`
 	Schema     string  `help:"File with the JSON Schema of the event type, to check the filter against." placeholder:"FILE"`
 	Target     string  `help:"Address that would be sent to." default:"https://example.com/hook" placeholder:"URL"`
-	Secret     string  `help:"Signing secret (whsec_…); without one the signature is left out." placeholder:"SECRET"`
+	Secret     string  `help:"Signing secret (whsec_…, whsk_…); without one the signature is left out." placeholder:"SECRET"`
 	JSON       bool    `name:"json" help:"Print JSON."`
 	Verbose    bool    `help:"Log what the sandbox does to standard error."`
 }
@@ -80,7 +78,7 @@ type trialRequest struct {
 
 // Run tries.
 func (c *tryCommand) Run(ctx context.Context) error {
-	target, signer, err := c.check()
+	target, err := c.check()
 	if err != nil {
 		return err
 	}
@@ -88,7 +86,7 @@ func (c *tryCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	input.target, input.signer = target, signer
+	input.target = target
 	began := time.Now()
 	t, err := c.try(ctx, input)
 	if err != nil {
@@ -121,24 +119,22 @@ type tryInput struct {
 	transform string
 	schemas   [][]byte
 	target    *url.URL
-	signer    *standardwebhooks.Webhook // nil without a secret
 }
 
 // check looks at what the flags say themselves, before any file is read.
-func (c *tryCommand) check() (target *url.URL, signer *standardwebhooks.Webhook, err error) {
+func (c *tryCommand) check() (target *url.URL, err error) {
 	switch {
 	case c.Filter != nil && strings.TrimSpace(*c.Filter) == "":
-		return nil, nil, wrongCommand("--filter is empty: write true to let every event pass")
+		return nil, wrongCommand("--filter is empty: write true to let every event pass")
 	case c.Transform == "" && c.Filter == nil && c.FilterFile == "":
-		return nil, nil, wrongCommand("give --transform, --filter or --filter-file: there is nothing to try")
+		return nil, wrongCommand("give --transform, --filter or --filter-file: there is nothing to try")
 	case c.Type != "" && (len(c.Type) > longestType || !eventType.MatchString(c.Type)):
-		return nil, nil, wrongCommand(`--type: %.140q is no event type: use letters, digits and _ in parts joined by ".", such as "order.created", %d characters at most`, c.Type, longestType)
+		return nil, wrongCommand(`--type: %.140q is no event type: use letters, digits and _ in parts joined by ".", such as "order.created", %d characters at most`, c.Type, longestType)
 	}
 	if target, err = url.Parse(c.Target); err != nil || target.Host == "" {
-		return nil, nil, wrongCommand("--target: %q is no address such as https://example.com/hook", c.Target)
+		return nil, wrongCommand("--target: %q is no address such as https://example.com/hook", c.Target)
 	}
-	signer, err = newSigner(c.Secret)
-	return target, signer, err
+	return target, checkSecret(c.Secret)
 }
 
 // What the router takes for an event type: parts may be joined by - / and : as well,
@@ -190,6 +186,7 @@ func (c *tryCommand) readEvent() (*scripts.Event, error) {
 	if e.Type == "" {
 		c.sayBare(text)
 	}
+	e.Data = bytes.TrimSpace(e.Data)
 	e.Type = cmp.Or(c.Type, e.Type, "example.event")
 	if e.Time.IsZero() {
 		e.Time = time.Now().UTC().Truncate(time.Millisecond) // as if it had just been published
@@ -239,10 +236,8 @@ func (c *tryCommand) try(ctx context.Context, in tryInput) (*trial, error) {
 	if !t.Matched {
 		return t, nil
 	}
-	req := scripts.Request{Method: http.MethodPost, Path: cmp.Or(in.target.EscapedPath(), "/"), Query: in.target.Query(), Headers: map[string]string{}}
 	if in.transform == "" {
-		t.request(in, req, scripts.Result{Body: envelope(in.event), ContentType: "application/json"})
-		return t, nil
+		return t, c.compose(t, in, nil)
 	}
 	pool, err := startSandbox(c.Verbose)
 	if err != nil {
@@ -253,15 +248,15 @@ func (c *tryCommand) try(ctx context.Context, in tryInput) (*trial, error) {
 	if err != nil {
 		return t, t.fail("transform", err)
 	}
-	res, err := pool.Run(ctx, program, in.event, req)
+	res, err := pool.Run(ctx, program, in.event, engine.PreviewRequest(in.target))
 	if err != nil {
 		return t, t.fail("transform", err)
 	}
 	t.Console, t.TransformMS = res.Console, float64(res.CPU.Microseconds())/1000
-	if t.Dropped, t.DropReason = res.Dropped, res.DropReason; !t.Dropped {
-		t.request(in, req, res)
+	if t.Dropped, t.DropReason = res.Dropped, res.DropReason; t.Dropped {
+		return t, nil
 	}
-	return t, nil
+	return t, c.compose(t, in, &res)
 }
 
 // fail notes a script's failure; other errors are given back.
@@ -270,39 +265,31 @@ func (t *trial) fail(where string, err error) error {
 	if !ok {
 		return err
 	}
-	t.Error, t.ErrorIn, t.Console = e, where, e.Console
+	if t.Error, t.ErrorIn = e, where; e.Console != nil {
+		t.Console = e.Console
+	}
 	return nil
 }
 
-// envelope is the body that the router sends where no transform makes one (Standard
-// Webhooks 1.0.0, "Payload structure").
-func envelope(ev *scripts.Event) []byte {
-	kind, _ := json.Marshal(ev.Type) // a string can always be written
-	return slices.Concat([]byte(`{"type":`), kind, []byte(`,"timestamp":"`+ev.Time.UTC().Format(time.RFC3339Nano)+`","data":`), bytes.TrimSpace(ev.Data), []byte("}"))
-}
-
-// request puts the request together as the router would.
-func (t *trial) request(in tryInput, req scripts.Request, res scripts.Result) {
-	if res.Request != nil {
-		req = *res.Request
+// compose puts the request together as the router does; res is nil without a transform.
+func (c *tryCommand) compose(t *trial, in tryInput, res *scripts.Result) error {
+	preview := engine.Preview{
+		Target: in.target.String(), Secret: c.Secret, UserAgent: "Switchhook/" + Version, ID: in.event.ID, Event: in.event, Result: res, At: time.Now(),
 	}
-	u := *in.target
-	if path, err := url.PathUnescape(req.Path); err == nil {
-		u.Path, u.RawPath = path, req.Path
+	req, err := preview.Compose()
+	if err != nil {
+		return t.fail("transform", err)
 	}
-	u.RawQuery = url.Values(req.Query).Encode()
-	now := time.Now()
-	headers := map[string]string{
-		"Content-Type": res.ContentType, "User-Agent": "Switchhook/" + Version,
-		"Content-Length": strconv.Itoa(len(res.Body)), "webhook-id": in.event.ID, "webhook-timestamp": strconv.FormatInt(now.Unix(), 10),
+	headers := map[string]string{"Content-Length": strconv.Itoa(len(req.Body))}
+	for _, h := range req.Headers {
+		headers[h.Name] = h.Value
 	}
-	for name, value := range req.Headers {
-		headers[http.CanonicalHeaderKey(name)] = value
+	u, err := url.Parse(req.URL)
+	if err != nil {
+		return err
 	}
-	if in.signer != nil {
-		headers["webhook-signature"], _ = in.signer.Sign(in.event.ID, now, res.Body) // never fails
-	}
-	t.Request = &trialRequest{Method: req.Method, URL: u.String(), Headers: headers, Body: string(res.Body), path: u.RequestURI(), host: u.Host}
+	t.Request = &trialRequest{Method: req.Method, URL: req.URL, Headers: headers, Body: string(req.Body), path: u.RequestURI(), host: u.Host}
+	return nil
 }
 
 func printJSON(v any) error {

@@ -40,13 +40,15 @@ func runIn(t *testing.T, dir, stdin string, args ...string) (stdout, stderr stri
 var tryFiles = map[string]string{
 	"t.ts": "interface Order { total: number }\nexport default function transform(event: { data: Order }, request: any) {\n  console.log(\"total\", event.data.total, \"\\u001b[31m\")\n  if (event.data.total === 2) return drop(\"two\")\n" +
 		"  if (event.data.total === 3) throw new Error(\"three\")\n  request.headers[\"x-total\"] = String(event.data.total)\n  request.query.q = \"a b\"\n  request.path += \"/x\"\n  request.method = \"PUT\"\n  return { total: event.data.total, t: \"<é>\" }\n}\n",
-	"bad.js":   "export default function (event) {\n  return (\n}\n",
-	"f.expr":   "data.total > 1\n  && data.customer.country in [\"US\"]\n",
-	"s.json":   `{"properties": {"total": {"type": "number"}}}`,
-	"e.json":   `{"type": "order.created", "id": "evt_1", "data": {"total": 120, "customer": {"country": "US"}}}`,
-	"no.json":  `{"type": "order.created", "data": {"total": 120}}`,
-	"x.json":   `{"type": `,
-	"empty.js": "\n", "bare.json": `{"type": "a.b", "total": 1}`,
+	"bad.js":    "export default function (event) {\n  return (\n}\n",
+	"f.expr":    "data.total > 1\n  && data.customer.country in [\"US\"]\n",
+	"s.json":    `{"properties": {"total": {"type": "number"}}}`,
+	"e.json":    `{"type": "order.created", "id": "evt_1", "data": {"total": 120, "customer": {"country": "US"}}}`,
+	"no.json":   `{"type": "order.created", "data": {"total": 120}}`,
+	"x.json":    `{"type": `,
+	"header.js": "export default (event, request) => { request.headers[event.data.name] = event.data.value; return 1 }\n",
+	"path.js":   "export default (event, request) => { console.log('here'); request.path = event.data; return 1 }\n",
+	"empty.js":  "\n", "bare.json": `{"type": "a.b", "total": 1}`,
 }
 
 func TestTry(t *testing.T) {
@@ -78,6 +80,14 @@ func TestTry(t *testing.T) {
 		"no event":                 {"--filter true", "", 2, nil, "missing flags: --event"},
 		"two filters":              {"--event e.json --filter true --filter-file f.expr", "", 2, nil, "can't be used together"},
 		"a bad secret":             {"--event e.json --filter true --secret x", "", 2, nil, "--secret: must be"},
+		"a short secret":           {"--event e.json --filter true --secret whsec_AAAA", "", 2, nil, "--secret: holds 3 bytes, must hold 24 to 64"},
+		"another key pair's half":  {"--event e.json --filter true --secret whsk_" + strings.Repeat("A", 86) + "==", "", 2, nil, "--secret: holds a public key that does not belong to its seed"},
+		"a header":                 {"--event - --transform header.js", `{"name": "x-a", "value": "b"}`, 0, []string{"X-A: b\n"}, ""},
+		"a header of the router":   {"--event - --transform header.js", `{"name": "x-forwarded-for", "value": "b"}`, 1, []string{"The transform failed (run): request.headers: ", "is set by the router"}, ""},
+		"a header beside them":     {"--event - --transform header.js", `{"name": "webhook-sequence", "value": "1"}`, 1, []string{"is set by the router"}, ""},
+		"a header of the hop":      {"--event - --transform header.js", `{"name": "via", "value": "1"}`, 1, []string{"is set by the router"}, ""},
+		"a long header":            {"--event - --transform header.js", `{"name": "x-a", "value": "` + strings.Repeat("x", 4097) + `"}`, 1, []string{"has a value that is too long"}, ""},
+		"a long path":              {"--event - --transform path.js", `"/` + strings.Repeat("x", 9000) + `"`, 1, []string{"The transform failed (run)", "console  log: here"}, ""},
 		"a bad target":             {"--event e.json --filter true --target example", "", 2, nil, "--target"},
 		"an empty filter":          {"--event e.json --filter=", "", 2, nil, "--filter is empty"},
 		"an empty transform":       {"--event e.json --transform empty.js", "", 1, nil, "empty.js is empty"},
@@ -187,5 +197,21 @@ func TestTryShowsWhatTheRouterSends(t *testing.T) {
 		if err := p.api.unsubscribe(context.Background(), sub.ID); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestTrySignsWithEd25519(t *testing.T) {
+	const secret = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
+	stdout, stderr, status := runIn(t, writeFiles(t, tryFiles), "", "try", "--json", "--event", "e.json", "--transform", "t.ts", "--secret", secret)
+	var got trial
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil || status != 0 {
+		t.Fatalf("%v, status %d\n%s%s", err, status, stdout, stderr)
+	}
+	headers := http.Header{}
+	for name, value := range got.Request.Headers {
+		headers.Set(name, value)
+	}
+	if err := verifyEd25519(publicKey(secret), []byte(got.Request.Body), headers); err != nil {
+		t.Errorf("%v: %v", err, headers)
 	}
 }

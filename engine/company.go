@@ -12,9 +12,37 @@ const (
 	maxDebounce = 24 * time.Hour
 )
 
+// CheckTerms tells what is wrong with how the deliveries of s are made — policy, batches,
+// debounce, signatures, payload format, headers — as far as that can be told without a
+// router: it may allow fewer attempts at a time, its event types have schemas, and a secret
+// is of a type. Error: CodeInvalid with the field.
+func CheckTerms(s *Subscription) error {
+	s = s.Clone()
+	if err := checkSignatures(s.Signatures); err != nil {
+		return err
+	}
+	if err := checkExtras(s); err != nil {
+		return err
+	}
+	if err := checkPolicy(&s.Policy, maxInFlight); err != nil {
+		return err
+	}
+	if err := checkTogether(s); err != nil {
+		return err
+	}
+	return checkKeys(s, nil)
+}
+
 // checkCompany validates how a subscription's deliveries stand to one another: their
 // order, batches and debounce.
 func (e *Engine) checkCompany(s *Subscription) error {
+	if err := checkTogether(s); err != nil {
+		return err
+	}
+	return checkKeys(s, e.registry.schemas(s.Events))
+}
+
+func checkTogether(s *Subscription) error {
 	s.Policy.OrderingKey, s.Debounce.Key = strings.TrimSpace(s.Policy.OrderingKey), strings.TrimSpace(s.Debounce.Key)
 	switch b := s.Batch; {
 	case b == (Batch{}):
@@ -32,18 +60,18 @@ func (e *Engine) checkCompany(s *Subscription) error {
 	case s.Batch != (Batch{}):
 		return Invalid("debounce", "can't go with batch: choose one of them")
 	}
-	if err := e.checkKey("debounce.key", s.Debounce.Key, s.Events); err != nil {
-		return err
-	}
-	return e.checkKey("policy.ordering_key", s.Policy.OrderingKey, s.Events)
+	return nil
 }
 
-func (e *Engine) checkKey(field, source string, events []string) error {
-	if source == "" {
-		return nil
-	}
-	if _, err := filter.CompileKey(source, e.registry.schemas(events)...); err != nil {
-		return scriptError(field, err)
+// checkKeys compiles the keys of s against the schemas of its event types.
+func checkKeys(s *Subscription, schemas [][]byte) error {
+	for _, key := range []struct{ field, source string }{{"debounce.key", s.Debounce.Key}, {"policy.ordering_key", s.Policy.OrderingKey}} {
+		if key.source == "" {
+			continue
+		}
+		if _, err := filter.CompileKey(key.source, schemas...); err != nil {
+			return scriptError(key.field, err)
+		}
 	}
 	return nil
 }

@@ -114,11 +114,16 @@ func (e *Engine) transform(ctx context.Context, r *route, ev *Event, out *outgoi
 	if res.Dropped {
 		return dropReason(res), nil
 	}
+	return "", out.takeResult(&res)
+}
+
+// takeResult makes what a transform gave what is sent.
+func (out *outgoing) takeResult(res *scripts.Result) error {
 	out.body, out.contentType = res.Body, res.ContentType
 	if res.Request == nil {
-		return "", nil
+		return nil
 	}
-	return "", out.apply(res.Request)
+	return out.apply(res.Request)
 }
 
 func dropReason(res scripts.Result) string {
@@ -166,15 +171,19 @@ func (out *outgoing) apply(req *scripts.Request) error {
 
 // seal adds the router's own headers and the signatures.
 func (e *Engine) seal(out *outgoing, r *route, id string, at time.Time) {
-	r.signer.seal(out.headers, id, at, out.body)
 	if r.sub.Verification.Mode == VerifyCloudEvents {
 		out.headers["WebHook-Request-Origin"] = []string{e.cfg.Origin}
 	}
+	out.seal(r.signer, id, at, e.cfg.UserAgent)
+}
+
+func (out *outgoing) seal(g *signer, id string, at time.Time, userAgent string) {
+	g.seal(out.headers, id, at, out.body)
 	if out.headers["Content-Type"] == nil && out.contentType != "" {
 		out.headers["Content-Type"] = []string{out.contentType}
 	}
 	if out.headers["User-Agent"] == nil {
-		out.headers["User-Agent"] = []string{e.cfg.UserAgent}
+		out.headers["User-Agent"] = []string{userAgent}
 	}
 }
 

@@ -107,15 +107,32 @@ func checkSigning(s *Subscription) *Error {
 	if err != nil {
 		return err
 	}
-	for i, kind := range s.Signatures {
+	if err := checkSignatures(s.Signatures); err != nil {
+		return err
+	}
+	if slices.Contains(s.Signatures, SignatureHook) && key.hmac == nil {
+		return Invalid("signatures", `can't hold "x-hook-signature" with an ed25519 secret: that signature is an HMAC; use "standard" alone, or a secret of the type "hmac"`)
+	}
+	return nil
+}
+
+func checkSignatures(list []Signature) *Error {
+	for i, kind := range list {
 		switch {
 		case kind != SignatureStandard && kind != SignatureHook:
 			return Invalid("signatures", `%.40q is not known: use "standard", "x-hook-signature" or both`, string(kind))
-		case slices.Contains(s.Signatures[:i], kind):
+		case slices.Contains(list[:i], kind):
 			return Invalid("signatures", "names %q twice", string(kind))
-		case kind == SignatureHook && key.hmac == nil:
-			return Invalid("signatures", `can't hold "x-hook-signature" with an ed25519 secret: that signature is an HMAC; use "standard" alone, or a secret of the type "hmac"`)
 		}
+	}
+	return nil
+}
+
+// CheckSecret tells what is wrong with a signing secret. Error: CodeInvalid with Field
+// "secret".
+func CheckSecret(secret string) error {
+	if _, err := parseSecret(secret); err != nil {
+		return err
 	}
 	return nil
 }

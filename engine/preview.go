@@ -1,0 +1,62 @@
+package engine
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"switchhook/scripts"
+)
+
+// Preview is a request that nobody sends, for who has no router at hand.
+type Preview struct {
+	Target    string          // the subscription's URL, which is not checked
+	Secret    string          // signing secret; empty: webhook-signature is left out
+	UserAgent string          // where the transform sets none
+	ID        string          // of the event, as in webhook-id
+	Event     *scripts.Event  // goes in the standard payload format where there is no Result
+	Result    *scripts.Result // of the transform; nil where there is none
+	At        time.Time       // of the attempt
+}
+
+// Compose makes the request as a router does, its checks included. Errors: *scripts.Error
+// where the transform asks for what it may not, CodeInvalid with the field "secret".
+func (p *Preview) Compose() (*AttemptRequest, error) {
+	u, err := url.Parse(p.Target)
+	if err != nil {
+		return nil, Invalid("target_url", "%v", err)
+	}
+	s := &Subscription{Secret: p.Secret, PayloadFormat: FormatStandard}
+	if s.Secret == "" {
+		if s.Secret, err = NewSecret(SecretHMAC); err != nil {
+			return nil, err
+		}
+	}
+	g, invalid := newSigner(s)
+	if invalid != nil {
+		return nil, invalid
+	}
+	out := &outgoing{method: http.MethodPost, url: u, headers: http.Header{}}
+	if p.Result == nil {
+		body := plainBody(s.PayloadFormat, &Event{Type: p.Event.Type, Time: p.Event.Time, Data: p.Event.Data})
+		out.take(&content{body: body, mediaType: "application/json"})
+	} else if err := out.takeResult(p.Result); err != nil {
+		return nil, err
+	}
+	out.seal(g, p.ID, p.At, p.UserAgent)
+	if p.Secret == "" {
+		delete(out.headers, signatureHeader)
+	}
+	req := &AttemptRequest{Method: out.method, URL: out.url.String(), Body: out.body}
+	for name, values := range out.headers {
+		req.Headers = append(req.Headers, Header{name, strings.Join(values, ", ")})
+	}
+	return req, nil
+}
+
+// PreviewRequest is what a transform sees of the request to a target before it changes
+// anything.
+func PreviewRequest(target *url.URL) scripts.Request {
+	return (&route{url: target, sub: &Subscription{Headers: map[string]string{}}}).request()
+}
