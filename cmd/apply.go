@@ -273,6 +273,15 @@ func (c *checker) subscription(ctx context.Context, s *manifest.Subscription, se
 			c.broken(where, err)
 		}
 	}
+	for _, key := range []struct{ name, source string }{{"policy.ordering_key", s.Policy.OrderingKey}, {"debounce.key", s.Debounce.Key}} {
+		if key.source == "" {
+			continue
+		}
+		if _, err := filter.CompileKey(key.source, schemas...); err != nil {
+			c.wrong++
+			c.broken(s.Place.String()+": subscription "+s.Name+": "+key.name, err)
+		}
+	}
 	if s.Transform == "" {
 		return
 	}

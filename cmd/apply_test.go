@@ -2,11 +2,16 @@ package cmd
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"switchhook/cmd/manifest"
+	"switchhook/engine"
 )
 
 // routing is a folder as a team keeps it.
@@ -162,6 +167,138 @@ func TestApplyBringsTheRouterToWhatTheFilesSay(t *testing.T) {
 		t.Fatal(err)
 	}
 	changes("- target_url: http://127.0.0.1:9/", "+ target_url: "+sink.URL)
+}
+
+// How deliveries are made goes from the files to the router and comes back as the same.
+func TestApplyCarriesHowDeliveriesAreMade(t *testing.T) {
+	p, sink := serve(t, t.TempDir()), newCounter(t)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "all.yaml")
+	write(t, dir, "all.yaml", `event_types:
+  - name: order.created
+    schema: {type: object, properties: {id: {type: integer}}}
+subscriptions:
+  - name: chat
+    event: order.created
+    target_url: `+sink.URL+`
+    payload_format: cloudevents
+    policy:
+      retries: {first: 5s, factor: 2, cap: 1m, attempts: 6}
+      timeout: 5s
+      in_flight: 4
+      rate: {count: 600, per: 60s}
+      ordering: key
+      ordering_key: data.id
+      give_up_after: 90m
+    batch: {size: 10, wait: 90s}
+    signatures: [x-hook-signature, standard]
+    numbered: true
+  - name: archive
+    event: order.created
+    target_url: `+sink.URL+`
+    payload_format: skinny
+    debounce: {key: data.id, within: 2s}
+`)
+	nothing := func() {
+		t.Helper()
+		p.expect(0, []string{"nothing to change", "3 unchanged"}, "apply", "-f", dir, "--yes", "--prune")
+	}
+	changes := func(texts ...string) {
+		t.Helper()
+		p.expect(0, append(texts, "1 change made"), "apply", "-f", dir, "--yes")
+		nothing()
+	}
+	p.expect(0, []string{"3 changes made"}, "apply", "-f", dir, "--yes")
+	nothing()
+	var chat struct {
+		Policy     map[string]any
+		Batch      map[string]any
+		Signatures []string
+		Numbered   bool
+	}
+	id := p.subscriptions()[0].ID
+	if err := p.api.call(context.Background(), http.MethodGet, "/api/v1/subscriptions/"+id, nil, &chat); err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(chat); got != "{map[give_up_after:1h30m0s in_flight:4 ordering:key ordering_key:data.id rate:map[count:600 per:1m0s] retries:[0s 5s 10s 20s 40s 1m0s] timeout:5s] map[size:10 wait:1m30s] [x-hook-signature standard] true}" {
+		t.Error(got)
+	}
+
+	edit(t, file, "wait: 90s", "wait: 1m30s")
+	edit(t, file, "give_up_after: 90m", "give_up_after: 1h30m")
+	nothing()
+	edit(t, file, "timeout: 5s", "timeout: 6s")
+	changes("~ change subscription chat", "- policy.timeout: 5s", "+ policy.timeout: 6s")
+	edit(t, file, "    batch: {size: 10, wait: 1m30s}\n", "")
+	changes("- batch.size: 10", "- batch.wait: 1m30s")
+	edit(t, file, "    numbered: true\n", "")
+	changes("- numbered: true")
+	edit(t, file, "within: 2s", "within: 3s")
+	changes("~ change subscription archive", "+ debounce.within: 3s")
+	edit(t, file, "      ordering: key\n      ordering_key: data.id\n", "")
+	changes("- policy.ordering: key", "- policy.ordering_key: data.id")
+
+	// By hand: what the files speak of is taken back, what they can't speak of stays.
+	hand := map[string]any{"policy": map[string]any{"timeout": "9s"}, "expires_in": "240h"}
+	if err := p.api.call(context.Background(), http.MethodPatch, "/api/v1/subscriptions/"+id, hand, nil); err != nil {
+		t.Fatal(err)
+	}
+	changes("- policy.timeout: 9s", "+ policy.timeout: 6s")
+	var left struct {
+		ExpiresAt *string `json:"expires_at"`
+	}
+	if err := p.api.call(context.Background(), http.MethodGet, "/api/v1/subscriptions/"+id, nil, &left); err != nil || left.ExpiresAt == nil {
+		t.Errorf("the expiry is lost: %v", err)
+	}
+
+	edit(t, file, "debounce: {key: data.id,", "debounce: {key: data.ib,")
+	p.expect(1, []string{"subscription archive: debounce.key: ", `did you mean "id"?`, "so nothing was changed"}, "apply", "-f", dir, "--yes")
+}
+
+func TestApplyAsksTargetsToConfirm(t *testing.T) {
+	p := serve(t, t.TempDir())
+	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/willing" {
+			w.Header().Set("X-Hook-Secret", r.Header.Get("X-Hook-Secret"))
+		}
+	}))
+	defer target.Close()
+	dir := t.TempDir()
+	write(t, dir, "all.yaml", `event_types:
+  - name: order.created
+    verify: hook-secret
+subscriptions:
+  - {name: willing, event: order.paid, verify: hook-secret, active: true, target_url: "`+target.URL+`/willing"}
+  - {name: silent, event: order.created, active: true, target_url: "`+target.URL+`/silent"}
+`)
+	out := p.expect(0, []string{"created subscription silent", "; it waits for its target to confirm"}, "apply", "-f", dir, "--yes")
+	if strings.Count(out, "waits for") != 1 {
+		t.Error(out)
+	}
+	p.expect(0, []string{"nothing to change"}, "apply", "-f", dir, "--yes")
+	for i, want := range []string{"confirmed", "pending"} {
+		if sub := p.subscriptions()[i]; sub.Verification.State != want || sub.Active != (want == "confirmed") {
+			t.Errorf("%+v", sub)
+		}
+	}
+
+	// Another change of the event type, or of the subscription, takes nothing away.
+	file := filepath.Join(dir, "all.yaml")
+	edit(t, file, "verify: hook-secret", "verify: hook-secret\n    description: An order came in")
+	edit(t, file, "order.paid, verify: hook-secret", "order.paid, description: x")
+	p.expect(0, []string{"2 changes made"}, "apply", "-f", dir, "--yes")
+	types, err := all[*manifest.EventType](context.Background(), p.api, "/api/v1/event-types")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range types {
+		if e.Name == "order.created" && e.Verify != engine.VerifyHookSecret {
+			t.Errorf("%+v", e)
+		}
+	}
+	if sub := p.subscriptions()[0]; sub.Verification.State != "confirmed" {
+		t.Errorf("%+v", sub)
+	}
 }
 
 func TestApplyPrunesOnlyWhatItMade(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 
 	"switchhook/cmd/manifest"
 	"switchhook/scripts/suite"
+	"switchhook/server"
 )
 
 // applier carries a plan out.
@@ -106,6 +107,9 @@ func (a *applier) subscription(ctx context.Context, s *manifest.Step) (string, e
 		"filter_script": refBody(sub.FilterScript), "transform_script": refBody(sub.TransformScript),
 		"headers": headers, "payload_format": sub.PayloadFormat, "description": sub.Description, "metadata": metadata,
 	}
+	terms := server.TermsOf(sub.Terms())
+	body["policy"], body["batch"], body["debounce"] = terms.Policy, terms.Batch, terms.Debounce
+	body["signatures"], body["numbered"] = terms.Signatures, terms.Numbered
 	if sub.Active != nil {
 		body["active"] = *sub.Active
 	}
@@ -114,12 +118,16 @@ func (a *applier) subscription(ctx context.Context, s *manifest.Step) (string, e
 		if sub.Account != "" {
 			body["account"] = sub.Account
 		}
+		body["verify"] = sub.Verify
 		err := a.api.call(ctx, http.MethodPost, "/api/v1/subscriptions?allow_duplicates=true", body, &made)
-		return " (" + made.ID + "); its signing secret is at /api/v1/subscriptions/" + made.ID + "/secret", err
+		return " (" + made.ID + "); its signing secret is at /api/v1/subscriptions/" + made.ID + "/secret" + confirmation(&made), err
 	}
 	path := "/api/v1/subscriptions/" + url.PathEscape(s.ID)
 	if err := a.api.call(ctx, http.MethodGet, path, nil, &made); err != nil {
 		return "", err
+	}
+	if !made.Verification.Mode.Covers(sub.Verify) {
+		body["verify"] = sub.Verify // else it may be another's wish, and stricter
 	}
 	// What is not named stays, so what is to go must be named.
 	for name := range made.Headers {
@@ -132,7 +140,17 @@ func (a *applier) subscription(ctx context.Context, s *manifest.Step) (string, e
 			metadata[name] = nil
 		}
 	}
-	return "", a.api.call(ctx, http.MethodPatch, path, body, nil)
+	var changed routedSubscription
+	err := a.api.call(ctx, http.MethodPatch, path, body, &changed)
+	return confirmation(&changed), err
+}
+
+// confirmation says what a subscription waits for, if it does.
+func confirmation(s *routedSubscription) string {
+	if !s.waits() {
+		return ""
+	}
+	return "; it waits for its target to confirm that it wants to be sent events"
 }
 
 func refBody(r *manifest.Ref) any {

@@ -2,13 +2,17 @@ package cmd
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/textproto"
 	"strings"
 
 	"switchhook/cmd/manifest"
+	"switchhook/engine"
 	"switchhook/scripts/suite"
+	"switchhook/server"
 )
 
 // routedSubscription is a subscription as the API shows it, as far as apply looks at it.
@@ -25,7 +29,20 @@ type routedSubscription struct {
 	PayloadFormat   string            `json:"payload_format"`
 	Description     string            `json:"description"`
 	Metadata        map[string]string `json:"metadata"`
+
+	Policy       json.RawMessage    `json:"policy"`
+	Batch        json.RawMessage    `json:"batch"`
+	Debounce     json.RawMessage    `json:"debounce"`
+	Signatures   []engine.Signature `json:"signatures"`
+	Numbered     bool               `json:"numbered"`
+	Verification struct {
+		Mode  engine.VerificationMode `json:"mode"`
+		State string                  `json:"state"`
+	} `json:"verification"`
 }
+
+// waits tells whether the target has to confirm before it is sent events.
+func (s *routedSubscription) waits() bool { return s.Verification.State == "pending" }
 
 func (s *routedSubscription) whole() bool { return s.ID != "" }
 
@@ -77,7 +94,11 @@ func readState(ctx context.Context, api *client, set *manifest.Set, otherwise st
 		}
 		for i := range subs {
 			if subs[i].Metadata[manifest.NameKey] != "" {
-				state.Subscriptions = append(state.Subscriptions, subs[i].live(account))
+				live, err := subs[i].live(account)
+				if err != nil {
+					return nil, fmt.Errorf("subscription %s can't be read: %w", subs[i].ID, err)
+				}
+				state.Subscriptions = append(state.Subscriptions, live)
 			}
 		}
 	}
@@ -112,17 +133,21 @@ func liveScript(ctx context.Context, api *client, account string, s *scriptBody,
 	return live, nil
 }
 
-func (s *routedSubscription) live(account string) *manifest.LiveSubscription {
-	live := &manifest.LiveSubscription{ID: s.ID, Fingerprint: s.Metadata[manifest.HeadersKey]}
+func (s *routedSubscription) live(account string) (live *manifest.LiveSubscription, err error) {
+	live = &manifest.LiveSubscription{ID: s.ID, Fingerprint: s.Metadata[manifest.HeadersKey], Waits: s.waits()}
 	live.Subscription = manifest.Subscription{
 		Account: account, Name: s.Metadata[manifest.NameKey], Events: s.Events, TargetURL: manifest.Value{Text: s.TargetURL},
 		Filter: s.Filter, FilterScript: s.FilterScript.ref(), Transform: s.Transform, TransformScript: s.TransformScript.ref(),
 		Headers: map[string]manifest.Value{}, PayloadFormat: s.PayloadFormat, Description: s.Description,
-		Metadata: maps.Clone(s.Metadata), Active: &s.Active,
+		Metadata: maps.Clone(s.Metadata), Active: &s.Active, Signatures: s.Signatures, Numbered: s.Numbered, Verify: s.Verification.Mode,
 	}
+	var wrong [3]error
+	live.Policy, wrong[0] = server.ReadPolicy(s.Policy)
+	live.Batch, wrong[1] = server.ReadBatch(s.Batch)
+	live.Debounce, wrong[2] = server.ReadDebounce(s.Debounce)
 	for name, value := range s.Headers {
 		live.Headers[textproto.CanonicalMIMEHeaderKey(name)] = manifest.Value{Text: value}
 	}
 	maps.DeleteFunc(live.Metadata, func(name, _ string) bool { return strings.HasPrefix(name, manifest.OwnKeys) })
-	return live
+	return live, errors.Join(wrong[:]...)
 }

@@ -70,7 +70,7 @@ func (e *Engine) PutAccount(ctx context.Context, a *Account, version int64) (*Ac
 	if err := checkAccount(a.Name); err != nil {
 		return nil, err
 	}
-	if err := checkVerificationMode(a.Verify); err != nil {
+	if err := CheckVerificationMode(a.Verify); err != nil {
 		return nil, err
 	}
 	if err := a.Quota.check(); err != nil {

@@ -283,7 +283,7 @@ func (e *Engine) checkSubscription(ctx context.Context, s, old *Subscription) (*
 	if err := checkSigning(s); err != nil {
 		return nil, err
 	}
-	if err := checkVerificationMode(s.Verification.Mode); err != nil {
+	if err := CheckVerificationMode(s.Verification.Mode); err != nil {
 		return nil, err
 	}
 	if err := checkExtras(s); err != nil {
@@ -443,7 +443,7 @@ func (e *Engine) PutEventType(ctx context.Context, t *EventType, create bool, ve
 	if Operational(t.Name) {
 		return nil, false, Invalid("name", "%.140q begins with %q: those event types are the router's own and can't be changed", t.Name, operationalPrefix)
 	}
-	if err := checkVerificationMode(t.Verify); err != nil {
+	if err := CheckVerificationMode(t.Verify); err != nil {
 		return nil, false, err
 	}
 	compiled, invalid := compileEventType(t)

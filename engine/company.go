@@ -13,7 +13,7 @@ const (
 )
 
 // CheckTerms tells what is wrong with how the deliveries of s are made — policy, batches,
-// debounce, signatures, payload format, headers — as far as that can be told without a
+// debounce, signatures, payload format, headers, verification — as far as that can be told without a
 // router: it may allow fewer attempts at a time, its event types have schemas, and a secret
 // is of a type. Error: CodeInvalid with the field.
 func CheckTerms(s *Subscription) error {
@@ -22,6 +22,9 @@ func CheckTerms(s *Subscription) error {
 		return err
 	}
 	if err := checkExtras(s); err != nil {
+		return err
+	}
+	if err := CheckVerificationMode(s.Verification.Mode); err != nil {
 		return err
 	}
 	if err := checkPolicy(&s.Policy, maxInFlight); err != nil {

@@ -23,11 +23,19 @@ var consentTries = []time.Duration{0, 30 * time.Second, 5 * time.Minute, 20 * ti
 // allowed origin names us; an echo might come from a server that echoes everything.
 var strictness = map[VerificationMode]int{VerifyNone: 0, VerifyHookSecret: 1, VerifyCloudEvents: 2}
 
-func checkVerificationMode(m VerificationMode) *Error {
+// CheckVerificationMode tells what is wrong with a mode; nil if nothing is. Error:
+// CodeInvalid with the field "verify".
+func CheckVerificationMode(m VerificationMode) *Error {
 	if _, ok := strictness[m]; !ok {
 		return Invalid("verify", `%.40q is not known: use "hook-secret", "cloudevents" or ""`, string(m))
 	}
 	return nil
+}
+
+// Covers tells whether a target that has to confirm by m needs no other confirmation where
+// asked is asked for.
+func (m VerificationMode) Covers(asked VerificationMode) bool {
+	return strictness[m] >= strictness[asked]
 }
 
 // requiredVerification is the strictest mode that the subscription, its account or one of

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 
+	"switchhook/engine"
 	"switchhook/engine/schema"
 	"switchhook/scripts/suite"
 )
@@ -14,13 +15,17 @@ import (
 var eventTypeName = regexp.MustCompile(`^\w+([.\-/:]\w+)*$`)
 
 func (d *decoder) eventType(f field) *EventType {
-	if !d.object(f, "name", "description", "schema", "samples") {
+	if !d.object(f, "name", "description", "schema", "samples", "verify") {
 		return nil
 	}
 	t := &EventType{Place: d.place(f), Name: d.needed(f, "name", "such as order.created"), Description: d.text(d.get(f, "description")), Samples: []json.RawMessage{}}
 	d.unique(f, "event type", "", t.Name)
 	if t.Name != "" && !eventTypeName.MatchString(t.Name) {
 		d.wrong(d.get(f, "name"), `%q is no event type: use letters, digits and _ in parts joined by ".", such as "order.created"`, t.Name)
+	}
+	t.Verify = engine.VerificationMode(d.text(d.get(f, "verify")))
+	if wrong := engine.CheckVerificationMode(t.Verify); wrong != nil {
+		d.blame(f, wrong)
 	}
 	var compiled *schema.Schema
 	if at := d.get(f, "schema"); given(at) {

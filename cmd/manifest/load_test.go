@@ -162,7 +162,36 @@ func TestEveryMistakeIsToldWithItsPlace(t *testing.T) {
 		"an open variable":           {sub("    headers:\n      Authorization: ${A"), `has "${A", which is no ${NAME}`},
 		"the same header twice":      {sub("    headers:\n      X-A: a\n      x-a: b"), "m.yaml:7: subscriptions[0].headers.x-a is given twice"},
 		"a hidden value":             {sub("    headers: {Authorization: '[hidden]'}"), "give the value by ${NAME}"},
-		"a bad format":               {sub("    payload_format: xml"), `m.yaml:5: subscriptions[0].payload_format must be "standard" or "data"`},
+		"a bad format":               {sub("    payload_format: xml"), `m.yaml:5: subscriptions[0].payload_format "xml" is not known: use "standard", "data", "cloudevents", "cloudevents-binary" or "skinny"`},
+		"a policy that is none":      {sub("    policy: fast"), "m.yaml:5: subscriptions[0].policy must have members (retries, timeout"},
+		"a slip in a policy":         {sub("    policy:\n      in_flight: 1\n      timeuot: 5s"), `m.yaml:7: subscriptions[0].policy.timeuot is not known: did you mean "timeout"?`},
+		"a word far from all":        {sub("    policy: {zzzzzzz: 1}"), "subscriptions[0].policy.zzzzzzz is not known: there is retries, timeout, in_flight"},
+		"a length of nothing":        {sub("    policy:\n      timeout: 5 seconds"), `m.yaml:6: subscriptions[0].policy.timeout "5 seconds" is no length of time`},
+		"a length without unit":      {sub("    policy:\n      timeout: '5'"), `is no length of time`},
+		"a length of zero":           {sub("    policy:\n      timeout: 0s"), `m.yaml:6: subscriptions[0].policy.timeout is 0; give more`},
+		"too long a timeout":         {sub("    policy:\n      timeout: 2h"), "m.yaml:6: subscriptions[0].policy.timeout is 2h0m0s; 100ms to 1m0s are allowed"},
+		"too many at a time":         {sub("    policy:\n      in_flight: 1000"), "m.yaml:6: subscriptions[0].policy.in_flight is 1000; 1 to 512 are allowed"},
+		"a number that is a text":    {sub("    policy:\n      in_flight: many"), "m.yaml:6: subscriptions[0].policy.in_flight must be a number, not a string"},
+		"a bad wait":                 {sub("    policy:\n      retries:\n        - 0s\n        - soon"), `m.yaml:8: subscriptions[0].policy.retries[1] "soon" is no length of time`},
+		"a first wait":               {sub("    policy:\n      retries: [5s]"), "m.yaml:6: subscriptions[0].policy.retries begins with 5s"},
+		"a slip in a backoff":        {sub("    policy:\n      retries:\n        first: 5s\n        atempts: 3"), `m.yaml:8: subscriptions[0].policy.retries.atempts is not known: did you mean "attempts"?`},
+		"half a backoff":             {sub("    policy:\n      retries: {first: 5s}"), `m.yaml:6: subscriptions[0].policy.retries.attempts is missing`},
+		"half a rate":                {sub("    policy:\n      rate:\n        count: 5"), `m.yaml:7: subscriptions[0].policy.rate.per is missing`},
+		"a slip in a rate":           {sub("    policy:\n      rate: {cuont: 5, per: 1s}"), `subscriptions[0].policy.rate.cuont is not known: did you mean "count"?`},
+		"an unknown ordering":        {sub("    policy:\n      ordering: lifo"), `m.yaml:6: subscriptions[0].policy.ordering "lifo" is not known`},
+		"an ordering without key":    {sub("    policy:\n      ordering: key"), `m.yaml:6: subscriptions[0].policy.ordering_key is missing`},
+		"a key that is none":         {sub("    policy:\n      ordering: key\n      ordering_key: data."), `m.yaml:7: subscriptions[0].policy.ordering_key `},
+		"a batch of one":             {sub("    batch:\n      size: 1"), "m.yaml:6: subscriptions[0].batch.size is 1; 2 to 1000 are allowed"},
+		"a batch of no size":         {sub("    batch: {wait: 5s}"), "subscriptions[0].batch.size is missing"},
+		"a slip in a batch":          {sub("    batch: {siez: 5}"), `subscriptions[0].batch.siez is not known: did you mean "size"?`},
+		"a debounce of no time":      {sub("    debounce: {key: data.id}"), "subscriptions[0].debounce.within is missing"},
+		"a debounce and a batch":     {sub("    batch: {size: 5}\n    debounce:\n      within: 5s"), "m.yaml:7: subscriptions[0].debounce can't go with batch"},
+		"an unknown signature":       {sub("    signatures: [hmac]"), `m.yaml:5: subscriptions[0].signatures "hmac" is not known: use "standard"`},
+		"a signature that is a text": {sub("    signatures: standard"), "m.yaml:5: subscriptions[0].signatures must be a list of signatures, but is a text"},
+		"numbered that is none":      {sub("    numbered: 'yes'"), "m.yaml:5: subscriptions[0].numbered must be true or false"},
+		"a verification of no kind":  {sub("    verify: hook_secret"), `m.yaml:5: subscriptions[0].verify "hook_secret" is not known: use "hook-secret"`},
+		"one of an event type":       {"event_types:\n  - name: a.b\n    verify: no", `m.yaml:3: event_types[0].verify "no" is not known: use "hook-secret"`},
+		"a header of the router":     {sub("    headers:\n      Webhook-Id: x"), `m.yaml:6: subscriptions[0].headers "Webhook-Id" is set by the router`},
 		"metadata of apply":          {sub("    metadata: {switchhook/name: b}"), `belong to apply`},
 		"active that is none":        {sub("    active: 'yes'"), "m.yaml:5: subscriptions[0].active must be true or false"},
 	} {
@@ -181,6 +210,14 @@ func TestEveryMistakeIsToldWithItsPlace(t *testing.T) {
 				t.Errorf("%s\nshould have\n%s", text, c.want)
 			}
 		})
+	}
+}
+
+func TestAMistakeIsToldOnce(t *testing.T) {
+	_, err := Load(folder(t, map[string]string{"a.yaml": "subscriptions:\n  - name: a\n    event: a.b\n    target_url: https://example.com\n    policy: {timeuot: 5s, rate: {cuont: 1}}\n"}), "", environment(nil))
+	var mistakes Mistakes
+	if !errors.As(err, &mistakes) || len(mistakes) != 2 {
+		t.Errorf("%d: %v", len(mistakes), err)
 	}
 }
 

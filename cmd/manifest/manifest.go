@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"strings"
 
+	"switchhook/engine"
 	"switchhook/scripts/suite"
 )
 
@@ -36,6 +37,8 @@ type EventType struct {
 	Description string            `json:"description"`
 	Schema      json.RawMessage   `json:"schema"` // null where there is none
 	Samples     []json.RawMessage `json:"samples"`
+
+	Verify engine.VerificationMode `json:"verify"` // asked of targets that subscribe to it; empty: nothing
 }
 
 // Script is a filter or a transform that has a name.
@@ -72,6 +75,12 @@ type Subscription struct {
 	TransformScript *Ref
 	Headers         map[string]Value // names as MIME writes them
 	PayloadFormat   string
+	Policy          engine.Policy // zero fields: the router's defaults
+	Batch           engine.Batch
+	Debounce        engine.Debounce
+	Signatures      []engine.Signature // none: the standard one
+	Numbered        bool
+	Verify          engine.VerificationMode // asked of its target at least; empty: as it is
 	Description     string
 	Metadata        map[string]string // without the keys that begin with OwnKeys
 	Active          *bool             // nil: it stays as it is, or is active if it is new

@@ -28,6 +28,7 @@ type LiveSubscription struct {
 	Subscription
 	ID          string
 	Fingerprint string
+	Waits       bool // for its target to confirm; until then it is not active, whatever its owner wants
 }
 
 // Accounts lists the accounts that the set speaks of; otherwise is the one where it

@@ -5,7 +5,9 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
+	"switchhook/engine"
 	"switchhook/scripts/suite"
 )
 
@@ -69,6 +71,7 @@ func outline(p *Plan) string {
 }
 
 func TestPlans(t *testing.T) {
+	both, turned := []engine.Signature{"standard", "x-hook-signature"}, []engine.Signature{"x-hook-signature", "standard"}
 	for name, c := range map[string]struct {
 		change func(set *Set, state *State) // after set was applied
 		prune  bool
@@ -96,6 +99,30 @@ func TestPlans(t *testing.T) {
 		"a script in place of an inline filter": {func(s *Set, _ *State) {
 			s.Subscriptions[1].Filter, s.Subscriptions[1].FilterScript = "", &Ref{"large", 2}
 		}, false, "- filter: data.total > 1\n+ filter_script: large, version 2"},
+		"a policy that is gone": {func(_ *Set, s *State) {
+			s.Subscriptions[1].Policy = engine.Policy{Timeout: 90 * time.Second, Rate: engine.Rate{Count: 5, Per: time.Second}}
+		}, false, "- policy.timeout: 1m30s\n- policy.rate: 5 in 1s"},
+		"a policy that is new": {func(s *Set, _ *State) {
+			s.Subscriptions[1].Policy = engine.Policy{Retries: engine.RetrySchedule{0, time.Minute}, InFlight: 3, Ordering: "key", OrderingKey: "data.id", GiveUpAfter: time.Hour}
+		}, false, "+ policy.retries: 0s, 1m0s\n+ policy.in_flight: 3\n+ policy.ordering: key\n+ policy.ordering_key: data.id\n+ policy.give_up_after: 1h0m0s"},
+		"batches": {func(s *Set, st *State) {
+			s.Subscriptions[1].Batch, st.Subscriptions[1].Batch = engine.Batch{Size: 10, Wait: time.Second}, engine.Batch{Size: 10}
+		}, false, "  batch.size: 10\n+ batch.wait: 1s"},
+		"debouncing":             {func(s *Set, _ *State) { s.Subscriptions[1].Debounce = engine.Debounce{Within: time.Second} }, false, "+ debounce.within: 1s"},
+		"numbers":                {func(s *Set, _ *State) { s.Subscriptions[1].Numbered = true }, false, "+ numbered: true"},
+		"signatures":             {func(s *Set, _ *State) { s.Subscriptions[1].Signatures = both }, false, "+ signatures: standard, x-hook-signature"},
+		"signatures turned":      {func(s *Set, st *State) { s.Subscriptions[1].Signatures, st.Subscriptions[1].Signatures = both, turned }, false, ""},
+		"the standard signature": {func(_ *Set, st *State) { st.Subscriptions[1].Signatures = both[:1] }, false, ""},
+		"a verification":         {func(s *Set, _ *State) { s.Subscriptions[1].Verify = engine.VerifyCloudEvents }, false, "+ verify: cloudevents"},
+		"a stricter verification stays": {func(s *Set, st *State) {
+			s.Subscriptions[1].Verify, st.Subscriptions[1].Verify = engine.VerifyHookSecret, engine.VerifyCloudEvents
+		}, false, ""},
+		"a verification that is there stays":   {func(_ *Set, st *State) { st.Subscriptions[1].Verify = engine.VerifyCloudEvents }, false, ""},
+		"a verification of an event type goes": {func(_ *Set, st *State) { st.EventTypes[0].Verify = engine.VerifyCloudEvents }, false, "- verify: cloudevents"},
+		"who waits for its target is as it should be": {func(s *Set, st *State) {
+			on := true
+			s.Subscriptions[1].Active, *st.Subscriptions[1].Active, st.Subscriptions[1].Waits = &on, false, true
+		}, false, ""},
 		"a script of the router":       {func(s *Set, _ *State) { s.Scripts = nil }, false, ""},
 		"a script of nowhere":          {func(s *Set, _ *State) { s.Subscriptions[0].FilterScript.Name = "lagre" }, false, `names no script of this folder or of the router: "lagre": did you mean "large"?`},
 		"a script of another kind":     {func(s *Set, _ *State) { s.Subscriptions[0].FilterScript.Name = "text" }, false, `names "text", which is a transform`},
@@ -146,6 +173,31 @@ func TestFingerprintsHaveSalt(t *testing.T) {
 	for _, kept := range []string{"", ":", "x", a + "0", ":" + a} {
 		if SameFingerprint(headers, kept) {
 			t.Errorf("%q passes", kept)
+		}
+	}
+}
+
+// One and the same may be written in many ways.
+func TestTermsAreComparedByWhatTheyMean(t *testing.T) {
+	load := func(terms string) *Set {
+		t.Helper()
+		set, err := Load(folder(t, map[string]string{"a.yaml": "subscriptions:\n  - name: a\n    event: a.b\n    target_url: https://example.com\n" + terms}), "", environment(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return set
+	}
+	was := load("    policy: {timeout: 1m, retries: [0s, 90s, 3m, 360], rate: {count: 60, per: 1m}, ordering: none}\n    batch: {size: 2, wait: 1500ms}\n    signatures: [standard]\n    numbered: false\n    debounce:\n")
+	for terms, same := range map[string]bool{
+		"    policy: {timeout: 60, retries: [0, 1m30s, 180s, 6m], rate: {count: 60, per: 60s}}\n    batch: {size: 2, wait: 1.5s}\n":                    true,
+		"    policy: {timeout: 60000ms, retries: {first: 1m30s, attempts: 4}, rate: {per: 60, count: 60}}\n    batch: {size: 2, wait: 1.5}\n":          true,
+		"    policy: {timeout: 60000ms, retries: {first: 1m30s, attempts: 5}, rate: {per: 60, count: 60}}\n    batch: {size: 2, wait: 1.5}\n":          false,
+		"    policy: {timeout: 60000ms, retries: {first: 1m30s, attempts: 4, cap: 2m}, rate: {per: 60, count: 60}}\n    batch: {size: 2, wait: 1.5}\n": false,
+		"": false,
+	} {
+		plan, err := Compare(load(terms), routed(t, was), false)
+		if err != nil || (plan.Changes() == 0) != same {
+			t.Errorf("%v: %s\n%s", err, terms, outline(plan))
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 )
 
 func (d *decoder) subscription(f field) *Subscription {
-	if !d.object(f, "name", "account", "event", "events", "target_url", "filter", "filter_script", "transform", "transform_script", "headers", "payload_format", "description", "metadata", "active") {
+	if !d.object(f, "name", "account", "event", "events", "target_url", "filter", "filter_script", "transform", "transform_script", "headers", "payload_format", "policy", "batch", "debounce", "signatures", "numbered", "verify", "description", "metadata", "active") {
 		return nil
 	}
 	s := &Subscription{Place: d.place(f), Account: cmp.Or(d.text(d.get(f, "account")), d.account), Description: d.text(d.get(f, "description"))}
@@ -29,12 +29,7 @@ func (d *decoder) subscription(f field) *Subscription {
 	s.Filter = strings.TrimSpace(s.Filter)
 	s.Transform, s.TransformScript = d.use(f, "transform")
 	s.Headers = d.headers(d.get(f, "headers"))
-	format := d.get(f, "payload_format")
-	if s.PayloadFormat = d.text(format); s.PayloadFormat == "" {
-		s.PayloadFormat = "standard"
-	} else if s.PayloadFormat != "standard" && s.PayloadFormat != "data" {
-		d.wrong(format, `must be "standard" or "data"`)
-	}
+	d.delivery(f, s)
 	s.Metadata = map[string]string{}
 	if at := d.get(f, "metadata"); given(at) && d.object(at, members(at)...) {
 		for _, name := range members(at) {
@@ -44,12 +39,7 @@ func (d *decoder) subscription(f field) *Subscription {
 			s.Metadata[name] = d.text(d.get(at, name))
 		}
 	}
-	if at := d.get(f, "active"); given(at) {
-		is := at.Kind() == jsondoc.True
-		if s.Active = &is; !is && at.Kind() != jsondoc.False {
-			d.wrong(at, "must be true or false, but is %s", kind(at))
-		}
-	}
+	s.Active = d.boolean(d.get(f, "active"))
 	return s
 }
 

@@ -25,6 +25,7 @@ func (t *EventType) text() string {
 	for _, sample := range t.Samples {
 		line(&b, "sample", canonical(sample))
 	}
+	line(&b, "verify", string(t.Verify))
 	return b.String()
 }
 
@@ -62,7 +63,7 @@ func subscriptionTexts(was *LiveSubscription, will *Subscription) (string, strin
 	}
 	both("events", strings.Join(was.Events, ", "), strings.Join(will.Events, ", "))
 	value("target_url", was.TargetURL.Text, true, will.TargetURL, true)
-	if will.Active != nil {
+	if will.Active != nil && !was.Waits {
 		both("active", fmt.Sprint(*was.Active), fmt.Sprint(*will.Active))
 	}
 	both("filter", was.Filter, will.Filter)
@@ -91,6 +92,12 @@ func subscriptionTexts(was *LiveSubscription, will *Subscription) (string, strin
 		}
 	}
 	both("payload_format", was.PayloadFormat, will.PayloadFormat)
+	for _, term := range terms {
+		both(term.name, term.text(&was.Subscription), term.text(will))
+	}
+	if !was.Verify.Covers(will.Verify) {
+		both("verify", string(was.Verify), string(will.Verify))
+	}
 	both("description", was.Description, will.Description)
 	for _, m := range []struct {
 		b *strings.Builder
@@ -101,6 +108,56 @@ func subscriptionTexts(was *LiveSubscription, will *Subscription) (string, strin
 		}
 	}
 	return old.String(), now.String()
+}
+
+// terms tell how deliveries are made, each by a text that is the same however the file
+// writes it, and empty for what the router does by itself.
+var terms = []struct {
+	name string
+	text func(*Subscription) string
+}{
+	{"policy.retries", func(s *Subscription) string {
+		waits := make([]string, len(s.Policy.Retries))
+		for i, wait := range s.Policy.Retries {
+			waits[i] = wait.String()
+		}
+		return strings.Join(waits, ", ")
+	}},
+	{"policy.timeout", func(s *Subscription) string { return unlessZero(s.Policy.Timeout) }},
+	{"policy.in_flight", func(s *Subscription) string { return unlessZero(s.Policy.InFlight) }},
+	{"policy.rate", func(s *Subscription) string {
+		if s.Policy.Rate == (engine.Rate{}) {
+			return ""
+		}
+		return fmt.Sprintf("%d in %s", s.Policy.Rate.Count, s.Policy.Rate.Per)
+	}},
+	{"policy.ordering", func(s *Subscription) string { return string(s.Policy.Ordering) }},
+	{"policy.ordering_key", func(s *Subscription) string { return strings.TrimSpace(s.Policy.OrderingKey) }},
+	{"policy.give_up_after", func(s *Subscription) string { return unlessZero(s.Policy.GiveUpAfter) }},
+	{"batch.size", func(s *Subscription) string { return unlessZero(s.Batch.Size) }},
+	{"batch.wait", func(s *Subscription) string { return unlessZero(s.Batch.Wait) }},
+	{"debounce.key", func(s *Subscription) string { return strings.TrimSpace(s.Debounce.Key) }},
+	{"debounce.within", func(s *Subscription) string { return unlessZero(s.Debounce.Within) }},
+	{"signatures", func(s *Subscription) string {
+		var names []string
+		for _, signature := range s.Signatures {
+			names = append(names, string(signature))
+		}
+		if slices.Sort(names); slices.Equal(names, []string{string(engine.SignatureStandard)}) {
+			return ""
+		}
+		return strings.Join(names, ", ")
+	}},
+	{"numbered", func(s *Subscription) string { return unlessZero(s.Numbered) }},
+}
+
+// unlessZero is empty for the zero value.
+func unlessZero[T comparable](v T) string {
+	var zero T
+	if v == zero {
+		return ""
+	}
+	return fmt.Sprint(v)
 }
 
 // HiddenHeaders are the headers whose values the router does not show.

@@ -1,0 +1,41 @@
+package server
+
+import "switchhook/engine"
+
+// How deliveries are made, in the words of the API, for commands that read it from files or
+// show it. Errors are *Problem with the field.
+
+// The members of a policy, of batches and of debouncing.
+var (
+	PolicyMembers   = fieldNames(&policyInput{})
+	RateMembers     = fieldNames(&rateView{})
+	BackoffMembers  = fieldNames(&backoff{})
+	BatchMembers    = fieldNames(&batchView{})
+	DebounceMembers = fieldNames(&debounceView{})
+)
+
+// ReadPolicy reads a policy as clients write it; null is the zero Policy.
+func ReadPolicy(raw []byte) (engine.Policy, error) { return applyPolicy(raw, engine.Policy{}) }
+
+// ReadBatch reads how events go together; null is the zero Batch.
+func ReadBatch(raw []byte) (engine.Batch, error) { return applyBatch(raw, engine.Batch{}) }
+
+// ReadDebounce reads how events supersede one another; null is the zero Debounce.
+func ReadDebounce(raw []byte) (engine.Debounce, error) {
+	return applyDebounce(raw, engine.Debounce{})
+}
+
+// Terms is what a subscription says of how its deliveries are made, with every member
+// named: as a PATCH it leaves nothing of what was there.
+type Terms struct {
+	Policy     policyView         `json:"policy"`
+	Batch      *batchView         `json:"batch"`
+	Debounce   *debounceView      `json:"debounce"`
+	Signatures []engine.Signature `json:"signatures"`
+	Numbered   bool               `json:"numbered"`
+}
+
+// TermsOf gives those of sub.
+func TermsOf(sub *engine.Subscription) Terms {
+	return Terms{viewPolicy(&sub.Policy), viewBatch(sub.Batch), viewDebounce(sub.Debounce), sub.Signatures, sub.Numbered}
+}
