@@ -15,7 +15,7 @@ func TestSamplesLookAsTheHookLooks(t *testing.T) {
 	hook := receive(t, nil)
 	standard, bare := r.acme.subscribe("order.created", hook.URL+"/standard"), r.acme.subscribe("order.created", hook.URL+"/data", object{"payload_format": "data"})
 	path := "/api/v1/event-types/order.created/samples"
-	r.acme.get(path+"?payload_format=data").want(200).shows(object{"0.id": "sample-1", "1.id": "sample-2", "2": nil})
+	r.acme.get(path + "?payload_format=data").want(200).shows(object{"0.id": "sample-1", "1.id": "sample-2", "2": nil})
 	for _, id := range []string{"real-1", "real-2"} {
 		r.acme.publish("order.created", object{"id": id})
 	}
@@ -34,13 +34,13 @@ func TestSamplesLookAsTheHookLooks(t *testing.T) {
 			t.Errorf("%q: %s, but the hook got %s", format, list, delivered[uri])
 		}
 	}
-	r.acme.get(path+"?payload_format=data&limit=100").want(200).shows(object{"0.id": "real-2", "1.id": "real-1", "2.id": "sample-1", "3.id": "sample-2", "4": nil})
-	r.acme.get(path+"?payload_format=data&limit=1").want(200).shows(object{"0.id": "real-2", "1": nil})
-	r.admin.get(path+"?payload_format=data&limit=1&account=rival").want(200).shows(object{"0.id": "rival's"})
+	r.acme.get(path + "?payload_format=data&limit=100").want(200).shows(object{"0.id": "real-2", "1.id": "real-1", "2.id": "sample-1", "3.id": "sample-2", "4": nil})
+	r.acme.get(path + "?payload_format=data&limit=1").want(200).shows(object{"0.id": "real-2", "1": nil})
+	r.admin.get(path + "?payload_format=data&limit=1&account=rival").want(200).shows(object{"0.id": "rival's"})
 
 	r.acme.post("/api/v1/subscriptions/"+standard+"/test", `{}`).want(200)
 	r.acme.post("/api/v1/subscriptions/"+bare+"/test", `{}`).want(200)
-	r.acme.get(path+"?payload_format=data&limit=1").want(200).shows(object{"0.id": "real-2"}) // test events are none
+	r.acme.get(path + "?payload_format=data&limit=1").want(200).shows(object{"0.id": "real-2"}) // test events are none
 
 	r.acme.publish("unregistered", 1)
 	r.acme.get("/api/v1/event-types/unregistered/samples?payload_format=data").want(200).shows(object{"0": 1, "1": nil})
