@@ -1,9 +1,13 @@
 package engine
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 const (
-	// openAfter attempts in a row that say the target is down open its circuit.
+	// openAfter attempts in a row that say the target is down open its circuit. Answers of
+	// 5xx that may be for one event's sake count once for each event.
 	openAfter = 5
 	// Probes are spaced by firstProbe and then twice as far each, up to lastProbe.
 	firstProbe = time.Second
@@ -18,8 +22,9 @@ const (
 // failsafe-go 0.9.8).
 type circuit struct {
 	Health
-	downs int // attempts in a row that said the target is down
-	probe ID  // the event that is out as a probe; 0: none
+	downs int  // attempts in a row that said the target is down
+	blame []ID // events of which one of them may have been the fault
+	probe ID   // the event that is out as a probe; 0: none
 }
 
 // open tells whether only probes may go.
@@ -53,7 +58,7 @@ type news struct {
 
 // heed takes over what an attempt said of the target. A target that answers closes the
 // circuit even where it refuses: what it refuses is this one request.
-func (c *circuit) heed(v verdict, probe bool, now time.Time) (n news) {
+func (c *circuit) heed(v verdict, event ID, probe bool, now time.Time) (n news) {
 	now = now.UTC().Truncate(time.Microsecond) // as it is stored
 	n.health = c.Health
 	switch v.reply {
@@ -62,7 +67,7 @@ func (c *circuit) heed(v verdict, probe bool, now time.Time) (n news) {
 	case replyGood:
 		n.recovered = c.open() && now.Sub(c.FailingSince) >= recoveredAfter
 		n.closed = c.open()
-		c.downs = 0
+		c.downs, c.blame = 0, nil
 		c.Health = Health{Subscription: c.Subscription, ResumedAt: c.ResumedAt}
 		return n
 	}
@@ -74,8 +79,14 @@ func (c *circuit) heed(v verdict, probe bool, now time.Time) (n news) {
 	switch {
 	case v.reply == replyBad:
 		n.closed = c.open()
-		c.downs, c.NextProbeAt, c.ProbeDelay = 0, time.Time{}, 0
+		c.downs, c.blame, c.NextProbeAt, c.ProbeDelay = 0, nil, time.Time{}, 0
 	case !c.open():
+		if !v.trouble { // such as a 500, again and again for one event that the target can't take
+			if slices.Contains(c.blame, event) {
+				break
+			}
+			c.blame = append(c.blame, event)
+		}
 		if c.downs++; c.downs >= openAfter {
 			c.ProbeDelay = firstProbe
 			c.NextProbeAt = now.Add(c.ProbeDelay)

@@ -32,7 +32,7 @@ func TestFailuresInARowOpenTheCircuit(t *testing.T) {
 	} {
 		var h circuit
 		for i, v := range c.verdicts {
-			h.heed(v, false, noon.Add(time.Duration(i)*time.Second))
+			h.heed(v, ID(i+1), false, noon.Add(time.Duration(i)*time.Second))
 		}
 		if h.State() != c.state || h.Failures != c.failures || (c.failures > 0) == h.FailingSince.IsZero() {
 			t.Errorf("%s: %s, %+v", name, h.State(), h)
@@ -40,11 +40,34 @@ func TestFailuresInARowOpenTheCircuit(t *testing.T) {
 	}
 }
 
+// One event that the target can't take must not break off the others.
+func TestOneEventAloneOpensNothing(t *testing.T) {
+	silent := verdict{reply: replyDown, trouble: true, err: "no answer"}
+	for name, c := range map[string]struct {
+		v      verdict
+		events []ID
+		open   bool
+	}{
+		"500 for one event":        {down, []ID{1, 1, 1, 1, 1, 1, 1}, false},
+		"500 for four, in turns":   {down, []ID{1, 2, 3, 4, 4, 3, 2, 1}, false},
+		"500 for five":             {down, []ID{1, 1, 2, 3, 4, 5}, true},
+		"no answer, for one event": {silent, []ID{1, 1, 1, 1, 1}, true},
+	} {
+		var h circuit
+		for _, event := range c.events {
+			h.heed(c.v, event, false, noon)
+		}
+		if h.open() != c.open {
+			t.Errorf("%s: %+v", name, h)
+		}
+	}
+}
+
 func TestProbesAreSpacedEverFurther(t *testing.T) {
 	var c circuit
 	now := noon
-	for range openAfter {
-		c.heed(down, false, now)
+	for i := range ID(openAfter) {
+		c.heed(down, i, false, now)
 	}
 	var gaps []string
 	for i := range ID(11) {
@@ -60,30 +83,30 @@ func TestProbesAreSpacedEverFurther(t *testing.T) {
 		if c.ended(99) || c.admits() { // one that set out before the circuit opened
 			t.Fatal("another attempt ended the probe")
 		}
-		c.heed(down, false, now)
+		c.heed(down, 98, false, now)
 		if !c.NextProbeAt.Equal(now) {
 			t.Fatal("an attempt that was no probe put the next one off")
 		}
-		c.heed(down, c.ended(i+1), now)
+		c.heed(down, i+1, c.ended(i+1), now)
 	}
 	if want := "[1s 2s 4s 8s 16s 32s 1m4s 2m8s 4m16s 5m0s 5m0s]"; fmt.Sprint(gaps) != want {
 		t.Errorf("%v", gaps)
 	}
-	if n := c.heed(good, false, now); !n.recovered || !n.closed || n.health.FailingSince != noon || c.open() {
+	if n := c.heed(good, 1, false, now); !n.recovered || !n.closed || n.health.FailingSince != noon || c.open() {
 		t.Errorf("%+v %+v", n, c)
 	}
 }
 
 func TestAShortFailureIsNoNews(t *testing.T) {
 	var c circuit
-	for range openAfter {
-		c.heed(down, false, noon)
+	for i := range ID(openAfter) {
+		c.heed(down, i, false, noon)
 	}
-	if n := c.heed(good, false, noon.Add(recoveredAfter-1)); n.recovered || !n.closed {
+	if n := c.heed(good, 1, false, noon.Add(recoveredAfter-1)); n.recovered || !n.closed {
 		t.Errorf("%+v", n)
 	}
-	c.heed(bad, false, noon)
-	if n := c.heed(good, false, noon.Add(time.Hour)); n.recovered || n.closed {
+	c.heed(bad, 1, false, noon)
+	if n := c.heed(good, 1, false, noon.Add(time.Hour)); n.recovered || n.closed {
 		t.Errorf("a circuit that was not open: %+v", n)
 	}
 }

@@ -510,7 +510,7 @@ func (s *scheduler) finish(q *queue, r *route, p parcel, v verdict) (n news) {
 		return n
 	}
 	before := q.circuit.Health
-	n = q.circuit.heed(v, probe, s.now())
+	n = q.circuit.heed(v, p.first.event, probe, s.now())
 	if q.circuit.Health != before {
 		s.changed[q.id] = q
 	}
