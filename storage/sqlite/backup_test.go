@@ -61,7 +61,7 @@ func TestABackupBesideAWriterHoldsAllThatWasAcknowledgedBefore(t *testing.T) {
 		if len(c.Keys) != 1 || c.Keys[0] != key.ID() || c.Bytes < before*4000 {
 			t.Errorf("copy is %+v", c)
 		}
-		mustNotHold(t, dir, "hush")
+		mustNotHold(t, dir, "hush!")
 		copied := openSealed(t, to, key)
 		integrity(t, copied)
 		mustHold(t, copied, 1)

@@ -39,9 +39,9 @@ func closed(t testing.TB, s *Store) {
 	}
 }
 
-// secretive makes a subscription that holds every kind of secret; each holds "n-hush".
+// secretive makes a subscription that holds every kind of secret; each holds "n-hush!", which no sealed text can.
 func secretive(n int, version int64) *engine.Subscription {
-	hush := func(kind string) string { return fmt.Sprintf("%s-%d-hush", kind, n) }
+	hush := func(kind string) string { return fmt.Sprintf("%s-%d-hush!", kind, n) }
 	return &engine.Subscription{
 		ID: engine.ID(n), Account: "acme", Events: []string{"*"}, TargetURL: "https://example.com/", Active: true, Version: version,
 		Secret: "whsec_" + hush("secret"), OldSecrets: []engine.OldSecret{{Secret: hush("old"), Until: time.Unix(2e9, 0).UTC()}},
@@ -98,9 +98,9 @@ func TestSecretsAreNeverInTheFiles(t *testing.T) {
 		put(t, s, secretive(n+1, 2))
 	}
 	mustHold(t, s, 40)
-	mustNotHold(t, filepath.Dir(path), "hush")
+	mustNotHold(t, filepath.Dir(path), "hush!")
 	closed(t, s)
-	mustNotHold(t, filepath.Dir(path), "hush")
+	mustNotHold(t, filepath.Dir(path), "hush!")
 	s = openSealed(t, path, key)
 	mustHold(t, s, 40)
 }
@@ -131,18 +131,18 @@ func TestPlainSecretsAreSealedAtTheStart(t *testing.T) {
 	}
 	copyFile(t, old, path)
 	copyFile(t, old+"-wal", path+"-wal")
-	if data, err := os.ReadFile(path + "-wal"); err != nil || !bytes.Contains(data, []byte("hush")) {
+	if data, err := os.ReadFile(path + "-wal"); err != nil || !bytes.Contains(data, []byte("hush!")) {
 		t.Fatal("the log holds no plain secret to begin with", err)
 	}
 
 	key := vault.NewKey()
 	s = openSealed(t, path, key)
-	mustNotHold(t, dir, "hush")
+	mustNotHold(t, dir, "hush!")
 	mustHold(t, s, count)
 	put(t, s, secretive(1, 4))
 	integrity(t, s)
 	closed(t, s)
-	mustNotHold(t, dir, "hush")
+	mustNotHold(t, dir, "hush!")
 	mustHold(t, openSealed(t, path, key), count)
 }
 
@@ -169,7 +169,7 @@ func TestSealingGoesOnWhereItWasStopped(t *testing.T) {
 			}
 		}
 		mustHold(t, openSealed(t, path, second, first), count)
-		mustNotHold(t, dir, "hush")
+		mustNotHold(t, dir, "hush!")
 		for _, id := range []string{first.ID(), second.ID()} {
 			if id == first.ID() {
 				mustNotHold(t, dir, "sealed:1:"+id)
