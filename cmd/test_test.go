@@ -188,8 +188,12 @@ func TestTestWatchRunsAgainWhenSomethingItReadsChanges(t *testing.T) {
 			}
 		}
 	}
-	write := func(name, text string) {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+	aside := t.TempDir()
+	write := func(name, text string) { // at once: a look may be on, and is not to see half of it
+		if err := os.WriteFile(filepath.Join(aside, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(filepath.Join(aside, name), filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
