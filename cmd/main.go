@@ -18,20 +18,22 @@ import (
 var Version = "0.1.0-dev"
 
 type commands struct {
-	Serve   serveCommand   `cmd:"" help:"Run the router."`
-	Demo    demoCommand    `cmd:"" help:"Show the whole way of an event in a temporary folder: subscribe, filter, transform, sign, deliver."`
-	Send    sendCommand    `cmd:"" help:"Publish an event, or a file of them, to a running router."`
-	Listen  listenCommand  `cmd:"" help:"Run a local receiver that verifies and prints what it gets."`
-	Try     tryCommand     `cmd:"" help:"Run a filter and a transform over one event, without a server, and show what would be sent."`
-	Test    testCommand    `cmd:"" help:"Run the test cases that lie beside filters and transforms."`
-	Scripts scriptsCommand `cmd:"" help:"Push, pull, compare, backtest and switch the scripts of a running router."`
-	Apply   applyCommand   `cmd:"" help:"Make a running router's event types, scripts and subscriptions what the files of a folder say."`
-	Keys    keysCommand    `cmd:"" help:"List, make and delete API keys of a running router."`
-	Backup  backupCommand  `cmd:"" help:"Copy the database to a file, also while a router uses it."`
-	Restore restoreCommand `cmd:"" help:"Put a backup in the place of a database, while no router runs over it."`
-	Secrets secretsCommand `cmd:"" help:"Change the key that secrets in the database are sealed with."`
-	Types   typesCommand   `cmd:"" help:"Write TypeScript types of events, requests and helpers, for editors."`
-	Version versionCommand `cmd:"" help:"Print the version."`
+	Serve         serveCommand         `cmd:"" help:"Run the router."`
+	Demo          demoCommand          `cmd:"" help:"Show the whole way of an event in a temporary folder: subscribe, filter, transform, sign, deliver."`
+	Send          sendCommand          `cmd:"" help:"Publish an event, or a file of them, to a running router."`
+	Listen        listenCommand        `cmd:"" help:"Run a local receiver that verifies and prints what it gets."`
+	Try           tryCommand           `cmd:"" help:"Run a filter and a transform over one event, without a server, and show what would be sent."`
+	Test          testCommand          `cmd:"" help:"Run the test cases that lie beside filters and transforms."`
+	Scripts       scriptsCommand       `cmd:"" help:"Push, pull, compare, backtest and switch the scripts of a running router."`
+	Apply         applyCommand         `cmd:"" help:"Make a running router's event types, scripts and subscriptions what the files of a folder say."`
+	Subscriptions subscriptionsCommand `cmd:"" help:"List the subscriptions of a running router and how their targets fare."`
+	Replays       replaysCommand       `cmd:"" help:"Send past events of a running router again, and steer that."`
+	Keys          keysCommand          `cmd:"" help:"List, make and delete API keys of a running router."`
+	Backup        backupCommand        `cmd:"" help:"Copy the database to a file, also while a router uses it."`
+	Restore       restoreCommand       `cmd:"" help:"Put a backup in the place of a database, while no router runs over it."`
+	Secrets       secretsCommand       `cmd:"" help:"Change the key that secrets in the database are sealed with."`
+	Types         typesCommand         `cmd:"" help:"Write TypeScript types of events, requests and helpers, for editors."`
+	Version       versionCommand       `cmd:"" help:"Print the version."`
 }
 
 const description = `Switchhook routes events to webhooks.

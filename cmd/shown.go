@@ -1,0 +1,36 @@
+package cmd
+
+import (
+	"bytes"
+	"encoding/json"
+)
+
+// asShown is something of the API's: what a command looks at, and all of it as it came, for
+// --json.
+type asShown[T any] struct {
+	is   T
+	text json.RawMessage
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (s *asShown[T]) UnmarshalJSON(b []byte) error {
+	s.text = bytes.Clone(b)
+	return json.Unmarshal(b, &s.is)
+}
+
+// MarshalJSON implements json.Marshaler.
+func (s *asShown[T]) MarshalJSON() ([]byte, error) { return s.text, nil }
+
+func (s *asShown[T]) whole() bool {
+	w, asks := any(&s.is).(whole)
+	return !asks || w.whole()
+}
+
+// pointers are what printJSON needs to show a list as it came.
+func pointers[T any](list []T) []*T {
+	all := make([]*T, len(list))
+	for i := range list {
+		all[i] = &list[i]
+	}
+	return all
+}

@@ -1,0 +1,97 @@
+package cmd
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+type subscriptionsCommand struct {
+	clientFlags `embed:""`
+	List        subscriptionsListCommand `cmd:"" help:"List the subscriptions, with how their targets fare."`
+}
+
+// listedSubscription is a subscription, as far as the list looks at it.
+type listedSubscription struct {
+	ID             string   `json:"id"`
+	Account        string   `json:"account"`
+	Events         []string `json:"events"`
+	TargetURL      string   `json:"target_url"`
+	Active         bool     `json:"active"`
+	InactiveReason string   `json:"inactive_reason"`
+	Quarantine     string   `json:"quarantine"`
+	Health         struct {
+		State        string     `json:"state"`
+		FailingSince *time.Time `json:"failing_since"`
+		Failures     int        `json:"failures"`
+		LastError    string     `json:"last_error"`
+	} `json:"health"`
+}
+
+func (s *listedSubscription) whole() bool { return s.ID != "" }
+
+// trouble is what keeps its deliveries from arriving, the gravest first; empty where
+// nothing does.
+func (s *listedSubscription) trouble() string {
+	return cmp.Or(s.InactiveReason, s.Quarantine, s.Health.LastError)
+}
+
+type subscriptionsListCommand struct {
+	Account  string `help:"Account whose subscriptions are listed; by default the key's own." placeholder:"NAME"`
+	Event    string `help:"Only those that would get this event type, or name this pattern." placeholder:"TYPE"`
+	Inactive bool   `help:"Only those that are switched off."`
+	Failing  bool   `help:"Only those whose targets fail."`
+	JSON     bool   `name:"json" help:"Print JSON, as the API has it."`
+}
+
+// Run lists.
+func (c *subscriptionsListCommand) Run(ctx context.Context, commands *commands) error {
+	api, err := commands.Subscriptions.client()
+	if err != nil {
+		return err
+	}
+	query := url.Values{}
+	if c.Account != "" {
+		query.Set("account", c.Account)
+	}
+	if c.Event != "" {
+		query.Set("event", c.Event)
+	}
+	if c.Inactive {
+		query.Set("active", "false")
+	}
+	path := "/api/v1/subscriptions"
+	if len(query) > 0 {
+		path += "?" + query.Encode()
+	}
+	found, err := all[asShown[listedSubscription]](ctx, api, path)
+	if err != nil {
+		return err
+	}
+	list := []asShown[listedSubscription]{}
+	for _, s := range found {
+		if !c.Failing || s.is.Health.FailingSince != nil {
+			list = append(list, s)
+		}
+	}
+	if c.JSON {
+		return printJSON(pointers(list))
+	}
+	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "ID\tACTIVE\tHEALTH\tFAILURES\tFAILING SINCE\tACCOUNT\tEVENTS\tTARGET\tTROUBLE")
+	for i := range list {
+		s := &list[i].is
+		active := "no"
+		if s.Active {
+			active = "yes"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\n", s.ID, active, s.Health.State, s.Health.Failures, timeOr(s.Health.FailingSince, "-"),
+			oneLine(s.Account), oneLine(strings.Join(s.Events, ",")), oneLine(s.TargetURL), oneLine(s.trouble()))
+	}
+	return w.Flush()
+}
