@@ -48,3 +48,11 @@ func (s *scheduler) depth() int {
 	defer s.mu.Unlock()
 	return s.total
 }
+
+// ScriptCounts are the stats of scripts.
+type ScriptCounts struct{ scriptCounts }
+
+// Add counts a run of a script.
+func (c *ScriptCounts) Add(id ID, took time.Duration, dropped bool, err error) {
+	c.add(id, took, dropped, err)
+}

@@ -87,7 +87,6 @@ func (m *Metrics) watch(r prometheus.Registerer, e *Engine) {
 			return 0
 		}
 	}
-	gauge("deliveries_open", "Deliveries that are pending or failed and on disk, as counted every few seconds.", func() float64 { return float64(e.pressure.waiting.Load()) })
 	gauge("database_bytes", "Bytes of the database that hold something.", room(func(u *Room) int64 { return u.Bytes }))
 	gauge("database_free_bytes", "Bytes of the database that nothing uses.", room(func(u *Room) int64 { return u.Free }))
 	gauge("disk_free_bytes", "Bytes left on the file system of the database.", room(func(u *Room) int64 { return u.DiskFree }))

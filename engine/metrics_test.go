@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -66,6 +67,7 @@ func TestOpenDeliveriesAreCountedWhereTheyStand(t *testing.T) {
 		t.Error("the store was asked again at once")
 	}
 	later.Store(int64(time.Hour))
+	r.MeasureBacklog(context.Background())
 	for _, state := range []string{"failed", "dead"} {
 		if a := age(state); count(state) != 1 || a < 3600 || a > 3700 {
 			t.Errorf("%v %s, the oldest %v s old", count(state), state, a)
@@ -161,5 +163,36 @@ func TestOnlyTheBusiestAccountsHaveFiguresOfTheirOwn(t *testing.T) {
 	start(t, func(c *engine.Config) { c.Registerer = off }).publish("a", `1`)
 	if n := figure(t, off, "switchhook_account_events_accepted_total", "(other)"); n != -1 {
 		t.Error("accounts are counted though nobody asked for it")
+	}
+}
+
+// Whoever makes script after script does not make series after series, and nothing is lost.
+func TestOnlySoManyScriptsHaveFiguresOfTheirOwn(t *testing.T) {
+	reg, counts := prometheus.NewRegistry(), &engine.ScriptCounts{}
+	reg.MustRegister(counts)
+	failed := errors.New("failed")
+	for range 2 {
+		counts.Add(0, time.Millisecond, false, nil)
+		for id := engine.ID(1); id <= 250; id++ {
+			counts.Add(id, time.Millisecond, id%2 == 0, failed)
+		}
+	}
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if len(f.Metric) != 202 { // 200 scripts, inline, other
+			t.Errorf("%s has %d series", f.GetName(), len(f.Metric))
+		}
+	}
+	for name, want := range map[string][3]float64{
+		"switchhook_script_runs_total": {2, 2, 100}, "switchhook_script_errors_total": {0, 2, 100}, "switchhook_script_timeouts_total": {0, 0, 0},
+		"switchhook_script_dropped_total": {0, 2, 50}, "switchhook_script_seconds": {2, 2, 100},
+	} {
+		got := [3]float64{figure(t, reg, name, "inline"), figure(t, reg, name, engine.ID(200).Format(engine.ScriptPrefix)), figure(t, reg, name, "other")}
+		if got != want {
+			t.Errorf("%s of inline, a script and the others: %v, not %v", name, got, want)
+		}
 	}
 }

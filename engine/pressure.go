@@ -25,7 +25,7 @@ type pressure struct {
 	refusal  atomic.Pointer[Error]           // of all events; nil: none
 	crowded  atomic.Pointer[map[string]bool] // accounts that have too much waiting
 	room     atomic.Pointer[Room]            // as measured last
-	waiting  atomic.Int64                    // open deliveries, as counted last
+	waiting  atomic.Pointer[OpenCount]       // of all subscriptions, as counted last
 	nextLook time.Time                       // at the backlog; the loop's own
 }
 
@@ -84,14 +84,18 @@ func (e *Engine) measureBacklog(ctx context.Context) {
 		}
 		return
 	}
-	total, accounts := int64(0), map[string]int64{}
-	for id, n := range open {
-		total += n
+	var all OpenCount
+	accounts := map[string]int64{}
+	for id, o := range open {
+		n := o.Pending + o.Failed
+		all.Pending += o.Pending
+		all.Failed += o.Failed
 		if s := e.registry.subscription("", id); s != nil {
 			accounts[s.Account] += n
 		}
 	}
-	e.pressure.waiting.Store(total)
+	e.pressure.waiting.Store(&all)
+	total := all.Pending + all.Failed
 	crowded := map[string]bool{}
 	if limit := e.cfg.MaxBacklog; limit > 0 && total > limit {
 		for account, n := range accounts {

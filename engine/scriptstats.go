@@ -26,11 +26,20 @@ var ScriptBuckets = []time.Duration{
 	time.Millisecond, 5 * time.Millisecond, 10 * time.Millisecond, 50 * time.Millisecond,
 }
 
+// scriptSeries is how many scripts have metrics of their own, those that ran first: accounts
+// make as many scripts as they like, and each costs 15 series. The others are one. Which
+// they are does not change while the router runs, for figures that change hands would seem
+// to grow.
+const scriptSeries = 200
+
+const otherScripts = "other"
+
 // scriptCounts holds the stats of the scripts that have a name. The zero ID stands for
 // all sources that subscriptions hold themselves.
 type scriptCounts struct {
-	mu   sync.Mutex
-	byID map[ID]*ScriptStats
+	mu    sync.Mutex
+	byID  map[ID]*ScriptStats
+	names map[ID]string // of those with metrics of their own
 }
 
 func (c *scriptCounts) add(id ID, took time.Duration, dropped bool, err error) {
@@ -39,7 +48,10 @@ func (c *scriptCounts) add(id ID, took time.Duration, dropped bool, err error) {
 	s := c.byID[id]
 	if s == nil {
 		if c.byID == nil {
-			c.byID = map[ID]*ScriptStats{}
+			c.byID, c.names = map[ID]*ScriptStats{}, map[ID]string{0: "inline"}
+		}
+		if _, known := c.names[id]; !known && len(c.names) <= scriptSeries {
+			c.names[id] = id.Format(ScriptPrefix)
 		}
 		s = &ScriptStats{Buckets: make([]int64, len(ScriptBuckets)+1)}
 		c.byID[id] = s
@@ -60,6 +72,18 @@ func (c *scriptCounts) add(id ID, took time.Duration, dropped bool, err error) {
 		if errors.As(err, &se) && se.Phase == scripts.PhaseTimeout {
 			s.Timeouts++
 		}
+	}
+}
+
+// add counts the runs of another script among those of s.
+func (s *ScriptStats) add(o *ScriptStats) {
+	s.Runs += o.Runs
+	s.Errors += o.Errors
+	s.Timeouts += o.Timeouts
+	s.Dropped += o.Dropped
+	s.CPU += o.CPU
+	for i, n := range o.Buckets {
+		s.Buckets[i] += n
 	}
 }
 
@@ -91,7 +115,7 @@ func (e *Engine) noteRun(r *route, ev *Event, a *Attempt, dropped string, err er
 }
 
 var (
-	scriptRuns     = prometheus.NewDesc("switchhook_script_runs_total", "Runs of scripts; script is the id, or inline for what subscriptions hold themselves.", []string{"script"}, nil)
+	scriptRuns     = prometheus.NewDesc("switchhook_script_runs_total", "Runs of scripts; script is the id, inline for what subscriptions hold themselves, or other.", []string{"script"}, nil)
 	scriptErrors   = prometheus.NewDesc("switchhook_script_errors_total", "Runs of scripts that failed.", []string{"script"}, nil)
 	scriptTimeouts = prometheus.NewDesc("switchhook_script_timeouts_total", "Runs of scripts that were stopped for their time.", []string{"script"}, nil)
 	scriptDropped  = prometheus.NewDesc("switchhook_script_dropped_total", "Runs of scripts that kept an event back.", []string{"script"}, nil)
@@ -105,16 +129,22 @@ func (c *scriptCounts) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector. There are as many series as scripts, which
-// only accounts with keys can make.
+// Collect implements prometheus.Collector.
 func (c *scriptCounts) Collect(ch chan<- prometheus.Metric) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	shown := map[string]*ScriptStats{}
 	for id, s := range c.byID {
-		label := "inline"
-		if id != 0 {
-			label = id.Format(ScriptPrefix)
+		if name, ok := c.names[id]; ok {
+			shown[name] = s
+			continue
 		}
+		if shown[otherScripts] == nil {
+			shown[otherScripts] = &ScriptStats{Buckets: make([]int64, len(ScriptBuckets)+1)}
+		}
+		shown[otherScripts].add(s)
+	}
+	for label, s := range shown {
 		for d, n := range map[*prometheus.Desc]int64{scriptRuns: s.Runs, scriptErrors: s.Errors, scriptTimeouts: s.Timeouts, scriptDropped: s.Dropped} {
 			ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), label)
 		}

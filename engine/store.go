@@ -193,8 +193,9 @@ type Housekeeping interface {
 	// Room measures the store. The error is a CodeUnavailable where what is written now
 	// would not be found again, as in a database file that was deleted meanwhile.
 	Room(ctx context.Context) (Room, error)
-	// OpenDeliveries counts the deliveries with a row that are pending or failed, by subscription.
-	OpenDeliveries(ctx context.Context) (map[ID]int64, error)
+	// OpenDeliveries counts the deliveries with a row that are pending or failed, by
+	// subscription; subscriptions without any are left out.
+	OpenDeliveries(ctx context.Context) (map[ID]OpenCount, error)
 }
 
 // PruneQuery picks what Prune removes.
@@ -220,6 +221,12 @@ type Room struct {
 	Bytes    int64 // that hold something
 	Free     int64 // that the store has taken and nothing uses
 	DiskFree int64 // left on the file system
+}
+
+// OpenCount counts deliveries that are not done, of those with a row.
+type OpenCount struct {
+	Pending int64
+	Failed  int64 // they will be retried
 }
 
 // Catalogue keeps what users configure. The engine holds it all in memory and reads it

@@ -43,7 +43,9 @@ const (
 			FROM sub WHERE sub.id IS NOT NULL)
 		SELECT id, (
 			SELECT count(*) FROM delivery INDEXED BY delivery_open_by_subscription
-			WHERE subscription_id = sub.id AND state IN (1, 2) AND state <> 3)
+			WHERE subscription_id = sub.id AND state = 1 AND state <> 3), (
+			SELECT count(*) FROM delivery INDEXED BY delivery_open_by_subscription
+			WHERE subscription_id = sub.id AND state = 2 AND state <> 3)
 		FROM sub WHERE id IS NOT NULL`
 )
 
@@ -152,7 +154,7 @@ func (s *Store) Compact(ctx context.Context, keep int64) (more bool, err error) 
 }
 
 // OpenDeliveries counts what waits, by subscription.
-func (s *Store) OpenDeliveries(ctx context.Context) (map[engine.ID]int64, error) {
+func (s *Store) OpenDeliveries(ctx context.Context) (map[engine.ID]engine.OpenCount, error) {
 	ctx, cancel := context.WithTimeout(ctx, readLimit)
 	defer cancel()
 	rows, err := s.readers.QueryContext(ctx, openQuery)
@@ -160,14 +162,15 @@ func (s *Store) OpenDeliveries(ctx context.Context) (map[engine.ID]int64, error)
 		return nil, fmt.Errorf("count what waits: %w", err)
 	}
 	defer rows.Close()
-	open := map[engine.ID]int64{}
+	open := map[engine.ID]engine.OpenCount{}
 	for rows.Next() {
-		var id, count int64
-		if err := rows.Scan(&id, &count); err != nil {
+		var id int64
+		var o engine.OpenCount
+		if err := rows.Scan(&id, &o.Pending, &o.Failed); err != nil {
 			return nil, err
 		}
-		if count > 0 {
-			open[engine.ID(id)] = count
+		if o != (engine.OpenCount{}) {
+			open[engine.ID(id)] = o
 		}
 	}
 	return open, rows.Err()
