@@ -41,9 +41,8 @@ func (s *Server) handle(r route) fiber.Handler {
 		if err := r.access.check(key); err != nil {
 			return err
 		}
-		if method := c.Method(); method != fiber.MethodGet && method != fiber.MethodHead {
-			c.SetUserContext(engine.WithActor(c.UserContext(), engine.Actor{Key: key, Address: s.address(c).String()}))
-		}
+		// Whatever the method: in a dialect a GET may change things.
+		c.SetUserContext(engine.WithActor(c.UserContext(), engine.Actor{Key: key, Address: s.address(c).String()}))
 		return r.handler(c, caller{key})
 	}
 }

@@ -355,3 +355,21 @@ func TestTheBuiltInDialectsAreTheirNames(t *testing.T) {
 		t.Errorf("built in: %v", got)
 	}
 }
+
+// A client may make its changes by GET; what its key may do, and who it was, counts as ever.
+func TestAChangeByGETNeedsItsScopeAndIsWrittenDown(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, "get.yaml"), []byte(`
+name: get
+path: /get
+request: {event: name, target_url: url, transform: code}
+operations:
+  subscribe: {method: GET, path: /subscribe}
+`), 0o600))
+	r := start(t, setup{dialects: dir})
+	body := `{"name":"a","url":"` + anywhere + `","code":"export default () => 1"}`
+	weak := r.scoped(engine.ScopeSubscribe)
+	r.legacy("X-API-Key", weak.key).call("GET", "/get/subscribe", body, 403)
+	id := r.legacy("X-API-Key", r.acme.key).call("GET", "/get/subscribe", body, 201).text("id")
+	r.acme.get("/api/v1/audit?id=" + id).want(200).shows(object{"data.0.action": "create", "data.0.actor.key": r.acme.keyID})
+}
