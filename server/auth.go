@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"strings"
+	"unsafe"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
@@ -175,13 +176,29 @@ const strangersBody = 4 << 10
 
 // bodyRoom says how much of a body is read, once the headers are there.
 func (s *Server) bodyRoom(header *fasthttp.RequestHeader) fasthttp.RequestConfig {
-	if n := header.ContentLength(); n >= 0 && n <= strangersBody {
+	const chunked = -1
+	n := header.ContentLength() // less than chunked: there is no body
+	if n != chunked && n <= strangersBody {
 		return fasthttp.RequestConfig{} // whoever sends it: the key is looked up once, by its route
 	}
-	if _, err := s.keyOf(header); err != nil {
-		return fasthttp.RequestConfig{MaxRequestBodySize: min(strangersBody, s.cfg.MaxBody)}
+	// What is read on tells whether the key is known, so it is looked up under the same rule
+	// as by a route.
+	from := host(s.addressOf(contextOf(header).RemoteIP(), header))
+	key, err := s.keyOf(header)
+	if err == nil && !s.shut(key, from) {
+		return fasthttp.RequestConfig{}
 	}
-	return fasthttp.RequestConfig{}
+	if n == chunked && engine.ErrorCode(err) == engine.CodeUnknownKey {
+		s.strangers.wrong(from) // after a chunked body that is too large nobody knows the key any more
+	}
+	return fasthttp.RequestConfig{MaxRequestBodySize: min(strangersBody, s.cfg.MaxBody)}
+}
+
+// contextOf gives the context of a request's headers, for fasthttp hands over no more than
+// those before it reads the body: they are a part of it.
+func contextOf(header *fasthttp.RequestHeader) *fasthttp.RequestCtx {
+	const part = unsafe.Offsetof(fasthttp.RequestCtx{}.Request) + unsafe.Offsetof(fasthttp.Request{}.Header)
+	return (*fasthttp.RequestCtx)(unsafe.Add(unsafe.Pointer(header), -int(part)))
 }
 
 // sees is the account whose things the caller may look up by id: its own, or, for an

@@ -2,6 +2,7 @@ package server
 
 import (
 	"math"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/hashicorp/golang-lru/v2"
+	"github.com/valyala/fasthttp"
 	"golang.org/x/time/rate"
 
 	"switchhook/engine"
@@ -94,7 +96,7 @@ func (s *strangers) athome(key engine.ID, from netip.Prefix) bool {
 func (s *Server) authenticate(c *fiber.Ctx) (*engine.Key, error) {
 	from := host(s.address(c))
 	key, err := s.keyOf(&c.Request().Header)
-	if wait := s.strangers.wait(from); wait > 0 && (err == nil && !s.strangers.athome(key.ID, from) || engine.ErrorCode(err) == engine.CodeUnknownKey) {
+	if wait := s.strangers.wait(from); wait > 0 && (err == nil && s.shut(key, from) || engine.ErrorCode(err) == engine.CodeUnknownKey) {
 		return nil, &engine.Error{Code: engine.CodeBusy, Wait: wait, Message: "too many wrong API keys came from this address; wait before the next"}
 	}
 	switch {
@@ -106,16 +108,26 @@ func (s *Server) authenticate(c *fiber.Ctx) (*engine.Key, error) {
 	return key, err
 }
 
+// shut tells whether a key that is known is not taken from an address now: too many wrong
+// ones came from there, and it was last used elsewhere.
+func (s *Server) shut(key *engine.Key, from netip.Prefix) bool {
+	return s.strangers.wait(from) > 0 && !s.strangers.athome(key.ID, from)
+}
+
 // address is where a request comes from. Behind a trusted proxy that is the last address
 // in X-Forwarded-For that no trusted proxy has: what stands before it is the client's word.
 func (s *Server) address(c *fiber.Ctx) netip.Addr {
-	remote, _ := netip.AddrFromSlice(c.Context().RemoteIP())
+	return s.addressOf(c.Context().RemoteIP(), &c.Request().Header)
+}
+
+func (s *Server) addressOf(peer net.IP, header *fasthttp.RequestHeader) netip.Addr {
+	remote, _ := netip.AddrFromSlice(peer)
 	remote = remote.Unmap()
 	if len(s.cfg.TrustedProxies) == 0 || !s.trusted(remote) {
 		return remote
 	}
 	var all []string
-	for _, line := range c.Request().Header.PeekAll(fiber.HeaderXForwardedFor) {
+	for _, line := range header.PeekAll(fiber.HeaderXForwardedFor) {
 		all = append(all, strings.Split(string(line), ",")...)
 	}
 	for _, text := range slices.Backward(all) {

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"strconv"
 	"testing"
@@ -70,5 +71,38 @@ func TestOnlyATrustedProxyTellsTheAddress(t *testing.T) {
 	wrong.get("/api/v1/events", "X-Forwarded-For", "203.0.113.9, 192.0.2.1").want(429)
 	for _, odd := range []string{"", "192.0.2.1, nonsense", "192.0.2.1, 192.0.2.7", "unknown", "fe80::1%eth0, 192.0.2.8", ","} {
 		wrong.get("/api/v1/events", "X-Forwarded-For", odd).want(401)
+	}
+}
+
+func TestALargeBodyIsNoWayToGoOnGuessing(t *testing.T) {
+	clock := newClock()
+	r := start(t, setup{now: clock.now, proxies: loopback})
+	// send gives the status of a request that announces a large body, or 0 where the router
+	// reads on.
+	send := func(path, key, framing string) (status int) {
+		t.Helper()
+		conn := r.dial(t)
+		fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 192.0.2.1\r\nX-API-Key: %s\r\n%s", path, key, framing)
+		must(t, conn.(*net.TCPConn).CloseWrite()) // who reads on finds that the body ends too early
+		fmt.Fscanf(conn, "HTTP/1.1 %d", &status)
+		return status
+	}
+	framings := map[string]string{"a length": "Content-Length: 10000\r\n\r\n", "chunks": "Transfer-Encoding: chunked\r\n\r\n2710\r\n"}
+	for name, framing := range framings {
+		clock.pass(time.Hour)
+		for range 20 {
+			if send("/api/v1/events", "swk_wrong", framing) == 0 {
+				t.Fatalf("%s: the body of a wrong key was read", name)
+			}
+		}
+		// A wrong key and one that is right look the same now, whatever is asked for.
+		for _, path := range []string{"/api/v1/events", "/api/v1/subscriptions/x/confirm", "/nothing"} {
+			wrong, right := send(path, "swk_wrong", framing), send(path, r.rival.key, framing)
+			if wrong != right || wrong == 0 {
+				t.Errorf("%s, %s: a wrong key is answered %d, a right one %d", name, path, wrong, right)
+			}
+		}
+		r.acme.with(t, "swk_wrong").get("/api/v1/me", "X-Forwarded-For", "192.0.2.1").want(429)
+		r.rival.get("/api/v1/me", "X-Forwarded-For", "192.0.2.2").want(200)
 	}
 }
