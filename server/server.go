@@ -145,9 +145,9 @@ func (s *Server) next(c *fiber.Ctx) (err error) {
 		}
 	}()
 	s.protect(c)
-	if twoLengths(c.Request().Header.RawHeaders()) {
+	if unclearLength(c.Request().Header.RawHeaders()) {
 		c.Context().SetConnectionClose() // where the next request begins is anybody's guess
-		return problemOf(fiber.StatusBadRequest, "the request says in more than one way how long its body is: send one Content-Length or one Transfer-Encoding")
+		return problemOf(fiber.StatusBadRequest, "the request says in more than one way, or in none that is taken here, how long its body is: send one Content-Length or one \"Transfer-Encoding: chunked\"")
 	}
 	return c.Next()
 }
@@ -172,13 +172,14 @@ func (s *Server) protect(c *fiber.Ctx) {
 	}
 }
 
-// twoLengths tells whether headers give a body's length twice (RFC 9112, 6.3). fasthttp
-// takes the last of them, a proxy in front perhaps the first: what is between them would be
-// a request that the proxy has never seen.
-func twoLengths(headers []byte) bool {
+// unclearLength tells whether headers give a body's length twice, or by another transfer
+// coding than "chunked" (RFC 9112, 6.3). fasthttp takes the last of them, and any coding for
+// chunked; a proxy in front perhaps does not: what is between them would be a request that
+// the proxy has never seen.
+func unclearLength(headers []byte) bool {
 	found := 0
 	for line := range bytes.Lines(headers) {
-		name, _, _ := bytes.Cut(line, []byte{':'})
+		name, value, _ := bytes.Cut(line, []byte{':'})
 		switch name = bytes.TrimSpace(name); len(name) {
 		case len("Content-Length"):
 			if bytes.EqualFold(name, []byte("Content-Length")) {
@@ -186,7 +187,9 @@ func twoLengths(headers []byte) bool {
 			}
 		case len("Transfer-Encoding"):
 			if bytes.EqualFold(name, []byte("Transfer-Encoding")) {
-				found++
+				if found++; !bytes.EqualFold(bytes.TrimSpace(value), []byte("chunked")) {
+					return true
+				}
 			}
 		}
 	}
