@@ -126,15 +126,31 @@ func shares(inputs []EventInput) map[string]share {
 // admit holds what is to be published against the quotas of the accounts in it: all of it
 // passes, or nothing. Errors: CodeBusy with Wait, CodeFull.
 func (e *Engine) admit(ctx context.Context, inputs []EventInput) error {
-	e.registry.mu.RLock()
-	unbounded := e.cfg.Quota == Quota{} && !e.registry.quotas
-	e.registry.mu.RUnlock()
-	if unbounded {
+	if e.unbounded() {
 		return nil
 	}
+	return e.admitShares(ctx, shares(inputs))
+}
+
+// admitTest does so for a test event, which is stored as any other is.
+func (e *Engine) admitTest(ctx context.Context, ev *Event) error {
+	if e.unbounded() {
+		return nil
+	}
+	return e.admitShares(ctx, map[string]share{ev.Account: {events: 1, bytes: int64(len(ev.Data))}})
+}
+
+// unbounded tells whether no account has a quota.
+func (e *Engine) unbounded() bool {
+	e.registry.mu.RLock()
+	defer e.registry.mu.RUnlock()
+	return e.cfg.Quota == Quota{} && !e.registry.quotas
+}
+
+func (e *Engine) admitShares(ctx context.Context, parts map[string]share) error {
 	now := e.cfg.Now()
 	var taken []*rate.Reservation
-	for account, part := range shares(inputs) {
+	for account, part := range parts {
 		limits := e.Limits(account)
 		err := e.meters.of(account).room(ctx, e.store, account, part, limits.StoredBytes, now)
 		if err == nil && limits.EventsPerSecond > 0 {

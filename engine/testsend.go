@@ -45,7 +45,8 @@ func (t *testSends) allow(account string, now time.Time) bool {
 // other, past its queue. Trial names the event as for Try. What comes back is the
 // delivery with its attempt, as the log keeps it: succeeded, dropped, or dead. Errors:
 // CodeInvalid, CodeNotFound; CodeConflict where its target has not confirmed or its
-// transform is quarantined; CodeBusy where too many are sent; CodeUnavailable.
+// transform is quarantined; CodeBusy where too many are sent, or
+// more than the account's quota has; CodeFull; CodeUnavailable.
 func (e *Engine) TestSend(ctx context.Context, t Trial) (*Delivery, []*Attempt, error) {
 	s, err := e.Subscription(t.Account, t.Subscription)
 	if err != nil {
@@ -69,6 +70,9 @@ func (e *Engine) TestSend(ctx context.Context, t Trial) (*Delivery, []*Attempt, 
 		return nil, nil, err
 	}
 	if err := e.roomFor(s.Account); err != nil {
+		return nil, nil, err
+	}
+	if err := e.admitTest(ctx, ev); err != nil {
 		return nil, nil, err
 	}
 	if !e.testSends.allow(s.Account, e.cfg.Now()) {
@@ -123,6 +127,7 @@ func (e *Engine) sendTest(ctx context.Context, r *route, like *Event) (*Delivery
 		return nil, nil, err
 	}
 	e.tracker.stored(fresh, ev.Targets)
+	e.meters.stored(ev)
 	id := DeliveryID{ev.ID, r.sub.ID}
 	recorded := make(chan struct{})
 	e.record(&Outcome{ID: id, State: v.state, Attempts: 1, Error: v.err, Attempt: a}, func() {

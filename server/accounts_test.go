@@ -123,6 +123,8 @@ func TestAQuotaOfStoredBytesHolds(t *testing.T) {
 	r.acme.publish("a", strings.Repeat("x", 90))
 	clock.pass(time.Minute) // the figure is read again, and is the same
 	r.acme.post("/api/v1/events", map[string]any{"type": "a", "data": data}).refused(507, "", "992 bytes")
+	id := r.acme.subscribe("other", anywhere)
+	r.acme.post("/api/v1/subscriptions/"+id+"/test", object{"event": object{"type": "other", "data": data}}).refused(507, "", "992 bytes") // it would be stored as well
 	r.rival.publish("a", data)
 	r.acme.get("/api/v1/accounts/acme").want(200).shows(map[string]any{"usage.stored_bytes": 992, "limits.stored_bytes": 1000})
 	r.admin.do("PUT", "/api/v1/accounts/acme", `{"quota":{"stored_bytes":2000}}`).want(200)
