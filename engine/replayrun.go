@@ -20,11 +20,11 @@ type replays struct {
 	mu      sync.RWMutex
 	byID    map[ID]*Replay // never changed in place
 	on      map[ID]bool    // has a goroutine
-	places  chan struct{}  // one for each that is at work
+	places  chan struct{}  // one for each that is reading
 }
 
 const (
-	replayRoom  = 4   // at work at one time; the others wait for a place
+	replayRoom  = 4   // that read at one time; nobody holds a place while it waits for its pace or its target
 	replayPage  = 100 // deliveries or events of one step
 	replayAgain = 100 * time.Millisecond
 )
@@ -93,12 +93,6 @@ func (e *Engine) runReplay(id ID) {
 		case <-ctx.Done():
 		}
 	}()
-	select {
-	case e.replays.places <- struct{}{}:
-		defer func() { <-e.replays.places }()
-	case <-ctx.Done():
-		return
-	}
 	var pace *rate.Limiter
 	for {
 		r := e.running(id)
@@ -191,11 +185,7 @@ func (e *Engine) replayStep(ctx context.Context, r *Replay, pace *rate.Limiter) 
 	case e.scheduler.waiting(to.ID) >= queueLow: // what is live goes first, and the rest stays where it is
 		return replayAgain, nil
 	}
-	list, last, err := e.replayPage(ctx, r, source)
-	if err != nil {
-		return 0, err
-	}
-	chosen, err := e.chosen(ctx, r, source, list)
+	list, last, chosen, err := e.replayRead(ctx, r, source)
 	if err != nil {
 		return 0, err
 	}
@@ -217,6 +207,21 @@ func (e *Engine) replayStep(ctx context.Context, r *Replay, pace *rate.Limiter) 
 		r.Done, r.After, r.First = r.Done+1, 0, 0
 	}
 	return 0, nil
+}
+
+// replayRead reads what comes next of a subscription, and chooses the events among it that
+// the replay asks for. It waits for a place among all replays.
+func (e *Engine) replayRead(ctx context.Context, r *Replay, source *Subscription) (list []*Delivery, last ID, chosen []ID, err error) {
+	select {
+	case e.replays.places <- struct{}{}:
+		defer func() { <-e.replays.places }()
+	case <-ctx.Done():
+		return nil, 0, nil, ctx.Err()
+	}
+	if list, last, err = e.replayPage(ctx, r, source); err == nil {
+		chosen, err = e.chosen(ctx, r, source, list)
+	}
+	return list, last, chosen, err
 }
 
 // replayPage reads what comes next of a subscription: its deliveries or, where those that

@@ -61,3 +61,28 @@ func TestReplays(t *testing.T) {
 	r.acme.get("/api/v1/replays/nonsense").refused(404, "", "there is no replay")
 	r.acme.get("/api/v1/replays?cursor=x").refused(422, "cursor", "")
 }
+
+func TestSlowReplaysHoldUpNobodyElses(t *testing.T) {
+	r := start(t)
+	hook := receive(t, nil)
+	published := func(c *client, n int) (subscription string) {
+		subscription = c.subscribe("a", hook.URL)
+		for range n {
+			c.publish("a", 1)
+		}
+		eventually(t, "all is delivered", func() bool {
+			return len(c.get("/api/v1/deliveries?status=succeeded").want(200).column("id")) == n
+		})
+		return subscription
+	}
+	slow := published(r.acme, 30)
+	var ids []string
+	for range 8 {
+		ids = append(ids, r.acme.post("/api/v1/replays", object{"subscription": slow, "status": []string{"succeeded"}, "rate": 1}).want(202).text("id"))
+	}
+	id := r.rival.post("/api/v1/replays", object{"subscription": published(r.rival, 2), "status": []string{"succeeded"}}).want(202).text("id")
+	eventually(t, "the replay is through", func() bool { return r.rival.get("/api/v1/replays/"+id).want(200).text("status") == "completed" })
+	for _, id := range ids {
+		r.acme.post("/api/v1/replays/"+id+"/cancel", nil) // it may be through
+	}
+}
