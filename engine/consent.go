@@ -15,16 +15,33 @@ import (
 // consentTime is how long a target may take to answer whether it wants to be sent events.
 const consentTime = 10 * time.Second
 
+// accountConsents is how many targets of one account are asked at a time: one whose targets
+// don't answer must not hold up the others'.
+const accountConsents = 4
+
+// consentPlace waits for a place in which to ask a target of an account; ok is false where
+// the router stops.
+func (e *Engine) consentPlace(account string) (leave func(), ok bool) {
+	found, _ := e.consenting.LoadOrStore(account, make(chan struct{}, accountConsents))
+	own := found.(chan struct{})
+	select {
+	case own <- struct{}{}:
+	case <-e.stop:
+		return nil, false
+	}
+	select {
+	case e.consents <- struct{}{}:
+		return func() { <-e.consents; <-own }, true
+	case <-e.stop:
+		<-own
+		return nil, false
+	}
+}
+
 // ask asks the target of s once. It tells no more than whether the target has agreed, and
 // to how many attempts a minute (0: any): what an address answers is not for everybody
 // who can name it.
 func (e *Engine) ask(s *Subscription) (rate int, ok bool) {
-	select {
-	case e.consents <- struct{}{}:
-		defer func() { <-e.consents }()
-	case <-e.stop:
-		return 0, false
-	}
 	u, err := e.cfg.Guard.ParseURL(s.TargetURL)
 	if err != nil {
 		return 0, false

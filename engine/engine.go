@@ -152,6 +152,7 @@ type Engine struct {
 	expiries   expiries
 	testSends  testSends
 	consents   chan struct{}       // a place for each target that is asked for its consent
+	consenting sync.Map            // account → chan struct{}, the places of its own
 	confirms   [1024]*rate.Limiter // by subscription id
 	retryWake  chan time.Time
 	workers    int // guarded by scheduler.mu

@@ -121,11 +121,17 @@ func (e *Engine) askForConsent(s *Subscription) <-chan struct{} {
 				return
 			case <-time.After(wait):
 			}
-			now := e.awaiting(s)
+			leave, ok := e.consentPlace(s.Account)
+			if !ok {
+				return
+			}
+			now := e.awaiting(s) // by now
 			if now == nil {
+				leave()
 				return
 			}
 			rate, ok := e.ask(now)
+			leave()
 			if !ok {
 				continue
 			}

@@ -197,3 +197,31 @@ func TestAnotherTargetHasToConfirmAnew(t *testing.T) {
 	c.state(id, "confirmed", false) // as its owner wants it by now
 	c.do("PATCH", path, `{"verify":"","active":true}`).want(200).shows(map[string]any{"verification": nil, "active": true})
 }
+
+func TestTargetsThatDoNotAnswerHoldUpTheirAccountOnly(t *testing.T) {
+	r := start(t)
+	var asked atomic.Int32
+	over := make(chan struct{})
+	silent := receive(t, func(http.ResponseWriter, *http.Request) {
+		asked.Add(1)
+		<-over
+	})
+	t.Cleanup(func() { close(over) })
+	made := make(chan int)
+	const many = 40 // more than are asked at a time
+	for i := range many {
+		go func() {
+			made <- r.acme.post("/api/v1/subscriptions", object{"event": "a", "target_url": fmt.Sprint(silent.URL, "/", i), "verify": "hook-secret"}).status
+		}()
+	}
+	for range many {
+		if status := <-made; status != 201 {
+			t.Fatalf("answered %d", status)
+		}
+	}
+	hook := consents(t, echo)
+	r.rival.state(r.rival.subscribe("a", hook.URL, object{"verify": "hook-secret"}), "confirmed", true)
+	if n := asked.Load(); n == 0 || n > 4 {
+		t.Errorf("%d of one account's targets were asked at a time", n)
+	}
+}
