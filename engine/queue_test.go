@@ -94,9 +94,8 @@ func TestARateIsEvenlySpread(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			d := newDesk()
 			d.route(Subscription{ID: 1}, terms{interval: c.rate.interval()})
-			began := time.Now()
 			time.Sleep(3 * c.rate.Per) // time without attempts saves nothing up
-			began = time.Now()
+			began := time.Now()
 			d.put(1, newIDs(5)...)
 			var at []string
 			for len(at) < 5 {

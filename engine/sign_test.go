@@ -21,7 +21,7 @@ const (
 )
 
 // sealed signs body as a delivery of s.
-func sealed(t *testing.T, s *Subscription, id string, at time.Time, body string) http.Header {
+func sealed(t *testing.T, s *Subscription, id string, at time.Time, body string) map[string][]string {
 	t.Helper()
 	g, err := newSigner(s)
 	if err != nil {
