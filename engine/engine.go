@@ -191,7 +191,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 		backtests:  make(chan struct{}, backtestRoom),
 		shadows:    shadows{byID: map[ID]*shadow{}, places: make(chan struct{}, shadowRoom)},
 		replays:    replays{byID: map[ID]*Replay{}, on: map[ID]bool{}, places: make(chan struct{}, replayRoom)},
-		testSends:  testSends{places: make(chan struct{}, testRoom), rates: map[string]*rate.Limiter{}},
+		testSends:  testSends{on: map[string]int{}, rates: map[string]*rate.Limiter{}},
 		consents:   make(chan struct{}, consentRoom),
 		retryWake:  make(chan time.Time, 64),
 		stop:       make(chan struct{}),

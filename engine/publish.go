@@ -57,9 +57,11 @@ func (e *Engine) take(ctx context.Context, inputs []EventInput) ([]Accepted, err
 			return nil, err
 		}
 	}
-	if err := e.admit(ctx, inputs); err != nil {
+	done, err := e.admit(ctx, inputs)
+	if err != nil {
 		return nil, err
 	}
+	defer done()
 	return e.publish(ctx, inputs)
 }
 

@@ -95,7 +95,8 @@ type meter struct {
 	events *rate.Limiter // nil until an event is counted
 	readAt time.Time     // when bytes was
 
-	bytes atomic.Int64 // stored when read, and accepted since
+	bytes    atomic.Int64 // stored when read, and accepted since
+	promised int64        // to what passed and is not stored yet; guarded by mu
 }
 
 func (m *meters) of(account string) *meter {
@@ -124,18 +125,19 @@ func shares(inputs []EventInput) map[string]share {
 }
 
 // admit holds what is to be published against the quotas of the accounts in it: all of it
-// passes, or nothing. Errors: CodeBusy with Wait, CodeFull.
-func (e *Engine) admit(ctx context.Context, inputs []EventInput) error {
+// passes, or nothing. done is called once it is stored, or will not be. Errors: CodeBusy
+// with Wait, CodeFull.
+func (e *Engine) admit(ctx context.Context, inputs []EventInput) (done func(), err error) {
 	if e.unbounded() {
-		return nil
+		return func() {}, nil
 	}
 	return e.admitShares(ctx, shares(inputs))
 }
 
 // admitTest does so for a test event, which is stored as any other is.
-func (e *Engine) admitTest(ctx context.Context, ev *Event) error {
+func (e *Engine) admitTest(ctx context.Context, ev *Event) (done func(), err error) {
 	if e.unbounded() {
-		return nil
+		return func() {}, nil
 	}
 	return e.admitShares(ctx, map[string]share{ev.Account: {events: 1, bytes: int64(len(ev.Data))}})
 }
@@ -147,12 +149,21 @@ func (e *Engine) unbounded() bool {
 	return e.cfg.Quota == Quota{} && !e.registry.quotas
 }
 
-func (e *Engine) admitShares(ctx context.Context, parts map[string]share) error {
+func (e *Engine) admitShares(ctx context.Context, parts map[string]share) (done func(), err error) {
 	now := e.cfg.Now()
 	var taken []*rate.Reservation
+	promised := make(map[string]int64, len(parts))
+	done = func() {
+		for account, bytes := range promised {
+			e.meters.of(account).release(bytes)
+		}
+	}
 	for account, part := range parts {
 		limits := e.Limits(account)
 		err := e.meters.of(account).room(ctx, e.store, account, part, limits.StoredBytes, now)
+		if err == nil && limits.StoredBytes > 0 {
+			promised[account] = part.bytes
+		}
 		if err == nil && limits.EventsPerSecond > 0 {
 			var reserved []*rate.Reservation
 			reserved, err = e.meters.of(account).take(account, part.events, limits.EventsPerSecond, now)
@@ -162,10 +173,11 @@ func (e *Engine) admitShares(ctx context.Context, parts map[string]share) error 
 			for _, r := range taken {
 				r.CancelAt(now)
 			}
-			return err
+			done()
+			return nil, err
 		}
 	}
-	return nil
+	return done, nil
 }
 
 // take takes n events from a bucket that holds one second's worth and is filled all the
@@ -196,8 +208,9 @@ func (m *meter) take(account string, n, perSecond int, now time.Time) (taken []*
 	return taken, nil
 }
 
-// room refuses what would not fit into the bytes that an account may store. The figure is
-// read at times and added to in between, so it may be some seconds old.
+// room refuses what would not fit into the bytes that an account may store, and promises
+// the rest its place, so that what comes at one time is not weighed one by one. The figure
+// is read at times and added to in between, so it may be some seconds old.
 func (m *meter) room(ctx context.Context, store Store, account string, part share, most int64, now time.Time) error {
 	if most == 0 {
 		return nil
@@ -212,13 +225,21 @@ func (m *meter) room(ctx context.Context, store Store, account string, part shar
 		m.bytes.Store(stored)
 		m.readAt = now
 	}
-	if have := m.bytes.Load(); have+part.bytes > most {
+	if have := m.bytes.Load() + m.promised; have+part.bytes > most {
 		return &Error{
 			Code:    CodeFull,
 			Message: fmt.Sprintf("the account %s has %d bytes of events stored and its quota is %d, so these %d bytes don't fit; they will once older events are deleted, or the quota is raised", account, have, most, part.bytes),
 		}
 	}
+	m.promised += part.bytes
 	return nil
+}
+
+// release takes a promise of room back.
+func (m *meter) release(bytes int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.promised -= bytes
 }
 
 // stored counts an event that was accepted.

@@ -14,6 +14,7 @@ import (
 
 const (
 	testRoom  = 16 // test events that are sent at a time
+	testOwn   = 4  // of them, of an account
 	testRate  = 1  // a second, of an account
 	testBurst = 10
 	// testAccounts is how many accounts' rates are remembered.
@@ -22,10 +23,31 @@ const (
 
 // testSends bounds the test events that accounts send: they go past the queues.
 type testSends struct {
-	places chan struct{}
-
 	mu    sync.Mutex
+	all   int            // that are being sent
+	on    map[string]int // and of each account
 	rates map[string]*rate.Limiter
+}
+
+// enter takes a place for a test event; it tells whether there was one.
+func (t *testSends) enter(account string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.all == testRoom || t.on[account] == testOwn {
+		return false
+	}
+	t.all++
+	t.on[account]++
+	return true
+}
+
+func (t *testSends) leave(account string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.all--
+	if t.on[account]--; t.on[account] == 0 {
+		delete(t.on, account)
+	}
 }
 
 func (t *testSends) allow(account string, now time.Time) bool {
@@ -72,18 +94,18 @@ func (e *Engine) TestSend(ctx context.Context, t Trial) (*Delivery, []*Attempt, 
 	if err := e.roomFor(s.Account); err != nil {
 		return nil, nil, err
 	}
-	if err := e.admitTest(ctx, ev); err != nil {
-		return nil, nil, err
-	}
 	if !e.testSends.allow(s.Account, e.cfg.Now()) {
 		return nil, nil, &Error{Code: CodeBusy, Message: "this account has sent too many test events; try again in a second"}
 	}
-	select {
-	case e.testSends.places <- struct{}{}:
-		defer func() { <-e.testSends.places }()
-	default:
+	if !e.testSends.enter(s.Account) {
 		return nil, nil, &Error{Code: CodeBusy, Message: "too many test events are being sent; try again in a moment"}
 	}
+	defer e.testSends.leave(s.Account)
+	done, err := e.admitTest(ctx, ev)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer done()
 	return e.sendTest(ctx, r, ev)
 }
 

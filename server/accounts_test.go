@@ -202,3 +202,23 @@ func TestAnEntryOfTheAuditLogIsBounded(t *testing.T) {
 		t.Errorf("the entry has %d bytes", len(a.body))
 	}
 }
+
+func TestAQuotaOfStoredBytesHoldsForWhatComesAtOnce(t *testing.T) {
+	r := start(t, setup{quota: engine.Quota{StoredBytes: 1000}})
+	body := object{"type": "a", "data": strings.Repeat("x", 298)} // 300 with its quotes
+	statuses := make(chan int)
+	const many = 50
+	for range many {
+		go func() { statuses <- r.acme.post("/api/v1/events", body).status }()
+	}
+	taken := 0
+	for range many {
+		if <-statuses == 202 {
+			taken++
+		}
+	}
+	if taken == 0 || taken > 3 {
+		t.Errorf("%d events of 300 bytes were taken, with a quota of 1000", taken)
+	}
+	r.acme.publish("a", strings.Repeat("x", 300*(3-taken)+50)) // what was refused has left no promise behind
+}

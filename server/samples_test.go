@@ -122,3 +122,32 @@ func TestTestEventsThatCannotBeSent(t *testing.T) {
 	}
 	r.rival.post("/api/v1/subscriptions/"+r.rival.subscribe("a", hook.URL)+"/test", `{"event":{"type":"a","data":1}}`).want(200) // whose rate is its own
 }
+
+func TestTestEventsToSlowTargetsHoldUpNobodyElses(t *testing.T) {
+	clock := newClock()
+	r := start(t, setup{now: clock.now})
+	entered, over := make(chan bool), make(chan struct{})
+	slow := receive(t, func(http.ResponseWriter, *http.Request) {
+		entered <- true
+		<-over
+	})
+	test := func(c *client, id string) *answer {
+		return c.post("/api/v1/subscriptions/"+id+"/test", `{"event":{"type":"a","data":1}}`)
+	}
+	id := r.acme.subscribe("a", slow.URL)
+	answers := make(chan int)
+	for range 4 {
+		go func() { answers <- test(r.acme, id).status }()
+		<-entered
+	}
+	test(r.acme, id).refused(429, "", "too many test events are being sent")
+	test(r.rival, r.rival.subscribe("a", receive(t, nil).URL)).want(200).shows(object{"status": "succeeded"})
+	close(over)
+	for range 4 {
+		if status := <-answers; status != 200 {
+			t.Errorf("answered %d", status)
+		}
+	}
+	go func() { <-entered }()
+	test(r.acme, id).want(200)
+}
