@@ -200,13 +200,13 @@ func TestKeysOnTheCommandLineHaveScopesAndRotate(t *testing.T) {
 	if !strings.Contains(line, "publish,targets") || !strings.Contains(line, time.Now().UTC().Add(720*time.Hour).Format("2006-01")) {
 		t.Errorf("listed as %q", line)
 	}
-	second := keys("rotate", id, "--grace", "1h")
+	second := keys("rotate", id, "--grace-period", "1h")
 	for _, key := range []string{first, second} {
 		if err := publish(key); err != nil {
 			t.Error(err)
 		}
 	}
-	third := keys("rotate", id, "--grace", "0s")
+	third := keys("rotate", id, "--grace-period", "0s")
 	if err := publish(third); err != nil || publish(first) == nil || publish(second) == nil {
 		t.Errorf("the last key: %v; the others still work: %v %v", err, publish(first) == nil, publish(second) == nil)
 	}

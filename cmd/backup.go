@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
 
@@ -23,6 +24,9 @@ func (c *backupCommand) Run(ctx context.Context) error {
 	made, err := sqlite.Backup(ctx, databaseFile(c.Data), c.File, c.Force)
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%s is there already; --force replaces it", c.File)
+	}
+	if _, missing := os.Stat(databaseFile(c.Data)); errors.Is(missing, fs.ErrNotExist) {
+		return fmt.Errorf("%w; --data names the folder", err)
 	}
 	if err != nil {
 		return err

@@ -103,3 +103,10 @@ func TestBackupAndRestoreOfARunningRouter(t *testing.T) {
 		}
 	}
 }
+
+func TestABackupOfNothingSaysWhatToGive(t *testing.T) {
+	c := backupCommand{File: filepath.Join(t.TempDir(), "b.db"), Data: t.TempDir()}
+	if err := c.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "there is no database to copy") || !strings.Contains(err.Error(), "--data") {
+		t.Error(err)
+	}
+}

@@ -106,8 +106,8 @@ func (c *keysCreateCommand) Run(ctx context.Context, all *commands) error {
 }
 
 type keysRotateCommand struct {
-	ID    string        `arg:"" help:"The key's id: key_…"`
-	Grace time.Duration `help:"How long the text that it has now still works." default:"24h" placeholder:"DURATION"`
+	ID          string        `arg:"" help:"The key's id: key_…"`
+	GracePeriod time.Duration `help:"How long the text that it has now still works." default:"24h" placeholder:"DURATION"`
 }
 
 // Run rotates a key.
@@ -117,7 +117,7 @@ func (c *keysRotateCommand) Run(ctx context.Context, all *commands) error {
 		return err
 	}
 	var k keyBody
-	if err := api.call(ctx, http.MethodPost, "/api/v1/keys/"+url.PathEscape(c.ID)+"/rotate", map[string]string{"grace_period": c.Grace.String()}, &k); err != nil {
+	if err := api.call(ctx, http.MethodPost, "/api/v1/keys/"+url.PathEscape(c.ID)+"/rotate", map[string]string{"grace_period": c.GracePeriod.String()}, &k); err != nil {
 		return err
 	}
 	fmt.Println(k.Key)

@@ -196,7 +196,7 @@ func (c *serveCommand) prepare(ctx context.Context, r *router) error {
 		return err
 	}
 	if key == "" {
-		key = "(in " + keyFile(c.Data) + ")"
+		key = "one that was made before; SWITCHHOOK_ADMIN_KEY gives a new one"
 	}
 	fmt.Fprintf(os.Stderr, "\n  Switchhook %s\n  page       %s\n  API        %s/api/v1\n  admin key  %s\n\n", Version, r.url(), r.url(), key)
 	return nil

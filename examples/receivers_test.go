@@ -2,13 +2,17 @@ package examples_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // receivers are the same receiver in three languages.
@@ -89,6 +93,34 @@ func verifies(t *testing.T, url, key, language, method, name string, args []stri
 	forged.Body.Close()
 	if forged.StatusCode != http.StatusUnauthorized || strings.Contains(p.text(), "forged") && !strings.Contains(p.text(), "refused") {
 		t.Errorf("what nobody signed is answered %s:\n%s", forged.Status, p.text())
+	}
+}
+
+// TestReceiversNeedASecret starts each receiver without one: anybody could sign for it.
+func TestReceiversNeedASecret(t *testing.T) {
+	for _, c := range receivers {
+		t.Run(c.language, func(t *testing.T) {
+			name, args := c.program(t)
+			for _, try := range []struct{ secret, method, says string }{
+				{"", "", "a secret is needed"}, {"", "url", "a secret is needed"}, {"x", "hok", `"hok" is not known`},
+			} {
+				with := args
+				if c.language == "Go" && try.method != "" {
+					with = append(with, "-verify")
+				}
+				if try.method != "" {
+					with = append(with, try.method)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+				program := exec.CommandContext(ctx, name, with...)
+				program.Env = append(os.Environ(), "WEBHOOK_SECRET="+try.secret, "PORT=0")
+				out, err := program.CombinedOutput()
+				cancel()
+				if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || ctx.Err() == context.DeadlineExceeded || !strings.Contains(string(out), try.says) {
+					t.Errorf("%q %q: %v\n%s", try.secret, try.method, err, out)
+				}
+			}
+		})
 	}
 }
 

@@ -79,6 +79,14 @@ func decodeObject(root jsondoc.Value, into any) (present map[string]jsondoc.Valu
 		if errors.As(err, &wrong) {
 			return nil, fieldProblem(wrongMember(wrong, present), "must be "+typeName(wrong.Type)+", not "+article(wrong.Value))
 		}
+		fields := reflect.ValueOf(into).Elem() // a type of ours said no, and can't know its name
+		for i, name := range known {
+			if value := present[name]; value.Exists() {
+				if err := readValue(name, value.Raw(), fields.Field(i).Addr().Interface()); err != nil {
+					return nil, err
+				}
+			}
+		}
 		return nil, problemOf(fiber.StatusUnprocessableEntity, err.Error())
 	}
 	return present, nil

@@ -343,7 +343,14 @@ func readDialect(c *fiber.Ctx, d *dialect.Dialect, op *dialect.Operation, fixed 
 	words = newTranslation(form, nil)
 	for ours, theirs := range op.Request {
 		v := find(doc.Root(), theirs)
-		if !v.Exists() || !slices.Contains(ownNames, ours) {
+		if !slices.Contains(ownNames, ours) {
+			continue
+		}
+		if !v.Exists() { // an error that misses it names it as the dialect does
+			words.places[ours] = theirs
+			if ours == "events" {
+				words.places["event"] = theirs
+			}
 			continue
 		}
 		m := said{ours, theirs, v}

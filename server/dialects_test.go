@@ -74,6 +74,8 @@ func TestTheExpressDemosClientWorksUnchanged(t *testing.T) {
 	}
 	c.call("PUT", "/hooks/subscribe/"+id, `{"name":"user.deleted"}`, 422)
 	c.call("POST", "/hooks/subscribe", `{"name":"user.created"}`, 422)
+	c.call("POST", "/hooks/subscribe", `{"name":"user.created"}`, 422).refused(422, "hookurl", "hookurl is missing")
+	c.call("POST", "/hooks/subscribe", `{"hookurl":"`+hook.URL+`"}`, 422).refused(422, "name", "name is missing")
 	c.call("POST", "/hooks/subscribe", `{"name":"user.created","hookurl":"ftp://x"}`, 422).refused(422, "hookurl", "hookurl ")
 	c.call("POST", "/hooks/subscribe", `nonsense`, 400)
 	c.call("HEAD", "/hooks/subscribe", "", 200)

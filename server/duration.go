@@ -27,7 +27,7 @@ func (d *duration) UnmarshalJSON(b []byte) error {
 	}
 	parsed, err := time.ParseDuration(text)
 	if err != nil || parsed < 0 {
-		return fmt.Errorf("%.40q is no length of time: write it as in \"90s\" or \"1m30s\", or as a number of seconds", text)
+		return fmt.Errorf("%.40q is no length of time: write it as in \"90s\", \"1m30s\" or \"720h\" (30 days), or as a number of seconds", text)
 	}
 	*d = duration(parsed)
 	return nil

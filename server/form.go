@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"errors"
 	"mime"
 	"net/url"
 	"strings"
@@ -17,6 +18,9 @@ import (
 func readJSONOrForm(c *fiber.Ctx) (doc *jsondoc.Doc, form bool, err error) {
 	if media, _, err := mime.ParseMediaType(c.Get(fiber.HeaderContentType)); err != nil || media != fiber.MIMEApplicationForm {
 		doc, err = readJSON(c)
+		if p := (*Problem)(nil); media != "" && errors.As(err, &p) && p.Status == fiber.StatusUnsupportedMediaType {
+			p.Detail += "; a form is taken as \"application/x-www-form-urlencoded\""
+		}
 		return doc, false, err
 	}
 	body, err := plainBody(c)

@@ -295,6 +295,9 @@ func eventText(v jsondoc.Value, form bool) []byte {
 // typed gives a member's JSON text. A form's values are all texts: where something else is
 // wanted, they are read as JSON.
 func (t *translation) typed(m said) []byte {
+	if t.form && (m.name == "policy" || m.name == "batch" || m.name == "debounce") && m.value.Kind() == jsondoc.Object {
+		return withNumbers(m.value)
+	}
 	if !t.form || m.value.Kind() != jsondoc.String {
 		return m.value.Raw()
 	}
@@ -306,6 +309,23 @@ func (t *translation) typed(m said) []byte {
 		}
 	}
 	return m.value.Raw()
+}
+
+// withNumbers is an object of a form's texts, with those that are numbers as such.
+func withNumbers(object jsondoc.Value) []byte {
+	members := map[string]json.RawMessage{}
+	for name, v := range object.Members() {
+		members[name] = v.Raw()
+		var number float64
+		if v.Kind() == jsondoc.String && json.Unmarshal([]byte(v.Text()), &number) == nil {
+			members[name] = json.RawMessage(strings.TrimSpace(v.Text()))
+		}
+	}
+	text, err := json.Marshal(members)
+	if err != nil { // what was JSON is JSON
+		return object.Raw()
+	}
+	return text
 }
 
 // decode reads the body in our own words into in; present holds the members it has. Errors
@@ -356,7 +376,7 @@ func (t *translation) inItsWords(err error) error {
 			name, rest = field[:i], field[i:]
 		}
 		place := t.places[name]
-		if one := t.places["event"]; place == "" && name == "events" && one != "event" {
+		if one := t.places["event"]; place == "" && name == "events" && one != "" {
 			place, rest = one, "" // it was one name, not a list
 		}
 		return place + rest, place != "" && place != name

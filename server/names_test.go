@@ -222,6 +222,10 @@ func TestFormsDescribeSubscriptions(t *testing.T) {
 	form("POST", "/api/v1/subscriptions", "event", "a", "url", hook.URL, "target", anywhere).refused(422, "target", "name different targets")
 	form("POST", "/api/v1/subscriptions", "event", "a", "url", hook.URL, "active", "maybe").refused(422, "active", "must be true or false")
 	form("POST", "/api/v1/subscriptions", "event", "a", "url", "http://\xff/").refused(422, "url", "UTF-8")
+	form("POST", "/api/v1/subscriptions", "event", "numbers", "url", hook.URL, "batch[size]", "10", "batch[wait]", "5s", "policy[in_flight]", "4", "policy[timeout]", "5s").
+		want(201).shows(map[string]any{"batch": map[string]any{"size": 10, "wait": "5s"}, "policy.in_flight": 4, "policy.timeout": "5s"})
+	form("POST", "/api/v1/subscriptions", "event", "a", "url", hook.URL, "batch[size]", "ten").refused(422, "batch.size", "must be a number")
+	c.do("POST", "/api/v1/subscriptions", "--x--", "Content-Type", "multipart/form-data; boundary=x").refused(415, "", "application/x-www-form-urlencoded")
 	form("POST", "/api/v1/subscriptions", "event", "a", "a[b][c]", "1").refused(422, "a[b][c]", "can't be read")
 	c.do("POST", "/api/v1/subscriptions", "event=%zz", "Content-Type", "application/x-www-form-urlencoded").refused(400, "", "no form")
 	c.do("POST", "/api/v1/subscriptions", "", "Content-Type", "application/x-www-form-urlencoded").refused(422, "event", "is missing")

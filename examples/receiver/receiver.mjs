@@ -12,6 +12,11 @@ const secret = process.env.WEBHOOK_SECRET ?? '';
 const method = process.argv[2] ?? (secret.startsWith('whpk_') ? 'ed25519' : 'standard');
 const tolerance = 5 * 60; // seconds
 
+if (!secret || !['standard', 'ed25519', 'hook', 'url'].includes(method)) { // anybody can sign with an empty secret
+  console.error(secret ? `"${method}" is not known: use standard, ed25519, hook or url` : 'a secret is needed: set WEBHOOK_SECRET');
+  process.exit(2);
+}
+
 const same = (a, b) => {
   const [left, right] = [Buffer.from(a), Buffer.from(b)];
   return left.length === right.length && timingSafeEqual(left, right);

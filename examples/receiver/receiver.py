@@ -74,7 +74,11 @@ def url(headers, body, path):
     return hmac.compare_digest(token.encode(), SECRET.encode())
 
 
-CHECK = {"standard": standard, "ed25519": ed25519, "hook": hook, "url": url}[METHOD]
+CHECK = {"standard": standard, "ed25519": ed25519, "hook": hook, "url": url}.get(METHOD)
+if not SECRET:  # anybody can sign with an empty one
+    sys.exit("a secret is needed: set WEBHOOK_SECRET")
+if not CHECK:
+    sys.exit(f'"{METHOD}" is not known: use standard, ed25519, hook or url')
 SEEN = set()  # a real receiver keeps ids in its database
 
 
