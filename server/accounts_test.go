@@ -140,6 +140,7 @@ func TestTheAuditLogTellsWhoChangedWhat(t *testing.T) {
 	r.acme.do("PATCH", "/api/v1/subscriptions/"+sub, `{"secret":"whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"}`).want(200)
 	r.admin.do("PATCH", "/api/v1/subscriptions/"+sub, `{"active":false}`).want(200)
 	r.acme.do("DELETE", "/api/v1/subscriptions/"+sub, nil).want(204)
+	r.acme.get("/api/v1/audit?kind=subscriptions").refused(422, "kind", "must be one of subscription, ")
 	list := r.acme.get("/api/v1/audit?id=" + sub).want(200)
 	list.shows(map[string]any{
 		"data.0.action": "delete", "data.0.after": nil, "data.0.actor.name": "acme", "data.0.actor.key": r.acme.keyID, "data.0.actor.address": "127.0.0.1", "data.0.before.description": "new",

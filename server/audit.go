@@ -2,6 +2,8 @@ package server
 
 import (
 	"encoding/json"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -75,6 +77,10 @@ func (s *Server) listAudit(c *fiber.Ctx, who caller) error {
 	find := engine.AuditQuery{
 		Account: account, Kind: q.text("kind"), Subject: q.text("id"), Since: q.since("since"), Until: q.since("until"),
 		Before: q.id("cursor", engine.AuditPrefix), Limit: q.limit() + 1,
+	}
+	kinds := []string{engine.KindSubscription, engine.KindScript, engine.KindScriptVersion, engine.KindEventType, engine.KindAccount, engine.KindKey}
+	if find.Kind != "" && !slices.Contains(kinds, find.Kind) {
+		q.fail("kind", "must be one of "+strings.Join(kinds, ", "))
 	}
 	if actor := q.text("actor"); actor == "switchhook" {
 		find.Router = true
