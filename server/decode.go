@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -126,6 +127,9 @@ func readValue(field string, raw []byte, into any) error {
 	err := json.Unmarshal(raw, into)
 	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) {
 		return fieldProblem(field, "must be "+typeName(wrong.Type)+", not "+article(wrong.Value))
+	}
+	if wrong := (*time.ParseError)(nil); errors.As(err, &wrong) {
+		return fieldProblem(field, `is no time; write it as in "2026-01-31T09:30:00Z" (RFC 3339)`)
 	}
 	if err != nil {
 		return fieldProblem(field, err.Error())

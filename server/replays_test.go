@@ -51,7 +51,7 @@ func TestReplays(t *testing.T) {
 		{`{"subscription":"` + sub + `","to":"x"}`, "to", "is no id"},
 		{`{"subscription":"` + sub + `","delivery_status":["pending"]}`, "delivery_status[0]", "can't be replayed"},
 		{`{"subscription":"` + sub + `","delivery_status":["gone"]}`, "delivery_status[0]", "can't be replayed"},
-		{`{"subscription":"` + sub + `","since":"yesterday"}`, "", "yesterday"},
+		{`{"subscription":"` + sub + `","since":"yesterday"}`, "since", "is no time; write it as"},
 		{`{"subscription":"` + sub + `","filter":"data.("}`, "filter", "expected name"},
 		{`{"subscription":"` + sub + `","rate":-1}`, "rate", "must be 1 to"},
 		{`{}`, "subscriptions", "must name"},
