@@ -26,6 +26,7 @@ type registry struct {
 	scripts       map[ID]*Script           // never changed in place
 	targets       map[string]ID            // TargetKey → the Inline subscription
 	targetCounts  map[string]int           // likewise by account
+	targetCode    map[string]int           // bytes of their transforms, by account
 
 	versions sync.Map // ScriptRef → *ScriptVersion, as they are asked for
 }
@@ -37,7 +38,7 @@ type eventType struct {
 }
 
 func loadRegistry(ctx context.Context, store Store) (*registry, error) {
-	g := &registry{subscriptions: map[ID]*Subscription{}, routes: map[ID]*route{}, twins: map[twinKey][]*Subscription{}, eventTypes: map[string]*eventType{}, keys: map[[32]byte]*credential{}, accounts: map[string]*Account{}, owned: map[string]int{}, scripts: map[ID]*Script{}, targets: map[string]ID{}, targetCounts: map[string]int{}}
+	g := &registry{subscriptions: map[ID]*Subscription{}, routes: map[ID]*route{}, twins: map[twinKey][]*Subscription{}, eventTypes: map[string]*eventType{}, keys: map[[32]byte]*credential{}, accounts: map[string]*Account{}, owned: map[string]int{}, scripts: map[ID]*Script{}, targets: map[string]ID{}, targetCounts: map[string]int{}, targetCode: map[string]int{}}
 	subscriptions, err := store.Subscriptions(ctx)
 	if err != nil {
 		return nil, err

@@ -31,6 +31,9 @@ const (
 	maxTargets        = 20     // of an event
 	maxNewTargets     = 100    // of one Publish
 	maxAccountTargets = 10_000 // that are kept
+	// maxTargetCode is how many bytes of transforms they may have together. All are in memory,
+	// compiled, at about four times their size.
+	maxTargetCode = 8 << 20
 	// targetLife is how long a target is kept that no event names, unless retries last longer.
 	targetLife = 14 * 24 * time.Hour
 )
@@ -214,10 +217,16 @@ func (e *Engine) addTargets(ctx context.Context, fresh map[string]*newTarget) er
 	}
 	e.registry.changes.Lock()
 	defer e.registry.changes.Unlock()
-	adds := map[string]int{}
+	adds, code := map[string]int{}, map[string]int{}
 	for key, t := range fresh {
 		if e.registry.target(key) == nil {
 			adds[t.sub.Account]++
+			code[t.sub.Account] += len(t.sub.Transform)
+		}
+	}
+	for account, n := range code {
+		if n > 0 && e.registry.targetCodeOf(account)+n > maxTargetCode {
+			return Invalid("targets", "would have more than %d bytes of transforms in this account; those that no event names for %s go by themselves, or delete some (GET /api/v1/subscriptions?inline=true)", maxTargetCode, e.targetLife())
 		}
 	}
 	for account, n := range adds {
@@ -293,12 +302,22 @@ func (g *registry) targetCount(account string) int {
 	return g.targetCounts[account]
 }
 
+// targetCodeOf gives the bytes of the transforms of an account's targets.
+func (g *registry) targetCodeOf(account string) int {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.targetCode[account]
+}
+
 // tally keeps count of a subscription that comes (1) or goes (-1): those of targets apart,
 // since nobody made them one by one. g.mu is held.
 func (g *registry) tally(s *Subscription, by int) {
 	counts := g.owned
 	if s.Inline {
 		counts = g.targetCounts
+		if g.targetCode[s.Account] += by * len(s.Transform); g.targetCode[s.Account] == 0 {
+			delete(g.targetCode, s.Account)
+		}
 		if g.targets[s.TargetKey] = s.ID; by < 0 {
 			delete(g.targets, s.TargetKey)
 		}

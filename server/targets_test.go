@@ -210,3 +210,28 @@ func TestATargetIsDeletedWhenNoEventNamesItForLong(t *testing.T) {
 	}
 	hook.wait(t, 4)
 }
+
+func TestTheTransformsOfTargetsAreBoundedTogether(t *testing.T) {
+	r := start(t)
+	c := r.withTargets()
+	event := func(i int) object {
+		return object{"type": "a", "data": 1, "targets": []any{object{"target_url": anywhere, "transform": fmt.Sprintf("export default () => %d // %s", i, strings.Repeat("x", 60_000))}}}
+	}
+	const most = 8 << 20 / 60_000 // of these
+	for i := 0; ; i++ {
+		a := c.post("/api/v1/events", event(i))
+		if a.status == 202 && i <= most {
+			continue
+		}
+		a.refused(422, "targets", "bytes of transforms")
+		if i < most-1 {
+			t.Errorf("there is room for %d only", i)
+		}
+		break
+	}
+	c.post("/api/v1/events", event(0)).want(202) // which is known
+	c.post("/api/v1/events", object{"type": "a", "data": 1, "targets": []any{object{"target_url": anywhere + "/plain"}}}).want(202)
+	id := c.get("/api/v1/subscriptions?inline=true&limit=1").want(200).text("data.0.id")
+	c.do("DELETE", "/api/v1/subscriptions/"+id, "").want(204)
+	c.post("/api/v1/events", event(1000)).want(202)
+}
