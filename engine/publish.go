@@ -154,7 +154,7 @@ func publicID(key string, id ID) string {
 type publication struct {
 	NewEvent
 	fresh  *fresh
-	groups []group // for each target; nil where none has one
+	groups []group // for each target that matched; nil where none has one
 }
 
 // group is where an event stands with a subscription that keeps order or debounces.
@@ -259,7 +259,7 @@ func (e *Engine) schedule(p *publication) {
 	h := e.budget.hold(p.Event, len(p.Event.Targets))
 	for slot, id := range p.Event.Targets {
 		en := entry{event: p.Event.ID, held: h, fresh: p.fresh, slot: slot}
-		if p.groups != nil {
+		if slot < len(p.groups) { // named targets stand behind what matched, and have none
 			en.group, en.mark = p.groups[slot].id, p.groups[slot].mark
 		}
 		place, q, list := e.scheduler.add(id, en)
