@@ -115,6 +115,8 @@ func (e *Engine) sendTest(ctx context.Context, r *route, like *Event) (*Delivery
 	e.background.Add(1)
 	defer e.background.Done()
 	fresh := e.tracker.begin(e.cfg.Now())
+	fresh.queued.Store(true) // it goes past the queues: lines that keep order must not wait for it
+	e.scheduler.ungate()
 	ev := &Event{
 		ID: fresh.id, Account: like.Account, Type: like.Type, Time: like.Time, Headers: map[string]string{},
 		Data: like.Data, Targets: []ID{r.sub.ID},

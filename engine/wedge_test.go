@@ -2,10 +2,38 @@ package engine_test
 
 import (
 	"context"
+	"net/http"
 	"testing"
 
 	"switchhook/engine"
 )
+
+// What goes past the queues must not hold up lines that wait until all earlier events have
+// been queued.
+func TestATestEventHoldsUpNoOrder(t *testing.T) {
+	r := start(t, nil)
+	s := r.subscribe(func(s *engine.Subscription) { s.Policy.Ordering = engine.OrderingFIFO })
+	other := r.subscribe(func(s *engine.Subscription) { s.Events, s.TargetURL = []string{"other"}, r.sink.server.URL+"/slow" })
+	hold, held := make(chan struct{}), make(chan struct{}, 1)
+	r.sink.answers(func(_ http.ResponseWriter, req *http.Request, _ string) {
+		if req.URL.Path == "/slow" {
+			held <- struct{}{}
+			<-hold
+		}
+	})
+	tested := make(chan error, 1)
+	go func() {
+		_, _, err := r.TestSend(context.Background(), engine.Trial{Subscription: other.ID, Event: event("other", "0")})
+		tested <- err
+	}()
+	<-held
+	r.delivery(r.publish("a", "1").ID, s, engine.StateSucceeded)
+	close(hold)
+	if err := <-tested; err != nil {
+		t.Fatal(err)
+	}
+	r.delivery(r.publish("a", "2").ID, s, engine.StateSucceeded)
+}
 
 func TestNamedTargetsStandBesideGroups(t *testing.T) {
 	r := start(t, nil)
