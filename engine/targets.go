@@ -60,7 +60,8 @@ type newTarget struct {
 
 // findTargets gives, for each input, the ids of the hidden subscriptions of its targets,
 // in their order; nil where no input has any. Those that are not known are made, all or
-// none. Errors: CodeInvalid with Field "targets[i].…", CodeUnavailable.
+// none. Errors: CodeInvalid with Field "targets[i].…", CodeBusy where one was deleted
+// meanwhile, CodeUnavailable.
 func (e *Engine) findTargets(ctx context.Context, inputs []EventInput) ([][]ID, error) {
 	if !slices.ContainsFunc(inputs, func(in EventInput) bool { return len(in.Targets) > 0 }) {
 		return nil, nil
@@ -103,8 +104,11 @@ func (e *Engine) findTargets(ctx context.Context, inputs []EventInput) ([][]ID, 
 		for n := range inputs[i].Targets {
 			key := inputs[i].Targets[n].key(inputs[i].Account)
 			s := e.registry.target(key)
-			if s == nil {
+			if s == nil && fresh[key] != nil {
 				s = fresh[key].sub
+			}
+			if s == nil {
+				return nil, &Error{Code: CodeBusy, Message: fmt.Sprintf("targets[%d] was deleted while this was published, so nothing was stored; publish it again, and it is made anew", n)}
 			}
 			found[i] = append(found[i], s.ID)
 			e.renewTarget(ctx, s)

@@ -3,9 +3,11 @@ package engine_test
 import (
 	"context"
 	"net/http"
+	"strings"
 	"testing"
 
 	"switchhook/engine"
+	"switchhook/scripts"
 )
 
 // What goes past the queues must not hold up lines that wait until all earlier events have
@@ -49,5 +51,45 @@ func TestNamedTargetsStandBesideGroups(t *testing.T) {
 		}
 		r.delivery(a[0].ID, ordered, engine.StateSucceeded)
 		r.delivery(a[0].ID, &engine.Subscription{ID: a[0].Targets[0]}, engine.StateSucceeded)
+	}
+}
+
+// meddler does something while a transform is compiled.
+type meddler struct {
+	engine.Transformer
+	meddle func()
+}
+
+func (m *meddler) Compile(ctx context.Context, source string) (*scripts.Program, error) {
+	if strings.Contains(source, "meddle") {
+		m.meddle()
+	}
+	return m.Transformer.Compile(ctx, source)
+}
+
+func TestATargetIsDeletedWhileAnEventNamesIt(t *testing.T) {
+	m := &meddler{Transformer: pool()}
+	r := start(t, func(c *engine.Config) { c.Transformer = m })
+	in := event("a", "1")
+	in.Targets = []engine.Target{{URL: r.sink.server.URL + "/one"}}
+	a, err := r.Publish(context.Background(), []engine.EventInput{in})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.meddle = func() {
+		if err := r.DeleteSubscription(context.Background(), "", a[0].Targets[0], engine.AnyVersion); err != nil {
+			t.Error(err)
+		}
+	}
+	in.Targets = append(in.Targets, engine.Target{URL: r.sink.server.URL + "/two", Transform: `export default e => "meddle"`})
+	if _, err := r.Publish(context.Background(), []engine.EventInput{in}); engine.ErrorCode(err) != engine.CodeBusy || !strings.Contains(err.Error(), "targets[0]") {
+		t.Fatal(err)
+	}
+	again, err := r.Publish(context.Background(), []engine.EventInput{in})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range again[0].Targets {
+		r.delivery(again[0].ID, &engine.Subscription{ID: id}, engine.StateSucceeded)
 	}
 }
