@@ -92,7 +92,7 @@ func (e *Engine) spill(q *queue, en entry) {
 	e.record(&Outcome{ID: DeliveryID{en.event, q.id}, State: StatePending}, func() {
 		e.recorded(en)
 		if !e.scheduler.spilled(q, en.event) { // deleted while the row was on its way
-			e.giveUp(q.id, entry{event: en.event}, subscriptionDeleted)
+			e.records.Go(func() { e.giveUp(q.id, entry{event: en.event}, subscriptionDeleted) }) // here the store must not be waited for
 		}
 	})
 }

@@ -2,13 +2,154 @@ package engine_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"switchhook/engine"
 	"switchhook/scripts"
 )
+
+// guardedStore is a real store that can keep answers back, and that answers as one does
+// whose queue is full: who hands something in waits until no answer is being given.
+type guardedStore struct {
+	engine.Store
+	answering sync.Mutex
+
+	mu      sync.Mutex
+	keeps   bool
+	kept    []func()
+	givesUp chan struct{} // GiveUp waits until it is closed; nil: it does not
+}
+
+func (g *guardedStore) Record(o *engine.Outcome, done func(error)) {
+	g.answering.Lock()
+	g.answering.Unlock() //lint:ignore SA2001 it is waited for, that is all
+	g.Store.Record(o, func(err error) {
+		g.mu.Lock()
+		if g.keeps && o.State == engine.StatePending {
+			g.kept = append(g.kept, func() { done(err) })
+			g.mu.Unlock()
+			return
+		}
+		g.mu.Unlock()
+		done(err)
+	})
+}
+
+func (g *guardedStore) GiveUp(ctx context.Context, id engine.ID, reason string) error {
+	g.mu.Lock()
+	wait := g.givesUp
+	g.mu.Unlock()
+	if wait != nil {
+		<-wait
+	}
+	return g.Store.GiveUp(ctx, id, reason)
+}
+
+func (g *guardedStore) keep() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.keeps = true
+}
+
+func (g *guardedStore) keepsAny() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.kept) > 0
+}
+
+// answer gives the answers that were kept back.
+func (g *guardedStore) answer() {
+	g.mu.Lock()
+	g.keeps = false
+	kept := g.kept
+	g.kept = nil
+	g.mu.Unlock()
+	g.answering.Lock()
+	defer g.answering.Unlock()
+	for _, answer := range kept {
+		answer()
+	}
+}
+
+// guarded puts a guardedStore between the engine and its store.
+func (r *rig) guarded() *guardedStore {
+	r.t.Helper()
+	if err := r.Close(context.Background()); err != nil {
+		r.t.Fatal(err)
+	}
+	g := &guardedStore{Store: r.store}
+	cfg := r.cfg
+	cfg.Store = g
+	var err error
+	if r.Engine, err = engine.New(context.Background(), cfg); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := r.Start(context.Background()); err != nil {
+		r.t.Fatal(err)
+	}
+	return g
+}
+
+func TestDeletingWhileRowsAreOnTheirWayStopsNoWriter(t *testing.T) {
+	r := start(t, func(c *engine.Config) { c.SubscriptionInFlight = 1 })
+	g := r.guarded()
+	r.sink.hangs()
+	s := r.subscribe(nil)
+	g.keep()
+	var last engine.Accepted
+	for i := range 1010 { // more than a queue takes
+		last = r.publish("a", fmt.Sprint(i))
+	}
+	until(t, "a row is on its way", g.keepsAny)
+	if err := r.DeleteSubscription(context.Background(), "", s.ID, engine.AnyVersion); err != nil {
+		t.Fatal(err)
+	}
+	answered := make(chan struct{})
+	go func() { g.answer(); close(answered) }()
+	select {
+	case <-answered:
+	case <-time.After(30 * time.Second):
+		t.Fatal("the writer waits for itself")
+	}
+	r.sink.release()
+	r.delivery(last.ID, s, engine.StateDead)
+}
+
+func TestARetryIsGivenUpWhoseSubscriptionIsDeletedMeanwhile(t *testing.T) {
+	r := start(t, func(c *engine.Config) { c.Retries = engine.RetrySchedule{0} })
+	g := r.guarded()
+	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(400) })
+	s := r.subscribe(nil)
+	a := r.publish("a", "1")
+	r.delivery(a.ID, s, engine.StateDead)
+	g.keep()
+	retried := make(chan error, 1)
+	go func() {
+		_, err := r.Retry(context.Background(), "", engine.DeliveryID{Event: a.ID, Subscription: s.ID})
+		retried <- err
+	}()
+	until(t, "the row is written", g.keepsAny)
+	// GiveUp finds the row; one that is written a moment later it does not.
+	if err := r.DeleteSubscription(context.Background(), "", s.ID, engine.AnyVersion); err != nil {
+		t.Fatal(err)
+	}
+	pending := make(chan error, 1)
+	id := engine.DeliveryID{Event: a.ID, Subscription: s.ID}
+	g.Store.Record(&engine.Outcome{ID: id, State: engine.StatePending, Attempts: 1, RenewedAt: time.Now()}, func(err error) { pending <- err })
+	if err := <-pending; err != nil {
+		t.Fatal(err)
+	}
+	g.answer()
+	if err := <-retried; err != nil {
+		t.Fatal(err)
+	}
+	r.delivery(a.ID, s, engine.StateDead)
+}
 
 // What goes past the queues must not hold up lines that wait until all earlier events have
 // been queued.
