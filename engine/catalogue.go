@@ -193,20 +193,37 @@ func stale(kind string, current, given int64) *Error {
 // DeleteSubscription removes a subscription. What waits for it is given up. Errors:
 // CodeNotFound, CodeStale, CodeUnavailable.
 func (e *Engine) DeleteSubscription(ctx context.Context, account string, id ID, version int64) error {
-	e.registry.changes.Lock()
-	defer e.registry.changes.Unlock()
-	s, err := e.Subscription(account, id)
-	if err != nil {
-		return err
-	}
-	if version != AnyVersion && version != s.Version {
-		return stale("subscription", s.Version, version)
-	}
-	return e.removeSubscription(ctx, s, subscriptionDeleted)
+	_, err := e.removeSubscription(ctx, func() (*Subscription, string, error) {
+		s, err := e.Subscription(account, id)
+		if err != nil {
+			return nil, "", err
+		}
+		if version != AnyVersion && version != s.Version {
+			return nil, "", stale("subscription", s.Version, version)
+		}
+		return s, subscriptionDeleted, nil
+	})
+	return err
 }
 
-// removeSubscription removes s and gives up what waits for it; registry.changes is held.
-func (e *Engine) removeSubscription(ctx context.Context, s *Subscription, reason string) error {
+// removeSubscription removes the subscription that find gives, if it gives one, and gives
+// up what waits for it, which may be so much that no other change is to wait for that. find
+// runs with registry.changes held.
+func (e *Engine) removeSubscription(ctx context.Context, find func() (s *Subscription, reason string, err error)) (removed bool, err error) {
+	e.registry.changes.Lock()
+	s, reason, err := find()
+	if err == nil && s != nil {
+		err = e.dropSubscription(ctx, s, reason)
+	}
+	e.registry.changes.Unlock()
+	if err != nil || s == nil {
+		return false, err
+	}
+	return true, e.store.GiveUp(ctx, s.ID, reason)
+}
+
+// dropSubscription takes s out of the store and of memory; registry.changes is held.
+func (e *Engine) dropSubscription(ctx context.Context, s *Subscription, reason string) error {
 	if err := e.store.DeleteSubscription(ctx, s.ID); err != nil {
 		return err
 	}
@@ -216,7 +233,7 @@ func (e *Engine) removeSubscription(ctx context.Context, s *Subscription, reason
 	for _, en := range orphans {
 		e.giveUp(s.ID, en, reason)
 	}
-	return e.store.GiveUp(ctx, s.ID, reason)
+	return nil
 }
 
 // deactivate switches a subscription off for what its target, that of r, did. quiet keeps

@@ -86,21 +86,21 @@ func (e *Engine) endExpired(ctx context.Context) {
 
 // endOne deletes a subscription if its deadline is over still.
 func (e *Engine) endOne(ctx context.Context, id ID) error {
-	e.registry.changes.Lock()
-	defer e.registry.changes.Unlock()
-	s := e.registry.subscription("", id)
-	if s == nil {
-		return nil
+	var reason string
+	removed, err := e.removeSubscription(ctx, func() (s *Subscription, _ string, _ error) {
+		if s = e.registry.subscription("", id); s == nil {
+			return nil, "", nil
+		}
+		var at time.Time
+		if at, reason = s.deadline(); at.IsZero() || at.After(e.cfg.Now()) {
+			return nil, "", nil
+		}
+		return s, reason, nil
+	})
+	if removed {
+		e.log.Info("subscription deleted", "subscription_id", id.Format(SubscriptionPrefix), "reason", reason)
 	}
-	at, reason := s.deadline()
-	if at.IsZero() || at.After(e.cfg.Now()) {
-		return nil
-	}
-	if err := e.removeSubscription(ctx, s, reason); err != nil {
-		return err
-	}
-	e.log.Info("subscription deleted", "subscription_id", id.Format(SubscriptionPrefix), "reason", reason)
-	return nil
+	return err
 }
 
 // deadlines is a heap.

@@ -234,3 +234,27 @@ func TestATargetIsDeletedWhileAnEventNamesIt(t *testing.T) {
 		r.delivery(again[0].ID, &engine.Subscription{ID: id}, engine.StateSucceeded)
 	}
 }
+
+func TestGivingUpALotHoldsUpNoChange(t *testing.T) {
+	r := start(t, nil)
+	g := r.guarded()
+	s := r.subscribe(nil)
+	g.mu.Lock()
+	g.givesUp = make(chan struct{})
+	g.mu.Unlock()
+	deleted := make(chan error, 1)
+	go func() { deleted <- r.DeleteSubscription(context.Background(), "", s.ID, engine.AnyVersion) }()
+	until(t, "it is gone", func() bool { _, err := r.Subscription("", s.ID); return err != nil })
+	changed := make(chan struct{})
+	go func() { r.subscribe(nil); close(changed) }()
+	select {
+	case <-changed:
+	case <-time.After(30 * time.Second):
+		t.Error("a new subscription waits for what an old one leaves")
+	}
+	close(g.givesUp)
+	if err := <-deleted; err != nil {
+		t.Error(err)
+	}
+	<-changed
+}
