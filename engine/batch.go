@@ -57,7 +57,7 @@ func (e *Engine) deliverBatch(q *queue, r *route, p parcel) {
 	b := e.gather(ctx, q, r, &p)
 	if len(b.elements) == 0 {
 		end(span, "put back")
-		e.putBack(q, r, p)
+		e.putBack(q, p)
 		return
 	}
 	if b.rest < p.len() {
@@ -71,7 +71,7 @@ func (e *Engine) deliverBatch(q *queue, r *route, p parcel) {
 		e.log.Info("batch refused as too large, to be sent in halves", "subscription_id", r.sub.ID.Format(SubscriptionPrefix), "events", len(sent))
 		end(span, "too large")
 		e.scheduler.tooLarge(q, len(sent))
-		e.putBack(q, r, p)
+		e.putBack(q, p)
 		return
 	}
 	took := time.Since(began)

@@ -33,6 +33,15 @@ func (c *circuit) open() bool { return !c.NextProbeAt.IsZero() }
 // admits tells whether an attempt may begin, time aside.
 func (c *circuit) admits() bool { return !c.open() || c.probe == 0 }
 
+// probeAt is when the next probe may go. NextProbeAt is stored, and so a time of day: a
+// clock that was set back since must not put it off.
+func (c *circuit) probeAt(now time.Time) time.Time {
+	if c.NextProbeAt.Sub(now) > c.ProbeDelay {
+		return time.Time{}
+	}
+	return c.NextProbeAt
+}
+
 // began notes that an attempt begins.
 func (c *circuit) began(event ID) {
 	if c.open() {

@@ -129,3 +129,15 @@ func TestHopeless(t *testing.T) {
 		}
 	}
 }
+
+func TestAClockThatWasSetBackPutsOffNoProbe(t *testing.T) {
+	var h circuit
+	for i := range ID(openAfter) {
+		h.heed(down, i+1, false, noon)
+	}
+	for at, want := range map[time.Duration]bool{0: false, firstProbe - 1: false, firstProbe: true, -time.Millisecond: true, -365 * 24 * time.Hour: true} {
+		if now := noon.Add(at); h.probeAt(now).After(now) == want {
+			t.Errorf("%s after the failure: may probe %t", at, !want)
+		}
+	}
+}

@@ -46,7 +46,7 @@ func (e *Engine) deliver(q *queue, r *route, p parcel) {
 	var se *scripts.Error
 	if errors.As(x.err, &se) && !se.Guilty() { // the sandbox had no time for it: nothing was attempted
 		end(span, "put back")
-		e.putBack(q, r, p)
+		e.putBack(q, p)
 		return
 	}
 	en.held.release()
@@ -96,8 +96,8 @@ func deadReason(a *Attempt, v verdict) string {
 }
 
 // putBack lets what was taken, and found no time to be attempted, wait for another moment.
-func (e *Engine) putBack(q *queue, r *route, p parcel) {
-	known, list := e.scheduler.putBack(q, r, p)
+func (e *Engine) putBack(q *queue, p parcel) {
+	known, list := e.scheduler.putBack(q, p)
 	e.afterPutBack(q, p, known, list)
 }
 

@@ -39,6 +39,7 @@ type entry struct {
 // its own. All fields are guarded by scheduler.mu.
 type queue struct {
 	id        ID
+	account   string
 	route     *route // nil after the subscription was deleted
 	line      line
 	inFlight  int
@@ -64,17 +65,18 @@ type queue struct {
 
 // runnable tells whether a delivery of q may be started now.
 func (q *queue) runnable(now time.Time) bool {
-	return q.route != nil && q.line.ready(now) && q.route.sub.Active && !q.route.held.Load() && q.inFlight < q.limit && q.circuit.admits() && !q.restsUntil().After(now)
+	return q.route != nil && q.line.ready(now) && q.route.sub.Active && !q.route.held.Load() && q.inFlight < q.limit && q.circuit.admits() && !q.restsUntil(now).After(now)
 }
 
 // restsUntil is when q may go on, as far as time decides it: after a pause, at its rate,
 // with the next probe.
-func (q *queue) restsUntil() time.Time {
+func (q *queue) restsUntil(now time.Time) time.Time {
 	at := q.resumeAt
-	for _, other := range []time.Time{q.pace.at, q.circuit.NextProbeAt} {
-		if other.After(at) {
-			at = other
-		}
+	if q.pace.at.After(at) {
+		at = q.pace.at
+	}
+	if probe := q.circuit.probeAt(now); probe.After(at) {
+		at = probe
 	}
 	return at
 }
@@ -150,7 +152,7 @@ func (s *scheduler) setRoute(id ID, r *route) (orphans []entry, list []aside) {
 		return orphans, nil
 	}
 	if q == nil {
-		q = &queue{id: id, limit: r.terms.inFlight, circuit: circuit{Health: Health{Subscription: id}}}
+		q = &queue{id: id, account: r.sub.Account, limit: r.terms.inFlight, circuit: circuit{Health: Health{Subscription: id}}}
 		s.queues[id] = q
 	}
 	old := q.route
@@ -336,7 +338,7 @@ func (s *scheduler) offer(q *queue) {
 	if q.ready || !q.route.sub.Active || q.line.len() == 0 {
 		return
 	}
-	if at := q.restsUntil(); at.After(now) {
+	if at := q.restsUntil(now); at.After(now) {
 		s.lookAgain(q, at, now)
 		return
 	}
@@ -344,11 +346,11 @@ func (s *scheduler) offer(q *queue) {
 		return
 	}
 	q.ready = true
-	if account := q.route.sub.Account; s.flying[account] >= s.share {
-		if s.blocked[account] == nil {
-			s.blocked[account] = &fifo[*queue]{}
+	if s.flying[q.account] >= s.share {
+		if s.blocked[q.account] == nil {
+			s.blocked[q.account] = &fifo[*queue]{}
 		}
-		s.blocked[account].push(q)
+		s.blocked[q.account].push(q)
 		return
 	}
 	s.ready.push(q)
@@ -441,14 +443,14 @@ func (s *scheduler) next() (q *queue, r *route, p parcel, ok bool) {
 		now := s.now()
 		if !q.runnable(now) {
 			s.offer(q) // it may have to be woken later
+			s.unblock(q.account)
 			continue
 		}
-		account := q.route.sub.Account
-		if s.flying[account] >= s.share { // others of the account were faster
+		if s.flying[q.account] >= s.share { // others of the account were faster
 			s.offer(q)
 			continue
 		}
-		s.flying[account]++
+		s.flying[q.account]++
 		was := q.line.len()
 		p = q.line.take()
 		s.total -= was - q.line.len()
@@ -465,11 +467,17 @@ func (s *scheduler) next() (q *queue, r *route, p parcel, ok bool) {
 }
 
 // landed gives back a place in flight of q, and so one of its account; s.mu is held.
-func (s *scheduler) landed(q *queue, account string) {
+func (s *scheduler) landed(q *queue) {
 	q.inFlight--
-	if s.flying[account]--; s.flying[account] == 0 {
-		delete(s.flying, account)
+	if s.flying[q.account]--; s.flying[q.account] == 0 {
+		delete(s.flying, q.account)
 	}
+	s.unblock(q.account)
+}
+
+// unblock lets one more queue of an account go: a place in its share is free, or was not
+// made use of. s.mu is held.
+func (s *scheduler) unblock(account string) {
 	waiting := s.blocked[account]
 	for waiting != nil && waiting.len() > 0 {
 		next := waiting.pop()
@@ -487,11 +495,11 @@ func (s *scheduler) landed(q *queue, account string) {
 
 // putBack queues again what was taken and not attempted, for a moment later; known is
 // false where the subscription is gone. What the line can't keep is given back.
-func (s *scheduler) putBack(q *queue, r *route, p parcel) (known bool, list []aside) {
+func (s *scheduler) putBack(q *queue, p parcel) (known bool, list []aside) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q.circuit.ended(p.first.event)
-	s.landed(q, r.sub.Account)
+	s.landed(q)
 	if known, list = s.returned(q, &p); known {
 		s.pause(q, putBackFor)
 		s.offer(q)
@@ -504,7 +512,7 @@ func (s *scheduler) finish(q *queue, r *route, p parcel, v verdict) (n news) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	probe := q.circuit.ended(p.first.event)
-	s.landed(q, r.sub.Account)
+	s.landed(q)
 	if q.route == nil || q.route.sub.TargetURL != r.sub.TargetURL {
 		s.offer(q)
 		return n

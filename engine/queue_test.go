@@ -286,7 +286,7 @@ func TestWhatWaitsTooLongIsTakenOut(t *testing.T) {
 		d := newDesk()
 		d.route(Subscription{ID: 1}, terms{giveUpAfter: time.Hour, strictAge: true})
 		q := d.queues[1]
-		q.circuit.NextProbeAt = time.Now().Add(100 * time.Hour)
+		q.circuit.NextProbeAt, q.circuit.ProbeDelay = time.Now().Add(100*time.Hour), 100*time.Hour
 		old := newIDs(3)
 		d.put(1, old...)
 		d.addStored(1, entry{event: old[0] - 1, renewed: time.Now().Add(time.Minute)}, false)
@@ -339,5 +339,52 @@ func TestTheDefaultAgeNeverCutsASchedule(t *testing.T) {
 		if got := e.termsOf(&c.s); fmt.Sprint(got) != fmt.Sprint(c.want) {
 			t.Errorf("got %v, want %v", got, c.want)
 		}
+	}
+}
+
+// A place in an account's share that was given to a queue and not made use of goes to the
+// next one.
+func TestAPlaceThatIsNotUsedGoesToTheNext(t *testing.T) {
+	for name, stop := range map[string]func(*desk, *route){
+		"switched off": func(d *desk, r *route) {
+			off := *r.sub
+			off.Active = false
+			d.setRoute(2, &route{sub: &off, terms: r.terms})
+		},
+		"deleted": func(d *desk, _ *route) { d.setRoute(2, nil) },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			d := newDesk()
+			d.share = 1
+			d.route(Subscription{ID: 1, Account: "a"}, terms{})
+			second := d.route(Subscription{ID: 2, Account: "a"}, terms{})
+			d.route(Subscription{ID: 3, Account: "a"}, terms{})
+			d.put(1, newIDs(1)...)
+			flights := d.start()
+			d.put(2, newIDs(1)...)
+			d.put(3, newIDs(1)...)
+			if len(flights) != 1 || len(d.start()) != 0 {
+				t.Fatal(flights)
+			}
+			d.end(flights[0], good) // the second's turn
+			stop(d, second)
+			began := make(chan ID, 1)
+			go func() {
+				if q, _, _, ok := d.next(); ok {
+					began <- q.id
+				}
+			}()
+			synctest.Wait()
+			select {
+			case id := <-began:
+				if id != 3 {
+					t.Errorf("%s: %d began", name, id)
+				}
+			default:
+				t.Errorf("%s: the third waits for ever", name)
+			}
+			d.close()
+			synctest.Wait()
+		})
 	}
 }
