@@ -26,7 +26,7 @@ const (
 type lanes struct {
 	beyond
 	groups map[uint64]*lane
-	open   fifo[*lane] // lanes that may go; a lane in it may have changed since
+	turns  fifo[*lane] // lanes that may go, in turn; a lane in it may have changed since
 	hungry map[*lane]struct{}
 	beside fifo[entry] // retried by hand: outside the order
 	manual map[ID]bool // that failed outside the order, so that its retries stay there
@@ -71,6 +71,22 @@ func (l *lanes) all() []entry {
 		}
 	}
 	return list
+}
+
+func (l *lanes) open() (n int, oldest ID) {
+	oldest = lastID
+	for _, en := range l.beside.all() {
+		oldest = min(oldest, en.event)
+	}
+	for _, g := range l.groups {
+		for i := range g.entries {
+			if !g.entries[i].failed {
+				oldest = min(oldest, g.entries[i].event)
+				break
+			}
+		}
+	}
+	return l.waiting + l.beside.len(), oldest
 }
 
 // full tells whether there is no room for another lane.
@@ -213,7 +229,7 @@ func (l *lanes) review(g *lane) (list []aside) {
 	}
 	if !g.listed && g.flying == 0 && len(g.entries) > 0 && !g.blocked() {
 		g.listed = true
-		l.open.push(g)
+		l.turns.push(g)
 	}
 	// While a retry is on, the lane may be blocked again in a moment.
 	if g.left != 0 && !g.blocked() && !(g.flying > 0 && g.again) && len(g.entries) <= l.room/4 {
@@ -226,12 +242,12 @@ func (l *lanes) review(g *lane) (list []aside) {
 
 // first gives the lane whose turn it is, or nil.
 func (l *lanes) first() *lane {
-	for l.open.len() > 0 {
-		g := l.open.all()[0]
+	for l.turns.len() > 0 {
+		g := l.turns.all()[0]
 		if g.flying == 0 && len(g.entries) > 0 && !g.entries[0].failed {
 			return g
 		}
-		l.open.pop().listed = false
+		l.turns.pop().listed = false
 	}
 	return nil
 }
@@ -247,7 +263,7 @@ func (l *lanes) look(now time.Time, b Batch) (ready bool, at time.Time) {
 		return false, at
 	}
 	n, oldest := 0, lastID
-	for _, g := range l.open.all() {
+	for _, g := range l.turns.all() {
 		if k := g.going(b.Size - n); g.flying == 0 && k > 0 {
 			n += k
 			oldest = min(oldest, g.entries[0].event)
@@ -278,7 +294,7 @@ func (l *lanes) take(most int) (p parcel) {
 		if g == nil || n > 0 && !l.queued(g.entries[0].event) {
 			break
 		}
-		l.open.pop().listed = false
+		l.turns.pop().listed = false
 		for range g.going(most - n) {
 			if n > 0 && !l.queued(g.entries[0].event) {
 				break

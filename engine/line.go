@@ -19,6 +19,8 @@ type sorter interface {
 	len() int
 	// all lists what waits in memory and has no row that says that it failed.
 	all() []entry
+	// open counts that, and tells the oldest event of it.
+	open() (n int, oldest ID)
 	// add takes a fresh delivery, or says that it is to wait in the store.
 	add(en entry, crowded bool) (stored bool, list []aside)
 	// due takes a delivery whose retry is due, retry one that a user wants attempted again.
@@ -180,6 +182,18 @@ func (l *line) all() []entry {
 		return l.sorted.all()
 	}
 	return l.ring.all()
+}
+
+// open counts what all lists, and tells its oldest event; of a line that does not sort, the
+// one whose turn it is.
+func (l *line) open() (n int, oldest ID) {
+	if l.sorted != nil {
+		return l.sorted.open()
+	}
+	if n = l.ring.len(); n > 0 {
+		oldest = l.ring.all()[0].event
+	}
+	return n, oldest
 }
 
 // cut takes out, from anywhere, what is chosen.

@@ -196,3 +196,23 @@ func TestOnlySoManyScriptsHaveFiguresOfTheirOwn(t *testing.T) {
 		}
 	}
 }
+
+// In a line that sorts, what waits for its retry stays in mind; it is not queued.
+func TestWhatWaitsForItsRetryInOrderIsNotQueued(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	r := start(t, func(c *engine.Config) {
+		c.Registerer, c.Retries = reg, engine.RetrySchedule{0, 100 * time.Hour}
+	})
+	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(400) })
+	for kind, change := range map[string]func(*engine.Subscription){
+		"fifo":     func(s *engine.Subscription) { s.Policy.Ordering = engine.OrderingFIFO },
+		"keyed":    func(s *engine.Subscription) { s.Policy.Ordering, s.Policy.OrderingKey = engine.OrderingKeyed, "data" },
+		"debounce": func(s *engine.Subscription) { s.Debounce.Within = 100 * time.Millisecond },
+	} {
+		s := r.subscribe(func(s *engine.Subscription) { s.Events = []string{kind}; change(s) })
+		r.delivery(r.publish(kind, `1`).ID, s, engine.StateFailed)
+		if n := figure(t, reg, "switchhook_deliveries", "queued"); n != 0 {
+			t.Errorf("%s: %v queued", kind, n)
+		}
+	}
+}

@@ -115,14 +115,15 @@ func (s *scheduler) open() (queued, held open) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, q := range s.queues {
-		if q.line.len() == 0 {
+		n, oldest := q.line.open()
+		if n == 0 {
 			continue
 		}
 		at := &queued
 		if q.route == nil || !q.route.sub.Active || q.route.held.Load() {
 			at = &held
 		}
-		at.add(q.line.len(), q.line.all()[0].event)
+		at.add(n, oldest)
 	}
 	return queued, held
 }

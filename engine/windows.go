@@ -51,6 +51,17 @@ func (l *windows) all() []entry {
 	return list
 }
 
+func (l *windows) open() (n int, oldest ID) {
+	oldest = lastID
+	for _, en := range l.beside.all() {
+		oldest = min(oldest, en.event)
+	}
+	for _, w := range l.closing {
+		oldest = min(oldest, w.en.event)
+	}
+	return len(l.closing) + l.beside.len(), oldest
+}
+
 func (l *windows) full() bool { return len(l.closing) >= queueRoom || len(l.groups) >= lanesRoom }
 
 // add queues a fresh delivery; stored says that it is to wait in the store instead.
