@@ -60,6 +60,19 @@ func readObject(c *fiber.Ctx, into any) (present map[string]jsondoc.Value, err e
 	return decodeObject(doc.Root(), into)
 }
 
+// readExactObject is readObject where a member that is left alone would do harm: all of
+// them must be known.
+func readExactObject(c *fiber.Ctx, into any) error {
+	present, err := readObject(c, into)
+	known := fieldNames(into)
+	for name := range present {
+		if err == nil && !slices.Contains(known, name) {
+			err = fieldProblem(name, "is not known here; there are "+strings.Join(known, ", "))
+		}
+	}
+	return err
+}
+
 func decodeObject(root jsondoc.Value, into any) (present map[string]jsondoc.Value, err error) {
 	if err := wantObject(root); err != nil {
 		return nil, err

@@ -125,7 +125,7 @@ func (s *Server) rotateKey(c *fiber.Ctx, _ caller) error {
 		GracePeriod duration `json:"grace_period"`
 	}{duration(defaultGrace)}
 	if len(c.BodyRaw()) > 0 { // it may be left out
-		if _, err := readObject(c, &in); err != nil {
+		if err := readExactObject(c, &in); err != nil {
 			return err
 		}
 	}

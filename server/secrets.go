@@ -60,7 +60,7 @@ func (s *Server) rotateSecret(c *fiber.Ctx, who caller) error {
 	}
 	var in rotationInput
 	if len(c.BodyRaw()) > 0 { // all of it may be left out
-		if _, err := readObject(c, &in); err != nil {
+		if err := readExactObject(c, &in); err != nil { // "grace" for "grace_period" would let a leaked secret live on
 			return err
 		}
 	}

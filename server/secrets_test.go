@@ -106,7 +106,7 @@ func TestASecretIsRotatedWithOverlap(t *testing.T) {
 	c.post(path+"/rotate-secret", nil).want(200).shows(map[string]any{"secret_type": "ed25519"}) // as the one before
 
 	for body, field := range map[string]string{
-		`{"grace_period":"721h"}`: "grace_period", `{"grace_period":"-1s"}`: "grace_period", `{"grace_period":"soon"}`: "grace_period", `{"secret":"x"}`: "secret",
+		`{"grace_period":"721h"}`: "grace_period", `{"grace_period":"-1s"}`: "grace_period", `{"grace_period":"soon"}`: "grace_period", `{"grace":"1h"}`: "grace", `{"secret":"x"}`: "secret",
 		`{"secret_type":"rsa"}`: "secret_type", `{"secret":"` + ownSecret + `","secret_type":"ed25519"}`: "secret_type", `{"grace":"1h","gracePeriod":"1h"}`: "gracePeriod",
 	} {
 		c.post(path+"/rotate-secret", body).refused(422, field, "")

@@ -54,7 +54,7 @@ func lockFile(path string) (*flock.Flock, error) {
 	case err != nil:
 		return nil, fmt.Errorf("sqlite: lock %s: %w", lock.Path(), err)
 	case !ok:
-		return nil, fmt.Errorf("sqlite: %s is in use by another process, which holds the lock on %s", path, lock.Path())
+		return nil, fmt.Errorf("sqlite: %s is in use by another process, which holds the lock on %s; if it is a running router, stop it first", path, lock.Path())
 	}
 	return lock, nil
 }
