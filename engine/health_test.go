@@ -294,3 +294,17 @@ func TestNobodySubscribedNothingStored(t *testing.T) {
 	r.none("switchhook.subscription.deactivated")
 	r.none("switchhook.delivery.dead")
 }
+
+func TestAStopLosesNoOperationalEvent(t *testing.T) {
+	r := start(t, func(c *engine.Config) { c.Retries = engine.RetrySchedule{0} })
+	listener := receiverOf(t, nil)
+	r.subscribe(func(s *engine.Subscription) {
+		s.Events, s.TargetURL, s.Filter = []string{"switchhook.*"}, listener.server.URL, "data.count == 1"
+	})
+	s := r.subscribe(func(s *engine.Subscription) { s.Events = []string{"a"} })
+	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(400) })
+	r.delivery(r.publish("a", `1`).ID, s, engine.StateDead)
+	r.restart()
+	r.operational("switchhook.delivery.dead", 1)
+	until(t, "the event arrives", func() bool { _, all := listener.count(); return all == 1 })
+}

@@ -136,7 +136,9 @@ func (e *Engine) match(candidates []*route, ev *scripts.Event, deadline time.Tim
 		f, err := e.compiledFilter(r)
 		res, seen := known[use{f, r.filterRef}]
 		if !seen {
-			if time.Now().After(deadline) || e.closing() {
+			// A stop waits for no user's filters; what the router itself has to tell is
+			// published last, and is lost if it is not.
+			if time.Now().After(deadline) || e.closing() && !Operational(ev.Type) {
 				return nil, tooSlow()
 			}
 			if res.err = err; err == nil {
