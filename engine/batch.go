@@ -54,7 +54,7 @@ func (e *Engine) deliverBatch(q *queue, r *route, p parcel) {
 	traced, span := e.traces.deliver(r, &p, &Attempt{Number: p.first.attempts + 1})
 	ctx, cancel := context.WithTimeout(traced, r.terms.timeout)
 	defer cancel()
-	b := e.gather(ctx, q, r, &p)
+	b := e.gather(ctx, r, &p)
 	if len(b.elements) == 0 {
 		end(span, "put back")
 		e.putBack(q, p)
@@ -139,14 +139,14 @@ func (e *Engine) judgeOne(r *route, el *element, x exchange) {
 
 // gather makes deliveries ready, one after the other, until they fill a batch or one comes
 // that can't go with those before it.
-func (e *Engine) gather(ctx context.Context, q *queue, r *route, p *parcel) (b batch) {
+func (e *Engine) gather(ctx context.Context, r *route, p *parcel) (b batch) {
 	began, size, going := time.Now(), 2, 0
 	for ; b.rest < p.len(); b.rest++ {
 		if b.rest > 0 && time.Since(began) > r.terms.timeout/2 { // the POST needs its time too
 			return b
 		}
 		el := &element{en: *p.at(b.rest), a: &Attempt{Number: p.at(b.rest).attempts + 1, At: e.now()}}
-		el.giveUpAt = e.scheduler.giveUpAt(q, r, &el.en)
+		el.giveUpAt = r.giveUpAt(&el.en, p.resumed)
 		if el.old = e.cfg.Now().After(el.giveUpAt); el.old {
 			el.v.state = StateDead
 			b.elements = append(b.elements, el)

@@ -29,7 +29,7 @@ func (e *Engine) deliver(q *queue, r *route, p parcel) {
 		return
 	}
 	en := p.first
-	giveUpAt := e.scheduler.giveUpAt(q, r, &en)
+	giveUpAt := r.giveUpAt(&en, p.resumed)
 	if e.cfg.Now().After(giveUpAt) {
 		if p.from != nil {
 			e.arrived(q, &p, []*verdict{{state: StateDead}})

@@ -58,6 +58,8 @@ type parcel struct {
 	first entry
 	rest  []entry
 	from  sorter // that it was taken from; nil: from the ring
+
+	resumed time.Time // when the subscription was last switched on again
 }
 
 // add puts in the n-th delivery.

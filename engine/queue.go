@@ -453,6 +453,7 @@ func (s *scheduler) next() (q *queue, r *route, p parcel, ok bool) {
 		s.flying[q.account]++
 		was := q.line.len()
 		p = q.line.take()
+		p.resumed = q.circuit.ResumedAt
 		s.total -= was - q.line.len()
 		q.inFlight++
 		q.pace.take(now, q.route.terms.interval)
@@ -556,21 +557,16 @@ func (s *scheduler) pause(q *queue, d time.Duration) {
 	}
 }
 
-// giveUpAt is when a delivery is dead, whatever its schedule says.
-func (s *scheduler) giveUpAt(q *queue, r *route, en *entry) time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return q.giveUpAt(r, en)
-}
-
-func (q *queue) giveUpAt(r *route, en *entry) time.Time {
+// giveUpAt is when a delivery is dead, whatever its schedule says. resumed is when the
+// subscription was last switched on again.
+func (r *route) giveUpAt(en *entry, resumed time.Time) time.Time {
 	from := en.event.Time()
 	if en.renewed.After(from) {
 		from = en.renewed
 	}
 	// What waited while the subscription was off must not be dead when it is on again.
-	if !r.terms.strictAge && q.circuit.ResumedAt.After(from) {
-		from = q.circuit.ResumedAt
+	if !r.terms.strictAge && resumed.After(from) {
+		from = resumed
 	}
 	return from.Add(r.terms.giveUpAfter)
 }
@@ -583,7 +579,7 @@ func (s *scheduler) takeOld(q *queue) (r *route, old []entry) {
 		return r, nil
 	}
 	now := s.now()
-	old = q.line.cut(func(en *entry) bool { return now.After(q.giveUpAt(r, en)) })
+	old = q.line.cut(func(en *entry) bool { return now.After(r.giveUpAt(en, q.circuit.ResumedAt)) })
 	for _, en := range old {
 		q.unsettled = append(q.unsettled, en.event)
 	}

@@ -307,9 +307,8 @@ func TestWhatWaitsTooLongIsTakenOut(t *testing.T) {
 func TestTheDefaultAgeDoesNotRunWhileASubscriptionIsOff(t *testing.T) {
 	resumed := noon.Add(10 * 24 * time.Hour)
 	for strict, want := range map[bool]time.Time{true: noon.Add(time.Hour), false: resumed.Add(time.Hour)} {
-		q := &queue{circuit: circuit{Health: Health{ResumedAt: resumed}}}
 		r := &route{terms: terms{giveUpAfter: time.Hour, strictAge: strict}}
-		if got := q.giveUpAt(r, &entry{event: FirstIDAt(noon)}); !got.Equal(want) {
+		if got := r.giveUpAt(&entry{event: FirstIDAt(noon)}, resumed); !got.Equal(want) {
 			t.Errorf("strict %v: %s", strict, got)
 		}
 	}
