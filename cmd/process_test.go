@@ -57,6 +57,14 @@ func serve(t *testing.T, data string, flags ...string) *process {
 // serveTo does so with a place for the log.
 func serveTo(t *testing.T, log io.Writer, data string, flags ...string) *process {
 	t.Helper()
+	p := launch(t, log, data, flags...)
+	eventually(t, "the router is ready", p.ready)
+	return p
+}
+
+// launch starts a router without waiting for it.
+func launch(t *testing.T, log io.Writer, data string, flags ...string) *process {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -71,15 +79,16 @@ func serveTo(t *testing.T, log io.Writer, data string, flags ...string) *process
 	p := &process{Cmd: c, t: t, api: newClient("http://"+addr, testKey), ends: make(chan error, 1)}
 	go func() { p.ends <- c.Wait() }()
 	t.Cleanup(func() { c.Process.Kill() })
-	eventually(t, "the router is ready", func() bool {
-		res, err := http.Get(p.api.url + "/readyz")
-		if err != nil {
-			return false
-		}
-		res.Body.Close()
-		return res.StatusCode == http.StatusOK
-	})
 	return p
+}
+
+func (p *process) ready() bool {
+	res, err := http.Get(p.api.url + "/readyz")
+	if err != nil {
+		return false
+	}
+	res.Body.Close()
+	return res.StatusCode == http.StatusOK
 }
 
 func eventually(t *testing.T, what string, met func() bool) {

@@ -25,6 +25,7 @@ type routerConfig struct {
 	engine   engine.Config // without its parts
 	pace     time.Duration // between commits
 	children int           // sandbox processes
+	drain    time.Duration // most that close takes; drainTime where 0
 	server   server.Config // likewise
 	dialects string        // their folder; empty for none
 	builtIn  []string      // dialects
@@ -49,14 +50,21 @@ type router struct {
 	scheme   string
 	metrics  *metricsListener // nil where there is none
 	spans    *spans           // nil where nothing is traced
+	drain    time.Duration
 }
 
-const drainTime = 25 * time.Second // under the 30 s that most supervisors wait
+const (
+	drainTime   = 25 * time.Second // under the 30 s that most supervisors wait
+	drainReport = 2 * time.Second  // how often close tells what it waits for
+)
 
 // startRouter opens the store, starts the sandbox, takes up unfinished work and listens;
 // requests are answered once serve is called.
 func startRouter(ctx context.Context, cfg routerConfig) (_ *router, err error) {
-	r := &router{log: cfg.log, served: make(chan error, 1), scheme: "http"}
+	r := &router{log: cfg.log, served: make(chan error, 1), scheme: "http", drain: cfg.drain}
+	if r.drain == 0 {
+		r.drain = drainTime
+	}
 	defer func() {
 		if err != nil {
 			r.close()
@@ -133,9 +141,11 @@ func (r *router) serve() {
 func (r *router) url() string { return r.scheme + "://" + r.listener.Addr().String() }
 
 // close stops taking requests, lets what is in flight end and writes it down. The order
-// is that of the events' way: nothing is closed before what feeds it.
+// is that of the events' way: nothing is closed before what feeds it. What has not ended
+// when the time is over is cut off, which loses nothing: a request that was not answered
+// was not accepted, an attempt whose outcome is not on disk is made again by the next start.
 func (r *router) close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	ctx, cancel := context.WithTimeout(context.Background(), r.drain)
 	defer cancel()
 	var problems []error
 	note := func(what string, err error) {
@@ -144,15 +154,31 @@ func (r *router) close() error {
 		}
 	}
 	if r.server != nil {
-		note("close the API", r.server.Shutdown(ctx))
+		// A client that never ends its request must not take the deliveries' time.
+		part, cancel := context.WithTimeout(ctx, r.drain/2)
+		err := r.server.Shutdown(part)
+		cancel()
+		if errors.Is(err, context.DeadlineExceeded) {
+			r.log.Warn("requests that did not end are cut off")
+			err = nil
+		}
+		note("close the API", err)
 	} else if r.listener != nil {
 		r.listener.Close()
 	}
 	if r.engine != nil {
-		note("finish deliveries", r.engine.Close(ctx))
+		err := r.drainEngine(ctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			attempts, outcomes := r.engine.InFlight()
+			r.log.Warn("attempts that did not end are cut off; the next start makes them again", "attempts", attempts, "unwritten_outcomes", outcomes)
+			err = nil
+		}
+		note("finish deliveries", err)
 	}
 	if r.metrics != nil {
-		note("close the metrics", r.metrics.close(ctx))
+		if err := r.metrics.close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			note("close the metrics", err)
+		}
 	}
 	if r.pool != nil {
 		note("stop the script sandbox", r.pool.Close())
@@ -162,4 +188,21 @@ func (r *router) close() error {
 	}
 	r.spans.close(ctx, r.log)
 	return errors.Join(problems...)
+}
+
+// drainEngine closes the engine, and tells what that waits for.
+func (r *router) drainEngine(ctx context.Context) error {
+	closed := make(chan error, 1)
+	go func() { closed <- r.engine.Close(ctx) }()
+	ticker := time.NewTicker(drainReport)
+	defer ticker.Stop()
+	for {
+		select {
+		case err := <-closed:
+			return err
+		case <-ticker.C:
+			attempts, outcomes := r.engine.InFlight()
+			r.log.Info("stopping: waiting for what is in flight", "attempts", attempts, "unwritten_outcomes", outcomes)
+		}
+	}
 }

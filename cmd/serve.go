@@ -45,6 +45,7 @@ type serveCommand struct {
 	SubscriptionInFlight int             `help:"Most attempts at one time of one subscription." default:"16" placeholder:"N"`
 	DeactivateAfter      time.Duration   `help:"Time of nothing but failure after which a subscription is switched off; 0s is never." default:"120h" placeholder:"DURATION"`
 	SandboxProcesses     int             `help:"Processes that run transforms; 0 is one more than there are CPUs." default:"0" placeholder:"N"`
+	DrainTime            time.Duration   `help:"Longest time that a stop waits for requests and attempts in flight." default:"25s"`
 
 	KeepSucceeded time.Duration `help:"How long events are kept whose deliveries all succeeded or were dropped; 0s is for ever. Accounts can have times of their own." default:"168h"`
 	KeepDead      time.Duration `help:"How long events with a dead letter are kept; 0s is for ever." default:"720h"`
@@ -98,7 +99,7 @@ func (c *serveCommand) Run(ctx context.Context) error {
 
 // config checks the flags; errors name them.
 func (c *serveCommand) config() (cfg routerConfig, err error) {
-	cfg = routerConfig{folder: c.Data, secrets: c.encryptionFlags, listen: c.Listen, pace: c.CommitPace, children: c.SandboxProcesses, log: c.logger()}
+	cfg = routerConfig{folder: c.Data, secrets: c.encryptionFlags, listen: c.Listen, pace: c.CommitPace, children: c.SandboxProcesses, drain: c.DrainTime, log: c.logger()}
 	cfg.metricsListen, cfg.accessLog, cfg.otlpEndpoint = c.MetricsListen, c.AccessLog, c.OTLPEndpoint
 	if cfg.policy, err = c.policy(c.Dev); err != nil {
 		return cfg, err
@@ -134,6 +135,7 @@ func (c *serveCommand) config() (cfg routerConfig, err error) {
 	if c.MetricsAccounts > maxMetricsAccounts {
 		return cfg, fmt.Errorf("--metrics-accounts is %d, must be %d at most: each makes five series", c.MetricsAccounts, maxMetricsAccounts)
 	}
+	atLeast("--drain-time (in milliseconds)", int(c.DrainTime.Milliseconds()), 1)
 	atLeast("--timeout (in milliseconds)", int(c.Timeout.Milliseconds()), 100)
 	atLeast("--retries (entries)", len(c.Retries), 1)
 	atLeast("--skinny-token-ttl (in seconds)", int(c.SkinnyTokenTTL.Seconds()), 1)

@@ -160,6 +160,7 @@ type Engine struct {
 	stopped    sync.Once
 	background sync.WaitGroup // loops, workers, fetches
 	records    sync.WaitGroup // outcomes on their way to disk
+	unwritten  atomic.Int64   // how many those are
 	watermark  ID             // the last one set; the sweep's own
 }
 
@@ -273,6 +274,17 @@ func (e *Engine) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// InFlight tells what Close waits for: attempts that are on, and outcomes that are not on
+// disk yet.
+func (e *Engine) InFlight() (attempts, outcomes int) {
+	e.scheduler.mu.Lock()
+	defer e.scheduler.mu.Unlock()
+	for _, n := range e.scheduler.flying {
+		attempts += n
+	}
+	return attempts, int(e.unwritten.Load())
 }
 
 // Ready tells whether events can be accepted: nil, or a CodeUnavailable.

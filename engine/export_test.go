@@ -5,16 +5,6 @@ import (
 	"time"
 )
 
-// InFlight is how many attempts are on.
-func (e *Engine) InFlight() (n int) {
-	e.scheduler.mu.Lock()
-	defer e.scheduler.mu.Unlock()
-	for _, of := range e.scheduler.flying {
-		n += of
-	}
-	return n
-}
-
 // Prune removes all that may go by now, without pauses.
 func (e *Engine) Prune(ctx context.Context) error {
 	r := retention{engine: e}

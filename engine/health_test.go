@@ -124,7 +124,7 @@ func TestADeadTargetSpendsFewAttemptsAndLosesNothing(t *testing.T) {
 		r.publish("a", fmt.Sprint(i))
 	}
 	until(t, "the circuit is open", func() bool { return r.Health(s.ID).State() == engine.HealthProbing })
-	until(t, "what was on its way has ended", func() bool { return r.InFlight() == 0 })
+	until(t, "what was on its way has ended", func() bool { attempts, _ := r.InFlight(); return attempts == 0 })
 	if _, all := r.sink.count(); all > 16+5 {
 		t.Errorf("%d attempts", all)
 	}

@@ -23,10 +23,15 @@ const (
 // as unsettled, and a next run makes the attempt again.
 func (e *Engine) record(o *Outcome, then func()) {
 	e.records.Add(1)
+	e.unwritten.Add(1)
+	written := func() {
+		e.unwritten.Add(-1)
+		e.records.Done()
+	}
 	e.store.Record(o, func(err error) {
 		if err == nil {
 			then()
-			e.records.Done()
+			written()
 			return
 		}
 		e.log.Error("outcome not recorded", "delivery_id", o.ID.String(), "event_id", o.ID.Event.Format(EventPrefix), "subscription_id", o.ID.Subscription.Format(SubscriptionPrefix), "error", err)
@@ -34,7 +39,7 @@ func (e *Engine) record(o *Outcome, then func()) {
 			if !e.closing() {
 				e.record(o, then)
 			}
-			e.records.Done()
+			written()
 		})
 	})
 }

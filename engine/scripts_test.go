@@ -288,7 +288,7 @@ func TestAQuarantineHoldsAllThatShareASourceUntilANewVersion(t *testing.T) {
 	}
 
 	// Held back nothing runs, whatever comes.
-	until(t, "attempts that had begun are over", func() bool { return r.InFlight() == 0 })
+	until(t, "attempts that had begun are over", func() bool { attempts, _ := r.InFlight(); return attempts == 0 })
 	before := r.ScriptStats(tr.ID).Runs
 	late := r.publish("bad", `"late"`)
 	time.Sleep(200 * time.Millisecond)

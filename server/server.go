@@ -103,6 +103,7 @@ func New(cfg Config) *Server {
 		DisablePreParseMultipartForm: true,
 	})
 	s.app.Server().HeaderReceived = s.bodyRoom
+	s.app.Server().CloseOnShutdown = true // clients are told to come back elsewhere
 	s.app.Use(s.guard)
 	if len(cfg.Origins) > 0 {
 		s.app.Use(s.cors())

@@ -1,0 +1,196 @@
+package cmd
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// hanging is a target that answers nobody before it is released.
+type hanging struct {
+	*httptest.Server
+	release func()
+
+	mu  sync.Mutex
+	ids []string // webhook-id of what came
+}
+
+func newHanging(t *testing.T) *hanging {
+	gate := make(chan struct{})
+	h := &hanging{release: sync.OnceFunc(func() { close(gate) })}
+	h.Server = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		h.mu.Lock()
+		h.ids = append(h.ids, r.Header.Get("webhook-id"))
+		h.mu.Unlock()
+		<-gate
+	}))
+	t.Cleanup(func() {
+		h.release()
+		h.CloseClientConnections()
+		h.Close()
+	})
+	return h
+}
+
+func (h *hanging) came() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.ids)
+}
+
+func (l *logged) has(what string) bool { return strings.Contains(l.String(), what) }
+
+// hangingRouter starts a router with five events for a target that hangs, two of them on
+// their way.
+func hangingRouter(t *testing.T, data string, h *hanging, flags ...string) (p *process, log *logged) {
+	t.Helper()
+	log = &logged{}
+	p = serveTo(t, log, data, append([]string{"--log-level", "info"}, flags...)...)
+	post(t, p, "/api/v1/subscriptions", map[string]any{"event": "*", "target_url": h.URL, "policy": map[string]any{"in_flight": 2}}, nil)
+	for i := range 5 {
+		post(t, p, "/api/v1/events", outgoingEvent{Type: "a.b", Data: json.RawMessage(fmt.Sprint(i))}, nil)
+	}
+	eventually(t, "two attempts are on", func() bool { return len(h.came()) == 2 })
+	return p, log
+}
+
+func post(t *testing.T, p *process, path string, in, out any) {
+	t.Helper()
+	if err := p.api.call(context.Background(), http.MethodPost, path, in, out); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p *process) endsWith(t *testing.T, log *logged) {
+	t.Helper()
+	select {
+	case err := <-p.ends:
+		if err != nil {
+			t.Fatalf("%v\n%s", err, log)
+		}
+	case <-time.After(40 * time.Second):
+		t.Fatalf("the process does not end\n%s", log)
+	}
+}
+
+func TestAStopWaitsForWhatIsInFlightAndSaysSo(t *testing.T) {
+	data, h := t.TempDir(), newHanging(t)
+	p, log := hangingRouter(t, data, h)
+	p.Process.Signal(syscall.SIGTERM)
+	eventually(t, "it says what it waits for", func() bool { return log.has(`"attempts":2,"unwritten_outcomes":0`) })
+	if res, err := http.Get(p.api.url + "/healthz"); err == nil {
+		res.Body.Close()
+		t.Errorf("a new connection was taken: %s", res.Status)
+	}
+	h.release()
+	p.endsWith(t, log)
+	if !log.has(`"msg":"stopped"`) || log.has("cut off") {
+		t.Errorf("\n%s", log)
+	}
+	if n := len(h.came()); n != 2 {
+		t.Errorf("%d attempts began, 2 of them before the stop", n)
+	}
+
+	// The rest is delivered after the next start, and what has succeeded is not repeated.
+	serve(t, data)
+	eventually(t, "all have come", func() bool { return len(h.came()) >= 5 })
+	ids := h.came()
+	slices.Sort(ids)
+	if got := slices.Compact(slices.Clone(ids)); len(got) != 5 || len(ids) != 5 {
+		t.Errorf("%d deliveries of %d events, want 5 of 5", len(ids), len(got))
+	}
+}
+
+func TestAStopTakesNoLongerThanTheDrainTime(t *testing.T) {
+	data, h := t.TempDir(), newHanging(t)
+	p, log := hangingRouter(t, data, h, "--drain-time", "1s", "--timeout", "1m")
+	// A client that never ends its request takes half of it.
+	slow, err := net.Dial("tcp", strings.TrimPrefix(p.api.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slow.Close()
+	io.WriteString(slow, "POST /api/v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+	post(t, p, "/api/v1/events", outgoingEvent{Type: "a.b", Data: json.RawMessage("5")}, nil) // so that the connection has been taken
+	p.Process.Signal(syscall.SIGTERM)
+	p.endsWith(t, log)
+	if !log.has("requests that did not end are cut off") || !log.has(`the next start makes them again","attempts":2`) || !log.has(`"msg":"stopped"`) {
+		t.Errorf("\n%s", log)
+	}
+	h.release()
+	serve(t, data)
+	eventually(t, "the two attempts are made again, and the four others", func() bool { return len(h.came()) >= 8 })
+	if first, again := h.came()[:2], h.came()[2:]; !slices.Contains(again, first[0]) || !slices.Contains(again, first[1]) || len(again) != 6 {
+		t.Errorf("%v, then %v", first, again)
+	}
+}
+
+func TestASecondSignalEndsAStopAtOnce(t *testing.T) {
+	for _, second := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		data, h := t.TempDir(), newHanging(t)
+		p, log := hangingRouter(t, data, h)
+		p.Process.Signal(syscall.SIGTERM)
+		eventually(t, "it stops", func() bool { return log.has("a second signal ends at once") })
+		p.Process.Signal(second)
+		<-p.ends
+		if status := p.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != second {
+			t.Errorf("%v\n%s", p.ProcessState, log)
+		}
+		h.release()
+		serve(t, data)
+		eventually(t, "the two attempts are made again, and the three others", func() bool { return len(h.came()) >= 7 })
+	}
+}
+
+// Requests that come over connections that are open get an answer or none, and what got
+// an answer counts.
+func TestWhatIsAcceptedDuringAStopIsDelivered(t *testing.T) {
+	data, sink := t.TempDir(), newCounter(t)
+	p := serve(t, data)
+	post(t, p, "/api/v1/subscriptions", map[string]any{"event": "*", "target_url": sink.URL, "payload_format": "data"}, nil)
+	var mu sync.Mutex
+	var accepted []string
+	var senders sync.WaitGroup
+	for s := range 8 {
+		senders.Go(func() {
+			for i := 0; ; i++ {
+				body := fmt.Sprintf(`{"sender":%d,"i":%d}`, s, i)
+				if p.api.call(context.Background(), http.MethodPost, "/api/v1/events", outgoingEvent{Type: "a.b", Data: json.RawMessage(body)}, nil) != nil {
+					return
+				}
+				mu.Lock()
+				accepted = append(accepted, body)
+				mu.Unlock()
+			}
+		})
+	}
+	eventually(t, "the load is on", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(accepted) > 300
+	})
+	if err := p.end(syscall.SIGTERM); err != nil {
+		t.Errorf("SIGTERM under load: %v", err)
+	}
+	senders.Wait()
+	serve(t, data)
+	eventually(t, "every accepted event has arrived", func() bool { return sink.missing(accepted) == 0 })
+	sink.mu.Lock()
+	defer sink.mu.Unlock()
+	for body, n := range sink.got {
+		if n != 1 {
+			t.Errorf("%s came %d times over a stop in order", body, n)
+		}
+	}
+}
