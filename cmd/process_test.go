@@ -143,49 +143,6 @@ func (c *counter) missing(bodies []string) (n int) {
 	return n
 }
 
-// Whatever was answered with 202 arrives, though the router is killed again and again in
-// the middle of its work.
-func TestNothingAcceptedIsLostWhenTheProcessIsKilled(t *testing.T) {
-	data, sink := t.TempDir(), newCounter(t)
-	p := serve(t, data)
-	if err := p.api.call(context.Background(), http.MethodPost, "/api/v1/subscriptions", map[string]any{"event": "*", "target_url": sink.URL, "payload_format": "data"}, nil); err != nil {
-		t.Fatal(err)
-	}
-	var mu sync.Mutex
-	var accepted []string
-	const rounds, senders = 5, 8
-	for round := range rounds {
-		var wg sync.WaitGroup
-		api := p.api
-		for s := range senders {
-			wg.Go(func() {
-				for i := 0; ; i++ {
-					body := fmt.Sprintf(`{"round":%d,"sender":%d,"i":%d}`, round, s, i)
-					if api.call(context.Background(), http.MethodPost, "/api/v1/events", outgoingEvent{Type: "load.test", Data: json.RawMessage(body)}, nil) != nil {
-						return
-					}
-					mu.Lock()
-					accepted = append(accepted, body)
-					mu.Unlock()
-				}
-			})
-		}
-		eventually(t, "the load is on", func() bool {
-			mu.Lock()
-			defer mu.Unlock()
-			return len(accepted) > (round+1)*500+137*round // a different moment each time
-		})
-		p.end(syscall.SIGKILL)
-		wg.Wait()
-		p = serve(t, data)
-	}
-	eventually(t, "every accepted event has arrived", func() bool { return sink.missing(accepted) == 0 })
-	if err := p.end(syscall.SIGTERM); err != nil {
-		t.Errorf("SIGTERM: %v", err)
-	}
-	t.Logf("%d events accepted over %d kills, all delivered", len(accepted), rounds)
-}
-
 func TestOneFolderHasOneRouter(t *testing.T) {
 	data := t.TempDir()
 	serve(t, data)

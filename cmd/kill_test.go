@@ -1,0 +1,329 @@
+package cmd
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// parcel is the data of an event of these tests.
+type parcel struct {
+	Round  int `json:"round"`
+	Sender int `json:"sender"`
+	N      int `json:"n"` // of the sender; grows over all rounds
+}
+
+// arrival is an event's at one target.
+type arrival struct {
+	taken     int    // times that it was answered with 200
+	refused   int    // times that it was not
+	place     int    // of the first time that it was taken, among the target's
+	sequences string // that came with it, one after the other, each once
+}
+
+// witness is a receiver with a target for each path, that keeps what came.
+type witness struct {
+	*httptest.Server
+	mu      sync.Mutex
+	targets map[string]map[parcel]*arrival
+	places  int
+}
+
+// newWitness answers by fail: 404, which says that the target is there, where it is true.
+func newWitness(t *testing.T, fail func(path string, p parcel, refused int) bool) *witness {
+	w := &witness{targets: map[string]map[parcel]*arrival{}}
+	w.Server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil { // the router was killed half-way
+			return
+		}
+		var list []parcel
+		if !strings.HasPrefix(string(body), "[") {
+			body = []byte("[" + string(body) + "]")
+		}
+		if err := json.Unmarshal(body, &list); err != nil {
+			t.Errorf("%s got %q: %v", r.URL.Path, body, err)
+			return
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		at := w.targets[r.URL.Path]
+		if at == nil {
+			at = map[parcel]*arrival{}
+			w.targets[r.URL.Path] = at
+		}
+		refused, failed := 0, false
+		for _, p := range list {
+			if at[p] == nil {
+				at[p] = &arrival{}
+			}
+			refused = max(refused, at[p].refused)
+		}
+		for _, p := range list { // in a batch, none is refused for another's sake again and again
+			failed = failed || fail(r.URL.Path, p, refused)
+		}
+		for _, p := range list {
+			a := at[p]
+			if number := r.Header.Get("webhook-sequence") + " "; !strings.Contains(a.sequences, number) {
+				a.sequences += number
+			}
+			if failed {
+				a.refused++
+				continue
+			}
+			if a.taken++; a.taken == 1 {
+				w.places++
+				a.place = w.places
+			}
+		}
+		if failed {
+			rw.WriteHeader(http.StatusNotFound)
+		}
+	}))
+	t.Cleanup(w.Close)
+	return w
+}
+
+// missing counts the events that a target never took.
+func (w *witness) missing(path string, events []parcel) (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range events {
+		if a := w.targets[path][p]; a == nil || a.taken == 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// repeats counts what a target took more than once.
+func (w *witness) repeats(path string) (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, a := range w.targets[path] {
+		n += max(0, a.taken-1)
+	}
+	return n
+}
+
+// crashRounds is how often the test kills: CRASH_ROUNDS, or 5.
+func crashRounds(t *testing.T) int {
+	text := os.Getenv("CRASH_ROUNDS")
+	if text == "" {
+		return 5
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("CRASH_ROUNDS is %q", text)
+	}
+	return n
+}
+
+// Whatever was answered with 202 arrives at every target that wants it, in order where an
+// order is kept, though the router is killed again and again in the middle of its work and of
+// its start. CRASH_ROUNDS=20 kills it more often; CRASH_SEED repeats the moments of a run.
+func TestNothingAcceptedIsLostWhenTheProcessIsKilled(t *testing.T) {
+	rounds, seed := crashRounds(t), uint64(time.Now().UnixNano())
+	if text := os.Getenv("CRASH_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("CRASH_SEED=%d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	sink := newWitness(t, func(path string, p parcel, refused int) bool {
+		switch path {
+		case "/retried":
+			return refused < 2
+		case "/keyed", "/batch":
+			return p.N%7 == 3 && refused < 1
+		}
+		return false
+	})
+	data := t.TempDir()
+	p := serve(t, data, "--retries", "0s,100ms,200ms,200ms,200ms,200ms,200ms,200ms")
+	for path, more := range map[string]map[string]any{
+		"/plain":     {},
+		"/transform": {"transform": "export default event => ({...event.data, by: 'transform'})"},
+		"/keyed":     {"policy": map[string]any{"ordering": "key", "ordering_key": "data.sender"}},
+		"/batch":     {"batch": map[string]any{"size": 20, "wait": "100ms"}},
+		"/retried":   {},
+		"/numbered":  {"numbered": true},
+	} {
+		more["event"], more["target_url"], more["payload_format"] = "load.test", sink.URL+path, "data"
+		post(t, p, "/api/v1/subscriptions", more, nil)
+	}
+	var changed struct{ ID string }
+	post(t, p, "/api/v1/subscriptions", map[string]any{"event": "never.sent", "target_url": sink.URL}, &changed)
+
+	const senders, most = 4, 120 // events of a sender in a round
+	var mu sync.Mutex
+	var accepted, before []parcel
+	numbers := [senders]int{}
+	inRecovery := 0
+	for round := range rounds {
+		api := p.api
+		// The events of the round before are replayed to a target that is new.
+		late := fmt.Sprintf("/late/%d", round-1)
+		if round > 0 {
+			var made struct{ ID string }
+			post(t, p, "/api/v1/subscriptions", map[string]any{
+				"event": "load.test", "target_url": sink.URL + late, "payload_format": "data", "filter": fmt.Sprintf("data.round == %d", round-1),
+			}, &made)
+			post(t, p, "/api/v1/replays", map[string]any{"subscription": made.ID, "delivery_status": []string{"missing"}, "rate": 500}, nil)
+		}
+		var work sync.WaitGroup
+		sent := 0
+		for s := range senders {
+			work.Go(func() {
+				for range most {
+					ev := parcel{round, s, numbers[s]}
+					numbers[s]++
+					body, _ := json.Marshal(ev)
+					if api.call(context.Background(), http.MethodPost, "/api/v1/events", outgoingEvent{Type: "load.test", Data: body}, nil) != nil {
+						return
+					}
+					mu.Lock()
+					accepted = append(accepted, ev)
+					sent++
+					mu.Unlock()
+				}
+			})
+		}
+		// What was changed and acknowledged right before the kill.
+		description, keys := -1, []string{}
+		work.Go(func() {
+			for i := 0; ; i++ {
+				var key struct{ Key string }
+				if api.call(context.Background(), http.MethodPost, "/api/v1/keys", map[string]any{"name": "k", "account": "acme"}, &key) != nil {
+					return
+				}
+				keys = append(keys, key.Key)
+				if api.call(context.Background(), http.MethodPatch, "/api/v1/subscriptions/"+changed.ID, map[string]any{"description": strconv.Itoa(i)}, nil) != nil {
+					return
+				}
+				description = i
+				if len(keys) > 1 { // one is enough for what the last round made of it
+					keys = keys[len(keys)-2:]
+				}
+			}
+		})
+		moment, rest := random.IntN(senders*most), time.Duration(random.IntN(30))*time.Millisecond
+		eventually(t, "the load is on", func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return sent > moment
+		})
+		time.Sleep(rest) // any moment is as good; commits come every few milliseconds
+		p.end(syscall.SIGKILL)
+		work.Wait()
+		if random.IntN(2) == 0 || round == 0 { // and again, while it takes up its work
+			again := launch(t, data, os.Stderr)
+			time.Sleep(time.Duration(random.IntN(250)) * time.Millisecond)
+			again.end(syscall.SIGKILL)
+			inRecovery++
+		}
+		p = serve(t, data, "--retries", "0s,100ms,200ms,200ms,200ms,200ms,200ms,200ms")
+
+		var now struct{ Description string }
+		if err := p.api.call(context.Background(), http.MethodGet, "/api/v1/subscriptions/"+changed.ID, nil, &now); err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := strconv.Atoi(now.Description); got != description && got != description+1 && description >= 0 {
+			t.Errorf("round %d: the description is %q, %d was acknowledged", round, now.Description, description)
+		}
+		for _, key := range keys {
+			if err := newClient(p.api.url, key).call(context.Background(), http.MethodGet, "/api/v1/subscriptions", nil, nil); err != nil {
+				t.Errorf("round %d: a key that was acknowledged: %v", round, err)
+			}
+		}
+		if round > 0 {
+			eventually(t, "the replay has reached all of the round before", func() bool { return sink.missing(late, before) == 0 })
+		}
+		mu.Lock()
+		before = nil
+		for _, ev := range accepted {
+			if ev.Round == round {
+				before = append(before, ev)
+			}
+		}
+		mu.Unlock()
+	}
+	targets := []string{"/plain", "/transform", "/keyed", "/batch", "/retried", "/numbered"}
+	for _, path := range targets {
+		eventually(t, "every accepted event has arrived at "+path, func() bool { return sink.missing(path, accepted) == 0 })
+	}
+	if err := p.end(syscall.SIGTERM); err != nil {
+		t.Errorf("SIGTERM: %v", err)
+	}
+	sink.checkOrder(t, "/keyed")
+	sink.checkNumbers(t, "/numbered")
+	repeats := map[string]int{}
+	for path := range sink.targets {
+		if strings.HasPrefix(path, "/late/") {
+			repeats["/late"] += sink.repeats(path)
+		} else {
+			repeats[path] = sink.repeats(path)
+		}
+	}
+	t.Logf("%d events accepted over %d kills and %d more during recovery, all delivered to %d targets; delivered more than once: %v", len(accepted), rounds, inRecovery, len(targets), repeats)
+}
+
+// checkOrder holds the first arrivals of each sender's events against the order in which
+// they were published.
+func (w *witness) checkOrder(t *testing.T, path string) {
+	t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for p, a := range w.targets[path] {
+		for n := p.N - 1; n >= 0; n-- { // the one before that came at all: the last of a round may not have been stored
+			var earlier *arrival
+			for round := p.Round; round >= 0 && earlier == nil; round-- {
+				earlier = w.targets[path][parcel{round, p.Sender, n}]
+			}
+			if earlier == nil {
+				continue
+			}
+			if earlier.taken == 0 || earlier.place > a.place {
+				t.Errorf("%s: %+v was taken before number %d", path, p, n)
+			}
+			break
+		}
+	}
+}
+
+// checkNumbers holds that each event has one number for good, and that none is missing.
+func (w *witness) checkNumbers(t *testing.T, path string) {
+	t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	seen := map[int]parcel{}
+	for p, a := range w.targets[path] {
+		n, err := strconv.Atoi(strings.TrimSpace(a.sequences))
+		if err != nil {
+			t.Errorf("%s: %+v came with the numbers %q", path, p, a.sequences)
+			continue
+		}
+		if other, is := seen[n]; is {
+			t.Errorf("%s: %+v and %+v are both number %d", path, p, other, n)
+		}
+		seen[n] = p
+	}
+	for n := 1; n <= len(w.targets[path]); n++ {
+		if _, is := seen[n]; !is {
+			t.Errorf("%s: no event has number %d of %d", path, n, len(w.targets[path]))
+		}
+	}
+}
