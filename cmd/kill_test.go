@@ -153,7 +153,8 @@ func TestNothingAcceptedIsLostWhenTheProcessIsKilled(t *testing.T) {
 		return false
 	})
 	data := t.TempDir()
-	p := serve(t, data, "--retries", "0s,100ms,200ms,200ms,200ms,200ms,200ms,200ms")
+	flags := []string{"--retries", "0s,100ms,200ms,200ms,200ms,200ms,200ms,200ms"}
+	p := serve(t, data, flags...)
 	for path, more := range map[string]map[string]any{
 		"/plain":     {},
 		"/transform": {"transform": "export default event => ({...event.data, by: 'transform'})"},
@@ -230,12 +231,12 @@ func TestNothingAcceptedIsLostWhenTheProcessIsKilled(t *testing.T) {
 		p.end(syscall.SIGKILL)
 		work.Wait()
 		if random.IntN(2) == 0 || round == 0 { // and again, while it takes up its work
-			again := launch(t, data, os.Stderr)
+			again := launch(t, data, os.Stderr, flags...)
 			time.Sleep(time.Duration(random.IntN(250)) * time.Millisecond)
 			again.end(syscall.SIGKILL)
 			inRecovery++
 		}
-		p = serve(t, data, "--retries", "0s,100ms,200ms,200ms,200ms,200ms,200ms,200ms")
+		p = serve(t, data, flags...)
 
 		var now struct{ Description string }
 		if err := p.api.call(context.Background(), http.MethodGet, "/api/v1/subscriptions/"+changed.ID, nil, &now); err != nil {

@@ -76,7 +76,6 @@ func (r *rig) open() {
 	}
 	cfg := r.cfg
 	cfg.Store = r.store
-	cfg.Transport = nil
 	if r.Engine, err = engine.New(context.Background(), cfg); err != nil {
 		r.t.Fatal(err)
 	}

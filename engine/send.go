@@ -44,6 +44,9 @@ func (e *Engine) send(ctx context.Context, timeout time.Duration, out *outgoing,
 		// Its body is the raw connection, which no deadline of the request ends.
 		return exchange{err: errors.New("the target wanted to switch protocols (101)"), silent: true}, phaseHTTP
 	}
+	if res.StatusCode < 100 { // net/http lets three digits pass, and 000 would look like no answer
+		return exchange{err: fmt.Errorf("the target answered with status %d, which HTTP does not have", res.StatusCode), silent: true}, phaseHTTP
+	}
 	// Whatever else a body may be: the end of the attempt ends it.
 	defer context.AfterFunc(ctx, func() { res.Body.Close() })()
 	answer.Status, answer.Headers = res.StatusCode, cutHeaders(shownHeaders(res.Header))

@@ -1,0 +1,526 @@
+package engine_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+
+	"switchhook/engine"
+	"switchhook/engine/target"
+)
+
+// wicked is a target that does as it likes with each connection, on a socket of its own.
+type wicked struct {
+	net.Listener
+	open atomic.Int64 // connections
+}
+
+// newWicked plays each connection; it is closed after that. over is closed when the test ends.
+func newWicked(t *testing.T, play func(c *net.TCPConn, over <-chan struct{})) *wicked {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &wicked{Listener: l}
+	ctx, over := context.WithCancel(context.Background())
+	var playing sync.WaitGroup
+	playing.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			w.open.Add(1)
+			playing.Go(func() {
+				defer w.open.Add(-1)
+				defer c.Close()
+				defer context.AfterFunc(ctx, func() { c.Close() })()
+				play(c.(*net.TCPConn), ctx.Done())
+			})
+		}
+	})
+	t.Cleanup(func() {
+		over()
+		l.Close()
+		playing.Wait()
+	})
+	return w
+}
+
+// request reads one, whole.
+func request(c net.Conn) bool {
+	req, err := http.ReadRequest(bufio.NewReader(c))
+	if err != nil {
+		return false
+	}
+	_, err = io.Copy(io.Discard, req.Body)
+	return err == nil
+}
+
+// gone waits until the other side has closed.
+func gone(c net.Conn) { io.Copy(io.Discard, c) }
+
+// says answers a request with these bytes and waits until the router goes.
+func says(text string) func(*net.TCPConn, <-chan struct{}) {
+	return func(c *net.TCPConn, _ <-chan struct{}) {
+		if request(c) {
+			io.WriteString(c, text)
+			gone(c)
+		}
+	}
+}
+
+// closes answers so and closes.
+func closes(text string) func(*net.TCPConn, <-chan struct{}) {
+	return func(c *net.TCPConn, _ <-chan struct{}) {
+		if request(c) {
+			io.WriteString(c, text)
+		}
+	}
+}
+
+// resets answers so and resets the connection once that may have been read.
+func resets(text string) func(*net.TCPConn, <-chan struct{}) {
+	return func(c *net.TCPConn, _ <-chan struct{}) {
+		if request(c) {
+			io.WriteString(c, text)
+			c.SetLinger(0)
+		}
+	}
+}
+
+// drips begins with text, and adds a byte a second.
+func drips(text string) func(*net.TCPConn, <-chan struct{}) {
+	return func(c *net.TCPConn, over <-chan struct{}) {
+		if !request(c) {
+			return
+		}
+		for err := error(nil); err == nil; {
+			_, err = io.WriteString(c, text)
+			text = "x"
+			select {
+			case <-time.After(time.Second):
+			case <-over:
+				return
+			}
+		}
+	}
+}
+
+// pours begins with text and repeats more until the router has enough.
+func pours(text, more string) func(*net.TCPConn, <-chan struct{}) {
+	return func(c *net.TCPConn, _ <-chan struct{}) {
+		if !request(c) {
+			return
+		}
+		for err := error(nil); err == nil; {
+			_, err = io.WriteString(c, text)
+			text = more
+		}
+	}
+}
+
+// answered is an answer with a status as it stands, and no body.
+func answered(status string) string {
+	return "HTTP/1.1 " + status + "\r\nContent-Length: 0\r\n\r\n"
+}
+
+// attack is what a target does, and what is to be noted of it.
+type attack struct {
+	play  func(*net.TCPConn, <-chan struct{})
+	state engine.State
+	phase string
+	err   string // part of it
+}
+
+const succeeded, dead = engine.StateSucceeded, engine.StateDead
+
+var attacks = map[string]attack{
+	"the head comes a byte a second": {drips("H"), dead, "timeout", "no answer within 1s"},
+	"the body comes a byte a second": {drips("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"), dead, "timeout", "no answer within 1s"},
+	"no answer at all":               {says(""), dead, "timeout", "no answer within 1s"},
+	"an endless body":                {pours("HTTP/1.1 200 OK\r\n\r\n", strings.Repeat("x", 4096)), succeeded, "", ""},
+	"an endless chunked body":        {pours("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "1000\r\n"+strings.Repeat("x", 4096)+"\r\n"), succeeded, "", ""},
+	"endless empty chunk extensions": {pours("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", strings.Repeat("e", 4096)), dead, "connect", "broke off"},
+	"endless trailers":               {pours("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", "X-T: "+strings.Repeat("t", 1000)+"\r\n"), dead, "connect", "broke off"},
+	"endless headers":                {pours("HTTP/1.1 200 OK\r\n", "X-H: "+strings.Repeat("h", 1000)+"\r\n"), dead, "connect", "headers exceeded"},
+	"a header of 2 MiB":              {says("HTTP/1.1 200 OK\r\nX-H: " + strings.Repeat("h", 2<<20) + "\r\n\r\n"), dead, "connect", "headers exceeded"},
+	"a status line of 2 MiB":         {says("HTTP/1.1 200 " + strings.Repeat("h", 2<<20) + "\r\n\r\n"), dead, "connect", "headers exceeded"},
+
+	"a reset before the request is read": {func(c *net.TCPConn, _ <-chan struct{}) { c.SetLinger(0) }, dead, "connect", ""},
+	"a reset instead of an answer":       {resets(""), dead, "connect", ""},
+	"a reset in the headers":             {resets("HTTP/1.1 200 OK\r\nX-H: "), dead, "connect", ""},
+	"a reset in the body":                {resets("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nx"), dead, "connect", ""},
+	"closed instead of an answer":        {closes(""), dead, "connect", "EOF"},
+	"closed in the headers":              {closes("HTTP/1.1 200 OK\r\nX-H"), dead, "connect", "malformed MIME"},
+	"another protocol":                   {says("SSH-2.0-OpenSSH_9.6\r\n"), dead, "connect", "malformed HTTP"},
+	"zeros":                              {closes(strings.Repeat("\x00", 4096)), dead, "connect", "EOF"},
+	"a page without a head":              {says("<html>200 OK</html>\r\n\r\n"), dead, "connect", "malformed HTTP"},
+	"a header without a colon":           {says("HTTP/1.1 200 OK\r\nnonsense\r\n\r\n"), dead, "connect", "malformed MIME"},
+	"a header name with a space":         {says("HTTP/1.1 200 OK\r\nContent-Length : 0\r\n\r\n"), dead, "timeout", "no answer within 1s"}, // another header, so the body has no end
+
+	"1,000 times 100":    {says(strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 1000) + answered("200 OK")), succeeded, "", ""},
+	"100 without an end": {pours("", strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 100)), dead, "connect", "exceeded"},
+	"103 before 200":     {says("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + answered("200 OK")), succeeded, "", ""},
+	"103 and no more":    {says("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"), dead, "timeout", "no answer within 1s"},
+	"101":                {says("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nnow something else"), dead, "http", "switch protocols"},
+	"HTTP/1.0":           {closes("HTTP/1.0 200 OK\r\n\r\nto the end"), succeeded, "", ""},
+	"no reason":          {says("HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n"), succeeded, "", ""},
+	"line feeds only":    {says("HTTP/1.1 200 OK\nContent-Length: 0\n\n"), succeeded, "", ""},
+	"HTTP/9.9":           {says("HTTP/9.9 200 OK\r\nContent-Length: 0\r\n\r\n"), succeeded, "", ""},
+
+	"less body than announced":   {closes("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort"), dead, "connect", "broke off after 5 bytes"},
+	"more body than announced":   {says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok, and HTTP/1.1 500 No\r\n\r\n"), succeeded, "", ""},
+	"two lengths":                {says("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxy"), dead, "connect", "Content-Length"},
+	"a length below zero":        {says("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"), dead, "connect", "Content-Length"},
+	"a length beyond all":        {says("HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n"), dead, "connect", "Content-Length"},
+	"a chunk that has no length": {says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nx"), dead, "connect", "broke off"},
+	"a chunk beyond all":         {says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffffff\r\nx"), dead, "connect", "broke off"},
+	"a chunk that breaks off":    {closes("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"), dead, "connect", "broke off"},
+	"an unknown encoding":        {says("HTTP/1.1 200 OK\r\nTransfer-Encoding: rot13\r\n\r\nx"), dead, "connect", "transfer encoding"},
+	"chunks and a length":        {says("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), succeeded, "", ""},
+	"a body with 204":            {says("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello"), succeeded, "", ""},
+
+	"status 226":  {says(answered("226 IM Used")), succeeded, "", ""},
+	"status 299":  {says(answered("299 x")), succeeded, "", ""},
+	"status 199":  {says(answered("199 x")), dead, "timeout", "no answer within 1s"}, // one of those that another follows
+	"status 300":  {says(answered("300 x")), dead, "http", "300"},
+	"status 304":  {says(answered("304 x")), dead, "http", "304"},
+	"status 418":  {says(answered("418 x")), dead, "http", "418"},
+	"status 451":  {says(answered("451 x")), dead, "http", "451"},
+	"status 499":  {says(answered("499 x")), dead, "http", "499"},
+	"status 600":  {says(answered("600 x")), dead, "http", "600"},
+	"status 999":  {says(answered("999 x")), dead, "http", "999"},
+	"status 000":  {says(answered("000 x")), dead, "http", "status 0, which HTTP does not have"},
+	"status 099":  {says(answered("099 x")), dead, "http", "status 99, which HTTP does not have"},
+	"status +20":  {says(answered("+20 x")), dead, "http", "status 20, which HTTP does not have"},
+	"status 0":    {says(answered("0 x")), dead, "connect", "malformed HTTP"},
+	"status -10":  {says(answered("-10 x")), dead, "connect", "malformed HTTP"},
+	"status 2000": {says(answered("2000 x")), dead, "connect", "malformed HTTP"},
+	"status 2x0":  {says(answered("2x0 x")), dead, "connect", "malformed HTTP"},
+	"status ٢٠٠":  {says(answered("٢٠٠ x")), dead, "connect", "malformed HTTP"},
+}
+
+// siege is a rig whose deliveries go out through a transport that the test can look into.
+type siege struct {
+	*rig
+	transport *http.Transport
+	before    int
+}
+
+func besiege(t *testing.T, policy target.Policy) *siege {
+	s := &siege{before: clientGoroutines()}
+	policy.Allow = target.Loopback
+	s.rig = start(t, func(c *engine.Config) {
+		c.Timeout, c.Retries = 30*time.Second, engine.RetrySchedule{0}
+		c.Guard = target.NewGuard(policy)
+		s.transport = target.Transport(c.Guard, 512)
+		c.Transport = s.transport
+	})
+	return s
+}
+
+// clientGoroutines counts those that stand for a connection that somebody made.
+func clientGoroutines() (n int) {
+	stacks := make([]byte, 16<<20)
+	for _, stack := range strings.Split(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+		if strings.Contains(stack, "net/http.(*persistConn)") || strings.Contains(stack, "net/http.(*Transport)") || strings.Contains(stack, "engine.(*Engine).send") {
+			n++
+		}
+	}
+	return n
+}
+
+// nothingLeft checks that no connection and no goroutine of one stays.
+func (s *siege) nothingLeft(targets ...*wicked) {
+	s.t.Helper()
+	until(s.t, "no connection is left", func() bool {
+		s.transport.CloseIdleConnections()
+		return !slices.ContainsFunc(targets, func(w *wicked) bool { return w.open.Load() > 0 })
+	})
+	until(s.t, "no goroutine of a connection is left", func() bool {
+		s.transport.CloseIdleConnections()
+		return clientGoroutines() <= s.before
+	})
+	if attempts, outcomes := s.InFlight(); attempts != 0 || outcomes != 0 {
+		s.t.Errorf("%d attempts, %d outcomes are left", attempts, outcomes)
+	}
+}
+
+// steady publishes one event after the other to a target that works, and gives how long
+// they took to arrive.
+func (s *siege) steady(on func(done int) bool) (took []time.Duration) {
+	s.t.Helper()
+	for i := 0; on(i); i++ {
+		body := fmt.Sprintf(`"%d-%d"`, time.Now().UnixNano(), i)
+		began := time.Now()
+		s.publish("steady", body)
+		until(s.t, "a target that works gets its event", func() bool { return s.sink.times(body) == 1 })
+		took = append(took, time.Since(began))
+	}
+	slices.Sort(took)
+	return took
+}
+
+func p99(sorted []time.Duration) time.Duration { return sorted[len(sorted)*99/100] }
+
+// run makes a subscription for each attack, lets all happen at once beside a target that
+// works, and checks what was noted.
+func (s *siege) run(list map[string]attack, url func(name string) string) {
+	s.subscribe(func(sub *engine.Subscription) { sub.Events = []string{"steady"} })
+	subs, events, n := map[string]*engine.Subscription{}, map[string]engine.ID{}, 0
+	for name := range list {
+		n++
+		subs[name] = s.subscribe(func(sub *engine.Subscription) {
+			sub.Events, sub.TargetURL = []string{"attack.n" + strconv.Itoa(n)}, url(name)
+			if list[name].phase == "timeout" {
+				sub.Policy.Timeout = time.Second
+			}
+		})
+	}
+	before := s.steady(func(done int) bool { return done < 100 })
+	for name, sub := range subs {
+		events[name] = s.publish(sub.Events[0], `1`).ID
+	}
+	during := s.steady(func(done int) bool { attempts, _ := s.InFlight(); return done < 100 || attempts > 0 })
+	for name, a := range list {
+		d, attempts := s.delivery(events[name], subs[name], dead, succeeded)
+		if d.State != a.state || len(attempts) != 1 || attempts[0].Phase != a.phase || !strings.Contains(d.Error, a.err) || (d.Error == "") != (d.State == succeeded) {
+			s.t.Errorf("%s: %s, phase %q, error %q, status %d", name, d.State, attempts[0].Phase, d.Error, d.Status)
+		}
+		if at := attempts[0]; len(at.Response.Body) > 16<<10 || len(at.Error) > 600 {
+			s.t.Errorf("%s: %d bytes of answer and %d of error are kept", name, len(at.Response.Body), len(at.Error))
+		}
+	}
+	s.t.Logf("%d attacks; a target that works got its events after %v (p99 of %d) before, %v (of %d) during", len(list), p99(before), len(before), p99(during), len(during))
+}
+
+func TestTargetsThatBreakHTTP(t *testing.T) {
+	s := besiege(t, target.Policy{})
+	targets := map[string]*wicked{}
+	for name, a := range attacks {
+		targets[name] = newWicked(t, a.play)
+	}
+	s.run(attacks, func(name string) string { return "http://" + targets[name].Addr().String() + "/" })
+	list := []*wicked{}
+	for _, w := range targets {
+		list = append(list, w)
+	}
+	s.nothingLeft(list...)
+}
+
+// certificate makes one for a host, by an authority; nil: by itself.
+func certificate(t *testing.T, authority *tls.Certificate, change func(*x509.Certificate)) *tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "test"},
+		NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(48 * time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	if change != nil {
+		change(template)
+	}
+	parent, signer := template, any(key)
+	if authority != nil {
+		parent, signer = authority.Leaf, authority.PrivateKey
+	}
+	raw, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: key, Leaf: leaf}
+}
+
+func TestTargetsThatBreakTLS(t *testing.T) {
+	s := besiege(t, target.Policy{})
+	authority := certificate(t, nil, func(c *x509.Certificate) {
+		c.IsCA, c.BasicConstraintsValid, c.KeyUsage = true, true, x509.KeyUsageCertSign
+	})
+	roots := x509.NewCertPool()
+	roots.AddCert(authority.Leaf)
+	s.transport.TLSClientConfig.RootCAs = roots
+
+	over := func(cfg *tls.Config) func(*net.TCPConn, <-chan struct{}) {
+		return func(c *net.TCPConn, _ <-chan struct{}) {
+			secure := tls.Server(c, cfg)
+			if request(secure) {
+				io.WriteString(secure, answered("200 OK"))
+				gone(secure)
+			}
+		}
+	}
+	with := func(c *tls.Certificate) *tls.Config { return &tls.Config{Certificates: []tls.Certificate{*c}} }
+	good := certificate(t, authority, nil)
+	list := map[string]attack{
+		"as it should be":        {over(with(good)), succeeded, "", ""},
+		"an expired certificate": {over(with(certificate(t, authority, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Hour) }))), dead, "tls", "expired"},
+		"one for later":          {over(with(certificate(t, authority, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) }))), dead, "tls", "not yet valid"},
+		"one for another host":   {over(with(certificate(t, authority, func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"example.com"} }))), dead, "tls", "127.0.0.1"},
+		"a self-signed one":      {over(with(certificate(t, nil, nil))), dead, "tls", "unknown authority"},
+		"TLS 1.0 only":           {over(&tls.Config{Certificates: []tls.Certificate{*good}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10}), dead, "tls", "protocol version"},
+		"plain HTTP": {func(c *net.TCPConn, _ <-chan struct{}) {
+			io.CopyN(io.Discard, c, 5)
+			io.WriteString(c, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\nClient sent an HTTPS request?")
+			gone(c)
+		}, dead, "tls", "does not look like a TLS handshake"},
+		"an answer before its turn":           {func(c *net.TCPConn, _ <-chan struct{}) { io.WriteString(c, answered("200 OK")); gone(c) }, dead, "tls", "does not look like a TLS handshake"},
+		"a handshake of nothing":              {func(c *net.TCPConn, _ <-chan struct{}) { gone(c) }, dead, "timeout", "no answer within 1s"},
+		"a handshake that ends":               {func(c *net.TCPConn, _ <-chan struct{}) { io.CopyN(io.Discard, c, 5); c.SetLinger(0) }, dead, "connect", ""},
+		"a demand for a client's certificate": {over(&tls.Config{Certificates: []tls.Certificate{*good}, ClientAuth: tls.RequireAnyClientCert}), dead, "tls", "certificate required"},
+	}
+	targets := map[string]*wicked{}
+	all := []*wicked{}
+	for name, a := range list {
+		targets[name] = newWicked(t, a.play)
+		all = append(all, targets[name])
+	}
+	s.run(list, func(name string) string { return "https://" + targets[name].Addr().String() + "/" })
+	s.nothingLeft(all...)
+}
+
+// moodyNames is a DNS server that answers names under their moods, and says nothing to others.
+func moodyNames(t *testing.T) *net.Resolver {
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		buffer := make([]byte, 1500)
+		for {
+			size, from, err := conn.ReadFrom(buffer)
+			if err != nil {
+				return
+			}
+			var query dnsmessage.Message
+			if query.Unpack(buffer[:size]) != nil || len(query.Questions) != 1 {
+				continue
+			}
+			q := query.Questions[0]
+			answer := dnsmessage.Message{Header: dnsmessage.Header{ID: query.ID, Response: true, Authoritative: true}, Questions: query.Questions}
+			switch mood, _, _ := strings.Cut(q.Name.String(), "."); mood {
+			case "unknown":
+				answer.RCode = dnsmessage.RCodeNameError
+			case "broken":
+				answer.RCode = dnsmessage.RCodeServerFailure
+			case "refusing":
+				answer.RCode = dnsmessage.RCodeRefused
+			case "empty":
+			case "garbage":
+				conn.WriteTo([]byte("garbage"), from)
+				continue
+			case "good":
+				if q.Type == dnsmessage.TypeA {
+					answer.Answers = []dnsmessage.Resource{{Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class}, Body: &dnsmessage.AResource{A: netip.MustParseAddr("127.0.0.1").As4()}}}
+				}
+			default:
+				continue
+			}
+			if packed, err := answer.Pack(); err == nil {
+				conn.WriteTo(packed, from)
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		conn.Close()
+		<-served
+	})
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "udp", conn.LocalAddr().String())
+	}}
+}
+
+func TestTargetsWhoseNamesAreNotFound(t *testing.T) {
+	s := besiege(t, target.Policy{Resolver: moodyNames(t)})
+	w := newWicked(t, says(answered("200 OK")))
+	_, port, _ := net.SplitHostPort(w.Addr().String())
+	s.run(map[string]attack{
+		"good":     {nil, succeeded, "", ""},
+		"unknown":  {nil, dead, "connect", "the host unknown.test. was not found: no such host"},
+		"empty":    {nil, dead, "connect", "the host empty.test. was not found: no such host"},
+		"broken":   {nil, dead, "connect", "the host broken.test. was not found: server misbehaving"},
+		"refusing": {nil, dead, "connect", "the host refusing.test. was not found"},
+		"silent":   {nil, dead, "timeout", "no answer within 1s"},
+		"garbage":  {nil, dead, "timeout", "no answer within 1s"},
+	}, func(name string) string { return "http://" + name + ".test.:" + port + "/" })
+	s.nothingLeft(w)
+}
+
+func TestRetryAfterIsHonouredWithinBounds(t *testing.T) {
+	r := start(t, nil)
+	date := func(d time.Duration) string { return time.Now().Add(d).UTC().Format(http.TimeFormat) }
+	// The schedule asks for 10 s, give or take a fifth.
+	const least, most = 8 * time.Second, 12 * time.Second
+	for name, c := range map[string]struct {
+		headers     []string
+		least, most time.Duration
+	}{
+		"none":                {nil, least, most},
+		"seconds":             {[]string{"120"}, 2 * time.Minute, 2 * time.Minute},
+		"zero":                {[]string{"0"}, least, most},
+		"less than it was":    {[]string{"1"}, least, most},
+		"a date":              {[]string{date(time.Hour)}, time.Hour - time.Minute, time.Hour},
+		"a date of RFC 850":   {[]string{time.Now().Add(time.Hour).UTC().Format("Monday, 02-Jan-06 15:04:05 GMT")}, time.Hour - time.Minute, time.Hour},
+		"a date that is over": {[]string{date(-time.Hour)}, least, most},
+		"a date far away":     {[]string{date(1000 * time.Hour)}, 24 * time.Hour, 24 * time.Hour},
+		"below zero":          {[]string{"-5"}, least, most},
+		"a billion":           {[]string{"1000000000"}, 24 * time.Hour, 24 * time.Hour},
+		"beyond all":          {[]string{"99999999999999999999999"}, 24 * time.Hour, 24 * time.Hour},
+		"1e9":                 {[]string{"1e9"}, least, most},
+		"a fraction":          {[]string{"120.5"}, least, most},
+		"nonsense":            {[]string{"soon"}, least, most},
+		"several":             {[]string{"120", "240"}, 2 * time.Minute, 2 * time.Minute},
+		"a list":              {[]string{"120, 240"}, least, most},
+	} {
+		for _, status := range []int{429, 503, 500} {
+			header := ""
+			for _, h := range c.headers {
+				header += "Retry-After: " + h + "\r\n"
+			}
+			w := newWicked(t, says(fmt.Sprintf("HTTP/1.1 %d No\r\n%sContent-Length: 0\r\n\r\n", status, header)))
+			s := r.subscribe(func(s *engine.Subscription) {
+				s.Events, s.TargetURL = []string{"retry.later"}, "http://"+w.Addr().String()
+				s.Policy.Retries = engine.RetrySchedule{0, 10 * time.Second}
+			})
+			began := time.Now().Truncate(time.Millisecond)
+			d, _ := r.delivery(r.publish("retry.later", `1`).ID, s, engine.StateFailed, dead)
+			ended := time.Now()
+			if d.State != engine.StateFailed || d.NextAt.Before(began.Add(c.least)) || d.NextAt.After(ended.Add(c.most)) {
+				t.Errorf("%s with %d: %s, again after %v", name, status, d.State, d.NextAt.Sub(began))
+			}
+			if err := r.DeleteSubscription(context.Background(), "", s.ID, engine.AnyVersion); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
