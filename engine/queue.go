@@ -47,6 +47,7 @@ type queue struct {
 	successes int  // in a row, since limit last changed
 	slowStart bool // limit doubles with success: the target was away
 	resumeAt  time.Time
+	pausedFor time.Duration // that resumeAt was set with
 	pace      pace
 	circuit   circuit
 	ready     bool // stands in scheduler.ready, or in scheduler.blocked
@@ -69,12 +70,16 @@ func (q *queue) runnable(now time.Time) bool {
 }
 
 // restsUntil is when q may go on, as far as time decides it: after a pause, at its rate,
-// with the next probe.
-func (q *queue) restsUntil(now time.Time) time.Time {
-	at := q.resumeAt
-	if q.pace.at.After(at) {
-		at = q.pace.at
+// with the next probe. A time that is further ahead than it was when it was set is one of a
+// clock that has been set back, and does not count.
+func (q *queue) restsUntil(now time.Time) (at time.Time) {
+	consider := func(other time.Time, most time.Duration) {
+		if other.After(at) && !other.After(now.Add(most)) {
+			at = other
+		}
 	}
+	consider(q.resumeAt, q.pausedFor)
+	consider(q.pace.at, q.pace.interval)
 	if probe := q.circuit.probeAt(now); probe.After(at) {
 		at = probe
 	}
@@ -552,8 +557,9 @@ func (q *queue) restore(full int) {
 
 // pause leaves a target alone for a while; s.mu is held, and q is offered after it.
 func (s *scheduler) pause(q *queue, d time.Duration) {
-	if until := s.now().Add(d); until.After(q.resumeAt) {
-		q.resumeAt = until
+	now := s.now()
+	if until := now.Add(d); until.After(q.resumeAt) || q.resumeAt.After(now.Add(q.pausedFor)) {
+		q.resumeAt, q.pausedFor = until, d
 	}
 }
 

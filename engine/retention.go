@@ -14,6 +14,8 @@ const (
 	// prunePause is the least pause between two steps, which leaves most of the writer's
 	// time to others: a step takes 3 to 10 ms of it.
 	prunePause = 20 * time.Millisecond
+	// idleFor is how long no room is looked for after none was found.
+	idleFor = time.Minute
 	// The store may keep some free room, which new events take without growing the file.
 	slackPart  = 10
 	leastSlack = 8 << 20
@@ -101,7 +103,7 @@ func (r *retention) removeOld(ctx context.Context, rest func(time.Duration) bool
 // makeRoom removes finished events of any age, oldest first, when the store is nearly full.
 func (r *retention) makeRoom(ctx context.Context, rest func(time.Duration) bool) error {
 	limit, now := r.engine.cfg.KeepBytes, r.engine.cfg.Now()
-	if limit == 0 || now.Before(r.idle) {
+	if limit == 0 || now.Before(r.idle) && r.idle.Sub(now) <= idleFor { // or the clock was set back
 		return nil
 	}
 	above := func(part int64) (bool, error) {
@@ -116,7 +118,7 @@ func (r *retention) makeRoom(ctx context.Context, rest func(time.Duration) bool)
 	q := PruneQuery{Before: FirstIDAt(now), Remove: func(string, bool, time.Time) bool { return true }}
 	_, removed, err := r.prune(ctx, q, rest, func() (bool, error) { return above(85) })
 	if removed == 0 {
-		r.idle = now.Add(time.Minute)
+		r.idle = now.Add(idleFor)
 	} else {
 		r.engine.log.Warn("finished events removed before their time: the database has reached 90 % of its limit", "events", removed, "limit_bytes", limit)
 	}

@@ -118,15 +118,19 @@ const lateTimer = 2 * time.Millisecond
 
 // pace spreads attempts evenly: one, then none for an interval. (A token bucket of one
 // would lose what each timer is late, and a larger one would let bursts through.)
-type pace struct{ at time.Time }
+type pace struct {
+	at       time.Time // of the next attempt, at the earliest
+	interval time.Duration
+}
 
 // take notes an attempt at now.
 func (p *pace) take(now time.Time, interval time.Duration) {
 	if interval <= 0 {
-		p.at = time.Time{}
+		*p = pace{}
 		return
 	}
-	if late := now.Add(-lateTimer); p.at.Before(late) {
+	p.interval = interval
+	if p.at.Before(now.Add(-lateTimer)) || p.at.After(now.Add(p.interval)) { // that is, the clock was set back
 		p.at = now
 	}
 	p.at = p.at.Add(interval)

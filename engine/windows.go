@@ -23,7 +23,8 @@ type windows struct {
 	beside  fifo[entry] // retried by hand: nothing supersedes them
 	manual  map[ID]bool
 	failed  int
-	now     func() time.Time
+	clock   func() time.Time
+	last    time.Time // seen on clock
 }
 
 // window is what is known of one key.
@@ -38,7 +39,20 @@ type window struct {
 }
 
 func newWindows(within time.Duration, now func() time.Time) *windows {
-	return &windows{within: within, now: now, groups: map[uint64]*window{}, manual: map[ID]bool{}}
+	return &windows{within: within, clock: now, groups: map[uint64]*window{}, manual: map[ID]bool{}}
+}
+
+// now is the time. Where the clock has been set back, the windows that are open close so much
+// earlier.
+func (l *windows) now() time.Time {
+	now := l.clock()
+	if back := l.last.Sub(now); back > 0 {
+		for _, w := range l.closing { // whose order stays
+			w.at = w.at.Add(-back)
+		}
+	}
+	l.last = now
+	return now
 }
 
 func (l *windows) len() int { return len(l.closing) + l.failed + l.beside.len() }
@@ -169,7 +183,8 @@ func (l *windows) byHand(en entry) {
 }
 
 // look tells whether something may go now, and else when, if that is known.
-func (l *windows) look(now time.Time, _ Batch) (ready bool, at time.Time) {
+func (l *windows) look(time.Time, Batch) (ready bool, at time.Time) {
+	now := l.now()
 	if l.beside.len() > 0 {
 		return true, at
 	}
