@@ -231,7 +231,7 @@ func TestNothingAcceptedIsLostWhenTheProcessIsKilled(t *testing.T) {
 		p.end(syscall.SIGKILL)
 		work.Wait()
 		if random.IntN(2) == 0 || round == 0 { // and again, while it takes up its work
-			again := launch(t, data, os.Stderr, flags...)
+			again := launch(t, os.Stderr, data, flags...)
 			time.Sleep(time.Duration(random.IntN(250)) * time.Millisecond)
 			again.end(syscall.SIGKILL)
 			inRecovery++
