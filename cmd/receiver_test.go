@@ -52,7 +52,7 @@ func TestTheReceiverVerifiesEd25519WithEitherKey(t *testing.T) {
 func TestServeRefusesURLsThatReceiversCouldNotUse(t *testing.T) {
 	good := serveCommand{
 		MaxBody: 1 << 20, InFlight: 1, SubscriptionInFlight: 1, Timeout: time.Second, Retries: []time.Duration{0},
-		SkinnyTokenTTL: time.Hour, CloudEventsSource: "/switchhook", WebhookOrigin: "switchhook",
+		DrainTime: time.Second, SkinnyTokenTTL: time.Hour, CloudEventsSource: "/switchhook", WebhookOrigin: "switchhook",
 	}
 	for want, change := range map[string]func(*serveCommand){
 		"":                       func(c *serveCommand) { c.PublicURL = "https://hooks.example.com/router" },
