@@ -78,7 +78,9 @@ func jumpOver(t *testing.T, jumps []time.Duration) {
 		"window": sub("window", func(s *engine.Subscription) { s.Debounce = engine.Debounce{Key: "data.k", Within: 3 * time.Second} }),
 		"down":   sub("down", func(s *engine.Subscription) { s.Policy.InFlight = 1 }),
 		"slow":   sub("slow", func(s *engine.Subscription) { s.Policy.Retries = make(engine.RetrySchedule, 50) }),
-		"retry":  sub("retry", func(s *engine.Subscription) { s.Policy.Retries = append(engine.RetrySchedule{0}, slices.Repeat(engine.RetrySchedule{2 * time.Second}, 49)...) }),
+		"retry": sub("retry", func(s *engine.Subscription) {
+			s.Policy.Retries = append(engine.RetrySchedule{0}, slices.Repeat(engine.RetrySchedule{2 * time.Second}, 49)...)
+		}),
 		"old": sub("down", func(s *engine.Subscription) { // waits behind a circuit that is open, and may become too old
 			s.Policy.InFlight, s.Policy.GiveUpAfter = 1, 6*time.Hour
 		}),
