@@ -178,6 +178,12 @@ func (e *Engine) putSubscription(ctx context.Context, s *Subscription, program *
 	if err := e.scriptsExist(s); err != nil {
 		return err
 	}
+	// Before it is active: after a crash, what waited meanwhile would be too old otherwise.
+	if old := e.registry.subscription("", s.ID); old != nil && !old.Active && s.Active {
+		if err := e.store.PutHealth(ctx, []Health{{Subscription: s.ID, ResumedAt: e.now()}}); err != nil {
+			return err
+		}
+	}
 	if err := e.store.PutSubscription(ctx, s); err != nil {
 		return err
 	}

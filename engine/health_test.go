@@ -308,3 +308,21 @@ func TestAStopLosesNoOperationalEvent(t *testing.T) {
 	r.operational("switchhook.delivery.dead", 1)
 	until(t, "the event arrives", func() bool { _, all := listener.count(); return all == 1 })
 }
+
+// A crash must find on disk that a subscription was switched on again, or what waited for
+// that would be too old.
+func TestThatASubscriptionIsOnAgainIsWrittenAtOnce(t *testing.T) {
+	r := start(t, nil)
+	s := r.subscribe(func(s *engine.Subscription) { s.Active = false })
+	_, err := r.UpdateSubscription(context.Background(), "", s.ID, engine.AnyVersion, func(s *engine.Subscription) error {
+		s.Active = true
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := r.store.Health(context.Background())
+	if err != nil || len(list) != 1 || list[0].Subscription != s.ID || list[0].ResumedAt.IsZero() {
+		t.Errorf("%+v %v", list, err)
+	}
+}
