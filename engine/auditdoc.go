@@ -13,7 +13,6 @@ import (
 const (
 	maxAuditBytes  = 16 << 10 // of Before and of After
 	maxAuditMember = 512      // bytes of JSON of one member, where the whole is too long
-	hiddenValue    = "[hidden]"
 )
 
 // describe fills in what differs between two states of a thing; either may be nil.
@@ -143,7 +142,7 @@ func hide(v any) any {
 		shown := make(map[string]any, len(v))
 		for name, value := range v {
 			if HidesHeader(name) {
-				shown[name] = hiddenValue
+				shown[name] = HiddenValue
 			} else {
 				shown[name] = hide(value)
 			}

@@ -165,7 +165,7 @@ func (e *Engine) prepareBacktest(ctx context.Context, b *Backtest) (*BacktestRun
 		}
 		run.patterns = sub.Events
 		if r := e.registry.route(sub.ID); r != nil && r.url != nil {
-			request = r.request()
+			request = r.trialRequest()
 			if s.Kind == KindTransform && r.filterSource != "" {
 				if run.before, err = e.newRunner(ctx, KindFilter, r.filterSource, request); err != nil {
 					return nil, err

@@ -95,12 +95,12 @@ func (e *Engine) transform(ctx context.Context, r *route, ev *Event, out *outgoi
 		return "", err
 	}
 	a.Script.Ref, a.Script.Hash = r.transformRef, program.Hash
-	sandbox := e.cfg.Transformer
+	sandbox, request := e.cfg.Transformer, r.request()
 	if r.dry {
-		sandbox = e.lab
+		sandbox, request = e.lab, r.trialRequest()
 	}
 	running, span := e.traces.start(ctx, "transform")
-	res, err := sandbox.Run(running, program, view(ev, jsondoc.Value{}), r.request())
+	res, err := sandbox.Run(running, program, view(ev, jsondoc.Value{}), request)
 	end(span, scriptProblem(err))
 	e.transformBeside(r, ev, res, err)
 	if err != nil {
@@ -114,7 +114,10 @@ func (e *Engine) transform(ctx context.Context, r *route, ev *Event, out *outgoi
 	if res.Dropped {
 		return dropReason(res), nil
 	}
-	return "", out.takeResult(&res)
+	if err := out.takeResult(&res); err != nil {
+		return "", err
+	}
+	return "", r.keepsPath(out)
 }
 
 // takeResult makes what a transform gave what is sent.
@@ -131,6 +134,28 @@ func dropReason(res scripts.Result) string {
 		return "dropped by the transform"
 	}
 	return res.DropReason
+}
+
+// trialRequest is request without credentials: who may try a script need not know them.
+func (r *route) trialRequest() scripts.Request {
+	req := r.request()
+	req.Headers = make(map[string]string, len(r.sub.Headers))
+	for name, value := range r.sub.Headers {
+		if HidesHeader(name) {
+			value = HiddenValue
+		}
+		req.Headers[name] = value
+	}
+	return req
+}
+
+// keepsPath refuses a request to another path than the one whose target has confirmed that
+// it wants to be sent events.
+func (r *route) keepsPath(out *outgoing) error {
+	if r.sub.Verification.Mode == VerifyNone || out.url.EscapedPath() == r.url.EscapedPath() || out.url.EscapedPath() == "/" && r.url.Path == "" {
+		return nil
+	}
+	return &scripts.Error{Phase: scripts.PhaseRun, Message: fmt.Sprintf("request.path can't be changed to %.100q: what has confirmed that it wants to be sent events is %.100q", out.url.EscapedPath(), r.url.EscapedPath())}
 }
 
 // request is what a transform sees of the request before it changes anything.

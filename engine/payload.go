@@ -26,7 +26,7 @@ func (e *Engine) content(s *Subscription, ev *Event, at time.Time) content {
 	case FormatSkinny:
 		return content{
 			body: e.skinnyBody(ev, e.tokens.issue(ev, at.Add(e.cfg.SkinnyTokenTTL))), mediaType: "application/json",
-			shown: e.skinnyBody(ev, hiddenToken),
+			shown: e.skinnyBody(ev, HiddenValue),
 		}
 	case FormatCloudEvents:
 		return content{body: ceStructuredBody(e.cfg.CloudEventsSource, ev), mediaType: ceStructured, plain: plainStructured(e.cfg.CloudEventsSource)}

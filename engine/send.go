@@ -104,7 +104,7 @@ func shownHeaders(h http.Header) []Header {
 	for name, values := range h {
 		for _, value := range values {
 			if HidesHeader(name) {
-				value = "[hidden]"
+				value = HiddenValue
 			}
 			list = append(list, Header{name, value})
 		}
@@ -112,6 +112,9 @@ func shownHeaders(h http.Header) []Header {
 	slices.SortFunc(list, func(a, b Header) int { return strings.Compare(a.Name, b.Name) })
 	return list
 }
+
+// HiddenValue is shown in the place of a credential.
+const HiddenValue = "[hidden]"
 
 // HidesHeader tells whether a header carries a credential, to judge by its name; its value
 // is not shown.

@@ -81,8 +81,6 @@ func (e *Engine) EventByToken(ctx context.Context, publicID, token string) (*Eve
 	return ev, err
 }
 
-const hiddenToken = "[hidden]"
-
 // skinnyBody names ev and says where it can be fetched, without its data.
 func (e *Engine) skinnyBody(ev *Event, token string) []byte {
 	body := appendJSONString([]byte(`{"type":`), ev.Type)

@@ -62,7 +62,7 @@ func loggedPath(path string) string {
 	parts := strings.Split(strings.Clone(path), "/")
 	for i, part := range parts {
 		if strings.HasPrefix(part, "swk_") || strings.HasPrefix(part, "wh") && strings.Contains(part, "_") {
-			parts[i] = "[hidden]"
+			parts[i] = hidden
 		}
 	}
 	return strings.Join(parts, "/")

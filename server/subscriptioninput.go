@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/url"
 	"strings"
 	"time"
 
@@ -79,6 +80,7 @@ func (n *eventNames) UnmarshalJSON(b []byte) error {
 // present otherwise.
 func (s *Server) apply(in *subscriptionInput, sub *engine.Subscription, present map[string]jsondoc.Value) error {
 	given := func(name string) bool { return present == nil || present[name].Exists() }
+	before := *sub
 	if given("event") || given("events") { // never both: see translate
 		if sub.Events = in.Events; len(in.Event) > 0 {
 			sub.Events = in.Event
@@ -111,6 +113,9 @@ func (s *Server) apply(in *subscriptionInput, sub *engine.Subscription, present 
 			}
 		}
 		sub.Headers = merge(sub.Headers, change, present == nil || in.Headers == nil)
+	}
+	if err := in.keepsCredentials(&before, sub); err != nil {
+		return err
 	}
 	if given("payload_format") {
 		sub.PayloadFormat = engine.PayloadFormat(in.PayloadFormat)
@@ -171,6 +176,30 @@ func (s *Server) expiresAt(in *subscriptionInput) (time.Time, error) {
 		return at, nil
 	}
 	return time.Time{}, nil
+}
+
+// keepsCredentials refuses to send credentials, which who changes the target may not be able
+// to read, to another host than the one that they were given for.
+func (in *subscriptionInput) keepsCredentials(before, sub *engine.Subscription) error {
+	if before.TargetURL == "" || originOf(before.TargetURL) == originOf(sub.TargetURL) {
+		return nil
+	}
+	for name, value := range sub.Headers {
+		again := in.Headers[name]
+		if engine.HidesHeader(name) && before.Headers[name] == value && (again == nil || *again == hidden) {
+			return fieldProblem("headers", fmt.Sprintf("%q holds a credential that was given for %s; for another host give it again, or null to take it away", name, originOf(before.TargetURL)))
+		}
+	}
+	return nil
+}
+
+// originOf is the scheme and host of a URL; empty where it is none.
+func originOf(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
 }
 
 // scriptUse gives what a subscription has as its filter or transform after a change: a

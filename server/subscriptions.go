@@ -87,7 +87,7 @@ type filterErrors struct {
 
 // hidden stands for a header's value that is a credential. Sent back, it means the value
 // that is stored.
-const hidden = "[hidden]"
+const hidden = engine.HiddenValue
 
 func hideCredentials(headers map[string]string) map[string]string {
 	shown := make(map[string]string, len(headers))
