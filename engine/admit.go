@@ -1,0 +1,166 @@
+package engine
+
+import (
+	"time"
+)
+
+// place says what became of a delivery that was to be queued.
+type place int
+
+const (
+	placeQueued place = iota // waits in memory, or in the store if it has a row
+	placeStore               // is to wait in the store: order its row, then call spilled
+	placeNone                // its subscription is gone
+)
+
+// add queues a fresh delivery. What it pushes aside is given back.
+func (s *scheduler) add(id ID, en entry) (place, *queue, []aside) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := s.queues[id]
+	if q == nil {
+		return placeNone, nil, nil
+	}
+	if q.line.sorted != nil || en.mark != 0 {
+		return s.addSorted(q, en)
+	}
+	if q.overflow || q.line.len() >= queueRoom || s.total >= memoryRoom {
+		q.overflow = true
+		s.spill(q, en.event)
+		return placeStore, q, nil
+	}
+	q.line.push(en)
+	s.total++
+	s.offer(q)
+	return placeQueued, q, nil
+}
+
+// addStored queues a delivery that has a pending row, since its retry is due or, byHand,
+// since a user wants it; known is false where the subscription is gone.
+func (s *scheduler) addStored(id ID, en entry, byHand bool) (known bool, q *queue, list []aside) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q = s.queues[id]
+	if q == nil {
+		return false, nil, nil
+	}
+	switch was := q.line.len(); {
+	case en.mark != q.route.grouping.mark:
+		s.again(q, en.event)
+	case q.line.sorted != nil && byHand:
+		list = q.line.sorted.retry(en)
+		s.count(q, was, list)
+	case q.line.sorted != nil:
+		list = q.line.sorted.due(en)
+		s.count(q, was, list)
+	case q.overflow || was >= queueRoom || s.total >= memoryRoom:
+		q.overflow, q.refetch = true, true
+	default:
+		q.line.push(en)
+		s.total++
+	}
+	s.offer(q)
+	return true, q, list
+}
+
+// more says that the store holds deliveries of a subscription; known as in addStored.
+func (s *scheduler) more(id ID) (known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := s.queues[id]
+	if q == nil {
+		return false
+	}
+	if q.line.sorted == nil { // which reads everything anyway
+		q.overflow = true
+	}
+	s.offer(q)
+	return true
+}
+
+// spilled notes that a row ordered by spill is on disk; known is false where the
+// subscription is gone.
+func (s *scheduler) spilled(q *queue, event ID) (known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q.spilling--
+	q.refetch = true
+	if q.line.sorted != nil {
+		q.line.sorted.spilled(event)
+	}
+	s.offer(q)
+	return q.route != nil
+}
+
+// known gives the events of q that are in memory or whose outcome is not on disk, and
+// must not be fetched.
+func (s *scheduler) known(q *queue) map[ID]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q.refetch = false
+	ids := make(map[ID]bool, q.line.len()+len(q.unsettled))
+	for _, en := range q.line.all() {
+		ids[en.event] = true
+	}
+	for _, id := range q.unsettled {
+		ids[id] = true
+	}
+	return ids
+}
+
+// fetched queues what was read from the store; all says that it was everything there.
+func (s *scheduler) fetched(q *queue, entries []entry, all bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q.fetching = false
+	if q.route == nil {
+		return
+	}
+	if q.line.sorted != nil { // since a moment ago
+		s.offer(q)
+		return
+	}
+	for _, en := range entries {
+		q.line.push(en)
+	}
+	s.total += len(entries)
+	if all && q.spilling == 0 && !q.refetch {
+		q.overflow = false
+	}
+	// With rows still on their way a fetch now would find nothing; spilled comes back.
+	if len(entries) > 0 || q.spilling == 0 {
+		s.offer(q)
+	}
+}
+
+// giveUpAt is when a delivery is dead, whatever its schedule says. resumed is when the
+// subscription was last switched on again.
+func (r *route) giveUpAt(en *entry, resumed time.Time) time.Time {
+	from := en.event.Time()
+	if en.renewed.After(from) {
+		from = en.renewed
+	}
+	// What waited while the subscription was off must not be dead when it is on again.
+	if !r.terms.strictAge && resumed.After(from) {
+		from = resumed
+	}
+	return from.Add(r.terms.giveUpAfter)
+}
+
+// takeOld takes out of memory what waits in q and is to be given up.
+func (s *scheduler) takeOld(q *queue) (r *route, old []entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r = q.route; r == nil || !r.sub.Active || q.line.len() == 0 {
+		return r, nil
+	}
+	now := s.now()
+	old = q.line.cut(func(en *entry) bool { return now.After(r.giveUpAt(en, q.circuit.ResumedAt)) })
+	for _, en := range old {
+		q.unsettled = append(q.unsettled, en.event)
+	}
+	if s.total -= len(old); len(old) > 0 {
+		s.offer(q)
+	}
+	return r, old
+}

@@ -1,0 +1,213 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"switchhook/engine/target"
+	"switchhook/scripts"
+)
+
+const (
+	maxPatterns      = 100
+	maxMetadata      = 50
+	maxMetadataBytes = 8 << 10
+	maxDescription   = 1000
+	maxSamples       = 20
+	maxSampleBytes   = 64 << 10
+)
+
+// validPattern tells whether s is an event type, "*", or a beginning of event types such as
+// "order.*".
+func validPattern(s string) bool {
+	return s == "*" || validEventType(strings.TrimSuffix(s, ".*"))
+}
+
+// checkSubscription validates s, fills in what it leaves to the router, and compiles its
+// scripts. What is as in old, which may be nil, was checked before.
+func (e *Engine) checkSubscription(ctx context.Context, s, old *Subscription) (*scripts.Program, error) {
+	if s.Secret == "" {
+		secret, err := NewSecret(SecretHMAC)
+		if err != nil {
+			return nil, err
+		}
+		s.Secret = secret
+	}
+	s.UpdatedAt = e.now()
+	if err := mayAttach(ctx, s, old); err != nil {
+		return nil, err
+	}
+	if err := checkAccount(s.Account); err != nil {
+		return nil, err
+	}
+	if err := checkInline(s, old); err != nil {
+		return nil, err
+	}
+	if err := checkPatterns(s); err != nil {
+		return nil, err
+	}
+	if s.TargetURL == "" {
+		return nil, Invalid("target_url", "is missing: give the URL to which events are to be POSTed")
+	}
+	if old == nil || s.TargetURL != old.TargetURL {
+		if err := e.checkTarget(ctx, s.TargetURL); err != nil {
+			return nil, err
+		}
+	}
+	if err := e.checkExpiry(s, old); err != nil {
+		return nil, err
+	}
+	if err := checkSigning(s); err != nil {
+		return nil, err
+	}
+	if err := CheckVerificationMode(s.Verification.Mode); err != nil {
+		return nil, err
+	}
+	if err := checkExtras(s); err != nil {
+		return nil, err
+	}
+	if old == nil || !reflect.DeepEqual(s.Policy, old.Policy) { // what is stored stays good when the router's limits change
+		if err := checkPolicy(&s.Policy, e.cfg.InFlight); err != nil {
+			return nil, err
+		}
+	}
+	if err := e.checkCompany(s); err != nil {
+		return nil, err
+	}
+	source, err := e.checkScriptUse(ctx, s, KindFilter, s.Filter, s.FilterScript)
+	if err != nil {
+		return nil, err
+	}
+	if source != "" {
+		if _, err := e.filters.Compile(source, e.registry.schemas(s.Events)...); err != nil {
+			return nil, scriptError("filter", err)
+		}
+	}
+	source, err = e.checkScriptUse(ctx, s, KindTransform, s.Transform, s.TransformScript)
+	if err != nil || source == "" {
+		return nil, err
+	}
+	if old != nil && s.Transform == old.Transform && s.TransformScript == old.TransformScript {
+		return e.compiledProgram(old.ID), nil
+	}
+	program, err := e.lab.Compile(ctx, source)
+	if err != nil {
+		return nil, scriptError("transform", err)
+	}
+	return program, nil
+}
+
+func (e *Engine) checkTarget(ctx context.Context, url string) error {
+	err := e.cfg.Guard.CheckURL(ctx, url)
+	var refused *target.RefusedError
+	if errors.As(err, &refused) {
+		return Invalid("target_url", "%s", refused.Reason)
+	}
+	return err
+}
+
+// The bounds of Subscription.ExpiresAt, from the time of the change.
+const (
+	MinExpiry = time.Minute
+	MaxExpiry = 10 * 366 * 24 * time.Hour
+)
+
+// expiryGrace is what may pass between a client's reading of the clock and ours.
+const expiryGrace = 5 * time.Second
+
+func (e *Engine) checkExpiry(s, old *Subscription) error {
+	if s.ExpiresAt.IsZero() || old != nil && s.ExpiresAt.Equal(old.ExpiresAt) {
+		return nil
+	}
+	s.ExpiresAt = s.ExpiresAt.UTC().Truncate(time.Microsecond)
+	switch left := s.ExpiresAt.Sub(s.UpdatedAt); {
+	case left < MinExpiry-expiryGrace:
+		return Invalid("expires_at", "%s is too early: it must be a minute from now at least (it is %s)", s.ExpiresAt.Format(time.RFC3339), s.UpdatedAt.Format(time.RFC3339))
+	case left > MaxExpiry+expiryGrace:
+		return Invalid("expires_at", "%s is too late: it may be 10 years from now at most; leave it out for a subscription that never expires", s.ExpiresAt.Format(time.RFC3339))
+	}
+	return nil
+}
+
+// compiledProgram is the transform of a stored subscription, if it has run before.
+func (e *Engine) compiledProgram(id ID) *scripts.Program {
+	r := e.registry.route(id)
+	if r == nil {
+		return nil
+	}
+	r.programLock.Lock()
+	defer r.programLock.Unlock()
+	return r.program
+}
+
+func checkPatterns(s *Subscription) error {
+	if s.Inline && len(s.Events) == 0 {
+		return nil
+	}
+	if len(s.Events) == 0 {
+		return Invalid("event", `is missing: name an event type ("order.created"), a pattern ("order.*") or "*"`)
+	}
+	if len(s.Events) > maxPatterns {
+		return Invalid("events", "names %d event types, %d are allowed; a pattern such as \"order.*\" takes several", len(s.Events), maxPatterns)
+	}
+	for i, p := range s.Events {
+		if !validPattern(p) {
+			return Invalid(fmt.Sprintf("events[%d]", i), `%.140q is neither an event type ("order.created") nor a pattern ("order.*" or "*")`, p)
+		}
+		if slices.Contains(s.Events[:i], p) {
+			return Invalid(fmt.Sprintf("events[%d]", i), "%q is named twice", p)
+		}
+	}
+	return nil
+}
+
+func checkExtras(s *Subscription) error {
+	switch s.PayloadFormat {
+	case "":
+		s.PayloadFormat = FormatStandard
+	case FormatStandard, FormatData, FormatSkinny, FormatCloudEvents, FormatCloudEventsBinary:
+	default:
+		return Invalid("payload_format", `%.40q is not known: use "standard", "data", "cloudevents", "cloudevents-binary" or "skinny"`, string(s.PayloadFormat))
+	}
+	if len(s.Headers) > maxHeaders {
+		return Invalid("headers", "holds %d headers, %d are allowed", len(s.Headers), maxHeaders)
+	}
+	seen := map[string]bool{}
+	for name, value := range s.Headers {
+		if problem := checkHeader(name, value); problem != "" {
+			return Invalid("headers", "%.140q %s", name, problem)
+		}
+		if lower := strings.ToLower(name); seen[lower] {
+			return Invalid("headers", "%q is given twice", name)
+		} else {
+			seen[lower] = true
+		}
+	}
+	size := 0
+	for k, v := range s.Metadata {
+		size += len(k) + len(v)
+	}
+	if len(s.Metadata) > maxMetadata || size > maxMetadataBytes {
+		return Invalid("metadata", "holds %d entries in %d bytes; %d in %d are allowed", len(s.Metadata), size, maxMetadata, maxMetadataBytes)
+	}
+	if len(s.Description) > maxDescription {
+		return Invalid("description", "is %d bytes, %d are allowed", len(s.Description), maxDescription)
+	}
+	return nil
+}
+
+func scriptError(field string, err error) error {
+	var se *scripts.Error
+	if !errors.As(err, &se) {
+		return &Error{Code: CodeUnavailable, Field: field, Message: "could not be checked: " + err.Error()}
+	}
+	if !se.Guilty() {
+		return &Error{Code: CodeUnavailable, Field: field, Message: "could not be checked: " + se.Message}
+	}
+	return &Error{Code: CodeInvalid, Field: field, Message: se.Error(), Script: se}
+}

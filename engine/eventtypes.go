@@ -1,0 +1,107 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+
+	"switchhook/engine/schema"
+	"switchhook/scripts/jsondoc"
+)
+
+// PutEventType makes or replaces an entry of the catalogue; created tells which. version
+// is the expected one or AnyVersion. Errors: CodeInvalid, CodeStale, CodeConflict where
+// create asks for a new entry and there is one.
+func (e *Engine) PutEventType(ctx context.Context, t *EventType, create bool, version int64) (stored *EventType, created bool, err error) {
+	if !validEventType(t.Name) {
+		return nil, false, Invalid("name", `%.140q is no event type: use letters, digits and _ in parts joined by ".", such as "order.created"`, t.Name)
+	}
+	if len(t.Description) > maxDescription {
+		return nil, false, Invalid("description", "is %d bytes, %d are allowed", len(t.Description), maxDescription)
+	}
+	if Operational(t.Name) {
+		return nil, false, Invalid("name", "%.140q begins with %q: those event types are the router's own and can't be changed", t.Name, operationalPrefix)
+	}
+	if err := CheckVerificationMode(t.Verify); err != nil {
+		return nil, false, err
+	}
+	compiled, invalid := compileEventType(t)
+	if invalid != nil {
+		return nil, false, invalid
+	}
+	e.registry.changes.Lock()
+	defer e.registry.changes.Unlock()
+	t.UpdatedAt = e.now()
+	old := e.registry.eventType(t.Name)
+	switch {
+	case old == nil && version != AnyVersion:
+		return nil, false, NotFound("event type", t.Name)
+	case old == nil:
+		t.Version, t.CreatedAt = 1, t.UpdatedAt
+	case create:
+		return nil, false, &Error{Code: CodeConflict, Field: "name", Message: fmt.Sprintf("is taken: there is an event type %q already; change it by PUT", t.Name)}
+	case version != AnyVersion && version != old.Version:
+		return nil, false, stale("event type", old.Version, version)
+	default:
+		t.Version, t.CreatedAt = old.Version+1, old.CreatedAt
+	}
+	if err := e.store.PutEventType(ctx, t); err != nil {
+		return nil, false, err
+	}
+	e.registry.mu.Lock()
+	e.registry.eventTypes[t.Name] = compiled
+	e.registry.mu.Unlock()
+	return t, old == nil, nil
+}
+
+func compileEventType(t *EventType) (*eventType, *Error) {
+	compiled := &eventType{EventType: t}
+	if t.Schema != nil {
+		var err error
+		if compiled.schema, err = schema.Compile(t.Schema); err != nil {
+			return nil, Invalid("schema", "%v", err)
+		}
+	}
+	if len(t.Samples) > maxSamples {
+		return nil, Invalid("samples", "holds %d samples, %d are allowed", len(t.Samples), maxSamples)
+	}
+	for i, sample := range t.Samples {
+		field := fmt.Sprintf("samples[%d]", i)
+		if len(sample) > maxSampleBytes {
+			return nil, Invalid(field, "is %d bytes, %d are allowed", len(sample), maxSampleBytes)
+		}
+		if _, err := jsondoc.Parse(sample, jsondoc.Limits{}); err != nil {
+			return nil, Invalid(field, "%v", err)
+		}
+		if compiled.schema != nil {
+			if p := compiled.schema.Validate(sample); p != nil {
+				return nil, Invalid(schema.Join(field, p.Path), "does not fit the schema given: %s", p.Message)
+			}
+		}
+	}
+	return compiled, nil
+}
+
+// DeleteEventType removes an entry of the catalogue. Subscriptions that name it stay.
+// Errors: CodeNotFound, CodeStale, and CodeConflict for those that the router publishes
+// itself.
+func (e *Engine) DeleteEventType(ctx context.Context, name string, version int64) error {
+	e.registry.changes.Lock()
+	defer e.registry.changes.Unlock()
+	t := e.registry.eventType(name)
+	if t == nil {
+		return NotFound("event type", name)
+	}
+	if Operational(name) {
+		return &Error{Code: CodeConflict, Field: "name", Message: fmt.Sprintf("%q is built in: the router publishes it itself, and it can't be deleted", name)}
+	}
+	if version != AnyVersion && version != t.Version {
+		return stale("event type", t.Version, version)
+	}
+	if err := e.store.DeleteEventType(ctx, name); err != nil {
+		return err
+	}
+	e.registry.mu.Lock()
+	delete(e.registry.eventTypes, name)
+	e.registry.mu.Unlock()
+	return nil
+}
