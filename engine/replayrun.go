@@ -5,8 +5,10 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
 	"switchhook/scripts/filter"
@@ -24,9 +26,10 @@ type replays struct {
 }
 
 const (
-	replayRoom  = 4   // that read at one time; nobody holds a place while it waits for its pace or its target
-	replayPage  = 100 // deliveries or events of one step
-	replayAgain = 100 * time.Millisecond
+	replayRoom   = 4   // that read at one time; nobody holds a place while it waits for its pace or its target
+	replayPage   = 100 // deliveries or events of one step
+	replayAtOnce = 32  // of them
+	replayAgain  = 100 * time.Millisecond
 )
 
 func (p *replays) get(id ID) *Replay {
@@ -189,16 +192,25 @@ func (e *Engine) replayStep(ctx context.Context, r *Replay, pace *rate.Limiter) 
 	if err != nil {
 		return 0, err
 	}
+	var queued atomic.Int64
+	group, within := errgroup.WithContext(ctx)
+	group.SetLimit(replayAtOnce) // each waits for its commit
 	for _, id := range chosen {
 		if err := pace.Wait(ctx); err != nil {
-			return 0, err
+			return 0, errors.Join(err, group.Wait())
 		}
-		if queued, err := e.requeue(ctx, DeliveryID{id, to.ID}); err != nil {
-			return 0, err
-		} else if queued {
-			r.Queued++
-		}
+		group.Go(func() error {
+			ok, err := e.requeue(within, DeliveryID{id, to.ID})
+			if ok {
+				queued.Add(1)
+			}
+			return err
+		})
 	}
+	if err := group.Wait(); err != nil {
+		return 0, err
+	}
+	r.Queued += queued.Load()
 	r.Looked += int64(len(list))
 	if r.First == 0 && len(list) > 0 {
 		r.First = list[0].ID.Event
