@@ -217,7 +217,7 @@ func (s *Server) listEvents(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	q := s.readQuery(c, "type", "since")
+	q := s.readQuery(c, "type", "since", "payload_format")
 	find := engine.EventQuery{
 		Account: account, Type: q.text("type"), Since: q.since("since"),
 		Before: q.id("cursor", engine.EventPrefix), Limit: q.limit() + 1,
@@ -229,17 +229,44 @@ func (s *Server) listEvents(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	answer, views, size := page{}, []eventView{}, 0
+	answer, size := page{}, 0
 	for i, ev := range found {
 		if size += len(ev.Data); i > 0 && (i == find.Limit-1 || size > maxPageBytes) {
 			cursor := found[i-1].ID.Format(engine.EventPrefix)
 			answer.NextCursor = &cursor
+			found = found[:i]
 			break
 		}
-		views = append(views, viewEvent(ev))
+	}
+	if format := q.text("payload_format"); format != "" {
+		return s.answerBodies(c, engine.PayloadFormat(format), found, answer)
+	}
+	views := make([]eventView, len(found))
+	for i, ev := range found {
+		views[i] = viewEvent(ev)
 	}
 	answer.Data = views
 	return answerList(c, answer.Data, answer, answer.NextCursor)
+}
+
+// bodiesPage is a page of events as hooks send them.
+type bodiesPage struct {
+	PayloadFormat engine.PayloadFormat `json:"payload_format"`
+	page
+}
+
+// answerBodies shows events as hooks without a transform send them.
+func (s *Server) answerBodies(c *fiber.Ctx, format engine.PayloadFormat, events []*engine.Event, answer page) error {
+	bodies, err := s.engine.Bodies(format, events)
+	if err != nil {
+		return err
+	}
+	list := make([]json.RawMessage, len(bodies))
+	for i, body := range bodies {
+		list[i] = body
+	}
+	answer.Data = list
+	return answerList(c, answer.Data, bodiesPage{format, answer}, answer.NextCursor)
 }
 
 func (s *Server) getEvent(c *fiber.Ctx, who caller) error {

@@ -151,3 +151,22 @@ func TestTestEventsToSlowTargetsHoldUpNobodyElses(t *testing.T) {
 	go func() { <-entered }()
 	test(r.acme, id).want(200)
 }
+
+// The list of events can be had in the form of hooks, too.
+func TestEventsAreListedAsHooksSendThem(t *testing.T) {
+	r := start(t)
+	hook := receive(t, nil)
+	for _, format := range []string{"standard", "data", "cloudevents"} {
+		r.acme.subscribe("order.created", hook.URL+"/"+format, map[string]any{"payload_format": format})
+	}
+	r.acme.publish("order.created", map[string]int{"id": 1})
+	for _, got := range hook.wait(t, 3) {
+		format := strings.TrimPrefix(got.uri, "/")
+		query := "/api/v1/events?type=order.created&limit=3&payload_format=" + format
+		if list := r.acme.get(query + "&format=array").want(200); string(list.body) != "["+got.body+"]" {
+			t.Errorf("%s: %s is listed, %s came", format, list.body, got.body)
+		}
+		r.acme.get(query).want(200).shows(map[string]any{"payload_format": format, "next_cursor": nil})
+	}
+	r.acme.get("/api/v1/events?payload_format=none").refused(422, "payload_format", "is not known")
+}
