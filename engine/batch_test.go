@@ -137,7 +137,7 @@ func TestABatchThatIsTooLargeForItsTargetIsSplit(t *testing.T) {
 		}
 	})
 	s := r.subscribe(func(s *engine.Subscription) {
-		s.Policy.Ordering, s.Batch = engine.OrderingFIFO, engine.Batch{Size: 16}
+		s.Policy.Ordering, s.Batch = engine.OrderingFIFO, engine.Batch{Size: 16, Wait: time.Second} // all of them, not the first that come
 	})
 	for _, id := range r.publishMany(16, func(i int) string { return fmt.Sprint(i) }) {
 		if d, attempts := r.delivery(id, s, engine.StateSucceeded); d.Attempts != 1 || attempts[0].Batch > 4 {
