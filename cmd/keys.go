@@ -55,26 +55,21 @@ func timeOr(t *time.Time, otherwise string) string {
 type keysListCommand struct{}
 
 // Run lists.
-func (keysListCommand) Run(ctx context.Context, all *commands) error {
-	api, err := all.Keys.client()
+func (keysListCommand) Run(ctx context.Context, commands *commands) error {
+	api, err := commands.Keys.client()
+	if err != nil {
+		return err
+	}
+	list, err := all[keyBody](ctx, api, "/api/v1/keys")
 	if err != nil {
 		return err
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tPREFIX\tACCOUNT\tSCOPES\tEXPIRES\tLAST USED\tNAME")
-	for cursor := ""; ; {
-		var page page[keyBody]
-		if err := api.call(ctx, http.MethodGet, "/api/v1/keys?limit=500"+cursor, nil, &page); err != nil {
-			return err
-		}
-		for _, k := range page.Data {
-			fmt.Fprintf(w, "%s\t%s…\t%s\t%s\t%s\t%s\t%q\n", k.ID, k.Prefix, k.Account, k.may(), timeOr(k.ExpiresAt, "never"), timeOr(k.LastUsedAt, "never"), k.Name)
-		}
-		if page.NextCursor == nil {
-			return w.Flush()
-		}
-		cursor = "&cursor=" + *page.NextCursor
+	for _, k := range list {
+		fmt.Fprintf(w, "%s\t%s…\t%s\t%s\t%s\t%s\t%q\n", k.ID, k.Prefix, k.Account, k.may(), timeOr(k.ExpiresAt, "never"), timeOr(k.LastUsedAt, "never"), k.Name)
 	}
+	return w.Flush()
 }
 
 type keysCreateCommand struct {

@@ -114,24 +114,13 @@ func (e *Engine) deliverBatch(q *queue, r *route, p parcel) {
 		if el.v.state == StateDead {
 			e.noteDead(r, el.en, deadReason(el.a, el.v))
 		}
-		e.record(&Outcome{
-			ID: DeliveryID{el.en.event, r.sub.ID}, State: el.v.state, Attempts: el.a.Number, NextAt: el.v.nextAt, Error: el.v.err, Attempt: el.a,
-		}, func() {
-			e.scheduler.settle(q, el.en.event)
-			e.recorded(el.en)
-			if el.v.state == StateFailed {
-				e.wakeRetries(el.v.nextAt)
-			}
-		})
+		e.recordAttempt(q, r, el.en, el.a, el.v)
 	}
 }
 
 // judgeOne decides what follows for one delivery, by its own schedule.
 func (e *Engine) judgeOne(r *route, el *element, x exchange) {
-	el.v = judge(r.terms.retries, el.giveUpAt, el.a.Number, x, e.cfg.Now(), jitter())
-	if el.v.err != "" && el.a.Phase == "" {
-		el.a.Phase = phaseHTTP
-	}
+	el.v = e.judge(r, el.giveUpAt, el.a, x)
 	el.a.Error = el.v.err
 	e.metrics.attempted(r.sub.Account, el.en, el.a, el.v.state)
 	e.logAttempt(r, el.en, el.a, el.v)

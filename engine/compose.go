@@ -139,13 +139,7 @@ func dropReason(res scripts.Result) string {
 // trialRequest is request without credentials: who may try a script need not know them.
 func (r *route) trialRequest() scripts.Request {
 	req := r.request()
-	req.Headers = make(map[string]string, len(r.sub.Headers))
-	for name, value := range r.sub.Headers {
-		if HidesHeader(name) {
-			value = HiddenValue
-		}
-		req.Headers[name] = value
-	}
+	req.Headers = HideCredentials(r.sub.Headers)
 	return req
 }
 

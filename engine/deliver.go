@@ -53,10 +53,7 @@ func (e *Engine) deliver(q *queue, r *route, p parcel) {
 
 	v := verdict{state: StateDropped, err: dropped}
 	if dropped == "" {
-		v = judge(r.terms.retries, giveUpAt, a.Number, x, e.cfg.Now(), jitter())
-		if v.err != "" && a.Phase == "" {
-			a.Phase = phaseHTTP
-		}
+		v = e.judge(r, giveUpAt, a, x)
 	}
 	a.Error = v.err
 	e.traces.delivered(span, a, v.state)
@@ -74,7 +71,20 @@ func (e *Engine) deliver(q *queue, r *route, p parcel) {
 	if v.deactivate || n.hopeless || n.recovered {
 		e.heed(r, v, n, e.aboutOperational(r, en))
 	}
+	e.recordAttempt(q, r, en, a, v)
+}
 
+// judge decides what follows from an attempt, and notes in a where it failed.
+func (e *Engine) judge(r *route, giveUpAt time.Time, a *Attempt, x exchange) verdict {
+	v := judge(r.terms.retries, giveUpAt, a.Number, x, e.cfg.Now(), jitter())
+	if v.err != "" && a.Phase == "" {
+		a.Phase = phaseHTTP
+	}
+	return v
+}
+
+// recordAttempt hands an attempt and what follows from it to the store.
+func (e *Engine) recordAttempt(q *queue, r *route, en entry, a *Attempt, v verdict) {
 	e.record(&Outcome{
 		ID: DeliveryID{en.event, r.sub.ID}, State: v.state, Attempts: a.Number, NextAt: v.nextAt, Error: v.err, Attempt: a,
 	}, func() {

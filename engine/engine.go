@@ -307,6 +307,20 @@ func (e *Engine) closing() bool {
 	}
 }
 
+// every does something again and again until the router stops.
+func (e *Engine) every(d time.Duration, do func()) {
+	ticker := time.NewTicker(d)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-e.stop:
+			return
+		case <-ticker.C:
+			do()
+		}
+	}
+}
+
 // spawnWorker starts a worker if there may be one more; scheduler.mu is held.
 func (e *Engine) spawnWorker() {
 	if e.workers == e.cfg.InFlight || e.closing() {

@@ -57,16 +57,7 @@ func (x *expiries) due(now time.Time) (id ID, ok bool) {
 
 // endingLoop deletes subscriptions when their time is over.
 func (e *Engine) endingLoop() {
-	ticker := time.NewTicker(expiryEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-e.stop:
-			return
-		case <-ticker.C:
-			e.endExpired(context.Background())
-		}
-	}
+	e.every(expiryEvery, func() { e.endExpired(context.Background()) })
 }
 
 func (e *Engine) endExpired(ctx context.Context) {

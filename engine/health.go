@@ -64,18 +64,7 @@ func (e *Engine) Health(id ID) Health {
 
 // healthLoop writes down what has changed, so that a restart neither forgets how long a
 // target has failed nor floods it.
-func (e *Engine) healthLoop() {
-	ticker := time.NewTicker(healthEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-e.stop:
-			return
-		case <-ticker.C:
-			e.saveHealth()
-		}
-	}
-}
+func (e *Engine) healthLoop() { e.every(healthEvery, e.saveHealth) }
 
 func (e *Engine) saveHealth() {
 	changed := e.scheduler.takeChanged()

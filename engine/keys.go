@@ -254,17 +254,8 @@ func (e *Engine) DeleteKey(ctx context.Context, id ID) error {
 // touchLoop brings to disk when keys were last used: all of them in one write a minute, so
 // that no request waits for it.
 func (e *Engine) touchLoop() {
-	ticker := time.NewTicker(touchEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-e.stop:
-			e.touchKeys()
-			return
-		case <-ticker.C:
-			e.touchKeys()
-		}
-	}
+	e.every(touchEvery, e.touchKeys)
+	e.touchKeys()
 }
 
 func (e *Engine) touchKeys() {

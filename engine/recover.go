@@ -72,18 +72,7 @@ func (e *Engine) expire(q *queue) {
 }
 
 // expireLoop gives up what waits for a target that is down or slow and became too old.
-func (e *Engine) expireLoop() {
-	ticker := time.NewTicker(expireEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-e.stop:
-			return
-		case <-ticker.C:
-			e.expireAll()
-		}
-	}
-}
+func (e *Engine) expireLoop() { e.every(expireEvery, e.expireAll) }
 
 func (e *Engine) expireAll() {
 	for _, q := range e.scheduler.all() {
@@ -205,16 +194,7 @@ func (e *Engine) queueDue(ctx context.Context, subscription ID, en entry) {
 
 // sweepLoop keeps the watermark close behind the events.
 func (e *Engine) sweepLoop() {
-	ticker := time.NewTicker(sweepEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-e.stop:
-			return
-		case <-ticker.C:
-			e.sweep(e.cfg.Now().Add(-lateAfter))
-		}
-	}
+	e.every(sweepEvery, func() { e.sweep(e.cfg.Now().Add(-lateAfter)) })
 }
 
 func (e *Engine) sweep(olderThan time.Time) {

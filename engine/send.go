@@ -116,6 +116,18 @@ func shownHeaders(h http.Header) []Header {
 // HiddenValue is shown in the place of a credential.
 const HiddenValue = "[hidden]"
 
+// HideCredentials copies headers with HiddenValue in the place of each credential.
+func HideCredentials(headers map[string]string) map[string]string {
+	shown := make(map[string]string, len(headers))
+	for name, value := range headers {
+		if HidesHeader(name) {
+			value = HiddenValue
+		}
+		shown[name] = value
+	}
+	return shown
+}
+
 // HidesHeader tells whether a header carries a credential, to judge by its name; its value
 // is not shown.
 func HidesHeader(name string) bool {

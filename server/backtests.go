@@ -84,7 +84,7 @@ const shownBody = 16 << 10
 func viewOutcome(o *engine.ScriptOutcome) outcomeView {
 	v := outcomeView{Sent: o.Sent, Dropped: o.Dropped, Body: strings.ToValidUTF8(string(o.Body[:min(len(o.Body), shownBody)]), ""), Error: o.Error}
 	if o.Request != nil {
-		v.Request = &outcomeRequest{o.Request.Method, o.Request.Path, o.Request.Query, hideCredentials(o.Request.Headers)}
+		v.Request = &outcomeRequest{o.Request.Method, o.Request.Path, o.Request.Query, engine.HideCredentials(o.Request.Headers)}
 	}
 	return v
 }

@@ -89,22 +89,11 @@ type filterErrors struct {
 // that is stored.
 const hidden = engine.HiddenValue
 
-func hideCredentials(headers map[string]string) map[string]string {
-	shown := make(map[string]string, len(headers))
-	for name, value := range headers {
-		if engine.HidesHeader(name) {
-			value = hidden
-		}
-		shown[name] = value
-	}
-	return shown
-}
-
 func (s *Server) viewSubscription(sub *engine.Subscription) subscriptionView {
 	v := subscriptionView{
 		ID: sub.ID.Format(engine.SubscriptionPrefix), Events: sub.Events, TargetURL: sub.TargetURL, Account: sub.Account,
 		Active: sub.Active, InactiveReason: sub.Reason, Filter: sub.Filter, Transform: sub.Transform,
-		Headers: hideCredentials(sub.Headers), PayloadFormat: string(sub.PayloadFormat), Numbered: sub.Numbered, Policy: viewPolicy(&sub.Policy), Health: viewHealth(s.engine.Health(sub.ID)),
+		Headers: engine.HideCredentials(sub.Headers), PayloadFormat: string(sub.PayloadFormat), Numbered: sub.Numbered, Policy: viewPolicy(&sub.Policy), Health: viewHealth(s.engine.Health(sub.ID)),
 		Batch: viewBatch(sub.Batch), Debounce: viewDebounce(sub.Debounce),
 		Description: sub.Description, Metadata: map[string]string{}, CreatedAt: sub.CreatedAt, UpdatedAt: sub.UpdatedAt,
 	}
