@@ -49,6 +49,7 @@ type serveCommand struct {
 
 	KeepSucceeded time.Duration `help:"How long events are kept whose deliveries all succeeded or were dropped; 0s is for ever. Accounts can have times of their own." default:"168h"`
 	KeepDead      time.Duration `help:"How long events with a dead letter are kept; 0s is for ever." default:"720h"`
+	KeepAudit     time.Duration `help:"How long entries of the audit log are kept; 0s is for ever." default:"9600h"`
 	KeepBytes     int64         `help:"Most bytes that the database may hold: finished events are removed before their time, oldest first; where there are none, events are refused. 0 is no limit." default:"0" placeholder:"BYTES"`
 	MinFreeDisk   int64         `help:"Refuse events while the disk of the database has fewer bytes left." default:"268435456" placeholder:"BYTES"`
 	MaxBacklog    int64         `help:"Refuse events of the accounts that have the most while more deliveries wait; 0 is no limit." default:"10000000" placeholder:"N"`
@@ -152,6 +153,7 @@ func (c *serveCommand) config() (cfg routerConfig, err error) {
 	}
 	atLeast("--keep-succeeded (in milliseconds)", int(c.KeepSucceeded.Milliseconds()), 0)
 	atLeast("--keep-dead (in milliseconds)", int(c.KeepDead.Milliseconds()), 0)
+	atLeast("--keep-audit (in milliseconds)", int(c.KeepAudit.Milliseconds()), 0)
 	atLeast("--keep-bytes", int(c.KeepBytes), 0)
 	if c.KeepBytes > 0 {
 		atLeast("--keep-bytes", int(c.KeepBytes), 1<<20)
@@ -166,7 +168,7 @@ func (c *serveCommand) config() (cfg routerConfig, err error) {
 	}
 	cfg.engine = engine.Config{
 		Retries: c.Retries, Timeout: c.Timeout, InFlight: c.InFlight, SubscriptionInFlight: c.SubscriptionInFlight, DeactivateAfter: c.DeactivateAfter, StrictTypes: c.StrictTypes, LogFailures: c.Dev, Origin: c.WebhookOrigin,
-		Retention: engine.Retention{Succeeded: c.KeepSucceeded, Dead: c.KeepDead}, KeepBytes: c.KeepBytes, MinFreeDisk: c.MinFreeDisk, MaxBacklog: c.MaxBacklog,
+		Retention: engine.Retention{Succeeded: c.KeepSucceeded, Dead: c.KeepDead}, KeepAudit: c.KeepAudit, KeepBytes: c.KeepBytes, MinFreeDisk: c.MinFreeDisk, MaxBacklog: c.MaxBacklog,
 		Quota:     quota,
 		PublicURL: c.PublicURL, SkinnyTokenTTL: c.SkinnyTokenTTL, CloudEventsSource: c.CloudEventsSource,
 		MetricsAccounts: c.MetricsAccounts,

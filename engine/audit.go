@@ -10,6 +10,9 @@ import (
 type AuditLog interface {
 	// Audit lists entries, newest first.
 	Audit(ctx context.Context, q AuditQuery) ([]*AuditEntry, error)
+	// PruneAudit removes entries with ids below one, the oldest first: one small step, as
+	// Prune. more tells whether there are others.
+	PruneAudit(ctx context.Context, before ID) (more bool, err error)
 }
 
 // Action is what was done to a thing.

@@ -51,6 +51,7 @@ type Config struct {
 	DeactivateAfter      time.Duration // of nothing but failure a subscription is switched off; 0 is never
 	LogFailures          bool          // log every attempt that fails, for development
 	Retention            Retention     // of accounts that have none of their own; zero: for ever
+	KeepAudit            time.Duration // of entries of the audit log; 0: for ever
 	KeepBytes            int64         // most that the store may hold; 0: no limit
 	MinFreeDisk          int64         // bytes; with less, events are refused; 0: none
 	MaxBacklog           int64         // deliveries that wait; with more, events are refused; 0: no limit

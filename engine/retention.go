@@ -75,6 +75,9 @@ func (r *retention) run(ctx context.Context, rest func(took time.Duration) bool)
 	if err := r.removeOld(ctx, rest); err != nil {
 		return err
 	}
+	if err := r.removeAudit(ctx, rest); err != nil {
+		return err
+	}
 	if err := r.makeRoom(ctx, rest); err != nil {
 		return err
 	}
@@ -98,6 +101,23 @@ func (r *retention) removeOld(ctx context.Context, rest func(time.Duration) bool
 	cursor, _, err := r.prune(ctx, q, rest, nil)
 	r.cursor = cursor
 	return err
+}
+
+// removeAudit removes entries of the audit log that were kept long enough. Nothing else
+// removes any, a full store neither: whoever can fill it could hide what they did.
+func (r *retention) removeAudit(ctx context.Context, rest func(time.Duration) bool) error {
+	keep := r.engine.cfg.KeepAudit
+	if keep <= 0 {
+		return nil
+	}
+	before := FirstIDAt(r.engine.cfg.Now().Add(-keep))
+	for {
+		began := time.Now()
+		more, err := r.engine.store.PruneAudit(ctx, before)
+		if err != nil || !more || !rest(time.Since(began)) {
+			return err
+		}
+	}
 }
 
 // makeRoom removes finished events of any age, oldest first, when the store is nearly full.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -114,6 +115,49 @@ func TestWhatIsNotFinishedOutlivesEveryRetention(t *testing.T) {
 	r.prune()
 	if !r.gone(a.ID) {
 		t.Fatal("the event is still there")
+	}
+}
+
+func TestTheAuditLogIsKeptForItsTime(t *testing.T) {
+	var c clock
+	r := start(t, func(cfg *engine.Config) {
+		cfg.Now, cfg.KeepAudit = c.now, 400*24*time.Hour
+		cfg.Retention = engine.Retention{Succeeded: time.Minute, Dead: time.Minute}
+	})
+	subjects := func() (names []string) {
+		list, err := r.Audit(context.Background(), engine.AuditQuery{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range list {
+			names = append(names, e.Subject)
+		}
+		return names
+	}
+	account := func(name string) {
+		if _, err := r.PutAccount(context.Background(), &engine.Account{Name: name}, engine.AnyVersion); err != nil {
+			t.Fatal(err)
+		}
+	}
+	account("first")
+	c.advance(399 * 24 * time.Hour)
+	account("second")
+	r.prune()
+	if got := subjects(); !slices.Equal(got, []string{"second", "first"}) {
+		t.Fatalf("after 399 days: %q", got)
+	}
+	c.advance(2 * 24 * time.Hour)
+	r.prune()
+	if got := subjects(); !slices.Equal(got, []string{"second"}) {
+		t.Fatalf("after 401 days: %q", got)
+	}
+	r.stop()
+	r.cfg.KeepAudit = 0
+	r.open()
+	c.advance(10 * 365 * 24 * time.Hour)
+	r.prune()
+	if got := subjects(); !slices.Equal(got, []string{"second"}) {
+		t.Fatalf("kept for ever: %q", got)
 	}
 }
 

@@ -8,6 +8,13 @@ import (
 	"switchhook/engine"
 )
 
+// pruneAuditQuery finds the oldest entries. The lengths are read without the JSON itself.
+const pruneAuditQuery = `
+	SELECT id, ifnull(length(before), 0) + ifnull(length(after), 0) FROM audit
+	WHERE id < ? ORDER BY id LIMIT ?`
+
+const removeAudit = `DELETE FROM audit WHERE id <= ?`
+
 // withEntry stores an entry of the audit log after do, where do did not fail.
 func withEntry(do func(*tx) error, e *engine.AuditEntry) func(*tx) error {
 	return func(tx *tx) error {
@@ -53,4 +60,45 @@ func (s *Store) Audit(ctx context.Context, q engine.AuditQuery) ([]*engine.Audit
 		e.At = columnTime(at)
 		return e, errors.Join(err, columnJSON(changed, &e.Changed))
 	})
+}
+
+// PruneAudit removes the oldest entries with ids below one, a step of them.
+func (s *Store) PruneAudit(ctx context.Context, before engine.ID) (more bool, err error) {
+	last, more, err := s.oldEntries(ctx, before)
+	if err != nil {
+		return false, fmt.Errorf("look for entries of the audit log to remove: %w", err)
+	}
+	if last == 0 {
+		return false, nil
+	}
+	err = s.write(ctx, func(tx *tx) error {
+		_, err := tx.exec(removeAudit, last)
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("remove entries of the audit log: %w", err)
+	}
+	return more, nil
+}
+
+// oldEntries gives the last of the entries that one step removes, 0 where there is none.
+func (s *Store) oldEntries(ctx context.Context, before engine.ID) (last int64, more bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, readLimit)
+	defer cancel()
+	rows, err := s.readers.QueryContext(ctx, pruneAuditQuery, int64(before), pruneRows+1)
+	if err != nil {
+		return 0, false, err
+	}
+	defer rows.Close()
+	for n, total := 0, int64(0); rows.Next(); n++ {
+		var id, bytes int64
+		if err := rows.Scan(&id, &bytes); err != nil {
+			return 0, false, err
+		}
+		if total += bytes; n == pruneRows || n > 0 && total > pruneBytes {
+			return last, true, nil
+		}
+		last = id
+	}
+	return last, false, rows.Err()
 }

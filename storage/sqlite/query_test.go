@@ -43,6 +43,8 @@ func TestQueriesWalkIndexes(t *testing.T) {
 	check("unfinished", false, unfinishedQuery, 1)
 	check("give up", false, giveUp, "", 1, 2, 3)
 	check("prune", false, pruneQuery, 1, 2, 3)
+	check("prune the audit log", false, pruneAuditQuery, 1, 2)
+	check("remove from the audit log", false, removeAudit, 1)
 	check("unfinished row", false, unfinishedRow, 1)
 	check("open deliveries", true, openQuery)
 	for _, statement := range removeEvent {

@@ -94,6 +94,45 @@ var audit = []check{
 		t.s = t.reopen()
 		t.equal("after a restart", t.audit(engine.AuditQuery{}), []*engine.AuditEntry{third, second, first})
 	}},
+	{"entries of the audit log are removed in small steps, the oldest first", func(t *suite) {
+		more, err := t.s.PruneAudit(t.ctx(), never)
+		t.must(err)
+		t.equal("more, of none", more, false)
+		const many = 250
+		a := &engine.Account{Name: "acme"}
+		var entries []*engine.AuditEntry
+		for i := range many {
+			e := entry("account", "acme")
+			if i < many/2 {
+				e.After = make([]byte, 20_000)
+			}
+			entries = append(entries, e)
+			a.Version++
+			t.must(t.s.PutAccount(engine.WithEntry(t.ctx(), e), a))
+		}
+		const keep = 10
+		steps, left := 0, many
+		for more := true; more; steps++ {
+			more, err = t.s.PruneAudit(t.ctx(), entries[many-keep].ID)
+			t.must(err)
+			list := t.audit(engine.AuditQuery{})
+			if list[len(list)-1].ID != entries[many-len(list)].ID {
+				t.Fatalf("step %d did not remove the oldest", steps)
+			}
+			if left-len(list) > 100 || left <= len(list) {
+				t.Fatalf("step %d removed %d entries", steps, left-len(list))
+			}
+			left = len(list)
+		}
+		t.equal("left", left, keep)
+		if steps < 10 { // 2.5 MB of them
+			t.Errorf("all were removed in %d steps", steps)
+		}
+		more, err = t.s.PruneAudit(t.ctx(), entries[many-keep].ID)
+		t.must(err)
+		t.equal("more", more, false)
+		t.equal("left after another step", len(t.audit(engine.AuditQuery{})), keep)
+	}},
 	{"the bytes of stored events are counted by account", func(t *suite) {
 		stored := func(account string) int64 {
 			n, err := t.s.StoredBytes(t.ctx(), account)
