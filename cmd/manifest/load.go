@@ -97,7 +97,7 @@ func (l *loader) file(name string) {
 		l.wrong(name, 0, "%v", err)
 		return
 	}
-	doc, err := yamldoc.Parse(text)
+	doc, err := yamldoc.Parse(text, yamldoc.Limits{})
 	if err != nil {
 		line := 0
 		if wrong, ok := errors.AsType[*yamldoc.Error](err); ok {
@@ -179,7 +179,7 @@ func (l *loader) claim(kind, account, name string, at Place) (Place, bool) {
 func ReadCases(file string, text []byte, read func(name string) ([]byte, error)) ([]suite.Case, error) {
 	json, lineAt := text, func(offset int) int { return 1 + strings.Count(string(text[:min(offset, len(text))]), "\n") }
 	if !strings.HasSuffix(file, ".json") {
-		doc, err := yamldoc.Parse(text)
+		doc, err := yamldoc.Parse(text, yamldoc.Limits{})
 		if err != nil {
 			line := 0
 			if wrong, ok := errors.AsType[*yamldoc.Error](err); ok {

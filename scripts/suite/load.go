@@ -9,8 +9,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/yamldoc"
 )
 
 // File is a file of cases and the scripts that it is for.
@@ -22,7 +24,7 @@ type File struct {
 	Suite         Suite
 
 	text     []byte
-	document *yamlDocument // nil for JSON
+	document *yamldoc.Doc // nil for JSON
 }
 
 // extensions are the ends of the names of files of cases.
@@ -87,10 +89,16 @@ func (f *File) load() (err error) {
 func (f *File) decodeText() (err error) {
 	text := f.text
 	if !strings.HasSuffix(f.Path, ".json") {
-		if f.document, err = readYAML(f.text); err != nil {
-			return err
+		// Who tests large files waits for them.
+		f.document, err = yamldoc.Parse(f.text, yamldoc.Limits{Bytes: largestFile, JSONBytes: largestFile, Time: 5 * time.Minute})
+		if err != nil {
+			wrong := &ParseError{Message: err.Error()}
+			if at, ok := errors.AsType[*yamldoc.Error](err); ok {
+				wrong.Line = at.Line
+			}
+			return wrong
 		}
-		text = f.document.json
+		text = f.document.JSON
 	}
 	doc, err := parse(text)
 	if err != nil {
@@ -100,7 +108,7 @@ func (f *File) decodeText() (err error) {
 	f.decode(d, field{doc.Root(), ""})
 	err = d.done(text)
 	if wrong, ok := errors.AsType[*ParseError](err); ok && f.document != nil {
-		wrong.Line = f.document.lineAt(wrong.offset)
+		wrong.Line = f.document.Line(wrong.offset)
 	}
 	return err
 }

@@ -170,11 +170,12 @@ func TestMistakesInYAMLNameTheirLine(t *testing.T) {
 		"filter_source: 'true'\ncases:\n  - name: a\n    event: {type: a.b, data: 1}\n    expect:\n      bdy: 1\n": `:6: cases[0].expect.bdy is not known: did you mean "body"?`,
 		"cases: [":                        "not valid YAML",
 		"cases: []\n---\ncases: []\n":     "must hold one YAML document, but holds 2",
-		"a: &a [1]\nb: *c\n":              ":2: there is no anchor c",
+		"a: &a [1]\nb: *c\n":              `:2: there is no anchor "c"`,
 		"a: .nan\n":                       ":1: JSON has no such number",
 		"a: !!str 1\n":                    ":1: tags are not allowed",
 		"a: &a {b: 1}\nc:\n  <<: *a\n":    "merge keys",
 		"filter_source: 'true'\ncases: x": ":2: cases must be an array",
+		"":                                "must be an object, but is null",
 	} {
 		path := filepath.Join(folder(t, map[string]string{"a.test.yaml": text}), "a.test.yaml")
 		if _, err := Load(path); err == nil || !strings.Contains(err.Error(), want) {

@@ -1,15 +1,15 @@
 package suite
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml/ast"
-
 	"switchhook/scripts"
 	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/yamldoc"
 )
 
 // Change is a case that Update has given other expectations.
@@ -51,7 +51,7 @@ func (f *File) Update(r *Report) (text []byte, changes []Change, err error) {
 			return nil, nil, err
 		}
 		if f.document != nil {
-			text, err = f.document.replaceExpect(text, i, doc.Root())
+			text, err = replaceExpectYAML(text, f.document, i, doc.Root())
 		} else {
 			text, err = replaceExpect(text, i, doc.Root())
 		}
@@ -183,76 +183,27 @@ func indentAt(text []byte, offset int) string {
 	return line[:len(line)-len(strings.TrimLeft(line, " \t"))]
 }
 
-// replaceExpect does the same in YAML, where the value ends before the next line that is
-// not indented deeper than its key.
-func (y *yamlDocument) replaceExpect(text []byte, i int, value jsondoc.Value) ([]byte, error) {
-	key := y.expectKey(i)
-	if key == nil {
-		return nil, fmt.Errorf("only cases in block style, \"expect:\" on a line of its own, can be updated")
-	}
-	at := key.GetToken().Position
+// replaceExpectYAML does the same in YAML, where the value ends before the next line that
+// is not indented deeper than its key.
+func replaceExpectYAML(text []byte, doc *yamldoc.Doc, i int, value jsondoc.Value) ([]byte, error) {
+	line, column, ok := doc.BlockKey("cases", i, "expect")
 	lines := strings.SplitAfter(string(text), "\n")
-	end := at.Line
-	for j := at.Line; j < len(lines); j++ {
+	if !ok || strings.Trim(lines[line-1][:column-1], " -") != "" {
+		return nil, errors.New("only cases in block style, \"expect:\" on a line of its own, can be updated")
+	}
+	end := line
+	for j := line; j < len(lines); j++ {
 		content := strings.TrimLeft(lines[j], " ")
 		if strings.TrimSpace(content) == "" || strings.HasPrefix(content, "#") { // it may belong to what comes after
 			continue
 		}
-		if len(lines[j])-len(content) < at.Column {
+		if len(lines[j])-len(content) < column {
 			break
 		}
 		end = j + 1
 	}
-	first := lines[at.Line-1]
-	head := first[:at.Column-1] + "expect:" // columns count runes, but only spaces and "- " stand before
-	body := block(value, strings.Repeat(" ", at.Column+1))
-	return []byte(strings.Join(lines[:at.Line-1], "") + head + body + strings.Join(lines[end:], "")), nil
-}
-
-// expectKey finds the key of the expectations of case i; nil where it is not in block style.
-func (y *yamlDocument) expectKey(i int) ast.Node {
-	cases, ok := y.member(y.root, "cases")
-	if !ok {
-		return nil
-	}
-	list, ok := y.follow(cases.Value).(*ast.SequenceNode)
-	if !ok || list.IsFlowStyle || i >= len(list.Values) {
-		return nil
-	}
-	m, ok := list.Values[i].(*ast.MappingNode)
-	if !ok || m.IsFlowStyle {
-		return nil
-	}
-	expect, ok := y.member(m, "expect")
-	if !ok {
-		return nil
-	}
-	return expect.Key
-}
-
-func (y *yamlDocument) member(n ast.Node, name string) (*ast.MappingValueNode, bool) {
-	switch n := n.(type) {
-	case *ast.MappingNode:
-		for _, v := range n.Values {
-			if keyText(v.Key) == name {
-				return v, true
-			}
-		}
-	case *ast.MappingValueNode:
-		if keyText(n.Key) == name {
-			return n, true
-		}
-	}
-	return nil, false
-}
-
-// follow gives what an anchor or alias stands for.
-func (y *yamlDocument) follow(n ast.Node) ast.Node {
-	switch n := n.(type) {
-	case *ast.AnchorNode:
-		return n.Value
-	case *ast.AliasNode:
-		return y.anchors[n.Value.GetToken().Value]
-	}
-	return n
+	first := lines[line-1]
+	head := first[:column-1] + "expect:" // columns count runes, but only spaces and dashes stand before
+	body := block(value, strings.Repeat(" ", column+1))
+	return []byte(strings.Join(lines[:line-1], "") + head + body + strings.Join(lines[end:], "")), nil
 }

@@ -8,6 +8,7 @@
 package yamldoc
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,38 +30,49 @@ type Error struct {
 // Error gives the message, without the line.
 func (e *Error) Error() string { return e.Message }
 
+// Limits bounds what Parse accepts; what is 0 has the default.
+type Limits struct {
+	Bytes     int           // of the text; default MaxBytes
+	JSONBytes int           // of the JSON, which aliases of aliases make grow without end; default 2 MiB
+	Time      time.Duration // that parsing may take; default 5 s
+}
+
+// MaxBytes is how large a text may be where Limits does not say.
+const MaxBytes = 512 << 10
+
 const (
-	// MaxBytes is how large a text may be.
-	MaxBytes = 512 << 10
-	maxJSON  = 2 << 20 // bytes of JSON: aliases of aliases grow without end
+	maxJSON  = 2 << 20
 	maxDepth = 100
 	maxRun   = 20 // how many "- ", "? ", "a: ", &anchors and !tags may follow on each other in a line
-)
 
-// patience is how long parsing may take. What people write takes milliseconds, but
-// goccy/go-yaml takes quadratic time for many a text, such as one of quotes only.
-var patience = 5 * time.Second
+	// patience is enough for what people write, which takes a second or two a megabyte,
+	// but goccy/go-yaml takes quadratic time for many a text, such as one of quotes only.
+	patience = 5 * time.Second
+)
 
 // Doc is a YAML text as JSON.
 type Doc struct {
 	JSON    []byte
-	places  []place // by offset
+	places  []place  // by offset
+	root    ast.Node // nil for an empty text
 	anchors map[string]ast.Node
 	depth   int
+	maxJSON int
 }
 
 // place tells on which line of the YAML text the JSON value at an offset stands.
 type place struct{ offset, line int }
 
 // Parse reads a YAML text; an empty one is null. Errors are *Error.
-func Parse(text []byte) (*Doc, error) {
-	if len(text) > MaxBytes {
-		return nil, &Error{Message: fmt.Sprintf("is larger than %d KiB", MaxBytes>>10)}
+func Parse(text []byte, limits Limits) (*Doc, error) {
+	limits = Limits{cmp.Or(limits.Bytes, MaxBytes), cmp.Or(limits.JSONBytes, maxJSON), cmp.Or(limits.Time, patience)}
+	if len(text) > limits.Bytes {
+		return nil, &Error{Message: fmt.Sprintf("is larger than %d KiB", limits.Bytes>>10)}
 	}
 	if err := tame(string(text)); err != nil {
 		return nil, err
 	}
-	file, err := parse(text)
+	file, err := parse(text, limits.Time)
 	if err != nil {
 		return nil, err
 	}
@@ -72,14 +84,14 @@ func Parse(text []byte) (*Doc, error) {
 	default:
 		return nil, &Error{Line: lineOf(docs[1].Body), Message: fmt.Sprintf("must hold one YAML document, but holds %d", len(docs))}
 	}
-	d := &Doc{anchors: map[string]ast.Node{}}
-	if err := d.write(docs[0].Body); err != nil {
+	d := &Doc{root: docs[0].Body, anchors: map[string]ast.Node{}, maxJSON: limits.JSONBytes}
+	if err := d.write(d.root); err != nil {
 		return nil, err
 	}
 	return d, nil
 }
 
-func parse(text []byte) (*ast.File, error) {
+func parse(text []byte, patience time.Duration) (*ast.File, error) {
 	type result struct {
 		file *ast.File
 		err  error
@@ -143,6 +155,58 @@ func (d *Doc) Line(offset int) int {
 	return d.places[i].line
 }
 
+// BlockKey tells where a member's key stands, for who wants to write the text anew from
+// there: line and column count from 1. The path is names of members and indexes of
+// elements; aliases are followed. It gives ok only where all of the path is in block style
+// and the key therefore begins a line, dashes aside.
+func (d *Doc) BlockKey(path ...any) (line, column int, ok bool) {
+	var key ast.Node
+	n := d.root
+	for _, step := range path {
+		key = nil
+		switch at := d.follow(n).(type) {
+		case *ast.SequenceNode:
+			i, isIndex := step.(int)
+			if !isIndex || i >= len(at.Values) || at.IsFlowStyle {
+				return 0, 0, false
+			}
+			n = at.Values[i]
+		case *ast.MappingNode:
+			i := slices.IndexFunc(at.Values, func(m *ast.MappingValueNode) bool { return keyText(m.Key) == step })
+			if i < 0 || at.IsFlowStyle {
+				return 0, 0, false
+			}
+			key, n = at.Values[i].Key, at.Values[i].Value
+		case *ast.MappingValueNode:
+			if keyText(at.Key) != step {
+				return 0, 0, false
+			}
+			key, n = at.Key, at.Value
+		default:
+			return 0, 0, false
+		}
+	}
+	if key == nil {
+		return 0, 0, false
+	}
+	at := key.GetToken().Position
+	return at.Line, at.Column, true
+}
+
+// follow gives what an anchor or alias stands for.
+func (d *Doc) follow(n ast.Node) ast.Node {
+	for {
+		switch at := n.(type) {
+		case *ast.AnchorNode:
+			n = at.Value
+		case *ast.AliasNode:
+			n = d.anchors[at.Value.GetToken().Value]
+		default:
+			return n
+		}
+	}
+}
+
 func lineOf(n ast.Node) int {
 	if t := n.GetToken(); t != nil && t.Position != nil {
 		return t.Position.Line
@@ -156,7 +220,7 @@ func refuse(n ast.Node, format string, args ...any) error {
 
 // write appends a node's value as JSON.
 func (d *Doc) write(n ast.Node) error {
-	if d.depth++; d.depth > maxDepth || len(d.JSON) > maxJSON {
+	if d.depth++; d.depth > maxDepth || len(d.JSON) > d.maxJSON {
 		return refuse(n, "the YAML is nested too deep, or its aliases make it too large")
 	}
 	defer func() { d.depth-- }()

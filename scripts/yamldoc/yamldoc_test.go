@@ -10,7 +10,7 @@ import (
 )
 
 func TestValuesKeepTheirDigitsAndLines(t *testing.T) {
-	d, err := Parse([]byte("# a comment\na: 9007199254740993\nb:\n  - 1.10\n  - {c: \"<x>\", 1: yes}\nd: |\n  x > 1\n  y\ne: &here [1]\nf: *here\ng: ~\nh:\n  # why\n  i: on\n"))
+	d, err := Parse([]byte("# a comment\na: 9007199254740993\nb:\n  - 1.10\n  - {c: \"<x>\", 1: yes}\nd: |\n  x > 1\n  y\ne: &here [1]\nf: *here\ng: ~\nh:\n  # why\n  i: on\n"), Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func TestRefuses(t *testing.T) {
 		"infinity":        {"a: .inf", "no such number", 1},
 		"aliases of self": {"a: &a [*a]", "too deep", 1},
 	} {
-		_, err := Parse([]byte(c.text))
+		_, err := Parse([]byte(c.text), Limits{})
 		wrong, ok := err.(*Error)
 		if !ok || !strings.Contains(err.Error(), c.want) || wrong.Line != c.line {
 			t.Errorf("%s: %#v", name, err)
@@ -73,7 +73,7 @@ func TestHostileTextsEndSoon(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			began := time.Now()
-			_, err := Parse([]byte(text))
+			_, err := Parse([]byte(text), Limits{})
 			if took := time.Since(began); took > 2*patience {
 				t.Errorf("took %v: %.100v", took, err)
 			}
@@ -82,9 +82,54 @@ func TestHostileTextsEndSoon(t *testing.T) {
 }
 
 func TestTheParserIsNotWaitedForLong(t *testing.T) {
-	patience = 5 * time.Millisecond
-	defer func() { patience = 5 * time.Second }()
-	if _, err := Parse([]byte(strings.Repeat(`"`, 128<<10))); err == nil || !strings.Contains(err.Error(), "to read") {
+	if _, err := Parse([]byte(strings.Repeat(`"`, 128<<10)), Limits{Time: 5 * time.Millisecond}); err == nil || !strings.Contains(err.Error(), "to read") {
 		t.Error(err)
+	}
+}
+
+func TestAnEmptyTextIsNull(t *testing.T) {
+	for _, text := range []string{"", "\n\n", "# only a comment\n", "---\n"} {
+		d, err := Parse([]byte(text), Limits{})
+		if err != nil || string(d.JSON) != "null" {
+			t.Errorf("%q: %v %v", text, d, err)
+			continue
+		}
+		if _, _, ok := d.BlockKey("a"); ok || d.Line(0) != 0 {
+			t.Errorf("%q has a place for something", text)
+		}
+	}
+}
+
+func TestLimitsAreTheCallers(t *testing.T) {
+	large := "a: " + strings.Repeat("x", MaxBytes)
+	if _, err := Parse([]byte(large), Limits{}); err == nil || err.Error() != "is larger than 512 KiB" {
+		t.Error(err)
+	}
+	if _, err := Parse([]byte(large), Limits{Bytes: 2 * MaxBytes}); err != nil {
+		t.Error(err)
+	}
+	if _, err := Parse([]byte("a: &a [xxxxxxxxxx]\nb: [*a, *a, *a]\nc: 1"), Limits{JSONBytes: 30}); err == nil || !strings.Contains(err.Error(), "too large") {
+		t.Error(err)
+	}
+}
+
+func TestBlockKeysHaveAPlace(t *testing.T) {
+	d, err := Parse([]byte("list: &list\n  - name: a\n    want:\n      x: 1\n  - &second\n    want: 2\n  - {want: 3}\nagain: *list\nflow: [{want: 4}]\none:\n  only: 5\n"), Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		path         []any
+		line, column int // 0 where there is none
+	}{
+		{[]any{"list"}, 1, 1}, {[]any{"list", 0, "want"}, 3, 5}, {[]any{"list", 0, "want", "x"}, 4, 7}, {[]any{"list", 1, "want"}, 6, 5},
+		{[]any{"again", 0, "want"}, 3, 5}, {[]any{"one", "only"}, 11, 3},
+		{[]any{"list", 2, "want"}, 0, 0}, {[]any{"flow", 0, "want"}, 0, 0}, {[]any{"list", 3, "want"}, 0, 0}, {[]any{"list", "want"}, 0, 0},
+		{[]any{"list", 0}, 0, 0}, {[]any{0}, 0, 0}, {[]any{"none"}, 0, 0}, {[]any{"one", "none"}, 0, 0}, {[]any{"one", "only", "x"}, 0, 0}, {nil, 0, 0},
+	} {
+		line, column, ok := d.BlockKey(c.path...)
+		if line != c.line || column != c.column || ok != (c.line > 0) {
+			t.Errorf("%v: %d:%d %v, not %d:%d", c.path, line, column, ok, c.line, c.column)
+		}
 	}
 }

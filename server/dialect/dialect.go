@@ -106,7 +106,7 @@ var (
 
 // Parse reads a dialect's file. Errors are *Error.
 func Parse(name string, text []byte, words Words) (*Dialect, error) {
-	yaml, err := yamldoc.Parse(text)
+	yaml, err := yamldoc.Parse(text, yamldoc.Limits{})
 	if err != nil {
 		wrong := &Error{File: name, Message: err.Error()}
 		if at, ok := err.(*yamldoc.Error); ok {
