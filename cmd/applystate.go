@@ -11,6 +11,7 @@ import (
 
 	"switchhook/cmd/manifest"
 	"switchhook/engine"
+	"switchhook/engine/signature"
 	"switchhook/scripts/suite"
 	"switchhook/server"
 )
@@ -33,7 +34,7 @@ type routedSubscription struct {
 	Policy       json.RawMessage    `json:"policy"`
 	Batch        json.RawMessage    `json:"batch"`
 	Debounce     json.RawMessage    `json:"debounce"`
-	Signatures   []engine.Signature `json:"signatures"`
+	Signatures   []signature.Scheme `json:"signatures"`
 	Numbered     bool               `json:"numbered"`
 	Verification struct {
 		Mode  engine.VerificationMode `json:"mode"`

@@ -10,12 +10,11 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"switchhook/engine/signature"
 	"sync"
 	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
-
-	"switchhook/engine"
 )
 
 // receiver is a webhook receiver for demonstrations: it checks each delivery's signature
@@ -110,7 +109,7 @@ func verifyEd25519(public ed25519.PublicKey, body []byte, header http.Header) er
 // publicKey is the ed25519 key with which deliveries are verified, by a subscription's
 // secret "whsk_…" or public key "whpk_…"; nil for an HMAC secret, and where it is neither.
 func publicKey(secret string) ed25519.PublicKey {
-	if kind, public := engine.DescribeSecret(secret); kind == engine.SecretEd25519 {
+	if kind, public := signature.Describe(secret); kind == signature.Ed25519 {
 		secret = public
 	}
 	encoded, ok := strings.CutPrefix(secret, "whpk_")

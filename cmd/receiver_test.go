@@ -6,18 +6,17 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"switchhook/engine/signature"
 	"testing"
 	"time"
-
-	"switchhook/engine"
 )
 
 func TestTheReceiverVerifiesEd25519WithEitherKey(t *testing.T) {
-	secret, err := engine.NewSecret(engine.SecretEd25519)
+	secret, err := signature.NewSecret(signature.Ed25519)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, public := engine.DescribeSecret(secret)
+	_, public := signature.Describe(secret)
 	raw, _ := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, "whsk_"))
 	delivery := func(at time.Time, body string) http.Header {
 		h := http.Header{}

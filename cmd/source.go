@@ -2,11 +2,9 @@ package cmd
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
-
-	"switchhook/engine"
+	"switchhook/engine/signature"
 )
 
 // readSource reads a script. An empty one is a mistake: to the router it would be none.
@@ -23,9 +21,8 @@ func checkSecret(secret string) error {
 	if secret == "" {
 		return nil
 	}
-	err := engine.CheckSecret(secret)
-	if wrong, ok := errors.AsType[*engine.Error](err); ok {
-		return wrongCommand("--secret: %s", wrong.Message)
+	if err := signature.CheckSecret(secret); err != nil {
+		return wrongCommand("--secret: %v", err)
 	}
-	return err
+	return nil
 }

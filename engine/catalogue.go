@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"switchhook/engine/signature"
 	"switchhook/scripts"
 )
 
@@ -53,15 +54,15 @@ func (e *Engine) CreateSubscription(ctx context.Context, s *Subscription) (*Subs
 // at once for the same thing one creates it. A secret in s must be the stored one; with
 // newSecret set it was made for s, and its type alone counts.
 func (e *Engine) EnsureSubscription(ctx context.Context, s *Subscription, newSecret bool) (_ *Subscription, created bool, err error) {
-	asked, kind := s.Secret, SecretType("")
+	asked, kind := s.Secret, signature.SecretType("")
 	if asked != "" {
-		kind, _ = DescribeSecret(asked)
+		kind, _ = signature.Describe(asked)
 	}
 	return e.createSubscription(ctx, s, func(stored *Subscription) bool {
 		if asked == "" {
 			return true
 		}
-		has, _ := DescribeSecret(stored.Secret)
+		has, _ := signature.Describe(stored.Secret)
 		return stored.Secret == asked || newSecret && has == kind
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"switchhook/engine/signature"
 	"switchhook/engine/target"
 	"switchhook/scripts"
 )
@@ -32,7 +33,7 @@ func validPattern(s string) bool {
 // scripts. What is as in old, which may be nil, was checked before.
 func (e *Engine) checkSubscription(ctx context.Context, s, old *Subscription) (*scripts.Program, error) {
 	if s.Secret == "" {
-		secret, err := NewSecret(SecretHMAC)
+		secret, err := signature.NewSecret(signature.HMAC)
 		if err != nil {
 			return nil, err
 		}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"switchhook/engine/signature"
 	"switchhook/scripts"
 	"switchhook/scripts/jsondoc"
 )
@@ -188,6 +189,9 @@ func (out *outgoing) apply(req *scripts.Request) error {
 	return nil
 }
 
+// sequenceHeader holds a delivery's number, where the subscription is numbered.
+const sequenceHeader = "webhook-sequence"
+
 // seal adds the router's own headers and the signatures.
 func (e *Engine) seal(out *outgoing, r *route, id string, at time.Time) {
 	if r.sub.Verification.Mode == VerifyCloudEvents {
@@ -196,8 +200,8 @@ func (e *Engine) seal(out *outgoing, r *route, id string, at time.Time) {
 	out.seal(r.signer, id, at, e.cfg.UserAgent)
 }
 
-func (out *outgoing) seal(g *signer, id string, at time.Time, userAgent string) {
-	g.seal(out.headers, id, at, out.body)
+func (out *outgoing) seal(g *signature.Signer, id string, at time.Time, userAgent string) {
+	g.Seal(out.headers, id, at, out.body)
 	if out.headers["Content-Type"] == nil && out.contentType != "" {
 		out.headers["Content-Type"] = []string{out.contentType}
 	}

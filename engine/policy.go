@@ -48,16 +48,6 @@ type Debounce struct {
 	Within time.Duration `json:"within"`
 }
 
-// Signature is a way to sign a delivery. Which kind of key it takes depends on the
-// secret: "whsec_…" for an HMAC, "whsk_…" for ed25519.
-type Signature string
-
-// The signatures.
-const (
-	SignatureStandard Signature = "standard"         // webhook-signature, Standard Webhooks 1.0.0
-	SignatureHook     Signature = "x-hook-signature" // hexadecimal HMAC-SHA256 of the body, as REST Hooks receivers expect it
-)
-
 // OldSecret is a secret that was replaced and still signs beside the new one, for
 // receivers that have not changed over.
 type OldSecret struct {

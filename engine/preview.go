@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"switchhook/engine/signature"
 	"switchhook/scripts"
 )
 
@@ -29,11 +30,11 @@ func (p *Preview) Compose() (*AttemptRequest, error) {
 	}
 	s := &Subscription{Secret: p.Secret, PayloadFormat: FormatStandard}
 	if s.Secret == "" {
-		if s.Secret, err = NewSecret(SecretHMAC); err != nil {
+		if s.Secret, err = signature.NewSecret(signature.HMAC); err != nil {
 			return nil, err
 		}
 	}
-	g, invalid := newSigner(s)
+	g, invalid := signerOf(s)
 	if invalid != nil {
 		return nil, invalid
 	}
@@ -46,7 +47,7 @@ func (p *Preview) Compose() (*AttemptRequest, error) {
 	}
 	out.seal(g, p.ID, p.At, p.UserAgent)
 	if p.Secret == "" {
-		delete(out.headers, signatureHeader)
+		delete(out.headers, signature.Header)
 	}
 	req := &AttemptRequest{Method: out.method, URL: out.url.String(), Body: out.body}
 	for name, values := range out.headers {

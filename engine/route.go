@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"switchhook/engine/signature"
 	"switchhook/scripts"
 	"switchhook/scripts/filter"
 )
@@ -21,7 +22,7 @@ import (
 type route struct {
 	sub     *Subscription
 	url     *url.URL
-	signer  *signer
+	signer  *signature.Signer
 	headers http.Header // the subscription's own
 	terms   terms
 	broken  error // why nothing can be sent, where what is stored can't be read
@@ -62,7 +63,7 @@ func (e *Engine) newRoute(s *Subscription) *route {
 	r := &route{sub: s, terms: e.termsOf(s), headers: make(http.Header, len(s.Headers))}
 	r.grouping.set(mannerOf(s))
 	var err *Error
-	if r.signer, err = newSigner(s); err != nil {
+	if r.signer, err = signerOf(s); err != nil {
 		r.broken = err
 	}
 	if u, err := e.cfg.Guard.ParseURL(s.TargetURL); err != nil {

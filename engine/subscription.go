@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"switchhook/engine/signature"
 	"time"
 )
 
@@ -15,15 +16,15 @@ type Subscription struct {
 	Events          []string // event types, or patterns: "*", "order.*"
 	TargetURL       string
 	Active          bool
-	Reason          string            // why the router switched it off; empty where a user did
-	Filter          string            // expr source of its own; with FilterScript empty too, every event is let through
-	FilterScript    ScriptRef         // a script's instead
-	Transform       string            // JavaScript or TypeScript source of its own
-	TransformScript ScriptRef         // a script's instead
-	Secret          string            // "whsec_…" or "whsk_…", signs deliveries
-	OldSecrets      []OldSecret       // still sign as well
-	Signatures      []Signature       // SignatureStandard where empty
-	Headers         map[string]string // sent with each delivery
+	Reason          string             // why the router switched it off; empty where a user did
+	Filter          string             // expr source of its own; with FilterScript empty too, every event is let through
+	FilterScript    ScriptRef          // a script's instead
+	Transform       string             // JavaScript or TypeScript source of its own
+	TransformScript ScriptRef          // a script's instead
+	Secret          string             // "whsec_…" or "whsk_…", signs deliveries
+	OldSecrets      []OldSecret        // still sign as well
+	Signatures      []signature.Scheme // signature.Standard where empty
+	Headers         map[string]string  // sent with each delivery
 	PayloadFormat   PayloadFormat
 	Policy          Policy
 	Batch           Batch

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"switchhook/engine/signature"
 	"switchhook/scripts"
 	"switchhook/scripts/filter"
 	"switchhook/scripts/jsondoc"
@@ -106,7 +107,7 @@ func (e *Engine) Try(ctx context.Context, t Trial) (*TrialResult, error) {
 		renderPlain(a, ev)
 		res.Request = &a.Request
 		if t.Subscription == 0 { // signed with a secret that nobody has
-			a.Request.Headers = slices.DeleteFunc(a.Request.Headers, func(h Header) bool { return h.Name == signatureHeader })
+			a.Request.Headers = slices.DeleteFunc(a.Request.Headers, func(h Header) bool { return h.Name == signature.Header })
 		}
 	}
 	return res, nil
@@ -114,7 +115,7 @@ func (e *Engine) Try(ctx context.Context, t Trial) (*TrialResult, error) {
 
 // trialRoute makes the route that a dry run goes: a subscription's, with other scripts.
 func (e *Engine) trialRoute(ctx context.Context, t *Trial) (*route, error) {
-	secret, err := NewSecret(SecretHMAC)
+	secret, err := signature.NewSecret(signature.HMAC)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"switchhook/engine/signature"
 )
 
 // twinKey is what two subscriptions have in common before it is worth comparing them.
@@ -54,9 +55,9 @@ func sameDeliveries(a, b *Subscription) bool {
 		slices.Equal(a.Policy.Retries, b.Policy.Retries) && reflect.DeepEqual(withoutRetries(a.Policy), withoutRetries(b.Policy))
 }
 
-func signatures(s *Subscription) []Signature {
+func signatures(s *Subscription) []signature.Scheme {
 	if len(s.Signatures) == 0 {
-		return []Signature{SignatureStandard}
+		return []signature.Scheme{signature.Standard}
 	}
 	return s.Signatures
 }

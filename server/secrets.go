@@ -6,6 +6,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
+	"switchhook/engine/signature"
 )
 
 // secretView is a subscription's signing secret, where it is asked for by name.
@@ -28,10 +29,10 @@ func (s *Server) getSecret(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	kind, public := engine.DescribeSecret(sub.Secret)
+	kind, public := signature.Describe(sub.Secret)
 	view := secretView{sub.Secret, string(kind), public, []oldSecretView{}}
 	for _, old := range s.engine.OldSecrets(sub) {
-		kind, public := engine.DescribeSecret(old.Secret)
+		kind, public := signature.Describe(old.Secret)
 		view.OldSecrets = append(view.OldSecrets, oldSecretView{old.Secret, string(kind), public, old.Until})
 	}
 	c.Set(fiber.HeaderCacheControl, "no-store")
@@ -68,7 +69,7 @@ func (s *Server) rotateSecret(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	rotation := engine.Rotation{Secret: in.Secret, Type: engine.SecretType(in.SecretType), Grace: engine.DefaultGracePeriod, Key: string(c.Request().Header.Peek("Idempotency-Key"))}
+	rotation := engine.Rotation{Secret: in.Secret, Type: signature.SecretType(in.SecretType), Grace: engine.DefaultGracePeriod, Key: string(c.Request().Header.Peek("Idempotency-Key"))}
 	if in.GracePeriod != nil {
 		rotation.Grace = time.Duration(*in.GracePeriod)
 	}
@@ -76,7 +77,7 @@ func (s *Server) rotateSecret(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	kind, public := engine.DescribeSecret(sub.Secret)
+	kind, public := signature.Describe(sub.Secret)
 	setETag(c, sub.Version)
 	c.Set(fiber.HeaderCacheControl, "no-store")
 	return c.JSON(rotationView{sub.Secret, string(kind), public, until})
@@ -87,7 +88,7 @@ func (in *subscriptionInput) applySecret(sub *engine.Subscription, given func(st
 	if given("signatures") {
 		sub.Signatures = in.Signatures
 	}
-	kind := engine.SecretType(in.SecretType)
+	kind := signature.SecretType(in.SecretType)
 	if in.Secret != "" { // left out it stays: nobody can read it to send it back
 		sub.Secret = in.Secret
 		return engine.CheckSecretType(in.Secret, kind)
@@ -96,11 +97,14 @@ func (in *subscriptionInput) applySecret(sub *engine.Subscription, given func(st
 		return nil
 	}
 	if sub.Secret == "" {
-		made, err := engine.NewSecret(kind)
+		made, err := signature.NewSecret(kind)
+		if err != nil {
+			return engine.Invalid("secret_type", "%v", err)
+		}
 		sub.Secret = made
-		return err
+		return nil
 	}
-	if stored, _ := engine.DescribeSecret(sub.Secret); kind != stored {
+	if stored, _ := signature.Describe(sub.Secret); kind != stored {
 		return fieldProblem("secret_type", "can't be changed here: POST to rotate-secret makes a secret of another type, and lets the old one sign for a while")
 	}
 	return nil

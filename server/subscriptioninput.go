@@ -11,6 +11,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
+	"switchhook/engine/signature"
 	"switchhook/scripts/jsondoc"
 )
 
@@ -27,7 +28,7 @@ type subscriptionInput struct {
 	TransformScript *scriptRef         `json:"transform_script"`
 	Secret          string             `json:"secret"`
 	SecretType      string             `json:"secret_type"`
-	Signatures      []engine.Signature `json:"signatures"`
+	Signatures      []signature.Scheme `json:"signatures"`
 	Headers         map[string]*string `json:"headers"`
 	PayloadFormat   string             `json:"payload_format"`
 	Numbered        bool               `json:"numbered"`

@@ -9,6 +9,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
+	"switchhook/engine/signature"
 )
 
 // subscriptionView is a subscription as the API shows it.
@@ -97,13 +98,13 @@ func (s *Server) viewSubscription(sub *engine.Subscription) subscriptionView {
 		Batch: viewBatch(sub.Batch), Debounce: viewDebounce(sub.Debounce),
 		Description: sub.Description, Metadata: map[string]string{}, CreatedAt: sub.CreatedAt, UpdatedAt: sub.UpdatedAt,
 	}
-	kind, public := engine.DescribeSecret(sub.Secret)
+	kind, public := signature.Describe(sub.Secret)
 	v.SecretType, v.PublicKey = string(kind), public
-	for _, signature := range sub.Signatures {
-		v.Signatures = append(v.Signatures, string(signature))
+	for _, scheme := range sub.Signatures {
+		v.Signatures = append(v.Signatures, string(scheme))
 	}
 	if v.Signatures == nil {
-		v.Signatures = []string{string(engine.SignatureStandard)}
+		v.Signatures = []string{string(signature.Standard)}
 	}
 	if len(sub.Events) == 1 {
 		v.Event = &sub.Events[0]

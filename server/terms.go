@@ -1,6 +1,9 @@
 package server
 
-import "switchhook/engine"
+import (
+	"switchhook/engine"
+	"switchhook/engine/signature"
+)
 
 // How deliveries are made, in the words of the API, for commands that read it from files or
 // show it. Errors are *Problem with the field.
@@ -31,7 +34,7 @@ type Terms struct {
 	Policy     policyView         `json:"policy"`
 	Batch      *batchView         `json:"batch"`
 	Debounce   *debounceView      `json:"debounce"`
-	Signatures []engine.Signature `json:"signatures"`
+	Signatures []signature.Scheme `json:"signatures"`
 	Numbered   bool               `json:"numbered"`
 }
 

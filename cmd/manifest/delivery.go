@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"switchhook/engine"
+	"switchhook/engine/signature"
 	"switchhook/scripts/jsondoc"
 	"switchhook/server"
 )
@@ -25,7 +26,7 @@ func (d *decoder) delivery(f field, s *Subscription) {
 	s.Batch = readTerms(d, f, "batch", server.BatchMembers, server.ReadBatch)
 	s.Debounce = readTerms(d, f, "debounce", server.DebounceMembers, server.ReadDebounce)
 	for _, at := range d.list(d.get(f, "signatures"), "signatures") {
-		s.Signatures = append(s.Signatures, engine.Signature(d.text(at)))
+		s.Signatures = append(s.Signatures, signature.Scheme(d.text(at)))
 	}
 	s.PayloadFormat = d.text(d.get(f, "payload_format"))
 	if s.PayloadFormat == "" {

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"switchhook/engine"
+	"switchhook/engine/signature"
 	"switchhook/scripts/suite"
 )
 
@@ -78,7 +79,7 @@ type Subscription struct {
 	Policy          engine.Policy // zero fields: the router's defaults
 	Batch           engine.Batch
 	Debounce        engine.Debounce
-	Signatures      []engine.Signature // none: the standard one
+	Signatures      []signature.Scheme // none: the standard one
 	Numbered        bool
 	Verify          engine.VerificationMode // asked of its target at least; empty: as it is
 	Description     string

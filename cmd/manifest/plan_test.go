@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"switchhook/engine"
+	"switchhook/engine/signature"
 	"switchhook/scripts/suite"
 )
 
@@ -71,7 +72,7 @@ func outline(p *Plan) string {
 }
 
 func TestPlans(t *testing.T) {
-	both, turned := []engine.Signature{"standard", "x-hook-signature"}, []engine.Signature{"x-hook-signature", "standard"}
+	both, turned := []signature.Scheme{"standard", "x-hook-signature"}, []signature.Scheme{"x-hook-signature", "standard"}
 	for name, c := range map[string]struct {
 		change func(set *Set, state *State) // after set was applied
 		prune  bool

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"switchhook/engine"
+	"switchhook/engine/signature"
 	"switchhook/scripts/near"
 	"switchhook/scripts/suite"
 )
@@ -140,10 +141,10 @@ var terms = []struct {
 	{"debounce.within", func(s *Subscription) string { return unlessZero(s.Debounce.Within) }},
 	{"signatures", func(s *Subscription) string {
 		var names []string
-		for _, signature := range s.Signatures {
-			names = append(names, string(signature))
+		for _, scheme := range s.Signatures {
+			names = append(names, string(scheme))
 		}
-		if slices.Sort(names); slices.Equal(names, []string{string(engine.SignatureStandard)}) {
+		if slices.Sort(names); slices.Equal(names, []string{string(signature.Standard)}) {
 			return ""
 		}
 		return strings.Join(names, ", ")

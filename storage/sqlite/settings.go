@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"switchhook/engine"
+	"switchhook/engine/signature"
 )
 
 // subscriptionSettings are the parts of a subscription that no query asks for.
@@ -14,7 +15,7 @@ type subscriptionSettings struct {
 	Batch        engine.Batch        `json:"batch,omitzero"`
 	Debounce     engine.Debounce     `json:"debounce,omitzero"`
 	Numbered     bool                `json:"numbered,omitempty"`
-	Signatures   []engine.Signature  `json:"signatures,omitempty"`
+	Signatures   []signature.Scheme  `json:"signatures,omitempty"`
 	Verification engine.Verification `json:"verification,omitzero"`
 	Inline       bool                `json:"inline,omitempty"`
 	TargetKey    string              `json:"target_key,omitempty"`

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"switchhook/engine"
+	"switchhook/engine/signature"
 )
 
 func subscription() *engine.Subscription {
@@ -19,7 +20,7 @@ func subscription() *engine.Subscription {
 			Ordering: engine.OrderingKeyed, OrderingKey: "data.id", GiveUpAfter: time.Hour,
 		},
 		Batch: engine.Batch{Size: 10, Wait: time.Second}, Debounce: engine.Debounce{Key: "data.id", Within: time.Second},
-		Signatures: []engine.Signature{engine.SignatureStandard, engine.SignatureHook}, OldSecrets: []engine.OldSecret{{Secret: "whsec_old", Until: base}},
+		Signatures: []signature.Scheme{signature.Standard, signature.Hook}, OldSecrets: []engine.OldSecret{{Secret: "whsec_old", Until: base}},
 		Numbered: true, Inline: true, TargetKey: "0a", Dialect: "ours", Names: map[string]string{"target_url": "hookUrl"},
 		Verification: engine.Verification{Mode: engine.VerifyHookSecret, Secret: "s", Until: base, Activate: true, AllowedRate: 7},
 		ExpiresAt:    base.Add(time.Minute),

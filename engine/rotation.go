@@ -1,36 +1,16 @@
 package engine
 
 import (
-	"bytes"
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"slices"
-	"strings"
 	"time"
-)
 
-// SecretType is the kind of key in a signing secret.
-type SecretType string
-
-// The types of secrets.
-const (
-	SecretHMAC    SecretType = "hmac"    // "whsec_…": router and receiver share it
-	SecretEd25519 SecretType = "ed25519" // "whsk_…": the receiver needs the public key only, "whpk_…"
+	"switchhook/engine/signature"
 )
 
 const (
-	hmacPrefix      = "whsec_"
-	ed25519Prefix   = "whsk_"
-	publicKeyPrefix = "whpk_"
-
-	newSecretBytes = 32
-	minSecretBytes = 24 // of an HMAC key; Standard Webhooks 1.0.0, "Signature scheme"
-	maxSecretBytes = 64
-
 	// MaxGracePeriod is how long a secret that was replaced may go on signing.
 	MaxGracePeriod = 30 * 24 * time.Hour
 	// DefaultGracePeriod is how long it does where nothing is said.
@@ -39,110 +19,46 @@ const (
 	maxOldSecrets = 5
 )
 
-// NewSecret makes a signing secret as Standard Webhooks 1.0.0 serialises it; the empty
-// type is SecretHMAC. Error: CodeInvalid with Field "secret_type".
-func NewSecret(kind SecretType) (string, error) {
-	switch kind {
-	case SecretHMAC, "":
-		key := make([]byte, newSecretBytes)
-		rand.Read(key)
-		return hmacPrefix + base64.StdEncoding.EncodeToString(key), nil
-	case SecretEd25519:
-		_, key, err := ed25519.GenerateKey(nil)
-		return ed25519Prefix + base64.StdEncoding.EncodeToString(key), err // seed and public key
+// signerOf makes what signs the deliveries of s; the error is about its secret.
+func signerOf(s *Subscription) (*signature.Signer, *Error) {
+	var replaced []signature.Old
+	for _, old := range s.OldSecrets {
+		replaced = append(replaced, signature.Old{Secret: old.Secret, Until: old.Until})
 	}
-	return "", Invalid("secret_type", `%.40q is not known: use "hmac" or "ed25519"`, string(kind))
-}
-
-// parseSecret reads a serialised secret.
-func parseSecret(secret string) (*signingKey, *Error) {
-	if encoded, ok := strings.CutPrefix(secret, hmacPrefix); ok {
-		key, err := decodeKey(encoded, hmacPrefix)
-		if err == nil && (len(key) < minSecretBytes || len(key) > maxSecretBytes) {
-			err = Invalid("secret", "holds %d bytes, must hold %d to %d", len(key), minSecretBytes, maxSecretBytes)
-		}
-		return &signingKey{hmac: key}, err
+	g, err := signature.New(s.Secret, s.Signatures, replaced)
+	if err != nil {
+		return nil, Invalid("secret", "%v", err)
 	}
-	encoded, ok := strings.CutPrefix(secret, ed25519Prefix)
-	if !ok {
-		return nil, Invalid("secret", `must begin with "whsec_" (HMAC) or "whsk_" (ed25519), followed by the key in base64`)
-	}
-	key, err := decodeKey(encoded, ed25519Prefix)
-	switch {
-	case err != nil:
-		return nil, err
-	case len(key) != ed25519.PrivateKeySize:
-		return nil, Invalid("secret", `holds %d bytes after "whsk_", must hold %d: the seed of an ed25519 key and its public key`, len(key), ed25519.PrivateKeySize)
-	case !bytes.Equal(ed25519.NewKeyFromSeed(key[:ed25519.SeedSize]), key):
-		// What is signed with such a pair gives the seed away, and nobody could verify it.
-		return nil, Invalid("secret", "holds a public key that does not belong to its seed")
-	}
-	return &signingKey{ed25519: key}, nil
-}
-
-func decodeKey(encoded, prefix string) ([]byte, *Error) {
-	key, err := base64.StdEncoding.Strict().DecodeString(encoded)
-	if err != nil || strings.ContainsAny(encoded, "\r\n") {
-		return nil, Invalid("secret", "is not base64 after %q", prefix)
-	}
-	return key, nil
-}
-
-// DescribeSecret gives the type of a stored secret and, for ed25519, the public key with
-// which receivers verify: "whpk_…".
-func DescribeSecret(secret string) (kind SecretType, publicKey string) {
-	encoded, ok := strings.CutPrefix(secret, ed25519Prefix)
-	if !ok {
-		return SecretHMAC, ""
-	}
-	if key, err := decodeKey(encoded, ed25519Prefix); err == nil && len(key) == ed25519.PrivateKeySize {
-		publicKey = publicKeyPrefix + base64.StdEncoding.EncodeToString(key[ed25519.SeedSize:])
-	}
-	return SecretEd25519, publicKey
+	return g, nil
 }
 
 // checkSigning checks the secret of s and which signatures are made with it.
 func checkSigning(s *Subscription) *Error {
-	key, err := parseSecret(s.Secret)
-	if err != nil {
-		return err
+	if err := signature.CheckSecret(s.Secret); err != nil {
+		return Invalid("secret", "%v", err)
 	}
 	if err := checkSignatures(s.Signatures); err != nil {
 		return err
 	}
-	if slices.Contains(s.Signatures, SignatureHook) && key.hmac == nil {
+	if kind, _ := signature.Describe(s.Secret); kind != signature.HMAC && slices.Contains(s.Signatures, signature.Hook) {
 		return Invalid("signatures", `can't hold "x-hook-signature" with an ed25519 secret: that signature is an HMAC; use "standard" alone, or a secret of the type "hmac"`)
 	}
 	return nil
 }
 
-func checkSignatures(list []Signature) *Error {
-	for i, kind := range list {
-		switch {
-		case kind != SignatureStandard && kind != SignatureHook:
-			return Invalid("signatures", `%.40q is not known: use "standard", "x-hook-signature" or both`, string(kind))
-		case slices.Contains(list[:i], kind):
-			return Invalid("signatures", "names %q twice", string(kind))
-		}
-	}
-	return nil
-}
-
-// CheckSecret tells what is wrong with a signing secret. Error: CodeInvalid with Field
-// "secret".
-func CheckSecret(secret string) error {
-	if _, err := parseSecret(secret); err != nil {
-		return err
+func checkSignatures(list []signature.Scheme) *Error {
+	if err := signature.CheckSchemes(list); err != nil {
+		return Invalid("signatures", "%v", err)
 	}
 	return nil
 }
 
 // Rotation is a change of secrets that gives receivers time.
 type Rotation struct {
-	Secret string        // the new one; empty: one is made
-	Type   SecretType    // of the one that is made; empty: as the one it replaces
-	Grace  time.Duration // how long the old one signs too, 0 to MaxGracePeriod
-	Key    string        // an idempotency key: the same again rotates nothing; may be empty
+	Secret string               // the new one; empty: one is made
+	Type   signature.SecretType // of the one that is made; empty: as the one it replaces
+	Grace  time.Duration        // how long the old one signs too, 0 to MaxGracePeriod
+	Key    string               // an idempotency key: the same again rotates nothing; may be empty
 }
 
 // RotateSecret gives a subscription of an account, or of any where account is empty, a new
@@ -175,8 +91,8 @@ func (e *Engine) RotateSecret(ctx context.Context, account string, id ID, versio
 		}
 		made := secret
 		if made == "" {
-			kind, _ := DescribeSecret(s.Secret)
-			if made, err = NewSecret(kind); err != nil {
+			kind, _ := signature.Describe(s.Secret)
+			if made, err = signature.NewSecret(kind); err != nil {
 				return err
 			}
 		}
@@ -204,18 +120,22 @@ func rotated(r Rotation) (string, error) {
 		if r.Type == "" {
 			return "", nil
 		}
-		return NewSecret(r.Type)
+		secret, err := signature.NewSecret(r.Type)
+		if err != nil {
+			return "", Invalid("secret_type", "%v", err)
+		}
+		return secret, nil
 	}
-	if _, err := parseSecret(r.Secret); err != nil {
-		return "", err
+	if err := signature.CheckSecret(r.Secret); err != nil {
+		return "", Invalid("secret", "%v", err)
 	}
 	return r.Secret, CheckSecretType(r.Secret, r.Type)
 }
 
 // CheckSecretType makes sure that a secret is of the type that is asked for; the empty
 // type asks for none. Error: CodeInvalid.
-func CheckSecretType(secret string, want SecretType) error {
-	if kind, _ := DescribeSecret(secret); want != "" && want != kind {
+func CheckSecretType(secret string, want signature.SecretType) error {
+	if kind, _ := signature.Describe(secret); want != "" && want != kind {
 		return Invalid("secret_type", "is %.40q, but the secret given is of the type %q; leave one of the two out", string(want), string(kind))
 	}
 	return nil

@@ -1,4 +1,4 @@
-package engine
+package signature
 
 import (
 	"crypto/ed25519"
@@ -20,15 +20,22 @@ const (
 	ed25519Public = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="
 )
 
-// sealed signs body as a delivery of s.
-func sealed(t *testing.T, s *Subscription, id string, at time.Time, body string) map[string][]string {
+// settings is what a delivery is signed with.
+type settings struct {
+	secret  string
+	old     []Old
+	schemes []Scheme
+}
+
+// sealed signs body as a delivery with s.
+func sealed(t *testing.T, s settings, id string, at time.Time, body string) map[string][]string {
 	t.Helper()
-	g, err := newSigner(s)
+	g, err := New(s.secret, s.schemes, s.old)
 	if err != nil {
 		t.Fatal(err)
 	}
 	h := http.Header{}
-	g.seal(h, id, at, []byte(body))
+	g.Seal(h, id, at, []byte(body))
 	return h
 }
 
@@ -49,37 +56,37 @@ func TestSignatureVectors(t *testing.T) {
 		ed25519Secret: "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg==",
 	} {
 		at := time.Unix(1614265330, 0)
-		h := sealed(t, &Subscription{Secret: secret}, "msg_p5jXN8AQM9LWM0D4loKWxJek", at, `{"test": 2432232314}`)
+		h := sealed(t, settings{secret: secret}, "msg_p5jXN8AQM9LWM0D4loKWxJek", at, `{"test": 2432232314}`)
 		if h["webhook-timestamp"][0] != "1614265330" || h["webhook-signature"][0] != want || h["webhook-id"][0] != "msg_p5jXN8AQM9LWM0D4loKWxJek" || len(h) != 3 {
 			t.Errorf("%.6s: got %v", secret, h)
 		}
 		// Two at a time, the vector is among them.
-		both := sealed(t, &Subscription{Secret: secret, OldSecrets: []OldSecret{{Secret: hmacSecret, Until: at.Add(time.Second)}}}, "msg_p5jXN8AQM9LWM0D4loKWxJek", at, `{"test": 2432232314}`)
+		both := sealed(t, settings{secret: secret, old: []Old{{Secret: hmacSecret, Until: at.Add(time.Second)}}}, "msg_p5jXN8AQM9LWM0D4loKWxJek", at, `{"test": 2432232314}`)
 		if list := strings.Split(both["webhook-signature"][0], " "); len(list) != 2 || list[0] != want || list[1] != "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=" {
 			t.Errorf("%.6s: two secrets sign %v", secret, list)
 		}
 	}
-	if kind, public := DescribeSecret(ed25519Secret); kind != SecretEd25519 || public != ed25519Public {
+	if kind, public := Describe(ed25519Secret); kind != Ed25519 || public != ed25519Public {
 		t.Errorf("the public key is %s %s", kind, public)
 	}
-	if kind, public := DescribeSecret(hmacSecret); kind != SecretHMAC || public != "" {
+	if kind, public := Describe(hmacSecret); kind != HMAC || public != "" {
 		t.Errorf("an HMAC secret shows %s %s", kind, public)
 	}
 }
 
 func TestSignaturesVerify(t *testing.T) {
 	for _, body := range []string{`{"a":1}`, "", "\x00\xff not UTF-8", strings.Repeat("x", 1<<20)} {
-		shared, _ := NewSecret(SecretHMAC)
-		pair, _ := NewSecret(SecretEd25519)
+		shared, _ := NewSecret(HMAC)
+		pair, _ := NewSecret(Ed25519)
 		at := time.Now()
-		s := &Subscription{Secret: pair, OldSecrets: []OldSecret{{Secret: shared, Until: at.Add(time.Hour)}}}
-		g, err := newSigner(s)
+		s := settings{secret: pair, old: []Old{{Secret: shared, Until: at.Add(time.Hour)}}}
+		g, err := New(s.secret, s.schemes, s.old)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for range 3 { // the same keys again and again
 			raw := http.Header{}
-			g.seal(raw, "evt_1", at, []byte(body))
+			g.Seal(raw, "evt_1", at, []byte(body))
 			h := plain(raw)
 			wh, _ := standardwebhooks.NewWebhook(shared)
 			if err := wh.Verify([]byte(body), h); err != nil {
@@ -88,7 +95,7 @@ func TestSignaturesVerify(t *testing.T) {
 			if wh.Verify([]byte(body+" "), h) == nil {
 				t.Errorf("%.20q: v1: another body verifies too", body)
 			}
-			_, public := DescribeSecret(pair)
+			_, public := Describe(pair)
 			if !verifiesEd25519(t, public, h, body) || verifiesEd25519(t, public, h, body+" ") {
 				t.Errorf("%.20q: v1a is wrong", body)
 			}
@@ -115,8 +122,8 @@ func verifiesEd25519(t *testing.T, public string, h http.Header, body string) bo
 
 func TestOldSecretsSignUntilTheirTimeIsOver(t *testing.T) {
 	at := time.Unix(1614265330, 0)
-	first, _ := NewSecret(SecretHMAC)
-	s := &Subscription{Secret: hmacSecret, OldSecrets: []OldSecret{{Secret: first, Until: at}, {Secret: "", Until: at.Add(time.Hour)}, {Secret: "damaged", Until: at.Add(time.Hour)}}}
+	first, _ := NewSecret(HMAC)
+	s := settings{secret: hmacSecret, old: []Old{{Secret: first, Until: at}, {Secret: "", Until: at.Add(time.Hour)}, {Secret: "damaged", Until: at.Add(time.Hour)}}}
 	for _, c := range []struct {
 		at   time.Time
 		want int
@@ -132,20 +139,20 @@ func TestHookSignature(t *testing.T) {
 	mac := hmac.New(sha256.New, []byte(hmacSecret))
 	mac.Write([]byte(`{"a":1}`))
 	want := hex.EncodeToString(mac.Sum(nil))
-	old := []OldSecret{{Secret: "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=", Until: at.Add(time.Hour)}}
+	old := []Old{{Secret: "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=", Until: at.Add(time.Hour)}}
 	for _, c := range []struct {
-		signatures []Signature
-		standard   int
-		hook       string
+		schemes  []Scheme
+		standard int
+		hook     string
 	}{
 		{nil, 2, ""},
-		{[]Signature{SignatureStandard}, 2, ""},
-		{[]Signature{SignatureStandard, SignatureHook}, 2, want},
-		{[]Signature{SignatureHook}, 0, want},
+		{[]Scheme{Standard}, 2, ""},
+		{[]Scheme{Standard, Hook}, 2, want},
+		{[]Scheme{Hook}, 0, want},
 	} {
-		h := plain(sealed(t, &Subscription{Secret: hmacSecret, OldSecrets: old, Signatures: c.signatures}, "evt_1", at, `{"a":1}`))
+		h := plain(sealed(t, settings{secret: hmacSecret, old: old, schemes: c.schemes}, "evt_1", at, `{"a":1}`))
 		if got := strings.Fields(h.Get("webhook-signature")); len(got) != c.standard || h.Get("X-Hook-Signature") != c.hook || h.Get("webhook-id") != "evt_1" || h.Get("webhook-timestamp") != "1614265330" {
-			t.Errorf("%v: got %v", c.signatures, h)
+			t.Errorf("%v: got %v", c.schemes, h)
 		}
 	}
 }
@@ -155,7 +162,7 @@ func TestHookSignature(t *testing.T) {
 func TestAHookSignatureIsNoStandardSignature(t *testing.T) {
 	at := time.Now()
 	forged := "evt_2." + at.Format("20060102") + ".{}"
-	h := plain(sealed(t, &Subscription{Secret: hmacSecret, Signatures: []Signature{SignatureHook}}, "evt_1", at, forged))
+	h := plain(sealed(t, settings{secret: hmacSecret, schemes: []Scheme{Hook}}, "evt_1", at, forged))
 	raw, _ := hex.DecodeString(h.Get("X-Hook-Signature"))
 	key, _ := base64.StdEncoding.DecodeString(strings.TrimPrefix(hmacSecret, "whsec_"))
 	mac := hmac.New(sha256.New, key)
@@ -184,18 +191,13 @@ func TestSecretsThatAreRefused(t *testing.T) {
 		encode(append(pair[:64:64], 0)):       "holds 65 bytes",
 		encode(other):                         "does not belong to its seed",
 	} {
-		if _, err := parseSecret(secret); err == nil || !strings.Contains(err.Error(), want) || err.Field != "secret" {
+		if err := CheckSecret(secret); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.20q: got %v", secret, err)
 		}
 	}
-	for _, s := range []Subscription{
-		{Secret: ed25519Secret, Signatures: []Signature{SignatureHook}},
-		{Secret: ed25519Secret, Signatures: []Signature{SignatureStandard, SignatureHook}},
-		{Secret: hmacSecret, Signatures: []Signature{"v1"}},
-		{Secret: hmacSecret, Signatures: []Signature{SignatureStandard, SignatureStandard}},
-	} {
-		if err := checkSigning(&s); err == nil || err.Field != "signatures" {
-			t.Errorf("%v: got %v", s.Signatures, err)
+	for _, list := range [][]Scheme{{"v1"}, {Standard, Standard}} {
+		if CheckSchemes(list) == nil {
+			t.Errorf("%v is allowed", list)
 		}
 	}
 	if _, err := NewSecret("rsa"); err == nil {

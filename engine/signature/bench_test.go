@@ -1,4 +1,4 @@
-package engine
+package signature
 
 import (
 	"fmt"
@@ -11,23 +11,23 @@ import (
 func BenchmarkSign(b *testing.B) {
 	body := make([]byte, 500)
 	at := time.Unix(1614265330, 0)
-	for _, kind := range []SecretType{SecretHMAC, SecretEd25519} {
+	for _, kind := range []SecretType{HMAC, Ed25519} {
 		for _, old := range []int{0, 1} {
 			b.Run(fmt.Sprintf("%s/%d-old", kind, old), func(b *testing.B) {
-				s := &Subscription{}
-				s.Secret, _ = NewSecret(kind)
+				secret, _ := NewSecret(kind)
+				var replaced []Old
 				for range old {
 					secret, _ := NewSecret(kind)
-					s.OldSecrets = append(s.OldSecrets, OldSecret{Secret: secret, Until: at.Add(time.Hour)})
+					replaced = append(replaced, Old{Secret: secret, Until: at.Add(time.Hour)})
 				}
-				g, err := newSigner(s)
+				g, err := New(secret, nil, replaced)
 				if err != nil {
 					b.Fatal(err)
 				}
 				h := http.Header{}
 				b.ReportAllocs()
 				for b.Loop() {
-					g.seal(h, "evt_01h2xcejqtf2n", at, body)
+					g.Seal(h, "evt_01h2xcejqtf2n", at, body)
 				}
 			})
 		}

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"switchhook/engine"
+	"switchhook/engine/signature"
 )
 
 func TestAnOldSecretSignsUntilItsTimeIsOverByTheEnginesClock(t *testing.T) {
@@ -75,5 +77,36 @@ func TestOfOneRotationSentManyTimesAtOnceOneIsMade(t *testing.T) {
 	}
 	if got, _ := r.Subscription("", s.ID); got.Version != 3 {
 		t.Errorf("the subscription is at version %d", got.Version)
+	}
+}
+
+func TestSigningThatIsRefusedNamesItsField(t *testing.T) {
+	r := start(t, nil)
+	ctx := context.Background()
+	pair, err := signature.NewSecret(signature.Ed25519)
+	if err != nil {
+		t.Fatal(err)
+	}
+	field := func(err error) string {
+		wrong, _ := errors.AsType[*engine.Error](err)
+		if wrong == nil || wrong.Code != engine.CodeInvalid {
+			t.Fatalf("got %v", err)
+		}
+		return wrong.Field
+	}
+	for want, s := range map[string]*engine.Subscription{
+		"secret":     {Secret: "whsec_c2hvcnQ="},
+		"signatures": {Secret: pair, Signatures: []signature.Scheme{signature.Standard, signature.Hook}},
+	} {
+		s.Account, s.Events, s.TargetURL, s.PayloadFormat = engine.DefaultAccount, []string{"*"}, r.sink.server.URL, engine.FormatData
+		if _, err := r.CreateSubscription(ctx, s); field(err) != want {
+			t.Errorf("%s: got %v", want, err)
+		}
+	}
+	s := r.subscribe(nil)
+	for want, rotation := range map[string]engine.Rotation{"secret": {Secret: "whsec_???"}, "secret_type": {Type: "rsa"}} {
+		if _, _, err := r.RotateSecret(ctx, "", s.ID, engine.AnyVersion, rotation); field(err) != want {
+			t.Errorf("%s: got %v", want, err)
+		}
 	}
 }
