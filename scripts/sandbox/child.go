@@ -9,7 +9,6 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
-	"runtime/metrics"
 	"sync"
 	"time"
 
@@ -110,56 +109,6 @@ func serve(limits scripts.Limits) error {
 	s.out = closeFrame(append(openFrame(s.out, kindHello), hello...), 0)
 	s.cpu = processCPU()
 	return s.loop()
-}
-
-// warmUp does once what would otherwise be charged to the first script: the lazily built
-// tables of goja and esbuild, and the threads the Go runtime will want. With cgo in the
-// binary each thread's stack counts 8 MB of writable memory.
-func warmUp(limits scripts.Limits) error {
-	const threads = 6
-	var ready, done sync.WaitGroup
-	release := make(chan struct{})
-	for range threads {
-		ready.Add(1)
-		done.Add(1)
-		go func() {
-			defer done.Done()
-			runtime.LockOSThread()
-			defer runtime.UnlockOSThread()
-			ready.Done()
-			<-release
-		}()
-	}
-	ready.Wait()
-	close(release)
-	done.Wait()
-
-	p, err := transform.Compile(`export default (e: any) => ({ a: e.data.map(x => x.b.length + /b/.exec(x.b)),
-		h: [new URL("http://é/?a").search, formatDate(0, "z", "Europe/Berlin"), new TextEncoder().encode("a"), structuredClone({})] })`, limits)
-	if err != nil {
-		return fmt.Errorf("warm up: %w", err)
-	}
-	l, err := transform.Load(p)
-	if err != nil {
-		return fmt.Errorf("warm up: %w", err)
-	}
-	if _, err := l.Run(&scripts.Event{Data: []byte(`[{"b":"b"}]`)}, scripts.Request{}, limits, nil); err != nil {
-		return fmt.Errorf("warm up: %w", err)
-	}
-	runtime.GC()
-	// Collecting less often than at Go's 100 saved 22 and 15 % of the CPU time of a
-	// 0.5 KB run, both sides of the pipe, in two interleaved series of BenchmarkTransform
-	// (medians of 4 and 5); near the budget the memory limit takes over.
-	debug.SetGCPercent(800)
-	debug.SetMemoryLimit(goMemory() + limits.Memory*6/10)
-	return nil
-}
-
-// goMemory is what the Go runtime holds of the system's memory.
-func goMemory() int64 {
-	samples := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
-	metrics.Read(samples)
-	return int64(samples[0].Value.Uint64() - samples[1].Value.Uint64())
 }
 
 // loop handles whole frames as long as there are any, and writes the answers before it
@@ -298,18 +247,6 @@ func (s *server) ended() (took time.Duration, memory int64) {
 	return took, memory
 }
 
-// mappedMemory is what the Go runtime has mapped, in use or not.
-func mappedMemory() int64 { return readMetric("/memory/classes/total:bytes") }
-
-// allocatedMemory is what was allocated since the process began.
-func allocatedMemory() int64 { return readMetric("/gc/heap/allocs:bytes") }
-
-func readMetric(name string) int64 {
-	sample := [1]metrics.Sample{{Name: name}}
-	metrics.Read(sample[:])
-	return int64(sample[0].Value.Uint64())
-}
-
 func nothing(b []byte) []byte { return b }
 
 func (s *server) answer(job uint64, took time.Duration, err error, kind byte, fill func([]byte) []byte) error {
@@ -337,67 +274,4 @@ func (s *server) answer(job uint64, took time.Duration, err error, kind byte, fi
 		return s.flush()
 	}
 	return nil
-}
-
-// watchdog looks every few milliseconds while runs are on. It interrupts a run that has
-// used its CPU time; the wall clock does not count, since the process may have had to
-// wait for a processor. It also lets go of the answers that wait behind a long run.
-type watchdog struct {
-	server *server
-	timer  *time.Timer
-
-	mu        sync.Mutex
-	running   bool          // the timer is set
-	began     time.Duration // CPU time of the process
-	interrupt func()        // nil while no run is on
-}
-
-func (w *watchdog) begin(cpu time.Duration) {
-	w.mu.Lock()
-	w.began = cpu
-	if !w.running {
-		w.running = true
-		w.timer.Reset(watchEvery)
-	}
-	w.mu.Unlock()
-}
-
-func (w *watchdog) interruptible(interrupt func()) {
-	w.mu.Lock()
-	w.interrupt = interrupt
-	w.mu.Unlock()
-}
-
-func (w *watchdog) end() {
-	w.mu.Lock()
-	w.interrupt = nil
-	w.mu.Unlock()
-}
-
-func (w *watchdog) idle() {
-	w.mu.Lock()
-	if w.running {
-		w.running = false
-		w.timer.Stop()
-	}
-	w.mu.Unlock()
-}
-
-func (w *watchdog) look() {
-	_ = w.server.flush() // the loop meets the same error
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if !w.running {
-		return
-	}
-	next := watchEvery
-	if w.interrupt != nil {
-		left := w.server.limits.Soft - (processCPU() - w.began)
-		if left <= 0 {
-			w.interrupt()
-		} else {
-			next = min(next, left)
-		}
-	}
-	w.timer.Reset(next)
 }

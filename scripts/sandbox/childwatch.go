@@ -1,0 +1,69 @@
+package sandbox
+
+import (
+	"sync"
+	"time"
+)
+
+// watchdog looks every few milliseconds while runs are on. It interrupts a run that has
+// used its CPU time; the wall clock does not count, since the process may have had to
+// wait for a processor. It also lets go of the answers that wait behind a long run.
+type watchdog struct {
+	server *server
+	timer  *time.Timer
+
+	mu        sync.Mutex
+	running   bool          // the timer is set
+	began     time.Duration // CPU time of the process
+	interrupt func()        // nil while no run is on
+}
+
+func (w *watchdog) begin(cpu time.Duration) {
+	w.mu.Lock()
+	w.began = cpu
+	if !w.running {
+		w.running = true
+		w.timer.Reset(watchEvery)
+	}
+	w.mu.Unlock()
+}
+
+func (w *watchdog) interruptible(interrupt func()) {
+	w.mu.Lock()
+	w.interrupt = interrupt
+	w.mu.Unlock()
+}
+
+func (w *watchdog) end() {
+	w.mu.Lock()
+	w.interrupt = nil
+	w.mu.Unlock()
+}
+
+func (w *watchdog) idle() {
+	w.mu.Lock()
+	if w.running {
+		w.running = false
+		w.timer.Stop()
+	}
+	w.mu.Unlock()
+}
+
+func (w *watchdog) look() {
+	_ = w.server.flush() // the loop meets the same error
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.running {
+		return
+	}
+	next := watchEvery
+	if w.interrupt != nil {
+		left := w.server.limits.Soft - (processCPU() - w.began)
+		if left <= 0 {
+			w.interrupt()
+		} else {
+			next = min(next, left)
+		}
+	}
+	w.timer.Reset(next)
+}

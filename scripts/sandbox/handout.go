@@ -1,0 +1,207 @@
+package sandbox
+
+import (
+	"errors"
+	"time"
+
+	"switchhook/scripts"
+)
+
+const (
+	window    = 32 // jobs a child has at most
+	maxDeaths = 4  // children that may die under a job that is not known to be the cause
+)
+
+// job is one run or compilation on its way.
+type job struct {
+	id      uint64
+	program *scripts.Program // nil: compile
+	frame   []byte           // the fields after job and program
+	done    chan outcome     // capacity 1: the first outcome counts
+
+	estimate  *estimate     // of the program; nil for a compilation
+	cost      time.Duration // what it was expected to take when a child got it
+	deaths    int           // children that died while they had it
+	abandoned bool          // nobody waits for it any more
+}
+
+type outcome struct {
+	result  scripts.Result
+	program *scripts.Program
+	err     *scripts.Error
+}
+
+// finish gives the outcome to whoever waits. p.mu is held.
+func (j *job) finish(out outcome) {
+	j.abandoned = true
+	select {
+	case j.done <- out:
+	default: // it was taken back, run twice, and this is the second answer
+	}
+}
+
+// handOut gives queued jobs to the children that have the least to do, but not so many
+// that one would wait long behind the others. p.mu is held.
+func (p *Pool) handOut() {
+	for p.queue.count > 0 {
+		turn := p.queue.first()
+		j := turn.jobs[0]
+		if j.abandoned {
+			p.queue.take(turn, 0)
+			continue
+		}
+		var least *process
+		for _, c := range p.active {
+			if c.killed == nil && !c.slow && len(c.running) < window && (least == nil || c.load < least.load) {
+				least = c
+			}
+		}
+		if least == nil {
+			return
+		}
+		cost := j.estimate.cost()
+		if len(least.running) > 0 && least.load+cost > ahead {
+			return
+		}
+		p.queue.take(turn, cost)
+		j.cost = cost
+		least.load += cost
+		if len(least.running) == 0 {
+			least.seenSince = time.Time{}
+			signal(p.busy)
+		}
+		least.running[j.id] = j
+		least.pending = append(least.pending, j)
+		signal(least.wake)
+	}
+}
+
+// answered delivers a child's answer.
+func (p *Pool) answered(c *process, id uint64, out outcome) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	j := c.running[id]
+	if j == nil {
+		j = c.owed[id] // taken back, but the child was already at it: as good an answer
+	}
+	if j != nil {
+		took := out.result.CPU
+		if out.err != nil {
+			took = out.err.CPU
+		}
+		j.estimate.learn(took, p.cfg.Limits.Hard)
+		j.finish(out)
+	}
+	p.settle(c, id)
+}
+
+// skipped notes that a child has not run a job that was taken back.
+func (p *Pool) skipped(c *process, id uint64) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c.running[id] != nil {
+		return errMalformed // nobody told it to
+	}
+	p.settle(c, id)
+	return nil
+}
+
+// settle strikes a job off a child's books, and gives the child more if it may have more:
+// not while it has to work off jobs that were taken back. p.mu is held.
+func (p *Pool) settle(c *process, id uint64) {
+	if j := c.running[id]; j != nil {
+		delete(c.running, id)
+		c.load -= j.cost
+	}
+	if _, ok := c.owed[id]; ok {
+		delete(c.owed, id)
+		if len(c.owed) == 0 {
+			c.shared.skip(nil) // the same job may come again
+		}
+	}
+	if len(c.owed) == 0 {
+		c.slow = false
+	}
+	if p.queue.count > 0 {
+		p.handOut()
+	}
+}
+
+// arrived takes a child that is ready.
+func (p *Pool) arrived(c *process, protections Protections) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c.ready {
+		return errMalformed
+	}
+	c.ready = true
+	p.failures = 0
+	p.protections = protections
+	if p.spare == nil && len(p.active) >= max(1, p.cfg.Processes-1) {
+		p.spare = c
+	} else {
+		p.active = append(p.active, c)
+		p.handOut()
+	}
+	p.firstOnce.Do(func() { p.first <- nil })
+	return nil
+}
+
+// lost sees to the jobs of a child that has ended: the one that was on fails, the others
+// are run elsewhere. The spare takes its place.
+func (p *Pool) lost(c *process, readErr error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	id, why := c.verdict(readErr)
+	delete(p.all, c)
+	if p.spare == c {
+		p.spare = nil
+	}
+	for i := range p.active {
+		if p.active[i] == c {
+			p.active = append(p.active[:i:i], p.active[i+1:]...)
+			break
+		}
+	}
+	if p.isClosed {
+		p.failAll(c.running)
+		return
+	}
+	if !c.ready {
+		p.failures++
+		p.log.Error("sandbox process ended before it was ready", "reason", why.Message, "stderr", c.stderr.String())
+		if p.isolated {
+			p.isolated = false // perhaps it is the namespaces
+		} else {
+			p.firstOnce.Do(func() { p.first <- errors.New("sandbox process: " + why.Message) })
+		}
+	} else if p.spare != nil {
+		p.active, p.spare = append(p.active, p.spare), nil
+	}
+	signal(p.refill)
+	retired := c.killed == nil && c.cmd.ProcessState.Success()
+	p.ended[c.endedFor(retired, why)]++
+	var again []*job
+	for _, j := range c.running {
+		if !retired {
+			j.deaths++
+		}
+		switch {
+		case !retired && (j.id == id || j.deaths > maxDeaths):
+			if j.id == id {
+				j.estimate.learn(why.CPU, p.cfg.Limits.Hard)
+			}
+			j.finish(outcome{err: why})
+		default:
+			again = append(again, j)
+		}
+	}
+	if j := c.running[id]; j != nil {
+		p.log.Warn("sandbox process ended by a script", "reason", why.Message, "phase", string(why.Phase))
+	} else if c.ready && !retired {
+		p.log.Warn("sandbox process ended", "reason", why.Message, "stderr", c.stderr.String())
+	}
+	c.running = nil
+	p.queue.pushFront(again)
+	p.handOut()
+}
