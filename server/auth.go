@@ -239,3 +239,12 @@ func (who caller) owns(c *fiber.Ctx, named string) (string, error) {
 	}
 	return named, nil
 }
+
+// prefixedKey takes the key out of a header's value; ok is false where the prefix is not
+// there.
+func prefixedKey(value, prefix string) (key string, ok bool) {
+	if len(value) < len(prefix) || !strings.EqualFold(value[:len(prefix)], prefix) {
+		return "", false
+	}
+	return value[len(prefix):], true
+}

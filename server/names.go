@@ -1,11 +1,8 @@
 package server
 
 import (
-	"cmp"
-	"encoding/json"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -32,12 +29,6 @@ var weakNames = []string{"type", "types", "scope", "subscriptiontype", "hook"}
 
 // wrappers are the members in which clients put a subscription, one level down.
 var wrappers = []string{"subscription", "webhook", "hook", "data"}
-
-// statusWords are what clients write for active.
-var statusWords = map[string]bool{
-	"active": true, "enabled": true, "on": true, "true": true, "yes": true, "1": true,
-	"inactive": false, "paused": false, "disabled": false, "suspended": false, "stopped": false, "off": false, "false": false, "no": false, "0": false,
-}
 
 // longestName keeps what is echoed short; a name may have any number of "_".
 const longestName = 40
@@ -207,127 +198,6 @@ func (t *translation) choose(ours string) error {
 // plural says in a message what a group's names name.
 var plural = map[string]string{"target_url": "targets", "event": "event types", "active": "states", "expires_at": "times", "expires_in": "times"}
 
-// nothing tells whether a value leaves open what it names.
-func nothing(v jsondoc.Value) bool {
-	return v.Kind() == jsondoc.Null || v.Kind() == jsondoc.String && v.Text() == "" || v.Kind() == jsondoc.Array && v.Len() == 0
-}
-
-// canonical makes values that mean the same look the same.
-func (t *translation) canonical(ours string, v jsondoc.Value) string {
-	switch ours {
-	case "event":
-		text := eventText(v, t.form)
-		var one eventNames
-		if one.UnmarshalJSON(text) == nil {
-			return strings.Join(one, "\n")
-		}
-	case "active":
-		switch v.Kind() {
-		case jsondoc.True, jsondoc.False:
-			return string(v.Raw())
-		case jsondoc.String:
-			if word, ok := statusWords[strings.ToLower(v.Text())]; ok {
-				return fmt.Sprint(word)
-			}
-		}
-	}
-	if v.Kind() == jsondoc.String {
-		return v.Text()
-	}
-	return string(v.Raw())
-}
-
-// shownAs is what a stored subscription shows under one of our names.
-func shownAs(ours string, sub *engine.Subscription) jsondoc.Value {
-	var shown any
-	switch ours {
-	case "target_url":
-		shown = sub.TargetURL
-	case "event":
-		shown = sub.Events
-	case "active":
-		shown = sub.Active
-	default:
-		return jsondoc.Value{}
-	}
-	text, err := encodeJSON(shown)
-	if err != nil {
-		return jsondoc.Value{}
-	}
-	doc, err := jsondoc.Parse(text, jsondoc.Limits{})
-	if err != nil {
-		return jsondoc.Value{}
-	}
-	return doc.Root()
-}
-
-// eventText gives the events that v names as a JSON string or a list of strings: objects
-// with a name become the name, and a form's text is split at its commas. What is neither
-// stays as it is, for the decoder to refuse.
-func eventText(v jsondoc.Value, form bool) []byte {
-	name := func(v jsondoc.Value) []byte {
-		if inner := v.Get("name"); inner.Kind() == jsondoc.String {
-			return inner.Raw()
-		}
-		return v.Raw()
-	}
-	if form && v.Kind() == jsondoc.String && strings.Contains(v.Text(), ",") {
-		parts := strings.Split(v.Text(), ",")
-		for i := range parts {
-			parts[i] = strings.TrimSpace(parts[i])
-		}
-		text, _ := encodeJSON(parts)
-		return text
-	}
-	if v.Kind() != jsondoc.Array {
-		return name(v)
-	}
-	text := []byte{'['}
-	for i, e := range v.Elements() {
-		if i > 0 {
-			text = append(text, ',')
-		}
-		text = append(text, name(e)...)
-	}
-	return append(text, ']')
-}
-
-// typed gives a member's JSON text. A form's values are all texts: where something else is
-// wanted, they are read as JSON.
-func (t *translation) typed(m said) []byte {
-	if t.form && (m.name == "policy" || m.name == "batch" || m.name == "debounce") && m.value.Kind() == jsondoc.Object {
-		return withNumbers(m.value)
-	}
-	if !t.form || m.value.Kind() != jsondoc.String {
-		return m.value.Raw()
-	}
-	fields := reflect.TypeFor[subscriptionInput]()
-	for i := range fields.NumField() {
-		f := fields.Field(i)
-		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name == m.name && f.Type.Kind() != reflect.String && json.Valid([]byte(m.value.Text())) {
-			return []byte(m.value.Text())
-		}
-	}
-	return m.value.Raw()
-}
-
-// withNumbers is an object of a form's texts, with those that are numbers as such.
-func withNumbers(object jsondoc.Value) []byte {
-	members := map[string]json.RawMessage{}
-	for name, v := range object.Members() {
-		members[name] = v.Raw()
-		var number float64
-		if v.Kind() == jsondoc.String && json.Unmarshal([]byte(v.Text()), &number) == nil {
-			members[name] = json.RawMessage(strings.TrimSpace(v.Text()))
-		}
-	}
-	text, err := json.Marshal(members)
-	if err != nil { // what was JSON is JSON
-		return object.Raw()
-	}
-	return text
-}
-
 // decode reads the body in our own words into in; present holds the members it has. Errors
 // are in the client's.
 func (t *translation) decode(in *subscriptionInput) (present map[string]jsondoc.Value, err error) {
@@ -352,86 +222,4 @@ func (t *translation) object() []byte {
 		text = append(append(text, `":`...), t.texts[name]...)
 	}
 	return append(text, '}')
-}
-
-// remember notes the client's names on a subscription, so that it finds them in answers.
-func (t *translation) remember(sub *engine.Subscription) {
-	for ours, name := range t.names {
-		if sub.Names == nil {
-			sub.Names = map[string]string{}
-		}
-		if ours == "event" || ours == "events" { // in one shape
-			delete(sub.Names, "event")
-			delete(sub.Names, "events")
-		}
-		sub.Names[ours] = name
-	}
-}
-
-// inItsWords lets an error name the client's member where it names ours.
-func (t *translation) inItsWords(err error) error {
-	rename := func(field string) (string, bool) {
-		name, rest := field, ""
-		if i := strings.IndexAny(field, ".["); i >= 0 {
-			name, rest = field[:i], field[i:]
-		}
-		place := t.places[name]
-		if one := t.places["event"]; place == "" && name == "events" && one != "" {
-			place, rest = one, "" // it was one name, not a list
-		}
-		return place + rest, place != "" && place != name
-	}
-	switch e := err.(type) {
-	case *Problem:
-		if field, ok := rename(e.Field); ok {
-			theirs := *e
-			theirs.Field, theirs.Detail = field, field+strings.TrimPrefix(e.Detail, e.Field)
-			return &theirs
-		}
-	case *engine.Error:
-		if field, ok := rename(e.Field); ok {
-			theirs := *e
-			theirs.Field = field
-			return &theirs
-		}
-	}
-	return err
-}
-
-// echoes gives the members that a subscription's view has besides its own: what the client
-// that made it calls ours. A name that means something else in the view is left out.
-func echoes(sub *engine.Subscription) []echo {
-	var list []echo
-	for ours, name := range sub.Names {
-		if slices.Contains(viewNames, name) {
-			continue
-		}
-		var value any
-		switch ours {
-		case "target_url":
-			value = sub.TargetURL
-		case "event":
-			if value = sub.Events; len(sub.Events) == 1 {
-				value = sub.Events[0]
-			}
-		case "events":
-			value = sub.Events
-		case "active":
-			if value = sub.Active; fold(name) == "status" {
-				value = map[bool]string{true: "active", false: "inactive"}[sub.Active]
-			}
-		case "expires_at":
-			value = expiry(sub)
-		default:
-			continue
-		}
-		list = append(list, echo{name, value})
-	}
-	slices.SortFunc(list, func(a, b echo) int { return cmp.Compare(a.name, b.name) })
-	return list
-}
-
-type echo struct {
-	name  string
-	value any
 }

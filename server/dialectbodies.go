@@ -1,0 +1,127 @@
+package server
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"switchhook/scripts/jsondoc"
+	"switchhook/server/dialect"
+)
+
+// readDialect reads a body in a dialect's words: what the dialect names, and nothing else.
+// fixed are members that are the same for all its subscriptions; they may be missing.
+func readDialect(c *fiber.Ctx, d *dialect.Dialect, op *dialect.Operation, fixed jsondoc.Value) (in *subscriptionInput, present map[string]jsondoc.Value, words *translation, err error) {
+	doc, form, err := readJSONOrForm(c)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if err := wantObject(doc.Root()); err != nil {
+		return nil, nil, nil, err
+	}
+	words = newTranslation(form, nil)
+	for ours, theirs := range op.Request {
+		v := find(doc.Root(), theirs)
+		if !slices.Contains(ownNames, ours) {
+			continue
+		}
+		if !v.Exists() { // an error that misses it names it as the dialect does
+			words.places[ours] = theirs
+			if ours == "events" {
+				words.places["event"] = theirs
+			}
+			continue
+		}
+		m := said{ours, theirs, v}
+		text := words.typed(m)
+		if ours == "event" || ours == "events" {
+			text = eventText(v, form)
+		}
+		words.put(ours, m, text)
+	}
+	if len(words.texts) == 0 {
+		return nil, nil, nil, problemOf(fiber.StatusUnprocessableEntity, "the body has nothing of what is understood here: "+given(op, ownNames...))
+	}
+	for name, v := range fixed.Members() {
+		words.put(name, said{name, "fixed." + name, v}, v.Raw())
+	}
+	in = &subscriptionInput{}
+	if present, err = words.decode(in); err != nil {
+		return nil, nil, nil, err
+	}
+	return in, present, words, nil
+}
+
+// find looks a member up by a name with "." for members of members. A name that has a "."
+// itself comes first.
+func find(v jsondoc.Value, name string) jsondoc.Value {
+	if found := v.Get(name); found.Exists() {
+		return found
+	}
+	head, rest, ok := strings.Cut(name, ".")
+	if !ok {
+		return jsondoc.Value{}
+	}
+	return find(v.Get(head), rest)
+}
+
+func (s *Server) dialectAnswer(c *fiber.Ctx, op *dialect.Operation, view subscriptionView) error {
+	v, err := asValue(view)
+	if err != nil {
+		return err
+	}
+	return sendAnswer(c, op, dialect.Scope{Values: map[string]jsondoc.Value{"subscription": v}})
+}
+
+func sendAnswer(c *fiber.Ctx, op *dialect.Operation, scope dialect.Scope) error {
+	c.Status(op.Status)
+	if op.Answer == nil {
+		return nil
+	}
+	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
+	return c.Send(op.Answer.Render(scope))
+}
+
+func asValue(v any) (jsondoc.Value, error) {
+	text, err := encodeJSON(v)
+	if err != nil {
+		return jsondoc.Value{}, err
+	}
+	doc, err := jsondoc.Parse(text, jsondoc.Limits{})
+	if err != nil {
+		return jsondoc.Value{}, err
+	}
+	return doc.Root(), nil
+}
+
+// dialectProblem gives an error the form of the dialect that the request is in; body is
+// nil where that has no form of its own.
+func dialectProblem(c *fiber.Ctx, p *Problem) (status int, body []byte) {
+	d, ok := c.Locals(dialectLocal).(*dialect.Dialect)
+	if !ok || d.Errors == nil {
+		return p.Status, nil
+	}
+	status = p.Status
+	if to := d.Errors.Status[status]; to != 0 {
+		status = to
+	}
+	if d.Errors.Body == nil {
+		return status, nil
+	}
+	text, err := json.Marshal(struct {
+		Status int    `json:"status"`
+		Title  string `json:"title"`
+		Detail string `json:"detail"`
+		Field  string `json:"field"`
+	}{status, p.Title, p.Detail, p.Field})
+	if err != nil {
+		return status, nil
+	}
+	doc, err := jsondoc.Parse(text, jsondoc.Limits{})
+	if err != nil {
+		return status, nil
+	}
+	return status, d.Errors.Body.Render(dialect.Scope{Values: map[string]jsondoc.Value{"error": doc.Root()}})
+}

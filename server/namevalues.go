@@ -1,0 +1,138 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"switchhook/engine"
+	"switchhook/scripts/jsondoc"
+)
+
+// statusWords are what clients write for active.
+var statusWords = map[string]bool{
+	"active": true, "enabled": true, "on": true, "true": true, "yes": true, "1": true,
+	"inactive": false, "paused": false, "disabled": false, "suspended": false, "stopped": false, "off": false, "false": false, "no": false, "0": false,
+}
+
+// nothing tells whether a value leaves open what it names.
+func nothing(v jsondoc.Value) bool {
+	return v.Kind() == jsondoc.Null || v.Kind() == jsondoc.String && v.Text() == "" || v.Kind() == jsondoc.Array && v.Len() == 0
+}
+
+// canonical makes values that mean the same look the same.
+func (t *translation) canonical(ours string, v jsondoc.Value) string {
+	switch ours {
+	case "event":
+		text := eventText(v, t.form)
+		var one eventNames
+		if one.UnmarshalJSON(text) == nil {
+			return strings.Join(one, "\n")
+		}
+	case "active":
+		switch v.Kind() {
+		case jsondoc.True, jsondoc.False:
+			return string(v.Raw())
+		case jsondoc.String:
+			if word, ok := statusWords[strings.ToLower(v.Text())]; ok {
+				return fmt.Sprint(word)
+			}
+		}
+	}
+	if v.Kind() == jsondoc.String {
+		return v.Text()
+	}
+	return string(v.Raw())
+}
+
+// shownAs is what a stored subscription shows under one of our names.
+func shownAs(ours string, sub *engine.Subscription) jsondoc.Value {
+	var shown any
+	switch ours {
+	case "target_url":
+		shown = sub.TargetURL
+	case "event":
+		shown = sub.Events
+	case "active":
+		shown = sub.Active
+	default:
+		return jsondoc.Value{}
+	}
+	text, err := encodeJSON(shown)
+	if err != nil {
+		return jsondoc.Value{}
+	}
+	doc, err := jsondoc.Parse(text, jsondoc.Limits{})
+	if err != nil {
+		return jsondoc.Value{}
+	}
+	return doc.Root()
+}
+
+// eventText gives the events that v names as a JSON string or a list of strings: objects
+// with a name become the name, and a form's text is split at its commas. What is neither
+// stays as it is, for the decoder to refuse.
+func eventText(v jsondoc.Value, form bool) []byte {
+	name := func(v jsondoc.Value) []byte {
+		if inner := v.Get("name"); inner.Kind() == jsondoc.String {
+			return inner.Raw()
+		}
+		return v.Raw()
+	}
+	if form && v.Kind() == jsondoc.String && strings.Contains(v.Text(), ",") {
+		parts := strings.Split(v.Text(), ",")
+		for i := range parts {
+			parts[i] = strings.TrimSpace(parts[i])
+		}
+		text, _ := encodeJSON(parts)
+		return text
+	}
+	if v.Kind() != jsondoc.Array {
+		return name(v)
+	}
+	text := []byte{'['}
+	for i, e := range v.Elements() {
+		if i > 0 {
+			text = append(text, ',')
+		}
+		text = append(text, name(e)...)
+	}
+	return append(text, ']')
+}
+
+// typed gives a member's JSON text. A form's values are all texts: where something else is
+// wanted, they are read as JSON.
+func (t *translation) typed(m said) []byte {
+	if t.form && (m.name == "policy" || m.name == "batch" || m.name == "debounce") && m.value.Kind() == jsondoc.Object {
+		return withNumbers(m.value)
+	}
+	if !t.form || m.value.Kind() != jsondoc.String {
+		return m.value.Raw()
+	}
+	fields := reflect.TypeFor[subscriptionInput]()
+	for i := range fields.NumField() {
+		f := fields.Field(i)
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name == m.name && f.Type.Kind() != reflect.String && json.Valid([]byte(m.value.Text())) {
+			return []byte(m.value.Text())
+		}
+	}
+	return m.value.Raw()
+}
+
+// withNumbers is an object of a form's texts, with those that are numbers as such.
+func withNumbers(object jsondoc.Value) []byte {
+	members := map[string]json.RawMessage{}
+	for name, v := range object.Members() {
+		members[name] = v.Raw()
+		var number float64
+		if v.Kind() == jsondoc.String && json.Unmarshal([]byte(v.Text()), &number) == nil {
+			members[name] = json.RawMessage(strings.TrimSpace(v.Text()))
+		}
+	}
+	text, err := json.Marshal(members)
+	if err != nil { // what was JSON is JSON
+		return object.Raw()
+	}
+	return text
+}
