@@ -1,22 +1,15 @@
 package server_test
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -154,229 +147,6 @@ func check(t testing.TB, err error) {
 	}
 }
 
-// client calls the API with one key.
-type client struct {
-	t          testing.TB
-	url        string
-	key, keyID string
-	http       *http.Client
-}
-
-// with is the same client in a subtest, or with another key.
-func (c *client) with(t testing.TB, key string) *client {
-	other := *c
-	other.t, other.key = t, key
-	return &other
-}
-
-func (c *client) in(t testing.TB) *client { return c.with(t, c.key) }
-
-func (c *client) get(path string, headers ...string) *answer {
-	c.t.Helper()
-	return c.do("GET", path, nil, headers...)
-}
-
-func (c *client) post(path string, body any, headers ...string) *answer {
-	c.t.Helper()
-	return c.do("POST", path, body, headers...)
-}
-
-// do makes a request: a body that is a string goes as it is, any other as JSON. headers are
-// names and values in turn. Whatever comes back must be as openapi.json says.
-func (c *client) do(method, path string, body any, headers ...string) *answer {
-	c.t.Helper()
-	var content []byte
-	switch b := body.(type) {
-	case nil:
-	case string:
-		content = []byte(b)
-	default:
-		var err error
-		content, err = json.Marshal(b)
-		must(c.t, err)
-	}
-	req, err := http.NewRequest(method, c.url+path, bytes.NewReader(content))
-	must(c.t, err)
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	if c.key != "" {
-		req.Header.Set("Authorization", "Bearer "+c.key)
-	}
-	for i := 0; i < len(headers); i += 2 {
-		req.Header.Set(headers[i], headers[i+1])
-	}
-	res, err := c.http.Do(req)
-	if err != nil {
-		c.t.Fatalf("%s %.100s: %v", method, path, err)
-	}
-	defer res.Body.Close()
-	a := &answer{t: c.t, what: fmt.Sprintf("%s %.100s", method, path), status: res.StatusCode, header: res.Header}
-	a.body, err = io.ReadAll(res.Body)
-	must(c.t, err)
-	conforms(c.t, method, path, a)
-	return a
-}
-
-// answer is what came back.
-type answer struct {
-	t      testing.TB
-	what   string
-	status int
-	header http.Header
-	body   []byte
-}
-
-// want fails the test where the status is another.
-func (a *answer) want(status int) *answer {
-	a.t.Helper()
-	if a.status != status {
-		a.t.Fatalf("%s: want %d, got %d: %.500s", a.what, status, a.status, a.body)
-	}
-	return a
-}
-
-// refused wants a problem with this status, this field, and this text in its detail.
-func (a *answer) refused(status int, field, detail string) *answer {
-	a.t.Helper()
-	if a.status != status {
-		a.t.Errorf("%s: want %d, got %d: %.500s", a.what, status, a.status, a.body)
-		return a
-	}
-	if got := a.header.Get("Content-Type"); got != "application/problem+json" {
-		a.t.Errorf("%s: the error's Content-Type is %q", a.what, got)
-	}
-	if got, _ := a.at("field").(string); got != field {
-		a.t.Errorf("%s: want field %q, got %q: %.500s", a.what, field, got, a.body)
-	}
-	if got := a.text("detail"); !strings.Contains(got, detail) {
-		a.t.Errorf("%s: want %q in the detail, got %q", a.what, detail, got)
-	}
-	return a
-}
-
-// at looks into the body: "data.0.id". It gives nil where there is nothing.
-func (a *answer) at(path string) any {
-	a.t.Helper()
-	dec := json.NewDecoder(bytes.NewReader(a.body))
-	dec.UseNumber()
-	var v any
-	if err := dec.Decode(&v); err != nil {
-		a.t.Fatalf("%s: the body is not JSON: %v: %.500s", a.what, err, a.body)
-	}
-	for name := range strings.SplitSeq(path, ".") {
-		switch parent := v.(type) {
-		case map[string]any:
-			v = parent[name]
-		case []any:
-			i, err := strconv.Atoi(name)
-			if err != nil || i >= len(parent) {
-				return nil
-			}
-			v = parent[i]
-		default:
-			return nil
-		}
-	}
-	return v
-}
-
-// text is at, for strings.
-func (a *answer) text(path string) string {
-	a.t.Helper()
-	s, ok := a.at(path).(string)
-	if !ok {
-		a.t.Fatalf("%s: no string at %s: %.500s", a.what, path, a.body)
-	}
-	return s
-}
-
-// shows wants values at paths; each is compared as it is printed.
-func (a *answer) shows(want map[string]any) *answer {
-	a.t.Helper()
-	for path, value := range want {
-		if got := a.at(path); fmt.Sprint(got) != fmt.Sprint(value) {
-			a.t.Errorf("%s: want %v at %s, got %v", a.what, value, path, got)
-		}
-	}
-	return a
-}
-
-// column gives one member of each entry of a list.
-func (a *answer) column(name string) []string {
-	a.t.Helper()
-	list, ok := a.at("data").([]any)
-	if !ok {
-		a.t.Fatalf("%s: no list: %.500s", a.what, a.body)
-	}
-	names := []string{}
-	for i := range list {
-		names = append(names, fmt.Sprint(a.at(fmt.Sprintf("data.%d.%s", i, name))))
-	}
-	return names
-}
-
-// pages reads a list to its end and gives one member of each entry; path has a query.
-func (c *client) pages(path, name string) (all []string) {
-	c.t.Helper()
-	for cursor := ""; ; {
-		a := c.get(path + cursor).want(200)
-		all = append(all, a.column(name)...)
-		next, more := a.at("next_cursor").(string)
-		if !more {
-			return all
-		}
-		if len(all) > 10_000 {
-			c.t.Fatalf("%s never ends", path)
-		}
-		cursor = "&cursor=" + next
-	}
-}
-
-// receiver is a target that keeps what it gets.
-type receiver struct {
-	*httptest.Server
-	mu     sync.Mutex
-	got    []received
-	answer http.HandlerFunc // 204 where nil
-}
-
-type received struct {
-	method, uri string
-	header      http.Header
-	body        string
-}
-
-func receive(t testing.TB, answer http.HandlerFunc) *receiver {
-	r := &receiver{answer: answer}
-	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		body, _ := io.ReadAll(req.Body)
-		r.mu.Lock()
-		r.got = append(r.got, received{req.Method, req.RequestURI, req.Header, string(body)})
-		r.mu.Unlock()
-		if r.answer == nil {
-			w.WriteHeader(http.StatusNoContent)
-			return
-		}
-		r.answer(w, req)
-	}))
-	t.Cleanup(r.Close)
-	return r
-}
-
-func (r *receiver) all() []received {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return append([]received(nil), r.got...)
-}
-
-// wait gives what came, once it is at least n requests.
-func (r *receiver) wait(t testing.TB, n int) []received {
-	t.Helper()
-	eventually(t, fmt.Sprintf("%d requests at the target", n), func() bool { return len(r.all()) >= n })
-	return r.all()
-}
-
 // eventually asks until a condition holds.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
@@ -385,24 +155,6 @@ func eventually(t testing.TB, what string, holds func() bool) {
 			t.Fatalf("in vain waited for: %s", what)
 		}
 	}
-}
-
-// subscribe makes a subscription to a target and gives its id.
-func (c *client) subscribe(event, url string, more ...map[string]any) string {
-	c.t.Helper()
-	body := map[string]any{"event": event, "target_url": url}
-	for _, m := range more {
-		for k, v := range m {
-			body[k] = v
-		}
-	}
-	return c.post("/api/v1/subscriptions?allow_duplicates=true", body).want(201).text("id")
-}
-
-// publish publishes an event and gives its id.
-func (c *client) publish(event string, data any) string {
-	c.t.Helper()
-	return c.post("/api/v1/events", map[string]any{"type": event, "data": data}).want(202).text("id")
 }
 
 // stop lets the engine end while the server still answers.

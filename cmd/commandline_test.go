@@ -1,0 +1,68 @@
+package cmd
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+func TestAnotherServersAnswersAreNotTakenForARouters(t *testing.T) {
+	for _, answer := range []string{"", "<html>", "{}", "[]", "null"} {
+		other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, answer) }))
+		for _, args := range [][]string{{"send", "a.b"}, {"keys", "list"}, {"keys", "create", "x"}, {"scripts", "list"}, {"subscriptions", "list"}, {"replays", "list"}, {"replays", "show", "rpl_1"}, {"listen", "--addr", "127.0.0.1:0", "--subscribe", "*"}} {
+			_, stderr, status := runIn(t, t.TempDir(), "", append(args, "--server", other.URL, "--key", "x")...)
+			if status != 1 || !strings.Contains(stderr, other.URL+" answered, but is no Switchhook router") {
+				t.Errorf("%q to %q: status %d, %s", answer, args, status, stderr)
+			}
+		}
+		other.Close()
+	}
+}
+
+func TestCommandLineMistakesAreExplained(t *testing.T) {
+	used, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer used.Close()
+	for name, c := range map[string]struct {
+		args []string
+		want string
+		code int
+	}{
+		"no command":          {nil, "Usage: switchhook", 0},
+		"help":                {[]string{"--help"}, "switchhook demo", 0},
+		"help of a command":   {[]string{"serve", "--help"}, "SWITCHHOOK_ALLOW_TARGETS", 0},
+		"an unknown command":  {[]string{"serv"}, "did you mean", 2},
+		"an unknown flag":     {[]string{"serve", "--prot", "1"}, "unknown flag", 2},
+		"a bad address range": {[]string{"serve", "--allow-targets", "10.0.0.0/99"}, "--allow-targets", 1},
+		"a bad number":        {[]string{"serve", "--in-flight", "0"}, "--in-flight", 1},
+		"a bad port":          {[]string{"serve", "--listen", "127.0.0.1:99999", "--data", "/nonexistent/x"}, "listen on 127.0.0.1:99999", 1},
+		"nothing to send":     {[]string{"send", "--key", "x"}, "give an event type", 1},
+		"no router":           {[]string{"send", "a.b", "--key", "x", "--server", "http://127.0.0.1:1"}, "is the router running?", 1},
+		"a bad payload":       {[]string{"send", "a.b", "{", "--key", "x"}, "not JSON", 1},
+		"version, as a flag":  {[]string{"--version"}, "switchhook " + Version, 0},
+		"version, in short":   {[]string{"-v"}, "switchhook " + Version, 0},
+		"help, as a command":  {[]string{"help"}, "switchhook demo", 0},
+		"help on a command":   {[]string{"help", "keys", "create"}, "What the key is for", 0},
+		"a key without name":  {[]string{"keys", "create"}, `"switchhook keys create --help"`, 2},
+		"no key":              {[]string{"keys", "list"}, "switchhook-data/admin.key)", 1},
+		"no scheme":           {[]string{"send", "a.b", "--key", "x", "--server", "localhost:8080"}, "write http://localhost:8080", 2},
+		"listen, no port":     {[]string{"listen", "--addr", "127.0.0.1"}, "--addr: \"127.0.0.1\" is no address with a port", 2},
+		"a filter of nothing": {[]string{"listen", "--filter", "true"}, "give --subscribe too", 2},
+		"a bad secret":        {[]string{"listen", "--secret", "x"}, "--secret: must be", 2},
+		"a port in use":       {[]string{"serve", "--listen", used.Addr().String()}, "is in use: is a router running already? --listen gives another address", 1},
+		"listen, in use":      {[]string{"listen", "--addr", used.Addr().String()}, "is in use: is another receiver running already? --addr gives", 1},
+		"version":             {[]string{"version"}, "switchhook " + Version, 0},
+	} {
+		cmd := command(c.args...)
+		cmd.Dir = t.TempDir()
+		out, err := cmd.CombinedOutput()
+		if cmd.ProcessState.ExitCode() != c.code || !strings.Contains(string(out), c.want) {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+	}
+}
