@@ -50,9 +50,11 @@ func (e *Engine) CreateSubscription(ctx context.Context, s *Subscription) (*Subs
 
 // EnsureSubscription is CreateSubscription, unless there is one already that sends the same
 // events of the same account to the same target in the same way: created is false then,
-// and what comes back is the one that is stored, as it is, active or not. Of several calls
-// at once for the same thing one creates it. A secret in s must be the stored one; with
-// newSecret set it was made for s, and its type alone counts.
+// and what comes back is the one that is stored. It lives as long as the later of both ends
+// says, and is active again if s is to be and the router had switched it off; what a user
+// has switched off stays off. Of several calls at once for the same thing one creates it. A
+// secret in s must be the stored one; with newSecret set it was made for s, and its type
+// alone counts.
 func (e *Engine) EnsureSubscription(ctx context.Context, s *Subscription, newSecret bool) (_ *Subscription, created bool, err error) {
 	asked, kind := s.Secret, signature.SecretType("")
 	if asked != "" {
@@ -90,7 +92,11 @@ func (e *Engine) addSubscription(ctx context.Context, s *Subscription, program *
 	defer e.registry.changes.Unlock()
 	if serves != nil {
 		if twin := e.registry.twin(s, serves); twin != nil {
-			return twin, false, nil
+			renewed := e.renewed(twin, s)
+			if renewed == twin {
+				return twin, false, nil
+			}
+			return renewed, false, e.putSubscription(ctx, renewed, program)
 		}
 	}
 	if err := e.subscriptionRoom(s.Account); err != nil {
@@ -100,6 +106,25 @@ func (e *Engine) addSubscription(ctx context.Context, s *Subscription, program *
 		return nil, false, err
 	}
 	return s, true, nil
+}
+
+// renewed is a stored subscription as it is once somebody subscribes to the same again; twin
+// itself where that changes nothing. A client that has been given up is to be sent events
+// again, and nobody's subscription is to end before the time that he asked for.
+func (e *Engine) renewed(twin, asked *Subscription) *Subscription {
+	s := twin.Clone()
+	wanted(asked)
+	if asked.Active && !s.Active && s.Reason != "" && !s.Verification.Pending() {
+		s.Active, s.Reason = true, ""
+	}
+	if !s.ExpiresAt.IsZero() && (asked.ExpiresAt.IsZero() || asked.ExpiresAt.After(s.ExpiresAt)) {
+		s.ExpiresAt = asked.ExpiresAt
+	}
+	if s.Active == twin.Active && s.ExpiresAt.Equal(twin.ExpiresAt) {
+		return twin
+	}
+	s.Version, s.UpdatedAt = twin.Version+1, e.now()
+	return s
 }
 
 // UpdateSubscription changes a subscription of an account, or of any where account is

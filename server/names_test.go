@@ -2,9 +2,11 @@ package server_test
 
 import (
 	"fmt"
+	"net/http"
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -273,6 +275,61 @@ func TestSubscribingTwiceIsOneSubscription(t *testing.T) {
 	if third := c.post("/api/v1/subscriptions", body).want(200); third.text("id") == first.text("id") {
 		t.Error("a subscription that was deleted came back")
 	}
+}
+
+func TestSubscribingAgainBringsBackWhatTheRouterSwitchedOff(t *testing.T) {
+	var gone atomic.Bool
+	gone.Store(true)
+	hook := receive(t, func(w http.ResponseWriter, _ *http.Request) {
+		if gone.Load() {
+			w.WriteHeader(http.StatusGone)
+		}
+	})
+	r := start(t)
+	c := r.acme
+	body := map[string]any{"event": "a", "hookUrl": hook.URL}
+	made := c.post("/api/v1/subscriptions", body).want(201)
+	off := func() bool { return c.get(made.text("href")).at("active") == false }
+	c.publish("a", 1)
+	eventually(t, "410 to switch it off", off)
+	body["active"] = false
+	c.post("/api/v1/subscriptions", body).want(200).shows(map[string]any{"active": false, "inactive_reason": "the target answered 410 Gone"})
+	delete(body, "active")
+	gone.Store(false)
+	again := c.post("/api/v1/subscriptions", body).want(200).shows(map[string]any{"id": made.text("id"), "active": true, "inactive_reason": nil})
+	if again.header.Get("ETag") == made.header.Get("ETag") {
+		t.Error("the ETag is the old one")
+	}
+	c.publish("a", 2)
+	hook.wait(t, 2)
+	// In a dialect as well.
+	gone.Store(true)
+	django, dialect := r.legacy("Authorization", "Token "+c.key), `{"event":"d","target":"`+hook.URL+`"}`
+	first := django.call("POST", "/api/v1/hooks", dialect, 201)
+	c.publish("d", 1)
+	path := "/api/v1/subscriptions/" + first.text("id")
+	eventually(t, "410 to switch it off", func() bool { return c.get(path).at("active") == false })
+	django.call("POST", "/api/v1/hooks", dialect, 201)
+	c.get(path).want(200).shows(map[string]any{"active": true})
+}
+
+func TestSubscribingAgainRenews(t *testing.T) {
+	c := start(t).acme
+	subscribe := func(in any) *answer {
+		body := map[string]any{"event": "a", "target_url": anywhere}
+		if in != nil {
+			body["expires_in"] = in
+		}
+		return c.post("/api/v1/subscriptions", body)
+	}
+	short := subscribe("1m").want(201).text("expires_at")
+	long := subscribe("1h").want(200).text("expires_at")
+	if long <= short {
+		t.Errorf("renewed for an hour, it expires at %s; before at %s", long, short)
+	}
+	subscribe("2m").want(200).shows(map[string]any{"expires_at": long}) // it may be somebody else's
+	subscribe(nil).want(200).shows(map[string]any{"expires_at": nil})
+	subscribe("1h").want(200).shows(map[string]any{"expires_at": nil})
 }
 
 func TestOfManyTheSameAtOnceOneIsMade(t *testing.T) {
