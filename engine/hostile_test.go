@@ -28,6 +28,7 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/target"
+	"switchhook/engine/target/targettest"
 )
 
 // wicked is a target that does as it likes with each connection, on a socket of its own.
@@ -409,55 +410,26 @@ func TestTargetsThatBreakTLS(t *testing.T) {
 
 // moodyNames is a DNS server that answers names under their moods, and says nothing to others.
 func moodyNames(t *testing.T) *net.Resolver {
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		buffer := make([]byte, 1500)
-		for {
-			size, from, err := conn.ReadFrom(buffer)
-			if err != nil {
-				return
+	return targettest.Names(t, func(q dnsmessage.Question, reply *dnsmessage.Message) []byte {
+		switch mood, _, _ := strings.Cut(q.Name.String(), "."); mood {
+		case "unknown":
+			reply.RCode = dnsmessage.RCodeNameError
+		case "broken":
+			reply.RCode = dnsmessage.RCodeServerFailure
+		case "refusing":
+			reply.RCode = dnsmessage.RCodeRefused
+		case "empty":
+		case "garbage":
+			return []byte("garbage")
+		case "good":
+			if q.Type == dnsmessage.TypeA {
+				return targettest.Addresses(q, reply, netip.MustParseAddr("127.0.0.1"))
 			}
-			var query dnsmessage.Message
-			if query.Unpack(buffer[:size]) != nil || len(query.Questions) != 1 {
-				continue
-			}
-			q := query.Questions[0]
-			answer := dnsmessage.Message{Header: dnsmessage.Header{ID: query.ID, Response: true, Authoritative: true}, Questions: query.Questions}
-			switch mood, _, _ := strings.Cut(q.Name.String(), "."); mood {
-			case "unknown":
-				answer.RCode = dnsmessage.RCodeNameError
-			case "broken":
-				answer.RCode = dnsmessage.RCodeServerFailure
-			case "refusing":
-				answer.RCode = dnsmessage.RCodeRefused
-			case "empty":
-			case "garbage":
-				conn.WriteTo([]byte("garbage"), from)
-				continue
-			case "good":
-				if q.Type == dnsmessage.TypeA {
-					answer.Answers = []dnsmessage.Resource{{Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class}, Body: &dnsmessage.AResource{A: netip.MustParseAddr("127.0.0.1").As4()}}}
-				}
-			default:
-				continue
-			}
-			if packed, err := answer.Pack(); err == nil {
-				conn.WriteTo(packed, from)
-			}
+		default:
+			return nil
 		}
-	}()
-	t.Cleanup(func() {
-		conn.Close()
-		<-served
+		return targettest.Addresses(q, reply)
 	})
-	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "udp", conn.LocalAddr().String())
-	}}
 }
 
 func TestTargetsWhoseNamesAreNotFound(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 
 	"switchhook/engine/target"
+	"switchhook/engine/target/targettest"
 )
 
 // names is a DNS server on loopback. Each name has a list of answers, given one after the
@@ -31,50 +32,10 @@ type names struct {
 // serveNames starts a DNS server and gives the resolver that asks it.
 func serveNames(t *testing.T, answers map[string][]string) (*names, *net.Resolver) {
 	t.Helper()
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	n := &names{answers: answers, asked: map[string]int{}}
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		n.serve(conn)
-	}()
-	t.Cleanup(func() {
-		conn.Close()
-		<-served
+	return n, targettest.Names(t, func(q dnsmessage.Question, reply *dnsmessage.Message) []byte {
+		return targettest.Addresses(q, reply, n.answer(q)...)
 	})
-	return n, &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "udp", conn.LocalAddr().String())
-	}}
-}
-
-func (n *names) serve(conn net.PacketConn) {
-	buffer := make([]byte, 1500)
-	for {
-		size, from, err := conn.ReadFrom(buffer)
-		if err != nil {
-			return
-		}
-		var query dnsmessage.Message
-		if query.Unpack(buffer[:size]) != nil || len(query.Questions) != 1 {
-			continue
-		}
-		q := query.Questions[0]
-		answer := dnsmessage.Message{Header: dnsmessage.Header{ID: query.ID, Response: true, Authoritative: true}, Questions: query.Questions}
-		header := dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 0}
-		for _, ip := range n.answer(q) {
-			body := dnsmessage.ResourceBody(&dnsmessage.AAAAResource{AAAA: ip.As16()})
-			if q.Type == dnsmessage.TypeA {
-				body = &dnsmessage.AResource{A: ip.As4()}
-			}
-			answer.Answers = append(answer.Answers, dnsmessage.Resource{Header: header, Body: body})
-		}
-		if packed, err := answer.Pack(); err == nil {
-			conn.WriteTo(packed, from)
-		}
-	}
 }
 
 // answer gives the addresses of a name that suit the question. A turn is over once both
