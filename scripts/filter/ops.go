@@ -25,7 +25,7 @@ func compare(a, b any, op string) (int, bool) {
 		return 0, false
 	case int64:
 		if y, ok := b.(int64); ok {
-			return compareInts(x, y), true
+			return compareSame(x, y), true
 		}
 		if _, ok := b.(float64); ok {
 			return compareNumbers(a, b), true

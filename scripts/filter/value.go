@@ -131,7 +131,7 @@ func compareNumbers(a, b any) int {
 	case int64:
 		switch y := b.(type) {
 		case int64:
-			return compareInts(x, y)
+			return compareSame(x, y)
 		case float64:
 			return compareIntFloat(x, y)
 		}
@@ -140,23 +140,14 @@ func compareNumbers(a, b any) int {
 		case int64:
 			return -compareIntFloat(y, x)
 		case float64:
-			return compareFloats(x, y)
+			return compareSame(x, y)
 		}
 	}
 	return 0
 }
 
-func compareInts(x, y int64) int {
-	switch {
-	case x < y:
-		return -1
-	case x > y:
-		return 1
-	}
-	return 0
-}
-
-func compareFloats(x, y float64) int {
+// compareSame calls NaN equal to all.
+func compareSame[T int64 | float64](x, y T) int {
 	switch {
 	case x < y:
 		return -1
@@ -176,7 +167,7 @@ func compareIntFloat(x int64, y float64) int {
 	}
 	whole := int64(y)
 	if x != whole {
-		return compareInts(x, whole)
+		return compareSame(x, whole)
 	}
-	return compareFloats(0, y-float64(whole))
+	return compareSame(0, y-float64(whole))
 }

@@ -163,18 +163,7 @@ func TestKilledUnderLoad(t *testing.T) {
 		rounds = 2
 	}
 	for round := range rounds {
-		child := exec.Command(os.Args[0])
-		child.Env = append(os.Environ(), crashChild+"="+path)
-		child.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-		out, err := child.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := child.Start(); err != nil {
-			t.Fatal(err)
-		}
-		var reading sync.WaitGroup
-		reading.Go(func() { said.read(t, out) })
+		child, reading := said.writer(t, path)
 		said.await(t, 50)
 		time.Sleep(time.Duration(61*round) * time.Millisecond)
 
@@ -194,6 +183,25 @@ func TestKilledUnderLoad(t *testing.T) {
 		}
 		said.check(t, path)
 	}
+}
+
+// writer starts a child process that writes to a database until it is killed. reading is
+// done once all that it said is noted.
+func (a *acknowledged) writer(t *testing.T, path string) (child *exec.Cmd, reading *sync.WaitGroup) {
+	t.Helper()
+	child = exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), crashChild+"="+path)
+	child.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := child.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	reading = new(sync.WaitGroup)
+	reading.Go(func() { a.read(t, out) })
+	return child, reading
 }
 
 func signal(t *testing.T, c *exec.Cmd, s syscall.Signal) {

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -27,18 +26,7 @@ import (
 func TestSnapshotsOfTheDisk(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "test.db")
 	said := &acknowledged{events: map[engine.ID]bool{}, deliveries: map[engine.ID]bool{}}
-	child := exec.Command(os.Args[0])
-	child.Env = append(os.Environ(), crashChild+"="+path)
-	child.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	out, err := child.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := child.Start(); err != nil {
-		t.Fatal(err)
-	}
-	var reading sync.WaitGroup
-	reading.Go(func() { said.read(t, out) })
+	child, reading := said.writer(t, path)
 	defer func() {
 		signal(t, child, syscall.SIGKILL)
 		reading.Wait()
