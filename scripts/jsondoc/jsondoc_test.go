@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/scriptstest"
 )
 
 func TestParseAcceptsWhatTheStandardLibraryAccepts(t *testing.T) {
@@ -177,7 +178,7 @@ func walk(t *testing.T, v jsondoc.Value) int {
 
 func BenchmarkParse(b *testing.B) {
 	for _, items := range []int{2, 20, 200} {
-		src := order(items)
+		src := scriptstest.Order(items)
 		b.Run(fmt.Sprintf("%dB", len(src)), func(b *testing.B) {
 			var d jsondoc.Doc
 			b.SetBytes(int64(len(src)))
@@ -189,17 +190,4 @@ func BenchmarkParse(b *testing.B) {
 			}
 		})
 	}
-}
-
-func order(items int) []byte {
-	var b strings.Builder
-	b.WriteString(`{"id":"ord_1","total":129.5,"customer":{"name":"Ada","country":"US"},"items":[`)
-	for i := range items {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		fmt.Fprintf(&b, `{"sku":"SKU-%05d","title":"A thing of beauty %d","quantity":%d,"price":%d.25,"tags":["new","sale"],"weight":1.5,"attributes":{"color":"red","size":"L"},"note":null,"gift":false,"vendor":"Acme Corporation"}`, i, i, i%5+1, i*3)
-	}
-	b.WriteString(`]}`)
-	return []byte(b.String())
 }

@@ -4,13 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"switchhook/scripts/sandbox"
+	"switchhook/scripts/scriptstest"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,19 +26,6 @@ export default function transform(event, request) {
     total: order.total,
   }
 }`
-
-func order(items int) []byte {
-	var b strings.Builder
-	b.WriteString(`{"id":"ord_1","total":129.5,"customer":{"name":"Ada","country":"US"},"items":[`)
-	for i := range items {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		fmt.Fprintf(&b, `{"sku":"SKU-%05d","title":"A thing of beauty %d","quantity":%d,"price":%d.25,"tags":["new","sale"],"weight":1.5,"attributes":{"color":"red","size":"L"},"note":null,"gift":false,"vendor":"Acme Corporation"}`, i, i, i%5+1, i*3)
-	}
-	b.WriteString(`]}`)
-	return []byte(b.String())
-}
 
 // cpu is what this process and the children pid have used.
 func cpu(pids []string) time.Duration {
@@ -66,7 +53,7 @@ func BenchmarkTransform(b *testing.B) {
 	prog := compile(b, p, benchSource)
 	time.Sleep(300 * time.Millisecond) // all children are there
 	for _, items := range []int{2, 24} {
-		ev := event(string(order(items)))
+		ev := event(string(scriptstest.Order(items)))
 		res, err := p.Run(b.Context(), prog, ev, post)
 		if err != nil {
 			b.Fatal(err)

@@ -8,6 +8,7 @@ import (
 
 	"switchhook/scripts"
 	"switchhook/scripts/sandbox"
+	"switchhook/scripts/scriptstest"
 )
 
 // FuzzTransform: whatever the source and the event, the pool answers with a result that
@@ -17,7 +18,7 @@ func FuzzTransform(f *testing.F) {
 	for _, h := range hostile {
 		f.Add("export default (event, request) => {"+h.body+"\n}", `{"l":[1,2,3]}`)
 	}
-	f.Add(benchSource, string(order(2)))
+	f.Add(benchSource, string(scriptstest.Order(2)))
 	f.Add(`export default (e, r) => { r.query.x = e.data; delete e.data.a; return [e, r] }`, `{"a":[{}],"b":1e400}`)
 	p := start(f, sandbox.Config{Processes: 2})
 	f.Fuzz(func(t *testing.T, source, data string) {

@@ -2,10 +2,10 @@ package transform_test
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 
 	"switchhook/scripts"
+	"switchhook/scripts/scriptstest"
 	"switchhook/scripts/transform"
 )
 
@@ -21,19 +21,6 @@ export default function transform(event, request) {
   }
 }`
 
-func order(items int) []byte {
-	var b strings.Builder
-	b.WriteString(`{"id":"ord_1","total":129.5,"customer":{"name":"Ada","country":"US"},"items":[`)
-	for i := range items {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		fmt.Fprintf(&b, `{"sku":"SKU-%05d","title":"A thing of beauty %d","quantity":%d,"price":%d.25,"tags":["new","sale"],"weight":1.5,"attributes":{"color":"red","size":"L"},"note":null,"gift":false,"vendor":"Acme Corporation"}`, i, i, i%5+1, i*3)
-	}
-	b.WriteString(`]}`)
-	return []byte(b.String())
-}
-
 func BenchmarkRun(b *testing.B) {
 	p, err := transform.Compile(benchSource, scripts.DefaultLimits())
 	if err != nil {
@@ -44,7 +31,7 @@ func BenchmarkRun(b *testing.B) {
 		b.Fatal(err)
 	}
 	for _, items := range []int{2, 24} {
-		ev := event(string(order(items)))
+		ev := event(string(scriptstest.Order(items)))
 		b.Run(fmt.Sprintf("%dB", len(ev.Data)), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
