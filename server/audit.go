@@ -94,14 +94,6 @@ func (s *Server) listAudit(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	answer, views := page{}, []auditView{}
-	for i, e := range found {
-		if i == find.Limit-1 {
-			answer.NextCursor = &views[i-1].ID
-			break
-		}
-		views = append(views, viewEntry(e, who))
-	}
-	answer.Data = views
-	return answerList(c, answer.Data, answer, answer.NextCursor)
+	cursor := func(e *engine.AuditEntry) string { return e.ID.Format(engine.AuditPrefix) }
+	return answerPage(c, pageOf(found, find.Limit-1, cursor, func(e *engine.AuditEntry) auditView { return viewEntry(e, who) }))
 }

@@ -44,6 +44,16 @@ func viewDelivery(d *engine.Delivery) deliveryView {
 	return v
 }
 
+// viewWithAttempts is a delivery as it is shown alone.
+func viewWithAttempts(d *engine.Delivery, attempts []*engine.Attempt) deliveryView {
+	v := viewDelivery(d)
+	v.Attempts = make([]attemptView, len(attempts))
+	for i, a := range attempts {
+		v.Attempts[i] = viewAttempt(a)
+	}
+	return v
+}
+
 // attemptView is an attempt as the API shows it.
 type attemptView struct {
 	Number     int           `json:"number"`
@@ -165,18 +175,8 @@ func (s *Server) listDeliveries(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	answer := page{}
-	if len(found) == find.Limit {
-		found = found[:len(found)-1]
-		cursor := found[len(found)-1].ID.String()
-		answer.NextCursor = &cursor
-	}
-	views := make([]deliveryView, len(found))
-	for i, d := range found {
-		views[i] = viewDelivery(d)
-	}
-	answer.Data = views
-	return answerList(c, answer.Data, answer, answer.NextCursor)
+	cursor := func(d *engine.Delivery) string { return d.ID.String() }
+	return answerPage(c, pageOf(found, find.Limit-1, cursor, viewDelivery))
 }
 
 func (s *Server) getDelivery(c *fiber.Ctx, who caller) error {
@@ -188,12 +188,7 @@ func (s *Server) getDelivery(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	view := viewDelivery(d)
-	view.Attempts = []attemptView{}
-	for _, a := range attempts {
-		view.Attempts = append(view.Attempts, viewAttempt(a))
-	}
-	return c.JSON(view)
+	return c.JSON(viewWithAttempts(d, attempts))
 }
 
 func deliveryID(c *fiber.Ctx) (engine.DeliveryID, error) {

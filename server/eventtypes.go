@@ -3,6 +3,7 @@ package server
 import (
 	"encoding/json"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,19 +57,8 @@ func (s *Server) listEventTypes(c *fiber.Ctx, _ caller) error {
 	if q.err != nil {
 		return q.err
 	}
-	answer, views := page{}, []eventTypeView{}
-	for _, t := range s.engine.EventTypes() {
-		if t.Name <= after {
-			continue
-		}
-		if len(views) == limit {
-			answer.NextCursor = &views[limit-1].Name
-			break
-		}
-		views = append(views, viewEventType(t))
-	}
-	answer.Data = views
-	return answerList(c, answer.Data, answer, answer.NextCursor)
+	found := slices.DeleteFunc(s.engine.EventTypes(), func(t *engine.EventType) bool { return t.Name <= after })
+	return answerPage(c, pageOf(found, limit, func(t *engine.EventType) string { return t.Name }, viewEventType))
 }
 
 func (s *Server) getEventType(c *fiber.Ctx, _ caller) error {

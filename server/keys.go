@@ -1,6 +1,7 @@
 package server
 
 import (
+	"slices"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -72,19 +73,8 @@ func (s *Server) listKeys(c *fiber.Ctx, _ caller) error {
 	if q.err != nil {
 		return q.err
 	}
-	answer, views := page{}, []keyView{}
-	for _, k := range s.engine.Keys() {
-		if k.ID <= after {
-			continue
-		}
-		if len(views) == limit {
-			answer.NextCursor = &views[limit-1].ID
-			break
-		}
-		views = append(views, viewKey(k))
-	}
-	answer.Data = views
-	return answerList(c, answer.Data, answer, answer.NextCursor)
+	found := slices.DeleteFunc(s.engine.Keys(), func(k *engine.Key) bool { return k.ID <= after })
+	return answerPage(c, pageOf(found, limit, func(k *engine.Key) string { return k.ID.Format(engine.KeyPrefix) }, viewKey))
 }
 
 func (s *Server) createKey(c *fiber.Ctx, who caller) error {

@@ -92,6 +92,26 @@ type page struct {
 	NextCursor *string `json:"next_cursor"`
 }
 
+// pageOf makes a page of what was found where one entry more than limit was asked for, to
+// see whether there is a next page: cursor names an entry that this begins behind.
+func pageOf[T, V any](found []T, limit int, cursor func(T) string, view func(T) V) page {
+	var p page
+	if len(found) > limit {
+		found = found[:limit]
+		next := cursor(found[limit-1])
+		p.NextCursor = &next
+	}
+	views := make([]V, len(found))
+	for i, entry := range found {
+		views[i] = view(entry)
+	}
+	p.Data = views
+	return p
+}
+
+// answerPage answers a list that is a page and nothing more.
+func answerPage(c *fiber.Ctx, p page) error { return answerList(c, p.Data, p, p.NextCursor) }
+
 // answerList answers a page of a list: data is its entries, envelope the page with all that
 // belongs to it. The way to the next page is in a Link header (RFC 8288), too, for clients
 // that ask for the bare array, by ?format=array or the profile "array" in Accept.

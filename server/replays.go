@@ -143,16 +143,8 @@ func (s *Server) listReplays(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	answer, views := page{}, []replayView{}
-	for i, r := range found {
-		if i == find.Limit-1 {
-			answer.NextCursor = &views[i-1].ID
-			break
-		}
-		views = append(views, viewReplay(r))
-	}
-	answer.Data = views
-	return answerList(c, answer.Data, answer, answer.NextCursor)
+	cursor := func(r *engine.Replay) string { return r.ID.Format(engine.ReplayPrefix) }
+	return answerPage(c, pageOf(found, find.Limit-1, cursor, viewReplay))
 }
 
 func (s *Server) getReplay(c *fiber.Ctx, who caller) error {

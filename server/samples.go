@@ -81,10 +81,5 @@ func (s *Server) testSubscription(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	view := viewDelivery(d)
-	view.Attempts = []attemptView{}
-	for _, a := range attempts {
-		view.Attempts = append(view.Attempts, viewAttempt(a))
-	}
-	return c.JSON(view)
+	return c.JSON(viewWithAttempts(d, attempts))
 }

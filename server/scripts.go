@@ -91,17 +91,8 @@ func (s *Server) listScripts(c *fiber.Ctx, who caller) error {
 	if q.err != nil {
 		return q.err
 	}
-	found := s.engine.Scripts(account, kind, after, limit+1)
-	answer, views := page{}, []scriptView{}
-	for i, sc := range found {
-		if i == limit {
-			answer.NextCursor = &views[limit-1].ID
-			break
-		}
-		views = append(views, s.viewScript(sc))
-	}
-	answer.Data = views
-	return answerList(c, answer.Data, answer, answer.NextCursor)
+	cursor := func(sc *engine.Script) string { return sc.ID.Format(engine.ScriptPrefix) }
+	return answerPage(c, pageOf(s.engine.Scripts(account, kind, after, limit+1), limit, cursor, s.viewScript))
 }
 
 // createScript makes a script and, where a source is given, its first version, which goes

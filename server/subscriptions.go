@@ -160,17 +160,8 @@ func (s *Server) listSubscriptions(c *fiber.Ctx, who caller) error {
 		return q.err
 	}
 	found := s.engine.Subscriptions(find)
-	answer := subscriptionPage{EventTypes: []eventTypeEntry{}}
-	if len(found) == find.Limit {
-		found = found[:len(found)-1]
-		cursor := found[len(found)-1].ID.Format(engine.SubscriptionPrefix)
-		answer.NextCursor = &cursor
-	}
-	views := make([]subscriptionView, len(found))
-	for i, sub := range found {
-		views[i] = s.viewSubscription(sub)
-	}
-	answer.Data = views
+	cursor := func(sub *engine.Subscription) string { return sub.ID.Format(engine.SubscriptionPrefix) }
+	answer := subscriptionPage{page: pageOf(found, find.Limit-1, cursor, s.viewSubscription), EventTypes: []eventTypeEntry{}}
 	for _, t := range s.engine.EventTypes() {
 		answer.EventTypes = append(answer.EventTypes, eventTypeEntry{t.Name, t.Description})
 	}

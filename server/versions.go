@@ -44,17 +44,8 @@ func (s *Server) listVersions(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	answer, views := page{}, []versionView{}
-	for i, v := range found {
-		if i == limit {
-			cursor := strconv.Itoa(found[i-1].Number)
-			answer.NextCursor = &cursor
-			break
-		}
-		views = append(views, viewVersion(v, sc.Live))
-	}
-	answer.Data = views
-	return answerList(c, answer.Data, answer, answer.NextCursor)
+	cursor := func(v *engine.ScriptVersion) string { return strconv.Itoa(v.Number) }
+	return answerPage(c, pageOf(found, limit, cursor, func(v *engine.ScriptVersion) versionView { return viewVersion(v, sc.Live) }))
 }
 
 type versionInput struct {
