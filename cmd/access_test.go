@@ -63,12 +63,7 @@ func TestServeOverTLSReadsItsCertificateAgain(t *testing.T) {
 	dir := t.TempDir()
 	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	writeCertificate(t, certFile, keyFile, 1)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
+	addr := freeAddress(t)
 	c := command("serve", "--listen", addr, "--data", dir, "--admin-key", testKey, "--log-level", "error", "--tls-cert", certFile, "--tls-key", keyFile)
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {

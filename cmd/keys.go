@@ -130,5 +130,5 @@ func (c *keysDeleteCommand) Run(ctx context.Context, all *commands) error {
 	if err != nil {
 		return err
 	}
-	return api.call(ctx, http.MethodDelete, "/api/v1/keys/"+c.ID, nil, nil)
+	return api.call(ctx, http.MethodDelete, "/api/v1/keys/"+url.PathEscape(c.ID), nil, nil)
 }

@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -12,9 +11,7 @@ import (
 
 func TestFirstStartWritesAnAdminKeyThatOnlyItsOwnerReads(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "made", "here")
-	l, _ := net.Listen("tcp", "127.0.0.1:0")
-	addr := l.Addr().String()
-	l.Close()
+	addr := freeAddress(t)
 	c := command("serve", "--listen", addr, "--data", data, "--log-level", "error")
 	if err := c.Start(); err != nil {
 		t.Fatal(err)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"os"
 	"regexp"
@@ -23,13 +22,9 @@ import (
 // figure that there can be is there.
 func watched(t *testing.T) (p *process, metrics string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	metrics = "http://" + l.Addr().String() + "/metrics"
-	l.Close()
-	p = serve(t, t.TempDir(), "--metrics-listen", l.Addr().String(), "--metrics-accounts", "3")
+	addr := freeAddress(t)
+	metrics = "http://" + addr + "/metrics"
+	p = serve(t, t.TempDir(), "--metrics-listen", addr, "--metrics-accounts", "3")
 	sink := newCounter(t)
 	ctx := context.Background()
 	must := func(err error) {

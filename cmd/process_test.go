@@ -59,12 +59,7 @@ func serveTo(t *testing.T, log io.Writer, data string, flags ...string) *process
 // launch starts a router without waiting for it.
 func launch(t *testing.T, log io.Writer, data string, flags ...string) *process {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
+	addr := freeAddress(t)
 	c := command(append([]string{"serve", "--listen", addr, "--data", data, "--allow-targets", "127.0.0.0/8", "--admin-key", testKey, "--log-level", "warn"}, flags...)...)
 	c.Stderr = log
 	if err := c.Start(); err != nil {
@@ -74,6 +69,17 @@ func launch(t *testing.T, log io.Writer, data string, flags ...string) *process 
 	go func() { p.ends <- c.Wait() }()
 	t.Cleanup(func() { c.Process.Kill() })
 	return p
+}
+
+// freeAddress is one on loopback that nobody listens on now.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }
 
 func (p *process) ready() bool {
