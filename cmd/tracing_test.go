@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"switchhook/engine"
+	"switchhook/engine/snowflake"
 )
 
 // otlp is an OpenTelemetry collector: it takes spans by HTTP.
@@ -217,7 +218,7 @@ func TestAttemptsAfterARestartShareATraceOfTheEvents(t *testing.T) {
 	}
 	serve(t, data, flags...)
 	later := spans.of(t, "deliver", 3)[1:]
-	id, _ := engine.ParseID(engine.EventPrefix, event)
+	id, _ := snowflake.Parse(engine.EventPrefix, event)
 	want := engine.EventTrace(id)
 	for i, s := range later {
 		if !bytes.Equal(s.TraceId, want[:]) || len(s.ParentSpanId) != 0 || attributes(s)["switchhook.attempt"] != int64(i+2) || attributes(s)["switchhook.event_id"] != event {

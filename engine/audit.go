@@ -101,7 +101,7 @@ type audited struct {
 func (a *audited) with(ctx context.Context, kind, subject, account string, before, after any) context.Context {
 	e := a.engine
 	actor := ActorOf(ctx)
-	entry := &AuditEntry{ID: e.tracker.ids.next(), At: e.now(), Kind: kind, Subject: subject, Account: account, Action: ActionUpdate}
+	entry := &AuditEntry{ID: e.ids.Next(), At: e.now(), Kind: kind, Subject: subject, Account: account, Action: ActionUpdate}
 	if actor.Key != nil {
 		entry.Actor = AuditActor{actor.Key.ID, actor.Key.Name, actor.Key.Account, actor.Address}
 	} else {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"switchhook/engine/snowflake"
 	"switchhook/scripts"
 )
 
@@ -93,10 +94,10 @@ func (run *BacktestRun) Run(ctx context.Context, each func(BacktestChange) error
 	totals.LiveVersion = run.liveVersion
 	q := EventQuery{Account: run.account, Limit: backtestFirst}
 	if !run.b.Since.IsZero() {
-		q.Since = FirstIDAt(run.b.Since)
+		q.Since = snowflake.FirstAt(run.b.Since)
 	}
 	if !run.b.Until.IsZero() {
-		q.Before = FirstIDAt(run.b.Until)
+		q.Before = snowflake.FirstAt(run.b.Until)
 	}
 	var times runTimes
 	for int(totals.Events) < run.b.Last {

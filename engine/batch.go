@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"switchhook/engine/snowflake"
 	"switchhook/scripts"
 )
 
@@ -301,7 +302,7 @@ func batchID(subscription ID, sent []*element) string {
 	for _, el := range sent {
 		write(el.en.event)
 	}
-	return batchPrefix + idEncoding.EncodeToString(h.Sum(nil)[:16])
+	return batchPrefix + snowflake.Encoding.EncodeToString(h.Sum(nil)[:16])
 }
 
 // shorter is the answer as it is kept with all but the first of n deliveries that it is the

@@ -1,6 +1,9 @@
 package engine
 
-import "slices"
+import (
+	"slices"
+	"switchhook/engine/snowflake"
+)
 
 // beyond is what a line knows of its deliveries that are not in memory: they have rows in
 // the store, and are read from there in the order of their events. It also knows which rows
@@ -25,9 +28,6 @@ const (
 	settledMeanwhile meanwhile = 1 + iota // its outcome got on disk
 	dueMeanwhile                          // its retry became due
 )
-
-// lastID is above every id.
-const lastID = ID(1<<63 - 1)
 
 // hides tells whether a delivery that is not in memory may lie in the tail.
 func (b *beyond) hides(event ID) bool { return b.tail && event >= b.horizon }
@@ -72,7 +72,7 @@ func (b *beyond) readable(from ID) bool {
 }
 
 func (b *beyond) begin(from ID) {
-	b.reading, b.from, b.trust = true, from, lastID
+	b.reading, b.from, b.trust = true, from, snowflake.Last
 	if len(b.spilling) > 0 {
 		b.trust = b.spilling[0]
 	}
@@ -94,7 +94,7 @@ func (b *beyond) note(event ID, what meanwhile) {
 // tells all; ended says that it is the last of all.
 func (b *beyond) trusted(rows []entry, all bool) (kept []entry, through ID, ended bool) {
 	b.reading = false
-	through = lastID
+	through = snowflake.Last
 	if !all {
 		through = b.from - 1
 		if len(rows) > 0 {

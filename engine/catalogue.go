@@ -73,7 +73,7 @@ func (e *Engine) EnsureSubscription(ctx context.Context, s *Subscription, newSec
 // with serves nil none does.
 func (e *Engine) createSubscription(ctx context.Context, s *Subscription, serves func(stored *Subscription) bool) (_ *Subscription, created bool, err error) {
 	s = s.Clone()
-	s.ID, s.Version = e.tracker.ids.next(), 1
+	s.ID, s.Version = e.ids.Next(), 1
 	s.CreatedAt = e.now()
 	program, err := e.checkSubscription(ctx, s, nil)
 	if err != nil {

@@ -174,7 +174,7 @@ func (e *Engine) logAttempt(r *route, en entry, a *Attempt, v verdict) {
 // recorded notes that a delivery has a row now.
 func (e *Engine) recorded(en entry) {
 	if en.fresh != nil {
-		e.tracker.record(en.fresh, en.slot)
+		e.tracker.Record(en.fresh, en.slot)
 	}
 }
 

@@ -20,7 +20,9 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/time/rate"
 
+	"switchhook/engine/snowflake"
 	"switchhook/engine/target"
+	"switchhook/engine/watermark"
 	"switchhook/scripts"
 	"switchhook/scripts/filter"
 )
@@ -132,7 +134,8 @@ type Engine struct {
 
 	registry   *registry
 	index      *index
-	tracker    *tracker
+	ids        *snowflake.Maker
+	tracker    *watermark.Tracker
 	scheduler  *scheduler
 	budget     memoryBudget
 	quarantine quarantine
@@ -179,13 +182,15 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	maker := snowflake.NewMaker(cfg.Now, cfg.Node, last)
 	e := &Engine{
 		cfg: cfg, log: cfg.Logger,
 		metrics:    NewMetrics(cfg.Registerer, cfg.MetricsAccounts, cfg.Now),
 		traces:     newTracing(cfg.Tracer),
 		filters:    filter.NewCache(filterRoom),
 		index:      newIndex(),
-		tracker:    newTracker(cfg.Now, cfg.Node, last),
+		ids:        maker,
+		tracker:    watermark.New(maker, last),
 		scheduler:  newScheduler(cfg.Now, max(1, cfg.InFlight*3/4)),
 		publishing: make(chan struct{}, publishRoom),
 		lab:        newLab(cfg.Transformer),
@@ -206,7 +211,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	}
 	e.scheduler.fetch = e.goFetch
 	e.scheduler.fetchSorted = e.goFetchSorted
-	e.scheduler.queued = e.tracker.queued
+	e.scheduler.queued = e.tracker.QueuedUpTo
 	e.scheduler.spawn = e.spawnWorker
 	if e.registry, err = loadRegistry(ctx, cfg.Store); err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"switchhook/engine/snowflake"
 	"switchhook/scripts/near"
 )
 
@@ -28,7 +29,7 @@ const (
 func NewKeyText() string {
 	raw := make([]byte, keyRandom)
 	rand.Read(raw)
-	return KeyTextPrefix + idEncoding.EncodeToString(raw)
+	return KeyTextPrefix + snowflake.Encoding.EncodeToString(raw)
 }
 
 // credential is a text, known by its hash, that stands for a key.
@@ -77,7 +78,7 @@ func (e *Engine) CreateKey(ctx context.Context, k Key, text string) (*Key, strin
 	if len(text) < 16 {
 		return nil, "", Invalid("key", "is shorter than 16 characters")
 	}
-	k.ID, k.CreatedAt = e.tracker.ids.next(), e.now()
+	k.ID, k.CreatedAt = e.ids.Next(), e.now()
 	if !k.ExpiresAt.IsZero() && !k.ExpiresAt.After(k.CreatedAt) {
 		return nil, "", Invalid("expires_at", "is %s, which has passed", k.ExpiresAt.Format(time.RFC3339))
 	}

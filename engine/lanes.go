@@ -3,6 +3,8 @@ package engine
 import (
 	"slices"
 	"sort"
+	"switchhook/engine/fifo"
+	"switchhook/engine/snowflake"
 	"time"
 )
 
@@ -26,10 +28,10 @@ const (
 type lanes struct {
 	beyond
 	groups map[uint64]*lane
-	turns  fifo[*lane] // lanes that may go, in turn; a lane in it may have changed since
+	turns  fifo.Queue[*lane] // lanes that may go, in turn; a lane in it may have changed since
 	hungry map[*lane]struct{}
-	beside fifo[entry] // retried by hand: outside the order
-	manual map[ID]bool // that failed outside the order, so that its retries stay there
+	beside fifo.Queue[entry] // retried by hand: outside the order
+	manual map[ID]bool       // that failed outside the order, so that its retries stay there
 
 	waiting int // deliveries in lanes that wait for their turn
 	failed  int // and those that wait for their retry
@@ -58,11 +60,11 @@ func newLanes(keyed bool, queued func(ID) bool) *lanes {
 	return l
 }
 
-func (l *lanes) len() int { return l.waiting + l.failed + l.beside.len() }
+func (l *lanes) len() int { return l.waiting + l.failed + l.beside.Len() }
 
 // all lists what waits in memory, but for what has a row that says so.
 func (l *lanes) all() []entry {
-	list := slices.Clone(l.beside.all())
+	list := slices.Clone(l.beside.All())
 	for _, g := range l.groups {
 		for _, en := range g.entries {
 			if !en.failed {
@@ -74,8 +76,8 @@ func (l *lanes) all() []entry {
 }
 
 func (l *lanes) open() (n int, oldest ID) {
-	oldest = lastID
-	for _, en := range l.beside.all() {
+	oldest = snowflake.Last
+	for _, en := range l.beside.All() {
 		oldest = min(oldest, en.event)
 	}
 	for _, g := range l.groups {
@@ -86,7 +88,7 @@ func (l *lanes) open() (n int, oldest ID) {
 			}
 		}
 	}
-	return l.waiting + l.beside.len(), oldest
+	return l.waiting + l.beside.Len(), oldest
 }
 
 // full tells whether there is no room for another lane.
@@ -190,7 +192,7 @@ func (l *lanes) retry(en entry) []aside {
 			return l.due(en)
 		}
 	}
-	if l.beside.len() >= queueRoom {
+	if l.beside.Len() >= queueRoom {
 		l.leave(en.event)
 		return nil
 	}
@@ -200,7 +202,7 @@ func (l *lanes) retry(en entry) []aside {
 
 func (l *lanes) byHand(en entry) {
 	l.manual[en.event] = true
-	l.beside.push(en)
+	l.beside.Push(en)
 }
 
 // review sets right what depends on the state of a lane. What a lane that got blocked
@@ -229,7 +231,7 @@ func (l *lanes) review(g *lane) (list []aside) {
 	}
 	if !g.listed && g.flying == 0 && len(g.entries) > 0 && !g.blocked() {
 		g.listed = true
-		l.turns.push(g)
+		l.turns.Push(g)
 	}
 	// While a retry is on, the lane may be blocked again in a moment.
 	if g.left != 0 && !g.blocked() && !(g.flying > 0 && g.again) && len(g.entries) <= l.room/4 {
@@ -242,12 +244,12 @@ func (l *lanes) review(g *lane) (list []aside) {
 
 // first gives the lane whose turn it is, or nil.
 func (l *lanes) first() *lane {
-	for l.turns.len() > 0 {
-		g := l.turns.all()[0]
+	for l.turns.Len() > 0 {
+		g := l.turns.All()[0]
 		if g.flying == 0 && len(g.entries) > 0 && !g.entries[0].failed {
 			return g
 		}
-		l.turns.pop().listed = false
+		l.turns.Pop().listed = false
 	}
 	return nil
 }
@@ -255,15 +257,15 @@ func (l *lanes) first() *lane {
 // look tells whether something may go now, and else when, if that is known. Nothing may
 // before all earlier events have been queued.
 func (l *lanes) look(now time.Time, b Batch) (ready bool, at time.Time) {
-	if l.beside.len() > 0 {
+	if l.beside.Len() > 0 {
 		return true, at
 	}
 	g := l.first()
 	if g == nil || !l.queued(g.entries[0].event) {
 		return false, at
 	}
-	n, oldest := 0, lastID
-	for _, g := range l.turns.all() {
+	n, oldest := 0, snowflake.Last
+	for _, g := range l.turns.All() {
 		if k := g.going(b.Size - n); g.flying == 0 && k > 0 {
 			n += k
 			oldest = min(oldest, g.entries[0].event)
@@ -285,8 +287,8 @@ func (g *lane) going(most int) (n int) {
 
 // take gives up to most deliveries that go together, in order within each lane.
 func (l *lanes) take(most int) (p parcel) {
-	if l.beside.len() > 0 {
-		return parcel{first: l.beside.pop()}
+	if l.beside.Len() > 0 {
+		return parcel{first: l.beside.Pop()}
 	}
 	n := 0
 	for n < most {
@@ -294,7 +296,7 @@ func (l *lanes) take(most int) (p parcel) {
 		if g == nil || n > 0 && !l.queued(g.entries[0].event) {
 			break
 		}
-		l.turns.pop().listed = false
+		l.turns.Pop().listed = false
 		for range g.going(most - n) {
 			if n > 0 && !l.queued(g.entries[0].event) {
 				break
@@ -320,7 +322,7 @@ func (l *lanes) landed(p *parcel, became func(i int) State) (list []aside) {
 		state := became(i)
 		if l.manual[en.event] {
 			if state == StatePending {
-				l.beside.push(en)
+				l.beside.Push(en)
 			} else if state.Done() {
 				delete(l.manual, en.event)
 			}

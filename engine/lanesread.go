@@ -1,10 +1,12 @@
 package engine
 
+import "switchhook/engine/snowflake"
+
 // How lanes get back from the store what they left there.
 
 // wants tells from where the store is to be read, if it is.
 func (l *lanes) wants() (from ID, ok bool) {
-	from = lastID
+	from = snowflake.Last
 	if l.tail && l.waiting < queueLow && !l.full() {
 		from = l.horizon
 	}
@@ -13,7 +15,7 @@ func (l *lanes) wants() (from ID, ok bool) {
 			from = min(from, g.left)
 		}
 	}
-	return from, from != lastID && l.readable(from)
+	return from, from != snowflake.Last && l.readable(from)
 }
 
 // fetched queues what was read, as far as there is room; known are the events whose

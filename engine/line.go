@@ -1,12 +1,15 @@
 package engine
 
-import "time"
+import (
+	"switchhook/engine/fifo"
+	"time"
+)
 
 // line holds the deliveries of one subscription that wait in memory, and says which may
 // go next and in what company. Like the queue that owns it, it is guarded by
 // scheduler.mu.
 type line struct {
-	ring   fifo[entry]
+	ring   fifo.Queue[entry]
 	sorted sorter // holds them instead where it matters how they stand to one another
 	batch  Batch
 	most   int // less than batch.Size where the target refused a larger body; 0: it has not
@@ -117,16 +120,16 @@ func (l *line) len() int {
 	if l.sorted != nil {
 		return l.sorted.len()
 	}
-	return l.ring.len()
+	return l.ring.Len()
 }
 
 // push adds a delivery behind those that wait; not for a sorted line.
-func (l *line) push(en entry) { l.ring.push(en) }
+func (l *line) push(en entry) { l.ring.Push(en) }
 
 // ready tells whether something may go now.
 func (l *line) ready(now time.Time) bool {
 	if l.sorted == nil && l.batch.Size == 0 {
-		return l.ring.len() > 0
+		return l.ring.Len() > 0
 	}
 	ready, _ := l.look(now)
 	return ready
@@ -138,10 +141,10 @@ func (l *line) look(now time.Time) (ready bool, at time.Time) {
 	if l.sorted != nil {
 		return l.sorted.look(now, b)
 	}
-	if l.ring.len() == 0 {
+	if l.ring.Len() == 0 {
 		return false, at
 	}
-	return b.due(l.ring.len(), l.ring.all()[0].event, now)
+	return b.due(l.ring.Len(), l.ring.All()[0].event, now)
 }
 
 // take gives what goes next; ready must have said that there is something.
@@ -151,12 +154,12 @@ func (l *line) take() parcel {
 		p.from = l.sorted
 		return p
 	}
-	p := parcel{first: l.ring.pop()}
+	p := parcel{first: l.ring.Pop()}
 	if l.batch.Size > 0 {
-		n := min(l.size().Size-1, l.ring.len())
+		n := min(l.size().Size-1, l.ring.Len())
 		p.rest = make([]entry, n)
 		for i := range p.rest {
-			p.rest[i] = l.ring.pop()
+			p.rest[i] = l.ring.Pop()
 		}
 	}
 	return p
@@ -183,7 +186,7 @@ func (l *line) all() []entry {
 	if l.sorted != nil {
 		return l.sorted.all()
 	}
-	return l.ring.all()
+	return l.ring.All()
 }
 
 // open counts what all lists, and tells its oldest event; of a line that does not sort, the
@@ -192,8 +195,8 @@ func (l *line) open() (n int, oldest ID) {
 	if l.sorted != nil {
 		return l.sorted.open()
 	}
-	if n = l.ring.len(); n > 0 {
-		oldest = l.ring.all()[0].event
+	if n = l.ring.Len(); n > 0 {
+		oldest = l.ring.All()[0].event
 	}
 	return n, oldest
 }
@@ -203,12 +206,12 @@ func (l *line) cut(chosen func(*entry) bool) (out []entry) {
 	if l.sorted != nil {
 		return l.sorted.withdraw(chosen)
 	}
-	var rest fifo[entry]
-	for _, en := range l.ring.all() {
+	var rest fifo.Queue[entry]
+	for _, en := range l.ring.All() {
 		if chosen(&en) {
 			out = append(out, en)
 		} else {
-			rest.push(en)
+			rest.Push(en)
 		}
 	}
 	if len(out) > 0 {
@@ -218,4 +221,4 @@ func (l *line) cut(chosen func(*entry) bool) (out []entry) {
 }
 
 // clear forgets what waits in memory.
-func (l *line) clear() { l.ring, l.sorted = fifo[entry]{}, nil }
+func (l *line) clear() { l.ring, l.sorted = fifo.Queue[entry]{}, nil }

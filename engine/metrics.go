@@ -109,7 +109,7 @@ func (m *Metrics) attempted(account string, en entry, a *Attempt, result State) 
 	}
 	accepted := en.event.Time() // to the millisecond
 	if en.fresh != nil {
-		accepted = en.fresh.at
+		accepted = en.fresh.At
 	}
 	m.firstAttempt.Observe(max(0, a.At.Sub(accepted).Seconds()))
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"switchhook/engine/schema"
+	"switchhook/engine/watermark"
 	"switchhook/scripts"
 	"switchhook/scripts/jsondoc"
 )
@@ -86,7 +87,7 @@ func (e *Engine) publish(ctx context.Context, inputs []EventInput) ([]Accepted, 
 		var err error
 		if batch[i], err = e.prepare(&inputs[i], now, deadline); err != nil {
 			for _, p := range batch[:i] {
-				e.tracker.abandon(p.fresh)
+				e.tracker.Abandon(p.fresh)
 			}
 			e.scheduler.ungate()
 			return nil, err
@@ -101,7 +102,7 @@ func (e *Engine) publish(ctx context.Context, inputs []EventInput) ([]Accepted, 
 	end(span, traceProblem(err))
 	if err != nil {
 		for _, p := range batch {
-			e.tracker.abandon(p.fresh)
+			e.tracker.Abandon(p.fresh)
 		}
 		e.scheduler.ungate()
 		return nil, singleField(err, len(inputs))
@@ -114,19 +115,19 @@ func (e *Engine) publish(ctx context.Context, inputs []EventInput) ([]Accepted, 
 			accepted[i].Targets = targets[i]
 		}
 		if a.Repeated {
-			e.tracker.abandon(p.fresh)
+			e.tracker.Abandon(p.fresh)
 			e.metrics.repeated.Inc()
 			continue
 		}
 		p.Event.Sequences = a.Sequences
-		e.tracker.stored(p.fresh, p.Event.Targets)
+		e.tracker.Stored(p.fresh, p.Event.Targets)
 		e.metrics.accepted.Inc()
 		e.meters.stored(p.Event)
 		e.metrics.accounts.accepted(inputs[i].Account)
 		e.metrics.matched.Add(float64(a.Matched))
 		e.traces.keep(p.Event.ID, ctx)
 		e.schedule(p)
-		p.fresh.queued.Store(true)
+		p.fresh.Queued()
 	}
 	e.scheduler.ungate()
 	e.metrics.publishing.Observe(time.Since(began).Seconds())
@@ -153,7 +154,7 @@ func publicID(key string, id ID) string {
 // publication is an event between its validation and its first delivery.
 type publication struct {
 	NewEvent
-	fresh  *fresh
+	fresh  *watermark.Event
 	groups []group // for each target that matched; nil where none has one
 }
 
@@ -218,15 +219,15 @@ func (e *Engine) prepare(in *EventInput, now, deadline time.Time) (publication, 
 		Key: in.ID, Account: in.Account, Type: in.Type, Time: at.UTC().Truncate(time.Millisecond),
 		Headers: in.Headers, Data: in.Data.Raw(),
 	}
-	p := publication{NewEvent: NewEvent{Event: ev}, fresh: e.tracker.begin(now)}
-	ev.ID = p.fresh.id
+	p := publication{NewEvent: NewEvent{Event: ev}, fresh: e.tracker.Begin(now)}
+	ev.ID = p.fresh.ID
 	seen := view(ev, in.Data)
 	matched, err := e.match(e.index.candidates(ev.Account, ev.Type), seen, deadline)
 	if err == nil {
 		p.groups, err = e.groups(matched, seen, deadline)
 	}
 	if err != nil {
-		e.tracker.abandon(p.fresh)
+		e.tracker.Abandon(p.fresh)
 		return p, err
 	}
 	ev.Targets = make([]ID, len(matched))

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"switchhook/engine/snowflake"
 	"time"
 )
 
@@ -10,7 +11,7 @@ import (
 // among the names of account, or of named where account is empty. Where several sources
 // gave the same id, it finds the event that came first. Error: CodeNotFound.
 func (e *Engine) FindEvent(ctx context.Context, account, named, publicID string) (*Event, error) {
-	if id, ok := ParseID(EventPrefix, publicID); ok {
+	if id, ok := snowflake.Parse(EventPrefix, publicID); ok {
 		ev, err := e.store.Event(ctx, account, id)
 		if ErrorCode(err) != CodeNotFound {
 			return ev, err

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"slices"
+	"switchhook/engine/watermark"
 	"time"
 )
 
@@ -22,14 +23,14 @@ const (
 // entry is a delivery that waits in memory.
 type entry struct {
 	event    ID
-	attempts int       // made before
-	renewed  time.Time // see Outcome.RenewedAt
-	held     *held     // nil: the event is to be read from the store
-	fresh    *fresh    // nil: the delivery has a row already
-	slot     int       // of the subscription in fresh.targets
-	group    uint64    // in which it stands, see grouping
-	mark     uint64    // of the manner that group follows; 0: it has none
-	failed   bool      // waits for its retry
+	attempts int              // made before
+	renewed  time.Time        // see Outcome.RenewedAt
+	held     *held            // nil: the event is to be read from the store
+	fresh    *watermark.Event // nil: the delivery has a row already
+	slot     int              // of the subscription in fresh.Targets
+	group    uint64           // in which it stands, see grouping
+	mark     uint64           // of the manner that group follows; 0: it has none
+	failed   bool             // waits for its retry
 }
 
 // queue holds the deliveries of one subscription, so that a slow target holds back only

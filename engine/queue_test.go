@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"slices"
+	"switchhook/engine/snowflake"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,13 +54,13 @@ type flight struct {
 func (d *desk) start() (all []flight) {
 	for {
 		d.mu.Lock()
-		ready := d.ready.len()
+		ready := d.ready.Len()
 		d.mu.Unlock()
 		if ready == 0 {
 			return all
 		}
 		d.mu.Lock()
-		waiting := slices.ContainsFunc(d.scheduler.ready.all(), func(q *queue) bool { return q.runnable(time.Now()) })
+		waiting := slices.ContainsFunc(d.scheduler.ready.All(), func(q *queue) bool { return q.runnable(time.Now()) })
 		d.mu.Unlock()
 		if !waiting {
 			return all
@@ -75,7 +76,7 @@ func (d *desk) start() (all []flight) {
 func (d *desk) end(f flight, v verdict) news { return d.finish(f.q, f.r, f.p, v) }
 
 func newIDs(n int) (list []ID) {
-	now := FirstIDAt(time.Now())
+	now := snowflake.FirstAt(time.Now())
 	for i := range ID(n) {
 		list = append(list, now+i)
 	}
@@ -308,7 +309,7 @@ func TestTheDefaultAgeDoesNotRunWhileASubscriptionIsOff(t *testing.T) {
 	resumed := noon.Add(10 * 24 * time.Hour)
 	for strict, want := range map[bool]time.Time{true: noon.Add(time.Hour), false: resumed.Add(time.Hour)} {
 		r := &route{terms: terms{giveUpAfter: time.Hour, strictAge: strict}}
-		if got := r.giveUpAt(&entry{event: FirstIDAt(noon)}, resumed); !got.Equal(want) {
+		if got := r.giveUpAt(&entry{event: snowflake.FirstAt(noon)}, resumed); !got.Equal(want) {
 			t.Errorf("strict %v: %s", strict, got)
 		}
 	}

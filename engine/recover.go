@@ -198,14 +198,14 @@ func (e *Engine) sweepLoop() {
 }
 
 func (e *Engine) sweep(olderThan time.Time) {
-	watermark, late := e.tracker.sweep(olderThan)
+	watermark, late := e.tracker.Sweep(olderThan)
 	if watermark > e.watermark {
 		e.watermark = watermark
 		e.store.SetWatermark(watermark)
 	}
 	for _, f := range late {
-		for _, slot := range e.tracker.missing(f) {
-			e.record(&Outcome{ID: DeliveryID{f.id, f.targets[slot]}, State: StatePending}, func() { e.tracker.record(f, slot) })
+		for _, slot := range e.tracker.Missing(f) {
+			e.record(&Outcome{ID: DeliveryID{f.ID, f.Targets[slot]}, State: StatePending}, func() { e.tracker.Record(f, slot) })
 		}
 	}
 }

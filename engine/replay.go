@@ -73,7 +73,7 @@ const (
 // StartReplay makes a replay and begins it. Errors: CodeInvalid with the field,
 // CodeNotFound, CodeBusy where the account has too many that are not finished.
 func (e *Engine) StartReplay(ctx context.Context, r Replay) (*Replay, error) {
-	r.ID, r.Status, r.CreatedAt = e.tracker.ids.next(), ReplayRunning, e.now()
+	r.ID, r.Status, r.CreatedAt = e.ids.Next(), ReplayRunning, e.now()
 	r.UpdatedAt = r.CreatedAt
 	if err := e.checkReplay(&r); err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
+	"switchhook/engine/snowflake"
 	"switchhook/scripts/filter"
 	"switchhook/scripts/jsondoc"
 )
@@ -239,9 +240,9 @@ func (e *Engine) replayRead(ctx context.Context, r *Replay, source *Subscription
 // replayPage reads what comes next of a subscription: its deliveries or, where those that
 // never were are asked for, its account's events as deliveries of state 0.
 func (e *Engine) replayPage(ctx context.Context, r *Replay, source *Subscription) (list []*Delivery, last ID, err error) {
-	since, until := r.After+1, FirstIDAt(r.Until)
+	since, until := r.After+1, snowflake.FirstAt(r.Until)
 	if !r.Since.IsZero() {
-		since = max(since, FirstIDAt(r.Since))
+		since = max(since, snowflake.FirstAt(r.Since))
 	}
 	if !r.Missing {
 		q := HistoryQuery{Subscription: source.ID, Since: since, Until: until, Limit: replayPage}

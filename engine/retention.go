@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"switchhook/engine/snowflake"
 	"time"
 )
 
@@ -94,7 +95,7 @@ func (r *retention) removeOld(ctx context.Context, rest func(time.Duration) bool
 	if now.Sub(r.round) >= pruneAgain || now.Before(r.round) {
 		r.cursor, r.round = 0, now
 	}
-	q := PruneQuery{After: r.cursor, Before: FirstIDAt(now.Add(-least)), Remove: func(account string, dead bool, last time.Time) bool {
+	q := PruneQuery{After: r.cursor, Before: snowflake.FirstAt(now.Add(-least)), Remove: func(account string, dead bool, last time.Time) bool {
 		keep := r.engine.retentionOf(account, dead)
 		return keep > 0 && now.Sub(last) >= keep
 	}}
@@ -110,7 +111,7 @@ func (r *retention) removeAudit(ctx context.Context, rest func(time.Duration) bo
 	if keep <= 0 {
 		return nil
 	}
-	before := FirstIDAt(r.engine.cfg.Now().Add(-keep))
+	before := snowflake.FirstAt(r.engine.cfg.Now().Add(-keep))
 	for {
 		began := time.Now()
 		more, err := r.engine.store.PruneAudit(ctx, before)
@@ -135,7 +136,7 @@ func (r *retention) makeRoom(ctx context.Context, rest func(time.Duration) bool)
 	if err != nil || !full {
 		return err
 	}
-	q := PruneQuery{Before: FirstIDAt(now), Remove: func(string, bool, time.Time) bool { return true }}
+	q := PruneQuery{Before: snowflake.FirstAt(now), Remove: func(string, bool, time.Time) bool { return true }}
 	_, removed, err := r.prune(ctx, q, rest, func() (bool, error) { return above(85) })
 	if removed == 0 {
 		r.idle = now.Add(idleFor)

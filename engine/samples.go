@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"switchhook/engine/snowflake"
 	"time"
 )
 
@@ -89,7 +90,7 @@ func (e *Engine) Samples(ctx context.Context, account, eventType string, format 
 		now := e.cfg.Now().UTC().Truncate(time.Millisecond)
 		for i, sample := range entry.Samples {
 			// An id of that time, so that a format that shows ids shows one of their form.
-			add(&Event{ID: FirstIDAt(now) + ID(i), Account: account, Type: eventType, Time: now, Data: sample})
+			add(&Event{ID: snowflake.FirstAt(now) + ID(i), Account: account, Type: eventType, Time: now, Data: sample})
 		}
 	}
 	return bodies, nil

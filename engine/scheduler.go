@@ -3,6 +3,7 @@ package engine
 import (
 	"maps"
 	"slices"
+	"switchhook/engine/fifo"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,7 +22,7 @@ type scheduler struct {
 	mu     sync.Mutex
 	wake   *sync.Cond
 	queues map[ID]*queue
-	ready  fifo[*queue]
+	ready  fifo.Queue[*queue]
 	idle   int // workers that wait and were not woken
 	total  int // entries in all lines
 	// changed are the queues whose circuit is not on disk as it is.
@@ -37,11 +38,11 @@ type scheduler struct {
 	// No account may take all workers: its slow targets would hold back everybody else's.
 	share   int // attempts at one time of one account
 	flying  map[string]int
-	blocked map[string]*fifo[*queue] // queues that could run, but for their account's share
+	blocked map[string]*fifo.Queue[*queue] // queues that could run, but for their account's share
 }
 
 func newScheduler(now func() time.Time, share int) *scheduler {
-	s := &scheduler{now: now, share: share, queues: map[ID]*queue{}, changed: map[ID]*queue{}, flying: map[string]int{}, blocked: map[string]*fifo[*queue]{}}
+	s := &scheduler{now: now, share: share, queues: map[ID]*queue{}, changed: map[ID]*queue{}, flying: map[string]int{}, blocked: map[string]*fifo.Queue[*queue]{}}
 	s.wake = sync.NewCond(&s.mu)
 	return s
 }
@@ -177,12 +178,12 @@ func (s *scheduler) offer(q *queue) {
 	q.ready = true
 	if s.flying[q.account] >= s.share {
 		if s.blocked[q.account] == nil {
-			s.blocked[q.account] = &fifo[*queue]{}
+			s.blocked[q.account] = &fifo.Queue[*queue]{}
 		}
-		s.blocked[q.account].push(q)
+		s.blocked[q.account].Push(q)
 		return
 	}
-	s.ready.push(q)
+	s.ready.Push(q)
 	s.hire()
 }
 
@@ -219,14 +220,14 @@ func (s *scheduler) next() (q *queue, r *route, p parcel, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
-		for s.ready.len() == 0 && !s.closed {
+		for s.ready.Len() == 0 && !s.closed {
 			s.idle++
 			s.wake.Wait()
 		}
 		if s.closed {
 			return nil, nil, parcel{}, false
 		}
-		q = s.ready.pop()
+		q = s.ready.Pop()
 		q.ready = false
 		now := s.now()
 		if !q.runnable(now) {
@@ -268,16 +269,16 @@ func (s *scheduler) landed(q *queue) {
 // made use of. s.mu is held.
 func (s *scheduler) unblock(account string) {
 	waiting := s.blocked[account]
-	for waiting != nil && waiting.len() > 0 {
-		next := waiting.pop()
+	for waiting != nil && waiting.Len() > 0 {
+		next := waiting.Pop()
 		if next.ready = next.runnable(s.now()); next.ready {
-			s.ready.push(next)
+			s.ready.Push(next)
 			s.hire()
 			break
 		}
 		s.offer(next) // it comes back when what stops it is over
 	}
-	if waiting != nil && waiting.len() == 0 {
+	if waiting != nil && waiting.Len() == 0 {
 		delete(s.blocked, account)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"switchhook/engine/snowflake"
 	"switchhook/scripts"
 )
 
@@ -31,7 +32,7 @@ func (e *Engine) Scripts(account string, kind ScriptKind, after ID, limit int) [
 func (e *Engine) Script(account, idOrName string) (*Script, error) {
 	e.registry.mu.RLock()
 	defer e.registry.mu.RUnlock()
-	if id, ok := ParseID(ScriptPrefix, idOrName); ok {
+	if id, ok := snowflake.Parse(ScriptPrefix, idOrName); ok {
 		if s := e.registry.scripts[id]; s != nil && (account == "" || s.Account == account) {
 			return s, nil
 		}
@@ -52,7 +53,7 @@ func (e *Engine) Script(account, idOrName string) (*Script, error) {
 // CodeInvalid, CodeConflict where the account has one of that name, or with a Report.
 func (e *Engine) CreateScript(ctx context.Context, wanted *Script, source, author, note string) (*Script, error) {
 	s := *wanted
-	s.ID, s.Version, s.Live, s.CreatedAt = e.tracker.ids.next(), 1, 0, e.now()
+	s.ID, s.Version, s.Live, s.CreatedAt = e.ids.Next(), 1, 0, e.now()
 	s.UpdatedAt = s.CreatedAt
 	if err := checkScript(&s); err != nil {
 		return nil, err

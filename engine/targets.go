@@ -200,7 +200,7 @@ func (e *Engine) findTarget(ctx context.Context, in *EventInput, n int, fresh ma
 		return Invalid("target_url", "is one of more than %d targets that are new; publish fewer of these events at a time", maxNewTargets)
 	}
 	s := &Subscription{
-		ID: e.tracker.ids.next(), Version: 1, Account: in.Account, Events: []string{}, Inline: true, TargetKey: key, Active: true,
+		ID: e.ids.Next(), Version: 1, Account: in.Account, Events: []string{}, Inline: true, TargetKey: key, Active: true,
 		TargetURL: t.URL, Secret: t.Secret, Headers: maps.Clone(t.Headers), Transform: t.Transform, PayloadFormat: t.PayloadFormat,
 		CreatedAt: e.now(),
 	}

@@ -114,11 +114,11 @@ func (e *Engine) TestSend(ctx context.Context, t Trial) (*Delivery, []*Attempt, 
 func (e *Engine) sendTest(ctx context.Context, r *route, like *Event) (*Delivery, []*Attempt, error) {
 	e.background.Add(1)
 	defer e.background.Done()
-	fresh := e.tracker.begin(e.cfg.Now())
-	fresh.queued.Store(true) // it goes past the queues: lines that keep order must not wait for it
+	fresh := e.tracker.Begin(e.cfg.Now())
+	fresh.Queued() // it goes past the queues: lines that keep order must not wait for it
 	e.scheduler.ungate()
 	ev := &Event{
-		ID: fresh.id, Account: like.Account, Type: like.Type, Time: like.Time, Headers: map[string]string{},
+		ID: fresh.ID, Account: like.Account, Type: like.Type, Time: like.Time, Headers: map[string]string{},
 		Data: like.Data, Targets: []ID{r.sub.ID},
 	}
 	maps.Copy(ev.Headers, like.Headers)
@@ -134,7 +134,7 @@ func (e *Engine) sendTest(ctx context.Context, r *route, like *Event) (*Delivery
 	var se *scripts.Error
 	if errors.As(x.err, &se) && !se.Guilty() {
 		end(span, "put back")
-		e.tracker.abandon(fresh)
+		e.tracker.Abandon(fresh)
 		return nil, nil, &Error{Code: CodeBusy, Message: "the sandbox has no time for the transform; try again in a moment"}
 	}
 	v := verdict{state: StateDropped, err: dropped}
@@ -147,15 +147,15 @@ func (e *Engine) sendTest(ctx context.Context, r *route, like *Event) (*Delivery
 	a.Error = v.err
 	e.traces.delivered(span, a, v.state)
 	if _, err := e.store.Append(ctx, []NewEvent{{Event: ev}}); err != nil {
-		e.tracker.abandon(fresh)
+		e.tracker.Abandon(fresh)
 		return nil, nil, err
 	}
-	e.tracker.stored(fresh, ev.Targets)
+	e.tracker.Stored(fresh, ev.Targets)
 	e.meters.stored(ev)
 	id := DeliveryID{ev.ID, r.sub.ID}
 	recorded := make(chan struct{})
 	e.record(&Outcome{ID: id, State: v.state, Attempts: 1, Error: v.err, Attempt: a}, func() {
-		e.tracker.record(fresh, 0)
+		e.tracker.Record(fresh, 0)
 		close(recorded)
 	})
 	select {

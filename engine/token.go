@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"net/url"
 	"strings"
+	"switchhook/engine/snowflake"
 	"time"
 )
 
@@ -66,7 +67,7 @@ func (t eventTokens) mac(use string, id ID, b []byte) []byte {
 // EventByToken gives the event for which a skinny payload brought a token. Errors:
 // CodeUnauthorized, and CodeNotFound where the token is good and the event is gone.
 func (e *Engine) EventByToken(ctx context.Context, publicID, token string) (*Event, error) {
-	id, ok := ParseID(EventPrefix, publicID)
+	id, ok := snowflake.Parse(EventPrefix, publicID)
 	tag, invalid := e.tokens.check(token, id, e.cfg.Now())
 	if invalid != nil {
 		return nil, invalid

@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
+	"switchhook/engine/fifo"
 	"switchhook/scripts"
 )
 
@@ -30,7 +31,7 @@ type tracing struct {
 
 	mu     sync.Mutex
 	origin map[ID]trace.SpanContext // of the publish span
-	order  fifo[ID]
+	order  fifo.Queue[ID]
 }
 
 func newTracing(t trace.Tracer) *tracing {
@@ -149,11 +150,11 @@ func (t *tracing) keep(event ID, ctx context.Context) {
 	origin := trace.SpanContextFromContext(ctx)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.order.len() == traceRoom {
-		delete(t.origin, t.order.pop())
+	if t.order.Len() == traceRoom {
+		delete(t.origin, t.order.Pop())
 	}
 	t.origin[event] = origin
-	t.order.push(event)
+	t.order.Push(event)
 }
 
 func (t *tracing) originOf(event ID) trace.SpanContext {

@@ -198,7 +198,7 @@ func (e *Engine) trialEvent(ctx context.Context, t *Trial) (*Event, error) {
 		at = now
 	}
 	return &Event{
-		ID: e.tracker.ids.next(), Key: in.ID, Account: in.Account, Type: in.Type, Time: at.UTC().Truncate(time.Millisecond),
+		ID: e.ids.Next(), Key: in.ID, Account: in.Account, Type: in.Type, Time: at.UTC().Truncate(time.Millisecond),
 		Headers: in.Headers, Data: in.Data.Raw(),
 	}, nil
 }

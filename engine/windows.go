@@ -3,6 +3,8 @@ package engine
 import (
 	"container/heap"
 	"slices"
+	"switchhook/engine/fifo"
+	"switchhook/engine/snowflake"
 	"time"
 )
 
@@ -20,7 +22,7 @@ type windows struct {
 	within  time.Duration
 	groups  map[uint64]*window
 	closing closingFirst
-	beside  fifo[entry] // retried by hand: nothing supersedes them
+	beside  fifo.Queue[entry] // retried by hand: nothing supersedes them
 	manual  map[ID]bool
 	failed  int
 	clock   func() time.Time
@@ -55,10 +57,10 @@ func (l *windows) now() time.Time {
 	return now
 }
 
-func (l *windows) len() int { return len(l.closing) + l.failed + l.beside.len() }
+func (l *windows) len() int { return len(l.closing) + l.failed + l.beside.Len() }
 
 func (l *windows) all() []entry {
-	list := slices.Clone(l.beside.all())
+	list := slices.Clone(l.beside.All())
 	for _, w := range l.closing {
 		list = append(list, w.en)
 	}
@@ -66,14 +68,14 @@ func (l *windows) all() []entry {
 }
 
 func (l *windows) open() (n int, oldest ID) {
-	oldest = lastID
-	for _, en := range l.beside.all() {
+	oldest = snowflake.Last
+	for _, en := range l.beside.All() {
 		oldest = min(oldest, en.event)
 	}
 	for _, w := range l.closing {
 		oldest = min(oldest, w.en.event)
 	}
-	return len(l.closing) + l.beside.len(), oldest
+	return len(l.closing) + l.beside.Len(), oldest
 }
 
 func (l *windows) full() bool { return len(l.closing) >= queueRoom || len(l.groups) >= lanesRoom }
@@ -165,7 +167,7 @@ func (l *windows) due(en entry) []aside {
 
 // retry queues a delivery that a user wants attempted again.
 func (l *windows) retry(en entry) []aside {
-	if l.beside.len() >= queueRoom {
+	if l.beside.Len() >= queueRoom {
 		l.leave(en.event)
 		return nil
 	}
@@ -179,13 +181,13 @@ func (l *windows) retry(en entry) []aside {
 
 func (l *windows) byHand(en entry) {
 	l.manual[en.event] = true
-	l.beside.push(en)
+	l.beside.Push(en)
 }
 
 // look tells whether something may go now, and else when, if that is known.
 func (l *windows) look(time.Time, Batch) (ready bool, at time.Time) {
 	now := l.now()
-	if l.beside.len() > 0 {
+	if l.beside.Len() > 0 {
 		return true, at
 	}
 	if len(l.closing) == 0 {
@@ -195,8 +197,8 @@ func (l *windows) look(time.Time, Batch) (ready bool, at time.Time) {
 }
 
 func (l *windows) take(int) parcel {
-	if l.beside.len() > 0 {
-		return parcel{first: l.beside.pop()}
+	if l.beside.Len() > 0 {
+		return parcel{first: l.beside.Pop()}
 	}
 	w := l.closing[0]
 	w.flying++
@@ -209,7 +211,7 @@ func (l *windows) landed(p *parcel, became func(int) State) []aside {
 	en, state := p.first, became(0)
 	if l.manual[en.event] {
 		if state == StatePending {
-			l.beside.push(en)
+			l.beside.Push(en)
 		} else if state.Done() {
 			delete(l.manual, en.event)
 		}

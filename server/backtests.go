@@ -11,6 +11,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
+	"switchhook/engine/snowflake"
 	"switchhook/scripts"
 )
 
@@ -120,7 +121,7 @@ func (s *Server) backtest(c *fiber.Ctx, who caller) error {
 	}
 	if in.Subscription != "" {
 		var ok bool
-		if b.Subscription, ok = engine.ParseID(engine.SubscriptionPrefix, in.Subscription); !ok {
+		if b.Subscription, ok = snowflake.Parse(engine.SubscriptionPrefix, in.Subscription); !ok {
 			return engine.NotFound("subscription", shown(in.Subscription))
 		}
 	}

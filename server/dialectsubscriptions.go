@@ -8,6 +8,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
+	"switchhook/engine/snowflake"
 	"switchhook/scripts/jsondoc"
 	"switchhook/server/dialect"
 )
@@ -102,7 +103,7 @@ func given(op *dialect.Operation, ours ...string) string {
 
 // dialectSubscription finds a subscription of the caller's account that was made in d.
 func (s *Server) dialectSubscription(who caller, d *dialect.Dialect, id string) (*engine.Subscription, error) {
-	parsed, ok := engine.ParseID(engine.SubscriptionPrefix, id)
+	parsed, ok := snowflake.Parse(engine.SubscriptionPrefix, id)
 	if !ok {
 		return nil, engine.NotFound("subscription", shown(id))
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
+	"switchhook/engine/snowflake"
 	"switchhook/scripts/jsondoc"
 )
 
@@ -107,7 +108,7 @@ const defaultGrace = 24 * time.Hour
 
 // rotateKey gives a key a new text.
 func (s *Server) rotateKey(c *fiber.Ctx, _ caller) error {
-	id, ok := engine.ParseID(engine.KeyPrefix, c.Params("id"))
+	id, ok := snowflake.Parse(engine.KeyPrefix, c.Params("id"))
 	if !ok {
 		return engine.NotFound("key", shown(c.Params("id")))
 	}
@@ -130,7 +131,7 @@ func (s *Server) rotateKey(c *fiber.Ctx, _ caller) error {
 }
 
 func (s *Server) deleteKey(c *fiber.Ctx, who caller) error {
-	id, ok := engine.ParseID(engine.KeyPrefix, c.Params("id"))
+	id, ok := snowflake.Parse(engine.KeyPrefix, c.Params("id"))
 	if !ok {
 		return engine.NotFound("key", shown(c.Params("id")))
 	}

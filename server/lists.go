@@ -11,6 +11,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"switchhook/engine"
+	"switchhook/engine/snowflake"
 	"switchhook/server/dialect"
 )
 
@@ -66,7 +67,7 @@ func (q *query) id(name, prefix string) engine.ID {
 	if text == "" {
 		return 0
 	}
-	id, ok := engine.ParseID(prefix, text)
+	id, ok := snowflake.Parse(prefix, text)
 	if !ok {
 		q.fail(name, fmt.Sprintf("%.40q is no id of this kind; they look like %q", text, engine.ID(1<<60).Format(prefix)))
 	}
@@ -83,7 +84,7 @@ func (q *query) since(name string) engine.ID {
 	if err != nil {
 		q.fail(name, `must be a time such as "2026-01-31T09:30:00Z"`)
 	}
-	return engine.FirstIDAt(at)
+	return snowflake.FirstAt(at)
 }
 
 // page is the shape of every list, unless a bare array is asked for.

@@ -8,6 +8,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
+	"switchhook/engine/snowflake"
 )
 
 // missingStatus names, among the statuses of deliveries that a replay takes, events that match a subscription and have no
@@ -85,7 +86,7 @@ func (in *replayInput) replay(account string) (r engine.Replay, err error) {
 		in.Subscriptions = append(in.Subscriptions, in.Subscription)
 	}
 	for i, text := range in.Subscriptions {
-		id, ok := engine.ParseID(engine.SubscriptionPrefix, text)
+		id, ok := snowflake.Parse(engine.SubscriptionPrefix, text)
 		if !ok {
 			return r, fieldProblem(fmt.Sprintf("subscriptions[%d]", i), fmt.Sprintf("%q is no id of a subscription", shown(text)))
 		}
@@ -93,7 +94,7 @@ func (in *replayInput) replay(account string) (r engine.Replay, err error) {
 	}
 	if in.To != "" {
 		var ok bool
-		if r.To, ok = engine.ParseID(engine.SubscriptionPrefix, in.To); !ok {
+		if r.To, ok = snowflake.Parse(engine.SubscriptionPrefix, in.To); !ok {
 			return r, fieldProblem("to", fmt.Sprintf("%q is no id of a subscription", shown(in.To)))
 		}
 	}
@@ -165,7 +166,7 @@ func (s *Server) cancelReplay(c *fiber.Ctx, who caller) error {
 
 // withReplay does something to the replay that the path names, and answers what it is then.
 func (s *Server) withReplay(c *fiber.Ctx, who caller, do func(context.Context, string, engine.ID) (*engine.Replay, error)) error {
-	id, ok := engine.ParseID(engine.ReplayPrefix, c.Params("id"))
+	id, ok := snowflake.Parse(engine.ReplayPrefix, c.Params("id"))
 	if !ok {
 		return engine.NotFound("replay", shown(c.Params("id")))
 	}

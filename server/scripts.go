@@ -9,6 +9,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
+	"switchhook/engine/snowflake"
 	"switchhook/scripts/jsondoc"
 )
 
@@ -145,7 +146,7 @@ func (s *Server) getScript(c *fiber.Ctx, who caller) error {
 // account, or in the one that an admin key names by ?account=.
 func (s *Server) script(c *fiber.Ctx, who caller) (*engine.Script, error) {
 	named := scriptParam(c)
-	if _, isID := engine.ParseID(engine.ScriptPrefix, named); isID {
+	if _, isID := snowflake.Parse(engine.ScriptPrefix, named); isID {
 		return s.engine.Script(who.sees(), named)
 	}
 	account, err := who.lists(c)

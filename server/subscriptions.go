@@ -10,6 +10,7 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/signature"
+	"switchhook/engine/snowflake"
 )
 
 // subscriptionView is a subscription as the API shows it.
@@ -243,7 +244,7 @@ func (s *Server) subscription(c *fiber.Ctx, who caller) (*engine.Subscription, e
 
 func subscriptionID(c *fiber.Ctx) (engine.ID, error) {
 	text := c.Params("id")
-	id, ok := engine.ParseID(engine.SubscriptionPrefix, text)
+	id, ok := snowflake.Parse(engine.SubscriptionPrefix, text)
 	if !ok {
 		return 0, engine.NotFound("subscription", shown(text))
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
+	"switchhook/engine/snowflake"
 	"switchhook/scripts"
 	"switchhook/scripts/filter"
 	"switchhook/scripts/jsondoc"
@@ -155,7 +156,7 @@ func (s *Server) trial(c *fiber.Ctx, in *trialInput, event jsondoc.Value, who ca
 		return t, err
 	}
 	if in.Subscription != "" {
-		id, ok := engine.ParseID(engine.SubscriptionPrefix, in.Subscription)
+		id, ok := snowflake.Parse(engine.SubscriptionPrefix, in.Subscription)
 		if !ok {
 			return t, engine.NotFound("subscription", shown(in.Subscription))
 		}

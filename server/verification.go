@@ -6,6 +6,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
+	"switchhook/engine/snowflake"
 )
 
 // verificationView is where the intent verification of a subscription stands. The secret
@@ -39,7 +40,7 @@ func (s *Server) confirmSubscription(c *fiber.Ctx) error {
 	if in.Secret == "" {
 		return fieldProblem("secret", "is missing: send the value of the X-Hook-Secret header that came with the request")
 	}
-	id, ok := engine.ParseID(engine.SubscriptionPrefix, c.Params("id"))
+	id, ok := snowflake.Parse(engine.SubscriptionPrefix, c.Params("id"))
 	if !ok {
 		id = 0 // is answered as what does not exist
 	}

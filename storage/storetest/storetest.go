@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"switchhook/engine"
+	"switchhook/engine/snowflake"
 )
 
 // Open makes an empty store for one test. reopen closes it and opens what it left on disk.
@@ -55,7 +56,7 @@ var base = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 var sequence atomic.Int64
 
 // newID gives ids that grow, as the engine's do.
-func newID() engine.ID { return engine.FirstIDAt(base) + engine.ID(sequence.Add(1)) }
+func newID() engine.ID { return snowflake.FirstAt(base) + engine.ID(sequence.Add(1)) }
 
 // event makes an event of account "acme" and type "order.created".
 func event(targets ...engine.ID) *engine.Event {
