@@ -116,10 +116,14 @@ func New(cfg Config) *Server {
 }
 
 // Serve answers requests on l until Shutdown. The error is nil after Shutdown.
-func (s *Server) Serve(l net.Listener) error { return s.app.Listener(l) }
+func (s *Server) Serve(l net.Listener) error {
+	silent := listenForSilence(l)
+	defer context.AfterFunc(s.streams, silent.end)()
+	return s.app.Listener(silent)
+}
 
 // Shutdown takes no more requests and waits, until ctx is over, for those that run;
-// backtests are cut short.
+// backtests are cut short, and connections without a request are closed.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.endStreams()
 	s.background.Wait()

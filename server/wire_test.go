@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -70,10 +71,20 @@ func TestARequestWithTwoLengthsIsRefusedAndItsConnectionClosed(t *testing.T) {
 	}
 }
 
+// Clients open connections in reserve. One on which nothing came is not waited for.
+func TestAConnectionWithoutARequestHoldsUpNoStop(t *testing.T) {
+	r := start(t, setup{read: time.Hour})
+	r.dial(t)
+	r.admin.get("/healthz").want(200) // so that the one before it has been taken
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	check(t, r.server.Shutdown(ctx))
+}
+
 // A client that sends a byte now and then has no longer than one that sends nothing: the
 // time is that of the whole request.
 func TestClientsThatDripAreCutOff(t *testing.T) {
-	r := start(t, setup{read: 300 * time.Millisecond})
+	r := start(t, setup{read: 2 * time.Second})
 	for name, parts := range map[string][2]string{
 		"headers":          {"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ", "x"},
 		"a known body":     {"POST /api/v1/events HTTP/1.1\r\nHost: x\r\nX-API-Key: " + r.acme.key + "\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n", " "},
