@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience is how long a test waits for what must come.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // setup is what a test may want different from the others.
 type setup struct {
@@ -99,7 +99,7 @@ func start(t testing.TB, with ...setup) *router {
 	registry := prometheus.NewRegistry()
 	e, err := engine.New(ctx, engine.Config{
 		Store: store, Transformer: pool, Guard: target.NewGuard(policy), Logger: log, Registerer: registry,
-		Retries: s.retries, StrictTypes: s.strict, MinFreeDisk: minFree, UserAgent: "Switchhook/test", Now: s.now, Quota: s.quota, VerifyWait: 300 * time.Millisecond,
+		Retries: s.retries, Timeout: 2 * patience, StrictTypes: s.strict, MinFreeDisk: minFree, UserAgent: "Switchhook/test", Now: s.now, Quota: s.quota, VerifyWait: 300 * time.Millisecond,
 	})
 	must(t, err)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
