@@ -56,6 +56,9 @@ func TestCommandLineMistakesAreExplained(t *testing.T) {
 		"a bad secret":        {[]string{"listen", "--secret", "x"}, "--secret: must be", 2},
 		"a port in use":       {[]string{"serve", "--listen", used.Addr().String()}, "is in use: is a router running already? --listen gives another address", 1},
 		"listen, in use":      {[]string{"listen", "--addr", used.Addr().String()}, "is in use: is another receiver running already? --addr gives", 1},
+		"--listen of listen":  {[]string{"listen", "--listen", "127.0.0.1"}, "--addr: \"127.0.0.1\" is no address with a port", 2},
+		"--event-type":        {[]string{"subscriptions", "list", "--event-type", "a.b", "--key", "x", "--server", "http://127.0.0.1:1"}, "is the router running?", 1},
+		"--event":             {[]string{"replays", "start", "sub_1", "--event", "a.b", "--key", "x", "--server", "http://127.0.0.1:1"}, "is the router running?", 1},
 		"version":             {[]string{"version"}, "switchhook " + Version, 0},
 	} {
 		cmd := command(c.args...)

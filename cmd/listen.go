@@ -14,7 +14,7 @@ import (
 
 type listenCommand struct {
 	clientFlags `embed:""`
-	Addr        string `help:"Address to receive on." default:"127.0.0.1:9000" placeholder:"HOST:PORT"`
+	Addr        string `help:"Address to receive on." default:"127.0.0.1:9000" placeholder:"HOST:PORT" aliases:"listen"`
 	Secret      string `help:"Signing secret (whsec_…, whsk_…) or public key (whpk_…) to verify deliveries with." placeholder:"SECRET"`
 	Subscribe   string `help:"Make a subscription for this event type or pattern at --server, and delete it at the end." placeholder:"EVENT"`
 	Filter      string `help:"Filter of that subscription." placeholder:"EXPR"`

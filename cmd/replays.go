@@ -52,7 +52,7 @@ type replaysStartCommand struct {
 	Since         string   `help:"Events received from then on: a time such as 2026-01-31T09:30:00Z, or how long ago, such as 2h." placeholder:"TIME"`
 	Until         string   `help:"And before then; now, unless given." placeholder:"TIME"`
 	Status        []string `help:"Deliveries that are sent again: dead, failed, succeeded, dropped; missing: events that match and have no delivery. By default dead." placeholder:"STATUS"`
-	EventType     []string `help:"Only events of this type, or pattern." placeholder:"TYPE"`
+	EventType     []string `help:"Only events of this type, or pattern." placeholder:"TYPE" aliases:"event"`
 	Filter        string   `help:"Only events that this filter lets through." placeholder:"EXPR"`
 	To            string   `help:"Another subscription, which makes the requests and gets them instead." placeholder:"ID"`
 	Rate          int      `help:"Deliveries a second at most; 100, unless given." placeholder:"N"`

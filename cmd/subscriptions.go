@@ -43,7 +43,7 @@ func (s *listedSubscription) trouble() string {
 
 type subscriptionsListCommand struct {
 	Account  string `help:"Account whose subscriptions are listed; by default the key's own." placeholder:"NAME"`
-	Event    string `help:"Only those that would get this event type, or name this pattern." placeholder:"TYPE"`
+	Event    string `help:"Only those that would get this event type, or name this pattern." placeholder:"TYPE" aliases:"event-type"`
 	Inactive bool   `help:"Only those that are switched off."`
 	Failing  bool   `help:"Only those whose targets fail."`
 	JSON     bool   `name:"json" help:"Print JSON, as the API has it."`

@@ -52,7 +52,7 @@ func (e *Engine) StartShadow(ctx context.Context, account, idOrName string, vers
 	case version == s.Live:
 		return Shadow{}, Invalid("version", "%d is the live one; name another", version)
 	case last <= 0 || last > maxShadowTime:
-		return Shadow{}, Invalid("seconds", "must be 1 to %d", int(maxShadowTime/time.Second))
+		return Shadow{}, Invalid("duration", "must be 1s to %s", maxShadowTime)
 	}
 	v, err := e.version(ctx, ScriptRef{s.ID, version})
 	if err != nil {

@@ -149,6 +149,7 @@ func TestTheAuditLogTellsWhoChangedWhat(t *testing.T) {
 		"data.3.changed": "[description headers]", "data.3.before.headers.Authorization": "[hidden]", "data.3.after.headers.X-Plain": "shown",
 		"data.4.action": "create", "data.4.before": nil, "data.4.account": "acme", "data.4.kind": "subscription", "data.4.after.target_url": hook.URL, "data.5": nil,
 	})
+	r.acme.get("/api/v1/audit?subject_id=" + sub).want(200).shows(map[string]any{"data.0.id": list.text("data.0.id"), "next_cursor": list.at("next_cursor")})
 	r.admin.get("/api/v1/audit?id=" + sub).want(200).shows(map[string]any{"data.1.actor.type": "key", "data.1.actor.key": r.admin.keyID, "data.1.actor.address": "127.0.0.1"})
 
 	key := r.admin.post("/api/v1/keys", `{"name":"till","account":"acme","scopes":["publish"]}`).want(201)

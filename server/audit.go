@@ -73,9 +73,9 @@ func (s *Server) listAudit(c *fiber.Ctx, who caller) error {
 	if who.Admin && c.Query("account") == "" {
 		account = ""
 	}
-	q := s.readQuery(c, "kind", "id", "actor", "since", "until")
+	q := s.readQuery(c, "kind", "id", "subject_id", "actor", "since", "until")
 	find := engine.AuditQuery{
-		Account: account, Kind: q.text("kind"), Subject: q.text("id"), Since: q.since("since"), Until: q.since("until"),
+		Account: account, Kind: q.text("kind"), Subject: q.text(q.either("id", "subject_id")), Since: q.since("since"), Until: q.since("until"),
 		Before: q.id("cursor", engine.AuditPrefix), Limit: q.limit() + 1,
 	}
 	kinds := []string{engine.KindSubscription, engine.KindScript, engine.KindScriptVersion, engine.KindEventType, engine.KindAccount, engine.KindKey}

@@ -213,8 +213,9 @@ func (s *Server) streamBacktest(w *bufio.Writer, conn net.Conn, run *engine.Back
 }
 
 type shadowInput struct {
-	Version int `json:"version"`
-	Seconds int `json:"seconds"`
+	Version  int       `json:"version"`
+	Duration *duration `json:"duration"`
+	Seconds  int       `json:"seconds"` // what duration was called once
 }
 
 // shadowView is a shadow run and its counts.
@@ -238,19 +239,23 @@ func (s *Server) putShadow(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	sh, err := s.engine.StartShadow(c.UserContext(), who.sees(), id, in.Version, shadowTime(in.Seconds))
+	length := time.Hour
+	switch {
+	case in.Duration != nil && in.Seconds != 0:
+		return fieldProblem("seconds", "and duration are both given, and mean the same; give one of them")
+	case in.Duration != nil:
+		length = time.Duration(*in.Duration)
+	case in.Seconds != 0:
+		length = time.Duration(min(in.Seconds, 1<<30)) * time.Second
+	}
+	sh, err := s.engine.StartShadow(c.UserContext(), who.sees(), id, in.Version, length)
+	if wrong, ok := errors.AsType[*engine.Error](err); ok && wrong.Field == "duration" && in.Seconds != 0 {
+		return fieldProblem("seconds", wrong.Message)
+	}
 	if err != nil {
 		return err
 	}
 	return c.JSON(viewShadow(sh))
-}
-
-// shadowTime is an hour where the client names no time.
-func shadowTime(seconds int) time.Duration {
-	if seconds == 0 {
-		return time.Hour
-	}
-	return time.Duration(min(seconds, 1<<30)) * time.Second
 }
 
 func (s *Server) getShadow(c *fiber.Ctx, who caller) error {

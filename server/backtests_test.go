@@ -274,6 +274,7 @@ func TestAShadowCountsOnLiveTrafficAndSendsNothing(t *testing.T) {
 		field  string
 	}{
 		`{"version":2,"seconds":-1}`: {422, "seconds"}, `{"version":2,"seconds":604801}`: {422, "seconds"}, `{"version":2,"seconds":9223372036854775807}`: {422, "seconds"},
+		`{"version":2,"duration":"169h"}`: {422, "duration"}, `{"version":2,"duration":0}`: {422, "duration"}, `{"version":2,"duration":"week"}`: {422, "duration"}, `{"version":2,"duration":"1h","seconds":60}`: {422, "seconds"},
 		`{"seconds":60}`: {422, "version"}, `{"version":1,"seconds":60}`: {422, "version"}, `{"version":9,"seconds":60}`: {404, ""}, `{"version":2,"seconds":"1"}`: {422, "seconds"},
 	} {
 		c.do("PUT", shadow("t"), body).refused(want.status, want.field, "")
@@ -283,7 +284,7 @@ func TestAShadowCountsOnLiveTrafficAndSendsNothing(t *testing.T) {
 
 	until, err := time.Parse(time.RFC3339, c.do("PUT", shadow("t"), `{"version":2}`).want(200).text("until"))
 	if left := time.Until(until); err != nil || left < 59*time.Minute || left > time.Hour {
-		t.Errorf("without seconds it ends in %s (%v)", left, err)
+		t.Errorf("without a duration it ends in %s (%v)", left, err)
 	}
 	for _, script := range []string{"t", "f"} {
 		c.do("PUT", shadow(script), `{"version":2,"seconds":60}`).want(200).shows(map[string]any{"version": 2, "events": 0, "skipped": 0})
@@ -308,7 +309,7 @@ func TestAShadowCountsOnLiveTrafficAndSendsNothing(t *testing.T) {
 		}
 	}
 	// Anew it counts from nothing; stopped it is gone.
-	c.do("PUT", shadow("f"), `{"version":2,"seconds":60}`).want(200).shows(map[string]any{"events": 0})
+	c.do("PUT", shadow("f"), `{"version":2,"duration":"1m"}`).want(200).shows(map[string]any{"events": 0})
 	c.do("DELETE", shadow("f"), nil).want(204)
 	c.get(shadow("f")).refused(404, "", "there is no shadow run")
 	c.publish("a", map[string]any{"n": 0})

@@ -144,9 +144,10 @@ func (s *Server) listDeliveries(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	q := s.readQuery(c, "subscription", "event", "type", "status", "since", "until")
+	q := s.readQuery(c, "subscription", "subscription_id", "event", "event_id", "type", "event_type", "status", "since", "until")
+	event := q.text(q.either("event", "event_id"))
 	find := engine.DeliveryQuery{
-		Account: account, Subscription: q.id("subscription", engine.SubscriptionPrefix), EventType: q.text("type"),
+		Account: account, Subscription: q.id(q.either("subscription", "subscription_id"), engine.SubscriptionPrefix), EventType: q.text(q.either("type", "event_type")),
 		Since: q.since("since"), Until: q.since("until"), Limit: q.limit() + 1,
 	}
 	if status := c.Query("status"); status != "" {
@@ -164,7 +165,7 @@ func (s *Server) listDeliveries(c *fiber.Ctx, who caller) error {
 	if q.err != nil {
 		return q.err
 	}
-	if event := c.Query("event"); event != "" {
+	if event != "" {
 		ev, err := s.engine.FindEvent(c.UserContext(), account, who.Account, event)
 		if err != nil {
 			return err

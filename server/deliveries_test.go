@@ -171,7 +171,7 @@ func TestDeliveriesAreListedInPagesAndFiltered(t *testing.T) {
 	hour := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
 	for query, want := range map[string][]string{
 		"": both, "subscription=" + toGood: events, "subscription=" + toBad: orders, "status=failed": orders, "status=succeeded": events, "status=dead": nil, "status=pending": nil,
-		"event=e2": {"e2", "e2"}, "event=e1": {"e1"}, "type=order.created&status=succeeded": orders, "type=user.created": {"e3", "e1"}, "type=none": nil,
+		"event=e2": {"e2", "e2"}, "event_id=e2": {"e2", "e2"}, "event_type=order.created&status=succeeded": orders, "subscription_id=" + toBad: orders, "event=e1": {"e1"}, "type=order.created&status=succeeded": orders, "type=user.created": {"e3", "e1"}, "type=none": nil,
 		"subscription=" + toGood + "&status=failed": nil, "subscription=" + toBad + "&status=failed": orders, "event=e2&status=failed": {"e2"}, "event=e2&subscription=" + toBad: {"e2"},
 		"since=2026-01-01T00:00:00Z&until=" + hour: both, "until=2026-01-01T00:00:00Z": nil, "since=" + hour: nil, "since=2026-01-01T00:00:00Z": both,
 		"until=1999-01-01T00:00:00Z": nil, "since=9999-01-01T00:00:00Z": nil, "until=9999-01-01T00:00:00Z": both, "since=1999-01-01T00:00:00Z": both,
@@ -182,6 +182,8 @@ func TestDeliveriesAreListedInPagesAndFiltered(t *testing.T) {
 			}
 		}
 	}
+	c.get("/api/v1/deliveries?event=e2&event_id=e2").refused(422, "event_id", "give one of them")
+	c.get("/api/v1/deliveries?subscription_id=x").refused(422, "subscription_id", "is no id of this kind")
 	if all := r.admin.pages("/api/v1/deliveries?account=*&limit=4", "id"); len(all) != 9 || len(slices.Compact(slices.Sorted(slices.Values(all)))) != 9 {
 		t.Errorf("an admin key sees %v", all)
 	}

@@ -44,6 +44,17 @@ func (s *Server) readQuery(c *fiber.Ctx, known ...string) *query {
 
 func (q *query) text(name string) string { return strings.Clone(q.c.Query(name)) }
 
+// either is the one of two names for the same that the client uses.
+func (q *query) either(name, other string) string {
+	if q.c.Query(other) == "" {
+		return name
+	}
+	if q.c.Query(name) != "" {
+		q.fail(other, "and "+name+" are both given, and mean the same; give one of them")
+	}
+	return other
+}
+
 func (q *query) fail(name, detail string) {
 	if q.err == nil {
 		q.err = fieldProblem(name, detail)

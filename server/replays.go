@@ -11,8 +11,8 @@ import (
 	"switchhook/engine/snowflake"
 )
 
-// missingStatus names, among the statuses of deliveries that a replay takes, events that match a subscription and have no
-// delivery to it.
+// missingStatus names, among the statuses of deliveries that a replay takes, events that
+// match a subscription and have no delivery to it.
 const missingStatus = "missing"
 
 // replayView is a replay as the API shows it.
@@ -75,7 +75,7 @@ type replayInput struct {
 	Until         time.Time `json:"until"`
 	EventTypes    []string  `json:"event_types"`
 	Deliveries    []string  `json:"delivery_status"`
-	Status        []string  `json:"status"` // the same, as lists of deliveries call it
+	Status        []string  `json:"status"` // the same, as deliveries call it; in a replay that is its own
 	Filter        string    `json:"filter"`
 	Rate          int       `json:"rate"`
 }
@@ -98,7 +98,14 @@ func (in *replayInput) replay(account string) (r engine.Replay, err error) {
 			return r, fieldProblem("to", fmt.Sprintf("%q is no id of a subscription", shown(in.To)))
 		}
 	}
-	for i, text := range append(in.Deliveries, in.Status...) {
+	wanted, field := in.Deliveries, "delivery_status"
+	if in.Status != nil {
+		if in.Deliveries != nil {
+			return r, fieldProblem("status", "and delivery_status are both given, and mean the same; give one of them")
+		}
+		wanted, field = in.Status, "status"
+	}
+	for i, text := range wanted {
 		state, ok := engine.ParseState(text)
 		switch {
 		case text == missingStatus && !r.Missing:
@@ -106,7 +113,7 @@ func (in *replayInput) replay(account string) (r engine.Replay, err error) {
 		case ok && state != engine.StatePending:
 			r.States = append(r.States, state)
 		default:
-			return r, fieldProblem(fmt.Sprintf("delivery_status[%d]", i), fmt.Sprintf(`%q can't be replayed: name each of "dead", "failed", "succeeded", "dropped" and "missing" once at most`, shown(text)))
+			return r, fieldProblem(fmt.Sprintf("%s[%d]", field, i), fmt.Sprintf(`%q can't be replayed: name each of "dead", "failed", "succeeded", "dropped" and "missing" once at most`, shown(text)))
 		}
 	}
 	return r, nil

@@ -38,6 +38,8 @@ func TestReplays(t *testing.T) {
 	r.acme.post("/api/v1/replays/"+id+"/pause", nil).refused(409, "", "the replay is completed")
 	r.acme.get("/api/v1/replays").want(200).shows(map[string]any{"data.0.id": id})
 
+	r.acme.post("/api/v1/replays", `{"subscription":"`+sub+`","status":["dropped"],"until":"2020-01-01T00:00:00Z"}`).want(202).shows(map[string]any{"delivery_status": "[dropped]"})
+
 	// One that stands still, since its subscription is off, and is steered by hand.
 	r.acme.do("PATCH", "/api/v1/subscriptions/"+sub, `{"active":false}`).want(200)
 	id = r.admin.post("/api/v1/replays", map[string]any{"subscriptions": []string{sub}, "delivery_status": []string{"dead", "missing"}, "since": "2020-01-01T00:00:00Z", "rate": 1}).want(202).text("id")
@@ -51,6 +53,8 @@ func TestReplays(t *testing.T) {
 		{`{"subscription":"` + sub + `","to":"x"}`, "to", "is no id"},
 		{`{"subscription":"` + sub + `","delivery_status":["pending"]}`, "delivery_status[0]", "can't be replayed"},
 		{`{"subscription":"` + sub + `","delivery_status":["gone"]}`, "delivery_status[0]", "can't be replayed"},
+		{`{"subscription":"` + sub + `","status":["dead","gone"]}`, "status[1]", "can't be replayed"},
+		{`{"subscription":"` + sub + `","status":["dead"],"delivery_status":["dead"]}`, "status", "give one of them"},
 		{`{"subscription":"` + sub + `","since":"yesterday"}`, "since", "is no time; write it as"},
 		{`{"subscription":"` + sub + `","filter":"data.("}`, "filter", "expected name"},
 		{`{"subscription":"` + sub + `","rate":-1}`, "rate", "must be 1 to"},
