@@ -1,6 +1,7 @@
 package server
 
 import (
+	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -29,16 +30,25 @@ func viewVerification(v engine.Verification) *verificationView {
 	return &verificationView{Mode: string(v.Mode), State: "confirmed", ConfirmedAt: &v.ConfirmedAt, AllowedRate: v.AllowedRate}
 }
 
+// hookSecretHeader carries the secret to the target, and may carry it back.
+const hookSecretHeader = "X-Hook-Secret"
+
 // confirmSubscription is for targets, which have no key: whoever has the secret was asked.
 func (s *Server) confirmSubscription(c *fiber.Ctx) error {
 	var in struct {
 		Secret string `json:"secret"`
 	}
-	if _, err := readObject(c, &in); err != nil {
-		return err
+	if in.Secret = strings.Clone(c.Get(hookSecretHeader)); in.Secret == "" || len(c.BodyRaw()) > 0 {
+		doc, _, err := readJSONOrForm(c)
+		if err != nil {
+			return err
+		}
+		if _, err := decodeObject(doc.Root(), &in); err != nil {
+			return err
+		}
 	}
 	if in.Secret == "" {
-		return fieldProblem("secret", "is missing: send the value of the X-Hook-Secret header that came with the request")
+		return fieldProblem("secret", "is missing: send the value of the X-Hook-Secret header that came with the request, in a header of this name or as the member secret")
 	}
 	id, ok := snowflake.Parse(engine.SubscriptionPrefix, c.Params("id"))
 	if !ok {

@@ -74,12 +74,26 @@ func TestATargetConfirmsLaterWithoutAKey(t *testing.T) {
 	nobody.post(path, map[string]any{"secret": secret + "x"}).refused(404, "", "waits for this secret")
 	nobody.post("/api/v1/subscriptions/sub_0sa6jzbaw0000/confirm", map[string]any{"secret": secret}).refused(404, "", "waits for this secret")
 	nobody.post("/api/v1/subscriptions/x/confirm", map[string]any{"secret": secret}).refused(404, "", "waits for this secret")
+	nobody.do("POST", path, nil).refused(400, "", "the body is not JSON")
+	nobody.do("POST", path, nil, "X-Hook-Secret", secret+"x").refused(404, "", "waits for this secret")
+	nobody.do("POST", path, "secret=x", "Content-Type", "application/x-www-form-urlencoded").refused(404, "", "waits for this secret")
 	nobody.post(path, map[string]any{"secret": secret}).want(204)
 	r.acme.state(id, "confirmed", true)
 	nobody.post(path, map[string]any{"secret": secret}).refused(404, "", "waits for this secret")
 
+	for i, headers := range [][]string{{"X-Hook-Secret", ""}, {"Content-Type", "application/x-www-form-urlencoded"}} { // the other ways
+		other := r.acme.post("/api/v1/subscriptions", map[string]any{"event": "b", "target_url": fmt.Sprintf("%s/%d", hook.URL, i), "verify": "hook-secret"}).want(201).text("id")
+		asked := hook.wait(t, i+2)[i+1].header.Get("X-Hook-Secret")
+		body := any("secret=" + asked)
+		if i == 0 {
+			headers[1], body = asked, nil
+		}
+		nobody.do("POST", "/api/v1/subscriptions/"+other+"/confirm", body, headers...).want(204)
+		r.acme.state(other, "confirmed", true)
+	}
+
 	r.acme.publish("a", "after")
-	if got := hook.wait(t, 2)[1]; !strings.Contains(got.body, "after") {
+	if got := hook.wait(t, 4)[3]; !strings.Contains(got.body, "after") {
 		t.Errorf("delivered: %s", got.body)
 	}
 	tries := 0
