@@ -107,7 +107,7 @@ func (e *Engine) checkTarget(ctx context.Context, url string) error {
 	err := e.cfg.Guard.CheckURL(ctx, url)
 	var refused *target.RefusedError
 	if errors.As(err, &refused) {
-		return Invalid("target_url", "%s", refused.Reason)
+		return Invalid("target_url", "%s", strings.TrimPrefix(refused.Reason, "the URL "))
 	}
 	return err
 }

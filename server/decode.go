@@ -88,12 +88,13 @@ func decodeObject(root jsondoc.Value, into any) (present map[string]jsondoc.Valu
 			return nil, fieldProblem(name, fmt.Sprintf("is not known here; did you mean %q?", meant))
 		}
 	}
+	fields := reflect.ValueOf(into).Elem()
 	if err := json.Unmarshal(root.Raw(), into); err != nil {
 		var wrong *json.UnmarshalTypeError
 		if errors.As(err, &wrong) {
-			return nil, fieldProblem(wrongMember(wrong, present), "must be "+typeName(wrong.Type)+", not "+article(wrong.Value))
+			return nil, fieldProblem(wrongMember(wrong, present, fields, known), mustBe(wrong))
 		}
-		fields := reflect.ValueOf(into).Elem() // a type of ours said no, and can't know its name
+		// a type of ours said no, and can't know its name
 		for i, name := range known {
 			if value := present[name]; value.Exists() {
 				if err := readValue(name, value.Raw(), fields.Field(i).Addr().Interface()); err != nil {
@@ -139,7 +140,7 @@ func readMembers(field string, raw []byte, into any) (present map[string]jsondoc
 func readValue(field string, raw []byte, into any) error {
 	err := json.Unmarshal(raw, into)
 	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) {
-		return fieldProblem(field, "must be "+typeName(wrong.Type)+", not "+article(wrong.Value))
+		return fieldProblem(field, mustBe(wrong))
 	}
 	if wrong := (*time.ParseError)(nil); errors.As(err, &wrong) {
 		return fieldProblem(field, `is no time; write it as in "2026-01-31T09:30:00Z" (RFC 3339)`)
@@ -159,7 +160,10 @@ func wantObject(root jsondoc.Value) error {
 
 // wrongMember adds the name of the member that is to blame to the field of an object of
 // strings, which encoding/json leaves out.
-func wrongMember(wrong *json.UnmarshalTypeError, present map[string]jsondoc.Value) string {
+func wrongMember(wrong *json.UnmarshalTypeError, present map[string]jsondoc.Value, fields reflect.Value, known []string) string {
+	if i := slices.Index(known, wrong.Field); i >= 0 && fields.Field(i).Kind() == reflect.String {
+		return wrong.Field // itself
+	}
 	for name, member := range present[wrong.Field].Members() {
 		if kind := member.Kind(); kind != jsondoc.String && kind != jsondoc.Null && wrong.Type.Kind() == reflect.String {
 			return wrong.Field + "." + name
@@ -179,7 +183,21 @@ func fieldNames(v any) []string {
 	return names
 }
 
+// mustBe words what was wanted and what came.
+func mustBe(wrong *json.UnmarshalTypeError) string {
+	if number, ok := strings.CutPrefix(wrong.Value, "number "); ok {
+		if strings.ContainsAny(number, ".eE") {
+			return fmt.Sprintf("must be a whole number, not %.40s", number)
+		}
+		return fmt.Sprintf("is out of range: %.40s", number)
+	}
+	return "must be " + typeName(wrong.Type) + ", not " + article(wrong.Value)
+}
+
 func typeName(t reflect.Type) string {
+	if t == reflect.TypeFor[eventNames]() {
+		return "a string or a list of strings"
+	}
 	switch t.Kind() {
 	case reflect.Pointer:
 		return typeName(t.Elem())

@@ -71,8 +71,11 @@ func echoes(sub *engine.Subscription) []echo {
 		case "events":
 			value = sub.Events
 		case "active":
-			if value = sub.Active; fold(name) == "status" {
+			switch value = sub.Active; fold(name) {
+			case "status":
 				value = map[bool]string{true: "active", false: "inactive"}[sub.Active]
+			case "disabled":
+				value = !sub.Active
 			}
 		case "expires_at":
 			value = expiry(sub)

@@ -18,7 +18,7 @@ import (
 func readJSONOrForm(c *fiber.Ctx) (doc *jsondoc.Doc, form bool, err error) {
 	if media, _, err := mime.ParseMediaType(c.Get(fiber.HeaderContentType)); err != nil || media != fiber.MIMEApplicationForm {
 		doc, err = readJSON(c)
-		if p := (*Problem)(nil); media != "" && errors.As(err, &p) && p.Status == fiber.StatusUnsupportedMediaType {
+		if p := (*Problem)(nil); media != "" && errors.As(err, &p) && p.Status == fiber.StatusUnsupportedMediaType && checkEncoding(c) == nil {
 			p.Detail += "; a form is taken as \"application/x-www-form-urlencoded\""
 		}
 		return doc, false, err

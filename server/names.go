@@ -18,9 +18,10 @@ import (
 var clientNames = map[string][]string{
 	"target_url": {"target_url", "hook_url", "url", "webhook_url", "callback_url", "callback", "endpoint", "endpoint_url", "notification_url",
 		"destination", "uri", "address", "target", "sink"},
-	"event": {"event", "event_type", "event_name", "topic", "trigger", "webhook_event", "events", "event_types", "topics", "triggers", "subscribed_events",
+	"event": {"event", "event_type", "event_name", "event_key", "topic", "trigger", "webhook_event",
+		"events", "event_types", "event_names", "topics", "triggers", "subscribed_events", "enabled_events", "filter_types",
 		"type", "types", "scope", "subscription_type", "hook"},
-	"active":     {"active", "is_active", "enabled", "status"},
+	"active":     {"active", "is_active", "enabled", "status", "disabled"}, // disabled says the opposite
 	"expires_at": {"expires_at"},
 	"expires_in": {"expires_in"},
 }
@@ -113,6 +114,12 @@ func (t *translation) read(object jsondoc.Value, within string) error {
 			}
 			continue
 		}
+		if slices.Contains(wrappers, folded) && group == "" {
+			continue // something else: no slip of the pen
+		}
+		if folded == "disabled" {
+			m.value = opposite(value)
+		}
 		if group != "" && len(name) <= longestName && (!slices.Contains(weakNames, folded) || isEventName(value)) {
 			t.groups[group] = append(t.groups[group], m)
 			continue
@@ -182,7 +189,7 @@ func (t *translation) choose(ours string) error {
 			field = "event"
 		}
 	case "active":
-		if word, ok := statusWords[strings.ToLower(chosen.value.Text())]; ok && (t.form || chosen.name != ours) {
+		if word, ok := statusWord(chosen.value); ok && (t.form || chosen.name != ours) {
 			text = fmt.Append(nil, word)
 		} else if chosen.value.Kind() == jsondoc.String && fold(chosen.name) == "status" {
 			return fieldProblem(chosen.path, fmt.Sprintf("%.40q is not known: use \"active\", or \"inactive\", \"paused\" or \"disabled\"", chosen.value.Text()))

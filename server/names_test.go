@@ -29,8 +29,8 @@ func spellings(name string) []string {
 
 var (
 	targetNames = []string{"target_url", "hook_url", "url", "webhook_url", "callback_url", "callback", "endpoint", "endpoint_url", "notification_url", "destination", "uri", "address", "target", "sink"}
-	eventNames  = []string{"event", "event_type", "event_name", "topic", "type", "trigger", "webhook_event", "scope", "subscription_type", "hook"}
-	listNames   = []string{"events", "event_types", "topics", "types", "triggers", "subscribed_events"}
+	eventNames  = []string{"event", "event_type", "event_name", "event_key", "topic", "type", "trigger", "webhook_event", "scope", "subscription_type", "hook"}
+	listNames   = []string{"events", "event_types", "topics", "types", "triggers", "subscribed_events", "event_names", "enabled_events", "filter_types"}
 	activeNames = []string{"active", "is_active", "enabled"}
 )
 
@@ -81,6 +81,20 @@ func TestEveryNameThatClientsUseIsUnderstoodAndEchoed(t *testing.T) {
 		a := c.post("/api/v1/subscriptions", map[string]any{"event": "a", "url": fmt.Sprintf("%s/%d", anywhere, n), "status": word}).want(201)
 		a.shows(map[string]any{"active": want, "status": shown})
 	}
+	for i, test := range []struct{ member, active, shown string }{
+		{`"disabled":true`, "false", `"disabled":true`},
+		{`"disabled":false`, "true", `"disabled":false`},
+		{`"Disabled":"yes"`, "false", `"Disabled":true`},
+		{`"disabled":true,"active":false`, "false", `"disabled":true`},
+		{`"disabled":null`, "true", ""},
+		{`"is_active":0`, "false", `"is_active":false`},
+		{`"enabled":1`, "true", `"enabled":true`},
+	} {
+		a := c.post("/api/v1/subscriptions", fmt.Sprintf(`{"event":"a","url":"%s/state/%d",%s}`, anywhere, i, test.member)).want(201)
+		if body := string(a.body); fmt.Sprint(a.at("active")) != test.active || !strings.Contains(body, test.shown) {
+			t.Errorf("%s: %s", test.member, body)
+		}
+	}
 	list := c.get("/api/v1/subscriptions?limit=500").want(200)
 	if got := len(list.column("id")); got < 150 {
 		t.Errorf("%d subscriptions were made", got)
@@ -107,6 +121,7 @@ func TestEventsMayBeObjectsWithANameAndSubscriptionsMayBeWrapped(t *testing.T) {
 		{`"type":"webhook","scope":"all","event":"a.b","sink":%q`, "[a.b]"},
 		{`"type":3,"event":"a.b","sink":%q`, "[a.b]"},
 		{`"event":"a.b","webhook":{"url":%q}`, "[a.b]"},
+		{`"event":"a.b","url":%q,"subscription":"sub_9","data":null,"webhook":[]`, "[a.b]"}, // something else
 	} {
 		url := fmt.Sprintf("%s/%d", anywhere, i)
 		a := c.post("/api/v1/subscriptions", "{"+fmt.Sprintf(test.body, url)+"}")
@@ -132,8 +147,18 @@ func TestNamesThatContradictEachOtherAreRefused(t *testing.T) {
 		{`"event":"a","url":"http://127.0.0.1:9/1","filter":"true","hook":{"filter":"false"}`, "hook.filter", "says what filter says already"},
 		{`"event":"a","url":"http://127.0.0.1:9/1","status":"resting"`, "status", `"resting" is not known`},
 		{`"event":"a","url":"http://127.0.0.1:9/1","enabled":5`, "enabled", "must be true or false"},
+		{`"event":"a","url":"http://127.0.0.1:9/1","active":1`, "active", "must be true or false"},
+		{`"event":"a","url":"http://127.0.0.1:9/1","disabled":"perhaps"`, "disabled", "must be true or false"},
+		{`"event":"a","url":"http://127.0.0.1:9/1","disabled":true,"active":true`, "disabled", "and active name different states"},
+		{`"event":5,"url":"http://127.0.0.1:9/1"`, "event", "must be a string or a list of strings, not a number"},
+		{`"topics":{"a":1},"url":"http://127.0.0.1:9/1"`, "topics", "must be a string or a list of strings, not an object"},
+		{`"event":"a","target":{"a":1}`, "target", "must be a string, not an object"},
+		{`"event":"a","url":"http://127.0.0.1:9/1","batch":{"size":10.5}`, "batch.size", "must be a whole number, not 10.5"},
+		{`"event":"a","url":"http://127.0.0.1:9/1","batch":{"size":99999999999999999999}`, "batch.size", "is out of range: 99999999999999999999"},
+		{`"event":"a","url":"http://127.0.0.1:9/1","expires_in":{}`, "expires_in", "must be a string, not an object"},
 		{`"event":"a","hookUrl":5`, "hookUrl", "must be a string, not a number"},
-		{`"event":"a","hookUrl":"ftp://x/"`, "hookUrl", "http://"},
+		{`"event":"a","hookUrl":"ftp://x/"`, "hookUrl", "hookUrl must begin with https:// or http://"},
+		{`"event":"a","hookUrl":"http://x/#f"`, "hookUrl", "hookUrl has a fragment"},
 		{`"event":"a","target":{"url":"http://127.0.0.1:9/1"}`, "target", "must be a string, not an object"},
 		{`"topics":["a","b c"],"url":"http://127.0.0.1:9/1"`, "topics[1]", "neither an event type"},
 		{`"topic":"b c","url":"http://127.0.0.1:9/1"`, "topic", "neither an event type"},

@@ -16,6 +16,33 @@ var statusWords = map[string]bool{
 	"inactive": false, "paused": false, "disabled": false, "suspended": false, "stopped": false, "off": false, "false": false, "no": false, "0": false,
 }
 
+// statusWord reads a word, or a number, for active.
+func statusWord(v jsondoc.Value) (active, ok bool) {
+	text := v.Text()
+	if v.Kind() == jsondoc.Number {
+		text = string(v.Raw())
+	}
+	active, ok = statusWords[strings.ToLower(text)]
+	return active, ok
+}
+
+// opposite is true for what means false and the other way round; anything else stays as it
+// is, for the decoder to refuse.
+func opposite(v jsondoc.Value) jsondoc.Value {
+	word, ok := statusWord(v)
+	if v.Kind() == jsondoc.True || v.Kind() == jsondoc.False {
+		word, ok = v.Kind() == jsondoc.True, true
+	}
+	if !ok {
+		return v
+	}
+	doc, err := jsondoc.Parse(fmt.Append(nil, !word), jsondoc.Limits{})
+	if err != nil {
+		return v
+	}
+	return doc.Root()
+}
+
 // nothing tells whether a value leaves open what it names.
 func nothing(v jsondoc.Value) bool {
 	return v.Kind() == jsondoc.Null || v.Kind() == jsondoc.String && v.Text() == "" || v.Kind() == jsondoc.Array && v.Len() == 0
@@ -34,8 +61,8 @@ func (t *translation) canonical(ours string, v jsondoc.Value) string {
 		switch v.Kind() {
 		case jsondoc.True, jsondoc.False:
 			return string(v.Raw())
-		case jsondoc.String:
-			if word, ok := statusWords[strings.ToLower(v.Text())]; ok {
+		default:
+			if word, ok := statusWord(v); ok {
 				return fmt.Sprint(word)
 			}
 		}

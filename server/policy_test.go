@@ -54,7 +54,7 @@ func TestPoliciesThatAreWrongAreRefused(t *testing.T) {
 		`{"in_flight":0}`:                              {"policy.in_flight", "null for the router's default"},
 		`{"in_flight":-1}`:                             {"policy.in_flight", "1 to 512"},
 		`{"in_flight":513}`:                            {"policy.in_flight", "1 to 512"},
-		`{"in_flight":1.5}`:                            {"policy.in_flight", "must be a number"},
+		`{"in_flight":1.5}`:                            {"policy.in_flight", "must be a whole number, not 1.5"},
 		`{"in_flight":"many"}`:                         {"policy.in_flight", "must be a number"},
 		`{"rate":10}`:                                  {"policy.rate", "must be an object"},
 		`{"rate":{}}`:                                  {"policy.rate.count", "is missing"},

@@ -2,9 +2,11 @@ package server
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/url"
+	"reflect"
 	"strings"
 	"time"
 
@@ -74,7 +76,11 @@ func (n *eventNames) UnmarshalJSON(b []byte) error {
 		}
 		return nil
 	}
-	return json.Unmarshal(b, (*[]string)(n))
+	err := json.Unmarshal(b, (*[]string)(n))
+	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) && wrong.Type == reflect.TypeFor[[]string]() {
+		wrong.Type = reflect.TypeFor[eventNames]()
+	}
+	return err
 }
 
 // apply carries what in says over to sub: all of it where present is nil, the members
@@ -162,8 +168,8 @@ func (s *Server) expiresAt(in *subscriptionInput) (time.Time, error) {
 		return time.Time{}, fieldProblem("expires_in", "and expires_at are two ways to say the same; give one of them")
 	case relative:
 		var left duration
-		if err := json.Unmarshal(in.ExpiresIn, &left); err != nil {
-			return time.Time{}, fieldProblem("expires_in", "is wrong: "+err.Error())
+		if err := readValue("expires_in", in.ExpiresIn, &left); err != nil {
+			return time.Time{}, err
 		}
 		if d := time.Duration(left); d < engine.MinExpiry || d > engine.MaxExpiry {
 			return time.Time{}, fieldProblem("expires_in", fmt.Sprintf("is %s; it must be a minute at least and 10 years at most", d))
