@@ -40,7 +40,7 @@ func jumpOver(t *testing.T, jumps []time.Duration) {
 	var c wallClock
 	r := start(t, func(cfg *engine.Config) {
 		cfg.Now = c.now
-		cfg.Retries = engine.RetrySchedule{0, 5 * time.Millisecond, 5 * time.Millisecond, 5 * time.Millisecond, 5 * time.Millisecond, 5 * time.Millisecond, 5 * time.Millisecond, 5 * time.Millisecond, 5 * time.Millisecond}
+		cfg.Retries = append(engine.RetrySchedule{0}, slices.Repeat(engine.RetrySchedule{5 * time.Millisecond}, 2000)...) // more than there is time for
 		cfg.Retention = engine.Retention{Succeeded: 4 * day, Dead: 4 * day}
 		cfg.KeepBytes = 1 << 40
 	})

@@ -43,6 +43,10 @@ var pool = sync.OnceValue(func() *sandbox.Pool {
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
+// patience is how long a test waits for what must come. It is shorter than what waits for
+// its time elsewhere in these tests, a minute at least.
+const patience = 50 * time.Second
+
 // rig is an engine over a real database, with a receiver.
 type rig struct {
 	*engine.Engine
@@ -59,6 +63,7 @@ func start(t *testing.T, change func(*engine.Config)) *rig {
 	r.cfg = engine.Config{
 		Transformer: pool(), Logger: quiet, Guard: target.NewGuard(target.Policy{Allow: target.Loopback}),
 		Retries: engine.RetrySchedule{0, 10 * time.Millisecond, 10 * time.Millisecond, 10 * time.Millisecond},
+		Timeout: 5 * time.Minute, // a target that hangs does so until the test releases it
 	}
 	if change != nil {
 		change(&r.cfg)
@@ -86,7 +91,7 @@ func (r *rig) open() {
 
 func (r *rig) stop() {
 	r.sink.release()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := r.Close(ctx); err != nil {
 		r.t.Error(err)
@@ -135,7 +140,7 @@ func (r *rig) publish(kind, data string) engine.Accepted {
 // until waits for a condition, and fails the test when it does not come.
 func until(t *testing.T, what string, met func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !met(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !met(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain until %s", what)
 		}
@@ -289,7 +294,6 @@ func TestGoneDeactivates(t *testing.T) {
 
 func TestEachFailureSaysWhereItWas(t *testing.T) {
 	r := start(t, func(c *engine.Config) {
-		c.Timeout = 2 * time.Second
 		c.Retries = engine.RetrySchedule{0}
 	})
 	dead := httptest.NewServer(nil)
@@ -321,8 +325,10 @@ func TestEachFailureSaysWhereItWas(t *testing.T) {
 		err    string
 		state  engine.State
 	}{
-		"nobody listens":       {func(s *engine.Subscription) { s.TargetURL = dead.URL }, "connect", "refused", engine.StateDead},
-		"no answer":            {func(s *engine.Subscription) { s.TargetURL = r.sink.server.URL + "/hang" }, "timeout", "no answer within 2s", engine.StateDead},
+		"nobody listens": {func(s *engine.Subscription) { s.TargetURL = dead.URL }, "connect", "refused", engine.StateDead},
+		"no answer": {func(s *engine.Subscription) {
+			s.TargetURL, s.Policy.Timeout = r.sink.server.URL+"/hang", 2*time.Second
+		}, "timeout", "no answer within 2s", engine.StateDead},
 		"a redirect":           {func(s *engine.Subscription) { s.TargetURL = r.sink.server.URL + "/redirect" }, "http", "redirects are not followed", engine.StateDead},
 		"a cut answer":         {func(s *engine.Subscription) { s.TargetURL = r.sink.server.URL + "/cut" }, "connect", "broke off", engine.StateDead},
 		"an endless answer":    {func(s *engine.Subscription) { s.TargetURL = r.sink.server.URL + "/endless" }, "", "", engine.StateSucceeded},
@@ -415,7 +421,7 @@ func TestTheSlowTargetsOfAnAccountHoldBackNoOther(t *testing.T) {
 }
 
 func TestATargetThatSwitchesProtocolsHoldsNoWorker(t *testing.T) {
-	r := start(t, func(c *engine.Config) { c.Timeout, c.Retries = time.Second, engine.RetrySchedule{0} })
+	r := start(t, func(c *engine.Config) { c.Retries = engine.RetrySchedule{0} })
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) {
 		conn, _, err := w.(http.Hijacker).Hijack()
 		if err != nil {
@@ -493,7 +499,7 @@ func TestAPausedSubscriptionKeepsWhatWaits(t *testing.T) {
 
 func TestANewTargetGetsWhatWaits(t *testing.T) {
 	r := start(t, func(c *engine.Config) {
-		c.Retries = engine.RetrySchedule{0, 50 * time.Millisecond, 50 * time.Millisecond, time.Hour}
+		c.Retries = append(engine.RetrySchedule{0}, slices.Repeat(engine.RetrySchedule{50 * time.Millisecond}, 1000)...)
 	})
 	dead := httptest.NewServer(nil)
 	dead.Close()

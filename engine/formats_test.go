@@ -43,7 +43,7 @@ func TestTheCloudEventsSDKReadsWhatGoesOut(t *testing.T) {
 		select {
 		case e := <-got:
 			return e
-		case <-time.After(20 * time.Second):
+		case <-time.After(patience):
 			t.Fatal("no CloudEvent came")
 			panic("")
 		}
@@ -116,7 +116,7 @@ func TestBatchesFollowTheFormat(t *testing.T) {
 		kind := "order." + strings.ReplaceAll(string(format), "-", "")
 		s := r.subscribe(func(s *engine.Subscription) {
 			s.Events, s.PayloadFormat, s.TargetURL, s.Numbered = []string{kind}, format, server.URL, true
-			s.Batch = engine.Batch{Size: 3, Wait: time.Minute}
+			s.Batch = engine.Batch{Size: 3, Wait: 2 * patience}
 		})
 		accepted, err := r.Publish(context.Background(), []engine.EventInput{event(kind, "1"), event(kind, "2"), event(kind, "3")})
 		if err != nil {
@@ -125,7 +125,7 @@ func TestBatchesFollowTheFormat(t *testing.T) {
 		var b batch
 		select {
 		case b = <-got:
-		case <-time.After(20 * time.Second):
+		case <-time.After(patience):
 			t.Fatalf("%s: no batch came", format)
 		}
 		if n := b.header.Get("webhook-sequence"); n != "1-3" {
@@ -254,7 +254,7 @@ func TestNumberedDeliveriesCarryTheirNumberOnEveryAttempt(t *testing.T) {
 				if got != want {
 					t.Errorf("got %q, want %q", got, want)
 				}
-			case <-time.After(20 * time.Second):
+			case <-time.After(patience):
 				t.Fatalf("%q did not come", want)
 			}
 		}

@@ -131,30 +131,50 @@ func (r *rig) publishNumbered(events ...numbered) map[numbered]engine.ID {
 // final waits until every delivery of s has come to its end, and gives their states.
 func (r *rig) final(s *engine.Subscription, want int) map[engine.State]int {
 	r.t.Helper()
+	list := func(q engine.DeliveryQuery) []*engine.Delivery {
+		r.t.Helper()
+		q.Subscription = s.ID
+		found, err := r.Deliveries(context.Background(), q)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		return found
+	}
 	states := map[engine.State]int{}
-	deadline := time.Now().Add(60 * time.Second)
-	for {
-		clear(states)
-		before, n := engine.DeliveryID{}, 0
-		for {
-			list, err := r.Deliveries(context.Background(), engine.DeliveryQuery{Subscription: s.ID, Before: before, Limit: 1000})
-			if err != nil {
-				r.t.Fatal(err)
-			}
-			for _, d := range list {
+	count := func() (n int) {
+		for q := (engine.DeliveryQuery{Limit: 1000}); ; {
+			page := list(q)
+			for _, d := range page {
 				states[d.State]++
 				n++
 			}
-			if len(list) < 1000 {
-				break
+			if len(page) < q.Limit {
+				return n
 			}
-			before = list[len(list)-1].ID
+			q.Before = page[len(page)-1].ID
 		}
-		if n == want && states[engine.StatePending]+states[engine.StateFailed] == 0 {
-			return states
+	}
+	// Thousands may have to go one after the other: it is not over while it goes on.
+	left, deadline := 0, time.Now().Add(patience)
+	for {
+		// One that is on its way from one state to the other shows in the third look.
+		now := 0
+		for _, state := range []engine.State{engine.StateFailed, engine.StatePending, engine.StateFailed} {
+			now += len(list(engine.DeliveryQuery{State: state, Limit: 1000}))
+		}
+		if now == 0 {
+			clear(states)
+			if n := count(); n == want {
+				return states
+			} else {
+				now = -n // not all have begun
+			}
+		}
+		if now != left {
+			left, deadline = now, time.Now().Add(patience)
 		}
 		if time.Now().After(deadline) {
-			r.t.Fatalf("not all deliveries ended: %v, want %d", states, want)
+			r.t.Fatalf("not all deliveries end: %d are left of %d, %v", left, want, states)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

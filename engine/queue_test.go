@@ -103,7 +103,7 @@ func TestARateIsEvenlySpread(t *testing.T) {
 				for range d.start() {
 					at = append(at, time.Since(began).String())
 				}
-				time.Sleep(time.Millisecond)
+				time.Sleep(c.rate.Per / 1000)
 				synctest.Wait()
 			}
 			if fmt.Sprint(at) != c.want {

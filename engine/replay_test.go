@@ -104,12 +104,7 @@ func TestAReplayGoesToAnotherSubscription(t *testing.T) {
 func TestAReplayOutlivesARestartAndCanBeSteered(t *testing.T) {
 	r := start(t, nil)
 	s := r.subscribe(nil)
-	const count = 30
-	var all []engine.ID
-	for i := range count {
-		all = append(all, r.publish("a", fmt.Sprint(i)).ID)
-	}
-	for _, id := range all {
+	for _, id := range r.publishMany(300, func(i int) string { return fmt.Sprint(i) }) { // at one a second: longer than this takes
 		r.delivery(id, s, engine.StateSucceeded)
 	}
 	job, err := r.StartReplay(context.Background(), engine.Replay{Account: engine.DefaultAccount, Subscriptions: []engine.ID{s.ID}, States: []engine.State{engine.StateSucceeded}, Rate: 1})

@@ -106,7 +106,16 @@ func TestGoingLiveLosesAndDoublesNothing(t *testing.T) {
 			}
 		})
 	}
-	for i := range 50 {
+	ran := func() int {
+		came.Lock()
+		defer came.Unlock()
+		seen := map[string]bool{}
+		for _, versions := range came.live {
+			seen[versions[0]] = true
+		}
+		return len(seen)
+	}
+	for i, deadline := 0, time.Now().Add(patience); i < 50 || ran() < 5 && time.Now().Before(deadline); i++ {
 		r.goLive(s, 1+(i+1)%versions)
 		time.Sleep(4 * time.Millisecond)
 	}

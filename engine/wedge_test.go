@@ -113,7 +113,7 @@ func TestDeletingWhileRowsAreOnTheirWayStopsNoWriter(t *testing.T) {
 	go func() { g.answer(); close(answered) }()
 	select {
 	case <-answered:
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the writer waits for itself")
 	}
 	r.sink.release()
@@ -249,7 +249,7 @@ func TestGivingUpALotHoldsUpNoChange(t *testing.T) {
 	go func() { r.subscribe(nil); close(changed) }()
 	select {
 	case <-changed:
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		t.Error("a new subscription waits for what an old one leaves")
 	}
 	close(g.givesUp)
