@@ -10,11 +10,12 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"switchhook/engine/signature"
 	"sync"
 	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"switchhook/engine/signature"
 )
 
 // receiver is a webhook receiver for demonstrations: it checks each delivery's signature

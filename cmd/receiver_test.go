@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"switchhook/engine/signature"
 	"testing"
 	"time"
+
+	"switchhook/engine/signature"
 )
 
 func TestTheReceiverVerifiesEd25519WithEitherKey(t *testing.T) {

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"time"
+
+	"switchhook/engine/order"
 )
 
 // place says what became of a delivery that was to be queued.
@@ -14,22 +16,22 @@ const (
 )
 
 // add queues a fresh delivery. What it pushes aside is given back.
-func (s *scheduler) add(id ID, en entry) (place, *queue, []aside) {
+func (s *scheduler) add(id ID, en order.Entry) (place, *queue, []order.Aside) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := s.queues[id]
 	if q == nil {
 		return placeNone, nil, nil
 	}
-	if q.line.sorted != nil || en.mark != 0 {
+	if q.line.Sorted != nil || en.Mark != 0 {
 		return s.addSorted(q, en)
 	}
-	if q.overflow || q.line.len() >= queueRoom || s.total >= memoryRoom {
+	if q.overflow || q.line.Len() >= order.Room || s.total >= memoryRoom {
 		q.overflow = true
-		s.spill(q, en.event)
+		s.spill(q, en.Event)
 		return placeStore, q, nil
 	}
-	q.line.push(en)
+	q.line.Push(en)
 	s.total++
 	s.offer(q)
 	return placeQueued, q, nil
@@ -37,26 +39,26 @@ func (s *scheduler) add(id ID, en entry) (place, *queue, []aside) {
 
 // addStored queues a delivery that has a pending row, since its retry is due or, byHand,
 // since a user wants it; known is false where the subscription is gone.
-func (s *scheduler) addStored(id ID, en entry, byHand bool) (known bool, q *queue, list []aside) {
+func (s *scheduler) addStored(id ID, en order.Entry, byHand bool) (known bool, q *queue, list []order.Aside) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q = s.queues[id]
 	if q == nil {
 		return false, nil, nil
 	}
-	switch was := q.line.len(); {
-	case en.mark != q.route.grouping.mark:
-		s.again(q, en.event)
-	case q.line.sorted != nil && byHand:
-		list = q.line.sorted.retry(en)
+	switch was := q.line.Len(); {
+	case en.Mark != q.route.grouping.mark:
+		s.again(q, en.Event)
+	case q.line.Sorted != nil && byHand:
+		list = q.line.Sorted.Retry(en)
 		s.count(q, was, list)
-	case q.line.sorted != nil:
-		list = q.line.sorted.due(en)
+	case q.line.Sorted != nil:
+		list = q.line.Sorted.Due(en)
 		s.count(q, was, list)
-	case q.overflow || was >= queueRoom || s.total >= memoryRoom:
+	case q.overflow || was >= order.Room || s.total >= memoryRoom:
 		q.overflow, q.refetch = true, true
 	default:
-		q.line.push(en)
+		q.line.Push(en)
 		s.total++
 	}
 	s.offer(q)
@@ -71,7 +73,7 @@ func (s *scheduler) more(id ID) (known bool) {
 	if q == nil {
 		return false
 	}
-	if q.line.sorted == nil { // which reads everything anyway
+	if q.line.Sorted == nil { // which reads everything anyway
 		q.overflow = true
 	}
 	s.offer(q)
@@ -85,8 +87,8 @@ func (s *scheduler) spilled(q *queue, event ID) (known bool) {
 	defer s.mu.Unlock()
 	q.spilling--
 	q.refetch = true
-	if q.line.sorted != nil {
-		q.line.sorted.spilled(event)
+	if q.line.Sorted != nil {
+		q.line.Sorted.Spilled(event)
 	}
 	s.offer(q)
 	return q.route != nil
@@ -98,9 +100,9 @@ func (s *scheduler) known(q *queue) map[ID]bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q.refetch = false
-	ids := make(map[ID]bool, q.line.len()+len(q.unsettled))
-	for _, en := range q.line.all() {
-		ids[en.event] = true
+	ids := make(map[ID]bool, q.line.Len()+len(q.unsettled))
+	for _, en := range q.line.All() {
+		ids[en.Event] = true
 	}
 	for _, id := range q.unsettled {
 		ids[id] = true
@@ -109,19 +111,19 @@ func (s *scheduler) known(q *queue) map[ID]bool {
 }
 
 // fetched queues what was read from the store; all says that it was everything there.
-func (s *scheduler) fetched(q *queue, entries []entry, all bool) {
+func (s *scheduler) fetched(q *queue, entries []order.Entry, all bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q.fetching = false
 	if q.route == nil {
 		return
 	}
-	if q.line.sorted != nil { // since a moment ago
+	if q.line.Sorted != nil { // since a moment ago
 		s.offer(q)
 		return
 	}
 	for _, en := range entries {
-		q.line.push(en)
+		q.line.Push(en)
 	}
 	s.total += len(entries)
 	if all && q.spilling == 0 && !q.refetch {
@@ -135,10 +137,10 @@ func (s *scheduler) fetched(q *queue, entries []entry, all bool) {
 
 // giveUpAt is when a delivery is dead, whatever its schedule says. resumed is when the
 // subscription was last switched on again.
-func (r *route) giveUpAt(en *entry, resumed time.Time) time.Time {
-	from := en.event.Time()
-	if en.renewed.After(from) {
-		from = en.renewed
+func (r *route) giveUpAt(en *order.Entry, resumed time.Time) time.Time {
+	from := en.Event.Time()
+	if en.Renewed.After(from) {
+		from = en.Renewed
 	}
 	// What waited while the subscription was off must not be dead when it is on again.
 	if !r.terms.strictAge && resumed.After(from) {
@@ -148,16 +150,16 @@ func (r *route) giveUpAt(en *entry, resumed time.Time) time.Time {
 }
 
 // takeOld takes out of memory what waits in q and is to be given up.
-func (s *scheduler) takeOld(q *queue) (r *route, old []entry) {
+func (s *scheduler) takeOld(q *queue) (r *route, old []order.Entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r = q.route; r == nil || !r.sub.Active || q.line.len() == 0 {
+	if r = q.route; r == nil || !r.sub.Active || q.line.Len() == 0 {
 		return r, nil
 	}
 	now := s.now()
-	old = q.line.cut(func(en *entry) bool { return now.After(r.giveUpAt(en, q.circuit.ResumedAt)) })
+	old = q.line.Cut(func(en *order.Entry) bool { return now.After(r.giveUpAt(en, q.circuit.ResumedAt)) })
 	for _, en := range old {
-		q.unsettled = append(q.unsettled, en.event)
+		q.unsettled = append(q.unsettled, en.Event)
 	}
 	if s.total -= len(old); len(old) > 0 {
 		s.offer(q)

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"switchhook/engine/order"
 	"switchhook/engine/snowflake"
 	"switchhook/scripts"
 )
@@ -28,7 +29,7 @@ const batchPrefix = "bat_"
 
 // element is one delivery of a batch on its way out.
 type element struct {
-	en   entry
+	en   order.Entry
 	a    *Attempt
 	ev   *Event
 	out  *outgoing // nil where nothing is to be sent
@@ -50,9 +51,9 @@ type batch struct {
 
 // deliverBatch makes one attempt of several deliveries, in one POST. What does not go with
 // the first of them waits again.
-func (e *Engine) deliverBatch(q *queue, r *route, p parcel) {
+func (e *Engine) deliverBatch(q *queue, r *route, p order.Parcel) {
 	began := time.Now()
-	traced, span := e.traces.deliver(r, &p, &Attempt{Number: p.first.attempts + 1})
+	traced, span := e.traces.deliver(r, &p, &Attempt{Number: p.First.Attempts + 1})
 	ctx, cancel := context.WithTimeout(traced, r.terms.timeout)
 	defer cancel()
 	b := e.gather(ctx, r, &p)
@@ -61,9 +62,9 @@ func (e *Engine) deliverBatch(q *queue, r *route, p parcel) {
 		e.putBack(q, p)
 		return
 	}
-	if b.rest < p.len() {
-		rest := parcel{first: *p.at(b.rest), rest: p.rest[b.rest:], from: p.from}
-		p.rest = p.rest[:b.rest-1]
+	if b.rest < p.Len() {
+		rest := order.Parcel{First: *p.At(b.rest), Rest: p.Rest[b.rest:], From: p.From}
+		p.Rest = p.Rest[:b.rest-1]
 		known, list := e.scheduler.putRest(q, rest)
 		e.afterPutBack(q, rest, known, list)
 	}
@@ -82,7 +83,7 @@ func (e *Engine) deliverBatch(q *queue, r *route, p parcel) {
 	for i, el := range b.elements {
 		verdicts[i] = &el.v
 		if !el.old { // which giveUpOld does
-			el.en.held.release()
+			el.en.Release()
 		}
 		el.a.Duration = took
 		if el.out != nil && el.x.err == nil {
@@ -99,13 +100,13 @@ func (e *Engine) deliverBatch(q *queue, r *route, p parcel) {
 	if len(sent) > 1 && outcome.state == StateSucceeded {
 		e.scheduler.fits(q)
 	}
-	if p.from != nil {
+	if p.From != nil {
 		e.arrived(q, &p, verdicts)
 	}
 	e.traces.delivered(span, &Attempt{Phase: phase}, outcome.state)
 	n := e.scheduler.finish(q, r, p, outcome)
 	if outcome.deactivate || n.hopeless || n.recovered {
-		e.heed(r, outcome, n, e.aboutOperational(r, p.first))
+		e.heed(r, outcome, n, e.aboutOperational(r, p.First))
 	}
 	for _, el := range b.elements {
 		if el.old {
@@ -129,14 +130,14 @@ func (e *Engine) judgeOne(r *route, el *element, x exchange) {
 
 // gather makes deliveries ready, one after the other, until they fill a batch or one comes
 // that can't go with those before it.
-func (e *Engine) gather(ctx context.Context, r *route, p *parcel) (b batch) {
+func (e *Engine) gather(ctx context.Context, r *route, p *order.Parcel) (b batch) {
 	began, size, going := time.Now(), 2, 0
-	for ; b.rest < p.len(); b.rest++ {
+	for ; b.rest < p.Len(); b.rest++ {
 		if b.rest > 0 && time.Since(began) > r.terms.timeout/2 { // the POST needs its time too
 			return b
 		}
-		el := &element{en: *p.at(b.rest), a: &Attempt{Number: p.at(b.rest).attempts + 1, At: e.now()}}
-		el.giveUpAt = r.giveUpAt(&el.en, p.resumed)
+		el := &element{en: *p.At(b.rest), a: &Attempt{Number: p.At(b.rest).Attempts + 1, At: e.now()}}
+		el.giveUpAt = r.giveUpAt(&el.en, p.Resumed)
 		if el.old = e.cfg.Now().After(el.giveUpAt); el.old {
 			el.v.state = StateDead
 			b.elements = append(b.elements, el)
@@ -148,11 +149,11 @@ func (e *Engine) gather(ctx context.Context, r *route, p *parcel) (b batch) {
 			return b
 		}
 		if el.x.err != nil { // it fails; in a line that sorts, others may have to wait for it
-			if p.from != nil && b.rest > 0 {
+			if p.From != nil && b.rest > 0 {
 				return b
 			}
 			b.elements = append(b.elements, el)
-			if p.from != nil {
+			if p.From != nil {
 				b.rest++
 				return b
 			}
@@ -300,7 +301,7 @@ func batchID(subscription ID, sent []*element) string {
 	}
 	write(subscription)
 	for _, el := range sent {
-		write(el.en.event)
+		write(el.en.Event)
 	}
 	return batchPrefix + snowflake.Encoding.EncodeToString(h.Sum(nil)[:16])
 }

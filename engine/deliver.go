@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"switchhook/engine/order"
 	"switchhook/scripts"
 )
 
@@ -23,22 +24,22 @@ const (
 )
 
 // deliver makes one attempt: transform, sign, send, judge, record.
-func (e *Engine) deliver(q *queue, r *route, p parcel) {
+func (e *Engine) deliver(q *queue, r *route, p order.Parcel) {
 	if r.sub.Batch.Size > 0 {
 		e.deliverBatch(q, r, p)
 		return
 	}
-	en := p.first
-	giveUpAt := r.giveUpAt(&en, p.resumed)
+	en := p.First
+	giveUpAt := r.giveUpAt(&en, p.Resumed)
 	if e.cfg.Now().After(giveUpAt) {
-		if p.from != nil {
+		if p.From != nil {
 			e.arrived(q, &p, []*verdict{{state: StateDead}})
 		}
 		e.scheduler.finish(q, r, p, verdict{})
 		e.giveUpOld(q, r, en)
 		return
 	}
-	a := &Attempt{Number: en.attempts + 1, At: e.now()}
+	a := &Attempt{Number: en.Attempts + 1, At: e.now()}
 	began := time.Now()
 	ctx, span := e.traces.deliver(r, &p, a)
 	x, dropped := e.attempt(ctx, r, en, a)
@@ -49,7 +50,7 @@ func (e *Engine) deliver(q *queue, r *route, p parcel) {
 		e.putBack(q, p)
 		return
 	}
-	en.held.release()
+	en.Release()
 
 	v := verdict{state: StateDropped, err: dropped}
 	if dropped == "" {
@@ -61,7 +62,7 @@ func (e *Engine) deliver(q *queue, r *route, p parcel) {
 	e.metrics.attempted(r.sub.Account, en, a, v.state)
 	e.logAttempt(r, en, a, v)
 	reason := deadReason(a, v)
-	if p.from != nil {
+	if p.From != nil {
 		e.arrived(q, &p, []*verdict{&v})
 	}
 	n := e.scheduler.finish(q, r, p, v)
@@ -84,11 +85,11 @@ func (e *Engine) judge(r *route, giveUpAt time.Time, a *Attempt, x exchange) ver
 }
 
 // recordAttempt hands an attempt and what follows from it to the store.
-func (e *Engine) recordAttempt(q *queue, r *route, en entry, a *Attempt, v verdict) {
+func (e *Engine) recordAttempt(q *queue, r *route, en order.Entry, a *Attempt, v verdict) {
 	e.record(&Outcome{
-		ID: DeliveryID{en.event, r.sub.ID}, State: v.state, Attempts: a.Number, NextAt: v.nextAt, Error: v.err, Attempt: a,
+		ID: DeliveryID{en.Event, r.sub.ID}, State: v.state, Attempts: a.Number, NextAt: v.nextAt, Error: v.err, Attempt: a,
 	}, func() {
-		e.scheduler.settle(q, en.event)
+		e.scheduler.settle(q, en.Event)
 		e.recorded(en)
 		if v.state == StateFailed {
 			e.wakeRetries(v.nextAt)
@@ -106,30 +107,30 @@ func deadReason(a *Attempt, v verdict) string {
 }
 
 // putBack lets what was taken, and found no time to be attempted, wait for another moment.
-func (e *Engine) putBack(q *queue, p parcel) {
+func (e *Engine) putBack(q *queue, p order.Parcel) {
 	known, list := e.scheduler.putBack(q, p)
 	e.afterPutBack(q, p, known, list)
 }
 
-func (e *Engine) afterPutBack(q *queue, p parcel, known bool, list []aside) {
+func (e *Engine) afterPutBack(q *queue, p order.Parcel, known bool, list []order.Aside) {
 	if known {
 		e.setAside(q, list)
 		return
 	}
-	for i := range p.len() {
-		e.giveUp(q.id, *p.at(i), subscriptionDeleted)
+	for i := range p.Len() {
+		e.giveUp(q.id, *p.At(i), subscriptionDeleted)
 	}
 }
 
 // arrived tells a line that sorts what its deliveries have become. One that has been
 // superseded meanwhile is not tried again.
-func (e *Engine) arrived(q *queue, p *parcel, verdicts []*verdict) {
-	list := e.scheduler.arrived(q, p, func(i int) State { return verdicts[i].state })
-	for i := range p.len() {
+func (e *Engine) arrived(q *queue, p *order.Parcel, verdicts []*verdict) {
+	list := e.scheduler.arrived(q, p, func(i int) order.Fate { return verdicts[i].state.fate() })
+	for i := range p.Len() {
 		for j, a := range list {
-			if a.by != 0 && a.en.event == p.at(i).event {
+			if a.By != 0 && a.Entry.Event == p.At(i).Event {
 				v := verdicts[i]
-				v.state, v.nextAt, v.err = StateDropped, time.Time{}, supersededBy(a.by)
+				v.state, v.nextAt, v.err = StateDropped, time.Time{}, supersededBy(a.By)
 				list = append(list[:j], list[j+1:]...)
 				break
 			}
@@ -141,7 +142,7 @@ func (e *Engine) arrived(q *queue, p *parcel, verdicts []*verdict) {
 // logAttempt writes an attempt down: in development what failed, otherwise, where somebody
 // asked for so much, all that were made, without the error's text: it may quote what a
 // target answered or a script threw, which is payload.
-func (e *Engine) logAttempt(r *route, en entry, a *Attempt, v verdict) {
+func (e *Engine) logAttempt(r *route, en order.Entry, a *Attempt, v verdict) {
 	failed := v.state == StateFailed || v.state == StateDead
 	level, text := slog.LevelDebug, "attempt made"
 	if failed {
@@ -155,7 +156,7 @@ func (e *Engine) logAttempt(r *route, en entry, a *Attempt, v verdict) {
 		return
 	}
 	attributes := []slog.Attr{
-		slog.String("delivery_id", DeliveryID{en.event, r.sub.ID}.String()), slog.String("event_id", en.event.Format(EventPrefix)),
+		slog.String("delivery_id", DeliveryID{en.Event, r.sub.ID}.String()), slog.String("event_id", en.Event.Format(EventPrefix)),
 		slog.String("subscription_id", r.sub.ID.Format(SubscriptionPrefix)), slog.String("account", r.sub.Account),
 		slog.Int("attempt", a.Number), slog.String("state", v.state.String()), slog.Int("status", a.Response.Status), slog.Duration("duration", a.Duration),
 	}
@@ -172,15 +173,15 @@ func (e *Engine) logAttempt(r *route, en entry, a *Attempt, v verdict) {
 }
 
 // recorded notes that a delivery has a row now.
-func (e *Engine) recorded(en entry) {
-	if en.fresh != nil {
-		e.tracker.Record(en.fresh, en.slot)
+func (e *Engine) recorded(en order.Entry) {
+	if en.Fresh != nil {
+		e.tracker.Record(en.Fresh, en.Slot)
 	}
 }
 
 // attempt makes the request and sends it, and notes in a what it did. dropped is the
 // reason where the transform wants nothing sent.
-func (e *Engine) attempt(ctx context.Context, r *route, en entry, a *Attempt) (x exchange, dropped string) {
+func (e *Engine) attempt(ctx context.Context, r *route, en order.Entry, a *Attempt) (x exchange, dropped string) {
 	if r.broken != nil {
 		a.Phase = phaseRefused
 		return exchange{err: r.broken}, ""
@@ -209,9 +210,9 @@ func (e *Engine) attempt(ctx context.Context, r *route, en entry, a *Attempt) (x
 	return x, ""
 }
 
-func (e *Engine) eventOf(ctx context.Context, en entry) (*Event, error) {
-	if en.held != nil {
-		return en.held.ev, nil
+func (e *Engine) eventOf(ctx context.Context, en order.Entry) (*Event, error) {
+	if h, ok := en.Held.(*held); ok {
+		return h.ev, nil
 	}
-	return e.store.Event(ctx, "", en.event)
+	return e.store.Event(ctx, "", en.Event)
 }

@@ -1,6 +1,10 @@
 package engine
 
-import "time"
+import (
+	"time"
+
+	"switchhook/engine/order"
+)
 
 // State is where a delivery stands.
 type State uint8
@@ -31,6 +35,17 @@ func ParseState(name string) (State, bool) {
 
 // Done tells whether no attempt will follow by itself.
 func (s State) Done() bool { return s >= StateSucceeded }
+
+// fate is what a line makes of a delivery that got into this state.
+func (s State) fate() order.Fate {
+	switch s {
+	case StatePending:
+		return order.Returned
+	case StateFailed:
+		return order.Failed
+	}
+	return order.Done
+}
 
 // Delivery is one event on its way to one subscription.
 type Delivery struct {

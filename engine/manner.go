@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"switchhook/engine/order"
 	"switchhook/scripts"
 	"switchhook/scripts/filter"
 	"switchhook/scripts/jsondoc"
@@ -100,37 +101,37 @@ func (e *Engine) groups(matched []*route, ev *scripts.Event, deadline time.Time)
 
 // regrouped gives a delivery that comes from the store its group, for which its event may
 // have to be read.
-func (e *Engine) regrouped(ctx context.Context, r *route, en entry) (entry, error) {
+func (e *Engine) regrouped(ctx context.Context, r *route, en order.Entry) (order.Entry, error) {
 	g := &r.grouping
-	en.mark = g.mark
+	en.Mark = g.mark
 	if g.key == "" {
 		return en, nil
 	}
-	ev, err := e.store.Event(ctx, "", en.event)
+	ev, err := e.store.Event(ctx, "", en.Event)
 	if err != nil {
 		return en, err
 	}
 	in := filter.NewInput(view(ev, jsondoc.Value{}))
-	en.group = e.groupOf(r, in)
+	en.Group = e.groupOf(r, in)
 	in.Release()
 	return en, nil
 }
 
 // goFetchSorted reads what waits for a subscription whose line sorts, from an event on.
 // scheduler.mu is held.
-func (e *Engine) goFetchSorted(q *queue, line sorter, r *route, from ID) {
+func (e *Engine) goFetchSorted(q *queue, line order.Sorter, r *route, from ID) {
 	e.background.Go(func() {
 		ctx := context.Background()
 		rows, err := e.store.Outstanding(ctx, q.id, from, fetchSize)
-		entries := make([]entry, len(rows))
+		entries := make([]order.Entry, len(rows))
 		for i, w := range rows {
 			if err == nil {
-				entries[i], err = e.regrouped(ctx, r, entry{event: w.ID.Event, attempts: w.Attempts, renewed: w.RenewedAt, failed: w.Failed})
+				entries[i], err = e.regrouped(ctx, r, order.Entry{Event: w.ID.Event, Attempts: w.Attempts, Renewed: w.RenewedAt, Failed: w.Failed})
 			}
 		}
 		if err != nil {
 			for _, en := range entries {
-				en.held.release()
+				en.Release()
 			}
 			e.log.Error("waiting deliveries not read", "subscription_id", q.id.Format(SubscriptionPrefix), "error", err)
 			select { // fetchedSorted asks again at once
@@ -144,16 +145,16 @@ func (e *Engine) goFetchSorted(q *queue, line sorter, r *route, from ID) {
 }
 
 // setAside deals with what lines could not keep.
-func (e *Engine) setAside(q *queue, list []aside) {
+func (e *Engine) setAside(q *queue, list []order.Aside) {
 	for _, a := range list {
-		if a.by == 0 {
-			e.spill(q, a.en)
+		if a.By == 0 {
+			e.spill(q, a.Entry)
 			continue
 		}
-		a.en.held.release()
-		e.record(&Outcome{ID: DeliveryID{a.en.event, q.id}, State: StateDropped, Attempts: a.en.attempts, Error: supersededBy(a.by)}, func() {
-			e.scheduler.settle(q, a.en.event)
-			e.recorded(a.en)
+		a.Entry.Release()
+		e.record(&Outcome{ID: DeliveryID{a.Entry.Event, q.id}, State: StateDropped, Attempts: a.Entry.Attempts, Error: supersededBy(a.By)}, func() {
+			e.scheduler.settle(q, a.Entry.Event)
+			e.recorded(a.Entry)
 		})
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"switchhook/engine/order"
 )
 
 // Metrics are the engine's figures. Labels have few values, and none of them is chosen by
@@ -101,15 +103,15 @@ func (m *Metrics) watch(r prometheus.Registerer, e *Engine) {
 
 // attempted counts an attempt of a delivery and what came of it. How long it took is
 // counted once for each POST, by who made it.
-func (m *Metrics) attempted(account string, en entry, a *Attempt, result State) {
+func (m *Metrics) attempted(account string, en order.Entry, a *Attempt, result State) {
 	m.attempts.WithLabelValues(result.String()).Inc()
 	m.accounts.attempted(account, result)
-	if en.attempts > 0 {
+	if en.Attempts > 0 {
 		return
 	}
-	accepted := en.event.Time() // to the millisecond
-	if en.fresh != nil {
-		accepted = en.fresh.At
+	accepted := en.Event.Time() // to the millisecond
+	if en.Fresh != nil {
+		accepted = en.Fresh.At
 	}
 	m.firstAttempt.Observe(max(0, a.At.Sub(accepted).Seconds()))
 }

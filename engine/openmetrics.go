@@ -115,7 +115,7 @@ func (s *scheduler) open() (queued, held open) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, q := range s.queues {
-		n, oldest := q.line.open()
+		n, oldest := q.line.Open()
 		if n == 0 {
 			continue
 		}

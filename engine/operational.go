@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"switchhook/engine/order"
 	"switchhook/scripts/jsondoc"
 )
 
@@ -148,7 +149,7 @@ func (e *Engine) announce(account, eventType string, data any) {
 }
 
 // noteDead counts a dead letter. A thousand in one moment are one event.
-func (e *Engine) noteDead(r *route, en entry, reason string) {
+func (e *Engine) noteDead(r *route, en order.Entry, reason string) {
 	if len(e.index.candidates(r.sub.Account, typeDead)) == 0 || e.aboutOperational(r, en) {
 		return
 	}
@@ -166,19 +167,16 @@ func (e *Engine) noteDead(r *route, en entry, reason string) {
 	if len(d.newest) == deadShown {
 		d.newest = slices.Delete(d.newest, 0, 1)
 	}
-	d.newest = append(d.newest, DeliveryID{en.event, r.sub.ID}.String())
+	d.newest = append(d.newest, DeliveryID{en.Event, r.sub.ID}.String())
 }
 
 // aboutOperational tells whether en is the delivery of an operational event. What becomes
 // of those raises none in turn: two dead targets would go on about each other for ever.
-func (e *Engine) aboutOperational(r *route, en entry) bool {
+func (e *Engine) aboutOperational(r *route, en order.Entry) bool {
 	if !slices.ContainsFunc(r.sub.Events, Operational) {
 		return false
 	}
-	if en.held != nil {
-		return Operational(en.held.ev.Type)
-	}
-	ev, err := e.store.Event(context.Background(), "", en.event)
+	ev, err := e.eventOf(context.Background(), en)
 	return err != nil || Operational(ev.Type)
 }
 

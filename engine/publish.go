@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"switchhook/engine/order"
 	"switchhook/engine/schema"
 	"switchhook/engine/watermark"
 	"switchhook/scripts"
@@ -259,9 +260,9 @@ func view(ev *Event, doc jsondoc.Value) *scripts.Event {
 func (e *Engine) schedule(p *publication) {
 	h := e.budget.hold(p.Event, len(p.Event.Targets))
 	for slot, id := range p.Event.Targets {
-		en := entry{event: p.Event.ID, held: h, fresh: p.fresh, slot: slot}
+		en := order.Entry{Event: p.Event.ID, Held: h, Fresh: p.fresh, Slot: slot}
 		if slot < len(p.groups) { // named targets stand behind what matched, and have none
-			en.group, en.mark = p.groups[slot].id, p.groups[slot].mark
+			en.Group, en.Mark = p.groups[slot].id, p.groups[slot].mark
 		}
 		place, q, list := e.scheduler.add(id, en)
 		switch place {
@@ -287,9 +288,8 @@ type held struct {
 	users  atomic.Int32
 }
 
-// hold keeps ev in memory for so many users, while there is room; otherwise it gives
-// nil, which can be released all the same.
-func (b *memoryBudget) hold(ev *Event, users int) *held {
+// hold keeps ev in memory for so many users, while there is room; otherwise it gives nil.
+func (b *memoryBudget) hold(ev *Event, users int) order.Holder {
 	if users == 0 {
 		return nil
 	}
@@ -304,8 +304,9 @@ func (b *memoryBudget) hold(ev *Event, users int) *held {
 
 func (ev *Event) memory() int64 { return int64(len(ev.Data) + 256) }
 
-func (h *held) release() {
-	if h != nil && h.users.Add(-1) == 0 {
+// Release says that one of the users has done with the event.
+func (h *held) Release() {
+	if h.users.Add(-1) == 0 {
 		h.budget.bytes.Add(-h.ev.memory())
 	}
 }

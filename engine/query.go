@@ -2,8 +2,9 @@ package engine
 
 import (
 	"context"
-	"switchhook/engine/snowflake"
 	"time"
+
+	"switchhook/engine/snowflake"
 )
 
 // FindEvent finds an event of an account, or of any where account is empty, by the id

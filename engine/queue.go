@@ -2,15 +2,13 @@ package engine
 
 import (
 	"slices"
-	"switchhook/engine/watermark"
 	"time"
+
+	"switchhook/engine/order"
 )
 
 const (
-	// queueRoom is how many deliveries of one subscription wait in memory; the rest waits
-	// in the store and is fetched when the queue runs low.
-	queueRoom = 1000
-	queueLow  = 100
+	// fetchSize is how many are read from the store at one time.
 	fetchSize = 500
 	// memoryRoom is how many wait in memory in all.
 	memoryRoom = 200_000
@@ -20,26 +18,13 @@ const (
 	restoreAfter = 8
 )
 
-// entry is a delivery that waits in memory.
-type entry struct {
-	event    ID
-	attempts int              // made before
-	renewed  time.Time        // see Outcome.RenewedAt
-	held     *held            // nil: the event is to be read from the store
-	fresh    *watermark.Event // nil: the delivery has a row already
-	slot     int              // of the subscription in fresh.Targets
-	group    uint64           // in which it stands, see grouping
-	mark     uint64           // of the manner that group follows; 0: it has none
-	failed   bool             // waits for its retry
-}
-
 // queue holds the deliveries of one subscription, so that a slow target holds back only
 // its own. All fields are guarded by scheduler.mu.
 type queue struct {
 	id        ID
 	account   string
 	route     *route // nil after the subscription was deleted
-	line      line
+	line      order.Line
 	inFlight  int
 	limit     int  // how many may be in flight; shrinks when the target is in trouble
 	successes int  // in a row, since limit last changed
@@ -64,7 +49,7 @@ type queue struct {
 
 // runnable tells whether a delivery of q may be started now.
 func (q *queue) runnable(now time.Time) bool {
-	return q.route != nil && q.line.ready(now) && q.route.sub.Active && !q.route.held.Load() && q.inFlight < q.limit && q.circuit.admits() && !q.restsUntil(now).After(now)
+	return q.route != nil && q.line.Ready(now) && q.route.sub.Active && !q.route.held.Load() && q.inFlight < q.limit && q.circuit.admits() && !q.restsUntil(now).After(now)
 }
 
 // restsUntil is when q may go on, as far as time decides it: after a pause, at its rate,

@@ -3,10 +3,12 @@ package engine
 import (
 	"fmt"
 	"slices"
-	"switchhook/engine/snowflake"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"switchhook/engine/order"
+	"switchhook/engine/snowflake"
 )
 
 // desk is a scheduler on its own, in a bubble of synctest: its timers and its clock are
@@ -39,7 +41,7 @@ func (d *desk) route(s Subscription, t terms) *route {
 
 func (d *desk) put(id ID, events ...ID) {
 	for _, event := range events {
-		d.addStored(id, entry{event: event}, false)
+		d.addStored(id, order.Entry{Event: event}, false)
 	}
 }
 
@@ -47,7 +49,7 @@ func (d *desk) put(id ID, events ...ID) {
 type flight struct {
 	q *queue
 	r *route
-	p parcel
+	p order.Parcel
 }
 
 // start begins all attempts that may begin now.
@@ -191,7 +193,7 @@ func TestADeadTargetGetsProbesOnly(t *testing.T) {
 		}
 		// It is back: all goes out, slowly first.
 		var most []int
-		for d.queues[1].line.len() > 0 {
+		for d.queues[1].line.Len() > 0 {
 			flights := d.start()
 			if len(flights) > 0 {
 				most = append(most, len(flights))
@@ -290,16 +292,16 @@ func TestWhatWaitsTooLongIsTakenOut(t *testing.T) {
 		q.circuit.NextProbeAt, q.circuit.ProbeDelay = time.Now().Add(100*time.Hour), 100*time.Hour
 		old := newIDs(3)
 		d.put(1, old...)
-		d.addStored(1, entry{event: old[0] - 1, renewed: time.Now().Add(time.Minute)}, false)
+		d.addStored(1, order.Entry{Event: old[0] - 1, Renewed: time.Now().Add(time.Minute)}, false)
 		time.Sleep(50 * time.Minute)
 		d.put(1, newIDs(2)...)
 		time.Sleep(10*time.Minute + time.Second)
 		_, taken := d.takeOld(q)
-		if len(taken) != 3 || q.line.len() != 3 || d.depth() != 3 || len(q.unsettled) != 3 {
-			t.Errorf("%v taken, %d left, %d in all, unsettled %v", taken, q.line.len(), d.depth(), q.unsettled)
+		if len(taken) != 3 || q.line.Len() != 3 || d.depth() != 3 || len(q.unsettled) != 3 {
+			t.Errorf("%v taken, %d left, %d in all, unsettled %v", taken, q.line.Len(), d.depth(), q.unsettled)
 		}
 		time.Sleep(time.Minute)
-		if _, taken = d.takeOld(q); len(taken) != 1 || taken[0].renewed.IsZero() {
+		if _, taken = d.takeOld(q); len(taken) != 1 || taken[0].Renewed.IsZero() {
 			t.Errorf("%v", taken)
 		}
 	})
@@ -309,7 +311,7 @@ func TestTheDefaultAgeDoesNotRunWhileASubscriptionIsOff(t *testing.T) {
 	resumed := noon.Add(10 * 24 * time.Hour)
 	for strict, want := range map[bool]time.Time{true: noon.Add(time.Hour), false: resumed.Add(time.Hour)} {
 		r := &route{terms: terms{giveUpAfter: time.Hour, strictAge: strict}}
-		if got := r.giveUpAt(&entry{event: snowflake.FirstAt(noon)}, resumed); !got.Equal(want) {
+		if got := r.giveUpAt(&order.Entry{Event: snowflake.FirstAt(noon)}, resumed); !got.Equal(want) {
 			t.Errorf("strict %v: %s", strict, got)
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"switchhook/engine/order"
 )
 
 const (
@@ -45,20 +47,20 @@ func (e *Engine) record(o *Outcome, then func()) {
 }
 
 // giveUp makes a delivery dead without another attempt.
-func (e *Engine) giveUp(subscription ID, en entry, reason string) {
-	en.held.release()
+func (e *Engine) giveUp(subscription ID, en order.Entry, reason string) {
+	en.Release()
 	e.metrics.givenUp.Inc()
-	e.record(&Outcome{ID: DeliveryID{en.event, subscription}, State: StateDead, Attempts: en.attempts, Error: reason}, func() { e.recorded(en) })
+	e.record(&Outcome{ID: DeliveryID{en.Event, subscription}, State: StateDead, Attempts: en.Attempts, Error: reason}, func() { e.recorded(en) })
 }
 
 // giveUpOld makes a delivery dead whose event is too old.
-func (e *Engine) giveUpOld(q *queue, r *route, en entry) {
-	en.held.release()
+func (e *Engine) giveUpOld(q *queue, r *route, en order.Entry) {
+	en.Release()
 	reason := "the event is older than give_up_after (" + r.terms.giveUpAfter.String() + ")"
 	e.metrics.givenUp.Inc()
 	e.noteDead(r, en, reason)
-	e.record(&Outcome{ID: DeliveryID{en.event, r.sub.ID}, State: StateDead, Attempts: en.attempts, Error: reason}, func() {
-		e.scheduler.settle(q, en.event)
+	e.record(&Outcome{ID: DeliveryID{en.Event, r.sub.ID}, State: StateDead, Attempts: en.Attempts, Error: reason}, func() {
+		e.scheduler.settle(q, en.Event)
 		e.recorded(en)
 	})
 }
@@ -81,12 +83,12 @@ func (e *Engine) expireAll() {
 }
 
 // spill lets a delivery wait in the store, since its queue is full.
-func (e *Engine) spill(q *queue, en entry) {
-	en.held.release()
-	e.record(&Outcome{ID: DeliveryID{en.event, q.id}, State: StatePending}, func() {
+func (e *Engine) spill(q *queue, en order.Entry) {
+	en.Release()
+	e.record(&Outcome{ID: DeliveryID{en.Event, q.id}, State: StatePending}, func() {
 		e.recorded(en)
-		if !e.scheduler.spilled(q, en.event) { // deleted while the row was on its way
-			e.records.Go(func() { e.giveUp(q.id, entry{event: en.event}, subscriptionDeleted) }) // here the store must not be waited for
+		if !e.scheduler.spilled(q, en.Event) { // deleted while the row was on its way
+			e.records.Go(func() { e.giveUp(q.id, order.Entry{Event: en.Event}, subscriptionDeleted) }) // here the store must not be waited for
 		}
 	})
 }
@@ -106,10 +108,10 @@ func (e *Engine) goFetch(q *queue) {
 			e.scheduler.fetched(q, nil, false)
 			return
 		}
-		entries := make([]entry, 0, len(rows))
+		entries := make([]order.Entry, 0, len(rows))
 		for _, w := range rows {
 			if !known[w.ID.Event] {
-				entries = append(entries, entry{event: w.ID.Event, attempts: w.Attempts, renewed: w.RenewedAt})
+				entries = append(entries, order.Entry{Event: w.ID.Event, Attempts: w.Attempts, Renewed: w.RenewedAt})
 			}
 		}
 		e.scheduler.fetched(q, entries, len(rows) < limit)
@@ -170,18 +172,18 @@ func (e *Engine) takeDue(ctx context.Context) int {
 		return 0
 	}
 	for _, w := range rows {
-		e.queueDue(ctx, w.ID.Subscription, entry{event: w.ID.Event, attempts: w.Attempts, renewed: w.RenewedAt})
+		e.queueDue(ctx, w.ID.Subscription, order.Entry{Event: w.ID.Event, Attempts: w.Attempts, Renewed: w.RenewedAt})
 	}
 	return len(rows)
 }
 
 // queueDue queues a delivery whose retry is due.
-func (e *Engine) queueDue(ctx context.Context, subscription ID, en entry) {
+func (e *Engine) queueDue(ctx context.Context, subscription ID, en order.Entry) {
 	if r := e.registry.route(subscription); r != nil {
 		var err error
 		if en, err = e.regrouped(ctx, r, en); err != nil { // then without a group, so that the line reads it again
-			e.log.Error("event of a delivery not read", "delivery_id", DeliveryID{en.event, subscription}.String(), "error", err)
-			en.mark = 0
+			e.log.Error("event of a delivery not read", "delivery_id", DeliveryID{en.Event, subscription}.String(), "error", err)
+			en.Mark = 0
 		}
 	}
 	known, q, list := e.scheduler.addStored(subscription, en, false)

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
+	"switchhook/engine/order"
 	"switchhook/engine/snowflake"
 	"switchhook/scripts/filter"
 	"switchhook/scripts/jsondoc"
@@ -186,7 +187,7 @@ func (e *Engine) replayStep(ctx context.Context, r *Replay, pace *rate.Limiter) 
 		return 0, nil
 	case !to.Active:
 		return 0, &Error{Code: CodeConflict, Message: "the subscription " + to.ID.Format(SubscriptionPrefix) + " is not active; activate it and resume the replay"}
-	case e.scheduler.waiting(to.ID) >= queueLow: // what is live goes first, and the rest stays where it is
+	case e.scheduler.waiting(to.ID) >= order.Low: // what is live goes first, and the rest stays where it is
 		return replayAgain, nil
 	}
 	list, last, chosen, err := e.replayRead(ctx, r, source)
@@ -353,7 +354,7 @@ func (e *Engine) requeue(ctx context.Context, id DeliveryID) (queued bool, err e
 // wait makes a delivery pending and queues it, once that is on disk.
 func (e *Engine) wait(ctx context.Context, id DeliveryID, attempts int, reason string) error {
 	now := e.now()
-	en := entry{event: id.Event, attempts: attempts, renewed: now}
+	en := order.Entry{Event: id.Event, Attempts: attempts, Renewed: now}
 	if r := e.registry.route(id.Subscription); r != nil {
 		var err error
 		if en, err = e.regrouped(ctx, r, en); err != nil {

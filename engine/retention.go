@@ -2,8 +2,9 @@ package engine
 
 import (
 	"context"
-	"switchhook/engine/snowflake"
 	"time"
+
+	"switchhook/engine/snowflake"
 )
 
 const (

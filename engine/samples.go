@@ -2,8 +2,9 @@ package engine
 
 import (
 	"context"
-	"switchhook/engine/snowflake"
 	"time"
+
+	"switchhook/engine/snowflake"
 )
 
 // testHeader marks an event that somebody made to try a subscription.

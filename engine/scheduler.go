@@ -3,10 +3,12 @@ package engine
 import (
 	"maps"
 	"slices"
-	"switchhook/engine/fifo"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"switchhook/engine/fifo"
+	"switchhook/engine/order"
 )
 
 // scheduler picks what is delivered next: round robin over the subscriptions that have
@@ -15,7 +17,7 @@ type scheduler struct {
 	now   func() time.Time
 	fetch func(*queue) // orders more from the store; must not block
 	// fetchSorted orders, for a line that sorts, what there is from an event on.
-	fetchSorted func(q *queue, line sorter, r *route, from ID)
+	fetchSorted func(q *queue, line order.Sorter, r *route, from ID)
 	queued      func(event ID) bool // tells whether all events up to one have been queued
 	spawn       func()              // starts a worker, if there may be another; must not block
 
@@ -50,7 +52,7 @@ func newScheduler(now func() time.Time, share int) *scheduler {
 // setRoute makes, changes or, with a nil route, closes the queue of a subscription. The
 // entries of a closed queue are given back, and what a changed one can't keep is to be set
 // aside.
-func (s *scheduler) setRoute(id ID, r *route) (orphans []entry, list []aside) {
+func (s *scheduler) setRoute(id ID, r *route) (orphans []order.Entry, list []order.Aside) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := s.queues[id]
@@ -58,10 +60,10 @@ func (s *scheduler) setRoute(id ID, r *route) (orphans []entry, list []aside) {
 		if q == nil {
 			return nil, nil
 		}
-		orphans = slices.Clone(q.line.all())
-		s.total -= q.line.len()
+		orphans = slices.Clone(q.line.All())
+		s.total -= q.line.Len()
 		q.route = nil
-		q.line.clear()
+		q.line.Clear()
 		if q.timer != nil {
 			q.timer.Stop()
 		}
@@ -75,11 +77,11 @@ func (s *scheduler) setRoute(id ID, r *route) (orphans []entry, list []aside) {
 	}
 	old := q.route
 	q.route = r
-	q.line.batch = r.sub.Batch
+	q.line.Batch = order.Batch(r.sub.Batch)
 	if old == nil {
-		q.line.sorted = s.sorterFor(q, r.grouping.manner)
-		if q.line.sorted != nil && !s.begun {
-			q.line.sorted.leave(1) // an earlier run may have left anything
+		q.line.Sorted = s.sorterFor(q, r.grouping.manner)
+		if q.line.Sorted != nil && !s.begun {
+			q.line.Sorted.Leave(1) // an earlier run may have left anything
 		}
 		s.offer(q)
 		return nil, nil
@@ -157,15 +159,15 @@ func (s *scheduler) offer(q *queue) {
 	if q.route == nil || s.closed {
 		return
 	}
-	if q.overflow && !q.fetching && q.line.len() < queueLow && q.route.sub.Active {
+	if q.overflow && !q.fetching && q.line.Len() < order.Low && q.route.sub.Active {
 		q.fetching = true
 		s.fetch(q)
 	}
-	if q.line.sorted != nil || q.line.batch.Size > 0 {
+	if q.line.Sorted != nil || q.line.Batch.Size > 0 {
 		s.offerSorted(q)
 	}
 	now := s.now()
-	if q.ready || !q.route.sub.Active || q.line.len() == 0 {
+	if q.ready || !q.route.sub.Active || q.line.Len() == 0 {
 		return
 	}
 	if at := q.restsUntil(now); at.After(now) {
@@ -216,7 +218,7 @@ func (s *scheduler) hire() {
 }
 
 // next waits for what may be attempted; ok is false once the scheduler is closed.
-func (s *scheduler) next() (q *queue, r *route, p parcel, ok bool) {
+func (s *scheduler) next() (q *queue, r *route, p order.Parcel, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
@@ -225,7 +227,7 @@ func (s *scheduler) next() (q *queue, r *route, p parcel, ok bool) {
 			s.wake.Wait()
 		}
 		if s.closed {
-			return nil, nil, parcel{}, false
+			return nil, nil, order.Parcel{}, false
 		}
 		q = s.ready.Pop()
 		q.ready = false
@@ -240,15 +242,15 @@ func (s *scheduler) next() (q *queue, r *route, p parcel, ok bool) {
 			continue
 		}
 		s.flying[q.account]++
-		was := q.line.len()
-		p = q.line.take()
-		p.resumed = q.circuit.ResumedAt
-		s.total -= was - q.line.len()
+		was := q.line.Len()
+		p = q.line.Take()
+		p.Resumed = q.circuit.ResumedAt
+		s.total -= was - q.line.Len()
 		q.inFlight++
 		q.pace.take(now, q.route.terms.interval)
-		q.circuit.began(p.first.event)
-		for i := range p.len() {
-			q.unsettled = append(q.unsettled, p.at(i).event)
+		q.circuit.began(p.First.Event)
+		for i := range p.Len() {
+			q.unsettled = append(q.unsettled, p.At(i).Event)
 		}
 		r = q.route
 		s.offer(q)
@@ -285,10 +287,10 @@ func (s *scheduler) unblock(account string) {
 
 // putBack queues again what was taken and not attempted, for a moment later; known is
 // false where the subscription is gone. What the line can't keep is given back.
-func (s *scheduler) putBack(q *queue, p parcel) (known bool, list []aside) {
+func (s *scheduler) putBack(q *queue, p order.Parcel) (known bool, list []order.Aside) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	q.circuit.ended(p.first.event)
+	q.circuit.ended(p.First.Event)
 	s.landed(q)
 	if known, list = s.returned(q, &p); known {
 		s.pause(q, putBackFor)
@@ -298,17 +300,17 @@ func (s *scheduler) putBack(q *queue, p parcel) (known bool, list []aside) {
 }
 
 // finish gives back q's place in flight and heeds what the attempt said of the target.
-func (s *scheduler) finish(q *queue, r *route, p parcel, v verdict) (n news) {
+func (s *scheduler) finish(q *queue, r *route, p order.Parcel, v verdict) (n news) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	probe := q.circuit.ended(p.first.event)
+	probe := q.circuit.ended(p.First.Event)
 	s.landed(q)
 	if q.route == nil || q.route.sub.TargetURL != r.sub.TargetURL {
 		s.offer(q)
 		return n
 	}
 	before := q.circuit.Health
-	n = q.circuit.heed(v, p.first.event, probe, s.now())
+	n = q.circuit.heed(v, p.First.Event, probe, s.now())
 	if q.circuit.Health != before {
 		s.changed[q.id] = q
 	}
@@ -348,8 +350,8 @@ func (s *scheduler) settle(q *queue, event ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q.unsettle(event)
-	if q.line.sorted != nil {
-		q.line.sorted.note(event, settledMeanwhile)
+	if q.line.Sorted != nil {
+		q.line.Sorted.Settled(event)
 	}
 }
 
@@ -358,7 +360,7 @@ func (s *scheduler) waiting(id ID) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if q := s.queues[id]; q != nil {
-		return q.line.len()
+		return q.line.Len()
 	}
 	return 0
 }

@@ -1,41 +1,45 @@
 package engine
 
-import "slices"
+import (
+	"slices"
+
+	"switchhook/engine/order"
+)
 
 // What the scheduler does with lines that sort: those of subscriptions that keep order or
 // debounce, and with batches.
 
 // sorterFor makes what sorts a queue's deliveries; nil where nothing has to.
-func (s *scheduler) sorterFor(q *queue, m manner) sorter {
+func (s *scheduler) sorterFor(q *queue, m manner) order.Sorter {
 	switch {
 	case m.within > 0:
-		return newWindows(m.within, s.now)
+		return order.NewWindows(m.within, s.now)
 	case m.ordering != OrderingNone:
-		return newLanes(m.ordering == OrderingKeyed, func(event ID) bool { return s.queuedUpTo(q, event) })
+		return order.NewLanes(m.ordering == OrderingKeyed, func(event ID) bool { return s.queuedUpTo(q, event) })
 	}
 	return nil
 }
 
 // regroup makes the line of a queue anew: all that waits is read from the store again,
 // where what has no row yet is put first. s.mu is held.
-func (s *scheduler) regroup(q *queue) (list []aside) {
-	waiting := q.line.all()
-	s.total -= q.line.len()
-	q.line.clear()
-	if q.line.sorted = s.sorterFor(q, q.route.grouping.manner); q.line.sorted != nil {
+func (s *scheduler) regroup(q *queue) (list []order.Aside) {
+	waiting := q.line.All()
+	s.total -= q.line.Len()
+	q.line.Clear()
+	if q.line.Sorted = s.sorterFor(q, q.route.grouping.manner); q.line.Sorted != nil {
 		q.overflow = false
-		q.line.sorted.leave(1)
-		q.line.sorted.doubt(q.spilling)
+		q.line.Sorted.Leave(1)
+		q.line.Sorted.Doubt(q.spilling)
 	} else {
 		q.overflow, q.refetch = true, true
 	}
 	for _, en := range waiting {
-		if en.fresh == nil {
-			en.held.release()
+		if en.Fresh == nil {
+			en.Release()
 			continue
 		}
-		s.spill(q, en.event)
-		list = append(list, aside{en: en})
+		s.spill(q, en.Event)
+		list = append(list, order.Aside{Entry: en})
 	}
 	return list
 }
@@ -43,20 +47,20 @@ func (s *scheduler) regroup(q *queue) (list []aside) {
 // spill notes that a row was ordered, so that a delivery can wait in the store; s.mu is held.
 func (s *scheduler) spill(q *queue, event ID) {
 	q.spilling++
-	if q.line.sorted != nil {
-		q.line.sorted.spill(event)
+	if q.line.Sorted != nil {
+		q.line.Sorted.Spill(event)
 	}
 }
 
 // addSorted does so where the line sorts, or did when the event was matched; s.mu is held.
-func (s *scheduler) addSorted(q *queue, en entry) (place, *queue, []aside) {
-	if en.mark != q.route.grouping.mark { // its group is one of other settings
-		s.again(q, en.event)
-		s.spill(q, en.event)
+func (s *scheduler) addSorted(q *queue, en order.Entry) (place, *queue, []order.Aside) {
+	if en.Mark != q.route.grouping.mark { // its group is one of other settings
+		s.again(q, en.Event)
+		s.spill(q, en.Event)
 		return placeStore, q, nil
 	}
-	was := q.line.len()
-	stored, list := q.line.sorted.add(en, s.total >= memoryRoom)
+	was := q.line.Len()
+	stored, list := q.line.Sorted.Add(en, s.total >= memoryRoom)
 	s.count(q, was, list)
 	s.offer(q)
 	if stored {
@@ -68,12 +72,12 @@ func (s *scheduler) addSorted(q *queue, en entry) (place, *queue, []aside) {
 
 // count keeps the books after a sorted line has changed: it had was entries before, and
 // gave back list. s.mu is held.
-func (s *scheduler) count(q *queue, was int, list []aside) {
-	s.total += q.line.len() - was
+func (s *scheduler) count(q *queue, was int, list []order.Aside) {
+	s.total += q.line.Len() - was
 	for _, a := range list {
-		if a.by != 0 {
-			if !slices.Contains(q.unsettled, a.en.event) {
-				q.unsettled = append(q.unsettled, a.en.event)
+		if a.By != 0 {
+			if !slices.Contains(q.unsettled, a.Entry.Event) {
+				q.unsettled = append(q.unsettled, a.Entry.Event)
 			}
 		} else {
 			q.spilling++ // the line has noted it
@@ -83,8 +87,8 @@ func (s *scheduler) count(q *queue, was int, list []aside) {
 
 // again has what waits from an event on read from the store; s.mu is held.
 func (s *scheduler) again(q *queue, event ID) {
-	if q.line.sorted != nil {
-		q.line.sorted.leave(event)
+	if q.line.Sorted != nil {
+		q.line.Sorted.Leave(event)
 	} else {
 		q.overflow, q.refetch = true, true
 	}
@@ -96,7 +100,7 @@ func (s *scheduler) begin() {
 	defer s.mu.Unlock()
 	s.begun = true
 	for _, q := range s.queues {
-		if q.line.sorted != nil {
+		if q.line.Sorted != nil {
 			s.offer(q)
 		}
 	}
@@ -108,27 +112,27 @@ func (s *scheduler) offerSorted(q *queue) {
 	if !q.route.sub.Active {
 		return
 	}
-	if q.line.sorted != nil && s.begun && !q.fetching {
-		if from, ok := q.line.sorted.wants(); ok {
+	if q.line.Sorted != nil && s.begun && !q.fetching {
+		if from, ok := q.line.Sorted.Wants(); ok {
 			q.fetching = true
-			q.line.sorted.begin(from)
-			s.fetchSorted(q, q.line.sorted, q.route, from)
+			q.line.Sorted.Begin(from)
+			s.fetchSorted(q, q.line.Sorted, q.route, from)
 		}
 	}
 	now := s.now()
-	if ready, at := q.line.look(now); !ready && !at.IsZero() {
+	if ready, at := q.line.Look(now); !ready && !at.IsZero() {
 		s.lookAgain(q, at, now)
 	}
 }
 
 // fetchedSorted queues what was read for a sorted line. What it can't keep is given back.
-func (s *scheduler) fetchedSorted(q *queue, line sorter, rows []entry, all bool) (list []aside) {
+func (s *scheduler) fetchedSorted(q *queue, line order.Sorter, rows []order.Entry, all bool) (list []order.Aside) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q.fetching = false
-	if q.route == nil || q.line.sorted != line {
+	if q.route == nil || q.line.Sorted != line {
 		for _, en := range rows {
-			en.held.release()
+			en.Release()
 		}
 		s.offer(q)
 		return nil
@@ -137,15 +141,15 @@ func (s *scheduler) fetchedSorted(q *queue, line sorter, rows []entry, all bool)
 	for _, id := range q.unsettled {
 		known[id] = true
 	}
-	was := q.line.len()
-	list = line.fetched(rows, all, known)
+	was := q.line.Len()
+	list = line.Fetched(rows, all, known)
 	s.count(q, was, list)
 	s.offer(q)
 	return list
 }
 
 // putRest does so with what did not fit in the POST that is on its way.
-func (s *scheduler) putRest(q *queue, p parcel) (known bool, list []aside) {
+func (s *scheduler) putRest(q *queue, p order.Parcel) (known bool, list []order.Aside) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if known, list = s.returned(q, &p); known {
@@ -155,33 +159,33 @@ func (s *scheduler) putRest(q *queue, p parcel) (known bool, list []aside) {
 }
 
 // returned queues a parcel again; s.mu is held.
-func (s *scheduler) returned(q *queue, p *parcel) (known bool, list []aside) {
-	for i := range p.len() {
-		q.unsettle(p.at(i).event)
+func (s *scheduler) returned(q *queue, p *order.Parcel) (known bool, list []order.Aside) {
+	for i := range p.Len() {
+		q.unsettle(p.At(i).Event)
 	}
 	if q.route == nil {
 		return false, nil
 	}
-	was := q.line.len()
+	was := q.line.Len()
 	switch {
-	case p.from != q.line.sorted: // the settings changed
-		for i := range p.len() {
-			en := *p.at(i)
-			s.again(q, en.event)
-			if en.fresh == nil {
-				en.held.release()
+	case p.From != q.line.Sorted: // the settings changed
+		for i := range p.Len() {
+			en := *p.At(i)
+			s.again(q, en.Event)
+			if en.Fresh == nil {
+				en.Release()
 				continue
 			}
-			if q.line.sorted != nil {
-				q.line.sorted.spill(en.event)
+			if q.line.Sorted != nil {
+				q.line.Sorted.Spill(en.Event)
 			}
-			list = append(list, aside{en: en})
+			list = append(list, order.Aside{Entry: en})
 		}
-	case p.from != nil:
-		list = p.from.landed(p, func(int) State { return StatePending })
+	case p.From != nil:
+		list = p.From.Landed(p, func(int) order.Fate { return order.Returned })
 	default:
-		for i := range p.len() {
-			q.line.push(*p.at(i))
+		for i := range p.Len() {
+			q.line.Push(*p.At(i))
 		}
 	}
 	s.count(q, was, list)
@@ -190,14 +194,14 @@ func (s *scheduler) returned(q *queue, p *parcel) (known bool, list []aside) {
 
 // arrived tells a sorted line what became of a parcel. What it can't keep is given back;
 // where it is of the parcel, it is dropped instead of tried again.
-func (s *scheduler) arrived(q *queue, p *parcel, became func(i int) State) (list []aside) {
+func (s *scheduler) arrived(q *queue, p *order.Parcel, became func(i int) order.Fate) (list []order.Aside) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if q.route == nil || p.from != q.line.sorted {
+	if q.route == nil || p.From != q.line.Sorted {
 		return nil
 	}
-	was := q.line.len()
-	list = p.from.landed(p, became)
+	was := q.line.Len()
+	list = p.From.Landed(p, became)
 	s.count(q, was, list)
 	return list
 }
@@ -206,14 +210,14 @@ func (s *scheduler) arrived(q *queue, p *parcel, became func(i int) State) (list
 func (s *scheduler) tooLarge(q *queue, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	q.line.tooLarge(n)
+	q.line.TooLarge(n)
 }
 
 // fits notes that the target took a batch.
 func (s *scheduler) fits(q *queue) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	q.line.fit()
+	q.line.Fit()
 }
 
 // queuedUpTo tells whether all events up to one have been queued. Where not, q is offered

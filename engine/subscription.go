@@ -4,8 +4,9 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"switchhook/engine/signature"
 	"time"
+
+	"switchhook/engine/signature"
 )
 
 // Subscription asks for events: while it exists and is active, each event of its account

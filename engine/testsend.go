@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"switchhook/engine/order"
 	"switchhook/scripts"
 )
 
@@ -127,8 +128,8 @@ func (e *Engine) sendTest(ctx context.Context, r *route, like *Event) (*Delivery
 	memory := &memoryBudget{} // not the one of what waits
 	a := &Attempt{Number: 1, At: e.now()}
 	began := time.Now()
-	en := entry{event: ev.ID, held: memory.hold(ev, 1)}
-	attempting, span := e.traces.deliver(r, &parcel{first: en}, a)
+	en := order.Entry{Event: ev.ID, Held: memory.hold(ev, 1)}
+	attempting, span := e.traces.deliver(r, &order.Parcel{First: en}, a)
 	x, dropped := e.attempt(attempting, r, en, a)
 	a.Duration = time.Since(began)
 	var se *scripts.Error

@@ -9,8 +9,9 @@ import (
 	"encoding/binary"
 	"net/url"
 	"strings"
-	"switchhook/engine/snowflake"
 	"time"
+
+	"switchhook/engine/snowflake"
 )
 
 // eventTokens makes and checks the tokens of skinny payloads: who has one may fetch one

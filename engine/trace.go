@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"switchhook/engine/fifo"
+	"switchhook/engine/order"
 	"switchhook/scripts"
 )
 
@@ -164,30 +165,30 @@ func (t *tracing) originOf(event ID) trace.SpanContext {
 }
 
 // deliver begins the span of an attempt.
-func (t *tracing) deliver(r *route, p *parcel, a *Attempt) (context.Context, trace.Span) {
+func (t *tracing) deliver(r *route, p *order.Parcel, a *Attempt) (context.Context, trace.Span) {
 	ctx := context.Background()
 	if t == nil {
 		return ctx, nil
 	}
 	options := []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindConsumer)}
-	for i := range p.len() {
-		if origin := t.originOf(p.at(i).event); origin.IsValid() {
+	for i := range p.Len() {
+		if origin := t.originOf(p.At(i).Event); origin.IsValid() {
 			options = append(options, trace.WithLinks(trace.Link{SpanContext: origin}))
 		}
 	}
-	if origin := t.originOf(p.first.event); origin.IsValid() {
+	if origin := t.originOf(p.First.Event); origin.IsValid() {
 		ctx = trace.ContextWithSpanContext(ctx, origin)
 	} else {
-		ctx = context.WithValue(ctx, wantedTrace{}, EventTrace(p.first.event))
+		ctx = context.WithValue(ctx, wantedTrace{}, EventTrace(p.First.Event))
 	}
 	ctx, span := t.tracer.Start(ctx, "deliver", options...)
 	if span.IsRecording() {
 		span.SetAttributes(
-			attribute.String("switchhook.delivery_id", DeliveryID{p.first.event, r.sub.ID}.String()),
-			attribute.String("switchhook.event_id", p.first.event.Format(EventPrefix)),
+			attribute.String("switchhook.delivery_id", DeliveryID{p.First.Event, r.sub.ID}.String()),
+			attribute.String("switchhook.event_id", p.First.Event.Format(EventPrefix)),
 			attribute.String("switchhook.subscription_id", r.sub.ID.Format(SubscriptionPrefix)),
 			attribute.String("switchhook.account", r.sub.Account),
-			attribute.Int("switchhook.attempt", a.Number), attribute.Int("switchhook.deliveries", p.len()),
+			attribute.Int("switchhook.attempt", a.Number), attribute.Int("switchhook.deliveries", p.Len()),
 		)
 	}
 	return ctx, span

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
 	"switchhook/engine/signature"
 )
 

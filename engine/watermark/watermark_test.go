@@ -2,9 +2,10 @@ package watermark
 
 import (
 	"slices"
-	"switchhook/engine/snowflake"
 	"testing"
 	"time"
+
+	"switchhook/engine/snowflake"
 )
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)

@@ -1,7 +1,8 @@
-package engine
+package order
 
 import (
 	"slices"
+
 	"switchhook/engine/snowflake"
 )
 
@@ -10,15 +11,15 @@ import (
 // a read may show as they were, not as they are.
 type beyond struct {
 	tail    bool // everything from horizon on that is not in memory lies in the store
-	horizon ID
+	horizon snowflake.ID
 
-	spilling []ID // rows that were ordered and are not on disk yet, in order
-	unsure   int  // rows of which no more is known than that they were ordered
+	spilling []snowflake.ID // rows that were ordered and are not on disk yet, in order
+	unsure   int            // rows of which no more is known than that they were ordered
 
 	reading bool
-	from    ID               // where the read began
-	trust   ID               // rows from here on may be missing in it
-	changed map[ID]meanwhile // what became of deliveries while it was on
+	from    snowflake.ID               // where the read began
+	trust   snowflake.ID               // rows from here on may be missing in it
+	changed map[snowflake.ID]meanwhile // what became of deliveries while it was on
 }
 
 // meanwhile says what happened to a delivery while rows were being read.
@@ -30,25 +31,25 @@ const (
 )
 
 // hides tells whether a delivery that is not in memory may lie in the tail.
-func (b *beyond) hides(event ID) bool { return b.tail && event >= b.horizon }
+func (b *beyond) hides(event snowflake.ID) bool { return b.tail && event >= b.horizon }
 
-// leave has everything from event on looked up in the store.
-func (b *beyond) leave(event ID) {
+// Leave has everything from event on looked up in the store.
+func (b *beyond) Leave(event snowflake.ID) {
 	if !b.tail || event < b.horizon {
 		b.tail, b.horizon = true, event
 	}
 	b.distrust(event)
 }
 
-// spill notes that the row of a delivery was ordered.
-func (b *beyond) spill(event ID) {
+// Spill notes that the row of a delivery was ordered.
+func (b *beyond) Spill(event snowflake.ID) {
 	i, _ := slices.BinarySearch(b.spilling, event)
 	b.spilling = slices.Insert(b.spilling, i, event)
 	b.distrust(event)
 }
 
-// spilled notes that such a row is on disk.
-func (b *beyond) spilled(event ID) {
+// Spilled notes that such a row is on disk.
+func (b *beyond) Spilled(event snowflake.ID) {
 	if i, found := slices.BinarySearch(b.spilling, event); found {
 		b.spilling = slices.Delete(b.spilling, i, i+1)
 	} else if b.unsure > 0 {
@@ -57,21 +58,22 @@ func (b *beyond) spilled(event ID) {
 }
 
 // distrust says that what is being read may not show event's row.
-func (b *beyond) distrust(event ID) {
+func (b *beyond) distrust(event snowflake.ID) {
 	if b.reading {
 		b.trust = min(b.trust, event)
 	}
 }
 
-// doubt has reads wait until so many rows that were ordered before are on disk.
-func (b *beyond) doubt(rows int) { b.unsure = rows }
+// Doubt has reads wait until so many rows that were ordered before are on disk.
+func (b *beyond) Doubt(rows int) { b.unsure = rows }
 
 // readable tells whether a read from an event on would show anything for certain.
-func (b *beyond) readable(from ID) bool {
+func (b *beyond) readable(from snowflake.ID) bool {
 	return !b.reading && b.unsure == 0 && (len(b.spilling) == 0 || from < b.spilling[0])
 }
 
-func (b *beyond) begin(from ID) {
+// Begin begins a read of the store.
+func (b *beyond) Begin(from snowflake.ID) {
 	b.reading, b.from, b.trust = true, from, snowflake.Last
 	if len(b.spilling) > 0 {
 		b.trust = b.spilling[0]
@@ -79,33 +81,36 @@ func (b *beyond) begin(from ID) {
 	clear(b.changed)
 }
 
+// Settled notes that the outcome of a delivery is on disk.
+func (b *beyond) Settled(event snowflake.ID) { b.note(event, settledMeanwhile) }
+
 // note keeps in mind what happens to a delivery while a read is on.
-func (b *beyond) note(event ID, what meanwhile) {
+func (b *beyond) note(event snowflake.ID, what meanwhile) {
 	if !b.reading {
 		return
 	}
 	if b.changed == nil {
-		b.changed = map[ID]meanwhile{}
+		b.changed = map[snowflake.ID]meanwhile{}
 	}
 	b.changed[event] = what
 }
 
-// trusted ends a read and drops the rows that can't be trusted. through is the last event of which the read
-// tells all; ended says that it is the last of all.
-func (b *beyond) trusted(rows []entry, all bool) (kept []entry, through ID, ended bool) {
+// trusted ends a read and drops the rows that can't be trusted. through is the last event
+// of which the read tells all; ended says that it is the last of all.
+func (b *beyond) trusted(rows []Entry, all bool) (kept []Entry, through snowflake.ID, ended bool) {
 	b.reading = false
 	through = snowflake.Last
 	if !all {
 		through = b.from - 1
 		if len(rows) > 0 {
-			through = rows[len(rows)-1].event
+			through = rows[len(rows)-1].Event
 		}
 	}
 	if through >= b.trust {
 		through, all = b.trust-1, false
 	}
 	for i, en := range rows {
-		if en.event > through {
+		if en.Event > through {
 			return rows[:i], through, all
 		}
 	}
@@ -113,7 +118,7 @@ func (b *beyond) trusted(rows []entry, all bool) (kept []entry, through ID, ende
 }
 
 // read notes how far a read told all.
-func (b *beyond) read(through ID, ended bool) {
+func (b *beyond) read(through snowflake.ID, ended bool) {
 	switch {
 	case !b.tail || through < b.horizon:
 	case ended:

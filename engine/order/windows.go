@@ -1,15 +1,16 @@
-package engine
+package order
 
 import (
 	"container/heap"
 	"slices"
+	"time"
+
 	"switchhook/engine/fifo"
 	"switchhook/engine/snowflake"
-	"time"
 )
 
 // windowsLow is how many windows there are at least, while more events lie in the store.
-const windowsLow = queueRoom / 2
+const windowsLow = Room / 2
 
 // settleFor is how long a window stays open whose time was over when it was read from the
 // store: newer events may come from there.
@@ -22,8 +23,8 @@ type windows struct {
 	within  time.Duration
 	groups  map[uint64]*window
 	closing closingFirst
-	beside  fifo.Queue[entry] // retried by hand: nothing supersedes them
-	manual  map[ID]bool
+	beside  fifo.Queue[Entry] // retried by hand: nothing supersedes them
+	manual  map[snowflake.ID]bool
 	failed  int
 	clock   func() time.Time
 	last    time.Time // seen on clock
@@ -32,16 +33,17 @@ type windows struct {
 // window is what is known of one key.
 type window struct {
 	group  uint64
-	newest ID    // the newest event that came
-	en     entry // waits; its event is 0 where none does
+	newest snowflake.ID // the newest event that came
+	en     Entry        // waits; its event is 0 where none does
 	at     time.Time
 	place  int // in windows.closing
 	flying int
-	failed entry // waits for its retry; its event is 0 where none does
+	failed Entry // waits for its retry; its event is 0 where none does
 }
 
-func newWindows(within time.Duration, now func() time.Time) *windows {
-	return &windows{within: within, clock: now, groups: map[uint64]*window{}, manual: map[ID]bool{}}
+// NewWindows makes windows that stay open for a time.
+func NewWindows(within time.Duration, now func() time.Time) Sorter {
+	return &windows{within: within, clock: now, groups: map[uint64]*window{}, manual: map[snowflake.ID]bool{}}
 }
 
 // now is the time. Where the clock has been set back, the windows that are open close so much
@@ -57,9 +59,9 @@ func (l *windows) now() time.Time {
 	return now
 }
 
-func (l *windows) len() int { return len(l.closing) + l.failed + l.beside.Len() }
+func (l *windows) Len() int { return len(l.closing) + l.failed + l.beside.Len() }
 
-func (l *windows) all() []entry {
+func (l *windows) All() []Entry {
 	list := slices.Clone(l.beside.All())
 	for _, w := range l.closing {
 		list = append(list, w.en)
@@ -67,64 +69,64 @@ func (l *windows) all() []entry {
 	return list
 }
 
-func (l *windows) open() (n int, oldest ID) {
+func (l *windows) Open() (n int, oldest snowflake.ID) {
 	oldest = snowflake.Last
 	for _, en := range l.beside.All() {
-		oldest = min(oldest, en.event)
+		oldest = min(oldest, en.Event)
 	}
 	for _, w := range l.closing {
-		oldest = min(oldest, w.en.event)
+		oldest = min(oldest, w.en.Event)
 	}
 	return len(l.closing) + l.beside.Len(), oldest
 }
 
-func (l *windows) full() bool { return len(l.closing) >= queueRoom || len(l.groups) >= lanesRoom }
+func (l *windows) full() bool { return len(l.closing) >= Room || len(l.groups) >= lanesRoom }
 
-// add queues a fresh delivery; stored says that it is to wait in the store instead.
-func (l *windows) add(en entry, crowded bool) (stored bool, list []aside) {
-	w := l.groups[en.group]
+// Add queues a fresh delivery; stored says that it is to wait in the store instead.
+func (l *windows) Add(en Entry, crowded bool) (stored bool, list []Aside) {
+	w := l.groups[en.Group]
 	switch {
-	case l.hides(en.event):
+	case l.hides(en.Event):
 		// It begins a window when it is read. What it supersedes need not wait for that.
-		if w == nil || en.event < w.newest {
+		if w == nil || en.Event < w.newest {
 			break
 		}
-		w.newest = en.event
-		if w.en.event != 0 {
-			list = append(list, aside{en: l.remove(w), by: en.event})
+		w.newest = en.Event
+		if w.en.Event != 0 {
+			list = append(list, Aside{Entry: l.remove(w), By: en.Event})
 			l.tidy(w)
 		}
 	case w == nil && (crowded || l.full()):
-		l.leave(en.event)
+		l.Leave(en.Event)
 	default:
 		return false, l.arrive(en, l.now().Add(l.within))
 	}
-	l.spill(en.event)
+	l.Spill(en.Event)
 	return true, list
 }
 
 // arrive lets an event into its window, which closes at a time if it is not open yet.
-func (l *windows) arrive(en entry, closes time.Time) (list []aside) {
-	w := l.groups[en.group]
+func (l *windows) arrive(en Entry, closes time.Time) (list []Aside) {
+	w := l.groups[en.Group]
 	if w == nil {
-		w = &window{group: en.group}
-		l.groups[en.group] = w
+		w = &window{group: en.Group}
+		l.groups[en.Group] = w
 	}
-	if en.event < w.newest {
+	if en.Event < w.newest {
 		l.tidy(w)
-		return []aside{{en: en, by: w.newest}}
+		return []Aside{{Entry: en, By: w.newest}}
 	}
-	w.newest = en.event
-	if w.failed.event != 0 && w.failed.event != en.event {
-		list = append(list, aside{en: w.failed, by: en.event})
-		w.failed = entry{}
+	w.newest = en.Event
+	if w.failed.Event != 0 && w.failed.Event != en.Event {
+		list = append(list, Aside{Entry: w.failed, By: en.Event})
+		w.failed = Entry{}
 		l.failed--
 	}
-	if w.en.event != 0 {
-		if w.en.event == en.event {
+	if w.en.Event != 0 {
+		if w.en.Event == en.Event {
 			return list
 		}
-		list = append(list, aside{en: w.en, by: en.event})
+		list = append(list, Aside{Entry: w.en, By: en.Event})
 		w.en = en
 		return list
 	}
@@ -134,58 +136,58 @@ func (l *windows) arrive(en entry, closes time.Time) (list []aside) {
 }
 
 // remove takes what waits out of a window.
-func (l *windows) remove(w *window) entry {
+func (l *windows) remove(w *window) Entry {
 	en := w.en
 	heap.Remove(&l.closing, w.place)
-	w.en = entry{}
+	w.en = Entry{}
 	return en
 }
 
 // tidy forgets a window of which nothing is left.
 func (l *windows) tidy(w *window) {
-	if w.en.event == 0 && w.failed.event == 0 && w.flying == 0 {
+	if w.en.Event == 0 && w.failed.Event == 0 && w.flying == 0 {
 		delete(l.groups, w.group)
 	}
 }
 
-// due queues a delivery whose retry is due; its row says so.
-func (l *windows) due(en entry) []aside {
-	if l.manual[en.event] {
+// Due queues a delivery whose retry is due; its row says so.
+func (l *windows) Due(en Entry) []Aside {
+	if l.manual[en.Event] {
 		l.byHand(en)
 		return nil
 	}
-	l.note(en.event, dueMeanwhile)
-	w := l.groups[en.group]
-	if w != nil && w.failed.event == en.event {
-		w.failed = entry{}
+	l.note(en.Event, dueMeanwhile)
+	w := l.groups[en.Group]
+	if w != nil && w.failed.Event == en.Event {
+		w.failed = Entry{}
 		l.failed--
-	} else if l.hides(en.event) {
+	} else if l.hides(en.Event) {
 		return nil
 	}
 	return l.arrive(en, l.now())
 }
 
-// retry queues a delivery that a user wants attempted again.
-func (l *windows) retry(en entry) []aside {
-	if l.beside.Len() >= queueRoom {
-		l.leave(en.event)
+// Retry queues a delivery that a user wants attempted again.
+func (l *windows) Retry(en Entry) []Aside {
+	if l.beside.Len() >= Room {
+		l.Leave(en.Event)
 		return nil
 	}
-	if w := l.groups[en.group]; w != nil && w.failed.event == en.event {
-		w.failed = entry{}
+	if w := l.groups[en.Group]; w != nil && w.failed.Event == en.Event {
+		w.failed = Entry{}
 		l.failed--
 	}
 	l.byHand(en)
 	return nil
 }
 
-func (l *windows) byHand(en entry) {
-	l.manual[en.event] = true
+func (l *windows) byHand(en Entry) {
+	l.manual[en.Event] = true
 	l.beside.Push(en)
 }
 
-// look tells whether something may go now, and else when, if that is known.
-func (l *windows) look(time.Time, Batch) (ready bool, at time.Time) {
+// Look tells whether something may go now, and else when, if that is known.
+func (l *windows) Look(time.Time, Batch) (ready bool, at time.Time) {
 	now := l.now()
 	if l.beside.Len() > 0 {
 		return true, at
@@ -196,49 +198,49 @@ func (l *windows) look(time.Time, Batch) (ready bool, at time.Time) {
 	return !l.closing[0].at.After(now), l.closing[0].at
 }
 
-func (l *windows) take(int) parcel {
+func (l *windows) Take(int) Parcel {
 	if l.beside.Len() > 0 {
-		return parcel{first: l.beside.Pop()}
+		return Parcel{First: l.beside.Pop()}
 	}
 	w := l.closing[0]
 	w.flying++
-	return parcel{first: l.remove(w)}
+	return Parcel{First: l.remove(w)}
 }
 
-// landed takes note of what became of a delivery. What failed, or goes back, and has been
+// Landed takes note of what became of a delivery. What failed, or goes back, and has been
 // superseded is given back.
-func (l *windows) landed(p *parcel, became func(int) State) []aside {
-	en, state := p.first, became(0)
-	if l.manual[en.event] {
-		if state == StatePending {
+func (l *windows) Landed(p *Parcel, became func(int) Fate) []Aside {
+	en, state := p.First, became(0)
+	if l.manual[en.Event] {
+		if state == Returned {
 			l.beside.Push(en)
-		} else if state.Done() {
-			delete(l.manual, en.event)
+		} else if state == Done {
+			delete(l.manual, en.Event)
 		}
 		return nil
 	}
-	w := l.groups[en.group]
+	w := l.groups[en.Group]
 	if w == nil {
 		return nil
 	}
 	w.flying--
 	defer l.tidy(w)
 	switch {
-	case state.Done():
-	case w.newest > en.event:
-		return []aside{{en: en, by: w.newest}}
-	case state == StateFailed:
+	case state == Done:
+	case w.newest > en.Event:
+		return []Aside{{Entry: en, By: w.newest}}
+	case state == Failed:
 		w.failed = en.waitsForRetry()
 		l.failed++
-	case w.en.event == 0:
+	case w.en.Event == 0:
 		w.en, w.at = en, l.now()
 		heap.Push(&l.closing, w)
 	}
 	return nil
 }
 
-// withdraw takes out what is chosen of what waits.
-func (l *windows) withdraw(chosen func(*entry) bool) (out []entry) {
+// Withdraw takes out what is chosen of what waits.
+func (l *windows) Withdraw(chosen func(*Entry) bool) (out []Entry) {
 	for _, w := range slices.Clone(l.closing) {
 		if chosen(&w.en) {
 			out = append(out, l.remove(w))
@@ -248,31 +250,31 @@ func (l *windows) withdraw(chosen func(*entry) bool) (out []entry) {
 	return out
 }
 
-// wants tells from where the store is to be read, if it is.
-func (l *windows) wants() (from ID, ok bool) {
+// Wants tells from where the store is to be read, if it is.
+func (l *windows) Wants() (from snowflake.ID, ok bool) {
 	return l.horizon, l.tail && len(l.closing) < windowsLow && !l.full() && l.readable(l.horizon)
 }
 
-// fetched queues what was read, as far as there is room; known are the events whose
+// Fetched queues what was read, as far as there is room; known are the events whose
 // outcome is not on disk.
-func (l *windows) fetched(rows []entry, all bool, known map[ID]bool) (list []aside) {
+func (l *windows) Fetched(rows []Entry, all bool, known map[snowflake.ID]bool) (list []Aside) {
 	rows, through, ended := l.trusted(rows, all)
 	now := l.now()
 	for i, en := range rows {
-		w := l.groups[en.group]
+		w := l.groups[en.Group]
 		if l.skips(&en, w, known) {
-			en.held.release()
+			en.Release()
 			continue
 		}
 		if w == nil && l.full() {
-			through, ended = en.event-1, false
+			through, ended = en.Event-1, false
 			for _, en := range rows[i:] {
-				en.held.release()
+				en.Release()
 			}
 			break
 		}
-		if !en.failed {
-			closes := en.event.Time().Add(l.within)
+		if !en.Failed {
+			closes := en.Event.Time().Add(l.within)
 			if settled := now.Add(min(l.within, settleFor)); closes.Before(settled) {
 				closes = settled
 			}
@@ -282,15 +284,15 @@ func (l *windows) fetched(rows []entry, all bool, known map[ID]bool) (list []asi
 			list = append(list, l.arrive(en, closes)...)
 			continue
 		}
-		en.held.release()
-		en.held = nil
+		en.Release()
+		en.Held = nil
 		switch {
 		case w == nil:
-			w = &window{group: en.group, newest: en.event, failed: en}
-			l.groups[en.group] = w
+			w = &window{group: en.Group, newest: en.Event, failed: en}
+			l.groups[en.Group] = w
 			l.failed++
-		case w.newest > en.event:
-			list = append(list, aside{en: en, by: w.newest})
+		case w.newest > en.Event:
+			list = append(list, Aside{Entry: en, By: w.newest})
 		default: // it failed before what is older could be dropped
 			list = append(list, l.arrive(en, now)...)
 			l.remove(w)
@@ -302,15 +304,15 @@ func (l *windows) fetched(rows []entry, all bool, known map[ID]bool) (list []asi
 	return list
 }
 
-func (l *windows) skips(en *entry, w *window, known map[ID]bool) bool {
-	switch l.changed[en.event] {
+func (l *windows) skips(en *Entry, w *window, known map[snowflake.ID]bool) bool {
+	switch l.changed[en.Event] {
 	case settledMeanwhile:
 		return true
 	case dueMeanwhile:
-		en.failed = false
+		en.Failed = false
 	}
-	return known[en.event] || l.manual[en.event] || !l.hides(en.event) ||
-		w != nil && (w.en.event == en.event || w.failed.event == en.event)
+	return known[en.Event] || l.manual[en.Event] || !l.hides(en.Event) ||
+		w != nil && (w.en.Event == en.Event || w.failed.Event == en.Event)
 }
 
 // closingFirst is a heap of windows, the one that closes first on top.

@@ -1,16 +1,16 @@
-package engine
+package order
 
 import "switchhook/engine/snowflake"
 
 // How lanes get back from the store what they left there.
 
-// wants tells from where the store is to be read, if it is.
-func (l *lanes) wants() (from ID, ok bool) {
+// Wants tells from where the store is to be read, if it is.
+func (l *lanes) Wants() (from snowflake.ID, ok bool) {
 	from = snowflake.Last
-	if l.tail && l.waiting < queueLow && !l.full() {
+	if l.tail && l.waiting < Low && !l.full() {
 		from = l.horizon
 	}
-	if l.waiting < queueRoom-l.room/4 || l.room == queueRoom {
+	if l.waiting < Room-l.room/4 || l.room == Room {
 		for g := range l.hungry {
 			from = min(from, g.left)
 		}
@@ -18,40 +18,40 @@ func (l *lanes) wants() (from ID, ok bool) {
 	return from, from != snowflake.Last && l.readable(from)
 }
 
-// fetched queues what was read, as far as there is room; known are the events whose
+// Fetched queues what was read, as far as there is room; known are the events whose
 // outcome is not on disk.
-func (l *lanes) fetched(rows []entry, all bool, known map[ID]bool) (list []aside) {
+func (l *lanes) Fetched(rows []Entry, all bool, known map[snowflake.ID]bool) (list []Aside) {
 	rows, through, ended := l.trusted(rows, all)
 	touched := map[*lane]struct{}{}
 	for i := range rows {
 		en := &rows[i]
 		if l.skips(en, known) {
-			en.held.release()
+			en.Release()
 			continue
 		}
-		g := l.groups[en.group]
-		if l.waiting >= queueRoom || g == nil && l.full() {
-			through, ended = en.event-1, false
+		g := l.groups[en.Group]
+		if l.waiting >= Room || g == nil && l.full() {
+			through, ended = en.Event-1, false
 			for _, en := range rows[i:] {
-				en.held.release()
+				en.Release()
 			}
 			break
 		}
 		if g == nil {
-			g = l.lane(en.group)
+			g = l.lane(en.Group)
 		}
 		if g.blocked() || len(g.entries) >= l.room {
 			if g.behind != l.from && g.left >= l.from && !g.blocked() {
-				g.left = en.event // all before it is in memory now
+				g.left = en.Event // all before it is in memory now
 			}
-			g.leave(en.event)
+			g.leave(en.Event)
 			g.behind = l.from
-			en.held.release()
+			en.Release()
 			continue
 		}
 		l.insert(g, *en)
 		if g.left >= l.from {
-			g.left = en.event + 1
+			g.left = en.Event + 1
 			g.behind = 0
 		}
 		touched[g] = struct{}{}
@@ -73,24 +73,24 @@ func (l *lanes) fetched(rows []entry, all bool, known map[ID]bool) (list []aside
 }
 
 // skips tells whether a row says nothing new.
-func (l *lanes) skips(en *entry, known map[ID]bool) bool {
-	switch l.changed[en.event] {
+func (l *lanes) skips(en *Entry, known map[snowflake.ID]bool) bool {
+	switch l.changed[en.Event] {
 	case settledMeanwhile:
 		return true
 	case dueMeanwhile:
-		en.failed = false
+		en.Failed = false
 	}
-	if known[en.event] || l.manual[en.event] {
+	if known[en.Event] || l.manual[en.Event] {
 		return true
 	}
-	g := l.groups[en.group]
+	g := l.groups[en.Group]
 	if g != nil {
-		if _, found := g.find(en.event); found {
+		if _, found := g.find(en.Event); found {
 			return true
 		}
 		if g.left != 0 && g.left < l.from { // it was left before where this read began
 			return true
 		}
 	}
-	return !l.hides(en.event) && (g == nil || g.left == 0 || en.event < g.left)
+	return !l.hides(en.Event) && (g == nil || g.left == 0 || en.Event < g.left)
 }

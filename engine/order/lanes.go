@@ -1,11 +1,12 @@
-package engine
+package order
 
 import (
 	"slices"
 	"sort"
+	"time"
+
 	"switchhook/engine/fifo"
 	"switchhook/engine/snowflake"
-	"time"
 )
 
 const (
@@ -30,44 +31,44 @@ type lanes struct {
 	groups map[uint64]*lane
 	turns  fifo.Queue[*lane] // lanes that may go, in turn; a lane in it may have changed since
 	hungry map[*lane]struct{}
-	beside fifo.Queue[entry] // retried by hand: outside the order
-	manual map[ID]bool       // that failed outside the order, so that its retries stay there
+	beside fifo.Queue[Entry]     // retried by hand: outside the order
+	manual map[snowflake.ID]bool // that failed outside the order, so that its retries stay there
 
 	waiting int // deliveries in lanes that wait for their turn
 	failed  int // and those that wait for their retry
 	room    int // of a lane
-	queued  func(ID) bool
+	queued  func(snowflake.ID) bool
 }
 
 // lane is what waits of one group.
 type lane struct {
 	group   uint64
-	entries []entry // by event
+	entries []Entry // by event
 	flying  int
-	left    ID // the first event that was left in the store; 0: none was
-	behind  ID // the read that left it there began here, see fetched
+	left    snowflake.ID // the first event that was left in the store; 0: none was
+	behind  snowflake.ID // the read that left it there began here, see Fetched
 	listed  bool
 	again   bool // what flies has failed before
 }
 
-// newLanes makes lanes for one group or for many. queued tells whether all events up to
+// NewLanes makes lanes for one group or for many. queued tells whether all events up to
 // one have been queued.
-func newLanes(keyed bool, queued func(ID) bool) *lanes {
-	l := &lanes{groups: map[uint64]*lane{}, hungry: map[*lane]struct{}{}, manual: map[ID]bool{}, room: queueRoom, queued: queued}
+func NewLanes(keyed bool, queued func(snowflake.ID) bool) Sorter {
+	l := &lanes{groups: map[uint64]*lane{}, hungry: map[*lane]struct{}{}, manual: map[snowflake.ID]bool{}, room: Room, queued: queued}
 	if keyed {
 		l.room = laneRoom
 	}
 	return l
 }
 
-func (l *lanes) len() int { return l.waiting + l.failed + l.beside.Len() }
+func (l *lanes) Len() int { return l.waiting + l.failed + l.beside.Len() }
 
-// all lists what waits in memory, but for what has a row that says so.
-func (l *lanes) all() []entry {
+// All lists what waits in memory, but for what has a row that says so.
+func (l *lanes) All() []Entry {
 	list := slices.Clone(l.beside.All())
 	for _, g := range l.groups {
 		for _, en := range g.entries {
-			if !en.failed {
+			if !en.Failed {
 				list = append(list, en)
 			}
 		}
@@ -75,15 +76,15 @@ func (l *lanes) all() []entry {
 	return list
 }
 
-func (l *lanes) open() (n int, oldest ID) {
+func (l *lanes) Open() (n int, oldest snowflake.ID) {
 	oldest = snowflake.Last
 	for _, en := range l.beside.All() {
-		oldest = min(oldest, en.event)
+		oldest = min(oldest, en.Event)
 	}
 	for _, g := range l.groups {
 		for i := range g.entries {
-			if !g.entries[i].failed {
-				oldest = min(oldest, g.entries[i].event)
+			if !g.entries[i].Failed {
+				oldest = min(oldest, g.entries[i].Event)
 				break
 			}
 		}
@@ -93,20 +94,20 @@ func (l *lanes) open() (n int, oldest ID) {
 
 // full tells whether there is no room for another lane.
 func (l *lanes) full() bool {
-	return l.waiting >= queueRoom || l.failed >= lanesRoom || len(l.groups) >= lanesRoom
+	return l.waiting >= Room || l.failed >= lanesRoom || len(l.groups) >= lanesRoom
 }
 
 // blocked tells whether the lane waits for a retry.
-func (g *lane) blocked() bool { return g.flying == 0 && len(g.entries) > 0 && g.entries[0].failed }
+func (g *lane) blocked() bool { return g.flying == 0 && len(g.entries) > 0 && g.entries[0].Failed }
 
 // find gives the place of an event in the lane.
-func (g *lane) find(event ID) (int, bool) {
-	i := sort.Search(len(g.entries), func(i int) bool { return g.entries[i].event >= event })
-	return i, i < len(g.entries) && g.entries[i].event == event
+func (g *lane) find(event snowflake.ID) (int, bool) {
+	i := sort.Search(len(g.entries), func(i int) bool { return g.entries[i].Event >= event })
+	return i, i < len(g.entries) && g.entries[i].Event == event
 }
 
 // leave has the lane's events from one on looked up in the store.
-func (g *lane) leave(event ID) {
+func (g *lane) leave(event snowflake.ID) {
 	if g.left == 0 || event < g.left {
 		g.left = event
 	}
@@ -121,55 +122,55 @@ func (l *lanes) lane(group uint64) *lane {
 	return g
 }
 
-func (l *lanes) insert(g *lane, en entry) {
-	i, found := g.find(en.event)
+func (l *lanes) insert(g *lane, en Entry) {
+	i, found := g.find(en.Event)
 	if found {
 		return
 	}
 	g.entries = slices.Insert(g.entries, i, en)
-	if en.failed {
+	if en.Failed {
 		l.failed++
 	} else {
 		l.waiting++
 	}
 }
 
-// add queues a fresh delivery; stored says that it is to wait in the store instead.
-func (l *lanes) add(en entry, crowded bool) (stored bool, aside []aside) {
-	g := l.groups[en.group]
+// Add queues a fresh delivery; stored says that it is to wait in the store instead.
+func (l *lanes) Add(en Entry, crowded bool) (stored bool, aside []Aside) {
+	g := l.groups[en.Group]
 	known := g != nil && (len(g.entries) > 0 || g.flying > 0)
 	switch {
-	case l.hides(en.event):
-	case g != nil && g.left != 0 && en.event >= g.left:
-	case g != nil && g.blocked() && en.event > g.entries[0].event:
-		g.leave(en.event)
-	case known && len(g.entries) > 0 && en.event < g.entries[len(g.entries)-1].event: // a late one, of few
+	case l.hides(en.Event):
+	case g != nil && g.left != 0 && en.Event >= g.left:
+	case g != nil && g.blocked() && en.Event > g.entries[0].Event:
+		g.leave(en.Event)
+	case known && len(g.entries) > 0 && en.Event < g.entries[len(g.entries)-1].Event: // a late one, of few
 		l.insert(g, en)
 		return false, l.review(g)
-	case known && (len(g.entries) >= l.room || l.waiting >= queueRoom || crowded):
-		g.leave(en.event)
+	case known && (len(g.entries) >= l.room || l.waiting >= Room || crowded):
+		g.leave(en.Event)
 	case !known && (l.full() || crowded):
-		l.leave(en.event)
+		l.Leave(en.Event)
 	default:
-		g = l.lane(en.group)
+		g = l.lane(en.Group)
 		l.insert(g, en)
 		return false, l.review(g)
 	}
-	l.spill(en.event)
+	l.Spill(en.Event)
 	return true, nil
 }
 
-// due queues a delivery whose retry is due; its row says so.
-func (l *lanes) due(en entry) []aside {
-	if l.manual[en.event] {
+// Due queues a delivery whose retry is due; its row says so.
+func (l *lanes) Due(en Entry) []Aside {
+	if l.manual[en.Event] {
 		l.byHand(en)
 		return nil
 	}
-	l.note(en.event, dueMeanwhile)
-	g := l.groups[en.group]
+	l.note(en.Event, dueMeanwhile)
+	g := l.groups[en.Group]
 	if g != nil {
-		if i, found := g.find(en.event); found {
-			if g.entries[i].failed {
+		if i, found := g.find(en.Event); found {
+			if g.entries[i].Failed {
 				g.entries[i] = en
 				l.failed--
 				l.waiting++
@@ -177,50 +178,50 @@ func (l *lanes) due(en entry) []aside {
 			return l.review(g)
 		}
 	}
-	if l.hides(en.event) || g != nil && g.left != 0 && en.event >= g.left {
+	if l.hides(en.Event) || g != nil && g.left != 0 && en.Event >= g.left {
 		return nil
 	}
-	g = l.lane(en.group) // nobody knew of it: the settings were others when it failed
+	g = l.lane(en.Group) // nobody knew of it: the settings were others when it failed
 	l.insert(g, en)
 	return l.review(g)
 }
 
-// retry queues a delivery that a user wants attempted again.
-func (l *lanes) retry(en entry) []aside {
-	if g := l.groups[en.group]; g != nil {
-		if _, found := g.find(en.event); found {
-			return l.due(en)
+// Retry queues a delivery that a user wants attempted again.
+func (l *lanes) Retry(en Entry) []Aside {
+	if g := l.groups[en.Group]; g != nil {
+		if _, found := g.find(en.Event); found {
+			return l.Due(en)
 		}
 	}
-	if l.beside.Len() >= queueRoom {
-		l.leave(en.event)
+	if l.beside.Len() >= Room {
+		l.Leave(en.Event)
 		return nil
 	}
 	l.byHand(en)
 	return nil
 }
 
-func (l *lanes) byHand(en entry) {
-	l.manual[en.event] = true
+func (l *lanes) byHand(en Entry) {
+	l.manual[en.Event] = true
 	l.beside.Push(en)
 }
 
 // review sets right what depends on the state of a lane. What a lane that got blocked
 // can't keep is given back.
-func (l *lanes) review(g *lane) (list []aside) {
+func (l *lanes) review(g *lane) (list []Aside) {
 	if g.blocked() {
 		keep := len(g.entries)
-		for keep > 0 && !g.entries[keep-1].failed {
+		for keep > 0 && !g.entries[keep-1].Failed {
 			keep--
 		}
 		for _, en := range g.entries[keep:] {
 			l.waiting--
-			g.leave(en.event)
-			if en.fresh != nil { // it has no row yet
-				l.spill(en.event)
-				list = append(list, aside{en: en})
+			g.leave(en.Event)
+			if en.Fresh != nil { // it has no row yet
+				l.Spill(en.Event)
+				list = append(list, Aside{Entry: en})
 			} else {
-				en.held.release()
+				en.Release()
 			}
 		}
 		clear(g.entries[keep:])
@@ -246,7 +247,7 @@ func (l *lanes) review(g *lane) (list []aside) {
 func (l *lanes) first() *lane {
 	for l.turns.Len() > 0 {
 		g := l.turns.All()[0]
-		if g.flying == 0 && len(g.entries) > 0 && !g.entries[0].failed {
+		if g.flying == 0 && len(g.entries) > 0 && !g.entries[0].Failed {
 			return g
 		}
 		l.turns.Pop().listed = false
@@ -254,21 +255,21 @@ func (l *lanes) first() *lane {
 	return nil
 }
 
-// look tells whether something may go now, and else when, if that is known. Nothing may
+// Look tells whether something may go now, and else when, if that is known. Nothing may
 // before all earlier events have been queued.
-func (l *lanes) look(now time.Time, b Batch) (ready bool, at time.Time) {
+func (l *lanes) Look(now time.Time, b Batch) (ready bool, at time.Time) {
 	if l.beside.Len() > 0 {
 		return true, at
 	}
 	g := l.first()
-	if g == nil || !l.queued(g.entries[0].event) {
+	if g == nil || !l.queued(g.entries[0].Event) {
 		return false, at
 	}
 	n, oldest := 0, snowflake.Last
 	for _, g := range l.turns.All() {
 		if k := g.going(b.Size - n); g.flying == 0 && k > 0 {
 			n += k
-			oldest = min(oldest, g.entries[0].event)
+			oldest = min(oldest, g.entries[0].Event)
 		}
 		if n >= b.Size {
 			break
@@ -279,31 +280,31 @@ func (l *lanes) look(now time.Time, b Batch) (ready bool, at time.Time) {
 
 // going is how many deliveries at the lane's head may go, counted up to most.
 func (g *lane) going(most int) (n int) {
-	for n < min(most, len(g.entries)) && !g.entries[n].failed {
+	for n < min(most, len(g.entries)) && !g.entries[n].Failed {
 		n++
 	}
 	return n
 }
 
-// take gives up to most deliveries that go together, in order within each lane.
-func (l *lanes) take(most int) (p parcel) {
+// Take gives up to most deliveries that go together, in order within each lane.
+func (l *lanes) Take(most int) (p Parcel) {
 	if l.beside.Len() > 0 {
-		return parcel{first: l.beside.Pop()}
+		return Parcel{First: l.beside.Pop()}
 	}
 	n := 0
 	for n < most {
 		g := l.first()
-		if g == nil || n > 0 && !l.queued(g.entries[0].event) {
+		if g == nil || n > 0 && !l.queued(g.entries[0].Event) {
 			break
 		}
 		l.turns.Pop().listed = false
 		for range g.going(most - n) {
-			if n > 0 && !l.queued(g.entries[0].event) {
+			if n > 0 && !l.queued(g.entries[0].Event) {
 				break
 			}
 			p.add(n, g.entries[0])
-			g.again = g.entries[0].attempts > 0
-			g.entries[0] = entry{}
+			g.again = g.entries[0].Attempts > 0
+			g.entries[0] = Entry{}
 			g.entries = g.entries[1:]
 			g.flying++
 			l.waiting--
@@ -314,46 +315,46 @@ func (l *lanes) take(most int) (p parcel) {
 	return p
 }
 
-// landed takes note of what became of deliveries that were taken. Those that go back wait
+// Landed takes note of what became of deliveries that were taken. Those that go back wait
 // at the head of their lanes again.
-func (l *lanes) landed(p *parcel, became func(i int) State) (list []aside) {
-	for i := range p.len() {
-		en := *p.at(i)
+func (l *lanes) Landed(p *Parcel, became func(i int) Fate) (list []Aside) {
+	for i := range p.Len() {
+		en := *p.At(i)
 		state := became(i)
-		if l.manual[en.event] {
-			if state == StatePending {
+		if l.manual[en.Event] {
+			if state == Returned {
 				l.beside.Push(en)
-			} else if state.Done() {
-				delete(l.manual, en.event)
+			} else if state == Done {
+				delete(l.manual, en.Event)
 			}
 			continue
 		}
-		g := l.groups[en.group]
+		g := l.groups[en.Group]
 		if g == nil {
 			continue
 		}
 		g.flying--
 		switch state {
-		case StateFailed:
+		case Failed:
 			l.insert(g, en.waitsForRetry())
-		case StatePending:
+		case Returned:
 			l.insert(g, en)
 		}
 	}
-	for i := range p.len() {
-		if g := l.groups[p.at(i).group]; g != nil {
+	for i := range p.Len() {
+		if g := l.groups[p.At(i).Group]; g != nil {
 			list = append(list, l.review(g)...)
 		}
 	}
 	return list
 }
 
-// withdraw takes out what is chosen of what waits and is not to be tried again anyway.
-func (l *lanes) withdraw(chosen func(*entry) bool) (out []entry) {
+// Withdraw takes out what is chosen of what waits and is not to be tried again anyway.
+func (l *lanes) Withdraw(chosen func(*Entry) bool) (out []Entry) {
 	for _, g := range l.groups {
 		was := len(out)
-		g.entries = slices.DeleteFunc(g.entries, func(en entry) bool {
-			if en.failed || !chosen(&en) {
+		g.entries = slices.DeleteFunc(g.entries, func(en Entry) bool {
+			if en.Failed || !chosen(&en) {
 				return false
 			}
 			out = append(out, en)
