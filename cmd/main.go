@@ -98,6 +98,7 @@ type statusError struct {
 	err    error // nil: all has been said
 }
 
+// Error gives what is wrapped.
 func (e *statusError) Error() string { return fmt.Sprint(e.err) }
 
 // wrongUsage is the exit status of a command line that is wrong.

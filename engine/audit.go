@@ -117,10 +117,12 @@ func (a *audited) with(ctx context.Context, kind, subject, account string, befor
 	return WithEntry(ctx, entry)
 }
 
+// PutSubscription implements Catalogue.
 func (a *audited) PutSubscription(ctx context.Context, s *Subscription) error {
 	return a.Store.PutSubscription(a.with(ctx, KindSubscription, s.ID.Format(SubscriptionPrefix), s.Account, orNil(a.engine.registry.subscription("", s.ID)), s), s)
 }
 
+// DeleteSubscription implements Catalogue.
 func (a *audited) DeleteSubscription(ctx context.Context, id ID) error {
 	old := a.engine.registry.subscription("", id)
 	if old == nil {
@@ -135,10 +137,12 @@ func (a *audited) script(id ID) *Script {
 	return a.engine.registry.scripts[id]
 }
 
+// PutScript implements Catalogue.
 func (a *audited) PutScript(ctx context.Context, s *Script) error {
 	return a.Store.PutScript(a.with(ctx, KindScript, s.ID.Format(ScriptPrefix), s.Account, orNil(a.script(s.ID)), s), s)
 }
 
+// DeleteScript implements Catalogue.
 func (a *audited) DeleteScript(ctx context.Context, id ID) error {
 	old := a.script(id)
 	if old == nil {
@@ -147,6 +151,7 @@ func (a *audited) DeleteScript(ctx context.Context, id ID) error {
 	return a.Store.DeleteScript(a.with(ctx, KindScript, id.Format(ScriptPrefix), old.Account, old, nil), id)
 }
 
+// PutScriptVersion implements Catalogue.
 func (a *audited) PutScriptVersion(ctx context.Context, v *ScriptVersion) error {
 	account := ""
 	if s := a.script(v.Script); s != nil {
@@ -155,6 +160,7 @@ func (a *audited) PutScriptVersion(ctx context.Context, v *ScriptVersion) error 
 	return a.Store.PutScriptVersion(a.with(ctx, KindScriptVersion, v.Script.Format(ScriptPrefix), account, nil, v), v)
 }
 
+// PutEventType implements Catalogue.
 func (a *audited) PutEventType(ctx context.Context, t *EventType) error {
 	var before any
 	if old := a.engine.registry.eventType(t.Name); old != nil {
@@ -163,6 +169,7 @@ func (a *audited) PutEventType(ctx context.Context, t *EventType) error {
 	return a.Store.PutEventType(a.with(ctx, KindEventType, t.Name, "", before, t), t)
 }
 
+// DeleteEventType implements Catalogue.
 func (a *audited) DeleteEventType(ctx context.Context, name string) error {
 	old := a.engine.registry.eventType(name)
 	if old == nil {
@@ -171,6 +178,7 @@ func (a *audited) DeleteEventType(ctx context.Context, name string) error {
 	return a.Store.DeleteEventType(a.with(ctx, KindEventType, name, "", old.EventType, nil), name)
 }
 
+// PutAccount implements Catalogue.
 func (a *audited) PutAccount(ctx context.Context, acc *Account) error {
 	var before any
 	if old := a.engine.Account(acc.Name); old.Version > 0 {
@@ -179,16 +187,19 @@ func (a *audited) PutAccount(ctx context.Context, acc *Account) error {
 	return a.Store.PutAccount(a.with(ctx, KindAccount, acc.Name, acc.Name, before, acc), acc)
 }
 
+// PutKey implements Catalogue.
 func (a *audited) PutKey(ctx context.Context, k *Key) error {
 	return a.Store.PutKey(a.with(ctx, KindKey, k.ID.Format(KeyPrefix), k.Account, nil, k), k)
 }
 
+// ReplaceKey implements Catalogue.
 func (a *audited) ReplaceKey(ctx context.Context, k *Key) error {
 	ctx = a.with(ctx, KindKey, k.ID.Format(KeyPrefix), k.Account, orNil(a.engine.key(k.ID)), k)
 	EntryOf(ctx).Action = ActionRotate
 	return a.Store.ReplaceKey(ctx, k)
 }
 
+// DeleteKey implements Catalogue.
 func (a *audited) DeleteKey(ctx context.Context, id ID) error {
 	old := a.engine.key(id)
 	if old == nil {

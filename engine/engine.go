@@ -30,7 +30,9 @@ import (
 // Transformer compiles and runs transforms. Errors that are the script's own are
 // *scripts.Error.
 type Transformer interface {
+	// Compile checks a source and makes of it what Run takes.
 	Compile(ctx context.Context, source string) (*scripts.Program, error)
+	// Run gives the request that a program makes of an event; req is what would be sent without it.
 	Run(ctx context.Context, p *scripts.Program, ev *scripts.Event, req scripts.Request) (scripts.Result, error)
 }
 

@@ -97,9 +97,14 @@ func (e *Engine) endOne(ctx context.Context, id ID) error {
 // deadlines is a heap.
 type deadlines []deadline
 
-func (d deadlines) Len() int           { return len(d) }
+// Len implements heap.Interface.
+func (d deadlines) Len() int { return len(d) }
+
+// Less implements heap.Interface: the earliest is first.
 func (d deadlines) Less(i, j int) bool { return d[i].at.Before(d[j].at) }
-func (d deadlines) Swap(i, j int)      { d[i], d[j] = d[j], d[i] }
+
+// Swap implements heap.Interface.
+func (d deadlines) Swap(i, j int) { d[i], d[j] = d[j], d[i] }
 
 // Push implements heap.Interface.
 func (d *deadlines) Push(x any) { *d = append(*d, x.(deadline)) }

@@ -62,6 +62,7 @@ func Compile(source []byte) (*Schema, error) {
 
 type noLoader struct{}
 
+// Load refuses: a schema must not make the router read files or ask other servers.
 func (noLoader) Load(url string) (any, error) {
 	return nil, errors.New("schemas are not loaded from elsewhere: put what it refers to under $defs")
 }

@@ -80,6 +80,7 @@ func walk(root ast.Node, visit func(ast.Node)) {
 
 type visitor func(ast.Node)
 
+// Visit implements ast.Visitor.
 func (v visitor) Visit(n *ast.Node) { v(*n) }
 
 var (

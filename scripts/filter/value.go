@@ -58,6 +58,7 @@ func (l list) open() []any {
 // fault is an error of a run: what went wrong, in the author's words.
 type fault struct{ message string }
 
+// Error gives the message.
 func (f *fault) Error() string { return f.message }
 
 func faultf(format string, args ...any) *fault { return &fault{fmt.Sprintf(format, args...)} }

@@ -23,7 +23,9 @@ import (
 
 // Runner compiles and runs transforms, as *sandbox.Pool does.
 type Runner interface {
+	// Compile checks a source and makes of it what Run takes.
 	Compile(ctx context.Context, source string) (*scripts.Program, error)
+	// Run gives the request that a program makes of an event; req is what would be sent without it.
 	Run(ctx context.Context, p *scripts.Program, ev *scripts.Event, req scripts.Request) (scripts.Result, error)
 }
 

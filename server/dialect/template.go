@@ -41,9 +41,10 @@ type Scope struct {
 var entries = map[string]string{"subscriptions": "subscription", "event_types": "event_type"}
 
 var (
-	// EventTypeMembers and ErrorMembers are what $event_type and $error have.
+	// EventTypeMembers are what $event_type has.
 	EventTypeMembers = []string{"name", "description", "subscribed", "subscription"}
-	ErrorMembers     = []string{"status", "title", "detail", "field"}
+	// ErrorMembers are what $error has.
+	ErrorMembers = []string{"status", "title", "detail", "field"}
 )
 
 // scope names what a template may speak of.

@@ -107,8 +107,10 @@ func openConn(path, more string) (*sqlite3.SQLiteConn, error) {
 // connector lets database/sql open connections as openConn does.
 type connector struct{ path, settings string }
 
+// Connect implements driver.Connector.
 func (c connector) Connect(context.Context) (driver.Conn, error) { return openConn(c.path, c.settings) }
 
+// Driver implements driver.Connector.
 func (c connector) Driver() driver.Driver { return &sqlite3.SQLiteDriver{} }
 
 func openReaders(path string) *sql.DB {
