@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"switchhook/engine"
+	"switchhook/engine/cloudevents"
 	"switchhook/server"
 )
 
@@ -145,7 +146,7 @@ func (c *serveCommand) config() (cfg routerConfig, err error) {
 			return cfg, fmt.Errorf("--public-url: %w", err)
 		}
 	}
-	if err := engine.CheckSource(c.CloudEventsSource); err != nil {
+	if err := cloudevents.CheckSource(c.CloudEventsSource); err != nil {
 		return cfg, fmt.Errorf("--cloudevents-source: %w", err)
 	}
 	if len(c.Retries) > 0 && c.Retries[0] != 0 {

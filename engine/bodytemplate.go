@@ -32,17 +32,19 @@ type templateMember struct {
 type templateField func(b []byte, ev *Event, s *Subscription) []byte
 
 var templateFields = map[string]templateField{
-	"$event.id":      func(b []byte, ev *Event, _ *Subscription) []byte { return appendJSONString(b, ev.PublicID()) },
-	"$event.type":    func(b []byte, ev *Event, _ *Subscription) []byte { return appendJSONString(b, ev.Type) },
+	"$event.id":      func(b []byte, ev *Event, _ *Subscription) []byte { return jsondoc.AppendString(b, ev.PublicID()) },
+	"$event.type":    func(b []byte, ev *Event, _ *Subscription) []byte { return jsondoc.AppendString(b, ev.Type) },
 	"$event.time":    func(b []byte, ev *Event, _ *Subscription) []byte { return appendJSONTime(b, ev.Time) },
-	"$event.account": func(b []byte, ev *Event, _ *Subscription) []byte { return appendJSONString(b, ev.Account) },
+	"$event.account": func(b []byte, ev *Event, _ *Subscription) []byte { return jsondoc.AppendString(b, ev.Account) },
 	eventData:        func(b []byte, ev *Event, _ *Subscription) []byte { return append(b, ev.Data...) },
 	"$subscription.id": func(b []byte, _ *Event, s *Subscription) []byte {
-		return appendJSONString(b, s.ID.Format(SubscriptionPrefix))
+		return jsondoc.AppendString(b, s.ID.Format(SubscriptionPrefix))
 	},
-	"$subscription.target_url": func(b []byte, _ *Event, s *Subscription) []byte { return appendJSONString(b, s.TargetURL) },
-	"$subscription.event":      func(b []byte, ev *Event, s *Subscription) []byte { return appendJSONString(b, s.patternOf(ev.Type)) },
-	"$subscription.account":    func(b []byte, _ *Event, s *Subscription) []byte { return appendJSONString(b, s.Account) },
+	"$subscription.target_url": func(b []byte, _ *Event, s *Subscription) []byte { return jsondoc.AppendString(b, s.TargetURL) },
+	"$subscription.event": func(b []byte, ev *Event, s *Subscription) []byte {
+		return jsondoc.AppendString(b, s.patternOf(ev.Type))
+	},
+	"$subscription.account": func(b []byte, _ *Event, s *Subscription) []byte { return jsondoc.AppendString(b, s.Account) },
 }
 
 const (
@@ -126,7 +128,7 @@ func compileTemplate(v jsondoc.Value, path string) (templateNode, *Error) {
 func compileText(v jsondoc.Value, path string) (templateNode, *Error) {
 	text := v.Text()
 	if rest, escaped := strings.CutPrefix(text, "$$"); escaped {
-		return templateNode{literal: appendJSONString(nil, "$"+rest)}, nil
+		return templateNode{literal: jsondoc.AppendString(nil, "$"+rest)}, nil
 	}
 	if field := templateFields[text]; field != nil {
 		return templateNode{field: field}, nil
@@ -174,7 +176,7 @@ func (n *templateNode) append(b []byte, ev *Event, s *Subscription) []byte {
 			b = append(b, ',')
 		}
 		if m.name != spread {
-			b = m.value.append(append(appendJSONString(b, m.name), ':'), ev, s)
+			b = m.value.append(append(jsondoc.AppendString(b, m.name), ':'), ev, s)
 			continue
 		}
 		begin := len(b)
@@ -208,7 +210,7 @@ func appendSpread(b, data []byte, own []string) []byte {
 		if len(b) > begin {
 			b = append(b, ',')
 		}
-		b = append(append(appendJSONString(b, name), ':'), value.Raw()...)
+		b = append(append(jsondoc.AppendString(b, name), ':'), value.Raw()...)
 	}
 	return b
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"switchhook/engine/cloudevents"
 	"switchhook/engine/signature"
 	"switchhook/scripts"
 	"switchhook/scripts/jsondoc"
@@ -76,7 +77,7 @@ type outgoing struct {
 // does of a CloudEvent, the subscription's own headers must not say otherwise.
 func (out *outgoing) take(c *content) {
 	out.body, out.contentType = c.body, c.mediaType
-	if c.mediaType == ceStructured || c.headers != nil {
+	if c.mediaType == cloudevents.StructuredMedia || c.headers != nil {
 		delete(out.headers, "Content-Type")
 		for name := range out.headers {
 			if strings.HasPrefix(name, "Ce-") {

@@ -20,6 +20,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/time/rate"
 
+	"switchhook/engine/cloudevents"
 	"switchhook/engine/snowflake"
 	"switchhook/engine/target"
 	"switchhook/engine/watermark"
@@ -67,7 +68,7 @@ type Config struct {
 
 	PublicURL         string        // under which receivers reach the API, for the URLs in skinny payloads; "http://localhost"
 	SkinnyTokenTTL    time.Duration // how long such a URL is good, from the attempt on; 1 h
-	CloudEventsSource string        // before "/accounts/…", of events that came in without one; DefaultCloudEventsSource
+	CloudEventsSource string        // before "/accounts/…", of events that came in without one; cloudevents.DefaultSource
 	Origin            string        // how targets that are asked for their consent know us; "switchhook"
 	VerifyWithin      time.Duration // time that a target has to confirm; 1 h
 	VerifyWait        time.Duration // how long a change waits for a target to confirm; 3 s
@@ -111,7 +112,7 @@ func (c *Config) defaults() {
 		c.SkinnyTokenTTL = time.Hour
 	}
 	if c.CloudEventsSource == "" {
-		c.CloudEventsSource = DefaultCloudEventsSource
+		c.CloudEventsSource = cloudevents.DefaultSource
 	}
 	c.CloudEventsSource = strings.TrimRight(c.CloudEventsSource, "/")
 	if c.Origin == "" {

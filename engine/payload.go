@@ -1,16 +1,18 @@
 package engine
 
 import (
-	"encoding/json"
 	"strings"
 	"time"
+
+	"switchhook/engine/cloudevents"
+	"switchhook/scripts/jsondoc"
 )
 
 // content is what a payload format, or a dialect, makes of an event.
 type content struct {
 	body      []byte
-	mediaType string   // of body; empty where there is no body
-	headers   []Header // that belong to it: the attributes of a CloudEvent in binary mode
+	mediaType string              // of body; empty where there is no body
+	headers   []cloudevents.Field // that belong to it: the attributes of a CloudEvent in binary mode
 
 	plain PayloadFormat // see AttemptRequest.Plain; empty where the body is to be stored
 	shown []byte        // what is stored instead of body, where it holds a token; else nil
@@ -29,10 +31,12 @@ func (e *Engine) content(s *Subscription, ev *Event, at time.Time) content {
 			shown: e.skinnyBody(ev, HiddenValue),
 		}
 	case FormatCloudEvents:
-		return content{body: ceStructuredBody(e.cfg.CloudEventsSource, ev), mediaType: ceStructured, plain: plainStructured(e.cfg.CloudEventsSource)}
+		own := asCloudEvent(ev)
+		return content{body: own.Structured(e.cfg.CloudEventsSource), mediaType: cloudevents.StructuredMedia, plain: plainStructured(e.cfg.CloudEventsSource)}
 	case FormatCloudEventsBinary:
-		body, mediaType := ceBinaryBody(ev)
-		return content{body: body, mediaType: mediaType, headers: ceHeaders(e.cfg.CloudEventsSource, ev), plain: FormatCloudEventsBinary}
+		own := asCloudEvent(ev)
+		body, mediaType := own.Binary()
+		return content{body: body, mediaType: mediaType, headers: own.Fields(e.cfg.CloudEventsSource), plain: FormatCloudEventsBinary}
 	}
 	return content{body: plainBody(s.PayloadFormat, ev), mediaType: "application/json", plain: s.PayloadFormat}
 }
@@ -54,12 +58,20 @@ func (e *Engine) element(s *Subscription, ev *Event, at time.Time) content {
 // can't be in one.
 func arrayType(element string) string {
 	switch element {
-	case ceStructured:
-		return ceBatch
+	case cloudevents.StructuredMedia:
+		return cloudevents.BatchMedia
 	case "application/json":
 		return element
 	}
 	return ""
+}
+
+// asCloudEvent is ev as it goes out as a CloudEvent.
+func asCloudEvent(ev *Event) cloudevents.Stored {
+	return cloudevents.Stored{
+		ID: ev.ID.Format(EventPrefix), Key: ev.Key, Account: ev.Account,
+		Type: ev.Type, Time: ev.Time, Headers: ev.Headers, Data: ev.Data,
+	}
 }
 
 // plainStructured is the AttemptRequest.Plain of a CloudEvent in the JSON format: the source
@@ -76,14 +88,16 @@ func plainBody(plain PayloadFormat, ev *Event) []byte {
 	case FormatData:
 		return ev.Data
 	case FormatCloudEvents:
-		return ceStructuredBody(source, ev)
+		own := asCloudEvent(ev)
+		return own.Structured(source)
 	case FormatCloudEventsBinary:
-		body, _ := ceBinaryBody(ev)
+		own := asCloudEvent(ev)
+		body, _ := own.Binary()
 		return body
 	}
 	body := make([]byte, 0, len(ev.Data)+len(ev.Type)+64)
 	body = append(body, `{"type":`...)
-	body = appendJSONString(body, ev.Type)
+	body = jsondoc.AppendString(body, ev.Type)
 	body = append(body, `,"timestamp":`...)
 	body = appendJSONTime(body, ev.Time)
 	body = append(body, `,"data":`...)
@@ -93,17 +107,4 @@ func plainBody(plain PayloadFormat, ev *Event) []byte {
 
 func appendJSONTime(b []byte, t time.Time) []byte {
 	return append(t.UTC().AppendFormat(append(b, '"'), time.RFC3339Nano), '"')
-}
-
-// appendJSONString quotes s; event types need no escapes, so that the slow way is rare.
-func appendJSONString(b []byte, s string) []byte {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c > '~' {
-			quoted, _ := json.Marshal(s)
-			return append(b, quoted...)
-		}
-	}
-	b = append(b, '"')
-	b = append(b, s...)
-	return append(b, '"')
 }

@@ -11,7 +11,9 @@ import (
 	"strings"
 	"time"
 
+	"switchhook/engine/cloudevents"
 	"switchhook/engine/snowflake"
+	"switchhook/scripts/jsondoc"
 )
 
 // eventTokens makes and checks the tokens of skinny payloads: who has one may fetch one
@@ -85,11 +87,11 @@ func (e *Engine) EventByToken(ctx context.Context, publicID, token string) (*Eve
 
 // skinnyBody names ev and says where it can be fetched, without its data.
 func (e *Engine) skinnyBody(ev *Event, token string) []byte {
-	body := appendJSONString([]byte(`{"type":`), ev.Type)
+	body := jsondoc.AppendString([]byte(`{"type":`), ev.Type)
 	body = appendJSONTime(append(body, `,"timestamp":`...), ev.Time)
-	body = appendJSONString(append(body, `,"data":{"id":`...), ev.PublicID())
+	body = jsondoc.AppendString(append(body, `,"data":{"id":`...), ev.PublicID())
 	body = append(body, `,"url":`...)
-	body = appendJSONString(body, strings.TrimSuffix(e.cfg.PublicURL, "/")+"/api/v1/events/"+ev.ID.Format(EventPrefix)+"?token="+token)
+	body = jsondoc.AppendString(body, strings.TrimSuffix(e.cfg.PublicURL, "/")+"/api/v1/events/"+ev.ID.Format(EventPrefix)+"?token="+token)
 	return append(body, "}}"...)
 }
 
@@ -102,7 +104,7 @@ func CheckPublicURL(text string) error {
 		return Invalid("", `%.100q is no URL such as "https://hooks.example.com"`, text)
 	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.HasSuffix(text, "#"):
 		return Invalid("", "%.100q must be without user, query and fragment", u.Redacted())
-	case !isReference(text):
+	case !cloudevents.IsReference(text):
 		return Invalid("", "%.100q holds characters that must be percent-encoded", text)
 	}
 	return nil

@@ -11,8 +11,8 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
+	"switchhook/engine/cloudevents"
 	"switchhook/scripts/jsondoc"
-	"switchhook/server/cloudevents"
 )
 
 // isCloudEvent tells whether a request brings CloudEvents: by its Content-Type, or by the

@@ -1,6 +1,7 @@
-// Package cloudevents reads CloudEvents 1.0 as the HTTP protocol binding brings them:
-// structured, batched (both in the JSON event format) and binary. It knows no HTTP
-// framework and nothing of what becomes of the events.
+// Package cloudevents reads and writes CloudEvents 1.0 as the HTTP protocol binding has
+// them: structured, batched (both in the JSON event format) and binary. It knows no HTTP
+// framework and nothing of what becomes of the events. One that came in goes out as the one
+// that it was: its attributes are kept in Event.Headers, from where Stored.Headers has them.
 package cloudevents
 
 import (
@@ -119,7 +120,7 @@ func (a *attributes) set(name, value string) error {
 	case "type":
 		a.event.Type = value
 	case "source":
-		if a.event.Source = value; !isReference(value) {
+		if a.event.Source = value; !readsAsReference(value) {
 			return wrong(field, "%.100q is no URI reference (RFC 3986)", value)
 		}
 		a.event.Headers[prefix+name] = value
@@ -129,7 +130,7 @@ func (a *attributes) set(name, value string) error {
 			return wrong(field, `%.60q is no time; write it as in "2026-01-31T09:30:00Z" (RFC 3339)`, value)
 		}
 	case "dataschema":
-		if u, err := url.Parse(value); err != nil || !u.IsAbs() || !isReference(value) {
+		if u, err := url.Parse(value); err != nil || !u.IsAbs() || !readsAsReference(value) {
 			return wrong(field, "%.100q is no absolute URI (RFC 3986)", value)
 		}
 		a.event.Headers[prefix+name] = value
@@ -184,7 +185,9 @@ func checkText(s string) string {
 	return ""
 }
 
-func isReference(s string) bool {
+// readsAsReference tells whether a sender may call s a URI reference: some write characters
+// beyond ASCII as they are.
+func readsAsReference(s string) bool {
 	_, err := url.Parse(s)
 	return err == nil && !strings.ContainsAny(s, " <>\"{}|\\^`")
 }

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"switchhook/engine/cloudevents"
 	"switchhook/scripts/jsondoc"
-	"switchhook/server/cloudevents"
 )
 
 // read reads an event in the JSON format; the members given replace those of a plain one,
