@@ -2,9 +2,15 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"strings"
 	"time"
 
 	"switchhook/engine/snowflake"
+	"switchhook/scripts"
+	"switchhook/scripts/filter"
+	"switchhook/scripts/jsondoc"
 )
 
 // testHeader marks an event that somebody made to try a subscription.
@@ -28,8 +34,11 @@ func likeHook(format PayloadFormat) (*Subscription, error) {
 // bodyFor is what a subscription without a transform is sent of an event.
 func (e *Engine) bodyFor(like *Subscription, ev *Event) []byte {
 	made := e.element(like, ev, e.cfg.Now())
-	if made.shown != nil { // this is no way to a token
+	switch {
+	case made.shown != nil: // this is no way to a token
 		return made.shown
+	case made.plain == FormatStandard && like.Batch.Size > 0:
+		return identified(made.body, ev.ID)
 	}
 	return made.body
 }
@@ -49,25 +58,98 @@ func (e *Engine) Bodies(format PayloadFormat, events []*Event) ([][]byte, error)
 	return bodies, nil
 }
 
-// Samples shows what a hook of an event type sends without a transform: the bodies of the
-// account's newest events, each in a payload format, then of the catalogue's samples; limit
-// at most. Errors: CodeInvalid where the format is not known; CodeNotFound where the type
-// is neither in the catalogue nor that of an event.
-func (e *Engine) Samples(ctx context.Context, account, eventType string, format PayloadFormat, limit int) ([][]byte, error) {
-	like, err := likeHook(format)
+// SampleForm is the form of samples: that of a payload format, of a stored subscription, or
+// what a transform makes. At most one of them is given; FormatStandard where none is.
+type SampleForm struct {
+	Format       PayloadFormat
+	Subscription ID
+	Transform    ScriptRef
+}
+
+// sampleMaker makes the body of a sample, as an element of a JSON array; nil where a hook
+// would be sent nothing.
+type sampleMaker func(ev *Event) ([]byte, error)
+
+// samplesIn is how samples of an account are made; done is called after the last.
+func (e *Engine) samplesIn(ctx context.Context, account string, form SampleForm) (_ sampleMaker, done func(), err error) {
+	if form.Subscription == 0 && form.Transform == (ScriptRef{}) {
+		like, err := likeHook(form.Format)
+		if err != nil {
+			return nil, nil, err
+		}
+		like.Account = account
+		return func(ev *Event) ([]byte, error) { return e.bodyFor(like, ev), nil }, func() {}, nil
+	}
+	t := Trial{Account: account, Subscription: form.Subscription}
+	if form.Subscription == 0 {
+		t.Transform = &ScriptSource{Ref: form.Transform}
+	}
+	if done, err = e.enterTrial(); err != nil {
+		return nil, nil, err
+	}
+	r, err := e.trialRoute(ctx, &t)
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	return func(ev *Event) ([]byte, error) { return e.trialBody(ctx, r, ev) }, done, nil
+}
+
+// trialBody makes the body that a dry route's hook is sent of an event. What the filter or
+// the transform keeps back, or the transform can't make, is nil.
+func (e *Engine) trialBody(ctx context.Context, r *route, ev *Event) ([]byte, error) {
+	if r.filterSource != "" {
+		f, err := e.filters.Compile(r.filterSource)
+		if err != nil {
+			return nil, scriptError("filter", err)
+		}
+		in := filter.NewInput(view(ev, jsondoc.Value{}))
+		defer in.Release()
+		if !f.Explain(in).Matched {
+			return nil, nil
+		}
+	}
+	if r.transformSource == "" {
+		return e.bodyFor(r.sub, ev), nil
+	}
+	out, dropped, err := e.composeUnsealed(ctx, r, ev, &Attempt{Number: 1, At: e.now()}, e.element)
+	var wrong *scripts.Error
+	switch {
+	case errors.As(err, &wrong) && wrong.Guilty() || dropped != "":
+		return nil, nil
+	case err != nil:
+		return nil, scriptError("transform", err)
+	case strings.HasPrefix(out.contentType, "application/json") && json.Valid(out.body):
+		return out.body, nil
+	}
+	return json.Marshal(string(out.body))
+}
+
+// Samples shows what a hook of an event type sends: the bodies of the account's newest
+// events, each in a form, then of the catalogue's samples; limit at most. Errors:
+// CodeInvalid where the format is not known; CodeNotFound where the type is neither in the
+// catalogue nor that of an event, or the account has no such subscription; CodeBusy where
+// too many dry runs are on, of which transforms are one.
+func (e *Engine) Samples(ctx context.Context, account, eventType string, form SampleForm, limit int) ([][]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.Timeout)
+	defer cancel()
+	bodyOf, done, err := e.samplesIn(ctx, account, form)
 	if err != nil {
 		return nil, err
 	}
-	like.Account = account
+	defer done()
 	entry := e.registry.eventType(eventType)
 	bodies, size := [][]byte{}, 0
-	add := func(ev *Event) {
+	add := func(ev *Event) error {
 		if len(bodies) == limit || size > maxSamplesBytes {
-			return
+			return nil
 		}
-		body := e.bodyFor(like, ev)
-		bodies = append(bodies, body)
-		size += len(body)
+		body, err := bodyOf(ev)
+		if body != nil {
+			bodies = append(bodies, body)
+			size += len(body)
+		}
+		return err
 	}
 	q := EventQuery{Account: account, Type: eventType, Limit: min(limit, samplesPage)}
 	for looked := 0; looked < samplesRead && len(bodies) < limit && size <= maxSamplesBytes; {
@@ -76,8 +158,11 @@ func (e *Engine) Samples(ctx context.Context, account, eventType string, format 
 			return nil, err
 		}
 		for _, ev := range events {
-			if q.Before = ev.ID; ev.Headers[testHeader] == "" {
-				add(ev)
+			if q.Before = ev.ID; ev.Headers[testHeader] != "" {
+				continue
+			}
+			if err := add(ev); err != nil {
+				return nil, err
 			}
 		}
 		if looked += len(events); len(events) < q.Limit {
@@ -91,7 +176,9 @@ func (e *Engine) Samples(ctx context.Context, account, eventType string, format 
 		now := e.cfg.Now().UTC().Truncate(time.Millisecond)
 		for i, sample := range entry.Samples {
 			// An id of that time, so that a format that shows ids shows one of their form.
-			add(&Event{ID: snowflake.FirstAt(now) + ID(i), Account: account, Type: eventType, Time: now, Data: sample})
+			if err := add(&Event{ID: snowflake.FirstAt(now) + ID(i), Account: account, Type: eventType, Time: now, Data: sample}); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return bodies, nil

@@ -55,12 +55,11 @@ const trialTarget = "https://example.com/"
 // Try makes a dry run. Errors: CodeInvalid, CodeNotFound, and CodeBusy where too many are
 // on. What a script does wrong is part of the result.
 func (e *Engine) Try(ctx context.Context, t Trial) (*TrialResult, error) {
-	select {
-	case e.trials <- struct{}{}:
-		defer func() { <-e.trials }()
-	default:
-		return nil, &Error{Code: CodeBusy, Message: "too many dry runs are on; try again in a moment"}
+	done, err := e.enterTrial()
+	if err != nil {
+		return nil, err
 	}
+	defer done()
 	r, err := e.trialRoute(ctx, &t)
 	if err != nil {
 		return nil, err
@@ -111,6 +110,16 @@ func (e *Engine) Try(ctx context.Context, t Trial) (*TrialResult, error) {
 		}
 	}
 	return res, nil
+}
+
+// enterTrial takes a place for a dry run. Error: CodeBusy.
+func (e *Engine) enterTrial() (done func(), err error) {
+	select {
+	case e.trials <- struct{}{}:
+		return func() { <-e.trials }, nil
+	default:
+		return nil, &Error{Code: CodeBusy, Message: "too many dry runs are on; try again in a moment"}
+	}
 }
 
 // trialRoute makes the route that a dry run goes: a subscription's, with other scripts.

@@ -1,8 +1,10 @@
 package server
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -22,7 +24,7 @@ func (s *Server) listSamples(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	q := s.readQuery(c, "payload_format")
+	q := s.readQuery(c, "payload_format", "subscription", "transform_script")
 	limit := standardSamples
 	if c.Query("limit") != "" {
 		if limit = c.QueryInt("limit"); limit < 1 || limit > mostSamples {
@@ -32,18 +34,31 @@ func (s *Server) listSamples(c *fiber.Ctx, who caller) error {
 	if c.Query("cursor") != "" {
 		q.fail("cursor", "is none here: samples are one page")
 	}
+	form := engine.SampleForm{Format: engine.PayloadFormat(q.text("payload_format")), Subscription: q.id("subscription", engine.SubscriptionPrefix)}
+	script := q.text("transform_script")
+	if form.Format != "" && form.Subscription != 0 || script != "" && (form.Format != "" || form.Subscription != 0) {
+		q.fail("payload_format", ", subscription and transform_script each say what samples look like; give one of them")
+	}
 	if q.err != nil {
 		return q.err
 	}
-	bodies, err := s.engine.Samples(c.UserContext(), account, nameParam(c), engine.PayloadFormat(q.text("payload_format")), limit)
+	if form.Subscription != 0 {
+		sub, err := s.engine.Subscription(who.sees(), form.Subscription)
+		if err != nil {
+			return err
+		}
+		account = sub.Account
+	}
+	if form.Transform, err = s.findRef("transform_script", account, &scriptRef{ID: script}); err != nil {
+		return err
+	}
+	bodies, err := s.engine.Samples(c.UserContext(), account, nameParam(c), form, limit)
 	if err != nil {
 		return err
 	}
-	list := make([]json.RawMessage, len(bodies))
-	for i, body := range bodies {
-		list[i] = body
-	}
-	return c.JSON(list)
+	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
+	list := bytes.Join(bodies, []byte{','}) // as they are sent: an encoder would take spaces away
+	return c.Send(slices.Concat([]byte{'['}, list, []byte{']'}))
 }
 
 // testSubscription sends a test event to one subscription and answers with its delivery.

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -50,6 +51,62 @@ func TestSamplesLookAsTheHookLooks(t *testing.T) {
 	r.acme.get(path+"?limit=101").refused(422, "limit", "1 to 100")
 	r.acme.get(path+"?cursor=x").refused(422, "cursor", "one page")
 	r.acme.get(path+"?account=rival").refused(422, "account", "must be left out")
+}
+
+func TestSamplesLookAsASubscriptionsOwnHookLooks(t *testing.T) {
+	r := start(t)
+	r.admin.post("/api/v1/event-types", `{"name":"a.made","samples":[{"n":9}]}`).want(201)
+	r.acme.script("transform", "to-chat", "export default e => ({chat: e.data.n})")
+	hook := receive(t, nil)
+	const transform = "export default e => { if (e.data.n == 3) return drop('three'); if (e.data.n == 4) throw 'four'; if (e.data.n == 5) return 'five'; return {n: e.data.n} }"
+	subscriptions := map[string]string{
+		"/plain": r.acme.subscribe("a.made", hook.URL+"/plain"),
+		"/data":  r.acme.subscribe("a.made", hook.URL+"/data", object{"payload_format": "data", "filter": "data.n != 2"}),
+		"/own":   r.acme.subscribe("a.made", hook.URL+"/own", object{"transform": transform, "policy": object{"retries": []string{"0s"}}}),
+		"/chat":  r.acme.subscribe("a.made", hook.URL+"/chat", object{"transform_script": "to-chat"}),
+		"/many":  r.acme.subscribe("a.made", hook.URL+"/many", object{"batch": object{"size": 2, "wait": "0s"}}),
+		"/demo":  r.legacy("authcode", r.acme.key).call("POST", "/hooks/subscribe", `{"name":"a.made","hookurl":"`+hook.URL+`/demo"}`, 201).text("id"),
+	}
+	for n := 1; n <= 5; n++ {
+		r.acme.post("/api/v1/events", fmt.Sprintf(`{"type":"a.made","data":{ "n": %d }}`, n)).want(202) // with the spaces
+	}
+	sent := map[string]string{} // all bodies of each
+	eventually(t, "all hooks", func() bool {
+		clear(sent)
+		for _, got := range hook.all() {
+			sent[got.uri] += got.body + "\n"
+		}
+		came := func(uri, part string, n int) bool { return strings.Count(sent[uri], part) == n }
+		return came("/plain", "timestamp", 5) && came("/data", "n", 4) && came("/own", "n", 2) && came("/own", "five", 1) &&
+			came("/chat", "chat", 5) && came("/demo", "event", 5) && came("/many", "timestamp", 5)
+	})
+	path := "/api/v1/event-types/a.made/samples?limit=100&"
+	for uri, id := range subscriptions {
+		text := string(r.acme.get(path + "subscription=" + id).want(200).body)
+		var list []json.RawMessage
+		must(t, json.Unmarshal([]byte(text), &list))
+		for i, sample := range list[:len(list)-1] { // the last is the catalogue's
+			body := string(sample)
+			if body == `"five"` {
+				body = "five"
+			}
+			if !strings.Contains(sent[uri], body) {
+				t.Errorf("%s: sample %d is %s, sent were %s", uri, i, body, sent[uri])
+			}
+		}
+		if want := map[string]int{"/data": 5, "/own": 4}[uri]; want != 0 && len(list) != want || want == 0 && len(list) != 6 {
+			t.Errorf("%s: %d samples: %s", uri, len(list), text)
+		}
+	}
+	r.acme.get(path + "transform_script=to-chat").want(200).shows(object{"0.chat": 5, "4.chat": 1, "5.chat": 9, "6": nil})
+	r.admin.get(path + "subscription=" + subscriptions["/own"]).want(200).shows(object{"0": "five", "1.n": 2, "2.n": 1, "3.n": 9, "4": nil})
+
+	r.rival.get(path+"subscription="+subscriptions["/own"]).refused(404, "", "there is no subscription")
+	r.rival.get(path+"transform_script=to-chat").refused(422, "transform_script", "names no script")
+	r.acme.get(path+"subscription=x").refused(422, "subscription", "is no id")
+	r.acme.get(path+"transform_script=none").refused(422, "transform_script", "names no script")
+	r.acme.get(path+"transform_script=to-chat&payload_format=data").refused(422, "payload_format", "give one of them")
+	r.acme.get(path+"payload_format=data&subscription="+subscriptions["/own"]).refused(422, "payload_format", "give one of them")
 }
 
 func TestATestEventGoesTheWholeWayInOneAttempt(t *testing.T) {
