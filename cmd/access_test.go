@@ -75,8 +75,9 @@ func TestServeOverTLSReadsItsCertificateAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- c.Wait() }()
-	t.Cleanup(func() { c.Process.Kill() })
+	gone := make(chan struct{})
+	go func() { ended <- c.Wait(); close(gone) }()
+	t.Cleanup(func() { c.Process.Kill(); <-gone }) // before its folder is removed
 	shows := func(want int64) {
 		t.Helper()
 		eventually(t, fmt.Sprintf("certificate %d is shown", want), func() bool {
@@ -108,7 +109,7 @@ func TestServeOverTLSReadsItsCertificateAgain(t *testing.T) {
 	roots := x509.NewCertPool()
 	pemText, _ := os.ReadFile(certFile)
 	roots.AppendCertsFromPEM(pemText)
-	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}, Timeout: 10 * time.Second}
+	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}, Timeout: patience}
 	defer client.CloseIdleConnections()
 	res, err := client.Get("https://" + addr + "/healthz")
 	if err != nil {
@@ -131,7 +132,7 @@ func TestServeOverTLSReadsItsCertificateAgain(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(40 * time.Second):
+	case <-time.After(patience):
 		t.Error("it does not end")
 	}
 }
@@ -178,6 +179,8 @@ func TestKeysOnTheCommandLineHaveScopesAndRotate(t *testing.T) {
 	publish := func(key string) error {
 		return newClient(p.api.url, key).call(context.Background(), http.MethodPost, "/api/v1/events", outgoingEvent{Type: "a", Data: json.RawMessage("1")}, nil)
 	}
+	month := func() string { return time.Now().UTC().Add(720 * time.Hour).Format("2006-01") }
+	before := month()
 	first := keys("create", "till", "--account", "acme", "--scopes", "publish,targets", "--expires-in", "720h")
 	if err := publish(first); err != nil {
 		t.Error(err)
@@ -192,7 +195,7 @@ func TestKeysOnTheCommandLineHaveScopesAndRotate(t *testing.T) {
 		}
 	}
 	id, _, _ := strings.Cut(line, " ")
-	if !strings.Contains(line, "publish,targets") || !strings.Contains(line, time.Now().UTC().Add(720*time.Hour).Format("2006-01")) {
+	if !strings.Contains(line, "publish,targets") || !strings.Contains(line, before) && !strings.Contains(line, month()) {
 		t.Errorf("listed as %q", line)
 	}
 	second := keys("rotate", id, "--grace-period", "1h")

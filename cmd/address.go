@@ -16,12 +16,17 @@ func listenOn(flag, addr, other string) (net.Listener, error) {
 	l, err := net.Listen("tcp", addr)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("%s is in use: is %s running already? %s gives another address", addr, other, flag)
+		return nil, &inUseError{fmt.Sprintf("%s is in use: is %s running already? %s gives another address", addr, other, flag)}
 	case err != nil:
 		return nil, fmt.Errorf("listen on %s: %w", addr, err)
 	}
 	return l, nil
 }
+
+// inUseError says that somebody else listens on an address.
+type inUseError struct{ message string }
+
+func (e *inUseError) Error() string { return e.message }
 
 // reachable is the address under which this machine reaches a listener; one that listens
 // on every address has no other that could be written into a URL.

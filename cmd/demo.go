@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -88,17 +87,16 @@ func (c *demoCommand) Run(ctx context.Context) error {
 
 // startDemo starts a router as serve would, on the usual port if that is free.
 func startDemo(ctx context.Context, folder string) (*router, string, error) {
-	listen := "127.0.0.1:8080"
-	if l, err := net.Listen("tcp", listen); err != nil {
-		listen = "127.0.0.1:0"
-	} else {
-		l.Close()
-	}
-	r, err := startRouter(ctx, routerConfig{
-		folder: folder, listen: listen, policy: target.Policy{Allow: target.Loopback}, pace: time.Millisecond,
+	cfg := routerConfig{
+		folder: folder, listen: "127.0.0.1:8080", policy: target.Policy{Allow: target.Loopback}, pace: time.Millisecond,
 		engine: engine.Config{Retries: engine.RetrySchedule{0, 200 * time.Millisecond, time.Second}},
 		log:    slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
-	})
+	}
+	r, err := startRouter(ctx, cfg)
+	if _, inUse := errors.AsType[*inUseError](err); inUse {
+		cfg.listen = "127.0.0.1:0"
+		r, err = startRouter(ctx, cfg)
+	}
 	if err != nil {
 		return nil, "", err
 	}

@@ -56,7 +56,7 @@ func (l *logged) has(what string) bool { return strings.Contains(l.String(), wha
 func hangingRouter(t *testing.T, data string, h *hanging, flags ...string) (p *process, log *logged) {
 	t.Helper()
 	log = &logged{}
-	p = serveTo(t, log, data, append([]string{"--log-level", "info"}, flags...)...)
+	p = serveTo(t, log, data, append([]string{"--log-level", "info", "--timeout", "5m", "--drain-time", "1m"}, flags...)...)
 	post(t, p, "/api/v1/subscriptions", map[string]any{"event": "*", "target_url": h.URL, "policy": map[string]any{"in_flight": 2}}, nil)
 	for i := range 5 {
 		post(t, p, "/api/v1/events", outgoingEvent{Type: "a.b", Data: json.RawMessage(fmt.Sprint(i))}, nil)
@@ -79,7 +79,7 @@ func (p *process) endsWith(t *testing.T, log *logged) {
 		if err != nil {
 			t.Fatalf("%v\n%s", err, log)
 		}
-	case <-time.After(40 * time.Second):
+	case <-time.After(patience):
 		t.Fatalf("the process does not end\n%s", log)
 	}
 }

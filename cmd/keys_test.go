@@ -16,7 +16,7 @@ func TestFirstStartWritesAnAdminKeyThatOnlyItsOwnerReads(t *testing.T) {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer c.Process.Kill()
+	t.Cleanup(func() { c.Process.Kill(); c.Wait() }) // before its folder is removed
 	var text []byte
 	eventually(t, "the key works", func() bool {
 		var err error

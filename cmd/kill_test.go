@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -285,7 +287,10 @@ func TestNothingAcceptedIsLostWhenTheProcessIsKilled(t *testing.T) {
 	sink.checkOrder(t, "/keyed")
 	sink.checkNumbers(t, "/numbered")
 	repeats := map[string]int{}
-	for path := range sink.targets {
+	sink.mu.Lock()
+	paths := slices.Collect(maps.Keys(sink.targets))
+	sink.mu.Unlock()
+	for _, path := range paths {
 		if strings.HasPrefix(path, "/late/") {
 			repeats["/late"] += sink.repeats(path)
 		} else {

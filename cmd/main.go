@@ -72,9 +72,13 @@ func Main(args []string) int {
 		}
 		return wrongUsage
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signals, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	ctx, end := context.WithCancelCause(context.Background())
+	context.AfterFunc(signals, func() {
+		stop() // first: whoever sees that ctx is over may send a second one, which ends the process at once
+		end(context.Cause(signals))
+	})
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	return exitStatus(parsed.Run())
 }

@@ -1,7 +1,9 @@
 package cmd
 
 import (
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -9,6 +11,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,6 +30,9 @@ func TestMain(m *testing.M) {
 }
 
 const testKey = "test-admin-key-0123456789"
+
+// patience is how long a test waits for what must come.
+const patience = 90 * time.Second
 
 // process is a switchhook that runs.
 type process struct {
@@ -66,20 +72,30 @@ func launch(t *testing.T, log io.Writer, data string, flags ...string) *process 
 		t.Fatal(err)
 	}
 	p := &process{Cmd: c, t: t, api: newClient("http://"+addr, testKey), ends: make(chan error, 1)}
-	go func() { p.ends <- c.Wait() }()
-	t.Cleanup(func() { c.Process.Kill() })
+	ended := make(chan struct{})
+	go func() { p.ends <- c.Wait(); close(ended) }()
+	t.Cleanup(func() { c.Process.Kill(); <-ended }) // before its folder is removed
 	return p
 }
+
+// nextPort is above those of services and below those that the kernel gives to whoever asks
+// for any: between a look at one and its use, nobody takes it by chance.
+var nextPort atomic.Int32
+
+func init() { nextPort.Store(20_000 + rand.Int32N(12_000)) }
 
 // freeAddress is one on loopback that nobody listens on now.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+nextPort.Add(1)%12_000))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 func (p *process) ready() bool {
@@ -93,7 +109,7 @@ func (p *process) ready() bool {
 
 func eventually(t *testing.T, what string, met func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !met(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !met(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain until %s", what)
 		}
@@ -107,7 +123,7 @@ func (p *process) end(s os.Signal) error {
 	select {
 	case err := <-p.ends:
 		return err
-	case <-time.After(40 * time.Second):
+	case <-time.After(patience):
 		p.t.Fatal("the process does not end")
 		return nil
 	}

@@ -183,7 +183,7 @@ func TestTestWatchRunsAgainWhenSomethingItReadsChanges(t *testing.T) {
 				}
 				return
 			case ticks <- time.Time{}:
-			case <-time.After(20 * time.Second):
+			case <-time.After(patience):
 				t.Fatalf("%s: no run", what)
 			}
 		}

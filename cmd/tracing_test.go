@@ -205,7 +205,7 @@ func TestAttemptsAfterARestartShareATraceOfTheEvents(t *testing.T) {
 	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
 	spans, target, data := newCollector(t), newTraced(t), t.TempDir()
 	target.status = 500
-	flags := []string{"--otlp-endpoint", spans.URL, "--retries", "0s,3s,100ms"}
+	flags := []string{"--otlp-endpoint", spans.URL, "--retries", "0s,1h,100ms"}
 	p := serve(t, data, flags...)
 	subscribeTo(t, p, target.URL, nil)
 	event := publishTraced(t, p)
@@ -216,7 +216,12 @@ func TestAttemptsAfterARestartShareATraceOfTheEvents(t *testing.T) {
 	if err := p.end(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	serve(t, data, flags...)
+	p = serve(t, data, flags...)
+	var list struct{ Data []struct{ ID string } }
+	if err := p.api.call(context.Background(), http.MethodGet, "/api/v1/deliveries", nil, &list); err != nil || len(list.Data) != 1 {
+		t.Fatal(list, err)
+	}
+	post(t, p, "/api/v1/deliveries/"+list.Data[0].ID+"/retry", nil, nil)
 	later := spans.of(t, "deliver", 3)[1:]
 	id, _ := snowflake.Parse(engine.EventPrefix, event)
 	want := engine.EventTrace(id)
