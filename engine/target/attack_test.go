@@ -89,7 +89,7 @@ func counting(t *testing.T, answer http.HandlerFunc) (port string, hits func() i
 
 func post(t *testing.T, rt http.RoundTripper, url string) (*http.Response, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	req, err := http.NewRequestWithContext(ctx, "POST", url, strings.NewReader("{}"))
 	if err != nil {

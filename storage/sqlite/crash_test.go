@@ -168,7 +168,7 @@ func TestKilledUnderLoad(t *testing.T) {
 		time.Sleep(time.Duration(61*round) * time.Millisecond)
 
 		signal(t, child, syscall.SIGSTOP)
-		time.Sleep(20 * time.Millisecond) // what it had said is read by then
+		stopped(t, child)
 		copied := filepath.Join(t.TempDir(), "copy.db")
 		copyFile(t, path, copied)
 		copyFile(t, path+"-wal", copied+"-wal")
