@@ -195,7 +195,7 @@ func TestAChildThatHangsForNobodyIsReplaced(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, err := p.Run(ctx, good, event(`0`), post); err != nil {
 		t.Error(err)
@@ -303,7 +303,7 @@ func TestCloseEndsWhatIsOn(t *testing.T) {
 		t.Errorf("children before %v, after %v", before, after)
 	}
 	after := runtime.NumGoroutine()
-	for range 100 { // one that has said it is done may still be on its last instructions
+	for range 3000 { // one that has said it is done may still be on its last instructions
 		if after <= goroutines {
 			return
 		}
@@ -314,7 +314,9 @@ func TestCloseEndsWhatIsOn(t *testing.T) {
 }
 
 func TestAContextEndsTheWaiting(t *testing.T) {
-	p := start(t, sandbox.Config{Processes: 1})
+	limits := scripts.DefaultLimits()
+	limits.Soft, limits.Hard = time.Minute, time.Minute // the context is faster
+	p := start(t, sandbox.Config{Processes: 1, Limits: limits})
 	loop := compile(t, p, `export default e => Array(2**32-1).indexOf(1)`)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
