@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // receivers are the same receiver in three languages.
@@ -111,7 +110,7 @@ func TestReceiversNeedASecret(t *testing.T) {
 				if try.method != "" {
 					with = append(with, try.method)
 				}
-				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
 				program := exec.CommandContext(ctx, name, with...)
 				program.Env = append(os.Environ(), "WEBHOOK_SECRET="+try.secret, "PORT=0")
 				out, err := program.CombinedOutput()

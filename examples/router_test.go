@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-const patience = 30 * time.Second
+const patience = 90 * time.Second
 
 // buildProgram compiles a main package of this module and gives the binary's path.
 func buildProgram(t *testing.T, pkg, name string) string {
