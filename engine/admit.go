@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"time"
 
 	"switchhook/engine/order"
@@ -37,23 +38,58 @@ func (s *scheduler) add(id ID, en order.Entry) (place, *queue, []order.Aside) {
 	return placeQueued, q, nil
 }
 
-// addStored queues a delivery that has a pending row, since its retry is due or, byHand,
-// since a user wants it; known is false where the subscription is gone.
-func (s *scheduler) addStored(id ID, en order.Entry, byHand bool) (known bool, q *queue, list []order.Aside) {
+// expect notes the deliveries that the store is about to make pending, because their
+// retries are due, before they can be read there. Until addDue queues one, it may get into
+// other hands: a read finds it, or a user asks for it. Whoever queues it then takes it out
+// of here, or it would be attempted again after it has succeeded.
+func (s *scheduler) expect(due []Waiting) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	q = s.queues[id]
-	if q == nil {
+	clear(s.due)
+	for _, w := range due {
+		s.due[w.ID] = struct{}{}
+	}
+}
+
+// addDue queues a delivery that was expected; known is false where the subscription is gone.
+func (s *scheduler) addDue(id ID, en order.Entry) (known bool, q *queue, list []order.Aside) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if q = s.queues[id]; q == nil {
 		return false, nil, nil
 	}
+	expected := DeliveryID{en.Event, id}
+	if _, ok := s.due[expected]; !ok {
+		return true, q, nil
+	}
+	delete(s.due, expected)
+	return true, q, s.addStored(q, en, order.Sorter.Due)
+}
+
+// addByHand queues a delivery that a user wants attempted, as soon as its row says that it
+// is pending; known as in addDue.
+func (s *scheduler) addByHand(id ID, en order.Entry) (known bool, q *queue, list []order.Aside) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if q = s.queues[id]; q == nil {
+		return false, nil, nil
+	}
+	// A read may have been faster; or its retry was, whose outcome replaces the row.
+	if slices.Contains(q.unsettled, en.Event) || q.line.Sorted == nil && q.line.Holds(en.Event) {
+		return true, q, nil
+	}
+	delete(s.due, DeliveryID{en.Event, id})
+	return true, q, s.addStored(q, en, order.Sorter.Retry)
+}
+
+// addStored queues a delivery that has a pending row: add puts it in a line that sorts.
+// s.mu is held.
+func (s *scheduler) addStored(q *queue, en order.Entry, add func(order.Sorter, order.Entry) []order.Aside) (list []order.Aside) {
 	switch was := q.line.Len(); {
 	case en.Mark != q.route.grouping.mark:
 		s.again(q, en.Event)
-	case q.line.Sorted != nil && byHand:
-		list = q.line.Sorted.Retry(en)
-		s.count(q, was, list)
 	case q.line.Sorted != nil:
-		list = q.line.Sorted.Due(en)
+		list = add(q.line.Sorted, en)
 		s.count(q, was, list)
 	case q.overflow || was >= order.Room || s.total >= memoryRoom:
 		q.overflow, q.refetch = true, true
@@ -62,10 +98,10 @@ func (s *scheduler) addStored(id ID, en order.Entry, byHand bool) (known bool, q
 		s.total++
 	}
 	s.offer(q)
-	return true, q, list
+	return list
 }
 
-// more says that the store holds deliveries of a subscription; known as in addStored.
+// more says that the store holds deliveries of a subscription; known as in addDue.
 func (s *scheduler) more(id ID) (known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,15 +150,17 @@ func (s *scheduler) known(q *queue) map[ID]bool {
 func (s *scheduler) fetched(q *queue, entries []order.Entry, all bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	q.fetching = false
+	outdated := q.outdated
+	q.fetching, q.outdated = false, false
 	if q.route == nil {
 		return
 	}
-	if q.line.Sorted != nil { // since a moment ago
+	if outdated {
 		s.offer(q)
 		return
 	}
 	for _, en := range entries {
+		delete(s.due, DeliveryID{en.Event, q.id})
 		q.line.Push(en)
 	}
 	s.total += len(entries)

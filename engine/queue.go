@@ -45,6 +45,7 @@ type queue struct {
 	spilling int // rows ordered for the overflow and not on disk yet
 	fetching bool
 	refetch  bool // something was left in the store while a fetch was on
+	outdated bool // the line was made anew while a fetch was on, which knows nothing of what it holds now
 }
 
 // runnable tells whether a delivery of q may be started now.

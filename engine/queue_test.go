@@ -41,7 +41,7 @@ func (d *desk) route(s Subscription, t terms) *route {
 
 func (d *desk) put(id ID, events ...ID) {
 	for _, event := range events {
-		d.addStored(id, order.Entry{Event: event}, false)
+		d.addByHand(id, order.Entry{Event: event})
 	}
 }
 
@@ -284,6 +284,39 @@ func TestSwitchedOnAgainItStartsSlowly(t *testing.T) {
 	})
 }
 
+func TestADeliveryThatIsAskedForTwiceWaitsOnce(t *testing.T) {
+	for name, s := range map[string]Subscription{
+		"in no order": {ID: 1},
+		"in order":    {ID: 1, Policy: Policy{Ordering: OrderingFIFO}},
+		"debounced":   {ID: 1, Debounce: Debounce{Within: time.Hour}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			d := newDesk()
+			d.queued = func(ID) bool { return true }
+			s.Active = true
+			r := &route{sub: &s, terms: terms{inFlight: 16, giveUpAfter: patience}}
+			r.grouping.set(mannerOf(&s))
+			d.setRoute(1, r)
+			ask := func() { d.addByHand(1, order.Entry{Event: newIDs(1)[0], Mark: r.grouping.mark}) }
+			ask()
+			ask()
+			f := d.start()
+			if len(f) != 1 || d.waiting(1) != 0 {
+				t.Fatalf("%s: %d attempts are on, %d wait", name, len(f), d.waiting(1))
+			}
+			ask() // the attempt that is on says what the row becomes
+			if d.waiting(1) != 0 {
+				t.Errorf("%s: %d wait while an attempt is on", name, d.waiting(1))
+			}
+			d.finish(f[0].q, f[0].r, f[0].p, good)
+			d.settle(f[0].q, f[0].p.First.Event)
+			if ask(); d.waiting(1) != 1 {
+				t.Errorf("%s: %d wait once it is over", name, d.waiting(1))
+			}
+		})
+	}
+}
+
 func TestWhatWaitsTooLongIsTakenOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk()
@@ -292,7 +325,7 @@ func TestWhatWaitsTooLongIsTakenOut(t *testing.T) {
 		q.circuit.NextProbeAt, q.circuit.ProbeDelay = time.Now().Add(100*time.Hour), 100*time.Hour
 		old := newIDs(3)
 		d.put(1, old...)
-		d.addStored(1, order.Entry{Event: old[0] - 1, Renewed: time.Now().Add(time.Minute)}, false)
+		d.addByHand(1, order.Entry{Event: old[0] - 1, Renewed: time.Now().Add(time.Minute)})
 		time.Sleep(50 * time.Minute)
 		d.put(1, newIDs(2)...)
 		time.Sleep(10*time.Minute + time.Second)

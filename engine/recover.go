@@ -166,7 +166,8 @@ func (e *Engine) wakeRetries(due time.Time) {
 }
 
 func (e *Engine) takeDue(ctx context.Context) int {
-	rows, err := e.store.TakeDue(ctx, e.cfg.Now(), retryBatch)
+	defer e.scheduler.expect(nil)
+	rows, err := e.store.TakeDue(ctx, e.cfg.Now(), retryBatch, e.scheduler.expect)
 	if err != nil {
 		e.log.Error("retries not read", "error", err)
 		return 0
@@ -177,7 +178,7 @@ func (e *Engine) takeDue(ctx context.Context) int {
 	return len(rows)
 }
 
-// queueDue queues a delivery whose retry is due.
+// queueDue queues a delivery whose retry is due, unless it is in other hands by now.
 func (e *Engine) queueDue(ctx context.Context, subscription ID, en order.Entry) {
 	if r := e.registry.route(subscription); r != nil {
 		var err error
@@ -186,7 +187,7 @@ func (e *Engine) queueDue(ctx context.Context, subscription ID, en order.Entry) 
 			en.Mark = 0
 		}
 	}
-	known, q, list := e.scheduler.addStored(subscription, en, false)
+	known, q, list := e.scheduler.addDue(subscription, en)
 	if !known {
 		e.giveUp(subscription, en, subscriptionDeleted)
 		return

@@ -363,7 +363,7 @@ func (e *Engine) wait(ctx context.Context, id DeliveryID, attempts int, reason s
 	}
 	recorded := make(chan struct{})
 	e.record(&Outcome{ID: id, State: StatePending, Attempts: attempts, Error: reason, RenewedAt: now}, func() {
-		switch known, q, list := e.scheduler.addStored(id.Subscription, en, true); { // here the store must not be waited for
+		switch known, q, list := e.scheduler.addByHand(id.Subscription, en); { // here the store must not be waited for
 		case !known: // deleted while the row was on its way
 			e.records.Go(func() { e.giveUp(id.Subscription, en, subscriptionDeleted) })
 		case list != nil:

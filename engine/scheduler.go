@@ -21,15 +21,17 @@ type scheduler struct {
 	queued      func(event ID) bool // tells whether all events up to one have been queued
 	spawn       func()              // starts a worker, if there may be another; must not block
 
-	mu     sync.Mutex
-	wake   *sync.Cond
-	queues map[ID]*queue
-	ready  fifo.Queue[*queue]
-	idle   int // workers that wait and were not woken
-	total  int // entries in all lines
+	mu       sync.Mutex
+	wake     *sync.Cond
+	queues   map[ID]*queue
+	ready    fifo.Queue[*queue]
+	idle     int // workers that wait and were not woken
+	total    int // entries in all lines
+	laneRoom int // deliveries of one key
 	// changed are the queues whose circuit is not on disk as it is.
 	changed map[ID]*queue
-	begun   bool // recovery is through: the store tells all that waits
+	due     map[DeliveryID]struct{} // see expect
+	begun   bool                    // recovery is through: the store tells all that waits
 	closed  bool
 
 	deactivateAfter time.Duration // of nothing but failure; 0: never
@@ -44,7 +46,7 @@ type scheduler struct {
 }
 
 func newScheduler(now func() time.Time, share int) *scheduler {
-	s := &scheduler{now: now, share: share, queues: map[ID]*queue{}, changed: map[ID]*queue{}, flying: map[string]int{}, blocked: map[string]*fifo.Queue[*queue]{}}
+	s := &scheduler{now: now, share: share, laneRoom: order.LaneRoom, queues: map[ID]*queue{}, due: map[DeliveryID]struct{}{}, changed: map[ID]*queue{}, flying: map[string]int{}, blocked: map[string]*fifo.Queue[*queue]{}}
 	s.wake = sync.NewCond(&s.mu)
 	return s
 }

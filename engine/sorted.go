@@ -15,7 +15,11 @@ func (s *scheduler) sorterFor(q *queue, m manner) order.Sorter {
 	case m.within > 0:
 		return order.NewWindows(m.within, s.now)
 	case m.ordering != OrderingNone:
-		return order.NewLanes(m.ordering == OrderingKeyed, func(event ID) bool { return s.queuedUpTo(q, event) })
+		room := order.Room
+		if m.ordering == OrderingKeyed {
+			room = s.laneRoom
+		}
+		return order.NewLanes(room, func(event ID) bool { return s.queuedUpTo(q, event) })
 	}
 	return nil
 }
@@ -26,6 +30,7 @@ func (s *scheduler) regroup(q *queue) (list []order.Aside) {
 	waiting := q.line.All()
 	s.total -= q.line.Len()
 	q.line.Clear()
+	q.outdated = q.fetching
 	if q.line.Sorted = s.sorterFor(q, q.route.grouping.manner); q.line.Sorted != nil {
 		q.overflow = false
 		q.line.Sorted.Leave(1)
@@ -129,7 +134,7 @@ func (s *scheduler) offerSorted(q *queue) {
 func (s *scheduler) fetchedSorted(q *queue, line order.Sorter, rows []order.Entry, all bool) (list []order.Aside) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	q.fetching = false
+	q.fetching, q.outdated = false, false
 	if q.route == nil || q.line.Sorted != line {
 		for _, en := range rows {
 			en.Release()
@@ -140,6 +145,11 @@ func (s *scheduler) fetchedSorted(q *queue, line order.Sorter, rows []order.Entr
 	known := make(map[ID]bool, len(q.unsettled))
 	for _, id := range q.unsettled {
 		known[id] = true
+	}
+	for i := range rows {
+		if _, ok := s.due[DeliveryID{rows[i].Event, q.id}]; ok {
+			rows[i].Failed = true // addDue says when it may go
+		}
 	}
 	was := q.line.Len()
 	list = line.Fetched(rows, all, known)

@@ -105,8 +105,10 @@ type DeliveryLog interface {
 	// not be written; it must not block.
 	Record(o *Outcome, done func(error))
 	// TakeDue turns up to limit failed deliveries whose NextAt has come into pending
-	// ones and returns them, the longest due first.
-	TakeDue(ctx context.Context, now time.Time, limit int) ([]Waiting, error)
+	// ones and returns them, the longest due first. Before any other call can find them
+	// pending, taken gets them, from the store's goroutine; it must not block. It may be
+	// called again, or in vain where there is an error.
+	TakeDue(ctx context.Context, now time.Time, limit int, taken func([]Waiting)) ([]Waiting, error)
 	// NextDue is when the next failed delivery is due; the zero time where none waits.
 	NextDue(ctx context.Context) (time.Time, error)
 	// Backlog lists up to limit pending deliveries of a subscription that have a row,

@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// laneRoom is how many deliveries of one key wait in memory where there may be many
+	// LaneRoom is how many deliveries of one key wait in memory where there may be many
 	// keys, so that a busy one leaves room for the others.
-	laneRoom = 100
+	LaneRoom = 100
 	// lanesRoom is how many keys of a subscription, and how many deliveries that failed,
 	// are kept in mind. Beyond it no new key is begun until one is through.
 	lanesRoom = 10_000
@@ -51,14 +51,10 @@ type lane struct {
 	again   bool // what flies has failed before
 }
 
-// NewLanes makes lanes for one group or for many. queued tells whether all events up to
-// one have been queued.
-func NewLanes(keyed bool, queued func(snowflake.ID) bool) Sorter {
-	l := &lanes{groups: map[uint64]*lane{}, hungry: map[*lane]struct{}{}, manual: map[snowflake.ID]bool{}, room: Room, queued: queued}
-	if keyed {
-		l.room = laneRoom
-	}
-	return l
+// NewLanes makes lanes with room for so many deliveries each: Room for one group, LaneRoom
+// for many. queued tells whether all events up to one have been queued.
+func NewLanes(room int, queued func(snowflake.ID) bool) Sorter {
+	return &lanes{groups: map[uint64]*lane{}, hungry: map[*lane]struct{}{}, manual: map[snowflake.ID]bool{}, room: room, queued: queued}
 }
 
 func (l *lanes) Len() int { return l.waiting + l.failed + l.beside.Len() }
@@ -168,15 +164,8 @@ func (l *lanes) Due(en Entry) []Aside {
 	}
 	l.note(en.Event, dueMeanwhile)
 	g := l.groups[en.Group]
-	if g != nil {
-		if i, found := g.find(en.Event); found {
-			if g.entries[i].Failed {
-				g.entries[i] = en
-				l.failed--
-				l.waiting++
-			}
-			return l.review(g)
-		}
+	if g != nil && l.wake(g, en) {
+		return l.review(g)
 	}
 	if l.hides(en.Event) || g != nil && g.left != 0 && en.Event >= g.left {
 		return nil
@@ -184,6 +173,17 @@ func (l *lanes) Due(en Entry) []Aside {
 	g = l.lane(en.Group) // nobody knew of it: the settings were others when it failed
 	l.insert(g, en)
 	return l.review(g)
+}
+
+// wake ends a delivery's wait for its retry; it tells whether the delivery is in the lane.
+func (l *lanes) wake(g *lane, en Entry) bool {
+	i, found := g.find(en.Event)
+	if found && g.entries[i].Failed {
+		g.entries[i] = en
+		l.failed--
+		l.waiting++
+	}
+	return found
 }
 
 // Retry queues a delivery that a user wants attempted again.
@@ -203,7 +203,9 @@ func (l *lanes) Retry(en Entry) []Aside {
 
 func (l *lanes) byHand(en Entry) {
 	l.manual[en.Event] = true
-	l.beside.Push(en)
+	if !slices.ContainsFunc(l.beside.All(), func(b Entry) bool { return b.Event == en.Event }) { // asked for twice
+		l.beside.Push(en)
+	}
 }
 
 // review sets right what depends on the state of a lane. What a lane that got blocked

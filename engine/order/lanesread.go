@@ -25,11 +25,11 @@ func (l *lanes) Fetched(rows []Entry, all bool, known map[snowflake.ID]bool) (li
 	touched := map[*lane]struct{}{}
 	for i := range rows {
 		en := &rows[i]
-		if l.skips(en, known) {
+		g := l.groups[en.Group]
+		if l.stale(en, known) || l.has(g, en, touched) || l.elsewhere(g, en) {
 			en.Release()
 			continue
 		}
-		g := l.groups[en.Group]
 		if l.waiting >= Room || g == nil && l.full() {
 			through, ended = en.Event-1, false
 			for _, en := range rows[i:] {
@@ -72,25 +72,37 @@ func (l *lanes) Fetched(rows []Entry, all bool, known map[snowflake.ID]bool) (li
 	return list
 }
 
-// skips tells whether a row says nothing new.
-func (l *lanes) skips(en *Entry, known map[snowflake.ID]bool) bool {
+// stale tells whether more is known of a delivery than its row says. A retry that became
+// due since is put right in it.
+func (l *lanes) stale(en *Entry, known map[snowflake.ID]bool) bool {
 	switch l.changed[en.Event] {
 	case settledMeanwhile:
 		return true
 	case dueMeanwhile:
 		en.Failed = false
 	}
-	if known[en.Event] || l.manual[en.Event] {
+	return known[en.Event] || l.manual[en.Event]
+}
+
+// has tells whether a delivery is in its lane. Where it waits there for a retry that became
+// due, of which the line was not told because the settings changed at that moment, its lane
+// is touched.
+func (l *lanes) has(g *lane, en *Entry, touched map[*lane]struct{}) bool {
+	if g == nil {
+		return false
+	}
+	if !en.Failed && l.wake(g, *en) {
+		touched[g] = struct{}{}
 		return true
 	}
-	g := l.groups[en.Group]
-	if g != nil {
-		if _, found := g.find(en.Event); found {
-			return true
-		}
-		if g.left != 0 && g.left < l.from { // it was left before where this read began
-			return true
-		}
+	_, found := g.find(en.Event)
+	return found
+}
+
+// elsewhere tells whether a delivery is the matter of another read, or of nobody any more.
+func (l *lanes) elsewhere(g *lane, en *Entry) bool {
+	if g != nil && g.left != 0 && g.left < l.from { // it was left before where this read began
+		return true
 	}
 	return !l.hides(en.Event) && (g == nil || g.left == 0 || en.Event < g.left)
 }

@@ -7,6 +7,7 @@
 package order
 
 import (
+	"slices"
 	"time"
 
 	"switchhook/engine/fifo"
@@ -70,6 +71,11 @@ func (l *Line) Len() int {
 		return l.Sorted.Len()
 	}
 	return l.ring.Len()
+}
+
+// Holds tells whether a delivery waits in memory; not for a sorted line.
+func (l *Line) Holds(event snowflake.ID) bool {
+	return slices.ContainsFunc(l.ring.All(), func(en Entry) bool { return en.Event == event })
 }
 
 // Push adds a delivery behind those that wait; not for a sorted line.

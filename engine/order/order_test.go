@@ -76,7 +76,7 @@ func add(t *testing.T, s Sorter, entries ...Entry) (list []Aside) {
 }
 
 func TestALaneGoesOneByOneInTheOrderOfEvents(t *testing.T) {
-	s := NewLanes(true, all)
+	s := NewLanes(LaneRoom, all)
 	add(t, s, came(1, 7), came(3, 7), came(2, 7), came(4, 8))
 	p, got := taken(s, noon, alone)
 	expect(t, "one of each group", got, "1 4")
@@ -89,7 +89,7 @@ func TestALaneGoesOneByOneInTheOrderOfEvents(t *testing.T) {
 }
 
 func TestALaneThatWaitsForARetryHoldsBackItsGroupAlone(t *testing.T) {
-	s := NewLanes(true, all)
+	s := NewLanes(LaneRoom, all)
 	add(t, s, came(1, 7), came(2, 7), came(3, 8))
 	p, _ := taken(s, noon, alone)
 	list := s.Landed(&p[0], became(Failed))
@@ -124,7 +124,7 @@ func TestALaneThatWaitsForARetryHoldsBackItsGroupAlone(t *testing.T) {
 }
 
 func TestWhatWasNotAttemptedWaitsAtTheHeadAgain(t *testing.T) {
-	s := NewLanes(false, all)
+	s := NewLanes(Room, all)
 	add(t, s, came(1, 0), came(2, 0))
 	p, _ := taken(s, noon, alone)
 	s.Landed(&p[0], became(Returned))
@@ -134,7 +134,7 @@ func TestWhatWasNotAttemptedWaitsAtTheHeadAgain(t *testing.T) {
 
 func TestNothingGoesBeforeAllEarlierEventsWereQueued(t *testing.T) {
 	through := first + 1
-	s := NewLanes(false, func(event snowflake.ID) bool { return event <= through })
+	s := NewLanes(Room, func(event snowflake.ID) bool { return event <= through })
 	add(t, s, came(2, 0))
 	_, got := taken(s, noon, alone)
 	expect(t, "the first is not queued yet", got, "")
@@ -148,7 +148,7 @@ func TestNothingGoesBeforeAllEarlierEventsWereQueued(t *testing.T) {
 }
 
 func TestABatchOfLanesKeepsTheirOrder(t *testing.T) {
-	s := NewLanes(true, all)
+	s := NewLanes(LaneRoom, all)
 	add(t, s, came(1, 7), came(2, 7), came(3, 8), came(4, 7))
 	b := Batch{Size: 3, Wait: time.Minute}
 	p, got := taken(s, noon, b)
@@ -160,7 +160,7 @@ func TestABatchOfLanesKeepsTheirOrder(t *testing.T) {
 }
 
 func TestReadsThatMissAnythingAreNotTrusted(t *testing.T) {
-	s := NewLanes(false, all)
+	s := NewLanes(Room, all)
 	s.Leave(1)
 	s.Begin(1)
 	if stored, _ := s.Add(came(2, 0), false); !stored {
@@ -196,7 +196,7 @@ func TestTheNewestOfAWindowGoesAlone(t *testing.T) {
 
 func TestARetryByHandIsNotSuperseded(t *testing.T) {
 	now := noon
-	for name, s := range map[string]Sorter{"lanes": NewLanes(true, all), "windows": NewWindows(time.Minute, func() time.Time { return now })} {
+	for name, s := range map[string]Sorter{"lanes": NewLanes(LaneRoom, all), "windows": NewWindows(time.Minute, func() time.Time { return now })} {
 		s.Retry(row(1, 7))
 		add(t, s, came(2, 7))
 		p, _ := taken(s, now, alone)
@@ -213,7 +213,7 @@ func TestARetryByHandIsNotSuperseded(t *testing.T) {
 
 func TestWithdrawnDeliveriesAreGone(t *testing.T) {
 	odd := func(en *Entry) bool { return (en.Event-first)%2 == 1 }
-	for name, s := range map[string]Sorter{"lanes": NewLanes(true, all), "windows": NewWindows(time.Minute, func() time.Time { return noon })} {
+	for name, s := range map[string]Sorter{"lanes": NewLanes(LaneRoom, all), "windows": NewWindows(time.Minute, func() time.Time { return noon })} {
 		add(t, s, came(1, 1), came(2, 2), came(3, 3))
 		if out := s.Withdraw(odd); len(out) != 2 || s.Len() != 1 || len(s.All()) != 1 || s.All()[0].Event != first+2 {
 			t.Errorf("%s: %d were taken out, %d are left", name, len(out), s.Len())
@@ -269,7 +269,7 @@ func (h *holder) Release() { *h++ }
 
 func TestWhatHasARowIsLetGoOfWhenItsLaneBlocks(t *testing.T) {
 	var held holder
-	s := NewLanes(false, all)
+	s := NewLanes(Room, all)
 	behind := row(2, 0)
 	behind.Held = &held
 	add(t, s, row(1, 0), behind)
@@ -282,7 +282,7 @@ func TestWhatHasARowIsLetGoOfWhenItsLaneBlocks(t *testing.T) {
 
 // BenchmarkLine takes deliveries through each kind of line.
 func BenchmarkLine(b *testing.B) {
-	for name, sorted := range map[string]Sorter{"plain": nil, "lanes": NewLanes(true, all), "windows": NewWindows(0, func() time.Time { return noon })} {
+	for name, sorted := range map[string]Sorter{"plain": nil, "lanes": NewLanes(LaneRoom, all), "windows": NewWindows(0, func() time.Time { return noon })} {
 		b.Run(name, func(b *testing.B) {
 			l := Line{Sorted: sorted}
 			b.ReportAllocs()

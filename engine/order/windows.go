@@ -173,9 +173,14 @@ func (l *windows) Retry(en Entry) []Aside {
 		l.Leave(en.Event)
 		return nil
 	}
-	if w := l.groups[en.Group]; w != nil && w.failed.Event == en.Event {
-		w.failed = Entry{}
-		l.failed--
+	if w := l.groups[en.Group]; w != nil {
+		switch en.Event {
+		case w.en.Event: // it waits already
+			return nil
+		case w.failed.Event:
+			w.failed = Entry{}
+			l.failed--
+		}
 	}
 	l.byHand(en)
 	return nil
@@ -183,7 +188,9 @@ func (l *windows) Retry(en Entry) []Aside {
 
 func (l *windows) byHand(en Entry) {
 	l.manual[en.Event] = true
-	l.beside.Push(en)
+	if !slices.ContainsFunc(l.beside.All(), func(b Entry) bool { return b.Event == en.Event }) { // asked for twice
+		l.beside.Push(en)
+	}
 }
 
 // Look tells whether something may go now, and else when, if that is known.
@@ -274,6 +281,10 @@ func (l *windows) Fetched(rows []Entry, all bool, known map[snowflake.ID]bool) (
 			break
 		}
 		if !en.Failed {
+			if w != nil && w.failed.Event == en.Event { // its retry became due while the settings changed
+				w.failed = Entry{}
+				l.failed--
+			}
 			closes := en.Event.Time().Add(l.within)
 			if settled := now.Add(min(l.within, settleFor)); closes.Before(settled) {
 				closes = settled
@@ -312,7 +323,7 @@ func (l *windows) skips(en *Entry, w *window, known map[snowflake.ID]bool) bool 
 		en.Failed = false
 	}
 	return known[en.Event] || l.manual[en.Event] || !l.hides(en.Event) ||
-		w != nil && (w.en.Event == en.Event || w.failed.Event == en.Event)
+		w != nil && (w.en.Event == en.Event || w.failed.Event == en.Event && en.Failed)
 }
 
 // closingFirst is a heap of windows, the one that closes first on top.

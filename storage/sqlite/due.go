@@ -67,7 +67,7 @@ const (
 )
 
 // TakeDue turns failed deliveries that are due into pending ones.
-func (s *Store) TakeDue(ctx context.Context, now time.Time, limit int) ([]engine.Waiting, error) {
+func (s *Store) TakeDue(ctx context.Context, now time.Time, limit int, taken func([]engine.Waiting)) ([]engine.Waiting, error) {
 	var due []engine.Waiting
 	err := s.write(ctx, func(tx *tx) error {
 		due = nil // the writer may have to begin anew
@@ -93,6 +93,7 @@ func (s *Store) TakeDue(ctx context.Context, now time.Time, limit int) ([]engine
 				return err
 			}
 		}
+		taken(due)
 		return nil
 	})
 	if err != nil {

@@ -9,6 +9,8 @@ import (
 	"switchhook/engine"
 )
 
+func ignored([]engine.Waiting) {}
+
 var deliveries = []check{
 	{"a delivery is pending before its first outcome", func(t *suite) {
 		e := event(5, 6)
@@ -172,8 +174,14 @@ var deliveries = []check{
 		t.equal("next due", next, base.Add(-29*time.Second))
 		var got []engine.Waiting
 		for {
-			taken, err := t.s.TakeDue(t.ctx(), base, 7)
+			var told, visible []engine.Waiting
+			taken, err := t.s.TakeDue(t.ctx(), base, 7, func(list []engine.Waiting) {
+				told = slices.Clone(list)
+				visible, _ = t.s.Backlog(t.ctx(), 1, 100)
+			})
 			t.must(err)
+			t.equal("what is told before", told, taken)
+			t.equal("pending by then", len(visible), len(got))
 			if len(taken) == 0 {
 				break
 			}
@@ -203,7 +211,7 @@ var deliveries = []check{
 		for range 8 {
 			wait.Go(func() {
 				for {
-					got, err := t.s.TakeDue(t.ctx(), base, 9)
+					got, err := t.s.TakeDue(t.ctx(), base, 9, ignored)
 					if err != nil {
 						t.Error(err)
 					}
@@ -281,7 +289,7 @@ var deliveries = []check{
 		t.equal("backlog", got, want)
 		t.record(failed(d, 4, base.Add(time.Minute)))
 		want[0].Attempts = 4
-		got, err = t.s.TakeDue(t.ctx(), base.Add(time.Minute), 10)
+		got, err = t.s.TakeDue(t.ctx(), base.Add(time.Minute), 10, ignored)
 		t.must(err)
 		t.equal("due", got, want)
 

@@ -1,0 +1,517 @@
+package engine
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"switchhook/engine/order"
+	"switchhook/engine/watermark"
+)
+
+const (
+	interleavings     = 300 // of each kind
+	firstInterleaving = uint64(1)
+)
+
+// interleaving runs a scheduler against a model of the store, one step at a time in an
+// order that chance decides: every interleaving of workers, publishers, the writer, reads,
+// retries and requests that the locks allow.
+type interleaving struct {
+	t      *testing.T
+	random *rand.Rand
+	seed   uint64
+	log    []string
+	weight [7]int // of what may happen next
+	fetch  int    // rows of one read
+	room   int    // of a lane
+	clock  int    // ms
+	last   ID
+
+	// The subscription.
+	ordering Ordering
+	switches bool // its ordering changes
+	route    *route
+	keys     map[ID]uint64
+	fails    map[ID]int // attempts of an event that will fail
+
+	// The disk.
+	stored []ID // events, oldest first
+	rows   map[ID]diskRow
+
+	// The run since the last kill.
+	s        *scheduler
+	steps    []func() // that may be done now, in any order
+	writes   []write  // of the next commit
+	answers  []func() // of the last one, in order
+	taking   bool     // a look for what is due is on
+	coming   []*arrival
+	busy     map[uint64]bool // keys whose publisher waits for its answer
+	attempts map[ID]bool     // that are on
+	nextAt   map[ID]int      // when what failed may be attempted again
+	through  map[ID]bool     // what must not be attempted any more
+
+	succeeded []ID        // in order, repeats included
+	byHand    map[ID]bool // a user asked for another attempt
+	problem   string      // the first one
+	finished  map[ID]int  // place of the first success in succeeded
+}
+
+type diskRow struct {
+	state    State
+	attempts int
+	next     int
+}
+
+type write struct{ do, done func() }
+
+type arrival struct {
+	id     ID
+	queued bool
+}
+
+const theQueue = ID(1)
+
+func newInterleaving(t *testing.T, seed uint64, ordering Ordering, switches bool) *interleaving {
+	m := &interleaving{
+		t: t, random: rand.New(rand.NewPCG(seed, 0)), seed: seed, ordering: ordering, switches: switches, last: 100,
+		keys: map[ID]uint64{}, fails: map[ID]int{}, rows: map[ID]diskRow{}, byHand: map[ID]bool{}, finished: map[ID]int{},
+	}
+	m.room = []int{100, 8, 4}[m.random.IntN(3)]
+	m.fetch = []int{500, 3, 1}[m.random.IntN(3)]
+	for i := range m.weight {
+		m.weight[i] = 1 + m.random.IntN(8)
+	}
+	return m
+}
+
+func (m *interleaving) note(format string, args ...any) {
+	m.log = append(m.log, fmt.Sprintf(format, args...))
+}
+
+func (m *interleaving) fault(format string, args ...any) {
+	if m.problem == "" {
+		m.problem = fmt.Sprintf(format, args...)
+	}
+}
+
+func (m *interleaving) later(do func()) { m.steps = append(m.steps, do) }
+
+func (m *interleaving) write(do, done func()) { m.writes = append(m.writes, write{do, done}) }
+
+func (m *interleaving) now() time.Time {
+	return time.Unix(1.8e9, 0).Add(time.Duration(m.clock) * time.Millisecond)
+}
+
+// boot starts a router over what is on disk.
+func (m *interleaving) boot() {
+	m.steps, m.writes, m.answers, m.taking, m.coming = nil, nil, nil, false, nil
+	m.busy, m.attempts, m.nextAt, m.through = map[uint64]bool{}, map[ID]bool{}, map[ID]int{}, map[ID]bool{}
+	s := newScheduler(m.now, 100)
+	m.s = s
+	s.spawn, s.laneRoom = func() {}, m.room
+	s.queued = func(event ID) bool {
+		for len(m.coming) > 0 && m.coming[0].queued {
+			m.coming = m.coming[1:]
+		}
+		return len(m.coming) == 0 || m.coming[0].id > event
+	}
+	s.fetch, s.fetchSorted = m.read, m.readSorted
+	if m.random.IntN(2) == 0 {
+		s.total = memoryRoom - m.random.IntN(5) // others have nearly all of the room
+	}
+	m.setRoute()
+	for _, id := range m.stored {
+		if _, is := m.rows[id]; !is {
+			m.rows[id] = diskRow{state: StatePending}
+		}
+		m.through[id] = m.rows[id].state.Done()
+	}
+	s.begin()
+	s.more(theQueue)
+}
+
+// setRoute makes the subscription, or changes it.
+func (m *interleaving) setRoute() {
+	m.route = &route{sub: &Subscription{ID: theQueue, Active: true, Policy: Policy{Ordering: m.ordering, OrderingKey: "x"}}, terms: terms{inFlight: 4, giveUpAfter: 1e6 * time.Hour}}
+	m.route.grouping.set(mannerOf(m.route.sub))
+	_, list := m.s.setRoute(theQueue, m.route)
+	m.aside(m.s.queues[theQueue], list)
+}
+
+// entry is a delivery with its group.
+func (m *interleaving) entry(r *route, id ID) order.Entry {
+	en := order.Entry{Event: id, Attempts: m.rows[id].attempts, Mark: r.grouping.mark}
+	if r.grouping.key != "" {
+		en.Group = m.keys[id]
+	}
+	return en
+}
+
+// read reads what a queue left in the store, as goFetch does.
+func (m *interleaving) read(q *queue) {
+	s := m.s
+	m.later(func() {
+		known := s.known(q)
+		m.later(func() {
+			var entries []order.Entry
+			n := 0
+			for _, id := range m.stored {
+				if m.rows[id].state != StatePending || n == len(known)+m.fetch {
+					continue
+				}
+				n++
+				if !known[id] {
+					entries = append(entries, order.Entry{Event: id, Attempts: m.rows[id].attempts})
+				}
+			}
+			all := n < len(known)+m.fetch
+			m.note("read %v", events(entries))
+			m.later(func() {
+				m.note("fetched")
+				s.fetched(q, entries, all)
+			})
+		})
+	})
+}
+
+// readSorted does so for a line that keeps order, as goFetchSorted does.
+func (m *interleaving) readSorted(q *queue, line order.Sorter, r *route, from ID) {
+	s := m.s
+	m.later(func() {
+		var entries []order.Entry
+		for _, id := range m.stored {
+			row, is := m.rows[id]
+			if is && id >= from && !row.state.Done() && len(entries) < m.fetch {
+				en := m.entry(r, id)
+				en.Failed = row.state == StateFailed
+				entries = append(entries, en)
+			}
+		}
+		all := len(entries) < m.fetch
+		m.note("read from %d: %v", from, events(entries))
+		m.later(func() {
+			m.note("fetched")
+			m.aside(q, s.fetchedSorted(q, line, entries, all))
+		})
+	})
+}
+
+func events(list []order.Entry) (ids []ID) {
+	for _, en := range list {
+		ids = append(ids, en.Event)
+	}
+	return ids
+}
+
+func (m *interleaving) aside(q *queue, list []order.Aside) {
+	for _, a := range list {
+		m.spill(q, a.Entry)
+	}
+}
+
+func (m *interleaving) spill(q *queue, en order.Entry) {
+	s := m.s
+	m.later(func() {
+		m.write(func() {
+			if _, is := m.rows[en.Event]; !is {
+				m.rows[en.Event] = diskRow{state: StatePending}
+			}
+		}, func() { s.spilled(q, en.Event) })
+	})
+}
+
+// publish takes in an event of a key.
+func (m *interleaving) publish(key uint64) {
+	m.last++
+	id, s := m.last, m.s
+	ev := &arrival{id: id}
+	m.coming = append(m.coming, ev)
+	m.keys[id], m.busy[key] = key, true
+	if m.random.IntN(4) == 0 {
+		m.fails[id] = 1 + m.random.IntN(2)
+	}
+	en := m.entry(m.route, id)
+	en.Fresh = &watermark.Event{}
+	m.later(func() {
+		m.write(func() {
+			i, _ := slices.BinarySearch(m.stored, id)
+			m.stored = slices.Insert(m.stored, i, id)
+		}, func() {
+			m.later(func() {
+				place, q, list := s.add(theQueue, en)
+				m.note("add %d of %d: %d", id, key, place)
+				if place == placeStore {
+					m.spill(q, en)
+				}
+				m.aside(q, list)
+				ev.queued = true
+				s.ungate()
+				m.busy[key] = false
+			})
+		})
+	})
+}
+
+// attempt does what a free worker does.
+func (m *interleaving) attempt() {
+	s := m.s
+	q, r, p, ok := s.next()
+	if !ok {
+		m.t.Fatal("closed")
+	}
+	en := p.First
+	id := en.Event
+	m.note("attempt %d of %d", id, m.keys[id])
+	switch {
+	case m.attempts[id]:
+		m.fault("two attempts of %d at one time", id)
+	case m.through[id]:
+		m.fault("another attempt of %d, which has succeeded", id)
+	case m.clock < m.nextAt[id]:
+		m.fault("%d is attempted before its retry is due", id)
+	}
+	m.attempts[id] = true
+	m.later(func() {
+		v := verdict{state: StateSucceeded, reply: replyGood}
+		row := diskRow{state: StateSucceeded, attempts: en.Attempts + 1}
+		if m.fails[id] > 0 {
+			m.fails[id]--
+			v = verdict{state: StateFailed, reply: replyBad}
+			row = diskRow{state: StateFailed, attempts: en.Attempts + 1, next: m.clock + 1 + m.random.IntN(30)}
+			m.nextAt[id] = row.next
+		} else {
+			m.through[id] = true
+			m.succeeded = append(m.succeeded, id)
+			if m.finished[id] == 0 {
+				m.finished[id] = len(m.succeeded)
+			}
+		}
+		m.note("%d %s", id, v.state)
+		m.later(func() {
+			delete(m.attempts, id)
+			if p.From != nil {
+				m.aside(q, s.arrived(q, &p, func(int) order.Fate { return v.state.fate() }))
+			}
+			s.finish(q, r, p, v)
+			m.later(func() {
+				m.write(func() { m.rows[id] = row }, func() { s.settle(q, id) })
+			})
+		})
+	})
+}
+
+// takeDue does one round of the loop of retries.
+func (m *interleaving) takeDue() {
+	m.taking = true
+	s := m.s
+	var due []Waiting
+	m.write(func() {
+		for _, id := range m.stored {
+			if row, is := m.rows[id]; is && row.state == StateFailed && row.next <= m.clock {
+				m.rows[id] = diskRow{state: StatePending, attempts: row.attempts}
+				due = append(due, Waiting{ID: DeliveryID{id, theQueue}, Attempts: row.attempts})
+			}
+		}
+		s.expect(due)
+	}, func() { m.queueDue(s, due) })
+}
+
+func (m *interleaving) queueDue(s *scheduler, due []Waiting) {
+	m.later(func() {
+		if len(due) == 0 {
+			m.taking = false
+			s.expect(nil)
+			return
+		}
+		en := m.entry(m.route, due[0].ID.Event) // its event is read
+		m.later(func() {
+			m.note("due %d", en.Event)
+			_, q, list := s.addDue(theQueue, en)
+			m.aside(q, list)
+			m.queueDue(s, due[1:])
+		})
+	})
+}
+
+func (m *interleaving) dueNow() bool {
+	for _, row := range m.rows {
+		if row.state == StateFailed && row.next <= m.clock {
+			return true
+		}
+	}
+	return false
+}
+
+// retry asks by hand for another attempt of what failed, as wait does.
+func (m *interleaving) retry(id ID) {
+	m.byHand[id] = true
+	s := m.s
+	m.later(func() { // the row was read
+		en := m.entry(m.route, id)
+		m.later(func() {
+			m.write(func() {
+				m.rows[id] = diskRow{state: StatePending, attempts: en.Attempts}
+				delete(m.nextAt, id)
+				m.through[id] = false // it may have succeeded meanwhile; it was asked for all the same
+			}, func() {
+				m.note("retry %d by hand", id)
+				_, q, list := s.addByHand(theQueue, en)
+				m.aside(q, list)
+			})
+		})
+	})
+}
+
+// step does one thing; false: there is nothing to do.
+func (m *interleaving) step(publishing bool) bool {
+	if m.problem != "" {
+		return false
+	}
+	type choice struct {
+		weight int
+		do     func()
+	}
+	var choices []choice
+	may := func(weight int, do func()) { choices = append(choices, choice{weight, do}) }
+	if n := len(m.steps); n > 0 {
+		may(m.weight[0]*n, func() {
+			i := m.random.IntN(n)
+			do := m.steps[i]
+			m.steps = slices.Delete(m.steps, i, i+1)
+			do()
+		})
+	}
+	if len(m.answers) > 0 {
+		may(m.weight[1], func() {
+			done := m.answers[0]
+			m.answers = m.answers[1:]
+			done()
+		})
+	} else if len(m.writes) > 0 {
+		may(m.weight[2], m.commit)
+	}
+	if slices.ContainsFunc(m.s.ready.All(), func(q *queue) bool { return q.runnable(m.now()) }) {
+		may(m.weight[3], m.attempt)
+	}
+	if !m.taking && m.dueNow() {
+		may(m.weight[4], m.takeDue)
+	}
+	failed := slices.DeleteFunc(slices.Sorted(maps.Keys(m.rows)), func(id ID) bool { return m.rows[id].state != StateFailed })
+	if len(failed) > 0 {
+		may(1, func() { m.clock += 1 + m.random.IntN(10) })
+	}
+	if publishing {
+		for key := range uint64(3) {
+			if !m.busy[key] {
+				may(m.weight[5], func() { m.publish(key) })
+			}
+		}
+		if len(failed) > 0 && m.weight[6] > 4 {
+			may(1, func() { m.retry(failed[m.random.IntN(len(failed))]) })
+		}
+		if m.switches {
+			may(1, func() {
+				m.ordering = []Ordering{OrderingNone, OrderingKeyed, OrderingFIFO}[m.random.IntN(3)]
+				m.note("ordering %q", m.ordering)
+				m.setRoute()
+			})
+		}
+	}
+	total := 0
+	for _, c := range choices {
+		total += c.weight
+	}
+	if total == 0 {
+		return false
+	}
+	at := m.random.IntN(total)
+	for _, c := range choices {
+		if at -= c.weight; at < 0 {
+			c.do()
+			break
+		}
+	}
+	return true
+}
+
+func (m *interleaving) commit() {
+	m.note("commit of %d", len(m.writes))
+	writes := m.writes
+	m.writes = nil
+	for _, w := range writes {
+		w.do()
+		m.answers = append(m.answers, w.done)
+	}
+}
+
+// run lets routers run and be killed, and the last one finish: what it loses no recovery
+// finds.
+func (m *interleaving) run() {
+	for range m.random.IntN(3) {
+		m.boot()
+		for range m.random.IntN(300) {
+			m.step(true)
+		}
+		m.note("kill")
+	}
+	m.boot()
+	for range m.random.IntN(300) {
+		m.step(true)
+	}
+	for n := 0; m.step(false); n++ {
+		if n == 20_000 {
+			m.fault("it does not end")
+			return
+		}
+	}
+}
+
+// judge looks at what came of everything.
+func (m *interleaving) judge() {
+	before := map[uint64]ID{}
+	for _, id := range m.stored {
+		key := m.keys[id]
+		if m.ordering == OrderingFIFO {
+			key = 0
+		}
+		switch place := m.finished[id]; {
+		case place == 0:
+			m.fault("%d was not delivered: its row is %v", id, m.rows[id])
+		case m.rows[id].state != StateSucceeded:
+			m.fault("%d was delivered, and its row is %v", id, m.rows[id])
+		case m.ordering == OrderingNone || m.switches || m.byHand[id]:
+		case before[key] != 0 && m.finished[before[key]] > place:
+			m.fault("%d was delivered before %d", id, before[key])
+		default:
+			before[key] = id
+		}
+	}
+}
+
+func TestEveryInterleavingDeliversAllInOrderAndOnce(t *testing.T) {
+	for name, c := range map[string]struct {
+		ordering Ordering
+		switches bool
+	}{
+		"in no order":             {OrderingNone, false},
+		"in order within a key":   {OrderingKeyed, false},
+		"all in order":            {OrderingFIFO, false},
+		"while the order changes": {OrderingNone, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for seed := firstInterleaving; seed < firstInterleaving+interleavings; seed++ {
+				m := newInterleaving(t, seed, c.ordering, c.switches)
+				m.run()
+				m.judge()
+				if m.problem != "" {
+					t.Fatalf("seed %d: %s\n%s", seed, m.problem, strings.Join(m.log[max(0, len(m.log)-200):], "\n"))
+				}
+			}
+		})
+	}
+}
