@@ -35,14 +35,18 @@ const (
 		WHERE subscription_id = ?1 AND state = 2 AND state <> 3 AND event_id >= ?2
 		ORDER BY event_id LIMIT ?3`
 
-	// One seek in delivery_open_by_subscription for each subscription, however many deliveries it has.
-	backlogSubscriptionsQuery = `
+	// openSubscriptions makes sub (id) of the subscriptions that have deliveries which have not
+	// succeeded, and a null at the end: one seek in delivery_open_by_subscription for each,
+	// however many deliveries it has.
+	openSubscriptions = `
 		WITH RECURSIVE sub (id) AS (
 			SELECT min(subscription_id) FROM delivery INDEXED BY delivery_open_by_subscription WHERE state <> 3
 			UNION ALL
 			SELECT (SELECT min(subscription_id) FROM delivery INDEXED BY delivery_open_by_subscription
 			        WHERE state <> 3 AND subscription_id > sub.id)
-			FROM sub WHERE sub.id IS NOT NULL)
+			FROM sub WHERE sub.id IS NOT NULL)`
+
+	backlogSubscriptionsQuery = openSubscriptions + `
 		SELECT id FROM sub WHERE EXISTS (
 			SELECT 1 FROM delivery INDEXED BY delivery_open_by_subscription
 			WHERE subscription_id = sub.id AND state = 1 AND state <> 3)`

@@ -34,14 +34,8 @@ const (
 
 	unfinishedRow = `SELECT 1 FROM delivery NOT INDEXED WHERE event_id = ? AND state < 3 LIMIT 1`
 
-	// As backlogSubscriptionsQuery, so that dead letters are not walked.
-	openQuery = `
-		WITH RECURSIVE sub (id) AS (
-			SELECT min(subscription_id) FROM delivery INDEXED BY delivery_open_by_subscription WHERE state <> 3
-			UNION ALL
-			SELECT (SELECT min(subscription_id) FROM delivery INDEXED BY delivery_open_by_subscription
-			        WHERE state <> 3 AND subscription_id > sub.id)
-			FROM sub WHERE sub.id IS NOT NULL)
+	// By openSubscriptions, so that dead letters are not walked.
+	openQuery = openSubscriptions + `
 		SELECT id, (
 			SELECT count(*) FROM delivery INDEXED BY delivery_open_by_subscription
 			WHERE subscription_id = sub.id AND state = 1 AND state <> 3), (
