@@ -74,7 +74,8 @@ func TestHostileTextsEndSoon(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			began := time.Now()
 			_, err := Parse([]byte(text), Limits{})
-			if took := time.Since(began); took > 2*patience {
+			// Far above what a slow machine takes, far below what growth without end does.
+			if took := time.Since(began); took > time.Minute {
 				t.Errorf("took %v: %.100v", took, err)
 			}
 		})
