@@ -34,13 +34,21 @@ var epoch = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
 var Encoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
 
 // Format gives the id as users see it: the prefix, "_", and 13 letters and digits.
-func (id ID) Format(prefix string) string { return prefix + "_" + id.Encode() }
+func (id ID) Format(prefix string) string {
+	var room [32]byte // with which the text is all that is allocated
+	return string(id.encode(append(append(room[:0], prefix...), '_')))
+}
 
 // Encode gives the letters and digits of Format.
 func (id ID) Encode() string {
+	var room [Chars]byte
+	return string(id.encode(room[:0]))
+}
+
+func (id ID) encode(b []byte) []byte {
 	var raw [8]byte
 	binary.BigEndian.PutUint64(raw[:], uint64(id))
-	return Encoding.EncodeToString(raw[:])
+	return Encoding.AppendEncode(b, raw[:])
 }
 
 // Time gives the millisecond in which the id was made.
