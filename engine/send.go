@@ -131,6 +131,12 @@ func HideCredentials(headers map[string]string) map[string]string {
 // HidesHeader tells whether a header carries a credential, to judge by its name; its value
 // is not shown.
 func HidesHeader(name string) bool {
+	switch name {
+	// What nearly every delivery and answer has; to look into it took 1 µs and six
+	// allocations of each delivery.
+	case "Content-Type", "Content-Length", "User-Agent", "Date", "Server", "Connection":
+		return false
+	}
 	name = strings.ToLower(name)
 	switch name {
 	case "authorization", "cookie", "set-cookie":
