@@ -168,12 +168,14 @@ func (s *Server) unread(c *fiber.Ctx, err error) error {
 // protect says that an answer is not to be guessed at, framed, or read by another site, and
 // over TLS that there is no way back.
 func (s *Server) protect(c *fiber.Ctx) {
-	c.Set(fiber.HeaderXContentTypeOptions, "nosniff")
-	c.Set(fiber.HeaderXFrameOptions, "DENY")
-	c.Set(fiber.HeaderReferrerPolicy, "no-referrer")
-	c.Set("Cross-Origin-Resource-Policy", "same-origin")
+	// The names are in their canonical form: to make them so took longer than to set them.
+	h := &c.Response().Header
+	h.SetCanonical([]byte(fiber.HeaderXContentTypeOptions), []byte("nosniff"))
+	h.SetCanonical([]byte(fiber.HeaderXFrameOptions), []byte("DENY"))
+	h.SetCanonical([]byte(fiber.HeaderReferrerPolicy), []byte("no-referrer"))
+	h.SetCanonical([]byte("Cross-Origin-Resource-Policy"), []byte("same-origin"))
 	if s.cfg.TLS {
-		c.Set(fiber.HeaderStrictTransportSecurity, "max-age=31536000")
+		h.SetCanonical([]byte(fiber.HeaderStrictTransportSecurity), []byte("max-age=31536000"))
 	}
 }
 
