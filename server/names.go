@@ -34,9 +34,9 @@ var wrappers = []string{"subscription", "webhook", "hook", "data"}
 // longestName keeps what is echoed short; a name may have any number of "_".
 const longestName = 40
 
-func fold(name string) string {
-	return strings.NewReplacer("_", "", "-", "").Replace(strings.ToLower(name))
-}
+func fold(name string) string { return separators.Replace(strings.ToLower(name)) }
+
+var separators = strings.NewReplacer("_", "", "-", "")
 
 // foldedNames is clientNames, turned round.
 var foldedNames = func() map[string]string {

@@ -100,8 +100,8 @@ type Words struct {
 var (
 	nameForm    = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,39}$`)
 	segmentForm = regexp.MustCompile(`^([A-Za-z0-9._~-]+|\{id\})$`)
-	memberForm  = regexp.MustCompile(`^[^.\s]{1,100}(\.[^.\s]{1,100})*$`)
-	headerForm  = regexp.MustCompile(`^[A-Za-z0-9_-]{1,100}$`)
+	memberForm  = regexp.MustCompile(`^[^.\s]+(\.[^.\s]+)*$`)
+	headerForm  = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 )
 
 // Parse reads a dialect's file. Errors are *Error.
@@ -198,14 +198,14 @@ func (r *reader) key(v jsondoc.Value) (k Key) {
 	}
 	m := r.object(v, "key", "header", "prefix", "query")
 	if h := m["header"]; h.Exists() {
-		k.Header = r.text(h, "key.header", headerForm, "must be the name of a header")
+		k.Header = r.text(h, "key.header", headerForm, "must be the name of a header, 100 characters at most")
 	}
 	k.Prefix = r.anyText(m["prefix"], "key.prefix")
 	if k.Prefix != "" && k.Header == "" {
 		r.wrong(m["prefix"], "key.prefix", "stands before the key in a header; name it as key.header")
 	}
 	if q := m["query"]; q.Exists() {
-		k.Query = r.text(q, "key.query", headerForm, "must be the name of a parameter")
+		k.Query = r.text(q, "key.query", headerForm, "must be the name of a parameter, 100 characters at most")
 		if !r.words.QueryKeys {
 			r.wrong(q, "key.query", "keys are not taken from addresses unless the router runs with --allow-query-key")
 		}
@@ -222,7 +222,7 @@ func (r *reader) request(v jsondoc.Value, at string, otherwise map[string]string
 	}
 	request := map[string]string{}
 	for ours, theirs := range r.object(v, at, append(r.words.Input, id)...) {
-		request[ours] = r.text(theirs, at+"."+ours, memberForm, `must be the client's name for it, with "." for a member of a member`)
+		request[ours] = r.text(theirs, at+"."+ours, memberForm, `must be the client's name for it, with "." for a member of a member, 100 characters at most`)
 	}
 	return request
 }
