@@ -199,7 +199,7 @@ func (s *server) run(f *fields) error {
 	if f.bad || p == nil {
 		return errMalformed
 	}
-	s.watch.begin(s.cpu)
+	s.watch.begin(s.cpu, s.limits.Soft)
 	var res scripts.Result
 	l, err := p.load()
 	if err == nil {
@@ -220,8 +220,8 @@ func (s *server) compile(f *fields) error {
 	s.shared.begin(job, s.cpu)
 	limits := s.limits
 	limits.Soft *= compileAllowed
-	s.watch.begin(s.cpu)
-	p, err := transform.Compile(source, limits)
+	s.watch.begin(s.cpu, limits.Soft)
+	p, err := transform.Compile(source, limits, s.watch.interruptible)
 	took, _ := s.ended()
 	return s.answer(job, took, err, kindCompiled, func(b []byte) []byte { return appendProgram(b, p) })
 }

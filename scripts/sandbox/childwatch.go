@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// watchdog looks every few milliseconds while runs are on. It interrupts a run that has
+// watchdog looks every few milliseconds while runs are on. It interrupts a run, or a check, that has
 // used its CPU time; the wall clock does not count, since the process may have had to
 // wait for a processor. It also lets go of the answers that wait behind a long run.
 type watchdog struct {
@@ -15,12 +15,13 @@ type watchdog struct {
 	mu        sync.Mutex
 	running   bool          // the timer is set
 	began     time.Duration // CPU time of the process
+	soft      time.Duration // CPU time after which the run is interrupted
 	interrupt func()        // nil while no run is on
 }
 
-func (w *watchdog) begin(cpu time.Duration) {
+func (w *watchdog) begin(cpu, soft time.Duration) {
 	w.mu.Lock()
-	w.began = cpu
+	w.began, w.soft = cpu, soft
 	if !w.running {
 		w.running = true
 		w.timer.Reset(watchEvery)
@@ -58,7 +59,7 @@ func (w *watchdog) look() {
 	}
 	next := watchEvery
 	if w.interrupt != nil {
-		left := w.server.limits.Soft - (processCPU() - w.began)
+		left := w.soft - (processCPU() - w.began)
 		if left <= 0 {
 			w.interrupt()
 		} else {

@@ -34,7 +34,7 @@ func warmUp(limits scripts.Limits) error {
 	done.Wait()
 
 	p, err := transform.Compile(`export default (e: any) => ({ a: e.data.map(x => x.b.length + /b/.exec(x.b)),
-		h: [new URL("http://é/?a").search, formatDate(0, "z", "Europe/Berlin"), new TextEncoder().encode("a"), structuredClone({})] })`, limits)
+		h: [new URL("http://é/?a").search, formatDate(0, "z", "Europe/Berlin"), new TextEncoder().encode("a"), structuredClone({})] })`, limits, nil)
 	if err != nil {
 		return fmt.Errorf("warm up: %w", err)
 	}

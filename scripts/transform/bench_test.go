@@ -22,7 +22,7 @@ export default function transform(event, request) {
 }`
 
 func BenchmarkRun(b *testing.B) {
-	p, err := transform.Compile(benchSource, scripts.DefaultLimits())
+	p, err := transform.Compile(benchSource, scripts.DefaultLimits(), nil)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func BenchmarkHelpers(b *testing.B) {
 		{"TextEncoder", `new TextEncoder().encode("data").length`},
 		{"structuredClone", `structuredClone({a: [1, 2, {b: 3}]})`},
 	} {
-		p, err := transform.Compile("export default () => ["+c.expression+"]", scripts.DefaultLimits())
+		p, err := transform.Compile("export default () => ["+c.expression+"]", scripts.DefaultLimits(), nil)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -75,8 +75,9 @@ func Check(source string, limits scripts.Limits) error {
 
 // Compile turns an author's JavaScript or TypeScript into a program and runs its top
 // level once to see that it defines a transform. The error is a *scripts.Error with the
-// place in the author's source.
-func Compile(source string, limits scripts.Limits) (*scripts.Program, error) {
+// place in the author's source. watch is as in Run: without it, nothing ends a top level
+// that does not end by itself.
+func Compile(source string, limits scripts.Limits, watch func(interrupt func())) (*scripts.Program, error) {
 	if err := Check(source, limits); err != nil {
 		return nil, err
 	}
@@ -103,7 +104,7 @@ func Compile(source string, limits scripts.Limits) (*scripts.Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := l.check(limits); err != nil {
+	if err := l.check(limits, watch); err != nil {
 		return nil, err
 	}
 	return p, nil

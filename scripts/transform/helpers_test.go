@@ -230,7 +230,7 @@ func TestNothingOfARunIsLeftForTheNext(t *testing.T) {
 		for (const n of Object.keys(s)) try { globalThis[n] = () => "evil" } catch {}
 		globalThis.crypto = globalThis.Uint8Array = globalThis.RangeError = undefined
 		return seen }`
-	p, err := transform.Compile(source, scripts.DefaultLimits())
+	p, err := transform.Compile(source, scripts.DefaultLimits(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -281,7 +281,7 @@ func TestAScriptThatTakesBuiltinsAwayHarmsItself(t *testing.T) {
 
 func TestAResultSharesNoMemoryWithTheEvent(t *testing.T) {
 	ev := event(`{"a":"aaaaaaaa","b":["bbbbbbbb"]}`)
-	p, err := transform.Compile(`export default (e, r) => { r.headers["X-A"] = e.data.a; r.query.b = e.data.b; r.path = "/" + e.data.a; console.log(e.data.a); return e.data }`, scripts.DefaultLimits())
+	p, err := transform.Compile(`export default (e, r) => { r.headers["X-A"] = e.data.a; r.query.b = e.data.b; r.path = "/" + e.data.a; console.log(e.data.a); return e.data }`, scripts.DefaultLimits(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

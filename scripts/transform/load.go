@@ -92,10 +92,12 @@ func (l *Loaded) parseError(err error) *scripts.Error {
 }
 
 // check runs the top level once: it must define a transform.
-func (l *Loaded) check(limits scripts.Limits) (err error) {
+func (l *Loaded) check(limits scripts.Limits, watch func(interrupt func())) (err error) {
 	r := newRun(l, &scripts.Event{Time: time.Unix(0, 0), Received: time.Unix(0, 0)}, limits)
 	defer r.recoverInto(&err)
-	defer time.AfterFunc(limits.Soft, r.interrupt).Stop()
+	if watch != nil {
+		watch(r.interrupt)
+	}
 	if _, err := r.define(); err != nil {
 		var se *scripts.Error
 		if errors.As(err, &se) && se.Phase == scripts.PhaseRun {

@@ -21,7 +21,7 @@ func request() scripts.Request {
 
 func run(t *testing.T, source, data string) (scripts.Result, error) {
 	t.Helper()
-	p, err := transform.Compile(source, scripts.DefaultLimits())
+	p, err := transform.Compile(source, scripts.DefaultLimits(), nil)
 	if err != nil {
 		return scripts.Result{}, err
 	}
@@ -280,7 +280,7 @@ func TestAnInterruptEndsTheRun(t *testing.T) {
 		`export default e => ({ toJSON() { for (;;) {} } })`,
 		`export default e => { throw { get message() { for (;;) {} } } }`,
 	} {
-		p, err := transform.Compile(source, scripts.DefaultLimits())
+		p, err := transform.Compile(source, scripts.DefaultLimits(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -156,7 +156,7 @@ func TestWhatIsDeclaredIsThere(t *testing.T) {
 
 func run(t *testing.T, source string) string {
 	t.Helper()
-	p, err := transform.Compile(source, scripts.DefaultLimits())
+	p, err := transform.Compile(source, scripts.DefaultLimits(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +181,7 @@ func TestTypedTransformsCompile(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := transform.Compile(string(source), scripts.DefaultLimits()); err != nil {
+		if _, err := transform.Compile(string(source), scripts.DefaultLimits(), nil); err != nil {
 			t.Errorf("%s: %v", f, err)
 		}
 	}
