@@ -103,6 +103,15 @@ func (e *Engine) checkSubscription(ctx context.Context, s, old *Subscription) (*
 	return program, nil
 }
 
+// CheckCommon tells what is wrong with what subscriptions to come have in common: all but
+// their events, target and account. Errors as in CreateSubscription.
+func (e *Engine) CheckCommon(ctx context.Context, s *Subscription) error {
+	s = s.Clone()
+	s.Account, s.Events, s.TargetURL = DefaultAccount, []string{"*"}, trialTarget
+	_, err := e.checkSubscription(ctx, s, &Subscription{TargetURL: s.TargetURL})
+	return err
+}
+
 func (e *Engine) checkTarget(ctx context.Context, url string) error {
 	err := e.cfg.Guard.CheckURL(ctx, url)
 	var refused *target.RefusedError

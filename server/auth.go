@@ -103,7 +103,8 @@ func (s *Server) keyTexts(header *fasthttp.RequestHeader) (texts []string) {
 	if d := s.dialectOf(header); d != nil {
 		if d.Key.Header != "" {
 			for _, value := range header.PeekAll(d.Key.Header) {
-				if key, ok := prefixedKey(string(value), d.Key.Prefix); ok {
+				// With a space it is a scheme and its credentials, which are read below.
+				if key, ok := prefixedKey(string(value), d.Key.Prefix); ok && !strings.Contains(strings.TrimSpace(key), " ") {
 					add(key)
 				}
 			}

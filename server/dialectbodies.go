@@ -1,12 +1,14 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"slices"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
 
+	"switchhook/engine"
 	"switchhook/scripts/jsondoc"
 	"switchhook/server/dialect"
 )
@@ -52,6 +54,31 @@ func readDialect(c *fiber.Ctx, d *dialect.Dialect, op *dialect.Operation, fixed 
 		return nil, nil, nil, err
 	}
 	return in, present, words, nil
+}
+
+// checkFixed tells what is wrong with the fixed members of a dialect, and with which; empty
+// where nothing is. Whether an account has the scripts that they name is seen when it
+// subscribes.
+func (s *Server) checkFixed(fixed jsondoc.Value) (member, wrong string) {
+	words := newTranslation(false, nil)
+	for name, v := range fixed.Members() {
+		if name != "filter_script" && name != "transform_script" {
+			words.put(name, said{name, name, v}, v.Raw())
+		}
+	}
+	in, sub := &subscriptionInput{}, &engine.Subscription{}
+	_, err := words.decode(in)
+	if err == nil {
+		err = s.apply(in, sub, nil)
+	}
+	if err == nil {
+		err = s.engine.CheckCommon(context.Background(), sub)
+	}
+	if err == nil {
+		return "", ""
+	}
+	p := s.problemFor(nil, err)
+	return p.Field, strings.TrimLeft(strings.TrimPrefix(p.Detail, p.Field), ": ")
 }
 
 // find looks a member up by a name with "." for members of members. A name that has a "."

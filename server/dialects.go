@@ -50,7 +50,7 @@ func (s *Server) serveDialects(set *dialect.Set) {
 
 // dialectWords is what files of dialects may speak of, and where nothing may be mounted.
 func (s *Server) dialectWords() dialect.Words {
-	words := dialect.Words{Subscription: viewNames, Input: ownNames, QueryKeys: s.cfg.AllowQueryKey}
+	words := dialect.Words{Subscription: viewNames, Input: ownNames, QueryKeys: s.cfg.AllowQueryKey, CheckFixed: s.checkFixed}
 	for _, r := range s.routes() {
 		for _, path := range append(r.aliases, r.path) {
 			if rest, ok := strings.CutPrefix(path, apiPath+"/"); ok {

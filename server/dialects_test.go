@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	neturl "net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -262,7 +263,35 @@ func TestADialectOfOnesOwnIsLoadedFromAFolderAndWhenItChanges(t *testing.T) {
 	r.acme.get("/api/v1/subscriptions/" + id).want(404)
 }
 
+func TestADialectWithoutIDsInPathsIsUnsubscribedFromByBodyOrAddress(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, "two.yaml"), []byte(`
+name: two
+path: /two
+key: {header: Authorization}
+request: {event: hook.event, target_url: hook.url}
+operations:
+  subscribe: {method: POST, answer: {id: $subscription.id}}
+  unsubscribe: {method: DELETE}
+`), 0o600))
+	r := start(t, setup{dialects: dir})
+	c := r.legacy("Authorization", r.acme.key) // the bare key
+	url := anywhere + "/x?a=1&b=2"
+	body := `{"hook":{"event":"a","url":"` + url + `"}}`
+	query := "?hook[event]=a&hook[url]=" + neturl.QueryEscape(url)
+	for _, how := range []struct{ query, body string }{{query, ""}, {"", body}} {
+		c.call("POST", "/two", body, 201)
+		c.call("DELETE", "/two"+how.query, how.body, 204)
+		c.call("DELETE", "/two"+how.query, how.body, 404)
+	}
+	c.call("DELETE", "/two", "", 422)
+	c.call("DELETE", "/two?hook[url]=%ff", "", 422)
+	r.legacy("Authorization", "Bearer "+r.acme.key).call("POST", "/two", body, 201) // as everywhere
+	r.legacy("Authorization", r.acme.key+"x").call("POST", "/two", body, 401)
+}
+
 func TestMistakesInDialectsAreToldWithFileLineAndMember(t *testing.T) {
+	running := start(t).engine
 	replace := func(old, with string) string {
 		if !strings.Contains(shop, old) {
 			t.Fatalf("%q is not in the example", old)
@@ -297,6 +326,14 @@ func TestMistakesInDialectsAreToldWithFileLineAndMember(t *testing.T) {
 		{replace("  filter: webhook.only", "  filter: 5"), "request.filter: must be the client's name"},
 		{replace("  filter: webhook.only", "  filter: "+strings.Repeat("x", 101)), "100 characters at most"},
 		{replace("  description: from the shop", "  target_url: x"), "fixed.target_url: is not known here"},
+		{replace("  description: from the shop", "  payload_format: bogus"), `shop.yaml:12: fixed.payload_format: "bogus" is not known: use "standard"`},
+		{replace("  description: from the shop", "  batch: {size: 1}"), "shop.yaml:12: fixed.batch.size: is 1; 2 to 1000 are allowed"},
+		{replace("  description: from the shop", "  numbered: maybe"), "shop.yaml:12: fixed.numbered: must be true or false"},
+		{replace("  description: from the shop", "  expires_in: 10s"), "shop.yaml:12: fixed.expires_in: is 10s; it must be a minute"},
+		{replace("  description: from the shop", "  transform: 'export default ('"), "shop.yaml:12: fixed.transform: "},
+		{replace("  description: from the shop", "  filter: 'data.('"), "shop.yaml:12: fixed.filter: "},
+		{replace("[x-hook-signature]", "[md5]"), `shop.yaml:11: fixed.signatures: "md5" is not known`},
+		{replace("[x-hook-signature]", "[x-hook-signature]\n  secret_type: ed25519"), "fixed.signatures: can't hold"},
 		{replace("$event.type", "$event.tpye"), `shop.yaml:29: delivery: topic: "$event.tpye" is no placeholder; did you mean "$event.type"?`},
 		{replace("404: 410", "404: 200"), "errors.status.404: must lead from"},
 		{replace("$error.detail", "$subscription.id"), "errors.body.error:"},
@@ -311,7 +348,7 @@ func TestMistakesInDialectsAreToldWithFileLineAndMember(t *testing.T) {
 	} {
 		dir := t.TempDir()
 		must(t, os.WriteFile(filepath.Join(dir, "shop.yaml"), []byte(test.text), 0o600))
-		err := server.New(server.Config{AllowQueryKey: true, Engine: &engine.Engine{}}).OpenDialects(dir, nil)
+		err := server.New(server.Config{AllowQueryKey: true, Engine: running}).OpenDialects(dir, nil)
 		if err == nil || !strings.Contains(err.Error(), "shop.yaml") || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("want %q, got: %v", test.want, err)
 		}
@@ -319,7 +356,7 @@ func TestMistakesInDialectsAreToldWithFileLineAndMember(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(dir, "a.yaml"), []byte(shop), 0o600))
 	open := func(queryKeys bool, builtIn ...string) error {
-		return server.New(server.Config{AllowQueryKey: queryKeys, Engine: &engine.Engine{}}).OpenDialects(dir, builtIn)
+		return server.New(server.Config{AllowQueryKey: queryKeys, Engine: running}).OpenDialects(dir, builtIn)
 	}
 	wants := func(err error, text string) {
 		t.Helper()

@@ -57,7 +57,7 @@ func (s *Server) dialectUnsubscribe(c *fiber.Ctx, who caller, d *dialect.Dialect
 	var targets []*engine.Subscription
 	said := map[string]string{}
 	if id == "" {
-		body, _, err := readJSONOrForm(c)
+		body, err := readBodyOrQuery(c)
 		if err != nil {
 			return err
 		}

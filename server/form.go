@@ -32,16 +32,30 @@ func readJSONOrForm(c *fiber.Ctx) (doc *jsondoc.Doc, form bool, err error) {
 		doc, err = jsondoc.Parse(body, jsondoc.Limits{NoDuplicates: true})
 		return doc, false, err
 	}
-	object, err := formObject(string(body))
-	if err != nil {
-		return nil, true, err
-	}
-	text, err := encodeJSON(object)
-	if err != nil {
-		return nil, true, err
-	}
-	doc, err = jsondoc.Parse(text, jsondoc.Limits{})
+	doc, err = readForm(string(body))
 	return doc, true, err
+}
+
+// readBodyOrQuery reads the parameters of the address as a form where there is no body, as
+// with many clients' DELETE.
+func readBodyOrQuery(c *fiber.Ctx) (*jsondoc.Doc, error) {
+	if len(c.BodyRaw()) == 0 {
+		return readForm(string(c.Context().QueryArgs().QueryString()))
+	}
+	doc, _, err := readJSONOrForm(c)
+	return doc, err
+}
+
+func readForm(text string) (*jsondoc.Doc, error) {
+	object, err := formObject(text)
+	if err != nil {
+		return nil, err
+	}
+	encoded, err := encodeJSON(object)
+	if err != nil {
+		return nil, err
+	}
+	return jsondoc.Parse(encoded, jsondoc.Limits{})
 }
 
 // formObject makes a form an object of texts: "hook[target]=…" stands for a member of a

@@ -95,6 +95,10 @@ type Words struct {
 	Input        []string // members that may be asked for
 	QueryKeys    bool     // keys may be in addresses
 	Reserved     []string // paths that are taken, with all below them; "/" with nothing below it
+
+	// CheckFixed tells what is wrong with the values of fixed members, and with which of
+	// them; empty where nothing is.
+	CheckFixed func(fixed jsondoc.Value) (member, wrong string)
 }
 
 var (
@@ -178,6 +182,12 @@ func (r *reader) dialect(root jsondoc.Value) *Dialect {
 	if r.err == nil {
 		r.distinct(d, m["operations"])
 	}
+	if r.err == nil && d.Fixed.Exists() {
+		if member, wrong := r.words.CheckFixed(d.Fixed); wrong != "" {
+			name, _, _ := strings.Cut(member, ".")
+			r.wrong(or(d.Fixed.Get(name), d.Fixed), strings.TrimSuffix("fixed."+member, "."), "%s", wrong)
+		}
+	}
 	return d
 }
 
@@ -227,8 +237,7 @@ func (r *reader) request(v jsondoc.Value, at string, otherwise map[string]string
 	return request
 }
 
-// fixed are members that a file gives to each subscription; their values are checked as
-// those of any subscription are, when one is made.
+// fixed are members that a file gives to each subscription.
 func (r *reader) fixed(v jsondoc.Value) jsondoc.Value {
 	if v.Exists() {
 		allowed := slices.DeleteFunc(slices.Clone(r.words.Input), func(name string) bool {
