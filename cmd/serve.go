@@ -262,7 +262,7 @@ var samples = []engine.EventType{
 	{
 		Name: "order.created", Description: "A customer placed an order.",
 		Schema: []byte(`{"type":"object","required":["id","total"],"properties":{"id":{"type":"integer"},"total":{"type":"number"},"currency":{"type":"string"},"test":{"type":"boolean"},` +
-			`"customer":{"type":"object","properties":{"name":{"type":"string"},"country":{"type":"string"}}}}}`),
+			`"customer":{"type":"object","properties":{"id":{"type":"integer"},"name":{"type":"string"},"country":{"type":"string"}}}}}`),
 		Samples: [][]byte{[]byte(`{"id":1001,"total":129.5,"currency":"EUR","customer":{"name":"Ada","country":"GB"}}`)},
 	},
 	{Name: "order.paid", Description: "An order was paid.", Samples: [][]byte{[]byte(`{"id":1001,"paid":129.5}`)}},
