@@ -23,7 +23,10 @@ const (
 // record hands an outcome to the store; then runs once it is on disk. A store that can't
 // write is asked again until it can or the router stops: until then the delivery counts
 // as unsettled, and a next run makes the attempt again.
-func (e *Engine) record(o *Outcome, then func()) {
+func (e *Engine) record(o *Outcome, then func()) { e.recordUnless(o, then, nil) }
+
+// recordUnless does so; where the store refuses the outcome, refused runs instead.
+func (e *Engine) recordUnless(o *Outcome, then func(), refused func(error)) {
 	e.records.Add(1)
 	e.unwritten.Add(1)
 	written := func() {
@@ -36,10 +39,15 @@ func (e *Engine) record(o *Outcome, then func()) {
 			written()
 			return
 		}
+		if refused != nil && ErrorCode(err) == CodeNotFound {
+			refused(err)
+			written()
+			return
+		}
 		e.log.Error("outcome not recorded", "delivery_id", o.ID.String(), "event_id", o.ID.Event.Format(EventPrefix), "subscription_id", o.ID.Subscription.Format(SubscriptionPrefix), "error", err)
 		time.AfterFunc(recordAgain, func() {
 			if !e.closing() {
-				e.record(o, then)
+				e.recordUnless(o, then, refused)
 			}
 			written()
 		})

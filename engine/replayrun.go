@@ -345,13 +345,15 @@ func (e *Engine) requeue(ctx context.Context, id DeliveryID) (queued bool, err e
 	case ErrorCode(err) != CodeNotFound:
 		return false, err
 	}
-	if err := e.wait(ctx, id, attempts, reason); err != nil {
-		return false, err
+	err = e.wait(ctx, id, attempts, reason)
+	if ErrorCode(err) == CodeNotFound { // removed since
+		return false, nil
 	}
-	return true, nil
+	return err == nil, err
 }
 
-// wait makes a delivery pending and queues it, once that is on disk.
+// wait makes a delivery pending and queues it, once that is on disk. Error: CodeNotFound
+// where its event was removed meanwhile; then nothing has changed.
 func (e *Engine) wait(ctx context.Context, id DeliveryID, attempts int, reason string) error {
 	now := e.now()
 	en := order.Entry{Event: id.Event, Attempts: attempts, Renewed: now}
@@ -361,19 +363,19 @@ func (e *Engine) wait(ctx context.Context, id DeliveryID, attempts int, reason s
 			return err
 		}
 	}
-	recorded := make(chan struct{})
-	e.record(&Outcome{ID: id, State: StatePending, Attempts: attempts, Error: reason, RenewedAt: now}, func() {
+	recorded := make(chan error, 1)
+	e.recordUnless(&Outcome{ID: id, State: StatePending, Attempts: attempts, Error: reason, RenewedAt: now}, func() {
 		switch known, q, list := e.scheduler.addByHand(id.Subscription, en); { // here the store must not be waited for
 		case !known: // deleted while the row was on its way
 			e.records.Go(func() { e.giveUp(id.Subscription, en, subscriptionDeleted) })
 		case list != nil:
 			e.records.Go(func() { e.setAside(q, list) })
 		}
-		close(recorded)
-	})
+		recorded <- nil
+	}, func(err error) { recorded <- err })
 	select {
-	case <-recorded:
-		return nil
+	case err := <-recorded:
+		return err
 	case <-ctx.Done():
 		return errors.Join(ctx.Err(), context.Cause(ctx))
 	}

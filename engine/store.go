@@ -102,7 +102,8 @@ type Waiting struct {
 type DeliveryLog interface {
 	// Record hands an outcome to the next commit and returns at once, or when the queue
 	// has room. done is called, from the store's goroutine, when it is on disk or could
-	// not be written; it must not block.
+	// not be written; it must not block. An outcome with RenewedAt whose event was removed
+	// is a CodeNotFound, and leaves nothing.
 	Record(o *Outcome, done func(error))
 	// TakeDue turns up to limit failed deliveries whose NextAt has come into pending
 	// ones and returns them, the longest due first. Before any other call can find them

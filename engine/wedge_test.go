@@ -23,11 +23,18 @@ type guardedStore struct {
 	keeps   bool
 	kept    []func()
 	givesUp chan struct{} // GiveUp waits until it is closed; nil: it does not
+	before  func()        // runs before a retry by hand is handed in; nil: nothing does
 }
 
 func (g *guardedStore) Record(o *engine.Outcome, done func(error)) {
 	g.answering.Lock()
 	g.answering.Unlock() //lint:ignore SA2001 it is waited for, that is all
+	g.mu.Lock()
+	before := g.before
+	g.mu.Unlock()
+	if before != nil && !o.RenewedAt.IsZero() {
+		before()
+	}
 	g.Store.Record(o, func(err error) {
 		g.mu.Lock()
 		if g.keeps && o.State == engine.StatePending {
@@ -257,4 +264,51 @@ func TestGivingUpALotHoldsUpNoChange(t *testing.T) {
 		t.Error(err)
 	}
 	<-changed
+}
+
+func TestARetryOfWhatIsBeingRemovedLeavesNothing(t *testing.T) {
+	for name, ask := range map[string]func(r *rig, d engine.DeliveryID){
+		"by hand": func(r *rig, d engine.DeliveryID) {
+			if _, err := r.Retry(context.Background(), "", d); engine.ErrorCode(err) != engine.CodeNotFound {
+				r.t.Errorf("error is %v", err)
+			}
+		},
+		"by a replay": func(r *rig, d engine.DeliveryID) {
+			replay, err := r.StartReplay(context.Background(), engine.Replay{Subscriptions: []engine.ID{d.Subscription}})
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			until(r.t, "the replay is through", func() bool {
+				now, err := r.Replay(context.Background(), "", replay.ID)
+				return err == nil && now.Status == engine.ReplayCompleted && now.Looked == 1 && now.Queued == 0
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var c clock
+			r := start(t, func(cfg *engine.Config) {
+				cfg.Now, cfg.Retries, cfg.Retention = c.now, engine.RetrySchedule{0}, engine.Retention{Succeeded: time.Hour, Dead: time.Hour}
+			})
+			g := r.guarded()
+			r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(400) })
+			s := r.subscribe(nil)
+			a := r.publish("a", "1")
+			r.delivery(a.ID, s, engine.StateDead)
+			c.advance(2 * time.Hour)
+			d := engine.DeliveryID{Event: a.ID, Subscription: s.ID}
+			g.mu.Lock()
+			g.before = r.prune // once the delivery was found
+			g.mu.Unlock()
+			ask(r, d)
+			if !r.gone(a.ID) {
+				t.Error("the event is still there")
+			}
+			if _, err := r.store.Delivery(context.Background(), "", d); engine.ErrorCode(err) != engine.CodeNotFound {
+				t.Errorf("the delivery is there again: %v", err)
+			}
+			if attempts, err := r.store.Attempts(context.Background(), d); err != nil || len(attempts) > 0 {
+				t.Errorf("there are attempts: %v, %v", attempts, err)
+			}
+		})
+	}
 }

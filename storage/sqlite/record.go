@@ -23,12 +23,13 @@ const (
 
 	// Where no attempt was made, the row keeps what it says of the last one; so too the
 	// error, unless there is a newer one. The event may have been removed since somebody
-	// looked at the delivery, and it gets no row then.
+	// looked at the delivery: then there is no row, and none is answered.
 	putUntried = `
 		INSERT INTO delivery (event_id, subscription_id, state, attempts, next_at, status, error, renewed_at, account)
 		SELECT ?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, account FROM event WHERE id = ?1` + replaceDelivery + `,
 		error = iif(excluded.error = '', error, excluded.error),
-		renewed_at = ifnull(excluded.renewed_at, renewed_at), account = excluded.account`
+		renewed_at = ifnull(excluded.renewed_at, renewed_at), account = excluded.account
+		RETURNING 1`
 
 	replaceDelivery = `
 		ON CONFLICT DO UPDATE SET state = excluded.state, attempts = excluded.attempts, next_at = excluded.next_at`
@@ -79,7 +80,14 @@ func (w *writer) record(o *engine.Outcome) error {
 	case o.State == engine.StatePending && o.Attempts == 0 && o.RenewedAt.IsZero():
 		err = w.stmts.spill.exec(event, subscription, int64(o.State))
 	default:
-		err = w.stmts.putUntried.exec(event, subscription, int64(o.State), int64(o.Attempts), next, o.Error, timeColumn(o.RenewedAt))
+		stored := false
+		err = w.stmts.putUntried.query(func([]driver.Value) error {
+			stored = true
+			return nil
+		}, event, subscription, int64(o.State), int64(o.Attempts), next, o.Error, timeColumn(o.RenewedAt))
+		if err == nil && !stored && !o.RenewedAt.IsZero() { // somebody waits for it
+			return engine.NotFound("event", o.ID.Event.Format(engine.EventPrefix))
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("write delivery %s: %w", o.ID, err)

@@ -153,7 +153,14 @@ var housekeeping = []check{
 		t.record(tried(id(e, 1), engine.StateDead, 1, 400))
 		t.settle()
 		t.prune(engine.PruneQuery{Before: never, Remove: all})
-		t.record(waits(id(e, 1), 1)) // somebody asks for a retry at this moment
+		t.record(waits(id(e, 1), 1))
+		asked := waits(id(e, 1), 1) // somebody asks for a retry at this moment
+		asked.RenewedAt = base
+		refused := make(chan error, 1)
+		t.s.Record(asked, func(err error) { refused <- err })
+		t.code(<-refused, engine.CodeNotFound)
+		_, err := t.s.Delivery(t.ctx(), "", id(e, 1))
+		t.code(err, engine.CodeNotFound)
 		waiting, err := t.s.Backlog(t.ctx(), 1, 10)
 		t.must(err)
 		t.equal("waiting", len(waiting), 0)
