@@ -3,6 +3,7 @@
 package examples_test
 
 import (
+	"fmt"
 	"os"
 	"testing"
 
@@ -13,7 +14,14 @@ import (
 
 func TestMain(m *testing.M) {
 	sandbox.RunIfChild()
-	os.Exit(m.Run())
+	var err error
+	if programs.folder, err = os.MkdirTemp("", "switchhook-examples-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	os.RemoveAll(programs.folder)
+	os.Exit(code)
 }
 
 func startPool(t *testing.T) *sandbox.Pool {

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -19,12 +21,22 @@ import (
 
 const patience = 90 * time.Second
 
-// buildProgram compiles a main package of this module and gives the binary's path.
+// programs are those that were built, by package; their folder is removed after the tests.
+var programs = struct {
+	folder string
+	built  map[string]string
+}{built: map[string]string{}}
+
+// buildProgram compiles a main package of this module, once, and gives the binary's path.
 func buildProgram(t *testing.T, pkg, name string) string {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), name)
-	if out, err := exec.Command("go", "build", "-o", binary, pkg).CombinedOutput(); err != nil {
-		t.Fatalf("go build %s: %v\n%s", pkg, err, out)
+	binary := programs.built[pkg]
+	if binary == "" {
+		binary = filepath.Join(programs.folder, name)
+		if out, err := exec.Command("go", "build", "-o", binary, pkg).CombinedOutput(); err != nil {
+			t.Fatalf("go build %s: %v\n%s", pkg, err, out)
+		}
+		programs.built[pkg] = binary
 	}
 	return binary
 }
@@ -92,15 +104,23 @@ func eventually(t *testing.T, ok func() bool, complaint func() string) {
 	}
 }
 
+// nextPort is above those of services and below those that the kernel gives to whoever asks
+// for any: between a look at one and its use, nobody takes it by chance.
+var nextPort = rand.IntN(12_000)
+
 // freeAddress is one that nobody listens on now.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		nextPort++
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+nextPort%12_000))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // get reads a resource of the router.

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -47,10 +49,14 @@ func running(t *testing.T) map[string]*dto.MetricFamily {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(err)
-	address := l.Addr().String()
-	must(l.Close())
+	address := "127.0.0.1:"
+	for port := 20_000 + rand.IntN(12_000); ; port++ { // none that the kernel gives to whoever asks for any
+		if l, err := net.Listen("tcp", address+strconv.Itoa(port)); err == nil {
+			must(l.Close())
+			address += strconv.Itoa(port)
+			break
+		}
+	}
 	var log bytes.Buffer
 	router := exec.Command(binary, "serve", "--dev", "--listen", address, "--data", t.TempDir(), "--admin-key", adminKey, "--metrics-accounts", "1")
 	router.Stderr = &log
