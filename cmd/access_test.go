@@ -60,6 +60,7 @@ func serial(addr string, maxVersion uint16) (int64, error) {
 }
 
 func TestServeOverTLSReadsItsCertificateAgain(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	writeCertificate(t, certFile, keyFile, 1)
@@ -138,6 +139,7 @@ func TestServeOverTLSReadsItsCertificateAgain(t *testing.T) {
 }
 
 func TestMistakesInFlagsOfAccessAreExplained(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	writeCertificate(t, certFile, keyFile, 1)
@@ -167,6 +169,7 @@ func TestMistakesInFlagsOfAccessAreExplained(t *testing.T) {
 }
 
 func TestKeysOnTheCommandLineHaveScopesAndRotate(t *testing.T) {
+	t.Parallel()
 	p := serve(t, t.TempDir())
 	keys := func(args ...string) string {
 		t.Helper()
@@ -212,6 +215,7 @@ func TestKeysOnTheCommandLineHaveScopesAndRotate(t *testing.T) {
 
 // The router is no target of its own, not even where all of this machine is.
 func TestTheRouterDoesNotDeliverToItself(t *testing.T) {
+	t.Parallel()
 	p := serve(t, t.TempDir(), "--dev")
 	err := p.api.call(context.Background(), http.MethodPost, "/api/v1/subscriptions", map[string]any{"event": "*", "target_url": p.api.url + "/api/v1/events"}, nil)
 	if err == nil || !strings.Contains(err.Error(), "where this router itself answers") {

@@ -96,16 +96,16 @@ func (p *process) liveVersions() string {
 }
 
 func TestApplyBringsTheRouterToWhatTheFilesSay(t *testing.T) {
+	t.Parallel()
 	p, sink := serve(t, t.TempDir()), newCounter(t)
 	dir := routing(t, sink.URL)
 	in := func(name string) string { return filepath.Join(dir, filepath.FromSlash(name)) }
 	p.expect(1, []string{"subscriptions.yaml:7: subscriptions[0].headers.Authorization needs the environment variable CHAT_TOKEN"}, "apply", "-f", dir, "--yes")
-	t.Setenv("CHAT_TOKEN", "first-token")
+	p.env = []string{"CHAT_TOKEN=first-token"}
 	nothing := func() {
 		t.Helper()
 		before := p.liveVersions()
 		p.expect(0, []string{"nothing to change", "5 unchanged"}, "apply", "-f", dir, "--yes", "--prune")
-		p.expect(0, []string{"nothing to change"}, "apply", "-f", dir, "--dry-run")
 		if now := p.liveVersions(); now != before {
 			t.Errorf("%s instead of %s", now, before)
 		}
@@ -125,6 +125,7 @@ func TestApplyBringsTheRouterToWhatTheFilesSay(t *testing.T) {
 		t.Errorf("a dry run made %d subscriptions", n)
 	}
 	changes("created event type order.created", "created script large, version 1 is live", "created subscription chat (sub_", "/secret")
+	p.expect(0, []string{"nothing to change"}, "apply", "-f", dir, "--dry-run")
 
 	// What was applied works.
 	p.expect(0, []string{"matched 2"}, "send", "order.created", `{"id": 1, "total": 150}`)
@@ -148,7 +149,7 @@ func TestApplyBringsTheRouterToWhatTheFilesSay(t *testing.T) {
 	edit(t, in("subscriptions.yaml"), "metadata: {team: north}", "metadata: {owner: ada}")
 	edit(t, in("subscriptions.yaml"), "filter: data.total > 0\n", "transform: 'export default e => 1'\n    active: false\n")
 	changes("- header X-Team: north", "+ header X-Team: south", "- metadata team: north", "+ metadata owner: ada", "- filter: data.total > 0", "+ transform: export default e => 1", "- active: true")
-	t.Setenv("CHAT_TOKEN", "second-token")
+	p.env = []string{"CHAT_TOKEN=second-token"}
 	changes("~ change subscription chat", "+ header Authorization: [hidden; not known to be the same]")
 	edit(t, in("subscriptions.yaml"), `Authorization: "Bearer ${CHAT_TOKEN}", `, "")
 	changes("- header Authorization: [hidden]")
@@ -171,6 +172,7 @@ func TestApplyBringsTheRouterToWhatTheFilesSay(t *testing.T) {
 
 // How deliveries are made goes from the files to the router and comes back as the same.
 func TestApplyCarriesHowDeliveriesAreMade(t *testing.T) {
+	t.Parallel()
 	p, sink := serve(t, t.TempDir()), newCounter(t)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "all.yaml")
@@ -256,6 +258,7 @@ subscriptions:
 }
 
 func TestApplyAsksTargetsToConfirm(t *testing.T) {
+	t.Parallel()
 	p := serve(t, t.TempDir())
 	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/willing" {
@@ -302,9 +305,10 @@ subscriptions:
 }
 
 func TestApplyPrunesOnlyWhatItMade(t *testing.T) {
+	t.Parallel()
 	p := serve(t, t.TempDir())
 	dir := routing(t, "http://127.0.0.1:9")
-	t.Setenv("CHAT_TOKEN", "x")
+	p.env = []string{"CHAT_TOKEN=x"}
 	if err := p.api.call(context.Background(), http.MethodPost, "/api/v1/subscriptions", map[string]any{"event": "*", "target_url": "http://127.0.0.1:9", "metadata": map[string]string{"by": "hand"}}, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -324,8 +328,9 @@ func TestApplyPrunesOnlyWhatItMade(t *testing.T) {
 }
 
 func TestApplyRefusesBeforeItChangesAnything(t *testing.T) {
+	t.Parallel()
 	p := serve(t, t.TempDir())
-	t.Setenv("CHAT_TOKEN", "x")
+	p.env = []string{"CHAT_TOKEN=x"}
 	for name, c := range map[string]struct {
 		file, old, new string
 		texts          []string
@@ -352,9 +357,10 @@ func TestApplyRefusesBeforeItChangesAnything(t *testing.T) {
 }
 
 func TestApplyStopsAtTheFirstErrorAndGoesOnLater(t *testing.T) {
+	t.Parallel()
 	p := serve(t, t.TempDir())
 	dir := routing(t, "http://169.254.169.254") // the router refuses it
-	t.Setenv("CHAT_TOKEN", "x")
+	p.env = []string{"CHAT_TOKEN=x"}
 	p.expect(1, []string{"created script text, version 1 is live", "subscription chat: POST /api/v1/subscriptions?allow_duplicates=true: 422", "stopped: 3 of 5 changes made"}, "apply", "-f", dir, "--yes")
 	text := read(t, filepath.Join(dir, "subscriptions.yaml"))
 	write(t, dir, "subscriptions.yaml", strings.ReplaceAll(text, "169.254.169.254", "127.0.0.1:9"))
@@ -362,9 +368,10 @@ func TestApplyStopsAtTheFirstErrorAndGoesOnLater(t *testing.T) {
 }
 
 func TestApplyInAnotherAccount(t *testing.T) {
+	t.Parallel()
 	p := serve(t, t.TempDir())
 	dir := routing(t, "http://127.0.0.1:9")
-	t.Setenv("CHAT_TOKEN", "x")
+	p.env = []string{"CHAT_TOKEN=x"}
 	p.expect(0, []string{"created subscription chat of acme"}, "apply", "-f", dir, "--yes", "--account", "acme", "--prune")
 	p.expect(0, []string{"nothing to change"}, "apply", "-f", dir, "--yes", "--account", "acme", "--prune")
 	if len(p.subscriptions()) != 0 {

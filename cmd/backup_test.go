@@ -15,6 +15,7 @@ import (
 // TestBackupAndRestoreOfARunningRouter makes a backup of another process while events are
 // published to it, and starts a router over the restored one.
 func TestBackupAndRestoreOfARunningRouter(t *testing.T) {
+	t.Parallel()
 	folder := t.TempDir()
 	data, file := filepath.Join(folder, "data"), filepath.Join(folder, "backup.db")
 	p := serve(t, data)

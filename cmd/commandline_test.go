@@ -10,6 +10,7 @@ import (
 )
 
 func TestAnotherServersAnswersAreNotTakenForARouters(t *testing.T) {
+	t.Parallel()
 	for _, answer := range []string{"", "<html>", "{}", "[]", "null"} {
 		other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, answer) }))
 		for _, args := range [][]string{{"send", "a.b"}, {"keys", "list"}, {"keys", "create", "x"}, {"scripts", "list"}, {"subscriptions", "list"}, {"replays", "list"}, {"replays", "show", "rpl_1"}, {"listen", "--addr", "127.0.0.1:0", "--subscribe", "*"}} {
@@ -23,6 +24,7 @@ func TestAnotherServersAnswersAreNotTakenForARouters(t *testing.T) {
 }
 
 func TestCommandLineMistakesAreExplained(t *testing.T) {
+	t.Parallel()
 	used, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 )
 
 func TestDemoEndsWellAndPrintsTheWay(t *testing.T) {
+	t.Parallel()
 	out, err := command("demo", "--once").CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -27,6 +28,7 @@ func TestDemoEndsWellAndPrintsTheWay(t *testing.T) {
 // As in "switchhook demo --once | head -0": nobody can be so slow in going away that all has
 // been written.
 func TestDemoTidiesUpWhenNobodyReadsOn(t *testing.T) {
+	t.Parallel()
 	folder := t.TempDir()
 	for _, flags := range [][]string{{"demo", "--once"}, {"demo"}} {
 		read, write, err := os.Pipe()
@@ -48,6 +50,7 @@ func TestDemoTidiesUpWhenNobodyReadsOn(t *testing.T) {
 }
 
 func TestDemoTidiesUpOnASignal(t *testing.T) {
+	t.Parallel()
 	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGTERM, os.Interrupt} {
 		folder := t.TempDir()
 		c := command("demo")

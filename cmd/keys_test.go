@@ -10,6 +10,7 @@ import (
 )
 
 func TestFirstStartWritesAnAdminKeyThatOnlyItsOwnerReads(t *testing.T) {
+	t.Parallel()
 	data := filepath.Join(t.TempDir(), "made", "here")
 	addr := freeAddress(t)
 	c := command("serve", "--listen", addr, "--data", data, "--log-level", "error")
@@ -32,6 +33,7 @@ func TestFirstStartWritesAnAdminKeyThatOnlyItsOwnerReads(t *testing.T) {
 }
 
 func TestKeys(t *testing.T) {
+	t.Parallel()
 	p := serve(t, t.TempDir())
 	run := func(args ...string) (string, error) {
 		out, err := command(append([]string{"keys", "--server", p.api.url, "--key", testKey}, args...)...).Output()

@@ -13,6 +13,7 @@ import (
 )
 
 func TestSendAndListen(t *testing.T) {
+	t.Parallel()
 	p := serve(t, t.TempDir())
 	l := command("listen", "--addr", "127.0.0.1:0", "--server", p.api.url, "--key", testKey, "--subscribe", "order.*", "--filter", "data.n > 1", "--headers")
 	stdout, err := l.StdoutPipe()

@@ -74,6 +74,7 @@ func families(t *testing.T, text string) map[string]*dto.MetricFamily {
 }
 
 func TestMetricsFollowPrometheusConventions(t *testing.T) {
+	t.Parallel()
 	_, url := watched(t)
 	text := scrape(t, url)
 	problems, err := promlint.New(strings.NewReader(text)).Lint()
@@ -115,6 +116,7 @@ func TestMetricsFollowPrometheusConventions(t *testing.T) {
 // With names of accounts in them, or where they have an address of their own, the figures
 // are for those who may see every account.
 func TestMetricsThatNameAccountsAreNotForStrangers(t *testing.T) {
+	t.Parallel()
 	p, url := watched(t)
 	if text := scrape(t, url); !strings.Contains(text, `switchhook_account_events_accepted_total{account="default"} 1`) {
 		t.Errorf("no figures of an account: %s", text)
@@ -151,6 +153,7 @@ func TestMetricsThatNameAccountsAreNotForStrangers(t *testing.T) {
 }
 
 func TestMetricsFlagsThatMakeNoSense(t *testing.T) {
+	t.Parallel()
 	for flags, says := range map[string]string{
 		"--metrics-accounts=-1":       "--metrics-accounts",
 		"--metrics-accounts=100000":   "--metrics-accounts",

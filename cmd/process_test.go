@@ -40,6 +40,7 @@ type process struct {
 	t    *testing.T
 	api  *client
 	ends chan error
+	env  []string // of the commands that are run against it
 }
 
 func command(args ...string) *exec.Cmd {
@@ -160,6 +161,7 @@ func (c *counter) missing(bodies []string) (n int) {
 }
 
 func TestOneFolderHasOneRouter(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	serve(t, data)
 	out, err := command("serve", "--listen", "127.0.0.1:0", "--data", data).CombinedOutput()

@@ -60,6 +60,7 @@ func (p *process) publish(t *testing.T, data string) {
 }
 
 func TestReplaysSendDeadLettersAgain(t *testing.T) {
+	t.Parallel()
 	p, target := serve(t, t.TempDir()), newBroken(t)
 	id := deadLetters(t, p, target, 3)
 	p.expect(0, []string{id, "yes", "failing", "500"}, "subscriptions", "list", "--failing")
@@ -104,6 +105,7 @@ func TestReplaysSendDeadLettersAgain(t *testing.T) {
 }
 
 func TestReplaysAreSteered(t *testing.T) {
+	t.Parallel()
 	p, target := serve(t, t.TempDir()), newBroken(t)
 	for i := range 60 {
 		p.publish(t, fmt.Sprint(i))
@@ -124,6 +126,7 @@ func TestReplaysAreSteered(t *testing.T) {
 }
 
 func TestWhatReplaysCannotDoIsExplained(t *testing.T) {
+	t.Parallel()
 	p := serve(t, t.TempDir())
 	for name, c := range map[string]struct {
 		args   []string

@@ -21,7 +21,7 @@ func (p *process) inFolder(dir string, args ...string) (string, int) {
 	p.t.Helper()
 	c := command(args...)
 	c.Dir = dir
-	c.Env = append(c.Env, "SWITCHHOOK_SERVER="+p.api.url, "SWITCHHOOK_KEY="+testKey)
+	c.Env = append(append(c.Env, "SWITCHHOOK_SERVER="+p.api.url, "SWITCHHOOK_KEY="+testKey), p.env...)
 	out, err := c.CombinedOutput()
 	if _, ended := err.(*exec.ExitError); err != nil && !ended {
 		p.t.Fatal(err)
@@ -73,6 +73,7 @@ const (
 )
 
 func TestScriptsGoThereAndBack(t *testing.T) {
+	t.Parallel()
 	p, dir := serve(t, t.TempDir()), t.TempDir()
 	write(t, dir, "one.json", oneOrder)
 	cases, first, second := write(t, dir, "a.test.json", textCases), write(t, dir, "a.js", firstText), write(t, dir, "b.ts", secondText)
@@ -123,6 +124,7 @@ func TestScriptsGoThereAndBack(t *testing.T) {
 }
 
 func TestScriptsAreFoundByOddNamesAndInOtherAccounts(t *testing.T) {
+	t.Parallel()
 	p, dir := serve(t, t.TempDir()), t.TempDir()
 	file := write(t, dir, "a.expr", "data.n > 1")
 	for _, name := range []string{"a?b#c%2F", "ünï cöde", "CON", "x", "X", "-", `..\..\x`} {
@@ -157,6 +159,7 @@ func TestScriptsAreFoundByOddNamesAndInOtherAccounts(t *testing.T) {
 }
 
 func TestBacktestShowsWhatWouldChange(t *testing.T) {
+	t.Parallel()
 	p, dir := serve(t, t.TempDir()), t.TempDir()
 	first := write(t, dir, "a.js", firstText)
 	p.expect(0, nil, "scripts", "push", "text", first, "--live")

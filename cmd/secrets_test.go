@@ -36,6 +36,7 @@ func subscribe(t *testing.T, p *process) (secret string) {
 }
 
 func TestSecretsAreSealedRotatedAndRefusedWithoutTheirKey(t *testing.T) {
+	t.Parallel()
 	data := filepath.Join(t.TempDir(), "data")
 	file := filepath.Join(data, "encryption.key")
 	p := serve(t, data)

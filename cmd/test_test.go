@@ -37,6 +37,7 @@ var testFiles = map[string]string{
 }
 
 func TestTestRunsCasesAndTellsByItsStatus(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		files  map[string]string // besides testFiles
 		args   []string
@@ -82,6 +83,7 @@ func TestTestRunsCasesAndTellsByItsStatus(t *testing.T) {
 }
 
 func TestTestUpdatesTheChosenCases(t *testing.T) {
+	t.Parallel()
 	dir := writeFiles(t, testFiles)
 	stdout, stderr, status := runIn(t, dir, "", "test", "--update")
 	got, err := os.ReadFile(filepath.Join(dir, "bad.test.yaml"))
@@ -114,6 +116,7 @@ func TestTestUpdatesTheChosenCases(t *testing.T) {
 }
 
 func TestTestNeverUpdatesABodyIntoAnError(t *testing.T) {
+	t.Parallel()
 	const cases = `{"cases": [
   {"name": "a body", "event": {"type": "a.b", "data": 1}, "expect": {"body": 1}},
   {"name": "a verdict", "event": {"type": "a.b", "data": {"total": "x"}}, "expect": {"matches": true}},
@@ -135,6 +138,7 @@ func TestTestNeverUpdatesABodyIntoAnError(t *testing.T) {
 }
 
 func TestTestReportsForMachines(t *testing.T) {
+	t.Parallel()
 	dir := writeFiles(t, testFiles)
 	os.WriteFile(filepath.Join(dir, "z.test.json"), []byte("{"), 0o644)
 	stdout, _, status := runIn(t, dir, "", "test", "--json", "--junit", "out.xml")

@@ -52,6 +52,7 @@ var tryFiles = map[string]string{
 }
 
 func TestTry(t *testing.T) {
+	t.Parallel()
 	dir := writeFiles(t, tryFiles)
 	for name, c := range map[string]struct {
 		args   string
@@ -117,6 +118,7 @@ func TestTry(t *testing.T) {
 }
 
 func TestTryPrintsJSONWithASignatureThatVerifies(t *testing.T) {
+	t.Parallel()
 	const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 	stdout, stderr, status := runIn(t, writeFiles(t, tryFiles), "", "try", "--json", "--event", "e.json", "--transform", "t.ts", "--filter", "data.total > 1", "--secret", secret)
 	var got trial
@@ -145,6 +147,7 @@ func TestTryPrintsJSONWithASignatureThatVerifies(t *testing.T) {
 
 // What try shows is what a receiver gets.
 func TestTryShowsWhatTheRouterSends(t *testing.T) {
+	t.Parallel()
 	dir := writeFiles(t, tryFiles)
 	p := serve(t, t.TempDir())
 	got := make(chan received, 1)
@@ -201,6 +204,7 @@ func TestTryShowsWhatTheRouterSends(t *testing.T) {
 }
 
 func TestTrySignsWithEd25519(t *testing.T) {
+	t.Parallel()
 	const secret = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
 	stdout, stderr, status := runIn(t, writeFiles(t, tryFiles), "", "try", "--json", "--event", "e.json", "--transform", "t.ts", "--secret", secret)
 	var got trial
