@@ -292,9 +292,18 @@ func TestGoneDeactivates(t *testing.T) {
 	}
 }
 
+// patientTransport lets a handshake take as long as the attempt, however slow the machine.
+func patientTransport(t *testing.T, g *target.Guard) *http.Transport {
+	transport := target.Transport(g, 512)
+	transport.TLSHandshakeTimeout = 0
+	t.Cleanup(transport.CloseIdleConnections)
+	return transport
+}
+
 func TestEachFailureSaysWhereItWas(t *testing.T) {
 	r := start(t, func(c *engine.Config) {
 		c.Retries = engine.RetrySchedule{0}
+		c.Transport = patientTransport(t, c.Guard)
 	})
 	dead := httptest.NewServer(nil)
 	dead.Close()

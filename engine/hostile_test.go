@@ -234,9 +234,9 @@ func besiege(t *testing.T, policy target.Policy) *siege {
 	s := &siege{before: clientGoroutines()}
 	policy.Allow = target.Loopback
 	s.rig = start(t, func(c *engine.Config) {
-		c.Timeout, c.Retries = 30*time.Second, engine.RetrySchedule{0}
+		c.Timeout, c.Retries = patience, engine.RetrySchedule{0}
 		c.Guard = target.NewGuard(policy)
-		s.transport = target.Transport(c.Guard, 512)
+		s.transport = patientTransport(t, c.Guard)
 		c.Transport = s.transport
 	})
 	return s
