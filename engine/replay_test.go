@@ -135,6 +135,57 @@ func TestAReplayOutlivesARestartAndCanBeSteered(t *testing.T) {
 	}
 }
 
+func TestASlowReplayTellsHowFarItIsAndStopsAtOnce(t *testing.T) {
+	r := start(t, nil)
+	s := r.subscribe(nil)
+	const count = 60
+	for i := range count {
+		r.delivery(r.publish("a", fmt.Sprint(i)).ID, s, engine.StateSucceeded)
+	}
+	job, err := r.StartReplay(context.Background(), engine.Replay{Account: engine.DefaultAccount, Subscriptions: []engine.ID{s.ID}, States: []engine.State{engine.StateSucceeded}, Rate: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	looked := func(n int64) func() bool {
+		return func() bool {
+			job, err = r.Replay(context.Background(), "", job.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return job.Looked >= n
+		}
+	}
+	until(t, "the first is through", looked(1))
+	if job.Looked > 5 || job.Queued != job.Looked || job.Status != engine.ReplayRunning {
+		t.Errorf("%+v", job)
+	}
+	r.restart()
+	if _, err := r.PauseReplay(context.Background(), "", job.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.ResumeReplay(context.Background(), "", job.ID); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it goes on where it was", looked(job.Looked+1))
+	if _, err := r.CancelReplay(context.Background(), "", job.ID); err != nil {
+		t.Fatal(err)
+	}
+	r.restart() // what it had in hand is over
+	if again := looked(0); !again() || job.Status != engine.ReplayCancelled || job.Looked > 10 || job.Queued != job.Looked {
+		t.Errorf("%+v", job)
+	}
+	twice := 0
+	deliveries, err := r.Deliveries(context.Background(), engine.DeliveryQuery{Subscription: s.ID, Limit: count})
+	for _, d := range deliveries {
+		if d.Attempts > 1 || d.State == engine.StatePending {
+			twice++
+		}
+	}
+	if err != nil || len(deliveries) != count || twice < int(job.Queued) || twice > int(job.Queued)+2 {
+		t.Errorf("sent again: %d, %+v, %v", twice, job, err)
+	}
+}
+
 func TestAReplayPausesWhereItsSubscriptionIsOff(t *testing.T) {
 	r := start(t, nil)
 	s := r.subscribe(nil)

@@ -153,9 +153,9 @@ func (e *Engine) moveReplay(ctx context.Context, old, next *Replay) error {
 	}
 	e.replays.changes.Lock()
 	defer e.replays.changes.Unlock()
-	current := e.replays.get(old.ID)
-	if current == nil { // cancelled
-		return nil
+	current, err := e.Replay(ctx, "", old.ID) // from the store where it was cancelled
+	if err != nil {
+		return err
 	}
 	if current.Status != old.Status {
 		next.Status, next.Error, next.FinishedAt = current.Status, current.Error, current.FinishedAt
@@ -190,14 +190,18 @@ func (e *Engine) replayStep(ctx context.Context, r *Replay, pace *rate.Limiter) 
 	case e.scheduler.waiting(to.ID) >= order.Low: // what is live goes first, and the rest stays where it is
 		return replayAgain, nil
 	}
-	list, last, chosen, err := e.replayRead(ctx, r, source)
+	list, chosen, more, err := e.replayRead(ctx, r, source)
 	if err != nil {
 		return 0, err
 	}
 	var queued atomic.Int64
 	group, within := errgroup.WithContext(ctx)
 	group.SetLimit(replayAtOnce) // each waits for its commit
-	for _, id := range chosen {
+	for i, id := range chosen {
+		if now := e.replays.get(r.ID); now == nil || now.Status != ReplayRunning { // paused or cancelled: at once, not after the step
+			list, chosen, more = slices.DeleteFunc(list, func(d *Delivery) bool { return d.ID.Event >= id }), chosen[:i], true
+			break
+		}
 		if err := pace.Wait(ctx); err != nil {
 			return 0, errors.Join(err, group.Wait())
 		}
@@ -213,34 +217,50 @@ func (e *Engine) replayStep(ctx context.Context, r *Replay, pace *rate.Limiter) 
 		return 0, err
 	}
 	r.Queued += queued.Load()
-	r.Looked += int64(len(list))
-	if r.First == 0 && len(list) > 0 {
-		r.First = list[0].ID.Event
+	if r.Looked += int64(len(list)); len(list) > 0 {
+		r.After = list[len(list)-1].ID.Event
+		if r.First == 0 {
+			r.First = list[0].ID.Event
+		}
 	}
-	if r.After = last; len(list) < replayPage {
+	if !more {
 		r.Done, r.After, r.First = r.Done+1, 0, 0
 	}
 	return 0, nil
 }
 
 // replayRead reads what comes next of a subscription, and chooses the events among it that
-// the replay asks for. It waits for a place among all replays.
-func (e *Engine) replayRead(ctx context.Context, r *Replay, source *Subscription) (list []*Delivery, last ID, chosen []ID, err error) {
+// the replay asks for, no more than its pace lets through in a second: after each step it is
+// stored how far the replay is. more tells whether something may follow. It waits for a place
+// among all replays.
+func (e *Engine) replayRead(ctx context.Context, r *Replay, source *Subscription) (list []*Delivery, chosen []ID, more bool, err error) {
 	select {
 	case e.replays.places <- struct{}{}:
 		defer func() { <-e.replays.places }()
 	case <-ctx.Done():
-		return nil, 0, nil, ctx.Err()
+		return nil, nil, false, ctx.Err()
 	}
-	if list, last, err = e.replayPage(ctx, r, source); err == nil {
-		chosen, err = e.chosen(ctx, r, source, list)
+	if list, err = e.replayPage(ctx, r, source); err != nil {
+		return nil, nil, false, err
 	}
-	return list, last, chosen, err
+	more = len(list) == replayPage
+	for i, d := range list {
+		switch ok, err := e.chooses(ctx, r, source, d); {
+		case err != nil:
+			return nil, nil, false, err
+		case !ok:
+		case len(chosen) == r.Rate:
+			return list[:i], chosen, true, nil
+		default:
+			chosen = append(chosen, d.ID.Event)
+		}
+	}
+	return list, chosen, more, nil
 }
 
 // replayPage reads what comes next of a subscription: its deliveries or, where those that
 // never were are asked for, its account's events as deliveries of state 0.
-func (e *Engine) replayPage(ctx context.Context, r *Replay, source *Subscription) (list []*Delivery, last ID, err error) {
+func (e *Engine) replayPage(ctx context.Context, r *Replay, source *Subscription) (list []*Delivery, err error) {
 	since, until := r.After+1, snowflake.FirstAt(r.Until)
 	if !r.Since.IsZero() {
 		since = max(since, snowflake.FirstAt(r.Since))
@@ -250,49 +270,34 @@ func (e *Engine) replayPage(ctx context.Context, r *Replay, source *Subscription
 		if len(r.States) == 1 {
 			q.State = r.States[0]
 		}
-		list, err = e.store.History(ctx, q)
-	} else {
-		var events []*Event
-		events, err = e.store.Events(ctx, EventQuery{Account: source.Account, Since: since, Before: until, Oldest: true, Limit: replayPage})
-		for _, ev := range events {
-			d := &Delivery{ID: DeliveryID{ev.ID, source.ID}, EventType: ev.Type}
-			known, err := e.store.Delivery(ctx, "", d.ID)
-			switch {
-			case err == nil:
-				d = known
-			case ErrorCode(err) != CodeNotFound:
-				return nil, 0, err
-			}
-			list = append(list, d)
+		return e.store.History(ctx, q)
+	}
+	events, err := e.store.Events(ctx, EventQuery{Account: source.Account, Since: since, Before: until, Oldest: true, Limit: replayPage})
+	for _, ev := range events {
+		d := &Delivery{ID: DeliveryID{ev.ID, source.ID}, EventType: ev.Type}
+		known, err := e.store.Delivery(ctx, "", d.ID)
+		switch {
+		case err == nil:
+			d = known
+		case ErrorCode(err) != CodeNotFound:
+			return nil, err
 		}
+		list = append(list, d)
 	}
-	if len(list) > 0 {
-		last = list[len(list)-1].ID.Event
-	}
-	return list, last, err
+	return list, err
 }
 
-// chosen gives the events among list that the replay asks for.
-func (e *Engine) chosen(ctx context.Context, r *Replay, source *Subscription, list []*Delivery) (events []ID, err error) {
-	for _, d := range list {
-		missing := d.State == 0
-		switch {
-		case missing && !matchesAny(source.Events, d.EventType), !missing && !slices.Contains(r.States, d.State),
-			len(r.EventTypes) > 0 && !matchesAny(r.EventTypes, d.EventType):
-			continue
-		}
-		if missing || r.Filter != "" {
-			ok, err := e.passes(ctx, r, source, d.ID.Event, missing)
-			if err != nil {
-				return nil, err
-			}
-			if !ok {
-				continue
-			}
-		}
-		events = append(events, d.ID.Event)
+// chooses tells whether the replay asks for a delivery.
+func (e *Engine) chooses(ctx context.Context, r *Replay, source *Subscription, d *Delivery) (bool, error) {
+	missing := d.State == 0
+	switch {
+	case missing && !matchesAny(source.Events, d.EventType), !missing && !slices.Contains(r.States, d.State),
+		len(r.EventTypes) > 0 && !matchesAny(r.EventTypes, d.EventType):
+		return false, nil
+	case missing || r.Filter != "":
+		return e.passes(ctx, r, source, d.ID.Event, missing)
 	}
-	return events, nil
+	return true, nil
 }
 
 func matchesAny(patterns []string, eventType string) bool {
