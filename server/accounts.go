@@ -1,6 +1,7 @@
 package server
 
 import (
+	"encoding/json"
 	"errors"
 	"net/url"
 	"slices"
@@ -174,6 +175,13 @@ func (s *Server) putAccount(c *fiber.Ctx, who caller, patch bool) error {
 	}
 	if err := errors.Join(onlyFields("quota", present["quota"], &quotaView{}), onlyFields("retention", present["retention"], &retentionView{})); err != nil {
 		return err
+	}
+	for name, limit := range present["quota"].Members() {
+		if limit.Kind() == jsondoc.Null { // the router's default, as where the whole quota is null
+			if err := json.Unmarshal([]byte(`{"`+name+`":0}`), in.Quota); err != nil {
+				return err
+			}
+		}
 	}
 	if in.Name != "" && in.Name != asked.Name {
 		return fieldProblem("name", "can't be changed: it is "+asked.Name)

@@ -23,6 +23,7 @@ func TestAnAccountIsSetAndSeen(t *testing.T) {
 	made.shows(map[string]any{"quota.stored_bytes": 0, "limits.stored_bytes": nil, "limits.subscriptions": 3, "retention.succeeded": "72h0m0s", "retention.dead": "1h0m0s", "verify": "hook-secret"})
 	r.admin.do("PATCH", "/api/v1/accounts/acme", `{"quota":{"subscriptions":-1}}`).want(200).shows(map[string]any{"limits.subscriptions": nil, "quota.subscriptions": -1, "quota.events_per_second": 5, "verify": "hook-secret", "retention.dead": "1h0m0s"})
 	r.admin.do("PUT", "/api/v1/accounts/acme", `{}`, "If-Match", made.header.Get("ETag")).refused(412, "", "changed")
+	r.admin.do("PATCH", "/api/v1/accounts/acme", `{"quota":{"subscriptions":null}}`).want(200).shows(map[string]any{"quota.subscriptions": 0, "quota.events_per_second": 5})
 	r.admin.do("PATCH", "/api/v1/accounts/acme", `{"retention":null}`).want(200).shows(map[string]any{"retention.dead": "0s", "quota.events_per_second": 5})
 	r.admin.do("PUT", "/api/v1/accounts/acme", `{}`).want(200).shows(map[string]any{"quota.events_per_second": 0, "verify": ""})
 	if got := r.admin.pages("/api/v1/accounts?limit=2", "name"); !slices.Equal(got, []string{"acme", "default", "rival"}) {
@@ -30,7 +31,7 @@ func TestAnAccountIsSetAndSeen(t *testing.T) {
 	}
 	for body, field := range map[string]string{
 		`{"quota":{"subscriptions":-2}}`: "quota.subscriptions", `{"quota":{"events":5}}`: "quota.events", `{"quota":5}`: "quota", `{"quota":{"stored_bytes":"1 GB"}}`: "quota.stored_bytes",
-		`{"retention":{"dead":"long"}}`: "", `{"retention":{"ded":"1h"}}`: "retention.ded", `{"verify":"ask nicely"}`: "verify", `{"name":"other"}`: "name", `{"quotas":{}}`: "quotas",
+		`{"quota":{"stored_bytes":1.5}}`: "quota.stored_bytes", `{"retention":{"dead":"long"}}`: "", `{"retention":{"ded":"1h"}}`: "retention.ded", `{"verify":"ask nicely"}`: "verify", `{"name":"other"}`: "name", `{"quotas":{}}`: "quotas",
 	} {
 		for _, method := range []string{"PUT", "PATCH"} {
 			a := r.admin.do(method, "/api/v1/accounts/acme", body)

@@ -61,6 +61,10 @@ func (c *client) do(method, path string, body any, headers ...string) *answer {
 		req.Header.Set("Authorization", "Bearer "+c.key)
 	}
 	for i := 0; i < len(headers); i += 2 {
+		if i > 0 && headers[i] == headers[i-2] { // the same again
+			req.Header.Add(headers[i], headers[i+1])
+			continue
+		}
 		req.Header.Set(headers[i], headers[i+1])
 	}
 	res, err := c.http.Do(req)

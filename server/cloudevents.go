@@ -71,7 +71,9 @@ func (s *Server) publishOne(c *fiber.Ctx, who caller, ev *cloudevents.Event) err
 	if err != nil {
 		return err
 	}
-	in.IdempotencyKey = string(c.Request().Header.Peek("Idempotency-Key"))
+	if in.IdempotencyKey, err = idempotencyKey(c); err != nil {
+		return err
+	}
 	return s.publishInput(c, in)
 }
 
@@ -86,7 +88,10 @@ func (s *Server) publishCloudEventBatch(c *fiber.Ctx, who caller, list jsondoc.V
 		return problemOf(fiber.StatusUnprocessableEntity, fmt.Sprintf("the batch holds %d events; %d can be published at a time", list.Len(), engine.MaxBatch))
 	}
 	inputs := make([]engine.EventInput, 0, list.Len())
-	key := string(c.Request().Header.Peek("Idempotency-Key"))
+	key, err := idempotencyKey(c)
+	if err != nil {
+		return err
+	}
 	for i, v := range list.Elements() {
 		ev, err := cloudevents.ReadJSON(v)
 		if err != nil {

@@ -41,12 +41,27 @@ func (s *Server) publish(c *fiber.Ctx, who caller) error {
 		if err != nil {
 			return err
 		}
-		in.IdempotencyKey = string(c.Request().Header.Peek("Idempotency-Key"))
+		if in.IdempotencyKey, err = idempotencyKey(c); err != nil {
+			return err
+		}
 		return s.publishInput(c, in)
 	case jsondoc.Array:
 		return s.publishBatch(c, root, who)
 	}
 	return problemOf(fiber.StatusUnprocessableEntity, "the body must be an event, {\"type\": …, \"data\": …}, or a list of events")
+}
+
+// idempotencyKey is the key under which a request counts once; empty: none. Two keys would
+// be a repeat of one request and not of another.
+func idempotencyKey(c *fiber.Ctx) (string, error) {
+	key := ""
+	for i, value := range c.Request().Header.PeekAll("Idempotency-Key") {
+		if i > 0 && string(value) != key {
+			return "", fieldProblem("Idempotency-Key", "is given twice, with two values: give one")
+		}
+		key = string(value)
+	}
+	return key, nil
 }
 
 // traced gives a context that continues the publisher's trace, where the router traces. It
@@ -72,7 +87,10 @@ func (s *Server) publishBatch(c *fiber.Ctx, list jsondoc.Value, who caller) erro
 		return problemOf(fiber.StatusUnprocessableEntity, fmt.Sprintf("the list holds %d events; 1 to %d can be published at a time", list.Len(), engine.MaxBatch))
 	}
 	inputs := make([]engine.EventInput, 0, list.Len())
-	key := string(c.Request().Header.Peek("Idempotency-Key"))
+	key, err := idempotencyKey(c)
+	if err != nil {
+		return err
+	}
 	for i, v := range list.Elements() {
 		in, err := readEvent(c, v, who)
 		if p, ok := err.(*Problem); ok {

@@ -87,6 +87,9 @@ func TestTheSameEventAgainAnswersTheSameAndIsNotDeliveredTwice(t *testing.T) {
 	for _, key := range []string{"a b", "\xc3\xb6", strings.Repeat("k", 256)} {
 		c.post("/api/v1/events", `{"type":"a","data":1}`, "Idempotency-Key", key).refused(422, "Idempotency-Key", "visible ASCII")
 	}
+	for _, body := range []string{`{"type":"a","data":1}`, `[{"type":"a","data":1}]`} {
+		c.post("/api/v1/events", body, "Idempotency-Key", "one", "Idempotency-Key", "other").refused(422, "Idempotency-Key", "given twice")
+	}
 }
 
 func TestTheSameKeyAtTheSameTimeIsOneEvent(t *testing.T) {

@@ -69,7 +69,11 @@ func (s *Server) rotateSecret(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	rotation := engine.Rotation{Secret: in.Secret, Type: signature.SecretType(in.SecretType), Grace: engine.DefaultGracePeriod, Key: string(c.Request().Header.Peek("Idempotency-Key"))}
+	key, err := idempotencyKey(c)
+	if err != nil {
+		return err
+	}
+	rotation := engine.Rotation{Secret: in.Secret, Type: signature.SecretType(in.SecretType), Grace: engine.DefaultGracePeriod, Key: key}
 	if in.GracePeriod != nil {
 		rotation.Grace = time.Duration(*in.GracePeriod)
 	}

@@ -12,12 +12,14 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/valyala/fasthttp"
 
 	"switchhook/engine"
 	"switchhook/server/dialect"
@@ -103,6 +105,7 @@ func New(cfg Config) *Server {
 		DisablePreParseMultipartForm: true,
 	})
 	s.app.Server().HeaderReceived = s.bodyRoom
+	s.app.Server().Handler = s.knownMethods(s.app.Server().Handler)
 	s.app.Server().CloseOnShutdown = true // clients are told to come back elsewhere
 	s.app.Use(s.guard)
 	if len(cfg.Origins) > 0 {
@@ -128,6 +131,22 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.endStreams()
 	s.background.Wait()
 	return s.app.ShutdownWithContext(ctx)
+}
+
+// knownMethods answers methods that HTTP does not have as all else is answered. Fiber does
+// it before anything of ours comes to see the request.
+func (s *Server) knownMethods(next fasthttp.RequestHandler) fasthttp.RequestHandler {
+	return func(ctx *fasthttp.RequestCtx) {
+		if slices.Contains(fiber.DefaultMethods, string(ctx.Method())) {
+			next(ctx)
+			return
+		}
+		c := s.app.AcquireCtx(ctx)
+		defer s.app.ReleaseCtx(c)
+		if err := s.unread(c, problemOf(fiber.StatusNotImplemented, "the method of this request is none that is known here")); err != nil {
+			s.log.Error("request not answered", "error", err)
+		}
+	}
 }
 
 // guard runs around every request: a panic becomes a 500, answers say that they are not to

@@ -74,7 +74,7 @@ func readTarget(at string, v jsondoc.Value) (in targetInput, err error) {
 	}
 	var wrong *json.UnmarshalTypeError
 	if err := json.Unmarshal(v.Raw(), &in); errors.As(err, &wrong) {
-		return in, fieldProblem(at+"."+wrong.Field, "must be "+typeName(wrong.Type)+", not "+article(wrong.Value))
+		return in, fieldProblem(at+"."+wrong.Field, mustBe(wrong))
 	} else if err != nil {
 		return in, err
 	}
