@@ -183,6 +183,19 @@ func TestAddressesInOddSpellingsAreRefused(t *testing.T) {
 	}
 }
 
+func TestNamesThatNobodyCanHaveAreRefused(t *testing.T) {
+	g := target.NewGuard(target.Policy{})
+	long := strings.Repeat("a", 63)
+	for host, passes := range map[string]bool{
+		"a..b": false, ".a": false, "..": false, long + "a.example": false, strings.Repeat(long+".", 4) + "example": false, "xn--zzzzzzzzz999999.example": false,
+		long + ".example": true, "my_service": true, "EXAMPLE.com": true, "example.com.": true, "xn--bcher-kva.example": true, "a-.example": true,
+	} {
+		if _, err := g.ParseURL("https://" + host + "/"); isRefused(err) == passes {
+			t.Errorf("%s: %v", host, err)
+		}
+	}
+}
+
 func TestDeniedHostsAreDeniedWithAllBelowThem(t *testing.T) {
 	_, resolver := serveNames(t, nil)
 	g := target.NewGuard(target.Policy{DenyHosts: []string{"Corp.Example.", "bücher.example", "xn--exmple-cua.test"}, Resolver: resolver})

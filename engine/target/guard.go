@@ -239,8 +239,14 @@ func asciiHost(host string) (string, error) {
 	if number {
 		return "", refused("%.100q is neither a host name nor an address written as in 192.0.2.1", host)
 	}
+	if _, err := dnsName.ToASCII(name); err != nil {
+		return "", refused("%.100q is no host name", host)
+	}
 	return host, nil
 }
+
+// dnsName takes what DNS can know: labels of 1 to 63 bytes, 253 in all.
+var dnsName = idna.New(idna.VerifyDNSLength(true))
 
 // deniedHost is the entry of DenyHosts that a name falls under; empty: none.
 func (g *Guard) deniedHost(host string) string {
