@@ -103,6 +103,16 @@ func place(to string, replace bool, make func(temp string) error) (err error) {
 	return vault.SyncDir(filepath.Dir(to))
 }
 
+// removePartial removes what earlier runs of place left that were killed. Nobody else may
+// be at it.
+func removePartial(to string) error {
+	list, err := filepath.Glob(filepath.Join(filepath.Dir(to), "."+filepath.Base(to)+".partial-*"))
+	for _, left := range list {
+		err = errors.Join(err, os.Remove(left))
+	}
+	return err
+}
+
 func syncFile(path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -255,6 +265,9 @@ func Restore(ctx context.Context, from, path string, replace bool) (c Copy, kept
 		return c, "", err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
+	if err := removePartial(path); err != nil {
+		return c, "", err
+	}
 	there := false
 	for _, suffix := range []string{"", "-wal"} {
 		_, err := os.Lstat(path + suffix)

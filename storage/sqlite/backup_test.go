@@ -167,9 +167,16 @@ func TestARestoredBackupIsTheDatabase(t *testing.T) {
 		t.Fatal("a damaged backup was restored")
 	}
 
+	left := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".partial-77") // by one that was killed
+	if err := os.WriteFile(left, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	_, kept, err := Restore(t.Context(), from, path, true)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the half of a copy is still there: %v", err)
 	}
 	s = openSealed(t, path, key)
 	integrity(t, s)
