@@ -206,6 +206,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 		retryWake:  make(chan time.Time, 64),
 		stop:       make(chan struct{}),
 	}
+	e.pressure.short = make(chan struct{}, 1)
 	e.notices = notices{dead: map[ID]*deadLetters{}, wake: make(chan struct{}, 1)}
 	e.scheduler.deactivateAfter = cfg.DeactivateAfter
 	e.store = &audited{cfg.Store, e}

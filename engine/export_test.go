@@ -11,6 +11,14 @@ func (e *Engine) Prune(ctx context.Context) error {
 	return r.run(ctx, func(time.Duration) bool { return true })
 }
 
+// PruneEvery sets how often it is looked for what may be removed, until the function that it
+// gives is called.
+func PruneEvery(d time.Duration) (restore func()) {
+	before := pruneEvery
+	pruneEvery = d
+	return func() { pruneEvery = before }
+}
+
 // Measure looks at the store and the disk.
 func (e *Engine) Measure(ctx context.Context) { e.pressure.refusal.Store(e.measureStore(ctx)) }
 

@@ -26,6 +26,7 @@ type pressure struct {
 	crowded  atomic.Pointer[map[string]bool] // accounts that have too much waiting
 	room     atomic.Pointer[Room]            // as measured last
 	waiting  atomic.Pointer[OpenCount]       // of all subscriptions, as counted last
+	short    chan struct{}                   // holds one where the store is nearly full
 	nextLook time.Time                       // at the backlog; the loop's own
 }
 
@@ -63,13 +64,19 @@ func (e *Engine) measureStore(ctx context.Context) *Error {
 		return &Error{Code: CodeUnavailable, Message: err.Error(), Wait: retryWhenFull}
 	}
 	e.pressure.room.Store(&u)
+	if limit := e.cfg.KeepBytes; limit > 0 && u.Bytes > limit/100*nearlyFull {
+		select {
+		case e.pressure.short <- struct{}{}:
+		default: // it is being looked at
+		}
+	}
 	switch {
 	case u.DiskFree < e.cfg.MinFreeDisk:
 		return &Error{Code: CodeUnavailable, Wait: retryWhenFull, Message: fmt.Sprintf(
 			"the disk that holds the database has less than %d MB left; nothing was stored, send the event again later", e.cfg.MinFreeDisk>>20)}
 	case e.cfg.KeepBytes > 0 && u.Bytes > e.cfg.KeepBytes:
 		return &Error{Code: CodeUnavailable, Wait: retryWhenFull, Message: fmt.Sprintf(
-			"the database has reached its limit of %d MB, and what is in it is not finished yet; nothing was stored, send the event again later", e.cfg.KeepBytes>>20)}
+			"the database has reached its limit of %d MB, and what is in it is not finished yet, or not removed; nothing was stored, send the event again later", e.cfg.KeepBytes>>20)}
 	}
 	return nil
 }

@@ -7,15 +7,19 @@ import (
 	"switchhook/engine/snowflake"
 )
 
+// pruneEvery is how often it is looked for what may be removed. (A variable for tests.)
+var pruneEvery = 10 * time.Second
+
 const (
-	// pruneEvery is how often it is looked for what may be removed.
-	pruneEvery = 10 * time.Second
 	// pruneAgain is how often events are looked at again that were not finished when they
 	// became old, or were kept for their dead letters.
 	pruneAgain = time.Hour
 	// prunePause is the least pause between two steps, which leaves most of the writer's
 	// time to others: a step takes 3 to 10 ms of it.
 	prunePause = 20 * time.Millisecond
+	// nearlyFull and enoughRoom are parts of the limit, in percent: from the one on room is
+	// made, until it is at the other. At the limit itself events are refused.
+	nearlyFull, enoughRoom = 90, 85
 	// idleFor is how long no room is looked for after none was found.
 	idleFor = time.Minute
 	// The store may keep some free room, which new events take without growing the file.
@@ -37,8 +41,18 @@ func (e *Engine) retentionLoop() {
 	r := retention{engine: e}
 	ctx, cancel := e.untilStopped()
 	defer cancel()
-	for e.rest(pruneEvery) {
-		if err := r.run(ctx, e.restAfter); err != nil && !e.closing() {
+	ticker := time.NewTicker(pruneEvery)
+	defer ticker.Stop()
+	for {
+		run := r.run
+		select {
+		case <-e.stop:
+			return
+		case <-ticker.C:
+		case <-e.pressure.short: // a busy publisher fills the rest before the next look
+			run = r.makeRoom
+		}
+		if err := run(ctx, e.restAfter); err != nil && !e.closing() {
 			e.log.Error("old events not removed", "error", err)
 		}
 	}
@@ -132,13 +146,12 @@ func (r *retention) makeRoom(ctx context.Context, rest func(time.Duration) bool)
 		u, err := r.engine.store.Room(ctx)
 		return u.Bytes > limit/100*part, err
 	}
-	// Well under the limit, at which events are refused.
-	full, err := above(90)
+	full, err := above(nearlyFull)
 	if err != nil || !full {
 		return err
 	}
 	q := PruneQuery{Before: snowflake.FirstAt(now), Remove: func(string, bool, time.Time) bool { return true }}
-	_, removed, err := r.prune(ctx, q, rest, func() (bool, error) { return above(85) })
+	_, removed, err := r.prune(ctx, q, rest, func() (bool, error) { return above(enoughRoom) })
 	if removed == 0 {
 		r.idle = now.Add(idleFor)
 	} else {

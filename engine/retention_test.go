@@ -161,9 +161,11 @@ func TestTheAuditLogIsKeptForItsTime(t *testing.T) {
 	}
 }
 
-func TestAFullDatabaseMakesRoomAndThenRefuses(t *testing.T) {
+func TestADatabaseFullOfWhatIsNotFinishedRefuses(t *testing.T) {
 	r := start(t, func(cfg *engine.Config) { cfg.KeepBytes = 8 << 20 })
-	gone := r.publish("a", `"first"`) // nobody asked for it: it is finished
+	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(500) })
+	s := r.subscribe(nil)
+	first := r.publish("a", `"first"`)
 	big := `"` + strings.Repeat("x", 40_000) + `"`
 	var err error
 	ten := slices.Repeat([]engine.EventInput{event("a", big)}, 10) // it is full before the router makes room by itself
@@ -179,19 +181,44 @@ func TestAFullDatabaseMakesRoomAndThenRefuses(t *testing.T) {
 	if err := r.Ready(context.Background()); engine.ErrorCode(err) != engine.CodeUnavailable {
 		t.Errorf("ready all the same: %v", err)
 	}
-	r.prune()
-	r.Measure(context.Background())
-	if !r.gone(gone.ID) {
+	if r.gone(first.ID) {
+		t.Error("an event was removed that is not finished")
+	}
+	if err := r.DeleteSubscription(context.Background(), "", s.ID, engine.AnyVersion); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "there is room again", func() bool {
+		if err := r.Prune(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		r.Measure(context.Background())
+		return r.Ready(context.Background()) == nil
+	})
+	if !r.gone(first.ID) {
 		t.Error("the oldest event is still there")
 	}
-	newest := r.publish("a", big)
-	if err := r.Ready(context.Background()); err != nil || r.gone(newest.ID) {
-		t.Errorf("not ready: %v", err)
+	if newest := r.publish("a", big); r.gone(newest.ID) {
+		t.Error("the newest is gone")
 	}
 	u, err := r.store.Room(context.Background())
 	if err != nil || u.Bytes < 5<<20 {
 		t.Errorf("more was removed than needed: %+v, %v", u, err)
 	}
+}
+
+func TestRoomIsMadeAsSoonAsItIsShort(t *testing.T) {
+	t.Cleanup(engine.PruneEvery(time.Hour)) // it is not that which makes it
+	r := start(t, func(cfg *engine.Config) { cfg.KeepBytes = 8 << 20 })
+	gone := r.publish("a", `"first"`) // nobody asked for it: it is finished
+	big := `"` + strings.Repeat("x", 40_000) + `"`
+	until(t, "the oldest has made room", func() bool {
+		_, err := r.Publish(context.Background(), []engine.EventInput{event("a", big)})
+		if err != nil && engine.ErrorCode(err) != engine.CodeUnavailable {
+			t.Fatal(err)
+		}
+		return r.gone(gone.ID)
+	})
+	until(t, "events are accepted", func() bool { return r.Ready(context.Background()) == nil })
 }
 
 func TestEventsAreRefusedWhileTheDiskIsNearlyFull(t *testing.T) {
