@@ -3,8 +3,12 @@ package server
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"mime"
 	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -58,13 +62,46 @@ func readForm(text string) (*jsondoc.Doc, error) {
 	return jsondoc.Parse(encoded, jsondoc.Limits{})
 }
 
+// indexed is a name such as "events[0]" or "hook[events][0]".
+var indexed = regexp.MustCompile(`^(.*?([^\[\]]+)\]?)\[([0-9]{1,3})\]$`)
+
+// joinIndexed makes "events[0]=…" and "events[1]=…" one list, as "events[]" is.
+func joinIndexed(values url.Values) error {
+	elements := map[string]map[int]string{}
+	for key, texts := range values {
+		parts := indexed.FindStringSubmatch(key)
+		if parts == nil || foldedNames[fold(parts[2])] != "event" && parts[2] != "signatures" {
+			continue
+		}
+		list := parts[1] + "[]"
+		index, _ := strconv.Atoi(parts[3])
+		if _, twice := elements[list][index]; twice || len(texts) > 1 || values.Has(list) {
+			return fieldProblem(shown(parts[1]), "is given in two ways")
+		}
+		if elements[list] == nil {
+			elements[list] = map[int]string{}
+		}
+		elements[list][index] = texts[0]
+		delete(values, key)
+	}
+	for list, texts := range elements {
+		for _, index := range slices.Sorted(maps.Keys(texts)) {
+			values.Add(list, texts[index])
+		}
+	}
+	return nil
+}
+
 // formObject makes a form an object of texts: "hook[target]=…" stands for a member of a
-// member, "events[]=…" for an element of a list. Several events may also come under one
+// member, "events[]=…" or "events[0]=…" for an element of a list. Several events may also come under one
 // name; every other name stands once.
 func formObject(body string) (map[string]any, error) {
 	values, err := url.ParseQuery(body)
 	if err != nil {
 		return nil, problemOf(fiber.StatusBadRequest, "the body is no form that can be read: "+shown(err.Error()))
+	}
+	if err := joinIndexed(values); err != nil {
+		return nil, err
 	}
 	object := map[string]any{}
 	for key, texts := range values {

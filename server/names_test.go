@@ -240,6 +240,14 @@ func TestFormsDescribeSubscriptions(t *testing.T) {
 	}
 	form("PATCH", path, "enabled", "0").want(200).shows(map[string]any{"active": false, "enabled": false, "description": "17"})
 	form("PATCH", path, "status", "active", "expires_in", "3600").want(200).shows(map[string]any{"active": true})
+	// With indexes, as PHP and others write lists.
+	form("PUT", path, "enabled_events[10]", "z", "enabled_events[2]", "y", "enabled_events[0]", "x", "signatures[0]", "standard", "metadata[0]", "m", "url", hook.URL+"/3").want(200).shows(map[string]any{"events": "[x y z]", "metadata.0": "m"})
+	form("PUT", path, "hook[topics][1]", "y", "hook[topics][0]", "x", "hook[address]", hook.URL+"/4").want(200).shows(map[string]any{"events": "[x y]"})
+	form("PATCH", path, "events[0]", "x", "events[00]", "y").refused(422, "events", "is given in two ways")
+	form("PATCH", path, "events[0]", "x", "events[]", "y").refused(422, "events", "is given in two ways")
+	form("PATCH", path, "events[0]", "x", "events", "y").refused(422, "events", "is given in two ways")
+	form("PATCH", path, "events[0]", "x", "events[0]", "y").refused(422, "events", "is given in two ways")
+	form("PATCH", path, "events[1000]", "x").refused(422, "events", "must be a string or a list of strings")
 	form("PUT", path, "events[]", "x", "events[]", "y", "url", hook.URL+"/2").want(200).shows(map[string]any{"events": "[x y]", "url": hook.URL + "/2", "description": ""})
 	for i, fields := range [][]string{{"topics", "x", "topics", "y"}, {"topics", "x, y"}, {"subscription[topics][]", "x", "subscription[topics][]", "y"}} {
 		form("POST", "/api/v1/subscriptions", append(fields, "url", fmt.Sprintf("%s/form/%d", hook.URL, i))...).want(201).shows(map[string]any{"events": "[x y]", "topics": "[x y]"})
