@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"switchhook/engine/judge"
 	"switchhook/engine/order"
 	"switchhook/engine/snowflake"
 	"switchhook/scripts"
@@ -35,7 +36,7 @@ type element struct {
 	out  *outgoing // nil where nothing is to be sent
 	body []byte    // its place in the array
 	v    verdict
-	x    exchange // where it failed by itself, why
+	x    judge.Exchange // where it failed by itself, why
 
 	giveUpAt time.Time
 	old      bool // that is over: it is given up without an attempt
@@ -69,7 +70,7 @@ func (e *Engine) deliverBatch(q *queue, r *route, p order.Parcel) {
 		e.afterPutBack(q, rest, known, list)
 	}
 	sent, x, phase, answer := e.post(ctx, r, b)
-	if x.status == http.StatusRequestEntityTooLarge && len(sent) > 1 {
+	if x.Status == http.StatusRequestEntityTooLarge && len(sent) > 1 {
 		e.log.Info("batch refused as too large, to be sent in halves", "subscription_id", r.sub.ID.Format(SubscriptionPrefix), "events", len(sent))
 		end(span, "too large")
 		e.scheduler.tooLarge(q, len(sent))
@@ -86,14 +87,14 @@ func (e *Engine) deliverBatch(q *queue, r *route, p order.Parcel) {
 			el.en.Release()
 		}
 		el.a.Duration = took
-		if el.out != nil && el.x.err == nil {
+		if el.out != nil && el.x.Err == nil {
 			el.a.Phase, el.a.Response = phase, answer
 			if el != sent[0] && !b.alone {
 				el.a.Response = answer.shorter(len(sent))
 			}
 			e.judgeOne(r, el, x)
 			outcome = el.v
-		} else if el.x.err != nil {
+		} else if el.x.Err != nil {
 			e.judgeOne(r, el, el.x)
 		}
 	}
@@ -104,9 +105,9 @@ func (e *Engine) deliverBatch(q *queue, r *route, p order.Parcel) {
 		e.arrived(q, &p, verdicts)
 	}
 	e.traces.delivered(span, &Attempt{Phase: phase}, outcome.state)
-	n := e.scheduler.finish(q, r, p, outcome)
-	if outcome.deactivate || n.hopeless || n.recovered {
-		e.heed(r, outcome, n, e.aboutOperational(r, p.First))
+	n := e.scheduler.finish(q, r, p, outcome.Verdict)
+	if outcome.Deactivate || n.hopeless || n.recovered {
+		e.heed(r, outcome.Verdict, n, e.aboutOperational(r, p.First))
 	}
 	for _, el := range b.elements {
 		if el.old {
@@ -121,9 +122,9 @@ func (e *Engine) deliverBatch(q *queue, r *route, p order.Parcel) {
 }
 
 // judgeOne decides what follows for one delivery, by its own schedule.
-func (e *Engine) judgeOne(r *route, el *element, x exchange) {
+func (e *Engine) judgeOne(r *route, el *element, x judge.Exchange) {
 	el.v = e.judge(r, el.giveUpAt, el.a, x)
-	el.a.Error = el.v.err
+	el.a.Error = el.v.Reason
 	e.metrics.attempted(r.sub.Account, el.en, el.a, el.v.state)
 	e.logAttempt(r, el.en, el.a, el.v)
 }
@@ -148,7 +149,7 @@ func (e *Engine) gather(ctx context.Context, r *route, p *order.Parcel) (b batch
 			b.busy = true
 			return b
 		}
-		if el.x.err != nil { // it fails; in a line that sorts, others may have to wait for it
+		if el.x.Err != nil { // it fails; in a line that sorts, others may have to wait for it
 			if p.From != nil && b.rest > 0 {
 				return b
 			}
@@ -183,12 +184,12 @@ func (e *Engine) gather(ctx context.Context, r *route, p *order.Parcel) (b batch
 // time for it.
 func (e *Engine) ready(ctx context.Context, r *route, el *element) (alone, busy bool) {
 	if r.broken != nil {
-		el.a.Phase, el.x.err = phaseRefused, r.broken
+		el.a.Phase, el.x.Err = phaseRefused, r.broken
 		return false, false
 	}
 	var err error
 	if el.ev, err = e.eventOf(ctx, el.en); err != nil {
-		el.a.Phase, el.x.err = phaseEvent, err
+		el.a.Phase, el.x.Err = phaseEvent, err
 		return false, false
 	}
 	out, dropped, err := e.composeUnsealed(ctx, r, el.ev, el.a, e.element)
@@ -201,10 +202,10 @@ func (e *Engine) ready(ctx context.Context, r *route, el *element) (alone, busy 
 		if errors.As(err, &se) && !se.Guilty() {
 			return false, true
 		}
-		el.a.Phase, el.x.err = phaseTransform, err
+		el.a.Phase, el.x.Err = phaseTransform, err
 		return false, false
 	case dropped != "":
-		el.v = verdict{state: StateDropped, err: dropped}
+		el.v = droppedFor(dropped)
 		el.a.Error = dropped
 		e.metrics.attempted(r.sub.Account, el.en, el.a, StateDropped)
 		return false, false
@@ -227,14 +228,14 @@ func identified(envelope []byte, event ID) []byte {
 }
 
 // post sends what is to be sent of a batch, and notes in each attempt what went.
-func (e *Engine) post(ctx context.Context, r *route, b batch) (sent []*element, x exchange, phase string, answer AttemptResponse) {
+func (e *Engine) post(ctx context.Context, r *route, b batch) (sent []*element, x judge.Exchange, phase string, answer AttemptResponse) {
 	for _, el := range b.elements {
-		if el.out != nil && el.x.err == nil {
+		if el.out != nil && el.x.Err == nil {
 			sent = append(sent, el)
 		}
 	}
 	if len(sent) == 0 {
-		return nil, exchange{}, "", answer
+		return nil, judge.Exchange{}, "", answer
 	}
 	out, id := sent[0].out, sent[0].ev.ID.Format(EventPrefix)
 	if !b.alone {

@@ -3,6 +3,8 @@ package engine
 import (
 	"slices"
 	"time"
+
+	"switchhook/engine/judge"
 )
 
 const (
@@ -67,13 +69,13 @@ type news struct {
 
 // heed takes over what an attempt said of the target. A target that answers closes the
 // circuit even where it refuses: what it refuses is this one request.
-func (c *circuit) heed(v verdict, event ID, probe bool, now time.Time) (n news) {
+func (c *circuit) heed(v judge.Verdict, event ID, probe bool, now time.Time) (n news) {
 	now = now.UTC().Truncate(time.Microsecond) // as it is stored
 	n.health = c.Health
-	switch v.reply {
-	case replyNone:
+	switch v.Reply {
+	case judge.None:
 		return n
-	case replyGood:
+	case judge.Good:
 		n.recovered = c.open() && now.Sub(c.FailingSince) >= recoveredAfter
 		n.closed = c.open()
 		c.downs, c.blame = 0, nil
@@ -84,13 +86,13 @@ func (c *circuit) heed(v verdict, event ID, probe bool, now time.Time) (n news) 
 		c.FailingSince = now
 	}
 	c.Failures++
-	c.LastError = v.err
+	c.LastError = v.Reason
 	switch {
-	case v.reply == replyBad:
+	case v.Reply == judge.Bad:
 		n.closed = c.open()
 		c.downs, c.blame, c.NextProbeAt, c.ProbeDelay = 0, nil, time.Time{}, 0
 	case !c.open():
-		if !v.trouble { // such as a 500, again and again for one event that the target can't take
+		if !v.Trouble { // such as a 500, again and again for one event that the target can't take
 			if slices.Contains(c.blame, event) {
 				break
 			}

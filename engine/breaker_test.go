@@ -4,31 +4,35 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"switchhook/engine/judge"
 )
 
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
 var (
-	down = verdict{reply: replyDown, err: "down"}
-	bad  = verdict{reply: replyBad, err: "bad"}
-	good = verdict{reply: replyGood}
+	down = judge.Verdict{Reply: judge.Down, Reason: "down"}
+	bad  = judge.Verdict{Reply: judge.Bad, Reason: "bad"}
+	good = judge.Verdict{Reply: judge.Good}
 )
 
 func TestFailuresInARowOpenTheCircuit(t *testing.T) {
 	for name, c := range map[string]struct {
-		verdicts []verdict
+		verdicts []judge.Verdict
 		state    HealthState
 		failures int
 	}{
 		"nothing yet":                    {nil, HealthGood, 0},
-		"a success":                      {[]verdict{good}, HealthGood, 0},
-		"four failures":                  {[]verdict{down, down, down, down}, HealthFailing, 4},
-		"five":                           {[]verdict{down, down, down, down, down}, HealthProbing, 5},
-		"a success between":              {[]verdict{down, down, down, down, good, down}, HealthFailing, 1},
-		"an answer between":              {[]verdict{down, down, down, down, bad, down}, HealthFailing, 6},
-		"a failing transform between":    {[]verdict{down, down, down, down, {err: "threw"}, down}, HealthProbing, 5},
-		"answers that refuse":            {[]verdict{bad, bad, bad, bad, bad, bad}, HealthFailing, 6},
-		"transforms that fail":           {[]verdict{{err: "a"}, {err: "b"}, {err: "c"}, {err: "d"}, {err: "e"}}, HealthGood, 0},
-		"one success closes it":          {[]verdict{down, down, down, down, down, good}, HealthGood, 0},
-		"an answer that refuses does so": {[]verdict{down, down, down, down, down, bad}, HealthFailing, 6},
+		"a success":                      {[]judge.Verdict{good}, HealthGood, 0},
+		"four failures":                  {[]judge.Verdict{down, down, down, down}, HealthFailing, 4},
+		"five":                           {[]judge.Verdict{down, down, down, down, down}, HealthProbing, 5},
+		"a success between":              {[]judge.Verdict{down, down, down, down, good, down}, HealthFailing, 1},
+		"an answer between":              {[]judge.Verdict{down, down, down, down, bad, down}, HealthFailing, 6},
+		"a failing transform between":    {[]judge.Verdict{down, down, down, down, {Reason: "threw"}, down}, HealthProbing, 5},
+		"answers that refuse":            {[]judge.Verdict{bad, bad, bad, bad, bad, bad}, HealthFailing, 6},
+		"transforms that fail":           {[]judge.Verdict{{Reason: "a"}, {Reason: "b"}, {Reason: "c"}, {Reason: "d"}, {Reason: "e"}}, HealthGood, 0},
+		"one success closes it":          {[]judge.Verdict{down, down, down, down, down, good}, HealthGood, 0},
+		"an answer that refuses does so": {[]judge.Verdict{down, down, down, down, down, bad}, HealthFailing, 6},
 	} {
 		var h circuit
 		for i, v := range c.verdicts {
@@ -42,9 +46,9 @@ func TestFailuresInARowOpenTheCircuit(t *testing.T) {
 
 // One event that the target can't take must not break off the others.
 func TestOneEventAloneOpensNothing(t *testing.T) {
-	silent := verdict{reply: replyDown, trouble: true, err: "no answer"}
+	silent := judge.Verdict{Reply: judge.Down, Trouble: true, Reason: "no answer"}
 	for name, c := range map[string]struct {
-		v      verdict
+		v      judge.Verdict
 		events []ID
 		open   bool
 	}{

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"switchhook/engine/judge"
 )
 
 // consentTime is how long a target may take to answer whether it wants to be sent events.
@@ -75,7 +77,7 @@ func (e *Engine) ask(s *Subscription) (rate int, ok bool) {
 	defer context.AfterFunc(ctx, func() { res.Body.Close() })()
 	io.Copy(io.Discard, io.LimitReader(res.Body, readBody)) // so that the connection can be used again
 	if s.Verification.Mode == VerifyHookSecret {
-		return 0, res.StatusCode >= acceptedMinimum && res.StatusCode <= acceptedMaximum && sameText(res.Header.Get(hookSecretHeader), s.Verification.Secret)
+		return 0, judge.Accepted(res.StatusCode) && sameText(res.Header.Get(hookSecretHeader), s.Verification.Secret)
 	}
 	return allowance(res.Header, e.cfg.Origin)
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"switchhook/engine/judge"
 	"switchhook/engine/order"
 	"switchhook/scripts"
 )
@@ -35,7 +36,7 @@ func (e *Engine) deliver(q *queue, r *route, p order.Parcel) {
 		if p.From != nil {
 			e.arrived(q, &p, []*verdict{{state: StateDead}})
 		}
-		e.scheduler.finish(q, r, p, verdict{})
+		e.scheduler.finish(q, r, p, judge.Verdict{})
 		e.giveUpOld(q, r, en)
 		return
 	}
@@ -45,18 +46,18 @@ func (e *Engine) deliver(q *queue, r *route, p order.Parcel) {
 	x, dropped := e.attempt(ctx, r, en, a)
 	a.Duration = time.Since(began)
 	var se *scripts.Error
-	if errors.As(x.err, &se) && !se.Guilty() { // the sandbox had no time for it: nothing was attempted
+	if errors.As(x.Err, &se) && !se.Guilty() { // the sandbox had no time for it: nothing was attempted
 		end(span, "put back")
 		e.putBack(q, p)
 		return
 	}
 	en.Release()
 
-	v := verdict{state: StateDropped, err: dropped}
+	v := droppedFor(dropped)
 	if dropped == "" {
 		v = e.judge(r, giveUpAt, a, x)
 	}
-	a.Error = v.err
+	a.Error = v.Reason
 	e.traces.delivered(span, a, v.state)
 	e.metrics.duration.Observe(a.Duration.Seconds())
 	e.metrics.attempted(r.sub.Account, en, a, v.state)
@@ -65,20 +66,41 @@ func (e *Engine) deliver(q *queue, r *route, p order.Parcel) {
 	if p.From != nil {
 		e.arrived(q, &p, []*verdict{&v})
 	}
-	n := e.scheduler.finish(q, r, p, v)
+	n := e.scheduler.finish(q, r, p, v.Verdict)
 	if v.state == StateDead {
 		e.noteDead(r, en, reason)
 	}
-	if v.deactivate || n.hopeless || n.recovered {
-		e.heed(r, v, n, e.aboutOperational(r, en))
+	if v.Deactivate || n.hopeless || n.recovered {
+		e.heed(r, v.Verdict, n, e.aboutOperational(r, en))
 	}
 	e.recordAttempt(q, r, en, a, v)
 }
 
+// verdict is what follows from an attempt, and the state in which it leaves the delivery.
+type verdict struct {
+	judge.Verdict
+	state State
+}
+
+func judged(v judge.Verdict) verdict {
+	switch v.Decision {
+	case judge.Accept:
+		return verdict{v, StateSucceeded}
+	case judge.TryAgain:
+		return verdict{v, StateFailed}
+	}
+	return verdict{v, StateDead}
+}
+
+// droppedFor is the verdict where the transform wants nothing sent.
+func droppedFor(reason string) verdict {
+	return verdict{judge.Verdict{Reason: reason}, StateDropped}
+}
+
 // judge decides what follows from an attempt, and notes in a where it failed.
-func (e *Engine) judge(r *route, giveUpAt time.Time, a *Attempt, x exchange) verdict {
-	v := judge(r.terms.retries, giveUpAt, a.Number, x, e.cfg.Now(), jitter())
-	if v.err != "" && a.Phase == "" {
+func (e *Engine) judge(r *route, giveUpAt time.Time, a *Attempt, x judge.Exchange) verdict {
+	v := judged(judge.Attempt(r.terms.retries, giveUpAt, a.Number, x, e.cfg.Now(), jitter()))
+	if v.Reason != "" && a.Phase == "" {
 		a.Phase = phaseHTTP
 	}
 	return v
@@ -87,12 +109,12 @@ func (e *Engine) judge(r *route, giveUpAt time.Time, a *Attempt, x exchange) ver
 // recordAttempt hands an attempt and what follows from it to the store.
 func (e *Engine) recordAttempt(q *queue, r *route, en order.Entry, a *Attempt, v verdict) {
 	e.record(&Outcome{
-		ID: DeliveryID{en.Event, r.sub.ID}, State: v.state, Attempts: a.Number, NextAt: v.nextAt, Error: v.err, Attempt: a,
+		ID: DeliveryID{en.Event, r.sub.ID}, State: v.state, Attempts: a.Number, NextAt: v.NextAt, Error: v.Reason, Attempt: a,
 	}, func() {
 		e.scheduler.settle(q, en.Event)
 		e.recorded(en)
 		if v.state == StateFailed {
-			e.wakeRetries(v.nextAt)
+			e.wakeRetries(v.NextAt)
 		}
 	})
 }
@@ -103,7 +125,7 @@ func deadReason(a *Attempt, v verdict) string {
 	if a.Phase == phaseTransform {
 		return "the transform failed; see the delivery's attempts"
 	}
-	return v.err
+	return v.Reason
 }
 
 // putBack lets what was taken, and found no time to be attempted, wait for another moment.
@@ -130,7 +152,7 @@ func (e *Engine) arrived(q *queue, p *order.Parcel, verdicts []*verdict) {
 		for j, a := range list {
 			if a.By != 0 && a.Entry.Event == p.At(i).Event {
 				v := verdicts[i]
-				v.state, v.nextAt, v.err = StateDropped, time.Time{}, supersededBy(a.By)
+				v.state, v.NextAt, v.Reason = StateDropped, time.Time{}, supersededBy(a.By)
 				list = append(list[:j], list[j+1:]...)
 				break
 			}
@@ -163,10 +185,10 @@ func (e *Engine) logAttempt(r *route, en order.Entry, a *Attempt, v verdict) {
 	if failed {
 		attributes = append(attributes, slog.String("phase", a.Phase))
 		if e.cfg.LogFailures {
-			attributes = append(attributes, slog.String("error", v.err))
+			attributes = append(attributes, slog.String("error", v.Reason))
 		}
 		if v.state == StateFailed {
-			attributes = append(attributes, slog.Time("next_at", v.nextAt))
+			attributes = append(attributes, slog.Time("next_at", v.NextAt))
 		}
 	}
 	e.log.LogAttrs(ctx, level, text, attributes...)
@@ -181,17 +203,17 @@ func (e *Engine) recorded(en order.Entry) {
 
 // attempt makes the request and sends it, and notes in a what it did. dropped is the
 // reason where the transform wants nothing sent.
-func (e *Engine) attempt(ctx context.Context, r *route, en order.Entry, a *Attempt) (x exchange, dropped string) {
+func (e *Engine) attempt(ctx context.Context, r *route, en order.Entry, a *Attempt) (x judge.Exchange, dropped string) {
 	if r.broken != nil {
 		a.Phase = phaseRefused
-		return exchange{err: r.broken}, ""
+		return judge.Exchange{Err: r.broken}, ""
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.terms.timeout)
 	defer cancel()
 	ev, err := e.eventOf(ctx, en)
 	if err != nil {
 		a.Phase = phaseEvent
-		return exchange{err: err}, ""
+		return judge.Exchange{Err: err}, ""
 	}
 	out, dropped, err := e.compose(ctx, r, ev, a)
 	if r.transformSource != "" {
@@ -199,10 +221,10 @@ func (e *Engine) attempt(ctx context.Context, r *route, en order.Entry, a *Attem
 	}
 	if err != nil {
 		a.Phase = phaseTransform
-		return exchange{err: err}, ""
+		return judge.Exchange{Err: err}, ""
 	}
 	if dropped != "" {
-		return exchange{}, dropped
+		return judge.Exchange{}, dropped
 	}
 	sending, span := e.traces.send(ctx, out, a)
 	x, a.Phase = e.send(sending, r.terms.timeout, out, &a.Response)

@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"time"
+
+	"switchhook/engine/judge"
 )
 
 // Health is how the target of a subscription fares. The zero Health is a target's that
@@ -79,9 +81,9 @@ func (e *Engine) saveHealth() {
 
 // heed acts on what an attempt told of its target beyond its own delivery. quiet keeps the
 // operational events back.
-func (e *Engine) heed(r *route, v verdict, n news, quiet bool) {
+func (e *Engine) heed(r *route, v judge.Verdict, n news, quiet bool) {
 	switch {
-	case v.deactivate:
+	case v.Deactivate:
 		e.deactivate(r, "the target answered 410 Gone", quiet)
 	case n.hopeless:
 		e.deactivate(r, "every attempt has failed since "+n.health.FailingSince.Format(time.RFC3339)+"; the last: "+n.health.LastError, quiet)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"switchhook/engine/judge"
 	"switchhook/engine/order"
 	"switchhook/engine/watermark"
 )
@@ -277,11 +278,11 @@ func (m *interleaving) attempt() {
 	}
 	m.attempts[id] = true
 	m.later(func() {
-		v := verdict{state: StateSucceeded, reply: replyGood}
+		v := judged(judge.Verdict{Decision: judge.Accept, Reply: judge.Good})
 		row := diskRow{state: StateSucceeded, attempts: en.Attempts + 1}
 		if m.fails[id] > 0 {
 			m.fails[id]--
-			v = verdict{state: StateFailed, reply: replyBad}
+			v = judged(judge.Verdict{Decision: judge.TryAgain, Reply: judge.Bad})
 			row = diskRow{state: StateFailed, attempts: en.Attempts + 1, next: m.clock + 1 + m.random.IntN(30)}
 			m.nextAt[id] = row.next
 		} else {
@@ -297,7 +298,7 @@ func (m *interleaving) attempt() {
 			if p.From != nil {
 				m.aside(q, s.arrived(q, &p, func(int) order.Fate { return v.state.fate() }))
 			}
-			s.finish(q, r, p, v)
+			s.finish(q, r, p, v.Verdict)
 			m.later(func() {
 				m.write(func() { m.rows[id] = row }, func() { s.settle(q, id) })
 			})

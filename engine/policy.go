@@ -17,6 +17,17 @@ type Policy struct {
 	GiveUpAfter time.Duration `json:"give_up_after,omitempty"` // of an event; its deliveries are dead then, whatever the schedule says
 }
 
+// RetrySchedule is how long to wait before each attempt, the first included. When it is
+// used up the delivery is dead.
+type RetrySchedule []time.Duration
+
+// DefaultRetrySchedule is the one that Standard Webhooks 1.0.0 gives as an example: ten
+// attempts in a bit over three days.
+var DefaultRetrySchedule = RetrySchedule{
+	0, 5 * time.Second, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour,
+	5 * time.Hour, 10 * time.Hour, 14 * time.Hour, 20 * time.Hour, 24 * time.Hour,
+}
+
 // Rate is so many attempts in a time, evenly spread. The zero Rate is no limit.
 type Rate struct {
 	Count int           `json:"count"`

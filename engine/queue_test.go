@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"switchhook/engine/judge"
 	"switchhook/engine/order"
 	"switchhook/engine/snowflake"
 )
@@ -75,7 +76,7 @@ func (d *desk) start() (all []flight) {
 	}
 }
 
-func (d *desk) end(f flight, v verdict) news { return d.finish(f.q, f.r, f.p, v) }
+func (d *desk) end(f flight, v judge.Verdict) news { return d.finish(f.q, f.r, f.p, v) }
 
 func newIDs(n int) (list []ID) {
 	now := snowflake.FirstAt(time.Now())
@@ -144,7 +145,7 @@ func TestInFlightIsTheSubscriptionsOwn(t *testing.T) {
 		if len(flights[1]) != 3 || len(flights[2]) != 40 {
 			t.Errorf("%d and %d", len(flights[1]), len(flights[2]))
 		}
-		d.end(flights[2][0], verdict{reply: replyDown, trouble: true})
+		d.end(flights[2][0], judge.Verdict{Reply: judge.Down, Trouble: true})
 		if d.queues[2].limit != 20 {
 			t.Errorf("%d after trouble", d.queues[2].limit)
 		}
@@ -166,7 +167,7 @@ func TestADeadTargetGetsProbesOnly(t *testing.T) {
 		events := newIDs(200)
 		d.put(1, events...)
 		for _, f := range d.start() {
-			d.end(f, verdict{reply: replyDown, trouble: true, err: "refused"})
+			d.end(f, judge.Verdict{Reply: judge.Down, Trouble: true, Reason: "refused"})
 		}
 		if h := d.queues[1].circuit.Health; h.State() != HealthProbing {
 			t.Fatalf("%+v", h)
@@ -180,7 +181,7 @@ func TestADeadTargetGetsProbesOnly(t *testing.T) {
 			for _, f := range flights {
 				attempts++
 				time.Sleep(10 * time.Millisecond)
-				d.end(f, verdict{reply: replyDown, trouble: true, err: "refused"})
+				d.end(f, judge.Verdict{Reply: judge.Down, Trouble: true, Reason: "refused"})
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
@@ -233,7 +234,7 @@ func TestANewTargetStartsHealthy(t *testing.T) {
 		d.put(1, newIDs(100)...)
 		flights := d.start()
 		for _, f := range flights[:8] {
-			d.end(f, verdict{reply: replyDown, trouble: true, slowDown: time.Hour})
+			d.end(f, judge.Verdict{Reply: judge.Down, Trouble: true, SlowDown: time.Hour})
 		}
 		d.route(Subscription{ID: 1, TargetURL: "http://b"}, terms{})
 		if h := d.queues[1].circuit.Health; h != (Health{Subscription: 1}) {
@@ -243,7 +244,7 @@ func TestANewTargetStartsHealthy(t *testing.T) {
 			t.Errorf("%d go to the new target", n)
 		}
 		for _, f := range flights[8:] { // what the old one says counts no more
-			d.end(f, verdict{reply: replyDown, trouble: true, slowDown: time.Hour})
+			d.end(f, judge.Verdict{Reply: judge.Down, Trouble: true, SlowDown: time.Hour})
 		}
 		if h := d.queues[1].circuit.Health; h != (Health{Subscription: 1}) || d.queues[1].limit != 16 {
 			t.Errorf("%+v, limit %d", h, d.queues[1].limit)
@@ -269,7 +270,7 @@ func TestSwitchedOnAgainItStartsSlowly(t *testing.T) {
 			seen = append(seen, len(flights))
 			for i, f := range flights {
 				if len(seen) == 4 && i == 0 {
-					d.end(f, verdict{reply: replyBad}) // neither trouble nor success
+					d.end(f, judge.Verdict{Reply: judge.Bad}) // neither trouble nor success
 					continue
 				}
 				d.end(f, good)

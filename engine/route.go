@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"switchhook/engine/judge"
 	"switchhook/engine/signature"
 	"switchhook/scripts"
 	"switchhook/scripts/filter"
@@ -183,7 +184,7 @@ func (e *Engine) runFilter(r *route, f *filter.Filter, in *filter.Input) (bool, 
 // noteFilterError keeps a filter's failure for its owner to see. It counts as no match.
 func (e *Engine) noteFilterError(r *route, err error) {
 	e.metrics.filterErrors.Inc()
-	text := shorten(err.Error())
+	text := judge.Shorten(err.Error())
 	if r.lastError.Swap(&text) == nil { // the text may quote an event
 		e.log.Warn("filter failed, which counts as no match; the subscription's filter_errors say why", "subscription_id", r.sub.ID.Format(SubscriptionPrefix), "account", r.sub.Account)
 	}

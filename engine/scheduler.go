@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"switchhook/engine/fifo"
+	"switchhook/engine/judge"
 	"switchhook/engine/order"
 )
 
@@ -302,7 +303,7 @@ func (s *scheduler) putBack(q *queue, p order.Parcel) (known bool, list []order.
 }
 
 // finish gives back q's place in flight and heeds what the attempt said of the target.
-func (s *scheduler) finish(q *queue, r *route, p order.Parcel, v verdict) (n news) {
+func (s *scheduler) finish(q *queue, r *route, p order.Parcel, v judge.Verdict) (n news) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	probe := q.circuit.ended(p.First.Event)
@@ -317,15 +318,15 @@ func (s *scheduler) finish(q *queue, r *route, p order.Parcel, v verdict) (n new
 		s.changed[q.id] = q
 	}
 	switch full := q.route.terms.inFlight; {
-	case v.trouble:
+	case v.Trouble:
 		q.limit, q.successes, q.slowStart = max(1, q.limit/2), 0, false
 	case n.closed:
 		q.startSlowly()
-	case q.limit < full && v.reply == replyGood:
+	case q.limit < full && v.Reply == judge.Good:
 		q.restore(full)
 	}
-	if v.slowDown > 0 {
-		s.pause(q, v.slowDown)
+	if v.SlowDown > 0 {
+		s.pause(q, v.SlowDown)
 	}
 	n.hopeless = n.health.hopeless(s.deactivateAfter, s.now())
 	s.offer(q)

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"switchhook/engine/judge"
 	"switchhook/engine/target"
 )
 
@@ -27,7 +28,7 @@ const (
 var bodyBuffers = sync.Pool{New: func() any { b := make([]byte, readBody); return &b }}
 
 // send makes the POST, for which ctx gives timeout, and notes the answer. There is one try, and no redirect is followed.
-func (e *Engine) send(ctx context.Context, timeout time.Duration, out *outgoing, answer *AttemptResponse) (exchange, string) {
+func (e *Engine) send(ctx context.Context, timeout time.Duration, out *outgoing, answer *AttemptResponse) (judge.Exchange, string) {
 	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(out.body)), nil }
 	body, _ := open()
 	req := (&http.Request{
@@ -42,10 +43,10 @@ func (e *Engine) send(ctx context.Context, timeout time.Duration, out *outgoing,
 	defer res.Body.Close()
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		// Its body is the raw connection, which no deadline of the request ends.
-		return exchange{err: errors.New("the target wanted to switch protocols (101)"), silent: true}, phaseHTTP
+		return judge.Exchange{Err: errors.New("the target wanted to switch protocols (101)"), Silent: true}, phaseHTTP
 	}
 	if res.StatusCode < 100 { // net/http lets three digits pass, and 000 would look like no answer
-		return exchange{err: fmt.Errorf("the target answered with status %d, which HTTP does not have", res.StatusCode), silent: true}, phaseHTTP
+		return judge.Exchange{Err: fmt.Errorf("the target answered with status %d, which HTTP does not have", res.StatusCode), Silent: true}, phaseHTTP
 	}
 	// Whatever else a body may be: the end of the attempt ends it.
 	defer context.AfterFunc(ctx, func() { res.Body.Close() })()
@@ -60,7 +61,7 @@ func (e *Engine) send(ctx context.Context, timeout time.Duration, out *outgoing,
 		}
 		return noAnswer(fmt.Errorf("the answer broke off after %d bytes: %w", n, err), timeout)
 	}
-	return exchange{status: res.StatusCode, retryAfter: res.Header.Get("Retry-After")}, ""
+	return judge.Exchange{Status: res.StatusCode, RetryAfter: res.Header.Get("Retry-After")}, ""
 }
 
 // fill reads until buffer is full or r ends. (io.ReadFull can't tell a short answer from
@@ -77,7 +78,7 @@ func fill(buffer []byte, r io.Reader) (n int, err error) {
 	return n, err
 }
 
-func noAnswer(err error, timeout time.Duration) (exchange, string) {
+func noAnswer(err error, timeout time.Duration) (judge.Exchange, string) {
 	var refused *target.RefusedError
 	var certificate *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
@@ -85,16 +86,16 @@ func noAnswer(err error, timeout time.Duration) (exchange, string) {
 	var name *net.DNSError
 	switch {
 	case errors.As(err, &refused):
-		return exchange{err: refused, refused: true}, phaseRefused
+		return judge.Exchange{Err: refused, Refused: true}, phaseRefused
 	case errors.Is(err, context.DeadlineExceeded):
-		return exchange{err: fmt.Errorf("no answer within %s", timeout), silent: true}, phaseTimeout
+		return judge.Exchange{Err: fmt.Errorf("no answer within %s", timeout), Silent: true}, phaseTimeout
 	case errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &host), strings.Contains(err.Error(), "tls: "):
-		return exchange{err: err, silent: true}, phaseTLS
+		return judge.Exchange{Err: err, Silent: true}, phaseTLS
 	}
 	if errors.As(err, &name) { // without the resolver's address, which is nobody's business
 		err = fmt.Errorf("the host %s was not found: %s", name.Name, name.Err)
 	}
-	return exchange{err: err, silent: true}, phaseConnect
+	return judge.Exchange{Err: err, Silent: true}, phaseConnect
 }
 
 // shownHeaders lists headers by name, and hides credentials: whoever may read deliveries

@@ -1,6 +1,10 @@
 package engine
 
-import "time"
+import (
+	"time"
+
+	"switchhook/engine/judge"
+)
 
 // What a policy may ask for.
 const (
@@ -110,7 +114,7 @@ func (s RetrySchedule) span() (sum time.Duration) {
 	for _, wait := range s {
 		sum += wait
 	}
-	return sum + time.Duration(float64(sum)*retryJitter)
+	return sum + time.Duration(float64(sum)*judge.Jitter)
 }
 
 // lateTimer is how late a timer may be without the rate falling behind.

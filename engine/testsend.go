@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"switchhook/engine/judge"
 	"switchhook/engine/order"
 	"switchhook/scripts"
 )
@@ -133,19 +134,19 @@ func (e *Engine) sendTest(ctx context.Context, r *route, like *Event) (*Delivery
 	x, dropped := e.attempt(attempting, r, en, a)
 	a.Duration = time.Since(began)
 	var se *scripts.Error
-	if errors.As(x.err, &se) && !se.Guilty() {
+	if errors.As(x.Err, &se) && !se.Guilty() {
 		end(span, "put back")
 		e.tracker.Abandon(fresh)
 		return nil, nil, &Error{Code: CodeBusy, Message: "the sandbox has no time for the transform; try again in a moment"}
 	}
-	v := verdict{state: StateDropped, err: dropped}
+	v := droppedFor(dropped)
 	if dropped == "" {
-		v = judge(RetrySchedule{0}, time.Time{}, a.Number, x, e.cfg.Now(), 0) // one attempt, which is the last
-		if v.err != "" && a.Phase == "" {
+		v = judged(judge.Attempt(RetrySchedule{0}, time.Time{}, a.Number, x, e.cfg.Now(), 0)) // one attempt, which is the last
+		if v.Reason != "" && a.Phase == "" {
 			a.Phase = phaseHTTP
 		}
 	}
-	a.Error = v.err
+	a.Error = v.Reason
 	e.traces.delivered(span, a, v.state)
 	if _, err := e.store.Append(ctx, []NewEvent{{Event: ev}}); err != nil {
 		e.tracker.Abandon(fresh)
@@ -155,7 +156,7 @@ func (e *Engine) sendTest(ctx context.Context, r *route, like *Event) (*Delivery
 	e.meters.stored(ev)
 	id := DeliveryID{ev.ID, r.sub.ID}
 	recorded := make(chan struct{})
-	e.record(&Outcome{ID: id, State: v.state, Attempts: 1, Error: v.err, Attempt: a}, func() {
+	e.record(&Outcome{ID: id, State: v.state, Attempts: 1, Error: v.Reason, Attempt: a}, func() {
 		e.tracker.Record(fresh, 0)
 		close(recorded)
 	})

@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"switchhook/engine/fifo"
+	"switchhook/engine/judge"
 	"switchhook/engine/order"
 	"switchhook/scripts"
 )
@@ -233,14 +234,14 @@ func (t *tracing) send(ctx context.Context, out *outgoing, a *Attempt) (context.
 }
 
 // sent ends the span of a request.
-func (t *tracing) sent(span trace.Span, x exchange, phase string) {
+func (t *tracing) sent(span trace.Span, x judge.Exchange, phase string) {
 	if t == nil {
 		return
 	}
-	if x.status != 0 {
-		span.SetAttributes(attribute.Int("http.response.status_code", x.status))
-		if x.status >= 400 {
-			phase = strconv.Itoa(x.status)
+	if x.Status != 0 {
+		span.SetAttributes(attribute.Int("http.response.status_code", x.Status))
+		if x.Status >= 400 {
+			phase = strconv.Itoa(x.Status)
 		}
 	}
 	end(span, phase)
