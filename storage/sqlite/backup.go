@@ -309,10 +309,26 @@ func copyBytes(ctx context.Context, from, to string) error {
 	return errors.Join(err, ctx.Err(), target.Close())
 }
 
+// mergeLog moves what a killed router left in its log into the database, as its next start
+// would: between the loss of the log's first name and the end of a restore, what stands under
+// the first name is then not older than it was. A database that is too damaged for that, or
+// has no room, stays as it is.
+func mergeLog(path string) {
+	for _, suffix := range []string{"", "-wal"} {
+		if _, err := os.Stat(path + suffix); err != nil {
+			return
+		}
+	}
+	if conn, err := openURL(path, "mode=rw", "PRAGMA busy_timeout = 5000; PRAGMA synchronous = FULL; PRAGMA wal_checkpoint(TRUNCATE)"); err == nil {
+		conn.Close()
+	}
+}
+
 // putAside gives a database and its log second names, and takes the log away from the
 // first one: beside another database it would be played back into that. Whatever happens
 // in between, the old state is whole under the second names.
 func putAside(path string) (kept string, err error) {
+	mergeLog(path)
 	kept = path + ".before-restore-" + time.Now().UTC().Format("20060102T150405.000Z")
 	for _, suffix := range []string{"", "-wal"} {
 		if err := os.Link(path+suffix, kept+suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -261,3 +261,37 @@ func TestABackupWithoutARouter(t *testing.T) {
 		closed(t, copied)
 	}
 }
+
+// TestWhatIsReplacedIsWholeWithoutItsLog replaces what a killed router left: a restore that is
+// killed as well may leave the database without its log.
+func TestWhatIsReplacedIsWholeWithoutItsLog(t *testing.T) {
+	live := filepath.Join(t.TempDir(), "live.db")
+	s := open(t, live)
+	backup := filepath.Join(t.TempDir(), "backup.db")
+	if _, err := Backup(t.Context(), live, backup, false); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 20 {
+		if _, err := s.Append(t.Context(), []engine.NewEvent{newEvent(n + 1)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(t.TempDir(), "test.db")
+	copyFile(t, live, path)
+	copyFile(t, live+"-wal", path+"-wal")
+	_, kept, err := Restore(t.Context(), backup, path, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(kept + "-wal"); err == nil && info.Size() > 0 {
+		t.Errorf("%d bytes of it are in a log", info.Size())
+	}
+	old, err := Open(t.Context(), Options{Path: kept, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closed(t, old)
+	if last, err := old.LastEventID(t.Context()); err != nil || last != 20 {
+		t.Errorf("the last event of what was kept is %d, %v", last, err)
+	}
+}
