@@ -125,6 +125,11 @@ func (a *answer) at(path string) any {
 	if err := dec.Decode(&v); err != nil {
 		a.t.Fatalf("%s: the body is not JSON: %v: %.500s", a.what, err, a.body)
 	}
+	return within(v, path)
+}
+
+// within looks into a value that was read.
+func within(v any, path string) any {
 	for name := range strings.SplitSeq(path, ".") {
 		switch parent := v.(type) {
 		case map[string]any:
@@ -171,8 +176,8 @@ func (a *answer) column(name string) []string {
 		a.t.Fatalf("%s: no list: %.500s", a.what, a.body)
 	}
 	names := []string{}
-	for i := range list {
-		names = append(names, fmt.Sprint(a.at(fmt.Sprintf("data.%d.%s", i, name))))
+	for _, entry := range list {
+		names = append(names, fmt.Sprint(within(entry, name)))
 	}
 	return names
 }

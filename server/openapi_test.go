@@ -125,6 +125,7 @@ func TestTheExamplesOfTheDocumentWork(t *testing.T) {
 			for _, name := range body.at("examples").names() {
 				sent++
 				t.Run(fmt.Sprintf("%s %s %s", method, path, name), func(t *testing.T) {
+					t.Parallel()
 					text, err := json.Marshal(body.at("examples", name, "value").value)
 					must(t, err)
 					if err := body.at("schema").validate(text); err != nil {
