@@ -165,10 +165,9 @@ type Engine struct {
 	workers    int // guarded by scheduler.mu
 	stop       chan struct{}
 	stopped    sync.Once
-	background sync.WaitGroup // loops, workers, fetches
-	records    sync.WaitGroup // outcomes on their way to disk
-	unwritten  atomic.Int64   // how many those are
-	watermark  ID             // the last one set; the sweep's own
+	background underway // loops, workers, fetches, and requests that a stop waits for
+	records    underway // outcomes on their way to disk; never stopped
+	watermark  ID       // the last one set; the sweep's own
 }
 
 const (
@@ -268,10 +267,11 @@ func (e *Engine) Start(ctx context.Context) error {
 func (e *Engine) Close(ctx context.Context) error {
 	e.stopped.Do(func() { close(e.stop) })
 	e.scheduler.close()
+	e.background.stop()
 	done := make(chan struct{})
 	go func() {
-		e.background.Wait()
-		e.records.Wait()
+		e.background.wait()
+		e.records.wait()
 		close(done)
 	}()
 	select {
@@ -294,13 +294,13 @@ func (e *Engine) InFlight() (attempts, outcomes int) {
 	for _, n := range e.scheduler.flying {
 		attempts += n
 	}
-	return attempts, int(e.unwritten.Load())
+	return attempts, e.records.count()
 }
 
 // Ready tells whether events can be accepted: nil, or a CodeUnavailable.
 func (e *Engine) Ready(ctx context.Context) error {
 	if e.closing() {
-		return &Error{Code: CodeUnavailable, Message: "the router is stopping"}
+		return stopping()
 	}
 	if refusal := e.pressure.refusal.Load(); refusal != nil {
 		return refusal
@@ -315,6 +315,10 @@ func (e *Engine) closing() bool {
 	default:
 		return false
 	}
+}
+
+func stopping() *Error {
+	return &Error{Code: CodeUnavailable, Message: "the router is stopping"}
 }
 
 // every does something again and again until the router stops.

@@ -42,9 +42,10 @@ func (e *Engine) Publish(ctx context.Context, inputs []EventInput) ([]Accepted, 
 
 // take publishes what users may.
 func (e *Engine) take(ctx context.Context, inputs []EventInput) ([]Accepted, error) {
-	if e.closing() {
-		return nil, &Error{Code: CodeUnavailable, Message: "the router is stopping"}
+	if !e.background.begin() {
+		return nil, stopping()
 	}
+	defer e.background.end()
 	if len(inputs) == 0 || len(inputs) > MaxBatch {
 		return nil, Invalid("events", "holds %d events, must hold 1 to %d", len(inputs), MaxBatch)
 	}

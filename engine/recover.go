@@ -27,21 +27,16 @@ func (e *Engine) record(o *Outcome, then func()) { e.recordUnless(o, then, nil) 
 
 // recordUnless does so; where the store refuses the outcome, refused runs instead.
 func (e *Engine) recordUnless(o *Outcome, then func(), refused func(error)) {
-	e.records.Add(1)
-	e.unwritten.Add(1)
-	written := func() {
-		e.unwritten.Add(-1)
-		e.records.Done()
-	}
+	e.records.begin()
 	e.store.Record(o, func(err error) {
 		if err == nil {
 			then()
-			written()
+			e.records.end()
 			return
 		}
 		if refused != nil && ErrorCode(err) == CodeNotFound {
 			refused(err)
-			written()
+			e.records.end()
 			return
 		}
 		e.log.Error("outcome not recorded", "delivery_id", o.ID.String(), "event_id", o.ID.Event.Format(EventPrefix), "subscription_id", o.ID.Subscription.Format(SubscriptionPrefix), "error", err)
@@ -49,7 +44,7 @@ func (e *Engine) recordUnless(o *Outcome, then func(), refused func(error)) {
 			if !e.closing() {
 				e.recordUnless(o, then, refused)
 			}
-			written()
+			e.records.end()
 		})
 	})
 }

@@ -83,8 +83,7 @@ func (e *Engine) goReplay(id ID) {
 	if e.replays.on[id] {
 		return
 	}
-	e.replays.on[id] = true
-	e.background.Go(func() { e.runReplay(id) })
+	e.replays.on[id] = e.background.Go(func() { e.runReplay(id) })
 }
 
 // runReplay moves a replay on until it is through, or is not to run any more.

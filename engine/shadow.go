@@ -160,7 +160,7 @@ func (e *Engine) transformBeside(r *route, ev *Event, res scripts.Result, liveEr
 		sh.mu.Unlock()
 		return
 	}
-	e.background.Go(func() {
+	begun := e.background.Go(func() {
 		defer func() { <-e.shadows.places }()
 		candidate := *sh.candidate
 		candidate.request = r.request()
@@ -173,4 +173,7 @@ func (e *Engine) transformBeside(r *route, ev *Event, res scripts.Result, liveEr
 		}
 		sh.count(compare(live, made))
 	})
+	if !begun {
+		<-e.shadows.places
+	}
 }

@@ -80,7 +80,7 @@ func (e *Engine) TestSend(ctx context.Context, t Trial) (*Delivery, []*Attempt, 
 	r := e.registry.route(s.ID)
 	switch {
 	case e.closing():
-		return nil, nil, &Error{Code: CodeUnavailable, Message: "the router is stopping"}
+		return nil, nil, stopping()
 	case s.Verification.Pending():
 		return nil, nil, &Error{Code: CodeConflict, Message: "the target of this subscription has not confirmed yet that it wants to be sent events"}
 	case r == nil || r.held.Load():
@@ -114,8 +114,10 @@ func (e *Engine) TestSend(ctx context.Context, t Trial) (*Delivery, []*Attempt, 
 // sendTest makes the attempt and stores the event with its outcome. Only then is there a
 // delivery: one that is cut short leaves nothing that a next run would send.
 func (e *Engine) sendTest(ctx context.Context, r *route, like *Event) (*Delivery, []*Attempt, error) {
-	e.background.Add(1)
-	defer e.background.Done()
+	if !e.background.begin() {
+		return nil, nil, stopping()
+	}
+	defer e.background.end()
 	fresh := e.tracker.Begin(e.cfg.Now())
 	fresh.Queued() // it goes past the queues: lines that keep order must not wait for it
 	e.scheduler.ungate()

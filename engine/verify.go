@@ -111,9 +111,6 @@ func (e *Engine) seekConsent(ctx context.Context, s *Subscription) *Subscription
 // confirmed.
 func (e *Engine) askForConsent(s *Subscription) <-chan struct{} {
 	confirmed := make(chan struct{})
-	if e.closing() {
-		return confirmed
-	}
 	e.background.Go(func() {
 		for _, wait := range consentTries {
 			select {

@@ -1,0 +1,107 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"switchhook/engine"
+)
+
+// slowStore is a real store whose commits of events wait until they are let go.
+type slowStore struct {
+	engine.Store
+	entered, release chan struct{}
+}
+
+func (s *slowStore) Append(ctx context.Context, events []engine.NewEvent) ([]engine.Appended, error) {
+	s.entered <- struct{}{}
+	<-s.release
+	return s.Store.Append(ctx, events)
+}
+
+func TestAStopWaitsForWhatIsBeingAccepted(t *testing.T) {
+	r := start(t, nil)
+	if err := r.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	slow := &slowStore{r.store, make(chan struct{}), make(chan struct{})}
+	cfg := r.cfg
+	cfg.Store = slow
+	var err error
+	if r.Engine, err = engine.New(context.Background(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	published := make(chan error, 1)
+	go func() {
+		_, err := r.Publish(context.Background(), []engine.EventInput{event("a", "1")})
+		published <- err
+	}()
+	<-slow.entered
+	short, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if err := r.Close(short); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("it has stopped while an event is on its way to the disk: %v", err)
+	}
+	if _, err := r.Publish(context.Background(), []engine.EventInput{event("a", "2")}); engine.ErrorCode(err) != engine.CodeUnavailable {
+		t.Errorf("another one is accepted: %v", err)
+	}
+	close(slow.release)
+	if err := <-published; err != nil {
+		t.Errorf("the first is refused: %v", err)
+	}
+	if err := r.Close(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAStopIsNotOverWhileRequestsSendOrStore lets requests come while the router stops.
+// Once it has stopped none of them may send or store anything any more.
+func TestAStopIsNotOverWhileRequestsSendOrStore(t *testing.T) {
+	r := start(t, nil)
+	s := r.subscribe(nil)
+	for range 10 {
+		var requests sync.WaitGroup
+		for i := range 8 {
+			requests.Go(func() {
+				for {
+					var err error
+					if i%2 == 0 {
+						_, _, err = r.TestSend(context.Background(), engine.Trial{Account: s.Account, Subscription: s.ID, Event: event("a", "1")})
+					} else {
+						_, err = r.Publish(context.Background(), []engine.EventInput{event("a", "1")})
+					}
+					if engine.ErrorCode(err) == engine.CodeUnavailable {
+						return
+					}
+				}
+			})
+		}
+		_, before := r.sink.count()
+		until(t, "the requests are on", func() bool { _, n := r.sink.count(); return n > before })
+		if err := r.Close(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		last, err := r.store.LastEventID(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, sent := r.sink.count()
+		requests.Wait()
+		if _, n := r.sink.count(); n != sent {
+			t.Fatalf("%d requests were sent after the stop", n-sent)
+		}
+		if now, err := r.store.LastEventID(context.Background()); err != nil || now != last {
+			t.Fatalf("an event was stored after the stop: %v, %v", now, err)
+		}
+		if err := r.store.Close(); err != nil {
+			t.Fatal(err)
+		}
+		r.open()
+	}
+}
