@@ -33,6 +33,7 @@ type receipt struct {
 type ledger struct {
 	mu   sync.Mutex
 	list []receipt
+	took map[string]map[int]bool // by key, the events that were taken
 	post int
 	fail func(numbered) bool
 }
@@ -52,6 +53,15 @@ func (l *ledger) attach(s *sink) {
 		l.post++
 		for _, ev := range events {
 			l.list = append(l.list, receipt{ev, ok, l.post})
+			if ok {
+				if l.took == nil {
+					l.took = map[string]map[int]bool{}
+				}
+				if l.took[ev.K] == nil {
+					l.took[ev.K] = map[int]bool{}
+				}
+				l.took[ev.K][ev.N] = true
+			}
 		}
 		if !ok {
 			w.WriteHeader(http.StatusInternalServerError)
@@ -69,13 +79,7 @@ func (l *ledger) set(fail func(numbered) bool) {
 func (l *ledger) taken(key string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	seen := map[numbered]bool{}
-	for _, r := range l.list {
-		if r.ok && r.K == key {
-			seen[r.numbered] = true
-		}
-	}
-	return len(seen)
+	return len(l.took[key])
 }
 
 // checkOrder holds what came against the order of ids: when an event came, each earlier one
