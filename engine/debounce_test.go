@@ -36,6 +36,21 @@ func TestOnlyTheNewestOfAWindowGoes(t *testing.T) {
 	}
 }
 
+// A key that is misspelt, or an event that lacks it, must not cost events.
+func TestEventsWithoutAKeySupersedeNothing(t *testing.T) {
+	r := start(t, nil)
+	s := r.subscribe(func(s *engine.Subscription) {
+		s.Debounce = engine.Debounce{Key: "data.kk", Within: 100 * time.Millisecond}
+	})
+	a := r.publishNumbered(numbered{"a", 1}, numbered{"a", 2}, numbered{"b", 1})
+	r.restart() // they are read from the store with the same result
+	for n, id := range a {
+		if d, _ := r.delivery(id, s, engine.StateSucceeded); d.Error != "" {
+			t.Errorf("%v: %+v", n, d)
+		}
+	}
+}
+
 func TestAFailedEventIsSuperseded(t *testing.T) {
 	r := start(t, func(c *engine.Config) { c.Retries = engine.RetrySchedule{0, time.Hour} })
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(500) })

@@ -55,12 +55,19 @@ func (g *grouping) set(m manner) {
 	}
 }
 
-// strays is the group of the events that have no key.
-var strays = maphash.String(groupSeed, "\x00")
+// strayOf gives the group of an event that has no key. Those that are to keep order are one
+// group. But of those that debounce each is one: nothing says that a newer event stands for
+// the older one, which must not be dropped for it.
+func (g *grouping) strayOf(event ID) uint64 {
+	if g.within > 0 {
+		return maphash.Comparable(groupSeed, event)
+	}
+	return maphash.String(groupSeed, "\x00")
+}
 
-// groupOf tells to which group an event belongs. Where its key can't be told it is one of
-// the strays, who are a group of their own, and the error is noted.
-func (e *Engine) groupOf(r *route, in *filter.Input) uint64 {
+// groupOf tells to which group an event belongs. Where its key can't be told it is a stray,
+// and the error is noted.
+func (e *Engine) groupOf(r *route, event ID, in *filter.Input) uint64 {
 	g := &r.grouping
 	if g.key == "" {
 		return 0
@@ -68,19 +75,19 @@ func (e *Engine) groupOf(r *route, in *filter.Input) uint64 {
 	g.once.Do(func() { g.expr, g.err = filter.CompileKey(g.key) })
 	if g.err != nil {
 		e.noteFilterError(r, g.err)
-		return strays
+		return g.strayOf(event)
 	}
 	value, err := g.expr.Of(in)
 	if err != nil {
 		e.noteFilterError(r, err)
-		return strays
+		return g.strayOf(event)
 	}
 	return maphash.String(groupSeed, value)
 }
 
 // groups tells to which group of each route an event belongs; nil where none has groups.
 // The error is a CodeBusy, as that of match.
-func (e *Engine) groups(matched []*route, ev *scripts.Event, deadline time.Time) (list []group, err error) {
+func (e *Engine) groups(matched []*route, event ID, ev *scripts.Event, deadline time.Time) (list []group, err error) {
 	var in *filter.Input
 	for i, r := range matched {
 		if r.grouping.mark == 0 {
@@ -94,7 +101,7 @@ func (e *Engine) groups(matched []*route, ev *scripts.Event, deadline time.Time)
 		if time.Now().After(deadline) {
 			return nil, tooSlow()
 		}
-		list[i] = group{e.groupOf(r, in), r.grouping.mark}
+		list[i] = group{e.groupOf(r, event, in), r.grouping.mark}
 	}
 	return list, nil
 }
@@ -112,7 +119,7 @@ func (e *Engine) regrouped(ctx context.Context, r *route, en order.Entry) (order
 		return en, err
 	}
 	in := filter.NewInput(view(ev, jsondoc.Value{}))
-	en.Group = e.groupOf(r, in)
+	en.Group = e.groupOf(r, en.Event, in)
 	in.Release()
 	return en, nil
 }

@@ -226,7 +226,7 @@ func (e *Engine) prepare(in *EventInput, now, deadline time.Time) (publication, 
 	seen := view(ev, in.Data)
 	matched, err := e.match(e.index.candidates(ev.Account, ev.Type), seen, deadline)
 	if err == nil {
-		p.groups, err = e.groups(matched, seen, deadline)
+		p.groups, err = e.groups(matched, ev.ID, seen, deadline)
 	}
 	if err != nil {
 		e.tracker.Abandon(p.fresh)
