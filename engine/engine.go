@@ -142,7 +142,7 @@ type Engine struct {
 	scheduler  *scheduler
 	budget     memoryBudget
 	quarantine quarantine
-	notices    notices
+	notices    *notices
 	meters     meters
 	pressure   pressure
 
@@ -206,7 +206,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 		stop:       make(chan struct{}),
 	}
 	e.pressure.short = make(chan struct{}, 1)
-	e.notices = notices{dead: map[ID]*deadLetters{}, wake: make(chan struct{}, 1)}
+	e.notices = newNotices()
 	e.scheduler.deactivateAfter = cfg.DeactivateAfter
 	e.store = &audited{cfg.Store, e}
 	for i := range e.confirms {
@@ -277,10 +277,12 @@ func (e *Engine) Close(ctx context.Context) error {
 	select {
 	case <-done:
 		e.announceDead()
-		e.publishNotices()
+		err := e.publishLast(ctx)
 		e.saveHealth()
-		e.sweep(time.Time{})
-		return nil
+		if err == nil {
+			e.sweep(time.Time{})
+		}
+		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -99,7 +99,7 @@ func (e *Engine) groups(matched []*route, event ID, ev *scripts.Event, deadline 
 			defer in.Release()
 		}
 		if time.Now().After(deadline) {
-			return nil, tooSlow()
+			return nil, errTooSlow
 		}
 		list[i] = group{e.groupOf(r, event, in), r.grouping.mark}
 	}

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/url"
 	"slices"
 	"strings"
@@ -53,14 +54,30 @@ const (
 	deadEvery   = time.Second // between two events for the dead letters of a subscription
 	deadShown   = 10          // dead letters that one names
 	noticesRoom = 10_000      // operational events that wait while the store can't be written
+	noticesOwn  = 1000        // of them, of an account
+	noticesOnce = 100         // that are published together; all of one account
+	// noticesOn is how many accounts' are being published at one time: their filters may
+	// take long, and nobody else is to wait for that.
+	noticesOn = 8
 )
 
 // notices are operational events on their way to being published.
 type notices struct {
-	mu      sync.Mutex
-	waiting []EventInput
-	dead    map[ID]*deadLetters
-	wake    chan struct{}
+	mu         sync.Mutex
+	waiting    map[string][]EventInput // by account
+	total      int                     // in waiting
+	on         map[string]bool         // accounts whose events are being published
+	dead       map[ID]*deadLetters
+	wake       chan struct{}
+	places     chan struct{} // one for each account in on that is at it
+	publishing underway      // as many as on has
+}
+
+func newNotices() *notices {
+	return &notices{
+		waiting: map[string][]EventInput{}, on: map[string]bool{}, dead: map[ID]*deadLetters{},
+		wake: make(chan struct{}, 1), places: make(chan struct{}, noticesOn),
+	}
 }
 
 // deadLetters are those of one subscription since the last event about them.
@@ -134,14 +151,15 @@ func (e *Engine) announce(account, eventType string, data any) {
 		e.log.Error("operational event not made", "type", eventType, "error", err)
 		return
 	}
-	n := &e.notices
+	n := e.notices
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if len(n.waiting) >= noticesRoom {
+	if n.total >= noticesRoom || len(n.waiting[account]) >= noticesOwn {
 		e.log.Error("operational event left out: too many wait", "account", account, "type", eventType)
 		return
 	}
-	n.waiting = append(n.waiting, EventInput{Account: account, Type: eventType, Data: doc.Root()})
+	n.waiting[account] = append(n.waiting[account], EventInput{Account: account, Type: eventType, Data: doc.Root()})
+	n.total++
 	select {
 	case n.wake <- struct{}{}:
 	default:
@@ -154,7 +172,7 @@ func (e *Engine) noteDead(r *route, en order.Entry, reason string) {
 		return
 	}
 	now := e.now()
-	n := &e.notices
+	n := e.notices
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	d := n.dead[r.sub.ID]
@@ -198,7 +216,7 @@ func (e *Engine) noticeLoop() {
 
 // announceDead makes events of the dead letters that have gathered.
 func (e *Engine) announceDead() {
-	n := &e.notices
+	n := e.notices
 	n.mu.Lock()
 	gathered := n.dead
 	n.dead = map[ID]*deadLetters{}
@@ -215,22 +233,71 @@ func (e *Engine) announceDead() {
 	}
 }
 
-// publishNotices publishes what waits. What can't be stored now waits on.
+// publishNotices begins to publish what waits, each account's by itself. What can't be
+// stored now waits on.
 func (e *Engine) publishNotices() {
-	n := &e.notices
+	n := e.notices
 	n.mu.Lock()
-	waiting := n.waiting
-	n.waiting = nil
-	n.mu.Unlock()
-	for len(waiting) > 0 {
-		some := waiting[:min(len(waiting), MaxBatch)]
-		if _, err := e.publish(context.Background(), some); err != nil {
-			e.log.Error("operational events not published yet", "error", err)
-			n.mu.Lock()
-			n.waiting = append(waiting, n.waiting...)
-			n.mu.Unlock()
-			return
+	defer n.mu.Unlock()
+	for account := range n.waiting {
+		if n.on[account] {
+			continue
 		}
-		waiting = waiting[len(some):]
+		n.on[account] = true
+		n.publishing.Go(func() {
+			for most := noticesOnce; most > 0; {
+				most = e.publishSome(account, most)
+			}
+		})
 	}
+}
+
+// publishLast publishes what waits when the router stops, until ctx is over.
+func (e *Engine) publishLast(ctx context.Context) error {
+	e.publishNotices()
+	published := make(chan struct{})
+	go func() {
+		e.notices.publishing.wait()
+		close(published)
+	}()
+	select {
+	case <-published:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// publishSome publishes the oldest of an account's operational events, most at once. It
+// gives how many are to be tried next, 0 where the account is through for now.
+func (e *Engine) publishSome(account string, most int) (next int) {
+	n := e.notices
+	n.places <- struct{}{}
+	defer func() { <-n.places }()
+	n.mu.Lock()
+	some := n.waiting[account]
+	some = some[:min(len(some), most)]
+	n.mu.Unlock()
+	_, err := e.publish(context.Background(), some)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	through := len(some)
+	switch slow := errors.Is(err, errTooSlow); {
+	case slow && len(some) > 1:
+		return len(some) / 2
+	case slow:
+		e.log.Error("operational event left out: the account's filters take too long", "account", account, "type", some[0].Type)
+	case err != nil:
+		e.log.Error("operational events not published yet", "account", account, "error", err)
+		through = 0
+	}
+	n.total -= through
+	if n.waiting[account] = n.waiting[account][through:]; len(n.waiting[account]) > 0 && through > 0 {
+		return most
+	}
+	if len(n.waiting[account]) == 0 {
+		delete(n.waiting, account)
+	}
+	delete(n.on, account)
+	return 0
 }

@@ -141,7 +141,7 @@ func (e *Engine) match(candidates []*route, ev *scripts.Event, deadline time.Tim
 			// A stop waits for no user's filters; what the router itself has to tell is
 			// published last, and is lost if it is not.
 			if time.Now().After(deadline) || e.closing() && !Operational(ev.Type) {
-				return nil, tooSlow()
+				return nil, errTooSlow
 			}
 			if res.err = err; err == nil {
 				res.ok, res.err = e.runFilter(r, f, in)
@@ -162,9 +162,7 @@ func (e *Engine) match(candidates []*route, ev *scripts.Event, deadline time.Tim
 	return matched, nil
 }
 
-func tooSlow() *Error {
-	return &Error{Code: CodeBusy, Message: fmt.Sprintf("the filters of this account took more than %s for these events, so none was stored; publish fewer at a time, or simplify the filters", matchTime)}
-}
+var errTooSlow = &Error{Code: CodeBusy, Message: fmt.Sprintf("the filters of this account took more than %s for these events, so none was stored; publish fewer at a time, or simplify the filters", matchTime)}
 
 // runFilter evaluates a filter. Those of named scripts are counted, and run beside their
 // shadow if there is one.

@@ -3,6 +3,8 @@ package engine_test
 import (
 	"context"
 	"errors"
+	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -10,33 +12,77 @@ import (
 	"switchhook/engine"
 )
 
-// slowStore is a real store whose commits of events wait until they are let go.
+// slowStore is a real store where some commits of events wait until they are let go.
 type slowStore struct {
 	engine.Store
+	slow             func(*engine.Event) bool
 	entered, release chan struct{}
 }
 
 func (s *slowStore) Append(ctx context.Context, events []engine.NewEvent) ([]engine.Appended, error) {
-	s.entered <- struct{}{}
-	<-s.release
+	if slices.ContainsFunc(events, func(n engine.NewEvent) bool { return s.slow(n.Event) }) {
+		s.entered <- struct{}{}
+		<-s.release
+	}
 	return s.Store.Append(ctx, events)
+}
+
+// slowed puts a slowStore between the engine and its store.
+func (r *rig) slowed(slow func(*engine.Event) bool) *slowStore {
+	r.t.Helper()
+	if err := r.Close(context.Background()); err != nil {
+		r.t.Fatal(err)
+	}
+	s := &slowStore{r.store, slow, make(chan struct{}), make(chan struct{})}
+	cfg := r.cfg
+	cfg.Store = s
+	var err error
+	if r.Engine, err = engine.New(context.Background(), cfg); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := r.Start(context.Background()); err != nil {
+		r.t.Fatal(err)
+	}
+	return s
+}
+
+func TestOperationalEventsOfAnAccountHoldUpNoOthers(t *testing.T) {
+	r := start(t, func(c *engine.Config) { c.Retries = engine.RetrySchedule{0} })
+	slow := r.slowed(func(ev *engine.Event) bool { return engine.Operational(ev.Type) && ev.Account == "slow" })
+	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, body string) {
+		if body == `"dead"` {
+			w.WriteHeader(500)
+		}
+	})
+	told := map[string]*engine.Subscription{}
+	for _, account := range []string{"slow", "other"} {
+		r.subscribe(func(s *engine.Subscription) { s.Account = account })
+		told[account] = r.subscribe(func(s *engine.Subscription) { s.Account, s.Events = account, []string{"switchhook.*"} })
+	}
+	die := func(account string) {
+		in := event("a", `"dead"`)
+		in.Account = account
+		if _, err := r.Publish(context.Background(), []engine.EventInput{in}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	arrived := func(account string) func() bool {
+		return func() bool {
+			list, err := r.store.Deliveries(context.Background(), engine.DeliveryQuery{Subscription: told[account].ID, State: engine.StateSucceeded, Limit: 1})
+			return err == nil && len(list) == 1
+		}
+	}
+	die("slow")
+	<-slow.entered
+	die("other")
+	until(t, "the other account is told", arrived("other"))
+	close(slow.release)
+	until(t, "the slow one is told", arrived("slow"))
 }
 
 func TestAStopWaitsForWhatIsBeingAccepted(t *testing.T) {
 	r := start(t, nil)
-	if err := r.Close(context.Background()); err != nil {
-		t.Fatal(err)
-	}
-	slow := &slowStore{r.store, make(chan struct{}), make(chan struct{})}
-	cfg := r.cfg
-	cfg.Store = slow
-	var err error
-	if r.Engine, err = engine.New(context.Background(), cfg); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.Start(context.Background()); err != nil {
-		t.Fatal(err)
-	}
+	slow := r.slowed(func(*engine.Event) bool { return true })
 	published := make(chan error, 1)
 	go func() {
 		_, err := r.Publish(context.Background(), []engine.EventInput{event("a", "1")})
