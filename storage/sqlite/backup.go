@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/mattn/go-sqlite3"
@@ -106,9 +107,11 @@ func place(to string, replace bool, make func(temp string) error) (err error) {
 // removePartial removes what earlier runs of place left that were killed. Nobody else may
 // be at it.
 func removePartial(to string) error {
-	list, err := filepath.Glob(filepath.Join(filepath.Dir(to), "."+filepath.Base(to)+".partial-*"))
+	list, err := os.ReadDir(filepath.Dir(to)) // no filepath.Glob: the folder's name may look like a pattern
 	for _, left := range list {
-		err = errors.Join(err, os.Remove(left))
+		if strings.HasPrefix(left.Name(), "."+filepath.Base(to)+".partial-") {
+			err = errors.Join(err, os.Remove(filepath.Join(filepath.Dir(to), left.Name())))
+		}
 	}
 	return err
 }
@@ -315,7 +318,8 @@ func copyBytes(ctx context.Context, from, to string) error {
 // has no room, stays as it is.
 func mergeLog(path string) {
 	for _, suffix := range []string{"", "-wal"} {
-		if _, err := os.Stat(path + suffix); err != nil {
+		// SQLite removes the log of an empty file, unread.
+		if info, err := os.Stat(path + suffix); err != nil || info.Size() == 0 {
 			return
 		}
 	}

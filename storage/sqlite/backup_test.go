@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -293,5 +294,44 @@ func TestWhatIsReplacedIsWholeWithoutItsLog(t *testing.T) {
 	defer closed(t, old)
 	if last, err := old.LastEventID(t.Context()); err != nil || last != 20 {
 		t.Errorf("the last event of what was kept is %d, %v", last, err)
+	}
+}
+
+// TestTheLogOfAnEmptyDatabaseIsKept replaces a database that a damaged disk has emptied: what
+// its log holds may be all that is left of the last events.
+func TestTheLogOfAnEmptyDatabaseIsKept(t *testing.T) {
+	live := filepath.Join(t.TempDir(), "live.db")
+	s := open(t, live)
+	backup := filepath.Join(t.TempDir(), "backup.db")
+	if _, err := Backup(t.Context(), live, backup, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Append(t.Context(), []engine.NewEvent{newEvent(1)}); err != nil {
+		t.Fatal(err)
+	}
+	folder := filepath.Join(t.TempDir(), "data[1]") // which looks like a pattern
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path, left := filepath.Join(folder, "test.db"), filepath.Join(folder, ".test.db.partial-77")
+	for _, empty := range []string{path, left} {
+		if err := os.WriteFile(empty, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	copyFile(t, live+"-wal", path+"-wal")
+	log, err := os.ReadFile(path + "-wal")
+	if err != nil || len(log) == 0 {
+		t.Fatalf("a log of %d bytes, %v", len(log), err)
+	}
+	_, kept, err := Restore(t.Context(), backup, path, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(kept + "-wal"); err != nil || !bytes.Equal(got, log) {
+		t.Errorf("%d of %d bytes of the log were kept, %v", len(got), len(log), err)
+	}
+	if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the half of a copy is still there: %v", err)
 	}
 }
