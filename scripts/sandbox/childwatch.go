@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// watchdog looks every few milliseconds while runs are on. It interrupts a run, or a check, that has
-// used its CPU time; the wall clock does not count, since the process may have had to
-// wait for a processor. It also lets go of the answers that wait behind a long run.
+// watchdog looks every few milliseconds while runs are on. It interrupts a run, or a check,
+// that has used its CPU time; the wall clock does not count, since the process may have had
+// to wait for a processor. It also lets go of the answers that wait behind a long run.
 type watchdog struct {
 	server *server
 	timer  *time.Timer

@@ -66,6 +66,7 @@ func mappedMemory() int64 { return readMetric("/memory/classes/total:bytes") }
 
 // allocatedMemory is what was allocated since the process began.
 func allocatedMemory() int64 { return readMetric("/gc/heap/allocs:bytes") }
+
 func readMetric(name string) int64 {
 	sample := [1]metrics.Sample{{Name: name}}
 	metrics.Read(sample[:])
