@@ -133,14 +133,16 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return s.app.ShutdownWithContext(ctx)
 }
 
-// knownMethods answers methods that HTTP does not have as all else is answered. Fiber does
-// it before anything of ours comes to see the request.
+// knownMethods answers methods that HTTP does not have as all else is answered, and closes
+// the connection: fiber answers them before anything of ours comes to see the request, such
+// as unclearLength.
 func (s *Server) knownMethods(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
 		if slices.Contains(fiber.DefaultMethods, string(ctx.Method())) {
 			next(ctx)
 			return
 		}
+		ctx.SetConnectionClose()
 		c := s.app.AcquireCtx(ctx)
 		defer s.app.ReleaseCtx(c)
 		if err := s.unread(c, problemOf(fiber.StatusNotImplemented, "the method of this request is none that is known here")); err != nil {

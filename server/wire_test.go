@@ -24,6 +24,24 @@ func (r *router) dial(t *testing.T) net.Conn {
 	return conn
 }
 
+func TestNothingFollowsAMethodThatHTTPDoesNotHave(t *testing.T) {
+	r := start(t)
+	conn := r.dial(t)
+	_, err := io.WriteString(conn, "BREW / HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+	must(t, err)
+	answers := bufio.NewReader(conn)
+	res, err := http.ReadResponse(answers, nil)
+	must(t, err)
+	text, err := io.ReadAll(res.Body)
+	must(t, err)
+	if res.StatusCode != 501 || !res.Close {
+		t.Errorf("%d, close is %v: %s", res.StatusCode, res.Close, text)
+	}
+	if more, err := io.ReadAll(answers); len(more) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("there is another answer: %q %v", more, err)
+	}
+}
+
 func TestARequestWithTwoLengthsIsRefusedAndItsConnectionClosed(t *testing.T) {
 	r := start(t)
 	const event = `{"type":"a","data":1}`
