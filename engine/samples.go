@@ -92,12 +92,15 @@ func (e *Engine) samplesIn(ctx context.Context, account string, form SampleForm)
 		done()
 		return nil, nil, err
 	}
-	return func(ev *Event) ([]byte, error) { return e.trialBody(ctx, r, ev) }, done, nil
+	var strikes quarantine
+	return func(ev *Event) ([]byte, error) { return e.trialBody(ctx, r, ev, &strikes) }, done, nil
 }
 
 // trialBody makes the body that a dry route's hook is sent of an event. What the filter or
-// the transform keeps back, or the transform can't make, is nil.
-func (e *Engine) trialBody(ctx context.Context, r *route, ev *Event) ([]byte, error) {
+// the transform keeps back, or the transform can't make, is nil; but a transform that the
+// sandbox had to stop as often as quarantine lets it is an error, since each time costs a
+// process that others need.
+func (e *Engine) trialBody(ctx context.Context, r *route, ev *Event, strikes *quarantine) ([]byte, error) {
 	if r.filterSource != "" {
 		f, err := e.filters.Compile(r.filterSource)
 		if err != nil {
@@ -115,6 +118,8 @@ func (e *Engine) trialBody(ctx context.Context, r *route, ev *Event) ([]byte, er
 	out, dropped, err := e.composeUnsealed(ctx, r, ev, &Attempt{Number: 1, At: e.now()}, e.element)
 	var wrong *scripts.Error
 	switch {
+	case strikes.note(r.suspect(), err):
+		return nil, scriptError("transform", err)
 	case errors.As(err, &wrong) && wrong.Guilty() || dropped != "":
 		return nil, nil
 	case err != nil:
@@ -127,9 +132,10 @@ func (e *Engine) trialBody(ctx context.Context, r *route, ev *Event) ([]byte, er
 
 // Samples shows what a hook of an event type sends: the bodies of the account's newest
 // events, each in a form, then of the catalogue's samples; limit at most. Errors:
-// CodeInvalid where the format is not known; CodeNotFound where the type is neither in the
-// catalogue nor that of an event, or the account has no such subscription; CodeBusy where
-// too many dry runs are on, of which transforms are one.
+// CodeInvalid where the format is not known, or the transform had to be stopped again and
+// again; CodeNotFound where the type is neither in the catalogue nor that of an event, or
+// the account has no such subscription; CodeBusy where too many dry runs are on, of which
+// transforms are one.
 func (e *Engine) Samples(ctx context.Context, account, eventType string, form SampleForm, limit int) ([][]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.Timeout)
 	defer cancel()

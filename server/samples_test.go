@@ -101,6 +101,9 @@ func TestSamplesLookAsASubscriptionsOwnHookLooks(t *testing.T) {
 	r.acme.get(path + "transform_script=to-chat").want(200).shows(object{"0.chat": 5, "4.chat": 1, "5.chat": 9, "6": nil})
 	r.admin.get(path + "subscription=" + subscriptions["/own"]).want(200).shows(object{"0": "five", "1.n": 2, "2.n": 1, "3.n": 9, "4": nil})
 
+	r.acme.script("transform", "endless", "export default () => { for (;;) {} }") // each run costs a process
+	r.acme.get(path+"transform_script=endless").refused(422, "transform", "timeout")
+
 	r.rival.get(path+"subscription="+subscriptions["/own"]).refused(404, "", "there is no subscription")
 	r.rival.get(path+"transform_script=to-chat").refused(422, "transform_script", "names no script")
 	r.acme.get(path+"subscription=x").refused(422, "subscription", "is no id")
