@@ -196,9 +196,9 @@ func (e *Engine) replayStep(ctx context.Context, r *Replay, pace *rate.Limiter) 
 	var queued atomic.Int64
 	group, within := errgroup.WithContext(ctx)
 	group.SetLimit(replayAtOnce) // each waits for its commit
-	for i, id := range chosen {
+	for _, id := range chosen {
 		if now := e.replays.get(r.ID); now == nil || now.Status != ReplayRunning { // paused or cancelled: at once, not after the step
-			list, chosen, more = slices.DeleteFunc(list, func(d *Delivery) bool { return d.ID.Event >= id }), chosen[:i], true
+			list, more = slices.DeleteFunc(list, func(d *Delivery) bool { return d.ID.Event >= id }), true
 			break
 		}
 		if err := pace.Wait(ctx); err != nil {
