@@ -36,6 +36,7 @@ type interleaving struct {
 	// The subscription.
 	ordering Ordering
 	switches bool // its ordering changes
+	off      bool
 	route    *route
 	keys     map[ID]uint64
 	fails    map[ID]int // attempts of an event that will fail
@@ -102,6 +103,17 @@ func (m *interleaving) fault(format string, args ...any) {
 
 func (m *interleaving) later(do func()) { m.steps = append(m.steps, do) }
 
+// after does something some steps later.
+func (m *interleaving) after(steps int, do func()) {
+	m.later(func() {
+		if steps == 0 {
+			do()
+		} else {
+			m.after(steps-1, do)
+		}
+	})
+}
+
 func (m *interleaving) write(do, done func()) { m.writes = append(m.writes, write{do, done}) }
 
 func (m *interleaving) now() time.Time {
@@ -138,7 +150,7 @@ func (m *interleaving) boot() {
 
 // setRoute makes the subscription, or changes it.
 func (m *interleaving) setRoute() {
-	m.route = &route{sub: &Subscription{ID: theQueue, Active: true, Policy: Policy{Ordering: m.ordering, OrderingKey: "x"}}, terms: terms{inFlight: 4, giveUpAfter: 1e6 * time.Hour}}
+	m.route = &route{sub: &Subscription{ID: theQueue, Active: !m.off, Policy: Policy{Ordering: m.ordering, OrderingKey: "x"}}, terms: terms{inFlight: 4, giveUpAfter: 1e6 * time.Hour}}
 	m.route.grouping.set(mannerOf(m.route.sub))
 	_, list := m.s.setRoute(theQueue, m.route)
 	m.aside(m.s.queues[theQueue], list)
@@ -277,6 +289,10 @@ func (m *interleaving) attempt() {
 		m.fault("%d is attempted before its retry is due", id)
 	}
 	m.attempts[id] = true
+	if m.random.IntN(8) == 0 {
+		m.after(m.random.IntN(20), func() { m.putBack(q, p) })
+		return
+	}
 	m.later(func() {
 		v := judged(judge.Verdict{Decision: judge.Accept, Reply: judge.Good})
 		row := diskRow{state: StateSucceeded, attempts: en.Attempts + 1}
@@ -304,6 +320,21 @@ func (m *interleaving) attempt() {
 			})
 		})
 	})
+}
+
+// putBack does as the scheduler's own where the sandbox has no time, but for the pause, which
+// a timer ends.
+func (m *interleaving) putBack(q *queue, p order.Parcel) {
+	s, id := m.s, p.First.Event
+	delete(m.attempts, id)
+	s.mu.Lock()
+	q.circuit.ended(id)
+	s.landed(q)
+	_, list := s.returned(q, &p)
+	s.offer(q)
+	s.mu.Unlock()
+	m.note("put back %d", id)
+	m.aside(q, list)
 }
 
 // takeDue does one round of the loop of retries.
@@ -415,6 +446,11 @@ func (m *interleaving) step(publishing bool) bool {
 		if len(failed) > 0 && m.weight[6] > 4 {
 			may(1, func() { m.retry(failed[m.random.IntN(len(failed))]) })
 		}
+		may(1, func() {
+			m.off = !m.off
+			m.note("off: %v", m.off)
+			m.setRoute()
+		})
 		if m.switches {
 			may(1, func() {
 				m.ordering = []Ordering{OrderingNone, OrderingKeyed, OrderingFIFO}[m.random.IntN(3)]
@@ -464,6 +500,8 @@ func (m *interleaving) run() {
 	for range m.random.IntN(300) {
 		m.step(true)
 	}
+	m.off = false
+	m.setRoute()
 	for n := 0; m.step(false); n++ {
 		if n == 20_000 {
 			m.fault("it does not end")
