@@ -195,8 +195,11 @@ func mustBe(wrong *json.UnmarshalTypeError) string {
 }
 
 func typeName(t reflect.Type) string {
-	if t == reflect.TypeFor[eventNames]() {
+	switch t {
+	case reflect.TypeFor[eventNames]():
 		return "a string or a list of strings"
+	case reflect.TypeFor[duration]():
+		return "a string such as \"1m30s\", or a number of seconds"
 	}
 	switch t.Kind() {
 	case reflect.Pointer:

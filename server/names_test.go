@@ -155,7 +155,7 @@ func TestNamesThatContradictEachOtherAreRefused(t *testing.T) {
 		{`"event":"a","target":{"a":1}`, "target", "must be a string, not an object"},
 		{`"event":"a","url":"http://127.0.0.1:9/1","batch":{"size":10.5}`, "batch.size", "must be a whole number, not 10.5"},
 		{`"event":"a","url":"http://127.0.0.1:9/1","batch":{"size":99999999999999999999}`, "batch.size", "is out of range: 99999999999999999999"},
-		{`"event":"a","url":"http://127.0.0.1:9/1","expires_in":{}`, "expires_in", "must be a string, not an object"},
+		{`"event":"a","url":"http://127.0.0.1:9/1","expires_in":{}`, "expires_in", `must be a string such as "1m30s", or a number of seconds, not an object`},
 		{`"event":"a","hookUrl":5`, "hookUrl", "must be a string, not a number"},
 		{`"event":"a","hookUrl":"ftp://x/"`, "hookUrl", "hookUrl must begin with https:// or http://"},
 		{`"event":"a","hookUrl":"http://x/#f"`, "hookUrl", "hookUrl has a fragment"},
