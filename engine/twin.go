@@ -31,17 +31,17 @@ func (g *registry) setTwin(old, s *Subscription) {
 	}
 }
 
-// twin finds a stored subscription that sends what s would send, and that serves; nil
-// where there is none.
-func (g *registry) twin(s *Subscription, serves func(*Subscription) bool) *Subscription {
+// twin finds a stored subscription that sends what s would send, and that serves; of several
+// an active one, nil where there is none.
+func (g *registry) twin(s *Subscription, serves func(*Subscription) bool) (found *Subscription) {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	for _, t := range g.twins[twinKeyOf(s)] {
-		if sameDeliveries(t, s) && serves(t) {
-			return t
+		if (found == nil || t.Active && !found.Active) && sameDeliveries(t, s) && serves(t) {
+			found = t
 		}
 	}
-	return nil
+	return found
 }
 
 // sameDeliveries tells whether two subscriptions to the same events and target send the

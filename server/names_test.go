@@ -329,6 +329,10 @@ func TestSubscribingAgainBringsBackWhatTheRouterSwitchedOff(t *testing.T) {
 	c.post("/api/v1/subscriptions", body).want(200).shows(map[string]any{"active": false, "inactive_reason": "the target answered 410 Gone"})
 	delete(body, "active")
 	gone.Store(false)
+	second := c.post("/api/v1/subscriptions?allow_duplicates=true", body).want(201)
+	c.post("/api/v1/subscriptions", body).want(200).shows(map[string]any{"id": second.text("id")}) // or each event would go twice
+	c.get(made.text("href")).want(200).shows(map[string]any{"active": false})
+	c.do("DELETE", second.text("href"), "").want(204)
 	again := c.post("/api/v1/subscriptions", body).want(200).shows(map[string]any{"id": made.text("id"), "active": true, "inactive_reason": nil})
 	if again.header.Get("ETag") == made.header.Get("ETag") {
 		t.Error("the ETag is the old one")
