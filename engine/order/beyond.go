@@ -95,6 +95,18 @@ func (b *beyond) note(event snowflake.ID, what meanwhile) {
 	b.changed[event] = what
 }
 
+// stale tells whether more is known of a delivery than its row says; known are the events
+// whose outcome is not on disk. A retry that became due since is put right in it.
+func (b *beyond) stale(en *Entry, known map[snowflake.ID]bool) bool {
+	switch b.changed[en.Event] {
+	case settledMeanwhile:
+		return true
+	case dueMeanwhile:
+		en.Failed = false
+	}
+	return known[en.Event]
+}
+
 // trusted ends a read and drops the rows that can't be trusted. through is the last event
 // of which the read tells all; ended says that it is the last of all.
 func (b *beyond) trusted(rows []Entry, all bool) (kept []Entry, through snowflake.ID, ended bool) {

@@ -31,8 +31,7 @@ type lanes struct {
 	groups map[uint64]*lane
 	turns  fifo.Queue[*lane] // lanes that may go, in turn; a lane in it may have changed since
 	hungry map[*lane]struct{}
-	beside fifo.Queue[Entry]     // retried by hand: outside the order
-	manual map[snowflake.ID]bool // that failed outside the order, so that its retries stay there
+	hand   byHand
 
 	waiting int // deliveries in lanes that wait for their turn
 	failed  int // and those that wait for their retry
@@ -54,14 +53,14 @@ type lane struct {
 // NewLanes makes lanes with room for so many deliveries each: Room for one group, LaneRoom
 // for many. queued tells whether all events up to one have been queued.
 func NewLanes(room int, queued func(snowflake.ID) bool) Sorter {
-	return &lanes{groups: map[uint64]*lane{}, hungry: map[*lane]struct{}{}, manual: map[snowflake.ID]bool{}, room: room, queued: queued}
+	return &lanes{groups: map[uint64]*lane{}, hungry: map[*lane]struct{}{}, room: room, queued: queued}
 }
 
-func (l *lanes) Len() int { return l.waiting + l.failed + l.beside.Len() }
+func (l *lanes) Len() int { return l.waiting + l.failed + l.hand.waiting.Len() }
 
 // All lists what waits in memory, but for what has a row that says so.
 func (l *lanes) All() []Entry {
-	list := slices.Clone(l.beside.All())
+	list := slices.Clone(l.hand.waiting.All())
 	for _, g := range l.groups {
 		for _, en := range g.entries {
 			if !en.Failed {
@@ -73,10 +72,7 @@ func (l *lanes) All() []Entry {
 }
 
 func (l *lanes) Open() (n int, oldest snowflake.ID) {
-	oldest = snowflake.Last
-	for _, en := range l.beside.All() {
-		oldest = min(oldest, en.Event)
-	}
+	n, oldest = l.hand.open()
 	for _, g := range l.groups {
 		for i := range g.entries {
 			if !g.entries[i].Failed {
@@ -85,7 +81,7 @@ func (l *lanes) Open() (n int, oldest snowflake.ID) {
 			}
 		}
 	}
-	return l.waiting + l.beside.Len(), oldest
+	return l.waiting + n, oldest
 }
 
 // full tells whether there is no room for another lane.
@@ -158,8 +154,8 @@ func (l *lanes) Add(en Entry, crowded bool) (stored bool, aside []Aside) {
 
 // Due queues a delivery whose retry is due; its row says so.
 func (l *lanes) Due(en Entry) []Aside {
-	if l.manual[en.Event] {
-		l.byHand(en)
+	if l.hand.own[en.Event] {
+		l.hand.put(en)
 		return nil
 	}
 	l.note(en.Event, dueMeanwhile)
@@ -193,19 +189,12 @@ func (l *lanes) Retry(en Entry) []Aside {
 			return l.Due(en)
 		}
 	}
-	if l.beside.Len() >= Room {
+	if l.hand.waiting.Len() >= Room {
 		l.Leave(en.Event)
 		return nil
 	}
-	l.byHand(en)
+	l.hand.put(en)
 	return nil
-}
-
-func (l *lanes) byHand(en Entry) {
-	l.manual[en.Event] = true
-	if !slices.ContainsFunc(l.beside.All(), func(b Entry) bool { return b.Event == en.Event }) { // asked for twice
-		l.beside.Push(en)
-	}
 }
 
 // review sets right what depends on the state of a lane. What a lane that got blocked
@@ -260,7 +249,7 @@ func (l *lanes) first() *lane {
 // Look tells whether something may go now, and else when, if that is known. Nothing may
 // before all earlier events have been queued.
 func (l *lanes) Look(now time.Time, b Batch) (ready bool, at time.Time) {
-	if l.beside.Len() > 0 {
+	if l.hand.waiting.Len() > 0 {
 		return true, at
 	}
 	g := l.first()
@@ -290,8 +279,8 @@ func (g *lane) going(most int) (n int) {
 
 // Take gives up to most deliveries that go together, in order within each lane.
 func (l *lanes) Take(most int) (p Parcel) {
-	if l.beside.Len() > 0 {
-		return Parcel{First: l.beside.Pop()}
+	if l.hand.waiting.Len() > 0 {
+		return Parcel{First: l.hand.waiting.Pop()}
 	}
 	n := 0
 	for n < most {
@@ -323,12 +312,7 @@ func (l *lanes) Landed(p *Parcel, became func(i int) Fate) (list []Aside) {
 	for i := range p.Len() {
 		en := *p.At(i)
 		state := became(i)
-		if l.manual[en.Event] {
-			if state == Returned {
-				l.beside.Push(en)
-			} else if state == Done {
-				delete(l.manual, en.Event)
-			}
+		if l.hand.landed(en, state) {
 			continue
 		}
 		g := l.groups[en.Group]

@@ -26,7 +26,7 @@ func (l *lanes) Fetched(rows []Entry, all bool, known map[snowflake.ID]bool) (li
 	for i := range rows {
 		en := &rows[i]
 		g := l.groups[en.Group]
-		if l.stale(en, known) || l.has(g, en, touched) || l.elsewhere(g, en) {
+		if l.stale(en, known) || l.hand.own[en.Event] || l.has(g, en, touched) || l.elsewhere(g, en) {
 			en.Release()
 			continue
 		}
@@ -70,18 +70,6 @@ func (l *lanes) Fetched(rows []Entry, all bool, known map[snowflake.ID]bool) (li
 		list = append(list, l.review(g)...)
 	}
 	return list
-}
-
-// stale tells whether more is known of a delivery than its row says. A retry that became
-// due since is put right in it.
-func (l *lanes) stale(en *Entry, known map[snowflake.ID]bool) bool {
-	switch l.changed[en.Event] {
-	case settledMeanwhile:
-		return true
-	case dueMeanwhile:
-		en.Failed = false
-	}
-	return known[en.Event] || l.manual[en.Event]
 }
 
 // has tells whether a delivery is in its lane. Where it waits there for a retry that became

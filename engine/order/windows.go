@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"switchhook/engine/fifo"
 	"switchhook/engine/snowflake"
 )
 
@@ -23,8 +22,7 @@ type windows struct {
 	within  time.Duration
 	groups  map[uint64]*window
 	closing closingFirst
-	beside  fifo.Queue[Entry] // retried by hand: nothing supersedes them
-	manual  map[snowflake.ID]bool
+	hand    byHand
 	failed  int
 	clock   func() time.Time
 	last    time.Time // seen on clock
@@ -43,7 +41,7 @@ type window struct {
 
 // NewWindows makes windows that stay open for a time.
 func NewWindows(within time.Duration, now func() time.Time) Sorter {
-	return &windows{within: within, clock: now, groups: map[uint64]*window{}, manual: map[snowflake.ID]bool{}}
+	return &windows{within: within, clock: now, groups: map[uint64]*window{}}
 }
 
 // now is the time. Where the clock has been set back, the windows that are open close so much
@@ -59,10 +57,10 @@ func (l *windows) now() time.Time {
 	return now
 }
 
-func (l *windows) Len() int { return len(l.closing) + l.failed + l.beside.Len() }
+func (l *windows) Len() int { return len(l.closing) + l.failed + l.hand.waiting.Len() }
 
 func (l *windows) All() []Entry {
-	list := slices.Clone(l.beside.All())
+	list := slices.Clone(l.hand.waiting.All())
 	for _, w := range l.closing {
 		list = append(list, w.en)
 	}
@@ -70,14 +68,11 @@ func (l *windows) All() []Entry {
 }
 
 func (l *windows) Open() (n int, oldest snowflake.ID) {
-	oldest = snowflake.Last
-	for _, en := range l.beside.All() {
-		oldest = min(oldest, en.Event)
-	}
+	n, oldest = l.hand.open()
 	for _, w := range l.closing {
 		oldest = min(oldest, w.en.Event)
 	}
-	return len(l.closing) + l.beside.Len(), oldest
+	return len(l.closing) + n, oldest
 }
 
 func (l *windows) full() bool { return len(l.closing) >= Room || len(l.groups) >= lanesRoom }
@@ -152,8 +147,8 @@ func (l *windows) tidy(w *window) {
 
 // Due queues a delivery whose retry is due; its row says so.
 func (l *windows) Due(en Entry) []Aside {
-	if l.manual[en.Event] {
-		l.byHand(en)
+	if l.hand.own[en.Event] {
+		l.hand.put(en)
 		return nil
 	}
 	l.note(en.Event, dueMeanwhile)
@@ -169,7 +164,7 @@ func (l *windows) Due(en Entry) []Aside {
 
 // Retry queues a delivery that a user wants attempted again.
 func (l *windows) Retry(en Entry) []Aside {
-	if l.beside.Len() >= Room {
+	if l.hand.waiting.Len() >= Room {
 		l.Leave(en.Event)
 		return nil
 	}
@@ -182,21 +177,14 @@ func (l *windows) Retry(en Entry) []Aside {
 			l.failed--
 		}
 	}
-	l.byHand(en)
+	l.hand.put(en)
 	return nil
-}
-
-func (l *windows) byHand(en Entry) {
-	l.manual[en.Event] = true
-	if !slices.ContainsFunc(l.beside.All(), func(b Entry) bool { return b.Event == en.Event }) { // asked for twice
-		l.beside.Push(en)
-	}
 }
 
 // Look tells whether something may go now, and else when, if that is known.
 func (l *windows) Look(time.Time, Batch) (ready bool, at time.Time) {
 	now := l.now()
-	if l.beside.Len() > 0 {
+	if l.hand.waiting.Len() > 0 {
 		return true, at
 	}
 	if len(l.closing) == 0 {
@@ -206,8 +194,8 @@ func (l *windows) Look(time.Time, Batch) (ready bool, at time.Time) {
 }
 
 func (l *windows) Take(int) Parcel {
-	if l.beside.Len() > 0 {
-		return Parcel{First: l.beside.Pop()}
+	if l.hand.waiting.Len() > 0 {
+		return Parcel{First: l.hand.waiting.Pop()}
 	}
 	w := l.closing[0]
 	w.flying++
@@ -218,12 +206,7 @@ func (l *windows) Take(int) Parcel {
 // superseded is given back.
 func (l *windows) Landed(p *Parcel, became func(int) Fate) []Aside {
 	en, state := p.First, became(0)
-	if l.manual[en.Event] {
-		if state == Returned {
-			l.beside.Push(en)
-		} else if state == Done {
-			delete(l.manual, en.Event)
-		}
+	if l.hand.landed(en, state) {
 		return nil
 	}
 	w := l.groups[en.Group]
@@ -316,13 +299,7 @@ func (l *windows) Fetched(rows []Entry, all bool, known map[snowflake.ID]bool) (
 }
 
 func (l *windows) skips(en *Entry, w *window, known map[snowflake.ID]bool) bool {
-	switch l.changed[en.Event] {
-	case settledMeanwhile:
-		return true
-	case dueMeanwhile:
-		en.Failed = false
-	}
-	return known[en.Event] || l.manual[en.Event] || !l.hides(en.Event) ||
+	return l.stale(en, known) || l.hand.own[en.Event] || !l.hides(en.Event) ||
 		w != nil && (w.en.Event == en.Event || w.failed.Event == en.Event && en.Failed)
 }
 
