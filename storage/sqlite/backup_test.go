@@ -234,19 +234,27 @@ func TestWhatIsNoBackupIsNotRestored(t *testing.T) {
 	}
 }
 
-// TestABackupWithoutARouter copies what a router left that was killed: part of it is in
-// the log alone.
-func TestABackupWithoutARouter(t *testing.T) {
-	live := filepath.Join(t.TempDir(), "live.db")
-	s := open(t, live)
+// killed stores 20 events by s, whose file is live, and gives a copy of what a kill would leave:
+// they are in the log alone.
+func killed(t *testing.T, s *Store, live string) (path string) {
+	t.Helper()
 	for n := range 20 {
 		if _, err := s.Append(t.Context(), []engine.NewEvent{newEvent(n + 1)}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	path := filepath.Join(t.TempDir(), "test.db")
+	path = filepath.Join(t.TempDir(), "test.db")
 	copyFile(t, live, path)
 	copyFile(t, live+"-wal", path+"-wal")
+	return path
+}
+
+// TestABackupWithoutARouter copies what a router left that was killed: part of it is in
+// the log alone.
+func TestABackupWithoutARouter(t *testing.T) {
+	live := filepath.Join(t.TempDir(), "live.db")
+	s := open(t, live)
+	path := killed(t, s, live)
 	for n := range 2 { // the first must leave it as it was
 		to := filepath.Join(t.TempDir(), fmt.Sprint(n))
 		if _, err := Backup(t.Context(), path, to, false); err != nil {
@@ -272,14 +280,7 @@ func TestWhatIsReplacedIsWholeWithoutItsLog(t *testing.T) {
 	if _, err := Backup(t.Context(), live, backup, false); err != nil {
 		t.Fatal(err)
 	}
-	for n := range 20 {
-		if _, err := s.Append(t.Context(), []engine.NewEvent{newEvent(n + 1)}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	path := filepath.Join(t.TempDir(), "test.db")
-	copyFile(t, live, path)
-	copyFile(t, live+"-wal", path+"-wal")
+	path := killed(t, s, live)
 	_, kept, err := Restore(t.Context(), backup, path, true)
 	if err != nil {
 		t.Fatal(err)
