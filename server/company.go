@@ -33,17 +33,17 @@ func viewDebounce(d engine.Debounce) *debounceView {
 	return &debounceView{d.Key, duration(d.Within)}
 }
 
-// applyCompany does what apply does, for how deliveries go together.
-func applyCompany(in *subscriptionInput, sub *engine.Subscription, present map[string]jsondoc.Value) (err error) {
-	if present == nil {
+// applyCompany sets batch and debounce of sub to what in says, if set names them.
+func applyCompany(in *subscriptionInput, sub *engine.Subscription, set changeSet) (err error) {
+	if set.replace {
 		sub.Batch, sub.Debounce = engine.Batch{}, engine.Debounce{}
 	}
-	if present == nil || present["batch"].Exists() {
+	if set.sets("batch") {
 		if sub.Batch, err = applyBatch(in.Batch, sub.Batch); err != nil {
 			return err
 		}
 	}
-	if present == nil || present["debounce"].Exists() {
+	if set.sets("debounce") {
 		sub.Debounce, err = applyDebounce(in.Debounce, sub.Debounce)
 	}
 	return err

@@ -69,7 +69,7 @@ func (s *Server) checkFixed(fixed jsondoc.Value) (member, wrong string) {
 	in, sub := &subscriptionInput{}, &engine.Subscription{}
 	_, err := words.decode(in)
 	if err == nil {
-		err = s.apply(in, sub, nil)
+		err = s.apply(in, sub, wholeSubscription)
 	}
 	if err == nil {
 		err = s.engine.CheckCommon(context.Background(), sub)

@@ -19,7 +19,7 @@ func (s *Server) dialectSubscribe(c *fiber.Ctx, who caller, d *dialect.Dialect, 
 		return err
 	}
 	sub := &engine.Subscription{Account: who.Account, Dialect: d.Name}
-	if err := s.apply(in, sub, nil); err != nil {
+	if err := s.apply(in, sub, wholeSubscription); err != nil {
 		return words.inItsWords(err)
 	}
 	sub, created, err := s.storeSubscription(c, sub, in, false)
@@ -43,7 +43,7 @@ func (s *Server) dialectUpdate(c *fiber.Ctx, who caller, d *dialect.Dialect, op 
 		return err
 	}
 	sub, err := s.engine.UpdateSubscription(c.UserContext(), who.Account, stored.ID, engine.AnyVersion, func(sub *engine.Subscription) error {
-		return s.apply(in, sub, present)
+		return s.apply(in, sub, changeSet{present: present})
 	})
 	if err != nil {
 		return words.inItsWords(err)

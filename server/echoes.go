@@ -33,6 +33,9 @@ func (t *translation) inItsWords(err error) error {
 		if one := t.places["event"]; place == "" && name == "events" && one != "" {
 			place, rest = one, "" // it was one name, not a list
 		}
+		if place == "" && name == "event" {
+			place = t.places["events"]
+		}
 		return place + rest, place != "" && place != name
 	}
 	switch e := err.(type) {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/url"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,10 +84,29 @@ func (n *eventNames) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// apply carries what in says over to sub: all of it where present is nil, the members
-// present otherwise.
-func (s *Server) apply(in *subscriptionInput, sub *engine.Subscription, present map[string]jsondoc.Value) error {
-	given := func(name string) bool { return present == nil || present[name].Exists() }
+// changeSet says which members of a subscription a request sets.
+type changeSet struct {
+	present map[string]jsondoc.Value // members of the request's body
+	replace bool                     // members that the body leaves out are reset to their defaults
+	keep    []string                 // except for these
+}
+
+// wholeSubscription sets every member: the request makes a new subscription.
+var wholeSubscription = changeSet{replace: true}
+
+// keptByPUT are the members that a PUT leaves as they are if its body does not have them:
+// REST Hooks clients send what they know of, such as the target URL alone. (The secret and
+// verify are kept as well, by PUT and PATCH.)
+var keptByPUT = []string{"event", "events", "target_url", "filter", "filter_script", "transform", "transform_script"}
+
+// sets reports whether the request sets a member.
+func (c changeSet) sets(name string) bool {
+	return c.present[name].Exists() || c.replace && !slices.Contains(c.keep, name)
+}
+
+// apply sets the members of sub that set names to what in says.
+func (s *Server) apply(in *subscriptionInput, sub *engine.Subscription, set changeSet) error {
+	given := set.sets
 	before := *sub
 	if given("event") || given("events") { // never both: see translate
 		if sub.Events = in.Events; len(in.Event) > 0 {
@@ -119,7 +139,7 @@ func (s *Server) apply(in *subscriptionInput, sub *engine.Subscription, present 
 				return fieldProblem("headers", fmt.Sprintf("%q: %q stands for the value that is stored, and there is none", name, hidden))
 			}
 		}
-		sub.Headers = merge(sub.Headers, change, present == nil || in.Headers == nil)
+		sub.Headers = merge(sub.Headers, change, set.replace || in.Headers == nil)
 	}
 	if err := in.keepsCredentials(&before, sub); err != nil {
 		return err
@@ -127,12 +147,12 @@ func (s *Server) apply(in *subscriptionInput, sub *engine.Subscription, present 
 	if given("payload_format") {
 		sub.PayloadFormat = engine.PayloadFormat(in.PayloadFormat)
 	}
-	if err := applyCompany(in, sub, present); err != nil {
+	if err := applyCompany(in, sub, set); err != nil {
 		return err
 	}
 	if given("policy") {
 		old := sub.Policy
-		if present == nil {
+		if set.replace {
 			old = engine.Policy{}
 		}
 		if sub.Policy, err = applyPolicy(in.Policy, old); err != nil {
@@ -149,7 +169,7 @@ func (s *Server) apply(in *subscriptionInput, sub *engine.Subscription, present 
 		sub.Description = in.Description
 	}
 	if given("metadata") {
-		sub.Metadata = merge(sub.Metadata, in.Metadata, present == nil || in.Metadata == nil)
+		sub.Metadata = merge(sub.Metadata, in.Metadata, set.replace || in.Metadata == nil)
 	}
 	if given("expires_at") || given("expires_in") {
 		if sub.ExpiresAt, err = s.expiresAt(in); err != nil {

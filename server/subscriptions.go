@@ -184,7 +184,7 @@ func (s *Server) createSubscription(c *fiber.Ctx, who caller) error {
 	}
 	sub := &engine.Subscription{Account: account}
 	words.remember(sub)
-	if err := s.apply(in, sub, nil); err != nil {
+	if err := s.apply(in, sub, wholeSubscription); err != nil {
 		return words.inItsWords(err)
 	}
 	sub, created, err := s.storeSubscription(c, sub, in, again)
@@ -272,8 +272,9 @@ func (s *Server) changeSubscription(c *fiber.Ctx, who caller, patch bool) error 
 	if err != nil {
 		return err
 	}
+	set := changeSet{present: present}
 	if !patch {
-		present = nil
+		set.replace, set.keep = true, keptByPUT
 	}
 	version, err := ifMatch(c)
 	if err != nil {
@@ -281,7 +282,7 @@ func (s *Server) changeSubscription(c *fiber.Ctx, who caller, patch bool) error 
 	}
 	sub, err := s.engine.UpdateSubscription(c.UserContext(), who.sees(), id, version, func(sub *engine.Subscription) error {
 		words.remember(sub)
-		return s.apply(in, sub, present)
+		return s.apply(in, sub, set)
 	})
 	if err != nil {
 		return words.inItsWords(err)

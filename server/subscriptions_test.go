@@ -30,7 +30,7 @@ func TestASubscriptionIsMadeReadChangedAndDeleted(t *testing.T) {
 
 	changed := c.do("PUT", path, map[string]any{"events": []string{"a.b", "c.*"}, "target_url": anywhere + "2", "payload_format": "data", "active": false}).want(200)
 	changed.shows(map[string]any{
-		"event": nil, "events": "[a.b c.*]", "target_url": anywhere + "2", "active": false, "filter": "", "headers": "map[]", "metadata": "map[]",
+		"event": nil, "events": "[a.b c.*]", "target_url": anywhere + "2", "active": false, "filter": "data.total > 100", "headers": "map[]", "metadata": "map[]",
 		"payload_format": "data", "description": "", "created_at": made.text("created_at"),
 	})
 	c.get(path).want(200).shows(map[string]any{"events": "[a.b c.*]", "inactive_reason": nil})
@@ -41,6 +41,43 @@ func TestASubscriptionIsMadeReadChangedAndDeleted(t *testing.T) {
 	c.do("PATCH", path, `{}`).refused(404, "", "there is no subscription")
 	c.do("PUT", path, map[string]any{"event": "a", "target_url": anywhere}).refused(404, "", "there is no subscription")
 	c.get(path+"/secret").refused(404, "", "there is no subscription")
+}
+
+func TestSubscriptions_PUTKeepsWhatClientsDoNotKnow(t *testing.T) {
+	c := start(t).acme
+	c.script("filter", "large", "data.total > 100")
+	transform := "export default (event) => event.data"
+	for _, names := range []struct{ target, event string }{{"target_url", "event"}, {"hookUrl", "topic"}} {
+		made := c.post("/api/v1/subscriptions", map[string]any{
+			names.event: "order.created", names.target: anywhere, "filter_script": "large", "transform": transform, "description": "d", "headers": map[string]string{"X-A": "1"},
+			"metadata": map[string]string{"team": "sales"}, "payload_format": "data", "numbered": true, "policy": map[string]any{"in_flight": 3}, "batch": map[string]any{"size": 2, "wait": "5s"}, "expires_in": "1h",
+		}, "Content-Type", "application/json").want(201)
+		path := "/api/v1/subscriptions/" + made.text("id")
+		secret := c.get(path + "/secret").text("secret")
+		c.do("PUT", path, map[string]any{names.target: anywhere + "2"}).want(200).shows(map[string]any{
+			"event": "order.created", "target_url": anywhere + "2", "filter_script.name": "large", "filter": "", "transform": transform,
+			"description": "", "headers": "map[]", "metadata": "map[]", "payload_format": "standard", "numbered": false, "policy.in_flight": nil, "batch": nil, "expires_at": nil, "active": true,
+		})
+		if got := c.get(path + "/secret").text("secret"); got != secret {
+			t.Errorf("the secret was %s and is %s", secret, got)
+		}
+		c.do("PUT", path, map[string]any{names.event: "order.paid"}).want(200).shows(map[string]any{"event": "order.paid", "target_url": anywhere + "2", "transform": transform})
+		// What is given counts: another filter takes the script's place, "" and null take one away.
+		c.do("PUT", path, map[string]any{"filter": "data.total > 5"}).want(200).shows(map[string]any{"filter_script": nil, "filter": "data.total > 5", "transform": transform})
+		c.do("PUT", path, map[string]any{"filter": "", "transform": nil}).want(200).shows(map[string]any{"filter": "", "transform": "", "target_url": anywhere + "2"})
+		c.do("PUT", path, map[string]any{}).want(200).shows(map[string]any{"event": "order.paid", "target_url": anywhere + "2"})
+		c.do("PUT", path, map[string]any{names.target: nil}).refused(422, names.target, "is missing")
+		c.do("PUT", path, map[string]any{names.event: []string{}}).refused(422, names.event, "is missing")
+	}
+}
+
+func TestSubscriptions_PUTOfAKeyWithoutScriptsKeepsTheTransform(t *testing.T) {
+	r := start(t)
+	id := r.acme.subscribe("a", anywhere, map[string]any{"transform": "export default (event) => event.data"})
+	key := r.admin.post("/api/v1/keys", `{"account":"acme","scopes":["subscribe","read"]}`).want(201).text("key")
+	c := r.acme.with(t, key)
+	c.do("PUT", "/api/v1/subscriptions/"+id, map[string]any{"target_url": anywhere + "2"}).want(200).shows(map[string]any{"transform": "export default (event) => event.data"})
+	c.do("PUT", "/api/v1/subscriptions/"+id, map[string]any{"transform": nil}).refused(403, "transform", "scope")
 }
 
 func TestEventAndEventsTakeOneNameOrSeveral(t *testing.T) {
