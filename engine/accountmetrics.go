@@ -121,6 +121,17 @@ func (f *accountFigures) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (f *accountFigures) Collect(ch chan<- prometheus.Metric) {
+	for name, a := range f.series() {
+		ch <- prometheus.MustNewConstMetric(accountAccepted, prometheus.CounterValue, float64(a.accepted), name)
+		for s := StateFailed; s <= StateDropped; s++ {
+			ch <- prometheus.MustNewConstMetric(accountAttempts, prometheus.CounterValue, float64(a.attempts[s]), name, s.String())
+		}
+	}
+}
+
+// series copies the figures that are shown, by account, after a new choice where it is
+// time for one.
+func (f *accountFigures) series() map[string]accountFigure {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if now := f.now(); f.chosen.IsZero() {
@@ -129,16 +140,11 @@ func (f *accountFigures) Collect(ch chan<- prometheus.Metric) {
 		f.chosen = now
 		f.choose()
 	}
-	send := func(name string, a *accountFigure) {
-		ch <- prometheus.MustNewConstMetric(accountAccepted, prometheus.CounterValue, float64(a.accepted), name)
-		for s := StateFailed; s <= StateDropped; s++ {
-			ch <- prometheus.MustNewConstMetric(accountAttempts, prometheus.CounterValue, float64(a.attempts[s]), name, s.String())
-		}
-	}
+	shown := map[string]accountFigure{otherAccounts: f.others}
 	for name, a := range f.known {
 		if a.own {
-			send(name, a)
+			shown[name] = *a
 		}
 	}
-	send(otherAccounts, &f.others)
+	return shown
 }

@@ -150,9 +150,7 @@ func (e *Engine) compiledProgram(id ID) *scripts.Program {
 	if r == nil {
 		return nil
 	}
-	r.programLock.Lock()
-	defer r.programLock.Unlock()
-	return r.program
+	return r.program.Load()
 }
 
 func checkPatterns(s *Subscription) error {

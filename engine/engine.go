@@ -18,6 +18,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
 
 	"switchhook/engine/cloudevents"
@@ -81,6 +82,9 @@ func (c *Config) defaults() {
 	if c.SubscriptionInFlight == 0 {
 		c.SubscriptionInFlight = 16
 	}
+	if c.InFlight == 0 {
+		c.InFlight = 512
+	}
 	if c.Transport == nil {
 		c.Transport = target.Transport(c.Guard, c.InFlight)
 	}
@@ -98,9 +102,6 @@ func (c *Config) defaults() {
 	}
 	if c.Timeout == 0 {
 		c.Timeout = 15 * time.Second
-	}
-	if c.InFlight == 0 {
-		c.InFlight = 512
 	}
 	if c.UserAgent == "" {
 		c.UserAgent = "Switchhook"
@@ -145,6 +146,8 @@ type Engine struct {
 	notices    *notices
 	meters     meters
 	pressure   pressure
+
+	compilations singleflight.Group // of transforms that deliveries wait for, by source
 
 	scripts    scriptCounts
 	lab        *lab

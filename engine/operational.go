@@ -151,19 +151,25 @@ func (e *Engine) announce(account, eventType string, data any) {
 		e.log.Error("operational event not made", "type", eventType, "error", err)
 		return
 	}
-	n := e.notices
+	if !e.notices.add(EventInput{Account: account, Type: eventType, Data: doc.Root()}) {
+		e.log.Error("operational event left out: too many wait", "account", account, "type", eventType)
+	}
+}
+
+// add lets an operational event wait for being published; false where too many wait.
+func (n *notices) add(in EventInput) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.total >= noticesRoom || len(n.waiting[account]) >= noticesOwn {
-		e.log.Error("operational event left out: too many wait", "account", account, "type", eventType)
-		return
+	if n.total >= noticesRoom || len(n.waiting[in.Account]) >= noticesOwn {
+		return false
 	}
-	n.waiting[account] = append(n.waiting[account], EventInput{Account: account, Type: eventType, Data: doc.Root()})
+	n.waiting[in.Account] = append(n.waiting[in.Account], in)
 	n.total++
 	select {
 	case n.wake <- struct{}{}:
 	default:
 	}
+	return true
 }
 
 // noteDead counts a dead letter. A thousand in one moment are one event.
@@ -279,8 +285,6 @@ func (e *Engine) publishSome(account string, most int) (next int) {
 	some = some[:min(len(some), most)]
 	n.mu.Unlock()
 	_, err := e.publish(context.Background(), some)
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	through := len(some)
 	switch slow := errors.Is(err, errTooSlow); {
 	case slow && len(some) > 1:
@@ -291,6 +295,8 @@ func (e *Engine) publishSome(account string, most int) (next int) {
 		e.log.Error("operational events not published yet", "account", account, "error", err)
 		through = 0
 	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	n.total -= through
 	if n.waiting[account] = n.waiting[account][through:]; len(n.waiting[account]) > 0 && through > 0 {
 		return most

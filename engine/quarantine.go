@@ -70,18 +70,30 @@ func (q *quarantine) holds(who suspect) string {
 // holdBack lets the deliveries of all subscriptions of an account that use a transform
 // wait. quiet keeps the operational events back.
 func (e *Engine) holdBack(who suspect, quiet bool) {
+	var found []*route
 	e.registry.mu.RLock()
-	defer e.registry.mu.RUnlock()
 	for _, r := range e.registry.routes {
-		if r.suspect() != who || r.held.Swap(true) {
-			continue
+		if r.suspect() == who {
+			found = append(found, r)
 		}
-		e.metrics.quarantined.Inc()
-		e.log.Warn("transform quarantined: deliveries wait for a new version of it", "subscription_id", r.sub.ID.Format(SubscriptionPrefix), "account", r.sub.Account,
-			"script_hash", who.hash, "reason", e.quarantine.holds(who))
-		if !quiet {
-			e.announceQuarantined(r, who.hash, e.quarantine.holds(who))
-		}
+	}
+	e.registry.mu.RUnlock()
+	for _, r := range found {
+		e.holdRoute(r, e.quarantine.holds(who), quiet)
+	}
+}
+
+// holdRoute lets the deliveries of one subscription wait for a new version of its transform.
+func (e *Engine) holdRoute(r *route, reason string, quiet bool) {
+	if r.held.Swap(true) {
+		return
+	}
+	hash := r.suspect().hash
+	e.metrics.quarantined.Inc()
+	e.log.Warn("transform quarantined: deliveries wait for a new version of it", "subscription_id", r.sub.ID.Format(SubscriptionPrefix), "account", r.sub.Account,
+		"script_hash", hash, "reason", reason)
+	if !quiet {
+		e.announceQuarantined(r, hash, reason)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
 )
 
@@ -88,7 +89,10 @@ func (e *Engine) subscriptionRoom(account string) error {
 }
 
 // meters measure what accounts with a quota publish.
-type meters struct{ byAccount sync.Map } // account → *meter
+type meters struct {
+	byAccount sync.Map           // account → *meter
+	reads     singleflight.Group // of stored bytes, by account
+}
 
 type meter struct {
 	mu     sync.Mutex
@@ -160,7 +164,10 @@ func (e *Engine) admitShares(ctx context.Context, parts map[string]share) (done 
 	}
 	for account, part := range parts {
 		limits := e.Limits(account)
-		err := e.meters.of(account).room(ctx, e.store, account, part, limits.StoredBytes, now)
+		var err error
+		if limits.StoredBytes > 0 {
+			err = e.room(ctx, account, part, limits.StoredBytes, now)
+		}
 		if err == nil && limits.StoredBytes > 0 {
 			promised[account] = part.bytes
 		}
@@ -211,20 +218,52 @@ func (m *meter) take(account string, n, perSecond int, now time.Time) (taken []*
 // room refuses what would not fit into the bytes that an account may store, and promises
 // the rest its place, so that what comes at one time is not weighed one by one. The figure
 // is read at times and added to in between, so it may be some seconds old.
-func (m *meter) room(ctx context.Context, store Store, account string, part share, most int64, now time.Time) error {
-	if most == 0 {
-		return nil
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.readAt.IsZero() || now.Sub(m.readAt) >= usageFor {
-		stored, err := store.StoredBytes(ctx, account)
-		if err != nil {
+func (e *Engine) room(ctx context.Context, account string, part share, most int64, now time.Time) error {
+	m := e.meters.of(account)
+	if m.outdated(now) {
+		if err := e.readUsage(ctx, account, m, now); err != nil {
 			return err
 		}
-		m.bytes.Store(stored)
-		m.readAt = now
 	}
+	return m.promise(account, part, most)
+}
+
+// outdated reports whether the figure of stored bytes has to be read again. One that was
+// read in the future is of a clock that has been set back.
+func (m *meter) outdated(now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	age := now.Sub(m.readAt)
+	return m.readAt.IsZero() || age >= usageFor || age < 0
+}
+
+// readUsage reads how many bytes an account has stored. Publishes that need the figure at
+// the same time share one read, and hold no lock meanwhile.
+func (e *Engine) readUsage(ctx context.Context, account string, m *meter, now time.Time) error {
+	read := e.meters.reads.DoChan(account, func() (any, error) {
+		ctx, cancel := e.untilStopped()
+		defer cancel()
+		stored, err := e.store.StoredBytes(ctx, account)
+		if err == nil {
+			m.mu.Lock()
+			m.bytes.Store(stored)
+			m.readAt = now
+			m.mu.Unlock()
+		}
+		return nil, err
+	})
+	select {
+	case result := <-read:
+		return result.Err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// promise takes room for what is to be published.
+func (m *meter) promise(account string, part share, most int64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if have := m.bytes.Load() + m.promised; have+part.bytes > most {
 		return &Error{
 			Code:    CodeFull,

@@ -42,9 +42,8 @@ type route struct {
 	filterErrors atomic.Int64
 	lastError    atomic.Pointer[string] // of the filter
 
-	programLock sync.Mutex
-	program     *scripts.Program
-	held        atomic.Bool // quarantined: nothing is sent
+	program atomic.Pointer[scripts.Program] // of the transform; nil until it is compiled
+	held    atomic.Bool                     // quarantined: nothing is sent
 
 	dry bool // a dry run's: nothing is compared or counted
 }
@@ -52,12 +51,11 @@ type route struct {
 // suspect names the transform for the quarantine, once it was compiled; the zero suspect
 // before, and where there is none.
 func (r *route) suspect() suspect {
-	r.programLock.Lock()
-	defer r.programLock.Unlock()
-	if r.program == nil {
+	program := r.program.Load()
+	if program == nil {
 		return suspect{}
 	}
-	return suspect{r.sub.Account, r.program.Hash}
+	return suspect{r.sub.Account, program.Hash}
 }
 
 func (e *Engine) newRoute(s *Subscription) *route {
@@ -97,18 +95,40 @@ func (e *Engine) compiledFilter(r *route) (*filter.Filter, error) {
 	return r.filter, r.filterErr
 }
 
-// compiledTransform compiles on first use too.
+// compileTime bounds a compilation that deliveries wait for. Each of them waits no longer
+// than its own attempt may take.
+const compileTime = 30 * time.Second
+
+// compiledTransform compiles a transform on first use. No lock is held meanwhile, and
+// deliveries that need the same source share one compilation. A stop ends it: the
+// deliveries go back to their queues.
 func (e *Engine) compiledTransform(ctx context.Context, r *route) (*scripts.Program, error) {
-	r.programLock.Lock()
-	defer r.programLock.Unlock()
-	if r.program == nil {
-		p, err := e.cfg.Transformer.Compile(ctx, r.transformSource)
-		if err != nil {
-			return nil, err
-		}
-		r.program = p
+	if program := r.program.Load(); program != nil {
+		return program, nil
 	}
-	return r.program, nil
+	compiled := e.compilations.DoChan(r.transformSource, func() (any, error) {
+		ctx, cancel := e.untilStopped()
+		defer cancel()
+		ctx, cancel = context.WithTimeout(ctx, compileTime)
+		defer cancel()
+		return e.cfg.Transformer.Compile(ctx, r.transformSource)
+	})
+	select {
+	case <-ctx.Done():
+		return nil, &scripts.Error{Phase: scripts.PhaseBusy, Message: "not compiled in time: " + ctx.Err().Error()}
+	case result := <-compiled:
+		if result.Err != nil {
+			return nil, result.Err
+		}
+		program := result.Val.(*scripts.Program)
+		r.program.Store(program)
+		// From here on holdBack finds the route; what it did before is made up for.
+		if reason := e.quarantine.holds(r.suspect()); reason != "" {
+			e.holdRoute(r, reason, false)
+			return nil, &scripts.Error{Phase: scripts.PhaseBusy, Message: "quarantined: " + reason}
+		}
+		return program, nil
+	}
 }
 
 // match gives the routes whose subscriptions want ev. Each distinct filter runs once, and

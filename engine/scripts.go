@@ -373,7 +373,7 @@ func (e *Engine) setRoute(s *Subscription, program *scripts.Program) {
 	old := e.registry.route(s.ID)
 	r := e.newRoute(s)
 	if program != nil && program.Source == r.transformSource { // a version may have gone live since it was compiled
-		r.program = program
+		r.program.Store(program)
 		r.held.Store(e.quarantine.holds(suspect{s.Account, program.Hash}) != "")
 	}
 	e.index.replace(old, r)

@@ -129,22 +129,27 @@ func (c *scriptCounts) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector.
-func (c *scriptCounts) Collect(ch chan<- prometheus.Metric) {
+// series copies the stats by the label that they are shown under.
+func (c *scriptCounts) series() map[string]*ScriptStats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	shown := map[string]*ScriptStats{}
 	for id, s := range c.byID {
-		if name, ok := c.names[id]; ok {
-			shown[name] = s
-			continue
+		name, ok := c.names[id]
+		if !ok {
+			name = otherScripts
 		}
-		if shown[otherScripts] == nil {
-			shown[otherScripts] = &ScriptStats{Buckets: make([]int64, len(ScriptBuckets)+1)}
+		if shown[name] == nil {
+			shown[name] = &ScriptStats{Buckets: make([]int64, len(ScriptBuckets)+1)}
 		}
-		shown[otherScripts].add(s)
+		shown[name].add(s)
 	}
-	for label, s := range shown {
+	return shown
+}
+
+// Collect implements prometheus.Collector.
+func (c *scriptCounts) Collect(ch chan<- prometheus.Metric) {
+	for label, s := range c.series() {
 		for d, n := range map[*prometheus.Desc]int64{scriptRuns: s.Runs, scriptErrors: s.Errors, scriptTimeouts: s.Timeouts, scriptDropped: s.Dropped} {
 			ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), label)
 		}

@@ -161,9 +161,11 @@ func (e *Engine) trialRoute(ctx context.Context, t *Trial) (*route, error) {
 	if r.transformSource == "" {
 		return r, nil
 	}
-	if r.program, err = e.lab.Compile(ctx, r.transformSource); err != nil {
+	program, err := e.lab.Compile(ctx, r.transformSource)
+	if err != nil {
 		return nil, scriptError("transform", err)
 	}
+	r.program.Store(program)
 	return r, nil
 }
 

@@ -150,6 +150,12 @@ func (p *Pool) arrived(c *process, protections Protections) error {
 // lost sees to the jobs of a child that has ended: the one that was on fails, the others
 // are run elsewhere. The spare takes its place.
 func (p *Pool) lost(c *process, readErr error) {
+	var report []func() // the log is written without the lock: it may stand still
+	defer func() {
+		for _, write := range report {
+			write()
+		}
+	}()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	id, why := c.verdict(readErr)
@@ -169,7 +175,9 @@ func (p *Pool) lost(c *process, readErr error) {
 	}
 	if !c.ready {
 		p.failures++
-		p.log.Error("sandbox process ended before it was ready", "reason", why.Message, "stderr", c.stderr.String())
+		report = append(report, func() {
+			p.log.Error("sandbox process ended before it was ready", "reason", why.Message, "stderr", c.stderr.String())
+		})
 		if p.isolated {
 			p.isolated = false // perhaps it is the namespaces
 		} else {
@@ -197,9 +205,11 @@ func (p *Pool) lost(c *process, readErr error) {
 		}
 	}
 	if j := c.running[id]; j != nil {
-		p.log.Warn("sandbox process ended by a script", "reason", why.Message, "phase", string(why.Phase))
+		report = append(report, func() {
+			p.log.Warn("sandbox process ended by a script", "reason", why.Message, "phase", string(why.Phase))
+		})
 	} else if c.ready && !retired {
-		p.log.Warn("sandbox process ended", "reason", why.Message, "stderr", c.stderr.String())
+		report = append(report, func() { p.log.Warn("sandbox process ended", "reason", why.Message, "stderr", c.stderr.String()) })
 	}
 	c.running = nil
 	p.queue.pushFront(again)
