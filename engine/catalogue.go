@@ -3,6 +3,9 @@ package engine
 import (
 	"context"
 	"fmt"
+	"math"
+	"slices"
+	"strings"
 
 	"switchhook/engine/signature"
 	"switchhook/scripts"
@@ -44,8 +47,18 @@ const AnyVersion = 0
 // actor may not attach a script; CodeConflict where the account has as many as it may;
 // CodeUnavailable.
 func (e *Engine) CreateSubscription(ctx context.Context, s *Subscription) (*Subscription, error) {
-	s, _, err := e.createSubscription(ctx, s, nil)
+	s, _, err := e.createSubscription(ctx, s, nil, false)
 	return s, err
+}
+
+// EnsureOptions says when EnsureSubscription creates a subscription.
+type EnsureOptions struct {
+	// NewSecret says that the secret was made for the subscription, so that a stored one
+	// with another secret of the same type is the same.
+	NewSecret bool
+	// UniqueEvents refuses (CodeConflict) a subscription if the account has one to the same
+	// event types in the same dialect.
+	UniqueEvents bool
 }
 
 // EnsureSubscription is CreateSubscription, unless there is one already that sends the same
@@ -53,25 +66,25 @@ func (e *Engine) CreateSubscription(ctx context.Context, s *Subscription) (*Subs
 // and what comes back is the one that is stored. It lives as long as the later of both ends
 // says, and is active again if s is to be and the router had switched it off; what a user
 // has switched off stays off. Of several calls at once for the same thing one creates it. A
-// secret in s must be the stored one; with newSecret set it was made for s, and its type
-// alone counts.
-func (e *Engine) EnsureSubscription(ctx context.Context, s *Subscription, newSecret bool) (_ *Subscription, created bool, err error) {
+// secret in s must be the stored one.
+func (e *Engine) EnsureSubscription(ctx context.Context, s *Subscription, options EnsureOptions) (_ *Subscription, created bool, err error) {
 	asked, kind := s.Secret, signature.SecretType("")
 	if asked != "" {
 		kind, _ = signature.Describe(asked)
 	}
-	return e.createSubscription(ctx, s, func(stored *Subscription) bool {
+	serves := func(stored *Subscription) bool {
 		if asked == "" {
 			return true
 		}
 		has, _ := signature.Describe(stored.Secret)
-		return stored.Secret == asked || newSecret && has == kind
-	})
+		return stored.Secret == asked || options.NewSecret && has == kind
+	}
+	return e.createSubscription(ctx, s, serves, options.UniqueEvents)
 }
 
 // createSubscription takes a stored subscription instead if it sends the same and serves;
-// with serves nil none does.
-func (e *Engine) createSubscription(ctx context.Context, s *Subscription, serves func(stored *Subscription) bool) (_ *Subscription, created bool, err error) {
+// with serves nil none does. unique is EnsureOptions.UniqueEvents.
+func (e *Engine) createSubscription(ctx context.Context, s *Subscription, serves func(stored *Subscription) bool, unique bool) (_ *Subscription, created bool, err error) {
 	s = s.Clone()
 	s.ID, s.Version = e.ids.Next(), 1
 	s.CreatedAt = e.now()
@@ -80,14 +93,14 @@ func (e *Engine) createSubscription(ctx context.Context, s *Subscription, serves
 		return nil, false, err
 	}
 	ask := e.intend(s, nil)
-	if s, created, err = e.addSubscription(ctx, s, program, serves); created && ask {
+	if s, created, err = e.addSubscription(ctx, s, program, serves, unique); created && ask {
 		s = e.seekConsent(ctx, s)
 	}
 	return s, created, err
 }
 
 // addSubscription stores s, if its account has room for it and no other one serves.
-func (e *Engine) addSubscription(ctx context.Context, s *Subscription, program *scripts.Program, serves func(*Subscription) bool) (_ *Subscription, created bool, err error) {
+func (e *Engine) addSubscription(ctx context.Context, s *Subscription, program *scripts.Program, serves func(*Subscription) bool, unique bool) (_ *Subscription, created bool, err error) {
 	e.registry.changes.Lock()
 	defer e.registry.changes.Unlock()
 	if serves != nil {
@@ -99,6 +112,11 @@ func (e *Engine) addSubscription(ctx context.Context, s *Subscription, program *
 			return renewed, false, e.putSubscription(ctx, renewed, program)
 		}
 	}
+	if unique {
+		if other := e.sameEvents(s); other != nil {
+			return nil, false, &Error{Code: CodeConflict, Field: "event", Message: fmt.Sprintf("%q is subscribed to already, by %s: change or delete that subscription", strings.Join(s.Events, ", "), other.ID.Format(SubscriptionPrefix))}
+		}
+	}
 	if err := e.subscriptionRoom(s.Account); err != nil {
 		return nil, false, err
 	}
@@ -106,6 +124,18 @@ func (e *Engine) addSubscription(ctx context.Context, s *Subscription, program *
 		return nil, false, err
 	}
 	return s, true, nil
+}
+
+// sameEvents finds a subscription of the account and dialect of s to the same event types;
+// nil where there is none.
+func (e *Engine) sameEvents(s *Subscription) *Subscription {
+	wanted := slices.Sorted(slices.Values(s.Events))
+	for _, other := range e.Subscriptions(SubscriptionQuery{Account: s.Account, Dialect: s.Dialect, Limit: math.MaxInt}) {
+		if other.Dialect == s.Dialect && slices.Equal(slices.Sorted(slices.Values(other.Events)), wanted) {
+			return other
+		}
+	}
+	return nil
 }
 
 // renewed is a stored subscription as it is once somebody subscribes to the same again; twin

@@ -104,10 +104,13 @@ func (e *Engine) checkSubscription(ctx context.Context, s, old *Subscription) (*
 }
 
 // CheckCommon tells what is wrong with what subscriptions to come have in common: all but
-// their events, target and account. Errors as in CreateSubscription.
+// their target and account, and their events if there are none. Errors as in CreateSubscription.
 func (e *Engine) CheckCommon(ctx context.Context, s *Subscription) error {
 	s = s.Clone()
-	s.Account, s.Events, s.TargetURL = DefaultAccount, []string{"*"}, trialTarget
+	s.Account, s.TargetURL = DefaultAccount, trialTarget
+	if len(s.Events) == 0 {
+		s.Events = []string{"*"}
+	}
 	_, err := e.checkSubscription(ctx, s, &Subscription{TargetURL: s.TargetURL})
 	return err
 }

@@ -99,7 +99,31 @@ func (s *Server) dialectAnswer(c *fiber.Ctx, op *dialect.Operation, view subscri
 	if err != nil {
 		return err
 	}
-	return sendAnswer(c, op, dialect.Scope{Values: map[string]jsondoc.Value{"subscription": v}})
+	scope := dialect.Scope{Values: map[string]jsondoc.Value{"subscription": v}}
+	for _, h := range op.Headers {
+		if value, ok := headerValue(h, scope, view.ID); ok {
+			c.Set(h.Name, value)
+		}
+	}
+	return sendAnswer(c, op, scope)
+}
+
+// headerValue renders a response header; ok is false where it stands for nothing, or for
+// what is no text or number that a header can hold.
+func headerValue(h dialect.Header, scope dialect.Scope, id string) (value string, ok bool) {
+	doc, err := jsondoc.Parse(h.Value.Render(scope), jsondoc.Limits{})
+	if err != nil {
+		return "", false
+	}
+	switch v := doc.Root(); v.Kind() {
+	case jsondoc.String:
+		value = strings.ReplaceAll(v.Text(), "{id}", id)
+	case jsondoc.Number, jsondoc.True, jsondoc.False:
+		value = string(v.Raw())
+	default:
+		return "", false
+	}
+	return value, !strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c > '~' })
 }
 
 func sendAnswer(c *fiber.Ctx, op *dialect.Operation, scope dialect.Scope) error {

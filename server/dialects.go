@@ -92,7 +92,7 @@ func (s *Server) inDialects(c *fiber.Ctx) error {
 	c.Locals(dialectLocal, d)
 	var allowed []string
 	for _, op := range operations {
-		if op.Method == c.Method() || op.Method == fiber.MethodGet && c.Method() == fiber.MethodHead {
+		if slices.Contains(op.Methods, c.Method()) || slices.Contains(op.Methods, fiber.MethodGet) && c.Method() == fiber.MethodHead {
 			access := subscribe
 			if op.Action == dialect.Get || op.Action == dialect.List || op.Action == dialect.Catalogue {
 				access = read
@@ -100,7 +100,7 @@ func (s *Server) inDialects(c *fiber.Ctx) error {
 			c.Locals(routeLocal{}, "dialect/"+d.Name)
 			return s.handle(route{access: access, handler: s.inDialect(d, op, strings.Clone(id))})(c)
 		}
-		if allowed = append(allowed, op.Method); op.Method == fiber.MethodGet {
+		if allowed = append(allowed, op.Methods...); slices.Contains(op.Methods, fiber.MethodGet) {
 			allowed = append(allowed, fiber.MethodHead)
 		}
 	}

@@ -22,13 +22,16 @@ func (s *Server) dialectSubscribe(c *fiber.Ctx, who caller, d *dialect.Dialect, 
 	if err := s.apply(in, sub, wholeSubscription); err != nil {
 		return words.inItsWords(err)
 	}
-	sub, created, err := s.storeSubscription(c, sub, in, false)
+	sub, created, err := s.engine.EnsureSubscription(c.UserContext(), sub, engine.EnsureOptions{NewSecret: in.Secret == "", UniqueEvents: op.Unique})
 	if err != nil {
 		return words.inItsWords(err)
 	}
 	view := s.viewSubscription(sub)
 	if created {
 		view.Secret = sub.Secret
+	}
+	if path := d.Resource(); path != "" && op.Status == fiber.StatusCreated {
+		c.Location(strings.Replace(path, "{id}", view.ID, 1))
 	}
 	return s.dialectAnswer(c, op, view)
 }

@@ -41,7 +41,7 @@ func TestRequestsAreCountedByRouteAndLogged(t *testing.T) {
 	r.acme.with(t, "swk_nobody-has-this-key").get("/api/v1/events").want(401)
 	r.acme.do("OPTIONS", "/api/v1/events", nil).want(204)
 	r.acme.do("PATCH", "/api/v1/events", nil).want(405)
-	r.acme.get("/hooks/subscribe/" + r.acme.key).want(405) // of a dialect
+	r.acme.do("PATCH", "/hooks/subscribe/"+r.acme.key, nil).want(405) // of a dialect
 	r.legacy("authcode", "swk_nobody-has-this-key").call("GET", "/hooks/subscribe", "", 401)
 	r.acme.do("HEAD", "/healthz", nil).want(200)
 

@@ -65,7 +65,7 @@ func TestSamplesLookAsASubscriptionsOwnHookLooks(t *testing.T) {
 		"/own":   r.acme.subscribe("a.made", hook.URL+"/own", object{"transform": transform, "policy": object{"retries": []string{"0s"}}}),
 		"/chat":  r.acme.subscribe("a.made", hook.URL+"/chat", object{"transform_script": "to-chat"}),
 		"/many":  r.acme.subscribe("a.made", hook.URL+"/many", object{"batch": object{"size": 2, "wait": "0s"}}),
-		"/demo":  r.legacy("authcode", r.acme.key).call("POST", "/hooks/subscribe", `{"name":"a.made","hookurl":"`+hook.URL+`/demo"}`, 201).text("id"),
+		"/demo":  r.legacy("authcode", r.acme.key).call("POST", "/hooks/subscribe", `{"name":"a.made","hookurl":"`+hook.URL+`/demo"}`, 200).header.Get("Location")[len("/hooks/subscribe/"):],
 	}
 	for n := 1; n <= 5; n++ {
 		r.acme.post("/api/v1/events", fmt.Sprintf(`{"type":"a.made","data":{ "n": %d }}`, n)).want(202) // with the spaces

@@ -209,7 +209,7 @@ func (s *Server) storeSubscription(c *fiber.Ctx, sub *engine.Subscription, in *s
 		sub, err = s.engine.CreateSubscription(c.UserContext(), sub)
 		return sub, true, err
 	}
-	return s.engine.EnsureSubscription(c.UserContext(), sub, in.Secret == "")
+	return s.engine.EnsureSubscription(c.UserContext(), sub, engine.EnsureOptions{NewSecret: in.Secret == ""})
 }
 
 // boolParameter reads a parameter of the address that is true or false; false where it is

@@ -53,14 +53,35 @@ const (
 
 var actions = []Action{Subscribe, Unsubscribe, Update, Get, List, Catalogue}
 
-// Operation is one method of one path.
+// Operation is one path, with one method or several.
 type Operation struct {
 	Action  Action
-	Method  string
+	Methods []string
 	Path    string            // "/hooks/subscribe/{id}"
 	Request map[string]string // our member → the client's, with "." for members of members
+	Unique  bool              // an account has one subscription at most to the same event types
 	Status  int
+	Headers []Header  // of the answer
 	Answer  *Template // nil: no body
+}
+
+// Header is a response header.
+type Header struct {
+	Name  string
+	Value *Template // renders to a JSON string or number; null: the header is not sent
+}
+
+// Resource is the path of a subscription with {id} in it, for Location: that of get if the
+// dialect has it, or of update or unsubscribe; empty where no path holds {id}.
+func (d *Dialect) Resource() string {
+	for _, action := range []Action{Get, Update, Unsubscribe} {
+		for _, op := range d.Operations {
+			if op.Action == action && strings.Contains(op.Path, "{id}") {
+				return op.Path
+			}
+		}
+	}
+	return ""
 }
 
 // Errors says what error answers look like.
@@ -176,7 +197,7 @@ func (r *reader) dialect(root jsondoc.Value) *Dialect {
 	operations := r.object(m["operations"], "operations", known...)
 	for _, action := range actions {
 		if v := operations[string(action)]; v.Exists() {
-			d.Operations = append(d.Operations, r.operation(v, action, d.Path, request))
+			d.Operations = append(d.Operations, r.operation(v, action, d.Path, request, d.Fixed))
 		}
 	}
 	if r.err == nil {
@@ -195,8 +216,13 @@ func (r *reader) dialect(root jsondoc.Value) *Dialect {
 func (r *reader) distinct(d *Dialect, at jsondoc.Value) {
 	for i, a := range d.Operations {
 		for _, b := range d.Operations[:i] {
-			if a.Method == b.Method && overlap(a.Path, b.Path) {
-				r.wrong(at.Get(string(a.Action)), "operations."+string(a.Action), "%s %s is what %s has already", a.Method, a.Path, b.Action)
+			if !overlap(a.Path, b.Path) {
+				continue
+			}
+			for _, method := range a.Methods {
+				if slices.Contains(b.Methods, method) {
+					r.wrong(at.Get(string(a.Action)), "operations."+string(a.Action), "%s %s is what %s has already", method, a.Path, b.Action)
+				}
 			}
 		}
 	}
@@ -241,7 +267,7 @@ func (r *reader) request(v jsondoc.Value, at string, otherwise map[string]string
 func (r *reader) fixed(v jsondoc.Value) jsondoc.Value {
 	if v.Exists() {
 		allowed := slices.DeleteFunc(slices.Clone(r.words.Input), func(name string) bool {
-			return slices.Contains([]string{"event", "events", "target_url", "account", "secret"}, name)
+			return slices.Contains([]string{"target_url", "account", "secret"}, name)
 		})
 		r.object(v, "fixed", allowed...)
 	}
@@ -250,12 +276,19 @@ func (r *reader) fixed(v jsondoc.Value) jsondoc.Value {
 
 var methods = []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
 
-func (r *reader) operation(v jsondoc.Value, action Action, below string, request map[string]string) *Operation {
+func (r *reader) operation(v jsondoc.Value, action Action, below string, request map[string]string, fixed jsondoc.Value) *Operation {
 	at := "operations." + string(action)
 	op := &Operation{Action: action, Path: below}
-	m := r.object(v, at, "method", "path", "request", "status", "answer")
-	if op.Method = m["method"].Text(); !slices.Contains(methods, op.Method) {
-		r.wrong(or(m["method"], v), at+".method", "must be one of %s", strings.Join(methods, ", "))
+	members := []string{"method", "path", "request", "status", "headers", "answer"}
+	if action == Subscribe {
+		members = append(members, "unique")
+	}
+	m := r.object(v, at, members...)
+	op.Methods = r.methods(or(m["method"], v), at+".method")
+	if u := m["unique"]; u.Exists() {
+		if op.Unique = u.Kind() == jsondoc.True; !op.Unique && u.Kind() != jsondoc.False {
+			r.wrong(u, at+".unique", "must be true or false")
+		}
 	}
 	if p := m["path"]; p.Exists() {
 		op.Path += r.path(p, at+".path", p)
@@ -264,7 +297,7 @@ func (r *reader) operation(v jsondoc.Value, action Action, below string, request
 		r.wrong(or(m["path"], v), at+".path", "%s", problem)
 	}
 	op.Request = r.request(m["request"], at+".request", request)
-	r.fits(op, or(m["path"], v), at)
+	r.fits(op, or(m["path"], v), at, fixed)
 	op.Status = defaultStatus[action]
 	if s := m["status"]; s.Exists() {
 		n, _ := s.Int64()
@@ -272,6 +305,7 @@ func (r *reader) operation(v jsondoc.Value, action Action, below string, request
 			r.wrong(s, at+".status", "must be a number from 200 to 299")
 		}
 	}
+	op.Headers = r.headers(m["headers"], at+".headers", scopeOf[action])
 	a := m["answer"]
 	switch empty := op.Status == http.StatusNoContent || op.Status == http.StatusResetContent; {
 	case a.Exists() && empty:
@@ -284,10 +318,61 @@ func (r *reader) operation(v jsondoc.Value, action Action, below string, request
 	return op
 }
 
+// methods reads the method of an operation, or a list of them.
+func (r *reader) methods(v jsondoc.Value, at string) (list []string) {
+	named := []jsondoc.Value{v}
+	if v.Kind() == jsondoc.Array {
+		named = named[:0]
+		for _, element := range v.Elements() {
+			named = append(named, element)
+		}
+	}
+	for _, one := range named {
+		if !slices.Contains(methods, one.Text()) || slices.Contains(list, one.Text()) {
+			r.wrong(v, at, "must be one of %s, or a list of some of them", strings.Join(methods, ", "))
+		}
+		list = append(list, one.Text())
+	}
+	if len(list) == 0 {
+		r.wrong(v, at, "must be one of %s, or a list of some of them", strings.Join(methods, ", "))
+	}
+	return list
+}
+
+// routerHeaders are the response headers that the router sets, or that a dialect must not
+// change: they frame the answer, or protect whoever reads it.
+var routerHeaders = []string{"connection", "content-encoding", "content-length", "content-type", "date", "keep-alive", "referrer-policy", "server", "set-cookie",
+	"strict-transport-security", "trailer", "transfer-encoding", "upgrade", "vary", "x-content-type-options", "x-frame-options"}
+
+// headers reads the response headers of an operation, in alphabetical order.
+func (r *reader) headers(v jsondoc.Value, at string, within scope) (list []Header) {
+	if !v.Exists() {
+		return nil
+	}
+	if v.Kind() != jsondoc.Object {
+		r.wrong(v, at, "must be an object such as {resource-id: $subscription.id}")
+		return nil
+	}
+	for name, value := range v.Members() {
+		field, lower := at+"."+name, strings.ToLower(name)
+		if !headerForm.MatchString(name) || len(name) > longestText {
+			r.wrong(value, field, "must be the name of a header, %d characters at most", longestText)
+		}
+		if slices.Contains(routerHeaders, lower) || strings.HasPrefix(lower, "access-control-") {
+			r.wrong(value, field, "is set by the router")
+		}
+		if value.Kind() != jsondoc.String || strings.ContainsFunc(value.Text(), func(c rune) bool { return c < ' ' || c > '~' }) {
+			r.wrong(value, field, `must be a text of visible ASCII characters, in which "{id}" stands for the subscription's id, or a placeholder such as "$subscription.id"`)
+		}
+		list = append(list, Header{name, r.template(value, field, within)})
+	}
+	return list
+}
+
 var defaultStatus = map[Action]int{Subscribe: 201, Unsubscribe: 204, Update: 200, Get: 200, List: 200, Catalogue: 200}
 
 // fits tells whether an operation learns what it has to know.
-func (r *reader) fits(op *Operation, v jsondoc.Value, at string) {
+func (r *reader) fits(op *Operation, v jsondoc.Value, at string, fixed jsondoc.Value) {
 	inPath := strings.Contains(op.Path, "{id}")
 	switch op.Action {
 	case Get, Update:
@@ -308,8 +393,8 @@ func (r *reader) fits(op *Operation, v jsondoc.Value, at string) {
 			r.wrong(v, at+".request", "must say what the client calls our members, such as {event: name, target_url: hookurl}")
 		}
 	}
-	if op.Action == Subscribe && op.Request["event"] == "" && op.Request["events"] == "" {
-		r.wrong(v, at+".request", "must say what the client calls our event (or events)")
+	if op.Action == Subscribe && op.Request["event"] == "" && op.Request["events"] == "" && !fixed.Get("event").Exists() && !fixed.Get("events").Exists() {
+		r.wrong(v, at+".request", "must say what the client calls our event (or events), unless fixed has it")
 	}
 }
 

@@ -18,6 +18,7 @@ type Template struct{ root node }
 type node struct {
 	literal  []byte   // JSON without placeholders
 	path     []string // of a value in the scope: "subscription", "id"
+	optional bool     // the member that has it is left out where there is no such value
 	members  []member
 	elements []node
 	each     string // a list in the scope; the node is made once for each of its entries
@@ -129,6 +130,7 @@ func (r *reader) placeholder(v jsondoc.Value, at string, within scope) node {
 	if strings.HasPrefix(name, "$") {
 		return node{literal: quoted(name)}
 	}
+	name, optional := strings.CutSuffix(name, "?")
 	path := strings.Split(name, ".")
 	known := map[string][]string{"subscription": r.words.Subscription, "event_type": EventTypeMembers, "error": ErrorMembers}[path[0]]
 	if !slices.Contains(within.values, path[0]) {
@@ -145,7 +147,7 @@ func (r *reader) placeholder(v jsondoc.Value, at string, within scope) node {
 		}
 		r.wrong(v, at, "%.60q is not known; $%s has %s", text, path[0], strings.Join(known, ", "))
 	}
-	return node{path: path}
+	return node{path: path, optional: optional}
 }
 
 func quoted(text string) []byte {
@@ -169,25 +171,37 @@ func (n *node) append(b []byte, s Scope) []byte {
 	case n.literal != nil:
 		return append(b, n.literal...)
 	case n.path != nil:
-		v := s.Values[n.path[0]]
-		for _, name := range n.path[1:] {
-			v = v.Get(name)
+		if v := n.value(s); v.Exists() {
+			return append(b, v.Raw()...)
 		}
-		if !v.Exists() {
-			return append(b, "null"...)
-		}
-		return append(b, v.Raw()...)
+		return append(b, "null"...)
 	case n.elements != nil:
 		return n.appendList(b, s)
 	}
 	b = append(b, '{')
-	for i, m := range n.members {
-		if i > 0 {
+	empty := len(b)
+	for _, m := range n.members {
+		if v := m.value.value(s); m.value.optional && (!v.Exists() || v.Kind() == jsondoc.Null) {
+			continue
+		}
+		if len(b) > empty {
 			b = append(b, ',')
 		}
 		b = m.value.append(append(append(b, quoted(m.name)...), ':'), s)
 	}
 	return append(b, '}')
+}
+
+// value is what the node's placeholder stands for.
+func (n *node) value(s Scope) (v jsondoc.Value) {
+	if n.path == nil {
+		return v
+	}
+	v = s.Values[n.path[0]]
+	for _, name := range n.path[1:] {
+		v = v.Get(name)
+	}
+	return v
 }
 
 func (n *node) appendList(b []byte, s Scope) []byte {
