@@ -81,6 +81,7 @@ func figure(name, help string, labels ...string) *prometheus.Desc {
 var (
 	storeQueue       = figure("store_queue_length", "Calls and outcomes that wait for the next commit; 4096 are taken at most.")
 	storeLog         = figure("store_wal_bytes", "Size of the write-ahead log.")
+	storeDamaged     = figure("store_damaged", "1 where the database file was found damaged: events are refused, restore a backup.")
 	sandboxProcesses = figure("sandbox_processes", "Sandbox processes that live.")
 	sandboxBusy      = figure("sandbox_processes_busy", "Sandbox processes that have something to run.")
 	sandboxRunning   = figure("sandbox_running", "Runs and compilations that a sandbox process was given.")
@@ -93,7 +94,7 @@ var (
 // Describe implements prometheus.Collector.
 func (f *partFigures) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		storeQueue, storeLog,
+		storeQueue, storeLog, storeDamaged,
 		sandboxProcesses, sandboxBusy, sandboxRunning, sandboxQueue, sandboxMemory, sandboxStarted, sandboxEnded,
 	} {
 		ch <- d
@@ -111,6 +112,11 @@ func (f *partFigures) Collect(ch chan<- prometheus.Metric) {
 	} else {
 		gauge(storeLog, size)
 	}
+	damaged := int64(0)
+	if f.store.Damaged() != nil {
+		damaged = 1
+	}
+	gauge(storeDamaged, damaged)
 	s := f.pool.Stats()
 	gauge(sandboxProcesses, int64(s.Processes))
 	gauge(sandboxBusy, int64(s.Busy))

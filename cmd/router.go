@@ -18,17 +18,19 @@ import (
 
 // routerConfig is what a router is put together from.
 type routerConfig struct {
-	folder   string // of the database
-	secrets  encryptionFlags
-	listen   string
-	policy   target.Policy
-	engine   engine.Config // without its parts
-	pace     time.Duration // between commits
-	children int           // sandbox processes
-	drain    time.Duration // most that close takes; drainTime where 0
-	server   server.Config // likewise
-	dialects string        // their folder; empty for none
-	builtIn  []string      // dialects
+	folder string // of the database
+	// newDatabase lets a database be made in a folder that had one.
+	newDatabase bool
+	secrets     encryptionFlags
+	listen      string
+	policy      target.Policy
+	engine      engine.Config // without its parts
+	pace        time.Duration // between commits
+	children    int           // sandbox processes
+	drain       time.Duration // most that close takes; drainTime where 0
+	server      server.Config // likewise
+	dialects    string        // their folder; empty for none
+	builtIn     []string      // dialects
 
 	certificate *certificate // nil: without TLS
 	log         *slog.Logger
@@ -91,9 +93,9 @@ func startRouter(ctx context.Context, cfg routerConfig) (_ *router, err error) {
 	}
 	if r.store, err = sqlite.Open(ctx, sqlite.Options{
 		Path: databaseFile(cfg.folder), Logger: cfg.log, Pace: cfg.pace, Vault: cfg.secrets.vault(cfg.folder, cfg.log),
-		OnCommit: watchCommits(metrics),
+		OnCommit: watchCommits(metrics), Traces: databaseTraces(cfg.folder), New: cfg.newDatabase,
 	}); err != nil {
-		return nil, err
+		return nil, missingDatabase(err, cfg.folder)
 	}
 	if r.pool, err = sandbox.Start(sandbox.Config{Processes: cfg.children, Limits: scripts.DefaultLimits(), Logger: cfg.log}); err != nil {
 		return nil, fmt.Errorf("start the script sandbox: %w", err)

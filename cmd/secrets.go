@@ -16,6 +16,31 @@ import (
 // databaseFile is the database in a data folder.
 func databaseFile(folder string) string { return filepath.Join(folder, "switchhook.db") }
 
+// databaseTraces lists the files in a data folder that an earlier start made beside a
+// database.
+func databaseTraces(folder string) (found []string) {
+	if _, err := os.Lstat(keyFile(folder)); err == nil {
+		found = append(found, keyFile(folder))
+	}
+	if file := filepath.Join(folder, "encryption.key"); vault.MadeByUs(file) {
+		found = append(found, file)
+	}
+	return found
+}
+
+// missingDatabase says what to do where the database is not there that was there before.
+func missingDatabase(err error, folder string) error {
+	empty, ok := errors.AsType[*sqlite.EmptyError](err)
+	if !ok {
+		return err
+	}
+	force := ""
+	if empty.Exists {
+		force = "--force "
+	}
+	return fmt.Errorf("%w. Is the right disk mounted at %s? Put the file back, or restore a backup (switchhook restore %s--data %[2]s BACKUP); to begin anew without events, subscriptions and keys, start with --new-database", err, folder, force)
+}
+
 type secretsCommand struct {
 	Rotate secretsRotateCommand `cmd:"" help:"Seal the secrets in a database with a new key, while no router runs over it. Stopped half way, it goes on where it was."`
 }
@@ -51,9 +76,9 @@ func (c *secretsRotateCommand) Run(ctx context.Context) error {
 		used = keys[0].ID()
 		return vault.New(keys...)
 	}
-	store, err := sqlite.Open(ctx, sqlite.Options{Path: path, Logger: log, Vault: find})
+	store, err := sqlite.Open(ctx, sqlite.Options{Path: path, Logger: log, Vault: find, Traces: databaseTraces(c.Data)})
 	if err != nil {
-		return err
+		return missingDatabase(err, c.Data)
 	}
 	if err := store.Close(); err != nil {
 		return errors.Join(errors.New("the secrets are sealed, but the database did not close well"), err)

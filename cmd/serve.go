@@ -24,6 +24,8 @@ type serveCommand struct {
 	Data   string `help:"Folder of the database; made where it is missing." default:"switchhook-data" type:"path" placeholder:"DIR"`
 	Dev    bool   `help:"For development: targets on this machine are allowed, logs are for people, sample event types are registered, and the admin key is printed."`
 
+	NewDatabase bool `env:"-" help:"Begin with an empty database in a folder that shows that it had one. Without this flag, one that is missing or empty there is an error."`
+
 	AdminKey        string `help:"Admin API key to accept. By default the first start makes one and writes it to admin.key in the data folder." placeholder:"KEY"`
 	encryptionFlags `embed:""`
 
@@ -101,7 +103,7 @@ func (c *serveCommand) Run(ctx context.Context) error {
 
 // config checks the flags; errors name them.
 func (c *serveCommand) config() (cfg routerConfig, err error) {
-	cfg = routerConfig{folder: c.Data, secrets: c.encryptionFlags, listen: c.Listen, pace: c.CommitPace, children: c.SandboxProcesses, drain: c.DrainTime, log: c.logger()}
+	cfg = routerConfig{folder: c.Data, newDatabase: c.NewDatabase, secrets: c.encryptionFlags, listen: c.Listen, pace: c.CommitPace, children: c.SandboxProcesses, drain: c.DrainTime, log: c.logger()}
 	cfg.metricsListen, cfg.accessLog, cfg.otlpEndpoint = c.MetricsListen, c.AccessLog, c.OTLPEndpoint
 	if cfg.policy, err = c.policy(c.Dev); err != nil {
 		return cfg, err
@@ -237,8 +239,8 @@ func adminKey(ctx context.Context, e *engine.Engine, folder, given string) (stri
 	}
 	file := keyFile(folder)
 	text, err := os.ReadFile(file)
+	key := strings.TrimSpace(string(text))
 	if err == nil {
-		key := strings.TrimSpace(string(text))
 		if _, err := e.Authenticate(key); err == nil {
 			return key, nil
 		}
@@ -248,8 +250,14 @@ func adminKey(ctx context.Context, e *engine.Engine, folder, given string) (stri
 	if len(e.Keys()) > 0 {
 		return "", nil
 	}
+	if key != "" { // of a database that was begun anew: whoever knows the key goes on with it
+		if _, _, err := e.CreateKey(ctx, engine.Key{Name: firstKey, Account: engine.DefaultAccount, Admin: true}, key); err != nil {
+			return "", fmt.Errorf("the key in %s: %w", file, err)
+		}
+		return key, nil
+	}
 	// The file first: a key that is stored and never written down would lock everybody out.
-	key := engine.NewKeyText()
+	key = engine.NewKeyText()
 	if err := os.WriteFile(file, []byte(key+"\n"), 0o600); err != nil {
 		return "", err
 	}

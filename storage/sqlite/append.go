@@ -56,6 +56,9 @@ func (s *Store) Append(ctx context.Context, events []engine.NewEvent) ([]engine.
 	if len(events) == 0 {
 		return nil, ctx.Err()
 	}
+	if err := s.damage.err(); err != nil {
+		return nil, err
+	}
 	c := &call{events: events, results: make([]engine.Appended, len(events))}
 	if err := s.queue.ask(ctx, c); err != nil {
 		return nil, err

@@ -69,7 +69,7 @@ func notPartOf(path, to string) error {
 	if err != nil {
 		return nil
 	}
-	for _, suffix := range []string{"", "-wal", "-shm", ".lock"} {
+	for _, suffix := range []string{"", "-wal", "-shm", lockSuffix} {
 		if part, err := os.Stat(path + suffix); err == nil && os.SameFile(info, part) {
 			return fmt.Errorf("%s is the database itself, or a part of it", to)
 		}
@@ -197,11 +197,7 @@ func inspect(ctx context.Context, path, check string) (c Copy, err error) {
 		return c, err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	err = queryConn(conn, "SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied", nil, func(row []driver.Value) error {
-		c.Version, _ = row[0].(int64)
-		return nil
-	})
-	if err != nil || c.Version == 0 {
+	if c.Version, err = schemaVersion(conn, path); err != nil || c.Version == 0 {
 		return c, errors.Join(fmt.Errorf("%s is no Switchhook database, or damaged", path), err)
 	}
 	if newest, err := newestVersion(); err != nil || c.Version > newest {

@@ -45,7 +45,7 @@ func (s *Store) checkpoint(conn *sqlite3.SQLiteConn, w *writer) {
 			continue
 		}
 		pages, err := passiveCheckpoint(conn)
-		if err != nil {
+		if s.damage.note(err) != nil {
 			s.log.Warn("checkpoint", "error", err)
 			continue
 		}
@@ -73,7 +73,7 @@ func (s *Store) LogSize() (int64, error) {
 
 // finishCheckpoint moves what was committed since the checkpointer's part began.
 func (w *writer) finishCheckpoint() {
-	if _, err := passiveCheckpoint(w.conn); err != nil {
+	if _, err := passiveCheckpoint(w.conn); w.damage.note(err) != nil {
 		w.log.Warn("checkpoint", "error", err)
 	}
 }

@@ -150,7 +150,7 @@ func TestOldDatabaseOpens(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "test.db")
-	old := sql.OpenDB(connector{path, ""})
+	old := sql.OpenDB(connector{path: path})
 	_, err = old.Exec(string(dump))
 	if err := errors.Join(err, old.Close()); err != nil {
 		t.Fatal(err)

@@ -11,6 +11,9 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/gofrs/flock"
 	"github.com/mattn/go-sqlite3"
@@ -22,9 +25,9 @@ var schemaFiles embed.FS
 
 const defaultFile = "switchhook.db"
 
-// prepareFile makes the database file and its directory, readable by nobody else: it
-// holds secrets and payloads. SQLite gives -wal and -shm the mode of the database.
-func prepareFile(path string) (string, error) {
+// prepareFolder makes the directory of the database, which nobody else may read: it holds
+// secrets and payloads. It gives the path of the database.
+func prepareFolder(path string) (string, error) {
 	if path == "" {
 		return "", errors.New("sqlite: no path given for the database")
 	}
@@ -38,17 +41,88 @@ func prepareFile(path string) (string, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return "", fmt.Errorf("sqlite: make the data directory: %w", err)
 	}
+	return path, nil
+}
+
+// prepareFile makes the database file where there is none; the caller holds the lock.
+// SQLite gives -wal and -shm its mode. A file that is missing or empty where there was a
+// database before is an error unless o says that it may be: who starts over another disk,
+// or after a file was truncated, is to be told, and not given an empty router.
+func prepareFile(path string, o Options) error {
+	info, err := os.Stat(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("sqlite: open the database: %w", err)
+	}
+	if err != nil || info.Size() == 0 {
+		if err := mayBegin(path, err == nil, o); err != nil {
+			return err
+		}
+	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return "", fmt.Errorf("sqlite: open the database: %w", err)
+		return fmt.Errorf("sqlite: open the database: %w", err)
 	}
-	return path, f.Close()
+	return f.Close()
+}
+
+// mayBegin tells whether a new database may be made. exists says that there is a file,
+// which is empty.
+func mayBegin(path string, exists bool, o Options) error {
+	traces := slices.Clone(o.Traces)
+	wal, err := os.Stat(path + "-wal")
+	log := err == nil && wal.Size() > 0
+	if log {
+		traces = append(traces, path+"-wal")
+	}
+	if lock, err := os.Stat(path + lockSuffix); err == nil && lock.Size() > 0 {
+		traces = append(traces, path+lockSuffix)
+	}
+	switch {
+	case len(traces) == 0:
+		return nil
+	case !o.New:
+		return &EmptyError{Path: path, Exists: exists, Traces: traces}
+	case log: // SQLite would delete it
+		return os.Rename(path+"-wal", path+"-wal.without-database-"+time.Now().UTC().Format("20060102T150405.000Z"))
+	}
+	return nil
+}
+
+// EmptyError says that there is no database where there was one.
+type EmptyError struct {
+	Path   string
+	Exists bool     // there is a file, of 0 bytes
+	Traces []string // files that show that there was a database
+}
+
+// Error implements error.
+func (e *EmptyError) Error() string {
+	state := "is missing"
+	if e.Exists {
+		state = "is empty"
+	}
+	return fmt.Sprintf("the database %s %s, but %s shows that there was one", e.Path, state, strings.Join(e.Traces, ", "))
+}
+
+const (
+	lockSuffix = ".lock"
+	// lockText is written to the lock file once there is a database: from then on, its
+	// absence is an error.
+	lockText = "A Switchhook database was made beside this file, which keeps a second router out of it.\n"
+)
+
+// markMade notes that there is a database.
+func markMade(path string) error {
+	if info, err := os.Stat(path + lockSuffix); err != nil || info.Size() > 0 {
+		return err
+	}
+	return os.WriteFile(path+lockSuffix, []byte(lockText), 0o600)
 }
 
 // lockFile keeps a second process out. SQLite itself would let it in, and both would
 // deliver the same events. A kernel lock dies with its process, so none is left behind.
 func lockFile(path string) (*flock.Flock, error) {
-	lock := flock.New(path+".lock", flock.SetPermissions(0o600))
+	lock := flock.New(path+lockSuffix, flock.SetPermissions(0o600))
 	ok, err := lock.TryLock()
 	switch {
 	case err != nil:
@@ -105,16 +179,28 @@ func openConn(path, more string) (*sqlite3.SQLiteConn, error) {
 }
 
 // connector lets database/sql open connections as openConn does.
-type connector struct{ path, settings string }
+type connector struct {
+	path, settings string
+	damage         *damage // is told what is found; may be nil
+}
 
 // Connect implements driver.Connector.
-func (c connector) Connect(context.Context) (driver.Conn, error) { return openConn(c.path, c.settings) }
+func (c connector) Connect(context.Context) (driver.Conn, error) {
+	conn, err := openConn(c.path, c.settings)
+	if c.damage == nil {
+		return conn, err
+	}
+	if err != nil {
+		return nil, c.damage.note(err)
+	}
+	return watchedConn{conn, c.damage}, nil
+}
 
 // Driver implements driver.Connector.
 func (c connector) Driver() driver.Driver { return &sqlite3.SQLiteDriver{} }
 
-func openReaders(path string) *sql.DB {
-	db := sql.OpenDB(connector{path, readerSettings})
+func openReaders(path string, found *damage) *sql.DB {
+	db := sql.OpenDB(connector{path, readerSettings, found})
 	db.SetMaxOpenConns(readerCount)
 	db.SetMaxIdleConns(readerCount)
 	return db
@@ -123,10 +209,21 @@ func openReaders(path string) *sql.DB {
 // migrate brings the schema up to date. There is no way back: a database that a newer
 // version wrote is refused.
 func migrate(ctx context.Context, path string) (err error) {
-	db := sql.OpenDB(connector{path, ""})
+	db := sql.OpenDB(connector{path: path})
 	db.SetMaxOpenConns(1)
 	defer func() { err = errors.Join(err, db.Close()) }()
 
+	newest, err := newestVersion()
+	if err != nil {
+		return err
+	}
+	current, err := versionOf(path)
+	if err != nil {
+		return err
+	}
+	if current > newest {
+		return tooNew(path, current, newest)
+	}
 	files, err := fs.Sub(schemaFiles, "schema")
 	if err != nil {
 		return err
@@ -138,24 +235,63 @@ func migrate(ctx context.Context, path string) (err error) {
 	if err != nil {
 		return fmt.Errorf("sqlite: read the embedded schema: %w", err)
 	}
-	newest, err := newestVersion()
-	if err != nil {
-		return err
-	}
-	current, err := provider.GetDBVersion(ctx)
-	if isFull(err) {
-		return fmt.Errorf("sqlite: the disk that holds %s is full: make room, twice as much as %[1]s-wal has: %[2]w", path, err)
-	}
-	if err != nil {
-		return fmt.Errorf("sqlite: %s is no Switchhook database, or damaged: %w", path, err)
-	}
-	if current > newest {
-		return tooNew(path, current, newest)
-	}
 	if _, err := provider.Up(ctx); err != nil {
 		return fmt.Errorf("sqlite: bring the schema of %s from version %d to %d: %w", path, current, newest, err)
 	}
 	return nil
+}
+
+// versionOf is the schema version of the database at path, 0 for an empty file. It writes
+// nothing into a file that another program made.
+func versionOf(path string) (version int64, err error) {
+	conn, err := openURL(path, "mode=rw", "PRAGMA busy_timeout = 5000")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	return schemaVersion(conn, path)
+}
+
+// schemaVersion reads the version on conn. A database that is not empty must have the
+// tables that the first version made.
+func schemaVersion(conn *sqlite3.SQLiteConn, path string) (version int64, err error) {
+	var tables, ours int64
+	err = queryConn(conn, `
+		SELECT count(*), coalesce(sum(name IN ('goose_db_version', 'event', 'delivery', 'attempt', 'subscription', 'meta')), 0)
+		FROM sqlite_schema WHERE type = 'table'`, nil, func(row []driver.Value) error {
+		tables, ours = row[0].(int64), row[1].(int64)
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read the schema of %s: %w", path, err)
+	}
+	if tables == 0 {
+		return 0, nil
+	}
+	known := ours == 6
+	if ours == 1 { // the first start was ended before the first version was there
+		known, err = onlyVersionTable(conn)
+	}
+	if err != nil || !known {
+		return 0, errors.Join(fmt.Errorf("%s is the database of another program: name the folder of Switchhook's own with --data", path), err)
+	}
+	err = queryConn(conn, "SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied", nil, func(row []driver.Value) error {
+		version, _ = row[0].(int64)
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read the schema version of %s: %w", path, err)
+	}
+	return version, nil
+}
+
+// onlyVersionTable tells whether the table of versions is all there is, and is empty.
+func onlyVersionTable(conn *sqlite3.SQLiteConn) (only bool, err error) {
+	err = queryConn(conn, `SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema WHERE tbl_name NOT IN ('goose_db_version', 'sqlite_sequence'))`, nil, func(row []driver.Value) error {
+		only = row[0] == int64(1)
+		return nil
+	})
+	return only, err
 }
 
 func tooNew(path string, version, newest int64) error {

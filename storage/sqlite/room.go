@@ -43,12 +43,23 @@ func (f openFile) missing() error {
 	return &engine.Error{Code: engine.CodeUnavailable, Message: "the database can't be looked at: " + err.Error()}
 }
 
-// Room measures the database and its disk: two system calls and two short queries.
-func (s *Store) Room(ctx context.Context) (engine.Room, error) {
+// intact fails where what is written now would not be found again.
+func (s *Store) intact() error {
+	if err := s.damage.err(); err != nil {
+		return err
+	}
 	for _, f := range s.files {
 		if err := f.missing(); err != nil {
-			return engine.Room{}, err
+			return err
 		}
+	}
+	return nil
+}
+
+// Room measures the database and its disk: two system calls and two short queries.
+func (s *Store) Room(ctx context.Context) (engine.Room, error) {
+	if err := s.intact(); err != nil {
+		return engine.Room{}, err
 	}
 	u, err := s.pages(ctx)
 	if err != nil {

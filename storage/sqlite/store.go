@@ -43,6 +43,11 @@ type Options struct {
 	// before Open returns, and so are those that are sealed with a key other than the
 	// vault's first. Where Vault is nil, secrets are stored in clear, which is for tests.
 	Vault func(inUse []string) (*vault.Vault, error)
+	// Traces are files that are there only where there was a database before. Where there
+	// is one of them, or another trace that Open finds by itself, a database that is missing
+	// or empty is an *EmptyError, unless New is set: then a new one is begun.
+	Traces []string
+	New    bool
 }
 
 // DefaultPace is the Pace where Options give none.
@@ -66,6 +71,7 @@ type Store struct {
 	writer  *writer
 	readers *sql.DB
 	sealer  sealer // of secrets
+	damage  damage // that was found since
 
 	watermark atomic.Int64 // set last; the writer brings it to disk
 
@@ -87,7 +93,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	case o.Pace < 0:
 		o.Pace = 0
 	}
-	path, err := prepareFile(o.Path)
+	path, err := prepareFolder(o.Path)
 	if err != nil {
 		return nil, err
 	}
@@ -95,8 +101,13 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if s.lock, err = lockFile(path); err != nil {
 		return nil, err
 	}
-	if err := s.start(ctx, o); err != nil {
-		return nil, errors.Join(err, s.release())
+	s.damage.path, s.damage.log = path, o.Logger
+	err = prepareFile(path, o)
+	if err == nil {
+		err = s.start(ctx, o)
+	}
+	if err != nil {
+		return nil, errors.Join(explain(path, err), s.release())
 	}
 	return s, nil
 }
@@ -112,25 +123,36 @@ func (s *Store) start(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	s.writer, s.readers = w, openReaders(s.path)
+	s.writer, s.readers = w, openReaders(s.path, &s.damage)
 	if err := s.loadWatermark(ctx); err != nil {
 		return err
 	}
 	w.savedMark = s.watermark.Load()
-	if s.files, err = openFiles(s.path, s.path+"-wal"); err != nil {
+	if s.files, err = openFiles(s.path, s.path+"-wal", s.path+"-shm"); err != nil {
 		return err
 	}
 	checkpoints, err := openConn(s.path, "")
 	if err != nil {
 		return err
 	}
+	if err := markMade(s.path); err != nil {
+		return errors.Join(err, checkpoints.Close())
+	}
 	s.background.Go(w.run)
 	s.background.Go(func() { s.checkpoint(checkpoints, w) })
 	return nil
 }
 
-// Ping writes to the database and waits until that is on disk.
+// Damaged says what was found wrong with the database file since it was opened; nil where
+// nothing was.
+func (s *Store) Damaged() error { return s.damage.err() }
+
+// Ping writes to the database and waits until that is on disk. It fails where the file is
+// known to be damaged, or is not where it was.
 func (s *Store) Ping(ctx context.Context) error {
+	if err := s.intact(); err != nil {
+		return err
+	}
 	return s.write(ctx, func(tx *tx) error {
 		_, err := tx.exec(`UPDATE meta SET value = value + 1 WHERE name = 'ping'`)
 		return err

@@ -33,6 +33,11 @@ type writer struct {
 	stmts    statements
 	rows     int              // written in this transaction
 	stored   map[string]int64 // bytes of event data by account, likewise
+	damage   *damage          // the store's
+	// what report said last
+	failing  string // why commits fail; "" where they don't
+	failed   int    // commits since then
+	reported time.Time
 	// transaction control
 	begin, commit, rollback        *statement
 	savepoint, release, rollbackTo *statement
@@ -40,7 +45,7 @@ type writer struct {
 }
 
 func newWriter(s *Store, o Options) (_ *writer, err error) {
-	w := &writer{queue: s.queue, log: s.log, pace: o.Pace, onCommit: o.OnCommit, watermark: &s.watermark, stored: map[string]int64{}}
+	w := &writer{queue: s.queue, log: s.log, pace: o.Pace, onCommit: o.OnCommit, watermark: &s.watermark, stored: map[string]int64{}, damage: &s.damage}
 	if w.conn, err = openConn(s.path, ""); err != nil {
 		return nil, err
 	}
@@ -122,10 +127,11 @@ func (w *writer) write(batch []request) {
 	if err != nil && !outOfOrder(err) {
 		failed, err = w.transaction(batch, true)
 	}
+	w.damage.note(err)
+	w.report(len(batch), err)
 	if err == nil {
 		w.commits.Add(1)
 	} else {
-		w.log.Error("commit", "requests", len(batch), "error", err)
 		err = unavailable(err)
 	}
 	if w.onCommit != nil {
@@ -138,6 +144,23 @@ func (w *writer) write(batch []request) {
 	answer(batch, failed, err)
 	if w.tail.CompareAndSwap(true, false) {
 		w.finishCheckpoint()
+	}
+}
+
+// report logs how a commit ended: that it failed, once for a cause and again every minute
+// while it lasts, and that commits work again.
+func (w *writer) report(requests int, err error) {
+	switch {
+	case err == nil && w.failing == "":
+	case err == nil:
+		w.log.Info("commits succeed again", "failed", w.failed)
+		w.failing, w.failed = "", 0
+	default:
+		w.failed++
+		if text := err.Error(); text != w.failing || time.Since(w.reported) > complainEvery {
+			w.log.Error("commit failed", "requests", requests, "failed", w.failed, "error", err)
+			w.failing, w.reported = text, time.Now()
+		}
 	}
 }
 
@@ -271,10 +294,4 @@ func unavailable(err error) error {
 		message = "the disk that holds the database is full"
 	}
 	return &engine.Error{Code: engine.CodeUnavailable, Message: message}
-}
-
-// isFull tells whether err says that there is no room.
-func isFull(err error) bool {
-	e, ok := errors.AsType[sqlite3.Error](err)
-	return ok && e.Code == sqlite3.ErrFull
 }

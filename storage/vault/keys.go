@@ -52,6 +52,12 @@ const fileHead = `# Switchhook's encryption keys. The first line seals, the othe
 # Without them the secrets in the database and in its backups are lost: keep a copy elsewhere.
 `
 
+// MadeByUs tells whether path is a file that WriteFile wrote.
+func MadeByUs(path string) bool {
+	text, err := os.ReadFile(path)
+	return err == nil && strings.HasPrefix(string(text), fileHead)
+}
+
 // WriteFile writes a file of keys that only its owner can read, whole or not at all: when
 // it returns without an error, the file is on disk. Where replace is false, a file that
 // exists is left alone, and the error is fs.ErrExist.
