@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"switchhook/engine/signature"
 	"switchhook/scripts"
@@ -268,6 +269,7 @@ func (e *Engine) dropSubscription(ctx context.Context, s *Subscription, reason s
 	}
 	e.index.replace(e.registry.route(s.ID), nil)
 	e.registry.setRoute(s.ID, nil)
+	e.expiries.set(s.ID, time.Time{})
 	orphans, _ := e.scheduler.setRoute(s.ID, nil)
 	for _, en := range orphans {
 		e.giveUp(s.ID, en, reason)

@@ -9,6 +9,7 @@ import (
 	"net/textproto"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"switchhook/engine/judge"
@@ -24,19 +25,48 @@ const accountConsents = 4
 // consentPlace waits for a place in which to ask a target of an account; ok is false where
 // the router stops.
 func (e *Engine) consentPlace(account string) (leave func(), ok bool) {
-	found, _ := e.consenting.LoadOrStore(account, make(chan struct{}, accountConsents))
-	own := found.(chan struct{})
+	own, done := e.consenting.of(account)
 	select {
 	case own <- struct{}{}:
 	case <-e.stop:
+		done()
 		return nil, false
 	}
 	select {
 	case e.consents <- struct{}{}:
-		return func() { <-e.consents; <-own }, true
+		return func() { <-e.consents; <-own; done() }, true
 	case <-e.stop:
 		<-own
+		done()
 		return nil, false
+	}
+}
+
+// accountPlaces are the places of accounts whose targets are being asked. Those of an
+// account exist only while somebody has one or waits for one.
+type accountPlaces struct {
+	mu     sync.Mutex
+	places map[string]chan struct{}
+	users  map[string]int
+}
+
+// of gives the places of an account, until done is called.
+func (p *accountPlaces) of(account string) (own chan struct{}, done func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.users == nil {
+		p.places, p.users = map[string]chan struct{}{}, map[string]int{}
+	}
+	if p.users[account]++; p.users[account] == 1 {
+		p.places[account] = make(chan struct{}, accountConsents)
+	}
+	return p.places[account], func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.users[account]--; p.users[account] == 0 {
+			delete(p.users, account)
+			delete(p.places, account)
+		}
 	}
 }
 

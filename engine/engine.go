@@ -162,7 +162,7 @@ type Engine struct {
 	expiries   expiries
 	testSends  testSends
 	consents   chan struct{}       // a place for each target that is asked for its consent
-	consenting sync.Map            // account → chan struct{}, the places of its own
+	consenting accountPlaces       // and for those of each account
 	confirms   [1024]*rate.Limiter // by subscription id
 	retryWake  chan time.Time
 	workers    int // guarded by scheduler.mu

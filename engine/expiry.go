@@ -22,27 +22,45 @@ func (s *Subscription) deadline() (at time.Time, reason string) {
 	return at, reason
 }
 
-// expiries holds the deadlines of subscriptions, the next one first. One that was moved
-// or taken away stays in it until its time, and is then passed over.
+// expiries holds the deadlines of subscriptions, the next one first: one at most of each.
 type expiries struct {
 	mu   sync.Mutex
 	next deadlines
+	byID map[ID]*deadline
 }
 
 type deadline struct {
-	at time.Time
-	id ID
+	at    time.Time
+	id    ID
+	place int // in the heap
 }
 
 // note keeps the deadline of a subscription that is new or was changed.
 func (x *expiries) note(s *Subscription) {
 	at, _ := s.deadline()
-	if at.IsZero() {
-		return
-	}
+	x.set(s.ID, at)
+}
+
+// set moves the deadline of a subscription; the zero time takes it away.
+func (x *expiries) set(id ID, at time.Time) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	heap.Push(&x.next, deadline{at, s.ID})
+	switch d := x.byID[id]; {
+	case d == nil && at.IsZero():
+	case d == nil:
+		if x.byID == nil {
+			x.byID = map[ID]*deadline{}
+		}
+		d = &deadline{at: at, id: id}
+		x.byID[id] = d
+		heap.Push(&x.next, d)
+	case at.IsZero():
+		heap.Remove(&x.next, d.place)
+		delete(x.byID, id)
+	default:
+		d.at = at
+		heap.Fix(&x.next, d.place)
+	}
 }
 
 // due takes a subscription out whose deadline may be over; ok is false where there is none.
@@ -52,7 +70,9 @@ func (x *expiries) due(now time.Time) (id ID, ok bool) {
 	if len(x.next) == 0 || x.next[0].at.After(now) {
 		return 0, false
 	}
-	return heap.Pop(&x.next).(deadline).id, true
+	id = heap.Pop(&x.next).(*deadline).id
+	delete(x.byID, id)
+	return id, true
 }
 
 // endingLoop deletes subscriptions when their time is over.
@@ -68,9 +88,7 @@ func (e *Engine) endExpired(ctx context.Context) {
 		}
 		if err := e.endOne(ctx, id); err != nil {
 			e.log.Error("subscription not deleted", "subscription_id", id.Format(SubscriptionPrefix), "error", err)
-			e.expiries.mu.Lock()
-			heap.Push(&e.expiries.next, deadline{e.cfg.Now().Add(recordAgain), id})
-			e.expiries.mu.Unlock()
+			e.expiries.set(id, e.cfg.Now().Add(recordAgain))
 		}
 	}
 }
@@ -84,6 +102,7 @@ func (e *Engine) endOne(ctx context.Context, id ID) error {
 		}
 		var at time.Time
 		if at, reason = s.deadline(); at.IsZero() || at.After(e.cfg.Now()) {
+			e.expiries.set(id, at) // it was moved, or the clock set back
 			return nil, "", nil
 		}
 		return s, reason, nil
@@ -95,7 +114,7 @@ func (e *Engine) endOne(ctx context.Context, id ID) error {
 }
 
 // deadlines is a heap.
-type deadlines []deadline
+type deadlines []*deadline
 
 // Len implements heap.Interface.
 func (d deadlines) Len() int { return len(d) }
@@ -104,14 +123,22 @@ func (d deadlines) Len() int { return len(d) }
 func (d deadlines) Less(i, j int) bool { return d[i].at.Before(d[j].at) }
 
 // Swap implements heap.Interface.
-func (d deadlines) Swap(i, j int) { d[i], d[j] = d[j], d[i] }
+func (d deadlines) Swap(i, j int) {
+	d[i], d[j] = d[j], d[i]
+	d[i].place, d[j].place = i, j
+}
 
 // Push implements heap.Interface.
-func (d *deadlines) Push(x any) { *d = append(*d, x.(deadline)) }
+func (d *deadlines) Push(x any) {
+	added := x.(*deadline)
+	added.place = len(*d)
+	*d = append(*d, added)
+}
 
 // Pop implements heap.Interface.
 func (d *deadlines) Pop() any {
 	last := (*d)[len(*d)-1]
+	(*d)[len(*d)-1] = nil
 	*d = (*d)[:len(*d)-1]
 	return last
 }

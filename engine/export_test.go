@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"sync"
 	"time"
 )
 
@@ -53,4 +54,41 @@ type ScriptCounts struct{ scriptCounts }
 // Add counts a run of a script.
 func (c *ScriptCounts) Add(id ID, took time.Duration, dropped bool, err error) {
 	c.add(id, took, dropped, err)
+}
+
+// Len is how many deadlines there are.
+func (x *Expiries) Len() int { return len(x.next) }
+
+// Kept counts what is in memory for its use alone: versions of scripts, meters of quotas,
+// accounts whose targets are asked, transforms with strikes, deadlines.
+func (e *Engine) Kept() map[string]int {
+	count := func(m *sync.Map) (n int) {
+		m.Range(func(any, any) bool { n++; return true })
+		return n
+	}
+	e.consenting.mu.Lock()
+	defer e.consenting.mu.Unlock()
+	e.expiries.mu.Lock()
+	defer e.expiries.mu.Unlock()
+	e.scripts.mu.Lock()
+	defer e.scripts.mu.Unlock()
+	return map[string]int{
+		"versions": count(&e.registry.versions), "meters": count(&e.meters.byAccount), "consents": len(e.consenting.places),
+		"strikes": len(e.quarantine.suspects()), "deadlines": len(e.expiries.next), "script stats": len(e.scripts.byID),
+	}
+}
+
+// Tidy forgets what nobody needs at a time.
+func (e *Engine) Tidy(now time.Time) {
+	e.meters.dropIdle(now)
+	e.forgetUnused()
+}
+
+// Forget drops the stats of a deleted script.
+func (c *ScriptCounts) Forget(id ID) { c.forget(id) }
+
+// WithDefaults gives c with the defaults in the gaps.
+func WithDefaults(c Config) Config {
+	c.defaults()
+	return c
 }

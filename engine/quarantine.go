@@ -3,6 +3,8 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"switchhook/scripts"
@@ -55,6 +57,38 @@ func (q *quarantine) note(who suspect, err error) (full bool) {
 	s := strike{q.strikes[who].count + 1, se.Message}
 	q.strikes[who] = s
 	return s.count >= strikesAllowed
+}
+
+// suspects lists those that have strikes.
+func (q *quarantine) suspects() []suspect {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Collect(maps.Keys(q.strikes))
+}
+
+func (q *quarantine) forget(who suspect) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.strikes, who)
+}
+
+// forgetUnused drops the strikes of transforms that no subscription uses any more.
+func (e *Engine) forgetUnused() {
+	struck := e.quarantine.suspects()
+	if len(struck) == 0 {
+		return
+	}
+	used := map[suspect]bool{}
+	e.registry.mu.RLock()
+	for _, r := range e.registry.routes {
+		used[r.suspect()] = true
+	}
+	e.registry.mu.RUnlock()
+	for _, who := range struck {
+		if !used[who] {
+			e.quarantine.forget(who)
+		}
+	}
 }
 
 // holds tells why a transform is held back; "" if it is not.

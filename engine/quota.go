@@ -99,16 +99,39 @@ type meter struct {
 	events *rate.Limiter // nil until an event is counted
 	readAt time.Time     // when bytes was
 
+	used     atomic.Int64 // when it was asked for last, in seconds since 1970
 	bytes    atomic.Int64 // stored when read, and accepted since
 	promised int64        // to what passed and is not stored yet; guarded by mu
 }
 
-func (m *meters) of(account string) *meter {
-	if found, ok := m.byAccount.Load(account); ok {
-		return found.(*meter)
+// meterKept is how long the meter of an account is kept that publishes nothing. By then all
+// that it holds is out of date.
+const meterKept = time.Minute
+
+func (m *meters) of(account string, now time.Time) *meter {
+	found, ok := m.byAccount.Load(account)
+	if !ok {
+		fresh := &meter{}
+		fresh.used.Store(now.Unix())
+		found, _ = m.byAccount.LoadOrStore(account, fresh)
 	}
-	found, _ := m.byAccount.LoadOrStore(account, &meter{})
-	return found.(*meter)
+	own := found.(*meter)
+	own.used.Store(now.Unix())
+	return own
+}
+
+// dropIdle forgets the meters of accounts that have not published for a while, and have
+// nothing on its way.
+func (m *meters) dropIdle(now time.Time) {
+	m.byAccount.Range(func(account, found any) bool {
+		own := found.(*meter)
+		own.mu.Lock()
+		defer own.mu.Unlock()
+		if own.promised == 0 && now.Unix()-own.used.Load() >= int64(meterKept/time.Second) {
+			m.byAccount.CompareAndDelete(account, found)
+		}
+		return true
+	})
 }
 
 // share is an account's part of what is published at a time.
@@ -156,24 +179,24 @@ func (e *Engine) unbounded() bool {
 func (e *Engine) admitShares(ctx context.Context, parts map[string]share) (done func(), err error) {
 	now := e.cfg.Now()
 	var taken []*rate.Reservation
-	promised := make(map[string]int64, len(parts))
+	promised := make(map[*meter]int64, len(parts))
 	done = func() {
-		for account, bytes := range promised {
-			e.meters.of(account).release(bytes)
+		for m, bytes := range promised {
+			m.release(bytes)
 		}
 	}
 	for account, part := range parts {
 		limits := e.Limits(account)
+		m := e.meters.of(account, now)
 		var err error
 		if limits.StoredBytes > 0 {
-			err = e.room(ctx, account, part, limits.StoredBytes, now)
-		}
-		if err == nil && limits.StoredBytes > 0 {
-			promised[account] = part.bytes
+			if err = e.room(ctx, m, account, part, limits.StoredBytes, now); err == nil {
+				promised[m] = part.bytes
+			}
 		}
 		if err == nil && limits.EventsPerSecond > 0 {
 			var reserved []*rate.Reservation
-			reserved, err = e.meters.of(account).take(account, part.events, limits.EventsPerSecond, now)
+			reserved, err = m.take(account, part.events, limits.EventsPerSecond, now)
 			taken = append(taken, reserved...)
 		}
 		if err != nil {
@@ -218,8 +241,7 @@ func (m *meter) take(account string, n, perSecond int, now time.Time) (taken []*
 // room refuses what would not fit into the bytes that an account may store, and promises
 // the rest its place, so that what comes at one time is not weighed one by one. The figure
 // is read at times and added to in between, so it may be some seconds old.
-func (e *Engine) room(ctx context.Context, account string, part share, most int64, now time.Time) error {
-	m := e.meters.of(account)
+func (e *Engine) room(ctx context.Context, m *meter, account string, part share, most int64, now time.Time) error {
 	if m.outdated(now) {
 		if err := e.readUsage(ctx, account, m, now); err != nil {
 			return err

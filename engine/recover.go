@@ -76,8 +76,15 @@ func (e *Engine) expire(q *queue) {
 	}
 }
 
-// expireLoop gives up what waits for a target that is down or slow and became too old.
-func (e *Engine) expireLoop() { e.every(expireEvery, e.expireAll) }
+// expireLoop gives up what waits for a target that is down or slow and became too old, and
+// forgets what nobody needs any more.
+func (e *Engine) expireLoop() {
+	e.every(expireEvery, func() {
+		e.expireAll()
+		e.meters.dropIdle(e.cfg.Now())
+		e.forgetUnused()
+	})
+}
 
 func (e *Engine) expireAll() {
 	for _, q := range e.scheduler.all() {

@@ -28,7 +28,8 @@ type registry struct {
 	targetCounts  map[string]int           // likewise by account
 	targetCode    map[string]int           // bytes of their transforms, by account
 
-	versions sync.Map // ScriptRef → *ScriptVersion, as they are asked for
+	// versions holds those in memory, as long as somebody uses them: routes do.
+	versions sync.Map // ScriptRef → weak.Pointer[ScriptVersion]
 }
 
 // eventType is an EventType with its schema compiled.

@@ -34,6 +34,7 @@ type route struct {
 	filterRef       ScriptRef
 	transformSource string // empty: the payload format
 	transformRef    ScriptRef
+	versions        [2]*ScriptVersion // of filter and transform, so that they stay in memory
 
 	filterOnce sync.Once
 	filter     *filter.Filter // nil: every event; set by filterOnce
@@ -70,13 +71,16 @@ func (e *Engine) newRoute(s *Subscription) *route {
 	} else {
 		r.url = u
 	}
-	var missing error
 	ctx := context.Background()
-	if r.filterSource, r.filterRef, r.filterErr = e.resolve(ctx, s.Filter, s.FilterScript); r.filterErr != nil {
-		r.filterSource = "false" // an event must not pass because its filter is gone
+	if v, err := e.resolve(ctx, s.Filter, s.FilterScript); err != nil {
+		r.filterSource, r.filterRef, r.filterErr = "false", s.FilterScript, err // an event must not pass because its filter is gone
+	} else {
+		r.filterSource, r.filterRef, r.versions[0] = v.Source, v.ref(), v
 	}
-	if r.transformSource, r.transformRef, missing = e.resolve(ctx, s.Transform, s.TransformScript); missing != nil {
-		r.broken = missing
+	if v, err := e.resolve(ctx, s.Transform, s.TransformScript); err != nil {
+		r.transformRef, r.broken = s.TransformScript, err
+	} else {
+		r.transformSource, r.transformRef, r.versions[1] = v.Source, v.ref(), v
 	}
 	for name, value := range s.Headers {
 		r.headers[textproto.CanonicalMIMEHeaderKey(name)] = []string{value}

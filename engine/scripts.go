@@ -5,8 +5,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"weak"
 
 	"switchhook/engine/snowflake"
 	"switchhook/scripts"
@@ -184,6 +187,7 @@ func (e *Engine) DeleteScript(ctx context.Context, account, idOrName string, ver
 	delete(e.registry.scripts, s.ID)
 	e.registry.mu.Unlock()
 	e.shadows.stop(s.ID)
+	e.scripts.forget(s.ID)
 	return nil
 }
 
@@ -276,43 +280,46 @@ func (e *Engine) ScriptVersions(ctx context.Context, account, idOrName string, b
 	return e.store.ScriptVersions(ctx, s.ID, before, limit)
 }
 
-// version finds a version, in memory if it was asked for before: versions never change.
+// version finds a version, in memory if somebody uses it: versions never change.
 func (e *Engine) version(ctx context.Context, ref ScriptRef) (*ScriptVersion, error) {
-	if v, ok := e.registry.versions.Load(ref); ok {
-		return v.(*ScriptVersion), nil
+	if found, ok := e.registry.versions.Load(ref); ok {
+		if v := found.(weak.Pointer[ScriptVersion]).Value(); v != nil {
+			return v, nil
+		}
 	}
 	v, err := e.store.ScriptVersion(ctx, ref.Script, ref.Version)
 	if err != nil {
 		return nil, err
 	}
-	e.registry.versions.Store(ref, v)
+	entry := weak.Make(v)
+	e.registry.versions.Store(ref, entry)
+	runtime.AddCleanup(v, func(versions *sync.Map) { versions.CompareAndDelete(ref, entry) }, &e.registry.versions)
 	return v, nil
 }
 
-// resolve finds the source that a subscription's filter or transform has, and which
-// version that is; the ref is zero where the source is its own.
-func (e *Engine) resolve(ctx context.Context, own string, ref ScriptRef) (source string, _ ScriptRef, err error) {
+// resolve finds the version of the script that is a subscription's filter or transform;
+// where the source is the subscription's own, it makes one of it that names no script.
+func (e *Engine) resolve(ctx context.Context, own string, ref ScriptRef) (*ScriptVersion, error) {
 	if ref.Script == 0 {
-		return own, ScriptRef{}, nil
+		return &ScriptVersion{Source: own}, nil
 	}
 	e.registry.mu.RLock()
 	s := e.registry.scripts[ref.Script]
 	e.registry.mu.RUnlock()
 	if s == nil {
-		return "", ref, NotFound("script", ref.Script.Format(ScriptPrefix))
+		return nil, NotFound("script", ref.Script.Format(ScriptPrefix))
 	}
 	if ref.Version == 0 {
 		ref.Version = s.Live
 	}
 	if ref.Version == 0 {
-		return "", ref, &Error{Code: CodeConflict, Message: fmt.Sprintf("the script %q has no live version yet", s.Name)}
+		return nil, &Error{Code: CodeConflict, Message: fmt.Sprintf("the script %q has no live version yet", s.Name)}
 	}
-	v, err := e.version(ctx, ref)
-	if err != nil {
-		return "", ref, err
-	}
-	return v.Source, ref, nil
+	return e.version(ctx, ref)
 }
+
+// ref names the version; it is zero for a source that is a subscription's own.
+func (v *ScriptVersion) ref() ScriptRef { return ScriptRef{v.Script, v.Number} }
 
 // checkScriptUse checks what a subscription says of its filter or transform, and gives
 // the source.
@@ -331,11 +338,11 @@ func (e *Engine) checkScriptUse(ctx context.Context, s *Subscription, kind Scrip
 	if used.Kind != kind {
 		return "", Invalid(field, "%q is a %s, not a %s", used.Name, used.Kind, kind)
 	}
-	source, _, err := e.resolve(ctx, own, ref)
+	v, err := e.resolve(ctx, own, ref)
 	if err != nil {
 		return "", Invalid(field, "can't be used: %s", err)
 	}
-	return source, nil
+	return v.Source, nil
 }
 
 // scriptsExist says again what checkScriptUse said, for a script can be deleted between

@@ -40,6 +40,21 @@ type scriptCounts struct {
 	mu    sync.Mutex
 	byID  map[ID]*ScriptStats
 	names map[ID]string // of those with metrics of their own
+	gone  ScriptStats   // of deleted scripts that had none: what they are counted in must not shrink
+}
+
+// forget drops the stats of a script that was deleted.
+func (c *scriptCounts) forget(id ID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.byID[id]; s != nil && c.names[id] == "" {
+		if c.gone.Buckets == nil {
+			c.gone.Buckets = make([]int64, len(s.Buckets))
+		}
+		c.gone.add(s)
+	}
+	delete(c.byID, id)
+	delete(c.names, id)
 }
 
 func (c *scriptCounts) add(id ID, took time.Duration, dropped bool, err error) {
@@ -134,6 +149,10 @@ func (c *scriptCounts) series() map[string]*ScriptStats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	shown := map[string]*ScriptStats{}
+	if c.gone.Buckets != nil {
+		shown[otherScripts] = &ScriptStats{Buckets: make([]int64, len(ScriptBuckets)+1)}
+		shown[otherScripts].add(&c.gone)
+	}
 	for id, s := range c.byID {
 		name, ok := c.names[id]
 		if !ok {
