@@ -49,6 +49,7 @@ func Load(p *scripts.Program) (*Loaded, error) {
 		}
 		return nil, e
 	}
+	findLineEnds(tree)
 	if l.prog, err = goja.CompileAST(tree, false); err != nil {
 		return nil, l.parseError(err)
 	}
@@ -94,6 +95,7 @@ func (l *Loaded) parseError(err error) *scripts.Error {
 // check runs the top level once: it must define a transform.
 func (l *Loaded) check(limits scripts.Limits, watch func(interrupt func())) (err error) {
 	r := newRun(l, &scripts.Event{Time: time.Unix(0, 0), Received: time.Unix(0, 0)}, limits)
+	defer r.guardMatches()()
 	defer r.recoverInto(&err)
 	if watch != nil {
 		watch(r.interrupt)

@@ -15,6 +15,7 @@ import (
 	"switchhook/scripts"
 	"switchhook/scripts/jsondoc"
 
+	"github.com/dlclark/regexp2/v2"
 	"github.com/dop251/goja"
 )
 
@@ -27,6 +28,8 @@ type run struct {
 	vm      *goja.Runtime
 	console console
 	stopped atomic.Bool // the run was interrupted from outside
+	matches *regexp2.Guard
+	noMatch error // why a match of a regular expression did not come to its end
 
 	dropped    bool
 	dropReason string
@@ -69,14 +72,18 @@ var errNoTransform = &scripts.Error{
 // run is long over. It stops the script's own code, not a built-in that takes long.
 func (l *Loaded) Run(ev *scripts.Event, req scripts.Request, limits scripts.Limits, watch func(interrupt func())) (res scripts.Result, err error) {
 	r := newRun(l, ev, limits)
+	defer r.guardMatches()()
 	if watch != nil {
 		watch(r.interrupt)
 	}
 	r.scratch = scratches.Get().(*scratch)
 	res, err = r.do(req)
 	r.scratch.release()
+	if err == nil && r.noMatch != nil { // the match was the last that it did
+		err = r.stopError()
+	}
 	switch {
-	case r.dropped: // however the script went on after it called drop
+	case r.dropped && r.noMatch == nil: // however the script went on after it called drop
 		res, err = scripts.Result{Dropped: true, DropReason: r.dropReason, Console: r.console.done()}, nil
 	case err != nil:
 		res = scripts.Result{}
@@ -91,6 +98,7 @@ func (l *Loaded) Run(ev *scripts.Event, req scripts.Request, limits scripts.Limi
 
 func newRun(l *Loaded, ev *scripts.Event, limits scripts.Limits) *run {
 	r := &run{l: l, ev: ev, limits: limits, vm: goja.New()}
+	r.matches = regexp2.NewGuard(r.matchFailed)
 	r.console.limits = limits
 	r.vm.SetParserOptions(withoutSourceMaps...) // eval and Function must not read files
 	r.vm.SetMaxCallStackSize(limits.CallDepth)
@@ -121,6 +129,7 @@ func randomOf(id string) goja.RandSource {
 func (r *run) interrupt() {
 	r.stopped.Store(true)
 	r.vm.Interrupt("timeout")
+	r.matches.Stop()
 }
 
 // do has every touch of the script's values below its recover: a getter, a toString or
@@ -280,7 +289,7 @@ func (r *run) failure(err error) error {
 	case errors.As(err, &ours):
 		return ours
 	case errors.As(err, &stop):
-		return r.l.locate(r.limits.TimeoutError(), stop.Stack())
+		return r.l.locate(r.stopError(), stop.Stack())
 	case errors.As(err, &overflow):
 		e := &scripts.Error{Phase: scripts.PhaseRun, Message: fmt.Sprintf("calls nest deeper than %d: endless recursion?", r.limits.CallDepth)}
 		return r.l.locate(e, overflow.Stack())

@@ -33,9 +33,9 @@ func (r *run) thrown(v goja.Value, stack []goja.StackFrame) *scripts.Error {
 	if e.Line == 0 && text != "" {
 		r.l.locateText(e, text)
 	}
-	if r.stopped.Load() {
-		timeout := r.limits.TimeoutError()
-		e.Phase, e.Message = timeout.Phase, timeout.Message
+	if r.stopped.Load() || r.noMatch != nil {
+		stop := r.stopError()
+		e.Phase, e.Message = stop.Phase, stop.Message
 	}
 	return e
 }

@@ -1,0 +1,78 @@
+package transform
+
+import (
+	"errors"
+	"reflect"
+	"strings"
+	"sync"
+
+	"switchhook/scripts"
+
+	"github.com/dlclark/regexp2/v2"
+	"github.com/dop251/goja/ast"
+)
+
+// guarding is held by the run whose regular expressions the guard of the process watches.
+// A sandbox child runs one script after the other, so nobody waits for it there.
+var guarding sync.Mutex
+
+// guardMatches makes r's interrupt stop the regular expressions that backtrack, which goja's
+// own does not reach, until the function that it returns is called.
+func (r *run) guardMatches() (release func()) {
+	guarding.Lock()
+	regexp2.SetGuard(r.matches)
+	return func() {
+		regexp2.SetGuard(nil)
+		guarding.Unlock()
+	}
+}
+
+// matchFailed ends the run: goja would let the script go on as if the text did not match.
+func (r *run) matchFailed(err error) {
+	if r.noMatch == nil {
+		r.noMatch = err
+		r.vm.Interrupt(err)
+	}
+}
+
+// stopError is the error of a run that was interrupted.
+func (r *run) stopError() *scripts.Error {
+	if errors.Is(r.noMatch, regexp2.ErrBacktrackingStackLimit) {
+		return &scripts.Error{Phase: scripts.PhaseRun, Message: "a regular expression backtracks too far: repeat less, or look at a shorter text"}
+	}
+	e := r.limits.TimeoutError()
+	if r.noMatch != nil {
+		e.Message += " in a regular expression that backtracks"
+	}
+	return e
+}
+
+// findLineEnds gives the literals below tree that look for the begin or end of a line to the
+// engine that knows every line end. goja's first choice, Go's, knows \n only, and does not
+// take a lookahead: an empty one changes nothing else.
+func findLineEnds(tree *ast.Program) {
+	visit(reflect.ValueOf(tree.Body), func(node any) bool {
+		if n, ok := node.(*ast.RegExpLiteral); ok && strings.Contains(n.Flags, "m") && anchored(n.Pattern) {
+			n.Pattern += "(?=)"
+		}
+		return true
+	})
+}
+
+// anchored reports whether a pattern has a ^ or $ that is neither escaped nor in a class.
+func anchored(pattern string) bool {
+	class := false
+	for i := 0; i < len(pattern); i++ {
+		switch c := pattern[i]; {
+		case c == '\\':
+			i++
+		case c == '[':
+			class = true
+		case c == ']':
+			class = false
+		case !class && (c == '^' || c == '$'):
+			return true
+		}
+	}
+	return false
+}
