@@ -22,7 +22,7 @@ func checkSecret(secret string) error {
 	if secret == "" {
 		return nil
 	}
-	if err := signature.CheckSecret(secret); err != nil {
+	if err := signature.CheckSecret(secret, nil); err != nil {
 		return wrongCommand("--secret: %v", err)
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"switchhook/engine/signature"
@@ -34,14 +35,14 @@ func signerOf(s *Subscription) (*signature.Signer, *Error) {
 
 // checkSigning checks the secret of s and which signatures are made with it.
 func checkSigning(s *Subscription) *Error {
-	if err := signature.CheckSecret(s.Secret); err != nil {
-		return Invalid("secret", "%v", err)
-	}
 	if err := checkSignatures(s.Signatures); err != nil {
 		return err
 	}
-	if kind, _ := signature.Describe(s.Secret); kind != signature.HMAC && slices.Contains(s.Signatures, signature.Hook) {
-		return Invalid("signatures", `can't hold "x-hook-signature" with an ed25519 secret: that signature is an HMAC; use "standard" alone, or a secret of the type "hmac"`)
+	if err := signature.CheckSecret(s.Secret, s.Signatures); err != nil {
+		return Invalid("secret", "%v", err)
+	}
+	if kind, _ := signature.Describe(s.Secret); kind != signature.HMAC && signature.NeedsHMAC(s.Signatures) {
+		return Invalid("signatures", `can't hold "x-hook-signature" or a header with an ed25519 secret: each of them is an HMAC; use "standard" alone, or a secret of the type "hmac"`)
 	}
 	return nil
 }
@@ -49,6 +50,15 @@ func checkSigning(s *Subscription) *Error {
 func checkSignatures(list []signature.Scheme) *Error {
 	if err := signature.CheckSchemes(list); err != nil {
 		return Invalid("signatures", "%v", err)
+	}
+	for _, scheme := range list {
+		name := scheme.HeaderName()
+		if strings.EqualFold(name, signature.Standard.HeaderName()) || strings.EqualFold(name, signature.Hook.HeaderName()) {
+			continue // a receiver may have its own form of these; CheckSchemes takes one
+		}
+		if problem := checkHeader(name, ""); problem != "" {
+			return Invalid("signatures", "%.140q %s", name, problem)
+		}
 	}
 	return nil
 }
@@ -126,10 +136,7 @@ func rotated(r Rotation) (string, error) {
 		}
 		return secret, nil
 	}
-	if err := signature.CheckSecret(r.Secret); err != nil {
-		return "", Invalid("secret", "%v", err)
-	}
-	return r.Secret, CheckSecretType(r.Secret, r.Type)
+	return r.Secret, CheckSecretType(r.Secret, r.Type) // its form is checked with the subscription's signatures
 }
 
 // CheckSecretType makes sure that a secret is of the type that is asked for; the empty

@@ -3,6 +3,7 @@ package server_test
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"strings"
 	"testing"
@@ -46,6 +47,46 @@ func TestSecretsOfBothTypes(t *testing.T) {
 	c.do("PATCH", path, `{"secret_type":"hmac"}`).refused(422, "secret_type", "rotate-secret")
 	c.do("PATCH", path, `{"signatures":["x-hook-signature"]}`).refused(422, "signatures", "is an HMAC")
 	c.do("PUT", path, string(c.get(path).body)).want(200).shows(map[string]any{"secret_type": "ed25519", "public_key": made.text("public_key")})
+}
+
+// A client brings a secret of its own, and checks the header that it knows.
+func TestSignatures_ClientsOwnSecretAndHeader(t *testing.T) {
+	c := start(t).acme
+	hook := receive(t, nil)
+	const secret = "a9f1c0de5ec4e7"
+	make := func(more map[string]any) *answer {
+		more["event"], more["target_url"] = "a", hook.URL
+		return c.post("/api/v1/subscriptions?allow_duplicates=true", more)
+	}
+	make(map[string]any{"secret": secret}).refused(422, "secret", `set signatures to what the receiver checks`)
+	make(map[string]any{"secret": secret, "signatures": []string{"standard", "x-hook-signature"}}).refused(422, "secret", `"standard"`)
+	make(map[string]any{"secret": "short", "signatures": []string{"x-hook-signature"}}).refused(422, "secret", "is 5 bytes, must be 8 to 256")
+	make(map[string]any{"signatures": []string{"Content-Length: {hmac-sha256-hex}"}}).refused(422, "signatures", "is set by the router")
+	make(map[string]any{"signatures": []string{"Webhook-Id: {hmac-sha256-hex}"}}).refused(422, "signatures", "is set by the router")
+	make(map[string]any{"signatures": []string{"X-A: {hmac-md5-hex}"}}).refused(422, "signatures", "{hmac-sha256-hex}")
+	made := make(map[string]any{"secret": secret, "signatures": []string{"X-WC-Webhook-Signature: {hmac-sha256-base64}"}}).want(201)
+	made.shows(map[string]any{"secret": secret, "secret_type": "hmac", "signatures": "[X-WC-Webhook-Signature: {hmac-sha256-base64}]"})
+	path := "/api/v1/subscriptions/" + made.text("id")
+	verify := func(got received, secret string) {
+		t.Helper()
+		mac := hmac.New(sha256.New, []byte(secret))
+		mac.Write([]byte(got.body))
+		if got.header.Get("X-WC-Webhook-Signature") != base64.StdEncoding.EncodeToString(mac.Sum(nil)) || got.header.Get("webhook-signature") != "" {
+			t.Errorf("the target got %v", got.header)
+		}
+	}
+	c.publish("a", map[string]any{"x": 1})
+	verify(hook.wait(t, 1)[0], secret)
+	c.get(path + "/secret").want(200).shows(map[string]any{"secret": secret})
+	c.do("PUT", path, map[string]any{"signatures": []string{"standard"}}).refused(422, "secret", "must begin with")
+	c.do("PATCH", path, map[string]any{"secret": secret + "2"}).want(200)
+	c.post(path+"/rotate-secret", map[string]any{"secret": secret + "3", "grace_period": "1h"}).want(200).shows(map[string]any{"secret": secret + "3"})
+	c.publish("a", map[string]any{"x": 2})
+	verify(hook.wait(t, 2)[1], secret+"3")
+	made = c.post(path+"/rotate-secret", nil).want(200)
+	c.publish("a", map[string]any{"x": 3})
+	verify(hook.wait(t, 3)[2], made.text("secret"))
+	c.post(path+"/rotate-secret", map[string]any{"secret": "x"}).refused(422, "secret", "is 1 bytes")
 }
 
 func TestAReceiverVerifiesXHookSignature(t *testing.T) {

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // SecretType is the kind of key in a signing secret.
@@ -27,6 +29,9 @@ const (
 	newSecretBytes = 32
 	minSecretBytes = 24 // of an HMAC key; Standard Webhooks 1.0.0, "Signature scheme"
 	maxSecretBytes = 64
+
+	minTextBytes = 8 // of a text that is a key as it stands
+	maxTextBytes = 256
 )
 
 // NewSecret makes a signing secret as Standard Webhooks 1.0.0 serialises it; the empty
@@ -44,9 +49,19 @@ func NewSecret(kind SecretType) (string, error) {
 	return "", fmt.Errorf(`%.40q is not known: use "hmac" or "ed25519"`, string(kind))
 }
 
-// CheckSecret tells what is wrong with a signing secret, as it would follow its name: "must
-// begin with …".
-func CheckSecret(secret string) error {
+// CheckSecret tells what is wrong with a signing secret for schemes, as it would follow its
+// name: "must begin with …". No schemes are Standard alone, which needs a serialised key.
+// The others also sign with any text that the receiver chose: its bytes are the key.
+func CheckSecret(secret string, schemes []Scheme) error {
+	if !signsStandard(schemes) && !strings.HasPrefix(secret, ed25519Prefix) {
+		switch {
+		case len(secret) < minTextBytes || len(secret) > maxTextBytes:
+			return fmt.Errorf("is %d bytes, must be %d to %d", len(secret), minTextBytes, maxTextBytes)
+		case !utf8.ValidString(secret) || strings.ContainsFunc(secret, unicode.IsControl):
+			return errors.New("holds a control character")
+		}
+		return nil
+	}
 	_, err := parse(secret)
 	return err
 }
@@ -75,7 +90,8 @@ func parse(secret string) (*key, error) {
 	}
 	encoded, ok := strings.CutPrefix(secret, ed25519Prefix)
 	if !ok {
-		return nil, errors.New(`must begin with "whsec_" (HMAC) or "whsk_" (ed25519), followed by the key in base64`)
+		return nil, errors.New(`must begin with "whsec_" (HMAC) or "whsk_" (ed25519), followed by the key in base64; ` +
+			`a secret of another form can't make the signature "standard": set signatures to what the receiver checks, such as ["x-hook-signature"] or ["X-Signature: {hmac-sha256-hex}"]`)
 	}
 	raw, err := decode(encoded, ed25519Prefix)
 	switch {

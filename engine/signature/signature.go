@@ -1,5 +1,6 @@
 // Package signature signs deliveries, so that a receiver can tell who sent them: by
-// Standard Webhooks 1.0.0, v1 and v1a, and by the X-Hook-Signature of REST Hooks. It knows
+// Standard Webhooks 1.0.0, v1 and v1a, by the X-Hook-Signature of REST Hooks, and by HMACs in
+// headers of the receiver's own. It knows
 // nothing of subscriptions: it is given their secrets.
 package signature
 
@@ -9,11 +10,10 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"fmt"
 	"hash"
 	"net/http"
-	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -28,34 +28,27 @@ const (
 	hookHeader      = "X-Hook-Signature"
 )
 
-// Scheme is a way to sign a delivery. Which kind of key it takes depends on the secret:
-// "whsec_…" for an HMAC, "whsk_…" for ed25519.
-type Scheme string
-
-// The schemes.
-const (
-	Standard Scheme = "standard"         // webhook-signature, Standard Webhooks 1.0.0
-	Hook     Scheme = "x-hook-signature" // hexadecimal HMAC-SHA256 of the body, as REST Hooks receivers expect it
-)
-
-// CheckSchemes tells what is wrong with a list of schemes.
-func CheckSchemes(list []Scheme) error {
-	for i, scheme := range list {
-		switch {
-		case scheme != Standard && scheme != Hook:
-			return fmt.Errorf(`%.40q is not known: use "standard", "x-hook-signature" or both`, string(scheme))
-		case slices.Contains(list[:i], scheme):
-			return fmt.Errorf("names %q twice", string(scheme))
-		}
-	}
-	return nil
-}
-
 // Signer signs the deliveries of a subscription. Its keys were read once, when it was made.
 // It may be used by many goroutines.
 type Signer struct {
-	keys []*key // the current one first; none where webhook-signature is not asked for
-	hook *key   // of X-Hook-Signature; nil where that is not asked for
+	keys    []*key         // the current one first; none where webhook-signature is not asked for
+	hook    *key           // of X-Hook-Signature; nil where that is not asked for
+	headers []headerSigner // of the receiver's own headers
+}
+
+// headerSigner makes the signature of a headerScheme. It keeps HMACs that have been used,
+// as key does.
+type headerSigner struct {
+	headerScheme
+	hashes *sync.Pool
+}
+
+func (g *headerSigner) sign(body []byte) string {
+	mac := g.hashes.Get().(hash.Hash)
+	defer g.hashes.Put(mac)
+	mac.Reset()
+	mac.Write(body)
+	return g.before + g.encode(mac.Sum(nil)) + g.after
 }
 
 // key is a secret made ready for use. One of hmac and ed25519 is set.
@@ -79,19 +72,32 @@ type Old struct {
 // New reads the secrets that are to sign; no schemes are Standard alone. The error is about
 // the current secret, an old one that can't be read is left out.
 func New(secret string, schemes []Scheme, replaced []Old) (*Signer, error) {
-	current, err := parse(secret)
-	if err != nil {
+	if err := CheckSecret(secret, schemes); err != nil {
 		return nil, err
 	}
 	g := &Signer{}
-	if slices.Contains(schemes, Hook) && current.hmac != nil {
+	if kind, _ := Describe(secret); kind == HMAC {
 		// The secret's text is the key, and not what is encoded in it: that is what receivers
-		// do with a secret that they were given. It also keeps the two signatures apart: no
-		// body that is signed here is worth anything as a signed Standard Webhook.
-		g.hook = &key{hmac: []byte(secret)}
+		// do with a secret that they were given. It also keeps the signatures apart: no body
+		// that is signed here is worth anything as a signed Standard Webhook.
+		for _, scheme := range schemes {
+			if scheme == Hook {
+				g.hook = &key{hmac: []byte(secret)}
+			} else if scheme != Standard {
+				h, err := parseHeaderScheme(scheme)
+				if err != nil {
+					continue // it was checked when it was stored
+				}
+				g.headers = append(g.headers, headerSigner{h, &sync.Pool{New: func() any { return hmac.New(h.hash, []byte(secret)) }}})
+			}
+		}
 	}
-	if len(schemes) > 0 && !slices.Contains(schemes, Standard) {
+	if !signsStandard(schemes) {
 		return g, nil
+	}
+	current, err := parse(secret)
+	if err != nil {
+		return nil, err
 	}
 	g.keys = append(g.keys, current)
 	for _, old := range replaced {
@@ -114,6 +120,9 @@ func (g *Signer) Seal(h http.Header, id string, at time.Time, body []byte) {
 		var sum [sha256.Size]byte
 		h[hookHeader] = []string{hex.EncodeToString(g.hook.mac(sum[:0], "", body))}
 	}
+	for i := range g.headers {
+		setHeader(h, g.headers[i].name, g.headers[i].sign(body))
+	}
 	if len(g.keys) == 0 {
 		return
 	}
@@ -131,6 +140,20 @@ func (g *Signer) Seal(h http.Header, id string, at time.Time, body []byte) {
 	}
 	h[Header] = []string{string(list)}
 }
+
+// setHeader sets a header, and removes those that some receivers take for the same: names
+// that differ in case, or in "-" and "_".
+func setHeader(h http.Header, name, value string) {
+	folded := foldName(name)
+	for other := range h {
+		if foldName(other) == folded {
+			delete(h, other)
+		}
+	}
+	h[name] = []string{value}
+}
+
+func foldName(name string) string { return strings.ReplaceAll(strings.ToLower(name), "_", "-") }
 
 // sign appends a signature over prefix and body as Standard Webhooks 1.0.0 writes it: v1
 // is HMAC-SHA256, v1a ed25519.

@@ -3,9 +3,12 @@ package signature
 import (
 	"crypto/ed25519"
 	"crypto/hmac"
+	"crypto/sha1"
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/base64"
 	"encoding/hex"
+	"hash"
 	"net/http"
 	"strings"
 	"testing"
@@ -191,16 +194,59 @@ func TestSecretsThatAreRefused(t *testing.T) {
 		encode(append(pair[:64:64], 0)):       "holds 65 bytes",
 		encode(other):                         "does not belong to its seed",
 	} {
-		if err := CheckSecret(secret); err == nil || !strings.Contains(err.Error(), want) {
+		if err := CheckSecret(secret, nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.20q: got %v", secret, err)
 		}
 	}
-	for _, list := range [][]Scheme{{"v1"}, {Standard, Standard}} {
+	for _, list := range [][]Scheme{
+		{"v1"}, {Standard, Standard}, {"X-A: {hmac-md5-hex}"}, {"X-A: {hmac-sha256}"}, {"X-A: {hmac-sha256-hex}{hmac-sha256-hex}"}, {"X-A: "}, {"X A: {hmac-sha256-hex}"},
+		{"X-A: é{hmac-sha256-hex}"}, {": {hmac-sha256-hex}"}, {"X-A: {hmac-sha256-hex}", "x-a: {hmac-sha1-hex}"}, {Standard, "Webhook-Signature: {hmac-sha256-hex}"},
+		{Scheme("X-A: " + strings.Repeat("x", 200) + "{hmac-sha256-hex}")}, {"X-1: {hmac-sha256-hex}", "X-2: {hmac-sha256-hex}", "X-3: {hmac-sha256-hex}", "X-4: {hmac-sha256-hex}", Standard},
+	} {
 		if CheckSchemes(list) == nil {
 			t.Errorf("%v is allowed", list)
 		}
 	}
 	if _, err := NewSecret("rsa"); err == nil {
 		t.Error("a secret of an unknown type is made")
+	}
+}
+
+// The values are those that each service's documentation, or openssl, gives for the body and
+// secret.
+func TestSign_HeadersOfReceivers(t *testing.T) {
+	const secret, body = "It's a Secret to Everybody", "Hello, World!" // GitHub's documentation
+	sum := func(of func() hash.Hash) []byte {
+		mac := hmac.New(of, []byte(secret))
+		mac.Write([]byte(body))
+		return mac.Sum(nil)
+	}
+	for scheme, want := range map[Scheme]string{
+		"X-Hub-Signature-256: sha256={hmac-sha256-hex}": "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17",
+		"x-hub-signature-256:sha256={hmac-sha256-hex}":  "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17",
+		"X-WC-Webhook-Signature: {hmac-sha256-base64}":  base64.StdEncoding.EncodeToString(sum(sha256.New)),
+		"X-HelpScout-Signature: {hmac-sha1-base64}":     base64.StdEncoding.EncodeToString(sum(sha1.New)),
+		"Webhook-Signature: {hmac-sha256-base64}":       base64.StdEncoding.EncodeToString(sum(sha256.New)),
+		"X-Long: v=1, s={hmac-sha512-hex}, alg=HS512":   "v=1, s=" + hex.EncodeToString(sum(sha512.New)) + ", alg=HS512",
+	} {
+		g, err := New(secret, []Scheme{scheme}, []Old{{Secret: "other text", Until: time.Now().Add(time.Hour)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := scheme.HeaderName()
+		for range 2 { // with the same HMAC again
+			h := http.Header{strings.ToLower(name): {"forged"}, strings.ReplaceAll(name, "-", "_"): {"forged"}}
+			g.Seal(h, "evt_1", time.Now(), []byte(body))
+			if len(h) != 3 || len(h[name]) != 1 || h[name][0] != want {
+				t.Errorf("%s: got %v", scheme, h)
+			}
+		}
+	}
+	for text, ok := range map[string]bool{
+		"a text of the receiver's own": true, "12345678": true, "1234567": false, strings.Repeat("x", 257): false, "line\nbreak": false, "\xff\xff\xff\xff\xff\xff\xff\xff": false, "whsec_no base64": true, "whsk_no base64": false,
+	} {
+		if err := CheckSecret(text, []Scheme{Hook}); (err == nil) != ok {
+			t.Errorf("%.20q: %v", text, err)
+		}
 	}
 }
