@@ -1,15 +1,12 @@
 package cmd
 
 import (
-	"context"
 	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
-	"os/signal"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -93,22 +90,14 @@ func (c *certificate) reload() {
 	c.log.Info("TLS certificate read again", "file", c.certFile)
 }
 
-// listen puts TLS over a listener, until ctx ends with reloads on SIGHUP.
-func (c *certificate) listen(ctx context.Context, l net.Listener) net.Listener {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	go func() {
-		defer signal.Stop(hangups)
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-hangups:
-				c.mu.Lock()
-				c.reload()
-				c.mu.Unlock()
-			}
-		}
-	}()
+// readAgain reads the files, changed or not.
+func (c *certificate) readAgain() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reload()
+}
+
+// listen puts TLS over a listener.
+func (c *certificate) listen(l net.Listener) net.Listener {
 	return tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}, GetCertificate: c.get})
 }

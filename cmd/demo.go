@@ -54,7 +54,7 @@ const demoDeadline = 20 * time.Second
 func (c *demoCommand) Run(ctx context.Context) error {
 	ctx, hangUp := signal.NotifyContext(ctx, syscall.SIGHUP) // the terminal is closed
 	defer hangUp()
-	out, ctx := newDemoOutput(ctx)
+	out, ctx := newPipedOutput(ctx)
 	defer out.close()
 	folder, err := os.MkdirTemp("", "switchhook-demo-")
 	if err != nil {
@@ -79,10 +79,11 @@ func (c *demoCommand) Run(ctx context.Context) error {
 	if d.receiver != nil {
 		d.receiver.close()
 	}
-	if closing := r.close(); !out.closed() {
-		return errors.Join(err, closing)
+	closing := r.close()
+	if failure := out.failure(); failure != nil {
+		return failure
 	}
-	return &statusError{status: pipeClosed}
+	return errors.Join(err, closing)
 }
 
 // startDemo starts a router as serve would, on the usual port if that is free.

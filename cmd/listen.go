@@ -5,10 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -43,8 +46,12 @@ func (c *listenCommand) Run(ctx context.Context) error {
 			return err
 		}
 	}
+	ctx, hangUp := signal.NotifyContext(ctx, syscall.SIGHUP) // the terminal is closed
+	defer hangUp()
+	out, ctx := newPipedOutput(ctx)
+	defer out.close()
 	r, err := startReceiver(c.Addr, func(d received) int {
-		c.print(d)
+		c.print(out, d)
 		return c.Status
 	})
 	if err != nil {
@@ -52,7 +59,7 @@ func (c *listenCommand) Run(ctx context.Context) error {
 	}
 	defer r.close()
 	r.setSecret(c.Secret)
-	fmt.Printf("receiving on %s\n", r.url())
+	fmt.Fprintf(out, "receiving on %s\n", r.url())
 	if c.Subscribe != "" {
 		api, err := c.client()
 		if err != nil {
@@ -62,19 +69,19 @@ func (c *listenCommand) Run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		fmt.Printf("subscribed to %s as %s\n", c.Subscribe, made.ID)
+		fmt.Fprintf(out, "subscribed to %s as %s\n", c.Subscribe, made.ID)
 		defer func() {
 			if err := api.unsubscribe(context.Background(), made.ID); err != nil {
 				fmt.Fprintf(os.Stderr, "the subscription %s was not deleted: %v\n", made.ID, err)
 				return
 			}
-			fmt.Printf("deleted the subscription %s\n", made.ID)
+			fmt.Fprintf(out, "deleted the subscription %s\n", made.ID)
 		}()
 	} else if c.Secret == "" {
-		fmt.Println("signatures are not verified: give --secret, or let --subscribe make a subscription")
+		fmt.Fprintln(out, "signatures are not verified: give --secret, or let --subscribe make a subscription")
 	}
 	<-ctx.Done()
-	return nil
+	return out.failure()
 }
 
 func (c *listenCommand) subscribe(ctx context.Context, api *client, r *receiver, transform string) (subscriptionBody, error) {
@@ -86,7 +93,7 @@ func (c *listenCommand) subscribe(ctx context.Context, api *client, r *receiver,
 	return made, err
 }
 
-func (c *listenCommand) print(d received) {
+func (c *listenCommand) print(w io.Writer, d received) {
 	var out strings.Builder
 	verdict := "signature ok"
 	switch {
@@ -105,7 +112,7 @@ func (c *listenCommand) print(d received) {
 	} else {
 		fmt.Fprintf(&out, "  %q\n", d.body) // quoted: it may hold what a terminal obeys
 	}
-	fmt.Print(out.String())
+	io.WriteString(w, out.String())
 }
 
 func headerLines(h http.Header) string {

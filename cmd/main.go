@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 )
@@ -124,7 +125,16 @@ func exitStatus(err error) int {
 			return status
 		}
 	}
-	fmt.Fprintf(os.Stderr, "switchhook: %v\n", err)
+	// Not for ever: nobody may read standard error.
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		fmt.Fprintf(os.Stderr, "switchhook: %v\n", err)
+	}()
+	select {
+	case <-told:
+	case <-time.After(logFlushTime):
+	}
 	return status
 }
 

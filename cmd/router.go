@@ -53,6 +53,9 @@ type router struct {
 	metrics  *metricsListener // nil where there is none
 	spans    *spans           // nil where nothing is traced
 	drain    time.Duration
+
+	certificate *certificate // nil: without TLS
+	dialects    string       // their folder; empty for none
 }
 
 const (
@@ -63,7 +66,7 @@ const (
 // startRouter opens the store, starts the sandbox, takes up unfinished work and listens;
 // requests are answered once serve is called.
 func startRouter(ctx context.Context, cfg routerConfig) (_ *router, err error) {
-	r := &router{log: cfg.log, served: make(chan error, 1), scheme: "http", drain: cfg.drain}
+	r := &router{log: cfg.log, served: make(chan error, 1), scheme: "http", drain: cfg.drain, dialects: cfg.dialects}
 	if r.drain == 0 {
 		r.drain = drainTime
 	}
@@ -79,7 +82,8 @@ func startRouter(ctx context.Context, cfg routerConfig) (_ *router, err error) {
 	cfg.policy.Own = append(cfg.policy.Own, r.listener.Addr().(*net.TCPAddr).AddrPort())
 	if cfg.certificate != nil {
 		cfg.certificate.log = cfg.log
-		r.listener, r.scheme = cfg.certificate.listen(ctx, r.listener), "https"
+		r.listener, r.scheme = cfg.certificate.listen(r.listener), "https"
+		r.certificate = cfg.certificate
 	}
 	metrics := newRegistry()
 	if cfg.metricsListen != "" {
@@ -137,6 +141,24 @@ func (r *router) serve() {
 		r.metrics.serve(r.log)
 	}
 	go func() { r.served <- r.server.Serve(r.listener) }()
+}
+
+// reload reads again what can change while the router runs, and logs what that is.
+func (r *router) reload() {
+	what := []string{}
+	if r.certificate != nil {
+		what = append(what, "TLS certificate")
+		r.certificate.readAgain()
+	}
+	if r.dialects != "" {
+		what = append(what, "dialects")
+		r.server.ReloadDialects()
+	}
+	if len(what) == 0 {
+		r.log.Info("SIGHUP: there is nothing to reload; --tls-cert and --dialects name files that can be, flags need a restart")
+		return
+	}
+	r.log.Info("SIGHUP: reloaded", "what", what)
 }
 
 // url is where the API answers.

@@ -80,18 +80,28 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	out := newLogWriter(os.Stderr, c.logHandler)
+	defer out.flush()
+	cfg.log = slog.New(c.logHandler(out))
+	reload := make(chan func())
+	ctx, end := catchSignals(ctx, cfg.log, reload)
+	defer end(nil)
 	r, err := startRouter(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	if err := c.prepare(ctx, r); err != nil {
+	if err := c.prepare(ctx, r, out); err != nil {
 		return errors.Join(err, r.close())
 	}
 	r.serve()
+	select {
+	case reload <- r.reload:
+	case <-ctx.Done():
+	}
 	r.log.Info("listening", "url", r.url(), "data", c.Data, "version", Version)
 	select {
 	case <-ctx.Done():
-		r.log.Info("stopping: what is in flight ends first; a second signal ends at once")
+		r.log.Info("stopping: what is in flight ends first; a second signal ends at once", "why", context.Cause(ctx).Error())
 	case err = <-r.served:
 	}
 	err = errors.Join(err, r.close())
@@ -103,7 +113,7 @@ func (c *serveCommand) Run(ctx context.Context) error {
 
 // config checks the flags; errors name them.
 func (c *serveCommand) config() (cfg routerConfig, err error) {
-	cfg = routerConfig{folder: c.Data, newDatabase: c.NewDatabase, secrets: c.encryptionFlags, listen: c.Listen, pace: c.CommitPace, children: c.SandboxProcesses, drain: c.DrainTime, log: c.logger()}
+	cfg = routerConfig{folder: c.Data, newDatabase: c.NewDatabase, secrets: c.encryptionFlags, listen: c.Listen, pace: c.CommitPace, children: c.SandboxProcesses, drain: c.DrainTime}
 	cfg.metricsListen, cfg.accessLog, cfg.otlpEndpoint = c.MetricsListen, c.AccessLog, c.OTLPEndpoint
 	if cfg.policy, err = c.policy(c.Dev); err != nil {
 		return cfg, err
@@ -181,17 +191,18 @@ func (c *serveCommand) config() (cfg routerConfig, err error) {
 
 const maxMetricsAccounts = 1000
 
-func (c *serveCommand) logger() *slog.Logger {
+// logHandler writes the log in the form that the flags ask for.
+func (c *serveCommand) logHandler(out io.Writer) slog.Handler {
 	options := &slog.HandlerOptions{Level: c.LogLevel}
 	if c.LogFormat == "text" || c.LogFormat == "" && c.Dev {
-		return slog.New(slog.NewTextHandler(os.Stderr, options))
+		return slog.NewTextHandler(out, options)
 	}
-	return slog.New(slog.NewJSONHandler(os.Stderr, options))
+	return slog.NewJSONHandler(out, options)
 }
 
 // prepare sees to it that there is an admin key and, in development, something to
 // subscribe to.
-func (c *serveCommand) prepare(ctx context.Context, r *router) error {
+func (c *serveCommand) prepare(ctx context.Context, r *router, out io.Writer) error {
 	key, err := adminKey(ctx, r.engine, c.Data, c.AdminKey)
 	if err != nil {
 		return err
@@ -205,7 +216,7 @@ func (c *serveCommand) prepare(ctx context.Context, r *router) error {
 	if key == "" {
 		key = "one that was made before; SWITCHHOOK_ADMIN_KEY gives a new one"
 	}
-	fmt.Fprintf(os.Stderr, "\n  Switchhook %s\n  page       %s\n  API        %s/api/v1\n  admin key  %s\n\n", Version, r.url(), r.url(), key)
+	fmt.Fprintf(out, "\n  Switchhook %s\n  page       %s\n  API        %s/api/v1\n  admin key  %s\n\n", Version, r.url(), r.url(), key)
 	return nil
 }
 

@@ -25,12 +25,17 @@ func (s *Server) OpenDialects(folder string, builtIn []string) error {
 		return err
 	}
 	s.serveDialects(set)
-	s.background.Go(func() {
-		if err := loader.Watch(s.streams, s.serveDialects); err != nil {
-			s.log.Error("dialects are not read again when they change", "error", err)
-		}
-	})
+	s.background.Go(func() { loader.Watch(s.streams, s.reloadDialects, s.serveDialects) })
 	return nil
+}
+
+// ReloadDialects reads the folder of dialects again, as a change of its files does. It
+// does not wait for that, and does nothing without a folder.
+func (s *Server) ReloadDialects() {
+	select {
+	case s.reloadDialects <- struct{}{}:
+	default: // one is on its way
+	}
 }
 
 func (s *Server) serveDialects(set *dialect.Set) {

@@ -68,6 +68,8 @@ type Server struct {
 	endStreams context.CancelFunc
 	background sync.WaitGroup // ends with the streams
 
+	reloadDialects chan struct{} // holds one request at most
+
 	dialectSet atomic.Pointer[dialect.Set] // nil: none
 }
 
@@ -85,7 +87,7 @@ func New(cfg Config) *Server {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := &Server{cfg: cfg, engine: cfg.Engine, log: cfg.Logger, strangers: newStrangers(cfg.Now)}
+	s := &Server{cfg: cfg, engine: cfg.Engine, log: cfg.Logger, strangers: newStrangers(cfg.Now), reloadDialects: make(chan struct{}, 1)}
 	if cfg.Registerer != nil {
 		s.requests = newRequestCounter(cfg.Registerer)
 	}

@@ -11,19 +11,22 @@ import (
 // in several steps.
 const settle = 100 * time.Millisecond
 
-// Watch calls taken with each new Set until ctx is over. Without a folder it returns at
-// once. The error is that of the system's watcher.
-func (l *Loader) Watch(ctx context.Context, taken func(*Set)) error {
+// Watch calls taken with each new Set until ctx is over: when files of the folder change,
+// and when again is sent to. Without a folder it returns at once.
+func (l *Loader) Watch(ctx context.Context, again <-chan struct{}, taken func(*Set)) {
 	if l.folder == "" {
-		return nil
+		return
 	}
+	var events chan fsnotify.Event
+	var failures chan error
 	watcher, err := fsnotify.NewWatcher()
-	if err != nil {
-		return err
+	if err == nil {
+		defer watcher.Close()
+		events, failures = watcher.Events, watcher.Errors
+		err = watcher.Add(l.folder)
 	}
-	defer watcher.Close()
-	if err := watcher.Add(l.folder); err != nil {
-		return err
+	if err != nil {
+		l.log.Error("changes of the folder of dialects are not noticed: send SIGHUP after a change", "error", err)
 	}
 	reload := func() {
 		if set := l.Reload(); set != nil {
@@ -36,15 +39,17 @@ func (l *Loader) Watch(ctx context.Context, taken func(*Set)) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
-		case _, ok := <-watcher.Events:
+			return
+		case <-again:
+			reload()
+		case _, ok := <-events:
 			if !ok {
-				return nil
+				return
 			}
 			timer.Reset(settle)
-		case err, ok := <-watcher.Errors:
+		case err, ok := <-failures:
 			if !ok {
-				return nil
+				return
 			}
 			l.log.Error("watch the folder of dialects", "error", err)
 			timer.Reset(settle) // events may be lost

@@ -1,0 +1,62 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// pipedOutput is standard output for a command that has to tidy up: where nobody reads on,
+// as in "demo | head -1", the context ends instead of the process.
+type pipedOutput struct {
+	ctx     context.Context
+	end     context.CancelCauseFunc
+	ignored chan os.Signal // SIGPIPE, which Go would let end the process
+}
+
+// pipeClosed is the exit status that a shell gives for SIGPIPE.
+const pipeClosed = 128 + int(syscall.SIGPIPE)
+
+var errNobodyReads = errors.New("nobody reads standard output")
+
+func newPipedOutput(ctx context.Context) (*pipedOutput, context.Context) {
+	o := &pipedOutput{ignored: make(chan os.Signal, 1)}
+	signal.Notify(o.ignored, syscall.SIGPIPE)
+	o.ctx, o.end = context.WithCancelCause(ctx)
+	return o, o.ctx
+}
+
+// Write writes, and ends the context where that fails.
+func (o *pipedOutput) Write(text []byte) (int, error) {
+	n, err := os.Stdout.Write(text)
+	switch {
+	case errors.Is(err, syscall.EPIPE):
+		o.end(errNobodyReads)
+	case err != nil:
+		o.end(&outputError{err})
+	}
+	return n, err
+}
+
+// failure is the error of a command that ended because its output could not be written;
+// nil where it ended for another reason.
+func (o *pipedOutput) failure() error {
+	cause := context.Cause(o.ctx)
+	if errors.Is(cause, errNobodyReads) {
+		return &statusError{status: pipeClosed}
+	}
+	if failed, ok := errors.AsType[*outputError](cause); ok {
+		return failed.error
+	}
+	return nil
+}
+
+// outputError is why standard output can't be written.
+type outputError struct{ error }
+
+func (o *pipedOutput) close() {
+	signal.Stop(o.ignored)
+	o.end(nil)
+}
