@@ -179,6 +179,9 @@ const strangersBody = 4 << 10
 func (s *Server) bodyRoom(header *fasthttp.RequestHeader) fasthttp.RequestConfig {
 	const chunked = -1
 	n := header.ContentLength() // less than chunked: there is no body
+	if n == chunked {
+		contextOf(header).SetUserValue(fieldCount{}, countFields(header))
+	}
 	if n != chunked && n <= strangersBody {
 		return fasthttp.RequestConfig{} // whoever sends it: the key is looked up once, by its route
 	}

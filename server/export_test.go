@@ -37,3 +37,6 @@ func (op Operation) Fill(path, id string) string {
 
 // SubscriptionMembers are the members of a subscription's own that the API shows.
 func SubscriptionMembers() []string { return viewNames }
+
+// ContextOf is contextOf.
+var ContextOf = contextOf

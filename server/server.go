@@ -137,7 +137,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // knownMethods answers methods that HTTP does not have as all else is answered, and closes
 // the connection: fiber answers them before anything of ours comes to see the request, such
-// as unclearLength.
+// as checkFraming.
 func (s *Server) knownMethods(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
 		if slices.Contains(fiber.DefaultMethods, string(ctx.Method())) {
@@ -173,9 +173,9 @@ func (s *Server) next(c *fiber.Ctx) (err error) {
 		}
 	}()
 	s.protect(c)
-	if unclearLength(c.Request().Header.RawHeaders()) {
-		c.Context().SetConnectionClose() // where the next request begins is anybody's guess
-		return problemOf(fiber.StatusBadRequest, "the request says in more than one way, or in none that is taken here, how long its body is: send one Content-Length or one \"Transfer-Encoding: chunked\"")
+	if p := checkFraming(c.Context()); p != nil {
+		c.Context().SetConnectionClose() // where the next request begins is not known
+		return p
 	}
 	return c.Next()
 }
@@ -200,30 +200,6 @@ func (s *Server) protect(c *fiber.Ctx) {
 	if s.cfg.TLS {
 		h.SetCanonical([]byte(fiber.HeaderStrictTransportSecurity), []byte("max-age=31536000"))
 	}
-}
-
-// unclearLength tells whether headers give a body's length twice, or by another transfer
-// coding than "chunked" (RFC 9112, 6.3). fasthttp takes the last of them, and any coding for
-// chunked; a proxy in front perhaps does not: what is between them would be a request that
-// the proxy has never seen.
-func unclearLength(headers []byte) bool {
-	found := 0
-	for line := range bytes.Lines(headers) {
-		name, value, _ := bytes.Cut(line, []byte{':'})
-		switch name = bytes.TrimSpace(name); len(name) {
-		case len("Content-Length"):
-			if bytes.EqualFold(name, []byte("Content-Length")) {
-				found++
-			}
-		case len("Transfer-Encoding"):
-			if bytes.EqualFold(name, []byte("Transfer-Encoding")) {
-				if found++; !bytes.EqualFold(bytes.TrimSpace(value), []byte("chunked")) {
-					return true
-				}
-			}
-		}
-	}
-	return found > 1
 }
 
 // encodeJSON leaves "<", ">" and "&" as they are: filters, transforms and payloads are

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -39,53 +38,6 @@ func TestNothingFollowsAMethodThatHTTPDoesNotHave(t *testing.T) {
 	}
 	if more, err := io.ReadAll(answers); len(more) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("there is another answer: %q %v", more, err)
-	}
-}
-
-func TestARequestWithTwoLengthsIsRefusedAndItsConnectionClosed(t *testing.T) {
-	r := start(t)
-	const event = `{"type":"a","data":1}`
-	smuggled := "POST /api/v1/events HTTP/1.1\r\nHost: x\r\nX-API-Key: " + r.acme.key + "\r\nContent-Length: 24\r\n\r\n" + `{"type":"smuggled","data":1}`
-	for name, headers := range map[string]string{
-		"two lengths":               fmt.Sprintf("Content-Length: %d\r\nContent-Length: %d\r\n", len(event), len(event)+len(smuggled)),
-		"two lengths, turned round": fmt.Sprintf("Content-Length: %d\r\ncontent-LENGTH: %d\r\n", len(event)+len(smuggled), len(event)),
-		"the same twice":            fmt.Sprintf("Content-Length: %d\r\nContent-Length: %d\r\n", len(event), len(event)),
-		"one with a space":          fmt.Sprintf("Content-Length : 3\r\nContent-Length: %d\r\n", len(event)),
-		"chunked and a length":      fmt.Sprintf("Content-Length: %d\r\nTransfer-Encoding: chunked\r\n", len(event)),
-		"chunked twice":             "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
-		"no coding that is known":   "Transfer-Encoding: xchunked\r\n",
-		"one before chunked":        "Transfer-Encoding: gzip, chunked\r\n",
-		"a coding in a folded line": "Transfer-Encoding:\r\n chunked\r\n",
-		"a list":                    fmt.Sprintf("Content-Length: %d, %d\r\n", len(event), len(event)),
-		"a sign":                    fmt.Sprintf("Content-Length: +%d\r\n", len(event)),
-		"negative":                  "Content-Length: -1\r\n",
-		"hexadecimal":               "Content-Length: 0x15\r\n",
-		"more than there are":       "Content-Length: 99999999999999999999\r\n",
-	} {
-		t.Run(name, func(t *testing.T) {
-			conn := r.dial(t)
-			body := event
-			if strings.Contains(headers, "chunked") {
-				body = fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(event), event)
-			}
-			_, err := io.WriteString(conn, "POST /api/v1/events HTTP/1.1\r\nHost: x\r\nX-API-Key: "+r.acme.key+"\r\nContent-Type: application/json\r\n"+headers+"\r\n"+body+smuggled)
-			must(t, err)
-			answers := bufio.NewReader(conn)
-			res, err := http.ReadResponse(answers, nil)
-			must(t, err)
-			text, err := io.ReadAll(res.Body)
-			must(t, err)
-			if res.StatusCode != 400 && res.StatusCode != 413 || !res.Close {
-				t.Errorf("%d, close is %v: %s", res.StatusCode, res.Close, text)
-			}
-			// A reset says as well that nothing more comes: what was not read is thrown away.
-			if more, err := io.ReadAll(answers); len(more) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Errorf("there is another answer: %q %v", more, err)
-			}
-		})
-	}
-	if got := r.acme.get("/api/v1/events").want(200).column("type"); len(got) > 0 {
-		t.Errorf("events came through: %v", got)
 	}
 }
 

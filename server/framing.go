@@ -1,0 +1,81 @@
+package server
+
+import (
+	"bytes"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
+)
+
+// checkFraming refuses a request that another HTTP implementation might take for a different
+// one: whose body's length is not given in exactly one way, or whose header fields are written
+// in a form that RFC 9112 forbids or that only some parsers accept. fasthttp is lenient with
+// several of them. Behind a proxy that reads them differently, the difference between the two
+// readings would be a request that the proxy has never seen (request smuggling).
+func checkFraming(ctx *fasthttp.RequestCtx) *Problem {
+	header := &ctx.Request.Header
+	if protocol := header.Protocol(); !bytes.HasPrefix(protocol, []byte("HTTP/1.")) {
+		return problemOf(fiber.StatusHTTPVersionNotSupported, "this server speaks HTTP/1.1 and HTTP/1.0 only")
+	}
+	var lengths, codings int
+	for rest := header.RawHeaders(); len(rest) > 0; {
+		end := bytes.IndexByte(rest, '\n')
+		if end < 1 || rest[end-1] != '\r' {
+			return problemOf(fiber.StatusBadRequest, "a line of the request's headers does not end with CR LF")
+		}
+		line := rest[:end-1]
+		rest = rest[end+1:]
+		if len(line) == 0 {
+			break
+		}
+		colon := bytes.IndexByte(line, ':')
+		if colon < 1 || bytes.IndexByte(line[:colon], ' ') >= 0 || bytes.IndexByte(line[:colon], '\t') >= 0 {
+			// A line that begins with a space is the continuation of the one before (obs-fold).
+			return problemOf(fiber.StatusBadRequest, "a header is folded over several lines, or has white space in its name or before its colon; write each as \"Name: value\" on one line")
+		}
+		name, value := line[:colon], bytes.Trim(line[colon+1:], " \t")
+		switch len(name) {
+		case len("Host"):
+			if bytes.EqualFold(name, []byte("Host")) && bytes.ContainsAny(value, "/\\?#@<>\"'`^{}|, \t") {
+				return problemOf(fiber.StatusBadRequest, "Host must be a host name or address, with a port or without")
+			}
+		case len("Content-Length"):
+			if bytes.EqualFold(name, []byte("Content-Length")) {
+				lengths++
+			}
+		case len("Transfer-Encoding"):
+			if bytes.EqualFold(name, []byte("Transfer-Encoding")) {
+				if codings++; !bytes.EqualFold(value, []byte("chunked")) {
+					return ambiguousLength()
+				}
+			}
+		}
+	}
+	if lengths+codings > 1 || codings > 0 && !header.IsHTTP11() {
+		return ambiguousLength()
+	}
+	if before, chunked := ctx.UserValue(fieldCount{}).(int); chunked && countFields(header) != before {
+		return problemOf(fiber.StatusBadRequest, "fields after a chunked body (trailers) are not supported; send them as headers")
+	}
+	return nil
+}
+
+// fieldCount is the user value of a request with a chunked body that holds how many header
+// fields came before the body. fasthttp adds those that come behind it to the same list,
+// where a proxy that removes or sets a header, such as a key, has not looked.
+type fieldCount struct{}
+
+// countFields counts a request's header fields, except those that fasthttp itself changes
+// while it reads the body.
+func countFields(header *fasthttp.RequestHeader) (n int) {
+	for name := range header.All() {
+		if !bytes.EqualFold(name, []byte(fiber.HeaderContentLength)) && !bytes.EqualFold(name, []byte(fiber.HeaderTransferEncoding)) {
+			n++
+		}
+	}
+	return n
+}
+
+func ambiguousLength() *Problem {
+	return problemOf(fiber.StatusBadRequest, "the request gives the length of its body in more than one way, or in one that is not supported: send one Content-Length or, with HTTP/1.1, one \"Transfer-Encoding: chunked\"")
+}
