@@ -145,16 +145,37 @@ func (g *Guard) isOwn(ip netip.Addr, port uint16) bool {
 // Control is a net.Dialer's Control: it refuses the addresses that the policy closes. The
 // error is a *RefusedError.
 func (g *Guard) Control(network, address string, conn syscall.RawConn) error {
+	return g.check(network, address, conn, "")
+}
+
+// controlOf is Control for a host that is dialled. What a name leads to is not told: names
+// may mean more here than where who gave them is.
+func (g *Guard) controlOf(host string) func(network, address string, conn syscall.RawConn) error {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return g.Control
+	}
+	return func(network, address string, conn syscall.RawConn) error {
+		return g.check(network, address, conn, host)
+	}
+}
+
+// check refuses the addresses that the policy closes. name is what led to the address;
+// empty where the address itself was given.
+func (g *Guard) check(network, address string, conn syscall.RawConn, name string) error {
 	addr, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return refused("%s is no address", address)
 	}
 	ip := addr.Addr().Unmap().WithZone("")
+	shown, kind := ip.String(), " is a private or special address"
+	if name != "" {
+		shown, kind = fmt.Sprintf("the address of %.100s", name), " is private or special"
+	}
 	if g.isOwn(ip, addr.Port()) {
-		return refused("%s is where this router itself answers", netip.AddrPortFrom(ip, addr.Port()))
+		return refused("%s, port %d, is where this router itself answers", shown, addr.Port())
 	}
 	if contains(g.policy.Deny, ip) {
-		return refused("connections to %s are denied", ip)
+		return refused("connections to %s are denied", shown)
 	}
 	if contains(g.policy.Allow, ip) {
 		return nil
@@ -163,9 +184,9 @@ func (g *Guard) Control(network, address string, conn syscall.RawConn) error {
 	case errors.Is(err, ssrf.ErrProhibitedPort):
 		return refused("port %d is not open; --target-ports opens more", addr.Port())
 	case errors.Is(err, ssrf.ErrProhibitedIP):
-		return refused("%s is a private or special address; --allow-targets opens ranges", addr.Addr())
+		return refused("%s%s; --allow-targets opens ranges", shown, kind)
 	case err != nil:
-		return refused("%v", err)
+		return refused("%s is not open", shown)
 	}
 	return nil
 }
@@ -287,7 +308,7 @@ func (g *Guard) CheckURL(ctx context.Context, raw string) error {
 		if ip.Unmap().Is4() {
 			network, ip = "tcp4", ip.Unmap()
 		}
-		if err := g.Control(network, net.JoinHostPort(ip.String(), port), nil); err != nil {
+		if err := g.controlOf(host)(network, net.JoinHostPort(ip.String(), port), nil); err != nil {
 			return err
 		}
 	}
