@@ -69,7 +69,7 @@ func (e *Engine) deliverBatch(q *queue, r *route, p order.Parcel) {
 		known, list := e.scheduler.putRest(q, rest)
 		e.afterPutBack(q, rest, known, list)
 	}
-	sent, x, phase, answer := e.post(ctx, r, b)
+	sent, x, post := e.post(ctx, r, b)
 	if x.Status == http.StatusRequestEntityTooLarge && len(sent) > 1 {
 		e.log.Info("batch refused as too large, to be sent in halves", "subscription_id", r.sub.ID.Format(SubscriptionPrefix), "events", len(sent))
 		end(span, "too large")
@@ -88,9 +88,9 @@ func (e *Engine) deliverBatch(q *queue, r *route, p order.Parcel) {
 		}
 		el.a.Duration = took
 		if el.out != nil && el.x.Err == nil {
-			el.a.Phase, el.a.Response = phase, answer
+			el.a.Phase, el.a.Response, el.a.Resent = post.Phase, post.Response, post.Resent
 			if el != sent[0] && !b.alone {
-				el.a.Response = answer.shorter(len(sent))
+				el.a.Response = post.Response.shorter(len(sent))
 			}
 			e.judgeOne(r, el, x)
 			outcome = el.v
@@ -104,7 +104,7 @@ func (e *Engine) deliverBatch(q *queue, r *route, p order.Parcel) {
 	if p.From != nil {
 		e.arrived(q, &p, verdicts)
 	}
-	e.traces.delivered(span, &Attempt{Phase: phase}, outcome.state)
+	e.traces.delivered(span, &Attempt{Phase: post.Phase}, outcome.state)
 	n := e.scheduler.finish(q, r, p, outcome.Verdict)
 	if outcome.Deactivate || n.hopeless || n.recovered {
 		e.heed(r, outcome.Verdict, n, e.aboutOperational(r, p.First))
@@ -227,15 +227,16 @@ func identified(envelope []byte, event ID) []byte {
 	return append(body, envelope[1:]...)
 }
 
-// post sends what is to be sent of a batch, and notes in each attempt what went.
-func (e *Engine) post(ctx context.Context, r *route, b batch) (sent []*element, x judge.Exchange, phase string, answer AttemptResponse) {
+// post sends what is to be sent of a batch, and notes in each attempt what went. The answer
+// is in result.
+func (e *Engine) post(ctx context.Context, r *route, b batch) (sent []*element, x judge.Exchange, result Attempt) {
 	for _, el := range b.elements {
 		if el.out != nil && el.x.Err == nil {
 			sent = append(sent, el)
 		}
 	}
 	if len(sent) == 0 {
-		return nil, judge.Exchange{}, "", answer
+		return nil, judge.Exchange{}, result
 	}
 	out, id := sent[0].out, sent[0].ev.ID.Format(EventPrefix)
 	if !b.alone {
@@ -260,9 +261,9 @@ func (e *Engine) post(ctx context.Context, r *route, b batch) (sent []*element, 
 			el.a.Batch = len(sent)
 		}
 	}
-	x, phase = e.send(sending, r.terms.timeout, out, &answer)
-	e.traces.sent(span, x, phase)
-	return sent, x, phase, answer
+	x = e.send(sending, r.terms.timeout, out, &result)
+	e.traces.sent(span, x, result.Phase)
+	return sent, x, result
 }
 
 // sequences lists the numbers of what is sent, in its order: "4-6,9" is 4, 5, 6 and 9, so

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"switchhook/engine/judge"
+	"switchhook/engine/target"
 )
 
 // consentTime is how long a target may take to answer whether it wants to be sent events.
@@ -80,23 +80,22 @@ func (e *Engine) ask(s *Subscription) (rate int, ok bool) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), consentTime)
 	defer cancel()
-	headers := make(http.Header, len(s.Headers)+4)
+	req := target.Request{Method: http.MethodOptions, URL: u, Header: make(http.Header, len(s.Headers)+4), Timeout: consentTime}
 	for name, value := range s.Headers {
-		headers[textproto.CanonicalMIMEHeaderKey(name)] = []string{value}
+		req.Header[textproto.CanonicalMIMEHeaderKey(name)] = []string{value}
 	}
-	if headers["User-Agent"] == nil {
-		headers["User-Agent"] = []string{e.cfg.UserAgent}
+	if req.Header["User-Agent"] == nil {
+		req.Header["User-Agent"] = []string{e.cfg.UserAgent}
 	}
-	req := (&http.Request{Method: http.MethodOptions, URL: u, Host: u.Host, Header: headers, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
 	if s.Verification.Mode == VerifyHookSecret {
-		e.askForEcho(req, s)
+		askForEcho(&req, s)
 	} else {
-		headers["WebHook-Request-Origin"] = []string{e.cfg.Origin}
+		req.Header["WebHook-Request-Origin"] = []string{e.cfg.Origin}
 		if asked := s.Policy.Rate; asked.Count > 0 && asked.Per > 0 {
-			headers["WebHook-Request-Rate"] = []string{strconv.Itoa(max(1, int(float64(asked.Count)*float64(time.Minute)/float64(asked.Per))))}
+			req.Header["WebHook-Request-Rate"] = []string{strconv.Itoa(max(1, int(float64(asked.Count)*float64(time.Minute)/float64(asked.Per))))}
 		}
 	}
-	res, err := e.cfg.Transport.RoundTrip(req)
+	res, _, err := e.client.Do(ctx, req)
 	if err != nil {
 		return 0, false
 	}
@@ -117,12 +116,10 @@ const hookSecretHeader = "X-Hook-Secret"
 
 // askForEcho makes req the POST whose secret the target echoes, at once or later by the
 // call that the body names.
-func (e *Engine) askForEcho(req *http.Request, s *Subscription) {
+func askForEcho(req *target.Request, s *Subscription) {
 	id := s.ID.Format(SubscriptionPrefix)
-	body, _ := json.Marshal(map[string]string{"subscription_id": id, "confirm": "/api/v1/subscriptions/" + id + "/confirm"})
-	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-	req.Method, req.GetBody, req.ContentLength = http.MethodPost, open, int64(len(body))
-	req.Body, _ = open()
+	req.Method = http.MethodPost
+	req.Body, _ = json.Marshal(map[string]string{"subscription_id": id, "confirm": "/api/v1/subscriptions/" + id + "/confirm"})
 	req.Header[hookSecretHeader] = []string{s.Verification.Secret}
 	req.Header["Content-Type"] = []string{"application/json"}
 }

@@ -8,20 +8,20 @@ import (
 
 	"switchhook/engine/judge"
 	"switchhook/engine/order"
+	"switchhook/engine/target"
 	"switchhook/scripts"
 )
 
 const subscriptionDeleted = "the subscription was deleted"
 
-// The phases in which an attempt can fail, as Attempt.Phase names them.
+// The phases in which an attempt can fail, as Attempt.Phase names them, besides those of
+// package target.
 const (
 	phaseEvent     = "event"     // the event could not be read
 	phaseTransform = "transform" // the script failed
-	phaseRefused   = "refused"   // the target guard said no
-	phaseConnect   = "connect"   // no connection
-	phaseTLS       = "tls"       // no secure one
-	phaseTimeout   = "timeout"   // no answer in time
-	phaseHTTP      = "http"      // an answer other than 2xx
+	phaseRefused   = string(target.PhaseRefused)
+	phaseConnect   = string(target.PhaseConnect)
+	phaseHTTP      = "http" // an answer other than 2xx
 )
 
 // deliver makes one attempt: transform, sign, send, judge, record.
@@ -227,7 +227,7 @@ func (e *Engine) attempt(ctx context.Context, r *route, en order.Entry, a *Attem
 		return judge.Exchange{}, dropped
 	}
 	sending, span := e.traces.send(ctx, out, a)
-	x, a.Phase = e.send(sending, r.terms.timeout, out, &a.Response)
+	x = e.send(sending, r.terms.timeout, out, a)
 	e.traces.sent(span, x, a.Phase)
 	return x, ""
 }

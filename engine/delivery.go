@@ -70,8 +70,9 @@ type Attempt struct {
 	Request  AttemptRequest
 	Response AttemptResponse
 	Error    string        // what went wrong; empty after success
-	Phase    string        // where: "transform", "refused" (the target guard), "connect", "timeout", "http"; empty after success
+	Phase    string        // where: "event", "transform", one of package target's, or "http"; empty after success
 	Script   AttemptScript // zero where the subscription has no transform
+	Resent   bool          // the request was sent a second time: the target had closed the kept connection without an answer
 	Batch    int           // how many events the POST held, as a JSON array; 0 where this one went by itself
 }
 
@@ -92,7 +93,8 @@ type AttemptResponse struct {
 	Status    int
 	Headers   []Header
 	Body      []byte // at most 16 KiB
-	Truncated bool   // the answer was longer
+	Truncated bool   // the answer was longer, or broke off
+	BodyError string // why it broke off; empty if it did not
 }
 
 // AttemptScript is how the transform ran.

@@ -130,6 +130,7 @@ func (c *Config) defaults() {
 // Engine is the router. All methods may be called by many goroutines.
 type Engine struct {
 	cfg     Config
+	client  *target.Client
 	store   Store
 	log     *slog.Logger
 	metrics *Metrics
@@ -189,7 +190,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	}
 	maker := snowflake.NewMaker(cfg.Now, cfg.Node, last)
 	e := &Engine{
-		cfg: cfg, log: cfg.Logger,
+		cfg: cfg, client: target.NewClient(cfg.Transport), log: cfg.Logger,
 		metrics:    NewMetrics(cfg.Registerer, cfg.MetricsAccounts, cfg.Now),
 		traces:     newTracing(cfg.Tracer),
 		filters:    filter.NewCache(filterRoom),

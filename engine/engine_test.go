@@ -337,9 +337,9 @@ func TestEachFailureSaysWhereItWas(t *testing.T) {
 		"nobody listens": {func(s *engine.Subscription) { s.TargetURL = dead.URL }, "connect", "refused", engine.StateDead},
 		"no answer": {func(s *engine.Subscription) {
 			s.TargetURL, s.Policy.Timeout = r.sink.server.URL+"/hang", 2*time.Second
-		}, "timeout", "no answer within 2s", engine.StateDead},
+		}, "wait", "no answer within 2s", engine.StateDead},
 		"a redirect":           {func(s *engine.Subscription) { s.TargetURL = r.sink.server.URL + "/redirect" }, "http", "redirects are not followed", engine.StateDead},
-		"a cut answer":         {func(s *engine.Subscription) { s.TargetURL = r.sink.server.URL + "/cut" }, "connect", "broke off", engine.StateDead},
+		"a cut answer":         {func(s *engine.Subscription) { s.TargetURL = r.sink.server.URL + "/cut" }, "", "", engine.StateSucceeded},
 		"an endless answer":    {func(s *engine.Subscription) { s.TargetURL = r.sink.server.URL + "/endless" }, "", "", engine.StateSucceeded},
 		"an unknown authority": {func(s *engine.Subscription) { s.TargetURL = secure.URL }, "tls", "certificate", engine.StateDead},
 		"a script that throws": {func(s *engine.Subscription) {
@@ -364,7 +364,7 @@ func TestEachFailureSaysWhereItWas(t *testing.T) {
 			if d.State != c.state || len(attempts) != 1 || attempts[0].Phase != c.phase || !strings.Contains(d.Error, c.err) {
 				t.Errorf("%s, phase %q, error %q", d.State, attempts[0].Phase, d.Error)
 			}
-			if len(attempts[0].Response.Body) > 16<<10 || c.phase == "" && c.state == engine.StateSucceeded && strings.Contains(s.TargetURL, "endless") != attempts[0].Response.Truncated {
+			if len(attempts[0].Response.Body) > 16<<10 || c.state == engine.StateSucceeded != attempts[0].Response.Truncated {
 				t.Errorf("kept %d bytes of the answer, truncated %v", len(attempts[0].Response.Body), attempts[0].Response.Truncated)
 			}
 			if err := r.DeleteSubscription(context.Background(), "", s.ID, engine.AnyVersion); err != nil {

@@ -152,60 +152,60 @@ type attack struct {
 	play  func(*net.TCPConn, <-chan struct{})
 	state engine.State
 	phase string
-	err   string // part of it
+	err   string // part of it, or of why the body broke off after success
 }
 
 const succeeded, dead = engine.StateSucceeded, engine.StateDead
 
 var attacks = map[string]attack{
-	"the head comes a byte a second": {drips("H"), dead, "timeout", "no answer within 1s"},
-	"the body comes a byte a second": {drips("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"), dead, "timeout", "no answer within 1s"},
-	"no answer at all":               {says(""), dead, "timeout", "no answer within 1s"},
+	"the head comes a byte a second": {drips("H"), dead, "headers", "the headers of the answer did not end within 1s"},
+	"the body comes a byte a second": {drips("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"), succeeded, "", "the body did not end within 1s"},
+	"no answer at all":               {says(""), dead, "wait", "no answer within 1s"},
 	"an endless body":                {pours("HTTP/1.1 200 OK\r\n\r\n", strings.Repeat("x", 4096)), succeeded, "", ""},
 	"an endless chunked body":        {pours("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "1000\r\n"+strings.Repeat("x", 4096)+"\r\n"), succeeded, "", ""},
-	"endless empty chunk extensions": {pours("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", strings.Repeat("e", 4096)), dead, "connect", "broke off"},
-	"endless trailers":               {pours("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", "X-T: "+strings.Repeat("t", 1000)+"\r\n"), dead, "connect", "broke off"},
-	"endless headers":                {pours("HTTP/1.1 200 OK\r\n", "X-H: "+strings.Repeat("h", 1000)+"\r\n"), dead, "connect", "headers exceeded"},
-	"a header of 2 MiB":              {says("HTTP/1.1 200 OK\r\nX-H: " + strings.Repeat("h", 2<<20) + "\r\n\r\n"), dead, "connect", "headers exceeded"},
-	"a status line of 2 MiB":         {says("HTTP/1.1 200 " + strings.Repeat("h", 2<<20) + "\r\n\r\n"), dead, "connect", "headers exceeded"},
+	"endless empty chunk extensions": {pours("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", strings.Repeat("e", 4096)), succeeded, "", "the body broke off after 0 bytes"},
+	"endless trailers":               {pours("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", "X-T: "+strings.Repeat("t", 1000)+"\r\n"), succeeded, "", "the body broke off after 0 bytes"},
+	"endless headers":                {pours("HTTP/1.1 200 OK\r\n", "X-H: "+strings.Repeat("h", 1000)+"\r\n"), dead, "headers", "headers exceeded"},
+	"a header of 2 MiB":              {says("HTTP/1.1 200 OK\r\nX-H: " + strings.Repeat("h", 2<<20) + "\r\n\r\n"), dead, "headers", "headers exceeded"},
+	"a status line of 2 MiB":         {says("HTTP/1.1 200 " + strings.Repeat("h", 2<<20) + "\r\n\r\n"), dead, "headers", "headers exceeded"},
 
-	"a reset before the request is read": {func(c *net.TCPConn, _ <-chan struct{}) { c.SetLinger(0) }, dead, "connect", ""},
-	"a reset instead of an answer":       {resets(""), dead, "connect", ""},
-	"a reset in the headers":             {resets("HTTP/1.1 200 OK\r\nX-H: "), dead, "connect", ""},
-	"a reset in the body":                {resets("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nx"), dead, "connect", ""},
-	"closed instead of an answer":        {closes(""), dead, "connect", "EOF"},
-	"closed in the headers":              {closes("HTTP/1.1 200 OK\r\nX-H"), dead, "connect", "malformed MIME"},
-	"another protocol":                   {says("SSH-2.0-OpenSSH_9.6\r\n"), dead, "connect", "malformed HTTP"},
-	"zeros":                              {closes(strings.Repeat("\x00", 4096)), dead, "connect", "EOF"},
-	"a page without a head":              {says("<html>200 OK</html>\r\n\r\n"), dead, "connect", "malformed HTTP"},
-	"a header without a colon":           {says("HTTP/1.1 200 OK\r\nnonsense\r\n\r\n"), dead, "connect", "malformed MIME"},
-	"a header name with a space":         {says("HTTP/1.1 200 OK\r\nContent-Length : 0\r\n\r\n"), dead, "timeout", "no answer within 1s"}, // another header, so the body has no end
+	"a reset before the request is read": {func(c *net.TCPConn, _ <-chan struct{}) { c.SetLinger(0) }, dead, "", "connection reset"},
+	"a reset instead of an answer":       {resets(""), dead, "wait", "the connection ended without an answer: connection reset by peer"},
+	"a reset in the headers":             {resets("HTTP/1.1 200 OK\r\nX-H: "), dead, "headers", "the answer broke off in its headers"},
+	"a reset in the body":                {resets("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nx"), succeeded, "", "connection reset by peer"},
+	"closed instead of an answer":        {closes(""), dead, "wait", "the connection ended without an answer: it was closed by the target"},
+	"closed in the headers":              {closes("HTTP/1.1 200 OK\r\nX-H"), dead, "headers", "malformed MIME"},
+	"another protocol":                   {says("SSH-2.0-OpenSSH_9.6\r\n"), dead, "headers", "malformed HTTP"},
+	"zeros":                              {closes(strings.Repeat("\x00", 4096)), dead, "headers", "broke off in its headers"},
+	"a page without a head":              {says("<html>200 OK</html>\r\n\r\n"), dead, "headers", "malformed HTTP"},
+	"a header without a colon":           {says("HTTP/1.1 200 OK\r\nnonsense\r\n\r\n"), dead, "headers", "malformed MIME"},
+	"a header name with a space":         {says("HTTP/1.1 200 OK\r\nContent-Length : 0\r\n\r\n"), succeeded, "", "the body did not end within 1s"}, // another header, so the body has no end
 
 	"1,000 times 100":    {says(strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 1000) + answered("200 OK")), succeeded, "", ""},
-	"100 without an end": {pours("", strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 100)), dead, "connect", "exceeded"},
+	"100 without an end": {pours("", strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 100)), dead, "headers", "exceeded"},
 	"103 before 200":     {says("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + answered("200 OK")), succeeded, "", ""},
-	"103 and no more":    {says("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"), dead, "timeout", "no answer within 1s"},
+	"103 and no more":    {says("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"), dead, "headers", "did not end within 1s"},
 	"101":                {says("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nnow something else"), dead, "http", "switch protocols"},
 	"HTTP/1.0":           {closes("HTTP/1.0 200 OK\r\n\r\nto the end"), succeeded, "", ""},
 	"no reason":          {says("HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n"), succeeded, "", ""},
 	"line feeds only":    {says("HTTP/1.1 200 OK\nContent-Length: 0\n\n"), succeeded, "", ""},
 	"HTTP/9.9":           {says("HTTP/9.9 200 OK\r\nContent-Length: 0\r\n\r\n"), succeeded, "", ""},
 
-	"less body than announced":   {closes("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort"), dead, "connect", "broke off after 5 bytes"},
+	"less body than announced":   {closes("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort"), succeeded, "", "the body broke off after 5 bytes: it was closed by the target"},
 	"more body than announced":   {says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok, and HTTP/1.1 500 No\r\n\r\n"), succeeded, "", ""},
-	"two lengths":                {says("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxy"), dead, "connect", "Content-Length"},
-	"a length below zero":        {says("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"), dead, "connect", "Content-Length"},
-	"a length beyond all":        {says("HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n"), dead, "connect", "Content-Length"},
-	"a chunk that has no length": {says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nx"), dead, "connect", "broke off"},
-	"a chunk beyond all":         {says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffffff\r\nx"), dead, "connect", "broke off"},
-	"a chunk that breaks off":    {closes("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"), dead, "connect", "broke off"},
-	"an unknown encoding":        {says("HTTP/1.1 200 OK\r\nTransfer-Encoding: rot13\r\n\r\nx"), dead, "connect", "transfer encoding"},
+	"two lengths":                {says("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxy"), dead, "headers", "Content-Length"},
+	"a length below zero":        {says("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"), dead, "headers", "Content-Length"},
+	"a length beyond all":        {says("HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n"), dead, "headers", "Content-Length"},
+	"a chunk that has no length": {says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nx"), succeeded, "", "broke off"},
+	"a chunk beyond all":         {says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffffff\r\nx"), succeeded, "", "broke off"},
+	"a chunk that breaks off":    {closes("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"), succeeded, "", "broke off after 2 bytes"},
+	"an unknown encoding":        {says("HTTP/1.1 200 OK\r\nTransfer-Encoding: rot13\r\n\r\nx"), dead, "headers", "transfer encoding"},
 	"chunks and a length":        {says("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), succeeded, "", ""},
 	"a body with 204":            {says("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello"), succeeded, "", ""},
 
 	"status 226":  {says(answered("226 IM Used")), succeeded, "", ""},
 	"status 299":  {says(answered("299 x")), succeeded, "", ""},
-	"status 199":  {says(answered("199 x")), dead, "timeout", "no answer within 1s"}, // one of those that another follows
+	"status 199":  {says(answered("199 x")), dead, "headers", "did not end within 1s"}, // one of those that another follows
 	"status 300":  {says(answered("300 x")), dead, "http", "300"},
 	"status 304":  {says(answered("304 x")), dead, "http", "304"},
 	"status 418":  {says(answered("418 x")), dead, "http", "418"},
@@ -216,11 +216,11 @@ var attacks = map[string]attack{
 	"status 000":  {says(answered("000 x")), dead, "http", "status 0, which HTTP does not have"},
 	"status 099":  {says(answered("099 x")), dead, "http", "status 99, which HTTP does not have"},
 	"status +20":  {says(answered("+20 x")), dead, "http", "status 20, which HTTP does not have"},
-	"status 0":    {says(answered("0 x")), dead, "connect", "malformed HTTP"},
-	"status -10":  {says(answered("-10 x")), dead, "connect", "malformed HTTP"},
-	"status 2000": {says(answered("2000 x")), dead, "connect", "malformed HTTP"},
-	"status 2x0":  {says(answered("2x0 x")), dead, "connect", "malformed HTTP"},
-	"status ٢٠٠":  {says(answered("٢٠٠ x")), dead, "connect", "malformed HTTP"},
+	"status 0":    {says(answered("0 x")), dead, "headers", "malformed HTTP"},
+	"status -10":  {says(answered("-10 x")), dead, "headers", "malformed HTTP"},
+	"status 2000": {says(answered("2000 x")), dead, "headers", "malformed HTTP"},
+	"status 2x0":  {says(answered("2x0 x")), dead, "headers", "malformed HTTP"},
+	"status ٢٠٠":  {says(answered("٢٠٠ x")), dead, "headers", "malformed HTTP"},
 }
 
 // siege is a rig whose deliveries go out through a transport that the test can look into.
@@ -296,7 +296,7 @@ func (s *siege) run(list map[string]attack, url func(name string) string) {
 		n++
 		subs[name] = s.subscribe(func(sub *engine.Subscription) {
 			sub.Events, sub.TargetURL = []string{"attack.n" + strconv.Itoa(n)}, url(name)
-			if list[name].phase == "timeout" {
+			if strings.Contains(list[name].err, "within 1s") {
 				sub.Policy.Timeout = time.Second
 			}
 		})
@@ -308,10 +308,15 @@ func (s *siege) run(list map[string]attack, url func(name string) string) {
 	during := s.steady(func(done int) bool { attempts, _ := s.InFlight(); return done < 100 || attempts > 0 })
 	for name, a := range list {
 		d, attempts := s.delivery(events[name], subs[name], dead, succeeded)
-		if d.State != a.state || len(attempts) != 1 || attempts[0].Phase != a.phase || !strings.Contains(d.Error, a.err) || (d.Error == "") != (d.State == succeeded) {
-			s.t.Errorf("%s: %s, phase %q, error %q, status %d", name, d.State, attempts[0].Phase, d.Error, d.Status)
+		at := attempts[0]
+		said, wrong := d.Error, a.phase != "" && at.Phase != a.phase || (d.Error == "") != (d.State == succeeded)
+		if d.State == succeeded {
+			said, wrong = at.Response.BodyError, wrong || at.Phase != "" || at.Response.BodyError != "" && !at.Response.Truncated
 		}
-		if at := attempts[0]; len(at.Response.Body) > 16<<10 || len(at.Error) > 600 {
+		if d.State != a.state || len(attempts) != 1 || wrong || !strings.Contains(said, a.err) || strings.Contains(said, "127.0.0.1:") && at.Phase != "connect" {
+			s.t.Errorf("%s: %s, phase %q, %q, status %d", name, d.State, at.Phase, said, d.Status)
+		}
+		if len(at.Response.Body) > 16<<10 || len(at.Error) > 600 {
 			s.t.Errorf("%s: %d bytes of answer and %d of error are kept", name, len(at.Response.Body), len(at.Error))
 		}
 	}
@@ -330,6 +335,81 @@ func TestTargetsThatBreakHTTP(t *testing.T) {
 		list = append(list, w)
 	}
 	s.nothingLeft(list...)
+}
+
+func TestDelivery_StatusCountsWhateverComesOfTheBody(t *testing.T) {
+	r := start(t, func(c *engine.Config) { c.Retries = engine.RetrySchedule{0} })
+	for status, want := range map[string]engine.State{"200 OK": succeeded, "202 Accepted": succeeded, "302 Found": dead, "404 Not Found": dead, "410 Gone": dead, "429 Slow": dead, "503 No": dead} {
+		for name, c := range map[string]struct {
+			play      func(string) func(*net.TCPConn, <-chan struct{})
+			rest      string
+			body      string
+			bodyError string
+		}{
+			"broken off":   {closes, "Content-Length: 100\r\n\r\nshort", "short", "the body broke off after 5 bytes: it was closed by the target"},
+			"reset":        {resets, "Content-Length: 100\r\n\r\n", "", "the body broke off after 0 bytes: connection reset by peer"},
+			"bad chunks":   {says, "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\nzz\r\n", "ok", "the body broke off after 2 bytes: "},
+			"never ending": {says, "Content-Length: 100\r\n\r\nslow", "slow", "the body did not end within 300ms; 4 bytes came"},
+			"bad gzip":     {closes, "Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc", "abc", ""},
+			"a trailer":    {closes, "Transfer-Encoding: chunked\r\nTrailer: X\r\n\r\n2\r\nok\r\n0\r\nX: y\r\n\r\n", "ok", ""},
+		} {
+			w := newWicked(t, c.play("HTTP/1.1 "+status+"\r\n"+c.rest))
+			s := r.subscribe(func(s *engine.Subscription) {
+				s.Events, s.TargetURL, s.Policy.Timeout = []string{"a.body"}, "http://"+w.Addr().String(), 5*time.Second
+				if name == "never ending" {
+					s.Policy.Timeout = 300 * time.Millisecond
+				}
+			})
+			d, attempts := r.delivery(r.publish("a.body", `1`).ID, s, dead, succeeded)
+			at := attempts[0]
+			if d.State != want || strconv.Itoa(at.Response.Status) != status[:3] || string(at.Response.Body) != c.body ||
+				!strings.HasPrefix(at.Response.BodyError, c.bodyError) || at.Response.Truncated != (c.bodyError != "") || (at.Response.BodyError != "") != (c.bodyError != "") {
+				t.Errorf("%s, %s: %s, %+v, %q", status, name, d.State, at.Response, d.Error)
+			}
+			if now, err := r.Subscription("", s.ID); err != nil || now.Active == (status[:3] == "410") {
+				t.Errorf("%s, %s: active %v, %v", status, name, now.Active, err)
+			}
+			if err := r.DeleteSubscription(context.Background(), "", s.ID, engine.AnyVersion); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestDelivery_ClosedKeptConnectionCostsNoAttempt(t *testing.T) {
+	r := start(t, func(c *engine.Config) { c.Retries = engine.RetrySchedule{0, time.Hour} })
+	var requests atomic.Int64
+	w := newWicked(t, func(c *net.TCPConn, _ <-chan struct{}) {
+		reader := bufio.NewReader(c)
+		for n := 1; ; n++ {
+			req, err := http.ReadRequest(reader)
+			if err != nil {
+				return
+			}
+			io.Copy(io.Discard, req.Body)
+			requests.Add(1)
+			if n == 2 {
+				return
+			}
+			io.WriteString(c, answered("200 OK"))
+		}
+	})
+	s := r.subscribe(func(s *engine.Subscription) {
+		s.TargetURL, s.Policy.Ordering, s.Headers = "http://"+w.Addr().String(), engine.OrderingFIFO, map[string]string{"Idempotency-Key": "k"}
+	})
+	resent := 0
+	for i := range 10 {
+		d, attempts := r.delivery(r.publish("a.b", strconv.Itoa(i)).ID, s, succeeded, engine.StateFailed)
+		if d.State != succeeded || len(attempts) != 1 {
+			t.Errorf("event %d: %s after %d attempts, %q", i, d.State, len(attempts), d.Error)
+		}
+		if attempts[0].Resent {
+			resent++
+		}
+	}
+	if n := requests.Load(); resent == 0 || n != int64(10+resent) {
+		t.Errorf("%d requests came, %d attempts say that they sent two", n, resent)
+	}
 }
 
 // certificate makes one for a host, by an authority; nil: by itself.
@@ -396,8 +476,8 @@ func TestTargetsThatBreakTLS(t *testing.T) {
 			gone(c)
 		}, dead, "tls", "does not look like a TLS handshake"},
 		"an answer before its turn":           {func(c *net.TCPConn, _ <-chan struct{}) { io.WriteString(c, answered("200 OK")); gone(c) }, dead, "tls", "does not look like a TLS handshake"},
-		"a handshake of nothing":              {func(c *net.TCPConn, _ <-chan struct{}) { gone(c) }, dead, "timeout", "no answer within 1s"},
-		"a handshake that ends":               {func(c *net.TCPConn, _ <-chan struct{}) { io.CopyN(io.Discard, c, 5); c.SetLinger(0) }, dead, "connect", ""},
+		"a handshake of nothing":              {func(c *net.TCPConn, _ <-chan struct{}) { gone(c) }, dead, "tls", "the TLS handshake did not end within 1s"},
+		"a handshake that ends":               {func(c *net.TCPConn, _ <-chan struct{}) { io.CopyN(io.Discard, c, 5); c.SetLinger(0) }, dead, "tls", "the TLS handshake broke off: connection reset by peer"},
 		"a demand for a client's certificate": {over(&tls.Config{Certificates: []tls.Certificate{*good}, ClientAuth: tls.RequireAnyClientCert}), dead, "tls", "certificate required"},
 	}
 	targets := map[string]*wicked{}
@@ -440,12 +520,12 @@ func TestTargetsWhoseNamesAreNotFound(t *testing.T) {
 	_, port, _ := net.SplitHostPort(w.Addr().String())
 	s.run(map[string]attack{
 		"good":     {nil, succeeded, "", ""},
-		"unknown":  {nil, dead, "connect", "the host unknown.test. was not found: no such host"},
-		"empty":    {nil, dead, "connect", "the host empty.test. was not found: no such host"},
-		"broken":   {nil, dead, "connect", "the host broken.test. was not found: server misbehaving"},
-		"refusing": {nil, dead, "connect", "the host refusing.test. was not found"},
-		"silent":   {nil, dead, "timeout", "no answer within 1s"},
-		"garbage":  {nil, dead, "timeout", "no answer within 1s"},
+		"unknown":  {nil, dead, "dns", "the host unknown.test. was not found: no such host"},
+		"empty":    {nil, dead, "dns", "the host empty.test. was not found: no such host"},
+		"broken":   {nil, dead, "dns", "the host broken.test. was not found: server misbehaving"},
+		"refusing": {nil, dead, "dns", "the host refusing.test. was not found"},
+		"silent":   {nil, dead, "dns", "within 1s"},
+		"garbage":  {nil, dead, "dns", "within 1s"},
 	}, func(name string) string { return "http://" + name + ".test.:" + port + "/" })
 	s.nothingLeft(w)
 }

@@ -1,14 +1,10 @@
 package engine
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -27,41 +23,50 @@ const (
 
 var bodyBuffers = sync.Pool{New: func() any { b := make([]byte, readBody); return &b }}
 
-// send makes the POST, for which ctx gives timeout, and notes the answer. There is one try, and no redirect is followed.
-func (e *Engine) send(ctx context.Context, timeout time.Duration, out *outgoing, answer *AttemptResponse) (judge.Exchange, string) {
-	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(out.body)), nil }
-	body, _ := open()
-	req := (&http.Request{
-		Method: out.method, URL: out.url, Host: out.url.Host, Header: out.headers,
-		Body: body, GetBody: open, ContentLength: int64(len(out.body)),
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-	}).WithContext(ctx)
-	res, err := e.cfg.Transport.RoundTrip(req)
+// send makes one request and stores the answer in a. ctx ends after timeout. No redirect is
+// followed. Once a status has come it is the answer, whatever becomes of the body.
+func (e *Engine) send(ctx context.Context, timeout time.Duration, out *outgoing, a *Attempt) judge.Exchange {
+	res, resent, err := e.client.Do(ctx, target.Request{Method: out.method, URL: out.url, Header: out.headers, Body: out.body, Timeout: timeout})
+	a.Resent = resent
 	if err != nil {
-		return noAnswer(err, timeout)
+		a.Phase = phaseConnect
+		var failed *target.Error
+		if errors.As(err, &failed) {
+			a.Phase = string(failed.Phase)
+		}
+		refused := failed != nil && failed.Phase == target.PhaseRefused
+		return judge.Exchange{Err: err, Refused: refused, Silent: !refused}
 	}
 	defer res.Body.Close()
+	answer := &a.Response
+	if res.StatusCode < 100 { // net/http lets three digits pass, and 000 would look like no answer
+		a.Phase = phaseHTTP
+		return judge.Exchange{Err: fmt.Errorf("the target answered with status %d, which HTTP does not have", res.StatusCode), Silent: true}
+	}
+	answer.Status, answer.Headers = res.StatusCode, cutHeaders(shownHeaders(res.Header))
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		// Its body is the raw connection, which no deadline of the request ends.
-		return judge.Exchange{Err: errors.New("the target wanted to switch protocols (101)"), Silent: true}, phaseHTTP
-	}
-	if res.StatusCode < 100 { // net/http lets three digits pass, and 000 would look like no answer
-		return judge.Exchange{Err: fmt.Errorf("the target answered with status %d, which HTTP does not have", res.StatusCode), Silent: true}, phaseHTTP
+		a.Phase = phaseHTTP
+		return judge.Exchange{Err: errors.New("the target wanted to switch protocols (101)"), Silent: true}
 	}
 	// Whatever else a body may be: the end of the attempt ends it.
 	defer context.AfterFunc(ctx, func() { res.Body.Close() })()
-	answer.Status, answer.Headers = res.StatusCode, cutHeaders(shownHeaders(res.Header))
 	buffer := bodyBuffers.Get().(*[]byte)
 	defer bodyBuffers.Put(buffer)
 	n, err := fill(*buffer, res.Body)
 	answer.Body, answer.Truncated = slices.Clone((*buffer)[:min(n, keepBody)]), n > keepBody
 	if err != nil {
-		if ctx.Err() != nil {
-			err = ctx.Err() // why the body was closed under the reader
-		}
-		return noAnswer(fmt.Errorf("the answer broke off after %d bytes: %w", n, err), timeout)
+		answer.Truncated, answer.BodyError = true, bodyError(ctx, n, err, timeout)
 	}
-	return judge.Exchange{Status: res.StatusCode, RetryAfter: res.Header.Get("Retry-After")}, ""
+	return judge.Exchange{Status: res.StatusCode, RetryAfter: res.Header.Get("Retry-After")}
+}
+
+// bodyError says why no more than n bytes of a body came.
+func bodyError(ctx context.Context, n int, err error, timeout time.Duration) string {
+	if ctx.Err() != nil { // which closed the body under the reader
+		return fmt.Sprintf("the body did not end within %s; %d bytes came", timeout, n)
+	}
+	return judge.Shorten(fmt.Sprintf("the body broke off after %d bytes: %s", n, target.Plainly(err)))
 }
 
 // fill reads until buffer is full or r ends. (io.ReadFull can't tell a short answer from
@@ -76,26 +81,6 @@ func fill(buffer []byte, r io.Reader) (n int, err error) {
 		err = nil
 	}
 	return n, err
-}
-
-func noAnswer(err error, timeout time.Duration) (judge.Exchange, string) {
-	var refused *target.RefusedError
-	var certificate *tls.CertificateVerificationError
-	var record tls.RecordHeaderError
-	var host x509.HostnameError
-	var name *net.DNSError
-	switch {
-	case errors.As(err, &refused):
-		return judge.Exchange{Err: refused, Refused: true}, phaseRefused
-	case errors.Is(err, context.DeadlineExceeded):
-		return judge.Exchange{Err: fmt.Errorf("no answer within %s", timeout), Silent: true}, phaseTimeout
-	case errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &host), strings.Contains(err.Error(), "tls: "):
-		return judge.Exchange{Err: err, Silent: true}, phaseTLS
-	}
-	if errors.As(err, &name) { // without the resolver's address, which is nobody's business
-		err = fmt.Errorf("the host %s was not found: %s", name.Name, name.Err)
-	}
-	return judge.Exchange{Err: err, Silent: true}, phaseConnect
 }
 
 // shownHeaders lists headers by name, and hides credentials: whoever may read deliveries

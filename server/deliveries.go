@@ -62,8 +62,9 @@ type attemptView struct {
 	Request    *requestView  `json:"request"`  // null where none was made
 	Response   *responseView `json:"response"` // null where none came
 	Error      string        `json:"error,omitempty"`
-	Phase      string        `json:"phase,omitempty"` // where it failed
-	Batch      int           `json:"batch,omitempty"` // how many events the POST held
+	Phase      string        `json:"phase,omitempty"`  // where it failed
+	Batch      int           `json:"batch,omitempty"`  // how many events the POST held
+	Resent     bool          `json:"resent,omitempty"` // sent a second time, on a new connection
 	Script     *ranView      `json:"script,omitempty"`
 }
 
@@ -78,6 +79,7 @@ type responseView struct {
 	Status    int               `json:"status"`
 	Headers   map[string]string `json:"headers"`
 	Truncated bool              `json:"truncated"`
+	BodyError string            `json:"body_error,omitempty"` // why the body broke off
 	bodyView
 }
 
@@ -106,12 +108,12 @@ func viewRan(a *engine.AttemptScript) *ranView {
 }
 
 func viewAttempt(a *engine.Attempt) attemptView {
-	v := attemptView{Number: a.Number, At: a.At, DurationMS: milliseconds(a.Duration), Error: a.Error, Phase: a.Phase, Batch: a.Batch}
+	v := attemptView{Number: a.Number, At: a.At, DurationMS: milliseconds(a.Duration), Error: a.Error, Phase: a.Phase, Batch: a.Batch, Resent: a.Resent}
 	if a.Request.Method != "" {
 		v.Request = &requestView{a.Request.Method, a.Request.URL, viewHeaders(a.Request.Headers), viewBody(a.Request.Body)}
 	}
 	if a.Response.Status != 0 {
-		v.Response = &responseView{a.Response.Status, viewHeaders(a.Response.Headers), a.Response.Truncated, viewBody(a.Response.Body)}
+		v.Response = &responseView{a.Response.Status, viewHeaders(a.Response.Headers), a.Response.Truncated, a.Response.BodyError, viewBody(a.Response.Body)}
 	}
 	if a.Script.Hash != "" {
 		v.Script = viewRan(&a.Script)

@@ -261,7 +261,7 @@ const bodyColumn = `
 
 const attemptsQuery = `
 	SELECT n, at, duration, status, error, phase, method, url, request_headers, request_plain,` + bodyColumn + `,
-		response_headers, response_body, truncated, script_hash, script_cpu, script_console, script_id, script_version, batch
+		response_headers, response_body, truncated, script_hash, script_cpu, script_console, script_id, script_version, batch, resent, body_error
 	FROM attempt a WHERE event_id = ? AND subscription_id = ? ORDER BY n`
 
 // Attempts lists a delivery's attempts, oldest first.
@@ -276,12 +276,12 @@ func (s *Store) Attempts(ctx context.Context, id engine.DeliveryID) ([]*engine.A
 func scanAttempt(row scanner) (*engine.Attempt, error) {
 	a := &engine.Attempt{}
 	var at, duration int64
-	var plain, hash *string
-	var cpu, script, version, batch *int64
+	var plain, hash, bodyError *string
+	var cpu, script, version, batch, resent *int64
 	var requestHeaders, responseHeaders, console []byte
 	err := row.Scan(&a.Number, &at, &duration, &a.Response.Status, &a.Error, &a.Phase,
 		&a.Request.Method, &a.Request.URL, &requestHeaders, &plain, &a.Request.Body,
-		&responseHeaders, &a.Response.Body, &a.Response.Truncated, &hash, &cpu, &console, &script, &version, &batch)
+		&responseHeaders, &a.Response.Body, &a.Response.Truncated, &hash, &cpu, &console, &script, &version, &batch, &resent, &bodyError)
 	if err != nil {
 		return nil, err
 	}
@@ -290,6 +290,7 @@ func scanAttempt(row scanner) (*engine.Attempt, error) {
 	if cpu != nil {
 		a.Script.CPU = time.Duration(*cpu) * time.Microsecond
 	}
+	a.Resent, a.Response.BodyError = resent != nil, columnText(bodyError)
 	if batch != nil {
 		a.Batch = int(*batch)
 	}

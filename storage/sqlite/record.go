@@ -49,8 +49,8 @@ const (
 	putAttempt = `
 		INSERT OR REPLACE INTO attempt (event_id, subscription_id, n, at, duration, status, error, phase,
 			method, url, request_headers, request_plain, request_same, request_body,
-			response_headers, response_body, truncated, script_hash, script_cpu, script_console, script_id, script_version, batch)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+			response_headers, response_body, truncated, script_hash, script_cpu, script_console, script_id, script_version, batch, resent, body_error)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 )
 
 // Record hands an outcome to the next commit. done may be nil. After Close, done is
@@ -118,7 +118,10 @@ func (w *writer) recordAttempt(event, subscription int64, a *engine.Attempt) err
 			}
 		}
 	}
-	cpu := driver.Value(nil)
+	cpu, resent := driver.Value(nil), driver.Value(nil)
+	if a.Resent {
+		resent = int64(1)
+	}
 	if a.Script.CPU != 0 {
 		cpu = a.Script.CPU.Microseconds()
 	}
@@ -126,5 +129,6 @@ func (w *writer) recordAttempt(event, subscription int64, a *engine.Attempt) err
 		a.At.UnixMicro(), a.Duration.Microseconds(), int64(a.Response.Status), a.Error, a.Phase,
 		a.Request.Method, a.Request.URL, headersColumn(a.Request.Headers), textColumn(string(a.Request.Plain)), same, body,
 		headersColumn(a.Response.Headers), bytesColumn(a.Response.Body), a.Response.Truncated,
-		textColumn(a.Script.Hash), cpu, stringsColumn(a.Script.Console), numberColumn(int64(a.Script.Ref.Script)), numberColumn(int64(a.Script.Ref.Version)), numberColumn(int64(a.Batch)))
+		textColumn(a.Script.Hash), cpu, stringsColumn(a.Script.Console), numberColumn(int64(a.Script.Ref.Script)), numberColumn(int64(a.Script.Ref.Version)), numberColumn(int64(a.Batch)),
+		resent, textColumn(a.Response.BodyError))
 }

@@ -98,10 +98,10 @@ var deliveries = []check{
 				Body:    []byte("\x00\xff{}"),
 			},
 			Response: engine.AttemptResponse{
-				Status: 500, Headers: []engine.Header{{Name: "Retry-After", Value: "1"}}, Body: []byte("no\x00\xfe"), Truncated: true,
+				Status: 500, Headers: []engine.Header{{Name: "Retry-After", Value: "1"}}, Body: []byte("no\x00\xfe"), Truncated: true, BodyError: "broke off: ü",
 			},
 			Script: engine.AttemptScript{Ref: engine.ScriptRef{Script: 7, Version: 2}, Hash: "abc", CPU: 42 * time.Microsecond, Console: []string{"log: a\nb", "", "ü"}},
-			Batch:  7,
+			Batch:  7, Resent: true,
 		}
 		empty := &engine.Attempt{Number: 2, At: base, Request: engine.AttemptRequest{Body: []byte{}}, Response: engine.AttemptResponse{Body: []byte{}}}
 		none := &engine.Attempt{Number: 3, At: base}
