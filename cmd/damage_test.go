@@ -1,6 +1,10 @@
 package cmd
 
 import (
+	"fmt"
+	"switchhook/engine/snowflake"
+	"time"
+
 	"bytes"
 	"context"
 	"database/sql"
@@ -98,6 +102,82 @@ func TestServe_DamagedDatabase(t *testing.T) {
 	}
 }
 
+// TestServe_UnreadableRows starts a router over a database in which rows of several tables
+// can't be decoded.
+func TestServe_UnreadableRows(t *testing.T) {
+	data, target := t.TempDir(), newCounter(t)
+	p := serve(t, data)
+	ctx := t.Context()
+	call := func(method, path string, body, answer any) {
+		t.Helper()
+		if err := p.api.call(ctx, method, path, body, answer); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var spoilt, other struct{ ID string }
+	call("POST", "/api/v1/subscriptions", map[string]any{"event": "order.created", "target_url": target.URL + "/spoilt", "active": false, "metadata": map[string]string{"n": "1"}}, &spoilt)
+	call("POST", "/api/v1/subscriptions", map[string]any{"event": "order.created", "target_url": target.URL}, &other)
+	call("POST", "/api/v1/event-types", map[string]any{"name": "order.created", "samples": []any{1}}, nil)
+	call("POST", "/api/v1/keys", map[string]any{"name": "reader", "scopes": []string{"read"}}, nil)
+	call("PATCH", "/api/v1/subscriptions/"+spoilt.ID, map[string]any{"active": true}, nil)
+	if err := p.end(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite3", "file:"+databaseFile(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, statement := range []string{
+		`UPDATE subscription SET secret = 'sealed:1:0:x' WHERE metadata LIKE '%1%'`,
+		`UPDATE event_type SET schema = x'7b', samples = '{'`,
+		`UPDATE api_key SET scopes = '"read"' WHERE name = 'reader'`,
+		`UPDATE secret SET value = 'x'`,
+		`INSERT INTO account VALUES ('default', '[', 1, 1, 1)`,
+		`INSERT INTO replay VALUES (1, 'default', 'running', '[', 1, 1, NULL)`,
+		fmt.Sprintf(`INSERT INTO event VALUES (%d, 'default', 'order.created', NULL, 1, x'0000000000000007', '{', x'31', NULL)`, snowflake.FirstAt(time.Now())),
+	} {
+		if _, err := db.Exec(statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	log := &syncBuffer{}
+	p = serveTo(t, log, data)
+	for _, table := range []string{"subscription", "event_type", "api_key", "secret", "account", "replay"} {
+		if !strings.Contains(log.String(), `"table":"`+table+`"`) {
+			t.Errorf("the log does not name %s", table)
+		}
+	}
+	var accepted struct{ Matched int }
+	call("POST", "/api/v1/events", map[string]any{"type": "order.created", "data": "first"}, &accepted)
+	if accepted.Matched != 2 {
+		t.Fatalf("%d subscriptions matched", accepted.Matched)
+	}
+	eventually(t, "the other subscription gets it", func() bool { return len(target.bodies()) == 1 })
+	for _, path := range []string{"/subscriptions", "/events", "/deliveries", "/event-types", "/keys", "/accounts", "/replays"} {
+		call("GET", "/api/v1"+path, nil, nil)
+	}
+	var seen struct {
+		Active     bool
+		Unreadable []string
+	}
+	call("GET", "/api/v1/subscriptions/"+spoilt.ID, nil, &seen)
+	if !seen.Active || len(seen.Unreadable) != 1 || seen.Unreadable[0] != "secret" {
+		t.Errorf("the subscription is shown as %+v", seen)
+	}
+	if err := p.api.call(ctx, "PATCH", "/api/v1/subscriptions/"+spoilt.ID, map[string]any{"description": "x"}, nil); err == nil || !strings.Contains(err.Error(), "secret") {
+		t.Errorf("changed, and what could not be read is lost: %v", err)
+	}
+	call("PATCH", "/api/v1/subscriptions/"+spoilt.ID, map[string]any{"secret": "whsec_" + strings.Repeat("QUJD", 8)}, nil)
+	eventually(t, "the mended subscription gets it", func() bool { return len(target.bodies()) == 2 })
+	if err := p.end(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func mustRemove(t *testing.T, files ...string) {
 	t.Helper()
 	for _, file := range files {
@@ -112,6 +192,18 @@ func mustTruncate(t *testing.T, file string) {
 	if err := os.Truncate(file, 0); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// bodies gives how often each body came, by path.
+func (c *counter) bodies() (all []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for body, n := range c.got {
+		for range n {
+			all = append(all, body)
+		}
+	}
+	return all
 }
 
 // mustFail runs a command that has to end by itself with an error, and gives what it printed.

@@ -82,6 +82,7 @@ var (
 	storeQueue       = figure("store_queue_length", "Calls and outcomes that wait for the next commit; 4096 are taken at most.")
 	storeLog         = figure("store_wal_bytes", "Size of the write-ahead log.")
 	storeDamaged     = figure("store_damaged", "1 where the database file was found damaged: events are refused, restore a backup.")
+	storeUnreadable  = figure("store_unreadable_rows", "Rows that were found to hold something that can't be decoded, since the start; the log names them.")
 	sandboxProcesses = figure("sandbox_processes", "Sandbox processes that live.")
 	sandboxBusy      = figure("sandbox_processes_busy", "Sandbox processes that have something to run.")
 	sandboxRunning   = figure("sandbox_running", "Runs and compilations that a sandbox process was given.")
@@ -94,7 +95,7 @@ var (
 // Describe implements prometheus.Collector.
 func (f *partFigures) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		storeQueue, storeLog, storeDamaged,
+		storeQueue, storeLog, storeDamaged, storeUnreadable,
 		sandboxProcesses, sandboxBusy, sandboxRunning, sandboxQueue, sandboxMemory, sandboxStarted, sandboxEnded,
 	} {
 		ch <- d
@@ -117,6 +118,7 @@ func (f *partFigures) Collect(ch chan<- prometheus.Metric) {
 		damaged = 1
 	}
 	gauge(storeDamaged, damaged)
+	gauge(storeUnreadable, f.store.Unreadable())
 	s := f.pool.Stats()
 	gauge(sandboxProcesses, int64(s.Processes))
 	gauge(sandboxBusy, int64(s.Busy))

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -17,6 +18,9 @@ type Account struct {
 	Version   int64
 	CreatedAt time.Time
 	UpdatedAt time.Time
+	// Unreadable are the columns that the store could not decode. What was set with them is
+	// not known: until it is set anew, nothing of the account is removed.
+	Unreadable []string
 }
 
 // Quota bounds what an account may use. Zero fields take the router's default, NoLimit
@@ -85,7 +89,11 @@ func (e *Engine) PutAccount(ctx context.Context, a *Account, version int64) (*Ac
 	if version != AnyVersion && version != old.Version {
 		return nil, stale("account", old.Version, version)
 	}
+	if old.Unreadable != nil && a.Retention == (Retention{}) {
+		return nil, &Error{Code: CodeConflict, Message: fmt.Sprintf("what is stored of this account can't be read (%s), and a change would overwrite it: give all of it anew, retention included", strings.Join(old.Unreadable, ", "))}
+	}
 	stored := *a
+	stored.Unreadable = nil
 	stored.Version, stored.CreatedAt, stored.UpdatedAt = old.Version+1, old.CreatedAt, e.now()
 	if old.Version == 0 {
 		stored.CreatedAt = stored.UpdatedAt

@@ -176,6 +176,9 @@ func (e *Engine) UpdateSubscription(ctx context.Context, account string, id ID, 
 		if err := change(s); err != nil {
 			return nil, err
 		}
+		if err := mended(s); err != nil { // before a secret is made where none is given
+			return nil, err
+		}
 		s.ID, s.Account, s.CreatedAt, s.Version = old.ID, old.Account, old.CreatedAt, old.Version+1
 		e.tidySecrets(old, s)
 		if s.Active {
@@ -212,6 +215,9 @@ func (e *Engine) putSubscription(ctx context.Context, s *Subscription, program *
 	if err := e.scriptsExist(s); err != nil {
 		return err
 	}
+	if err := mended(s); err != nil {
+		return err
+	}
 	// Before it is active: after a crash, what waited meanwhile would be too old otherwise.
 	if old := e.registry.subscription("", s.ID); old != nil && !old.Active && s.Active {
 		if err := e.store.PutHealth(ctx, []Health{{Subscription: s.ID, ResumedAt: e.now()}}); err != nil {
@@ -223,6 +229,22 @@ func (e *Engine) putSubscription(ctx context.Context, s *Subscription, program *
 	}
 	e.setRoute(s, program)
 	e.expiries.note(s)
+	return nil
+}
+
+// mended refuses to store a subscription that was read in part, unless what could not be
+// read has been given anew: it would be lost.
+func mended(s *Subscription) *Error {
+	given := map[string]bool{
+		"events": len(s.Events) > 0, "headers": s.Headers != nil, "metadata": s.Metadata != nil,
+		"secret": s.Secret != "", "old_secrets": s.OldSecrets != nil, "verification_secret": s.Verification.Secret != "",
+	}
+	for _, column := range s.Unreadable {
+		if !given[column] {
+			return &Error{Code: CodeConflict, Message: fmt.Sprintf("what is stored of this subscription can't be read (%s), and a change would overwrite it: give anew what is missing in the same request, or delete the subscription and make it again", strings.Join(s.Unreadable, ", "))}
+		}
+	}
+	s.Unreadable = nil
 	return nil
 }
 

@@ -21,7 +21,12 @@ const (
 var stateNames = [...]string{"", "pending", "failed", "succeeded", "dead", "dropped"}
 
 // String gives the state's name in the API.
-func (s State) String() string { return stateNames[s] }
+func (s State) String() string {
+	if int(s) >= len(stateNames) || s < 0 {
+		return "unknown"
+	}
+	return stateNames[s]
+}
 
 // ParseState reads a state's name in the API.
 func ParseState(name string) (State, bool) {

@@ -220,10 +220,10 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	e.scheduler.fetchSorted = e.goFetchSorted
 	e.scheduler.queued = e.tracker.QueuedUpTo
 	e.scheduler.spawn = e.spawnWorker
-	if e.registry, err = loadRegistry(ctx, cfg.Store); err != nil {
+	if e.registry, err = loadRegistry(ctx, cfg.Store, e.log); err != nil {
 		return nil, err
 	}
-	if e.tokens, err = loadEventTokens(ctx, cfg.Store); err != nil {
+	if e.tokens, err = loadEventTokens(ctx, cfg.Store, e.log); err != nil {
 		return nil, err
 	}
 	for _, s := range e.registry.subscriptions {

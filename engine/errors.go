@@ -24,6 +24,7 @@ const (
 	CodeExpiredKey   Code = "expired_key"  // there was, and its time is over
 	CodeFull         Code = "full"         // the account may store no more
 	CodeBusy         Code = "busy"         // too much waits: come back later
+	CodeUnreadable   Code = "unreadable"   // what is stored can't be decoded
 	CodeUnavailable  Code = "unavailable"  // can't be done right now: stopping, or the disk refuses
 )
 

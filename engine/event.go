@@ -26,6 +26,9 @@ type Event struct {
 	// Sequences are its numbers in the sequences of Targets, in their order; 0 for a target
 	// that is not numbered, nil where none is.
 	Sequences []int64
+	// Unreadable are the columns that the store could not decode; their fields are empty. Set
+	// in lists alone: an event that is asked for by itself is an error then.
+	Unreadable []string
 }
 
 // PublicID is the id under which the API shows the event: the publisher's, or "evt_…".

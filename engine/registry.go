@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -38,7 +39,7 @@ type eventType struct {
 	schema *schema.Schema // nil where there is none
 }
 
-func loadRegistry(ctx context.Context, store Store) (*registry, error) {
+func loadRegistry(ctx context.Context, store Store, log *slog.Logger) (*registry, error) {
 	g := &registry{subscriptions: map[ID]*Subscription{}, routes: map[ID]*route{}, twins: map[twinKey][]*Subscription{}, eventTypes: map[string]*eventType{}, keys: map[[32]byte]*credential{}, accounts: map[string]*Account{}, owned: map[string]int{}, scripts: map[ID]*Script{}, targets: map[string]ID{}, targetCounts: map[string]int{}, targetCode: map[string]int{}}
 	subscriptions, err := store.Subscriptions(ctx)
 	if err != nil {
@@ -56,7 +57,8 @@ func loadRegistry(ctx context.Context, store Store) (*registry, error) {
 	for _, t := range types {
 		compiled, invalid := compileEventType(t)
 		if invalid != nil {
-			return nil, invalid
+			log.Error("an event type is used without its schema: what is stored of it is not valid; put it anew", "event_type", t.Name, "error", invalid)
+			compiled = &eventType{EventType: t}
 		}
 		g.eventTypes[t.Name] = compiled
 	}

@@ -34,6 +34,7 @@ type Replay struct {
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
 	FinishedAt    time.Time // zero as long as it is not finished
+	Unreadable    []string  // columns that the store could not decode: it does not run
 }
 
 // ReplayStatus is where a replay stands.

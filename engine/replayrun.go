@@ -68,6 +68,10 @@ func (e *Engine) loadReplays(ctx context.Context) error {
 		return err
 	}
 	for _, r := range list {
+		if r.Unreadable != nil { // it does not even say over what it goes
+			e.log.Error("replay not taken up: what is stored of it can't be read", "replay_id", r.ID.Format(ReplayPrefix), "account", r.Account)
+			continue
+		}
 		e.replays.set(r)
 		if r.Status == ReplayRunning {
 			e.goReplay(r.ID)

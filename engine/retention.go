@@ -207,7 +207,11 @@ func (r *retention) compact(ctx context.Context, rest func(time.Duration) bool) 
 
 // retentionOf tells how long an account's finished events are kept; 0 or less is for ever.
 func (e *Engine) retentionOf(account string, dead bool) time.Duration {
-	own, standard := e.Account(account).Retention, e.cfg.Retention
+	set := e.Account(account)
+	if set.Unreadable != nil { // nobody knows how long it is to be kept
+		return 0
+	}
+	own, standard := set.Retention, e.cfg.Retention
 	if dead {
 		return orDefault(own.Dead, standard.Dead)
 	}

@@ -82,10 +82,19 @@ func (e *Engine) newRoute(s *Subscription) *route {
 	} else {
 		r.transformSource, r.transformRef, r.versions[1] = v.Source, v.ref(), v
 	}
+	if s.Unreadable != nil {
+		r.broken = unreadable(s)
+		r.held.Store(true)
+	}
 	for name, value := range s.Headers {
 		r.headers[textproto.CanonicalMIMEHeaderKey(name)] = []string{value}
 	}
 	return r
+}
+
+// unreadable says that a subscription can't be used as it is stored.
+func unreadable(s *Subscription) *Error {
+	return &Error{Code: CodeUnreadable, Message: fmt.Sprintf("what is stored of %s can't be read (%s), so its deliveries wait", s.ID.Format(SubscriptionPrefix), strings.Join(s.Unreadable, ", "))}
 }
 
 // compiledFilter compiles on first use: with 10,000 subscriptions a start would wait for

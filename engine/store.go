@@ -10,6 +10,9 @@ import (
 // called by many goroutines; errors that a user can do something about are *Error.
 //
 // Every query takes the account whose things it may see; an empty account sees all.
+// A row that can't be decoded in full is no reason for a list to fail: it is given with what
+// can be, and says in Unreadable what can't. Who asks for it alone gets a CodeUnreadable.
+//
 // The suite in storage/storetest says in code what each method promises.
 type Store interface {
 	EventLog

@@ -42,6 +42,10 @@ type Subscription struct {
 	Version         int64     // grows with each change
 	CreatedAt       time.Time
 	UpdatedAt       time.Time
+
+	// Unreadable are the columns whose content the store could not decode, and whose fields
+	// are therefore empty here. As long as there are any, its deliveries wait.
+	Unreadable []string
 }
 
 // Clone copies s so that a change to the copy leaves s alone.
@@ -77,6 +81,7 @@ type EventType struct {
 	Version     int64
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
+	Unreadable  []string // columns that the store could not decode
 }
 
 // Key is an API key. The key itself is shown once, when it is made; only its hash is kept.

@@ -83,6 +83,8 @@ func (e *Engine) TestSend(ctx context.Context, t Trial) (*Delivery, []*Attempt, 
 		return nil, nil, stopping()
 	case s.Verification.Pending():
 		return nil, nil, &Error{Code: CodeConflict, Message: "the target of this subscription has not confirmed yet that it wants to be sent events"}
+	case s.Unreadable != nil:
+		return nil, nil, unreadable(s)
 	case r == nil || r.held.Load():
 		return nil, nil, &Error{Code: CodeConflict, Message: "the transform of this subscription is quarantined; give it a new one first"}
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"log/slog"
 	"net/url"
 	"strings"
 	"time"
@@ -29,10 +30,14 @@ const (
 	tokenBytes    = 8 + tagBytes + sha256.Size
 )
 
-func loadEventTokens(ctx context.Context, store Store) (eventTokens, error) {
+func loadEventTokens(ctx context.Context, store Store, log *slog.Logger) (eventTokens, error) {
 	fresh := make([]byte, tokenKeyBytes)
 	rand.Read(fresh)
 	key, err := store.Secret(ctx, tokenKeyName, fresh)
+	if ErrorCode(err) == CodeUnreadable { // the old ones are of no use, and short-lived
+		log.Error("URLs in skinny payloads that were sent before don't open their events any more: the secret that signs them can't be read", "error", err)
+		return eventTokens{fresh}, nil
+	}
 	return eventTokens{key}, err
 }
 

@@ -25,7 +25,7 @@ func (g *registry) setTwin(old, s *Subscription) {
 			delete(g.twins, key)
 		}
 	}
-	if s != nil {
+	if s != nil && s.Unreadable == nil { // nobody knows what it was
 		key := twinKeyOf(s)
 		g.twins[key] = append(g.twins[key], s)
 	}

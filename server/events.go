@@ -218,12 +218,14 @@ type eventView struct {
 	Deliveries []deliveryView    `json:"deliveries,omitzero"` // with a single event only
 	// NextDeliveries is where the list goes on, of an event with more than a page of them.
 	NextDeliveries string `json:"next_deliveries,omitempty"`
+	// Unreadable names what of it is stored and can't be read any more.
+	Unreadable []string `json:"unreadable,omitempty"`
 }
 
 func viewEvent(ev *engine.Event) eventView {
 	return eventView{
 		ID: ev.PublicID(), WebhookID: ev.ID.Format(engine.EventPrefix), Type: ev.Type, Account: ev.Account,
-		Time: ev.Time, ReceivedAt: ev.Received(), Headers: ev.Headers, Matched: len(ev.Targets), Data: ev.Data,
+		Time: ev.Time, ReceivedAt: ev.Received(), Headers: ev.Headers, Matched: len(ev.Targets), Data: ev.Data, Unreadable: ev.Unreadable,
 	}
 }
 

@@ -48,6 +48,7 @@ var statusOf = map[engine.Code]int{
 	engine.CodeStale:        fiber.StatusPreconditionFailed,
 	engine.CodeForbidden:    fiber.StatusForbidden,
 	engine.CodeBusy:         fiber.StatusTooManyRequests,
+	engine.CodeUnreadable:   fiber.StatusInternalServerError,
 	engine.CodeUnavailable:  fiber.StatusServiceUnavailable,
 }
 

@@ -43,6 +43,7 @@ type subscriptionView struct {
 	Verification    *verificationView `json:"verification,omitempty"` // where its target has to confirm, or has
 	FilterErrors    *filterErrors     `json:"filter_errors,omitempty"`
 	Quarantine      string            `json:"quarantine,omitempty"` // why deliveries wait for a new version of the transform
+	Unreadable      []string          `json:"unreadable,omitempty"` // what of it is stored and can't be read any more: deliveries wait
 	Dialect         string            `json:"dialect,omitempty"`    // in which it was made
 	ExpiresAt       *time.Time        `json:"expires_at"`           // null: never
 	CreatedAt       time.Time         `json:"created_at"`
@@ -117,6 +118,7 @@ func (s *Server) viewSubscription(sub *engine.Subscription) subscriptionView {
 	}
 	v.Verification = viewVerification(sub.Verification)
 	v.FilterScript, v.TransformScript = s.viewRef(sub.Account, sub.FilterScript), s.viewRef(sub.Account, sub.TransformScript)
+	v.Unreadable = sub.Unreadable
 	v.Quarantine = s.engine.Quarantined(sub.ID)
 	return v
 }

@@ -2,8 +2,8 @@ package sqlite
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"strconv"
 
 	"switchhook/engine"
 )
@@ -51,14 +51,17 @@ func (s *Store) Audit(ctx context.Context, q engine.AuditQuery) ([]*engine.Audit
 	if err != nil {
 		return nil, fmt.Errorf("list the audit log: %w", err)
 	}
-	return collect(rows, func(row scanner) (*engine.AuditEntry, error) {
+	return collect(s, rows, func(row scanner) (*engine.AuditEntry, error) {
 		e := &engine.AuditEntry{}
 		var at *int64
 		var changed *string
 		err := row.Scan(&e.ID, &at, &e.Actor.Key, &e.Actor.Name, &e.Actor.Account, &e.Actor.Address,
 			&e.Action, &e.Kind, &e.Subject, &e.Account, &changed, &e.Before, &e.After)
 		e.At = columnTime(at)
-		return e, errors.Join(err, columnJSON(changed, &e.Changed))
+		d := decoder{table: "audit", id: strconv.FormatInt(int64(e.ID), 10)}
+		d.scanned(err)
+		d.try("changed", columnJSON(changed, &e.Changed))
+		return e, d.err()
 	})
 }
 

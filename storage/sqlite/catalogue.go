@@ -3,8 +3,9 @@ package sqlite
 import (
 	"context"
 	"database/sql/driver"
-	"errors"
+	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"switchhook/engine"
@@ -20,7 +21,7 @@ func (s *Store) Subscriptions(ctx context.Context) ([]*engine.Subscription, erro
 	if err != nil {
 		return nil, fmt.Errorf("list subscriptions: %w", err)
 	}
-	return collect(rows, func(row scanner) (*engine.Subscription, error) {
+	return collect(s, rows, func(row scanner) (*engine.Subscription, error) {
 		u := &engine.Subscription{}
 		var events, secret, headers, metadata, settings, oldSecrets, verification *string
 		var created, updated, expires *int64
@@ -28,23 +29,26 @@ func (s *Store) Subscriptions(ctx context.Context) ([]*engine.Subscription, erro
 			&secret, &headers, &u.PayloadFormat, &u.Description, &metadata, &u.Version, &created, &updated,
 			&u.FilterScript.Script, &u.FilterScript.Version, &u.TransformScript.Script, &u.TransformScript.Version,
 			&settings, &oldSecrets, &verification, &expires)
-		if err != nil {
-			return nil, err
-		}
+		d := decoder{table: "subscription", id: u.ID.Format(engine.SubscriptionPrefix)}
+		d.scanned(err)
 		u.CreatedAt, u.UpdatedAt, u.ExpiresAt = columnTime(created), columnTime(updated), columnTime(expires)
 		sealed := [...]struct {
 			column string
 			value  **string
 		}{{"secret", &secret}, {"old_secrets", &oldSecrets}, {"headers", &headers}, {"verification_secret", &verification}}
 		for _, c := range sealed {
-			if *c.value, err = s.sealer.open("subscription", int64(u.ID), c.column, *c.value); err != nil {
-				return nil, err
-			}
+			plain, err := s.sealer.open("subscription", int64(u.ID), c.column, *c.value)
+			d.try(c.column, err)
+			*c.value = plain
 		}
-		err = errors.Join(columnJSON(events, &u.Events), columnJSON(headers, &u.Headers), columnJSON(metadata, &u.Metadata),
-			columnSettings(settings, u), columnJSON(oldSecrets, &u.OldSecrets))
+		d.try("events", columnJSON(events, &u.Events))
+		d.try("headers", columnJSON(headers, &u.Headers))
+		d.try("metadata", columnJSON(metadata, &u.Metadata))
+		d.try("settings", columnSettings(settings, u))
+		d.try("old_secrets", columnJSON(oldSecrets, &u.OldSecrets))
 		u.Secret, u.Verification.Secret = columnText(secret), columnText(verification)
-		return u, err
+		u.Unreadable = d.columns
+		return u, d.err()
 	})
 }
 
@@ -99,13 +103,25 @@ func (s *Store) EventTypes(ctx context.Context) ([]*engine.EventType, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list event types: %w", err)
 	}
-	return collect(rows, func(row scanner) (*engine.EventType, error) {
+	return collect(s, rows, func(row scanner) (*engine.EventType, error) {
 		t := &engine.EventType{}
 		var samples *string
 		var created, updated *int64
 		err := row.Scan(&t.Name, &t.Description, &t.Schema, &samples, &t.Verify, &t.Version, &created, &updated)
 		t.CreatedAt, t.UpdatedAt = columnTime(created), columnTime(updated)
-		return t, errors.Join(err, columnJSON(samples, &t.Samples))
+		d := decoder{table: "event_type", id: t.Name}
+		d.scanned(err)
+		d.try("samples", columnJSON(samples, &t.Samples))
+		if t.Schema != nil && !json.Valid(t.Schema) {
+			d.try("schema", errNoJSON)
+			t.Schema = nil
+		}
+		if slices.ContainsFunc(t.Samples, func(sample []byte) bool { return !json.Valid(sample) }) {
+			d.try("samples", errNoJSON)
+			t.Samples = nil
+		}
+		t.Unreadable = d.columns
+		return t, d.err()
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"switchhook/engine"
@@ -38,6 +39,10 @@ func (s *Store) Delivery(ctx context.Context, account string, id engine.Delivery
 		found = untried(e, id.Subscription)
 		return err
 	})
+	if e, ok := errors.AsType[*unreadableError](err); ok && found != nil {
+		s.unreadable.note(e)
+		err = nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("find delivery %s: %w", id, err)
 	}
@@ -61,7 +66,7 @@ func (s *Store) Deliveries(ctx context.Context, q engine.DeliveryQuery) ([]*engi
 		if err != nil {
 			return err
 		}
-		if list, err = collect(rows, scanDelivery); err != nil {
+		if list, err = collect(s, rows, scanDelivery); err != nil {
 			return err
 		}
 		if q.State != 0 && q.State != engine.StatePending {
@@ -216,7 +221,9 @@ func scanTargets(row scanner) (*engine.Event, error) {
 	if err := row.Scan(&e.ID, &e.Account, &e.Type, &key, &targets, &sequences, &have); err != nil {
 		return nil, err
 	}
-	whole := engine.Event{Targets: columnTargets(targets), Sequences: columnSequences(sequences)}
+	d := decoder{} // what is wrong with it is told where the event is read
+	var whole engine.Event
+	whole.Targets, whole.Sequences = d.targets(targets, sequences)
 	e.Key, e.Targets = columnText(key), without(whole.Targets, columnText(have))
 	if whole.Sequences != nil {
 		for _, id := range e.Targets {
@@ -242,15 +249,22 @@ func scanDelivery(row scanner) (*engine.Delivery, error) {
 	var sequences, targets []byte
 	err := row.Scan(&d.ID.Event, &d.ID.Subscription, &d.Account, &d.EventType, &key,
 		&d.State, &d.Attempts, &next, &last, &d.Status, &d.Error, &sequences, &targets)
-	if err != nil {
+	if errors.Is(err, sql.ErrNoRows) {
 		return nil, err
 	}
+	decoded := decoder{table: "delivery", id: d.ID.String()}
+	decoded.scanned(err)
+	if d.State < engine.StatePending || d.State > engine.StateDropped {
+		decoded.try("state", fmt.Errorf("%d is none", d.State))
+		d.State, d.Error = engine.StateDead, "what is stored of this delivery can't be read"
+	}
 	if sequences != nil {
-		numbers := engine.Event{Targets: columnTargets(targets), Sequences: columnSequences(sequences)}
+		var numbers engine.Event
+		numbers.Targets, numbers.Sequences = (&decoder{}).targets(targets, sequences)
 		d.Sequence = numbers.Sequence(d.ID.Subscription)
 	}
 	d.EventKey, d.NextAt, d.LastAt = columnText(key), columnTime(next), columnTime(last)
-	return d, nil
+	return d, decoded.err()
 }
 
 // bodyColumn is the body that an attempt sent, its own or that of the attempt it names.
@@ -270,10 +284,10 @@ func (s *Store) Attempts(ctx context.Context, id engine.DeliveryID) ([]*engine.A
 	if err != nil {
 		return nil, fmt.Errorf("list attempts of %s: %w", id, err)
 	}
-	return collect(rows, scanAttempt)
+	return collect(s, rows, func(row scanner) (*engine.Attempt, error) { return scanAttempt(row, id) })
 }
 
-func scanAttempt(row scanner) (*engine.Attempt, error) {
+func scanAttempt(row scanner, id engine.DeliveryID) (*engine.Attempt, error) {
 	a := &engine.Attempt{}
 	var at, duration int64
 	var plain, hash, bodyError *string
@@ -282,9 +296,8 @@ func scanAttempt(row scanner) (*engine.Attempt, error) {
 	err := row.Scan(&a.Number, &at, &duration, &a.Response.Status, &a.Error, &a.Phase,
 		&a.Request.Method, &a.Request.URL, &requestHeaders, &plain, &a.Request.Body,
 		&responseHeaders, &a.Response.Body, &a.Response.Truncated, &hash, &cpu, &console, &script, &version, &batch, &resent, &bodyError)
-	if err != nil {
-		return nil, err
-	}
+	d := decoder{table: "attempt", id: fmt.Sprintf("%s n %d", id, a.Number)}
+	d.scanned(err)
 	a.At, a.Duration = time.UnixMicro(at).UTC(), time.Duration(duration)*time.Microsecond
 	a.Request.Plain, a.Script.Hash = engine.PayloadFormat(columnText(plain)), columnText(hash)
 	if cpu != nil {
@@ -297,9 +310,14 @@ func scanAttempt(row scanner) (*engine.Attempt, error) {
 	if script != nil && version != nil {
 		a.Script.Ref = engine.ScriptRef{Script: engine.ID(*script), Version: int(*version)}
 	}
-	var errs [3]error
-	a.Request.Headers, errs[0] = columnHeaders(requestHeaders)
-	a.Response.Headers, errs[1] = columnHeaders(responseHeaders)
-	a.Script.Console, errs[2] = columnStrings(console)
-	return a, errors.Join(errs[:]...)
+	a.Request.Headers, err = columnHeaders(requestHeaders)
+	d.try("request_headers", err)
+	a.Response.Headers, err = columnHeaders(responseHeaders)
+	d.try("response_headers", err)
+	a.Script.Console, err = columnStrings(console)
+	d.try("script_console", err)
+	if d.err() != nil {
+		a.Error = strings.TrimPrefix(a.Error+"; what is stored of this attempt can't be read in full: "+strings.Join(d.columns, ", "), "; ")
+	}
+	return a, d.err()
 }

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -119,7 +120,7 @@ func (s *Store) Backlog(ctx context.Context, subscription engine.ID, limit int) 
 	if err != nil {
 		return nil, fmt.Errorf("list the backlog: %w", err)
 	}
-	return collect(rows, func(row scanner) (engine.Waiting, error) {
+	return collect(s, rows, func(row scanner) (engine.Waiting, error) {
 		w := engine.Waiting{ID: engine.DeliveryID{Subscription: subscription}}
 		var renewed *int64
 		err := row.Scan(&w.ID.Event, &w.Attempts, &renewed)
@@ -134,7 +135,7 @@ func (s *Store) Outstanding(ctx context.Context, subscription, from engine.ID, l
 	if err != nil {
 		return nil, fmt.Errorf("list outstanding deliveries: %w", err)
 	}
-	return collect(rows, func(row scanner) (engine.Waiting, error) {
+	return collect(s, rows, func(row scanner) (engine.Waiting, error) {
 		w := engine.Waiting{ID: engine.DeliveryID{Subscription: subscription}}
 		var renewed *int64
 		err := row.Scan(&w.ID.Event, &w.Attempts, &renewed, &w.Failed)
@@ -149,7 +150,7 @@ func (s *Store) BacklogSubscriptions(ctx context.Context) ([]engine.ID, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list subscriptions with a backlog: %w", err)
 	}
-	return collect(rows, func(row scanner) (id engine.ID, err error) {
+	return collect(s, rows, func(row scanner) (id engine.ID, err error) {
 		err = row.Scan(&id)
 		return id, err
 	})
@@ -184,12 +185,17 @@ func (s *Store) Unfinished(ctx context.Context, after engine.ID, limit int) ([]*
 		if err := rows.Scan(&e.ID, &e.Account, &e.Type, &key, &ms, &targets, &headers, &have); err != nil {
 			return nil, err
 		}
-		if e.Targets = without(columnTargets(targets), columnText(have)); len(e.Targets) == 0 {
+		d := decoder{table: "event", id: e.ID.Format(engine.EventPrefix)}
+		all, _ := d.targets(targets, nil)
+		if u, ok := errors.AsType[*unreadableError](d.err()); ok {
+			s.unreadable.note(u)
+		}
+		if e.Targets = without(all, columnText(have)); len(e.Targets) == 0 {
 			continue
 		}
 		e.Key, e.Time = columnText(key), time.UnixMilli(ms).UTC()
 		if err := columnJSON(headers, &e.Headers); err != nil {
-			return nil, err
+			e.Headers = nil // whoever reads the event itself is told
 		}
 		if events = append(events, e); len(events) == limit {
 			return events, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -24,7 +25,10 @@ func (s *Store) Event(ctx context.Context, account string, id engine.ID) (*engin
 	if errors.Is(err, sql.ErrNoRows) || err == nil && account != "" && e.Account != account {
 		return nil, engine.NotFound("event", id.Format(engine.EventPrefix))
 	}
-	return e, err
+	if err != nil {
+		return nil, s.unreadable.one(err)
+	}
+	return e, nil
 }
 
 // EventByKey finds the event that Append stored under an idempotency key.
@@ -53,7 +57,7 @@ func (s *Store) Events(ctx context.Context, q engine.EventQuery) ([]*engine.Even
 	if err != nil {
 		return nil, fmt.Errorf("list events: %w", err)
 	}
-	return collect(rows, scanEvent)
+	return collect(s, rows, scanEvent)
 }
 
 // eventsQuery walks event_by_type, event_by_account or the table itself, each of which is in
@@ -84,22 +88,36 @@ func scanEvent(row scanner) (*engine.Event, error) {
 	var key, headers *string
 	var ms int64
 	var targets, sequences []byte
-	if err := row.Scan(&e.ID, &e.Account, &e.Type, &key, &ms, &targets, &headers, &e.Data, &sequences); err != nil {
+	err := row.Scan(&e.ID, &e.Account, &e.Type, &key, &ms, &targets, &headers, &e.Data, &sequences)
+	if errors.Is(err, sql.ErrNoRows) {
 		return nil, err
 	}
-	e.Key, e.Time, e.Targets = columnText(key), time.UnixMilli(ms).UTC(), columnTargets(targets)
-	e.Sequences = columnSequences(sequences)
-	return e, columnJSON(headers, &e.Headers)
+	d := decoder{table: "event", id: e.ID.Format(engine.EventPrefix)}
+	d.scanned(err)
+	e.Key, e.Time = columnText(key), time.UnixMilli(ms).UTC()
+	e.Targets, e.Sequences = d.targets(targets, sequences)
+	d.try("headers", columnJSON(headers, &e.Headers))
+	if err == nil && !json.Valid(e.Data) {
+		d.try("data", errNoJSON)
+		e.Data = []byte("null")
+	}
+	e.Unreadable = d.columns
+	return e, d.err()
 }
 
 // scanner is an sql.Row, or sql.Rows at one of them.
 type scanner interface{ Scan(...any) error }
 
-// collect scans all rows and closes them.
-func collect[T any](rows *sql.Rows, scan func(scanner) (T, error)) ([]T, error) {
+// collect scans all rows and closes them. Rows that can't be decoded in full are noted, and
+// listed as far as they can.
+func collect[T any](s *Store, rows *sql.Rows, scan func(scanner) (T, error)) ([]T, error) {
 	var list []T
 	for rows.Next() {
 		item, err := scan(rows)
+		if e, ok := errors.AsType[*unreadableError](err); ok {
+			s.unreadable.note(e)
+			err = nil
+		}
 		if err != nil {
 			return nil, errors.Join(err, rows.Close())
 		}

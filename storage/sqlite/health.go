@@ -16,7 +16,7 @@ func (s *Store) Health(ctx context.Context) ([]engine.Health, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list the health of targets: %w", err)
 	}
-	return collect(rows, func(row scanner) (h engine.Health, err error) {
+	return collect(s, rows, func(row scanner) (h engine.Health, err error) {
 		var failing, probe, resumed *int64
 		var delay int64
 		err = row.Scan(&h.Subscription, &failing, &h.Failures, &h.LastError, &probe, &delay, &resumed)

@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql/driver"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -19,7 +18,7 @@ func (s *Store) Keys(ctx context.Context) ([]*engine.Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list keys: %w", err)
 	}
-	return collect(rows, func(row scanner) (*engine.Key, error) {
+	return collect(s, rows, func(row scanner) (*engine.Key, error) {
 		k := &engine.Key{}
 		var hash, oldHash []byte
 		var scopes *string
@@ -31,7 +30,16 @@ func (s *Store) Keys(ctx context.Context) ([]*engine.Key, error) {
 		if scopes == nil && !k.Admin {
 			k.Scopes = slices.Clone(engine.DefaultScopes)
 		}
-		return k, errors.Join(err, columnJSON(scopes, &k.Scopes))
+		d := decoder{table: "api_key", id: k.ID.Format(engine.KeyPrefix)}
+		d.scanned(err)
+		d.try("scopes", columnJSON(scopes, &k.Scopes))
+		if len(hash) != len(k.Hash) {
+			d.try("hash", fmt.Errorf("%d bytes are no SHA-256", len(hash)))
+		}
+		if d.err() != nil { // it is to give nobody more than was meant
+			k.Admin, k.Scopes = false, nil
+		}
+		return k, d.err()
 	})
 }
 

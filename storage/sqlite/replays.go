@@ -19,7 +19,7 @@ func (s *Store) History(ctx context.Context, q engine.HistoryQuery) ([]*engine.D
 	if err != nil {
 		return nil, fmt.Errorf("list a subscription's history: %w", err)
 	}
-	return collect(rows, scanDelivery)
+	return collect(s, rows, scanDelivery)
 }
 
 func historyQuery(q engine.HistoryQuery) (text string, args []any) {
@@ -65,7 +65,10 @@ func (s *Store) Replay(ctx context.Context, id engine.ID) (*engine.Replay, error
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, engine.NotFound("replay", id.Format(engine.ReplayPrefix))
 	}
-	return r, err
+	if err != nil {
+		return nil, s.unreadable.one(err)
+	}
+	return r, nil
 }
 
 // Replays lists replays, newest first.
@@ -78,22 +81,30 @@ func (s *Store) Replays(ctx context.Context, q engine.ReplayQuery) ([]*engine.Re
 	if err != nil {
 		return nil, fmt.Errorf("list replays: %w", err)
 	}
-	return collect(rows, scanReplay)
+	return collect(s, rows, scanReplay)
 }
 
 func scanReplay(row scanner) (*engine.Replay, error) {
 	r := &engine.Replay{}
 	var text string
 	var created, updated, finished *int64
-	if err := row.Scan(&r.ID, &r.Account, &r.Status, &text, &created, &updated, &finished); err != nil {
+	err := row.Scan(&r.ID, &r.Account, &r.Status, &text, &created, &updated, &finished)
+	if errors.Is(err, sql.ErrNoRows) {
 		return nil, err
 	}
+	d := decoder{table: "replay", id: r.ID.Format(engine.ReplayPrefix)}
+	d.scanned(err)
 	r.CreatedAt, r.UpdatedAt, r.FinishedAt = columnTime(created), columnTime(updated), columnTime(finished)
 	var j replayJob
-	err := columnJSON(&text, &j)
+	if err == nil {
+		d.try("job", columnJSON(&text, &j))
+	}
 	r.Subscriptions, r.To, r.Since, r.Until, r.EventTypes, r.States, r.Missing = j.Subscriptions, j.To, j.Since, j.Until, j.EventTypes, j.States, j.Missing
 	r.Filter, r.Rate, r.Error, r.Done, r.After, r.First, r.Looked, r.Queued = j.Filter, j.Rate, j.Error, j.Done, j.After, j.First, j.Looked, j.Queued
-	return r, err
+	if r.Unreadable = d.columns; r.Unreadable != nil {
+		r.Error = "what is stored of it can't be read; cancel it and start another"
+	}
+	return r, d.err()
 }
 
 // PutReplay makes or replaces a replay.

@@ -19,7 +19,7 @@ func (s *Store) Scripts(ctx context.Context) ([]*engine.Script, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list scripts: %w", err)
 	}
-	return collect(rows, func(row scanner) (*engine.Script, error) {
+	return collect(s, rows, func(row scanner) (*engine.Script, error) {
 		c := &engine.Script{}
 		var created, updated *int64
 		err := row.Scan(&c.ID, &c.Account, &c.Name, &c.Kind, &c.Description, &c.Cases, &c.Live, &c.Version, &created, &updated)
@@ -90,7 +90,7 @@ func (s *Store) ScriptVersion(ctx context.Context, script engine.ID, number int)
 	if err != nil {
 		return nil, fmt.Errorf("find version %d of %s: %w", number, script.Format(engine.ScriptPrefix), err)
 	}
-	found, err := collect(rows, scanVersion)
+	found, err := collect(s, rows, scanVersion)
 	if err == nil && len(found) == 0 {
 		return nil, &engine.Error{Code: engine.CodeNotFound, Message: fmt.Sprintf("the script %s has no version %d", script.Format(engine.ScriptPrefix), number)}
 	}
@@ -109,5 +109,5 @@ func (s *Store) ScriptVersions(ctx context.Context, script engine.ID, before, li
 	if err != nil {
 		return nil, fmt.Errorf("list versions of %s: %w", script.Format(engine.ScriptPrefix), err)
 	}
-	return collect(rows, scanVersion)
+	return collect(s, rows, scanVersion)
 }

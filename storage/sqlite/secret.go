@@ -22,12 +22,13 @@ func (s *Store) Secret(ctx context.Context, name string, fresh []byte) (secret [
 			return err
 		}
 		if id != 0 {
+			d := decoder{table: "secret", id: name}
 			plain, err := s.sealer.open("secret", id, "value", &value)
-			if err != nil {
-				return err
+			if err == nil {
+				secret, err = base64.StdEncoding.DecodeString(*plain)
 			}
-			secret, err = base64.StdEncoding.DecodeString(*plain)
-			return err
+			d.try("value", err)
+			return s.unreadable.one(d.err())
 		}
 		secret = fresh
 		err = tx.query(`SELECT coalesce(max(id), 0) + 1 FROM secret`, nil, func(row []driver.Value) error {

@@ -59,18 +59,22 @@ func (s *Store) Accounts(ctx context.Context) ([]*engine.Account, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list accounts: %w", err)
 	}
-	return collect(rows, func(row scanner) (*engine.Account, error) {
+	return collect(s, rows, func(row scanner) (*engine.Account, error) {
 		a := &engine.Account{}
 		var text string
 		var created, updated *int64
-		if err := row.Scan(&a.Name, &text, &a.Version, &created, &updated); err != nil {
-			return nil, err
-		}
+		d := decoder{table: "account"}
+		err := row.Scan(&a.Name, &text, &a.Version, &created, &updated)
+		d.id = a.Name
+		d.scanned(err)
 		var set accountSettings
-		err := columnJSON(&text, &set)
+		if err == nil {
+			d.try("settings", columnJSON(&text, &set))
+		}
 		a.Verify, a.Quota, a.Retention = set.Verify, set.Quota, set.Retention
 		a.CreatedAt, a.UpdatedAt = columnTime(created), columnTime(updated)
-		return a, err
+		a.Unreadable = d.columns
+		return a, d.err()
 	})
 }
 

@@ -63,15 +63,16 @@ type Commit struct {
 
 // Store is an engine.Store in an SQLite file. Make it with Open.
 type Store struct {
-	path    string
-	files   []openFile // the database and its log, as they were opened
-	log     *slog.Logger
-	lock    *flock.Flock // held while the store is open
-	queue   *queue       // what waits for the writer
-	writer  *writer
-	readers *sql.DB
-	sealer  sealer // of secrets
-	damage  damage // that was found since
+	path       string
+	files      []openFile // the database and its log, as they were opened
+	log        *slog.Logger
+	lock       *flock.Flock // held while the store is open
+	queue      *queue       // what waits for the writer
+	writer     *writer
+	readers    *sql.DB
+	sealer     sealer // of secrets
+	damage     damage // that was found since
+	unreadable unreadables
 
 	watermark atomic.Int64 // set last; the writer brings it to disk
 
@@ -101,7 +102,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if s.lock, err = lockFile(path); err != nil {
 		return nil, err
 	}
-	s.damage.path, s.damage.log = path, o.Logger
+	s.damage.path, s.damage.log, s.unreadable.log = path, o.Logger, o.Logger
 	err = prepareFile(path, o)
 	if err == nil {
 		err = s.start(ctx, o)
