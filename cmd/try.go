@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"switchhook/engine"
+	"switchhook/engine/target"
 	"switchhook/scripts"
 	"switchhook/scripts/filter"
 	"switchhook/scripts/suite"
@@ -122,7 +123,7 @@ type tryInput struct {
 }
 
 // check looks at what the flags say themselves, before any file is read.
-func (c *tryCommand) check() (target *url.URL, err error) {
+func (c *tryCommand) check() (u *url.URL, err error) {
 	switch {
 	case c.Filter != nil && strings.TrimSpace(*c.Filter) == "":
 		return nil, wrongCommand("--filter is empty: write true to let every event pass")
@@ -131,10 +132,10 @@ func (c *tryCommand) check() (target *url.URL, err error) {
 	case c.Type != "" && (len(c.Type) > longestType || !eventType.MatchString(c.Type)):
 		return nil, wrongCommand(`--type: %.140q is no event type: use letters, digits and _ in parts joined by ".", such as "order.created", %d characters at most`, c.Type, longestType)
 	}
-	if target, err = url.Parse(c.Target); err != nil || target.Host == "" {
-		return nil, wrongCommand("--target: %q is no address such as https://example.com/hook", c.Target)
+	if u, err = target.Parse(c.Target); err != nil {
+		return nil, wrongCommand("--target: %v", err)
 	}
-	return target, checkSecret(c.Secret)
+	return u, checkSecret(c.Secret)
 }
 
 // What the router takes for an event type: parts may be joined by - / and : as well,

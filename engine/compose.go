@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,8 +14,10 @@ import (
 
 	"switchhook/engine/cloudevents"
 	"switchhook/engine/signature"
+	"switchhook/engine/target"
 	"switchhook/scripts"
 	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/weburl"
 )
 
 // compose makes the request of a delivery, signed and ready to be sent, and notes it in
@@ -156,23 +159,23 @@ func (r *route) keepsPath(out *outgoing) error {
 
 // request is what a transform sees of the request before it changes anything.
 func (r *route) request() scripts.Request {
-	path := r.url.EscapedPath()
-	if path == "" {
-		path = "/"
-	}
-	return scripts.Request{Method: http.MethodPost, Path: path, Query: r.url.Query(), Headers: r.sub.Headers}
+	return scripts.Request{Method: http.MethodPost, Path: requestPath(r.url), Query: weburl.QueryValues(r.url.RawQuery), Headers: r.sub.Headers}
 }
+
+// requestPath is the path that stands in the request line.
+func requestPath(u *url.URL) string { return cmp.Or(u.EscapedPath(), "/") }
 
 // apply takes over what a script made of the request, after the same checks that a
 // subscription's own URL and headers go through. The host can't be changed.
 func (out *outgoing) apply(req *scripts.Request) error {
 	u := *out.url
-	path, err := url.PathUnescape(req.Path)
-	if err != nil || !strings.HasPrefix(req.Path, "/") || strings.ContainsAny(req.Path, "?#") {
-		return &scripts.Error{Phase: scripts.PhaseRun, Message: fmt.Sprintf("request.path %.100q is no path: it must begin with / and hold no ? or #", req.Path)}
+	if req.Path != requestPath(&u) {
+		if !strings.HasPrefix(req.Path, "/") || strings.ContainsAny(req.Path, "?#") || target.SetPath(&u, req.Path) != nil {
+			return &scripts.Error{Phase: scripts.PhaseRun, Message: fmt.Sprintf("request.path %.100q is no path: it must begin with / and hold no ? or #", req.Path)}
+		}
 	}
-	u.Path, u.RawPath = path, req.Path
-	u.RawQuery = url.Values(req.Query).Encode()
+	u.RawQuery = weburl.ChangeQuery(u.RawQuery, req.Query)
+	u.ForceQuery = u.ForceQuery && u.RawQuery == ""
 	if len(u.Path)+len(u.RawQuery) > 8<<10 {
 		return &scripts.Error{Phase: scripts.PhaseRun, Message: "request.path and request.query are longer than 8 KiB"}
 	}

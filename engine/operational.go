@@ -4,13 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net/url"
+
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"switchhook/engine/order"
+	"switchhook/engine/target"
 	"switchhook/scripts/jsondoc"
 )
 
@@ -97,8 +98,8 @@ type subject struct {
 
 func subjectOf(s *Subscription) subject {
 	shown := subject{Subscription: s.ID.Format(SubscriptionPrefix)}
-	if u, err := url.Parse(s.TargetURL); err == nil {
-		u.RawQuery, u.ForceQuery, u.User, u.Fragment = "", false, nil, ""
+	if u, err := target.Parse(s.TargetURL); err == nil {
+		u.RawQuery, u.ForceQuery = "", false
 		shown.TargetURL = u.String()
 	}
 	return shown

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"switchhook/engine/signature"
+	"switchhook/engine/target"
 	"switchhook/scripts"
 )
 
@@ -24,7 +25,7 @@ type Preview struct {
 // Compose makes the request as a router does, its checks included. Errors: *scripts.Error
 // where the transform asks for what it may not, CodeInvalid with the field "secret".
 func (p *Preview) Compose() (*AttemptRequest, error) {
-	u, err := url.Parse(p.Target)
+	u, err := target.Parse(p.Target)
 	if err != nil {
 		return nil, Invalid("target_url", "%v", err)
 	}

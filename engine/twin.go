@@ -7,13 +7,18 @@ import (
 	"strings"
 
 	"switchhook/engine/signature"
+	"switchhook/engine/target"
 )
 
 // twinKey is what two subscriptions have in common before it is worth comparing them.
 type twinKey struct{ account, url, events string }
 
 func twinKeyOf(s *Subscription) twinKey {
-	return twinKey{s.Account, s.TargetURL, strings.Join(slices.Sorted(slices.Values(s.Events)), "\n")}
+	url := s.TargetURL
+	if u, err := target.Parse(url); err == nil {
+		url = u.String() // whichever way it was written
+	}
+	return twinKey{s.Account, url, strings.Join(slices.Sorted(slices.Values(s.Events)), "\n")}
 }
 
 // setTwin keeps twins up to date as old gives way to s; either may be nil. mu is held.

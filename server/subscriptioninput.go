@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/url"
 	"reflect"
 	"slices"
 	"strings"
@@ -15,6 +14,7 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/signature"
+	"switchhook/engine/target"
 	"switchhook/scripts/jsondoc"
 )
 
@@ -208,25 +208,16 @@ func (s *Server) expiresAt(in *subscriptionInput) (time.Time, error) {
 // keepsCredentials refuses to send credentials, which who changes the target may not be able
 // to read, to another host than the one that they were given for.
 func (in *subscriptionInput) keepsCredentials(before, sub *engine.Subscription) error {
-	if before.TargetURL == "" || originOf(before.TargetURL) == originOf(sub.TargetURL) {
+	if before.TargetURL == "" || target.Origin(before.TargetURL) == target.Origin(sub.TargetURL) {
 		return nil
 	}
 	for name, value := range sub.Headers {
 		again := in.Headers[name]
 		if engine.HidesHeader(name) && before.Headers[name] == value && (again == nil || *again == hidden) {
-			return fieldProblem("headers", fmt.Sprintf("%q holds a credential that was given for %s; for another host give it again, or null to take it away", name, originOf(before.TargetURL)))
+			return fieldProblem("headers", fmt.Sprintf("%q holds a credential that was given for %s; for another host give it again, or null to take it away", name, target.Origin(before.TargetURL)))
 		}
 	}
 	return nil
-}
-
-// originOf is the scheme and host of a URL; empty where it is none.
-func originOf(raw string) string {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return ""
-	}
-	return u.Scheme + "://" + u.Host
 }
 
 // scriptUse gives what a subscription has as its filter or transform after a change: a

@@ -2,12 +2,13 @@ package manifest
 
 import (
 	"cmp"
+	"errors"
 	"net/textproto"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 
+	"switchhook/engine/target"
 	"switchhook/scripts/jsondoc"
 )
 
@@ -22,8 +23,9 @@ func (d *decoder) subscription(f field) *Subscription {
 	s.Events = d.events(f)
 	d.needed(f, "target_url", "the address that is sent to")
 	s.TargetURL = d.value(d.get(f, "target_url"))
-	if u, err := url.Parse(s.TargetURL.Text); s.TargetURL.Text != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
-		d.wrong(d.get(f, "target_url"), "is no address such as https://example.com/hook")
+	var refused *target.RefusedError
+	if _, err := target.Parse(s.TargetURL.Text); s.TargetURL.Text != "" && errors.As(err, &refused) {
+		d.wrong(d.get(f, "target_url"), "is no address such as https://example.com/hook: %s", refused.Reason)
 	}
 	s.Filter, s.FilterScript = d.use(f, "filter")
 	s.Filter = strings.TrimSpace(s.Filter)

@@ -14,14 +14,11 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
-	"unicode"
 
 	"code.dny.dev/ssrf"
-	"golang.org/x/net/idna"
 )
 
 // Policy says which addresses are open. The zero Policy opens the public internet on the
@@ -57,10 +54,7 @@ var Loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustPa
 // hands out a machine's secrets.
 var azureWire = netip.MustParsePrefix("168.63.129.16/32")
 
-const (
-	maxURLBytes   = 2048
-	lookupTimeout = 3 * time.Second
-)
+const lookupTimeout = 3 * time.Second
 
 // RefusedError says that the guard does not let a connection or URL pass.
 type RefusedError struct{ Reason string }
@@ -94,8 +88,8 @@ func NewGuard(p Policy) *Guard {
 	}
 	p.DenyHosts = slices.Clone(p.DenyHosts)
 	for i, host := range p.DenyHosts {
-		if ascii, err := asciiHost(host); err == nil { // as they come to deniedHost
-			host = ascii
+		if mapped, err := mapHost(host); err == nil { // as they come to deniedHost
+			host = mapped
 		}
 		p.DenyHosts[i] = strings.ToLower(strings.Trim(host, "."))
 	}
@@ -195,79 +189,21 @@ func contains(prefixes []netip.Prefix, ip netip.Addr) bool {
 	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
-// ParseURL reads a target URL and checks its form: an absolute http or https URL without
-// credentials or fragment. The error is a *RefusedError.
+// ParseURL reads a target URL as Parse does and checks it against the policy, as far as
+// that needs no look-up. The error is a *RefusedError.
 func (g *Guard) ParseURL(raw string) (*url.URL, error) {
-	if len(raw) > maxURLBytes {
-		return nil, refused("the URL is longer than %d bytes", maxURLBytes)
-	}
-	if i := strings.IndexFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f }); i >= 0 {
-		return nil, refused("the URL holds a space or control character at byte %d", i)
-	}
-	u, err := url.Parse(raw)
-	switch {
-	case !strings.Contains(raw, "://"):
-		return nil, refused("the URL must begin with https:// or http://")
-	case err != nil:
-		return nil, refused("%q is no URL: %v", raw, errors.Unwrap(err))
-	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, refused("the URL must begin with https:// or http://")
-	case u.Scheme == "http" && g.policy.HTTPS:
-		return nil, refused("only https:// targets are allowed here")
-	case u.Hostname() == "":
-		return nil, refused("the URL names no host")
-	case u.User != nil:
-		return nil, refused("the URL holds a user name or password; send them in an Authorization header instead")
-	case u.Fragment != "":
-		return nil, refused("the URL has a fragment (#%s), which is never sent", u.Fragment)
-	}
-	host, err := asciiHost(u.Hostname())
+	u, err := Parse(raw)
 	if err != nil {
 		return nil, err
 	}
-	if denied := g.deniedHost(host); denied != "" {
-		return nil, refused("targets under %s are denied", denied)
+	if u.Scheme == "http" && g.policy.HTTPS {
+		return nil, refused("only https:// targets are allowed here")
 	}
-	if p := u.Port(); p != "" {
-		if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 {
-			return nil, refused("%s is no port", p)
-		}
+	if denied := g.deniedHost(u.Hostname()); denied != "" {
+		return nil, refused("targets under %s are denied", denied)
 	}
 	return u, nil
 }
-
-// asciiHost is a host as http.Transport will ask for it. A host that ends in a number is an
-// address or nothing (WHATWG URL, "ends in a number"): resolvers and proxies make
-// 127.0.0.1 of 2130706433, 0x7f.1 and 0177.1, and what one of them may read is not to depend
-// on which it is.
-func asciiHost(host string) (string, error) {
-	if strings.ContainsFunc(host, func(r rune) bool { return r > unicode.MaxASCII }) {
-		ascii, err := idna.Lookup.ToASCII(host)
-		if err != nil {
-			return "", refused("%.100q is no host name", host)
-		}
-		host = ascii
-	}
-	if _, err := netip.ParseAddr(host); err == nil {
-		return host, nil
-	}
-	name := strings.TrimSuffix(host, ".")
-	last := strings.ToLower(name[strings.LastIndexByte(name, '.')+1:])
-	number := strings.Trim(last, "0123456789") == ""
-	if hex, ok := strings.CutPrefix(last, "0x"); ok && strings.Trim(hex, "0123456789abcdef") == "" {
-		number = true
-	}
-	if number {
-		return "", refused("%.100q is neither a host name nor an address written as in 192.0.2.1", host)
-	}
-	if _, err := dnsName.ToASCII(name); err != nil {
-		return "", refused("%.100q is no host name", host)
-	}
-	return host, nil
-}
-
-// dnsName takes what DNS can know: labels of 1 to 63 bytes, 253 in all.
-var dnsName = idna.New(idna.VerifyDNSLength(true))
 
 // deniedHost is the entry of DenyHosts that a name falls under; empty: none.
 func (g *Guard) deniedHost(host string) string {
@@ -294,12 +230,7 @@ func (g *Guard) CheckURL(ctx context.Context, raw string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	host, err := asciiHost(u.Hostname())
-	if err != nil {
-		return err
-	}
-	// The same resolver as the dialer's, so that odd spellings mean the same here and there.
-	ips, err := g.policy.Resolver.LookupNetIP(ctx, "ip", host)
+	ips, err := g.policy.Resolver.LookupNetIP(ctx, "ip", u.Hostname())
 	if err != nil {
 		return nil
 	}
@@ -308,7 +239,7 @@ func (g *Guard) CheckURL(ctx context.Context, raw string) error {
 		if ip.Unmap().Is4() {
 			network, ip = "tcp4", ip.Unmap()
 		}
-		if err := g.controlOf(host)(network, net.JoinHostPort(ip.String(), port), nil); err != nil {
+		if err := g.controlOf(u.Hostname())(network, net.JoinHostPort(ip.String(), port), nil); err != nil {
 			return err
 		}
 	}

@@ -5,7 +5,7 @@ import (
 	"sync"
 	"unicode/utf8"
 
-	"switchhook/scripts/transform/weburl"
+	"switchhook/scripts/weburl"
 
 	"github.com/dop251/goja"
 	"github.com/dop251/goja/parser"

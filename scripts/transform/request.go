@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"switchhook/scripts"
+	"switchhook/scripts/weburl"
 
 	"github.com/dop251/goja"
 )
@@ -82,6 +83,7 @@ func (r *run) changed(rec *record, o *goja.Object, was scripts.Request, res *scr
 		if err := checkPath(now.Path); err != nil {
 			return err
 		}
+		now.Path = weburl.EncodePath(now.Path)
 	}
 	var err error
 	if now.Query, err = r.query(o.Get("query"), was.Query); err != nil {
@@ -109,15 +111,19 @@ func text(v goja.Value) string {
 }
 
 func checkPath(path string) error {
-	switch u, err := url.ParseRequestURI(path); {
-	case len(path) > maxPath:
+	written := weburl.EncodePath(path)
+	_, err := url.PathUnescape(written)
+	switch {
+	case len(written) > maxPath:
 		return requestError("request.path is longer than %d bytes", maxPath)
 	case !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") || strings.Contains(path, `\`):
 		return requestError("request.path is %q, but must start with one /", path)
 	case strings.ContainsAny(path, "?#"):
 		return requestError("request.path is %q: set parameters in request.query", path)
-	case err != nil || u.Host != "" || strings.ContainsFunc(path, func(c rune) bool { return c <= ' ' || c >= 0x7f }):
-		return requestError("request.path is %q, but must be escaped: use encodeURIComponent", path)
+	case err != nil:
+		return requestError("request.path is %q, but a %% must be escaped: use encodeURIComponent", path)
+	case strings.ContainsFunc(path, func(c rune) bool { return c < ' ' || c == 0x7f }):
+		return requestError("request.path is %q, but must hold no control characters", path)
 	}
 	return nil
 }

@@ -83,8 +83,8 @@ func parseHost(text string, opaque bool) (string, bool) {
 	if opaque {
 		return encode(text, controlSet), !forbidden(text, forbiddenHost, false)
 	}
-	domain, ok := toASCII(decode(text))
-	if !ok || domain == "" || forbidden(domain, forbiddenDomain, true) {
+	domain, ok := DomainToASCII(decode(text))
+	if !ok {
 		return "", false
 	}
 	if endsInNumber(domain) {
@@ -92,6 +92,14 @@ func parseHost(text string, opaque bool) (string, bool) {
 		return fmt.Sprintf("%d.%d.%d.%d", n>>24, n>>16&255, n>>8&255, n&255), ok
 	}
 	return domain, true
+}
+
+// DomainToASCII maps a host name as browsers do before they ask for it: by UTS 46, in lower
+// case, labels beyond ASCII as Punycode. ok is false for what is no name. An address in
+// digits comes out as a name.
+func DomainToASCII(name string) (ascii string, ok bool) {
+	ascii, ok = toASCII(name)
+	return ascii, ok && ascii != "" && !forbidden(ascii, forbiddenDomain, true)
 }
 
 // profile is UTS 46 with the standard's flags (CheckHyphens, UseSTD3ASCIIRules and

@@ -1,0 +1,77 @@
+package weburl
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// EncodePath percent-encodes what may not stand in a path as it is, and leaves what is
+// encoded alone. Besides the standard's set these are \ and |, which strict servers refuse.
+func EncodePath(path string) string { return encode(path, rawPathSet) }
+
+// EncodeQuery does so in the query of an http URL.
+func EncodeQuery(query string) string { return encode(query, specialQuerySet) }
+
+const rawPathSet = pathSet + `\|`
+
+// QueryValues decodes a query as URLSearchParams does: each name with its values in their
+// order. Nothing in a query is an error: a % that escapes nothing stands for itself.
+func QueryValues(query string) map[string][]string {
+	values := map[string][]string{}
+	for part := range strings.SplitSeq(query, "&") {
+		if part != "" {
+			name, value := decodePair(part)
+			values[name] = append(values[name], value)
+		}
+	}
+	return values
+}
+
+// ChangeQuery gives query with the values that values has. What does not change stays as it
+// is written, byte for byte, at its place; names that are new follow at the end in
+// alphabetical order.
+func ChangeQuery(query string, values map[string][]string) string {
+	was := QueryValues(query)
+	if maps.EqualFunc(was, values, slices.Equal) {
+		return query
+	}
+	seen := make(map[string]int, len(was)) // how many parts there were of a name
+	var parts []string
+	if query != "" {
+		for part := range strings.SplitSeq(query, "&") {
+			if part == "" {
+				parts = append(parts, part)
+				continue
+			}
+			name, value := decodePair(part)
+			now, n := values[name], seen[name]
+			seen[name]++
+			switch {
+			case n < len(now) && now[n] == value:
+				parts = append(parts, part)
+			case n < len(now):
+				written, _, _ := strings.Cut(part, "=")
+				parts = append(parts, written+"="+EncodeForm(now[n]))
+			}
+			if n+1 == len(was[name]) { // the last of them: more values follow it
+				for _, more := range now[min(n+1, len(now)):] {
+					parts = append(parts, EncodeForm(name)+"="+EncodeForm(more))
+				}
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if _, had := was[name]; !had {
+			for _, value := range values[name] {
+				parts = append(parts, EncodeForm(name)+"="+EncodeForm(value))
+			}
+		}
+	}
+	return strings.Join(parts, "&")
+}
+
+func decodePair(part string) (name, value string) {
+	name, value, _ = strings.Cut(part, "=")
+	return DecodeForm(name), DecodeForm(value)
+}
