@@ -29,7 +29,7 @@ type routedSubscription struct {
 	Headers         map[string]string `json:"headers"`
 	PayloadFormat   string            `json:"payload_format"`
 	Description     string            `json:"description"`
-	Metadata        map[string]string `json:"metadata"`
+	Metadata        metadataTexts     `json:"metadata"`
 
 	Policy       json.RawMessage    `json:"policy"`
 	Batch        json.RawMessage    `json:"batch"`
@@ -151,4 +151,23 @@ func (s *routedSubscription) live(account string) (live *manifest.LiveSubscripti
 	}
 	maps.DeleteFunc(live.Metadata, func(name, _ string) bool { return strings.HasPrefix(name, manifest.OwnKeys) })
 	return live, errors.Join(wrong[:]...)
+}
+
+// metadataTexts are the entries of a subscription's metadata that its owner wrote: not what
+// the router keeps of the client's request under "client".
+type metadataTexts map[string]string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (m *metadataTexts) UnmarshalJSON(b []byte) error {
+	var all map[string]any
+	if err := json.Unmarshal(b, &all); err != nil {
+		return err
+	}
+	*m = metadataTexts{}
+	for name, value := range all {
+		if text, ok := value.(string); ok {
+			(*m)[name] = text
+		}
+	}
+	return nil
 }

@@ -133,6 +133,10 @@ func jsonValue(v reflect.Value) any {
 	return v.Interface()
 }
 
+// HideCredentialMembers replaces the values in decoded JSON whose names say that they are
+// credentials.
+func HideCredentialMembers(v any) any { return hide(v) }
+
 // hide puts a mark in the place of everything whose name says that it is a credential.
 func hide(v any) any {
 	switch v := v.(type) {
@@ -141,7 +145,7 @@ func hide(v any) any {
 	case map[string]any:
 		shown := make(map[string]any, len(v))
 		for name, value := range v {
-			if HidesHeader(name) {
+			if HidesHeader(name) || strings.Contains(strings.ToLower(name), "passcode") {
 				shown[name] = HiddenValue
 			} else {
 				shown[name] = hide(value)

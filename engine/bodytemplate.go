@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"encoding/json"
 	"slices"
 	"strings"
 
@@ -58,6 +59,9 @@ const (
 //   - a string "$event.id", "$event.type", "$event.time", "$event.account", "$event.data",
 //     "$subscription.id", "$subscription.target_url", "$subscription.event" (the event type
 //     or pattern under which the event came) or "$subscription.account" stands for that;
+//   - a string "$subscription.metadata.NAME" stands for an entry of the metadata, and
+//     "$subscription.metadata.client.NAME" for a member that the API did not know, with
+//     "." for a member of a member; null where there is none;
 //   - a member "...": "$event.data" spreads the members of the data in its place. Members
 //     that the template names itself win over the data's: what a publisher writes can't
 //     pass for the dialect's own. Where the data is no object, it is put under "data";
@@ -133,6 +137,9 @@ func compileText(v jsondoc.Value, path string) (templateNode, *Error) {
 	if field := templateFields[text]; field != nil {
 		return templateNode{field: field}, nil
 	}
+	if path, ok := strings.CutPrefix(text, metadataField); ok && path != "" {
+		return templateNode{field: metadataValue(path)}, nil
+	}
 	if strings.HasPrefix(text, "$") {
 		var known []string
 		for name := range templateFields {
@@ -142,12 +149,35 @@ func compileText(v jsondoc.Value, path string) (templateNode, *Error) {
 		if meant := near.Name(text, known); meant != "" {
 			return templateNode{}, Invalid(path, `%.60q is no placeholder; did you mean %q?`, text, meant)
 		}
-		return templateNode{}, Invalid(path, `%.60q is no placeholder; there are %s, and "$$" begins a text with "$"`, text, strings.Join(known, ", "))
+		return templateNode{}, Invalid(path, `%.60q is no placeholder; there are %s, $subscription.metadata.NAME, and "$$" begins a text with "$"`, text, strings.Join(known, ", "))
 	}
 	if strings.Contains(text, "$event.") || strings.Contains(text, "$subscription.") {
 		return templateNode{}, Invalid(path, "%.60q: a placeholder must be the whole string, nothing is put into the middle of one", text)
 	}
 	return templateNode{literal: v.Raw()}, nil
+}
+
+// metadataField begins the placeholders that stand for metadata.
+const metadataField = "$subscription.metadata."
+
+func metadataValue(path string) templateField {
+	return func(b []byte, _ *Event, s *Subscription) []byte {
+		var v any
+		if text, ok := s.Metadata[path]; ok {
+			v = text
+		} else if inner, ok := strings.CutPrefix(path, "client."); ok {
+			v = map[string]any(s.Client)
+			for name := range strings.SplitSeq(inner, ".") {
+				object, _ := v.(map[string]any)
+				v = object[name]
+			}
+		}
+		text, err := json.Marshal(v)
+		if err != nil { // what was JSON is JSON
+			return append(b, "null"...)
+		}
+		return append(b, text...)
+	}
 }
 
 // render makes the body of ev's delivery to s.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -205,6 +206,15 @@ func checkExtras(s *Subscription) error {
 	}
 	if len(s.Metadata) > maxMetadata || size > maxMetadataBytes {
 		return Invalid("metadata", "holds %d entries in %d bytes; %d in %d are allowed", len(s.Metadata), size, maxMetadata, maxMetadataBytes)
+	}
+	if n := len(s.Client); n > 0 {
+		text, err := json.Marshal(s.Client)
+		if err != nil || n > maxMetadata || len(text) > maxMetadataBytes {
+			return Invalid("metadata.client", "holds %d members that the API does not know, in %d bytes; %d in %d are kept", n, len(text), maxMetadata, maxMetadataBytes)
+		}
+		if _, taken := s.Metadata["client"]; taken {
+			return Invalid("metadata.client", "is where members that the API does not know are kept: give your own entry another name")
+		}
 	}
 	if len(s.Description) > maxDescription {
 		return Invalid("description", "is %d bytes, %d are allowed", len(s.Description), maxDescription)

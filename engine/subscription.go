@@ -38,8 +38,9 @@ type Subscription struct {
 	Names           map[string]string // what the client that made it calls our fields: "target_url" → "hookUrl"
 	Description     string
 	Metadata        map[string]string
-	ExpiresAt       time.Time // deleted then; zero: never
-	Version         int64     // grows with each change
+	Client          map[string]any // what the client's request held that the API does not know, as decoded JSON; nil: nothing
+	ExpiresAt       time.Time      // deleted then; zero: never
+	Version         int64          // grows with each change
 	CreatedAt       time.Time
 	UpdatedAt       time.Time
 
@@ -54,6 +55,7 @@ func (s *Subscription) Clone() *Subscription {
 	c.Events, c.Headers, c.Metadata = slices.Clone(s.Events), maps.Clone(s.Headers), maps.Clone(s.Metadata)
 	c.OldSecrets, c.Signatures, c.Names = slices.Clone(s.OldSecrets), slices.Clone(s.Signatures), maps.Clone(s.Names)
 	c.Policy.Retries = slices.Clone(s.Policy.Retries)
+	c.Client = maps.Clone(s.Client) // its values are never changed in place
 	return &c
 }
 

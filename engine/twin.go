@@ -50,7 +50,8 @@ func (g *registry) twin(s *Subscription, serves func(*Subscription) bool) (found
 }
 
 // sameDeliveries tells whether two subscriptions to the same events and target send the
-// same requests in the same way. Whether they are active, when they expire, and what they
+// same requests in the same way, as far as the API knows: what it does not know of them must
+// be equal. Whether they are active, when they expire, and what they
 // are called and described as does not count.
 func sameDeliveries(a, b *Subscription) bool {
 	return a.Filter == b.Filter && a.FilterScript == b.FilterScript &&
@@ -58,6 +59,7 @@ func sameDeliveries(a, b *Subscription) bool {
 		a.PayloadFormat == b.PayloadFormat && a.Dialect == b.Dialect && a.Inline == b.Inline && a.Verification.Mode == b.Verification.Mode &&
 		maps.Equal(a.Headers, b.Headers) && slices.Equal(signatures(a), signatures(b)) &&
 		a.Batch == b.Batch && a.Debounce == b.Debounce && a.Numbered == b.Numbered &&
+		(len(a.Client) == 0 && len(b.Client) == 0 || reflect.DeepEqual(a.Client, b.Client)) &&
 		slices.Equal(a.Policy.Retries, b.Policy.Retries) && reflect.DeepEqual(withoutRetries(a.Policy), withoutRetries(b.Policy))
 }
 

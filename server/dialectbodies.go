@@ -13,7 +13,8 @@ import (
 	"switchhook/server/dialect"
 )
 
-// readDialect reads a body in a dialect's words: what the dialect names, and nothing else.
+// readDialect reads a body in a dialect's words; what the dialect does not name is kept as the
+// client's.
 // fixed are members that are the same for all its subscriptions; they may be missing.
 func readDialect(c *fiber.Ctx, d *dialect.Dialect, op *dialect.Operation, fixed jsondoc.Value) (in *subscriptionInput, present map[string]jsondoc.Value, words *translation, err error) {
 	doc, form, err := readJSONOrForm(c)
@@ -26,6 +27,7 @@ func readDialect(c *fiber.Ctx, d *dialect.Dialect, op *dialect.Operation, fixed 
 	words = newTranslation(form, nil)
 	for ours, theirs := range op.Request {
 		v := find(doc.Root(), theirs)
+		words.used[theirs] = true
 		if !slices.Contains(ownNames, ours) {
 			continue
 		}
@@ -46,10 +48,11 @@ func readDialect(c *fiber.Ctx, d *dialect.Dialect, op *dialect.Operation, fixed 
 	if len(words.texts) == 0 {
 		return nil, nil, nil, problemOf(fiber.StatusUnprocessableEntity, "the body has nothing of what is understood here: "+given(op, ownNames...))
 	}
+	words.client.unknown = unknownMembers(doc.Root(), "", words.used)
 	for name, v := range fixed.Members() {
 		words.put(name, said{name, "fixed." + name, v}, v.Raw())
 	}
-	in = &subscriptionInput{}
+	in = &subscriptionInput{client: words.client}
 	if present, err = words.decode(in); err != nil {
 		return nil, nil, nil, err
 	}

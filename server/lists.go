@@ -29,7 +29,7 @@ type query struct {
 
 func (s *Server) readQuery(c *fiber.Ctx, known ...string) *query {
 	q := &query{c: c}
-	known = append(known, "limit", "cursor", "account", "format")
+	known = append(known, listParameters...)
 	if s.cfg.AllowQueryKey {
 		known = append(known, keyParameter)
 	}

@@ -29,7 +29,7 @@ var clientNames = map[string][]string{
 var weakNames = []string{"type", "types", "scope", "subscriptiontype", "hook"}
 
 // wrappers are the members in which clients put a subscription, one level down.
-var wrappers = []string{"subscription", "webhook", "hook", "data"}
+var wrappers = []string{"subscription", "webhook", "hook", "data", "config"}
 
 // longestName keeps what is echoed short; a name may have any number of "_".
 const longestName = 40
@@ -67,11 +67,13 @@ type translation struct {
 	places  map[string]string    // where the client said what: our name → its path
 	form    bool                 // all values are texts
 	texts   map[string][]byte    // our members, as JSON
+	used    map[string]bool      // paths that are understood
+	client  clientChange         // what is not
 	stored  *engine.Subscription // what is changed; nil where it is new
 }
 
 func newTranslation(form bool, stored *engine.Subscription) *translation {
-	return &translation{groups: map[string][]said{}, names: map[string]string{}, places: map[string]string{}, form: form, texts: map[string][]byte{}, stored: stored}
+	return &translation{groups: map[string][]said{}, names: map[string]string{}, places: map[string]string{}, form: form, texts: map[string][]byte{}, used: map[string]bool{}, stored: stored}
 }
 
 // translate reads an object that describes a subscription in whatever words. stored is the
@@ -92,11 +94,15 @@ func translate(root jsondoc.Value, form bool, stored *engine.Subscription) (*tra
 			return nil, err
 		}
 	}
+	t.client.unknown = unknownMembers(root, "", t.used)
 	return t, nil
 }
 
 func (t *translation) put(ours string, m said, text []byte) {
-	t.texts[ours], t.places[ours] = text, m.path
+	if ours == "metadata" {
+		text = t.client.readMetadata(text)
+	}
+	t.texts[ours], t.places[ours], t.used[m.path] = text, m.path, true
 }
 
 func (t *translation) read(object jsondoc.Value, within string) error {
@@ -104,6 +110,9 @@ func (t *translation) read(object jsondoc.Value, within string) error {
 		m := said{name, within + name, value}
 		folded := fold(name)
 		group := foldedNames[folded]
+		if slices.Contains(viewNames, name) { // shown, and sent back
+			t.used[m.path] = true
+		}
 		if slices.Contains(ownNames, name) && group == "" {
 			t.members = append(t.members, m)
 			continue
@@ -122,6 +131,7 @@ func (t *translation) read(object jsondoc.Value, within string) error {
 		}
 		if group != "" && len(name) <= longestName && (!slices.Contains(weakNames, folded) || isEventName(value)) {
 			t.groups[group] = append(t.groups[group], m)
+			t.used[m.path] = !slices.Contains(weakNames, folded)
 			continue
 		}
 		if meant := near.Name(name, ownNames); meant != "" {
@@ -171,6 +181,9 @@ func (t *translation) choose(ours string) error {
 		}
 	}
 	chosen := group[0]
+	for _, m := range group {
+		t.used[m.path] = true
+	}
 	for _, m := range group[1:] {
 		if t.canonical(ours, m.value) != t.canonical(ours, chosen.value) {
 			return fieldProblem(chosen.path, "and "+m.path+" name different "+plural[ours]+"; give one of them")

@@ -181,7 +181,7 @@ func TestListsRefuseParametersThatTheyDoNotKnow(t *testing.T) {
 	}
 	for query, field := range map[string]string{
 		"subscriptions?active=yes": "active", "deliveries?status=done": "status", "deliveries?subscription=x": "subscription",
-		"deliveries?since=yesterday": "since", "deliveries?until=1": "until", "events?since=2026-01-31": "since", "subscriptions?ACTIVE=true": "ACTIVE",
+		"deliveries?since=yesterday": "since", "deliveries?until=1": "until", "events?since=2026-01-31": "since", "subscriptions?ACTIVE=maybe": "ACTIVE", "subscriptions?event=a&topic=b": "topic", "subscriptions?status=odd": "status", "subscriptions?page=x": "page", "subscriptions?inline=1": "inline",
 	} {
 		r.admin.get("/api/v1/"+query).refused(422, field, "")
 	}

@@ -83,7 +83,10 @@ func TestASubscribeKeyTouchesNoTransform(t *testing.T) {
 			}
 			plain.do("PATCH", path, map[string]any{member: change}).refused(403, member, `scope "scripts"`)
 		}
-		plain.do("PUT", path, map[string]any{"event": "order.created", "target_url": hook.URL}).refused(403, member, `scope "scripts"`)
+		plain.do("PUT", path, map[string]any{"event": "order.created", "target_url": hook.URL, member: nil}).refused(403, member, `scope "scripts"`)
+		if kept := plain.do("PUT", path, map[string]any{"event": "order.created", "target_url": hook.URL}).want(200).at(member); kept == nil || kept == "" {
+			t.Errorf("a PUT without %s took it away", member)
+		}
 		other := map[string]string{"transform": "transform_script", "transform_script": "transform", "filter_script": "filter"}[member]
 		swap := map[string]any{"transform_script": "cut", "transform": "export default () => 3", "filter": "true"}[other]
 		if a := plain.do("PATCH", path, map[string]any{other: swap}); a.status != 403 {

@@ -117,7 +117,8 @@ func TestPATCHSwitchesBetweenASourceAndAScript(t *testing.T) {
 	// What GET gave can be sent back.
 	patch(`{"filter_script":"f"}`, map[string]any{"filter": ""})
 	c.do("PUT", path, string(c.get(path).body)).want(200).shows(map[string]any{"filter_script.name": "f", "filter": "", "transform": own})
-	c.do("PUT", path, map[string]any{"event": "a", "target_url": anywhere}).want(200).shows(map[string]any{"filter_script": nil, "transform": ""})
+	c.do("PUT", path, map[string]any{"event": "a", "target_url": anywhere}).want(200).shows(map[string]any{"filter_script.name": "f", "transform": own})
+	c.do("PUT", path, map[string]any{"filter_script": nil, "transform": nil}).want(200).shows(map[string]any{"filter_script": nil, "transform": ""})
 }
 
 func TestALiveFilterMustSuitTheEventTypesOfItsSubscriptions(t *testing.T) {

@@ -43,6 +43,8 @@ type subscriptionInput struct {
 	Metadata        map[string]*string `json:"metadata"`
 	ExpiresAt       string             `json:"expires_at"`
 	ExpiresIn       json.RawMessage    `json:"expires_in"`
+
+	client clientChange // what the API does not know
 }
 
 // readSubscription reads what a body says of a subscription, in our words or a client's,
@@ -58,7 +60,7 @@ func readSubscription(c *fiber.Ctx, stored *engine.Subscription) (in *subscripti
 	if words, err = translate(doc.Root(), form, stored); err != nil {
 		return nil, nil, nil, err
 	}
-	in = &subscriptionInput{}
+	in = &subscriptionInput{client: words.client}
 	if present, err = words.decode(in); err != nil {
 		return nil, nil, nil, err
 	}
@@ -171,6 +173,7 @@ func (s *Server) apply(in *subscriptionInput, sub *engine.Subscription, set chan
 	if given("metadata") {
 		sub.Metadata = merge(sub.Metadata, in.Metadata, set.replace || in.Metadata == nil)
 	}
+	in.client.apply(sub, set.replace)
 	if given("expires_at") || given("expires_in") {
 		if sub.ExpiresAt, err = s.expiresAt(in); err != nil {
 			return err

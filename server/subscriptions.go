@@ -2,7 +2,8 @@ package server
 
 import (
 	"fmt"
-	"maps"
+	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -39,7 +40,7 @@ type subscriptionView struct {
 	Batch           *batchView        `json:"batch"`    // null: one event a POST
 	Debounce        *debounceView     `json:"debounce"` // null: every event goes
 	Description     string            `json:"description"`
-	Metadata        map[string]string `json:"metadata"`
+	Metadata        map[string]any    `json:"metadata"`
 	Verification    *verificationView `json:"verification,omitempty"` // where its target has to confirm, or has
 	FilterErrors    *filterErrors     `json:"filter_errors,omitempty"`
 	Quarantine      string            `json:"quarantine,omitempty"` // why deliveries wait for a new version of the transform
@@ -98,7 +99,7 @@ func (s *Server) viewSubscription(sub *engine.Subscription) subscriptionView {
 		Active: sub.Active, InactiveReason: sub.Reason, Filter: sub.Filter, Transform: sub.Transform,
 		Headers: engine.HideCredentials(sub.Headers), PayloadFormat: string(sub.PayloadFormat), Numbered: sub.Numbered, Policy: viewPolicy(&sub.Policy), Health: viewHealth(s.engine.Health(sub.ID)),
 		Batch: viewBatch(sub.Batch), Debounce: viewDebounce(sub.Debounce),
-		Description: sub.Description, Metadata: map[string]string{}, CreatedAt: sub.CreatedAt, UpdatedAt: sub.UpdatedAt,
+		Description: sub.Description, Metadata: viewMetadata(sub), CreatedAt: sub.CreatedAt, UpdatedAt: sub.UpdatedAt,
 	}
 	kind, public := signature.Describe(sub.Secret)
 	v.SecretType, v.PublicKey = string(kind), public
@@ -112,7 +113,6 @@ func (s *Server) viewSubscription(sub *engine.Subscription) subscriptionView {
 		v.Event = &sub.Events[0]
 	}
 	v.Href, v.Dialect, v.ExpiresAt, v.echoes = subscriptionPath(v.ID), sub.Dialect, expiry(sub), echoes(sub)
-	maps.Copy(v.Metadata, sub.Metadata)
 	if n, last := s.engine.FilterErrors(sub.ID); n > 0 {
 		v.FilterErrors = &filterErrors{n, last}
 	}
@@ -124,10 +124,10 @@ func (s *Server) viewSubscription(sub *engine.Subscription) subscriptionView {
 }
 
 // subscriptionPage is the list of subscriptions and, as the REST Hooks pattern has it at
-// this address, of the event types that one can subscribe to.
+// this address, of the event types that one can subscribe to, on its first page.
 type subscriptionPage struct {
 	page
-	EventTypes []eventTypeEntry `json:"event_types"`
+	EventTypes []eventTypeEntry `json:"event_types,omitzero"`
 }
 
 type eventTypeEntry struct {
@@ -140,31 +140,23 @@ func (s *Server) listSubscriptions(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	q := s.readQuery(c, "event", "active", "target_url", "inline")
-	find := engine.SubscriptionQuery{
-		Account: account, Event: q.text("event"), TargetURL: q.text("target_url"),
-		After: q.id("cursor", engine.SubscriptionPrefix), Limit: q.limit() + 1,
+	find, client, skip, err := s.subscriptionQuery(c, account)
+	if err != nil {
+		return err
 	}
-	switch inline := c.Query("inline"); inline {
-	case "", "true", "false":
-		find.Inline = inline == "true"
-	default:
-		q.fail("inline", "must be true or false")
+	wanted := find.Limit
+	if len(client) > 0 || skip > 0 {
+		find.Limit = math.MaxInt
 	}
-	switch active := c.Query("active"); active {
-	case "":
-	case "true", "false":
-		want := active == "true"
-		find.Active = &want
-	default:
-		q.fail("active", "must be true or false")
-	}
-	if q.err != nil {
-		return q.err
-	}
-	found := s.engine.Subscriptions(find)
+	found := slices.DeleteFunc(s.engine.Subscriptions(find), func(sub *engine.Subscription) bool { return !matchesClient(sub, client) })
+	found = found[min(skip, len(found)):]
+	found = found[:min(wanted, len(found))]
 	cursor := func(sub *engine.Subscription) string { return sub.ID.Format(engine.SubscriptionPrefix) }
-	answer := subscriptionPage{page: pageOf(found, find.Limit-1, cursor, s.viewSubscription), EventTypes: []eventTypeEntry{}}
+	answer := subscriptionPage{page: pageOf(found, wanted-1, cursor, s.viewSubscription)}
+	if find.After != 0 || skip > 0 {
+		return answerList(c, answer.Data, answer, answer.NextCursor)
+	}
+	answer.EventTypes = []eventTypeEntry{}
 	for _, t := range s.engine.EventTypes() {
 		answer.EventTypes = append(answer.EventTypes, eventTypeEntry{t.Name, t.Description})
 	}

@@ -20,7 +20,7 @@ var secretColumns = []struct {
 	table, key string // key: the column that names a row
 	columns    []string
 }{
-	{"subscription", "id", []string{"secret", "old_secrets", "headers", "verification_secret"}},
+	{"subscription", "id", []string{"secret", "old_secrets", "headers", "verification_secret", "client"}},
 	{"secret", "id", []string{"value"}},
 }
 

@@ -3,7 +3,9 @@ package sqlite
 import (
 	"context"
 	"database/sql/driver"
+	"encoding/json"
 	"fmt"
+	"strings"
 
 	"switchhook/engine"
 	"switchhook/engine/signature"
@@ -44,6 +46,27 @@ func columnSettings(text *string, u *engine.Subscription) error {
 	u.Policy, u.Batch, u.Debounce, u.Numbered, u.Signatures = s.Policy, s.Batch, s.Debounce, s.Numbered, s.Signatures
 	u.Verification, u.Inline, u.TargetKey, u.Dialect, u.Names = s.Verification, s.Inline, s.TargetKey, s.Dialect, s.Names
 	return err
+}
+
+// clientColumn and columnClient keep numbers as they were written.
+
+func clientColumn(members map[string]any) driver.Value {
+	if members == nil {
+		return nil
+	}
+	return mustJSON(members)
+}
+
+func columnClient(text *string, members *map[string]any) error {
+	if text == nil {
+		return nil
+	}
+	dec := json.NewDecoder(strings.NewReader(*text))
+	dec.UseNumber()
+	if err := dec.Decode(members); err != nil {
+		return fmt.Errorf("read JSON from the database: %w", err)
+	}
+	return nil
 }
 
 // accountSettings are the parts of an account that no query asks for.

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"encoding/json"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ func subscription() *engine.Subscription {
 		Active: true, Reason: "none", Filter: "data.n > 1", Transform: "() => 1", Secret: "whsec_abc",
 		Headers: map[string]string{"Authorization": "Bearer <x>"}, PayloadFormat: engine.FormatData,
 		Description: "first\nsecond", Metadata: map[string]string{"k": "v"}, Version: 1,
+		Client:       map[string]any{"site_id": json.Number("12345678901234567890"), "config": map[string]any{"list": []any{"<", true, nil}}},
 		FilterScript: engine.ScriptRef{Script: newID(), Version: 3}, TransformScript: engine.ScriptRef{Script: newID()},
 		Policy: engine.Policy{
 			Retries: engine.RetrySchedule{0, time.Second}, Timeout: 3 * time.Second, InFlight: 4, Rate: engine.Rate{Count: 10, Per: time.Minute},

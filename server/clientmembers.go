@@ -1,0 +1,170 @@
+package server
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+
+	"switchhook/engine"
+	"switchhook/scripts/jsondoc"
+)
+
+// Members of a subscription request that the API does not know, such as "site_id", are kept
+// with the subscription and shown as metadata.client. A PATCH or PUT changes those that it
+// has; null under metadata takes them away.
+
+// clientChange is what a request says of Subscription.Client.
+type clientChange struct {
+	unknown map[string]any // members of the request that the API does not know
+	given   bool           // metadata has a member "client", or is null:
+	members map[string]any // its members; nil where it is null
+}
+
+// unknownMembers gives the members of an object that no path in used leads to, in the shape
+// that they have there; nil where there are none.
+func unknownMembers(object jsondoc.Value, within string, used map[string]bool) map[string]any {
+	var unknown map[string]any
+	keep := func(name string, value any) {
+		if unknown == nil {
+			unknown = map[string]any{}
+		}
+		unknown[name] = value
+	}
+	for name, v := range object.Members() {
+		path := within + name
+		if used[path] {
+			continue
+		}
+		below := func(p string) bool { return strings.HasPrefix(p, path+".") }
+		if v.Kind() == jsondoc.Object && slices.ContainsFunc(slices.Collect(maps.Keys(used)), below) {
+			if inner := unknownMembers(v, path+".", used); inner != nil {
+				keep(name, inner)
+			}
+			continue
+		}
+		keep(name, decoded(v))
+	}
+	return unknown
+}
+
+// decoded is a JSON value with its numbers as they were written.
+func decoded(v jsondoc.Value) (value any) {
+	dec := json.NewDecoder(strings.NewReader(string(v.Raw())))
+	dec.UseNumber()
+	if err := dec.Decode(&value); err != nil {
+		return nil // what was JSON is JSON
+	}
+	return value
+}
+
+// readMetadata splits the member "client" off metadata's JSON text.
+func (c *clientChange) readMetadata(text []byte) []byte {
+	doc, err := jsondoc.Parse(text, jsondoc.Limits{})
+	if err != nil {
+		return text // for the decoder to refuse
+	}
+	root := doc.Root()
+	if root.Kind() == jsondoc.Null {
+		c.given = true
+		return text
+	}
+	client := root.Get("client")
+	if root.Kind() != jsondoc.Object || client.Kind() != jsondoc.Object && client.Kind() != jsondoc.Null {
+		return text
+	}
+	c.given = true
+	c.members, _ = decoded(client).(map[string]any)
+	rest := []byte{'{'}
+	for name, v := range root.Members() {
+		if name == "client" {
+			continue
+		}
+		if len(rest) > 1 {
+			rest = append(rest, ',')
+		}
+		rest = append(append(jsondoc.AppendString(rest, name), ':'), v.Raw()...)
+	}
+	return append(rest, '}')
+}
+
+// apply changes the client's members of sub. With replace those that metadata.client has
+// take the place of all that were there.
+func (c *clientChange) apply(sub *engine.Subscription, replace bool) {
+	merged := maps.Clone(sub.Client)
+	if c.given {
+		if replace || c.members == nil {
+			merged = nil
+		}
+		merged = withMembers(merged, c.members, sub.Client)
+	}
+	if merged = withMembers(merged, c.unknown, sub.Client); len(merged) == 0 {
+		merged = nil
+	}
+	sub.Client = merged
+}
+
+// withMembers sets members of an object; null takes one away. Hidden values stand for those
+// that are stored.
+func withMembers(object, change, stored map[string]any) map[string]any {
+	for name, v := range change {
+		if v == nil {
+			delete(object, name)
+			continue
+		}
+		if object == nil {
+			object = map[string]any{}
+		}
+		object[name] = unhidden(v, stored[name])
+	}
+	return object
+}
+
+// unhidden puts stored values in the place of hidden ones.
+func unhidden(v, stored any) any {
+	switch v := v.(type) {
+	case string:
+		if v == hidden && stored != nil {
+			return stored
+		}
+	case map[string]any:
+		old, _ := stored.(map[string]any)
+		result := make(map[string]any, len(v))
+		for name, value := range v {
+			result[name] = unhidden(value, old[name])
+		}
+		return result
+	}
+	return v
+}
+
+// viewMetadata shows a subscription's metadata with the client's members.
+func viewMetadata(sub *engine.Subscription) map[string]any {
+	view := make(map[string]any, len(sub.Metadata)+1)
+	for name, text := range sub.Metadata {
+		view[name] = text
+	}
+	if len(sub.Client) > 0 {
+		view["client"] = engine.HideCredentialMembers(sub.Client)
+	}
+	return view
+}
+
+// matchesClient reports whether the client's members of sub have these texts.
+func matchesClient(sub *engine.Subscription, want map[string]string) bool {
+	for name, text := range want {
+		switch v := sub.Client[name].(type) {
+		case string:
+			if v != text {
+				return false
+			}
+		case json.Number:
+			if v.String() != text {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,102 @@
+package server
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"switchhook/engine"
+	"switchhook/scripts/near"
+)
+
+// listParameters are the parameters of every list.
+var listParameters = []string{"limit", "cursor", "account", "format"}
+
+// pageSizes are clients' names for limit. Unlike limit, more than there may be is no mistake.
+var pageSizes = []string{"perpage", "pagesize", "size"}
+
+// subscriptionQuery reads the parameters of the list of subscriptions, in our words or a
+// client's. Those that nobody knows are left alone, since clients look for their hooks with
+// the parameters of another service; one that looks like a slip of the pen is refused.
+// client are those that members of subscriptions have that the API does not know; skip is
+// how many entries come before the page.
+func (s *Server) subscriptionQuery(c *fiber.Ctx, account string) (find engine.SubscriptionQuery, client map[string]string, skip int, err error) {
+	q := &query{c: c}
+	find = engine.SubscriptionQuery{Account: account, After: q.id("cursor", engine.SubscriptionPrefix), Limit: q.limit() + 1}
+	own := append([]string{"event", "active", "target_url", "inline"}, listParameters...)
+	names, page := map[string]string{}, 0 // what was given under which name
+	set := func(ours, name string, same bool) {
+		if before := names[ours]; before != "" && !same {
+			q.fail(name, "and "+before+" name different "+plural[ours]+"; give one of them")
+		}
+		names[ours] = name
+	}
+	c.Context().QueryArgs().VisitAll(func(k, v []byte) {
+		name, text := string(k), string(v)
+		folded := fold(strings.TrimSuffix(name, "[]"))
+		group := foldedNames[folded]
+		if slices.Contains(weakNames, folded) {
+			group = ""
+		}
+		switch {
+		case name == keyParameter && !s.cfg.AllowQueryKey:
+			q.fail(name, "is no parameter of this list: keys are taken from addresses only if the router runs with --allow-query-key")
+		case name == keyParameter, slices.Contains(listParameters, name), text == "":
+		case name == "inline":
+			if find.Inline = text == "true"; !find.Inline && text != "false" {
+				q.fail(name, "must be true or false")
+			}
+		case group == "event":
+			set(group, name, find.Event == text)
+			find.Event = text
+		case group == "target_url":
+			set(group, name, find.TargetURL == text)
+			find.TargetURL = text
+		case group == "active":
+			word, ok := statusWords[strings.ToLower(text)]
+			if !ok && (folded == "status" && (text == "all" || text == "any")) {
+				return
+			}
+			if !ok || name == group && text != "true" && text != "false" {
+				q.fail(name, "must be true or false")
+				return
+			}
+			word = word != (folded == "disabled")
+			set(group, name, find.Active != nil && *find.Active == word)
+			find.Active = &word
+		case slices.Contains(pageSizes, folded):
+			if n, err := strconv.Atoi(text); err == nil && n > 0 && c.Query("limit") == "" {
+				find.Limit = min(n, maxLimit) + 1
+			}
+		case folded == "page":
+			if n, err := strconv.Atoi(text); err != nil || n < 0 || n > 1<<20 {
+				q.fail(name, "must be the number of a page; next_cursor of each page leads to the next as well")
+			} else {
+				page = n
+			}
+		case near.Name(name, own) != "":
+			q.fail(name, fmt.Sprintf("is no parameter of this list; did you mean %q? There are %s", near.Name(name, own), strings.Join(own, ", ")))
+		case s.clientsKnow(account, name):
+			if client == nil {
+				client = map[string]string{}
+			}
+			client[name] = text
+		}
+	})
+	if page > 1 {
+		skip = (page - 1) * (find.Limit - 1)
+	}
+	return find, client, skip, q.err
+}
+
+// clientsKnow reports whether the request for one of the account's subscriptions had a
+// member of this name that the API does not know.
+func (s *Server) clientsKnow(account, name string) bool {
+	return slices.ContainsFunc(s.engine.Subscriptions(engine.SubscriptionQuery{Account: account, Limit: math.MaxInt}), func(sub *engine.Subscription) bool {
+		return sub.Client[name] != nil
+	})
+}
