@@ -2,7 +2,9 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"switchhook/engine/schema"
 	"switchhook/scripts/jsondoc"
@@ -24,7 +26,7 @@ func (e *Engine) PutEventType(ctx context.Context, t *EventType, create bool, ve
 	if err := CheckVerificationMode(t.Verify); err != nil {
 		return nil, false, err
 	}
-	compiled, invalid := compileEventType(t)
+	compiled, invalid := compileEventType(e.schemaTime(ctx), t)
 	if invalid != nil {
 		return nil, false, invalid
 	}
@@ -53,7 +55,60 @@ func (e *Engine) PutEventType(ctx context.Context, t *EventType, create bool, ve
 	return t, old == nil, nil
 }
 
-func compileEventType(t *EventType) (*eventType, *Error) {
+// loadEventType makes a stored event type ready. Its schema was good when it was stored,
+// perhaps by an earlier version; where it can't be used any more, events of the type are
+// refused, and all others go on.
+func loadEventType(t *EventType) *eventType {
+	loaded := &eventType{EventType: t}
+	if t.Schema != nil {
+		loaded.schema, loaded.broken = schema.Load(t.Schema)
+	}
+	return loaded
+}
+
+// schemaTime bounds the checks of one request against schemas. (A context with a deadline
+// would cost each Publish a timer.)
+type schemaTime struct {
+	context.Context
+	e     *Engine
+	until time.Time
+}
+
+func (e *Engine) schemaTime(ctx context.Context) *schemaTime {
+	return &schemaTime{ctx, e, time.Now().Add(matchTime)}
+}
+
+// Err tells whether the time is over, or the router stops.
+func (c *schemaTime) Err() error {
+	switch {
+	case c.Context.Err() != nil:
+		return c.Context.Err()
+	case c.e.closing():
+		return stopping()
+	case time.Now().After(c.until):
+		return &Error{Code: CodeBusy, Message: fmt.Sprintf("these events took more than %s to be checked against their schemas, so none was stored; publish fewer at a time, or simplify the schemas", matchTime)}
+	}
+	return nil
+}
+
+// follows checks a value that stands in a field against a schema.
+func follows(ctx context.Context, s *schema.Schema, value []byte, field, of string) *Error {
+	err := s.Validate(ctx, value)
+	if err == nil {
+		return nil
+	}
+	var problem *schema.Problem
+	var own *Error
+	switch {
+	case errors.As(err, &problem):
+		return Invalid(schema.Join(field, problem.Path), "does not fit the schema %s: %s", of, problem.Message)
+	case errors.As(err, &own):
+		return own
+	}
+	return &Error{Code: CodeUnavailable, Message: "the check against the schema was ended: " + err.Error()}
+}
+
+func compileEventType(ctx context.Context, t *EventType) (*eventType, *Error) {
 	compiled := &eventType{EventType: t}
 	if t.Schema != nil {
 		var err error
@@ -73,8 +128,8 @@ func compileEventType(t *EventType) (*eventType, *Error) {
 			return nil, Invalid(field, "%v", err)
 		}
 		if compiled.schema != nil {
-			if p := compiled.schema.Validate(sample); p != nil {
-				return nil, Invalid(schema.Join(field, p.Path), "does not fit the schema given: %s", p.Message)
+			if err := follows(ctx, compiled.schema, sample, field, "given"); err != nil {
+				return nil, err
 			}
 		}
 	}

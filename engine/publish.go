@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"switchhook/engine/order"
-	"switchhook/engine/schema"
 	"switchhook/engine/watermark"
 	"switchhook/scripts"
 	"switchhook/scripts/jsondoc"
@@ -49,11 +48,12 @@ func (e *Engine) take(ctx context.Context, inputs []EventInput) ([]Accepted, err
 	if len(inputs) == 0 || len(inputs) > MaxBatch {
 		return nil, Invalid("events", "holds %d events, must hold 1 to %d", len(inputs), MaxBatch)
 	}
+	checking := e.schemaTime(ctx)
 	for i := range inputs {
 		if Operational(inputs[i].Type) {
 			return nil, inBatch(Invalid("type", "%.140q begins with %q: those events are published by the router only", inputs[i].Type, operationalPrefix), i, len(inputs))
 		}
-		if err := e.checkEvent(&inputs[i]); err != nil {
+		if err := e.checkEvent(checking, &inputs[i]); err != nil {
 			return nil, inBatch(err, i, len(inputs))
 		}
 		if err := e.roomFor(inputs[i].Account); err != nil {
@@ -164,7 +164,7 @@ type publication struct {
 type group struct{ id, mark uint64 }
 
 // checkEvent validates an event against the rules and against its type's schema.
-func (e *Engine) checkEvent(in *EventInput) *Error {
+func (e *Engine) checkEvent(ctx context.Context, in *EventInput) *Error {
 	if in.Account == "" {
 		in.Account = DefaultAccount
 	}
@@ -178,17 +178,17 @@ func (e *Engine) checkEvent(in *EventInput) *Error {
 		}
 		return nil
 	}
-	if t.schema == nil {
+	switch {
+	case t.broken != nil:
+		return Invalid("type", "%q has a schema that can't be used: it %s; change the schema by PUT /api/v1/event-types/%s", in.Type, t.broken, in.Type)
+	case t.schema == nil:
 		return nil
 	}
-	if problem := t.schema.Validate(in.Data.Raw()); problem != nil {
-		return Invalid(schema.Join("data", problem.Path), "does not fit the schema of %s: %s", in.Type, problem.Message)
-	}
-	return nil
+	return follows(ctx, t.schema, in.Data.Raw(), "data", "of "+in.Type)
 }
 
 func inBatch(err *Error, i, n int) error {
-	if n == 1 {
+	if n == 1 || err.Field == "" {
 		return err
 	}
 	copied := *err

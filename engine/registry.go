@@ -37,6 +37,7 @@ type registry struct {
 type eventType struct {
 	*EventType
 	schema *schema.Schema // nil where there is none
+	broken error          // why a schema that was stored can't be used
 }
 
 func loadRegistry(ctx context.Context, store Store, log *slog.Logger) (*registry, error) {
@@ -55,21 +56,16 @@ func loadRegistry(ctx context.Context, store Store, log *slog.Logger) (*registry
 		return nil, err
 	}
 	for _, t := range types {
-		compiled, invalid := compileEventType(t)
-		if invalid != nil {
-			log.Error("an event type is used without its schema: what is stored of it is not valid; put it anew", "event_type", t.Name, "error", invalid)
-			compiled = &eventType{EventType: t}
+		loaded := loadEventType(t)
+		if loaded.broken != nil {
+			log.Error("the schema of an event type can't be used: its events are refused until it is changed", "event_type", t.Name, "error", loaded.broken)
 		}
-		g.eventTypes[t.Name] = compiled
+		g.eventTypes[t.Name] = loaded
 	}
 	for _, t := range operationalTypes {
 		built := *t
 		built.Version = 1
-		compiled, invalid := compileEventType(&built)
-		if invalid != nil {
-			return nil, invalid
-		}
-		g.eventTypes[t.Name] = compiled
+		g.eventTypes[t.Name] = loadEventType(&built)
 	}
 	list, err := store.Scripts(ctx)
 	if err != nil {

@@ -200,7 +200,7 @@ func (e *Engine) trialEvent(ctx context.Context, t *Trial) (*Event, error) {
 	}
 	in := t.Event
 	in.Account = t.Account
-	if err := e.checkEvent(&in); err != nil {
+	if err := e.checkEvent(e.schemaTime(ctx), &in); err != nil {
 		return nil, renamed(err, "event."+err.Field)
 	}
 	now := e.cfg.Now()

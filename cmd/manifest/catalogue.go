@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"regexp"
@@ -45,8 +46,8 @@ func (d *decoder) eventType(f field) *EventType {
 		if compiled == nil {
 			continue
 		}
-		if p := compiled.Validate(sample); p != nil {
-			d.wrong(e, "does not follow the schema: %s", strings.TrimSpace(p.Path+" "+p.Message))
+		if wrong := compiled.Validate(context.Background(), sample); wrong != nil {
+			d.wrong(e, "does not follow the schema: %s", wrong)
 		}
 	}
 	return t

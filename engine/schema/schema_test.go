@@ -1,6 +1,7 @@
 package schema_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -23,10 +24,12 @@ func TestValidateSaysWhereAndWhy(t *testing.T) {
 		`{"id":1,"items":[{"price":1},{"price":-1}]}`: "items[1].price: minimum: got -1, want 0",
 		`[]`: ": got array, want object",
 	} {
-		p := s.Validate([]byte(data))
 		got := ""
-		if p != nil {
+		var p *schema.Problem
+		if err := s.Validate(t.Context(), []byte(data)); errors.As(err, &p) {
 			got = p.Path + ": " + p.Message
+		} else if err != nil {
+			t.Error(err)
 		}
 		if got != want {
 			t.Errorf("%s: got %q, want %q", data, got, want)
