@@ -238,6 +238,7 @@ func mended(s *Subscription) *Error {
 	given := map[string]bool{
 		"events": len(s.Events) > 0, "headers": s.Headers != nil, "metadata": s.Metadata != nil,
 		"secret": s.Secret != "", "old_secrets": s.OldSecrets != nil, "verification_secret": s.Verification.Secret != "",
+		"client": s.Client != nil,
 	}
 	for _, column := range s.Unreadable {
 		if !given[column] {

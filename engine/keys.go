@@ -63,7 +63,7 @@ func (g *registry) setKey(k *Key) {
 }
 
 // CreateKey stores a new API key and gives its text, which is not kept. An empty text
-// makes one; nil Scopes are DefaultScopes. Errors: CodeInvalid, CodeConflict where the
+// makes one, another is one that clients have already; nil Scopes are DefaultScopes. Errors: CodeInvalid, CodeConflict where the
 // text is in use.
 func (e *Engine) CreateKey(ctx context.Context, k Key, text string) (*Key, string, error) {
 	if err := checkAccount(k.Account); err != nil {
@@ -75,8 +75,8 @@ func (e *Engine) CreateKey(ctx context.Context, k Key, text string) (*Key, strin
 	if text == "" {
 		text = NewKeyText()
 	}
-	if len(text) < 16 {
-		return nil, "", Invalid("key", "is shorter than 16 characters")
+	if err := checkKeyText(text); err != nil {
+		return nil, "", err
 	}
 	k.ID, k.CreatedAt = e.ids.Next(), e.now()
 	if !k.ExpiresAt.IsZero() && !k.ExpiresAt.After(k.CreatedAt) {
@@ -86,11 +86,11 @@ func (e *Engine) CreateKey(ctx context.Context, k Key, text string) (*Key, strin
 	if err := k.checkScopes(); err != nil {
 		return nil, "", err
 	}
-	k.Hash, k.Prefix = sha256.Sum256([]byte(text)), text[:keyShown]
+	k.Hash, k.Prefix = sha256.Sum256([]byte(text)), keyPrefix(text)
 	e.registry.changes.Lock()
 	defer e.registry.changes.Unlock()
 	if e.keyTaken(k.Hash) {
-		return nil, "", &Error{Code: CodeConflict, Field: "key", Message: "this key exists already"}
+		return nil, "", &Error{Code: CodeConflict, Field: "key", Message: "exists already, in this account or another: every key needs a text of its own"}
 	}
 	if err := e.store.PutKey(ctx, &k); err != nil {
 		return nil, "", err
@@ -99,6 +99,41 @@ func (e *Engine) CreateKey(ctx context.Context, k Key, text string) (*Key, strin
 	defer e.registry.mu.Unlock()
 	e.registry.setKey(&k)
 	return &k, text, nil
+}
+
+// The bounds of a key's text that was not made here. It has no salt and no slow hash, so it
+// must be long and not one character over and over.
+const (
+	minKeyText         = 16
+	maxKeyText         = 256
+	minKeyTextDistinct = 6 // different characters
+)
+
+// checkKeyText tells what is wrong with the text of a key that was given.
+func checkKeyText(text string) *Error {
+	switch {
+	case len(text) < minKeyText || len(text) > maxKeyText:
+		return Invalid("key", "has %d characters, must have %d to %d", len(text), minKeyText, maxKeyText)
+	case strings.ContainsFunc(text, func(c rune) bool { return c <= ' ' || c > '~' }):
+		return Invalid("key", "must be visible ASCII characters without spaces, or no header could carry it")
+	}
+	distinct := map[rune]bool{}
+	for _, c := range text {
+		distinct[c] = true
+	}
+	if len(distinct) < minKeyTextDistinct {
+		return Invalid("key", "has %d different characters, must have %d at least: it is easy to guess", len(distinct), minKeyTextDistinct)
+	}
+	return nil
+}
+
+// keyPrefix is what is shown of a key: less of one that was not made here, whose length and
+// form are not known.
+func keyPrefix(text string) string {
+	if strings.HasPrefix(text, KeyTextPrefix) && len(text) >= len(KeyTextPrefix)+2*keyRandom/3 {
+		return text[:keyShown]
+	}
+	return text[:4]
 }
 
 // checkScopes fills in and validates what a new key may do.
@@ -161,7 +196,7 @@ func (e *Engine) RotateKey(ctx context.Context, id ID, grace time.Duration) (*Ke
 		return nil, "", &Error{Code: CodeConflict, Message: "this key expired at " + old.ExpiresAt.Format(time.RFC3339) + "; make a new one"}
 	}
 	text, k := NewKeyText(), *old
-	k.Hash, k.Prefix = sha256.Sum256([]byte(text)), text[:keyShown]
+	k.Hash, k.Prefix = sha256.Sum256([]byte(text)), keyPrefix(text)
 	if k.OldHash, k.OldUntil = old.Hash, now.Add(grace); grace == 0 {
 		k.OldHash, k.OldUntil = [32]byte{}, time.Time{}
 	}
@@ -218,6 +253,16 @@ func (e *Engine) Keys() []*Key {
 	}
 	slices.SortFunc(list, func(a, b *Key) int { return int(a.ID - b.ID) })
 	return list
+}
+
+// Key finds an API key. Error: CodeNotFound.
+func (e *Engine) Key(id ID) (*Key, error) {
+	for _, k := range e.Keys() {
+		if k.ID == id {
+			return k, nil
+		}
+	}
+	return nil, NotFound("key", id.Format(KeyPrefix))
 }
 
 // key finds one by its id; nil where there is none.

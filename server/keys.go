@@ -49,6 +49,7 @@ type keyInput struct {
 	Name    string `json:"name"`
 	Account string `json:"account"`
 	Admin   bool   `json:"admin"`
+	Key     string `json:"key"` // one that clients have already; made where it is left out
 
 	Scopes    []engine.Scope `json:"scopes"`     // engine.DefaultScopes where it is left out
 	ExpiresAt time.Time      `json:"expires_at"` // or
@@ -78,6 +79,18 @@ func (s *Server) listKeys(c *fiber.Ctx, _ caller) error {
 	return answerPage(c, pageOf(found, limit, func(k *engine.Key) string { return k.ID.Format(engine.KeyPrefix) }, viewKey))
 }
 
+func (s *Server) getKey(c *fiber.Ctx, _ caller) error {
+	id, ok := snowflake.Parse(engine.KeyPrefix, c.Params("id"))
+	if !ok {
+		return engine.NotFound("key", shown(c.Params("id")))
+	}
+	k, err := s.engine.Key(id)
+	if err != nil {
+		return err
+	}
+	return c.JSON(viewKey(k))
+}
+
 func (s *Server) createKey(c *fiber.Ctx, who caller) error {
 	var in keyInput
 	present, err := readObject(c, &in)
@@ -92,7 +105,7 @@ func (s *Server) createKey(c *fiber.Ctx, who caller) error {
 	if wanted.ExpiresAt, err = in.expires(present, s.cfg.Now()); err != nil {
 		return err
 	}
-	k, text, err := s.engine.CreateKey(c.UserContext(), wanted, "")
+	k, text, err := s.engine.CreateKey(c.UserContext(), wanted, in.Key)
 	if err != nil {
 		return err
 	}

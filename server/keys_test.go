@@ -32,6 +32,39 @@ func TestAKeyIsMadeUsedAndDeleted(t *testing.T) {
 	r.admin.do("DELETE", "/api/v1/keys/"+r.admin.keyID, nil).refused(409, "", "another admin key")
 }
 
+func TestKeys_Import(t *testing.T) {
+	r := start(t)
+	const text = "b7c1a4e2-5d0f-4f3e-9a51-0c8d2e6f7a90"
+	made := r.admin.post("/api/v1/keys", `{"name":"old shop","account":"acme","key":"`+text+`","scopes":["subscribe","read"]}`).want(201).shows(map[string]any{"key": text, "prefix": "b7c1", "account": "acme"})
+	path := made.header.Get("Location")
+	got := r.admin.get(path).want(200).shows(map[string]any{"id": made.text("id"), "name": "old shop", "key": nil, "prefix": "b7c1", "scopes": "[subscribe read]"})
+	if strings.Contains(string(got.body), text) {
+		t.Error("the key is shown again")
+	}
+	r.acme.with(t, text).get("/api/v1/me").want(200).shows(map[string]any{"account": "acme", "name": "old shop"})
+	r.legacy("authcode", text).call("GET", "/hooks/subscribe", "", 200)
+	r.admin.post("/api/v1/keys", `{"account":"rival","key":"`+text+`"}`).refused(409, "key", "exists already")
+	r.admin.post("/api/v1/keys", `{"key":"`+r.acme.key+`"}`).refused(409, "key", "exists already")
+	for key, detail := range map[string]string{
+		"short": "must have 16 to 256", strings.Repeat("x1", 129): "must have 16 to 256", strings.Repeat("abc", 8): "easy to guess", "with a space in the middle": "without spaces", "ünïcödé-and-long-enough": "visible ASCII",
+	} {
+		r.admin.post("/api/v1/keys", map[string]any{"key": key}).refused(422, "key", detail)
+	}
+	r.admin.post("/api/v1/keys", `{"key":17}`).refused(422, "key", "must be a string")
+	if made := r.admin.post("/api/v1/keys", `{"key":null}`).want(201); !strings.HasPrefix(made.text("key"), "swk_") {
+		t.Errorf("made %s", made.text("key"))
+	}
+	r.acme.post("/api/v1/keys", `{"key":"`+text+`x"}`).refused(403, "", "admin key")
+	// A rotation gives it a text of ours, and the old one has its time.
+	r.admin.post(path+"/rotate", `{"grace_period":"1h"}`).want(200)
+	r.acme.with(t, text).get("/api/v1/me").want(200)
+	r.admin.post("/api/v1/keys", `{"key":"`+text+`"}`).refused(409, "key", "exists already")
+	r.admin.do("DELETE", path, nil).want(204)
+	r.admin.get(path).refused(404, "", "there is no key")
+	r.admin.get("/api/v1/keys/sub_0000000000001").refused(404, "", "there is no key")
+	r.admin.post("/api/v1/keys", `{"key":"`+text+`"}`).want(201)
+}
+
 func TestAnAdminKeyCanMakeAnother(t *testing.T) {
 	r := start(t)
 	made := r.admin.post("/api/v1/keys", `{"admin":true}`).want(201).shows(map[string]any{"admin": true, "account": "default", "name": ""})
@@ -98,7 +131,7 @@ func TestEveryRouteOfTheAPINeedsAKey(t *testing.T) {
 func TestWhatOnlyAdminsMayDoIsForbiddenToOthers(t *testing.T) {
 	r := start(t)
 	r.admin.post("/api/v1/event-types", `{"name":"a"}`).want(201)
-	forbidden := []string{"POST /api/v1/event-types", "PUT /api/v1/event-types/{name}", "DELETE /api/v1/event-types/{name}", "GET /api/v1/keys", "POST /api/v1/keys", "DELETE /api/v1/keys/{id}", "POST /api/v1/keys/{id}/rotate", "GET /api/v1/accounts", "PUT /api/v1/accounts/{name}", "PATCH /api/v1/accounts/{name}"}
+	forbidden := []string{"POST /api/v1/event-types", "PUT /api/v1/event-types/{name}", "DELETE /api/v1/event-types/{name}", "GET /api/v1/keys", "POST /api/v1/keys", "GET /api/v1/keys/{id}", "DELETE /api/v1/keys/{id}", "POST /api/v1/keys/{id}/rotate", "GET /api/v1/accounts", "PUT /api/v1/accounts/{name}", "PATCH /api/v1/accounts/{name}"}
 	for _, op := range r.server.Operations() {
 		a := r.acme.do(op.Method, op.Fill(op.Path, "a"), nil)
 		if want := slices.Contains(forbidden, op.Method+" "+op.Path); want != (a.status == 403) {

@@ -102,6 +102,7 @@ func (s *Server) routes() []route {
 		{"GET", "/api/v1/me", anyKey, s.me, nil},
 		{"GET", "/api/v1/keys", admin, s.listKeys, nil},
 		{"POST", "/api/v1/keys", admin, s.createKey, nil},
+		{"GET", "/api/v1/keys/:id", admin, s.getKey, nil},
 		{"DELETE", "/api/v1/keys/:id", admin, s.deleteKey, nil},
 		{"POST", "/api/v1/keys/:id/rotate", admin, s.rotateKey, nil},
 
