@@ -194,6 +194,9 @@ func checkExtras(s *Subscription) error {
 		if problem := checkHeader(name, value); problem != "" {
 			return Invalid("headers", "%.140q %s", name, problem)
 		}
+		if signatureHeader(name, s.Signatures) {
+			return Invalid("headers", "%.140q is set by the router: signatures puts a signature there", name)
+		}
 		if lower := strings.ToLower(name); seen[lower] {
 			return Invalid("headers", "%q is given twice", name)
 		} else {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -122,6 +123,9 @@ func (e *Engine) transform(ctx context.Context, r *route, ev *Event, out *outgoi
 	if err := out.takeResult(&res); err != nil {
 		return "", err
 	}
+	if err := r.keepsSignatures(out); err != nil {
+		return "", err
+	}
 	return "", r.keepsPath(out)
 }
 
@@ -157,6 +161,30 @@ func (r *route) keepsPath(out *outgoing) error {
 	return &scripts.Error{Phase: scripts.PhaseRun, Message: fmt.Sprintf("request.path can't be changed to %.100q: what has confirmed that it wants to be sent events is %.100q", out.url.EscapedPath(), r.url.EscapedPath())}
 }
 
+// keepsSignatures refuses headers that a receiver may take for a signature of the router.
+func (r *route) keepsSignatures(out *outgoing) error {
+	if !out.changed {
+		return nil
+	}
+	for name, values := range out.headers {
+		if signatureHeader(name, r.sub.Signatures) && !slices.Equal(values, r.headers[name]) {
+			return &scripts.Error{Phase: scripts.PhaseRun, Message: fmt.Sprintf("request.headers: %.100q is set by the router and can't be given", name)}
+		}
+	}
+	return nil
+}
+
+// signatureHeader reports whether a receiver may read a header as the signature that one of
+// schemes makes.
+func signatureHeader(name string, schemes []signature.Scheme) bool {
+	for _, scheme := range schemes {
+		if scripts.FoldHeader(name) == scripts.FoldHeader(scheme.HeaderName()) {
+			return true
+		}
+	}
+	return false
+}
+
 // request is what a transform sees of the request before it changes anything.
 func (r *route) request() scripts.Request {
 	return scripts.Request{Method: http.MethodPost, Path: requestPath(r.url), Query: weburl.QueryValues(r.url.RawQuery), Headers: r.sub.Headers}
@@ -184,6 +212,10 @@ func (out *outgoing) apply(req *scripts.Request) error {
 	}
 	headers := make(http.Header, len(req.Headers)+8)
 	for name, value := range req.Headers {
+		if own := out.headers[textproto.CanonicalMIMEHeaderKey(name)]; len(own) == 1 && own[0] == value {
+			headers[textproto.CanonicalMIMEHeaderKey(name)] = own // the subscription's, checked when it was saved
+			continue
+		}
 		if problem := checkHeader(name, value); problem != "" {
 			return &scripts.Error{Phase: scripts.PhaseRun, Message: fmt.Sprintf("request.headers: %.100q %s", name, problem)}
 		}

@@ -222,15 +222,6 @@ func (e *Engine) noteFilterError(r *route, err error) {
 	r.filterErrors.Add(1)
 }
 
-// reservedHeaders are the router's own or steer the connection; neither a subscription
-// nor a transform may set them.
-var reservedHeaders = map[string]bool{
-	"Host": true, "Content-Length": true, "Transfer-Encoding": true, "Connection": true, "Keep-Alive": true,
-	"Te": true, "Trailer": true, "Upgrade": true, "Expect": true, "Forwarded": true, "Via": true,
-}
-
-var reservedHeaderPrefixes = []string{"Webhook-", "Proxy-", "X-Forwarded-"}
-
 const (
 	maxHeaders          = 32
 	maxHeaderValueBytes = 4096
@@ -238,11 +229,10 @@ const (
 
 // checkHeader tells what is wrong with a header that a user wants sent; "" if nothing is.
 func checkHeader(name, value string) string {
-	canonical := textproto.CanonicalMIMEHeaderKey(name)
 	switch {
 	case name == "" || len(name) > 128 || strings.IndexFunc(name, func(c rune) bool { return !isTokenChar(c) }) >= 0:
 		return "is no header name"
-	case reservedHeaders[canonical] || slices.ContainsFunc(reservedHeaderPrefixes, func(p string) bool { return strings.HasPrefix(canonical, p) }):
+	case scripts.ReservedHeader(name):
 		return "is set by the router and can't be given"
 	case len(value) > maxHeaderValueBytes:
 		return "has a value that is too long"

@@ -24,14 +24,6 @@ const (
 // methods are the ones a script may choose.
 var methods = []string{http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
 
-// fixedHeaders belong to the connection or to the router, in canonical form.
-var fixedHeaders = map[string]bool{
-	"Host": true, "Content-Length": true, "Transfer-Encoding": true, "Content-Encoding": true,
-	"Connection": true, "Keep-Alive": true, "Proxy-Connection": true, "Te": true, "Trailer": true,
-	"Upgrade": true, "Expect": true, "Proxy-Authorization": true, "Proxy-Authenticate": true,
-	"Webhook-Id": true, "Webhook-Timestamp": true, "Webhook-Signature": true,
-}
-
 var requestNames = []string{"method", "path", "query", "headers"}
 
 // request makes the transform's second argument: {method, path, query, headers}. A
@@ -263,8 +255,8 @@ func checkHeader(name, canonical, value string) error {
 	}) {
 		return requestError("request.headers: %q is no header name", clip(name))
 	}
-	if fixedHeaders[canonical] {
-		return requestError("request.headers: %s is set by the router and can't be changed", canonical)
+	if scripts.ReservedHeader(name) {
+		return requestError("request.headers: %s is set by the router and can't be changed", name)
 	}
 	if strings.ContainsFunc(value, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }) {
 		return requestError("request.headers: the value of %s holds a control character", canonical)
