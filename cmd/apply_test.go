@@ -148,7 +148,7 @@ func TestApplyBringsTheRouterToWhatTheFilesSay(t *testing.T) {
 	edit(t, in("subscriptions.yaml"), "x-team: north", "x-team: south")
 	edit(t, in("subscriptions.yaml"), "metadata: {team: north}", "metadata: {owner: ada}")
 	edit(t, in("subscriptions.yaml"), "filter: data.total > 0\n", "transform: 'export default e => 1'\n    active: false\n")
-	changes("- header X-Team: north", "+ header X-Team: south", "- metadata team: north", "+ metadata owner: ada", "- filter: data.total > 0", "+ transform: export default e => 1", "- active: true")
+	changes("- header x-team: north", "+ header x-team: south", "- metadata team: north", "+ metadata owner: ada", "- filter: data.total > 0", "+ transform: export default e => 1", "- active: true")
 	p.env = []string{"CHAT_TOKEN=second-token"}
 	changes("~ change subscription chat", "+ header Authorization: [hidden; not known to be the same]")
 	edit(t, in("subscriptions.yaml"), `Authorization: "Bearer ${CHAT_TOKEN}", `, "")

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/textproto"
 	"net/url"
 	"strings"
 
@@ -131,7 +130,7 @@ func (a *applier) subscription(ctx context.Context, s *manifest.Step) (string, e
 	}
 	// What is not named stays, so what is to go must be named.
 	for name := range made.Headers {
-		if _, wanted := sub.Headers[textproto.CanonicalMIMEHeaderKey(name)]; !wanted {
+		if _, wanted := sub.Headers[name]; !wanted {
 			headers[name] = nil
 		}
 	}

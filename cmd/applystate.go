@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/textproto"
 	"strings"
 
 	"switchhook/cmd/manifest"
@@ -147,7 +146,7 @@ func (s *routedSubscription) live(account string) (live *manifest.LiveSubscripti
 	live.Batch, wrong[1] = server.ReadBatch(s.Batch)
 	live.Debounce, wrong[2] = server.ReadDebounce(s.Debounce)
 	for name, value := range s.Headers {
-		live.Headers[textproto.CanonicalMIMEHeaderKey(name)] = manifest.Value{Text: value}
+		live.Headers[name] = manifest.Value{Text: value}
 	}
 	maps.DeleteFunc(live.Metadata, func(name, _ string) bool { return strings.HasPrefix(name, manifest.OwnKeys) })
 	return live, errors.Join(wrong[:]...)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/textproto"
 	"net/url"
 	"slices"
 	"strconv"
@@ -82,9 +81,9 @@ type outgoing struct {
 func (out *outgoing) take(c *content) {
 	out.body, out.contentType = c.body, c.mediaType
 	if c.mediaType == cloudevents.StructuredMedia || c.headers != nil {
-		delete(out.headers, "Content-Type")
+		deleteHeader(out.headers, "Content-Type")
 		for name := range out.headers {
-			if strings.HasPrefix(name, "Ce-") {
+			if hasPrefixFold(name, "Ce-") {
 				delete(out.headers, name)
 			}
 		}
@@ -212,14 +211,14 @@ func (out *outgoing) apply(req *scripts.Request) error {
 	}
 	headers := make(http.Header, len(req.Headers)+8)
 	for name, value := range req.Headers {
-		if own := out.headers[textproto.CanonicalMIMEHeaderKey(name)]; len(own) == 1 && own[0] == value {
-			headers[textproto.CanonicalMIMEHeaderKey(name)] = own // the subscription's, checked when it was saved
+		if own := out.headers[name]; len(own) == 1 && own[0] == value {
+			headers[name] = own // the subscription's, checked when it was saved
 			continue
 		}
 		if problem := checkHeader(name, value); problem != "" {
 			return &scripts.Error{Phase: scripts.PhaseRun, Message: fmt.Sprintf("request.headers: %.100q %s", name, problem)}
 		}
-		headers[textproto.CanonicalMIMEHeaderKey(name)] = []string{value}
+		headers[name] = []string{value}
 	}
 	out.method, out.url, out.headers, out.changed = req.Method, &u, headers, true
 	return nil
@@ -238,11 +237,10 @@ func (e *Engine) seal(out *outgoing, r *route, id string, at time.Time) {
 
 func (out *outgoing) seal(g *signature.Signer, id string, at time.Time, userAgent string) {
 	g.Seal(out.headers, id, at, out.body)
-	if out.headers["Content-Type"] == nil && out.contentType != "" {
-		out.headers["Content-Type"] = []string{out.contentType}
-	}
-	if out.headers["User-Agent"] == nil {
-		out.headers["User-Agent"] = []string{userAgent}
+	for _, d := range [...]Header{{"Content-Type", out.contentType}, {"User-Agent", userAgent}, {"Accept", "*/*"}} {
+		if d.Value != "" && !hasHeader(out.headers, d.Name) {
+			out.headers[d.Name] = []string{d.Value}
+		}
 	}
 }
 

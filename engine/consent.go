@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"net/textproto"
 	"strconv"
 	"strings"
 	"sync"
@@ -82,10 +81,12 @@ func (e *Engine) ask(s *Subscription) (rate int, ok bool) {
 	defer cancel()
 	req := target.Request{Method: http.MethodOptions, URL: u, Header: make(http.Header, len(s.Headers)+4), Timeout: consentTime}
 	for name, value := range s.Headers {
-		req.Header[textproto.CanonicalMIMEHeaderKey(name)] = []string{value}
+		req.Header[name] = []string{value}
 	}
-	if req.Header["User-Agent"] == nil {
-		req.Header["User-Agent"] = []string{e.cfg.UserAgent}
+	for _, d := range [...]Header{{"User-Agent", e.cfg.UserAgent}, {"Accept", "*/*"}} {
+		if !hasHeader(req.Header, d.Name) {
+			req.Header[d.Name] = []string{d.Value}
+		}
 	}
 	if s.Verification.Mode == VerifyHookSecret {
 		askForEcho(&req, s)
@@ -120,8 +121,8 @@ func askForEcho(req *target.Request, s *Subscription) {
 	id := s.ID.Format(SubscriptionPrefix)
 	req.Method = http.MethodPost
 	req.Body, _ = json.Marshal(map[string]string{"subscription_id": id, "confirm": "/api/v1/subscriptions/" + id + "/confirm"})
-	req.Header[hookSecretHeader] = []string{s.Verification.Secret}
-	req.Header["Content-Type"] = []string{"application/json"}
+	setHeader(req.Header, hookSecretHeader, s.Verification.Secret)
+	setHeader(req.Header, "Content-Type", "application/json")
 }
 
 // allowance reads an answer to the handshake of "HTTP 1.1 Web Hooks for Event Delivery"

@@ -414,6 +414,106 @@ func TestDelivery_ClosedKeptConnectionCostsNoAttempt(t *testing.T) {
 	}
 }
 
+// rawHeaders serves a target that keeps the header lines of each request as they came.
+func rawHeaders(t *testing.T, got chan<- []string) *wicked {
+	return newWicked(t, func(c *net.TCPConn, _ <-chan struct{}) {
+		reader := bufio.NewReader(c)
+		var lines []string
+		length := 0
+		for {
+			line, err := reader.ReadString('\n')
+			if err != nil {
+				return
+			}
+			if line = strings.TrimRight(line, "\r\n"); line == "" {
+				break
+			}
+			lines = append(lines, line)
+			if n, ok := strings.CutPrefix(line, "Content-Length: "); ok {
+				length, _ = strconv.Atoi(n)
+			}
+		}
+		io.CopyN(io.Discard, reader, int64(length))
+		io.WriteString(c, answered("200 OK"))
+		got <- lines
+		gone(c)
+	})
+}
+
+func TestDelivery_HeaderNamesAreSentAsWritten(t *testing.T) {
+	got := make(chan []string, 1)
+	r := start(t, nil)
+	for name, c := range map[string]struct {
+		headers   map[string]string
+		transform string
+		want      []string // lines, each once
+		without   []string // names in lower case
+	}{
+		"none": {nil, "", []string{"Accept: */*", "Content-Type: application/json", "User-Agent: Switchhook"}, nil},
+		"odd cases": {map[string]string{"x-API-KEY": "k", "SOAPAction": "s", "eTag": "e", "accept": "text/plain", "user-agent": "mine", "content-TYPE": "text/x", "idempotency-Key": "i"}, "",
+			[]string{"x-API-KEY: k", "SOAPAction: s", "eTag: e", "accept: text/plain", "user-agent: mine", "content-TYPE: text/x", "idempotency-Key: i"}, nil},
+		"by a transform": {map[string]string{"x-API-KEY": "k", "x-gone": "g", "Content-type": "text/x"}, `export default (e, r) => {
+				r.headers["xML-id"] = "1"; r.headers["X-api-key"] = "changed"; r.headers["ACCEPT"] = "a/b"; r.headers["X-Gone"] = null
+				r.headers["x-A"] = "first"; r.headers["X-a"] = "second"; return "t" }`,
+			[]string{"xML-id: 1", "X-api-key: changed", "ACCEPT: a/b", "Content-type: text/x", "X-a: second", "User-Agent: Switchhook"}, []string{"x-gone"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := rawHeaders(t, got)
+			s := r.subscribe(func(s *engine.Subscription) {
+				s.Events, s.TargetURL, s.Headers, s.Transform = []string{"raw.headers"}, "http://"+w.Addr().String(), c.headers, c.transform
+			})
+			id := r.publish("raw.headers", `1`).ID
+			lines := <-got
+			names := map[string]int{}
+			for _, line := range lines {
+				name, _, _ := strings.Cut(line, ":")
+				names[strings.ToLower(name)]++
+			}
+			for _, want := range c.want {
+				name, _, _ := strings.Cut(want, ":")
+				if !slices.Contains(lines, want) || names[strings.ToLower(name)] != 1 {
+					t.Errorf("%q is not there, or not once", want)
+				}
+			}
+			for _, name := range c.without {
+				if names[name] > 0 {
+					t.Errorf("%s was sent", name)
+				}
+			}
+			if t.Failed() {
+				t.Logf("%q", lines)
+			}
+			_, attempts := r.delivery(id, s, succeeded)
+			for _, h := range attempts[0].Request.Headers {
+				if h.Value != engine.HiddenValue && !slices.Contains(lines, h.Name+": "+h.Value) {
+					t.Errorf("the attempt shows %s: %s", h.Name, h.Value)
+				}
+			}
+			if err := r.DeleteSubscription(context.Background(), "", s.ID, engine.AnyVersion); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+func TestConsent_HeaderNamesAreSentAsWritten(t *testing.T) {
+	got := make(chan []string, 10)
+	r := start(t, func(c *engine.Config) { c.VerifyWait = time.Millisecond })
+	w := rawHeaders(t, got)
+	r.subscribe(func(s *engine.Subscription) {
+		s.TargetURL, s.Headers, s.Verification.Mode = "http://"+w.Addr().String(), map[string]string{"x-API-KEY": "k", "content-type": "text/x"}, engine.VerifyHookSecret
+	})
+	lines := <-got
+	for _, want := range []string{"x-API-KEY: k", "Accept: */*", "Content-Type: application/json"} {
+		if !slices.Contains(lines, want) {
+			t.Errorf("%q is not in %q", want, lines)
+		}
+	}
+	if strings.Contains(strings.ToLower(strings.Join(lines, "\n")), "text/x") {
+		t.Errorf("two content types: %q", lines)
+	}
+}
+
 // certificate makes one for a host, by an authority; nil: by itself.
 func certificate(t *testing.T, authority *tls.Certificate, change func(*x509.Certificate)) *tls.Certificate {
 	t.Helper()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/textproto"
 	"net/url"
 	"slices"
 	"strings"
@@ -87,7 +86,7 @@ func (e *Engine) newRoute(s *Subscription) *route {
 		r.held.Store(true)
 	}
 	for name, value := range s.Headers {
-		r.headers[textproto.CanonicalMIMEHeaderKey(name)] = []string{value}
+		r.headers[name] = []string{value}
 	}
 	return r
 }

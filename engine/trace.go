@@ -222,7 +222,7 @@ func (t *tracing) send(ctx context.Context, out *outgoing, a *Attempt) (context.
 			span.SetAttributes(attribute.Int("server.port", port))
 		}
 	}
-	if out.headers["Traceparent"] == nil {
+	if !hasHeader(out.headers, "Traceparent") {
 		carrier := propagation.MapCarrier{}
 		propagation.TraceContext{}.Inject(ctx, carrier)
 		if value := carrier[traceparentHeader]; value != "" {

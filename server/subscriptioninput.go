@@ -135,13 +135,12 @@ func (s *Server) apply(in *subscriptionInput, sub *engine.Subscription, set chan
 		return err
 	}
 	if given("headers") {
-		change := spelt(sub.Headers, in.Headers)
-		for name, value := range change {
-			if value != nil && *value == hidden && sub.Headers[name] == "" {
+		for name, value := range in.Headers {
+			if value != nil && *value == hidden && headerOf(sub.Headers, name) == "" {
 				return fieldProblem("headers", fmt.Sprintf("%q: %q stands for the value that is stored, and there is none", name, hidden))
 			}
 		}
-		sub.Headers = merge(sub.Headers, change, set.replace || in.Headers == nil)
+		sub.Headers = mergeHeaders(sub.Headers, in.Headers, set.replace || in.Headers == nil)
 	}
 	if err := in.keepsCredentials(&before, sub); err != nil {
 		return err
@@ -216,7 +215,7 @@ func (in *subscriptionInput) keepsCredentials(before, sub *engine.Subscription) 
 	}
 	for name, value := range sub.Headers {
 		again := in.Headers[name]
-		if engine.HidesHeader(name) && before.Headers[name] == value && (again == nil || *again == hidden) {
+		if engine.HidesHeader(name) && headerOf(before.Headers, name) == value && (again == nil || *again == hidden) {
 			return fieldProblem("headers", fmt.Sprintf("%q holds a credential that was given for %s; for another host give it again, or null to take it away", name, target.Origin(before.TargetURL)))
 		}
 	}
@@ -249,24 +248,44 @@ func (s *Server) scriptUse(kind, account string, given func(string) bool, source
 	return oldSource, oldRef, nil
 }
 
-// spelt gives headers the spelling that is stored, for their names don't tell cases apart.
-// A name that change has twice stays as it is, for the engine to refuse.
-func spelt(stored map[string]string, change map[string]*string) map[string]*string {
-	result := make(map[string]*string, len(change))
-	for name, value := range change {
-		for old := range stored {
-			if _, twice := change[old]; strings.EqualFold(old, name) && !twice {
-				name = old
-				break
-			}
+// headerOf finds the value of a header, whatever the case of its name.
+func headerOf(headers map[string]string, name string) string {
+	for other, value := range headers {
+		if strings.EqualFold(other, name) {
+			return value
 		}
-		result[name] = value
 	}
-	return result
+	return ""
 }
 
-// merge follows RFC 7396: null takes a member away. With replace nothing old stays. A
-// hidden value stands for the old one.
+// mergeHeaders is merge for headers, whose names don't tell cases apart and take the spelling
+// that was given last. A name that change has twice stays so, for the engine to refuse.
+func mergeHeaders(old map[string]string, change map[string]*string, replace bool) map[string]string {
+	merged := map[string]string{}
+	if !replace {
+		for name, value := range old {
+			changed := false
+			for other := range change {
+				changed = changed || strings.EqualFold(other, name)
+			}
+			if !changed {
+				merged[name] = value
+			}
+		}
+	}
+	for name, value := range change {
+		switch {
+		case value == nil:
+		case *value == hidden:
+			merged[name] = headerOf(old, name)
+		default:
+			merged[name] = *value
+		}
+	}
+	return merged
+}
+
+// merge follows RFC 7396: null takes a member away. With replace nothing old stays.
 func merge(old map[string]string, change map[string]*string, replace bool) map[string]string {
 	merged := map[string]string{}
 	if !replace {
@@ -276,8 +295,6 @@ func merge(old map[string]string, change map[string]*string, replace bool) map[s
 		switch {
 		case v == nil:
 			delete(merged, k)
-		case *v == hidden && old[k] != "":
-			merged[k] = old[k]
 		default:
 			merged[k] = *v
 		}

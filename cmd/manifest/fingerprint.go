@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"net/textproto"
 	"strings"
 )
 
@@ -20,7 +21,11 @@ func Fingerprint(headers map[string]string, salt string) (string, error) {
 	if salt == "" {
 		salt = rand.Text()[:12]
 	}
-	text, err := json.Marshal(headers) // in the order of their names
+	folded := make(map[string]string, len(headers))
+	for name, value := range headers {
+		folded[textproto.CanonicalMIMEHeaderKey(name)] = value
+	}
+	text, err := json.Marshal(folded) // in the order of their names
 	if err != nil {
 		return "", err
 	}

@@ -100,7 +100,7 @@ func TestAFolderIsReadAsAWhole(t *testing.T) {
 		t.Errorf("%+v", text)
 	}
 	chat, all := set.Subscriptions[0], set.Subscriptions[1]
-	if chat.TargetURL.Text != "https://example.com/r1" || chat.Headers["Authorization"] != (Value{"Bearer secret", "Bearer ${TOKEN}"}) || chat.Headers["X-Plain"].Text != "costs ${3}" || chat.Headers["X-Plain"].Template != "" {
+	if chat.TargetURL.Text != "https://example.com/r1" || chat.Headers["authorization"] != (Value{"Bearer secret", "Bearer ${TOKEN}"}) || chat.Headers["X-Plain"].Text != "costs ${3}" || chat.Headers["X-Plain"].Template != "" {
 		t.Errorf("%+v", chat)
 	}
 	if *chat.Active || *chat.TransformScript != (Ref{"text", 3}) || *chat.FilterScript != (Ref{Name: "large"}) || chat.PayloadFormat != "standard" {

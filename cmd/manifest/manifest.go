@@ -74,7 +74,7 @@ type Subscription struct {
 	FilterScript    *Ref
 	Transform       string
 	TransformScript *Ref
-	Headers         map[string]Value // names as MIME writes them
+	Headers         map[string]Value
 	PayloadFormat   string
 	Policy          engine.Policy // zero fields: the router's defaults
 	Batch           engine.Batch

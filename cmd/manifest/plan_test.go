@@ -93,10 +93,14 @@ func TestPlans(t *testing.T) {
 		"event types are shared, so they stay": {func(s *Set, _ *State) { s.EventTypes = nil }, true, ""},
 		"switched off by the router stays off": {func(_ *Set, s *State) { *s.Subscriptions[1].Active = false }, false, ""},
 		"switched on is switched off":          {func(_ *Set, s *State) { *s.Subscriptions[0].Active = true }, false, "- active: true\n+ active: false"},
-		"a hidden header from before":          {func(_ *Set, s *State) { s.Subscriptions[0].Fingerprint = "" }, false, "- header Authorization: [hidden]\n+ header Authorization: [hidden; not known to be the same]"},
-		"a header that is not there":           {func(_ *Set, s *State) { delete(s.Subscriptions[0].Headers, "Authorization") }, false, "+ header Authorization: [hidden]"},
-		"another value from the environment":   {func(_ *Set, s *State) { s.Subscriptions[0].TargetURL.Text = "https://example.com/secret" }, false, "- target_url: [another value]\n+ target_url: https://example.com/${ROOM}"},
-		"other metadata":                       {func(_ *Set, s *State) { s.Subscriptions[0].Metadata = map[string]string{"old": "x"} }, false, "- metadata old: x\n+ metadata team: north"},
+		"a hidden header from before":          {func(_ *Set, s *State) { s.Subscriptions[0].Fingerprint = "" }, false, "- header authorization: [hidden]\n+ header authorization: [hidden; not known to be the same]"},
+		"a header that is not there":           {func(_ *Set, s *State) { delete(s.Subscriptions[0].Headers, "authorization") }, false, "+ header authorization: [hidden]"},
+		"a header in another case": {func(_ *Set, s *State) {
+			s.Subscriptions[0].Headers["X-PLAIN"] = s.Subscriptions[0].Headers["X-Plain"]
+			delete(s.Subscriptions[0].Headers, "X-Plain")
+		}, false, "- header X-PLAIN: costs ${3}\n+ header X-Plain: costs ${3}"},
+		"another value from the environment": {func(_ *Set, s *State) { s.Subscriptions[0].TargetURL.Text = "https://example.com/secret" }, false, "- target_url: [another value]\n+ target_url: https://example.com/${ROOM}"},
+		"other metadata":                     {func(_ *Set, s *State) { s.Subscriptions[0].Metadata = map[string]string{"old": "x"} }, false, "- metadata old: x\n+ metadata team: north"},
 		"a script in place of an inline filter": {func(s *Set, _ *State) {
 			s.Subscriptions[1].Filter, s.Subscriptions[1].FilterScript = "", &Ref{"large", 2}
 		}, false, "- filter: data.total > 1\n+ filter_script: large, version 2"},

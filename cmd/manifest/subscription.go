@@ -3,7 +3,6 @@ package manifest
 import (
 	"cmp"
 	"errors"
-	"net/textproto"
 	"slices"
 	"strconv"
 	"strings"
@@ -110,14 +109,16 @@ func (d *decoder) headers(f field) map[string]Value {
 	if !given(f) || !d.object(f, members(f)...) {
 		return headers
 	}
+	seen := map[string]bool{}
 	for _, name := range members(f) {
 		at := d.get(f, name)
-		proper := textproto.CanonicalMIMEHeaderKey(name)
-		if _, twice := headers[proper]; twice {
+		if folded := strings.ToLower(name); seen[folded] {
 			d.wrong(at, "is given twice: names of headers don't tell cases apart")
+		} else {
+			seen[folded] = true
 		}
-		headers[proper] = d.value(at)
-		if given(at) && headers[proper].Text == hidden {
+		headers[name] = d.value(at)
+		if given(at) && headers[name].Text == hidden {
 			d.wrong(at, "is %q, which is how the router shows a value that it hides: give the value by ${NAME}", hidden)
 		}
 	}

@@ -118,7 +118,7 @@ func (g *Signer) Seal(h http.Header, id string, at time.Time, body []byte) {
 	h[timestampHeader] = []string{timestamp}
 	if g.hook != nil {
 		var sum [sha256.Size]byte
-		h[hookHeader] = []string{hex.EncodeToString(g.hook.mac(sum[:0], "", body))}
+		setHeader(h, hookHeader, hex.EncodeToString(g.hook.mac(sum[:0], "", body)))
 	}
 	for i := range g.headers {
 		setHeader(h, g.headers[i].name, g.headers[i].sign(body))

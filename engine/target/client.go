@@ -36,7 +36,8 @@ func NewClient(rt http.RoundTripper) *Client {
 	return c
 }
 
-// Request is what a Client sends. The names of headers are sent as they are written.
+// Request is what a Client sends. The names of headers are sent as they are written, and no
+// User-Agent is added.
 type Request struct {
 	Method string
 	URL    *url.URL
@@ -134,6 +135,9 @@ func (t *try) send(ctx context.Context, rt http.RoundTripper, r Request) (*http.
 				c.Close() // what comes next belongs to other requests
 			}
 		},
+	}
+	if _, ok := r.Header["User-Agent"]; !ok {
+		r.Header["User-Agent"] = nil // net/http adds none beside one in another case
 	}
 	req := (&http.Request{
 		Method: r.Method, URL: r.URL, Host: r.URL.Host, Header: r.Header,

@@ -89,7 +89,7 @@ func (r *run) changed(rec *record, o *goja.Object, was scripts.Request, res *scr
 		return nil
 	}
 	res.Request = &now
-	if set := now.Headers["Content-Type"]; set != "" && set != header(was.Headers, "Content-Type") {
+	if set := header(now.Headers, "Content-Type"); set != "" && set != header(was.Headers, "Content-Type") {
 		res.ContentType = set
 	}
 	return nil
@@ -201,8 +201,8 @@ func scalar(v goja.Value, name string) (s string, ok bool, err error) {
 	return strings.Clone(v.String()), true, nil // it may lie in the event's memory
 }
 
-// headers reads request.headers. Names are taken in canonical form; of two that differ
-// only in case the one set later counts.
+// headers reads request.headers. Names keep their spelling; of two that differ only in case
+// the one set later counts.
 func (r *run) headers(v goja.Value, was map[string]string) (map[string]string, error) {
 	o, err := object(v, "request.headers")
 	if err != nil || o == nil {
@@ -225,8 +225,11 @@ func (r *run) headers(v goja.Value, was map[string]string) (map[string]string, e
 		}
 		changed = true
 		canonical := http.CanonicalHeaderKey(name)
-		delete(headers, name)
-		delete(headers, canonical)
+		for old := range headers {
+			if http.CanonicalHeaderKey(old) == canonical {
+				delete(headers, old)
+			}
+		}
 		if !ok {
 			continue
 		}
@@ -236,12 +239,7 @@ func (r *run) headers(v goja.Value, was map[string]string) (map[string]string, e
 		if room -= len(name) + len(value); room < 0 {
 			return nil, requestError("request.headers is larger than %d bytes", maxFields)
 		}
-		for old := range headers {
-			if http.CanonicalHeaderKey(old) == canonical {
-				delete(headers, old)
-			}
-		}
-		headers[canonical] = value
+		headers[name] = value
 	}
 	if !changed {
 		return was, nil

@@ -119,7 +119,7 @@ func TestAStringIsSentAsItIs(t *testing.T) {
 		t.Errorf("got %+v, %v", res, err)
 	}
 	res, err = run(t, `export default (e, r) => { r.headers["content-type"] = "text/csv"; return "a,b" }`, `0`)
-	if err != nil || res.ContentType != "text/csv" || res.Request == nil || res.Request.Headers["Content-Type"] != "text/csv" {
+	if err != nil || res.ContentType != "text/csv" || res.Request == nil || res.Request.Headers["content-type"] != "text/csv" {
 		t.Errorf("got %+v, %v", res, err)
 	}
 }
