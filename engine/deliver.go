@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"time"
@@ -236,5 +237,9 @@ func (e *Engine) eventOf(ctx context.Context, en order.Entry) (*Event, error) {
 	if h, ok := en.Held.(*held); ok {
 		return h.ev, nil
 	}
-	return e.store.Event(ctx, "", en.Event)
+	ev, err := e.store.Event(ctx, "", en.Event)
+	if err == nil && !json.Valid(ev.Data) { // it was when it was accepted
+		return nil, &Error{Code: CodeUnreadable, Message: "what is stored as the data of " + ev.ID.Format(EventPrefix) + " is no JSON any more"}
+	}
+	return ev, err
 }

@@ -223,10 +223,14 @@ type eventView struct {
 }
 
 func viewEvent(ev *engine.Event) eventView {
-	return eventView{
+	v := eventView{
 		ID: ev.PublicID(), WebhookID: ev.ID.Format(engine.EventPrefix), Type: ev.Type, Account: ev.Account,
 		Time: ev.Time, ReceivedAt: ev.Received(), Headers: ev.Headers, Matched: len(ev.Targets), Data: ev.Data, Unreadable: ev.Unreadable,
 	}
+	if !json.Valid(v.Data) { // it was when it was accepted
+		v.Data, v.Unreadable = nil, append(v.Unreadable, "data")
+	}
+	return v
 }
 
 // maxPageBytes ends a page of events early, so that no answer grows without bound.

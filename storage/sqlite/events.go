@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -97,10 +96,6 @@ func scanEvent(row scanner) (*engine.Event, error) {
 	e.Key, e.Time = columnText(key), time.UnixMilli(ms).UTC()
 	e.Targets, e.Sequences = d.targets(targets, sequences)
 	d.try("headers", columnJSON(headers, &e.Headers))
-	if err == nil && !json.Valid(e.Data) {
-		d.try("data", errNoJSON)
-		e.Data = []byte("null")
-	}
 	e.Unreadable = d.columns
 	return e, d.err()
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -254,8 +255,14 @@ func TestAValueThatWasMovedOrPutThereIsRefused(t *testing.T) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		if list, err := s.Subscriptions(t.Context()); err == nil || !strings.Contains(err.Error(), "row 1") {
-			t.Errorf("%s was opened: %+v, %v", name, list, err)
+		list, err := s.Subscriptions(t.Context())
+		if err != nil || len(list) != 2 || len(list[0].Unreadable) != 1 || list[1].Unreadable != nil {
+			t.Errorf("%s: subscriptions are %+v, %v", name, list, err)
+			continue
+		}
+		column := list[0].Unreadable[0]
+		if value := map[string]any{"secret": list[0].Secret, "headers": list[0].Headers, "old_secrets": list[0].OldSecrets}[column]; !reflect.ValueOf(value).IsZero() {
+			t.Errorf("%s was opened: %s is %v", name, column, value)
 		}
 	}
 }

@@ -37,7 +37,6 @@ func TestUnreadableRow_LeavesTheRest(t *testing.T) {
 		{"subscription", "metadata", `UPDATE subscription SET metadata = '' WHERE id = 1`, engine.ID(1).Format(engine.SubscriptionPrefix), subscriptions},
 		{"subscription", "active", `UPDATE subscription SET active = 77 WHERE id = 1`, engine.ID(1).Format(engine.SubscriptionPrefix), subscriptions},
 		{"event", "headers", `UPDATE event SET headers = '{' WHERE id = 1`, engine.ID(1).Format(engine.EventPrefix), events},
-		{"event", "data", `UPDATE event SET data = x'00ff' WHERE id = 1`, engine.ID(1).Format(engine.EventPrefix), events},
 		{"event", "targets", `UPDATE event SET targets = x'0000000000000001ff' WHERE id = 1`, engine.ID(1).Format(engine.EventPrefix), events},
 		{"event", "sequences", `UPDATE event SET sequences = x'01' WHERE id = 1`, engine.ID(1).Format(engine.EventPrefix), events},
 		{"event_type", "samples", `UPDATE event_type SET samples = '[7]' WHERE name = 'a'`, "a", func(ctx context.Context, s *Store) (int, [][]string, error) {
