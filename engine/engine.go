@@ -140,6 +140,7 @@ type Engine struct {
 	registry   *registry
 	index      *index
 	ids        *snowflake.Maker
+	requests   sync.Map // KeyHash of the requests with an idempotency key that are being handled
 	tracker    *watermark.Tracker
 	scheduler  *scheduler
 	budget     memoryBudget

@@ -94,6 +94,9 @@ func (r *retention) run(ctx context.Context, rest func(took time.Duration) bool)
 	if err := r.removeAudit(ctx, rest); err != nil {
 		return err
 	}
+	if err := r.removeRequests(ctx, rest); err != nil {
+		return err
+	}
 	if err := r.makeRoom(ctx, rest); err != nil {
 		return err
 	}
@@ -130,6 +133,18 @@ func (r *retention) removeAudit(ctx context.Context, rest func(time.Duration) bo
 	for {
 		began := time.Now()
 		more, err := r.engine.store.PruneAudit(ctx, before)
+		if err != nil || !more || !rest(time.Since(began)) {
+			return err
+		}
+	}
+}
+
+// removeRequests removes answers that were kept long enough.
+func (r *retention) removeRequests(ctx context.Context, rest func(time.Duration) bool) error {
+	before := snowflake.FirstAt(r.engine.cfg.Now().Add(-IdempotencyWindow))
+	for {
+		began := time.Now()
+		more, err := r.engine.store.PruneRequests(ctx, before)
 		if err != nil || !more || !rest(time.Since(began)) {
 			return err
 		}

@@ -20,6 +20,7 @@ type Store interface {
 	ReplayLog
 	Catalogue
 	AuditLog
+	RequestLog
 	Housekeeping
 	// Ping answers whether the store can be written.
 	Ping(ctx context.Context) error

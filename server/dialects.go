@@ -103,7 +103,11 @@ func (s *Server) inDialects(c *fiber.Ctx) error {
 				access = read
 			}
 			c.Locals(routeLocal{}, "dialect/"+d.Name)
-			return s.handle(route{access: access, handler: s.inDialect(d, op, strings.Clone(id))})(c)
+			h := s.inDialect(d, op, strings.Clone(id))
+			if op.Action == dialect.Subscribe {
+				h = s.once(h)
+			}
+			return s.handle(route{access: access, handler: h})(c)
 		}
 		if allowed = append(allowed, op.Methods...); slices.Contains(op.Methods, fiber.MethodGet) {
 			allowed = append(allowed, fiber.MethodHead)

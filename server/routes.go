@@ -48,7 +48,7 @@ var (
 func (s *Server) routes() []route {
 	list := []route{
 		{"GET", "/api/v1/subscriptions", read, s.listSubscriptions, nil},
-		{"POST", "/api/v1/subscriptions", subscribe, s.createSubscription, nil},
+		{"POST", "/api/v1/subscriptions", subscribe, s.once(s.createSubscription), nil},
 		{"GET", "/api/v1/subscriptions/:id", read, s.getSubscription, nil},
 		{"PUT", "/api/v1/subscriptions/:id", subscribe, s.replaceSubscription, nil},
 		{"PATCH", "/api/v1/subscriptions/:id", subscribe, s.patchSubscription, nil},
@@ -56,7 +56,7 @@ func (s *Server) routes() []route {
 		{"GET", "/api/v1/subscriptions/:id/secret", subscribe, s.getSecret, nil},
 		{"POST", "/api/v1/subscriptions/:id/rotate-secret", subscribe, s.rotateSecret, nil},
 
-		{"POST", "/api/v1/subscriptions/:id/test", subscribeAndRead, s.testSubscription, nil},
+		{"POST", "/api/v1/subscriptions/:id/test", subscribeAndRead, s.once(s.testSubscription), nil},
 		{"POST", "/api/v1/subscriptions/:id/confirm", open, public(s.confirmSubscription), nil},
 
 		{"POST", "/api/v1/events", publish, s.publish, nil},
@@ -65,29 +65,29 @@ func (s *Server) routes() []route {
 
 		{"GET", "/api/v1/deliveries", read, s.listDeliveries, nil},
 		{"GET", "/api/v1/deliveries/:id", read, s.getDelivery, nil},
-		{"POST", "/api/v1/deliveries/:id/retry", subscribe, s.retryDelivery, nil},
+		{"POST", "/api/v1/deliveries/:id/retry", subscribe, s.once(s.retryDelivery), nil},
 
 		{"GET", "/api/v1/replays", read, s.listReplays, nil},
-		{"POST", "/api/v1/replays", subscribe, s.createReplay, nil},
+		{"POST", "/api/v1/replays", subscribe, s.once(s.createReplay), nil},
 		{"GET", "/api/v1/replays/:id", read, s.getReplay, nil},
 		{"POST", "/api/v1/replays/:id/pause", subscribe, s.pauseReplay, nil},
 		{"POST", "/api/v1/replays/:id/resume", subscribe, s.resumeReplay, nil},
 		{"POST", "/api/v1/replays/:id/cancel", subscribe, s.cancelReplay, nil},
 
 		{"GET", "/api/v1/event-types", anyKey, s.listEventTypes, nil},
-		{"POST", "/api/v1/event-types", admin, s.createEventType, nil},
+		{"POST", "/api/v1/event-types", admin, s.once(s.createEventType), nil},
 		{"GET", "/api/v1/event-types/:name", anyKey, s.getEventType, nil},
 		{"GET", "/api/v1/event-types/:name/samples", read, s.listSamples, nil},
 		{"PUT", "/api/v1/event-types/:name", admin, s.putEventType, nil},
 		{"DELETE", "/api/v1/event-types/:name", admin, s.deleteEventType, nil},
 
 		{"GET", "/api/v1/scripts", read, s.listScripts, nil},
-		{"POST", "/api/v1/scripts", scripting, s.createScript, nil},
+		{"POST", "/api/v1/scripts", scripting, s.once(s.createScript), nil},
 		{"GET", "/api/v1/scripts/:id", read, s.getScript, nil},
 		{"PATCH", "/api/v1/scripts/:id", scripting, s.patchScript, nil},
 		{"DELETE", "/api/v1/scripts/:id", scripting, s.deleteScript, nil},
 		{"GET", "/api/v1/scripts/:id/versions", read, s.listVersions, nil},
-		{"POST", "/api/v1/scripts/:id/versions", scripting, s.createVersion, nil},
+		{"POST", "/api/v1/scripts/:id/versions", scripting, s.once(s.createVersion), nil},
 		{"GET", "/api/v1/scripts/:id/versions/:version", read, s.getVersion, nil},
 		{"GET", "/api/v1/scripts/:id/versions/:version/diff/:other", read, s.diffVersions, nil},
 		{"PUT", "/api/v1/scripts/:id/live", scripting, s.putLive, nil},
@@ -101,10 +101,10 @@ func (s *Server) routes() []route {
 
 		{"GET", "/api/v1/me", anyKey, s.me, nil},
 		{"GET", "/api/v1/keys", admin, s.listKeys, nil},
-		{"POST", "/api/v1/keys", admin, s.createKey, nil},
+		{"POST", "/api/v1/keys", admin, s.once(s.createKey), nil},
 		{"GET", "/api/v1/keys/:id", admin, s.getKey, nil},
 		{"DELETE", "/api/v1/keys/:id", admin, s.deleteKey, nil},
-		{"POST", "/api/v1/keys/:id/rotate", admin, s.rotateKey, nil},
+		{"POST", "/api/v1/keys/:id/rotate", admin, s.once(s.rotateKey), nil},
 
 		{"GET", "/api/v1/accounts", admin, s.listAccounts, nil},
 		{"GET", "/api/v1/accounts/:name", read, s.getAccount, nil},

@@ -22,6 +22,7 @@ var secretColumns = []struct {
 }{
 	{"subscription", "id", []string{"secret", "old_secrets", "headers", "verification_secret", "client"}},
 	{"secret", "id", []string{"value"}},
+	{"request", "id", []string{"answer"}},
 }
 
 // sealer seals what goes into secretColumns. Without a vault it leaves it as it is.

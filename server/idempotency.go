@@ -1,0 +1,117 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"switchhook/engine"
+	"switchhook/scripts/jsondoc"
+)
+
+// storedAnswer is the answer to a request with an idempotency key, as it is kept.
+type storedAnswer struct {
+	Status  int               `json:"status"`
+	Headers map[string]string `json:"headers"`
+	Body    []byte            `json:"body"`
+}
+
+// answerHeaders are the headers that belong to an answer and not to the connection.
+var answerHeaders = []string{fiber.HeaderContentType, fiber.HeaderLocation, fiber.HeaderETag, fiber.HeaderCacheControl}
+
+// once carries a request with an Idempotency-Key out once: the same request again gets the
+// first answer, with Idempotent-Replayed, and changes nothing. Keys belong to the account of
+// the API key, and to one request: its path, parameters and body. A request that changed
+// nothing, as its status says, leaves its key free.
+func (s *Server) once(h handler) handler {
+	return func(c *fiber.Ctx, who caller) error {
+		key, err := idempotencyKey(c)
+		if err != nil {
+			return err
+		}
+		if key == "" {
+			return h(c, who)
+		}
+		r, stored, err := s.engine.BeginRequest(c.UserContext(), who.Account, key, requestDigest(c))
+		if err != nil {
+			return err
+		}
+		if stored != nil {
+			return replayAnswer(c, stored)
+		}
+		known := false // what came of it: a panic leaves that open
+		defer func() {
+			if !known {
+				s.engine.AbandonRequest(r)
+			}
+		}()
+		err = h(c, who)
+		known = true
+		if err != nil {
+			s.forget(c, r)
+			return err
+		}
+		res := c.Response()
+		if status := res.StatusCode(); status < 200 || status > 299 {
+			s.forget(c, r)
+			return nil
+		}
+		answer := storedAnswer{Status: res.StatusCode(), Headers: map[string]string{}, Body: res.Body()}
+		for _, name := range answerHeaders {
+			if value := res.Header.Peek(name); len(value) > 0 {
+				answer.Headers[name] = string(value)
+			}
+		}
+		r.Answer, err = json.Marshal(answer)
+		if err == nil {
+			err = s.engine.FinishRequest(c.UserContext(), r)
+		}
+		if err != nil {
+			s.engine.AbandonRequest(r)
+			s.log.Error("the answer to a request with an Idempotency-Key is not stored: a repeat will be refused", "error", err)
+		}
+		return nil
+	}
+}
+
+// forget frees the key of a request that changed nothing.
+func (s *Server) forget(c *fiber.Ctx, r *engine.IdempotentRequest) {
+	if err := s.engine.ForgetRequest(c.UserContext(), r); err != nil {
+		s.log.Error("the key of a request that was refused is not free again", "error", err)
+	}
+}
+
+func replayAnswer(c *fiber.Ctx, stored *engine.IdempotentRequest) error {
+	var answer storedAnswer
+	if err := json.Unmarshal(stored.Answer, &answer); err != nil {
+		return fmt.Errorf("read the stored answer of a request: %w", err)
+	}
+	for name, value := range answer.Headers {
+		c.Set(name, value)
+	}
+	c.Set(replayedHeader, "true")
+	return c.Status(answer.Status).Send(answer.Body)
+}
+
+// requestDigest tells requests apart that do different things. JSON bodies that mean the
+// same are the same, whatever their white space and the order of members.
+func requestDigest(c *fiber.Ctx) engine.KeyHash {
+	route, _ := c.Locals(routeLocal{}).(string)
+	parameters := url.Values{}
+	c.Context().QueryArgs().VisitAll(func(k, v []byte) {
+		if string(k) != keyParameter {
+			parameters.Add(string(k), string(v))
+		}
+	})
+	if c.Locals(dialectLocal) != nil {
+		route += " " + strings.TrimSuffix(c.Path(), "/")
+	}
+	body := string(c.BodyRaw())
+	if doc, err := jsondoc.Parse([]byte(body), jsondoc.Limits{NoDuplicates: true}); err == nil {
+		body = string(jsondoc.AppendCanonical(nil, doc.Root()))
+	}
+	return engine.RequestDigest(c.Method(), route, c.Params("id"), c.Params("name"), parameters.Encode(), body)
+}
