@@ -34,6 +34,8 @@ var helpers = []helper{
 	{"Text", installText},
 	{"structuredClone", installStructuredClone},
 	{"formatDate", installFormatDate},
+	{"toLocale", installLocale},
+	{"localeCompare", installLocaleCompare},
 }
 
 // installDrop gives scripts drop(reason): the event is not sent. It ends the script on

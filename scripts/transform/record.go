@@ -15,6 +15,7 @@ type record struct {
 	values []goja.Value           // nil where nobody has asked
 	value  func(i int) goja.Value // makes the value of one of the first names
 	opened bool                   // the script has looked in, or written
+	refuse func(name string)      // throws where a member is set that there is not; nil: it may be
 	few    [6]goja.Value          // memory for values
 }
 
@@ -56,6 +57,9 @@ func (o *record) Set(name string, v goja.Value) bool {
 	if i := slices.Index(o.names, name); i >= 0 {
 		o.values[i] = v
 		return true
+	}
+	if o.refuse != nil {
+		o.refuse(name)
 	}
 	o.names = append(o.names[:len(o.names):len(o.names)], name)
 	o.values = append(o.values, v)

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"switchhook/scripts"
+	"switchhook/scripts/near"
 	"switchhook/scripts/weburl"
 
 	"github.com/dop251/goja"
@@ -29,7 +30,7 @@ var requestNames = []string{"method", "path", "query", "headers"}
 // request makes the transform's second argument: {method, path, query, headers}. A
 // query parameter is a string, or an array of strings where it stands more than once.
 func (r *run) request(req scripts.Request) (*record, *goja.Object) {
-	return r.record(requestNames, func(i int) goja.Value {
+	rec, o := r.record(requestNames, func(i int) goja.Value {
 		switch i {
 		case 0:
 			return r.vm.ToValue(req.Method)
@@ -40,6 +41,30 @@ func (r *run) request(req scripts.Request) (*record, *goja.Object) {
 		}
 		return r.textMap(req.Headers)
 	})
+	rec.refuse = func(name string) {
+		if !slices.Contains(requestNames, name) { // or it was deleted
+			panic(r.vm.NewTypeError("%s", unknownMember(name)))
+		}
+	}
+	return rec, o
+}
+
+// unknownMember says what is wrong with setting request.name. Other products' transforms
+// have more members there.
+func unknownMember(name string) string {
+	shown := "request." + clip(name)
+	switch strings.ToLower(name) {
+	case "url", "href", "uri", "target", "target_url", "targeturl", "host", "hostname", "port", "protocol", "origin", "endpoint":
+		return shown + " can't be changed: set target_url of the subscription; a transform may set request.path and request.query"
+	case "body", "payload", "data", "json":
+		return shown + " is not read: return the body"
+	case "timeout":
+		return shown + " is not read: set policy.timeout of the subscription"
+	}
+	if meant := near.Name(name, requestNames); meant != "" {
+		return shown + " is not read: did you mean request." + meant + "?"
+	}
+	return shown + " is not read: there are " + strings.Join(requestNames, ", ")
 }
 
 func (r *run) queryObject(query map[string][]string) *goja.Object {

@@ -153,6 +153,10 @@ func (r *run) do(req scripts.Request) (res scripts.Result, err error) {
 		return res, r.failure(err)
 	}
 	if ex := r.vm.Try(func() {
+		if o, ok := value.(*goja.Object); ok && o.SameAs(request) {
+			err = &scripts.Error{Phase: scripts.PhaseRun, Message: "transform returned its request: return the body"}
+			return
+		}
 		if err = r.body(value, &res); err == nil {
 			err = r.changed(rec, request, req, &res)
 		}
@@ -257,6 +261,18 @@ func (r *run) body(v goja.Value, res *scripts.Result) error {
 		res.Body, res.ContentType = []byte(text), "text/plain; charset=utf-8"
 		return nil
 	}
+	if o, ok := v.(*goja.Object); ok && lazyOf(o) == nil {
+		if tag := classOf(o); tag == "URLSearchParams" {
+			v = o.ToString()
+			if err := r.body(v, res); err != nil {
+				return err
+			}
+			res.ContentType = "application/x-www-form-urlencoded"
+			return nil
+		} else if use := unsendable(tag); use != "" && !r.hasToJSON(o) {
+			return &scripts.Error{Phase: scripts.PhaseRun, Message: fmt.Sprintf("transform returned a %s, which has no JSON: %s", tag, use)}
+		}
+	}
 	e := encoder{run: r, max: r.limits.Result, buf: r.scratch.body[:0]}
 	ok, err := e.value(v)
 	r.scratch.body = e.buf
@@ -268,6 +284,43 @@ func (r *run) body(v goja.Value, res *scripts.Result) error {
 	}
 	res.Body, res.ContentType = bytes.Clone(e.buf), "application/json"
 	return nil
+}
+
+// classOf names an object's class as far as it has a name of its own: "Map", "Error",
+// "Uint8Array". It is empty for plain objects and lists.
+func classOf(o *goja.Object) string {
+	if class := o.ClassName(); class != "Object" {
+		return class
+	}
+	if tag, ok := o.GetSymbol(goja.SymToStringTag).(goja.String); ok && tag.Length() < 32 {
+		return tag.String()
+	}
+	return ""
+}
+
+// unsendable says what to return in place of an object that JSON.stringify makes {} of, or
+// numbered members; empty for all others.
+func unsendable(class string) string {
+	switch {
+	case class == "Map":
+		return "return Object.fromEntries(map)"
+	case class == "Set" || strings.HasSuffix(class, "Iterator") || class == "Generator":
+		return "return a list, such as [...it]"
+	case class == "Error":
+		return "throw it, or return its message"
+	case class == "RegExp":
+		return "return its source"
+	case strings.HasSuffix(class, "Array") && class != "Array", class == "ArrayBuffer", class == "DataView":
+		return "return a text, such as base64.encode(bytes)"
+	case class == "WeakMap", class == "WeakSet", class == "Promise":
+		return "return an object"
+	}
+	return ""
+}
+
+func (r *run) hasToJSON(o *goja.Object) bool {
+	_, ok := goja.AssertFunction(o.Get("toJSON"))
+	return ok
 }
 
 func kindOf(v goja.Value) string {

@@ -22,7 +22,7 @@ func (r *run) thrown(v goja.Value, stack []goja.StackFrame) *scripts.Error {
 	var text string
 	_ = r.guarded(func() {
 		text = ""
-		e.Message = r.describe(v)
+		e.Message = withHint(r.describe(v))
 		if o, ok := v.(*goja.Object); ok && len(stack) == 0 {
 			if s, ok := o.Get("stack").(goja.String); ok {
 				text = s.String()
