@@ -67,7 +67,7 @@ func BenchmarkBacktest(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	v, _, err := e.AddScriptVersion(ctx, "", "order", strings.Replace(benchTransform, "total: data.total", "total: data.id.endsWith('7') ? 0 : data.total", 1), "", "")
+	v, _, err := e.AddScriptVersion(ctx, "", "order", strings.Replace(benchTransform, "total: data.total", "total: data.id.endsWith('7') ? 0 : data.total", 1), nil, "", "")
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -13,34 +13,38 @@ import (
 const (
 	suiteTime  = 30 * time.Second // for all cases of a script
 	reportBody = 16 << 10         // bytes of a body that a report shows
+	// againTime is how long a version that goes live again waits for a busy sandbox.
+	againTime = 5 * time.Second
 )
 
-// TestScript runs a script's cases against one of its versions (0: the live one), or
-// against source where that is not empty. Errors: CodeInvalid, CodeNotFound.
+// TestScript runs the cases of a script's version (0: the live one) against it, or, where
+// source is not empty, those of the newest version against that. Errors: CodeInvalid,
+// CodeNotFound.
 func (e *Engine) TestScript(ctx context.Context, account, idOrName string, number int, source string) (*suite.Report, error) {
 	s, err := e.Script(account, idOrName)
 	if err != nil {
 		return nil, err
 	}
+	cases := s.Cases
 	if source == "" {
 		v, err := e.ScriptVersion(ctx, account, idOrName, number)
 		if err != nil {
 			return nil, err
 		}
-		source = v.Source
+		source, cases = v.Source, v.Cases
 	}
-	return e.runCases(ctx, s, source)
+	return e.runCases(ctx, s.Kind, cases, source)
 }
 
-func (e *Engine) runCases(ctx context.Context, s *Script, source string) (*suite.Report, error) {
-	cases, err := parseCases(s.Cases)
+func (e *Engine) runCases(ctx context.Context, kind ScriptKind, raw []byte, source string) (*suite.Report, error) {
+	cases, err := parseCases(raw)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, suiteTime)
 	defer cancel()
 	run := suite.Suite{Cases: cases, KeepBody: reportBody}
-	if s.Kind == KindFilter {
+	if kind == KindFilter {
 		run.Filter = source
 	} else {
 		run.Transform = source
@@ -86,10 +90,13 @@ func parseCases(raw []byte) ([]suite.Case, error) {
 
 // SetScriptLive makes a version of a script live: forth to a new one or back to an old
 // one. Subscriptions that pin no version use it from then on; what is on its way is
-// neither lost nor sent twice. Unless force is set, the script's cases must pass:
-// otherwise the error is a CodeConflict with their Report. version is the expected one of
-// the script's record or AnyVersion. Other errors: CodeNotFound, CodeStale, and
-// CodeInvalid where the version does not suit a subscription's event types.
+// neither lost nor sent twice. Unless force is set, the version's cases must pass:
+// otherwise the error is a CodeConflict with their Report. A version that was live before
+// has passed them, or was forced: it goes live as long as it compiles, since going back is
+// what helps when all else fails; the Report, which may be nil then, is for information.
+// version is the expected one of the script's record or AnyVersion. Other errors:
+// CodeNotFound, CodeStale, and CodeInvalid where a version that was not live yet does not
+// suit a subscription's event types.
 func (e *Engine) SetScriptLive(ctx context.Context, account, idOrName string, number int, version int64, force bool) (*Script, *suite.Report, error) {
 	s, err := e.Script(account, idOrName)
 	if err != nil {
@@ -98,35 +105,66 @@ func (e *Engine) SetScriptLive(ctx context.Context, account, idOrName string, nu
 	if number < 1 {
 		return nil, nil, Invalid("version", "must be the number of a version, 1 or above")
 	}
-	v, err := e.version(ctx, ScriptRef{s.ID, number})
+	v, err := e.store.ScriptVersion(ctx, s.ID, number)
 	if err != nil {
 		return nil, nil, err
+	}
+	if !v.LiveAt.IsZero() {
+		return e.bringBack(ctx, account, s, v, version, force)
 	}
 	if err := e.suits(s, v.Source); err != nil {
 		return nil, nil, err
 	}
-	report, err := e.runCases(ctx, s, v.Source)
+	report, err := e.runCases(ctx, s.Kind, v.Cases, v.Source)
 	if err != nil {
 		return nil, nil, err
 	}
 	if !report.OK() && !force {
-		return nil, report, failedCases(fmt.Sprintf("version %d", number), `it does not go live; mend it, or send "force": true`, report)
+		return nil, report, failedCases(fmt.Sprintf("version %d", number), notLive, report)
 	}
-	e.registry.changes.Lock()
-	defer e.registry.changes.Unlock()
-	// The cases ran without the lock; a change in between is told, not overwritten.
-	now, err := e.Script(account, s.ID.Format(ScriptPrefix))
+	live, err := e.switchLive(ctx, account, s.ID, number, version)
+	return live, report, err
+}
+
+// notLive is what follows where a version's cases fail.
+const notLive = `it does not go live; mend it, or send "force": true`
+
+// bringBack makes a version live again. Its cases run afterwards: they may take long, and
+// the sandbox may be busy with what the version is to replace.
+func (e *Engine) bringBack(ctx context.Context, account string, s *Script, v *ScriptVersion, version int64, force bool) (*Script, *suite.Report, error) {
+	compiling, cancel := context.WithTimeout(ctx, againTime)
+	defer cancel()
+	var se *scripts.Error
+	if err := e.compiles(compiling, s.Kind, v.Source, nil); errors.As(err, &se) && se.Guilty() && !force {
+		return nil, nil, &Error{Code: CodeConflict, Script: se, Message: fmt.Sprintf("version %d does not compile any more, so %s: %s", v.Number, notLive, se.Message)}
+	}
+	live, err := e.switchLive(ctx, account, s.ID, v.Number, version)
 	if err != nil {
 		return nil, nil, err
 	}
+	report, err := e.runCases(ctx, s.Kind, v.Cases, v.Source)
+	if err != nil {
+		e.log.Warn("a version is live again whose cases could not be run", "script_id", s.ID.Format(ScriptPrefix), "version", v.Number, "error", err)
+	}
+	return live, report, nil
+}
+
+// switchLive makes a version live, whose cases ran without the lock; a change in between
+// is told, not overwritten.
+func (e *Engine) switchLive(ctx context.Context, account string, id ID, number int, version int64) (*Script, error) {
+	e.registry.changes.Lock()
+	defer e.registry.changes.Unlock()
+	now, err := e.Script(account, id.Format(ScriptPrefix))
+	if err != nil {
+		return nil, err
+	}
 	if version != AnyVersion && version != now.Version {
-		return nil, nil, stale("script", now.Version, version)
+		return nil, stale("script", now.Version, version)
 	}
 	if now.Live == number {
-		return now, report, nil
+		return now, nil
 	}
-	live, err := e.goLive(ctx, now, number)
-	return live, report, err
+	return e.goLive(ctx, now, number)
 }
 
 // failedCases makes the error for a source that fails its cases; so says what follows.

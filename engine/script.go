@@ -21,14 +21,15 @@ type Script struct {
 	Name        string // unique in its account
 	Kind        ScriptKind
 	Description string
-	Cases       []byte // tests that a version must pass to go live: JSON, see scripts/suite
+	Cases       []byte // those of its newest version; before there is one, those that the first gets
 	Live        int    // the number of the live version; 0 before there is one
 	Version     int64  // of this record; grows with each change
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
 }
 
-// ScriptVersion is one version of a script. It never changes.
+// ScriptVersion is one version of a script. Its source never changes, nor do its cases
+// once there is a newer one.
 type ScriptVersion struct {
 	Script    ID
 	Number    int // 1 is the first
@@ -36,6 +37,8 @@ type ScriptVersion struct {
 	Hash      string // SHA-256 of Source, hexadecimal
 	Author    string // the name of the key that made it
 	Note      string
+	Cases     []byte    // tests that it must pass to go live: JSON, see scripts/suite
+	LiveAt    time.Time // when it went live, the last time; zero: never
 	CreatedAt time.Time
 }
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -72,7 +73,7 @@ func (e *Engine) CreateScript(ctx context.Context, wanted *Script, source, autho
 	if err := e.compiles(ctx, s.Kind, source, nil); err != nil {
 		return nil, err
 	}
-	report, err := e.runCases(ctx, &s, source)
+	report, err := e.runCases(ctx, s.Kind, s.Cases, source)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +85,9 @@ func (e *Engine) CreateScript(ctx context.Context, wanted *Script, source, autho
 	if err := e.putScript(ctx, &s); err != nil {
 		return nil, err
 	}
-	if err := e.store.PutScriptVersion(ctx, e.newVersion(s.ID, 1, source, author, note)); err != nil {
+	v := e.newVersion(s.ID, 1, source, author, note)
+	v.Cases = s.Cases
+	if err := e.store.PutScriptVersion(ctx, v); err != nil {
 		return nil, err
 	}
 	return e.goLive(ctx, &s, 1)
@@ -105,8 +108,8 @@ func checkVersion(kind ScriptKind, source, note string) error {
 	return nil
 }
 
-// UpdateScript changes a script's name, description or cases; version is the expected one
-// or AnyVersion. Errors: CodeInvalid, CodeNotFound, CodeConflict, CodeStale.
+// UpdateScript changes a script's name, description or the cases of its newest version;
+// version is the expected one or AnyVersion. Errors: CodeInvalid, CodeNotFound, CodeConflict, CodeStale.
 func (e *Engine) UpdateScript(ctx context.Context, account, idOrName string, version int64, change func(*Script) error) (*Script, error) {
 	e.registry.changes.Lock()
 	defer e.registry.changes.Unlock()
@@ -206,11 +209,15 @@ func (e *Engine) ScriptUsers(id ID) []*Subscription {
 }
 
 // AddScriptVersion stores a new version of a script, once it compiles; it is not live yet.
-// The source of the latest version again gives that one; created tells which it was. Errors: CodeInvalid with
-// Script, CodeNotFound, CodeUnavailable.
-func (e *Engine) AddScriptVersion(ctx context.Context, account, idOrName, source, author, note string) (v *ScriptVersion, created bool, err error) {
+// Where cases is nil, it takes those of the version before it. The source of the latest
+// version again gives that one, with the cases given; created tells which it was. Errors:
+// CodeInvalid with Script, CodeNotFound, CodeUnavailable.
+func (e *Engine) AddScriptVersion(ctx context.Context, account, idOrName, source string, cases []byte, author, note string) (v *ScriptVersion, created bool, err error) {
 	s, err := e.Script(account, idOrName)
 	if err != nil {
+		return nil, false, err
+	}
+	if _, err := parseCases(cases); err != nil {
 		return nil, false, err
 	}
 	if err := checkVersion(s.Kind, source, note); err != nil {
@@ -221,8 +228,11 @@ func (e *Engine) AddScriptVersion(ctx context.Context, account, idOrName, source
 	}
 	e.registry.changes.Lock()
 	defer e.registry.changes.Unlock()
-	if _, err := e.Script(account, s.ID.Format(ScriptPrefix)); err != nil {
+	if s, err = e.Script(account, s.ID.Format(ScriptPrefix)); err != nil {
 		return nil, false, err // deleted in the meantime
+	}
+	if cases == nil {
+		cases = s.Cases
 	}
 	number := 1
 	latest, err := e.store.ScriptVersions(ctx, s.ID, 0, 1)
@@ -231,7 +241,7 @@ func (e *Engine) AddScriptVersion(ctx context.Context, account, idOrName, source
 	}
 	if len(latest) > 0 {
 		if latest[0].Source == source {
-			return latest[0], false, nil
+			return e.againVersion(ctx, s, latest[0], cases)
 		}
 		number = latest[0].Number + 1
 	}
@@ -239,7 +249,31 @@ func (e *Engine) AddScriptVersion(ctx context.Context, account, idOrName, source
 		return nil, false, &Error{Code: CodeConflict, Message: fmt.Sprintf("this script has %d versions already; make a new one", maxScriptVersions)}
 	}
 	v = e.newVersion(s.ID, number, source, author, note)
-	return v, true, e.store.PutScriptVersion(ctx, v)
+	v.Cases = cases
+	if err := e.store.PutScriptVersion(ctx, v); err != nil {
+		return nil, false, err
+	}
+	c := *s
+	c.Cases = cases
+	e.registry.mu.Lock()
+	defer e.registry.mu.Unlock()
+	e.registry.scripts[s.ID] = &c
+	return v, true, nil
+}
+
+// againVersion gives the latest version of a script, whose source came again, with the
+// cases that came with it; registry.changes is held.
+func (e *Engine) againVersion(ctx context.Context, s *Script, latest *ScriptVersion, cases []byte) (*ScriptVersion, bool, error) {
+	if bytes.Equal(latest.Cases, cases) {
+		return latest, false, nil
+	}
+	c := *s
+	c.Cases, c.Version, c.UpdatedAt = cases, s.Version+1, e.now()
+	if err := e.putScript(ctx, &c); err != nil {
+		return nil, false, err
+	}
+	latest.Cases = cases
+	return latest, false, nil
 }
 
 // compiles checks a source; schemas are those of the event types it will see.

@@ -32,7 +32,7 @@ func (r *rig) script(kind engine.ScriptKind, name string, sources ...string) *en
 
 func (r *rig) addVersion(s *engine.Script, source string) int {
 	r.t.Helper()
-	v, _, err := r.AddScriptVersion(context.Background(), "", s.ID.Format(engine.ScriptPrefix), source, "tester", "")
+	v, _, err := r.AddScriptVersion(context.Background(), "", s.ID.Format(engine.ScriptPrefix), source, nil, "tester", "")
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -443,7 +443,7 @@ func TestScriptsSubscriptionsAndEventsChangeAtOnce(t *testing.T) {
 			})
 			both.Go(func() { delErr = r.DeleteScript(ctx, "", name, engine.AnyVersion) })
 			both.Go(func() {
-				_, _, err := r.AddScriptVersion(ctx, "", name, "export default () => 9", "", "")
+				_, _, err := r.AddScriptVersion(ctx, "", name, "export default () => 9", nil, "", "")
 				fits(err)
 			})
 			both.Wait()

@@ -255,11 +255,14 @@ type Catalogue interface {
 	// Scripts lists all scripts that are not deleted.
 	Scripts(ctx context.Context) ([]*Script, error)
 	// PutScript makes or replaces a script's record; Version as in PutSubscription. A name
-	// that another script of the account has is a CodeConflict with Field "name".
+	// that another script of the account has is a CodeConflict with Field "name". Its Cases
+	// become those of its newest version, its UpdatedAt the LiveAt of a version that is
+	// newly Live.
 	PutScript(ctx context.Context, s *Script) error
 	// DeleteScript removes a script. Its versions stay, for the attempts that name them.
 	DeleteScript(ctx context.Context, id ID) error
-	// PutScriptVersion stores a new version; a number that is taken is a CodeConflict.
+	// PutScriptVersion stores a new version; a number that is taken is a CodeConflict. Its
+	// Cases are the script's from then on.
 	PutScriptVersion(ctx context.Context, v *ScriptVersion) error
 	// ScriptVersion finds a version.
 	ScriptVersion(ctx context.Context, script ID, number int) (*ScriptVersion, error)

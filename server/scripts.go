@@ -21,7 +21,7 @@ type scriptView struct {
 	Kind        string          `json:"kind"` // filter or transform
 	Description string          `json:"description"`
 	LiveVersion *int            `json:"live_version"` // null before there is one
-	Cases       json.RawMessage `json:"cases"`        // test cases, a list
+	Cases       json.RawMessage `json:"cases"`        // test cases of its newest version, a list
 	UsedBy      int             `json:"used_by"`      // subscriptions
 	Stats       statsView       `json:"stats"`
 	CreatedAt   time.Time       `json:"created_at"`
@@ -47,13 +47,10 @@ type runBucket struct {
 func (s *Server) viewScript(sc *engine.Script) scriptView {
 	v := scriptView{
 		ID: sc.ID.Format(engine.ScriptPrefix), Account: sc.Account, Name: sc.Name, Kind: string(sc.Kind), Description: sc.Description,
-		Cases: json.RawMessage("[]"), UsedBy: len(s.engine.ScriptUsers(sc.ID)), CreatedAt: sc.CreatedAt, UpdatedAt: sc.UpdatedAt,
+		Cases: viewCases(sc.Cases), UsedBy: len(s.engine.ScriptUsers(sc.ID)), CreatedAt: sc.CreatedAt, UpdatedAt: sc.UpdatedAt,
 	}
 	if sc.Live != 0 {
 		v.LiveVersion = &sc.Live
-	}
-	if len(sc.Cases) > 0 {
-		v.Cases = sc.Cases
 	}
 	stats := s.engine.ScriptStats(sc.ID)
 	v.Stats = statsView{Runs: stats.Runs, Errors: stats.Errors, Timeouts: stats.Timeouts, Dropped: stats.Dropped, CPUMS: milliseconds(stats.CPU)}

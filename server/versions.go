@@ -1,6 +1,7 @@
 package server
 
 import (
+	"encoding/json"
 	"strconv"
 	"time"
 
@@ -12,17 +13,31 @@ import (
 
 // versionView is a version of a script as the API shows it.
 type versionView struct {
-	Version   int       `json:"version"`
-	Hash      string    `json:"hash"`
-	Source    string    `json:"source"`
-	Author    string    `json:"author"`
-	Note      string    `json:"note"`
-	Live      bool      `json:"live"`
-	CreatedAt time.Time `json:"created_at"`
+	Version   int             `json:"version"`
+	Hash      string          `json:"hash"`
+	Source    string          `json:"source"`
+	Author    string          `json:"author"`
+	Note      string          `json:"note"`
+	Live      bool            `json:"live"`
+	LiveAt    *time.Time      `json:"live_at"` // when it went live, the last time; null: never
+	Cases     json.RawMessage `json:"cases"`   // test cases, a list
+	CreatedAt time.Time       `json:"created_at"`
 }
 
 func viewVersion(v *engine.ScriptVersion, live int) versionView {
-	return versionView{v.Number, v.Hash, v.Source, v.Author, v.Note, v.Number == live, v.CreatedAt}
+	view := versionView{Version: v.Number, Hash: v.Hash, Source: v.Source, Author: v.Author, Note: v.Note, Live: v.Number == live, Cases: viewCases(v.Cases), CreatedAt: v.CreatedAt}
+	if !v.LiveAt.IsZero() {
+		view.LiveAt = &v.LiveAt
+	}
+	return view
+}
+
+// viewCases shows test cases, and none where what is stored is no list any more.
+func viewCases(raw []byte) json.RawMessage {
+	if !json.Valid(raw) {
+		return json.RawMessage("[]")
+	}
+	return raw
 }
 
 func (s *Server) listVersions(c *fiber.Ctx, who caller) error {
@@ -44,6 +59,11 @@ func (s *Server) listVersions(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
+	for i, size := 0, 0; i < min(limit, len(found)); i++ {
+		if size += len(found[i].Source) + len(found[i].Cases); i > 0 && size > maxPageBytes {
+			limit = i
+		}
+	}
 	cursor := func(v *engine.ScriptVersion) string { return strconv.Itoa(v.Number) }
 	return answerPage(c, pageOf(found, limit, cursor, func(v *engine.ScriptVersion) versionView { return viewVersion(v, sc.Live) }))
 }
@@ -51,6 +71,8 @@ func (s *Server) listVersions(c *fiber.Ctx, who caller) error {
 type versionInput struct {
 	Source string `json:"source"`
 	Note   string `json:"note"`
+	// Cases are its test cases; where they are left out, those of the version before it.
+	Cases json.RawMessage `json:"cases"`
 }
 
 // createdVersion answers a new version, with what its cases came to.
@@ -68,7 +90,7 @@ func (s *Server) createVersion(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	v, created, err := s.engine.AddScriptVersion(c.UserContext(), who.sees(), sc.ID.Format(engine.ScriptPrefix), in.Source, who.Name, in.Note)
+	v, created, err := s.engine.AddScriptVersion(c.UserContext(), who.sees(), sc.ID.Format(engine.ScriptPrefix), in.Source, casesOf(in.Cases), who.Name, in.Note)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"time"
@@ -14,8 +15,9 @@ import (
 // Scripts lists all scripts that are not deleted, oldest first.
 func (s *Store) Scripts(ctx context.Context) ([]*engine.Script, error) {
 	rows, err := s.readers.QueryContext(ctx, `
-		SELECT id, account, name, kind, description, cases, live, version, created_at, updated_at
-		FROM script WHERE deleted_at IS NULL ORDER BY id`)
+		SELECT id, account, name, kind, description, iif(v.script_id IS NULL, s.cases, v.cases), live, version, s.created_at, updated_at
+		FROM script s LEFT JOIN script_version v ON v.script_id = s.id AND v.number = `+newestNumber+`
+		WHERE deleted_at IS NULL ORDER BY id`)
 	if err != nil {
 		return nil, fmt.Errorf("list scripts: %w", err)
 	}
@@ -24,14 +26,27 @@ func (s *Store) Scripts(ctx context.Context) ([]*engine.Script, error) {
 		var created, updated *int64
 		err := row.Scan(&c.ID, &c.Account, &c.Name, &c.Kind, &c.Description, &c.Cases, &c.Live, &c.Version, &created, &updated)
 		c.CreatedAt, c.UpdatedAt = columnTime(created), columnTime(updated)
-		return c, err
+		d := decoder{table: "script", id: c.ID.Format(engine.ScriptPrefix)}
+		d.scanned(err)
+		return c, d.err()
 	})
 }
+
+// newestNumber is the number of the newest version of a script s.
+const newestNumber = `(SELECT max(number) FROM script_version WHERE script_id = s.id)`
 
 // PutScript makes or replaces a script's record. One that was deleted stays deleted.
 func (s *Store) PutScript(ctx context.Context, c *engine.Script) error {
 	return s.write(ctx, func(tx *tx) error {
-		err := tx.checkVersion("script", c.ID.Format(engine.ScriptPrefix), c.Version,
+		wasLive := int64(0)
+		err := tx.query(`SELECT live FROM script WHERE id = ?`, []driver.Value{int64(c.ID)}, func(row []driver.Value) error {
+			wasLive = row[0].(int64)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		err = tx.checkVersion("script", c.ID.Format(engine.ScriptPrefix), c.Version,
 			`SELECT iif(deleted_at IS NULL, version, -1) FROM script WHERE id = ?`, int64(c.ID))
 		if err != nil {
 			return err
@@ -45,6 +60,13 @@ func (s *Store) PutScript(ctx context.Context, c *engine.Script) error {
 			timeColumn(c.CreatedAt), timeColumn(c.UpdatedAt))
 		if isUnique(err) {
 			return &engine.Error{Code: engine.CodeConflict, Field: "name", Message: fmt.Sprintf("is taken: another script is called %q already", c.Name)}
+		}
+		if err == nil {
+			_, err = tx.exec(`UPDATE script_version SET cases = ?1 WHERE script_id = ?2 AND cases IS NOT ?1
+				AND number = (SELECT max(number) FROM script_version WHERE script_id = ?2)`, bytesColumn(c.Cases), int64(c.ID))
+		}
+		if err == nil && int64(c.Live) != wasLive {
+			_, err = tx.exec(`UPDATE script_version SET live_at = ? WHERE script_id = ? AND number = ?`, timeColumn(c.UpdatedAt), int64(c.ID), int64(c.Live))
 		}
 		return err
 	})
@@ -60,8 +82,8 @@ func (s *Store) DeleteScript(ctx context.Context, id engine.ID) error {
 func (s *Store) PutScriptVersion(ctx context.Context, v *engine.ScriptVersion) error {
 	return s.write(ctx, func(tx *tx) error {
 		_, err := tx.exec(`
-			INSERT INTO script_version (script_id, number, source, hash, author, note, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-			int64(v.Script), int64(v.Number), v.Source, v.Hash, v.Author, v.Note, timeColumn(v.CreatedAt))
+			INSERT INTO script_version (script_id, number, source, hash, author, note, created_at, cases, live_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			int64(v.Script), int64(v.Number), v.Source, v.Hash, v.Author, v.Note, timeColumn(v.CreatedAt), bytesColumn(v.Cases), timeColumn(v.LiveAt))
 		if isUnique(err) {
 			return &engine.Error{Code: engine.CodeConflict, Message: fmt.Sprintf("there is a version %d already", v.Number)}
 		}
@@ -74,14 +96,16 @@ func isUnique(err error) bool {
 	return ok && (e.ExtendedCode == sqlite3.ErrConstraintUnique || e.ExtendedCode == sqlite3.ErrConstraintPrimaryKey)
 }
 
-const versionColumns = `SELECT script_id, number, source, hash, author, note, created_at FROM script_version`
+const versionColumns = `SELECT script_id, number, source, hash, author, note, created_at, cases, live_at FROM script_version`
 
 func scanVersion(row scanner) (*engine.ScriptVersion, error) {
 	v := &engine.ScriptVersion{}
-	var created *int64
-	err := row.Scan(&v.Script, &v.Number, &v.Source, &v.Hash, &v.Author, &v.Note, &created)
-	v.CreatedAt = columnTime(created)
-	return v, err
+	var created, live *int64
+	err := row.Scan(&v.Script, &v.Number, &v.Source, &v.Hash, &v.Author, &v.Note, &created, &v.Cases, &live)
+	v.CreatedAt, v.LiveAt = columnTime(created), columnTime(live)
+	d := decoder{table: "script_version", id: fmt.Sprintf("%s, number %d", v.Script.Format(engine.ScriptPrefix), v.Number)}
+	d.scanned(err)
+	return v, d.err()
 }
 
 // ScriptVersion finds a version.

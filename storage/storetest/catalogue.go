@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"encoding/json"
+	"fmt"
 	"sync"
 	"time"
 
@@ -70,7 +71,7 @@ var catalogue = []check{
 		t.must(t.s.PutScript(t.ctx(), c))
 		var all []*engine.ScriptVersion
 		for n := 1; n <= 5; n++ {
-			v := &engine.ScriptVersion{Script: c.ID, Number: n, Source: "data.n > <ü>\n", Hash: "ab", Author: "me", Note: "why", CreatedAt: base.Add(time.Duration(n) * time.Second)}
+			v := &engine.ScriptVersion{Script: c.ID, Number: n, Source: "data.n > <ü>\n", Hash: "ab", Author: "me", Note: "why", Cases: fmt.Appendf(nil, `[%d]`, n), CreatedAt: base.Add(time.Duration(n) * time.Second)}
 			t.must(t.s.PutScriptVersion(t.ctx(), v))
 			t.code(t.s.PutScriptVersion(t.ctx(), v), engine.CodeConflict)
 			all = append([]*engine.ScriptVersion{v}, all...)
@@ -86,6 +87,51 @@ var catalogue = []check{
 		page, err = t.s.ScriptVersions(t.ctx(), c.ID, 4, 10)
 		t.must(err)
 		t.equal("second page", page, all[2:])
+	}},
+	{"cases of a script are those of its newest version", func(t *suite) {
+		c := script()
+		c.Cases, c.Live = []byte("[0]"), 0
+		t.must(t.s.PutScript(t.ctx(), c))
+		expect := func(what string, want ...string) { // the script's, then those of its versions
+			t.Helper()
+			list, err := t.s.Scripts(t.ctx())
+			t.must(err)
+			versions, err := t.s.ScriptVersions(t.ctx(), c.ID, 0, 0)
+			t.must(err)
+			got := []string{string(list[0].Cases)}
+			for _, v := range versions {
+				text := string(v.Cases)
+				if !v.LiveAt.IsZero() {
+					text += " live " + v.LiveAt.Format(time.TimeOnly)
+				}
+				got = append(got, text)
+			}
+			t.equal(what, got, want)
+		}
+		expect("without a version", "[0]")
+		t.must(t.s.PutScriptVersion(t.ctx(), &engine.ScriptVersion{Script: c.ID, Number: 1, Cases: []byte("[1]")}))
+		expect("the first version's", "[1]", "[1]")
+		put := func(cases string, live int) {
+			t.Helper()
+			c.Cases, c.Live, c.Version, c.UpdatedAt = []byte(cases), live, c.Version+1, base.Add(time.Duration(c.Version)*time.Second)
+			t.must(t.s.PutScript(t.ctx(), c))
+		}
+		put("[1]", 1)
+		expect("live", "[1]", "[1] live "+c.UpdatedAt.Format(time.TimeOnly))
+		at := c.UpdatedAt.Format(time.TimeOnly)
+		t.must(t.s.PutScriptVersion(t.ctx(), &engine.ScriptVersion{Script: c.ID, Number: 2, Cases: []byte("[2]")}))
+		put("[22]", 1)
+		expect("changed", "[22]", "[22]", "[1] live "+at)
+		put("[22]", 2)
+		expect("the second is live", "[22]", "[22] live "+c.UpdatedAt.Format(time.TimeOnly), "[1] live "+at)
+		second := c.UpdatedAt.Format(time.TimeOnly)
+		put("[22]", 1)
+		expect("the first is live again", "[22]", "[22] live "+second, "[1] live "+c.UpdatedAt.Format(time.TimeOnly))
+		again := c.UpdatedAt.Format(time.TimeOnly)
+		t.must(t.s.PutScriptVersion(t.ctx(), &engine.ScriptVersion{Script: c.ID, Number: 3}))
+		put("", 1)
+		t.s = t.reopen()
+		expect("none, after a restart", "", "", "[22] live "+second, "[1] live "+again)
 	}},
 	{"subscriptions come back as they were", func(t *suite) {
 		full, bare := subscription(), &engine.Subscription{ID: newID(), Account: "b", Version: 1}
