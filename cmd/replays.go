@@ -9,6 +9,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"switchhook/engine/rfc3339"
 )
 
 type replaysCommand struct {
@@ -95,7 +97,7 @@ func moment(text string, now time.Time) (time.Time, error) {
 	if ago, err := time.ParseDuration(text); err == nil && ago > 0 {
 		return now.Add(-ago).UTC(), nil
 	}
-	at, err := time.Parse(time.RFC3339, text)
+	at, err := rfc3339.Parse(text)
 	if err != nil {
 		return at, fmt.Errorf("%.40q is neither a time such as 2026-01-31T09:30:00Z nor how long ago, such as 2h or 90m", text)
 	}

@@ -183,6 +183,7 @@ type HistoryQuery struct {
 type ReplayQuery struct {
 	Account    string
 	Unfinished bool
+	Since      ID // this id and above
 	Before     ID // below this id; the cursor of the next page
 	Limit      int
 }

@@ -200,5 +200,9 @@ func (s *Server) putAccount(c *fiber.Ctx, who caller, patch bool) error {
 	if err != nil {
 		return err
 	}
+	if stored.Version == 1 {
+		c.Location(apiPath + "/accounts/" + url.PathEscape(stored.Name))
+		c.Status(fiber.StatusCreated)
+	}
 	return s.answerAccount(c, stored)
 }

@@ -19,7 +19,7 @@ func TestAnAccountIsSetAndSeen(t *testing.T) {
 	if tag := bare.header.Get("ETag"); tag != "" {
 		t.Errorf("nothing is set, and the ETag is %s", tag)
 	}
-	made := r.admin.do("PUT", "/api/v1/accounts/acme", `{"verify":"hook-secret","quota":{"subscriptions":3,"events_per_second":5},"retention":{"succeeded":"72h","dead":3600}}`).want(200)
+	made := r.admin.do("PUT", "/api/v1/accounts/acme", `{"verify":"hook-secret","quota":{"subscriptions":3,"events_per_second":5},"retention":{"succeeded":"72h","dead":3600}}`).want(201)
 	made.shows(map[string]any{"quota.stored_bytes": 0, "limits.stored_bytes": nil, "limits.subscriptions": 3, "retention.succeeded": "72h0m0s", "retention.dead": "1h0m0s", "verify": "hook-secret"})
 	r.admin.do("PATCH", "/api/v1/accounts/acme", `{"quota":{"subscriptions":-1}}`).want(200).shows(map[string]any{"limits.subscriptions": nil, "quota.subscriptions": -1, "quota.events_per_second": 5, "verify": "hook-secret", "retention.dead": "1h0m0s"})
 	r.admin.do("PUT", "/api/v1/accounts/acme", `{}`, "If-Match", made.header.Get("ETag")).refused(412, "", "changed")
@@ -63,7 +63,7 @@ func TestAQuotaOfSubscriptionsHolds(t *testing.T) {
 	r.rival.subscribe("a", anywhere)
 	r.acme.do("DELETE", "/api/v1/subscriptions/"+first, nil).want(204)
 	r.acme.subscribe("a", anywhere)
-	r.admin.do("PUT", "/api/v1/accounts/acme", `{"quota":{"subscriptions":-1}}`).want(200).shows(map[string]any{"usage.subscriptions": 2})
+	r.admin.do("PUT", "/api/v1/accounts/acme", `{"quota":{"subscriptions":-1}}`).want(201).shows(map[string]any{"usage.subscriptions": 2})
 	r.acme.subscribe("a", anywhere)
 }
 
@@ -108,7 +108,7 @@ func TestAQuotaOfEventsASecondHolds(t *testing.T) {
 	for range 10 {
 		r.rival.publish("a", 1)
 	}
-	r.admin.do("PATCH", "/api/v1/accounts/acme", `{"quota":{"events_per_second":-1}}`).want(200)
+	r.admin.do("PATCH", "/api/v1/accounts/acme", `{"quota":{"events_per_second":-1}}`).want(201)
 	r.acme.post("/api/v1/events", batch(100)).want(202)
 }
 
@@ -128,7 +128,7 @@ func TestAQuotaOfStoredBytesHolds(t *testing.T) {
 	r.acme.post("/api/v1/subscriptions/"+id+"/test", object{"event": object{"type": "other", "data": data}}).refused(507, "", "992 bytes") // it would be stored as well
 	r.rival.publish("a", data)
 	r.acme.get("/api/v1/accounts/acme").want(200).shows(map[string]any{"usage.stored_bytes": 992, "limits.stored_bytes": 1000})
-	r.admin.do("PUT", "/api/v1/accounts/acme", `{"quota":{"stored_bytes":2000}}`).want(200)
+	r.admin.do("PUT", "/api/v1/accounts/acme", `{"quota":{"stored_bytes":2000}}`).want(201)
 	r.acme.publish("a", data)
 }
 
@@ -159,7 +159,7 @@ func TestTheAuditLogTellsWhoChangedWhat(t *testing.T) {
 	r.admin.post("/api/v1/event-types", `{"name":"a"}`).want(201)
 	r.admin.do("PUT", "/api/v1/event-types/a", `{"description":"d"}`).want(200)
 	r.admin.do("DELETE", "/api/v1/event-types/a", nil).want(204)
-	r.admin.do("PUT", "/api/v1/accounts/acme", `{"quota":{"subscriptions":7}}`).want(200)
+	r.admin.do("PUT", "/api/v1/accounts/acme", `{"quota":{"subscriptions":7}}`).want(201)
 	script := r.acme.script("filter", "f", "true", "false")
 	r.acme.do("PUT", "/api/v1/scripts/f/live", `{"version":2}`).want(200)
 	r.acme.do("DELETE", "/api/v1/scripts/f", nil).want(204)

@@ -147,9 +147,9 @@ func timeField(name, text string) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
-	at, err := time.Parse(time.RFC3339, text)
+	at, err := parseTime(text)
 	if err != nil {
-		return at, fieldProblem(name, `must be a time such as "2026-01-31T09:30:00Z"`)
+		return at, fieldProblem(name, err.Error())
 	}
 	return at, nil
 }

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -141,9 +140,6 @@ func readValue(field string, raw []byte, into any) error {
 	err := json.Unmarshal(raw, into)
 	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) {
 		return fieldProblem(field, mustBe(wrong))
-	}
-	if wrong := (*time.ParseError)(nil); errors.As(err, &wrong) {
-		return fieldProblem(field, `is no time; write it as in "2026-01-31T09:30:00Z" (RFC 3339)`)
 	}
 	if err != nil {
 		return fieldProblem(field, err.Error())

@@ -158,8 +158,8 @@ func readEvent(c *fiber.Ctx, v jsondoc.Value, who caller) (in engine.EventInput,
 		case "time":
 			var text string
 			if text, err = textMember(name, member); err == nil && text != "" {
-				if in.Time, err = time.Parse(time.RFC3339Nano, text); err != nil {
-					err = fieldProblem(name, fmt.Sprintf("%.60q is no time; write it as in \"2026-01-31T09:30:00Z\" (RFC 3339)", text))
+				if in.Time, err = parseTime(text); err != nil {
+					err = fieldProblem(name, err.Error())
 				}
 			}
 		case "headers":
@@ -241,10 +241,10 @@ func (s *Server) listEvents(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	q := s.readQuery(c, "type", "since", "payload_format")
+	q := s.readQuery(c, "type", "since", "until", "payload_format")
 	find := engine.EventQuery{
 		Account: account, Type: q.text("type"), Since: q.since("since"),
-		Before: q.id("cursor", engine.EventPrefix), Limit: q.limit() + 1,
+		Before: before(q.id("cursor", engine.EventPrefix), q.since("until")), Limit: q.limit() + 1,
 	}
 	if q.err != nil {
 		return q.err

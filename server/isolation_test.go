@@ -79,6 +79,7 @@ func TestNoAccountSeesAnothersAnything(t *testing.T) {
 		{"GET /api/v1/me", nil, nil, shared},
 		{"GET /api/v1/keys", nil, nil, forbidden},
 		{"POST /api/v1/keys", nil, `{}`, forbidden},
+		{"GET /api/v1/keys/{id}", []string{r.acme.keyID}, nil, forbidden},
 		{"DELETE /api/v1/keys/{id}", []string{r.acme.keyID}, nil, forbidden},
 		{"POST /api/v1/keys/{id}/rotate", []string{r.acme.keyID}, nil, forbidden},
 		{"GET /api/v1/accounts", nil, nil, forbidden},

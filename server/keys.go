@@ -52,7 +52,7 @@ type keyInput struct {
 	Key     string `json:"key"` // one that clients have already; made where it is left out
 
 	Scopes    []engine.Scope `json:"scopes"`     // engine.DefaultScopes where it is left out
-	ExpiresAt time.Time      `json:"expires_at"` // or
+	ExpiresAt timestamp      `json:"expires_at"` // or
 	ExpiresIn duration       `json:"expires_in"`
 }
 
@@ -66,7 +66,7 @@ func (in *keyInput) expires(present map[string]jsondoc.Value, now time.Time) (ti
 	case inGiven:
 		return now.Add(time.Duration(in.ExpiresIn)), nil
 	}
-	return in.ExpiresAt, nil
+	return in.ExpiresAt.Time, nil
 }
 
 func (s *Server) listKeys(c *fiber.Ctx, _ caller) error {

@@ -5,7 +5,6 @@ import (
 	"mime"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
@@ -91,11 +90,19 @@ func (q *query) since(name string) engine.ID {
 	if text == "" {
 		return 0
 	}
-	at, err := time.Parse(time.RFC3339, text)
+	at, err := queryTime(text)
 	if err != nil {
-		q.fail(name, `must be a time such as "2026-01-31T09:30:00Z"`)
+		q.fail(name, err.Error())
 	}
 	return snowflake.FirstAt(at)
+}
+
+// before is the lower of two upper bounds, of which either may be 0: none.
+func before(a, b engine.ID) engine.ID {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
 }
 
 // page is the shape of every list, unless a bare array is asked for.

@@ -219,8 +219,19 @@ func TestEachOperationAnswersAsDescribed(t *testing.T) {
 			if b := bodies[op.Method+" "+op.Path]; b != "" {
 				body = b
 			}
-			if a := admin.do(op.Method, op.Fill(op.Path, ids[noun]), body); a.status >= 300 {
+			a := admin.do(op.Method, op.Fill(op.Path, ids[noun]), body)
+			if a.status >= 300 {
 				t.Errorf("%s: %d: %s", a.what, a.status, a.body)
+			}
+			location := a.header.Get("Location")
+			if location != "" {
+				admin.get(location).want(200)
+			}
+			if (a.status == 201) != (location != "") && op.Method != "POST" { // some POSTs have one with 200 or 202
+				t.Errorf("%s: %d with the Location %q", a.what, a.status, location)
+			}
+			if a.status == 201 && location == "" {
+				t.Errorf("%s: 201 without a Location", a.what)
 			}
 			if !openapi().seen[op.Method+" "+op.Path] {
 				t.Errorf("%s %s was not held against the document", op.Method, op.Path)

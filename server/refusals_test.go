@@ -193,6 +193,63 @@ func TestListsRefuseParametersThatTheyDoNotKnow(t *testing.T) {
 	}
 }
 
+func TestLists_SinceAndUntil(t *testing.T) {
+	r := start(t)
+	hook := receive(t, nil)
+	id := r.admin.subscribe("a", hook.URL)
+	r.admin.publish("a", 1)
+	hook.wait(t, 1)
+	off := r.admin.subscribe("off", hook.URL, map[string]any{"active": false})
+	r.admin.post("/api/v1/replays", map[string]any{"subscription": off}).want(202)
+	now := time.Now()
+	past, future := now.Add(-time.Hour).UTC().Format(time.RFC3339), now.Add(time.Hour).In(time.FixedZone("", 5*3600+45*60)).Format(time.RFC3339Nano)
+	for _, list := range []string{"events", "deliveries?subscription=" + id, "replays", "audit"} {
+		path := "/api/v1/" + list
+		if strings.Contains(path, "?") {
+			path += "&"
+		} else {
+			path += "?"
+		}
+		all := len(r.admin.get(path).column("id"))
+		if all == 0 {
+			t.Errorf("%s is empty", list)
+		}
+		for query, want := range map[string]int{
+			"since=" + past: all, "until=" + past: 0, "since=" + future: 0, "until=" + future: all, "until=" + url.QueryEscape(future): all, "since=" + past + "&until=" + future: all,
+			"since=" + strings.ToLower(past): all, "since=2016-12-31T23:59:60Z": all,
+		} {
+			if got := len(r.admin.get(path + query).want(200).column("id")); got != want {
+				t.Errorf("%s%s: %d entries, want %d", path, query, got, want)
+			}
+		}
+		for _, bad := range []string{"yesterday", "2026-01-31", "2026-01-31T09:30:00", "0001-01-01T00:00:00Z", "2026-01-31T09:30:00,5Z", "1"} {
+			r.admin.get(path+"since="+bad).refused(422, "since", "")
+			r.admin.get(path+"until="+bad).refused(422, "until", "")
+		}
+		// Within a page of its own.
+		r.admin.get(path + "limit=1&until=" + url.QueryEscape(future)).want(200)
+	}
+}
+
+func TestTimesInBodies(t *testing.T) {
+	r := start(t)
+	soon := time.Now().Add(24 * time.Hour).UTC().Truncate(time.Second)
+	lower := strings.ToLower(soon.Format(time.RFC3339))
+	r.acme.post("/api/v1/subscriptions", map[string]any{"event": "a", "target_url": anywhere, "expires_at": lower}).want(201).shows(map[string]any{"expires_at": soon.Format(time.RFC3339)})
+	r.admin.post("/api/v1/keys", map[string]any{"expires_at": lower}).want(201).shows(map[string]any{"expires_at": soon.Format(time.RFC3339)})
+	id := r.acme.post("/api/v1/events", `{"type":"a","data":1,"time":"2026-01-31t09:30:00.5+01:00"}`).want(202).text("id")
+	r.acme.get("/api/v1/events/" + id).shows(map[string]any{"time": "2026-01-31T08:30:00.5Z"})
+	off := r.acme.subscribe("off", anywhere, map[string]any{"active": false})
+	r.acme.post("/api/v1/replays", map[string]any{"subscription": off, "since": "2026-01-31t09:30:00z"}).want(202).shows(map[string]any{"since": "2026-01-31T09:30:00Z"})
+	for _, bad := range []any{"0001-01-01T00:00:00Z", "2026-01-31T09:30:00,5Z", "2026-01-31 09:30:00Z", "now", 1769851800, true, []string{}} {
+		r.acme.post("/api/v1/subscriptions", map[string]any{"event": "a", "target_url": anywhere, "expires_at": bad}).refused(422, "expires_at", "")
+		r.admin.post("/api/v1/keys", map[string]any{"expires_at": bad}).refused(422, "expires_at", "")
+		r.acme.post("/api/v1/events", map[string]any{"type": "a", "data": 1, "time": bad}).refused(422, "time", "")
+		r.acme.post("/api/v1/replays", map[string]any{"subscription": off, "since": bad}).refused(422, "since", "")
+		r.acme.post("/api/v1/replays", map[string]any{"subscription": off, "until": bad}).refused(422, "until", "")
+	}
+}
+
 func TestMisspeltFieldsAreNotLost(t *testing.T) {
 	r := start(t)
 	id := r.acme.subscribe("a", anywhere)

@@ -71,8 +71,8 @@ type replayInput struct {
 	Subscription  string    `json:"subscription"`
 	Subscriptions []string  `json:"subscriptions"`
 	To            string    `json:"to"`
-	Since         time.Time `json:"since"`
-	Until         time.Time `json:"until"`
+	Since         timestamp `json:"since"`
+	Until         timestamp `json:"until"`
 	EventTypes    []string  `json:"event_types"`
 	Deliveries    []string  `json:"delivery_status"`
 	Status        []string  `json:"status"` // the same, as deliveries call it; in a replay that is its own
@@ -81,7 +81,7 @@ type replayInput struct {
 }
 
 func (in *replayInput) replay(account string) (r engine.Replay, err error) {
-	r = engine.Replay{Account: account, Since: in.Since, Until: in.Until, EventTypes: in.EventTypes, Filter: in.Filter, Rate: in.Rate}
+	r = engine.Replay{Account: account, Since: in.Since.Time, Until: in.Until.Time, EventTypes: in.EventTypes, Filter: in.Filter, Rate: in.Rate}
 	if in.Subscription != "" {
 		in.Subscriptions = append(in.Subscriptions, in.Subscription)
 	}
@@ -142,8 +142,8 @@ func (s *Server) listReplays(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	q := s.readQuery(c)
-	find := engine.ReplayQuery{Account: account, Before: q.id("cursor", engine.ReplayPrefix), Limit: q.limit() + 1}
+	q := s.readQuery(c, "since", "until")
+	find := engine.ReplayQuery{Account: account, Since: q.since("since"), Before: before(q.id("cursor", engine.ReplayPrefix), q.since("until")), Limit: q.limit() + 1}
 	if q.err != nil {
 		return q.err
 	}

@@ -198,9 +198,9 @@ func (s *Server) expiresAt(in *subscriptionInput) (time.Time, error) {
 		}
 		return s.engine.Now().Add(time.Duration(left)), nil
 	case in.ExpiresAt != "":
-		at, err := time.Parse(time.RFC3339, in.ExpiresAt)
+		at, err := parseTime(in.ExpiresAt)
 		if err != nil {
-			return at, fieldProblem("expires_at", `must be a time such as "2026-01-31T09:30:00Z"; expires_in takes a length of time`)
+			return at, fieldProblem("expires_at", err.Error()+"; expires_in takes a length of time")
 		}
 		return at, nil
 	}

@@ -13,6 +13,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"switchhook/engine/rfc3339"
 	"switchhook/scripts/jsondoc"
 )
 
@@ -125,9 +126,8 @@ func (a *attributes) set(name, value string) error {
 		}
 		a.event.Headers[prefix+name] = value
 	case "time":
-		// RFC 3339 lets the T and Z be small.
-		if a.event.Time, err = time.Parse(time.RFC3339Nano, strings.ToUpper(value)); err != nil {
-			return wrong(field, `%.60q is no time; write it as in "2026-01-31T09:30:00Z" (RFC 3339)`, value)
+		if a.event.Time, err = rfc3339.Parse(value); err != nil {
+			return wrong(field, "%.60q %v", value, err)
 		}
 	case "dataschema":
 		if u, err := url.Parse(value); err != nil || !u.IsAbs() || !readsAsReference(value) {

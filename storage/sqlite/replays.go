@@ -77,6 +77,7 @@ func (s *Store) Replays(ctx context.Context, q engine.ReplayQuery) ([]*engine.Re
 	where.addIf(q.Account != "", "account = ?", q.Account)
 	where.addIf(q.Unfinished, "finished_at IS NULL")
 	where.addIf(q.Before != 0, "id < ?", int64(q.Before))
+	where.addIf(q.Since != 0, "id >= ?", int64(q.Since))
 	rows, err := s.readers.QueryContext(ctx, replayColumns+where.text()+` ORDER BY id DESC LIMIT ?`, append(where.args, limitOf(q.Limit))...)
 	if err != nil {
 		return nil, fmt.Errorf("list replays: %w", err)

@@ -31,6 +31,8 @@ var replays = []check{
 			{engine.ReplayQuery{}, []*engine.Replay{done, full}},
 			{engine.ReplayQuery{Limit: 1}, []*engine.Replay{done}},
 			{engine.ReplayQuery{Before: done.ID}, []*engine.Replay{full}},
+			{engine.ReplayQuery{Since: done.ID}, []*engine.Replay{done}},
+			{engine.ReplayQuery{Since: full.ID, Before: done.ID}, []*engine.Replay{full}},
 			{engine.ReplayQuery{Account: "acme"}, []*engine.Replay{full}},
 			{engine.ReplayQuery{Unfinished: true}, []*engine.Replay{full}},
 		} {

@@ -1,0 +1,52 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"switchhook/engine/rfc3339"
+)
+
+// timestamp is a time in a request. Its zero value is one that was not given: no text stands
+// for it.
+type timestamp struct{ time.Time }
+
+// UnmarshalJSON implements json.Unmarshaler; null is not given.
+func (t *timestamp) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		return nil
+	}
+	var text string
+	if err := json.Unmarshal(b, &text); err != nil {
+		return rfc3339.ErrFormat
+	}
+	at, err := parseTime(text)
+	t.Time = at
+	return err
+}
+
+var errYear = errors.New("must lie in the years 1970 to 9999")
+
+// parseTime reads a time in a request. The error follows the field's name.
+func parseTime(text string) (time.Time, error) {
+	at, err := rfc3339.Parse(text)
+	if err != nil {
+		return at, fmt.Errorf("%.60q %w", text, err)
+	}
+	if year := at.UTC().Year(); year < 1970 || year > 9999 {
+		return time.Time{}, errYear
+	}
+	return at, nil
+}
+
+// queryTime reads a time in the address, where a "+" that was not written as %2B has become
+// a space.
+func queryTime(text string) (time.Time, error) {
+	if at, err := parseTime(strings.Replace(text, " ", "+", 1)); err == nil {
+		return at, nil
+	}
+	return parseTime(text)
+}
