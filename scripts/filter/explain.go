@@ -57,7 +57,8 @@ func (f *Filter) Explain(in *Input) (ex Explanation) {
 			ex = Explanation{Error: f.runError(fmt.Errorf("filter failed: %v", r)), Terms: shown(terms, in)}
 		}
 	}()
-	tree, err := parser.ParseWithConfig(f.source, typedConfig(&shape{}))
+	text, _ := withoutBigInts(f.source)
+	tree, err := parser.ParseWithConfig(text, typedConfig(&shape{}))
 	if err != nil {
 		panic(err) // it has been parsed before
 	}
@@ -86,7 +87,8 @@ func (f *Filter) watch(in *Input, tree *parser.Tree, terms []*watchedTerm) (bool
 	for _, t := range terms {
 		byNode[t.node] = t
 	}
-	p := &patcher{found: map[string]path{}, watch: func(n, out ast.Node) ast.Node {
+	_, literals := withoutBigInts(f.source)
+	p := &patcher{found: map[string]path{}, literals: literals, watch: func(n, out ast.Node) ast.Node {
 		t := byNode[n]
 		if t == nil {
 			return out

@@ -67,7 +67,8 @@ func parse(source string, schemas [][]byte) (*parser.Tree, *conf.Config, error) 
 		return nil, nil, err
 	}
 	config := typedConfig(payload)
-	tree, err := parser.ParseWithConfig(source, config)
+	text, _ := withoutBigInts(source)
+	tree, err := parser.ParseWithConfig(text, config)
 	if err != nil {
 		return nil, nil, parseError(source, err)
 	}
@@ -83,7 +84,8 @@ func build(source string, tree *parser.Tree) (*Filter, error) {
 // looks at the result.
 func assemble(source string, tree *parser.Tree, rewrite func(*patcher, ast.Node) ast.Node, check func(string, *parser.Tree, *conf.Config) error) (*Filter, error) {
 	f := &Filter{source: source}
-	p := &patcher{found: map[string]path{}}
+	_, literals := withoutBigInts(source)
+	p := &patcher{found: map[string]path{}, literals: literals}
 	tree.Node = rewrite(p, tree.Node)
 	config := flatConfig(p.found)
 	if err := check(source, tree, config); err != nil {

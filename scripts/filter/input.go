@@ -119,13 +119,16 @@ func (in *Input) named(name string) any {
 
 // header finds a header by its exact name, or else in any case (RFC 9110, section 5.1);
 // of several that differ in case only, the first by the alphabet.
-func (in *Input) header(name string) any {
-	if value, ok := in.event.Headers[name]; ok {
+func (in *Input) header(name string) any { return headerOf(in.event.Headers, name) }
+
+// headerOf finds a header by its name in any case, nil if there is none.
+func headerOf(headers map[string]string, name string) any {
+	if value, ok := headers[name]; ok {
 		return value
 	}
 	var best string
 	var value any
-	for other, v := range in.event.Headers {
+	for other, v := range headers {
 		if strings.EqualFold(other, name) && (value == nil || other < best) {
 			best, value = other, v
 		}

@@ -64,6 +64,8 @@ func (k *Key) Of(in *Input) (value string, err error) {
 		return "s" + v, nil
 	case int64:
 		return "n" + strconv.FormatInt(v, 10), nil
+	case bigInt:
+		return "n" + string(v), nil
 	case int:
 		return "n" + strconv.Itoa(v), nil
 	case float64:

@@ -82,6 +82,10 @@ func lintText(source string) error {
 			return no("`&` is not an operator: write `&&`")
 		case t.Is(lexer.Operator, "|") && next.Is(lexer.Operator):
 			return no("`|` is not an operator between conditions: write `||`")
+		case t.Is(lexer.Operator, "<") && next.Is(lexer.Operator, ">"):
+			return no("`<>` is not an operator: write `!=`")
+		case t.Is(lexer.Identifier) && sqlWords[strings.ToUpper(t.Value)] != "" && i > 0 && operand(tokens[i-1]):
+			return no("`%s` is not an operator: %s", t.Value, sqlWords[strings.ToUpper(t.Value)])
 		case t.Is(lexer.Identifier, "AND", "OR", "NOT", "IN"):
 			return no("unexpected %q: operators are written in lower case: `%s`", t.Value, strings.ToLower(t.Value))
 		}
@@ -94,6 +98,27 @@ func lintText(source string) error {
 		}
 	}
 	return nil
+}
+
+// sqlWords are operators of SQL, and what to write instead.
+var sqlWords = map[string]string{
+	"LIKE":    "write `startsWith`, `endsWith`, `contains` or `matches`",
+	"ILIKE":   "write `lower(text) contains \"part\"`",
+	"BETWEEN": "write `a >= 1 && a <= 2`",
+	"IS":      "write `a == nil` or `a != nil`",
+}
+
+// operand reports whether an operator may follow t.
+func operand(t lexer.Token) bool {
+	return t.Kind == lexer.Identifier || t.Kind == lexer.Number || t.Kind == lexer.String || t.Is(lexer.Bracket, ")", "]")
+}
+
+// pasted are characters that text programs put in place of those that were typed.
+var pasted = map[rune]string{
+	'“': `write "`, '”': `write "`, '„': `write "`, '‟': `write "`, '«': `write "`, '»': `write "`, '＂': `write "`,
+	'‘': `write '`, '’': `write '`, '‚': `write '`, '‛': `write '`, '‹': `write '`, '›': `write '`, '´': `write '`,
+	'≤': "write <=", '≥': "write >=", '≠': "write !=", '–': "write -", '—': "write -", '−': "write -", '×': "write *", '÷': "write /",
+	'\u00a0': "write a plain space", '\u200b': "take it out: it can't be seen", '\ufeff': "take it out: it can't be seen",
 }
 
 // parseError puts an error of expr's lexer or parser in the author's words.
@@ -110,6 +135,18 @@ func parseError(source string, err error) error {
 		message = message[:i] + "(unexpected " + token(message[i+len("(unexpected token "):])
 	}
 	message = badNumber.ReplaceAllString(message, "$1 $2")
+	if strings.HasSuffix(message, "value out of range") {
+		if strings.Contains(message, "float") {
+			message += ": the largest is about 1.8e308"
+		} else {
+			message += ": write it in decimal digits, which may be more than 64 bits hold"
+		}
+	}
+	if strings.HasPrefix(message, "unrecognized character") && at.From < utf8.RuneCountInString(source) {
+		if use := pasted[[]rune(source)[at.From]]; use != "" {
+			message += ": " + use
+		}
+	}
 	if message == "literal not terminated" {
 		message = "text is not closed: a quotation mark is missing"
 	}

@@ -65,7 +65,14 @@ func TestRefusedFilters(t *testing.T) {
 		{`(data.a == 1`, compile, 1, 13, "unexpected end of filter"},
 		{`data.a == "x`, compile, 1, 13, "text is not closed"},
 		{`data.a @ 1`, compile, 1, 8, "unrecognized character"},
-		{`data.a == 99999999999999999999`, compile, 1, 30, "invalid integer literal \"99999999999999999999\": value out of range"},
+		{`data.a == 0xFFFFFFFFFFFFFFFFFF`, compile, 1, 30, "value out of range: write it in decimal digits"},
+		{`data.a == 1e400`, compile, 1, 15, "value out of range: the largest is about 1.8e308"},
+		{`data.a <> 1`, lint, 1, 8, "`<>` is not an operator: write `!=`"},
+		{`data.a LIKE "x%"`, lint, 1, 8, "write `startsWith`, `endsWith`, `contains` or `matches`"},
+		{`data.a == 1 && data.b is nil`, lint, 1, 23, "`is` is not an operator"},
+		{`data.a between 1 and 2`, lint, 1, 8, "write `a >= 1 && a <= 2`"},
+		{`data.a == “OPEN”`, compile, 1, 11, "unrecognized character: U+201C '“': write \""},
+		{`data.a ≥ 1`, compile, 1, 8, "write >="},
 
 		// constructs
 		{`let a = 1; a == 1`, lint, 1, 1, "`let` is not allowed"},

@@ -156,8 +156,8 @@ func (in *Input) in(a, b any) bool {
 		if !ok {
 			panic(faultf("headers have texts for names, not %s", describe(a)))
 		}
-		_, ok = b[name]
-		return ok
+		in.spend(len(b) * (10 + len(name)))
+		return headerOf(b, name) != nil
 	case string:
 		panic(faultf("`in` looks through a list or an object: to search a text write `text contains part`"))
 	}
@@ -181,7 +181,7 @@ func (in *Input) inArray(a any, v jsondoc.Value) bool {
 				return true
 			}
 		}
-	case int64, float64:
+	case int64, float64, bigInt:
 		in.spend(60*v.Len() + len(v.Raw())/4)
 		for _, e := range v.Elements() {
 			if e.Kind() == jsondoc.Number && equal(x, wrap(e)) {
@@ -253,9 +253,7 @@ func member(a, key any) any {
 		}
 	case map[string]string:
 		if name, ok := key.(string); ok {
-			if value, ok := a[name]; ok {
-				return value
-			}
+			return headerOf(a, name)
 		}
 	}
 	return nil

@@ -27,10 +27,10 @@ func compare(a, b any, op string) (int, bool) {
 		if y, ok := b.(int64); ok {
 			return compareSame(x, y), true
 		}
-		if _, ok := b.(float64); ok {
+		if isNumber(b) {
 			return compareNumbers(a, b), true
 		}
-	case float64:
+	case float64, bigInt:
 		if isNumber(b) {
 			return compareNumbers(a, b), true
 		}
@@ -197,12 +197,25 @@ func number(v any) float64 {
 		return float64(v)
 	case float64:
 		return v
+	case bigInt:
+		return v.float()
 	}
 	return math.NaN()
 }
 
-func negate(a any) any { return subtract(int64(0), a) }
-func plus(a any) any   { return subtract(a, int64(0)) }
+func negate(a any) any {
+	if i, ok := a.(bigInt); ok {
+		return i.negate()
+	}
+	return subtract(int64(0), a)
+}
+
+func plus(a any) any {
+	if i, ok := a.(bigInt); ok {
+		return i
+	}
+	return subtract(a, int64(0))
+}
 
 func absolute(a any) any { return round(a, "abs", math.Abs) }
 func floor(a any) any    { return round(a, "floor", math.Floor) }
@@ -216,6 +229,11 @@ func round(a any, name string, how func(float64) float64) any {
 	case int64:
 		if name == "abs" && x < 0 {
 			return negate(x)
+		}
+		return x
+	case bigInt:
+		if _, sign := x.digits(); name == "abs" && sign < 0 {
+			return x.negate()
 		}
 		return x
 	case float64:
@@ -245,7 +263,7 @@ const longestNumber = 64
 
 func toInt(a any) any {
 	switch x := a.(type) {
-	case nil, int64:
+	case nil, int64, bigInt:
 		return x
 	case float64:
 		if x >= math.MinInt64 && x < math.MaxInt64 {
@@ -265,6 +283,8 @@ func toFloat(a any) any {
 		return x
 	case int64:
 		return float64(x)
+	case bigInt:
+		return x.float()
 	case string:
 		f, err := strconv.ParseFloat(strings.TrimSpace(x[:min(len(x), longestNumber)]), 64)
 		if err == nil && len(x) <= longestNumber && !math.IsNaN(f) {
@@ -282,6 +302,8 @@ func toText(a any) any {
 		return strconv.FormatBool(x)
 	case int64:
 		return strconv.FormatInt(x, 10)
+	case bigInt:
+		return string(x)
 	case float64:
 		return strconv.FormatFloat(x, 'f', -1, 64)
 	}

@@ -15,9 +15,10 @@ import (
 //
 // It panics at what the linter should not have let through.
 type patcher struct {
-	found map[string]path // the names that the tree now reads
-	loops bool
-	watch func(old, rewritten ast.Node) ast.Node // has the last word on each node outside of predicates; may be nil
+	found    map[string]path // the names that the tree now reads
+	literals map[int]bigInt  // by their place: FloatNodes that stand for integers
+	loops    bool
+	watch    func(old, rewritten ast.Node) ast.Node // has the last word on each node outside of predicates; may be nil
 }
 
 // value rewrites a node whose value is used as it is.
@@ -31,7 +32,12 @@ func (p *patcher) value(n ast.Node) ast.Node {
 
 func (p *patcher) rewrite(n ast.Node) ast.Node {
 	switch n := n.(type) {
-	case *ast.NilNode, *ast.BoolNode, *ast.StringNode, *ast.FloatNode, *ast.PointerNode:
+	case *ast.NilNode, *ast.BoolNode, *ast.StringNode, *ast.PointerNode:
+		return n
+	case *ast.FloatNode:
+		if i, ok := p.literals[n.Location().From]; ok {
+			return at(n, &ast.ConstantNode{Value: i})
+		}
 		return n
 	case *ast.IntegerNode:
 		return at(n, &ast.ConstantNode{Value: int64(n.Value)})
@@ -122,6 +128,9 @@ func (p *patcher) unary(n *ast.UnaryNode) ast.Node {
 		return at(n, &ast.ConstantNode{Value: int64(i)})
 	}
 	if f, ok := n.Node.(*ast.FloatNode); ok {
+		if i, ok := p.literals[f.Location().From]; ok {
+			return at(n, &ast.ConstantNode{Value: negativeInteger(i)})
+		}
 		return at(n, &ast.ConstantNode{Value: -f.Value})
 	}
 	return call(n, negate, p.value(n.Node))

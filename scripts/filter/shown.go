@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"strings"
 	"unicode/utf8"
 
 	"switchhook/scripts/jsondoc"
@@ -24,6 +25,11 @@ func shownValue(v any) (value any, summary string) {
 	switch v := v.(type) {
 	case string:
 		return shownText(v)
+	case bigInt:
+		if len(v) > shownBytes {
+			return nil, fmt.Sprintf("a number of %d digits", len(v))
+		}
+		return json.Number(strings.Clone(string(v))), ""
 	case float64:
 		if math.IsInf(v, 0) || math.IsNaN(v) {
 			return nil, fmt.Sprintf("the number %v", v)

@@ -9,7 +9,7 @@ import (
 )
 
 // A filter sees a JSON value as nil (null or missing), bool, int64 (an integer that
-// fits), float64, string, list (an array) or jsondoc.Value (an object, read member by
+// fits), bigInt (one that does not), float64, string, list (an array) or jsondoc.Value (an object, read member by
 // member when asked).
 
 // maxList is how many elements of an array a filter may go through one by one.
@@ -32,6 +32,9 @@ func wrap(v jsondoc.Value) any {
 		return false
 	case jsondoc.Number:
 		if i, ok := v.Int64(); ok {
+			return i
+		}
+		if i, ok := readBigInt(v); ok {
 			return i
 		}
 		return v.Float64()
@@ -74,6 +77,11 @@ func describe(v any) string {
 		return "the number " + strconv.FormatInt(v, 10)
 	case float64:
 		return "the number " + strconv.FormatFloat(v, 'g', -1, 64)
+	case bigInt:
+		if len(v) > 60 {
+			return "the number " + string(v[:40]) + "…"
+		}
+		return "the number " + string(v)
 	case string:
 		if r := []rune(v[:min(len(v), 200)]); len(r) > 40 {
 			return "the text " + strconv.Quote(string(r[:40])+"…")
@@ -102,7 +110,7 @@ func equal(a, b any) bool {
 	case string:
 		y, ok := b.(string)
 		return ok && x == y
-	case int64, float64:
+	case int64, float64, bigInt:
 		if !isNumber(b) {
 			return false
 		}
@@ -121,14 +129,19 @@ func equal(a, b any) bool {
 
 func isNumber(v any) bool {
 	switch v.(type) {
-	case int64, float64:
+	case int64, float64, bigInt:
 		return true
 	}
 	return false
 }
 
 func compareNumbers(a, b any) int {
+	if y, ok := b.(bigInt); ok {
+		return -compareBigInt(y, a)
+	}
 	switch x := a.(type) {
+	case bigInt:
+		return compareBigInt(x, b)
 	case int64:
 		switch y := b.(type) {
 		case int64:
