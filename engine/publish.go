@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -101,6 +102,9 @@ func (e *Engine) publish(ctx context.Context, inputs []EventInput) ([]Accepted, 
 	}
 	committing, span := e.traces.start(ctx, "commit")
 	appended, err := e.store.Append(committing, events)
+	if ErrorCode(err) == CodeConflict && e.equateRepeats(committing, inputs, events) {
+		appended, err = e.store.Append(committing, events)
+	}
 	end(span, traceProblem(err))
 	if err != nil {
 		for _, p := range batch {
@@ -134,6 +138,41 @@ func (e *Engine) publish(ctx context.Context, inputs []EventInput) ([]Accepted, 
 	e.scheduler.ungate()
 	e.metrics.publishing.Observe(time.Since(began).Seconds())
 	return accepted, nil
+}
+
+// equateRepeats gives events whose data means the same as that of the event under one of
+// their keys, and is only written in another way, that event's digest. It reports whether
+// there was one. Digests are of the bytes, since a repeat is nearly always the same bytes.
+func (e *Engine) equateRepeats(ctx context.Context, inputs []EventInput, events []NewEvent) (changed bool) {
+	first := map[KeyHash]jsondoc.Value{} // in this call
+	for i := range events {
+		in := inputs[i]
+		for _, key := range events[i].Keys {
+			data, known := first[key]
+			if id, err := e.store.EventByKey(ctx, key); err == nil {
+				stored, err := e.store.Event(ctx, in.Account, id)
+				if err != nil {
+					continue
+				}
+				doc, err := jsondoc.Parse(stored.Data, jsondoc.Limits{})
+				if err != nil {
+					continue
+				}
+				data, known = doc.Root(), true
+			}
+			if !known {
+				first[key] = in.Data
+				continue
+			}
+			if bytes.Equal(data.Raw(), in.Data.Raw()) || !bytes.Equal(jsondoc.AppendCanonical(nil, data), jsondoc.AppendCanonical(nil, in.Data)) {
+				continue
+			}
+			in.Data = data
+			events[i].Digest, changed = in.digest(), true
+			break
+		}
+	}
+	return changed
 }
 
 // withTargets adds the targets that an event names, each once, behind those that matched.

@@ -320,3 +320,39 @@ func TestEventsPublishedAtTheSameTimeDoNotMix(t *testing.T) {
 		seen[body.Name] = true
 	}
 }
+
+func TestIdempotency_EventsAreComparedByWhatTheyMean(t *testing.T) {
+	r := start(t)
+	c := r.acme
+	hook := receive(t, nil)
+	c.subscribe("a", hook.URL)
+	publish := func(body, key string) *answer {
+		if key == "" {
+			return c.post("/api/v1/events", body)
+		}
+		return c.post("/api/v1/events", body, once, key)
+	}
+	for i, test := range []struct{ body, same, other string }{
+		{`{"type":"a","data":{"a":1,"b":"é"}}`, `{ "data": { "b": "\u00e9", "a": 1 }, "type": "a" }`, `{"type":"a","data":{"a":2,"b":"é"}}`},
+		{`{"type":"a","data":[1,2]}`, `{"type":"a","data":[ 1,2 ]}`, `{"type":"a","data":[2,1]}`},
+		{`{"type":"a","data":12345678901234567890}`, `{"type":"a","data": 12345678901234567890 }`, `{"type":"a","data":12345678901234567891}`},
+		{`{"type":"a","data":{"x":1},"time":"2026-01-31T09:30:00Z"}`, `{"type":"a","data":{"x": 1},"time":"2026-01-31t10:30:00+01:00"}`, `{"type":"a","data":{"x":1},"time":"2026-01-31T09:30:01Z"}`},
+		{`[{"type":"a","data":{"x":1}},{"type":"a","data":2}]`, `[{"type":"a","data":{"x" : 1}},{"type":"a","data": 2}]`, `[{"type":"a","data":{"x":1}},{"type":"a","data":3}]`},
+	} {
+		key := fmt.Sprint("k", i)
+		first := publish(test.body, key).want(202)
+		again := publish(test.same, key).want(202)
+		if string(again.body) != string(first.body) || again.header.Get("Idempotent-Replayed") != "true" {
+			t.Errorf("%s again: %s", test.body, again.body)
+		}
+		publish(test.other, key).refused(409, strings.TrimPrefix(map[bool]string{true: "events[1]"}[test.body[0] == '['], ""), "")
+	}
+	// Under an id of its own as well, and within one list.
+	publish(`{"type":"a","id":"mine","data":{"x":1}}`, "").want(202)
+	publish(`{"type":"a","id":"mine","data":{ "x":1 }}`, "").want(202).shows(map[string]any{"id": "mine"})
+	publish(`[{"type":"a","id":"two","data":{"x":1}},{"type":"a","id":"two","data":{ "x":1 }}]`, "").want(202)
+	publish(`[{"type":"a","id":"three","data":{"x":1}},{"type":"a","id":"three","data":{"x":2}}]`, "").refused(409, "events[1]", "")
+	if n := len(c.get("/api/v1/events").column("id")); n != 8 {
+		t.Errorf("%d events were stored", n)
+	}
+}
