@@ -68,19 +68,19 @@ func (a *applier) script(ctx context.Context, s *manifest.Step) (string, error) 
 	}
 	script := &scriptBody{ID: s.ID}
 	if s.NewRecord {
-		change := map[string]any{"description": s.Script.Description, "cases": json.RawMessage(cases)}
+		change := map[string]any{"description": s.Script.Description}
 		if err := a.api.call(ctx, http.MethodPatch, script.path(""), change, nil); err != nil {
 			return "", err
 		}
 	}
-	if !s.NewSource {
+	if !s.NewVersion {
 		return "", nil
 	}
-	v, err := a.api.addVersion(ctx, script, s.Script.Source, manifest.Note)
+	v, err := a.api.addVersion(ctx, script, s.Script.Source, manifest.Note, cases)
 	if err != nil {
 		return "", err
 	}
-	_, err = a.api.setLive(ctx, script, v.Version, false)
+	_, err = a.api.setLive(ctx, script, v.Version, false, forceLive(s.Script.Name, v.Version))
 	return fmt.Sprintf(", version %d is live", v.Version), err
 }
 

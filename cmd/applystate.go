@@ -110,18 +110,19 @@ func liveScript(ctx context.Context, api *client, account string, s *scriptBody,
 	live.Account, live.Name, live.Kind, live.Description = account, s.Name, s.Kind, s.Description
 	switch {
 	case wanted:
-		if len(s.Cases) > 0 {
-			var err error
-			if live.Cases, err = suite.ParseCases(s.Cases); err != nil {
-				return nil, fmt.Errorf("the cases of script %q can't be read: %w", s.Name, err)
-			}
-		}
+		cases := s.Cases
 		if s.LiveVersion > 0 {
 			v, err := api.version(ctx, s, "live")
 			if err != nil {
 				return nil, err
 			}
-			live.Source = v.Source
+			live.Source, cases = v.Source, v.Cases
+		}
+		if len(cases) > 0 {
+			var err error
+			if live.Cases, err = suite.ParseCases(cases); err != nil {
+				return nil, fmt.Errorf("the cases of script %q can't be read: %w", s.Name, err)
+			}
 		}
 	case prune:
 		oldest, err := api.latest(ctx, s, 2)

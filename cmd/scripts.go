@@ -23,7 +23,7 @@ type scriptsCommand struct {
 	Pull        scriptsPullCommand     `cmd:"" help:"Write scripts and their test cases into files."`
 	Diff        scriptsDiffCommand     `cmd:"" help:"Compare the live version with a file or another version, or two versions."`
 	Live        scriptsLiveCommand     `cmd:"" help:"Make a version live."`
-	Rollback    scriptsRollbackCommand `cmd:"" help:"Make the version before the live one live."`
+	Rollback    scriptsRollbackCommand `cmd:"" help:"Make the version live that was live before."`
 	Backtest    scriptsBacktestCommand `cmd:"" help:"Run a version or a file over stored events and show what it would change; nothing is sent."`
 }
 
@@ -97,13 +97,13 @@ type scriptsPushCommand struct {
 	File  string `arg:"" help:"File with the source."`
 	Kind  string `help:"filter or transform, for a new script; by default what the file's ending says." placeholder:"KIND" enum:"filter,transform," default:""`
 	Note  string `help:"What is new." placeholder:"TEXT"`
-	Cases string `help:"File with test cases, which take the place of the script's." placeholder:"FILE"`
+	Cases string `help:"File with the version's test cases; by default it takes those of the version before it." placeholder:"FILE"`
 	Live  bool   `help:"Make the version live if its tests pass."`
 }
 
 // Help says what the flags can't.
 func (*scriptsPushCommand) Help() string {
-	return `A script that is not there yet is made. The source of the newest version again makes no new version.
+	return `A script that is not there yet is made. The source of the newest version again makes no new version, and gives that one the cases of --cases. Older versions keep theirs.
 
 Exit status: 0 the version is stored, with --live it is live; 1 it does not compile, or with --live its tests fail; 2 the command line is wrong.`
 }
@@ -132,20 +132,12 @@ func (c *scriptsPushCommand) Run(ctx context.Context, all *commands) error {
 			return err
 		}
 	}
-	v, before, err := c.pushVersion(ctx, api, s, source)
+	v, before, err := c.pushVersion(ctx, api, s, source, cases)
 	if err != nil {
 		if made { // a script without a version would only be in the way
 			err = errors.Join(err, api.call(context.WithoutCancel(ctx), http.MethodDelete, s.path(""), nil, nil))
 		}
 		return err
-	}
-	if cases != nil {
-		if err := api.call(ctx, http.MethodPatch, s.path(""), map[string]any{"cases": cases}, nil); err != nil {
-			return err
-		}
-		if err := api.call(ctx, http.MethodPost, s.path("/test"), map[string]int{"version": v.Version}, &v.Tests); err != nil {
-			return err
-		}
 	}
 	switch {
 	case made:
@@ -159,10 +151,7 @@ func (c *scriptsPushCommand) Run(ctx context.Context, all *commands) error {
 	if !c.Live {
 		return nil
 	}
-	if v.Tests != nil && !v.Tests.OK() {
-		return fmt.Errorf("version %d does not go live, for its tests fail; \"switchhook scripts live %s %d --force\" makes it live all the same", v.Version, s.Name, v.Version)
-	}
-	if _, err := api.setLive(ctx, s, v.Version, false); err != nil {
+	if _, err := api.setLive(ctx, s, v.Version, false, forceLive(s.Name, v.Version)); err != nil {
 		return err
 	}
 	fmt.Printf("version %d is live\n", v.Version)
@@ -202,7 +191,7 @@ func (c *scriptsPushCommand) create(ctx context.Context, api *client, account st
 }
 
 // pushVersion stores a version; before is the number of the newest one so far.
-func (c *scriptsPushCommand) pushVersion(ctx context.Context, api *client, s *scriptBody, source string) (v versionBody, before int, err error) {
+func (c *scriptsPushCommand) pushVersion(ctx context.Context, api *client, s *scriptBody, source string, cases json.RawMessage) (v versionBody, before int, err error) {
 	if c.Kind != "" && c.Kind != s.Kind {
 		return v, 0, fmt.Errorf("%s is a %s; a script's kind can't be changed", s.Name, s.Kind)
 	}
@@ -213,7 +202,7 @@ func (c *scriptsPushCommand) pushVersion(ctx context.Context, api *client, s *sc
 	if newest != nil {
 		before = newest.Version
 	}
-	v, err = api.addVersion(ctx, s, source, c.Note)
+	v, err = api.addVersion(ctx, s, source, c.Note, cases)
 	return v, before, err
 }
 
@@ -312,7 +301,7 @@ func (c *scriptsLiveCommand) Run(ctx context.Context, all *commands) error {
 
 // switchTo makes a version live and says what was before.
 func (c *client) switchTo(ctx context.Context, s *scriptBody, version int, force bool) error {
-	report, err := c.setLive(ctx, s, version, force)
+	report, err := c.setLive(ctx, s, version, force, "--force makes it live all the same")
 	if err != nil {
 		showRefusal(err)
 		return err
@@ -331,14 +320,14 @@ func (c *client) switchTo(ctx context.Context, s *scriptBody, version int, force
 
 type scriptsRollbackCommand struct {
 	Name  string `arg:"" help:"The script's name."`
-	Force bool   `env:"-" help:"Even if the older version fails the tests of today."`
+	Force bool   `env:"-" help:"Even if the older version was never live and fails its tests, or does not compile any more."`
 }
 
 // Help says what the flags can't.
 func (*scriptsRollbackCommand) Help() string {
-	return `The router keeps no record of what was live when, so this is the highest version below the live one, live before or not. "switchhook scripts live NAME VERSION" goes back to any other.
+	return `This is the version below the live one that was live last; where none was, the highest below it. One that was live goes live again whatever its tests say by now. "switchhook scripts live NAME VERSION" goes to any other.
 
-Exit status: 0 the older version is live; 1 there is none, its tests fail, or another error; 2 the command line is wrong.`
+Exit status: 0 the older version is live; 1 there is none, it was never live and its tests fail, or another error; 2 the command line is wrong.`
 }
 
 // Run rolls back.
@@ -350,7 +339,7 @@ func (c *scriptsRollbackCommand) Run(ctx context.Context, all *commands) error {
 	if s.LiveVersion == 0 {
 		return fmt.Errorf("no version of %s is live", s.Name)
 	}
-	v, err := api.latest(ctx, s, s.LiveVersion)
+	v, err := api.liveBefore(ctx, s)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package cmd
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -99,7 +100,9 @@ func TestScriptsGoThereAndBack(t *testing.T) {
 	p.expect(1, []string{"no version"}, "scripts", "diff", "text", "7", "1")
 	p.expect(1, []string{"there is none before it"}, "scripts", "rollback", "text")
 
-	p.expect(1, []string{"✗ the id is told", "409"}, "scripts", "live", "text", "2")
+	if out := p.expect(1, []string{"✗ the id is told", "1 of its 1 tests fail", "--force makes it live all the same"}, "scripts", "live", "text", "2"); strings.Contains(out, `"force"`) {
+		t.Errorf("the error speaks of the API's member:\n%s", out)
+	}
 	p.expect(0, []string{"version 2 is live; it was version 1"}, "scripts", "live", "text", "2", "--force")
 	p.expect(0, []string{"version 1 is live; it was version 2"}, "scripts", "rollback", "text")
 
@@ -121,6 +124,42 @@ func TestScriptsGoThereAndBack(t *testing.T) {
 	p.expect(0, []string{"wrote text.ts"}, "scripts", "pull", "--out", filepath.Join(dir, "fresh"))
 	p.expect(1, []string{`no script "txet"`}, "scripts", "pull", "txet", "--out", out)
 	p.expect(1, []string{"there is no script"}, "scripts", "live", "txet", "1")
+}
+
+// TestScriptsRollback_NeedsNoForce pushes versions with cases of their own, and goes back.
+func TestScriptsRollback_NeedsNoForce(t *testing.T) {
+	t.Parallel()
+	p, dir := serve(t, t.TempDir()), t.TempDir()
+	push := func(n int, want ...string) {
+		t.Helper()
+		text := fmt.Sprintf("version %d", n)
+		source := write(t, dir, fmt.Sprintf("v%d.js", n), fmt.Sprintf("export default () => %q\n", text))
+		cases := write(t, dir, fmt.Sprintf("v%d.test.json", n), fmt.Sprintf(`{"cases": [{"name": "is %d", "event": {"type": "a", "data": 1}, "expect": {"body": %q}}]}`, n, text))
+		p.expect(0, want, "scripts", "push", "it's", source, "--cases", cases, "--live")
+	}
+	push(1, "version 1 is live")
+	push(2, "version 2 is live")
+	broken := write(t, dir, "v3.js", "export default () => 3\n")
+	p.expect(1, []string{"this is version 3", `switchhook scripts live 'it'\''s' 3 --force`}, "scripts", "push", "it's", broken, "--live")
+	push(4, "version 4 is live")
+	p.expect(0, []string{"1 passed, 0 failed", "version 2 is live; it was version 4"}, "scripts", "rollback", "it's") // 3 never was
+	p.expect(0, []string{"version 1 is live; it was version 2"}, "scripts", "rollback", "it's")
+	p.expect(1, []string{"there is none before it"}, "scripts", "rollback", "it's")
+	out := filepath.Join(dir, "out")
+	p.expect(0, []string{"2 files written"}, "scripts", "pull", "--out", out) // of the live version, with its cases
+	for name, want := range map[string]string{".js": "version 1", ".test.json": "is 1"} {
+		found, err := filepath.Glob(filepath.Join(out, "*"+name))
+		if err != nil || len(found) != 1 || !strings.Contains(read(t, found[0]), want) {
+			t.Errorf("%v do not hold %q: %v", found, want, err)
+		}
+	}
+	p.expect(0, []string{"version 4 is live; it was version 1"}, "scripts", "live", "it's", "4")
+
+	// The newest version's cases can be changed; it was live, and so comes back though they fail.
+	wrong := write(t, dir, "wrong.test.json", `{"cases": [{"name": "wrong", "event": {"type": "a", "data": 1}, "expect": {"body": "no"}}]}`)
+	p.expect(0, []string{"version 4 has this source already", "0 passed, 1 failed"}, "scripts", "push", "it's", filepath.Join(dir, "v4.js"), "--cases", wrong)
+	p.expect(0, nil, "scripts", "live", "it's", "1")
+	p.expect(0, []string{"✗ wrong", "version 4 is live; it was version 1"}, "scripts", "live", "it's", "4")
 }
 
 func TestScriptsAreFoundByOddNamesAndInOtherAccounts(t *testing.T) {

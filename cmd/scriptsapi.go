@@ -3,9 +3,11 @@ package cmd
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"switchhook/scripts/suite"
@@ -37,13 +39,15 @@ func (s *scriptBody) whole() bool { return s.ID != "" }
 
 // versionBody is a version of a script, and what its cases came to where it is new.
 type versionBody struct {
-	Version   int           `json:"version"`
-	Source    string        `json:"source"`
-	Author    string        `json:"author"`
-	Note      string        `json:"note"`
-	Live      bool          `json:"live"`
-	CreatedAt time.Time     `json:"created_at"`
-	Tests     *suite.Report `json:"tests"`
+	Version   int             `json:"version"`
+	Source    string          `json:"source"`
+	Author    string          `json:"author"`
+	Note      string          `json:"note"`
+	Live      bool            `json:"live"`
+	LiveAt    *time.Time      `json:"live_at"` // the last time; nil: never
+	Cases     json.RawMessage `json:"cases"`
+	CreatedAt time.Time       `json:"created_at"`
+	Tests     *suite.Report   `json:"tests"`
 }
 
 func (v *versionBody) whole() bool { return v.Version > 0 }
@@ -110,15 +114,82 @@ func (c *client) newest(ctx context.Context, s *scriptBody) (*versionBody, error
 	return v, err
 }
 
-func (c *client) addVersion(ctx context.Context, s *scriptBody, source, note string) (v versionBody, err error) {
-	return v, c.call(ctx, http.MethodPost, s.path("/versions"), map[string]string{"source": source, "note": note}, &v)
+// liveBefore is the version below the live one that was live last, of the 500 highest;
+// where none of them was, the highest of them. It is nil where there is none.
+func (c *client) liveBefore(ctx context.Context, s *scriptBody) (*versionBody, error) {
+	var lower page[versionBody]
+	if err := c.call(ctx, http.MethodGet, s.path(fmt.Sprintf("/versions?limit=500&cursor=%d", s.LiveVersion)), nil, &lower); err != nil || len(lower.Data) == 0 {
+		return nil, err
+	}
+	found := &lower.Data[0]
+	for i := range lower.Data {
+		if at := lower.Data[i].LiveAt; at != nil && (found.LiveAt == nil || at.After(*found.LiveAt)) {
+			found = &lower.Data[i]
+		}
+	}
+	return found, nil
 }
 
-// setLive makes a version live; the report is what its cases came to.
-func (c *client) setLive(ctx context.Context, s *scriptBody, version int, force bool) (*suite.Report, error) {
+// addVersion stores a version; without cases it gets those of the one before it.
+func (c *client) addVersion(ctx context.Context, s *scriptBody, source, note string, cases json.RawMessage) (v versionBody, err error) {
+	body := map[string]any{"source": source, "note": note}
+	if cases != nil {
+		body["cases"] = cases
+	}
+	return v, c.call(ctx, http.MethodPost, s.path("/versions"), body, &v)
+}
+
+// setLive makes a version live; the report is what its cases came to. hint is what to type
+// where they fail.
+func (c *client) setLive(ctx context.Context, s *scriptBody, version int, force bool, hint string) (*suite.Report, error) {
 	var answer struct {
 		Tests *suite.Report `json:"tests"`
 	}
 	err := c.call(ctx, http.MethodPut, s.path("/live"), map[string]any{"version": version, "force": force}, &answer)
-	return answer.Tests, err
+	return answer.Tests, notLive(err, version, hint)
+}
+
+// notLiveError says that a version did not go live for its tests, or since it does not
+// compile any more, in the words of the command line.
+type notLiveError struct {
+	*refusalError
+	text string
+}
+
+// Error implements error.
+func (e *notLiveError) Error() string { return e.text }
+
+// Unwrap gives the router's answer.
+func (e *notLiveError) Unwrap() error { return e.refusalError }
+
+func notLive(err error, version int, hint string) error {
+	e, ok := errors.AsType[*refusalError](err)
+	switch {
+	case !ok || e.code != http.StatusConflict:
+	case e.Script != nil:
+		return &notLiveError{e, fmt.Sprintf("version %d does not go live, for it does not compile any more: %s\n%s", version, printable(e.Script.Message), hint)}
+	case e.Tests != nil:
+		return &notLiveError{e, fmt.Sprintf("version %d does not go live, for %d of its %d tests fail; %s", version, e.Tests.Failed, len(e.Tests.Cases), hint)}
+	}
+	return err
+}
+
+// forceLive is the command that makes a version live though its tests fail.
+func forceLive(name string, version int) string {
+	command := fmt.Sprintf("switchhook scripts live %s %d --force", shellQuoted(name), version)
+	if strings.HasPrefix(name, "-") {
+		command = fmt.Sprintf("switchhook scripts live --force -- %s %d", shellQuoted(name), version)
+	}
+	return fmt.Sprintf("\"%s\" makes it live all the same", command)
+}
+
+// shellQuoted is a word as one types it in a shell.
+func shellQuoted(word string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-/", r)
+	}
+	if word != "" && strings.IndexFunc(word, func(r rune) bool { return !plain(r) }) < 0 {
+		return word
+	}
+	return "'" + strings.ReplaceAll(printable(word), "'", `'\''`) + "'"
 }

@@ -26,7 +26,7 @@ type scriptsPullCommand struct {
 
 // Help says what the flags can't.
 func (*scriptsPullCommand) Help() string {
-	return `NAME.expr, NAME.js or NAME.ts gets the source of the live version, or of the newest where none is live, and NAME.test.json the test cases, as "switchhook test" reads them. Characters that don't suit file names become "-". Whether a transform is TypeScript is guessed, unless one of the two files is there.
+	return `NAME.expr, NAME.js or NAME.ts gets the source of the live version, or of the newest where none is live, and NAME.test.json the version's test cases, as "switchhook test" reads them. Characters that don't suit file names become "-". Whether a transform is TypeScript is guessed, unless one of the two files is there.
 
 Exit status: 0 the files are as on the router; 1 a file is different and --force is not given (nothing is written then), or another error; 2 the command line is wrong.`
 }
@@ -108,31 +108,29 @@ func (c *scriptsPullCommand) write(out *os.Root, files []pulledFile) error {
 }
 
 func pullScript(ctx context.Context, api *client, s *scriptBody, base string, out *os.Root) ([]pulledFile, error) {
-	var source string
+	var v *versionBody
+	var err error
 	if s.LiveVersion > 0 {
-		v, err := api.version(ctx, s, "live")
-		if err != nil {
-			return nil, err
-		}
-		source = v.Source
+		v = &versionBody{}
+		*v, err = api.version(ctx, s, "live")
 	} else {
-		v, err := api.latest(ctx, s, 0)
-		if err != nil {
-			return nil, err
-		}
-		if v == nil {
-			fmt.Fprintf(os.Stderr, "%s has no version yet; it is left out\n", printable(s.Name))
-			return nil, nil
-		}
-		source = v.Source
+		v, err = api.latest(ctx, s, 0)
 	}
+	if err != nil {
+		return nil, err
+	}
+	if v == nil {
+		fmt.Fprintf(os.Stderr, "%s has no version yet; it is left out\n", printable(s.Name))
+		return nil, nil
+	}
+	source := v.Source
 	ending := ".expr"
 	if s.Kind == "transform" {
 		ending = transformEnding(source, func(ending string) bool { _, err := out.Stat(base + ending); return err == nil })
 	}
 	text := []byte(source)
 	files := []pulledFile{{base + ending, text, func(there []byte) bool { return bytes.Equal(there, text) }}}
-	cases, err := suite.ParseCases(s.Cases)
+	cases, err := suite.ParseCases(v.Cases)
 	if err != nil {
 		return nil, fmt.Errorf("the cases of %s: %w", s.Name, err)
 	}
@@ -140,7 +138,7 @@ func pullScript(ctx context.Context, api *client, s *scriptBody, base string, ou
 		return files, nil
 	}
 	var indented bytes.Buffer
-	if err := json.Indent(&indented, s.Cases, "", "  "); err != nil {
+	if err := json.Indent(&indented, v.Cases, "", "  "); err != nil {
 		return nil, err
 	}
 	whole := []byte(`{"cases": ` + indented.String() + "}\n")

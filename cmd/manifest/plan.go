@@ -71,8 +71,8 @@ type Step struct {
 	EventType    *EventType    // what it is to become; nil where it is something else
 	Script       *Script       // likewise
 	Subscription *Subscription // likewise
-	NewRecord    bool          // of a script: its description or its cases change
-	NewSource    bool          // of a script
+	NewRecord    bool          // of a script: its description changes
+	NewVersion   bool          // of a script: its source or its cases change
 }
 
 // Plan is the way from a State to a Set, in the order in which it must be gone: event
@@ -147,7 +147,7 @@ func (c *comparison) eventType(t *EventType) {
 }
 
 func (c *comparison) script(sc *Script) {
-	s := &Step{Action: Create, What: "script", Name: sc.Name, Account: sc.Account, Script: sc, NewSource: true}
+	s := &Step{Action: Create, What: "script", Name: sc.Name, Account: sc.Account, Script: sc, NewVersion: true}
 	s.Detail = sc.Kind
 	if n := len(sc.Cases); n > 0 {
 		s.Detail = fmt.Sprintf("%s, %d test %s", sc.Kind, n, plural(n, "case"))
@@ -160,8 +160,8 @@ func (c *comparison) script(sc *Script) {
 		}
 		c.kept[old.ID] = true
 		s.Action, s.ID, was = Change, old.ID, old.text()
-		s.NewSource = old.Source != sc.Source
-		s.NewRecord = old.Description != sc.Description || casesText(old.Cases) != casesText(sc.Cases)
+		s.NewVersion = old.Source != sc.Source || casesText(old.Cases) != casesText(sc.Cases)
+		s.NewRecord = old.Description != sc.Description
 	}
 	c.add(s, was, sc.text())
 }
