@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"strconv"
 	"time"
@@ -14,7 +13,6 @@ import (
 	"switchhook/engine/judge"
 	"switchhook/engine/order"
 	"switchhook/engine/snowflake"
-	"switchhook/scripts"
 )
 
 const (
@@ -45,9 +43,9 @@ type element struct {
 // batch is what came of making a parcel ready.
 type batch struct {
 	elements []*element
-	rest     int  // the first delivery of the parcel that is not in it; its length where all are
-	alone    bool // the one that is to be sent goes as it is, in no array
-	busy     bool // the sandbox had no time for the first of the rest
+	rest     int       // the first delivery of the parcel that is not in it; its length where all are
+	alone    bool      // the one that is to be sent goes as it is, in no array
+	why      *shortage // that the first of the rest met; nil: none
 }
 
 // deliverBatch makes one attempt of several deliveries, in one POST. What does not go with
@@ -60,7 +58,7 @@ func (e *Engine) deliverBatch(q *queue, r *route, p order.Parcel) {
 	b := e.gather(ctx, r, &p)
 	if len(b.elements) == 0 {
 		end(span, "put back")
-		e.putBack(q, p)
+		e.putBack(q, p, b.why)
 		return
 	}
 	if b.rest < p.Len() {
@@ -74,7 +72,12 @@ func (e *Engine) deliverBatch(q *queue, r *route, p order.Parcel) {
 		e.log.Info("batch refused as too large, to be sent in halves", "subscription_id", r.sub.ID.Format(SubscriptionPrefix), "events", len(sent))
 		end(span, "too large")
 		e.scheduler.tooLarge(q, len(sent))
-		e.putBack(q, p)
+		e.putBack(q, p, nil)
+		return
+	}
+	if why := e.shortageIn(x, post.Phase); why != nil {
+		end(span, "put back")
+		e.putBack(q, p, why)
 		return
 	}
 	took := time.Since(began)
@@ -96,6 +99,8 @@ func (e *Engine) deliverBatch(q *queue, r *route, p order.Parcel) {
 			outcome = el.v
 		} else if el.x.Err != nil {
 			e.judgeOne(r, el, el.x)
+		} else if el.v.state == StateDropped {
+			e.metrics.attempted(r.sub.Account, el.en, el.a, StateDropped)
 		}
 	}
 	if len(sent) > 1 && outcome.state == StateSucceeded {
@@ -144,9 +149,9 @@ func (e *Engine) gather(ctx context.Context, r *route, p *order.Parcel) (b batch
 			b.elements = append(b.elements, el)
 			continue
 		}
-		alone, busy := e.ready(ctx, r, el)
-		if busy {
-			b.busy = true
+		alone, why := e.ready(ctx, r, el)
+		if why != nil {
+			b.why = why
 			return b
 		}
 		if el.x.Err != nil { // it fails; in a line that sorts, others may have to wait for it
@@ -180,17 +185,16 @@ func (e *Engine) gather(ctx context.Context, r *route, p *order.Parcel) (b batch
 }
 
 // ready makes one delivery ready. alone says that it can't stand in an array: its transform
-// changed the request, or made a body that is no JSON. busy says that the sandbox had no
-// time for it.
-func (e *Engine) ready(ctx context.Context, r *route, el *element) (alone, busy bool) {
+// changed the request, or made a body that is no JSON. why is what the router lacked for it.
+func (e *Engine) ready(ctx context.Context, r *route, el *element) (alone bool, why *shortage) {
 	if r.broken != nil {
 		el.a.Phase, el.x.Err = phaseRefused, r.broken
-		return false, false
+		return false, nil
 	}
 	var err error
 	if el.ev, err = e.eventOf(ctx, el.en); err != nil {
 		el.a.Phase, el.x.Err = phaseEvent, err
-		return false, false
+		return false, e.shortageIn(el.x, phaseEvent)
 	}
 	out, dropped, err := e.composeUnsealed(ctx, r, el.ev, el.a, e.element)
 	if r.transformSource != "" {
@@ -198,24 +202,19 @@ func (e *Engine) ready(ctx context.Context, r *route, el *element) (alone, busy 
 	}
 	switch {
 	case err != nil:
-		var se *scripts.Error
-		if errors.As(err, &se) && !se.Guilty() {
-			return false, true
-		}
 		el.a.Phase, el.x.Err = phaseTransform, err
-		return false, false
+		return false, e.shortageIn(el.x, phaseTransform)
 	case dropped != "":
 		el.v = droppedFor(dropped)
 		el.a.Error = dropped
-		e.metrics.attempted(r.sub.Account, el.en, el.a, StateDropped)
-		return false, false
+		return false, nil
 	}
 	el.out, el.body = out, out.body
 	if el.a.Request.Plain == FormatStandard {
 		el.body = identified(out.body, el.ev.ID)
 	}
 	isJSON := r.transformSource == "" || out.contentType == "application/json" && json.Valid(out.body)
-	return out.changed || !isJSON || arrayType(out.contentType) == "", false
+	return out.changed || !isJSON || arrayType(out.contentType) == "", nil
 }
 
 // identified puts an event's id into its envelope, so that a receiver can drop repeats.

@@ -71,13 +71,15 @@ func (p *accountPlaces) of(account string) (own chan struct{}, done func()) {
 
 // ask asks the target of s once. It tells no more than whether the target has agreed, and
 // to how many attempts a minute (0: any): what an address answers is not for everybody
-// who can name it.
-func (e *Engine) ask(s *Subscription) (rate int, ok bool) {
+// who can name it. why is what the router lacked to ask.
+func (e *Engine) ask(s *Subscription) (rate int, ok bool, why *shortage) {
 	u, err := e.cfg.Guard.ParseURL(s.TargetURL)
 	if err != nil {
-		return 0, false
+		return 0, false, nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), consentTime)
+	ctx, cancel := e.untilStopped()
+	defer cancel()
+	ctx, cancel = context.WithTimeout(ctx, consentTime)
 	defer cancel()
 	req := target.Request{Method: http.MethodOptions, URL: u, Header: make(http.Header, len(s.Headers)+4), Timeout: consentTime}
 	for name, value := range s.Headers {
@@ -98,18 +100,19 @@ func (e *Engine) ask(s *Subscription) (rate int, ok bool) {
 	}
 	res, _, err := e.client.Do(ctx, req)
 	if err != nil {
-		return 0, false
+		return 0, false, e.shortageIn(judge.Exchange{Err: err}, "")
 	}
 	defer res.Body.Close()
 	if res.StatusCode == http.StatusSwitchingProtocols {
-		return 0, false
+		return 0, false, nil
 	}
 	defer context.AfterFunc(ctx, func() { res.Body.Close() })()
 	io.Copy(io.Discard, io.LimitReader(res.Body, readBody)) // so that the connection can be used again
 	if s.Verification.Mode == VerifyHookSecret {
-		return 0, judge.Accepted(res.StatusCode) && sameText(res.Header.Get(hookSecretHeader), s.Verification.Secret)
+		return 0, judge.Accepted(res.StatusCode) && sameText(res.Header.Get(hookSecretHeader), s.Verification.Secret), nil
 	}
-	return allowance(res.Header, e.cfg.Origin)
+	rate, ok = allowance(res.Header, e.cfg.Origin)
+	return rate, ok, nil
 }
 
 // hookSecretHeader carries what the target has to echo, as REST Hooks have it.

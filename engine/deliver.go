@@ -3,14 +3,12 @@ package engine
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"log/slog"
 	"time"
 
 	"switchhook/engine/judge"
 	"switchhook/engine/order"
 	"switchhook/engine/target"
-	"switchhook/scripts"
 )
 
 const subscriptionDeleted = "the subscription was deleted"
@@ -46,10 +44,9 @@ func (e *Engine) deliver(q *queue, r *route, p order.Parcel) {
 	ctx, span := e.traces.deliver(r, &p, a)
 	x, dropped := e.attempt(ctx, r, en, a)
 	a.Duration = time.Since(began)
-	var se *scripts.Error
-	if errors.As(x.Err, &se) && !se.Guilty() { // the sandbox had no time for it: nothing was attempted
+	if why := e.shortageIn(x, a.Phase); why != nil { // nothing was attempted
 		end(span, "put back")
-		e.putBack(q, p)
+		e.putBack(q, p, why)
 		return
 	}
 	en.Release()
@@ -127,12 +124,6 @@ func deadReason(a *Attempt, v verdict) string {
 		return "the transform failed; see the delivery's attempts"
 	}
 	return v.Reason
-}
-
-// putBack lets what was taken, and found no time to be attempted, wait for another moment.
-func (e *Engine) putBack(q *queue, p order.Parcel) {
-	known, list := e.scheduler.putBack(q, p)
-	e.afterPutBack(q, p, known, list)
 }
 
 func (e *Engine) afterPutBack(q *queue, p order.Parcel, known bool, list []order.Aside) {

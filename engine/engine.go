@@ -148,6 +148,7 @@ type Engine struct {
 	notices    *notices
 	meters     meters
 	pressure   pressure
+	shortages  shortages
 
 	compilations singleflight.Group // of transforms that deliveries wait for, by source
 

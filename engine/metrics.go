@@ -1,6 +1,9 @@
 package engine
 
 import (
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,6 +28,7 @@ type Metrics struct {
 	quarantined  prometheus.Counter
 	removed      prometheus.Counter
 	removedBytes prometheus.Counter
+	shortages    *prometheus.CounterVec // by resource
 	accounts     *accountFigures
 }
 
@@ -67,7 +71,13 @@ func NewMetrics(r prometheus.Registerer, accounts int, now func() time.Time) *Me
 	for s := StateFailed; s <= StateDropped; s++ {
 		m.attempts.WithLabelValues(s.String())
 	}
-	r.MustRegister(m.attempts)
+	m.shortages = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "switchhook", Name: "delivery_shortages_total", Help: "Deliveries that went back to their queue, with no attempt counted, because the router lacked something: " + strings.Join(slices.Sorted(maps.Keys(resourceTexts)), ", ") + ".",
+	}, []string{"resource"})
+	for resource := range resourceTexts {
+		m.shortages.WithLabelValues(resource)
+	}
+	r.MustRegister(m.attempts, m.shortages)
 	if accounts > 0 {
 		r.MustRegister(m.accounts)
 	}
@@ -98,6 +108,7 @@ func (m *Metrics) watch(r prometheus.Registerer, e *Engine) {
 		}
 		return 0
 	})
+	gauge("delivery_shortage", "1 while deliveries wait for something that the router lacks.", func() float64 { return float64(min(1, len(e.lookAtShortages()))) })
 	r.MustRegister(&openFigures{e: e}, &e.scripts)
 }
 

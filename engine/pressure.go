@@ -36,6 +36,7 @@ func (e *Engine) pressureLoop() {
 	defer cancel()
 	for e.rest(pressureEvery) {
 		e.measure(ctx)
+		e.lookAtShortages()
 	}
 }
 

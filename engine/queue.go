@@ -31,6 +31,7 @@ type queue struct {
 	slowStart bool // limit doubles with success: the target was away
 	resumeAt  time.Time
 	pausedFor time.Duration // that resumeAt was set with
+	shortWait time.Duration // the last pause for a shortage, see lacks
 	pace      pace
 	circuit   circuit
 	ready     bool // stands in scheduler.ready, or in scheduler.blocked

@@ -37,6 +37,11 @@ type scheduler struct {
 
 	deactivateAfter time.Duration // of nothing but failure; 0: never
 
+	// While it is halted no attempt begins: the router lacks what each of them needs.
+	halted   bool
+	haltFor  time.Duration // the last time
+	progress bool          // an attempt was made since
+
 	gated    []*queue    // wait until earlier events have been queued
 	anyGated atomic.Bool // gated holds some, or is about to
 
@@ -212,6 +217,9 @@ func (s *scheduler) lookAgain(q *queue, at, now time.Time) {
 
 // hire wakes a worker, or starts one; s.mu is held.
 func (s *scheduler) hire() {
+	if s.halted {
+		return // resume does so
+	}
 	if s.idle > 0 {
 		s.idle-- // here, not by the one who wakes: two signals must reach two workers
 		s.wake.Signal()
@@ -225,7 +233,7 @@ func (s *scheduler) next() (q *queue, r *route, p order.Parcel, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
-		for s.ready.Len() == 0 && !s.closed {
+		for (s.ready.Len() == 0 || s.halted) && !s.closed {
 			s.idle++
 			s.wake.Wait()
 		}
@@ -288,15 +296,15 @@ func (s *scheduler) unblock(account string) {
 	}
 }
 
-// putBack queues again what was taken and not attempted, for a moment later; known is
+// putBack queues again what was taken and not attempted, for later: why may be nil. known is
 // false where the subscription is gone. What the line can't keep is given back.
-func (s *scheduler) putBack(q *queue, p order.Parcel) (known bool, list []order.Aside) {
+func (s *scheduler) putBack(q *queue, p order.Parcel, why *shortage) (known bool, list []order.Aside) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q.circuit.ended(p.First.Event)
 	s.landed(q)
 	if known, list = s.returned(q, &p); known {
-		s.pause(q, putBackFor)
+		s.lacks(q, why)
 		s.offer(q)
 	}
 	return known, list
@@ -308,6 +316,9 @@ func (s *scheduler) finish(q *queue, r *route, p order.Parcel, v judge.Verdict) 
 	defer s.mu.Unlock()
 	probe := q.circuit.ended(p.First.Event)
 	s.landed(q)
+	if v.Reply != judge.None {
+		q.shortWait, s.progress = 0, true
+	}
 	if q.route == nil || q.route.sub.TargetURL != r.sub.TargetURL {
 		s.offer(q)
 		return n

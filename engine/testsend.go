@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"sync"
 	"time"
@@ -11,7 +10,6 @@ import (
 
 	"switchhook/engine/judge"
 	"switchhook/engine/order"
-	"switchhook/scripts"
 )
 
 const (
@@ -137,11 +135,11 @@ func (e *Engine) sendTest(ctx context.Context, r *route, like *Event) (*Delivery
 	attempting, span := e.traces.deliver(r, &order.Parcel{First: en}, a)
 	x, dropped := e.attempt(attempting, r, en, a)
 	a.Duration = time.Since(began)
-	var se *scripts.Error
-	if errors.As(x.Err, &se) && !se.Guilty() {
+	if why := e.shortageIn(x, a.Phase); why != nil {
 		end(span, "put back")
+		e.noteShortage(why)
 		e.tracker.Abandon(fresh)
-		return nil, nil, &Error{Code: CodeBusy, Message: "the sandbox has no time for the transform; try again in a moment"}
+		return nil, nil, &Error{Code: CodeBusy, Message: why.Error()}
 	}
 	v := droppedFor(dropped)
 	if dropped == "" {

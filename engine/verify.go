@@ -118,17 +118,10 @@ func (e *Engine) askForConsent(s *Subscription) <-chan struct{} {
 				return
 			case <-time.After(wait):
 			}
-			leave, ok := e.consentPlace(s.Account)
-			if !ok {
+			rate, ok, open := e.askInTurn(s)
+			if !open {
 				return
 			}
-			now := e.awaiting(s) // by now
-			if now == nil {
-				leave()
-				return
-			}
-			rate, ok := e.ask(now)
-			leave()
 			if !ok {
 				continue
 			}
@@ -141,6 +134,31 @@ func (e *Engine) askForConsent(s *Subscription) <-chan struct{} {
 		}
 	})
 	return confirmed
+}
+
+// askInTurn asks the target of s as soon as there is a place for it and the router lacks
+// nothing for it. open is false if nothing is left to ask, or the router stops.
+func (e *Engine) askInTurn(s *Subscription) (rate int, ok, open bool) {
+	for pause := firstShortWait; ; pause = min(2*pause, maxShortWait) {
+		leave, ok := e.consentPlace(s.Account)
+		if !ok {
+			return 0, false, false
+		}
+		now := e.awaiting(s) // by now
+		if now == nil {
+			leave()
+			return 0, false, false
+		}
+		rate, ok, why := e.ask(now)
+		leave()
+		if why == nil {
+			return rate, ok, true
+		}
+		e.noteShortage(why)
+		if !e.rest(pause) {
+			return 0, false, false
+		}
+	}
 }
 
 // awaiting gives s as it is stored now, if what was asked of its target is still open;

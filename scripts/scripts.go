@@ -98,8 +98,12 @@ type Error struct {
 	Stack   []string `json:"stack,omitempty"`   // innermost first: "transform (3:14)"
 	Console []string `json:"console,omitempty"` // what the run had written before it failed
 
-	CPU time.Duration `json:"-"` // what the run took until it failed; 0 where it is not known
+	CPU   time.Duration `json:"-"` // what the run took until it failed; 0 where it is not known
+	Cause error         `json:"-"` // with PhaseBusy: what the machine lacks to run scripts; nil where it is only busy
 }
+
+// Unwrap gives the Cause.
+func (e *Error) Unwrap() error { return e.Cause }
 
 // Error gives the message, with line and column where they are known.
 func (e *Error) Error() string {

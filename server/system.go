@@ -43,10 +43,13 @@ func (s *Server) health(c *fiber.Ctx) error {
 	return c.JSON(fiber.Map{"status": "ok", "version": s.cfg.Version})
 }
 
-// ready says that events can be accepted.
+// ready says that events can be accepted, and what keeps deliveries from going out.
 func (s *Server) ready(c *fiber.Ctx) error {
 	if err := s.engine.Ready(c.UserContext()); err != nil {
 		return problemOf(fiber.StatusServiceUnavailable, "events can't be accepted: "+err.Error())
+	}
+	if lacking := s.engine.Lacking(); len(lacking) > 0 {
+		return c.JSON(fiber.Map{"status": "ready", "degraded": lacking})
 	}
 	return c.JSON(fiber.Map{"status": "ready"})
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"regexp"
 	"slices"
@@ -59,9 +60,11 @@ func (e *Error) Error() string { return e.text }
 func (e *Error) Unwrap() error { return e.cause }
 
 // proxyError is a proxy's refusal to connect.
-type proxyError struct{ status string }
+type proxyError struct{ status int }
 
-func (e *proxyError) Error() string { return "the proxy did not connect: " + e.status }
+func (e *proxyError) Error() string {
+	return fmt.Sprintf("the proxy did not connect: %d %s", e.status, http.StatusText(e.status))
+}
 
 func isTimeout(err error) bool {
 	var timeout net.Error

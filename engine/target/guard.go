@@ -15,10 +15,12 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"code.dny.dev/ssrf"
+	"golang.org/x/sync/singleflight"
 )
 
 // Policy says which addresses are open. The zero Policy opens the public internet on the
@@ -71,6 +73,9 @@ type Guard struct {
 	policy Policy
 	public *ssrf.Guardian
 	own    map[netip.AddrPort]bool
+
+	asking singleflight.Group        // of the name servers, see resolverAnswers
+	silent atomic.Pointer[time.Time] // when they did not answer last
 }
 
 // NewGuard makes the Guard of a policy.

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"time"
 )
 
@@ -45,7 +44,7 @@ func Transport(g *Guard, perHost int) *http.Transport {
 		Proxy: proxy,
 		OnProxyConnectResponse: func(_ context.Context, _ *url.URL, _ *http.Request, res *http.Response) error {
 			if res.StatusCode != http.StatusOK {
-				return &proxyError{strconv.Itoa(res.StatusCode) + " " + http.StatusText(res.StatusCode)}
+				return &proxyError{res.StatusCode}
 			}
 			return nil
 		},

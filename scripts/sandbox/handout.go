@@ -135,7 +135,8 @@ func (p *Pool) arrived(c *process, protections Protections) error {
 		return errMalformed
 	}
 	c.ready = true
-	p.failures = 0
+	p.failures, p.startErr = 0, nil
+	p.proven = p.proven || c.isolated
 	p.protections = protections
 	if p.spare == nil && len(p.active) >= max(1, p.cfg.Processes-1) {
 		p.spare = c
@@ -174,11 +175,13 @@ func (p *Pool) lost(c *process, readErr error) {
 		return
 	}
 	if !c.ready {
-		p.failures++
-		report = append(report, func() {
-			p.log.Error("sandbox process ended before it was ready", "reason", why.Message, "stderr", c.stderr.String())
-		})
-		if p.isolated {
+		p.notStarted(errors.New(why.Message))
+		if p.failures%tellEvery == 1 {
+			report = append(report, func() {
+				p.log.Error("sandbox process ended before it was ready", "reason", why.Message, "stderr", c.stderr.String())
+			})
+		}
+		if p.isolated && !p.proven {
 			p.isolated = false // perhaps it is the namespaces
 		} else {
 			p.firstOnce.Do(func() { p.first <- errors.New("sandbox process: " + why.Message) })

@@ -48,8 +48,10 @@ type Pool struct {
 	wanted      int                   // children: one until there is a first job, then as many as configured
 	nextJob     uint64
 	isClosed    bool
-	isolated    bool // children get namespaces of their own
-	failures    int  // children in a row that ended before they were ready
+	isolated    bool  // children get namespaces of their own
+	proven      bool  // one that has them was ready: they are allowed here
+	failures    int   // children in a row that were not started, or ended before they were ready
+	startErr    error // why the last of them was not; nil once one is ready
 	started     int64
 	ended       map[string]int64 // by reason, see Stats
 	protections Protections
@@ -153,6 +155,10 @@ func (p *Pool) do(ctx context.Context, j *job) outcome {
 		p.wanted = p.cfg.Processes
 		signal(p.refill)
 	}
+	if p.startErr != nil && len(p.active) == 0 {
+		defer p.mu.Unlock()
+		return lacking(p.startErr)
+	}
 	if j.program != nil {
 		j.estimate = p.estimateOf(j.program.Hash)
 	}
@@ -173,6 +179,24 @@ func (p *Pool) do(ctx context.Context, j *job) outcome {
 
 func busy(why string) outcome {
 	return outcome{err: &scripts.Error{Phase: scripts.PhaseBusy, Message: why}}
+}
+
+// lacking is the outcome of a job for which no process can be started.
+func lacking(cause error) outcome {
+	return outcome{err: &scripts.Error{Phase: scripts.PhaseBusy, Message: "no sandbox process can be started", Cause: cause}}
+}
+
+// notStarted notes that there is one child less than there should be. If there is none,
+// nobody waits for one: it may take long. p.mu is held.
+func (p *Pool) notStarted(cause error) {
+	p.failures++
+	p.startErr = cause
+	if len(p.active) > 0 {
+		return
+	}
+	for _, j := range p.queue.drain() {
+		j.finish(lacking(cause))
+	}
 }
 
 func (p *Pool) failAll(jobs map[uint64]*job) {

@@ -39,6 +39,7 @@ type process struct {
 	wake   chan struct{} // capacity 1: there is something pending
 	gone   chan struct{} // closed when the process has ended
 
+	isolated bool // has namespaces of its own
 	ready    bool
 	slow     bool            // its run takes long, or it owes: others should not have to wait
 	running  map[uint64]*job // given to the child and not answered
@@ -83,6 +84,7 @@ func (p *Pool) start(isolated bool) (*process, error) {
 	defer page.Close()
 	c := &process{
 		pool:     p,
+		isolated: isolated,
 		stderr:   &head{},
 		wake:     make(chan struct{}, 1),
 		gone:     make(chan struct{}),

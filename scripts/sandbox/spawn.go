@@ -1,8 +1,10 @@
 package sandbox
 
 import (
+	"errors"
 	"runtime"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -21,23 +23,25 @@ func (p *Pool) spawnLoop() {
 		}
 		for p.tooFew() {
 			p.mu.Lock()
-			isolated, failures := p.isolated, p.failures
+			isolated, proven, failures := p.isolated, p.proven, p.failures
 			p.mu.Unlock()
 			if failures > 0 && !p.pause(min(time.Duration(failures)*spawnPause, 5*time.Second)) {
 				return
 			}
 			c, err := p.start(isolated)
 			switch {
-			case err != nil && isolated:
+			case err != nil && isolated && !proven && !lacks(err):
 				p.mu.Lock()
 				p.isolated = false // not allowed here; the other protections stand
 				p.mu.Unlock()
 				continue
 			case err != nil:
 				p.mu.Lock()
-				p.failures++
+				p.notStarted(err)
 				p.mu.Unlock()
-				p.log.Error("sandbox process not started", "error", err)
+				if failures%tellEvery == 0 {
+					p.log.Error("sandbox process not started", "error", err)
+				}
 				p.firstOnce.Do(func() { p.first <- err })
 				continue
 			}
@@ -53,6 +57,21 @@ func (p *Pool) spawnLoop() {
 			go func() { defer children.Done(); c.read() }()
 		}
 	}
+}
+
+// tellEvery is how many children in a row are not started before the log says so again:
+// with the pauses between them, about a minute's.
+const tellEvery = 12
+
+// lacks reports whether a child was not started for something that the machine had before
+// and may have again.
+func lacks(err error) bool {
+	for _, number := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EAGAIN} {
+		if errors.Is(err, number) {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *Pool) tooFew() bool {
