@@ -19,6 +19,9 @@ func (l Limits) TimeoutError() *Error {
 	return &Error{Phase: PhaseTimeout, Message: "timeout after " + milliseconds(l.Soft)}
 }
 
+// InRegexp is added to the message of a TimeoutError that struck in a regular expression.
+const InRegexp = " in a regular expression"
+
 // MemoryError is the failure of a run that took more memory than it may.
 func (l Limits) MemoryError() *Error {
 	return &Error{Phase: PhaseMemory, Message: "memory limit " + size(l.Memory)}

@@ -1,6 +1,8 @@
 package sandbox
 
 import (
+	"bytes"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -17,11 +19,12 @@ type watchdog struct {
 	began     time.Duration // CPU time of the process
 	soft      time.Duration // CPU time after which the run is interrupted
 	interrupt func()        // nil while no run is on
+	looked    bool          // where the run hangs
 }
 
 func (w *watchdog) begin(cpu, soft time.Duration) {
 	w.mu.Lock()
-	w.began, w.soft = cpu, soft
+	w.began, w.soft, w.looked = cpu, soft, false
 	if !w.running {
 		w.running = true
 		w.timer.Reset(watchEvery)
@@ -62,9 +65,21 @@ func (w *watchdog) look() {
 		left := w.soft - (processCPU() - w.began)
 		if left <= 0 {
 			w.interrupt()
+			if left < -w.soft/4 && !w.looked { // it is in a built-in function that can't be interrupted
+				w.looked = true
+				w.server.shared.words.inRegexp.Store(inRegexp())
+			}
 		} else {
 			next = min(next, left)
 		}
 	}
 	w.timer.Reset(next)
+}
+
+// inRegexp reports whether a goroutine of the process is in Go's regexp package, or compiles
+// a pattern. Nothing but a script's run is, once the process is ready.
+func inRegexp() bool {
+	stacks := make([]byte, 32<<10)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	return bytes.Contains(stacks, []byte("\nregexp.")) || bytes.Contains(stacks, []byte("\nregexp/syntax.")) || bytes.Contains(stacks, []byte("/regexp2/"))
 }

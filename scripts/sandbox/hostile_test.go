@@ -19,7 +19,7 @@ import (
 
 const (
 	timeout    = "timeout after 50 ms"
-	backtracks = "timeout after 50 ms in a regular expression that backtracks"
+	backtracks = "timeout after 50 ms in a regular expression"
 	memory     = "memory limit 64 MiB"
 	output     = "result larger than 1 MiB"
 )

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"switchhook/scripts"
@@ -279,6 +280,11 @@ func (c *process) verdict(readErr error) (id uint64, e *scripts.Error) {
 			return id, limits.MemoryError()
 		}
 	}
+	if said == "" && !errors.Is(readErr, errMalformed) && killed(c.cmd.ProcessState) {
+		// By the kernel, which looked for memory in the whole machine or group, or by somebody
+		// else. The run that was on is tried again, as the others are.
+		return 0, &scripts.Error{Phase: scripts.PhaseCrash, Message: "crashed: the process was killed from outside, as for want of memory"}
+	}
 	why := firstLine(said)
 	switch {
 	case strings.Contains(said, "stack exceeds") || strings.Contains(said, "stack overflow"):
@@ -289,6 +295,12 @@ func (c *process) verdict(readErr error) (id uint64, e *scripts.Error) {
 		why = c.cmd.ProcessState.String()
 	}
 	return id, &scripts.Error{Phase: scripts.PhaseCrash, Message: "crashed: " + why}
+}
+
+// killed reports whether SIGKILL ended a process.
+func killed(s *os.ProcessState) bool {
+	status, ok := s.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
 }
 
 func firstLine(s string) string {

@@ -13,7 +13,7 @@ const sharedBytes = 4096
 
 // shared is the page of memory that a child and its parent both see. The child writes
 // job and began, which the parent reads and believes only where they agree with its own
-// books. The parent writes the rest and never reads it.
+// books, and inRegexp, which only makes a message clearer. The parent writes the rest and never reads it.
 type shared struct {
 	memory []byte
 	words  *sharedWords
@@ -21,6 +21,7 @@ type shared struct {
 
 type sharedWords struct {
 	job, began atomic.Uint64
+	inRegexp   atomic.Bool   // the run is over its time and was seen in a regular expression
 	toSkip     atomic.Uint64 // how many of skip count
 	skip       [window]atomic.Uint64
 }
@@ -41,6 +42,7 @@ func (s *shared) close() { _ = unix.Munmap(s.memory) }
 func (s *shared) begin(job uint64, cpu time.Duration) {
 	s.words.job.Store(0) // so that a reader never pairs a job with another's time
 	s.words.began.Store(uint64(cpu))
+	s.words.inRegexp.Store(false)
 	s.words.job.Store(job)
 }
 

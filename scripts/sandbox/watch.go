@@ -73,6 +73,9 @@ func (p *Pool) look() (working bool) {
 		switch {
 		case used >= limits.Hard || wall >= longest:
 			e := limits.TimeoutError()
+			if c.shared.words.inRegexp.Load() {
+				e.Message += scripts.InRegexp
+			}
 			e.CPU = limits.Hard
 			p.kill(c, id, e)
 		case used >= stealAfter:

@@ -42,7 +42,7 @@ func (r *run) stopError() *scripts.Error {
 	}
 	e := r.limits.TimeoutError()
 	if r.noMatch != nil {
-		e.Message += " in a regular expression that backtracks"
+		e.Message += scripts.InRegexp
 	}
 	return e
 }
