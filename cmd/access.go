@@ -18,19 +18,14 @@ type accessFlags struct {
 	TLSKey         string   `name:"tls-key" help:"The certificate's private key, a PEM file." type:"path" placeholder:"FILE"`
 	TrustedProxies []string `help:"Address ranges of proxies whose X-Forwarded-For tells where a request comes from." placeholder:"CIDR"`
 
-	MaxSubscriptions   int   `help:"Most subscriptions of an account that has no quota of its own; 0 is no limit." default:"0" placeholder:"N"`
-	MaxEventsPerSecond int   `help:"Most events a second of an account that has no quota of its own; 0 is no limit." default:"0" placeholder:"N"`
-	MaxStoredBytes     int64 `help:"Most bytes of events stored of an account that has no quota of its own; 0 is no limit." default:"0" placeholder:"BYTES"`
+	MaxSubscriptions   int   `help:"Most subscriptions of an account that has no quota of its own; 0 is no limit." default:"0" placeholder:"N" min:"0" max:"1000000000"`
+	MaxEventsPerSecond int   `help:"Most events a second of an account that has no quota of its own; 0 is no limit." default:"0" placeholder:"N" min:"0" max:"1000000000"`
+	MaxStoredBytes     int64 `help:"Most bytes of events stored of an account that has no quota of its own; 0 is no limit." default:"0" placeholder:"BYTES" min:"0" max:"1125899906842624"`
 }
 
 // quota is what the flags say of accounts.
-func (f *accessFlags) quota() (engine.Quota, error) {
-	for flag, n := range map[string]int64{"--max-subscriptions": int64(f.MaxSubscriptions), "--max-events-per-second": int64(f.MaxEventsPerSecond), "--max-stored-bytes": f.MaxStoredBytes} {
-		if n < 0 {
-			return engine.Quota{}, fmt.Errorf("%s is %d, must be 0 (no limit) or more", flag, n)
-		}
-	}
-	return engine.Quota{Subscriptions: f.MaxSubscriptions, EventsPerSecond: f.MaxEventsPerSecond, StoredBytes: f.MaxStoredBytes}, nil
+func (f *accessFlags) quota() engine.Quota {
+	return engine.Quota{Subscriptions: f.MaxSubscriptions, EventsPerSecond: f.MaxEventsPerSecond, StoredBytes: f.MaxStoredBytes}
 }
 
 // certificate is the one to answer with; nil: without TLS.
@@ -50,7 +45,7 @@ func (f *accessFlags) certificate() (*certificate, error) {
 type targetFlags struct {
 	AllowTargets []string `help:"Address ranges that deliveries may go to although they are private or special (such as 10.0.0.0/8); open on every port." placeholder:"CIDR"`
 	DenyTargets  []string `help:"Address ranges, or host names with all below them, that deliveries may never go to." placeholder:"CIDR|NAME"`
-	TargetPorts  []uint16 `help:"Ports of public addresses that deliveries may go to." default:"80,443,8080,8443" placeholder:"PORT"`
+	TargetPorts  []uint16 `help:"Ports of public addresses that deliveries may go to." default:"80,443,8080,8443" placeholder:"PORT" min:"1" max:"65535"`
 	HTTPSOnly    bool     `name:"https-only" help:"Refuse targets that are not https."`
 	TargetProxy  string   `help:"Proxy that all deliveries go through, such as http://127.0.0.1:4750. Proxies that the environment names are not used." placeholder:"URL"`
 }

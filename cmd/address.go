@@ -4,23 +4,55 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
+	"strings"
 	"syscall"
 )
 
 // listenOn listens on the address that a flag gives. other is what probably has the
 // address where it is in use: "a router".
 func listenOn(flag, addr, other string) (net.Listener, error) {
-	if _, _, err := net.SplitHostPort(addr); err != nil {
-		return nil, wrongCommand("%s: %q is no address with a port, such as 127.0.0.1:8080", flag, addr)
+	if problem := addressProblem(addr); problem != "" {
+		return nil, wrongCommand("%s: %.100q %s", flag, addr, problem)
 	}
 	l, err := net.Listen("tcp", addr)
+	unknown, isName := errors.AsType[*net.DNSError](err)
 	switch {
+	case isName:
+		return nil, wrongCommand("%s: the host name %.100q is unknown (%s): give an address of this machine, such as 127.0.0.1:8080", flag, unknown.Name, unknown.Err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return nil, fmt.Errorf("%s: %s is no address of this machine; 0.0.0.0 or [::] stands for all of them", flag, addr)
+	case errors.Is(err, syscall.EACCES):
+		return nil, fmt.Errorf("%s: this user may not listen on %s: take a port from 1024 on, or give the program the capability CAP_NET_BIND_SERVICE", flag, addr)
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, &inUseError{fmt.Sprintf("%s is in use: is %s running already? %s gives another address", addr, other, flag)}
 	case err != nil:
-		return nil, fmt.Errorf("listen on %s: %w", addr, err)
+		return nil, fmt.Errorf("%s: listen on %s: %w", flag, addr, err)
 	}
 	return l, nil
+}
+
+// addressProblem says what is wrong with an address to listen on; empty if nothing is.
+func addressProblem(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		switch _, notNumber := strconv.ParseUint(addr, 10, 16); {
+		case notNumber == nil:
+			return "is a port only: write 127.0.0.1:" + addr + ", or 0.0.0.0:" + addr + " for all of this machine's addresses"
+		case net.ParseIP(strings.Trim(addr, "[]")) != nil:
+			return "is no address with a port: write " + net.JoinHostPort(strings.Trim(addr, "[]"), "8080")
+		case strings.Contains(addr, "://"):
+			return "is a URL: write host and port only, such as 127.0.0.1:8080"
+		}
+		return "is no address with a port, such as 127.0.0.1:8080 or [::1]:8080"
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Sprintf("has the port %.20q: a port is a number from 1 to 65535, or 0 for any that is free", port)
+	}
+	if strings.ContainsAny(host, "/?#@ ") {
+		return "is a URL: write host and port only, such as 127.0.0.1:8080"
+	}
+	return ""
 }
 
 // inUseError says that somebody else listens on an address.

@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,8 +11,8 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,7 +30,7 @@ type client struct {
 // clientFlags say which router a command talks to, and as whom.
 type clientFlags struct {
 	Server string `help:"The router's address." default:"http://127.0.0.1:8080" placeholder:"URL"`
-	Key    string `help:"API key; by default the one in ./switchhook-data/admin.key, if it is there." placeholder:"KEY"`
+	Key    secret `help:"API key; by default the one in ./switchhook-data/admin.key, if it is there." placeholder:"KEY"`
 }
 
 func (f *clientFlags) client() (*client, error) {
@@ -39,6 +40,11 @@ func (f *clientFlags) client() (*client, error) {
 		}
 		return nil, wrongCommand("--server: %q is no address such as http://127.0.0.1:8080", f.Server)
 	}
+	if u, _ := url.Parse(f.Server); u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || u.User != nil {
+		return nil, wrongCommand("--server: give the address without user, query and fragment, such as http://127.0.0.1:8080")
+	} else if _, err := strconv.ParseUint(cmp.Or(u.Port(), "80"), 10, 16); err != nil {
+		return nil, wrongCommand("--server: %.100q has a port that is none: 1 to 65535 are", f.Server)
+	}
 	key := f.Key
 	if key == "" {
 		var err error
@@ -46,26 +52,23 @@ func (f *clientFlags) client() (*client, error) {
 			return nil, fmt.Errorf("an API key is needed: give --key, or set SWITCHHOOK_KEY (%w)", err)
 		}
 	}
-	return newClient(f.Server, key), nil
+	return newClient(f.Server, string(key)), nil
 }
 
 // keyOfFolder reads the key that serve has written, where it is started in the same
 // folder. The error names the file and says what is wrong with it.
-func keyOfFolder() (string, error) {
+func keyOfFolder() (secret, error) {
 	file := keyFile("switchhook-data")
 	if whole, err := filepath.Abs(file); err == nil {
 		file = whole
 	}
-	text, err := os.ReadFile(file)
-	key := strings.TrimSpace(string(text))
+	key, err := readSecret(file)
 	broken, isPath := errors.AsType[*fs.PathError](err)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return "", fmt.Errorf("there is no %s", file)
 	case isPath:
 		return "", fmt.Errorf("%s can't be read: %w", file, broken.Err)
-	case err == nil && key == "":
-		err = fmt.Errorf("%s is empty", file)
 	}
 	return key, err
 }

@@ -15,7 +15,7 @@ import (
 // encryptionFlags say where the keys lie that secrets in the database are sealed with.
 type encryptionFlags struct {
 	EncryptionKeyFile string `help:"File of the keys that secrets in the database are sealed with; the first line seals, the others open what they sealed. By default encryption.key in the data folder, made at the first start." type:"path" placeholder:"FILE"`
-	EncryptionKey     string `help:"The keys themselves, 32 bytes in base64 each, with commas between them. Give them in the environment: a command line can be seen by others." placeholder:"KEYS"`
+	EncryptionKey     string `help:"The keys themselves, 32 bytes in base64 each, with commas between them. Give them in the environment: a command line can be seen by others." placeholder:"KEYS" multiline:"" maxlen:"65536"`
 }
 
 // file is where the keys lie, unless they were given themselves.

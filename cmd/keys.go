@@ -78,7 +78,7 @@ type keysCreateCommand struct {
 	Admin   bool   `help:"Let it act for every account."`
 
 	Scopes    []string      `help:"What it may do: publish, targets, subscribe, scripts, read. All but targets, unless given." placeholder:"SCOPE"`
-	ExpiresIn time.Duration `help:"Let it work for so long only, such as 720h." placeholder:"DURATION"`
+	ExpiresIn time.Duration `help:"Let it work for so long only, such as 720h." placeholder:"DURATION" min:"1s" max:"876000h"`
 }
 
 // Run makes a key.
@@ -102,7 +102,7 @@ func (c *keysCreateCommand) Run(ctx context.Context, all *commands) error {
 
 type keysRotateCommand struct {
 	ID          string        `arg:"" help:"The key's id: key_…"`
-	GracePeriod time.Duration `help:"How long the text that it has now still works." default:"24h" placeholder:"DURATION"`
+	GracePeriod time.Duration `help:"How long the text that it has now still works." default:"24h" placeholder:"DURATION" min:"0s" max:"8760h"`
 }
 
 // Run rotates a key.

@@ -18,26 +18,26 @@ import (
 type listenCommand struct {
 	clientFlags `embed:""`
 	Addr        string `help:"Address to receive on." default:"127.0.0.1:9000" placeholder:"HOST:PORT" aliases:"listen"`
-	Secret      string `help:"Signing secret (whsec_…, whsk_…) or public key (whpk_…) to verify deliveries with." placeholder:"SECRET"`
+	Secret      secret `help:"Signing secret (whsec_…, whsk_…) or public key (whpk_…) to verify deliveries with." placeholder:"SECRET"`
 	Subscribe   string `help:"Make a subscription for this event type or pattern at --server, and delete it at the end." placeholder:"EVENT"`
-	Filter      string `help:"Filter of that subscription." placeholder:"EXPR"`
+	Filter      string `help:"Filter of that subscription." placeholder:"EXPR" multiline:""`
 	Transform   string `help:"File with the transform of that subscription." type:"existingfile" placeholder:"FILE"`
-	Status      int    `help:"Status to answer deliveries with." default:"200" placeholder:"CODE"`
+	Status      int    `help:"Status to answer deliveries with." default:"200" placeholder:"CODE" min:"200" max:"599"`
 	Headers     bool   `help:"Print the headers of deliveries too."`
 }
 
 // Run receives until a signal comes.
 func (c *listenCommand) Run(ctx context.Context) error {
-	if c.Status < 200 || c.Status > 599 {
-		return fmt.Errorf("--status is %d, must be 200 to 599", c.Status)
-	}
 	if c.Subscribe == "" && (c.Filter != "" || c.Transform != "") {
 		return wrongCommand("--filter and --transform are those of a subscription: give --subscribe too")
 	}
-	if publicKey(c.Secret) == nil {
+	if publicKey(string(c.Secret)) == nil {
 		if err := checkSecret(c.Secret); err != nil {
 			return err
 		}
+	}
+	if err := checkFilter(c.Filter); err != nil {
+		return err
 	}
 	var transform string
 	if c.Transform != "" {
@@ -58,7 +58,7 @@ func (c *listenCommand) Run(ctx context.Context) error {
 		return err
 	}
 	defer r.close()
-	r.setSecret(c.Secret)
+	r.setSecret(string(c.Secret))
 	fmt.Fprintf(out, "receiving on %s\n", r.url())
 	if c.Subscribe != "" {
 		api, err := c.client()
@@ -85,7 +85,7 @@ func (c *listenCommand) Run(ctx context.Context) error {
 }
 
 func (c *listenCommand) subscribe(ctx context.Context, api *client, r *receiver, transform string) (subscriptionBody, error) {
-	wanted := subscriptionBody{Event: c.Subscribe, TargetURL: r.url(), Filter: c.Filter, Transform: transform, Secret: c.Secret}
+	wanted := subscriptionBody{Event: c.Subscribe, TargetURL: r.url(), Filter: c.Filter, Transform: transform, Secret: string(c.Secret)}
 	made, err := api.subscribe(ctx, wanted)
 	if err == nil {
 		r.setSecret(made.Secret)

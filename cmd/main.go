@@ -52,27 +52,24 @@ Every flag can be given in the environment as well: --data is SWITCHHOOK_DATA.`
 func Main(args []string) int {
 	var c commands
 	status := -1
-	parser, err := kong.New(&c,
-		kong.Name("switchhook"), kong.Description(description), kong.UsageOnError(),
-		kong.DefaultEnvars("SWITCHHOOK"), kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
-		kong.ValueFormatter(helpWithDefault),
-		kong.Exit(func(code int) { status = code }),
-	)
-	if err != nil {
-		panic(err) // a mistake in the struct tags above
-	}
+	unsetEmptyVariables()
+	parser := newParser(&c, kong.Exit(func(code int) { status = code }))
 	parsed, err := parser.Parse(usualWords(args))
 	if status >= 0 { // --help was given and has been answered
 		return status
 	}
+	if err == nil {
+		err = checkValues(parsed)
+	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "switchhook: %v\n", err)
-		var wrong *kong.ParseError
-		if errors.As(err, &wrong) {
-			fmt.Fprintf(os.Stderr, "Run \"switchhook %s--help\" to see what can be given.\n", commandPath(wrong.Context))
+		if wrong, ok := errors.AsType[*kong.ParseError](err); ok {
+			parsed = wrong.Context
 		}
+		fmt.Fprintf(os.Stderr, "Run \"switchhook %s--help\" to see what can be given.\n", commandPath(parsed))
 		return wrongUsage
 	}
+	c.Serve.unknown = unknownVariables(parser.Model.Node, os.Environ())
 	signals, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	ctx, end := context.WithCancelCause(context.Background())
@@ -82,6 +79,19 @@ func Main(args []string) int {
 	})
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	return exitStatus(parsed.Run())
+}
+
+// newParser makes the parser of the command line.
+func newParser(c *commands, options ...kong.Option) *kong.Kong {
+	parser, err := kong.New(c, append([]kong.Option{
+		kong.Name("switchhook"), kong.Description(description), kong.UsageOnError(),
+		kong.DefaultEnvars(strings.TrimSuffix(variablePrefix, "_")), kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+		kong.ValueFormatter(helpWithDefault), kong.NamedMapper("path", kong.MapperFunc(decodePath)),
+	}, options...)...)
+	if err != nil {
+		panic(err) // a mistake in the struct tags above
+	}
+	return parser
 }
 
 // usualWords puts what people try first in kong's words: help, --version and -v.

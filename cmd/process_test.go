@@ -19,7 +19,7 @@ import (
 )
 
 // The tests start this very test binary as switchhook.
-const asSwitchhook = "SWITCHHOOK_TEST_AS_MAIN"
+const asSwitchhook = "TEST_AS_SWITCHHOOK"
 
 func TestMain(m *testing.M) {
 	sandbox.RunIfChild()

@@ -58,7 +58,6 @@ func TestServeRefusesURLsThatReceiversCouldNotUse(t *testing.T) {
 		"":                       func(c *serveCommand) { c.PublicURL = "https://hooks.example.com/router" },
 		"--public-url: ":         func(c *serveCommand) { c.PublicURL = "hooks.example.com" },
 		"--cloudevents-source: ": func(c *serveCommand) { c.CloudEventsSource = "a b" },
-		"--skinny-token-ttl":     func(c *serveCommand) { c.SkinnyTokenTTL = time.Millisecond },
 	} {
 		c := good
 		change(&c)

@@ -55,13 +55,16 @@ type replaysStartCommand struct {
 	Until         string   `help:"And before then; now, unless given." placeholder:"TIME"`
 	Status        []string `help:"Deliveries that are sent again: dead, failed, succeeded, dropped; missing: events that match and have no delivery. By default dead." placeholder:"STATUS"`
 	EventType     []string `help:"Only events of this type, or pattern." placeholder:"TYPE" aliases:"event"`
-	Filter        string   `help:"Only events that this filter lets through." placeholder:"EXPR"`
+	Filter        string   `help:"Only events that this filter lets through." placeholder:"EXPR" multiline:""`
 	To            string   `help:"Another subscription, which makes the requests and gets them instead." placeholder:"ID"`
-	Rate          int      `help:"Deliveries a second at most; 100, unless given." placeholder:"N"`
+	Rate          int      `help:"Deliveries a second at most; 100, unless given." placeholder:"N" min:"1" max:"10000"`
 }
 
 // Run starts a replay.
 func (c *replaysStartCommand) Run(ctx context.Context, all *commands) error {
+	if err := checkFilter(c.Filter); err != nil {
+		return err
+	}
 	wanted := map[string]any{"subscriptions": c.Subscriptions}
 	for name, text := range map[string]string{"since": c.Since, "until": c.Until} {
 		if text == "" {

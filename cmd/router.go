@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"time"
@@ -99,6 +100,9 @@ func startRouter(ctx context.Context, cfg routerConfig) (_ *router, err error) {
 		Path: databaseFile(cfg.folder), Logger: cfg.log, Pace: cfg.pace, Vault: cfg.secrets.vault(cfg.folder, cfg.log),
 		OnCommit: watchCommits(metrics), Traces: databaseTraces(cfg.folder), New: cfg.newDatabase,
 	}); err != nil {
+		if _, isPath := errors.AsType[*fs.PathError](err); isPath {
+			err = fmt.Errorf("--data: %w", err)
+		}
 		return nil, missingDatabase(err, cfg.folder)
 	}
 	if r.pool, err = sandbox.Start(sandbox.Config{Processes: cfg.children, Limits: scripts.DefaultLimits(), Logger: cfg.log}); err != nil {

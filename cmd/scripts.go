@@ -96,7 +96,7 @@ type scriptsPushCommand struct {
 	Name  string `arg:"" help:"The script's name."`
 	File  string `arg:"" help:"File with the source."`
 	Kind  string `help:"filter or transform, for a new script; by default what the file's ending says." placeholder:"KIND" enum:"filter,transform," default:""`
-	Note  string `help:"What is new." placeholder:"TEXT"`
+	Note  string `help:"What is new." placeholder:"TEXT" multiline:""`
 	Cases string `help:"File with the version's test cases; by default it takes those of the version before it." placeholder:"FILE"`
 	Live  bool   `help:"Make the version live if its tests pass."`
 }
@@ -281,7 +281,7 @@ func (c *client) source(ctx context.Context, s *scriptBody, named string) (sourc
 
 type scriptsLiveCommand struct {
 	Name    string `arg:"" help:"The script's name."`
-	Version int    `arg:"" help:"The version's number."`
+	Version int    `arg:"" help:"The version's number." min:"1" max:"1000000000"`
 	Force   bool   `env:"-" help:"Even if its tests fail."`
 }
 

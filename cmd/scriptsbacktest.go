@@ -23,9 +23,9 @@ import (
 type scriptsBacktestCommand struct {
 	Name         string `arg:"" help:"The script's name."`
 	Candidate    string `arg:"" optional:"" help:"The number of a version, or a file; by default the newest version." placeholder:"VERSION|FILE"`
-	Last         int    `help:"How many events at most, the newest." default:"10000" placeholder:"N"`
+	Last         int    `help:"How many events at most, the newest." default:"10000" placeholder:"N" min:"1" max:"1000000000"`
 	Subscription string `help:"Only the events of this subscription, with its filter and its request; by default of all that use the script." placeholder:"ID"`
-	Show         int    `help:"How many changes to show; the rest is counted." default:"20" placeholder:"N"`
+	Show         int    `help:"How many changes to show; the rest is counted." default:"20" placeholder:"N" min:"0" max:"1000000000"`
 }
 
 // Help says what the flags can't.
@@ -67,9 +67,6 @@ type backtestOutcome struct {
 
 // Run backtests.
 func (c *scriptsBacktestCommand) Run(ctx context.Context, all *commands) error {
-	if c.Last < 1 {
-		return fmt.Errorf("--last is %d, must be 1 or more", c.Last)
-	}
 	api, s, err := all.Scripts.find(ctx, c.Name)
 	if err != nil {
 		return err

@@ -19,11 +19,11 @@ import (
 type sendCommand struct {
 	clientFlags `embed:""`
 	Type        string `arg:"" optional:"" help:"Event type, such as order.created."`
-	Data        string `arg:"" optional:"" help:"The payload as JSON; @FILE reads a file, - reads standard input. By default {}."`
+	Data        string `arg:"" optional:"" help:"The payload as JSON; @FILE reads a file, - reads standard input. By default {}." multiline:"" maxlen:"16777216"`
 	File        string `help:"File with an event on each line: {\"type\": …, \"data\": …}, or just the payload where TYPE is given; - is standard input." placeholder:"FILE"`
 	ID          string `name:"id" help:"Your own id for the event; publishing it again changes nothing." placeholder:"ID"`
 	Account     string `help:"Account to publish in; needs an admin key unless it is the key's own." placeholder:"NAME"`
-	Batch       int    `help:"Events to publish in one request, with --file." default:"200" placeholder:"N"`
+	Batch       int    `help:"Events to publish in one request, with --file." default:"200" placeholder:"N" min:"1" max:"1000"`
 }
 
 // outgoingEvent is an event as it is published.
@@ -93,9 +93,6 @@ const longestLine = 16 << 20
 func (c *sendCommand) sendFile(ctx context.Context, api *client) error {
 	if c.Data != "" || c.ID != "" {
 		return errors.New("with --file, the payloads and ids come from the file: leave DATA and --id out")
-	}
-	if c.Batch < 1 || c.Batch > 1000 {
-		return fmt.Errorf("--batch is %d, must be 1 to 1000", c.Batch)
 	}
 	input, size := os.Stdin, int64(-1)
 	if c.File != "-" {

@@ -17,6 +17,7 @@ import (
 	"switchhook/engine"
 	"switchhook/engine/cloudevents"
 	"switchhook/server"
+	"switchhook/server/dialect"
 )
 
 type serveCommand struct {
@@ -26,12 +27,12 @@ type serveCommand struct {
 
 	NewDatabase bool `env:"-" help:"Begin with an empty database in a folder that shows that it had one. Without this flag, one that is missing or empty there is an error."`
 
-	AdminKey        string `help:"Admin API key to accept. By default the first start makes one and writes it to admin.key in the data folder." placeholder:"KEY"`
+	AdminKey        secret `help:"Admin API key to accept. By default the first start makes one and writes it to admin.key in the data folder." placeholder:"KEY"`
 	encryptionFlags `embed:""`
 
 	StrictTypes bool          `help:"Refuse events whose type is not registered."`
-	MaxBody     int           `help:"Largest body of a request, in bytes." default:"1048576" placeholder:"BYTES"`
-	CommitPace  time.Duration `help:"Least time between two commits; 0s gives the lowest latency, more gives more events a second." default:"1ms"`
+	MaxBody     int           `help:"Largest body of a request, in bytes." default:"1048576" placeholder:"BYTES" min:"1024" max:"1073741824"`
+	CommitPace  time.Duration `help:"Least time between two commits; 0s gives the lowest latency, more gives more events a second." default:"1ms" min:"0s" max:"1s"`
 
 	targetFlags `embed:""`
 	accessFlags `embed:""`
@@ -42,23 +43,23 @@ type serveCommand struct {
 	Dialects        string   `help:"Folder with dialects: the subscription APIs of other services, a YAML file each. Files that change are taken over." type:"path" placeholder:"DIR"`
 	DialectsBuiltin []string `help:"Dialects that come with the router, to be served; 'none' for none." default:"express-demo,django-rest-hooks" placeholder:"NAME"`
 
-	Timeout              time.Duration   `help:"Longest time for one attempt: transform, connection and answer." default:"15s"`
-	Retries              []time.Duration `help:"Time to wait before each attempt; the first is 0s. When the list ends, the delivery is dead." default:"0s,5s,5m,30m,2h,5h,10h,14h,20h,24h" placeholder:"DURATION"`
-	InFlight             int             `help:"Most attempts at one time." default:"512" placeholder:"N"`
-	SubscriptionInFlight int             `help:"Most attempts at one time of one subscription." default:"16" placeholder:"N"`
-	DeactivateAfter      time.Duration   `help:"Time of nothing but failure after which a subscription is switched off; 0s is never." default:"120h" placeholder:"DURATION"`
-	SandboxProcesses     int             `help:"Processes that run transforms; 0 is one more than there are CPUs." default:"0" placeholder:"N"`
-	DrainTime            time.Duration   `help:"Longest time that a stop waits for requests and attempts in flight." default:"25s"`
+	Timeout              time.Duration   `help:"Longest time for one attempt: transform, connection and answer." default:"15s" min:"100ms" max:"1h"`
+	Retries              []time.Duration `help:"Time to wait before each attempt; the first is 0s. When the list ends, the delivery is dead." default:"0s,5s,5m,30m,2h,5h,10h,14h,20h,24h" placeholder:"DURATION" min:"0s" max:"8760h"`
+	InFlight             int             `help:"Most attempts at one time." default:"512" placeholder:"N" min:"1" max:"100000"`
+	SubscriptionInFlight int             `help:"Most attempts at one time of one subscription." default:"16" placeholder:"N" min:"1" max:"10000"`
+	DeactivateAfter      time.Duration   `help:"Time of nothing but failure after which a subscription is switched off; 0s is never." default:"120h" placeholder:"DURATION" min:"0s" max:"87600h"`
+	SandboxProcesses     int             `help:"Processes that run transforms; 0 is one more than there are CPUs." default:"0" placeholder:"N" min:"0" max:"1024"`
+	DrainTime            time.Duration   `help:"Longest time that a stop waits for requests and attempts in flight." default:"25s" min:"1ms" max:"24h"`
 
-	KeepSucceeded time.Duration `help:"How long events are kept whose deliveries all succeeded or were dropped; 0s is for ever. Accounts can have times of their own." default:"168h"`
-	KeepDead      time.Duration `help:"How long events with a dead letter are kept; 0s is for ever." default:"720h"`
-	KeepAudit     time.Duration `help:"How long entries of the audit log are kept; 0s is for ever." default:"9600h"`
-	KeepBytes     int64         `help:"Most bytes that the database may hold: finished events are removed before their time, oldest first; where there are none, events are refused. 0 is no limit." default:"0" placeholder:"BYTES"`
-	MinFreeDisk   int64         `help:"Refuse events while the disk of the database has fewer bytes left." default:"268435456" placeholder:"BYTES"`
-	MaxBacklog    int64         `help:"Refuse events of the accounts that have the most while more deliveries wait; 0 is no limit." default:"10000000" placeholder:"N"`
+	KeepSucceeded time.Duration `help:"How long events are kept whose deliveries all succeeded or were dropped; 0s is for ever. Accounts can have times of their own." default:"168h" min:"0s" max:"876000h"`
+	KeepDead      time.Duration `help:"How long events with a dead letter are kept; 0s is for ever." default:"720h" min:"0s" max:"876000h"`
+	KeepAudit     time.Duration `help:"How long entries of the audit log are kept; 0s is for ever." default:"9600h" min:"0s" max:"876000h"`
+	KeepBytes     int64         `help:"Most bytes that the database may hold: finished events are removed before their time, oldest first; where there are none, events are refused. 0 is no limit." default:"0" placeholder:"BYTES" min:"0" max:"1125899906842624"`
+	MinFreeDisk   int64         `help:"Refuse events while the disk of the database has fewer bytes left." default:"268435456" placeholder:"BYTES" min:"0" max:"1125899906842624"`
+	MaxBacklog    int64         `help:"Refuse events of the accounts that have the most while more deliveries wait; 0 is no limit." default:"10000000" placeholder:"N" min:"0" max:"1000000000000"`
 
 	PublicURL         string        `help:"URL under which receivers reach this router, for the URLs in skinny payloads; by default the address it listens on." placeholder:"URL"`
-	SkinnyTokenTTL    time.Duration `name:"skinny-token-ttl" help:"How long the URL in a skinny payload is good, from its attempt on." default:"1h"`
+	SkinnyTokenTTL    time.Duration `name:"skinny-token-ttl" help:"How long the URL in a skinny payload is good, from its attempt on." default:"1h" min:"1s" max:"8760h"`
 	CloudEventsSource string        `name:"cloudevents-source" help:"Beginning of the source of CloudEvents that go out; \"/accounts/\" and the account follow." default:"/switchhook" placeholder:"URI"`
 	WebhookOrigin     string        `help:"How targets that have to allow deliveries first know this router (WebHook-Request-Origin), such as its host name." default:"switchhook" placeholder:"NAME"`
 
@@ -68,7 +69,9 @@ type serveCommand struct {
 
 	MetricsListen   string `help:"Address to serve /metrics on, without a key; the API's own /metrics then asks for an admin key." default:"" placeholder:"HOST:PORT"`
 	OTLPEndpoint    string `name:"otlp-endpoint" help:"Trace events on their way, and send the spans to this OpenTelemetry collector by OTLP over HTTP; OTEL_EXPORTER_OTLP_ENDPOINT does the same." default:"" placeholder:"URL"`
-	MetricsAccounts int    `help:"Accounts that get metrics of their own, the busiest; the API's /metrics then asks for an admin key." default:"0" placeholder:"N"`
+	MetricsAccounts int    `help:"Accounts that get metrics of their own, the busiest; the API's /metrics then asks for an admin key." default:"0" placeholder:"N" min:"0" max:"1000"`
+
+	unknown []string // environment variables, described
 }
 
 // Run serves until a signal comes.
@@ -78,11 +81,14 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	stdlog.SetOutput(io.Discard)
 	cfg, err := c.config()
 	if err != nil {
-		return err
+		return &statusError{wrongUsage, err}
 	}
 	out := newLogWriter(os.Stderr, c.logHandler)
 	defer out.flush()
 	cfg.log = slog.New(c.logHandler(out))
+	for _, variable := range c.unknown {
+		cfg.log.Warn("environment variable without effect: no flag has this name", "variable", variable)
+	}
 	reload := make(chan func())
 	ctx, end := catchSignals(ctx, cfg.log, reload)
 	defer end(nil)
@@ -130,29 +136,12 @@ func (c *serveCommand) config() (cfg routerConfig, err error) {
 	if cfg.dialects, cfg.builtIn = c.Dialects, c.DialectsBuiltin; slices.Equal(cfg.builtIn, []string{"none"}) {
 		cfg.builtIn = nil
 	}
-	cfg.server.AllowQueryKey, cfg.server.Origins, cfg.server.MaxBody = c.AllowQueryKey, c.CORSOrigins, c.MaxBody
-	quota, err := c.quota()
-	if err != nil {
-		return cfg, err
-	}
-	atLeast := func(flag string, n, least int) {
-		if n < least && err == nil {
-			err = fmt.Errorf("%s is %d, must be %d at least", flag, n, least)
+	for _, name := range cfg.builtIn {
+		if !slices.Contains(dialect.BuiltIn(), name) {
+			return cfg, fmt.Errorf("--dialects-builtin: there is no %.60q; there are %s, and none", name, strings.Join(dialect.BuiltIn(), ", "))
 		}
 	}
-	atLeast("--max-body", c.MaxBody, 1024)
-	atLeast("--in-flight", c.InFlight, 1)
-	atLeast("--subscription-in-flight", c.SubscriptionInFlight, 1)
-	atLeast("--deactivate-after (in seconds)", int(c.DeactivateAfter.Seconds()), 0)
-	atLeast("--sandbox-processes", c.SandboxProcesses, 0)
-	atLeast("--metrics-accounts", c.MetricsAccounts, 0)
-	if c.MetricsAccounts > maxMetricsAccounts {
-		return cfg, fmt.Errorf("--metrics-accounts is %d, must be %d at most: each makes five series", c.MetricsAccounts, maxMetricsAccounts)
-	}
-	atLeast("--drain-time (in milliseconds)", int(c.DrainTime.Milliseconds()), 1)
-	atLeast("--timeout (in milliseconds)", int(c.Timeout.Milliseconds()), 100)
-	atLeast("--retries (entries)", len(c.Retries), 1)
-	atLeast("--skinny-token-ttl (in seconds)", int(c.SkinnyTokenTTL.Seconds()), 1)
+	cfg.server.AllowQueryKey, cfg.server.Origins, cfg.server.MaxBody = c.AllowQueryKey, c.CORSOrigins, c.MaxBody
 	if c.PublicURL != "" {
 		if err := engine.CheckPublicURL(c.PublicURL); err != nil {
 			return cfg, fmt.Errorf("--public-url: %w", err)
@@ -161,35 +150,33 @@ func (c *serveCommand) config() (cfg routerConfig, err error) {
 	if err := cloudevents.CheckSource(c.CloudEventsSource); err != nil {
 		return cfg, fmt.Errorf("--cloudevents-source: %w", err)
 	}
-	if len(c.Retries) > 0 && c.Retries[0] != 0 {
+	if len(c.Retries) > mostRetries {
+		return cfg, fmt.Errorf("--retries has %d entries, must have %d at most", len(c.Retries), mostRetries)
+	}
+	if c.Retries[0] != 0 {
 		return cfg, fmt.Errorf("--retries begins with %s: the first attempt is made at once, so begin with 0s", c.Retries[0])
 	}
-	atLeast("--keep-succeeded (in milliseconds)", int(c.KeepSucceeded.Milliseconds()), 0)
-	atLeast("--keep-dead (in milliseconds)", int(c.KeepDead.Milliseconds()), 0)
-	atLeast("--keep-audit (in milliseconds)", int(c.KeepAudit.Milliseconds()), 0)
-	atLeast("--keep-bytes", int(c.KeepBytes), 0)
-	if c.KeepBytes > 0 {
-		atLeast("--keep-bytes", int(c.KeepBytes), 1<<20)
+	if c.KeepBytes > 0 && c.KeepBytes < leastKeepBytes {
+		return cfg, fmt.Errorf("--keep-bytes is %d, must be 0 (no limit) or %d at least", c.KeepBytes, leastKeepBytes)
 	}
-	atLeast("--min-free-disk", int(c.MinFreeDisk), 0)
-	atLeast("--max-backlog", int(c.MaxBacklog), 0)
 	if c.WebhookOrigin == "" || strings.ContainsFunc(c.WebhookOrigin, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return cfg, fmt.Errorf("--webhook-origin is %q, must be a name without spaces, such as hooks.example.com", c.WebhookOrigin)
-	}
-	for _, d := range c.Retries {
-		atLeast("--retries (in milliseconds)", int(d.Milliseconds()), 0)
 	}
 	cfg.engine = engine.Config{
 		Retries: c.Retries, Timeout: c.Timeout, InFlight: c.InFlight, SubscriptionInFlight: c.SubscriptionInFlight, DeactivateAfter: c.DeactivateAfter, StrictTypes: c.StrictTypes, LogFailures: c.Dev, Origin: c.WebhookOrigin,
 		Retention: engine.Retention{Succeeded: c.KeepSucceeded, Dead: c.KeepDead}, KeepAudit: c.KeepAudit, KeepBytes: c.KeepBytes, MinFreeDisk: c.MinFreeDisk, MaxBacklog: c.MaxBacklog,
-		Quota:     quota,
+		Quota:     c.quota(),
 		PublicURL: c.PublicURL, SkinnyTokenTTL: c.SkinnyTokenTTL, CloudEventsSource: c.CloudEventsSource,
 		MetricsAccounts: c.MetricsAccounts,
 	}
 	return cfg, err
 }
 
-const maxMetricsAccounts = 1000
+// Limits that are no plain range; the others are tags of the flags.
+const (
+	mostRetries    = 50
+	leastKeepBytes = 1 << 20
+)
 
 // logHandler writes the log in the form that the flags ask for.
 func (c *serveCommand) logHandler(out io.Writer) slog.Handler {
@@ -203,7 +190,7 @@ func (c *serveCommand) logHandler(out io.Writer) slog.Handler {
 // prepare sees to it that there is an admin key and, in development, something to
 // subscribe to.
 func (c *serveCommand) prepare(ctx context.Context, r *router, out io.Writer) error {
-	key, err := adminKey(ctx, r.engine, c.Data, c.AdminKey)
+	key, err := adminKey(ctx, r.engine, c.Data, string(c.AdminKey))
 	if err != nil {
 		return err
 	}

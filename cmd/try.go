@@ -26,13 +26,13 @@ import (
 
 type tryCommand struct {
 	Transform  string  `help:"File with the transform, JavaScript or TypeScript." placeholder:"FILE"`
-	Filter     *string `help:"Filter expression." placeholder:"EXPR" xor:"filter"`
+	Filter     *string `help:"Filter expression." placeholder:"EXPR" xor:"filter" multiline:""`
 	FilterFile string  `help:"File with the filter expression." placeholder:"FILE" xor:"filter"`
 	Event      string  `help:"File with the event: {\"type\": …, \"data\": …}, or just the payload; - is standard input." placeholder:"FILE" required:""`
 	Type       string  `help:"The event's type; example.event where neither this nor the file says." placeholder:"TYPE"`
 	Schema     string  `help:"File with the JSON Schema of the event type, to check the filter against." placeholder:"FILE"`
 	Target     string  `help:"Address that would be sent to." default:"https://example.com/hook" placeholder:"URL"`
-	Secret     string  `help:"Signing secret (whsec_…, whsk_…); without one the signature is left out." placeholder:"SECRET"`
+	Secret     secret  `help:"Signing secret (whsec_…, whsk_…); without one the signature is left out." placeholder:"SECRET"`
 	JSON       bool    `name:"json" help:"Print JSON."`
 	Verbose    bool    `help:"Log what the sandbox does to standard error."`
 }
@@ -125,8 +125,6 @@ type tryInput struct {
 // check looks at what the flags say themselves, before any file is read.
 func (c *tryCommand) check() (u *url.URL, err error) {
 	switch {
-	case c.Filter != nil && strings.TrimSpace(*c.Filter) == "":
-		return nil, wrongCommand("--filter is empty: write true to let every event pass")
 	case c.Transform == "" && c.Filter == nil && c.FilterFile == "":
 		return nil, wrongCommand("give --transform, --filter or --filter-file: there is nothing to try")
 	case c.Type != "" && (len(c.Type) > longestType || !eventType.MatchString(c.Type)):
@@ -275,7 +273,7 @@ func (t *trial) fail(where string, err error) error {
 // compose puts the request together as the router does; res is nil without a transform.
 func (c *tryCommand) compose(t *trial, in tryInput, res *scripts.Result) error {
 	preview := engine.Preview{
-		Target: in.target.String(), Secret: c.Secret, UserAgent: "Switchhook/" + Version, ID: in.event.ID, Event: in.event, Result: res, At: time.Now(),
+		Target: in.target.String(), Secret: string(c.Secret), UserAgent: "Switchhook/" + Version, ID: in.event.ID, Event: in.event, Result: res, At: time.Now(),
 	}
 	req, err := preview.Compose()
 	if err != nil {
