@@ -3,6 +3,7 @@ package cloudevents
 import (
 	"encoding/hex"
 	"strings"
+	"unicode/utf8"
 )
 
 // Field is a header field of a request.
@@ -39,10 +40,23 @@ func ReadBinary(fields []Field, contentType string, body []byte) (*Event, error)
 	return a.finish(payload{given: len(body) > 0, bytes: body})
 }
 
+func fromLatin1(value string) string {
+	runes := make([]rune, len(value))
+	for i := range len(value) {
+		runes[i] = rune(value[i])
+	}
+	return string(runes)
+}
+
 // decodeField undoes the encoding of a header's value (HTTP binding 1.0.2, 3.1.3.2):
 // quotes first, then one round of percent-decoding. A percent sign without two
-// hexadecimal digits stands for itself, for senders exist that encode nothing.
+// hexadecimal digits stands for itself, for senders exist that encode nothing. Bytes beyond
+// ASCII that were not encoded are UTF-8, as some SDKs send them, or else ISO 8859-1, as
+// Node's HTTP client does.
 func decodeField(value string) string {
+	if !utf8.ValidString(value) {
+		value = fromLatin1(value)
+	}
 	if strings.IndexByte(value, '"') >= 0 {
 		value = unquote(value)
 	}

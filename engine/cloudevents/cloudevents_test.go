@@ -89,6 +89,8 @@ func TestHeadersAreDecoded(t *testing.T) {
 		`5" wide`:                         `5" wide`, // nothing closes it
 		`"open\`:                          `"open\`,
 		"Euro € 😀":                        "Euro € 😀", // as the SDKs send it
+		"caf\xe9 \xfc%20%E2%82%AC":        "café ü €", // as Node does
+		"\xc0\xa0":                        "À\u00a0",
 		"100%":                            "100%",
 		"50% off%2":                       "50% off%2",
 		"%zz%4g":                          "%zz%4g",
@@ -104,7 +106,7 @@ func TestHeadersAreDecoded(t *testing.T) {
 		"%ED%A0%80":    "no valid UTF-8", // a surrogate
 		"%FF":          "no valid UTF-8",
 		"a%E2%82":      "no valid UTF-8",
-		"\xc0\xa0":     "no valid UTF-8",
+		"\x85\xff":     "control character U+0085",
 		"a%0d%0aX: y":  "control character U+000D",
 		"%00":          "control character",
 		"%C2%85":       "control character U+0085",
