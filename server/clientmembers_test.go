@@ -128,3 +128,43 @@ delivery:
 	}
 	c.call("DELETE", "/api/hooks/"+id, "", 204)
 }
+
+func TestDialects_EventsInParts(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"pipe": "request: {event: {join: [event_object, event_action]}, target_url: subscription_url}",
+		"near": "request: {events: {each: sub.events, join: [object_type, action], with: '/'}, target_url: url}",
+	} {
+		must(t, os.WriteFile(filepath.Join(dir, name+".yaml"), []byte("name: "+name+"\npath: /"+name+"\n"+text+`
+operations:
+  subscribe: {method: POST, answer: {id: $subscription.id, event: $subscription.event, events: $subscription.events, kept: $subscription.metadata.client?}}
+  update: {method: [PUT, PATCH], path: "/{id}", answer: {events: $subscription.events}}
+`), 0o600))
+	}
+	r := start(t, setup{dialects: dir})
+	c := r.legacy("X-API-Key", r.acme.key)
+	made := c.call("POST", "/pipe", `{"event_object":"deal","event_action":"added","subscription_url":"`+anywhere+`","user_id":5}`, 201).shows(map[string]any{"event": "deal.added", "kept": map[string]any{"user_id": 5}})
+	c.call("PATCH", "/pipe/"+made.text("id"), `{"event_object":"deal","event_action":"*"}`, 200).shows(map[string]any{"events": "[deal.*]"})
+	c.call("PUT", "/pipe/"+made.text("id"), `{"event_object":"*","event_action":"*"}`, 200).shows(map[string]any{"events": "[*]"})
+	c.call("POST", "/pipe", `{"event_object":"deal","subscription_url":"`+anywhere+`"}`, 422).refused(422, "event_object", "is missing")
+	c.call("POST", "/pipe", `{"event_object":"*","event_action":"added","subscription_url":"`+anywhere+`"}`, 422).refused(422, "event_object", "")
+	c.call("POST", "/near", `{"sub":{"events":[{"object_type":"lead","action":"created"},{"object_type":"lead","action":"deleted"}],"x":1},"url":"`+anywhere+`"}`, 201).
+		shows(map[string]any{"events": "[lead/created lead/deleted]", "kept": map[string]any{"sub": map[string]any{"x": 1}}})
+	c.call("POST", "/near", `{"sub":{"events":[{"object_type":"lead"}]},"url":"`+anywhere+`"}`, 422).refused(422, "sub.events", "is missing")
+	c.call("POST", "/near", `{"sub":{"events":"lead"},"url":"`+anywhere+`/2"}`, 201).shows(map[string]any{"events": "[lead]"})
+}
+
+func TestSubscriptions_EventsAsTextFlagsAndInConfig(t *testing.T) {
+	c := start(t).acme
+	c.post("/api/v1/subscriptions", map[string]any{"events": "a.b, c", "url": anywhere + "/1"}).want(201).shows(map[string]any{"events": "[a.b c]"})
+	c.post("/api/v1/subscriptions", `{"name":"web","active":true,"events":["push"],"config":{"url":"`+anywhere+`/2","content_type":"json","insecure_ssl":"0"}}`).want(201).
+		shows(map[string]any{"event": "push", "target_url": anywhere + "/2", "metadata.client": map[string]any{"name": "web", "config": map[string]any{"content_type": "json", "insecure_ssl": "0"}}})
+	c.post("/api/v1/subscriptions", `{"events":["push"],"config":{"url":"`+anywhere+`/2b","secret":"a text of its own"},"signatures":["X-Hub-Signature-256: sha256={hmac-sha256-hex}"]}`).want(201).shows(map[string]any{"secret": "a text of its own"})
+	made := c.post("/api/v1/subscriptions", `{"url":"`+anywhere+`/3","push_events":true,"tag_push_events":false,"issues_events":true,"enable_ssl_verification":true,"token":"t"}`).want(201)
+	made.shows(map[string]any{"events": "[push issues]", "metadata.client": map[string]any{"enable_ssl_verification": true, "token": "[hidden]"}})
+	c.do("PUT", made.text("href"), `{"url":"`+anywhere+`/3","tag_push_events":true,"push_events":false}`).want(200).shows(map[string]any{"events": "[issues tag_push]"})
+	c.do("PATCH", made.text("href"), `{"issues_events":false,"tag_push_events":false}`).refused(422, "issues_events", "is missing")
+	c.post("/api/v1/subscriptions", `{"url":"`+anywhere+`/4","push_events":false}`).refused(422, "push_events", "is missing")
+	c.post("/api/v1/subscriptions", `{"url":"`+anywhere+`/5","event":"a","push_events":true}`).want(201).shows(map[string]any{"event": "a", "metadata.client": map[string]any{"push_events": true}})
+	c.do("POST", "/api/v1/subscriptions", "url="+anywhere+"/6&push_events=true&note_events=0", "Content-Type", "application/x-www-form-urlencoded").want(201).shows(map[string]any{"events": "[push]"})
+}

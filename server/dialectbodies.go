@@ -28,6 +28,14 @@ func readDialect(c *fiber.Ctx, d *dialect.Dialect, op *dialect.Operation, fixed 
 	for ours, theirs := range op.Request {
 		v := find(doc.Root(), theirs)
 		words.used[theirs] = true
+		if j, ok := op.Joined[ours]; ok {
+			if j.Each == "" {
+				for _, part := range j.Parts {
+					words.used[part] = true
+				}
+			}
+			v = joined(doc.Root(), j)
+		}
 		if !slices.Contains(ownNames, ours) {
 			continue
 		}
@@ -41,7 +49,7 @@ func readDialect(c *fiber.Ctx, d *dialect.Dialect, op *dialect.Operation, fixed 
 		m := said{ours, theirs, v}
 		text := words.typed(m)
 		if ours == "event" || ours == "events" {
-			text = eventText(v, form)
+			text = eventText(v)
 		}
 		words.put(ours, m, text)
 	}
@@ -57,6 +65,53 @@ func readDialect(c *fiber.Ctx, d *dialect.Dialect, op *dialect.Operation, fixed 
 		return nil, nil, nil, err
 	}
 	return in, present, words, nil
+}
+
+// joined makes the client's event of its parts: a text, or a list of texts. "*" in all parts
+// is every event. Where a part is missing the value does not exist.
+func joined(body jsondoc.Value, j dialect.Join) jsondoc.Value {
+	one := func(object jsondoc.Value) (string, bool) {
+		var texts []string
+		all := true
+		for _, part := range j.Parts {
+			v := find(object, part)
+			if v.Kind() != jsondoc.String {
+				return "", false
+			}
+			texts, all = append(texts, v.Text()), all && v.Text() == "*"
+		}
+		if all {
+			return "*", true
+		}
+		return strings.Join(texts, j.With), true
+	}
+	var result any
+	if j.Each == "" {
+		text, ok := one(body)
+		if !ok {
+			return jsondoc.Value{}
+		}
+		result = text
+	} else {
+		list := find(body, j.Each)
+		if list.Kind() != jsondoc.Array {
+			return list // for the decoder to refuse
+		}
+		texts := []string{}
+		for _, element := range list.Elements() {
+			text, ok := one(element)
+			if !ok {
+				return jsondoc.Value{}
+			}
+			texts = append(texts, text)
+		}
+		result = texts
+	}
+	v, err := asValue(result)
+	if err != nil {
+		return jsondoc.Value{}
+	}
+	return v
 }
 
 // checkFixed tells what is wrong with the fixed members of a dialect, and with which; empty

@@ -66,6 +66,9 @@ func (s *Server) dialectUnsubscribe(c *fiber.Ctx, who caller, d *dialect.Dialect
 		}
 		for ours, theirs := range op.Request {
 			said[ours] = find(body.Root(), theirs).Text()
+			if j, ok := op.Joined[ours]; ok {
+				said[ours] = joined(body.Root(), j).Text()
+			}
 		}
 		id = said["id"]
 	}

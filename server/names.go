@@ -68,6 +68,7 @@ type translation struct {
 	form    bool                 // all values are texts
 	texts   map[string][]byte    // our members, as JSON
 	used    map[string]bool      // paths that are understood
+	flags   []said               // "push_events": true, which name an event each
 	client  clientChange         // what is not
 	stored  *engine.Subscription // what is changed; nil where it is new
 }
@@ -94,8 +95,43 @@ func translate(root jsondoc.Value, form bool, stored *engine.Subscription) (*tra
 			return nil, err
 		}
 	}
+	t.readFlags()
 	t.client.unknown = unknownMembers(root, "", t.used)
 	return t, nil
+}
+
+// flagSuffix ends the names of members that say for one event type each whether it is
+// wanted: {"push_events": true, "tag_push_events": false}.
+const flagSuffix = "_events"
+
+func isFlag(name string, v jsondoc.Value, form bool) bool {
+	if !strings.HasSuffix(name, flagSuffix) || len(name) == len(flagSuffix) || len(name) > longestName {
+		return false
+	}
+	_, isWord := statusWord(v)
+	return v.Kind() == jsondoc.True || v.Kind() == jsondoc.False || form && isWord
+}
+
+// readFlags makes the list of events of flags, where nothing else names events. Of a
+// subscription that is changed they add and take away.
+func (t *translation) readFlags() {
+	if len(t.flags) == 0 || t.texts["event"] != nil || t.texts["events"] != nil {
+		return
+	}
+	events := []string{}
+	if t.stored != nil {
+		events = slices.Clone(t.stored.Events)
+	}
+	for _, flag := range t.flags {
+		event := strings.TrimSuffix(flag.name, flagSuffix)
+		events = slices.DeleteFunc(events, func(e string) bool { return e == event })
+		if word, _ := statusWord(flag.value); word || flag.value.Kind() == jsondoc.True {
+			events = append(events, event)
+		}
+		t.used[flag.path] = true
+	}
+	text, _ := encodeJSON(events)
+	t.put("events", t.flags[0], text)
 }
 
 func (t *translation) put(ours string, m said, text []byte) {
@@ -132,6 +168,10 @@ func (t *translation) read(object jsondoc.Value, within string) error {
 		if group != "" && len(name) <= longestName && (!slices.Contains(weakNames, folded) || isEventName(value)) {
 			t.groups[group] = append(t.groups[group], m)
 			t.used[m.path] = !slices.Contains(weakNames, folded)
+			continue
+		}
+		if isFlag(name, value, t.form) {
+			t.flags = append(t.flags, m)
 			continue
 		}
 		if meant := near.Name(name, ownNames); meant != "" {
@@ -195,7 +235,7 @@ func (t *translation) choose(ours string) error {
 	field, text := ours, t.typed(said{ours, chosen.path, chosen.value})
 	switch ours {
 	case "event":
-		if text = eventText(chosen.value, t.form); chosen.name == "events" || len(text) > 0 && text[0] == '[' {
+		if text = eventText(chosen.value); chosen.name == "events" || len(text) > 0 && text[0] == '[' {
 			field = "events"
 		}
 		if chosen.name == "event" { // a list under our own name stays there

@@ -52,7 +52,7 @@ func nothing(v jsondoc.Value) bool {
 func (t *translation) canonical(ours string, v jsondoc.Value) string {
 	switch ours {
 	case "event":
-		text := eventText(v, t.form)
+		text := eventText(v)
 		var one eventNames
 		if one.UnmarshalJSON(text) == nil {
 			return strings.Join(one, "\n")
@@ -98,16 +98,16 @@ func shownAs(ours string, sub *engine.Subscription) jsondoc.Value {
 }
 
 // eventText gives the events that v names as a JSON string or a list of strings: objects
-// with a name become the name, and a form's text is split at its commas. What is neither
+// with a name become the name, and a text is split at its commas. What is neither
 // stays as it is, for the decoder to refuse.
-func eventText(v jsondoc.Value, form bool) []byte {
+func eventText(v jsondoc.Value) []byte {
 	name := func(v jsondoc.Value) []byte {
 		if inner := v.Get("name"); inner.Kind() == jsondoc.String {
 			return inner.Raw()
 		}
 		return v.Raw()
 	}
-	if form && v.Kind() == jsondoc.String && strings.Contains(v.Text(), ",") {
+	if v.Kind() == jsondoc.String && strings.Contains(v.Text(), ",") { // which no event type holds
 		parts := strings.Split(v.Text(), ",")
 		for i := range parts {
 			parts[i] = strings.TrimSpace(parts[i])

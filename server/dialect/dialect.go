@@ -59,10 +59,18 @@ type Operation struct {
 	Methods []string
 	Path    string            // "/hooks/subscribe/{id}"
 	Request map[string]string // our member → the client's, with "." for members of members
+	Joined  map[string]Join   // our members that the client gives in parts; Request has the first part
 	Unique  bool              // an account has one subscription at most to the same event types
 	Status  int
 	Headers []Header  // of the answer
 	Answer  *Template // nil: no body
+}
+
+// Join makes one text of several members: "deal" and "added" become "deal.added".
+type Join struct {
+	Each  string   // the client's list of objects that have the parts; empty: the body has them
+	Parts []string // paths
+	With  string   // what stands between them
 }
 
 // Header is a response header.
@@ -175,7 +183,7 @@ func (r *reader) dialect(root jsondoc.Value) *Dialect {
 		r.wrong(m["path"], "path", "can't hold {id}: that is for the paths of operations")
 	}
 	d.Key = r.key(m["key"])
-	request := r.request(m["request"], "request", nil)
+	request := r.request(m["request"], "request", mapping{})
 	d.Fixed = r.fixed(m["fixed"])
 	if v := m["delivery"]; v.Exists() {
 		body, err := engine.CompileBodyTemplate(v.Raw())
@@ -252,15 +260,51 @@ func (r *reader) key(v jsondoc.Value) (k Key) {
 // id is a member of requests that names a subscription, where the path does not.
 const id = "id"
 
-func (r *reader) request(v jsondoc.Value, at string, otherwise map[string]string) map[string]string {
+func (r *reader) request(v jsondoc.Value, at string, otherwise mapping) mapping {
 	if !v.Exists() {
 		return otherwise
 	}
-	request := map[string]string{}
+	request := mapping{map[string]string{}, map[string]Join{}}
 	for ours, theirs := range r.object(v, at, append(r.words.Input, id)...) {
-		request[ours] = r.text(theirs, at+"."+ours, memberForm, `must be the client's name for it, with "." for a member of a member, 100 characters at most`)
+		if theirs.Kind() == jsondoc.Object {
+			j := r.join(theirs, at+"."+ours, ours)
+			if request.names[ours] = j.Each; j.Each == "" && len(j.Parts) > 0 {
+				request.names[ours] = j.Parts[0]
+			}
+			request.joined[ours] = j
+			continue
+		}
+		request.names[ours] = r.text(theirs, at+"."+ours, memberForm, `must be the client's name for it, with "." for a member of a member, 100 characters at most`)
 	}
 	return request
+}
+
+// mapping is what a request's members are called: see Operation.
+type mapping struct {
+	names  map[string]string
+	joined map[string]Join
+}
+
+// join reads {join: [a, b], with: ".", each: list}.
+func (r *reader) join(v jsondoc.Value, at, ours string) (j Join) {
+	m := r.object(v, at, "join", "with", "each")
+	if ours != "event" && ours != "events" {
+		r.wrong(v, at, "must be the client's name for it: only event and events can be joined of parts")
+	}
+	const must = `must be the client's name for it, with "." for a member of a member, 100 characters at most`
+	if m["join"].Kind() != jsondoc.Array || m["join"].Len() < 2 {
+		r.wrong(or(m["join"], v), at+".join", "must be a list of the members to join, such as [object, action]")
+	}
+	for _, part := range m["join"].Elements() {
+		j.Parts = append(j.Parts, r.text(part, at+".join[]", memberForm, must))
+	}
+	if j.With = "."; m["with"].Exists() {
+		j.With = r.anyText(m["with"], at+".with")
+	}
+	if m["each"].Exists() {
+		j.Each = r.text(m["each"], at+".each", memberForm, must)
+	}
+	return j
 }
 
 // fixed are members that a file gives to each subscription.
@@ -276,7 +320,7 @@ func (r *reader) fixed(v jsondoc.Value) jsondoc.Value {
 
 var methods = []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
 
-func (r *reader) operation(v jsondoc.Value, action Action, below string, request map[string]string, fixed jsondoc.Value) *Operation {
+func (r *reader) operation(v jsondoc.Value, action Action, below string, request mapping, fixed jsondoc.Value) *Operation {
 	at := "operations." + string(action)
 	op := &Operation{Action: action, Path: below}
 	members := []string{"method", "path", "request", "status", "headers", "answer"}
@@ -296,7 +340,8 @@ func (r *reader) operation(v jsondoc.Value, action Action, below string, request
 	if problem := r.reserved(op.Path); problem != "" {
 		r.wrong(or(m["path"], v), at+".path", "%s", problem)
 	}
-	op.Request = r.request(m["request"], at+".request", request)
+	own := r.request(m["request"], at+".request", request)
+	op.Request, op.Joined = own.names, own.joined
 	r.fits(op, or(m["path"], v), at, fixed)
 	op.Status = defaultStatus[action]
 	if s := m["status"]; s.Exists() {
