@@ -174,6 +174,8 @@ type Engine struct {
 	background underway // loops, workers, fetches, and requests that a stop waits for
 	records    underway // outcomes on their way to disk; never stopped
 	watermark  ID       // the last one set; the sweep's own
+
+	unrecordedLogged atomic.Int64 // when logUnrecorded last said something
 }
 
 const (

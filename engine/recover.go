@@ -16,8 +16,10 @@ const (
 	retryBatch  = 500
 	retryAtMost = 5 * time.Second // between two looks for retries that are due
 	recordAgain = time.Second     // after a store that could not write
-	scanBatch   = 1000
-	expireEvery = 15 * time.Second
+	// unrecordedEvery spaces what is said about that.
+	unrecordedEvery = 10 * time.Second
+	scanBatch       = 1000
+	expireEvery     = 15 * time.Second
 )
 
 // record hands an outcome to the store; then runs once it is on disk. A store that can't
@@ -39,7 +41,7 @@ func (e *Engine) recordUnless(o *Outcome, then func(), refused func(error)) {
 			e.records.end()
 			return
 		}
-		e.log.Error("outcome not recorded", "delivery_id", o.ID.String(), "event_id", o.ID.Event.Format(EventPrefix), "subscription_id", o.ID.Subscription.Format(SubscriptionPrefix), "error", err)
+		e.logUnrecorded(o, err)
 		time.AfterFunc(recordAgain, func() {
 			if !e.closing() {
 				e.recordUnless(o, then, refused)
@@ -47,6 +49,17 @@ func (e *Engine) recordUnless(o *Outcome, then func(), refused func(error)) {
 			e.records.end()
 		})
 	})
+}
+
+// logUnrecorded tells that outcomes can't be written: one of them, and how many there are.
+// Each is tried again every second, by the thousand where the store is down for long.
+func (e *Engine) logUnrecorded(o *Outcome, err error) {
+	now := time.Now().UnixNano()
+	if last := e.unrecordedLogged.Load(); now-last < int64(unrecordedEvery) || !e.unrecordedLogged.CompareAndSwap(last, now) {
+		return
+	}
+	e.log.Error("outcomes not recorded: they are tried again until they are", "outcomes", e.records.count(), "delivery_id", o.ID.String(),
+		"event_id", o.ID.Event.Format(EventPrefix), "subscription_id", o.ID.Subscription.Format(SubscriptionPrefix), "error", err)
 }
 
 // giveUp makes a delivery dead without another attempt.

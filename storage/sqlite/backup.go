@@ -50,7 +50,13 @@ func Backup(ctx context.Context, path, to string, replace bool) (c Copy, err err
 	if err := notPartOf(path, to); err != nil {
 		return c, err
 	}
-	if _, err := os.Lstat(to); err == nil && !replace {
+	switch info, err := os.Lstat(to); {
+	case err != nil: // there is none, or place says what is wrong
+	case info.IsDir():
+		return c, fmt.Errorf("%s is a folder: give the name of the file to write", to)
+	case !info.Mode().IsRegular() && info.Mode()&fs.ModeSymlink == 0:
+		return c, fmt.Errorf("%s is no file, but a device or the like, which a backup does not replace: give the name of the file to write", to)
+	case !replace:
 		return c, fmt.Errorf("%s: %w", to, fs.ErrExist)
 	}
 	err = place(to, replace, func(temp string) error {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"switchhook/engine"
@@ -334,5 +335,25 @@ func TestTheLogOfAnEmptyDatabaseIsKept(t *testing.T) {
 	}
 	if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the half of a copy is still there: %v", err)
+	}
+}
+
+func TestBackup_RefusesWhatIsNoFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "test.db")
+	open(t, path)
+	folder := t.TempDir()
+	pipe := filepath.Join(folder, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for to, want := range map[string]string{folder: "is a folder", pipe: "is no file"} {
+		for _, replace := range []bool{false, true} {
+			if _, err := Backup(t.Context(), path, to, replace); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: error is %v", to, err)
+			}
+		}
+	}
+	if info, err := os.Lstat(pipe); err != nil || info.Mode().IsRegular() {
+		t.Errorf("the pipe was replaced: %v, %v", info, err)
 	}
 }

@@ -41,7 +41,7 @@ func (s *Store) checkpoint(conn *sqlite3.SQLiteConn, w *writer) {
 			return
 		}
 		commits := w.commits.Load()
-		if commits == done {
+		if commits == done || s.intact() != nil { // what is in the log stays there
 			continue
 		}
 		pages, err := passiveCheckpoint(conn)
@@ -73,6 +73,9 @@ func (s *Store) LogSize() (int64, error) {
 
 // finishCheckpoint moves what was committed since the checkpointer's part began.
 func (w *writer) finishCheckpoint() {
+	if w.damage.err() != nil {
+		return
+	}
 	if _, err := passiveCheckpoint(w.conn); w.damage.note(err) != nil {
 		w.log.Warn("checkpoint", "error", err)
 	}

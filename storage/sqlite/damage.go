@@ -27,7 +27,8 @@ type damage struct {
 	found atomic.Pointer[engine.Error]
 }
 
-// note looks at an error of SQLite, which may be nil, and gives it back.
+// note looks at an error of SQLite, which may be nil, and gives it back; where it tells of
+// damage, it is a CodeUnavailable as well.
 func (d *damage) note(err error) error {
 	if err == nil || !isDamage(err) {
 		return err
@@ -37,7 +38,7 @@ func (d *damage) note(err error) error {
 		d.log.Error("the database is damaged: events are refused from now on. Stop the router and restore a backup",
 			"file", d.path, "error", err, "command", restoreCommand(d.path))
 	}
-	return err
+	return fmt.Errorf("%w: %w", d.found.Load(), err)
 }
 
 // err is a CodeUnavailable where damage was found.

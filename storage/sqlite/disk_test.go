@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -99,9 +100,10 @@ func TestFullFileSystem(t *testing.T) {
 }
 
 func TestAFileThatIsGoneIsNoticed(t *testing.T) {
-	for _, suffix := range []string{"", "-wal"} {
-		path := filepath.Join(t.TempDir(), "test.db")
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		path, log := filepath.Join(t.TempDir(), "test.db"), &lockedBuffer{}
 		s := open(t, path)
+		s.log = slog.New(slog.NewTextHandler(log, nil))
 		if _, err := s.Room(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -109,14 +111,14 @@ func TestAFileThatIsGoneIsNoticed(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := s.Room(t.Context())
-		if engine.ErrorCode(err) != engine.CodeUnavailable || !strings.Contains(err.Error(), path+suffix+" was deleted") {
+		if engine.ErrorCode(err) != engine.CodeUnavailable || !strings.Contains(err.Error(), "of the database was deleted") || s.Ping(t.Context()) == nil {
 			t.Errorf("error is %v", err)
 		}
 		if err := os.WriteFile(path+suffix, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		_, err = s.Room(t.Context())
-		if engine.ErrorCode(err) != engine.CodeUnavailable || !strings.Contains(err.Error(), path+suffix+" was replaced") {
+		if engine.ErrorCode(err) != engine.CodeUnavailable || !strings.Contains(err.Error(), "of the database was replaced") || s.Ping(t.Context()) == nil {
 			t.Errorf("error is %v", err)
 		}
 		if err := os.Rename(path+".away", path+suffix); err != nil {
@@ -124,6 +126,9 @@ func TestAFileThatIsGoneIsNoticed(t *testing.T) {
 		}
 		if _, err := s.Room(t.Context()); err != nil {
 			t.Errorf("it is back, and still: %v", err)
+		}
+		if text := log.String(); strings.Count(text, "level=ERROR") != 2 || strings.Count(text, "file="+path+suffix+" ") < 2 || !strings.Contains(text, restoreCommand(path)) || strings.Count(text, "level=INFO") != 1 {
+			t.Errorf("the log says\n%s", text)
 		}
 	}
 }

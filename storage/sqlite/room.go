@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -28,19 +29,19 @@ func openFiles(paths ...string) (files []openFile, err error) {
 	return files, nil
 }
 
-// missing tells what became of a file that is not where it was: SQLite goes on writing to
-// it, and what it writes is gone with the process.
-func (f openFile) missing() error {
+// missing tells what became of a file that is not where it was; "" where it is. SQLite goes
+// on writing to it, and what it writes is gone with the process.
+func (f openFile) missing() string {
 	info, err := os.Stat(f.path)
 	switch {
 	case err == nil && os.SameFile(info, f.info):
-		return nil
+		return ""
 	case err == nil:
-		return &engine.Error{Code: engine.CodeUnavailable, Message: f.path + " was replaced while the router runs; stop the router, and start it over the right file"}
+		return "was replaced"
 	case os.IsNotExist(err):
-		return &engine.Error{Code: engine.CodeUnavailable, Message: f.path + " was deleted while the router runs; stop the router, and restore the database from a backup"}
+		return "was deleted"
 	}
-	return &engine.Error{Code: engine.CodeUnavailable, Message: "the database can't be looked at: " + err.Error()}
+	return "can't be looked at (" + errors.Unwrap(err).Error() + ")"
 }
 
 // intact fails where what is written now would not be found again.
@@ -49,11 +50,27 @@ func (s *Store) intact() error {
 		return err
 	}
 	for _, f := range s.files {
-		if err := f.missing(); err != nil {
-			return err
+		if state := f.missing(); state != "" {
+			s.tellMissing(f.path, state)
+			return &engine.Error{Code: engine.CodeUnavailable, Message: "a file of the database " + state + " while the router runs: events are refused until its operator has put it back"}
 		}
 	}
+	s.tellMissing("", "")
 	return nil
+}
+
+// tellMissing logs that a file is not where it was, and what to do, once until that changes.
+func (s *Store) tellMissing(path, state string) {
+	text := path + " " + state
+	if before := s.missing.Swap(&text); before != nil && *before == text || before == nil && path == "" {
+		return
+	}
+	if path == "" {
+		s.log.Info("the database's files are where they were again", "file", s.path)
+		return
+	}
+	s.log.Error("a file of the database "+state+" while the router runs: events are refused from now on. Move the file back, which needs no restart; or else stop the router, and put the database in place or restore a backup. What the router wrote since is lost when it ends",
+		"file", path, "command", restoreCommand(s.path))
 }
 
 // Room measures the database and its disk: two system calls and two short queries.

@@ -74,7 +74,8 @@ type Store struct {
 	damage     damage // that was found since
 	unreadable unreadables
 
-	watermark atomic.Int64 // set last; the writer brings it to disk
+	missing   atomic.Pointer[string] // what was logged last of files that are not where they were
+	watermark atomic.Int64           // set last; the writer brings it to disk
 
 	background sync.WaitGroup // the writer and the checkpointer
 	stop       chan struct{}  // ends the checkpointer

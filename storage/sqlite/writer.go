@@ -127,8 +127,8 @@ func (w *writer) write(batch []request) {
 	if err != nil && !outOfOrder(err) {
 		failed, err = w.transaction(batch, true)
 	}
-	w.damage.note(err)
 	w.report(len(batch), err)
+	err = w.damage.note(err)
 	if err == nil {
 		w.commits.Add(1)
 	} else {
@@ -157,7 +157,11 @@ func (w *writer) report(requests int, err error) {
 		w.failing, w.failed = "", 0
 	default:
 		w.failed++
-		if text := err.Error(); text != w.failing || time.Since(w.reported) > complainEvery {
+		text := err.Error()
+		if cause, ok := errors.AsType[sqlite3.Error](err); ok { // without the row that met it first
+			text = cause.Error()
+		}
+		if text != w.failing || time.Since(w.reported) > complainEvery {
 			w.log.Error("commit failed", "requests", requests, "failed", w.failed, "error", err)
 			w.failing, w.reported = text, time.Now()
 		}
@@ -289,6 +293,9 @@ func outOfOrder(err error) bool {
 }
 
 func unavailable(err error) error {
+	if e, ok := errors.AsType[*engine.Error](err); ok { // it is damaged
+		return e
+	}
 	message := "the database can't be written: " + err.Error()
 	if isFull(err) {
 		message = "the disk that holds the database is full"
