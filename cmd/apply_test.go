@@ -45,6 +45,7 @@ func routing(t *testing.T, target string) string {
     transform_script: text
     headers: {Authorization: "Bearer ${CHAT_TOKEN}", x-team: north}
     metadata: {team: north}
+    visible_headers: [X-Team]
   - name: archive
     events: [order.*]
     target_url: `+target+`/archive
@@ -339,8 +340,8 @@ func TestApplyRefusesBeforeItChangesAnything(t *testing.T) {
 		"a transform that does not compile": {"scripts/text.ts", "=>", "= >", []string{"text.ts:1: ", "^"}},
 		"a filter that does not":            {"scripts/large.expr", ">", "=", []string{"large.expr:1: ", "^"}},
 		"a filter against the schema":       {"scripts/large.expr", "data.total > 100", "data.totl > 100", []string{"subscription chat: filter_script large: ", `did you mean "total"?`}},
-		"an inline filter":                  {"subscriptions.yaml", "data.total > 0", "data.total >", []string{"subscriptions.yaml:9: subscription archive: filter: "}},
-		"an inline transform":               {"subscriptions.yaml", "filter: data.total > 0", "transform: 'export default (e'", []string{"subscriptions.yaml:9: subscription archive: transform: "}},
+		"an inline filter":                  {"subscriptions.yaml", "data.total > 0", "data.total >", []string{"subscriptions.yaml:10: subscription archive: filter: "}},
+		"an inline transform":               {"subscriptions.yaml", "filter: data.total > 0", "transform: 'export default (e'", []string{"subscriptions.yaml:10: subscription archive: transform: "}},
 		"a script of nowhere":               {"subscriptions.yaml", "filter_script: large", "filter_script: lagre", []string{`subscriptions.yaml:2: subscription "chat": filter_script names no script`, `did you mean "large"?`}},
 		"a slip of the pen":                 {"subscriptions.yaml", "metadata", "metdata", []string{`did you mean "metadata"?`, "1 mistake in the files"}},
 		"a way out of the folder":           {"scripts/all.yml", "file: large.expr", "file: ../../large.expr", []string{"leads out of the folder"}},

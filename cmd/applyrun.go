@@ -108,7 +108,7 @@ func (a *applier) subscription(ctx context.Context, s *manifest.Step) (string, e
 	}
 	terms := server.TermsOf(sub.Terms())
 	body["policy"], body["batch"], body["debounce"] = terms.Policy, terms.Batch, terms.Debounce
-	body["signatures"], body["numbered"] = terms.Signatures, terms.Numbered
+	body["signatures"], body["numbered"], body["visible_headers"] = terms.Signatures, terms.Numbered, sub.VisibleHeaders
 	if sub.Active != nil {
 		body["active"] = *sub.Active
 	}

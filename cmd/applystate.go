@@ -26,6 +26,7 @@ type routedSubscription struct {
 	Transform       string            `json:"transform"`
 	TransformScript *routedRef        `json:"transform_script"`
 	Headers         map[string]string `json:"headers"`
+	VisibleHeaders  []string          `json:"visible_headers"`
 	PayloadFormat   string            `json:"payload_format"`
 	Description     string            `json:"description"`
 	Metadata        metadataTexts     `json:"metadata"`
@@ -140,7 +141,7 @@ func (s *routedSubscription) live(account string) (live *manifest.LiveSubscripti
 		Account: account, Name: s.Metadata[manifest.NameKey], Events: s.Events, TargetURL: manifest.Value{Text: s.TargetURL},
 		Filter: s.Filter, FilterScript: s.FilterScript.ref(), Transform: s.Transform, TransformScript: s.TransformScript.ref(),
 		Headers: map[string]manifest.Value{}, PayloadFormat: s.PayloadFormat, Description: s.Description,
-		Metadata: maps.Clone(s.Metadata), Active: &s.Active, Signatures: s.Signatures, Numbered: s.Numbered, Verify: s.Verification.Mode,
+		Metadata: maps.Clone(s.Metadata), Active: &s.Active, VisibleHeaders: s.VisibleHeaders, Signatures: s.Signatures, Numbered: s.Numbered, Verify: s.Verification.Mode,
 	}
 	var wrong [3]error
 	live.Policy, wrong[0] = server.ReadPolicy(s.Policy)

@@ -29,7 +29,7 @@ func (entry *AuditEntry) describe(before, after any) {
 		}
 	}
 	slices.Sort(entry.Changed)
-	entry.Before, entry.After = old.text(), now.text()
+	entry.Before, entry.After = old.hiding(before).text(), now.hiding(after).text()
 }
 
 // members are a thing's fields under the names that they have in the API.
@@ -65,6 +65,14 @@ func empty(v reflect.Value) bool {
 		return v.Len() == 0
 	}
 	return v.IsZero()
+}
+
+// hiding hides the header values of the subscription that m describes, if v is one.
+func (m members) hiding(v any) members {
+	if s, ok := v.(*Subscription); ok && m["headers"] != nil {
+		m["headers"] = jsonValue(reflect.ValueOf(s.ShownHeaders()))
+	}
+	return m
 }
 
 // memberName is a field's name in JSON: by its tag, or "TargetURL" as "target_url".
@@ -145,7 +153,7 @@ func hide(v any) any {
 	case map[string]any:
 		shown := make(map[string]any, len(v))
 		for name, value := range v {
-			if HidesHeader(name) || strings.Contains(strings.ToLower(name), "passcode") {
+			if hidesMember(name) {
 				shown[name] = HiddenValue
 			} else {
 				shown[name] = hide(value)

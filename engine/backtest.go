@@ -20,6 +20,7 @@ type Backtest struct {
 	Subscription ID           // whose events, filter and request count; 0: all that use the script
 	Since, Until time.Time    // of events; zero: no bound
 	Last         int          // how many events at most, the newest; 0: backtestEvents
+	MaskURL      bool         // the subscription's URL is hidden from the script
 }
 
 // BacktestChange is an event whose outcome the candidate would change.
@@ -166,7 +167,7 @@ func (e *Engine) prepareBacktest(ctx context.Context, b *Backtest) (*BacktestRun
 		}
 		run.patterns = sub.Events
 		if r := e.registry.route(sub.ID); r != nil && r.url != nil {
-			request = r.trialRequest()
+			request = r.trialRequest(b.MaskURL)
 			if s.Kind == KindTransform && r.filterSource != "" {
 				if run.before, err = e.newRunner(ctx, KindFilter, r.filterSource, request); err != nil {
 					return nil, err

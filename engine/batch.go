@@ -253,7 +253,7 @@ func (e *Engine) post(ctx context.Context, r *route, b batch) (sent []*element, 
 	}
 	e.seal(out, r, id, sent[0].a.At)
 	sending, span := e.traces.send(ctx, out, sent[0].a)
-	headers, url := shownHeaders(out.headers), out.url.String()
+	headers, url := out.redact.request(out.headers), out.redact.url(out.url.String())
 	for _, el := range sent {
 		el.a.Request.Method, el.a.Request.URL, el.a.Request.Headers = out.method, url, headers
 		if !b.alone {

@@ -203,6 +203,14 @@ func checkExtras(s *Subscription) error {
 			seen[lower] = true
 		}
 	}
+	if len(s.VisibleHeaders) > maxHeaders {
+		return Invalid("visible_headers", "holds %d names, %d are allowed", len(s.VisibleHeaders), maxHeaders)
+	}
+	for _, name := range s.VisibleHeaders {
+		if problem := checkHeader(name, ""); problem != "" {
+			return Invalid("visible_headers", "%.140q %s", name, problem)
+		}
+	}
 	size := 0
 	for k, v := range s.Metadata {
 		size += len(k) + len(v)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -31,7 +32,7 @@ func (e *Engine) compose(ctx context.Context, r *route, ev *Event, a *Attempt) (
 		out.headers[sequenceHeader] = []string{strconv.FormatInt(n, 10)}
 	}
 	e.seal(out, r, ev.ID.Format(EventPrefix), a.At)
-	a.Request.Method, a.Request.URL, a.Request.Headers = out.method, out.url.String(), shownHeaders(out.headers)
+	a.Request.Method, a.Request.URL, a.Request.Headers = out.method, out.redact.url(out.url.String()), out.redact.request(out.headers)
 	return out, "", nil
 }
 
@@ -39,12 +40,12 @@ func (e *Engine) compose(ctx context.Context, r *route, ev *Event, a *Attempt) (
 // signature. format is content, or element where it is to stand in an array. The body is
 // noted in a.
 func (e *Engine) composeUnsealed(ctx context.Context, r *route, ev *Event, a *Attempt, format contentMaker) (_ *outgoing, dropped string, err error) {
-	out := &outgoing{method: http.MethodPost, url: r.url, headers: r.ownHeaders()}
+	out := &outgoing{method: http.MethodPost, url: r.url, headers: r.ownHeaders(), redact: r.redact}
 	if r.transformSource != "" {
 		if dropped, err = e.transform(ctx, r, ev, out, a); err != nil || dropped != "" {
 			return nil, dropped, err
 		}
-		a.Request.Body = out.body
+		a.Request.Body = out.redact.body(out.body)
 		return out, "", nil
 	}
 	c := format(r.sub, ev, a.At)
@@ -74,6 +75,7 @@ type outgoing struct {
 	body        []byte
 	contentType string
 	changed     bool // by the transform, beyond the body
+	redact      *redactor
 }
 
 // take makes c what is sent. Where the content type says how the body is to be read, as it
@@ -102,10 +104,11 @@ func (e *Engine) transform(ctx context.Context, r *route, ev *Event, out *outgoi
 	a.Script.Ref, a.Script.Hash = r.transformRef, program.Hash
 	sandbox, request := e.cfg.Transformer, r.request()
 	if r.dry {
-		sandbox, request = e.lab, r.trialRequest()
+		sandbox, request = e.lab, r.trialRequest(r.masked)
 	}
 	running, span := e.traces.start(ctx, "transform")
 	res, err := sandbox.Run(running, program, view(ev, jsondoc.Value{}), request)
+	err = r.redact.scriptError(err)
 	end(span, scriptProblem(err))
 	e.transformBeside(r, ev, res, err)
 	if err != nil {
@@ -115,12 +118,15 @@ func (e *Engine) transform(ctx context.Context, r *route, ev *Event, out *outgoi
 		}
 		return "", err
 	}
-	a.Script.CPU, a.Script.Memory, a.Script.Console = res.CPU, res.Memory, res.Console
+	a.Script.CPU, a.Script.Memory, a.Script.Console = res.CPU, res.Memory, r.redact.lines(res.Console)
 	if res.Dropped {
-		return dropReason(res), nil
+		return r.redact.text(dropReason(res)), nil
+	}
+	if r.masked && res.Request != nil {
+		res.Request = r.unmask(res.Request, &request)
 	}
 	if err := out.takeResult(&res); err != nil {
-		return "", err
+		return "", r.redact.scriptError(err)
 	}
 	if err := r.keepsSignatures(out); err != nil {
 		return "", err
@@ -144,11 +150,33 @@ func dropReason(res scripts.Result) string {
 	return res.DropReason
 }
 
-// trialRequest is request without credentials: who may try a script need not know them.
-func (r *route) trialRequest() scripts.Request {
+// trialRequest is request without the values that are hidden: who may try a script need not
+// know them. With mask that goes for the URL, too, as for who may not change the subscription.
+func (r *route) trialRequest(mask bool) scripts.Request {
 	req := r.request()
-	req.Headers = HideCredentials(r.sub.Headers)
+	req.Headers = r.sub.ShownHeaders()
+	if mask {
+		req.Path = maskPath(req.Path)
+		for name, values := range req.Query {
+			req.Query[name] = slices.Repeat([]string{HiddenValue}, len(values))
+		}
+	}
 	return req
+}
+
+// unmask puts the URL's own parts back where a script left their masks as they were.
+func (r *route) unmask(made, seen *scripts.Request) *scripts.Request {
+	restored, own := *made, r.request()
+	if made.Path == seen.Path {
+		restored.Path = own.Path
+	}
+	restored.Query = maps.Clone(made.Query)
+	for name, values := range made.Query {
+		if slices.Equal(values, seen.Query[name]) {
+			restored.Query[name] = own.Query[name]
+		}
+	}
+	return &restored
 }
 
 // keepsPath refuses a request to another path than the one whose target has confirmed that
@@ -157,7 +185,7 @@ func (r *route) keepsPath(out *outgoing) error {
 	if r.sub.Verification.Mode == VerifyNone || out.url.EscapedPath() == r.url.EscapedPath() || out.url.EscapedPath() == "/" && r.url.Path == "" {
 		return nil
 	}
-	return &scripts.Error{Phase: scripts.PhaseRun, Message: fmt.Sprintf("request.path can't be changed to %.100q: what has confirmed that it wants to be sent events is %.100q", out.url.EscapedPath(), r.url.EscapedPath())}
+	return &scripts.Error{Phase: scripts.PhaseRun, Message: "request.path can't be changed: the target has confirmed for its own path alone that it wants to be sent events"}
 }
 
 // keepsSignatures refuses headers that a receiver may take for a signature of the router.

@@ -87,7 +87,7 @@ func TestFiveDaysOfFailureSwitchASubscriptionOff(t *testing.T) {
 		t.Errorf("%q", reason)
 	}
 	data := r.operational("switchhook.subscription.deactivated", 1)
-	if data.Get("target_url").Text() != r.sink.server.URL+"/hook" || data.Get("subscription_id").Text() != s.ID.Format(engine.SubscriptionPrefix) || !strings.Contains(data.Get("reason").Text(), "404") {
+	if data.Get("target_url").Text() != r.sink.server.URL+"/hook?key=[hidden]" || data.Get("subscription_id").Text() != s.ID.Format(engine.SubscriptionPrefix) || !strings.Contains(data.Get("reason").Text(), "404") {
 		t.Errorf("%s", data.Raw())
 	}
 	until(t, "it was delivered", func() bool { return listener.times(string(data.Raw())) == 1 })

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"switchhook/engine/order"
-	"switchhook/engine/target"
 	"switchhook/scripts/jsondoc"
 )
 
@@ -93,16 +92,11 @@ type deadLetters struct {
 // subject is what every operational event says of the subscription.
 type subject struct {
 	Subscription string `json:"subscription_id"`
-	TargetURL    string `json:"target_url"` // without its query, which may hold a key
+	TargetURL    string `json:"target_url"` // masked: whoever may read events sees it
 }
 
 func subjectOf(s *Subscription) subject {
-	shown := subject{Subscription: s.ID.Format(SubscriptionPrefix)}
-	if u, err := target.Parse(s.TargetURL); err == nil {
-		u.RawQuery, u.ForceQuery = "", false
-		shown.TargetURL = u.String()
-	}
-	return shown
+	return subject{s.ID.Format(SubscriptionPrefix), MaskURL(s.TargetURL)}
 }
 
 func (e *Engine) announceDeactivated(s *Subscription) {

@@ -73,8 +73,13 @@ func (e *Engine) Delivery(ctx context.Context, account string, id DeliveryID) (*
 	if err != nil {
 		return nil, nil, err
 	}
+	var redact *redactor
+	if r := e.registry.route(id.Subscription); r != nil {
+		redact = r.redact
+	}
 	for _, a := range attempts {
 		renderPlain(a, ev)
+		redact.stored(a)
 	}
 	return d, attempts, nil
 }

@@ -24,6 +24,7 @@ type route struct {
 	url     *url.URL
 	signer  *signature.Signer
 	headers http.Header // the subscription's own
+	redact  *redactor
 	terms   terms
 	broken  error // why nothing can be sent, where what is stored can't be read
 
@@ -45,7 +46,8 @@ type route struct {
 	program atomic.Pointer[scripts.Program] // of the transform; nil until it is compiled
 	held    atomic.Bool                     // quarantined: nothing is sent
 
-	dry bool // a dry run's: nothing is compared or counted
+	dry    bool // a dry run's: nothing is compared or counted
+	masked bool // with dry: the script does not see the target's URL
 }
 
 // suspect names the transform for the quarantine, once it was compiled; the zero suspect
@@ -59,7 +61,7 @@ func (r *route) suspect() suspect {
 }
 
 func (e *Engine) newRoute(s *Subscription) *route {
-	r := &route{sub: s, terms: e.termsOf(s), headers: make(http.Header, len(s.Headers))}
+	r := &route{sub: s, terms: e.termsOf(s), headers: make(http.Header, len(s.Headers)), redact: newRedactor(s)}
 	r.grouping.set(mannerOf(s))
 	var err *Error
 	if r.signer, err = signerOf(s); err != nil {

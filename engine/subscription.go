@@ -26,6 +26,7 @@ type Subscription struct {
 	OldSecrets      []OldSecret        // still sign as well
 	Signatures      []signature.Scheme // signature.Standard where empty
 	Headers         map[string]string  // sent with each delivery
+	VisibleHeaders  []string           // those of them whose values are not hidden, see HidesHeader
 	PayloadFormat   PayloadFormat
 	Policy          Policy
 	Batch           Batch
@@ -54,7 +55,7 @@ func (s *Subscription) Clone() *Subscription {
 	c := *s
 	c.Events, c.Headers, c.Metadata = slices.Clone(s.Events), maps.Clone(s.Headers), maps.Clone(s.Metadata)
 	c.OldSecrets, c.Signatures, c.Names = slices.Clone(s.OldSecrets), slices.Clone(s.Signatures), maps.Clone(s.Names)
-	c.Policy.Retries = slices.Clone(s.Policy.Retries)
+	c.VisibleHeaders, c.Policy.Retries = slices.Clone(s.VisibleHeaders), slices.Clone(s.Policy.Retries)
 	c.Client = maps.Clone(s.Client) // its values are never changed in place
 	return &c
 }

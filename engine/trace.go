@@ -227,7 +227,7 @@ func (t *tracing) send(ctx context.Context, out *outgoing, a *Attempt) (context.
 		propagation.TraceContext{}.Inject(ctx, carrier)
 		if value := carrier[traceparentHeader]; value != "" {
 			out.headers["Traceparent"] = []string{value}
-			a.Request.Headers = shownHeaders(out.headers)
+			a.Request.Headers = out.redact.request(out.headers)
 		}
 	}
 	return ctx, span

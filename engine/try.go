@@ -16,7 +16,8 @@ import (
 // Trial is a dry run: what would become of an event, with nothing stored and nothing sent.
 type Trial struct {
 	Account      string
-	Subscription ID // what is not given here is taken from it; 0: from nowhere
+	Subscription ID   // what is not given here is taken from it; 0: from nowhere
+	MaskURL      bool // its URL is hidden from the script
 
 	Filter    *ScriptSource // nil: the subscription's
 	Transform *ScriptSource // nil: the subscription's
@@ -154,7 +155,7 @@ func (e *Engine) trialRoute(ctx context.Context, t *Trial) (*route, error) {
 		return nil, err
 	}
 	r := e.newRoute(s)
-	r.dry = true
+	r.dry, r.masked = true, t.MaskURL
 	if err := errors.Join(r.filterErr, r.broken); err != nil {
 		return nil, err
 	}

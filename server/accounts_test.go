@@ -136,7 +136,7 @@ func TestTheAuditLogTellsWhoChangedWhat(t *testing.T) {
 	r := start(t)
 	hook := receive(t, nil)
 	const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-	sub := r.acme.subscribe("a", hook.URL, map[string]any{"secret": secret, "headers": map[string]string{"Authorization": "Bearer hush-hush", "X-Plain": "shown"}})
+	sub := r.acme.subscribe("a", hook.URL, map[string]any{"secret": secret, "headers": map[string]string{"Authorization": "Bearer hush-hush", "X-Plain": "shown"}, "visible_headers": []string{"X-Plain"}})
 	r.acme.do("PATCH", "/api/v1/subscriptions/"+sub, `{"description":"new","headers":{"Authorization":"Bearer hush-again"}}`).want(200)
 	r.acme.do("PATCH", "/api/v1/subscriptions/"+sub, `{"secret":"whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"}`).want(200)
 	r.admin.do("PATCH", "/api/v1/subscriptions/"+sub, `{"active":false}`).want(200)

@@ -36,7 +36,7 @@ type actorView struct {
 func viewEntry(e *engine.AuditEntry, who caller) auditView {
 	v := auditView{
 		ID: e.ID.Format(engine.AuditPrefix), At: e.At, Action: string(e.Action), Kind: e.Kind, Subject: e.Subject,
-		Changed: e.Changed, Before: rawOrNull(e.Before), After: rawOrNull(e.After),
+		Changed: e.Changed, Before: rawOrNull(who.maskTarget(e.Before)), After: rawOrNull(who.maskTarget(e.After)),
 	}
 	if e.Account != "" {
 		v.Account = &e.Account
@@ -54,6 +54,25 @@ func viewEntry(e *engine.AuditEntry, who caller) auditView {
 		v.Actor = actorView{Type: "key", Key: &key, Name: e.Actor.Name, Address: &e.Actor.Address}
 	}
 	return v
+}
+
+// maskTarget hides the target's URL in what an entry tells of a subscription from who may not
+// change subscriptions.
+func (who caller) maskTarget(document []byte) []byte {
+	if document == nil || who.Has(engine.ScopeSubscribe) {
+		return document
+	}
+	var members map[string]json.RawMessage
+	var url string
+	if json.Unmarshal(document, &members) != nil || json.Unmarshal(members["target_url"], &url) != nil {
+		return document
+	}
+	members["target_url"], _ = encodeJSON(engine.MaskURL(url))
+	text, err := encodeJSON(members)
+	if err != nil {
+		return nil
+	}
+	return text
 }
 
 func rawOrNull(raw []byte) json.RawMessage {

@@ -110,7 +110,7 @@ func (s *Server) backtest(c *fiber.Ctx, who caller) error {
 		return fieldProblem("version", "or source must be given: what is to be compared with the live version")
 	}
 	b := engine.Backtest{
-		Account: sc.Account, Script: sc.ID.Format(engine.ScriptPrefix), Last: in.Last,
+		Account: sc.Account, Script: sc.ID.Format(engine.ScriptPrefix), Last: in.Last, MaskURL: !who.Has(engine.ScopeSubscribe),
 		Candidate: engine.ScriptSource{Source: in.Source, Ref: engine.ScriptRef{Script: sc.ID, Version: in.Version}},
 	}
 	if b.Since, err = timeField("since", in.Since); err != nil {

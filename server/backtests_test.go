@@ -165,7 +165,7 @@ func TestABacktestGoesOverTheEventsThatCount(t *testing.T) {
 	counts(map[string]any{"since": nil, "until": between, "last": 2}, "events 2, differs 2")
 
 	// The event types of those who use it.
-	sub := c.subscribe("a", anywhere, map[string]any{"transform_script": "t", "filter": "data.n > 3", "headers": map[string]string{"Authorization": "Bearer t0k3n", "X-A": "1"}})
+	sub := c.subscribe("a", anywhere, map[string]any{"transform_script": "t", "filter": "data.n > 3", "headers": map[string]string{"Authorization": "Bearer t0k3n", "X-A": "1"}, "visible_headers": []string{"x-a"}})
 	counts(map[string]any{}, "events 6, differs 6")
 	// One of them: its filter comes first, and its request is what the transform sees.
 	b := counts(map[string]any{"subscription": sub}, "events 2, differs 2")

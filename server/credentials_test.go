@@ -13,7 +13,7 @@ func TestCredentialsDoNotFollowToAnotherHost(t *testing.T) {
 	r := start(t)
 	hook, other := receive(t, nil), receive(t, nil)
 	c := r.acme
-	id := c.subscribe("order.created", hook.URL+"/a", map[string]any{"headers": map[string]string{"Authorization": "Bearer top", "X-Plain": "1"}})
+	id := c.subscribe("order.created", hook.URL+"/a", map[string]any{"headers": map[string]string{"Authorization": "Bearer top", "X-Plain": "1"}, "visible_headers": []string{"X-Plain"}})
 	path := "/api/v1/subscriptions/" + id
 	for method, body := range map[string]string{
 		"PATCH": `{"target_url":"` + other.URL + `"}`,
@@ -63,5 +63,78 @@ func TestATransformStaysOnThePathThatConfirmed(t *testing.T) {
 		if strings.HasPrefix(got.uri, "/victim") {
 			t.Errorf("came: %+v", got)
 		}
+	}
+}
+
+func TestHeaders_ValuesAreHiddenUnlessHarmlessOrVisible(t *testing.T) {
+	r := start(t)
+	hook := receive(t, nil)
+	c := r.acme
+	id := c.subscribe("order.created", hook.URL, map[string]any{
+		"headers":         map[string]string{"X-Auth": "auth-value-1", "Ocp-Apim-Subscription-Key": "apim-value-1", "X-Shop": "shop-value-1", "X-Team": "north", "content-type": "text/x"},
+		"visible_headers": []string{"X-Team"},
+	})
+	path := "/api/v1/subscriptions/" + id
+	want := map[string]any{"headers.X-Auth": "[hidden]", "headers.Ocp-Apim-Subscription-Key": "[hidden]", "headers.X-Shop": "[hidden]", "headers.X-Team": "north", "headers.content-type": "text/x", "visible_headers": "[X-Team]"}
+	c.get(path).want(200).shows(want)
+	c.publish("order.created", 1)
+	d := c.delivered(id, "succeeded")
+	for _, answer := range []string{string(d.body), string(c.get("/api/v1/audit?id=" + id).want(200).body), string(c.get("/api/v1/subscriptions").want(200).body)} {
+		for _, value := range []string{"auth-value-1", "apim-value-1", "shop-value-1"} {
+			if strings.Contains(answer, value) {
+				t.Errorf("%s is shown: %s", value, answer)
+			}
+		}
+	}
+	if got := hook.wait(t, 1)[0].header; got.Get("X-Auth") != "auth-value-1" || got.Get("X-Shop") != "shop-value-1" {
+		t.Errorf("came: %v", got)
+	}
+
+	// What is hidden can't be made visible by who does not know it.
+	c.do("PATCH", path, `{"visible_headers":["x-shop","X-Team"]}`).refused(422, "visible_headers", "give it again")
+	c.do("PATCH", path, `{"visible_headers":["x-shop","X-Team"],"headers":{"X-Shop":"[hidden]"}}`).refused(422, "visible_headers", "give it again")
+	c.do("PATCH", path, `{"visible_headers":["x-shop"],"headers":{"X-Shop":"shop-value-2"}}`).want(200).shows(map[string]any{"headers.X-Shop": "shop-value-2", "headers.X-Team": "[hidden]"})
+	c.do("PATCH", path, `{"visible_headers":null}`).want(200).shows(map[string]any{"headers.X-Shop": "[hidden]", "visible_headers": "[]"})
+	c.do("PATCH", path, `{"visible_headers":["a b"]}`).refused(422, "visible_headers", "is no header name")
+	c.do("PATCH", path, `{"headers":{"x-SHOP":"shop-value-3"}}`).want(200).shows(map[string]any{"headers.x-SHOP": "[hidden]", "headers.X-Shop": nil})
+}
+
+// The URL of an incoming webhook lets whoever knows it post there.
+func TestTargets_AreShownAsAWholeToWhoMayWriteThem(t *testing.T) {
+	r := start(t, setup{retries: engine.RetrySchedule{0}})
+	hook := receive(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
+	writer := r.scoped(engine.ScopeSubscribe, engine.ScopePublish, engine.ScopeRead)
+	reader := r.scoped(engine.ScopeRead)
+	trier := r.scoped(engine.ScopeRead, engine.ScopeScripts)
+	whole, masked := hook.URL+"/services/T024/B024/kM8s?code=q7w8", hook.URL+"/services/[hidden]?code=[hidden]"
+	id := writer.post("/api/v1/subscriptions", map[string]any{"event": "order.created", "hookUrl": whole}).want(201).text("id")
+	r.admin.post("/api/v1/event-types", map[string]any{"name": "order.created"})
+	r.acme.subscribe("switchhook.delivery.dead", hook.URL)
+	writer.publish("order.created", 1)
+	d := writer.delivered(id, "dead").text("id")
+
+	for path, at := range map[string]string{
+		"/api/v1/subscriptions/" + id: "target_url", "/api/v1/subscriptions?limit=1": "data.0.target_url", "/api/v1/deliveries/" + d: "attempts.0.request.url",
+		"/api/v1/audit?id=" + id: "data.0.after.target_url",
+	} {
+		writer.get(path).want(200).shows(map[string]any{at: whole})
+		got := reader.get(path).want(200).shows(map[string]any{at: masked})
+		if text := string(got.body); strings.Contains(text, "T024") || strings.Contains(text, "q7w8") {
+			t.Errorf("%s shows %s", path, text)
+		}
+	}
+	reader.get("/api/v1/subscriptions/" + id).shows(map[string]any{"hookUrl": masked})
+	dry := trier.post("/api/v1/try", map[string]any{
+		"subscription": id, "event": map[string]any{"type": "order.created", "data": 1},
+		"transform": "export default (e, r) => { console.log(JSON.stringify(r)); r.headers.x = '1'; return { path: r.path, code: r.query.code } }",
+	}).want(200).shows(map[string]any{"request.url": masked, "request.body": `{"path":"/services/[hidden]","code":"[hidden]"}`})
+	if strings.Contains(string(dry.body), "T024") || strings.Contains(string(dry.body), "q7w8") {
+		t.Errorf("a dry run shows %s", dry.body)
+	}
+	eventually(t, "the dead letter is told", func() bool {
+		return strings.Contains(string(reader.get("/api/v1/events?type=switchhook.delivery.dead").want(200).body), masked)
+	})
+	if text := string(reader.get("/api/v1/events").want(200).body); strings.Contains(text, "T024") {
+		t.Errorf("events show %s", text)
 	}
 }

@@ -44,12 +44,16 @@ func viewDelivery(d *engine.Delivery) deliveryView {
 	return v
 }
 
-// viewWithAttempts is a delivery as it is shown alone.
-func viewWithAttempts(d *engine.Delivery, attempts []*engine.Attempt) deliveryView {
+// viewWithAttempts is a delivery as it is shown alone to a caller; with the URL of its target as a
+// whole for who may change the subscription.
+func viewWithAttempts(who caller, d *engine.Delivery, attempts []*engine.Attempt) deliveryView {
 	v := viewDelivery(d)
 	v.Attempts = make([]attemptView, len(attempts))
 	for i, a := range attempts {
 		v.Attempts[i] = viewAttempt(a)
+		if r := v.Attempts[i].Request; r != nil && !who.Has(engine.ScopeSubscribe) {
+			r.URL = engine.MaskURL(r.URL)
+		}
 	}
 	return v
 }
@@ -191,7 +195,7 @@ func (s *Server) getDelivery(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(viewWithAttempts(d, attempts))
+	return c.JSON(viewWithAttempts(who, d, attempts))
 }
 
 func deliveryID(c *fiber.Ctx) (engine.DeliveryID, error) {

@@ -32,7 +32,7 @@ func TestADeliveryShowsItsAttemptsAsTheyWereMade(t *testing.T) {
 		w.WriteHeader(201)
 		fmt.Fprint(w, "thanks <you>")
 	})
-	sub := c.subscribe("order.created", hook.URL+"/in?x=1", map[string]any{"headers": map[string]string{"Authorization": "Bearer t0k3n", "X-Plain": "p"}})
+	sub := c.subscribe("order.created", hook.URL+"/in?x=1", map[string]any{"headers": map[string]string{"Authorization": "Bearer t0k3n", "X-Plain": "p"}, "visible_headers": []string{"X-Plain"}})
 	event := c.post("/api/v1/events", `{"type":"order.created","id":"o-1","time":"2026-01-31T09:30:00Z","data":{"n":9007199254740993,"t":"<ü>"}}`).want(202)
 	d := c.delivered(sub, "succeeded").shows(map[string]any{
 		"event_id": "o-1", "event_type": "order.created", "subscription_id": sub, "account": "acme", "attempt_count": 1, "response_status": 201, "next_attempt_at": nil, "error": nil,

@@ -133,7 +133,7 @@ func (s *Server) inDialect(d *dialect.Dialect, op *dialect.Operation, id string)
 			if err != nil {
 				return err
 			}
-			return s.dialectAnswer(c, op, s.viewSubscription(sub))
+			return s.dialectAnswer(c, op, s.viewSubscription(who, sub))
 		}
 		return s.dialectList(c, who, d, op)
 	}

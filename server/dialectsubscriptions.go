@@ -26,7 +26,7 @@ func (s *Server) dialectSubscribe(c *fiber.Ctx, who caller, d *dialect.Dialect, 
 	if err != nil {
 		return words.inItsWords(err)
 	}
-	view := s.viewSubscription(sub)
+	view := s.viewSubscription(who, sub)
 	if created {
 		view.Secret = sub.Secret
 	}
@@ -51,7 +51,7 @@ func (s *Server) dialectUpdate(c *fiber.Ctx, who caller, d *dialect.Dialect, op 
 	if err != nil {
 		return words.inItsWords(err)
 	}
-	return s.dialectAnswer(c, op, s.viewSubscription(sub))
+	return s.dialectAnswer(c, op, s.viewSubscription(who, sub))
 }
 
 // dialectUnsubscribe deletes the subscription that the path or the body names by its id,
@@ -144,7 +144,7 @@ func (s *Server) dialectList(c *fiber.Ctx, who caller, d *dialect.Dialect, op *d
 			linkNext(c, found[limit-1].ID.Format(engine.SubscriptionPrefix))
 		}
 		for _, sub := range found {
-			v, err := asValue(s.viewSubscription(sub))
+			v, err := asValue(s.viewSubscription(who, sub))
 			if err != nil {
 				return err
 			}
@@ -158,7 +158,7 @@ func (s *Server) dialectList(c *fiber.Ctx, who caller, d *dialect.Dialect, op *d
 			if engine.Operational(t.Name) {
 				continue // the service that the client was written for had none
 			}
-			v, err := asValue(s.catalogueEntry(t, mine))
+			v, err := asValue(s.catalogueEntry(who, t, mine))
 			if err != nil {
 				return err
 			}
@@ -176,13 +176,13 @@ type catalogueEntry struct {
 	Subscription *subscriptionView `json:"subscription"` // the oldest to it, an active one if there is one
 }
 
-func (s *Server) catalogueEntry(t *engine.EventType, mine []*engine.Subscription) catalogueEntry {
+func (s *Server) catalogueEntry(who caller, t *engine.EventType, mine []*engine.Subscription) catalogueEntry {
 	e := catalogueEntry{Name: t.Name, Description: t.Description}
 	for _, sub := range mine {
 		if e.Subscribed || e.Subscription != nil && !sub.Active || !slices.ContainsFunc(sub.Events, func(p string) bool { return engine.MatchesPattern(p, t.Name) }) {
 			continue
 		}
-		view := s.viewSubscription(sub)
+		view := s.viewSubscription(who, sub)
 		e.Subscription, e.Subscribed = &view, sub.Active
 	}
 	return e

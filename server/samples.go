@@ -96,5 +96,5 @@ func (s *Server) testSubscription(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(viewWithAttempts(d, attempts))
+	return c.JSON(viewWithAttempts(who, d, attempts))
 }

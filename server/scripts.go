@@ -234,7 +234,7 @@ func (s *Server) scriptUsage(c *fiber.Ctx, who caller) error {
 	}
 	views := []subscriptionView{}
 	for _, sub := range s.engine.ScriptUsers(sc.ID) {
-		views = append(views, s.viewSubscription(sub))
+		views = append(views, s.viewSubscription(who, sub))
 	}
 	return answerList(c, views, page{Data: views}, nil)
 }

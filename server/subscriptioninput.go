@@ -33,6 +33,7 @@ type subscriptionInput struct {
 	SecretType      string             `json:"secret_type"`
 	Signatures      []signature.Scheme `json:"signatures"`
 	Headers         map[string]*string `json:"headers"`
+	VisibleHeaders  []string           `json:"visible_headers"`
 	PayloadFormat   string             `json:"payload_format"`
 	Numbered        bool               `json:"numbered"`
 	Policy          json.RawMessage    `json:"policy"`
@@ -142,6 +143,9 @@ func (s *Server) apply(in *subscriptionInput, sub *engine.Subscription, set chan
 		}
 		sub.Headers = mergeHeaders(sub.Headers, in.Headers, set.replace || in.Headers == nil)
 	}
+	if given("visible_headers") {
+		sub.VisibleHeaders = in.VisibleHeaders
+	}
 	if err := in.keepsCredentials(&before, sub); err != nil {
 		return err
 	}
@@ -207,16 +211,21 @@ func (s *Server) expiresAt(in *subscriptionInput) (time.Time, error) {
 	return time.Time{}, nil
 }
 
-// keepsCredentials refuses to send credentials, which who changes the target may not be able
-// to read, to another host than the one that they were given for.
+// keepsCredentials refuses to show header values that are hidden, and to send them to another
+// host than the one that they were given for, unless they are given again: who changes a
+// subscription may not be able to read them.
 func (in *subscriptionInput) keepsCredentials(before, sub *engine.Subscription) error {
-	if before.TargetURL == "" || target.Origin(before.TargetURL) == target.Origin(sub.TargetURL) {
-		return nil
-	}
+	moves := before.TargetURL != "" && target.Origin(before.TargetURL) != target.Origin(sub.TargetURL)
 	for name, value := range sub.Headers {
 		again := in.Headers[name]
-		if engine.HidesHeader(name) && headerOf(before.Headers, name) == value && (again == nil || *again == hidden) {
-			return fieldProblem("headers", fmt.Sprintf("%q holds a credential that was given for %s; for another host give it again, or null to take it away", name, target.Origin(before.TargetURL)))
+		if !before.HidesHeader(name) || headerOf(before.Headers, name) != value || again != nil && *again != hidden {
+			continue
+		}
+		if !sub.HidesHeader(name) {
+			return fieldProblem("visible_headers", fmt.Sprintf("%q has a value that was hidden until now: give it again in headers to show it", name))
+		}
+		if moves {
+			return fieldProblem("headers", fmt.Sprintf("%q has a hidden value that was given for %s; for another host give it again, or null to take it away", name, target.Origin(before.TargetURL)))
 		}
 	}
 	return nil

@@ -33,6 +33,7 @@ type subscriptionView struct {
 	PublicKey       string            `json:"public_key,omitempty"` // with which receivers verify, where the secret is ed25519
 	Signatures      []string          `json:"signatures"`
 	Headers         map[string]string `json:"headers"`
+	VisibleHeaders  []string          `json:"visible_headers"` // those whose values are not hidden
 	PayloadFormat   string            `json:"payload_format"`
 	Numbered        bool              `json:"numbered"`
 	Policy          policyView        `json:"policy"`
@@ -93,13 +94,22 @@ type filterErrors struct {
 // that is stored.
 const hidden = engine.HiddenValue
 
-func (s *Server) viewSubscription(sub *engine.Subscription) subscriptionView {
+// viewSubscription shows a subscription to a caller; its target's URL as a whole to who may
+// change it.
+func (s *Server) viewSubscription(who caller, sub *engine.Subscription) subscriptionView {
+	if !who.Has(engine.ScopeSubscribe) {
+		masked := *sub
+		masked.TargetURL, sub = engine.MaskURL(sub.TargetURL), &masked
+	}
 	v := subscriptionView{
 		ID: sub.ID.Format(engine.SubscriptionPrefix), Events: sub.Events, TargetURL: sub.TargetURL, Account: sub.Account,
 		Active: sub.Active, InactiveReason: sub.Reason, Filter: sub.Filter, Transform: sub.Transform,
-		Headers: engine.HideCredentials(sub.Headers), PayloadFormat: string(sub.PayloadFormat), Numbered: sub.Numbered, Policy: viewPolicy(&sub.Policy), Health: viewHealth(s.engine.Health(sub.ID)),
+		Headers: sub.ShownHeaders(), VisibleHeaders: sub.VisibleHeaders, PayloadFormat: string(sub.PayloadFormat), Numbered: sub.Numbered, Policy: viewPolicy(&sub.Policy), Health: viewHealth(s.engine.Health(sub.ID)),
 		Batch: viewBatch(sub.Batch), Debounce: viewDebounce(sub.Debounce),
 		Description: sub.Description, Metadata: viewMetadata(sub), CreatedAt: sub.CreatedAt, UpdatedAt: sub.UpdatedAt,
+	}
+	if v.VisibleHeaders == nil {
+		v.VisibleHeaders = []string{}
 	}
 	kind, public := signature.Describe(sub.Secret)
 	v.SecretType, v.PublicKey = string(kind), public
@@ -152,7 +162,7 @@ func (s *Server) listSubscriptions(c *fiber.Ctx, who caller) error {
 	found = found[min(skip, len(found)):]
 	found = found[:min(wanted, len(found))]
 	cursor := func(sub *engine.Subscription) string { return sub.ID.Format(engine.SubscriptionPrefix) }
-	answer := subscriptionPage{page: pageOf(found, wanted-1, cursor, s.viewSubscription)}
+	answer := subscriptionPage{page: pageOf(found, wanted-1, cursor, func(sub *engine.Subscription) subscriptionView { return s.viewSubscription(who, sub) })}
 	if find.After != 0 || skip > 0 {
 		return answerList(c, answer.Data, answer, answer.NextCursor)
 	}
@@ -185,7 +195,7 @@ func (s *Server) createSubscription(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return words.inItsWords(err)
 	}
-	view := s.viewSubscription(sub)
+	view := s.viewSubscription(who, sub)
 	c.Location(view.Href)
 	setETag(c, sub.Version)
 	if !created {
@@ -224,7 +234,7 @@ func (s *Server) getSubscription(c *fiber.Ctx, who caller) error {
 		return err
 	}
 	setETag(c, sub.Version)
-	return c.JSON(s.viewSubscription(sub))
+	return c.JSON(s.viewSubscription(who, sub))
 }
 
 // subscription finds the one that the path names.
@@ -282,7 +292,7 @@ func (s *Server) changeSubscription(c *fiber.Ctx, who caller, patch bool) error 
 		return words.inItsWords(err)
 	}
 	setETag(c, sub.Version)
-	return c.JSON(s.viewSubscription(sub))
+	return c.JSON(s.viewSubscription(who, sub))
 }
 
 func (s *Server) deleteSubscription(c *fiber.Ctx, who caller) error {

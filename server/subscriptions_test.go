@@ -15,7 +15,7 @@ func TestASubscriptionIsMadeReadChangedAndDeleted(t *testing.T) {
 	c := start(t).acme
 	made := c.post("/api/v1/subscriptions", map[string]any{
 		"event": "order.created", "target_url": anywhere, "filter": " data.total > 100 ", "description": "d",
-		"headers": map[string]string{"X-A": "1"}, "metadata": map[string]string{"team": "sales"},
+		"headers": map[string]string{"X-A": "1"}, "visible_headers": []string{"X-A"}, "metadata": map[string]string{"team": "sales"},
 	}).want(201)
 	path := "/api/v1/subscriptions/" + made.text("id")
 	if got := made.header.Get("Location"); got != path {
@@ -228,7 +228,7 @@ func TestPatchMergesAndNullResets(t *testing.T) {
 	c := start(t).acme
 	path := "/api/v1/subscriptions/" + c.subscribe("a.b", anywhere, map[string]any{
 		"filter": "data.x == 1", "transform": "export default (event) => event.data", "description": "d", "payload_format": "data",
-		"headers": map[string]string{"X-A": "1", "X-B": "2"}, "metadata": map[string]string{"a": "1", "b": "2"}, "active": false,
+		"headers": map[string]string{"X-A": "1", "X-B": "2"}, "visible_headers": []string{"X-A", "X-C"}, "metadata": map[string]string{"a": "1", "b": "2"}, "active": false,
 	})
 	before := c.get(path)
 	same := map[string]any{}
@@ -266,7 +266,7 @@ func TestCredentialsInHeadersAreHiddenAndSurviveAPutBack(t *testing.T) {
 	c := start(t).acme
 	hook := receive(t, nil)
 	path := "/api/v1/subscriptions/" + c.subscribe("a", hook.URL, map[string]any{
-		"headers": map[string]string{"Authorization": "Bearer t0k3n", "x-api-key": "k3y", "X-Plain": "plain"}, "filter": "data.x == 1",
+		"headers": map[string]string{"Authorization": "Bearer t0k3n", "x-api-key": "k3y", "X-Plain": "plain"}, "visible_headers": []string{"x-plain"}, "filter": "data.x == 1",
 	})
 	got := c.get(path).want(200).shows(map[string]any{"headers": "map[Authorization:[hidden] X-Plain:plain x-api-key:[hidden]]"})
 	for _, a := range []*answer{c.get("/api/v1/subscriptions"), c.do("PUT", path, string(got.body)).want(200), c.do("PATCH", path, `{"headers":{"Authorization":"[hidden]"}}`).want(200)} {

@@ -143,6 +143,9 @@ func (s *Server) try(c *fiber.Ctx, who caller) error {
 		view.Dropped = &res.Dropped
 	}
 	if res.Request != nil {
+		if t.MaskURL {
+			res.Request.URL = engine.MaskURL(res.Request.URL)
+		}
 		view.Request = &requestView{res.Request.Method, res.Request.URL, viewHeaders(res.Request.Headers), viewBody(res.Request.Body)}
 	}
 	if res.Script.Hash != "" {
@@ -164,7 +167,7 @@ func (s *Server) trial(c *fiber.Ctx, in *trialInput, event jsondoc.Value, who ca
 		if err != nil {
 			return t, err
 		}
-		t.Subscription, t.Account = id, sub.Account
+		t.Subscription, t.Account, t.MaskURL = id, sub.Account, !who.Has(engine.ScopeSubscribe)
 	}
 	if t.Filter, err = s.trialSource("filter", t.Account, in.Filter, in.FilterScript); err != nil {
 		return t, err

@@ -81,7 +81,7 @@ func TestATryWithASubscriptionIsSignedAsItsDeliveriesAre(t *testing.T) {
 	r := start(t)
 	c, hook := r.acme, receive(t, nil)
 	made := c.post("/api/v1/subscriptions", map[string]any{
-		"event": "order.created", "target_url": hook.URL + "/x?y=1", "payload_format": "data", "filter": "data.total > 100", "headers": map[string]string{"Authorization": "Bearer t0k3n", "X-A": "1"},
+		"event": "order.created", "target_url": hook.URL + "/x?y=1", "payload_format": "data", "filter": "data.total > 100", "headers": map[string]string{"Authorization": "Bearer t0k3n", "X-A": "1"}, "visible_headers": []string{"X-A"},
 	}).want(201)
 	sub := made.text("id")
 	signed := func(body map[string]any) *answer {

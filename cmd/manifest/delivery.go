@@ -45,7 +45,7 @@ func (d *decoder) delivery(f field, s *Subscription) {
 func (s *Subscription) Terms() *engine.Subscription {
 	terms := &engine.Subscription{
 		Policy: s.Policy, Batch: s.Batch, Debounce: s.Debounce, Signatures: s.Signatures, Numbered: s.Numbered,
-		PayloadFormat: engine.PayloadFormat(s.PayloadFormat), Verification: engine.Verification{Mode: s.Verify}, Headers: map[string]string{},
+		PayloadFormat: engine.PayloadFormat(s.PayloadFormat), Verification: engine.Verification{Mode: s.Verify}, Headers: map[string]string{}, VisibleHeaders: s.VisibleHeaders,
 	}
 	for name, v := range s.Headers {
 		terms.Headers[name] = v.Text

@@ -63,6 +63,7 @@ subscriptions:
     headers:
       authorization: Bearer ${TOKEN}
       X-Plain: costs $${3}
+    visible_headers: [x-plain]
     metadata: {team: north}
     active: false
   - name: all

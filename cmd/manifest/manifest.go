@@ -75,6 +75,7 @@ type Subscription struct {
 	Transform       string
 	TransformScript *Ref
 	Headers         map[string]Value
+	VisibleHeaders  []string // those whose values the router shows
 	PayloadFormat   string
 	Policy          engine.Policy // zero fields: the router's defaults
 	Batch           engine.Batch

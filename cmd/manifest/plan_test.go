@@ -90,11 +90,12 @@ func TestPlans(t *testing.T) {
 			s.Scripts, s.Subscriptions = nil, s.Subscriptions[1:]
 			st.Scripts[0].Ours, st.Scripts[1].Ours, st.Subscriptions[0].Name = false, false, ""
 		}, true, ""},
-		"event types are shared, so they stay": {func(s *Set, _ *State) { s.EventTypes = nil }, true, ""},
-		"switched off by the router stays off": {func(_ *Set, s *State) { *s.Subscriptions[1].Active = false }, false, ""},
-		"switched on is switched off":          {func(_ *Set, s *State) { *s.Subscriptions[0].Active = true }, false, "- active: true\n+ active: false"},
-		"a hidden header from before":          {func(_ *Set, s *State) { s.Subscriptions[0].Fingerprint = "" }, false, "- header authorization: [hidden]\n+ header authorization: [hidden; not known to be the same]"},
-		"a header that is not there":           {func(_ *Set, s *State) { delete(s.Subscriptions[0].Headers, "authorization") }, false, "+ header authorization: [hidden]"},
+		"event types are shared, so they stay":  {func(s *Set, _ *State) { s.EventTypes = nil }, true, ""},
+		"switched off by the router stays off":  {func(_ *Set, s *State) { *s.Subscriptions[1].Active = false }, false, ""},
+		"switched on is switched off":           {func(_ *Set, s *State) { *s.Subscriptions[0].Active = true }, false, "- active: true\n+ active: false"},
+		"a hidden header from before":           {func(_ *Set, s *State) { s.Subscriptions[0].Fingerprint = "" }, false, "- header authorization: [hidden]\n+ header authorization: [hidden; not known to be the same]"},
+		"a header that is not there":            {func(_ *Set, s *State) { delete(s.Subscriptions[0].Headers, "authorization") }, false, "+ header authorization: [hidden]"},
+		"a header that is not visible any more": {func(s *Set, _ *State) { s.Subscriptions[0].VisibleHeaders = nil }, false, "+ header X-Plain: [hidden"},
 		"a header in another case": {func(_ *Set, s *State) {
 			s.Subscriptions[0].Headers["X-PLAIN"] = s.Subscriptions[0].Headers["X-Plain"]
 			delete(s.Subscriptions[0].Headers, "X-Plain")

@@ -12,7 +12,7 @@ import (
 )
 
 func (d *decoder) subscription(f field) *Subscription {
-	if !d.object(f, "name", "account", "event", "events", "target_url", "filter", "filter_script", "transform", "transform_script", "headers", "payload_format", "policy", "batch", "debounce", "signatures", "numbered", "verify", "description", "metadata", "active") {
+	if !d.object(f, "name", "account", "event", "events", "target_url", "filter", "filter_script", "transform", "transform_script", "headers", "visible_headers", "payload_format", "policy", "batch", "debounce", "signatures", "numbered", "verify", "description", "metadata", "active") {
 		return nil
 	}
 	s := &Subscription{Place: d.place(f), Account: cmp.Or(d.text(d.get(f, "account")), d.account), Description: d.text(d.get(f, "description"))}
@@ -30,6 +30,9 @@ func (d *decoder) subscription(f field) *Subscription {
 	s.Filter = strings.TrimSpace(s.Filter)
 	s.Transform, s.TransformScript = d.use(f, "transform")
 	s.Headers = d.headers(d.get(f, "headers"))
+	for _, at := range d.list(d.get(f, "visible_headers"), "names of headers") {
+		s.VisibleHeaders = append(s.VisibleHeaders, d.text(at))
+	}
 	d.delivery(f, s)
 	s.Metadata = map[string]string{}
 	if at := d.get(f, "metadata"); given(at) && d.object(at, members(at)...) {

@@ -78,7 +78,7 @@ func subscriptionTexts(was *LiveSubscription, will *Subscription) (string, strin
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		a, has := was.Headers[name]
 		v, wants := will.Headers[name]
-		if !engine.HidesHeader(name) {
+		if _, hides := secret[name]; !hides && a.Text != hidden {
 			value("header "+name, a.Text, has, v, wants)
 			continue
 		}
@@ -139,6 +139,9 @@ var terms = []struct {
 	{"batch.wait", func(s *Subscription) string { return unlessZero(s.Batch.Wait) }},
 	{"debounce.key", func(s *Subscription) string { return strings.TrimSpace(s.Debounce.Key) }},
 	{"debounce.within", func(s *Subscription) string { return unlessZero(s.Debounce.Within) }},
+	{"visible_headers", func(s *Subscription) string {
+		return strings.Join(slices.Sorted(slices.Values(s.VisibleHeaders)), ", ")
+	}},
 	{"signatures", func(s *Subscription) string {
 		var names []string
 		for _, scheme := range s.Signatures {
@@ -163,9 +166,9 @@ func unlessZero[T comparable](v T) string {
 
 // HiddenHeaders are the headers whose values the router does not show.
 func (s *Subscription) HiddenHeaders() map[string]string {
-	secret := map[string]string{}
+	secret, terms := map[string]string{}, s.Terms()
 	for name, v := range s.Headers {
-		if engine.HidesHeader(name) {
+		if terms.HidesHeader(name) {
 			secret[name] = v.Text
 		}
 	}

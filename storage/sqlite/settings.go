@@ -23,6 +23,7 @@ type subscriptionSettings struct {
 	TargetKey    string              `json:"target_key,omitempty"`
 	Dialect      string              `json:"dialect,omitempty"`
 	Names        map[string]string   `json:"names,omitempty"`
+	Visible      []string            `json:"visible_headers,omitempty"`
 }
 
 // settingsColumn is NULL where nothing is set. The secret of the verification has a column
@@ -32,7 +33,7 @@ func settingsColumn(u *engine.Subscription) driver.Value {
 	verification.Secret = ""
 	text := mustJSON(subscriptionSettings{
 		Policy: u.Policy, Batch: u.Batch, Debounce: u.Debounce, Numbered: u.Numbered, Signatures: u.Signatures,
-		Verification: verification, Inline: u.Inline, TargetKey: u.TargetKey, Dialect: u.Dialect, Names: u.Names,
+		Verification: verification, Inline: u.Inline, TargetKey: u.TargetKey, Dialect: u.Dialect, Names: u.Names, Visible: u.VisibleHeaders,
 	})
 	if text == "{}" {
 		return nil
@@ -44,7 +45,7 @@ func columnSettings(text *string, u *engine.Subscription) error {
 	var s subscriptionSettings
 	err := columnJSON(text, &s)
 	u.Policy, u.Batch, u.Debounce, u.Numbered, u.Signatures = s.Policy, s.Batch, s.Debounce, s.Numbered, s.Signatures
-	u.Verification, u.Inline, u.TargetKey, u.Dialect, u.Names = s.Verification, s.Inline, s.TargetKey, s.Dialect, s.Names
+	u.Verification, u.Inline, u.TargetKey, u.Dialect, u.Names, u.VisibleHeaders = s.Verification, s.Inline, s.TargetKey, s.Dialect, s.Names, s.Visible
 	return err
 }
 

@@ -24,7 +24,7 @@ func subscription() *engine.Subscription {
 		},
 		Batch: engine.Batch{Size: 10, Wait: time.Second}, Debounce: engine.Debounce{Key: "data.id", Within: time.Second},
 		Signatures: []signature.Scheme{signature.Standard, signature.Hook}, OldSecrets: []engine.OldSecret{{Secret: "whsec_old", Until: base}},
-		Numbered: true, Inline: true, TargetKey: "0a", Dialect: "ours", Names: map[string]string{"target_url": "hookUrl"},
+		Numbered: true, Inline: true, TargetKey: "0a", Dialect: "ours", Names: map[string]string{"target_url": "hookUrl"}, VisibleHeaders: []string{"X-A"},
 		Verification: engine.Verification{Mode: engine.VerifyHookSecret, Secret: "s", Until: base, Activate: true, AllowedRate: 7},
 		ExpiresAt:    base.Add(time.Minute),
 		CreatedAt:    base.Add(1234 * time.Microsecond), UpdatedAt: base.Add(time.Hour),
