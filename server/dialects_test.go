@@ -109,7 +109,7 @@ func TestDialects_ExpressDemoReceiver(t *testing.T) {
 		fmt.Fprint(w, `{"message":"OK"}`)
 	})
 	e := &expressReceiver{t, api, hook}
-	if a := api.call("GET", "/hooks/subscribe", "", 200); string(a.body) != `{"subscribable":[{"name":"user.created","subscribed":false},{"name":"user.deleted","subscribed":false}]}` {
+	if a := api.call("GET", "/hooks/subscribe", "", 200); string(a.body) != `{"subscribable":[{"name":"user.created","subscribed":false},{"name":"user.deleted","subscribed":false}]}`+"\n" {
 		t.Errorf("before it subscribed: %s", a.body)
 	}
 	for n, path := range []string{"/a", "/a", "/b", "/b", "/b"} {

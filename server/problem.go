@@ -52,6 +52,9 @@ var statusOf = map[engine.Code]int{
 	engine.CodeUnavailable:  fiber.StatusServiceUnavailable,
 }
 
+// problemType is the media type of errors.
+const problemType = "application/problem+json"
+
 // problem answers an error; it is the only place where an error becomes a status.
 func (s *Server) problem(c *fiber.Ctx, err error) error {
 	if c.Method() == fiber.MethodOptions && err == fiber.ErrMethodNotAllowed {
@@ -71,11 +74,11 @@ func (s *Server) problem(c *fiber.Ctx, err error) error {
 		return c.Send(own)
 	}
 	p.Status = status
-	body, err := encodeJSON(p)
+	body, err := encodeAnswer(p)
 	if err != nil {
 		return err
 	}
-	c.Status(p.Status).Set(fiber.HeaderContentType, "application/problem+json")
+	c.Status(p.Status).Set(fiber.HeaderContentType, problemType)
 	return c.Send(body)
 }
 

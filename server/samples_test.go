@@ -223,7 +223,7 @@ func TestEventsAreListedAsHooksSendThem(t *testing.T) {
 	for _, got := range hook.wait(t, 3) {
 		format := strings.TrimPrefix(got.uri, "/")
 		query := "/api/v1/events?type=order.created&limit=3&payload_format=" + format
-		if list := r.acme.get(query + "&format=array").want(200); string(list.body) != "["+got.body+"]" {
+		if list := r.acme.get(query + "&format=array").want(200); string(list.body) != "["+got.body+"]\n" {
 			t.Errorf("%s: %s is listed, %s came", format, list.body, got.body)
 		}
 		r.acme.get(query).want(200).shows(map[string]any{"payload_format": format, "next_cursor": nil})

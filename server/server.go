@@ -102,7 +102,7 @@ func New(cfg Config) *Server {
 		WriteTimeout:          30 * time.Second,
 		IdleTimeout:           2 * time.Minute,
 		ErrorHandler:          s.unread,
-		JSONEncoder:           encodeJSON,
+		JSONEncoder:           encodeAnswer,
 		// A form is refused by its Content-Type; nobody needs to have read it.
 		DisablePreParseMultipartForm: true,
 	})
@@ -157,10 +157,12 @@ func (s *Server) knownMethods(next fasthttp.RequestHandler) fasthttp.RequestHand
 // be guessed at or framed, and what was answered is counted.
 func (s *Server) guard(c *fiber.Ctx) error {
 	began := time.Now()
+	pretty := takePretty(c)
 	err := s.next(c)
 	if err != nil {
 		err = s.problem(c, err)
 	}
+	finishJSON(c, pretty)
 	s.answered(c, began)
 	return err
 }
@@ -205,9 +207,15 @@ func (s *Server) protect(c *fiber.Ctx) {
 // encodeJSON leaves "<", ">" and "&" as they are: filters, transforms and payloads are
 // full of them, and the answers say that they are JSON and nothing else.
 func encodeJSON(v any) ([]byte, error) {
+	text, err := encodeAnswer(v)
+	return bytes.TrimSuffix(text, newline), err
+}
+
+// encodeAnswer does so for a whole answer, which ends with a newline.
+func encodeAnswer(v any) ([]byte, error) {
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
 	err := enc.Encode(v)
-	return bytes.TrimSuffix(out.Bytes(), []byte{'\n'}), err
+	return out.Bytes(), err
 }
