@@ -13,8 +13,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 
 	"switchhook/scripts/sandbox"
+	"switchhook/server"
 	"switchhook/storage/sqlite"
 )
 
@@ -137,7 +139,11 @@ type metricsListener struct {
 	listener net.Listener
 }
 
-func listenForMetrics(address string, from prometheus.Gatherer) (*metricsListener, error) {
+// metricsConns is how many connections may be open to the listener of the metrics: more than
+// scrapers need, and no way to use up the files of the process.
+const metricsConns = 64
+
+func listenForMetrics(address string, from prometheus.Gatherer, log *slog.Logger) (*metricsListener, error) {
 	l, err := listenOn("--metrics-listen", address, "something else")
 	if err != nil {
 		return nil, err
@@ -146,7 +152,7 @@ func listenForMetrics(address string, from prometheus.Gatherer) (*metricsListene
 	mux.Handle("GET /metrics", promhttp.HandlerFor(from, promhttp.HandlerOpts{}))
 	return &metricsListener{
 		server:   &http.Server{Handler: mux, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10},
-		listener: l,
+		listener: netutil.LimitListener(server.RetryAccept(l, log), metricsConns),
 	}, nil
 }
 

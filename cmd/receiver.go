@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strconv"
@@ -16,6 +17,7 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"switchhook/engine/signature"
+	"switchhook/server"
 )
 
 // receiver is a webhook receiver for demonstrations: it checks each delivery's signature
@@ -46,6 +48,7 @@ func startReceiver(addr string, answer func(received) int) (*receiver, error) {
 		return nil, err
 	}
 	r := &receiver{listener: l}
+	r.server.ReadHeaderTimeout, r.server.IdleTimeout = 30*time.Second, 2*time.Minute
 	r.server.Handler = http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, largestDelivery))
 		if err != nil {
@@ -54,7 +57,7 @@ func startReceiver(addr string, answer func(received) int) (*receiver, error) {
 		}
 		w.WriteHeader(answer(received{req.URL.RequestURI(), req.Header, body, r.verify(body, req.Header)}))
 	})
-	go r.server.Serve(l)
+	go r.server.Serve(server.RetryAccept(l, slog.Default()))
 	return r, nil
 }
 

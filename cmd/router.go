@@ -88,7 +88,7 @@ func startRouter(ctx context.Context, cfg routerConfig) (_ *router, err error) {
 	}
 	metrics := newRegistry()
 	if cfg.metricsListen != "" {
-		if r.metrics, err = listenForMetrics(cfg.metricsListen, metrics); err != nil {
+		if r.metrics, err = listenForMetrics(cfg.metricsListen, metrics, cfg.log); err != nil {
 			return nil, err
 		}
 		cfg.policy.Own = append(cfg.policy.Own, r.metrics.listener.Addr().(*net.TCPAddr).AddrPort())

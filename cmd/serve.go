@@ -32,6 +32,7 @@ type serveCommand struct {
 
 	StrictTypes bool          `help:"Refuse events whose type is not registered."`
 	MaxBody     int           `help:"Largest body of a request, in bytes." default:"1048576" placeholder:"BYTES" min:"1024" max:"1073741824"`
+	MaxConns    int           `name:"max-connections" help:"Most connections to the API at one time: at the limit those that have been idle longest are closed for new ones. 0 is half of the files that the process may open, and no more than 10000." default:"0" placeholder:"N" min:"0" max:"1000000"`
 	CommitPace  time.Duration `help:"Least time between two commits; 0s gives the lowest latency, more gives more events a second." default:"1ms" min:"0s" max:"1s"`
 
 	targetFlags `embed:""`
@@ -142,6 +143,9 @@ func (c *serveCommand) config() (cfg routerConfig, err error) {
 		}
 	}
 	cfg.server.AllowQueryKey, cfg.server.Origins, cfg.server.MaxBody = c.AllowQueryKey, c.CORSOrigins, c.MaxBody
+	if cfg.server.MaxConns = c.MaxConns; c.MaxConns == 0 {
+		cfg.server.MaxConns = maxConns(openFilesLimit())
+	}
 	if c.PublicURL != "" {
 		if err := engine.CheckPublicURL(c.PublicURL); err != nil {
 			return cfg, fmt.Errorf("--public-url: %w", err)
@@ -170,6 +174,15 @@ func (c *serveCommand) config() (cfg routerConfig, err error) {
 		MetricsAccounts: c.MetricsAccounts,
 	}
 	return cfg, err
+}
+
+// maxConns is how many connections the API may have, so that files are left for deliveries,
+// the database and the sandbox.
+func maxConns(openFiles uint64) int {
+	if openFiles == 0 || openFiles > 2*server.DefaultMaxConns {
+		return server.DefaultMaxConns
+	}
+	return max(1, int(openFiles/2))
 }
 
 // Limits that are no plain range; the others are tags of the flags.

@@ -175,10 +175,15 @@ func queryParameter(header *fasthttp.RequestHeader, name string, add func(string
 // before the request is answered, and nobody is to fill the memory with them.
 const strangersBody = 4 << 10
 
+const continueExpectation = "100-continue"
+
 // bodyRoom says how much of a body is read, once the headers are there.
 func (s *Server) bodyRoom(header *fasthttp.RequestHeader) fasthttp.RequestConfig {
 	const chunked = -1
 	n := header.ContentLength() // less than chunked: there is no body
+	if expect := header.PeekBytes([]byte(fiber.HeaderExpect)); len(expect) > 0 && bytes.EqualFold(expect, []byte(continueExpectation)) {
+		header.SetBytesK([]byte(fiber.HeaderExpect), continueExpectation) // fasthttp knows it in lower case only
+	}
 	if n == chunked {
 		contextOf(header).SetUserValue(fieldCount{}, countFields(header))
 	}
@@ -190,7 +195,13 @@ func (s *Server) bodyRoom(header *fasthttp.RequestHeader) fasthttp.RequestConfig
 	from := host(s.addressOf(contextOf(header).RemoteIP(), header))
 	key, err := s.keyOf(header)
 	if err == nil && !s.shut(key, from) {
+		if n > s.cfg.MaxBody {
+			header.Del(fiber.HeaderExpect) // the refusal comes at once, without a "100 Continue"
+		}
 		return fasthttp.RequestConfig{}
+	}
+	if n > strangersBody {
+		header.Del(fiber.HeaderExpect)
 	}
 	if n == chunked && engine.ErrorCode(err) == engine.CodeUnknownKey {
 		s.strangers.wrong(from) // after a chunked body that is too large nobody knows the key any more

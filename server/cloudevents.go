@@ -130,10 +130,10 @@ func cloudEventProblem(err error, at string) error {
 
 // fieldsOf gives the "ce-" fields of a request.
 func fieldsOf(c *fiber.Ctx) (fields []cloudevents.Field) {
-	c.Request().Header.VisitAll(func(name, value []byte) {
+	for name, value := range c.Request().Header.All() {
 		if len(name) > 3 && strings.EqualFold(string(name[:3]), "ce-") {
 			fields = append(fields, cloudevents.Field{Name: string(name), Value: string(value)})
 		}
-	})
+	}
 	return fields
 }

@@ -3,6 +3,7 @@ package server_test
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
@@ -54,6 +55,8 @@ type setup struct {
 	read    time.Duration  // server.Config.ReadTimeout
 	names   *net.Resolver  // of targets; the system's where nil
 	full    bool           // the disk has less room than the router asks for
+	conns   int            // server.Config.MaxConns
+	tls     *tls.Config    // of the listener; nil: none
 
 	queryKeys bool
 	dialects  string // their folder
@@ -105,12 +108,16 @@ func start(t testing.TB, with ...setup) *router {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	r := &router{t: t, url: "http://" + listener.Addr().String(), engine: e}
-	r.server = server.New(server.Config{Engine: e, Gatherer: registry, Registerer: registry, AccessLog: s.accessLog, Logger: cmp.Or(s.log, log), MaxBody: s.maxBody, Version: "test", Now: s.now, TrustedProxies: s.proxies, ReadTimeout: s.read, AllowQueryKey: s.queryKeys, Origins: s.origins})
+	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64}
+	if s.tls != nil {
+		listener, r.url = tls.NewListener(listener, s.tls), "https://"+listener.Addr().String()
+		transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
+	}
+	r.server = server.New(server.Config{Engine: e, Gatherer: registry, Registerer: registry, AccessLog: s.accessLog, Logger: cmp.Or(s.log, log), MaxBody: s.maxBody, Version: "test", Now: s.now, TrustedProxies: s.proxies, ReadTimeout: s.read, MaxConns: s.conns, TLS: s.tls != nil, AllowQueryKey: s.queryKeys, Origins: s.origins})
 	must(t, r.server.OpenDialects(s.dialects, dialect.BuiltIn()))
 	must(t, e.Start(ctx))
 	served := make(chan error, 1)
 	go func() { served <- r.server.Serve(listener) }()
-	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64}
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
 		ctx, cancel := context.WithTimeout(context.Background(), patience)

@@ -32,12 +32,12 @@ func (s *Server) readQuery(c *fiber.Ctx, known ...string) *query {
 	if s.cfg.AllowQueryKey {
 		known = append(known, keyParameter)
 	}
-	c.Request().URI().QueryArgs().VisitAll(func(k, _ []byte) {
+	for k := range c.Request().URI().QueryArgs().All() {
 		if name := string(k); q.err == nil && !slices.Contains(known, name) {
 			slices.Sort(known)
 			q.err = fieldProblem(name, "is no parameter of this list; there are "+strings.Join(known, ", "))
 		}
-	})
+	}
 	return q
 }
 

@@ -151,7 +151,11 @@ func (s *Server) describeFiber(c *fiber.Ctx, f *fiber.Error) *Problem {
 	case fiber.StatusMethodNotAllowed:
 		return problemOf(f.Code, c.Method()+" is not possible here; see the Allow header for what is")
 	case fiber.StatusRequestHeaderFieldsTooLarge:
-		return problemOf(f.Code, "the headers are larger than 16 KiB")
+		return problemOf(f.Code, "the headers, with the request's first line, are larger than 16 KiB")
+	case fiber.StatusRequestURITooLong:
+		return problemOf(f.Code, "the address is longer than 16 KiB; send what it carries in the body")
+	case fiber.StatusRequestTimeout:
+		return problemOf(f.Code, "the request did not come whole within "+s.cfg.ReadTimeout.String())
 	case fiber.StatusBadRequest:
 		// The message quotes the request, and with it the key.
 		return problemOf(f.Code, "this is no HTTP request that can be read")

@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -41,6 +42,9 @@ type Config struct {
 	// ReadTimeout is the longest time in which a request must have come, headers and body;
 	// 30 s where 0.
 	ReadTimeout time.Duration
+	// MaxConns is how many connections may be open at one time; DefaultMaxConns where 0. At the
+	// limit those that have been idle longest are closed for new ones.
+	MaxConns int
 	// TLS says that the listener of Serve speaks TLS, and clients are told to stay with it.
 	TLS bool
 	// Now is the clock; time.Now where nil.
@@ -62,6 +66,7 @@ type Server struct {
 
 	strangers *strangers
 	requests  *prometheus.CounterVec // nil: nobody counts
+	evictions prometheus.Counter
 
 	// streams is over once Shutdown is called: answers that go on for long end then.
 	streams    context.Context
@@ -81,15 +86,19 @@ func New(cfg Config) *Server {
 	if cfg.MaxBody == 0 {
 		cfg.MaxBody = DefaultMaxBody
 	}
+	if cfg.MaxConns == 0 {
+		cfg.MaxConns = DefaultMaxConns
+	}
 	if cfg.ReadTimeout == 0 {
 		cfg.ReadTimeout = 30 * time.Second
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := &Server{cfg: cfg, engine: cfg.Engine, log: cfg.Logger, strangers: newStrangers(cfg.Now), reloadDialects: make(chan struct{}, 1)}
+	s := &Server{cfg: cfg, engine: cfg.Engine, log: cfg.Logger, strangers: newStrangers(cfg.Now), evictions: newEvictionCounter(), reloadDialects: make(chan struct{}, 1)}
 	if cfg.Registerer != nil {
 		s.requests = newRequestCounter(cfg.Registerer)
+		cfg.Registerer.MustRegister(s.evictions)
 	}
 	s.streams, s.endStreams = context.WithCancel(context.Background())
 	s.app = fiber.New(fiber.Config{
@@ -97,7 +106,8 @@ func New(cfg Config) *Server {
 		DisableStartupMessage: true,
 		CaseSensitive:         true,
 		BodyLimit:             cfg.MaxBody,
-		ReadBufferSize:        16 << 10, // bounds a request's headers
+		Concurrency:           2 * cfg.MaxConns, // never reached: the listener has the limit
+		ReadBufferSize:        16 << 10,         // bounds a request's headers
 		ReadTimeout:           cfg.ReadTimeout,
 		WriteTimeout:          30 * time.Second,
 		IdleTimeout:           2 * time.Minute,
@@ -107,7 +117,8 @@ func New(cfg Config) *Server {
 		DisablePreParseMultipartForm: true,
 	})
 	s.app.Server().HeaderReceived = s.bodyRoom
-	s.app.Server().Handler = s.knownMethods(s.app.Server().Handler)
+	s.app.Server().ErrorHandler = s.answerUnparsable
+	s.app.Server().Handler = trackRequests(s.knownMethods(s.app.Server().Handler))
 	s.app.Server().CloseOnShutdown = true // clients are told to come back elsewhere
 	s.app.Use(s.guard)
 	if len(cfg.Origins) > 0 {
@@ -122,9 +133,33 @@ func New(cfg Config) *Server {
 
 // Serve answers requests on l until Shutdown. The error is nil after Shutdown.
 func (s *Server) Serve(l net.Listener) error {
-	silent := listenForSilence(l)
-	defer context.AfterFunc(s.streams, silent.end)()
-	return s.app.Listener(silent)
+	conns := trackConns(l, s.cfg.MaxConns, s.log, s.evictions.Inc)
+	defer context.AfterFunc(s.streams, conns.closeSilent)()
+	return s.app.Listener(conns)
+}
+
+// trackRequests tells the connection of each request how long it is being answered.
+func trackRequests(next fasthttp.RequestHandler) fasthttp.RequestHandler {
+	return func(ctx *fasthttp.RequestCtx) {
+		conn := connOf(ctx.Conn())
+		if conn == nil {
+			next(ctx)
+			return
+		}
+		if !conn.setBusy() {
+			ctx.SetConnectionClose()
+			return
+		}
+		next(ctx)
+		conn.setIdle()
+	}
+}
+
+// lingerAfter lets a connection end with a lingering close: the client may still be sending.
+func lingerAfter(ctx *fasthttp.RequestCtx) {
+	if conn := connOf(ctx.Conn()); conn != nil {
+		conn.lingers.Store(true)
+	}
 }
 
 // Shutdown takes no more requests and waits, until ctx is over, for those that run;
@@ -145,6 +180,7 @@ func (s *Server) knownMethods(next fasthttp.RequestHandler) fasthttp.RequestHand
 			return
 		}
 		ctx.SetConnectionClose()
+		lingerAfter(ctx)
 		c := s.app.AcquireCtx(ctx)
 		defer s.app.ReleaseCtx(c)
 		if err := s.unread(c, problemOf(fiber.StatusNotImplemented, "the method of this request is none that is known here")); err != nil {
@@ -177,9 +213,37 @@ func (s *Server) next(c *fiber.Ctx) (err error) {
 	s.protect(c)
 	if p := checkFraming(c.Context()); p != nil {
 		c.Context().SetConnectionClose() // where the next request begins is not known
+		lingerAfter(c.Context())
 		return p
 	}
 	return c.Next()
+}
+
+// answerUnparsable answers what fasthttp could not read as a request. It closes the connection
+// then.
+func (s *Server) answerUnparsable(ctx *fasthttp.RequestCtx, err error) {
+	c := s.app.AcquireCtx(ctx)
+	defer s.app.ReleaseCtx(c)
+	lingerAfter(ctx)
+	answer := fiber.ErrBadRequest
+	var timeout net.Error
+	switch {
+	case errors.As(err, new(*fasthttp.ErrSmallBuffer)):
+		answer = fiber.ErrRequestHeaderFieldsTooLarge
+		if conn := connOf(ctx.Conn()); conn != nil && !conn.hasLine {
+			answer = fiber.ErrRequestURITooLong
+		}
+	case errors.Is(err, fasthttp.ErrBodyTooLarge):
+		answer = fiber.ErrRequestEntityTooLarge
+	case errors.Is(err, fasthttp.ErrTimeout) || errors.As(err, &timeout) && timeout.Timeout():
+		answer = fiber.ErrRequestTimeout
+		if conn := connOf(ctx.Conn()); conn != nil {
+			conn.lingers.Store(false) // it had its time
+		}
+	}
+	if err := s.unread(c, answer); err != nil {
+		s.log.Error("request not answered", "error", err)
+	}
 }
 
 // unread answers what could not be read, and so came to no route.

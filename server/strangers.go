@@ -102,6 +102,9 @@ func (s *Server) authenticate(c *fiber.Ctx) (*engine.Key, error) {
 	switch {
 	case err == nil:
 		s.strangers.right(key.ID, from)
+		if conn := connOf(c.Context().Conn()); conn != nil && !conn.authenticated.Load() {
+			conn.authenticated.Store(true)
+		}
 	case engine.ErrorCode(err) == engine.CodeUnknownKey:
 		s.strangers.wrong(from)
 	}

@@ -3,12 +3,13 @@ package server_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
-	"strings"
 	"testing"
 	"time"
 )
@@ -16,8 +17,13 @@ import (
 // dial opens a connection to the router, with a deadline for all of the test.
 func (r *router) dial(t *testing.T) net.Conn {
 	t.Helper()
-	conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
+	u, err := url.Parse(r.url)
 	must(t, err)
+	conn, err := net.Dial("tcp", u.Host)
+	must(t, err)
+	if u.Scheme == "https" {
+		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+	}
 	t.Cleanup(func() { conn.Close() })
 	must(t, conn.SetDeadline(time.Now().Add(patience)))
 	return conn

@@ -1,0 +1,128 @@
+//go:build unix
+
+package cmd
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestMaxConns(t *testing.T) {
+	for files, want := range map[uint64]int{0: 10_000, 1: 1, 64: 32, 256: 128, 1024: 512, 20_000: 10_000, 1 << 20: 10_000, 1<<64 - 1: 10_000} {
+		if got := maxConns(files); got != want {
+			t.Errorf("%d files: %d connections, want %d", files, got, want)
+		}
+	}
+	if openFilesLimit() == 0 {
+		t.Error("the limit of open files is not known")
+	}
+}
+
+// serveWithFiles starts a router that may open so many files.
+func serveWithFiles(t *testing.T, files int, log *syncBuffer, flags ...string) *process {
+	t.Helper()
+	addr := freeAddress(t)
+	args := append([]string{"-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, files), os.Args[0], "serve", "--listen", addr, "--data", t.TempDir(), "--allow-targets", "127.0.0.0/8", "--admin-key", testKey, "--log-level", "warn"}, flags...)
+	c := exec.Command("sh", args...)
+	c.Env = append(os.Environ(), asSwitchhook+"=1")
+	c.Stderr = log
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p := &process{Cmd: c, t: t, api: newClient("http://"+addr, testKey), ends: make(chan error, 1)}
+	ended := make(chan struct{})
+	go func() { p.ends <- c.Wait(); close(ended) }()
+	t.Cleanup(func() { c.Process.Kill(); <-ended })
+	eventually(t, "the router is ready", p.ready)
+	return p
+}
+
+// publishes sends an event on a connection of its own.
+func (p *process) publishes() error {
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+	req, err := http.NewRequest("POST", p.api.url+"/api/v1/events", strings.NewReader(`{"type":"a","data":1}`))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("X-API-Key", testKey)
+	res, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusAccepted {
+		return fmt.Errorf("answered %s", res.Status)
+	}
+	return nil
+}
+
+// Idle connections, which need no key, don't use up the files of the router: it goes on to
+// take events and to deliver them.
+func TestOpenFiles_IdleConnectionsDoNotStopTheRouter(t *testing.T) {
+	t.Parallel()
+	var log syncBuffer
+	p := serveWithFiles(t, 256, &log)
+	receiver := newCounter(t)
+	if _, err := p.api.subscribe(t.Context(), subscriptionBody{Event: "a", TargetURL: receiver.URL}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 600 {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(p.api.url, "http://"))
+		if err != nil {
+			t.Fatalf("connection %d: %v", i, err)
+		}
+		defer conn.Close()
+		if i%2 == 0 {
+			fmt.Fprint(conn, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+		}
+		if i%100 == 99 {
+			if err := p.publishes(); err != nil {
+				t.Fatalf("beside %d connections: %v\n%s", i, err, log.String())
+			}
+		}
+	}
+	eventually(t, "an event is delivered", func() bool {
+		receiver.mu.Lock()
+		defer receiver.mu.Unlock()
+		return len(receiver.got) > 0
+	})
+	if err := p.end(syscall.SIGTERM); err != nil {
+		t.Errorf("the router ended with %v\n%s", err, log.String())
+	}
+}
+
+// Where files are lacking for whatever reason, here since the limit of connections is set too
+// high, the router says so and goes on once there are some.
+func TestOpenFiles_AcceptGoesOn(t *testing.T) {
+	t.Parallel()
+	var log syncBuffer
+	p := serveWithFiles(t, 80, &log, "--max-connections", "10000")
+	for range 200 {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(p.api.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	eventually(t, "the lack of files is logged", func() bool { return strings.Contains(log.String(), "no connection can be accepted now") })
+	deadline := time.Now().Add(patience)
+	for err := p.publishes(); err != nil; err = p.publishes() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%v\n%s", err, log.String())
+		}
+	}
+	if got := strings.Count(log.String(), "no connection can be accepted now"); got > 2 {
+		t.Errorf("logged %d times", got)
+	}
+	if err := p.end(syscall.SIGTERM); err != nil {
+		t.Errorf("the router ended with %v\n%s", err, log.String())
+	}
+}

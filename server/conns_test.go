@@ -1,0 +1,214 @@
+package server_test
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// testTLS is a configuration with a certificate that nobody has signed.
+func testTLS(t *testing.T) *tls.Config {
+	s := httptest.NewUnstartedServer(nil)
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return &tls.Config{Certificates: s.TLS.Certificates}
+}
+
+// exchange sends a request on a connection and gives the status of its answer.
+func exchange(t *testing.T, conn net.Conn, request string) int {
+	t.Helper()
+	_, err := io.WriteString(conn, request)
+	must(t, err)
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	must(t, err)
+	_, err = io.Copy(io.Discard, res.Body)
+	must(t, err)
+	return res.StatusCode
+}
+
+func isClosed(conn net.Conn) bool {
+	_, err := conn.Read(make([]byte, 1))
+	var timeout net.Error
+	return err != nil && !(errors.As(err, &timeout) && timeout.Timeout())
+}
+
+// At the limit of connections those that are idle make room, first those without a key.
+func TestConns_IdleOnesMakeRoomForNewOnes(t *testing.T) {
+	for name, config := range map[string]*tls.Config{"TCP": nil, "TLS": testTLS(t)} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t, setup{conns: 8, tls: config})
+			mine := r.dial(t)
+			me := "GET /api/v1/me HTTP/1.1\r\nHost: x\r\nX-API-Key: " + r.acme.key + "\r\n\r\n"
+			if status := exchange(t, mine, me); status != 200 {
+				t.Fatalf("answered %d", status)
+			}
+			first := r.dial(t)
+			if status := exchange(t, first, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"); status != 200 {
+				t.Fatalf("answered %d", status)
+			}
+			for i := range 40 {
+				conn := r.dial(t)
+				switch i % 4 {
+				case 1:
+					io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+				case 2:
+					io.WriteString(conn, "POST /api/v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 4000\r\n\r\n{")
+				case 3:
+					io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+				}
+			}
+			if !isClosed(first) {
+				t.Error("the connection that was idle longest is still open")
+			}
+			if status := exchange(t, mine, me); status != 200 {
+				t.Errorf("the connection with a key answered %d", status)
+			}
+			r.acme.post("/api/v1/events", `{"type":"a","data":1}`).want(202)
+			if metrics := string(r.admin.get("/metrics").want(200).body); !strings.Contains(metrics, "\nswitchhook_api_connections_evicted_total ") || strings.Contains(metrics, "\nswitchhook_api_connections_evicted_total 0\n") {
+				t.Error("evictions are not counted")
+			}
+		})
+	}
+}
+
+// A connection with a request that is being answered is not closed for a new one, which waits.
+func TestConns_BusyOnesStay(t *testing.T) {
+	r := start(t, setup{conns: 2})
+	called, answer := make(chan struct{}, 2), make(chan struct{})
+	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		called <- struct{}{}
+		<-answer
+	}))
+	defer slow.Close()
+	var busy [2]net.Conn
+	for i, account := range []*client{r.acme, r.rival} { // test events of one account are limited
+		id := account.subscribe("a", slow.URL)
+		busy[i] = r.dial(t)
+		_, err := fmt.Fprintf(busy[i], "POST /api/v1/subscriptions/%s/test HTTP/1.1\r\nHost: x\r\nX-API-Key: %s\r\nContent-Type: application/json\r\nContent-Length: 31\r\n\r\n{\"event\":{\"type\":\"a\",\"data\":1}}", id, account.key)
+		must(t, err)
+		select {
+		case <-called:
+		case <-time.After(patience):
+			must(t, busy[i].SetReadDeadline(time.Now().Add(time.Second)))
+			text, _ := bufio.NewReader(busy[i]).Peek(2000)
+			t.Fatalf("the target was not called: %s", text)
+		}
+	}
+	later := r.dial(t)
+	_, err := io.WriteString(later, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+	must(t, err)
+	must(t, later.SetReadDeadline(time.Now().Add(100*time.Millisecond)))
+	if _, err := later.Read(make([]byte, 1)); err == nil {
+		t.Error("a third connection was answered")
+	}
+	must(t, later.SetReadDeadline(time.Now().Add(patience)))
+	close(answer)
+	for i := range busy {
+		res, err := http.ReadResponse(bufio.NewReader(busy[i]), nil)
+		if err != nil || res.StatusCode != 200 {
+			t.Errorf("connection %d: %v %v", i, res, err)
+		}
+	}
+	if res, err := http.ReadResponse(bufio.NewReader(later), nil); err != nil || res.StatusCode != 200 {
+		t.Errorf("the connection that waited: %v %v", res, err)
+	}
+}
+
+// A client that sends its whole request before it reads gets the answer that was given
+// before, and not a reset.
+func TestConns_AnswersBeforeTheBodyReachTheClient(t *testing.T) {
+	large := bytes.Repeat([]byte("x"), 12<<20)
+	for name, config := range map[string]*tls.Config{"TCP": nil, "TLS": testTLS(t)} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t, setup{tls: config})
+			for answer, test := range map[string]struct {
+				status  int
+				headers string
+				body    []byte
+			}{
+				"too large":            {413, fmt.Sprintf("X-API-Key: %s\r\nContent-Length: %d\r\n", r.acme.key, len(large)), large},
+				"too large in chunks":  {413, fmt.Sprintf("X-API-Key: %s\r\nTransfer-Encoding: chunked\r\n", r.acme.key), fmt.Appendf(nil, "%x\r\n%s\r\n0\r\n\r\n", len(large), large)},
+				"no key":               {401, fmt.Sprintf("Content-Length: %d\r\n", len(large)), large},
+				"a wrong key":          {401, fmt.Sprintf("X-API-Key: swk_wrong\r\nContent-Length: %d\r\n", len(large)), large},
+				"two lengths":          {400, fmt.Sprintf("X-API-Key: %s\r\nContent-Length: %d\r\nTransfer-Encoding: chunked\r\n", r.acme.key, len(large)), large},
+				"headers too large":    {431, "X-Large: " + string(large[:100<<10]) + "\r\n", nil},
+				"refused after a part": {413, fmt.Sprintf("X-API-Key: %s\r\nTransfer-Encoding: chunked\r\n", r.acme.key), fmt.Appendf(nil, "8\r\nxxxxxxxx\r\n%x\r\n%s\r\n0\r\n\r\n", len(large), large)},
+			} {
+				t.Run(answer, func(t *testing.T) {
+					var group sync.WaitGroup
+					for range 12 {
+						conn := r.dial(t)
+						group.Go(func() {
+							_, err := fmt.Fprintf(conn, "POST /api/v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n%s\r\n%s", test.headers, test.body)
+							if err != nil {
+								t.Errorf("the body could not be sent: %v", err)
+								return
+							}
+							res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+							if err != nil {
+								t.Errorf("the answer is lost: %v", err)
+								return
+							}
+							text, err := io.ReadAll(res.Body)
+							if res.StatusCode != test.status || err != nil || !bytes.Contains(text, []byte(`"detail"`)) {
+								t.Errorf("%d %v: %s", res.StatusCode, err, text)
+							}
+							if !isClosed(conn) {
+								t.Error("the connection stays open")
+							}
+						})
+					}
+					group.Wait()
+				})
+			}
+		})
+	}
+}
+
+// "100 Continue" is for bodies that will be read.
+func TestConns_ExpectContinue(t *testing.T) {
+	r := start(t)
+	for name, test := range map[string]struct {
+		headers string
+		status  int
+	}{
+		"a body that is wanted":    {"X-API-Key: " + r.acme.key + "\r\nContent-Length: 21\r\n", 100},
+		"in other case":            {"X-API-Key: " + r.acme.key + "\r\nContent-Length: 21\r\n", 100},
+		"a body that is too large": {"X-API-Key: " + r.acme.key + "\r\nContent-Length: 2000000\r\n", 413},
+		"no key":                   {"Content-Length: 100000\r\n", 401},
+	} {
+		t.Run(name, func(t *testing.T) {
+			expect := "100-continue"
+			if name == "in other case" {
+				expect = "100-Continue"
+			}
+			conn := r.dial(t)
+			answers := bufio.NewReader(conn)
+			_, err := fmt.Fprintf(conn, "POST /api/v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: %s\r\n%s\r\n", expect, test.headers)
+			must(t, err)
+			res, err := http.ReadResponse(answers, nil)
+			must(t, err)
+			if res.StatusCode != test.status {
+				t.Fatalf("answered %d", res.StatusCode)
+			}
+			if test.status != 100 {
+				return
+			}
+			_, err = io.WriteString(conn, `{"type":"a","data":1}`)
+			must(t, err)
+			if res, err = http.ReadResponse(answers, nil); err != nil || res.StatusCode != 202 {
+				t.Errorf("then %v %v", res, err)
+			}
+		})
+	}
+}
