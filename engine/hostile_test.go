@@ -653,10 +653,10 @@ func TestRetryAfterIsHonouredWithinBounds(t *testing.T) {
 		"a billion":           {[]string{"1000000000"}, 24 * time.Hour, 24 * time.Hour},
 		"beyond all":          {[]string{"99999999999999999999999"}, 24 * time.Hour, 24 * time.Hour},
 		"1e9":                 {[]string{"1e9"}, least, most},
-		"a fraction":          {[]string{"120.5"}, least, most},
+		"a fraction":          {[]string{"120.5"}, 2 * time.Minute, 121 * time.Second},
 		"nonsense":            {[]string{"soon"}, least, most},
-		"several":             {[]string{"120", "240"}, 2 * time.Minute, 2 * time.Minute},
-		"a list":              {[]string{"120, 240"}, least, most},
+		"several":             {[]string{"120", "240"}, 4 * time.Minute, 4 * time.Minute},
+		"a list":              {[]string{"120, 240"}, 4 * time.Minute, 4 * time.Minute},
 	} {
 		for _, status := range []int{429, 503, 500} {
 			header := ""

@@ -57,7 +57,7 @@ func (e *Engine) send(ctx context.Context, timeout time.Duration, out *outgoing,
 	if err != nil {
 		answer.Truncated, answer.BodyError = true, bodyError(ctx, n, err, timeout)
 	}
-	return judge.Exchange{Status: res.StatusCode, RetryAfter: res.Header.Get("Retry-After")}
+	return judge.Exchange{Status: res.StatusCode, RetryAfter: res.Header["Retry-After"], Date: res.Header.Get("Date")}
 }
 
 // bodyError says why no more than n bytes of a body came.

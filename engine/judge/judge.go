@@ -4,7 +4,6 @@
 package judge
 
 import (
-	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -23,11 +22,12 @@ const (
 
 // Exchange is what came of one attempt, as far as the verdict depends on it.
 type Exchange struct {
-	Status     int    // 0 where there was no answer
-	RetryAfter string // the header, as it came
-	Err        error  // why there was no answer, or why none was asked for
-	Silent     bool   // the target was asked, and did not answer
-	Refused    bool   // the target may not be asked
+	Status     int      // 0 where there was no answer
+	RetryAfter []string // the headers of this name, as they came
+	Date       string   // the header of this name, by which a date in RetryAfter counts
+	Err        error    // why there was no answer, or why none was asked for
+	Silent     bool     // the target was asked, and did not answer
+	Refused    bool     // the target may not be asked
 }
 
 // Reply is what an attempt says of its target.
@@ -90,7 +90,7 @@ func Attempt(schedule []time.Duration, giveUpAt time.Time, number int, x Exchang
 		v.Deactivate = true
 		return v
 	}
-	wait, asked := parseRetryAfter(x.RetryAfter, now)
+	wait, asked := retryAfter(x.RetryAfter, x.Date, now)
 	switch x.Status {
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		v.Trouble, v.SlowDown = true, slowDownFor
@@ -133,21 +133,4 @@ func Shorten(s string) string {
 		return s
 	}
 	return strings.ToValidUTF8(s[:maxErrorBytes], "") + "…"
-}
-
-// parseRetryAfter reads a Retry-After header (RFC 9110, 10.2.3): seconds or a date. ok is
-// false for anything else, and for what lies in the past.
-func parseRetryAfter(header string, now time.Time) (wait time.Duration, ok bool) {
-	header = strings.TrimSpace(header)
-	if header == "" {
-		return 0, false
-	}
-	if seconds, err := strconv.ParseUint(header, 10, 63); err == nil || errors.Is(err, strconv.ErrRange) {
-		return time.Duration(min(seconds, uint64(maxRetryAfter/time.Second))) * time.Second, true
-	}
-	at, err := http.ParseTime(header)
-	if err != nil || !at.After(now) {
-		return 0, false
-	}
-	return min(at.Sub(now), maxRetryAfter), true
 }

@@ -36,13 +36,13 @@ func TestJudge(t *testing.T) {
 		"an unknown status is a failure":       {1, Exchange{Status: 799}, TryAgain, 5 * time.Second, false, 0, false, "the target answered 799"},
 		"410 switches off at once":             {1, Exchange{Status: 410}, GiveUp, 0, true, 0, false, "410 Gone"},
 		"429 slows the target down":            {1, Exchange{Status: 429}, TryAgain, 5 * time.Second, false, time.Second, true, "429"},
-		"503 with Retry-After waits so long":   {1, Exchange{Status: 503, RetryAfter: "120"}, TryAgain, 2 * time.Minute, false, 2 * time.Minute, true, "503"},
-		"a short Retry-After does not hurry":   {1, Exchange{Status: 503, RetryAfter: "1"}, TryAgain, 5 * time.Second, false, time.Second, true, "503"},
-		"a huge Retry-After is cut":            {1, Exchange{Status: 503, RetryAfter: "99999999999999999999"}, TryAgain, 24 * time.Hour, false, time.Hour, true, "503"},
-		"a date in Retry-After":                {1, Exchange{Status: 500, RetryAfter: noon.Add(time.Minute).Format(http.TimeFormat)}, TryAgain, time.Minute, false, 0, false, "500"},
-		"a past date is not heeded":            {1, Exchange{Status: 502, RetryAfter: noon.Add(-time.Hour).Format(http.TimeFormat)}, TryAgain, 5 * time.Second, false, time.Second, true, "502"},
-		"nonsense in Retry-After":              {1, Exchange{Status: 504, RetryAfter: "soon"}, TryAgain, 5 * time.Second, false, time.Second, true, "504"},
-		"a negative Retry-After":               {1, Exchange{Status: 504, RetryAfter: "-5"}, TryAgain, 5 * time.Second, false, time.Second, true, "504"},
+		"503 with Retry-After waits so long":   {1, Exchange{Status: 503, RetryAfter: []string{"120"}}, TryAgain, 2 * time.Minute, false, 2 * time.Minute, true, "503"},
+		"a short Retry-After does not hurry":   {1, Exchange{Status: 503, RetryAfter: []string{"1"}}, TryAgain, 5 * time.Second, false, time.Second, true, "503"},
+		"a huge Retry-After is cut":            {1, Exchange{Status: 503, RetryAfter: []string{"99999999999999999999"}}, TryAgain, 24 * time.Hour, false, time.Hour, true, "503"},
+		"a date in Retry-After":                {1, Exchange{Status: 500, RetryAfter: []string{noon.Add(time.Minute).Format(http.TimeFormat)}}, TryAgain, time.Minute, false, 0, false, "500"},
+		"a past date is not heeded":            {1, Exchange{Status: 502, RetryAfter: []string{noon.Add(-time.Hour).Format(http.TimeFormat)}}, TryAgain, 5 * time.Second, false, time.Second, true, "502"},
+		"nonsense in Retry-After":              {1, Exchange{Status: 504, RetryAfter: []string{"soon"}}, TryAgain, 5 * time.Second, false, time.Second, true, "504"},
+		"a negative Retry-After":               {1, Exchange{Status: 504, RetryAfter: []string{"-5"}}, TryAgain, 5 * time.Second, false, time.Second, true, "504"},
 		"no answer is tried again":             {1, Exchange{Err: errors.New("connection refused"), Silent: true}, TryAgain, 5 * time.Second, false, 0, true, "connection refused"},
 		"a failing script is not the target's": {1, Exchange{Err: errors.New("boom")}, TryAgain, 5 * time.Second, false, 0, false, "boom"},
 	} {
@@ -66,7 +66,7 @@ func TestADeliveryWhoseNextAttemptComesTooLateIsDead(t *testing.T) {
 	}{
 		"just in time":               {noon.Add(time.Minute), Exchange{Status: 500}, TryAgain},
 		"too late":                   {noon.Add(time.Minute - 1), Exchange{Status: 500}, GiveUp},
-		"too late by Retry-After":    {noon.Add(time.Hour), Exchange{Status: 503, RetryAfter: "3601"}, GiveUp},
+		"too late by Retry-After":    {noon.Add(time.Hour), Exchange{Status: 503, RetryAfter: []string{"3601"}}, GiveUp},
 		"success is never too late":  {noon.Add(-time.Hour), Exchange{Status: 200}, Accept},
 		"an old one that is retried": {noon.Add(-time.Hour), Exchange{Status: 500}, GiveUp},
 	} {
@@ -105,6 +105,58 @@ func TestLongErrorsAreCut(t *testing.T) {
 	v := Attempt([]time.Duration{0}, never, 1, Exchange{Err: errors.New(strings.Repeat("é", 4000))}, noon, 0)
 	if len(v.Reason) > maxErrorBytes+8 {
 		t.Errorf("%d bytes", len(v.Reason))
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	in := noon.Add(2 * time.Hour)
+	for name, c := range map[string]struct {
+		headers []string
+		date    string
+		want    time.Duration // negative: it can't be read
+	}{
+		"none":                     {nil, "", -1},
+		"seconds":                  {[]string{"120"}, "", 2 * time.Minute},
+		"zero":                     {[]string{"0"}, "", 0},
+		"spaces":                   {[]string{" 5\t"}, "", 5 * time.Second},
+		"a fraction":               {[]string{"1.5"}, "", 1500 * time.Millisecond},
+		"a tiny fraction":          {[]string{"0.00001"}, "", time.Millisecond},
+		"a point at the end":       {[]string{"5."}, "", 5 * time.Second},
+		"below zero":               {[]string{"-5"}, "", -1},
+		"an exponent":              {[]string{"1e3"}, "", -1},
+		"not a number":             {[]string{"NaN"}, "", -1},
+		"infinite":                 {[]string{"Inf"}, "", -1},
+		"beyond a day":             {[]string{"999999"}, "", 24 * time.Hour},
+		"beyond all":               {[]string{strings.Repeat("9", 400)}, "", 24 * time.Hour},
+		"beyond all, a fraction":   {[]string{strings.Repeat("9", 400) + ".5"}, "", 24 * time.Hour},
+		"nonsense":                 {[]string{"soon"}, "", -1},
+		"empty":                    {[]string{""}, "", -1},
+		"IMF-fixdate":              {[]string{in.Format(http.TimeFormat)}, "", 2 * time.Hour},
+		"RFC 850":                  {[]string{in.Format("Monday, 02-Jan-06 15:04:05 GMT")}, "", 2 * time.Hour},
+		"asctime":                  {[]string{in.Format(time.ANSIC)}, "", 2 * time.Hour},
+		"UTC":                      {[]string{in.Format("Mon, 02 Jan 2006 15:04:05 UTC")}, "", 2 * time.Hour},
+		"utc in lower case":        {[]string{in.Format("Mon, 02 Jan 2006 15:04:05") + " utc"}, "", 2 * time.Hour},
+		"UT":                       {[]string{in.Format("Mon, 02 Jan 2006 15:04:05") + " UT"}, "", 2 * time.Hour},
+		"+0000":                    {[]string{in.Format("Mon, 02 Jan 2006 15:04:05") + " +0000"}, "", 2 * time.Hour},
+		"+00:00":                   {[]string{in.Format("Mon, 02 Jan 2006 15:04:05") + " +00:00"}, "", 2 * time.Hour},
+		"another offset":           {[]string{in.Add(-5*time.Hour).Format("Mon, 02 Jan 2006 15:04:05") + " -0500"}, "", 2 * time.Hour},
+		"a zone that nobody knows": {[]string{in.Format("Mon, 02 Jan 2006 15:04:05") + " EST"}, "", -1},
+		"a day of one digit":       {[]string{"Fri, 2 Jan 2026 14:00:00 GMT"}, "Fri, 02 Jan 2026 12:00:00 GMT", 2 * time.Hour},
+		"no day of the week":       {[]string{in.Format("02 Jan 2006 15:04:05 +0000")}, "", 2 * time.Hour},
+		"RFC 3339":                 {[]string{in.Format(time.RFC3339)}, "", 2 * time.Hour},
+		"a date that is over":      {[]string{noon.Add(-time.Hour).Format(http.TimeFormat)}, "", -1},
+		"a date far away":          {[]string{noon.Add(1000 * time.Hour).Format(http.TimeFormat)}, "", 24 * time.Hour},
+		"several":                  {[]string{"120", "240", "60"}, "", 4 * time.Minute},
+		"several, one is nonsense": {[]string{"soon", "240"}, "", 4 * time.Minute},
+		"a list":                   {[]string{"120, 240"}, "", 4 * time.Minute},
+		"a clock that is behind":   {[]string{noon.Add(-10 * time.Hour).Format(http.TimeFormat)}, noon.Add(-11 * time.Hour).Format(http.TimeFormat), time.Hour},
+		"a clock that is ahead":    {[]string{noon.Add(11 * time.Hour).Format(http.TimeFormat)}, noon.Add(10 * time.Hour).Format(http.TimeFormat), time.Hour},
+		"a Date of nonsense":       {[]string{in.Format(http.TimeFormat)}, "now", 2 * time.Hour},
+	} {
+		got, ok := retryAfter(c.headers, c.date, noon)
+		if ok != (c.want >= 0) || ok && got != c.want {
+			t.Errorf("%s: %s, %v", name, got, ok)
+		}
 	}
 }
 
