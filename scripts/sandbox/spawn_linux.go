@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"fmt"
 	"os"
 	"syscall"
 	"time"
@@ -9,7 +10,13 @@ import (
 )
 
 // executable is the running binary itself, also when its file was replaced meanwhile.
-func executable() (string, error) { return "/proc/self/exe", nil }
+func executable() (string, error) {
+	const self = "/proc/self/exe"
+	if _, err := os.Lstat(self); err != nil {
+		return "", fmt.Errorf("sandbox processes are started from %s, so /proc must be mounted: %w", self, err)
+	}
+	return self, nil
+}
 
 // attributes has the kernel kill a child with the thread that started it, in a process
 // group of its own. With isolated it also gets namespaces without network.
