@@ -147,6 +147,7 @@ func (c *scriptsPushCommand) Run(ctx context.Context, all *commands) error {
 	default:
 		fmt.Printf("%s: this is version %d\n", printable(s.Name), v.Version)
 	}
+	showWarnings(v.Warnings)
 	showReport(v.Tests)
 	if !c.Live {
 		return nil

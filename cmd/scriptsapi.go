@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"switchhook/scripts"
 	"switchhook/scripts/suite"
 )
 
@@ -39,15 +40,16 @@ func (s *scriptBody) whole() bool { return s.ID != "" }
 
 // versionBody is a version of a script, and what its cases came to where it is new.
 type versionBody struct {
-	Version   int             `json:"version"`
-	Source    string          `json:"source"`
-	Author    string          `json:"author"`
-	Note      string          `json:"note"`
-	Live      bool            `json:"live"`
-	LiveAt    *time.Time      `json:"live_at"` // the last time; nil: never
-	Cases     json.RawMessage `json:"cases"`
-	CreatedAt time.Time       `json:"created_at"`
-	Tests     *suite.Report   `json:"tests"`
+	Version   int               `json:"version"`
+	Source    string            `json:"source"`
+	Author    string            `json:"author"`
+	Note      string            `json:"note"`
+	Live      bool              `json:"live"`
+	LiveAt    *time.Time        `json:"live_at"` // the last time; nil: never
+	Cases     json.RawMessage   `json:"cases"`
+	CreatedAt time.Time         `json:"created_at"`
+	Tests     *suite.Report     `json:"tests"`
+	Warnings  []scripts.Warning `json:"warnings"`
 }
 
 func (v *versionBody) whole() bool { return v.Version > 0 }

@@ -238,6 +238,7 @@ func (c *tryCommand) try(ctx context.Context, in tryInput) (*trial, error) {
 	if in.transform == "" {
 		return t, c.compose(t, in, nil)
 	}
+	showWarnings(scripts.Warnings(in.transform))
 	pool, err := startSandbox(c.Verbose)
 	if err != nil {
 		return nil, err
@@ -256,6 +257,13 @@ func (c *tryCommand) try(ctx context.Context, in tryInput) (*trial, error) {
 		return t, nil
 	}
 	return t, c.compose(t, in, &res)
+}
+
+// showWarnings says on standard error what in a transform throws when it is run.
+func showWarnings(list []scripts.Warning) {
+	for _, w := range list {
+		fmt.Fprintf(os.Stderr, "warning: line %d, column %d: %s\n", w.Line, w.Column, w.Message)
+	}
 }
 
 // fail notes a script's failure; other errors are given back.

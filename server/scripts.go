@@ -10,22 +10,24 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/snowflake"
+	"switchhook/scripts"
 	"switchhook/scripts/jsondoc"
 )
 
 // scriptView is a script as the API shows it.
 type scriptView struct {
-	ID          string          `json:"id"`
-	Account     string          `json:"account"`
-	Name        string          `json:"name"`
-	Kind        string          `json:"kind"` // filter or transform
-	Description string          `json:"description"`
-	LiveVersion *int            `json:"live_version"` // null before there is one
-	Cases       json.RawMessage `json:"cases"`        // test cases of its newest version, a list
-	UsedBy      int             `json:"used_by"`      // subscriptions
-	Stats       statsView       `json:"stats"`
-	CreatedAt   time.Time       `json:"created_at"`
-	UpdatedAt   time.Time       `json:"updated_at"`
+	ID          string            `json:"id"`
+	Account     string            `json:"account"`
+	Name        string            `json:"name"`
+	Kind        string            `json:"kind"` // filter or transform
+	Description string            `json:"description"`
+	LiveVersion *int              `json:"live_version"`       // null before there is one
+	Cases       json.RawMessage   `json:"cases"`              // test cases of its newest version, a list
+	Warnings    []scripts.Warning `json:"warnings,omitempty"` // in the answer to its making only
+	UsedBy      int               `json:"used_by"`            // subscriptions
+	Stats       statsView         `json:"stats"`
+	CreatedAt   time.Time         `json:"created_at"`
+	UpdatedAt   time.Time         `json:"updated_at"`
 }
 
 // statsView counts a script's runs since the router started.
@@ -112,6 +114,9 @@ func (s *Server) createScript(c *fiber.Ctx, who caller) error {
 	view := s.viewScript(sc)
 	c.Location(apiPath + "/scripts/" + view.ID)
 	setETag(c, sc.Version)
+	if sc.Kind == engine.KindTransform {
+		view.Warnings = scripts.Warnings(in.Source)
+	}
 	return c.Status(fiber.StatusCreated).JSON(view)
 }
 

@@ -12,6 +12,7 @@ import (
 	"switchhook/engine"
 	"switchhook/engine/signature"
 	"switchhook/engine/snowflake"
+	"switchhook/scripts"
 )
 
 // subscriptionView is a subscription as the API shows it.
@@ -27,6 +28,7 @@ type subscriptionView struct {
 	Filter          string            `json:"filter"`
 	FilterScript    *refView          `json:"filter_script"` // null where it has a filter of its own, or none
 	Transform       string            `json:"transform"`
+	Warnings        []scripts.Warning `json:"warnings,omitempty"` // in the answer to a change only
 	TransformScript *refView          `json:"transform_script"`
 	Secret          string            `json:"secret,omitempty"` // in the answer to its making only
 	SecretType      string            `json:"secret_type"`
@@ -202,7 +204,7 @@ func (s *Server) createSubscription(c *fiber.Ctx, who caller) error {
 		view.echoes = echoes(&engine.Subscription{Names: words.names, TargetURL: sub.TargetURL, Events: sub.Events, Active: sub.Active, ExpiresAt: sub.ExpiresAt})
 		return c.JSON(view)
 	}
-	view.Secret = sub.Secret
+	view.Secret, view.Warnings = sub.Secret, scripts.Warnings(sub.Transform)
 	return c.Status(fiber.StatusCreated).JSON(view)
 }
 
@@ -292,7 +294,9 @@ func (s *Server) changeSubscription(c *fiber.Ctx, who caller, patch bool) error 
 		return words.inItsWords(err)
 	}
 	setETag(c, sub.Version)
-	return c.JSON(s.viewSubscription(who, sub))
+	view := s.viewSubscription(who, sub)
+	view.Warnings = scripts.Warnings(sub.Transform)
+	return c.JSON(view)
 }
 
 func (s *Server) deleteSubscription(c *fiber.Ctx, who caller) error {

@@ -116,6 +116,7 @@ type trialView struct {
 	Request    *requestView        `json:"request"` // what would be sent, null where nothing would
 	Script     *ranView            `json:"script,omitempty"`
 	Error      *scripts.Error      `json:"error,omitempty"` // the transform's
+	Warnings   []scripts.Warning   `json:"warnings,omitempty"`
 	DurationMS float64             `json:"duration_ms"`
 }
 
@@ -150,6 +151,9 @@ func (s *Server) try(c *fiber.Ctx, who caller) error {
 	}
 	if res.Script.Hash != "" {
 		view.Script = viewRan(&res.Script)
+	}
+	if t.Transform != nil {
+		view.Warnings = scripts.Warnings(t.Transform.Source)
 	}
 	return c.JSON(view)
 }

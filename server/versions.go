@@ -8,20 +8,22 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
+	"switchhook/scripts"
 	"switchhook/scripts/suite"
 )
 
 // versionView is a version of a script as the API shows it.
 type versionView struct {
-	Version   int             `json:"version"`
-	Hash      string          `json:"hash"`
-	Source    string          `json:"source"`
-	Author    string          `json:"author"`
-	Note      string          `json:"note"`
-	Live      bool            `json:"live"`
-	LiveAt    *time.Time      `json:"live_at"` // when it went live, the last time; null: never
-	Cases     json.RawMessage `json:"cases"`   // test cases, a list
-	CreatedAt time.Time       `json:"created_at"`
+	Version   int               `json:"version"`
+	Hash      string            `json:"hash"`
+	Source    string            `json:"source"`
+	Warnings  []scripts.Warning `json:"warnings,omitempty"` // in the answer to its making only
+	Author    string            `json:"author"`
+	Note      string            `json:"note"`
+	Live      bool              `json:"live"`
+	LiveAt    *time.Time        `json:"live_at"` // when it went live, the last time; null: never
+	Cases     json.RawMessage   `json:"cases"`   // test cases, a list
+	CreatedAt time.Time         `json:"created_at"`
 }
 
 func viewVersion(v *engine.ScriptVersion, live int) versionView {
@@ -102,7 +104,11 @@ func (s *Server) createVersion(c *fiber.Ctx, who caller) error {
 	if created {
 		c.Status(fiber.StatusCreated)
 	}
-	return c.JSON(createdVersion{viewVersion(v, sc.Live), report})
+	view := viewVersion(v, sc.Live)
+	if sc.Kind == engine.KindTransform {
+		view.Warnings = scripts.Warnings(v.Source)
+	}
+	return c.JSON(createdVersion{view, report})
 }
 
 // numberParam reads a version from the path; "live" is the live one.
