@@ -132,6 +132,7 @@ func (e *Engine) judgeOne(r *route, el *element, x judge.Exchange) {
 	el.a.Error = el.v.Reason
 	e.metrics.attempted(r.sub.Account, el.en, el.a, el.v.state)
 	e.logAttempt(r, el.en, el.a, el.v)
+	e.noteOwn(r, el.en, el.a, el.v, x.Err)
 }
 
 // gather makes deliveries ready, one after the other, until they fill a batch or one comes

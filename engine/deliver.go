@@ -60,6 +60,7 @@ func (e *Engine) deliver(q *queue, r *route, p order.Parcel) {
 	e.metrics.duration.Observe(a.Duration.Seconds())
 	e.metrics.attempted(r.sub.Account, en, a, v.state)
 	e.logAttempt(r, en, a, v)
+	e.noteOwn(r, en, a, v, x.Err)
 	reason := deadReason(a, v)
 	if p.From != nil {
 		e.arrived(q, &p, []*verdict{&v})

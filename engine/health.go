@@ -7,8 +7,9 @@ import (
 	"switchhook/engine/judge"
 )
 
-// Health is how the target of a subscription fares. The zero Health is a target's that
-// took what it was sent last, or was sent nothing yet.
+// Health is how the target of a subscription fares or, while nothing is wrong with that, what
+// comes before it is asked. The zero Health is a target's that took what it was sent last, or
+// was sent nothing yet.
 type Health struct {
 	Subscription ID
 	FailingSince time.Time     // the first failure after the last success; zero: none
@@ -17,6 +18,9 @@ type Health struct {
 	NextProbeAt  time.Time     // while the circuit is open; zero: it is closed
 	ProbeDelay   time.Duration // that NextProbeAt was set with
 	ResumedAt    time.Time     // when the subscription was last switched on again
+
+	// Cause is what the failures above are of. It is not stored; empty: there are none.
+	Cause HealthCause
 }
 
 // HealthState is Health in one word.
@@ -54,12 +58,12 @@ func (h Health) hopeless(long time.Duration, now time.Time) bool {
 	return long > 0 && h.Failures >= hopelessAttempts && !now.Before(h.FailingSince.Add(long))
 }
 
-// Health gives how the target of a subscription fares.
+// Health gives how a subscription fares.
 func (e *Engine) Health(id ID) Health {
 	e.scheduler.mu.Lock()
 	defer e.scheduler.mu.Unlock()
 	if q := e.scheduler.queues[id]; q != nil {
-		return q.circuit.Health
+		return q.route.health(q.circuit.Health)
 	}
 	return Health{Subscription: id}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -323,4 +324,77 @@ func TestThatASubscriptionIsOnAgainIsWrittenAtOnce(t *testing.T) {
 	if err != nil || len(list) != 1 || list[0].Subscription != s.ID || list[0].ResumedAt.IsZero() {
 		t.Errorf("%+v %v", list, err)
 	}
+}
+
+// A subscription whose transform or filter fails on every event is not healthy.
+func TestHealthOfScripts(t *testing.T) {
+	r := start(t, func(cfg *engine.Config) { cfg.Retries = engine.RetrySchedule{0} })
+	listener := receiverOf(t, nil)
+	r.subscribe(func(s *engine.Subscription) {
+		s.Events, s.TargetURL = []string{"switchhook.script.failing"}, listener.server.URL
+	})
+	transform := r.subscribe(func(s *engine.Subscription) {
+		s.Events = []string{"t.t"}
+		s.Transform = "export default (event) => {\n  if (event.data.ok) return 1\n  if (event.data.drop) return drop('no')\n  throw new Error(event.data.password)\n}"
+	})
+	batched := r.subscribe(func(s *engine.Subscription) {
+		s.Events, s.Batch, s.Transform = []string{"t.t"}, engine.Batch{Size: 2, Wait: 10 * time.Millisecond}, transform.Transform
+	})
+	filter := r.subscribe(func(s *engine.Subscription) { s.Events, s.Filter = []string{"f.f"}, `len(data.items) > 1` })
+	health := func(s *engine.Subscription, state engine.HealthState, cause engine.HealthCause) engine.Health {
+		t.Helper()
+		until(t, fmt.Sprintf("it is %s for its %s", state, cause), func() bool { h := r.Health(s.ID); return h.State() == state && h.Cause == cause })
+		return r.Health(s.ID)
+	}
+	failing := func() (ids []engine.ID) {
+		for _, s := range r.Subscriptions(engine.SubscriptionQuery{Health: engine.HealthFailing, Limit: 10}) {
+			ids = append(ids, s.ID)
+		}
+		return ids
+	}
+	r.publish("t.t", `{"password":"hunter2"}`)
+	for _, s := range []*engine.Subscription{transform, batched} {
+		h := health(s, engine.HealthFailing, engine.CauseTransform)
+		if h.Failures != 1 || h.FailingSince.IsZero() || strings.Contains(h.LastError, "hunter2") || !strings.Contains(h.LastError, "line 4") {
+			t.Errorf("%+v", h)
+		}
+	}
+	if got := failing(); !slices.Equal(got, []engine.ID{transform.ID, batched.ID}) {
+		t.Errorf("failing: %v", got)
+	}
+	// A change of something else does not make it healthy; an event that passes does.
+	r.update(transform, func(s *engine.Subscription) { s.Description = "other" })
+	health(transform, engine.HealthFailing, engine.CauseTransform)
+	r.publish("t.t", `{"drop":true}`)
+	health(transform, engine.HealthGood, "")
+	for range 6 {
+		r.publish("t.t", `{"password":"hunter2"}`)
+	}
+	until(t, "it has failed 6 times", func() bool { return r.Health(transform.ID).Failures == 6 })
+	for i := range 2 {
+		if data := r.operational("switchhook.script.failing", i+1); data.Get("kind").Text() != "transform" || data.Get("failures").Text() == "6" || strings.Contains(string(data.Raw()), "hunter2") {
+			t.Errorf("%s", data.Raw())
+		}
+	}
+	r.publish("t.t", `{"ok":true}`)
+	health(transform, engine.HealthGood, "")
+	health(batched, engine.HealthGood, "")
+
+	for range 4 {
+		r.publish("f.f", `{"items":5}`)
+	}
+	health(filter, engine.HealthGood, "")
+	r.publish("f.f", `{"items":5}`)
+	if h := health(filter, engine.HealthFailing, engine.CauseFilter); h.Failures != 5 {
+		t.Errorf("%+v", h)
+	}
+	if data := r.operational("switchhook.script.failing", 3); data.Get("kind").Text() != "filter" {
+		t.Errorf("%s", data.Raw())
+	}
+	r.update(filter, func(s *engine.Subscription) { s.Filter = "true" })
+	health(filter, engine.HealthGood, "")
+	// What fails at the target is the target's.
+	r.sink.answers(status(500))
+	r.publish("f.f", `{}`)
+	health(filter, engine.HealthFailing, engine.CauseTarget)
 }

@@ -109,7 +109,7 @@ func (m *Metrics) watch(r prometheus.Registerer, e *Engine) {
 		return 0
 	})
 	gauge("delivery_shortage", "1 while deliveries wait for something that the router lacks.", func() float64 { return float64(min(1, len(e.lookAtShortages()))) })
-	r.MustRegister(&openFigures{e: e}, &e.scripts)
+	r.MustRegister(&openFigures{e: e}, failingFigures{e}, &e.scripts)
 }
 
 // attempted counts an attempt of a delivery and what came of it. How long it took is

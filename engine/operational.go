@@ -25,6 +25,7 @@ const (
 	typeRecovered   = "switchhook.subscription.recovered"
 	typeDead        = "switchhook.delivery.dead"
 	typeQuarantined = "switchhook.script.quarantined"
+	typeFailing     = "switchhook.script.failing"
 )
 
 // Operational tells whether an event type is the router's own.
@@ -47,6 +48,10 @@ var operationalTypes = []*EventType{
 	{
 		Name: typeQuarantined, Description: "A transform was stopped too often in a row. The subscription's deliveries wait for a new version of it.",
 		Samples: [][]byte{[]byte(`{"subscription_id":"sub_0ABCDEFGHJKM2","target_url":"https://example.com/hooks","script_hash":"9f86d081884c7d65","reason":"stopped 3 times in a row: timeout after 50 ms","at":"2026-01-31T09:30:00Z"}`)},
+	},
+	{
+		Name: typeFailing, Description: "A subscription's transform or filter has failed five times in a row. Deliveries whose transform fails are tried again and then dead; a filter that fails matches nothing.",
+		Samples: [][]byte{[]byte(`{"subscription_id":"sub_0ABCDEFGHJKM2","target_url":"https://example.com/hooks","kind":"transform","failing_since":"2026-01-31T09:00:00Z","failures":5,"last_error":"the transform fails at line 2, column 10; the attempts of its deliveries say more","at":"2026-01-31T09:30:00Z"}`)},
 	},
 }
 

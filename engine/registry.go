@@ -171,7 +171,8 @@ type SubscriptionQuery struct {
 	TargetURL string
 	Dialect   string // in which they were made
 	Inline    bool   // those of targets that events name, instead of those that were made
-	After     ID     // above this id; the cursor of the next page
+	Health    HealthState
+	After     ID // above this id; the cursor of the next page
 	Limit     int
 }
 
@@ -187,6 +188,9 @@ func (e *Engine) Subscriptions(q SubscriptionQuery) []*Subscription {
 		}
 	}
 	e.registry.mu.RUnlock()
+	if q.Health != "" {
+		found = slices.DeleteFunc(found, func(s *Subscription) bool { return e.Health(s.ID).State() != q.Health })
+	}
 	slices.SortFunc(found, func(a, b *Subscription) int { return int(a.ID - b.ID) })
 	return found[:min(len(found), q.Limit)]
 }

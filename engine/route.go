@@ -42,6 +42,8 @@ type route struct {
 
 	filterErrors atomic.Int64
 	lastError    atomic.Pointer[string] // of the filter
+	filtering    *streak                // runs of the filter
+	preparing    *streak                // attempts, before the target is asked
 
 	program atomic.Pointer[scripts.Program] // of the transform; nil until it is compiled
 	held    atomic.Bool                     // quarantined: nothing is sent
@@ -61,7 +63,7 @@ func (r *route) suspect() suspect {
 }
 
 func (e *Engine) newRoute(s *Subscription) *route {
-	r := &route{sub: s, terms: e.termsOf(s), headers: make(http.Header, len(s.Headers)), redact: newRedactor(s)}
+	r := &route{sub: s, terms: e.termsOf(s), headers: make(http.Header, len(s.Headers)), redact: newRedactor(s), filtering: &streak{}, preparing: &streak{}}
 	r.grouping.set(mannerOf(s))
 	var err *Error
 	if r.signer, err = signerOf(s); err != nil {
@@ -184,12 +186,15 @@ func (e *Engine) match(candidates []*route, ev *scripts.Event, deadline time.Tim
 				known[use{f, r.filterRef}] = res
 			}
 		}
-		switch {
-		case res.err != nil:
+		if res.err != nil {
 			e.noteFilterError(r, res.err)
-		case res.ok:
+			e.noteFilterStreak(r, Operational(ev.Type))
+			continue
+		}
+		r.filtering.succeed()
+		if res.ok {
 			matched = append(matched, r)
-		default:
+		} else {
 			e.metrics.filtered.Inc()
 		}
 	}

@@ -417,6 +417,7 @@ func (e *Engine) setRoute(s *Subscription, program *scripts.Program) {
 		r.program.Store(program)
 		r.held.Store(e.quarantine.holds(suspect{s.Account, program.Hash}) != "")
 	}
+	r.takeStreaks(old)
 	e.index.replace(old, r)
 	e.registry.setRoute(s.ID, r)
 	_, list := e.scheduler.setRoute(s.ID, r)

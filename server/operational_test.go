@@ -6,7 +6,7 @@ import (
 
 // operational are the event types that are always there.
 var operational = []string{
-	"switchhook.delivery.dead", "switchhook.script.quarantined", "switchhook.subscription.deactivated", "switchhook.subscription.recovered",
+	"switchhook.delivery.dead", "switchhook.script.failing", "switchhook.script.quarantined", "switchhook.subscription.deactivated", "switchhook.subscription.recovered",
 }
 
 func TestOperationalEventTypesAreTheRoutersOwn(t *testing.T) {

@@ -59,6 +59,7 @@ func unlessZero[T comparable](v T) *T {
 // healthView is how a target fares, as the API shows it.
 type healthView struct {
 	State        string     `json:"state"`
+	Cause        string     `json:"cause,omitempty"` // what fails; empty where nothing does
 	FailingSince *time.Time `json:"failing_since"`
 	Failures     int        `json:"failures"`
 	LastError    string     `json:"last_error"`
@@ -66,7 +67,7 @@ type healthView struct {
 }
 
 func viewHealth(h engine.Health) healthView {
-	return healthView{string(h.State()), unlessZero(h.FailingSince), h.Failures, h.LastError, unlessZero(h.NextProbeAt)}
+	return healthView{string(h.State()), string(h.Cause), unlessZero(h.FailingSince), h.Failures, h.LastError, unlessZero(h.NextProbeAt)}
 }
 
 // policyInput is what a client may say of a policy.

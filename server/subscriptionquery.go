@@ -27,7 +27,7 @@ var pageSizes = []string{"perpage", "pagesize", "size"}
 func (s *Server) subscriptionQuery(c *fiber.Ctx, account string) (find engine.SubscriptionQuery, client map[string]string, skip int, err error) {
 	q := &query{c: c}
 	find = engine.SubscriptionQuery{Account: account, After: q.id("cursor", engine.SubscriptionPrefix), Limit: q.limit() + 1}
-	own := append([]string{"event", "active", "target_url", "inline"}, listParameters...)
+	own := append([]string{"event", "active", "target_url", "inline", "health"}, listParameters...)
 	names, page := map[string]string{}, 0 // what was given under which name
 	set := func(ours, name string, same bool) {
 		if before := names[ours]; before != "" && !same {
@@ -49,6 +49,11 @@ func (s *Server) subscriptionQuery(c *fiber.Ctx, account string) (find engine.Su
 		case name == "inline":
 			if find.Inline = text == "true"; !find.Inline && text != "false" {
 				q.fail(name, "must be true or false")
+			}
+		case name == "health":
+			find.Health = engine.HealthState(text)
+			if !slices.Contains([]engine.HealthState{engine.HealthGood, engine.HealthFailing, engine.HealthProbing}, find.Health) {
+				q.fail(name, `must be "healthy", "failing" or "probing"`)
 			}
 		case group == "event":
 			set(group, name, find.Event == text)
