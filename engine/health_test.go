@@ -275,8 +275,8 @@ func TestAQuarantineIsToldAndDeadLettersHoldNoPayload(t *testing.T) {
 	if data := r.operational("switchhook.delivery.dead", 1); strings.Contains(string(data.Raw()), "hunter2") || !strings.Contains(data.Get("reason").Text(), "transform failed") {
 		t.Errorf("%s", data.Raw())
 	}
-	for range 3 {
-		r.publish("a", `{"loop":true,"password":"hunter2"}`)
+	for n := range 3 {
+		r.publish("a", fmt.Sprintf(`{"loop":true,"password":"hunter2","n":%d}`, n))
 	}
 	if data := r.operational("switchhook.script.quarantined", 1); !strings.Contains(data.Get("reason").Text(), "3 times") || data.Get("script_hash").Text() == "" {
 		t.Errorf("%s", data.Raw())

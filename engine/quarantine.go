@@ -1,25 +1,36 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"switchhook/scripts"
 )
 
-// strikesAllowed is how often in a row a transform may be stopped for what it does to its
-// process before its deliveries wait for a better version.
-const strikesAllowed = 3
+const (
+	// strikesAllowed is how many different events in a row may have a transform stopped for
+	// what it does to its process before its deliveries wait for a better version.
+	strikesAllowed = 3
+	// strikesOfWorking is how many there may be of a transform that works on other events:
+	// what it can't stand are some inputs, and those become dead letters.
+	strikesOfWorking = 20
+)
 
 // quarantine knows the transforms that keep taking their sandbox process down or running
 // into its limits. Their deliveries wait, so that they don't cost every other script a
 // process each time; a new version has another hash and so starts with a clean record.
+//
+// A run is pure: the same data has it stopped again and again, which says nothing of other
+// data. So only different data counts, and none of it once the transform works between.
 type quarantine struct {
 	mu      sync.Mutex
-	strikes map[suspect]strike
+	strikes map[suspect]*strike
 }
 
 // suspect is a transform of an account: what one account's events do to a script says
@@ -27,12 +38,27 @@ type quarantine struct {
 type suspect struct{ account, hash string }
 
 type strike struct {
-	count  int
-	reason string
+	inputs map[uint64]struct{} // of the runs that were stopped
+	reason string              // of the last
+	full   bool                // it is held back
 }
 
-// note counts how a run ended; full says that the script is now to be held back.
-func (q *quarantine) note(who suspect, err error) (full bool) {
+// inputSeed makes hashes that nobody can foresee.
+var inputSeed = maphash.MakeSeed()
+
+// inputOf tells the data of an event from others.
+func inputOf(ev *Event) uint64 {
+	var h maphash.Hash
+	h.SetSeed(inputSeed)
+	h.WriteString(ev.Type)
+	h.WriteByte(0)
+	h.Write(ev.Data)
+	return h.Sum64()
+}
+
+// note counts how a run ended; full says that the script is now to be held back. works
+// reports whether it is known to work on other input; it is asked in doubt only.
+func (q *quarantine) note(who suspect, input func() uint64, works func() bool, err error) (full bool) {
 	var se *scripts.Error
 	bad := false
 	if errors.As(err, &se) {
@@ -43,20 +69,37 @@ func (q *quarantine) note(who suspect, err error) (full bool) {
 			return false // says nothing of the script
 		}
 	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
 	if !bad {
-		if len(q.strikes) > 0 {
-			delete(q.strikes, who)
-		}
+		q.forget(who)
 		return false
 	}
-	if q.strikes == nil {
-		q.strikes = map[suspect]strike{}
+	count := q.strike(who, input(), se.Message)
+	if count < strikesAllowed || count < strikesOfWorking && works() {
+		return false
 	}
-	s := strike{q.strikes[who].count + 1, se.Message}
-	q.strikes[who] = s
-	return s.count >= strikesAllowed
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s := q.strikes[who]
+	if s != nil { // it has not worked in the meantime
+		s.full = true
+	}
+	return s != nil
+}
+
+// strike counts an input, and gives how many there are.
+func (q *quarantine) strike(who suspect, input uint64, reason string) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.strikes == nil {
+		q.strikes = map[suspect]*strike{}
+	}
+	s := q.strikes[who]
+	if s == nil {
+		s = &strike{inputs: map[uint64]struct{}{}}
+		q.strikes[who] = s
+	}
+	s.inputs[input], s.reason = struct{}{}, reason
+	return len(s.inputs)
 }
 
 // suspects lists those that have strikes.
@@ -69,7 +112,9 @@ func (q *quarantine) suspects() []suspect {
 func (q *quarantine) forget(who suspect) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	delete(q.strikes, who)
+	if len(q.strikes) > 0 {
+		delete(q.strikes, who)
+	}
 }
 
 // forgetUnused drops the strikes of transforms that no subscription uses any more.
@@ -95,10 +140,41 @@ func (e *Engine) forgetUnused() {
 func (q *quarantine) holds(who suspect) string {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if s := q.strikes[who]; s.count >= strikesAllowed {
-		return fmt.Sprintf("stopped %d times in a row: %s", s.count, s.reason)
+	if s := q.strikes[who]; s != nil && s.full {
+		return fmt.Sprintf("stopped %d times in a row: %s", len(s.inputs), s.reason)
 	}
 	return ""
+}
+
+const (
+	// worksLooked is how many of the latest deliveries that succeeded are looked at.
+	worksLooked = 5
+	worksTime   = 2 * time.Second
+)
+
+// works reports whether a subscription's transform has made requests that its target took.
+func (e *Engine) works(r *route, hash string) bool {
+	if r.worked.Load() {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), worksTime)
+	defer cancel()
+	list, err := e.store.Deliveries(ctx, DeliveryQuery{Subscription: r.sub.ID, State: StateSucceeded, Limit: worksLooked})
+	for _, d := range list {
+		attempts, failed := e.store.Attempts(ctx, d.ID)
+		if failed != nil {
+			err = failed
+			break
+		}
+		if slices.ContainsFunc(attempts, func(a *Attempt) bool { return a.Script.Hash == hash && a.Error == "" }) {
+			r.worked.Store(true)
+			return true
+		}
+	}
+	if err != nil {
+		e.log.Error("not looked up whether a transform works", "subscription_id", r.sub.ID.Format(SubscriptionPrefix), "error", err)
+	}
+	return false
 }
 
 // holdBack lets the deliveries of all subscriptions of an account that use a transform

@@ -47,6 +47,7 @@ type route struct {
 
 	program atomic.Pointer[scripts.Program] // of the transform; nil until it is compiled
 	held    atomic.Bool                     // quarantined: nothing is sent
+	worked  atomic.Bool                     // a run of the transform was good
 
 	dry    bool // a dry run's: nothing is compared or counted
 	masked bool // with dry: the script does not see the target's URL

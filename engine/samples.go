@@ -118,7 +118,7 @@ func (e *Engine) trialBody(ctx context.Context, r *route, ev *Event, strikes *qu
 	out, dropped, err := e.composeUnsealed(ctx, r, ev, &Attempt{Number: 1, At: e.now()}, e.element)
 	var wrong *scripts.Error
 	switch {
-	case strikes.note(r.suspect(), err):
+	case strikes.note(r.suspect(), func() uint64 { return uint64(ev.ID) }, func() bool { return false }, err):
 		return nil, scriptError("transform", err)
 	case errors.As(err, &wrong) && wrong.Guilty() || dropped != "":
 		return nil, nil

@@ -94,6 +94,7 @@ func (r *route) takeStreaks(old *route) {
 	}
 	if old.transformSource == r.transformSource && (old.broken == nil) == (r.broken == nil) {
 		r.preparing = old.preparing
+		r.worked.Store(old.worked.Load())
 	}
 }
 

@@ -487,3 +487,50 @@ func TestScriptsSubscriptionsAndEventsChangeAtOnce(t *testing.T) {
 		t.Errorf("version %d, sent %s", want, got)
 	}
 }
+
+// A transform that can't stand some inputs goes on with the others.
+func TestNoQuarantineForSomeInputs(t *testing.T) {
+	r := start(t, func(c *engine.Config) {
+		c.Retries = engine.RetrySchedule{0, time.Millisecond, time.Millisecond}
+	})
+	s := r.subscribe(func(s *engine.Subscription) {
+		s.Transform = "export default ({data}) => { if (data.hang) for (;;); return data }"
+	})
+	hang := func(from, to int) {
+		t.Helper()
+		var ids []engine.ID
+		for n := from; n < to; n++ {
+			ids = append(ids, r.publish("a", fmt.Sprintf(`{"hang":true,"n":%d}`, n)).ID)
+		}
+		for _, id := range ids {
+			if d, _ := r.delivery(id, s, engine.StateDead, engine.StateSucceeded); d.State != engine.StateDead || d.Attempts != 3 {
+				t.Errorf("%+v", d)
+			}
+		}
+	}
+	works := func(data string) {
+		t.Helper()
+		r.delivery(r.publish("a", data).ID, s, engine.StateSucceeded)
+		if why := r.Quarantined(s.ID); why != "" {
+			t.Error(why)
+		}
+	}
+	// One event, and others that are like it, in all their attempts.
+	for range 5 {
+		hang(0, 1)
+	}
+	if h := r.Health(s.ID); h.State() != engine.HealthFailing || h.Cause != engine.CauseTransform || !strings.Contains(h.LastError, "timeout after 50 ms") {
+		t.Errorf("%+v", h)
+	}
+	works(`1`)
+	hang(1, 7)
+	works(`2`)
+	r.restart() // which forgets that it works
+	hang(7, 13)
+	works(`3`)
+	// From here on it can't stand anything.
+	for n := range 40 {
+		r.publish("a", fmt.Sprintf(`{"hang":true,"more":%d}`, n))
+	}
+	until(t, "it is held after all", func() bool { return r.Quarantined(s.ID) != "" })
+}

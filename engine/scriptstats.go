@@ -124,8 +124,12 @@ func (e *Engine) noteRun(r *route, ev *Event, a *Attempt, dropped string, err er
 		return // it did not run
 	}
 	e.scripts.add(r.transformRef.Script, a.Script.CPU, dropped != "", err)
-	if a.Script.Hash != "" && e.quarantine.note(suspect{r.sub.Account, a.Script.Hash}, err) {
-		e.holdBack(suspect{r.sub.Account, a.Script.Hash}, Operational(ev.Type))
+	if err == nil && !r.worked.Load() {
+		r.worked.Store(true)
+	}
+	who := suspect{r.sub.Account, a.Script.Hash}
+	if who.hash != "" && e.quarantine.note(who, func() uint64 { return inputOf(ev) }, func() bool { return e.works(r, who.hash) }, err) {
+		e.holdBack(who, Operational(ev.Type))
 	}
 }
 
