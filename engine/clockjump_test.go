@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -166,4 +167,52 @@ func jumpOver(t *testing.T, jumps []time.Duration) {
 	if page, err := r.Events(context.Background(), engine.EventQuery{Limit: 10}); err != nil || len(page) != 0 {
 		t.Errorf("%d events are left: %v", len(page), err)
 	}
+}
+
+// TestClock_WrongAtEarlierStarts runs a router whose clock stands in 2100, then one in 1970,
+// then one with the right time, over the same database.
+func TestClock_WrongAtEarlierStarts(t *testing.T) {
+	var c wallClock
+	year := func(y int) { c.off.Store(int64(time.Until(time.Date(y, 1, 1, 0, 0, 0, 0, time.UTC)))) }
+	year(2100)
+	var warned atomic.Int64
+	r := start(t, func(cfg *engine.Config) {
+		cfg.Now = c.now
+		cfg.Logger = slog.New(countWarnings{slog.DiscardHandler, &warned})
+	})
+	u := r.subscribe(nil)
+	var last engine.ID
+	for i, y := range []int{2100, 1970, 2026} {
+		if i > 0 {
+			r.stop()
+			year(y)
+			r.open()
+		}
+		if want := int64(i); warned.Load() != want {
+			t.Errorf("in %d, after %d starts, %d warnings", y, i+1, warned.Load())
+		}
+		e := r.publish("a", fmt.Sprint(y))
+		if e.ID <= last {
+			t.Errorf("in %d: the ids don't grow", y)
+		}
+		last = e.ID
+		r.delivery(e.ID, u, engine.StateSucceeded)
+	}
+}
+
+// countWarnings counts what says that events are from the future.
+type countWarnings struct {
+	slog.Handler
+	n *atomic.Int64
+}
+
+// Enabled implements slog.Handler.
+func (h countWarnings) Enabled(context.Context, slog.Level) bool { return true }
+
+// Handle implements slog.Handler.
+func (h countWarnings) Handle(_ context.Context, r slog.Record) error {
+	if strings.Contains(r.Message, "in the future") {
+		h.n.Add(1)
+	}
+	return nil
 }

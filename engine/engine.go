@@ -179,6 +179,9 @@ type Engine struct {
 }
 
 const (
+	// clockSlack is how far the ids of events may be ahead of the clock without a word: ids
+	// of a busy second borrow from the next, and clocks are set back a little.
+	clockSlack  = time.Hour
 	publishRoom = 4096
 	filterRoom  = 20_000
 	consentRoom = 32
@@ -191,6 +194,10 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	last, err := cfg.Store.LastEventID(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if ahead := last.Time().Sub(cfg.Now()); last != 0 && ahead > clockSlack {
+		cfg.Logger.Warn("the newest event was received in the future: the clock was wrong then, or is now. New ids go on from there, and events keep that time until it has come: retention and give_up_after count from it",
+			"newest_event", last.Time(), "now", cfg.Now())
 	}
 	maker := snowflake.NewMaker(cfg.Now, cfg.Node, last)
 	e := &Engine{

@@ -61,7 +61,7 @@ func Backup(ctx context.Context, path, to string, replace bool) (c Copy, err err
 	}
 	err = place(to, replace, func(temp string) error {
 		if err := copyPages(ctx, path, temp); err != nil {
-			return fmt.Errorf("copy %s: %w", path, err)
+			return fmt.Errorf("copy %s: %w", path, explain(path, err))
 		}
 		c, err = inspect(ctx, temp, "quick_check")
 		return err

@@ -34,6 +34,7 @@ func (s *Store) checkpoint(conn *sqlite3.SQLiteConn, w *writer) {
 	defer tick.Stop()
 	var done int64
 	var complained time.Time
+	var failed complaint
 	for {
 		select {
 		case <-tick.C:
@@ -46,7 +47,9 @@ func (s *Store) checkpoint(conn *sqlite3.SQLiteConn, w *writer) {
 		}
 		pages, err := passiveCheckpoint(conn)
 		if s.damage.note(err) != nil {
-			s.log.Warn("checkpoint", "error", err)
+			if failed.due(err) {
+				s.log.Warn("checkpoint failed: the write-ahead log grows until one succeeds", "error", err)
+			}
 			continue
 		}
 		done = commits
@@ -76,8 +79,8 @@ func (w *writer) finishCheckpoint() {
 	if w.damage.err() != nil {
 		return
 	}
-	if _, err := passiveCheckpoint(w.conn); w.damage.note(err) != nil {
-		w.log.Warn("checkpoint", "error", err)
+	if _, err := passiveCheckpoint(w.conn); w.damage.note(err) != nil && w.checkpointComplaint.due(err) {
+		w.log.Warn("checkpoint failed: the write-ahead log grows until one succeeds", "error", err)
 	}
 }
 

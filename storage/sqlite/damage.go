@@ -86,6 +86,8 @@ func explain(path string, err error) error {
 		return err
 	case isFull(err):
 		return fmt.Errorf("sqlite: the disk that holds %s is full, or its quota used up: make room, twice as much as %[1]s-wal has: %[2]w", path, err)
+	case e.SystemErrno == syscall.EMFILE || e.SystemErrno == syscall.ENFILE:
+		return fmt.Errorf("sqlite: %s can't be opened, for this process has too many files open: raise the limit (ulimit -n, LimitNOFILE=): %w", path, err)
 	case isDamage(err):
 		return fmt.Errorf("sqlite: %s is damaged, or no Switchhook database: restore a backup with \"%s\" (the file that is there is kept under another name): %w", path, restoreCommand(path), err)
 	case e.Code == sqlite3.ErrCantOpen || e.Code == sqlite3.ErrReadonly || e.Code == sqlite3.ErrPerm || e.Code == sqlite3.ErrAuth:

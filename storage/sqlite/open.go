@@ -206,6 +206,23 @@ func openReaders(path string, found *damage) *sql.DB {
 	return db
 }
 
+// connectReaders opens all readers and their files at once: later, the process may have no
+// file left, and who reads would suffer for that.
+func connectReaders(ctx context.Context, db *sql.DB) (err error) {
+	for range readerCount {
+		conn, open := db.Conn(ctx)
+		if open != nil {
+			return errors.Join(err, open)
+		}
+		defer func() { err = errors.Join(err, conn.Close()) }()
+		var n int
+		if err := conn.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // migrate brings the schema up to date. There is no way back: a database that a newer
 // version wrote is refused.
 func migrate(ctx context.Context, path string) (err error) {

@@ -126,6 +126,9 @@ func (s *Store) start(ctx context.Context, o Options) error {
 		return err
 	}
 	s.writer, s.readers = w, openReaders(s.path, &s.damage)
+	if err := connectReaders(ctx, s.readers); err != nil {
+		return fmt.Errorf("sqlite: connect the readers: %w", err)
+	}
 	if err := s.loadWatermark(ctx); err != nil {
 		return err
 	}

@@ -34,10 +34,9 @@ type writer struct {
 	rows     int              // written in this transaction
 	stored   map[string]int64 // bytes of event data by account, likewise
 	damage   *damage          // the store's
-	// what report said last
-	failing  string // why commits fail; "" where they don't
-	failed   int    // commits since then
-	reported time.Time
+	failed   int              // commits since the last that did not
+	// what was logged last
+	commitComplaint, checkpointComplaint complaint
 	// transaction control
 	begin, commit, rollback        *statement
 	savepoint, release, rollbackTo *statement
@@ -150,22 +149,36 @@ func (w *writer) write(batch []request) {
 // report logs how a commit ended: that it failed, once for a cause and again every minute
 // while it lasts, and that commits work again.
 func (w *writer) report(requests int, err error) {
-	switch {
-	case err == nil && w.failing == "":
-	case err == nil:
-		w.log.Info("commits succeed again", "failed", w.failed)
-		w.failing, w.failed = "", 0
-	default:
-		w.failed++
-		text := err.Error()
-		if cause, ok := errors.AsType[sqlite3.Error](err); ok { // without the row that met it first
-			text = cause.Error()
+	if err == nil {
+		if w.failed > 0 {
+			w.log.Info("commits succeed again", "failed", w.failed)
+			w.failed, w.commitComplaint = 0, complaint{}
 		}
-		if text != w.failing || time.Since(w.reported) > complainEvery {
-			w.log.Error("commit failed", "requests", requests, "failed", w.failed, "error", err)
-			w.failing, w.reported = text, time.Now()
-		}
+		return
 	}
+	w.failed++
+	if w.commitComplaint.due(err) {
+		w.log.Error("commit failed", "requests", requests, "failed", w.failed, "error", err)
+	}
+}
+
+// complaint is what was logged last of something that fails again and again.
+type complaint struct {
+	cause string
+	at    time.Time
+}
+
+// due tells whether err is to be logged: its cause is another one, or a minute is over.
+func (c *complaint) due(err error) bool {
+	cause := err.Error()
+	if e, ok := errors.AsType[sqlite3.Error](err); ok { // without the row that met it first
+		cause = e.Error()
+	}
+	if cause == c.cause && time.Since(c.at) < complainEvery {
+		return false
+	}
+	c.cause, c.at = cause, time.Now()
+	return true
 }
 
 // answer tells every caller how its request ended: err where all of them failed.
