@@ -24,6 +24,13 @@ func TestMain(m *testing.M) {
 	if path := os.Getenv(crashChild); path != "" {
 		writeUntilKilled(path)
 	}
+	if path := os.Getenv(migrateChild); path != "" {
+		if s, err := Open(context.Background(), v10Options(path)); err != nil || s.Close() != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 

@@ -4,10 +4,16 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"io/fs"
 	"log/slog"
+	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
+
+	"github.com/pressly/goose/v3"
 
 	"switchhook/engine"
 	"switchhook/storage/vault"
@@ -37,20 +43,87 @@ const v10Key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 func TestSchema10_Opens(t *testing.T) {
 	path := restoreDump(t, "v10.sql")
 	for range 2 { // a second start migrates nothing
-		s, err := Open(t.Context(), Options{Path: path, Logger: slog.New(slog.DiscardHandler), Vault: func([]string) (*vault.Vault, error) {
-			keys, err := vault.ParseKeys(v10Key)
-			if err != nil {
-				return nil, err
-			}
-			return vault.New(keys...)
-		}})
+		mustOpenV10(t, path)
+	}
+}
+
+// v10Options open a database of testdata/v10.sql.
+func v10Options(path string) Options {
+	return Options{Path: path, Logger: slog.New(slog.DiscardHandler), Vault: func([]string) (*vault.Vault, error) {
+		keys, err := vault.ParseKeys(v10Key)
 		if err != nil {
+			return nil, err
+		}
+		return vault.New(keys...)
+	}}
+}
+
+func mustOpenV10(t *testing.T, path string) {
+	t.Helper()
+	s, err := Open(context.Background(), v10Options(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustHoldV10(t, s)
+	integrity(t, s)
+	closed(t, s)
+}
+
+// TestMigrations_StopAfterEach opens databases whose migration was ended after each of its
+// steps.
+func TestMigrations_StopAfterEach(t *testing.T) {
+	files, err := fs.Sub(schemaFiles, "schema")
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := fs.ReadDir(files, ".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		version, err := goose.NumericComponent(entry.Name())
+		if err != nil || version <= 10 {
+			continue
+		}
+		path := restoreDump(t, "v10.sql")
+		db := sql.OpenDB(connector{path: path})
+		provider, err := goose.NewProvider(goose.DialectSQLite3, db, files)
+		if err == nil {
+			_, err = provider.UpTo(t.Context(), version)
+		}
+		if err := errors.Join(err, db.Close()); err != nil {
 			t.Fatal(err)
 		}
-		mustHoldV10(t, s)
-		integrity(t, s)
-		closed(t, s)
+		mustOpenV10(t, path)
 	}
+}
+
+// migrateChild names the database for a child process that opens it until it is killed.
+const migrateChild = "SWITCHHOOK_MIGRATE_CHILD"
+
+// TestMigrations_Killed kills processes while they bring a database of schema 10 up to date.
+func TestMigrations_Killed(t *testing.T) {
+	rounds := 20
+	if testing.Short() {
+		rounds = 4
+	}
+	killed := 0
+	for range rounds {
+		old := restoreDump(t, "v10.sql")
+		c := exec.Command(os.Args[0])
+		c.Env = append(os.Environ(), migrateChild+"="+old)
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		// The version grows while it runs: killed at each of its steps, and in between.
+		time.Sleep(rand.N(60 * time.Millisecond))
+		c.Process.Kill()
+		if err := c.Wait(); err != nil {
+			killed++
+		}
+		mustOpenV10(t, old)
+	}
+	t.Logf("%d of %d were killed before they were through", killed, rounds)
 }
 
 func mustHoldV10(t *testing.T, s *Store) {
