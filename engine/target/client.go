@@ -117,9 +117,11 @@ func (t *try) send(ctx context.Context, rt http.RoundTripper, r Request) (*http.
 			t.reused.Store(info.Reused)
 			secure, ok := info.Conn.(*tls.Conn)
 			t.http2.Store(ok && secure.ConnectionState().NegotiatedProtocol == "h2")
-			if c := connOf(info.Conn); c != nil && info.Reused && !t.http2.Load() {
+			if c := connOf(info.Conn); c != nil && !t.http2.Load() {
 				c.begin()
-				t.conn.Store(c)
+				if info.Reused {
+					t.conn.Store(c)
+				}
 			}
 		},
 		WroteHeaders: func() { t.wrote.Store(true) },

@@ -519,3 +519,73 @@ func TestClient_ErrorsNameThePhaseAndNoAddressOfTheRouter(t *testing.T) {
 		})
 	}
 }
+
+// A target that refuses a large body by its headers alone, and closes, has answered.
+func TestClient_AnswerBeforeTheRequestIsReadIsKept(t *testing.T) {
+	for _, scheme := range []string{"http", "https"} {
+		for _, size := range []int{1000, 100_000, 8 << 20} {
+			t.Run(fmt.Sprintf("%s, %d bytes", scheme, size), func(t *testing.T) {
+				client, secure := newClient(t)
+				l, err := net.Listen("tcp", "127.0.0.1:0")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer l.Close()
+				go func() {
+					for {
+						c, err := l.Accept()
+						if err != nil {
+							return
+						}
+						if scheme == "https" {
+							c = tls.Server(c, secure)
+						}
+						go func() {
+							defer c.Close()
+							if _, err := http.ReadRequest(bufio.NewReaderSize(c, 512)); err == nil {
+								says(c, "HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno")
+							}
+						}()
+					}
+				}()
+				body := strings.Repeat("x", size)
+				for range 20 {
+					if status, resent, err := do(client, scheme, l.Addr().String(), body, nil); status != 413 || resent || err != nil {
+						t.Errorf("%d, %v, %v", status, resent, err)
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestClient_NamesWithManyAddresses(t *testing.T) {
+	s := newRawTarget(t, nil, func(c net.Conn, _ int) bool { return says(c, okAnswer) })
+	_, port, _ := net.SplitHostPort(s.Addr().String())
+	six, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		t.Skip("no IPv6 here")
+	}
+	defer six.Close()
+	go http.Serve(six, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	_, sixPort, _ := net.SplitHostPort(six.Addr().String())
+	var many []string
+	for i := 2; i < 52; i++ {
+		many = append(many, fmt.Sprintf("127.0.0.%d", i)) // nobody listens there
+	}
+	_, resolver := serveNames(t, map[string][]string{
+		"refused.test": {strings.Join(many, " ")}, "last.test": {strings.Join(append(many, "127.0.0.1"), " ")}, "six.test": {"::1"}, "both.test": {"::1 127.0.0.1"},
+	})
+	transport := target.Transport(target.NewGuard(target.Policy{Allow: target.Loopback, Resolver: resolver}), 8)
+	defer transport.CloseIdleConnections()
+	client := target.NewClient(transport)
+	for host, want := range map[string]string{
+		"refused.test:" + port: "no connection to refused.test:" + port + ": connection refused", "last.test:" + port: "", "both.test:" + port: "",
+		"six.test:" + sixPort: "", "[::1]:" + sixPort: "",
+	} {
+		status, _, err := do(client, "http", host, "x", nil)
+		if want == "" && (err != nil || status != 200) || want != "" && (err == nil || err.Error() != want) {
+			t.Errorf("%s: %d, %v", host, status, err)
+		}
+	}
+}

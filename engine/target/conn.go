@@ -2,8 +2,12 @@ package target
 
 import (
 	"crypto/tls"
+	"errors"
 	"net"
+	"sync"
 	"sync/atomic"
+	"syscall"
+	"time"
 )
 
 // conn is a connection that knows whether anything was read on it since a request began to
@@ -15,7 +19,15 @@ type conn struct {
 	reads   atomic.Int64 // that gave something
 	before  atomic.Int64 // of them, those before the request began to be written
 	pending atomic.Bool  // nothing of the request is written yet
+	serves  atomic.Bool  // requests of HTTP/1.1: somebody reads while one is written
+	ended   chan struct{}
+	end     sync.Once // closes ended, when nothing can be read any more
 }
+
+func newConn(c net.Conn) *conn { return &conn{Conn: c, ended: make(chan struct{})} }
+
+// answerWait is how long a write that failed waits for what can still be read.
+const answerWait = time.Second
 
 // Read implements net.Conn.
 func (c *conn) Read(b []byte) (int, error) {
@@ -23,19 +35,36 @@ func (c *conn) Read(b []byte) (int, error) {
 	if n > 0 {
 		c.reads.Add(1)
 	}
+	if err != nil {
+		c.end.Do(func() { close(c.ended) })
+	}
 	return n, err
 }
 
-// Write implements net.Conn.
+// Write implements net.Conn. A target may answer and close before it has read a request to
+// its end. What it said then is there to be read, but net/http would give a failed write the
+// precedence; so that fails only once all is read.
 func (c *conn) Write(b []byte) (int, error) {
 	if c.pending.CompareAndSwap(true, false) {
 		c.before.Store(c.reads.Load())
 	}
-	return c.Conn.Write(b)
+	n, err := c.Conn.Write(b)
+	if c.serves.Load() && (errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)) {
+		wait := time.NewTimer(answerWait)
+		defer wait.Stop()
+		select {
+		case <-c.ended:
+		case <-wait.C:
+		}
+	}
+	return n, err
 }
 
 // begin notes that a request is about to be written.
-func (c *conn) begin() { c.pending.Store(true) }
+func (c *conn) begin() {
+	c.serves.Store(true)
+	c.pending.Store(true)
+}
 
 // unsolicited reports, once the first byte of an answer is there, whether it was before
 // the request was written.

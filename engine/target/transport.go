@@ -32,7 +32,7 @@ func Transport(g *Guard, perHost int) *http.Transport {
 		if err != nil {
 			return nil, err
 		}
-		return &conn{Conn: c}, nil
+		return newConn(c), nil
 	}
 	var proxy func(*http.Request) (*url.URL, error)
 	if g.policy.Proxy != nil {
