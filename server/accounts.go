@@ -2,9 +2,7 @@ package server
 
 import (
 	"encoding/json"
-	"errors"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -137,18 +135,6 @@ type accountInput struct {
 	Retention *retentionView `json:"retention"`
 }
 
-// onlyFields refuses members of an object that into does not have: a limit that is misspelt
-// would be none.
-func onlyFields(field string, object jsondoc.Value, into any) error {
-	known := fieldNames(into)
-	for name := range object.Members() {
-		if !slices.Contains(known, name) {
-			return fieldProblem(field+"."+name, "is not known here; there are "+strings.Join(known, ", "))
-		}
-	}
-	return nil
-}
-
 func (s *Server) replaceAccount(c *fiber.Ctx, who caller) error { return s.putAccount(c, who, false) }
 
 func (s *Server) patchAccount(c *fiber.Ctx, who caller) error { return s.putAccount(c, who, true) }
@@ -169,11 +155,8 @@ func (s *Server) putAccount(c *fiber.Ctx, who caller, patch bool) error {
 		*in.Quota = quotaView(old.Quota)
 		*in.Retention = retentionView{duration(old.Retention.Succeeded), duration(old.Retention.Dead)}
 	}
-	present, err := readObject(c, &in)
+	present, err := readObject(c, &in, fieldNames(&accountView{})...)
 	if err != nil {
-		return err
-	}
-	if err := errors.Join(onlyFields("quota", present["quota"], &quotaView{}), onlyFields("retention", present["retention"], &retentionView{})); err != nil {
 		return err
 	}
 	for name, limit := range present["quota"].Members() {

@@ -99,7 +99,11 @@ func viewTotals(kind string, t engine.BacktestTotals) totalsLine {
 
 func (s *Server) backtest(c *fiber.Ctx, who caller) error {
 	var in backtestInput
-	if _, err := readObject(c, &in); err != nil {
+	present, err := readObject(c, &in)
+	if err == nil {
+		err = notZero(present, "version", "last", "seconds")
+	}
+	if err != nil {
 		return err
 	}
 	sc, err := s.script(c, who)
@@ -232,7 +236,11 @@ func viewShadow(sh engine.Shadow) shadowView {
 
 func (s *Server) putShadow(c *fiber.Ctx, who caller) error {
 	var in shadowInput
-	if _, err := readObject(c, &in); err != nil {
+	present, err := readObject(c, &in)
+	if err == nil {
+		err = notZero(present, "version", "last", "seconds")
+	}
+	if err != nil {
 		return err
 	}
 	id, err := s.scriptID(c, who)

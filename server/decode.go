@@ -1,9 +1,11 @@
 package server
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/big"
 	"mime"
 	"reflect"
 	"slices"
@@ -48,62 +50,65 @@ func checkEncoding(c *fiber.Ctx) error {
 	return nil
 }
 
-// readObject reads a request's body into a struct. Members that the struct does not have
-// are left alone, for clients send more than they must, unless they look like a slip of
-// the pen. present holds the names that the body has.
-func readObject(c *fiber.Ctx, into any) (present map[string]jsondoc.Value, err error) {
+// readObject reads a request's body into a struct. Members that the struct does not have are
+// refused, since one that is misspelt would be lost; shown are members of answers that may be
+// sent back, and mean nothing. present holds the members that the body has.
+func readObject(c *fiber.Ctx, into any, shown ...string) (present map[string]jsondoc.Value, err error) {
 	doc, err := readJSON(c)
 	if err != nil {
 		return nil, err
 	}
-	return decodeObject(doc.Root(), into)
+	return decodeObject(doc.Root(), into, shown...)
 }
 
-// readExactObject is readObject where a member that is left alone would do harm: all of
-// them must be known.
-func readExactObject(c *fiber.Ctx, into any) error {
-	present, err := readObject(c, into)
-	known := fieldNames(into)
-	for name := range present {
-		if err == nil && !slices.Contains(known, name) {
-			err = fieldProblem(name, "is not known here; there are "+strings.Join(known, ", "))
-		}
-	}
-	return err
-}
-
-func decodeObject(root jsondoc.Value, into any) (present map[string]jsondoc.Value, err error) {
+func decodeObject(root jsondoc.Value, into any, shown ...string) (present map[string]jsondoc.Value, err error) {
 	if err := wantObject(root); err != nil {
 		return nil, err
 	}
-	known := fieldNames(into)
+	known, fields := fieldNames(into), reflect.ValueOf(into).Elem()
 	present = map[string]jsondoc.Value{}
 	for name, value := range root.Members() {
 		present[name] = value
-		if slices.Contains(known, name) {
-			continue
+		i := slices.Index(known, name)
+		if i < 0 && !slices.Contains(shown, name) {
+			return nil, fieldProblem(name, unknownMember(name, known))
 		}
-		if meant := near.Name(name, known); meant != "" {
-			return nil, fieldProblem(name, fmt.Sprintf("is not known here; did you mean %q?", meant))
-		}
-	}
-	fields := reflect.ValueOf(into).Elem()
-	if err := json.Unmarshal(root.Raw(), into); err != nil {
-		var wrong *json.UnmarshalTypeError
-		if errors.As(err, &wrong) {
-			return nil, fieldProblem(wrongMember(wrong, present, fields, known), mustBe(wrong))
-		}
-		// a type of ours said no, and can't know its name
-		for i, name := range known {
-			if value := present[name]; value.Exists() {
-				if err := readValue(name, value.Raw(), fields.Field(i).Addr().Interface()); err != nil {
-					return nil, err
-				}
+		if i >= 0 {
+			if err := readValue(name, value.Raw(), fields.Field(i).Addr().Interface()); err != nil {
+				return nil, err
 			}
 		}
-		return nil, problemOf(fiber.StatusUnprocessableEntity, err.Error())
 	}
 	return present, nil
+}
+
+// unknownMember says that there is no such member.
+func unknownMember(name string, known []string) string {
+	if meant := near.Name(name, known); meant != "" {
+		return fmt.Sprintf("is not known here; did you mean %q?", meant)
+	}
+	return "is not known here; there are " + strings.Join(known, ", ")
+}
+
+// notZero refuses numbers that are 0 where leaving the member out means something else.
+func notZero(present map[string]jsondoc.Value, names ...string) error {
+	for _, name := range names {
+		if v := present[name]; v.Kind() == jsondoc.Number && v.Float64() == 0 {
+			return fieldProblem(name, "is 0; give more, or leave it out")
+		}
+	}
+	return nil
+}
+
+// notEmpty refuses texts that are empty where leaving the member out means something else: a
+// variable that was not set must not pass for that.
+func notEmpty(present map[string]jsondoc.Value, names ...string) error {
+	for _, name := range names {
+		if v := present[name]; v.Kind() == jsondoc.String && v.Text() == "" {
+			return fieldProblem(name, "is empty; give a value, or leave it out")
+		}
+	}
+	return nil
 }
 
 // readMembers reads the object that is the value of field, into a struct; unknown members
@@ -122,10 +127,7 @@ func readMembers(field string, raw []byte, into any) (present map[string]jsondoc
 	for name, value := range root.Members() {
 		i := slices.Index(known, name)
 		if i < 0 {
-			if meant := near.Name(name, known); meant != "" {
-				return nil, fieldProblem(field+"."+name, fmt.Sprintf("is not known here; did you mean %q?", meant))
-			}
-			continue
+			return nil, fieldProblem(field+"."+name, unknownMember(name, known))
 		}
 		present[name] = value
 		if err := readValue(field+"."+name, value.Raw(), fields.Field(i).Addr().Interface()); err != nil {
@@ -135,10 +137,25 @@ func readMembers(field string, raw []byte, into any) (present map[string]jsondoc
 	return present, nil
 }
 
-// readValue reads the value of field.
+// readValue reads the value of field. Whole numbers may be written with a fraction or an
+// exponent: 10.0, 1e2.
 func readValue(field string, raw []byte, into any) error {
-	err := json.Unmarshal(raw, into)
+	if v := reflect.ValueOf(into).Elem(); v.Kind() == reflect.Pointer && v.Type().Elem().Kind() == reflect.Struct && !isNull(raw) {
+		if _, own := into.(json.Unmarshaler); !own && !v.Type().Implements(reflect.TypeFor[json.Unmarshaler]()) {
+			if v.IsNil() {
+				v.Set(reflect.New(v.Type().Elem()))
+			}
+			_, err := readMembers(field, raw, v.Interface())
+			return err
+		}
+	}
+	err := json.Unmarshal(wholeNumber(raw, reflect.TypeOf(into).Elem()), into)
 	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) {
+		if wrong.Field != "" {
+			field += "." + wrong.Field
+		} else if name := notText(raw); name != "" && reflect.TypeOf(into).Elem().Kind() == reflect.Map {
+			field += "." + name
+		}
 		return fieldProblem(field, mustBe(wrong))
 	}
 	if err != nil {
@@ -147,25 +164,41 @@ func readValue(field string, raw []byte, into any) error {
 	return nil
 }
 
+// wholeNumber writes a number that is whole as encoding/json wants it, where an integer is
+// asked for.
+func wholeNumber(raw []byte, t reflect.Type) []byte {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if !t.ConvertibleTo(reflect.TypeFor[int64]()) || t.Kind() != reflect.Int && t.Kind() != reflect.Int64 || !bytes.ContainsAny(raw, ".eE") || len(raw) > 40 {
+		return raw
+	}
+	n, ok := new(big.Rat).SetString(string(raw))
+	if !ok || !n.IsInt() || !n.Num().IsInt64() {
+		return raw
+	}
+	return []byte(n.Num().String())
+}
+
+// notText is the member of an object of texts that is none, and no null.
+func notText(raw []byte) string {
+	doc, err := jsondoc.Parse(raw, jsondoc.Limits{})
+	if err != nil {
+		return ""
+	}
+	for name, member := range doc.Root().Members() {
+		if kind := member.Kind(); kind != jsondoc.String && kind != jsondoc.Null {
+			return name
+		}
+	}
+	return ""
+}
+
 func wantObject(root jsondoc.Value) error {
 	if root.Kind() != jsondoc.Object {
 		return problemOf(fiber.StatusUnprocessableEntity, "the body must be a JSON object, not "+article(root.Kind().String()))
 	}
 	return nil
-}
-
-// wrongMember adds the name of the member that is to blame to the field of an object of
-// strings, which encoding/json leaves out.
-func wrongMember(wrong *json.UnmarshalTypeError, present map[string]jsondoc.Value, fields reflect.Value, known []string) string {
-	if i := slices.Index(known, wrong.Field); i >= 0 && fields.Field(i).Kind() == reflect.String {
-		return wrong.Field // itself
-	}
-	for name, member := range present[wrong.Field].Members() {
-		if kind := member.Kind(); kind != jsondoc.String && kind != jsondoc.Null && wrong.Type.Kind() == reflect.String {
-			return wrong.Field + "." + name
-		}
-	}
-	return wrong.Field
 }
 
 func fieldNames(v any) []string {

@@ -59,7 +59,9 @@ func idempotencyKey(c *fiber.Ctx) (string, error) {
 		if i > 0 && string(value) != key {
 			return "", fieldProblem("Idempotency-Key", "is given twice, with two values: give one")
 		}
-		key = string(value)
+		if key = string(value); key == "" {
+			return "", fieldProblem("Idempotency-Key", "is empty: give a key, or leave the header out")
+		}
 	}
 	return key, nil
 }
@@ -180,6 +182,9 @@ func readEvent(c *fiber.Ctx, v jsondoc.Value, who caller) (in engine.EventInput,
 func textMember(name string, v jsondoc.Value) (string, error) {
 	switch v.Kind() {
 	case jsondoc.String:
+		if v.Text() == "" && name != "type" { // a variable that was not set must not pass for a member that was left out
+			return "", fieldProblem(name, "is empty; give a value, or leave it out")
+		}
 		return v.Text(), nil
 	case jsondoc.Null:
 		return "", nil

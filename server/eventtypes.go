@@ -80,7 +80,7 @@ func nameParam(c *fiber.Ctx) string {
 
 func (s *Server) createEventType(c *fiber.Ctx, _ caller) error {
 	var in eventTypeInput
-	if _, err := readObject(c, &in); err != nil {
+	if _, err := readObject(c, &in, fieldNames(&eventTypeView{})...); err != nil {
 		return err
 	}
 	return s.storeEventType(c, &in, true)
@@ -88,7 +88,7 @@ func (s *Server) createEventType(c *fiber.Ctx, _ caller) error {
 
 func (s *Server) putEventType(c *fiber.Ctx, _ caller) error {
 	var in eventTypeInput
-	if _, err := readObject(c, &in); err != nil {
+	if _, err := readObject(c, &in, fieldNames(&eventTypeView{})...); err != nil {
 		return err
 	}
 	name := nameParam(c)

@@ -94,6 +94,9 @@ func (s *Server) getKey(c *fiber.Ctx, _ caller) error {
 func (s *Server) createKey(c *fiber.Ctx, who caller) error {
 	var in keyInput
 	present, err := readObject(c, &in)
+	if err == nil {
+		err = notEmpty(present, "account", "key")
+	}
 	if err != nil {
 		return err
 	}
@@ -129,7 +132,7 @@ func (s *Server) rotateKey(c *fiber.Ctx, _ caller) error {
 		GracePeriod duration `json:"grace_period"`
 	}{duration(defaultGrace)}
 	if len(c.BodyRaw()) > 0 { // it may be left out
-		if err := readExactObject(c, &in); err != nil {
+		if _, err := readObject(c, &in); err != nil {
 			return err
 		}
 	}

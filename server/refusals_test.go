@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -264,6 +265,77 @@ func TestMisspeltFieldsAreNotLost(t *testing.T) {
 	r.acme.post("/api/v1/events", `{"type":"a","data":1,"payload":2}`).refused(422, "payload", "is not known")
 	r.admin.post("/api/v1/keys", `{"accunt":"acme"}`).refused(422, "accunt", `did you mean "account"?`)
 	r.admin.post("/api/v1/event-types", `{"name":"a","shema":{}}`).refused(422, "shema", `did you mean "schema"?`)
+}
+
+// Whatever a body holds is used or refused: nothing is lost, and nothing that is empty passes
+// for what was left out where that means something else.
+func TestBodies_UnknownEmptyAndZeroAreRefused(t *testing.T) {
+	r := start(t)
+	r.admin.post("/api/v1/event-types", `{"name":"order.created"}`).want(201)
+	r.admin.script("filter", "f", "true", "false")
+	sub := r.admin.subscribe("a", anywhere, map[string]any{"active": false})
+	for _, test := range []struct{ method, path, body, field string }{
+		{"POST", "keys", `{"permissions":["publish"]}`, "permissions"},
+		{"POST", "keys", `{"key":""}`, "key"},
+		{"POST", "keys", `{"account":""}`, "account"},
+		{"POST", "replays", `{"subscription":"` + sub + `","speed":5}`, "speed"},
+		{"POST", "replays", `{"subscription":"` + sub + `","rate":0}`, "rate"},
+		{"POST", "replays", `{"subscription":""}`, "subscription"},
+		{"POST", "event-types", `{"name":"x","schemas":1,"json":{}}`, "schemas"},
+		{"PUT", "event-types/order.created", `{"json_schema":{}}`, "json_schema"},
+		{"POST", "scripts", `{"name":"x","kind":"filter","code":"true"}`, "code"},
+		{"POST", "scripts", `{"name":"x","kind":"filter","account":""}`, "account"},
+		{"PATCH", "scripts/f", `{"nme2":"y"}`, "nme2"},
+		{"POST", "scripts/f/versions", `{"source":"true","live":true}`, "live"},
+		{"PUT", "scripts/f/live", `{"version":2,"forced":true}`, "forced"},
+		{"POST", "scripts/f/test", `{"version":0}`, "version"},
+		{"POST", "scripts/f/backtest", `{"version":0}`, "version"},
+		{"POST", "scripts/f/backtest", `{"version":2,"last":0}`, "last"},
+		{"POST", "subscriptions", `{"event":"a","url":"` + anywhere + `","policy":{"max_attempts":3}}`, "policy.max_attempts"},
+		{"POST", "subscriptions", `{"event":"a","url":"` + anywhere + `","policy":{"rate":{"count":1,"per":"1s","burst":5}}}`, "policy.rate.burst"},
+		{"POST", "subscriptions", `{"event":"a","url":"` + anywhere + `","policy":{"retries":{"first":"1s","attempts":2,"jitter":0.2}}}`, "policy.retries.jitter"},
+		{"POST", "subscriptions", `{"event":"a","url":"` + anywhere + `","batch":{"size":2,"bytes":100}}`, "batch.bytes"},
+		{"POST", "subscriptions", `{"event":"a","url":"` + anywhere + `","debounce":{"within":"5s","leading":true}}`, "debounce.leading"},
+		{"POST", "subscriptions", `{"event":"a","url":"` + anywhere + `","signatures":[]}`, "signatures"},
+		{"POST", "subscriptions", `{"event":"a","url":"` + anywhere + `","filter_script":{"name":"f","version":0}}`, "filter_script"},
+		{"POST", "subscriptions", `{"event":"a","url":"` + anywhere + `","account":""}`, "account"},
+		{"PUT", "accounts/acme", `{"quotas":{},"plan":"x"}`, "quotas"},
+		{"PUT", "accounts/acme", `{"quota":{"subscriptions":"5"}}`, "quota.subscriptions"},
+		{"POST", "try", `{"event":{"type":"a","data":1},"target_url":"x"}`, "target_url"},
+		{"POST", "try", `{"subscription":"","event":{"type":"a","data":1}}`, "subscription"},
+		{"POST", "subscriptions/" + sub + "/test", `{"events":{}}`, "events"},
+		{"POST", "events", `{"type":"a","data":1,"id":""}`, "id"},
+		{"POST", "events", `{"type":"a","data":1,"account":""}`, "account"},
+		{"POST", "events", `{"type":"a","data":1,"time":""}`, "time"},
+	} {
+		r.admin.do(test.method, "/api/v1/"+test.path, test.body).refused(422, test.field, test.field)
+	}
+	for _, path := range []string{"events", "subscriptions", "replays"} {
+		r.admin.post("/api/v1/"+path, `{"type":"a","data":1}`, once, "").refused(422, once, "is empty")
+	}
+	// What an answer shows can be sent back.
+	for _, path := range []string{"event-types/order.created", "accounts/acme", "subscriptions/" + sub} {
+		r.admin.do("PUT", "/api/v1/"+path, string(r.admin.get("/api/v1/"+path).body))
+		r.admin.do("PUT", "/api/v1/"+path, string(r.admin.get("/api/v1/"+path).body)).want(200)
+	}
+	var shown map[string]any
+	must(t, json.Unmarshal(r.admin.get("/api/v1/scripts/f").body, &shown))
+	delete(shown, "live_version")
+	r.admin.do("PATCH", "/api/v1/scripts/f", shown).want(200)
+}
+
+func TestBodies_WholeNumbersInEveryForm(t *testing.T) {
+	r := start(t)
+	for i, number := range []string{"100", "100.0", "1e2", "1E+2", "1000e-1"} {
+		body := fmt.Sprintf(`{"event":"a","url":"%s/%d","batch":{"size":%s},"policy":{"in_flight":%s,"rate":{"count":%s,"per":%s}}}`, anywhere, i, number, number, number, number)
+		r.acme.post("/api/v1/subscriptions", body).want(201).shows(map[string]any{"batch.size": 100, "policy.in_flight": 100, "policy.rate": map[string]any{"count": 100, "per": "1m40s"}})
+		if a := r.admin.do("PATCH", "/api/v1/accounts/acme", `{"quota":{"stored_bytes":`+number+`,"subscriptions":null}}`); a.status > 201 || fmt.Sprint(a.at("quota.stored_bytes")) != "100" {
+			t.Errorf("a quota of %s: %d %s", number, a.status, a.body)
+		}
+	}
+	for _, number := range []string{"100.5", "1e-1", "1e400", "12345678901234567890", "1e30", `"100"`, "true", strings.Repeat("1", 5000) + ".0"} {
+		r.acme.post("/api/v1/subscriptions", fmt.Sprintf(`{"event":"a","url":"%s/x","batch":{"size":%s}}`, anywhere, number)).refused(422, "batch.size", "")
+	}
 }
 
 func TestScriptsThatDoNotCompileAreRefusedWithThePlace(t *testing.T) {

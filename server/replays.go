@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -121,7 +122,11 @@ func (in *replayInput) replay(account string) (r engine.Replay, err error) {
 
 func (s *Server) createReplay(c *fiber.Ctx, who caller) error {
 	var in replayInput
-	if _, err := readObject(c, &in); err != nil {
+	present, err := readObject(c, &in)
+	if err == nil {
+		err = cmp.Or(notZero(present, "rate"), notEmpty(present, "subscription", "to"))
+	}
+	if err != nil {
 		return err
 	}
 	asked, err := in.replay(who.sees())

@@ -20,7 +20,7 @@ func TestReservedHeadersAreRefusedInEverySpelling(t *testing.T) {
 			}
 			return c
 		}, name)
-		sub := r.acme.subscribe(event, hook.URL, map[string]any{"signatures": []string{own}, "policy": map[string]any{"max_attempts": 1},
+		sub := r.acme.subscribe(event, hook.URL, map[string]any{"signatures": []string{own}, "policy": map[string]any{"retries": []string{"0s"}},
 			"transform": "export default (event, request) => { request.headers[" + string(text) + "] = 'v1,x'; return 1 }"})
 		r.acme.publish(event, 1)
 		var detail string

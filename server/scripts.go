@@ -99,7 +99,11 @@ func (s *Server) listScripts(c *fiber.Ctx, who caller) error {
 // live if its cases pass.
 func (s *Server) createScript(c *fiber.Ctx, who caller) error {
 	var in scriptInput
-	if _, err := readObject(c, &in); err != nil {
+	present, err := readObject(c, &in)
+	if err == nil {
+		err = notEmpty(present, "account")
+	}
+	if err != nil {
 		return err
 	}
 	account, err := who.owns(c, in.Account)
@@ -170,7 +174,7 @@ func (s *Server) scriptID(c *fiber.Ctx, who caller) (string, error) {
 // patchScript changes what the body names (RFC 7396).
 func (s *Server) patchScript(c *fiber.Ctx, who caller) error {
 	var in scriptInput
-	present, err := readObject(c, &in)
+	present, err := readObject(c, &in, fieldNames(&scriptView{})...)
 	if err != nil {
 		return err
 	}
@@ -253,7 +257,11 @@ type testInput struct {
 func (s *Server) testScript(c *fiber.Ctx, who caller) error {
 	var in testInput
 	if len(c.BodyRaw()) > 0 { // all of it may be left out
-		if _, err := readObject(c, &in); err != nil {
+		present, err := readObject(c, &in)
+		if err == nil {
+			err = notZero(present, "version")
+		}
+		if err != nil {
 			return err
 		}
 	}

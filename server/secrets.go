@@ -61,7 +61,7 @@ func (s *Server) rotateSecret(c *fiber.Ctx, who caller) error {
 	}
 	var in rotationInput
 	if len(c.BodyRaw()) > 0 { // all of it may be left out
-		if err := readExactObject(c, &in); err != nil { // "grace" for "grace_period" would let a leaked secret live on
+		if _, err := readObject(c, &in); err != nil { // "grace" for "grace_period" would let a leaked secret live on
 			return err
 		}
 	}
@@ -90,6 +90,9 @@ func (s *Server) rotateSecret(c *fiber.Ctx, who caller) error {
 // applySecret carries over what in says of the secret and the signatures.
 func (in *subscriptionInput) applySecret(sub *engine.Subscription, given func(string) bool) error {
 	if given("signatures") {
+		if in.Signatures != nil && len(in.Signatures) == 0 {
+			return fieldProblem("signatures", `is empty: every delivery is signed; leave it out, or null, for ["standard"]`)
+		}
 		sub.Signatures = in.Signatures
 	}
 	kind := signature.SecretType(in.SecretType)

@@ -180,7 +180,10 @@ func (s *Server) createSubscription(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	in, _, words, err := readSubscription(c, nil)
+	in, present, words, err := readSubscription(c, nil)
+	if err == nil {
+		err = notEmpty(present, "account")
+	}
 	if err != nil {
 		return err
 	}

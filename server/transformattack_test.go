@@ -36,7 +36,7 @@ func TestATransformCanNotLeadItsRequestElsewhere(t *testing.T) {
 			name, _ := json.Marshal(header)
 			text, _ := json.Marshal(value)
 			a := r.acme.post("/api/v1/try", map[string]any{
-				"event": map[string]any{"type": "a", "data": 1}, "target_url": hook.URL,
+				"event":     map[string]any{"type": "a", "data": 1},
 				"transform": "export default (event, request) => { request.headers[" + string(name) + "] = " + string(text) + "; return 1 }",
 			}).want(200)
 			if !strings.Contains(string(a.body), "request.headers") {

@@ -34,6 +34,9 @@ func (r *scriptRef) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &members); err != nil {
 		return err
 	}
+	if text, ok := members["version"]; ok && string(text) == "0" {
+		r.wrong = "has the version 0; the first is 1, and without a version it is the live one"
+	}
 	for name := range members {
 		if name != "id" && name != "name" && name != "version" {
 			r.wrong = fmt.Sprintf("has id or name, and version; %.60q is not known", name)
@@ -123,6 +126,9 @@ type trialView struct {
 func (s *Server) try(c *fiber.Ctx, who caller) error {
 	var in trialInput
 	present, err := readObject(c, &in)
+	if err == nil {
+		err = notEmpty(present, "account", "subscription", "event_id", "sample")
+	}
 	if err != nil {
 		return err
 	}

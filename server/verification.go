@@ -43,7 +43,7 @@ func (s *Server) confirmSubscription(c *fiber.Ctx) error {
 		if err != nil {
 			return err
 		}
-		if _, err := decodeObject(doc.Root(), &in); err != nil {
+		if _, err := decodeObject(doc.Root(), &in, "subscription_id", "confirm"); err != nil {
 			return err
 		}
 	}
