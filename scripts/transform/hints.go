@@ -26,8 +26,9 @@ var missing = map[string]string{
 
 // withHint adds to the message of a ReferenceError what to use instead.
 func withHint(message string) string {
-	name, ok := strings.CutPrefix(message, "ReferenceError: ")
-	if name, ok = strings.CutSuffix(name, " is not defined"); ok && missing[name] != "" {
+	name, isReference := strings.CutPrefix(message, "ReferenceError: ")
+	name, isMissing := strings.CutSuffix(name, " is not defined")
+	if isReference && isMissing && missing[name] != "" {
 		return message + ": " + missing[name]
 	}
 	return message
