@@ -43,7 +43,7 @@ Try it: switchhook demo
 
 Run it: switchhook serve --dev
 
-Publish: switchhook send order.created '{"total": 120}'
+Publish: switchhook send order.created '{"id": 1001, "total": 120}'
 
 Every flag can be given in the environment as well: --data is SWITCHHOOK_DATA.`
 

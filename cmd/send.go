@@ -26,6 +26,15 @@ type sendCommand struct {
 	Batch       int    `help:"Events to publish in one request, with --file." default:"200" placeholder:"N" min:"1" max:"1000"`
 }
 
+// Help says what the flags can't.
+func (*sendCommand) Help() string {
+	return `The payload is checked against the event type's JSON Schema, if it has one.
+
+  switchhook send order.created '{"id": 1001, "total": 120}'
+  echo '{"id": 1002, "total": 20}' | switchhook send order.created -
+  echo '{"type": "order.paid", "data": {"id": 1002}}' | switchhook send --file -`
+}
+
 // outgoingEvent is an event as it is published.
 type outgoingEvent struct {
 	ID      string          `json:"id,omitempty"`
@@ -44,7 +53,7 @@ func (c *sendCommand) Run(ctx context.Context) error {
 		return c.sendFile(ctx, api)
 	}
 	if c.Type == "" {
-		return errors.New("give an event type, such as: switchhook send order.created '{\"total\": 120}'")
+		return errors.New("give an event type, such as: switchhook send order.created '{\"id\": 1001, \"total\": 120}'")
 	}
 	data, err := payloadArgument(c.Data)
 	if err != nil {

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lmittmann/tint"
+
 	"switchhook/engine"
 	"switchhook/engine/cloudevents"
 	"switchhook/server"
@@ -65,7 +67,7 @@ type serveCommand struct {
 	WebhookOrigin     string        `help:"How targets that have to allow deliveries first know this router (WebHook-Request-Origin), such as its host name." default:"switchhook" placeholder:"NAME"`
 
 	LogLevel  slog.Level `help:"Least level to log: debug, info, warn or error." default:"info"`
-	LogFormat string     `help:"Form of the log: json or text; text with --dev." enum:"json,text," default:"" placeholder:"FORMAT"`
+	LogFormat string     `help:"Form of the log: json, text (name=value), or console, for people; json, with --dev console." enum:"json,text,console," default:"" placeholder:"FORMAT"`
 	AccessLog bool       `help:"Log every request: method, path, status, duration, the key's id."`
 
 	MetricsListen   string `help:"Address to serve /metrics on, without a key; the API's own /metrics then asks for an admin key." default:"" placeholder:"HOST:PORT"`
@@ -167,7 +169,7 @@ func (c *serveCommand) config() (cfg routerConfig, err error) {
 		return cfg, fmt.Errorf("--webhook-origin is %q, must be a name without spaces, such as hooks.example.com", c.WebhookOrigin)
 	}
 	cfg.engine = engine.Config{
-		Retries: c.Retries, Timeout: c.Timeout, InFlight: c.InFlight, SubscriptionInFlight: c.SubscriptionInFlight, DeactivateAfter: c.DeactivateAfter, StrictTypes: c.StrictTypes, LogFailures: c.Dev, Origin: c.WebhookOrigin,
+		Retries: c.Retries, Timeout: c.Timeout, InFlight: c.InFlight, SubscriptionInFlight: c.SubscriptionInFlight, DeactivateAfter: c.DeactivateAfter, StrictTypes: c.StrictTypes, LogDeliveries: c.Dev, Origin: c.WebhookOrigin,
 		Retention: engine.Retention{Succeeded: c.KeepSucceeded, Dead: c.KeepDead}, KeepAudit: c.KeepAudit, KeepBytes: c.KeepBytes, MinFreeDisk: c.MinFreeDisk, MaxBacklog: c.MaxBacklog,
 		Quota:     c.quota(),
 		PublicURL: c.PublicURL, SkinnyTokenTTL: c.SkinnyTokenTTL, CloudEventsSource: c.CloudEventsSource,
@@ -194,7 +196,10 @@ const (
 // logHandler writes the log in the form that the flags ask for.
 func (c *serveCommand) logHandler(out io.Writer) slog.Handler {
 	options := &slog.HandlerOptions{Level: c.LogLevel}
-	if c.LogFormat == "text" || c.LogFormat == "" && c.Dev {
+	switch {
+	case c.LogFormat == "console" || c.LogFormat == "" && c.Dev:
+		return tint.NewHandler(out, &tint.Options{Level: c.LogLevel, TimeFormat: time.TimeOnly, NoColor: !coloursOn(os.Stderr)})
+	case c.LogFormat == "text":
 		return slog.NewTextHandler(out, options)
 	}
 	return slog.NewJSONHandler(out, options)
@@ -207,6 +212,13 @@ func (c *serveCommand) prepare(ctx context.Context, r *router, out io.Writer) er
 	if err != nil {
 		return err
 	}
+	switch {
+	case c.AdminKey != "":
+	case key != "":
+		r.log.Info("admin key", "file", keyFile(c.Data))
+	default:
+		r.log.Warn("the admin key is unknown: the file does not hold one of this database; --admin-key adds another", "file", keyFile(c.Data))
+	}
 	if !c.Dev {
 		return nil
 	}
@@ -214,7 +226,7 @@ func (c *serveCommand) prepare(ctx context.Context, r *router, out io.Writer) er
 		return err
 	}
 	if key == "" {
-		key = "one that was made before; SWITCHHOOK_ADMIN_KEY gives a new one"
+		key = "unknown: it was made before, and is not in " + keyFile(c.Data) + "; SWITCHHOOK_ADMIN_KEY adds another"
 	}
 	fmt.Fprintf(out, "\n  Switchhook %s\n  page       %s\n  API        %s/api/v1\n  admin key  %s\n\n", Version, r.url(), r.url(), key)
 	return nil

@@ -14,7 +14,12 @@ import (
 
 // colours tells whether standard output is a terminal whose owner has nothing against
 // colours (no-color.org).
-func colours() bool { return os.Getenv("NO_COLOR") == "" && term.IsTerminal(int(os.Stdout.Fd())) }
+func colours() bool { return coloursOn(os.Stdout) }
+
+// coloursOn reports whether a file shows colours, and nobody has switched them off.
+func coloursOn(f *os.File) bool {
+	return os.Getenv("NO_COLOR") == "" && term.IsTerminal(int(f.Fd()))
+}
 
 const (
 	red   = "\x1b[31m"

@@ -154,20 +154,15 @@ func (e *Engine) arrived(q *queue, p *order.Parcel, verdicts []*verdict) {
 	e.setAside(q, list)
 }
 
-// logAttempt writes an attempt down: in development what failed, otherwise, where somebody
-// asked for so much, all that were made, without the error's text: it may quote what a
-// target answered or a script threw, which is payload.
+// logAttempt writes an attempt down where somebody asked for so much, without the error's
+// text: it may quote what a target answered or a script threw, which is payload.
 func (e *Engine) logAttempt(r *route, en order.Entry, a *Attempt, v verdict) {
-	failed := v.state == StateFailed || v.state == StateDead
-	level, text := slog.LevelDebug, "attempt made"
-	if failed {
-		text = "attempt failed"
-		if e.cfg.LogFailures {
-			level = slog.LevelWarn
-		}
+	if e.cfg.LogDeliveries {
+		e.logOutcome(r, en, a, v)
+		return
 	}
 	ctx := context.Background()
-	if !e.log.Enabled(ctx, level) {
+	if !e.log.Enabled(ctx, slog.LevelDebug) {
 		return
 	}
 	attributes := []slog.Attr{
@@ -175,16 +170,15 @@ func (e *Engine) logAttempt(r *route, en order.Entry, a *Attempt, v verdict) {
 		slog.String("subscription_id", r.sub.ID.Format(SubscriptionPrefix)), slog.String("account", r.sub.Account),
 		slog.Int("attempt", a.Number), slog.String("state", v.state.String()), slog.Int("status", a.Response.Status), slog.Duration("duration", a.Duration),
 	}
-	if failed {
+	text := "attempt made"
+	if v.state == StateFailed || v.state == StateDead {
+		text = "attempt failed"
 		attributes = append(attributes, slog.String("phase", a.Phase))
-		if e.cfg.LogFailures {
-			attributes = append(attributes, slog.String("error", v.Reason))
-		}
-		if v.state == StateFailed {
-			attributes = append(attributes, slog.Time("next_at", v.NextAt))
-		}
 	}
-	e.log.LogAttrs(ctx, level, text, attributes...)
+	if v.state == StateFailed {
+		attributes = append(attributes, slog.Time("next_at", v.NextAt))
+	}
+	e.log.LogAttrs(ctx, slog.LevelDebug, text, attributes...)
 }
 
 // recorded notes that a delivery has a row now.

@@ -55,7 +55,7 @@ type Config struct {
 	InFlight             int           // attempts at one time; 512
 	SubscriptionInFlight int           // attempts at one time of one subscription; 16
 	DeactivateAfter      time.Duration // of nothing but failure a subscription is switched off; 0 is never
-	LogFailures          bool          // log every attempt that fails, for development
+	LogDeliveries        bool          // log every event and attempt in a short line, for development
 	Retention            Retention     // of accounts that have none of their own; zero: for ever
 	KeepAudit            time.Duration // of entries of the audit log; 0: for ever
 	KeepBytes            int64         // most that the store may hold; 0: no limit

@@ -132,6 +132,9 @@ func (e *Engine) publish(ctx context.Context, inputs []EventInput) ([]Accepted, 
 		e.metrics.accounts.accepted(inputs[i].Account)
 		e.metrics.matched.Add(float64(a.Matched))
 		e.traces.keep(p.Event.ID, ctx)
+		if e.cfg.LogDeliveries {
+			e.logEvent(accepted[i].PublicID, inputs[i].Type, a.Matched)
+		}
 		e.schedule(p)
 		p.fresh.Queued()
 	}

@@ -18,7 +18,7 @@ func TestSenderReachesReceiversByBothWays(t *testing.T) {
 	sender := buildProgram(t, "./sender", "sender")
 	folder, router := t.TempDir(), freeAddress(t)
 
-	start(t, folder, nil, switchhook, "serve", "--dev", "--listen", router).shows(t, "msg=listening")
+	start(t, folder, nil, switchhook, "serve", "--dev", "--listen", router).shows(t, "INF listening")
 	key := strings.TrimSpace(string(read(t, filepath.Join(folder, "switchhook-data", "admin.key"))))
 
 	const secret = "whsec_c3dpdGNoaG9vay1leGFtcGxlLXNlY3JldA=="

@@ -78,7 +78,7 @@ func walk(t *testing.T, page string, atLeast int, sections ...string) {
 			p := start(t, folder, env, "bash", "-c", "exec "+command)
 			user.background[where] = p
 			eventually(t, func() bool {
-				return strings.Contains(p.text(), "msg=listening") || strings.Contains(p.text(), "not verified") || strings.Contains(p.text(), "subscribed to")
+				return strings.Contains(p.text(), "INF listening") || strings.Contains(p.text(), "not verified") || strings.Contains(p.text(), "subscribed to")
 			}, func() string { return where + " does not start:\n" + p.text() })
 			continue
 		}

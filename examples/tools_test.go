@@ -45,6 +45,6 @@ func running(t *testing.T, flags ...string) (url, key string) {
 	t.Helper()
 	folder, address := t.TempDir(), freeAddress(t)
 	binary := buildProgram(t, "switchhook", "switchhook")
-	start(t, folder, nil, binary, append([]string{"serve", "--dev", "--listen", address}, flags...)...).shows(t, "msg=listening")
+	start(t, folder, nil, binary, append([]string{"serve", "--dev", "--listen", address}, flags...)...).shows(t, "INF listening")
 	return "http://" + address, strings.TrimSpace(string(read(t, filepath.Join(folder, "switchhook-data", "admin.key"))))
 }

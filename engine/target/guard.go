@@ -180,14 +180,24 @@ func (g *Guard) check(network, address string, conn syscall.RawConn, name string
 		return nil
 	}
 	switch err := g.public.Safe(network, address, conn); {
+	// The address first: a range that --allow-targets opens is open on every port, while
+	// another port would not help.
+	case err != nil && errors.Is(g.public.SafeAddr(addr.Addr()), ssrf.ErrProhibitedIP):
+		return refused("%s%s; %s", shown, kind, howToAllow(ip))
 	case errors.Is(err, ssrf.ErrProhibitedPort):
 		return refused("port %d is not open; --target-ports opens more", addr.Port())
-	case errors.Is(err, ssrf.ErrProhibitedIP):
-		return refused("%s%s; --allow-targets opens ranges", shown, kind)
 	case err != nil:
 		return refused("%s is not open", shown)
 	}
 	return nil
+}
+
+// howToAllow says what opens an address that the policy closes.
+func howToAllow(ip netip.Addr) string {
+	if ip.IsLoopback() {
+		return "start the router with --dev, or with --allow-targets 127.0.0.0/8,::1, to deliver to its own machine, on any port"
+	}
+	return "--allow-targets opens ranges, on every port"
 }
 
 func contains(prefixes []netip.Prefix, ip netip.Addr) bool {
