@@ -47,6 +47,9 @@ func Backup(ctx context.Context, path, to string, replace bool) (c Copy, err err
 	if _, err := os.Stat(path); err != nil {
 		return c, fmt.Errorf("there is no database to copy: %w", err)
 	}
+	if path, err = followLink(path); err != nil {
+		return c, err
+	}
 	if err := notPartOf(path, to); err != nil {
 		return c, err
 	}
@@ -63,8 +66,10 @@ func Backup(ctx context.Context, path, to string, replace bool) (c Copy, err err
 		if err := copyPages(ctx, path, temp); err != nil {
 			return fmt.Errorf("copy %s: %w", path, explain(path, err))
 		}
-		c, err = inspect(ctx, temp, "quick_check")
-		return err
+		if c, err = inspect(ctx, temp, "quick_check"); err != nil {
+			return fmt.Errorf("the copy of %s, which is checked before it is put in place: %w", path, err)
+		}
+		return nil
 	})
 	return c, err
 }
@@ -200,14 +205,19 @@ func openURL(path, query, pragmas string) (*sqlite3.SQLiteConn, error) {
 func inspect(ctx context.Context, path, check string) (c Copy, err error) {
 	conn, err := openURL(path, "mode=ro&immutable=1", "PRAGMA cache_size = -65536")
 	if err != nil {
-		return c, err
+		return c, fmt.Errorf("it is damaged, or no database: %w", err)
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	if c.Version, err = schemaVersion(conn, path); err != nil || c.Version == 0 {
-		return c, errors.Join(fmt.Errorf("%s is no Switchhook database, or damaged", path), err)
+	switch c.Version, err = schemaVersion(conn); {
+	case errors.Is(err, errForeign):
+		return c, err
+	case err != nil:
+		return c, fmt.Errorf("it is damaged, or no database: %w", err)
+	case c.Version == 0:
+		return c, errors.New("it is empty: there is no Switchhook database in it")
 	}
 	if newest, err := newestVersion(); err != nil || c.Version > newest {
-		return c, errors.Join(tooNew(path, c.Version, newest), err)
+		return c, errors.Join(tooNew("it", c.Version, newest), err)
 	}
 	rows, err := conn.QueryContext(ctx, "PRAGMA "+check, nil) // which takes long: ctx can end it
 	if err != nil {
@@ -215,7 +225,7 @@ func inspect(ctx context.Context, path, check string) (c Copy, err error) {
 	}
 	err = walk(rows, make([]driver.Value, 1), func(row []driver.Value) error {
 		if text, _ := row[0].(string); text != "ok" {
-			return fmt.Errorf("%s is damaged: %.200s", path, text)
+			return fmt.Errorf("it is damaged: %.200s", text)
 		}
 		return nil
 	})
@@ -253,8 +263,14 @@ func keysInUse(conn *sqlite3.SQLiteConn) (ids []string, err error) {
 // where there is a database already: the error is fs.ErrExist. One that is replaced is
 // kept under another name, which is answered.
 func Restore(ctx context.Context, from, path string, replace bool) (c Copy, kept string, err error) {
-	if _, err := os.Stat(from); err != nil {
+	switch info, err := os.Stat(from); {
+	case err != nil:
 		return c, "", fmt.Errorf("there is no backup: %w", err)
+	case !info.Mode().IsRegular():
+		return c, "", fmt.Errorf("%s is no file: give the backup itself", from)
+	}
+	if path, err = followLink(path); err != nil {
+		return c, "", err
 	}
 	if err := notPartOf(path, from); err != nil {
 		return c, "", err
@@ -286,7 +302,7 @@ func Restore(ctx context.Context, from, path string, replace bool) (c Copy, kept
 			return fmt.Errorf("copy %s: %w", from, err)
 		}
 		if c, err = inspect(ctx, temp, "integrity_check"); err != nil {
-			return fmt.Errorf("check the copy of %s: %w", from, err)
+			return fmt.Errorf("%s can't be restored, and nothing was changed: %w", from, err)
 		}
 		// Now that the copy is good, on disk and beside it, the old one goes.
 		if err := syncFile(temp); err != nil || !there {

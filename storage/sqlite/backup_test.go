@@ -3,6 +3,7 @@ package sqlite
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -355,5 +356,102 @@ func TestBackup_RefusesWhatIsNoFile(t *testing.T) {
 	}
 	if info, err := os.Lstat(pipe); err != nil || info.Mode().IsRegular() {
 		t.Errorf("the pipe was replaced: %v, %v", info, err)
+	}
+}
+
+// TestRestore_RefusesOtherFiles restores what is no backup. The message must name the file
+// that was given, and what is wrong with it; nothing may be left in the folder.
+func TestRestore_RefusesOtherFiles(t *testing.T) {
+	folder := t.TempDir()
+	good := filepath.Join(folder, "good.db")
+	s := open(t, filepath.Join(t.TempDir(), "test.db"))
+	if err := appendOne(t.Context(), s, 1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Backup(t.Context(), s.path, good, false); err != nil {
+		t.Fatal(err)
+	}
+	pages, err := os.ReadFile(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged := bytes.Clone(pages)
+	copy(damaged[9*pageBytes:], bytes.Repeat([]byte{0xff}, pageBytes))
+	database := func(name, statements string) []byte {
+		path := filepath.Join(folder, name+".tmp")
+		db := sql.OpenDB(connector{path: path})
+		_, err := db.Exec(statements)
+		text, read := os.ReadFile(path)
+		if err := errors.Join(err, db.Close(), read); err != nil {
+			t.Fatal(err)
+		}
+		text, err = os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	for name, c := range map[string]struct {
+		text []byte
+		want string
+	}{
+		"empty":   {nil, "is empty"},
+		"text":    {[]byte(strings.Repeat("hello", 1000)), "no database"},
+		"foreign": {database("foreign", "CREATE TABLE event (id)"), "another program"},
+		"goose":   {database("goose", "CREATE TABLE goose_db_version (id, version_id, is_applied, tstamp); INSERT INTO goose_db_version VALUES (1, 7, 1, 0); CREATE TABLE t (x)"), "another program"},
+		"damaged": {damaged, "damaged"},
+		"cut":     {pages[:len(pages)/2], "damaged"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			from, to := filepath.Join(folder, name), filepath.Join(t.TempDir(), "test.db")
+			if err := os.WriteFile(from, c.text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, _, err := Restore(t.Context(), from, to, false)
+			if err == nil || !strings.Contains(err.Error(), from) || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "partial") {
+				t.Errorf("error is %v", err)
+			}
+			if left, err := filepath.Glob(to + "*"); err != nil || len(left) != 1 || left[0] != to+lockSuffix {
+				t.Errorf("%v are left, %v", left, err)
+			}
+			open(t, to) // the lock alone is no trace of a database
+		})
+	}
+}
+
+// TestOpen_ByALink opens a database by a link to its file.
+func TestOpen_ByALink(t *testing.T) {
+	path, link := filepath.Join(t.TempDir(), "real.db"), filepath.Join(t.TempDir(), "switchhook.db")
+	s := open(t, path)
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), Options{Path: link}); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("opened twice, by two names: %v", err)
+	}
+	closed(t, s)
+	s = open(t, link)
+	if err := appendOne(t.Context(), s, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+	to := filepath.Join(t.TempDir(), "copy.db")
+	if _, err := Backup(t.Context(), link, to, false); err != nil {
+		t.Error(err)
+	}
+	closed(t, s)
+	if _, _, err := Restore(t.Context(), to, link, true); err != nil {
+		t.Error(err)
+	}
+	if info, err := os.Lstat(link); err != nil || info.Mode()&fs.ModeSymlink == 0 {
+		t.Errorf("the link was replaced: %v, %v", info, err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), Options{Path: link}); err == nil || !strings.Contains(err.Error(), "leads nowhere") {
+		t.Errorf("error is %v", err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -41,7 +42,21 @@ func prepareFolder(path string) (string, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return "", fmt.Errorf("sqlite: make the data directory: %w", err)
 	}
-	return path, nil
+	return followLink(path)
+}
+
+// followLink gives the file that a link leads to. SQLite puts -wal and -shm beside that one,
+// and whoever opens it by another name must find the lock.
+func followLink(path string) (string, error) {
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode()&fs.ModeSymlink == 0 {
+		return path, nil
+	}
+	target, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return "", fmt.Errorf("sqlite: %s is a link that leads nowhere: %w", path, err)
+	}
+	return target, nil
 }
 
 // prepareFile makes the database file where there is none; the caller holds the lock.
@@ -125,6 +140,8 @@ func lockFile(path string) (*flock.Flock, error) {
 	lock := flock.New(path+lockSuffix, flock.SetPermissions(0o600))
 	ok, err := lock.TryLock()
 	switch {
+	case errors.Is(err, syscall.ENOLCK) || errors.Is(err, syscall.ENOSYS) || errors.Is(err, syscall.EOPNOTSUPP):
+		return nil, fmt.Errorf("sqlite: the file system of %s has no file locks, as network file systems often don't: use a local disk: %w", lock.Path(), err)
 	case err != nil:
 		return nil, fmt.Errorf("sqlite: lock %s: %w", lock.Path(), err)
 	case !ok:
@@ -266,12 +283,21 @@ func versionOf(path string) (version int64, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	return schemaVersion(conn, path)
+	version, err = schemaVersion(conn)
+	switch {
+	case errors.Is(err, errForeign):
+		return 0, fmt.Errorf("%s: %w; name the folder of Switchhook's own with --data", path, err)
+	case err != nil:
+		return 0, fmt.Errorf("read the schema of %s: %w", path, err)
+	}
+	return version, nil
 }
+
+var errForeign = errors.New("it is the database of another program")
 
 // schemaVersion reads the version on conn. A database that is not empty must have the
 // tables that the first version made.
-func schemaVersion(conn *sqlite3.SQLiteConn, path string) (version int64, err error) {
+func schemaVersion(conn *sqlite3.SQLiteConn) (version int64, err error) {
 	var tables, ours int64
 	err = queryConn(conn, `
 		SELECT count(*), coalesce(sum(name IN ('goose_db_version', 'event', 'delivery', 'attempt', 'subscription', 'meta')), 0)
@@ -280,7 +306,7 @@ func schemaVersion(conn *sqlite3.SQLiteConn, path string) (version int64, err er
 		return nil
 	})
 	if err != nil {
-		return 0, fmt.Errorf("read the schema of %s: %w", path, err)
+		return 0, err
 	}
 	if tables == 0 {
 		return 0, nil
@@ -289,17 +315,17 @@ func schemaVersion(conn *sqlite3.SQLiteConn, path string) (version int64, err er
 	if ours == 1 { // the first start was ended before the first version was there
 		known, err = onlyVersionTable(conn)
 	}
-	if err != nil || !known {
-		return 0, errors.Join(fmt.Errorf("%s is the database of another program: name the folder of Switchhook's own with --data", path), err)
+	if err == nil && !known {
+		err = errForeign
+	}
+	if err != nil {
+		return 0, err
 	}
 	err = queryConn(conn, "SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied", nil, func(row []driver.Value) error {
 		version, _ = row[0].(int64)
 		return nil
 	})
-	if err != nil {
-		return 0, fmt.Errorf("read the schema version of %s: %w", path, err)
-	}
-	return version, nil
+	return version, err
 }
 
 // onlyVersionTable tells whether the table of versions is all there is, and is empty.
