@@ -43,7 +43,7 @@ func (q Quota) check() *Error {
 		value int64
 	}{{"subscriptions", int64(q.Subscriptions)}, {"events_per_second", int64(q.EventsPerSecond)}, {"stored_bytes", q.StoredBytes}} {
 		if m.value < NoLimit {
-			return Invalid("quota."+m.name, "is %d: give a number from 1, -1 for no limit, or 0 for the router's default", m.value)
+			return Invalid("quota."+m.name, "is %d: give a number from 1, or -1 for no limit", m.value)
 		}
 	}
 	return nil

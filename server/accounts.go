@@ -1,7 +1,6 @@
 package server
 
 import (
-	"encoding/json"
 	"net/url"
 	"strings"
 	"time"
@@ -9,7 +8,6 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
-	"switchhook/scripts/jsondoc"
 )
 
 // accountView is what is set for an account, and what it uses.
@@ -24,12 +22,48 @@ type accountView struct {
 	UpdatedAt *time.Time    `json:"updated_at"`
 }
 
-// quotaView is the quota as it is set: 0 is the router's default, -1 no limit.
+// quotaView is the quota as it is set: null is the router's default, -1 no limit.
 type quotaView struct {
-	Subscriptions   int   `json:"subscriptions"`
-	EventsPerSecond int   `json:"events_per_second"`
-	StoredBytes     int64 `json:"stored_bytes"`
+	Subscriptions   *int   `json:"subscriptions"`
+	EventsPerSecond *int   `json:"events_per_second"`
+	StoredBytes     *int64 `json:"stored_bytes"`
 }
+
+func viewQuota(q engine.Quota) quotaView {
+	return quotaView{nullIfZero(q.Subscriptions), nullIfZero(q.EventsPerSecond), nullIfZero(q.StoredBytes)}
+}
+
+// quota reads what is asked for. 0 would be nothing at all to some, and no limit to others.
+func (v *quotaView) quota() (q engine.Quota, err error) {
+	const wrong = "is 0: give a number from 1, -1 for no limit, or null for the router's default"
+	switch {
+	case isZero(v.Subscriptions):
+		return q, fieldProblem("quota.subscriptions", wrong)
+	case isZero(v.EventsPerSecond):
+		return q, fieldProblem("quota.events_per_second", wrong)
+	case isZero(v.StoredBytes):
+		return q, fieldProblem("quota.stored_bytes", wrong)
+	}
+	return engine.Quota{Subscriptions: zeroIfNull(v.Subscriptions), EventsPerSecond: zeroIfNull(v.EventsPerSecond), StoredBytes: zeroIfNull(v.StoredBytes)}, nil
+}
+
+// The engine's zero values stand for what is not set, which the API shows as null.
+
+func nullIfZero[T comparable](v T) *T {
+	if v == *new(T) {
+		return nil
+	}
+	return &v
+}
+
+func zeroIfNull[T any](v *T) (zero T) {
+	if v == nil {
+		return zero
+	}
+	return *v
+}
+
+func isZero[T comparable](v *T) bool { return v != nil && *v == *new(T) }
 
 // limitsView is what holds; null is no limit.
 type limitsView struct {
@@ -43,10 +77,25 @@ type usageView struct {
 	StoredBytes   int64 `json:"stored_bytes"`
 }
 
-// retentionView is how long what is finished is kept; "0s" is the router's default.
+// retentionView is how long what is finished is kept; null is the router's default.
 type retentionView struct {
-	Succeeded duration `json:"succeeded"`
-	Dead      duration `json:"dead"`
+	Succeeded *duration `json:"succeeded"`
+	Dead      *duration `json:"dead"`
+}
+
+func viewRetention(r engine.Retention) retentionView {
+	return retentionView{nullIfZero(duration(r.Succeeded)), nullIfZero(duration(r.Dead))}
+}
+
+func (v *retentionView) retention() (r engine.Retention, err error) {
+	const wrong = "is 0: give a longer time, or null for the router's default"
+	switch {
+	case isZero(v.Succeeded):
+		return r, fieldProblem("retention.succeeded", wrong)
+	case isZero(v.Dead):
+		return r, fieldProblem("retention.dead", wrong)
+	}
+	return engine.Retention{Succeeded: time.Duration(zeroIfNull(v.Succeeded)), Dead: time.Duration(zeroIfNull(v.Dead))}, nil
 }
 
 func (s *Server) viewAccount(c *fiber.Ctx, a *engine.Account) (accountView, error) {
@@ -56,19 +105,12 @@ func (s *Server) viewAccount(c *fiber.Ctx, a *engine.Account) (accountView, erro
 	}
 	limits := s.engine.Limits(a.Name)
 	return accountView{
-		Name: a.Name, Verify: string(a.Verify), Quota: quotaView(a.Quota),
-		Limits:    limitsView{limitOrNull(int64(limits.Subscriptions)), limitOrNull(int64(limits.EventsPerSecond)), limitOrNull(limits.StoredBytes)},
+		Name: a.Name, Verify: string(a.Verify), Quota: viewQuota(a.Quota),
+		Limits:    limitsView{nullIfZero(int64(limits.Subscriptions)), nullIfZero(int64(limits.EventsPerSecond)), nullIfZero(limits.StoredBytes)},
 		Usage:     usageView(used),
-		Retention: retentionView{duration(a.Retention.Succeeded), duration(a.Retention.Dead)},
+		Retention: viewRetention(a.Retention),
 		CreatedAt: timeOrNull(a.CreatedAt), UpdatedAt: timeOrNull(a.UpdatedAt),
 	}, nil
-}
-
-func limitOrNull(n int64) *int64 {
-	if n == 0 {
-		return nil
-	}
-	return &n
 }
 
 func (s *Server) listAccounts(c *fiber.Ctx, _ caller) error {
@@ -152,29 +194,25 @@ func (s *Server) putAccount(c *fiber.Ctx, who caller, patch bool) error {
 	in := accountInput{Quota: &quotaView{}, Retention: &retentionView{}}
 	if patch { // what the body leaves out stays, inside quota and retention as well
 		in.Verify = string(old.Verify)
-		*in.Quota = quotaView(old.Quota)
-		*in.Retention = retentionView{duration(old.Retention.Succeeded), duration(old.Retention.Dead)}
+		*in.Quota = viewQuota(old.Quota)
+		*in.Retention = viewRetention(old.Retention)
 	}
-	present, err := readObject(c, &in, fieldNames(&accountView{})...)
-	if err != nil {
+	if _, err := readObject(c, &in, fieldNames(&accountView{})...); err != nil {
 		return err
-	}
-	for name, limit := range present["quota"].Members() {
-		if limit.Kind() == jsondoc.Null { // the router's default, as where the whole quota is null
-			if err := json.Unmarshal([]byte(`{"`+name+`":0}`), in.Quota); err != nil {
-				return err
-			}
-		}
 	}
 	if in.Name != "" && in.Name != asked.Name {
 		return fieldProblem("name", "can't be changed: it is "+asked.Name)
 	}
 	asked.Verify = engine.VerificationMode(in.Verify)
 	if in.Quota != nil { // null: the router's defaults
-		asked.Quota = engine.Quota(*in.Quota)
+		if asked.Quota, err = in.Quota.quota(); err != nil {
+			return err
+		}
 	}
 	if in.Retention != nil {
-		asked.Retention = engine.Retention{Succeeded: time.Duration(in.Retention.Succeeded), Dead: time.Duration(in.Retention.Dead)}
+		if asked.Retention, err = in.Retention.retention(); err != nil {
+			return err
+		}
 	}
 	if version == engine.AnyVersion && patch && old.Version > 0 {
 		version = old.Version // what was merged must be what is stored

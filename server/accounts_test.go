@@ -15,21 +15,23 @@ import (
 
 func TestAnAccountIsSetAndSeen(t *testing.T) {
 	r := start(t)
-	bare := r.acme.get("/api/v1/accounts/acme").want(200).shows(map[string]any{"name": "acme", "verify": "", "limits.subscriptions": nil, "created_at": nil, "retention.dead": "0s"})
+	bare := r.acme.get("/api/v1/accounts/acme").want(200).shows(map[string]any{"name": "acme", "verify": "", "limits.subscriptions": nil, "created_at": nil, "retention.dead": nil})
 	if tag := bare.header.Get("ETag"); tag != "" {
 		t.Errorf("nothing is set, and the ETag is %s", tag)
 	}
 	made := r.admin.do("PUT", "/api/v1/accounts/acme", `{"verify":"hook-secret","quota":{"subscriptions":3,"events_per_second":5},"retention":{"succeeded":"72h","dead":3600}}`).want(201)
-	made.shows(map[string]any{"quota.stored_bytes": 0, "limits.stored_bytes": nil, "limits.subscriptions": 3, "retention.succeeded": "72h0m0s", "retention.dead": "1h0m0s", "verify": "hook-secret"})
+	made.shows(map[string]any{"quota.stored_bytes": nil, "limits.stored_bytes": nil, "limits.subscriptions": 3, "retention.succeeded": "72h0m0s", "retention.dead": "1h0m0s", "verify": "hook-secret"})
 	r.admin.do("PATCH", "/api/v1/accounts/acme", `{"quota":{"subscriptions":-1}}`).want(200).shows(map[string]any{"limits.subscriptions": nil, "quota.subscriptions": -1, "quota.events_per_second": 5, "verify": "hook-secret", "retention.dead": "1h0m0s"})
 	r.admin.do("PUT", "/api/v1/accounts/acme", `{}`, "If-Match", made.header.Get("ETag")).refused(412, "", "changed")
-	r.admin.do("PATCH", "/api/v1/accounts/acme", `{"quota":{"subscriptions":null}}`).want(200).shows(map[string]any{"quota.subscriptions": 0, "quota.events_per_second": 5})
-	r.admin.do("PATCH", "/api/v1/accounts/acme", `{"retention":null}`).want(200).shows(map[string]any{"retention.dead": "0s", "quota.events_per_second": 5})
-	r.admin.do("PUT", "/api/v1/accounts/acme", `{}`).want(200).shows(map[string]any{"quota.events_per_second": 0, "verify": ""})
+	r.admin.do("PATCH", "/api/v1/accounts/acme", `{"quota":{"subscriptions":null}}`).want(200).shows(map[string]any{"quota.subscriptions": nil, "quota.events_per_second": 5})
+	r.admin.do("PATCH", "/api/v1/accounts/acme", `{"retention":null}`).want(200).shows(map[string]any{"retention.dead": nil, "quota.events_per_second": 5})
+	r.admin.do("PUT", "/api/v1/accounts/acme", `{}`).want(200).shows(map[string]any{"quota.events_per_second": nil, "verify": ""})
 	if got := r.admin.pages("/api/v1/accounts?limit=2", "name"); !slices.Equal(got, []string{"acme", "default", "rival"}) {
 		t.Errorf("accounts are %v", got)
 	}
 	for body, field := range map[string]string{
+		`{"quota":{"subscriptions":0}}`: "quota.subscriptions", `{"quota":{"events_per_second":0}}`: "quota.events_per_second", `{"quota":{"stored_bytes":0}}`: "quota.stored_bytes",
+		`{"retention":{"succeeded":"0s"}}`: "retention.succeeded", `{"retention":{"dead":0}}`: "retention.dead",
 		`{"quota":{"subscriptions":-2}}`: "quota.subscriptions", `{"quota":{"events":5}}`: "quota.events", `{"quota":5}`: "quota", `{"quota":{"stored_bytes":"1 GB"}}`: "quota.stored_bytes",
 		`{"quota":{"stored_bytes":1.5}}`: "quota.stored_bytes", `{"retention":{"dead":"long"}}`: "", `{"retention":{"ded":"1h"}}`: "retention.ded", `{"verify":"ask nicely"}`: "verify", `{"name":"other"}`: "name", `{"quotas":{}}`: "quotas",
 	} {
