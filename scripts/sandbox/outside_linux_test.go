@@ -41,10 +41,10 @@ func children(t *testing.T) (pids []int) {
 func TestProcessKilledFromOutsideCostsNoRun(t *testing.T) {
 	p := start(t, sandbox.Config{Processes: 2, Limits: func() scripts.Limits {
 		l := scripts.DefaultLimits()
-		l.Soft, l.Hard = 2*time.Second, 4*time.Second
+		l.Soft, l.Hard = 10*time.Second, 20*time.Second
 		return l
 	}()})
-	prog := compile(t, p, `export default e => { for (let i = 0; i < 3e6; i++); return [e.data] }`)
+	prog := compile(t, p, `export default e => { for (let i = 0; i < 1e6; i++); return [e.data] }`)
 	type outcome struct {
 		res scripts.Result
 		err error
