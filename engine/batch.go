@@ -262,7 +262,7 @@ func (e *Engine) post(ctx context.Context, r *route, b batch) (sent []*element, 
 		}
 	}
 	x = e.send(sending, r.terms.timeout, out, &result)
-	e.traces.sent(span, x, result.Phase)
+	e.traces.sent(span, x, &result)
 	return sent, x, result
 }
 

@@ -170,6 +170,9 @@ func (e *Engine) logAttempt(r *route, en order.Entry, a *Attempt, v verdict) {
 		slog.String("subscription_id", r.sub.ID.Format(SubscriptionPrefix)), slog.String("account", r.sub.Account),
 		slog.Int("attempt", a.Number), slog.String("state", v.state.String()), slog.Int("status", a.Response.Status), slog.Duration("duration", a.Duration),
 	}
+	if a.Resent {
+		attributes = append(attributes, slog.Bool("resent", true))
+	}
 	text := "attempt made"
 	if v.state == StateFailed || v.state == StateDead {
 		text = "attempt failed"
@@ -215,7 +218,7 @@ func (e *Engine) attempt(ctx context.Context, r *route, en order.Entry, a *Attem
 	}
 	sending, span := e.traces.send(ctx, out, a)
 	x = e.send(sending, r.terms.timeout, out, a)
-	e.traces.sent(span, x, a.Phase)
+	e.traces.sent(span, x, a)
 	return x, ""
 }
 

@@ -234,9 +234,13 @@ func (t *tracing) send(ctx context.Context, out *outgoing, a *Attempt) (context.
 }
 
 // sent ends the span of a request.
-func (t *tracing) sent(span trace.Span, x judge.Exchange, phase string) {
+func (t *tracing) sent(span trace.Span, x judge.Exchange, a *Attempt) {
 	if t == nil {
 		return
+	}
+	phase := a.Phase
+	if a.Resent {
+		span.SetAttributes(attribute.Int("http.request.resend_count", 1))
 	}
 	if x.Status != 0 {
 		span.SetAttributes(attribute.Int("http.response.status_code", x.Status))

@@ -589,3 +589,81 @@ func TestClient_NamesWithManyAddresses(t *testing.T) {
 		}
 	}
 }
+
+func TestClient_HTTP2TargetsThatMisbehave(t *testing.T) {
+	fields := func(list ...string) []byte {
+		var block bytes.Buffer
+		encoder := hpack.NewEncoder(&block)
+		for i := 0; i < len(list); i += 2 {
+			encoder.WriteField(hpack.HeaderField{Name: list[i], Value: list[i+1]})
+		}
+		return block.Bytes()
+	}
+	headers := func(f *http2.Framer, stream uint32, end bool, list ...string) bool {
+		return f.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: fields(list...), EndHeaders: true, EndStream: end}) == nil
+	}
+	for name, c := range map[string]struct {
+		play   func(f *http2.Framer, stream uint32) bool
+		status int
+		phase  target.Phase // where there is no status
+		text   string
+	}{
+		"no status":           {func(f *http2.Framer, s uint32) bool { return headers(f, s, true, "x", "y") }, 0, target.PhaseHeaders, "status"},
+		"a status of letters": {func(f *http2.Framer, s uint32) bool { return headers(f, s, true, ":status", "abc") }, 0, target.PhaseHeaders, "status"},
+		"informational answers without an end": {func(f *http2.Framer, s uint32) bool {
+			for headers(f, s, false, ":status", "103", "x", strings.Repeat("y", 1000)) {
+			}
+			return false
+		}, 0, target.PhaseHeaders, ""},
+		"headers of 1 MiB": {func(f *http2.Framer, s uint32) bool {
+			block := fields(":status", "200", "x", strings.Repeat("\x01", 1<<20))
+			f.WriteHeaders(http2.HeadersFrameParam{StreamID: s, BlockFragment: block[:16000]})
+			for block = block[16000:]; len(block) > 16000; block = block[16000:] {
+				if f.WriteContinuation(s, false, block[:16000]) != nil {
+					return false
+				}
+			}
+			return f.WriteContinuation(s, true, block) == nil
+		}, 0, "", ""},
+		"no answer":              {func(*http2.Framer, uint32) bool { return true }, 0, target.PhaseWait, "no answer within 1s"},
+		"a stream that is reset": {func(f *http2.Framer, s uint32) bool { return f.WriteRSTStream(s, http2.ErrCodeInternal) == nil }, 0, target.PhaseWait, "INTERNAL_ERROR"},
+		"a body that is reset": {func(f *http2.Framer, s uint32) bool {
+			return headers(f, s, false, ":status", "200") && f.WriteRSTStream(s, http2.ErrCodeInternal) == nil
+		}, 200, "", ""},
+		"an answer on a stream of its own": {func(f *http2.Framer, s uint32) bool { return headers(f, s+2, true, ":status", "200") }, 0, target.PhaseWait, ""},
+		"a pushed stream": {func(f *http2.Framer, s uint32) bool {
+			return f.WritePushPromise(http2.PushPromiseParam{StreamID: s, PromiseID: 2, BlockFragment: fields(":method", "GET", ":path", "/"), EndHeaders: true}) == nil
+		}, 0, target.PhaseWait, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client, secure := newClient(t)
+			s := http2Target(t, secure, func(f *http2.Framer, _ int, stream uint32, _ int) bool { return c.play(f, stream) })
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			began := time.Now()
+			res, _, err := client.Do(ctx, target.Request{
+				Method: "POST", URL: &url.URL{Scheme: "https", Host: s.Addr().String(), Path: "/"}, Header: http.Header{}, Body: []byte("x"), Timeout: time.Second,
+			})
+			if time.Since(began) > 10*time.Second {
+				t.Errorf("it took %s", time.Since(began))
+			}
+			if c.status != 0 {
+				if err != nil || res.StatusCode != c.status {
+					t.Fatalf("%v, %v", res, err)
+				}
+				if _, err := io.Copy(io.Discard, res.Body); err == nil {
+					t.Error("the body is whole")
+				}
+				res.Body.Close()
+				return
+			}
+			var failed *target.Error
+			if !errors.As(err, &failed) || c.phase != "" && failed.Phase != c.phase || !strings.Contains(err.Error(), c.text) {
+				t.Errorf("want %s, %q; got %v (%+v)", c.phase, c.text, err, failed)
+			}
+			if strings.Contains(err.Error(), "127.0.0.1") {
+				t.Errorf("it tells too much: %v", err)
+			}
+		})
+	}
+}
