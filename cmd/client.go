@@ -142,9 +142,12 @@ type refusalError struct {
 	Tests   *suite.Report  `json:"tests"`  // where test cases failed
 }
 
+// asFlags puts what the API says of members of requests in words of the command line.
+var asFlags = strings.NewReplacer(`send "force": true`, "give --force", `"force": true`, "--force")
+
 // Error names the request and gives the problem's detail.
 func (e *refusalError) Error() string {
-	text := fmt.Sprintf("%s: %s: %s", e.request, e.status, printable(e.Detail))
+	text := fmt.Sprintf("%s: %s: %s", e.request, e.status, printable(asFlags.Replace(e.Detail)))
 	if e.Script != nil && e.Script.Snippet != "" {
 		text += "\n" + printable(e.Script.Snippet)
 	}

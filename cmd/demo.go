@@ -41,7 +41,7 @@ var demoEvents = []struct {
 }{
 	{"order.created", `{"id":1001,"total":129.5,"currency":"EUR","customer":{"name":"Ada","country":"GB"}}`, "passes the filter",
 		"succeeded", `{"text":"Order 1001 of Ada: 129.5 EUR"}`},
-	{"order.created", `{"id":1002,"total":20,"currency":"EUR","customer":{"name":"Ben","country":"GB"}}`, "the filter keeps it back: total is not above 100", "", ""},
+	{"order.created", `{"id":1002,"total":20,"currency":"EUR","customer":{"name":"Ben","country":"GB"}}`, "the filter does not match: total is not above 100", "", ""},
 	{"order.created", `{"id":1003,"total":500,"currency":"USD","test":true,"customer":{"name":"Test","country":"US"}}`, "the transform drops it", "dropped", ""},
 	{"customer.created", `{"id":7,"name":"Ada"}`, "nobody subscribes to its type", "", ""},
 	{"order.created", `{"id":9007199254740993,"total":250,"currency":"USD","customer":{"name":"Grace <g@example.com>","country":"US"}}`, "the receiver answers 503 at first, so it is sent twice",
@@ -126,7 +126,7 @@ func (d *demonstration) receive(got received) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.chatty.Load() {
-		fmt.Fprintf(d, "  received %s %q\n", got.header.Get("webhook-id"), got.body)
+		fmt.Fprintf(d, "  received %s %s\n", printable(got.header.Get("webhook-id")), cutBody(got.body, 1))
 	}
 	if strings.Contains(string(got.body), "Grace") {
 		if d.tries++; d.tries == 1 {

@@ -170,3 +170,132 @@ func TestServe_LogsWhereTheAdminKeyIs(t *testing.T) {
 		t.Errorf("the log holds the key, or the file is missing: %v", err)
 	}
 }
+
+func TestListen_ShowsAnswersRepeatsAndCutsBodies(t *testing.T) {
+	t.Parallel()
+	p := serve(t, t.TempDir())
+	out := &logged{}
+	l := command("listen", "--addr", "127.0.0.1:0", "--server", p.api.url, "--key", testKey, "--subscribe", "a.b", "--status", "503")
+	l.Stdout, l.Stderr = out, os.Stderr
+	if err := l.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Process.Kill(); l.Wait() })
+	eventually(t, "it has subscribed", func() bool { return out.has("subscribed to a.b") })
+	list := make([]int, 300)
+	text, _ := json.Marshal(list)
+	post(t, p, "/api/v1/events", outgoingEvent{Type: "a.b", Data: text}, nil)
+	eventually(t, "the first attempt is shown", func() bool { return out.has("signature ok  answered 503") })
+	if !out.has("more lines; --full shows them)") && !out.has("lines more; --full shows them)") {
+		t.Errorf("the body is not cut:\n%s", out)
+	}
+	eventually(t, "the second is marked", func() bool {
+		return out.has("answered 503  REPEAT: delivery 2 of this webhook-id")
+	})
+	if n := strings.Count(out.String(), "\n"); n > 60 {
+		t.Errorf("%d lines", n)
+	}
+}
+
+func TestCutBody(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		body  string
+		lines int
+		want  string
+	}{
+		{`{"a":1}`, 20, "{\n  \"a\": 1\n}"},
+		{`{"a": 1}`, 1, `{"a":1}`},
+		{`[1,2,3]`, 2, "[\n  1,\n… (3 lines more; --full shows them)"},
+		{"no json\x1b[31m\n", 20, `"no json\x1b[31m\n"`},
+		{`"` + strings.Repeat("x", 600) + `"`, 20, `"` + strings.Repeat("x", 499) + "… (102 characters more)"},
+		{"", 20, `""`},
+	} {
+		if got := cutBody([]byte(c.body), c.lines); got != c.want {
+			t.Errorf("%.40q in %d lines: %q", c.body, c.lines, got)
+		}
+	}
+}
+
+// A listen that was killed leaves its subscription: the next one gets it, with its secret.
+func TestListen_VerifiesWithTheSecretOfASubscriptionThatIsThere(t *testing.T) {
+	t.Parallel()
+	p := serve(t, t.TempDir())
+	addr := freeAddress(t)
+	for round := range 2 {
+		out := &logged{}
+		l := command("listen", "--addr", addr, "--server", p.api.url, "--key", testKey, "--subscribe", "a.b")
+		l.Stdout, l.Stderr = out, os.Stderr
+		if err := l.Start(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "it has subscribed", func() bool { return out.has("subscribed to a.b") })
+		post(t, p, "/api/v1/events", outgoingEvent{Type: "a.b", Data: json.RawMessage("1")}, nil)
+		eventually(t, "a delivery is shown", func() bool { return out.has("answered 200") })
+		if !out.has("signature ok") {
+			t.Errorf("round %d:\n%s", round, out)
+		}
+		l.Process.Kill()
+		l.Wait()
+	}
+}
+
+func TestJSONIsTakenInlineFromFilesAndStandardInput(t *testing.T) {
+	t.Parallel()
+	dir := writeFiles(t, map[string]string{"e.json": `{"total": 120}`, "s.json": `{"properties": {"total": {"type": "number"}}}`})
+	for _, event := range []string{`{"total": 120}`, " \n{\"total\": 120}", "e.json", "@e.json", "-"} {
+		out, problems, status := runIn(t, dir, `{"total": 120}`, "try", "--filter", "data.total > 100", "--type", "a.b", "--event", event, "--json")
+		if status != 0 || !strings.Contains(out, `"matched": true`) {
+			t.Errorf("--event %q: status %d %s%s", event, status, out, problems)
+		}
+	}
+	for _, schema := range []string{`{"properties": {"total": {"type": "number"}}}`, "s.json", "@s.json", "-"} {
+		_, problems, status := runIn(t, dir, `{"properties": {"total": {"type": "number"}}}`, "try", "--filter", "data.totl > 100", "--type", "a.b", "--event", "{}", "--schema", schema)
+		if status != 1 && !strings.Contains(problems, "totl") {
+			t.Errorf("--schema %q: status %d %s", schema, status, problems)
+		}
+	}
+	_, problems, status := runIn(t, dir, "", "try", "--filter", "true", "--event", "none.json")
+	if status != 1 || !strings.Contains(problems, "--event: open none.json") || !strings.Contains(problems, "JSON itself begins with") {
+		t.Errorf("a file that is missing: status %d %s", status, problems)
+	}
+	_, problems, _ = runIn(t, dir, "", "send", "a.b", "e.json", "--key", "x")
+	if !strings.Contains(problems, "write @e.json") {
+		t.Errorf("send with a file's name: %s", problems)
+	}
+}
+
+func TestScripts_ShadowRunAndFlagsInMessages(t *testing.T) {
+	t.Parallel()
+	p := serve(t, t.TempDir())
+	dir := writeFiles(t, map[string]string{
+		"one.expr": "data.n > 1", "two.expr": "data.n > 2",
+		"bad.json": `{"cases": [{"name": "never", "event": {"type": "a.b", "data": {"n": 1}}, "expect": {"matches": true}}]}`,
+	})
+	run := func(status int, want string, args ...string) {
+		t.Helper()
+		out, problems, got := runIn(t, dir, "", append([]string{"scripts", "--server", p.api.url, "--key", testKey}, args...)...)
+		if got != status || !strings.Contains(out+problems, want) || strings.Contains(out+problems, `"force"`) {
+			t.Errorf("%v: want status %d and %q, got %d\n%s%s", args, status, want, got, out, problems)
+		}
+	}
+	run(0, "version 1 is live", "push", "f", "one.expr", "--live")
+	run(1, "404", "shadow", "show", "f")
+	run(1, "is the live one", "shadow", "start", "f", "1")
+	run(0, "version 2", "push", "f", "two.expr")
+	sink := newCounter(t)
+	post(t, p, "/api/v1/subscriptions", map[string]any{"event": "*", "target_url": sink.URL, "filter_script": "f"}, nil)
+	run(0, "version 2 of f runs beside version 1 until", "shadow", "start", "f", "--duration", "10m")
+	for n := range 4 {
+		post(t, p, "/api/v1/events", outgoingEvent{Type: "a.b", Data: json.RawMessage(fmt.Sprintf(`{"n":%d}`, n))}, nil)
+	}
+	eventually(t, "the shadow run has counted", func() bool {
+		out, _, _ := runIn(t, dir, "", "scripts", "--server", p.api.url, "--key", testKey, "shadow", "show", "f")
+		return regexp.MustCompile(`(?m)^events +4$`).MatchString(out) && regexp.MustCompile(`(?m)^no longer matched +1$`).MatchString(out)
+	})
+	run(0, "", "shadow", "stop", "f")
+	run(1, "404", "shadow", "show", "f")
+	run(0, "", "push", "f", "two.expr", "--cases", "bad.json", "--note", "x")
+	run(1, "--force", "live", "f", "2")
+	run(0, "version 2 is live", "live", "f", "2", "--force")
+}

@@ -6,13 +6,19 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
+	"net/url"
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
 )
 
 type listenCommand struct {
@@ -24,7 +30,22 @@ type listenCommand struct {
 	Transform   string `help:"File with the transform of that subscription." type:"existingfile" placeholder:"FILE"`
 	Status      int    `help:"Status to answer deliveries with." default:"200" placeholder:"CODE" min:"200" max:"599"`
 	Headers     bool   `help:"Print the headers of deliveries too."`
+	Full        bool   `help:"Print bodies whole; without it, lines after the 20th and what is wider than 500 characters are left out."`
+
+	mu   sync.Mutex
+	seen *lru.Cache[string, int] // deliveries of each webhook-id that came to a path
 }
+
+// Help says what the flags can't.
+func (*listenCommand) Help() string {
+	return `Each delivery is shown with the status that it was answered with. One whose webhook-id has come before is marked as a repeat. Ctrl-C ends, and deletes what --subscribe has made.`
+}
+
+const (
+	shownLines  = 20  // of a body
+	shownWidth  = 500 // characters of a line
+	repeatsKept = 10_000
+)
 
 // Run receives until a signal comes.
 func (c *listenCommand) Run(ctx context.Context) error {
@@ -87,6 +108,9 @@ func (c *listenCommand) Run(ctx context.Context) error {
 func (c *listenCommand) subscribe(ctx context.Context, api *client, r *receiver, transform string) (subscriptionBody, error) {
 	wanted := subscriptionBody{Event: c.Subscribe, TargetURL: r.url(), Filter: c.Filter, Transform: transform, Secret: string(c.Secret)}
 	made, err := api.subscribe(ctx, wanted)
+	if err == nil && made.Secret == "" { // the same was there already, from a listen that did not end well
+		err = api.call(ctx, http.MethodGet, "/api/v1/subscriptions/"+url.PathEscape(made.ID)+"/secret", nil, &made)
+	}
 	if err == nil {
 		r.setSecret(made.Secret)
 	}
@@ -102,24 +126,74 @@ func (c *listenCommand) print(w io.Writer, d received) {
 	case c.Secret == "" && c.Subscribe == "":
 		verdict = "signature not checked"
 	}
-	fmt.Fprintf(&out, "%s  %s  %s  %s\n", time.Now().Format("15:04:05.000"), d.path, d.header.Get("webhook-id"), verdict)
+	id := d.header.Get("webhook-id")
+	answer := fmt.Sprintf("answered %d", c.Status)
+	if n := c.count(id, d.path); n > 1 {
+		answer += fmt.Sprintf("  REPEAT: delivery %d of this webhook-id", n)
+	}
+	fmt.Fprintf(&out, "%s  %s  %s  %s  %s\n", time.Now().Format("15:04:05.000"), printable(d.path), printable(id), verdict, answer)
 	if c.Headers {
 		out.WriteString(headerLines(d.header))
 	}
-	var pretty bytes.Buffer
-	if json.Indent(&pretty, d.body, "  ", "  ") == nil {
-		fmt.Fprintf(&out, "  %s\n", pretty.Bytes())
-	} else {
-		fmt.Fprintf(&out, "  %q\n", d.body) // quoted: it may hold what a terminal obeys
+	lines := shownLines
+	if c.Full {
+		lines = math.MaxInt
 	}
+	fmt.Fprintf(&out, "  %s\n", strings.ReplaceAll(cutBody(d.body, lines), "\n", "\n  "))
 	io.WriteString(w, out.String())
+}
+
+// count counts the deliveries of a webhook-id to a path, this one included.
+func (c *listenCommand) count(id, path string) int {
+	if id == "" {
+		return 1
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.seen == nil {
+		c.seen, _ = lru.New[string, int](repeatsKept)
+	}
+	n, _ := c.seen.Get(id + " " + path)
+	c.seen.Add(id+" "+path, n+1)
+	return n + 1
+}
+
+// cutBody shows a body to people, in so many lines at most: JSON indented if it has more
+// than one, text that is none quoted, for it may hold what a terminal obeys.
+func cutBody(body []byte, lines int) string {
+	var indented bytes.Buffer
+	text := strconv.Quote(string(body))
+	switch {
+	case lines > 1 && json.Indent(&indented, body, "", "  ") == nil:
+		text = indented.String()
+	case lines == 1 && json.Compact(&indented, body) == nil:
+		text = indented.String()
+	}
+	text = printable(text)
+	if lines == math.MaxInt {
+		return text
+	}
+	all := strings.Split(text, "\n")
+	left := len(all) - lines
+	if left > 0 {
+		all = all[:lines]
+	}
+	for i, line := range all {
+		if characters := []rune(line); len(characters) > shownWidth {
+			all[i] = string(characters[:shownWidth]) + "… (" + counted(len(characters)-shownWidth, "character") + " more)"
+		}
+	}
+	if left > 0 {
+		all = append(all, "… ("+counted(left, "line")+" more; --full shows them)")
+	}
+	return strings.Join(all, "\n")
 }
 
 func headerLines(h http.Header) string {
 	var lines []string
 	for name, values := range h {
 		for _, v := range values {
-			lines = append(lines, fmt.Sprintf("  %s: %s\n", name, v))
+			lines = append(lines, fmt.Sprintf("  %s: %s\n", name, printable(v)))
 		}
 	}
 	slices.Sort(lines)

@@ -24,6 +24,7 @@ type scriptsCommand struct {
 	Diff        scriptsDiffCommand     `cmd:"" help:"Compare the live version with a file or another version, or two versions."`
 	Live        scriptsLiveCommand     `cmd:"" help:"Make a version live."`
 	Rollback    scriptsRollbackCommand `cmd:"" help:"Make the version live that was live before."`
+	Shadow      scriptsShadowCommand   `cmd:"" help:"Run a version beside the live one over new events, and count what it would change; nothing of it is sent."`
 	Backtest    scriptsBacktestCommand `cmd:"" help:"Run a version or a file over stored events and show what it would change; nothing is sent."`
 }
 
@@ -97,7 +98,7 @@ type scriptsPushCommand struct {
 	File  string `arg:"" help:"File with the source."`
 	Kind  string `help:"filter or transform, for a new script; by default what the file's ending says." placeholder:"KIND" enum:"filter,transform," default:""`
 	Note  string `help:"What is new." placeholder:"TEXT" multiline:""`
-	Cases string `help:"File with the version's test cases; by default it takes those of the version before it." placeholder:"FILE"`
+	Cases string `help:"The version's test cases, as JSON or a file; by default it takes those of the version before it." placeholder:"JSON|FILE" multiline:"" maxlen:"16777216"`
 	Live  bool   `help:"Make the version live if its tests pass."`
 }
 
@@ -163,13 +164,17 @@ func (c *scriptsPushCommand) readCases() (json.RawMessage, error) {
 	if c.Cases == "" {
 		return nil, nil
 	}
-	text, err := os.ReadFile(c.Cases)
+	text, name, err := readJSONValue("--cases", c.Cases)
 	if err != nil {
 		return nil, err
 	}
-	cases, err := manifest.ReadCases(c.Cases, text, func(name string) ([]byte, error) {
+	folder := filepath.Dir(name)
+	if name == "--cases" || name == standardInput {
+		name, folder = name+".json", "."
+	}
+	cases, err := manifest.ReadCases(name, text, func(name string) ([]byte, error) {
 		if !filepath.IsAbs(name) {
-			name = filepath.Join(filepath.Dir(c.Cases), filepath.FromSlash(name))
+			name = filepath.Join(folder, filepath.FromSlash(name))
 		}
 		return os.ReadFile(name)
 	})

@@ -91,6 +91,9 @@ func payloadArgument(text string) (data json.RawMessage, err error) {
 		return nil, err
 	}
 	if data = bytes.TrimSpace(data); !json.Valid(data) {
+		if _, err := os.Stat(text); err == nil {
+			return nil, fmt.Errorf("the payload is not JSON: %.80s (write @%[1]s for the file of this name)", data)
+		}
 		return nil, fmt.Errorf("the payload is not JSON: %.80s", data)
 	}
 	return data, nil

@@ -50,7 +50,7 @@ type serveCommand struct {
 	Retries              []time.Duration `help:"Time to wait before each attempt; the first is 0s. When the list ends, the delivery is dead." default:"0s,5s,5m,30m,2h,5h,10h,14h,20h,24h" placeholder:"DURATION" min:"0s" max:"8760h"`
 	InFlight             int             `help:"Most attempts at one time." default:"512" placeholder:"N" min:"1" max:"100000"`
 	SubscriptionInFlight int             `help:"Most attempts at one time of one subscription." default:"16" placeholder:"N" min:"1" max:"10000"`
-	DeactivateAfter      time.Duration   `help:"Time of nothing but failure after which a subscription is switched off; 0s is never." default:"120h" placeholder:"DURATION" min:"0s" max:"87600h"`
+	DeactivateAfter      time.Duration   `help:"Time of nothing but failure after which a subscription is deactivated; 0s is never." default:"120h" placeholder:"DURATION" min:"0s" max:"87600h"`
 	SandboxProcesses     int             `help:"Processes that run transforms; 0 is one more than there are CPUs." default:"0" placeholder:"N" min:"0" max:"1024"`
 	DrainTime            time.Duration   `help:"Longest time that a stop waits for requests and attempts in flight." default:"25s" min:"1ms" max:"24h"`
 

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"strings"
 
 	"switchhook/engine/signature"
 	"switchhook/scripts"
@@ -18,6 +20,26 @@ func readSource(path string) (string, error) {
 		err = fmt.Errorf("%s is empty", path)
 	}
 	return string(text), err
+}
+
+// standardInput is how messages name what "-" stands for.
+const standardInput = "standard input"
+
+// readJSONValue reads what a flag names that takes JSON: a text that begins as an object or a
+// list is the JSON itself, @FILE and FILE are files, and - is standard input. name is for messages.
+func readJSONValue(flag, value string) (text []byte, name string, err error) {
+	switch begin := strings.TrimSpace(value); {
+	case strings.HasPrefix(begin, "{") || strings.HasPrefix(begin, "["):
+		return []byte(value), flag, nil
+	case value == "-":
+		text, err = io.ReadAll(os.Stdin)
+		return text, standardInput, err
+	}
+	name = strings.TrimPrefix(value, "@")
+	if text, err = os.ReadFile(name); err != nil {
+		return nil, name, fmt.Errorf("%s: %w (JSON itself begins with { or [)", flag, err)
+	}
+	return text, name, nil
 }
 
 // checkSecret tells what is wrong with --secret, if it is given.

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"switchhook/cmd/manifest"
 )
 
 type subscriptionsCommand struct {
@@ -18,13 +20,16 @@ type subscriptionsCommand struct {
 
 // listedSubscription is a subscription, as far as the list looks at it.
 type listedSubscription struct {
-	ID             string   `json:"id"`
-	Account        string   `json:"account"`
-	Events         []string `json:"events"`
-	TargetURL      string   `json:"target_url"`
-	Active         bool     `json:"active"`
-	InactiveReason string   `json:"inactive_reason"`
-	Quarantine     string   `json:"quarantine"`
+	ID          string `json:"id"`
+	Account     string `json:"account"`
+	Description string `json:"description"`
+
+	Metadata       metadataTexts `json:"metadata"`
+	Events         []string      `json:"events"`
+	TargetURL      string        `json:"target_url"`
+	Active         bool          `json:"active"`
+	InactiveReason string        `json:"inactive_reason"`
+	Quarantine     string        `json:"quarantine"`
 	Health         struct {
 		State        string     `json:"state"`
 		FailingSince *time.Time `json:"failing_since"`
@@ -35,16 +40,20 @@ type listedSubscription struct {
 
 func (s *listedSubscription) whole() bool { return s.ID != "" }
 
-// trouble is what keeps its deliveries from arriving, the gravest first; empty where
-// nothing does.
-func (s *listedSubscription) trouble() string {
+// name is what people call it: the name that apply gave it, or its description.
+func (s *listedSubscription) name() string {
+	return cmp.Or(s.Metadata[manifest.NameKey], s.Description, "-")
+}
+
+// problem says why its deliveries do not arrive, the gravest reason first; empty if they do.
+func (s *listedSubscription) problem() string {
 	return cmp.Or(s.InactiveReason, s.Quarantine, s.Health.LastError)
 }
 
 type subscriptionsListCommand struct {
 	Account  string `help:"Account whose subscriptions are listed; by default the key's own." placeholder:"NAME"`
 	Event    string `help:"Only those that would get this event type, or name this pattern." placeholder:"TYPE" aliases:"event-type"`
-	Inactive bool   `help:"Only those that are switched off."`
+	Inactive bool   `help:"Only those that are inactive."`
 	Failing  bool   `help:"Only those whose targets fail."`
 	JSON     bool   `name:"json" help:"Print JSON, as the API has it."`
 }
@@ -83,15 +92,15 @@ func (c *subscriptionsListCommand) Run(ctx context.Context, commands *commands) 
 		return printJSON(pointers(list))
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\tACTIVE\tHEALTH\tFAILURES\tFAILING SINCE\tACCOUNT\tEVENTS\tTARGET\tTROUBLE")
+	fmt.Fprintln(w, "ID\tNAME\tACTIVE\tHEALTH\tFAILURES\tFAILING SINCE\tACCOUNT\tEVENTS\tTARGET\tPROBLEM")
 	for i := range list {
 		s := &list[i].is
 		active := "no"
 		if s.Active {
 			active = "yes"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\n", s.ID, active, s.Health.State, s.Health.Failures, timeOr(s.Health.FailingSince, "-"),
-			oneLine(s.Account), oneLine(strings.Join(s.Events, ",")), oneLine(s.TargetURL), oneLine(s.trouble()))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\n", s.ID, oneLine(s.name()), active, s.Health.State, s.Health.Failures, timeOr(s.Health.FailingSince, "-"),
+			oneLine(s.Account), oneLine(strings.Join(s.Events, ",")), oneLine(s.TargetURL), oneLine(s.problem()))
 	}
 	return w.Flush()
 }

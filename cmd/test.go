@@ -34,7 +34,7 @@ const (
 func (*testCommand) Help() string {
 	return `A file of cases names its scripts in "filter" and "transform"; left out, those for a.test.json are a.expr, a.js and a.ts, or else filter.expr, transform.js and transform.ts beside it.
 
-  {"cases": [{"name": "small orders are kept back",
+  {"cases": [{"name": "small orders do not match",
               "event": {"type": "order.created", "data": {"total": 5}},
               "expect": {"matches": false}}]}
 

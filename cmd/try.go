@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/url"
 	"os"
@@ -28,9 +27,9 @@ type tryCommand struct {
 	Transform  string  `help:"File with the transform, JavaScript or TypeScript." placeholder:"FILE"`
 	Filter     *string `help:"Filter expression." placeholder:"EXPR" xor:"filter" multiline:""`
 	FilterFile string  `help:"File with the filter expression." placeholder:"FILE" xor:"filter"`
-	Event      string  `help:"File with the event: {\"type\": …, \"data\": …}, or just the payload; - is standard input." placeholder:"FILE" required:""`
+	Event      string  `help:"The event, {\"type\": …, \"data\": …}, or just the payload: JSON, a file with it, or - for standard input." placeholder:"JSON|FILE" required:"" multiline:"" maxlen:"16777216"`
 	Type       string  `help:"The event's type; example.event where neither this nor the file says." placeholder:"TYPE"`
-	Schema     string  `help:"File with the JSON Schema of the event type, to check the filter against." placeholder:"FILE"`
+	Schema     string  `help:"The JSON Schema of the event type, to check the filter against: JSON, or a file with it." placeholder:"JSON|FILE" multiline:"" maxlen:"16777216"`
 	Target     string  `help:"Address that would be sent to." default:"https://example.com/hook" placeholder:"URL"`
 	Secret     secret  `help:"Signing secret (whsec_…, whsk_…); without one the signature is left out." placeholder:"SECRET"`
 	JSON       bool    `name:"json" help:"Print JSON."`
@@ -47,9 +46,10 @@ const (
 func (*tryCommand) Help() string {
 	return `Nothing is sent, and no server is needed. The filter's verdict is explained by the value of each of its parts.
 
-Exit status: 0 the event matches and a request would be sent; 3 the filter keeps it back or the transform drops it; 1 a script or a file is wrong; 2 the command line is.
+Exit status: 0 the event matches and a request would be sent; 3 the filter does not match or the transform drops it; 1 a script or a file is wrong; 2 the command line is.
 
   switchhook try --transform order.ts --event order.json --filter 'data.total > 100'
+  switchhook try --filter 'data.total > 100' --event '{"total": 120}'
   jq .data event.json | switchhook try --type order.created --transform order.ts --event -`
 }
 
@@ -149,11 +149,10 @@ func (c *tryCommand) read() (in tryInput, err error) {
 	if c.Filter != nil {
 		in.filter = *c.Filter
 	}
-	var schema string
 	for _, f := range []struct {
 		name string
 		into *string
-	}{{c.FilterFile, &in.filter}, {c.Transform, &in.transform}, {c.Schema, &schema}} {
+	}{{c.FilterFile, &in.filter}, {c.Transform, &in.transform}} {
 		if f.name == "" {
 			continue
 		}
@@ -162,19 +161,20 @@ func (c *tryCommand) read() (in tryInput, err error) {
 		}
 	}
 	if c.Schema != "" {
-		in.schemas = [][]byte{[]byte(schema)}
+		schema, name, err := readJSONValue("--schema", c.Schema)
+		if err != nil {
+			return in, err
+		}
+		if len(bytes.TrimSpace(schema)) == 0 {
+			return in, fmt.Errorf("%s is empty", name)
+		}
+		in.schemas = [][]byte{schema}
 	}
 	return in, nil
 }
 
 func (c *tryCommand) readEvent() (*scripts.Event, error) {
-	var text []byte
-	var err error
-	if c.Event == "-" {
-		text, err = io.ReadAll(os.Stdin)
-	} else {
-		text, err = os.ReadFile(c.Event)
-	}
+	text, name, err := readJSONValue("--event", c.Event)
 	if err != nil {
 		return nil, err
 	}
@@ -183,7 +183,7 @@ func (c *tryCommand) readEvent() (*scripts.Event, error) {
 		return nil, fmt.Errorf("--event: %w", err)
 	}
 	if e.Type == "" {
-		c.sayBare(text)
+		c.sayBare(name, text)
 	}
 	e.Data = bytes.TrimSpace(e.Data)
 	e.Type = cmp.Or(c.Type, e.Type, "example.event")
@@ -195,17 +195,13 @@ func (c *tryCommand) readEvent() (*scripts.Event, error) {
 
 // sayBare says that a file which looks like an event, or of which nobody has said what
 // it is, was read as a payload.
-func (c *tryCommand) sayBare(text []byte) {
+func (c *tryCommand) sayBare(name string, text []byte) {
 	var members map[string]json.RawMessage
 	if json.Unmarshal(text, &members) != nil {
 		return // a list or a number can be nothing but a payload
 	}
 	_, hasType := members["type"]
 	_, hasData := members["data"]
-	name := c.Event
-	if name == "-" {
-		name = "standard input"
-	}
 	const event = `an event is {"type": …, "data": …}`
 	switch {
 	case hasType && hasData:
@@ -319,7 +315,7 @@ func (t *trial) String() string {
 	case t.Error != nil:
 		fmt.Fprintf(&b, "The %s failed (%s): %s\n%s", t.ErrorIn, t.Error.Phase, printable(t.Error.Error()), indentLines(printable(t.Error.Snippet), "  "))
 	case !t.Matched:
-		b.WriteString("The filter keeps this event back: nothing would be sent.\n")
+		b.WriteString("The filter does not match this event: nothing would be sent.\n")
 	case t.Dropped:
 		fmt.Fprintf(&b, "The transform drops this event: %s\n", printable(cmp.Or(t.DropReason, "no reason given")))
 	default:

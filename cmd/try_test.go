@@ -66,7 +66,7 @@ func TestTry(t *testing.T) {
 			"console  log: total 120 \\u001b[31m\n", "PUT /hook/x?q=a+b HTTP/1.1\nHost: example.com\nAccept: */*\nContent-Length: 24\nContent-Type: application/json\nUser-Agent: Switchhook/" + Version + "\nwebhook-id: evt_1\nwebhook-timestamp: ",
 			"x-total: 120\n\n{\"total\":120,\"t\":\"<é>\"}\n",
 		}, "webhook-signature is left out"},
-		"no match":                 {"--transform t.ts --event no.json --filter-file f.expr", "", 3, []string{"  ✗ data.customer.country in", "data.customer.country ", "missing", "The filter keeps this event back"}, ""},
+		"no match":                 {"--transform t.ts --event no.json --filter-file f.expr", "", 3, []string{"  ✗ data.customer.country in", "data.customer.country ", "missing", "The filter does not match this event"}, ""},
 		"a filter alone":           {"--event e.json --filter data.total>1", "", 0, []string{"POST /hook HTTP/1.1", `{"type":"order.created","timestamp":"`, `"data":{"total": 120, "customer": {"country": "US"}}}`}, ""},
 		"a payload on stdin":       {"--event - --filter type=='a.b'&&data==1 --type a.b", " 1 ", 0, []string{`"type":"a.b"`, `"data":1}`}, ""},
 		"a payload without type":   {"--event - --filter type=='example.event'", "[1]", 0, []string{`"data":[1]}`}, ""},
@@ -98,7 +98,7 @@ func TestTry(t *testing.T) {
 		"an event and more":        {"--event - --filter true", `{"type": "a.b", "data": 1, "x": 2}`, 0, nil, "standard input holds more than an event does"},
 		"another target":           {"--event e.json --filter true --target http://localhost:9/a%2Fb?c=d", "", 0, []string{"POST /a%2Fb?c=d HTTP/1.1\nHost: localhost:9\n"}, ""},
 		"what the sandbox does":    {"--event e.json --transform t.ts --verbose", "", 0, nil, "sandbox ready"},
-		"help on the exit status":  {"--help", "", 0, []string{"3 the filter keeps\nit back or the transform drops it"}, ""},
+		"help on the exit status":  {"--help", "", 0, []string{"3 the filter\ndoes not match or the transform drops it"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			stdout, stderr, status := runIn(t, dir, c.stdin, append([]string{"try"}, strings.Fields(c.args)...)...)

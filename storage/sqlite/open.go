@@ -19,6 +19,8 @@ import (
 	"github.com/gofrs/flock"
 	"github.com/mattn/go-sqlite3"
 	"github.com/pressly/goose/v3"
+
+	_ "switchhook/storage/sqlite/needcgo" // a build without cgo fails there, with a message
 )
 
 //go:embed schema/*.sql
