@@ -39,31 +39,43 @@ func children(t *testing.T) (pids []int) {
 
 // A kernel that is short of memory kills any process. The script that was on has not done it.
 func TestProcessKilledFromOutsideCostsNoRun(t *testing.T) {
-	p := start(t, sandbox.Config{Processes: 2, Limits: func() scripts.Limits {
-		l := scripts.DefaultLimits()
-		l.Soft, l.Hard = 10*time.Second, 20*time.Second
-		return l
-	}()})
-	prog := compile(t, p, `export default e => { for (let i = 0; i < 1e6; i++); return [e.data] }`)
-	type outcome struct {
-		res scripts.Result
-		err error
+	limits := scripts.DefaultLimits()
+	limits.Soft, limits.Hard = 4*time.Second, 5*time.Second
+	p := start(t, sandbox.Config{Processes: 1, Limits: limits})
+	prog := compile(t, p, `export default e => { for (let i = 0; i < e.data; i++); return [e.data] }`)
+	run := func(rounds int) (time.Duration, error) {
+		res, err := p.Run(context.Background(), prog, event(strconv.Itoa(rounds)), post)
+		if want := fmt.Sprintf("[%d]", rounds); err == nil && string(res.Body) != want {
+			err = fmt.Errorf("it gave %s, not %s", res.Body, want)
+		}
+		return res.CPU, err
 	}
+	const few = 20_000
+	once, err := run(few)
+	if err != nil {
+		t.Fatal(err)
+	}
+	long := few * int(300*time.Millisecond/max(once, time.Millisecond))
 	for i := range 3 {
-		out := make(chan outcome, 1)
+		if _, err := run(few); err != nil { // the process is up
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
 		go func() {
-			res, err := p.Run(context.Background(), prog, event(strconv.Itoa(i)), post)
-			out <- outcome{res, err}
+			_, err := run(long)
+			done <- err
 		}()
-		time.Sleep(20 * time.Millisecond) // it is on by then, or waits: both must end well
+		for p.Stats().Running == 0 {
+			time.Sleep(time.Millisecond)
+		}
 		for _, pid := range children(t) {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
-		if got := <-out; got.err != nil || string(got.res.Body) != fmt.Sprintf("[%d]", i) {
-			t.Errorf("run %d: %s %v", i, got.res.Body, got.err)
+		if err := <-done; err != nil {
+			t.Errorf("run %d: %v", i, err)
 		}
 	}
-	if s := p.Stats(); s.Ended[sandbox.EndedCrash] == 0 {
-		t.Errorf("nothing was killed: %+v", s)
+	if s := p.Stats(); s.Ended[sandbox.EndedCrash] != 3 {
+		t.Errorf("not three were killed: %+v", s)
 	}
 }
