@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	stdlog "log"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -61,7 +62,7 @@ type serveCommand struct {
 	MinFreeDisk   int64         `help:"Refuse events while the disk of the database has fewer bytes left." default:"268435456" placeholder:"BYTES" min:"0" max:"1125899906842624"`
 	MaxBacklog    int64         `help:"Refuse events of the accounts that have the most while more deliveries wait; 0 is no limit." default:"10000000" placeholder:"N" min:"0" max:"1000000000000"`
 
-	PublicURL         string        `help:"URL under which receivers reach this router, for the URLs in skinny payloads; by default the address it listens on." placeholder:"URL"`
+	PublicURL         string        `help:"URL under which receivers and clients reach this router, for the URLs in skinny payloads and the paths in answers; by default the address it listens on." placeholder:"URL"`
 	SkinnyTokenTTL    time.Duration `name:"skinny-token-ttl" help:"How long the URL in a skinny payload is good, from its attempt on." default:"1h" min:"1s" max:"8760h"`
 	CloudEventsSource string        `name:"cloudevents-source" help:"Beginning of the source of CloudEvents that go out; \"/accounts/\" and the account follow." default:"/switchhook" placeholder:"URI"`
 	WebhookOrigin     string        `help:"How targets that have to allow deliveries first know this router (WebHook-Request-Origin), such as its host name." default:"switchhook" placeholder:"NAME"`
@@ -151,6 +152,9 @@ func (c *serveCommand) config() (cfg routerConfig, err error) {
 	if c.PublicURL != "" {
 		if err := engine.CheckPublicURL(c.PublicURL); err != nil {
 			return cfg, fmt.Errorf("--public-url: %w", err)
+		}
+		if u, err := url.Parse(c.PublicURL); err == nil {
+			cfg.server.PathPrefix = strings.TrimRight(u.EscapedPath(), "/")
 		}
 	}
 	if err := cloudevents.CheckSource(c.CloudEventsSource); err != nil {

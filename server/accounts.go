@@ -186,11 +186,11 @@ func (s *Server) putAccount(c *fiber.Ctx, who caller, patch bool) error {
 	if err != nil {
 		return err
 	}
-	version, err := ifMatch(c)
+	old := s.engine.Account(asked.Name)
+	version, err := upsertPrecondition(c, old.Version > 0)
 	if err != nil {
 		return err
 	}
-	old := s.engine.Account(asked.Name)
 	in := accountInput{Quota: &quotaView{}, Retention: &retentionView{}}
 	if patch { // what the body leaves out stays, inside quota and retention as well
 		in.Verify = string(old.Verify)

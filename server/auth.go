@@ -25,6 +25,10 @@ func public(h fiber.Handler) handler { return func(c *fiber.Ctx, _ caller) error
 
 // handle lets a request through to a route that its key may use.
 func (s *Server) handle(r route) fiber.Handler {
+	switch r.method {
+	case fiber.MethodPut, fiber.MethodPatch, fiber.MethodDelete:
+		r.handler = withEachTag(r.handler)
+	}
 	if r.access.open {
 		return func(c *fiber.Ctx) error { return r.handler(c, caller{}) }
 	}
@@ -41,6 +45,9 @@ func (s *Server) handle(r route) fiber.Handler {
 		}
 		if err := r.access.check(key); err != nil {
 			return err
+		}
+		if name := repeatedParameter(c.Context().QueryArgs()); name != "" && c.Locals(dialectLocal) == nil {
+			return fieldProblem(name, "is given twice, with two values; give it once")
 		}
 		// Whatever the method: in a dialect a GET may change things.
 		c.SetUserContext(engine.WithActor(c.UserContext(), engine.Actor{Key: key, Address: s.address(c).String()}))
@@ -179,6 +186,7 @@ const continueExpectation = "100-continue"
 
 // bodyRoom says how much of a body is read, once the headers are there.
 func (s *Server) bodyRoom(header *fasthttp.RequestHeader) fasthttp.RequestConfig {
+	foldSlashes(header)
 	const chunked = -1
 	n := header.ContentLength() // less than chunked: there is no body
 	if expect := header.PeekBytes([]byte(fiber.HeaderExpect)); len(expect) > 0 && bytes.EqualFold(expect, []byte(continueExpectation)) {
@@ -207,6 +215,26 @@ func (s *Server) bodyRoom(header *fasthttp.RequestHeader) fasthttp.RequestConfig
 		s.strangers.wrong(from) // after a chunked body that is too large nobody knows the key any more
 	}
 	return fasthttp.RequestConfig{MaxRequestBodySize: min(strangersBody, s.cfg.MaxBody)}
+}
+
+// foldSlashes makes each run of slashes in the path one: clients join addresses with one too
+// many. It does so before the address is parsed, for what follows two slashes at the beginning
+// would be taken for a host.
+func foldSlashes(header *fasthttp.RequestHeader) {
+	path, query := header.RequestURI(), []byte(nil)
+	if i := bytes.IndexByte(path, '?'); i >= 0 {
+		path, query = path[:i], path[i:]
+	}
+	if len(path) == 0 || path[0] != '/' || !bytes.Contains(path, []byte("//")) {
+		return
+	}
+	folded := make([]byte, 0, len(path)+len(query))
+	for i, b := range path {
+		if b != '/' || i == 0 || path[i-1] != '/' {
+			folded = append(folded, b)
+		}
+	}
+	header.SetRequestURIBytes(append(folded, query...))
 }
 
 // contextOf gives the context of a request's headers, for fasthttp hands over no more than

@@ -52,7 +52,7 @@ func (s *Server) publishCloudEvents(c *fiber.Ctx, who caller) error {
 	if charset != "" && !strings.EqualFold(charset, "utf-8") {
 		return problemOf(fiber.StatusUnsupportedMediaType, fmt.Sprintf("the body must be JSON in UTF-8, not in %q", charset))
 	}
-	doc, err := jsondoc.Parse(body, jsondoc.Limits{NoDuplicates: true})
+	doc, err := jsondoc.Parse(withoutBOM(body), jsondoc.Limits{NoDuplicates: true})
 	if err != nil {
 		return err
 	}

@@ -9,12 +9,11 @@ import (
 	"mime"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/gofiber/fiber/v2"
 
-	"switchhook/engine"
 	"switchhook/scripts/jsondoc"
 	"switchhook/scripts/near"
 )
@@ -23,8 +22,11 @@ import (
 // request.
 func readJSON(c *fiber.Ctx) (*jsondoc.Doc, error) {
 	if ct := c.Get(fiber.HeaderContentType); ct != "" {
-		media, _, err := mime.ParseMediaType(ct)
-		if err != nil || media != "application/json" && !strings.HasSuffix(media, "+json") {
+		media, err := mediaType(c)
+		if err != nil {
+			return nil, err
+		}
+		if media != fiber.MIMEApplicationJSON && !strings.HasSuffix(media, "+json") {
 			return nil, problemOf(fiber.StatusUnsupportedMediaType, fmt.Sprintf("the body must be JSON: send it with \"Content-Type: application/json\", not %q", ct))
 		}
 	}
@@ -40,14 +42,42 @@ func plainBody(c *fiber.Ctx) ([]byte, error) {
 	if err := checkEncoding(c); err != nil {
 		return nil, err
 	}
-	return slices.Clone(c.BodyRaw()), nil
+	return slices.Clone(withoutBOM(c.BodyRaw())), nil
 }
 
+// withoutBOM leaves the byte order mark out that some Windows programs begin UTF-8 with: a
+// parser may ignore it (RFC 8259, section 8.1).
+func withoutBOM(body []byte) []byte { return bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")) }
+
 func checkEncoding(c *fiber.Ctx) error {
-	if enc := c.Get(fiber.HeaderContentEncoding); enc != "" && enc != "identity" {
-		return problemOf(fiber.StatusUnsupportedMediaType, fmt.Sprintf("the body must come as it is, not in Content-Encoding %q", enc))
+	for _, line := range c.Request().Header.PeekAll(fiber.HeaderContentEncoding) {
+		for coding := range strings.SplitSeq(string(line), ",") {
+			if coding = strings.TrimSpace(coding); coding != "" && !strings.EqualFold(coding, "identity") {
+				return problemOf(fiber.StatusUnsupportedMediaType, fmt.Sprintf("the body must come as it is, not in Content-Encoding %.60q", line))
+			}
+		}
 	}
 	return nil
+}
+
+// mediaType gives the media type of a body, in lower case and without parameters; "" where
+// there is none that can be read. The error is for a body whose charset is not UTF-8. One that
+// is ASCII alone is UTF-8, too, whatever the client says.
+func mediaType(c *fiber.Ctx) (string, error) {
+	media, parameters, err := mime.ParseMediaType(c.Get(fiber.HeaderContentType))
+	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
+		return "", nil
+	}
+	charset := parameters["charset"]
+	if charset == "" || strings.EqualFold(charset, "utf-8") || strings.EqualFold(charset, "utf8") {
+		return media, nil
+	}
+	for _, b := range c.BodyRaw() {
+		if b == 0 || b >= utf8.RuneSelf {
+			return "", problemOf(fiber.StatusUnsupportedMediaType, fmt.Sprintf("the body must be in UTF-8, not in the charset %.60q", charset))
+		}
+	}
+	return media, nil
 }
 
 // readObject reads a request's body into a struct. Members that the struct does not have are
@@ -254,22 +284,6 @@ func article(kind string) string {
 	}
 	return "a " + kind
 }
-
-// version reads If-Match: the version that the caller expects, or engine.AnyVersion.
-func ifMatch(c *fiber.Ctx) (int64, error) {
-	tag := strings.TrimPrefix(strings.TrimSpace(c.Get(fiber.HeaderIfMatch)), "W/")
-	if tag == "" || tag == "*" {
-		return engine.AnyVersion, nil
-	}
-	number, closed := strings.CutSuffix(strings.TrimPrefix(tag, `"`), `"`)
-	n, err := strconv.ParseInt(number, 10, 64)
-	if err != nil || !closed || n < 1 || strconv.FormatInt(n, 10) != number {
-		return 0, problemOf(fiber.StatusPreconditionFailed, fmt.Sprintf("If-Match: %.60s is no version; send the ETag that came with the resource", tag))
-	}
-	return n, nil
-}
-
-func setETag(c *fiber.Ctx, version int64) { c.Set(fiber.HeaderETag, fmt.Sprintf(`"%d"`, version)) }
 
 func byteSize(n int) string {
 	if n >= 1<<20 && n%(1<<20) == 0 {

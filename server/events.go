@@ -327,7 +327,7 @@ func (s *Server) getEvent(c *fiber.Ctx, who caller) error {
 	view.Deliveries = []deliveryView{}
 	for i, d := range deliveries {
 		if i == maxLimit { // the rest is in the list of deliveries, from there on
-			view.NextDeliveries = apiPath + "/deliveries?event=" + view.WebhookID + "&cursor=" + view.Deliveries[i-1].ID
+			view.NextDeliveries = s.cfg.PathPrefix + apiPath + "/deliveries?event=" + view.WebhookID + "&cursor=" + view.Deliveries[i-1].ID
 			break
 		}
 		view.Deliveries = append(view.Deliveries, viewDelivery(d))

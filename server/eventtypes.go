@@ -100,7 +100,8 @@ func (s *Server) putEventType(c *fiber.Ctx, _ caller) error {
 }
 
 func (s *Server) storeEventType(c *fiber.Ctx, in *eventTypeInput, create bool) error {
-	version, err := ifMatch(c)
+	_, missing := s.engine.EventType(in.Name)
+	version, err := upsertPrecondition(c, missing == nil)
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"maps"
-	"mime"
 	"net/url"
 	"regexp"
 	"slices"
@@ -20,7 +19,11 @@ import (
 // readJSONOrForm reads a body that may be JSON or application/x-www-form-urlencoded; form
 // tells which it was.
 func readJSONOrForm(c *fiber.Ctx) (doc *jsondoc.Doc, form bool, err error) {
-	if media, _, err := mime.ParseMediaType(c.Get(fiber.HeaderContentType)); err != nil || media != fiber.MIMEApplicationForm {
+	media, err := mediaType(c)
+	if err != nil {
+		return nil, false, err
+	}
+	if media != fiber.MIMEApplicationForm {
 		doc, err = readJSON(c)
 		if p := (*Problem)(nil); media != "" && errors.As(err, &p) && p.Status == fiber.StatusUnsupportedMediaType && checkEncoding(c) == nil {
 			p.Detail += "; a form is taken as \"application/x-www-form-urlencoded\""

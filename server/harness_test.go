@@ -56,6 +56,7 @@ type setup struct {
 	names   *net.Resolver  // of targets; the system's where nil
 	full    bool           // the disk has less room than the router asks for
 	conns   int            // server.Config.MaxConns
+	prefix  string         // server.Config.PathPrefix
 	tls     *tls.Config    // of the listener; nil: none
 
 	queryKeys bool
@@ -113,7 +114,7 @@ func start(t testing.TB, with ...setup) *router {
 		listener, r.url = tls.NewListener(listener, s.tls), "https://"+listener.Addr().String()
 		transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
 	}
-	r.server = server.New(server.Config{Engine: e, Gatherer: registry, Registerer: registry, AccessLog: s.accessLog, Logger: cmp.Or(s.log, log), MaxBody: s.maxBody, Version: "test", Now: s.now, TrustedProxies: s.proxies, ReadTimeout: s.read, MaxConns: s.conns, TLS: s.tls != nil, AllowQueryKey: s.queryKeys, Origins: s.origins})
+	r.server = server.New(server.Config{Engine: e, Gatherer: registry, Registerer: registry, AccessLog: s.accessLog, Logger: cmp.Or(s.log, log), MaxBody: s.maxBody, Version: "test", Now: s.now, TrustedProxies: s.proxies, ReadTimeout: s.read, MaxConns: s.conns, PathPrefix: s.prefix, TLS: s.tls != nil, AllowQueryKey: s.queryKeys, Origins: s.origins})
 	must(t, r.server.OpenDialects(s.dialects, dialect.BuiltIn()))
 	must(t, e.Start(ctx))
 	served := make(chan error, 1)

@@ -101,15 +101,15 @@ func replayAnswer(c *fiber.Ctx, stored *engine.IdempotentRequest) error {
 func requestDigest(c *fiber.Ctx) engine.KeyHash {
 	route, _ := c.Locals(routeLocal{}).(string)
 	parameters := url.Values{}
-	c.Context().QueryArgs().VisitAll(func(k, v []byte) {
+	for k, v := range c.Context().QueryArgs().All() {
 		if string(k) != keyParameter {
 			parameters.Add(string(k), string(v))
 		}
-	})
+	}
 	if c.Locals(dialectLocal) != nil {
 		route += " " + strings.TrimSuffix(c.Path(), "/")
 	}
-	body := string(c.BodyRaw())
+	body := string(withoutBOM(c.BodyRaw()))
 	if doc, err := jsondoc.Parse([]byte(body), jsondoc.Limits{NoDuplicates: true}); err == nil {
 		body = string(jsondoc.AppendCanonical(nil, doc.Root()))
 	}

@@ -41,6 +41,24 @@ func (s *Server) readQuery(c *fiber.Ctx, known ...string) *query {
 	return q
 }
 
+// repeatedParameter is a parameter of the address that is given twice with two values, of
+// which only one would count; "" where there is none. Lists, "name[]", may be repeated, and two
+// keys are refused elsewhere.
+func repeatedParameter(args *fasthttp.Args) string {
+	if args.Len() < 2 {
+		return ""
+	}
+	values := make(map[string]string, args.Len())
+	for key, value := range args.All() {
+		name := string(key)
+		if before, repeated := values[name]; repeated && before != string(value) && name != keyParameter && !strings.HasSuffix(name, "[]") {
+			return name
+		}
+		values[name] = string(value)
+	}
+	return ""
+}
+
 func (q *query) text(name string) string { return strings.Clone(q.c.Query(name)) }
 
 // either is the one of two names for the same that the client uses.

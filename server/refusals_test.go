@@ -34,7 +34,7 @@ func TestBadBodiesAreRefusedWithThePlace(t *testing.T) {
 			{"a member named twice in disguise", `{"a":{"b":1,"\u0062":2}}`, "is named twice", 12, 1, 13},
 			{"two values", `{} {}`, "after the value", 3, 1, 4},
 			{"a byte that is no UTF-8", "{\"a\":\"\xff\"}", "not valid UTF-8", 6, 1, 7},
-			{"a byte order mark", "\xef\xbb\xbf{}", "unexpected", 0, 1, 1},
+			{"two byte order marks", "\xef\xbb\xbf\xef\xbb\xbf{}", "unexpected", 0, 1, 1},
 			{"a control character", "{\"a\":\"\x00\"}", "control character", 6, 1, 7},
 			{"NaN", `{"a":NaN}`, "unexpected 'N'", 5, 1, 6},
 			{"too deep", deep, "nest deeper than 128", 128, 1, 129},
@@ -142,7 +142,7 @@ func TestWhatIsNoHTTPIsAProblemWithoutAnEcho(t *testing.T) {
 func TestUnknownRoutesAndMethodsAreProblems(t *testing.T) {
 	r := start(t)
 	for _, c := range []*client{r.acme, r.acme.with(t, "")} {
-		for _, path := range []string{"/nothing", "/api", "/api/v1", "/api/v1/", "/api/v2/events", "/api/v1/events/a/b", "/api/v1/Subscriptions", "/api/v1/subscriptions/x/y", "/api/v1/%73ubscriptions", "//", "/healthz/x", "/%00"} {
+		for _, path := range []string{"/nothing", "/api", "/api/v1", "/api/v1/", "/api/v2/events", "/api/v1/events/a/b", "/api/v1/Subscriptions", "/api/v1/subscriptions/x/y", "/api/v1/%73ubscriptions", "//nothing", "/healthz/x", "/%00"} {
 			c.get(path).refused(404, "", "there is nothing at")
 		}
 	}

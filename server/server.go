@@ -45,6 +45,9 @@ type Config struct {
 	// MaxConns is how many connections may be open at one time; DefaultMaxConns where 0. At the
 	// limit those that have been idle longest are closed for new ones.
 	MaxConns int
+	// PathPrefix is what stands before the paths of the API where clients see it, behind a proxy
+	// that removes it: "/hooks". It begins the paths in Location, Link and href.
+	PathPrefix string
 	// TLS says that the listener of Serve speaks TLS, and clients are told to stay with it.
 	TLS bool
 	// Now is the clock; time.Now where nil.
@@ -198,9 +201,24 @@ func (s *Server) guard(c *fiber.Ctx) error {
 	if err != nil {
 		err = s.problem(c, err)
 	}
+	s.prefixLocation(c)
 	finishJSON(c, pretty)
 	s.answered(c, began)
 	return err
+}
+
+// prefixLocation makes the paths in Location and Link those that the client sees.
+func (s *Server) prefixLocation(c *fiber.Ctx) {
+	if s.cfg.PathPrefix == "" {
+		return
+	}
+	header := &c.Response().Header
+	if path := header.Peek(fiber.HeaderLocation); bytes.HasPrefix(path, []byte{'/'}) {
+		header.Set(fiber.HeaderLocation, s.cfg.PathPrefix+string(path))
+	}
+	if link := header.Peek(fiber.HeaderLink); bytes.HasPrefix(link, []byte("</")) {
+		header.Set(fiber.HeaderLink, "<"+s.cfg.PathPrefix+string(link[1:]))
+	}
 }
 
 func (s *Server) next(c *fiber.Ctx) (err error) {

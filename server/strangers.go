@@ -134,8 +134,8 @@ func (s *Server) addressOf(peer net.IP, header *fasthttp.RequestHeader) netip.Ad
 		all = append(all, strings.Split(string(line), ",")...)
 	}
 	for _, text := range slices.Backward(all) {
-		ip, err := netip.ParseAddr(strings.TrimSpace(text))
-		if err != nil {
+		ip, ok := forwardedAddress(text)
+		if !ok {
 			break
 		}
 		if remote = ip.Unmap().WithZone(""); !s.trusted(remote) {
@@ -143,6 +143,17 @@ func (s *Server) addressOf(peer net.IP, header *fasthttp.RequestHeader) netip.Ad
 		}
 	}
 	return remote
+}
+
+// forwardedAddress reads an element of X-Forwarded-For: an address, as some proxies write it
+// with a port, in brackets or in quotes. "unknown" and made-up names are none.
+func forwardedAddress(text string) (netip.Addr, bool) {
+	text = strings.Trim(strings.TrimSpace(text), `"`)
+	if ip, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(text, "["), "]")); err == nil {
+		return ip, true
+	}
+	at, err := netip.ParseAddrPort(text)
+	return at.Addr(), err == nil
 }
 
 func (s *Server) trusted(ip netip.Addr) bool {

@@ -35,7 +35,7 @@ func (s *Server) subscriptionQuery(c *fiber.Ctx, account string) (find engine.Su
 		}
 		names[ours] = name
 	}
-	c.Context().QueryArgs().VisitAll(func(k, v []byte) {
+	for k, v := range c.Context().QueryArgs().All() {
 		name, text := string(k), string(v)
 		folded := fold(strings.TrimSuffix(name, "[]"))
 		group := foldedNames[folded]
@@ -64,11 +64,11 @@ func (s *Server) subscriptionQuery(c *fiber.Ctx, account string) (find engine.Su
 		case group == "active":
 			word, ok := statusWords[strings.ToLower(text)]
 			if !ok && (folded == "status" && (text == "all" || text == "any")) {
-				return
+				continue
 			}
 			if !ok || name == group && text != "true" && text != "false" {
 				q.fail(name, "must be true or false")
-				return
+				continue
 			}
 			word = word != (folded == "disabled")
 			set(group, name, find.Active != nil && *find.Active == word)
@@ -91,7 +91,7 @@ func (s *Server) subscriptionQuery(c *fiber.Ctx, account string) (find engine.Su
 			}
 			client[name] = text
 		}
-	})
+	}
 	if page > 1 {
 		skip = (page - 1) * (find.Limit - 1)
 	}

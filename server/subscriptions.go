@@ -124,7 +124,7 @@ func (s *Server) viewSubscription(who caller, sub *engine.Subscription) subscrip
 	if len(sub.Events) == 1 {
 		v.Event = &sub.Events[0]
 	}
-	v.Href, v.Dialect, v.ExpiresAt, v.echoes = subscriptionPath(v.ID), sub.Dialect, expiry(sub), echoes(sub)
+	v.Href, v.Dialect, v.ExpiresAt, v.echoes = s.cfg.PathPrefix+subscriptionPath(v.ID), sub.Dialect, expiry(sub), echoes(sub)
 	if n, last := s.engine.FilterErrors(sub.ID); n > 0 {
 		v.FilterErrors = &filterErrors{n, last}
 	}
@@ -201,7 +201,7 @@ func (s *Server) createSubscription(c *fiber.Ctx, who caller) error {
 		return words.inItsWords(err)
 	}
 	view := s.viewSubscription(who, sub)
-	c.Location(view.Href)
+	c.Location(subscriptionPath(view.ID))
 	setETag(c, sub.Version)
 	if !created {
 		view.echoes = echoes(&engine.Subscription{Names: words.names, TargetURL: sub.TargetURL, Events: sub.Events, Active: sub.Active, ExpiresAt: sub.ExpiresAt})

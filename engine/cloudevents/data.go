@@ -36,7 +36,8 @@ func (p payload) value(content string, headers map[string]string) (jsondoc.Value
 		}
 		return p.json, nil
 	case isJSON(content):
-		doc, err := jsondoc.Parse(p.bytes, jsondoc.Limits{NoDuplicates: true})
+		// A parser may ignore a byte order mark (RFC 8259, section 8.1).
+		doc, err := jsondoc.Parse(bytes.TrimPrefix(p.bytes, []byte("\xef\xbb\xbf")), jsondoc.Limits{NoDuplicates: true})
 		var syntax *jsondoc.SyntaxError
 		if errors.As(err, &syntax) && p.field != "" { // not the body itself, whose place would help
 			err = wrong(p.field, "holds no JSON, though datacontenttype is %.60q: %s", content, syntax.Msg)

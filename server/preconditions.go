@@ -1,0 +1,99 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"switchhook/engine"
+)
+
+// maxEntityTags is how many entity tags a list may have: the request is tried with each.
+const maxEntityTags = 32
+
+// headerList gives the value of a header that is a list, whose lines count as one.
+func headerList(c *fiber.Ctx, name string) string {
+	lines := c.Request().Header.PeekAll(name)
+	texts := make([]string, len(lines))
+	for i, line := range lines {
+		texts[i] = string(line)
+	}
+	return strings.TrimSpace(strings.Join(texts, ", "))
+}
+
+// entityTags splits a list of entity tags (RFC 9110, section 8.8.3). Quoted commas don't
+// divide it, and empty elements don't count.
+func entityTags(list string) (tags []string) {
+	quoted := false
+	for tag := range strings.FieldsFuncSeq(list, func(r rune) bool {
+		if r == '"' {
+			quoted = !quoted
+		}
+		return r == ',' && !quoted
+	}) {
+		if tag = strings.TrimSpace(tag); tag != "" {
+			tags = append(tags, tag)
+		}
+	}
+	return tags
+}
+
+// withEachTag carries out a request whose If-Match lists several versions: it may be any of
+// them that is the current one. A handler that is given another has changed nothing yet.
+func withEachTag(h handler) handler {
+	return func(c *fiber.Ctx, who caller) error {
+		tags := entityTags(headerList(c, fiber.HeaderIfMatch))
+		if len(tags) < 2 {
+			return h(c, who)
+		}
+		if len(tags) > maxEntityTags {
+			return problemOf(fiber.StatusBadRequest, fmt.Sprintf("If-Match lists %d entity tags; %d are allowed", len(tags), maxEntityTags))
+		}
+		var err error
+		for _, tag := range tags {
+			c.Request().Header.Del(fiber.HeaderIfMatch) // all lines
+			c.Request().Header.Set(fiber.HeaderIfMatch, tag)
+			var p *Problem
+			if err = h(c, who); engine.ErrorCode(err) != engine.CodeStale && !(errors.As(err, &p) && p.Status == fiber.StatusPreconditionFailed) {
+				return err
+			}
+		}
+		return err
+	}
+}
+
+// ifMatch reads If-Match: the version that the caller expects, or engine.AnyVersion. A weak
+// tag counts as its strong one, for proxies that compress make tags weak.
+func ifMatch(c *fiber.Ctx) (int64, error) {
+	if headerList(c, fiber.HeaderIfNoneMatch) != "" {
+		return 0, problemOf(fiber.StatusPreconditionFailed, "If-None-Match: this changes only what is there; send If-Match, or nothing")
+	}
+	tag := headerList(c, fiber.HeaderIfMatch)
+	if tag == "" || tag == "*" {
+		return engine.AnyVersion, nil
+	}
+	number, closed := strings.CutSuffix(strings.TrimPrefix(strings.TrimPrefix(tag, "W/"), `"`), `"`)
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || !closed || n < 1 || strconv.FormatInt(n, 10) != number {
+		return 0, problemOf(fiber.StatusPreconditionFailed, fmt.Sprintf("If-Match: %.60s is no version; send the ETag that came with the resource", tag))
+	}
+	return n, nil
+}
+
+// upsertPrecondition reads If-Match and If-None-Match of a PUT that creates what is not there.
+func upsertPrecondition(c *fiber.Ctx, exists bool) (version int64, err error) {
+	switch none := headerList(c, fiber.HeaderIfNoneMatch); {
+	case none == "*" && exists:
+		return 0, problemOf(fiber.StatusPreconditionFailed, "If-None-Match: it is there already")
+	case none == "*":
+		return engine.AnyVersion, nil
+	case headerList(c, fiber.HeaderIfMatch) == "*" && !exists:
+		return 0, problemOf(fiber.StatusPreconditionFailed, "If-Match: it is not there")
+	}
+	return ifMatch(c)
+}
+
+func setETag(c *fiber.Ctx, version int64) { c.Set(fiber.HeaderETag, fmt.Sprintf(`"%d"`, version)) }
