@@ -92,3 +92,20 @@ func WithDefaults(c Config) Config {
 	c.defaults()
 	return c
 }
+
+// KeyRing holds keys as a registry does.
+type KeyRing struct{ *registry }
+
+// NewKeyRing makes an empty one.
+func NewKeyRing() KeyRing {
+	return KeyRing{&registry{keys: map[[32]byte]*credential{}, keysByID: map[ID]*credential{}}}
+}
+
+// Set puts a key to use.
+func (r KeyRing) Set(k *Key) { r.setKey(k) }
+
+// Drop takes a key out of use.
+func (r KeyRing) Drop(id ID) { r.dropKey(id) }
+
+// Len is how many keys there are, and how many texts of them.
+func (r KeyRing) Len() (keys, texts int) { return len(r.registry.keysByID), len(r.registry.keys) }

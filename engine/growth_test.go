@@ -160,3 +160,28 @@ func TestDefaultsThatDependOnOthers(t *testing.T) {
 		t.Errorf("%d in flight, %+v", c.InFlight, c.Transport)
 	}
 }
+
+// Making, changing and finding a key takes no longer with many others.
+func TestManyKeys(t *testing.T) {
+	g := engine.NewKeyRing()
+	const n = 200_000
+	began := time.Now()
+	for id := engine.ID(1); id <= n; id++ {
+		g.Set(&engine.Key{ID: id, Hash: [32]byte{1, byte(id), byte(id >> 8), byte(id >> 16)}})
+	}
+	for id := engine.ID(1); id <= n; id += 10 { // rotated, with the old text still good
+		g.Set(&engine.Key{ID: id, Hash: [32]byte{2, byte(id), byte(id >> 8), byte(id >> 16)}, OldHash: [32]byte{1, byte(id), byte(id >> 8), byte(id >> 16)}, OldUntil: began})
+	}
+	if keys, texts := g.Len(); keys != n || texts != n+n/10 {
+		t.Errorf("%d keys, %d texts", keys, texts)
+	}
+	for id := engine.ID(1); id <= n; id++ {
+		g.Drop(id)
+	}
+	if keys, texts := g.Len(); keys != 0 || texts != 0 {
+		t.Errorf("%d keys and %d texts are left", keys, texts)
+	}
+	if took := time.Since(began); took > 30*time.Second { // each by each it would be an hour
+		t.Errorf("took %s", took)
+	}
+}

@@ -46,11 +46,8 @@ type keyUse struct{ minute, stored atomic.Int64 }
 // setKey puts k to use; mu is held, or g is not shared yet.
 func (g *registry) setKey(k *Key) {
 	use := &keyUse{}
-	for hash, c := range g.keys {
-		if c.key.ID == k.ID {
-			use = c.use
-			delete(g.keys, hash)
-		}
+	if before := g.dropKey(k.ID); before != nil {
+		use = before.use
 	}
 	if minute := k.LastUsedAt.Unix() / 60; !k.LastUsedAt.IsZero() && minute > use.minute.Load() {
 		use.minute.Store(minute)
@@ -59,7 +56,24 @@ func (g *registry) setKey(k *Key) {
 	if !k.OldUntil.IsZero() {
 		g.keys[k.OldHash] = &credential{k, use, true}
 	}
-	g.keys[k.Hash] = &credential{k, use, false}
+	g.keysByID[k.ID] = &credential{k, use, false}
+	g.keys[k.Hash] = g.keysByID[k.ID]
+}
+
+// dropKey takes a key out of use, with all its texts, and gives it; nil where there is none.
+// mu is held, or g is not shared yet.
+func (g *registry) dropKey(id ID) *credential {
+	c := g.keysByID[id]
+	if c == nil {
+		return nil
+	}
+	for _, hash := range [][32]byte{c.key.Hash, c.key.OldHash} {
+		if text := g.keys[hash]; text != nil && text.key.ID == id {
+			delete(g.keys, hash)
+		}
+	}
+	delete(g.keysByID, id)
+	return c
 }
 
 // CreateKey stores a new API key and gives its text, which is not kept. An empty text
@@ -240,27 +254,29 @@ var errUnknownKey = &Error{Code: CodeUnknownKey, Message: "this API key is not k
 func (e *Engine) Keys() []*Key {
 	e.registry.mu.RLock()
 	defer e.registry.mu.RUnlock()
-	list := make([]*Key, 0, len(e.registry.keys))
-	for _, c := range e.registry.keys {
-		if c.old {
-			continue
-		}
-		k := *c.key
-		if minute := c.use.minute.Load(); minute > 0 {
-			k.LastUsedAt = time.Unix(minute*60, 0).UTC()
-		}
-		list = append(list, &k)
+	list := make([]*Key, 0, len(e.registry.keysByID))
+	for _, c := range e.registry.keysByID {
+		list = append(list, c.withUse())
 	}
 	slices.SortFunc(list, func(a, b *Key) int { return int(a.ID - b.ID) })
 	return list
 }
 
+// withUse copies the key, with when it was last used.
+func (c *credential) withUse() *Key {
+	k := *c.key
+	if minute := c.use.minute.Load(); minute > 0 {
+		k.LastUsedAt = time.Unix(minute*60, 0).UTC()
+	}
+	return &k
+}
+
 // Key finds an API key. Error: CodeNotFound.
 func (e *Engine) Key(id ID) (*Key, error) {
-	for _, k := range e.Keys() {
-		if k.ID == id {
-			return k, nil
-		}
+	e.registry.mu.RLock()
+	defer e.registry.mu.RUnlock()
+	if c := e.registry.keysByID[id]; c != nil {
+		return c.withUse(), nil
 	}
 	return nil, NotFound("key", id.Format(KeyPrefix))
 }
@@ -269,10 +285,8 @@ func (e *Engine) Key(id ID) (*Key, error) {
 func (e *Engine) key(id ID) *Key {
 	e.registry.mu.RLock()
 	defer e.registry.mu.RUnlock()
-	for _, c := range e.registry.keys {
-		if c.key.ID == id {
-			return c.key
-		}
+	if c := e.registry.keysByID[id]; c != nil {
+		return c.key
 	}
 	return nil
 }
@@ -289,11 +303,7 @@ func (e *Engine) DeleteKey(ctx context.Context, id ID) error {
 	}
 	e.registry.mu.Lock()
 	defer e.registry.mu.Unlock()
-	for hash, c := range e.registry.keys {
-		if c.key.ID == id {
-			delete(e.registry.keys, hash)
-		}
-	}
+	e.registry.dropKey(id)
 	return nil
 }
 

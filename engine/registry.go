@@ -21,13 +21,14 @@ type registry struct {
 	twins         map[twinKey][]*Subscription // those that may be the same, twice
 	eventTypes    map[string]*eventType
 	keys          map[[32]byte]*credential // by the hash of their text
-	accounts      map[string]*Account      // never changed in place
-	quotas        bool                     // an account has a quota of its own
-	owned         map[string]int           // subscriptions by account, without those of targets
-	scripts       map[ID]*Script           // never changed in place
-	targets       map[string]ID            // TargetKey → the Inline subscription
-	targetCounts  map[string]int           // likewise by account
-	targetCode    map[string]int           // bytes of their transforms, by account
+	keysByID      map[ID]*credential
+	accounts      map[string]*Account // never changed in place
+	quotas        bool                // an account has a quota of its own
+	owned         map[string]int      // subscriptions by account, without those of targets
+	scripts       map[ID]*Script      // never changed in place
+	targets       map[string]ID       // TargetKey → the Inline subscription
+	targetCounts  map[string]int      // likewise by account
+	targetCode    map[string]int      // bytes of their transforms, by account
 
 	// versions holds those in memory, as long as somebody uses them: routes do.
 	versions sync.Map // ScriptRef → weak.Pointer[ScriptVersion]
@@ -41,7 +42,7 @@ type eventType struct {
 }
 
 func loadRegistry(ctx context.Context, store Store, log *slog.Logger) (*registry, error) {
-	g := &registry{subscriptions: map[ID]*Subscription{}, routes: map[ID]*route{}, twins: map[twinKey][]*Subscription{}, eventTypes: map[string]*eventType{}, keys: map[[32]byte]*credential{}, accounts: map[string]*Account{}, owned: map[string]int{}, scripts: map[ID]*Script{}, targets: map[string]ID{}, targetCounts: map[string]int{}, targetCode: map[string]int{}}
+	g := &registry{subscriptions: map[ID]*Subscription{}, routes: map[ID]*route{}, twins: map[twinKey][]*Subscription{}, eventTypes: map[string]*eventType{}, keys: map[[32]byte]*credential{}, keysByID: map[ID]*credential{}, accounts: map[string]*Account{}, owned: map[string]int{}, scripts: map[ID]*Script{}, targets: map[string]ID{}, targetCounts: map[string]int{}, targetCode: map[string]int{}}
 	subscriptions, err := store.Subscriptions(ctx)
 	if err != nil {
 		return nil, err
