@@ -225,3 +225,26 @@ func TestALateMigrationIsMadeUpFor(t *testing.T) {
 	put(t, s, secretive(1, 1))
 	mustHold(t, s, 1)
 }
+
+// TestLockedByAnotherProgram holds a lock on the database, as an SQLite tool may.
+func TestLockedByAnotherProgram(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "test.db")
+	s := open(t, path)
+	tool, err := openURL(path, "", "BEGIN EXCLUSIVE")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = appendOne(t.Context(), s, 1)
+	if engine.ErrorCode(err) != engine.CodeUnavailable || !strings.Contains(err.Error(), "another program has locked") {
+		t.Errorf("error is %v", err)
+	}
+	if s.Damaged() != nil {
+		t.Error("that counts as damage")
+	}
+	if err := tool.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := appendOne(t.Context(), s, 1); err != nil {
+		t.Error(err)
+	}
+}

@@ -310,8 +310,12 @@ func unavailable(err error) error {
 		return e
 	}
 	message := "the database can't be written: " + err.Error()
-	if isFull(err) {
+	e, _ := errors.AsType[sqlite3.Error](err)
+	switch {
+	case isFull(err):
 		message = "the disk that holds the database is full"
+	case e.Code == sqlite3.ErrBusy || e.Code == sqlite3.ErrLocked:
+		message = "another program has locked the database for longer than 5 seconds, such as an SQLite tool with a transaction open; try again once it has let go"
 	}
 	return &engine.Error{Code: engine.CodeUnavailable, Message: message}
 }
