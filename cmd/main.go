@@ -20,20 +20,21 @@ var Version = "0.1.0-dev"
 
 type commands struct {
 	Serve         serveCommand         `cmd:"" help:"Run the router."`
-	Demo          demoCommand          `cmd:"" help:"Show the whole way of an event in a temporary folder: subscribe, filter, transform, sign, deliver."`
+	Demo          demoCommand          `cmd:"" help:"Subscribe, publish, filter, transform, sign, deliver and retry some events in a temporary folder, and show it."`
 	Send          sendCommand          `cmd:"" help:"Publish an event, or a file of them, to a running router."`
 	Listen        listenCommand        `cmd:"" help:"Run a local receiver that verifies and prints what it gets."`
 	Try           tryCommand           `cmd:"" help:"Run a filter and a transform over one event, without a server, and show what would be sent."`
 	Test          testCommand          `cmd:"" help:"Run the test cases that lie beside filters and transforms."`
 	Scripts       scriptsCommand       `cmd:"" help:"Push, pull, compare, backtest and switch the scripts of a running router."`
 	Apply         applyCommand         `cmd:"" help:"Make a running router's event types, scripts and subscriptions what the files of a folder say."`
-	Subscriptions subscriptionsCommand `cmd:"" help:"List the subscriptions of a running router and how their targets fare."`
+	Subscriptions subscriptionsCommand `cmd:"" help:"List the subscriptions of a running router, with the health of their targets."`
 	Replays       replaysCommand       `cmd:"" help:"Send past events of a running router again, and steer that."`
 	Keys          keysCommand          `cmd:"" help:"List, make and delete API keys of a running router."`
 	Backup        backupCommand        `cmd:"" help:"Copy the database to a file, also while a router uses it."`
 	Restore       restoreCommand       `cmd:"" help:"Put a backup in the place of a database, while no router runs over it."`
-	Secrets       secretsCommand       `cmd:"" help:"Change the key that secrets in the database are sealed with."`
+	Secrets       secretsCommand       `cmd:"" help:"Change the key that secrets in the database are encrypted with."`
 	Types         typesCommand         `cmd:"" help:"Write TypeScript types of events, requests and helpers, for editors."`
+	Completion    completionCommand    `cmd:"" help:"Print a script that lets a shell complete commands and flags."`
 	Version       versionCommand       `cmd:"" help:"Print the version."`
 }
 
@@ -54,6 +55,12 @@ func Main(args []string) int {
 	status := -1
 	unsetEmptyVariables()
 	parser := newParser(&c, kong.Exit(func(code int) { status = code }))
+	if len(args) > 0 && args[0] == completeWord {
+		for _, word := range completions(parser.Model.Node, args[1:]) {
+			fmt.Println(word)
+		}
+		return 0
+	}
 	parsed, err := parser.Parse(usualWords(args))
 	if status >= 0 { // --help was given and has been answered
 		return status

@@ -15,7 +15,7 @@ import (
 
 type subscriptionsCommand struct {
 	clientFlags `embed:""`
-	List        subscriptionsListCommand `cmd:"" help:"List the subscriptions, with how their targets fare."`
+	List        subscriptionsListCommand `cmd:"" help:"List the subscriptions, with the health of their targets."`
 }
 
 // listedSubscription is a subscription, as far as the list looks at it.

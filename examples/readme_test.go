@@ -42,7 +42,7 @@ func blocks(markdown string, sections ...string) (found []block) {
 }
 
 func TestReadmeCommandsDoWhatItSays(t *testing.T) {
-	walk(t, "../README.md", 12, "A first subscription", "Scripts in two minutes", "Clean up")
+	walk(t, "../README.md", 12, "Quick start", "Filters and transforms", "Clean up")
 }
 
 func TestRESTHooksCommandsDoWhatTheirPageSays(t *testing.T) {
