@@ -203,6 +203,9 @@ func (s *Server) putAccount(c *fiber.Ctx, who caller, patch bool) error {
 	if in.Name != "" && in.Name != asked.Name {
 		return fieldProblem("name", "can't be changed: it is "+asked.Name)
 	}
+	if v := present["verify"]; v.Exists() && v.Kind() == jsondoc.Null {
+		in.Verify = ""
+	}
 	asked.Verify = engine.VerificationMode(in.Verify)
 	if in.Quota != nil { // null: the router's defaults
 		if asked.Quota, err = in.Quota.quota(); err != nil {

@@ -264,6 +264,8 @@ func (who caller) lists(c *fiber.Ctx) (string, error) {
 		return "", fieldProblem("account", "must be left out: this key sees its own account only")
 	case asked == "*":
 		return "", nil
+	case !engine.ValidAccount(asked):
+		return "", fieldProblem("account", fmt.Sprintf("%.60q is no account name", asked))
 	}
 	return strings.Clone(asked), nil
 }

@@ -251,6 +251,35 @@ func TestTimesInBodies(t *testing.T) {
 	}
 }
 
+func TestLists_ParametersGivenTwice(t *testing.T) {
+	r := start(t)
+	for _, list := range []string{"subscriptions", "events", "deliveries", "replays", "scripts", "keys", "event-types", "accounts", "audit"} {
+		r.admin.get("/api/v1/"+list+"?limit=5&limit=6").refused(422, "limit", "given twice")
+		r.admin.get("/api/v1/" + list + "?limit=5&limit=5").want(200)
+	}
+	for _, list := range []string{"subscriptions", "events", "deliveries", "scripts"} {
+		r.admin.get("/api/v1/"+list+"?account=%00").refused(422, "account", "is no account name")
+	}
+}
+
+func TestPATCH_NullResets(t *testing.T) {
+	r := start(t)
+	r.admin.do("PUT", "/api/v1/accounts/acme", `{"quota":{"subscriptions":5},"retention":{"dead":"1h","succeeded":"2h"},"verify":"hook-secret"}`).want(201)
+	patch := func(body string, want map[string]any) {
+		t.Helper()
+		r.admin.do("PATCH", "/api/v1/accounts/acme", body).want(200).shows(want)
+	}
+	patch(`{"verify":null}`, map[string]any{"verify": "", "quota.subscriptions": 5})
+	patch(`{"retention":{"dead":null}}`, map[string]any{"retention.dead": "0s", "retention.succeeded": "2h0m0s"})
+	patch(`{"quota":{"subscriptions":null}}`, map[string]any{"quota.subscriptions": 0})
+	patch(`{"retention":null}`, map[string]any{"retention.succeeded": "0s"})
+
+	made := r.acme.post("/api/v1/subscriptions", map[string]any{"event": "a", "target_url": anywhere, "verify": "hook-secret", "headers": map[string]string{"Authorization": "x"}}).want(201)
+	r.acme.do("PATCH", made.text("href"), `{"target_url":null}`).refused(422, "target_url", "is missing")
+	r.acme.do("PATCH", made.text("href"), `{"description":"d"}`).want(200).shows(map[string]any{"verification.mode": "hook-secret"})
+	r.acme.do("PATCH", made.text("href"), `{"verify":null}`).want(200).shows(map[string]any{"verification": nil, "active": true})
+}
+
 func TestMisspeltFieldsAreNotLost(t *testing.T) {
 	r := start(t)
 	id := r.acme.subscribe("a", anywhere)

@@ -167,8 +167,11 @@ func (s *Server) apply(in *subscriptionInput, sub *engine.Subscription, set chan
 	if given("numbered") {
 		sub.Numbered = in.Numbered
 	}
-	if in.Verify != nil { // left out it stays: what a target has confirmed is not to be lost by a PUT
+	switch { // left out it stays: what a target has confirmed is not to be lost by a PUT
+	case in.Verify != nil:
 		sub.Verification.Mode = engine.VerificationMode(*in.Verify)
+	case set.present["verify"].Kind() == jsondoc.Null && set.present["verify"].Exists():
+		sub.Verification.Mode = engine.VerifyNone
 	}
 	if given("description") {
 		sub.Description = in.Description
@@ -215,7 +218,7 @@ func (s *Server) expiresAt(in *subscriptionInput) (time.Time, error) {
 // host than the one that they were given for, unless they are given again: who changes a
 // subscription may not be able to read them.
 func (in *subscriptionInput) keepsCredentials(before, sub *engine.Subscription) error {
-	moves := before.TargetURL != "" && target.Origin(before.TargetURL) != target.Origin(sub.TargetURL)
+	moves := before.TargetURL != "" && sub.TargetURL != "" && target.Origin(before.TargetURL) != target.Origin(sub.TargetURL)
 	for name, value := range sub.Headers {
 		again := in.Headers[name]
 		if !before.HidesHeader(name) || headerOf(before.Headers, name) != value || again != nil && *again != hidden {
