@@ -197,13 +197,14 @@ func (s *Server) putAccount(c *fiber.Ctx, who caller, patch bool) error {
 		*in.Quota = viewQuota(old.Quota)
 		*in.Retention = viewRetention(old.Retention)
 	}
-	if _, err := readObject(c, &in, fieldNames(&accountView{})...); err != nil {
+	present, err := readObject(c, &in, fieldNames(&accountView{})...)
+	if err != nil {
 		return err
 	}
 	if in.Name != "" && in.Name != asked.Name {
 		return fieldProblem("name", "can't be changed: it is "+asked.Name)
 	}
-	if v := present["verify"]; v.Exists() && v.Kind() == jsondoc.Null {
+	if v := present["verify"]; v.Exists() && isNull(v.Raw()) {
 		in.Verify = ""
 	}
 	asked.Verify = engine.VerificationMode(in.Verify)

@@ -270,9 +270,9 @@ func TestPATCH_NullResets(t *testing.T) {
 		r.admin.do("PATCH", "/api/v1/accounts/acme", body).want(200).shows(want)
 	}
 	patch(`{"verify":null}`, map[string]any{"verify": "", "quota.subscriptions": 5})
-	patch(`{"retention":{"dead":null}}`, map[string]any{"retention.dead": "0s", "retention.succeeded": "2h0m0s"})
-	patch(`{"quota":{"subscriptions":null}}`, map[string]any{"quota.subscriptions": 0})
-	patch(`{"retention":null}`, map[string]any{"retention.succeeded": "0s"})
+	patch(`{"retention":{"dead":null}}`, map[string]any{"retention.dead": nil, "retention.succeeded": "2h0m0s"})
+	patch(`{"quota":{"subscriptions":null}}`, map[string]any{"quota.subscriptions": nil})
+	patch(`{"retention":null}`, map[string]any{"retention.succeeded": nil})
 
 	made := r.acme.post("/api/v1/subscriptions", map[string]any{"event": "a", "target_url": anywhere, "verify": "hook-secret", "headers": map[string]string{"Authorization": "x"}}).want(201)
 	r.acme.do("PATCH", made.text("href"), `{"target_url":null}`).refused(422, "target_url", "is missing")
