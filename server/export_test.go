@@ -3,6 +3,8 @@ package server
 import (
 	"regexp"
 	"strings"
+
+	"github.com/valyala/fasthttp"
 )
 
 // Operation is a route as the tests see it.
@@ -40,3 +42,11 @@ func SubscriptionMembers() []string { return viewNames }
 
 // ContextOf is contextOf.
 var ContextOf = contextOf
+
+// CheckFraming is checkFraming.
+func CheckFraming(ctx *fasthttp.RequestCtx) error {
+	if p := checkFraming(ctx); p != nil {
+		return p
+	}
+	return nil
+}

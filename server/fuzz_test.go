@@ -1,14 +1,20 @@
 package server_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"net"
+	"net/http"
+	"slices"
+	"strings"
 	"testing"
 
+	"github.com/valyala/fasthttp"
 	"golang.org/x/net/http/httpguts"
 
 	"switchhook/engine"
+	"switchhook/server"
 )
 
 // nowhere resolves no name, so that fuzzing asks nobody for the hosts that it makes up.
@@ -77,6 +83,43 @@ func FuzzAuthorization(f *testing.F) {
 		a := r.acme.with(t, "").get("/api/v1/keys", "Authorization", authorization, "X-API-Key", key)
 		if a.status != 401 && a.status != 403 && a.status != 429 && a.status != 431 {
 			t.Errorf("%d: %s", a.status, a.body)
+		}
+	})
+}
+
+// What the server takes, net/http must take for the same request.
+func FuzzFraming(f *testing.F) {
+	for _, headers := range []string{
+		"Host: x\r\nContent-Length: 5\r\n", "Host: x\r\nTransfer-Encoding: chunked\r\n", "Host: x\r\nContent-Length : 5\r\n", "Host: x\r\nX: a\r\n b\r\n",
+		"Host: x\nContent-Length: 5\r\n", "Host: [::1]:80\r\nContent-Length: 5\r\nContent-Length: 6\r\n", "Host: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+		"Host: x\r\nTransfer-Encoding: identity\r\n", "Host: x\r\nX\x00Y: \v\r\n", "host: x\r\ncontent-length:\t5 \r\nConnection: close\r\nTrailer: X\r\n",
+	} {
+		f.Add("POST / HTTP/1.1\r\n", headers)
+		f.Add("POST /a?b HTTP/1.0\r\n", headers)
+	}
+	f.Fuzz(func(t *testing.T, line, headers string) {
+		text := line + headers + "\r\n"
+		var ctx fasthttp.RequestCtx
+		rest := bufio.NewReaderSize(strings.NewReader(text), 16<<10)
+		if ctx.Request.Header.Read(rest) != nil || server.CheckFraming(&ctx) != nil {
+			return
+		}
+		if n := rest.Buffered(); n > 0 { // the fuzzer has found the end of the headers
+			text = text[:len(text)-n]
+		}
+		req, err := http.ReadRequest(bufio.NewReader(strings.NewReader(text)))
+		if err != nil {
+			if strings.Contains(err.Error(), "parse \"") || strings.Contains(err.Error(), "malformed Host") { // the address, which divides no requests
+				return
+			}
+			t.Fatalf("%q is taken, net/http says %v", text, err)
+		}
+		length := int64(ctx.Request.Header.ContentLength())
+		if chunked := slices.Equal(req.TransferEncoding, []string{"chunked"}); chunked != (length == -1) || !chunked && max(length, 0) != req.ContentLength {
+			t.Fatalf("%q: the length is %d, for net/http %d %q", text, length, req.ContentLength, req.TransferEncoding)
+		}
+		if host := string(ctx.Request.Header.Host()); req.URL.Host == "" && host != req.Host {
+			t.Fatalf("%q: the Host is %q, for net/http %q", text, host, req.Host)
 		}
 	})
 }

@@ -166,8 +166,13 @@ func (s *Server) describeFiber(c *fiber.Ctx, f *fiber.Error) *Problem {
 }
 
 func titleOf(status int) string {
-	if status == fiber.StatusUnprocessableEntity {
-		return "Unprocessable Content" // its name since RFC 9110
+	switch status { // their names since RFC 9110
+	case fiber.StatusRequestEntityTooLarge:
+		return "Content Too Large"
+	case fiber.StatusRequestURITooLong:
+		return "URI Too Long"
+	case fiber.StatusUnprocessableEntity:
+		return "Unprocessable Content"
 	}
 	return strings.TrimSpace(fiber.NewError(status).Message)
 }
