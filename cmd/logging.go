@@ -20,7 +20,7 @@ const (
 type logWriter struct {
 	out      io.Writer
 	queue    chan logLine
-	progress atomic.Int64 // when out last took a line, or was given one while it was idle
+	writing  atomic.Int64 // when the write that is on began, in Unix nanoseconds; 0: none is
 	lost     atomic.Int64
 	tellLost func(lines int64)
 }
@@ -48,9 +48,9 @@ func (w *logWriter) run() {
 			close(line.written)
 			continue
 		}
-		w.progress.Store(time.Now().UnixNano())
+		w.writing.Store(time.Now().UnixNano())
 		_, err := w.out.Write(line.text)
-		w.progress.Store(time.Now().UnixNano())
+		w.writing.Store(0)
 		if err != nil { // a full disk, a pipe that was closed
 			w.lost.Add(1)
 			continue
@@ -69,7 +69,11 @@ func (w *logWriter) Write(text []byte) (int, error) {
 		return len(text), nil
 	default:
 	}
-	stalled := time.NewTimer(logStalled - time.Since(time.Unix(0, w.progress.Load())))
+	patience := logStalled
+	if began := w.writing.Load(); began != 0 {
+		patience -= time.Since(time.Unix(0, began))
+	}
+	stalled := time.NewTimer(patience)
 	defer stalled.Stop()
 	select {
 	case w.queue <- line:

@@ -90,7 +90,11 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	out := newLogWriter(os.Stderr, c.logHandler)
 	defer out.flush()
 	cfg.log = slog.New(c.logHandler(out))
-	for _, variable := range c.unknown {
+	for i, variable := range c.unknown {
+		if i == mostUnknown {
+			cfg.log.Warn("more environment variables without effect", "variables", len(c.unknown)-i)
+			break
+		}
 		cfg.log.Warn("environment variable without effect: no flag has this name", "variable", variable)
 	}
 	reload := make(chan func())
@@ -194,6 +198,7 @@ func maxConns(openFiles uint64) int {
 // Limits that are no plain range; the others are tags of the flags.
 const (
 	mostRetries    = 50
+	mostUnknown    = 20 // environment variables that are named in the log
 	leastKeepBytes = 1 << 20
 )
 

@@ -175,6 +175,7 @@ func (p *Pool) lost(c *process, readErr error) {
 		return
 	}
 	if !c.ready {
+		why = startFailure(why, c.stderr.String())
 		p.notStarted(errors.New(why.Message))
 		if p.failures%tellEvery == 1 {
 			report = append(report, func() {

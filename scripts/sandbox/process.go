@@ -297,6 +297,15 @@ func (c *process) verdict(readErr error) (id uint64, e *scripts.Error) {
 	return id, &scripts.Error{Phase: scripts.PhaseCrash, Message: "crashed: " + why}
 }
 
+// startFailure explains why a child ended before it ran any script: no script has used up
+// its memory.
+func startFailure(why *scripts.Error, said string) *scripts.Error {
+	if !strings.Contains(said, "pthread_create failed") && !strings.Contains(said, "failed to create new OS thread") {
+		return why
+	}
+	return &scripts.Error{Phase: scripts.PhaseCrash, Message: "no thread could be started: the user's limit of processes (ulimit -u), the container's (pids limit), or memory is used up"}
+}
+
 // killed reports whether SIGKILL ended a process.
 func killed(s *os.ProcessState) bool {
 	status, ok := s.Sys().(syscall.WaitStatus)
