@@ -371,10 +371,9 @@ func TestHealthOfScripts(t *testing.T) {
 		r.publish("t.t", `{"password":"hunter2"}`)
 	}
 	until(t, "it has failed 6 times", func() bool { return r.Health(transform.ID).Failures == 6 })
-	for i := range 2 {
-		if data := r.operational("switchhook.script.failing", i+1); data.Get("kind").Text() != "transform" || data.Get("failures").Text() == "6" || strings.Contains(string(data.Raw()), "hunter2") {
-			t.Errorf("%s", data.Raw())
-		}
+	// One for each of the two, however often they fail.
+	if data := r.operational("switchhook.script.failing", 2); data.Get("kind").Text() != "transform" || strings.Contains(string(data.Raw()), "hunter2") {
+		t.Errorf("%s", data.Raw())
 	}
 	r.publish("t.t", `{"ok":true}`)
 	health(transform, engine.HealthGood, "")
