@@ -54,7 +54,7 @@ func (c *applyCommand) Run(ctx context.Context) error {
 	if !c.DryRun && !c.Yes && !interactive {
 		return errors.New("nobody can be asked here: give --yes, or --dry-run to see the plan")
 	}
-	set, err := manifest.Load(c.Folder, c.Account, os.LookupEnv)
+	set, err := manifest.Load(c.Folder, c.Account, lookupVariable)
 	if err != nil {
 		return wrongFiles(err)
 	}
@@ -113,6 +113,13 @@ func wrongFiles(err error) error {
 	}
 	fmt.Fprintln(os.Stderr, printable(all.Error()))
 	return fmt.Errorf("%s in the files; nothing was changed", counted(len(all), "mistake"))
+}
+
+// lookupVariable is os.LookupEnv without the line breaks at the end that values read from
+// files have.
+func lookupVariable(name string) (string, bool) {
+	value, set := os.LookupEnv(name)
+	return strings.TrimRight(value, "\r\n"), set
 }
 
 func counted(n int, noun string) string { return fmt.Sprintf("%d %s", n, plural(n, noun)) }

@@ -299,3 +299,10 @@ func TestScripts_ShadowRunAndFlagsInMessages(t *testing.T) {
 	run(1, "--force", "live", "f", "2")
 	run(0, "version 2 is live", "live", "f", "2", "--force")
 }
+
+func TestLookupVariable_WithoutLineBreaksAtTheEnd(t *testing.T) {
+	t.Setenv("LOOKUP_VARIABLE_TEST", "token\r\n")
+	if value, set := lookupVariable("LOOKUP_VARIABLE_TEST"); value != "token" || !set {
+		t.Errorf("%q, %v", value, set)
+	}
+}

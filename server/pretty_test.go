@@ -48,3 +48,11 @@ func sameJSON(a, b []byte) bool {
 	q, _ := json.Marshal(y)
 	return string(p) == string(q)
 }
+
+func TestSubscribe_AgainSaysWhereTheSecretIs(t *testing.T) {
+	r := start(t)
+	in := map[string]any{"event": "a.b", "target_url": "https://example.com/again"}
+	first := r.acme.post("/api/v1/subscriptions", in).want(201).shows(map[string]any{"secret_href": nil})
+	again := r.acme.post("/api/v1/subscriptions", in).want(200).shows(map[string]any{"secret": nil})
+	r.acme.get(again.text("secret_href")).want(200).shows(map[string]any{"secret": first.text("secret")})
+}

@@ -30,7 +30,8 @@ type subscriptionView struct {
 	Transform       string            `json:"transform"`
 	Warnings        []scripts.Warning `json:"warnings,omitempty"` // in the answer to a change only
 	TransformScript *refView          `json:"transform_script"`
-	Secret          string            `json:"secret,omitempty"` // in the answer to its making only
+	Secret          string            `json:"secret,omitempty"`      // in the answer to its making only
+	SecretHref      string            `json:"secret_href,omitempty"` // where it is shown, in the answer to subscribing to the same again
 	SecretType      string            `json:"secret_type"`
 	PublicKey       string            `json:"public_key,omitempty"` // with which receivers verify, where the secret is ed25519
 	Signatures      []string          `json:"signatures"`
@@ -204,6 +205,7 @@ func (s *Server) createSubscription(c *fiber.Ctx, who caller) error {
 	c.Location(subscriptionPath(view.ID))
 	setETag(c, sub.Version)
 	if !created {
+		view.SecretHref = view.Href + "/secret"
 		view.echoes = echoes(&engine.Subscription{Names: words.names, TargetURL: sub.TargetURL, Events: sub.Events, Active: sub.Active, ExpiresAt: sub.ExpiresAt})
 		return c.JSON(view)
 	}
