@@ -207,7 +207,7 @@ func (c *serveCommand) logHandler(out io.Writer) slog.Handler {
 	options := &slog.HandlerOptions{Level: c.LogLevel}
 	switch {
 	case c.LogFormat == "console" || c.LogFormat == "" && c.Dev:
-		return tint.NewHandler(out, &tint.Options{Level: c.LogLevel, TimeFormat: time.TimeOnly, NoColor: !coloursOn(os.Stderr)})
+		return tint.NewTextHandler(out, &tint.Options{Level: c.LogLevel, TimeFormat: time.TimeOnly, NoColor: !coloursOn(os.Stderr)})
 	case c.LogFormat == "text":
 		return slog.NewTextHandler(out, options)
 	}

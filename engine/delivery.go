@@ -22,7 +22,7 @@ var stateNames = [...]string{"", "pending", "failed", "succeeded", "dead", "drop
 
 // String gives the state's name in the API.
 func (s State) String() string {
-	if int(s) >= len(stateNames) || s < 0 {
+	if int(s) >= len(stateNames) {
 		return "unknown"
 	}
 	return stateNames[s]
