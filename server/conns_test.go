@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -208,6 +209,35 @@ func TestConns_ExpectContinue(t *testing.T) {
 			must(t, err)
 			if res, err = http.ReadResponse(answers, nil); err != nil || res.StatusCode != 202 {
 				t.Errorf("then %v %v", res, err)
+			}
+		})
+	}
+}
+
+// Connections that come faster than evicted ones end don't stop the accept loop, and need not
+// have begun a handshake.
+func TestConns_BurstsDoNotStopTheAcceptLoop(t *testing.T) {
+	for name, config := range map[string]*tls.Config{"TCP": nil, "TLS": testTLS(t)} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t, setup{conns: 4, tls: config})
+			u, err := url.Parse(r.url)
+			must(t, err)
+			var group sync.WaitGroup
+			for range 8 {
+				group.Go(func() {
+					for range 100 {
+						conn, err := net.Dial("tcp", u.Host)
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						t.Cleanup(func() { conn.Close() })
+					}
+				})
+			}
+			group.Wait()
+			if status := exchange(t, r.dial(t), "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"); status != 200 {
+				t.Errorf("answered %d", status)
 			}
 		})
 	}

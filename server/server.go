@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -109,13 +110,15 @@ func New(cfg Config) *Server {
 		DisableStartupMessage: true,
 		CaseSensitive:         true,
 		BodyLimit:             cfg.MaxBody,
-		Concurrency:           2 * cfg.MaxConns, // never reached: the listener has the limit
-		ReadBufferSize:        16 << 10,         // bounds a request's headers
-		ReadTimeout:           cfg.ReadTimeout,
-		WriteTimeout:          30 * time.Second,
-		IdleTimeout:           2 * time.Minute,
-		ErrorHandler:          s.unread,
-		JSONEncoder:           encodeAnswer,
+		// Never reached: the listener has the limit. At this one fasthttp answers 503 from its
+		// accept loop, over TLS after a handshake that the client may never begin.
+		Concurrency:    math.MaxInt32,
+		ReadBufferSize: 16 << 10, // bounds a request's headers
+		ReadTimeout:    cfg.ReadTimeout,
+		WriteTimeout:   30 * time.Second,
+		IdleTimeout:    2 * time.Minute,
+		ErrorHandler:   s.unread,
+		JSONEncoder:    encodeAnswer,
 		// A form is refused by its Content-Type; nobody needs to have read it.
 		DisablePreParseMultipartForm: true,
 	})
