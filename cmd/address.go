@@ -9,17 +9,17 @@ import (
 	"syscall"
 )
 
-// listenOn listens on the address that a flag gives. other is what probably has the
+// listen listens on the address that a flag gives. other is what probably has the
 // address where it is in use: "a router".
-func listenOn(flag, addr, other string) (net.Listener, error) {
+func listen(flag, addr, other string) (net.Listener, error) {
 	if problem := addressProblem(addr); problem != "" {
-		return nil, wrongCommand("%s: %.100q %s", flag, addr, problem)
+		return nil, usageError("%s: %.100q %s", flag, addr, problem)
 	}
 	l, err := net.Listen("tcp", addr)
 	unknown, isName := errors.AsType[*net.DNSError](err)
 	switch {
 	case isName:
-		return nil, wrongCommand("%s: the host name %.100q is unknown (%s): give an address of this machine, such as 127.0.0.1:8080", flag, unknown.Name, unknown.Err)
+		return nil, usageError("%s: the host name %.100q is unknown (%s): give an address of this machine, such as 127.0.0.1:8080", flag, unknown.Name, unknown.Err)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return nil, fmt.Errorf("%s: %s is no address of this machine; 0.0.0.0 or [::] stands for all of them", flag, addr)
 	case errors.Is(err, syscall.EACCES):
@@ -60,9 +60,9 @@ type inUseError struct{ message string }
 
 func (e *inUseError) Error() string { return e.message }
 
-// reachable is the address under which this machine reaches a listener; one that listens
+// localURLHost is the address under which this machine reaches a listener; one that listens
 // on every address has no other that could be written into a URL.
-func reachable(l net.Listener) string {
+func localURLHost(l net.Listener) string {
 	if at, ok := l.Addr().(*net.TCPAddr); ok && at.IP.IsUnspecified() {
 		return fmt.Sprintf("127.0.0.1:%d", at.Port)
 	}

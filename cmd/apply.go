@@ -56,7 +56,7 @@ func (c *applyCommand) Run(ctx context.Context) error {
 	}
 	set, err := manifest.Load(c.Folder, c.Account, lookupVariable)
 	if err != nil {
-		return wrongFiles(err)
+		return fileProblems(err)
 	}
 	api, err := c.client()
 	if err != nil {
@@ -81,7 +81,7 @@ func (c *applyCommand) Run(ctx context.Context) error {
 		return &statusError{status: pending}
 	}
 	if !c.Yes {
-		if !confirmed(os.Stdin, fmt.Sprintf("Make %s? [y/N] ", counted(changes, "change"))) {
+		if !confirmed(os.Stdin, fmt.Sprintf("Make %s? [y/N] ", countedNoun(changes, "change"))) {
 			return errors.New("nothing was changed")
 		}
 		// The plan may have lain there for long.
@@ -101,18 +101,18 @@ func (c *applyCommand) plan(ctx context.Context, api *client, set *manifest.Set)
 	if err != nil {
 		return nil, nil, err
 	}
-	plan, err := manifest.Compare(set, state, c.Prune)
-	return plan, state, wrongFiles(err)
+	plan, err := manifest.NewPlan(set, state, c.Prune)
+	return plan, state, fileProblems(err)
 }
 
-// wrongFiles puts the mistakes on lines of their own.
-func wrongFiles(err error) error {
-	all, ok := errors.AsType[manifest.Mistakes](err)
+// fileProblems puts the mistakes on lines of their own.
+func fileProblems(err error) error {
+	all, ok := errors.AsType[manifest.Problems](err)
 	if !ok {
 		return err
 	}
 	fmt.Fprintln(os.Stderr, printable(all.Error()))
-	return fmt.Errorf("%s in the files; nothing was changed", counted(len(all), "mistake"))
+	return fmt.Errorf("%s in the files; nothing was changed", countedNoun(len(all), "mistake"))
 }
 
 // lookupVariable is os.LookupEnv without the line breaks at the end that values read from
@@ -122,7 +122,7 @@ func lookupVariable(name string) (string, bool) {
 	return strings.TrimRight(value, "\r\n"), set
 }
 
-func counted(n int, noun string) string { return fmt.Sprintf("%d %s", n, plural(n, noun)) }
+func countedNoun(n int, noun string) string { return fmt.Sprintf("%d %s", n, plural(n, noun)) }
 
 func confirmed(in io.Reader, question string) bool {
 	fmt.Fprint(os.Stderr, question)
@@ -137,7 +137,7 @@ func planText(p *manifest.Plan, colours bool) string {
 	w := &testWriter{colours: colours}
 	kept := 0
 	for _, s := range p.Steps {
-		if s.Action == manifest.Keep {
+		if s.Action == manifest.Unchanged {
 			kept++
 			continue
 		}

@@ -66,9 +66,9 @@ func edit(t *testing.T, path, old, new string) {
 	}
 }
 
-func (p *process) subscriptions() (list []routedSubscription) {
+func (p *process) subscriptions() (list []subscriptionState) {
 	p.t.Helper()
-	list, err := all[routedSubscription](context.Background(), p.api, "/api/v1/subscriptions")
+	list, err := all[subscriptionState](context.Background(), p.api, "/api/v1/subscriptions")
 	if err != nil {
 		p.t.Fatal(err)
 	}

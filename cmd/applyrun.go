@@ -23,18 +23,18 @@ type applier struct {
 func (a *applier) run(ctx context.Context, p *manifest.Plan) error {
 	done, changes := 0, p.Changes()
 	for _, s := range p.Steps {
-		if s.Action == manifest.Keep {
+		if s.Action == manifest.Unchanged {
 			continue
 		}
 		result, err := a.step(ctx, s)
 		if err != nil {
 			showRefusal(err)
-			return fmt.Errorf("%s %s: %w\nstopped: %d of %s made; apply again goes on from here", s.What, stepName(s), err, done, counted(changes, "change"))
+			return fmt.Errorf("%s %s: %w\nstopped: %d of %s made; apply again goes on from here", s.What, stepName(s), err, done, countedNoun(changes, "change"))
 		}
 		done++
 		fmt.Printf("%s %s %s%s\n", pastTense[s.Action], s.What, stepName(s), result)
 	}
-	fmt.Printf("%s made\n", counted(done, "change"))
+	fmt.Printf("%s made\n", countedNoun(done, "change"))
 	return nil
 }
 
@@ -106,13 +106,13 @@ func (a *applier) subscription(ctx context.Context, s *manifest.Step) (string, e
 		"filter_script": refBody(sub.FilterScript), "transform_script": refBody(sub.TransformScript),
 		"headers": headers, "payload_format": sub.PayloadFormat, "description": sub.Description, "metadata": metadata,
 	}
-	terms := server.TermsOf(sub.Terms())
+	terms := server.DeliverySettingsOf(sub.Terms())
 	body["policy"], body["batch"], body["debounce"] = terms.Policy, terms.Batch, terms.Debounce
 	body["signatures"], body["numbered"], body["visible_headers"] = terms.Signatures, terms.Numbered, sub.VisibleHeaders
 	if sub.Active != nil {
 		body["active"] = *sub.Active
 	}
-	var made routedSubscription
+	var made subscriptionState
 	if s.Action == manifest.Create {
 		if sub.Account != "" {
 			body["account"] = sub.Account
@@ -139,13 +139,13 @@ func (a *applier) subscription(ctx context.Context, s *manifest.Step) (string, e
 			metadata[name] = nil
 		}
 	}
-	var changed routedSubscription
+	var changed subscriptionState
 	err := a.api.call(ctx, http.MethodPatch, path, body, &changed)
 	return confirmation(&changed), err
 }
 
 // confirmation says what a subscription waits for, if it does.
-func confirmation(s *routedSubscription) string {
+func confirmation(s *subscriptionState) string {
 	if !s.waits() {
 		return ""
 	}

@@ -15,8 +15,8 @@ import (
 	"switchhook/server"
 )
 
-// routedSubscription is a subscription as the API shows it, as far as apply looks at it.
-type routedSubscription struct {
+// subscriptionState is a subscription as the API shows it, as far as apply looks at it.
+type subscriptionState struct {
 	ID              string            `json:"id"`
 	Events          []string          `json:"events"`
 	TargetURL       string            `json:"target_url"`
@@ -43,9 +43,9 @@ type routedSubscription struct {
 }
 
 // waits tells whether the target has to confirm before it is sent events.
-func (s *routedSubscription) waits() bool { return s.Verification.State == "pending" }
+func (s *subscriptionState) waits() bool { return s.Verification.State == "pending" }
 
-func (s *routedSubscription) whole() bool { return s.ID != "" }
+func (s *subscriptionState) whole() bool { return s.ID != "" }
 
 // routedRef is how the API names a subscription's script.
 type routedRef struct {
@@ -89,7 +89,7 @@ func readState(ctx context.Context, api *client, set *manifest.Set, otherwise st
 			}
 			state.Scripts = append(state.Scripts, s)
 		}
-		subs, err := all[routedSubscription](ctx, api, "/api/v1/subscriptions"+inAccount(account))
+		subs, err := all[subscriptionState](ctx, api, "/api/v1/subscriptions"+inAccount(account))
 		if err != nil {
 			return nil, err
 		}
@@ -135,7 +135,7 @@ func liveScript(ctx context.Context, api *client, account string, s *scriptBody,
 	return live, nil
 }
 
-func (s *routedSubscription) live(account string) (live *manifest.LiveSubscription, err error) {
+func (s *subscriptionState) live(account string) (live *manifest.LiveSubscription, err error) {
 	live = &manifest.LiveSubscription{ID: s.ID, Fingerprint: s.Metadata[manifest.HeadersKey], Waits: s.waits()}
 	live.Subscription = manifest.Subscription{
 		Account: account, Name: s.Metadata[manifest.NameKey], Events: s.Events, TargetURL: manifest.Value{Text: s.TargetURL},

@@ -36,14 +36,14 @@ type clientFlags struct {
 func (f *clientFlags) client() (*client, error) {
 	if u, err := url.Parse(f.Server); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		if !strings.Contains(f.Server, "://") && f.Server != "" {
-			return nil, wrongCommand("--server: %q has no scheme: write http://%s", f.Server, f.Server)
+			return nil, usageError("--server: %q has no scheme: write http://%s", f.Server, f.Server)
 		}
-		return nil, wrongCommand("--server: %q is no address such as http://127.0.0.1:8080", f.Server)
+		return nil, usageError("--server: %q is no address such as http://127.0.0.1:8080", f.Server)
 	}
 	if u, _ := url.Parse(f.Server); u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || u.User != nil {
-		return nil, wrongCommand("--server: give the address without user, query and fragment, such as http://127.0.0.1:8080")
+		return nil, usageError("--server: give the address without user, query and fragment, such as http://127.0.0.1:8080")
 	} else if _, err := strconv.ParseUint(cmp.Or(u.Port(), "80"), 10, 16); err != nil {
-		return nil, wrongCommand("--server: %.100q has a port that is none: 1 to 65535 are", f.Server)
+		return nil, usageError("--server: %.100q has a port that is none: 1 to 65535 are", f.Server)
 	}
 	key := f.Key
 	if key == "" {
@@ -77,8 +77,8 @@ func newClient(url, key string) *client {
 	return &client{url: strings.TrimSuffix(url, "/"), key: key, http: http.Client{Timeout: time.Minute}}
 }
 
-// whole is an answer that can tell whether it holds what the API always sends.
-type whole interface{ whole() bool }
+// completer is an answer that can tell whether it holds what the API always sends.
+type completer interface{ whole() bool }
 
 // call makes a request and reads the answer into out; nil bodies are left out. An answer
 // other than 2xx is an error with the problem's detail, and so is one that this API
@@ -112,14 +112,14 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) err
 	if res.StatusCode < 200 || res.StatusCode > 299 {
 		return refusal(req, res, answer)
 	}
-	if !understood(res.StatusCode, answer, out) {
+	if !decodeAnswer(res.StatusCode, answer, out) {
 		return fmt.Errorf("%s answered, but is no Switchhook router", c.url)
 	}
 	return nil
 }
 
-// understood reads a 2xx answer into out and tells whether it is one of this API's.
-func understood(status int, answer []byte, out any) bool {
+// decodeAnswer reads a 2xx answer into out and tells whether it is one of this API's.
+func decodeAnswer(status int, answer []byte, out any) bool {
 	switch {
 	case out == nil && len(answer) == 0:
 		return status == http.StatusNoContent
@@ -128,7 +128,7 @@ func understood(status int, answer []byte, out any) bool {
 	case json.Unmarshal(answer, out) != nil:
 		return false
 	}
-	w, asks := out.(whole)
+	w, asks := out.(completer)
 	return !asks || w.whole()
 }
 

@@ -33,7 +33,7 @@ func cleanSecret(text string) (secret, error) {
 	}
 	for i, r := range text {
 		if r <= ' ' || r > '~' {
-			return "", fmt.Errorf("holds %s after %s: a secret is one line of ASCII letters, digits and signs", characterName(r), counted(i, "byte"))
+			return "", fmt.Errorf("holds %s after %s: a secret is one line of ASCII letters, digits and signs", characterName(r), countedNoun(i, "byte"))
 		}
 	}
 	return secret(text), nil
@@ -96,7 +96,7 @@ func unknownVariables(model *kong.Node, environment []string) (unknown []string)
 		if !strings.HasPrefix(name, variablePrefix) || slices.Contains(known, name) || kubernetesService.MatchString(name) {
 			continue
 		}
-		if meant := near.Name(name, known); meant != "" {
+		if meant := near.Closest(name, known); meant != "" {
 			name += ", did you mean " + meant + "?"
 		}
 		unknown = append(unknown, name)
@@ -130,7 +130,7 @@ func checkValues(parsed *kong.Context) error {
 				name += " (" + variable + ")"
 			}
 			if err := checkValue(v, v.Target); err != nil {
-				return wrongCommand("%s %w", name, err)
+				return usageError("%s %w", name, err)
 			}
 		}
 	}
@@ -208,7 +208,7 @@ func checkText(v *kong.Value, text string) error {
 	case len(text) > longest:
 		return fmt.Errorf("is %d bytes long, must be %d at most", len(text), longest)
 	case control >= 0 && !v.Tag.Has("multiline"):
-		return fmt.Errorf("holds a control character or line break after %s", counted(control, "byte"))
+		return fmt.Errorf("holds a control character or line break after %s", countedNoun(control, "byte"))
 	}
 	return nil
 }

@@ -50,7 +50,7 @@ const (
 // Run receives until a signal comes.
 func (c *listenCommand) Run(ctx context.Context) error {
 	if c.Subscribe == "" && (c.Filter != "" || c.Transform != "") {
-		return wrongCommand("--filter and --transform are those of a subscription: give --subscribe too")
+		return usageError("--filter and --transform are those of a subscription: give --subscribe too")
 	}
 	if publicKey(string(c.Secret)) == nil {
 		if err := checkSecret(c.Secret); err != nil {
@@ -63,7 +63,7 @@ func (c *listenCommand) Run(ctx context.Context) error {
 	var transform string
 	if c.Transform != "" {
 		var err error
-		if transform, err = readSource(c.Transform); err != nil {
+		if transform, err = readScriptFile(c.Transform); err != nil {
 			return err
 		}
 	}
@@ -180,11 +180,11 @@ func cutBody(body []byte, lines int) string {
 	}
 	for i, line := range all {
 		if characters := []rune(line); len(characters) > shownWidth {
-			all[i] = string(characters[:shownWidth]) + "… (" + counted(len(characters)-shownWidth, "character") + " more)"
+			all[i] = string(characters[:shownWidth]) + "… (" + countedNoun(len(characters)-shownWidth, "character") + " more)"
 		}
 	}
 	if left > 0 {
-		all = append(all, "… ("+counted(left, "line")+" more; --full shows them)")
+		all = append(all, "… ("+countedNoun(left, "line")+" more; --full shows them)")
 	}
 	return strings.Join(all, "\n")
 }

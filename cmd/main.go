@@ -61,7 +61,7 @@ func Main(args []string) int {
 		}
 		return 0
 	}
-	parsed, err := parser.Parse(usualWords(args))
+	parsed, err := parser.Parse(normalizeArgs(args))
 	if status >= 0 { // --help was given and has been answered
 		return status
 	}
@@ -101,8 +101,8 @@ func newParser(c *commands, options ...kong.Option) *kong.Kong {
 	return parser
 }
 
-// usualWords puts what people try first in kong's words: help, --version and -v.
-func usualWords(args []string) []string {
+// normalizeArgs puts what people try first in kong's words: help, --version and -v.
+func normalizeArgs(args []string) []string {
 	switch {
 	case len(args) == 0:
 		return []string{"--help"}
@@ -126,8 +126,8 @@ func (e *statusError) Error() string { return fmt.Sprint(e.err) }
 // wrongUsage is the exit status of a command line that is wrong.
 const wrongUsage = 2
 
-// wrongCommand is a mistake in the command line that kong can't see.
-func wrongCommand(format string, args ...any) error {
+// usageError is a mistake in the command line that kong can't see.
+func usageError(format string, args ...any) error {
 	return &statusError{wrongUsage, fmt.Errorf(format, args...)}
 }
 

@@ -69,8 +69,8 @@ func watchCommits(r prometheus.Registerer) func(sqlite.Commit) {
 	}
 }
 
-// partFigures tell of the store's files and of the sandbox, at the moment of the look.
-type partFigures struct {
+// componentCollector tell of the store's files and of the sandbox, at the moment of the look.
+type componentCollector struct {
 	store *sqlite.Store
 	pool  *sandbox.Pool
 	log   *slog.Logger
@@ -95,7 +95,7 @@ var (
 )
 
 // Describe implements prometheus.Collector.
-func (f *partFigures) Describe(ch chan<- *prometheus.Desc) {
+func (f *componentCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		storeQueue, storeLog, storeDamaged, storeUnreadable,
 		sandboxProcesses, sandboxBusy, sandboxRunning, sandboxQueue, sandboxMemory, sandboxStarted, sandboxEnded,
@@ -105,7 +105,7 @@ func (f *partFigures) Describe(ch chan<- *prometheus.Desc) {
 }
 
 // Collect implements prometheus.Collector.
-func (f *partFigures) Collect(ch chan<- prometheus.Metric) {
+func (f *componentCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v int64) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v))
 	}
@@ -144,7 +144,7 @@ type metricsListener struct {
 const metricsConns = 64
 
 func listenForMetrics(address string, from prometheus.Gatherer, log *slog.Logger) (*metricsListener, error) {
-	l, err := listenOn("--metrics-listen", address, "something else")
+	l, err := listen("--metrics-listen", address, "something else")
 	if err != nil {
 		return nil, err
 	}

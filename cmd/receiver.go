@@ -43,7 +43,7 @@ const largestDelivery = 16 << 20
 
 // startReceiver listens on addr, which --addr gives; answer is asked for the status of each delivery.
 func startReceiver(addr string, answer func(received) int) (*receiver, error) {
-	l, err := listenOn("--addr", addr, "another receiver")
+	l, err := listen("--addr", addr, "another receiver")
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +61,7 @@ func startReceiver(addr string, answer func(received) int) (*receiver, error) {
 	return r, nil
 }
 
-func (r *receiver) url() string { return "http://" + reachable(r.listener) }
+func (r *receiver) url() string { return "http://" + localURLHost(r.listener) }
 
 func (r *receiver) setSecret(secret string) {
 	r.mu.Lock()

@@ -70,9 +70,9 @@ func (c *replaysStartCommand) Run(ctx context.Context, all *commands) error {
 		if text == "" {
 			continue
 		}
-		at, err := moment(text, time.Now())
+		at, err := parseTime(text, time.Now())
 		if err != nil {
-			return wrongCommand("--%s: %w", name, err)
+			return usageError("--%s: %w", name, err)
 		}
 		wanted[name] = at
 	}
@@ -95,8 +95,8 @@ func (c *replaysStartCommand) Run(ctx context.Context, all *commands) error {
 	})
 }
 
-// moment reads a time, or how long before now it was.
-func moment(text string, now time.Time) (time.Time, error) {
+// parseTime reads a time, or how long before now it was.
+func parseTime(text string, now time.Time) (time.Time, error) {
 	if ago, err := time.ParseDuration(text); err == nil && ago > 0 {
 		return now.Add(-ago).UTC(), nil
 	}
@@ -113,7 +113,7 @@ func (c *replaysCommand) one(ctx context.Context, method, tail string, body any,
 	if err != nil {
 		return err
 	}
-	var r asShown[replayBody]
+	var r rawJSON[replayBody]
 	if err := api.call(ctx, method, "/api/v1/replays"+tail, body, &r); err != nil {
 		return err
 	}
@@ -134,7 +134,7 @@ func (c *replaysListCommand) Run(ctx context.Context, commands *commands) error 
 	if err != nil {
 		return err
 	}
-	list, err := all[asShown[replayBody]](ctx, api, "/api/v1/replays"+inAccount(c.Account))
+	list, err := all[rawJSON[replayBody]](ctx, api, "/api/v1/replays"+inAccount(c.Account))
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ func newBroken(t *testing.T) *broken {
 // deadLetters makes a subscription to a target that is broken, and n dead letters of it.
 func deadLetters(t *testing.T, p *process, target *broken, n int) (id string) {
 	t.Helper()
-	var made routedSubscription
+	var made subscriptionState
 	body := map[string]any{"event": "order.created", "target_url": target.URL, "policy": map[string]any{"retries": []string{"0s"}}}
 	if err := p.api.call(context.Background(), http.MethodPost, "/api/v1/subscriptions", body, &made); err != nil {
 		t.Fatal(err)
@@ -164,7 +164,7 @@ func TestWhatReplaysCannotDoIsExplained(t *testing.T) {
 func TestMoment(t *testing.T) {
 	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
 	for text, want := range map[string]string{"2h": "2026-01-31T10:00:00Z", "90m": "2026-01-31T10:30:00Z", "2026-01-30T09:30:00+01:00": "2026-01-30T08:30:00Z", "0s": "", "-1h": "", "2026-01-30": "", "": ""} {
-		at, err := moment(text, now)
+		at, err := parseTime(text, now)
 		if (err == nil) != (want != "") || err == nil && at.UTC().Format(time.RFC3339) != want {
 			t.Errorf("%q: %v, %v", text, at, err)
 		}

@@ -77,7 +77,7 @@ func startRouter(ctx context.Context, cfg routerConfig) (_ *router, err error) {
 		}
 	}()
 	// First, so that a port in use is told before anything else happens.
-	if r.listener, err = listenOn("--listen", cfg.listen, "a router"); err != nil {
+	if r.listener, err = listen("--listen", cfg.listen, "a router"); err != nil {
 		return nil, err
 	}
 	cfg.policy.Own = append(cfg.policy.Own, r.listener.Addr().(*net.TCPAddr).AddrPort())
@@ -108,12 +108,12 @@ func startRouter(ctx context.Context, cfg routerConfig) (_ *router, err error) {
 	if r.pool, err = sandbox.Start(sandbox.Config{Processes: cfg.children, Limits: scripts.DefaultLimits(), Logger: cfg.log}); err != nil {
 		return nil, fmt.Errorf("start the script sandbox: %w", err)
 	}
-	metrics.MustRegister(&partFigures{r.store, r.pool, cfg.log})
+	metrics.MustRegister(&componentCollector{r.store, r.pool, cfg.log})
 	e := cfg.engine
 	e.Store, e.Transformer, e.Guard, e.Logger, e.Registerer = r.store, r.pool, target.NewGuard(cfg.policy), cfg.log, metrics
 	e.UserAgent = "Switchhook/" + Version
 	if e.PublicURL == "" {
-		e.PublicURL = r.scheme + "://" + reachable(r.listener)
+		e.PublicURL = r.scheme + "://" + localURLHost(r.listener)
 	}
 	e.Tracer = r.spans.tracer()
 	if r.engine, err = engine.New(ctx, e); err != nil {

@@ -111,7 +111,7 @@ Exit status: 0 the version is stored, with --live it is live; 1 it does not comp
 
 // Run pushes.
 func (c *scriptsPushCommand) Run(ctx context.Context, all *commands) error {
-	source, err := readSource(c.File)
+	source, err := readScriptFile(c.File)
 	if err != nil {
 		return err
 	}

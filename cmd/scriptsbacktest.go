@@ -87,7 +87,7 @@ func (c *scriptsBacktestCommand) Run(ctx context.Context, all *commands) error {
 		}
 		ask["version"] = number
 	default:
-		source, err := readSource(c.Candidate)
+		source, err := readScriptFile(c.Candidate)
 		if err != nil {
 			return err
 		}
@@ -223,5 +223,5 @@ func (l *backtestLine) totals() string {
 		against = fmt.Sprintf("version %d", l.LiveVersion)
 	}
 	return fmt.Sprintf("%s, compared with %s\n%d same, %d different, %d newly matched, %d no longer matched, %d dropped, %s\np50 %.2f ms, p99 %.2f ms a run\n",
-		counted(int(l.Events), "event"), against, l.Same, l.Differs, l.NewlyMatched, l.NoLongerMatched, l.Dropped, counted(int(l.Errors), "error"), l.P50MS, l.P99MS)
+		countedNoun(int(l.Events), "event"), against, l.Same, l.Differs, l.NewlyMatched, l.NoLongerMatched, l.Dropped, countedNoun(int(l.Errors), "error"), l.P50MS, l.P99MS)
 }

@@ -95,7 +95,7 @@ func (c *scriptsPullCommand) write(out *os.Root, files []pulledFile) error {
 		}
 	}
 	if different > 0 && !c.Force {
-		return fmt.Errorf("%s different from what is on the router; nothing was written, --force overwrites", counted(different, "file"))
+		return fmt.Errorf("%s different from what is on the router; nothing was written, --force overwrites", countedNoun(different, "file"))
 	}
 	for _, f := range news {
 		if err := out.WriteFile(f.name, f.text, 0o644); err != nil {
@@ -103,7 +103,7 @@ func (c *scriptsPullCommand) write(out *os.Root, files []pulledFile) error {
 		}
 		fmt.Println("wrote", f.name)
 	}
-	fmt.Printf("%s written, %d unchanged\n", counted(len(news), "file"), len(files)-len(news))
+	fmt.Printf("%s written, %d unchanged\n", countedNoun(len(news), "file"), len(files)-len(news))
 	return nil
 }
 

@@ -53,7 +53,7 @@ type secretsRotateCommand struct {
 // Run makes a key, writes it down before the others, and seals everything with it.
 func (c *secretsRotateCommand) Run(ctx context.Context) error {
 	if c.EncryptionKey != "" {
-		return wrongCommand("the keys come from SWITCHHOOK_ENCRYPTION_KEY, where a command can't write: put a new key before them (NEW,OLD) and start the router, which seals everything with the first")
+		return usageError("the keys come from SWITCHHOOK_ENCRYPTION_KEY, where a command can't write: put a new key before them (NEW,OLD) and start the router, which seals everything with the first")
 	}
 	path, file := databaseFile(c.Data), c.file(c.Data)
 	if _, err := os.Stat(path); err != nil {

@@ -5,24 +5,24 @@ import (
 	"encoding/json"
 )
 
-// asShown is something of the API's: what a command looks at, and all of it as it came, for
+// rawJSON is something of the API's: what a command looks at, and all of it as it came, for
 // --json.
-type asShown[T any] struct {
+type rawJSON[T any] struct {
 	is   T
 	text json.RawMessage
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
-func (s *asShown[T]) UnmarshalJSON(b []byte) error {
+func (s *rawJSON[T]) UnmarshalJSON(b []byte) error {
 	s.text = bytes.Clone(b)
 	return json.Unmarshal(b, &s.is)
 }
 
 // MarshalJSON implements json.Marshaler.
-func (s *asShown[T]) MarshalJSON() ([]byte, error) { return s.text, nil }
+func (s *rawJSON[T]) MarshalJSON() ([]byte, error) { return s.text, nil }
 
-func (s *asShown[T]) whole() bool {
-	w, asks := any(&s.is).(whole)
+func (s *rawJSON[T]) whole() bool {
+	w, asks := any(&s.is).(completer)
 	return !asks || w.whole()
 }
 

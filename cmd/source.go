@@ -13,8 +13,8 @@ import (
 	"switchhook/scripts/filter"
 )
 
-// readSource reads a script. An empty one is a mistake: to the router it would be none.
-func readSource(path string) (string, error) {
+// readScriptFile reads a script. An empty one is a mistake: to the router it would be none.
+func readScriptFile(path string) (string, error) {
 	text, err := os.ReadFile(path)
 	if err == nil && len(bytes.TrimSpace(text)) == 0 {
 		err = fmt.Errorf("%s is empty", path)
@@ -48,7 +48,7 @@ func checkSecret(s secret) error {
 		return nil
 	}
 	if err := signature.CheckSecret(string(s), nil); err != nil {
-		return wrongCommand("--secret: %v", err)
+		return usageError("--secret: %v", err)
 	}
 	return nil
 }
@@ -61,7 +61,7 @@ func checkFilter(source string) error {
 	}
 	_, err := filter.Compile(source)
 	if e, ok := errors.AsType[*scripts.Error](err); ok {
-		return wrongCommand("--filter: %s\n%s", printable(e.Error()), indentLines(printable(e.Snippet), "  "))
+		return usageError("--filter: %s\n%s", printable(e.Error()), indentLines(printable(e.Snippet), "  "))
 	}
 	return err
 }

@@ -78,11 +78,11 @@ func (c *subscriptionsListCommand) Run(ctx context.Context, commands *commands) 
 	if len(query) > 0 {
 		path += "?" + query.Encode()
 	}
-	found, err := all[asShown[listedSubscription]](ctx, api, path)
+	found, err := all[rawJSON[listedSubscription]](ctx, api, path)
 	if err != nil {
 		return err
 	}
-	list := []asShown[listedSubscription]{}
+	list := []rawJSON[listedSubscription]{}
 	for _, s := range found {
 		if !c.Failing || s.is.Health.FailingSince != nil {
 			list = append(list, s)

@@ -42,7 +42,7 @@ func startTracing(ctx context.Context, endpoint string, log *slog.Logger) (*span
 	}
 	u, err := url.Parse(given)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, wrongCommand("--otlp-endpoint, or OTEL_EXPORTER_OTLP_ENDPOINT: give a URL such as http://127.0.0.1:4318") // it may hold a credential
+		return nil, usageError("--otlp-endpoint, or OTEL_EXPORTER_OTLP_ENDPOINT: give a URL such as http://127.0.0.1:4318") // it may hold a credential
 	}
 	var options []otlptracehttp.Option // the exporter reads the environment by itself
 	if endpoint != "" {
@@ -105,7 +105,7 @@ type traceIDs struct{}
 
 // NewIDs implements sdktrace.IDGenerator.
 func (g traceIDs) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
-	id, ok := engine.WantedTrace(ctx)
+	id, ok := engine.RequestedTrace(ctx)
 	for !ok {
 		binary.NativeEndian.PutUint64(id[:8], rand.Uint64())
 		binary.NativeEndian.PutUint64(id[8:], rand.Uint64())

@@ -126,12 +126,12 @@ type tryInput struct {
 func (c *tryCommand) check() (u *url.URL, err error) {
 	switch {
 	case c.Transform == "" && c.Filter == nil && c.FilterFile == "":
-		return nil, wrongCommand("give --transform, --filter or --filter-file: there is nothing to try")
+		return nil, usageError("give --transform, --filter or --filter-file: there is nothing to try")
 	case c.Type != "" && (len(c.Type) > longestType || !eventType.MatchString(c.Type)):
-		return nil, wrongCommand(`--type: %.140q is no event type: use letters, digits and _ in parts joined by ".", such as "order.created", %d characters at most`, c.Type, longestType)
+		return nil, usageError(`--type: %.140q is no event type: use letters, digits and _ in parts joined by ".", such as "order.created", %d characters at most`, c.Type, longestType)
 	}
 	if u, err = target.Parse(c.Target); err != nil {
-		return nil, wrongCommand("--target: %v", err)
+		return nil, usageError("--target: %v", err)
 	}
 	return u, checkSecret(c.Secret)
 }
@@ -156,7 +156,7 @@ func (c *tryCommand) read() (in tryInput, err error) {
 		if f.name == "" {
 			continue
 		}
-		if *f.into, err = readSource(f.name); err != nil {
+		if *f.into, err = readScriptFile(f.name); err != nil {
 			return in, err
 		}
 	}
@@ -244,7 +244,7 @@ func (c *tryCommand) try(ctx context.Context, in tryInput) (*trial, error) {
 	if err != nil {
 		return t, t.fail("transform", err)
 	}
-	res, err := pool.Run(ctx, program, in.event, engine.PreviewRequest(in.target))
+	res, err := pool.Run(ctx, program, in.event, engine.BuildOfflineRequest(in.target))
 	if err != nil {
 		return t, t.fail("transform", err)
 	}
@@ -276,10 +276,10 @@ func (t *trial) fail(where string, err error) error {
 
 // compose puts the request together as the router does; res is nil without a transform.
 func (c *tryCommand) compose(t *trial, in tryInput, res *scripts.Result) error {
-	preview := engine.Preview{
+	preview := engine.OfflineRequest{
 		Target: in.target.String(), Secret: string(c.Secret), UserAgent: "Switchhook/" + Version, ID: in.event.ID, Event: in.event, Result: res, At: time.Now(),
 	}
-	req, err := preview.Compose()
+	req, err := preview.Build()
 	if err != nil {
 		return t.fail("transform", err)
 	}

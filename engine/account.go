@@ -77,7 +77,7 @@ func (e *Engine) PutAccount(ctx context.Context, a *Account, version int64) (*Ac
 	if err := CheckVerificationMode(a.Verify); err != nil {
 		return nil, err
 	}
-	if err := a.Quota.check(); err != nil {
+	if err := a.Quota.validate(); err != nil {
 		return nil, err
 	}
 	if a.Retention.Succeeded < 0 || a.Retention.Dead < 0 {
@@ -87,7 +87,7 @@ func (e *Engine) PutAccount(ctx context.Context, a *Account, version int64) (*Ac
 	defer e.registry.changes.Unlock()
 	old := e.Account(a.Name)
 	if version != AnyVersion && version != old.Version {
-		return nil, stale("account", old.Version, version)
+		return nil, staleVersion("account", old.Version, version)
 	}
 	if old.Unreadable != nil && a.Retention == (Retention{}) {
 		return nil, &Error{Code: CodeConflict, Message: fmt.Sprintf("what is stored of this account can't be read (%s), and a change would overwrite it: give all of it anew, retention included", strings.Join(old.Unreadable, ", "))}

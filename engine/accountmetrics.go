@@ -10,75 +10,75 @@ import (
 )
 
 const (
-	// chooseEvery is how often the accounts with figures of their own are chosen anew.
-	chooseEvery = time.Hour
-	// accountRoom is how many accounts are watched to know which are the busiest.
-	accountRoom = 10_000
+	// selectEvery is how often the accounts with figures of their own are chosen anew.
+	selectEvery = time.Hour
+	// maxTrackedAccounts is how many accounts are watched to know which are the busiest.
+	maxTrackedAccounts = 10_000
 	// otherAccounts is the label of all that have no figures of their own. No account can
 	// have the name.
 	otherAccounts = "(other)"
 )
 
-// accountFigures counts by account, for the busiest ones: the others are counted together,
+// accountCollector counts by account, for the busiest ones: the others are counted together,
 // so that there are never more series than were asked for. An account's figures begin at 0
 // when it becomes one of the busiest, and end when it is none any more: then all rates
 // are right, which sums that move from one label to another would not be.
-type accountFigures struct {
-	places int // accounts with figures of their own; 0: nothing is counted
-	now    func() time.Time
+type accountCollector struct {
+	slots int // accounts with figures of their own; 0: nothing is counted
+	now   func() time.Time
 
-	mu      sync.Mutex
-	known   map[string]*accountFigure
-	shown   int // of them have figures of their own
-	others  accountFigure
-	chosen  time.Time
-	ordered []string // reused
+	mu        sync.Mutex
+	byAccount map[string]*accountSeries
+	shown     int // of them have figures of their own
+	others    accountSeries
+	chosen    time.Time
+	ordered   []string // reused
 }
 
-// accountFigure is what one account did.
-type accountFigure struct {
+// accountSeries is what one account did.
+type accountSeries struct {
 	own      bool
 	recent   int // what it did of late, to compare
 	accepted int
 	attempts [StateDropped + 1]int // by result
 }
 
-func newAccountFigures(places int, now func() time.Time) *accountFigures {
-	return &accountFigures{places: places, now: now, known: map[string]*accountFigure{}}
+func newAccountCollector(places int, now func() time.Time) *accountCollector {
+	return &accountCollector{slots: places, now: now, byAccount: map[string]*accountSeries{}}
 }
 
 // accepted counts an event.
-func (f *accountFigures) accepted(account string) {
-	if f.places == 0 {
+func (f *accountCollector) accepted(account string) {
+	if f.slots == 0 {
 		return
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.of(account).accepted++
+	f.seriesFor(account).accepted++
 }
 
 // attempted counts an attempt.
-func (f *accountFigures) attempted(account string, result State) {
-	if f.places == 0 {
+func (f *accountCollector) attempted(account string, result State) {
+	if f.slots == 0 {
 		return
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.of(account).attempts[result]++
+	f.seriesFor(account).attempts[result]++
 }
 
-// of gives the figure that stands for an account; f.mu is held.
-func (f *accountFigures) of(account string) *accountFigure {
-	a := f.known[account]
+// seriesFor gives the figure that stands for an account; f.mu is held.
+func (f *accountCollector) seriesFor(account string) *accountSeries {
+	a := f.byAccount[account]
 	if a == nil {
-		if len(f.known) == accountRoom {
+		if len(f.byAccount) == maxTrackedAccounts {
 			return &f.others
 		}
-		a = &accountFigure{}
-		if f.shown < f.places {
+		a = &accountSeries{}
+		if f.shown < f.slots {
 			a.own, f.shown = true, f.shown+1
 		}
-		f.known[account] = a
+		f.byAccount[account] = a
 	}
 	a.recent++
 	if !a.own {
@@ -87,23 +87,23 @@ func (f *accountFigures) of(account string) *accountFigure {
 	return a
 }
 
-// choose gives the busiest accounts figures of their own; f.mu is held.
-func (f *accountFigures) choose() {
+// selectBusiest gives the busiest accounts figures of their own; f.mu is held.
+func (f *accountCollector) selectBusiest() {
 	f.ordered = f.ordered[:0]
-	for name, a := range f.known {
+	for name, a := range f.byAccount {
 		if a.recent /= 2; a.recent == 0 && !a.own {
-			delete(f.known, name)
+			delete(f.byAccount, name)
 			continue
 		}
 		f.ordered = append(f.ordered, name)
 	}
 	slices.SortFunc(f.ordered, func(x, y string) int {
-		return cmp.Or(cmp.Compare(f.known[y].recent, f.known[x].recent), cmp.Compare(x, y))
+		return cmp.Or(cmp.Compare(f.byAccount[y].recent, f.byAccount[x].recent), cmp.Compare(x, y))
 	})
-	f.shown = min(f.places, len(f.ordered))
+	f.shown = min(f.slots, len(f.ordered))
 	for i, name := range f.ordered {
-		if a := f.known[name]; a.own != (i < f.shown) {
-			*a = accountFigure{own: i < f.shown, recent: a.recent}
+		if a := f.byAccount[name]; a.own != (i < f.shown) {
+			*a = accountSeries{own: i < f.shown, recent: a.recent}
 		}
 	}
 }
@@ -114,16 +114,16 @@ var (
 )
 
 // Describe implements prometheus.Collector.
-func (f *accountFigures) Describe(ch chan<- *prometheus.Desc) {
+func (f *accountCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- accountAccepted
 	ch <- accountAttempts
 }
 
 // Collect implements prometheus.Collector.
-func (f *accountFigures) Collect(ch chan<- prometheus.Metric) {
+func (f *accountCollector) Collect(ch chan<- prometheus.Metric) {
 	for name, a := range f.series() {
 		ch <- prometheus.MustNewConstMetric(accountAccepted, prometheus.CounterValue, float64(a.accepted), name)
-		for s := StateFailed; s <= StateDropped; s++ {
+		for s := StateRetrying; s <= StateDropped; s++ {
 			ch <- prometheus.MustNewConstMetric(accountAttempts, prometheus.CounterValue, float64(a.attempts[s]), name, s.String())
 		}
 	}
@@ -131,17 +131,17 @@ func (f *accountFigures) Collect(ch chan<- prometheus.Metric) {
 
 // series copies the figures that are shown, by account, after a new choice where it is
 // time for one.
-func (f *accountFigures) series() map[string]accountFigure {
+func (f *accountCollector) series() map[string]accountSeries {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if now := f.now(); f.chosen.IsZero() {
 		f.chosen = now
-	} else if now.Sub(f.chosen) >= chooseEvery {
+	} else if now.Sub(f.chosen) >= selectEvery {
 		f.chosen = now
-		f.choose()
+		f.selectBusiest()
 	}
-	shown := map[string]accountFigure{otherAccounts: f.others}
-	for name, a := range f.known {
+	shown := map[string]accountSeries{otherAccounts: f.others}
+	for name, a := range f.byAccount {
 		if a.own {
 			shown[name] = *a
 		}

@@ -7,42 +7,42 @@ import (
 	"switchhook/engine/order"
 )
 
-// place says what became of a delivery that was to be queued.
-type place int
+// enqueueResult says what became of a delivery that was to be queued.
+type enqueueResult int
 
 const (
-	placeQueued place = iota // waits in memory, or in the store if it has a row
-	placeStore               // is to wait in the store: order its row, then call spilled
-	placeNone                // its subscription is gone
+	enqueued              enqueueResult = iota // waits in memory, or in the store if it has a row
+	enqueueInStore                             // is to wait in the store: order its row, then call spilled
+	enqueueNoSubscription                      // its subscription is gone
 )
 
-// add queues a fresh delivery. What it pushes aside is given back.
-func (s *scheduler) add(id ID, en order.Entry) (place, *queue, []order.Aside) {
+// enqueue queues a fresh delivery. What it pushes aside is given back.
+func (s *scheduler) enqueue(id ID, en order.Entry) (enqueueResult, *queue, []order.Displaced) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := s.queues[id]
 	if q == nil {
-		return placeNone, nil, nil
+		return enqueueNoSubscription, nil, nil
 	}
-	if q.line.Sorted != nil || en.Mark != 0 {
-		return s.addSorted(q, en)
+	if q.waiting.Ordered != nil || en.SpecHash != 0 {
+		return s.enqueueOrdered(q, en)
 	}
-	if q.overflow || q.line.Len() >= order.Room || s.total >= memoryRoom {
+	if q.overflow || q.waiting.Len() >= order.Capacity || s.total >= maxInMemory {
 		q.overflow = true
 		s.spill(q, en.Event)
-		return placeStore, q, nil
+		return enqueueInStore, q, nil
 	}
-	q.line.Push(en)
+	q.waiting.Push(en)
 	s.total++
-	s.offer(q)
-	return placeQueued, q, nil
+	s.makeRunnable(q)
+	return enqueued, q, nil
 }
 
-// expect notes the deliveries that the store is about to make pending, because their
-// retries are due, before they can be read there. Until addDue queues one, it may get into
+// markDue notes the deliveries that the store is about to make pending, because their
+// retries are due, before they can be read there. Until enqueueDue queues one, it may get into
 // other hands: a read finds it, or a user asks for it. Whoever queues it then takes it out
 // of here, or it would be attempted again after it has succeeded.
-func (s *scheduler) expect(due []Waiting) {
+func (s *scheduler) markDue(due []Waiting) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.due)
@@ -51,8 +51,8 @@ func (s *scheduler) expect(due []Waiting) {
 	}
 }
 
-// addDue queues a delivery that was expected; known is false where the subscription is gone.
-func (s *scheduler) addDue(id ID, en order.Entry) (known bool, q *queue, list []order.Aside) {
+// enqueueDue queues a delivery that was expected; known is false where the subscription is gone.
+func (s *scheduler) enqueueDue(id ID, en order.Entry) (known bool, q *queue, list []order.Displaced) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if q = s.queues[id]; q == nil {
@@ -63,144 +63,144 @@ func (s *scheduler) addDue(id ID, en order.Entry) (known bool, q *queue, list []
 		return true, q, nil
 	}
 	delete(s.due, expected)
-	return true, q, s.addStored(q, en, order.Sorter.Due)
+	return true, q, s.enqueueStored(q, en, order.OrderedQueue.EnqueueDue)
 }
 
-// addByHand queues a delivery that a user wants attempted, as soon as its row says that it
-// is pending; known as in addDue.
-func (s *scheduler) addByHand(id ID, en order.Entry) (known bool, q *queue, list []order.Aside) {
+// enqueueManualRetry queues a delivery that a user wants attempted, as soon as its row says that it
+// is pending; known as in enqueueDue.
+func (s *scheduler) enqueueManualRetry(id ID, en order.Entry) (known bool, q *queue, list []order.Displaced) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if q = s.queues[id]; q == nil {
 		return false, nil, nil
 	}
 	// A read may have been faster; or its retry was, whose outcome replaces the row.
-	if slices.Contains(q.unsettled, en.Event) || q.line.Sorted == nil && q.line.Holds(en.Event) {
+	if slices.Contains(q.uncommitted, en.Event) || q.waiting.Ordered == nil && q.waiting.Contains(en.Event) {
 		return true, q, nil
 	}
 	delete(s.due, DeliveryID{en.Event, id})
-	return true, q, s.addStored(q, en, order.Sorter.Retry)
+	return true, q, s.enqueueStored(q, en, order.OrderedQueue.EnqueueManual)
 }
 
-// addStored queues a delivery that has a pending row: add puts it in a line that sorts.
+// enqueueStored queues a delivery that has a pending row: add puts it in a line that sorts.
 // s.mu is held.
-func (s *scheduler) addStored(q *queue, en order.Entry, add func(order.Sorter, order.Entry) []order.Aside) (list []order.Aside) {
-	switch was := q.line.Len(); {
-	case en.Mark != q.route.grouping.mark:
-		s.again(q, en.Event)
-	case q.line.Sorted != nil:
-		list = add(q.line.Sorted, en)
-		s.count(q, was, list)
-	case q.overflow || was >= order.Room || s.total >= memoryRoom:
+func (s *scheduler) enqueueStored(q *queue, en order.Entry, add func(order.OrderedQueue, order.Entry) []order.Displaced) (list []order.Displaced) {
+	switch was := q.waiting.Len(); {
+	case en.SpecHash != q.compiled.grouping.specHash:
+		s.markForRefetch(q, en.Event)
+	case q.waiting.Ordered != nil:
+		list = add(q.waiting.Ordered, en)
+		s.reconcileCounters(q, was, list)
+	case q.overflow || was >= order.Capacity || s.total >= maxInMemory:
 		q.overflow, q.refetch = true, true
 	default:
-		q.line.Push(en)
+		q.waiting.Push(en)
 		s.total++
 	}
-	s.offer(q)
+	s.makeRunnable(q)
 	return list
 }
 
-// more says that the store holds deliveries of a subscription; known as in addDue.
-func (s *scheduler) more(id ID) (known bool) {
+// markBacklog says that the store holds deliveries of a subscription; known as in enqueueDue.
+func (s *scheduler) markBacklog(id ID) (known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := s.queues[id]
 	if q == nil {
 		return false
 	}
-	if q.line.Sorted == nil { // which reads everything anyway
+	if q.waiting.Ordered == nil { // which reads everything anyway
 		q.overflow = true
 	}
-	s.offer(q)
+	s.makeRunnable(q)
 	return true
 }
 
-// spilled notes that a row ordered by spill is on disk; known is false where the
+// spillRecorded notes that a row ordered by spill is on disk; known is false where the
 // subscription is gone.
-func (s *scheduler) spilled(q *queue, event ID) (known bool) {
+func (s *scheduler) spillRecorded(q *queue, event ID) (known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	q.spilling--
+	q.pendingSpills--
 	q.refetch = true
-	if q.line.Sorted != nil {
-		q.line.Sorted.Spilled(event)
+	if q.waiting.Ordered != nil {
+		q.waiting.Ordered.SpillRecorded(event)
 	}
-	s.offer(q)
-	return q.route != nil
+	s.makeRunnable(q)
+	return q.compiled != nil
 }
 
-// known gives the events of q that are in memory or whose outcome is not on disk, and
+// inMemoryIDs gives the events of q that are in memory or whose outcome is not on disk, and
 // must not be fetched.
-func (s *scheduler) known(q *queue) map[ID]bool {
+func (s *scheduler) inMemoryIDs(q *queue) map[ID]bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q.refetch = false
-	ids := make(map[ID]bool, q.line.Len()+len(q.unsettled))
-	for _, en := range q.line.All() {
+	ids := make(map[ID]bool, q.waiting.Len()+len(q.uncommitted))
+	for _, en := range q.waiting.All() {
 		ids[en.Event] = true
 	}
-	for _, id := range q.unsettled {
+	for _, id := range q.uncommitted {
 		ids[id] = true
 	}
 	return ids
 }
 
-// fetched queues what was read from the store; all says that it was everything there.
-func (s *scheduler) fetched(q *queue, entries []order.Entry, all bool) {
+// completeFetch queues what was read from the store; all says that it was everything there.
+func (s *scheduler) completeFetch(q *queue, entries []order.Entry, all bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	outdated := q.outdated
-	q.fetching, q.outdated = false, false
-	if q.route == nil {
+	outdated := q.fetchStale
+	q.fetching, q.fetchStale = false, false
+	if q.compiled == nil {
 		return
 	}
 	if outdated {
-		s.offer(q)
+		s.makeRunnable(q)
 		return
 	}
 	for _, en := range entries {
 		delete(s.due, DeliveryID{en.Event, q.id})
-		q.line.Push(en)
+		q.waiting.Push(en)
 	}
 	s.total += len(entries)
-	if all && q.spilling == 0 && !q.refetch {
+	if all && q.pendingSpills == 0 && !q.refetch {
 		q.overflow = false
 	}
 	// With rows still on their way a fetch now would find nothing; spilled comes back.
-	if len(entries) > 0 || q.spilling == 0 {
-		s.offer(q)
+	if len(entries) > 0 || q.pendingSpills == 0 {
+		s.makeRunnable(q)
 	}
 }
 
 // giveUpAt is when a delivery is dead, whatever its schedule says. resumed is when the
 // subscription was last switched on again.
-func (r *route) giveUpAt(en *order.Entry, resumed time.Time) time.Time {
+func (r *compiledSubscription) giveUpAt(en *order.Entry, resumed time.Time) time.Time {
 	from := en.Event.Time()
-	if en.Renewed.After(from) {
-		from = en.Renewed
+	if en.RequestedAt.After(from) {
+		from = en.RequestedAt
 	}
 	// What waited while the subscription was off must not be dead when it is on again.
-	if !r.terms.strictAge && resumed.After(from) {
+	if !r.policy.explicitGiveUpAfter && resumed.After(from) {
 		from = resumed
 	}
-	return from.Add(r.terms.giveUpAfter)
+	return from.Add(r.policy.giveUpAfter)
 }
 
-// takeOld takes out of memory what waits in q and is to be given up.
-func (s *scheduler) takeOld(q *queue) (r *route, old []order.Entry) {
+// takeExpired takes out of memory what waits in q and is to be given up.
+func (s *scheduler) takeExpired(q *queue) (r *compiledSubscription, old []order.Entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r = q.route; r == nil || !r.sub.Active || q.line.Len() == 0 {
+	if r = q.compiled; r == nil || !r.sub.Active || q.waiting.Len() == 0 {
 		return r, nil
 	}
 	now := s.now()
-	old = q.line.Cut(func(en *order.Entry) bool { return now.After(r.giveUpAt(en, q.circuit.ResumedAt)) })
+	old = q.waiting.Remove(func(en *order.Entry) bool { return now.After(r.giveUpAt(en, q.circuit.ResumedAt)) })
 	for _, en := range old {
-		q.unsettled = append(q.unsettled, en.Event)
+		q.uncommitted = append(q.uncommitted, en.Event)
 	}
 	if s.total -= len(old); len(old) > 0 {
-		s.offer(q)
+		s.makeRunnable(q)
 	}
 	return r, old
 }

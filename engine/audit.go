@@ -71,16 +71,16 @@ type AuditQuery struct {
 	Limit   int
 }
 
-type entryKey struct{}
+type auditEntryKey struct{}
 
 // WithEntry gives a context that takes an entry along to the store.
 func WithEntry(ctx context.Context, entry *AuditEntry) context.Context {
-	return context.WithValue(ctx, entryKey{}, entry)
+	return context.WithValue(ctx, auditEntryKey{}, entry)
 }
 
 // EntryOf is the entry that a change under ctx is to be stored with; nil: none.
 func EntryOf(ctx context.Context) *AuditEntry {
-	entry, _ := ctx.Value(entryKey{}).(*AuditEntry)
+	entry, _ := ctx.Value(auditEntryKey{}).(*AuditEntry)
 	return entry
 }
 
@@ -89,16 +89,16 @@ func (e *Engine) Audit(ctx context.Context, q AuditQuery) ([]*AuditEntry, error)
 	return e.store.Audit(ctx, q)
 }
 
-// audited is the store as the engine has it: each change of the catalogue goes with its
+// auditingStore is the store as the engine has it: each change of the catalogue goes with its
 // entry of the audit log, so that no change can forget it. What a thing was before is read
 // from the registry, whose lock the callers hold.
-type audited struct {
+type auditingStore struct {
 	Store
 	engine *Engine
 }
 
-// with is ctx with the entry of a change; before and after are pointers to structs, or nil.
-func (a *audited) with(ctx context.Context, kind, subject, account string, before, after any) context.Context {
+// withAuditEntry is ctx with the entry of a change; before and after are pointers to structs, or nil.
+func (a *auditingStore) withAuditEntry(ctx context.Context, kind, subject, account string, before, after any) context.Context {
 	e := a.engine
 	actor := ActorOf(ctx)
 	entry := &AuditEntry{ID: e.ids.Next(), At: e.now(), Kind: kind, Subject: subject, Account: account, Action: ActionUpdate}
@@ -118,98 +118,98 @@ func (a *audited) with(ctx context.Context, kind, subject, account string, befor
 }
 
 // PutSubscription implements Catalogue.
-func (a *audited) PutSubscription(ctx context.Context, s *Subscription) error {
-	return a.Store.PutSubscription(a.with(ctx, KindSubscription, s.ID.Format(SubscriptionPrefix), s.Account, orNil(a.engine.registry.subscription("", s.ID)), s), s)
+func (a *auditingStore) PutSubscription(ctx context.Context, s *Subscription) error {
+	return a.Store.PutSubscription(a.withAuditEntry(ctx, KindSubscription, s.ID.Format(SubscriptionPrefix), s.Account, nilIfZero(a.engine.registry.subscription("", s.ID)), s), s)
 }
 
 // DeleteSubscription implements Catalogue.
-func (a *audited) DeleteSubscription(ctx context.Context, id ID) error {
+func (a *auditingStore) DeleteSubscription(ctx context.Context, id ID) error {
 	old := a.engine.registry.subscription("", id)
 	if old == nil {
 		return a.Store.DeleteSubscription(ctx, id)
 	}
-	return a.Store.DeleteSubscription(a.with(ctx, KindSubscription, id.Format(SubscriptionPrefix), old.Account, old, nil), id)
+	return a.Store.DeleteSubscription(a.withAuditEntry(ctx, KindSubscription, id.Format(SubscriptionPrefix), old.Account, old, nil), id)
 }
 
-func (a *audited) script(id ID) *Script {
+func (a *auditingStore) script(id ID) *Script {
 	a.engine.registry.mu.RLock()
 	defer a.engine.registry.mu.RUnlock()
 	return a.engine.registry.scripts[id]
 }
 
 // PutScript implements Catalogue.
-func (a *audited) PutScript(ctx context.Context, s *Script) error {
-	return a.Store.PutScript(a.with(ctx, KindScript, s.ID.Format(ScriptPrefix), s.Account, orNil(a.script(s.ID)), s), s)
+func (a *auditingStore) PutScript(ctx context.Context, s *Script) error {
+	return a.Store.PutScript(a.withAuditEntry(ctx, KindScript, s.ID.Format(ScriptPrefix), s.Account, nilIfZero(a.script(s.ID)), s), s)
 }
 
 // DeleteScript implements Catalogue.
-func (a *audited) DeleteScript(ctx context.Context, id ID) error {
+func (a *auditingStore) DeleteScript(ctx context.Context, id ID) error {
 	old := a.script(id)
 	if old == nil {
 		return a.Store.DeleteScript(ctx, id)
 	}
-	return a.Store.DeleteScript(a.with(ctx, KindScript, id.Format(ScriptPrefix), old.Account, old, nil), id)
+	return a.Store.DeleteScript(a.withAuditEntry(ctx, KindScript, id.Format(ScriptPrefix), old.Account, old, nil), id)
 }
 
 // PutScriptVersion implements Catalogue.
-func (a *audited) PutScriptVersion(ctx context.Context, v *ScriptVersion) error {
+func (a *auditingStore) PutScriptVersion(ctx context.Context, v *ScriptVersion) error {
 	account := ""
 	if s := a.script(v.Script); s != nil {
 		account = s.Account
 	}
-	return a.Store.PutScriptVersion(a.with(ctx, KindScriptVersion, v.Script.Format(ScriptPrefix), account, nil, v), v)
+	return a.Store.PutScriptVersion(a.withAuditEntry(ctx, KindScriptVersion, v.Script.Format(ScriptPrefix), account, nil, v), v)
 }
 
 // PutEventType implements Catalogue.
-func (a *audited) PutEventType(ctx context.Context, t *EventType) error {
+func (a *auditingStore) PutEventType(ctx context.Context, t *EventType) error {
 	var before any
 	if old := a.engine.registry.eventType(t.Name); old != nil {
 		before = old.EventType
 	}
-	return a.Store.PutEventType(a.with(ctx, KindEventType, t.Name, "", before, t), t)
+	return a.Store.PutEventType(a.withAuditEntry(ctx, KindEventType, t.Name, "", before, t), t)
 }
 
 // DeleteEventType implements Catalogue.
-func (a *audited) DeleteEventType(ctx context.Context, name string) error {
+func (a *auditingStore) DeleteEventType(ctx context.Context, name string) error {
 	old := a.engine.registry.eventType(name)
 	if old == nil {
 		return a.Store.DeleteEventType(ctx, name)
 	}
-	return a.Store.DeleteEventType(a.with(ctx, KindEventType, name, "", old.EventType, nil), name)
+	return a.Store.DeleteEventType(a.withAuditEntry(ctx, KindEventType, name, "", old.EventType, nil), name)
 }
 
 // PutAccount implements Catalogue.
-func (a *audited) PutAccount(ctx context.Context, acc *Account) error {
+func (a *auditingStore) PutAccount(ctx context.Context, acc *Account) error {
 	var before any
 	if old := a.engine.Account(acc.Name); old.Version > 0 {
 		before = old
 	}
-	return a.Store.PutAccount(a.with(ctx, KindAccount, acc.Name, acc.Name, before, acc), acc)
+	return a.Store.PutAccount(a.withAuditEntry(ctx, KindAccount, acc.Name, acc.Name, before, acc), acc)
 }
 
 // PutKey implements Catalogue.
-func (a *audited) PutKey(ctx context.Context, k *Key) error {
-	return a.Store.PutKey(a.with(ctx, KindKey, k.ID.Format(KeyPrefix), k.Account, nil, k), k)
+func (a *auditingStore) PutKey(ctx context.Context, k *Key) error {
+	return a.Store.PutKey(a.withAuditEntry(ctx, KindKey, k.ID.Format(KeyPrefix), k.Account, nil, k), k)
 }
 
 // ReplaceKey implements Catalogue.
-func (a *audited) ReplaceKey(ctx context.Context, k *Key) error {
-	ctx = a.with(ctx, KindKey, k.ID.Format(KeyPrefix), k.Account, orNil(a.engine.key(k.ID)), k)
+func (a *auditingStore) ReplaceKey(ctx context.Context, k *Key) error {
+	ctx = a.withAuditEntry(ctx, KindKey, k.ID.Format(KeyPrefix), k.Account, nilIfZero(a.engine.key(k.ID)), k)
 	EntryOf(ctx).Action = ActionRotate
 	return a.Store.ReplaceKey(ctx, k)
 }
 
 // DeleteKey implements Catalogue.
-func (a *audited) DeleteKey(ctx context.Context, id ID) error {
+func (a *auditingStore) DeleteKey(ctx context.Context, id ID) error {
 	old := a.engine.key(id)
 	if old == nil {
 		return a.Store.DeleteKey(ctx, id)
 	}
-	return a.Store.DeleteKey(a.with(ctx, KindKey, id.Format(KeyPrefix), old.Account, old, nil), id)
+	return a.Store.DeleteKey(a.withAuditEntry(ctx, KindKey, id.Format(KeyPrefix), old.Account, old, nil), id)
 }
 
-// orNil is p without a type where it is nil.
-func orNil[T any](p *T) any {
+// nilIfZero is p without a type where it is nil.
+func nilIfZero[T any](p *T) any {
 	if p == nil {
 		return nil
 	}

@@ -17,7 +17,7 @@ const (
 
 // describe fills in what differs between two states of a thing; either may be nil.
 func (entry *AuditEntry) describe(before, after any) {
-	old, now := document(before), document(after)
+	old, now := fieldsOf(before), fieldsOf(after)
 	for name, value := range now {
 		if was, ok := old[name]; !ok || !reflect.DeepEqual(was, value) {
 			entry.Changed = append(entry.Changed, name)
@@ -35,12 +35,12 @@ func (entry *AuditEntry) describe(before, after any) {
 // members are a thing's fields under the names that they have in the API.
 type members map[string]any
 
-// notTold are fields that say nothing of a change: they are in the entry, or follow from it.
-var notTold = []string{"ID", "Version", "CreatedAt", "UpdatedAt", "LastUsedAt"}
+// ignoredFields are fields that say nothing of a change: they are in the entry, or follow from it.
+var ignoredFields = []string{"ID", "Version", "CreatedAt", "UpdatedAt", "LastUsedAt"}
 
-// document reads the fields of the struct that v points to, those that are zero left out.
+// fieldsOf reads the fields of the struct that v points to, those that are zero left out.
 // It reads them by reflection, so that a field that is new is told as well.
-func document(v any) members {
+func fieldsOf(v any) members {
 	if v == nil {
 		return nil
 	}
@@ -49,7 +49,7 @@ func document(v any) members {
 	doc := members{}
 	for i := range s.NumField() {
 		field := s.Type().Field(i)
-		if field.Type == reflect.TypeFor[[32]byte]() || slices.Contains(notTold, field.Name) || empty(s.Field(i)) {
+		if field.Type == reflect.TypeFor[[32]byte]() || slices.Contains(ignoredFields, field.Name) || isEmpty(s.Field(i)) {
 			continue // a hash tells of a key's text
 		}
 		if isVersion && field.Name == "Script" {
@@ -60,7 +60,7 @@ func document(v any) members {
 	return doc
 }
 
-func empty(v reflect.Value) bool {
+func isEmpty(v reflect.Value) bool {
 	if k := v.Kind(); k == reflect.Map || k == reflect.Slice {
 		return v.Len() == 0
 	}
@@ -143,27 +143,27 @@ func jsonValue(v reflect.Value) any {
 
 // HideCredentialMembers replaces the values in decoded JSON whose names say that they are
 // credentials.
-func HideCredentialMembers(v any) any { return hide(v) }
+func HideCredentialMembers(v any) any { return redact(v) }
 
-// hide puts a mark in the place of everything whose name says that it is a credential.
-func hide(v any) any {
+// redact puts a mark in the place of everything whose name says that it is a credential.
+func redact(v any) any {
 	switch v := v.(type) {
 	case members:
-		return hide(map[string]any(v))
+		return redact(map[string]any(v))
 	case map[string]any:
 		shown := make(map[string]any, len(v))
 		for name, value := range v {
 			if hidesMember(name) {
-				shown[name] = HiddenValue
+				shown[name] = RedactedValue
 			} else {
-				shown[name] = hide(value)
+				shown[name] = redact(value)
 			}
 		}
 		return shown
 	case []any:
 		shown := make([]any, len(v))
 		for i, value := range v {
-			shown[i] = hide(value)
+			shown[i] = redact(value)
 		}
 		return shown
 	}
@@ -176,7 +176,7 @@ func (m members) text() []byte {
 	if m == nil {
 		return nil
 	}
-	shown := hide(m).(map[string]any)
+	shown := redact(m).(map[string]any)
 	text := auditJSON(shown)
 	if len(text) <= maxAuditBytes {
 		return text

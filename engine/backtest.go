@@ -38,13 +38,13 @@ type BacktestTotals struct {
 }
 
 const (
-	backtestEvents = 10_000
-	backtestMost   = 1_000_000
-	backtestFirst  = 16      // events of the first page
-	backtestPage   = 64      // and at most: the client is heard of after each
-	backtestBytes  = 8 << 20 // of a page, about: events can be large
-	backtestRoom   = 4       // at one time, one for each account
-	backtestTime   = 5 * time.Minute
+	backtestEvents    = 10_000
+	maxBacktestEvents = 1_000_000
+	backtestFirst     = 16      // events of the first page
+	backtestPage      = 64      // and at most: the client is heard of after each
+	backtestBytes     = 8 << 20 // of a page, about: events can be large
+	maxBacktests      = 4       // at one time, one for each account
+	backtestTimeout   = 5 * time.Minute
 )
 
 // BacktestRun is a Backtest made ready. Run must be called, once.
@@ -54,8 +54,8 @@ type BacktestRun struct {
 	account         string
 	patterns        []string // of event types; none: all
 	liveVersion     int
-	live, candidate *runner // live is nil where there is no live version
-	before          *runner // the subscription's filter, where the script is its transform; may be nil
+	live, candidate *scriptRunner // live is nil where there is no live version
+	before          *scriptRunner // the subscription's filter, where the script is its transform; may be nil
 }
 
 // StartBacktest makes a Backtest ready. Errors: CodeInvalid, CodeNotFound, CodeBusy.
@@ -63,22 +63,22 @@ func (e *Engine) StartBacktest(ctx context.Context, b Backtest) (*BacktestRun, e
 	if b.Last == 0 {
 		b.Last = backtestEvents
 	}
-	if b.Last < 1 || b.Last > backtestMost {
-		return nil, Invalid("last", "must be 1 to %d", backtestMost)
+	if b.Last < 1 || b.Last > maxBacktestEvents {
+		return nil, Invalid("last", "must be 1 to %d", maxBacktestEvents)
 	}
 	run, err := e.prepareBacktest(ctx, &b)
 	if err != nil {
 		return nil, err
 	}
 	run.e, run.b = e, b
-	if _, on := e.testing.LoadOrStore(run.account, true); on {
+	if _, on := e.runningBacktests.LoadOrStore(run.account, true); on {
 		return nil, &Error{Code: CodeBusy, Message: "a backtest of this account is on; try again when it has ended"}
 	}
 	select {
-	case e.backtests <- struct{}{}:
+	case e.backtestSlots <- struct{}{}:
 		return run, nil
 	default:
-		e.testing.Delete(run.account)
+		e.runningBacktests.Delete(run.account)
 		return nil, &Error{Code: CodeBusy, Message: "too many backtests are on; try again when one has ended"}
 	}
 }
@@ -87,10 +87,10 @@ func (e *Engine) StartBacktest(ctx context.Context, b Backtest) (*BacktestRun, e
 // every page of events; an error of theirs ends the run.
 func (run *BacktestRun) Run(ctx context.Context, each func(BacktestChange) error, progress func(BacktestTotals) error) (totals BacktestTotals, err error) {
 	defer func() {
-		<-run.e.backtests
-		run.e.testing.Delete(run.account)
+		<-run.e.backtestSlots
+		run.e.runningBacktests.Delete(run.account)
 	}()
-	ctx, cancel := context.WithTimeoutCause(ctx, backtestTime, &Error{Code: CodeUnavailable, Message: "the backtest took more than 5 minutes and was ended; take fewer events"})
+	ctx, cancel := context.WithTimeoutCause(ctx, backtestTimeout, &Error{Code: CodeUnavailable, Message: "the backtest took more than 5 minutes and was ended; take fewer events"})
 	defer cancel()
 	totals.LiveVersion = run.liveVersion
 	q := EventQuery{Account: run.account, Limit: backtestFirst}
@@ -100,12 +100,12 @@ func (run *BacktestRun) Run(ctx context.Context, each func(BacktestChange) error
 	if !run.b.Until.IsZero() {
 		q.Before = snowflake.FirstAt(run.b.Until)
 	}
-	var times runTimes
+	var times durationSample
 	for int(totals.Events) < run.b.Last {
 		if ctx.Err() != nil {
 			return totals, context.Cause(ctx)
 		}
-		if run.e.closing() {
+		if run.e.isStopping() {
 			return totals, &Error{Code: CodeUnavailable, Message: "the router is stopping"}
 		}
 		events, err := run.e.store.Events(ctx, q)
@@ -166,8 +166,8 @@ func (e *Engine) prepareBacktest(ctx context.Context, b *Backtest) (*BacktestRun
 			return nil, Invalid("subscription", "%s does not use this script", sub.ID.Format(SubscriptionPrefix))
 		}
 		run.patterns = sub.Events
-		if r := e.registry.route(sub.ID); r != nil && r.url != nil {
-			request = r.trialRequest(b.MaskURL)
+		if r := e.registry.compiledSubscription(sub.ID); r != nil && r.url != nil {
+			request = r.previewRequest(b.MaskURL)
 			if s.Kind == KindTransform && r.filterSource != "" {
 				if run.before, err = e.newRunner(ctx, KindFilter, r.filterSource, request); err != nil {
 					return nil, err
@@ -209,13 +209,13 @@ func (run *BacktestRun) page(ctx context.Context, events []*Event) ([]BacktestCh
 	errs := make([]error, len(events))
 	places := make(chan struct{}, 2*runtime.GOMAXPROCS(0))
 	for i, ev := range events {
-		if !run.concerns(ev) {
+		if !run.isRelevant(ev) {
 			continue
 		}
 		places <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-places }()
-			changes[i], errs[i] = run.one(ctx, ev)
+			changes[i], errs[i] = run.compareEvent(ctx, ev)
 		})
 	}
 	wg.Wait()
@@ -227,7 +227,7 @@ func (run *BacktestRun) page(ctx context.Context, events []*Event) ([]BacktestCh
 	return changes, nil
 }
 
-func (run *BacktestRun) concerns(ev *Event) bool {
+func (run *BacktestRun) isRelevant(ev *Event) bool {
 	if len(run.patterns) == 0 {
 		return true
 	}
@@ -239,7 +239,7 @@ func (run *BacktestRun) concerns(ev *Event) bool {
 	return false
 }
 
-func (run *BacktestRun) one(ctx context.Context, ev *Event) (c BacktestChange, err error) {
+func (run *BacktestRun) compareEvent(ctx context.Context, ev *Event) (c BacktestChange, err error) {
 	if run.before != nil {
 		if let, err := run.before.outcome(ctx, ev); err != nil || !let.Sent {
 			return c, err

@@ -26,58 +26,58 @@ const (
 // batchPrefix begins the webhook-id of a POST that holds several events.
 const batchPrefix = "bat_"
 
-// element is one delivery of a batch on its way out.
-type element struct {
-	en   order.Entry
-	a    *Attempt
-	ev   *Event
-	out  *outgoing // nil where nothing is to be sent
-	body []byte    // its place in the array
-	v    verdict
-	x    judge.Exchange // where it failed by itself, why
+// buildBatchElement is one delivery of a batch on its way out.
+type batchElement struct {
+	entry   order.Entry
+	attempt *Attempt
+	event   *Event
+	request *deliveryRequest // nil where nothing is to be sent
+	body    []byte           // its place in the array
+	verdict verdict
+	result  judge.Result // where it failed by itself, why
 
 	giveUpAt time.Time
-	old      bool // that is over: it is given up without an attempt
+	expired  bool // that is over: it is given up without an attempt
 }
 
 // batch is what came of making a parcel ready.
 type batch struct {
-	elements []*element
-	rest     int       // the first delivery of the parcel that is not in it; its length where all are
-	alone    bool      // the one that is to be sent goes as it is, in no array
+	elements []*batchElement
+	next     int       // the first delivery of the parcel that is not in it; its length where all are
+	single   bool      // the one that is to be sent goes as it is, in no array
 	why      *shortage // that the first of the rest met; nil: none
 }
 
 // deliverBatch makes one attempt of several deliveries, in one POST. What does not go with
 // the first of them waits again.
-func (e *Engine) deliverBatch(q *queue, r *route, p order.Parcel) {
+func (e *Engine) deliverBatch(q *queue, r *compiledSubscription, p order.Batch) {
 	began := time.Now()
 	traced, span := e.traces.deliver(r, &p, &Attempt{Number: p.First.Attempts + 1})
-	ctx, cancel := context.WithTimeout(traced, r.terms.timeout)
+	ctx, cancel := context.WithTimeout(traced, r.policy.timeout)
 	defer cancel()
-	b := e.gather(ctx, r, &p)
+	b := e.collectBatch(ctx, r, &p)
 	if len(b.elements) == 0 {
-		end(span, "put back")
-		e.putBack(q, p, b.why)
+		endSpan(span, "put back")
+		e.requeue(q, p, b.why)
 		return
 	}
-	if b.rest < p.Len() {
-		rest := order.Parcel{First: *p.At(b.rest), Rest: p.Rest[b.rest:], From: p.From}
-		p.Rest = p.Rest[:b.rest-1]
-		known, list := e.scheduler.putRest(q, rest)
-		e.afterPutBack(q, rest, known, list)
+	if b.next < p.Len() {
+		rest := order.Batch{First: *p.At(b.next), Rest: p.Rest[b.next:], Queue: p.Queue}
+		p.Rest = p.Rest[:b.next-1]
+		known, list := e.scheduler.requeueRest(q, rest)
+		e.afterRequeue(q, rest, known, list)
 	}
-	sent, x, post := e.post(ctx, r, b)
+	sent, x, post := e.sendBatch(ctx, r, b)
 	if x.Status == http.StatusRequestEntityTooLarge && len(sent) > 1 {
 		e.log.Info("batch refused as too large, to be sent in halves", "subscription_id", r.sub.ID.Format(SubscriptionPrefix), "events", len(sent))
-		end(span, "too large")
-		e.scheduler.tooLarge(q, len(sent))
-		e.putBack(q, p, nil)
+		endSpan(span, "too large")
+		e.scheduler.batchTooLarge(q, len(sent))
+		e.requeue(q, p, nil)
 		return
 	}
 	if why := e.shortageIn(x, post.Phase); why != nil {
-		end(span, "put back")
-		e.putBack(q, p, why)
+		endSpan(span, "put back")
+		e.requeue(q, p, why)
 		return
 	}
 	took := time.Since(began)
@@ -85,88 +85,88 @@ func (e *Engine) deliverBatch(q *queue, r *route, p order.Parcel) {
 	outcome := verdict{} // of the POST, for what it says of the target
 	verdicts := make([]*verdict, len(b.elements))
 	for i, el := range b.elements {
-		verdicts[i] = &el.v
-		if !el.old { // which giveUpOld does
-			el.en.Release()
+		verdicts[i] = &el.verdict
+		if !el.expired { // which markExpired does
+			el.entry.Release()
 		}
-		el.a.Duration = took
-		if el.out != nil && el.x.Err == nil {
-			el.a.Phase, el.a.Response, el.a.Resent = post.Phase, post.Response, post.Resent
-			if el != sent[0] && !b.alone {
-				el.a.Response = post.Response.shorter(len(sent))
+		el.attempt.Duration = took
+		if el.request != nil && el.result.Err == nil {
+			el.attempt.Phase, el.attempt.Response, el.attempt.Resent = post.Phase, post.Response, post.Resent
+			if el != sent[0] && !b.single {
+				el.attempt.Response = post.Response.truncatedFor(len(sent))
 			}
-			e.judgeOne(r, el, x)
-			outcome = el.v
-		} else if el.x.Err != nil {
-			e.judgeOne(r, el, el.x)
-		} else if el.v.state == StateDropped {
-			e.metrics.attempted(r.sub.Account, el.en, el.a, StateDropped)
+			e.decideElement(r, el, x)
+			outcome = el.verdict
+		} else if el.result.Err != nil {
+			e.decideElement(r, el, el.result)
+		} else if el.verdict.state == StateDropped {
+			e.metrics.attempted(r.sub.Account, el.entry, el.attempt, StateDropped)
 		}
 	}
 	if len(sent) > 1 && outcome.state == StateSucceeded {
-		e.scheduler.fits(q)
+		e.scheduler.batchAccepted(q)
 	}
-	if p.From != nil {
-		e.arrived(q, &p, verdicts)
+	if p.Queue != nil {
+		e.completeOrdered(q, &p, verdicts)
 	}
 	e.traces.delivered(span, &Attempt{Phase: post.Phase}, outcome.state)
-	n := e.scheduler.finish(q, r, p, outcome.Verdict)
-	if outcome.Deactivate || n.hopeless || n.recovered {
-		e.heed(r, outcome.Verdict, n, e.aboutOperational(r, p.First))
+	n := e.scheduler.finish(q, r, p, outcome.Decision)
+	if outcome.Deactivate || n.failingTooLong || n.recovered {
+		e.applyTransition(r, outcome.Decision, n, e.isOperationalEvent(r, p.First))
 	}
 	for _, el := range b.elements {
-		if el.old {
-			e.giveUpOld(q, r, el.en)
+		if el.expired {
+			e.markExpired(q, r, el.entry)
 			continue
 		}
-		if el.v.state == StateDead {
-			e.noteDead(r, el.en, deadReason(el.a, el.v))
+		if el.verdict.state == StateDead {
+			e.countDeadLetter(r, el.entry, deadReason(el.attempt, el.verdict))
 		}
-		e.recordAttempt(q, r, el.en, el.a, el.v)
+		e.recordAttempt(q, r, el.entry, el.attempt, el.verdict)
 	}
 }
 
-// judgeOne decides what follows for one delivery, by its own schedule.
-func (e *Engine) judgeOne(r *route, el *element, x judge.Exchange) {
-	el.v = e.judge(r, el.giveUpAt, el.a, x)
-	el.a.Error = el.v.Reason
-	e.metrics.attempted(r.sub.Account, el.en, el.a, el.v.state)
-	e.logAttempt(r, el.en, el.a, el.v)
-	e.noteOwn(r, el.en, el.a, el.v, x.Err)
+// decideElement decides what follows for one delivery, by its own schedule.
+func (e *Engine) decideElement(r *compiledSubscription, el *batchElement, x judge.Result) {
+	el.verdict = e.decide(r, el.giveUpAt, el.attempt, x)
+	el.attempt.Error = el.verdict.Reason
+	e.metrics.attempted(r.sub.Account, el.entry, el.attempt, el.verdict.state)
+	e.logAttempt(r, el.entry, el.attempt, el.verdict)
+	e.noteOwn(r, el.entry, el.attempt, el.verdict, x.Err)
 }
 
-// gather makes deliveries ready, one after the other, until they fill a batch or one comes
+// collectBatch makes deliveries ready, one after the other, until they fill a batch or one comes
 // that can't go with those before it.
-func (e *Engine) gather(ctx context.Context, r *route, p *order.Parcel) (b batch) {
+func (e *Engine) collectBatch(ctx context.Context, r *compiledSubscription, p *order.Batch) (b batch) {
 	began, size, going := time.Now(), 2, 0
-	for ; b.rest < p.Len(); b.rest++ {
-		if b.rest > 0 && time.Since(began) > r.terms.timeout/2 { // the POST needs its time too
+	for ; b.next < p.Len(); b.next++ {
+		if b.next > 0 && time.Since(began) > r.policy.timeout/2 { // the POST needs its time too
 			return b
 		}
-		el := &element{en: *p.At(b.rest), a: &Attempt{Number: p.At(b.rest).Attempts + 1, At: e.now()}}
-		el.giveUpAt = r.giveUpAt(&el.en, p.Resumed)
-		if el.old = e.cfg.Now().After(el.giveUpAt); el.old {
-			el.v.state = StateDead
+		el := &batchElement{entry: *p.At(b.next), attempt: &Attempt{Number: p.At(b.next).Attempts + 1, At: e.now()}}
+		el.giveUpAt = r.giveUpAt(&el.entry, p.ResumedAt)
+		if el.expired = e.cfg.Now().After(el.giveUpAt); el.expired {
+			el.verdict.state = StateDead
 			b.elements = append(b.elements, el)
 			continue
 		}
-		alone, why := e.ready(ctx, r, el)
+		alone, why := e.prepareElement(ctx, r, el)
 		if why != nil {
 			b.why = why
 			return b
 		}
-		if el.x.Err != nil { // it fails; in a line that sorts, others may have to wait for it
-			if p.From != nil && b.rest > 0 {
+		if el.result.Err != nil { // it fails; in a line that sorts, others may have to wait for it
+			if p.Queue != nil && b.next > 0 {
 				return b
 			}
 			b.elements = append(b.elements, el)
-			if p.From != nil {
-				b.rest++
+			if p.Queue != nil {
+				b.next++
 				return b
 			}
 			continue
 		}
-		if el.out == nil {
+		if el.request == nil {
 			b.elements = append(b.elements, el)
 			continue
 		}
@@ -177,49 +177,49 @@ func (e *Engine) gather(ctx context.Context, r *route, p *order.Parcel) (b batch
 		size += len(el.body) + 1
 		going++
 		if alone {
-			b.alone = true
-			b.rest++
+			b.single = true
+			b.next++
 			return b
 		}
 	}
 	return b
 }
 
-// ready makes one delivery ready. alone says that it can't stand in an array: its transform
+// prepareElement makes one delivery ready. alone says that it can't stand in an array: its transform
 // changed the request, or made a body that is no JSON. why is what the router lacked for it.
-func (e *Engine) ready(ctx context.Context, r *route, el *element) (alone bool, why *shortage) {
-	if r.broken != nil {
-		el.a.Phase, el.x.Err = phaseRefused, r.broken
+func (e *Engine) prepareElement(ctx context.Context, r *compiledSubscription, el *batchElement) (alone bool, why *shortage) {
+	if r.configErr != nil {
+		el.attempt.Phase, el.result.Err = phaseRefused, r.configErr
 		return false, nil
 	}
 	var err error
-	if el.ev, err = e.eventOf(ctx, el.en); err != nil {
-		el.a.Phase, el.x.Err = phaseEvent, err
-		return false, e.shortageIn(el.x, phaseEvent)
+	if el.event, err = e.loadEvent(ctx, el.entry); err != nil {
+		el.attempt.Phase, el.result.Err = phaseEvent, err
+		return false, e.shortageIn(el.result, phaseEvent)
 	}
-	out, dropped, err := e.composeUnsealed(ctx, r, el.ev, el.a, e.element)
+	out, dropped, err := e.buildUnsigned(ctx, r, el.event, el.attempt, e.buildBatchElement)
 	if r.transformSource != "" {
-		e.noteRun(r, el.ev, el.a, dropped, err)
+		e.recordRun(r, el.event, el.attempt, dropped, err)
 	}
 	switch {
 	case err != nil:
-		el.a.Phase, el.x.Err = phaseTransform, err
-		return false, e.shortageIn(el.x, phaseTransform)
+		el.attempt.Phase, el.result.Err = phaseTransform, err
+		return false, e.shortageIn(el.result, phaseTransform)
 	case dropped != "":
-		el.v = droppedFor(dropped)
-		el.a.Error = dropped
+		el.verdict = droppedVerdict(dropped)
+		el.attempt.Error = dropped
 		return false, nil
 	}
-	el.out, el.body = out, out.body
-	if el.a.Request.Plain == FormatStandard {
-		el.body = identified(out.body, el.ev.ID)
+	el.request, el.body = out, out.body
+	if el.attempt.Request.Plain == FormatStandard {
+		el.body = withEventID(out.body, el.event.ID)
 	}
 	isJSON := r.transformSource == "" || out.contentType == "application/json" && json.Valid(out.body)
 	return out.changed || !isJSON || arrayType(out.contentType) == "", nil
 }
 
-// identified puts an event's id into its envelope, so that a receiver can drop repeats.
-func identified(envelope []byte, event ID) []byte {
+// withEventID puts an event's id into its envelope, so that a receiver can drop repeats.
+func withEventID(envelope []byte, event ID) []byte {
 	body := make([]byte, 0, len(envelope)+32)
 	body = append(body, `{"id":"`...)
 	body = append(body, event.Format(EventPrefix)...)
@@ -227,19 +227,19 @@ func identified(envelope []byte, event ID) []byte {
 	return append(body, envelope[1:]...)
 }
 
-// post sends what is to be sent of a batch, and notes in each attempt what went. The answer
+// sendBatch sends what is to be sent of a batch, and notes in each attempt what went. The answer
 // is in result.
-func (e *Engine) post(ctx context.Context, r *route, b batch) (sent []*element, x judge.Exchange, result Attempt) {
+func (e *Engine) sendBatch(ctx context.Context, r *compiledSubscription, b batch) (sent []*batchElement, x judge.Result, result Attempt) {
 	for _, el := range b.elements {
-		if el.out != nil && el.x.Err == nil {
+		if el.request != nil && el.result.Err == nil {
 			sent = append(sent, el)
 		}
 	}
 	if len(sent) == 0 {
-		return nil, judge.Exchange{}, result
+		return nil, judge.Result{}, result
 	}
-	out, id := sent[0].out, sent[0].ev.ID.Format(EventPrefix)
-	if !b.alone {
+	out, id := sent[0].request, sent[0].event.ID.Format(EventPrefix)
+	if !b.single {
 		id = batchID(r.sub.ID, sent)
 		var body bytes.Buffer
 		for i, el := range sent {
@@ -252,16 +252,16 @@ func (e *Engine) post(ctx context.Context, r *route, b batch) (sent []*element, 
 	if numbers := sequences(r.sub.ID, sent); numbers != "" {
 		out.headers[sequenceHeader] = []string{numbers}
 	}
-	e.seal(out, r, id, sent[0].a.At)
-	sending, span := e.traces.send(ctx, out, sent[0].a)
+	e.sign(out, r, id, sent[0].attempt.At)
+	sending, span := e.traces.send(ctx, out, sent[0].attempt)
 	headers, url := out.redact.request(out.headers), out.redact.url(out.url.String())
 	for _, el := range sent {
-		el.a.Request.Method, el.a.Request.URL, el.a.Request.Headers = out.method, url, headers
-		if !b.alone {
-			el.a.Batch = len(sent)
+		el.attempt.Request.Method, el.attempt.Request.URL, el.attempt.Request.Headers = out.method, url, headers
+		if !b.single {
+			el.attempt.Batch = len(sent)
 		}
 	}
-	x = e.send(sending, r.terms.timeout, out, &result)
+	x = e.send(sending, r.policy.timeout, out, &result)
 	e.traces.sent(span, x, &result)
 	return sent, x, result
 }
@@ -269,14 +269,14 @@ func (e *Engine) post(ctx context.Context, r *route, b batch) (sent []*element, 
 // sequences lists the numbers of what is sent, in its order: "4-6,9" is 4, 5, 6 and 9, so
 // that the header of a large batch stays small. 0 stands for a delivery without one; the
 // list is empty where no one has any.
-func sequences(subscription ID, sent []*element) string {
+func sequences(subscription ID, sent []*batchElement) string {
 	var list []byte
 	numbered := false
 	for i := 0; i < len(sent); {
-		first := sent[i].ev.Sequence(subscription)
+		first := sent[i].event.Sequence(subscription)
 		numbered = numbered || first > 0
 		last := first
-		for i++; i < len(sent) && first > 0 && sent[i].ev.Sequence(subscription) == last+1; i++ {
+		for i++; i < len(sent) && first > 0 && sent[i].event.Sequence(subscription) == last+1; i++ {
 			last++
 		}
 		if len(list) > 0 {
@@ -294,7 +294,7 @@ func sequences(subscription ID, sent []*element) string {
 
 // batchID names a POST of several events: the same for the same events, so that a receiver
 // that has taken it can drop a repeat.
-func batchID(subscription ID, sent []*element) string {
+func batchID(subscription ID, sent []*batchElement) string {
 	h := sha256.New()
 	var b [8]byte
 	write := func(id ID) {
@@ -303,21 +303,21 @@ func batchID(subscription ID, sent []*element) string {
 	}
 	write(subscription)
 	for _, el := range sent {
-		write(el.en.Event)
+		write(el.entry.Event)
 	}
 	return batchPrefix + snowflake.Encoding.EncodeToString(h.Sum(nil)[:16])
 }
 
-// shorter is the answer as it is kept with all but the first of n deliveries that it is the
+// truncatedFor is the answer as it is kept with all but the first of n deliveries that it is the
 // answer for: so that n of it take no more room than a few.
-func (a AttemptResponse) shorter(n int) AttemptResponse {
+func (a AttemptResponse) truncatedFor(n int) AttemptResponse {
 	const least = 256
-	if most := max(least, keepBody/n); len(a.Body) > most {
+	if most := max(least, maxKeptBody/n); len(a.Body) > most {
 		a.Body, a.Truncated = a.Body[:most], true
 	}
 	size := 0
 	for i, h := range a.Headers {
-		if size += len(h.Name) + len(h.Value); size > max(4*least, keepHeaders/n) {
+		if size += len(h.Name) + len(h.Value); size > max(4*least, maxKeptHeaders/n) {
 			a.Headers = a.Headers[:i]
 			break
 		}

@@ -146,7 +146,7 @@ func compileText(v jsondoc.Value, path string) (templateNode, *Error) {
 			known = append(known, name)
 		}
 		slices.Sort(known)
-		if meant := near.Name(text, known); meant != "" {
+		if meant := near.Closest(text, known); meant != "" {
 			return templateNode{}, Invalid(path, `%.60q is no placeholder; did you mean %q?`, text, meant)
 		}
 		return templateNode{}, Invalid(path, `%.60q is no placeholder; there are %s, $subscription.metadata.NAME, and "$$" begins a text with "$"`, text, strings.Join(known, ", "))
@@ -259,14 +259,14 @@ func (s *Subscription) patternOf(eventType string) string {
 // SetDialectBodies says which template the deliveries of a dialect's subscriptions follow,
 // by the dialect's name, where they have no transform and the default payload format. The
 // map replaces the one before at once and must not be changed afterwards.
-func (e *Engine) SetDialectBodies(bodies map[string]*BodyTemplate) { e.bodies.Store(&bodies) }
+func (e *Engine) SetDialectBodies(bodies map[string]*BodyTemplate) { e.dialectBodies.Store(&bodies) }
 
 // dialectBody is the template that s follows; nil where it follows none.
 func (e *Engine) dialectBody(s *Subscription) *BodyTemplate {
 	if s.Dialect == "" || s.PayloadFormat != FormatStandard {
 		return nil
 	}
-	if bodies := e.bodies.Load(); bodies != nil {
+	if bodies := e.dialectBodies.Load(); bodies != nil {
 		return (*bodies)[s.Dialect]
 	}
 	return nil

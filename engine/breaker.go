@@ -16,69 +16,69 @@ const (
 	lastProbe  = 5 * time.Minute
 )
 
-// circuit breaks off the deliveries to a target that is down: while it is open nothing
+// circuitBreaker breaks off the deliveries to a target that is down: while it is open nothing
 // goes out but one probe at a time, and deliveries wait with their attempts unspent.
 //
 // The libraries looked at keep a clock of their own and can't take up an open circuit
 // after a restart (sony/gobreaker 2.4.0, which has one fixed delay as well;
 // failsafe-go 0.9.8).
-type circuit struct {
+type circuitBreaker struct {
 	Health
-	downs int  // attempts in a row that said the target is down
-	blame []ID // events of which one of them may have been the fault
-	probe ID   // the event that is out as a probe; 0: none
+	consecutiveFailures int  // attempts in a row that said the target is down
+	failedEvents        []ID // events of which one of them may have been the fault
+	probe               ID   // the event that is out as a probe; 0: none
 }
 
-// open tells whether only probes may go.
-func (c *circuit) open() bool { return !c.NextProbeAt.IsZero() }
+// backlogInMemory tells whether only probes may go.
+func (c *circuitBreaker) open() bool { return !c.NextProbeAt.IsZero() }
 
-// admits tells whether an attempt may begin, time aside.
-func (c *circuit) admits() bool { return !c.open() || c.probe == 0 }
+// allows tells whether an attempt may begin, time aside.
+func (c *circuitBreaker) allows() bool { return !c.open() || c.probe == 0 }
 
 // probeAt is when the next probe may go. NextProbeAt is stored, and so a time of day: a
 // clock that was set back since must not put it off.
-func (c *circuit) probeAt(now time.Time) time.Time {
+func (c *circuitBreaker) probeAt(now time.Time) time.Time {
 	if c.NextProbeAt.Sub(now) > c.ProbeDelay {
 		return time.Time{}
 	}
 	return c.NextProbeAt
 }
 
-// began notes that an attempt begins.
-func (c *circuit) began(event ID) {
+// attemptStarted notes that an attempt begins.
+func (c *circuitBreaker) attemptStarted(event ID) {
 	if c.open() {
 		c.probe = event
 	}
 }
 
-// ended notes that an attempt that began is over, whatever came of it.
-func (c *circuit) ended(event ID) (probe bool) {
+// attemptFinished notes that an attempt that began is over, whatever came of it.
+func (c *circuitBreaker) attemptFinished(event ID) (probe bool) {
 	if probe = c.probe == event && event != 0; probe {
 		c.probe = 0
 	}
 	return probe
 }
 
-// news is what an attempt told beyond its own delivery.
-type news struct {
-	health    Health // before a success; with this failure counted otherwise
-	closed    bool   // the circuit was open, and is no more
-	recovered bool   // the target failed for long, and took a delivery now
-	hopeless  bool   // it has failed for too long
+// transition is what an attempt told beyond its own delivery.
+type transition struct {
+	health         Health // before a success; with this failure counted otherwise
+	closed         bool   // the circuit was open, and is no more
+	recovered      bool   // the target failed for long, and took a delivery now
+	failingTooLong bool   // it has failed for too long
 }
 
-// heed takes over what an attempt said of the target. A target that answers closes the
+// applyTransition takes over what an attempt said of the target. A target that answers closes the
 // circuit even where it refuses: what it refuses is this one request.
-func (c *circuit) heed(v judge.Verdict, event ID, probe bool, now time.Time) (n news) {
+func (c *circuitBreaker) observe(v judge.Decision, event ID, probe bool, now time.Time) (n transition) {
 	now = now.UTC().Truncate(time.Microsecond) // as it is stored
 	n.health = c.Health
-	switch v.Reply {
-	case judge.None:
+	switch v.Signal {
+	case judge.SignalUnknown:
 		return n
-	case judge.Good:
+	case judge.SignalHealthy:
 		n.recovered = c.open() && now.Sub(c.FailingSince) >= recoveredAfter
 		n.closed = c.open()
-		c.downs, c.blame = 0, nil
+		c.consecutiveFailures, c.failedEvents = 0, nil
 		c.Health = Health{Subscription: c.Subscription, ResumedAt: c.ResumedAt}
 		return n
 	}
@@ -88,17 +88,17 @@ func (c *circuit) heed(v judge.Verdict, event ID, probe bool, now time.Time) (n 
 	c.Failures++
 	c.LastError = v.Reason
 	switch {
-	case v.Reply == judge.Bad:
+	case v.Signal == judge.SignalRejecting:
 		n.closed = c.open()
-		c.downs, c.blame, c.NextProbeAt, c.ProbeDelay = 0, nil, time.Time{}, 0
+		c.consecutiveFailures, c.failedEvents, c.NextProbeAt, c.ProbeDelay = 0, nil, time.Time{}, 0
 	case !c.open():
-		if !v.Trouble { // such as a 500, again and again for one event that the target can't take
-			if slices.Contains(c.blame, event) {
+		if !v.Overloaded { // such as a 500, again and again for one event that the target can't take
+			if slices.Contains(c.failedEvents, event) {
 				break
 			}
-			c.blame = append(c.blame, event)
+			c.failedEvents = append(c.failedEvents, event)
 		}
-		if c.downs++; c.downs >= openAfter {
+		if c.consecutiveFailures++; c.consecutiveFailures >= openAfter {
 			c.ProbeDelay = firstProbe
 			c.NextProbeAt = now.Add(c.ProbeDelay)
 		}
@@ -111,6 +111,6 @@ func (c *circuit) heed(v judge.Verdict, event ID, probe bool, now time.Time) (n 
 }
 
 // reset starts over, with another target or after the subscription was switched on again.
-func (c *circuit) reset() {
-	*c = circuit{Health: Health{Subscription: c.Subscription, ResumedAt: c.ResumedAt}}
+func (c *circuitBreaker) reset() {
+	*c = circuitBreaker{Health: Health{Subscription: c.Subscription, ResumedAt: c.ResumedAt}}
 }

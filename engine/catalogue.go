@@ -89,13 +89,13 @@ func (e *Engine) createSubscription(ctx context.Context, s *Subscription, serves
 	s = s.Clone()
 	s.ID, s.Version = e.ids.Next(), 1
 	s.CreatedAt = e.now()
-	program, err := e.checkSubscription(ctx, s, nil)
+	program, err := e.validateSubscription(ctx, s, nil)
 	if err != nil {
 		return nil, false, err
 	}
-	ask := e.intend(s, nil)
+	ask := e.planVerification(s, nil)
 	if s, created, err = e.addSubscription(ctx, s, program, serves, unique); created && ask {
-		s = e.seekConsent(ctx, s)
+		s = e.awaitVerification(ctx, s)
 	}
 	return s, created, err
 }
@@ -105,8 +105,8 @@ func (e *Engine) addSubscription(ctx context.Context, s *Subscription, program *
 	e.registry.changes.Lock()
 	defer e.registry.changes.Unlock()
 	if serves != nil {
-		if twin := e.registry.twin(s, serves); twin != nil {
-			renewed := e.renewed(twin, s)
+		if twin := e.registry.findDuplicate(s, serves); twin != nil {
+			renewed := e.mergeRenewal(twin, s)
 			if renewed == twin {
 				return twin, false, nil
 			}
@@ -118,7 +118,7 @@ func (e *Engine) addSubscription(ctx context.Context, s *Subscription, program *
 			return nil, false, &Error{Code: CodeConflict, Field: "event", Message: fmt.Sprintf("%q is subscribed to already, by %s: change or delete that subscription", strings.Join(s.Events, ", "), other.ID.Format(SubscriptionPrefix))}
 		}
 	}
-	if err := e.subscriptionRoom(s.Account); err != nil {
+	if err := e.checkSubscriptionQuota(s.Account); err != nil {
 		return nil, false, err
 	}
 	if err := e.putSubscription(ctx, s, program); err != nil {
@@ -139,12 +139,12 @@ func (e *Engine) sameEvents(s *Subscription) *Subscription {
 	return nil
 }
 
-// renewed is a stored subscription as it is once somebody subscribes to the same again; twin
+// mergeRenewal is a stored subscription as it is once somebody subscribes to the same again; twin
 // itself where that changes nothing. A client that has been given up is to be sent events
 // again, and nobody's subscription is to end before the time that he asked for.
-func (e *Engine) renewed(twin, asked *Subscription) *Subscription {
+func (e *Engine) mergeRenewal(twin, asked *Subscription) *Subscription {
 	s := twin.Clone()
-	wanted(asked)
+	restoreDesiredActive(asked)
 	if asked.Active && !s.Active && s.Reason != "" && !s.Verification.Pending() {
 		s.Active, s.Reason = true, ""
 	}
@@ -169,10 +169,10 @@ func (e *Engine) UpdateSubscription(ctx context.Context, account string, id ID, 
 			return nil, err
 		}
 		if version != AnyVersion && version != old.Version {
-			return nil, stale("subscription", old.Version, version)
+			return nil, staleVersion("subscription", old.Version, version)
 		}
 		s := old.Clone()
-		wanted(s)
+		restoreDesiredActive(s)
 		if err := change(s); err != nil {
 			return nil, err
 		}
@@ -180,20 +180,20 @@ func (e *Engine) UpdateSubscription(ctx context.Context, account string, id ID, 
 			return nil, err
 		}
 		s.ID, s.Account, s.CreatedAt, s.Version = old.ID, old.Account, old.CreatedAt, old.Version+1
-		e.tidySecrets(old, s)
+		e.pruneOldSecrets(old, s)
 		if s.Active {
 			s.Reason = ""
 		}
 		// The check asks the network and the sandbox, so it holds no lock.
-		program, err := e.checkSubscription(ctx, s, old)
+		program, err := e.validateSubscription(ctx, s, old)
 		if err != nil {
 			return nil, err
 		}
-		ask := e.intend(s, old)
+		ask := e.planVerification(s, old)
 		if done, err := e.swapSubscription(ctx, old, s, program); err != nil {
 			return nil, err
 		} else if done && ask {
-			return e.seekConsent(ctx, s), nil
+			return e.awaitVerification(ctx, s), nil
 		} else if done {
 			return s, nil
 		}
@@ -227,8 +227,8 @@ func (e *Engine) putSubscription(ctx context.Context, s *Subscription, program *
 	if err := e.store.PutSubscription(ctx, s); err != nil {
 		return err
 	}
-	e.setRoute(s, program)
-	e.expiries.note(s)
+	e.replaceCompiled(s, program)
+	e.expiries.add(s)
 	return nil
 }
 
@@ -249,7 +249,7 @@ func mended(s *Subscription) *Error {
 	return nil
 }
 
-func stale(kind string, current, given int64) *Error {
+func staleVersion(kind string, current, given int64) *Error {
 	return &Error{Code: CodeStale, Message: fmt.Sprintf("the %s is at version %d, not %d: it was changed since it was read; read it again", kind, current, given)}
 }
 
@@ -262,7 +262,7 @@ func (e *Engine) DeleteSubscription(ctx context.Context, account string, id ID, 
 			return nil, "", err
 		}
 		if version != AnyVersion && version != s.Version {
-			return nil, "", stale("subscription", s.Version, version)
+			return nil, "", staleVersion("subscription", s.Version, version)
 		}
 		return s, subscriptionDeleted, nil
 	})
@@ -290,19 +290,19 @@ func (e *Engine) dropSubscription(ctx context.Context, s *Subscription, reason s
 	if err := e.store.DeleteSubscription(ctx, s.ID); err != nil {
 		return err
 	}
-	e.index.replace(e.registry.route(s.ID), nil)
-	e.registry.setRoute(s.ID, nil)
+	e.index.replace(e.registry.compiledSubscription(s.ID), nil)
+	e.registry.setCompiled(s.ID, nil)
 	e.expiries.set(s.ID, time.Time{})
-	orphans, _ := e.scheduler.setRoute(s.ID, nil)
+	orphans, _ := e.scheduler.setSubscription(s.ID, nil)
 	for _, en := range orphans {
-		e.giveUp(s.ID, en, reason)
+		e.markDead(s.ID, en, reason)
 	}
 	return nil
 }
 
 // deactivate switches a subscription off for what its target, that of r, did. quiet keeps
 // the operational event back.
-func (e *Engine) deactivate(r *route, reason string, quiet bool) {
+func (e *Engine) deactivate(r *compiledSubscription, reason string, quiet bool) {
 	log := e.log.With("subscription_id", r.sub.ID.Format(SubscriptionPrefix), "reason", reason)
 	for {
 		old := e.registry.subscription("", r.sub.ID)
@@ -320,7 +320,7 @@ func (e *Engine) deactivate(r *route, reason string, quiet bool) {
 			e.metrics.deactivated.Inc()
 			log.Warn("subscription deactivated", "account", s.Account)
 			if !quiet {
-				e.announceDeactivated(s)
+				e.emitDeactivated(s)
 			}
 			return
 		}

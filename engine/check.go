@@ -30,9 +30,9 @@ func validPattern(s string) bool {
 	return s == "*" || validEventType(strings.TrimSuffix(s, ".*"))
 }
 
-// checkSubscription validates s, fills in what it leaves to the router, and compiles its
+// validateSubscription validates s, fills in what it leaves to the router, and compiles its
 // scripts. What is as in old, which may be nil, was checked before.
-func (e *Engine) checkSubscription(ctx context.Context, s, old *Subscription) (*scripts.Program, error) {
+func (e *Engine) validateSubscription(ctx context.Context, s, old *Subscription) (*scripts.Program, error) {
 	if s.Secret == "" {
 		secret, err := signature.NewSecret(signature.HMAC)
 		if err != nil {
@@ -50,18 +50,18 @@ func (e *Engine) checkSubscription(ctx context.Context, s, old *Subscription) (*
 	if err := checkInline(s, old); err != nil {
 		return nil, err
 	}
-	if err := checkPatterns(s); err != nil {
+	if err := validatePatterns(s); err != nil {
 		return nil, err
 	}
 	if s.TargetURL == "" {
 		return nil, Invalid("target_url", "is missing: give the URL to which events are to be POSTed")
 	}
 	if old == nil || s.TargetURL != old.TargetURL {
-		if err := e.checkTarget(ctx, s.TargetURL); err != nil {
+		if err := e.validateTarget(ctx, s.TargetURL); err != nil {
 			return nil, err
 		}
 	}
-	if err := e.checkExpiry(s, old); err != nil {
+	if err := e.validateExpiry(s, old); err != nil {
 		return nil, err
 	}
 	if err := checkSigning(s); err != nil {
@@ -70,15 +70,15 @@ func (e *Engine) checkSubscription(ctx context.Context, s, old *Subscription) (*
 	if err := CheckVerificationMode(s.Verification.Mode); err != nil {
 		return nil, err
 	}
-	if err := checkExtras(s); err != nil {
+	if err := validateHeadersAndFormat(s); err != nil {
 		return nil, err
 	}
 	if old == nil || !reflect.DeepEqual(s.Policy, old.Policy) { // what is stored stays good when the router's limits change
-		if err := checkPolicy(&s.Policy, e.cfg.InFlight); err != nil {
+		if err := validatePolicy(&s.Policy, e.cfg.InFlight); err != nil {
 			return nil, err
 		}
 	}
-	if err := e.checkCompany(s); err != nil {
+	if err := e.validateBatching(s); err != nil {
 		return nil, err
 	}
 	source, err := e.checkScriptUse(ctx, s, KindFilter, s.Filter, s.FilterScript)
@@ -97,26 +97,26 @@ func (e *Engine) checkSubscription(ctx context.Context, s, old *Subscription) (*
 	if old != nil && s.Transform == old.Transform && s.TransformScript == old.TransformScript {
 		return e.compiledProgram(old.ID), nil
 	}
-	program, err := e.lab.Compile(ctx, source)
+	program, err := e.sandbox.Compile(ctx, source)
 	if err != nil {
 		return nil, scriptError("transform", err)
 	}
 	return program, nil
 }
 
-// CheckCommon tells what is wrong with what subscriptions to come have in common: all but
+// ValidateTemplate tells what is wrong with what subscriptions to come have in common: all but
 // their target and account, and their events if there are none. Errors as in CreateSubscription.
-func (e *Engine) CheckCommon(ctx context.Context, s *Subscription) error {
+func (e *Engine) ValidateTemplate(ctx context.Context, s *Subscription) error {
 	s = s.Clone()
-	s.Account, s.TargetURL = DefaultAccount, trialTarget
+	s.Account, s.TargetURL = DefaultAccount, previewTarget
 	if len(s.Events) == 0 {
 		s.Events = []string{"*"}
 	}
-	_, err := e.checkSubscription(ctx, s, &Subscription{TargetURL: s.TargetURL})
+	_, err := e.validateSubscription(ctx, s, &Subscription{TargetURL: s.TargetURL})
 	return err
 }
 
-func (e *Engine) checkTarget(ctx context.Context, url string) error {
+func (e *Engine) validateTarget(ctx context.Context, url string) error {
 	err := e.cfg.Guard.CheckURL(ctx, url)
 	var refused *target.RefusedError
 	if errors.As(err, &refused) {
@@ -134,7 +134,7 @@ const (
 // expiryGrace is what may pass between a client's reading of the clock and ours.
 const expiryGrace = 5 * time.Second
 
-func (e *Engine) checkExpiry(s, old *Subscription) error {
+func (e *Engine) validateExpiry(s, old *Subscription) error {
 	if s.ExpiresAt.IsZero() || old != nil && s.ExpiresAt.Equal(old.ExpiresAt) {
 		return nil
 	}
@@ -150,14 +150,14 @@ func (e *Engine) checkExpiry(s, old *Subscription) error {
 
 // compiledProgram is the transform of a stored subscription, if it has run before.
 func (e *Engine) compiledProgram(id ID) *scripts.Program {
-	r := e.registry.route(id)
+	r := e.registry.compiledSubscription(id)
 	if r == nil {
 		return nil
 	}
 	return r.program.Load()
 }
 
-func checkPatterns(s *Subscription) error {
+func validatePatterns(s *Subscription) error {
 	if s.Inline && len(s.Events) == 0 {
 		return nil
 	}
@@ -178,7 +178,7 @@ func checkPatterns(s *Subscription) error {
 	return nil
 }
 
-func checkExtras(s *Subscription) error {
+func validateHeadersAndFormat(s *Subscription) error {
 	switch s.PayloadFormat {
 	case "":
 		s.PayloadFormat = FormatStandard
@@ -238,7 +238,7 @@ func scriptError(field string, err error) error {
 	if !errors.As(err, &se) {
 		return &Error{Code: CodeUnavailable, Field: field, Message: "could not be checked: " + err.Error()}
 	}
-	if !se.Guilty() {
+	if !se.ScriptFault() {
 		return &Error{Code: CodeUnavailable, Field: field, Message: "could not be checked: " + se.Message}
 	}
 	return &Error{Code: CodeInvalid, Field: field, Message: se.Error(), Script: se}

@@ -112,7 +112,7 @@ func jumpOver(t *testing.T, jumps []time.Duration) {
 		if id == events["slow"][0] {
 			name = "slow"
 		}
-		r.delivery(id, subs[name], engine.StateFailed, engine.StatePending)
+		r.delivery(id, subs[name], engine.StateRetrying, engine.StatePending)
 	}
 	publish("batch", 3)
 	publish("window", 3)

@@ -12,40 +12,40 @@ const (
 	maxDebounce = 24 * time.Hour
 )
 
-// CheckTerms tells what is wrong with how the deliveries of s are made — policy, batches,
+// ValidateDeliverySettings tells what is wrong with how the deliveries of s are made — policy, batches,
 // debounce, signatures, payload format, headers, verification — as far as that can be told without a
 // router: it may allow fewer attempts at a time, its event types have schemas, and a secret
 // is of a type. Error: CodeInvalid with the field.
-func CheckTerms(s *Subscription) error {
+func ValidateDeliverySettings(s *Subscription) error {
 	s = s.Clone()
 	if err := checkSignatures(s.Signatures); err != nil {
 		return err
 	}
-	if err := checkExtras(s); err != nil {
+	if err := validateHeadersAndFormat(s); err != nil {
 		return err
 	}
 	if err := CheckVerificationMode(s.Verification.Mode); err != nil {
 		return err
 	}
-	if err := checkPolicy(&s.Policy, maxInFlight); err != nil {
+	if err := validatePolicy(&s.Policy, maxInFlight); err != nil {
 		return err
 	}
-	if err := checkTogether(s); err != nil {
+	if err := validateBatchingExclusive(s); err != nil {
 		return err
 	}
-	return checkKeys(s, nil)
+	return validateKeyExprs(s, nil)
 }
 
-// checkCompany validates how a subscription's deliveries stand to one another: their
+// validateBatching validates how a subscription's deliveries stand to one another: their
 // order, batches and debounce.
-func (e *Engine) checkCompany(s *Subscription) error {
-	if err := checkTogether(s); err != nil {
+func (e *Engine) validateBatching(s *Subscription) error {
+	if err := validateBatchingExclusive(s); err != nil {
 		return err
 	}
-	return checkKeys(s, e.registry.schemas(s.Events))
+	return validateKeyExprs(s, e.registry.schemas(s.Events))
 }
 
-func checkTogether(s *Subscription) error {
+func validateBatchingExclusive(s *Subscription) error {
 	s.Policy.OrderingKey, s.Debounce.Key = strings.TrimSpace(s.Policy.OrderingKey), strings.TrimSpace(s.Debounce.Key)
 	switch b := s.Batch; {
 	case b == (Batch{}):
@@ -66,8 +66,8 @@ func checkTogether(s *Subscription) error {
 	return nil
 }
 
-// checkKeys compiles the keys of s against the schemas of its event types.
-func checkKeys(s *Subscription, schemas [][]byte) error {
+// validateKeyExprs compiles the keys of s against the schemas of its event types.
+func validateKeyExprs(s *Subscription, schemas [][]byte) error {
 	for _, key := range []struct{ field, source string }{{"debounce.key", s.Debounce.Key}, {"policy.ordering_key", s.Policy.OrderingKey}} {
 		if key.source == "" {
 			continue

@@ -62,8 +62,8 @@ func sameRequest(a, b *scripts.Request) bool {
 	return errX == nil && errY == nil && bytes.Equal(x, y)
 }
 
-// runner runs one version of a script over events.
-type runner struct {
+// scriptRunner runs one version of a script over events.
+type scriptRunner struct {
 	filter  *filter.Filter
 	program *scripts.Program
 	run     Transformer
@@ -71,13 +71,13 @@ type runner struct {
 }
 
 // newRunner makes a runner; request is what a transform finds.
-func (e *Engine) newRunner(ctx context.Context, kind ScriptKind, source string, request scripts.Request) (*runner, error) {
-	r := &runner{run: e.lab, request: request}
+func (e *Engine) newRunner(ctx context.Context, kind ScriptKind, source string, request scripts.Request) (*scriptRunner, error) {
+	r := &scriptRunner{run: e.sandbox, request: request}
 	var err error
 	if kind == KindFilter {
 		r.filter, err = e.filters.Compile(source)
 	} else {
-		r.program, err = e.lab.Compile(ctx, source)
+		r.program, err = e.sandbox.Compile(ctx, source)
 	}
 	if err != nil {
 		return nil, scriptError("source", err)
@@ -86,11 +86,11 @@ func (e *Engine) newRunner(ctx context.Context, kind ScriptKind, source string, 
 }
 
 // outcome runs the script. The error is not the script's.
-func (r *runner) outcome(ctx context.Context, ev *Event) (*ScriptOutcome, error) {
+func (r *scriptRunner) outcome(ctx context.Context, ev *Event) (*ScriptOutcome, error) {
 	if r.filter == nil {
-		return transformOutcome(r.run.Run(ctx, r.program, view(ev, jsondoc.Value{}), r.request))
+		return transformOutcome(r.run.Run(ctx, r.program, scriptEvent(ev, jsondoc.Value{}), r.request))
 	}
-	in := filter.NewInput(view(ev, jsondoc.Value{}))
+	in := filter.NewInput(scriptEvent(ev, jsondoc.Value{}))
 	defer in.Release()
 	began := time.Now()
 	matched, err := r.filter.Match(in)
@@ -101,7 +101,7 @@ func (r *runner) outcome(ctx context.Context, ev *Event) (*ScriptOutcome, error)
 
 func filterOutcome(matched bool, err error) (*ScriptOutcome, error) {
 	o := &ScriptOutcome{Sent: matched}
-	return o, o.blame(err)
+	return o, o.failure(err)
 }
 
 func transformOutcome(res scripts.Result, err error) (*ScriptOutcome, error) {
@@ -111,12 +111,12 @@ func transformOutcome(res scripts.Result, err error) (*ScriptOutcome, error) {
 	} else {
 		o.Body = res.Body
 	}
-	return o, o.blame(err)
+	return o, o.failure(err)
 }
 
-// blame keeps the script's own error, and gives back any other.
-func (o *ScriptOutcome) blame(err error) error {
-	if err == nil || errors.As(err, &o.Error) && o.Error.Guilty() {
+// failure keeps the script's own error, and gives back any other.
+func (o *ScriptOutcome) failure(err error) error {
+	if err == nil || errors.As(err, &o.Error) && o.Error.ScriptFault() {
 		return nil
 	}
 	return err
@@ -151,35 +151,35 @@ func (c *ChangeCounts) add(change Change) {
 	}
 }
 
-// runTimes keeps how long runs took: of each run at first, of every second, fourth … one
+// durationSample keeps how long runs took: of each run at first, of every second, fourth … one
 // when there are many, so that a backtest of a million events needs no more than this.
-type runTimes struct {
-	kept         []time.Duration
+type durationSample struct {
+	values       []time.Duration
 	seen, stride int
 }
 
-const maxRunTimes = 20_000
+const maxDurationSamples = 20_000
 
-func (t *runTimes) add(took time.Duration) {
+func (t *durationSample) add(took time.Duration) {
 	t.stride = max(1, t.stride)
 	if t.seen++; t.seen%t.stride != 0 {
 		return
 	}
-	if t.kept = append(t.kept, took); len(t.kept) < maxRunTimes {
+	if t.values = append(t.values, took); len(t.values) < maxDurationSamples {
 		return
 	}
-	slices.Sort(t.kept)
-	for i := range maxRunTimes / 2 {
-		t.kept[i] = t.kept[2*i+1]
+	slices.Sort(t.values)
+	for i := range maxDurationSamples / 2 {
+		t.values[i] = t.values[2*i+1]
 	}
-	t.kept, t.stride = t.kept[:maxRunTimes/2], 2*t.stride
+	t.values, t.stride = t.values[:maxDurationSamples/2], 2*t.stride
 }
 
-func (t *runTimes) percentiles() (p50, p99 time.Duration) {
-	n := len(t.kept)
+func (t *durationSample) percentiles() (p50, p99 time.Duration) {
+	n := len(t.values)
 	if n == 0 {
 		return 0, 0
 	}
-	slices.Sort(t.kept)
-	return t.kept[n/2], t.kept[min(n-1, n*99/100)]
+	slices.Sort(t.values)
+	return t.values[n/2], t.values[min(n-1, n*99/100)]
 }

@@ -21,26 +21,26 @@ import (
 	"switchhook/scripts/weburl"
 )
 
-// compose makes the request of a delivery, signed and ready to be sent, and notes it in
+// buildRequest makes the request of a delivery, signed and ready to be sent, and notes it in
 // a. The error is the transform's.
-func (e *Engine) compose(ctx context.Context, r *route, ev *Event, a *Attempt) (_ *outgoing, dropped string, err error) {
-	out, dropped, err := e.composeUnsealed(ctx, r, ev, a, e.content)
+func (e *Engine) buildRequest(ctx context.Context, r *compiledSubscription, ev *Event, a *Attempt) (_ *deliveryRequest, dropped string, err error) {
+	out, dropped, err := e.buildUnsigned(ctx, r, ev, a, e.buildPayload)
 	if out == nil {
 		return nil, dropped, err
 	}
 	if n := ev.Sequence(r.sub.ID); n > 0 {
 		out.headers[sequenceHeader] = []string{strconv.FormatInt(n, 10)}
 	}
-	e.seal(out, r, ev.ID.Format(EventPrefix), a.At)
+	e.sign(out, r, ev.ID.Format(EventPrefix), a.At)
 	a.Request.Method, a.Request.URL, a.Request.Headers = out.method, out.redact.url(out.url.String()), out.redact.request(out.headers)
 	return out, "", nil
 }
 
-// composeUnsealed does so without what makes it one delivery's: its id, number and
+// buildUnsigned does so without what makes it one delivery's: its id, number and
 // signature. format is content, or element where it is to stand in an array. The body is
 // noted in a.
-func (e *Engine) composeUnsealed(ctx context.Context, r *route, ev *Event, a *Attempt, format contentMaker) (_ *outgoing, dropped string, err error) {
-	out := &outgoing{method: http.MethodPost, url: r.url, headers: r.ownHeaders(), redact: r.redact}
+func (e *Engine) buildUnsigned(ctx context.Context, r *compiledSubscription, ev *Event, a *Attempt, format payloadBuilder) (_ *deliveryRequest, dropped string, err error) {
+	out := &deliveryRequest{method: http.MethodPost, url: r.url, headers: r.baseHeaders(), redact: r.redact}
 	if r.transformSource != "" {
 		if dropped, err = e.transform(ctx, r, ev, out, a); err != nil || dropped != "" {
 			return nil, dropped, err
@@ -49,7 +49,7 @@ func (e *Engine) composeUnsealed(ctx context.Context, r *route, ev *Event, a *At
 		return out, "", nil
 	}
 	c := format(r.sub, ev, a.At)
-	out.take(&c)
+	out.setContent(&c)
 	switch a.Request.Plain = c.plain; {
 	case c.shown != nil:
 		a.Request.Body = c.shown
@@ -59,7 +59,7 @@ func (e *Engine) composeUnsealed(ctx context.Context, r *route, ev *Event, a *At
 	return out, "", nil
 }
 
-func (r *route) ownHeaders() http.Header {
+func (r *compiledSubscription) baseHeaders() http.Header {
 	headers := make(http.Header, len(r.headers)+8)
 	for name, values := range r.headers {
 		headers[name] = values
@@ -67,8 +67,8 @@ func (r *route) ownHeaders() http.Header {
 	return headers
 }
 
-// outgoing is a request on its way out.
-type outgoing struct {
+// deliveryRequest is a request on its way out.
+type deliveryRequest struct {
 	method      string
 	url         *url.URL
 	headers     http.Header
@@ -78,9 +78,9 @@ type outgoing struct {
 	redact      *redactor
 }
 
-// take makes c what is sent. Where the content type says how the body is to be read, as it
+// advance makes c what is sent. Where the content type says how the body is to be read, as it
 // does of a CloudEvent, the subscription's own headers must not say otherwise.
-func (out *outgoing) take(c *content) {
+func (out *deliveryRequest) setContent(c *payload) {
 	out.body, out.contentType = c.body, c.mediaType
 	if c.mediaType == cloudevents.StructuredMedia || c.headers != nil {
 		deleteHeader(out.headers, "Content-Type")
@@ -96,21 +96,21 @@ func (out *outgoing) take(c *content) {
 }
 
 // transform lets the subscription's script make the request.
-func (e *Engine) transform(ctx context.Context, r *route, ev *Event, out *outgoing, a *Attempt) (dropped string, err error) {
+func (e *Engine) transform(ctx context.Context, r *compiledSubscription, ev *Event, out *deliveryRequest, a *Attempt) (dropped string, err error) {
 	program, err := e.compiledTransform(ctx, r)
 	if err != nil {
 		return "", err
 	}
 	a.Script.Ref, a.Script.Hash = r.transformRef, program.Hash
 	sandbox, request := e.cfg.Transformer, r.request()
-	if r.dry {
-		sandbox, request = e.lab, r.trialRequest(r.masked)
+	if r.dryRun {
+		sandbox, request = e.sandbox, r.previewRequest(r.masked)
 	}
 	running, span := e.traces.start(ctx, "transform")
-	res, err := sandbox.Run(running, program, view(ev, jsondoc.Value{}), request)
+	res, err := sandbox.Run(running, program, scriptEvent(ev, jsondoc.Value{}), request)
 	err = r.redact.scriptError(err)
-	end(span, scriptProblem(err))
-	e.transformBeside(r, ev, res, err)
+	endSpan(span, scriptProblem(err))
+	e.compareTransform(r, ev, res, err)
 	if err != nil {
 		var se *scripts.Error
 		if errors.As(err, &se) {
@@ -125,17 +125,17 @@ func (e *Engine) transform(ctx context.Context, r *route, ev *Event, out *outgoi
 	if r.masked && res.Request != nil {
 		res.Request = r.unmask(res.Request, &request)
 	}
-	if err := out.takeResult(&res); err != nil {
+	if err := out.setResult(&res); err != nil {
 		return "", r.redact.scriptError(err)
 	}
 	if err := r.keepsSignatures(out); err != nil {
 		return "", err
 	}
-	return "", r.keepsPath(out)
+	return "", r.checkPathUnchanged(out)
 }
 
-// takeResult makes what a transform gave what is sent.
-func (out *outgoing) takeResult(res *scripts.Result) error {
+// setResult makes what a transform gave what is sent.
+func (out *deliveryRequest) setResult(res *scripts.Result) error {
 	out.body, out.contentType = res.Body, res.ContentType
 	if res.Request == nil {
 		return nil
@@ -150,22 +150,22 @@ func dropReason(res scripts.Result) string {
 	return res.DropReason
 }
 
-// trialRequest is request without the values that are hidden: who may try a script need not
+// previewRequest is request without the values that are hidden: who may try a script need not
 // know them. With mask that goes for the URL, too, as for who may not change the subscription.
-func (r *route) trialRequest(mask bool) scripts.Request {
+func (r *compiledSubscription) previewRequest(mask bool) scripts.Request {
 	req := r.request()
 	req.Headers = r.sub.ShownHeaders()
 	if mask {
 		req.Path = maskPath(req.Path)
 		for name, values := range req.Query {
-			req.Query[name] = slices.Repeat([]string{HiddenValue}, len(values))
+			req.Query[name] = slices.Repeat([]string{RedactedValue}, len(values))
 		}
 	}
 	return req
 }
 
 // unmask puts the URL's own parts back where a script left their masks as they were.
-func (r *route) unmask(made, seen *scripts.Request) *scripts.Request {
+func (r *compiledSubscription) unmask(made, seen *scripts.Request) *scripts.Request {
 	restored, own := *made, r.request()
 	if made.Path == seen.Path {
 		restored.Path = own.Path
@@ -179,9 +179,9 @@ func (r *route) unmask(made, seen *scripts.Request) *scripts.Request {
 	return &restored
 }
 
-// keepsPath refuses a request to another path than the one whose target has confirmed that
+// checkPathUnchanged refuses a request to another path than the one whose target has confirmed that
 // it wants to be sent events.
-func (r *route) keepsPath(out *outgoing) error {
+func (r *compiledSubscription) checkPathUnchanged(out *deliveryRequest) error {
 	if r.sub.Verification.Mode == VerifyNone || out.url.EscapedPath() == r.url.EscapedPath() || out.url.EscapedPath() == "/" && r.url.Path == "" {
 		return nil
 	}
@@ -189,7 +189,7 @@ func (r *route) keepsPath(out *outgoing) error {
 }
 
 // keepsSignatures refuses headers that a receiver may take for a signature of the router.
-func (r *route) keepsSignatures(out *outgoing) error {
+func (r *compiledSubscription) keepsSignatures(out *deliveryRequest) error {
 	if !out.changed {
 		return nil
 	}
@@ -213,7 +213,7 @@ func signatureHeader(name string, schemes []signature.Scheme) bool {
 }
 
 // request is what a transform sees of the request before it changes anything.
-func (r *route) request() scripts.Request {
+func (r *compiledSubscription) request() scripts.Request {
 	return scripts.Request{Method: http.MethodPost, Path: requestPath(r.url), Query: weburl.QueryValues(r.url.RawQuery), Headers: r.sub.Headers}
 }
 
@@ -222,7 +222,7 @@ func requestPath(u *url.URL) string { return cmp.Or(u.EscapedPath(), "/") }
 
 // apply takes over what a script made of the request, after the same checks that a
 // subscription's own URL and headers go through. The host can't be changed.
-func (out *outgoing) apply(req *scripts.Request) error {
+func (out *deliveryRequest) apply(req *scripts.Request) error {
 	u := *out.url
 	if req.Path != requestPath(&u) {
 		if !strings.HasPrefix(req.Path, "/") || strings.ContainsAny(req.Path, "?#") || target.SetPath(&u, req.Path) != nil {
@@ -255,16 +255,16 @@ func (out *outgoing) apply(req *scripts.Request) error {
 // sequenceHeader holds a delivery's number, where the subscription is numbered.
 const sequenceHeader = "webhook-sequence"
 
-// seal adds the router's own headers and the signatures.
-func (e *Engine) seal(out *outgoing, r *route, id string, at time.Time) {
+// sign adds the router's own headers and the signatures.
+func (e *Engine) sign(out *deliveryRequest, r *compiledSubscription, id string, at time.Time) {
 	if r.sub.Verification.Mode == VerifyCloudEvents {
 		out.headers["WebHook-Request-Origin"] = []string{e.cfg.Origin}
 	}
-	out.seal(r.signer, id, at, e.cfg.UserAgent)
+	out.sign(r.signer, id, at, e.cfg.UserAgent)
 }
 
-func (out *outgoing) seal(g *signature.Signer, id string, at time.Time, userAgent string) {
-	g.Seal(out.headers, id, at, out.body)
+func (out *deliveryRequest) sign(g *signature.Signer, id string, at time.Time, userAgent string) {
+	g.Sign(out.headers, id, at, out.body)
 	for _, d := range [...]Header{{"Content-Type", out.contentType}, {"User-Agent", userAgent}, {"Accept", "*/*"}} {
 		if d.Value != "" && !hasHeader(out.headers, d.Name) {
 			out.headers[d.Name] = []string{d.Value}
@@ -278,7 +278,7 @@ func renderPlain(a *Attempt, ev *Event) {
 	if a.Request.Plain != "" && a.Request.Method != "" {
 		a.Request.Body = plainBody(a.Request.Plain, ev)
 		if a.Batch > 0 && a.Request.Plain == FormatStandard {
-			a.Request.Body = identified(a.Request.Body, ev.ID)
+			a.Request.Body = withEventID(a.Request.Body, ev.ID)
 		}
 	}
 }

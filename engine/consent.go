@@ -14,17 +14,17 @@ import (
 	"switchhook/engine/target"
 )
 
-// consentTime is how long a target may take to answer whether it wants to be sent events.
-const consentTime = 10 * time.Second
+// verificationTimeout is how long a target may take to answer whether it wants to be sent events.
+const verificationTimeout = 10 * time.Second
 
-// accountConsents is how many targets of one account are asked at a time: one whose targets
+// maxAccountVerifications is how many targets of one account are asked at a time: one whose targets
 // don't answer must not hold up the others'.
-const accountConsents = 4
+const maxAccountVerifications = 4
 
-// consentPlace waits for a place in which to ask a target of an account; ok is false where
+// acquireVerificationSlot waits for a place in which to ask a target of an account; ok is false where
 // the router stops.
-func (e *Engine) consentPlace(account string) (leave func(), ok bool) {
-	own, done := e.consenting.of(account)
+func (e *Engine) acquireVerificationSlot(account string) (leave func(), ok bool) {
+	own, done := e.accountVerificationSlots.of(account)
 	select {
 	case own <- struct{}{}:
 	case <-e.stop:
@@ -32,8 +32,8 @@ func (e *Engine) consentPlace(account string) (leave func(), ok bool) {
 		return nil, false
 	}
 	select {
-	case e.consents <- struct{}{}:
-		return func() { <-e.consents; <-own; done() }, true
+	case e.verificationSlots <- struct{}{}:
+		return func() { <-e.verificationSlots; <-own; done() }, true
 	case <-e.stop:
 		<-own
 		done()
@@ -49,7 +49,7 @@ type accountPlaces struct {
 	users  map[string]int
 }
 
-// of gives the places of an account, until done is called.
+// seriesFor gives the places of an account, until done is called.
 func (p *accountPlaces) of(account string) (own chan struct{}, done func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -57,7 +57,7 @@ func (p *accountPlaces) of(account string) (own chan struct{}, done func()) {
 		p.places, p.users = map[string]chan struct{}{}, map[string]int{}
 	}
 	if p.users[account]++; p.users[account] == 1 {
-		p.places[account] = make(chan struct{}, accountConsents)
+		p.places[account] = make(chan struct{}, maxAccountVerifications)
 	}
 	return p.places[account], func() {
 		p.mu.Lock()
@@ -69,19 +69,19 @@ func (p *accountPlaces) of(account string) (own chan struct{}, done func()) {
 	}
 }
 
-// ask asks the target of s once. It tells no more than whether the target has agreed, and
+// sendVerificationRequest asks the target of s once. It tells no more than whether the target has agreed, and
 // to how many attempts a minute (0: any): what an address answers is not for everybody
 // who can name it. why is what the router lacked to ask.
-func (e *Engine) ask(s *Subscription) (rate int, ok bool, why *shortage) {
+func (e *Engine) sendVerificationRequest(s *Subscription) (rate int, ok bool, why *shortage) {
 	u, err := e.cfg.Guard.ParseURL(s.TargetURL)
 	if err != nil {
 		return 0, false, nil
 	}
-	ctx, cancel := e.untilStopped()
+	ctx, cancel := e.stopContext()
 	defer cancel()
-	ctx, cancel = context.WithTimeout(ctx, consentTime)
+	ctx, cancel = context.WithTimeout(ctx, verificationTimeout)
 	defer cancel()
-	req := target.Request{Method: http.MethodOptions, URL: u, Header: make(http.Header, len(s.Headers)+4), Timeout: consentTime}
+	req := target.Request{Method: http.MethodOptions, URL: u, Header: make(http.Header, len(s.Headers)+4), Timeout: verificationTimeout}
 	for name, value := range s.Headers {
 		req.Header[name] = []string{value}
 	}
@@ -100,18 +100,18 @@ func (e *Engine) ask(s *Subscription) (rate int, ok bool, why *shortage) {
 	}
 	res, _, err := e.client.Do(ctx, req)
 	if err != nil {
-		return 0, false, e.shortageIn(judge.Exchange{Err: err}, "")
+		return 0, false, e.shortageIn(judge.Result{Err: err}, "")
 	}
 	defer res.Body.Close()
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return 0, false, nil
 	}
 	defer context.AfterFunc(ctx, func() { res.Body.Close() })()
-	io.Copy(io.Discard, io.LimitReader(res.Body, readBody)) // so that the connection can be used again
+	io.Copy(io.Discard, io.LimitReader(res.Body, maxReadBody)) // so that the connection can be used again
 	if s.Verification.Mode == VerifyHookSecret {
-		return 0, judge.Accepted(res.StatusCode) && sameText(res.Header.Get(hookSecretHeader), s.Verification.Secret), nil
+		return 0, judge.Accepted(res.StatusCode) && constantTimeEqual(res.Header.Get(hookSecretHeader), s.Verification.Secret), nil
 	}
-	rate, ok = allowance(res.Header, e.cfg.Origin)
+	rate, ok = parseAllowance(res.Header, e.cfg.Origin)
 	return rate, ok, nil
 }
 
@@ -128,9 +128,9 @@ func askForEcho(req *target.Request, s *Subscription) {
 	setHeader(req.Header, "Content-Type", "application/json")
 }
 
-// allowance reads an answer to the handshake of "HTTP 1.1 Web Hooks for Event Delivery"
+// parseAllowance reads an answer to the handshake of "HTTP 1.1 Web Hooks for Event Delivery"
 // 1.0: the headers count, whatever the status.
-func allowance(answer http.Header, origin string) (rate int, ok bool) {
+func parseAllowance(answer http.Header, origin string) (rate int, ok bool) {
 	if allowed := strings.TrimSpace(answer.Get("WebHook-Allowed-Origin")); allowed != "*" && !strings.EqualFold(allowed, origin) {
 		return 0, false
 	}

@@ -56,14 +56,14 @@ func TestAFailedEventIsSuperseded(t *testing.T) {
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(500) })
 	s := r.subscribe(debounced(100 * time.Millisecond))
 	a := r.publishNumbered(numbered{"a", 1}, numbered{"b", 1})
-	r.delivery(a[numbered{"a", 1}], s, engine.StateFailed)
-	r.delivery(a[numbered{"b", 1}], s, engine.StateFailed)
+	r.delivery(a[numbered{"a", 1}], s, engine.StateRetrying)
+	r.delivery(a[numbered{"b", 1}], s, engine.StateRetrying)
 	r.restart() // what failed before it is known after it
 	r.sink.answers(func(http.ResponseWriter, *http.Request, string) {})
 	b := r.publishNumbered(numbered{"a", 2})
 	r.delivery(b[numbered{"a", 2}], s, engine.StateSucceeded)
 	r.superseded(a[numbered{"a", 1}], b[numbered{"a", 2}], s)
-	r.delivery(a[numbered{"b", 1}], s, engine.StateFailed)
+	r.delivery(a[numbered{"b", 1}], s, engine.StateRetrying)
 }
 
 // TestTheNewestOfEachKeyAlwaysGoes has more keys than there is room for, and restarts.

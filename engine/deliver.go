@@ -24,19 +24,19 @@ const (
 )
 
 // deliver makes one attempt: transform, sign, send, judge, record.
-func (e *Engine) deliver(q *queue, r *route, p order.Parcel) {
+func (e *Engine) deliver(q *queue, r *compiledSubscription, p order.Batch) {
 	if r.sub.Batch.Size > 0 {
 		e.deliverBatch(q, r, p)
 		return
 	}
 	en := p.First
-	giveUpAt := r.giveUpAt(&en, p.Resumed)
+	giveUpAt := r.giveUpAt(&en, p.ResumedAt)
 	if e.cfg.Now().After(giveUpAt) {
-		if p.From != nil {
-			e.arrived(q, &p, []*verdict{{state: StateDead}})
+		if p.Queue != nil {
+			e.completeOrdered(q, &p, []*verdict{{state: StateDead}})
 		}
-		e.scheduler.finish(q, r, p, judge.Verdict{})
-		e.giveUpOld(q, r, en)
+		e.scheduler.finish(q, r, p, judge.Decision{})
+		e.markExpired(q, r, en)
 		return
 	}
 	a := &Attempt{Number: en.Attempts + 1, At: e.now()}
@@ -45,15 +45,15 @@ func (e *Engine) deliver(q *queue, r *route, p order.Parcel) {
 	x, dropped := e.attempt(ctx, r, en, a)
 	a.Duration = time.Since(began)
 	if why := e.shortageIn(x, a.Phase); why != nil { // nothing was attempted
-		end(span, "put back")
-		e.putBack(q, p, why)
+		endSpan(span, "put back")
+		e.requeue(q, p, why)
 		return
 	}
 	en.Release()
 
-	v := droppedFor(dropped)
+	v := droppedVerdict(dropped)
 	if dropped == "" {
-		v = e.judge(r, giveUpAt, a, x)
+		v = e.decide(r, giveUpAt, a, x)
 	}
 	a.Error = v.Reason
 	e.traces.delivered(span, a, v.state)
@@ -62,43 +62,43 @@ func (e *Engine) deliver(q *queue, r *route, p order.Parcel) {
 	e.logAttempt(r, en, a, v)
 	e.noteOwn(r, en, a, v, x.Err)
 	reason := deadReason(a, v)
-	if p.From != nil {
-		e.arrived(q, &p, []*verdict{&v})
+	if p.Queue != nil {
+		e.completeOrdered(q, &p, []*verdict{&v})
 	}
-	n := e.scheduler.finish(q, r, p, v.Verdict)
+	n := e.scheduler.finish(q, r, p, v.Decision)
 	if v.state == StateDead {
-		e.noteDead(r, en, reason)
+		e.countDeadLetter(r, en, reason)
 	}
-	if v.Deactivate || n.hopeless || n.recovered {
-		e.heed(r, v.Verdict, n, e.aboutOperational(r, en))
+	if v.Deactivate || n.failingTooLong || n.recovered {
+		e.applyTransition(r, v.Decision, n, e.isOperationalEvent(r, en))
 	}
 	e.recordAttempt(q, r, en, a, v)
 }
 
 // verdict is what follows from an attempt, and the state in which it leaves the delivery.
 type verdict struct {
-	judge.Verdict
+	judge.Decision
 	state State
 }
 
-func judged(v judge.Verdict) verdict {
-	switch v.Decision {
-	case judge.Accept:
+func verdictFor(v judge.Decision) verdict {
+	switch v.Action {
+	case judge.ActionSucceed:
 		return verdict{v, StateSucceeded}
-	case judge.TryAgain:
-		return verdict{v, StateFailed}
+	case judge.ActionRetry:
+		return verdict{v, StateRetrying}
 	}
 	return verdict{v, StateDead}
 }
 
-// droppedFor is the verdict where the transform wants nothing sent.
-func droppedFor(reason string) verdict {
-	return verdict{judge.Verdict{Reason: reason}, StateDropped}
+// droppedVerdict is the verdict where the transform wants nothing sent.
+func droppedVerdict(reason string) verdict {
+	return verdict{judge.Decision{Reason: reason}, StateDropped}
 }
 
-// judge decides what follows from an attempt, and notes in a where it failed.
-func (e *Engine) judge(r *route, giveUpAt time.Time, a *Attempt, x judge.Exchange) verdict {
-	v := judged(judge.Attempt(r.terms.retries, giveUpAt, a.Number, x, e.cfg.Now(), jitter()))
+// decide decides what follows from an attempt, and notes in a where it failed.
+func (e *Engine) decide(r *compiledSubscription, giveUpAt time.Time, a *Attempt, x judge.Result) verdict {
+	v := verdictFor(judge.Decide(r.policy.retries, giveUpAt, a.Number, x, e.cfg.Now(), jitter()))
 	if v.Reason != "" && a.Phase == "" {
 		a.Phase = phaseHTTP
 	}
@@ -106,13 +106,13 @@ func (e *Engine) judge(r *route, giveUpAt time.Time, a *Attempt, x judge.Exchang
 }
 
 // recordAttempt hands an attempt and what follows from it to the store.
-func (e *Engine) recordAttempt(q *queue, r *route, en order.Entry, a *Attempt, v verdict) {
-	e.record(&Outcome{
+func (e *Engine) recordAttempt(q *queue, r *compiledSubscription, en order.Entry, a *Attempt, v verdict) {
+	e.recordOutcome(&Outcome{
 		ID: DeliveryID{en.Event, r.sub.ID}, State: v.state, Attempts: a.Number, NextAt: v.NextAt, Error: v.Reason, Attempt: a,
 	}, func() {
-		e.scheduler.settle(q, en.Event)
-		e.recorded(en)
-		if v.state == StateFailed {
+		e.scheduler.committed(q, en.Event)
+		e.markRecorded(en)
+		if v.state == StateRetrying {
 			e.wakeRetries(v.NextAt)
 		}
 	})
@@ -127,36 +127,36 @@ func deadReason(a *Attempt, v verdict) string {
 	return v.Reason
 }
 
-func (e *Engine) afterPutBack(q *queue, p order.Parcel, known bool, list []order.Aside) {
+func (e *Engine) afterRequeue(q *queue, p order.Batch, known bool, list []order.Displaced) {
 	if known {
-		e.setAside(q, list)
+		e.settleDisplaced(q, list)
 		return
 	}
 	for i := range p.Len() {
-		e.giveUp(q.id, *p.At(i), subscriptionDeleted)
+		e.markDead(q.id, *p.At(i), subscriptionDeleted)
 	}
 }
 
-// arrived tells a line that sorts what its deliveries have become. One that has been
+// completeOrdered tells a line that sorts what its deliveries have become. One that has been
 // superseded meanwhile is not tried again.
-func (e *Engine) arrived(q *queue, p *order.Parcel, verdicts []*verdict) {
-	list := e.scheduler.arrived(q, p, func(i int) order.Fate { return verdicts[i].state.fate() })
+func (e *Engine) completeOrdered(q *queue, p *order.Batch, verdicts []*verdict) {
+	list := e.scheduler.completeOrdered(q, p, func(i int) order.Disposition { return verdicts[i].state.disposition() })
 	for i := range p.Len() {
 		for j, a := range list {
-			if a.By != 0 && a.Entry.Event == p.At(i).Event {
+			if a.SupersededBy != 0 && a.Entry.Event == p.At(i).Event {
 				v := verdicts[i]
-				v.state, v.NextAt, v.Reason = StateDropped, time.Time{}, supersededBy(a.By)
+				v.state, v.NextAt, v.Reason = StateDropped, time.Time{}, supersededBy(a.SupersededBy)
 				list = append(list[:j], list[j+1:]...)
 				break
 			}
 		}
 	}
-	e.setAside(q, list)
+	e.settleDisplaced(q, list)
 }
 
 // logAttempt writes an attempt down where somebody asked for so much, without the error's
 // text: it may quote what a target answered or a script threw, which is payload.
-func (e *Engine) logAttempt(r *route, en order.Entry, a *Attempt, v verdict) {
+func (e *Engine) logAttempt(r *compiledSubscription, en order.Entry, a *Attempt, v verdict) {
 	if e.cfg.LogDeliveries {
 		e.logOutcome(r, en, a, v)
 		return
@@ -174,56 +174,56 @@ func (e *Engine) logAttempt(r *route, en order.Entry, a *Attempt, v verdict) {
 		attributes = append(attributes, slog.Bool("resent", true))
 	}
 	text := "attempt made"
-	if v.state == StateFailed || v.state == StateDead {
+	if v.state == StateRetrying || v.state == StateDead {
 		text = "attempt failed"
 		attributes = append(attributes, slog.String("phase", a.Phase))
 	}
-	if v.state == StateFailed {
+	if v.state == StateRetrying {
 		attributes = append(attributes, slog.Time("next_at", v.NextAt))
 	}
 	e.log.LogAttrs(ctx, slog.LevelDebug, text, attributes...)
 }
 
-// recorded notes that a delivery has a row now.
-func (e *Engine) recorded(en order.Entry) {
-	if en.Fresh != nil {
-		e.tracker.Record(en.Fresh, en.Slot)
+// markRecorded notes that a delivery has a row now.
+func (e *Engine) markRecorded(en order.Entry) {
+	if en.Tracked != nil {
+		e.tracker.Record(en.Tracked, en.Slot)
 	}
 }
 
 // attempt makes the request and sends it, and notes in a what it did. dropped is the
 // reason where the transform wants nothing sent.
-func (e *Engine) attempt(ctx context.Context, r *route, en order.Entry, a *Attempt) (x judge.Exchange, dropped string) {
-	if r.broken != nil {
+func (e *Engine) attempt(ctx context.Context, r *compiledSubscription, en order.Entry, a *Attempt) (x judge.Result, dropped string) {
+	if r.configErr != nil {
 		a.Phase = phaseRefused
-		return judge.Exchange{Err: r.broken}, ""
+		return judge.Result{Err: r.configErr}, ""
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.terms.timeout)
+	ctx, cancel := context.WithTimeout(ctx, r.policy.timeout)
 	defer cancel()
-	ev, err := e.eventOf(ctx, en)
+	ev, err := e.loadEvent(ctx, en)
 	if err != nil {
 		a.Phase = phaseEvent
-		return judge.Exchange{Err: err}, ""
+		return judge.Result{Err: err}, ""
 	}
-	out, dropped, err := e.compose(ctx, r, ev, a)
+	out, dropped, err := e.buildRequest(ctx, r, ev, a)
 	if r.transformSource != "" {
-		e.noteRun(r, ev, a, dropped, err)
+		e.recordRun(r, ev, a, dropped, err)
 	}
 	if err != nil {
 		a.Phase = phaseTransform
-		return judge.Exchange{Err: err}, ""
+		return judge.Result{Err: err}, ""
 	}
 	if dropped != "" {
-		return judge.Exchange{}, dropped
+		return judge.Result{}, dropped
 	}
 	sending, span := e.traces.send(ctx, out, a)
-	x = e.send(sending, r.terms.timeout, out, a)
+	x = e.send(sending, r.policy.timeout, out, a)
 	e.traces.sent(span, x, a)
 	return x, ""
 }
 
-func (e *Engine) eventOf(ctx context.Context, en order.Entry) (*Event, error) {
-	if h, ok := en.Held.(*held); ok {
+func (e *Engine) loadEvent(ctx context.Context, en order.Entry) (*Event, error) {
+	if h, ok := en.Payload.(*cachedEvent); ok {
 		return h.ev, nil
 	}
 	ev, err := e.store.Event(ctx, "", en.Event)

@@ -13,7 +13,7 @@ import (
 	"switchhook/storage/sqlite"
 )
 
-// counted answers every attempt at once, so that what is measured is the router and not a
+// countedAt answers every attempt at once, so that what is measured is the router and not a
 // network.
 type counted struct{ posts atomic.Int64 }
 

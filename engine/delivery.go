@@ -12,7 +12,7 @@ type State uint8
 // The states of a delivery. They are stored as these numbers.
 const (
 	StatePending   State = 1 // waits for its next attempt, which nothing but a free place holds back
-	StateFailed    State = 2 // the last attempt failed, another comes at NextAt
+	StateRetrying  State = 2 // the last attempt failed, another comes at NextAt
 	StateSucceeded State = 3
 	StateDead      State = 4 // gave up: a dead letter
 	StateDropped   State = 5 // nothing is to be sent: the transform said so, or a newer event took its place
@@ -38,18 +38,18 @@ func ParseState(name string) (State, bool) {
 	return 0, false
 }
 
-// Done tells whether no attempt will follow by itself.
-func (s State) Done() bool { return s >= StateSucceeded }
+// IsFinal tells whether no attempt will follow by itself.
+func (s State) IsFinal() bool { return s >= StateSucceeded }
 
-// fate is what a line makes of a delivery that got into this state.
-func (s State) fate() order.Fate {
+// disposition is what a line makes of a delivery that got into this state.
+func (s State) disposition() order.Disposition {
 	switch s {
 	case StatePending:
-		return order.Returned
-	case StateFailed:
+		return order.NotAttempted
+	case StateRetrying:
 		return order.Failed
 	}
-	return order.Done
+	return order.Finished
 }
 
 // Delivery is one event on its way to one subscription.
@@ -61,7 +61,7 @@ type Delivery struct {
 	State     State
 	Sequence  int64     // its number among the subscription's; 0 where that is not numbered
 	Attempts  int       // how many were made
-	NextAt    time.Time // when the next one is due; set in StateFailed only
+	NextAt    time.Time // when the next one is due; set in StateRetrying only
 	LastAt    time.Time // when the last one began; zero before the first
 	Status    int       // the last HTTP status; 0 where there was none
 	Error     string    // what went wrong last; empty after success

@@ -20,7 +20,7 @@ func (e *Engine) logEvent(id string, kind string, matched int) {
 }
 
 // logOutcome writes what came of an attempt, a short line for the person who develops.
-func (e *Engine) logOutcome(r *route, en order.Entry, a *Attempt, v verdict) {
+func (e *Engine) logOutcome(r *compiledSubscription, en order.Entry, a *Attempt, v verdict) {
 	attributes := []slog.Attr{slog.String("id", DeliveryID{en.Event, r.sub.ID}.String()), slog.String("to", hostOf(r.sub.TargetURL))}
 	if a.Response.Status != 0 {
 		attributes = append(attributes, slog.Int("status", a.Response.Status))
@@ -37,7 +37,7 @@ func (e *Engine) logOutcome(r *route, en order.Entry, a *Attempt, v verdict) {
 			text = "dead letter: no attempt follows"
 		}
 		attributes = append(attributes, slog.Int("attempt", a.Number), slog.String("error", firstLine(v.Reason)))
-		if v.state == StateFailed {
+		if v.state == StateRetrying {
 			attributes = append(attributes, slog.Duration("again_in", time.Until(v.NextAt).Round(time.Second)))
 		}
 	}

@@ -137,43 +137,43 @@ type Engine struct {
 	traces  *tracing
 	filters *filter.Cache
 
-	registry   *registry
-	index      *index
-	ids        *snowflake.Maker
-	requests   sync.Map // KeyHash of the requests with an idempotency key that are being handled
-	tracker    *watermark.Tracker
-	scheduler  *scheduler
-	budget     memoryBudget
-	quarantine quarantine
-	notices    *notices
-	meters     meters
-	pressure   pressure
-	shortages  shortages
+	registry    *registry
+	index       *subscriptionIndex
+	ids         *snowflake.Maker
+	requests    sync.Map // KeyHash of the requests with an idempotency key that are being handled
+	tracker     *watermark.Tracker
+	scheduler   *scheduler
+	eventCache  eventCache
+	quarantine  quarantine
+	operational *operationalOutbox
+	quotas      quotaTracker
+	load        loadShedder
+	shortages   shortages
 
 	compilations singleflight.Group // of transforms that deliveries wait for, by source
 
-	scripts    scriptCounts
-	lab        *lab
-	publishing chan struct{} // a place for each Publish that waits for its commit
-	trials     chan struct{} // a place for each dry run
-	backtests  chan struct{} // and for each backtest
-	testing    sync.Map      // accounts with a backtest that is on
-	shadows    shadows
-	replays    replays
-	tokens     eventTokens
-	bodies     atomic.Pointer[map[string]*BodyTemplate] // see SetDialectBodies
-	expiries   expiries
-	testSends  testSends
-	consents   chan struct{}       // a place for each target that is asked for its consent
-	consenting accountPlaces       // and for those of each account
-	confirms   [1024]*rate.Limiter // by subscription id
-	retryWake  chan time.Time
-	workers    int // guarded by scheduler.mu
-	stop       chan struct{}
-	stopped    sync.Once
-	background underway // loops, workers, fetches, and requests that a stop waits for
-	records    underway // outcomes on their way to disk; never stopped
-	watermark  ID       // the last one set; the sweep's own
+	scripts                  scriptCounts
+	sandbox                  *limitedTransformer
+	publishSlots             chan struct{} // a place for each Publish that waits for its commit
+	previewSlots             chan struct{} // a place for each dry run
+	backtestSlots            chan struct{} // and for each backtest
+	runningBacktests         sync.Map      // accounts with a backtest that is on
+	shadows                  shadows
+	replays                  replays
+	tokens                   eventTokens
+	dialectBodies            atomic.Pointer[map[string]*BodyTemplate] // see SetDialectBodies
+	expiries                 expiryQueue
+	testSends                testSendLimiter
+	verificationSlots        chan struct{}       // a place for each target that is asked for its consent
+	accountVerificationSlots accountPlaces       // and for those of each account
+	confirmLimiters          [1024]*rate.Limiter // by subscription id
+	retryWake                chan time.Time
+	workers                  int // guarded by scheduler.mu
+	stop                     chan struct{}
+	stopOnce                 sync.Once
+	tasks                    taskGroup // loops, workers, fetches, and requests that a stop waits for
+	writes                   taskGroup // outcomes on their way to disk; never stopped
+	watermark                ID        // the last one set; the sweep's own
 
 	unrecordedLogged atomic.Int64 // when logUnrecorded last said something
 }
@@ -181,10 +181,10 @@ type Engine struct {
 const (
 	// clockSlack is how far the ids of events may be ahead of the clock without a word: ids
 	// of a busy second borrow from the next, and clocks are set back a little.
-	clockSlack  = time.Hour
-	publishRoom = 4096
-	filterRoom  = 20_000
-	consentRoom = 32
+	clockSlack             = time.Hour
+	maxConcurrentPublishes = 4096
+	filterCacheSize        = 20_000
+	maxVerifications       = 32
 )
 
 // New reads the catalogue from the store and makes an Engine that accepts events.
@@ -202,34 +202,34 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	maker := snowflake.NewMaker(cfg.Now, cfg.Node, last)
 	e := &Engine{
 		cfg: cfg, client: target.NewClient(cfg.Transport), log: cfg.Logger,
-		metrics:    NewMetrics(cfg.Registerer, cfg.MetricsAccounts, cfg.Now),
-		traces:     newTracing(cfg.Tracer),
-		filters:    filter.NewCache(filterRoom),
-		index:      newIndex(),
-		ids:        maker,
-		tracker:    watermark.New(maker, last),
-		scheduler:  newScheduler(cfg.Now, max(1, cfg.InFlight*3/4)),
-		publishing: make(chan struct{}, publishRoom),
-		lab:        newLab(cfg.Transformer),
-		trials:     make(chan struct{}, trialRoom),
-		backtests:  make(chan struct{}, backtestRoom),
-		shadows:    shadows{byID: map[ID]*shadow{}, places: make(chan struct{}, shadowRoom)},
-		replays:    replays{byID: map[ID]*Replay{}, on: map[ID]bool{}, places: make(chan struct{}, replayRoom)},
-		testSends:  testSends{on: map[string]int{}, rates: map[string]*rate.Limiter{}},
-		consents:   make(chan struct{}, consentRoom),
-		retryWake:  make(chan time.Time, 64),
-		stop:       make(chan struct{}),
+		metrics:           NewMetrics(cfg.Registerer, cfg.MetricsAccounts, cfg.Now),
+		traces:            newTracing(cfg.Tracer),
+		filters:           filter.NewCache(filterCacheSize),
+		index:             newSubscriptionIndex(),
+		ids:               maker,
+		tracker:           watermark.New(maker, last),
+		scheduler:         newScheduler(cfg.Now, max(1, cfg.InFlight*3/4)),
+		publishSlots:      make(chan struct{}, maxConcurrentPublishes),
+		sandbox:           newLimitedTransformer(cfg.Transformer),
+		previewSlots:      make(chan struct{}, maxPreviews),
+		backtestSlots:     make(chan struct{}, maxBacktests),
+		shadows:           shadows{byID: map[ID]*shadow{}, slots: make(chan struct{}, maxConcurrentShadows)},
+		replays:           replays{byID: map[ID]*Replay{}, running: map[ID]bool{}, slots: make(chan struct{}, maxConcurrentReplays)},
+		testSends:         testSendLimiter{inFlight: map[string]int{}, limiters: map[string]*rate.Limiter{}},
+		verificationSlots: make(chan struct{}, maxVerifications),
+		retryWake:         make(chan time.Time, 64),
+		stop:              make(chan struct{}),
 	}
-	e.pressure.short = make(chan struct{}, 1)
-	e.notices = newNotices()
+	e.load.nearlyFull = make(chan struct{}, 1)
+	e.operational = newOperationalOutbox()
 	e.scheduler.deactivateAfter = cfg.DeactivateAfter
-	e.store = &audited{cfg.Store, e}
-	for i := range e.confirms {
-		e.confirms[i] = rate.NewLimiter(confirmRate, confirmRoom)
+	e.store = &auditingStore{cfg.Store, e}
+	for i := range e.confirmLimiters {
+		e.confirmLimiters[i] = rate.NewLimiter(confirmRate, confirmBurst)
 	}
-	e.scheduler.fetch = e.goFetch
-	e.scheduler.fetchSorted = e.goFetchSorted
-	e.scheduler.queued = e.tracker.QueuedUpTo
+	e.scheduler.fetch = e.fetchBacklog
+	e.scheduler.fetchOrdered = e.fetchOrdered
+	e.scheduler.allQueuedThroughEvent = e.tracker.QueuedUpTo
 	e.scheduler.spawn = e.spawnWorker
 	if e.registry, err = loadRegistry(ctx, cfg.Store, e.log); err != nil {
 		return nil, err
@@ -238,11 +238,11 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 		return nil, err
 	}
 	for _, s := range e.registry.subscriptions {
-		r := e.newRoute(s)
+		r := e.compileSubscription(s)
 		e.index.replace(nil, r)
-		e.scheduler.setRoute(s.ID, r)
-		e.registry.routes[s.ID] = r
-		e.expiries.note(s)
+		e.scheduler.setSubscription(s.ID, r)
+		e.registry.compiled[s.ID] = r
+		e.expiries.add(s)
 	}
 	health, err := cfg.Store.Health(ctx)
 	if err != nil {
@@ -263,36 +263,36 @@ func (e *Engine) Start(ctx context.Context) error {
 	if err := e.loadReplays(ctx); err != nil {
 		return err
 	}
-	e.background.Go(e.retryLoop)
-	e.background.Go(e.sweepLoop)
-	e.background.Go(e.expireLoop)
-	e.background.Go(e.healthLoop)
-	e.background.Go(e.noticeLoop)
-	e.background.Go(e.touchLoop)
-	e.measure(ctx)
-	e.background.Go(e.pressureLoop)
-	e.background.Go(e.retentionLoop)
-	e.background.Go(e.endingLoop)
-	e.resumeConsent()
+	e.tasks.Go(e.retryLoop)
+	e.tasks.Go(e.sweepLoop)
+	e.tasks.Go(e.expireDeliveriesLoop)
+	e.tasks.Go(e.healthLoop)
+	e.tasks.Go(e.operationalLoop)
+	e.tasks.Go(e.touchLoop)
+	e.refreshLoad(ctx)
+	e.tasks.Go(e.loadLoop)
+	e.tasks.Go(e.retentionLoop)
+	e.tasks.Go(e.expireSubscriptionsLoop)
+	e.resumeVerifications()
 	return nil
 }
 
 // Close lets the attempts that are in flight end, waits until their outcomes are on disk
 // or ctx is over, and leaves the rest to the next run. The store stays open.
 func (e *Engine) Close(ctx context.Context) error {
-	e.stopped.Do(func() { close(e.stop) })
+	e.stopOnce.Do(func() { close(e.stop) })
 	e.scheduler.close()
-	e.background.stop()
+	e.tasks.Close()
 	done := make(chan struct{})
 	go func() {
-		e.background.wait()
-		e.records.wait()
+		e.tasks.Wait()
+		e.writes.Wait()
 		close(done)
 	}()
 	select {
 	case <-done:
-		e.announceDead()
-		err := e.publishLast(ctx)
+		e.emitDeadLetters()
+		err := e.flushAll(ctx)
 		e.saveHealth()
 		if err == nil {
 			e.sweep(time.Time{})
@@ -308,24 +308,24 @@ func (e *Engine) Close(ctx context.Context) error {
 func (e *Engine) InFlight() (attempts, outcomes int) {
 	e.scheduler.mu.Lock()
 	defer e.scheduler.mu.Unlock()
-	for _, n := range e.scheduler.flying {
+	for _, n := range e.scheduler.inFlightByAccount {
 		attempts += n
 	}
-	return attempts, e.records.count()
+	return attempts, e.writes.Count()
 }
 
 // Ready tells whether events can be accepted: nil, or a CodeUnavailable.
 func (e *Engine) Ready(ctx context.Context) error {
-	if e.closing() {
-		return stopping()
+	if e.isStopping() {
+		return errStopping()
 	}
-	if refusal := e.pressure.refusal.Load(); refusal != nil {
+	if refusal := e.load.refusal.Load(); refusal != nil {
 		return refusal
 	}
 	return e.store.Ping(ctx)
 }
 
-func (e *Engine) closing() bool {
+func (e *Engine) isStopping() bool {
 	select {
 	case <-e.stop:
 		return true
@@ -334,12 +334,12 @@ func (e *Engine) closing() bool {
 	}
 }
 
-func stopping() *Error {
+func errStopping() *Error {
 	return &Error{Code: CodeUnavailable, Message: "the router is stopping"}
 }
 
-// every does something again and again until the router stops.
-func (e *Engine) every(d time.Duration, do func()) {
+// runEvery does something again and again until the router stops.
+func (e *Engine) runEvery(d time.Duration, do func()) {
 	ticker := time.NewTicker(d)
 	defer ticker.Stop()
 	for {
@@ -354,11 +354,11 @@ func (e *Engine) every(d time.Duration, do func()) {
 
 // spawnWorker starts a worker if there may be one more; scheduler.mu is held.
 func (e *Engine) spawnWorker() {
-	if e.workers == e.cfg.InFlight || e.closing() {
+	if e.workers == e.cfg.InFlight || e.isStopping() {
 		return
 	}
 	e.workers++
-	e.background.Go(func() {
+	e.tasks.Go(func() {
 		for {
 			q, r, p, ok := e.scheduler.next()
 			if !ok {

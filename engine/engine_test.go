@@ -43,7 +43,7 @@ var pool = sync.OnceValue(func() *sandbox.Pool {
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
-// patience is how long a test waits for what must come. It is shorter than what waits for
+// defaultGiveUpAfter is how long a test waits for what must come. It is shorter than what waits for
 // its time elsewhere in these tests, a minute at least.
 const patience = 50 * time.Second
 
@@ -101,7 +101,7 @@ func (r *rig) stop() {
 	}
 }
 
-// restart stops and starts again over the same database.
+// reset stops and starts again over the same database.
 func (r *rig) restart() {
 	r.stop()
 	r.open()
@@ -386,7 +386,7 @@ func TestOneScriptDoesNotDisturbAnother(t *testing.T) {
 	}
 	r.delivery(a.ID, good, engine.StateSucceeded)
 	r.delivery(a.ID, plain, engine.StateSucceeded)
-	if _, attempts := r.delivery(a.ID, bad, engine.StateFailed, engine.StateDead); !strings.Contains(attempts[0].Error, "timeout after 50 ms") {
+	if _, attempts := r.delivery(a.ID, bad, engine.StateRetrying, engine.StateDead); !strings.Contains(attempts[0].Error, "timeout after 50 ms") {
 		t.Errorf("%q", attempts[0].Error)
 	}
 	if n, last := r.FilterErrors(broken.ID); n == 0 || last == "" {
@@ -514,7 +514,7 @@ func TestANewTargetGetsWhatWaits(t *testing.T) {
 	dead.Close()
 	s := r.subscribe(func(s *engine.Subscription) { s.TargetURL = dead.URL })
 	a := r.publish("a", `1`)
-	r.delivery(a.ID, s, engine.StateFailed)
+	r.delivery(a.ID, s, engine.StateRetrying)
 	if _, err := r.UpdateSubscription(context.Background(), "", s.ID, engine.AnyVersion, func(s *engine.Subscription) error {
 		s.TargetURL = r.sink.server.URL
 		return nil

@@ -42,7 +42,7 @@ func (e *Engine) PutEventType(ctx context.Context, t *EventType, create bool, ve
 	case create:
 		return nil, false, &Error{Code: CodeConflict, Field: "name", Message: fmt.Sprintf("is taken: there is an event type %q already; change it by PUT", t.Name)}
 	case version != AnyVersion && version != old.Version:
-		return nil, false, stale("event type", old.Version, version)
+		return nil, false, staleVersion("event type", old.Version, version)
 	default:
 		t.Version, t.CreatedAt = old.Version+1, old.CreatedAt
 	}
@@ -75,7 +75,7 @@ type schemaTime struct {
 }
 
 func (e *Engine) schemaTime(ctx context.Context) *schemaTime {
-	return &schemaTime{ctx, e, time.Now().Add(matchTime)}
+	return &schemaTime{ctx, e, time.Now().Add(matchTimeout)}
 }
 
 // Err tells whether the time is over, or the router stops.
@@ -83,10 +83,10 @@ func (c *schemaTime) Err() error {
 	switch {
 	case c.Context.Err() != nil:
 		return c.Context.Err()
-	case c.e.closing():
-		return stopping()
+	case c.e.isStopping():
+		return errStopping()
 	case time.Now().After(c.until):
-		return &Error{Code: CodeBusy, Message: fmt.Sprintf("these events took more than %s to be checked against their schemas, so none was stored; publish fewer at a time, or simplify the schemas", matchTime)}
+		return &Error{Code: CodeBusy, Message: fmt.Sprintf("these events took more than %s to be checked against their schemas, so none was stored; publish fewer at a time, or simplify the schemas", matchTimeout)}
 	}
 	return nil
 }
@@ -150,7 +150,7 @@ func (e *Engine) DeleteEventType(ctx context.Context, name string, version int64
 		return &Error{Code: CodeConflict, Field: "name", Message: fmt.Sprintf("%q is built in: the router publishes it itself, and it can't be deleted", name)}
 	}
 	if version != AnyVersion && version != t.Version {
-		return stale("event type", t.Version, version)
+		return staleVersion("event type", t.Version, version)
 	}
 	if err := e.store.DeleteEventType(ctx, name); err != nil {
 		return err

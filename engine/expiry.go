@@ -22,10 +22,10 @@ func (s *Subscription) deadline() (at time.Time, reason string) {
 	return at, reason
 }
 
-// expiries holds the deadlines of subscriptions, the next one first: one at most of each.
-type expiries struct {
+// expiryQueue holds the deadlines of subscriptions, the next one first: one at most of each.
+type expiryQueue struct {
 	mu   sync.Mutex
-	next deadlines
+	next deadlineHeap
 	byID map[ID]*deadline
 }
 
@@ -35,14 +35,14 @@ type deadline struct {
 	place int // in the heap
 }
 
-// note keeps the deadline of a subscription that is new or was changed.
-func (x *expiries) note(s *Subscription) {
+// recordStrike keeps the deadline of a subscription that is new or was changed.
+func (x *expiryQueue) add(s *Subscription) {
 	at, _ := s.deadline()
 	x.set(s.ID, at)
 }
 
 // set moves the deadline of a subscription; the zero time takes it away.
-func (x *expiries) set(id ID, at time.Time) {
+func (x *expiryQueue) set(id ID, at time.Time) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	switch d := x.byID[id]; {
@@ -64,7 +64,7 @@ func (x *expiries) set(id ID, at time.Time) {
 }
 
 // due takes a subscription out whose deadline may be over; ok is false where there is none.
-func (x *expiries) due(now time.Time) (id ID, ok bool) {
+func (x *expiryQueue) due(now time.Time) (id ID, ok bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if len(x.next) == 0 || x.next[0].at.After(now) {
@@ -75,26 +75,26 @@ func (x *expiries) due(now time.Time) (id ID, ok bool) {
 	return id, true
 }
 
-// endingLoop deletes subscriptions when their time is over.
-func (e *Engine) endingLoop() {
-	e.every(expiryEvery, func() { e.endExpired(context.Background()) })
+// expireSubscriptionsLoop deletes subscriptions when their time is over.
+func (e *Engine) expireSubscriptionsLoop() {
+	e.runEvery(expiryEvery, func() { e.expireSubscriptions(context.Background()) })
 }
 
-func (e *Engine) endExpired(ctx context.Context) {
-	for !e.closing() {
+func (e *Engine) expireSubscriptions(ctx context.Context) {
+	for !e.isStopping() {
 		id, ok := e.expiries.due(e.cfg.Now())
 		if !ok {
 			return
 		}
-		if err := e.endOne(ctx, id); err != nil {
+		if err := e.expireSubscription(ctx, id); err != nil {
 			e.log.Error("subscription not deleted", "subscription_id", id.Format(SubscriptionPrefix), "error", err)
-			e.expiries.set(id, e.cfg.Now().Add(recordAgain))
+			e.expiries.set(id, e.cfg.Now().Add(recordRetryDelay))
 		}
 	}
 }
 
-// endOne deletes a subscription if its deadline is over still.
-func (e *Engine) endOne(ctx context.Context, id ID) error {
+// expireSubscription deletes a subscription if its deadline is over still.
+func (e *Engine) expireSubscription(ctx context.Context, id ID) error {
 	var reason string
 	removed, err := e.removeSubscription(ctx, func() (s *Subscription, _ string, _ error) {
 		if s = e.registry.subscription("", id); s == nil {
@@ -113,30 +113,30 @@ func (e *Engine) endOne(ctx context.Context, id ID) error {
 	return err
 }
 
-// deadlines is a heap.
-type deadlines []*deadline
+// deadlineHeap is a heap.
+type deadlineHeap []*deadline
 
 // Len implements heap.Interface.
-func (d deadlines) Len() int { return len(d) }
+func (d deadlineHeap) Len() int { return len(d) }
 
 // Less implements heap.Interface: the earliest is first.
-func (d deadlines) Less(i, j int) bool { return d[i].at.Before(d[j].at) }
+func (d deadlineHeap) Less(i, j int) bool { return d[i].at.Before(d[j].at) }
 
 // Swap implements heap.Interface.
-func (d deadlines) Swap(i, j int) {
+func (d deadlineHeap) Swap(i, j int) {
 	d[i], d[j] = d[j], d[i]
 	d[i].place, d[j].place = i, j
 }
 
 // Push implements heap.Interface.
-func (d *deadlines) Push(x any) {
+func (d *deadlineHeap) Push(x any) {
 	added := x.(*deadline)
 	added.place = len(*d)
 	*d = append(*d, added)
 }
 
 // Pop implements heap.Interface.
-func (d *deadlines) Pop() any {
+func (d *deadlineHeap) Pop() any {
 	last := (*d)[len(*d)-1]
 	(*d)[len(*d)-1] = nil
 	*d = (*d)[:len(*d)-1]

@@ -31,7 +31,7 @@ func TestSubscriptionsAreDeletedWhenTheyExpire(t *testing.T) {
 	soon, renewed, later := ends(time.Hour), ends(time.Hour), ends(3*time.Hour)
 	never := r.subscribe(nil)
 	ev := r.publish("a", `1`)
-	r.delivery(ev.ID, soon, engine.StateFailed)
+	r.delivery(ev.ID, soon, engine.StateRetrying)
 	if _, err := r.UpdateSubscription(context.Background(), "", renewed.ID, engine.AnyVersion, func(s *engine.Subscription) error {
 		s.ExpiresAt = c.now().Add(2 * time.Hour)
 		return nil

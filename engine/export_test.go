@@ -21,22 +21,22 @@ func PruneEvery(d time.Duration) (restore func()) {
 }
 
 // Measure looks at the store and the disk.
-func (e *Engine) Measure(ctx context.Context) { e.pressure.refusal.Store(e.measureStore(ctx)) }
+func (e *Engine) Measure(ctx context.Context) { e.load.refusal.Store(e.checkStore(ctx)) }
 
 // MeasureBacklog counts what waits.
-func (e *Engine) MeasureBacklog(ctx context.Context) { e.measureBacklog(ctx) }
+func (e *Engine) MeasureBacklog(ctx context.Context) { e.countBacklog(ctx) }
 
 // ExpireAll gives up what has waited too long in memory.
-func (e *Engine) ExpireAll() { e.expireAll() }
+func (e *Engine) ExpireAll() { e.expireDeliveries() }
 
 // Expiries are the deadlines of subscriptions.
-type Expiries struct{ expiries }
+type Expiries struct{ expiryQueue }
 
 // NewExpiries makes empty ones.
 func NewExpiries() *Expiries { return &Expiries{} }
 
 // Note keeps a deadline.
-func (x *Expiries) Note(s *Subscription) { x.note(s) }
+func (x *Expiries) Note(s *Subscription) { x.add(s) }
 
 // Due takes out what is due.
 func (x *Expiries) Due(now time.Time) (ID, bool) { return x.due(now) }
@@ -66,21 +66,21 @@ func (e *Engine) Kept() map[string]int {
 		m.Range(func(any, any) bool { n++; return true })
 		return n
 	}
-	e.consenting.mu.Lock()
-	defer e.consenting.mu.Unlock()
+	e.accountVerificationSlots.mu.Lock()
+	defer e.accountVerificationSlots.mu.Unlock()
 	e.expiries.mu.Lock()
 	defer e.expiries.mu.Unlock()
 	e.scripts.mu.Lock()
 	defer e.scripts.mu.Unlock()
 	return map[string]int{
-		"versions": count(&e.registry.versions), "meters": count(&e.meters.byAccount), "consents": len(e.consenting.places),
+		"versions": count(&e.registry.versions), "meters": count(&e.quotas.byAccount), "consents": len(e.accountVerificationSlots.places),
 		"strikes": len(e.quarantine.suspects()), "deadlines": len(e.expiries.next), "script stats": len(e.scripts.byID),
 	}
 }
 
 // Tidy forgets what nobody needs at a time.
 func (e *Engine) Tidy(now time.Time) {
-	e.meters.dropIdle(now)
+	e.quotas.dropIdle(now)
 	e.forgetUnused()
 }
 

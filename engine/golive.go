@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	suiteTime  = 30 * time.Second // for all cases of a script
-	reportBody = 16 << 10         // bytes of a body that a report shows
+	testTimeout   = 30 * time.Second // for all cases of a script
+	maxReportBody = 16 << 10         // bytes of a body that a report shows
 	// againTime is how long a version that goes live again waits for a busy sandbox.
 	againTime = 5 * time.Second
 )
@@ -41,29 +41,29 @@ func (e *Engine) runCases(ctx context.Context, kind ScriptKind, raw []byte, sour
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, suiteTime)
+	ctx, cancel := context.WithTimeout(ctx, testTimeout)
 	defer cancel()
-	run := suite.Suite{Cases: cases, KeepBody: reportBody}
+	run := suite.Suite{Cases: cases, KeepBody: maxReportBody}
 	if kind == KindFilter {
 		run.Filter = source
 	} else {
 		run.Transform = source
 	}
-	report := suite.Run(ctx, e.lab, run)
-	if why := notRun(&report); why != "" {
+	report := suite.Run(ctx, e.sandbox, run)
+	if why := infrastructureError(&report); why != "" {
 		return nil, &Error{Code: CodeUnavailable, Message: "the cases could not be run: " + why}
 	}
 	return &report, nil
 }
 
-// notRun says why the sandbox did not run a case, which says nothing of the script; "" if
+// infrastructureError says why the sandbox did not run a case, which says nothing of the script; "" if
 // it ran them all.
-func notRun(report *suite.Report) string {
-	if report.Broken != nil && !report.Broken.Error.Guilty() {
+func infrastructureError(report *suite.Report) string {
+	if report.Broken != nil && !report.Broken.Error.ScriptFault() {
 		return report.Broken.Error.Message
 	}
 	for i := range report.Cases {
-		if err := report.Cases[i].Got.Error; err != nil && !err.Guilty() {
+		if err := report.Cases[i].Got.Error; err != nil && !err.ScriptFault() {
 			return err.Message
 		}
 	}
@@ -112,7 +112,7 @@ func (e *Engine) SetScriptLive(ctx context.Context, account, idOrName string, nu
 	if !v.LiveAt.IsZero() {
 		return e.bringBack(ctx, account, s, v, version, force)
 	}
-	if err := e.suits(s, v.Source); err != nil {
+	if err := e.validateForSubscribers(s, v.Source); err != nil {
 		return nil, nil, err
 	}
 	report, err := e.runCases(ctx, s.Kind, v.Cases, v.Source)
@@ -120,7 +120,7 @@ func (e *Engine) SetScriptLive(ctx context.Context, account, idOrName string, nu
 		return nil, nil, err
 	}
 	if !report.OK() && !force {
-		return nil, report, failedCases(fmt.Sprintf("version %d", number), notLive, report)
+		return nil, report, testFailure(fmt.Sprintf("version %d", number), notLive, report)
 	}
 	live, err := e.switchLive(ctx, account, s.ID, number, version)
 	return live, report, err
@@ -135,7 +135,7 @@ func (e *Engine) bringBack(ctx context.Context, account string, s *Script, v *Sc
 	compiling, cancel := context.WithTimeout(ctx, againTime)
 	defer cancel()
 	var se *scripts.Error
-	if err := e.compiles(compiling, s.Kind, v.Source, nil); errors.As(err, &se) && se.Guilty() && !force {
+	if err := e.compiles(compiling, s.Kind, v.Source, nil); errors.As(err, &se) && se.ScriptFault() && !force {
 		return nil, nil, &Error{Code: CodeConflict, Script: se, Message: fmt.Sprintf("version %d does not compile any more, so %s: %s", v.Number, notLive, se.Message)}
 	}
 	live, err := e.switchLive(ctx, account, s.ID, v.Number, version)
@@ -159,16 +159,16 @@ func (e *Engine) switchLive(ctx context.Context, account string, id ID, number i
 		return nil, err
 	}
 	if version != AnyVersion && version != now.Version {
-		return nil, stale("script", now.Version, version)
+		return nil, staleVersion("script", now.Version, version)
 	}
 	if now.Live == number {
 		return now, nil
 	}
-	return e.goLive(ctx, now, number)
+	return e.activate(ctx, now, number)
 }
 
-// failedCases makes the error for a source that fails its cases; so says what follows.
-func failedCases(what, so string, report *suite.Report) *Error {
+// testFailure makes the error for a source that fails its cases; so says what follows.
+func testFailure(what, so string, report *suite.Report) *Error {
 	if report.Broken != nil {
 		return &Error{Code: CodeConflict, Report: report, Script: report.Broken.Error, Message: what + " does not compile any more: " + report.Broken.Error.Message}
 	}
@@ -178,9 +178,9 @@ func failedCases(what, so string, report *suite.Report) *Error {
 	}
 }
 
-// suits checks a filter against the schemas of the event types of each subscription that
+// validateForSubscribers checks a filter against the schemas of the event types of each subscription that
 // would use it.
-func (e *Engine) suits(s *Script, source string) error {
+func (e *Engine) validateForSubscribers(s *Script, source string) error {
 	if s.Kind != KindFilter {
 		return nil
 	}

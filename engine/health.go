@@ -28,7 +28,7 @@ type HealthState string
 
 // The states of health.
 const (
-	HealthGood    HealthState = "healthy" // the last attempt succeeded, or there was none
+	HealthHealthy HealthState = "healthy" // the last attempt succeeded, or there was none
 	HealthFailing HealthState = "failing" // nothing has succeeded for a while; attempts go on
 	HealthProbing HealthState = "probing" // the circuit is open: only probes go out
 )
@@ -41,21 +41,21 @@ func (h Health) State() HealthState {
 	case !h.FailingSince.IsZero():
 		return HealthFailing
 	}
-	return HealthGood
+	return HealthHealthy
 }
 
 const (
-	// hopelessAttempts must have failed, at least, before a subscription is switched off
+	// minFailuresToDeactivate must have failed, at least, before a subscription is switched off
 	// for it: one that gets an event a month is not judged by the first that fails.
-	hopelessAttempts = 5
+	minFailuresToDeactivate = 5
 	// recoveredAfter is how long a target must have failed for its recovery to be news.
 	recoveredAfter = time.Minute
 	healthEvery    = time.Second // between two writings of what changed
 )
 
-// hopeless tells whether nothing but failure came for so long; never where long is 0.
-func (h Health) hopeless(long time.Duration, now time.Time) bool {
-	return long > 0 && h.Failures >= hopelessAttempts && !now.Before(h.FailingSince.Add(long))
+// failingTooLong tells whether nothing but failure came for so long; never where long is 0.
+func (h Health) failingTooLong(long time.Duration, now time.Time) bool {
+	return long > 0 && h.Failures >= minFailuresToDeactivate && !now.Before(h.FailingSince.Add(long))
 }
 
 // Health gives how a subscription fares.
@@ -63,35 +63,35 @@ func (e *Engine) Health(id ID) Health {
 	e.scheduler.mu.Lock()
 	defer e.scheduler.mu.Unlock()
 	if q := e.scheduler.queues[id]; q != nil {
-		return q.route.health(q.circuit.Health)
+		return q.compiled.health(q.circuit.Health)
 	}
 	return Health{Subscription: id}
 }
 
 // healthLoop writes down what has changed, so that a restart neither forgets how long a
 // target has failed nor floods it.
-func (e *Engine) healthLoop() { e.every(healthEvery, e.saveHealth) }
+func (e *Engine) healthLoop() { e.runEvery(healthEvery, e.saveHealth) }
 
 func (e *Engine) saveHealth() {
-	changed := e.scheduler.takeChanged()
+	changed := e.scheduler.takeDirtyHealth()
 	if len(changed) == 0 {
 		return
 	}
 	if err := e.store.PutHealth(context.Background(), changed); err != nil {
 		e.log.Error("health of targets not recorded", "error", err)
-		e.scheduler.changedStill(changed)
+		e.scheduler.restoreDirtyHealth(changed)
 	}
 }
 
-// heed acts on what an attempt told of its target beyond its own delivery. quiet keeps the
+// applyTransition acts on what an attempt told of its target beyond its own delivery. quiet keeps the
 // operational events back.
-func (e *Engine) heed(r *route, v judge.Verdict, n news, quiet bool) {
+func (e *Engine) applyTransition(r *compiledSubscription, v judge.Decision, n transition, quiet bool) {
 	switch {
 	case v.Deactivate:
 		e.deactivate(r, "the target answered 410 Gone", quiet)
-	case n.hopeless:
+	case n.failingTooLong:
 		e.deactivate(r, "every attempt has failed since "+n.health.FailingSince.Format(time.RFC3339)+"; the last: "+n.health.LastError, quiet)
 	case n.recovered && !quiet:
-		e.announceRecovered(r, n.health)
+		e.emitRecovered(r, n.health)
 	}
 }

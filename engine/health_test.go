@@ -94,7 +94,7 @@ func TestFiveDaysOfFailureSwitchASubscriptionOff(t *testing.T) {
 	until(t, "it was delivered", func() bool { return listener.times(string(data.Raw())) == 1 })
 
 	r.update(s, func(s *engine.Subscription) { s.Active = true })
-	if h := r.Health(s.ID); h.State() != engine.HealthGood || h.ResumedAt.IsZero() {
+	if h := r.Health(s.ID); h.State() != engine.HealthHealthy || h.ResumedAt.IsZero() {
 		t.Errorf("switched on again: %+v", h)
 	}
 	r.delivery(r.publish("a", `1`).ID, s, engine.StateDead)
@@ -135,7 +135,7 @@ func TestADeadTargetSpendsFewAttemptsAndLosesNothing(t *testing.T) {
 	c.advance(2 * time.Minute)
 	r.publish("a", fmt.Sprint(n))
 	until(t, "all have come", func() bool { distinct, _ := r.sink.count(); return distinct == n+1 })
-	until(t, "it is healthy", func() bool { return r.Health(s.ID).State() == engine.HealthGood })
+	until(t, "it is healthy", func() bool { return r.Health(s.ID).State() == engine.HealthHealthy })
 	if data := r.operational("switchhook.subscription.recovered", 1); !strings.Contains(data.Get("last_error").Text(), "503") {
 		t.Errorf("%s", data.Raw())
 	}
@@ -366,7 +366,7 @@ func TestHealthOfScripts(t *testing.T) {
 	r.update(transform, func(s *engine.Subscription) { s.Description = "other" })
 	health(transform, engine.HealthFailing, engine.CauseTransform)
 	r.publish("t.t", `{"drop":true}`)
-	health(transform, engine.HealthGood, "")
+	health(transform, engine.HealthHealthy, "")
 	for range 6 {
 		r.publish("t.t", `{"password":"hunter2"}`)
 	}
@@ -376,13 +376,13 @@ func TestHealthOfScripts(t *testing.T) {
 		t.Errorf("%s", data.Raw())
 	}
 	r.publish("t.t", `{"ok":true}`)
-	health(transform, engine.HealthGood, "")
-	health(batched, engine.HealthGood, "")
+	health(transform, engine.HealthHealthy, "")
+	health(batched, engine.HealthHealthy, "")
 
 	for range 4 {
 		r.publish("f.f", `{"items":5}`)
 	}
-	health(filter, engine.HealthGood, "")
+	health(filter, engine.HealthHealthy, "")
 	r.publish("f.f", `{"items":5}`)
 	if h := health(filter, engine.HealthFailing, engine.CauseFilter); h.Failures != 5 {
 		t.Errorf("%+v", h)
@@ -391,7 +391,7 @@ func TestHealthOfScripts(t *testing.T) {
 		t.Errorf("%s", data.Raw())
 	}
 	r.update(filter, func(s *engine.Subscription) { s.Filter = "true" })
-	health(filter, engine.HealthGood, "")
+	health(filter, engine.HealthHealthy, "")
 	// What fails at the target is the target's.
 	r.sink.answers(status(500))
 	r.publish("f.f", `{}`)

@@ -401,7 +401,7 @@ func TestDelivery_ClosedKeptConnectionCostsNoAttempt(t *testing.T) {
 	})
 	resent := 0
 	for i := range 10 {
-		d, attempts := r.delivery(r.publish("a.b", strconv.Itoa(i)).ID, s, succeeded, engine.StateFailed)
+		d, attempts := r.delivery(r.publish("a.b", strconv.Itoa(i)).ID, s, succeeded, engine.StateRetrying)
 		if d.State != succeeded || len(attempts) != 1 {
 			t.Errorf("event %d: %s after %d attempts, %q", i, d.State, len(attempts), d.Error)
 		}
@@ -485,7 +485,7 @@ func TestDelivery_HeaderNamesAreSentAsWritten(t *testing.T) {
 			}
 			_, attempts := r.delivery(id, s, succeeded)
 			for _, h := range attempts[0].Request.Headers {
-				if h.Value != engine.HiddenValue && !slices.Contains(lines, h.Name+": "+h.Value) {
+				if h.Value != engine.RedactedValue && !slices.Contains(lines, h.Name+": "+h.Value) {
 					t.Errorf("the attempt shows %s: %s", h.Name, h.Value)
 				}
 			}
@@ -669,9 +669,9 @@ func TestRetryAfterIsHonouredWithinBounds(t *testing.T) {
 				s.Policy.Retries = engine.RetrySchedule{0, time.Minute}
 			})
 			began := time.Now().Truncate(time.Millisecond)
-			d, _ := r.delivery(r.publish("retry.later", `1`).ID, s, engine.StateFailed, dead)
+			d, _ := r.delivery(r.publish("retry.later", `1`).ID, s, engine.StateRetrying, dead)
 			ended := time.Now()
-			if d.State != engine.StateFailed || d.NextAt.Before(began.Add(c.least)) || d.NextAt.After(ended.Add(c.most)) {
+			if d.State != engine.StateRetrying || d.NextAt.Before(began.Add(c.least)) || d.NextAt.After(ended.Add(c.most)) {
 				t.Errorf("%s with %d: %s, again after %v", name, status, d.State, d.NextAt.Sub(began))
 			}
 			if err := r.DeleteSubscription(context.Background(), "", s.ID, engine.AnyVersion); err != nil {

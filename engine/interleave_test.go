@@ -37,7 +37,7 @@ type interleaving struct {
 	ordering Ordering
 	switches bool // its ordering changes
 	off      bool
-	route    *route
+	route    *compiledSubscription
 	keys     map[ID]uint64
 	fails    map[ID]int // attempts of an event that will fail
 
@@ -126,50 +126,50 @@ func (m *interleaving) boot() {
 	m.busy, m.attempts, m.nextAt, m.through = map[uint64]bool{}, map[ID]bool{}, map[ID]int{}, map[ID]bool{}
 	s := newScheduler(m.now, 100)
 	m.s = s
-	s.spawn, s.laneRoom = func() {}, m.room
-	s.queued = func(event ID) bool {
+	s.spawn, s.groupCapacity = func() {}, m.room
+	s.allQueuedThroughEvent = func(event ID) bool {
 		for len(m.coming) > 0 && m.coming[0].queued {
 			m.coming = m.coming[1:]
 		}
 		return len(m.coming) == 0 || m.coming[0].id > event
 	}
-	s.fetch, s.fetchSorted = m.read, m.readSorted
+	s.fetch, s.fetchOrdered = m.read, m.readSorted
 	if m.random.IntN(2) == 0 {
-		s.total = memoryRoom - m.random.IntN(5) // others have nearly all of the room
+		s.total = maxInMemory - m.random.IntN(5) // others have nearly all of the room
 	}
 	m.setRoute()
 	for _, id := range m.stored {
 		if _, is := m.rows[id]; !is {
 			m.rows[id] = diskRow{state: StatePending}
 		}
-		m.through[id] = m.rows[id].state.Done()
+		m.through[id] = m.rows[id].state.IsFinal()
 	}
-	s.begin()
-	s.more(theQueue)
+	s.startOrderedFetches()
+	s.markBacklog(theQueue)
 }
 
-// setRoute makes the subscription, or changes it.
+// setSubscription makes the subscription, or changes it.
 func (m *interleaving) setRoute() {
-	m.route = &route{sub: &Subscription{ID: theQueue, Active: !m.off, Policy: Policy{Ordering: m.ordering, OrderingKey: "x"}}, terms: terms{inFlight: 4, giveUpAfter: 1e6 * time.Hour}}
-	m.route.grouping.set(mannerOf(m.route.sub))
-	_, list := m.s.setRoute(theQueue, m.route)
+	m.route = &compiledSubscription{sub: &Subscription{ID: theQueue, Active: !m.off, Policy: Policy{Ordering: m.ordering, OrderingKey: "x"}}, policy: effectivePolicy{inFlight: 4, giveUpAfter: 1e6 * time.Hour}}
+	m.route.grouping.set(groupingSpecOf(m.route.sub))
+	_, list := m.s.setSubscription(theQueue, m.route)
 	m.aside(m.s.queues[theQueue], list)
 }
 
 // entry is a delivery with its group.
-func (m *interleaving) entry(r *route, id ID) order.Entry {
-	en := order.Entry{Event: id, Attempts: m.rows[id].attempts, Mark: r.grouping.mark}
+func (m *interleaving) entry(r *compiledSubscription, id ID) order.Entry {
+	en := order.Entry{Event: id, Attempts: m.rows[id].attempts, SpecHash: r.grouping.specHash}
 	if r.grouping.key != "" {
 		en.Group = m.keys[id]
 	}
 	return en
 }
 
-// read reads what a queue left in the store, as goFetch does.
+// read reads what a queue left in the store, as fetchBacklog does.
 func (m *interleaving) read(q *queue) {
 	s := m.s
 	m.later(func() {
-		known := s.known(q)
+		known := s.inMemoryIDs(q)
 		m.later(func() {
 			var entries []order.Entry
 			n := 0
@@ -186,22 +186,22 @@ func (m *interleaving) read(q *queue) {
 			m.note("read %v", events(entries))
 			m.later(func() {
 				m.note("fetched")
-				s.fetched(q, entries, all)
+				s.completeFetch(q, entries, all)
 			})
 		})
 	})
 }
 
-// readSorted does so for a line that keeps order, as goFetchSorted does.
-func (m *interleaving) readSorted(q *queue, line order.Sorter, r *route, from ID) {
+// readSorted does so for a line that keeps order, as fetchOrdered does.
+func (m *interleaving) readSorted(q *queue, line order.OrderedQueue, r *compiledSubscription, from ID) {
 	s := m.s
 	m.later(func() {
 		var entries []order.Entry
 		for _, id := range m.stored {
 			row, is := m.rows[id]
-			if is && id >= from && !row.state.Done() && len(entries) < m.fetch {
+			if is && id >= from && !row.state.IsFinal() && len(entries) < m.fetch {
 				en := m.entry(r, id)
-				en.Failed = row.state == StateFailed
+				en.Failed = row.state == StateRetrying
 				entries = append(entries, en)
 			}
 		}
@@ -209,7 +209,7 @@ func (m *interleaving) readSorted(q *queue, line order.Sorter, r *route, from ID
 		m.note("read from %d: %v", from, events(entries))
 		m.later(func() {
 			m.note("fetched")
-			m.aside(q, s.fetchedSorted(q, line, entries, all))
+			m.aside(q, s.completeOrderedFetch(q, line, entries, all))
 		})
 	})
 }
@@ -221,7 +221,7 @@ func events(list []order.Entry) (ids []ID) {
 	return ids
 }
 
-func (m *interleaving) aside(q *queue, list []order.Aside) {
+func (m *interleaving) aside(q *queue, list []order.Displaced) {
 	for _, a := range list {
 		m.spill(q, a.Entry)
 	}
@@ -234,7 +234,7 @@ func (m *interleaving) spill(q *queue, en order.Entry) {
 			if _, is := m.rows[en.Event]; !is {
 				m.rows[en.Event] = diskRow{state: StatePending}
 			}
-		}, func() { s.spilled(q, en.Event) })
+		}, func() { s.spillRecorded(q, en.Event) })
 	})
 }
 
@@ -249,21 +249,21 @@ func (m *interleaving) publish(key uint64) {
 		m.fails[id] = 1 + m.random.IntN(2)
 	}
 	en := m.entry(m.route, id)
-	en.Fresh = &watermark.Event{}
+	en.Tracked = &watermark.Event{}
 	m.later(func() {
 		m.write(func() {
 			i, _ := slices.BinarySearch(m.stored, id)
 			m.stored = slices.Insert(m.stored, i, id)
 		}, func() {
 			m.later(func() {
-				place, q, list := s.add(theQueue, en)
+				place, q, list := s.enqueue(theQueue, en)
 				m.note("add %d of %d: %d", id, key, place)
-				if place == placeStore {
+				if place == enqueueInStore {
 					m.spill(q, en)
 				}
 				m.aside(q, list)
 				ev.queued = true
-				s.ungate()
+				s.releaseWaiting()
 				m.busy[key] = false
 			})
 		})
@@ -294,12 +294,12 @@ func (m *interleaving) attempt() {
 		return
 	}
 	m.later(func() {
-		v := judged(judge.Verdict{Decision: judge.Accept, Reply: judge.Good})
+		v := verdictFor(judge.Decision{Action: judge.ActionSucceed, Signal: judge.SignalHealthy})
 		row := diskRow{state: StateSucceeded, attempts: en.Attempts + 1}
 		if m.fails[id] > 0 {
 			m.fails[id]--
-			v = judged(judge.Verdict{Decision: judge.TryAgain, Reply: judge.Bad})
-			row = diskRow{state: StateFailed, attempts: en.Attempts + 1, next: m.clock + 1 + m.random.IntN(30)}
+			v = verdictFor(judge.Decision{Action: judge.ActionRetry, Signal: judge.SignalRejecting})
+			row = diskRow{state: StateRetrying, attempts: en.Attempts + 1, next: m.clock + 1 + m.random.IntN(30)}
 			m.nextAt[id] = row.next
 		} else {
 			m.through[id] = true
@@ -311,45 +311,45 @@ func (m *interleaving) attempt() {
 		m.note("%d %s", id, v.state)
 		m.later(func() {
 			delete(m.attempts, id)
-			if p.From != nil {
-				m.aside(q, s.arrived(q, &p, func(int) order.Fate { return v.state.fate() }))
+			if p.Queue != nil {
+				m.aside(q, s.completeOrdered(q, &p, func(int) order.Disposition { return v.state.disposition() }))
 			}
-			s.finish(q, r, p, v.Verdict)
+			s.finish(q, r, p, v.Decision)
 			m.later(func() {
-				m.write(func() { m.rows[id] = row }, func() { s.settle(q, id) })
+				m.write(func() { m.rows[id] = row }, func() { s.committed(q, id) })
 			})
 		})
 	})
 }
 
-// putBack does as the scheduler's own where the sandbox has no time, but for the pause, which
+// requeue does as the scheduler's own where the sandbox has no time, but for the pause, which
 // a timer ends.
-func (m *interleaving) putBack(q *queue, p order.Parcel) {
+func (m *interleaving) putBack(q *queue, p order.Batch) {
 	s, id := m.s, p.First.Event
 	delete(m.attempts, id)
 	s.mu.Lock()
-	q.circuit.ended(id)
-	s.landed(q)
-	_, list := s.returned(q, &p)
-	s.offer(q)
+	q.circuit.attemptFinished(id)
+	s.releaseSlot(q)
+	_, list := s.returnToQueue(q, &p)
+	s.makeRunnable(q)
 	s.mu.Unlock()
 	m.note("put back %d", id)
 	m.aside(q, list)
 }
 
-// takeDue does one round of the loop of retries.
+// enqueueDueRetries does one round of the loop of retries.
 func (m *interleaving) takeDue() {
 	m.taking = true
 	s := m.s
 	var due []Waiting
 	m.write(func() {
 		for _, id := range m.stored {
-			if row, is := m.rows[id]; is && row.state == StateFailed && row.next <= m.clock {
+			if row, is := m.rows[id]; is && row.state == StateRetrying && row.next <= m.clock {
 				m.rows[id] = diskRow{state: StatePending, attempts: row.attempts}
 				due = append(due, Waiting{ID: DeliveryID{id, theQueue}, Attempts: row.attempts})
 			}
 		}
-		s.expect(due)
+		s.markDue(due)
 	}, func() { m.queueDue(s, due) })
 }
 
@@ -357,13 +357,13 @@ func (m *interleaving) queueDue(s *scheduler, due []Waiting) {
 	m.later(func() {
 		if len(due) == 0 {
 			m.taking = false
-			s.expect(nil)
+			s.markDue(nil)
 			return
 		}
 		en := m.entry(m.route, due[0].ID.Event) // its event is read
 		m.later(func() {
 			m.note("due %d", en.Event)
-			_, q, list := s.addDue(theQueue, en)
+			_, q, list := s.enqueueDue(theQueue, en)
 			m.aside(q, list)
 			m.queueDue(s, due[1:])
 		})
@@ -372,7 +372,7 @@ func (m *interleaving) queueDue(s *scheduler, due []Waiting) {
 
 func (m *interleaving) dueNow() bool {
 	for _, row := range m.rows {
-		if row.state == StateFailed && row.next <= m.clock {
+		if row.state == StateRetrying && row.next <= m.clock {
 			return true
 		}
 	}
@@ -392,7 +392,7 @@ func (m *interleaving) retry(id ID) {
 				m.through[id] = false // it may have succeeded meanwhile; it was asked for all the same
 			}, func() {
 				m.note("retry %d by hand", id)
-				_, q, list := s.addByHand(theQueue, en)
+				_, q, list := s.enqueueManualRetry(theQueue, en)
 				m.aside(q, list)
 			})
 		})
@@ -433,7 +433,7 @@ func (m *interleaving) step(publishing bool) bool {
 	if !m.taking && m.dueNow() {
 		may(m.weight[4], m.takeDue)
 	}
-	failed := slices.DeleteFunc(slices.Sorted(maps.Keys(m.rows)), func(id ID) bool { return m.rows[id].state != StateFailed })
+	failed := slices.DeleteFunc(slices.Sorted(maps.Keys(m.rows)), func(id ID) bool { return m.rows[id].state != StateRetrying })
 	if len(failed) > 0 {
 		may(1, func() { m.clock += 1 + m.random.IntN(10) })
 	}
@@ -510,7 +510,7 @@ func (m *interleaving) run() {
 	}
 }
 
-// judge looks at what came of everything.
+// decide looks at what came of everything.
 func (m *interleaving) judge() {
 	before := map[uint64]ID{}
 	for _, id := range m.stored {

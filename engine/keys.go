@@ -18,16 +18,16 @@ const (
 	// KeyTextPrefix begins every key that is made here; one that was given may begin otherwise.
 	KeyTextPrefix = "swk_"
 
-	keyRandom   = 20 // bytes: 160 bits
-	keyShown    = len(KeyTextPrefix) + 6
-	maxKeyName  = 100
-	maxKeyGrace = 30 * 24 * time.Hour
-	touchEvery  = time.Minute
+	keyRandomBytes  = 20 // bytes: 160 bits
+	keyPrefixLength = len(KeyTextPrefix) + 6
+	maxKeyName      = 100
+	maxKeyGrace     = 30 * 24 * time.Hour
+	touchEvery      = time.Minute
 )
 
 // NewKeyText makes a new API key. 160 random bits need no slow hash.
 func NewKeyText() string {
-	raw := make([]byte, keyRandom)
+	raw := make([]byte, keyRandomBytes)
 	rand.Read(raw)
 	return KeyTextPrefix + snowflake.Encoding.EncodeToString(raw)
 }
@@ -144,8 +144,8 @@ func checkKeyText(text string) *Error {
 // keyPrefix is what is shown of a key: less of one that was not made here, whose length and
 // form are not known.
 func keyPrefix(text string) string {
-	if strings.HasPrefix(text, KeyTextPrefix) && len(text) >= len(KeyTextPrefix)+2*keyRandom/3 {
-		return text[:keyShown]
+	if strings.HasPrefix(text, KeyTextPrefix) && len(text) >= len(KeyTextPrefix)+2*keyRandomBytes/3 {
+		return text[:keyPrefixLength]
 	}
 	return text[:4]
 }
@@ -167,7 +167,7 @@ func (k *Key) checkScopes() *Error {
 		field := fmt.Sprintf("scopes[%d]", i)
 		switch {
 		case !slices.Contains(Scopes, scope):
-			if meant := near.Name(string(scope), strings.Split(scopeNames(Scopes), ", ")); meant != "" {
+			if meant := near.Closest(string(scope), strings.Split(scopeNames(Scopes), ", ")); meant != "" {
 				return Invalid(field, "%.40q is no scope; did you mean %q?", string(scope), meant)
 			}
 			return Invalid(field, "%.40q is no scope; there are %s", string(scope), scopeNames(Scopes))
@@ -310,7 +310,7 @@ func (e *Engine) DeleteKey(ctx context.Context, id ID) error {
 // touchLoop brings to disk when keys were last used: all of them in one write a minute, so
 // that no request waits for it.
 func (e *Engine) touchLoop() {
-	e.every(touchEvery, e.touchKeys)
+	e.runEvery(touchEvery, e.touchKeys)
 	e.touchKeys()
 }
 

@@ -8,25 +8,25 @@ import (
 	"switchhook/scripts"
 )
 
-// lab is the sandbox for everything but deliveries: compiling what is saved, dry runs,
+// limitedTransformer is the sandbox for everything but deliveries: compiling what is saved, dry runs,
 // test cases, backtests, shadow runs. It leaves a process for what is to be delivered,
 // whatever people try.
-type lab struct {
+type limitedTransformer struct {
 	Transformer
-	places chan struct{}
+	slots chan struct{}
 }
 
-const labWait = 10 * time.Second
+const sandboxWait = 10 * time.Second
 
-func newLab(t Transformer) *lab {
-	return &lab{t, make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1))}
+func newLimitedTransformer(t Transformer) *limitedTransformer {
+	return &limitedTransformer{t, make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1))}
 }
 
-func (l *lab) enter(ctx context.Context) error {
-	wait := time.NewTimer(labWait)
+func (l *limitedTransformer) acquire(ctx context.Context) error {
+	wait := time.NewTimer(sandboxWait)
 	defer wait.Stop()
 	select {
-	case l.places <- struct{}{}:
+	case l.slots <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 	case <-wait.C:
@@ -35,19 +35,19 @@ func (l *lab) enter(ctx context.Context) error {
 }
 
 // Compile waits for a place in the lab.
-func (l *lab) Compile(ctx context.Context, source string) (*scripts.Program, error) {
-	if err := l.enter(ctx); err != nil {
+func (l *limitedTransformer) Compile(ctx context.Context, source string) (*scripts.Program, error) {
+	if err := l.acquire(ctx); err != nil {
 		return nil, err
 	}
-	defer func() { <-l.places }()
+	defer func() { <-l.slots }()
 	return l.Transformer.Compile(ctx, source)
 }
 
 // Run waits for a place in the lab.
-func (l *lab) Run(ctx context.Context, p *scripts.Program, ev *scripts.Event, req scripts.Request) (scripts.Result, error) {
-	if err := l.enter(ctx); err != nil {
+func (l *limitedTransformer) Run(ctx context.Context, p *scripts.Program, ev *scripts.Event, req scripts.Request) (scripts.Result, error) {
+	if err := l.acquire(ctx); err != nil {
 		return scripts.Result{}, err
 	}
-	defer func() { <-l.places }()
+	defer func() { <-l.slots }()
 	return l.Transformer.Run(ctx, p, ev, req)
 }

@@ -85,5 +85,5 @@ func TestAStopLeavesNoGoroutine(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.open()
-	until(t, "what waited has come", func() bool { return r.Health(slow.ID).State() == engine.HealthGood && r.sink.times("1") >= 50 })
+	until(t, "what waited has come", func() bool { return r.Health(slow.ID).State() == engine.HealthHealthy && r.sink.times("1") >= 50 })
 }

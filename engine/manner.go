@@ -12,34 +12,34 @@ import (
 	"switchhook/scripts/jsondoc"
 )
 
-// manner is how a subscription's deliveries stand to one another, as far as a line has to
+// groupingSpec is how a subscription's deliveries stand to one another, as far as a line has to
 // be made anew when it changes.
-type manner struct {
+type groupingSpec struct {
 	ordering Ordering
 	within   time.Duration // of debounce; 0: none
 	key      string        // expr; empty: one group
 }
 
-func mannerOf(s *Subscription) manner {
+func groupingSpecOf(s *Subscription) groupingSpec {
 	if s.Debounce.Within > 0 {
-		return manner{within: s.Debounce.Within, key: s.Debounce.Key}
+		return groupingSpec{within: s.Debounce.Within, key: s.Debounce.Key}
 	}
 	switch s.Policy.Ordering {
 	case OrderingFIFO:
-		return manner{ordering: OrderingFIFO}
+		return groupingSpec{ordering: OrderingFIFO}
 	case OrderingKeyed:
-		return manner{ordering: OrderingKeyed, key: s.Policy.OrderingKey}
+		return groupingSpec{ordering: OrderingKeyed, key: s.Policy.OrderingKey}
 	}
-	return manner{}
+	return groupingSpec{}
 }
 
-// plain tells whether no delivery waits for another.
-func (m manner) plain() bool { return m == manner{} }
+// isUnordered tells whether no delivery waits for another.
+func (m groupingSpec) isUnordered() bool { return m == groupingSpec{} }
 
 // grouping is a route's manner made ready for use.
 type grouping struct {
-	manner
-	mark uint64 // of the manner; 0: plain
+	groupingSpec
+	specHash uint64 // of the manner; 0: plain
 
 	once sync.Once
 	expr *filter.Key // nil: all events are one group; set by once
@@ -49,16 +49,16 @@ type grouping struct {
 var groupSeed = maphash.MakeSeed()
 
 // set gives g its manner, once.
-func (g *grouping) set(m manner) {
-	if g.manner = m; !m.plain() {
-		g.mark = max(1, maphash.Comparable(groupSeed, m))
+func (g *grouping) set(m groupingSpec) {
+	if g.groupingSpec = m; !m.isUnordered() {
+		g.specHash = max(1, maphash.Comparable(groupSeed, m))
 	}
 }
 
-// strayOf gives the group of an event that has no key. Those that are to keep order are one
+// fallbackGroup gives the group of an event that has no key. Those that are to keep order are one
 // group. But of those that debounce each is one: nothing says that a newer event stands for
 // the older one, which must not be dropped for it.
-func (g *grouping) strayOf(event ID) uint64 {
+func (g *grouping) fallbackGroup(event ID) uint64 {
 	if g.within > 0 {
 		return maphash.Comparable(groupSeed, event)
 	}
@@ -67,30 +67,30 @@ func (g *grouping) strayOf(event ID) uint64 {
 
 // groupOf tells to which group an event belongs. Where its key can't be told it is a stray,
 // and the error is noted.
-func (e *Engine) groupOf(r *route, event ID, in *filter.Input) uint64 {
+func (e *Engine) groupOf(r *compiledSubscription, event ID, in *filter.Input) uint64 {
 	g := &r.grouping
 	if g.key == "" {
 		return 0
 	}
 	g.once.Do(func() { g.expr, g.err = filter.CompileKey(g.key) })
 	if g.err != nil {
-		e.noteFilterError(r, g.err)
-		return g.strayOf(event)
+		e.recordFilterError(r, g.err)
+		return g.fallbackGroup(event)
 	}
 	value, err := g.expr.Of(in)
 	if err != nil {
-		e.noteFilterError(r, err)
-		return g.strayOf(event)
+		e.recordFilterError(r, err)
+		return g.fallbackGroup(event)
 	}
 	return maphash.String(groupSeed, value)
 }
 
 // groups tells to which group of each route an event belongs; nil where none has groups.
 // The error is a CodeBusy, as that of match.
-func (e *Engine) groups(matched []*route, event ID, ev *scripts.Event, deadline time.Time) (list []group, err error) {
+func (e *Engine) groups(matched []*compiledSubscription, event ID, ev *scripts.Event, deadline time.Time) (list []group, err error) {
 	var in *filter.Input
 	for i, r := range matched {
-		if r.grouping.mark == 0 {
+		if r.grouping.specHash == 0 {
 			continue
 		}
 		if list == nil {
@@ -99,18 +99,18 @@ func (e *Engine) groups(matched []*route, event ID, ev *scripts.Event, deadline 
 			defer in.Release()
 		}
 		if time.Now().After(deadline) {
-			return nil, errTooSlow
+			return nil, errFiltersTooSlow
 		}
-		list[i] = group{e.groupOf(r, event, in), r.grouping.mark}
+		list[i] = group{e.groupOf(r, event, in), r.grouping.specHash}
 	}
 	return list, nil
 }
 
-// regrouped gives a delivery that comes from the store its group, for which its event may
+// withGroup gives a delivery that comes from the store its group, for which its event may
 // have to be read.
-func (e *Engine) regrouped(ctx context.Context, r *route, en order.Entry) (order.Entry, error) {
+func (e *Engine) withGroup(ctx context.Context, r *compiledSubscription, en order.Entry) (order.Entry, error) {
 	g := &r.grouping
-	en.Mark = g.mark
+	en.SpecHash = g.specHash
 	if g.key == "" {
 		return en, nil
 	}
@@ -118,22 +118,22 @@ func (e *Engine) regrouped(ctx context.Context, r *route, en order.Entry) (order
 	if err != nil {
 		return en, err
 	}
-	in := filter.NewInput(view(ev, jsondoc.Value{}))
+	in := filter.NewInput(scriptEvent(ev, jsondoc.Value{}))
 	en.Group = e.groupOf(r, en.Event, in)
 	in.Release()
 	return en, nil
 }
 
-// goFetchSorted reads what waits for a subscription whose line sorts, from an event on.
+// fetchOrdered reads what waits for a subscription whose line sorts, from an event on.
 // scheduler.mu is held.
-func (e *Engine) goFetchSorted(q *queue, line order.Sorter, r *route, from ID) {
-	e.background.Go(func() {
+func (e *Engine) fetchOrdered(q *queue, line order.OrderedQueue, r *compiledSubscription, from ID) {
+	e.tasks.Go(func() {
 		ctx := context.Background()
 		rows, err := e.store.Outstanding(ctx, q.id, from, fetchSize)
 		entries := make([]order.Entry, len(rows))
 		for i, w := range rows {
 			if err == nil {
-				entries[i], err = e.regrouped(ctx, r, order.Entry{Event: w.ID.Event, Attempts: w.Attempts, Renewed: w.RenewedAt, Failed: w.Failed})
+				entries[i], err = e.withGroup(ctx, r, order.Entry{Event: w.ID.Event, Attempts: w.Attempts, RequestedAt: w.RenewedAt, Failed: w.Failed})
 			}
 		}
 		if err != nil {
@@ -141,27 +141,27 @@ func (e *Engine) goFetchSorted(q *queue, line order.Sorter, r *route, from ID) {
 				en.Release()
 			}
 			e.log.Error("waiting deliveries not read", "subscription_id", q.id.Format(SubscriptionPrefix), "error", err)
-			select { // fetchedSorted asks again at once
+			select { // completeOrderedFetch asks again at once
 			case <-e.stop:
-			case <-time.After(recordAgain):
+			case <-time.After(recordRetryDelay):
 			}
 			entries = nil
 		}
-		e.setAside(q, e.scheduler.fetchedSorted(q, line, entries, err == nil && len(rows) < fetchSize))
+		e.settleDisplaced(q, e.scheduler.completeOrderedFetch(q, line, entries, err == nil && len(rows) < fetchSize))
 	})
 }
 
-// setAside deals with what lines could not keep.
-func (e *Engine) setAside(q *queue, list []order.Aside) {
+// settleDisplaced deals with what lines could not keep.
+func (e *Engine) settleDisplaced(q *queue, list []order.Displaced) {
 	for _, a := range list {
-		if a.By == 0 {
-			e.spill(q, a.Entry)
+		if a.SupersededBy == 0 {
+			e.spillToStore(q, a.Entry)
 			continue
 		}
 		a.Entry.Release()
-		e.record(&Outcome{ID: DeliveryID{a.Entry.Event, q.id}, State: StateDropped, Attempts: a.Entry.Attempts, Error: supersededBy(a.By)}, func() {
-			e.scheduler.settle(q, a.Entry.Event)
-			e.recorded(a.Entry)
+		e.recordOutcome(&Outcome{ID: DeliveryID{a.Entry.Event, q.id}, State: StateDropped, Attempts: a.Entry.Attempts, Error: supersededBy(a.SupersededBy)}, func() {
+			e.scheduler.committed(q, a.Entry.Event)
+			e.markRecorded(a.Entry)
 		})
 	}
 }

@@ -6,24 +6,26 @@ import (
 	"sync"
 )
 
-// index finds the subscriptions that may want an event: by account, then by the event
+// subscriptionIndex finds the subscriptions that may want an event: by account, then by the event
 // types and patterns that they name. Lists are copied on change, so that a reader goes
 // over one without holding a lock.
-type index struct {
+type subscriptionIndex struct {
 	mu       sync.RWMutex
 	accounts map[string]*accountIndex
 }
 
 type accountIndex struct {
-	byType   map[string][]*route // "order.created"
-	byPrefix map[string][]*route // "order.", from "order.*"
-	all      []*route            // "*", which leaves out operational events
+	byType   map[string][]*compiledSubscription // "order.created"
+	byPrefix map[string][]*compiledSubscription // "order.", from "order.*"
+	all      []*compiledSubscription            // "*", which leaves out operational events
 }
 
-func newIndex() *index { return &index{accounts: map[string]*accountIndex{}} }
+func newSubscriptionIndex() *subscriptionIndex {
+	return &subscriptionIndex{accounts: map[string]*accountIndex{}}
+}
 
 // candidates gives the routes of account that name eventType, each once, in no order.
-func (x *index) candidates(account, eventType string) []*route {
+func (x *subscriptionIndex) candidates(account, eventType string) []*compiledSubscription {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	a := x.accounts[account]
@@ -35,7 +37,7 @@ func (x *index) candidates(account, eventType string) []*route {
 	if len(found) > 0 {
 		lists++
 	}
-	join := func(more []*route) {
+	join := func(more []*compiledSubscription) {
 		if len(more) == 0 {
 			return
 		}
@@ -59,20 +61,20 @@ func (x *index) candidates(account, eventType string) []*route {
 		join(a.all)
 	}
 	if lists > 1 { // only then can a subscription stand in two lists
-		slices.SortFunc(found, func(a, b *route) int { return int(a.sub.ID - b.sub.ID) })
-		found = slices.CompactFunc(found, func(a, b *route) bool { return a == b })
+		slices.SortFunc(found, func(a, b *compiledSubscription) int { return int(a.sub.ID - b.sub.ID) })
+		found = slices.CompactFunc(found, func(a, b *compiledSubscription) bool { return a == b })
 	}
 	return found
 }
 
 // replace takes old's places away and gives new its own; either may be nil.
-func (x *index) replace(old, new *route) {
+func (x *subscriptionIndex) replace(old, new *compiledSubscription) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if old != nil {
 		if a := x.accounts[old.sub.Account]; a != nil {
-			a.each(old, func(list []*route) []*route {
-				return slices.DeleteFunc(slices.Clone(list), func(r *route) bool { return r == old })
+			a.updateLists(old, func(list []*compiledSubscription) []*compiledSubscription {
+				return slices.DeleteFunc(slices.Clone(list), func(r *compiledSubscription) bool { return r == old })
 			})
 			if len(a.byType)+len(a.byPrefix)+len(a.all) == 0 {
 				delete(x.accounts, old.sub.Account)
@@ -82,16 +84,16 @@ func (x *index) replace(old, new *route) {
 	if new != nil && new.sub.Active {
 		a := x.accounts[new.sub.Account]
 		if a == nil {
-			a = &accountIndex{byType: map[string][]*route{}, byPrefix: map[string][]*route{}}
+			a = &accountIndex{byType: map[string][]*compiledSubscription{}, byPrefix: map[string][]*compiledSubscription{}}
 			x.accounts[new.sub.Account] = a
 		}
-		a.each(new, func(list []*route) []*route { return append(slices.Clip(list), new) })
+		a.updateLists(new, func(list []*compiledSubscription) []*compiledSubscription { return append(slices.Clip(list), new) })
 	}
 }
 
-// each changes every list in which r stands, or is to stand.
-func (a *accountIndex) each(r *route, change func([]*route) []*route) {
-	in := func(m map[string][]*route, key string) {
+// updateLists changes every list in which r stands, or is to stand.
+func (a *accountIndex) updateLists(r *compiledSubscription, change func([]*compiledSubscription) []*compiledSubscription) {
+	in := func(m map[string][]*compiledSubscription, key string) {
 		if list := change(m[key]); len(list) > 0 {
 			m[key] = list
 		} else {

@@ -6,11 +6,11 @@ import (
 	"testing"
 )
 
-func testRoute(id ID, account string, events ...string) *route {
-	return &route{sub: &Subscription{ID: id, Account: account, Events: events, Active: true}}
+func testRoute(id ID, account string, events ...string) *compiledSubscription {
+	return &compiledSubscription{sub: &Subscription{ID: id, Account: account, Events: events, Active: true}}
 }
 
-func ids(routes []*route) (list []ID) {
+func ids(routes []*compiledSubscription) (list []ID) {
 	for _, r := range routes {
 		list = append(list, r.sub.ID)
 	}
@@ -19,8 +19,8 @@ func ids(routes []*route) (list []ID) {
 }
 
 func TestCandidates(t *testing.T) {
-	x := newIndex()
-	for _, r := range []*route{
+	x := newSubscriptionIndex()
+	for _, r := range []*compiledSubscription{
 		testRoute(1, "a", "order.created"),
 		testRoute(2, "a", "order.*"),
 		testRoute(3, "a", "*"),
@@ -50,7 +50,7 @@ func TestCandidates(t *testing.T) {
 }
 
 func TestReplaceLeavesNothingBehind(t *testing.T) {
-	x := newIndex()
+	x := newSubscriptionIndex()
 	old := testRoute(1, "a", "x.y", "x.*", "*")
 	x.replace(nil, old)
 	before := x.candidates("a", "x.y")
@@ -69,7 +69,7 @@ func TestReplaceLeavesNothingBehind(t *testing.T) {
 }
 
 func BenchmarkCandidates(b *testing.B) {
-	x := newIndex()
+	x := newSubscriptionIndex()
 	for i := range 10_000 {
 		x.replace(nil, testRoute(ID(i+1), "a", fmt.Sprintf("type%d.happened", i%100)))
 	}

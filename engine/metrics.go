@@ -12,7 +12,7 @@ import (
 )
 
 // Metrics are the engine's figures. Labels have few values, and none of them is chosen by
-// users but the accounts of accountFigures, which are bounded and off by default.
+// users but the accounts of accountCollector, which are bounded and off by default.
 type Metrics struct {
 	accepted     prometheus.Counter
 	repeated     prometheus.Counter
@@ -29,7 +29,7 @@ type Metrics struct {
 	removed      prometheus.Counter
 	removedBytes prometheus.Counter
 	shortages    *prometheus.CounterVec // by resource
-	accounts     *accountFigures
+	accounts     *accountCollector
 }
 
 // NewMetrics makes the figures and registers them. Accounts is how many accounts get
@@ -66,9 +66,9 @@ func NewMetrics(r prometheus.Registerer, accounts int, now func() time.Time) *Me
 			.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 14.9, 30, 60),
 		firstAttempt: seconds("delivery_first_attempt_delay_seconds", "From an event's acceptance to the start of a delivery's first attempt.",
 			.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 15, 60, 300, 1800, 7200),
-		accounts: newAccountFigures(accounts, now),
+		accounts: newAccountCollector(accounts, now),
 	}
-	for s := StateFailed; s <= StateDropped; s++ {
+	for s := StateRetrying; s <= StateDropped; s++ {
 		m.attempts.WithLabelValues(s.String())
 	}
 	m.shortages = prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -89,11 +89,11 @@ func (m *Metrics) watch(r prometheus.Registerer, e *Engine) {
 	gauge := func(name, help string, read func() float64) {
 		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "switchhook", Name: name, Help: help}, read))
 	}
-	gauge("subscriptions_probing", "Subscriptions whose target is down, so that only probes go out.", func() float64 { return float64(e.scheduler.probing()) })
+	gauge("subscriptions_probing", "Subscriptions whose target is down, so that only probes go out.", func() float64 { return float64(e.scheduler.openCircuits()) })
 	gauge("subscriptions", "Subscriptions that exist.", func() float64 { return float64(e.registry.count()) })
 	room := func(read func(*Room) int64) func() float64 {
 		return func() float64 {
-			if u := e.pressure.room.Load(); u != nil {
+			if u := e.load.usage.Load(); u != nil {
 				return float64(read(u))
 			}
 			return 0
@@ -103,13 +103,13 @@ func (m *Metrics) watch(r prometheus.Registerer, e *Engine) {
 	gauge("database_free_bytes", "Bytes of the database that nothing uses.", room(func(u *Room) int64 { return u.Free }))
 	gauge("disk_free_bytes", "Bytes left on the file system of the database.", room(func(u *Room) int64 { return u.DiskFree }))
 	gauge("events_refused", "1 while no event is accepted: the disk is nearly full, the database is at its limit, or its file is gone.", func() float64 {
-		if e.pressure.refusal.Load() != nil {
+		if e.load.refusal.Load() != nil {
 			return 1
 		}
 		return 0
 	})
 	gauge("delivery_shortage", "1 while deliveries wait for something that the router lacks.", func() float64 { return float64(min(1, len(e.lookAtShortages()))) })
-	r.MustRegister(&openFigures{e: e}, failingFigures{e}, &e.scripts)
+	r.MustRegister(&backlogCollector{e: e}, failingFigures{e}, &e.scripts)
 }
 
 // attempted counts an attempt of a delivery and what came of it. How long it took is
@@ -121,8 +121,8 @@ func (m *Metrics) attempted(account string, en order.Entry, a *Attempt, result S
 		return
 	}
 	accepted := en.Event.Time() // to the millisecond
-	if en.Fresh != nil {
-		accepted = en.Fresh.At
+	if en.Tracked != nil {
+		accepted = en.Tracked.At
 	}
 	m.firstAttempt.Observe(max(0, a.At.Sub(accepted).Seconds()))
 }

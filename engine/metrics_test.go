@@ -61,7 +61,7 @@ func TestOpenDeliveriesAreCountedWhereTheyStand(t *testing.T) {
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(500) })
 	failing := r.subscribe(func(s *engine.Subscription) { s.Events = []string{"failing"} })
 	gone := r.subscribe(func(s *engine.Subscription) { s.Events = []string{"gone"} })
-	r.delivery(r.publish("failing", `1`).ID, failing, engine.StateFailed)
+	r.delivery(r.publish("failing", `1`).ID, failing, engine.StateRetrying)
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(410) })
 	r.delivery(r.publish("gone", `1`).ID, gone, engine.StateDead)
 	if count("dead") != 0 {
@@ -211,7 +211,7 @@ func TestWhatWaitsForItsRetryInOrderIsNotQueued(t *testing.T) {
 		"debounce": func(s *engine.Subscription) { s.Debounce.Within = 100 * time.Millisecond },
 	} {
 		s := r.subscribe(func(s *engine.Subscription) { s.Events = []string{kind}; change(s) })
-		r.delivery(r.publish(kind, `1`).ID, s, engine.StateFailed)
+		r.delivery(r.publish(kind, `1`).ID, s, engine.StateRetrying)
 		until(t, kind+": what is written down is put back", func() bool { return figure(t, reg, "switchhook_deliveries", "queued") == 0 })
 	}
 }

@@ -56,89 +56,89 @@ var operationalTypes = []*EventType{
 }
 
 const (
-	deadEvery   = time.Second // between two events for the dead letters of a subscription
-	deadShown   = 10          // dead letters that one names
-	noticesRoom = 10_000      // operational events that wait while the store can't be written
-	noticesOwn  = 1000        // of them, of an account
-	noticesOnce = 100         // that are published together; all of one account
-	// noticesOn is how many accounts' are being published at one time: their filters may
+	deadLetterInterval = time.Second // between two events for the dead letters of a subscription
+	deadShown          = 10          // dead letters that one names
+	maxOutbox          = 10_000      // operational events that wait while the store can't be written
+	maxAccountOutbox   = 1000        // of them, of an account
+	flushBatch         = 100         // that are published together; all of one account
+	// maxConcurrentFlushes is how many accounts' are being published at one time: their filters may
 	// take long, and nobody else is to wait for that.
-	noticesOn = 8
+	maxConcurrentFlushes = 8
 )
 
-// notices are operational events on their way to being published.
-type notices struct {
+// operationalOutbox are operational events on their way to being published.
+type operationalOutbox struct {
 	mu         sync.Mutex
 	waiting    map[string][]EventInput // by account
 	total      int                     // in waiting
-	on         map[string]bool         // accounts whose events are being published
+	flushing   map[string]bool         // accounts whose events are being published
 	dead       map[ID]*deadLetters
 	wake       chan struct{}
-	places     chan struct{} // one for each account in on that is at it
-	publishing underway      // as many as on has
+	slots      chan struct{} // one for each account in on that is at it
+	publishing taskGroup     // as many as on has
 }
 
-func newNotices() *notices {
-	return &notices{
-		waiting: map[string][]EventInput{}, on: map[string]bool{}, dead: map[ID]*deadLetters{},
-		wake: make(chan struct{}, 1), places: make(chan struct{}, noticesOn),
+func newOperationalOutbox() *operationalOutbox {
+	return &operationalOutbox{
+		waiting: map[string][]EventInput{}, flushing: map[string]bool{}, dead: map[ID]*deadLetters{},
+		wake: make(chan struct{}, 1), slots: make(chan struct{}, maxConcurrentFlushes),
 	}
 }
 
 // deadLetters are those of one subscription since the last event about them.
 type deadLetters struct {
-	route       *route
+	route       *compiledSubscription
 	count       int
 	newest      []string
 	reason      string
 	first, last time.Time
 }
 
-// subject is what every operational event says of the subscription.
-type subject struct {
+// subscriptionRef is what every operational event says of the subscription.
+type subscriptionRef struct {
 	Subscription string `json:"subscription_id"`
 	TargetURL    string `json:"target_url"` // masked: whoever may read events sees it
 }
 
-func subjectOf(s *Subscription) subject {
-	return subject{s.ID.Format(SubscriptionPrefix), MaskURL(s.TargetURL)}
+func subscriptionRefOf(s *Subscription) subscriptionRef {
+	return subscriptionRef{s.ID.Format(SubscriptionPrefix), MaskURL(s.TargetURL)}
 }
 
-func (e *Engine) announceDeactivated(s *Subscription) {
-	e.announce(s.Account, typeDeactivated, struct {
-		subject
+func (e *Engine) emitDeactivated(s *Subscription) {
+	e.emit(s.Account, typeDeactivated, struct {
+		subscriptionRef
 		Reason string    `json:"reason"`
 		At     time.Time `json:"at"`
-	}{subjectOf(s), s.Reason, s.UpdatedAt})
+	}{subscriptionRefOf(s), s.Reason, s.UpdatedAt})
 }
 
-func (e *Engine) announceRecovered(r *route, h Health) {
-	e.announce(r.sub.Account, typeRecovered, struct {
-		subject
+func (e *Engine) emitRecovered(r *compiledSubscription, h Health) {
+	e.emit(r.sub.Account, typeRecovered, struct {
+		subscriptionRef
 		FailingSince time.Time `json:"failing_since"`
 		Failures     int       `json:"failures"`
 		LastError    string    `json:"last_error"`
 		At           time.Time `json:"at"`
-	}{subjectOf(r.sub), h.FailingSince, h.Failures, h.LastError, e.now()})
+	}{subscriptionRefOf(r.sub), h.FailingSince, h.Failures, h.LastError, e.now()})
 }
 
-func (e *Engine) announceQuarantined(r *route, hash, reason string) {
+func (e *Engine) emitQuarantined(r *compiledSubscription, hash, reason string) {
 	script := ""
 	if r.transformRef.Script != 0 {
 		script = r.transformRef.Script.Format(ScriptPrefix)
 	}
-	e.announce(r.sub.Account, typeQuarantined, struct {
-		subject
+	e.emit(r.sub.Account, typeQuarantined, struct {
+		subscriptionRef
 		Script  string    `json:"script_id,omitempty"`
 		Version int       `json:"script_version,omitempty"`
 		Hash    string    `json:"script_hash"`
 		Reason  string    `json:"reason"`
 		At      time.Time `json:"at"`
-	}{subjectOf(r.sub), script, r.transformRef.Version, hash, reason, e.now()})
+	}{subscriptionRefOf(r.sub), script, r.transformRef.Version, hash, reason, e.now()})
 }
 
-// announce publishes an operational event soon; where nobody subscribed there is none.
-func (e *Engine) announce(account, eventType string, data any) {
+// emit publishes an operational event soon; where nobody subscribed there is none.
+func (e *Engine) emit(account, eventType string, data any) {
 	if len(e.index.candidates(account, eventType)) == 0 {
 		return
 	}
@@ -151,16 +151,16 @@ func (e *Engine) announce(account, eventType string, data any) {
 		e.log.Error("operational event not made", "type", eventType, "error", err)
 		return
 	}
-	if !e.notices.add(EventInput{Account: account, Type: eventType, Data: doc.Root()}) {
+	if !e.operational.add(EventInput{Account: account, Type: eventType, Data: doc.Root()}) {
 		e.log.Error("operational event left out: too many wait", "account", account, "type", eventType)
 	}
 }
 
-// add lets an operational event wait for being published; false where too many wait.
-func (n *notices) add(in EventInput) bool {
+// enqueue lets an operational event wait for being published; false where too many wait.
+func (n *operationalOutbox) add(in EventInput) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.total >= noticesRoom || len(n.waiting[in.Account]) >= noticesOwn {
+	if n.total >= maxOutbox || len(n.waiting[in.Account]) >= maxAccountOutbox {
 		return false
 	}
 	n.waiting[in.Account] = append(n.waiting[in.Account], in)
@@ -172,13 +172,13 @@ func (n *notices) add(in EventInput) bool {
 	return true
 }
 
-// noteDead counts a dead letter. A thousand in one moment are one event.
-func (e *Engine) noteDead(r *route, en order.Entry, reason string) {
-	if len(e.index.candidates(r.sub.Account, typeDead)) == 0 || e.aboutOperational(r, en) {
+// countDeadLetter counts a dead letter. A thousand in one moment are one event.
+func (e *Engine) countDeadLetter(r *compiledSubscription, en order.Entry, reason string) {
+	if len(e.index.candidates(r.sub.Account, typeDead)) == 0 || e.isOperationalEvent(r, en) {
 		return
 	}
 	now := e.now()
-	n := e.notices
+	n := e.operational
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	d := n.dead[r.sub.ID]
@@ -194,76 +194,76 @@ func (e *Engine) noteDead(r *route, en order.Entry, reason string) {
 	d.newest = append(d.newest, DeliveryID{en.Event, r.sub.ID}.String())
 }
 
-// aboutOperational tells whether en is the delivery of an operational event. What becomes
+// isOperationalEvent tells whether en is the delivery of an operational event. What becomes
 // of those raises none in turn: two dead targets would go on about each other for ever.
-func (e *Engine) aboutOperational(r *route, en order.Entry) bool {
+func (e *Engine) isOperationalEvent(r *compiledSubscription, en order.Entry) bool {
 	if !slices.ContainsFunc(r.sub.Events, Operational) {
 		return false
 	}
-	ev, err := e.eventOf(context.Background(), en)
+	ev, err := e.loadEvent(context.Background(), en)
 	return err != nil || Operational(ev.Type)
 }
 
-// noticeLoop publishes operational events.
-func (e *Engine) noticeLoop() {
-	ticker := time.NewTicker(deadEvery)
+// operationalLoop publishes operational events.
+func (e *Engine) operationalLoop() {
+	ticker := time.NewTicker(deadLetterInterval)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-e.stop:
 			return
-		case <-e.notices.wake:
+		case <-e.operational.wake:
 		case <-ticker.C:
-			e.announceDead()
+			e.emitDeadLetters()
 		}
-		e.publishNotices()
+		e.flushOutbox()
 	}
 }
 
-// announceDead makes events of the dead letters that have gathered.
-func (e *Engine) announceDead() {
-	n := e.notices
+// emitDeadLetters makes events of the dead letters that have gathered.
+func (e *Engine) emitDeadLetters() {
+	n := e.operational
 	n.mu.Lock()
 	gathered := n.dead
 	n.dead = map[ID]*deadLetters{}
 	n.mu.Unlock()
 	for _, d := range gathered {
-		e.announce(d.route.sub.Account, typeDead, struct {
-			subject
+		e.emit(d.route.sub.Account, typeDead, struct {
+			subscriptionRef
 			Count      int       `json:"count"`
 			Deliveries []string  `json:"deliveries"` // the newest
 			Reason     string    `json:"reason"`     // of the last one
 			FirstAt    time.Time `json:"first_at"`
 			LastAt     time.Time `json:"last_at"`
-		}{subjectOf(d.route.sub), d.count, d.newest, d.reason, d.first, d.last})
+		}{subscriptionRefOf(d.route.sub), d.count, d.newest, d.reason, d.first, d.last})
 	}
 }
 
-// publishNotices begins to publish what waits, each account's by itself. What can't be
+// flushOutbox begins to publish what waits, each account's by itself. What can't be
 // stored now waits on.
-func (e *Engine) publishNotices() {
-	n := e.notices
+func (e *Engine) flushOutbox() {
+	n := e.operational
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for account := range n.waiting {
-		if n.on[account] {
+		if n.flushing[account] {
 			continue
 		}
-		n.on[account] = true
+		n.flushing[account] = true
 		n.publishing.Go(func() {
-			for most := noticesOnce; most > 0; {
-				most = e.publishSome(account, most)
+			for most := flushBatch; most > 0; {
+				most = e.flushAccount(account, most)
 			}
 		})
 	}
 }
 
-// publishLast publishes what waits when the router stops, until ctx is over.
-func (e *Engine) publishLast(ctx context.Context) error {
-	e.publishNotices()
+// flushAll publishes what waits when the router stops, until ctx is over.
+func (e *Engine) flushAll(ctx context.Context) error {
+	e.flushOutbox()
 	published := make(chan struct{})
 	go func() {
-		e.notices.publishing.wait()
+		e.operational.publishing.Wait()
 		close(published)
 	}()
 	select {
@@ -274,19 +274,19 @@ func (e *Engine) publishLast(ctx context.Context) error {
 	}
 }
 
-// publishSome publishes the oldest of an account's operational events, most at once. It
+// flushAccount publishes the oldest of an account's operational events, most at once. It
 // gives how many are to be tried next, 0 where the account is through for now.
-func (e *Engine) publishSome(account string, most int) (next int) {
-	n := e.notices
-	n.places <- struct{}{}
-	defer func() { <-n.places }()
+func (e *Engine) flushAccount(account string, most int) (next int) {
+	n := e.operational
+	n.slots <- struct{}{}
+	defer func() { <-n.slots }()
 	n.mu.Lock()
 	some := n.waiting[account]
 	some = some[:min(len(some), most)]
 	n.mu.Unlock()
 	_, err := e.publish(context.Background(), some)
 	through := len(some)
-	switch slow := errors.Is(err, errTooSlow); {
+	switch slow := errors.Is(err, errFiltersTooSlow); {
 	case slow && len(some) > 1:
 		return len(some) / 2
 	case slow:
@@ -304,6 +304,6 @@ func (e *Engine) publishSome(account string, most int) (next int) {
 	if len(n.waiting[account]) == 0 {
 		delete(n.waiting, account)
 	}
-	delete(n.on, account)
+	delete(n.flushing, account)
 	return 0
 }

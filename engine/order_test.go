@@ -163,7 +163,7 @@ func (r *rig) final(s *engine.Subscription, want int) map[engine.State]int {
 	for {
 		// One that is on its way from one state to the other shows in the third look.
 		now := 0
-		for _, state := range []engine.State{engine.StateFailed, engine.StatePending, engine.StateFailed} {
+		for _, state := range []engine.State{engine.StateRetrying, engine.StatePending, engine.StateRetrying} {
 			now += len(list(engine.DeliveryQuery{State: state, Limit: 1000}))
 		}
 		if now == 0 {

@@ -8,8 +8,8 @@ import (
 	"switchhook/scripts/jsondoc"
 )
 
-// content is what a payload format, or a dialect, makes of an event.
-type content struct {
+// buildPayload is what a payload format, or a dialect, makes of an event.
+type payload struct {
 	body      []byte
 	mediaType string              // of body; empty where there is no body
 	headers   []cloudevents.Field // that belong to it: the attributes of a CloudEvent in binary mode
@@ -18,40 +18,40 @@ type content struct {
 	shown []byte        // what is stored instead of body, where it holds a token; else nil
 }
 
-// content makes the body of ev's delivery to s where there is no transform. at is when
+// buildPayload makes the body of ev's delivery to s where there is no transform. at is when
 // the attempt begins.
-func (e *Engine) content(s *Subscription, ev *Event, at time.Time) content {
+func (e *Engine) buildPayload(s *Subscription, ev *Event, at time.Time) payload {
 	if body := e.dialectBody(s); body != nil {
-		return content{body: body.render(ev, s), mediaType: "application/json"}
+		return payload{body: body.render(ev, s), mediaType: "application/json"}
 	}
 	switch s.PayloadFormat {
 	case FormatSkinny:
-		return content{
+		return payload{
 			body: e.skinnyBody(ev, e.tokens.issue(ev, at.Add(e.cfg.SkinnyTokenTTL))), mediaType: "application/json",
-			shown: e.skinnyBody(ev, HiddenValue),
+			shown: e.skinnyBody(ev, RedactedValue),
 		}
 	case FormatCloudEvents:
 		own := asCloudEvent(ev)
-		return content{body: own.Structured(e.cfg.CloudEventsSource), mediaType: cloudevents.StructuredMedia, plain: plainStructured(e.cfg.CloudEventsSource)}
+		return payload{body: own.Structured(e.cfg.CloudEventsSource), mediaType: cloudevents.StructuredMedia, plain: plainStructured(e.cfg.CloudEventsSource)}
 	case FormatCloudEventsBinary:
 		own := asCloudEvent(ev)
 		body, mediaType := own.Binary()
-		return content{body: body, mediaType: mediaType, headers: own.Fields(e.cfg.CloudEventsSource), plain: FormatCloudEventsBinary}
+		return payload{body: body, mediaType: mediaType, headers: own.Fields(e.cfg.CloudEventsSource), plain: FormatCloudEventsBinary}
 	}
-	return content{body: plainBody(s.PayloadFormat, ev), mediaType: "application/json", plain: s.PayloadFormat}
+	return payload{body: plainBody(s.PayloadFormat, ev), mediaType: "application/json", plain: s.PayloadFormat}
 }
 
-// contentMaker is content or element.
-type contentMaker func(s *Subscription, ev *Event, at time.Time) content
+// payloadBuilder is content or element.
+type payloadBuilder func(s *Subscription, ev *Event, at time.Time) payload
 
-// element is content as it stands in an array: a CloudEvent, only in the JSON format.
-func (e *Engine) element(s *Subscription, ev *Event, at time.Time) content {
+// buildBatchElement is content as it stands in an array: a CloudEvent, only in the JSON format.
+func (e *Engine) buildBatchElement(s *Subscription, ev *Event, at time.Time) payload {
 	if s.PayloadFormat == FormatCloudEventsBinary {
 		structured := *s
 		structured.PayloadFormat = FormatCloudEvents
 		s = &structured
 	}
-	return e.content(s, ev, at)
+	return e.buildPayload(s, ev, at)
 }
 
 // arrayType is the media type of an array of elements of a media type; empty where they

@@ -8,91 +8,91 @@ import (
 )
 
 const (
-	// pressureEvery is how often the disk is measured.
-	pressureEvery = time.Second
-	// backlogEvery is how often waiting deliveries are counted, or less often where that
+	// loadInterval is how often the disk is measured.
+	loadInterval = time.Second
+	// backlogInterval is how often waiting deliveries are counted, or less often where that
 	// takes long: a million of them took 0.3 s, and counting is to take 2 % of the time.
-	backlogEvery = 5 * time.Second
-	backlogPart  = 50
+	backlogInterval   = 5 * time.Second
+	backlogCostFactor = 50
 	// What a publisher that is refused is told to wait. It passes by itself, or by what
 	// an operator does.
-	retryWhenFull = 30 * time.Second
+	retryAfterFull = 30 * time.Second
 )
 
-// pressure knows why events can't be accepted at the moment, so that they are refused
+// loadShedder knows why events can't be accepted at the moment, so that they are refused
 // before the disk is full, and not when it is too late to write down what was done.
-type pressure struct {
-	refusal  atomic.Pointer[Error]           // of all events; nil: none
-	crowded  atomic.Pointer[map[string]bool] // accounts that have too much waiting
-	room     atomic.Pointer[Room]            // as measured last
-	waiting  atomic.Pointer[OpenCount]       // of all subscriptions, as counted last
-	short    chan struct{}                   // holds one where the store is nearly full
-	nextLook time.Time                       // at the backlog; the loop's own
+type loadShedder struct {
+	refusal     atomic.Pointer[Error]           // of all events; nil: none
+	overBacklog atomic.Pointer[map[string]bool] // accounts that have too much waiting
+	usage       atomic.Pointer[Room]            // as measured last
+	waiting     atomic.Pointer[BacklogCount]    // of all subscriptions, as counted last
+	nearlyFull  chan struct{}                   // holds one where the store is nearly full
+	nextCount   time.Time                       // at the backlog; the loop's own
 }
 
-// pressureLoop measures until the router stops.
-func (e *Engine) pressureLoop() {
-	ctx, cancel := e.untilStopped()
+// loadLoop measures until the router stops.
+func (e *Engine) loadLoop() {
+	ctx, cancel := e.stopContext()
 	defer cancel()
-	for e.rest(pressureEvery) {
-		e.measure(ctx)
+	for e.sleep(loadInterval) {
+		e.refreshLoad(ctx)
 		e.lookAtShortages()
 	}
 }
 
-// measure looks at the store and the disk, and opens or closes the way for events.
-func (e *Engine) measure(ctx context.Context) {
-	refusal := e.measureStore(ctx)
-	if e.closing() { // its context has ended: what it found means nothing
+// refreshLoad looks at the store and the disk, and opens or closes the way for events.
+func (e *Engine) refreshLoad(ctx context.Context) {
+	refusal := e.checkStore(ctx)
+	if e.isStopping() { // its context has ended: what it found means nothing
 		return
 	}
-	before := e.pressure.refusal.Swap(refusal)
+	before := e.load.refusal.Swap(refusal)
 	switch {
 	case refusal != nil && (before == nil || before.Message != refusal.Message):
 		e.log.Error("events are refused", "reason", refusal.Message)
 	case refusal == nil && before != nil:
 		e.log.Info("events are accepted again")
 	}
-	if now := time.Now(); !now.Before(e.pressure.nextLook) {
-		e.measureBacklog(ctx)
-		e.pressure.nextLook = time.Now().Add(max(backlogEvery, backlogPart*time.Since(now)))
+	if now := time.Now(); !now.Before(e.load.nextCount) {
+		e.countBacklog(ctx)
+		e.load.nextCount = time.Now().Add(max(backlogInterval, backlogCostFactor*time.Since(now)))
 	}
 }
 
-func (e *Engine) measureStore(ctx context.Context) *Error {
+func (e *Engine) checkStore(ctx context.Context) *Error {
 	u, err := e.store.Room(ctx)
 	if err != nil {
-		return &Error{Code: CodeUnavailable, Message: err.Error(), Wait: retryWhenFull}
+		return &Error{Code: CodeUnavailable, Message: err.Error(), Wait: retryAfterFull}
 	}
-	e.pressure.room.Store(&u)
-	if limit := e.cfg.KeepBytes; limit > 0 && u.Bytes > limit/100*nearlyFull {
+	e.load.usage.Store(&u)
+	if limit := e.cfg.KeepBytes; limit > 0 && u.Bytes > limit/100*pruneThreshold {
 		select {
-		case e.pressure.short <- struct{}{}:
+		case e.load.nearlyFull <- struct{}{}:
 		default: // it is being looked at
 		}
 	}
 	switch {
 	case u.DiskFree < e.cfg.MinFreeDisk:
-		return &Error{Code: CodeUnavailable, Wait: retryWhenFull, Message: fmt.Sprintf(
+		return &Error{Code: CodeUnavailable, Wait: retryAfterFull, Message: fmt.Sprintf(
 			"the disk that holds the database has less than %d MB left; nothing was stored, send the event again later", e.cfg.MinFreeDisk>>20)}
 	case e.cfg.KeepBytes > 0 && u.Bytes > e.cfg.KeepBytes:
-		return &Error{Code: CodeUnavailable, Wait: retryWhenFull, Message: fmt.Sprintf(
+		return &Error{Code: CodeUnavailable, Wait: retryAfterFull, Message: fmt.Sprintf(
 			"the database has reached its limit of %d MB, and what is in it is not finished yet, or not removed; nothing was stored, send the event again later", e.cfg.KeepBytes>>20)}
 	}
 	return nil
 }
 
-// measureBacklog counts what waits. Above the limit, the accounts that have more than
+// countBacklog counts what waits. Above the limit, the accounts that have more than
 // their share of it are refused: one whose targets are down does not silence the others.
-func (e *Engine) measureBacklog(ctx context.Context) {
+func (e *Engine) countBacklog(ctx context.Context) {
 	open, err := e.store.OpenDeliveries(ctx)
 	if err != nil {
-		if !e.closing() {
+		if !e.isStopping() {
 			e.log.Error("waiting deliveries not counted", "error", err)
 		}
 		return
 	}
-	var all OpenCount
+	var all BacklogCount
 	accounts := map[string]int64{}
 	for id, o := range open {
 		n := o.Pending + o.Failed
@@ -102,7 +102,7 @@ func (e *Engine) measureBacklog(ctx context.Context) {
 			accounts[s.Account] += n
 		}
 	}
-	e.pressure.waiting.Store(&all)
+	e.load.waiting.Store(&all)
 	total := all.Pending + all.Failed
 	crowded := map[string]bool{}
 	if limit := e.cfg.MaxBacklog; limit > 0 && total > limit {
@@ -112,18 +112,18 @@ func (e *Engine) measureBacklog(ctx context.Context) {
 			}
 		}
 	}
-	if before := e.pressure.crowded.Swap(&crowded); len(crowded) > 0 && (before == nil || len(*before) == 0) {
+	if before := e.load.overBacklog.Swap(&crowded); len(crowded) > 0 && (before == nil || len(*before) == 0) {
 		e.log.Error("events of some accounts are refused: too many deliveries wait", "waiting", total, "limit", e.cfg.MaxBacklog, "accounts", len(crowded))
 	}
 }
 
-// roomFor refuses an account's events where they could not be kept.
-func (e *Engine) roomFor(account string) error {
-	if refusal := e.pressure.refusal.Load(); refusal != nil {
+// checkAdmission refuses an account's events where they could not be kept.
+func (e *Engine) checkAdmission(account string) error {
+	if refusal := e.load.refusal.Load(); refusal != nil {
 		return refusal
 	}
-	if crowded := e.pressure.crowded.Load(); crowded != nil && (*crowded)[account] {
-		return &Error{Code: CodeBusy, Wait: backlogEvery, Message: fmt.Sprintf(
+	if crowded := e.load.overBacklog.Load(); crowded != nil && (*crowded)[account] {
+		return &Error{Code: CodeBusy, Wait: backlogInterval, Message: fmt.Sprintf(
 			"too many deliveries of account %q wait; nothing was stored, send the event again later, and see which targets don't answer", account)}
 	}
 	return nil

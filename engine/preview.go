@@ -11,8 +11,8 @@ import (
 	"switchhook/scripts"
 )
 
-// Preview is a request that nobody sends, for who has no router at hand.
-type Preview struct {
+// OfflineRequest is a request that nobody sends, for who has no router at hand.
+type OfflineRequest struct {
 	Target    string          // the subscription's URL, which is not checked
 	Secret    string          // signing secret; empty: webhook-signature is left out
 	UserAgent string          // where the transform sets none
@@ -22,9 +22,9 @@ type Preview struct {
 	At        time.Time       // of the attempt
 }
 
-// Compose makes the request as a router does, its checks included. Errors: *scripts.Error
+// Build makes the request as a router does, its checks included. Errors: *scripts.Error
 // where the transform asks for what it may not, CodeInvalid with the field "secret".
-func (p *Preview) Compose() (*AttemptRequest, error) {
+func (p *OfflineRequest) Build() (*AttemptRequest, error) {
 	u, err := target.Parse(p.Target)
 	if err != nil {
 		return nil, Invalid("target_url", "%v", err)
@@ -39,14 +39,14 @@ func (p *Preview) Compose() (*AttemptRequest, error) {
 	if invalid != nil {
 		return nil, invalid
 	}
-	out := &outgoing{method: http.MethodPost, url: u, headers: http.Header{}}
+	out := &deliveryRequest{method: http.MethodPost, url: u, headers: http.Header{}}
 	if p.Result == nil {
 		body := plainBody(s.PayloadFormat, &Event{Type: p.Event.Type, Time: p.Event.Time, Data: p.Event.Data})
-		out.take(&content{body: body, mediaType: "application/json"})
-	} else if err := out.takeResult(p.Result); err != nil {
+		out.setContent(&payload{body: body, mediaType: "application/json"})
+	} else if err := out.setResult(p.Result); err != nil {
 		return nil, err
 	}
-	out.seal(g, p.ID, p.At, p.UserAgent)
+	out.sign(g, p.ID, p.At, p.UserAgent)
 	if p.Secret == "" {
 		delete(out.headers, signature.Header)
 	}
@@ -57,8 +57,8 @@ func (p *Preview) Compose() (*AttemptRequest, error) {
 	return req, nil
 }
 
-// PreviewRequest is what a transform sees of the request to a target before it changes
+// BuildOfflineRequest is what a transform sees of the request to a target before it changes
 // anything.
-func PreviewRequest(target *url.URL) scripts.Request {
-	return (&route{url: target, sub: &Subscription{Headers: map[string]string{}}}).request()
+func BuildOfflineRequest(target *url.URL) scripts.Request {
+	return (&compiledSubscription{url: target, sub: &Subscription{Headers: map[string]string{}}}).request()
 }

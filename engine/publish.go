@@ -32,36 +32,36 @@ type Accepted struct {
 // CodeBusy, CodeUnavailable. The types that begin with "switchhook." are the router's own.
 func (e *Engine) Publish(ctx context.Context, inputs []EventInput) ([]Accepted, error) {
 	if e.traces == nil {
-		return e.take(ctx, inputs)
+		return e.publishExternal(ctx, inputs)
 	}
 	ctx, span := e.traces.publish(ctx, inputs)
-	accepted, err := e.take(ctx, inputs)
+	accepted, err := e.publishExternal(ctx, inputs)
 	e.traces.published(span, inputs, accepted, err)
 	return accepted, err
 }
 
-// take publishes what users may.
-func (e *Engine) take(ctx context.Context, inputs []EventInput) ([]Accepted, error) {
-	if !e.background.begin() {
-		return nil, stopping()
+// advance publishes what users may.
+func (e *Engine) publishExternal(ctx context.Context, inputs []EventInput) ([]Accepted, error) {
+	if !e.tasks.Add() {
+		return nil, errStopping()
 	}
-	defer e.background.end()
+	defer e.tasks.Done()
 	if len(inputs) == 0 || len(inputs) > MaxBatch {
 		return nil, Invalid("events", "holds %d events, must hold 1 to %d", len(inputs), MaxBatch)
 	}
 	checking := e.schemaTime(ctx)
 	for i := range inputs {
 		if Operational(inputs[i].Type) {
-			return nil, inBatch(Invalid("type", "%.140q begins with %q: those events are published by the router only", inputs[i].Type, operationalPrefix), i, len(inputs))
+			return nil, withBatchIndex(Invalid("type", "%.140q begins with %q: those events are published by the router only", inputs[i].Type, operationalPrefix), i, len(inputs))
 		}
 		if err := e.checkEvent(checking, &inputs[i]); err != nil {
-			return nil, inBatch(err, i, len(inputs))
+			return nil, withBatchIndex(err, i, len(inputs))
 		}
-		if err := e.roomFor(inputs[i].Account); err != nil {
+		if err := e.checkAdmission(inputs[i].Account); err != nil {
 			return nil, err
 		}
 	}
-	done, err := e.admit(ctx, inputs)
+	done, err := e.reserveQuota(ctx, inputs)
 	if err != nil {
 		return nil, err
 	}
@@ -77,22 +77,22 @@ func (e *Engine) publish(ctx context.Context, inputs []EventInput) ([]Accepted, 
 		return nil, err
 	}
 	select {
-	case e.publishing <- struct{}{}:
-		defer func() { <-e.publishing }()
+	case e.publishSlots <- struct{}{}:
+		defer func() { <-e.publishSlots }()
 	default:
 		return nil, &Error{Code: CodeBusy, Message: "too many events are waiting to be stored; send them again in a second"}
 	}
 	now := e.cfg.Now()
-	batch := make([]publication, len(inputs))
+	batch := make([]preparedEvent, len(inputs))
 	events := make([]NewEvent, len(inputs))
-	deadline := time.Now().Add(matchTime)
+	deadline := time.Now().Add(matchTimeout)
 	for i := range inputs {
 		var err error
 		if batch[i], err = e.prepare(&inputs[i], now, deadline); err != nil {
 			for _, p := range batch[:i] {
-				e.tracker.Abandon(p.fresh)
+				e.tracker.Abandon(p.tracked)
 			}
-			e.scheduler.ungate()
+			e.scheduler.releaseWaiting()
 			return nil, err
 		}
 		if targets != nil {
@@ -105,13 +105,13 @@ func (e *Engine) publish(ctx context.Context, inputs []EventInput) ([]Accepted, 
 	if ErrorCode(err) == CodeConflict && e.equateRepeats(committing, inputs, events) {
 		appended, err = e.store.Append(committing, events)
 	}
-	end(span, traceProblem(err))
+	endSpan(span, traceProblem(err))
 	if err != nil {
 		for _, p := range batch {
-			e.tracker.Abandon(p.fresh)
+			e.tracker.Abandon(p.tracked)
 		}
-		e.scheduler.ungate()
-		return nil, singleField(err, len(inputs))
+		e.scheduler.releaseWaiting()
+		return nil, withoutBatchIndex(err, len(inputs))
 	}
 	accepted := make([]Accepted, len(inputs))
 	for i, a := range appended {
@@ -121,24 +121,24 @@ func (e *Engine) publish(ctx context.Context, inputs []EventInput) ([]Accepted, 
 			accepted[i].Targets = targets[i]
 		}
 		if a.Repeated {
-			e.tracker.Abandon(p.fresh)
+			e.tracker.Abandon(p.tracked)
 			e.metrics.repeated.Inc()
 			continue
 		}
 		p.Event.Sequences = a.Sequences
-		e.tracker.Stored(p.fresh, p.Event.Targets)
+		e.tracker.Stored(p.tracked, p.Event.Targets)
 		e.metrics.accepted.Inc()
-		e.meters.stored(p.Event)
+		e.quotas.stored(p.Event)
 		e.metrics.accounts.accepted(inputs[i].Account)
 		e.metrics.matched.Add(float64(a.Matched))
-		e.traces.keep(p.Event.ID, ctx)
+		e.traces.remember(p.Event.ID, ctx)
 		if e.cfg.LogDeliveries {
 			e.logEvent(accepted[i].PublicID, inputs[i].Type, a.Matched)
 		}
-		e.schedule(p)
-		p.fresh.Queued()
+		e.enqueueDeliveries(p)
+		p.tracked.Queued()
 	}
-	e.scheduler.ungate()
+	e.scheduler.releaseWaiting()
 	e.metrics.publishing.Observe(time.Since(began).Seconds())
 	return accepted, nil
 }
@@ -195,15 +195,15 @@ func publicID(key string, id ID) string {
 	return id.Format(EventPrefix)
 }
 
-// publication is an event between its validation and its first delivery.
-type publication struct {
+// preparedEvent is an event between its validation and its first delivery.
+type preparedEvent struct {
 	NewEvent
-	fresh  *watermark.Event
-	groups []group // for each target that matched; nil where none has one
+	tracked *watermark.Event
+	groups  []group // for each target that matched; nil where none has one
 }
 
 // group is where an event stands with a subscription that keeps order or debounces.
-type group struct{ id, mark uint64 }
+type group struct{ id, specHash uint64 }
 
 // checkEvent validates an event against the rules and against its type's schema.
 func (e *Engine) checkEvent(ctx context.Context, in *EventInput) *Error {
@@ -229,7 +229,7 @@ func (e *Engine) checkEvent(ctx context.Context, in *EventInput) *Error {
 	return follows(ctx, t.schema, in.Data.Raw(), "data", "of "+in.Type)
 }
 
-func inBatch(err *Error, i, n int) error {
+func withBatchIndex(err *Error, i, n int) error {
 	if n == 1 || err.Field == "" {
 		return err
 	}
@@ -238,8 +238,8 @@ func inBatch(err *Error, i, n int) error {
 	return &copied
 }
 
-// singleField takes the "events[0]" of the store away where no list was published.
-func singleField(err error, n int) error {
+// withoutBatchIndex takes the "events[0]" of the store away where no list was published.
+func withoutBatchIndex(err error, n int) error {
 	if e, ok := err.(*Error); ok && n == 1 && e.Field == "events[0]" {
 		copied := *e
 		copied.Field = ""
@@ -248,13 +248,13 @@ func singleField(err error, n int) error {
 	return err
 }
 
-// matchTime is how long the filters over all events of one Publish may take. One filter
+// matchTimeout is how long the filters over all events of one Publish may take. One filter
 // takes 5 ms at most, but an account may have many.
-const matchTime = 5 * time.Second
+const matchTimeout = 5 * time.Second
 
 // prepare matches an event and gives it its id. The error says that the filters took too
 // long.
-func (e *Engine) prepare(in *EventInput, now, deadline time.Time) (publication, error) {
+func (e *Engine) prepare(in *EventInput, now, deadline time.Time) (preparedEvent, error) {
 	at := in.Time
 	if at.IsZero() {
 		at = now
@@ -263,15 +263,15 @@ func (e *Engine) prepare(in *EventInput, now, deadline time.Time) (publication, 
 		Key: in.ID, Account: in.Account, Type: in.Type, Time: at.UTC().Truncate(time.Millisecond),
 		Headers: in.Headers, Data: in.Data.Raw(),
 	}
-	p := publication{NewEvent: NewEvent{Event: ev}, fresh: e.tracker.Begin(now)}
-	ev.ID = p.fresh.ID
-	seen := view(ev, in.Data)
+	p := preparedEvent{NewEvent: NewEvent{Event: ev}, tracked: e.tracker.Begin(now)}
+	ev.ID = p.tracked.ID
+	seen := scriptEvent(ev, in.Data)
 	matched, err := e.match(e.index.candidates(ev.Account, ev.Type), seen, deadline)
 	if err == nil {
 		p.groups, err = e.groups(matched, ev.ID, seen, deadline)
 	}
 	if err != nil {
-		e.tracker.Abandon(p.fresh)
+		e.tracker.Abandon(p.tracked)
 		return p, err
 	}
 	ev.Targets = make([]ID, len(matched))
@@ -291,65 +291,65 @@ func (e *Engine) prepare(in *EventInput, now, deadline time.Time) (publication, 
 	return p, nil
 }
 
-// view is ev as filters and transforms see it; doc is its data, if somebody has read it.
-func view(ev *Event, doc jsondoc.Value) *scripts.Event {
+// scriptEvent is ev as filters and transforms see it; doc is its data, if somebody has read it.
+func scriptEvent(ev *Event, doc jsondoc.Value) *scripts.Event {
 	return &scripts.Event{
 		ID: ev.PublicID(), Type: ev.Type, Account: ev.Account, Time: ev.Time, Received: ev.Received(),
 		Headers: ev.Headers, Data: ev.Data, Doc: doc,
 	}
 }
 
-// schedule hands a stored event's deliveries to their queues.
-func (e *Engine) schedule(p *publication) {
-	h := e.budget.hold(p.Event, len(p.Event.Targets))
+// enqueueDeliveries hands a stored event's deliveries to their queues.
+func (e *Engine) enqueueDeliveries(p *preparedEvent) {
+	h := e.eventCache.add(p.Event, len(p.Event.Targets))
 	for slot, id := range p.Event.Targets {
-		en := order.Entry{Event: p.Event.ID, Held: h, Fresh: p.fresh, Slot: slot}
+		en := order.Entry{Event: p.Event.ID, Payload: h, Tracked: p.tracked, Slot: slot}
 		if slot < len(p.groups) { // named targets stand behind what matched, and have none
-			en.Group, en.Mark = p.groups[slot].id, p.groups[slot].mark
+			en.Group, en.SpecHash = p.groups[slot].id, p.groups[slot].specHash
 		}
-		place, q, list := e.scheduler.add(id, en)
+		place, q, list := e.scheduler.enqueue(id, en)
 		switch place {
-		case placeStore:
-			e.spill(q, en)
-		case placeNone:
-			e.giveUp(id, en, subscriptionDeleted)
+		case enqueueInStore:
+			e.spillToStore(q, en)
+		case enqueueNoSubscription:
+			e.markDead(id, en, subscriptionDeleted)
 		}
-		e.setAside(q, list)
+		e.settleDisplaced(q, list)
 	}
 }
 
-// memoryBudget bounds the bytes of events that wait in memory; beyond it they are read
+// eventCache bounds the bytes of events that wait in memory; beyond it they are read
 // from the store again when their turn comes.
-type memoryBudget struct{ bytes atomic.Int64 }
+type eventCache struct{ bytes atomic.Int64 }
 
-const eventMemory = 64 << 20
+const maxCachedBytes = 64 << 20
 
-// held is an event in memory, shared by its deliveries.
-type held struct {
-	budget *memoryBudget
+// quarantined is an event in memory, shared by its deliveries.
+type cachedEvent struct {
+	budget *eventCache
 	ev     *Event
 	users  atomic.Int32
 }
 
-// hold keeps ev in memory for so many users, while there is room; otherwise it gives nil.
-func (b *memoryBudget) hold(ev *Event, users int) order.Holder {
+// add keeps ev in memory for so many users, while there is room; otherwise it gives nil.
+func (b *eventCache) add(ev *Event, users int) order.Payload {
 	if users == 0 {
 		return nil
 	}
-	if b.bytes.Add(ev.memory()) > eventMemory {
-		b.bytes.Add(-ev.memory())
+	if b.bytes.Add(ev.cachedSize()) > maxCachedBytes {
+		b.bytes.Add(-ev.cachedSize())
 		return nil
 	}
-	h := &held{budget: b, ev: ev}
+	h := &cachedEvent{budget: b, ev: ev}
 	h.users.Store(int32(users))
 	return h
 }
 
-func (ev *Event) memory() int64 { return int64(len(ev.Data) + 256) }
+func (ev *Event) cachedSize() int64 { return int64(len(ev.Data) + 256) }
 
 // Release says that one of the users has done with the event.
-func (h *held) Release() {
+func (h *cachedEvent) Release() {
 	if h.users.Add(-1) == 0 {
-		h.budget.bytes.Add(-h.ev.memory())
+		h.budget.bytes.Add(-h.ev.cachedSize())
 	}
 }

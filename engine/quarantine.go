@@ -30,12 +30,12 @@ const (
 // data. So only different data counts, and none of it once the transform works between.
 type quarantine struct {
 	mu      sync.Mutex
-	strikes map[suspect]*strike
+	strikes map[quarantineKey]*strike
 }
 
-// suspect is a transform of an account: what one account's events do to a script says
+// quarantineKey is a transform of an account: what one account's events do to a script says
 // nothing of another's.
-type suspect struct{ account, hash string }
+type quarantineKey struct{ account, hash string }
 
 type strike struct {
 	inputs map[uint64]struct{} // of the runs that were stopped
@@ -56,9 +56,9 @@ func inputOf(ev *Event) uint64 {
 	return h.Sum64()
 }
 
-// note counts how a run ended; full says that the script is now to be held back. works
+// recordStrike counts how a run ended; full says that the script is now to be held back. works
 // reports whether it is known to work on other input; it is asked in doubt only.
-func (q *quarantine) note(who suspect, input func() uint64, works func() bool, err error) (full bool) {
+func (q *quarantine) recordStrike(who quarantineKey, input func() uint64, works func() bool, err error) (full bool) {
 	var se *scripts.Error
 	bad := false
 	if errors.As(err, &se) {
@@ -87,11 +87,11 @@ func (q *quarantine) note(who suspect, input func() uint64, works func() bool, e
 }
 
 // strike counts an input, and gives how many there are.
-func (q *quarantine) strike(who suspect, input uint64, reason string) int {
+func (q *quarantine) strike(who quarantineKey, input uint64, reason string) int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.strikes == nil {
-		q.strikes = map[suspect]*strike{}
+		q.strikes = map[quarantineKey]*strike{}
 	}
 	s := q.strikes[who]
 	if s == nil {
@@ -103,13 +103,13 @@ func (q *quarantine) strike(who suspect, input uint64, reason string) int {
 }
 
 // suspects lists those that have strikes.
-func (q *quarantine) suspects() []suspect {
+func (q *quarantine) suspects() []quarantineKey {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return slices.Collect(maps.Keys(q.strikes))
 }
 
-func (q *quarantine) forget(who suspect) {
+func (q *quarantine) forget(who quarantineKey) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.strikes) > 0 {
@@ -123,10 +123,10 @@ func (e *Engine) forgetUnused() {
 	if len(struck) == 0 {
 		return
 	}
-	used := map[suspect]bool{}
+	used := map[quarantineKey]bool{}
 	e.registry.mu.RLock()
-	for _, r := range e.registry.routes {
-		used[r.suspect()] = true
+	for _, r := range e.registry.compiled {
+		used[r.quarantineKey()] = true
 	}
 	e.registry.mu.RUnlock()
 	for _, who := range struck {
@@ -136,8 +136,8 @@ func (e *Engine) forgetUnused() {
 	}
 }
 
-// holds tells why a transform is held back; "" if it is not.
-func (q *quarantine) holds(who suspect) string {
+// contains tells why a transform is held back; "" if it is not.
+func (q *quarantine) contains(who quarantineKey) string {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if s := q.strikes[who]; s != nil && s.full {
@@ -153,7 +153,7 @@ const (
 )
 
 // works reports whether a subscription's transform has made requests that its target took.
-func (e *Engine) works(r *route, hash string) bool {
+func (e *Engine) works(r *compiledSubscription, hash string) bool {
 	if r.worked.Load() {
 		return true
 	}
@@ -177,42 +177,42 @@ func (e *Engine) works(r *route, hash string) bool {
 	return false
 }
 
-// holdBack lets the deliveries of all subscriptions of an account that use a transform
+// quarantineScript lets the deliveries of all subscriptions of an account that use a transform
 // wait. quiet keeps the operational events back.
-func (e *Engine) holdBack(who suspect, quiet bool) {
-	var found []*route
+func (e *Engine) quarantineScript(who quarantineKey, quiet bool) {
+	var found []*compiledSubscription
 	e.registry.mu.RLock()
-	for _, r := range e.registry.routes {
-		if r.suspect() == who {
+	for _, r := range e.registry.compiled {
+		if r.quarantineKey() == who {
 			found = append(found, r)
 		}
 	}
 	e.registry.mu.RUnlock()
 	for _, r := range found {
-		e.holdRoute(r, e.quarantine.holds(who), quiet)
+		e.holdRoute(r, e.quarantine.contains(who), quiet)
 	}
 }
 
 // holdRoute lets the deliveries of one subscription wait for a new version of its transform.
-func (e *Engine) holdRoute(r *route, reason string, quiet bool) {
-	if r.held.Swap(true) {
+func (e *Engine) holdRoute(r *compiledSubscription, reason string, quiet bool) {
+	if r.quarantined.Swap(true) {
 		return
 	}
-	hash := r.suspect().hash
+	hash := r.quarantineKey().hash
 	e.metrics.quarantined.Inc()
 	e.log.Warn("transform quarantined: deliveries wait for a new version of it", "subscription_id", r.sub.ID.Format(SubscriptionPrefix), "account", r.sub.Account,
 		"script_hash", hash, "reason", reason)
 	if !quiet {
-		e.announceQuarantined(r, hash, reason)
+		e.emitQuarantined(r, hash, reason)
 	}
 }
 
 // Quarantined tells why the deliveries of a subscription wait for a new version of its
 // transform; "" if they don't.
 func (e *Engine) Quarantined(id ID) string {
-	r := e.registry.route(id)
-	if r == nil || !r.held.Load() {
+	r := e.registry.compiledSubscription(id)
+	if r == nil || !r.quarantined.Load() {
 		return ""
 	}
-	return e.quarantine.holds(r.suspect())
+	return e.quarantine.contains(r.quarantineKey())
 }

@@ -74,7 +74,7 @@ func (e *Engine) Delivery(ctx context.Context, account string, id DeliveryID) (*
 		return nil, nil, err
 	}
 	var redact *redactor
-	if r := e.registry.route(id.Subscription); r != nil {
+	if r := e.registry.compiledSubscription(id.Subscription); r != nil {
 		redact = r.redact
 	}
 	for _, a := range attempts {
@@ -101,7 +101,7 @@ func (e *Engine) Retry(ctx context.Context, account string, id DeliveryID) (*Del
 	case d.State == StatePending:
 		return nil, &Error{Code: CodeConflict, Message: "this delivery is waiting for its attempt already"}
 	}
-	if err := e.wait(ctx, id, d.Attempts, d.Error); err != nil {
+	if err := e.waitForReplay(ctx, id, d.Attempts, d.Error); err != nil {
 		return nil, err
 	}
 	d.State, d.NextAt = StatePending, time.Time{}

@@ -27,30 +27,30 @@ func newDesk() *desk {
 	return d
 }
 
-func (d *desk) route(s Subscription, t terms) *route {
+func (d *desk) route(s Subscription, t effectivePolicy) *compiledSubscription {
 	if t.inFlight == 0 {
 		t.inFlight = 16
 	}
 	if t.giveUpAfter == 0 {
-		t.giveUpAfter = patience
+		t.giveUpAfter = defaultGiveUpAfter
 	}
 	s.Active = true
-	r := &route{sub: &s, terms: t}
-	d.setRoute(s.ID, r)
+	r := &compiledSubscription{sub: &s, policy: t}
+	d.setSubscription(s.ID, r)
 	return r
 }
 
 func (d *desk) put(id ID, events ...ID) {
 	for _, event := range events {
-		d.addByHand(id, order.Entry{Event: event})
+		d.enqueueManualRetry(id, order.Entry{Event: event})
 	}
 }
 
 // flight is an attempt that is on.
 type flight struct {
 	q *queue
-	r *route
-	p order.Parcel
+	r *compiledSubscription
+	p order.Batch
 }
 
 // start begins all attempts that may begin now.
@@ -76,7 +76,7 @@ func (d *desk) start() (all []flight) {
 	}
 }
 
-func (d *desk) end(f flight, v judge.Verdict) news { return d.finish(f.q, f.r, f.p, v) }
+func (d *desk) end(f flight, v judge.Decision) transition { return d.finish(f.q, f.r, f.p, v) }
 
 func newIDs(n int) (list []ID) {
 	now := snowflake.FirstAt(time.Now())
@@ -97,7 +97,7 @@ func TestARateIsEvenlySpread(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			d := newDesk()
-			d.route(Subscription{ID: 1}, terms{interval: c.rate.interval()})
+			d.route(Subscription{ID: 1}, effectivePolicy{interval: c.rate.interval()})
 			time.Sleep(3 * c.rate.Per) // time without attempts saves nothing up
 			began := time.Now()
 			d.put(1, newIDs(5)...)
@@ -119,12 +119,12 @@ func TestARateIsEvenlySpread(t *testing.T) {
 func TestAFasterRateCountsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk()
-		d.route(Subscription{ID: 1}, terms{interval: time.Hour})
+		d.route(Subscription{ID: 1}, effectivePolicy{interval: time.Hour})
 		d.put(1, newIDs(3)...)
 		if n := len(d.start()); n != 1 {
 			t.Fatal(n)
 		}
-		d.route(Subscription{ID: 1}, terms{interval: time.Second})
+		d.route(Subscription{ID: 1}, effectivePolicy{interval: time.Second})
 		if n := len(d.start()); n != 1 {
 			t.Errorf("%d began with the new rate", n)
 		}
@@ -134,8 +134,8 @@ func TestAFasterRateCountsAtOnce(t *testing.T) {
 func TestInFlightIsTheSubscriptionsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk()
-		d.route(Subscription{ID: 1}, terms{inFlight: 3})
-		d.route(Subscription{ID: 2}, terms{inFlight: 40})
+		d.route(Subscription{ID: 1}, effectivePolicy{inFlight: 3})
+		d.route(Subscription{ID: 2}, effectivePolicy{inFlight: 40})
 		d.put(1, newIDs(50)...)
 		d.put(2, newIDs(50)...)
 		flights := map[ID][]flight{}
@@ -145,15 +145,15 @@ func TestInFlightIsTheSubscriptionsOwn(t *testing.T) {
 		if len(flights[1]) != 3 || len(flights[2]) != 40 {
 			t.Errorf("%d and %d", len(flights[1]), len(flights[2]))
 		}
-		d.end(flights[2][0], judge.Verdict{Reply: judge.Down, Trouble: true})
+		d.end(flights[2][0], judge.Decision{Signal: judge.SignalUnavailable, Overloaded: true})
 		if d.queues[2].limit != 20 {
 			t.Errorf("%d after trouble", d.queues[2].limit)
 		}
-		d.route(Subscription{ID: 1}, terms{inFlight: 5})
+		d.route(Subscription{ID: 1}, effectivePolicy{inFlight: 5})
 		if n := len(d.start()); n != 2 {
 			t.Errorf("%d more with a wider limit", n)
 		}
-		d.route(Subscription{ID: 2}, terms{inFlight: 50})
+		d.route(Subscription{ID: 2}, effectivePolicy{inFlight: 50})
 		if d.queues[2].limit != 20 {
 			t.Errorf("%d: a wider limit forgot the trouble", d.queues[2].limit)
 		}
@@ -163,11 +163,11 @@ func TestInFlightIsTheSubscriptionsOwn(t *testing.T) {
 func TestADeadTargetGetsProbesOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk()
-		d.route(Subscription{ID: 1}, terms{})
+		d.route(Subscription{ID: 1}, effectivePolicy{})
 		events := newIDs(200)
 		d.put(1, events...)
 		for _, f := range d.start() {
-			d.end(f, judge.Verdict{Reply: judge.Down, Trouble: true, Reason: "refused"})
+			d.end(f, judge.Decision{Signal: judge.SignalUnavailable, Overloaded: true, Reason: "refused"})
 		}
 		if h := d.queues[1].circuit.Health; h.State() != HealthProbing {
 			t.Fatalf("%+v", h)
@@ -181,7 +181,7 @@ func TestADeadTargetGetsProbesOnly(t *testing.T) {
 			for _, f := range flights {
 				attempts++
 				time.Sleep(10 * time.Millisecond)
-				d.end(f, judge.Verdict{Reply: judge.Down, Trouble: true, Reason: "refused"})
+				d.end(f, judge.Decision{Signal: judge.SignalUnavailable, Overloaded: true, Reason: "refused"})
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
@@ -189,12 +189,12 @@ func TestADeadTargetGetsProbesOnly(t *testing.T) {
 		if attempts < 18 || attempts > 21 {
 			t.Errorf("%d probes in an hour", attempts)
 		}
-		if changed := d.takeChanged(); len(changed) != 1 || changed[0].NextProbeAt.IsZero() || changed[0].LastError != "refused" {
+		if changed := d.takeDirtyHealth(); len(changed) != 1 || changed[0].NextProbeAt.IsZero() || changed[0].LastError != "refused" {
 			t.Errorf("%+v", changed)
 		}
 		// It is back: all goes out, slowly first.
 		var most []int
-		for d.queues[1].line.Len() > 0 {
+		for d.queues[1].waiting.Len() > 0 {
 			flights := d.start()
 			if len(flights) > 0 {
 				most = append(most, len(flights))
@@ -213,7 +213,7 @@ func TestADeadTargetGetsProbesOnly(t *testing.T) {
 func TestAnOpenCircuitSurvivesARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk()
-		d.route(Subscription{ID: 1}, terms{})
+		d.route(Subscription{ID: 1}, effectivePolicy{})
 		d.setHealth(Health{Subscription: 1, FailingSince: time.Now().Add(-time.Hour), Failures: 100, NextProbeAt: time.Now().Add(time.Minute), ProbeDelay: time.Minute})
 		d.put(1, newIDs(50)...)
 		if n := len(d.start()); n != 0 {
@@ -230,13 +230,13 @@ func TestAnOpenCircuitSurvivesARestart(t *testing.T) {
 func TestANewTargetStartsHealthy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk()
-		d.route(Subscription{ID: 1, TargetURL: "http://a"}, terms{})
+		d.route(Subscription{ID: 1, TargetURL: "http://a"}, effectivePolicy{})
 		d.put(1, newIDs(100)...)
 		flights := d.start()
 		for _, f := range flights[:8] {
-			d.end(f, judge.Verdict{Reply: judge.Down, Trouble: true, SlowDown: time.Hour})
+			d.end(f, judge.Decision{Signal: judge.SignalUnavailable, Overloaded: true, PauseFor: time.Hour})
 		}
-		d.route(Subscription{ID: 1, TargetURL: "http://b"}, terms{})
+		d.route(Subscription{ID: 1, TargetURL: "http://b"}, effectivePolicy{})
 		if h := d.queues[1].circuit.Health; h != (Health{Subscription: 1}) {
 			t.Errorf("%+v", h)
 		}
@@ -244,7 +244,7 @@ func TestANewTargetStartsHealthy(t *testing.T) {
 			t.Errorf("%d go to the new target", n)
 		}
 		for _, f := range flights[8:] { // what the old one says counts no more
-			d.end(f, judge.Verdict{Reply: judge.Down, Trouble: true, SlowDown: time.Hour})
+			d.end(f, judge.Decision{Signal: judge.SignalUnavailable, Overloaded: true, PauseFor: time.Hour})
 		}
 		if h := d.queues[1].circuit.Health; h != (Health{Subscription: 1}) || d.queues[1].limit != 16 {
 			t.Errorf("%+v, limit %d", h, d.queues[1].limit)
@@ -255,22 +255,22 @@ func TestANewTargetStartsHealthy(t *testing.T) {
 func TestSwitchedOnAgainItStartsSlowly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk()
-		r := d.route(Subscription{ID: 1}, terms{inFlight: 10})
+		r := d.route(Subscription{ID: 1}, effectivePolicy{inFlight: 10})
 		off := *r.sub
 		off.Active = false
-		d.setRoute(1, &route{sub: &off, terms: r.terms})
+		d.setSubscription(1, &compiledSubscription{sub: &off, policy: r.policy})
 		d.put(1, newIDs(100)...)
 		if n := len(d.start()); n != 0 {
 			t.Fatalf("%d while it is off", n)
 		}
-		d.route(Subscription{ID: 1}, terms{inFlight: 10})
+		d.route(Subscription{ID: 1}, effectivePolicy{inFlight: 10})
 		var seen []int
 		for range 7 {
 			flights := d.start()
 			seen = append(seen, len(flights))
 			for i, f := range flights {
 				if len(seen) == 4 && i == 0 {
-					d.end(f, judge.Verdict{Reply: judge.Bad}) // neither trouble nor success
+					d.end(f, judge.Decision{Signal: judge.SignalRejecting}) // neither trouble nor success
 					continue
 				}
 				d.end(f, good)
@@ -293,12 +293,12 @@ func TestADeliveryThatIsAskedForTwiceWaitsOnce(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			d := newDesk()
-			d.queued = func(ID) bool { return true }
+			d.allQueuedThroughEvent = func(ID) bool { return true }
 			s.Active = true
-			r := &route{sub: &s, terms: terms{inFlight: 16, giveUpAfter: patience}}
-			r.grouping.set(mannerOf(&s))
-			d.setRoute(1, r)
-			ask := func() { d.addByHand(1, order.Entry{Event: newIDs(1)[0], Mark: r.grouping.mark}) }
+			r := &compiledSubscription{sub: &s, policy: effectivePolicy{inFlight: 16, giveUpAfter: defaultGiveUpAfter}}
+			r.grouping.set(groupingSpecOf(&s))
+			d.setSubscription(1, r)
+			ask := func() { d.enqueueManualRetry(1, order.Entry{Event: newIDs(1)[0], SpecHash: r.grouping.specHash}) }
 			ask()
 			ask()
 			f := d.start()
@@ -310,7 +310,7 @@ func TestADeliveryThatIsAskedForTwiceWaitsOnce(t *testing.T) {
 				t.Errorf("%s: %d wait while an attempt is on", name, d.waiting(1))
 			}
 			d.finish(f[0].q, f[0].r, f[0].p, good)
-			d.settle(f[0].q, f[0].p.First.Event)
+			d.committed(f[0].q, f[0].p.First.Event)
 			if ask(); d.waiting(1) != 1 {
 				t.Errorf("%s: %d wait once it is over", name, d.waiting(1))
 			}
@@ -321,21 +321,21 @@ func TestADeliveryThatIsAskedForTwiceWaitsOnce(t *testing.T) {
 func TestWhatWaitsTooLongIsTakenOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk()
-		d.route(Subscription{ID: 1}, terms{giveUpAfter: time.Hour, strictAge: true})
+		d.route(Subscription{ID: 1}, effectivePolicy{giveUpAfter: time.Hour, explicitGiveUpAfter: true})
 		q := d.queues[1]
 		q.circuit.NextProbeAt, q.circuit.ProbeDelay = time.Now().Add(100*time.Hour), 100*time.Hour
 		old := newIDs(3)
 		d.put(1, old...)
-		d.addByHand(1, order.Entry{Event: old[0] - 1, Renewed: time.Now().Add(time.Minute)})
+		d.enqueueManualRetry(1, order.Entry{Event: old[0] - 1, RequestedAt: time.Now().Add(time.Minute)})
 		time.Sleep(50 * time.Minute)
 		d.put(1, newIDs(2)...)
 		time.Sleep(10*time.Minute + time.Second)
-		_, taken := d.takeOld(q)
-		if len(taken) != 3 || q.line.Len() != 3 || d.depth() != 3 || len(q.unsettled) != 3 {
-			t.Errorf("%v taken, %d left, %d in all, unsettled %v", taken, q.line.Len(), d.depth(), q.unsettled)
+		_, taken := d.takeExpired(q)
+		if len(taken) != 3 || q.waiting.Len() != 3 || d.depth() != 3 || len(q.uncommitted) != 3 {
+			t.Errorf("%v taken, %d left, %d in all, unsettled %v", taken, q.waiting.Len(), d.depth(), q.uncommitted)
 		}
 		time.Sleep(time.Minute)
-		if _, taken = d.takeOld(q); len(taken) != 1 || taken[0].Renewed.IsZero() {
+		if _, taken = d.takeExpired(q); len(taken) != 1 || taken[0].RequestedAt.IsZero() {
 			t.Errorf("%v", taken)
 		}
 	})
@@ -344,7 +344,7 @@ func TestWhatWaitsTooLongIsTakenOut(t *testing.T) {
 func TestTheDefaultAgeDoesNotRunWhileASubscriptionIsOff(t *testing.T) {
 	resumed := noon.Add(10 * 24 * time.Hour)
 	for strict, want := range map[bool]time.Time{true: noon.Add(time.Hour), false: resumed.Add(time.Hour)} {
-		r := &route{terms: terms{giveUpAfter: time.Hour, strictAge: strict}}
+		r := &compiledSubscription{policy: effectivePolicy{giveUpAfter: time.Hour, explicitGiveUpAfter: strict}}
 		if got := r.giveUpAt(&order.Entry{Event: snowflake.FirstAt(noon)}, resumed); !got.Equal(want) {
 			t.Errorf("strict %v: %s", strict, got)
 		}
@@ -352,27 +352,27 @@ func TestTheDefaultAgeDoesNotRunWhileASubscriptionIsOff(t *testing.T) {
 }
 
 func TestTheDefaultAgeNeverCutsASchedule(t *testing.T) {
-	if span := DefaultRetrySchedule.span(); span > patience {
-		t.Errorf("the default schedule takes up to %s, more than %s", span, patience)
+	if span := DefaultRetrySchedule.span(); span > defaultGiveUpAfter {
+		t.Errorf("the default schedule takes up to %s, more than %s", span, defaultGiveUpAfter)
 	}
 	e := &Engine{cfg: Config{Retries: DefaultRetrySchedule, InFlight: 10, SubscriptionInFlight: 16, Timeout: time.Second}}
 	long := RetrySchedule{0, 30 * 24 * time.Hour}
 	for _, c := range []struct {
 		s    Subscription
-		want terms
+		want effectivePolicy
 	}{
-		{Subscription{}, terms{DefaultRetrySchedule, time.Second, 10, 0, patience, false}},
-		{Subscription{Policy: Policy{Retries: long}}, terms{long, time.Second, 10, 0, 36*24*time.Hour + time.Hour, false}},
+		{Subscription{}, effectivePolicy{DefaultRetrySchedule, time.Second, 10, 0, defaultGiveUpAfter, false}},
+		{Subscription{Policy: Policy{Retries: long}}, effectivePolicy{long, time.Second, 10, 0, 36*24*time.Hour + time.Hour, false}},
 		{
 			Subscription{
 				Policy:       Policy{Timeout: time.Minute, InFlight: 3, Rate: Rate{10, time.Second}, GiveUpAfter: time.Hour},
 				Verification: Verification{AllowedRate: 120},
 			},
-			terms{DefaultRetrySchedule, time.Minute, 3, 500 * time.Millisecond, time.Hour, true},
+			effectivePolicy{DefaultRetrySchedule, time.Minute, 3, 500 * time.Millisecond, time.Hour, true},
 		},
-		{Subscription{Policy: Policy{Rate: Rate{1, time.Second}}, Verification: Verification{AllowedRate: 120}}, terms{DefaultRetrySchedule, time.Second, 10, time.Second, patience, false}},
+		{Subscription{Policy: Policy{Rate: Rate{1, time.Second}}, Verification: Verification{AllowedRate: 120}}, effectivePolicy{DefaultRetrySchedule, time.Second, 10, time.Second, defaultGiveUpAfter, false}},
 	} {
-		if got := e.termsOf(&c.s); fmt.Sprint(got) != fmt.Sprint(c.want) {
+		if got := e.resolvePolicy(&c.s); fmt.Sprint(got) != fmt.Sprint(c.want) {
 			t.Errorf("got %v, want %v", got, c.want)
 		}
 	}
@@ -381,20 +381,20 @@ func TestTheDefaultAgeNeverCutsASchedule(t *testing.T) {
 // A place in an account's share that was given to a queue and not made use of goes to the
 // next one.
 func TestAPlaceThatIsNotUsedGoesToTheNext(t *testing.T) {
-	for name, stop := range map[string]func(*desk, *route){
-		"switched off": func(d *desk, r *route) {
+	for name, stop := range map[string]func(*desk, *compiledSubscription){
+		"switched off": func(d *desk, r *compiledSubscription) {
 			off := *r.sub
 			off.Active = false
-			d.setRoute(2, &route{sub: &off, terms: r.terms})
+			d.setSubscription(2, &compiledSubscription{sub: &off, policy: r.policy})
 		},
-		"deleted": func(d *desk, _ *route) { d.setRoute(2, nil) },
+		"deleted": func(d *desk, _ *compiledSubscription) { d.setSubscription(2, nil) },
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			d := newDesk()
-			d.share = 1
-			d.route(Subscription{ID: 1, Account: "a"}, terms{})
-			second := d.route(Subscription{ID: 2, Account: "a"}, terms{})
-			d.route(Subscription{ID: 3, Account: "a"}, terms{})
+			d.accountLimit = 1
+			d.route(Subscription{ID: 1, Account: "a"}, effectivePolicy{})
+			second := d.route(Subscription{ID: 2, Account: "a"}, effectivePolicy{})
+			d.route(Subscription{ID: 3, Account: "a"}, effectivePolicy{})
 			d.put(1, newIDs(1)...)
 			flights := d.start()
 			d.put(2, newIDs(1)...)

@@ -15,13 +15,13 @@ import (
 // NoLimit, as a member of a Quota, lifts the router's default for an account.
 const NoLimit = -1
 
-// usageFor is how long the bytes that an account has stored are remembered: what retention
+// usageTTL is how long the bytes that an account has stored are remembered: what retention
 // deletes counts until then.
-const usageFor = 5 * time.Second
+const usageTTL = 5 * time.Second
 
-// or fills the zero members of q from the router's default; in what comes back, 0 is no
+// withDefaults fills the zero members of q from the router's default; in what comes back, 0 is no
 // limit.
-func (q Quota) or(standard Quota) Quota {
+func (q Quota) withDefaults(standard Quota) Quota {
 	return Quota{
 		Subscriptions:   limitOr(q.Subscriptions, standard.Subscriptions),
 		EventsPerSecond: limitOr(q.EventsPerSecond, standard.EventsPerSecond),
@@ -36,8 +36,8 @@ func limitOr[N int | int64](own, standard N) N {
 	return max(own, 0)
 }
 
-// check validates a quota as a user sets it.
-func (q Quota) check() *Error {
+// validate validates a quota as a user sets it.
+func (q Quota) validate() *Error {
 	for _, m := range []struct {
 		name  string
 		value int64
@@ -55,9 +55,9 @@ func (e *Engine) Limits(account string) Quota {
 	e.registry.mu.RLock()
 	defer e.registry.mu.RUnlock()
 	if a := e.registry.accounts[account]; a != nil {
-		return a.Quota.or(e.cfg.Quota)
+		return a.Quota.withDefaults(e.cfg.Quota)
 	}
-	return Quota{}.or(e.cfg.Quota)
+	return Quota{}.withDefaults(e.cfg.Quota)
 }
 
 // Usage is what an account uses of its quota.
@@ -75,9 +75,9 @@ func (e *Engine) Usage(ctx context.Context, account string) (u Usage, err error)
 	return u, err
 }
 
-// subscriptionRoom refuses one subscription more than an account may have; registry.changes
+// checkSubscriptionQuota refuses one subscription more than an account may have; registry.changes
 // is held.
-func (e *Engine) subscriptionRoom(account string) error {
+func (e *Engine) checkSubscriptionQuota(account string) error {
 	most := e.Limits(account).Subscriptions
 	e.registry.mu.RLock()
 	have := e.registry.owned[account]
@@ -88,60 +88,60 @@ func (e *Engine) subscriptionRoom(account string) error {
 	return &Error{Code: CodeConflict, Message: fmt.Sprintf("the account %s has %d subscriptions, and its quota is %d; delete one that is not needed, or have the quota raised", account, have, most)}
 }
 
-// meters measure what accounts with a quota publish.
-type meters struct {
+// quotaTracker measure what accounts with a quota publish.
+type quotaTracker struct {
 	byAccount sync.Map           // account → *meter
 	reads     singleflight.Group // of stored bytes, by account
 }
 
-type meter struct {
+type accountUsage struct {
 	mu     sync.Mutex
 	events *rate.Limiter // nil until an event is counted
 	readAt time.Time     // when bytes was
 
 	used     atomic.Int64 // when it was asked for last, in seconds since 1970
 	bytes    atomic.Int64 // stored when read, and accepted since
-	promised int64        // to what passed and is not stored yet; guarded by mu
+	reserved int64        // to what passed and is not stored yet; guarded by mu
 }
 
 // meterKept is how long the meter of an account is kept that publishes nothing. By then all
 // that it holds is out of date.
 const meterKept = time.Minute
 
-func (m *meters) of(account string, now time.Time) *meter {
+func (m *quotaTracker) of(account string, now time.Time) *accountUsage {
 	found, ok := m.byAccount.Load(account)
 	if !ok {
-		fresh := &meter{}
+		fresh := &accountUsage{}
 		fresh.used.Store(now.Unix())
 		found, _ = m.byAccount.LoadOrStore(account, fresh)
 	}
-	own := found.(*meter)
+	own := found.(*accountUsage)
 	own.used.Store(now.Unix())
 	return own
 }
 
 // dropIdle forgets the meters of accounts that have not published for a while, and have
 // nothing on its way.
-func (m *meters) dropIdle(now time.Time) {
+func (m *quotaTracker) dropIdle(now time.Time) {
 	m.byAccount.Range(func(account, found any) bool {
-		own := found.(*meter)
+		own := found.(*accountUsage)
 		own.mu.Lock()
 		defer own.mu.Unlock()
-		if own.promised == 0 && now.Unix()-own.used.Load() >= int64(meterKept/time.Second) {
+		if own.reserved == 0 && now.Unix()-own.used.Load() >= int64(meterKept/time.Second) {
 			m.byAccount.CompareAndDelete(account, found)
 		}
 		return true
 	})
 }
 
-// share is an account's part of what is published at a time.
-type share struct {
+// accountLimit is an account's part of what is published at a time.
+type demand struct {
 	events int
 	bytes  int64
 }
 
-func shares(inputs []EventInput) map[string]share {
-	parts := make(map[string]share, 1)
+func demands(inputs []EventInput) map[string]demand {
+	parts := make(map[string]demand, 1)
 	for i := range inputs {
 		part := parts[inputs[i].Account]
 		part.events++
@@ -151,35 +151,35 @@ func shares(inputs []EventInput) map[string]share {
 	return parts
 }
 
-// admit holds what is to be published against the quotas of the accounts in it: all of it
+// reserveQuota holds what is to be published against the quotas of the accounts in it: all of it
 // passes, or nothing. done is called once it is stored, or will not be. Errors: CodeBusy
 // with Wait, CodeFull.
-func (e *Engine) admit(ctx context.Context, inputs []EventInput) (done func(), err error) {
-	if e.unbounded() {
+func (e *Engine) reserveQuota(ctx context.Context, inputs []EventInput) (done func(), err error) {
+	if e.noQuotas() {
 		return func() {}, nil
 	}
-	return e.admitShares(ctx, shares(inputs))
+	return e.reserve(ctx, demands(inputs))
 }
 
-// admitTest does so for a test event, which is stored as any other is.
-func (e *Engine) admitTest(ctx context.Context, ev *Event) (done func(), err error) {
-	if e.unbounded() {
+// reserveTestQuota does so for a test event, which is stored as any other is.
+func (e *Engine) reserveTestQuota(ctx context.Context, ev *Event) (done func(), err error) {
+	if e.noQuotas() {
 		return func() {}, nil
 	}
-	return e.admitShares(ctx, map[string]share{ev.Account: {events: 1, bytes: int64(len(ev.Data))}})
+	return e.reserve(ctx, map[string]demand{ev.Account: {events: 1, bytes: int64(len(ev.Data))}})
 }
 
-// unbounded tells whether no account has a quota.
-func (e *Engine) unbounded() bool {
+// noQuotas tells whether no account has a quota.
+func (e *Engine) noQuotas() bool {
 	e.registry.mu.RLock()
 	defer e.registry.mu.RUnlock()
 	return e.cfg.Quota == Quota{} && !e.registry.quotas
 }
 
-func (e *Engine) admitShares(ctx context.Context, parts map[string]share) (done func(), err error) {
+func (e *Engine) reserve(ctx context.Context, parts map[string]demand) (done func(), err error) {
 	now := e.cfg.Now()
 	var taken []*rate.Reservation
-	promised := make(map[*meter]int64, len(parts))
+	promised := make(map[*accountUsage]int64, len(parts))
 	done = func() {
 		for m, bytes := range promised {
 			m.release(bytes)
@@ -187,7 +187,7 @@ func (e *Engine) admitShares(ctx context.Context, parts map[string]share) (done 
 	}
 	for account, part := range parts {
 		limits := e.Limits(account)
-		m := e.meters.of(account, now)
+		m := e.quotas.of(account, now)
 		var err error
 		if limits.StoredBytes > 0 {
 			if err = e.room(ctx, m, account, part, limits.StoredBytes, now); err == nil {
@@ -196,7 +196,7 @@ func (e *Engine) admitShares(ctx context.Context, parts map[string]share) (done 
 		}
 		if err == nil && limits.EventsPerSecond > 0 {
 			var reserved []*rate.Reservation
-			reserved, err = m.take(account, part.events, limits.EventsPerSecond, now)
+			reserved, err = m.takeEvents(account, part.events, limits.EventsPerSecond, now)
 			taken = append(taken, reserved...)
 		}
 		if err != nil {
@@ -210,10 +210,10 @@ func (e *Engine) admitShares(ctx context.Context, parts map[string]share) (done 
 	return done, nil
 }
 
-// take takes n events from a bucket that holds one second's worth and is filled all the
+// advance takes n events from a bucket that holds one second's worth and is filled all the
 // time. While anything is in it, a list may take more than there is; what it overdraws must
 // flow in before the next event passes. So every list can pass, and the rate holds over time.
-func (m *meter) take(account string, n, perSecond int, now time.Time) (taken []*rate.Reservation, err error) {
+func (m *accountUsage) takeEvents(account string, n, perSecond int, now time.Time) (taken []*rate.Reservation, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
@@ -238,10 +238,10 @@ func (m *meter) take(account string, n, perSecond int, now time.Time) (taken []*
 	return taken, nil
 }
 
-// room refuses what would not fit into the bytes that an account may store, and promises
+// usage refuses what would not fit into the bytes that an account may store, and promises
 // the rest its place, so that what comes at one time is not weighed one by one. The figure
 // is read at times and added to in between, so it may be some seconds old.
-func (e *Engine) room(ctx context.Context, m *meter, account string, part share, most int64, now time.Time) error {
+func (e *Engine) room(ctx context.Context, m *accountUsage, account string, part demand, most int64, now time.Time) error {
 	if m.outdated(now) {
 		if err := e.readUsage(ctx, account, m, now); err != nil {
 			return err
@@ -250,20 +250,20 @@ func (e *Engine) room(ctx context.Context, m *meter, account string, part share,
 	return m.promise(account, part, most)
 }
 
-// outdated reports whether the figure of stored bytes has to be read again. One that was
+// fetchStale reports whether the figure of stored bytes has to be read again. One that was
 // read in the future is of a clock that has been set back.
-func (m *meter) outdated(now time.Time) bool {
+func (m *accountUsage) outdated(now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	age := now.Sub(m.readAt)
-	return m.readAt.IsZero() || age >= usageFor || age < 0
+	return m.readAt.IsZero() || age >= usageTTL || age < 0
 }
 
 // readUsage reads how many bytes an account has stored. Publishes that need the figure at
 // the same time share one read, and hold no lock meanwhile.
-func (e *Engine) readUsage(ctx context.Context, account string, m *meter, now time.Time) error {
-	read := e.meters.reads.DoChan(account, func() (any, error) {
-		ctx, cancel := e.untilStopped()
+func (e *Engine) readUsage(ctx context.Context, account string, m *accountUsage, now time.Time) error {
+	read := e.quotas.reads.DoChan(account, func() (any, error) {
+		ctx, cancel := e.stopContext()
 		defer cancel()
 		stored, err := e.store.StoredBytes(ctx, account)
 		if err == nil {
@@ -283,29 +283,29 @@ func (e *Engine) readUsage(ctx context.Context, account string, m *meter, now ti
 }
 
 // promise takes room for what is to be published.
-func (m *meter) promise(account string, part share, most int64) error {
+func (m *accountUsage) promise(account string, part demand, most int64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if have := m.bytes.Load() + m.promised; have+part.bytes > most {
+	if have := m.bytes.Load() + m.reserved; have+part.bytes > most {
 		return &Error{
 			Code:    CodeFull,
 			Message: fmt.Sprintf("the account %s has %d bytes of events stored and its quota is %d, so these %d bytes don't fit; they will once older events are deleted, or the quota is raised", account, have, most, part.bytes),
 		}
 	}
-	m.promised += part.bytes
+	m.reserved += part.bytes
 	return nil
 }
 
 // release takes a promise of room back.
-func (m *meter) release(bytes int64) {
+func (m *accountUsage) release(bytes int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.promised -= bytes
+	m.reserved -= bytes
 }
 
 // stored counts an event that was accepted.
-func (m *meters) stored(ev *Event) {
+func (m *quotaTracker) stored(ev *Event) {
 	if found, ok := m.byAccount.Load(ev.Account); ok {
-		found.(*meter).bytes.Add(int64(len(ev.Data)))
+		found.(*accountUsage).bytes.Add(int64(len(ev.Data)))
 	}
 }

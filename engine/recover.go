@@ -11,42 +11,42 @@ import (
 const (
 	// lateAfter is how long a delivery may go without a row; then one is written, so that
 	// a crash recovery need not look further back.
-	lateAfter   = time.Second
-	sweepEvery  = 250 * time.Millisecond
-	retryBatch  = 500
-	retryAtMost = 5 * time.Second // between two looks for retries that are due
-	recordAgain = time.Second     // after a store that could not write
+	lateAfter        = time.Second
+	sweepEvery       = 250 * time.Millisecond
+	retryBatch       = 500
+	maxRetrySleep    = 5 * time.Second // between two looks for retries that are due
+	recordRetryDelay = time.Second     // after a store that could not write
 	// unrecordedEvery spaces what is said about that.
 	unrecordedEvery = 10 * time.Second
 	scanBatch       = 1000
 	expireEvery     = 15 * time.Second
 )
 
-// record hands an outcome to the store; then runs once it is on disk. A store that can't
+// recordOutcome hands an outcome to the store; then runs once it is on disk. A store that can't
 // write is asked again until it can or the router stops: until then the delivery counts
 // as unsettled, and a next run makes the attempt again.
-func (e *Engine) record(o *Outcome, then func()) { e.recordUnless(o, then, nil) }
+func (e *Engine) recordOutcome(o *Outcome, then func()) { e.recordOutcomeUnless(o, then, nil) }
 
-// recordUnless does so; where the store refuses the outcome, refused runs instead.
-func (e *Engine) recordUnless(o *Outcome, then func(), refused func(error)) {
-	e.records.begin()
+// recordOutcomeUnless does so; where the store refuses the outcome, refused runs instead.
+func (e *Engine) recordOutcomeUnless(o *Outcome, then func(), refused func(error)) {
+	e.writes.Add()
 	e.store.Record(o, func(err error) {
 		if err == nil {
 			then()
-			e.records.end()
+			e.writes.Done()
 			return
 		}
 		if refused != nil && ErrorCode(err) == CodeNotFound {
 			refused(err)
-			e.records.end()
+			e.writes.Done()
 			return
 		}
 		e.logUnrecorded(o, err)
-		time.AfterFunc(recordAgain, func() {
-			if !e.closing() {
-				e.recordUnless(o, then, refused)
+		time.AfterFunc(recordRetryDelay, func() {
+			if !e.isStopping() {
+				e.recordOutcomeUnless(o, then, refused)
 			}
-			e.records.end()
+			e.writes.Done()
 		})
 	})
 }
@@ -58,87 +58,87 @@ func (e *Engine) logUnrecorded(o *Outcome, err error) {
 	if last := e.unrecordedLogged.Load(); now-last < int64(unrecordedEvery) || !e.unrecordedLogged.CompareAndSwap(last, now) {
 		return
 	}
-	e.log.Error("outcomes not recorded: they are tried again until they are", "outcomes", e.records.count(), "delivery_id", o.ID.String(),
+	e.log.Error("outcomes not recorded: they are tried again until they are", "outcomes", e.writes.Count(), "delivery_id", o.ID.String(),
 		"event_id", o.ID.Event.Format(EventPrefix), "subscription_id", o.ID.Subscription.Format(SubscriptionPrefix), "error", err)
 }
 
-// giveUp makes a delivery dead without another attempt.
-func (e *Engine) giveUp(subscription ID, en order.Entry, reason string) {
+// markDead makes a delivery dead without another attempt.
+func (e *Engine) markDead(subscription ID, en order.Entry, reason string) {
 	en.Release()
 	e.metrics.givenUp.Inc()
-	e.record(&Outcome{ID: DeliveryID{en.Event, subscription}, State: StateDead, Attempts: en.Attempts, Error: reason}, func() { e.recorded(en) })
+	e.recordOutcome(&Outcome{ID: DeliveryID{en.Event, subscription}, State: StateDead, Attempts: en.Attempts, Error: reason}, func() { e.markRecorded(en) })
 }
 
-// giveUpOld makes a delivery dead whose event is too old.
-func (e *Engine) giveUpOld(q *queue, r *route, en order.Entry) {
+// markExpired makes a delivery dead whose event is too old.
+func (e *Engine) markExpired(q *queue, r *compiledSubscription, en order.Entry) {
 	en.Release()
-	reason := "the event is older than give_up_after (" + r.terms.giveUpAfter.String() + ")"
+	reason := "the event is older than give_up_after (" + r.policy.giveUpAfter.String() + ")"
 	e.metrics.givenUp.Inc()
-	e.noteDead(r, en, reason)
-	e.record(&Outcome{ID: DeliveryID{en.Event, r.sub.ID}, State: StateDead, Attempts: en.Attempts, Error: reason}, func() {
-		e.scheduler.settle(q, en.Event)
-		e.recorded(en)
+	e.countDeadLetter(r, en, reason)
+	e.recordOutcome(&Outcome{ID: DeliveryID{en.Event, r.sub.ID}, State: StateDead, Attempts: en.Attempts, Error: reason}, func() {
+		e.scheduler.committed(q, en.Event)
+		e.markRecorded(en)
 	})
 }
 
-// expire gives up what has waited too long in a queue's memory.
-func (e *Engine) expire(q *queue) {
-	r, old := e.scheduler.takeOld(q)
+// expireQueue gives up what has waited too long in a queue's memory.
+func (e *Engine) expireQueue(q *queue) {
+	r, old := e.scheduler.takeExpired(q)
 	for _, en := range old {
-		e.giveUpOld(q, r, en)
+		e.markExpired(q, r, en)
 	}
 }
 
-// expireLoop gives up what waits for a target that is down or slow and became too old, and
+// expireDeliveriesLoop gives up what waits for a target that is down or slow and became too old, and
 // forgets what nobody needs any more.
-func (e *Engine) expireLoop() {
-	e.every(expireEvery, func() {
-		e.expireAll()
-		e.meters.dropIdle(e.cfg.Now())
+func (e *Engine) expireDeliveriesLoop() {
+	e.runEvery(expireEvery, func() {
+		e.expireDeliveries()
+		e.quotas.dropIdle(e.cfg.Now())
 		e.forgetUnused()
 	})
 }
 
-func (e *Engine) expireAll() {
+func (e *Engine) expireDeliveries() {
 	for _, q := range e.scheduler.all() {
-		e.expire(q)
+		e.expireQueue(q)
 	}
 }
 
-// spill lets a delivery wait in the store, since its queue is full.
-func (e *Engine) spill(q *queue, en order.Entry) {
+// spillToStore lets a delivery wait in the store, since its queue is full.
+func (e *Engine) spillToStore(q *queue, en order.Entry) {
 	en.Release()
-	e.record(&Outcome{ID: DeliveryID{en.Event, q.id}, State: StatePending}, func() {
-		e.recorded(en)
-		if !e.scheduler.spilled(q, en.Event) { // deleted while the row was on its way
-			e.records.Go(func() { e.giveUp(q.id, order.Entry{Event: en.Event}, subscriptionDeleted) }) // here the store must not be waited for
+	e.recordOutcome(&Outcome{ID: DeliveryID{en.Event, q.id}, State: StatePending}, func() {
+		e.markRecorded(en)
+		if !e.scheduler.spillRecorded(q, en.Event) { // deleted while the row was on its way
+			e.writes.Go(func() { e.markDead(q.id, order.Entry{Event: en.Event}, subscriptionDeleted) }) // here the store must not be waited for
 		}
 	})
 }
 
-// goFetch reads more of a queue's deliveries from the store. scheduler.mu is held.
-func (e *Engine) goFetch(q *queue) {
-	e.background.Go(func() {
-		known := e.scheduler.known(q)
+// fetchBacklog reads more of a queue's deliveries from the store. scheduler.mu is held.
+func (e *Engine) fetchBacklog(q *queue) {
+	e.tasks.Go(func() {
+		known := e.scheduler.inMemoryIDs(q)
 		limit := len(known) + fetchSize
 		rows, err := e.store.Backlog(context.Background(), q.id, limit)
 		if err != nil {
 			e.log.Error("waiting deliveries not read", "subscription_id", q.id.Format(SubscriptionPrefix), "error", err)
 			select { // fetched asks again at once
 			case <-e.stop:
-			case <-time.After(recordAgain):
+			case <-time.After(recordRetryDelay):
 			}
-			e.scheduler.fetched(q, nil, false)
+			e.scheduler.completeFetch(q, nil, false)
 			return
 		}
 		entries := make([]order.Entry, 0, len(rows))
 		for _, w := range rows {
 			if !known[w.ID.Event] {
-				entries = append(entries, order.Entry{Event: w.ID.Event, Attempts: w.Attempts, Renewed: w.RenewedAt})
+				entries = append(entries, order.Entry{Event: w.ID.Event, Attempts: w.Attempts, RequestedAt: w.RenewedAt})
 			}
 		}
-		e.scheduler.fetched(q, entries, len(rows) < limit)
-		e.expire(q)
+		e.scheduler.completeFetch(q, entries, len(rows) < limit)
+		e.expireQueue(q)
 	})
 }
 
@@ -146,12 +146,12 @@ func (e *Engine) goFetch(q *queue) {
 func (e *Engine) retryLoop() {
 	ctx := context.Background()
 	for {
-		n := e.takeDue(ctx)
-		wait := retryAtMost
+		n := e.enqueueDueRetries(ctx)
+		wait := maxRetrySleep
 		if n == retryBatch {
 			wait = 0
 		} else if due, err := e.store.NextDue(ctx); err == nil && !due.IsZero() {
-			wait = min(max(due.Sub(e.cfg.Now()), time.Millisecond), retryAtMost)
+			wait = min(max(due.Sub(e.cfg.Now()), time.Millisecond), maxRetrySleep)
 		}
 		if !e.sleepUntilRetry(wait) {
 			return
@@ -188,39 +188,39 @@ func (e *Engine) wakeRetries(due time.Time) {
 	}
 }
 
-func (e *Engine) takeDue(ctx context.Context) int {
-	defer e.scheduler.expect(nil)
-	rows, err := e.store.TakeDue(ctx, e.cfg.Now(), retryBatch, e.scheduler.expect)
+func (e *Engine) enqueueDueRetries(ctx context.Context) int {
+	defer e.scheduler.markDue(nil)
+	rows, err := e.store.TakeDue(ctx, e.cfg.Now(), retryBatch, e.scheduler.markDue)
 	if err != nil {
 		e.log.Error("retries not read", "error", err)
 		return 0
 	}
 	for _, w := range rows {
-		e.queueDue(ctx, w.ID.Subscription, order.Entry{Event: w.ID.Event, Attempts: w.Attempts, Renewed: w.RenewedAt})
+		e.enqueueDueRetry(ctx, w.ID.Subscription, order.Entry{Event: w.ID.Event, Attempts: w.Attempts, RequestedAt: w.RenewedAt})
 	}
 	return len(rows)
 }
 
-// queueDue queues a delivery whose retry is due, unless it is in other hands by now.
-func (e *Engine) queueDue(ctx context.Context, subscription ID, en order.Entry) {
-	if r := e.registry.route(subscription); r != nil {
+// enqueueDueRetry queues a delivery whose retry is due, unless it is in other hands by now.
+func (e *Engine) enqueueDueRetry(ctx context.Context, subscription ID, en order.Entry) {
+	if r := e.registry.compiledSubscription(subscription); r != nil {
 		var err error
-		if en, err = e.regrouped(ctx, r, en); err != nil { // then without a group, so that the line reads it again
+		if en, err = e.withGroup(ctx, r, en); err != nil { // then without a group, so that the line reads it again
 			e.log.Error("event of a delivery not read", "delivery_id", DeliveryID{en.Event, subscription}.String(), "error", err)
-			en.Mark = 0
+			en.SpecHash = 0
 		}
 	}
-	known, q, list := e.scheduler.addDue(subscription, en)
+	known, q, list := e.scheduler.enqueueDue(subscription, en)
 	if !known {
-		e.giveUp(subscription, en, subscriptionDeleted)
+		e.markDead(subscription, en, subscriptionDeleted)
 		return
 	}
-	e.setAside(q, list)
+	e.settleDisplaced(q, list)
 }
 
 // sweepLoop keeps the watermark close behind the events.
 func (e *Engine) sweepLoop() {
-	e.every(sweepEvery, func() { e.sweep(e.cfg.Now().Add(-lateAfter)) })
+	e.runEvery(sweepEvery, func() { e.sweep(e.cfg.Now().Add(-lateAfter)) })
 }
 
 func (e *Engine) sweep(olderThan time.Time) {
@@ -231,7 +231,7 @@ func (e *Engine) sweep(olderThan time.Time) {
 	}
 	for _, f := range late {
 		for _, slot := range e.tracker.Missing(f) {
-			e.record(&Outcome{ID: DeliveryID{f.ID, f.Targets[slot]}, State: StatePending}, func() { e.tracker.Record(f, slot) })
+			e.recordOutcome(&Outcome{ID: DeliveryID{f.ID, f.Targets[slot]}, State: StatePending}, func() { e.tracker.Record(f, slot) })
 		}
 	}
 }
@@ -256,7 +256,7 @@ func (e *Engine) recover(ctx context.Context) error {
 			for _, target := range ev.Targets {
 				found++
 				written.Add(1)
-				e.record(&Outcome{ID: DeliveryID{ev.ID, target}, State: StatePending}, written.Done)
+				e.recordOutcome(&Outcome{ID: DeliveryID{ev.ID, target}, State: StatePending}, written.Done)
 			}
 		}
 		written.Wait()
@@ -267,13 +267,13 @@ func (e *Engine) recover(ctx context.Context) error {
 	if found > 0 {
 		e.log.Info("deliveries recovered from an earlier run", "count", found)
 	}
-	e.scheduler.begin()
+	e.scheduler.startOrderedFetches()
 	waiting, err := e.store.BacklogSubscriptions(ctx)
 	if err != nil {
 		return err
 	}
 	for _, id := range waiting {
-		if e.scheduler.more(id) {
+		if e.scheduler.markBacklog(id) {
 			continue
 		}
 		if err := e.store.GiveUp(ctx, id, subscriptionDeleted); err != nil {

@@ -12,8 +12,8 @@ import (
 	"switchhook/scripts"
 )
 
-// HiddenValue is shown in the place of a credential.
-const HiddenValue = "[hidden]"
+// RedactedValue is shown in the place of a credential.
+const RedactedValue = "[hidden]"
 
 // plainHeaders are the headers of a subscription whose values are shown unless their owner
 // says otherwise: they say how to read a request, and let nobody in.
@@ -26,42 +26,42 @@ func containsFold(list []string, name string) bool {
 	return slices.ContainsFunc(list, func(other string) bool { return strings.EqualFold(other, name) })
 }
 
-// HidesHeader reports whether the value of one of the subscription's own headers is hidden:
+// IsSensitiveName reports whether the value of one of the subscription's own headers is hidden:
 // all are, but for those of plainHeaders and VisibleHeaders. Which of a receiver's headers
 // let somebody in can't be told by their names.
 func (s *Subscription) HidesHeader(name string) bool {
 	return !containsFold(plainHeaders, name) && !containsFold(s.VisibleHeaders, name)
 }
 
-// ShownHeaders copies the subscription's own headers with HiddenValue in the place of each
+// ShownHeaders copies the subscription's own headers with RedactedValue in the place of each
 // value that is hidden.
 func (s *Subscription) ShownHeaders() map[string]string {
 	shown := make(map[string]string, len(s.Headers))
 	for name, value := range s.Headers {
 		if s.HidesHeader(name) {
-			value = HiddenValue
+			value = RedactedValue
 		}
 		shown[name] = value
 	}
 	return shown
 }
 
-// HideCredentials copies headers with HiddenValue in the place of each that, to judge by its
+// RedactCredentials copies headers with RedactedValue in the place of each that, to judge by its
 // name, is a credential.
-func HideCredentials(headers map[string]string) map[string]string {
+func RedactCredentials(headers map[string]string) map[string]string {
 	shown := make(map[string]string, len(headers))
 	for name, value := range headers {
-		if HidesHeader(name) {
-			value = HiddenValue
+		if IsSensitiveName(name) {
+			value = RedactedValue
 		}
 		shown[name] = value
 	}
 	return shown
 }
 
-// HidesHeader reports whether a header that is not the subscription's own (one of an answer,
+// IsSensitiveName reports whether a header that is not the subscription's own (one of an answer,
 // or one that a transform made) carries a credential, to judge by its name.
-func HidesHeader(name string) bool {
+func IsSensitiveName(name string) bool {
 	switch name {
 	// What nearly every delivery and answer has.
 	case "Content-Type", "Content-Length", "User-Agent", "Accept", "Date", "Server", "Connection",
@@ -161,7 +161,7 @@ func (d *redactor) text(s string) string {
 		return s
 	}
 	for _, value := range d.values {
-		s = strings.ReplaceAll(s, value, HiddenValue)
+		s = strings.ReplaceAll(s, value, RedactedValue)
 	}
 	return s
 }
@@ -173,7 +173,7 @@ func (d *redactor) body(b []byte) []byte {
 	}
 	for _, value := range d.values {
 		if bytes.Contains(b, []byte(value)) {
-			b = bytes.ReplaceAll(b, []byte(value), []byte(HiddenValue))
+			b = bytes.ReplaceAll(b, []byte(value), []byte(RedactedValue))
 		}
 	}
 	return b
@@ -186,7 +186,7 @@ func (d *redactor) url(text string) string {
 	}
 	for _, value := range d.values {
 		for _, written := range [...]string{value, url.QueryEscape(value), url.PathEscape(value)} {
-			text = strings.ReplaceAll(text, written, HiddenValue)
+			text = strings.ReplaceAll(text, written, RedactedValue)
 		}
 	}
 	return text
@@ -208,8 +208,8 @@ func (d *redactor) headers(h http.Header, hides func(name, value string) bool) [
 	list := make([]Header, 0, len(h))
 	for name, values := range h {
 		for _, value := range values {
-			if hides(name, value) || HidesHeader(name) {
-				value = HiddenValue
+			if hides(name, value) || IsSensitiveName(name) {
+				value = RedactedValue
 			} else {
 				value = d.text(value)
 			}
@@ -248,8 +248,8 @@ func (d *redactor) lines(list []string) []string {
 func (d *redactor) stored(a *Attempt) {
 	again := func(list []Header, own bool) {
 		for i, h := range list {
-			if own && d != nil && containsFold(d.names, h.Name) || HidesHeader(h.Name) {
-				list[i].Value = HiddenValue
+			if own && d != nil && containsFold(d.names, h.Name) || IsSensitiveName(h.Name) {
+				list[i].Value = RedactedValue
 			}
 		}
 	}
@@ -263,7 +263,7 @@ func (d *redactor) stored(a *Attempt) {
 func MaskURL(raw string) string {
 	u, err := target.Parse(raw)
 	if err != nil {
-		return HiddenValue
+		return RedactedValue
 	}
 	masked := u.Scheme + "://" + u.Host + maskPath(u.EscapedPath())
 	if u.RawQuery == "" {
@@ -273,10 +273,10 @@ func MaskURL(raw string) string {
 		name, _, hasValue := strings.Cut(pair, "=")
 		masked += string("?&"[min(i, 1)])
 		if !hasValue { // it may be all there is of a credential
-			masked += HiddenValue
+			masked += RedactedValue
 			continue
 		}
-		masked += name + "=" + HiddenValue
+		masked += name + "=" + RedactedValue
 	}
 	return masked
 }
@@ -284,11 +284,11 @@ func MaskURL(raw string) string {
 func maskPath(path string) string {
 	first, rest, more := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	if first != "" && !isPlainSegment(first) {
-		return "/" + HiddenValue
+		return "/" + RedactedValue
 	}
 	switch {
 	case more && rest != "":
-		return "/" + first + "/" + HiddenValue
+		return "/" + first + "/" + RedactedValue
 	case path == "":
 		return ""
 	}

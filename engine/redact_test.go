@@ -17,12 +17,12 @@ func TestHidesHeader(t *testing.T) {
 		"Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie", "Set-Cookie ", "set_cookie", "X-Auth", "X-Auth-User", "X-Functions-Key",
 		"Ocp-Apim-Subscription-Key", "X-Amz-Security-Token", "X-API-Key", "x_api_key", "APIKEY", "X-Client-Secret", "X-Session-Id", "X-Password", "X-JWT", "X-App-Key", "X-Shared-Passphrase",
 	} {
-		if !engine.HidesHeader(name) {
+		if !engine.IsSensitiveName(name) {
 			t.Errorf("%q is shown", name)
 		}
 	}
 	for _, name := range []string{"Content-Type", "X-Author", "Idempotency-Key", "X-Order-Id", "ETag", "Retry-After", "X-Request-Id", "webhook-signature", "Location", "Surrogate-Key", "Authority"} {
-		if engine.HidesHeader(name) {
+		if engine.IsSensitiveName(name) {
 			t.Errorf("%q is hidden", name)
 		}
 	}
@@ -34,7 +34,7 @@ func TestSubscription_HidesItsOwnHeadersUnlessHarmlessOrVisible(t *testing.T) {
 		"X-Shop": true, "X-Whatever": true, "Authorization": true, "Referer": true, "content-type": false, "ACCEPT": false, "User-Agent": false, "X-TEAM": false,
 	} {
 		s.Headers[name] = "value"
-		if got := s.ShownHeaders()[name] == engine.HiddenValue; got != hidden || s.HidesHeader(name) != hidden {
+		if got := s.ShownHeaders()[name] == engine.RedactedValue; got != hidden || s.HidesHeader(name) != hidden {
 			t.Errorf("%s: hidden %v", name, got)
 		}
 	}
@@ -107,14 +107,14 @@ func TestDelivery_HiddenValuesAreKeptNowhere(t *testing.T) {
 				request[h.Name] = h.Value
 			}
 			if name == "none" || name == "copied" {
-				if request["X-Shop"] != engine.HiddenValue || request["X-Team"] != "north" || request["content-type"] != "text/x" {
+				if request["X-Shop"] != engine.RedactedValue || request["X-Team"] != "north" || request["content-type"] != "text/x" {
 					t.Errorf("the request shows %v", request)
 				}
-				if !strings.Contains(string(attempts[0].Response.Body), engine.HiddenValue) {
+				if !strings.Contains(string(attempts[0].Response.Body), engine.RedactedValue) {
 					t.Errorf("the answer shows %s", attempts[0].Response.Body)
 				}
 			}
-			if name == "copied" && (request["X-Copy"] != engine.HiddenValue || request["X-Part"] != "id [hidden]" || request["X-Pin-Copy"] != engine.HiddenValue || request["X-Open"] != "open") {
+			if name == "copied" && (request["X-Copy"] != engine.RedactedValue || request["X-Part"] != "id [hidden]" || request["X-Pin-Copy"] != engine.RedactedValue || request["X-Open"] != "open") {
 				t.Errorf("the request shows %v", request)
 			}
 		})

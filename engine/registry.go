@@ -17,8 +17,8 @@ type registry struct {
 
 	mu            sync.RWMutex
 	subscriptions map[ID]*Subscription // never changed in place
-	routes        map[ID]*route
-	twins         map[twinKey][]*Subscription // those that may be the same, twice
+	compiled      map[ID]*compiledSubscription
+	duplicates    map[dedupKey][]*Subscription // those that may be the same, twice
 	eventTypes    map[string]*eventType
 	keys          map[[32]byte]*credential // by the hash of their text
 	keysByID      map[ID]*credential
@@ -42,15 +42,15 @@ type eventType struct {
 }
 
 func loadRegistry(ctx context.Context, store Store, log *slog.Logger) (*registry, error) {
-	g := &registry{subscriptions: map[ID]*Subscription{}, routes: map[ID]*route{}, twins: map[twinKey][]*Subscription{}, eventTypes: map[string]*eventType{}, keys: map[[32]byte]*credential{}, keysByID: map[ID]*credential{}, accounts: map[string]*Account{}, owned: map[string]int{}, scripts: map[ID]*Script{}, targets: map[string]ID{}, targetCounts: map[string]int{}, targetCode: map[string]int{}}
+	g := &registry{subscriptions: map[ID]*Subscription{}, compiled: map[ID]*compiledSubscription{}, duplicates: map[dedupKey][]*Subscription{}, eventTypes: map[string]*eventType{}, keys: map[[32]byte]*credential{}, keysByID: map[ID]*credential{}, accounts: map[string]*Account{}, owned: map[string]int{}, scripts: map[ID]*Script{}, targets: map[string]ID{}, targetCounts: map[string]int{}, targetCode: map[string]int{}}
 	subscriptions, err := store.Subscriptions(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, s := range subscriptions {
 		g.subscriptions[s.ID] = s
-		g.tally(s, 1)
-		g.setTwin(nil, s)
+		g.countInline(s, 1)
+		g.indexDuplicate(nil, s)
 	}
 	types, err := store.EventTypes(ctx)
 	if err != nil {
@@ -115,31 +115,31 @@ func (g *registry) setAccount(a *Account) {
 	g.quotas = g.quotas || a.Quota != Quota{}
 }
 
-func (g *registry) route(id ID) *route {
+func (g *registry) compiledSubscription(id ID) *compiledSubscription {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
-	return g.routes[id]
+	return g.compiled[id]
 }
 
-// setRoute takes over a subscription's new route; nil removes the subscription.
-func (g *registry) setRoute(id ID, r *route) {
+// setSubscription takes over a subscription's new route; nil removes the subscription.
+func (g *registry) setCompiled(id ID, r *compiledSubscription) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	old := g.subscriptions[id]
 	if r == nil {
 		if old != nil {
-			g.tally(old, -1)
+			g.countInline(old, -1)
 		}
-		g.setTwin(old, nil)
+		g.indexDuplicate(old, nil)
 		delete(g.subscriptions, id)
-		delete(g.routes, id)
+		delete(g.compiled, id)
 		return
 	}
 	if old == nil {
-		g.tally(r.sub, 1)
+		g.countInline(r.sub, 1)
 	}
-	g.setTwin(old, r.sub)
-	g.subscriptions[id], g.routes[id] = r.sub, r
+	g.indexDuplicate(old, r.sub)
+	g.subscriptions[id], g.compiled[id] = r.sub, r
 }
 
 func (g *registry) eventType(name string) *eventType {
@@ -208,7 +208,7 @@ func (e *Engine) Subscription(account string, id ID) (*Subscription, error) {
 // FilterErrors tells how often a subscription's filter failed since it was last changed
 // or the router started, and how the last time.
 func (e *Engine) FilterErrors(id ID) (count int64, last string) {
-	r := e.registry.route(id)
+	r := e.registry.compiledSubscription(id)
 	if r == nil {
 		return 0, ""
 	}

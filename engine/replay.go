@@ -65,7 +65,7 @@ func (r *Replay) Progress() float64 {
 
 const (
 	replayRate       = 100    // deliveries a second where none is asked for
-	replayRateMost   = 10_000 // and at most
+	maxReplayRate    = 10_000 // and at most
 	replayTargets    = 1000   // subscriptions of one replay
 	replayUnfinished = 20     // of one account
 	replayTypes      = 100
@@ -88,7 +88,7 @@ func (e *Engine) StartReplay(ctx context.Context, r Replay) (*Replay, error) {
 		return nil, err
 	}
 	e.replays.set(&r)
-	e.goReplay(r.ID)
+	e.startReplayTask(r.ID)
 	return &r, nil
 }
 
@@ -142,8 +142,8 @@ func (e *Engine) checkReplay(r *Replay) error {
 	switch {
 	case r.Rate == 0:
 		r.Rate = replayRate
-	case r.Rate < 0 || r.Rate > replayRateMost:
-		return Invalid("rate", "is %d deliveries a second, must be 1 to %d", r.Rate, replayRateMost)
+	case r.Rate < 0 || r.Rate > maxReplayRate:
+		return Invalid("rate", "is %d deliveries a second, must be 1 to %d", r.Rate, maxReplayRate)
 	}
 	return nil
 }
@@ -178,20 +178,20 @@ func (e *Engine) Replays(ctx context.Context, q ReplayQuery) ([]*Replay, error) 
 // PauseReplay stops a replay until ResumeReplay. Errors: CodeNotFound, CodeConflict where
 // it is finished.
 func (e *Engine) PauseReplay(ctx context.Context, account string, id ID) (*Replay, error) {
-	return e.steerReplay(ctx, account, id, ReplayPaused)
+	return e.setReplayStatus(ctx, account, id, ReplayPaused)
 }
 
 // ResumeReplay lets a replay that was paused go on where it was. Errors as PauseReplay.
 func (e *Engine) ResumeReplay(ctx context.Context, account string, id ID) (*Replay, error) {
-	return e.steerReplay(ctx, account, id, ReplayRunning)
+	return e.setReplayStatus(ctx, account, id, ReplayRunning)
 }
 
 // CancelReplay ends a replay; what it has queued is delivered. Errors as PauseReplay.
 func (e *Engine) CancelReplay(ctx context.Context, account string, id ID) (*Replay, error) {
-	return e.steerReplay(ctx, account, id, ReplayCancelled)
+	return e.setReplayStatus(ctx, account, id, ReplayCancelled)
 }
 
-func (e *Engine) steerReplay(ctx context.Context, account string, id ID, to ReplayStatus) (*Replay, error) {
+func (e *Engine) setReplayStatus(ctx context.Context, account string, id ID, to ReplayStatus) (*Replay, error) {
 	if _, err := e.Replay(ctx, account, id); err != nil {
 		return nil, err
 	}
@@ -216,7 +216,7 @@ func (e *Engine) steerReplay(ctx context.Context, account string, id ID, to Repl
 	}
 	e.replays.set(&changed)
 	if to == ReplayRunning {
-		e.goReplay(id)
+		e.startReplayTask(id)
 	}
 	return &changed, nil
 }

@@ -23,15 +23,15 @@ type replays struct {
 	changes sync.Mutex // held over a change in the store and here
 	mu      sync.RWMutex
 	byID    map[ID]*Replay // never changed in place
-	on      map[ID]bool    // has a goroutine
-	places  chan struct{}  // one for each that is reading
+	running map[ID]bool    // has a goroutine
+	slots   chan struct{}  // one for each that is reading
 }
 
 const (
-	replayRoom   = 4   // that read at one time; nobody holds a place while it waits for its pace or its target
-	replayPage   = 100 // deliveries or events of one step
-	replayAtOnce = 32  // of them
-	replayAgain  = 100 * time.Millisecond
+	maxConcurrentReplays = 4   // that read at one time; nobody holds a place while it waits for its pace or its target
+	replayPage           = 100 // deliveries or events of one step
+	maxReplayBatch       = 32  // of them
+	replayRetryDelay     = 100 * time.Millisecond
 )
 
 func (p *replays) get(id ID) *Replay {
@@ -74,20 +74,20 @@ func (e *Engine) loadReplays(ctx context.Context) error {
 		}
 		e.replays.set(r)
 		if r.Status == ReplayRunning {
-			e.goReplay(r.ID)
+			e.startReplayTask(r.ID)
 		}
 	}
 	return nil
 }
 
-// goReplay gives a running replay its goroutine, unless it has one that did not end yet.
-func (e *Engine) goReplay(id ID) {
+// startReplayTask gives a running replay its goroutine, unless it has one that did not end yet.
+func (e *Engine) startReplayTask(id ID) {
 	e.replays.mu.Lock()
 	defer e.replays.mu.Unlock()
-	if e.replays.on[id] {
+	if e.replays.running[id] {
 		return
 	}
-	e.replays.on[id] = e.background.Go(func() { e.runReplay(id) })
+	e.replays.running[id] = e.tasks.Go(func() { e.runReplay(id) })
 }
 
 // runReplay moves a replay on until it is through, or is not to run any more.
@@ -119,13 +119,13 @@ func (e *Engine) runReplay(id ID) {
 			next.Status, next.Error = ReplayPaused, err.Error()
 		case err != nil:
 			e.log.Error("replay step failed", "replay_id", id.Format(ReplayPrefix), "error", err)
-			again = recordAgain
+			again = recordRetryDelay
 		case next.Done == len(next.Subscriptions):
 			next.Status, next.FinishedAt = ReplayCompleted, e.now()
 		}
-		if err := e.moveReplay(ctx, r, &next); err != nil {
+		if err := e.advanceReplay(ctx, r, &next); err != nil {
 			e.log.Error("replay not stored", "replay_id", id.Format(ReplayPrefix), "error", err)
-			again = recordAgain
+			again = recordRetryDelay
 		}
 		if again > 0 {
 			select {
@@ -141,16 +141,16 @@ func (e *Engine) running(id ID) *Replay {
 	e.replays.mu.Lock()
 	defer e.replays.mu.Unlock()
 	r := e.replays.byID[id]
-	if r == nil || r.Status != ReplayRunning || e.closing() {
-		delete(e.replays.on, id)
+	if r == nil || r.Status != ReplayRunning || e.isStopping() {
+		delete(e.replays.running, id)
 		return nil
 	}
 	return r
 }
 
-// moveReplay stores how far a replay is. Where a user changed its status meanwhile, that
+// advanceReplay stores how far a replay is. Where a user changed its status meanwhile, that
 // holds.
-func (e *Engine) moveReplay(ctx context.Context, old, next *Replay) error {
+func (e *Engine) advanceReplay(ctx context.Context, old, next *Replay) error {
 	if next.Status == old.Status && next.Looked == old.Looked && next.Done == old.Done {
 		return nil
 	}
@@ -190,8 +190,8 @@ func (e *Engine) replayStep(ctx context.Context, r *Replay, pace *rate.Limiter) 
 		return 0, nil
 	case !to.Active:
 		return 0, &Error{Code: CodeConflict, Message: "the subscription " + to.ID.Format(SubscriptionPrefix) + " is not active; activate it and resume the replay"}
-	case e.scheduler.waiting(to.ID) >= order.Low: // what is live goes first, and the rest stays where it is
-		return replayAgain, nil
+	case e.scheduler.waiting(to.ID) >= order.LowWater: // what is live goes first, and the rest stays where it is
+		return replayRetryDelay, nil
 	}
 	list, chosen, more, err := e.replayRead(ctx, r, source)
 	if err != nil {
@@ -199,7 +199,7 @@ func (e *Engine) replayStep(ctx context.Context, r *Replay, pace *rate.Limiter) 
 	}
 	var queued atomic.Int64
 	group, within := errgroup.WithContext(ctx)
-	group.SetLimit(replayAtOnce) // each waits for its commit
+	group.SetLimit(maxReplayBatch) // each waits for its commit
 	for _, id := range chosen {
 		if now := e.replays.get(r.ID); now == nil || now.Status != ReplayRunning { // paused or cancelled: at once, not after the step
 			list, more = slices.DeleteFunc(list, func(d *Delivery) bool { return d.ID.Event >= id }), true
@@ -209,7 +209,7 @@ func (e *Engine) replayStep(ctx context.Context, r *Replay, pace *rate.Limiter) 
 			return 0, errors.Join(err, group.Wait())
 		}
 		group.Go(func() error {
-			ok, err := e.requeue(within, DeliveryID{id, to.ID})
+			ok, err := e.requeueForReplay(within, DeliveryID{id, to.ID})
 			if ok {
 				queued.Add(1)
 			}
@@ -238,8 +238,8 @@ func (e *Engine) replayStep(ctx context.Context, r *Replay, pace *rate.Limiter) 
 // among all replays.
 func (e *Engine) replayRead(ctx context.Context, r *Replay, source *Subscription) (list []*Delivery, chosen []ID, more bool, err error) {
 	select {
-	case e.replays.places <- struct{}{}:
-		defer func() { <-e.replays.places }()
+	case e.replays.slots <- struct{}{}:
+		defer func() { <-e.replays.slots }()
 	case <-ctx.Done():
 		return nil, nil, false, ctx.Err()
 	}
@@ -248,7 +248,7 @@ func (e *Engine) replayRead(ctx context.Context, r *Replay, source *Subscription
 	}
 	more = len(list) == replayPage
 	for i, d := range list {
-		switch ok, err := e.chooses(ctx, r, source, d); {
+		switch ok, err := e.replaySelects(ctx, r, source, d); {
 		case err != nil:
 			return nil, nil, false, err
 		case !ok:
@@ -290,15 +290,15 @@ func (e *Engine) replayPage(ctx context.Context, r *Replay, source *Subscription
 	return list, err
 }
 
-// chooses tells whether the replay asks for a delivery.
-func (e *Engine) chooses(ctx context.Context, r *Replay, source *Subscription, d *Delivery) (bool, error) {
+// replaySelects tells whether the replay asks for a delivery.
+func (e *Engine) replaySelects(ctx context.Context, r *Replay, source *Subscription, d *Delivery) (bool, error) {
 	missing := d.State == 0
 	switch {
 	case missing && !matchesAny(source.Events, d.EventType), !missing && !slices.Contains(r.States, d.State),
 		len(r.EventTypes) > 0 && !matchesAny(r.EventTypes, d.EventType):
 		return false, nil
 	case missing || r.Filter != "":
-		return e.passes(ctx, r, source, d.ID.Event, missing)
+		return e.passesReplayFilter(ctx, r, source, d.ID.Event, missing)
 	}
 	return true, nil
 }
@@ -307,9 +307,9 @@ func matchesAny(patterns []string, eventType string) bool {
 	return slices.ContainsFunc(patterns, func(p string) bool { return MatchesPattern(p, eventType) })
 }
 
-// passes tells whether an event passes the replay's filter and, where it is new to the
+// passesReplayFilter tells whether an event passes the replay's filter and, where it is new to the
 // subscription, the subscription's. A filter that fails lets nothing pass.
-func (e *Engine) passes(ctx context.Context, r *Replay, source *Subscription, id ID, missing bool) (bool, error) {
+func (e *Engine) passesReplayFilter(ctx context.Context, r *Replay, source *Subscription, id ID, missing bool) (bool, error) {
 	ev, err := e.store.Event(ctx, "", id)
 	if ErrorCode(err) == CodeNotFound { // removed meanwhile
 		return false, nil
@@ -317,7 +317,7 @@ func (e *Engine) passes(ctx context.Context, r *Replay, source *Subscription, id
 	if err != nil {
 		return false, err
 	}
-	in := filter.NewInput(view(ev, jsondoc.Value{}))
+	in := filter.NewInput(scriptEvent(ev, jsondoc.Value{}))
 	defer in.Release()
 	if r.Filter != "" {
 		f, err := e.filters.Compile(r.Filter)
@@ -328,7 +328,7 @@ func (e *Engine) passes(ctx context.Context, r *Replay, source *Subscription, id
 			return false, nil
 		}
 	}
-	route := e.registry.route(source.ID)
+	route := e.registry.compiledSubscription(source.ID)
 	if !missing || route == nil || route.filterSource == "" {
 		return route != nil, nil
 	}
@@ -340,9 +340,9 @@ func (e *Engine) passes(ctx context.Context, r *Replay, source *Subscription, id
 	return ok && err == nil, nil
 }
 
-// requeue makes a delivery wait for an attempt, whatever became of it before; queued is
+// requeueForReplay makes a delivery wait for an attempt, whatever became of it before; queued is
 // false where it waits already, or its event is gone.
-func (e *Engine) requeue(ctx context.Context, id DeliveryID) (queued bool, err error) {
+func (e *Engine) requeueForReplay(ctx context.Context, id DeliveryID) (queued bool, err error) {
 	attempts, reason := 0, ""
 	d, err := e.store.Delivery(ctx, "", id)
 	switch {
@@ -353,31 +353,31 @@ func (e *Engine) requeue(ctx context.Context, id DeliveryID) (queued bool, err e
 	case ErrorCode(err) != CodeNotFound:
 		return false, err
 	}
-	err = e.wait(ctx, id, attempts, reason)
+	err = e.waitForReplay(ctx, id, attempts, reason)
 	if ErrorCode(err) == CodeNotFound { // removed since
 		return false, nil
 	}
 	return err == nil, err
 }
 
-// wait makes a delivery pending and queues it, once that is on disk. Error: CodeNotFound
+// Wait makes a delivery pending and queues it, once that is on disk. Error: CodeNotFound
 // where its event was removed meanwhile; then nothing has changed.
-func (e *Engine) wait(ctx context.Context, id DeliveryID, attempts int, reason string) error {
+func (e *Engine) waitForReplay(ctx context.Context, id DeliveryID, attempts int, reason string) error {
 	now := e.now()
-	en := order.Entry{Event: id.Event, Attempts: attempts, Renewed: now}
-	if r := e.registry.route(id.Subscription); r != nil {
+	en := order.Entry{Event: id.Event, Attempts: attempts, RequestedAt: now}
+	if r := e.registry.compiledSubscription(id.Subscription); r != nil {
 		var err error
-		if en, err = e.regrouped(ctx, r, en); err != nil {
+		if en, err = e.withGroup(ctx, r, en); err != nil {
 			return err
 		}
 	}
 	recorded := make(chan error, 1)
-	e.recordUnless(&Outcome{ID: id, State: StatePending, Attempts: attempts, Error: reason, RenewedAt: now}, func() {
-		switch known, q, list := e.scheduler.addByHand(id.Subscription, en); { // here the store must not be waited for
+	e.recordOutcomeUnless(&Outcome{ID: id, State: StatePending, Attempts: attempts, Error: reason, RenewedAt: now}, func() {
+		switch known, q, list := e.scheduler.enqueueManualRetry(id.Subscription, en); { // here the store must not be waited for
 		case !known: // deleted while the row was on its way
-			e.records.Go(func() { e.giveUp(id.Subscription, en, subscriptionDeleted) })
+			e.writes.Go(func() { e.markDead(id.Subscription, en, subscriptionDeleted) })
 		case list != nil:
-			e.records.Go(func() { e.setAside(q, list) })
+			e.writes.Go(func() { e.settleDisplaced(q, list) })
 		}
 		recorded <- nil
 	}, func(err error) { recorded <- err })

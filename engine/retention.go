@@ -17,14 +17,14 @@ const (
 	// prunePause is the least pause between two steps, which leaves most of the writer's
 	// time to others: a step takes 3 to 10 ms of it.
 	prunePause = 20 * time.Millisecond
-	// nearlyFull and enoughRoom are parts of the limit, in percent: from the one on room is
+	// pruneThreshold and pruneTarget are parts of the limit, in percent: from the one on room is
 	// made, until it is at the other. At the limit itself events are refused.
-	nearlyFull, enoughRoom = 90, 85
-	// idleFor is how long no room is looked for after none was found.
-	idleFor = time.Minute
+	pruneThreshold, pruneTarget = 90, 85
+	// compactAfterIdle is how long no room is looked for after none was found.
+	compactAfterIdle = time.Minute
 	// The store may keep some free room, which new events take without growing the file.
-	slackPart  = 10
-	leastSlack = 8 << 20
+	slackPart = 10
+	minSlack  = 8 << 20
 )
 
 // retention removes what is finished and old, or finished and too much. Its fields belong
@@ -39,7 +39,7 @@ type retention struct {
 // retentionLoop prunes until the router stops.
 func (e *Engine) retentionLoop() {
 	r := retention{engine: e}
-	ctx, cancel := e.untilStopped()
+	ctx, cancel := e.stopContext()
 	defer cancel()
 	ticker := time.NewTicker(pruneEvery)
 	defer ticker.Stop()
@@ -49,17 +49,17 @@ func (e *Engine) retentionLoop() {
 		case <-e.stop:
 			return
 		case <-ticker.C:
-		case <-e.pressure.short: // a busy publisher fills the rest before the next look
-			run = r.makeRoom
+		case <-e.load.nearlyFull: // a busy publisher fills the rest before the next look
+			run = r.freeSpace
 		}
-		if err := run(ctx, e.restAfter); err != nil && !e.closing() {
+		if err := run(ctx, e.sleepUnlessPending); err != nil && !e.isStopping() {
 			e.log.Error("old events not removed", "error", err)
 		}
 	}
 }
 
-// untilStopped gives a context that ends when the router stops.
-func (e *Engine) untilStopped() (context.Context, context.CancelFunc) {
+// stopContext gives a context that ends when the router stops.
+func (e *Engine) stopContext() (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
 		select {
@@ -71,8 +71,8 @@ func (e *Engine) untilStopped() (context.Context, context.CancelFunc) {
 	return ctx, cancel
 }
 
-// rest sleeps; false says that the router stops.
-func (e *Engine) rest(d time.Duration) bool {
+// sleep sleeps; false says that the router stops.
+func (e *Engine) sleep(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -83,8 +83,8 @@ func (e *Engine) rest(d time.Duration) bool {
 	}
 }
 
-// restAfter rests after a step: as long as it took, for a busy store takes longer.
-func (e *Engine) restAfter(took time.Duration) bool { return e.rest(max(took, prunePause)) }
+// sleepUnlessPending rests after a step: as long as it took, for a busy store takes longer.
+func (e *Engine) sleepUnlessPending(took time.Duration) bool { return e.sleep(max(took, prunePause)) }
 
 // run removes all that may go by now. After each step it asks rest whether to go on.
 func (r *retention) run(ctx context.Context, rest func(took time.Duration) bool) error {
@@ -97,7 +97,7 @@ func (r *retention) run(ctx context.Context, rest func(took time.Duration) bool)
 	if err := r.removeRequests(ctx, rest); err != nil {
 		return err
 	}
-	if err := r.makeRoom(ctx, rest); err != nil {
+	if err := r.freeSpace(ctx, rest); err != nil {
 		return err
 	}
 	return r.compact(ctx, rest)
@@ -151,24 +151,24 @@ func (r *retention) removeRequests(ctx context.Context, rest func(time.Duration)
 	}
 }
 
-// makeRoom removes finished events of any age, oldest first, when the store is nearly full.
-func (r *retention) makeRoom(ctx context.Context, rest func(time.Duration) bool) error {
+// freeSpace removes finished events of any age, oldest first, when the store is nearly full.
+func (r *retention) freeSpace(ctx context.Context, rest func(time.Duration) bool) error {
 	limit, now := r.engine.cfg.KeepBytes, r.engine.cfg.Now()
-	if limit == 0 || now.Before(r.idle) && r.idle.Sub(now) <= idleFor { // or the clock was set back
+	if limit == 0 || now.Before(r.idle) && r.idle.Sub(now) <= compactAfterIdle { // or the clock was set back
 		return nil
 	}
 	above := func(part int64) (bool, error) {
 		u, err := r.engine.store.Room(ctx)
 		return u.Bytes > limit/100*part, err
 	}
-	full, err := above(nearlyFull)
+	full, err := above(pruneThreshold)
 	if err != nil || !full {
 		return err
 	}
 	q := PruneQuery{Before: snowflake.FirstAt(now), Remove: func(string, bool, time.Time) bool { return true }}
-	_, removed, err := r.prune(ctx, q, rest, func() (bool, error) { return above(enoughRoom) })
+	_, removed, err := r.prune(ctx, q, rest, func() (bool, error) { return above(pruneTarget) })
 	if removed == 0 {
-		r.idle = now.Add(idleFor)
+		r.idle = now.Add(compactAfterIdle)
 	} else {
 		r.engine.log.Warn("finished events removed before their time: the database has reached 90 % of its limit", "events", removed, "limit_bytes", limit)
 	}
@@ -207,7 +207,7 @@ func (r *retention) compact(ctx context.Context, rest func(time.Duration) bool) 
 	if err != nil {
 		return err
 	}
-	keep := max(u.Bytes/slackPart, leastSlack)
+	keep := max(u.Bytes/slackPart, minSlack)
 	if u.DiskFree < r.engine.cfg.MinFreeDisk {
 		keep = 0
 	}

@@ -190,10 +190,10 @@ func liveSecrets(old []OldSecret, at time.Time) (live []OldSecret) {
 	return live
 }
 
-// tidySecrets leaves of the old secrets of s those that still sign, and those that the
+// pruneOldSecrets leaves of the old secrets of s those that still sign, and those that the
 // change from old to s brought. A change that sets another secret without saying what
 // becomes of the old ones ends them all.
-func (e *Engine) tidySecrets(old, s *Subscription) {
+func (e *Engine) pruneOldSecrets(old, s *Subscription) {
 	if s.Secret != old.Secret && slices.Equal(s.OldSecrets, old.OldSecrets) {
 		s.OldSecrets = nil
 	}

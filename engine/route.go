@@ -17,16 +17,16 @@ import (
 	"switchhook/scripts/filter"
 )
 
-// route is a subscription made ready for use. It is never changed: a changed
+// compiledSubscription is a subscription made ready for use. It is never changed: a changed
 // subscription gets a new route.
-type route struct {
-	sub     *Subscription
-	url     *url.URL
-	signer  *signature.Signer
-	headers http.Header // the subscription's own
-	redact  *redactor
-	terms   terms
-	broken  error // why nothing can be sent, where what is stored can't be read
+type compiledSubscription struct {
+	sub       *Subscription
+	url       *url.URL
+	signer    *signature.Signer
+	headers   http.Header // the subscription's own
+	redact    *redactor
+	policy    effectivePolicy
+	configErr error // why nothing can be sent, where what is stored can't be read
 
 	grouping grouping
 
@@ -45,33 +45,33 @@ type route struct {
 	filtering    *streak                // runs of the filter
 	preparing    *streak                // attempts, before the target is asked
 
-	program atomic.Pointer[scripts.Program] // of the transform; nil until it is compiled
-	held    atomic.Bool                     // quarantined: nothing is sent
-	worked  atomic.Bool                     // a run of the transform was good
+	program     atomic.Pointer[scripts.Program] // of the transform; nil until it is compiled
+	quarantined atomic.Bool                     // quarantined: nothing is sent
+	worked      atomic.Bool                     // a run of the transform was good
 
-	dry    bool // a dry run's: nothing is compared or counted
+	dryRun bool // a dry run's: nothing is compared or counted
 	masked bool // with dry: the script does not see the target's URL
 }
 
-// suspect names the transform for the quarantine, once it was compiled; the zero suspect
+// quarantineKey names the transform for the quarantine, once it was compiled; the zero suspect
 // before, and where there is none.
-func (r *route) suspect() suspect {
+func (r *compiledSubscription) quarantineKey() quarantineKey {
 	program := r.program.Load()
 	if program == nil {
-		return suspect{}
+		return quarantineKey{}
 	}
-	return suspect{r.sub.Account, program.Hash}
+	return quarantineKey{r.sub.Account, program.Hash}
 }
 
-func (e *Engine) newRoute(s *Subscription) *route {
-	r := &route{sub: s, terms: e.termsOf(s), headers: make(http.Header, len(s.Headers)), redact: newRedactor(s), filtering: &streak{}, preparing: &streak{}}
-	r.grouping.set(mannerOf(s))
+func (e *Engine) compileSubscription(s *Subscription) *compiledSubscription {
+	r := &compiledSubscription{sub: s, policy: e.resolvePolicy(s), headers: make(http.Header, len(s.Headers)), redact: newRedactor(s), filtering: &streak{}, preparing: &streak{}}
+	r.grouping.set(groupingSpecOf(s))
 	var err *Error
 	if r.signer, err = signerOf(s); err != nil {
-		r.broken = err
+		r.configErr = err
 	}
 	if u, err := e.cfg.Guard.ParseURL(s.TargetURL); err != nil {
-		r.broken = err
+		r.configErr = err
 	} else {
 		r.url = u
 	}
@@ -82,13 +82,13 @@ func (e *Engine) newRoute(s *Subscription) *route {
 		r.filterSource, r.filterRef, r.versions[0] = v.Source, v.ref(), v
 	}
 	if v, err := e.resolve(ctx, s.Transform, s.TransformScript); err != nil {
-		r.transformRef, r.broken = s.TransformScript, err
+		r.transformRef, r.configErr = s.TransformScript, err
 	} else {
 		r.transformSource, r.transformRef, r.versions[1] = v.Source, v.ref(), v
 	}
 	if s.Unreadable != nil {
-		r.broken = unreadable(s)
-		r.held.Store(true)
+		r.configErr = unreadable(s)
+		r.quarantined.Store(true)
 	}
 	for name, value := range s.Headers {
 		r.headers[name] = []string{value}
@@ -103,7 +103,7 @@ func unreadable(s *Subscription) *Error {
 
 // compiledFilter compiles on first use: with 10,000 subscriptions a start would wait for
 // filters that no event may ask for.
-func (e *Engine) compiledFilter(r *route) (*filter.Filter, error) {
+func (e *Engine) compiledFilter(r *compiledSubscription) (*filter.Filter, error) {
 	r.filterOnce.Do(func() {
 		if r.filterSource != "" && r.filterErr == nil {
 			r.filter, r.filterErr = e.filters.Compile(r.filterSource)
@@ -119,12 +119,12 @@ const compileTime = 30 * time.Second
 // compiledTransform compiles a transform on first use. No lock is held meanwhile, and
 // deliveries that need the same source share one compilation. A stop ends it: the
 // deliveries go back to their queues.
-func (e *Engine) compiledTransform(ctx context.Context, r *route) (*scripts.Program, error) {
+func (e *Engine) compiledTransform(ctx context.Context, r *compiledSubscription) (*scripts.Program, error) {
 	if program := r.program.Load(); program != nil {
 		return program, nil
 	}
 	compiled := e.compilations.DoChan(r.transformSource, func() (any, error) {
-		ctx, cancel := e.untilStopped()
+		ctx, cancel := e.stopContext()
 		defer cancel()
 		ctx, cancel = context.WithTimeout(ctx, compileTime)
 		defer cancel()
@@ -139,8 +139,8 @@ func (e *Engine) compiledTransform(ctx context.Context, r *route) (*scripts.Prog
 		}
 		program := result.Val.(*scripts.Program)
 		r.program.Store(program)
-		// From here on holdBack finds the route; what it did before is made up for.
-		if reason := e.quarantine.holds(r.suspect()); reason != "" {
+		// From here on quarantineScript finds the route; what it did before is made up for.
+		if reason := e.quarantine.contains(r.quarantineKey()); reason != "" {
 			e.holdRoute(r, reason, false)
 			return nil, &scripts.Error{Phase: scripts.PhaseBusy, Message: "quarantined: " + reason}
 		}
@@ -151,8 +151,8 @@ func (e *Engine) compiledTransform(ctx context.Context, r *route) (*scripts.Prog
 // match gives the routes whose subscriptions want ev. Each distinct filter runs once, and
 // once for each script that it is a version of. The error is a CodeBusy: the filters were
 // not through by the deadline.
-func (e *Engine) match(candidates []*route, ev *scripts.Event, deadline time.Time) ([]*route, error) {
-	if !slices.ContainsFunc(candidates, func(r *route) bool { return r.filterSource != "" }) {
+func (e *Engine) match(candidates []*compiledSubscription, ev *scripts.Event, deadline time.Time) ([]*compiledSubscription, error) {
+	if !slices.ContainsFunc(candidates, func(r *compiledSubscription) bool { return r.filterSource != "" }) {
 		return candidates, nil
 	}
 	in := filter.NewInput(ev)
@@ -166,7 +166,7 @@ func (e *Engine) match(candidates []*route, ev *scripts.Event, deadline time.Tim
 		ref    ScriptRef
 	}
 	known := make(map[use]result, len(candidates))
-	matched := make([]*route, 0, len(candidates))
+	matched := make([]*compiledSubscription, 0, len(candidates))
 	for _, r := range candidates {
 		if r.filterSource == "" {
 			matched = append(matched, r)
@@ -177,8 +177,8 @@ func (e *Engine) match(candidates []*route, ev *scripts.Event, deadline time.Tim
 		if !seen {
 			// A stop waits for no user's filters; what the router itself has to tell is
 			// published last, and is lost if it is not.
-			if time.Now().After(deadline) || e.closing() && !Operational(ev.Type) {
-				return nil, errTooSlow
+			if time.Now().After(deadline) || e.isStopping() && !Operational(ev.Type) {
+				return nil, errFiltersTooSlow
 			}
 			if res.err = err; err == nil {
 				res.ok, res.err = e.runFilter(r, f, in)
@@ -188,7 +188,7 @@ func (e *Engine) match(candidates []*route, ev *scripts.Event, deadline time.Tim
 			}
 		}
 		if res.err != nil {
-			e.noteFilterError(r, res.err)
+			e.recordFilterError(r, res.err)
 			e.noteFilterStreak(r, Operational(ev.Type))
 			continue
 		}
@@ -202,11 +202,11 @@ func (e *Engine) match(candidates []*route, ev *scripts.Event, deadline time.Tim
 	return matched, nil
 }
 
-var errTooSlow = &Error{Code: CodeBusy, Message: fmt.Sprintf("the filters of this account took more than %s for these events, so none was stored; publish fewer at a time, or simplify the filters", matchTime)}
+var errFiltersTooSlow = &Error{Code: CodeBusy, Message: fmt.Sprintf("the filters of this account took more than %s for these events, so none was stored; publish fewer at a time, or simplify the filters", matchTimeout)}
 
 // runFilter evaluates a filter. Those of named scripts are counted, and run beside their
 // shadow if there is one.
-func (e *Engine) runFilter(r *route, f *filter.Filter, in *filter.Input) (bool, error) {
+func (e *Engine) runFilter(r *compiledSubscription, f *filter.Filter, in *filter.Input) (bool, error) {
 	if r.filterRef.Script == 0 {
 		return f.Match(in)
 	}
@@ -214,15 +214,15 @@ func (e *Engine) runFilter(r *route, f *filter.Filter, in *filter.Input) (bool, 
 	ok, err := f.Match(in)
 	e.scripts.add(r.filterRef.Script, time.Since(began), !ok && err == nil, err)
 	if sh := e.shadows.running(r.filterRef, e.cfg.Now()); sh != nil {
-		sh.filterBeside(in, ok, err)
+		sh.compareFilter(in, ok, err)
 	}
 	return ok, err
 }
 
-// noteFilterError keeps a filter's failure for its owner to see. It counts as no match.
-func (e *Engine) noteFilterError(r *route, err error) {
+// recordFilterError keeps a filter's failure for its owner to see. It counts as no match.
+func (e *Engine) recordFilterError(r *compiledSubscription, err error) {
 	e.metrics.filterErrors.Inc()
-	text := judge.Shorten(err.Error())
+	text := judge.Truncate(err.Error())
 	if r.lastError.Swap(&text) == nil { // the text may quote an event
 		e.log.Warn("filter failed, which counts as no match; the subscription's filter_errors say why", "subscription_id", r.sub.ID.Format(SubscriptionPrefix), "account", r.sub.Account)
 	}

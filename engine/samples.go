@@ -28,17 +28,17 @@ func likeHook(format PayloadFormat) (*Subscription, error) {
 		format = FormatStandard
 	}
 	like := &Subscription{PayloadFormat: format}
-	return like, checkExtras(like)
+	return like, validateHeadersAndFormat(like)
 }
 
 // bodyFor is what a subscription without a transform is sent of an event.
 func (e *Engine) bodyFor(like *Subscription, ev *Event) []byte {
-	made := e.element(like, ev, e.cfg.Now())
+	made := e.buildBatchElement(like, ev, e.cfg.Now())
 	switch {
 	case made.shown != nil: // this is no way to a token
 		return made.shown
 	case made.plain == FormatStandard && like.Batch.Size > 0:
-		return identified(made.body, ev.ID)
+		return withEventID(made.body, ev.ID)
 	}
 	return made.body
 }
@@ -66,12 +66,12 @@ type SampleForm struct {
 	Transform    ScriptRef
 }
 
-// sampleMaker makes the body of a sample, as an element of a JSON array; nil where a hook
+// sampleBuilder makes the body of a sample, as an element of a JSON array; nil where a hook
 // would be sent nothing.
-type sampleMaker func(ev *Event) ([]byte, error)
+type sampleBuilder func(ev *Event) ([]byte, error)
 
 // samplesIn is how samples of an account are made; done is called after the last.
-func (e *Engine) samplesIn(ctx context.Context, account string, form SampleForm) (_ sampleMaker, done func(), err error) {
+func (e *Engine) samplesIn(ctx context.Context, account string, form SampleForm) (_ sampleBuilder, done func(), err error) {
 	if form.Subscription == 0 && form.Transform == (ScriptRef{}) {
 		like, err := likeHook(form.Format)
 		if err != nil {
@@ -80,33 +80,33 @@ func (e *Engine) samplesIn(ctx context.Context, account string, form SampleForm)
 		like.Account = account
 		return func(ev *Event) ([]byte, error) { return e.bodyFor(like, ev), nil }, func() {}, nil
 	}
-	t := Trial{Account: account, Subscription: form.Subscription}
+	t := PreviewRequest{Account: account, Subscription: form.Subscription}
 	if form.Subscription == 0 {
 		t.Transform = &ScriptSource{Ref: form.Transform}
 	}
-	if done, err = e.enterTrial(); err != nil {
+	if done, err = e.acquirePreviewSlot(); err != nil {
 		return nil, nil, err
 	}
-	r, err := e.trialRoute(ctx, &t)
+	r, err := e.previewSubscription(ctx, &t)
 	if err != nil {
 		done()
 		return nil, nil, err
 	}
 	var strikes quarantine
-	return func(ev *Event) ([]byte, error) { return e.trialBody(ctx, r, ev, &strikes) }, done, nil
+	return func(ev *Event) ([]byte, error) { return e.previewBody(ctx, r, ev, &strikes) }, done, nil
 }
 
-// trialBody makes the body that a dry route's hook is sent of an event. What the filter or
+// previewBody makes the body that a dry route's hook is sent of an event. What the filter or
 // the transform keeps back, or the transform can't make, is nil; but a transform that the
 // sandbox had to stop as often as quarantine lets it is an error, since each time costs a
 // process that others need.
-func (e *Engine) trialBody(ctx context.Context, r *route, ev *Event, strikes *quarantine) ([]byte, error) {
+func (e *Engine) previewBody(ctx context.Context, r *compiledSubscription, ev *Event, strikes *quarantine) ([]byte, error) {
 	if r.filterSource != "" {
 		f, err := e.filters.Compile(r.filterSource)
 		if err != nil {
 			return nil, scriptError("filter", err)
 		}
-		in := filter.NewInput(view(ev, jsondoc.Value{}))
+		in := filter.NewInput(scriptEvent(ev, jsondoc.Value{}))
 		defer in.Release()
 		if !f.Explain(in).Matched {
 			return nil, nil
@@ -115,12 +115,12 @@ func (e *Engine) trialBody(ctx context.Context, r *route, ev *Event, strikes *qu
 	if r.transformSource == "" {
 		return e.bodyFor(r.sub, ev), nil
 	}
-	out, dropped, err := e.composeUnsealed(ctx, r, ev, &Attempt{Number: 1, At: e.now()}, e.element)
+	out, dropped, err := e.buildUnsigned(ctx, r, ev, &Attempt{Number: 1, At: e.now()}, e.buildBatchElement)
 	var wrong *scripts.Error
 	switch {
-	case strikes.note(r.suspect(), func() uint64 { return uint64(ev.ID) }, func() bool { return false }, err):
+	case strikes.recordStrike(r.quarantineKey(), func() uint64 { return uint64(ev.ID) }, func() bool { return false }, err):
 		return nil, scriptError("transform", err)
-	case errors.As(err, &wrong) && wrong.Guilty() || dropped != "":
+	case errors.As(err, &wrong) && wrong.ScriptFault() || dropped != "":
 		return nil, nil
 	case err != nil:
 		return nil, scriptError("transform", err)

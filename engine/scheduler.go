@@ -17,23 +17,23 @@ import (
 type scheduler struct {
 	now   func() time.Time
 	fetch func(*queue) // orders more from the store; must not block
-	// fetchSorted orders, for a line that sorts, what there is from an event on.
-	fetchSorted func(q *queue, line order.Sorter, r *route, from ID)
-	queued      func(event ID) bool // tells whether all events up to one have been queued
-	spawn       func()              // starts a worker, if there may be another; must not block
+	// fetchOrdered orders, for a line that sorts, what there is from an event on.
+	fetchOrdered          func(q *queue, line order.OrderedQueue, r *compiledSubscription, from ID)
+	allQueuedThroughEvent func(event ID) bool // tells whether all events up to one have been queued
+	spawn                 func()              // starts a worker, if there may be another; must not block
 
-	mu       sync.Mutex
-	wake     *sync.Cond
-	queues   map[ID]*queue
-	ready    fifo.Queue[*queue]
-	idle     int // workers that wait and were not woken
-	total    int // entries in all lines
-	laneRoom int // deliveries of one key
+	mu            sync.Mutex
+	wake          *sync.Cond
+	queues        map[ID]*queue
+	ready         fifo.Queue[*queue]
+	idleWorkers   int // workers that wait and were not woken
+	total         int // entries in all lines
+	groupCapacity int // deliveries of one key
 	// changed are the queues whose circuit is not on disk as it is.
-	changed map[ID]*queue
-	due     map[DeliveryID]struct{} // see expect
-	begun   bool                    // recovery is through: the store tells all that waits
-	closed  bool
+	dirtyHealth map[ID]*queue
+	due         map[DeliveryID]struct{} // see expect
+	recovered   bool                    // recovery is through: the store tells all that waits
+	closed      bool
 
 	deactivateAfter time.Duration // of nothing but failure; 0: never
 
@@ -42,25 +42,25 @@ type scheduler struct {
 	haltFor  time.Duration // the last time
 	progress bool          // an attempt was made since
 
-	gated    []*queue    // wait until earlier events have been queued
-	anyGated atomic.Bool // gated holds some, or is about to
+	waitingForEarlier    []*queue    // wait until earlier events have been queued
+	anyWaitingForEarlier atomic.Bool // gated holds some, or is about to
 
 	// No account may take all workers: its slow targets would hold back everybody else's.
-	share   int // attempts at one time of one account
-	flying  map[string]int
-	blocked map[string]*fifo.Queue[*queue] // queues that could run, but for their account's share
+	accountLimit      int // attempts at one time of one account
+	inFlightByAccount map[string]int
+	blocked           map[string]*fifo.Queue[*queue] // queues that could run, but for their account's share
 }
 
 func newScheduler(now func() time.Time, share int) *scheduler {
-	s := &scheduler{now: now, share: share, laneRoom: order.LaneRoom, queues: map[ID]*queue{}, due: map[DeliveryID]struct{}{}, changed: map[ID]*queue{}, flying: map[string]int{}, blocked: map[string]*fifo.Queue[*queue]{}}
+	s := &scheduler{now: now, accountLimit: share, groupCapacity: order.GroupCapacity, queues: map[ID]*queue{}, due: map[DeliveryID]struct{}{}, dirtyHealth: map[ID]*queue{}, inFlightByAccount: map[string]int{}, blocked: map[string]*fifo.Queue[*queue]{}}
 	s.wake = sync.NewCond(&s.mu)
 	return s
 }
 
-// setRoute makes, changes or, with a nil route, closes the queue of a subscription. The
+// setSubscription makes, changes or, with a nil route, closes the queue of a subscription. The
 // entries of a closed queue are given back, and what a changed one can't keep is to be set
 // aside.
-func (s *scheduler) setRoute(id ID, r *route) (orphans []order.Entry, list []order.Aside) {
+func (s *scheduler) setSubscription(id ID, r *compiledSubscription) (orphans []order.Entry, list []order.Displaced) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := s.queues[id]
@@ -68,55 +68,55 @@ func (s *scheduler) setRoute(id ID, r *route) (orphans []order.Entry, list []ord
 		if q == nil {
 			return nil, nil
 		}
-		orphans = slices.Clone(q.line.All())
-		s.total -= q.line.Len()
-		q.route = nil
-		q.line.Clear()
+		orphans = slices.Clone(q.waiting.All())
+		s.total -= q.waiting.Len()
+		q.compiled = nil
+		q.waiting.Clear()
 		if q.timer != nil {
 			q.timer.Stop()
 		}
 		delete(s.queues, id)
-		delete(s.changed, id)
+		delete(s.dirtyHealth, id)
 		return orphans, nil
 	}
 	if q == nil {
-		q = &queue{id: id, account: r.sub.Account, limit: r.terms.inFlight, circuit: circuit{Health: Health{Subscription: id}}}
+		q = &queue{id: id, account: r.sub.Account, limit: r.policy.inFlight, circuit: circuitBreaker{Health: Health{Subscription: id}}}
 		s.queues[id] = q
 	}
-	old := q.route
-	q.route = r
-	q.line.Batch = order.Batch(r.sub.Batch)
+	old := q.compiled
+	q.compiled = r
+	q.waiting.Limit = order.BatchLimit(r.sub.Batch)
 	if old == nil {
-		q.line.Sorted = s.sorterFor(q, r.grouping.manner)
-		if q.line.Sorted != nil && !s.begun {
-			q.line.Sorted.Leave(1) // an earlier run may have left anything
+		q.waiting.Ordered = s.newOrderedQueue(q, r.grouping.groupingSpec)
+		if q.waiting.Ordered != nil && !s.recovered {
+			q.waiting.Ordered.MarkInStore(1) // an earlier run may have left anything
 		}
-		s.offer(q)
+		s.makeRunnable(q)
 		return nil, nil
 	}
-	if old.grouping.manner != r.grouping.manner {
-		list = s.regroup(q)
+	if old.grouping.groupingSpec != r.grouping.groupingSpec {
+		list = s.rebuildQueue(q)
 	}
-	if old.terms.inFlight != r.terms.inFlight {
-		q.limit, q.successes = min(q.limit, r.terms.inFlight), 0
-		if q.limit == old.terms.inFlight { // nothing had made it less
-			q.limit = r.terms.inFlight
+	if old.policy.inFlight != r.policy.inFlight {
+		q.limit, q.successes = min(q.limit, r.policy.inFlight), 0
+		if q.limit == old.policy.inFlight { // nothing had made it less
+			q.limit = r.policy.inFlight
 		}
 	}
-	if old.terms.interval != r.terms.interval {
-		q.pace = pace{}
+	if old.policy.interval != r.policy.interval {
+		q.pacer = pacer{}
 	}
 	if old.sub.TargetURL != r.sub.TargetURL { // the old target's troubles are not the new one's
-		q.restart()
-		s.changed[id] = q
+		q.reset()
+		s.dirtyHealth[id] = q
 	}
 	if !old.sub.Active && r.sub.Active {
-		q.restart()
-		q.startSlowly()
+		q.reset()
+		q.startSlow()
 		q.circuit.ResumedAt = s.now().UTC().Truncate(time.Microsecond)
-		s.changed[id] = q
+		s.dirtyHealth[id] = q
 	}
-	s.offer(q)
+	s.makeRunnable(q)
 	return nil, list
 }
 
@@ -132,25 +132,25 @@ func (s *scheduler) setHealth(h Health) {
 	}
 }
 
-// takeChanged gives what is to be written down of targets.
-func (s *scheduler) takeChanged() []Health {
+// takeDirtyHealth gives what is to be written down of targets.
+func (s *scheduler) takeDirtyHealth() []Health {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := make([]Health, 0, len(s.changed))
-	for _, q := range s.changed {
+	list := make([]Health, 0, len(s.dirtyHealth))
+	for _, q := range s.dirtyHealth {
 		list = append(list, q.circuit.Health)
 	}
-	clear(s.changed)
+	clear(s.dirtyHealth)
 	return list
 }
 
-// changedStill takes back what could not be written.
-func (s *scheduler) changedStill(list []Health) {
+// restoreDirtyHealth takes back what could not be written.
+func (s *scheduler) restoreDirtyHealth(list []Health) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, h := range list {
 		if q := s.queues[h.Subscription]; q != nil {
-			s.changed[q.id] = q
+			s.dirtyHealth[q.id] = q
 		}
 	}
 }
@@ -162,31 +162,31 @@ func (s *scheduler) queue(id ID) *queue {
 	return s.queues[id]
 }
 
-// offer puts q where the workers look, or orders more from the store. s.mu is held.
-func (s *scheduler) offer(q *queue) {
-	if q.route == nil || s.closed {
+// makeRunnable puts q where the workers look, or orders more from the store. s.mu is held.
+func (s *scheduler) makeRunnable(q *queue) {
+	if q.compiled == nil || s.closed {
 		return
 	}
-	if q.overflow && !q.fetching && q.line.Len() < order.Low && q.route.sub.Active {
+	if q.overflow && !q.fetching && q.waiting.Len() < order.LowWater && q.compiled.sub.Active {
 		q.fetching = true
 		s.fetch(q)
 	}
-	if q.line.Sorted != nil || q.line.Batch.Size > 0 {
-		s.offerSorted(q)
+	if q.waiting.Ordered != nil || q.waiting.Limit.Size > 0 {
+		s.makeOrderedRunnable(q)
 	}
 	now := s.now()
-	if q.ready || !q.route.sub.Active || q.line.Len() == 0 {
+	if q.ready || !q.compiled.sub.Active || q.waiting.Len() == 0 {
 		return
 	}
-	if at := q.restsUntil(now); at.After(now) {
-		s.lookAgain(q, at, now)
+	if at := q.notBefore(now); at.After(now) {
+		s.scheduleWakeup(q, at, now)
 		return
 	}
 	if !q.runnable(now) {
 		return
 	}
 	q.ready = true
-	if s.flying[q.account] >= s.share {
+	if s.inFlightByAccount[q.account] >= s.accountLimit {
 		if s.blocked[q.account] == nil {
 			s.blocked[q.account] = &fifo.Queue[*queue]{}
 		}
@@ -194,11 +194,11 @@ func (s *scheduler) offer(q *queue) {
 		return
 	}
 	s.ready.Push(q)
-	s.hire()
+	s.wakeWorker()
 }
 
-// lookAgain has q offered at a later time; s.mu is held.
-func (s *scheduler) lookAgain(q *queue, at, now time.Time) {
+// scheduleWakeup has q offered at a later time; s.mu is held.
+func (s *scheduler) scheduleWakeup(q *queue, at, now time.Time) {
 	if q.wakeAt.After(now) && !at.Before(q.wakeAt) {
 		return
 	}
@@ -211,17 +211,17 @@ func (s *scheduler) lookAgain(q *queue, at, now time.Time) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		q.wakeAt = time.Time{}
-		s.offer(q)
+		s.makeRunnable(q)
 	})
 }
 
-// hire wakes a worker, or starts one; s.mu is held.
-func (s *scheduler) hire() {
+// wakeWorker wakes a worker, or starts one; s.mu is held.
+func (s *scheduler) wakeWorker() {
 	if s.halted {
 		return // resume does so
 	}
-	if s.idle > 0 {
-		s.idle-- // here, not by the one who wakes: two signals must reach two workers
+	if s.idleWorkers > 0 {
+		s.idleWorkers-- // here, not by the one who wakes: two signals must reach two workers
 		s.wake.Signal()
 	} else {
 		s.spawn()
@@ -229,118 +229,118 @@ func (s *scheduler) hire() {
 }
 
 // next waits for what may be attempted; ok is false once the scheduler is closed.
-func (s *scheduler) next() (q *queue, r *route, p order.Parcel, ok bool) {
+func (s *scheduler) next() (q *queue, r *compiledSubscription, p order.Batch, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
 		for (s.ready.Len() == 0 || s.halted) && !s.closed {
-			s.idle++
+			s.idleWorkers++
 			s.wake.Wait()
 		}
 		if s.closed {
-			return nil, nil, order.Parcel{}, false
+			return nil, nil, order.Batch{}, false
 		}
 		q = s.ready.Pop()
 		q.ready = false
 		now := s.now()
 		if !q.runnable(now) {
-			s.offer(q) // it may have to be woken later
-			s.unblock(q.account)
+			s.makeRunnable(q) // it may have to be woken later
+			s.unblockAccount(q.account)
 			continue
 		}
-		if s.flying[q.account] >= s.share { // others of the account were faster
-			s.offer(q)
+		if s.inFlightByAccount[q.account] >= s.accountLimit { // others of the account were faster
+			s.makeRunnable(q)
 			continue
 		}
-		s.flying[q.account]++
-		was := q.line.Len()
-		p = q.line.Take()
-		p.Resumed = q.circuit.ResumedAt
-		s.total -= was - q.line.Len()
+		s.inFlightByAccount[q.account]++
+		was := q.waiting.Len()
+		p = q.waiting.Pop()
+		p.ResumedAt = q.circuit.ResumedAt
+		s.total -= was - q.waiting.Len()
 		q.inFlight++
-		q.pace.take(now, q.route.terms.interval)
-		q.circuit.began(p.First.Event)
+		q.pacer.advance(now, q.compiled.policy.interval)
+		q.circuit.attemptStarted(p.First.Event)
 		for i := range p.Len() {
-			q.unsettled = append(q.unsettled, p.At(i).Event)
+			q.uncommitted = append(q.uncommitted, p.At(i).Event)
 		}
-		r = q.route
-		s.offer(q)
+		r = q.compiled
+		s.makeRunnable(q)
 		return q, r, p, true
 	}
 }
 
-// landed gives back a place in flight of q, and so one of its account; s.mu is held.
-func (s *scheduler) landed(q *queue) {
+// releaseSlot gives back a place in flight of q, and so one of its account; s.mu is held.
+func (s *scheduler) releaseSlot(q *queue) {
 	q.inFlight--
-	if s.flying[q.account]--; s.flying[q.account] == 0 {
-		delete(s.flying, q.account)
+	if s.inFlightByAccount[q.account]--; s.inFlightByAccount[q.account] == 0 {
+		delete(s.inFlightByAccount, q.account)
 	}
-	s.unblock(q.account)
+	s.unblockAccount(q.account)
 }
 
-// unblock lets one more queue of an account go: a place in its share is free, or was not
+// unblockAccount lets one more queue of an account go: a place in its share is free, or was not
 // made use of. s.mu is held.
-func (s *scheduler) unblock(account string) {
+func (s *scheduler) unblockAccount(account string) {
 	waiting := s.blocked[account]
 	for waiting != nil && waiting.Len() > 0 {
 		next := waiting.Pop()
 		if next.ready = next.runnable(s.now()); next.ready {
 			s.ready.Push(next)
-			s.hire()
+			s.wakeWorker()
 			break
 		}
-		s.offer(next) // it comes back when what stops it is over
+		s.makeRunnable(next) // it comes back when what stops it is over
 	}
 	if waiting != nil && waiting.Len() == 0 {
 		delete(s.blocked, account)
 	}
 }
 
-// putBack queues again what was taken and not attempted, for later: why may be nil. known is
+// requeue queues again what was taken and not attempted, for later: why may be nil. known is
 // false where the subscription is gone. What the line can't keep is given back.
-func (s *scheduler) putBack(q *queue, p order.Parcel, why *shortage) (known bool, list []order.Aside) {
+func (s *scheduler) requeue(q *queue, p order.Batch, why *shortage) (known bool, list []order.Displaced) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	q.circuit.ended(p.First.Event)
-	s.landed(q)
-	if known, list = s.returned(q, &p); known {
+	q.circuit.attemptFinished(p.First.Event)
+	s.releaseSlot(q)
+	if known, list = s.returnToQueue(q, &p); known {
 		s.lacks(q, why)
-		s.offer(q)
+		s.makeRunnable(q)
 	}
 	return known, list
 }
 
 // finish gives back q's place in flight and heeds what the attempt said of the target.
-func (s *scheduler) finish(q *queue, r *route, p order.Parcel, v judge.Verdict) (n news) {
+func (s *scheduler) finish(q *queue, r *compiledSubscription, p order.Batch, v judge.Decision) (n transition) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	probe := q.circuit.ended(p.First.Event)
-	s.landed(q)
-	if v.Reply != judge.None {
+	probe := q.circuit.attemptFinished(p.First.Event)
+	s.releaseSlot(q)
+	if v.Signal != judge.SignalUnknown {
 		q.shortWait, s.progress = 0, true
 	}
-	if q.route == nil || q.route.sub.TargetURL != r.sub.TargetURL {
-		s.offer(q)
+	if q.compiled == nil || q.compiled.sub.TargetURL != r.sub.TargetURL {
+		s.makeRunnable(q)
 		return n
 	}
 	before := q.circuit.Health
-	n = q.circuit.heed(v, p.First.Event, probe, s.now())
+	n = q.circuit.observe(v, p.First.Event, probe, s.now())
 	if q.circuit.Health != before {
-		s.changed[q.id] = q
+		s.dirtyHealth[q.id] = q
 	}
-	switch full := q.route.terms.inFlight; {
-	case v.Trouble:
+	switch full := q.compiled.policy.inFlight; {
+	case v.Overloaded:
 		q.limit, q.successes, q.slowStart = max(1, q.limit/2), 0, false
 	case n.closed:
-		q.startSlowly()
-	case q.limit < full && v.Reply == judge.Good:
-		q.restore(full)
+		q.startSlow()
+	case q.limit < full && v.Signal == judge.SignalHealthy:
+		q.growLimit(full)
 	}
-	if v.SlowDown > 0 {
-		s.pause(q, v.SlowDown)
+	if v.PauseFor > 0 {
+		s.pause(q, v.PauseFor)
 	}
-	n.hopeless = n.health.hopeless(s.deactivateAfter, s.now())
-	s.offer(q)
+	n.failingTooLong = n.health.failingTooLong(s.deactivateAfter, s.now())
+	s.makeRunnable(q)
 	return n
 }
 
@@ -352,20 +352,20 @@ func (s *scheduler) pause(q *queue, d time.Duration) {
 	}
 }
 
-// all lists the queues.
+// total lists the queues.
 func (s *scheduler) all() []*queue {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Collect(maps.Values(s.queues))
 }
 
-// settle notes that the outcome of an attempt is on disk.
-func (s *scheduler) settle(q *queue, event ID) {
+// committed notes that the outcome of an attempt is on disk.
+func (s *scheduler) committed(q *queue, event ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	q.unsettle(event)
-	if q.line.Sorted != nil {
-		q.line.Sorted.Settled(event)
+	q.markCommitted(event)
+	if q.waiting.Ordered != nil {
+		q.waiting.Ordered.OutcomeRecorded(event)
 	}
 }
 
@@ -374,17 +374,17 @@ func (s *scheduler) waiting(id ID) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if q := s.queues[id]; q != nil {
-		return q.line.Len()
+		return q.waiting.Len()
 	}
 	return 0
 }
 
-// probing gives how many circuits are open.
-func (s *scheduler) probing() (n int) {
+// openCircuits gives how many circuits are open.
+func (s *scheduler) openCircuits() (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, q := range s.queues {
-		if q.circuit.open() && q.route.sub.Active {
+		if q.circuit.open() && q.compiled.sub.Active {
 			n++
 		}
 	}

@@ -85,22 +85,22 @@ func (s *streak) over(h Health, least int) Health {
 
 // takeStreaks keeps what is known of a filter and a transform, if they are the same as
 // before.
-func (r *route) takeStreaks(old *route) {
+func (r *compiledSubscription) takeStreaks(old *compiledSubscription) {
 	if old == nil {
 		return
 	}
 	if old.filterSource == r.filterSource {
 		r.filtering = old.filtering
 	}
-	if old.transformSource == r.transformSource && (old.broken == nil) == (r.broken == nil) {
+	if old.transformSource == r.transformSource && (old.configErr == nil) == (r.configErr == nil) {
 		r.preparing = old.preparing
 		r.worked.Store(old.worked.Load())
 	}
 }
 
 // health gives how a subscription fares whose target fares as h says.
-func (r *route) health(h Health) Health {
-	if h.State() != HealthGood {
+func (r *compiledSubscription) health(h Health) Health {
+	if h.State() != HealthHealthy {
 		h.Cause = CauseTarget
 		return h
 	}
@@ -112,7 +112,7 @@ func (r *route) health(h Health) Health {
 
 // noteFilterStreak counts an event on which the filter failed. quiet keeps the operational
 // event back.
-func (e *Engine) noteFilterStreak(r *route, quiet bool) {
+func (e *Engine) noteFilterStreak(r *compiledSubscription, quiet bool) {
 	text := "the filter fails, which counts as no match; filter_errors say more"
 	if r.filtering.fail(e.now(), CauseFilter, text) == failingAfter && !quiet {
 		e.announceFailing(r, r.filtering, r.filterRef)
@@ -120,15 +120,15 @@ func (e *Engine) noteFilterStreak(r *route, quiet bool) {
 }
 
 // noteOwn counts whether an attempt got as far as its target. err is why it did not.
-func (e *Engine) noteOwn(r *route, en order.Entry, a *Attempt, v verdict, err error) {
+func (e *Engine) noteOwn(r *compiledSubscription, en order.Entry, a *Attempt, v verdict, err error) {
 	switch {
-	case v.Reply != judge.None || v.state == StateDropped:
+	case v.Signal != judge.SignalUnknown || v.state == StateDropped:
 		r.preparing.succeed()
-	case r.broken != nil:
-		r.preparing.fail(e.now(), CauseSubscription, judge.Shorten(r.broken.Error()))
+	case r.configErr != nil:
+		r.preparing.fail(e.now(), CauseSubscription, judge.Truncate(r.configErr.Error()))
 	case a.Phase == phaseTransform:
 		text := "the transform " + scriptTrouble(err) + "; the attempts of its deliveries say more"
-		if r.preparing.fail(e.now(), CauseTransform, text) == failingAfter && !e.aboutOperational(r, en) {
+		if r.preparing.fail(e.now(), CauseTransform, text) == failingAfter && !e.isOperationalEvent(r, en) {
 			e.announceFailing(r, r.preparing, r.transformRef)
 		}
 	}
@@ -154,14 +154,14 @@ func scriptTrouble(err error) string {
 	return text
 }
 
-func (e *Engine) announceFailing(r *route, s *streak, ref ScriptRef) {
+func (e *Engine) announceFailing(r *compiledSubscription, s *streak, ref ScriptRef) {
 	h := s.over(Health{}, 1)
 	script := ""
 	if ref.Script != 0 {
 		script = ref.Script.Format(ScriptPrefix)
 	}
-	e.announce(r.sub.Account, typeFailing, struct {
-		subject
+	e.emit(r.sub.Account, typeFailing, struct {
+		subscriptionRef
 		Kind         HealthCause `json:"kind"`
 		Script       string      `json:"script_id,omitempty"`
 		Version      int         `json:"script_version,omitempty"`
@@ -169,7 +169,7 @@ func (e *Engine) announceFailing(r *route, s *streak, ref ScriptRef) {
 		Failures     int         `json:"failures"`
 		LastError    string      `json:"last_error"`
 		At           time.Time   `json:"at"`
-	}{subjectOf(r.sub), h.Cause, script, ref.Version, h.FailingSince, h.Failures, h.LastError, e.now()})
+	}{subscriptionRefOf(r.sub), h.Cause, script, ref.Version, h.FailingSince, h.Failures, h.LastError, e.now()})
 }
 
 // failingFigures counts the subscriptions that fail.
@@ -197,8 +197,8 @@ func (s *scheduler) healths() (list []Health) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, q := range s.queues {
-		if q.route.sub.Active {
-			if h := q.route.health(q.circuit.Health); h.Cause != "" {
+		if q.compiled.sub.Active {
+			if h := q.compiled.health(q.circuit.Health); h.Cause != "" {
 				list = append(list, h)
 			}
 		}

@@ -78,7 +78,7 @@ func (e *Engine) CreateScript(ctx context.Context, wanted *Script, source, autho
 		return nil, err
 	}
 	if !report.OK() {
-		return nil, failedCases("the source", "nothing was stored; mend it, or leave the source out and add it as a version", report)
+		return nil, testFailure("the source", "nothing was stored; mend it, or leave the source out and add it as a version", report)
 	}
 	e.registry.changes.Lock()
 	defer e.registry.changes.Unlock()
@@ -90,7 +90,7 @@ func (e *Engine) CreateScript(ctx context.Context, wanted *Script, source, autho
 	if err := e.store.PutScriptVersion(ctx, v); err != nil {
 		return nil, err
 	}
-	return e.goLive(ctx, &s, 1)
+	return e.activate(ctx, &s, 1)
 }
 
 func (e *Engine) newVersion(script ID, number int, source, author, note string) *ScriptVersion {
@@ -118,7 +118,7 @@ func (e *Engine) UpdateScript(ctx context.Context, account, idOrName string, ver
 		return nil, err
 	}
 	if version != AnyVersion && version != old.Version {
-		return nil, stale("script", old.Version, version)
+		return nil, staleVersion("script", old.Version, version)
 	}
 	c := *old
 	if err := change(&c); err != nil {
@@ -178,7 +178,7 @@ func (e *Engine) DeleteScript(ctx context.Context, account, idOrName string, ver
 		return err
 	}
 	if version != AnyVersion && version != s.Version {
-		return stale("script", s.Version, version)
+		return staleVersion("script", s.Version, version)
 	}
 	if users := e.ScriptUsers(s.ID); len(users) > 0 {
 		return &Error{Code: CodeConflict, Message: fmt.Sprintf("%d subscriptions use this script, %s first among them; let them go without it first", len(users), users[0].ID.Format(SubscriptionPrefix))}
@@ -282,7 +282,7 @@ func (e *Engine) compiles(ctx context.Context, kind ScriptKind, source string, s
 	if kind == KindFilter {
 		_, err = e.filters.Compile(source, schemas...)
 	} else {
-		_, err = e.lab.Compile(ctx, source)
+		_, err = e.sandbox.Compile(ctx, source)
 	}
 	if err != nil {
 		return scriptError("source", err)
@@ -393,9 +393,9 @@ func (e *Engine) scriptsExist(s *Subscription) error {
 	return nil
 }
 
-// goLive makes a version live in all subscriptions that use the script and pin no other;
+// activate makes a version live in all subscriptions that use the script and pin no other;
 // registry.changes is held. What waits for them stays where it is.
-func (e *Engine) goLive(ctx context.Context, old *Script, number int) (*Script, error) {
+func (e *Engine) activate(ctx context.Context, old *Script, number int) (*Script, error) {
 	c := *old
 	c.Live, c.Version, c.UpdatedAt = number, old.Version+1, e.now()
 	if err := e.putScript(ctx, &c); err != nil {
@@ -403,23 +403,23 @@ func (e *Engine) goLive(ctx context.Context, old *Script, number int) (*Script, 
 	}
 	for _, s := range e.ScriptUsers(c.ID) {
 		if s.FilterScript == (ScriptRef{Script: c.ID}) || s.TransformScript == (ScriptRef{Script: c.ID}) {
-			e.setRoute(s, nil)
+			e.replaceCompiled(s, nil)
 		}
 	}
 	return &c, nil
 }
 
-// setRoute puts a subscription to use as it is now; registry.changes is held.
-func (e *Engine) setRoute(s *Subscription, program *scripts.Program) {
-	old := e.registry.route(s.ID)
-	r := e.newRoute(s)
+// setSubscription puts a subscription to use as it is now; registry.changes is held.
+func (e *Engine) replaceCompiled(s *Subscription, program *scripts.Program) {
+	old := e.registry.compiledSubscription(s.ID)
+	r := e.compileSubscription(s)
 	if program != nil && program.Source == r.transformSource { // a version may have gone live since it was compiled
 		r.program.Store(program)
-		r.held.Store(e.quarantine.holds(suspect{s.Account, program.Hash}) != "")
+		r.quarantined.Store(e.quarantine.contains(quarantineKey{s.Account, program.Hash}) != "")
 	}
 	r.takeStreaks(old)
 	e.index.replace(old, r)
-	e.registry.setRoute(s.ID, r)
-	_, list := e.scheduler.setRoute(s.ID, r)
-	e.setAside(e.scheduler.queue(s.ID), list)
+	e.registry.setCompiled(s.ID, r)
+	_, list := e.scheduler.setSubscription(s.ID, r)
+	e.settleDisplaced(e.scheduler.queue(s.ID), list)
 }

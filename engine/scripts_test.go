@@ -326,7 +326,7 @@ func TestAQuarantineHoldsAllThatShareASourceUntilANewVersion(t *testing.T) {
 	r.update(inline, func(s *engine.Subscription) { s.Transform = body })
 	until(t, "all have come to all", func() bool { return r.sink.times("29") == 5 })
 	until(t, "nothing waits", func() bool {
-		for _, state := range []engine.State{engine.StatePending, engine.StateFailed} {
+		for _, state := range []engine.State{engine.StatePending, engine.StateRetrying} {
 			if open, err := r.Deliveries(ctx, engine.DeliveryQuery{State: state, Limit: 1}); err != nil || len(open) > 0 {
 				return false
 			}
@@ -455,7 +455,7 @@ func TestScriptsSubscriptionsAndEventsChangeAtOnce(t *testing.T) {
 			}
 		})
 		wg.Go(func() {
-			_, err := r.Try(ctx, engine.Trial{Subscription: keep.ID, Event: event("a", "1")})
+			_, err := r.Preview(ctx, engine.PreviewRequest{Subscription: keep.ID, Event: event("a", "1")})
 			fits(err)
 			_, err = r.StartShadow(ctx, "", "t", version, time.Minute)
 			fits(err)

@@ -90,7 +90,7 @@ func (c *scriptCounts) add(id ID, took time.Duration, dropped bool, err error) {
 	}
 }
 
-// add counts the runs of another script among those of s.
+// enqueue counts the runs of another script among those of s.
 func (s *ScriptStats) add(o *ScriptStats) {
 	s.Runs += o.Runs
 	s.Errors += o.Errors
@@ -102,7 +102,7 @@ func (s *ScriptStats) add(o *ScriptStats) {
 	}
 }
 
-// of copies the stats of a script.
+// seriesFor copies the stats of a script.
 func (c *scriptCounts) of(id ID) ScriptStats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -117,19 +117,19 @@ func (c *scriptCounts) of(id ID) ScriptStats {
 // ScriptStats counts a script's runs since the router started.
 func (e *Engine) ScriptStats(id ID) ScriptStats { return e.scripts.of(id) }
 
-// noteRun counts a transform's run, and holds the transform back where it was one too many.
-func (e *Engine) noteRun(r *route, ev *Event, a *Attempt, dropped string, err error) {
+// recordRun counts a transform's run, and holds the transform back where it was one too many.
+func (e *Engine) recordRun(r *compiledSubscription, ev *Event, a *Attempt, dropped string, err error) {
 	var se *scripts.Error
-	if errors.As(err, &se) && !se.Guilty() {
+	if errors.As(err, &se) && !se.ScriptFault() {
 		return // it did not run
 	}
 	e.scripts.add(r.transformRef.Script, a.Script.CPU, dropped != "", err)
 	if err == nil && !r.worked.Load() {
 		r.worked.Store(true)
 	}
-	who := suspect{r.sub.Account, a.Script.Hash}
-	if who.hash != "" && e.quarantine.note(who, func() uint64 { return inputOf(ev) }, func() bool { return e.works(r, who.hash) }, err) {
-		e.holdBack(who, Operational(ev.Type))
+	who := quarantineKey{r.sub.Account, a.Script.Hash}
+	if who.hash != "" && e.quarantine.recordStrike(who, func() uint64 { return inputOf(ev) }, func() bool { return e.works(r, who.hash) }, err) {
+		e.quarantineScript(who, Operational(ev.Type))
 	}
 }
 

@@ -15,16 +15,16 @@ import (
 )
 
 const (
-	readBody    = 64 << 10 // bytes of an answer that are read, so that its connection can be used again
-	keepBody    = 16 << 10 // bytes of it that are kept
-	keepHeaders = 8 << 10
+	maxReadBody    = 64 << 10 // bytes of an answer that are read, so that its connection can be used again
+	maxKeptBody    = 16 << 10 // bytes of it that are kept
+	maxKeptHeaders = 8 << 10
 )
 
-var bodyBuffers = sync.Pool{New: func() any { b := make([]byte, readBody); return &b }}
+var bodyBuffers = sync.Pool{New: func() any { b := make([]byte, maxReadBody); return &b }}
 
 // send makes one request and stores the answer in a. ctx ends after timeout. No redirect is
 // followed. Once a status has come it is the answer, whatever becomes of the body.
-func (e *Engine) send(ctx context.Context, timeout time.Duration, out *outgoing, a *Attempt) judge.Exchange {
+func (e *Engine) send(ctx context.Context, timeout time.Duration, out *deliveryRequest, a *Attempt) judge.Result {
 	res, resent, err := e.client.Do(ctx, target.Request{Method: out.method, URL: out.url, Header: out.headers, Body: out.body, Timeout: timeout})
 	a.Resent = resent
 	if err != nil {
@@ -34,30 +34,30 @@ func (e *Engine) send(ctx context.Context, timeout time.Duration, out *outgoing,
 			a.Phase = string(failed.Phase)
 		}
 		refused := failed != nil && failed.Phase == target.PhaseRefused
-		return judge.Exchange{Err: err, Refused: refused, Silent: !refused}
+		return judge.Result{Err: err, Refused: refused, Silent: !refused}
 	}
 	defer res.Body.Close()
 	answer := &a.Response
 	if res.StatusCode < 100 { // net/http lets three digits pass, and 000 would look like no answer
 		a.Phase = phaseHTTP
-		return judge.Exchange{Err: fmt.Errorf("the target answered with status %d, which HTTP does not have", res.StatusCode), Silent: true}
+		return judge.Result{Err: fmt.Errorf("the target answered with status %d, which HTTP does not have", res.StatusCode), Silent: true}
 	}
 	answer.Status, answer.Headers = res.StatusCode, cutHeaders(out.redact.answer(res.Header))
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		// Its body is the raw connection, which no deadline of the request ends.
 		a.Phase = phaseHTTP
-		return judge.Exchange{Err: errors.New("the target wanted to switch protocols (101)"), Silent: true}
+		return judge.Result{Err: errors.New("the target wanted to switch protocols (101)"), Silent: true}
 	}
 	// Whatever else a body may be: the end of the attempt ends it.
 	defer context.AfterFunc(ctx, func() { res.Body.Close() })()
 	buffer := bodyBuffers.Get().(*[]byte)
 	defer bodyBuffers.Put(buffer)
-	n, err := fill(*buffer, res.Body)
-	answer.Body, answer.Truncated = out.redact.body(slices.Clone((*buffer)[:min(n, keepBody)])), n > keepBody
+	n, err := readUpTo(*buffer, res.Body)
+	answer.Body, answer.Truncated = out.redact.body(slices.Clone((*buffer)[:min(n, maxKeptBody)])), n > maxKeptBody
 	if err != nil {
 		answer.Truncated, answer.BodyError = true, bodyError(ctx, n, err, timeout)
 	}
-	return judge.Exchange{Status: res.StatusCode, RetryAfter: res.Header["Retry-After"], Date: res.Header.Get("Date")}
+	return judge.Result{Status: res.StatusCode, RetryAfter: res.Header["Retry-After"], Date: res.Header.Get("Date")}
 }
 
 // bodyError says why no more than n bytes of a body came.
@@ -65,12 +65,12 @@ func bodyError(ctx context.Context, n int, err error, timeout time.Duration) str
 	if ctx.Err() != nil { // which closed the body under the reader
 		return fmt.Sprintf("the body did not end within %s; %d bytes came", timeout, n)
 	}
-	return judge.Shorten(fmt.Sprintf("the body broke off after %d bytes: %s", n, target.Plainly(err)))
+	return judge.Truncate(fmt.Sprintf("the body broke off after %d bytes: %s", n, target.Plainly(err)))
 }
 
-// fill reads until buffer is full or r ends. (io.ReadFull can't tell a short answer from
+// readUpTo reads until buffer is full or r ends. (io.ReadFull can't tell a short answer from
 // one that was cut.)
-func fill(buffer []byte, r io.Reader) (n int, err error) {
+func readUpTo(buffer []byte, r io.Reader) (n int, err error) {
 	for n < len(buffer) && err == nil {
 		var m int
 		m, err = r.Read(buffer[n:])
@@ -85,7 +85,7 @@ func fill(buffer []byte, r io.Reader) (n int, err error) {
 func cutHeaders(list []Header) []Header {
 	size := 0
 	for i, h := range list {
-		if size += len(h.Name) + len(h.Value); size > keepHeaders {
+		if size += len(h.Name) + len(h.Value); size > maxKeptHeaders {
 			return list[:i]
 		}
 	}

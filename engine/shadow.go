@@ -19,19 +19,19 @@ type Shadow struct {
 }
 
 const (
-	maxShadowTime = 7 * 24 * time.Hour
-	shadowRoom    = 2 // runs at one time: live traffic goes first
+	maxShadowTime        = 7 * 24 * time.Hour
+	maxConcurrentShadows = 2 // runs at one time: live traffic goes first
 )
 
 // shadows holds the candidates that run. The zero value holds none.
 type shadows struct {
-	mu     sync.RWMutex
-	byID   map[ID]*shadow
-	places chan struct{}
+	mu    sync.RWMutex
+	byID  map[ID]*shadow
+	slots chan struct{}
 }
 
 type shadow struct {
-	candidate *runner
+	candidate *scriptRunner
 
 	mu    sync.Mutex
 	state Shadow
@@ -81,7 +81,7 @@ func (e *Engine) StopShadow(account, idOrName string) error {
 	return nil
 }
 
-// stop ends a shadow run; it tells whether there was one.
+// Close ends a shadow run; it tells whether there was one.
 func (x *shadows) stop(id ID) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -124,8 +124,8 @@ func (x *shadows) running(ref ScriptRef, now time.Time) *shadow {
 	return sh
 }
 
-// filterBeside compares the candidate of a filter with the live verdict.
-func (s *shadow) filterBeside(in *filter.Input, matched bool, liveErr error) {
+// compareFilter compares the candidate of a filter with the live verdict.
+func (s *shadow) compareFilter(in *filter.Input, matched bool, liveErr error) {
 	live, err := filterOutcome(matched, liveErr)
 	if err != nil {
 		return
@@ -141,11 +141,11 @@ func (s *shadow) count(c Change) {
 	s.state.add(c)
 }
 
-// transformBeside compares the candidate of a transform with what the live version made,
+// compareTransform compares the candidate of a transform with what the live version made,
 // in the background, or not at all when too many such runs are on.
-func (e *Engine) transformBeside(r *route, ev *Event, res scripts.Result, liveErr error) {
+func (e *Engine) compareTransform(r *compiledSubscription, ev *Event, res scripts.Result, liveErr error) {
 	sh := e.shadows.running(r.transformRef, e.cfg.Now())
-	if sh == nil || r.dry {
+	if sh == nil || r.dryRun {
 		return
 	}
 	live, err := transformOutcome(res, liveErr)
@@ -153,15 +153,15 @@ func (e *Engine) transformBeside(r *route, ev *Event, res scripts.Result, liveEr
 		return
 	}
 	select {
-	case e.shadows.places <- struct{}{}:
+	case e.shadows.slots <- struct{}{}:
 	default:
 		sh.mu.Lock()
 		sh.state.Skipped++
 		sh.mu.Unlock()
 		return
 	}
-	begun := e.background.Go(func() {
-		defer func() { <-e.shadows.places }()
+	begun := e.tasks.Go(func() {
+		defer func() { <-e.shadows.slots }()
 		candidate := *sh.candidate
 		candidate.request = r.request()
 		ctx, cancel := context.WithTimeout(context.Background(), e.cfg.Timeout)
@@ -174,6 +174,6 @@ func (e *Engine) transformBeside(r *route, ev *Event, res scripts.Result, liveEr
 		sh.count(compare(live, made))
 	})
 	if !begun {
-		<-e.shadows.places
+		<-e.shadows.slots
 	}
 }

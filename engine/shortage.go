@@ -55,14 +55,14 @@ func (s *shortage) everywhere() bool {
 }
 
 // shortageIn tells what the router lacked for an attempt; nil where it was made.
-func (e *Engine) shortageIn(x judge.Exchange, phase string) *shortage {
+func (e *Engine) shortageIn(x judge.Result, phase string) *shortage {
 	if x.Err == nil {
 		return nil
 	}
 	var script *scripts.Error
 	if errors.As(x.Err, &script) {
 		switch {
-		case script.Guilty():
+		case script.ScriptFault():
 			return nil
 		case script.Cause == nil:
 			return &shortage{}
@@ -94,11 +94,11 @@ func cause(err error) error {
 	return err
 }
 
-// putBack lets what was taken, and was not attempted, wait for another moment.
-func (e *Engine) putBack(q *queue, p order.Parcel, why *shortage) {
+// requeue lets what was taken, and was not attempted, wait for another moment.
+func (e *Engine) requeue(q *queue, p order.Batch, why *shortage) {
 	e.noteShortage(why)
-	known, list := e.scheduler.putBack(q, p, why)
-	e.afterPutBack(q, p, known, list)
+	known, list := e.scheduler.requeue(q, p, why)
+	e.afterRequeue(q, p, known, list)
 }
 
 // noteShortage counts and tells a shortage.
@@ -135,7 +135,7 @@ type shortages struct {
 
 type shortageSeen struct{ last, logged time.Time }
 
-// note keeps a shortage, and reports whether it is to be logged.
+// recordStrike keeps a shortage, and reports whether it is to be logged.
 func (s *shortages) note(why *shortage, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -234,7 +234,7 @@ func (s *scheduler) resume() {
 	defer s.mu.Unlock()
 	s.halted = false
 	for range s.ready.Len() {
-		s.hire()
+		s.wakeWorker()
 	}
 }
 
@@ -242,7 +242,7 @@ func (s *scheduler) resume() {
 func (s *scheduler) lacks(q *queue, why *shortage) {
 	switch {
 	case why == nil || why.resource == "":
-		s.pause(q, putBackFor)
+		s.pause(q, requeueDelay)
 	case why.everywhere():
 		s.halt()
 	default:

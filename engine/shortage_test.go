@@ -97,7 +97,7 @@ func startStarved(t *testing.T, change func(*engine.Config)) (*rig, *starved, fu
 // untouched fails the test where a target is blamed for something.
 func (r *rig) untouched(s *engine.Subscription) {
 	r.t.Helper()
-	if h := r.Health(s.ID); h.Failures != 0 || h.State() != engine.HealthGood {
+	if h := r.Health(s.ID); h.Failures != 0 || h.State() != engine.HealthHealthy {
 		r.t.Errorf("%s: %s, %d failures: %s", s.TargetURL, h.State(), h.Failures, h.LastError)
 	}
 }
@@ -121,7 +121,7 @@ func TestAShortageOfTheRouterIsNoFailureOfATarget(t *testing.T) {
 		before := counted(c.resource)
 		transport.lacks(3, c.err)
 		a := r.publish("a", `1`)
-		d, attempts := r.delivery(a.ID, s, engine.StateSucceeded, engine.StateFailed, engine.StateDead)
+		d, attempts := r.delivery(a.ID, s, engine.StateSucceeded, engine.StateRetrying, engine.StateDead)
 		if d.State != engine.StateSucceeded || d.Attempts != 1 || len(attempts) != 1 {
 			t.Errorf("%s: %s after %d attempts: %s", name, d.State, d.Attempts, d.Error)
 		}
@@ -322,11 +322,11 @@ func TestASandboxThatCannotStart(t *testing.T) {
 	a := r.publish("a", `1`)
 	r.delivery(a.ID, plain, engine.StateSucceeded)
 	until(t, "the sandbox is lacking", func() bool { return strings.Contains(fmt.Sprint(r.Lacking()), "processes that run transforms") })
-	if _, _, err := r.TestSend(context.Background(), engine.Trial{Subscription: transformed.ID, Event: event("a", `1`)}); engine.ErrorCode(err) != engine.CodeBusy || !strings.Contains(err.Error(), "processes that run transforms") {
+	if _, _, err := r.TestSend(context.Background(), engine.PreviewRequest{Subscription: transformed.ID, Event: event("a", `1`)}); engine.ErrorCode(err) != engine.CodeBusy || !strings.Contains(err.Error(), "processes that run transforms") {
 		t.Error(err)
 	}
 	lacks.Store(false)
-	if d, attempts := r.delivery(a.ID, transformed, engine.StateSucceeded, engine.StateFailed, engine.StateDead); d.Attempts != 1 || len(attempts) != 1 {
+	if d, attempts := r.delivery(a.ID, transformed, engine.StateSucceeded, engine.StateRetrying, engine.StateDead); d.Attempts != 1 || len(attempts) != 1 {
 		t.Errorf("%+v", d)
 	}
 	r.untouched(transformed)
@@ -391,7 +391,7 @@ func deliverWithFewFiles(t *testing.T, urls []string) {
 	until(t, "files are lacking", func() bool { return counted("files") > 0 })
 	for _, id := range events {
 		for _, s := range subs {
-			if d, attempts := r.delivery(id, s, engine.StateSucceeded, engine.StateFailed, engine.StateDead); d.State != engine.StateSucceeded || len(attempts) != 1 {
+			if d, attempts := r.delivery(id, s, engine.StateSucceeded, engine.StateRetrying, engine.StateDead); d.State != engine.StateSucceeded || len(attempts) != 1 {
 				t.Errorf("%s after %d attempts: %s", d.State, d.Attempts, d.Error)
 			}
 		}

@@ -9,254 +9,254 @@ import (
 // What the scheduler does with lines that sort: those of subscriptions that keep order or
 // debounce, and with batches.
 
-// sorterFor makes what sorts a queue's deliveries; nil where nothing has to.
-func (s *scheduler) sorterFor(q *queue, m manner) order.Sorter {
+// newOrderedQueue makes what sorts a queue's deliveries; nil where nothing has to.
+func (s *scheduler) newOrderedQueue(q *queue, m groupingSpec) order.OrderedQueue {
 	switch {
 	case m.within > 0:
-		return order.NewWindows(m.within, s.now)
+		return order.NewDebouncer(m.within, s.now)
 	case m.ordering != OrderingNone:
-		room := order.Room
+		room := order.Capacity
 		if m.ordering == OrderingKeyed {
-			room = s.laneRoom
+			room = s.groupCapacity
 		}
-		return order.NewLanes(room, func(event ID) bool { return s.queuedUpTo(q, event) })
+		return order.NewKeyedFIFO(room, func(event ID) bool { return s.allQueuedThrough(q, event) })
 	}
 	return nil
 }
 
-// regroup makes the line of a queue anew: all that waits is read from the store again,
+// rebuildQueue makes the line of a queue anew: all that waits is read from the store again,
 // where what has no row yet is put first. s.mu is held.
-func (s *scheduler) regroup(q *queue) (list []order.Aside) {
-	waiting := q.line.All()
-	s.total -= q.line.Len()
-	q.line.Clear()
-	q.outdated = q.fetching
-	if q.line.Sorted = s.sorterFor(q, q.route.grouping.manner); q.line.Sorted != nil {
+func (s *scheduler) rebuildQueue(q *queue) (list []order.Displaced) {
+	waiting := q.waiting.All()
+	s.total -= q.waiting.Len()
+	q.waiting.Clear()
+	q.fetchStale = q.fetching
+	if q.waiting.Ordered = s.newOrderedQueue(q, q.compiled.grouping.groupingSpec); q.waiting.Ordered != nil {
 		q.overflow = false
-		q.line.Sorted.Leave(1)
-		q.line.Sorted.Doubt(q.spilling)
+		q.waiting.Ordered.MarkInStore(1)
+		q.waiting.Ordered.BlockReads(q.pendingSpills)
 	} else {
 		q.overflow, q.refetch = true, true
 	}
 	for _, en := range waiting {
-		if en.Fresh == nil {
+		if en.Tracked == nil {
 			en.Release()
 			continue
 		}
 		s.spill(q, en.Event)
-		list = append(list, order.Aside{Entry: en})
+		list = append(list, order.Displaced{Entry: en})
 	}
 	return list
 }
 
-// spill notes that a row was ordered, so that a delivery can wait in the store; s.mu is held.
+// spillToStore notes that a row was ordered, so that a delivery can wait in the store; s.mu is held.
 func (s *scheduler) spill(q *queue, event ID) {
-	q.spilling++
-	if q.line.Sorted != nil {
-		q.line.Sorted.Spill(event)
+	q.pendingSpills++
+	if q.waiting.Ordered != nil {
+		q.waiting.Ordered.SpillStarted(event)
 	}
 }
 
-// addSorted does so where the line sorts, or did when the event was matched; s.mu is held.
-func (s *scheduler) addSorted(q *queue, en order.Entry) (place, *queue, []order.Aside) {
-	if en.Mark != q.route.grouping.mark { // its group is one of other settings
-		s.again(q, en.Event)
+// enqueueOrdered does so where the line sorts, or did when the event was matched; s.mu is held.
+func (s *scheduler) enqueueOrdered(q *queue, en order.Entry) (enqueueResult, *queue, []order.Displaced) {
+	if en.SpecHash != q.compiled.grouping.specHash { // its group is one of other settings
+		s.markForRefetch(q, en.Event)
 		s.spill(q, en.Event)
-		return placeStore, q, nil
+		return enqueueInStore, q, nil
 	}
-	was := q.line.Len()
-	stored, list := q.line.Sorted.Add(en, s.total >= memoryRoom)
-	s.count(q, was, list)
-	s.offer(q)
+	was := q.waiting.Len()
+	stored, list := q.waiting.Ordered.Enqueue(en, s.total >= maxInMemory)
+	s.reconcileCounters(q, was, list)
+	s.makeRunnable(q)
 	if stored {
-		q.spilling++ // the line has noted it
-		return placeStore, q, list
+		q.pendingSpills++ // the line has noted it
+		return enqueueInStore, q, list
 	}
-	return placeQueued, q, list
+	return enqueued, q, list
 }
 
-// count keeps the books after a sorted line has changed: it had was entries before, and
+// Count keeps the books after a sorted line has changed: it had was entries before, and
 // gave back list. s.mu is held.
-func (s *scheduler) count(q *queue, was int, list []order.Aside) {
-	s.total += q.line.Len() - was
+func (s *scheduler) reconcileCounters(q *queue, was int, list []order.Displaced) {
+	s.total += q.waiting.Len() - was
 	for _, a := range list {
-		if a.By != 0 {
-			if !slices.Contains(q.unsettled, a.Entry.Event) {
-				q.unsettled = append(q.unsettled, a.Entry.Event)
+		if a.SupersededBy != 0 {
+			if !slices.Contains(q.uncommitted, a.Entry.Event) {
+				q.uncommitted = append(q.uncommitted, a.Entry.Event)
 			}
 		} else {
-			q.spilling++ // the line has noted it
+			q.pendingSpills++ // the line has noted it
 		}
 	}
 }
 
-// again has what waits from an event on read from the store; s.mu is held.
-func (s *scheduler) again(q *queue, event ID) {
-	if q.line.Sorted != nil {
-		q.line.Sorted.Leave(event)
+// markForRefetch has what waits from an event on read from the store; s.mu is held.
+func (s *scheduler) markForRefetch(q *queue, event ID) {
+	if q.waiting.Ordered != nil {
+		q.waiting.Ordered.MarkInStore(event)
 	} else {
 		q.overflow, q.refetch = true, true
 	}
 }
 
-// begin lets sorted lines read what an earlier run left; all of it has rows by now.
-func (s *scheduler) begin() {
+// Add lets sorted lines read what an earlier run left; all of it has rows by now.
+func (s *scheduler) startOrderedFetches() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.begun = true
+	s.recovered = true
 	for _, q := range s.queues {
-		if q.line.Sorted != nil {
-			s.offer(q)
+		if q.waiting.Ordered != nil {
+			s.makeRunnable(q)
 		}
 	}
 }
 
-// offerSorted does what only lines need that sort or make batches: read the store from
+// makeOrderedRunnable does what only lines need that sort or make batches: read the store from
 // some event on, and look again when a time has come. s.mu is held.
-func (s *scheduler) offerSorted(q *queue) {
-	if !q.route.sub.Active {
+func (s *scheduler) makeOrderedRunnable(q *queue) {
+	if !q.compiled.sub.Active {
 		return
 	}
-	if q.line.Sorted != nil && s.begun && !q.fetching {
-		if from, ok := q.line.Sorted.Wants(); ok {
+	if q.waiting.Ordered != nil && s.recovered && !q.fetching {
+		if from, ok := q.waiting.Ordered.NextFetch(); ok {
 			q.fetching = true
-			q.line.Sorted.Begin(from)
-			s.fetchSorted(q, q.line.Sorted, q.route, from)
+			q.waiting.Ordered.FetchStarted(from)
+			s.fetchOrdered(q, q.waiting.Ordered, q.compiled, from)
 		}
 	}
 	now := s.now()
-	if ready, at := q.line.Look(now); !ready && !at.IsZero() {
-		s.lookAgain(q, at, now)
+	if ready, at := q.waiting.Ready(now); !ready && !at.IsZero() {
+		s.scheduleWakeup(q, at, now)
 	}
 }
 
-// fetchedSorted queues what was read for a sorted line. What it can't keep is given back.
-func (s *scheduler) fetchedSorted(q *queue, line order.Sorter, rows []order.Entry, all bool) (list []order.Aside) {
+// completeOrderedFetch queues what was read for a sorted line. What it can't keep is given back.
+func (s *scheduler) completeOrderedFetch(q *queue, line order.OrderedQueue, rows []order.Entry, all bool) (list []order.Displaced) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	q.fetching, q.outdated = false, false
-	if q.route == nil || q.line.Sorted != line {
+	q.fetching, q.fetchStale = false, false
+	if q.compiled == nil || q.waiting.Ordered != line {
 		for _, en := range rows {
 			en.Release()
 		}
-		s.offer(q)
+		s.makeRunnable(q)
 		return nil
 	}
-	known := make(map[ID]bool, len(q.unsettled))
-	for _, id := range q.unsettled {
+	known := make(map[ID]bool, len(q.uncommitted))
+	for _, id := range q.uncommitted {
 		known[id] = true
 	}
 	for i := range rows {
 		if _, ok := s.due[DeliveryID{rows[i].Event, q.id}]; ok {
-			rows[i].Failed = true // addDue says when it may go
+			rows[i].Failed = true // enqueueDue says when it may go
 		}
 	}
-	was := q.line.Len()
-	list = line.Fetched(rows, all, known)
-	s.count(q, was, list)
-	s.offer(q)
+	was := q.waiting.Len()
+	list = line.FetchCompleted(rows, all, known)
+	s.reconcileCounters(q, was, list)
+	s.makeRunnable(q)
 	return list
 }
 
-// putRest does so with what did not fit in the POST that is on its way.
-func (s *scheduler) putRest(q *queue, p order.Parcel) (known bool, list []order.Aside) {
+// requeueRest does so with what did not fit in the POST that is on its way.
+func (s *scheduler) requeueRest(q *queue, p order.Batch) (known bool, list []order.Displaced) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if known, list = s.returned(q, &p); known {
-		s.offer(q)
+	if known, list = s.returnToQueue(q, &p); known {
+		s.makeRunnable(q)
 	}
 	return known, list
 }
 
-// returned queues a parcel again; s.mu is held.
-func (s *scheduler) returned(q *queue, p *order.Parcel) (known bool, list []order.Aside) {
+// returnToQueue queues a parcel again; s.mu is held.
+func (s *scheduler) returnToQueue(q *queue, p *order.Batch) (known bool, list []order.Displaced) {
 	for i := range p.Len() {
-		q.unsettle(p.At(i).Event)
+		q.markCommitted(p.At(i).Event)
 	}
-	if q.route == nil {
+	if q.compiled == nil {
 		return false, nil
 	}
-	was := q.line.Len()
+	was := q.waiting.Len()
 	switch {
-	case p.From != q.line.Sorted: // the settings changed
+	case p.Queue != q.waiting.Ordered: // the settings changed
 		for i := range p.Len() {
 			en := *p.At(i)
-			s.again(q, en.Event)
-			if en.Fresh == nil {
+			s.markForRefetch(q, en.Event)
+			if en.Tracked == nil {
 				en.Release()
 				continue
 			}
-			if q.line.Sorted != nil {
-				q.line.Sorted.Spill(en.Event)
+			if q.waiting.Ordered != nil {
+				q.waiting.Ordered.SpillStarted(en.Event)
 			}
-			list = append(list, order.Aside{Entry: en})
+			list = append(list, order.Displaced{Entry: en})
 		}
-	case p.From != nil:
-		list = p.From.Landed(p, func(int) order.Fate { return order.Returned })
+	case p.Queue != nil:
+		list = p.Queue.Completed(p, func(int) order.Disposition { return order.NotAttempted })
 	default:
 		for i := range p.Len() {
-			q.line.Push(*p.At(i))
+			q.waiting.Push(*p.At(i))
 		}
 	}
-	s.count(q, was, list)
+	s.reconcileCounters(q, was, list)
 	return true, list
 }
 
-// arrived tells a sorted line what became of a parcel. What it can't keep is given back;
+// completeOrdered tells a sorted line what became of a parcel. What it can't keep is given back;
 // where it is of the parcel, it is dropped instead of tried again.
-func (s *scheduler) arrived(q *queue, p *order.Parcel, became func(i int) order.Fate) (list []order.Aside) {
+func (s *scheduler) completeOrdered(q *queue, p *order.Batch, became func(i int) order.Disposition) (list []order.Displaced) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if q.route == nil || p.From != q.line.Sorted {
+	if q.compiled == nil || p.Queue != q.waiting.Ordered {
 		return nil
 	}
-	was := q.line.Len()
-	list = p.From.Landed(p, became)
-	s.count(q, was, list)
+	was := q.waiting.Len()
+	list = p.Queue.Completed(p, became)
+	s.reconcileCounters(q, was, list)
 	return list
 }
 
-// tooLarge has later batches be smaller: the target refused one of n deliveries.
-func (s *scheduler) tooLarge(q *queue, n int) {
+// batchTooLarge has later batches be smaller: the target refused one of n deliveries.
+func (s *scheduler) batchTooLarge(q *queue, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	q.line.TooLarge(n)
+	q.waiting.BatchTooLarge(n)
 }
 
-// fits notes that the target took a batch.
-func (s *scheduler) fits(q *queue) {
+// batchAccepted notes that the target took a batch.
+func (s *scheduler) batchAccepted(q *queue) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	q.line.Fit()
+	q.waiting.BatchAccepted()
 }
 
-// queuedUpTo tells whether all events up to one have been queued. Where not, q is offered
+// allQueuedThrough tells whether all events up to one have been queued. Where not, q is offered
 // again once they may have been. s.mu is held.
-func (s *scheduler) queuedUpTo(q *queue, event ID) bool {
-	if s.queued(event) {
+func (s *scheduler) allQueuedThrough(q *queue, event ID) bool {
+	if s.allQueuedThroughEvent(event) {
 		return true
 	}
-	s.anyGated.Store(true)
-	if s.queued(event) { // whoever queued it since may not have seen that
+	s.anyWaitingForEarlier.Store(true)
+	if s.allQueuedThroughEvent(event) { // whoever queued it since may not have seen that
 		return true
 	}
-	if !slices.Contains(s.gated, q) {
-		s.gated = append(s.gated, q)
+	if !slices.Contains(s.waitingForEarlier, q) {
+		s.waitingForEarlier = append(s.waitingForEarlier, q)
 	}
 	return false
 }
 
-// ungate offers the queues that wait for events to be queued.
-func (s *scheduler) ungate() {
-	if !s.anyGated.Load() {
+// releaseWaiting offers the queues that wait for events to be queued.
+func (s *scheduler) releaseWaiting() {
+	if !s.anyWaitingForEarlier.Load() {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.anyGated.Store(false)
-	list := s.gated
-	s.gated = nil
+	s.anyWaitingForEarlier.Store(false)
+	list := s.waitingForEarlier
+	s.waitingForEarlier = nil
 	for _, q := range list {
-		s.offer(q)
+		s.makeRunnable(q)
 	}
 }

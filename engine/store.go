@@ -203,7 +203,7 @@ type Housekeeping interface {
 	Room(ctx context.Context) (Room, error)
 	// OpenDeliveries counts the deliveries with a row that are pending or failed, by
 	// subscription; subscriptions without any are left out.
-	OpenDeliveries(ctx context.Context) (map[ID]OpenCount, error)
+	OpenDeliveries(ctx context.Context) (map[ID]BacklogCount, error)
 }
 
 // PruneQuery picks what Prune removes.
@@ -231,8 +231,8 @@ type Room struct {
 	DiskFree int64 // left on the file system
 }
 
-// OpenCount counts deliveries that are not done, of those with a row.
-type OpenCount struct {
+// BacklogCount counts deliveries that are not done, of those with a row.
+type BacklogCount struct {
 	Pending int64
 	Failed  int64 // they will be retried
 }

@@ -26,7 +26,7 @@ type Subscription struct {
 	OldSecrets      []OldSecret        // still sign as well
 	Signatures      []signature.Scheme // signature.Standard where empty
 	Headers         map[string]string  // sent with each delivery
-	VisibleHeaders  []string           // those of them whose values are not hidden, see HidesHeader
+	VisibleHeaders  []string           // those of them whose values are not hidden, see IsSensitiveName
 	PayloadFormat   PayloadFormat
 	Policy          Policy
 	Batch           Batch

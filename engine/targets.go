@@ -66,14 +66,14 @@ func (e *Engine) findTargets(ctx context.Context, inputs []EventInput) ([][]ID, 
 	if !slices.ContainsFunc(inputs, func(in EventInput) bool { return len(in.Targets) > 0 }) {
 		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, matchTime)
+	ctx, cancel := context.WithTimeout(ctx, matchTimeout)
 	defer cancel()
 	found := make([][]ID, len(inputs))
 	fresh := map[string]*newTarget{}
 	for i := range inputs {
 		in := &inputs[i]
 		if err := e.checkTargets(in); err != nil {
-			return nil, inBatch(err, i, len(inputs))
+			return nil, withBatchIndex(err, i, len(inputs))
 		}
 		var err error
 		if found[i], err = e.targetsOfRepeat(ctx, in); err != nil || found[i] != nil {
@@ -90,7 +90,7 @@ func (e *Engine) findTargets(ctx context.Context, inputs []EventInput) ([][]ID, 
 				}
 				at := *wrong
 				at.Field = strings.TrimSuffix(fmt.Sprintf("targets[%d].%s", n, wrong.Field), ".")
-				return nil, inBatch(&at, i, len(inputs))
+				return nil, withBatchIndex(&at, i, len(inputs))
 			}
 		}
 	}
@@ -205,7 +205,7 @@ func (e *Engine) findTarget(ctx context.Context, in *EventInput, n int, fresh ma
 		CreatedAt: e.now(),
 	}
 	s.ExpiresAt = s.CreatedAt.Add(e.targetLife())
-	program, err := e.checkSubscription(ctx, s, nil)
+	program, err := e.validateSubscription(ctx, s, nil)
 	if err != nil {
 		return err
 	}
@@ -313,9 +313,9 @@ func (g *registry) targetCodeOf(account string) int {
 	return g.targetCode[account]
 }
 
-// tally keeps count of a subscription that comes (1) or goes (-1): those of targets apart,
+// countInline keeps count of a subscription that comes (1) or goes (-1): those of targets apart,
 // since nobody made them one by one. g.mu is held.
-func (g *registry) tally(s *Subscription, by int) {
+func (g *registry) countInline(s *Subscription, by int) {
 	counts := g.owned
 	if s.Inline {
 		counts = g.targetCounts

@@ -20,9 +20,9 @@ const (
 	maxGiveUpAfter = 30 * 24 * time.Hour
 )
 
-// checkPolicy tells what is wrong with a policy; inFlight is what the router allows over
+// validatePolicy tells what is wrong with a policy; inFlight is what the router allows over
 // all subscriptions.
-func checkPolicy(p *Policy, inFlight int) *Error {
+func validatePolicy(p *Policy, inFlight int) *Error {
 	if len(p.Retries) > maxRetries {
 		return Invalid("policy.retries", "makes %d attempts, %d are allowed", len(p.Retries), maxRetries)
 	}
@@ -62,25 +62,25 @@ func checkPolicy(p *Policy, inFlight int) *Error {
 	return nil
 }
 
-// terms are a subscription's policy with the router's defaults in the gaps.
-type terms struct {
-	retries     RetrySchedule
-	timeout     time.Duration
-	inFlight    int
-	interval    time.Duration // least time between two attempts; 0: none
-	giveUpAfter time.Duration
-	strictAge   bool // giveUpAfter is the user's: it runs while the subscription is off, too
+// effectivePolicy are a subscription's policy with the router's defaults in the gaps.
+type effectivePolicy struct {
+	retries             RetrySchedule
+	timeout             time.Duration
+	inFlight            int
+	interval            time.Duration // least time between two attempts; 0: none
+	giveUpAfter         time.Duration
+	explicitGiveUpAfter bool // giveUpAfter is the user's: it runs while the subscription is off, too
 }
 
-// patience is how long deliveries are kept up where nobody says: what the default schedule
+// defaultGiveUpAfter is how long deliveries are kept up where nobody says: what the default schedule
 // takes, with jitter, fits in with some hours to spare for a target that asks for more
 // time. A longer schedule is never cut short.
-const patience = 4 * 24 * time.Hour
+const defaultGiveUpAfter = 4 * 24 * time.Hour
 
-func (e *Engine) termsOf(s *Subscription) terms {
-	t := terms{
+func (e *Engine) resolvePolicy(s *Subscription) effectivePolicy {
+	t := effectivePolicy{
 		retries: s.Policy.Retries, timeout: s.Policy.Timeout, inFlight: s.Policy.InFlight,
-		interval: s.Policy.Rate.interval(), giveUpAfter: s.Policy.GiveUpAfter, strictAge: s.Policy.GiveUpAfter != 0,
+		interval: s.Policy.Rate.interval(), giveUpAfter: s.Policy.GiveUpAfter, explicitGiveUpAfter: s.Policy.GiveUpAfter != 0,
 	}
 	if t.retries == nil {
 		t.retries = e.cfg.Retries
@@ -96,7 +96,7 @@ func (e *Engine) termsOf(s *Subscription) terms {
 		t.interval = max(t.interval, Rate{Count: allowed, Per: time.Minute}.interval())
 	}
 	if t.giveUpAfter == 0 {
-		t.giveUpAfter = max(patience, t.retries.span()+time.Hour)
+		t.giveUpAfter = max(defaultGiveUpAfter, t.retries.span()+time.Hour)
 	}
 	return t
 }
@@ -117,24 +117,24 @@ func (s RetrySchedule) span() (sum time.Duration) {
 	return sum + time.Duration(float64(sum)*judge.Jitter)
 }
 
-// lateTimer is how late a timer may be without the rate falling behind.
-const lateTimer = 2 * time.Millisecond
+// timerSlack is how late a timer may be without the rate falling behind.
+const timerSlack = 2 * time.Millisecond
 
-// pace spreads attempts evenly: one, then none for an interval. (A token bucket of one
+// pacer spreads attempts evenly: one, then none for an interval. (A token bucket of one
 // would lose what each timer is late, and a larger one would let bursts through.)
-type pace struct {
+type pacer struct {
 	at       time.Time // of the next attempt, at the earliest
 	interval time.Duration
 }
 
-// take notes an attempt at now.
-func (p *pace) take(now time.Time, interval time.Duration) {
+// advance notes an attempt at now.
+func (p *pacer) advance(now time.Time, interval time.Duration) {
 	if interval <= 0 {
-		*p = pace{}
+		*p = pacer{}
 		return
 	}
 	p.interval = interval
-	if p.at.Before(now.Add(-lateTimer)) || p.at.After(now.Add(p.interval)) { // that is, the clock was set back
+	if p.at.Before(now.Add(-timerSlack)) || p.at.After(now.Add(p.interval)) { // that is, the clock was set back
 		p.at = now
 	}
 	p.at = p.at.Add(interval)

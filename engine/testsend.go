@@ -13,53 +13,53 @@ import (
 )
 
 const (
-	testRoom  = 16 // test events that are sent at a time
-	testOwn   = 4  // of them, of an account
-	testRate  = 1  // a second, of an account
-	testBurst = 10
+	maxTestSends        = 16 // test events that are sent at a time
+	maxAccountTestSends = 4  // of them, of an account
+	testRate            = 1  // a second, of an account
+	testBurst           = 10
 	// testAccounts is how many accounts' rates are remembered.
 	testAccounts = 10_000
 )
 
-// testSends bounds the test events that accounts send: they go past the queues.
-type testSends struct {
-	mu    sync.Mutex
-	all   int            // that are being sent
-	on    map[string]int // and of each account
-	rates map[string]*rate.Limiter
+// testSendLimiter bounds the test events that accounts send: they go past the queues.
+type testSendLimiter struct {
+	mu       sync.Mutex
+	total    int            // that are being sent
+	inFlight map[string]int // and of each account
+	limiters map[string]*rate.Limiter
 }
 
-// enter takes a place for a test event; it tells whether there was one.
-func (t *testSends) enter(account string) bool {
+// acquire takes a place for a test event; it tells whether there was one.
+func (t *testSendLimiter) acquire(account string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.all == testRoom || t.on[account] == testOwn {
+	if t.total == maxTestSends || t.inFlight[account] == maxAccountTestSends {
 		return false
 	}
-	t.all++
-	t.on[account]++
+	t.total++
+	t.inFlight[account]++
 	return true
 }
 
-func (t *testSends) leave(account string) {
+func (t *testSendLimiter) release(account string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.all--
-	if t.on[account]--; t.on[account] == 0 {
-		delete(t.on, account)
+	t.total--
+	if t.inFlight[account]--; t.inFlight[account] == 0 {
+		delete(t.inFlight, account)
 	}
 }
 
-func (t *testSends) allow(account string, now time.Time) bool {
+func (t *testSendLimiter) allow(account string, now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.rates[account] == nil {
-		if len(t.rates) >= testAccounts {
-			clear(t.rates)
+	if t.limiters[account] == nil {
+		if len(t.limiters) >= testAccounts {
+			clear(t.limiters)
 		}
-		t.rates[account] = rate.NewLimiter(testRate, testBurst)
+		t.limiters[account] = rate.NewLimiter(testRate, testBurst)
 	}
-	return t.rates[account].AllowN(now, 1)
+	return t.limiters[account].AllowN(now, 1)
 }
 
 // TestSend makes a test event and sends it to one subscription, active or not and
@@ -69,41 +69,41 @@ func (t *testSends) allow(account string, now time.Time) bool {
 // CodeInvalid, CodeNotFound; CodeConflict where its target has not confirmed or its
 // transform is quarantined; CodeBusy where too many are sent, or
 // more than the account's quota has; CodeFull; CodeUnavailable.
-func (e *Engine) TestSend(ctx context.Context, t Trial) (*Delivery, []*Attempt, error) {
+func (e *Engine) TestSend(ctx context.Context, t PreviewRequest) (*Delivery, []*Attempt, error) {
 	s, err := e.Subscription(t.Account, t.Subscription)
 	if err != nil {
 		return nil, nil, err
 	}
 	t.Account = s.Account
-	r := e.registry.route(s.ID)
+	r := e.registry.compiledSubscription(s.ID)
 	switch {
-	case e.closing():
-		return nil, nil, stopping()
+	case e.isStopping():
+		return nil, nil, errStopping()
 	case s.Verification.Pending():
 		return nil, nil, &Error{Code: CodeConflict, Message: "the target of this subscription has not confirmed yet that it wants to be sent events"}
 	case s.Unreadable != nil:
 		return nil, nil, unreadable(s)
-	case r == nil || r.held.Load():
+	case r == nil || r.quarantined.Load():
 		return nil, nil, &Error{Code: CodeConflict, Message: "the transform of this subscription is quarantined; give it a new one first"}
 	}
 	if err := e.pickSample(ctx, s, &t); err != nil {
 		return nil, nil, err
 	}
-	ev, err := e.trialEvent(ctx, &t)
+	ev, err := e.previewEvent(ctx, &t)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := e.roomFor(s.Account); err != nil {
+	if err := e.checkAdmission(s.Account); err != nil {
 		return nil, nil, err
 	}
 	if !e.testSends.allow(s.Account, e.cfg.Now()) {
 		return nil, nil, &Error{Code: CodeBusy, Message: "this account has sent too many test events; try again in a second"}
 	}
-	if !e.testSends.enter(s.Account) {
+	if !e.testSends.acquire(s.Account) {
 		return nil, nil, &Error{Code: CodeBusy, Message: "too many test events are being sent; try again in a moment"}
 	}
-	defer e.testSends.leave(s.Account)
-	done, err := e.admitTest(ctx, ev)
+	defer e.testSends.release(s.Account)
+	done, err := e.reserveTestQuota(ctx, ev)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -113,14 +113,14 @@ func (e *Engine) TestSend(ctx context.Context, t Trial) (*Delivery, []*Attempt, 
 
 // sendTest makes the attempt and stores the event with its outcome. Only then is there a
 // delivery: one that is cut short leaves nothing that a next run would send.
-func (e *Engine) sendTest(ctx context.Context, r *route, like *Event) (*Delivery, []*Attempt, error) {
-	if !e.background.begin() {
-		return nil, nil, stopping()
+func (e *Engine) sendTest(ctx context.Context, r *compiledSubscription, like *Event) (*Delivery, []*Attempt, error) {
+	if !e.tasks.Add() {
+		return nil, nil, errStopping()
 	}
-	defer e.background.end()
+	defer e.tasks.Done()
 	fresh := e.tracker.Begin(e.cfg.Now())
 	fresh.Queued() // it goes past the queues: lines that keep order must not wait for it
-	e.scheduler.ungate()
+	e.scheduler.releaseWaiting()
 	ev := &Event{
 		ID: fresh.ID, Account: like.Account, Type: like.Type, Time: like.Time, Headers: map[string]string{},
 		Data: like.Data, Targets: []ID{r.sub.ID},
@@ -128,22 +128,22 @@ func (e *Engine) sendTest(ctx context.Context, r *route, like *Event) (*Delivery
 	maps.Copy(ev.Headers, like.Headers)
 	ev.Headers[testHeader] = "true"
 
-	memory := &memoryBudget{} // not the one of what waits
+	memory := &eventCache{} // not the one of what waits
 	a := &Attempt{Number: 1, At: e.now()}
 	began := time.Now()
-	en := order.Entry{Event: ev.ID, Held: memory.hold(ev, 1)}
-	attempting, span := e.traces.deliver(r, &order.Parcel{First: en}, a)
+	en := order.Entry{Event: ev.ID, Payload: memory.add(ev, 1)}
+	attempting, span := e.traces.deliver(r, &order.Batch{First: en}, a)
 	x, dropped := e.attempt(attempting, r, en, a)
 	a.Duration = time.Since(began)
 	if why := e.shortageIn(x, a.Phase); why != nil {
-		end(span, "put back")
+		endSpan(span, "put back")
 		e.noteShortage(why)
 		e.tracker.Abandon(fresh)
 		return nil, nil, &Error{Code: CodeBusy, Message: why.Error()}
 	}
-	v := droppedFor(dropped)
+	v := droppedVerdict(dropped)
 	if dropped == "" {
-		v = judged(judge.Attempt(RetrySchedule{0}, time.Time{}, a.Number, x, e.cfg.Now(), 0)) // one attempt, which is the last
+		v = verdictFor(judge.Decide(RetrySchedule{0}, time.Time{}, a.Number, x, e.cfg.Now(), 0)) // one attempt, which is the last
 		if v.Reason != "" && a.Phase == "" {
 			a.Phase = phaseHTTP
 		}
@@ -155,10 +155,10 @@ func (e *Engine) sendTest(ctx context.Context, r *route, like *Event) (*Delivery
 		return nil, nil, err
 	}
 	e.tracker.Stored(fresh, ev.Targets)
-	e.meters.stored(ev)
+	e.quotas.stored(ev)
 	id := DeliveryID{ev.ID, r.sub.ID}
 	recorded := make(chan struct{})
-	e.record(&Outcome{ID: id, State: v.state, Attempts: 1, Error: v.Reason, Attempt: a}, func() {
+	e.recordOutcome(&Outcome{ID: id, State: v.state, Attempts: 1, Error: v.Reason, Attempt: a}, func() {
 		e.tracker.Record(fresh, 0)
 		close(recorded)
 	})
@@ -173,7 +173,7 @@ func (e *Engine) sendTest(ctx context.Context, r *route, like *Event) (*Delivery
 // pickSample decides what is sent where t names no event: a sample of the event type that
 // t names or, if it names none, of the only one that s does. Without a sample in the
 // catalogue it is the newest event of that type. Error: CodeInvalid where there is none.
-func (e *Engine) pickSample(ctx context.Context, s *Subscription, t *Trial) error {
+func (e *Engine) pickSample(ctx context.Context, s *Subscription, t *PreviewRequest) error {
 	if t.EventID != "" || t.SampleType == "" && (t.Event.Type != "" || t.Event.Data.Exists()) {
 		return nil
 	}

@@ -48,7 +48,7 @@ func (t eventTokens) issue(ev *Event, until time.Time) string {
 	return base64.RawURLEncoding.EncodeToString(append(b, t.mac("event", ev.ID, b)...))
 }
 
-// check gives the tag of the account that a token is for. Error: CodeUnauthorized.
+// validate gives the tag of the account that a token is for. Error: CodeUnauthorized.
 func (t eventTokens) check(token string, id ID, now time.Time) (tag []byte, _ *Error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(token)
 	if err != nil || len(b) != tokenBytes || !hmac.Equal(b[tokenBytes-sha256.Size:], t.mac("event", id, b[:tokenBytes-sha256.Size])) {

@@ -18,8 +18,8 @@ import (
 	"switchhook/scripts"
 )
 
-// traceRoom is how many events' traces are remembered; each takes about 100 bytes.
-const traceRoom = 50_000
+// maxTraces is how many events' traces are remembered; each takes about 100 bytes.
+const maxTraces = 50_000
 
 // tracing makes the spans of an event's way: publish, with commit below it; for each
 // attempt deliver, with transform and POST below it. A deliver span belongs to the trace
@@ -57,13 +57,13 @@ func (e *Engine) TraceContext(traceparent string) context.Context {
 
 const traceparentHeader = "traceparent"
 
-// wantedTrace is the key of a context's trace id, see WantedTrace.
-type wantedTrace struct{}
+// requestedTrace is the key of a context's trace id, see RequestedTrace.
+type requestedTrace struct{}
 
-// WantedTrace tells which id a new trace begun under ctx should have; ok is false where
+// RequestedTrace tells which id a new trace begun under ctx should have; ok is false where
 // any will do. It is for the id generator of who makes Config.Tracer.
-func WantedTrace(ctx context.Context) (id trace.TraceID, ok bool) {
-	id, ok = ctx.Value(wantedTrace{}).(trace.TraceID)
+func RequestedTrace(ctx context.Context) (id trace.TraceID, ok bool) {
+	id, ok = ctx.Value(requestedTrace{}).(trace.TraceID)
 	return id, ok
 }
 
@@ -83,9 +83,9 @@ func (t *tracing) start(ctx context.Context, name string) (context.Context, trac
 	return t.tracer.Start(ctx, name)
 }
 
-// end ends a span that start began. Why something failed is told in a word: an error's
+// Done ends a span that start began. Why something failed is told in a word: an error's
 // text may quote a payload.
-func end(span trace.Span, problem string) {
+func endSpan(span trace.Span, problem string) {
 	if span == nil {
 		return
 	}
@@ -121,7 +121,7 @@ func (t *tracing) published(span trace.Span, inputs []EventInput, accepted []Acc
 			)
 		}
 	}
-	end(span, traceProblem(err))
+	endSpan(span, traceProblem(err))
 }
 
 // traceProblem names an error in a word.
@@ -144,15 +144,15 @@ func scriptProblem(err error) string {
 	return traceProblem(err)
 }
 
-// keep remembers the span under which an event was published.
-func (t *tracing) keep(event ID, ctx context.Context) {
+// remember remembers the span under which an event was published.
+func (t *tracing) remember(event ID, ctx context.Context) {
 	if t == nil {
 		return
 	}
 	origin := trace.SpanContextFromContext(ctx)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.order.Len() == traceRoom {
+	if t.order.Len() == maxTraces {
 		delete(t.origin, t.order.Pop())
 	}
 	t.origin[event] = origin
@@ -166,7 +166,7 @@ func (t *tracing) originOf(event ID) trace.SpanContext {
 }
 
 // deliver begins the span of an attempt.
-func (t *tracing) deliver(r *route, p *order.Parcel, a *Attempt) (context.Context, trace.Span) {
+func (t *tracing) deliver(r *compiledSubscription, p *order.Batch, a *Attempt) (context.Context, trace.Span) {
 	ctx := context.Background()
 	if t == nil {
 		return ctx, nil
@@ -180,7 +180,7 @@ func (t *tracing) deliver(r *route, p *order.Parcel, a *Attempt) (context.Contex
 	if origin := t.originOf(p.First.Event); origin.IsValid() {
 		ctx = trace.ContextWithSpanContext(ctx, origin)
 	} else {
-		ctx = context.WithValue(ctx, wantedTrace{}, EventTrace(p.First.Event))
+		ctx = context.WithValue(ctx, requestedTrace{}, EventTrace(p.First.Event))
 	}
 	ctx, span := t.tracer.Start(ctx, "deliver", options...)
 	if span.IsRecording() {
@@ -202,16 +202,16 @@ func (t *tracing) delivered(span trace.Span, a *Attempt, result State) {
 	}
 	span.SetAttributes(attribute.String("switchhook.result", result.String()))
 	problem := ""
-	if result == StateFailed || result == StateDead {
+	if result == StateRetrying || result == StateDead {
 		problem = a.Phase
 	}
-	end(span, problem)
+	endSpan(span, problem)
 }
 
 // send begins the span of a request to a target, and tells the target of it, unless the
 // subscription or its transform has a traceparent of its own. Of the URL only host and
 // port are noted: the rest may hold a secret.
-func (t *tracing) send(ctx context.Context, out *outgoing, a *Attempt) (context.Context, trace.Span) {
+func (t *tracing) send(ctx context.Context, out *deliveryRequest, a *Attempt) (context.Context, trace.Span) {
 	if t == nil {
 		return ctx, nil
 	}
@@ -234,7 +234,7 @@ func (t *tracing) send(ctx context.Context, out *outgoing, a *Attempt) (context.
 }
 
 // sent ends the span of a request.
-func (t *tracing) sent(span trace.Span, x judge.Exchange, a *Attempt) {
+func (t *tracing) sent(span trace.Span, x judge.Result, a *Attempt) {
 	if t == nil {
 		return
 	}
@@ -248,5 +248,5 @@ func (t *tracing) sent(span trace.Span, x judge.Exchange, a *Attempt) {
 			phase = strconv.Itoa(x.Status)
 		}
 	}
-	end(span, phase)
+	endSpan(span, phase)
 }

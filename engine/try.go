@@ -13,8 +13,8 @@ import (
 	"switchhook/scripts/jsondoc"
 )
 
-// Trial is a dry run: what would become of an event, with nothing stored and nothing sent.
-type Trial struct {
+// PreviewRequest is a dry run: what would become of an event, with nothing stored and nothing sent.
+type PreviewRequest struct {
 	Account      string
 	Subscription ID   // what is not given here is taken from it; 0: from nowhere
 	MaskURL      bool // its URL is hidden from the script
@@ -34,8 +34,8 @@ type ScriptSource struct {
 	Ref    ScriptRef
 }
 
-// TrialResult is what a Trial came to.
-type TrialResult struct {
+// PreviewResult is what a Trial came to.
+type PreviewResult struct {
 	Event    *Event
 	Filter   *filter.Explanation // nil where there is no filter
 	Matched  bool
@@ -46,26 +46,26 @@ type TrialResult struct {
 	Duration time.Duration  // of filter and transform, as the clock has it
 }
 
-// trialRoom is how many dry runs may be on at a time: they share the sandbox with what is
+// maxPreviews is how many dry runs may be on at a time: they share the sandbox with what is
 // delivered.
-const trialRoom = 4
+const maxPreviews = 4
 
-// trialTarget stands for the target where no subscription is named.
-const trialTarget = "https://example.com/"
+// previewTarget stands for the target where no subscription is named.
+const previewTarget = "https://example.com/"
 
-// Try makes a dry run. Errors: CodeInvalid, CodeNotFound, and CodeBusy where too many are
+// Preview makes a dry run. Errors: CodeInvalid, CodeNotFound, and CodeBusy where too many are
 // on. What a script does wrong is part of the result.
-func (e *Engine) Try(ctx context.Context, t Trial) (*TrialResult, error) {
-	done, err := e.enterTrial()
+func (e *Engine) Preview(ctx context.Context, t PreviewRequest) (*PreviewResult, error) {
+	done, err := e.acquirePreviewSlot()
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	r, err := e.trialRoute(ctx, &t)
+	r, err := e.previewSubscription(ctx, &t)
 	if err != nil {
 		return nil, err
 	}
-	ev, err := e.trialEvent(ctx, &t)
+	ev, err := e.previewEvent(ctx, &t)
 	if err != nil {
 		return nil, err
 	}
@@ -77,14 +77,14 @@ func (e *Engine) Try(ctx context.Context, t Trial) (*TrialResult, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.Timeout)
 	defer cancel()
 	began := time.Now()
-	res := &TrialResult{Event: ev, Matched: true}
+	res := &PreviewResult{Event: ev, Matched: true}
 	defer func() { res.Duration = time.Since(began) }()
 	if r.filterSource != "" {
 		f, err := e.filters.Compile(r.filterSource)
 		if err != nil {
 			return nil, scriptError("filter", err)
 		}
-		in := filter.NewInput(view(ev, jsondoc.Value{}))
+		in := filter.NewInput(scriptEvent(ev, jsondoc.Value{}))
 		explanation := f.Explain(in)
 		in.Release()
 		if res.Filter, res.Matched = &explanation, explanation.Matched; !res.Matched {
@@ -92,13 +92,13 @@ func (e *Engine) Try(ctx context.Context, t Trial) (*TrialResult, error) {
 		}
 	}
 	a := &Attempt{Number: 1, At: e.now()}
-	_, res.Dropped, err = e.compose(ctx, r, ev, a)
+	_, res.Dropped, err = e.buildRequest(ctx, r, ev, a)
 	res.Script = a.Script
 	if err != nil {
 		if !errors.As(err, &res.Error) {
 			return nil, err
 		}
-		if !res.Error.Guilty() {
+		if !res.Error.ScriptFault() {
 			return nil, scriptError("transform", err)
 		}
 		return res, nil
@@ -113,23 +113,23 @@ func (e *Engine) Try(ctx context.Context, t Trial) (*TrialResult, error) {
 	return res, nil
 }
 
-// enterTrial takes a place for a dry run. Error: CodeBusy.
-func (e *Engine) enterTrial() (done func(), err error) {
+// acquirePreviewSlot takes a place for a dry run. Error: CodeBusy.
+func (e *Engine) acquirePreviewSlot() (done func(), err error) {
 	select {
-	case e.trials <- struct{}{}:
-		return func() { <-e.trials }, nil
+	case e.previewSlots <- struct{}{}:
+		return func() { <-e.previewSlots }, nil
 	default:
 		return nil, &Error{Code: CodeBusy, Message: "too many dry runs are on; try again in a moment"}
 	}
 }
 
-// trialRoute makes the route that a dry run goes: a subscription's, with other scripts.
-func (e *Engine) trialRoute(ctx context.Context, t *Trial) (*route, error) {
+// previewSubscription makes the route that a dry run goes: a subscription's, with other scripts.
+func (e *Engine) previewSubscription(ctx context.Context, t *PreviewRequest) (*compiledSubscription, error) {
 	secret, err := signature.NewSecret(signature.HMAC)
 	if err != nil {
 		return nil, err
 	}
-	s := &Subscription{Account: t.Account, TargetURL: trialTarget, Secret: secret, Active: true, PayloadFormat: FormatStandard}
+	s := &Subscription{Account: t.Account, TargetURL: previewTarget, Secret: secret, Active: true, PayloadFormat: FormatStandard}
 	if t.Subscription != 0 {
 		stored, err := e.Subscription(t.Account, t.Subscription)
 		if err != nil {
@@ -154,15 +154,15 @@ func (e *Engine) trialRoute(ctx context.Context, t *Trial) (*route, error) {
 	if _, err := e.checkScriptUse(ctx, s, KindTransform, s.Transform, s.TransformScript); err != nil {
 		return nil, err
 	}
-	r := e.newRoute(s)
-	r.dry, r.masked = true, t.MaskURL
-	if err := errors.Join(r.filterErr, r.broken); err != nil {
+	r := e.compileSubscription(s)
+	r.dryRun, r.masked = true, t.MaskURL
+	if err := errors.Join(r.filterErr, r.configErr); err != nil {
 		return nil, err
 	}
 	if r.transformSource == "" {
 		return r, nil
 	}
-	program, err := e.lab.Compile(ctx, r.transformSource)
+	program, err := e.sandbox.Compile(ctx, r.transformSource)
 	if err != nil {
 		return nil, scriptError("transform", err)
 	}
@@ -181,7 +181,7 @@ func renamed(err error, field string) error {
 	return &copied
 }
 
-func (e *Engine) trialEvent(ctx context.Context, t *Trial) (*Event, error) {
+func (e *Engine) previewEvent(ctx context.Context, t *PreviewRequest) (*Event, error) {
 	if t.EventID != "" {
 		return e.FindEvent(ctx, t.Account, t.Account, t.EventID)
 	}

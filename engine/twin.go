@@ -10,38 +10,38 @@ import (
 	"switchhook/engine/target"
 )
 
-// twinKey is what two subscriptions have in common before it is worth comparing them.
-type twinKey struct{ account, url, events string }
+// dedupKey is what two subscriptions have in common before it is worth comparing them.
+type dedupKey struct{ account, url, events string }
 
-func twinKeyOf(s *Subscription) twinKey {
+func dedupKeyOf(s *Subscription) dedupKey {
 	url := s.TargetURL
 	if u, err := target.Parse(url); err == nil {
 		url = u.String() // whichever way it was written
 	}
-	return twinKey{s.Account, url, strings.Join(slices.Sorted(slices.Values(s.Events)), "\n")}
+	return dedupKey{s.Account, url, strings.Join(slices.Sorted(slices.Values(s.Events)), "\n")}
 }
 
-// setTwin keeps twins up to date as old gives way to s; either may be nil. mu is held.
-func (g *registry) setTwin(old, s *Subscription) {
+// indexDuplicate keeps twins up to date as old gives way to s; either may be nil. mu is held.
+func (g *registry) indexDuplicate(old, s *Subscription) {
 	if old != nil {
-		key := twinKeyOf(old)
-		left := slices.DeleteFunc(g.twins[key], func(t *Subscription) bool { return t.ID == old.ID })
-		if g.twins[key] = left; len(left) == 0 {
-			delete(g.twins, key)
+		key := dedupKeyOf(old)
+		left := slices.DeleteFunc(g.duplicates[key], func(t *Subscription) bool { return t.ID == old.ID })
+		if g.duplicates[key] = left; len(left) == 0 {
+			delete(g.duplicates, key)
 		}
 	}
 	if s != nil && s.Unreadable == nil { // nobody knows what it was
-		key := twinKeyOf(s)
-		g.twins[key] = append(g.twins[key], s)
+		key := dedupKeyOf(s)
+		g.duplicates[key] = append(g.duplicates[key], s)
 	}
 }
 
-// twin finds a stored subscription that sends what s would send, and that serves; of several
+// findDuplicate finds a stored subscription that sends what s would send, and that serves; of several
 // an active one, nil where there is none.
-func (g *registry) twin(s *Subscription, serves func(*Subscription) bool) (found *Subscription) {
+func (g *registry) findDuplicate(s *Subscription, serves func(*Subscription) bool) (found *Subscription) {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
-	for _, t := range g.twins[twinKeyOf(s)] {
+	for _, t := range g.duplicates[dedupKeyOf(s)] {
 		if (found == nil || t.Active && !found.Active) && sameDeliveries(t, s) && serves(t) {
 			found = t
 		}

@@ -2,17 +2,17 @@ package engine
 
 import "sync"
 
-// underway counts what a stop waits for. Requests begin such things while somebody waits
+// taskGroup counts what a stop waits for. Requests begin such things while somebody waits
 // already, which a sync.WaitGroup forbids.
-type underway struct {
+type taskGroup struct {
 	mu      sync.Mutex
 	n       int
 	stopped bool
 	idle    chan struct{} // closed when n gets to 0; nil: nobody waits
 }
 
-// begin counts one more, for which end is to be called; false once nothing is to begin.
-func (u *underway) begin() bool {
+// Add counts one more, for which end is to be called; false once nothing is to begin.
+func (u *taskGroup) Add() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.stopped {
@@ -22,8 +22,8 @@ func (u *underway) begin() bool {
 	return true
 }
 
-// end counts one less.
-func (u *underway) end() {
+// Done counts one less.
+func (u *taskGroup) Done() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.n--; u.n == 0 && u.idle != nil {
@@ -33,26 +33,26 @@ func (u *underway) end() {
 }
 
 // Go runs do in a goroutine that counts; false once nothing is to begin.
-func (u *underway) Go(do func()) bool {
-	if !u.begin() {
+func (u *taskGroup) Go(do func()) bool {
+	if !u.Add() {
 		return false
 	}
 	go func() {
-		defer u.end()
+		defer u.Done()
 		do()
 	}()
 	return true
 }
 
-// stop lets nothing begin any more.
-func (u *underway) stop() {
+// Close lets nothing begin any more.
+func (u *taskGroup) Close() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.stopped = true
 }
 
-// wait waits until nothing is left.
-func (u *underway) wait() {
+// Wait waits until nothing is left.
+func (u *taskGroup) Wait() {
 	u.mu.Lock()
 	if u.n == 0 {
 		u.mu.Unlock()
@@ -66,8 +66,8 @@ func (u *underway) wait() {
 	<-idle
 }
 
-// count is how many there are.
-func (u *underway) count() int {
+// Count is how many there are.
+func (u *taskGroup) Count() int {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.n

@@ -118,7 +118,7 @@ func TestAStopIsNotOverWhileRequestsSendOrStore(t *testing.T) {
 				for {
 					var err error
 					if i%2 == 0 {
-						_, _, err = r.TestSend(context.Background(), engine.Trial{Account: s.Account, Subscription: s.ID, Event: event("a", "1")})
+						_, _, err = r.TestSend(context.Background(), engine.PreviewRequest{Account: s.Account, Subscription: s.ID, Event: event("a", "1")})
 					} else {
 						_, err = r.Publish(context.Background(), []engine.EventInput{event("a", "1")})
 					}

@@ -8,16 +8,16 @@ import (
 )
 
 const (
-	// confirmRoom and confirmRate bound how often somebody may try to confirm a subscription.
-	confirmRoom = 10
-	confirmRate = 1 // a second
-	// waitsForTarget is the Reason of a subscription whose target has not confirmed yet.
-	waitsForTarget = "waits for its target to confirm that it wants to be sent events"
+	// confirmBurst and confirmRate bound how often somebody may try to confirm a subscription.
+	confirmBurst = 10
+	confirmRate  = 1 // a second
+	// reasonPendingVerification is the Reason of a subscription whose target has not confirmed yet.
+	reasonPendingVerification = "waits for its target to confirm that it wants to be sent events"
 )
 
-// consentTries is when a target is asked whether it wants to be sent events, from one time
+// verificationAttempts is when a target is asked whether it wants to be sent events, from one time
 // to the next. It may come up only after its subscription was made.
-var consentTries = []time.Duration{0, 30 * time.Second, 5 * time.Minute, 20 * time.Minute}
+var verificationAttempts = []time.Duration{0, 30 * time.Second, 5 * time.Minute, 20 * time.Minute}
 
 // strictness orders the modes: of several that are asked for, the strictest counts. An
 // allowed origin names us; an echo might come from a server that echoes everything.
@@ -60,14 +60,14 @@ func (e *Engine) requiredVerification(s *Subscription) VerificationMode {
 	return mode
 }
 
-// intend decides whether the target of s, which takes old's place if that is not nil, has
+// planVerification decides whether the target of s, which takes old's place if that is not nil, has
 // to confirm first. If so s is inactive until it has, and ask is true where it is to be
 // asked. Active is what the user wants, before and where nothing has to be confirmed.
-func (e *Engine) intend(s, old *Subscription) (ask bool) {
+func (e *Engine) planVerification(s, old *Subscription) (ask bool) {
 	mode := e.requiredVerification(s)
 	switch {
 	case mode == VerifyNone || s.Inline:
-		if s.Verification = (Verification{}); s.Reason == waitsForTarget {
+		if s.Verification = (Verification{}); s.Reason == reasonPendingVerification {
 			s.Reason = ""
 		}
 		return false
@@ -79,24 +79,24 @@ func (e *Engine) intend(s, old *Subscription) (ask bool) {
 		s.Verification = Verification{Mode: mode, Secret: rand.Text() + rand.Text(), Until: e.now().Add(e.cfg.VerifyWithin)}
 		ask = true
 	}
-	s.Verification.Activate, s.Active, s.Reason = s.Active, false, waitsForTarget
+	s.Verification.Activate, s.Active, s.Reason = s.Active, false, reasonPendingVerification
 	return ask
 }
 
-// wanted shows s as its user wants it, for a change: active though it waits for its target.
-func wanted(s *Subscription) {
+// restoreDesiredActive shows s as its user wants it, for a change: active though it waits for its target.
+func restoreDesiredActive(s *Subscription) {
 	if s.Verification.Pending() && s.Verification.Activate {
 		s.Active = true
 	}
 }
 
-// seekConsent asks the target of s whether it wants to be sent events, now and a few times
+// awaitVerification asks the target of s whether it wants to be sent events, now and a few times
 // more, and gives the subscription as it stands a moment later. A target that answers well
 // within that moment has made it active. How long the moment is does not depend on what
 // else the target answers, or whether it does: nobody learns of other people's hosts here.
-func (e *Engine) seekConsent(ctx context.Context, s *Subscription) *Subscription {
+func (e *Engine) awaitVerification(ctx context.Context, s *Subscription) *Subscription {
 	select {
-	case <-e.askForConsent(s):
+	case <-e.verifyInBackground(s):
 	case <-time.After(e.cfg.VerifyWait):
 	case <-ctx.Done():
 	case <-e.stop:
@@ -107,12 +107,12 @@ func (e *Engine) seekConsent(ctx context.Context, s *Subscription) *Subscription
 	return s
 }
 
-// askForConsent asks in the background; what it gives is closed once the target has
+// verifyInBackground asks in the background; what it gives is closed once the target has
 // confirmed.
-func (e *Engine) askForConsent(s *Subscription) <-chan struct{} {
+func (e *Engine) verifyInBackground(s *Subscription) <-chan struct{} {
 	confirmed := make(chan struct{})
-	e.background.Go(func() {
-		for _, wait := range consentTries {
+	e.tasks.Go(func() {
+		for _, wait := range verificationAttempts {
 			select {
 			case <-e.stop:
 				return
@@ -140,44 +140,44 @@ func (e *Engine) askForConsent(s *Subscription) <-chan struct{} {
 // nothing for it. open is false if nothing is left to ask, or the router stops.
 func (e *Engine) askInTurn(s *Subscription) (rate int, ok, open bool) {
 	for pause := firstShortWait; ; pause = min(2*pause, maxShortWait) {
-		leave, ok := e.consentPlace(s.Account)
+		leave, ok := e.acquireVerificationSlot(s.Account)
 		if !ok {
 			return 0, false, false
 		}
-		now := e.awaiting(s) // by now
+		now := e.pendingVerification(s) // by now
 		if now == nil {
 			leave()
 			return 0, false, false
 		}
-		rate, ok, why := e.ask(now)
+		rate, ok, why := e.sendVerificationRequest(now)
 		leave()
 		if why == nil {
 			return rate, ok, true
 		}
 		e.noteShortage(why)
-		if !e.rest(pause) {
+		if !e.sleep(pause) {
 			return 0, false, false
 		}
 	}
 }
 
-// awaiting gives s as it is stored now, if what was asked of its target is still open;
+// pendingVerification gives s as it is stored now, if what was asked of its target is still open;
 // otherwise nil.
-func (e *Engine) awaiting(s *Subscription) *Subscription {
+func (e *Engine) pendingVerification(s *Subscription) *Subscription {
 	now := e.registry.subscription("", s.ID)
-	if now == nil || !now.Verification.Pending() || !sameText(now.Verification.Secret, s.Verification.Secret) || !e.cfg.Now().Before(now.Verification.Until) {
+	if now == nil || !now.Verification.Pending() || !constantTimeEqual(now.Verification.Secret, s.Verification.Secret) || !e.cfg.Now().Before(now.Verification.Until) {
 		return nil
 	}
 	return now
 }
 
-// resumeConsent asks the targets again that had not confirmed when an earlier run ended.
-func (e *Engine) resumeConsent() {
+// resumeVerifications asks the targets again that had not confirmed when an earlier run ended.
+func (e *Engine) resumeVerifications() {
 	e.registry.mu.RLock()
 	defer e.registry.mu.RUnlock()
 	for _, s := range e.registry.subscriptions {
 		if s.Verification.Pending() {
-			e.askForConsent(s)
+			e.verifyInBackground(s)
 		}
 	}
 }
@@ -186,24 +186,26 @@ func (e *Engine) resumeConsent() {
 // it was asked. Errors: CodeNotFound where no subscription of this id waits for this
 // secret; CodeBusy where it was tried too often.
 func (e *Engine) Confirm(ctx context.Context, id ID, secret string) error {
-	if !e.confirms[uint64(id)*0x9E3779B97F4A7C15>>54].AllowN(e.cfg.Now(), 1) { // spread over the 1024
+	if !e.confirmLimiters[uint64(id)*0x9E3779B97F4A7C15>>54].AllowN(e.cfg.Now(), 1) { // spread over the 1024
 		return &Error{Code: CodeBusy, Message: "there were too many attempts; try again in a second"}
 	}
 	s := e.registry.subscription("", id)
-	if s == nil || s.Verification.Mode != VerifyHookSecret || e.awaiting(s) == nil || !sameText(secret, s.Verification.Secret) {
+	if s == nil || s.Verification.Mode != VerifyHookSecret || e.pendingVerification(s) == nil || !constantTimeEqual(secret, s.Verification.Secret) {
 		return &Error{Code: CodeNotFound, Message: "there is no subscription here that waits for this secret"}
 	}
 	return e.confirm(ctx, s, 0)
 }
 
-// sameText compares in a time that does not tell where a and b differ.
-func sameText(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
+// constantTimeEqual compares in a time that does not tell where a and b differ.
+func constantTimeEqual(a, b string) bool {
+	return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1
+}
 
 // confirm notes that the target of s wants to be sent events, so many a minute or, at 0,
 // as many as there are. What is not open any more it leaves alone.
 func (e *Engine) confirm(ctx context.Context, asked *Subscription, rate int) error {
 	for {
-		old := e.awaiting(asked)
+		old := e.pendingVerification(asked)
 		if old == nil {
 			return nil
 		}

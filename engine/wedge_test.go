@@ -173,7 +173,7 @@ func TestATestEventHoldsUpNoOrder(t *testing.T) {
 	})
 	tested := make(chan error, 1)
 	go func() {
-		_, _, err := r.TestSend(context.Background(), engine.Trial{Subscription: other.ID, Event: event("other", "0")})
+		_, _, err := r.TestSend(context.Background(), engine.PreviewRequest{Subscription: other.ID, Event: event("other", "0")})
 		tested <- err
 	}()
 	<-held

@@ -113,9 +113,9 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s (line %d, column %d)", e.Message, e.Line, e.Column)
 }
 
-// Guilty tells whether the script itself is to blame; false means that the run may be
+// ScriptFault tells whether the script itself is to blame; false means that the run may be
 // tried again elsewhere.
-func (e *Error) Guilty() bool { return e.Phase != PhaseBusy }
+func (e *Error) ScriptFault() bool { return e.Phase != PhaseBusy }
 
 // Snippet gives the numbered line of source with a caret below the column, both
 // 1-based; long lines are cut around the column. It is empty where the line does not exist.

@@ -56,7 +56,7 @@ func (l *retryListener) Accept() (net.Conn, error) {
 	}
 }
 
-// wait reports whether the listener is still open after d.
+// retryAfter reports whether the listener is still open after d.
 func (l *retryListener) wait(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -38,11 +38,11 @@ func (v *quotaView) quota() (q engine.Quota, err error) {
 	const wrong = "is 0: give a number from 1, -1 for no limit, or null for the router's default"
 	switch {
 	case isZero(v.Subscriptions):
-		return q, fieldProblem("quota.subscriptions", wrong)
+		return q, invalidField("quota.subscriptions", wrong)
 	case isZero(v.EventsPerSecond):
-		return q, fieldProblem("quota.events_per_second", wrong)
+		return q, invalidField("quota.events_per_second", wrong)
 	case isZero(v.StoredBytes):
-		return q, fieldProblem("quota.stored_bytes", wrong)
+		return q, invalidField("quota.stored_bytes", wrong)
 	}
 	return engine.Quota{Subscriptions: zeroIfNull(v.Subscriptions), EventsPerSecond: zeroIfNull(v.EventsPerSecond), StoredBytes: zeroIfNull(v.StoredBytes)}, nil
 }
@@ -91,9 +91,9 @@ func (v *retentionView) retention() (r engine.Retention, err error) {
 	const wrong = "is 0: give a longer time, or null for the router's default"
 	switch {
 	case isZero(v.Succeeded):
-		return r, fieldProblem("retention.succeeded", wrong)
+		return r, invalidField("retention.succeeded", wrong)
 	case isZero(v.Dead):
-		return r, fieldProblem("retention.dead", wrong)
+		return r, invalidField("retention.dead", wrong)
 	}
 	return engine.Retention{Succeeded: time.Duration(zeroIfNull(v.Succeeded)), Dead: time.Duration(zeroIfNull(v.Dead))}, nil
 }
@@ -142,7 +142,7 @@ func (s *Server) listAccounts(c *fiber.Ctx, _ caller) error {
 func accountParam(c *fiber.Ctx, who caller) (*engine.Account, error) {
 	name, err := url.PathUnescape(c.Params("name"))
 	if err != nil || !who.Admin && name != who.Account {
-		return nil, engine.NotFound("account", shown(c.Params("name")))
+		return nil, engine.NotFound("account", truncate(c.Params("name")))
 	}
 	return &engine.Account{Name: strings.Clone(name)}, nil
 }
@@ -153,7 +153,7 @@ func (s *Server) getAccount(c *fiber.Ctx, who caller) error {
 		return err
 	}
 	if !engine.ValidAccount(asked.Name) {
-		return engine.NotFound("account", shown(asked.Name))
+		return engine.NotFound("account", truncate(asked.Name))
 	}
 	return s.answerAccount(c, s.engine.Account(asked.Name))
 }
@@ -202,7 +202,7 @@ func (s *Server) putAccount(c *fiber.Ctx, who caller, patch bool) error {
 		return err
 	}
 	if in.Name != "" && in.Name != asked.Name {
-		return fieldProblem("name", "can't be changed: it is "+asked.Name)
+		return invalidField("name", "can't be changed: it is "+asked.Name)
 	}
 	if v := present["verify"]; v.Exists() && isNull(v.Raw()) {
 		in.Verify = ""

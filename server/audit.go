@@ -85,7 +85,7 @@ func rawOrNull(raw []byte) json.RawMessage {
 // listAudit shows the caller's account, or for an admin key, unless ?account= names one,
 // all of it: what belongs to no account as well.
 func (s *Server) listAudit(c *fiber.Ctx, who caller) error {
-	account, err := who.lists(c)
+	account, err := who.listAccount(c)
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func (s *Server) listAudit(c *fiber.Ctx, who caller) error {
 	}
 	q := s.readQuery(c, "kind", "id", "subject_id", "actor", "since", "until")
 	find := engine.AuditQuery{
-		Account: account, Kind: q.text("kind"), Subject: q.text(q.either("id", "subject_id")), Since: q.since("since"), Until: q.since("until"),
+		Account: account, Kind: q.text("kind"), Subject: q.text(q.aliasParam("id", "subject_id")), Since: q.since("since"), Until: q.since("until"),
 		Before: q.id("cursor", engine.AuditPrefix), Limit: q.limit() + 1,
 	}
 	kinds := []string{engine.KindSubscription, engine.KindScript, engine.KindScriptVersion, engine.KindEventType, engine.KindAccount, engine.KindKey}

@@ -29,7 +29,7 @@ func (s *Server) handle(r route) fiber.Handler {
 	case fiber.MethodPut, fiber.MethodPatch, fiber.MethodDelete:
 		r.handler = withEachTag(r.handler)
 	}
-	if r.access.open {
+	if r.access.unauthenticated {
 		return func(c *fiber.Ctx) error { return r.handler(c, caller{}) }
 	}
 	return func(c *fiber.Ctx) error {
@@ -47,7 +47,7 @@ func (s *Server) handle(r route) fiber.Handler {
 			return err
 		}
 		if name := repeatedParameter(c.Context().QueryArgs()); name != "" && c.Locals(dialectLocal) == nil {
-			return fieldProblem(name, "is given twice, with two values; give it once")
+			return invalidField(name, "is given twice, with two values; give it once")
 		}
 		// Whatever the method: in a dialect a GET may change things.
 		c.SetUserContext(engine.WithActor(c.UserContext(), engine.Actor{Key: key, Address: s.address(c).String()}))
@@ -58,11 +58,11 @@ func (s *Server) handle(r route) fiber.Handler {
 // check refuses a key that may not use a route.
 func (a access) check(key *engine.Key) error {
 	if a.admin && !key.Admin {
-		return problemOf(fiber.StatusForbidden, "this needs an admin key")
+		return newProblem(fiber.StatusForbidden, "this needs an admin key")
 	}
 	for _, scope := range a.scopes {
 		if !key.Has(scope) {
-			return problemOf(fiber.StatusForbidden, fmt.Sprintf("this needs a key with the scope %q; this key has %s", scope, scopeList(key.Scopes)))
+			return newProblem(fiber.StatusForbidden, fmt.Sprintf("this needs a key with the scope %q; this key has %s", scope, scopeList(key.Scopes)))
 		}
 	}
 	return nil
@@ -76,15 +76,15 @@ func scopeList(scopes []engine.Scope) string {
 	return strings.Join(names, ", ")
 }
 
-// keyOf finds the key that a request carries.
-func (s *Server) keyOf(header *fasthttp.RequestHeader) (*engine.Key, error) {
-	texts := s.keyTexts(header)
+// lookupKey finds the key that a request carries.
+func (s *Server) lookupKey(header *fasthttp.RequestHeader) (*engine.Key, error) {
+	texts := s.extractKeys(header)
 	if len(texts) == 0 {
-		return nil, problemOf(fiber.StatusUnauthorized, "an API key is needed: send it as \"Authorization: Bearer KEY\" or \"X-API-Key: KEY\"")
+		return nil, newProblem(fiber.StatusUnauthorized, "an API key is needed: send it as \"Authorization: Bearer KEY\" or \"X-API-Key: KEY\"")
 	}
 	for _, text := range texts[1:] {
 		if text != texts[0] {
-			return nil, problemOf(fiber.StatusUnauthorized, "the request carries two different API keys; send one")
+			return nil, newProblem(fiber.StatusUnauthorized, "the request carries two different API keys; send one")
 		}
 	}
 	return s.engine.Authenticate(texts[0])
@@ -93,9 +93,9 @@ func (s *Server) keyOf(header *fasthttp.RequestHeader) (*engine.Key, error) {
 // keyParameter is the parameter of the address that carries a key, where that is allowed.
 const keyParameter = "api_key"
 
-// keyTexts gives what a request carries as its key, from every place where one may be. The
+// extractKeys gives what a request carries as its key, from every place where one may be. The
 // texts live as long as the process, the header does not.
-func (s *Server) keyTexts(header *fasthttp.RequestHeader) (texts []string) {
+func (s *Server) extractKeys(header *fasthttp.RequestHeader) (texts []string) {
 	add := func(text string) {
 		if text = strings.TrimSpace(text); text != "" {
 			texts = append(texts, text)
@@ -178,14 +178,14 @@ func queryParameter(header *fasthttp.RequestHeader, name string, add func(string
 	}
 }
 
-// strangersBody is how large a body may be that comes without a known key: it is read
+// maxUnauthenticatedBody is how large a body may be that comes without a known key: it is read
 // before the request is answered, and nobody is to fill the memory with them.
-const strangersBody = 4 << 10
+const maxUnauthenticatedBody = 4 << 10
 
 const continueExpectation = "100-continue"
 
-// bodyRoom says how much of a body is read, once the headers are there.
-func (s *Server) bodyRoom(header *fasthttp.RequestHeader) fasthttp.RequestConfig {
+// bodyLimit says how much of a body is read, once the headers are there.
+func (s *Server) bodyLimit(header *fasthttp.RequestHeader) fasthttp.RequestConfig {
 	foldSlashes(header)
 	const chunked = -1
 	n := header.ContentLength() // less than chunked: there is no body
@@ -195,26 +195,26 @@ func (s *Server) bodyRoom(header *fasthttp.RequestHeader) fasthttp.RequestConfig
 	if n == chunked {
 		contextOf(header).SetUserValue(fieldCount{}, countFields(header))
 	}
-	if n != chunked && n <= strangersBody {
+	if n != chunked && n <= maxUnauthenticatedBody {
 		return fasthttp.RequestConfig{} // whoever sends it: the key is looked up once, by its route
 	}
 	// What is read on tells whether the key is known, so it is looked up under the same rule
 	// as by a route.
 	from := host(s.addressOf(contextOf(header).RemoteIP(), header))
-	key, err := s.keyOf(header)
-	if err == nil && !s.shut(key, from) {
+	key, err := s.lookupKey(header)
+	if err == nil && !s.isThrottled(key, from) {
 		if n > s.cfg.MaxBody {
 			header.Del(fiber.HeaderExpect) // the refusal comes at once, without a "100 Continue"
 		}
 		return fasthttp.RequestConfig{}
 	}
-	if n > strangersBody {
+	if n > maxUnauthenticatedBody {
 		header.Del(fiber.HeaderExpect)
 	}
 	if n == chunked && engine.ErrorCode(err) == engine.CodeUnknownKey {
-		s.strangers.wrong(from) // after a chunked body that is too large nobody knows the key any more
+		s.authLimiter.recordFailure(from) // after a chunked body that is too large nobody knows the key any more
 	}
-	return fasthttp.RequestConfig{MaxRequestBodySize: min(strangersBody, s.cfg.MaxBody)}
+	return fasthttp.RequestConfig{MaxRequestBodySize: min(maxUnauthenticatedBody, s.cfg.MaxBody)}
 }
 
 // foldSlashes makes each run of slashes in the path one: clients join addresses with one too
@@ -244,35 +244,35 @@ func contextOf(header *fasthttp.RequestHeader) *fasthttp.RequestCtx {
 	return (*fasthttp.RequestCtx)(unsafe.Add(unsafe.Pointer(header), -int(part)))
 }
 
-// sees is the account whose things the caller may look up by id: its own, or, for an
+// accountScope is the account whose things the caller may look up by id: its own, or, for an
 // admin key, any (the empty string).
-func (who caller) sees() string {
+func (who caller) accountScope() string {
 	if who.Admin {
 		return ""
 	}
 	return who.Account
 }
 
-// lists is the account whose things a list shows: the caller's own, or the one that an
+// listAccount is the account whose things a list shows: the caller's own, or the one that an
 // admin key asks for by ?account=; "*" asks for all.
-func (who caller) lists(c *fiber.Ctx) (string, error) {
+func (who caller) listAccount(c *fiber.Ctx) (string, error) {
 	asked := c.Query("account")
 	switch {
 	case asked == "" || asked == who.Account:
 		return who.Account, nil
 	case !who.Admin:
-		return "", fieldProblem("account", "must be left out: this key sees its own account only")
+		return "", invalidField("account", "must be left out: this key sees its own account only")
 	case asked == "*":
 		return "", nil
 	case !engine.ValidAccount(asked):
-		return "", fieldProblem("account", fmt.Sprintf("%.60q is no account name", asked))
+		return "", invalidField("account", fmt.Sprintf("%.60q is no account name", asked))
 	}
 	return strings.Clone(asked), nil
 }
 
-// owns is the account in which the caller makes a thing: its own, or the one that an
+// ownerAccount is the account in which the caller makes a thing: its own, or the one that an
 // admin key names, in the body or by ?account=.
-func (who caller) owns(c *fiber.Ctx, named string) (string, error) {
+func (who caller) ownerAccount(c *fiber.Ctx, named string) (string, error) {
 	if named == "" {
 		named = strings.Clone(c.Query("account"))
 	}
@@ -280,7 +280,7 @@ func (who caller) owns(c *fiber.Ctx, named string) (string, error) {
 		return who.Account, nil
 	}
 	if !who.Admin {
-		return "", fieldProblem("account", "must be left out: this key belongs to the account "+who.Account)
+		return "", invalidField("account", "must be left out: this key belongs to the account "+who.Account)
 	}
 	return named, nil
 }

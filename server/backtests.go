@@ -80,12 +80,12 @@ type outcomeRequest struct {
 	Headers map[string]string   `json:"headers"` // the script's and the subscription's; credentials are hidden
 }
 
-const shownBody = 16 << 10
+const maxOutcomeBody = 16 << 10
 
 func viewOutcome(o *engine.ScriptOutcome) outcomeView {
-	v := outcomeView{Sent: o.Sent, Dropped: o.Dropped, Body: strings.ToValidUTF8(string(o.Body[:min(len(o.Body), shownBody)]), ""), Error: o.Error}
+	v := outcomeView{Sent: o.Sent, Dropped: o.Dropped, Body: strings.ToValidUTF8(string(o.Body[:min(len(o.Body), maxOutcomeBody)]), ""), Error: o.Error}
 	if o.Request != nil {
-		v.Request = &outcomeRequest{o.Request.Method, o.Request.Path, o.Request.Query, engine.HideCredentials(o.Request.Headers)}
+		v.Request = &outcomeRequest{o.Request.Method, o.Request.Path, o.Request.Query, engine.RedactCredentials(o.Request.Headers)}
 	}
 	return v
 }
@@ -111,7 +111,7 @@ func (s *Server) backtest(c *fiber.Ctx, who caller) error {
 		return err
 	}
 	if (in.Version == 0) == (in.Source == "") {
-		return fieldProblem("version", "or source must be given: what is to be compared with the live version")
+		return invalidField("version", "or source must be given: what is to be compared with the live version")
 	}
 	b := engine.Backtest{
 		Account: sc.Account, Script: sc.ID.Format(engine.ScriptPrefix), Last: in.Last, MaskURL: !who.Has(engine.ScopeSubscribe),
@@ -126,7 +126,7 @@ func (s *Server) backtest(c *fiber.Ctx, who caller) error {
 	if in.Subscription != "" {
 		var ok bool
 		if b.Subscription, ok = snowflake.Parse(engine.SubscriptionPrefix, in.Subscription); !ok {
-			return engine.NotFound("subscription", shown(in.Subscription))
+			return engine.NotFound("subscription", truncate(in.Subscription))
 		}
 	}
 	run, err := s.engine.StartBacktest(c.UserContext(), b)
@@ -142,9 +142,9 @@ func (s *Server) backtest(c *fiber.Ctx, who caller) error {
 // errClientLeft says that nobody reads an answer any more.
 var errClientLeft = errors.New("the client left")
 
-// lineTime is how long a client may take to accept a line; the server's own limit is for
+// streamLineTimeout is how long a client may take to accept a line; the server's own limit is for
 // whole answers.
-const lineTime = 30 * time.Second
+const streamLineTimeout = 30 * time.Second
 
 // timeField reads a time that may be left out.
 func timeField(name, text string) (time.Time, error) {
@@ -153,7 +153,7 @@ func timeField(name, text string) (time.Time, error) {
 	}
 	at, err := parseTime(text)
 	if err != nil {
-		return at, fieldProblem(name, err.Error())
+		return at, invalidField(name, err.Error())
 	}
 	return at, nil
 }
@@ -167,7 +167,7 @@ func (s *Server) streamBacktest(w *bufio.Writer, conn net.Conn, run *engine.Back
 		}
 	}()
 	allow := func() { // a client that does not read must not hold up the end
-		most := lineTime
+		most := streamLineTimeout
 		if s.streams.Err() != nil {
 			most = time.Second
 		}
@@ -250,15 +250,15 @@ func (s *Server) putShadow(c *fiber.Ctx, who caller) error {
 	length := time.Hour
 	switch {
 	case in.Duration != nil && in.Seconds != 0:
-		return fieldProblem("seconds", "and duration are both given, and mean the same; give one of them")
+		return invalidField("seconds", "and duration are both given, and mean the same; give one of them")
 	case in.Duration != nil:
 		length = time.Duration(*in.Duration)
 	case in.Seconds != 0:
 		length = time.Duration(min(in.Seconds, 1<<30)) * time.Second
 	}
-	sh, err := s.engine.StartShadow(c.UserContext(), who.sees(), id, in.Version, length)
+	sh, err := s.engine.StartShadow(c.UserContext(), who.accountScope(), id, in.Version, length)
 	if wrong, ok := errors.AsType[*engine.Error](err); ok && wrong.Field == "duration" && in.Seconds != 0 {
-		return fieldProblem("seconds", wrong.Message)
+		return invalidField("seconds", wrong.Message)
 	}
 	if err != nil {
 		return err
@@ -271,7 +271,7 @@ func (s *Server) getShadow(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	sh, err := s.engine.Shadow(who.sees(), id)
+	sh, err := s.engine.Shadow(who.accountScope(), id)
 	if err != nil {
 		return err
 	}
@@ -283,7 +283,7 @@ func (s *Server) deleteShadow(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	if err := s.engine.StopShadow(who.sees(), id); err != nil {
+	if err := s.engine.StopShadow(who.accountScope(), id); err != nil {
 		return err
 	}
 	return c.SendStatus(fiber.StatusNoContent)

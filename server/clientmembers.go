@@ -124,7 +124,7 @@ func withMembers(object, change, stored map[string]any) map[string]any {
 func unhidden(v, stored any) any {
 	switch v := v.(type) {
 	case string:
-		if v == hidden && stored != nil {
+		if v == redacted && stored != nil {
 			return stored
 		}
 	case map[string]any:

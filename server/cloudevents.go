@@ -47,10 +47,10 @@ func (s *Server) publishCloudEvents(c *fiber.Ctx, who caller) error {
 		return s.publishOne(c, who, ev)
 	}
 	if format != "+json" {
-		return problemOf(fiber.StatusUnsupportedMediaType, fmt.Sprintf("CloudEvents are taken as application/cloudevents+json, application/cloudevents-batch+json, or with their attributes in ce- headers, not as %q", contentType))
+		return newProblem(fiber.StatusUnsupportedMediaType, fmt.Sprintf("CloudEvents are taken as application/cloudevents+json, application/cloudevents-batch+json, or with their attributes in ce- headers, not as %q", contentType))
 	}
 	if charset != "" && !strings.EqualFold(charset, "utf-8") {
-		return problemOf(fiber.StatusUnsupportedMediaType, fmt.Sprintf("the body must be JSON in UTF-8, not in %q", charset))
+		return newProblem(fiber.StatusUnsupportedMediaType, fmt.Sprintf("the body must be JSON in UTF-8, not in %q", charset))
 	}
 	doc, err := jsondoc.Parse(withoutBOM(body), jsondoc.Limits{NoDuplicates: true})
 	if err != nil {
@@ -79,13 +79,13 @@ func (s *Server) publishOne(c *fiber.Ctx, who caller, ev *cloudevents.Event) err
 
 func (s *Server) publishCloudEventBatch(c *fiber.Ctx, who caller, list jsondoc.Value) error {
 	if list.Kind() != jsondoc.Array {
-		return problemOf(fiber.StatusUnprocessableEntity, "a batch must be a JSON array of CloudEvents, not "+article(list.Kind().String()))
+		return newProblem(fiber.StatusUnprocessableEntity, "a batch must be a JSON array of CloudEvents, not "+article(list.Kind().String()))
 	}
 	if list.Len() == 0 { // which the binding allows (3.3.2)
 		return c.Status(fiber.StatusAccepted).JSON(page{Data: []acceptedView{}})
 	}
 	if list.Len() > engine.MaxBatch {
-		return problemOf(fiber.StatusUnprocessableEntity, fmt.Sprintf("the batch holds %d events; %d can be published at a time", list.Len(), engine.MaxBatch))
+		return newProblem(fiber.StatusUnprocessableEntity, fmt.Sprintf("the batch holds %d events; %d can be published at a time", list.Len(), engine.MaxBatch))
 	}
 	inputs := make([]engine.EventInput, 0, list.Len())
 	key, err := idempotencyKey(c)
@@ -109,7 +109,7 @@ func (s *Server) publishCloudEventBatch(c *fiber.Ctx, who caller, list jsondoc.V
 
 // eventOf makes an event of ours: its id is one within its source.
 func eventOf(c *fiber.Ctx, who caller, ev *cloudevents.Event) (engine.EventInput, error) {
-	account, err := who.owns(c, "")
+	account, err := who.ownerAccount(c, "")
 	return engine.EventInput{
 		ID: ev.ID, Source: ev.Source, Account: account, Type: ev.Type, Time: ev.Time, Headers: ev.Headers, Data: ev.Data,
 	}, err
@@ -123,9 +123,9 @@ func cloudEventProblem(err error, at string) error {
 	}
 	field := strings.Trim(at+"."+wrong.Field, ".")
 	if field == "" {
-		return problemOf(fiber.StatusUnprocessableEntity, "the body "+wrong.Message)
+		return newProblem(fiber.StatusUnprocessableEntity, "the body "+wrong.Message)
 	}
-	return fieldProblem(field, wrong.Message)
+	return invalidField(field, wrong.Message)
 }
 
 // fieldsOf gives the "ce-" fields of a request.

@@ -33,8 +33,8 @@ func viewDebounce(d engine.Debounce) *debounceView {
 	return &debounceView{d.Key, duration(d.Within)}
 }
 
-// applyCompany sets batch and debounce of sub to what in says, if set names them.
-func applyCompany(in *subscriptionInput, sub *engine.Subscription, set changeSet) (err error) {
+// applyBatchingAndDebounce sets batch and debounce of sub to what in says, if set names them.
+func applyBatchingAndDebounce(in *subscriptionInput, sub *engine.Subscription, set changeSet) (err error) {
 	if set.replace {
 		sub.Batch, sub.Debounce = engine.Batch{}, engine.Debounce{}
 	}
@@ -59,7 +59,7 @@ func applyBatch(raw []byte, old engine.Batch) (engine.Batch, error) {
 		return old, err
 	}
 	if in.Size == 0 {
-		return old, fieldProblem("batch.size", `is missing: write {"size": 100, "wait": "5s"}, or null for no batches`)
+		return old, invalidField("batch.size", `is missing: write {"size": 100, "wait": "5s"}, or null for no batches`)
 	}
 	return engine.Batch{Size: in.Size, Wait: time.Duration(in.Wait)}, nil
 }
@@ -78,7 +78,7 @@ func applyDebounce(raw []byte, old engine.Debounce) (engine.Debounce, error) {
 		in.Key = ""
 	}
 	if in.Within == 0 {
-		return old, fieldProblem("debounce.within", `is missing: write {"key": "data.id", "within": "30s"}, or null to let every event go`)
+		return old, invalidField("debounce.within", `is missing: write {"key": "data.id", "within": "30s"}, or null to let every event go`)
 	}
 	return engine.Debounce{Key: in.Key, Within: time.Duration(in.Within)}, nil
 }

@@ -27,7 +27,7 @@ func readJSON(c *fiber.Ctx) (*jsondoc.Doc, error) {
 			return nil, err
 		}
 		if media != fiber.MIMEApplicationJSON && !strings.HasSuffix(media, "+json") {
-			return nil, problemOf(fiber.StatusUnsupportedMediaType, fmt.Sprintf("the body must be JSON: send it with \"Content-Type: application/json\", not %q", ct))
+			return nil, newProblem(fiber.StatusUnsupportedMediaType, fmt.Sprintf("the body must be JSON: send it with \"Content-Type: application/json\", not %q", ct))
 		}
 	}
 	body, err := plainBody(c)
@@ -53,7 +53,7 @@ func checkEncoding(c *fiber.Ctx) error {
 	for _, line := range c.Request().Header.PeekAll(fiber.HeaderContentEncoding) {
 		for coding := range strings.SplitSeq(string(line), ",") {
 			if coding = strings.TrimSpace(coding); coding != "" && !strings.EqualFold(coding, "identity") {
-				return problemOf(fiber.StatusUnsupportedMediaType, fmt.Sprintf("the body must come as it is, not in Content-Encoding %.60q", line))
+				return newProblem(fiber.StatusUnsupportedMediaType, fmt.Sprintf("the body must come as it is, not in Content-Encoding %.60q", line))
 			}
 		}
 	}
@@ -74,7 +74,7 @@ func mediaType(c *fiber.Ctx) (string, error) {
 	}
 	for _, b := range c.BodyRaw() {
 		if b == 0 || b >= utf8.RuneSelf {
-			return "", problemOf(fiber.StatusUnsupportedMediaType, fmt.Sprintf("the body must be in UTF-8, not in the charset %.60q", charset))
+			return "", newProblem(fiber.StatusUnsupportedMediaType, fmt.Sprintf("the body must be in UTF-8, not in the charset %.60q", charset))
 		}
 	}
 	return media, nil
@@ -101,7 +101,7 @@ func decodeObject(root jsondoc.Value, into any, shown ...string) (present map[st
 		present[name] = value
 		i := slices.Index(known, name)
 		if i < 0 && !slices.Contains(shown, name) {
-			return nil, fieldProblem(name, unknownMember(name, known))
+			return nil, invalidField(name, unknownMember(name, known))
 		}
 		if i >= 0 {
 			if err := readValue(name, value.Raw(), fields.Field(i).Addr().Interface()); err != nil {
@@ -114,7 +114,7 @@ func decodeObject(root jsondoc.Value, into any, shown ...string) (present map[st
 
 // unknownMember says that there is no such member.
 func unknownMember(name string, known []string) string {
-	if meant := near.Name(name, known); meant != "" {
+	if meant := near.Closest(name, known); meant != "" {
 		return fmt.Sprintf("is not known here; did you mean %q?", meant)
 	}
 	return "is not known here; there are " + strings.Join(known, ", ")
@@ -124,7 +124,7 @@ func unknownMember(name string, known []string) string {
 func notZero(present map[string]jsondoc.Value, names ...string) error {
 	for _, name := range names {
 		if v := present[name]; v.Kind() == jsondoc.Number && v.Float64() == 0 {
-			return fieldProblem(name, "is 0; give more, or leave it out")
+			return invalidField(name, "is 0; give more, or leave it out")
 		}
 	}
 	return nil
@@ -135,7 +135,7 @@ func notZero(present map[string]jsondoc.Value, names ...string) error {
 func notEmpty(present map[string]jsondoc.Value, names ...string) error {
 	for _, name := range names {
 		if v := present[name]; v.Kind() == jsondoc.String && v.Text() == "" {
-			return fieldProblem(name, "is empty; give a value, or leave it out")
+			return invalidField(name, "is empty; give a value, or leave it out")
 		}
 	}
 	return nil
@@ -150,14 +150,14 @@ func readMembers(field string, raw []byte, into any) (present map[string]jsondoc
 	}
 	root := doc.Root()
 	if root.Kind() != jsondoc.Object {
-		return nil, fieldProblem(field, "must be an object, not "+article(root.Kind().String()))
+		return nil, invalidField(field, "must be an object, not "+article(root.Kind().String()))
 	}
 	known, fields := fieldNames(into), reflect.ValueOf(into).Elem()
 	present = map[string]jsondoc.Value{}
 	for name, value := range root.Members() {
 		i := slices.Index(known, name)
 		if i < 0 {
-			return nil, fieldProblem(field+"."+name, unknownMember(name, known))
+			return nil, invalidField(field+"."+name, unknownMember(name, known))
 		}
 		present[name] = value
 		if err := readValue(field+"."+name, value.Raw(), fields.Field(i).Addr().Interface()); err != nil {
@@ -186,10 +186,10 @@ func readValue(field string, raw []byte, into any) error {
 		} else if name := notText(raw); name != "" && reflect.TypeOf(into).Elem().Kind() == reflect.Map {
 			field += "." + name
 		}
-		return fieldProblem(field, mustBe(wrong))
+		return invalidField(field, mustBe(wrong))
 	}
 	if err != nil {
-		return fieldProblem(field, err.Error())
+		return invalidField(field, err.Error())
 	}
 	return nil
 }
@@ -226,7 +226,7 @@ func notText(raw []byte) string {
 
 func wantObject(root jsondoc.Value) error {
 	if root.Kind() != jsondoc.Object {
-		return problemOf(fiber.StatusUnprocessableEntity, "the body must be a JSON object, not "+article(root.Kind().String()))
+		return newProblem(fiber.StatusUnprocessableEntity, "the body must be a JSON object, not "+article(root.Kind().String()))
 	}
 	return nil
 }

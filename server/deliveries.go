@@ -60,16 +60,16 @@ func viewWithAttempts(who caller, d *engine.Delivery, attempts []*engine.Attempt
 
 // attemptView is an attempt as the API shows it.
 type attemptView struct {
-	Number     int           `json:"number"`
-	At         time.Time     `json:"at"`
-	DurationMS float64       `json:"duration_ms"`
-	Request    *requestView  `json:"request"`  // null where none was made
-	Response   *responseView `json:"response"` // null where none came
-	Error      string        `json:"error,omitempty"`
-	Phase      string        `json:"phase,omitempty"`  // where it failed
-	Batch      int           `json:"batch,omitempty"`  // how many events the POST held
-	Resent     bool          `json:"resent,omitempty"` // sent a second time, on a new connection
-	Script     *ranView      `json:"script,omitempty"`
+	Number     int                `json:"number"`
+	At         time.Time          `json:"at"`
+	DurationMS float64            `json:"duration_ms"`
+	Request    *requestView       `json:"request"`  // null where none was made
+	Response   *responseView      `json:"response"` // null where none came
+	Error      string             `json:"error,omitempty"`
+	Phase      string             `json:"phase,omitempty"`  // where it failed
+	Batch      int                `json:"batch,omitempty"`  // how many events the POST held
+	Resent     bool               `json:"resent,omitempty"` // sent a second time, on a new connection
+	Script     *scriptRunResponse `json:"script,omitempty"`
 }
 
 type requestView struct {
@@ -93,8 +93,8 @@ type bodyView struct {
 	Encoding string `json:"body_encoding,omitempty"` // "base64" where the body is no UTF-8
 }
 
-// ranView is how a transform ran.
-type ranView struct {
+// scriptRunResponse is how a transform ran.
+type scriptRunResponse struct {
 	ID      string   `json:"id,omitempty"`      // of the script, and
 	Version int      `json:"version,omitempty"` // which of its versions, where the subscription uses one
 	Hash    string   `json:"hash"`
@@ -103,8 +103,8 @@ type ranView struct {
 	Console []string `json:"console,omitempty"`
 }
 
-func viewRan(a *engine.AttemptScript) *ranView {
-	v := &ranView{Hash: a.Hash, CPUMS: milliseconds(a.CPU), Memory: a.Memory, Console: a.Console, Version: a.Ref.Version}
+func viewRan(a *engine.AttemptScript) *scriptRunResponse {
+	v := &scriptRunResponse{Hash: a.Hash, CPUMS: milliseconds(a.CPU), Memory: a.Memory, Console: a.Console, Version: a.Ref.Version}
 	if a.Ref.Script != 0 {
 		v.ID = a.Ref.Script.Format(engine.ScriptPrefix)
 	}
@@ -146,14 +146,14 @@ func viewBody(b []byte) bodyView {
 }
 
 func (s *Server) listDeliveries(c *fiber.Ctx, who caller) error {
-	account, err := who.lists(c)
+	account, err := who.listAccount(c)
 	if err != nil {
 		return err
 	}
 	q := s.readQuery(c, "subscription", "subscription_id", "event", "event_id", "type", "event_type", "status", "since", "until")
-	event := q.text(q.either("event", "event_id"))
+	event := q.text(q.aliasParam("event", "event_id"))
 	find := engine.DeliveryQuery{
-		Account: account, Subscription: q.id(q.either("subscription", "subscription_id"), engine.SubscriptionPrefix), EventType: q.text(q.either("type", "event_type")),
+		Account: account, Subscription: q.id(q.aliasParam("subscription", "subscription_id"), engine.SubscriptionPrefix), EventType: q.text(q.aliasParam("type", "event_type")),
 		Since: q.since("since"), Until: q.since("until"), Limit: q.limit() + 1,
 	}
 	if status := c.Query("status"); status != "" {
@@ -191,7 +191,7 @@ func (s *Server) getDelivery(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	d, attempts, err := s.engine.Delivery(c.UserContext(), who.sees(), id)
+	d, attempts, err := s.engine.Delivery(c.UserContext(), who.accountScope(), id)
 	if err != nil {
 		return err
 	}
@@ -201,7 +201,7 @@ func (s *Server) getDelivery(c *fiber.Ctx, who caller) error {
 func deliveryID(c *fiber.Ctx) (engine.DeliveryID, error) {
 	id, ok := engine.ParseDeliveryID(c.Params("id"))
 	if !ok {
-		return id, engine.NotFound("delivery", shown(c.Params("id")))
+		return id, engine.NotFound("delivery", truncate(c.Params("id")))
 	}
 	return id, nil
 }
@@ -211,7 +211,7 @@ func (s *Server) retryDelivery(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	d, err := s.engine.Retry(c.UserContext(), who.sees(), id)
+	d, err := s.engine.Retry(c.UserContext(), who.accountScope(), id)
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ import (
 // readDialect reads a body in a dialect's words; what the dialect does not name is kept as the
 // client's.
 // fixed are members that are the same for all its subscriptions; they may be missing.
-func readDialect(c *fiber.Ctx, d *dialect.Dialect, op *dialect.Operation, fixed jsondoc.Value) (in *subscriptionInput, present map[string]jsondoc.Value, words *translation, err error) {
+func readDialect(c *fiber.Ctx, d *dialect.Dialect, op *dialect.Operation, fixed jsondoc.Value) (in *subscriptionInput, present map[string]jsondoc.Value, words *aliasTranslation, err error) {
 	doc, form, err := readJSONOrForm(c)
 	if err != nil {
 		return nil, nil, nil, err
@@ -46,7 +46,7 @@ func readDialect(c *fiber.Ctx, d *dialect.Dialect, op *dialect.Operation, fixed 
 			}
 			continue
 		}
-		m := said{ours, theirs, v}
+		m := aliasedField{ours, theirs, v}
 		text := words.typed(m)
 		if ours == "event" || ours == "events" {
 			text = eventText(v)
@@ -54,11 +54,11 @@ func readDialect(c *fiber.Ctx, d *dialect.Dialect, op *dialect.Operation, fixed 
 		words.put(ours, m, text)
 	}
 	if len(words.texts) == 0 {
-		return nil, nil, nil, problemOf(fiber.StatusUnprocessableEntity, "the body has nothing of what is understood here: "+given(op, ownNames...))
+		return nil, nil, nil, newProblem(fiber.StatusUnprocessableEntity, "the body has nothing of what is understood here: "+given(op, ownNames...))
 	}
 	words.client.unknown = unknownMembers(doc.Root(), "", words.used)
 	for name, v := range fixed.Members() {
-		words.put(name, said{name, "fixed." + name, v}, v.Raw())
+		words.put(name, aliasedField{name, "fixed." + name, v}, v.Raw())
 	}
 	in = &subscriptionInput{client: words.client}
 	if present, err = words.decode(in); err != nil {
@@ -121,7 +121,7 @@ func (s *Server) checkFixed(fixed jsondoc.Value) (member, wrong string) {
 	words := newTranslation(false, nil)
 	for name, v := range fixed.Members() {
 		if name != "filter_script" && name != "transform_script" {
-			words.put(name, said{name, name, v}, v.Raw())
+			words.put(name, aliasedField{name, name, v}, v.Raw())
 		}
 	}
 	in, sub := &subscriptionInput{}, &engine.Subscription{}
@@ -130,7 +130,7 @@ func (s *Server) checkFixed(fixed jsondoc.Value) (member, wrong string) {
 		err = s.apply(in, sub, wholeSubscription)
 	}
 	if err == nil {
-		err = s.engine.CheckCommon(context.Background(), sub)
+		err = s.engine.ValidateTemplate(context.Background(), sub)
 	}
 	if err == nil {
 		return "", ""

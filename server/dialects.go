@@ -84,8 +84,8 @@ func (s *Server) dialectOf(header *fasthttp.RequestHeader) *dialect.Dialect {
 // dialectLocal is where a request that is in a dialect has it, for the form of its errors.
 const dialectLocal = "dialect"
 
-// inDialects answers what no route of our own does.
-func (s *Server) inDialects(c *fiber.Ctx) error {
+// dialectMiddleware answers what no route of our own does.
+func (s *Server) dialectMiddleware(c *fiber.Ctx) error {
 	set := s.dialectSet.Load()
 	if set == nil {
 		return c.Next()
@@ -103,7 +103,7 @@ func (s *Server) inDialects(c *fiber.Ctx) error {
 				access = read
 			}
 			c.Locals(routeLocal{}, "dialect/"+d.Name)
-			h := s.inDialect(d, op, strings.Clone(id))
+			h := s.dialectHandler(d, op, strings.Clone(id))
 			if op.Action == dialect.Subscribe {
 				h = s.once(h)
 			}
@@ -117,9 +117,9 @@ func (s *Server) inDialects(c *fiber.Ctx) error {
 	return fiber.ErrMethodNotAllowed
 }
 
-// inDialect is the handler of a dialect's operation. It calls the engine as the API's own
+// dialectHandler is the handler of a dialect's operation. It calls the engine as the API's own
 // handlers do, and sees the subscriptions of the caller's account that were made in it.
-func (s *Server) inDialect(d *dialect.Dialect, op *dialect.Operation, id string) handler {
+func (s *Server) dialectHandler(d *dialect.Dialect, op *dialect.Operation, id string) handler {
 	return func(c *fiber.Ctx, who caller) error {
 		switch op.Action {
 		case dialect.Subscribe:

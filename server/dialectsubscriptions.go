@@ -20,11 +20,11 @@ func (s *Server) dialectSubscribe(c *fiber.Ctx, who caller, d *dialect.Dialect, 
 	}
 	sub := &engine.Subscription{Account: who.Account, Dialect: d.Name}
 	if err := s.apply(in, sub, wholeSubscription); err != nil {
-		return words.inItsWords(err)
+		return words.withClientFieldNames(err)
 	}
 	sub, created, err := s.engine.EnsureSubscription(c.UserContext(), sub, engine.EnsureOptions{NewSecret: in.Secret == "", UniqueEvents: op.Unique})
 	if err != nil {
-		return words.inItsWords(err)
+		return words.withClientFieldNames(err)
 	}
 	view := s.viewSubscription(who, sub)
 	if created {
@@ -49,7 +49,7 @@ func (s *Server) dialectUpdate(c *fiber.Ctx, who caller, d *dialect.Dialect, op 
 		return s.apply(in, sub, changeSet{present: present})
 	})
 	if err != nil {
-		return words.inItsWords(err)
+		return words.withClientFieldNames(err)
 	}
 	return s.dialectAnswer(c, op, s.viewSubscription(who, sub))
 }
@@ -82,10 +82,10 @@ func (s *Server) dialectUnsubscribe(c *fiber.Ctx, who caller, d *dialect.Dialect
 	case said["target_url"] != "":
 		targets = s.engine.Subscriptions(engine.SubscriptionQuery{Account: who.Account, Dialect: d.Name, TargetURL: said["target_url"], Event: said["event"], Limit: math.MaxInt})
 		if len(targets) == 0 {
-			return engine.NotFound("subscription", shown(said["target_url"]))
+			return engine.NotFound("subscription", truncate(said["target_url"]))
 		}
 	default:
-		return problemOf(fiber.StatusUnprocessableEntity, "the body does not say which subscription is to be deleted: give "+given(op, "id", "target_url"))
+		return newProblem(fiber.StatusUnprocessableEntity, "the body does not say which subscription is to be deleted: give "+given(op, "id", "target_url"))
 	}
 	for _, sub := range targets {
 		err := s.engine.DeleteSubscription(c.UserContext(), who.Account, sub.ID, engine.AnyVersion)
@@ -111,18 +111,18 @@ func given(op *dialect.Operation, ours ...string) string {
 func (s *Server) dialectSubscription(who caller, d *dialect.Dialect, id string) (*engine.Subscription, error) {
 	parsed, ok := snowflake.Parse(engine.SubscriptionPrefix, id)
 	if !ok {
-		return nil, engine.NotFound("subscription", shown(id))
+		return nil, engine.NotFound("subscription", truncate(id))
 	}
 	sub, err := s.engine.Subscription(who.Account, parsed)
 	if err == nil && sub.Dialect != d.Name {
-		return nil, engine.NotFound("subscription", shown(id))
+		return nil, engine.NotFound("subscription", truncate(id))
 	}
 	return sub, err
 }
 
-// dialectPage is how many subscriptions a dialect's list has unless ?limit= says otherwise:
+// maxDialectPage is how many subscriptions a dialect's list has unless ?limit= says otherwise:
 // its clients don't know of pages.
-const dialectPage = 1000
+const maxDialectPage = 1000
 
 func (s *Server) dialectList(c *fiber.Ctx, who caller, d *dialect.Dialect, op *dialect.Operation) error {
 	all := engine.SubscriptionQuery{Account: who.Account, Dialect: d.Name, Limit: math.MaxInt}
@@ -130,7 +130,7 @@ func (s *Server) dialectList(c *fiber.Ctx, who caller, d *dialect.Dialect, op *d
 	if op.Answer.Uses("subscriptions") {
 		q := &query{c: c}
 		all.After = q.id("cursor", engine.SubscriptionPrefix)
-		limit := dialectPage
+		limit := maxDialectPage
 		if c.Query("limit") != "" {
 			limit = q.limit()
 		}

@@ -8,8 +8,8 @@ import (
 	"switchhook/engine"
 )
 
-// remember notes the client's names on a subscription, so that it finds them in answers.
-func (t *translation) remember(sub *engine.Subscription) {
+// saveAliases notes the client's names on a subscription, so that it finds them in answers.
+func (t *aliasTranslation) saveAliases(sub *engine.Subscription) {
 	for ours, name := range t.names {
 		if sub.Names == nil {
 			sub.Names = map[string]string{}
@@ -22,8 +22,8 @@ func (t *translation) remember(sub *engine.Subscription) {
 	}
 }
 
-// inItsWords lets an error name the client's member where it names ours.
-func (t *translation) inItsWords(err error) error {
+// withClientFieldNames lets an error name the client's member where it names ours.
+func (t *aliasTranslation) withClientFieldNames(err error) error {
 	rename := func(field string) (string, bool) {
 		name, rest := field, ""
 		if i := strings.IndexAny(field, ".["); i >= 0 {
@@ -55,10 +55,10 @@ func (t *translation) inItsWords(err error) error {
 	return err
 }
 
-// echoes gives the members that a subscription's view has besides its own: what the client
+// aliasFields gives the members that a subscription's view has besides its own: what the client
 // that made it calls ours. A name that means something else in the view is left out.
-func echoes(sub *engine.Subscription) []echo {
-	var list []echo
+func aliasFields(sub *engine.Subscription) []aliasField {
+	var list []aliasField
 	for ours, name := range sub.Names {
 		if slices.Contains(viewNames, name) {
 			continue
@@ -85,13 +85,13 @@ func echoes(sub *engine.Subscription) []echo {
 		default:
 			continue
 		}
-		list = append(list, echo{name, value})
+		list = append(list, aliasField{name, value})
 	}
-	slices.SortFunc(list, func(a, b echo) int { return cmp.Compare(a.name, b.name) })
+	slices.SortFunc(list, func(a, b aliasField) int { return cmp.Compare(a.name, b.name) })
 	return list
 }
 
-type echo struct {
+type aliasField struct {
 	name  string
 	value any
 }

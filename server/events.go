@@ -48,7 +48,7 @@ func (s *Server) publish(c *fiber.Ctx, who caller) error {
 	case jsondoc.Array:
 		return s.publishBatch(c, root, who)
 	}
-	return problemOf(fiber.StatusUnprocessableEntity, "the body must be an event, {\"type\": …, \"data\": …}, or a list of events")
+	return newProblem(fiber.StatusUnprocessableEntity, "the body must be an event, {\"type\": …, \"data\": …}, or a list of events")
 }
 
 // idempotencyKey is the key under which a request counts once; empty: none. Two keys would
@@ -57,10 +57,10 @@ func idempotencyKey(c *fiber.Ctx) (string, error) {
 	key := ""
 	for i, value := range c.Request().Header.PeekAll("Idempotency-Key") {
 		if i > 0 && string(value) != key {
-			return "", fieldProblem("Idempotency-Key", "is given twice, with two values: give one")
+			return "", invalidField("Idempotency-Key", "is given twice, with two values: give one")
 		}
 		if key = string(value); key == "" {
-			return "", fieldProblem("Idempotency-Key", "is empty: give a key, or leave the header out")
+			return "", invalidField("Idempotency-Key", "is empty: give a key, or leave the header out")
 		}
 	}
 	return key, nil
@@ -86,7 +86,7 @@ func (s *Server) publishInput(c *fiber.Ctx, in engine.EventInput) error {
 
 func (s *Server) publishBatch(c *fiber.Ctx, list jsondoc.Value, who caller) error {
 	if list.Len() == 0 || list.Len() > engine.MaxBatch {
-		return problemOf(fiber.StatusUnprocessableEntity, fmt.Sprintf("the list holds %d events; 1 to %d can be published at a time", list.Len(), engine.MaxBatch))
+		return newProblem(fiber.StatusUnprocessableEntity, fmt.Sprintf("the list holds %d events; 1 to %d can be published at a time", list.Len(), engine.MaxBatch))
 	}
 	inputs := make([]engine.EventInput, 0, list.Len())
 	key, err := idempotencyKey(c)
@@ -145,7 +145,7 @@ func inList(err error, n int) error {
 // misspelt would be lost otherwise.
 func readEvent(c *fiber.Ctx, v jsondoc.Value, who caller) (in engine.EventInput, err error) {
 	if v.Kind() != jsondoc.Object {
-		return in, problemOf(fiber.StatusUnprocessableEntity, "an event must be an object, {\"type\": …, \"data\": …}, not "+article(v.Kind().String()))
+		return in, newProblem(fiber.StatusUnprocessableEntity, "an event must be an object, {\"type\": …, \"data\": …}, not "+article(v.Kind().String()))
 	}
 	for name, member := range v.Members() {
 		switch name {
@@ -161,7 +161,7 @@ func readEvent(c *fiber.Ctx, v jsondoc.Value, who caller) (in engine.EventInput,
 			var text string
 			if text, err = textMember(name, member); err == nil && text != "" {
 				if in.Time, err = parseTime(text); err != nil {
-					err = fieldProblem(name, err.Error())
+					err = invalidField(name, err.Error())
 				}
 			}
 		case "headers":
@@ -169,13 +169,13 @@ func readEvent(c *fiber.Ctx, v jsondoc.Value, who caller) (in engine.EventInput,
 		case "targets":
 			in.Targets, err = targetsMember(member, who)
 		default:
-			err = fieldProblem(name, "is not known: an event has type, data, id, account, time, headers and targets; what happened goes into data")
+			err = invalidField(name, "is not known: an event has type, data, id, account, time, headers and targets; what happened goes into data")
 		}
 		if err != nil {
 			return in, err
 		}
 	}
-	in.Account, err = who.owns(c, in.Account)
+	in.Account, err = who.ownerAccount(c, in.Account)
 	return in, err
 }
 
@@ -183,13 +183,13 @@ func textMember(name string, v jsondoc.Value) (string, error) {
 	switch v.Kind() {
 	case jsondoc.String:
 		if v.Text() == "" && name != "type" { // a variable that was not set must not pass for a member that was left out
-			return "", fieldProblem(name, "is empty; give a value, or leave it out")
+			return "", invalidField(name, "is empty; give a value, or leave it out")
 		}
 		return v.Text(), nil
 	case jsondoc.Null:
 		return "", nil
 	}
-	return "", fieldProblem(name, "must be a string, not "+article(v.Kind().String()))
+	return "", invalidField(name, "must be a string, not "+article(v.Kind().String()))
 }
 
 func headersMember(v jsondoc.Value) (map[string]string, error) {
@@ -197,12 +197,12 @@ func headersMember(v jsondoc.Value) (map[string]string, error) {
 		return nil, nil
 	}
 	if v.Kind() != jsondoc.Object {
-		return nil, fieldProblem("headers", "must be an object of strings, not "+article(v.Kind().String()))
+		return nil, invalidField("headers", "must be an object of strings, not "+article(v.Kind().String()))
 	}
 	headers := make(map[string]string, v.Len())
 	for name, member := range v.Members() {
 		if member.Kind() != jsondoc.String {
-			return nil, fieldProblem("headers."+name, "must be a string, not "+article(member.Kind().String()))
+			return nil, invalidField("headers."+name, "must be a string, not "+article(member.Kind().String()))
 		}
 		headers[name] = member.Text()
 	}
@@ -242,7 +242,7 @@ func viewEvent(ev *engine.Event) eventView {
 const maxPageBytes = 8 << 20
 
 func (s *Server) listEvents(c *fiber.Ctx, who caller) error {
-	account, err := who.lists(c)
+	account, err := who.listAccount(c)
 	if err != nil {
 		return err
 	}
@@ -304,22 +304,22 @@ func (s *Server) getEvent(c *fiber.Ctx, who caller) error {
 	}
 	id, err := url.PathUnescape(c.Params("id"))
 	if err != nil {
-		return engine.NotFound("event", shown(c.Params("id")))
+		return engine.NotFound("event", truncate(c.Params("id")))
 	}
-	named, err := who.lists(c)
+	named, err := who.listAccount(c)
 	if err != nil {
 		return err
 	}
 	var ev *engine.Event
 	if source := c.Query("source"); source != "" {
-		ev, err = s.engine.FindSourcedEvent(c.UserContext(), who.sees(), named, source, id)
+		ev, err = s.engine.FindSourcedEvent(c.UserContext(), who.accountScope(), named, source, id)
 	} else {
-		ev, err = s.engine.FindEvent(c.UserContext(), who.sees(), named, id)
+		ev, err = s.engine.FindEvent(c.UserContext(), who.accountScope(), named, id)
 	}
 	if err != nil {
 		return err
 	}
-	deliveries, err := s.engine.Deliveries(c.UserContext(), engine.DeliveryQuery{Account: who.sees(), Event: ev.ID, Limit: maxLimit + 1})
+	deliveries, err := s.engine.Deliveries(c.UserContext(), engine.DeliveryQuery{Account: who.accountScope(), Event: ev.ID, Limit: maxLimit + 1})
 	if err != nil {
 		return err
 	}

@@ -93,7 +93,7 @@ func (s *Server) putEventType(c *fiber.Ctx, _ caller) error {
 	}
 	name := nameParam(c)
 	if in.Name != "" && in.Name != name {
-		return fieldProblem("name", "must be left out or be the one in the path: an event type can't be renamed")
+		return invalidField("name", "must be left out or be the one in the path: an event type can't be renamed")
 	}
 	in.Name = name
 	return s.storeEventType(c, &in, false)

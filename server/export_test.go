@@ -21,7 +21,7 @@ var fiberParameter = regexp.MustCompile(`:(\w+)`)
 func (s *Server) Operations() []Operation {
 	var list []Operation
 	for _, r := range s.routes() {
-		op := Operation{Method: r.method, Path: braces(r.path), Open: r.access.open}
+		op := Operation{Method: r.method, Path: braces(r.path), Open: r.access.unauthenticated}
 		for _, alias := range r.aliases {
 			op.Aliases = append(op.Aliases, braces(alias))
 		}

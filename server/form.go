@@ -79,7 +79,7 @@ func joinIndexed(values url.Values) error {
 		list := parts[1] + "[]"
 		index, _ := strconv.Atoi(parts[3])
 		if _, twice := elements[list][index]; twice || len(texts) > 1 || values.Has(list) {
-			return fieldProblem(shown(parts[1]), "is given in two ways")
+			return invalidField(truncate(parts[1]), "is given in two ways")
 		}
 		if elements[list] == nil {
 			elements[list] = map[int]string{}
@@ -101,7 +101,7 @@ func joinIndexed(values url.Values) error {
 func formObject(body string) (map[string]any, error) {
 	values, err := url.ParseQuery(body)
 	if err != nil {
-		return nil, problemOf(fiber.StatusBadRequest, "the body is no form that can be read: "+shown(err.Error()))
+		return nil, newProblem(fiber.StatusBadRequest, "the body is no form that can be read: "+truncate(err.Error()))
 	}
 	if err := joinIndexed(values); err != nil {
 		return nil, err
@@ -113,11 +113,11 @@ func formObject(body string) (map[string]any, error) {
 		if nested && inner != "]" {
 			member, tail, _ := strings.Cut(inner, "]")
 			if name == "" || member == "" || tail != "" && tail != "[]" {
-				return nil, fieldProblem(shown(key), `can't be read: write "name", "name[]" or "name[member]"`)
+				return nil, invalidField(truncate(key), `can't be read: write "name", "name[]" or "name[member]"`)
 			}
 			child, ok := object[name].(map[string]any)
 			if !ok && object[name] != nil {
-				return nil, fieldProblem(shown(name), "is given as a text and as an object")
+				return nil, invalidField(truncate(name), "is given as a text and as an object")
 			}
 			if !ok {
 				child = map[string]any{}
@@ -127,17 +127,17 @@ func formObject(body string) (map[string]any, error) {
 		}
 		for _, text := range append(texts, key) {
 			if !utf8.ValidString(text) {
-				return nil, fieldProblem(shown(strings.ToValidUTF8(key, "?")), "is not valid UTF-8")
+				return nil, invalidField(truncate(strings.ToValidUTF8(key, "?")), "is not valid UTF-8")
 			}
 		}
 		if into[name] != nil {
-			return nil, fieldProblem(shown(name), "is given in two ways")
+			return nil, invalidField(truncate(name), "is given in two ways")
 		}
 		switch {
 		case nested || len(texts) > 1 && foldedNames[fold(name)] == "event":
 			into[name] = texts
 		case len(texts) > 1:
-			return nil, problemOf(fiber.StatusBadRequest, "the form names "+shown(name)+" twice")
+			return nil, newProblem(fiber.StatusBadRequest, "the form names "+truncate(name)+" twice")
 		default:
 			into[name] = texts[0]
 		}

@@ -15,13 +15,13 @@ import (
 func checkFraming(ctx *fasthttp.RequestCtx) *Problem {
 	header := &ctx.Request.Header
 	if protocol := header.Protocol(); !bytes.HasPrefix(protocol, []byte("HTTP/1.")) {
-		return problemOf(fiber.StatusHTTPVersionNotSupported, "this server speaks HTTP/1.1 and HTTP/1.0 only")
+		return newProblem(fiber.StatusHTTPVersionNotSupported, "this server speaks HTTP/1.1 and HTTP/1.0 only")
 	}
 	var lengths, codings int
 	for rest := header.RawHeaders(); len(rest) > 0; {
 		end := bytes.IndexByte(rest, '\n')
 		if end < 1 || rest[end-1] != '\r' {
-			return problemOf(fiber.StatusBadRequest, "a line of the request's headers does not end with CR LF")
+			return newProblem(fiber.StatusBadRequest, "a line of the request's headers does not end with CR LF")
 		}
 		line := rest[:end-1]
 		rest = rest[end+1:]
@@ -31,13 +31,13 @@ func checkFraming(ctx *fasthttp.RequestCtx) *Problem {
 		colon := bytes.IndexByte(line, ':')
 		if colon < 1 || bytes.IndexByte(line[:colon], ' ') >= 0 || bytes.IndexByte(line[:colon], '\t') >= 0 {
 			// A line that begins with a space is the continuation of the one before (obs-fold).
-			return problemOf(fiber.StatusBadRequest, "a header is folded over several lines, or has white space in its name or before its colon; write each as \"Name: value\" on one line")
+			return newProblem(fiber.StatusBadRequest, "a header is folded over several lines, or has white space in its name or before its colon; write each as \"Name: value\" on one line")
 		}
 		name, value := line[:colon], bytes.Trim(line[colon+1:], " \t")
 		switch len(name) {
 		case len("Host"):
 			if bytes.EqualFold(name, []byte("Host")) && bytes.ContainsAny(value, "/\\?#@<>\"'`^{}|, \t") {
-				return problemOf(fiber.StatusBadRequest, "Host must be a host name or address, with a port or without")
+				return newProblem(fiber.StatusBadRequest, "Host must be a host name or address, with a port or without")
 			}
 		case len("Content-Length"):
 			if bytes.EqualFold(name, []byte("Content-Length")) {
@@ -55,7 +55,7 @@ func checkFraming(ctx *fasthttp.RequestCtx) *Problem {
 		return ambiguousLength()
 	}
 	if before, chunked := ctx.UserValue(fieldCount{}).(int); chunked && countFields(header) != before {
-		return problemOf(fiber.StatusBadRequest, "fields after a chunked body (trailers) are not supported; send them as headers")
+		return newProblem(fiber.StatusBadRequest, "fields after a chunked body (trailers) are not supported; send them as headers")
 	}
 	return nil
 }
@@ -77,5 +77,5 @@ func countFields(header *fasthttp.RequestHeader) (n int) {
 }
 
 func ambiguousLength() *Problem {
-	return problemOf(fiber.StatusBadRequest, "the request gives the length of its body in more than one way, or in one that is not supported: send one Content-Length or, with HTTP/1.1, one \"Transfer-Encoding: chunked\"")
+	return newProblem(fiber.StatusBadRequest, "the request gives the length of its body in more than one way, or in one that is not supported: send one Content-Length or, with HTTP/1.1, one \"Transfer-Encoding: chunked\"")
 }

@@ -60,9 +60,9 @@ type keyInput struct {
 func (in *keyInput) expires(present map[string]jsondoc.Value, now time.Time) (time.Time, error) {
 	switch inGiven := present["expires_in"].Exists() && present["expires_in"].Kind() != jsondoc.Null; {
 	case inGiven && !in.ExpiresAt.IsZero():
-		return time.Time{}, fieldProblem("expires_in", "and expires_at are both given; give one of them")
+		return time.Time{}, invalidField("expires_in", "and expires_at are both given; give one of them")
 	case inGiven && in.ExpiresIn <= 0:
-		return time.Time{}, fieldProblem("expires_in", "must be longer than nothing")
+		return time.Time{}, invalidField("expires_in", "must be longer than nothing")
 	case inGiven:
 		return now.Add(time.Duration(in.ExpiresIn)), nil
 	}
@@ -82,7 +82,7 @@ func (s *Server) listKeys(c *fiber.Ctx, _ caller) error {
 func (s *Server) getKey(c *fiber.Ctx, _ caller) error {
 	id, ok := snowflake.Parse(engine.KeyPrefix, c.Params("id"))
 	if !ok {
-		return engine.NotFound("key", shown(c.Params("id")))
+		return engine.NotFound("key", truncate(c.Params("id")))
 	}
 	k, err := s.engine.Key(id)
 	if err != nil {
@@ -100,7 +100,7 @@ func (s *Server) createKey(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	account, err := who.owns(c, in.Account)
+	account, err := who.ownerAccount(c, in.Account)
 	if err != nil {
 		return err
 	}
@@ -126,7 +126,7 @@ const defaultGrace = 24 * time.Hour
 func (s *Server) rotateKey(c *fiber.Ctx, _ caller) error {
 	id, ok := snowflake.Parse(engine.KeyPrefix, c.Params("id"))
 	if !ok {
-		return engine.NotFound("key", shown(c.Params("id")))
+		return engine.NotFound("key", truncate(c.Params("id")))
 	}
 	in := struct {
 		GracePeriod duration `json:"grace_period"`
@@ -149,10 +149,10 @@ func (s *Server) rotateKey(c *fiber.Ctx, _ caller) error {
 func (s *Server) deleteKey(c *fiber.Ctx, who caller) error {
 	id, ok := snowflake.Parse(engine.KeyPrefix, c.Params("id"))
 	if !ok {
-		return engine.NotFound("key", shown(c.Params("id")))
+		return engine.NotFound("key", truncate(c.Params("id")))
 	}
 	if id == who.ID {
-		return problemOf(fiber.StatusConflict, "this is the key that the request came with; delete it with another admin key")
+		return newProblem(fiber.StatusConflict, "this is the key that the request came with; delete it with another admin key")
 	}
 	if err := s.engine.DeleteKey(c.UserContext(), id); err != nil {
 		return err

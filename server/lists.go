@@ -35,7 +35,7 @@ func (s *Server) readQuery(c *fiber.Ctx, known ...string) *query {
 	for k := range c.Request().URI().QueryArgs().All() {
 		if name := string(k); q.err == nil && !slices.Contains(known, name) {
 			slices.Sort(known)
-			q.err = fieldProblem(name, "is no parameter of this list; there are "+strings.Join(known, ", "))
+			q.err = invalidField(name, "is no parameter of this list; there are "+strings.Join(known, ", "))
 		}
 	}
 	return q
@@ -61,8 +61,8 @@ func repeatedParameter(args *fasthttp.Args) string {
 
 func (q *query) text(name string) string { return strings.Clone(q.c.Query(name)) }
 
-// either is the one of two names for the same that the client uses.
-func (q *query) either(name, other string) string {
+// aliasParam is the one of two names for the same that the client uses.
+func (q *query) aliasParam(name, other string) string {
 	if q.c.Query(other) == "" {
 		return name
 	}
@@ -74,7 +74,7 @@ func (q *query) either(name, other string) string {
 
 func (q *query) fail(name, detail string) {
 	if q.err == nil {
-		q.err = fieldProblem(name, detail)
+		q.err = invalidField(name, detail)
 	}
 }
 
@@ -164,7 +164,7 @@ func answerList(c *fiber.Ctx, data, envelope any, next *string) error {
 		c.Vary(fiber.HeaderAccept)
 		return c.JSON(envelope)
 	}
-	return fieldProblem("format", `must be "array" or "page"`)
+	return invalidField("format", `must be "array" or "page"`)
 }
 
 func linkNext(c *fiber.Ctx, cursor string) {

@@ -6,8 +6,8 @@ import (
 	"switchhook/engine"
 )
 
-// meView is what a key may know of itself.
-type meView struct {
+// whoamiResponse is what a key may know of itself.
+type whoamiResponse struct {
 	Account string         `json:"account"`
 	KeyID   string         `json:"key_id"`
 	Name    string         `json:"name"`
@@ -16,9 +16,9 @@ type meView struct {
 	Scopes  []engine.Scope `json:"scopes"` // what it may do in its account
 }
 
-// me tells whose key a request came with: what a client's connection test asks.
-func (s *Server) me(c *fiber.Ctx, who caller) error {
-	view := meView{Account: who.Account, KeyID: who.ID.Format(engine.KeyPrefix), Name: who.Name, Prefix: who.Prefix, Admin: who.Admin, Scopes: []engine.Scope{}}
+// whoami tells whose key a request came with: what a client's connection test asks.
+func (s *Server) whoami(c *fiber.Ctx, who caller) error {
+	view := whoamiResponse{Account: who.Account, KeyID: who.ID.Format(engine.KeyPrefix), Name: who.Name, Prefix: who.Prefix, Admin: who.Admin, Scopes: []engine.Scope{}}
 	for _, scope := range engine.Scopes {
 		if who.Has(scope) {
 			view.Scopes = append(view.Scopes, scope)

@@ -11,11 +11,11 @@ import (
 	"switchhook/scripts/near"
 )
 
-// clientNames are the names under which programs that were written for other services say
+// fieldAliases are the names under which programs that were written for other services say
 // what a subscription is to be, by our own name for it. They are compared without regard
-// to case, "_" and "-". A name in weakNames means something else just as often: it counts
+// to case, "_" and "-". A name in ambiguousAliases means something else just as often: it counts
 // only where no other name says the same.
-var clientNames = map[string][]string{
+var fieldAliases = map[string][]string{
 	"target_url": {"target_url", "hook_url", "url", "webhook_url", "callback_url", "callback", "endpoint", "endpoint_url", "notification_url",
 		"destination", "uri", "address", "target", "sink"},
 	"event": {"event", "event_type", "event_name", "event_key", "topic", "trigger", "webhook_event",
@@ -26,7 +26,7 @@ var clientNames = map[string][]string{
 	"expires_in": {"expires_in"},
 }
 
-var weakNames = []string{"type", "types", "scope", "subscriptiontype", "hook"}
+var ambiguousAliases = []string{"type", "types", "scope", "subscriptiontype", "hook"}
 
 // wrappers are the members in which clients put a subscription, one level down.
 var wrappers = []string{"subscription", "webhook", "hook", "data", "config"}
@@ -38,10 +38,10 @@ func fold(name string) string { return separators.Replace(strings.ToLower(name))
 
 var separators = strings.NewReplacer("_", "", "-", "")
 
-// foldedNames is clientNames, turned round.
+// foldedNames is fieldAliases, turned round.
 var foldedNames = func() map[string]string {
 	folded := map[string]string{}
-	for ours, names := range clientNames {
+	for ours, names := range fieldAliases {
 		for _, name := range names {
 			folded[fold(name)] = ours
 		}
@@ -52,46 +52,46 @@ var foldedNames = func() map[string]string {
 // ownNames are the members of a subscription in our own words.
 var ownNames = fieldNames(&subscriptionInput{})
 
-// said is something that a body says of a subscription, under one of the names for it.
-type said struct {
+// aliasedField is something that a body says of a subscription, under one of the names for it.
+type aliasedField struct {
 	name  string // the client's
 	path  string // where it stands: "hook.target"
 	value jsondoc.Value
 }
 
-// translation is a body in our own words.
-type translation struct {
-	members []said               // by our names
-	groups  map[string][]said    // what has several names, by clientNames' keys
-	names   map[string]string    // what the client calls our fields, for Subscription.Names
-	places  map[string]string    // where the client said what: our name → its path
-	form    bool                 // all values are texts
-	texts   map[string][]byte    // our members, as JSON
-	used    map[string]bool      // paths that are understood
-	flags   []said               // "push_events": true, which name an event each
-	client  clientChange         // what is not
-	stored  *engine.Subscription // what is changed; nil where it is new
+// aliasTranslation is a body in our own words.
+type aliasTranslation struct {
+	members []aliasedField            // by our names
+	groups  map[string][]aliasedField // what has several names, by fieldAliases' keys
+	names   map[string]string         // what the client calls our fields, for Subscription.Names
+	places  map[string]string         // where the client said what: our name → its path
+	form    bool                      // all values are texts
+	texts   map[string][]byte         // our members, as JSON
+	used    map[string]bool           // paths that are understood
+	flags   []aliasedField            // "push_events": true, which name an event each
+	client  clientChange              // what is not
+	stored  *engine.Subscription      // what is changed; nil where it is new
 }
 
-func newTranslation(form bool, stored *engine.Subscription) *translation {
-	return &translation{groups: map[string][]said{}, names: map[string]string{}, places: map[string]string{}, form: form, texts: map[string][]byte{}, used: map[string]bool{}, stored: stored}
+func newTranslation(form bool, stored *engine.Subscription) *aliasTranslation {
+	return &aliasTranslation{groups: map[string][]aliasedField{}, names: map[string]string{}, places: map[string]string{}, form: form, texts: map[string][]byte{}, used: map[string]bool{}, stored: stored}
 }
 
 // translate reads an object that describes a subscription in whatever words. stored is the
 // subscription that is to be changed, nil where there is none.
-func translate(root jsondoc.Value, form bool, stored *engine.Subscription) (*translation, error) {
+func translate(root jsondoc.Value, form bool, stored *engine.Subscription) (*aliasTranslation, error) {
 	t := newTranslation(form, stored)
 	if err := t.read(root, ""); err != nil {
 		return nil, err
 	}
 	for _, m := range t.members {
 		if _, twice := t.texts[m.name]; twice {
-			return nil, fieldProblem(m.path, "says what "+t.places[m.name]+" says already; give one of them")
+			return nil, invalidField(m.path, "says what "+t.places[m.name]+" says already; give one of them")
 		}
 		t.put(m.name, m, t.typed(m))
 	}
 	for _, ours := range []string{"target_url", "event", "active", "expires_at", "expires_in"} {
-		if err := t.choose(ours); err != nil {
+		if err := t.resolveAlias(ours); err != nil {
 			return nil, err
 		}
 	}
@@ -114,7 +114,7 @@ func isFlag(name string, v jsondoc.Value, form bool) bool {
 
 // readFlags makes the list of events of flags, where nothing else names events. Of a
 // subscription that is changed they add and take away.
-func (t *translation) readFlags() {
+func (t *aliasTranslation) readFlags() {
 	if len(t.flags) == 0 || t.texts["event"] != nil || t.texts["events"] != nil {
 		return
 	}
@@ -134,16 +134,16 @@ func (t *translation) readFlags() {
 	t.put("events", t.flags[0], text)
 }
 
-func (t *translation) put(ours string, m said, text []byte) {
+func (t *aliasTranslation) put(ours string, m aliasedField, text []byte) {
 	if ours == "metadata" {
 		text = t.client.readMetadata(text)
 	}
 	t.texts[ours], t.places[ours], t.used[m.path] = text, m.path, true
 }
 
-func (t *translation) read(object jsondoc.Value, within string) error {
+func (t *aliasTranslation) read(object jsondoc.Value, within string) error {
 	for name, value := range object.Members() {
-		m := said{name, within + name, value}
+		m := aliasedField{name, within + name, value}
 		folded := fold(name)
 		group := foldedNames[folded]
 		if slices.Contains(viewNames, name) { // shown, and sent back
@@ -163,19 +163,19 @@ func (t *translation) read(object jsondoc.Value, within string) error {
 			continue // something else: no slip of the pen
 		}
 		if folded == "disabled" {
-			m.value = opposite(value)
+			m.value = negated(value)
 		}
-		if group != "" && len(name) <= longestName && (!slices.Contains(weakNames, folded) || isEventName(value)) {
+		if group != "" && len(name) <= longestName && (!slices.Contains(ambiguousAliases, folded) || isEventName(value)) {
 			t.groups[group] = append(t.groups[group], m)
-			t.used[m.path] = !slices.Contains(weakNames, folded)
+			t.used[m.path] = !slices.Contains(ambiguousAliases, folded)
 			continue
 		}
 		if isFlag(name, value, t.form) {
 			t.flags = append(t.flags, m)
 			continue
 		}
-		if meant := near.Name(name, ownNames); meant != "" {
-			return fieldProblem(m.path, fmt.Sprintf("is not known here; did you mean %q?", meant))
+		if meant := near.Closest(name, ownNames); meant != "" {
+			return invalidField(m.path, fmt.Sprintf("is not known here; did you mean %q?", meant))
 		}
 	}
 	return nil
@@ -201,22 +201,22 @@ func isEventName(value jsondoc.Value) bool {
 	return value.Kind() == jsondoc.String || value.Kind() == jsondoc.Array || value.Get("name").Kind() == jsondoc.String
 }
 
-// choose settles what a group's names say. Two that differ contradict each other, unless
+// resolveAlias settles what a group's names say. Two that differ contradict each other, unless
 // one of them is what is stored, sent back as it was shown beside the one that is changed.
-func (t *translation) choose(ours string) error {
+func (t *aliasTranslation) resolveAlias(ours string) error {
 	group := t.groups[ours]
-	if strong := slices.DeleteFunc(slices.Clone(group), func(m said) bool { return slices.Contains(weakNames, fold(m.name)) }); len(strong) > 0 {
+	if strong := slices.DeleteFunc(slices.Clone(group), func(m aliasedField) bool { return slices.Contains(ambiguousAliases, fold(m.name)) }); len(strong) > 0 {
 		group = strong
 	}
-	if full := slices.DeleteFunc(slices.Clone(group), func(m said) bool { return nothing(m.value) }); len(full) > 0 {
+	if full := slices.DeleteFunc(slices.Clone(group), func(m aliasedField) bool { return isBlank(m.value) }); len(full) > 0 {
 		group = full
 	}
 	if len(group) == 0 {
 		return nil
 	}
 	if t.stored != nil && len(group) > 1 {
-		shown := t.canonical(ours, shownAs(ours, t.stored))
-		if changed := slices.DeleteFunc(slices.Clone(group), func(m said) bool { return t.canonical(ours, m.value) == shown }); len(changed) > 0 {
+		shown := t.canonical(ours, currentValue(ours, t.stored))
+		if changed := slices.DeleteFunc(slices.Clone(group), func(m aliasedField) bool { return t.canonical(ours, m.value) == shown }); len(changed) > 0 {
 			group = changed
 		}
 	}
@@ -226,13 +226,13 @@ func (t *translation) choose(ours string) error {
 	}
 	for _, m := range group[1:] {
 		if t.canonical(ours, m.value) != t.canonical(ours, chosen.value) {
-			return fieldProblem(chosen.path, "and "+m.path+" name different "+plural[ours]+"; give one of them")
+			return invalidField(chosen.path, "and "+m.path+" name different "+plural[ours]+"; give one of them")
 		}
 		if chosen.name == ours {
 			chosen = m // the client's own word is the one to keep
 		}
 	}
-	field, text := ours, t.typed(said{ours, chosen.path, chosen.value})
+	field, text := ours, t.typed(aliasedField{ours, chosen.path, chosen.value})
 	switch ours {
 	case "event":
 		if text = eventText(chosen.value); chosen.name == "events" || len(text) > 0 && text[0] == '[' {
@@ -245,7 +245,7 @@ func (t *translation) choose(ours string) error {
 		if word, ok := statusWord(chosen.value); ok && (t.form || chosen.name != ours) {
 			text = fmt.Append(nil, word)
 		} else if chosen.value.Kind() == jsondoc.String && fold(chosen.name) == "status" {
-			return fieldProblem(chosen.path, fmt.Sprintf("%.40q is not known: use \"active\", or \"inactive\", \"paused\" or \"disabled\"", chosen.value.Text()))
+			return invalidField(chosen.path, fmt.Sprintf("%.40q is not known: use \"active\", or \"inactive\", \"paused\" or \"disabled\"", chosen.value.Text()))
 		}
 	}
 	if !slices.Contains(ownNames, chosen.name) && ours != "expires_in" {
@@ -260,19 +260,19 @@ var plural = map[string]string{"target_url": "targets", "event": "event types", 
 
 // decode reads the body in our own words into in; present holds the members it has. Errors
 // are in the client's.
-func (t *translation) decode(in *subscriptionInput) (present map[string]jsondoc.Value, err error) {
+func (t *aliasTranslation) decode(in *subscriptionInput) (present map[string]jsondoc.Value, err error) {
 	doc, err := jsondoc.Parse(t.object(), jsondoc.Limits{MaxDepth: jsondoc.DefaultMaxDepth + 1})
 	if err != nil {
 		return nil, err
 	}
 	if present, err = decodeObject(doc.Root(), in); err != nil {
-		return nil, t.inItsWords(err)
+		return nil, t.withClientFieldNames(err)
 	}
 	return present, nil
 }
 
 // object is the body in our own words.
-func (t *translation) object() []byte {
+func (t *aliasTranslation) object() []byte {
 	text := []byte{'{'}
 	for i, name := range slices.Sorted(maps.Keys(t.texts)) {
 		if i > 0 {

@@ -26,9 +26,9 @@ func statusWord(v jsondoc.Value) (active, ok bool) {
 	return active, ok
 }
 
-// opposite is true for what means false and the other way round; anything else stays as it
+// negated is true for what means false and the other way round; anything else stays as it
 // is, for the decoder to refuse.
-func opposite(v jsondoc.Value) jsondoc.Value {
+func negated(v jsondoc.Value) jsondoc.Value {
 	word, ok := statusWord(v)
 	if v.Kind() == jsondoc.True || v.Kind() == jsondoc.False {
 		word, ok = v.Kind() == jsondoc.True, true
@@ -43,13 +43,13 @@ func opposite(v jsondoc.Value) jsondoc.Value {
 	return doc.Root()
 }
 
-// nothing tells whether a value leaves open what it names.
-func nothing(v jsondoc.Value) bool {
+// isBlank tells whether a value leaves open what it names.
+func isBlank(v jsondoc.Value) bool {
 	return v.Kind() == jsondoc.Null || v.Kind() == jsondoc.String && v.Text() == "" || v.Kind() == jsondoc.Array && v.Len() == 0
 }
 
 // canonical makes values that mean the same look the same.
-func (t *translation) canonical(ours string, v jsondoc.Value) string {
+func (t *aliasTranslation) canonical(ours string, v jsondoc.Value) string {
 	switch ours {
 	case "event":
 		text := eventText(v)
@@ -73,8 +73,8 @@ func (t *translation) canonical(ours string, v jsondoc.Value) string {
 	return string(v.Raw())
 }
 
-// shownAs is what a stored subscription shows under one of our names.
-func shownAs(ours string, sub *engine.Subscription) jsondoc.Value {
+// currentValue is what a stored subscription shows under one of our names.
+func currentValue(ours string, sub *engine.Subscription) jsondoc.Value {
 	var shown any
 	switch ours {
 	case "target_url":
@@ -130,7 +130,7 @@ func eventText(v jsondoc.Value) []byte {
 
 // typed gives a member's JSON text. A form's values are all texts: where something else is
 // wanted, they are read as JSON.
-func (t *translation) typed(m said) []byte {
+func (t *aliasTranslation) typed(m aliasedField) []byte {
 	if t.form && (m.name == "policy" || m.name == "batch" || m.name == "debounce") && m.value.Kind() == jsondoc.Object {
 		return withNumbers(m.value)
 	}

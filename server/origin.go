@@ -47,7 +47,7 @@ func (s *Server) cors() fiber.Handler {
 
 // options answers OPTIONS on a path that is there: Fiber has listed its methods in Allow.
 func (s *Server) options(c *fiber.Ctx) error {
-	s.protect(c)
+	s.setSecurityHeaders(c)
 	c.Append(fiber.HeaderAllow, fiber.MethodOptions)
 	return c.SendStatus(fiber.StatusNoContent)
 }

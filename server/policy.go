@@ -114,7 +114,7 @@ func applyPolicy(raw []byte, old engine.Policy) (p engine.Policy, err error) {
 			p.GiveUpAfter, zero = time.Duration(in.GiveUpAfter), in.GiveUpAfter == 0
 		}
 		if zero && present[name].Kind() != jsondoc.Null {
-			err = fieldProblem("policy."+name, "is 0; give more, or null for the router's default")
+			err = invalidField("policy."+name, "is 0; give more, or null for the router's default")
 		}
 		if err != nil {
 			return old, err
@@ -142,11 +142,11 @@ func applyRate(field string, raw []byte, old engine.Rate) (engine.Rate, error) {
 	}
 	for _, name := range []string{"count", "per"} {
 		if old == (engine.Rate{}) && !present[name].Exists() {
-			return old, fieldProblem(field+"."+name, `is missing: write a rate as {"count": 10, "per": "1s"}`)
+			return old, invalidField(field+"."+name, `is missing: write a rate as {"count": 10, "per": "1s"}`)
 		}
 	}
 	if in.Count == 0 || in.Per == 0 {
-		return old, fieldProblem(field, `lets nothing through; null takes the rate away, "active": false stops deliveries`)
+		return old, invalidField(field, `lets nothing through; null takes the rate away, "active": false stops deliveries`)
 	}
 	return engine.Rate{Count: in.Count, Per: time.Duration(in.Per)}, nil
 }
@@ -174,19 +174,19 @@ func readRetries(field string, raw []byte) (engine.RetrySchedule, error) {
 		return readBackoff(field, raw)
 	case '[':
 	default:
-		return nil, fieldProblem(field, `must be a list such as ["0s", "5s", "1m"], or an object such as {"first": "5s", "factor": 2, "cap": "1h", "attempts": 10}`)
+		return nil, invalidField(field, `must be a list such as ["0s", "5s", "1m"], or an object such as {"first": "5s", "factor": 2, "cap": "1h", "attempts": 10}`)
 	}
 	var items []json.RawMessage
 	if err := json.Unmarshal(raw, &items); err != nil {
 		return nil, err
 	}
 	if len(items) == 0 || len(items) > maxAttempts {
-		return nil, fieldProblem(field, fmt.Sprintf("makes %d attempts; 1 to %d are allowed", len(items), maxAttempts))
+		return nil, invalidField(field, fmt.Sprintf("makes %d attempts; 1 to %d are allowed", len(items), maxAttempts))
 	}
 	schedule := make(engine.RetrySchedule, len(items))
 	for i, item := range items {
 		if isNull(item) {
-			return nil, fieldProblem(fmt.Sprintf("%s[%d]", field, i), `must be a length of time such as "5s"`)
+			return nil, invalidField(fmt.Sprintf("%s[%d]", field, i), `must be a length of time such as "5s"`)
 		}
 		if err := readValue(fmt.Sprintf("%s[%d]", field, i), item, (*duration)(&schedule[i])); err != nil {
 			return nil, err
@@ -203,14 +203,14 @@ func readBackoff(field string, raw []byte) (engine.RetrySchedule, error) {
 	}
 	for _, name := range []string{"first", "attempts"} {
 		if !present[name].Exists() {
-			return nil, fieldProblem(field+"."+name, `is missing: write it as {"first": "5s", "factor": 2, "cap": "1h", "attempts": 10}`)
+			return nil, invalidField(field+"."+name, `is missing: write it as {"first": "5s", "factor": 2, "cap": "1h", "attempts": 10}`)
 		}
 	}
 	if in.Attempts < 1 || in.Attempts > maxAttempts {
-		return nil, fieldProblem(field+".attempts", fmt.Sprintf("is %d; 1 to %d are allowed", in.Attempts, maxAttempts))
+		return nil, invalidField(field+".attempts", fmt.Sprintf("is %d; 1 to %d are allowed", in.Attempts, maxAttempts))
 	}
 	if in.Factor < 1 || in.Factor > maxFactor {
-		return nil, fieldProblem(field+".factor", fmt.Sprintf("is %v; 1 to %d is allowed", in.Factor, maxFactor))
+		return nil, invalidField(field+".factor", fmt.Sprintf("is %v; 1 to %d is allowed", in.Factor, maxFactor))
 	}
 	schedule := make(engine.RetrySchedule, 1, in.Attempts)
 	wait := float64(in.First)

@@ -50,7 +50,7 @@ func withEachTag(h handler) handler {
 			return h(c, who)
 		}
 		if len(tags) > maxEntityTags {
-			return problemOf(fiber.StatusBadRequest, fmt.Sprintf("If-Match lists %d entity tags; %d are allowed", len(tags), maxEntityTags))
+			return newProblem(fiber.StatusBadRequest, fmt.Sprintf("If-Match lists %d entity tags; %d are allowed", len(tags), maxEntityTags))
 		}
 		var err error
 		for _, tag := range tags {
@@ -69,7 +69,7 @@ func withEachTag(h handler) handler {
 // tag counts as its strong one, for proxies that compress make tags weak.
 func ifMatch(c *fiber.Ctx) (int64, error) {
 	if headerList(c, fiber.HeaderIfNoneMatch) != "" {
-		return 0, problemOf(fiber.StatusPreconditionFailed, "If-None-Match: this changes only what is there; send If-Match, or nothing")
+		return 0, newProblem(fiber.StatusPreconditionFailed, "If-None-Match: this changes only what is there; send If-Match, or nothing")
 	}
 	tag := headerList(c, fiber.HeaderIfMatch)
 	if tag == "" || tag == "*" {
@@ -78,7 +78,7 @@ func ifMatch(c *fiber.Ctx) (int64, error) {
 	number, closed := strings.CutSuffix(strings.TrimPrefix(strings.TrimPrefix(tag, "W/"), `"`), `"`)
 	n, err := strconv.ParseInt(number, 10, 64)
 	if err != nil || !closed || n < 1 || strconv.FormatInt(n, 10) != number {
-		return 0, problemOf(fiber.StatusPreconditionFailed, fmt.Sprintf("If-Match: %.60s is no version; send the ETag that came with the resource", tag))
+		return 0, newProblem(fiber.StatusPreconditionFailed, fmt.Sprintf("If-Match: %.60s is no version; send the ETag that came with the resource", tag))
 	}
 	return n, nil
 }
@@ -87,11 +87,11 @@ func ifMatch(c *fiber.Ctx) (int64, error) {
 func upsertPrecondition(c *fiber.Ctx, exists bool) (version int64, err error) {
 	switch none := headerList(c, fiber.HeaderIfNoneMatch); {
 	case none == "*" && exists:
-		return 0, problemOf(fiber.StatusPreconditionFailed, "If-None-Match: it is there already")
+		return 0, newProblem(fiber.StatusPreconditionFailed, "If-None-Match: it is there already")
 	case none == "*":
 		return engine.AnyVersion, nil
 	case headerList(c, fiber.HeaderIfMatch) == "*" && !exists:
-		return 0, problemOf(fiber.StatusPreconditionFailed, "If-Match: it is not there")
+		return 0, newProblem(fiber.StatusPreconditionFailed, "If-Match: it is not there")
 	}
 	return ifMatch(c)
 }

@@ -31,9 +31,9 @@ type Problem struct {
 // Error gives the detail.
 func (p *Problem) Error() string { return p.Detail }
 
-func problemOf(status int, detail string) *Problem { return &Problem{Status: status, Detail: detail} }
+func newProblem(status int, detail string) *Problem { return &Problem{Status: status, Detail: detail} }
 
-func fieldProblem(field, detail string) *Problem {
+func invalidField(field, detail string) *Problem {
 	return &Problem{Status: fiber.StatusUnprocessableEntity, Field: field, Detail: field + " " + detail}
 }
 
@@ -68,7 +68,7 @@ func (s *Server) problem(c *fiber.Ctx, err error) error {
 		c.Set(fiber.HeaderRetryAfter, retryAfter(err))
 	}
 	status, own := dialectProblem(c, p)
-	s.protect(c) // guard does not see what fails before routing
+	s.setSecurityHeaders(c) // guard does not see what fails before routing
 	if own != nil {
 		c.Status(status).Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
 		return c.Send(own)
@@ -124,14 +124,14 @@ func (s *Server) problemFor(c *fiber.Ctx, err error) *Problem {
 	}
 	if c == nil {
 		s.log.Error("answer broken off", "error", err)
-		return problemOf(fiber.StatusInternalServerError, "something went wrong in the router; its log says what")
+		return newProblem(fiber.StatusInternalServerError, "something went wrong in the router; its log says what")
 	}
 	var f *fiber.Error
 	if errors.As(err, &f) {
 		return s.describeFiber(c, f)
 	}
 	s.log.Error("request failed", "method", c.Method(), "path", c.Path(), "error", err)
-	return problemOf(fiber.StatusInternalServerError, "something went wrong in the router; its log says what")
+	return newProblem(fiber.StatusInternalServerError, "something went wrong in the router; its log says what")
 }
 
 // describeFiber words the errors that Fiber finds by itself.
@@ -147,22 +147,22 @@ func (s *Server) describeFiber(c *fiber.Ctx, f *fiber.Error) *Problem {
 				return s.describe(c, err)
 			}
 		}
-		return problemOf(f.Code, "the body is larger than "+byteSize(s.cfg.MaxBody)+"; send less, or let the router take more with --max-body")
+		return newProblem(f.Code, "the body is larger than "+byteSize(s.cfg.MaxBody)+"; send less, or let the router take more with --max-body")
 	case fiber.StatusMethodNotAllowed:
-		return problemOf(f.Code, c.Method()+" is not possible here; see the Allow header for what is")
+		return newProblem(f.Code, c.Method()+" is not possible here; see the Allow header for what is")
 	case fiber.StatusRequestHeaderFieldsTooLarge:
-		return problemOf(f.Code, "the headers, with the request's first line, are larger than 16 KiB")
+		return newProblem(f.Code, "the headers, with the request's first line, are larger than 16 KiB")
 	case fiber.StatusRequestURITooLong:
-		return problemOf(f.Code, "the address is longer than 16 KiB; send what it carries in the body")
+		return newProblem(f.Code, "the address is longer than 16 KiB; send what it carries in the body")
 	case fiber.StatusRequestTimeout:
-		return problemOf(f.Code, "the request did not come whole within "+s.cfg.ReadTimeout.String())
+		return newProblem(f.Code, "the request did not come whole within "+s.cfg.ReadTimeout.String())
 	case fiber.StatusBadRequest:
 		// The message quotes the request, and with it the key.
-		return problemOf(f.Code, "this is no HTTP request that can be read")
+		return newProblem(f.Code, "this is no HTTP request that can be read")
 	case fiber.StatusInternalServerError:
-		return problemOf(f.Code, "something went wrong in the router; its log says what")
+		return newProblem(f.Code, "something went wrong in the router; its log says what")
 	}
-	return problemOf(f.Code, f.Message)
+	return newProblem(f.Code, f.Message)
 }
 
 func titleOf(status int) string {
@@ -180,5 +180,5 @@ func titleOf(status int) string {
 func unknownRoute(c *fiber.Ctx) error { return noRoute(c) }
 
 func noRoute(c *fiber.Ctx) *Problem {
-	return problemOf(fiber.StatusNotFound, "there is nothing at "+c.Path()+"; /api/v1/openapi.json lists what there is")
+	return newProblem(fiber.StatusNotFound, "there is nothing at "+c.Path()+"; /api/v1/openapi.json lists what there is")
 }

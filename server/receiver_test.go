@@ -46,7 +46,7 @@ func (r *receiver) all() []received {
 	return append([]received(nil), r.got...)
 }
 
-// wait gives what came, once it is at least n requests.
+// retryAfter gives what came, once it is at least n requests.
 func (r *receiver) wait(t testing.TB, n int) []received {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%d requests at the target", n), func() bool { return len(r.all()) >= n })

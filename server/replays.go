@@ -89,20 +89,20 @@ func (in *replayInput) replay(account string) (r engine.Replay, err error) {
 	for i, text := range in.Subscriptions {
 		id, ok := snowflake.Parse(engine.SubscriptionPrefix, text)
 		if !ok {
-			return r, fieldProblem(fmt.Sprintf("subscriptions[%d]", i), fmt.Sprintf("%q is no id of a subscription", shown(text)))
+			return r, invalidField(fmt.Sprintf("subscriptions[%d]", i), fmt.Sprintf("%q is no id of a subscription", truncate(text)))
 		}
 		r.Subscriptions = append(r.Subscriptions, id)
 	}
 	if in.To != "" {
 		var ok bool
 		if r.To, ok = snowflake.Parse(engine.SubscriptionPrefix, in.To); !ok {
-			return r, fieldProblem("to", fmt.Sprintf("%q is no id of a subscription", shown(in.To)))
+			return r, invalidField("to", fmt.Sprintf("%q is no id of a subscription", truncate(in.To)))
 		}
 	}
 	wanted, field := in.Deliveries, "delivery_status"
 	if in.Status != nil {
 		if in.Deliveries != nil {
-			return r, fieldProblem("status", "and delivery_status are both given, and mean the same; give one of them")
+			return r, invalidField("status", "and delivery_status are both given, and mean the same; give one of them")
 		}
 		wanted, field = in.Status, "status"
 	}
@@ -114,7 +114,7 @@ func (in *replayInput) replay(account string) (r engine.Replay, err error) {
 		case ok && state != engine.StatePending:
 			r.States = append(r.States, state)
 		default:
-			return r, fieldProblem(fmt.Sprintf("%s[%d]", field, i), fmt.Sprintf(`%q can't be replayed: name each of "dead", "failed", "succeeded", "dropped" and "missing" once at most`, shown(text)))
+			return r, invalidField(fmt.Sprintf("%s[%d]", field, i), fmt.Sprintf(`%q can't be replayed: name each of "dead", "failed", "succeeded", "dropped" and "missing" once at most`, truncate(text)))
 		}
 	}
 	return r, nil
@@ -129,7 +129,7 @@ func (s *Server) createReplay(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	asked, err := in.replay(who.sees())
+	asked, err := in.replay(who.accountScope())
 	if err != nil {
 		return err
 	}
@@ -143,7 +143,7 @@ func (s *Server) createReplay(c *fiber.Ctx, who caller) error {
 }
 
 func (s *Server) listReplays(c *fiber.Ctx, who caller) error {
-	account, err := who.lists(c)
+	account, err := who.listAccount(c)
 	if err != nil {
 		return err
 	}
@@ -180,9 +180,9 @@ func (s *Server) cancelReplay(c *fiber.Ctx, who caller) error {
 func (s *Server) withReplay(c *fiber.Ctx, who caller, do func(context.Context, string, engine.ID) (*engine.Replay, error)) error {
 	id, ok := snowflake.Parse(engine.ReplayPrefix, c.Params("id"))
 	if !ok {
-		return engine.NotFound("replay", shown(c.Params("id")))
+		return engine.NotFound("replay", truncate(c.Params("id")))
 	}
-	r, err := do(c.UserContext(), who.sees(), id)
+	r, err := do(c.UserContext(), who.accountScope(), id)
 	if err != nil {
 		return err
 	}

@@ -68,15 +68,15 @@ func loggedPath(path string) string {
 	parts := strings.Split(strings.Clone(path), "/")
 	for i, part := range parts {
 		if strings.HasPrefix(part, "swk_") || strings.HasPrefix(part, "wh") && strings.Contains(part, "_") {
-			parts[i] = hidden
+			parts[i] = redacted
 		}
 	}
 	return strings.Join(parts, "/")
 }
 
-// answered counts a request, and writes it down where there is an access log: without
+// observe counts a request, and writes it down where there is an access log: without
 // query, headers and body, which may hold what is nobody's business.
-func (s *Server) answered(c *fiber.Ctx, began time.Time) {
+func (s *Server) observe(c *fiber.Ctx, began time.Time) {
 	status := c.Response().StatusCode()
 	route, known := c.Locals(routeLocal{}).(string)
 	method := otherRoute

@@ -21,16 +21,16 @@ type route struct {
 
 // access says what a key needs for a route.
 type access struct {
-	open   bool           // not even a key
-	admin  bool           // to be an admin key
-	scopes []engine.Scope // all of these
-	token  bool           // or no key at all, where ?token= is given: the handler judges it
+	unauthenticated bool           // not even a key
+	admin           bool           // to be an admin key
+	scopes          []engine.Scope // all of these
+	token           bool           // or no key at all, where ?token= is given: the handler judges it
 }
 
 var (
-	open   = access{open: true}
-	anyKey = access{}
-	admin  = access{admin: true}
+	unauthenticated = access{unauthenticated: true}
+	anyKey          = access{}
+	admin           = access{admin: true}
 
 	publish     = access{scopes: []engine.Scope{engine.ScopePublish}}
 	subscribe   = access{scopes: []engine.Scope{engine.ScopeSubscribe}}
@@ -57,7 +57,7 @@ func (s *Server) routes() []route {
 		{"POST", "/api/v1/subscriptions/:id/rotate-secret", subscribe, s.rotateSecret, nil},
 
 		{"POST", "/api/v1/subscriptions/:id/test", subscribeAndRead, s.once(s.testSubscription), nil},
-		{"POST", "/api/v1/subscriptions/:id/confirm", open, public(s.confirmSubscription), nil},
+		{"POST", "/api/v1/subscriptions/:id/confirm", unauthenticated, public(s.confirmSubscription), nil},
 
 		{"POST", "/api/v1/events", publish, s.publish, nil},
 		{"GET", "/api/v1/events", read, s.listEvents, nil},
@@ -97,9 +97,9 @@ func (s *Server) routes() []route {
 		{"GET", "/api/v1/scripts/:id/shadow", read, s.getShadow, nil},
 		{"PUT", "/api/v1/scripts/:id/shadow", scripting, s.putShadow, nil},
 		{"DELETE", "/api/v1/scripts/:id/shadow", scripting, s.deleteShadow, nil},
-		{"POST", "/api/v1/try", scripting, s.try, nil},
+		{"POST", "/api/v1/try", scripting, s.preview, nil},
 
-		{"GET", "/api/v1/me", anyKey, s.me, nil},
+		{"GET", "/api/v1/me", anyKey, s.whoami, nil},
 		{"GET", "/api/v1/keys", admin, s.listKeys, nil},
 		{"POST", "/api/v1/keys", admin, s.once(s.createKey), nil},
 		{"GET", "/api/v1/keys/:id", admin, s.getKey, nil},
@@ -114,11 +114,11 @@ func (s *Server) routes() []route {
 		{"GET", "/api/v1/audit", read, s.listAudit, nil},
 
 		{"GET", "/api/v1/switchhook.d.ts", anyKey, s.types, nil},
-		{"GET", "/api/v1/openapi.json", open, public(s.openAPI), nil},
-		{"GET", "/healthz", open, public(s.health), nil},
-		{"GET", "/readyz", open, public(s.ready), nil},
+		{"GET", "/api/v1/openapi.json", unauthenticated, public(s.openAPI), nil},
+		{"GET", "/healthz", unauthenticated, public(s.health), nil},
+		{"GET", "/readyz", unauthenticated, public(s.ready), nil},
 		{"GET", "/metrics", s.metricsAccess(), public(s.metrics()), nil},
-		{"GET", "/", open, public(s.page), nil},
+		{"GET", "/", unauthenticated, public(s.page), nil},
 	}
 	for i := range list {
 		list[i].aliases = singular(list[i].path)

@@ -13,22 +13,22 @@ import (
 )
 
 const (
-	standardSamples = 3
-	mostSamples     = 100
+	defaultSamples = 3
+	maxSamples     = 100
 )
 
 // listSamples answers with the bare list of what hooks of an event type send, as clients
 // that load sample data expect it.
 func (s *Server) listSamples(c *fiber.Ctx, who caller) error {
-	account, err := who.lists(c)
+	account, err := who.listAccount(c)
 	if err != nil {
 		return err
 	}
 	q := s.readQuery(c, "payload_format", "subscription", "transform_script")
-	limit := standardSamples
+	limit := defaultSamples
 	if c.Query("limit") != "" {
-		if limit = c.QueryInt("limit"); limit < 1 || limit > mostSamples {
-			q.fail("limit", fmt.Sprintf("must be a number from 1 to %d", mostSamples))
+		if limit = c.QueryInt("limit"); limit < 1 || limit > maxSamples {
+			q.fail("limit", fmt.Sprintf("must be a number from 1 to %d", maxSamples))
 		}
 	}
 	if c.Query("cursor") != "" {
@@ -43,7 +43,7 @@ func (s *Server) listSamples(c *fiber.Ctx, who caller) error {
 		return q.err
 	}
 	if form.Subscription != 0 {
-		sub, err := s.engine.Subscription(who.sees(), form.Subscription)
+		sub, err := s.engine.Subscription(who.accountScope(), form.Subscription)
 		if err != nil {
 			return err
 		}
@@ -78,19 +78,19 @@ func (s *Server) testSubscription(c *fiber.Ctx, who caller) error {
 			return err
 		}
 	}
-	t := engine.Trial{Account: sub.Account, Subscription: sub.ID, EventID: in.EventID, SampleType: in.Sample}
+	t := engine.PreviewRequest{Account: sub.Account, Subscription: sub.ID, EventID: in.EventID, SampleType: in.Sample}
 	if present["event"].Exists() {
 		if in.EventID != "" || in.Sample != "" {
-			return fieldProblem("event", "is given, and event_id or sample as well; give one of the three")
+			return invalidField("event", "is given, and event_id or sample as well; give one of the three")
 		}
 		if t.Event, err = readEvent(c, present["event"], who); err != nil {
 			return inEvent(err)
 		}
 		if t.Event.Targets != nil {
-			return fieldProblem("event.targets", "can't be given: the test goes to this subscription alone")
+			return invalidField("event.targets", "can't be given: the test goes to this subscription alone")
 		}
 	} else if in.EventID != "" && in.Sample != "" {
-		return fieldProblem("event_id", "and sample are both given; give one of them")
+		return invalidField("event_id", "and sample are both given; give one of them")
 	}
 	d, attempts, err := s.engine.TestSend(c.UserContext(), t)
 	if err != nil {

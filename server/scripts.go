@@ -78,7 +78,7 @@ type scriptInput struct {
 }
 
 func (s *Server) listScripts(c *fiber.Ctx, who caller) error {
-	account, err := who.lists(c)
+	account, err := who.listAccount(c)
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func (s *Server) createScript(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	account, err := who.owns(c, in.Account)
+	account, err := who.ownerAccount(c, in.Account)
 	if err != nil {
 		return err
 	}
@@ -153,9 +153,9 @@ func (s *Server) getScript(c *fiber.Ctx, who caller) error {
 func (s *Server) script(c *fiber.Ctx, who caller) (*engine.Script, error) {
 	named := scriptParam(c)
 	if _, isID := snowflake.Parse(engine.ScriptPrefix, named); isID {
-		return s.engine.Script(who.sees(), named)
+		return s.engine.Script(who.accountScope(), named)
 	}
-	account, err := who.lists(c)
+	account, err := who.listAccount(c)
 	if err != nil {
 		return nil, err
 	}
@@ -183,16 +183,16 @@ func (s *Server) patchScript(c *fiber.Ctx, who caller) error {
 		return err
 	}
 	if present["live_version"].Exists() {
-		return fieldProblem("live_version", "is not changed here: PUT …/live {\"version\": …} runs the cases first")
+		return invalidField("live_version", "is not changed here: PUT …/live {\"version\": …} runs the cases first")
 	}
 	if present["source"].Exists() {
-		return fieldProblem("source", "is not changed here: versions are never changed; POST a new one to …/versions")
+		return invalidField("source", "is not changed here: versions are never changed; POST a new one to …/versions")
 	}
 	id, err := s.scriptID(c, who)
 	if err != nil {
 		return err
 	}
-	sc, err := s.engine.UpdateScript(c.UserContext(), who.sees(), id, version, func(sc *engine.Script) error {
+	sc, err := s.engine.UpdateScript(c.UserContext(), who.accountScope(), id, version, func(sc *engine.Script) error {
 		return in.apply(sc, present)
 	})
 	if err != nil {
@@ -216,7 +216,7 @@ func (in *scriptInput) apply(sc *engine.Script, present map[string]jsondoc.Value
 		sc.Cases = casesOf(in.Cases)
 	}
 	if in.Account != "" && in.Account != sc.Account {
-		return fieldProblem("account", "can't be changed; make a new script there")
+		return invalidField("account", "can't be changed; make a new script there")
 	}
 	return nil
 }
@@ -230,7 +230,7 @@ func (s *Server) deleteScript(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	if err := s.engine.DeleteScript(c.UserContext(), who.sees(), id, version); err != nil {
+	if err := s.engine.DeleteScript(c.UserContext(), who.accountScope(), id, version); err != nil {
 		return err
 	}
 	return c.SendStatus(fiber.StatusNoContent)
@@ -269,7 +269,7 @@ func (s *Server) testScript(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	report, err := s.engine.TestScript(c.UserContext(), who.sees(), id, in.Version, in.Source)
+	report, err := s.engine.TestScript(c.UserContext(), who.accountScope(), id, in.Version, in.Source)
 	if err != nil {
 		return err
 	}

@@ -77,7 +77,7 @@ func (s *Server) rotateSecret(c *fiber.Ctx, who caller) error {
 	if in.GracePeriod != nil {
 		rotation.Grace = time.Duration(*in.GracePeriod)
 	}
-	sub, until, err := s.engine.RotateSecret(c.UserContext(), who.sees(), id, version, rotation)
+	sub, until, err := s.engine.RotateSecret(c.UserContext(), who.accountScope(), id, version, rotation)
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func (s *Server) rotateSecret(c *fiber.Ctx, who caller) error {
 func (in *subscriptionInput) applySecret(sub *engine.Subscription, given func(string) bool) error {
 	if given("signatures") {
 		if in.Signatures != nil && len(in.Signatures) == 0 {
-			return fieldProblem("signatures", `is empty: every delivery is signed; leave it out, or null, for ["standard"]`)
+			return invalidField("signatures", `is empty: every delivery is signed; leave it out, or null, for ["standard"]`)
 		}
 		sub.Signatures = in.Signatures
 	}
@@ -112,7 +112,7 @@ func (in *subscriptionInput) applySecret(sub *engine.Subscription, given func(st
 		return nil
 	}
 	if stored, _ := signature.Describe(sub.Secret); kind != stored {
-		return fieldProblem("secret_type", "can't be changed here: POST to rotate-secret makes a secret of another type, and lets the old one sign for a while")
+		return invalidField("secret_type", "can't be changed here: POST to rotate-secret makes a secret of another type, and lets the old one sign for a while")
 	}
 	return nil
 }

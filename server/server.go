@@ -68,9 +68,9 @@ type Server struct {
 	log    *slog.Logger
 	app    *fiber.App
 
-	strangers *strangers
-	requests  *prometheus.CounterVec // nil: nobody counts
-	evictions prometheus.Counter
+	authLimiter *failedAuthLimiter
+	requests    *prometheus.CounterVec // nil: nobody counts
+	evictions   prometheus.Counter
 
 	// streams is over once Shutdown is called: answers that go on for long end then.
 	streams    context.Context
@@ -99,7 +99,7 @@ func New(cfg Config) *Server {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := &Server{cfg: cfg, engine: cfg.Engine, log: cfg.Logger, strangers: newStrangers(cfg.Now), evictions: newEvictionCounter(), reloadDialects: make(chan struct{}, 1)}
+	s := &Server{cfg: cfg, engine: cfg.Engine, log: cfg.Logger, authLimiter: newFailedAuthLimiter(cfg.Now), evictions: newEvictionCounter(), reloadDialects: make(chan struct{}, 1)}
 	if cfg.Registerer != nil {
 		s.requests = newRequestCounter(cfg.Registerer)
 		cfg.Registerer.MustRegister(s.evictions)
@@ -117,23 +117,23 @@ func New(cfg Config) *Server {
 		ReadTimeout:    cfg.ReadTimeout,
 		WriteTimeout:   30 * time.Second,
 		IdleTimeout:    2 * time.Minute,
-		ErrorHandler:   s.unread,
+		ErrorHandler:   s.handleUnparsable,
 		JSONEncoder:    encodeAnswer,
 		// A form is refused by its Content-Type; nobody needs to have read it.
 		DisablePreParseMultipartForm: true,
 	})
-	s.app.Server().HeaderReceived = s.bodyRoom
+	s.app.Server().HeaderReceived = s.bodyLimit
 	s.app.Server().ErrorHandler = s.answerUnparsable
-	s.app.Server().Handler = trackRequests(s.knownMethods(s.app.Server().Handler))
+	s.app.Server().Handler = trackRequests(s.rejectUnknownMethods(s.app.Server().Handler))
 	s.app.Server().CloseOnShutdown = true // clients are told to come back elsewhere
-	s.app.Use(s.guard)
+	s.app.Use(s.middleware)
 	if len(cfg.Origins) > 0 {
 		s.app.Use(s.cors())
 	}
 	for _, r := range s.routes() {
 		r.register(s.app, s.handle(r))
 	}
-	s.app.Use(s.inDialects)
+	s.app.Use(s.dialectMiddleware)
 	return s
 }
 
@@ -176,10 +176,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return s.app.ShutdownWithContext(ctx)
 }
 
-// knownMethods answers methods that HTTP does not have as all else is answered, and closes
+// rejectUnknownMethods answers methods that HTTP does not have as all else is answered, and closes
 // the connection: fiber answers them before anything of ours comes to see the request, such
 // as checkFraming.
-func (s *Server) knownMethods(next fasthttp.RequestHandler) fasthttp.RequestHandler {
+func (s *Server) rejectUnknownMethods(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
 		if slices.Contains(fiber.DefaultMethods, string(ctx.Method())) {
 			next(ctx)
@@ -189,24 +189,24 @@ func (s *Server) knownMethods(next fasthttp.RequestHandler) fasthttp.RequestHand
 		lingerAfter(ctx)
 		c := s.app.AcquireCtx(ctx)
 		defer s.app.ReleaseCtx(c)
-		if err := s.unread(c, problemOf(fiber.StatusNotImplemented, "the method of this request is none that is known here")); err != nil {
+		if err := s.handleUnparsable(c, newProblem(fiber.StatusNotImplemented, "the method of this request is none that is known here")); err != nil {
 			s.log.Error("request not answered", "error", err)
 		}
 	}
 }
 
-// guard runs around every request: a panic becomes a 500, answers say that they are not to
+// middleware runs around every request: a panic becomes a 500, answers say that they are not to
 // be guessed at or framed, and what was answered is counted.
-func (s *Server) guard(c *fiber.Ctx) error {
+func (s *Server) middleware(c *fiber.Ctx) error {
 	began := time.Now()
 	pretty := takePretty(c)
-	err := s.next(c)
+	err := s.recoverPanic(c)
 	if err != nil {
 		err = s.problem(c, err)
 	}
 	s.prefixLocation(c)
 	finishJSON(c, pretty)
-	s.answered(c, began)
+	s.observe(c, began)
 	return err
 }
 
@@ -224,14 +224,14 @@ func (s *Server) prefixLocation(c *fiber.Ctx) {
 	}
 }
 
-func (s *Server) next(c *fiber.Ctx) (err error) {
+func (s *Server) recoverPanic(c *fiber.Ctx) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.log.Error("panic while answering", "method", c.Method(), "path", c.Path(), "panic", p)
 			err = fiber.ErrInternalServerError
 		}
 	}()
-	s.protect(c)
+	s.setSecurityHeaders(c)
 	if p := checkFraming(c.Context()); p != nil {
 		c.Context().SetConnectionClose() // where the next request begins is not known
 		lingerAfter(c.Context())
@@ -262,22 +262,22 @@ func (s *Server) answerUnparsable(ctx *fasthttp.RequestCtx, err error) {
 			conn.lingers.Store(false) // it had its time
 		}
 	}
-	if err := s.unread(c, answer); err != nil {
+	if err := s.handleUnparsable(c, answer); err != nil {
 		s.log.Error("request not answered", "error", err)
 	}
 }
 
-// unread answers what could not be read, and so came to no route.
-func (s *Server) unread(c *fiber.Ctx, err error) error {
+// handleUnparsable answers what could not be read, and so came to no route.
+func (s *Server) handleUnparsable(c *fiber.Ctx, err error) error {
 	began := time.Now()
 	err = s.problem(c, err)
-	s.answered(c, began)
+	s.observe(c, began)
 	return err
 }
 
-// protect says that an answer is not to be guessed at, framed, or read by another site, and
+// setSecurityHeaders says that an answer is not to be guessed at, framed, or read by another site, and
 // over TLS that there is no way back.
-func (s *Server) protect(c *fiber.Ctx) {
+func (s *Server) setSecurityHeaders(c *fiber.Ctx) {
 	// The names are in their canonical form: to make them so took longer than to set them.
 	h := &c.Response().Header
 	h.SetCanonical([]byte(fiber.HeaderXContentTypeOptions), []byte("nosniff"))

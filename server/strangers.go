@@ -18,27 +18,27 @@ import (
 )
 
 const (
-	wrongKeys       = 20              // that an address may send at once
-	wrongKeyEvery   = 3 * time.Second // one more each
-	rememberedHosts = 16384           // addresses that sent wrong keys; those that did so longest ago are forgotten
+	maxFailedAuth      = 20              // that an address may send at once
+	failedAuthInterval = 3 * time.Second // one more each
+	maxTrackedHosts    = 16384           // addresses that sent wrong keys; those that did so longest ago are forgotten
 )
 
-// strangers counts the wrong keys that come from each address, so that nobody can go on
+// authLimiter counts the wrong keys that come from each address, so that nobody can go on
 // guessing. What an address sends beyond its share is not looked at, except for keys that
 // were last used from there: somebody else behind the same address must not lock them out.
-type strangers struct {
-	now  func() time.Time
-	mu   sync.Mutex
-	seen *lru.Cache[netip.Prefix, *rate.Limiter]
-	home sync.Map // engine.ID of a key → netip.Prefix from which it was last used
+type failedAuthLimiter struct {
+	now          func() time.Time
+	mu           sync.Mutex
+	seen         *lru.Cache[netip.Prefix, *rate.Limiter]
+	lastSeenFrom sync.Map // engine.ID of a key → netip.Prefix from which it was last used
 }
 
-func newStrangers(now func() time.Time) *strangers {
-	seen, err := lru.New[netip.Prefix, *rate.Limiter](rememberedHosts)
+func newFailedAuthLimiter(now func() time.Time) *failedAuthLimiter {
+	seen, err := lru.New[netip.Prefix, *rate.Limiter](maxTrackedHosts)
 	if err != nil {
 		panic(err) // a size that is not positive
 	}
-	return &strangers{now: now, seen: seen}
+	return &failedAuthLimiter{now: now, seen: seen}
 }
 
 // host is what counts as one address: in IPv6 a whole /64, which is what a customer gets.
@@ -51,9 +51,9 @@ func host(ip netip.Addr) netip.Prefix {
 	return p
 }
 
-// wait is how long an address has to wait because of the wrong keys that it sent; 0: not
+// retryAfter is how long an address has to wait because of the wrong keys that it sent; 0: not
 // at all.
-func (s *strangers) wait(from netip.Prefix) time.Duration {
+func (s *failedAuthLimiter) retryAfter(from netip.Prefix) time.Duration {
 	if s.seen.Len() == 0 {
 		return 0
 	}
@@ -64,30 +64,30 @@ func (s *strangers) wait(from netip.Prefix) time.Duration {
 		return 0
 	}
 	missing := 1 - limiter.TokensAt(s.now())
-	return time.Duration(math.Ceil(max(missing, 0) * float64(wrongKeyEvery)))
+	return time.Duration(math.Ceil(max(missing, 0) * float64(failedAuthInterval)))
 }
 
-// wrong counts a wrong key.
-func (s *strangers) wrong(from netip.Prefix) {
+// recordFailure counts a wrong key.
+func (s *failedAuthLimiter) recordFailure(from netip.Prefix) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	limiter, ok := s.seen.Get(from)
 	if !ok {
-		limiter = rate.NewLimiter(rate.Every(wrongKeyEvery), wrongKeys)
+		limiter = rate.NewLimiter(rate.Every(failedAuthInterval), maxFailedAuth)
 		s.seen.Add(from, limiter)
 	}
 	limiter.AllowN(s.now(), 1)
 }
 
-// right notes that a key was used from an address.
-func (s *strangers) right(key engine.ID, from netip.Prefix) {
-	if was, ok := s.home.Load(key); !ok || was.(netip.Prefix) != from {
-		s.home.Store(key, from)
+// recordSuccess notes that a key was used from an address.
+func (s *failedAuthLimiter) recordSuccess(key engine.ID, from netip.Prefix) {
+	if was, ok := s.lastSeenFrom.Load(key); !ok || was.(netip.Prefix) != from {
+		s.lastSeenFrom.Store(key, from)
 	}
 }
 
-func (s *strangers) athome(key engine.ID, from netip.Prefix) bool {
-	was, ok := s.home.Load(key)
+func (s *failedAuthLimiter) isLastSeenFrom(key engine.ID, from netip.Prefix) bool {
+	was, ok := s.lastSeenFrom.Load(key)
 	return ok && was.(netip.Prefix) == from
 }
 
@@ -95,26 +95,26 @@ func (s *strangers) athome(key engine.ID, from netip.Prefix) bool {
 // its address.
 func (s *Server) authenticate(c *fiber.Ctx) (*engine.Key, error) {
 	from := host(s.address(c))
-	key, err := s.keyOf(&c.Request().Header)
-	if wait := s.strangers.wait(from); wait > 0 && (err == nil && s.shut(key, from) || engine.ErrorCode(err) == engine.CodeUnknownKey) {
+	key, err := s.lookupKey(&c.Request().Header)
+	if wait := s.authLimiter.retryAfter(from); wait > 0 && (err == nil && s.isThrottled(key, from) || engine.ErrorCode(err) == engine.CodeUnknownKey) {
 		return nil, &engine.Error{Code: engine.CodeBusy, Wait: wait, Message: "too many wrong API keys came from this address; wait before the next"}
 	}
 	switch {
 	case err == nil:
-		s.strangers.right(key.ID, from)
+		s.authLimiter.recordSuccess(key.ID, from)
 		if conn := connOf(c.Context().Conn()); conn != nil && !conn.authenticated.Load() {
 			conn.authenticated.Store(true)
 		}
 	case engine.ErrorCode(err) == engine.CodeUnknownKey:
-		s.strangers.wrong(from)
+		s.authLimiter.recordFailure(from)
 	}
 	return key, err
 }
 
-// shut tells whether a key that is known is not taken from an address now: too many wrong
+// isThrottled tells whether a key that is known is not taken from an address now: too many wrong
 // ones came from there, and it was last used elsewhere.
-func (s *Server) shut(key *engine.Key, from netip.Prefix) bool {
-	return s.strangers.wait(from) > 0 && !s.strangers.athome(key.ID, from)
+func (s *Server) isThrottled(key *engine.Key, from netip.Prefix) bool {
+	return s.authLimiter.retryAfter(from) > 0 && !s.authLimiter.isLastSeenFrom(key.ID, from)
 }
 
 // address is where a request comes from. Behind a trusted proxy that is the last address

@@ -50,7 +50,7 @@ type subscriptionInput struct {
 
 // readSubscription reads what a body says of a subscription, in our words or a client's,
 // as JSON or as a form. stored is the subscription to be changed, nil where there is none.
-func readSubscription(c *fiber.Ctx, stored *engine.Subscription) (in *subscriptionInput, present map[string]jsondoc.Value, words *translation, err error) {
+func readSubscription(c *fiber.Ctx, stored *engine.Subscription) (in *subscriptionInput, present map[string]jsondoc.Value, words *aliasTranslation, err error) {
 	doc, form, err := readJSONOrForm(c)
 	if err != nil {
 		return nil, nil, nil, err
@@ -117,7 +117,7 @@ func (s *Server) apply(in *subscriptionInput, sub *engine.Subscription, set chan
 		}
 	}
 	if in.Account != "" && in.Account != sub.Account {
-		return fieldProblem("account", "can't be changed; make a new subscription there")
+		return invalidField("account", "can't be changed; make a new subscription there")
 	}
 	if given("target_url") {
 		sub.TargetURL = in.TargetURL
@@ -137,8 +137,8 @@ func (s *Server) apply(in *subscriptionInput, sub *engine.Subscription, set chan
 	}
 	if given("headers") {
 		for name, value := range in.Headers {
-			if value != nil && *value == hidden && headerOf(sub.Headers, name) == "" {
-				return fieldProblem("headers", fmt.Sprintf("%q: %q stands for the value that is stored, and there is none", name, hidden))
+			if value != nil && *value == redacted && headerOf(sub.Headers, name) == "" {
+				return invalidField("headers", fmt.Sprintf("%q: %q stands for the value that is stored, and there is none", name, redacted))
 			}
 		}
 		sub.Headers = mergeHeaders(sub.Headers, in.Headers, set.replace || in.Headers == nil)
@@ -146,13 +146,13 @@ func (s *Server) apply(in *subscriptionInput, sub *engine.Subscription, set chan
 	if given("visible_headers") {
 		sub.VisibleHeaders = in.VisibleHeaders
 	}
-	if err := in.keepsCredentials(&before, sub); err != nil {
+	if err := in.checkCredentialsStayOnHost(&before, sub); err != nil {
 		return err
 	}
 	if given("payload_format") {
 		sub.PayloadFormat = engine.PayloadFormat(in.PayloadFormat)
 	}
-	if err := applyCompany(in, sub, set); err != nil {
+	if err := applyBatchingAndDebounce(in, sub, set); err != nil {
 		return err
 	}
 	if given("policy") {
@@ -194,41 +194,41 @@ func (s *Server) expiresAt(in *subscriptionInput) (time.Time, error) {
 	relative := len(in.ExpiresIn) > 0 && string(in.ExpiresIn) != "null"
 	switch {
 	case relative && in.ExpiresAt != "":
-		return time.Time{}, fieldProblem("expires_in", "and expires_at are two ways to say the same; give one of them")
+		return time.Time{}, invalidField("expires_in", "and expires_at are two ways to say the same; give one of them")
 	case relative:
 		var left duration
 		if err := readValue("expires_in", in.ExpiresIn, &left); err != nil {
 			return time.Time{}, err
 		}
 		if d := time.Duration(left); d < engine.MinExpiry || d > engine.MaxExpiry {
-			return time.Time{}, fieldProblem("expires_in", fmt.Sprintf("is %s; it must be a minute at least and 10 years at most", d))
+			return time.Time{}, invalidField("expires_in", fmt.Sprintf("is %s; it must be a minute at least and 10 years at most", d))
 		}
 		return s.engine.Now().Add(time.Duration(left)), nil
 	case in.ExpiresAt != "":
 		at, err := parseTime(in.ExpiresAt)
 		if err != nil {
-			return at, fieldProblem("expires_at", err.Error()+"; expires_in takes a length of time")
+			return at, invalidField("expires_at", err.Error()+"; expires_in takes a length of time")
 		}
 		return at, nil
 	}
 	return time.Time{}, nil
 }
 
-// keepsCredentials refuses to show header values that are hidden, and to send them to another
+// checkCredentialsStayOnHost refuses to show header values that are hidden, and to send them to another
 // host than the one that they were given for, unless they are given again: who changes a
 // subscription may not be able to read them.
-func (in *subscriptionInput) keepsCredentials(before, sub *engine.Subscription) error {
+func (in *subscriptionInput) checkCredentialsStayOnHost(before, sub *engine.Subscription) error {
 	moves := before.TargetURL != "" && sub.TargetURL != "" && target.Origin(before.TargetURL) != target.Origin(sub.TargetURL)
 	for name, value := range sub.Headers {
 		again := in.Headers[name]
-		if !before.HidesHeader(name) || headerOf(before.Headers, name) != value || again != nil && *again != hidden {
+		if !before.HidesHeader(name) || headerOf(before.Headers, name) != value || again != nil && *again != redacted {
 			continue
 		}
 		if !sub.HidesHeader(name) {
-			return fieldProblem("visible_headers", fmt.Sprintf("%q has a value that was hidden until now: give it again in headers to show it", name))
+			return invalidField("visible_headers", fmt.Sprintf("%q has a value that was hidden until now: give it again in headers to show it", name))
 		}
 		if moves {
-			return fieldProblem("headers", fmt.Sprintf("%q has a hidden value that was given for %s; for another host give it again, or null to take it away", name, target.Origin(before.TargetURL)))
+			return invalidField("headers", fmt.Sprintf("%q has a hidden value that was given for %s; for another host give it again, or null to take it away", name, target.Origin(before.TargetURL)))
 		}
 	}
 	return nil
@@ -288,7 +288,7 @@ func mergeHeaders(old map[string]string, change map[string]*string, replace bool
 	for name, value := range change {
 		switch {
 		case value == nil:
-		case *value == hidden:
+		case *value == redacted:
 			merged[name] = headerOf(old, name)
 		default:
 			merged[name] = *value

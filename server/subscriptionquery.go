@@ -39,7 +39,7 @@ func (s *Server) subscriptionQuery(c *fiber.Ctx, account string) (find engine.Su
 		name, text := string(k), string(v)
 		folded := fold(strings.TrimSuffix(name, "[]"))
 		group := foldedNames[folded]
-		if slices.Contains(weakNames, folded) {
+		if slices.Contains(ambiguousAliases, folded) {
 			group = ""
 		}
 		switch {
@@ -52,7 +52,7 @@ func (s *Server) subscriptionQuery(c *fiber.Ctx, account string) (find engine.Su
 			}
 		case name == "health":
 			find.Health = engine.HealthState(text)
-			if !slices.Contains([]engine.HealthState{engine.HealthGood, engine.HealthFailing, engine.HealthProbing}, find.Health) {
+			if !slices.Contains([]engine.HealthState{engine.HealthHealthy, engine.HealthFailing, engine.HealthProbing}, find.Health) {
 				q.fail(name, `must be "healthy", "failing" or "probing"`)
 			}
 		case group == "event":
@@ -83,8 +83,8 @@ func (s *Server) subscriptionQuery(c *fiber.Ctx, account string) (find engine.Su
 			} else {
 				page = n
 			}
-		case near.Name(name, own) != "":
-			q.fail(name, fmt.Sprintf("is no parameter of this list; did you mean %q? There are %s", near.Name(name, own), strings.Join(own, ", ")))
+		case near.Closest(name, own) != "":
+			q.fail(name, fmt.Sprintf("is no parameter of this list; did you mean %q? There are %s", near.Closest(name, own), strings.Join(own, ", ")))
 		case s.clientsKnow(account, name):
 			if client == nil {
 				client = map[string]string{}

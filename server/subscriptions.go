@@ -54,7 +54,7 @@ type subscriptionView struct {
 	CreatedAt       time.Time         `json:"created_at"`
 	UpdatedAt       time.Time         `json:"updated_at"`
 
-	echoes []echo // the same again, in the words of the client that made it
+	echoes []aliasField // the same again, in the words of the client that made it
 }
 
 // viewNames are the members of a subscriptionView.
@@ -93,9 +93,9 @@ type filterErrors struct {
 	Last  string `json:"last"`
 }
 
-// hidden stands for a header's value that is a credential. Sent back, it means the value
+// redacted stands for a header's value that is a credential. Sent back, it means the value
 // that is stored.
-const hidden = engine.HiddenValue
+const redacted = engine.RedactedValue
 
 // viewSubscription shows a subscription to a caller; its target's URL as a whole to who may
 // change it.
@@ -125,7 +125,7 @@ func (s *Server) viewSubscription(who caller, sub *engine.Subscription) subscrip
 	if len(sub.Events) == 1 {
 		v.Event = &sub.Events[0]
 	}
-	v.Href, v.Dialect, v.ExpiresAt, v.echoes = s.cfg.PathPrefix+subscriptionPath(v.ID), sub.Dialect, expiry(sub), echoes(sub)
+	v.Href, v.Dialect, v.ExpiresAt, v.echoes = s.cfg.PathPrefix+subscriptionPath(v.ID), sub.Dialect, expiry(sub), aliasFields(sub)
 	if n, last := s.engine.FilterErrors(sub.ID); n > 0 {
 		v.FilterErrors = &filterErrors{n, last}
 	}
@@ -149,7 +149,7 @@ type eventTypeEntry struct {
 }
 
 func (s *Server) listSubscriptions(c *fiber.Ctx, who caller) error {
-	account, err := who.lists(c)
+	account, err := who.listAccount(c)
 	if err != nil {
 		return err
 	}
@@ -177,7 +177,7 @@ func (s *Server) listSubscriptions(c *fiber.Ctx, who caller) error {
 }
 
 func (s *Server) createSubscription(c *fiber.Ctx, who caller) error {
-	again, err := boolParameter(c, "allow_duplicates")
+	again, err := boolParam(c, "allow_duplicates")
 	if err != nil {
 		return err
 	}
@@ -188,25 +188,25 @@ func (s *Server) createSubscription(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	account, err := who.owns(c, in.Account)
+	account, err := who.ownerAccount(c, in.Account)
 	if err != nil {
 		return err
 	}
 	sub := &engine.Subscription{Account: account}
-	words.remember(sub)
+	words.saveAliases(sub)
 	if err := s.apply(in, sub, wholeSubscription); err != nil {
-		return words.inItsWords(err)
+		return words.withClientFieldNames(err)
 	}
 	sub, created, err := s.storeSubscription(c, sub, in, again)
 	if err != nil {
-		return words.inItsWords(err)
+		return words.withClientFieldNames(err)
 	}
 	view := s.viewSubscription(who, sub)
 	c.Location(subscriptionPath(view.ID))
 	setETag(c, sub.Version)
 	if !created {
 		view.SecretHref = view.Href + "/secret"
-		view.echoes = echoes(&engine.Subscription{Names: words.names, TargetURL: sub.TargetURL, Events: sub.Events, Active: sub.Active, ExpiresAt: sub.ExpiresAt})
+		view.echoes = aliasFields(&engine.Subscription{Names: words.names, TargetURL: sub.TargetURL, Events: sub.Events, Active: sub.Active, ExpiresAt: sub.ExpiresAt})
 		return c.JSON(view)
 	}
 	view.Secret, view.Warnings = sub.Secret, scripts.Warnings(sub.Transform)
@@ -223,16 +223,16 @@ func (s *Server) storeSubscription(c *fiber.Ctx, sub *engine.Subscription, in *s
 	return s.engine.EnsureSubscription(c.UserContext(), sub, engine.EnsureOptions{NewSecret: in.Secret == ""})
 }
 
-// boolParameter reads a parameter of the address that is true or false; false where it is
+// boolParam reads a parameter of the address that is true or false; false where it is
 // missing.
-func boolParameter(c *fiber.Ctx, name string) (bool, error) {
+func boolParam(c *fiber.Ctx, name string) (bool, error) {
 	switch c.Query(name) {
 	case "", "false":
 		return false, nil
 	case "true":
 		return true, nil
 	}
-	return false, fieldProblem(name, "must be true or false")
+	return false, invalidField(name, "must be true or false")
 }
 
 func (s *Server) getSubscription(c *fiber.Ctx, who caller) error {
@@ -250,20 +250,20 @@ func (s *Server) subscription(c *fiber.Ctx, who caller) (*engine.Subscription, e
 	if err != nil {
 		return nil, err
 	}
-	return s.engine.Subscription(who.sees(), id)
+	return s.engine.Subscription(who.accountScope(), id)
 }
 
 func subscriptionID(c *fiber.Ctx) (engine.ID, error) {
 	text := c.Params("id")
 	id, ok := snowflake.Parse(engine.SubscriptionPrefix, text)
 	if !ok {
-		return 0, engine.NotFound("subscription", shown(text))
+		return 0, engine.NotFound("subscription", truncate(text))
 	}
 	return id, nil
 }
 
-// shown cuts what came from outside for use in a message.
-func shown(text string) string { return fmt.Sprintf("%.60s", text) }
+// truncate cuts what came from outside for use in a message.
+func truncate(text string) string { return fmt.Sprintf("%.60s", text) }
 
 func (s *Server) replaceSubscription(c *fiber.Ctx, who caller) error {
 	return s.changeSubscription(c, who, false)
@@ -278,7 +278,7 @@ func (s *Server) changeSubscription(c *fiber.Ctx, who caller, patch bool) error 
 	if err != nil {
 		return err
 	}
-	stored, _ := s.engine.Subscription(who.sees(), id) // if there is none, that is told below
+	stored, _ := s.engine.Subscription(who.accountScope(), id) // if there is none, that is told below
 	in, present, words, err := readSubscription(c, stored)
 	if err != nil {
 		return err
@@ -291,12 +291,12 @@ func (s *Server) changeSubscription(c *fiber.Ctx, who caller, patch bool) error 
 	if err != nil {
 		return err
 	}
-	sub, err := s.engine.UpdateSubscription(c.UserContext(), who.sees(), id, version, func(sub *engine.Subscription) error {
-		words.remember(sub)
+	sub, err := s.engine.UpdateSubscription(c.UserContext(), who.accountScope(), id, version, func(sub *engine.Subscription) error {
+		words.saveAliases(sub)
 		return s.apply(in, sub, set)
 	})
 	if err != nil {
-		return words.inItsWords(err)
+		return words.withClientFieldNames(err)
 	}
 	setETag(c, sub.Version)
 	view := s.viewSubscription(who, sub)
@@ -313,7 +313,7 @@ func (s *Server) deleteSubscription(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	if err := s.engine.DeleteSubscription(c.UserContext(), who.sees(), id, version); err != nil {
+	if err := s.engine.DeleteSubscription(c.UserContext(), who.accountScope(), id, version); err != nil {
 		return err
 	}
 	return c.SendStatus(fiber.StatusNoContent)

@@ -46,7 +46,7 @@ func (s *Server) health(c *fiber.Ctx) error {
 // ready says that events can be accepted, and what keeps deliveries from going out.
 func (s *Server) ready(c *fiber.Ctx) error {
 	if err := s.engine.Ready(c.UserContext()); err != nil {
-		return problemOf(fiber.StatusServiceUnavailable, "events can't be accepted: "+err.Error())
+		return newProblem(fiber.StatusServiceUnavailable, "events can't be accepted: "+err.Error())
 	}
 	if lacking := s.engine.Lacking(); len(lacking) > 0 {
 		return c.JSON(fiber.Map{"status": "ready", "degraded": lacking})
@@ -59,7 +59,7 @@ func (s *Server) metricsAccess() access {
 	if s.cfg.MetricsKeys {
 		return admin
 	}
-	return open
+	return unauthenticated
 }
 
 func (s *Server) metrics() fiber.Handler {

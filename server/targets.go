@@ -36,7 +36,7 @@ func targetsMember(v jsondoc.Value, who caller) ([]engine.Target, error) {
 		return nil, nil
 	}
 	if v.Kind() != jsondoc.Array {
-		return nil, fieldProblem("targets", "must be a list of {\"target_url\": …}, not "+article(v.Kind().String()))
+		return nil, invalidField("targets", "must be a list of {\"target_url\": …}, not "+article(v.Kind().String()))
 	}
 	if !who.Has(engine.ScopeTargets) {
 		return nil, &Problem{Status: fiber.StatusForbidden, Field: "targets", Detail: "targets: this key may not name targets with an event; it needs the scope " + string(engine.ScopeTargets)}
@@ -60,21 +60,21 @@ func targetsMember(v jsondoc.Value, who caller) ([]engine.Target, error) {
 
 func readTarget(at string, v jsondoc.Value) (in targetInput, err error) {
 	if v.Kind() != jsondoc.Object {
-		return in, fieldProblem(at, "must be an object, {\"target_url\": …}, not "+article(v.Kind().String()))
+		return in, invalidField(at, "must be an object, {\"target_url\": …}, not "+article(v.Kind().String()))
 	}
 	known := fieldNames(&in)
 	for name := range v.Members() {
 		if slices.Contains(known, name) {
 			continue
 		}
-		if meant := near.Name(name, known); meant != "" {
-			return in, fieldProblem(at+"."+name, fmt.Sprintf("is not known here; did you mean %q?", meant))
+		if meant := near.Closest(name, known); meant != "" {
+			return in, invalidField(at+"."+name, fmt.Sprintf("is not known here; did you mean %q?", meant))
 		}
-		return in, fieldProblem(at+"."+name, "is not known: a target has "+strings.Join(known, ", "))
+		return in, invalidField(at+"."+name, "is not known: a target has "+strings.Join(known, ", "))
 	}
 	var wrong *json.UnmarshalTypeError
 	if err := json.Unmarshal(v.Raw(), &in); errors.As(err, &wrong) {
-		return in, fieldProblem(at+"."+wrong.Field, mustBe(wrong))
+		return in, invalidField(at+"."+wrong.Field, mustBe(wrong))
 	} else if err != nil {
 		return in, err
 	}

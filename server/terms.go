@@ -28,9 +28,9 @@ func ReadDebounce(raw []byte) (engine.Debounce, error) {
 	return applyDebounce(raw, engine.Debounce{})
 }
 
-// Terms is what a subscription says of how its deliveries are made, with every member
+// DeliverySettings is what a subscription says of how its deliveries are made, with every member
 // named: as a PATCH it leaves nothing of what was there.
-type Terms struct {
+type DeliverySettings struct {
 	Policy     policyView         `json:"policy"`
 	Batch      *batchView         `json:"batch"`
 	Debounce   *debounceView      `json:"debounce"`
@@ -38,7 +38,7 @@ type Terms struct {
 	Numbered   bool               `json:"numbered"`
 }
 
-// TermsOf gives those of sub.
-func TermsOf(sub *engine.Subscription) Terms {
-	return Terms{viewPolicy(&sub.Policy), viewBatch(sub.Batch), viewDebounce(sub.Debounce), sub.Signatures, sub.Numbered}
+// DeliverySettingsOf gives those of sub.
+func DeliverySettingsOf(sub *engine.Subscription) DeliverySettings {
+	return DeliverySettings{viewPolicy(&sub.Policy), viewBatch(sub.Batch), viewDebounce(sub.Debounce), sub.Signatures, sub.Numbered}
 }

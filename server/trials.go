@@ -81,7 +81,7 @@ func (s *Server) findRef(field, account string, r *scriptRef) (engine.ScriptRef,
 		return engine.ScriptRef{}, nil
 	}
 	if r.wrong != "" {
-		return engine.ScriptRef{}, fieldProblem(field, r.wrong)
+		return engine.ScriptRef{}, invalidField(field, r.wrong)
 	}
 	named := r.ID
 	if named == "" {
@@ -89,16 +89,16 @@ func (s *Server) findRef(field, account string, r *scriptRef) (engine.ScriptRef,
 	}
 	sc, err := s.engine.Script(account, named)
 	if err != nil {
-		return engine.ScriptRef{}, fieldProblem(field, fmt.Sprintf("names no script of this account: %.100q", named))
+		return engine.ScriptRef{}, invalidField(field, fmt.Sprintf("names no script of this account: %.100q", named))
 	}
 	if r.Version < 0 {
-		return engine.ScriptRef{}, fieldProblem(field+".version", "must be the number of a version, or left out for the live one")
+		return engine.ScriptRef{}, invalidField(field+".version", "must be the number of a version, or left out for the live one")
 	}
 	return engine.ScriptRef{Script: sc.ID, Version: r.Version}, nil
 }
 
-// trialInput is a dry run as it is asked for.
-type trialInput struct {
+// previewInput is a dry run as it is asked for.
+type previewInput struct {
 	Account         string          `json:"account"`
 	Subscription    string          `json:"subscription"`
 	Filter          *string         `json:"filter"`
@@ -110,21 +110,21 @@ type trialInput struct {
 	Sample          string          `json:"sample"`   // or the first sample of an event type
 }
 
-// trialView is what a dry run came to.
-type trialView struct {
+// previewResponse is what a dry run came to.
+type previewResponse struct {
 	Event      eventView           `json:"event"`
 	Matched    bool                `json:"matched"`
 	Filter     *filter.Explanation `json:"filter"`  // why; null where there is no filter
 	Dropped    *string             `json:"dropped"` // the transform's reason, null where it did not drop
 	Request    *requestView        `json:"request"` // what would be sent, null where nothing would
-	Script     *ranView            `json:"script,omitempty"`
+	Script     *scriptRunResponse  `json:"script,omitempty"`
 	Error      *scripts.Error      `json:"error,omitempty"` // the transform's
 	Warnings   []scripts.Warning   `json:"warnings,omitempty"`
 	DurationMS float64             `json:"duration_ms"`
 }
 
-func (s *Server) try(c *fiber.Ctx, who caller) error {
-	var in trialInput
+func (s *Server) preview(c *fiber.Ctx, who caller) error {
+	var in previewInput
 	present, err := readObject(c, &in)
 	if err == nil {
 		err = notEmpty(present, "account", "subscription", "event_id", "sample")
@@ -137,15 +137,15 @@ func (s *Server) try(c *fiber.Ctx, who caller) error {
 			return err
 		}
 	}
-	t, err := s.trial(c, &in, present["event"], who)
+	t, err := s.runPreview(c, &in, present["event"], who)
 	if err != nil {
 		return err
 	}
-	res, err := s.engine.Try(c.UserContext(), t)
+	res, err := s.engine.Preview(c.UserContext(), t)
 	if err != nil {
 		return err
 	}
-	view := trialView{Event: viewEvent(res.Event), Matched: res.Matched, Filter: res.Filter, Error: res.Error, DurationMS: milliseconds(res.Duration)}
+	view := previewResponse{Event: viewEvent(res.Event), Matched: res.Matched, Filter: res.Filter, Error: res.Error, DurationMS: milliseconds(res.Duration)}
 	if res.Dropped != "" {
 		view.Dropped = &res.Dropped
 	}
@@ -164,25 +164,25 @@ func (s *Server) try(c *fiber.Ctx, who caller) error {
 	return c.JSON(view)
 }
 
-func (s *Server) trial(c *fiber.Ctx, in *trialInput, event jsondoc.Value, who caller) (t engine.Trial, err error) {
-	if t.Account, err = who.owns(c, in.Account); err != nil {
+func (s *Server) runPreview(c *fiber.Ctx, in *previewInput, event jsondoc.Value, who caller) (t engine.PreviewRequest, err error) {
+	if t.Account, err = who.ownerAccount(c, in.Account); err != nil {
 		return t, err
 	}
 	if in.Subscription != "" {
 		id, ok := snowflake.Parse(engine.SubscriptionPrefix, in.Subscription)
 		if !ok {
-			return t, engine.NotFound("subscription", shown(in.Subscription))
+			return t, engine.NotFound("subscription", truncate(in.Subscription))
 		}
-		sub, err := s.engine.Subscription(who.sees(), id)
+		sub, err := s.engine.Subscription(who.accountScope(), id)
 		if err != nil {
 			return t, err
 		}
 		t.Subscription, t.Account, t.MaskURL = id, sub.Account, !who.Has(engine.ScopeSubscribe)
 	}
-	if t.Filter, err = s.trialSource("filter", t.Account, in.Filter, in.FilterScript); err != nil {
+	if t.Filter, err = s.previewSource("filter", t.Account, in.Filter, in.FilterScript); err != nil {
 		return t, err
 	}
-	if t.Transform, err = s.trialSource("transform", t.Account, in.Transform, in.TransformScript); err != nil {
+	if t.Transform, err = s.previewSource("transform", t.Account, in.Transform, in.TransformScript); err != nil {
 		return t, err
 	}
 	t.EventID, t.SampleType = in.EventID, in.Sample
@@ -193,7 +193,7 @@ func (s *Server) trial(c *fiber.Ctx, in *trialInput, event jsondoc.Value, who ca
 		}
 	}
 	if given != 1 {
-		return t, fieldProblem("event", "must be given, or event_id for one that is stored, or sample for an event type's sample: one of the three")
+		return t, invalidField("event", "must be given, or event_id for one that is stored, or sample for an event type's sample: one of the three")
 	}
 	if event.Exists() {
 		t.Event, err = readEvent(c, event, who)
@@ -209,9 +209,9 @@ func inEvent(err error) error {
 	return err
 }
 
-func (s *Server) trialSource(field, account string, source *string, ref *scriptRef) (*engine.ScriptSource, error) {
+func (s *Server) previewSource(field, account string, source *string, ref *scriptRef) (*engine.ScriptSource, error) {
 	if source != nil && ref != nil {
-		return nil, fieldProblem(field, "and "+field+"_script are both given; give one of them")
+		return nil, invalidField(field, "and "+field+"_script are both given; give one of them")
 	}
 	if source != nil {
 		return &engine.ScriptSource{Source: *source}, nil

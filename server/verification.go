@@ -48,7 +48,7 @@ func (s *Server) confirmSubscription(c *fiber.Ctx) error {
 		}
 	}
 	if in.Secret == "" {
-		return fieldProblem("secret", "is missing: send the value of the X-Hook-Secret header that came with the request, in a header of this name or as the member secret")
+		return invalidField("secret", "is missing: send the value of the X-Hook-Secret header that came with the request, in a header of this name or as the member secret")
 	}
 	id, ok := snowflake.Parse(engine.SubscriptionPrefix, c.Params("id"))
 	if !ok {

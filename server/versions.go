@@ -92,11 +92,11 @@ func (s *Server) createVersion(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	v, created, err := s.engine.AddScriptVersion(c.UserContext(), who.sees(), sc.ID.Format(engine.ScriptPrefix), in.Source, casesOf(in.Cases), who.Name, in.Note)
+	v, created, err := s.engine.AddScriptVersion(c.UserContext(), who.accountScope(), sc.ID.Format(engine.ScriptPrefix), in.Source, casesOf(in.Cases), who.Name, in.Note)
 	if err != nil {
 		return err
 	}
-	report, err := s.engine.TestScript(c.UserContext(), who.sees(), sc.ID.Format(engine.ScriptPrefix), v.Number, "")
+	report, err := s.engine.TestScript(c.UserContext(), who.accountScope(), sc.ID.Format(engine.ScriptPrefix), v.Number, "")
 	if err != nil {
 		return err
 	}
@@ -119,7 +119,7 @@ func numberParam(c *fiber.Ctx, name string) (int, error) {
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {
-		return 0, engine.NotFound("version", shown(text))
+		return 0, engine.NotFound("version", truncate(text))
 	}
 	return n, nil
 }
@@ -133,7 +133,7 @@ func (s *Server) getVersion(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	v, err := s.engine.ScriptVersion(c.UserContext(), who.sees(), sc.ID.Format(engine.ScriptPrefix), n)
+	v, err := s.engine.ScriptVersion(c.UserContext(), who.accountScope(), sc.ID.Format(engine.ScriptPrefix), n)
 	if err != nil {
 		return err
 	}
@@ -158,7 +158,7 @@ func (s *Server) diffVersions(c *fiber.Ctx, who caller) error {
 		if err != nil {
 			return err
 		}
-		if pair[i], err = s.engine.ScriptVersion(c.UserContext(), who.sees(), sc.ID.Format(engine.ScriptPrefix), n); err != nil {
+		if pair[i], err = s.engine.ScriptVersion(c.UserContext(), who.accountScope(), sc.ID.Format(engine.ScriptPrefix), n); err != nil {
 			return err
 		}
 	}
@@ -189,7 +189,7 @@ func (s *Server) putLive(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	sc, report, err := s.engine.SetScriptLive(c.UserContext(), who.sees(), id, in.Version, version, in.Force)
+	sc, report, err := s.engine.SetScriptLive(c.UserContext(), who.accountScope(), id, in.Version, version, in.Force)
 	if err != nil {
 		return err
 	}

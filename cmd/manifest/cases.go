@@ -24,28 +24,28 @@ func readCases(file string, text []byte, lineAt func(int) int, read func(string)
 		if at, ok := errors.AsType[*jsondoc.SyntaxError](err); ok {
 			line = lineAt(at.Offset)
 		}
-		return nil, &Mistake{file, line, "not valid JSON: " + err.Error()}
+		return nil, &Problem{file, line, "not valid JSON: " + err.Error()}
 	}
 	root := doc.Root()
 	if root.Kind() != jsondoc.Object {
-		return nil, &Mistake{file, 1, "must be an object with cases"}
+		return nil, &Problem{file, 1, "must be an object with cases"}
 	}
 	for name, v := range root.Members() {
 		if slices.Contains(caseFile, name) {
 			continue
 		}
 		hint := ""
-		if meant := near.Name(name, caseFile); meant != "" {
+		if meant := near.Closest(name, caseFile); meant != "" {
 			hint = fmt.Sprintf(": did you mean %q?", meant)
 		}
-		return nil, &Mistake{file, lineAt(v.Offset()), fmt.Sprintf("%s is not known%s", name, hint)}
+		return nil, &Problem{file, lineAt(v.Offset()), fmt.Sprintf("%s is not known%s", name, hint)}
 	}
 	list := root.Get("cases")
 	if !list.Exists() {
 		list = root.Get("script cases")
 	}
 	if list.Kind() != jsondoc.Array {
-		return nil, &Mistake{file, 1, "cases is missing: give a list of them"}
+		return nil, &Problem{file, 1, "cases is missing: give a list of them"}
 	}
 	whole := []byte{'['}
 	for i, c := range list.Elements() {
@@ -54,7 +54,7 @@ func readCases(file string, text []byte, lineAt func(int) int, read func(string)
 		}
 		one, err := withEventFile(c, read)
 		if err != nil {
-			return nil, &Mistake{file, lineAt(c.Offset()), fmt.Sprintf("cases[%d].event.file %v", i, err)}
+			return nil, &Problem{file, lineAt(c.Offset()), fmt.Sprintf("cases[%d].event.file %v", i, err)}
 		}
 		whole = append(whole, one...)
 	}
@@ -62,7 +62,7 @@ func readCases(file string, text []byte, lineAt func(int) int, read func(string)
 	if err == nil {
 		return cases, nil
 	}
-	wrong := &Mistake{File: file, Line: 1, Message: err.Error()}
+	wrong := &Problem{File: file, Line: 1, Message: err.Error()}
 	if at, ok := errors.AsType[*suite.ParseError](err); ok {
 		if found := caseNumber.FindStringSubmatch(at.Path); found != nil {
 			number, _ := strconv.Atoi(found[1])

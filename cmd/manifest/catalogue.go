@@ -115,7 +115,7 @@ func (d *decoder) cases(f field) ([]suite.Case, string) {
 		return text, nil
 	})
 	if err != nil {
-		d.mistakes = append(d.mistakes, err.(*Mistake))
+		d.mistakes = append(d.mistakes, err.(*Problem))
 	}
 	return cases, d.shown(name)
 }

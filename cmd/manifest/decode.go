@@ -67,7 +67,7 @@ func (d *decoder) wrong(f field, format string, args ...any) {
 	d.loader.wrong(d.name, f.line, "%s", strings.TrimSpace(f.path+" "+fmt.Sprintf(format, args...)))
 }
 
-func (d *decoder) place(f field) Place { return Place{d.shown(d.name), f.line} }
+func (d *decoder) place(f field) Position { return Position{d.shown(d.name), f.line} }
 
 // object checks that f is an object of these members.
 func (d *decoder) object(f field, names ...string) bool {
@@ -80,7 +80,7 @@ func (d *decoder) object(f field, names ...string) bool {
 			continue
 		}
 		at := d.get(f, name)
-		if meant := near.Name(name, names); meant != "" {
+		if meant := near.Closest(name, names); meant != "" {
 			d.wrong(at, "is not known: did you mean %q?", meant)
 		} else {
 			d.wrong(at, "is not known: there is %s", strings.Join(names, ", "))

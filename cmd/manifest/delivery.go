@@ -37,7 +37,7 @@ func (d *decoder) delivery(f field, s *Subscription) {
 	}
 	s.Verify = engine.VerificationMode(d.text(d.get(f, "verify")))
 	if len(d.mistakes) == before { // else what was not read would be called missing
-		d.blame(f, engine.CheckTerms(s.Terms()))
+		d.blame(f, engine.ValidateDeliverySettings(s.Terms()))
 	}
 }
 

@@ -30,7 +30,7 @@ func Load(dir, account string, getenv func(string) (string, bool)) (*Set, error)
 		return nil, err
 	}
 	defer root.Close()
-	l := &loader{dir: dir, root: root, account: account, getenv: getenv, set: &Set{}, places: map[string]Place{}}
+	l := &loader{dir: dir, root: root, account: account, getenv: getenv, set: &Set{}, places: map[string]Position{}}
 	files, err := l.find()
 	if err != nil {
 		return nil, err
@@ -53,9 +53,9 @@ type loader struct {
 	account  string
 	getenv   func(string) (string, bool)
 	set      *Set
-	places   map[string]Place // by kind, account and name
-	read     int              // bytes so far
-	mistakes Mistakes
+	places   map[string]Position // by kind, account and name
+	read     int                 // bytes so far
+	mistakes Problems
 }
 
 // isManifest tells by its name whether a file is one: YAML, and no test cases.
@@ -88,7 +88,7 @@ func (l *loader) find() (files []string, err error) {
 func (l *loader) shown(name string) string { return filepath.Join(l.dir, filepath.FromSlash(name)) }
 
 func (l *loader) wrong(file string, line int, format string, args ...any) {
-	l.mistakes = append(l.mistakes, &Mistake{l.shown(file), line, fmt.Sprintf(format, args...)})
+	l.mistakes = append(l.mistakes, &Problem{l.shown(file), line, fmt.Sprintf(format, args...)})
 }
 
 func (l *loader) file(name string) {
@@ -164,7 +164,7 @@ func reason(err error) error {
 }
 
 // claim notes a name, and tells where it stands already.
-func (l *loader) claim(kind, account, name string, at Place) (Place, bool) {
+func (l *loader) claim(kind, account, name string, at Position) (Position, bool) {
 	key := strings.Join([]string{kind, account, name}, "\x00")
 	if first, taken := l.places[key]; taken {
 		return first, false
@@ -185,7 +185,7 @@ func ReadCases(file string, text []byte, read func(name string) ([]byte, error))
 			if wrong, ok := errors.AsType[*yamldoc.Error](err); ok {
 				line = wrong.Line
 			}
-			return nil, &Mistake{file, line, err.Error()}
+			return nil, &Problem{file, line, err.Error()}
 		}
 		json, lineAt = doc.JSON, doc.Line
 	}

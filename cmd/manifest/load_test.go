@@ -203,7 +203,7 @@ func TestEveryMistakeIsToldWithItsPlace(t *testing.T) {
 			}
 			dir := folder(t, all)
 			_, err := Load(dir, "", environment(map[string]string{"EMPTY": ""}))
-			var mistakes Mistakes
+			var mistakes Problems
 			if !errors.As(err, &mistakes) {
 				t.Fatalf("%v", err)
 			}
@@ -216,7 +216,7 @@ func TestEveryMistakeIsToldWithItsPlace(t *testing.T) {
 
 func TestAMistakeIsToldOnce(t *testing.T) {
 	_, err := Load(folder(t, map[string]string{"a.yaml": "subscriptions:\n  - name: a\n    event: a.b\n    target_url: https://example.com\n    policy: {timeuot: 5s, rate: {cuont: 1}}\n"}), "", environment(nil))
-	var mistakes Mistakes
+	var mistakes Problems
 	if !errors.As(err, &mistakes) || len(mistakes) != 2 {
 		t.Errorf("%d: %v", len(mistakes), err)
 	}
@@ -224,7 +224,7 @@ func TestAMistakeIsToldOnce(t *testing.T) {
 
 func TestAllMistakesAreToldAtOnce(t *testing.T) {
 	_, err := Load(folder(t, map[string]string{"a.yaml": "scrpts: []\nsubscriptions:\n  - name: a\n", "b.yaml": "{"}), "", environment(nil))
-	var mistakes Mistakes
+	var mistakes Problems
 	if !errors.As(err, &mistakes) || len(mistakes) != 4 {
 		t.Errorf("%d: %v", len(mistakes), err)
 	}

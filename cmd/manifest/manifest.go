@@ -22,18 +22,18 @@ type Set struct {
 	Subscriptions []*Subscription
 }
 
-// Place is where a thing stands.
-type Place struct {
+// Position is where a thing stands.
+type Position struct {
 	File string
 	Line int // 1-based
 }
 
 // String is "file:line".
-func (p Place) String() string { return fmt.Sprintf("%s:%d", p.File, p.Line) }
+func (p Position) String() string { return fmt.Sprintf("%s:%d", p.File, p.Line) }
 
 // EventType is an entry of the catalogue.
 type EventType struct {
-	Place       Place             `json:"-"`
+	Place       Position          `json:"-"`
 	Name        string            `json:"name"`
 	Description string            `json:"description"`
 	Schema      json.RawMessage   `json:"schema"` // null where there is none
@@ -44,7 +44,7 @@ type EventType struct {
 
 // Script is a filter or a transform that has a name.
 type Script struct {
-	Place       Place
+	Place       Position
 	Account     string // empty: the one that the key belongs to
 	Name        string
 	Kind        string // "filter" or "transform"
@@ -65,7 +65,7 @@ func (s *Script) Suite() suite.Suite {
 
 // Subscription asks for events.
 type Subscription struct {
-	Place           Place
+	Place           Position
 	Account         string // empty: the one that the key belongs to
 	Name            string // its identity, in metadata under NameKey
 	Events          []string
@@ -118,31 +118,31 @@ const (
 // Note is the note of versions that apply makes; it tells which scripts apply has made.
 const Note = "switchhook apply"
 
-// Mistake is something wrong in a file.
-type Mistake struct {
+// Problem is something wrong in a file.
+type Problem struct {
 	File    string
 	Line    int // 0 where it is the whole file
 	Message string
 }
 
 // Error is "file:line: message".
-func (m *Mistake) Error() string {
+func (m *Problem) Error() string {
 	if m.Line == 0 {
 		return m.File + ": " + m.Message
 	}
 	return fmt.Sprintf("%s:%d: %s", m.File, m.Line, m.Message)
 }
 
-// Mistakes is all that is wrong in a folder.
-type Mistakes []*Mistake
+// Problems is all that is wrong in a folder.
+type Problems []*Problem
 
-const shownMistakes = 20
+const maxShownProblems = 20
 
 // Error is a line for each.
-func (all Mistakes) Error() string {
+func (all Problems) Error() string {
 	lines := make([]string, 0, len(all))
 	for i, m := range all {
-		if i == shownMistakes {
+		if i == maxShownProblems {
 			lines = append(lines, fmt.Sprintf("and %d more", len(all)-i))
 			break
 		}

@@ -52,10 +52,10 @@ type Action string
 
 // The actions of a plan.
 const (
-	Create Action = "create"
-	Change Action = "change"
-	Keep   Action = "keep"
-	Delete Action = "delete"
+	Create    Action = "create"
+	Change    Action = "change"
+	Unchanged Action = "keep"
+	Delete    Action = "delete"
 )
 
 // Step is what is to be done with one thing.
@@ -82,16 +82,16 @@ type Plan struct{ Steps []*Step }
 // Changes counts the steps that do something.
 func (p *Plan) Changes() (n int) {
 	for _, s := range p.Steps {
-		if s.Action != Keep {
+		if s.Action != Unchanged {
 			n++
 		}
 	}
 	return n
 }
 
-// Compare plans. With prune, what apply has made and the set does not have is deleted;
+// NewPlan plans. With prune, what apply has made and the set does not have is deleted;
 // event types stay, for all accounts share them. The error is Mistakes.
-func Compare(set *Set, state *State, prune bool) (*Plan, error) {
+func NewPlan(set *Set, state *State, prune bool) (*Plan, error) {
 	c := &comparison{set: set, state: state, kept: map[string]bool{}, plan: &Plan{}}
 	for _, t := range set.EventTypes {
 		c.eventType(t)
@@ -116,11 +116,11 @@ type comparison struct {
 	state    *State
 	kept     map[string]bool // ids
 	plan     *Plan
-	mistakes Mistakes
+	mistakes Problems
 }
 
-func (c *comparison) wrong(at Place, format string, args ...any) {
-	c.mistakes = append(c.mistakes, &Mistake{at.File, at.Line, fmt.Sprintf(format, args...)})
+func (c *comparison) wrong(at Position, format string, args ...any) {
+	c.mistakes = append(c.mistakes, &Problem{at.File, at.Line, fmt.Sprintf(format, args...)})
 }
 
 // add adds a step whose thing was, and is to become, what the texts say.
@@ -128,7 +128,7 @@ func (c *comparison) add(s *Step, was, will string) {
 	switch {
 	case s.Action == Create:
 	case was == will:
-		s.Action = Keep
+		s.Action = Unchanged
 	default:
 		s.Action, s.Diff = Change, suite.Diff(was, will)
 	}

@@ -64,7 +64,7 @@ func loaded(t *testing.T, token string) *Set {
 func outline(p *Plan) string {
 	var b strings.Builder
 	for _, s := range p.Steps {
-		if s.Action != Keep {
+		if s.Action != Unchanged {
 			fmt.Fprintf(&b, "%s %s %s\n%s\n", s.Action, s.What, s.Name, s.Diff)
 		}
 	}
@@ -144,7 +144,7 @@ func TestPlans(t *testing.T) {
 			set := loaded(t, "secret")
 			state := routed(t, set)
 			c.change(set, state)
-			plan, err := Compare(set, state, c.prune)
+			plan, err := NewPlan(set, state, c.prune)
 			got := ""
 			if err != nil {
 				got = err.Error()
@@ -163,7 +163,7 @@ func TestPlans(t *testing.T) {
 
 func TestAnotherCredentialIsAChangeThoughTheRouterHidesIt(t *testing.T) {
 	state := routed(t, loaded(t, "secret"))
-	plan, err := Compare(loaded(t, "rotated"), state, false)
+	plan, err := NewPlan(loaded(t, "rotated"), state, false)
 	if err != nil || plan.Changes() != 1 || strings.Contains(outline(plan), "rotated") {
 		t.Errorf("%v\n%s", err, outline(plan))
 	}
@@ -201,7 +201,7 @@ func TestTermsAreComparedByWhatTheyMean(t *testing.T) {
 		"    policy: {timeout: 60000ms, retries: {first: 1m30s, attempts: 4, cap: 2m}, rate: {per: 60, count: 60}}\n    batch: {size: 2, wait: 1.5}\n": false,
 		"": false,
 	} {
-		plan, err := Compare(load(terms), routed(t, was), false)
+		plan, err := NewPlan(load(terms), routed(t, was), false)
 		if err != nil || (plan.Changes() == 0) != same {
 			t.Errorf("%v: %s\n%s", err, terms, outline(plan))
 		}

@@ -236,7 +236,7 @@ func plural(n int, noun string) string {
 }
 
 func didYouMean(name string, names []string) string {
-	if meant := near.Name(name, names); meant != "" {
+	if meant := near.Closest(name, names); meant != "" {
 		return fmt.Sprintf(": did you mean %q?", meant)
 	}
 	return ""

@@ -20,7 +20,7 @@ func ReadBinary(fields []Field, contentType string, body []byte) (*Event, error)
 			continue
 		}
 		if name == "datacontenttype" {
-			return nil, wrong("ce-datacontenttype", "must not be there: the Content-Type header says what the data is")
+			return nil, newError("ce-datacontenttype", "must not be there: the Content-Type header says what the data is")
 		}
 		if err := a.set(name, decodeField(f.Value)); err != nil {
 			return nil, err

@@ -47,7 +47,7 @@ type Error struct{ Field, Message string }
 // Error gives the field and the message.
 func (e *Error) Error() string { return e.Field + " " + e.Message }
 
-func wrong(field, format string, args ...any) error {
+func newError(field, format string, args ...any) error {
 	return &Error{field, fmt.Sprintf(format, args...)}
 }
 
@@ -97,24 +97,24 @@ func (a *attributes) set(name, value string) error {
 	field := a.named(name)
 	switch {
 	case name == "" || strings.IndexFunc(name, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') }) >= 0:
-		return wrong(field, "is no name of an attribute: they consist of the letters a to z and digits")
+		return newError(field, "is no name of an attribute: they consist of the letters a to z and digits")
 	case name == "data":
-		return wrong(field, "is no attribute: the data goes into the body")
+		return newError(field, "is no attribute: the data goes into the body")
 	case a.seen[name]:
-		return wrong(field, "is given twice")
+		return newError(field, "is given twice")
 	}
 	a.seen[name] = true
 	if problem := checkText(value); problem != "" {
-		return wrong(field, "%s", problem)
+		return newError(field, "%s", problem)
 	}
 	if value == "" && core[name] {
-		return wrong(field, "must not be empty")
+		return newError(field, "must not be empty")
 	}
 	var err error
 	switch name {
 	case "specversion":
 		if value != "1.0" {
-			return wrong(field, `is %.20q; this router takes CloudEvents "1.0"`, value)
+			return newError(field, `is %.20q; this router takes CloudEvents "1.0"`, value)
 		}
 	case "id":
 		a.event.ID = value
@@ -122,21 +122,21 @@ func (a *attributes) set(name, value string) error {
 		a.event.Type = value
 	case "source":
 		if a.event.Source = value; !readsAsReference(value) {
-			return wrong(field, "%.100q is no URI reference (RFC 3986)", value)
+			return newError(field, "%.100q is no URI reference (RFC 3986)", value)
 		}
 		a.event.Headers[prefix+name] = value
 	case "time":
 		if a.event.Time, err = rfc3339.Parse(value); err != nil {
-			return wrong(field, "%.60q %v", value, err)
+			return newError(field, "%.60q %v", value, err)
 		}
 	case "dataschema":
 		if u, err := url.Parse(value); err != nil || !u.IsAbs() || !readsAsReference(value) {
-			return wrong(field, "%.100q is no absolute URI (RFC 3986)", value)
+			return newError(field, "%.100q is no absolute URI (RFC 3986)", value)
 		}
 		a.event.Headers[prefix+name] = value
 	case "datacontenttype":
 		if _, _, err := mime.ParseMediaType(value); err != nil || !strings.Contains(value, "/") {
-			return wrong(field, `%.100q is no media type such as "application/json" (RFC 2046)`, value)
+			return newError(field, `%.100q is no media type such as "application/json" (RFC 2046)`, value)
 		}
 		a.content = value
 	default:
@@ -155,7 +155,7 @@ var core = map[string]bool{
 func (a *attributes) finish(data payload) (*Event, error) {
 	for _, name := range []string{"specversion", "id", "source", "type"} {
 		if !a.seen[name] {
-			return nil, wrong(a.named(name), "is missing: a CloudEvent has specversion, id, source and type")
+			return nil, newError(a.named(name), "is missing: a CloudEvent has specversion, id, source and type")
 		}
 	}
 	if data.given && a.content == "" {

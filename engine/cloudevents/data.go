@@ -32,7 +32,7 @@ func (p payload) value(content string, headers map[string]string) (jsondoc.Value
 		return p.json, nil
 	case p.json.Exists():
 		if p.json.Kind() != jsondoc.String {
-			return jsondoc.Value{}, wrong(p.field, "must be a string, since datacontenttype is %.60q; JSON goes with a JSON type, other bytes into data_base64", content)
+			return jsondoc.Value{}, newError(p.field, "must be a string, since datacontenttype is %.60q; JSON goes with a JSON type, other bytes into data_base64", content)
 		}
 		return p.json, nil
 	case isJSON(content):
@@ -40,7 +40,7 @@ func (p payload) value(content string, headers map[string]string) (jsondoc.Value
 		doc, err := jsondoc.Parse(bytes.TrimPrefix(p.bytes, []byte("\xef\xbb\xbf")), jsondoc.Limits{NoDuplicates: true})
 		var syntax *jsondoc.SyntaxError
 		if errors.As(err, &syntax) && p.field != "" { // not the body itself, whose place would help
-			err = wrong(p.field, "holds no JSON, though datacontenttype is %.60q: %s", content, syntax.Msg)
+			err = newError(p.field, "holds no JSON, though datacontenttype is %.60q: %s", content, syntax.Msg)
 		}
 		if err != nil {
 			return jsondoc.Value{}, err

@@ -11,14 +11,14 @@ import (
 // ReadJSON reads an event in the JSON event format. Errors: *Error.
 func ReadJSON(v jsondoc.Value) (*Event, error) {
 	if v.Kind() != jsondoc.Object {
-		return nil, wrong("", "must be a JSON object with the attributes of a CloudEvent")
+		return nil, newError("", "must be a JSON object with the attributes of a CloudEvent")
 	}
 	a, data := newAttributes(func(name string) string { return name }), payload{}
 	for name, member := range v.Members() {
 		switch name {
 		case "data", "data_base64":
 			if data.given {
-				return nil, wrong("data_base64", "and data are both there; an event has one of them")
+				return nil, newError("data_base64", "and data are both there; an event has one of them")
 			}
 			data = payload{given: true, field: name, json: member}
 			if name == "data" {
@@ -26,7 +26,7 @@ func ReadJSON(v jsondoc.Value) (*Event, error) {
 			}
 			raw, err := base64.StdEncoding.DecodeString(member.Text())
 			if err != nil || member.Kind() != jsondoc.String {
-				return nil, wrong(name, "must be a string of base64")
+				return nil, newError(name, "must be a string of base64")
 			}
 			data.json, data.bytes = jsondoc.Value{}, raw
 		default:
@@ -52,15 +52,15 @@ func attributeText(name string, v jsondoc.Value) (text string, set bool, err err
 	case kind == jsondoc.String:
 		return v.Text(), true, nil
 	case core[name]:
-		return "", false, wrong(name, "must be a string")
+		return "", false, newError(name, "must be a string")
 	case kind == jsondoc.True || kind == jsondoc.False:
 		return string(v.Raw()), true, nil
 	case kind == jsondoc.Number && integer.Match(v.Raw()):
 		n, err := strconv.ParseInt(string(v.Raw()), 10, 32)
 		if err != nil {
-			return "", false, wrong(name, "must lie between -2147483648 and 2147483647; send larger numbers as strings")
+			return "", false, newError(name, "must lie between -2147483648 and 2147483647; send larger numbers as strings")
 		}
 		return strconv.FormatInt(n, 10), true, nil
 	}
-	return "", false, wrong(name, "must be a string, a boolean or an integer: attributes have no other types; what happened goes into data")
+	return "", false, newError(name, "must be a string, a boolean or an integer: attributes have no other types; what happened goes into data")
 }

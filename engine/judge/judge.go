@@ -15,13 +15,13 @@ const Jitter = 0.2
 
 const (
 	maxRetryAfter = 24 * time.Hour
-	slowDownFor   = time.Second // where a target that asks for time names none
-	maxSlowDown   = time.Hour
+	defaultPause  = time.Second // where a target that asks for time names none
+	maxPause      = time.Hour
 	maxErrorBytes = 500
 )
 
-// Exchange is what came of one attempt, as far as the verdict depends on it.
-type Exchange struct {
+// Result is what came of one attempt, as far as the verdict depends on it.
+type Result struct {
 	Status     int      // 0 where there was no answer
 	RetryAfter []string // the headers of this name, as they came
 	Date       string   // the header of this name, by which a date in RetryAfter counts
@@ -30,62 +30,62 @@ type Exchange struct {
 	Refused    bool     // the target may not be asked
 }
 
-// Reply is what an attempt says of its target.
-type Reply uint8
+// Signal is what an attempt says of its target.
+type TargetSignal uint8
 
 // The replies.
 const (
-	None Reply = iota // nothing: the target was not asked
-	Good              // it took the delivery
-	Bad               // it did not, but it is there
-	Down              // it is not there, or can't answer anybody
+	SignalUnknown     TargetSignal = iota // nothing: the target was not asked
+	SignalHealthy                         // it took the delivery
+	SignalRejecting                       // it did not, but it is there
+	SignalUnavailable                     // it is not there, or can't answer anybody
 )
 
 // Accepted tells whether a status is one by which a target takes what it is sent.
 func Accepted(status int) bool { return status >= 200 && status <= 299 }
 
-func replyOf(x Exchange) Reply {
+func signalOf(x Result) TargetSignal {
 	switch {
 	case x.Silent, x.Status >= 500, x.Status == http.StatusTooManyRequests:
-		return Down
+		return SignalUnavailable
 	case Accepted(x.Status):
-		return Good
+		return SignalHealthy
 	case x.Status != 0, x.Refused:
-		return Bad
+		return SignalRejecting
 	}
-	return None
+	return SignalUnknown
 }
 
-// Decision is how a delivery goes on after an attempt.
-type Decision uint8
+// Action is how a delivery goes on after an attempt.
+type Action uint8
 
 // The decisions.
 const (
-	GiveUp   Decision = 1 + iota // it is dead
-	TryAgain                     // at Verdict.NextAt
-	Accept                       // the target took it
+	ActionGiveUp  Action = 1 + iota // it is dead
+	ActionRetry                     // at Verdict.NextAt
+	ActionSucceed                   // the target took it
 )
 
-// Verdict is what follows from an attempt. The zero Verdict says nothing of the target.
-type Verdict struct {
-	Decision   Decision
-	NextAt     time.Time     // with TryAgain
+// Decision is what follows from an attempt. The zero Verdict says nothing of the target.
+type Decision struct {
+	Action     Action
+	NextAt     time.Time     // with ActionRetry
 	Deactivate bool          // the target said that it is gone for good
-	SlowDown   time.Duration // leave the target alone for so long; 0: go on
-	Trouble    bool          // the target does not keep up: fewer at a time
-	Reply      Reply
+	PauseFor   time.Duration // leave the target alone for so long; 0: go on
+	Overloaded bool          // the target does not keep up: fewer at a time
+	Signal     TargetSignal
 	Reason     string // what went wrong; empty after success
 }
 
-// Attempt decides what follows from an attempt, the number-th of its delivery: success,
+// Decide decides what follows from an attempt, the number-th of its delivery: success,
 // another try and when, or giving up, where the schedule has ended or the next try would
 // come after giveUpAt. The schedule is how long to wait before each attempt, the first
 // included. It is pure: jitter is a random number in [0,1).
-func Attempt(schedule []time.Duration, giveUpAt time.Time, number int, x Exchange, now time.Time, jitter float64) Verdict {
+func Decide(schedule []time.Duration, giveUpAt time.Time, number int, x Result, now time.Time, jitter float64) Decision {
 	if x.Err == nil && Accepted(x.Status) {
-		return Verdict{Decision: Accept, Reply: Good}
+		return Decision{Action: ActionSucceed, Signal: SignalHealthy}
 	}
-	v := Verdict{Decision: GiveUp, Trouble: x.Silent, Reply: replyOf(x), Reason: describe(x)}
+	v := Decision{Action: ActionGiveUp, Overloaded: x.Silent, Signal: signalOf(x), Reason: describe(x)}
 	if x.Status == http.StatusGone {
 		v.Deactivate = true
 		return v
@@ -93,9 +93,9 @@ func Attempt(schedule []time.Duration, giveUpAt time.Time, number int, x Exchang
 	wait, asked := retryAfter(x.RetryAfter, x.Date, now)
 	switch x.Status {
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		v.Trouble, v.SlowDown = true, slowDownFor
+		v.Overloaded, v.PauseFor = true, defaultPause
 		if asked {
-			v.SlowDown = min(max(wait, 0), maxSlowDown)
+			v.PauseFor = min(max(wait, 0), maxPause)
 		}
 	}
 	if number >= len(schedule) {
@@ -109,13 +109,13 @@ func Attempt(schedule []time.Duration, giveUpAt time.Time, number int, x Exchang
 		v.Reason += "; the next attempt would come after give_up_after"
 		return v
 	}
-	v.Decision, v.NextAt = TryAgain, now.Add(delay)
+	v.Action, v.NextAt = ActionRetry, now.Add(delay)
 	return v
 }
 
-func describe(x Exchange) string {
+func describe(x Result) string {
 	if x.Err != nil {
-		return Shorten(x.Err.Error())
+		return Truncate(x.Err.Error())
 	}
 	text := "the target answered " + strconv.Itoa(x.Status)
 	if name := http.StatusText(x.Status); name != "" {
@@ -127,8 +127,8 @@ func describe(x Exchange) string {
 	return text
 }
 
-// Shorten cuts the text of an error to what is kept of it.
-func Shorten(s string) string {
+// Truncate cuts the text of an error to what is kept of it.
+func Truncate(s string) string {
 	if len(s) <= maxErrorBytes {
 		return s
 	}

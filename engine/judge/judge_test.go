@@ -17,41 +17,41 @@ func TestJudge(t *testing.T) {
 	schedule := []time.Duration{0, 5 * time.Second, 5 * time.Minute}
 	for name, c := range map[string]struct {
 		number     int
-		x          Exchange
-		decision   Decision
+		x          Result
+		decision   Action
 		after      time.Duration
 		deactivate bool
 		slowDown   time.Duration
 		trouble    bool
 		err        string
 	}{
-		"200 succeeds":                         {1, Exchange{Status: 200}, Accept, 0, false, 0, false, ""},
-		"204 succeeds on the last attempt":     {3, Exchange{Status: 204}, Accept, 0, false, 0, false, ""},
-		"500 is tried again by the schedule":   {1, Exchange{Status: 500}, TryAgain, 5 * time.Second, false, 0, false, "500 Internal Server Error"},
-		"404 is tried again":                   {2, Exchange{Status: 404}, TryAgain, 5 * time.Minute, false, 0, false, "404 Not Found"},
-		"after the last attempt it is dead":    {3, Exchange{Status: 500}, GiveUp, 0, false, 0, false, "500"},
-		"beyond the schedule it stays dead":    {11, Exchange{Status: 500}, GiveUp, 0, false, 0, false, "500"},
-		"a redirect is a failure":              {1, Exchange{Status: 302}, TryAgain, 5 * time.Second, false, 0, false, "redirects are not followed"},
-		"199 and other odd ones are failures":  {1, Exchange{Status: 199}, TryAgain, 5 * time.Second, false, 0, false, "199"},
-		"an unknown status is a failure":       {1, Exchange{Status: 799}, TryAgain, 5 * time.Second, false, 0, false, "the target answered 799"},
-		"410 switches off at once":             {1, Exchange{Status: 410}, GiveUp, 0, true, 0, false, "410 Gone"},
-		"429 slows the target down":            {1, Exchange{Status: 429}, TryAgain, 5 * time.Second, false, time.Second, true, "429"},
-		"503 with Retry-After waits so long":   {1, Exchange{Status: 503, RetryAfter: []string{"120"}}, TryAgain, 2 * time.Minute, false, 2 * time.Minute, true, "503"},
-		"a short Retry-After does not hurry":   {1, Exchange{Status: 503, RetryAfter: []string{"1"}}, TryAgain, 5 * time.Second, false, time.Second, true, "503"},
-		"a huge Retry-After is cut":            {1, Exchange{Status: 503, RetryAfter: []string{"99999999999999999999"}}, TryAgain, 24 * time.Hour, false, time.Hour, true, "503"},
-		"a date in Retry-After":                {1, Exchange{Status: 500, RetryAfter: []string{noon.Add(time.Minute).Format(http.TimeFormat)}}, TryAgain, time.Minute, false, 0, false, "500"},
-		"a past date is not heeded":            {1, Exchange{Status: 502, RetryAfter: []string{noon.Add(-time.Hour).Format(http.TimeFormat)}}, TryAgain, 5 * time.Second, false, time.Second, true, "502"},
-		"nonsense in Retry-After":              {1, Exchange{Status: 504, RetryAfter: []string{"soon"}}, TryAgain, 5 * time.Second, false, time.Second, true, "504"},
-		"a negative Retry-After":               {1, Exchange{Status: 504, RetryAfter: []string{"-5"}}, TryAgain, 5 * time.Second, false, time.Second, true, "504"},
-		"no answer is tried again":             {1, Exchange{Err: errors.New("connection refused"), Silent: true}, TryAgain, 5 * time.Second, false, 0, true, "connection refused"},
-		"a failing script is not the target's": {1, Exchange{Err: errors.New("boom")}, TryAgain, 5 * time.Second, false, 0, false, "boom"},
+		"200 succeeds":                         {1, Result{Status: 200}, ActionSucceed, 0, false, 0, false, ""},
+		"204 succeeds on the last attempt":     {3, Result{Status: 204}, ActionSucceed, 0, false, 0, false, ""},
+		"500 is tried again by the schedule":   {1, Result{Status: 500}, ActionRetry, 5 * time.Second, false, 0, false, "500 Internal Server Error"},
+		"404 is tried again":                   {2, Result{Status: 404}, ActionRetry, 5 * time.Minute, false, 0, false, "404 Not Found"},
+		"after the last attempt it is dead":    {3, Result{Status: 500}, ActionGiveUp, 0, false, 0, false, "500"},
+		"beyond the schedule it stays dead":    {11, Result{Status: 500}, ActionGiveUp, 0, false, 0, false, "500"},
+		"a redirect is a failure":              {1, Result{Status: 302}, ActionRetry, 5 * time.Second, false, 0, false, "redirects are not followed"},
+		"199 and other odd ones are failures":  {1, Result{Status: 199}, ActionRetry, 5 * time.Second, false, 0, false, "199"},
+		"an unknown status is a failure":       {1, Result{Status: 799}, ActionRetry, 5 * time.Second, false, 0, false, "the target answered 799"},
+		"410 switches off at once":             {1, Result{Status: 410}, ActionGiveUp, 0, true, 0, false, "410 Gone"},
+		"429 slows the target down":            {1, Result{Status: 429}, ActionRetry, 5 * time.Second, false, time.Second, true, "429"},
+		"503 with Retry-After waits so long":   {1, Result{Status: 503, RetryAfter: []string{"120"}}, ActionRetry, 2 * time.Minute, false, 2 * time.Minute, true, "503"},
+		"a short Retry-After does not hurry":   {1, Result{Status: 503, RetryAfter: []string{"1"}}, ActionRetry, 5 * time.Second, false, time.Second, true, "503"},
+		"a huge Retry-After is cut":            {1, Result{Status: 503, RetryAfter: []string{"99999999999999999999"}}, ActionRetry, 24 * time.Hour, false, time.Hour, true, "503"},
+		"a date in Retry-After":                {1, Result{Status: 500, RetryAfter: []string{noon.Add(time.Minute).Format(http.TimeFormat)}}, ActionRetry, time.Minute, false, 0, false, "500"},
+		"a past date is not heeded":            {1, Result{Status: 502, RetryAfter: []string{noon.Add(-time.Hour).Format(http.TimeFormat)}}, ActionRetry, 5 * time.Second, false, time.Second, true, "502"},
+		"nonsense in Retry-After":              {1, Result{Status: 504, RetryAfter: []string{"soon"}}, ActionRetry, 5 * time.Second, false, time.Second, true, "504"},
+		"a negative Retry-After":               {1, Result{Status: 504, RetryAfter: []string{"-5"}}, ActionRetry, 5 * time.Second, false, time.Second, true, "504"},
+		"no answer is tried again":             {1, Result{Err: errors.New("connection refused"), Silent: true}, ActionRetry, 5 * time.Second, false, 0, true, "connection refused"},
+		"a failing script is not the target's": {1, Result{Err: errors.New("boom")}, ActionRetry, 5 * time.Second, false, 0, false, "boom"},
 	} {
-		v := Attempt(schedule, never, c.number, c.x, noon, 0.5)
+		v := Decide(schedule, never, c.number, c.x, noon, 0.5)
 		var after time.Duration
 		if !v.NextAt.IsZero() {
 			after = v.NextAt.Sub(noon)
 		}
-		if v.Decision != c.decision || after != c.after || v.Deactivate != c.deactivate || v.SlowDown != c.slowDown || v.Trouble != c.trouble || !strings.Contains(v.Reason, c.err) {
+		if v.Action != c.decision || after != c.after || v.Deactivate != c.deactivate || v.PauseFor != c.slowDown || v.Overloaded != c.trouble || !strings.Contains(v.Reason, c.err) {
 			t.Errorf("%s: got %+v, next after %s", name, v, after)
 		}
 	}
@@ -61,32 +61,32 @@ func TestADeliveryWhoseNextAttemptComesTooLateIsDead(t *testing.T) {
 	schedule := []time.Duration{0, time.Minute, time.Minute}
 	for name, c := range map[string]struct {
 		giveUpAt time.Time
-		x        Exchange
-		decision Decision
+		x        Result
+		decision Action
 	}{
-		"just in time":               {noon.Add(time.Minute), Exchange{Status: 500}, TryAgain},
-		"too late":                   {noon.Add(time.Minute - 1), Exchange{Status: 500}, GiveUp},
-		"too late by Retry-After":    {noon.Add(time.Hour), Exchange{Status: 503, RetryAfter: []string{"3601"}}, GiveUp},
-		"success is never too late":  {noon.Add(-time.Hour), Exchange{Status: 200}, Accept},
-		"an old one that is retried": {noon.Add(-time.Hour), Exchange{Status: 500}, GiveUp},
+		"just in time":               {noon.Add(time.Minute), Result{Status: 500}, ActionRetry},
+		"too late":                   {noon.Add(time.Minute - 1), Result{Status: 500}, ActionGiveUp},
+		"too late by Retry-After":    {noon.Add(time.Hour), Result{Status: 503, RetryAfter: []string{"3601"}}, ActionGiveUp},
+		"success is never too late":  {noon.Add(-time.Hour), Result{Status: 200}, ActionSucceed},
+		"an old one that is retried": {noon.Add(-time.Hour), Result{Status: 500}, ActionGiveUp},
 	} {
-		v := Attempt(schedule, c.giveUpAt, 1, c.x, noon, 0.5)
-		if v.Decision != c.decision || v.Decision == GiveUp && !strings.Contains(v.Reason, "give_up_after") {
+		v := Decide(schedule, c.giveUpAt, 1, c.x, noon, 0.5)
+		if v.Action != c.decision || v.Action == ActionGiveUp && !strings.Contains(v.Reason, "give_up_after") {
 			t.Errorf("%s: %+v", name, v)
 		}
 	}
 }
 
 func TestWhatAnAttemptSaysOfItsTarget(t *testing.T) {
-	for want, list := range map[Reply][]Exchange{
-		Good: {{Status: 200}, {Status: 299}},
-		Bad:  {{Status: 400}, {Status: 404}, {Status: 410}, {Status: 302}, {Err: errors.New("not allowed"), Refused: true}},
-		Down: {{Status: 500}, {Status: 503}, {Status: 599}, {Status: 429}, {Err: errors.New("timeout"), Silent: true}},
-		None: {{Err: errors.New("the script threw")}},
+	for want, list := range map[TargetSignal][]Result{
+		SignalHealthy:     {{Status: 200}, {Status: 299}},
+		SignalRejecting:   {{Status: 400}, {Status: 404}, {Status: 410}, {Status: 302}, {Err: errors.New("not allowed"), Refused: true}},
+		SignalUnavailable: {{Status: 500}, {Status: 503}, {Status: 599}, {Status: 429}, {Err: errors.New("timeout"), Silent: true}},
+		SignalUnknown:     {{Err: errors.New("the script threw")}},
 	} {
 		for _, x := range list {
-			if v := Attempt([]time.Duration{0, time.Minute}, never, 1, x, noon, 0.5); v.Reply != want {
-				t.Errorf("%+v: %d, want %d", x, v.Reply, want)
+			if v := Decide([]time.Duration{0, time.Minute}, never, 1, x, noon, 0.5); v.Signal != want {
+				t.Errorf("%+v: %d, want %d", x, v.Signal, want)
 			}
 		}
 	}
@@ -94,7 +94,7 @@ func TestWhatAnAttemptSaysOfItsTarget(t *testing.T) {
 
 func TestJitterStaysWithinAFifth(t *testing.T) {
 	for _, j := range []float64{0, 0.25, 0.999} {
-		v := Attempt([]time.Duration{0, 100 * time.Second}, never, 1, Exchange{Status: 500}, noon, j)
+		v := Decide([]time.Duration{0, 100 * time.Second}, never, 1, Result{Status: 500}, noon, j)
 		if d := v.NextAt.Sub(noon); d < 80*time.Second || d > 120*time.Second {
 			t.Errorf("jitter %v: %s", j, d)
 		}
@@ -102,7 +102,7 @@ func TestJitterStaysWithinAFifth(t *testing.T) {
 }
 
 func TestLongErrorsAreCut(t *testing.T) {
-	v := Attempt([]time.Duration{0}, never, 1, Exchange{Err: errors.New(strings.Repeat("é", 4000))}, noon, 0)
+	v := Decide([]time.Duration{0}, never, 1, Result{Err: errors.New(strings.Repeat("é", 4000))}, noon, 0)
 	if len(v.Reason) > maxErrorBytes+8 {
 		t.Errorf("%d bytes", len(v.Reason))
 	}

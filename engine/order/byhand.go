@@ -7,26 +7,26 @@ import (
 	"switchhook/engine/snowflake"
 )
 
-// byHand holds the deliveries that a user wants attempted again. They go at once, beside what
+// manualRetries holds the deliveries that a user wants attempted again. They go at once, beside what
 // the line sorts, and so do their retries.
-type byHand struct {
-	waiting fifo.Queue[Entry]
-	own     map[snowflake.ID]bool // until they are done
+type manualRetries struct {
+	waiting  fifo.Queue[Entry]
+	inFlight map[snowflake.ID]bool // until they are done
 }
 
-// put queues a delivery that was asked for, or whose retry is due.
-func (h *byHand) put(en Entry) {
-	if h.own == nil {
-		h.own = map[snowflake.ID]bool{}
+// add queues a delivery that was asked for, or whose retry is due.
+func (h *manualRetries) add(en Entry) {
+	if h.inFlight == nil {
+		h.inFlight = map[snowflake.ID]bool{}
 	}
-	h.own[en.Event] = true
+	h.inFlight[en.Event] = true
 	if !slices.ContainsFunc(h.waiting.All(), func(b Entry) bool { return b.Event == en.Event }) { // asked for twice
 		h.waiting.Push(en)
 	}
 }
 
 // open counts what waits, and tells its oldest event; snowflake.Last where there is none.
-func (h *byHand) open() (n int, oldest snowflake.ID) {
+func (h *manualRetries) open() (n int, oldest snowflake.ID) {
 	oldest = snowflake.Last
 	for _, en := range h.waiting.All() {
 		oldest = min(oldest, en.Event)
@@ -34,16 +34,16 @@ func (h *byHand) open() (n int, oldest snowflake.ID) {
 	return h.waiting.Len(), oldest
 }
 
-// landed takes note of what became of a delivery; false where it is none of these.
-func (h *byHand) landed(en Entry, fate Fate) bool {
-	if !h.own[en.Event] {
+// completed takes note of what became of a delivery; false where it is none of these.
+func (h *manualRetries) completed(en Entry, fate Disposition) bool {
+	if !h.inFlight[en.Event] {
 		return false
 	}
 	switch fate {
-	case Returned:
+	case NotAttempted:
 		h.waiting.Push(en)
-	case Done:
-		delete(h.own, en.Event)
+	case Finished:
+		delete(h.inFlight, en.Event)
 	}
 	return true
 }

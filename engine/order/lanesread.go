@@ -4,33 +4,33 @@ import "switchhook/engine/snowflake"
 
 // How lanes get back from the store what they left there.
 
-// Wants tells from where the store is to be read, if it is.
-func (l *lanes) Wants() (from snowflake.ID, ok bool) {
+// NextFetch tells from where the store is to be read, if it is.
+func (l *keyedFIFO) NextFetch() (from snowflake.ID, ok bool) {
 	from = snowflake.Last
-	if l.tail && l.waiting < Low && !l.full() {
-		from = l.horizon
+	if l.tail && l.waiting < LowWater && !l.full() {
+		from = l.tailStart
 	}
-	if l.waiting < Room-l.room/4 || l.room == Room {
-		for g := range l.hungry {
-			from = min(from, g.left)
+	if l.waiting < Capacity-l.room/4 || l.room == Capacity {
+		for g := range l.needsFetch {
+			from = min(from, g.firstInStore)
 		}
 	}
 	return from, from != snowflake.Last && l.readable(from)
 }
 
-// Fetched queues what was read, as far as there is room; known are the events whose
+// FetchCompleted queues what was read, as far as there is room; known are the events whose
 // outcome is not on disk.
-func (l *lanes) Fetched(rows []Entry, all bool, known map[snowflake.ID]bool) (list []Aside) {
-	rows, through, ended := l.trusted(rows, all)
-	touched := map[*lane]struct{}{}
+func (l *keyedFIFO) FetchCompleted(rows []Entry, all bool, known map[snowflake.ID]bool) (list []Displaced) {
+	rows, through, ended := l.isValid(rows, all)
+	touched := map[*keyGroup]struct{}{}
 	for i := range rows {
 		en := &rows[i]
 		g := l.groups[en.Group]
-		if l.stale(en, known) || l.hand.own[en.Event] || l.has(g, en, touched) || l.elsewhere(g, en) {
+		if l.isStale(en, known) || l.manual.inFlight[en.Event] || l.has(g, en, touched) || l.isElsewhere(g, en) {
 			en.Release()
 			continue
 		}
-		if l.waiting >= Room || g == nil && l.full() {
+		if l.waiting >= Capacity || g == nil && l.full() {
 			through, ended = en.Event-1, false
 			for _, en := range rows[i:] {
 				en.Release()
@@ -38,36 +38,36 @@ func (l *lanes) Fetched(rows []Entry, all bool, known map[snowflake.ID]bool) (li
 			break
 		}
 		if g == nil {
-			g = l.lane(en.Group)
+			g = l.group(en.Group)
 		}
 		if g.blocked() || len(g.entries) >= l.room {
-			if g.behind != l.from && g.left >= l.from && !g.blocked() {
-				g.left = en.Event // all before it is in memory now
+			if g.readMark != l.from && g.firstInStore >= l.from && !g.blocked() {
+				g.firstInStore = en.Event // all before it is in memory now
 			}
-			g.leave(en.Event)
-			g.behind = l.from
+			g.markInStore(en.Event)
+			g.readMark = l.from
 			en.Release()
 			continue
 		}
 		l.insert(g, *en)
-		if g.left >= l.from {
-			g.left = en.Event + 1
-			g.behind = 0
+		if g.firstInStore >= l.from {
+			g.firstInStore = en.Event + 1
+			g.readMark = 0
 		}
 		touched[g] = struct{}{}
 	}
 	for _, g := range l.groups {
-		if g.left >= l.from && g.left <= through && g.behind != l.from && !g.blocked() {
-			if g.left = through + 1; ended {
-				g.left = 0
+		if g.firstInStore >= l.from && g.firstInStore <= through && g.readMark != l.from && !g.blocked() {
+			if g.firstInStore = through + 1; ended {
+				g.firstInStore = 0
 			}
 			touched[g] = struct{}{}
 		}
-		g.behind = 0
+		g.readMark = 0
 	}
 	l.read(through, ended)
 	for g := range touched {
-		list = append(list, l.review(g)...)
+		list = append(list, l.updateRunnable(g)...)
 	}
 	return list
 }
@@ -75,11 +75,11 @@ func (l *lanes) Fetched(rows []Entry, all bool, known map[snowflake.ID]bool) (li
 // has tells whether a delivery is in its lane. Where it waits there for a retry that became
 // due, of which the line was not told because the settings changed at that moment, its lane
 // is touched.
-func (l *lanes) has(g *lane, en *Entry, touched map[*lane]struct{}) bool {
+func (l *keyedFIFO) has(g *keyGroup, en *Entry, touched map[*keyGroup]struct{}) bool {
 	if g == nil {
 		return false
 	}
-	if !en.Failed && l.wake(g, *en) {
+	if !en.Failed && l.makeRunnable(g, *en) {
 		touched[g] = struct{}{}
 		return true
 	}
@@ -87,10 +87,10 @@ func (l *lanes) has(g *lane, en *Entry, touched map[*lane]struct{}) bool {
 	return found
 }
 
-// elsewhere tells whether a delivery is the matter of another read, or of nobody any more.
-func (l *lanes) elsewhere(g *lane, en *Entry) bool {
-	if g != nil && g.left != 0 && g.left < l.from { // it was left before where this read began
+// isElsewhere tells whether a delivery is the matter of another read, or of nobody any more.
+func (l *keyedFIFO) isElsewhere(g *keyGroup, en *Entry) bool {
+	if g != nil && g.firstInStore != 0 && g.firstInStore < l.from { // it was left before where this read began
 		return true
 	}
-	return !l.hides(en.Event) && (g == nil || g.left == 0 || en.Event < g.left)
+	return !l.hides(en.Event) && (g == nil || g.firstInStore == 0 || en.Event < g.firstInStore)
 }

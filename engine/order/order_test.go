@@ -13,12 +13,12 @@ import (
 var (
 	noon  = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	first = snowflake.FirstAt(noon)
-	alone = Batch{Size: 1}
+	alone = BatchLimit{Size: 1}
 )
 
 // came is a delivery of the n-th event that was just accepted, of a group.
 func came(n int, group uint64) Entry {
-	return Entry{Event: first + snowflake.ID(n), Group: group, Fresh: &watermark.Event{}}
+	return Entry{Event: first + snowflake.ID(n), Group: group, Tracked: &watermark.Event{}}
 }
 
 // row is the same, as the store tells it.
@@ -27,13 +27,13 @@ func row(n int, group uint64) Entry { return Entry{Event: first + snowflake.ID(n
 func all(snowflake.ID) bool { return true }
 
 // taken takes all that may go now, and shows the numbers of the events, parcel by parcel.
-func taken(s Sorter, now time.Time, b Batch) (parcels []Parcel, shown string) {
+func taken(s OrderedQueue, now time.Time, b BatchLimit) (parcels []Batch, shown string) {
 	var list []string
 	for {
-		if ready, _ := s.Look(now, b); !ready {
+		if ready, _ := s.Ready(now, b); !ready {
 			return parcels, strings.Join(list, " ")
 		}
-		p := s.Take(b.Size)
+		p := s.Pop(b.Size)
 		var numbers []string
 		for i := range p.Len() {
 			numbers = append(numbers, fmt.Sprint(p.At(i).Event-first))
@@ -42,13 +42,13 @@ func taken(s Sorter, now time.Time, b Batch) (parcels []Parcel, shown string) {
 	}
 }
 
-func shown(list []Aside) string {
+func shown(list []Displaced) string {
 	var text []string
 	for _, a := range list {
-		if a.By == 0 {
+		if a.SupersededBy == 0 {
 			text = append(text, fmt.Sprint(a.Entry.Event-first))
 		} else {
-			text = append(text, fmt.Sprintf("%d by %d", a.Entry.Event-first, a.By-first))
+			text = append(text, fmt.Sprintf("%d by %d", a.Entry.Event-first, a.SupersededBy-first))
 		}
 	}
 	return strings.Join(text, ", ")
@@ -61,12 +61,12 @@ func expect(t *testing.T, what, got, want string) {
 	}
 }
 
-func became(fate Fate) func(int) Fate { return func(int) Fate { return fate } }
+func became(fate Disposition) func(int) Disposition { return func(int) Disposition { return fate } }
 
-func add(t *testing.T, s Sorter, entries ...Entry) (list []Aside) {
+func add(t *testing.T, s OrderedQueue, entries ...Entry) (list []Displaced) {
 	t.Helper()
 	for _, en := range entries {
-		stored, more := s.Add(en, false)
+		stored, more := s.Enqueue(en, false)
 		if stored {
 			t.Errorf("event %d is to wait in the store", en.Event-first)
 		}
@@ -76,11 +76,11 @@ func add(t *testing.T, s Sorter, entries ...Entry) (list []Aside) {
 }
 
 func TestALaneGoesOneByOneInTheOrderOfEvents(t *testing.T) {
-	s := NewLanes(LaneRoom, all)
+	s := NewKeyedFIFO(GroupCapacity, all)
 	add(t, s, came(1, 7), came(3, 7), came(2, 7), came(4, 8))
 	p, got := taken(s, noon, alone)
 	expect(t, "one of each group", got, "1 4")
-	s.Landed(&p[0], became(Done))
+	s.Completed(&p[0], became(Finished))
 	_, got = taken(s, noon, alone)
 	expect(t, "after the first", got, "2")
 	if n, oldest := s.Open(); n != 1 || oldest != first+3 || s.Len() != 1 {
@@ -89,95 +89,95 @@ func TestALaneGoesOneByOneInTheOrderOfEvents(t *testing.T) {
 }
 
 func TestALaneThatWaitsForARetryHoldsBackItsGroupAlone(t *testing.T) {
-	s := NewLanes(LaneRoom, all)
+	s := NewKeyedFIFO(GroupCapacity, all)
 	add(t, s, came(1, 7), came(2, 7), came(3, 8))
 	p, _ := taken(s, noon, alone)
-	list := s.Landed(&p[0], became(Failed))
+	list := s.Completed(&p[0], became(Failed))
 	expect(t, "what waits behind it is to have a row", shown(list), "2")
-	if stored, _ := s.Add(came(4, 7), false); !stored {
+	if stored, _ := s.Enqueue(came(4, 7), false); !stored {
 		t.Error("a later one of the group takes room in memory")
 	}
 	add(t, s, came(5, 9))
 	_, got := taken(s, noon, alone)
 	expect(t, "another group goes", got, "5")
 
-	s.Due(row(1, 7))
+	s.EnqueueDue(row(1, 7))
 	p, got = taken(s, noon, alone)
 	expect(t, "the retry", got, "1")
-	if _, ok := s.Wants(); ok {
+	if _, ok := s.NextFetch(); ok {
 		t.Error("the store is read although rows are on their way there")
 	}
-	s.Spilled(first + 2)
-	s.Spilled(first + 4)
-	s.Landed(&p[0], became(Done))
-	from, ok := s.Wants()
+	s.SpillRecorded(first + 2)
+	s.SpillRecorded(first + 4)
+	s.Completed(&p[0], became(Finished))
+	from, ok := s.NextFetch()
 	if !ok || from != first+2 {
 		t.Fatalf("is to be read: %v from %d", ok, from-first)
 	}
-	s.Begin(from)
-	s.Fetched([]Entry{row(2, 7), row(4, 7)}, true, map[snowflake.ID]bool{})
+	s.FetchStarted(from)
+	s.FetchCompleted([]Entry{row(2, 7), row(4, 7)}, true, map[snowflake.ID]bool{})
 	for _, want := range []string{"2", "4"} {
 		p, got = taken(s, noon, alone)
 		expect(t, "what was left in the store", got, want)
-		s.Landed(&p[0], became(Done))
+		s.Completed(&p[0], became(Finished))
 	}
 }
 
 func TestWhatWasNotAttemptedWaitsAtTheHeadAgain(t *testing.T) {
-	s := NewLanes(Room, all)
+	s := NewKeyedFIFO(Capacity, all)
 	add(t, s, came(1, 0), came(2, 0))
 	p, _ := taken(s, noon, alone)
-	s.Landed(&p[0], became(Returned))
+	s.Completed(&p[0], became(NotAttempted))
 	_, got := taken(s, noon, alone)
 	expect(t, "once more", got, "1")
 }
 
 func TestNothingGoesBeforeAllEarlierEventsWereQueued(t *testing.T) {
 	through := first + 1
-	s := NewLanes(Room, func(event snowflake.ID) bool { return event <= through })
+	s := NewKeyedFIFO(Capacity, func(event snowflake.ID) bool { return event <= through })
 	add(t, s, came(2, 0))
 	_, got := taken(s, noon, alone)
 	expect(t, "the first is not queued yet", got, "")
 	add(t, s, came(1, 0))
 	p, got := taken(s, noon, alone)
 	expect(t, "a late one goes first", got, "1")
-	s.Landed(&p[0], became(Done))
+	s.Completed(&p[0], became(Finished))
 	through = first + 2
 	_, got = taken(s, noon, alone)
 	expect(t, "then the other", got, "2")
 }
 
 func TestABatchOfLanesKeepsTheirOrder(t *testing.T) {
-	s := NewLanes(LaneRoom, all)
+	s := NewKeyedFIFO(GroupCapacity, all)
 	add(t, s, came(1, 7), came(2, 7), came(3, 8), came(4, 7))
-	b := Batch{Size: 3, Wait: time.Minute}
+	b := BatchLimit{Size: 3, Wait: time.Minute}
 	p, got := taken(s, noon, b)
 	expect(t, "a full one", got, "1+2+4")
-	if ready, at := s.Look(noon, b); ready || !at.Equal(noon.Add(time.Minute)) {
+	if ready, at := s.Ready(noon, b); ready || !at.Equal(noon.Add(time.Minute)) {
 		t.Errorf("the rest goes at %s", at)
 	}
-	expect(t, "what follows one that failed", shown(s.Landed(&p[0], func(i int) Fate { return []Fate{Done, Failed, Returned}[i] })), "4")
+	expect(t, "what follows one that failed", shown(s.Completed(&p[0], func(i int) Disposition { return []Disposition{Finished, Failed, NotAttempted}[i] })), "4")
 }
 
 func TestReadsThatMissAnythingAreNotTrusted(t *testing.T) {
-	s := NewLanes(Room, all)
-	s.Leave(1)
-	s.Begin(1)
-	if stored, _ := s.Add(came(2, 0), false); !stored {
+	s := NewKeyedFIFO(Capacity, all)
+	s.MarkInStore(1)
+	s.FetchStarted(1)
+	if stored, _ := s.Enqueue(came(2, 0), false); !stored {
 		t.Fatal("event 2 overtakes what lies in the store")
 	}
-	s.Fetched([]Entry{row(1, 0), row(3, 0)}, true, map[snowflake.ID]bool{})
+	s.FetchCompleted([]Entry{row(1, 0), row(3, 0)}, true, map[snowflake.ID]bool{})
 	_, got := taken(s, noon, alone)
 	expect(t, "up to the row that may be missing", got, "1")
-	s.Spilled(first + 2)
-	if from, ok := s.Wants(); !ok || from != first+2 {
+	s.SpillRecorded(first + 2)
+	if from, ok := s.NextFetch(); !ok || from != first+2 {
 		t.Errorf("the rest is to be read from %d, %v", from-first, ok)
 	}
 }
 
 func TestTheNewestOfAWindowGoesAlone(t *testing.T) {
 	now := noon
-	s := NewWindows(time.Minute, func() time.Time { return now })
+	s := NewDebouncer(time.Minute, func() time.Time { return now })
 	expect(t, "superseded", shown(add(t, s, came(1, 7), came(3, 7), came(2, 7), came(4, 8))), "1 by 3, 2 by 3")
 	_, got := taken(s, now, alone)
 	expect(t, "while it is open", got, "")
@@ -185,26 +185,26 @@ func TestTheNewestOfAWindowGoesAlone(t *testing.T) {
 	p, got := taken(s, now, alone)
 	expect(t, "when it closes", got, "3 4")
 	add(t, s, came(5, 7))
-	expect(t, "a failed one that is superseded", shown(s.Landed(&p[0], became(Failed))), "3 by 5")
-	expect(t, "and one that is not", shown(s.Landed(&p[1], became(Failed))), "")
+	expect(t, "a failed one that is superseded", shown(s.Completed(&p[0], became(Failed))), "3 by 5")
+	expect(t, "and one that is not", shown(s.Completed(&p[1], became(Failed))), "")
 	expect(t, "superseded while it waits", shown(add(t, s, came(6, 8))), "4 by 6")
 	now = now.Add(-time.Hour) // the clock is set back
-	if ready, at := s.Look(now, alone); ready || at.After(now.Add(time.Minute)) {
+	if ready, at := s.Ready(now, alone); ready || at.After(now.Add(time.Minute)) {
 		t.Errorf("the windows close at %s", at)
 	}
 }
 
 func TestARetryByHandIsNotSuperseded(t *testing.T) {
 	now := noon
-	for name, s := range map[string]Sorter{"lanes": NewLanes(LaneRoom, all), "windows": NewWindows(time.Minute, func() time.Time { return now })} {
-		s.Retry(row(1, 7))
+	for name, s := range map[string]OrderedQueue{"lanes": NewKeyedFIFO(GroupCapacity, all), "windows": NewDebouncer(time.Minute, func() time.Time { return now })} {
+		s.EnqueueManual(row(1, 7))
 		add(t, s, came(2, 7))
 		p, _ := taken(s, now, alone)
 		if p[0].First.Event != first+1 {
 			t.Errorf("%s: %d goes first", name, p[0].First.Event-first)
 		}
-		expect(t, name+": it fails", shown(s.Landed(&p[0], became(Failed))), "")
-		s.Due(row(1, 7))
+		expect(t, name+": it fails", shown(s.Completed(&p[0], became(Failed))), "")
+		s.EnqueueDue(row(1, 7))
 		if p, _ = taken(s, now, alone); len(p) != 1 || p[0].First.Event != first+1 {
 			t.Errorf("%s: its own retry is lost: %v", name, p)
 		}
@@ -213,51 +213,51 @@ func TestARetryByHandIsNotSuperseded(t *testing.T) {
 
 func TestWithdrawnDeliveriesAreGone(t *testing.T) {
 	odd := func(en *Entry) bool { return (en.Event-first)%2 == 1 }
-	for name, s := range map[string]Sorter{"lanes": NewLanes(LaneRoom, all), "windows": NewWindows(time.Minute, func() time.Time { return noon })} {
+	for name, s := range map[string]OrderedQueue{"lanes": NewKeyedFIFO(GroupCapacity, all), "windows": NewDebouncer(time.Minute, func() time.Time { return noon })} {
 		add(t, s, came(1, 1), came(2, 2), came(3, 3))
-		if out := s.Withdraw(odd); len(out) != 2 || s.Len() != 1 || len(s.All()) != 1 || s.All()[0].Event != first+2 {
+		if out := s.Remove(odd); len(out) != 2 || s.Len() != 1 || len(s.All()) != 1 || s.All()[0].Event != first+2 {
 			t.Errorf("%s: %d were taken out, %d are left", name, len(out), s.Len())
 		}
 	}
 }
 
 func TestALineMakesSmallerBatchesForATargetThatRefusesThem(t *testing.T) {
-	l := Line{Batch: Batch{Size: 8, Wait: time.Minute}}
+	l := Queue{Limit: BatchLimit{Size: 8, Wait: time.Minute}}
 	fill := func() {
 		for i := range 8 {
 			l.Push(row(i, 0))
 		}
 	}
 	fill()
-	if p := l.Take(); p.Len() != 8 || l.Ready(noon) {
+	if p := l.Pop(); p.Len() != 8 || l.IsReady(noon) {
 		t.Fatalf("%d go together", p.Len())
 	}
-	l.TooLarge(8)
+	l.BatchTooLarge(8)
 	fill()
-	if p := l.Take(); p.Len() != 4 || l.Len() != 4 {
+	if p := l.Pop(); p.Len() != 4 || l.Len() != 4 {
 		t.Errorf("%d go together", p.Len())
 	}
 	for range 4 * growAfter {
-		l.Fit()
+		l.BatchAccepted()
 	}
 	fill()
-	if p := l.Take(); p.Len() != 8 {
+	if p := l.Pop(); p.Len() != 8 {
 		t.Errorf("%d go together in the end", p.Len())
 	}
 	if n, oldest := l.Open(); n != 4 || oldest != first+4 {
 		t.Errorf("%d are left, the oldest is %d", n, oldest-first)
 	}
-	if out := l.Cut(func(en *Entry) bool { return en.Event > first+5 }); len(out) != 2 || l.Len() != 2 {
+	if out := l.Remove(func(en *Entry) bool { return en.Event > first+5 }); len(out) != 2 || l.Len() != 2 {
 		t.Errorf("%d were cut out, %d are left", len(out), l.Len())
 	}
-	if ready, at := l.Look(noon); ready || !at.Equal(noon.Add(time.Minute)) {
+	if ready, at := l.Ready(noon); ready || !at.Equal(noon.Add(time.Minute)) {
 		t.Errorf("the rest goes at %s", at)
 	}
-	if !l.Ready(noon.Add(time.Minute)) {
+	if !l.IsReady(noon.Add(time.Minute)) {
 		t.Error("what has waited long enough does not go")
 	}
 	l.Clear()
-	if l.Len() != 0 || l.Ready(noon.Add(time.Hour)) {
+	if l.Len() != 0 || l.IsReady(noon.Add(time.Hour)) {
 		t.Error("a cleared line is not empty")
 	}
 }
@@ -269,12 +269,12 @@ func (h *holder) Release() { *h++ }
 
 func TestWhatHasARowIsLetGoOfWhenItsLaneBlocks(t *testing.T) {
 	var held holder
-	s := NewLanes(Room, all)
+	s := NewKeyedFIFO(Capacity, all)
 	behind := row(2, 0)
-	behind.Held = &held
+	behind.Payload = &held
 	add(t, s, row(1, 0), behind)
 	p, _ := taken(s, noon, alone)
-	if list := s.Landed(&p[0], became(Failed)); len(list) != 0 || held != 1 {
+	if list := s.Completed(&p[0], became(Failed)); len(list) != 0 || held != 1 {
 		t.Errorf("%s set aside, %d let go of", shown(list), held)
 	}
 	(&Entry{}).Release() // nothing was held
@@ -282,19 +282,19 @@ func TestWhatHasARowIsLetGoOfWhenItsLaneBlocks(t *testing.T) {
 
 // BenchmarkLine takes deliveries through each kind of line.
 func BenchmarkLine(b *testing.B) {
-	for name, sorted := range map[string]Sorter{"plain": nil, "lanes": NewLanes(LaneRoom, all), "windows": NewWindows(0, func() time.Time { return noon })} {
+	for name, sorted := range map[string]OrderedQueue{"plain": nil, "lanes": NewKeyedFIFO(GroupCapacity, all), "windows": NewDebouncer(0, func() time.Time { return noon })} {
 		b.Run(name, func(b *testing.B) {
-			l := Line{Sorted: sorted}
+			l := Queue{Ordered: sorted}
 			b.ReportAllocs()
 			for n := 0; b.Loop(); n++ {
 				if sorted == nil {
 					l.Push(row(n, 0))
-					l.Take()
+					l.Pop()
 					continue
 				}
-				sorted.Add(row(n, uint64(n%100)), false)
-				p := l.Take()
-				sorted.Landed(&p, became(Done))
+				sorted.Enqueue(row(n, uint64(n%100)), false)
+				p := l.Pop()
+				sorted.Completed(&p, became(Finished))
 			}
 		})
 	}

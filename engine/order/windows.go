@@ -8,45 +8,45 @@ import (
 	"switchhook/engine/snowflake"
 )
 
-// windowsLow is how many windows there are at least, while more events lie in the store.
-const windowsLow = Room / 2
+// debounceLowWater is how many windows there are at least, while more events lie in the store.
+const debounceLowWater = Capacity / 2
 
-// settleFor is how long a window stays open whose time was over when it was read from the
+// clockTolerance is how long a window stays open whose time was over when it was read from the
 // store: newer events may come from there.
-const settleFor = time.Second
+const clockTolerance = time.Second
 
-// windows holds the newest event of each key until its time has come. What is older is
+// debouncer holds the newest event of each key until its time has come. What is older is
 // given back, as superseded.
-type windows struct {
-	beyond
+type debouncer struct {
+	storeTail
 	within  time.Duration
-	groups  map[uint64]*window
+	groups  map[uint64]*debounceWindow
 	closing closingFirst
-	hand    byHand
+	manual  manualRetries
 	failed  int
 	clock   func() time.Time
 	last    time.Time // seen on clock
 }
 
-// window is what is known of one key.
-type window struct {
-	group  uint64
-	newest snowflake.ID // the newest event that came
-	en     Entry        // waits; its event is 0 where none does
-	at     time.Time
-	place  int // in windows.closing
-	flying int
-	failed Entry // waits for its retry; its event is 0 where none does
+// debounceWindow is what is known of one key.
+type debounceWindow struct {
+	group    uint64
+	newest   snowflake.ID // the newest event that came
+	en       Entry        // waits; its event is 0 where none does
+	at       time.Time
+	place    int // in windows.closing
+	inFlight int
+	failed   Entry // waits for its retry; its event is 0 where none does
 }
 
-// NewWindows makes windows that stay open for a time.
-func NewWindows(within time.Duration, now func() time.Time) Sorter {
-	return &windows{within: within, clock: now, groups: map[uint64]*window{}}
+// NewDebouncer makes windows that stay open for a time.
+func NewDebouncer(within time.Duration, now func() time.Time) OrderedQueue {
+	return &debouncer{within: within, clock: now, groups: map[uint64]*debounceWindow{}}
 }
 
 // now is the time. Where the clock has been set back, the windows that are open close so much
 // earlier.
-func (l *windows) now() time.Time {
+func (l *debouncer) now() time.Time {
 	now := l.clock()
 	if back := l.last.Sub(now); back > 0 {
 		for _, w := range l.closing { // whose order stays
@@ -57,28 +57,28 @@ func (l *windows) now() time.Time {
 	return now
 }
 
-func (l *windows) Len() int { return len(l.closing) + l.failed + l.hand.waiting.Len() }
+func (l *debouncer) Len() int { return len(l.closing) + l.failed + l.manual.waiting.Len() }
 
-func (l *windows) All() []Entry {
-	list := slices.Clone(l.hand.waiting.All())
+func (l *debouncer) All() []Entry {
+	list := slices.Clone(l.manual.waiting.All())
 	for _, w := range l.closing {
 		list = append(list, w.en)
 	}
 	return list
 }
 
-func (l *windows) Open() (n int, oldest snowflake.ID) {
-	n, oldest = l.hand.open()
+func (l *debouncer) Open() (n int, oldest snowflake.ID) {
+	n, oldest = l.manual.open()
 	for _, w := range l.closing {
 		oldest = min(oldest, w.en.Event)
 	}
 	return len(l.closing) + n, oldest
 }
 
-func (l *windows) full() bool { return len(l.closing) >= Room || len(l.groups) >= lanesRoom }
+func (l *debouncer) full() bool { return len(l.closing) >= Capacity || len(l.groups) >= maxGroups }
 
-// Add queues a fresh delivery; stored says that it is to wait in the store instead.
-func (l *windows) Add(en Entry, crowded bool) (stored bool, list []Aside) {
+// Enqueue queues a fresh delivery; stored says that it is to wait in the store instead.
+func (l *debouncer) Enqueue(en Entry, crowded bool) (stored bool, list []Displaced) {
 	w := l.groups[en.Group]
 	switch {
 	case l.hides(en.Event):
@@ -88,32 +88,32 @@ func (l *windows) Add(en Entry, crowded bool) (stored bool, list []Aside) {
 		}
 		w.newest = en.Event
 		if w.en.Event != 0 {
-			list = append(list, Aside{Entry: l.remove(w), By: en.Event})
-			l.tidy(w)
+			list = append(list, Displaced{Entry: l.remove(w), SupersededBy: en.Event})
+			l.removeClosed(w)
 		}
 	case w == nil && (crowded || l.full()):
-		l.Leave(en.Event)
+		l.MarkInStore(en.Event)
 	default:
-		return false, l.arrive(en, l.now().Add(l.within))
+		return false, l.insert(en, l.now().Add(l.within))
 	}
-	l.Spill(en.Event)
+	l.SpillStarted(en.Event)
 	return true, list
 }
 
-// arrive lets an event into its window, which closes at a time if it is not open yet.
-func (l *windows) arrive(en Entry, closes time.Time) (list []Aside) {
+// insert lets an event into its window, which closes at a time if it is not open yet.
+func (l *debouncer) insert(en Entry, closes time.Time) (list []Displaced) {
 	w := l.groups[en.Group]
 	if w == nil {
-		w = &window{group: en.Group}
+		w = &debounceWindow{group: en.Group}
 		l.groups[en.Group] = w
 	}
 	if en.Event < w.newest {
-		l.tidy(w)
-		return []Aside{{Entry: en, By: w.newest}}
+		l.removeClosed(w)
+		return []Displaced{{Entry: en, SupersededBy: w.newest}}
 	}
 	w.newest = en.Event
 	if w.failed.Event != 0 && w.failed.Event != en.Event {
-		list = append(list, Aside{Entry: w.failed, By: en.Event})
+		list = append(list, Displaced{Entry: w.failed, SupersededBy: en.Event})
 		w.failed = Entry{}
 		l.failed--
 	}
@@ -121,7 +121,7 @@ func (l *windows) arrive(en Entry, closes time.Time) (list []Aside) {
 		if w.en.Event == en.Event {
 			return list
 		}
-		list = append(list, Aside{Entry: w.en, By: en.Event})
+		list = append(list, Displaced{Entry: w.en, SupersededBy: en.Event})
 		w.en = en
 		return list
 	}
@@ -131,27 +131,27 @@ func (l *windows) arrive(en Entry, closes time.Time) (list []Aside) {
 }
 
 // remove takes what waits out of a window.
-func (l *windows) remove(w *window) Entry {
+func (l *debouncer) remove(w *debounceWindow) Entry {
 	en := w.en
 	heap.Remove(&l.closing, w.place)
 	w.en = Entry{}
 	return en
 }
 
-// tidy forgets a window of which nothing is left.
-func (l *windows) tidy(w *window) {
-	if w.en.Event == 0 && w.failed.Event == 0 && w.flying == 0 {
+// removeClosed forgets a window of which nothing is left.
+func (l *debouncer) removeClosed(w *debounceWindow) {
+	if w.en.Event == 0 && w.failed.Event == 0 && w.inFlight == 0 {
 		delete(l.groups, w.group)
 	}
 }
 
-// Due queues a delivery whose retry is due; its row says so.
-func (l *windows) Due(en Entry) []Aside {
-	if l.hand.own[en.Event] {
-		l.hand.put(en)
+// EnqueueDue queues a delivery whose retry is due; its row says so.
+func (l *debouncer) EnqueueDue(en Entry) []Displaced {
+	if l.manual.inFlight[en.Event] {
+		l.manual.add(en)
 		return nil
 	}
-	l.note(en.Event, dueMeanwhile)
+	l.recordChange(en.Event, retryDue)
 	w := l.groups[en.Group]
 	if w != nil && w.failed.Event == en.Event {
 		w.failed = Entry{}
@@ -159,13 +159,13 @@ func (l *windows) Due(en Entry) []Aside {
 	} else if l.hides(en.Event) {
 		return nil
 	}
-	return l.arrive(en, l.now())
+	return l.insert(en, l.now())
 }
 
-// Retry queues a delivery that a user wants attempted again.
-func (l *windows) Retry(en Entry) []Aside {
-	if l.hand.waiting.Len() >= Room {
-		l.Leave(en.Event)
+// EnqueueManual queues a delivery that a user wants attempted again.
+func (l *debouncer) EnqueueManual(en Entry) []Displaced {
+	if l.manual.waiting.Len() >= Capacity {
+		l.MarkInStore(en.Event)
 		return nil
 	}
 	if w := l.groups[en.Group]; w != nil {
@@ -177,14 +177,14 @@ func (l *windows) Retry(en Entry) []Aside {
 			l.failed--
 		}
 	}
-	l.hand.put(en)
+	l.manual.add(en)
 	return nil
 }
 
-// Look tells whether something may go now, and else when, if that is known.
-func (l *windows) Look(time.Time, Batch) (ready bool, at time.Time) {
+// Ready tells whether something may go now, and else when, if that is known.
+func (l *debouncer) Ready(time.Time, BatchLimit) (ready bool, at time.Time) {
 	now := l.now()
-	if l.hand.waiting.Len() > 0 {
+	if l.manual.waiting.Len() > 0 {
 		return true, at
 	}
 	if len(l.closing) == 0 {
@@ -193,32 +193,32 @@ func (l *windows) Look(time.Time, Batch) (ready bool, at time.Time) {
 	return !l.closing[0].at.After(now), l.closing[0].at
 }
 
-func (l *windows) Take(int) Parcel {
-	if l.hand.waiting.Len() > 0 {
-		return Parcel{First: l.hand.waiting.Pop()}
+func (l *debouncer) Pop(int) Batch {
+	if l.manual.waiting.Len() > 0 {
+		return Batch{First: l.manual.waiting.Pop()}
 	}
 	w := l.closing[0]
-	w.flying++
-	return Parcel{First: l.remove(w)}
+	w.inFlight++
+	return Batch{First: l.remove(w)}
 }
 
-// Landed takes note of what became of a delivery. What failed, or goes back, and has been
+// Completed takes note of what became of a delivery. What failed, or goes back, and has been
 // superseded is given back.
-func (l *windows) Landed(p *Parcel, became func(int) Fate) []Aside {
+func (l *debouncer) Completed(p *Batch, became func(int) Disposition) []Displaced {
 	en, state := p.First, became(0)
-	if l.hand.landed(en, state) {
+	if l.manual.completed(en, state) {
 		return nil
 	}
 	w := l.groups[en.Group]
 	if w == nil {
 		return nil
 	}
-	w.flying--
-	defer l.tidy(w)
+	w.inFlight--
+	defer l.removeClosed(w)
 	switch {
-	case state == Done:
+	case state == Finished:
 	case w.newest > en.Event:
-		return []Aside{{Entry: en, By: w.newest}}
+		return []Displaced{{Entry: en, SupersededBy: w.newest}}
 	case state == Failed:
 		w.failed = en.waitsForRetry()
 		l.failed++
@@ -229,30 +229,30 @@ func (l *windows) Landed(p *Parcel, became func(int) Fate) []Aside {
 	return nil
 }
 
-// Withdraw takes out what is chosen of what waits.
-func (l *windows) Withdraw(chosen func(*Entry) bool) (out []Entry) {
+// Remove takes out what is chosen of what waits.
+func (l *debouncer) Remove(chosen func(*Entry) bool) (out []Entry) {
 	for _, w := range slices.Clone(l.closing) {
 		if chosen(&w.en) {
 			out = append(out, l.remove(w))
-			l.tidy(w)
+			l.removeClosed(w)
 		}
 	}
 	return out
 }
 
-// Wants tells from where the store is to be read, if it is.
-func (l *windows) Wants() (from snowflake.ID, ok bool) {
-	return l.horizon, l.tail && len(l.closing) < windowsLow && !l.full() && l.readable(l.horizon)
+// NextFetch tells from where the store is to be read, if it is.
+func (l *debouncer) NextFetch() (from snowflake.ID, ok bool) {
+	return l.tailStart, l.tail && len(l.closing) < debounceLowWater && !l.full() && l.readable(l.tailStart)
 }
 
-// Fetched queues what was read, as far as there is room; known are the events whose
+// FetchCompleted queues what was read, as far as there is room; known are the events whose
 // outcome is not on disk.
-func (l *windows) Fetched(rows []Entry, all bool, known map[snowflake.ID]bool) (list []Aside) {
-	rows, through, ended := l.trusted(rows, all)
+func (l *debouncer) FetchCompleted(rows []Entry, all bool, known map[snowflake.ID]bool) (list []Displaced) {
+	rows, through, ended := l.isValid(rows, all)
 	now := l.now()
 	for i, en := range rows {
 		w := l.groups[en.Group]
-		if l.skips(&en, w, known) {
+		if l.isSuperseded(&en, w, known) {
 			en.Release()
 			continue
 		}
@@ -269,26 +269,26 @@ func (l *windows) Fetched(rows []Entry, all bool, known map[snowflake.ID]bool) (
 				l.failed--
 			}
 			closes := en.Event.Time().Add(l.within)
-			if settled := now.Add(min(l.within, settleFor)); closes.Before(settled) {
+			if settled := now.Add(min(l.within, clockTolerance)); closes.Before(settled) {
 				closes = settled
 			}
 			if last := now.Add(l.within); closes.After(last) {
 				closes = last
 			}
-			list = append(list, l.arrive(en, closes)...)
+			list = append(list, l.insert(en, closes)...)
 			continue
 		}
 		en.Release()
-		en.Held = nil
+		en.Payload = nil
 		switch {
 		case w == nil:
-			w = &window{group: en.Group, newest: en.Event, failed: en}
+			w = &debounceWindow{group: en.Group, newest: en.Event, failed: en}
 			l.groups[en.Group] = w
 			l.failed++
 		case w.newest > en.Event:
-			list = append(list, Aside{Entry: en, By: w.newest})
+			list = append(list, Displaced{Entry: en, SupersededBy: w.newest})
 		default: // it failed before what is older could be dropped
-			list = append(list, l.arrive(en, now)...)
+			list = append(list, l.insert(en, now)...)
 			l.remove(w)
 			w.failed = en
 			l.failed++
@@ -298,13 +298,13 @@ func (l *windows) Fetched(rows []Entry, all bool, known map[snowflake.ID]bool) (
 	return list
 }
 
-func (l *windows) skips(en *Entry, w *window, known map[snowflake.ID]bool) bool {
-	return l.stale(en, known) || l.hand.own[en.Event] || !l.hides(en.Event) ||
+func (l *debouncer) isSuperseded(en *Entry, w *debounceWindow, known map[snowflake.ID]bool) bool {
+	return l.isStale(en, known) || l.manual.inFlight[en.Event] || !l.hides(en.Event) ||
 		w != nil && (w.en.Event == en.Event || w.failed.Event == en.Event && en.Failed)
 }
 
 // closingFirst is a heap of windows, the one that closes first on top.
-type closingFirst []*window
+type closingFirst []*debounceWindow
 
 // Len implements heap.Interface.
 func (d closingFirst) Len() int { return len(d) }
@@ -320,7 +320,7 @@ func (d closingFirst) Swap(i, j int) {
 
 // Push implements heap.Interface.
 func (d *closingFirst) Push(x any) {
-	w := x.(*window)
+	w := x.(*debounceWindow)
 	w.place = len(*d)
 	*d = append(*d, w)
 }

@@ -27,7 +27,7 @@ func BenchmarkSign(b *testing.B) {
 				h := http.Header{}
 				b.ReportAllocs()
 				for b.Loop() {
-					g.Seal(h, "evt_01h2xcejqtf2n", at, body)
+					g.Sign(h, "evt_01h2xcejqtf2n", at, body)
 				}
 			})
 		}

@@ -110,9 +110,9 @@ func New(secret string, schemes []Scheme, replaced []Old) (*Signer, error) {
 	return g, nil
 }
 
-// Seal sets the headers that tell who sent a delivery, and when: webhook-id, -timestamp
+// Sign sets the headers that tell who sent a delivery, and when: webhook-id, -timestamp
 // and the signatures. The keys that sign are those of the time at.
-func (g *Signer) Seal(h http.Header, id string, at time.Time, body []byte) {
+func (g *Signer) Sign(h http.Header, id string, at time.Time, body []byte) {
 	timestamp := strconv.FormatInt(at.Unix(), 10)
 	h[idHeader] = []string{id}
 	h[timestampHeader] = []string{timestamp}

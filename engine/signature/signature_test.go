@@ -38,7 +38,7 @@ func sealed(t *testing.T, s settings, id string, at time.Time, body string) map[
 		t.Fatal(err)
 	}
 	h := http.Header{}
-	g.Seal(h, id, at, []byte(body))
+	g.Sign(h, id, at, []byte(body))
 	return h
 }
 
@@ -89,7 +89,7 @@ func TestSignaturesVerify(t *testing.T) {
 		}
 		for range 3 { // the same keys again and again
 			raw := http.Header{}
-			g.Seal(raw, "evt_1", at, []byte(body))
+			g.Sign(raw, "evt_1", at, []byte(body))
 			h := plain(raw)
 			wh, _ := standardwebhooks.NewWebhook(shared)
 			if err := wh.Verify([]byte(body), h); err != nil {
@@ -236,7 +236,7 @@ func TestSign_HeadersOfReceivers(t *testing.T) {
 		name := scheme.HeaderName()
 		for range 2 { // with the same HMAC again
 			h := http.Header{strings.ToLower(name): {"forged"}, strings.ReplaceAll(name, "-", "_"): {"forged"}}
-			g.Seal(h, "evt_1", time.Now(), []byte(body))
+			g.Sign(h, "evt_1", time.Now(), []byte(body))
 			if len(h) != 3 || len(h[name]) != 1 || h[name][0] != want {
 				t.Errorf("%s: got %v", scheme, h)
 			}

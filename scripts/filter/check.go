@@ -164,7 +164,7 @@ func suggestField(root ast.Node, at int, wrong string) string {
 		}
 	})
 	slices.Sort(names)
-	if meant := near.Name(wrong, names); meant != "" {
+	if meant := near.Closest(wrong, names); meant != "" {
 		return fmt.Sprintf(": did you mean %q?", meant)
 	}
 	if len(names) > 0 && len(names) <= 8 {

@@ -166,7 +166,7 @@ func (f *Filter) ready(in *Input) *scripts.Error {
 			}
 			v = in.env[key]
 		}
-		if _, bad := v.(spoilt); bad {
+		if _, bad := v.(unreadable); bad {
 			return f.runError(faultf("%s lies in an object with too many escaped member names: too large for a filter", key))
 		}
 	}

@@ -159,7 +159,7 @@ func (in *Input) extract(t *trie, v jsondoc.Value) {
 		return
 	}
 	if tooManyEscapes(v) {
-		in.spoil(t)
+		in.markUnreadable(t)
 		return
 	}
 	from := len(in.found)
@@ -182,15 +182,15 @@ func tooManyEscapes(v jsondoc.Value) bool {
 	return v.Kind() == jsondoc.Object && v.Len() > maxEscapes && bytes.Count(v.Raw(), []byte{'\\'}) > maxEscapes
 }
 
-// spoil marks all values below t as out of reach; reading one is an error.
-func (in *Input) spoil(t *trie) {
+// markUnreadable marks all values below t as out of reach; reading one is an error.
+func (in *Input) markUnreadable(t *trie) {
 	for _, c := range t.children {
 		if c.to.key != "" {
-			in.set(c.to.key, spoilt{})
+			in.set(c.to.key, unreadable{})
 		}
-		in.spoil(c.to)
+		in.markUnreadable(c.to)
 	}
 }
 
-// spoilt stands for a value in an object that is too costly to look through.
-type spoilt struct{}
+// unreadable stands for a value in an object that is too costly to look through.
+type unreadable struct{}

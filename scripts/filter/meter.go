@@ -19,7 +19,7 @@ const (
 	nodeUnits = 20              // for each node of a predicate's body beyond that
 )
 
-func (in *Input) spend(units int) {
+func (in *Input) charge(units int) {
 	in.fuel -= units
 	if in.fuel < 0 {
 		panic(errBudget)
@@ -30,55 +30,55 @@ var errBudget = &fault{"filter exceeded its step budget: it does too much work o
 
 // The names of the metered functions in the environment. No path looks like them.
 const (
-	fnEqual    = "(==)"
-	fnNotEqual = "(!=)"
-	fnLess     = "(<)"
-	fnLessEq   = "(<=)"
-	fnMore     = "(>)"
-	fnMoreEq   = "(>=)"
-	fnContains = "(contains)"
-	fnStarts   = "(startsWith)"
-	fnEnds     = "(endsWith)"
-	fnMatches  = "(matches)"
-	fnIn       = "(in)"
-	fnMember   = "(member)"
-	fnList     = "(list)"
-	fnTest     = "(test)"
-	fnPay      = "(pay)"
-	fnLen      = "(len)"
-	fnLower    = "(lower)"
-	fnUpper    = "(upper)"
-	fnTrim     = "(trim)"
-	fnIndexOf  = "(indexOf)"
-	fnFirst    = "(first)"
-	fnLast     = "(last)"
+	fnEqual           = "(==)"
+	fnNotEqual        = "(!=)"
+	fnLess            = "(<)"
+	fnLessEq          = "(<=)"
+	fnMore            = "(>)"
+	fnMoreEq          = "(>=)"
+	fnContains        = "(contains)"
+	fnStarts          = "(startsWith)"
+	fnEnds            = "(endsWith)"
+	fnMatches         = "(matches)"
+	fnIn              = "(in)"
+	fnMember          = "(member)"
+	fnList            = "(list)"
+	fnChargeCondition = "(test)"
+	fnChargeValue     = "(pay)"
+	fnLen             = "(len)"
+	fnLower           = "(lower)"
+	fnUpper           = "(upper)"
+	fnTrim            = "(trim)"
+	fnIndexOf         = "(indexOf)"
+	fnFirst           = "(first)"
+	fnLast            = "(last)"
 )
 
 // metered lists the functions by name; in may be nil where only their types matter.
 func (in *Input) metered() map[string]any {
 	return map[string]any{
-		fnEqual:    func(a, b any) bool { in.spendBoth(a, b); return equal(a, b) },
-		fnNotEqual: func(a, b any) bool { in.spendBoth(a, b); return !equal(a, b) },
-		fnLess:     func(a, b any) bool { in.spendBoth(a, b); return less(a, b) },
-		fnLessEq:   func(a, b any) bool { in.spendBoth(a, b); return lessOrEqual(a, b) },
-		fnMore:     func(a, b any) bool { in.spendBoth(a, b); return more(a, b) },
-		fnMoreEq:   func(a, b any) bool { in.spendBoth(a, b); return moreOrEqual(a, b) },
-		fnStarts:   func(a, b any) bool { in.spendBoth(a, b); return startsWith(a, b) },
-		fnEnds:     func(a, b any) bool { in.spendBoth(a, b); return endsWith(a, b) },
-		fnContains: in.contains,
-		fnMatches:  in.matches,
-		fnIn:       in.in,
-		fnMember:   in.member,
-		fnList:     in.list,
-		fnTest:     in.test,
-		fnPay:      in.pay,
-		fnLen:      in.len,
-		fnLower:    in.lower,
-		fnUpper:    in.upper,
-		fnTrim:     in.trim,
-		fnIndexOf:  in.indexOf,
-		fnFirst:    func(a any) any { return in.member(a, int64(0)) },
-		fnLast:     func(a any) any { return in.member(a, int64(-1)) },
+		fnEqual:           func(a, b any) bool { in.chargeBoth(a, b); return equal(a, b) },
+		fnNotEqual:        func(a, b any) bool { in.chargeBoth(a, b); return !equal(a, b) },
+		fnLess:            func(a, b any) bool { in.chargeBoth(a, b); return less(a, b) },
+		fnLessEq:          func(a, b any) bool { in.chargeBoth(a, b); return lessOrEqual(a, b) },
+		fnMore:            func(a, b any) bool { in.chargeBoth(a, b); return more(a, b) },
+		fnMoreEq:          func(a, b any) bool { in.chargeBoth(a, b); return moreOrEqual(a, b) },
+		fnStarts:          func(a, b any) bool { in.chargeBoth(a, b); return startsWith(a, b) },
+		fnEnds:            func(a, b any) bool { in.chargeBoth(a, b); return endsWith(a, b) },
+		fnContains:        in.contains,
+		fnMatches:         in.matches,
+		fnIn:              in.in,
+		fnMember:          in.member,
+		fnList:            in.list,
+		fnChargeCondition: in.chargeCondition,
+		fnChargeValue:     in.chargeValue,
+		fnLen:             in.len,
+		fnLower:           in.lower,
+		fnUpper:           in.upper,
+		fnTrim:            in.trim,
+		fnIndexOf:         in.indexOf,
+		fnFirst:           func(a any) any { return in.member(a, int64(0)) },
+		fnLast:            func(a any) any { return in.member(a, int64(-1)) },
 	}
 }
 
@@ -88,16 +88,16 @@ func (in *Input) bind() {
 	}
 }
 
-// spendBoth charges for comparing two texts byte by byte.
-func (in *Input) spendBoth(a, b any) {
+// chargeBoth charges for comparing two texts byte by byte.
+func (in *Input) chargeBoth(a, b any) {
 	x, _ := a.(string)
 	y, _ := b.(string)
-	in.spend(min(len(x), len(y)) / 8)
+	in.charge(min(len(x), len(y)) / 8)
 }
 
 func (in *Input) contains(a, b any) bool {
 	s, part, ok := texts(a, b, "contains")
-	in.spend(len(s))
+	in.charge(len(s))
 	return ok && strings.Contains(s, part)
 }
 
@@ -106,7 +106,7 @@ func (in *Input) indexOf(a, b any) any {
 	if !ok {
 		return nil
 	}
-	in.spend(len(s))
+	in.charge(len(s))
 	return int64(strings.Index(s, part))
 }
 
@@ -123,7 +123,7 @@ func (in *Input) matches(a, constant any) bool {
 	if !ok {
 		return false
 	}
-	in.spend(len(s) * p.units)
+	in.charge(len(s) * p.units)
 	return p.MatchString(s)
 }
 
@@ -137,7 +137,7 @@ func (in *Input) in(a, b any) bool {
 	case list:
 		return in.inArray(a, b.v)
 	case []any:
-		in.spend(10 * len(b))
+		in.charge(10 * len(b))
 		for _, e := range b {
 			if e != nil && equalScalar(a, e) {
 				return true
@@ -149,14 +149,14 @@ func (in *Input) in(a, b any) bool {
 		if !ok {
 			panic(faultf("an object's members have texts for names, not %s", describe(a)))
 		}
-		in.spendLookup(b)
+		in.chargeLookup(b)
 		return b.Get(name).Exists()
 	case map[string]string:
 		name, ok := a.(string)
 		if !ok {
 			panic(faultf("headers have texts for names, not %s", describe(a)))
 		}
-		in.spend(len(b) * (10 + len(name)))
+		in.charge(len(b) * (10 + len(name)))
 		return headerOf(b, name) != nil
 	case string:
 		panic(faultf("`in` looks through a list or an object: to search a text write `text contains part`"))
@@ -166,10 +166,10 @@ func (in *Input) in(a, b any) bool {
 
 // inArray looks through an array without wrapping its elements.
 func (in *Input) inArray(a any, v jsondoc.Value) bool {
-	in.spend(8 * v.Len())
+	in.charge(8 * v.Len())
 	switch x := a.(type) {
 	case string:
-		in.spendText(v)
+		in.chargeText(v)
 		for _, e := range v.Elements() {
 			if e.Kind() == jsondoc.String && e.Text() == x {
 				return true
@@ -182,7 +182,7 @@ func (in *Input) inArray(a any, v jsondoc.Value) bool {
 			}
 		}
 	case int64, float64, bigInt:
-		in.spend(60*v.Len() + len(v.Raw())/4)
+		in.charge(60*v.Len() + len(v.Raw())/4)
 		for _, e := range v.Elements() {
 			if e.Kind() == jsondoc.Number && equal(x, wrap(e)) {
 				return true
@@ -196,21 +196,21 @@ func equalScalar(a, b any) bool {
 	return !isContainer(a) && !isContainer(b) && equal(a, b)
 }
 
-// spendText charges for reading the texts in v: little where they stand as they are,
+// chargeText charges for reading the texts in v: little where they stand as they are,
 // more where escapes must be undone.
-func (in *Input) spendText(v jsondoc.Value) {
+func (in *Input) chargeText(v jsondoc.Value) {
 	raw := v.Raw()
-	in.spend(len(raw) / 8)
+	in.charge(len(raw) / 8)
 	if bytes.IndexByte(raw, '\\') >= 0 {
-		in.spend(8*len(raw) + 300*min(v.Size(), bytes.Count(raw, []byte{'\\'})))
+		in.charge(8*len(raw) + 300*min(v.Size(), bytes.Count(raw, []byte{'\\'})))
 	}
 }
 
-// spendLookup charges for looking through the names of an object.
-func (in *Input) spendLookup(v jsondoc.Value) {
-	in.spend(6 * v.Len())
+// chargeLookup charges for looking through the names of an object.
+func (in *Input) chargeLookup(v jsondoc.Value) {
+	in.charge(6 * v.Len())
 	if v.Len() > 16 {
-		in.spend(300 * min(v.Len(), bytes.Count(v.Raw(), []byte{'\\'})))
+		in.charge(300 * min(v.Len(), bytes.Count(v.Raw(), []byte{'\\'})))
 	}
 }
 
@@ -219,16 +219,16 @@ func (in *Input) member(a, key any) any {
 	switch a := a.(type) {
 	case jsondoc.Value:
 		if name, ok := key.(string); ok {
-			in.spendLookup(a)
+			in.chargeLookup(a)
 			m := a.Get(name)
 			if m.Kind() == jsondoc.String {
-				in.spendText(m)
+				in.chargeText(m)
 			}
 			return wrap(m)
 		}
 	case list:
 		if index, ok := key.(int64); ok {
-			in.spend(5 * a.v.Len())
+			in.charge(5 * a.v.Len())
 			return element(a, index)
 		}
 	}
@@ -289,22 +289,22 @@ func (in *Input) list(a, name any) []any {
 		if a.v.Len() > maxList {
 			panic(faultf("%s holds more than 20,000 values: too large for a filter", name))
 		}
-		in.spend(50 * a.v.Len())
-		in.spendText(a.v)
+		in.charge(50 * a.v.Len())
+		in.chargeText(a.v)
 		return a.open()
 	}
 	panic(faultf("%s must be a list, but it is %s", name, describe(a)))
 }
 
-// test ends each round of a predicate: it takes the round's cost and gives the verdict.
-func (in *Input) test(verdict, units any) bool {
-	in.spend(units.(int))
-	return truth(verdict)
+// chargeCondition ends each round of a predicate: it takes the round's cost and gives the verdict.
+func (in *Input) chargeCondition(verdict, units any) bool {
+	in.charge(units.(int))
+	return asBool(verdict)
 }
 
-// pay does the same where the predicate's result is any value.
-func (in *Input) pay(result, units any) any {
-	in.spend(units.(int))
+// chargeValue does the same where the predicate's result is any value.
+func (in *Input) chargeValue(result, units any) any {
+	in.charge(units.(int))
 	return result
 }
 
@@ -313,7 +313,7 @@ func (in *Input) len(a any) any {
 	case nil:
 		return nil
 	case string:
-		in.spend(2 * len(a))
+		in.charge(2 * len(a))
 		return int64(utf8.RuneCountInString(a))
 	case []any:
 		return int64(len(a))
@@ -336,9 +336,9 @@ func (in *Input) change(a any, name string, how func(string) string) any {
 	if !ok {
 		return nil
 	}
-	in.spend(3 * len(s))
+	in.charge(3 * len(s))
 	if !isASCII(s) {
-		in.spend(18 * len(s))
+		in.charge(18 * len(s))
 	}
 	return how(s)
 }

@@ -47,8 +47,8 @@ func compare(a, b any, op string) (int, bool) {
 
 func notEqual(a, b any) bool { return !equal(a, b) }
 
-// truth is what a value means where true or false is needed; nil means false.
-func truth(v any) bool {
+// asBool is what a value means where true or false is needed; nil means false.
+func asBool(v any) bool {
 	switch v := v.(type) {
 	case bool:
 		return v
@@ -321,8 +321,8 @@ func sum(a any) any {
 	return total
 }
 
-// counted turns the machine's own counts into the integers that the rest works with.
-func counted(a any) any { return int64(a.(int)) }
+// toInt64 turns the machine's own counts into the integers that the rest works with.
+func toInt64(a any) any { return int64(a.(int)) }
 
 func isASCII(s string) bool {
 	for i := range len(s) {

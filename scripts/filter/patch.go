@@ -63,7 +63,7 @@ func (p *patcher) boolean(n ast.Node) ast.Node {
 	if isBoolean(out) {
 		return out
 	}
-	return call(n, truth, out)
+	return call(n, asBool, out)
 }
 
 // isBoolean tells whether a rewritten node can only be true or false.
@@ -253,9 +253,9 @@ func (p *patcher) builtin(n *ast.BuiltinNode) ast.Node {
 	p.watch = nil // not for each element
 	defer func() { p.watch = watch }()
 	body := n.Arguments[1].(*ast.PredicateNode).Node
-	name, pay, inner := n.Name, fnTest, body
+	name, pay, inner := n.Name, fnChargeCondition, body
 	if name == "map" || name == "sum" {
-		name, pay = "map", fnPay
+		name, pay = "map", fnChargeValue
 	}
 	units := &ast.ConstantNode{Value: max(stepUnits, nodeUnits*size(body))}
 	round := at(body, &ast.PredicateNode{Node: call(body, pay, p.value(inner), units)})
@@ -264,7 +264,7 @@ func (p *patcher) builtin(n *ast.BuiltinNode) ast.Node {
 	case "sum":
 		return call(n, sum, loop)
 	case "count":
-		return call(n, counted, loop)
+		return call(n, toInt64, loop)
 	}
 	return loop
 }

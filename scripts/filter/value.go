@@ -89,7 +89,7 @@ func describe(v any) string {
 		return "the text " + strconv.Quote(v)
 	case list, []any:
 		return "a list"
-	case spoilt:
+	case unreadable:
 		return "a value too costly to look up"
 	}
 	return "an object"
@@ -97,7 +97,7 @@ func describe(v any) string {
 
 func isContainer(v any) bool {
 	switch v.(type) {
-	case list, []any, jsondoc.Value, map[string]string, spoilt:
+	case list, []any, jsondoc.Value, map[string]string, unreadable:
 		return true
 	}
 	return false

@@ -3,9 +3,9 @@ package near
 
 import "strings"
 
-// Name gives the name that was probably meant, "" if none is near: the one with the
+// Closest gives the name that was probably meant, "" if none is near: the one with the
 // fewest edits, at most a third of its length.
-func Name(wrong string, names []string) string {
+func Closest(wrong string, names []string) string {
 	best, least := "", 1+max(1, len(wrong)/3)
 	if len(wrong) > 64 {
 		return ""
@@ -14,7 +14,7 @@ func Name(wrong string, names []string) string {
 		if len(name) > 64 {
 			continue
 		}
-		d := edits(strings.ToLower(wrong), strings.ToLower(name))
+		d := editDistance(strings.ToLower(wrong), strings.ToLower(name))
 		if d < least || d == least && best != "" && name < best {
 			best, least = name, d
 		}
@@ -22,9 +22,9 @@ func Name(wrong string, names []string) string {
 	return best
 }
 
-// edits counts the letters to insert, delete, replace or swap with their neighbour to
+// editDistance counts the letters to insert, delete, replace or swap with their neighbour to
 // get from a to b.
-func edits(a, b string) int {
+func editDistance(a, b string) int {
 	x, y := []rune(a), []rune(b)
 	before, above, row := make([]int, len(y)+1), make([]int, len(y)+1), make([]int, len(y)+1)
 	for j := range above {

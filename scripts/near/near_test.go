@@ -13,7 +13,7 @@ func TestName(t *testing.T) {
 		"filtr": "filter", "Filter": "filter", "fitler": "filter", "tranform": "transform", "targeturl": "target_url",
 		"evnet": "event", "eventz": "event", "zapier_id": "", "x": "", strings.Repeat("filter", 100): "",
 	} {
-		if got := near.Name(wrong, names); got != want {
+		if got := near.Closest(wrong, names); got != want {
 			t.Errorf("%.20s: got %q, want %q", wrong, got, want)
 		}
 	}

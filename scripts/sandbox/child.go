@@ -100,7 +100,7 @@ func serve(limits scripts.Limits) error {
 	}
 	s := &server{limits: limits, shared: mapped, programs: make(map[uint64]*program), base: mappedMemory(), memory: allocatedMemory()}
 	s.watch = watchdog{server: s}
-	s.watch.timer = time.AfterFunc(time.Hour, s.watch.look)
+	s.watch.timer = time.AfterFunc(time.Hour, s.watch.check)
 	protections := harden(limits)
 	hello, err := json.Marshal(protections)
 	if err != nil {
@@ -191,7 +191,7 @@ func (s *server) handle(kind byte, payload []byte) error {
 func (s *server) run(f *fields) error {
 	job, number := f.number(), f.number()
 	if s.shared.skips(job) {
-		return s.answer(job, 0, nil, kindSkipped, nothing)
+		return s.answer(job, 0, nil, kindSkipped, emptyResult)
 	}
 	s.shared.begin(job, s.cpu)
 	ev, req := f.event(), f.request()
@@ -215,7 +215,7 @@ func (s *server) compile(f *fields) error {
 		return errMalformed
 	}
 	if s.shared.skips(job) {
-		return s.answer(job, 0, nil, kindSkipped, nothing)
+		return s.answer(job, 0, nil, kindSkipped, emptyResult)
 	}
 	s.shared.begin(job, s.cpu)
 	limits := s.limits
@@ -247,7 +247,7 @@ func (s *server) ended() (took time.Duration, memory int64) {
 	return took, memory
 }
 
-func nothing(b []byte) []byte { return b }
+func emptyResult(b []byte) []byte { return b }
 
 func (s *server) answer(job uint64, took time.Duration, err error, kind byte, fill func([]byte) []byte) error {
 	s.mu.Lock()

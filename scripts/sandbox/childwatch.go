@@ -53,7 +53,7 @@ func (w *watchdog) idle() {
 	w.mu.Unlock()
 }
 
-func (w *watchdog) look() {
+func (w *watchdog) check() {
 	_ = w.server.flush() // the loop meets the same error
 	w.mu.Lock()
 	defer w.mu.Unlock()

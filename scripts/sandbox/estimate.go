@@ -3,7 +3,7 @@ package sandbox
 import "time"
 
 const (
-	ahead        = 5 * time.Millisecond // CPU time of the jobs a child has, if it has more than one
+	lookahead    = 5 * time.Millisecond // CPU time of the jobs a child has, if it has more than one
 	costUnknown  = 5 * time.Millisecond // of a compilation, and of a program's runs until one is through
 	maxEstimates = 4096
 )

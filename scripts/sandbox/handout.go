@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	window    = 32 // jobs a child has at most
-	maxDeaths = 4  // children that may die under a job that is not known to be the cause
+	maxPipelined = 32 // jobs a child has at most
+	maxDeaths    = 4  // children that may die under a job that is not known to be the cause
 )
 
 // job is one run or compilation on its way.
@@ -40,9 +40,9 @@ func (j *job) finish(out outcome) {
 	}
 }
 
-// handOut gives queued jobs to the children that have the least to do, but not so many
+// dispatch gives queued jobs to the children that have the least to do, but not so many
 // that one would wait long behind the others. p.mu is held.
-func (p *Pool) handOut() {
+func (p *Pool) dispatch() {
 	for p.queue.count > 0 {
 		turn := p.queue.first()
 		j := turn.jobs[0]
@@ -52,7 +52,7 @@ func (p *Pool) handOut() {
 		}
 		var least *process
 		for _, c := range p.active {
-			if c.killed == nil && !c.slow && len(c.running) < window && (least == nil || c.load < least.load) {
+			if c.killed == nil && !c.slow && len(c.running) < maxPipelined && (least == nil || c.load < least.load) {
 				least = c
 			}
 		}
@@ -60,7 +60,7 @@ func (p *Pool) handOut() {
 			return
 		}
 		cost := j.estimate.cost()
-		if len(least.running) > 0 && least.load+cost > ahead {
+		if len(least.running) > 0 && least.load+cost > lookahead {
 			return
 		}
 		p.queue.take(turn, cost)
@@ -82,7 +82,7 @@ func (p *Pool) answered(c *process, id uint64, out outcome) {
 	defer p.mu.Unlock()
 	j := c.running[id]
 	if j == nil {
-		j = c.owed[id] // taken back, but the child was already at it: as good an answer
+		j = c.reclaimed[id] // taken back, but the child was already at it: as good an answer
 	}
 	if j != nil {
 		took := out.result.CPU
@@ -92,7 +92,7 @@ func (p *Pool) answered(c *process, id uint64, out outcome) {
 		j.estimate.learn(took, p.cfg.Limits.Hard)
 		j.finish(out)
 	}
-	p.settle(c, id)
+	p.complete(c, id)
 }
 
 // skipped notes that a child has not run a job that was taken back.
@@ -102,33 +102,33 @@ func (p *Pool) skipped(c *process, id uint64) error {
 	if c.running[id] != nil {
 		return errMalformed // nobody told it to
 	}
-	p.settle(c, id)
+	p.complete(c, id)
 	return nil
 }
 
-// settle strikes a job off a child's books, and gives the child more if it may have more:
+// complete strikes a job off a child's books, and gives the child more if it may have more:
 // not while it has to work off jobs that were taken back. p.mu is held.
-func (p *Pool) settle(c *process, id uint64) {
+func (p *Pool) complete(c *process, id uint64) {
 	if j := c.running[id]; j != nil {
 		delete(c.running, id)
 		c.load -= j.cost
 	}
-	if _, ok := c.owed[id]; ok {
-		delete(c.owed, id)
-		if len(c.owed) == 0 {
+	if _, ok := c.reclaimed[id]; ok {
+		delete(c.reclaimed, id)
+		if len(c.reclaimed) == 0 {
 			c.shared.skip(nil) // the same job may come again
 		}
 	}
-	if len(c.owed) == 0 {
+	if len(c.reclaimed) == 0 {
 		c.slow = false
 	}
 	if p.queue.count > 0 {
-		p.handOut()
+		p.dispatch()
 	}
 }
 
-// arrived takes a child that is ready.
-func (p *Pool) arrived(c *process, protections Protections) error {
+// onReady takes a child that is ready.
+func (p *Pool) onReady(c *process, protections Protections) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if c.ready {
@@ -142,15 +142,15 @@ func (p *Pool) arrived(c *process, protections Protections) error {
 		p.spare = c
 	} else {
 		p.active = append(p.active, c)
-		p.handOut()
+		p.dispatch()
 	}
 	p.firstOnce.Do(func() { p.first <- nil })
 	return nil
 }
 
-// lost sees to the jobs of a child that has ended: the one that was on fails, the others
+// onExit sees to the jobs of a child that has ended: the one that was on fails, the others
 // are run elsewhere. The spare takes its place.
-func (p *Pool) lost(c *process, readErr error) {
+func (p *Pool) onExit(c *process, readErr error) {
 	var report []func() // the log is written without the lock: it may stand still
 	defer func() {
 		for _, write := range report {
@@ -159,7 +159,7 @@ func (p *Pool) lost(c *process, readErr error) {
 	}()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	id, why := c.verdict(readErr)
+	id, why := c.exitReason(readErr)
 	delete(p.all, c)
 	if p.spare == c {
 		p.spare = nil
@@ -217,5 +217,5 @@ func (p *Pool) lost(c *process, readErr error) {
 	}
 	c.running = nil
 	p.queue.pushFront(again)
-	p.handOut()
+	p.dispatch()
 }

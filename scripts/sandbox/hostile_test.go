@@ -324,7 +324,7 @@ func TestAContextEndsTheWaiting(t *testing.T) {
 	defer cancel()
 	_, err := p.Run(ctx, loop, event(`0`), post)
 	var e *scripts.Error
-	if !errors.As(err, &e) || e.Phase != scripts.PhaseBusy || e.Guilty() {
+	if !errors.As(err, &e) || e.Phase != scripts.PhaseBusy || e.ScriptFault() {
 		t.Errorf("got %v", err)
 	}
 }

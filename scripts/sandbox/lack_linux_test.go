@@ -36,7 +36,7 @@ func TestNoFilesForAnotherProcess(t *testing.T) {
 		if !errors.As(err, &e) {
 			t.Fatal(err)
 		}
-		if e.Guilty() {
+		if e.ScriptFault() {
 			continue
 		}
 		if !errors.Is(err, syscall.EMFILE) {

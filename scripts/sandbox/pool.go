@@ -163,7 +163,7 @@ func (p *Pool) do(ctx context.Context, j *job) outcome {
 		j.estimate = p.estimateOf(j.program.Hash)
 	}
 	p.queue.push(j)
-	p.handOut()
+	p.dispatch()
 	p.mu.Unlock()
 	select {
 	case out := <-j.done:

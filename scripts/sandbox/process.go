@@ -35,20 +35,20 @@ type process struct {
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
 	stdout io.ReadCloser
-	stderr *head
+	stderr *prefixWriter
 	shared *shared
 	wake   chan struct{} // capacity 1: there is something pending
 	gone   chan struct{} // closed when the process has ended
 
-	isolated bool // has namespaces of its own
-	ready    bool
-	slow     bool            // its run takes long, or it owes: others should not have to wait
-	running  map[uint64]*job // given to the child and not answered
-	load     time.Duration   // what these are expected to take
-	owed     map[uint64]*job // taken back after they were written; the child has yet to answer them
-	pending  []*job          // of those, not yet written
-	killed   *scripts.Error  // why the pool killed it, and for which job
-	killedID uint64
+	isolated  bool // has namespaces of its own
+	ready     bool
+	slow      bool            // its run takes long, or it owes: others should not have to wait
+	running   map[uint64]*job // given to the child and not answered
+	load      time.Duration   // what these are expected to take
+	reclaimed map[uint64]*job // taken back after they were written; the child has yet to answer them
+	pending   []*job          // of those, not yet written
+	killed    *scripts.Error  // why the pool killed it, and for which job
+	killedID  uint64
 
 	// of the writer
 	programs     map[string]*list.Element // by hash
@@ -84,14 +84,14 @@ func (p *Pool) start(isolated bool) (*process, error) {
 	}
 	defer page.Close()
 	c := &process{
-		pool:     p,
-		isolated: isolated,
-		stderr:   &head{},
-		wake:     make(chan struct{}, 1),
-		gone:     make(chan struct{}),
-		running:  make(map[uint64]*job),
-		owed:     make(map[uint64]*job),
-		programs: make(map[string]*list.Element),
+		pool:      p,
+		isolated:  isolated,
+		stderr:    &prefixWriter{},
+		wake:      make(chan struct{}, 1),
+		gone:      make(chan struct{}),
+		running:   make(map[uint64]*job),
+		reclaimed: make(map[uint64]*job),
+		programs:  make(map[string]*list.Element),
 	}
 	if c.shared, err = mapShared(page); err != nil {
 		return nil, err
@@ -195,7 +195,7 @@ func (c *process) read() {
 	_ = c.cmd.Wait()
 	_ = c.stdin.Close()
 	close(c.gone)
-	c.pool.lost(c, err)
+	c.pool.onExit(c, err)
 	c.shared.close()
 }
 
@@ -234,7 +234,7 @@ func (c *process) answer(kind byte, f *fields) error {
 		if err := json.Unmarshal(f.b, &p); err != nil {
 			return errMalformed
 		}
-		return c.pool.arrived(c, p)
+		return c.pool.onReady(c, p)
 	}
 	id := f.number()
 	var out outcome
@@ -267,8 +267,8 @@ func (c *process) answer(kind byte, f *fields) error {
 	return nil
 }
 
-// verdict says why the child ended and whose fault it was; id is 0 when it was nobody's.
-func (c *process) verdict(readErr error) (id uint64, e *scripts.Error) {
+// exitReason says why the child ended and whose fault it was; id is 0 when it was nobody's.
+func (c *process) exitReason(readErr error) (id uint64, e *scripts.Error) {
 	if c.killed != nil {
 		return c.killedID, c.killed
 	}
@@ -326,15 +326,15 @@ func firstLine(s string) string {
 	return s[:min(len(s), 200)]
 }
 
-// head keeps the first bytes of what a child says on its way down: Go names the reason
+// prefixWriter keeps the first bytes of what a child says on its way down: Go names the reason
 // before the stack.
-type head struct {
+type prefixWriter struct {
 	mu sync.Mutex
 	b  bytes.Buffer
 }
 
 // Write keeps what there is room for and takes all.
-func (h *head) Write(p []byte) (int, error) {
+func (h *prefixWriter) Write(p []byte) (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.b.Write(p[:min(len(p), stderrBytes-h.b.Len())])
@@ -342,7 +342,7 @@ func (h *head) Write(p []byte) (int, error) {
 }
 
 // String gives what was kept.
-func (h *head) String() string {
+func (h *prefixWriter) String() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.b.String()

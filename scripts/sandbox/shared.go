@@ -23,7 +23,7 @@ type sharedWords struct {
 	job, began atomic.Uint64
 	inRegexp   atomic.Bool   // the run is over its time and was seen in a regular expression
 	toSkip     atomic.Uint64 // how many of skip count
-	skip       [window]atomic.Uint64
+	skip       [maxPipelined]atomic.Uint64
 }
 
 func mapShared(f *os.File) (*shared, error) {
@@ -67,7 +67,7 @@ func (s *shared) skip(jobs []uint64) {
 
 // skips tells whether the parent has taken a job back.
 func (s *shared) skips(job uint64) bool {
-	for i := range min(s.words.toSkip.Load(), window) {
+	for i := range min(s.words.toSkip.Load(), maxPipelined) {
 		if s.words.skip[i].Load() == job {
 			return true
 		}

@@ -21,7 +21,7 @@ func (p *Pool) spawnLoop() {
 		case <-p.closing:
 			return
 		}
-		for p.tooFew() {
+		for p.needsProcess() {
 			p.mu.Lock()
 			isolated, proven, failures := p.isolated, p.proven, p.failures
 			p.mu.Unlock()
@@ -74,7 +74,7 @@ func lacks(err error) bool {
 	return false
 }
 
-func (p *Pool) tooFew() bool {
+func (p *Pool) needsProcess() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return !p.isClosed && len(p.all) < p.wanted

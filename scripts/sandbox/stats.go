@@ -39,7 +39,7 @@ func (p *Pool) Stats() Stats {
 	pids := make([]int, 0, len(p.all))
 	for c := range p.all {
 		pids = append(pids, c.cmd.Process.Pid)
-		if n := len(c.running) + len(c.owed); n > 0 {
+		if n := len(c.running) + len(c.reclaimed); n > 0 {
 			s.Busy++
 			s.Running += n
 		}

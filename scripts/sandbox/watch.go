@@ -7,10 +7,10 @@ import (
 )
 
 const (
-	watchPause  = 5 * time.Millisecond
-	stealAfter  = 10 * time.Millisecond // CPU time of a run after which others need not wait for it
-	wallAtMost  = 5 * time.Second       // a run's longest, whatever its CPU time; compiling may take ten times that
-	wallPerHard = 3                     // where CPU time is unknown: wall time in place of CPU time, divided by this
+	watchInterval = 5 * time.Millisecond
+	reclaimAfter  = 10 * time.Millisecond // CPU time of a run after which others need not wait for it
+	wallAtMost    = 5 * time.Second       // a run's longest, whatever its CPU time; compiling may take ten times that
+	wallPerHard   = 3                     // where CPU time is unknown: wall time in place of CPU time, divided by this
 )
 
 // watchLoop looks at the children every few milliseconds while they have work, and
@@ -25,26 +25,26 @@ func (p *Pool) watchLoop() {
 			return
 		}
 		for again := true; again; {
-			timer.Reset(watchPause)
+			timer.Reset(watchInterval)
 			select {
 			case <-timer.C:
 			case <-p.closing:
 				return
 			}
-			again = p.look()
+			again = p.checkDeadlines()
 		}
 	}
 }
 
-// look kills the children whose run is over its limit, and gives the runs that wait
+// check kills the children whose run is over its limit, and gives the runs that wait
 // behind a long one to other children. It tells whether there is still work.
-func (p *Pool) look() (working bool) {
+func (p *Pool) checkDeadlines() (working bool) {
 	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range p.active {
 		id, began := c.shared.now()
-		if c.killed != nil || len(c.running)+len(c.owed) == 0 && id == 0 {
+		if c.killed != nil || len(c.running)+len(c.reclaimed) == 0 && id == 0 {
 			continue
 		}
 		working = true
@@ -64,7 +64,7 @@ func (p *Pool) look() (working bool) {
 		}
 		j := c.running[id]
 		if j == nil {
-			j = c.owed[id] // taken back: if the child dies of it, nobody is to blame
+			j = c.reclaimed[id] // taken back: if the child dies of it, nobody is to blame
 		}
 		limits, longest := p.cfg.Limits, wallAtMost
 		if j != nil && j.program == nil {
@@ -78,8 +78,8 @@ func (p *Pool) look() (working bool) {
 			}
 			e.CPU = limits.Hard
 			p.kill(c, id, e)
-		case used >= stealAfter:
-			p.steal(c, j)
+		case used >= reclaimAfter:
+			p.reclaim(c, j)
 		}
 	}
 	return working || p.queue.count > 0
@@ -90,10 +90,10 @@ func (p *Pool) kill(c *process, id uint64, why *scripts.Error) {
 	_ = c.cmd.Process.Kill()
 }
 
-// steal takes back the jobs that wait behind j. Those that were written already the child
+// reclaim takes back the jobs that wait behind j. Those that were written already the child
 // is told to skip; it gets no others until it has answered them all, lest new work wait
 // behind the dead. p.mu is held.
-func (p *Pool) steal(c *process, j *job) {
+func (p *Pool) reclaim(c *process, j *job) {
 	var stolen []*job
 	var written []uint64
 	for id, other := range c.running {
@@ -107,10 +107,10 @@ func (p *Pool) steal(c *process, j *job) {
 			c.pending = left
 			continue
 		}
-		c.owed[id] = other
+		c.reclaimed[id] = other
 		written = append(written, id)
 	}
-	c.slow = len(c.running)+len(c.owed) > 0 // until it answers
+	c.slow = len(c.running)+len(c.reclaimed) > 0 // until it answers
 	if len(stolen) == 0 {
 		return
 	}
@@ -118,7 +118,7 @@ func (p *Pool) steal(c *process, j *job) {
 		c.shared.skip(written)
 	}
 	p.queue.pushFront(stolen)
-	p.handOut()
+	p.dispatch()
 }
 
 func without(jobs []*job, j *job) []*job {

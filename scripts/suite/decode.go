@@ -96,7 +96,7 @@ func (d *decoder) object(f field, names ...string) bool {
 			continue
 		}
 		at := field{member, f.path + "." + name}
-		if meant := near.Name(name, names); meant != "" {
+		if meant := near.Closest(name, names); meant != "" {
 			d.wrong(at, "is not known: did you mean %q?", meant)
 		} else {
 			d.wrong(at, "is not known: there is %s", strings.Join(names, ", "))

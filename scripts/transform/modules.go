@@ -99,7 +99,7 @@ func (im *imports) member(n *ast.DotExpression) *finding {
 		return nil
 	}
 	message := fmt.Sprintf("%q has no export %q", module, export)
-	if meant := near.Name(export, names); meant != "" {
+	if meant := near.Closest(export, names); meant != "" {
 		message += fmt.Sprintf(": did you mean %q?", meant)
 	} else {
 		message += "; there are " + strings.Join(names, ", ")

@@ -61,7 +61,7 @@ func unknownMember(name string) string {
 	case "timeout":
 		return shown + " is not read: set policy.timeout of the subscription"
 	}
-	if meant := near.Name(name, requestNames); meant != "" {
+	if meant := near.Closest(name, requestNames); meant != "" {
 		return shown + " is not read: did you mean request." + meant + "?"
 	}
 	return shown + " is not read: there are " + strings.Join(requestNames, ", ")

@@ -25,7 +25,7 @@ func (r *reader) object(v jsondoc.Value, at string, known ...string) map[string]
 		if slices.Contains(known, name) {
 			continue
 		}
-		if meant := near.Name(name, known); meant != "" {
+		if meant := near.Closest(name, known); meant != "" {
 			r.wrong(member, join(at, name), "is not known here; did you mean %q?", meant)
 		}
 		r.wrong(member, join(at, name), "is not known here; there are %s", strings.Join(known, ", "))

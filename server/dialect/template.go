@@ -142,7 +142,7 @@ func (r *reader) placeholder(v jsondoc.Value, at string, within scope) node {
 		}
 		r.wrong(v, at, `%.60q is not known here; there is %s, and "$$" begins a text with "$"`, text, there)
 	} else if len(path) > 1 && !slices.Contains(known, path[1]) {
-		if meant := near.Name(path[1], known); meant != "" {
+		if meant := near.Closest(path[1], known); meant != "" {
 			r.wrong(v, at, "%.60q is not known; did you mean %q?", text, "$"+path[0]+"."+meant)
 		}
 		r.wrong(v, at, "%.60q is not known; $%s has %s", text, path[0], strings.Join(known, ", "))

@@ -62,7 +62,7 @@ func Backup(ctx context.Context, path, to string, replace bool) (c Copy, err err
 	case !replace:
 		return c, fmt.Errorf("%s: %w", to, fs.ErrExist)
 	}
-	err = place(to, replace, func(temp string) error {
+	err = locate(to, replace, func(temp string) error {
 		if err := copyPages(ctx, path, temp); err != nil {
 			return fmt.Errorf("copy %s: %w", path, explain(path, err))
 		}
@@ -88,9 +88,9 @@ func notPartOf(path, to string) error {
 	return nil
 }
 
-// place has make fill a temporary file, and puts that in the place of a file once it is
+// locate has make fill a temporary file, and puts that in the place of a file once it is
 // on disk.
-func place(to string, replace bool, make func(temp string) error) (err error) {
+func locate(to string, replace bool, make func(temp string) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(to), "."+filepath.Base(to)+".partial-*") // mode 0600
 	if err != nil {
 		return err
@@ -297,7 +297,7 @@ func Restore(ctx context.Context, from, path string, replace bool) (c Copy, kept
 	if there && !replace {
 		return c, "", fmt.Errorf("%s: %w", path, fs.ErrExist)
 	}
-	err = place(path, true, func(temp string) error {
+	err = locate(path, true, func(temp string) error {
 		if err := copyBytes(ctx, from, temp); err != nil {
 			return fmt.Errorf("copy %s: %w", from, err)
 		}
@@ -308,7 +308,7 @@ func Restore(ctx context.Context, from, path string, replace bool) (c Copy, kept
 		if err := syncFile(temp); err != nil || !there {
 			return err
 		}
-		kept, err = putAside(path)
+		kept, err = moveAside(path)
 		return err
 	})
 	return c, kept, err
@@ -346,10 +346,10 @@ func mergeLog(path string) {
 	}
 }
 
-// putAside gives a database and its log second names, and takes the log away from the
+// moveAside gives a database and its log second names, and takes the log away from the
 // first one: beside another database it would be played back into that. Whatever happens
 // in between, the old state is whole under the second names.
-func putAside(path string) (kept string, err error) {
+func moveAside(path string) (kept string, err error) {
 	mergeLog(path)
 	kept = path + ".before-restore-" + time.Now().UTC().Format("20060102T150405.000Z")
 	for _, suffix := range []string{"", "-wal"} {

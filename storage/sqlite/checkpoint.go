@@ -15,8 +15,8 @@ const (
 	// hugeLog is where a write-ahead log of about 12 MB in normal work has become one that
 	// somebody should hear of: 256 MiB.
 	hugeLog = 256 << 20 / 8192
-	// complainEvery spaces what is said about it.
-	complainEvery = time.Minute
+	// warnEvery spaces what is said about it.
+	warnEvery = time.Minute
 )
 
 // checkpoint moves the write-ahead log into the database, a piece every 250 ms, beside
@@ -53,8 +53,8 @@ func (s *Store) checkpoint(conn *sqlite3.SQLiteConn, w *writer) {
 			continue
 		}
 		done = commits
-		w.tail.Store(true)
-		if pages > hugeLog && time.Since(complained) > complainEvery {
+		w.checkpointPending.Store(true)
+		if pages > hugeLog && time.Since(complained) > warnEvery {
 			complained = time.Now()
 			s.log.Warn("the write-ahead log is large: some query has been reading for long", "pages", pages)
 		}

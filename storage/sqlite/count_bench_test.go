@@ -35,7 +35,7 @@ func BenchmarkCount(b *testing.B) {
 		}
 		b.Run(fmt.Sprintf("limit=%d", limit), func(b *testing.B) {
 			for b.Loop() {
-				if n, oldest, err := s.CountDeliveries(b.Context(), engine.StateFailed, limit); n != want || oldest != 1 || err != nil {
+				if n, oldest, err := s.CountDeliveries(b.Context(), engine.StateRetrying, limit); n != want || oldest != 1 || err != nil {
 					b.Fatal(n, oldest, err)
 				}
 			}

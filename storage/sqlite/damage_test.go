@@ -145,7 +145,7 @@ func useAll(ctx context.Context, s *Store) (errs []error) {
 		add(appendOne(ctx, s, id))
 		done := make(chan error, 1)
 		o := succeeded(engine.ID(id), 1)
-		o.State, o.NextAt = engine.StateFailed, time.Now()
+		o.State, o.NextAt = engine.StateRetrying, time.Now()
 		s.Record(o, func(err error) { done <- err })
 		add(<-done)
 	}
@@ -165,7 +165,7 @@ func fillForDamage(t *testing.T, path string) map[string]int {
 		done := make(chan error, 1)
 		o := succeeded(engine.ID(id), 1)
 		if id%3 == 0 {
-			o.State, o.NextAt = engine.StateFailed, time.Now().Add(-time.Second)
+			o.State, o.NextAt = engine.StateRetrying, time.Now().Add(-time.Second)
 		}
 		s.Record(o, func(err error) { done <- err })
 		if err := <-done; err != nil {

@@ -36,7 +36,7 @@ func (s *Store) Delivery(ctx context.Context, account string, id engine.Delivery
 		if errors.Is(err, sql.ErrNoRows) || err == nil && !slices.Contains(e.Targets, id.Subscription) {
 			return nil
 		}
-		found = untried(e, id.Subscription)
+		found = neverAttempted(e, id.Subscription)
 		return err
 	})
 	if e, ok := errors.AsType[*unreadableError](err); ok && found != nil {
@@ -80,7 +80,7 @@ func (s *Store) Deliveries(ctx context.Context, q engine.DeliveryQuery) ([]*engi
 			list = list[:q.Limit]
 			from = max(from, list[len(list)-1].ID.Event)
 		}
-		more, err := rowless(ctx, tx, q, from)
+		more, err := pendingWithoutRow(ctx, tx, q, from)
 		if len(more) > 0 {
 			list = append(list, more...)
 			slices.SortFunc(list, func(a, b *engine.Delivery) int { return compareDeliveries(b.ID, a.ID) })
@@ -167,9 +167,9 @@ func eventIndex(q engine.DeliveryQuery) string {
 
 const targetsQuery = `SELECT id, account, type, key, targets, sequences, ` + deliveryRows + ` FROM event`
 
-// rowless lists deliveries without a row, of events from an id on.
-func rowless(ctx context.Context, tx *sql.Tx, q engine.DeliveryQuery, from engine.ID) ([]*engine.Delivery, error) {
-	text, args := rowlessQuery(q, from)
+// pendingWithoutRow lists deliveries without a row, of events from an id on.
+func pendingWithoutRow(ctx context.Context, tx *sql.Tx, q engine.DeliveryQuery, from engine.ID) ([]*engine.Delivery, error) {
+	text, args := pendingWithoutRowQuery(q, from)
 	rows, err := tx.QueryContext(ctx, text, args...)
 	if err != nil {
 		return nil, err
@@ -184,7 +184,7 @@ func rowless(ctx context.Context, tx *sql.Tx, q engine.DeliveryQuery, from engin
 		targets := slices.Clone(e.Targets) // whose order is that of the sequences
 		slices.SortFunc(targets, func(a, b engine.ID) int { return int(min(1, max(-1, b-a))) })
 		for _, subscription := range targets {
-			d := untried(e, subscription)
+			d := neverAttempted(e, subscription)
 			if q.Subscription != 0 && subscription != q.Subscription ||
 				q.Before.Event != 0 && compareDeliveries(d.ID, q.Before) >= 0 {
 				continue
@@ -198,7 +198,7 @@ func rowless(ctx context.Context, tx *sql.Tx, q engine.DeliveryQuery, from engin
 	return list, rows.Err()
 }
 
-func rowlessQuery(q engine.DeliveryQuery, from engine.ID) (text string, args []any) {
+func pendingWithoutRowQuery(q engine.DeliveryQuery, from engine.ID) (text string, args []any) {
 	where := conditions{}
 	index := eventIndex(q)
 	if q.Event != 0 {
@@ -233,8 +233,8 @@ func scanTargets(row scanner) (*engine.Event, error) {
 	return e, nil
 }
 
-// untried is a delivery before its first outcome.
-func untried(e *engine.Event, subscription engine.ID) *engine.Delivery {
+// neverAttempted is a delivery before its first outcome.
+func neverAttempted(e *engine.Event, subscription engine.ID) *engine.Delivery {
 	return &engine.Delivery{
 		ID:      engine.DeliveryID{Event: e.ID, Subscription: subscription},
 		Account: e.Account, EventType: e.Type, EventKey: e.Key,

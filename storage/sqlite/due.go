@@ -248,17 +248,17 @@ func (s *Store) SetWatermark(id engine.ID) {
 	}
 }
 
-// giveUpAtOnce bounds how long others wait for GiveUp: a dead subscription may have a
+// giveUpBatchSize bounds how long others wait for GiveUp: a dead subscription may have a
 // million rows, and one that lies anywhere among 10 million took 80 to 97 µs to change.
-const giveUpAtOnce = 1000
+const giveUpBatchSize = 1000
 
 // GiveUp turns the deliveries of a subscription that wait into dead ones, a part with each
 // commit. Where ctx ends before all are, those that are stay so.
 func (s *Store) GiveUp(ctx context.Context, subscription engine.ID, reason string) error {
-	for _, state := range []engine.State{engine.StateFailed, engine.StatePending} {
-		for changed := int64(giveUpAtOnce); changed == giveUpAtOnce; {
+	for _, state := range []engine.State{engine.StateRetrying, engine.StatePending} {
+		for changed := int64(giveUpBatchSize); changed == giveUpBatchSize; {
 			err := s.write(ctx, func(tx *tx) (err error) {
-				changed, err = tx.exec(giveUp, reason, int64(subscription), int64(state), int64(giveUpAtOnce))
+				changed, err = tx.exec(giveUp, reason, int64(subscription), int64(state), int64(giveUpBatchSize))
 				return err
 			})
 			if err != nil {

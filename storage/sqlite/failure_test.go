@@ -90,13 +90,13 @@ func TestFullQueueHoldsCallersBack(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "test.db"))
 	release := block(s)
 	var wait sync.WaitGroup
-	answered := make(chan error, queueRoom+100)
+	answered := make(chan error, queueCapacity+100)
 	wait.Go(func() {
-		for i := range queueRoom + 100 {
+		for i := range queueCapacity + 100 {
 			s.Record(succeeded(engine.ID(i+1), 1), func(err error) { answered <- err })
 		}
 	})
-	for s.Waiting() < queueRoom {
+	for s.Waiting() < queueCapacity {
 		time.Sleep(time.Millisecond)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
@@ -106,7 +106,7 @@ func TestFullQueueHoldsCallersBack(t *testing.T) {
 	}
 	release()
 	wait.Wait()
-	for range queueRoom + 100 {
+	for range queueCapacity + 100 {
 		if err := <-answered; err != nil {
 			t.Fatal(err)
 		}

@@ -81,7 +81,7 @@ func TestQueriesWalkIndexes(t *testing.T) {
 							text, args := rowsQuery(q)
 							walk := account == "" && subscription == 0 && event == 0 && before == (engine.DeliveryID{})
 							check(name, walk, text, args...)
-							text, args = rowlessQuery(q, 3)
+							text, args = pendingWithoutRowQuery(q, 3)
 							check(name+" without rows", false, text, args...)
 						}
 					}

@@ -9,13 +9,13 @@ import (
 )
 
 const (
-	// queueRoom bounds what may wait, and so what one commit holds: at 10 to 20 µs an
+	// queueCapacity bounds what may wait, and so what one commit holds: at 10 to 20 µs an
 	// event, 4096 are 40 to 80 ms of writing.
-	queueRoom = 4096
-	// crowd is how many waiting callers cancel the pace of commits.
-	crowd = 64
-	// outcomeCrowd is the same for outcomes, which nobody waits for.
-	outcomeCrowd = 1024
+	queueCapacity = 4096
+	// flushThreshold is how many waiting callers cancel the pace of commits.
+	flushThreshold = 64
+	// outcomeFlushThreshold is the same for outcomes, which nobody waits for.
+	outcomeFlushThreshold = 1024
 )
 
 // request is one thing for the writer to do. Exactly one of its parts is set.
@@ -62,13 +62,13 @@ func (q *queue) push(ctx context.Context, r request) error {
 			q.mu.Unlock()
 			return errClosed
 		}
-		if len(q.items) < queueRoom {
+		if len(q.items) < queueCapacity {
 			q.items = append(q.items, r)
 			if r.call != nil {
 				q.calls++
 			}
 			// The writer is woken only where that may end its wait.
-			wake := len(q.items) == 1 || len(q.items) == outcomeCrowd || r.call != nil && (q.calls == 1 || q.calls == crowd)
+			wake := len(q.items) == 1 || len(q.items) == outcomeFlushThreshold || r.call != nil && (q.calls == 1 || q.calls == flushThreshold)
 			q.mu.Unlock()
 			if wake {
 				q.signal()

@@ -65,7 +65,7 @@ func (s *Store) Record(o *engine.Outcome, done func(error)) {
 func (w *writer) record(o *engine.Outcome) error {
 	event, subscription := int64(o.ID.Event), int64(o.ID.Subscription)
 	next := driver.Value(nil)
-	if o.State == engine.StateFailed {
+	if o.State == engine.StateRetrying {
 		next = timeColumn(o.NextAt)
 	}
 	var err error

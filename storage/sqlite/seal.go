@@ -53,9 +53,9 @@ func (s sealer) open(table string, row int64, column string, value *string) (*st
 	return &plain, nil
 }
 
-// unlock gets the vault and sees to it that all secrets are sealed with its current key.
+// openVault gets the vault and sees to it that all secrets are sealed with its current key.
 // A database whose keys are not all there is left as it is.
-func (s *Store) unlock(ctx context.Context, find func(inUse []string) (*vault.Vault, error)) (err error) {
+func (s *Store) openVault(ctx context.Context, find func(inUse []string) (*vault.Vault, error)) (err error) {
 	conn, err := openConn(s.path, "PRAGMA secure_delete = ON;")
 	if err != nil {
 		return err
@@ -99,8 +99,8 @@ func missingKey(path string, ids []string) error {
 	return fmt.Errorf("the secrets in %s are sealed with the encryption key %s, which is not among the keys given; nothing was changed", path, strings.Join(ids, " and "))
 }
 
-// sealAtOnce is how many rows are sealed in one transaction.
-const sealAtOnce = 500
+// sealBatchSize is how many rows are sealed in one transaction.
+const sealBatchSize = 500
 
 // sealAll seals what is plain or sealed with an older key, some rows at a time. Each value
 // names its key, so that the next start goes on where this one was stopped.
@@ -117,7 +117,7 @@ func (s *Store) sealAll(ctx context.Context, conn *sqlite3.SQLiteConn) error {
 			}
 			err := inTransaction(conn, func() (err error) {
 				var n int
-				n, after, more, err = s.sealSome(conn, t.table, t.key, t.columns, after)
+				n, after, more, err = s.sealBatch(conn, t.table, t.key, t.columns, after)
 				changed += n
 				return err
 			})
@@ -142,12 +142,12 @@ func (s *Store) sealAll(ctx context.Context, conn *sqlite3.SQLiteConn) error {
 	return err
 }
 
-// sealSome seals the secrets of some rows. It tells how many it changed, where to go on,
+// sealBatch seals the secrets of some rows. It tells how many it changed, where to go on,
 // and whether there may be more.
-func (s *Store) sealSome(conn *sqlite3.SQLiteConn, table, key string, columns []string, after int64) (changed int, last int64, more bool, err error) {
+func (s *Store) sealBatch(conn *sqlite3.SQLiteConn, table, key string, columns []string, after int64) (changed int, last int64, more bool, err error) {
 	var rows [][]driver.Value
 	query := fmt.Sprintf("SELECT %s, %s FROM %s WHERE %[1]s > ? ORDER BY %[1]s LIMIT ?", key, strings.Join(columns, ", "), table)
-	err = queryConn(conn, query, []driver.Value{after, int64(sealAtOnce)}, func(row []driver.Value) error {
+	err = queryConn(conn, query, []driver.Value{after, int64(sealBatchSize)}, func(row []driver.Value) error {
 		rows = append(rows, slices.Clone(row))
 		return nil
 	})
@@ -172,7 +172,7 @@ func (s *Store) sealSome(conn *sqlite3.SQLiteConn, table, key string, columns []
 			return 0, 0, false, err
 		}
 	}
-	return changed, last, len(rows) == sealAtOnce, nil
+	return changed, last, len(rows) == sealBatchSize, nil
 }
 
 func (s *Store) reseal(table string, row int64, column string, value driver.Value) (driver.Value, error) {

@@ -112,7 +112,7 @@ func TestSecretsAreNeverInTheFiles(t *testing.T) {
 func TestPlainSecretsAreSealedAtTheStart(t *testing.T) {
 	dir, old := t.TempDir(), filepath.Join(t.TempDir(), "old.db")
 	path := filepath.Join(dir, "test.db")
-	const count = sealAtOnce + 30
+	const count = sealBatchSize + 30
 	s := open(t, old)
 	for n := range count {
 		put(t, s, secretive(n+1, 1))
@@ -150,7 +150,7 @@ func TestPlainSecretsAreSealedAtTheStart(t *testing.T) {
 // TestSealingGoesOnWhereItWasStopped ends it after each number of steps.
 func TestSealingGoesOnWhereItWasStopped(t *testing.T) {
 	old := filepath.Join(t.TempDir(), "old.db")
-	const count = 2*sealAtOnce + 1
+	const count = 2*sealBatchSize + 1
 	s := open(t, old)
 	var wait sync.WaitGroup
 	for n := range count {

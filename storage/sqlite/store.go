@@ -118,7 +118,7 @@ func (s *Store) start(ctx context.Context, o Options) error {
 	if err := migrate(ctx, s.path); err != nil {
 		return err
 	}
-	if err := s.unlock(ctx, o.Vault); err != nil {
+	if err := s.openVault(ctx, o.Vault); err != nil {
 		return err
 	}
 	w, err := newWriter(s, o)

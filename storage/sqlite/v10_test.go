@@ -186,7 +186,7 @@ func mustHoldV10(t *testing.T, s *Store) {
 			t.Errorf("%s has %d attempts, %d of them stored", d.ID, d.Attempts, len(attempts))
 		}
 	}
-	if states[engine.StatePending] != 4 || states[engine.StateFailed] != 3 || states[engine.StateSucceeded] != 2 || states[engine.StateDead] != 4 {
+	if states[engine.StatePending] != 4 || states[engine.StateRetrying] != 3 || states[engine.StateSucceeded] != 2 || states[engine.StateDead] != 4 {
 		t.Errorf("deliveries are %v", states)
 	}
 	unfinished, err := s.Unfinished(ctx, 0, 0)

@@ -19,14 +19,14 @@ const outcomePace = 5 * time.Millisecond
 
 // writer makes every change to the database, in its one goroutine.
 type writer struct {
-	queue     *queue
-	log       *slog.Logger
-	pace      time.Duration
-	onCommit  func(Commit)
-	watermark *atomic.Int64 // the store's
-	savedMark int64         // what of it is on disk
-	tail      atomic.Bool   // set by the checkpointer: its part is done, see checkpoint.go
-	commits   atomic.Int64
+	queue             *queue
+	log               *slog.Logger
+	pace              time.Duration
+	onCommit          func(Commit)
+	watermark         *atomic.Int64 // the store's
+	savedMark         int64         // what of it is on disk
+	checkpointPending atomic.Bool   // set by the checkpointer: its part is done, see checkpoint.go
+	commits           atomic.Int64
 
 	conn     *sqlite3.SQLiteConn
 	preparer preparer // of conn; ends it
@@ -92,7 +92,7 @@ func (w *writer) wait(last time.Time) bool {
 		switch {
 		case closed:
 			return items > 0
-		case calls >= crowd || items >= outcomeCrowd:
+		case calls >= flushThreshold || items >= outcomeFlushThreshold:
 			return true
 		case items == 0:
 			<-w.queue.wake
@@ -123,7 +123,7 @@ func (w *writer) write(batch []request) {
 	}
 	started := time.Now()
 	failed, err := w.transaction(batch, false)
-	if err != nil && !outOfOrder(err) {
+	if err != nil && !isStorageFailure(err) {
 		failed, err = w.transaction(batch, true)
 	}
 	w.report(len(batch), err)
@@ -141,7 +141,7 @@ func (w *writer) write(batch []request) {
 		w.onCommit(Commit{Requests: len(batch), Rows: rows, Took: time.Since(started), Err: err})
 	}
 	answer(batch, failed, err)
-	if w.tail.CompareAndSwap(true, false) {
+	if w.checkpointPending.CompareAndSwap(true, false) {
 		w.finishCheckpoint()
 	}
 }
@@ -174,7 +174,7 @@ func (c *complaint) due(err error) bool {
 	if e, ok := errors.AsType[sqlite3.Error](err); ok { // without the row that met it first
 		cause = e.Error()
 	}
-	if cause == c.cause && time.Since(c.at) < complainEvery {
+	if cause == c.cause && time.Since(c.at) < warnEvery {
 		return false
 	}
 	c.cause, c.at = cause, time.Now()
@@ -219,9 +219,9 @@ func (w *writer) transaction(batch []request, careful bool) (failed map[int]erro
 		}
 		var failure error
 		if careful || r.call != nil && r.call.do != nil {
-			failure, err = w.guarded(r)
+			failure, err = w.withSavepoint(r)
 		} else {
-			failure, err = split(w.apply(r))
+			failure, err = splitError(w.apply(r))
 		}
 		if err != nil {
 			return nil, err
@@ -264,24 +264,24 @@ func (w *writer) apply(r request) error {
 	}
 }
 
-// split tells a refusal, which concerns its request alone and was found before anything
+// splitError tells a refusal, which concerns its request alone and was found before anything
 // was written, from an error after which the transaction can't go on as it is.
-func split(err error) (failure, fatal error) {
+func splitError(err error) (failure, fatal error) {
 	if e, ok := errors.AsType[*engine.Error](err); ok {
 		return e, nil
 	}
 	return nil, err
 }
 
-// guarded applies r so that nothing is left of it where it fails.
-func (w *writer) guarded(r request) (failure, fatal error) {
+// withSavepoint applies r so that nothing is left of it where it fails.
+func (w *writer) withSavepoint(r request) (failure, fatal error) {
 	if err := w.savepoint.exec(); err != nil {
 		return nil, err
 	}
 	rows := w.rows
 	failure = w.apply(r)
 	if failure != nil {
-		if outOfOrder(failure) {
+		if isStorageFailure(failure) {
 			return nil, failure
 		}
 		w.rows = rows
@@ -292,8 +292,8 @@ func (w *writer) guarded(r request) (failure, fatal error) {
 	return failure, w.release.exec()
 }
 
-// outOfOrder tells whether err speaks of the disk or the file, rather than of one row.
-func outOfOrder(err error) bool {
+// isStorageFailure tells whether err speaks of the disk or the file, rather than of one row.
+func isStorageFailure(err error) bool {
 	e, ok := errors.AsType[sqlite3.Error](err)
 	if !ok {
 		return false

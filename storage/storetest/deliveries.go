@@ -32,7 +32,7 @@ var deliveries = []check{
 		next := base.Add(time.Hour + 7*time.Microsecond)
 		t.record(failed(d, 1, next))
 		want := &engine.Delivery{
-			ID: d, Account: "acme", EventType: "order.created", State: engine.StateFailed, Attempts: 1,
+			ID: d, Account: "acme", EventType: "order.created", State: engine.StateRetrying, Attempts: 1,
 			NextAt: next, LastAt: base.Add(time.Minute), Status: 503, Error: "answered 503",
 		}
 		t.equal("failed", t.delivery(d), want)
@@ -67,10 +67,10 @@ var deliveries = []check{
 		count(engine.StatePending, 10, 0, 0)
 		t.record(failed(id(second, 1), 2, base))
 		count(engine.StateDead, 10, 1, third.ID)
-		count(engine.StateFailed, 10, 1, second.ID)
+		count(engine.StateRetrying, 10, 1, second.ID)
 	}},
 	{"each state is kept", func(t *suite) {
-		for _, state := range []engine.State{engine.StatePending, engine.StateFailed, engine.StateSucceeded, engine.StateDead, engine.StateDropped} {
+		for _, state := range []engine.State{engine.StatePending, engine.StateRetrying, engine.StateSucceeded, engine.StateDead, engine.StateDropped} {
 			e := event(1)
 			t.append(e)
 			t.record(tried(id(e, 1), state, 1, 0))
@@ -108,7 +108,7 @@ var deliveries = []check{
 		plain := &engine.Attempt{Number: 4, At: base, Request: engine.AttemptRequest{Plain: engine.FormatData}}
 		want := []*engine.Attempt{full, empty, none, plain}
 		for _, a := range want {
-			t.record(&engine.Outcome{ID: id(e, 5), State: engine.StateFailed, Attempts: a.Number, NextAt: base, Attempt: a})
+			t.record(&engine.Outcome{ID: id(e, 5), State: engine.StateRetrying, Attempts: a.Number, NextAt: base, Attempt: a})
 		}
 		t.equal("attempts", t.attempts(id(e, 5)), want)
 	}},
@@ -389,7 +389,7 @@ var deliveries = []check{
 		t.equal("succeeded", t.delivery(id(ok, 1)).State, engine.StateSucceeded)
 		t.equal("dropped", t.delivery(id(dropped, 1)).State, engine.StateDropped)
 		t.equal("without a row", t.delivery(id(rowless, 1)).State, engine.StatePending)
-		t.equal("another subscription's", t.delivery(id(ok, 2)).State, engine.StateFailed)
+		t.equal("another subscription's", t.delivery(id(ok, 2)).State, engine.StateRetrying)
 		t.equal("dead letters", len(t.list(engine.DeliveryQuery{Account: "acme", State: engine.StateDead})), many-2)
 	}},
 }

@@ -37,7 +37,7 @@ var hostile = []check{
 			if n := len(t.list(engine.DeliveryQuery{Account: text})); n != 1 {
 				t.Errorf("%.40q: %d deliveries", text, n)
 			}
-			if n := len(t.list(engine.DeliveryQuery{EventType: "type " + text, State: engine.StateFailed})); n != 1 {
+			if n := len(t.list(engine.DeliveryQuery{EventType: "type " + text, State: engine.StateRetrying})); n != 1 {
 				t.Errorf("%.40q: %d deliveries of the type", text, n)
 			}
 			found, err := t.s.EventByKey(t.ctx(), engine.EventKeyHash(text, text))

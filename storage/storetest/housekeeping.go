@@ -176,7 +176,7 @@ var housekeeping = []check{
 		}
 		open, err := t.s.OpenDeliveries(t.ctx())
 		t.must(err)
-		t.equal("open", open, map[engine.ID]engine.OpenCount{1: {Failed: 30}, 2: {Pending: 10}})
+		t.equal("open", open, map[engine.ID]engine.BacklogCount{1: {Failed: 30}, 2: {Pending: 10}})
 	}},
 	{"room that was freed is given back", func(t *suite) {
 		big := make([]*engine.Event, 200)

@@ -23,7 +23,7 @@ var lifecycle = []check{
 		got, err := t.s.Event(t.ctx(), "acme", e.ID)
 		t.must(err)
 		t.equal("event", got, e)
-		t.equal("state", t.delivery(id(e, u.ID)).State, engine.StateFailed)
+		t.equal("state", t.delivery(id(e, u.ID)).State, engine.StateRetrying)
 		t.equal("attempts", len(t.attempts(id(e, u.ID))), 1)
 		t.equal("state", t.delivery(id(e, 2)).State, engine.StatePending)
 		mark, err := t.s.Watermark(t.ctx())

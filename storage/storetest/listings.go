@@ -52,7 +52,7 @@ func listDeliveries(t *suite) {
 			switch d.State {
 			case engine.StatePending:
 				o = waits(d.ID, 0)
-			case engine.StateFailed:
+			case engine.StateRetrying:
 				o.NextAt = base
 			}
 			t.record(o)

@@ -116,7 +116,7 @@ func tried(d engine.DeliveryID, state engine.State, n, status int) *engine.Outco
 
 // failed is the outcome of a failed attempt n, with the next one due at next.
 func failed(d engine.DeliveryID, n int, next time.Time) *engine.Outcome {
-	o := tried(d, engine.StateFailed, n, 503)
+	o := tried(d, engine.StateRetrying, n, 503)
 	o.NextAt = next
 	return o
 }
