@@ -16,7 +16,7 @@ import (
 	"switchhook/cmd/manifest"
 	"switchhook/scripts"
 	"switchhook/scripts/filter"
-	"switchhook/scripts/suite"
+	"switchhook/scripts/scripttest"
 )
 
 type applyCommand struct {
@@ -165,7 +165,7 @@ func stepName(s *manifest.Step) string {
 // check runs the tests of the scripts, and compiles what the subscriptions have of their
 // own, on this machine.
 func (c *applyCommand) check(ctx context.Context, set *manifest.Set, state *manifest.State) error {
-	var runner suite.Runner
+	var runner scripttest.Runner
 	if needsSandbox(set) {
 		pool, err := startSandbox(false)
 		if err != nil {
@@ -223,13 +223,13 @@ func schemasFor(sub *manifest.Subscription, set *manifest.Set, state *manifest.S
 
 // checker counts what passes and writes down what does not.
 type checker struct {
-	runner                suite.Runner
+	runner                scripttest.Runner
 	writer                *testWriter
 	passed, failed, wrong int
 }
 
 func (c *checker) script(ctx context.Context, s *manifest.Script) {
-	r := suite.Run(ctx, c.runner, s.Suite())
+	r := scripttest.Run(ctx, c.runner, s.Suite())
 	c.passed += r.Passed
 	c.failed += r.Failed
 	if r.OK() {

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"switchhook/scripts"
-	"switchhook/scripts/suite"
+	"switchhook/scripts/scripttest"
 )
 
 // client talks to a running router over its API.
@@ -137,9 +137,9 @@ type refusalError struct {
 	request string // method and path
 	status  string
 	code    int
-	Detail  string         `json:"detail"`
-	Script  *scripts.Error `json:"script"` // where a filter or transform is to blame
-	Tests   *suite.Report  `json:"tests"`  // where test cases failed
+	Detail  string             `json:"detail"`
+	Script  *scripts.Error     `json:"script"` // where a filter or transform is to blame
+	Tests   *scripttest.Report `json:"tests"`  // where test cases failed
 }
 
 // asFlags puts what the API says of members of requests in words of the command line.

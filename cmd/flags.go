@@ -14,7 +14,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"switchhook/scripts/near"
+	"switchhook/scripts/suggest"
 )
 
 // secret is a key or a signing secret. Whatever it comes from, checkValues and readSecret
@@ -96,7 +96,7 @@ func unknownVariables(model *kong.Node, environment []string) (unknown []string)
 		if !strings.HasPrefix(name, variablePrefix) || slices.Contains(known, name) || kubernetesService.MatchString(name) {
 			continue
 		}
-		if meant := near.Closest(name, known); meant != "" {
+		if meant := suggest.Closest(name, known); meant != "" {
 			name += ", did you mean " + meant + "?"
 		}
 		unknown = append(unknown, name)

@@ -12,7 +12,7 @@ import (
 	"text/tabwriter"
 
 	"switchhook/cmd/manifest"
-	"switchhook/scripts/suite"
+	"switchhook/scripts/scripttest"
 )
 
 type scriptsCommand struct {
@@ -42,7 +42,7 @@ func (c *scriptsCommand) find(ctx context.Context, name string) (*client, *scrip
 }
 
 // showReport prints what test cases came to: the ones that failed, and the sum.
-func showReport(r *suite.Report) {
+func showReport(r *scripttest.Report) {
 	if r == nil {
 		return
 	}
@@ -181,7 +181,7 @@ func (c *scriptsPushCommand) readCases() (json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(append([]suite.Case{}, cases...))
+	return json.Marshal(append([]scripttest.Case{}, cases...))
 }
 
 func (c *scriptsPushCommand) create(ctx context.Context, api *client, account string) (*scriptBody, error) {
@@ -249,7 +249,7 @@ func (c *scriptsDiffCommand) Run(ctx context.Context, all *commands) error {
 	if err != nil {
 		return err
 	}
-	text := suite.Diff(a, b)
+	text := scripttest.Diff(a, b)
 	if text == "" {
 		fmt.Printf("%s and %s are the same\n", printable(nameA), printable(nameB))
 		return nil

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"switchhook/scripts/suite"
+	"switchhook/scripts/scripttest"
 )
 
 type testCommand struct {
@@ -95,7 +95,7 @@ func (c *testCommand) report(r *testResults) error {
 
 // tester runs the cases of files.
 type tester struct {
-	runner suite.Runner
+	runner scripttest.Runner
 	only   *regexp.Regexp
 	update bool
 	paths  []string
@@ -113,10 +113,10 @@ type testResults struct {
 
 // fileResult is what came of one file of cases.
 type fileResult struct {
-	Path    string         `json:"path"`
-	Error   string         `json:"error,omitempty"` // why it was not run
-	Updated []suite.Change `json:"updated,omitempty"`
-	Report  *suite.Report  `json:"report,omitempty"`
+	Path    string              `json:"path"`
+	Error   string              `json:"error,omitempty"` // why it was not run
+	Updated []scripttest.Change `json:"updated,omitempty"`
+	Report  *scripttest.Report  `json:"report,omitempty"`
 
 	sources []string
 	left    bool              // --update leaves cases as they are that fail
@@ -137,7 +137,7 @@ func (r *testResults) status() error {
 // run runs all files once. The error says that there is nothing to run.
 func (t *tester) run(ctx context.Context) (*testResults, error) {
 	began := time.Now()
-	files, err := suite.Find(t.paths...)
+	files, err := scripttest.Find(t.paths...)
 	if err != nil {
 		return nil, err
 	}
@@ -183,9 +183,9 @@ func (t *tester) runFile(ctx context.Context, path string) (r fileResult) {
 	return r
 }
 
-func (t *tester) once(ctx context.Context, path string) (fileResult, *suite.File) {
+func (t *tester) once(ctx context.Context, path string) (fileResult, *scripttest.File) {
 	r := fileResult{Path: path}
-	file, err := suite.Load(path)
+	file, err := scripttest.Load(path)
 	r.sources = file.Sources
 	if err != nil {
 		r.Error = err.Error()
@@ -193,8 +193,8 @@ func (t *tester) once(ctx context.Context, path string) (fileResult, *suite.File
 	}
 	r.scripts = map[string]string{"filter": file.FilterPath, "transform": file.TransformPath}
 	chosen := file.Suite
-	chosen.Cases = slices.DeleteFunc(slices.Clone(chosen.Cases), func(c suite.Case) bool { return !t.only.MatchString(c.Name) })
-	report := suite.Run(ctx, t.runner, chosen)
+	chosen.Cases = slices.DeleteFunc(slices.Clone(chosen.Cases), func(c scripttest.Case) bool { return !t.only.MatchString(c.Name) })
+	report := scripttest.Run(ctx, t.runner, chosen)
 	r.Report = &report
 	if b := report.Broken; b != nil {
 		where := r.scripts[b.Script]
@@ -277,7 +277,7 @@ type stamp struct {
 // stamps looks at the files of cases, at what was read for r, and at their folders, where
 // a script may come or go. What is not there has the zero stamp.
 func (t *tester) stamps(r *testResults) map[string]stamp {
-	files, _ := suite.Find(t.paths...)
+	files, _ := scripttest.Find(t.paths...)
 	if r != nil {
 		for _, f := range r.Files {
 			files = append(files, f.sources...)

@@ -20,7 +20,7 @@ import (
 	"switchhook/engine/target"
 	"switchhook/scripts"
 	"switchhook/scripts/filter"
-	"switchhook/scripts/suite"
+	"switchhook/scripts/scripttest"
 )
 
 type tryCommand struct {
@@ -178,7 +178,7 @@ func (c *tryCommand) readEvent() (*scripts.Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, err := suite.ReadEvent(text)
+	e, err := scripttest.ReadEvent(text)
 	if err != nil {
 		return nil, fmt.Errorf("--event: %w", err)
 	}

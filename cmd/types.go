@@ -9,7 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"switchhook/scripts/types"
+	"switchhook/scripts/dts"
 )
 
 type typesCommand struct {
@@ -21,13 +21,13 @@ type typesCommand struct {
 // Run writes switchhook.d.ts, with --server events.d.ts, and a tsconfig.json where there
 // is none.
 func (c *typesCommand) Run(ctx context.Context) error {
-	files := []struct{ name, text string }{{"switchhook.d.ts", types.Declarations()}}
+	files := []struct{ name, text string }{{"switchhook.d.ts", dts.Declarations()}}
 	if c.Server != "" {
 		all, err := c.eventTypes(ctx)
 		if err != nil {
 			return err
 		}
-		files = append(files, struct{ name, text string }{"events.d.ts", types.Events(all)})
+		files = append(files, struct{ name, text string }{"events.d.ts", dts.Events(all)})
 	}
 	if err := os.MkdirAll(c.Out, 0o755); err != nil {
 		return err
@@ -38,7 +38,7 @@ func (c *typesCommand) Run(ctx context.Context) error {
 		}
 	}
 	// The author's own settings stand.
-	err := writeTypes(filepath.Join(c.Out, "tsconfig.json"), types.Config(), os.O_EXCL)
+	err := writeTypes(filepath.Join(c.Out, "tsconfig.json"), dts.Config(), os.O_EXCL)
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
@@ -57,7 +57,7 @@ func writeTypes(path, text string, how int) error {
 }
 
 // eventTypes reads all that are registered.
-func (c *typesCommand) eventTypes(ctx context.Context) ([]types.EventType, error) {
+func (c *typesCommand) eventTypes(ctx context.Context) ([]dts.EventType, error) {
 	api, err := (&clientFlags{Server: c.Server, Key: c.Key}).client()
 	if err != nil {
 		return nil, err
@@ -70,9 +70,9 @@ func (c *typesCommand) eventTypes(ctx context.Context) ([]types.EventType, error
 	if err != nil {
 		return nil, err
 	}
-	list := make([]types.EventType, len(registered))
+	list := make([]dts.EventType, len(registered))
 	for i, t := range registered {
-		list[i] = types.EventType{Name: t.Name, Description: t.Description}
+		list[i] = dts.EventType{Name: t.Name, Description: t.Description}
 		if string(t.Schema) != "null" {
 			list[i].Schema = t.Schema
 		}

@@ -10,8 +10,8 @@ import (
 	"strconv"
 	"time"
 
-	"switchhook/engine/judge"
-	"switchhook/engine/order"
+	"switchhook/engine/dispatchqueue"
+	"switchhook/engine/retry"
 	"switchhook/engine/snowflake"
 )
 
@@ -28,13 +28,13 @@ const batchPrefix = "bat_"
 
 // buildBatchElement is one delivery of a batch on its way out.
 type batchElement struct {
-	entry   order.Entry
+	entry   dispatchqueue.Entry
 	attempt *Attempt
 	event   *Event
 	request *deliveryRequest // nil where nothing is to be sent
 	body    []byte           // its place in the array
 	verdict verdict
-	result  judge.Result // where it failed by itself, why
+	result  retry.Result // where it failed by itself, why
 
 	giveUpAt time.Time
 	expired  bool // that is over: it is given up without an attempt
@@ -50,7 +50,7 @@ type batch struct {
 
 // deliverBatch makes one attempt of several deliveries, in one POST. What does not go with
 // the first of them waits again.
-func (e *Engine) deliverBatch(q *queue, r *compiledSubscription, p order.Batch) {
+func (e *Engine) deliverBatch(q *queue, r *compiledSubscription, p dispatchqueue.Batch) {
 	began := time.Now()
 	traced, span := e.traces.deliver(r, &p, &Attempt{Number: p.First.Attempts + 1})
 	ctx, cancel := context.WithTimeout(traced, r.policy.timeout)
@@ -62,7 +62,7 @@ func (e *Engine) deliverBatch(q *queue, r *compiledSubscription, p order.Batch) 
 		return
 	}
 	if b.next < p.Len() {
-		rest := order.Batch{First: *p.At(b.next), Rest: p.Rest[b.next:], Queue: p.Queue}
+		rest := dispatchqueue.Batch{First: *p.At(b.next), Rest: p.Rest[b.next:], Queue: p.Queue}
 		p.Rest = p.Rest[:b.next-1]
 		known, list := e.scheduler.requeueRest(q, rest)
 		e.afterRequeue(q, rest, known, list)
@@ -127,7 +127,7 @@ func (e *Engine) deliverBatch(q *queue, r *compiledSubscription, p order.Batch) 
 }
 
 // decideElement decides what follows for one delivery, by its own schedule.
-func (e *Engine) decideElement(r *compiledSubscription, el *batchElement, x judge.Result) {
+func (e *Engine) decideElement(r *compiledSubscription, el *batchElement, x retry.Result) {
 	el.verdict = e.decide(r, el.giveUpAt, el.attempt, x)
 	el.attempt.Error = el.verdict.Reason
 	e.metrics.attempted(r.sub.Account, el.entry, el.attempt, el.verdict.state)
@@ -137,7 +137,7 @@ func (e *Engine) decideElement(r *compiledSubscription, el *batchElement, x judg
 
 // collectBatch makes deliveries ready, one after the other, until they fill a batch or one comes
 // that can't go with those before it.
-func (e *Engine) collectBatch(ctx context.Context, r *compiledSubscription, p *order.Batch) (b batch) {
+func (e *Engine) collectBatch(ctx context.Context, r *compiledSubscription, p *dispatchqueue.Batch) (b batch) {
 	began, size, going := time.Now(), 2, 0
 	for ; b.next < p.Len(); b.next++ {
 		if b.next > 0 && time.Since(began) > r.policy.timeout/2 { // the POST needs its time too
@@ -229,14 +229,14 @@ func withEventID(envelope []byte, event ID) []byte {
 
 // sendBatch sends what is to be sent of a batch, and notes in each attempt what went. The answer
 // is in result.
-func (e *Engine) sendBatch(ctx context.Context, r *compiledSubscription, b batch) (sent []*batchElement, x judge.Result, result Attempt) {
+func (e *Engine) sendBatch(ctx context.Context, r *compiledSubscription, b batch) (sent []*batchElement, x retry.Result, result Attempt) {
 	for _, el := range b.elements {
 		if el.request != nil && el.result.Err == nil {
 			sent = append(sent, el)
 		}
 	}
 	if len(sent) == 0 {
-		return nil, judge.Result{}, result
+		return nil, retry.Result{}, result
 	}
 	out, id := sent[0].request, sent[0].event.ID.Format(EventPrefix)
 	if !b.single {

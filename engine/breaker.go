@@ -4,7 +4,7 @@ import (
 	"slices"
 	"time"
 
-	"switchhook/engine/judge"
+	"switchhook/engine/retry"
 )
 
 const (
@@ -69,13 +69,13 @@ type transition struct {
 
 // applyTransition takes over what an attempt said of the target. A target that answers closes the
 // circuit even where it refuses: what it refuses is this one request.
-func (c *circuitBreaker) observe(v judge.Decision, event ID, probe bool, now time.Time) (n transition) {
+func (c *circuitBreaker) observe(v retry.Decision, event ID, probe bool, now time.Time) (n transition) {
 	now = now.UTC().Truncate(time.Microsecond) // as it is stored
 	n.health = c.Health
 	switch v.Signal {
-	case judge.SignalUnknown:
+	case retry.SignalUnknown:
 		return n
-	case judge.SignalHealthy:
+	case retry.SignalHealthy:
 		n.recovered = c.open() && now.Sub(c.FailingSince) >= recoveredAfter
 		n.closed = c.open()
 		c.consecutiveFailures, c.failedEvents = 0, nil
@@ -88,7 +88,7 @@ func (c *circuitBreaker) observe(v judge.Decision, event ID, probe bool, now tim
 	c.Failures++
 	c.LastError = v.Reason
 	switch {
-	case v.Signal == judge.SignalRejecting:
+	case v.Signal == retry.SignalRejecting:
 		n.closed = c.open()
 		c.consecutiveFailures, c.failedEvents, c.NextProbeAt, c.ProbeDelay = 0, nil, time.Time{}, 0
 	case !c.open():

@@ -5,34 +5,34 @@ import (
 	"testing"
 	"time"
 
-	"switchhook/engine/judge"
+	"switchhook/engine/retry"
 )
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 var (
-	down = judge.Decision{Signal: judge.SignalUnavailable, Reason: "down"}
-	bad  = judge.Decision{Signal: judge.SignalRejecting, Reason: "bad"}
-	good = judge.Decision{Signal: judge.SignalHealthy}
+	down = retry.Decision{Signal: retry.SignalUnavailable, Reason: "down"}
+	bad  = retry.Decision{Signal: retry.SignalRejecting, Reason: "bad"}
+	good = retry.Decision{Signal: retry.SignalHealthy}
 )
 
 func TestFailuresInARowOpenTheCircuit(t *testing.T) {
 	for name, c := range map[string]struct {
-		verdicts []judge.Decision
+		verdicts []retry.Decision
 		state    HealthState
 		failures int
 	}{
 		"nothing yet":                    {nil, HealthHealthy, 0},
-		"a success":                      {[]judge.Decision{good}, HealthHealthy, 0},
-		"four failures":                  {[]judge.Decision{down, down, down, down}, HealthFailing, 4},
-		"five":                           {[]judge.Decision{down, down, down, down, down}, HealthProbing, 5},
-		"a success between":              {[]judge.Decision{down, down, down, down, good, down}, HealthFailing, 1},
-		"an answer between":              {[]judge.Decision{down, down, down, down, bad, down}, HealthFailing, 6},
-		"a failing transform between":    {[]judge.Decision{down, down, down, down, {Reason: "threw"}, down}, HealthProbing, 5},
-		"answers that refuse":            {[]judge.Decision{bad, bad, bad, bad, bad, bad}, HealthFailing, 6},
-		"transforms that fail":           {[]judge.Decision{{Reason: "a"}, {Reason: "b"}, {Reason: "c"}, {Reason: "d"}, {Reason: "e"}}, HealthHealthy, 0},
-		"one success closes it":          {[]judge.Decision{down, down, down, down, down, good}, HealthHealthy, 0},
-		"an answer that refuses does so": {[]judge.Decision{down, down, down, down, down, bad}, HealthFailing, 6},
+		"a success":                      {[]retry.Decision{good}, HealthHealthy, 0},
+		"four failures":                  {[]retry.Decision{down, down, down, down}, HealthFailing, 4},
+		"five":                           {[]retry.Decision{down, down, down, down, down}, HealthProbing, 5},
+		"a success between":              {[]retry.Decision{down, down, down, down, good, down}, HealthFailing, 1},
+		"an answer between":              {[]retry.Decision{down, down, down, down, bad, down}, HealthFailing, 6},
+		"a failing transform between":    {[]retry.Decision{down, down, down, down, {Reason: "threw"}, down}, HealthProbing, 5},
+		"answers that refuse":            {[]retry.Decision{bad, bad, bad, bad, bad, bad}, HealthFailing, 6},
+		"transforms that fail":           {[]retry.Decision{{Reason: "a"}, {Reason: "b"}, {Reason: "c"}, {Reason: "d"}, {Reason: "e"}}, HealthHealthy, 0},
+		"one success closes it":          {[]retry.Decision{down, down, down, down, down, good}, HealthHealthy, 0},
+		"an answer that refuses does so": {[]retry.Decision{down, down, down, down, down, bad}, HealthFailing, 6},
 	} {
 		var h circuitBreaker
 		for i, v := range c.verdicts {
@@ -46,9 +46,9 @@ func TestFailuresInARowOpenTheCircuit(t *testing.T) {
 
 // One event that the target can't take must not break off the others.
 func TestOneEventAloneOpensNothing(t *testing.T) {
-	silent := judge.Decision{Signal: judge.SignalUnavailable, Overloaded: true, Reason: "no answer"}
+	silent := retry.Decision{Signal: retry.SignalUnavailable, Overloaded: true, Reason: "no answer"}
 	for name, c := range map[string]struct {
-		v      judge.Decision
+		v      retry.Decision
 		events []ID
 		open   bool
 	}{

@@ -10,7 +10,7 @@ import (
 
 	"switchhook/scripts"
 	"switchhook/scripts/filter"
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 )
 
 // Change says how a candidate version's outcome for an event differs from the live one's.
@@ -88,9 +88,9 @@ func (e *Engine) newRunner(ctx context.Context, kind ScriptKind, source string, 
 // outcome runs the script. The error is not the script's.
 func (r *scriptRunner) outcome(ctx context.Context, ev *Event) (*ScriptOutcome, error) {
 	if r.filter == nil {
-		return transformOutcome(r.run.Run(ctx, r.program, scriptEvent(ev, jsondoc.Value{}), r.request))
+		return transformOutcome(r.run.Run(ctx, r.program, scriptEvent(ev, jsonindex.Value{}), r.request))
 	}
-	in := filter.NewInput(scriptEvent(ev, jsondoc.Value{}))
+	in := filter.NewInput(scriptEvent(ev, jsonindex.Value{}))
 	defer in.Release()
 	began := time.Now()
 	matched, err := r.filter.Match(in)

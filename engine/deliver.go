@@ -6,8 +6,8 @@ import (
 	"log/slog"
 	"time"
 
-	"switchhook/engine/judge"
-	"switchhook/engine/order"
+	"switchhook/engine/dispatchqueue"
+	"switchhook/engine/retry"
 	"switchhook/engine/target"
 )
 
@@ -24,7 +24,7 @@ const (
 )
 
 // deliver makes one attempt: transform, sign, send, judge, record.
-func (e *Engine) deliver(q *queue, r *compiledSubscription, p order.Batch) {
+func (e *Engine) deliver(q *queue, r *compiledSubscription, p dispatchqueue.Batch) {
 	if r.sub.Batch.Size > 0 {
 		e.deliverBatch(q, r, p)
 		return
@@ -35,7 +35,7 @@ func (e *Engine) deliver(q *queue, r *compiledSubscription, p order.Batch) {
 		if p.Queue != nil {
 			e.completeOrdered(q, &p, []*verdict{{state: StateDead}})
 		}
-		e.scheduler.finish(q, r, p, judge.Decision{})
+		e.scheduler.finish(q, r, p, retry.Decision{})
 		e.markExpired(q, r, en)
 		return
 	}
@@ -77,15 +77,15 @@ func (e *Engine) deliver(q *queue, r *compiledSubscription, p order.Batch) {
 
 // verdict is what follows from an attempt, and the state in which it leaves the delivery.
 type verdict struct {
-	judge.Decision
+	retry.Decision
 	state State
 }
 
-func verdictFor(v judge.Decision) verdict {
+func verdictFor(v retry.Decision) verdict {
 	switch v.Action {
-	case judge.ActionSucceed:
+	case retry.ActionSucceed:
 		return verdict{v, StateSucceeded}
-	case judge.ActionRetry:
+	case retry.ActionRetry:
 		return verdict{v, StateRetrying}
 	}
 	return verdict{v, StateDead}
@@ -93,12 +93,12 @@ func verdictFor(v judge.Decision) verdict {
 
 // droppedVerdict is the verdict where the transform wants nothing sent.
 func droppedVerdict(reason string) verdict {
-	return verdict{judge.Decision{Reason: reason}, StateDropped}
+	return verdict{retry.Decision{Reason: reason}, StateDropped}
 }
 
 // decide decides what follows from an attempt, and notes in a where it failed.
-func (e *Engine) decide(r *compiledSubscription, giveUpAt time.Time, a *Attempt, x judge.Result) verdict {
-	v := verdictFor(judge.Decide(r.policy.retries, giveUpAt, a.Number, x, e.cfg.Now(), jitter()))
+func (e *Engine) decide(r *compiledSubscription, giveUpAt time.Time, a *Attempt, x retry.Result) verdict {
+	v := verdictFor(retry.Decide(r.policy.retries, giveUpAt, a.Number, x, e.cfg.Now(), jitter()))
 	if v.Reason != "" && a.Phase == "" {
 		a.Phase = phaseHTTP
 	}
@@ -106,7 +106,7 @@ func (e *Engine) decide(r *compiledSubscription, giveUpAt time.Time, a *Attempt,
 }
 
 // recordAttempt hands an attempt and what follows from it to the store.
-func (e *Engine) recordAttempt(q *queue, r *compiledSubscription, en order.Entry, a *Attempt, v verdict) {
+func (e *Engine) recordAttempt(q *queue, r *compiledSubscription, en dispatchqueue.Entry, a *Attempt, v verdict) {
 	e.recordOutcome(&Outcome{
 		ID: DeliveryID{en.Event, r.sub.ID}, State: v.state, Attempts: a.Number, NextAt: v.NextAt, Error: v.Reason, Attempt: a,
 	}, func() {
@@ -127,7 +127,7 @@ func deadReason(a *Attempt, v verdict) string {
 	return v.Reason
 }
 
-func (e *Engine) afterRequeue(q *queue, p order.Batch, known bool, list []order.Displaced) {
+func (e *Engine) afterRequeue(q *queue, p dispatchqueue.Batch, known bool, list []dispatchqueue.Displaced) {
 	if known {
 		e.settleDisplaced(q, list)
 		return
@@ -139,8 +139,8 @@ func (e *Engine) afterRequeue(q *queue, p order.Batch, known bool, list []order.
 
 // completeOrdered tells a line that sorts what its deliveries have become. One that has been
 // superseded meanwhile is not tried again.
-func (e *Engine) completeOrdered(q *queue, p *order.Batch, verdicts []*verdict) {
-	list := e.scheduler.completeOrdered(q, p, func(i int) order.Disposition { return verdicts[i].state.disposition() })
+func (e *Engine) completeOrdered(q *queue, p *dispatchqueue.Batch, verdicts []*verdict) {
+	list := e.scheduler.completeOrdered(q, p, func(i int) dispatchqueue.Disposition { return verdicts[i].state.disposition() })
 	for i := range p.Len() {
 		for j, a := range list {
 			if a.SupersededBy != 0 && a.Entry.Event == p.At(i).Event {
@@ -156,7 +156,7 @@ func (e *Engine) completeOrdered(q *queue, p *order.Batch, verdicts []*verdict) 
 
 // logAttempt writes an attempt down where somebody asked for so much, without the error's
 // text: it may quote what a target answered or a script threw, which is payload.
-func (e *Engine) logAttempt(r *compiledSubscription, en order.Entry, a *Attempt, v verdict) {
+func (e *Engine) logAttempt(r *compiledSubscription, en dispatchqueue.Entry, a *Attempt, v verdict) {
 	if e.cfg.LogDeliveries {
 		e.logOutcome(r, en, a, v)
 		return
@@ -185,7 +185,7 @@ func (e *Engine) logAttempt(r *compiledSubscription, en order.Entry, a *Attempt,
 }
 
 // markRecorded notes that a delivery has a row now.
-func (e *Engine) markRecorded(en order.Entry) {
+func (e *Engine) markRecorded(en dispatchqueue.Entry) {
 	if en.Tracked != nil {
 		e.tracker.Record(en.Tracked, en.Slot)
 	}
@@ -193,17 +193,17 @@ func (e *Engine) markRecorded(en order.Entry) {
 
 // attempt makes the request and sends it, and notes in a what it did. dropped is the
 // reason where the transform wants nothing sent.
-func (e *Engine) attempt(ctx context.Context, r *compiledSubscription, en order.Entry, a *Attempt) (x judge.Result, dropped string) {
+func (e *Engine) attempt(ctx context.Context, r *compiledSubscription, en dispatchqueue.Entry, a *Attempt) (x retry.Result, dropped string) {
 	if r.configErr != nil {
 		a.Phase = phaseRefused
-		return judge.Result{Err: r.configErr}, ""
+		return retry.Result{Err: r.configErr}, ""
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.policy.timeout)
 	defer cancel()
 	ev, err := e.loadEvent(ctx, en)
 	if err != nil {
 		a.Phase = phaseEvent
-		return judge.Result{Err: err}, ""
+		return retry.Result{Err: err}, ""
 	}
 	out, dropped, err := e.buildRequest(ctx, r, ev, a)
 	if r.transformSource != "" {
@@ -211,10 +211,10 @@ func (e *Engine) attempt(ctx context.Context, r *compiledSubscription, en order.
 	}
 	if err != nil {
 		a.Phase = phaseTransform
-		return judge.Result{Err: err}, ""
+		return retry.Result{Err: err}, ""
 	}
 	if dropped != "" {
-		return judge.Result{}, dropped
+		return retry.Result{}, dropped
 	}
 	sending, span := e.traces.send(ctx, out, a)
 	x = e.send(sending, r.policy.timeout, out, a)
@@ -222,7 +222,7 @@ func (e *Engine) attempt(ctx context.Context, r *compiledSubscription, en order.
 	return x, ""
 }
 
-func (e *Engine) loadEvent(ctx context.Context, en order.Entry) (*Event, error) {
+func (e *Engine) loadEvent(ctx context.Context, en dispatchqueue.Entry) (*Event, error) {
 	if h, ok := en.Payload.(*cachedEvent); ok {
 		return h.ev, nil
 	}

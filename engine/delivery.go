@@ -3,7 +3,7 @@ package engine
 import (
 	"time"
 
-	"switchhook/engine/order"
+	"switchhook/engine/dispatchqueue"
 )
 
 // State is where a delivery stands.
@@ -42,14 +42,14 @@ func ParseState(name string) (State, bool) {
 func (s State) IsFinal() bool { return s >= StateSucceeded }
 
 // disposition is what a line makes of a delivery that got into this state.
-func (s State) disposition() order.Disposition {
+func (s State) disposition() dispatchqueue.Disposition {
 	switch s {
 	case StatePending:
-		return order.NotAttempted
+		return dispatchqueue.NotAttempted
 	case StateRetrying:
-		return order.Failed
+		return dispatchqueue.Failed
 	}
-	return order.Finished
+	return dispatchqueue.Finished
 }
 
 // Delivery is one event on its way to one subscription.

@@ -8,7 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"switchhook/engine/order"
+	"switchhook/engine/dispatchqueue"
 )
 
 // longestLoggedError is how much of an error a line for people shows, in characters.
@@ -20,7 +20,7 @@ func (e *Engine) logEvent(id string, kind string, matched int) {
 }
 
 // logOutcome writes what came of an attempt, a short line for the person who develops.
-func (e *Engine) logOutcome(r *compiledSubscription, en order.Entry, a *Attempt, v verdict) {
+func (e *Engine) logOutcome(r *compiledSubscription, en dispatchqueue.Entry, a *Attempt, v verdict) {
 	attributes := []slog.Attr{slog.String("id", DeliveryID{en.Event, r.sub.ID}.String()), slog.String("to", hostOf(r.sub.TargetURL))}
 	if a.Response.Status != 0 {
 		attributes = append(attributes, slog.Int("status", a.Response.Status))

@@ -22,7 +22,7 @@ import (
 	"switchhook/engine"
 	"switchhook/engine/target"
 	"switchhook/scripts"
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 	"switchhook/scripts/sandbox"
 	"switchhook/storage/sqlite"
 )
@@ -121,7 +121,7 @@ func (r *rig) subscribe(change func(*engine.Subscription)) *engine.Subscription 
 }
 
 func event(kind, data string) engine.EventInput {
-	doc, err := jsondoc.Parse([]byte(data), jsondoc.Limits{})
+	doc, err := jsonindex.Parse([]byte(data), jsonindex.Limits{})
 	if err != nil {
 		panic(err)
 	}

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"switchhook/scripts"
-	"switchhook/scripts/suite"
+	"switchhook/scripts/scripttest"
 )
 
 // Code classes an Error; the API maps each to one HTTP status.
@@ -31,11 +31,11 @@ const (
 // Error is an error that a user can do something about.
 type Error struct {
 	Code    Code
-	Field   string         // the input's field, a JSON path without "$."; empty where it is not about one
-	Message string         // a sentence for people
-	Wait    time.Duration  // of CodeBusy and CodeUnavailable: after so long it may work; 0: nobody knows
-	Script  *scripts.Error // set where a filter or transform is to blame
-	Report  *suite.Report  // set where test cases failed
+	Field   string             // the input's field, a JSON path without "$."; empty where it is not about one
+	Message string             // a sentence for people
+	Wait    time.Duration      // of CodeBusy and CodeUnavailable: after so long it may work; 0: nobody knows
+	Script  *scripts.Error     // set where a filter or transform is to blame
+	Report  *scripttest.Report // set where test cases failed
 }
 
 // Error gives the message, with the field before it.

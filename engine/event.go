@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 )
 
 // DefaultAccount owns what is created without naming an account.
@@ -61,7 +61,7 @@ type EventInput struct {
 	Type           string            // required
 	Time           time.Time         // now where zero
 	Headers        map[string]string // names are taken as they are
-	Data           jsondoc.Value     // required; its bytes must not change before Publish returns
+	Data           jsonindex.Value   // required; its bytes must not change before Publish returns
 	Targets        []Target          // are sent it besides the subscriptions that match
 }
 

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"switchhook/engine/schema"
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 )
 
 // PutEventType makes or replaces an entry of the catalogue; created tells which. version
@@ -124,7 +124,7 @@ func compileEventType(ctx context.Context, t *EventType) (*eventType, *Error) {
 		if len(sample) > maxSampleBytes {
 			return nil, Invalid(field, "is %d bytes, %d are allowed", len(sample), maxSampleBytes)
 		}
-		if _, err := jsondoc.Parse(sample, jsondoc.Limits{}); err != nil {
+		if _, err := jsonindex.Parse(sample, jsonindex.Limits{}); err != nil {
 			return nil, Invalid(field, "%v", err)
 		}
 		if compiled.schema != nil {

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"switchhook/engine/judge"
+	"switchhook/engine/retry"
 )
 
 // Health is how the target of a subscription fares or, while nothing is wrong with that, what
@@ -85,7 +85,7 @@ func (e *Engine) saveHealth() {
 
 // applyTransition acts on what an attempt told of its target beyond its own delivery. quiet keeps the
 // operational events back.
-func (e *Engine) applyTransition(r *compiledSubscription, v judge.Decision, n transition, quiet bool) {
+func (e *Engine) applyTransition(r *compiledSubscription, v retry.Decision, n transition, quiet bool) {
 	switch {
 	case v.Deactivate:
 		e.deactivate(r, "the target answered 410 Gone", quiet)

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"switchhook/engine"
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 )
 
 const day = 24 * time.Hour
@@ -29,7 +29,7 @@ func (r *rig) read(s *engine.Subscription) *engine.Subscription {
 }
 
 // operational waits for the n-th operational event of a type.
-func (r *rig) operational(eventType string, n int) jsondoc.Value {
+func (r *rig) operational(eventType string, n int) jsonindex.Value {
 	r.t.Helper()
 	var found []*engine.Event
 	until(r.t, fmt.Sprintf("there are %d %s", n, eventType), func() bool {
@@ -42,7 +42,7 @@ func (r *rig) operational(eventType string, n int) jsondoc.Value {
 	if len(found) != n {
 		r.t.Errorf("%d %s, want %d", len(found), eventType, n)
 	}
-	doc, err := jsondoc.Parse(found[0].Data, jsondoc.Limits{})
+	doc, err := jsonindex.Parse(found[0].Data, jsonindex.Limits{})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -212,7 +212,7 @@ func TestManyDeadLettersAreOneEvent(t *testing.T) {
 		}
 		count, events = 0, len(found)
 		for _, ev := range found {
-			doc, err := jsondoc.Parse(ev.Data, jsondoc.Limits{})
+			doc, err := jsonindex.Parse(ev.Data, jsonindex.Limits{})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"switchhook/engine/judge"
-	"switchhook/engine/order"
+	"switchhook/engine/dispatchqueue"
+	"switchhook/engine/retry"
 	"switchhook/engine/watermark"
 )
 
@@ -157,8 +157,8 @@ func (m *interleaving) setRoute() {
 }
 
 // entry is a delivery with its group.
-func (m *interleaving) entry(r *compiledSubscription, id ID) order.Entry {
-	en := order.Entry{Event: id, Attempts: m.rows[id].attempts, SpecHash: r.grouping.specHash}
+func (m *interleaving) entry(r *compiledSubscription, id ID) dispatchqueue.Entry {
+	en := dispatchqueue.Entry{Event: id, Attempts: m.rows[id].attempts, SpecHash: r.grouping.specHash}
 	if r.grouping.key != "" {
 		en.Group = m.keys[id]
 	}
@@ -171,7 +171,7 @@ func (m *interleaving) read(q *queue) {
 	m.later(func() {
 		known := s.inMemoryIDs(q)
 		m.later(func() {
-			var entries []order.Entry
+			var entries []dispatchqueue.Entry
 			n := 0
 			for _, id := range m.stored {
 				if m.rows[id].state != StatePending || n == len(known)+m.fetch {
@@ -179,7 +179,7 @@ func (m *interleaving) read(q *queue) {
 				}
 				n++
 				if !known[id] {
-					entries = append(entries, order.Entry{Event: id, Attempts: m.rows[id].attempts})
+					entries = append(entries, dispatchqueue.Entry{Event: id, Attempts: m.rows[id].attempts})
 				}
 			}
 			all := n < len(known)+m.fetch
@@ -193,10 +193,10 @@ func (m *interleaving) read(q *queue) {
 }
 
 // readSorted does so for a line that keeps order, as fetchOrdered does.
-func (m *interleaving) readSorted(q *queue, line order.OrderedQueue, r *compiledSubscription, from ID) {
+func (m *interleaving) readSorted(q *queue, line dispatchqueue.OrderedQueue, r *compiledSubscription, from ID) {
 	s := m.s
 	m.later(func() {
-		var entries []order.Entry
+		var entries []dispatchqueue.Entry
 		for _, id := range m.stored {
 			row, is := m.rows[id]
 			if is && id >= from && !row.state.IsFinal() && len(entries) < m.fetch {
@@ -214,20 +214,20 @@ func (m *interleaving) readSorted(q *queue, line order.OrderedQueue, r *compiled
 	})
 }
 
-func events(list []order.Entry) (ids []ID) {
+func events(list []dispatchqueue.Entry) (ids []ID) {
 	for _, en := range list {
 		ids = append(ids, en.Event)
 	}
 	return ids
 }
 
-func (m *interleaving) aside(q *queue, list []order.Displaced) {
+func (m *interleaving) aside(q *queue, list []dispatchqueue.Displaced) {
 	for _, a := range list {
 		m.spill(q, a.Entry)
 	}
 }
 
-func (m *interleaving) spill(q *queue, en order.Entry) {
+func (m *interleaving) spill(q *queue, en dispatchqueue.Entry) {
 	s := m.s
 	m.later(func() {
 		m.write(func() {
@@ -294,11 +294,11 @@ func (m *interleaving) attempt() {
 		return
 	}
 	m.later(func() {
-		v := verdictFor(judge.Decision{Action: judge.ActionSucceed, Signal: judge.SignalHealthy})
+		v := verdictFor(retry.Decision{Action: retry.ActionSucceed, Signal: retry.SignalHealthy})
 		row := diskRow{state: StateSucceeded, attempts: en.Attempts + 1}
 		if m.fails[id] > 0 {
 			m.fails[id]--
-			v = verdictFor(judge.Decision{Action: judge.ActionRetry, Signal: judge.SignalRejecting})
+			v = verdictFor(retry.Decision{Action: retry.ActionRetry, Signal: retry.SignalRejecting})
 			row = diskRow{state: StateRetrying, attempts: en.Attempts + 1, next: m.clock + 1 + m.random.IntN(30)}
 			m.nextAt[id] = row.next
 		} else {
@@ -312,7 +312,7 @@ func (m *interleaving) attempt() {
 		m.later(func() {
 			delete(m.attempts, id)
 			if p.Queue != nil {
-				m.aside(q, s.completeOrdered(q, &p, func(int) order.Disposition { return v.state.disposition() }))
+				m.aside(q, s.completeOrdered(q, &p, func(int) dispatchqueue.Disposition { return v.state.disposition() }))
 			}
 			s.finish(q, r, p, v.Decision)
 			m.later(func() {
@@ -324,7 +324,7 @@ func (m *interleaving) attempt() {
 
 // requeue does as the scheduler's own where the sandbox has no time, but for the pause, which
 // a timer ends.
-func (m *interleaving) putBack(q *queue, p order.Batch) {
+func (m *interleaving) putBack(q *queue, p dispatchqueue.Batch) {
 	s, id := m.s, p.First.Event
 	delete(m.attempts, id)
 	s.mu.Lock()

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"switchhook/engine/snowflake"
-	"switchhook/scripts/near"
+	"switchhook/scripts/suggest"
 )
 
 const (
@@ -167,7 +167,7 @@ func (k *Key) checkScopes() *Error {
 		field := fmt.Sprintf("scopes[%d]", i)
 		switch {
 		case !slices.Contains(Scopes, scope):
-			if meant := near.Closest(string(scope), strings.Split(scopeNames(Scopes), ", ")); meant != "" {
+			if meant := suggest.Closest(string(scope), strings.Split(scopeNames(Scopes), ", ")); meant != "" {
 				return Invalid(field, "%.40q is no scope; did you mean %q?", string(scope), meant)
 			}
 			return Invalid(field, "%.40q is no scope; there are %s", string(scope), scopeNames(Scopes))

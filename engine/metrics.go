@@ -8,7 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"switchhook/engine/order"
+	"switchhook/engine/dispatchqueue"
 )
 
 // Metrics are the engine's figures. Labels have few values, and none of them is chosen by
@@ -114,7 +114,7 @@ func (m *Metrics) watch(r prometheus.Registerer, e *Engine) {
 
 // attempted counts an attempt of a delivery and what came of it. How long it took is
 // counted once for each POST, by who made it.
-func (m *Metrics) attempted(account string, en order.Entry, a *Attempt, result State) {
+func (m *Metrics) attempted(account string, en dispatchqueue.Entry, a *Attempt, result State) {
 	m.attempts.WithLabelValues(result.String()).Inc()
 	m.accounts.attempted(account, result)
 	if en.Attempts > 0 {

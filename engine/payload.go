@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"switchhook/engine/cloudevents"
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 )
 
 // buildPayload is what a payload format, or a dialect, makes of an event.
@@ -97,7 +97,7 @@ func plainBody(plain PayloadFormat, ev *Event) []byte {
 	}
 	body := make([]byte, 0, len(ev.Data)+len(ev.Type)+64)
 	body = append(body, `{"type":`...)
-	body = jsondoc.AppendString(body, ev.Type)
+	body = jsonindex.AppendString(body, ev.Type)
 	body = append(body, `,"timestamp":`...)
 	body = appendJSONTime(body, ev.Time)
 	body = append(body, `,"data":`...)

@@ -1,64 +1,216 @@
 package engine
 
 import (
-	"net/http"
-	"net/url"
+	"context"
+	"errors"
+	"slices"
 	"strings"
 	"time"
 
 	"switchhook/engine/signature"
-	"switchhook/engine/target"
 	"switchhook/scripts"
+	"switchhook/scripts/filter"
+	"switchhook/scripts/jsonindex"
 )
 
-// OfflineRequest is a request that nobody sends, for who has no router at hand.
-type OfflineRequest struct {
-	Target    string          // the subscription's URL, which is not checked
-	Secret    string          // signing secret; empty: webhook-signature is left out
-	UserAgent string          // where the transform sets none
-	ID        string          // of the event, as in webhook-id
-	Event     *scripts.Event  // goes in the standard payload format where there is no Result
-	Result    *scripts.Result // of the transform; nil where there is none
-	At        time.Time       // of the attempt
+// PreviewRequest is a dry run: what would become of an event, with nothing stored and nothing sent.
+type PreviewRequest struct {
+	Account      string
+	Subscription ID   // what is not given here is taken from it; 0: from nowhere
+	MaskURL      bool // its URL is hidden from the script
+
+	Filter    *ScriptSource // nil: the subscription's
+	Transform *ScriptSource // nil: the subscription's
+
+	// The event: one that is stored, a sample of an event type, or Event itself.
+	EventID    string
+	SampleType string
+	Event      EventInput
 }
 
-// Build makes the request as a router does, its checks included. Errors: *scripts.Error
-// where the transform asks for what it may not, CodeInvalid with the field "secret".
-func (p *OfflineRequest) Build() (*AttemptRequest, error) {
-	u, err := target.Parse(p.Target)
+// ScriptSource is a source, or a version of a script.
+type ScriptSource struct {
+	Source string
+	Ref    ScriptRef
+}
+
+// PreviewResult is what a Trial came to.
+type PreviewResult struct {
+	Event    *Event
+	Filter   *filter.Explanation // nil where there is no filter
+	Matched  bool
+	Dropped  string          // the reason, where the transform wants nothing sent
+	Request  *AttemptRequest // what would be sent; nil where nothing would
+	Script   AttemptScript
+	Error    *scripts.Error // the transform's
+	Duration time.Duration  // of filter and transform, as the clock has it
+}
+
+// maxPreviews is how many dry runs may be on at a time: they share the sandbox with what is
+// delivered.
+const maxPreviews = 4
+
+// previewTarget stands for the target where no subscription is named.
+const previewTarget = "https://example.com/"
+
+// Preview makes a dry run. Errors: CodeInvalid, CodeNotFound, and CodeBusy where too many are
+// on. What a script does wrong is part of the result.
+func (e *Engine) Preview(ctx context.Context, t PreviewRequest) (*PreviewResult, error) {
+	done, err := e.acquirePreviewSlot()
 	if err != nil {
-		return nil, Invalid("target_url", "%v", err)
-	}
-	s := &Subscription{Secret: p.Secret, PayloadFormat: FormatStandard}
-	if s.Secret == "" {
-		if s.Secret, err = signature.NewSecret(signature.HMAC); err != nil {
-			return nil, err
-		}
-	}
-	g, invalid := signerOf(s)
-	if invalid != nil {
-		return nil, invalid
-	}
-	out := &deliveryRequest{method: http.MethodPost, url: u, headers: http.Header{}}
-	if p.Result == nil {
-		body := plainBody(s.PayloadFormat, &Event{Type: p.Event.Type, Time: p.Event.Time, Data: p.Event.Data})
-		out.setContent(&payload{body: body, mediaType: "application/json"})
-	} else if err := out.setResult(p.Result); err != nil {
 		return nil, err
 	}
-	out.sign(g, p.ID, p.At, p.UserAgent)
-	if p.Secret == "" {
-		delete(out.headers, signature.Header)
+	defer done()
+	r, err := e.previewSubscription(ctx, &t)
+	if err != nil {
+		return nil, err
 	}
-	req := &AttemptRequest{Method: out.method, URL: out.url.String(), Body: out.body}
-	for name, values := range out.headers {
-		req.Headers = append(req.Headers, Header{name, strings.Join(values, ", ")})
+	ev, err := e.previewEvent(ctx, &t)
+	if err != nil {
+		return nil, err
 	}
-	return req, nil
+	if r.filterSource != "" { // as strictly as when it is saved for this event type
+		if err := e.compiles(ctx, KindFilter, r.filterSource, e.registry.schemas([]string{ev.Type})); err != nil {
+			return nil, renamed(err, "filter")
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.Timeout)
+	defer cancel()
+	began := time.Now()
+	res := &PreviewResult{Event: ev, Matched: true}
+	defer func() { res.Duration = time.Since(began) }()
+	if r.filterSource != "" {
+		f, err := e.filters.Compile(r.filterSource)
+		if err != nil {
+			return nil, scriptError("filter", err)
+		}
+		in := filter.NewInput(scriptEvent(ev, jsonindex.Value{}))
+		explanation := f.Explain(in)
+		in.Release()
+		if res.Filter, res.Matched = &explanation, explanation.Matched; !res.Matched {
+			return res, nil
+		}
+	}
+	a := &Attempt{Number: 1, At: e.now()}
+	_, res.Dropped, err = e.buildRequest(ctx, r, ev, a)
+	res.Script = a.Script
+	if err != nil {
+		if !errors.As(err, &res.Error) {
+			return nil, err
+		}
+		if !res.Error.ScriptFault() {
+			return nil, scriptError("transform", err)
+		}
+		return res, nil
+	}
+	if res.Dropped == "" {
+		renderPlain(a, ev)
+		res.Request = &a.Request
+		if t.Subscription == 0 { // signed with a secret that nobody has
+			a.Request.Headers = slices.DeleteFunc(a.Request.Headers, func(h Header) bool { return h.Name == signature.Header })
+		}
+	}
+	return res, nil
 }
 
-// BuildOfflineRequest is what a transform sees of the request to a target before it changes
-// anything.
-func BuildOfflineRequest(target *url.URL) scripts.Request {
-	return (&compiledSubscription{url: target, sub: &Subscription{Headers: map[string]string{}}}).request()
+// acquirePreviewSlot takes a place for a dry run. Error: CodeBusy.
+func (e *Engine) acquirePreviewSlot() (done func(), err error) {
+	select {
+	case e.previewSlots <- struct{}{}:
+		return func() { <-e.previewSlots }, nil
+	default:
+		return nil, &Error{Code: CodeBusy, Message: "too many dry runs are on; try again in a moment"}
+	}
+}
+
+// previewSubscription makes the route that a dry run goes: a subscription's, with other scripts.
+func (e *Engine) previewSubscription(ctx context.Context, t *PreviewRequest) (*compiledSubscription, error) {
+	secret, err := signature.NewSecret(signature.HMAC)
+	if err != nil {
+		return nil, err
+	}
+	s := &Subscription{Account: t.Account, TargetURL: previewTarget, Secret: secret, Active: true, PayloadFormat: FormatStandard}
+	if t.Subscription != 0 {
+		stored, err := e.Subscription(t.Account, t.Subscription)
+		if err != nil {
+			return nil, err
+		}
+		s = stored.Clone()
+		t.Account = s.Account
+	}
+	if t.Account == "" {
+		t.Account = DefaultAccount
+		s.Account = t.Account
+	}
+	if t.Filter != nil {
+		s.Filter, s.FilterScript = strings.TrimSpace(t.Filter.Source), t.Filter.Ref
+	}
+	if t.Transform != nil {
+		s.Transform, s.TransformScript = t.Transform.Source, t.Transform.Ref
+	}
+	if _, err := e.checkScriptUse(ctx, s, KindFilter, s.Filter, s.FilterScript); err != nil {
+		return nil, err
+	}
+	if _, err := e.checkScriptUse(ctx, s, KindTransform, s.Transform, s.TransformScript); err != nil {
+		return nil, err
+	}
+	r := e.compileSubscription(s)
+	r.dryRun, r.masked = true, t.MaskURL
+	if err := errors.Join(r.filterErr, r.configErr); err != nil {
+		return nil, err
+	}
+	if r.transformSource == "" {
+		return r, nil
+	}
+	program, err := e.sandbox.Compile(ctx, r.transformSource)
+	if err != nil {
+		return nil, scriptError("transform", err)
+	}
+	r.program.Store(program)
+	return r, nil
+}
+
+// renamed gives err with another field.
+func renamed(err error, field string) error {
+	var e *Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	copied := *e
+	copied.Field = field
+	return &copied
+}
+
+func (e *Engine) previewEvent(ctx context.Context, t *PreviewRequest) (*Event, error) {
+	if t.EventID != "" {
+		return e.FindEvent(ctx, t.Account, t.Account, t.EventID)
+	}
+	if t.SampleType != "" {
+		kind := e.registry.eventType(t.SampleType)
+		if kind == nil {
+			return nil, NotFound("event type", t.SampleType)
+		}
+		if len(kind.Samples) == 0 {
+			return nil, Invalid("sample", "can't be taken: the event type %q has no samples", t.SampleType)
+		}
+		doc, err := jsonindex.Parse(kind.Samples[0], jsonindex.Limits{})
+		if err != nil {
+			return nil, err
+		}
+		t.Event = EventInput{Type: t.SampleType, Data: doc.Root()}
+	}
+	in := t.Event
+	in.Account = t.Account
+	if err := e.checkEvent(e.schemaTime(ctx), &in); err != nil {
+		return nil, renamed(err, "event."+err.Field)
+	}
+	now := e.cfg.Now()
+	at := in.Time
+	if at.IsZero() {
+		at = now
+	}
+	return &Event{
+		ID: e.ids.Next(), Key: in.ID, Account: in.Account, Type: in.Type, Time: at.UTC().Truncate(time.Millisecond),
+		Headers: in.Headers, Data: in.Data.Raw(),
+	}, nil
 }

@@ -8,10 +8,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"switchhook/engine/order"
+	"switchhook/engine/dispatchqueue"
 	"switchhook/engine/watermark"
 	"switchhook/scripts"
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 )
 
 // MaxBatch is how many events one Publish takes.
@@ -147,7 +147,7 @@ func (e *Engine) publish(ctx context.Context, inputs []EventInput) ([]Accepted, 
 // their keys, and is only written in another way, that event's digest. It reports whether
 // there was one. Digests are of the bytes, since a repeat is nearly always the same bytes.
 func (e *Engine) equateRepeats(ctx context.Context, inputs []EventInput, events []NewEvent) (changed bool) {
-	first := map[KeyHash]jsondoc.Value{} // in this call
+	first := map[KeyHash]jsonindex.Value{} // in this call
 	for i := range events {
 		in := inputs[i]
 		for _, key := range events[i].Keys {
@@ -157,7 +157,7 @@ func (e *Engine) equateRepeats(ctx context.Context, inputs []EventInput, events 
 				if err != nil {
 					continue
 				}
-				doc, err := jsondoc.Parse(stored.Data, jsondoc.Limits{})
+				doc, err := jsonindex.Parse(stored.Data, jsonindex.Limits{})
 				if err != nil {
 					continue
 				}
@@ -167,7 +167,7 @@ func (e *Engine) equateRepeats(ctx context.Context, inputs []EventInput, events 
 				first[key] = in.Data
 				continue
 			}
-			if bytes.Equal(data.Raw(), in.Data.Raw()) || !bytes.Equal(jsondoc.AppendCanonical(nil, data), jsondoc.AppendCanonical(nil, in.Data)) {
+			if bytes.Equal(data.Raw(), in.Data.Raw()) || !bytes.Equal(jsonindex.AppendCanonical(nil, data), jsonindex.AppendCanonical(nil, in.Data)) {
 				continue
 			}
 			in.Data = data
@@ -292,7 +292,7 @@ func (e *Engine) prepare(in *EventInput, now, deadline time.Time) (preparedEvent
 }
 
 // scriptEvent is ev as filters and transforms see it; doc is its data, if somebody has read it.
-func scriptEvent(ev *Event, doc jsondoc.Value) *scripts.Event {
+func scriptEvent(ev *Event, doc jsonindex.Value) *scripts.Event {
 	return &scripts.Event{
 		ID: ev.PublicID(), Type: ev.Type, Account: ev.Account, Time: ev.Time, Received: ev.Received(),
 		Headers: ev.Headers, Data: ev.Data, Doc: doc,
@@ -303,7 +303,7 @@ func scriptEvent(ev *Event, doc jsondoc.Value) *scripts.Event {
 func (e *Engine) enqueueDeliveries(p *preparedEvent) {
 	h := e.eventCache.add(p.Event, len(p.Event.Targets))
 	for slot, id := range p.Event.Targets {
-		en := order.Entry{Event: p.Event.ID, Payload: h, Tracked: p.tracked, Slot: slot}
+		en := dispatchqueue.Entry{Event: p.Event.ID, Payload: h, Tracked: p.tracked, Slot: slot}
 		if slot < len(p.groups) { // named targets stand behind what matched, and have none
 			en.Group, en.SpecHash = p.groups[slot].id, p.groups[slot].specHash
 		}
@@ -332,7 +332,7 @@ type cachedEvent struct {
 }
 
 // add keeps ev in memory for so many users, while there is room; otherwise it gives nil.
-func (b *eventCache) add(ev *Event, users int) order.Payload {
+func (b *eventCache) add(ev *Event, users int) dispatchqueue.Payload {
 	if users == 0 {
 		return nil
 	}

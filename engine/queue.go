@@ -4,7 +4,7 @@ import (
 	"slices"
 	"time"
 
-	"switchhook/engine/order"
+	"switchhook/engine/dispatchqueue"
 )
 
 const (
@@ -24,7 +24,7 @@ type queue struct {
 	id        ID
 	account   string
 	compiled  *compiledSubscription // nil after the subscription was deleted
-	waiting   order.Queue
+	waiting   dispatchqueue.Queue
 	inFlight  int
 	limit     int  // how many may be in flight; shrinks when the target is in trouble
 	successes int  // in a row, since limit last changed

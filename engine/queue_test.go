@@ -7,8 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"switchhook/engine/judge"
-	"switchhook/engine/order"
+	"switchhook/engine/dispatchqueue"
+	"switchhook/engine/retry"
 	"switchhook/engine/snowflake"
 )
 
@@ -42,7 +42,7 @@ func (d *desk) route(s Subscription, t effectivePolicy) *compiledSubscription {
 
 func (d *desk) put(id ID, events ...ID) {
 	for _, event := range events {
-		d.enqueueManualRetry(id, order.Entry{Event: event})
+		d.enqueueManualRetry(id, dispatchqueue.Entry{Event: event})
 	}
 }
 
@@ -50,7 +50,7 @@ func (d *desk) put(id ID, events ...ID) {
 type flight struct {
 	q *queue
 	r *compiledSubscription
-	p order.Batch
+	p dispatchqueue.Batch
 }
 
 // start begins all attempts that may begin now.
@@ -76,7 +76,7 @@ func (d *desk) start() (all []flight) {
 	}
 }
 
-func (d *desk) end(f flight, v judge.Decision) transition { return d.finish(f.q, f.r, f.p, v) }
+func (d *desk) end(f flight, v retry.Decision) transition { return d.finish(f.q, f.r, f.p, v) }
 
 func newIDs(n int) (list []ID) {
 	now := snowflake.FirstAt(time.Now())
@@ -145,7 +145,7 @@ func TestInFlightIsTheSubscriptionsOwn(t *testing.T) {
 		if len(flights[1]) != 3 || len(flights[2]) != 40 {
 			t.Errorf("%d and %d", len(flights[1]), len(flights[2]))
 		}
-		d.end(flights[2][0], judge.Decision{Signal: judge.SignalUnavailable, Overloaded: true})
+		d.end(flights[2][0], retry.Decision{Signal: retry.SignalUnavailable, Overloaded: true})
 		if d.queues[2].limit != 20 {
 			t.Errorf("%d after trouble", d.queues[2].limit)
 		}
@@ -167,7 +167,7 @@ func TestADeadTargetGetsProbesOnly(t *testing.T) {
 		events := newIDs(200)
 		d.put(1, events...)
 		for _, f := range d.start() {
-			d.end(f, judge.Decision{Signal: judge.SignalUnavailable, Overloaded: true, Reason: "refused"})
+			d.end(f, retry.Decision{Signal: retry.SignalUnavailable, Overloaded: true, Reason: "refused"})
 		}
 		if h := d.queues[1].circuit.Health; h.State() != HealthProbing {
 			t.Fatalf("%+v", h)
@@ -181,7 +181,7 @@ func TestADeadTargetGetsProbesOnly(t *testing.T) {
 			for _, f := range flights {
 				attempts++
 				time.Sleep(10 * time.Millisecond)
-				d.end(f, judge.Decision{Signal: judge.SignalUnavailable, Overloaded: true, Reason: "refused"})
+				d.end(f, retry.Decision{Signal: retry.SignalUnavailable, Overloaded: true, Reason: "refused"})
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
@@ -234,7 +234,7 @@ func TestANewTargetStartsHealthy(t *testing.T) {
 		d.put(1, newIDs(100)...)
 		flights := d.start()
 		for _, f := range flights[:8] {
-			d.end(f, judge.Decision{Signal: judge.SignalUnavailable, Overloaded: true, PauseFor: time.Hour})
+			d.end(f, retry.Decision{Signal: retry.SignalUnavailable, Overloaded: true, PauseFor: time.Hour})
 		}
 		d.route(Subscription{ID: 1, TargetURL: "http://b"}, effectivePolicy{})
 		if h := d.queues[1].circuit.Health; h != (Health{Subscription: 1}) {
@@ -244,7 +244,7 @@ func TestANewTargetStartsHealthy(t *testing.T) {
 			t.Errorf("%d go to the new target", n)
 		}
 		for _, f := range flights[8:] { // what the old one says counts no more
-			d.end(f, judge.Decision{Signal: judge.SignalUnavailable, Overloaded: true, PauseFor: time.Hour})
+			d.end(f, retry.Decision{Signal: retry.SignalUnavailable, Overloaded: true, PauseFor: time.Hour})
 		}
 		if h := d.queues[1].circuit.Health; h != (Health{Subscription: 1}) || d.queues[1].limit != 16 {
 			t.Errorf("%+v, limit %d", h, d.queues[1].limit)
@@ -270,7 +270,7 @@ func TestSwitchedOnAgainItStartsSlowly(t *testing.T) {
 			seen = append(seen, len(flights))
 			for i, f := range flights {
 				if len(seen) == 4 && i == 0 {
-					d.end(f, judge.Decision{Signal: judge.SignalRejecting}) // neither trouble nor success
+					d.end(f, retry.Decision{Signal: retry.SignalRejecting}) // neither trouble nor success
 					continue
 				}
 				d.end(f, good)
@@ -298,7 +298,9 @@ func TestADeliveryThatIsAskedForTwiceWaitsOnce(t *testing.T) {
 			r := &compiledSubscription{sub: &s, policy: effectivePolicy{inFlight: 16, giveUpAfter: defaultGiveUpAfter}}
 			r.grouping.set(groupingSpecOf(&s))
 			d.setSubscription(1, r)
-			ask := func() { d.enqueueManualRetry(1, order.Entry{Event: newIDs(1)[0], SpecHash: r.grouping.specHash}) }
+			ask := func() {
+				d.enqueueManualRetry(1, dispatchqueue.Entry{Event: newIDs(1)[0], SpecHash: r.grouping.specHash})
+			}
 			ask()
 			ask()
 			f := d.start()
@@ -326,7 +328,7 @@ func TestWhatWaitsTooLongIsTakenOut(t *testing.T) {
 		q.circuit.NextProbeAt, q.circuit.ProbeDelay = time.Now().Add(100*time.Hour), 100*time.Hour
 		old := newIDs(3)
 		d.put(1, old...)
-		d.enqueueManualRetry(1, order.Entry{Event: old[0] - 1, RequestedAt: time.Now().Add(time.Minute)})
+		d.enqueueManualRetry(1, dispatchqueue.Entry{Event: old[0] - 1, RequestedAt: time.Now().Add(time.Minute)})
 		time.Sleep(50 * time.Minute)
 		d.put(1, newIDs(2)...)
 		time.Sleep(10*time.Minute + time.Second)
@@ -345,7 +347,7 @@ func TestTheDefaultAgeDoesNotRunWhileASubscriptionIsOff(t *testing.T) {
 	resumed := noon.Add(10 * 24 * time.Hour)
 	for strict, want := range map[bool]time.Time{true: noon.Add(time.Hour), false: resumed.Add(time.Hour)} {
 		r := &compiledSubscription{policy: effectivePolicy{giveUpAfter: time.Hour, explicitGiveUpAfter: strict}}
-		if got := r.giveUpAt(&order.Entry{Event: snowflake.FirstAt(noon)}, resumed); !got.Equal(want) {
+		if got := r.giveUpAt(&dispatchqueue.Entry{Event: snowflake.FirstAt(noon)}, resumed); !got.Equal(want) {
 			t.Errorf("strict %v: %s", strict, got)
 		}
 	}

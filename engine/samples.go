@@ -10,7 +10,7 @@ import (
 	"switchhook/engine/snowflake"
 	"switchhook/scripts"
 	"switchhook/scripts/filter"
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 )
 
 // testHeader marks an event that somebody made to try a subscription.
@@ -106,7 +106,7 @@ func (e *Engine) previewBody(ctx context.Context, r *compiledSubscription, ev *E
 		if err != nil {
 			return nil, scriptError("filter", err)
 		}
-		in := filter.NewInput(scriptEvent(ev, jsondoc.Value{}))
+		in := filter.NewInput(scriptEvent(ev, jsonindex.Value{}))
 		defer in.Release()
 		if !f.Explain(in).Matched {
 			return nil, nil

@@ -7,9 +7,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"switchhook/engine/dispatchqueue"
 	"switchhook/engine/fifo"
-	"switchhook/engine/judge"
-	"switchhook/engine/order"
+	"switchhook/engine/retry"
 )
 
 // scheduler picks what is delivered next: round robin over the subscriptions that have
@@ -18,7 +18,7 @@ type scheduler struct {
 	now   func() time.Time
 	fetch func(*queue) // orders more from the store; must not block
 	// fetchOrdered orders, for a line that sorts, what there is from an event on.
-	fetchOrdered          func(q *queue, line order.OrderedQueue, r *compiledSubscription, from ID)
+	fetchOrdered          func(q *queue, line dispatchqueue.OrderedQueue, r *compiledSubscription, from ID)
 	allQueuedThroughEvent func(event ID) bool // tells whether all events up to one have been queued
 	spawn                 func()              // starts a worker, if there may be another; must not block
 
@@ -52,7 +52,7 @@ type scheduler struct {
 }
 
 func newScheduler(now func() time.Time, share int) *scheduler {
-	s := &scheduler{now: now, accountLimit: share, groupCapacity: order.GroupCapacity, queues: map[ID]*queue{}, due: map[DeliveryID]struct{}{}, dirtyHealth: map[ID]*queue{}, inFlightByAccount: map[string]int{}, blocked: map[string]*fifo.Queue[*queue]{}}
+	s := &scheduler{now: now, accountLimit: share, groupCapacity: dispatchqueue.GroupCapacity, queues: map[ID]*queue{}, due: map[DeliveryID]struct{}{}, dirtyHealth: map[ID]*queue{}, inFlightByAccount: map[string]int{}, blocked: map[string]*fifo.Queue[*queue]{}}
 	s.wake = sync.NewCond(&s.mu)
 	return s
 }
@@ -60,7 +60,7 @@ func newScheduler(now func() time.Time, share int) *scheduler {
 // setSubscription makes, changes or, with a nil route, closes the queue of a subscription. The
 // entries of a closed queue are given back, and what a changed one can't keep is to be set
 // aside.
-func (s *scheduler) setSubscription(id ID, r *compiledSubscription) (orphans []order.Entry, list []order.Displaced) {
+func (s *scheduler) setSubscription(id ID, r *compiledSubscription) (orphans []dispatchqueue.Entry, list []dispatchqueue.Displaced) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := s.queues[id]
@@ -85,7 +85,7 @@ func (s *scheduler) setSubscription(id ID, r *compiledSubscription) (orphans []o
 	}
 	old := q.compiled
 	q.compiled = r
-	q.waiting.Limit = order.BatchLimit(r.sub.Batch)
+	q.waiting.Limit = dispatchqueue.BatchLimit(r.sub.Batch)
 	if old == nil {
 		q.waiting.Ordered = s.newOrderedQueue(q, r.grouping.groupingSpec)
 		if q.waiting.Ordered != nil && !s.recovered {
@@ -167,7 +167,7 @@ func (s *scheduler) makeRunnable(q *queue) {
 	if q.compiled == nil || s.closed {
 		return
 	}
-	if q.overflow && !q.fetching && q.waiting.Len() < order.LowWater && q.compiled.sub.Active {
+	if q.overflow && !q.fetching && q.waiting.Len() < dispatchqueue.LowWater && q.compiled.sub.Active {
 		q.fetching = true
 		s.fetch(q)
 	}
@@ -229,7 +229,7 @@ func (s *scheduler) wakeWorker() {
 }
 
 // next waits for what may be attempted; ok is false once the scheduler is closed.
-func (s *scheduler) next() (q *queue, r *compiledSubscription, p order.Batch, ok bool) {
+func (s *scheduler) next() (q *queue, r *compiledSubscription, p dispatchqueue.Batch, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
@@ -238,7 +238,7 @@ func (s *scheduler) next() (q *queue, r *compiledSubscription, p order.Batch, ok
 			s.wake.Wait()
 		}
 		if s.closed {
-			return nil, nil, order.Batch{}, false
+			return nil, nil, dispatchqueue.Batch{}, false
 		}
 		q = s.ready.Pop()
 		q.ready = false
@@ -298,7 +298,7 @@ func (s *scheduler) unblockAccount(account string) {
 
 // requeue queues again what was taken and not attempted, for later: why may be nil. known is
 // false where the subscription is gone. What the line can't keep is given back.
-func (s *scheduler) requeue(q *queue, p order.Batch, why *shortage) (known bool, list []order.Displaced) {
+func (s *scheduler) requeue(q *queue, p dispatchqueue.Batch, why *shortage) (known bool, list []dispatchqueue.Displaced) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q.circuit.attemptFinished(p.First.Event)
@@ -311,12 +311,12 @@ func (s *scheduler) requeue(q *queue, p order.Batch, why *shortage) (known bool,
 }
 
 // finish gives back q's place in flight and heeds what the attempt said of the target.
-func (s *scheduler) finish(q *queue, r *compiledSubscription, p order.Batch, v judge.Decision) (n transition) {
+func (s *scheduler) finish(q *queue, r *compiledSubscription, p dispatchqueue.Batch, v retry.Decision) (n transition) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	probe := q.circuit.attemptFinished(p.First.Event)
 	s.releaseSlot(q)
-	if v.Signal != judge.SignalUnknown {
+	if v.Signal != retry.SignalUnknown {
 		q.shortWait, s.progress = 0, true
 	}
 	if q.compiled == nil || q.compiled.sub.TargetURL != r.sub.TargetURL {
@@ -333,7 +333,7 @@ func (s *scheduler) finish(q *queue, r *compiledSubscription, p order.Batch, v j
 		q.limit, q.successes, q.slowStart = max(1, q.limit/2), 0, false
 	case n.closed:
 		q.startSlow()
-	case q.limit < full && v.Signal == judge.SignalHealthy:
+	case q.limit < full && v.Signal == retry.SignalHealthy:
 		q.growLimit(full)
 	}
 	if v.PauseFor > 0 {

@@ -9,8 +9,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"switchhook/engine/judge"
-	"switchhook/engine/order"
+	"switchhook/engine/dispatchqueue"
+	"switchhook/engine/retry"
 	"switchhook/scripts"
 )
 
@@ -120,12 +120,12 @@ func (e *Engine) noteFilterStreak(r *compiledSubscription, quiet bool) {
 }
 
 // noteOwn counts whether an attempt got as far as its target. err is why it did not.
-func (e *Engine) noteOwn(r *compiledSubscription, en order.Entry, a *Attempt, v verdict, err error) {
+func (e *Engine) noteOwn(r *compiledSubscription, en dispatchqueue.Entry, a *Attempt, v verdict, err error) {
 	switch {
-	case v.Signal != judge.SignalUnknown || v.state == StateDropped:
+	case v.Signal != retry.SignalUnknown || v.state == StateDropped:
 		r.preparing.succeed()
 	case r.configErr != nil:
-		r.preparing.fail(e.now(), CauseSubscription, judge.Truncate(r.configErr.Error()))
+		r.preparing.fail(e.now(), CauseSubscription, retry.Truncate(r.configErr.Error()))
 	case a.Phase == phaseTransform:
 		text := "the transform " + scriptTrouble(err) + "; the attempts of its deliveries say more"
 		if r.preparing.fail(e.now(), CauseTransform, text) == failingAfter && !e.isOperationalEvent(r, en) {

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"switchhook/engine/judge"
+	"switchhook/engine/retry"
 	"switchhook/engine/target"
 )
 
@@ -24,7 +24,7 @@ var bodyBuffers = sync.Pool{New: func() any { b := make([]byte, maxReadBody); re
 
 // send makes one request and stores the answer in a. ctx ends after timeout. No redirect is
 // followed. Once a status has come it is the answer, whatever becomes of the body.
-func (e *Engine) send(ctx context.Context, timeout time.Duration, out *deliveryRequest, a *Attempt) judge.Result {
+func (e *Engine) send(ctx context.Context, timeout time.Duration, out *deliveryRequest, a *Attempt) retry.Result {
 	res, resent, err := e.client.Do(ctx, target.Request{Method: out.method, URL: out.url, Header: out.headers, Body: out.body, Timeout: timeout})
 	a.Resent = resent
 	if err != nil {
@@ -34,19 +34,19 @@ func (e *Engine) send(ctx context.Context, timeout time.Duration, out *deliveryR
 			a.Phase = string(failed.Phase)
 		}
 		refused := failed != nil && failed.Phase == target.PhaseRefused
-		return judge.Result{Err: err, Refused: refused, Silent: !refused}
+		return retry.Result{Err: err, Refused: refused, Silent: !refused}
 	}
 	defer res.Body.Close()
 	answer := &a.Response
 	if res.StatusCode < 100 { // net/http lets three digits pass, and 000 would look like no answer
 		a.Phase = phaseHTTP
-		return judge.Result{Err: fmt.Errorf("the target answered with status %d, which HTTP does not have", res.StatusCode), Silent: true}
+		return retry.Result{Err: fmt.Errorf("the target answered with status %d, which HTTP does not have", res.StatusCode), Silent: true}
 	}
 	answer.Status, answer.Headers = res.StatusCode, cutHeaders(out.redact.answer(res.Header))
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		// Its body is the raw connection, which no deadline of the request ends.
 		a.Phase = phaseHTTP
-		return judge.Result{Err: errors.New("the target wanted to switch protocols (101)"), Silent: true}
+		return retry.Result{Err: errors.New("the target wanted to switch protocols (101)"), Silent: true}
 	}
 	// Whatever else a body may be: the end of the attempt ends it.
 	defer context.AfterFunc(ctx, func() { res.Body.Close() })()
@@ -57,7 +57,7 @@ func (e *Engine) send(ctx context.Context, timeout time.Duration, out *deliveryR
 	if err != nil {
 		answer.Truncated, answer.BodyError = true, bodyError(ctx, n, err, timeout)
 	}
-	return judge.Result{Status: res.StatusCode, RetryAfter: res.Header["Retry-After"], Date: res.Header.Get("Date")}
+	return retry.Result{Status: res.StatusCode, RetryAfter: res.Header["Retry-After"], Date: res.Header.Get("Date")}
 }
 
 // bodyError says why no more than n bytes of a body came.
@@ -65,7 +65,7 @@ func bodyError(ctx context.Context, n int, err error, timeout time.Duration) str
 	if ctx.Err() != nil { // which closed the body under the reader
 		return fmt.Sprintf("the body did not end within %s; %d bytes came", timeout, n)
 	}
-	return judge.Truncate(fmt.Sprintf("the body broke off after %d bytes: %s", n, target.Plainly(err)))
+	return retry.Truncate(fmt.Sprintf("the body broke off after %d bytes: %s", n, target.Plainly(err)))
 }
 
 // readUpTo reads until buffer is full or r ends. (io.ReadFull can't tell a short answer from

@@ -9,8 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"switchhook/engine/judge"
-	"switchhook/engine/order"
+	"switchhook/engine/dispatchqueue"
+	"switchhook/engine/retry"
 	"switchhook/engine/target"
 	"switchhook/scripts"
 )
@@ -55,7 +55,7 @@ func (s *shortage) everywhere() bool {
 }
 
 // shortageIn tells what the router lacked for an attempt; nil where it was made.
-func (e *Engine) shortageIn(x judge.Result, phase string) *shortage {
+func (e *Engine) shortageIn(x retry.Result, phase string) *shortage {
 	if x.Err == nil {
 		return nil
 	}
@@ -95,7 +95,7 @@ func cause(err error) error {
 }
 
 // requeue lets what was taken, and was not attempted, wait for another moment.
-func (e *Engine) requeue(q *queue, p order.Batch, why *shortage) {
+func (e *Engine) requeue(q *queue, p dispatchqueue.Batch, why *shortage) {
 	e.noteShortage(why)
 	known, list := e.scheduler.requeue(q, p, why)
 	e.afterRequeue(q, p, known, list)

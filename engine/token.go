@@ -14,7 +14,7 @@ import (
 
 	"switchhook/engine/cloudevents"
 	"switchhook/engine/snowflake"
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 )
 
 // eventTokens makes and checks the tokens of skinny payloads: who has one may fetch one
@@ -92,11 +92,11 @@ func (e *Engine) EventByToken(ctx context.Context, publicID, token string) (*Eve
 
 // skinnyBody names ev and says where it can be fetched, without its data.
 func (e *Engine) skinnyBody(ev *Event, token string) []byte {
-	body := jsondoc.AppendString([]byte(`{"type":`), ev.Type)
+	body := jsonindex.AppendString([]byte(`{"type":`), ev.Type)
 	body = appendJSONTime(append(body, `,"timestamp":`...), ev.Time)
-	body = jsondoc.AppendString(append(body, `,"data":{"id":`...), ev.PublicID())
+	body = jsonindex.AppendString(append(body, `,"data":{"id":`...), ev.PublicID())
 	body = append(body, `,"url":`...)
-	body = jsondoc.AppendString(body, strings.TrimSuffix(e.cfg.PublicURL, "/")+"/api/v1/events/"+ev.ID.Format(EventPrefix)+"?token="+token)
+	body = jsonindex.AppendString(body, strings.TrimSuffix(e.cfg.PublicURL, "/")+"/api/v1/events/"+ev.ID.Format(EventPrefix)+"?token="+token)
 	return append(body, "}}"...)
 }
 

@@ -9,7 +9,7 @@ import (
 
 	"switchhook/scripts"
 	"switchhook/scripts/sandbox"
-	"switchhook/scripts/suite"
+	"switchhook/scripts/scripttest"
 )
 
 func TestMain(m *testing.M) {
@@ -36,17 +36,17 @@ func startPool(t *testing.T) *sandbox.Pool {
 
 func TestScriptsDoWhatTheirCasesSay(t *testing.T) {
 	pool := startPool(t)
-	files, err := suite.Find("scripts")
+	files, err := scripttest.Find("scripts")
 	if err != nil || len(files) < 4 {
 		t.Fatalf("%d files of cases: %v", len(files), err)
 	}
 	for _, path := range files {
-		file, err := suite.Load(path)
+		file, err := scripttest.Load(path)
 		if err != nil {
 			t.Error(err)
 			continue
 		}
-		report := suite.Run(t.Context(), pool, file.Suite)
+		report := scripttest.Run(t.Context(), pool, file.Suite)
 		if report.Broken != nil {
 			t.Errorf("%s: the %s does not compile: %v\n%s", path, report.Broken.Script, report.Broken.Error, report.Broken.Error.Snippet)
 		}
@@ -62,7 +62,7 @@ func TestScriptsDoWhatTheirCasesSay(t *testing.T) {
 // which cases don't have.
 func TestLedgerEntriesHaveAnAddressOfTheirOwn(t *testing.T) {
 	pool := startPool(t)
-	file, err := suite.Load("scripts/stripe-invoice-to-ledger/cases.test.json")
+	file, err := scripttest.Load("scripts/stripe-invoice-to-ledger/cases.test.json")
 	if err != nil {
 		t.Fatal(err)
 	}

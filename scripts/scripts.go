@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 )
 
 // Event is what a filter or transform sees of one event.
@@ -23,7 +23,7 @@ type Event struct {
 	Received time.Time         // when the router took it; the clock inside a transform
 	Headers  map[string]string // may be nil
 	Data     []byte            // JSON
-	Doc      jsondoc.Value     // Data, read; the zero Value where nobody has read it yet
+	Doc      jsonindex.Value   // Data, read; the zero Value where nobody has read it yet
 }
 
 // Request is the HTTP request that a delivery makes, as far as a transform may see

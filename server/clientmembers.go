@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"switchhook/engine"
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 )
 
 // Members of a subscription request that the API does not know, such as "site_id", are kept
@@ -23,7 +23,7 @@ type clientChange struct {
 
 // unknownMembers gives the members of an object that no path in used leads to, in the shape
 // that they have there; nil where there are none.
-func unknownMembers(object jsondoc.Value, within string, used map[string]bool) map[string]any {
+func unknownMembers(object jsonindex.Value, within string, used map[string]bool) map[string]any {
 	var unknown map[string]any
 	keep := func(name string, value any) {
 		if unknown == nil {
@@ -37,7 +37,7 @@ func unknownMembers(object jsondoc.Value, within string, used map[string]bool) m
 			continue
 		}
 		below := func(p string) bool { return strings.HasPrefix(p, path+".") }
-		if v.Kind() == jsondoc.Object && slices.ContainsFunc(slices.Collect(maps.Keys(used)), below) {
+		if v.Kind() == jsonindex.Object && slices.ContainsFunc(slices.Collect(maps.Keys(used)), below) {
 			if inner := unknownMembers(v, path+".", used); inner != nil {
 				keep(name, inner)
 			}
@@ -49,7 +49,7 @@ func unknownMembers(object jsondoc.Value, within string, used map[string]bool) m
 }
 
 // decoded is a JSON value with its numbers as they were written.
-func decoded(v jsondoc.Value) (value any) {
+func decoded(v jsonindex.Value) (value any) {
 	dec := json.NewDecoder(strings.NewReader(string(v.Raw())))
 	dec.UseNumber()
 	if err := dec.Decode(&value); err != nil {
@@ -60,17 +60,17 @@ func decoded(v jsondoc.Value) (value any) {
 
 // readMetadata splits the member "client" off metadata's JSON text.
 func (c *clientChange) readMetadata(text []byte) []byte {
-	doc, err := jsondoc.Parse(text, jsondoc.Limits{})
+	doc, err := jsonindex.Parse(text, jsonindex.Limits{})
 	if err != nil {
 		return text // for the decoder to refuse
 	}
 	root := doc.Root()
-	if root.Kind() == jsondoc.Null {
+	if root.Kind() == jsonindex.Null {
 		c.given = true
 		return text
 	}
 	client := root.Get("client")
-	if root.Kind() != jsondoc.Object || client.Kind() != jsondoc.Object && client.Kind() != jsondoc.Null {
+	if root.Kind() != jsonindex.Object || client.Kind() != jsonindex.Object && client.Kind() != jsonindex.Null {
 		return text
 	}
 	c.given = true
@@ -83,7 +83,7 @@ func (c *clientChange) readMetadata(text []byte) []byte {
 		if len(rest) > 1 {
 			rest = append(rest, ',')
 		}
-		rest = append(append(jsondoc.AppendString(rest, name), ':'), v.Raw()...)
+		rest = append(append(jsonindex.AppendString(rest, name), ':'), v.Raw()...)
 	}
 	return append(rest, '}')
 }

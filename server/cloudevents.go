@@ -12,7 +12,7 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/cloudevents"
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 )
 
 // isCloudEvent tells whether a request brings CloudEvents: by its Content-Type, or by the
@@ -52,7 +52,7 @@ func (s *Server) publishCloudEvents(c *fiber.Ctx, who caller) error {
 	if charset != "" && !strings.EqualFold(charset, "utf-8") {
 		return newProblem(fiber.StatusUnsupportedMediaType, fmt.Sprintf("the body must be JSON in UTF-8, not in %q", charset))
 	}
-	doc, err := jsondoc.Parse(withoutBOM(body), jsondoc.Limits{NoDuplicates: true})
+	doc, err := jsonindex.Parse(withoutBOM(body), jsonindex.Limits{NoDuplicates: true})
 	if err != nil {
 		return err
 	}
@@ -77,8 +77,8 @@ func (s *Server) publishOne(c *fiber.Ctx, who caller, ev *cloudevents.Event) err
 	return s.publishInput(c, in)
 }
 
-func (s *Server) publishCloudEventBatch(c *fiber.Ctx, who caller, list jsondoc.Value) error {
-	if list.Kind() != jsondoc.Array {
+func (s *Server) publishCloudEventBatch(c *fiber.Ctx, who caller, list jsonindex.Value) error {
+	if list.Kind() != jsonindex.Array {
 		return newProblem(fiber.StatusUnprocessableEntity, "a batch must be a JSON array of CloudEvents, not "+article(list.Kind().String()))
 	}
 	if list.Len() == 0 { // which the binding allows (3.3.2)

@@ -14,13 +14,13 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
-	"switchhook/scripts/jsondoc"
-	"switchhook/scripts/near"
+	"switchhook/scripts/jsonindex"
+	"switchhook/scripts/suggest"
 )
 
 // readJSON reads a request's body. The document has memory of its own and outlives the
 // request.
-func readJSON(c *fiber.Ctx) (*jsondoc.Doc, error) {
+func readJSON(c *fiber.Ctx) (*jsonindex.Doc, error) {
 	if ct := c.Get(fiber.HeaderContentType); ct != "" {
 		media, err := mediaType(c)
 		if err != nil {
@@ -34,7 +34,7 @@ func readJSON(c *fiber.Ctx) (*jsondoc.Doc, error) {
 	if err != nil {
 		return nil, err
 	}
-	return jsondoc.Parse(body, jsondoc.Limits{NoDuplicates: true})
+	return jsonindex.Parse(body, jsonindex.Limits{NoDuplicates: true})
 }
 
 // plainBody is a request's body in memory of its own: Fiber uses the request's again.
@@ -83,7 +83,7 @@ func mediaType(c *fiber.Ctx) (string, error) {
 // readObject reads a request's body into a struct. Members that the struct does not have are
 // refused, since one that is misspelt would be lost; shown are members of answers that may be
 // sent back, and mean nothing. present holds the members that the body has.
-func readObject(c *fiber.Ctx, into any, shown ...string) (present map[string]jsondoc.Value, err error) {
+func readObject(c *fiber.Ctx, into any, shown ...string) (present map[string]jsonindex.Value, err error) {
 	doc, err := readJSON(c)
 	if err != nil {
 		return nil, err
@@ -91,12 +91,12 @@ func readObject(c *fiber.Ctx, into any, shown ...string) (present map[string]jso
 	return decodeObject(doc.Root(), into, shown...)
 }
 
-func decodeObject(root jsondoc.Value, into any, shown ...string) (present map[string]jsondoc.Value, err error) {
+func decodeObject(root jsonindex.Value, into any, shown ...string) (present map[string]jsonindex.Value, err error) {
 	if err := wantObject(root); err != nil {
 		return nil, err
 	}
 	known, fields := fieldNames(into), reflect.ValueOf(into).Elem()
-	present = map[string]jsondoc.Value{}
+	present = map[string]jsonindex.Value{}
 	for name, value := range root.Members() {
 		present[name] = value
 		i := slices.Index(known, name)
@@ -114,16 +114,16 @@ func decodeObject(root jsondoc.Value, into any, shown ...string) (present map[st
 
 // unknownMember says that there is no such member.
 func unknownMember(name string, known []string) string {
-	if meant := near.Closest(name, known); meant != "" {
+	if meant := suggest.Closest(name, known); meant != "" {
 		return fmt.Sprintf("is not known here; did you mean %q?", meant)
 	}
 	return "is not known here; there are " + strings.Join(known, ", ")
 }
 
 // notZero refuses numbers that are 0 where leaving the member out means something else.
-func notZero(present map[string]jsondoc.Value, names ...string) error {
+func notZero(present map[string]jsonindex.Value, names ...string) error {
 	for _, name := range names {
-		if v := present[name]; v.Kind() == jsondoc.Number && v.Float64() == 0 {
+		if v := present[name]; v.Kind() == jsonindex.Number && v.Float64() == 0 {
 			return invalidField(name, "is 0; give more, or leave it out")
 		}
 	}
@@ -132,9 +132,9 @@ func notZero(present map[string]jsondoc.Value, names ...string) error {
 
 // notEmpty refuses texts that are empty where leaving the member out means something else: a
 // variable that was not set must not pass for that.
-func notEmpty(present map[string]jsondoc.Value, names ...string) error {
+func notEmpty(present map[string]jsonindex.Value, names ...string) error {
 	for _, name := range names {
-		if v := present[name]; v.Kind() == jsondoc.String && v.Text() == "" {
+		if v := present[name]; v.Kind() == jsonindex.String && v.Text() == "" {
 			return invalidField(name, "is empty; give a value, or leave it out")
 		}
 	}
@@ -143,17 +143,17 @@ func notEmpty(present map[string]jsondoc.Value, names ...string) error {
 
 // readMembers reads the object that is the value of field, into a struct; unknown members
 // as in readObject. present holds the names that it has.
-func readMembers(field string, raw []byte, into any) (present map[string]jsondoc.Value, err error) {
-	doc, err := jsondoc.Parse(raw, jsondoc.Limits{})
+func readMembers(field string, raw []byte, into any) (present map[string]jsonindex.Value, err error) {
+	doc, err := jsonindex.Parse(raw, jsonindex.Limits{})
 	if err != nil {
 		return nil, err
 	}
 	root := doc.Root()
-	if root.Kind() != jsondoc.Object {
+	if root.Kind() != jsonindex.Object {
 		return nil, invalidField(field, "must be an object, not "+article(root.Kind().String()))
 	}
 	known, fields := fieldNames(into), reflect.ValueOf(into).Elem()
-	present = map[string]jsondoc.Value{}
+	present = map[string]jsonindex.Value{}
 	for name, value := range root.Members() {
 		i := slices.Index(known, name)
 		if i < 0 {
@@ -212,20 +212,20 @@ func wholeNumber(raw []byte, t reflect.Type) []byte {
 
 // notText is the member of an object of texts that is none, and no null.
 func notText(raw []byte) string {
-	doc, err := jsondoc.Parse(raw, jsondoc.Limits{})
+	doc, err := jsonindex.Parse(raw, jsonindex.Limits{})
 	if err != nil {
 		return ""
 	}
 	for name, member := range doc.Root().Members() {
-		if kind := member.Kind(); kind != jsondoc.String && kind != jsondoc.Null {
+		if kind := member.Kind(); kind != jsonindex.String && kind != jsonindex.Null {
 			return name
 		}
 	}
 	return ""
 }
 
-func wantObject(root jsondoc.Value) error {
-	if root.Kind() != jsondoc.Object {
+func wantObject(root jsonindex.Value) error {
+	if root.Kind() != jsonindex.Object {
 		return newProblem(fiber.StatusUnprocessableEntity, "the body must be a JSON object, not "+article(root.Kind().String()))
 	}
 	return nil

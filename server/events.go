@@ -12,7 +12,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 )
 
 // acceptedView answers a published event.
@@ -36,7 +36,7 @@ func (s *Server) publish(c *fiber.Ctx, who caller) error {
 	}
 	root := doc.Root()
 	switch root.Kind() {
-	case jsondoc.Object:
+	case jsonindex.Object:
 		in, err := readEvent(c, root, who)
 		if err != nil {
 			return err
@@ -45,7 +45,7 @@ func (s *Server) publish(c *fiber.Ctx, who caller) error {
 			return err
 		}
 		return s.publishInput(c, in)
-	case jsondoc.Array:
+	case jsonindex.Array:
 		return s.publishBatch(c, root, who)
 	}
 	return newProblem(fiber.StatusUnprocessableEntity, "the body must be an event, {\"type\": …, \"data\": …}, or a list of events")
@@ -84,7 +84,7 @@ func (s *Server) publishInput(c *fiber.Ctx, in engine.EventInput) error {
 	return c.Status(fiber.StatusAccepted).JSON(viewAccepted(&in, &accepted[0]))
 }
 
-func (s *Server) publishBatch(c *fiber.Ctx, list jsondoc.Value, who caller) error {
+func (s *Server) publishBatch(c *fiber.Ctx, list jsonindex.Value, who caller) error {
 	if list.Len() == 0 || list.Len() > engine.MaxBatch {
 		return newProblem(fiber.StatusUnprocessableEntity, fmt.Sprintf("the list holds %d events; 1 to %d can be published at a time", list.Len(), engine.MaxBatch))
 	}
@@ -143,8 +143,8 @@ func inList(err error, n int) error {
 
 // readEvent reads an event as it is published. Every member is looked at: what is
 // misspelt would be lost otherwise.
-func readEvent(c *fiber.Ctx, v jsondoc.Value, who caller) (in engine.EventInput, err error) {
-	if v.Kind() != jsondoc.Object {
+func readEvent(c *fiber.Ctx, v jsonindex.Value, who caller) (in engine.EventInput, err error) {
+	if v.Kind() != jsonindex.Object {
 		return in, newProblem(fiber.StatusUnprocessableEntity, "an event must be an object, {\"type\": …, \"data\": …}, not "+article(v.Kind().String()))
 	}
 	for name, member := range v.Members() {
@@ -179,29 +179,29 @@ func readEvent(c *fiber.Ctx, v jsondoc.Value, who caller) (in engine.EventInput,
 	return in, err
 }
 
-func textMember(name string, v jsondoc.Value) (string, error) {
+func textMember(name string, v jsonindex.Value) (string, error) {
 	switch v.Kind() {
-	case jsondoc.String:
+	case jsonindex.String:
 		if v.Text() == "" && name != "type" { // a variable that was not set must not pass for a member that was left out
 			return "", invalidField(name, "is empty; give a value, or leave it out")
 		}
 		return v.Text(), nil
-	case jsondoc.Null:
+	case jsonindex.Null:
 		return "", nil
 	}
 	return "", invalidField(name, "must be a string, not "+article(v.Kind().String()))
 }
 
-func headersMember(v jsondoc.Value) (map[string]string, error) {
-	if v.Kind() == jsondoc.Null {
+func headersMember(v jsonindex.Value) (map[string]string, error) {
+	if v.Kind() == jsonindex.Null {
 		return nil, nil
 	}
-	if v.Kind() != jsondoc.Object {
+	if v.Kind() != jsonindex.Object {
 		return nil, invalidField("headers", "must be an object of strings, not "+article(v.Kind().String()))
 	}
 	headers := make(map[string]string, v.Len())
 	for name, member := range v.Members() {
-		if member.Kind() != jsondoc.String {
+		if member.Kind() != jsonindex.String {
 			return nil, invalidField("headers."+name, "must be a string, not "+article(member.Kind().String()))
 		}
 		headers[name] = member.Text()

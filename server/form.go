@@ -13,12 +13,12 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 )
 
 // readJSONOrForm reads a body that may be JSON or application/x-www-form-urlencoded; form
 // tells which it was.
-func readJSONOrForm(c *fiber.Ctx) (doc *jsondoc.Doc, form bool, err error) {
+func readJSONOrForm(c *fiber.Ctx) (doc *jsonindex.Doc, form bool, err error) {
 	media, err := mediaType(c)
 	if err != nil {
 		return nil, false, err
@@ -36,7 +36,7 @@ func readJSONOrForm(c *fiber.Ctx) (doc *jsondoc.Doc, form bool, err error) {
 	}
 	// curl -d says that it is a form whatever it is; no form begins like that.
 	if bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte{'{'}) {
-		doc, err = jsondoc.Parse(body, jsondoc.Limits{NoDuplicates: true})
+		doc, err = jsonindex.Parse(body, jsonindex.Limits{NoDuplicates: true})
 		return doc, false, err
 	}
 	doc, err = readForm(string(body))
@@ -45,7 +45,7 @@ func readJSONOrForm(c *fiber.Ctx) (doc *jsondoc.Doc, form bool, err error) {
 
 // readBodyOrQuery reads the parameters of the address as a form where there is no body, as
 // with many clients' DELETE.
-func readBodyOrQuery(c *fiber.Ctx) (*jsondoc.Doc, error) {
+func readBodyOrQuery(c *fiber.Ctx) (*jsonindex.Doc, error) {
 	if len(c.BodyRaw()) == 0 {
 		return readForm(string(c.Context().QueryArgs().QueryString()))
 	}
@@ -53,7 +53,7 @@ func readBodyOrQuery(c *fiber.Ctx) (*jsondoc.Doc, error) {
 	return doc, err
 }
 
-func readForm(text string) (*jsondoc.Doc, error) {
+func readForm(text string) (*jsonindex.Doc, error) {
 	object, err := formObject(text)
 	if err != nil {
 		return nil, err
@@ -62,7 +62,7 @@ func readForm(text string) (*jsondoc.Doc, error) {
 	if err != nil {
 		return nil, err
 	}
-	return jsondoc.Parse(encoded, jsondoc.Limits{})
+	return jsonindex.Parse(encoded, jsonindex.Limits{})
 }
 
 // indexed is a name such as "events[0]" or "hook[events][0]".

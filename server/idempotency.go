@@ -9,7 +9,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 )
 
 // storedAnswer is the answer to a request with an idempotency key, as it is kept.
@@ -110,8 +110,8 @@ func requestDigest(c *fiber.Ctx) engine.KeyHash {
 		route += " " + strings.TrimSuffix(c.Path(), "/")
 	}
 	body := string(withoutBOM(c.BodyRaw()))
-	if doc, err := jsondoc.Parse([]byte(body), jsondoc.Limits{NoDuplicates: true}); err == nil {
-		body = string(jsondoc.AppendCanonical(nil, doc.Root()))
+	if doc, err := jsonindex.Parse([]byte(body), jsonindex.Limits{NoDuplicates: true}); err == nil {
+		body = string(jsonindex.AppendCanonical(nil, doc.Root()))
 	}
 	return engine.RequestDigest(c.Method(), route, c.Params("id"), c.Params("name"), parameters.Encode(), body)
 }

@@ -8,7 +8,7 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/snowflake"
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 )
 
 // keyView is an API key as the API shows it.
@@ -57,8 +57,8 @@ type keyInput struct {
 }
 
 // expires is when a key is to expire; zero: never.
-func (in *keyInput) expires(present map[string]jsondoc.Value, now time.Time) (time.Time, error) {
-	switch inGiven := present["expires_in"].Exists() && present["expires_in"].Kind() != jsondoc.Null; {
+func (in *keyInput) expires(present map[string]jsonindex.Value, now time.Time) (time.Time, error) {
+	switch inGiven := present["expires_in"].Exists() && present["expires_in"].Kind() != jsonindex.Null; {
 	case inGiven && !in.ExpiresAt.IsZero():
 		return time.Time{}, invalidField("expires_in", "and expires_at are both given; give one of them")
 	case inGiven && in.ExpiresIn <= 0:

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"switchhook/engine"
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 )
 
 // policyView is how a subscription's deliveries are made, as the API shows it. What is
@@ -113,7 +113,7 @@ func applyPolicy(raw []byte, old engine.Policy) (p engine.Policy, err error) {
 		case "give_up_after":
 			p.GiveUpAfter, zero = time.Duration(in.GiveUpAfter), in.GiveUpAfter == 0
 		}
-		if zero && present[name].Kind() != jsondoc.Null {
+		if zero && present[name].Kind() != jsonindex.Null {
 			err = invalidField("policy."+name, "is 0; give more, or null for the router's default")
 		}
 		if err != nil {

@@ -10,22 +10,22 @@ import (
 
 	"switchhook/engine"
 	"switchhook/scripts"
-	"switchhook/scripts/jsondoc"
-	"switchhook/scripts/suite"
+	"switchhook/scripts/jsonindex"
+	"switchhook/scripts/scripttest"
 )
 
 // Problem is an error answer (RFC 9457, application/problem+json).
 type Problem struct {
-	Type   string         `json:"type"`             // "about:blank": Title says it all
-	Title  string         `json:"title"`            // the status in words
-	Status int            `json:"status"`           // as in the status line
-	Detail string         `json:"detail"`           // what was wrong, and what to do
-	Field  string         `json:"field,omitempty"`  // the input's field, as "headers" or "events[2].type"
-	Offset *int           `json:"offset,omitempty"` // of the error in the body, in bytes; for bad JSON
-	Line   int            `json:"line,omitempty"`   // likewise, 1-based
-	Column int            `json:"column,omitempty"` // likewise, 1-based
-	Script *scripts.Error `json:"script,omitempty"` // where a filter or transform is to blame
-	Tests  *suite.Report  `json:"tests,omitempty"`  // where test cases failed
+	Type   string             `json:"type"`             // "about:blank": Title says it all
+	Title  string             `json:"title"`            // the status in words
+	Status int                `json:"status"`           // as in the status line
+	Detail string             `json:"detail"`           // what was wrong, and what to do
+	Field  string             `json:"field,omitempty"`  // the input's field, as "headers" or "events[2].type"
+	Offset *int               `json:"offset,omitempty"` // of the error in the body, in bytes; for bad JSON
+	Line   int                `json:"line,omitempty"`   // likewise, 1-based
+	Column int                `json:"column,omitempty"` // likewise, 1-based
+	Script *scripts.Error     `json:"script,omitempty"` // where a filter or transform is to blame
+	Tests  *scripttest.Report `json:"tests,omitempty"`  // where test cases failed
 }
 
 // Error gives the detail.
@@ -118,7 +118,7 @@ func (s *Server) problemFor(c *fiber.Ctx, err error) *Problem {
 		}
 		return &Problem{Status: statusOf[e.Code], Detail: detail, Field: e.Field, Script: e.Script, Tests: e.Report}
 	}
-	var syntax *jsondoc.SyntaxError
+	var syntax *jsonindex.SyntaxError
 	if errors.As(err, &syntax) {
 		return &Problem{Status: fiber.StatusBadRequest, Detail: "the body is not JSON: " + syntax.Error(), Offset: &syntax.Offset, Line: syntax.Line, Column: syntax.Column}
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 )
 
 const (
@@ -72,7 +72,7 @@ func (s *Server) testSubscription(c *fiber.Ctx, who caller) error {
 		Sample  string          `json:"sample"`
 		Event   json.RawMessage `json:"event"`
 	}
-	var present map[string]jsondoc.Value
+	var present map[string]jsonindex.Value
 	if len(c.BodyRaw()) > 0 {
 		if present, err = readObject(c, &in); err != nil {
 			return err

@@ -11,7 +11,7 @@ import (
 	"switchhook/engine"
 	"switchhook/engine/snowflake"
 	"switchhook/scripts"
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 )
 
 // scriptView is a script as the API shows it.
@@ -202,7 +202,7 @@ func (s *Server) patchScript(c *fiber.Ctx, who caller) error {
 	return c.JSON(s.viewScript(sc))
 }
 
-func (in *scriptInput) apply(sc *engine.Script, present map[string]jsondoc.Value) error {
+func (in *scriptInput) apply(sc *engine.Script, present map[string]jsonindex.Value) error {
 	if present["name"].Exists() {
 		sc.Name = in.Name
 	}

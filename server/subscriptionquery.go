@@ -10,7 +10,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
-	"switchhook/scripts/near"
+	"switchhook/scripts/suggest"
 )
 
 // listParameters are the parameters of every list.
@@ -83,8 +83,8 @@ func (s *Server) subscriptionQuery(c *fiber.Ctx, account string) (find engine.Su
 			} else {
 				page = n
 			}
-		case near.Closest(name, own) != "":
-			q.fail(name, fmt.Sprintf("is no parameter of this list; did you mean %q? There are %s", near.Closest(name, own), strings.Join(own, ", ")))
+		case suggest.Closest(name, own) != "":
+			q.fail(name, fmt.Sprintf("is no parameter of this list; did you mean %q? There are %s", suggest.Closest(name, own), strings.Join(own, ", ")))
 		case s.clientsKnow(account, name):
 			if client == nil {
 				client = map[string]string{}

@@ -7,7 +7,7 @@ import (
 	"github.com/gofiber/fiber/v2/middleware/adaptor"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"switchhook/scripts/types"
+	"switchhook/scripts/dts"
 )
 
 //go:embed openapi.json
@@ -23,12 +23,12 @@ func (s *Server) openAPI(c *fiber.Ctx) error {
 
 // types answers the TypeScript types of transforms, and of the data of all event types.
 func (s *Server) types(c *fiber.Ctx, _ caller) error {
-	var all []types.EventType
+	var all []dts.EventType
 	for _, t := range s.engine.EventTypes() {
-		all = append(all, types.EventType{Name: t.Name, Description: t.Description, Schema: t.Schema})
+		all = append(all, dts.EventType{Name: t.Name, Description: t.Description, Schema: t.Schema})
 	}
 	c.Set(fiber.HeaderContentType, fiber.MIMETextPlainCharsetUTF8)
-	return c.SendString(types.Declarations() + "\n" + types.Events(all))
+	return c.SendString(dts.Declarations() + "\n" + dts.Events(all))
 }
 
 // page shows what runs here and how to begin.

@@ -10,8 +10,8 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
-	"switchhook/scripts/jsondoc"
-	"switchhook/scripts/near"
+	"switchhook/scripts/jsonindex"
+	"switchhook/scripts/suggest"
 )
 
 // targetInput is a target that is named with an event.
@@ -31,11 +31,11 @@ type targetView struct {
 }
 
 // targetsMember reads the targets of an event, which not every key may name.
-func targetsMember(v jsondoc.Value, who caller) ([]engine.Target, error) {
-	if v.Kind() == jsondoc.Null {
+func targetsMember(v jsonindex.Value, who caller) ([]engine.Target, error) {
+	if v.Kind() == jsonindex.Null {
 		return nil, nil
 	}
-	if v.Kind() != jsondoc.Array {
+	if v.Kind() != jsonindex.Array {
 		return nil, invalidField("targets", "must be a list of {\"target_url\": …}, not "+article(v.Kind().String()))
 	}
 	if !who.Has(engine.ScopeTargets) {
@@ -58,8 +58,8 @@ func targetsMember(v jsondoc.Value, who caller) ([]engine.Target, error) {
 	return list, nil
 }
 
-func readTarget(at string, v jsondoc.Value) (in targetInput, err error) {
-	if v.Kind() != jsondoc.Object {
+func readTarget(at string, v jsonindex.Value) (in targetInput, err error) {
+	if v.Kind() != jsonindex.Object {
 		return in, invalidField(at, "must be an object, {\"target_url\": …}, not "+article(v.Kind().String()))
 	}
 	known := fieldNames(&in)
@@ -67,7 +67,7 @@ func readTarget(at string, v jsondoc.Value) (in targetInput, err error) {
 		if slices.Contains(known, name) {
 			continue
 		}
-		if meant := near.Closest(name, known); meant != "" {
+		if meant := suggest.Closest(name, known); meant != "" {
 			return in, invalidField(at+"."+name, fmt.Sprintf("is not known here; did you mean %q?", meant))
 		}
 		return in, invalidField(at+"."+name, "is not known: a target has "+strings.Join(known, ", "))

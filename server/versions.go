@@ -9,7 +9,7 @@ import (
 
 	"switchhook/engine"
 	"switchhook/scripts"
-	"switchhook/scripts/suite"
+	"switchhook/scripts/scripttest"
 )
 
 // versionView is a version of a script as the API shows it.
@@ -80,7 +80,7 @@ type versionInput struct {
 // createdVersion answers a new version, with what its cases came to.
 type createdVersion struct {
 	versionView
-	Tests *suite.Report `json:"tests"`
+	Tests *scripttest.Report `json:"tests"`
 }
 
 func (s *Server) createVersion(c *fiber.Ctx, who caller) error {
@@ -162,7 +162,7 @@ func (s *Server) diffVersions(c *fiber.Ctx, who caller) error {
 			return err
 		}
 	}
-	return c.JSON(diffView{pair[0].Number, pair[1].Number, suite.Diff(pair[0].Source, pair[1].Source)})
+	return c.JSON(diffView{pair[0].Number, pair[1].Number, scripttest.Diff(pair[0].Source, pair[1].Source)})
 }
 
 type liveInput struct {
@@ -173,7 +173,7 @@ type liveInput struct {
 // liveAnswer says what is live now, and what its cases came to.
 type liveAnswer struct {
 	scriptView
-	Tests *suite.Report `json:"tests"`
+	Tests *scripttest.Report `json:"tests"`
 }
 
 func (s *Server) putLive(c *fiber.Ctx, who caller) error {

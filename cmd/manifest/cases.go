@@ -8,26 +8,26 @@ import (
 	"slices"
 	"strconv"
 
-	"switchhook/scripts/jsondoc"
-	"switchhook/scripts/near"
-	"switchhook/scripts/suite"
+	"switchhook/scripts/jsonindex"
+	"switchhook/scripts/scripttest"
+	"switchhook/scripts/suggest"
 )
 
 // caseFile is what a file of cases may have. What names scripts is for "switchhook test".
 var caseFile = []string{"filter", "filter_source", "transform", "transform_source", "schema", "cases", "script cases"}
 
 // readCases reads the cases of a file whose text, as JSON, is given.
-func readCases(file string, text []byte, lineAt func(int) int, read func(string) ([]byte, error)) ([]suite.Case, error) {
-	doc, err := jsondoc.Parse(text, jsondoc.Limits{NoDuplicates: true})
+func readCases(file string, text []byte, lineAt func(int) int, read func(string) ([]byte, error)) ([]scripttest.Case, error) {
+	doc, err := jsonindex.Parse(text, jsonindex.Limits{NoDuplicates: true})
 	if err != nil {
 		line := 0
-		if at, ok := errors.AsType[*jsondoc.SyntaxError](err); ok {
+		if at, ok := errors.AsType[*jsonindex.SyntaxError](err); ok {
 			line = lineAt(at.Offset)
 		}
 		return nil, &Problem{file, line, "not valid JSON: " + err.Error()}
 	}
 	root := doc.Root()
-	if root.Kind() != jsondoc.Object {
+	if root.Kind() != jsonindex.Object {
 		return nil, &Problem{file, 1, "must be an object with cases"}
 	}
 	for name, v := range root.Members() {
@@ -35,7 +35,7 @@ func readCases(file string, text []byte, lineAt func(int) int, read func(string)
 			continue
 		}
 		hint := ""
-		if meant := near.Closest(name, caseFile); meant != "" {
+		if meant := suggest.Closest(name, caseFile); meant != "" {
 			hint = fmt.Sprintf(": did you mean %q?", meant)
 		}
 		return nil, &Problem{file, lineAt(v.Offset()), fmt.Sprintf("%s is not known%s", name, hint)}
@@ -44,7 +44,7 @@ func readCases(file string, text []byte, lineAt func(int) int, read func(string)
 	if !list.Exists() {
 		list = root.Get("script cases")
 	}
-	if list.Kind() != jsondoc.Array {
+	if list.Kind() != jsonindex.Array {
 		return nil, &Problem{file, 1, "cases is missing: give a list of them"}
 	}
 	whole := []byte{'['}
@@ -58,12 +58,12 @@ func readCases(file string, text []byte, lineAt func(int) int, read func(string)
 		}
 		whole = append(whole, one...)
 	}
-	cases, err := suite.ParseCases(append(whole, ']'))
+	cases, err := scripttest.ParseCases(append(whole, ']'))
 	if err == nil {
 		return cases, nil
 	}
 	wrong := &Problem{File: file, Line: 1, Message: err.Error()}
-	if at, ok := errors.AsType[*suite.ParseError](err); ok {
+	if at, ok := errors.AsType[*scripttest.ParseError](err); ok {
 		if found := caseNumber.FindStringSubmatch(at.Path); found != nil {
 			number, _ := strconv.Atoi(found[1])
 			for i, c := range list.Elements() {
@@ -79,7 +79,7 @@ func readCases(file string, text []byte, lineAt func(int) int, read func(string)
 var caseNumber = regexp.MustCompile(`^cases\[(\d+)\]`)
 
 // withEventFile gives a case with the event of the file that it names put in.
-func withEventFile(c jsondoc.Value, read func(string) ([]byte, error)) ([]byte, error) {
+func withEventFile(c jsonindex.Value, read func(string) ([]byte, error)) ([]byte, error) {
 	named := c.Get("event").Get("file")
 	if !named.Exists() {
 		return c.Raw(), nil
@@ -88,7 +88,7 @@ func withEventFile(c jsondoc.Value, read func(string) ([]byte, error)) ([]byte, 
 	if err != nil {
 		return nil, err
 	}
-	event, err := suite.ReadEvent(text)
+	event, err := scripttest.ReadEvent(text)
 	if err != nil {
 		return nil, err
 	}

@@ -9,8 +9,8 @@ import (
 	"slices"
 	"strings"
 
-	"switchhook/scripts/jsondoc"
-	"switchhook/scripts/near"
+	"switchhook/scripts/jsonindex"
+	"switchhook/scripts/suggest"
 )
 
 // decoder reads one YAML file.
@@ -23,16 +23,16 @@ type decoder struct {
 // field is a value with the path that leads to it, and the line of the nearest value
 // above it that has one.
 type field struct {
-	jsondoc.Value
+	jsonindex.Value
 	path string
 	line int
 }
 
 func (d *decoder) parse(text []byte) (field, bool) {
-	doc, err := jsondoc.Parse(text, jsondoc.Limits{NoDuplicates: true})
+	doc, err := jsonindex.Parse(text, jsonindex.Limits{NoDuplicates: true})
 	if err != nil {
 		line := 0
-		if at, ok := errors.AsType[*jsondoc.SyntaxError](err); ok {
+		if at, ok := errors.AsType[*jsonindex.SyntaxError](err); ok {
 			line = d.lineAt(at.Offset)
 		}
 		d.loader.wrong(d.name, line, "%v", err)
@@ -71,7 +71,7 @@ func (d *decoder) place(f field) Position { return Position{d.shown(d.name), f.l
 
 // object checks that f is an object of these members.
 func (d *decoder) object(f field, names ...string) bool {
-	if f.Kind() != jsondoc.Object {
+	if f.Kind() != jsonindex.Object {
 		d.wrong(f, "must have members (%s), but is %s", strings.Join(names, ", "), kind(f))
 		return false
 	}
@@ -80,7 +80,7 @@ func (d *decoder) object(f field, names ...string) bool {
 			continue
 		}
 		at := d.get(f, name)
-		if meant := near.Closest(name, names); meant != "" {
+		if meant := suggest.Closest(name, names); meant != "" {
 			d.wrong(at, "is not known: did you mean %q?", meant)
 		} else {
 			d.wrong(at, "is not known: there is %s", strings.Join(names, ", "))
@@ -91,13 +91,13 @@ func (d *decoder) object(f field, names ...string) bool {
 
 func kind(f field) string {
 	switch k := f.Kind(); k {
-	case jsondoc.Missing, jsondoc.Null:
+	case jsonindex.Missing, jsonindex.Null:
 		return "missing"
-	case jsondoc.Array:
+	case jsonindex.Array:
 		return "a list"
-	case jsondoc.Object:
+	case jsonindex.Object:
 		return "an object"
-	case jsondoc.String:
+	case jsonindex.String:
 		return "a text"
 	default:
 		return "a " + k.String()
@@ -105,7 +105,7 @@ func kind(f field) string {
 }
 
 // given tells whether a member has a value; null is none.
-func given(f field) bool { return f.Exists() && f.Kind() != jsondoc.Null }
+func given(f field) bool { return f.Exists() && f.Kind() != jsonindex.Null }
 
 // text reads a text; numbers and the like must be in quotes, for YAML changes what they
 // look like.
@@ -113,7 +113,7 @@ func (d *decoder) text(f field) string {
 	if !given(f) {
 		return ""
 	}
-	if f.Kind() != jsondoc.String {
+	if f.Kind() != jsonindex.String {
 		d.wrong(f, "must be a text, but is %s: put it in quotes", kind(f))
 	}
 	return strings.Clone(f.Text())
@@ -122,7 +122,7 @@ func (d *decoder) text(f field) string {
 func (d *decoder) needed(f field, name, why string) string {
 	at := d.get(f, name)
 	text := d.text(at)
-	if strings.TrimSpace(text) == "" && (!given(at) || at.Kind() == jsondoc.String) {
+	if strings.TrimSpace(text) == "" && (!given(at) || at.Kind() == jsonindex.String) {
 		d.wrong(at, "is missing: %s", why)
 	}
 	return text
@@ -133,8 +133,8 @@ func (d *decoder) boolean(f field) *bool {
 	if !given(f) {
 		return nil
 	}
-	is := f.Kind() == jsondoc.True
-	if !is && f.Kind() != jsondoc.False {
+	is := f.Kind() == jsonindex.True
+	if !is && f.Kind() != jsonindex.False {
 		d.wrong(f, "must be true or false, but is %s", kind(f))
 	}
 	return &is
@@ -144,7 +144,7 @@ func (d *decoder) list(f field, of string) []field {
 	if !given(f) {
 		return nil
 	}
-	if f.Kind() != jsondoc.Array {
+	if f.Kind() != jsonindex.Array {
 		d.wrong(f, "must be a list of %s, but is %s", of, kind(f))
 		return nil
 	}
@@ -152,7 +152,7 @@ func (d *decoder) list(f field, of string) []field {
 }
 
 func (d *decoder) top(f field) {
-	if f.Kind() == jsondoc.Null || !d.object(f, "event_types", "scripts", "subscriptions") {
+	if f.Kind() == jsonindex.Null || !d.object(f, "event_types", "scripts", "subscriptions") {
 		return // an empty file is no mistake
 	}
 	for _, e := range d.list(d.get(f, "event_types"), "event types") {
@@ -194,16 +194,16 @@ func (d *decoder) fileOf(f field) (text []byte, name string) {
 
 // document reads a JSON value that stands here, or in a file that is named.
 func (d *decoder) document(f field) json.RawMessage {
-	if f.Kind() != jsondoc.String {
+	if f.Kind() != jsonindex.String {
 		return slices.Clone(f.Raw())
 	}
 	text, name := d.fileOf(f)
 	if name == "" {
 		return nil
 	}
-	if _, err := jsondoc.Parse(text, jsondoc.Limits{NoDuplicates: true}); err != nil {
+	if _, err := jsonindex.Parse(text, jsonindex.Limits{NoDuplicates: true}); err != nil {
 		line := 0
-		if at, ok := errors.AsType[*jsondoc.SyntaxError](err); ok {
+		if at, ok := errors.AsType[*jsonindex.SyntaxError](err); ok {
 			line = at.Line
 		}
 		d.loader.wrong(name, line, "not valid JSON: %v", err)

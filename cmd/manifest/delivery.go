@@ -8,7 +8,7 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/signature"
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 	"switchhook/server"
 )
 
@@ -18,7 +18,7 @@ func (d *decoder) delivery(f field, s *Subscription) {
 	before := len(d.mistakes)
 	policy := d.get(f, "policy")
 	for name, members := range map[string][]string{"rate": server.RateMembers, "retries": server.BackoffMembers} {
-		if at := d.get(policy, name); at.Kind() == jsondoc.Object {
+		if at := d.get(policy, name); at.Kind() == jsonindex.Object {
 			d.object(at, members...)
 		}
 	}
@@ -82,7 +82,7 @@ var pathPart = regexp.MustCompile(`[^.\[\]]+`)
 // find gives what a path such as "policy.retries[2]" leads to from f.
 func (d *decoder) find(f field, path string) field {
 	for _, part := range pathPart.FindAllString(path, -1) {
-		if i, err := strconv.Atoi(part); err == nil && f.Kind() == jsondoc.Array && i < f.Len() {
+		if i, err := strconv.Atoi(part); err == nil && f.Kind() == jsonindex.Array && i < f.Len() {
 			f = d.elements(f)[i]
 		} else {
 			f = d.get(f, part)

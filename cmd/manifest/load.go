@@ -11,8 +11,8 @@ import (
 	"slices"
 	"strings"
 
-	"switchhook/scripts/suite"
-	"switchhook/scripts/yamldoc"
+	"switchhook/scripts/scripttest"
+	"switchhook/scripts/yamljson"
 )
 
 const (
@@ -60,7 +60,7 @@ type loader struct {
 
 // isManifest tells by its name whether a file is one: YAML, and no test cases.
 func isManifest(name string) bool {
-	return (strings.HasSuffix(name, ".yaml") || strings.HasSuffix(name, ".yml")) && !suite.IsFile(name)
+	return (strings.HasSuffix(name, ".yaml") || strings.HasSuffix(name, ".yml")) && !scripttest.IsFile(name)
 }
 
 // find lists the YAML files. Hidden ones and node_modules are left out, folders that are
@@ -92,15 +92,15 @@ func (l *loader) wrong(file string, line int, format string, args ...any) {
 }
 
 func (l *loader) file(name string) {
-	text, err := l.bytes(name, yamldoc.MaxBytes)
+	text, err := l.bytes(name, yamljson.MaxBytes)
 	if err != nil {
 		l.wrong(name, 0, "%v", err)
 		return
 	}
-	doc, err := yamldoc.Parse(text, yamldoc.Limits{})
+	doc, err := yamljson.Parse(text, yamljson.Limits{})
 	if err != nil {
 		line := 0
-		if wrong, ok := errors.AsType[*yamldoc.Error](err); ok {
+		if wrong, ok := errors.AsType[*yamljson.Error](err); ok {
 			line = wrong.Line
 		}
 		l.wrong(name, line, "%v", err)
@@ -176,13 +176,13 @@ func (l *loader) claim(kind, account, name string, at Position) (Position, bool)
 // ReadCases reads a file of test cases as "switchhook test" knows them, and leaves the
 // scripts that it names alone. read reads the files of its events; their names are as
 // they stand in the file.
-func ReadCases(file string, text []byte, read func(name string) ([]byte, error)) ([]suite.Case, error) {
+func ReadCases(file string, text []byte, read func(name string) ([]byte, error)) ([]scripttest.Case, error) {
 	json, lineAt := text, func(offset int) int { return 1 + strings.Count(string(text[:min(offset, len(text))]), "\n") }
 	if !strings.HasSuffix(file, ".json") {
-		doc, err := yamldoc.Parse(text, yamldoc.Limits{})
+		doc, err := yamljson.Parse(text, yamljson.Limits{})
 		if err != nil {
 			line := 0
-			if wrong, ok := errors.AsType[*yamldoc.Error](err); ok {
+			if wrong, ok := errors.AsType[*yamljson.Error](err); ok {
 				line = wrong.Line
 			}
 			return nil, &Problem{file, line, err.Error()}

@@ -12,7 +12,7 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/signature"
-	"switchhook/scripts/suite"
+	"switchhook/scripts/scripttest"
 )
 
 // Set is what a folder says that there must be.
@@ -52,15 +52,15 @@ type Script struct {
 	Source      string
 	SourceFile  string // empty where the source stands in the YAML
 	TestsFile   string // empty where there are no cases
-	Cases       []suite.Case
+	Cases       []scripttest.Case
 }
 
 // Suite is the script alone with its cases, as the router tests it.
-func (s *Script) Suite() suite.Suite {
+func (s *Script) Suite() scripttest.Suite {
 	if s.Kind == "filter" {
-		return suite.Suite{Filter: s.Source, Cases: s.Cases}
+		return scripttest.Suite{Filter: s.Source, Cases: s.Cases}
 	}
-	return suite.Suite{Transform: s.Source, Cases: s.Cases}
+	return scripttest.Suite{Transform: s.Source, Cases: s.Cases}
 }
 
 // Subscription asks for events.

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"switchhook/scripts/suite"
+	"switchhook/scripts/scripttest"
 )
 
 // State is what a router has, in the accounts that a Set speaks of.
@@ -130,7 +130,7 @@ func (c *comparison) add(s *Step, was, will string) {
 	case was == will:
 		s.Action = Unchanged
 	default:
-		s.Action, s.Diff = Change, suite.Diff(was, will)
+		s.Action, s.Diff = Change, scripttest.Diff(was, will)
 	}
 	c.plan.Steps = append(c.plan.Steps, s)
 }

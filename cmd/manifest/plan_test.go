@@ -9,7 +9,7 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/signature"
-	"switchhook/scripts/suite"
+	"switchhook/scripts/scripttest"
 )
 
 func TestMain(m *testing.M) {
@@ -136,7 +136,7 @@ func TestPlans(t *testing.T) {
 		"a kind that changes":          {func(_ *Set, s *State) { s.Scripts[0].Kind = "transform" }, false, "a script's kind can't be changed"},
 		"one name twice on the router": {func(_ *Set, s *State) { s.Subscriptions[1].Name = "chat" }, false, "the router has two subscriptions"},
 		"cases that only look different": {func(_ *Set, s *State) {
-			s.Scripts[0].Cases = []suite.Case{s.Scripts[0].Cases[0]}
+			s.Scripts[0].Cases = []scripttest.Case{s.Scripts[0].Cases[0]}
 			s.Scripts[0].Cases[0].Event.Data = []byte(`{ "id": 1, "total": 2 }`)
 		}, false, ""},
 	} {

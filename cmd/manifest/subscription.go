@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"switchhook/engine/target"
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 )
 
 func (d *decoder) subscription(f field) *Subscription {
@@ -92,7 +92,7 @@ func (d *decoder) use(f field, kind string) (source string, ref *Ref) {
 	switch {
 	case !given(script):
 		return source, nil
-	case script.Kind() == jsondoc.String:
+	case script.Kind() == jsonindex.String:
 		return source, &Ref{Name: d.text(script)}
 	case !d.object(script, "name", "version"):
 		return source, nil

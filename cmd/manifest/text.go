@@ -10,8 +10,8 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/signature"
-	"switchhook/scripts/near"
-	"switchhook/scripts/suite"
+	"switchhook/scripts/scripttest"
+	"switchhook/scripts/suggest"
 )
 
 // The texts say all that apply looks after, a thing to a line: two things are the same
@@ -217,7 +217,7 @@ func canonical(text json.RawMessage) string {
 }
 
 // casesText lays cases out on lines; "" for none.
-func casesText(cases []suite.Case) string {
+func casesText(cases []scripttest.Case) string {
 	if len(cases) == 0 {
 		return ""
 	}
@@ -236,7 +236,7 @@ func plural(n int, noun string) string {
 }
 
 func didYouMean(name string, names []string) string {
-	if meant := near.Closest(name, names); meant != "" {
+	if meant := suggest.Closest(name, names); meant != "" {
 		return fmt.Sprintf(": did you mean %q?", meant)
 	}
 	return ""

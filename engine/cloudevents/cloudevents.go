@@ -14,7 +14,7 @@ import (
 	"unicode/utf8"
 
 	"switchhook/engine/rfc3339"
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 )
 
 // Event is a CloudEvent as the router takes it in.
@@ -27,7 +27,7 @@ type Event struct {
 	Headers map[string]string
 	// Data is the payload as JSON: JSON as it came, text as a string, anything else as a
 	// string of base64, and null where the event has none.
-	Data jsondoc.Value
+	Data jsonindex.Value
 }
 
 // Media begins every Content-Type of the structured and the batched mode, in any case.

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"switchhook/engine/cloudevents"
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 )
 
 // read reads an event in the JSON format; the members given replace those of a plain one,
@@ -21,7 +21,7 @@ func read(members map[string]string) (*cloudevents.Event, error) {
 			parts = append(parts, `"`+name+`":`+value)
 		}
 	}
-	doc, err := jsondoc.Parse([]byte("{"+strings.Join(parts, ",")+"}"), jsondoc.Limits{})
+	doc, err := jsonindex.Parse([]byte("{"+strings.Join(parts, ",")+"}"), jsonindex.Limits{})
 	if err != nil {
 		return nil, err
 	}
@@ -251,7 +251,7 @@ func TestDataBecomesJSON(t *testing.T) {
 		}
 	}
 	_, err := readFields(nil, "application/json", `{"a"`)
-	var syntax *jsondoc.SyntaxError
+	var syntax *jsonindex.SyntaxError
 	if !errors.As(err, &syntax) {
 		t.Errorf("bad JSON: %v", err)
 	}
@@ -268,7 +268,7 @@ func FuzzReadBinary(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if _, err := jsondoc.Parse(ev.Data.Raw(), jsondoc.Limits{}); err != nil {
+		if _, err := jsonindex.Parse(ev.Data.Raw(), jsonindex.Limits{}); err != nil {
 			t.Errorf("%q %q %q became %q", subject, contentType, body, ev.Data.Raw())
 		}
 		for name, value := range ev.Headers {

@@ -9,41 +9,41 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 )
 
 // payload is an event's data as it came: a JSON value, or bytes.
 type payload struct {
 	given bool
-	field string        // where it stands, for errors
-	json  jsondoc.Value // missing where the data came as bytes
+	field string          // where it stands, for errors
+	json  jsonindex.Value // missing where the data came as bytes
 	bytes []byte
 }
 
-var null, _ = jsondoc.Parse([]byte("null"), jsondoc.Limits{})
+var null, _ = jsonindex.Parse([]byte("null"), jsonindex.Limits{})
 
 // value makes the JSON that is stored, and notes in headers where it stands for other
 // bytes.
-func (p payload) value(content string, headers map[string]string) (jsondoc.Value, error) {
+func (p payload) value(content string, headers map[string]string) (jsonindex.Value, error) {
 	switch {
 	case !p.given:
 		return null.Root(), nil
 	case p.json.Exists() && isJSON(content):
 		return p.json, nil
 	case p.json.Exists():
-		if p.json.Kind() != jsondoc.String {
-			return jsondoc.Value{}, newError(p.field, "must be a string, since datacontenttype is %.60q; JSON goes with a JSON type, other bytes into data_base64", content)
+		if p.json.Kind() != jsonindex.String {
+			return jsonindex.Value{}, newError(p.field, "must be a string, since datacontenttype is %.60q; JSON goes with a JSON type, other bytes into data_base64", content)
 		}
 		return p.json, nil
 	case isJSON(content):
 		// A parser may ignore a byte order mark (RFC 8259, section 8.1).
-		doc, err := jsondoc.Parse(bytes.TrimPrefix(p.bytes, []byte("\xef\xbb\xbf")), jsondoc.Limits{NoDuplicates: true})
-		var syntax *jsondoc.SyntaxError
+		doc, err := jsonindex.Parse(bytes.TrimPrefix(p.bytes, []byte("\xef\xbb\xbf")), jsonindex.Limits{NoDuplicates: true})
+		var syntax *jsonindex.SyntaxError
 		if errors.As(err, &syntax) && p.field != "" { // not the body itself, whose place would help
 			err = newError(p.field, "holds no JSON, though datacontenttype is %.60q: %s", content, syntax.Msg)
 		}
 		if err != nil {
-			return jsondoc.Value{}, err
+			return jsonindex.Value{}, err
 		}
 		return doc.Root(), nil
 	case isText(content) && utf8.Valid(p.bytes):
@@ -53,16 +53,16 @@ func (p payload) value(content string, headers map[string]string) (jsondoc.Value
 	return text(base64.StdEncoding.EncodeToString(p.bytes))
 }
 
-func text(s string) (jsondoc.Value, error) {
+func text(s string) (jsonindex.Value, error) {
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(s); err != nil {
-		return jsondoc.Value{}, err
+		return jsonindex.Value{}, err
 	}
-	doc, err := jsondoc.Parse(bytes.TrimSuffix(out.Bytes(), []byte{'\n'}), jsondoc.Limits{})
+	doc, err := jsonindex.Parse(bytes.TrimSuffix(out.Bytes(), []byte{'\n'}), jsonindex.Limits{})
 	if err != nil {
-		return jsondoc.Value{}, err
+		return jsonindex.Value{}, err
 	}
 	return doc.Root(), nil
 }

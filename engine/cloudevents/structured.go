@@ -5,12 +5,12 @@ import (
 	"regexp"
 	"strconv"
 
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 )
 
 // ReadJSON reads an event in the JSON event format. Errors: *Error.
-func ReadJSON(v jsondoc.Value) (*Event, error) {
-	if v.Kind() != jsondoc.Object {
+func ReadJSON(v jsonindex.Value) (*Event, error) {
+	if v.Kind() != jsonindex.Object {
 		return nil, newError("", "must be a JSON object with the attributes of a CloudEvent")
 	}
 	a, data := newAttributes(func(name string) string { return name }), payload{}
@@ -25,10 +25,10 @@ func ReadJSON(v jsondoc.Value) (*Event, error) {
 				continue
 			}
 			raw, err := base64.StdEncoding.DecodeString(member.Text())
-			if err != nil || member.Kind() != jsondoc.String {
+			if err != nil || member.Kind() != jsonindex.String {
 				return nil, newError(name, "must be a string of base64")
 			}
-			data.json, data.bytes = jsondoc.Value{}, raw
+			data.json, data.bytes = jsonindex.Value{}, raw
 		default:
 			value, set, err := attributeText(name, member)
 			if err == nil && set {
@@ -45,17 +45,17 @@ func ReadJSON(v jsondoc.Value) (*Event, error) {
 var integer = regexp.MustCompile(`^-?[0-9]+$`)
 
 // attributeText gives an attribute's canonical string. null is an attribute that is not set.
-func attributeText(name string, v jsondoc.Value) (text string, set bool, err error) {
+func attributeText(name string, v jsonindex.Value) (text string, set bool, err error) {
 	switch kind := v.Kind(); {
-	case kind == jsondoc.Null:
+	case kind == jsonindex.Null:
 		return "", false, nil
-	case kind == jsondoc.String:
+	case kind == jsonindex.String:
 		return v.Text(), true, nil
 	case core[name]:
 		return "", false, newError(name, "must be a string")
-	case kind == jsondoc.True || kind == jsondoc.False:
+	case kind == jsonindex.True || kind == jsonindex.False:
 		return string(v.Raw()), true, nil
-	case kind == jsondoc.Number && integer.Match(v.Raw()):
+	case kind == jsonindex.Number && integer.Match(v.Raw()):
 		n, err := strconv.ParseInt(string(v.Raw()), 10, 32)
 		if err != nil {
 			return "", false, newError(name, "must lie between -2147483648 and 2147483647; send larger numbers as strings")

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 )
 
 // CloudEvents 1.0.2 on their way out: the JSON format (structured, batched) and the binary
@@ -131,12 +131,12 @@ func (ev *Stored) Structured(source string) []byte {
 	body := make([]byte, 0, len(ev.Data)+256)
 	for i, a := range ev.attributes(source) {
 		body = append(body, "{,"[min(i, 1)])
-		body = append(jsondoc.AppendString(body, a.Name), ':')
-		body = jsondoc.AppendString(body, a.Value)
+		body = append(jsonindex.AppendString(body, a.Name), ':')
+		body = jsonindex.AppendString(body, a.Value)
 	}
 	contentType, kind := ev.data()
 	if kind != noData {
-		body = jsondoc.AppendString(append(body, `,"datacontenttype":`...), contentType)
+		body = jsonindex.AppendString(append(body, `,"datacontenttype":`...), contentType)
 		member := `,"data":`
 		if kind == bytesData {
 			member = `,"data_base64":`
@@ -156,7 +156,7 @@ func (ev *Stored) Binary() (body []byte, contentType string) {
 	case jsonData:
 		return ev.Data, contentType
 	}
-	doc, err := jsondoc.Parse(ev.Data, jsondoc.Limits{})
+	doc, err := jsonindex.Parse(ev.Data, jsonindex.Limits{})
 	if err != nil {
 		return ev.Data, "application/json"
 	}

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"testing"
 
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 )
 
 // A payload of 0.5 KB, as most webhooks are.
@@ -18,7 +18,7 @@ const benchFilter = `data.amount > 100 && data.customer.country in ["US", "CA"] 
 
 func readInput(b *testing.B, data string) *Input {
 	b.Helper()
-	doc, err := jsondoc.Parse([]byte(data), jsondoc.Limits{})
+	doc, err := jsonindex.Parse([]byte(data), jsonindex.Limits{})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func BenchmarkMatch(b *testing.B) {
 
 func BenchmarkNewInputAndThreePaths(b *testing.B) {
 	f := mustCompile(b, benchFilter)
-	doc, _ := jsondoc.Parse([]byte(smallOrder), jsondoc.Limits{})
+	doc, _ := jsonindex.Parse([]byte(smallOrder), jsonindex.Limits{})
 	e := event(smallOrder)
 	b.Run("read already", func(b *testing.B) {
 		e.Doc = doc.Root()
@@ -61,7 +61,7 @@ func BenchmarkNewInputAndThreePaths(b *testing.B) {
 		}
 	})
 	b.Run("from bytes", func(b *testing.B) {
-		e.Doc = jsondoc.Value{}
+		e.Doc = jsonindex.Value{}
 		b.ReportAllocs()
 		for b.Loop() {
 			in := NewInput(e)
@@ -78,7 +78,7 @@ func BenchmarkHundredDistinctFilters(b *testing.B) {
 	for i := range 100 {
 		filters = append(filters, mustCompile(b, fmt.Sprintf(`data.amount > %d && data.%s != nil`, i, fields[i%len(fields)])))
 	}
-	doc, _ := jsondoc.Parse([]byte(smallOrder), jsondoc.Limits{})
+	doc, _ := jsonindex.Parse([]byte(smallOrder), jsonindex.Limits{})
 	e := event(smallOrder)
 	e.Doc = doc.Root()
 	b.ReportAllocs()
@@ -117,7 +117,7 @@ func BenchmarkNasty(b *testing.B) {
 	for _, c := range nastyFilters() {
 		b.Run(c.name, func(b *testing.B) {
 			f := mustCompile(b, c.source)
-			doc, err := jsondoc.Parse([]byte(c.data), jsondoc.Limits{})
+			doc, err := jsonindex.Parse([]byte(c.data), jsonindex.Limits{})
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -10,7 +10,7 @@ import (
 	"github.com/expr-lang/expr/file"
 	"github.com/expr-lang/expr/parser/lexer"
 
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 )
 
 // bigInt is an integer that int64 does not hold, in the digits of JSON: no zero before
@@ -18,7 +18,7 @@ import (
 type bigInt string
 
 // readBigInt gives a JSON number as a bigInt. ok is false if it has a fraction or exponent.
-func readBigInt(v jsondoc.Value) (i bigInt, ok bool) {
+func readBigInt(v jsonindex.Value) (i bigInt, ok bool) {
 	raw := v.Raw()
 	if len(raw) < 19 {
 		return "", false

@@ -17,7 +17,7 @@ import (
 	"github.com/expr-lang/expr/types"
 
 	"switchhook/scripts"
-	"switchhook/scripts/near"
+	"switchhook/scripts/suggest"
 )
 
 // typedConfig is expr's view of what an author may write.
@@ -164,7 +164,7 @@ func suggestField(root ast.Node, at int, wrong string) string {
 		}
 	})
 	slices.Sort(names)
-	if meant := near.Closest(wrong, names); meant != "" {
+	if meant := suggest.Closest(wrong, names); meant != "" {
 		return fmt.Sprintf(": did you mean %q?", meant)
 	}
 	if len(names) > 0 && len(names) <= 8 {

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"switchhook/scripts"
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 )
 
 const order = `{
@@ -296,7 +296,7 @@ func TestDottedNamesAreNotPaths(t *testing.T) {
 }
 
 func TestManyFiltersShareOneInput(t *testing.T) {
-	doc, err := jsondoc.Parse([]byte(order), jsondoc.Limits{})
+	doc, err := jsonindex.Parse([]byte(order), jsonindex.Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"switchhook/scripts"
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 	"switchhook/scripts/scriptstest"
 )
 
@@ -130,7 +130,7 @@ func TestNastyFiltersEndWithin10ms(t *testing.T) {
 				t.Fatalf("payload of %d bytes", len(c.data))
 			}
 			f := mustCompile(t, c.source)
-			doc, err := jsondoc.Parse([]byte(c.data), jsondoc.Limits{})
+			doc, err := jsonindex.Parse([]byte(c.data), jsonindex.Limits{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -191,7 +191,7 @@ func TestEscapedNamesInWideObjectsAreRefused(t *testing.T) {
 // expr v1.17.8 keeps a scope for every inner predicate that ran in a reused machine.
 func TestInnerPredicatesDoNotStayInMemory(t *testing.T) {
 	f := mustCompile(t, `any(data, any([1], # == 2))`)
-	doc, _ := jsondoc.Parse([]byte("["+strings.Repeat("0,", 3_000)+"0]"), jsondoc.Limits{})
+	doc, _ := jsonindex.Parse([]byte("["+strings.Repeat("0,", 3_000)+"0]"), jsonindex.Limits{})
 	e := event("")
 	e.Doc = doc.Root()
 	in := NewInput(e)

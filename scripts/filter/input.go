@@ -9,7 +9,7 @@ import (
 	"github.com/expr-lang/expr/vm"
 
 	"switchhook/scripts"
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 )
 
 // Input is one event made ready for many filters. What a filter reads of the event is
@@ -17,13 +17,13 @@ import (
 // goroutine at a time.
 type Input struct {
 	event  *scripts.Event
-	root   jsondoc.Value
+	root   jsonindex.Value
 	rooted bool
 	env    map[string]any // flat: "data.customer.country" → its value; and the metered functions
 	filled []string       // the names in env that belong to this event
-	found  []jsondoc.Value
-	read   bool        // it was read into doc
-	doc    jsondoc.Doc // where the event came unread
+	found  []jsonindex.Value
+	read   bool          // it was read into doc
+	doc    jsonindex.Doc // where the event came unread
 	vm     vm.VM
 	used   bool // the vm ran a predicate, and may hold on to elements of the payload
 	fuel   int  // work units left to the running filter
@@ -61,14 +61,14 @@ func (in *Input) Release() {
 	in.filled = in.filled[:0]
 	clear(in.found[:cap(in.found)])
 	if in.read {
-		_ = in.doc.Reset([]byte("0"), jsondoc.Limits{}) // lets go of the payload, keeps the memory
+		_ = in.doc.Reset([]byte("0"), jsonindex.Limits{}) // lets go of the payload, keeps the memory
 	}
 	if in.used {
 		in.vm = vm.VM{} // its scopes can't be cleared from outside
 	} else {
 		clear(in.vm.Stack[:cap(in.vm.Stack)])
 	}
-	in.event, in.root, in.rooted, in.read, in.used = nil, jsondoc.Value{}, false, false, false
+	in.event, in.root, in.rooted, in.read, in.used = nil, jsonindex.Value{}, false, false, false
 	inputs.Put(in)
 }
 
@@ -137,10 +137,10 @@ func headerOf(headers map[string]string, name string) any {
 }
 
 // data is the payload, read now if nobody has read it before.
-func (in *Input) data() (jsondoc.Value, error) {
+func (in *Input) data() (jsonindex.Value, error) {
 	if !in.rooted {
-		if err := in.doc.Reset(in.event.Data, jsondoc.Limits{}); err != nil {
-			return jsondoc.Value{}, &fault{"the event's data is not valid JSON: " + err.Error()}
+		if err := in.doc.Reset(in.event.Data, jsonindex.Limits{}); err != nil {
+			return jsonindex.Value{}, &fault{"the event's data is not valid JSON: " + err.Error()}
 		}
 		in.root, in.rooted, in.read = in.doc.Root(), true, true
 	}
@@ -148,7 +148,7 @@ func (in *Input) data() (jsondoc.Value, error) {
 }
 
 // extract puts the values that lie at t and below it into the environment.
-func (in *Input) extract(t *trie, v jsondoc.Value) {
+func (in *Input) extract(t *trie, v jsonindex.Value) {
 	if t.key != "" {
 		if _, have := in.env[t.key]; !have {
 			in.env[t.key] = wrap(v)
@@ -164,7 +164,7 @@ func (in *Input) extract(t *trie, v jsondoc.Value) {
 	}
 	from := len(in.found)
 	for range t.children {
-		in.found = append(in.found, jsondoc.Value{})
+		in.found = append(in.found, jsonindex.Value{})
 	}
 	t.find(v, in.found[from:])
 	for i, c := range t.children {
@@ -178,8 +178,8 @@ func (in *Input) extract(t *trie, v jsondoc.Value) {
 const maxEscapes = 10_000
 
 // tooManyEscapes is asked of wide objects only, where reading the names could take long.
-func tooManyEscapes(v jsondoc.Value) bool {
-	return v.Kind() == jsondoc.Object && v.Len() > maxEscapes && bytes.Count(v.Raw(), []byte{'\\'}) > maxEscapes
+func tooManyEscapes(v jsonindex.Value) bool {
+	return v.Kind() == jsonindex.Object && v.Len() > maxEscapes && bytes.Count(v.Raw(), []byte{'\\'}) > maxEscapes
 }
 
 // markUnreadable marks all values below t as out of reach; reading one is an error.

@@ -14,7 +14,7 @@ import (
 	"github.com/expr-lang/expr/parser/lexer"
 
 	"switchhook/scripts"
-	"switchhook/scripts/near"
+	"switchhook/scripts/suggest"
 )
 
 // The limits on a filter's text. expr's parser, checker and compiler recurse, so what
@@ -269,7 +269,7 @@ func (l *linter) name(n *ast.IdentifierNode) {
 		l.no(n, "`%s` is a function: write %s(…)", n.Value, n.Value)
 		return
 	}
-	if meant := near.Closest(n.Value, scope); meant != "" {
+	if meant := suggest.Closest(n.Value, scope); meant != "" {
 		l.no(n, "there is no `%s`: did you mean `%s`?", n.Value, meant)
 		return
 	}
@@ -333,7 +333,7 @@ func (l *linter) call(n *ast.CallNode) {
 			l.no(n, "%s is not allowed: %s", callee.Value, why)
 			return
 		}
-		if meant := cmp.Or(otherFunctions[callee.Value], near.Closest(callee.Value, allowedNames())); meant != "" {
+		if meant := cmp.Or(otherFunctions[callee.Value], suggest.Closest(callee.Value, allowedNames())); meant != "" {
 			l.no(n, "there is no function %s: did you mean %s?", callee.Value, meant)
 			return
 		}

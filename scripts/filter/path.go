@@ -8,7 +8,7 @@ import (
 
 	"github.com/expr-lang/expr/ast"
 
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 )
 
 // path leads from a name in scope to a value: data, customer, country. Its text is the
@@ -144,9 +144,9 @@ func (t *trie) member(name string) int {
 
 // find notes in found, child by child, where the paths go on from v. It looks at each
 // member or element once; of members with the same name the last one counts.
-func (t *trie) find(v jsondoc.Value, found []jsondoc.Value) {
+func (t *trie) find(v jsonindex.Value, found []jsonindex.Value) {
 	switch v.Kind() {
-	case jsondoc.Object:
+	case jsonindex.Object:
 		if len(t.children) == 1 {
 			if c := &t.children[0]; !c.isIndex {
 				found[0] = v.Get(c.name)
@@ -158,14 +158,14 @@ func (t *trie) find(v jsondoc.Value, found []jsondoc.Value) {
 				found[i] = member
 			}
 		}
-	case jsondoc.Array:
+	case jsonindex.Array:
 		t.findElements(v, found)
 	}
 }
 
 // findElements goes through an array once, side by side with the sorted places that
 // the paths ask for.
-func (t *trie) findElements(v jsondoc.Value, found []jsondoc.Value) {
+func (t *trie) findElements(v jsonindex.Value, found []jsonindex.Value) {
 	type wanted struct{ at, child int }
 	var few [4]wanted
 	places := few[:0]

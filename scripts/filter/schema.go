@@ -9,7 +9,7 @@ import (
 	"github.com/expr-lang/expr/types"
 
 	"switchhook/scripts"
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 )
 
 // shape is what a JSON Schema says about a value, as far as a filter can be checked
@@ -51,7 +51,7 @@ func payloadShape(schemas [][]byte) (*shape, error) {
 		if len(text) > maxSchemaBytes {
 			return &shape{}, nil
 		}
-		doc, err := jsondoc.Parse(text, jsondoc.Limits{})
+		doc, err := jsonindex.Parse(text, jsonindex.Limits{})
 		if err != nil {
 			return nil, &scripts.Error{Phase: scripts.PhaseCompile, Message: fmt.Sprintf("the event type's schema is not valid JSON: %v", err)}
 		}
@@ -67,12 +67,12 @@ func payloadShape(schemas [][]byte) (*shape, error) {
 }
 
 type schemaReader struct {
-	root jsondoc.Value
+	root jsonindex.Value
 	made int
 }
 
-func (r *schemaReader) shape(v jsondoc.Value, depth int) *shape {
-	if r.made++; depth > maxShapeDepth || r.made > maxShapes || v.Kind() != jsondoc.Object {
+func (r *schemaReader) shape(v jsonindex.Value, depth int) *shape {
+	if r.made++; depth > maxShapeDepth || r.made > maxShapes || v.Kind() != jsonindex.Object {
 		return &shape{}
 	}
 	if ref := v.Get("$ref"); ref.Exists() {
@@ -88,7 +88,7 @@ func (r *schemaReader) shape(v jsondoc.Value, depth int) *shape {
 	case "string":
 		return &shape{kind: textual}
 	case "array":
-		if v.Get("prefixItems").Exists() || v.Get("items").Kind() != jsondoc.Object {
+		if v.Get("prefixItems").Exists() || v.Get("items").Kind() != jsonindex.Object {
 			return &shape{kind: array, elem: &shape{}}
 		}
 		return &shape{kind: array, elem: r.shape(v.Get("items"), depth+1)}
@@ -99,9 +99,9 @@ func (r *schemaReader) shape(v jsondoc.Value, depth int) *shape {
 }
 
 // schemaType is the one type that v allows, null aside; "" for several or none.
-func schemaType(v jsondoc.Value) string {
+func schemaType(v jsonindex.Value) string {
 	t := v.Get("type")
-	if t.Kind() == jsondoc.String {
+	if t.Kind() == jsonindex.String {
 		return t.Text()
 	}
 	one := ""
@@ -117,14 +117,14 @@ func schemaType(v jsondoc.Value) string {
 	if one != "" || t.Exists() {
 		return one
 	}
-	if v.Get("properties").Kind() == jsondoc.Object && !composed(v) {
+	if v.Get("properties").Kind() == jsonindex.Object && !composed(v) {
 		return "object"
 	}
 	return ""
 }
 
 // composed tells whether other parts of the schema may add fields.
-func composed(v jsondoc.Value) bool {
+func composed(v jsonindex.Value) bool {
 	for _, word := range []string{"anyOf", "oneOf", "allOf", "if", "dependentSchemas", "dependencies", "patternProperties", "$dynamicRef"} {
 		if v.Get(word).Exists() {
 			return true
@@ -133,7 +133,7 @@ func composed(v jsondoc.Value) bool {
 	return false
 }
 
-func (r *schemaReader) object(v jsondoc.Value, depth int) *shape {
+func (r *schemaReader) object(v jsonindex.Value, depth int) *shape {
 	s := &shape{kind: object, fields: map[string]*shape{}}
 	for name, field := range v.Get("properties").Members() {
 		s.fields[name] = r.shape(field, depth+1)
@@ -141,9 +141,9 @@ func (r *schemaReader) object(v jsondoc.Value, depth int) *shape {
 	// A schema that lists fields and is silent about others would by the standard allow
 	// them; here it does not, or no misspelt field would ever be found.
 	switch more := v.Get("additionalProperties"); more.Kind() {
-	case jsondoc.Missing:
+	case jsonindex.Missing:
 		s.open = len(s.fields) == 0
-	case jsondoc.False:
+	case jsonindex.False:
 	default:
 		s.open = true
 	}
@@ -152,10 +152,10 @@ func (r *schemaReader) object(v jsondoc.Value, depth int) *shape {
 }
 
 // resolve follows a reference within the schema: "#", "#/$defs/order".
-func (r *schemaReader) resolve(ref string) jsondoc.Value {
+func (r *schemaReader) resolve(ref string) jsonindex.Value {
 	pointer, ok := strings.CutPrefix(ref, "#")
 	if !ok {
-		return jsondoc.Value{}
+		return jsonindex.Value{}
 	}
 	if p, err := url.PathUnescape(pointer); err == nil {
 		pointer = p
@@ -163,7 +163,7 @@ func (r *schemaReader) resolve(ref string) jsondoc.Value {
 	v := r.root
 	for _, part := range strings.Split(pointer, "/")[1:] {
 		part = strings.ReplaceAll(strings.ReplaceAll(part, "~1", "/"), "~0", "~")
-		if v.Kind() == jsondoc.Array {
+		if v.Kind() == jsonindex.Array {
 			v = nth(v, part)
 		} else {
 			v = v.Get(part)
@@ -172,14 +172,14 @@ func (r *schemaReader) resolve(ref string) jsondoc.Value {
 	return v
 }
 
-func nth(v jsondoc.Value, index string) jsondoc.Value {
+func nth(v jsonindex.Value, index string) jsonindex.Value {
 	want, err := strconv.Atoi(index)
 	for i, e := range v.Elements() {
 		if err == nil && i == want {
 			return e
 		}
 	}
-	return jsondoc.Value{}
+	return jsonindex.Value{}
 }
 
 func merge(a, b *shape) *shape {

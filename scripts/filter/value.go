@@ -5,7 +5,7 @@ import (
 	"math"
 	"strconv"
 
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 )
 
 // A filter sees a JSON value as nil (null or missing), bool, int64 (an integer that
@@ -20,17 +20,17 @@ const maxList = 20_000
 type list struct{ *elements }
 
 type elements struct {
-	v   jsondoc.Value
+	v   jsonindex.Value
 	all []any // nil until asked for
 }
 
-func wrap(v jsondoc.Value) any {
+func wrap(v jsonindex.Value) any {
 	switch v.Kind() {
-	case jsondoc.True:
+	case jsonindex.True:
 		return true
-	case jsondoc.False:
+	case jsonindex.False:
 		return false
-	case jsondoc.Number:
+	case jsonindex.Number:
 		if i, ok := v.Int64(); ok {
 			return i
 		}
@@ -38,11 +38,11 @@ func wrap(v jsondoc.Value) any {
 			return i
 		}
 		return v.Float64()
-	case jsondoc.String:
+	case jsonindex.String:
 		return v.Text()
-	case jsondoc.Array:
+	case jsonindex.Array:
 		return list{&elements{v: v}}
-	case jsondoc.Object:
+	case jsonindex.Object:
 		return v
 	}
 	return nil
@@ -97,7 +97,7 @@ func describe(v any) string {
 
 func isContainer(v any) bool {
 	switch v.(type) {
-	case list, []any, jsondoc.Value, map[string]string, unreadable:
+	case list, []any, jsonindex.Value, map[string]string, unreadable:
 		return true
 	}
 	return false

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"switchhook/scripts"
-	"switchhook/scripts/near"
+	"switchhook/scripts/suggest"
 
 	"github.com/dop251/goja"
 	"github.com/dop251/goja/ast"
@@ -99,7 +99,7 @@ func (im *imports) member(n *ast.DotExpression) *finding {
 		return nil
 	}
 	message := fmt.Sprintf("%q has no export %q", module, export)
-	if meant := near.Closest(export, names); meant != "" {
+	if meant := suggest.Closest(export, names); meant != "" {
 		message += fmt.Sprintf(": did you mean %q?", meant)
 	} else {
 		message += "; there are " + strings.Join(names, ", ")

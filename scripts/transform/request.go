@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"switchhook/scripts"
-	"switchhook/scripts/near"
+	"switchhook/scripts/suggest"
 	"switchhook/scripts/weburl"
 
 	"github.com/dop251/goja"
@@ -61,7 +61,7 @@ func unknownMember(name string) string {
 	case "timeout":
 		return shown + " is not read: set policy.timeout of the subscription"
 	}
-	if meant := near.Closest(name, requestNames); meant != "" {
+	if meant := suggest.Closest(name, requestNames); meant != "" {
 		return shown + " is not read: did you mean request." + meant + "?"
 	}
 	return shown + " is not read: there are " + strings.Join(requestNames, ", ")

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"switchhook/scripts"
-	"switchhook/scripts/jsondoc"
+	"switchhook/scripts/jsonindex"
 
 	"github.com/dlclark/regexp2/v2"
 	"github.com/dop251/goja"
@@ -42,7 +42,7 @@ type run struct {
 // scratch is memory that runs use one after the other. Nothing that outlives a run may
 // lie in it.
 type scratch struct {
-	doc  jsondoc.Doc // the event's data
+	doc  jsonindex.Doc // the event's data
 	body []byte
 }
 
@@ -202,7 +202,7 @@ func (r *run) unwrap(wrapper goja.Value) (goja.Value, error) {
 func (r *run) event() (goja.Value, error) {
 	root := r.ev.Doc
 	if !root.Exists() {
-		if err := r.scratch.doc.Reset(r.ev.Data, jsondoc.Limits{}); err != nil {
+		if err := r.scratch.doc.Reset(r.ev.Data, jsonindex.Limits{}); err != nil {
 			return nil, &scripts.Error{Phase: scripts.PhaseRun, Message: "event data: " + err.Error()}
 		}
 		root = r.scratch.doc.Root()

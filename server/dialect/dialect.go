@@ -12,8 +12,8 @@ import (
 	"strings"
 
 	"switchhook/engine"
-	"switchhook/scripts/jsondoc"
-	"switchhook/scripts/yamldoc"
+	"switchhook/scripts/jsonindex"
+	"switchhook/scripts/yamljson"
 )
 
 // Dialect is a subscription API in the words of another service.
@@ -23,7 +23,7 @@ type Dialect struct {
 	Path        string // all its operations lie below
 	Key         Key
 	Operations  []*Operation
-	Fixed       jsondoc.Value // members of a subscription that are the same for all; may be missing
+	Fixed       jsonindex.Value // members of a subscription that are the same for all; may be missing
 	Delivery    *engine.BodyTemplate
 	Errors      *Errors // nil: problem details, as everywhere
 
@@ -127,7 +127,7 @@ type Words struct {
 
 	// CheckFixed tells what is wrong with the values of fixed members, and with which of
 	// them; empty where nothing is.
-	CheckFixed func(fixed jsondoc.Value) (member, wrong string)
+	CheckFixed func(fixed jsonindex.Value) (member, wrong string)
 }
 
 var (
@@ -139,15 +139,15 @@ var (
 
 // Parse reads a dialect's file. Errors are *Error.
 func Parse(name string, text []byte, words Words) (*Dialect, error) {
-	yaml, err := yamldoc.Parse(text, yamldoc.Limits{})
+	yaml, err := yamljson.Parse(text, yamljson.Limits{})
 	if err != nil {
 		wrong := &Error{File: name, Message: err.Error()}
-		if at, ok := err.(*yamldoc.Error); ok {
+		if at, ok := err.(*yamljson.Error); ok {
 			wrong.Line = at.Line
 		}
 		return nil, wrong
 	}
-	doc, err := jsondoc.Parse(yaml.JSON, jsondoc.Limits{NoDuplicates: true})
+	doc, err := jsonindex.Parse(yaml.JSON, jsonindex.Limits{NoDuplicates: true})
 	if err != nil {
 		return nil, &Error{File: name, Message: err.Error()}
 	}
@@ -162,18 +162,18 @@ func Parse(name string, text []byte, words Words) (*Dialect, error) {
 // reader goes through a file and keeps the first mistake.
 type reader struct {
 	file  string
-	yaml  *yamldoc.Doc
+	yaml  *yamljson.Doc
 	words Words
 	err   *Error
 }
 
-func (r *reader) wrong(v jsondoc.Value, member, format string, args ...any) {
+func (r *reader) wrong(v jsonindex.Value, member, format string, args ...any) {
 	if r.err == nil {
 		r.err = &Error{r.file, r.yaml.Line(v.Offset()), member, fmt.Sprintf(format, args...)}
 	}
 }
 
-func (r *reader) dialect(root jsondoc.Value) *Dialect {
+func (r *reader) dialect(root jsonindex.Value) *Dialect {
 	d := &Dialect{file: r.file}
 	m := r.object(root, "", "name", "description", "path", "key", "request", "operations", "fixed", "delivery", "errors")
 	d.Name = r.text(m["name"], "name", nameForm, `must be a name of lower-case letters, digits and "-", 40 at most`)
@@ -221,7 +221,7 @@ func (r *reader) dialect(root jsondoc.Value) *Dialect {
 }
 
 // distinct refuses operations that can't be told apart.
-func (r *reader) distinct(d *Dialect, at jsondoc.Value) {
+func (r *reader) distinct(d *Dialect, at jsonindex.Value) {
 	for i, a := range d.Operations {
 		for _, b := range d.Operations[:i] {
 			if !overlap(a.Path, b.Path) {
@@ -236,7 +236,7 @@ func (r *reader) distinct(d *Dialect, at jsondoc.Value) {
 	}
 }
 
-func (r *reader) key(v jsondoc.Value) (k Key) {
+func (r *reader) key(v jsonindex.Value) (k Key) {
 	if !v.Exists() {
 		return k
 	}
@@ -260,13 +260,13 @@ func (r *reader) key(v jsondoc.Value) (k Key) {
 // id is a member of requests that names a subscription, where the path does not.
 const id = "id"
 
-func (r *reader) request(v jsondoc.Value, at string, otherwise mapping) mapping {
+func (r *reader) request(v jsonindex.Value, at string, otherwise mapping) mapping {
 	if !v.Exists() {
 		return otherwise
 	}
 	request := mapping{map[string]string{}, map[string]Join{}}
 	for ours, theirs := range r.object(v, at, append(r.words.Input, id)...) {
-		if theirs.Kind() == jsondoc.Object {
+		if theirs.Kind() == jsonindex.Object {
 			j := r.join(theirs, at+"."+ours, ours)
 			if request.names[ours] = j.Each; j.Each == "" && len(j.Parts) > 0 {
 				request.names[ours] = j.Parts[0]
@@ -286,13 +286,13 @@ type mapping struct {
 }
 
 // join reads {join: [a, b], with: ".", each: list}.
-func (r *reader) join(v jsondoc.Value, at, ours string) (j Join) {
+func (r *reader) join(v jsonindex.Value, at, ours string) (j Join) {
 	m := r.object(v, at, "join", "with", "each")
 	if ours != "event" && ours != "events" {
 		r.wrong(v, at, "must be the client's name for it: only event and events can be joined of parts")
 	}
 	const must = `must be the client's name for it, with "." for a member of a member, 100 characters at most`
-	if m["join"].Kind() != jsondoc.Array || m["join"].Len() < 2 {
+	if m["join"].Kind() != jsonindex.Array || m["join"].Len() < 2 {
 		r.wrong(or(m["join"], v), at+".join", "must be a list of the members to join, such as [object, action]")
 	}
 	for _, part := range m["join"].Elements() {
@@ -308,7 +308,7 @@ func (r *reader) join(v jsondoc.Value, at, ours string) (j Join) {
 }
 
 // fixed are members that a file gives to each subscription.
-func (r *reader) fixed(v jsondoc.Value) jsondoc.Value {
+func (r *reader) fixed(v jsonindex.Value) jsonindex.Value {
 	if v.Exists() {
 		allowed := slices.DeleteFunc(slices.Clone(r.words.Input), func(name string) bool {
 			return slices.Contains([]string{"target_url", "account", "secret"}, name)
@@ -320,7 +320,7 @@ func (r *reader) fixed(v jsondoc.Value) jsondoc.Value {
 
 var methods = []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
 
-func (r *reader) operation(v jsondoc.Value, action Action, below string, request mapping, fixed jsondoc.Value) *Operation {
+func (r *reader) operation(v jsonindex.Value, action Action, below string, request mapping, fixed jsonindex.Value) *Operation {
 	at := "operations." + string(action)
 	op := &Operation{Action: action, Path: below}
 	members := []string{"method", "path", "request", "status", "headers", "answer"}
@@ -330,7 +330,7 @@ func (r *reader) operation(v jsondoc.Value, action Action, below string, request
 	m := r.object(v, at, members...)
 	op.Methods = r.methods(or(m["method"], v), at+".method")
 	if u := m["unique"]; u.Exists() {
-		if op.Unique = u.Kind() == jsondoc.True; !op.Unique && u.Kind() != jsondoc.False {
+		if op.Unique = u.Kind() == jsonindex.True; !op.Unique && u.Kind() != jsonindex.False {
 			r.wrong(u, at+".unique", "must be true or false")
 		}
 	}
@@ -364,9 +364,9 @@ func (r *reader) operation(v jsondoc.Value, action Action, below string, request
 }
 
 // methods reads the method of an operation, or a list of them.
-func (r *reader) methods(v jsondoc.Value, at string) (list []string) {
-	named := []jsondoc.Value{v}
-	if v.Kind() == jsondoc.Array {
+func (r *reader) methods(v jsonindex.Value, at string) (list []string) {
+	named := []jsonindex.Value{v}
+	if v.Kind() == jsonindex.Array {
 		named = named[:0]
 		for _, element := range v.Elements() {
 			named = append(named, element)
@@ -390,11 +390,11 @@ var routerHeaders = []string{"connection", "content-encoding", "content-length",
 	"strict-transport-security", "trailer", "transfer-encoding", "upgrade", "vary", "x-content-type-options", "x-frame-options"}
 
 // headers reads the response headers of an operation, in alphabetical order.
-func (r *reader) headers(v jsondoc.Value, at string, within scope) (list []Header) {
+func (r *reader) headers(v jsonindex.Value, at string, within scope) (list []Header) {
 	if !v.Exists() {
 		return nil
 	}
-	if v.Kind() != jsondoc.Object {
+	if v.Kind() != jsonindex.Object {
 		r.wrong(v, at, "must be an object such as {resource-id: $subscription.id}")
 		return nil
 	}
@@ -406,7 +406,7 @@ func (r *reader) headers(v jsondoc.Value, at string, within scope) (list []Heade
 		if slices.Contains(routerHeaders, lower) || strings.HasPrefix(lower, "access-control-") {
 			r.wrong(value, field, "is set by the router")
 		}
-		if value.Kind() != jsondoc.String || strings.ContainsFunc(value.Text(), func(c rune) bool { return c < ' ' || c > '~' }) {
+		if value.Kind() != jsonindex.String || strings.ContainsFunc(value.Text(), func(c rune) bool { return c < ' ' || c > '~' }) {
 			r.wrong(value, field, `must be a text of visible ASCII characters, in which "{id}" stands for the subscription's id, or a placeholder such as "$subscription.id"`)
 		}
 		list = append(list, Header{name, r.template(value, field, within)})
@@ -417,7 +417,7 @@ func (r *reader) headers(v jsondoc.Value, at string, within scope) (list []Heade
 var defaultStatus = map[Action]int{Subscribe: 201, Unsubscribe: 204, Update: 200, Get: 200, List: 200, Catalogue: 200}
 
 // fits tells whether an operation learns what it has to know.
-func (r *reader) fits(op *Operation, v jsondoc.Value, at string, fixed jsondoc.Value) {
+func (r *reader) fits(op *Operation, v jsonindex.Value, at string, fixed jsonindex.Value) {
 	inPath := strings.Contains(op.Path, "{id}")
 	switch op.Action {
 	case Get, Update:
@@ -453,11 +453,11 @@ func (r *reader) reserved(path string) string {
 	return ""
 }
 
-func (r *reader) errors(v jsondoc.Value) *Errors {
+func (r *reader) errors(v jsonindex.Value) *Errors {
 	e := &Errors{Status: map[int]int{}}
 	m := r.object(v, "errors", "status", "body")
 	if s := m["status"]; s.Exists() {
-		if s.Kind() != jsondoc.Object {
+		if s.Kind() != jsonindex.Object {
 			r.wrong(s, "errors.status", "must be an object such as {422: 400}")
 		}
 		for ours, theirs := range s.Members() {
@@ -477,7 +477,7 @@ func (r *reader) errors(v jsondoc.Value) *Errors {
 }
 
 // path reads a path of literal segments and {id}, without a slash at its end.
-func (r *reader) path(v jsondoc.Value, at string, parent jsondoc.Value) string {
+func (r *reader) path(v jsonindex.Value, at string, parent jsonindex.Value) string {
 	text := strings.TrimSuffix(v.Text(), "/")
 	rest, ok := strings.CutPrefix(text, "/")
 	if v.Text() == "/" && at != "path" {
@@ -495,7 +495,7 @@ func (r *reader) path(v jsondoc.Value, at string, parent jsondoc.Value) string {
 	return text
 }
 
-func or(v, otherwise jsondoc.Value) jsondoc.Value {
+func or(v, otherwise jsonindex.Value) jsonindex.Value {
 	if v.Exists() {
 		return v
 	}

@@ -6,17 +6,17 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"switchhook/scripts/jsondoc"
-	"switchhook/scripts/near"
+	"switchhook/scripts/jsonindex"
+	"switchhook/scripts/suggest"
 )
 
 // object gives the members of an object that may have none but the known ones.
-func (r *reader) object(v jsondoc.Value, at string, known ...string) map[string]jsondoc.Value {
-	members := map[string]jsondoc.Value{}
+func (r *reader) object(v jsonindex.Value, at string, known ...string) map[string]jsonindex.Value {
+	members := map[string]jsonindex.Value{}
 	if !v.Exists() {
 		return members
 	}
-	if v.Kind() != jsondoc.Object {
+	if v.Kind() != jsonindex.Object {
 		r.wrong(v, at, "must be an object, not a %s", v.Kind())
 		return members
 	}
@@ -25,7 +25,7 @@ func (r *reader) object(v jsondoc.Value, at string, known ...string) map[string]
 		if slices.Contains(known, name) {
 			continue
 		}
-		if meant := near.Closest(name, known); meant != "" {
+		if meant := suggest.Closest(name, known); meant != "" {
 			r.wrong(member, join(at, name), "is not known here; did you mean %q?", meant)
 		}
 		r.wrong(member, join(at, name), "is not known here; there are %s", strings.Join(known, ", "))
@@ -40,16 +40,16 @@ func join(at, name string) string { return strings.TrimPrefix(at+"."+name, ".") 
 const longestText = 100
 
 // text reads a string of a certain form.
-func (r *reader) text(v jsondoc.Value, at string, form *regexp.Regexp, must string) string {
-	if v.Kind() != jsondoc.String || utf8.RuneCountInString(v.Text()) > longestText || !form.MatchString(v.Text()) {
+func (r *reader) text(v jsonindex.Value, at string, form *regexp.Regexp, must string) string {
+	if v.Kind() != jsonindex.String || utf8.RuneCountInString(v.Text()) > longestText || !form.MatchString(v.Text()) {
 		r.wrong(v, at, "%s", must)
 	}
 	return v.Text()
 }
 
 // anyText reads a string that may be missing.
-func (r *reader) anyText(v jsondoc.Value, at string) string {
-	if v.Exists() && v.Kind() != jsondoc.String {
+func (r *reader) anyText(v jsonindex.Value, at string) string {
+	if v.Exists() && v.Kind() != jsonindex.String {
 		r.wrong(v, at, "must be a string, not a %s", v.Kind())
 	}
 	return v.Text()

@@ -5,8 +5,8 @@ import (
 	"slices"
 	"strings"
 
-	"switchhook/scripts/jsondoc"
-	"switchhook/scripts/near"
+	"switchhook/scripts/jsonindex"
+	"switchhook/scripts/suggest"
 )
 
 // Template is the body of an answer: JSON in which "$subscription.id" and the like stand
@@ -34,8 +34,8 @@ type member struct {
 // that $each gives; an entry of "event_types" is $event_type, one of "subscriptions"
 // $subscription.
 type Scope struct {
-	Values map[string]jsondoc.Value
-	Lists  map[string][]jsondoc.Value
+	Values map[string]jsonindex.Value
+	Lists  map[string][]jsonindex.Value
 }
 
 // entries are the lists that $each may name, and what their entries are called.
@@ -72,22 +72,22 @@ var (
 	defaultAnswer = map[Action]*Template{Subscribe: whole, Update: whole, Get: whole, List: all, Catalogue: types, Unsubscribe: noValue}
 )
 
-func (r *reader) template(v jsondoc.Value, at string, within scope) *Template {
+func (r *reader) template(v jsonindex.Value, at string, within scope) *Template {
 	return &Template{r.node(v, at, within)}
 }
 
 const each = "$each"
 
-func (r *reader) node(v jsondoc.Value, at string, within scope) node {
+func (r *reader) node(v jsonindex.Value, at string, within scope) node {
 	switch v.Kind() {
-	case jsondoc.String:
+	case jsonindex.String:
 		return r.placeholder(v, at, within)
-	case jsondoc.Object:
+	case jsonindex.Object:
 		if v.Get(each).Exists() {
 			r.wrong(v.Get(each), join(at, each), "must be in the only element of a list")
 		}
 		return r.members(v, at, within)
-	case jsondoc.Array:
+	case jsonindex.Array:
 		n := node{elements: []node{}}
 		for _, element := range v.Elements() {
 			list := element.Get(each)
@@ -111,7 +111,7 @@ func (r *reader) node(v jsondoc.Value, at string, within scope) node {
 	return node{literal: v.Raw()}
 }
 
-func (r *reader) members(v jsondoc.Value, at string, within scope) node {
+func (r *reader) members(v jsonindex.Value, at string, within scope) node {
 	n := node{object: true}
 	for name, value := range v.Members() {
 		if name != each && name != "$item" {
@@ -121,7 +121,7 @@ func (r *reader) members(v jsondoc.Value, at string, within scope) node {
 	return n
 }
 
-func (r *reader) placeholder(v jsondoc.Value, at string, within scope) node {
+func (r *reader) placeholder(v jsonindex.Value, at string, within scope) node {
 	text := v.Text()
 	name, ok := strings.CutPrefix(text, "$")
 	if !ok {
@@ -142,7 +142,7 @@ func (r *reader) placeholder(v jsondoc.Value, at string, within scope) node {
 		}
 		r.wrong(v, at, `%.60q is not known here; there is %s, and "$$" begins a text with "$"`, text, there)
 	} else if len(path) > 1 && !slices.Contains(known, path[1]) {
-		if meant := near.Closest(path[1], known); meant != "" {
+		if meant := suggest.Closest(path[1], known); meant != "" {
 			r.wrong(v, at, "%.60q is not known; did you mean %q?", text, "$"+path[0]+"."+meant)
 		}
 		r.wrong(v, at, "%.60q is not known; $%s has %s", text, path[0], strings.Join(known, ", "))
@@ -181,7 +181,7 @@ func (n *node) append(b []byte, s Scope) []byte {
 	b = append(b, '{')
 	empty := len(b)
 	for _, m := range n.members {
-		if v := m.value.value(s); m.value.optional && (!v.Exists() || v.Kind() == jsondoc.Null) {
+		if v := m.value.value(s); m.value.optional && (!v.Exists() || v.Kind() == jsonindex.Null) {
 			continue
 		}
 		if len(b) > empty {
@@ -193,7 +193,7 @@ func (n *node) append(b []byte, s Scope) []byte {
 }
 
 // value is what the node's placeholder stands for.
-func (n *node) value(s Scope) (v jsondoc.Value) {
+func (n *node) value(s Scope) (v jsonindex.Value) {
 	if n.path == nil {
 		return v
 	}
@@ -221,7 +221,7 @@ func (n *node) appendList(b []byte, s Scope) []byte {
 			continue
 		}
 		for _, v := range s.Lists[e.each] {
-			add(e, Scope{Values: map[string]jsondoc.Value{entries[e.each]: v}})
+			add(e, Scope{Values: map[string]jsonindex.Value{entries[e.each]: v}})
 		}
 	}
 	return append(b, ']')

@@ -1,0 +1,174 @@
+package cmd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+
+	"switchhook/cmd/manifest"
+	"switchhook/engine"
+	"switchhook/engine/signature"
+	"switchhook/scripts/scripttest"
+	"switchhook/server"
+)
+
+// subscriptionState is a subscription as the API shows it, as far as apply looks at it.
+type subscriptionState struct {
+	ID              string            `json:"id"`
+	Events          []string          `json:"events"`
+	TargetURL       string            `json:"target_url"`
+	Active          bool              `json:"active"`
+	Filter          string            `json:"filter"`
+	FilterScript    *routedRef        `json:"filter_script"`
+	Transform       string            `json:"transform"`
+	TransformScript *routedRef        `json:"transform_script"`
+	Headers         map[string]string `json:"headers"`
+	VisibleHeaders  []string          `json:"visible_headers"`
+	PayloadFormat   string            `json:"payload_format"`
+	Description     string            `json:"description"`
+	Metadata        metadataTexts     `json:"metadata"`
+
+	Policy       json.RawMessage    `json:"policy"`
+	Batch        json.RawMessage    `json:"batch"`
+	Debounce     json.RawMessage    `json:"debounce"`
+	Signatures   []signature.Scheme `json:"signatures"`
+	Numbered     bool               `json:"numbered"`
+	Verification struct {
+		Mode  engine.VerificationMode `json:"mode"`
+		State string                  `json:"state"`
+	} `json:"verification"`
+}
+
+// waits tells whether the target has to confirm before it is sent events.
+func (s *subscriptionState) waits() bool { return s.Verification.State == "pending" }
+
+func (s *subscriptionState) whole() bool { return s.ID != "" }
+
+// routedRef is how the API names a subscription's script.
+type routedRef struct {
+	ID      string `json:"id,omitempty"`
+	Name    string `json:"name"`
+	Version *int   `json:"version"`
+}
+
+func (r *routedRef) ref() *manifest.Ref {
+	if r == nil {
+		return nil
+	}
+	ref := &manifest.Ref{Name: r.Name}
+	if r.Version != nil {
+		ref.Version = *r.Version
+	}
+	return ref
+}
+
+// readState reads what a plan needs of the router. otherwise is the account where the set
+// speaks of none; with prune it is asked which scripts apply has made.
+func readState(ctx context.Context, api *client, set *manifest.Set, otherwise string, prune bool) (*manifest.State, error) {
+	state := &manifest.State{}
+	var err error
+	if state.EventTypes, err = all[*manifest.EventType](ctx, api, "/api/v1/event-types"); err != nil {
+		return nil, err
+	}
+	wanted := map[string]bool{}
+	for _, s := range set.Scripts {
+		wanted[s.Account+"/"+s.Name] = true
+	}
+	for _, account := range set.Accounts(otherwise) {
+		scripts, err := api.scripts(ctx, account)
+		if err != nil {
+			return nil, err
+		}
+		for i := range scripts {
+			s, err := liveScript(ctx, api, account, &scripts[i], wanted[account+"/"+scripts[i].Name], prune)
+			if err != nil {
+				return nil, err
+			}
+			state.Scripts = append(state.Scripts, s)
+		}
+		subs, err := all[subscriptionState](ctx, api, "/api/v1/subscriptions"+inAccount(account))
+		if err != nil {
+			return nil, err
+		}
+		for i := range subs {
+			if subs[i].Metadata[manifest.NameKey] != "" {
+				live, err := subs[i].live(account)
+				if err != nil {
+					return nil, fmt.Errorf("subscription %s can't be read: %w", subs[i].ID, err)
+				}
+				state.Subscriptions = append(state.Subscriptions, live)
+			}
+		}
+	}
+	return state, nil
+}
+
+func liveScript(ctx context.Context, api *client, account string, s *scriptBody, wanted, prune bool) (*manifest.LiveScript, error) {
+	live := &manifest.LiveScript{ID: s.ID}
+	live.Account, live.Name, live.Kind, live.Description = account, s.Name, s.Kind, s.Description
+	switch {
+	case wanted:
+		cases := s.Cases
+		if s.LiveVersion > 0 {
+			v, err := api.version(ctx, s, "live")
+			if err != nil {
+				return nil, err
+			}
+			live.Source, cases = v.Source, v.Cases
+		}
+		if len(cases) > 0 {
+			var err error
+			if live.Cases, err = scripttest.ParseCases(cases); err != nil {
+				return nil, fmt.Errorf("the cases of script %q can't be read: %w", s.Name, err)
+			}
+		}
+	case prune:
+		oldest, err := api.latest(ctx, s, 2)
+		if err != nil {
+			return nil, err
+		}
+		live.Ours = oldest != nil && oldest.Note == manifest.Note
+	}
+	return live, nil
+}
+
+func (s *subscriptionState) live(account string) (live *manifest.LiveSubscription, err error) {
+	live = &manifest.LiveSubscription{ID: s.ID, Fingerprint: s.Metadata[manifest.HeadersKey], Waits: s.waits()}
+	live.Subscription = manifest.Subscription{
+		Account: account, Name: s.Metadata[manifest.NameKey], Events: s.Events, TargetURL: manifest.Value{Text: s.TargetURL},
+		Filter: s.Filter, FilterScript: s.FilterScript.ref(), Transform: s.Transform, TransformScript: s.TransformScript.ref(),
+		Headers: map[string]manifest.Value{}, PayloadFormat: s.PayloadFormat, Description: s.Description,
+		Metadata: maps.Clone(s.Metadata), Active: &s.Active, VisibleHeaders: s.VisibleHeaders, Signatures: s.Signatures, Numbered: s.Numbered, Verify: s.Verification.Mode,
+	}
+	var wrong [3]error
+	live.Policy, wrong[0] = server.ReadPolicy(s.Policy)
+	live.Batch, wrong[1] = server.ReadBatch(s.Batch)
+	live.Debounce, wrong[2] = server.ReadDebounce(s.Debounce)
+	for name, value := range s.Headers {
+		live.Headers[name] = manifest.Value{Text: value}
+	}
+	maps.DeleteFunc(live.Metadata, func(name, _ string) bool { return strings.HasPrefix(name, manifest.OwnKeys) })
+	return live, errors.Join(wrong[:]...)
+}
+
+// metadataTexts are the entries of a subscription's metadata that its owner wrote: not what
+// the router keeps of the client's request under "client".
+type metadataTexts map[string]string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (m *metadataTexts) UnmarshalJSON(b []byte) error {
+	var all map[string]any
+	if err := json.Unmarshal(b, &all); err != nil {
+		return err
+	}
+	*m = metadataTexts{}
+	for name, value := range all {
+		if text, ok := value.(string); ok {
+			(*m)[name] = text
+		}
+	}
+	return nil
+}

@@ -1,0 +1,197 @@
+package cmd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"switchhook/scripts"
+	"switchhook/scripts/scripttest"
+)
+
+// scriptBody is a script as the API shows it, as far as the commands look at it.
+type scriptBody struct {
+	ID          string          `json:"id"`
+	Account     string          `json:"account"`
+	Name        string          `json:"name"`
+	Kind        string          `json:"kind"`
+	Description string          `json:"description"`
+	LiveVersion int             `json:"live_version"` // 0 before there is one
+	Cases       json.RawMessage `json:"cases"`
+	UsedBy      int             `json:"used_by"`
+	Stats       struct {
+		Runs   int64 `json:"runs"`
+		Errors int64 `json:"errors"`
+	} `json:"stats"`
+}
+
+// path is where the API has the script. Ids are used, for a name may be one of several
+// accounts, or "..".
+func (s *scriptBody) path(tail string) string {
+	return "/api/v1/scripts/" + url.PathEscape(s.ID) + tail
+}
+
+func (s *scriptBody) whole() bool { return s.ID != "" }
+
+// versionBody is a version of a script, and what its cases came to where it is new.
+type versionBody struct {
+	Version   int                `json:"version"`
+	Source    string             `json:"source"`
+	Author    string             `json:"author"`
+	Note      string             `json:"note"`
+	Live      bool               `json:"live"`
+	LiveAt    *time.Time         `json:"live_at"` // the last time; nil: never
+	Cases     json.RawMessage    `json:"cases"`
+	CreatedAt time.Time          `json:"created_at"`
+	Tests     *scripttest.Report `json:"tests"`
+	Warnings  []scripts.Warning  `json:"warnings"`
+}
+
+func (v *versionBody) whole() bool { return v.Version > 0 }
+
+// newScriptBody is a script as it is made.
+type newScriptBody struct {
+	Account     string          `json:"account,omitempty"`
+	Name        string          `json:"name"`
+	Kind        string          `json:"kind"`
+	Description string          `json:"description,omitempty"`
+	Cases       json.RawMessage `json:"cases,omitempty"`
+}
+
+func inAccount(account string) string {
+	if account == "" {
+		return ""
+	}
+	return "?account=" + url.QueryEscape(account)
+}
+
+// scripts lists an account's scripts; account empty is the key's own.
+func (c *client) scripts(ctx context.Context, account string) ([]scriptBody, error) {
+	return all[scriptBody](ctx, c, "/api/v1/scripts"+inAccount(account))
+}
+
+// script finds a script by its name or id; nil where there is none.
+func (c *client) script(ctx context.Context, account, named string) (*scriptBody, error) {
+	list, err := c.scripts(ctx, account)
+	if err != nil {
+		return nil, err
+	}
+	for i := range list {
+		if list[i].Name == named || list[i].ID == named {
+			return &list[i], nil
+		}
+	}
+	return nil, nil
+}
+
+// version reads a version: a number, or "live".
+func (c *client) version(ctx context.Context, s *scriptBody, named string) (v versionBody, err error) {
+	return v, c.call(ctx, http.MethodGet, s.path("/versions/"+url.PathEscape(named)), nil, &v)
+}
+
+// latest is the newest version below a number (0: of all); nil where there is none.
+func (c *client) latest(ctx context.Context, s *scriptBody, below int) (*versionBody, error) {
+	path := s.path("/versions?limit=1")
+	if below > 0 {
+		path += fmt.Sprintf("&cursor=%d", below)
+	}
+	var page page[versionBody]
+	if err := c.call(ctx, http.MethodGet, path, nil, &page); err != nil || len(page.Data) == 0 {
+		return nil, err
+	}
+	return &page.Data[0], nil
+}
+
+// newest is the newest version of all, which there must be.
+func (c *client) newest(ctx context.Context, s *scriptBody) (*versionBody, error) {
+	v, err := c.latest(ctx, s, 0)
+	if err == nil && v == nil {
+		err = fmt.Errorf("%s has no version yet", s.Name)
+	}
+	return v, err
+}
+
+// liveBefore is the version below the live one that was live last, of the 500 highest;
+// where none of them was, the highest of them. It is nil where there is none.
+func (c *client) liveBefore(ctx context.Context, s *scriptBody) (*versionBody, error) {
+	var lower page[versionBody]
+	if err := c.call(ctx, http.MethodGet, s.path(fmt.Sprintf("/versions?limit=500&cursor=%d", s.LiveVersion)), nil, &lower); err != nil || len(lower.Data) == 0 {
+		return nil, err
+	}
+	found := &lower.Data[0]
+	for i := range lower.Data {
+		if at := lower.Data[i].LiveAt; at != nil && (found.LiveAt == nil || at.After(*found.LiveAt)) {
+			found = &lower.Data[i]
+		}
+	}
+	return found, nil
+}
+
+// addVersion stores a version; without cases it gets those of the one before it.
+func (c *client) addVersion(ctx context.Context, s *scriptBody, source, note string, cases json.RawMessage) (v versionBody, err error) {
+	body := map[string]any{"source": source, "note": note}
+	if cases != nil {
+		body["cases"] = cases
+	}
+	return v, c.call(ctx, http.MethodPost, s.path("/versions"), body, &v)
+}
+
+// setLive makes a version live; the report is what its cases came to. hint is what to type
+// where they fail.
+func (c *client) setLive(ctx context.Context, s *scriptBody, version int, force bool, hint string) (*scripttest.Report, error) {
+	var answer struct {
+		Tests *scripttest.Report `json:"tests"`
+	}
+	err := c.call(ctx, http.MethodPut, s.path("/live"), map[string]any{"version": version, "force": force}, &answer)
+	return answer.Tests, notLive(err, version, hint)
+}
+
+// notLiveError says that a version did not go live for its tests, or since it does not
+// compile any more, in the words of the command line.
+type notLiveError struct {
+	*refusalError
+	text string
+}
+
+// Error implements error.
+func (e *notLiveError) Error() string { return e.text }
+
+// Unwrap gives the router's answer.
+func (e *notLiveError) Unwrap() error { return e.refusalError }
+
+func notLive(err error, version int, hint string) error {
+	e, ok := errors.AsType[*refusalError](err)
+	switch {
+	case !ok || e.code != http.StatusConflict:
+	case e.Script != nil:
+		return &notLiveError{e, fmt.Sprintf("version %d does not go live, for it does not compile any more: %s\n%s", version, printable(e.Script.Message), hint)}
+	case e.Tests != nil:
+		return &notLiveError{e, fmt.Sprintf("version %d does not go live, for %d of its %d tests fail; %s", version, e.Tests.Failed, len(e.Tests.Cases), hint)}
+	}
+	return err
+}
+
+// forceLive is the command that makes a version live though its tests fail.
+func forceLive(name string, version int) string {
+	command := fmt.Sprintf("switchhook scripts live %s %d --force", shellQuoted(name), version)
+	if strings.HasPrefix(name, "-") {
+		command = fmt.Sprintf("switchhook scripts live --force -- %s %d", shellQuoted(name), version)
+	}
+	return fmt.Sprintf("\"%s\" makes it live all the same", command)
+}
+
+// shellQuoted is a word as one types it in a shell.
+func shellQuoted(word string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-/", r)
+	}
+	if word != "" && strings.IndexFunc(word, func(r rune) bool { return !plain(r) }) < 0 {
+		return word
+	}
+	return "'" + strings.ReplaceAll(printable(word), "'", `'\''`) + "'"
+}

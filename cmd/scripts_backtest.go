@@ -1,0 +1,227 @@
+package cmd
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+
+	"switchhook/scripts"
+	"switchhook/scripts/scripttest"
+)
+
+type scriptsBacktestCommand struct {
+	Name         string `arg:"" help:"The script's name."`
+	Candidate    string `arg:"" optional:"" help:"The number of a version, or a file; by default the newest version." placeholder:"VERSION|FILE"`
+	Last         int    `help:"How many events at most, the newest." default:"10000" placeholder:"N" min:"1" max:"1000000000"`
+	Subscription string `help:"Only the events of this subscription, with its filter and its request; by default of all that use the script." placeholder:"ID"`
+	Show         int    `help:"How many changes to show; the rest is counted." default:"20" placeholder:"N" min:"0" max:"1000000000"`
+}
+
+// Help says what the flags can't.
+func (*scriptsBacktestCommand) Help() string {
+	return `The candidate and the live version run over stored events, the newest first. Lines with - are what the live version makes of an event, lines with + what the candidate does.
+
+Exit status: 0 no event comes out differently; 3 at least one does; 1 the candidate fails where the live version does not, or another error; 2 the command line is wrong.`
+}
+
+// backtestLine is a line of the answer: a change, the progress, the totals or a problem.
+type backtestLine struct {
+	Kind      string          `json:"kind"`
+	EventID   string          `json:"event_id"`
+	EventType string          `json:"event_type"`
+	Change    string          `json:"change"`
+	Live      backtestOutcome `json:"live"`
+	Candidate backtestOutcome `json:"candidate"`
+	Problem   *refusalError   `json:"problem"`
+
+	Events          int64   `json:"events"`
+	Same            int64   `json:"same"`
+	Differs         int64   `json:"differs"`
+	NewlyMatched    int64   `json:"newly_matched"`
+	NoLongerMatched int64   `json:"no_longer_matched"`
+	Dropped         int64   `json:"dropped"`
+	Errors          int64   `json:"errors"`
+	LiveVersion     int     `json:"live_version"`
+	P50MS           float64 `json:"p50_ms"`
+	P99MS           float64 `json:"p99_ms"`
+}
+
+type backtestOutcome struct {
+	Sent    bool             `json:"sent"`
+	Dropped string           `json:"dropped"`
+	Body    string           `json:"body"`
+	Request *scripts.Request `json:"request"`
+	Error   *scripts.Error   `json:"error"`
+}
+
+// Run backtests.
+func (c *scriptsBacktestCommand) Run(ctx context.Context, all *commands) error {
+	api, s, err := all.Scripts.find(ctx, c.Name)
+	if err != nil {
+		return err
+	}
+	ask := map[string]any{"last": c.Last, "subscription": c.Subscription}
+	number, notNumber := strconv.Atoi(c.Candidate)
+	switch {
+	case c.Candidate == "":
+		v, err := api.newest(ctx, s)
+		if err != nil {
+			return err
+		}
+		number = v.Version
+		fallthrough
+	case notNumber == nil:
+		if number == s.LiveVersion {
+			fmt.Fprintf(os.Stderr, "version %d is the live one: it is compared with itself\n", number)
+		}
+		ask["version"] = number
+	default:
+		source, err := readScriptFile(c.Candidate)
+		if err != nil {
+			return err
+		}
+		ask["source"] = source
+	}
+	body, err := api.stream(ctx, s.path("/backtest"), ask)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	totals, err := c.read(body)
+	if err != nil {
+		return err
+	}
+	fmt.Print(totals.totals())
+	switch {
+	case totals.Errors > 0:
+		return &statusError{status: 1}
+	case totals.Events > totals.Same:
+		return &statusError{status: differs}
+	}
+	return nil
+}
+
+// stream posts, and gives the answer's body as it comes; it may take as long as it likes.
+func (c *client) stream(ctx context.Context, path string, in any) (io.ReadCloser, error) {
+	encoded, err := json.Marshal(in)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url+path, bytes.NewReader(encoded))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+c.key)
+	req.Header.Set("Content-Type", "application/json")
+	patient := c.http
+	patient.Timeout = 0
+	res, err := patient.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("no answer from %s; is the router running? (%w)", c.url, err)
+	}
+	if res.StatusCode == http.StatusOK {
+		return res.Body, nil
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(res.Body)
+	if err != nil {
+		return nil, err
+	}
+	return nil, refusal(req, res, answer)
+}
+
+// read shows the changes as they come and gives the totals.
+func (c *scriptsBacktestCommand) read(answer io.Reader) (*backtestLine, error) {
+	bar := progressbar.DefaultSilent(int64(c.Last))
+	if term.IsTerminal(int(os.Stderr.Fd())) {
+		bar = progressbar.Default(int64(c.Last), "events")
+	}
+	shown := 0
+	lines := bufio.NewReader(answer)
+	for {
+		text, err := lines.ReadBytes('\n')
+		if err != nil {
+			return nil, fmt.Errorf("the backtest was cut short: %w", err)
+		}
+		var l backtestLine
+		if err := json.Unmarshal(text, &l); err != nil {
+			return nil, fmt.Errorf("the backtest's answer: %w", err)
+		}
+		switch l.Kind {
+		case "change":
+			if shown++; shown <= c.Show {
+				bar.Clear()
+				fmt.Print(l.change(colours()))
+			}
+		case "progress":
+			bar.Set64(l.Events)
+		case "problem":
+			bar.Clear()
+			if l.Problem == nil {
+				return nil, errors.New("the backtest failed")
+			}
+			return nil, errors.New("the backtest failed: " + printable(l.Problem.Detail))
+		case "totals":
+			bar.Clear()
+			if shown > c.Show {
+				fmt.Printf("and %d more\n", shown-c.Show)
+			}
+			return &l, nil
+		}
+	}
+}
+
+// change shows an event that comes out differently.
+func (l *backtestLine) change(colours bool) string {
+	w := &testWriter{colours: colours}
+	fmt.Fprintf(w, "%s %s: %s\n", printable(l.EventID), printable(l.EventType), strings.ReplaceAll(printable(l.Change), "_", " "))
+	w.diff(scripttest.Diff(l.Live.text(), l.Candidate.text()), "    ")
+	return w.String()
+}
+
+// text is an outcome on lines.
+func (o *backtestOutcome) text() string {
+	switch {
+	case o.Error != nil:
+		return "error: " + o.Error.Error()
+	case o.Dropped != "":
+		return "dropped: " + o.Dropped
+	case !o.Sent:
+		return "not sent"
+	}
+	text := "sent"
+	if r := o.Request; r != nil {
+		asked, err := json.MarshalIndent(map[string]any{"method": r.Method, "path": r.Path, "query": r.Query, "headers": r.Headers}, "", "  ")
+		if err == nil {
+			text += "\nrequest: " + string(asked)
+		}
+	}
+	if o.Body == "" {
+		return text
+	}
+	var laidOut bytes.Buffer
+	if json.Indent(&laidOut, []byte(o.Body), "", "  ") == nil {
+		return text + "\n" + laidOut.String()
+	}
+	return text + "\n" + o.Body
+}
+
+func (l *backtestLine) totals() string {
+	against := "nothing, for no version is live"
+	if l.LiveVersion > 0 {
+		against = fmt.Sprintf("version %d", l.LiveVersion)
+	}
+	return fmt.Sprintf("%s, compared with %s\n%d same, %d different, %d newly matched, %d no longer matched, %d dropped, %s\np50 %.2f ms, p99 %.2f ms a run\n",
+		countedNoun(int(l.Events), "event"), against, l.Same, l.Differs, l.NewlyMatched, l.NoLongerMatched, l.Dropped, countedNoun(int(l.Errors), "error"), l.P50MS, l.P99MS)
+}

@@ -1,0 +1,155 @@
+package scripttest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"switchhook/scripts"
+)
+
+// judge lists the expectations that were not met.
+func (p pair) judge(want *Expect, got *Got) (failures []Failure) {
+	fail := func(expected, diff, format string, args ...any) {
+		failures = append(failures, Failure{expected, fmt.Sprintf(format, args...), diff})
+	}
+	if want.empty() {
+		fail("", "", "expects nothing: give matches, body, dropped or error, or let --update write what comes out")
+		return failures
+	}
+	if want.Error == nil && got.Error != nil {
+		fail("", "", "the %s failed: %s", got.ErrorIn, describe(got.Error))
+		return failures
+	}
+	if want.Matches != nil && got.Error == nil && *want.Matches != got.Matched {
+		fail("matches", "", "the filter %s", map[bool]string{true: "lets this event through", false: "keeps this event back"}[got.Matched])
+		return failures
+	}
+	if want.Error != nil {
+		if problem := want.Error.misses(got); problem != "" {
+			fail("error", "", "%s", problem)
+		}
+	}
+	if want.Console != nil {
+		if diff := differences(want.Console, append([]string{}, got.Console...)); diff != "" {
+			fail("console", diff, "the console differs")
+		}
+	}
+	switch {
+	case want.Dropped == nil && !want.ofRequest():
+	case got.Error != nil:
+		fail("", "", "the %s failed, so nothing is sent", got.ErrorIn)
+	case !got.Matched:
+		fail("matches", "", "the filter keeps this event back, so nothing else can come of it")
+	case p.transform == nil:
+		fail("", "", "there is no transform, so there is nothing to compare")
+	default:
+		failures = append(failures, want.judgeSending(got)...)
+	}
+	return failures
+}
+
+// judgeSending looks at what is sent, or dropped.
+func (want *Expect) judgeSending(got *Got) (failures []Failure) {
+	fail := func(expected, diff, format string, args ...any) {
+		failures = append(failures, Failure{expected, fmt.Sprintf(format, args...), diff})
+	}
+	switch {
+	case want.Dropped != nil && !got.Dropped:
+		fail("dropped", "", "the transform does not drop this event, it sends %s", brief(got.Body))
+		return failures
+	case want.Dropped != nil && want.Dropped.Reason != "" && want.Dropped.Reason != got.DropReason:
+		fail("dropped", differences(want.Dropped.Reason, got.DropReason), "the transform drops it for another reason")
+	case want.Dropped == nil && got.Dropped:
+		fail("", "", "the transform drops this event: %s", got.DropReason)
+	}
+	if got.Dropped {
+		return failures
+	}
+	compare := func(expected string, want, got any) {
+		if diff := differences(want, got); diff != "" {
+			fail(expected, diff, "%s differs", expected)
+		}
+	}
+	if want.Body != nil && !got.bodyIs(want.Body) {
+		compare("body", decoded(want.Body), decoded(got.Body))
+	}
+	if want.BodyContains != nil {
+		w, g := decoded(want.BodyContains), decoded(got.Body)
+		compare("body_contains", w, part(w, g))
+	}
+	if want.Method != "" {
+		compare("method", strings.ToUpper(want.Method), got.Method)
+	}
+	if want.Path != "" {
+		compare("path", want.Path, got.Path)
+	}
+	if want.Query != nil {
+		compare("query", generic(want.Query), generic(got.Query))
+	}
+	if want.Headers != nil {
+		compare("headers", generic(want.Headers), generic(got.headers(want.Headers)))
+	}
+	return failures
+}
+
+// bodyIs tells whether a text body is the expected string, even where the text happens
+// to be JSON.
+func (g *Got) bodyIs(want json.RawMessage) bool {
+	text, ok := decoded(want).(string)
+	return ok && text == g.text
+}
+
+// headers gives the headers of these names, under these very names.
+func (g *Got) headers(names map[string]string) map[string]string {
+	found := map[string]string{}
+	for name := range names {
+		for sent, value := range g.Headers {
+			if http.CanonicalHeaderKey(sent) == http.CanonicalHeaderKey(name) {
+				found[name] = value
+			}
+		}
+	}
+	return found
+}
+
+// misses says in what the outcome is not the failure that was expected; "" if in nothing.
+func (want *Failing) misses(got *Got) string {
+	e := got.Error
+	switch {
+	case e == nil && !got.Matched:
+		return "nothing fails: the filter keeps this event back"
+	case e == nil && got.Dropped:
+		return "nothing fails: the transform drops this event: " + got.DropReason
+	case e == nil && !got.Ran:
+		return "nothing fails: the filter lets this event through"
+	case e == nil:
+		return "nothing fails: the transform sends " + brief(got.Body)
+	case e.Phase == scripts.PhaseBusy:
+		return "it was not run: " + e.Message
+	case want.Phase != "" && want.Phase != string(e.Phase) && want.Phase != got.ErrorIn:
+		return fmt.Sprintf("it fails in phase %s of the %s, not in %s: %s", e.Phase, got.ErrorIn, want.Phase, describe(e))
+	case !strings.Contains(e.Message, want.Contains):
+		return fmt.Sprintf("the message does not hold %q: %s", want.Contains, describe(e))
+	case want.Line != 0 && want.Line != e.Line:
+		return fmt.Sprintf("it fails in line %d, not in line %d: %s", e.Line, want.Line, describe(e))
+	}
+	return ""
+}
+
+// describe shows an error with the line it points at.
+func describe(e *scripts.Error) string {
+	if e.Snippet == "" {
+		return e.Error()
+	}
+	return e.Error() + "\n" + e.Snippet
+}
+
+func brief(body json.RawMessage) string {
+	const most = 80
+	if r := []rune(string(body)); len(r) > most {
+		return string(r[:most]) + "…"
+	}
+	return string(body)
+}

@@ -1,0 +1,33 @@
+package scripttest
+
+import (
+	"encoding/json"
+	"reflect"
+	"testing"
+)
+
+// Cases come over the API too: whatever is sent, reading it ends, and what is read
+// survives being written.
+func FuzzParseCases(f *testing.F) {
+	f.Add([]byte(`[` + oneCase + `]`))
+	f.Add([]byte(`[{"name":"a","event":{"type":"a.b","time":"2026-02-03T04:05:06Z","headers":{"X":"y"},"data":[1e999]},"expect":{"matches":true,"body":null,"query":{"a":["1"]},"dropped":"x","error":{"phase":"run","line":3},"console":[]}}]`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		cases, err := ParseCases(text)
+		if err != nil {
+			return
+		}
+		out, err := json.Marshal(cases)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := ParseCases(out)
+		if err != nil || len(again) != len(cases) {
+			t.Fatalf("%v: %s", err, out)
+		}
+		for i := range cases {
+			if again[i].Name != cases[i].Name || !reflect.DeepEqual(again[i].Expect.Headers, cases[i].Expect.Headers) || !equal(generic(again[i]), generic(cases[i])) {
+				t.Errorf("%s became %s", text, out)
+			}
+		}
+	})
+}

@@ -1,0 +1,214 @@
+package scripttest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"switchhook/scripts/jsonindex"
+	"switchhook/scripts/yamljson"
+)
+
+// File is a file of cases and the scripts that it is for.
+type File struct {
+	Path          string // of the cases
+	FilterPath    string // empty where the source stands in the file, or there is none
+	TransformPath string
+	Sources       []string // every file that was read, Path among them
+	Suite         Suite
+
+	text     []byte
+	document *yamljson.Doc // nil for JSON
+}
+
+// extensions are the ends of the names of files of cases.
+var extensions = []string{".test.json", ".test.yaml", ".test.yml"}
+
+const largestFile = 16 << 20 // bytes
+
+// IsFile tells by its name whether a file holds cases.
+func IsFile(name string) bool {
+	return slices.ContainsFunc(extensions, func(e string) bool { return strings.HasSuffix(name, e) })
+}
+
+// Find lists the files of cases at paths: a file is taken as it is, a folder is walked.
+// Hidden folders and node_modules are left out.
+func Find(paths ...string) (files []string, err error) {
+	for _, root := range paths {
+		err := filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
+			switch {
+			case errors.Is(err, fs.ErrNotExist) && file == root:
+				return fmt.Errorf("there is no %s", root)
+			case err != nil:
+				return err
+			case d.IsDir() && file != root && (strings.HasPrefix(d.Name(), ".") || d.Name() == "node_modules"):
+				return filepath.SkipDir
+			case !d.IsDir() && (file == root || IsFile(file)):
+				files = append(files, file)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	slices.Sort(files)
+	return slices.Compact(files), nil
+}
+
+// Load reads a file of cases and its scripts. A mistake in the file is a *ParseError
+// within the error. The File is not nil even then: its Sources name what was read.
+func Load(path string) (*File, error) {
+	f := &File{Path: path}
+	if err := f.load(); err != nil {
+		if wrong, ok := errors.AsType[*ParseError](err); ok && wrong.Line > 0 {
+			return f, fmt.Errorf("%s:%d: %w", path, wrong.Line, err)
+		}
+		return f, fmt.Errorf("%s: %w", path, err)
+	}
+	return f, nil
+}
+
+func (f *File) load() (err error) {
+	if f.text, err = f.read(f.Path); err != nil {
+		return err
+	}
+	err = f.decodeText()
+	if _, marked := f.base(); err != nil && marked == "" && !bytes.Contains(f.text, []byte("cases")) {
+		return errors.New(`this is no file of cases; those are named *.test.json, *.test.yaml or *.test.yml and hold {"cases": […]}`)
+	}
+	return err
+}
+
+func (f *File) decodeText() (err error) {
+	text := f.text
+	if !strings.HasSuffix(f.Path, ".json") {
+		// Who tests large files waits for them.
+		f.document, err = yamljson.Parse(f.text, yamljson.Limits{Bytes: largestFile, JSONBytes: largestFile, Time: 5 * time.Minute})
+		if err != nil {
+			wrong := &ParseError{Message: err.Error()}
+			if at, ok := errors.AsType[*yamljson.Error](err); ok {
+				wrong.Line = at.Line
+			}
+			return wrong
+		}
+		text = f.document.JSON
+	}
+	doc, err := parse(text)
+	if err != nil {
+		return err
+	}
+	d := &decoder{files: f.beside}
+	f.decode(d, field{doc.Root(), ""})
+	err = d.done(text)
+	if wrong, ok := errors.AsType[*ParseError](err); ok && f.document != nil {
+		wrong.Line = f.document.Line(wrong.offset)
+	}
+	return err
+}
+
+func (f *File) decode(d *decoder, root field) {
+	if !d.object(root, "filter", "filter_source", "transform", "transform_source", "schema", "cases") {
+		return
+	}
+	base, extension := f.base()
+	own := []string{base + ".expr", base + ".js", base + ".ts"}
+	candidates := [2][]string{{"filter.expr"}, {"transform.js", "transform.ts"}}
+	if extension != "" && slices.ContainsFunc(own, f.exists) {
+		candidates = [2][]string{own[:1], own[1:]}
+	}
+	s := &f.Suite
+	s.Filter, f.FilterPath = f.script(d, root, "filter", candidates[0])
+	s.Transform, f.TransformPath = f.script(d, root, "transform", candidates[1])
+	if s.Filter == "" && s.Transform == "" {
+		d.wrong(root, "there is no script to test: neither %s nor %s lies in the folder; name one in filter or transform", candidates[0][0], strings.Join(candidates[1], " or "))
+	}
+	if at := root.get("schema"); at.Exists() {
+		schema, err := f.beside(d.text(at))
+		if err != nil {
+			d.wrong(at, "can't be read: %v", err)
+		}
+		s.Schemas = [][]byte{schema}
+	}
+	s.Cases = d.cases(root.get("cases"))
+}
+
+// base is the file's name without the end that marks it; the end is empty where the name
+// has none of them.
+func (f *File) base() (base, extension string) {
+	name := filepath.Base(f.Path)
+	for _, e := range extensions {
+		if base, ok := strings.CutSuffix(name, e); ok {
+			return base, e
+		}
+	}
+	return name, ""
+}
+
+// script finds the source of one of the two scripts: inline, in the file that is named,
+// or in the first candidate that there is. Null says that there is none.
+func (f *File) script(d *decoder, root field, kind string, candidates []string) (source, path string) {
+	named, inline := root.get(kind), root.get(kind+"_source")
+	switch {
+	case named.Exists() && inline.Exists():
+		d.wrong(inline, "can't be given together with %s", kind)
+	case inline.Exists():
+		return d.text(inline), ""
+	case named.Kind() == jsonindex.Null:
+		return "", ""
+	case named.Exists():
+		text, err := f.beside(d.text(named))
+		if err != nil {
+			d.wrong(named, "can't be read: %v", err)
+		}
+		return string(text), f.path(named.Text())
+	}
+	there := slices.DeleteFunc(slices.Clone(candidates), func(name string) bool { return !f.exists(name) })
+	if len(there) == 0 {
+		return "", ""
+	}
+	if len(there) > 1 {
+		d.wrong(root, "%s and %s both lie in the folder: say which in %s", there[0], there[1], kind)
+	}
+	text, err := f.beside(there[0])
+	if err != nil {
+		d.wrong(root, "%v", err)
+	}
+	return string(text), f.path(there[0])
+}
+
+// path is where a name that stands in the file leads to.
+func (f *File) path(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(filepath.Dir(f.Path), filepath.FromSlash(name))
+}
+
+func (f *File) exists(name string) bool {
+	info, err := os.Stat(f.path(name))
+	return err == nil && !info.IsDir()
+}
+
+// beside reads a file that is named in the file.
+func (f *File) beside(name string) ([]byte, error) { return f.read(f.path(name)) }
+
+func (f *File) read(path string) ([]byte, error) {
+	if !slices.Contains(f.Sources, path) {
+		f.Sources = append(f.Sources, path)
+	}
+	if info, err := os.Stat(path); err != nil {
+		return nil, err
+	} else if !info.Mode().IsRegular() { // a device never ends, a pipe may never begin
+		return nil, fmt.Errorf("%s is no regular file", path)
+	} else if info.Size() > largestFile {
+		return nil, fmt.Errorf("%s is larger than %d MiB", path, largestFile>>20)
+	}
+	return os.ReadFile(path)
+}

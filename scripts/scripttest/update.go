@@ -1,0 +1,209 @@
+package scripttest
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"switchhook/scripts"
+	"switchhook/scripts/jsonindex"
+	"switchhook/scripts/yamljson"
+)
+
+// Change is a case that Update has given other expectations.
+type Change struct {
+	Name   string `json:"name"`
+	Expect string `json:"expect"` // JSON on one line
+}
+
+// Update gives the file's text with what came out written into the expectations of the
+// cases that failed, and which these are. Everything else in the text stays as it is. So
+// does a case that expects something and got an error: that a script breaks is nothing
+// that anybody wanted to expect.
+func (f *File) Update(r *Report) (text []byte, changes []Change, err error) {
+	reports := map[string]*CaseReport{}
+	for i := range r.Cases {
+		if !r.Cases[i].Passed {
+			reports[r.Cases[i].Name] = &r.Cases[i]
+		}
+	}
+	text = f.text
+	for i := len(f.Suite.Cases) - 1; i >= 0; i-- { // from the end, so that places before stay right
+		c := &f.Suite.Cases[i]
+		report := reports[c.Name]
+		if report == nil {
+			continue
+		}
+		if e := report.Got.Error; e != nil && e.Phase == scripts.PhaseBusy {
+			return nil, nil, fmt.Errorf("%s: %q was not run: %s", f.Path, c.Name, e.Message)
+		}
+		if report.Got.Error != nil && !c.Expect.empty() && c.Expect.Error == nil {
+			continue
+		}
+		accepted, err := marshal(c.Expect.accepting(&report.Got))
+		if err != nil {
+			return nil, nil, err
+		}
+		doc, err := jsonindex.Parse(accepted, jsonindex.Limits{})
+		if err != nil {
+			return nil, nil, err
+		}
+		if f.document != nil {
+			text, err = replaceExpectYAML(text, f.document, i, doc.Root())
+		} else {
+			text, err = replaceExpect(text, i, doc.Root())
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %q: %w", f.Path, c.Name, err)
+		}
+		var line strings.Builder
+		flat(&line, doc.Root())
+		changes = append(changes, Change{c.Name, line.String()})
+	}
+	if len(changes) == 0 {
+		return text, nil, nil
+	}
+	slices.Reverse(changes)
+	// The file is somebody's work: what can't be read again is not written.
+	again := &File{Path: f.Path, text: text}
+	if err := again.decodeText(); err != nil {
+		return nil, nil, fmt.Errorf("%s can't be updated: %w", f.Path, err)
+	}
+	return text, changes, nil
+}
+
+// accepting gives expectations of the same kinds that the outcome meets.
+func (want Expect) accepting(got *Got) Expect {
+	var now Expect
+	if want.Console != nil {
+		now.Console = append([]string{}, got.Console...)
+	}
+	switch {
+	case got.Error != nil:
+		now.Error = want.Error.accepting(got)
+		return now
+	case !got.Matched || !got.Ran:
+		now.Matches = &got.Matched
+		return now
+	case got.Dropped:
+		now.Dropped = &Dropped{Reason: got.DropReason}
+		return now
+	}
+	if want.Matches != nil {
+		now.Matches = &got.Matched
+	}
+	if want.BodyContains != nil {
+		now.BodyContains, _ = marshal(part(decoded(want.BodyContains), decoded(got.Body))) // decoded JSON can be written
+	}
+	if want.Body != nil || !want.ofRequest() {
+		now.Body = got.Body
+	}
+	all := want.empty() // nobody has chosen what to look at
+	if want.Method != "" || all && got.Method != http.MethodPost {
+		now.Method = got.Method
+	}
+	if want.Path != "" || all && got.Path != TargetPath {
+		now.Path = got.Path
+	}
+	if want.Query != nil || all && len(got.Query) > 0 {
+		now.Query = got.Query
+		if now.Query == nil {
+			now.Query = map[string]Values{}
+		}
+	}
+	if want.Headers != nil {
+		now.Headers = got.headers(want.Headers)
+	} else if all {
+		now.Headers = got.chosenHeaders()
+	}
+	return now
+}
+
+// chosenHeaders are the headers without a content type that goes without saying; nil if
+// there are no others.
+func (g *Got) chosenHeaders() map[string]string {
+	chosen := map[string]string{}
+	for name, value := range g.Headers {
+		if http.CanonicalHeaderKey(name) != "Content-Type" || value != "application/json" && !strings.HasPrefix(value, "text/plain") {
+			chosen[name] = value
+		}
+	}
+	if len(chosen) == 0 {
+		return nil
+	}
+	return chosen
+}
+
+func (want *Failing) accepting(got *Got) *Failing {
+	now := &Failing{Contains: got.Error.Message}
+	if want == nil {
+		return now
+	}
+	switch want.Phase {
+	case "":
+	case "filter", "transform":
+		now.Phase = got.ErrorIn
+	default:
+		now.Phase = string(got.Error.Phase)
+	}
+	if want.Line != 0 {
+		now.Line = got.Error.Line
+	}
+	return now
+}
+
+// replaceExpect puts a value in the place of the expectations of case i.
+func replaceExpect(text []byte, i int, value jsonindex.Value) ([]byte, error) {
+	doc, err := parse(text)
+	if err != nil {
+		return nil, err
+	}
+	root := doc.Root()
+	for j, c := range root.Get("cases").Elements() {
+		if j != i {
+			continue
+		}
+		old := c.Get("expect")
+		from, to := old.Offset(), old.Offset()+len(old.Raw())
+		return splice(text, from, to, layout(value, indentAt(text, from))), nil
+	}
+	return nil, fmt.Errorf("the file has no case %d any more", i)
+}
+
+func splice(text []byte, from, to int, with string) []byte {
+	return append(append(append([]byte{}, text[:from]...), with...), text[to:]...)
+}
+
+// indentAt is the white space that the line around offset begins with.
+func indentAt(text []byte, offset int) string {
+	line := string(text[:offset])
+	line = line[strings.LastIndexByte(line, '\n')+1:]
+	return line[:len(line)-len(strings.TrimLeft(line, " \t"))]
+}
+
+// replaceExpectYAML does the same in YAML, where the value ends before the next line that
+// is not indented deeper than its key.
+func replaceExpectYAML(text []byte, doc *yamljson.Doc, i int, value jsonindex.Value) ([]byte, error) {
+	line, column, ok := doc.BlockKey("cases", i, "expect")
+	lines := strings.SplitAfter(string(text), "\n")
+	if !ok || strings.Trim(lines[line-1][:column-1], " -") != "" {
+		return nil, errors.New("only cases in block style, \"expect:\" on a line of its own, can be updated")
+	}
+	end := line
+	for j := line; j < len(lines); j++ {
+		content := strings.TrimLeft(lines[j], " ")
+		if strings.TrimSpace(content) == "" || strings.HasPrefix(content, "#") { // it may belong to what comes after
+			continue
+		}
+		if len(lines[j])-len(content) < column {
+			break
+		}
+		end = j + 1
+	}
+	first := lines[line-1]
+	head := first[:column-1] + "expect:" // columns count runes, but only spaces and dashes stand before
+	body := block(value, strings.Repeat(" ", column+1))
+	return []byte(strings.Join(lines[:line-1], "") + head + body + strings.Join(lines[end:], "")), nil
+}

@@ -1,0 +1,315 @@
+package transform
+
+import (
+	"math"
+	"math/big"
+	"slices"
+	"strings"
+
+	"switchhook/scripts/jsonindex"
+
+	"github.com/dop251/goja"
+)
+
+// maxArrayLength is how long a script may make one of the event's own arrays.
+const maxArrayLength = 1 << 20
+
+// indexFrom is how many members an object needs before a map of them pays.
+const indexFrom = 12
+
+// value gives a JSON value to the script. Objects and arrays are read when they are
+// looked into. Integers that a double can't hold become BigInts.
+func (r *run) value(v jsonindex.Value) goja.Value {
+	switch v.Kind() {
+	case jsonindex.True:
+		return r.vm.ToValue(true)
+	case jsonindex.False:
+		return r.vm.ToValue(false)
+	case jsonindex.String:
+		return r.vm.ToValue(v.Text())
+	case jsonindex.Number:
+		return r.number(v)
+	case jsonindex.Object:
+		return r.vm.NewDynamicObject(&lazyObject{run: r, src: v})
+	case jsonindex.Array:
+		return r.vm.NewDynamicArray(&lazyArray{run: r, src: v})
+	}
+	return goja.Null()
+}
+
+func (r *run) number(v jsonindex.Value) goja.Value {
+	const exact = 1 << 53
+	if n, ok := v.Int64(); ok && n >= -exact && n <= exact {
+		if n == 0 && v.Raw()[0] == '-' {
+			return r.vm.ToValue(math.Copysign(0, -1))
+		}
+		return r.vm.ToValue(n)
+	}
+	if raw := string(v.Raw()); !strings.ContainsAny(raw, ".eE") {
+		if n, ok := new(big.Int).SetString(raw, 10); ok {
+			r.readyBigInt()
+			return r.vm.ToValue(n)
+		}
+	}
+	return r.vm.ToValue(v.Float64())
+}
+
+// readyBigInt lets JSON.stringify write BigInts as the integers they are.
+func (r *run) readyBigInt() {
+	if r.bigIntReady {
+		return
+	}
+	r.bigIntReady = true
+	proto, ok := r.vm.Get("BigInt").(*goja.Object).Get("prototype").(*goja.Object)
+	raw, callable := goja.AssertFunction(r.vm.Get("JSON").(*goja.Object).Get("rawJSON"))
+	if !ok || !callable { // the script has taken them away
+		return
+	}
+	_ = proto.DefineDataProperty("toJSON", r.vm.ToValue(func(call goja.FunctionCall) goja.Value {
+		v, err := raw(goja.Undefined(), r.vm.ToValue(call.This.String()))
+		if err != nil {
+			panic(err)
+		}
+		return v
+	}), goja.FLAG_TRUE, goja.FLAG_TRUE, goja.FLAG_FALSE)
+}
+
+// lazyObject is an object of the event: the members of the text, and over them what the
+// script changed. It implements goja.DynamicObject.
+type lazyObject struct {
+	run     *run
+	src     jsonindex.Value
+	index   map[string]jsonindex.Value // the text's members, once a large object is looked into
+	now     map[string]goja.Value      // values that were set, and containers that were read; nil where deleted
+	added   []string                   // names that are not the text's, or were deleted and set again
+	changed bool                       // the script set or deleted a member
+}
+
+func (o *lazyObject) member(name string) jsonindex.Value {
+	if o.src.Len() < indexFrom {
+		return o.src.Get(name)
+	}
+	if o.index == nil {
+		o.index = make(map[string]jsonindex.Value, o.src.Len())
+		for k, v := range o.src.Members() {
+			o.index[k] = v
+		}
+	}
+	return o.index[name]
+}
+
+// Get gives a member's value, nil where there is none.
+func (o *lazyObject) Get(name string) goja.Value {
+	if v, ok := o.now[name]; ok {
+		return v
+	}
+	m := o.member(name)
+	if !m.Exists() {
+		return nil
+	}
+	v := o.run.value(m)
+	if k := m.Kind(); k == jsonindex.Object || k == jsonindex.Array {
+		o.keep(name, v) // o.x === o.x, and what is set in it stays
+	}
+	return v
+}
+
+func (o *lazyObject) keep(name string, v goja.Value) {
+	if o.now == nil {
+		o.now = make(map[string]goja.Value)
+	}
+	o.now[name] = v
+}
+
+// Has tells whether there is such a member.
+func (o *lazyObject) Has(name string) bool {
+	if v, ok := o.now[name]; ok {
+		return v != nil
+	}
+	return o.member(name).Exists()
+}
+
+// Set sets a member.
+func (o *lazyObject) Set(name string, v goja.Value) bool {
+	if !o.Has(name) {
+		o.added = append(o.added, name)
+	}
+	o.changed = true
+	o.keep(name, v)
+	return true
+}
+
+// Delete removes a member.
+func (o *lazyObject) Delete(name string) bool {
+	if o.Has(name) {
+		o.changed = true
+		for i, a := range o.added {
+			if a == name {
+				o.added = append(o.added[:i:i], o.added[i+1:]...)
+				break
+			}
+		}
+		if o.member(name).Exists() {
+			o.keep(name, nil)
+		} else {
+			delete(o.now, name)
+		}
+	}
+	return true
+}
+
+// Keys gives the members' names, the text's in its order, then those that were added.
+func (o *lazyObject) Keys() []string {
+	keys := make([]string, 0, o.src.Len()+len(o.added))
+	var again map[string]bool
+	for _, a := range o.added {
+		if o.member(a).Exists() {
+			if again == nil {
+				again = make(map[string]bool)
+			}
+			again[a] = true
+		}
+	}
+	for k := range o.src.Members() {
+		if v, ok := o.now[k]; ok && v == nil || again[k] {
+			continue
+		}
+		keys = append(keys, k)
+	}
+	keys = distinct(keys)
+	return append(keys, o.added...)
+}
+
+// distinct drops the second of two equal names, which a JSON text may hold.
+func distinct(keys []string) []string {
+	if len(keys) < indexFrom {
+		for i := 1; i < len(keys); i++ {
+			if slices.Contains(keys[:i], keys[i]) {
+				keys = slices.Delete(keys, i, i+1)
+				i--
+			}
+		}
+		return keys
+	}
+	seen := make(map[string]struct{}, len(keys))
+	return slices.DeleteFunc(keys, func(k string) bool {
+		_, dup := seen[k]
+		seen[k] = struct{}{}
+		return dup
+	})
+}
+
+// pristine tells whether the text still says what o is, so that it can be copied.
+func (o *lazyObject) pristine() bool {
+	if o.changed {
+		return false
+	}
+	for _, v := range o.now {
+		if !pristine(v) {
+			return false
+		}
+	}
+	return true
+}
+
+// lazyArray is an array of the event. It implements goja.DynamicArray.
+type lazyArray struct {
+	run     *run
+	src     jsonindex.Value
+	text    []jsonindex.Value // the text's elements, once one is read
+	now     []goja.Value      // what was set or read; nil where the text's element stands
+	changed bool
+}
+
+func (a *lazyArray) open() {
+	if a.now != nil || a.src.Len() == 0 {
+		return
+	}
+	a.text = make([]jsonindex.Value, 0, a.src.Len())
+	for _, v := range a.src.Elements() {
+		a.text = append(a.text, v)
+	}
+	a.now = make([]goja.Value, len(a.text))
+}
+
+// Len is the array's length.
+func (a *lazyArray) Len() int {
+	if a.now == nil && !a.changed {
+		return a.src.Len()
+	}
+	return len(a.now)
+}
+
+// Get gives an element, nil where there is none.
+func (a *lazyArray) Get(i int) goja.Value {
+	a.open()
+	if i < 0 || i >= len(a.now) {
+		return nil
+	}
+	if a.now[i] == nil {
+		v := a.run.value(a.text[i])
+		if k := a.text[i].Kind(); k != jsonindex.Object && k != jsonindex.Array {
+			return v
+		}
+		a.now[i] = v
+	}
+	return a.now[i]
+}
+
+// Set sets an element, and makes the array longer where need be.
+func (a *lazyArray) Set(i int, v goja.Value) bool {
+	a.open()
+	if i < 0 || i >= len(a.now) && !a.SetLen(i+1) {
+		return false
+	}
+	if v == nil {
+		v = goja.Undefined()
+	}
+	a.changed = true
+	a.now[i] = v
+	return true
+}
+
+// SetLen makes the array shorter, or longer by undefined elements.
+func (a *lazyArray) SetLen(n int) bool {
+	a.open()
+	if n < 0 || n > maxArrayLength {
+		return false
+	}
+	a.changed = true
+	if n <= len(a.now) {
+		clear(a.now[n:])
+		a.now = a.now[:n]
+		if a.text = a.text[:min(n, len(a.text))]; a.now == nil {
+			a.now = []goja.Value{}
+		}
+		return true
+	}
+	for len(a.now) < n {
+		a.now = append(a.now, goja.Undefined())
+	}
+	return true
+}
+
+func (a *lazyArray) pristine() bool {
+	if a.changed {
+		return false
+	}
+	for _, v := range a.now {
+		if v != nil && !pristine(v) {
+			return false
+		}
+	}
+	return true
+}
+
+// pristine tells whether v is a value of the text that nobody changed.
+func pristine(v goja.Value) bool {
+	switch l := lazyOf(v).(type) {
+	case *lazyObject:
+		return l.pristine()
+	case *lazyArray:
+		return l.pristine()
+	}
+	return false
+}

@@ -1,0 +1,84 @@
+package server
+
+import (
+	"time"
+
+	"switchhook/engine"
+	"switchhook/scripts/jsonindex"
+)
+
+// batchView is how a subscription's events go together, in the API.
+type batchView struct {
+	Size int      `json:"size"`
+	Wait duration `json:"wait"`
+}
+
+// debounceView is how they supersede one another.
+type debounceView struct {
+	Key    string   `json:"key"`
+	Within duration `json:"within"`
+}
+
+func viewBatch(b engine.Batch) *batchView {
+	if b == (engine.Batch{}) {
+		return nil
+	}
+	return &batchView{b.Size, duration(b.Wait)}
+}
+
+func viewDebounce(d engine.Debounce) *debounceView {
+	if d == (engine.Debounce{}) {
+		return nil
+	}
+	return &debounceView{d.Key, duration(d.Within)}
+}
+
+// applyBatchingAndDebounce sets batch and debounce of sub to what in says, if set names them.
+func applyBatchingAndDebounce(in *subscriptionInput, sub *engine.Subscription, set changeSet) (err error) {
+	if set.replace {
+		sub.Batch, sub.Debounce = engine.Batch{}, engine.Debounce{}
+	}
+	if set.sets("batch") {
+		if sub.Batch, err = applyBatch(in.Batch, sub.Batch); err != nil {
+			return err
+		}
+	}
+	if set.sets("debounce") {
+		sub.Debounce, err = applyDebounce(in.Debounce, sub.Debounce)
+	}
+	return err
+}
+
+// applyBatch gives old with the members that raw holds (RFC 7396); null is no batches.
+func applyBatch(raw []byte, old engine.Batch) (engine.Batch, error) {
+	if isNull(raw) {
+		return engine.Batch{}, nil
+	}
+	in := batchView{old.Size, duration(old.Wait)}
+	if _, err := readMembers("batch", raw, &in); err != nil {
+		return old, err
+	}
+	if in.Size == 0 {
+		return old, invalidField("batch.size", `is missing: write {"size": 100, "wait": "5s"}, or null for no batches`)
+	}
+	return engine.Batch{Size: in.Size, Wait: time.Duration(in.Wait)}, nil
+}
+
+// applyDebounce does so for debounce.
+func applyDebounce(raw []byte, old engine.Debounce) (engine.Debounce, error) {
+	if isNull(raw) {
+		return engine.Debounce{}, nil
+	}
+	in := debounceView{old.Key, duration(old.Within)}
+	present, err := readMembers("debounce", raw, &in)
+	if err != nil {
+		return old, err
+	}
+	if present["key"].Exists() && present["key"].Kind() == jsonindex.Null {
+		in.Key = ""
+	}
+	if in.Within == 0 {
+		return old, invalidField("debounce.within", `is missing: write {"key": "data.id", "within": "30s"}, or null to let every event go`)
+	}
+	return engine.Debounce{Key: in.Key, Within: time.Duration(in.Within)}, nil
+}

@@ -1,0 +1,236 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"switchhook/engine"
+	"switchhook/scripts/jsonindex"
+	"switchhook/server/dialect"
+)
+
+// readDialect reads a body in a dialect's words; what the dialect does not name is kept as the
+// client's.
+// fixed are members that are the same for all its subscriptions; they may be missing.
+func readDialect(c *fiber.Ctx, d *dialect.Dialect, op *dialect.Operation, fixed jsonindex.Value) (in *subscriptionInput, present map[string]jsonindex.Value, words *aliasTranslation, err error) {
+	doc, form, err := readJSONOrForm(c)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if err := wantObject(doc.Root()); err != nil {
+		return nil, nil, nil, err
+	}
+	words = newTranslation(form, nil)
+	for ours, theirs := range op.Request {
+		v := find(doc.Root(), theirs)
+		words.used[theirs] = true
+		if j, ok := op.Joined[ours]; ok {
+			if j.Each == "" {
+				for _, part := range j.Parts {
+					words.used[part] = true
+				}
+			}
+			v = joined(doc.Root(), j)
+		}
+		if !slices.Contains(ownNames, ours) {
+			continue
+		}
+		if !v.Exists() { // an error that misses it names it as the dialect does
+			words.places[ours] = theirs
+			if ours == "events" {
+				words.places["event"] = theirs
+			}
+			continue
+		}
+		m := aliasedField{ours, theirs, v}
+		text := words.typed(m)
+		if ours == "event" || ours == "events" {
+			text = eventText(v)
+		}
+		words.put(ours, m, text)
+	}
+	if len(words.texts) == 0 {
+		return nil, nil, nil, newProblem(fiber.StatusUnprocessableEntity, "the body has nothing of what is understood here: "+given(op, ownNames...))
+	}
+	words.client.unknown = unknownMembers(doc.Root(), "", words.used)
+	for name, v := range fixed.Members() {
+		words.put(name, aliasedField{name, "fixed." + name, v}, v.Raw())
+	}
+	in = &subscriptionInput{client: words.client}
+	if present, err = words.decode(in); err != nil {
+		return nil, nil, nil, err
+	}
+	return in, present, words, nil
+}
+
+// joined makes the client's event of its parts: a text, or a list of texts. "*" in all parts
+// is every event. Where a part is missing the value does not exist.
+func joined(body jsonindex.Value, j dialect.Join) jsonindex.Value {
+	one := func(object jsonindex.Value) (string, bool) {
+		var texts []string
+		all := true
+		for _, part := range j.Parts {
+			v := find(object, part)
+			if v.Kind() != jsonindex.String {
+				return "", false
+			}
+			texts, all = append(texts, v.Text()), all && v.Text() == "*"
+		}
+		if all {
+			return "*", true
+		}
+		return strings.Join(texts, j.With), true
+	}
+	var result any
+	if j.Each == "" {
+		text, ok := one(body)
+		if !ok {
+			return jsonindex.Value{}
+		}
+		result = text
+	} else {
+		list := find(body, j.Each)
+		if list.Kind() != jsonindex.Array {
+			return list // for the decoder to refuse
+		}
+		texts := []string{}
+		for _, element := range list.Elements() {
+			text, ok := one(element)
+			if !ok {
+				return jsonindex.Value{}
+			}
+			texts = append(texts, text)
+		}
+		result = texts
+	}
+	v, err := asValue(result)
+	if err != nil {
+		return jsonindex.Value{}
+	}
+	return v
+}
+
+// checkFixed tells what is wrong with the fixed members of a dialect, and with which; empty
+// where nothing is. Whether an account has the scripts that they name is seen when it
+// subscribes.
+func (s *Server) checkFixed(fixed jsonindex.Value) (member, wrong string) {
+	words := newTranslation(false, nil)
+	for name, v := range fixed.Members() {
+		if name != "filter_script" && name != "transform_script" {
+			words.put(name, aliasedField{name, name, v}, v.Raw())
+		}
+	}
+	in, sub := &subscriptionInput{}, &engine.Subscription{}
+	_, err := words.decode(in)
+	if err == nil {
+		err = s.apply(in, sub, wholeSubscription)
+	}
+	if err == nil {
+		err = s.engine.ValidateTemplate(context.Background(), sub)
+	}
+	if err == nil {
+		return "", ""
+	}
+	p := s.problemFor(nil, err)
+	return p.Field, strings.TrimLeft(strings.TrimPrefix(p.Detail, p.Field), ": ")
+}
+
+// find looks a member up by a name with "." for members of members. A name that has a "."
+// itself comes first.
+func find(v jsonindex.Value, name string) jsonindex.Value {
+	if found := v.Get(name); found.Exists() {
+		return found
+	}
+	head, rest, ok := strings.Cut(name, ".")
+	if !ok {
+		return jsonindex.Value{}
+	}
+	return find(v.Get(head), rest)
+}
+
+func (s *Server) dialectAnswer(c *fiber.Ctx, op *dialect.Operation, view subscriptionView) error {
+	v, err := asValue(view)
+	if err != nil {
+		return err
+	}
+	scope := dialect.Scope{Values: map[string]jsonindex.Value{"subscription": v}}
+	for _, h := range op.Headers {
+		if value, ok := headerValue(h, scope, view.ID); ok {
+			c.Set(h.Name, value)
+		}
+	}
+	return sendAnswer(c, op, scope)
+}
+
+// headerValue renders a response header; ok is false where it stands for nothing, or for
+// what is no text or number that a header can hold.
+func headerValue(h dialect.Header, scope dialect.Scope, id string) (value string, ok bool) {
+	doc, err := jsonindex.Parse(h.Value.Render(scope), jsonindex.Limits{})
+	if err != nil {
+		return "", false
+	}
+	switch v := doc.Root(); v.Kind() {
+	case jsonindex.String:
+		value = strings.ReplaceAll(v.Text(), "{id}", id)
+	case jsonindex.Number, jsonindex.True, jsonindex.False:
+		value = string(v.Raw())
+	default:
+		return "", false
+	}
+	return value, !strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c > '~' })
+}
+
+func sendAnswer(c *fiber.Ctx, op *dialect.Operation, scope dialect.Scope) error {
+	c.Status(op.Status)
+	if op.Answer == nil {
+		return nil
+	}
+	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
+	return c.Send(op.Answer.Render(scope))
+}
+
+func asValue(v any) (jsonindex.Value, error) {
+	text, err := encodeJSON(v)
+	if err != nil {
+		return jsonindex.Value{}, err
+	}
+	doc, err := jsonindex.Parse(text, jsonindex.Limits{})
+	if err != nil {
+		return jsonindex.Value{}, err
+	}
+	return doc.Root(), nil
+}
+
+// dialectProblem gives an error the form of the dialect that the request is in; body is
+// nil where that has no form of its own.
+func dialectProblem(c *fiber.Ctx, p *Problem) (status int, body []byte) {
+	d, ok := c.Locals(dialectLocal).(*dialect.Dialect)
+	if !ok || d.Errors == nil {
+		return p.Status, nil
+	}
+	status = p.Status
+	if to := d.Errors.Status[status]; to != 0 {
+		status = to
+	}
+	if d.Errors.Body == nil {
+		return status, nil
+	}
+	text, err := json.Marshal(struct {
+		Status int    `json:"status"`
+		Title  string `json:"title"`
+		Detail string `json:"detail"`
+		Field  string `json:"field"`
+	}{status, p.Title, p.Detail, p.Field})
+	if err != nil {
+		return status, nil
+	}
+	doc, err := jsonindex.Parse(text, jsonindex.Limits{})
+	if err != nil {
+		return status, nil
+	}
+	return status, d.Errors.Body.Render(dialect.Scope{Values: map[string]jsonindex.Value{"error": doc.Root()}})
+}

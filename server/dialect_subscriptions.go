@@ -1,0 +1,189 @@
+package server
+
+import (
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"switchhook/engine"
+	"switchhook/engine/snowflake"
+	"switchhook/scripts/jsonindex"
+	"switchhook/server/dialect"
+)
+
+func (s *Server) dialectSubscribe(c *fiber.Ctx, who caller, d *dialect.Dialect, op *dialect.Operation) error {
+	in, _, words, err := readDialect(c, d, op, d.Fixed)
+	if err != nil {
+		return err
+	}
+	sub := &engine.Subscription{Account: who.Account, Dialect: d.Name}
+	if err := s.apply(in, sub, wholeSubscription); err != nil {
+		return words.withClientFieldNames(err)
+	}
+	sub, created, err := s.engine.EnsureSubscription(c.UserContext(), sub, engine.EnsureOptions{NewSecret: in.Secret == "", UniqueEvents: op.Unique})
+	if err != nil {
+		return words.withClientFieldNames(err)
+	}
+	view := s.viewSubscription(who, sub)
+	if created {
+		view.Secret = sub.Secret
+	}
+	if path := d.Resource(); path != "" && op.Status == fiber.StatusCreated {
+		c.Location(strings.Replace(path, "{id}", view.ID, 1))
+	}
+	return s.dialectAnswer(c, op, view)
+}
+
+func (s *Server) dialectUpdate(c *fiber.Ctx, who caller, d *dialect.Dialect, op *dialect.Operation, id string) error {
+	stored, err := s.dialectSubscription(who, d, id)
+	if err != nil {
+		return err
+	}
+	in, present, words, err := readDialect(c, d, op, jsonindex.Value{})
+	if err != nil {
+		return err
+	}
+	sub, err := s.engine.UpdateSubscription(c.UserContext(), who.Account, stored.ID, engine.AnyVersion, func(sub *engine.Subscription) error {
+		return s.apply(in, sub, changeSet{present: present})
+	})
+	if err != nil {
+		return words.withClientFieldNames(err)
+	}
+	return s.dialectAnswer(c, op, s.viewSubscription(who, sub))
+}
+
+// dialectUnsubscribe deletes the subscription that the path or the body names by its id,
+// or those that the body names by their target (and event, if it has one).
+func (s *Server) dialectUnsubscribe(c *fiber.Ctx, who caller, d *dialect.Dialect, op *dialect.Operation, id string) error {
+	var targets []*engine.Subscription
+	said := map[string]string{}
+	if id == "" {
+		body, err := readBodyOrQuery(c)
+		if err != nil {
+			return err
+		}
+		for ours, theirs := range op.Request {
+			said[ours] = find(body.Root(), theirs).Text()
+			if j, ok := op.Joined[ours]; ok {
+				said[ours] = joined(body.Root(), j).Text()
+			}
+		}
+		id = said["id"]
+	}
+	switch {
+	case id != "":
+		sub, err := s.dialectSubscription(who, d, id)
+		if err != nil {
+			return err
+		}
+		targets = append(targets, sub)
+	case said["target_url"] != "":
+		targets = s.engine.Subscriptions(engine.SubscriptionQuery{Account: who.Account, Dialect: d.Name, TargetURL: said["target_url"], Event: said["event"], Limit: math.MaxInt})
+		if len(targets) == 0 {
+			return engine.NotFound("subscription", truncate(said["target_url"]))
+		}
+	default:
+		return newProblem(fiber.StatusUnprocessableEntity, "the body does not say which subscription is to be deleted: give "+given(op, "id", "target_url"))
+	}
+	for _, sub := range targets {
+		err := s.engine.DeleteSubscription(c.UserContext(), who.Account, sub.ID, engine.AnyVersion)
+		if err != nil && (len(targets) == 1 || engine.ErrorCode(err) != engine.CodeNotFound) {
+			return err
+		}
+	}
+	return s.dialectAnswer(c, op, subscriptionView{})
+}
+
+// given lists what an operation's clients call our members.
+func given(op *dialect.Operation, ours ...string) string {
+	var names []string
+	for _, name := range ours {
+		if theirs := op.Request[name]; theirs != "" {
+			names = append(names, theirs)
+		}
+	}
+	return strings.Join(names, " or ")
+}
+
+// dialectSubscription finds a subscription of the caller's account that was made in d.
+func (s *Server) dialectSubscription(who caller, d *dialect.Dialect, id string) (*engine.Subscription, error) {
+	parsed, ok := snowflake.Parse(engine.SubscriptionPrefix, id)
+	if !ok {
+		return nil, engine.NotFound("subscription", truncate(id))
+	}
+	sub, err := s.engine.Subscription(who.Account, parsed)
+	if err == nil && sub.Dialect != d.Name {
+		return nil, engine.NotFound("subscription", truncate(id))
+	}
+	return sub, err
+}
+
+// maxDialectPage is how many subscriptions a dialect's list has unless ?limit= says otherwise:
+// its clients don't know of pages.
+const maxDialectPage = 1000
+
+func (s *Server) dialectList(c *fiber.Ctx, who caller, d *dialect.Dialect, op *dialect.Operation) error {
+	all := engine.SubscriptionQuery{Account: who.Account, Dialect: d.Name, Limit: math.MaxInt}
+	scope := dialect.Scope{Lists: map[string][]jsonindex.Value{}}
+	if op.Answer.Uses("subscriptions") {
+		q := &query{c: c}
+		all.After = q.id("cursor", engine.SubscriptionPrefix)
+		limit := maxDialectPage
+		if c.Query("limit") != "" {
+			limit = q.limit()
+		}
+		if q.err != nil {
+			return q.err
+		}
+		all.Limit = limit + 1
+		found := s.engine.Subscriptions(all)
+		if len(found) > limit {
+			found = found[:limit]
+			linkNext(c, found[limit-1].ID.Format(engine.SubscriptionPrefix))
+		}
+		for _, sub := range found {
+			v, err := asValue(s.viewSubscription(who, sub))
+			if err != nil {
+				return err
+			}
+			scope.Lists["subscriptions"] = append(scope.Lists["subscriptions"], v)
+		}
+	}
+	if op.Answer.Uses("event_types") {
+		all.After, all.Limit = 0, math.MaxInt
+		mine := s.engine.Subscriptions(all)
+		for _, t := range s.engine.EventTypes() {
+			if engine.Operational(t.Name) {
+				continue // the service that the client was written for had none
+			}
+			v, err := asValue(s.catalogueEntry(who, t, mine))
+			if err != nil {
+				return err
+			}
+			scope.Lists["event_types"] = append(scope.Lists["event_types"], v)
+		}
+	}
+	return sendAnswer(c, op, scope)
+}
+
+// catalogueEntry is an event type as $event_type: dialect.EventTypeMembers.
+type catalogueEntry struct {
+	Name         string            `json:"name"`
+	Description  string            `json:"description"`
+	Subscribed   bool              `json:"subscribed"`   // and active
+	Subscription *subscriptionView `json:"subscription"` // the oldest to it, an active one if there is one
+}
+
+func (s *Server) catalogueEntry(who caller, t *engine.EventType, mine []*engine.Subscription) catalogueEntry {
+	e := catalogueEntry{Name: t.Name, Description: t.Description}
+	for _, sub := range mine {
+		if e.Subscribed || e.Subscription != nil && !sub.Active || !slices.ContainsFunc(sub.Events, func(p string) bool { return engine.MatchesPattern(p, t.Name) }) {
+			continue
+		}
+		view := s.viewSubscription(who, sub)
+		e.Subscription, e.Subscribed = &view, sub.Active
+	}
+	return e
+}

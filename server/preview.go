@@ -1,0 +1,224 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"switchhook/engine"
+	"switchhook/engine/snowflake"
+	"switchhook/scripts"
+	"switchhook/scripts/filter"
+	"switchhook/scripts/jsonindex"
+)
+
+// scriptRef reads how a client names a script: its id or name as a string, or an object
+// {id or name, version}; no version, or null, is the live one.
+type scriptRef struct {
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	Version int    `json:"version"`
+
+	wrong string // what is wrong with it; said where the field's name is known
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (r *scriptRef) UnmarshalJSON(b []byte) error {
+	if len(b) > 0 && b[0] == '"' {
+		return json.Unmarshal(b, &r.ID)
+	}
+	type plain scriptRef
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(b, &members); err != nil {
+		return err
+	}
+	if text, ok := members["version"]; ok && string(text) == "0" {
+		r.wrong = "has the version 0; the first is 1, and without a version it is the live one"
+	}
+	for name := range members {
+		if name != "id" && name != "name" && name != "version" {
+			r.wrong = fmt.Sprintf("has id or name, and version; %.60q is not known", name)
+		}
+	}
+	if err := json.Unmarshal(b, (*plain)(r)); err != nil {
+		return err
+	}
+	if r.wrong == "" && members != nil && r.ID == "" && r.Name == "" {
+		r.wrong = "must name a script by its id or its name"
+	}
+	if r.ID != "" && r.Name != "" {
+		r.Name = "" // as a subscription shows it: the id counts
+	}
+	return nil
+}
+
+// refView is how a subscription names a script.
+type refView struct {
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	Version *int   `json:"version"` // null: whichever is live
+}
+
+func (s *Server) viewRef(account string, ref engine.ScriptRef) *refView {
+	if ref.Script == 0 {
+		return nil
+	}
+	v := &refView{ID: ref.Script.Format(engine.ScriptPrefix)}
+	if sc, err := s.engine.Script(account, v.ID); err == nil {
+		v.Name = sc.Name
+	}
+	if ref.Version != 0 {
+		v.Version = &ref.Version
+	}
+	return v
+}
+
+// findRef finds the script that a client names, in an account; nil names none.
+func (s *Server) findRef(field, account string, r *scriptRef) (engine.ScriptRef, error) {
+	if r == nil || *r == (scriptRef{}) {
+		return engine.ScriptRef{}, nil
+	}
+	if r.wrong != "" {
+		return engine.ScriptRef{}, invalidField(field, r.wrong)
+	}
+	named := r.ID
+	if named == "" {
+		named = r.Name
+	}
+	sc, err := s.engine.Script(account, named)
+	if err != nil {
+		return engine.ScriptRef{}, invalidField(field, fmt.Sprintf("names no script of this account: %.100q", named))
+	}
+	if r.Version < 0 {
+		return engine.ScriptRef{}, invalidField(field+".version", "must be the number of a version, or left out for the live one")
+	}
+	return engine.ScriptRef{Script: sc.ID, Version: r.Version}, nil
+}
+
+// previewInput is a dry run as it is asked for.
+type previewInput struct {
+	Account         string          `json:"account"`
+	Subscription    string          `json:"subscription"`
+	Filter          *string         `json:"filter"`
+	FilterScript    *scriptRef      `json:"filter_script"`
+	Transform       *string         `json:"transform"`
+	TransformScript *scriptRef      `json:"transform_script"`
+	Event           json.RawMessage `json:"event"`    // an event as it is published
+	EventID         string          `json:"event_id"` // or one that is stored
+	Sample          string          `json:"sample"`   // or the first sample of an event type
+}
+
+// previewResponse is what a dry run came to.
+type previewResponse struct {
+	Event      eventView           `json:"event"`
+	Matched    bool                `json:"matched"`
+	Filter     *filter.Explanation `json:"filter"`  // why; null where there is no filter
+	Dropped    *string             `json:"dropped"` // the transform's reason, null where it did not drop
+	Request    *requestView        `json:"request"` // what would be sent, null where nothing would
+	Script     *scriptRunResponse  `json:"script,omitempty"`
+	Error      *scripts.Error      `json:"error,omitempty"` // the transform's
+	Warnings   []scripts.Warning   `json:"warnings,omitempty"`
+	DurationMS float64             `json:"duration_ms"`
+}
+
+func (s *Server) preview(c *fiber.Ctx, who caller) error {
+	var in previewInput
+	present, err := readObject(c, &in)
+	if err == nil {
+		err = notEmpty(present, "account", "subscription", "event_id", "sample")
+	}
+	if err != nil {
+		return err
+	}
+	if in.EventID != "" || in.Subscription != "" { // it shows what is stored
+		if err := read.check(who.Key); err != nil {
+			return err
+		}
+	}
+	t, err := s.runPreview(c, &in, present["event"], who)
+	if err != nil {
+		return err
+	}
+	res, err := s.engine.Preview(c.UserContext(), t)
+	if err != nil {
+		return err
+	}
+	view := previewResponse{Event: viewEvent(res.Event), Matched: res.Matched, Filter: res.Filter, Error: res.Error, DurationMS: milliseconds(res.Duration)}
+	if res.Dropped != "" {
+		view.Dropped = &res.Dropped
+	}
+	if res.Request != nil {
+		if t.MaskURL {
+			res.Request.URL = engine.MaskURL(res.Request.URL)
+		}
+		view.Request = &requestView{res.Request.Method, res.Request.URL, viewHeaders(res.Request.Headers), viewBody(res.Request.Body)}
+	}
+	if res.Script.Hash != "" {
+		view.Script = viewRan(&res.Script)
+	}
+	if t.Transform != nil {
+		view.Warnings = scripts.Warnings(t.Transform.Source)
+	}
+	return c.JSON(view)
+}
+
+func (s *Server) runPreview(c *fiber.Ctx, in *previewInput, event jsonindex.Value, who caller) (t engine.PreviewRequest, err error) {
+	if t.Account, err = who.ownerAccount(c, in.Account); err != nil {
+		return t, err
+	}
+	if in.Subscription != "" {
+		id, ok := snowflake.Parse(engine.SubscriptionPrefix, in.Subscription)
+		if !ok {
+			return t, engine.NotFound("subscription", truncate(in.Subscription))
+		}
+		sub, err := s.engine.Subscription(who.accountScope(), id)
+		if err != nil {
+			return t, err
+		}
+		t.Subscription, t.Account, t.MaskURL = id, sub.Account, !who.Has(engine.ScopeSubscribe)
+	}
+	if t.Filter, err = s.previewSource("filter", t.Account, in.Filter, in.FilterScript); err != nil {
+		return t, err
+	}
+	if t.Transform, err = s.previewSource("transform", t.Account, in.Transform, in.TransformScript); err != nil {
+		return t, err
+	}
+	t.EventID, t.SampleType = in.EventID, in.Sample
+	given := 0
+	for _, is := range []bool{event.Exists(), in.EventID != "", in.Sample != ""} {
+		if is {
+			given++
+		}
+	}
+	if given != 1 {
+		return t, invalidField("event", "must be given, or event_id for one that is stored, or sample for an event type's sample: one of the three")
+	}
+	if event.Exists() {
+		t.Event, err = readEvent(c, event, who)
+	}
+	return t, inEvent(err)
+}
+
+// inEvent tells that what is wrong is wrong in the member "event".
+func inEvent(err error) error {
+	if p, ok := err.(*Problem); ok {
+		p.Field, p.Detail = strings.TrimSuffix("event."+p.Field, "."), "event: "+p.Detail
+	}
+	return err
+}
+
+func (s *Server) previewSource(field, account string, source *string, ref *scriptRef) (*engine.ScriptSource, error) {
+	if source != nil && ref != nil {
+		return nil, invalidField(field, "and "+field+"_script are both given; give one of them")
+	}
+	if source != nil {
+		return &engine.ScriptSource{Source: *source}, nil
+	}
+	if ref == nil {
+		return nil, nil
+	}
+	found, err := s.findRef(field+"_script", account, ref)
+	return &engine.ScriptSource{Ref: found}, err
+}
