@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"switchhook/engine"
+	"switchhook/engine/router"
 	"switchhook/engine/target"
 )
 
@@ -87,10 +88,10 @@ func (c *demoCommand) Run(ctx context.Context) error {
 }
 
 // startDemo starts a router as serve would, on the usual port if that is free.
-func startDemo(ctx context.Context, folder string) (*router, string, error) {
-	cfg := routerConfig{
+func startDemo(ctx context.Context, folder string) (*routerProcess, string, error) {
+	cfg := processConfig{
 		folder: folder, listen: "127.0.0.1:8080", policy: target.Policy{Allow: target.Loopback}, pace: time.Millisecond,
-		engine: engine.Config{Retries: engine.RetrySchedule{0, 200 * time.Millisecond, time.Second}},
+		engine: router.Config{Retries: engine.RetrySchedule{0, 200 * time.Millisecond, time.Second}},
 		log:    slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 	r, err := startRouter(ctx, cfg)
@@ -137,7 +138,7 @@ func (d *demonstration) receive(got received) int {
 	return http.StatusOK
 }
 
-func (d *demonstration) run(ctx context.Context, r *router, folder string) (err error) {
+func (d *demonstration) run(ctx context.Context, r *routerProcess, folder string) (err error) {
 	if d.receiver, err = startReceiver("127.0.0.1:0", d.receive); err != nil {
 		return err
 	}

@@ -9,7 +9,7 @@ import (
 	"net"
 	"time"
 
-	"switchhook/engine"
+	"switchhook/engine/router"
 	"switchhook/engine/target"
 	"switchhook/scripts"
 	"switchhook/scripts/sandbox"
@@ -17,15 +17,15 @@ import (
 	"switchhook/storage/sqlite"
 )
 
-// routerConfig is what a router is put together from.
-type routerConfig struct {
+// processConfig is what a router is put together from.
+type processConfig struct {
 	folder string // of the database
 	// newDatabase lets a database be made in a folder that had one.
 	newDatabase bool
 	secrets     encryptionFlags
 	listen      string
 	policy      target.Policy
-	engine      engine.Config // without its parts
+	engine      router.Config // without its parts
 	pace        time.Duration // between commits
 	children    int           // sandbox processes
 	drain       time.Duration // most that close takes; drainTime where 0
@@ -41,12 +41,12 @@ type routerConfig struct {
 	otlpEndpoint  string // where spans are sent; "" for what the environment says
 }
 
-// router is a running router: all parts, and the order in which they stop.
-type router struct {
+// routerProcess is a running router: all parts, and the order in which they stop.
+type routerProcess struct {
 	log      *slog.Logger
 	store    *sqlite.Store
 	pool     *sandbox.Pool
-	engine   *engine.Engine
+	engine   *router.Engine
 	server   *server.Server
 	listener net.Listener
 	served   chan error // what Serve ended with
@@ -66,8 +66,8 @@ const (
 
 // startRouter opens the store, starts the sandbox, takes up unfinished work and listens;
 // requests are answered once serve is called.
-func startRouter(ctx context.Context, cfg routerConfig) (_ *router, err error) {
-	r := &router{log: cfg.log, served: make(chan error, 1), scheme: "http", drain: cfg.drain, dialects: cfg.dialects}
+func startRouter(ctx context.Context, cfg processConfig) (_ *routerProcess, err error) {
+	r := &routerProcess{log: cfg.log, served: make(chan error, 1), scheme: "http", drain: cfg.drain, dialects: cfg.dialects}
 	if r.drain == 0 {
 		r.drain = drainTime
 	}
@@ -116,7 +116,7 @@ func startRouter(ctx context.Context, cfg routerConfig) (_ *router, err error) {
 		e.PublicURL = r.scheme + "://" + localURLHost(r.listener)
 	}
 	e.Tracer = r.spans.tracer()
-	if r.engine, err = engine.New(ctx, e); err != nil {
+	if r.engine, err = router.New(ctx, e); err != nil {
 		return nil, err
 	}
 	api := cfg.server
@@ -140,7 +140,7 @@ func startRouter(ctx context.Context, cfg routerConfig) (_ *router, err error) {
 }
 
 // serve begins to answer requests.
-func (r *router) serve() {
+func (r *routerProcess) serve() {
 	if r.metrics != nil {
 		r.metrics.serve(r.log)
 	}
@@ -148,7 +148,7 @@ func (r *router) serve() {
 }
 
 // reload reads again what can change while the router runs, and logs what that is.
-func (r *router) reload() {
+func (r *routerProcess) reload() {
 	what := []string{}
 	if r.certificate != nil {
 		what = append(what, "TLS certificate")
@@ -166,13 +166,13 @@ func (r *router) reload() {
 }
 
 // url is where the API answers.
-func (r *router) url() string { return r.scheme + "://" + r.listener.Addr().String() }
+func (r *routerProcess) url() string { return r.scheme + "://" + r.listener.Addr().String() }
 
 // close stops taking requests, lets what is in flight end and writes it down. The order
 // is that of the events' way: nothing is closed before what feeds it. What has not ended
 // when the time is over is cut off, which loses nothing: a request that was not answered
 // was not accepted, an attempt whose outcome is not on disk is made again by the next start.
-func (r *router) close() error {
+func (r *routerProcess) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), r.drain)
 	defer cancel()
 	var problems []error
@@ -219,7 +219,7 @@ func (r *router) close() error {
 }
 
 // drainEngine closes the engine, and tells what that waits for.
-func (r *router) drainEngine(ctx context.Context) error {
+func (r *routerProcess) drainEngine(ctx context.Context) error {
 	closed := make(chan error, 1)
 	go func() { closed <- r.engine.Close(ctx) }()
 	ticker := time.NewTicker(drainReport)

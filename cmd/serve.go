@@ -19,6 +19,7 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/cloudevents"
+	"switchhook/engine/router"
 	"switchhook/server"
 	"switchhook/server/dialect"
 )
@@ -126,8 +127,8 @@ func (c *serveCommand) Run(ctx context.Context) error {
 }
 
 // config checks the flags; errors name them.
-func (c *serveCommand) config() (cfg routerConfig, err error) {
-	cfg = routerConfig{folder: c.Data, newDatabase: c.NewDatabase, secrets: c.encryptionFlags, listen: c.Listen, pace: c.CommitPace, children: c.SandboxProcesses, drain: c.DrainTime}
+func (c *serveCommand) config() (cfg processConfig, err error) {
+	cfg = processConfig{folder: c.Data, newDatabase: c.NewDatabase, secrets: c.encryptionFlags, listen: c.Listen, pace: c.CommitPace, children: c.SandboxProcesses, drain: c.DrainTime}
 	cfg.metricsListen, cfg.accessLog, cfg.otlpEndpoint = c.MetricsListen, c.AccessLog, c.OTLPEndpoint
 	if cfg.policy, err = c.policy(c.Dev); err != nil {
 		return cfg, err
@@ -154,7 +155,7 @@ func (c *serveCommand) config() (cfg routerConfig, err error) {
 		cfg.server.MaxConns = maxConns(openFilesLimit())
 	}
 	if c.PublicURL != "" {
-		if err := engine.CheckPublicURL(c.PublicURL); err != nil {
+		if err := router.CheckPublicURL(c.PublicURL); err != nil {
 			return cfg, fmt.Errorf("--public-url: %w", err)
 		}
 		if u, err := url.Parse(c.PublicURL); err == nil {
@@ -176,7 +177,7 @@ func (c *serveCommand) config() (cfg routerConfig, err error) {
 	if c.WebhookOrigin == "" || strings.ContainsFunc(c.WebhookOrigin, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return cfg, fmt.Errorf("--webhook-origin is %q, must be a name without spaces, such as hooks.example.com", c.WebhookOrigin)
 	}
-	cfg.engine = engine.Config{
+	cfg.engine = router.Config{
 		Retries: c.Retries, Timeout: c.Timeout, InFlight: c.InFlight, SubscriptionInFlight: c.SubscriptionInFlight, DeactivateAfter: c.DeactivateAfter, StrictTypes: c.StrictTypes, LogDeliveries: c.Dev, Origin: c.WebhookOrigin,
 		Retention: engine.Retention{Succeeded: c.KeepSucceeded, Dead: c.KeepDead}, KeepAudit: c.KeepAudit, KeepBytes: c.KeepBytes, MinFreeDisk: c.MinFreeDisk, MaxBacklog: c.MaxBacklog,
 		Quota:     c.quota(),
@@ -216,7 +217,7 @@ func (c *serveCommand) logHandler(out io.Writer) slog.Handler {
 
 // prepare sees to it that there is an admin key and, in development, something to
 // subscribe to.
-func (c *serveCommand) prepare(ctx context.Context, r *router, out io.Writer) error {
+func (c *serveCommand) prepare(ctx context.Context, r *routerProcess, out io.Writer) error {
 	key, err := adminKey(ctx, r.engine, c.Data, string(c.AdminKey))
 	if err != nil {
 		return err
@@ -248,7 +249,7 @@ const firstKey = "admin" // its name
 // adminKey gives the text of an admin key: the one given, which is stored if it is new,
 // the one in the data folder, or on the first start a new one. It is empty where keys
 // exist and none of them is known here.
-func adminKey(ctx context.Context, e *engine.Engine, folder, given string) (string, error) {
+func adminKey(ctx context.Context, e *router.Engine, folder, given string) (string, error) {
 	if given != "" {
 		known, err := e.Authenticate(given)
 		switch {
@@ -289,7 +290,7 @@ func adminKey(ctx context.Context, e *engine.Engine, folder, given string) (stri
 		return key, nil
 	}
 	// The file first: a key that is stored and never written down would lock everybody out.
-	key = engine.NewKeyText()
+	key = router.NewKeyText()
 	if err := os.WriteFile(file, []byte(key+"\n"), 0o600); err != nil {
 		return "", err
 	}
@@ -310,9 +311,9 @@ var samples = []engine.EventType{
 }
 
 // registerSamples adds the sample event types that are not there yet.
-func registerSamples(ctx context.Context, e *engine.Engine) error {
+func registerSamples(ctx context.Context, e *router.Engine) error {
 	for _, t := range samples {
-		_, _, err := e.PutEventType(ctx, &t, true, engine.AnyVersion)
+		_, _, err := e.PutEventType(ctx, &t, true, router.AnyVersion)
 		if err != nil && engine.ErrorCode(err) != engine.CodeConflict {
 			return err
 		}

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"switchhook/engine"
+	"switchhook/engine/router"
 	"switchhook/engine/snowflake"
 )
 
@@ -224,7 +225,7 @@ func TestAttemptsAfterARestartShareATraceOfTheEvents(t *testing.T) {
 	post(t, p, "/api/v1/deliveries/"+list.Data[0].ID+"/retry", nil, nil)
 	later := spans.of(t, "deliver", 3)[1:]
 	id, _ := snowflake.Parse(engine.EventPrefix, event)
-	want := engine.EventTrace(id)
+	want := router.EventTrace(id)
 	for i, s := range later {
 		if !bytes.Equal(s.TraceId, want[:]) || len(s.ParentSpanId) != 0 || attributes(s)["switchhook.attempt"] != int64(i+2) || attributes(s)["switchhook.event_id"] != event {
 			t.Errorf("a later attempt: %v", s)

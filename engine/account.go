@@ -1,11 +1,6 @@
 package engine
 
 import (
-	"context"
-	"fmt"
-	"maps"
-	"slices"
-	"strings"
 	"time"
 )
 
@@ -37,72 +32,65 @@ type Retention struct {
 	Dead      time.Duration `json:"dead,omitempty"`      // events with a dead letter
 }
 
-// Account gives what is set for an account: defaults where nothing is. It must not be
-// changed.
-func (e *Engine) Account(name string) *Account {
-	e.registry.mu.RLock()
-	defer e.registry.mu.RUnlock()
-	if a := e.registry.accounts[name]; a != nil {
-		return a
+// NoLimit, as a member of a Quota, lifts the router's default for an account.
+const NoLimit = -1
+
+// withDefaults fills the zero members of q from the router's default; in what comes back, 0 is no
+// limit.
+func (q Quota) WithDefaults(standard Quota) Quota {
+	return Quota{
+		Subscriptions:   limitOr(q.Subscriptions, standard.Subscriptions),
+		EventsPerSecond: limitOr(q.EventsPerSecond, standard.EventsPerSecond),
+		StoredBytes:     limitOr(q.StoredBytes, standard.StoredBytes),
 	}
-	return &Account{Name: name}
 }
 
-// Accounts lists by name the accounts that something is set for, or that have a key or a
-// subscription. They must not be changed.
-func (e *Engine) Accounts() []*Account {
-	e.registry.mu.RLock()
-	found := maps.Clone(e.registry.accounts)
-	add := func(name string) {
-		if found[name] == nil {
-			found[name] = &Account{Name: name}
+func limitOr[N int | int64](own, standard N) N {
+	if own == 0 {
+		own = standard
+	}
+	return max(own, 0)
+}
+
+// validate validates a quota as a user sets it.
+func (q Quota) Validate() *Error {
+	for _, m := range []struct {
+		name  string
+		value int64
+	}{{"subscriptions", int64(q.Subscriptions)}, {"events_per_second", int64(q.EventsPerSecond)}, {"stored_bytes", q.StoredBytes}} {
+		if m.value < NoLimit {
+			return Invalid("quota."+m.name, "is %d: give a number from 1, or -1 for no limit", m.value)
 		}
 	}
-	for _, c := range e.registry.keys {
-		add(c.key.Account)
-	}
-	for name := range e.registry.owned {
-		add(name)
-	}
-	e.registry.mu.RUnlock()
-	return slices.SortedFunc(maps.Values(found), func(a, b *Account) int { return strings.Compare(a.Name, b.Name) })
+	return nil
 }
 
-// PutAccount sets what is set for an account; version is the expected one or AnyVersion.
-// Errors: CodeInvalid, CodeStale.
-func (e *Engine) PutAccount(ctx context.Context, a *Account, version int64) (*Account, error) {
-	if err := checkAccount(a.Name); err != nil {
-		return nil, err
+// Usage is what an account uses of its quota.
+type Usage struct {
+	Subscriptions int
+	StoredBytes   int64 // of events' data
+}
+
+// ValidAccount reports whether s is letters, digits and _ . : @ -, with a letter or digit
+// first. Like validEventType it is written out for speed.
+func ValidAccount(s string) bool {
+	if s == "" || len(s) > 128 {
+		return false
 	}
-	if err := CheckVerificationMode(a.Verify); err != nil {
-		return nil, err
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9':
+		case i > 0 && (c == '_' || c == '.' || c == ':' || c == '@' || c == '-'):
+		default:
+			return false
+		}
 	}
-	if err := a.Quota.validate(); err != nil {
-		return nil, err
+	return true
+}
+
+func CheckAccount(s string) *Error {
+	if !ValidAccount(s) {
+		return Invalid("account", "%.140q is no account name: use letters, digits and _ . : @ -, 128 at most", s)
 	}
-	if a.Retention.Succeeded < 0 || a.Retention.Dead < 0 {
-		return nil, Invalid("retention", "must not be negative")
-	}
-	e.registry.changes.Lock()
-	defer e.registry.changes.Unlock()
-	old := e.Account(a.Name)
-	if version != AnyVersion && version != old.Version {
-		return nil, staleVersion("account", old.Version, version)
-	}
-	if old.Unreadable != nil && a.Retention == (Retention{}) {
-		return nil, &Error{Code: CodeConflict, Message: fmt.Sprintf("what is stored of this account can't be read (%s), and a change would overwrite it: give all of it anew, retention included", strings.Join(old.Unreadable, ", "))}
-	}
-	stored := *a
-	stored.Unreadable = nil
-	stored.Version, stored.CreatedAt, stored.UpdatedAt = old.Version+1, old.CreatedAt, e.now()
-	if old.Version == 0 {
-		stored.CreatedAt = stored.UpdatedAt
-	}
-	if err := e.store.PutAccount(ctx, &stored); err != nil {
-		return nil, err
-	}
-	e.registry.mu.Lock()
-	e.registry.setAccount(&stored)
-	e.registry.mu.Unlock()
-	return &stored, nil
+	return nil
 }

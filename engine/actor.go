@@ -9,7 +9,7 @@ type Actor struct {
 }
 
 // routerName is what the audit log calls the router itself.
-const routerName = "switchhook"
+const RouterName = "switchhook"
 
 type actorKey struct{}
 
@@ -32,7 +32,7 @@ func (a Actor) may(scope Scope) bool { return a.Key == nil || a.Key.Has(scope) }
 // subscription's transform or its references to scripts: what a transform leaves out must
 // stay out. A filter of its own is part of subscribing: it can only choose among events
 // that the account has anyway.
-func mayAttach(ctx context.Context, s, old *Subscription) error {
+func MayAttach(ctx context.Context, s, old *Subscription) error {
 	if ActorOf(ctx).may(ScopeScripts) {
 		return nil
 	}

@@ -16,7 +16,7 @@ const (
 )
 
 // describe fills in what differs between two states of a thing; either may be nil.
-func (entry *AuditEntry) describe(before, after any) {
+func (entry *AuditEntry) Describe(before, after any) {
 	old, now := fieldsOf(before), fieldsOf(after)
 	for name, value := range now {
 		if was, ok := old[name]; !ok || !reflect.DeepEqual(was, value) {

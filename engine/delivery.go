@@ -2,8 +2,6 @@ package engine
 
 import (
 	"time"
-
-	"switchhook/engine/dispatchqueue"
 )
 
 // State is where a delivery stands.
@@ -40,17 +38,6 @@ func ParseState(name string) (State, bool) {
 
 // IsFinal tells whether no attempt will follow by itself.
 func (s State) IsFinal() bool { return s >= StateSucceeded }
-
-// disposition is what a line makes of a delivery that got into this state.
-func (s State) disposition() dispatchqueue.Disposition {
-	switch s {
-	case StatePending:
-		return dispatchqueue.NotAttempted
-	case StateRetrying:
-		return dispatchqueue.Failed
-	}
-	return dispatchqueue.Finished
-}
 
 // Delivery is one event on its way to one subscription.
 type Delivery struct {
@@ -113,3 +100,24 @@ type AttemptScript struct {
 
 // Header is one header field.
 type Header struct{ Name, Value string }
+
+// truncatedFor is the answer as it is kept with all but the first of n deliveries that it is the
+// answer for: so that n of it take no more room than a few.
+func (a AttemptResponse) TruncatedFor(n int) AttemptResponse {
+	const least = 256
+	if most := max(least, MaxKeptBody/n); len(a.Body) > most {
+		a.Body, a.Truncated = a.Body[:most], true
+	}
+	size := 0
+	for i, h := range a.Headers {
+		if size += len(h.Name) + len(h.Value); size > max(4*least, MaxKeptHeaders/n) {
+			a.Headers = a.Headers[:i]
+			break
+		}
+	}
+	return a
+}
+
+const MaxKeptBody = 16 << 10 // bytes of it that are kept
+
+const MaxKeptHeaders = 8 << 10

@@ -3,15 +3,13 @@ package engine
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
+	"maps"
 	"slices"
 	"strings"
-	"time"
-
 	"switchhook/scripts/jsonindex"
+	"time"
 )
-
-// DefaultAccount owns what is created without naming an account.
-const DefaultAccount = "default"
 
 // Event is one thing that happened. It is stored once and never changes.
 type Event struct {
@@ -67,7 +65,7 @@ type EventInput struct {
 
 const (
 	maxEventType    = 128
-	maxEventKey     = 255
+	MaxEventKey     = 255
 	maxSourcedKey   = 2048
 	maxEventHeaders = 64
 	maxHeaderBytes  = 8 << 10
@@ -76,7 +74,7 @@ const (
 // validEventType tells whether s is letters, digits and _ in parts joined by one of
 // ". - / :". It is written out because every event goes through it: a regular expression
 // took 2 % of the router's time.
-func validEventType(s string) bool {
+func ValidEventType(s string) bool {
 	if s == "" || len(s) > maxEventType {
 		return false
 	}
@@ -95,22 +93,22 @@ func validEventType(s string) bool {
 }
 
 // validate checks what does not depend on what is stored.
-func (in *EventInput) validate() *Error {
+func (in *EventInput) Validate() *Error {
 	switch {
-	case !validAccount(in.Account):
-		return checkAccount(in.Account)
+	case !ValidAccount(in.Account):
+		return CheckAccount(in.Account)
 	case in.Type == "":
 		return Invalid("type", `is missing: name what happened, such as "order.created"`)
-	case !validEventType(in.Type):
+	case !ValidEventType(in.Type):
 		return Invalid("type", `%.140q is no event type: use letters, digits and _ in parts joined by ".", such as "order.created", %d characters at most`, in.Type, maxEventType)
 	case !in.Data.Exists():
 		return Invalid("data", "is missing: give the event's payload, any JSON value")
-	case in.ID != "" && in.Source == "" && !validKey(in.ID):
-		return Invalid("id", "must be 1 to %d visible ASCII characters", maxEventKey)
+	case in.ID != "" && in.Source == "" && !ValidKey(in.ID):
+		return Invalid("id", "must be 1 to %d visible ASCII characters", MaxEventKey)
 	case len(in.ID)+len(in.Source) > maxSourcedKey:
 		return Invalid("id", "and source are %d bytes, %d are allowed", len(in.ID)+len(in.Source), maxSourcedKey)
-	case in.IdempotencyKey != "" && !validKey(in.IdempotencyKey):
-		return Invalid("Idempotency-Key", "must be 1 to %d visible ASCII characters", maxEventKey)
+	case in.IdempotencyKey != "" && !ValidKey(in.IdempotencyKey):
+		return Invalid("Idempotency-Key", "must be 1 to %d visible ASCII characters", MaxEventKey)
 	case !in.Time.IsZero() && (in.Time.UTC().Year() < 1970 || in.Time.UTC().Year() > 9999):
 		return Invalid("time", "must lie in the years 1970 to 9999")
 	case len(in.Headers) > maxEventHeaders:
@@ -126,8 +124,8 @@ func (in *EventInput) validate() *Error {
 	return nil
 }
 
-func validKey(s string) bool {
-	return len(s) <= maxEventKey && strings.IndexFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) < 0
+func ValidKey(s string) bool {
+	return len(s) <= MaxEventKey && strings.IndexFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) < 0
 }
 
 // KeyHash is what an idempotency key is stored as: 16 bytes of a hash over the account
@@ -135,22 +133,22 @@ func validKey(s string) bool {
 type KeyHash [16]byte
 
 // EventKeyHash is the KeyHash of an event id that a publisher chose.
-func EventKeyHash(account, id string) KeyHash { return hashParts("id", account, id) }
+func EventKeyHash(account, id string) KeyHash { return HashParts("id", account, id) }
 
 // SourcedKeyHash is the KeyHash of an event id that is one within its source.
 func SourcedKeyHash(account, source, id string) KeyHash {
-	return hashParts("sourced id", account, source, id)
+	return HashParts("sourced id", account, source, id)
 }
 
 // anySourceKeyHash leads to the first event that came under an id, whatever its source.
-func anySourceKeyHash(account, id string) KeyHash { return hashParts("any source's id", account, id) }
+func AnySourceKeyHash(account, id string) KeyHash { return HashParts("any source's id", account, id) }
 
 func idempotencyKeyHash(account, key, part string) KeyHash {
-	return hashParts("key", account, key, part)
+	return HashParts("key", account, key, part)
 }
 
 // hashParts hashes parts so that no two lists of parts run into each other.
-func hashParts(parts ...string) (h KeyHash) {
+func HashParts(parts ...string) (h KeyHash) {
 	sum := sha256.New()
 	var n [8]byte
 	for _, p := range parts {
@@ -163,7 +161,7 @@ func hashParts(parts ...string) (h KeyHash) {
 }
 
 // keys are the idempotency keys of in.
-func (in *EventInput) keys() (keys []KeyHash) {
+func (in *EventInput) Keys() (keys []KeyHash) {
 	switch {
 	case in.ID != "" && in.Source != "":
 		keys = append(keys, SourcedKeyHash(in.Account, in.Source, in.ID))
@@ -180,16 +178,16 @@ func (in *EventInput) keys() (keys []KeyHash) {
 // publisher left out does not count: it would differ on every repeat. Of an event with a
 // source only type and data count besides its name: the other attributes may tell of the
 // way that this copy took (tracing), and CloudEvents 1.0 takes it for the same event.
-func (in *EventInput) digest() KeyHash {
+func (in *EventInput) Digest() KeyHash {
 	parts := []string{in.Type, string(in.Data.Raw())}
 	if in.Source != "" {
-		return hashParts(append(parts, in.Source, in.ID)...)
+		return HashParts(append(parts, in.Source, in.ID)...)
 	}
 	if !in.Time.IsZero() {
 		parts = append(parts, in.Time.UTC().Format(time.RFC3339Nano))
 	}
 	for i := range in.Targets {
-		parts = append(parts, in.Targets[i].key(in.Account))
+		parts = append(parts, in.Targets[i].Key(in.Account))
 	}
 	names := make([]string, 0, len(in.Headers))
 	for name := range in.Headers {
@@ -199,5 +197,71 @@ func (in *EventInput) digest() KeyHash {
 	for _, name := range names {
 		parts = append(parts, name, in.Headers[name])
 	}
-	return hashParts(parts...)
+	return HashParts(parts...)
 }
+
+// DefaultAccount owns what is created without naming an account.
+const DefaultAccount = "default"
+
+// Accepted says what became of a published event.
+type Accepted struct {
+	ID       ID
+	PublicID string // see Event.PublicID
+	Matched  int    // subscriptions to which it will be delivered
+	Repeated bool   // it was published before under the same id or key; nothing new happens
+	Targets  []ID   // the subscriptions that stand for the targets named with it, in their order
+}
+
+func (ev *Event) CachedSize() int64 { return int64(len(ev.Data) + 256) }
+
+// Target is a URL that is given with an event, which is delivered there besides the
+// subscriptions that match.
+//
+// Each distinct target of an account is a hidden subscription, made when it is first
+// given: with an id, a secret, a queue and a log like any other. It is deleted when no
+// event has named it for long.
+type Target struct {
+	URL           string
+	Secret        string // empty: one is made for the target
+	Headers       map[string]string
+	Transform     string // JavaScript or TypeScript source
+	PayloadFormat PayloadFormat
+}
+
+// key tells a target from all others.
+func (t *Target) Key(account string) string {
+	format := t.PayloadFormat
+	if format == "" {
+		format = FormatStandard
+	}
+	parts := []string{"target", account, t.URL, t.Secret, t.Transform, string(format)}
+	for _, name := range slices.Sorted(maps.Keys(t.Headers)) {
+		parts = append(parts, name, t.Headers[name])
+	}
+	h := HashParts(parts...)
+	return hex.EncodeToString(h[:])
+}
+
+// targetsIn picks the targets of in from those of the stored event that it repeats, where
+// they stand last, each once. Under one key with other content, which is a conflict, what
+// it gives does not matter.
+func (in *EventInput) TargetsIn(stored []ID) []ID {
+	place := map[string]int{}
+	for i := range in.Targets {
+		if key := in.Targets[i].Key(in.Account); place[key] == 0 {
+			place[key] = len(place) + 1
+		}
+	}
+	ids := make([]ID, len(in.Targets))
+	if len(stored) < len(place) {
+		return ids
+	}
+	own := stored[len(stored)-len(place):]
+	for i := range in.Targets {
+		ids[i] = own[place[in.Targets[i].Key(in.Account)]-1]
+	}
+	return ids
+}
+
+// sequenceHeader holds a delivery's number, where the subscription is numbered.
+const SequenceHeader = "webhook-sequence"

@@ -3,6 +3,7 @@ package engine
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestEventTypesAndPatterns(t *testing.T) {
@@ -12,7 +13,7 @@ func TestEventTypesAndPatterns(t *testing.T) {
 		"": {}, ".": {}, "a.": {}, ".a": {}, "a..b": {}, "a b": {}, "é": {}, "a.*.b": {}, "*.a": {}, "a*": {}, "order*": {}, "**": {}, ".*": {}, "a\x00": {}, "a\n": {},
 		strings.Repeat("a", 128): {true, true}, strings.Repeat("a", 129): {},
 	} {
-		if got := [2]bool{validEventType(s), validPattern(s)}; got != valid {
+		if got := [2]bool{ValidEventType(s), ValidPattern(s)}; got != valid {
 			t.Errorf("%.20q: got %v, want %v", s, got, valid)
 		}
 	}
@@ -31,13 +32,13 @@ func TestEventTypesAndPatterns(t *testing.T) {
 func TestDigestsTellContentApart(t *testing.T) {
 	a := EventInput{Type: "a", Headers: map[string]string{"x": "1", "y": "2"}}
 	same := EventInput{Type: "a", Headers: map[string]string{"y": "2", "x": "1"}}
-	if a.digest() != same.digest() {
+	if a.Digest() != same.Digest() {
 		t.Error("the order of headers counts")
 	}
 	for name, other := range map[string]EventInput{
-		"type": {Type: "b", Headers: a.Headers}, "headers": {Type: "a", Headers: map[string]string{"x": "12", "y": ""}}, "time": {Type: "a", Headers: a.Headers, Time: noon},
+		"type": {Type: "b", Headers: a.Headers}, "headers": {Type: "a", Headers: map[string]string{"x": "12", "y": ""}}, "time": {Type: "a", Headers: a.Headers, Time: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)},
 	} {
-		if other.digest() == a.digest() {
+		if other.Digest() == a.Digest() {
 			t.Errorf("another %s does not count", name)
 		}
 	}

@@ -1,10 +1,7 @@
 package engine
 
 import (
-	"context"
 	"time"
-
-	"switchhook/engine/retry"
 )
 
 // Health is how the target of a subscription fares or, while nothing is wrong with that, what
@@ -47,51 +44,24 @@ func (h Health) State() HealthState {
 const (
 	// minFailuresToDeactivate must have failed, at least, before a subscription is switched off
 	// for it: one that gets an event a month is not judged by the first that fails.
-	minFailuresToDeactivate = 5
-	// recoveredAfter is how long a target must have failed for its recovery to be news.
-	recoveredAfter = time.Minute
-	healthEvery    = time.Second // between two writings of what changed
+	MinFailuresToDeactivate = 5
 )
 
 // failingTooLong tells whether nothing but failure came for so long; never where long is 0.
-func (h Health) failingTooLong(long time.Duration, now time.Time) bool {
-	return long > 0 && h.Failures >= minFailuresToDeactivate && !now.Before(h.FailingSince.Add(long))
+func (h Health) FailingTooLong(long time.Duration, now time.Time) bool {
+	return long > 0 && h.Failures >= MinFailuresToDeactivate && !now.Before(h.FailingSince.Add(long))
 }
 
-// Health gives how a subscription fares.
-func (e *Engine) Health(id ID) Health {
-	e.scheduler.mu.Lock()
-	defer e.scheduler.mu.Unlock()
-	if q := e.scheduler.queues[id]; q != nil {
-		return q.compiled.health(q.circuit.Health)
-	}
-	return Health{Subscription: id}
-}
+// HealthCause names what a subscription fails for.
+type HealthCause string
 
-// healthLoop writes down what has changed, so that a restart neither forgets how long a
-// target has failed nor floods it.
-func (e *Engine) healthLoop() { e.runEvery(healthEvery, e.saveHealth) }
+// The causes.
+const (
+	CauseTarget       HealthCause = "target"
+	CauseTransform    HealthCause = "transform"
+	CauseFilter       HealthCause = "filter"
+	CauseSubscription HealthCause = "subscription" // as it is stored it can't be used
+)
 
-func (e *Engine) saveHealth() {
-	changed := e.scheduler.takeDirtyHealth()
-	if len(changed) == 0 {
-		return
-	}
-	if err := e.store.PutHealth(context.Background(), changed); err != nil {
-		e.log.Error("health of targets not recorded", "error", err)
-		e.scheduler.restoreDirtyHealth(changed)
-	}
-}
-
-// applyTransition acts on what an attempt told of its target beyond its own delivery. quiet keeps the
-// operational events back.
-func (e *Engine) applyTransition(r *compiledSubscription, v retry.Decision, n transition, quiet bool) {
-	switch {
-	case v.Deactivate:
-		e.deactivate(r, "the target answered 410 Gone", quiet)
-	case n.failingTooLong:
-		e.deactivate(r, "every attempt has failed since "+n.health.FailingSince.Format(time.RFC3339)+"; the last: "+n.health.LastError, quiet)
-	case n.recovered && !quiet:
-		e.emitRecovered(r, n.health)
-	}
-}
+// HealthCauses are all causes.
+var HealthCauses = []HealthCause{CauseTarget, CauseTransform, CauseFilter, CauseSubscription}

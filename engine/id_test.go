@@ -2,12 +2,13 @@ package engine
 
 import (
 	"testing"
+	"time"
 
 	"switchhook/engine/snowflake"
 )
 
 func TestDeliveryIDText(t *testing.T) {
-	id := snowflake.FirstAt(noon)
+	id := snowflake.FirstAt(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
 	d := DeliveryID{id, id + 1}
 	text := d.String()
 	if got, ok := ParseDeliveryID(text); !ok || got != d {

@@ -42,53 +42,7 @@ type RequestLog interface {
 }
 
 // RequestKeyHash is the KeyHash of an API request's idempotency key.
-func RequestKeyHash(account, key string) KeyHash { return hashParts("request", account, key) }
+func RequestKeyHash(account, key string) KeyHash { return HashParts("request", account, key) }
 
 // RequestDigest is the Digest of a request that is the same if all parts are.
-func RequestDigest(parts ...string) KeyHash { return hashParts(parts...) }
-
-// BeginRequest registers a request of an account. If one with the same key was answered,
-// stored has its answer and r is nil; otherwise r must be given to FinishRequest or
-// ForgetRequest. Errors: CodeInvalid; CodeConflict if the key was used for something else,
-// while a request with it is being handled, or if the router stopped while it handled one, so
-// that nobody knows what came of it.
-func (e *Engine) BeginRequest(ctx context.Context, account, key string, digest KeyHash) (r, stored *IdempotentRequest, err error) {
-	const field = "Idempotency-Key"
-	if !validKey(key) {
-		return nil, nil, Invalid(field, "must be 1 to %d visible ASCII characters", maxEventKey)
-	}
-	r = &IdempotentRequest{ID: e.ids.Next(), Account: account, Key: RequestKeyHash(account, key), Digest: digest}
-	if _, busy := e.requests.LoadOrStore(r.Key, r.ID); busy {
-		return nil, nil, &Error{Code: CodeConflict, Field: field, Message: "belongs to a request that is being handled now: send this one again in a second"}
-	}
-	stored, err = e.store.BeginRequest(ctx, r, MaxIdempotentRequests)
-	if stored == nil && err == nil {
-		return r, nil, nil
-	}
-	e.requests.Delete(r.Key)
-	switch {
-	case err != nil:
-		return nil, nil, err
-	case stored.Digest != digest:
-		return nil, nil, &Error{Code: CodeConflict, Field: field, Message: "was used for another request: give every request a key of its own"}
-	case len(stored.Answer) == 0:
-		return nil, nil, &Error{Code: CodeConflict, Field: field, Message: "belongs to a request during which the router stopped: look whether it was carried out, and send it with a new key if not"}
-	}
-	return nil, stored, nil
-}
-
-// FinishRequest stores the answer of r.
-func (e *Engine) FinishRequest(ctx context.Context, r *IdempotentRequest) error {
-	defer e.requests.Delete(r.Key)
-	return e.store.FinishRequest(ctx, r)
-}
-
-// AbandonRequest ends a request of which nobody knows whether it changed something: its key
-// stays in use.
-func (e *Engine) AbandonRequest(r *IdempotentRequest) { e.requests.Delete(r.Key) }
-
-// ForgetRequest removes r, which has changed nothing: its key is free again.
-func (e *Engine) ForgetRequest(ctx context.Context, r *IdempotentRequest) error {
-	defer e.requests.Delete(r.Key)
-	return e.store.ForgetRequest(ctx, r.ID)
-}
+func RequestDigest(parts ...string) KeyHash { return HashParts(parts...) }

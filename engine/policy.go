@@ -1,6 +1,9 @@
 package engine
 
-import "time"
+import (
+	"switchhook/engine/retry"
+	"time"
+)
 
 // The types below are stored as JSON under the names in their tags, durations in
 // nanoseconds. A name that is in use is not to be given another meaning.
@@ -89,3 +92,29 @@ type Verification struct {
 
 // Pending tells whether the target has not confirmed yet.
 func (v Verification) Pending() bool { return v.Mode != VerifyNone && v.ConfirmedAt.IsZero() }
+
+// interval is the time from one attempt to the next.
+func (r Rate) Interval() time.Duration {
+	if r.Count <= 0 {
+		return 0
+	}
+	return r.Per / time.Duration(r.Count)
+}
+
+// span is how long the schedule takes at most.
+func (s RetrySchedule) Span() (sum time.Duration) {
+	for _, wait := range s {
+		sum += wait
+	}
+	return sum + time.Duration(float64(sum)*retry.Jitter)
+}
+
+// strictness orders the modes: of several that are asked for, the strictest counts. An
+// allowed origin names us; an echo might come from a server that echoes everything.
+var Strictness = map[VerificationMode]int{VerifyNone: 0, VerifyHookSecret: 1, VerifyCloudEvents: 2}
+
+// Covers tells whether a target that has to confirm by m needs no other confirmation where
+// asked is asked for.
+func (m VerificationMode) Covers(asked VerificationMode) bool {
+	return Strictness[m] >= Strictness[asked]
+}

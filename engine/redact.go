@@ -65,7 +65,7 @@ func IsSensitiveName(name string) bool {
 	switch name {
 	// What nearly every delivery and answer has.
 	case "Content-Type", "Content-Length", "User-Agent", "Accept", "Date", "Server", "Connection",
-		"webhook-id", "webhook-timestamp", "webhook-signature", sequenceHeader:
+		"webhook-id", "webhook-timestamp", "webhook-signature", SequenceHeader:
 		return false
 	}
 	var room [64]byte
@@ -118,7 +118,7 @@ func foldLetters(b []byte, name string) []byte {
 
 // redactor hides the values of a subscription's own headers in what is kept of its attempts.
 // A nil redactor hides by names alone.
-type redactor struct {
+type Redactor struct {
 	names  []string // headers that are hidden
 	values []string // that are hidden wherever they stand, the longest first
 	short  []string // that are too short for that: hidden where they are the whole value of a header
@@ -128,8 +128,8 @@ type redactor struct {
 // "1", would stand for anything.
 const minSecret = 8
 
-func newRedactor(s *Subscription) *redactor {
-	d := &redactor{}
+func NewRedactor(s *Subscription) *Redactor {
+	d := &Redactor{}
 	add := func(value string) {
 		switch {
 		case len(value) >= minSecret:
@@ -156,7 +156,7 @@ func newRedactor(s *Subscription) *redactor {
 }
 
 // text hides values in a text.
-func (d *redactor) text(s string) string {
+func (d *Redactor) Text(s string) string {
 	if d == nil {
 		return s
 	}
@@ -167,7 +167,7 @@ func (d *redactor) text(s string) string {
 }
 
 // body is text for bytes. It gives b itself where there is nothing to hide.
-func (d *redactor) body(b []byte) []byte {
+func (d *Redactor) Body(b []byte) []byte {
 	if d == nil {
 		return b
 	}
@@ -180,7 +180,7 @@ func (d *redactor) body(b []byte) []byte {
 }
 
 // url hides values in a URL, as they are or percent-encoded.
-func (d *redactor) url(text string) string {
+func (d *Redactor) Url(text string) string {
 	if d == nil {
 		return text
 	}
@@ -193,25 +193,25 @@ func (d *redactor) url(text string) string {
 }
 
 // request gives the headers of a request as they are shown, by name.
-func (d *redactor) request(h http.Header) []Header {
+func (d *Redactor) Request(h http.Header) []Header {
 	return d.headers(h, func(name, value string) bool {
 		return d != nil && (containsFold(d.names, name) || slices.Contains(d.short, value) && !containsFold(plainHeaders, name))
 	})
 }
 
 // answer gives the headers of an answer as they are shown, by name.
-func (d *redactor) answer(h http.Header) []Header {
+func (d *Redactor) Answer(h http.Header) []Header {
 	return d.headers(h, func(string, string) bool { return false })
 }
 
-func (d *redactor) headers(h http.Header, hides func(name, value string) bool) []Header {
+func (d *Redactor) headers(h http.Header, hides func(name, value string) bool) []Header {
 	list := make([]Header, 0, len(h))
 	for name, values := range h {
 		for _, value := range values {
 			if hides(name, value) || IsSensitiveName(name) {
 				value = RedactedValue
 			} else {
-				value = d.text(value)
+				value = d.Text(value)
 			}
 			list = append(list, Header{name, value})
 		}
@@ -221,31 +221,31 @@ func (d *redactor) headers(h http.Header, hides func(name, value string) bool) [
 }
 
 // scriptError hides values in what a script's error says.
-func (d *redactor) scriptError(err error) error {
+func (d *Redactor) ScriptError(err error) error {
 	var failed *scripts.Error
 	if d == nil || len(d.values) == 0 || !errors.As(err, &failed) {
 		return err
 	}
 	shown := *failed
-	shown.Message = d.text(failed.Message)
-	shown.Console = d.lines(failed.Console)
+	shown.Message = d.Text(failed.Message)
+	shown.Console = d.Lines(failed.Console)
 	return &shown
 }
 
-func (d *redactor) lines(list []string) []string {
+func (d *Redactor) Lines(list []string) []string {
 	if d == nil || len(d.values) == 0 || len(list) == 0 {
 		return list
 	}
 	shown := make([]string, len(list))
 	for i, line := range list {
-		shown[i] = d.text(line)
+		shown[i] = d.Text(line)
 	}
 	return shown
 }
 
 // stored hides what an attempt that was stored by an older version, or before the
 // subscription was changed, shows in clear.
-func (d *redactor) stored(a *Attempt) {
+func (d *Redactor) Stored(a *Attempt) {
 	again := func(list []Header, own bool) {
 		for i, h := range list {
 			if own && d != nil && containsFold(d.names, h.Name) || IsSensitiveName(h.Name) {
@@ -265,7 +265,7 @@ func MaskURL(raw string) string {
 	if err != nil {
 		return RedactedValue
 	}
-	masked := u.Scheme + "://" + u.Host + maskPath(u.EscapedPath())
+	masked := u.Scheme + "://" + u.Host + MaskPath(u.EscapedPath())
 	if u.RawQuery == "" {
 		return masked
 	}
@@ -281,7 +281,7 @@ func MaskURL(raw string) string {
 	return masked
 }
 
-func maskPath(path string) string {
+func MaskPath(path string) string {
 	first, rest, more := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	if first != "" && !isPlainSegment(first) {
 		return "/" + RedactedValue

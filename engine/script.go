@@ -52,9 +52,12 @@ type ScriptRef struct {
 const ScriptPrefix = "scr"
 
 const (
-	maxScriptName  = 100
-	maxScriptNote  = 1000
-	maxScriptCases = 200
+	MaxScriptName  = 100
+	MaxScriptNote  = 1000
+	MaxScriptCases = 200
 	// maxScriptVersions bounds what an account can fill the database with.
-	maxScriptVersions = 10_000
+	MaxScriptVersions = 10_000
 )
+
+// ref names the version; it is zero for a source that is a subscription's own.
+func (v *ScriptVersion) Ref() ScriptRef { return ScriptRef{v.Script, v.Number} }

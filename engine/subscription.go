@@ -1,12 +1,13 @@
 package engine
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
-	"time"
-
 	"switchhook/engine/signature"
+	"switchhook/scripts/suggest"
+	"time"
 )
 
 // Subscription asks for events: while it exists and is active, each event of its account
@@ -139,4 +140,72 @@ func MatchesPattern(pattern, eventType string) bool {
 		return strings.HasPrefix(eventType, prefix)
 	}
 	return pattern == eventType
+}
+
+// patternOf gives the one of the subscription's event types and patterns under which an
+// event type falls; the first, where there are several.
+func (s *Subscription) PatternOf(eventType string) string {
+	for _, p := range s.Events {
+		if MatchesPattern(p, eventType) {
+			return p
+		}
+	}
+	return eventType // one that it does not match any more, or an inline target
+}
+
+// checkScopes fills in and validates what a new key may do.
+func (k *Key) CheckScopes() *Error {
+	switch {
+	case k.Admin && k.Scopes != nil:
+		return Invalid("scopes", "are not for an admin key, which may do all; leave them out, or make no admin key")
+	case k.Admin:
+		return nil
+	case k.Scopes == nil:
+		k.Scopes = slices.Clone(DefaultScopes)
+		return nil
+	case len(k.Scopes) == 0:
+		return Invalid("scopes", "is empty: name what the key may do, of %s", scopeNames(Scopes))
+	}
+	for i, scope := range k.Scopes {
+		field := fmt.Sprintf("scopes[%d]", i)
+		switch {
+		case !slices.Contains(Scopes, scope):
+			if meant := suggest.Closest(string(scope), strings.Split(scopeNames(Scopes), ", ")); meant != "" {
+				return Invalid(field, "%.40q is no scope; did you mean %q?", string(scope), meant)
+			}
+			return Invalid(field, "%.40q is no scope; there are %s", string(scope), scopeNames(Scopes))
+		case slices.Contains(k.Scopes[:i], scope):
+			return Invalid(field, "%q is named twice", string(scope))
+		}
+	}
+	return nil
+}
+
+func scopeNames(scopes []Scope) string {
+	names := make([]string, len(scopes))
+	for i, scope := range scopes {
+		names[i] = string(scope)
+	}
+	return strings.Join(names, ", ")
+}
+
+func (k *Key) Expired(now time.Time) bool { return !k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt) }
+
+const subscriptionExpired = "the subscription expired"
+
+const targetNotConfirmed = "the target did not confirm that it wants to be sent events"
+
+// deadline is when a subscription is to be deleted, and why; the zero time is never.
+func (s *Subscription) Deadline() (at time.Time, reason string) {
+	at, reason = s.ExpiresAt, subscriptionExpired
+	if v := s.Verification; v.Pending() && !v.Until.IsZero() && (at.IsZero() || v.Until.Before(at)) {
+		return v.Until, targetNotConfirmed
+	}
+	return at, reason
+}
+
+// validPattern tells whether s is an event type, "*", or a beginning of event types such as
+// "order.*".
+func ValidPattern(s string) bool {
+	return s == "*" || ValidEventType(strings.TrimSuffix(s, ".*"))
 }

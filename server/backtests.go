@@ -11,6 +11,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
+	"switchhook/engine/router"
 	"switchhook/engine/snowflake"
 	"switchhook/scripts"
 )
@@ -59,7 +60,7 @@ type changeCounts struct {
 	Errors          int64 `json:"errors"`
 }
 
-func viewCounts(c engine.ChangeCounts) changeCounts {
+func viewCounts(c router.ChangeCounts) changeCounts {
 	return changeCounts{Events: c.Events, Same: c.Same, Differs: c.Differs, NewlyMatched: c.Matches, NoLongerMatched: c.Unmatches, Dropped: c.Drops, Errors: c.Errors}
 }
 
@@ -82,7 +83,7 @@ type outcomeRequest struct {
 
 const maxOutcomeBody = 16 << 10
 
-func viewOutcome(o *engine.ScriptOutcome) outcomeView {
+func viewOutcome(o *router.ScriptOutcome) outcomeView {
 	v := outcomeView{Sent: o.Sent, Dropped: o.Dropped, Body: strings.ToValidUTF8(string(o.Body[:min(len(o.Body), maxOutcomeBody)]), ""), Error: o.Error}
 	if o.Request != nil {
 		v.Request = &outcomeRequest{o.Request.Method, o.Request.Path, o.Request.Query, engine.RedactCredentials(o.Request.Headers)}
@@ -90,7 +91,7 @@ func viewOutcome(o *engine.ScriptOutcome) outcomeView {
 	return v
 }
 
-func viewTotals(kind string, t engine.BacktestTotals) totalsLine {
+func viewTotals(kind string, t router.BacktestTotals) totalsLine {
 	return totalsLine{
 		Kind: kind, changeCounts: viewCounts(t.ChangeCounts),
 		LiveVersion: t.LiveVersion, P50MS: float64(t.P50.Nanoseconds()) / 1e6, P99MS: float64(t.P99.Nanoseconds()) / 1e6,
@@ -113,9 +114,9 @@ func (s *Server) backtest(c *fiber.Ctx, who caller) error {
 	if (in.Version == 0) == (in.Source == "") {
 		return invalidField("version", "or source must be given: what is to be compared with the live version")
 	}
-	b := engine.Backtest{
+	b := router.Backtest{
 		Account: sc.Account, Script: sc.ID.Format(engine.ScriptPrefix), Last: in.Last, MaskURL: !who.Has(engine.ScopeSubscribe),
-		Candidate: engine.ScriptSource{Source: in.Source, Ref: engine.ScriptRef{Script: sc.ID, Version: in.Version}},
+		Candidate: router.ScriptSource{Source: in.Source, Ref: engine.ScriptRef{Script: sc.ID, Version: in.Version}},
 	}
 	if b.Since, err = timeField("since", in.Since); err != nil {
 		return err
@@ -160,7 +161,7 @@ func timeField(name, text string) (time.Time, error) {
 
 // streamBacktest writes the answer as it comes. When the client leaves, a flush fails and
 // the backtest ends. It runs in a goroutine of Fiber's, where a panic would end the router.
-func (s *Server) streamBacktest(w *bufio.Writer, conn net.Conn, run *engine.BacktestRun) {
+func (s *Server) streamBacktest(w *bufio.Writer, conn net.Conn, run *router.BacktestRun) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.log.Error("panic in a backtest", "panic", p)
@@ -192,9 +193,9 @@ func (s *Server) streamBacktest(w *bufio.Writer, conn net.Conn, run *engine.Back
 		return nil
 	}
 	defer context.AfterFunc(s.streams, allow)()
-	totals, err := run.Run(s.streams, func(c engine.BacktestChange) error {
+	totals, err := run.Run(s.streams, func(c router.BacktestChange) error {
 		return line(changeLine{"change", c.Event.PublicID(), c.Event.Type, string(c.Change), viewOutcome(c.Live), viewOutcome(c.Candidate)})
-	}, func(t engine.BacktestTotals) error {
+	}, func(t router.BacktestTotals) error {
 		if err := line(viewTotals("progress", t)); err != nil {
 			return err
 		}
@@ -230,7 +231,7 @@ type shadowView struct {
 	changeCounts
 }
 
-func viewShadow(sh engine.Shadow) shadowView {
+func viewShadow(sh router.Shadow) shadowView {
 	return shadowView{sh.Version, sh.Until, sh.Skipped, viewCounts(sh.ChangeCounts)}
 }
 

@@ -211,7 +211,7 @@ func TestABacktestThatMakesNoSenseIsRefused(t *testing.T) {
 
 // stalledBacktest opens a backtest whose answer is larger than what connections hold, and
 // reads no further than the first line: it goes on for as long as the test wants.
-func stalledBacktest(t *testing.T, r *router) *http.Response {
+func stalledBacktest(t *testing.T, r *testServer) *http.Response {
 	t.Helper()
 	c := r.acme
 	if c.get("/api/v1/scripts/long").status == 404 {

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"switchhook/engine"
+	"switchhook/engine/router"
 	"switchhook/server"
 )
 
@@ -142,5 +142,5 @@ func TestOriginsAreChecked(t *testing.T) {
 	}
 	good := []string{"https://a.com", "http://localhost:3000", "https://*.a.com", "http://[::1]:8080"}
 	check(t, server.CheckOrigins(good, true))
-	server.New(server.Config{Origins: good, Engine: &engine.Engine{}}) // does not panic
+	server.New(server.Config{Origins: good, Engine: &router.Engine{}}) // does not panic
 }

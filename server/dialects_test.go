@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"switchhook/engine"
+	"switchhook/engine/router"
 	"switchhook/server"
 	"switchhook/server/dialect"
 )
@@ -25,7 +26,7 @@ type legacy struct {
 	header http.Header
 }
 
-func (r *router) legacy(headers ...string) *legacy {
+func (r *testServer) legacy(headers ...string) *legacy {
 	l := &legacy{r.t, r.url, http.Header{}}
 	for i := 0; i < len(headers); i += 2 {
 		l.header.Set(headers[i], headers[i+1])
@@ -496,7 +497,7 @@ func TestMistakesInDialectsAreToldWithFileLineAndMember(t *testing.T) {
 	wants(open(true), "/shop/v2/webhooks.json is a path of the dialect shop")
 	must(t, os.WriteFile(filepath.Join(dir, "b.yaml"), []byte(strings.NewReplacer("name: shop", "name: b", "/shop/v2", "/hooks", "/webhooks.json", "/subscribe").Replace(shop)), 0o600))
 	wants(open(true, "express-demo"), "--dialects-builtin says which")
-	wants(server.New(server.Config{Engine: &engine.Engine{}}).OpenDialects(filepath.Join(dir, "none"), nil), "no such file")
+	wants(server.New(server.Config{Engine: &router.Engine{}}).OpenDialects(filepath.Join(dir, "none"), nil), "no such file")
 }
 
 func TestTheExampleInTheDocsIsADialect(t *testing.T) {

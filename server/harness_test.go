@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"switchhook/engine"
+	"switchhook/engine/router"
 	"switchhook/engine/target"
 	"switchhook/scripts"
 	"switchhook/scripts/sandbox"
@@ -66,12 +67,12 @@ type setup struct {
 	accessLog *slog.Logger
 }
 
-// router is a whole router on a listener and a database of its own.
-type router struct {
+// testServer is a whole router on a listener and a database of its own.
+type testServer struct {
 	t      testing.TB
 	url    string
 	server *server.Server
-	engine *engine.Engine
+	engine *router.Engine
 
 	admin *client // of the account "default"
 	acme  *client
@@ -79,7 +80,7 @@ type router struct {
 }
 
 // start starts a router and stops it at the test's end.
-func start(t testing.TB, with ...setup) *router {
+func start(t testing.TB, with ...setup) *testServer {
 	t.Helper()
 	s := setup{}
 	if len(with) > 0 {
@@ -101,14 +102,14 @@ func start(t testing.TB, with ...setup) *router {
 		minFree = 1 << 62
 	}
 	registry := prometheus.NewRegistry()
-	e, err := engine.New(ctx, engine.Config{
+	e, err := router.New(ctx, router.Config{
 		Store: store, Transformer: pool, Guard: target.NewGuard(policy), Logger: log, Registerer: registry,
 		Retries: s.retries, Timeout: 2 * patience, StrictTypes: s.strict, MinFreeDisk: minFree, UserAgent: "Switchhook/test", Now: s.now, Quota: s.quota, VerifyWait: 300 * time.Millisecond,
 	})
 	must(t, err)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	r := &router{t: t, url: "http://" + listener.Addr().String(), engine: e}
+	r := &testServer{t: t, url: "http://" + listener.Addr().String(), engine: e}
 	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64}
 	if s.tls != nil {
 		listener, r.url = tls.NewListener(listener, s.tls), "https://"+listener.Addr().String()
@@ -135,7 +136,7 @@ func start(t testing.TB, with ...setup) *router {
 	return r
 }
 
-func (r *router) client(transport *http.Transport, k engine.Key) *client {
+func (r *testServer) client(transport *http.Transport, k engine.Key) *client {
 	stored, text, err := r.engine.CreateKey(context.Background(), k, "")
 	must(r.t, err)
 	return &client{t: r.t, url: r.url, key: text, keyID: stored.ID.Format(engine.KeyPrefix), http: &http.Client{Transport: transport, Timeout: patience}}
@@ -166,7 +167,7 @@ func eventually(t testing.TB, what string, holds func() bool) {
 }
 
 // stop lets the engine end while the server still answers.
-func (r *router) stop() {
+func (r *testServer) stop() {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	check(r.t, r.engine.Close(ctx))

@@ -102,7 +102,7 @@ func TestPath_DoubledSlashesAreOne(t *testing.T) {
 }
 
 // rawAs sends a path as it is, and gives the status and the body of the answer.
-func rawAs(t *testing.T, r *router, key, method, path string) (int, string) {
+func rawAs(t *testing.T, r *testServer, key, method, path string) (int, string) {
 	t.Helper()
 	conn := r.dial(t)
 	_, err := fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: x\r\nX-API-Key: %s\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", method, path, key)

@@ -151,7 +151,7 @@ func TestTheExamplesOfTheDocumentWork(t *testing.T) {
 }
 
 // exemplary makes what the examples of a path name, and gives the subscription.
-func (r *router) exemplary(path string) (subscription string) {
+func (r *testServer) exemplary(path string) (subscription string) {
 	c := r.admin
 	if !strings.Contains(path, "event-types") {
 		c.post("/api/v1/event-types", `{"name":"order.created","samples":[{"id":1001,"total":129.5,"currency":"EUR"}]}`).want(201)

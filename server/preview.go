@@ -8,6 +8,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
+	"switchhook/engine/router"
 	"switchhook/engine/snowflake"
 	"switchhook/scripts"
 	"switchhook/scripts/filter"
@@ -164,7 +165,7 @@ func (s *Server) preview(c *fiber.Ctx, who caller) error {
 	return c.JSON(view)
 }
 
-func (s *Server) runPreview(c *fiber.Ctx, in *previewInput, event jsonindex.Value, who caller) (t engine.PreviewRequest, err error) {
+func (s *Server) runPreview(c *fiber.Ctx, in *previewInput, event jsonindex.Value, who caller) (t router.PreviewRequest, err error) {
 	if t.Account, err = who.ownerAccount(c, in.Account); err != nil {
 		return t, err
 	}
@@ -209,16 +210,16 @@ func inEvent(err error) error {
 	return err
 }
 
-func (s *Server) previewSource(field, account string, source *string, ref *scriptRef) (*engine.ScriptSource, error) {
+func (s *Server) previewSource(field, account string, source *string, ref *scriptRef) (*router.ScriptSource, error) {
 	if source != nil && ref != nil {
 		return nil, invalidField(field, "and "+field+"_script are both given; give one of them")
 	}
 	if source != nil {
-		return &engine.ScriptSource{Source: *source}, nil
+		return &router.ScriptSource{Source: *source}, nil
 	}
 	if ref == nil {
 		return nil, nil
 	}
 	found, err := s.findRef(field+"_script", account, ref)
-	return &engine.ScriptSource{Ref: found}, err
+	return &router.ScriptSource{Ref: found}, err
 }

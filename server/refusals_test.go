@@ -105,7 +105,7 @@ func TestStrangersCanNotFillTheMemory(t *testing.T) {
 }
 
 // announce sends what comes before a body that is too large, and wants a 413 for it.
-func announce(t *testing.T, r *router, head, limit string) {
+func announce(t *testing.T, r *testServer, head, limit string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
 	must(t, err)
@@ -489,7 +489,7 @@ func TestMethodsThatHTTPDoesNotHaveAreRefused(t *testing.T) {
 }
 
 // raw sends a path that net/http would not send as it is.
-func raw(t *testing.T, r *router, method, path string) (status int, body string) {
+func raw(t *testing.T, r *testServer, method, path string) (status int, body string) {
 	t.Helper()
 	u, err := url.Parse(r.url)
 	must(t, err)

@@ -12,7 +12,7 @@ import (
 )
 
 // withScopes is a client with a new key of acme's.
-func (r *router) withScopes(scopes ...engine.Scope) *client {
+func (r *testServer) withScopes(scopes ...engine.Scope) *client {
 	_, text, err := r.engine.CreateKey(context.Background(), engine.Key{Account: "acme", Name: "scoped", Scopes: scopes}, "")
 	must(r.t, err)
 	return r.acme.with(r.t, text)

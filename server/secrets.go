@@ -6,6 +6,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
+	"switchhook/engine/router"
 	"switchhook/engine/signature"
 )
 
@@ -73,7 +74,7 @@ func (s *Server) rotateSecret(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	rotation := engine.Rotation{Secret: in.Secret, Type: signature.SecretType(in.SecretType), Grace: engine.DefaultGracePeriod, Key: key}
+	rotation := router.Rotation{Secret: in.Secret, Type: signature.SecretType(in.SecretType), Grace: router.DefaultGracePeriod, Key: key}
 	if in.GracePeriod != nil {
 		rotation.Grace = time.Duration(*in.GracePeriod)
 	}
@@ -98,7 +99,7 @@ func (in *subscriptionInput) applySecret(sub *engine.Subscription, given func(st
 	kind := signature.SecretType(in.SecretType)
 	if in.Secret != "" { // left out it stays: nobody can read it to send it back
 		sub.Secret = in.Secret
-		return engine.CheckSecretType(in.Secret, kind)
+		return router.CheckSecretType(in.Secret, kind)
 	}
 	if kind == "" {
 		return nil

@@ -23,7 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 
-	"switchhook/engine"
+	"switchhook/engine/router"
 	"switchhook/server/dialect"
 )
 
@@ -32,7 +32,7 @@ const DefaultMaxBody = 1 << 20
 
 // Config is what a Server works with.
 type Config struct {
-	Engine   *engine.Engine      // required
+	Engine   *router.Engine      // required
 	Gatherer prometheus.Gatherer // shown under /metrics; none where nil
 	Logger   *slog.Logger        // slog.Default() where nil
 	MaxBody  int                 // bytes of a request's body; DefaultMaxBody where 0
@@ -64,7 +64,7 @@ type Config struct {
 // Server serves the API. It is made by New.
 type Server struct {
 	cfg    Config
-	engine *engine.Engine
+	engine *router.Engine
 	log    *slog.Logger
 	app    *fiber.App
 

@@ -10,6 +10,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
+	"switchhook/engine/router"
 	"switchhook/engine/signature"
 	"switchhook/engine/snowflake"
 	"switchhook/scripts"
@@ -220,7 +221,7 @@ func (s *Server) storeSubscription(c *fiber.Ctx, sub *engine.Subscription, in *s
 		sub, err = s.engine.CreateSubscription(c.UserContext(), sub)
 		return sub, true, err
 	}
-	return s.engine.EnsureSubscription(c.UserContext(), sub, engine.EnsureOptions{NewSecret: in.Secret == ""})
+	return s.engine.EnsureSubscription(c.UserContext(), sub, router.EnsureOptions{NewSecret: in.Secret == ""})
 }
 
 // boolParam reads a parameter of the address that is true or false; false where it is

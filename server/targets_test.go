@@ -15,11 +15,11 @@ import (
 )
 
 // scoped is a client of acme whose key may do no more than these.
-func (r *router) scoped(scopes ...engine.Scope) *client {
+func (r *testServer) scoped(scopes ...engine.Scope) *client {
 	return r.client(r.acme.http.Transport.(*http.Transport), engine.Key{Account: "acme", Name: "scoped", Scopes: scopes})
 }
 
-func (r *router) withTargets() *client {
+func (r *testServer) withTargets() *client {
 	return r.scoped(engine.ScopePublish, engine.ScopeTargets, engine.ScopeScripts, engine.ScopeRead, engine.ScopeSubscribe)
 }
 

@@ -15,7 +15,7 @@ import (
 )
 
 // dial opens a connection to the router, with a deadline for all of the test.
-func (r *router) dial(t *testing.T) net.Conn {
+func (r *testServer) dial(t *testing.T) net.Conn {
 	t.Helper()
 	u, err := url.Parse(r.url)
 	must(t, err)

@@ -1,0 +1,124 @@
+package router
+
+import (
+	"switchhook/engine"
+	"time"
+)
+
+// What a policy may ask for.
+const (
+	maxRetries     = 50
+	maxRetryWait   = 30 * 24 * time.Hour
+	minTimeout     = 100 * time.Millisecond
+	maxTimeout     = time.Minute
+	maxInFlight    = 512
+	maxRateCount   = 100_000
+	minRatePer     = time.Second
+	maxRatePer     = time.Hour
+	minGiveUpAfter = time.Second
+	maxGiveUpAfter = 30 * 24 * time.Hour
+)
+
+// validatePolicy tells what is wrong with a policy; inFlight is what the router allows over
+// all subscriptions.
+func validatePolicy(p *engine.Policy, inFlight int) *engine.Error {
+	if len(p.Retries) > maxRetries {
+		return engine.Invalid("policy.retries", "makes %d attempts, %d are allowed", len(p.Retries), maxRetries)
+	}
+	for i, wait := range p.Retries {
+		switch {
+		case i == 0 && wait != 0:
+			return engine.Invalid("policy.retries", "begins with %s: the first attempt is made at once, so begin with \"0s\"", wait)
+		case wait < 0 || wait > maxRetryWait:
+			return engine.Invalid("policy.retries", "waits %s before attempt %d; 0s to %s (30 days) are allowed", wait, i+1, maxRetryWait)
+		}
+	}
+	most := min(maxInFlight, inFlight)
+	switch {
+	case p.Timeout != 0 && (p.Timeout < minTimeout || p.Timeout > maxTimeout):
+		return engine.Invalid("policy.timeout", "is %s; %s to %s are allowed", p.Timeout, minTimeout, maxTimeout)
+	case p.InFlight < 0 || p.InFlight > most:
+		return engine.Invalid("policy.in_flight", "is %d; 1 to %d are allowed here", p.InFlight, most)
+	case p.Rate != engine.Rate{} && (p.Rate.Count < 1 || p.Rate.Count > maxRateCount):
+		return engine.Invalid("policy.rate.count", "is %d; 1 to %d are allowed", p.Rate.Count, maxRateCount)
+	case p.Rate != engine.Rate{} && (p.Rate.Per < minRatePer || p.Rate.Per > maxRatePer):
+		return engine.Invalid("policy.rate.per", "is %s; %s to %s are allowed", p.Rate.Per, minRatePer, maxRatePer)
+	case p.GiveUpAfter != 0 && (p.GiveUpAfter < minGiveUpAfter || p.GiveUpAfter > maxGiveUpAfter):
+		return engine.Invalid("policy.give_up_after", "is %s; %s to %s (30 days) are allowed", p.GiveUpAfter, minGiveUpAfter, maxGiveUpAfter)
+	}
+	switch p.Ordering {
+	case engine.OrderingNone, engine.OrderingFIFO:
+		if p.OrderingKey != "" {
+			return engine.Invalid("policy.ordering_key", `goes with "ordering": "key" only`)
+		}
+	case engine.OrderingKeyed:
+		if p.OrderingKey == "" {
+			return engine.Invalid("policy.ordering_key", `is missing: "ordering": "key" needs an expression such as "data.customer.id"`)
+		}
+	default:
+		return engine.Invalid("policy.ordering", `%.40q is not known: use "none", "fifo" or "key"`, string(p.Ordering))
+	}
+	return nil
+}
+
+// effectivePolicy are a subscription's policy with the router's defaults in the gaps.
+type effectivePolicy struct {
+	retries             engine.RetrySchedule
+	timeout             time.Duration
+	inFlight            int
+	interval            time.Duration // least time between two attempts; 0: none
+	giveUpAfter         time.Duration
+	explicitGiveUpAfter bool // giveUpAfter is the user's: it runs while the subscription is off, too
+}
+
+// defaultGiveUpAfter is how long deliveries are kept up where nobody says: what the default schedule
+// takes, with jitter, fits in with some hours to spare for a target that asks for more
+// time. A longer schedule is never cut short.
+const defaultGiveUpAfter = 4 * 24 * time.Hour
+
+func (e *Engine) resolvePolicy(s *engine.Subscription) effectivePolicy {
+	t := effectivePolicy{
+		retries: s.Policy.Retries, timeout: s.Policy.Timeout, inFlight: s.Policy.InFlight,
+		interval: s.Policy.Rate.Interval(), giveUpAfter: s.Policy.GiveUpAfter, explicitGiveUpAfter: s.Policy.GiveUpAfter != 0,
+	}
+	if t.retries == nil {
+		t.retries = e.cfg.Retries
+	}
+	if t.timeout == 0 {
+		t.timeout = e.cfg.Timeout
+	}
+	if t.inFlight == 0 {
+		t.inFlight = e.cfg.SubscriptionInFlight
+	}
+	t.inFlight = min(t.inFlight, e.cfg.InFlight)
+	if allowed := s.Verification.AllowedRate; allowed > 0 {
+		t.interval = max(t.interval, engine.Rate{Count: allowed, Per: time.Minute}.Interval())
+	}
+	if t.giveUpAfter == 0 {
+		t.giveUpAfter = max(defaultGiveUpAfter, t.retries.Span()+time.Hour)
+	}
+	return t
+}
+
+// timerSlack is how late a timer may be without the rate falling behind.
+const timerSlack = 2 * time.Millisecond
+
+// pacer spreads attempts evenly: one, then none for an interval. (A token bucket of one
+// would lose what each timer is late, and a larger one would let bursts through.)
+type pacer struct {
+	at       time.Time // of the next attempt, at the earliest
+	interval time.Duration
+}
+
+// advance notes an attempt at now.
+func (p *pacer) advance(now time.Time, interval time.Duration) {
+	if interval <= 0 {
+		*p = pacer{}
+		return
+	}
+	p.interval = interval
+	if p.at.Before(now.Add(-timerSlack)) || p.at.After(now.Add(p.interval)) { // that is, the clock was set back
+		p.at = now
+	}
+	p.at = p.at.Add(interval)
+}

@@ -1,0 +1,661 @@
+package router_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"switchhook/engine"
+	"switchhook/engine/router"
+	"switchhook/engine/target"
+	"switchhook/scripts"
+	"switchhook/scripts/jsonindex"
+	"switchhook/scripts/sandbox"
+	"switchhook/storage/sqlite"
+)
+
+func TestMain(m *testing.M) {
+	sandbox.RunIfChild()
+	os.Exit(m.Run())
+}
+
+// pool is one sandbox for all tests: it keeps nothing between runs.
+var pool = sync.OnceValue(func() *sandbox.Pool {
+	p, err := sandbox.Start(sandbox.Config{Limits: scripts.DefaultLimits(), Logger: quiet})
+	if err != nil {
+		panic(err)
+	}
+	return p
+})
+
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+// defaultGiveUpAfter is how long a test waits for what must come. It is shorter than what waits for
+// its time elsewhere in these tests, a minute at least.
+const patience = 50 * time.Second
+
+// rig is an engine over a real database, with a receiver.
+type rig struct {
+	*router.Engine
+	t     *testing.T
+	store *sqlite.Store
+	path  string
+	cfg   router.Config
+	sink  *sink
+}
+
+func start(t *testing.T, change func(*router.Config)) *rig {
+	t.Helper()
+	r := &rig{t: t, path: filepath.Join(t.TempDir(), "test.db"), sink: newSink(t)}
+	r.cfg = router.Config{
+		Transformer: pool(), Logger: quiet, Guard: target.NewGuard(target.Policy{Allow: target.Loopback}),
+		Retries: engine.RetrySchedule{0, 10 * time.Millisecond, 10 * time.Millisecond, 10 * time.Millisecond},
+		Timeout: 5 * time.Minute, // a target that hangs does so until the test releases it
+	}
+	if change != nil {
+		change(&r.cfg)
+	}
+	r.open()
+	t.Cleanup(func() { r.stop() })
+	return r
+}
+
+func (r *rig) open() {
+	r.t.Helper()
+	var err error
+	if r.store, err = sqlite.Open(context.Background(), sqlite.Options{Path: r.path, Logger: quiet}); err != nil {
+		r.t.Fatal(err)
+	}
+	cfg := r.cfg
+	cfg.Store = r.store
+	if r.Engine, err = router.New(context.Background(), cfg); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := r.Start(context.Background()); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) stop() {
+	r.sink.release()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := r.Close(ctx); err != nil {
+		r.t.Error(err)
+	}
+	if err := r.store.Close(); err != nil {
+		r.t.Error(err)
+	}
+}
+
+// reset stops and starts again over the same database.
+func (r *rig) restart() {
+	r.stop()
+	r.open()
+}
+
+func (r *rig) subscribe(change func(*engine.Subscription)) *engine.Subscription {
+	r.t.Helper()
+	s := &engine.Subscription{Account: engine.DefaultAccount, Events: []string{"*"}, TargetURL: r.sink.server.URL + "/hook", Active: true, PayloadFormat: engine.FormatData}
+	if change != nil {
+		change(s)
+	}
+	s, err := r.CreateSubscription(context.Background(), s)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return s
+}
+
+func event(kind, data string) engine.EventInput {
+	doc, err := jsonindex.Parse([]byte(data), jsonindex.Limits{})
+	if err != nil {
+		panic(err)
+	}
+	return engine.EventInput{Type: kind, Data: doc.Root()}
+}
+
+func (r *rig) publish(kind, data string) engine.Accepted {
+	r.t.Helper()
+	a, err := r.Publish(context.Background(), []engine.EventInput{event(kind, data)})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return a[0]
+}
+
+// until waits for a condition, and fails the test when it does not come.
+func until(t *testing.T, what string, met func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !met(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain until %s", what)
+		}
+	}
+}
+
+// delivery waits until the event's delivery to s is in one of the states.
+func (r *rig) delivery(ev engine.ID, s *engine.Subscription, states ...engine.State) (*engine.Delivery, []*engine.Attempt) {
+	r.t.Helper()
+	var d *engine.Delivery
+	var attempts []*engine.Attempt
+	until(r.t, fmt.Sprintf("the delivery is %v", states), func() bool {
+		var err error
+		if d, attempts, err = r.Delivery(context.Background(), "", engine.DeliveryID{Event: ev, Subscription: s.ID}); err != nil {
+			r.t.Fatal(err)
+		}
+		return slices.Contains(states, d.State)
+	})
+	return d, attempts
+}
+
+// sink is a receiver that counts what comes and answers as it is told.
+type sink struct {
+	server *httptest.Server
+	answer atomic.Pointer[func(w http.ResponseWriter, r *http.Request, body string)]
+	gate   chan struct{}
+	opened sync.Once
+
+	mu    sync.Mutex
+	got   map[string]int // by body
+	order []string
+	heads []http.Header
+}
+
+func newSink(t *testing.T) *sink {
+	s := &sink{got: map[string]int{}, gate: make(chan struct{})}
+	s.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		raw, _ := io.ReadAll(r.Body)
+		body := string(raw)
+		s.mu.Lock()
+		s.got[body]++
+		s.order = append(s.order, body)
+		s.heads = append(s.heads, r.Header)
+		s.mu.Unlock()
+		if answer := s.answer.Load(); answer != nil {
+			(*answer)(w, r, body)
+		}
+	}))
+	t.Cleanup(func() {
+		s.release()
+		s.server.CloseClientConnections()
+		s.server.Close()
+	})
+	return s
+}
+
+func (s *sink) answers(f func(w http.ResponseWriter, r *http.Request, body string)) {
+	s.answer.Store(&f)
+}
+
+// hangs keeps answers back until release.
+func (s *sink) hangs() {
+	s.answers(func(http.ResponseWriter, *http.Request, string) { <-s.gate })
+}
+
+func (s *sink) release() { s.opened.Do(func() { close(s.gate) }) }
+
+func (s *sink) count() (distinct, all int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.got), len(s.order)
+}
+
+func TestAnEventArrives(t *testing.T) {
+	r := start(t, nil)
+	s := r.subscribe(func(s *engine.Subscription) {
+		s.PayloadFormat = engine.FormatStandard
+		s.Headers = map[string]string{"X-Shop": "7", "Authorization": "Bearer t"}
+	})
+	a := r.publish("order.created", `{"id":9007199254740993,"html":"<b>","é":"ü"}`)
+	d, attempts := r.delivery(a.ID, s, engine.StateSucceeded)
+	if d.Attempts != 1 || d.Status != 200 || len(attempts) != 1 || a.Matched != 1 {
+		t.Errorf("%+v %+v", d, attempts)
+	}
+	at := attempts[0]
+	if want := `{"type":"order.created","timestamp":"`; !strings.HasPrefix(string(at.Request.Body), want) || !strings.HasSuffix(string(at.Request.Body), `,"data":{"id":9007199254740993,"html":"<b>","é":"ü"}}`) {
+		t.Errorf("body %s", at.Request.Body)
+	}
+	r.sink.mu.Lock()
+	defer r.sink.mu.Unlock()
+	if r.sink.order[0] != string(at.Request.Body) {
+		t.Errorf("sent %s, noted %s", r.sink.order[0], at.Request.Body)
+	}
+	h := r.sink.heads[0]
+	if h.Get("webhook-id") != a.ID.Format(engine.EventPrefix) || h.Get("X-Shop") != "7" || h.Get("Authorization") != "Bearer t" || h.Get("Content-Type") != "application/json" {
+		t.Errorf("headers %v", h)
+	}
+	for _, noted := range at.Request.Headers {
+		if noted.Name == "Authorization" && noted.Value != "[hidden]" {
+			t.Error("the attempt shows a credential")
+		}
+	}
+}
+
+func TestFailuresAreRetriedThenDead(t *testing.T) {
+	r := start(t, nil)
+	s := r.subscribe(nil)
+	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, body string) {
+		if body == `"never"` || r.sink.times(body) < 3 {
+			w.WriteHeader(500)
+			io.WriteString(w, "no")
+		}
+	})
+	third, never := r.publish("a", `"third"`), r.publish("a", `"never"`)
+	if d, attempts := r.delivery(third.ID, s, engine.StateSucceeded); d.Attempts != 3 || len(attempts) != 3 || attempts[0].Response.Status != 500 || string(attempts[1].Response.Body) != "no" || attempts[2].Error != "" {
+		t.Errorf("%+v", d)
+	}
+	if d, attempts := r.delivery(never.ID, s, engine.StateDead); d.Attempts != 4 || len(attempts) != 4 || !strings.Contains(d.Error, "500") {
+		t.Errorf("%+v", d)
+	}
+	// A dead letter can be sent again by hand.
+	r.sink.answers(func(http.ResponseWriter, *http.Request, string) {})
+	if _, err := r.Retry(context.Background(), "", engine.DeliveryID{Event: never.ID, Subscription: s.ID}); err != nil {
+		t.Fatal(err)
+	}
+	if d, _ := r.delivery(never.ID, s, engine.StateSucceeded); d.Attempts != 5 {
+		t.Errorf("%+v", d)
+	}
+}
+
+func (s *sink) times(body string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.got[body]
+}
+
+func TestGoneDeactivates(t *testing.T) {
+	r := start(t, nil)
+	s := r.subscribe(nil)
+	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(410) })
+	a := r.publish("a", `1`)
+	r.delivery(a.ID, s, engine.StateDead)
+	until(t, "the subscription is off", func() bool {
+		now, err := r.Subscription("", s.ID)
+		return err == nil && !now.Active && strings.Contains(now.Reason, "410")
+	})
+	if b := r.publish("a", `2`); b.Matched != 0 {
+		t.Error("a subscription that is off still matches")
+	}
+}
+
+// patientTransport lets a handshake take as long as the attempt, however slow the machine.
+func patientTransport(t *testing.T, g *target.Guard) *http.Transport {
+	transport := target.Transport(g, 512)
+	transport.TLSHandshakeTimeout = 0
+	t.Cleanup(transport.CloseIdleConnections)
+	return transport
+}
+
+func TestEachFailureSaysWhereItWas(t *testing.T) {
+	r := start(t, func(c *router.Config) {
+		c.Retries = engine.RetrySchedule{0}
+		c.Transport = patientTransport(t, c.Guard)
+	})
+	dead := httptest.NewServer(nil)
+	dead.Close()
+	secure := httptest.NewUnstartedServer(nil)
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
+	defer secure.Close()
+	r.sink.answers(func(w http.ResponseWriter, req *http.Request, _ string) {
+		switch req.URL.Path {
+		case "/hang":
+			<-r.sink.gate
+		case "/redirect":
+			http.Redirect(w, req, "/elsewhere", http.StatusFound)
+		case "/cut":
+			w.Header().Set("Content-Length", "100")
+			io.WriteString(w, "short")
+		case "/endless":
+			for range 1000 {
+				if _, err := io.WriteString(w, strings.Repeat("x", 10_000)); err != nil {
+					return
+				}
+			}
+		}
+	})
+	for name, c := range map[string]struct {
+		change func(*engine.Subscription)
+		phase  string
+		err    string
+		state  engine.State
+	}{
+		"nobody listens": {func(s *engine.Subscription) { s.TargetURL = dead.URL }, "connect", "refused", engine.StateDead},
+		"no answer": {func(s *engine.Subscription) {
+			s.TargetURL, s.Policy.Timeout = r.sink.server.URL+"/hang", 2*time.Second
+		}, "wait", "no answer within 2s", engine.StateDead},
+		"a redirect":           {func(s *engine.Subscription) { s.TargetURL = r.sink.server.URL + "/redirect" }, "http", "redirects are not followed", engine.StateDead},
+		"a cut answer":         {func(s *engine.Subscription) { s.TargetURL = r.sink.server.URL + "/cut" }, "", "", engine.StateSucceeded},
+		"an endless answer":    {func(s *engine.Subscription) { s.TargetURL = r.sink.server.URL + "/endless" }, "", "", engine.StateSucceeded},
+		"an unknown authority": {func(s *engine.Subscription) { s.TargetURL = secure.URL }, "tls", "certificate", engine.StateDead},
+		"a script that throws": {func(s *engine.Subscription) {
+			s.Transform = "function transform(event) {\n  return event.data.missing.name\n}"
+		}, "transform", "line 2", engine.StateDead},
+		"a script with nothing": {func(s *engine.Subscription) { s.Transform = "function transform(event) {}" }, "transform", "return", engine.StateDead},
+		"a script's bad header": {func(s *engine.Subscription) {
+			s.Transform = "function transform(event, request) { request.headers['webhook-id'] = 'x'; return 1 }"
+		}, "transform", "set by the router", engine.StateDead},
+		"a script's bad path": {func(s *engine.Subscription) {
+			s.Transform = "function transform(event, request) { request.path = '//evil.example/'; return 1 }"
+		}, "transform", "request.path", engine.StateDead},
+		"a script that drops": {func(s *engine.Subscription) { s.Transform = "function transform(event) { return drop('not today') }" }, "", "not today", engine.StateDropped},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := r.subscribe(func(s *engine.Subscription) {
+				s.Events = []string{"x.y"}
+				c.change(s)
+			})
+			a := r.publish("x.y", `{"n":1}`)
+			d, attempts := r.delivery(a.ID, s, engine.StateDead, engine.StateSucceeded, engine.StateDropped)
+			if d.State != c.state || len(attempts) != 1 || attempts[0].Phase != c.phase || !strings.Contains(d.Error, c.err) {
+				t.Errorf("%s, phase %q, error %q", d.State, attempts[0].Phase, d.Error)
+			}
+			if len(attempts[0].Response.Body) > 16<<10 || c.state == engine.StateSucceeded != attempts[0].Response.Truncated {
+				t.Errorf("kept %d bytes of the answer, truncated %v", len(attempts[0].Response.Body), attempts[0].Response.Truncated)
+			}
+			if err := r.DeleteSubscription(context.Background(), "", s.ID, router.AnyVersion); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+func TestOneScriptDoesNotDisturbAnother(t *testing.T) {
+	r := start(t, nil)
+	bad := r.subscribe(func(s *engine.Subscription) { s.Transform = "function transform() { for (;;); }" })
+	good := r.subscribe(func(s *engine.Subscription) { s.Transform = "export default (event) => ({n: event.data.n})" })
+	plain := r.subscribe(func(s *engine.Subscription) { s.Filter = "data.n > 0" })
+	broken := r.subscribe(func(s *engine.Subscription) { s.Filter = `data.n contains "x" || lower(data.n) == "x"` })
+	a := r.publish("a.b", `{"n":1}`)
+	if a.Matched != 3 {
+		t.Errorf("matched %d", a.Matched)
+	}
+	r.delivery(a.ID, good, engine.StateSucceeded)
+	r.delivery(a.ID, plain, engine.StateSucceeded)
+	if _, attempts := r.delivery(a.ID, bad, engine.StateRetrying, engine.StateDead); !strings.Contains(attempts[0].Error, "timeout after 50 ms") {
+		t.Errorf("%q", attempts[0].Error)
+	}
+	if n, last := r.FilterErrors(broken.ID); n == 0 || last == "" {
+		t.Error("the filter's failure is not shown")
+	}
+}
+
+func TestASlowTargetHoldsBackNobody(t *testing.T) {
+	r := start(t, func(c *router.Config) { c.InFlight = 24 })
+	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-r.sink.gate }))
+	defer slow.Close()
+	defer r.sink.release()
+	r.subscribe(func(s *engine.Subscription) { s.TargetURL = slow.URL })
+	r.subscribe(nil)
+	const n = 500
+	for i := range n {
+		r.publish("a", strconv.Itoa(i))
+	}
+	until(t, "the healthy target has all", func() bool { distinct, _ := r.sink.count(); return distinct == n })
+}
+
+func TestTheSlowTargetsOfAnAccountHoldBackNoOther(t *testing.T) {
+	r := start(t, func(c *router.Config) { c.InFlight = 16 })
+	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-r.sink.gate }))
+	defer slow.Close()
+	defer r.sink.release()
+	for range 20 {
+		r.subscribe(func(s *engine.Subscription) { s.TargetURL, s.Account = slow.URL, "rival" })
+	}
+	r.subscribe(nil)
+	const n = 200
+	for i := range n {
+		in := event("a", "1")
+		in.Account = "rival"
+		if _, err := r.Publish(context.Background(), []engine.EventInput{in}); err != nil {
+			t.Fatal(err)
+		}
+		r.publish("a", strconv.Itoa(i))
+	}
+	until(t, "the healthy account has all", func() bool { distinct, _ := r.sink.count(); return distinct == n })
+}
+
+func TestATargetThatSwitchesProtocolsHoldsNoWorker(t *testing.T) {
+	r := start(t, func(c *router.Config) { c.Retries = engine.RetrySchedule{0} })
+	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+		t.Cleanup(func() { conn.Close() })
+	})
+	s := r.subscribe(nil)
+	a := r.publish("a", "1")
+	if d, _ := r.delivery(a.ID, s, engine.StateDead); !strings.Contains(d.Error, "101") {
+		t.Errorf("%q", d.Error)
+	}
+}
+
+// A queue takes 1,000 in memory; what is above waits in the database and keeps its order
+// as far as one in flight at a time shows it.
+func TestWhatDoesNotFitInMemoryWaitsInTheDatabase(t *testing.T) {
+	r := start(t, func(c *router.Config) { c.SubscriptionInFlight = 1 })
+	r.sink.hangs()
+	s := r.subscribe(nil)
+	const n, size = 4000, 200
+	for i := 0; i < n; i += size {
+		batch := make([]engine.EventInput, size)
+		for j := range batch {
+			batch[j] = event("a", strconv.Itoa(i+j))
+		}
+		if _, err := r.Publish(context.Background(), batch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.sink.answers(func(http.ResponseWriter, *http.Request, string) {})
+	r.sink.release()
+	until(t, "all have come", func() bool { distinct, _ := r.sink.count(); return distinct == n })
+	r.sink.mu.Lock()
+	defer r.sink.mu.Unlock()
+	if len(r.sink.order) != n {
+		t.Errorf("%d deliveries of %d events", len(r.sink.order), n)
+	}
+	for i, body := range r.sink.order {
+		if body != strconv.Itoa(i) {
+			t.Fatalf("event %s came as number %d", body, i)
+		}
+	}
+	_ = s
+}
+
+func TestAPausedSubscriptionKeepsWhatWaits(t *testing.T) {
+	r := start(t, func(c *router.Config) { c.SubscriptionInFlight = 1 })
+	r.sink.hangs()
+	s := r.subscribe(nil)
+	for i := range 20 {
+		r.publish("a", strconv.Itoa(i))
+	}
+	until(t, "the first is on its way", func() bool { _, all := r.sink.count(); return all == 1 })
+	setActive := func(active bool) {
+		if _, err := r.UpdateSubscription(context.Background(), "", s.ID, router.AnyVersion, func(s *engine.Subscription) error {
+			s.Active = active
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	setActive(false)
+	r.sink.answers(func(http.ResponseWriter, *http.Request, string) {})
+	r.sink.release()
+	r.restart() // and it keeps it over a restart
+	if _, all := r.sink.count(); all != 1 {
+		t.Errorf("%d came while the subscription was off", all)
+	}
+	setActive(true)
+	until(t, "the rest has come", func() bool { distinct, _ := r.sink.count(); return distinct == 20 })
+}
+
+func TestANewTargetGetsWhatWaits(t *testing.T) {
+	r := start(t, func(c *router.Config) {
+		c.Retries = append(engine.RetrySchedule{0}, slices.Repeat(engine.RetrySchedule{50 * time.Millisecond}, 1000)...)
+	})
+	dead := httptest.NewServer(nil)
+	dead.Close()
+	s := r.subscribe(func(s *engine.Subscription) { s.TargetURL = dead.URL })
+	a := r.publish("a", `1`)
+	r.delivery(a.ID, s, engine.StateRetrying)
+	if _, err := r.UpdateSubscription(context.Background(), "", s.ID, router.AnyVersion, func(s *engine.Subscription) error {
+		s.TargetURL = r.sink.server.URL
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	r.delivery(a.ID, s, engine.StateSucceeded)
+}
+
+func TestDeletingGivesUpWhatWaits(t *testing.T) {
+	r := start(t, func(c *router.Config) { c.SubscriptionInFlight = 1 })
+	r.sink.hangs()
+	s := r.subscribe(nil)
+	var accepted []engine.Accepted
+	for i := range 1500 { // more than a queue takes
+		accepted = append(accepted, r.publish("a", strconv.Itoa(i)))
+	}
+	until(t, "the first is on its way", func() bool { _, all := r.sink.count(); return all == 1 })
+	if err := r.DeleteSubscription(context.Background(), "", s.ID, router.AnyVersion); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.DeleteSubscription(context.Background(), "", s.ID, router.AnyVersion); engine.ErrorCode(err) != engine.CodeNotFound {
+		t.Errorf("deleted twice: %v", err)
+	}
+	r.sink.release()
+	for _, a := range []engine.Accepted{accepted[1], accepted[700], accepted[1499]} {
+		if d, _ := r.delivery(a.ID, s, engine.StateDead); !strings.Contains(d.Error, "deleted") {
+			t.Errorf("%q", d.Error)
+		}
+	}
+	r.delivery(accepted[0].ID, s, engine.StateSucceeded)
+}
+
+func TestARepeatIsNotDeliveredTwice(t *testing.T) {
+	r := start(t, nil)
+	r.subscribe(nil)
+	in := event("a", `{"n":1}`)
+	in.ID = "mine-1"
+	publish := func(in engine.EventInput) (engine.Accepted, error) {
+		a, err := r.Publish(context.Background(), []engine.EventInput{in})
+		if err != nil {
+			return engine.Accepted{}, err
+		}
+		return a[0], nil
+	}
+	first, err := publish(in)
+	if err != nil || first.PublicID != "mine-1" || first.Repeated {
+		t.Fatal(first, err)
+	}
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			if again, err := publish(in); err != nil || again.ID != first.ID || !again.Repeated || again.Matched != 1 {
+				t.Errorf("%+v %v", again, err)
+			}
+		})
+	}
+	wg.Wait()
+	other := in
+	other.Data = event("a", `{"n":2}`).Data
+	if _, err := publish(other); engine.ErrorCode(err) != engine.CodeConflict {
+		t.Errorf("another body under the same id: %v", err)
+	}
+	last := r.publish("a", `"last"`)
+	until(t, "the last one has come", func() bool { return r.sink.times(`"last"`) == 1 })
+	if r.sink.times(`{"n":1}`) != 1 {
+		t.Errorf("delivered %d times", r.sink.times(`{"n":1}`))
+	}
+	if ev, err := r.FindEvent(context.Background(), "", "", last.PublicID); err != nil || string(ev.Data) != `"last"` {
+		t.Error(ev, err)
+	}
+}
+
+func TestStopLeavesTheRestToTheNextRun(t *testing.T) {
+	r := start(t, func(c *router.Config) { c.SubscriptionInFlight = 2 })
+	const n = 300
+	r.sink.answers(func(http.ResponseWriter, *http.Request, string) { time.Sleep(time.Millisecond) })
+	r.subscribe(nil)
+	for i := range n {
+		r.publish("a", strconv.Itoa(i))
+	}
+	for range 3 {
+		r.restart()
+	}
+	until(t, "all have come", func() bool { distinct, _ := r.sink.count(); return distinct == n })
+	if _, all := r.sink.count(); all != n {
+		t.Errorf("%d deliveries of %d events: an orderly stop repeats nothing", all, n)
+	}
+	if _, err := r.Publish(context.Background(), nil); engine.ErrorCode(err) != engine.CodeInvalid {
+		t.Errorf("no events: %v", err)
+	}
+}
+
+func TestAStoppedEngineRefusesEvents(t *testing.T) {
+	r := start(t, nil)
+	if err := r.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	_, err := r.Publish(context.Background(), []engine.EventInput{event("a", "1")})
+	if engine.ErrorCode(err) != engine.CodeUnavailable || engine.ErrorCode(r.Ready(context.Background())) != engine.CodeUnavailable {
+		t.Error(err)
+	}
+}
+
+func TestChangesDoNotOverwriteEachOther(t *testing.T) {
+	r := start(t, nil)
+	s := r.subscribe(nil)
+	var wg sync.WaitGroup
+	var won atomic.Int64
+	for i := range 20 {
+		wg.Go(func() {
+			_, err := r.UpdateSubscription(context.Background(), "", s.ID, s.Version, func(s *engine.Subscription) error {
+				s.Description = strconv.Itoa(i)
+				return nil
+			})
+			switch {
+			case err == nil:
+				won.Add(1)
+			case engine.ErrorCode(err) != engine.CodeStale:
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if won.Load() != 1 {
+		t.Errorf("%d changes of version 1 went through", won.Load())
+	}
+	for range 20 { // without a version all go through, one after the other
+		wg.Go(func() {
+			if _, err := r.UpdateSubscription(context.Background(), "", s.ID, router.AnyVersion, func(s *engine.Subscription) error { return nil }); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if now, _ := r.Subscription("", s.ID); now.Version != 22 {
+		t.Errorf("version %d", now.Version)
+	}
+	_, err := r.UpdateSubscription(context.Background(), "", s.ID, router.AnyVersion, func(s *engine.Subscription) error { return errors.New("no") })
+	if err == nil || err.Error() != "no" {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,163 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"switchhook/engine"
+	"switchhook/engine/schema"
+	"switchhook/scripts/jsonindex"
+)
+
+// PutEventType makes or replaces an entry of the catalogue; created tells which. version
+// is the expected one or AnyVersion. Errors: CodeInvalid, CodeStale, CodeConflict where
+// create asks for a new entry and there is one.
+func (e *Engine) PutEventType(ctx context.Context, t *engine.EventType, create bool, version int64) (stored *engine.EventType, created bool, err error) {
+	if !engine.ValidEventType(t.Name) {
+		return nil, false, engine.Invalid("name", `%.140q is no event type: use letters, digits and _ in parts joined by ".", such as "order.created"`, t.Name)
+	}
+	if len(t.Description) > maxDescription {
+		return nil, false, engine.Invalid("description", "is %d bytes, %d are allowed", len(t.Description), maxDescription)
+	}
+	if engine.Operational(t.Name) {
+		return nil, false, engine.Invalid("name", "%.140q begins with %q: those event types are the router's own and can't be changed", t.Name, engine.OperationalPrefix)
+	}
+	if err := CheckVerificationMode(t.Verify); err != nil {
+		return nil, false, err
+	}
+	compiled, invalid := compileEventType(e.schemaTime(ctx), t)
+	if invalid != nil {
+		return nil, false, invalid
+	}
+	e.registry.changes.Lock()
+	defer e.registry.changes.Unlock()
+	t.UpdatedAt = e.now()
+	old := e.registry.eventType(t.Name)
+	switch {
+	case old == nil && version != AnyVersion:
+		return nil, false, engine.NotFound("event type", t.Name)
+	case old == nil:
+		t.Version, t.CreatedAt = 1, t.UpdatedAt
+	case create:
+		return nil, false, &engine.Error{Code: engine.CodeConflict, Field: "name", Message: fmt.Sprintf("is taken: there is an event type %q already; change it by PUT", t.Name)}
+	case version != AnyVersion && version != old.Version:
+		return nil, false, staleVersion("event type", old.Version, version)
+	default:
+		t.Version, t.CreatedAt = old.Version+1, old.CreatedAt
+	}
+	if err := e.store.PutEventType(ctx, t); err != nil {
+		return nil, false, err
+	}
+	e.registry.mu.Lock()
+	e.registry.eventTypes[t.Name] = compiled
+	e.registry.mu.Unlock()
+	return t, old == nil, nil
+}
+
+// loadEventType makes a stored event type ready. Its schema was good when it was stored,
+// perhaps by an earlier version; where it can't be used any more, events of the type are
+// refused, and all others go on.
+func loadEventType(t *engine.EventType) *eventType {
+	loaded := &eventType{EventType: t}
+	if t.Schema != nil {
+		loaded.schema, loaded.broken = schema.Load(t.Schema)
+	}
+	return loaded
+}
+
+// schemaTime bounds the checks of one request against schemas. (A context with a deadline
+// would cost each Publish a timer.)
+type schemaTime struct {
+	context.Context
+	e     *Engine
+	until time.Time
+}
+
+func (e *Engine) schemaTime(ctx context.Context) *schemaTime {
+	return &schemaTime{ctx, e, time.Now().Add(matchTimeout)}
+}
+
+// Err tells whether the time is over, or the router stops.
+func (c *schemaTime) Err() error {
+	switch {
+	case c.Context.Err() != nil:
+		return c.Context.Err()
+	case c.e.isStopping():
+		return errStopping()
+	case time.Now().After(c.until):
+		return &engine.Error{Code: engine.CodeBusy, Message: fmt.Sprintf("these events took more than %s to be checked against their schemas, so none was stored; publish fewer at a time, or simplify the schemas", matchTimeout)}
+	}
+	return nil
+}
+
+// follows checks a value that stands in a field against a schema.
+func follows(ctx context.Context, s *schema.Schema, value []byte, field, of string) *engine.Error {
+	err := s.Validate(ctx, value)
+	if err == nil {
+		return nil
+	}
+	var problem *schema.Problem
+	var own *engine.Error
+	switch {
+	case errors.As(err, &problem):
+		return engine.Invalid(schema.Join(field, problem.Path), "does not fit the schema %s: %s", of, problem.Message)
+	case errors.As(err, &own):
+		return own
+	}
+	return &engine.Error{Code: engine.CodeUnavailable, Message: "the check against the schema was ended: " + err.Error()}
+}
+
+func compileEventType(ctx context.Context, t *engine.EventType) (*eventType, *engine.Error) {
+	compiled := &eventType{EventType: t}
+	if t.Schema != nil {
+		var err error
+		if compiled.schema, err = schema.Compile(t.Schema); err != nil {
+			return nil, engine.Invalid("schema", "%v", err)
+		}
+	}
+	if len(t.Samples) > maxSamples {
+		return nil, engine.Invalid("samples", "holds %d samples, %d are allowed", len(t.Samples), maxSamples)
+	}
+	for i, sample := range t.Samples {
+		field := fmt.Sprintf("samples[%d]", i)
+		if len(sample) > maxSampleBytes {
+			return nil, engine.Invalid(field, "is %d bytes, %d are allowed", len(sample), maxSampleBytes)
+		}
+		if _, err := jsonindex.Parse(sample, jsonindex.Limits{}); err != nil {
+			return nil, engine.Invalid(field, "%v", err)
+		}
+		if compiled.schema != nil {
+			if err := follows(ctx, compiled.schema, sample, field, "given"); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return compiled, nil
+}
+
+// DeleteEventType removes an entry of the catalogue. Subscriptions that name it stay.
+// Errors: CodeNotFound, CodeStale, and CodeConflict for those that the router publishes
+// itself.
+func (e *Engine) DeleteEventType(ctx context.Context, name string, version int64) error {
+	e.registry.changes.Lock()
+	defer e.registry.changes.Unlock()
+	t := e.registry.eventType(name)
+	if t == nil {
+		return engine.NotFound("event type", name)
+	}
+	if engine.Operational(name) {
+		return &engine.Error{Code: engine.CodeConflict, Field: "name", Message: fmt.Sprintf("%q is built in: the router publishes it itself, and it can't be deleted", name)}
+	}
+	if version != AnyVersion && version != t.Version {
+		return staleVersion("event type", t.Version, version)
+	}
+	if err := e.store.DeleteEventType(ctx, name); err != nil {
+		return err
+	}
+	e.registry.mu.Lock()
+	delete(e.registry.eventTypes, name)
+	e.registry.mu.Unlock()
+	return nil
+}

@@ -1,0 +1,112 @@
+package router
+
+import (
+	"context"
+	"switchhook/engine"
+	"sync"
+	"time"
+)
+
+// Prune removes all that may go by now, without pauses.
+func (e *Engine) Prune(ctx context.Context) error {
+	r := retention{engine: e}
+	return r.run(ctx, func(time.Duration) bool { return true })
+}
+
+// PruneEvery sets how often it is looked for what may be removed, until the function that it
+// gives is called.
+func PruneEvery(d time.Duration) (restore func()) {
+	before := pruneEvery
+	pruneEvery = d
+	return func() { pruneEvery = before }
+}
+
+// Measure looks at the store and the disk.
+func (e *Engine) Measure(ctx context.Context) { e.load.refusal.Store(e.checkStore(ctx)) }
+
+// MeasureBacklog counts what waits.
+func (e *Engine) MeasureBacklog(ctx context.Context) { e.countBacklog(ctx) }
+
+// ExpireAll gives up what has waited too long in memory.
+func (e *Engine) ExpireAll() { e.expireDeliveries() }
+
+// Expiries are the deadlines of subscriptions.
+type Expiries struct{ expiryQueue }
+
+// NewExpiries makes empty ones.
+func NewExpiries() *Expiries { return &Expiries{} }
+
+// Note keeps a deadline.
+func (x *Expiries) Note(s *engine.Subscription) { x.add(s) }
+
+// Due takes out what is due.
+func (x *Expiries) Due(now time.Time) (engine.ID, bool) { return x.due(now) }
+
+// depth is how many deliveries wait in memory.
+func (s *scheduler) depth() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.total
+}
+
+// ScriptCounts are the stats of scripts.
+type ScriptCounts struct{ scriptCounts }
+
+// Add counts a run of a script.
+func (c *ScriptCounts) Add(id engine.ID, took time.Duration, dropped bool, err error) {
+	c.add(id, took, dropped, err)
+}
+
+// Len is how many deadlines there are.
+func (x *Expiries) Len() int { return len(x.next) }
+
+// Kept counts what is in memory for its use alone: versions of scripts, meters of quotas,
+// accounts whose targets are asked, transforms with strikes, deadlines.
+func (e *Engine) Kept() map[string]int {
+	count := func(m *sync.Map) (n int) {
+		m.Range(func(any, any) bool { n++; return true })
+		return n
+	}
+	e.accountVerificationSlots.mu.Lock()
+	defer e.accountVerificationSlots.mu.Unlock()
+	e.expiries.mu.Lock()
+	defer e.expiries.mu.Unlock()
+	e.scripts.mu.Lock()
+	defer e.scripts.mu.Unlock()
+	return map[string]int{
+		"versions": count(&e.registry.versions), "meters": count(&e.quotas.byAccount), "consents": len(e.accountVerificationSlots.places),
+		"strikes": len(e.quarantine.suspects()), "deadlines": len(e.expiries.next), "script stats": len(e.scripts.byID),
+	}
+}
+
+// Tidy forgets what nobody needs at a time.
+func (e *Engine) Tidy(now time.Time) {
+	e.quotas.dropIdle(now)
+	e.forgetUnused()
+}
+
+// Forget drops the stats of a deleted script.
+func (c *ScriptCounts) Forget(id engine.ID) { c.forget(id) }
+
+// WithDefaults gives c with the defaults in the gaps.
+func WithDefaults(c Config) Config {
+	c.defaults()
+	return c
+}
+
+// KeyRing holds keys as a registry does.
+type KeyRing struct{ *registry }
+
+// NewKeyRing makes an empty one.
+func NewKeyRing() KeyRing {
+	return KeyRing{&registry{keys: map[[32]byte]*credential{}, keysByID: map[engine.ID]*credential{}}}
+}
+
+// Set puts a key to use.
+func (r KeyRing) Set(k *engine.Key) { r.setKey(k) }
+
+// Drop takes a key out of use.
+func (r KeyRing) Drop(id engine.ID) { r.dropKey(id) }
+
+// Len is how many keys there are, and how many texts of them.
+func (r KeyRing) Len() (keys, texts int) { return len(r.registry.keysByID), len(r.registry.keys) }

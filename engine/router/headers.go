@@ -1,0 +1,42 @@
+package router
+
+import (
+	"net/http"
+	"strings"
+)
+
+// Headers of outgoing requests keep the spelling that their owner gave them, so that they are
+// found by comparing names without case. No two of a request differ only in case.
+
+// hasHeader reports whether h has a header of this name, in any case.
+func hasHeader(h http.Header, name string) bool {
+	if _, ok := h[name]; ok {
+		return true
+	}
+	for other := range h {
+		if len(other) == len(name) && strings.EqualFold(other, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// deleteHeader removes the header of this name, in any case.
+func deleteHeader(h http.Header, name string) {
+	for other := range h {
+		if len(other) == len(name) && strings.EqualFold(other, name) {
+			delete(h, other)
+		}
+	}
+}
+
+// setHeader sets a header under this spelling, in the place of the one in another case.
+func setHeader(h http.Header, name, value string) {
+	deleteHeader(h, name)
+	h[name] = []string{value}
+}
+
+// hasPrefixFold reports whether s begins with prefix, in any case.
+func hasPrefixFold(s, prefix string) bool {
+	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
+}

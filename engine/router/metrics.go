@@ -1,0 +1,129 @@
+package router
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"switchhook/engine"
+	"switchhook/engine/dispatchqueue"
+)
+
+// Metrics are the engine's figures. Labels have few values, and none of them is chosen by
+// users but the accounts of accountCollector, which are bounded and off by default.
+type Metrics struct {
+	accepted     prometheus.Counter
+	repeated     prometheus.Counter
+	matched      prometheus.Counter
+	filtered     prometheus.Counter
+	filterErrors prometheus.Counter
+	publishing   prometheus.Histogram
+	attempts     *prometheus.CounterVec // by result
+	duration     prometheus.Histogram
+	firstAttempt prometheus.Histogram
+	givenUp      prometheus.Counter
+	deactivated  prometheus.Counter
+	quarantined  prometheus.Counter
+	removed      prometheus.Counter
+	removedBytes prometheus.Counter
+	shortages    *prometheus.CounterVec // by resource
+	accounts     *accountCollector
+}
+
+// NewMetrics makes the figures and registers them. Accounts is how many accounts get
+// figures of their own.
+func NewMetrics(r prometheus.Registerer, accounts int, now func() time.Time) *Metrics {
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: "switchhook", Name: name, Help: help})
+		r.MustRegister(c)
+		return c
+	}
+	seconds := func(name, help string, buckets ...float64) prometheus.Histogram {
+		h := prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "switchhook", Name: name, Help: help, Buckets: buckets})
+		r.MustRegister(h)
+		return h
+	}
+	m := &Metrics{
+		accepted:     counter("events_accepted_total", "Events that were stored."),
+		repeated:     counter("events_repeated_total", "Events that were published again under a known key and not stored twice."),
+		matched:      counter("deliveries_created_total", "Deliveries that accepted events gave rise to."),
+		filtered:     counter("events_filtered_total", "Times that a filter kept an event from a subscription."),
+		filterErrors: counter("filter_errors_total", "Times that a filter failed while it ran, which counts as no match."),
+		givenUp:      counter("deliveries_given_up_total", "Deliveries that died without another attempt: their event was older than give_up_after, or their subscription was deleted."),
+		deactivated:  counter("subscriptions_deactivated_total", "Subscriptions that the router switched off."),
+		quarantined:  counter("subscriptions_quarantined_total", "Subscriptions whose deliveries were held back because their transform was stopped too often."),
+		removed:      counter("events_removed_total", "Events that were removed because they had been kept long enough, or to make room."),
+		removedBytes: counter("events_removed_bytes_total", "Bytes of data of the events that were removed."),
+		publishing: seconds("publish_seconds", "How long it took to accept a request's events: check, match, commit.",
+			.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5),
+		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "switchhook", Name: "delivery_attempts_total", Help: "Attempts by what the delivery became: succeeded, failed (to be retried), dead, dropped.",
+		}, []string{"result"}),
+		// 15 is the default timeout: what ran into it stands apart.
+		duration: seconds("delivery_attempt_seconds", "How long attempts took, transform and answer included.",
+			.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 14.9, 30, 60),
+		firstAttempt: seconds("delivery_first_attempt_delay_seconds", "From an event's acceptance to the start of a delivery's first attempt.",
+			.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 15, 60, 300, 1800, 7200),
+		accounts: newAccountCollector(accounts, now),
+	}
+	for s := engine.StateRetrying; s <= engine.StateDropped; s++ {
+		m.attempts.WithLabelValues(s.String())
+	}
+	m.shortages = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "switchhook", Name: "delivery_shortages_total", Help: "Deliveries that went back to their queue, with no attempt counted, because the router lacked something: " + strings.Join(slices.Sorted(maps.Keys(resourceTexts)), ", ") + ".",
+	}, []string{"resource"})
+	for resource := range resourceTexts {
+		m.shortages.WithLabelValues(resource)
+	}
+	r.MustRegister(m.attempts, m.shortages)
+	if accounts > 0 {
+		r.MustRegister(m.accounts)
+	}
+	return m
+}
+
+// watch registers the figures that are read from the running engine.
+func (m *Metrics) watch(r prometheus.Registerer, e *Engine) {
+	gauge := func(name, help string, read func() float64) {
+		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "switchhook", Name: name, Help: help}, read))
+	}
+	gauge("subscriptions_probing", "Subscriptions whose target is down, so that only probes go out.", func() float64 { return float64(e.scheduler.openCircuits()) })
+	gauge("subscriptions", "Subscriptions that exist.", func() float64 { return float64(e.registry.count()) })
+	room := func(read func(*engine.Room) int64) func() float64 {
+		return func() float64 {
+			if u := e.load.usage.Load(); u != nil {
+				return float64(read(u))
+			}
+			return 0
+		}
+	}
+	gauge("database_bytes", "Bytes of the database that hold something.", room(func(u *engine.Room) int64 { return u.Bytes }))
+	gauge("database_free_bytes", "Bytes of the database that nothing uses.", room(func(u *engine.Room) int64 { return u.Free }))
+	gauge("disk_free_bytes", "Bytes left on the file system of the database.", room(func(u *engine.Room) int64 { return u.DiskFree }))
+	gauge("events_refused", "1 while no event is accepted: the disk is nearly full, the database is at its limit, or its file is gone.", func() float64 {
+		if e.load.refusal.Load() != nil {
+			return 1
+		}
+		return 0
+	})
+	gauge("delivery_shortage", "1 while deliveries wait for something that the router lacks.", func() float64 { return float64(min(1, len(e.lookAtShortages()))) })
+	r.MustRegister(&backlogCollector{e: e}, failingFigures{e}, &e.scripts)
+}
+
+// attempted counts an attempt of a delivery and what came of it. How long it took is
+// counted once for each POST, by who made it.
+func (m *Metrics) attempted(account string, en dispatchqueue.Entry, a *engine.Attempt, result engine.State) {
+	m.attempts.WithLabelValues(result.String()).Inc()
+	m.accounts.attempted(account, result)
+	if en.Attempts > 0 {
+		return
+	}
+	accepted := en.Event.Time() // to the millisecond
+	if en.Tracked != nil {
+		accepted = en.Tracked.At
+	}
+	m.firstAttempt.Observe(max(0, a.At.Sub(accepted).Seconds()))
+}

@@ -1,0 +1,219 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"switchhook/engine"
+	"switchhook/scripts"
+)
+
+const (
+	// strikesAllowed is how many different events in a row may have a transform stopped for
+	// what it does to its process before its deliveries wait for a better version.
+	strikesAllowed = 3
+	// strikesOfWorking is how many there may be of a transform that works on other events:
+	// what it can't stand are some inputs, and those become dead letters.
+	strikesOfWorking = 20
+)
+
+// quarantine knows the transforms that keep taking their sandbox process down or running
+// into its limits. Their deliveries wait, so that they don't cost every other script a
+// process each time; a new version has another hash and so starts with a clean record.
+//
+// A run is pure: the same data has it stopped again and again, which says nothing of other
+// data. So only different data counts, and none of it once the transform works between.
+type quarantine struct {
+	mu      sync.Mutex
+	strikes map[quarantineKey]*strike
+}
+
+// quarantineKey is a transform of an account: what one account's events do to a script says
+// nothing of another's.
+type quarantineKey struct{ account, hash string }
+
+type strike struct {
+	inputs map[uint64]struct{} // of the runs that were stopped
+	reason string              // of the last
+	full   bool                // it is held back
+}
+
+// inputSeed makes hashes that nobody can foresee.
+var inputSeed = maphash.MakeSeed()
+
+// inputOf tells the data of an event from others.
+func inputOf(ev *engine.Event) uint64 {
+	var h maphash.Hash
+	h.SetSeed(inputSeed)
+	h.WriteString(ev.Type)
+	h.WriteByte(0)
+	h.Write(ev.Data)
+	return h.Sum64()
+}
+
+// recordStrike counts how a run ended; full says that the script is now to be held back. works
+// reports whether it is known to work on other input; it is asked in doubt only.
+func (q *quarantine) recordStrike(who quarantineKey, input func() uint64, works func() bool, err error) (full bool) {
+	var se *scripts.Error
+	bad := false
+	if errors.As(err, &se) {
+		switch se.Phase {
+		case scripts.PhaseTimeout, scripts.PhaseMemory, scripts.PhaseCrash:
+			bad = true
+		case scripts.PhaseBusy:
+			return false // says nothing of the script
+		}
+	}
+	if !bad {
+		q.forget(who)
+		return false
+	}
+	count := q.strike(who, input(), se.Message)
+	if count < strikesAllowed || count < strikesOfWorking && works() {
+		return false
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s := q.strikes[who]
+	if s != nil { // it has not worked in the meantime
+		s.full = true
+	}
+	return s != nil
+}
+
+// strike counts an input, and gives how many there are.
+func (q *quarantine) strike(who quarantineKey, input uint64, reason string) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.strikes == nil {
+		q.strikes = map[quarantineKey]*strike{}
+	}
+	s := q.strikes[who]
+	if s == nil {
+		s = &strike{inputs: map[uint64]struct{}{}}
+		q.strikes[who] = s
+	}
+	s.inputs[input], s.reason = struct{}{}, reason
+	return len(s.inputs)
+}
+
+// suspects lists those that have strikes.
+func (q *quarantine) suspects() []quarantineKey {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Collect(maps.Keys(q.strikes))
+}
+
+func (q *quarantine) forget(who quarantineKey) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.strikes) > 0 {
+		delete(q.strikes, who)
+	}
+}
+
+// forgetUnused drops the strikes of transforms that no subscription uses any more.
+func (e *Engine) forgetUnused() {
+	struck := e.quarantine.suspects()
+	if len(struck) == 0 {
+		return
+	}
+	used := map[quarantineKey]bool{}
+	e.registry.mu.RLock()
+	for _, r := range e.registry.compiled {
+		used[r.quarantineKey()] = true
+	}
+	e.registry.mu.RUnlock()
+	for _, who := range struck {
+		if !used[who] {
+			e.quarantine.forget(who)
+		}
+	}
+}
+
+// contains tells why a transform is held back; "" if it is not.
+func (q *quarantine) contains(who quarantineKey) string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if s := q.strikes[who]; s != nil && s.full {
+		return fmt.Sprintf("stopped %d times in a row: %s", len(s.inputs), s.reason)
+	}
+	return ""
+}
+
+const (
+	// worksLooked is how many of the latest deliveries that succeeded are looked at.
+	worksLooked = 5
+	worksTime   = 2 * time.Second
+)
+
+// works reports whether a subscription's transform has made requests that its target took.
+func (e *Engine) works(r *compiledSubscription, hash string) bool {
+	if r.worked.Load() {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), worksTime)
+	defer cancel()
+	list, err := e.store.Deliveries(ctx, engine.DeliveryQuery{Subscription: r.sub.ID, State: engine.StateSucceeded, Limit: worksLooked})
+	for _, d := range list {
+		attempts, failed := e.store.Attempts(ctx, d.ID)
+		if failed != nil {
+			err = failed
+			break
+		}
+		if slices.ContainsFunc(attempts, func(a *engine.Attempt) bool { return a.Script.Hash == hash && a.Error == "" }) {
+			r.worked.Store(true)
+			return true
+		}
+	}
+	if err != nil {
+		e.log.Error("not looked up whether a transform works", "subscription_id", r.sub.ID.Format(engine.SubscriptionPrefix), "error", err)
+	}
+	return false
+}
+
+// quarantineScript lets the deliveries of all subscriptions of an account that use a transform
+// wait. quiet keeps the operational events back.
+func (e *Engine) quarantineScript(who quarantineKey, quiet bool) {
+	var found []*compiledSubscription
+	e.registry.mu.RLock()
+	for _, r := range e.registry.compiled {
+		if r.quarantineKey() == who {
+			found = append(found, r)
+		}
+	}
+	e.registry.mu.RUnlock()
+	for _, r := range found {
+		e.holdRoute(r, e.quarantine.contains(who), quiet)
+	}
+}
+
+// holdRoute lets the deliveries of one subscription wait for a new version of its transform.
+func (e *Engine) holdRoute(r *compiledSubscription, reason string, quiet bool) {
+	if r.quarantined.Swap(true) {
+		return
+	}
+	hash := r.quarantineKey().hash
+	e.metrics.quarantined.Inc()
+	e.log.Warn("transform quarantined: deliveries wait for a new version of it", "subscription_id", r.sub.ID.Format(engine.SubscriptionPrefix), "account", r.sub.Account,
+		"script_hash", hash, "reason", reason)
+	if !quiet {
+		e.emitQuarantined(r, hash, reason)
+	}
+}
+
+// Quarantined tells why the deliveries of a subscription wait for a new version of its
+// transform; "" if they don't.
+func (e *Engine) Quarantined(id engine.ID) string {
+	r := e.registry.compiledSubscription(id)
+	if r == nil || !r.quarantined.Load() {
+		return ""
+	}
+	return e.quarantine.contains(r.quarantineKey())
+}

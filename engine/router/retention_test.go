@@ -1,0 +1,304 @@
+package router_test
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"switchhook/engine"
+	"switchhook/engine/router"
+)
+
+// clock is a time that a test moves on.
+type clock struct{ ahead atomic.Int64 }
+
+func (c *clock) now() time.Time          { return time.Now().Add(time.Duration(c.ahead.Load())) }
+func (c *clock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
+
+func (r *rig) gone(id engine.ID) bool {
+	r.t.Helper()
+	_, err := r.store.Event(context.Background(), "", id)
+	if err != nil && engine.ErrorCode(err) != engine.CodeNotFound {
+		r.t.Fatal(err)
+	}
+	return err != nil
+}
+
+// prune removes what may go by now. What was just recorded may be a watermark away.
+func (r *rig) prune() {
+	r.t.Helper()
+	until(r.t, "all that was published is through", func() bool {
+		last, err := r.store.LastEventID(context.Background())
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		mark, err := r.store.Watermark(context.Background())
+		return err == nil && mark >= last
+	})
+	if err := r.Prune(context.Background()); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func TestFinishedEventsAreKeptAsLongAsTheirAccountWants(t *testing.T) {
+	var c clock
+	r := start(t, func(cfg *router.Config) {
+		cfg.Now, cfg.Retries = c.now, engine.RetrySchedule{0}
+		cfg.Retention = engine.Retention{Succeeded: 7 * 24 * time.Hour, Dead: 30 * 24 * time.Hour}
+	})
+	if _, err := r.PutAccount(context.Background(), &engine.Account{Name: "long", Retention: engine.Retention{Succeeded: 60 * 24 * time.Hour}}, router.AnyVersion); err != nil {
+		t.Fatal(err)
+	}
+	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, body string) {
+		if strings.Contains(body, "dead") {
+			w.WriteHeader(500)
+		}
+	})
+	s := r.subscribe(nil)
+	long := r.subscribe(func(s *engine.Subscription) { s.Account = "long" })
+	good, dead, nobody := r.publish("a", `"good"`), r.publish("a", `"dead"`), engine.Accepted{}
+	in := event("a", `"long"`)
+	in.Account = "long"
+	kept, err := r.Publish(context.Background(), []engine.EventInput{in})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in = event("a", `"nobody"`)
+	in.Account = "empty"
+	none, err := r.Publish(context.Background(), []engine.EventInput{in})
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody = none[0]
+	r.delivery(good.ID, s, engine.StateSucceeded)
+	r.delivery(dead.ID, s, engine.StateDead)
+	r.delivery(kept[0].ID, long, engine.StateSucceeded)
+
+	for _, step := range []struct {
+		after                        time.Duration
+		good, nobody, dead, longGone bool
+	}{
+		{6 * 24 * time.Hour, false, false, false, false},
+		{25 * time.Hour, true, true, false, false},
+		{24 * 24 * time.Hour, true, true, true, false},
+		{30 * 24 * time.Hour, true, true, true, true},
+	} {
+		c.advance(step.after)
+		r.prune()
+		if r.gone(good.ID) != step.good || r.gone(nobody.ID) != step.nobody || r.gone(dead.ID) != step.dead || r.gone(kept[0].ID) != step.longGone {
+			t.Errorf("after another %s: good %v, nobody %v, dead %v, long %v", step.after, r.gone(good.ID), r.gone(nobody.ID), r.gone(dead.ID), r.gone(kept[0].ID))
+		}
+	}
+}
+
+func TestWhatIsNotFinishedOutlivesEveryRetention(t *testing.T) {
+	var c clock
+	r := start(t, func(cfg *router.Config) {
+		cfg.Now, cfg.Retention = c.now, engine.Retention{Succeeded: time.Minute, Dead: time.Minute}
+	})
+	r.sink.hangs()
+	s := r.subscribe(nil)
+	a := r.publish("a", `1`)
+	until(t, "the attempt is on", func() bool { _, n := r.sink.count(); return n > 0 })
+	c.advance(100 * time.Hour)
+	r.prune()
+	if r.gone(a.ID) {
+		t.Fatal("an event was removed while it is delivered")
+	}
+	r.sink.release()
+	r.delivery(a.ID, s, engine.StateSucceeded)
+	c.advance(100 * time.Hour)
+	r.prune()
+	if !r.gone(a.ID) {
+		t.Fatal("the event is still there")
+	}
+}
+
+func TestTheAuditLogIsKeptForItsTime(t *testing.T) {
+	var c clock
+	r := start(t, func(cfg *router.Config) {
+		cfg.Now, cfg.KeepAudit = c.now, 400*24*time.Hour
+		cfg.Retention = engine.Retention{Succeeded: time.Minute, Dead: time.Minute}
+	})
+	subjects := func() (names []string) {
+		list, err := r.Audit(context.Background(), engine.AuditQuery{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range list {
+			names = append(names, e.Subject)
+		}
+		return names
+	}
+	account := func(name string) {
+		if _, err := r.PutAccount(context.Background(), &engine.Account{Name: name}, router.AnyVersion); err != nil {
+			t.Fatal(err)
+		}
+	}
+	account("first")
+	c.advance(399 * 24 * time.Hour)
+	account("second")
+	r.prune()
+	if got := subjects(); !slices.Equal(got, []string{"second", "first"}) {
+		t.Fatalf("after 399 days: %q", got)
+	}
+	c.advance(2 * 24 * time.Hour)
+	r.prune()
+	if got := subjects(); !slices.Equal(got, []string{"second"}) {
+		t.Fatalf("after 401 days: %q", got)
+	}
+	r.stop()
+	r.cfg.KeepAudit = 0
+	r.open()
+	c.advance(10 * 365 * 24 * time.Hour)
+	r.prune()
+	if got := subjects(); !slices.Equal(got, []string{"second"}) {
+		t.Fatalf("kept for ever: %q", got)
+	}
+}
+
+func TestADatabaseFullOfWhatIsNotFinishedRefuses(t *testing.T) {
+	r := start(t, func(cfg *router.Config) { cfg.KeepBytes = 8 << 20 })
+	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(500) })
+	s := r.subscribe(nil)
+	first := r.publish("a", `"first"`)
+	big := `"` + strings.Repeat("x", 40_000) + `"`
+	var err error
+	ten := slices.Repeat([]engine.EventInput{event("a", big)}, 10) // it is full before the router makes room by itself
+	for range 40 {
+		r.Measure(context.Background())
+		if _, err = r.Publish(context.Background(), ten); err != nil {
+			break
+		}
+	}
+	if engine.ErrorCode(err) != engine.CodeUnavailable || !strings.Contains(err.Error(), "limit of 8 MB") || err.(*engine.Error).Wait < time.Second {
+		t.Fatalf("error is %v", err)
+	}
+	if err := r.Ready(context.Background()); engine.ErrorCode(err) != engine.CodeUnavailable {
+		t.Errorf("ready all the same: %v", err)
+	}
+	if r.gone(first.ID) {
+		t.Error("an event was removed that is not finished")
+	}
+	if err := r.DeleteSubscription(context.Background(), "", s.ID, router.AnyVersion); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "there is room again", func() bool {
+		if err := r.Prune(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		r.Measure(context.Background())
+		return r.Ready(context.Background()) == nil
+	})
+	if !r.gone(first.ID) {
+		t.Error("the oldest event is still there")
+	}
+	if newest := r.publish("a", big); r.gone(newest.ID) {
+		t.Error("the newest is gone")
+	}
+	u, err := r.store.Room(context.Background())
+	if err != nil || u.Bytes < 5<<20 {
+		t.Errorf("more was removed than needed: %+v, %v", u, err)
+	}
+}
+
+func TestRoomIsMadeAsSoonAsItIsShort(t *testing.T) {
+	t.Cleanup(router.PruneEvery(time.Hour)) // it is not that which makes it
+	r := start(t, func(cfg *router.Config) { cfg.KeepBytes = 8 << 20 })
+	gone := r.publish("a", `"first"`) // nobody asked for it: it is finished
+	big := `"` + strings.Repeat("x", 40_000) + `"`
+	until(t, "the oldest has made room", func() bool {
+		_, err := r.Publish(context.Background(), []engine.EventInput{event("a", big)})
+		if err != nil && engine.ErrorCode(err) != engine.CodeUnavailable {
+			t.Fatal(err)
+		}
+		return r.gone(gone.ID)
+	})
+	until(t, "events are accepted", func() bool { return r.Ready(context.Background()) == nil })
+}
+
+func TestEventsAreRefusedWhileTheDiskIsNearlyFull(t *testing.T) {
+	r := start(t, nil)
+	s := r.subscribe(nil)
+	r.stop()
+	r.cfg.MinFreeDisk = 1 << 62
+	r.open()
+	_, err := r.Publish(context.Background(), []engine.EventInput{event("a", "1")})
+	if engine.ErrorCode(err) != engine.CodeUnavailable || !strings.Contains(err.Error(), "disk") {
+		t.Fatalf("error is %v", err)
+	}
+	r.stop()
+	r.cfg.MinFreeDisk = 1
+	r.open()
+	r.delivery(r.publish("a", "1").ID, s, engine.StateSucceeded)
+}
+
+func TestEventsAreRefusedOnceTheDatabaseIsGone(t *testing.T) {
+	r := start(t, nil)
+	if err := os.Rename(r.path, r.path+".away"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the router notices", func() bool {
+		_, err := r.Publish(context.Background(), []engine.EventInput{event("a", "1")})
+		return engine.ErrorCode(err) == engine.CodeUnavailable && strings.Contains(err.Error(), "was deleted")
+	})
+	if err := r.Ready(context.Background()); engine.ErrorCode(err) != engine.CodeUnavailable {
+		t.Errorf("ready all the same: %v", err)
+	}
+	if err := os.Rename(r.path+".away", r.path); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it is back", func() bool { return r.Ready(context.Background()) == nil })
+}
+
+func TestTheAccountWithTheBacklogIsRefusedAndNotTheOthers(t *testing.T) {
+	r := start(t, func(cfg *router.Config) {
+		cfg.MaxBacklog, cfg.Retries = 20, engine.RetrySchedule{0, time.Hour}
+	})
+	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, body string) {
+		if strings.Contains(body, "down") {
+			w.WriteHeader(500)
+		}
+	})
+	s := r.subscribe(nil)
+	r.subscribe(func(s *engine.Subscription) { s.Account = "other" })
+	publish := func(account, data string) (engine.ID, error) {
+		in := event("a", data)
+		in.Account = account
+		a, err := r.Publish(context.Background(), []engine.EventInput{in})
+		if err != nil {
+			return 0, err
+		}
+		return a[0].ID, nil
+	}
+	// Some deliveries fail and are retried in an hour, others wait since the target fails.
+	r.publishMany(25, func(int) string { return `"down"` }) // at once, or some would be refused
+	if _, err := publish("other", `"down"`); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	until(t, "the account is refused", func() bool {
+		r.MeasureBacklog(context.Background())
+		_, err = publish(engine.DefaultAccount, `1`)
+		return err != nil
+	})
+	if engine.ErrorCode(err) != engine.CodeBusy || !strings.Contains(err.Error(), "too many deliveries") {
+		t.Fatalf("error is %v", err)
+	}
+	if _, err := publish("other", `1`); err != nil {
+		t.Fatalf("another account suffers: %v", err)
+	}
+	if err := r.DeleteSubscription(context.Background(), "", s.ID, router.AnyVersion); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the backlog is gone", func() bool {
+		r.MeasureBacklog(context.Background())
+		_, err := publish(engine.DefaultAccount, `1`)
+		return err == nil
+	})
+}

@@ -1,0 +1,69 @@
+package router_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"switchhook/engine"
+	"switchhook/engine/router"
+	"switchhook/storage/sqlite"
+)
+
+// doubling is a schema whose references double 40 times.
+func doubling() string {
+	var b strings.Builder
+	for i := range 40 {
+		fmt.Fprintf(&b, `"d%d":{"allOf":[{"$ref":"#/$defs/d%d"},{"$ref":"#/$defs/d%d"}]},`, i, i+1, i+1)
+	}
+	return `{"$ref":"#/$defs/d0","$defs":{` + b.String() + `"d40":{}}}`
+}
+
+// A schema that an earlier version took must neither hold a core nor keep the router from
+// starting.
+func TestStoredSchemasThatBlowUp(t *testing.T) {
+	r := start(t, nil)
+	ctx := context.Background()
+	r.stop()
+	store, err := sqlite.Open(ctx, sqlite.Options{Path: r.path, Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, source := range map[string]string{"doubling.one": doubling(), "broken.one": `{"maximum":1e999999999}`, "good.one": `{"type":"object"}`} {
+		if err := store.PutEventType(ctx, &engine.EventType{Name: name, Schema: []byte(source), Version: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.open()
+	for name, want := range map[string]string{"doubling.one": "too many steps", "broken.one": "can't be used"} {
+		if _, err := r.Publish(ctx, []engine.EventInput{event(name, `{"a":1}`)}); engine.ErrorCode(err) != engine.CodeInvalid || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	r.publish("good.one", `{}`)
+	if _, _, err := r.PutEventType(ctx, &engine.EventType{Name: "doubling.two", Schema: []byte(doubling())}, false, router.AnyVersion); engine.ErrorCode(err) != engine.CodeInvalid || !strings.Contains(err.Error(), "more than 10000 subschemas") {
+		t.Errorf("registered: %v", err)
+	}
+	if _, _, err := r.PutEventType(ctx, &engine.EventType{Name: "broken.one", Schema: []byte(`{"maximum":1e9}`)}, false, router.AnyVersion); err != nil {
+		t.Error(err)
+	}
+	r.publish("broken.one", `7`)
+
+	// All events of a request share the time, and a stop waits for none of it.
+	many := make([]engine.EventInput, router.MaxBatch)
+	for i := range many {
+		many[i] = event("doubling.one", `{"a":1}`)
+	}
+	if _, err := r.Publish(ctx, many); engine.ErrorCode(err) != engine.CodeInvalid {
+		t.Error(err)
+	}
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := r.Publish(ended, []engine.EventInput{event("good.one", `{}`)}); engine.ErrorCode(err) != engine.CodeUnavailable {
+		t.Errorf("of a request that has ended: %v", err)
+	}
+}

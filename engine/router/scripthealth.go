@@ -1,0 +1,194 @@
+package router
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"switchhook/engine"
+	"switchhook/engine/dispatchqueue"
+	"switchhook/engine/retry"
+	"switchhook/scripts"
+)
+
+// What keeps a subscription's events from being sent need not be its target: its transform
+// may fail on every event, or its filter, or what is stored of it can't be used. Such a
+// subscription is failing, too. It is counted in memory, as errors of filters are.
+
+// failingAfter errors in a row a filter counts as failing, and the account is told of it or
+// of a transform: one event that is not as the others says little.
+const failingAfter = 5
+
+// streak counts failures since the last success.
+type streak struct {
+	any atomic.Bool // there are some
+
+	mu    sync.Mutex
+	count int
+	since time.Time
+	cause engine.HealthCause
+	last  string
+}
+
+// fail counts a failure, and gives how many there are.
+func (s *streak) fail(now time.Time, cause engine.HealthCause, text string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.count == 0 {
+		s.since = now
+	}
+	s.count++
+	s.cause, s.last = cause, text
+	s.any.Store(true)
+	return s.count
+}
+
+func (s *streak) succeed() {
+	if !s.any.Load() {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.count, s.since, s.last = 0, time.Time{}, ""
+	s.any.Store(false)
+}
+
+// over shows the failures in h, if there are as many as least.
+func (s *streak) over(h engine.Health, least int) engine.Health {
+	if !s.any.Load() {
+		return h
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.count >= least {
+		h.FailingSince, h.Failures, h.LastError, h.Cause = s.since, s.count, s.last, s.cause
+	}
+	return h
+}
+
+// takeStreaks keeps what is known of a filter and a transform, if they are the same as
+// before.
+func (r *compiledSubscription) takeStreaks(old *compiledSubscription) {
+	if old == nil {
+		return
+	}
+	if old.filterSource == r.filterSource {
+		r.filtering = old.filtering
+	}
+	if old.transformSource == r.transformSource && (old.configErr == nil) == (r.configErr == nil) {
+		r.preparing = old.preparing
+		r.worked.Store(old.worked.Load())
+	}
+}
+
+// health gives how a subscription fares whose target fares as h says.
+func (r *compiledSubscription) health(h engine.Health) engine.Health {
+	if h.State() != engine.HealthHealthy {
+		h.Cause = engine.CauseTarget
+		return h
+	}
+	if h = r.preparing.over(h, 1); h.Cause == "" {
+		h = r.filtering.over(h, failingAfter)
+	}
+	return h
+}
+
+// noteFilterStreak counts an event on which the filter failed. quiet keeps the operational
+// event back.
+func (e *Engine) noteFilterStreak(r *compiledSubscription, quiet bool) {
+	text := "the filter fails, which counts as no match; filter_errors say more"
+	if r.filtering.fail(e.now(), engine.CauseFilter, text) == failingAfter && !quiet {
+		e.announceFailing(r, r.filtering, r.filterRef)
+	}
+}
+
+// noteOwn counts whether an attempt got as far as its target. err is why it did not.
+func (e *Engine) noteOwn(r *compiledSubscription, en dispatchqueue.Entry, a *engine.Attempt, v verdict, err error) {
+	switch {
+	case v.Signal != retry.SignalUnknown || v.state == engine.StateDropped:
+		r.preparing.succeed()
+	case r.configErr != nil:
+		r.preparing.fail(e.now(), engine.CauseSubscription, retry.Truncate(r.configErr.Error()))
+	case a.Phase == phaseTransform:
+		text := "the transform " + scriptTrouble(err) + "; the attempts of its deliveries say more"
+		if r.preparing.fail(e.now(), engine.CauseTransform, text) == failingAfter && !e.isOperationalEvent(r, en) {
+			e.announceFailing(r, r.preparing, r.transformRef)
+		}
+	}
+}
+
+// scriptTrouble says how a script fails, without what it says itself: that may hold data of
+// an event.
+func scriptTrouble(err error) string {
+	var se *scripts.Error
+	if !errors.As(err, &se) {
+		return "makes a request that can't be sent"
+	}
+	text := map[scripts.Phase]string{
+		scripts.PhaseLint: "does not compile", scripts.PhaseCompile: "does not compile", scripts.PhaseRun: "fails",
+		scripts.PhaseOutput: "returns more than it may", scripts.PhaseCrash: "takes its process down",
+	}[se.Phase]
+	if text == "" {
+		text = "is stopped: " + se.Message // for its time or memory
+	}
+	if se.Line > 0 {
+		text += fmt.Sprintf(" at line %d, column %d", se.Line, se.Column)
+	}
+	return text
+}
+
+func (e *Engine) announceFailing(r *compiledSubscription, s *streak, ref engine.ScriptRef) {
+	h := s.over(engine.Health{}, 1)
+	script := ""
+	if ref.Script != 0 {
+		script = ref.Script.Format(engine.ScriptPrefix)
+	}
+	e.emit(r.sub.Account, typeFailing, struct {
+		subscriptionRef
+		Kind         engine.HealthCause `json:"kind"`
+		Script       string             `json:"script_id,omitempty"`
+		Version      int                `json:"script_version,omitempty"`
+		FailingSince time.Time          `json:"failing_since"`
+		Failures     int                `json:"failures"`
+		LastError    string             `json:"last_error"`
+		At           time.Time          `json:"at"`
+	}{subscriptionRefOf(r.sub), h.Cause, script, ref.Version, h.FailingSince, h.Failures, h.LastError, e.now()})
+}
+
+// failingFigures counts the subscriptions that fail.
+type failingFigures struct{ e *Engine }
+
+var failingSubscriptions = prometheus.NewDesc("switchhook_subscriptions_failing",
+	"Active subscriptions whose last attempts failed, by what they fail for.", []string{"cause"}, nil)
+
+// Describe implements prometheus.Collector.
+func (f failingFigures) Describe(ch chan<- *prometheus.Desc) { ch <- failingSubscriptions }
+
+// Collect implements prometheus.Collector.
+func (f failingFigures) Collect(ch chan<- prometheus.Metric) {
+	counts := map[engine.HealthCause]int{}
+	for _, h := range f.e.scheduler.healths() {
+		counts[h.Cause]++
+	}
+	for _, cause := range engine.HealthCauses {
+		ch <- prometheus.MustNewConstMetric(failingSubscriptions, prometheus.GaugeValue, float64(counts[cause]), string(cause))
+	}
+}
+
+// healths gives how the active subscriptions fare.
+func (s *scheduler) healths() (list []engine.Health) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, q := range s.queues {
+		if q.compiled.sub.Active {
+			if h := q.compiled.health(q.circuit.Health); h.Cause != "" {
+				list = append(list, h)
+			}
+		}
+	}
+	return list
+}

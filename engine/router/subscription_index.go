@@ -1,0 +1,114 @@
+package router
+
+import (
+	"slices"
+	"strings"
+	"switchhook/engine"
+	"sync"
+)
+
+// subscriptionIndex finds the subscriptions that may want an event: by account, then by the event
+// types and patterns that they name. Lists are copied on change, so that a reader goes
+// over one without holding a lock.
+type subscriptionIndex struct {
+	mu       sync.RWMutex
+	accounts map[string]*accountIndex
+}
+
+type accountIndex struct {
+	byType   map[string][]*compiledSubscription // "order.created"
+	byPrefix map[string][]*compiledSubscription // "order.", from "order.*"
+	all      []*compiledSubscription            // "*", which leaves out operational events
+}
+
+func newSubscriptionIndex() *subscriptionIndex {
+	return &subscriptionIndex{accounts: map[string]*accountIndex{}}
+}
+
+// candidates gives the routes of account that name eventType, each once, in no order.
+func (x *subscriptionIndex) candidates(account, eventType string) []*compiledSubscription {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	a := x.accounts[account]
+	if a == nil {
+		return nil
+	}
+	found := a.byType[eventType]
+	lists := 0
+	if len(found) > 0 {
+		lists++
+	}
+	join := func(more []*compiledSubscription) {
+		if len(more) == 0 {
+			return
+		}
+		if lists++; lists == 1 {
+			found = more
+		} else {
+			found = append(slices.Clip(found), more...)
+		}
+	}
+	if len(a.byPrefix) > 0 {
+		for i := strings.IndexByte(eventType, '.'); i >= 0; {
+			join(a.byPrefix[eventType[:i+1]])
+			rest := strings.IndexByte(eventType[i+1:], '.')
+			if rest < 0 {
+				break
+			}
+			i += 1 + rest
+		}
+	}
+	if !engine.Operational(eventType) {
+		join(a.all)
+	}
+	if lists > 1 { // only then can a subscription stand in two lists
+		slices.SortFunc(found, func(a, b *compiledSubscription) int { return int(a.sub.ID - b.sub.ID) })
+		found = slices.CompactFunc(found, func(a, b *compiledSubscription) bool { return a == b })
+	}
+	return found
+}
+
+// replace takes old's places away and gives new its own; either may be nil.
+func (x *subscriptionIndex) replace(old, new *compiledSubscription) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if old != nil {
+		if a := x.accounts[old.sub.Account]; a != nil {
+			a.updateLists(old, func(list []*compiledSubscription) []*compiledSubscription {
+				return slices.DeleteFunc(slices.Clone(list), func(r *compiledSubscription) bool { return r == old })
+			})
+			if len(a.byType)+len(a.byPrefix)+len(a.all) == 0 {
+				delete(x.accounts, old.sub.Account)
+			}
+		}
+	}
+	if new != nil && new.sub.Active {
+		a := x.accounts[new.sub.Account]
+		if a == nil {
+			a = &accountIndex{byType: map[string][]*compiledSubscription{}, byPrefix: map[string][]*compiledSubscription{}}
+			x.accounts[new.sub.Account] = a
+		}
+		a.updateLists(new, func(list []*compiledSubscription) []*compiledSubscription { return append(slices.Clip(list), new) })
+	}
+}
+
+// updateLists changes every list in which r stands, or is to stand.
+func (a *accountIndex) updateLists(r *compiledSubscription, change func([]*compiledSubscription) []*compiledSubscription) {
+	in := func(m map[string][]*compiledSubscription, key string) {
+		if list := change(m[key]); len(list) > 0 {
+			m[key] = list
+		} else {
+			delete(m, key)
+		}
+	}
+	for _, pattern := range r.sub.Events {
+		switch {
+		case pattern == "*":
+			a.all = change(a.all)
+		case strings.HasSuffix(pattern, "*"):
+			in(a.byPrefix, strings.TrimSuffix(pattern, "*"))
+		default:
+			in(a.byType, pattern)
+		}
+	}
+}

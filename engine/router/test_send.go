@@ -1,0 +1,199 @@
+package router
+
+import (
+	"context"
+	"maps"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"switchhook/engine"
+	"switchhook/engine/dispatchqueue"
+	"switchhook/engine/retry"
+)
+
+const (
+	maxTestSends        = 16 // test events that are sent at a time
+	maxAccountTestSends = 4  // of them, of an account
+	testRate            = 1  // a second, of an account
+	testBurst           = 10
+	// testAccounts is how many accounts' rates are remembered.
+	testAccounts = 10_000
+)
+
+// testSendLimiter bounds the test events that accounts send: they go past the queues.
+type testSendLimiter struct {
+	mu       sync.Mutex
+	total    int            // that are being sent
+	inFlight map[string]int // and of each account
+	limiters map[string]*rate.Limiter
+}
+
+// acquire takes a place for a test event; it tells whether there was one.
+func (t *testSendLimiter) acquire(account string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.total == maxTestSends || t.inFlight[account] == maxAccountTestSends {
+		return false
+	}
+	t.total++
+	t.inFlight[account]++
+	return true
+}
+
+func (t *testSendLimiter) release(account string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.total--
+	if t.inFlight[account]--; t.inFlight[account] == 0 {
+		delete(t.inFlight, account)
+	}
+}
+
+func (t *testSendLimiter) allow(account string, now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.limiters[account] == nil {
+		if len(t.limiters) >= testAccounts {
+			clear(t.limiters)
+		}
+		t.limiters[account] = rate.NewLimiter(testRate, testBurst)
+	}
+	return t.limiters[account].AllowN(now, 1)
+}
+
+// TestSend makes a test event and sends it to one subscription, active or not and
+// whatever its filter says, in one attempt at once: transformed, signed and guarded as any
+// other, past its queue. Trial names the event as for Try. What comes back is the
+// delivery with its attempt, as the log keeps it: succeeded, dropped, or dead. Errors:
+// CodeInvalid, CodeNotFound; CodeConflict where its target has not confirmed or its
+// transform is quarantined; CodeBusy where too many are sent, or
+// more than the account's quota has; CodeFull; CodeUnavailable.
+func (e *Engine) TestSend(ctx context.Context, t PreviewRequest) (*engine.Delivery, []*engine.Attempt, error) {
+	s, err := e.Subscription(t.Account, t.Subscription)
+	if err != nil {
+		return nil, nil, err
+	}
+	t.Account = s.Account
+	r := e.registry.compiledSubscription(s.ID)
+	switch {
+	case e.isStopping():
+		return nil, nil, errStopping()
+	case s.Verification.Pending():
+		return nil, nil, &engine.Error{Code: engine.CodeConflict, Message: "the target of this subscription has not confirmed yet that it wants to be sent events"}
+	case s.Unreadable != nil:
+		return nil, nil, unreadable(s)
+	case r == nil || r.quarantined.Load():
+		return nil, nil, &engine.Error{Code: engine.CodeConflict, Message: "the transform of this subscription is quarantined; give it a new one first"}
+	}
+	if err := e.pickSample(ctx, s, &t); err != nil {
+		return nil, nil, err
+	}
+	ev, err := e.previewEvent(ctx, &t)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := e.checkAdmission(s.Account); err != nil {
+		return nil, nil, err
+	}
+	if !e.testSends.allow(s.Account, e.cfg.Now()) {
+		return nil, nil, &engine.Error{Code: engine.CodeBusy, Message: "this account has sent too many test events; try again in a second"}
+	}
+	if !e.testSends.acquire(s.Account) {
+		return nil, nil, &engine.Error{Code: engine.CodeBusy, Message: "too many test events are being sent; try again in a moment"}
+	}
+	defer e.testSends.release(s.Account)
+	done, err := e.reserveTestQuota(ctx, ev)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer done()
+	return e.sendTest(ctx, r, ev)
+}
+
+// sendTest makes the attempt and stores the event with its outcome. Only then is there a
+// delivery: one that is cut short leaves nothing that a next run would send.
+func (e *Engine) sendTest(ctx context.Context, r *compiledSubscription, like *engine.Event) (*engine.Delivery, []*engine.Attempt, error) {
+	if !e.tasks.Add() {
+		return nil, nil, errStopping()
+	}
+	defer e.tasks.Done()
+	fresh := e.tracker.Begin(e.cfg.Now())
+	fresh.Queued() // it goes past the queues: lines that keep order must not wait for it
+	e.scheduler.releaseWaiting()
+	ev := &engine.Event{
+		ID: fresh.ID, Account: like.Account, Type: like.Type, Time: like.Time, Headers: map[string]string{},
+		Data: like.Data, Targets: []engine.ID{r.sub.ID},
+	}
+	maps.Copy(ev.Headers, like.Headers)
+	ev.Headers[testHeader] = "true"
+
+	memory := &eventCache{} // not the one of what waits
+	a := &engine.Attempt{Number: 1, At: e.now()}
+	began := time.Now()
+	en := dispatchqueue.Entry{Event: ev.ID, Payload: memory.add(ev, 1)}
+	attempting, span := e.traces.deliver(r, &dispatchqueue.Batch{First: en}, a)
+	x, dropped := e.attempt(attempting, r, en, a)
+	a.Duration = time.Since(began)
+	if why := e.shortageIn(x, a.Phase); why != nil {
+		endSpan(span, "put back")
+		e.noteShortage(why)
+		e.tracker.Abandon(fresh)
+		return nil, nil, &engine.Error{Code: engine.CodeBusy, Message: why.Error()}
+	}
+	v := droppedVerdict(dropped)
+	if dropped == "" {
+		v = verdictFor(retry.Decide(engine.RetrySchedule{0}, time.Time{}, a.Number, x, e.cfg.Now(), 0)) // one attempt, which is the last
+		if v.Reason != "" && a.Phase == "" {
+			a.Phase = phaseHTTP
+		}
+	}
+	a.Error = v.Reason
+	e.traces.delivered(span, a, v.state)
+	if _, err := e.store.Append(ctx, []engine.NewEvent{{Event: ev}}); err != nil {
+		e.tracker.Abandon(fresh)
+		return nil, nil, err
+	}
+	e.tracker.Stored(fresh, ev.Targets)
+	e.quotas.stored(ev)
+	id := engine.DeliveryID{Event: ev.ID, Subscription: r.sub.ID}
+	recorded := make(chan struct{})
+	e.recordOutcome(&engine.Outcome{ID: id, State: v.state, Attempts: 1, Error: v.Reason, Attempt: a}, func() {
+		e.tracker.Record(fresh, 0)
+		close(recorded)
+	})
+	select {
+	case <-recorded:
+		return e.Delivery(context.WithoutCancel(ctx), ev.Account, id)
+	case <-e.stop:
+		return nil, nil, &engine.Error{Code: engine.CodeUnavailable, Message: "the router is stopping; the delivery is in the log"}
+	}
+}
+
+// pickSample decides what is sent where t names no event: a sample of the event type that
+// t names or, if it names none, of the only one that s does. Without a sample in the
+// catalogue it is the newest event of that type. Error: CodeInvalid where there is none.
+func (e *Engine) pickSample(ctx context.Context, s *engine.Subscription, t *PreviewRequest) error {
+	if t.EventID != "" || t.SampleType == "" && (t.Event.Type != "" || t.Event.Data.Exists()) {
+		return nil
+	}
+	if t.SampleType == "" {
+		if len(s.Events) != 1 || !engine.ValidEventType(s.Events[0]) {
+			return engine.Invalid("sample", "is missing: this subscription does not name one event type alone, so name the type whose sample is to be sent")
+		}
+		t.SampleType = s.Events[0]
+	}
+	if entry := e.registry.eventType(t.SampleType); entry != nil && len(entry.Samples) > 0 {
+		return nil
+	}
+	newest, err := e.store.Events(ctx, engine.EventQuery{Account: s.Account, Type: t.SampleType, Limit: 1})
+	if err != nil {
+		return err
+	}
+	if len(newest) == 0 {
+		return engine.Invalid("sample", "can't be taken: the event type %.140q has no samples, and no event of it was published; give event", t.SampleType)
+	}
+	t.EventID = newest[0].ID.Format(engine.EventPrefix)
+	return nil
+}
