@@ -11,10 +11,10 @@ import (
 
 // Account gives what is set for an account: defaults where nothing is. It must not be
 // changed.
-func (e *Engine) Account(name string) *engine.Account {
-	e.registry.mu.RLock()
-	defer e.registry.mu.RUnlock()
-	if a := e.registry.accounts[name]; a != nil {
+func (c *Catalog) Account(name string) *engine.Account {
+	c.registry.mu.RLock()
+	defer c.registry.mu.RUnlock()
+	if a := c.registry.accounts[name]; a != nil {
 		return a
 	}
 	return &engine.Account{Name: name}
@@ -22,27 +22,27 @@ func (e *Engine) Account(name string) *engine.Account {
 
 // Accounts lists by name the accounts that something is set for, or that have a key or a
 // subscription. They must not be changed.
-func (e *Engine) Accounts() []*engine.Account {
-	e.registry.mu.RLock()
-	found := maps.Clone(e.registry.accounts)
+func (catalog *Catalog) Accounts() []*engine.Account {
+	catalog.registry.mu.RLock()
+	found := maps.Clone(catalog.registry.accounts)
 	add := func(name string) {
 		if found[name] == nil {
 			found[name] = &engine.Account{Name: name}
 		}
 	}
-	for _, c := range e.registry.keys {
+	for _, c := range catalog.registry.keys {
 		add(c.key.Account)
 	}
-	for name := range e.registry.owned {
+	for name := range catalog.registry.owned {
 		add(name)
 	}
-	e.registry.mu.RUnlock()
+	catalog.registry.mu.RUnlock()
 	return slices.SortedFunc(maps.Values(found), func(a, b *engine.Account) int { return strings.Compare(a.Name, b.Name) })
 }
 
 // PutAccount sets what is set for an account; version is the expected one or AnyVersion.
 // Errors: CodeInvalid, CodeStale.
-func (e *Engine) PutAccount(ctx context.Context, a *engine.Account, version int64) (*engine.Account, error) {
+func (c *Catalog) PutAccount(ctx context.Context, a *engine.Account, version int64) (*engine.Account, error) {
 	if err := engine.CheckAccount(a.Name); err != nil {
 		return nil, err
 	}
@@ -55,9 +55,9 @@ func (e *Engine) PutAccount(ctx context.Context, a *engine.Account, version int6
 	if a.Retention.Succeeded < 0 || a.Retention.Dead < 0 {
 		return nil, engine.Invalid("retention", "must not be negative")
 	}
-	e.registry.changes.Lock()
-	defer e.registry.changes.Unlock()
-	old := e.Account(a.Name)
+	c.registry.changes.Lock()
+	defer c.registry.changes.Unlock()
+	old := c.Account(a.Name)
 	if version != AnyVersion && version != old.Version {
 		return nil, staleVersion("account", old.Version, version)
 	}
@@ -66,15 +66,15 @@ func (e *Engine) PutAccount(ctx context.Context, a *engine.Account, version int6
 	}
 	stored := *a
 	stored.Unreadable = nil
-	stored.Version, stored.CreatedAt, stored.UpdatedAt = old.Version+1, old.CreatedAt, e.now()
+	stored.Version, stored.CreatedAt, stored.UpdatedAt = old.Version+1, old.CreatedAt, c.life.now()
 	if old.Version == 0 {
 		stored.CreatedAt = stored.UpdatedAt
 	}
-	if err := e.store.PutAccount(ctx, &stored); err != nil {
+	if err := c.store.PutAccount(ctx, &stored); err != nil {
 		return nil, err
 	}
-	e.registry.mu.Lock()
-	e.registry.setAccount(&stored)
-	e.registry.mu.Unlock()
+	c.registry.mu.Lock()
+	c.registry.setAccount(&stored)
+	c.registry.mu.Unlock()
 	return &stored, nil
 }

@@ -6,8 +6,8 @@ import (
 )
 
 // Audit lists entries of the audit log, newest first.
-func (e *Engine) Audit(ctx context.Context, q engine.AuditQuery) ([]*engine.AuditEntry, error) {
-	return e.store.Audit(ctx, q)
+func (c *Catalog) Audit(ctx context.Context, q engine.AuditQuery) ([]*engine.AuditEntry, error) {
+	return c.store.Audit(ctx, q)
 }
 
 // auditingStore is the store as the engine has it: each change of the catalogue goes with its
@@ -15,14 +15,14 @@ func (e *Engine) Audit(ctx context.Context, q engine.AuditQuery) ([]*engine.Audi
 // from the registry, whose lock the callers hold.
 type auditingStore struct {
 	engine.Store
-	engine *Engine
+	catalog *Catalog
 }
 
 // withAuditEntry is ctx with the entry of a change; before and after are pointers to structs, or nil.
 func (a *auditingStore) withAuditEntry(ctx context.Context, kind, subject, account string, before, after any) context.Context {
-	e := a.engine
+	c := a.catalog
 	actor := engine.ActorOf(ctx)
-	entry := &engine.AuditEntry{ID: e.ids.Next(), At: e.now(), Kind: kind, Subject: subject, Account: account, Action: engine.ActionUpdate}
+	entry := &engine.AuditEntry{ID: c.ids.Next(), At: c.life.now(), Kind: kind, Subject: subject, Account: account, Action: engine.ActionUpdate}
 	if actor.Key != nil {
 		entry.Actor = engine.AuditActor{Key: actor.Key.ID, Name: actor.Key.Name, Account: actor.Key.Account, Address: actor.Address}
 	} else {
@@ -40,12 +40,12 @@ func (a *auditingStore) withAuditEntry(ctx context.Context, kind, subject, accou
 
 // PutSubscription implements Catalogue.
 func (a *auditingStore) PutSubscription(ctx context.Context, s *engine.Subscription) error {
-	return a.Store.PutSubscription(a.withAuditEntry(ctx, engine.KindSubscription, s.ID.Format(engine.SubscriptionPrefix), s.Account, nilIfZero(a.engine.registry.subscription("", s.ID)), s), s)
+	return a.Store.PutSubscription(a.withAuditEntry(ctx, engine.KindSubscription, s.ID.Format(engine.SubscriptionPrefix), s.Account, nilIfZero(a.catalog.registry.subscription("", s.ID)), s), s)
 }
 
 // DeleteSubscription implements Catalogue.
 func (a *auditingStore) DeleteSubscription(ctx context.Context, id engine.ID) error {
-	old := a.engine.registry.subscription("", id)
+	old := a.catalog.registry.subscription("", id)
 	if old == nil {
 		return a.Store.DeleteSubscription(ctx, id)
 	}
@@ -53,9 +53,9 @@ func (a *auditingStore) DeleteSubscription(ctx context.Context, id engine.ID) er
 }
 
 func (a *auditingStore) script(id engine.ID) *engine.Script {
-	a.engine.registry.mu.RLock()
-	defer a.engine.registry.mu.RUnlock()
-	return a.engine.registry.scripts[id]
+	a.catalog.registry.mu.RLock()
+	defer a.catalog.registry.mu.RUnlock()
+	return a.catalog.registry.scripts[id]
 }
 
 // PutScript implements Catalogue.
@@ -84,7 +84,7 @@ func (a *auditingStore) PutScriptVersion(ctx context.Context, v *engine.ScriptVe
 // PutEventType implements Catalogue.
 func (a *auditingStore) PutEventType(ctx context.Context, t *engine.EventType) error {
 	var before any
-	if old := a.engine.registry.eventType(t.Name); old != nil {
+	if old := a.catalog.registry.eventType(t.Name); old != nil {
 		before = old.EventType
 	}
 	return a.Store.PutEventType(a.withAuditEntry(ctx, engine.KindEventType, t.Name, "", before, t), t)
@@ -92,7 +92,7 @@ func (a *auditingStore) PutEventType(ctx context.Context, t *engine.EventType) e
 
 // DeleteEventType implements Catalogue.
 func (a *auditingStore) DeleteEventType(ctx context.Context, name string) error {
-	old := a.engine.registry.eventType(name)
+	old := a.catalog.registry.eventType(name)
 	if old == nil {
 		return a.Store.DeleteEventType(ctx, name)
 	}
@@ -102,7 +102,7 @@ func (a *auditingStore) DeleteEventType(ctx context.Context, name string) error 
 // PutAccount implements Catalogue.
 func (a *auditingStore) PutAccount(ctx context.Context, acc *engine.Account) error {
 	var before any
-	if old := a.engine.Account(acc.Name); old.Version > 0 {
+	if old := a.catalog.Account(acc.Name); old.Version > 0 {
 		before = old
 	}
 	return a.Store.PutAccount(a.withAuditEntry(ctx, engine.KindAccount, acc.Name, acc.Name, before, acc), acc)
@@ -115,14 +115,14 @@ func (a *auditingStore) PutKey(ctx context.Context, k *engine.Key) error {
 
 // ReplaceKey implements Catalogue.
 func (a *auditingStore) ReplaceKey(ctx context.Context, k *engine.Key) error {
-	ctx = a.withAuditEntry(ctx, engine.KindKey, k.ID.Format(engine.KeyPrefix), k.Account, nilIfZero(a.engine.key(k.ID)), k)
+	ctx = a.withAuditEntry(ctx, engine.KindKey, k.ID.Format(engine.KeyPrefix), k.Account, nilIfZero(a.catalog.key(k.ID)), k)
 	engine.EntryOf(ctx).Action = engine.ActionRotate
 	return a.Store.ReplaceKey(ctx, k)
 }
 
 // DeleteKey implements Catalogue.
 func (a *auditingStore) DeleteKey(ctx context.Context, id engine.ID) error {
-	old := a.engine.key(id)
+	old := a.catalog.key(id)
 	if old == nil {
 		return a.Store.DeleteKey(ctx, id)
 	}

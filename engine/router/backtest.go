@@ -50,7 +50,7 @@ const (
 
 // BacktestRun is a Backtest made ready. Run must be called, once.
 type BacktestRun struct {
-	e               *Engine
+	w               *Evaluator
 	b               Backtest
 	account         string
 	patterns        []string // of event types; none: all
@@ -60,26 +60,26 @@ type BacktestRun struct {
 }
 
 // StartBacktest makes a Backtest ready. Errors: CodeInvalid, CodeNotFound, CodeBusy.
-func (e *Engine) StartBacktest(ctx context.Context, b Backtest) (*BacktestRun, error) {
+func (w *Evaluator) StartBacktest(ctx context.Context, b Backtest) (*BacktestRun, error) {
 	if b.Last == 0 {
 		b.Last = backtestEvents
 	}
 	if b.Last < 1 || b.Last > maxBacktestEvents {
 		return nil, engine.Invalid("last", "must be 1 to %d", maxBacktestEvents)
 	}
-	run, err := e.prepareBacktest(ctx, &b)
+	run, err := w.prepareBacktest(ctx, &b)
 	if err != nil {
 		return nil, err
 	}
-	run.e, run.b = e, b
-	if _, on := e.runningBacktests.LoadOrStore(run.account, true); on {
+	run.w, run.b = w, b
+	if _, on := w.runningBacktests.LoadOrStore(run.account, true); on {
 		return nil, &engine.Error{Code: engine.CodeBusy, Message: "a backtest of this account is on; try again when it has ended"}
 	}
 	select {
-	case e.backtestSlots <- struct{}{}:
+	case w.backtestSlots <- struct{}{}:
 		return run, nil
 	default:
-		e.runningBacktests.Delete(run.account)
+		w.runningBacktests.Delete(run.account)
 		return nil, &engine.Error{Code: engine.CodeBusy, Message: "too many backtests are on; try again when one has ended"}
 	}
 }
@@ -88,8 +88,8 @@ func (e *Engine) StartBacktest(ctx context.Context, b Backtest) (*BacktestRun, e
 // every page of events; an error of theirs ends the run.
 func (run *BacktestRun) Run(ctx context.Context, each func(BacktestChange) error, progress func(BacktestTotals) error) (totals BacktestTotals, err error) {
 	defer func() {
-		<-run.e.backtestSlots
-		run.e.runningBacktests.Delete(run.account)
+		<-run.w.backtestSlots
+		run.w.runningBacktests.Delete(run.account)
 	}()
 	ctx, cancel := context.WithTimeoutCause(ctx, backtestTimeout, &engine.Error{Code: engine.CodeUnavailable, Message: "the backtest took more than 5 minutes and was ended; take fewer events"})
 	defer cancel()
@@ -106,10 +106,10 @@ func (run *BacktestRun) Run(ctx context.Context, each func(BacktestChange) error
 		if ctx.Err() != nil {
 			return totals, context.Cause(ctx)
 		}
-		if run.e.isStopping() {
+		if run.w.life.isStopping() {
 			return totals, &engine.Error{Code: engine.CodeUnavailable, Message: "the router is stopping"}
 		}
-		events, err := run.e.store.Events(ctx, q)
+		events, err := run.w.store.Events(ctx, q)
 		if err != nil {
 			return totals, err
 		}
@@ -151,15 +151,15 @@ func pageAfter(events []*engine.Event) int {
 	return min(backtestPage, max(1, backtestBytes*len(events)/max(1, size)))
 }
 
-func (e *Engine) prepareBacktest(ctx context.Context, b *Backtest) (*BacktestRun, error) {
-	s, err := e.Script(b.Account, b.Script)
+func (w *Evaluator) prepareBacktest(ctx context.Context, b *Backtest) (*BacktestRun, error) {
+	s, err := w.catalog.Script(b.Account, b.Script)
 	if err != nil {
 		return nil, err
 	}
 	run := &BacktestRun{account: s.Account, liveVersion: s.Live}
 	request := scripts.Request{Method: "POST", Path: "/", Query: map[string][]string{}, Headers: map[string]string{}}
 	if b.Subscription != 0 {
-		sub, err := e.Subscription(s.Account, b.Subscription)
+		sub, err := w.catalog.Subscription(s.Account, b.Subscription)
 		if err != nil {
 			return nil, err
 		}
@@ -167,38 +167,38 @@ func (e *Engine) prepareBacktest(ctx context.Context, b *Backtest) (*BacktestRun
 			return nil, engine.Invalid("subscription", "%s does not use this script", sub.ID.Format(engine.SubscriptionPrefix))
 		}
 		run.patterns = sub.Events
-		if r := e.registry.compiledSubscription(sub.ID); r != nil && r.url != nil {
-			request = r.previewRequest(b.MaskURL)
+		if r := w.catalog.compiled(sub.ID); r != nil && r.targetURL != nil {
+			request = previewRequest(r, b.MaskURL)
 			if s.Kind == engine.KindTransform && r.filterSource != "" {
-				if run.before, err = e.newRunner(ctx, engine.KindFilter, r.filterSource, request); err != nil {
+				if run.before, err = w.monitor.newRunner(ctx, engine.KindFilter, r.filterSource, request); err != nil {
 					return nil, err
 				}
 			}
 		}
 	} else {
-		for _, sub := range e.ScriptUsers(s.ID) {
+		for _, sub := range w.catalog.ScriptUsers(s.ID) {
 			run.patterns = append(run.patterns, sub.Events...)
 		}
 	}
 	source := b.Candidate.Source
 	if source == "" {
-		v, err := e.ScriptVersion(ctx, s.Account, s.ID.Format(engine.ScriptPrefix), b.Candidate.Ref.Version)
+		v, err := w.catalog.ScriptVersion(ctx, s.Account, s.ID.Format(engine.ScriptPrefix), b.Candidate.Ref.Version)
 		if err != nil {
 			return nil, err
 		}
 		source = v.Source
 	}
-	if run.candidate, err = e.newRunner(ctx, s.Kind, source, request); err != nil {
+	if run.candidate, err = w.monitor.newRunner(ctx, s.Kind, source, request); err != nil {
 		return nil, err
 	}
 	if s.Live == 0 {
 		return run, nil
 	}
-	v, err := e.version(ctx, engine.ScriptRef{Script: s.ID, Version: s.Live})
+	v, err := w.catalog.version(ctx, engine.ScriptRef{Script: s.ID, Version: s.Live})
 	if err != nil {
 		return nil, err
 	}
-	run.live, err = e.newRunner(ctx, s.Kind, v.Source, request)
+	run.live, err = w.monitor.newRunner(ctx, s.Kind, v.Source, request)
 	return run, err
 }
 

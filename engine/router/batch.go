@@ -17,8 +17,6 @@ import (
 )
 
 const (
-	maxBatchSize = 1000
-	maxBatchWait = 5 * time.Minute
 	// maxBatchBody is where a batch is cut, so that a receiver can set a limit of its own.
 	// One event alone may be larger.
 	maxBatchBody = 1 << 20
@@ -51,38 +49,38 @@ type batch struct {
 
 // deliverBatch makes one attempt of several deliveries, in one POST. What does not go with
 // the first of them waits again.
-func (e *Engine) deliverBatch(q *queue, r *compiledSubscription, p dispatchqueue.Batch) {
+func (d *Dispatcher) deliverBatch(q *queue, r *compiledSubscription, p dispatchqueue.Batch) {
 	began := time.Now()
-	traced, span := e.traces.deliver(r, &p, &engine.Attempt{Number: p.First.Attempts + 1})
+	traced, span := d.traces.deliver(r.sub, &p, &engine.Attempt{Number: p.First.Attempts + 1})
 	ctx, cancel := context.WithTimeout(traced, r.policy.timeout)
 	defer cancel()
-	b := e.collectBatch(ctx, r, &p)
+	b := d.collectBatch(ctx, r, &p)
 	if len(b.elements) == 0 {
 		endSpan(span, "put back")
-		e.requeue(q, p, b.why)
+		d.requeue(q, p, b.why)
 		return
 	}
 	if b.next < p.Len() {
 		rest := dispatchqueue.Batch{First: *p.At(b.next), Rest: p.Rest[b.next:], Queue: p.Queue}
 		p.Rest = p.Rest[:b.next-1]
-		known, list := e.scheduler.requeueRest(q, rest)
-		e.afterRequeue(q, rest, known, list)
+		known, list := d.scheduler.requeueRest(q, rest)
+		d.afterRequeue(q, rest, known, list)
 	}
-	sent, x, post := e.sendBatch(ctx, r, b)
+	sent, x, post := d.sendBatch(ctx, r, b)
 	if x.Status == http.StatusRequestEntityTooLarge && len(sent) > 1 {
-		e.log.Info("batch refused as too large, to be sent in halves", "subscription_id", r.sub.ID.Format(engine.SubscriptionPrefix), "events", len(sent))
+		d.log.Info("batch refused as too large, to be sent in halves", "subscription_id", r.sub.ID.Format(engine.SubscriptionPrefix), "events", len(sent))
 		endSpan(span, "too large")
-		e.scheduler.batchTooLarge(q, len(sent))
-		e.requeue(q, p, nil)
+		d.scheduler.batchTooLarge(q, len(sent))
+		d.requeue(q, p, nil)
 		return
 	}
-	if why := e.shortageIn(x, post.Phase); why != nil {
+	if why := d.resources.shortageIn(x, post.Phase); why != nil {
 		endSpan(span, "put back")
-		e.requeue(q, p, why)
+		d.requeue(q, p, why)
 		return
 	}
 	took := time.Since(began)
-	e.metrics.duration.Observe(took.Seconds())
+	d.metrics.duration.Observe(took.Seconds())
 	outcome := verdict{} // of the POST, for what it says of the target
 	verdicts := make([]*verdict, len(b.elements))
 	for i, el := range b.elements {
@@ -96,62 +94,62 @@ func (e *Engine) deliverBatch(q *queue, r *compiledSubscription, p dispatchqueue
 			if el != sent[0] && !b.single {
 				el.attempt.Response = post.Response.TruncatedFor(len(sent))
 			}
-			e.decideElement(r, el, x)
+			d.decideElement(r, el, x)
 			outcome = el.verdict
 		} else if el.result.Err != nil {
-			e.decideElement(r, el, el.result)
+			d.decideElement(r, el, el.result)
 		} else if el.verdict.state == engine.StateDropped {
-			e.metrics.attempted(r.sub.Account, el.entry, el.attempt, engine.StateDropped)
+			d.metrics.attempted(r.sub.Account, el.entry, el.attempt, engine.StateDropped)
 		}
 	}
 	if len(sent) > 1 && outcome.state == engine.StateSucceeded {
-		e.scheduler.batchAccepted(q)
+		d.scheduler.batchAccepted(q)
 	}
 	if p.Queue != nil {
-		e.completeOrdered(q, &p, verdicts)
+		d.completeOrdered(q, &p, verdicts)
 	}
-	e.traces.delivered(span, &engine.Attempt{Phase: post.Phase}, outcome.state)
-	n := e.scheduler.finish(q, r, p, outcome.Decision)
+	d.traces.delivered(span, &engine.Attempt{Phase: post.Phase}, outcome.state)
+	n := d.scheduler.finish(q, r, p, outcome.Decision)
 	if outcome.Deactivate || n.failingTooLong || n.recovered {
-		e.applyTransition(r, outcome.Decision, n, e.isOperationalEvent(r, p.First))
+		d.applyTransition(r, outcome.Decision, n, d.isOperationalEvent(r, p.First))
 	}
 	for _, el := range b.elements {
 		if el.expired {
-			e.markExpired(q, r, el.entry)
+			d.markExpired(q, r, el.entry)
 			continue
 		}
 		if el.verdict.state == engine.StateDead {
-			e.countDeadLetter(r, el.entry, deadReason(el.attempt, el.verdict))
+			d.reportDeadLetter(r, el.entry, deadReason(el.attempt, el.verdict))
 		}
-		e.recordAttempt(q, r, el.entry, el.attempt, el.verdict)
+		d.recordAttempt(q, r, el.entry, el.attempt, el.verdict)
 	}
 }
 
 // decideElement decides what follows for one delivery, by its own schedule.
-func (e *Engine) decideElement(r *compiledSubscription, el *batchElement, x retry.Result) {
-	el.verdict = e.decide(r, el.giveUpAt, el.attempt, x)
+func (d *Dispatcher) decideElement(r *compiledSubscription, el *batchElement, x retry.Result) {
+	el.verdict = d.decide(r, el.giveUpAt, el.attempt, x)
 	el.attempt.Error = el.verdict.Reason
-	e.metrics.attempted(r.sub.Account, el.entry, el.attempt, el.verdict.state)
-	e.logAttempt(r, el.entry, el.attempt, el.verdict)
-	e.noteOwn(r, el.entry, el.attempt, el.verdict, x.Err)
+	d.metrics.attempted(r.sub.Account, el.entry, el.attempt, el.verdict.state)
+	d.logAttempt(r, el.entry, el.attempt, el.verdict)
+	d.noteOwn(r, el.entry, el.attempt, el.verdict, x.Err)
 }
 
 // collectBatch makes deliveries ready, one after the other, until they fill a batch or one comes
 // that can't go with those before it.
-func (e *Engine) collectBatch(ctx context.Context, r *compiledSubscription, p *dispatchqueue.Batch) (b batch) {
+func (d *Dispatcher) collectBatch(ctx context.Context, r *compiledSubscription, p *dispatchqueue.Batch) (b batch) {
 	began, size, going := time.Now(), 2, 0
 	for ; b.next < p.Len(); b.next++ {
 		if b.next > 0 && time.Since(began) > r.policy.timeout/2 { // the POST needs its time too
 			return b
 		}
-		el := &batchElement{entry: *p.At(b.next), attempt: &engine.Attempt{Number: p.At(b.next).Attempts + 1, At: e.now()}}
+		el := &batchElement{entry: *p.At(b.next), attempt: &engine.Attempt{Number: p.At(b.next).Attempts + 1, At: d.life.now()}}
 		el.giveUpAt = r.giveUpAt(&el.entry, p.ResumedAt)
-		if el.expired = e.cfg.Now().After(el.giveUpAt); el.expired {
+		if el.expired = d.cfg.Now().After(el.giveUpAt); el.expired {
 			el.verdict.state = engine.StateDead
 			b.elements = append(b.elements, el)
 			continue
 		}
-		alone, why := e.prepareElement(ctx, r, el)
+		alone, why := d.prepareElement(ctx, r, el)
 		if why != nil {
 			b.why = why
 			return b
@@ -188,24 +186,24 @@ func (e *Engine) collectBatch(ctx context.Context, r *compiledSubscription, p *d
 
 // prepareElement makes one delivery ready. alone says that it can't stand in an array: its transform
 // changed the request, or made a body that is no JSON. why is what the router lacked for it.
-func (e *Engine) prepareElement(ctx context.Context, r *compiledSubscription, el *batchElement) (alone bool, why *shortage) {
+func (d *Dispatcher) prepareElement(ctx context.Context, r *compiledSubscription, el *batchElement) (alone bool, why *shortage) {
 	if r.configErr != nil {
 		el.attempt.Phase, el.result.Err = phaseRefused, r.configErr
 		return false, nil
 	}
 	var err error
-	if el.event, err = e.loadEvent(ctx, el.entry); err != nil {
+	if el.event, err = d.loadEvent(ctx, el.entry); err != nil {
 		el.attempt.Phase, el.result.Err = phaseEvent, err
-		return false, e.shortageIn(el.result, phaseEvent)
+		return false, d.resources.shortageIn(el.result, phaseEvent)
 	}
-	out, dropped, err := e.buildUnsigned(ctx, r, el.event, el.attempt, e.buildBatchElement)
+	out, dropped, err := d.sender.buildUnsigned(ctx, r, el.event, el.attempt, d.sender.buildBatchElement)
 	if r.transformSource != "" {
-		e.recordRun(r, el.event, el.attempt, dropped, err)
+		d.monitor.recordRun(r, el.event, el.attempt, dropped, err)
 	}
 	switch {
 	case err != nil:
 		el.attempt.Phase, el.result.Err = phaseTransform, err
-		return false, e.shortageIn(el.result, phaseTransform)
+		return false, d.resources.shortageIn(el.result, phaseTransform)
 	case dropped != "":
 		el.verdict = droppedVerdict(dropped)
 		el.attempt.Error = dropped
@@ -219,18 +217,9 @@ func (e *Engine) prepareElement(ctx context.Context, r *compiledSubscription, el
 	return out.changed || !isJSON || arrayType(out.contentType) == "", nil
 }
 
-// withEventID puts an event's id into its envelope, so that a receiver can drop repeats.
-func withEventID(envelope []byte, event engine.ID) []byte {
-	body := make([]byte, 0, len(envelope)+32)
-	body = append(body, `{"id":"`...)
-	body = append(body, event.Format(engine.EventPrefix)...)
-	body = append(body, `",`...)
-	return append(body, envelope[1:]...)
-}
-
 // sendBatch sends what is to be sent of a batch, and notes in each attempt what went. The answer
 // is in result.
-func (e *Engine) sendBatch(ctx context.Context, r *compiledSubscription, b batch) (sent []*batchElement, x retry.Result, result engine.Attempt) {
+func (d *Dispatcher) sendBatch(ctx context.Context, r *compiledSubscription, b batch) (sent []*batchElement, x retry.Result, result engine.Attempt) {
 	for _, el := range b.elements {
 		if el.request != nil && el.result.Err == nil {
 			sent = append(sent, el)
@@ -253,17 +242,17 @@ func (e *Engine) sendBatch(ctx context.Context, r *compiledSubscription, b batch
 	if numbers := sequences(r.sub.ID, sent); numbers != "" {
 		out.headers[engine.SequenceHeader] = []string{numbers}
 	}
-	e.sign(out, r, id, sent[0].attempt.At)
-	sending, span := e.traces.send(ctx, out, sent[0].attempt)
-	headers, url := out.redact.Request(out.headers), out.redact.Url(out.url.String())
+	d.sender.sign(out, r, id, sent[0].attempt.At)
+	sending, span := d.traces.send(ctx, out.method, out.targetURL, out.headers, out.redact, sent[0].attempt)
+	headers, url := out.redact.Request(out.headers), out.redact.Url(out.targetURL.String())
 	for _, el := range sent {
 		el.attempt.Request.Method, el.attempt.Request.URL, el.attempt.Request.Headers = out.method, url, headers
 		if !b.single {
 			el.attempt.Batch = len(sent)
 		}
 	}
-	x = e.send(sending, r.policy.timeout, out, &result)
-	e.traces.sent(span, x, &result)
+	x = d.sender.send(sending, r.policy.timeout, out, &result)
+	d.traces.sent(span, x, &result)
 	return sent, x, result
 }
 

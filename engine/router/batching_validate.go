@@ -39,11 +39,11 @@ func ValidateDeliverySettings(s *engine.Subscription) error {
 
 // validateBatching validates how a subscription's deliveries stand to one another: their
 // order, batches and debounce.
-func (e *Engine) validateBatching(s *engine.Subscription) error {
+func (c *Catalog) validateBatching(s *engine.Subscription) error {
 	if err := validateBatchingExclusive(s); err != nil {
 		return err
 	}
-	return validateKeyExprs(s, e.registry.schemas(s.Events))
+	return validateKeyExprs(s, c.registry.schemas(s.Events))
 }
 
 func validateBatchingExclusive(s *engine.Subscription) error {
@@ -79,3 +79,7 @@ func validateKeyExprs(s *engine.Subscription, schemas [][]byte) error {
 	}
 	return nil
 }
+
+const maxBatchSize = 1000
+
+const maxBatchWait = 5 * time.Minute

@@ -259,14 +259,14 @@ func appendSpread(b, data []byte, own []string) []byte {
 // SetDialectBodies says which template the deliveries of a dialect's subscriptions follow,
 // by the dialect's name, where they have no transform and the default payload format. The
 // map replaces the one before at once and must not be changed afterwards.
-func (e *Engine) SetDialectBodies(bodies map[string]*BodyTemplate) { e.dialectBodies.Store(&bodies) }
+func (s *Sender) SetDialectBodies(bodies map[string]*BodyTemplate) { s.dialectBodies.Store(&bodies) }
 
 // dialectBody is the template that s follows; nil where it follows none.
-func (e *Engine) dialectBody(s *engine.Subscription) *BodyTemplate {
+func (sender *Sender) dialectBody(s *engine.Subscription) *BodyTemplate {
 	if s.Dialect == "" || s.PayloadFormat != engine.FormatStandard {
 		return nil
 	}
-	if bodies := e.dialectBodies.Load(); bodies != nil {
+	if bodies := sender.dialectBodies.Load(); bodies != nil {
 		return (*bodies)[s.Dialect]
 	}
 	return nil

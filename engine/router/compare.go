@@ -71,21 +71,6 @@ type scriptRunner struct {
 	request scripts.Request
 }
 
-// newRunner makes a runner; request is what a transform finds.
-func (e *Engine) newRunner(ctx context.Context, kind engine.ScriptKind, source string, request scripts.Request) (*scriptRunner, error) {
-	r := &scriptRunner{run: e.sandbox, request: request}
-	var err error
-	if kind == engine.KindFilter {
-		r.filter, err = e.filters.Compile(source)
-	} else {
-		r.program, err = e.sandbox.Compile(ctx, source)
-	}
-	if err != nil {
-		return nil, scriptError("source", err)
-	}
-	return r, nil
-}
-
 // outcome runs the script. The error is not the script's.
 func (r *scriptRunner) outcome(ctx context.Context, ev *engine.Event) (*ScriptOutcome, error) {
 	if r.filter == nil {

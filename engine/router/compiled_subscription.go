@@ -5,24 +5,23 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
-	"time"
-
 	"switchhook/engine"
+	"switchhook/engine/dispatchqueue"
 	"switchhook/engine/retry"
 	"switchhook/engine/signature"
 	"switchhook/scripts"
 	"switchhook/scripts/filter"
+	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // compiledSubscription is a subscription made ready for use. It is never changed: a changed
 // subscription gets a new route.
 type compiledSubscription struct {
 	sub       *engine.Subscription
-	url       *url.URL
+	targetURL       *url.URL
 	signer    *signature.Signer
 	headers   http.Header // the subscription's own
 	redact    *engine.Redactor
@@ -64,25 +63,25 @@ func (r *compiledSubscription) quarantineKey() quarantineKey {
 	return quarantineKey{r.sub.Account, program.Hash}
 }
 
-func (e *Engine) compileSubscription(s *engine.Subscription) *compiledSubscription {
-	r := &compiledSubscription{sub: s, policy: e.resolvePolicy(s), headers: make(http.Header, len(s.Headers)), redact: engine.NewRedactor(s), filtering: &streak{}, preparing: &streak{}}
+func (c *Catalog) compileSubscription(s *engine.Subscription) *compiledSubscription {
+	r := &compiledSubscription{sub: s, policy: c.resolvePolicy(s), headers: make(http.Header, len(s.Headers)), redact: engine.NewRedactor(s), filtering: &streak{}, preparing: &streak{}}
 	r.grouping.set(groupingSpecOf(s))
 	var err *engine.Error
 	if r.signer, err = signerOf(s); err != nil {
 		r.configErr = err
 	}
-	if u, err := e.cfg.Guard.ParseURL(s.TargetURL); err != nil {
+	if u, err := c.cfg.Guard.ParseURL(s.TargetURL); err != nil {
 		r.configErr = err
 	} else {
-		r.url = u
+		r.targetURL = u
 	}
 	ctx := context.Background()
-	if v, err := e.resolve(ctx, s.Filter, s.FilterScript); err != nil {
+	if v, err := c.resolve(ctx, s.Filter, s.FilterScript); err != nil {
 		r.filterSource, r.filterRef, r.filterErr = "false", s.FilterScript, err // an event must not pass because its filter is gone
 	} else {
 		r.filterSource, r.filterRef, r.versions[0] = v.Source, v.Ref(), v
 	}
-	if v, err := e.resolve(ctx, s.Transform, s.TransformScript); err != nil {
+	if v, err := c.resolve(ctx, s.Transform, s.TransformScript); err != nil {
 		r.transformRef, r.configErr = s.TransformScript, err
 	} else {
 		r.transformSource, r.transformRef, r.versions[1] = v.Source, v.Ref(), v
@@ -104,10 +103,10 @@ func unreadable(s *engine.Subscription) *engine.Error {
 
 // compiledFilter compiles on first use: with 10,000 subscriptions a start would wait for
 // filters that no event may ask for.
-func (e *Engine) compiledFilter(r *compiledSubscription) (*filter.Filter, error) {
+func (c *Catalog) compiledFilter(r *compiledSubscription) (*filter.Filter, error) {
 	r.filterOnce.Do(func() {
 		if r.filterSource != "" && r.filterErr == nil {
-			r.filter, r.filterErr = e.filters.Compile(r.filterSource)
+			r.filter, r.filterErr = c.filters.Compile(r.filterSource)
 		}
 	})
 	return r.filter, r.filterErr
@@ -120,16 +119,16 @@ const compileTime = 30 * time.Second
 // compiledTransform compiles a transform on first use. No lock is held meanwhile, and
 // deliveries that need the same source share one compilation. A stop ends it: the
 // deliveries go back to their queues.
-func (e *Engine) compiledTransform(ctx context.Context, r *compiledSubscription) (*scripts.Program, error) {
+func (c *Catalog) compiledTransform(ctx context.Context, r *compiledSubscription) (*scripts.Program, error) {
 	if program := r.program.Load(); program != nil {
 		return program, nil
 	}
-	compiled := e.compilations.DoChan(r.transformSource, func() (any, error) {
-		ctx, cancel := e.stopContext()
+	compiled := c.compilations.DoChan(r.transformSource, func() (any, error) {
+		ctx, cancel := c.life.stopContext()
 		defer cancel()
 		ctx, cancel = context.WithTimeout(ctx, compileTime)
 		defer cancel()
-		return e.cfg.Transformer.Compile(ctx, r.transformSource)
+		return c.cfg.Transformer.Compile(ctx, r.transformSource)
 	})
 	select {
 	case <-ctx.Done():
@@ -141,91 +140,20 @@ func (e *Engine) compiledTransform(ctx context.Context, r *compiledSubscription)
 		program := result.Val.(*scripts.Program)
 		r.program.Store(program)
 		// From here on quarantineScript finds the route; what it did before is made up for.
-		if reason := e.quarantine.contains(r.quarantineKey()); reason != "" {
-			e.holdRoute(r, reason, false)
+		if reason := c.quarantine.contains(r.quarantineKey()); reason != "" {
+			c.holdRoute(r, reason, false)
 			return nil, &scripts.Error{Phase: scripts.PhaseBusy, Message: "quarantined: " + reason}
 		}
 		return program, nil
 	}
 }
 
-// match gives the routes whose subscriptions want ev. Each distinct filter runs once, and
-// once for each script that it is a version of. The error is a CodeBusy: the filters were
-// not through by the deadline.
-func (e *Engine) match(candidates []*compiledSubscription, ev *scripts.Event, deadline time.Time) ([]*compiledSubscription, error) {
-	if !slices.ContainsFunc(candidates, func(r *compiledSubscription) bool { return r.filterSource != "" }) {
-		return candidates, nil
-	}
-	in := filter.NewInput(ev)
-	defer in.Release()
-	type result struct {
-		ok  bool
-		err error
-	}
-	type use struct { // a script's runs are counted and shadowed as its own, whoever has the same text
-		filter *filter.Filter
-		ref    engine.ScriptRef
-	}
-	known := make(map[use]result, len(candidates))
-	matched := make([]*compiledSubscription, 0, len(candidates))
-	for _, r := range candidates {
-		if r.filterSource == "" {
-			matched = append(matched, r)
-			continue
-		}
-		f, err := e.compiledFilter(r)
-		res, seen := known[use{f, r.filterRef}]
-		if !seen {
-			// A stop waits for no user's filters; what the router itself has to tell is
-			// published last, and is lost if it is not.
-			if time.Now().After(deadline) || e.isStopping() && !engine.Operational(ev.Type) {
-				return nil, errFiltersTooSlow
-			}
-			if res.err = err; err == nil {
-				res.ok, res.err = e.runFilter(r, f, in)
-			}
-			if f != nil {
-				known[use{f, r.filterRef}] = res
-			}
-		}
-		if res.err != nil {
-			e.recordFilterError(r, res.err)
-			e.noteFilterStreak(r, engine.Operational(ev.Type))
-			continue
-		}
-		r.filtering.succeed()
-		if res.ok {
-			matched = append(matched, r)
-		} else {
-			e.metrics.filtered.Inc()
-		}
-	}
-	return matched, nil
-}
-
-var errFiltersTooSlow = &engine.Error{Code: engine.CodeBusy, Message: fmt.Sprintf("the filters of this account took more than %s for these events, so none was stored; publish fewer at a time, or simplify the filters", matchTimeout)}
-
-// runFilter evaluates a filter. Those of named scripts are counted, and run beside their
-// shadow if there is one.
-func (e *Engine) runFilter(r *compiledSubscription, f *filter.Filter, in *filter.Input) (bool, error) {
-	if r.filterRef.Script == 0 {
-		return f.Match(in)
-	}
-	began := time.Now()
-	ok, err := f.Match(in)
-	e.scripts.add(r.filterRef.Script, time.Since(began), !ok && err == nil, err)
-	if sh := e.shadows.running(r.filterRef, e.cfg.Now()); sh != nil {
-		sh.compareFilter(in, ok, err)
-	}
-	return ok, err
-}
-
 // recordFilterError keeps a filter's failure for its owner to see. It counts as no match.
-func (e *Engine) recordFilterError(r *compiledSubscription, err error) {
-	e.metrics.filterErrors.Inc()
+func (c *Catalog) recordFilterError(r *compiledSubscription, err error) {
+	c.metrics.filterErrors.Inc()
 	text := retry.Truncate(err.Error())
 	if r.lastError.Swap(&text) == nil { // the text may quote an event
-		e.log.Warn("filter failed, which counts as no match; the subscription's filter_errors say why", "subscription_id", r.sub.ID.Format(engine.SubscriptionPrefix), "account", r.sub.Account)
+		c.log.Warn("filter failed, which counts as no match; the subscription's filter_errors say why", "subscription_id", r.sub.ID.Format(engine.SubscriptionPrefix), "account", r.sub.Account)
 	}
 	r.filterErrors.Add(1)
 }
@@ -254,3 +182,23 @@ func checkHeader(name, value string) string {
 func isTokenChar(c rune) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", c)
 }
+
+// giveUpAt is when a delivery is dead, whatever its schedule says. resumed is when the
+// subscription was last switched on again.
+func (r *compiledSubscription) giveUpAt(en *dispatchqueue.Entry, resumed time.Time) time.Time {
+	from := en.Event.Time()
+	if en.RequestedAt.After(from) {
+		from = en.RequestedAt
+	}
+	// What waited while the subscription was off must not be dead when it is on again.
+	if !r.policy.explicitGiveUpAfter && resumed.After(from) {
+		from = resumed
+	}
+	return from.Add(r.policy.giveUpAfter)
+}
+
+var errFiltersTooSlow = &engine.Error{Code: engine.CodeBusy, Message: fmt.Sprintf("the filters of this account took more than %s for these events, so none was stored; publish fewer at a time, or simplify the filters", matchTimeout)}
+
+// matchTimeout is how long the filters over all events of one Publish may take. One filter
+// takes 5 ms at most, but an account may have many.
+const matchTimeout = 5 * time.Second

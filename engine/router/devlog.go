@@ -15,13 +15,8 @@ import (
 // longestLoggedError is how much of an error a line for people shows, in characters.
 const longestLoggedError = 120
 
-// logEvent writes an event that was published, a short line for the person who develops.
-func (e *Engine) logEvent(id string, kind string, matched int) {
-	e.log.Info("event", "id", id, "type", kind, "matched", matched)
-}
-
 // logOutcome writes what came of an attempt, a short line for the person who develops.
-func (e *Engine) logOutcome(r *compiledSubscription, en dispatchqueue.Entry, a *engine.Attempt, v verdict) {
+func (d *Dispatcher) logOutcome(r *compiledSubscription, en dispatchqueue.Entry, a *engine.Attempt, v verdict) {
 	attributes := []slog.Attr{slog.String("id", engine.DeliveryID{Event: en.Event, Subscription: r.sub.ID}.String()), slog.String("to", hostOf(r.sub.TargetURL))}
 	if a.Response.Status != 0 {
 		attributes = append(attributes, slog.Int("status", a.Response.Status))
@@ -42,15 +37,7 @@ func (e *Engine) logOutcome(r *compiledSubscription, en dispatchqueue.Entry, a *
 			attributes = append(attributes, slog.Duration("again_in", time.Until(v.NextAt).Round(time.Second)))
 		}
 	}
-	e.log.LogAttrs(context.Background(), level, text, attributes...)
-}
-
-// hostOf is where a URL leads, without what could be a credential in it.
-func hostOf(target string) string {
-	if u, err := url.Parse(target); err == nil {
-		return u.Host
-	}
-	return ""
+	d.log.LogAttrs(context.Background(), level, text, attributes...)
 }
 
 // firstLine cuts a text to what fits into a line.
@@ -63,4 +50,12 @@ func firstLine(text string) string {
 		line += "…"
 	}
 	return line
+}
+
+// hostOf is where a URL leads, without what could be a credential in it.
+func hostOf(target string) string {
+	if u, err := url.Parse(target); err == nil {
+		return u.Host
+	}
+	return ""
 }

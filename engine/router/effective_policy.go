@@ -76,21 +76,21 @@ type effectivePolicy struct {
 // time. A longer schedule is never cut short.
 const defaultGiveUpAfter = 4 * 24 * time.Hour
 
-func (e *Engine) resolvePolicy(s *engine.Subscription) effectivePolicy {
+func (c *Catalog) resolvePolicy(s *engine.Subscription) effectivePolicy {
 	t := effectivePolicy{
 		retries: s.Policy.Retries, timeout: s.Policy.Timeout, inFlight: s.Policy.InFlight,
 		interval: s.Policy.Rate.Interval(), giveUpAfter: s.Policy.GiveUpAfter, explicitGiveUpAfter: s.Policy.GiveUpAfter != 0,
 	}
 	if t.retries == nil {
-		t.retries = e.cfg.Retries
+		t.retries = c.cfg.Retries
 	}
 	if t.timeout == 0 {
-		t.timeout = e.cfg.Timeout
+		t.timeout = c.cfg.Timeout
 	}
 	if t.inFlight == 0 {
-		t.inFlight = e.cfg.SubscriptionInFlight
+		t.inFlight = c.cfg.SubscriptionInFlight
 	}
-	t.inFlight = min(t.inFlight, e.cfg.InFlight)
+	t.inFlight = min(t.inFlight, c.cfg.InFlight)
 	if allowed := s.Verification.AllowedRate; allowed > 0 {
 		t.interval = max(t.interval, engine.Rate{Count: allowed, Per: time.Minute}.Interval())
 	}
@@ -98,27 +98,4 @@ func (e *Engine) resolvePolicy(s *engine.Subscription) effectivePolicy {
 		t.giveUpAfter = max(defaultGiveUpAfter, t.retries.Span()+time.Hour)
 	}
 	return t
-}
-
-// timerSlack is how late a timer may be without the rate falling behind.
-const timerSlack = 2 * time.Millisecond
-
-// pacer spreads attempts evenly: one, then none for an interval. (A token bucket of one
-// would lose what each timer is late, and a larger one would let bursts through.)
-type pacer struct {
-	at       time.Time // of the next attempt, at the earliest
-	interval time.Duration
-}
-
-// advance notes an attempt at now.
-func (p *pacer) advance(now time.Time, interval time.Duration) {
-	if interval <= 0 {
-		*p = pacer{}
-		return
-	}
-	p.interval = interval
-	if p.at.Before(now.Add(-timerSlack)) || p.at.After(now.Add(p.interval)) { // that is, the clock was set back
-		p.at = now
-	}
-	p.at = p.at.Add(interval)
 }

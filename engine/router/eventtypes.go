@@ -14,7 +14,7 @@ import (
 // PutEventType makes or replaces an entry of the catalogue; created tells which. version
 // is the expected one or AnyVersion. Errors: CodeInvalid, CodeStale, CodeConflict where
 // create asks for a new entry and there is one.
-func (e *Engine) PutEventType(ctx context.Context, t *engine.EventType, create bool, version int64) (stored *engine.EventType, created bool, err error) {
+func (c *Catalog) PutEventType(ctx context.Context, t *engine.EventType, create bool, version int64) (stored *engine.EventType, created bool, err error) {
 	if !engine.ValidEventType(t.Name) {
 		return nil, false, engine.Invalid("name", `%.140q is no event type: use letters, digits and _ in parts joined by ".", such as "order.created"`, t.Name)
 	}
@@ -27,14 +27,14 @@ func (e *Engine) PutEventType(ctx context.Context, t *engine.EventType, create b
 	if err := CheckVerificationMode(t.Verify); err != nil {
 		return nil, false, err
 	}
-	compiled, invalid := compileEventType(e.schemaTime(ctx), t)
+	compiled, invalid := compileEventType(newSchemaDeadline(ctx, c.life), t)
 	if invalid != nil {
 		return nil, false, invalid
 	}
-	e.registry.changes.Lock()
-	defer e.registry.changes.Unlock()
-	t.UpdatedAt = e.now()
-	old := e.registry.eventType(t.Name)
+	c.registry.changes.Lock()
+	defer c.registry.changes.Unlock()
+	t.UpdatedAt = c.life.now()
+	old := c.registry.eventType(t.Name)
 	switch {
 	case old == nil && version != AnyVersion:
 		return nil, false, engine.NotFound("event type", t.Name)
@@ -47,44 +47,44 @@ func (e *Engine) PutEventType(ctx context.Context, t *engine.EventType, create b
 	default:
 		t.Version, t.CreatedAt = old.Version+1, old.CreatedAt
 	}
-	if err := e.store.PutEventType(ctx, t); err != nil {
+	if err := c.store.PutEventType(ctx, t); err != nil {
 		return nil, false, err
 	}
-	e.registry.mu.Lock()
-	e.registry.eventTypes[t.Name] = compiled
-	e.registry.mu.Unlock()
+	c.registry.mu.Lock()
+	c.registry.eventTypes[t.Name] = compiled
+	c.registry.mu.Unlock()
 	return t, old == nil, nil
 }
 
 // loadEventType makes a stored event type ready. Its schema was good when it was stored,
 // perhaps by an earlier version; where it can't be used any more, events of the type are
 // refused, and all others go on.
-func loadEventType(t *engine.EventType) *eventType {
-	loaded := &eventType{EventType: t}
+func loadEventType(t *engine.EventType) *registeredEventType {
+	loaded := &registeredEventType{EventType: t}
 	if t.Schema != nil {
-		loaded.schema, loaded.broken = schema.Load(t.Schema)
+		loaded.compiledSchema, loaded.broken = schema.Load(t.Schema)
 	}
 	return loaded
 }
 
-// schemaTime bounds the checks of one request against schemas. (A context with a deadline
+// schemaDeadline bounds the checks of one request against schemas. (A context with a deadline
 // would cost each Publish a timer.)
-type schemaTime struct {
+type schemaDeadline struct {
 	context.Context
-	e     *Engine
+	life  *Lifecycle
 	until time.Time
 }
 
-func (e *Engine) schemaTime(ctx context.Context) *schemaTime {
-	return &schemaTime{ctx, e, time.Now().Add(matchTimeout)}
+func newSchemaDeadline(ctx context.Context, life *Lifecycle) *schemaDeadline {
+	return &schemaDeadline{ctx, life, time.Now().Add(matchTimeout)}
 }
 
 // Err tells whether the time is over, or the router stops.
-func (c *schemaTime) Err() error {
+func (c *schemaDeadline) Err() error {
 	switch {
 	case c.Context.Err() != nil:
 		return c.Context.Err()
-	case c.e.isStopping():
+	case c.life.isStopping():
 		return errStopping()
 	case time.Now().After(c.until):
 		return &engine.Error{Code: engine.CodeBusy, Message: fmt.Sprintf("these events took more than %s to be checked against their schemas, so none was stored; publish fewer at a time, or simplify the schemas", matchTimeout)}
@@ -109,11 +109,11 @@ func follows(ctx context.Context, s *schema.Schema, value []byte, field, of stri
 	return &engine.Error{Code: engine.CodeUnavailable, Message: "the check against the schema was ended: " + err.Error()}
 }
 
-func compileEventType(ctx context.Context, t *engine.EventType) (*eventType, *engine.Error) {
-	compiled := &eventType{EventType: t}
+func compileEventType(ctx context.Context, t *engine.EventType) (*registeredEventType, *engine.Error) {
+	compiled := &registeredEventType{EventType: t}
 	if t.Schema != nil {
 		var err error
-		if compiled.schema, err = schema.Compile(t.Schema); err != nil {
+		if compiled.compiledSchema, err = schema.Compile(t.Schema); err != nil {
 			return nil, engine.Invalid("schema", "%v", err)
 		}
 	}
@@ -128,8 +128,8 @@ func compileEventType(ctx context.Context, t *engine.EventType) (*eventType, *en
 		if _, err := jsonindex.Parse(sample, jsonindex.Limits{}); err != nil {
 			return nil, engine.Invalid(field, "%v", err)
 		}
-		if compiled.schema != nil {
-			if err := follows(ctx, compiled.schema, sample, field, "given"); err != nil {
+		if compiled.compiledSchema != nil {
+			if err := follows(ctx, compiled.compiledSchema, sample, field, "given"); err != nil {
 				return nil, err
 			}
 		}
@@ -140,10 +140,10 @@ func compileEventType(ctx context.Context, t *engine.EventType) (*eventType, *en
 // DeleteEventType removes an entry of the catalogue. Subscriptions that name it stay.
 // Errors: CodeNotFound, CodeStale, and CodeConflict for those that the router publishes
 // itself.
-func (e *Engine) DeleteEventType(ctx context.Context, name string, version int64) error {
-	e.registry.changes.Lock()
-	defer e.registry.changes.Unlock()
-	t := e.registry.eventType(name)
+func (c *Catalog) DeleteEventType(ctx context.Context, name string, version int64) error {
+	c.registry.changes.Lock()
+	defer c.registry.changes.Unlock()
+	t := c.registry.eventType(name)
 	if t == nil {
 		return engine.NotFound("event type", name)
 	}
@@ -153,11 +153,11 @@ func (e *Engine) DeleteEventType(ctx context.Context, name string, version int64
 	if version != AnyVersion && version != t.Version {
 		return staleVersion("event type", t.Version, version)
 	}
-	if err := e.store.DeleteEventType(ctx, name); err != nil {
+	if err := c.store.DeleteEventType(ctx, name); err != nil {
 		return err
 	}
-	e.registry.mu.Lock()
-	delete(e.registry.eventTypes, name)
-	e.registry.mu.Unlock()
+	c.registry.mu.Lock()
+	delete(c.registry.eventTypes, name)
+	c.registry.mu.Unlock()
 	return nil
 }

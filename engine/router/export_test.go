@@ -9,7 +9,7 @@ import (
 
 // Prune removes all that may go by now, without pauses.
 func (e *Engine) Prune(ctx context.Context) error {
-	r := retention{engine: e}
+	r := retention{Pruner: e.Pruner}
 	return r.run(ctx, func(time.Duration) bool { return true })
 }
 
@@ -22,13 +22,15 @@ func PruneEvery(d time.Duration) (restore func()) {
 }
 
 // Measure looks at the store and the disk.
-func (e *Engine) Measure(ctx context.Context) { e.load.refusal.Store(e.checkStore(ctx)) }
+func (e *Engine) Measure(ctx context.Context) {
+	e.LoadShedder.refusal.Store(e.LoadShedder.checkStore(ctx))
+}
 
 // MeasureBacklog counts what waits.
-func (e *Engine) MeasureBacklog(ctx context.Context) { e.countBacklog(ctx) }
+func (e *Engine) MeasureBacklog(ctx context.Context) { e.LoadShedder.countBacklog(ctx) }
 
 // ExpireAll gives up what has waited too long in memory.
-func (e *Engine) ExpireAll() { e.expireDeliveries() }
+func (e *Engine) ExpireAll() { e.Dispatcher.expireDeliveries() }
 
 // Expiries are the deadlines of subscriptions.
 type Expiries struct{ expiryQueue }
@@ -41,13 +43,6 @@ func (x *Expiries) Note(s *engine.Subscription) { x.add(s) }
 
 // Due takes out what is due.
 func (x *Expiries) Due(now time.Time) (engine.ID, bool) { return x.due(now) }
-
-// depth is how many deliveries wait in memory.
-func (s *scheduler) depth() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.total
-}
 
 // ScriptCounts are the stats of scripts.
 type ScriptCounts struct{ scriptCounts }
@@ -67,22 +62,22 @@ func (e *Engine) Kept() map[string]int {
 		m.Range(func(any, any) bool { n++; return true })
 		return n
 	}
-	e.accountVerificationSlots.mu.Lock()
-	defer e.accountVerificationSlots.mu.Unlock()
-	e.expiries.mu.Lock()
-	defer e.expiries.mu.Unlock()
-	e.scripts.mu.Lock()
-	defer e.scripts.mu.Unlock()
+	e.Catalog.accountVerificationSlots.mu.Lock()
+	defer e.Catalog.accountVerificationSlots.mu.Unlock()
+	e.Catalog.expiries.mu.Lock()
+	defer e.Catalog.expiries.mu.Unlock()
+	e.Monitor.scripts.mu.Lock()
+	defer e.Monitor.scripts.mu.Unlock()
 	return map[string]int{
-		"versions": count(&e.registry.versions), "meters": count(&e.quotas.byAccount), "consents": len(e.accountVerificationSlots.places),
-		"strikes": len(e.quarantine.suspects()), "deadlines": len(e.expiries.next), "script stats": len(e.scripts.byID),
+		"versions": count(&e.Catalog.registry.versions), "meters": count(&e.Publisher.quotas.byAccount), "consents": len(e.Catalog.accountVerificationSlots.places),
+		"strikes": len(e.Catalog.quarantine.suspects()), "deadlines": len(e.Catalog.expiries.next), "script stats": len(e.Monitor.scripts.byID),
 	}
 }
 
 // Tidy forgets what nobody needs at a time.
 func (e *Engine) Tidy(now time.Time) {
-	e.quotas.dropIdle(now)
-	e.forgetUnused()
+	e.Publisher.quotas.dropIdle(now)
+	e.Catalog.forgetUnused()
 }
 
 // Forget drops the stats of a deleted script.

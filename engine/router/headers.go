@@ -3,23 +3,12 @@ package router
 import (
 	"net/http"
 	"strings"
+	"switchhook/engine/signature"
+	"switchhook/scripts"
 )
 
 // Headers of outgoing requests keep the spelling that their owner gave them, so that they are
 // found by comparing names without case. No two of a request differ only in case.
-
-// hasHeader reports whether h has a header of this name, in any case.
-func hasHeader(h http.Header, name string) bool {
-	if _, ok := h[name]; ok {
-		return true
-	}
-	for other := range h {
-		if len(other) == len(name) && strings.EqualFold(other, name) {
-			return true
-		}
-	}
-	return false
-}
 
 // deleteHeader removes the header of this name, in any case.
 func deleteHeader(h http.Header, name string) {
@@ -39,4 +28,15 @@ func setHeader(h http.Header, name, value string) {
 // hasPrefixFold reports whether s begins with prefix, in any case.
 func hasPrefixFold(s, prefix string) bool {
 	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
+}
+
+// signatureHeader reports whether a receiver may read a header as the signature that one of
+// schemes makes.
+func signatureHeader(name string, schemes []signature.Scheme) bool {
+	for _, scheme := range schemes {
+		if scripts.FoldHeader(name) == scripts.FoldHeader(scheme.HeaderName()) {
+			return true
+		}
+	}
+	return false
 }

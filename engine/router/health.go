@@ -14,10 +14,10 @@ const recoveredAfter = time.Minute
 const healthEvery = time.Second // between two writings of what changed
 
 // Health gives how a subscription fares.
-func (e *Engine) Health(id engine.ID) engine.Health {
-	e.scheduler.mu.Lock()
-	defer e.scheduler.mu.Unlock()
-	if q := e.scheduler.queues[id]; q != nil {
+func (d *Dispatcher) Health(id engine.ID) engine.Health {
+	d.scheduler.mu.Lock()
+	defer d.scheduler.mu.Unlock()
+	if q := d.scheduler.queues[id]; q != nil {
 		return q.compiled.health(q.circuit.Health)
 	}
 	return engine.Health{Subscription: id}
@@ -25,28 +25,28 @@ func (e *Engine) Health(id engine.ID) engine.Health {
 
 // healthLoop writes down what has changed, so that a restart neither forgets how long a
 // target has failed nor floods it.
-func (e *Engine) healthLoop() { e.runEvery(healthEvery, e.saveHealth) }
+func (d *Dispatcher) healthLoop() { d.life.runEvery(healthEvery, d.saveHealth) }
 
-func (e *Engine) saveHealth() {
-	changed := e.scheduler.takeDirtyHealth()
+func (d *Dispatcher) saveHealth() {
+	changed := d.scheduler.takeDirtyHealth()
 	if len(changed) == 0 {
 		return
 	}
-	if err := e.store.PutHealth(context.Background(), changed); err != nil {
-		e.log.Error("health of targets not recorded", "error", err)
-		e.scheduler.restoreDirtyHealth(changed)
+	if err := d.store.PutHealth(context.Background(), changed); err != nil {
+		d.log.Error("health of targets not recorded", "error", err)
+		d.scheduler.restoreDirtyHealth(changed)
 	}
 }
 
 // applyTransition acts on what an attempt told of its target beyond its own delivery. quiet keeps the
 // operational events back.
-func (e *Engine) applyTransition(r *compiledSubscription, v retry.Decision, n transition, quiet bool) {
+func (d *Dispatcher) applyTransition(r *compiledSubscription, v retry.Decision, n transition, quiet bool) {
 	switch {
 	case v.Deactivate:
-		e.deactivate(r, "the target answered 410 Gone", quiet)
+		d.catalog.deactivate(r, "the target answered 410 Gone", quiet)
 	case n.failingTooLong:
-		e.deactivate(r, "every attempt has failed since "+n.health.FailingSince.Format(time.RFC3339)+"; the last: "+n.health.LastError, quiet)
+		d.catalog.deactivate(r, "every attempt has failed since "+n.health.FailingSince.Format(time.RFC3339)+"; the last: "+n.health.LastError, quiet)
 	case n.recovered && !quiet:
-		e.emitRecovered(r, n.health)
+		d.outbox.emitRecovered(r, n.health)
 	}
 }

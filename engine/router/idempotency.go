@@ -3,6 +3,8 @@ package router
 import (
 	"context"
 	"switchhook/engine"
+	"switchhook/engine/snowflake"
+	"sync"
 )
 
 // BeginRequest registers a request of an account. If one with the same key was answered,
@@ -10,20 +12,20 @@ import (
 // ForgetRequest. Errors: CodeInvalid; CodeConflict if the key was used for something else,
 // while a request with it is being handled, or if the router stopped while it handled one, so
 // that nobody knows what came of it.
-func (e *Engine) BeginRequest(ctx context.Context, account, key string, digest engine.KeyHash) (r, stored *engine.IdempotentRequest, err error) {
+func (i *Idempotency) BeginRequest(ctx context.Context, account, key string, digest engine.KeyHash) (r, stored *engine.IdempotentRequest, err error) {
 	const field = "Idempotency-Key"
 	if !engine.ValidKey(key) {
 		return nil, nil, engine.Invalid(field, "must be 1 to %d visible ASCII characters", engine.MaxEventKey)
 	}
-	r = &engine.IdempotentRequest{ID: e.ids.Next(), Account: account, Key: engine.RequestKeyHash(account, key), Digest: digest}
-	if _, busy := e.requests.LoadOrStore(r.Key, r.ID); busy {
+	r = &engine.IdempotentRequest{ID: i.ids.Next(), Account: account, Key: engine.RequestKeyHash(account, key), Digest: digest}
+	if _, busy := i.requests.LoadOrStore(r.Key, r.ID); busy {
 		return nil, nil, &engine.Error{Code: engine.CodeConflict, Field: field, Message: "belongs to a request that is being handled now: send this one again in a second"}
 	}
-	stored, err = e.store.BeginRequest(ctx, r, engine.MaxIdempotentRequests)
+	stored, err = i.store.BeginRequest(ctx, r, engine.MaxIdempotentRequests)
 	if stored == nil && err == nil {
 		return r, nil, nil
 	}
-	e.requests.Delete(r.Key)
+	i.requests.Delete(r.Key)
 	switch {
 	case err != nil:
 		return nil, nil, err
@@ -36,17 +38,30 @@ func (e *Engine) BeginRequest(ctx context.Context, account, key string, digest e
 }
 
 // FinishRequest stores the answer of r.
-func (e *Engine) FinishRequest(ctx context.Context, r *engine.IdempotentRequest) error {
-	defer e.requests.Delete(r.Key)
-	return e.store.FinishRequest(ctx, r)
+func (i *Idempotency) FinishRequest(ctx context.Context, r *engine.IdempotentRequest) error {
+	defer i.requests.Delete(r.Key)
+	return i.store.FinishRequest(ctx, r)
 }
 
 // AbandonRequest ends a request of which nobody knows whether it changed something: its key
 // stays in use.
-func (e *Engine) AbandonRequest(r *engine.IdempotentRequest) { e.requests.Delete(r.Key) }
+func (i *Idempotency) AbandonRequest(r *engine.IdempotentRequest) { i.requests.Delete(r.Key) }
 
 // ForgetRequest removes r, which has changed nothing: its key is free again.
-func (e *Engine) ForgetRequest(ctx context.Context, r *engine.IdempotentRequest) error {
-	defer e.requests.Delete(r.Key)
-	return e.store.ForgetRequest(ctx, r.ID)
+func (i *Idempotency) ForgetRequest(ctx context.Context, r *engine.IdempotentRequest) error {
+	defer i.requests.Delete(r.Key)
+	return i.store.ForgetRequest(ctx, r.ID)
+}
+
+// Idempotency remembers the answers to requests with an idempotency key, so that a repeated
+// request has one effect.
+type Idempotency struct {
+	store engine.Store
+	ids   *snowflake.Maker
+
+	requests sync.Map // KeyHash of the requests that are being handled
+}
+
+func newIdempotency(store engine.Store, ids *snowflake.Maker) *Idempotency {
+	return &Idempotency{store: store, ids: ids}
 }

@@ -78,7 +78,7 @@ func (g *registry) dropKey(id engine.ID) *credential {
 // CreateKey stores a new API key and gives its text, which is not kept. An empty text
 // makes one, another is one that clients have already; nil Scopes are DefaultScopes. Errors: CodeInvalid, CodeConflict where the
 // text is in use.
-func (e *Engine) CreateKey(ctx context.Context, k engine.Key, text string) (*engine.Key, string, error) {
+func (c *Catalog) CreateKey(ctx context.Context, k engine.Key, text string) (*engine.Key, string, error) {
 	if err := engine.CheckAccount(k.Account); err != nil {
 		return nil, "", err
 	}
@@ -91,7 +91,7 @@ func (e *Engine) CreateKey(ctx context.Context, k engine.Key, text string) (*eng
 	if err := checkKeyText(text); err != nil {
 		return nil, "", err
 	}
-	k.ID, k.CreatedAt = e.ids.Next(), e.now()
+	k.ID, k.CreatedAt = c.ids.Next(), c.life.now()
 	if !k.ExpiresAt.IsZero() && !k.ExpiresAt.After(k.CreatedAt) {
 		return nil, "", engine.Invalid("expires_at", "is %s, which has passed", k.ExpiresAt.Format(time.RFC3339))
 	}
@@ -100,17 +100,17 @@ func (e *Engine) CreateKey(ctx context.Context, k engine.Key, text string) (*eng
 		return nil, "", err
 	}
 	k.Hash, k.Prefix = sha256.Sum256([]byte(text)), keyPrefix(text)
-	e.registry.changes.Lock()
-	defer e.registry.changes.Unlock()
-	if e.keyTaken(k.Hash) {
+	c.registry.changes.Lock()
+	defer c.registry.changes.Unlock()
+	if c.keyTaken(k.Hash) {
 		return nil, "", &engine.Error{Code: engine.CodeConflict, Field: "key", Message: "exists already, in this account or another: every key needs a text of its own"}
 	}
-	if err := e.store.PutKey(ctx, &k); err != nil {
+	if err := c.store.PutKey(ctx, &k); err != nil {
 		return nil, "", err
 	}
-	e.registry.mu.Lock()
-	defer e.registry.mu.Unlock()
-	e.registry.setKey(&k)
+	c.registry.mu.Lock()
+	defer c.registry.mu.Unlock()
+	c.registry.setKey(&k)
 	return &k, text, nil
 }
 
@@ -149,26 +149,26 @@ func keyPrefix(text string) string {
 	return text[:4]
 }
 
-func (e *Engine) keyTaken(hash [32]byte) bool {
-	e.registry.mu.RLock()
-	defer e.registry.mu.RUnlock()
-	return e.registry.keys[hash] != nil
+func (c *Catalog) keyTaken(hash [32]byte) bool {
+	c.registry.mu.RLock()
+	defer c.registry.mu.RUnlock()
+	return c.registry.keys[hash] != nil
 }
 
 // RotateKey gives a key a new text, which is not kept. The text that it had works for
 // grace still; one that an earlier rotation left does so no longer. Errors: CodeInvalid,
 // CodeNotFound, CodeConflict where the key has expired.
-func (e *Engine) RotateKey(ctx context.Context, id engine.ID, grace time.Duration) (*engine.Key, string, error) {
+func (c *Catalog) RotateKey(ctx context.Context, id engine.ID, grace time.Duration) (*engine.Key, string, error) {
 	if grace < 0 || grace > maxKeyGrace {
 		return nil, "", engine.Invalid("grace_period", "must be from 0s to %s", maxKeyGrace)
 	}
-	e.registry.changes.Lock()
-	defer e.registry.changes.Unlock()
-	old := e.key(id)
+	c.registry.changes.Lock()
+	defer c.registry.changes.Unlock()
+	old := c.key(id)
 	if old == nil {
 		return nil, "", engine.NotFound("key", id.Format(engine.KeyPrefix))
 	}
-	now := e.now()
+	now := c.life.now()
 	if old.Expired(now) {
 		return nil, "", &engine.Error{Code: engine.CodeConflict, Message: "this key expired at " + old.ExpiresAt.Format(time.RFC3339) + "; make a new one"}
 	}
@@ -177,26 +177,26 @@ func (e *Engine) RotateKey(ctx context.Context, id engine.ID, grace time.Duratio
 	if k.OldHash, k.OldUntil = old.Hash, now.Add(grace); grace == 0 {
 		k.OldHash, k.OldUntil = [32]byte{}, time.Time{}
 	}
-	if err := e.store.ReplaceKey(ctx, &k); err != nil {
+	if err := c.store.ReplaceKey(ctx, &k); err != nil {
 		return nil, "", err
 	}
-	e.registry.mu.Lock()
-	defer e.registry.mu.Unlock()
-	e.registry.setKey(&k)
+	c.registry.mu.Lock()
+	defer c.registry.mu.Unlock()
+	c.registry.setKey(&k)
 	return &k, text, nil
 }
 
 // Authenticate finds the key with this text, and notes that it was used. What is compared
 // is a hash, so the time it takes tells nothing of the key. Errors: CodeUnknownKey,
 // CodeExpiredKey.
-func (e *Engine) Authenticate(text string) (*engine.Key, error) {
-	e.registry.mu.RLock()
-	c := e.registry.keys[sha256.Sum256([]byte(text))]
-	e.registry.mu.RUnlock()
+func (catalog *Catalog) Authenticate(text string) (*engine.Key, error) {
+	catalog.registry.mu.RLock()
+	c := catalog.registry.keys[sha256.Sum256([]byte(text))]
+	catalog.registry.mu.RUnlock()
 	if c == nil {
 		return nil, errUnknownKey
 	}
-	now := e.cfg.Now()
+	now := catalog.cfg.Now()
 	switch {
 	case c.key.Expired(now):
 		return nil, &engine.Error{Code: engine.CodeExpiredKey, Message: "this API key expired at " + c.key.ExpiresAt.Format(time.RFC3339) + "; ask for a new one"}
@@ -212,11 +212,11 @@ func (e *Engine) Authenticate(text string) (*engine.Key, error) {
 var errUnknownKey = &engine.Error{Code: engine.CodeUnknownKey, Message: "this API key is not known; it may have been deleted"}
 
 // Keys lists the API keys, oldest first.
-func (e *Engine) Keys() []*engine.Key {
-	e.registry.mu.RLock()
-	defer e.registry.mu.RUnlock()
-	list := make([]*engine.Key, 0, len(e.registry.keysByID))
-	for _, c := range e.registry.keysByID {
+func (catalog *Catalog) Keys() []*engine.Key {
+	catalog.registry.mu.RLock()
+	defer catalog.registry.mu.RUnlock()
+	list := make([]*engine.Key, 0, len(catalog.registry.keysByID))
+	for _, c := range catalog.registry.keysByID {
 		list = append(list, c.withUse())
 	}
 	slices.SortFunc(list, func(a, b *engine.Key) int { return int(a.ID - b.ID) })
@@ -233,62 +233,62 @@ func (c *credential) withUse() *engine.Key {
 }
 
 // Key finds an API key. Error: CodeNotFound.
-func (e *Engine) Key(id engine.ID) (*engine.Key, error) {
-	e.registry.mu.RLock()
-	defer e.registry.mu.RUnlock()
-	if c := e.registry.keysByID[id]; c != nil {
+func (catalog *Catalog) Key(id engine.ID) (*engine.Key, error) {
+	catalog.registry.mu.RLock()
+	defer catalog.registry.mu.RUnlock()
+	if c := catalog.registry.keysByID[id]; c != nil {
 		return c.withUse(), nil
 	}
 	return nil, engine.NotFound("key", id.Format(engine.KeyPrefix))
 }
 
 // key finds one by its id; nil where there is none.
-func (e *Engine) key(id engine.ID) *engine.Key {
-	e.registry.mu.RLock()
-	defer e.registry.mu.RUnlock()
-	if c := e.registry.keysByID[id]; c != nil {
+func (catalog *Catalog) key(id engine.ID) *engine.Key {
+	catalog.registry.mu.RLock()
+	defer catalog.registry.mu.RUnlock()
+	if c := catalog.registry.keysByID[id]; c != nil {
 		return c.key
 	}
 	return nil
 }
 
 // DeleteKey removes an API key; it is refused from then on. Errors: CodeNotFound.
-func (e *Engine) DeleteKey(ctx context.Context, id engine.ID) error {
-	e.registry.changes.Lock()
-	defer e.registry.changes.Unlock()
-	if e.key(id) == nil {
+func (c *Catalog) DeleteKey(ctx context.Context, id engine.ID) error {
+	c.registry.changes.Lock()
+	defer c.registry.changes.Unlock()
+	if c.key(id) == nil {
 		return engine.NotFound("key", id.Format(engine.KeyPrefix))
 	}
-	if err := e.store.DeleteKey(ctx, id); err != nil {
+	if err := c.store.DeleteKey(ctx, id); err != nil {
 		return err
 	}
-	e.registry.mu.Lock()
-	defer e.registry.mu.Unlock()
-	e.registry.dropKey(id)
+	c.registry.mu.Lock()
+	defer c.registry.mu.Unlock()
+	c.registry.dropKey(id)
 	return nil
 }
 
 // touchLoop brings to disk when keys were last used: all of them in one write a minute, so
 // that no request waits for it.
-func (e *Engine) touchLoop() {
-	e.runEvery(touchEvery, e.touchKeys)
-	e.touchKeys()
+func (c *Catalog) touchLoop() {
+	c.life.runEvery(touchEvery, c.touchKeys)
+	c.touchKeys()
 }
 
-func (e *Engine) touchKeys() {
+func (catalog *Catalog) touchKeys() {
 	used, uses := map[engine.ID]time.Time{}, map[*keyUse]int64{}
-	e.registry.mu.RLock()
-	for _, c := range e.registry.keys {
+	catalog.registry.mu.RLock()
+	for _, c := range catalog.registry.keys {
 		if minute := c.use.minute.Load(); minute > c.use.stored.Load() {
 			used[c.key.ID], uses[c.use] = time.Unix(minute*60, 0).UTC(), minute
 		}
 	}
-	e.registry.mu.RUnlock()
+	catalog.registry.mu.RUnlock()
 	if len(used) == 0 {
 		return
 	}
-	if err := e.store.TouchKeys(context.Background(), used); err != nil {
-		e.log.Error("last use of keys not stored", "error", err)
+	if err := catalog.store.TouchKeys(context.Background(), used); err != nil {
+		catalog.log.Error("last use of keys not stored", "error", err)
 		return
 	}
 	for use, minute := range uses {

@@ -4,12 +4,12 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"switchhook/engine"
+	"switchhook/engine/dispatchqueue"
+	"switchhook/engine/target"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	"switchhook/engine"
-	"switchhook/engine/dispatchqueue"
 )
 
 // Metrics are the engine's figures. Labels have few values, and none of them is chosen by
@@ -85,34 +85,6 @@ func NewMetrics(r prometheus.Registerer, accounts int, now func() time.Time) *Me
 	return m
 }
 
-// watch registers the figures that are read from the running engine.
-func (m *Metrics) watch(r prometheus.Registerer, e *Engine) {
-	gauge := func(name, help string, read func() float64) {
-		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "switchhook", Name: name, Help: help}, read))
-	}
-	gauge("subscriptions_probing", "Subscriptions whose target is down, so that only probes go out.", func() float64 { return float64(e.scheduler.openCircuits()) })
-	gauge("subscriptions", "Subscriptions that exist.", func() float64 { return float64(e.registry.count()) })
-	room := func(read func(*engine.Room) int64) func() float64 {
-		return func() float64 {
-			if u := e.load.usage.Load(); u != nil {
-				return float64(read(u))
-			}
-			return 0
-		}
-	}
-	gauge("database_bytes", "Bytes of the database that hold something.", room(func(u *engine.Room) int64 { return u.Bytes }))
-	gauge("database_free_bytes", "Bytes of the database that nothing uses.", room(func(u *engine.Room) int64 { return u.Free }))
-	gauge("disk_free_bytes", "Bytes left on the file system of the database.", room(func(u *engine.Room) int64 { return u.DiskFree }))
-	gauge("events_refused", "1 while no event is accepted: the disk is nearly full, the database is at its limit, or its file is gone.", func() float64 {
-		if e.load.refusal.Load() != nil {
-			return 1
-		}
-		return 0
-	})
-	gauge("delivery_shortage", "1 while deliveries wait for something that the router lacks.", func() float64 { return float64(min(1, len(e.lookAtShortages()))) })
-	r.MustRegister(&backlogCollector{e: e}, failingFigures{e}, &e.scripts)
-}
-
 // attempted counts an attempt of a delivery and what came of it. How long it took is
 // counted once for each POST, by who made it.
 func (m *Metrics) attempted(account string, en dispatchqueue.Entry, a *engine.Attempt, result engine.State) {
@@ -126,4 +98,21 @@ func (m *Metrics) attempted(account string, en dispatchqueue.Entry, a *engine.At
 		accepted = en.Tracked.At
 	}
 	m.firstAttempt.Observe(max(0, a.At.Sub(accepted).Seconds()))
+}
+
+// Resources that an attempt needs besides those of package target.
+const (
+	resourceSandbox = "sandbox" // processes that run transforms
+	resourceStore   = "store"   // events are read from it
+)
+
+// resourceTexts say what is missing, for operators.
+var resourceTexts = map[string]string{
+	string(target.ShortageFiles):  "file descriptors: raise the limit of open files (ulimit -n, LimitNOFILE), or lower --in-flight",
+	string(target.ShortageMemory): "memory of the kernel for connections",
+	string(target.ShortagePorts):  "local ports for connections to one address: many were closed of late",
+	string(target.ShortageDNS):    "name servers that answer: see /etc/resolv.conf",
+	string(target.ShortageProxy):  "the proxy for targets: see --target-proxy",
+	resourceSandbox:               "processes that run transforms: none can be started",
+	resourceStore:                 "events: they can't be read from the database",
 }

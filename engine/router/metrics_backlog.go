@@ -18,28 +18,16 @@ const (
 	countTimeout = 5 * time.Second
 )
 
-// backlogInMemory is how many deliveries stand somewhere, and the oldest one's event.
-type stateCount struct {
-	count  int
-	oldest engine.ID // 0 where there is none
-}
-
-func (o *stateCount) add(n int, event engine.ID) {
-	o.count += n
-	if o.oldest == 0 || event < o.oldest {
-		o.oldest = event
-	}
-}
-
 // backlogCollector tells of the deliveries that are not done, and of the dead ones. What is in
 // memory is counted on each look, dead letters and what is oldest in the store every 10 s
 // at most, and only while somebody looks. Pending and failed deliveries are those that the
 // backlog is judged by (pressure.go), so that its limit can be seen coming.
 type backlogCollector struct {
-	e         *Engine
-	mu        sync.Mutex
-	countedAt time.Time
-	stored    map[engine.State]stateCount
+	dispatcher *Dispatcher
+	load       *LoadShedder
+	mu         sync.Mutex
+	countedAt  time.Time
+	stored     map[engine.State]stateCount
 }
 
 var (
@@ -58,7 +46,7 @@ func (f *backlogCollector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (f *backlogCollector) Collect(ch chan<- prometheus.Metric) {
-	now := f.e.cfg.Now()
+	now := f.load.cfg.Now()
 	send := func(state string, o stateCount) {
 		age := 0.0
 		if o.oldest != 0 {
@@ -67,11 +55,11 @@ func (f *backlogCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(backlogDeliveries, prometheus.GaugeValue, float64(o.count), state)
 		ch <- prometheus.MustNewConstMetric(backlogAge, prometheus.GaugeValue, age, state)
 	}
-	queued, held := f.e.scheduler.backlogInMemory()
+	queued, held := f.dispatcher.backlogInMemory()
 	send("queued", queued)
 	send("held", held)
 	var waiting engine.BacklogCount
-	if w := f.e.load.waiting.Load(); w != nil {
+	if w := f.load.waiting.Load(); w != nil {
 		waiting = *w
 	}
 	for state, o := range f.inStore(now) {
@@ -99,32 +87,13 @@ func (f *backlogCollector) inStore(now time.Time) map[engine.State]stateCount {
 	defer cancel()
 	fresh := make(map[engine.State]stateCount, 3)
 	for state, limit := range map[engine.State]int{engine.StatePending: 1, engine.StateRetrying: 1, engine.StateDead: maxCounted} {
-		n, oldest, err := f.e.store.CountDeliveries(ctx, state, limit)
+		n, oldest, err := f.load.store.CountDeliveries(ctx, state, limit)
 		if err != nil {
-			f.e.log.Warn("deliveries not counted", "state", state.String(), "error", err)
+			f.load.log.Warn("deliveries not counted", "state", state.String(), "error", err)
 			return f.stored
 		}
 		fresh[state] = stateCount{n, oldest}
 	}
 	f.stored = fresh
 	return fresh
-}
-
-// backlogInMemory counts the deliveries in memory: those that wait for a free place, and those of
-// subscriptions that are paused or quarantined.
-func (s *scheduler) backlogInMemory() (queued, held stateCount) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, q := range s.queues {
-		n, oldest := q.waiting.Open()
-		if n == 0 {
-			continue
-		}
-		at := &queued
-		if q.compiled == nil || !q.compiled.sub.Active || q.compiled.quarantined.Load() {
-			at = &held
-		}
-		at.add(n, oldest)
-	}
-	return queued, held
 }

@@ -40,7 +40,7 @@ func (p *OfflineRequest) Build() (*engine.AttemptRequest, error) {
 	if invalid != nil {
 		return nil, invalid
 	}
-	out := &deliveryRequest{method: http.MethodPost, url: u, headers: http.Header{}}
+	out := &deliveryRequest{method: http.MethodPost, targetURL: u, headers: http.Header{}}
 	if p.Result == nil {
 		body := plainBody(s.PayloadFormat, &engine.Event{Type: p.Event.Type, Time: p.Event.Time, Data: p.Event.Data})
 		out.setContent(&payload{body: body, mediaType: "application/json"})
@@ -51,7 +51,7 @@ func (p *OfflineRequest) Build() (*engine.AttemptRequest, error) {
 	if p.Secret == "" {
 		delete(out.headers, signature.Header)
 	}
-	req := &engine.AttemptRequest{Method: out.method, URL: out.url.String(), Body: out.body}
+	req := &engine.AttemptRequest{Method: out.method, URL: out.targetURL.String(), Body: out.body}
 	for name, values := range out.headers {
 		req.Headers = append(req.Headers, engine.Header{Name: name, Value: strings.Join(values, ", ")})
 	}
@@ -61,5 +61,5 @@ func (p *OfflineRequest) Build() (*engine.AttemptRequest, error) {
 // BuildOfflineRequest is what a transform sees of the request to a target before it changes
 // anything.
 func BuildOfflineRequest(target *url.URL) scripts.Request {
-	return (&compiledSubscription{url: target, sub: &engine.Subscription{Headers: map[string]string{}}}).request()
+	return requestOf(&compiledSubscription{targetURL: target, sub: &engine.Subscription{Headers: map[string]string{}}})
 }

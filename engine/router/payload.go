@@ -21,23 +21,23 @@ type payload struct {
 
 // buildPayload makes the body of ev's delivery to s where there is no transform. at is when
 // the attempt begins.
-func (e *Engine) buildPayload(s *engine.Subscription, ev *engine.Event, at time.Time) payload {
-	if body := e.dialectBody(s); body != nil {
+func (sender *Sender) buildPayload(s *engine.Subscription, ev *engine.Event, at time.Time) payload {
+	if body := sender.dialectBody(s); body != nil {
 		return payload{body: body.render(ev, s), mediaType: "application/json"}
 	}
 	switch s.PayloadFormat {
 	case engine.FormatSkinny:
 		return payload{
-			body: e.skinnyBody(ev, e.tokens.issue(ev, at.Add(e.cfg.SkinnyTokenTTL))), mediaType: "application/json",
-			shown: e.skinnyBody(ev, engine.RedactedValue),
+			body: sender.skinnyBody(ev, sender.tokens.issue(ev, at.Add(sender.cfg.SkinnyTokenTTL))), mediaType: "application/json",
+			shown: sender.skinnyBody(ev, engine.RedactedValue),
 		}
 	case engine.FormatCloudEvents:
 		own := asCloudEvent(ev)
-		return payload{body: own.Structured(e.cfg.CloudEventsSource), mediaType: cloudevents.StructuredMedia, plain: plainStructured(e.cfg.CloudEventsSource)}
+		return payload{body: own.Structured(sender.cfg.CloudEventsSource), mediaType: cloudevents.StructuredMedia, plain: plainStructured(sender.cfg.CloudEventsSource)}
 	case engine.FormatCloudEventsBinary:
 		own := asCloudEvent(ev)
 		body, mediaType := own.Binary()
-		return payload{body: body, mediaType: mediaType, headers: own.Fields(e.cfg.CloudEventsSource), plain: engine.FormatCloudEventsBinary}
+		return payload{body: body, mediaType: mediaType, headers: own.Fields(sender.cfg.CloudEventsSource), plain: engine.FormatCloudEventsBinary}
 	}
 	return payload{body: plainBody(s.PayloadFormat, ev), mediaType: "application/json", plain: s.PayloadFormat}
 }
@@ -46,13 +46,13 @@ func (e *Engine) buildPayload(s *engine.Subscription, ev *engine.Event, at time.
 type payloadBuilder func(s *engine.Subscription, ev *engine.Event, at time.Time) payload
 
 // buildBatchElement is content as it stands in an array: a CloudEvent, only in the JSON format.
-func (e *Engine) buildBatchElement(s *engine.Subscription, ev *engine.Event, at time.Time) payload {
+func (sender *Sender) buildBatchElement(s *engine.Subscription, ev *engine.Event, at time.Time) payload {
 	if s.PayloadFormat == engine.FormatCloudEventsBinary {
 		structured := *s
 		structured.PayloadFormat = engine.FormatCloudEvents
 		s = &structured
 	}
-	return e.buildPayload(s, ev, at)
+	return sender.buildPayload(s, ev, at)
 }
 
 // arrayType is the media type of an array of elements of a media type; empty where they
@@ -108,4 +108,13 @@ func plainBody(plain engine.PayloadFormat, ev *engine.Event) []byte {
 
 func appendJSONTime(b []byte, t time.Time) []byte {
 	return append(t.UTC().AppendFormat(append(b, '"'), time.RFC3339Nano), '"')
+}
+
+// withEventID puts an event's id into its envelope, so that a receiver can drop repeats.
+func withEventID(envelope []byte, event engine.ID) []byte {
+	body := make([]byte, 0, len(envelope)+32)
+	body = append(body, `{"id":"`...)
+	body = append(body, event.Format(engine.EventPrefix)...)
+	body = append(body, `",`...)
+	return append(body, envelope[1:]...)
 }

@@ -51,37 +51,34 @@ type PreviewResult struct {
 // delivered.
 const maxPreviews = 4
 
-// previewTarget stands for the target where no subscription is named.
-const previewTarget = "https://example.com/"
-
 // Preview makes a dry run. Errors: CodeInvalid, CodeNotFound, and CodeBusy where too many are
 // on. What a script does wrong is part of the result.
-func (e *Engine) Preview(ctx context.Context, t PreviewRequest) (*PreviewResult, error) {
-	done, err := e.acquirePreviewSlot()
+func (w *Evaluator) Preview(ctx context.Context, t PreviewRequest) (*PreviewResult, error) {
+	done, err := w.acquirePreviewSlot()
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	r, err := e.previewSubscription(ctx, &t)
+	r, err := w.previewSubscription(ctx, &t)
 	if err != nil {
 		return nil, err
 	}
-	ev, err := e.previewEvent(ctx, &t)
+	ev, err := w.previewEvent(ctx, &t)
 	if err != nil {
 		return nil, err
 	}
 	if r.filterSource != "" { // as strictly as when it is saved for this event type
-		if err := e.compiles(ctx, engine.KindFilter, r.filterSource, e.registry.schemas([]string{ev.Type})); err != nil {
+		if err := w.catalog.compiles(ctx, engine.KindFilter, r.filterSource, w.catalog.schemas([]string{ev.Type})); err != nil {
 			return nil, renamed(err, "filter")
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, e.cfg.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
 	defer cancel()
 	began := time.Now()
 	res := &PreviewResult{Event: ev, Matched: true}
 	defer func() { res.Duration = time.Since(began) }()
 	if r.filterSource != "" {
-		f, err := e.filters.Compile(r.filterSource)
+		f, err := w.catalog.compileFilter(r.filterSource)
 		if err != nil {
 			return nil, scriptError("filter", err)
 		}
@@ -92,8 +89,8 @@ func (e *Engine) Preview(ctx context.Context, t PreviewRequest) (*PreviewResult,
 			return res, nil
 		}
 	}
-	a := &engine.Attempt{Number: 1, At: e.now()}
-	_, res.Dropped, err = e.buildRequest(ctx, r, ev, a)
+	a := &engine.Attempt{Number: 1, At: w.life.now()}
+	_, res.Dropped, err = w.sender.buildRequest(ctx, r, ev, a)
 	res.Script = a.Script
 	if err != nil {
 		if !errors.As(err, &res.Error) {
@@ -115,24 +112,24 @@ func (e *Engine) Preview(ctx context.Context, t PreviewRequest) (*PreviewResult,
 }
 
 // acquirePreviewSlot takes a place for a dry run. Error: CodeBusy.
-func (e *Engine) acquirePreviewSlot() (done func(), err error) {
+func (w *Evaluator) acquirePreviewSlot() (done func(), err error) {
 	select {
-	case e.previewSlots <- struct{}{}:
-		return func() { <-e.previewSlots }, nil
+	case w.previewSlots <- struct{}{}:
+		return func() { <-w.previewSlots }, nil
 	default:
 		return nil, &engine.Error{Code: engine.CodeBusy, Message: "too many dry runs are on; try again in a moment"}
 	}
 }
 
 // previewSubscription makes the route that a dry run goes: a subscription's, with other scripts.
-func (e *Engine) previewSubscription(ctx context.Context, t *PreviewRequest) (*compiledSubscription, error) {
+func (w *Evaluator) previewSubscription(ctx context.Context, t *PreviewRequest) (*compiledSubscription, error) {
 	secret, err := signature.NewSecret(signature.HMAC)
 	if err != nil {
 		return nil, err
 	}
 	s := &engine.Subscription{Account: t.Account, TargetURL: previewTarget, Secret: secret, Active: true, PayloadFormat: engine.FormatStandard}
 	if t.Subscription != 0 {
-		stored, err := e.Subscription(t.Account, t.Subscription)
+		stored, err := w.catalog.Subscription(t.Account, t.Subscription)
 		if err != nil {
 			return nil, err
 		}
@@ -149,13 +146,13 @@ func (e *Engine) previewSubscription(ctx context.Context, t *PreviewRequest) (*c
 	if t.Transform != nil {
 		s.Transform, s.TransformScript = t.Transform.Source, t.Transform.Ref
 	}
-	if _, err := e.checkScriptUse(ctx, s, engine.KindFilter, s.Filter, s.FilterScript); err != nil {
+	if _, err := w.catalog.checkScriptUse(ctx, s, engine.KindFilter, s.Filter, s.FilterScript); err != nil {
 		return nil, err
 	}
-	if _, err := e.checkScriptUse(ctx, s, engine.KindTransform, s.Transform, s.TransformScript); err != nil {
+	if _, err := w.catalog.checkScriptUse(ctx, s, engine.KindTransform, s.Transform, s.TransformScript); err != nil {
 		return nil, err
 	}
-	r := e.compileSubscription(s)
+	r := w.catalog.compileSubscription(s)
 	r.dryRun, r.masked = true, t.MaskURL
 	if err := errors.Join(r.filterErr, r.configErr); err != nil {
 		return nil, err
@@ -163,7 +160,7 @@ func (e *Engine) previewSubscription(ctx context.Context, t *PreviewRequest) (*c
 	if r.transformSource == "" {
 		return r, nil
 	}
-	program, err := e.sandbox.Compile(ctx, r.transformSource)
+	program, err := w.catalog.transformer().Compile(ctx, r.transformSource)
 	if err != nil {
 		return nil, scriptError("transform", err)
 	}
@@ -182,12 +179,12 @@ func renamed(err error, field string) error {
 	return &copied
 }
 
-func (e *Engine) previewEvent(ctx context.Context, t *PreviewRequest) (*engine.Event, error) {
+func (w *Evaluator) previewEvent(ctx context.Context, t *PreviewRequest) (*engine.Event, error) {
 	if t.EventID != "" {
-		return e.FindEvent(ctx, t.Account, t.Account, t.EventID)
+		return w.publisher.FindEvent(ctx, t.Account, t.Account, t.EventID)
 	}
 	if t.SampleType != "" {
-		kind := e.registry.eventType(t.SampleType)
+		kind := w.catalog.lookupEventType(t.SampleType)
 		if kind == nil {
 			return nil, engine.NotFound("event type", t.SampleType)
 		}
@@ -202,16 +199,16 @@ func (e *Engine) previewEvent(ctx context.Context, t *PreviewRequest) (*engine.E
 	}
 	in := t.Event
 	in.Account = t.Account
-	if err := e.checkEvent(e.schemaTime(ctx), &in); err != nil {
+	if err := w.publisher.checkEvent(newSchemaDeadline(ctx, w.life), &in); err != nil {
 		return nil, renamed(err, "event."+err.Field)
 	}
-	now := e.cfg.Now()
+	now := w.cfg.Now()
 	at := in.Time
 	if at.IsZero() {
 		at = now
 	}
 	return &engine.Event{
-		ID: e.ids.Next(), Key: in.ID, Account: in.Account, Type: in.Type, Time: at.UTC().Truncate(time.Millisecond),
+		ID: w.catalog.newID(), Key: in.ID, Account: in.Account, Type: in.Type, Time: at.UTC().Truncate(time.Millisecond),
 		Headers: in.Headers, Data: in.Data.Raw(),
 	}, nil
 }

@@ -119,20 +119,20 @@ func (q *quarantine) forget(who quarantineKey) {
 }
 
 // forgetUnused drops the strikes of transforms that no subscription uses any more.
-func (e *Engine) forgetUnused() {
-	struck := e.quarantine.suspects()
+func (c *Catalog) forgetUnused() {
+	struck := c.quarantine.suspects()
 	if len(struck) == 0 {
 		return
 	}
 	used := map[quarantineKey]bool{}
-	e.registry.mu.RLock()
-	for _, r := range e.registry.compiled {
+	c.registry.mu.RLock()
+	for _, r := range c.registry.compiled {
 		used[r.quarantineKey()] = true
 	}
-	e.registry.mu.RUnlock()
+	c.registry.mu.RUnlock()
 	for _, who := range struck {
 		if !used[who] {
-			e.quarantine.forget(who)
+			c.quarantine.forget(who)
 		}
 	}
 }
@@ -154,15 +154,15 @@ const (
 )
 
 // works reports whether a subscription's transform has made requests that its target took.
-func (e *Engine) works(r *compiledSubscription, hash string) bool {
+func (c *Catalog) works(r *compiledSubscription, hash string) bool {
 	if r.worked.Load() {
 		return true
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), worksTime)
 	defer cancel()
-	list, err := e.store.Deliveries(ctx, engine.DeliveryQuery{Subscription: r.sub.ID, State: engine.StateSucceeded, Limit: worksLooked})
+	list, err := c.store.Deliveries(ctx, engine.DeliveryQuery{Subscription: r.sub.ID, State: engine.StateSucceeded, Limit: worksLooked})
 	for _, d := range list {
-		attempts, failed := e.store.Attempts(ctx, d.ID)
+		attempts, failed := c.store.Attempts(ctx, d.ID)
 		if failed != nil {
 			err = failed
 			break
@@ -173,47 +173,55 @@ func (e *Engine) works(r *compiledSubscription, hash string) bool {
 		}
 	}
 	if err != nil {
-		e.log.Error("not looked up whether a transform works", "subscription_id", r.sub.ID.Format(engine.SubscriptionPrefix), "error", err)
+		c.log.Error("not looked up whether a transform works", "subscription_id", r.sub.ID.Format(engine.SubscriptionPrefix), "error", err)
 	}
 	return false
 }
 
 // quarantineScript lets the deliveries of all subscriptions of an account that use a transform
 // wait. quiet keeps the operational events back.
-func (e *Engine) quarantineScript(who quarantineKey, quiet bool) {
+func (c *Catalog) quarantineScript(who quarantineKey, quiet bool) {
 	var found []*compiledSubscription
-	e.registry.mu.RLock()
-	for _, r := range e.registry.compiled {
+	c.registry.mu.RLock()
+	for _, r := range c.registry.compiled {
 		if r.quarantineKey() == who {
 			found = append(found, r)
 		}
 	}
-	e.registry.mu.RUnlock()
+	c.registry.mu.RUnlock()
 	for _, r := range found {
-		e.holdRoute(r, e.quarantine.contains(who), quiet)
+		c.holdRoute(r, c.quarantine.contains(who), quiet)
 	}
 }
 
 // holdRoute lets the deliveries of one subscription wait for a new version of its transform.
-func (e *Engine) holdRoute(r *compiledSubscription, reason string, quiet bool) {
+func (c *Catalog) holdRoute(r *compiledSubscription, reason string, quiet bool) {
 	if r.quarantined.Swap(true) {
 		return
 	}
 	hash := r.quarantineKey().hash
-	e.metrics.quarantined.Inc()
-	e.log.Warn("transform quarantined: deliveries wait for a new version of it", "subscription_id", r.sub.ID.Format(engine.SubscriptionPrefix), "account", r.sub.Account,
+	c.metrics.quarantined.Inc()
+	c.log.Warn("transform quarantined: deliveries wait for a new version of it", "subscription_id", r.sub.ID.Format(engine.SubscriptionPrefix), "account", r.sub.Account,
 		"script_hash", hash, "reason", reason)
 	if !quiet {
-		e.emitQuarantined(r, hash, reason)
+		c.listener.TransformQuarantined(r, hash, reason)
 	}
 }
 
 // Quarantined tells why the deliveries of a subscription wait for a new version of its
 // transform; "" if they don't.
-func (e *Engine) Quarantined(id engine.ID) string {
-	r := e.registry.compiledSubscription(id)
+func (c *Catalog) Quarantined(id engine.ID) string {
+	r := c.registry.compiledSubscription(id)
 	if r == nil || !r.quarantined.Load() {
 		return ""
 	}
-	return e.quarantine.contains(r.quarantineKey())
+	return c.quarantine.contains(r.quarantineKey())
+}
+
+// recordRun counts how a transform's run on ev ended, and quarantines the transform after too
+// many strikes.
+func (c *Catalog) recordRun(r *compiledSubscription, who quarantineKey, ev *engine.Event, err error) {
+	if who.hash != "" && c.quarantine.recordStrike(who, func() uint64 { return inputOf(ev) }, func() bool { return c.works(r, who.hash) }, err) {
+		c.quarantineScript(who, engine.Operational(ev.Type))
+	}
 }

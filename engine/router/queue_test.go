@@ -358,7 +358,7 @@ func TestTheDefaultAgeNeverCutsASchedule(t *testing.T) {
 	if span := engine.DefaultRetrySchedule.Span(); span > defaultGiveUpAfter {
 		t.Errorf("the default schedule takes up to %s, more than %s", span, defaultGiveUpAfter)
 	}
-	e := &Engine{cfg: Config{Retries: engine.DefaultRetrySchedule, InFlight: 10, SubscriptionInFlight: 16, Timeout: time.Second}}
+	e := &Catalog{cfg: Config{Retries: engine.DefaultRetrySchedule, InFlight: 10, SubscriptionInFlight: 16, Timeout: time.Second}}
 	long := engine.RetrySchedule{0, 30 * 24 * time.Hour}
 	for _, c := range []struct {
 		s    engine.Subscription
@@ -426,4 +426,11 @@ func TestAPlaceThatIsNotUsedGoesToTheNext(t *testing.T) {
 			synctest.Wait()
 		})
 	}
+}
+
+// depth is how many deliveries wait in memory.
+func (s *scheduler) depth() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.total
 }

@@ -17,39 +17,6 @@ import (
 // deletes counts until then.
 const usageTTL = 5 * time.Second
 
-// Limits is what holds for an account: its own quota, or the router's default; 0 is no
-// limit.
-func (e *Engine) Limits(account string) engine.Quota {
-	e.registry.mu.RLock()
-	defer e.registry.mu.RUnlock()
-	if a := e.registry.accounts[account]; a != nil {
-		return a.Quota.WithDefaults(e.cfg.Quota)
-	}
-	return engine.Quota{}.WithDefaults(e.cfg.Quota)
-}
-
-// Usage tells what an account uses.
-func (e *Engine) Usage(ctx context.Context, account string) (u engine.Usage, err error) {
-	e.registry.mu.RLock()
-	u.Subscriptions = e.registry.owned[account]
-	e.registry.mu.RUnlock()
-	u.StoredBytes, err = e.store.StoredBytes(ctx, account)
-	return u, err
-}
-
-// checkSubscriptionQuota refuses one subscription more than an account may have; registry.changes
-// is held.
-func (e *Engine) checkSubscriptionQuota(account string) error {
-	most := e.Limits(account).Subscriptions
-	e.registry.mu.RLock()
-	have := e.registry.owned[account]
-	e.registry.mu.RUnlock()
-	if most == 0 || have < most {
-		return nil
-	}
-	return &engine.Error{Code: engine.CodeConflict, Message: fmt.Sprintf("the account %s has %d subscriptions, and its quota is %d; delete one that is not needed, or have the quota raised", account, have, most)}
-}
-
 // quotaTracker measure what accounts with a quota publish.
 type quotaTracker struct {
 	byAccount sync.Map           // account → *meter
@@ -116,30 +83,23 @@ func demands(inputs []engine.EventInput) map[string]demand {
 // reserveQuota holds what is to be published against the quotas of the accounts in it: all of it
 // passes, or nothing. done is called once it is stored, or will not be. Errors: CodeBusy
 // with Wait, CodeFull.
-func (e *Engine) reserveQuota(ctx context.Context, inputs []engine.EventInput) (done func(), err error) {
-	if e.noQuotas() {
+func (p *Publisher) reserveQuota(ctx context.Context, inputs []engine.EventInput) (done func(), err error) {
+	if p.catalog.noQuotas() {
 		return func() {}, nil
 	}
-	return e.reserve(ctx, demands(inputs))
+	return p.reserve(ctx, demands(inputs))
 }
 
 // reserveTestQuota does so for a test event, which is stored as any other is.
-func (e *Engine) reserveTestQuota(ctx context.Context, ev *engine.Event) (done func(), err error) {
-	if e.noQuotas() {
+func (p *Publisher) reserveTestQuota(ctx context.Context, ev *engine.Event) (done func(), err error) {
+	if p.catalog.noQuotas() {
 		return func() {}, nil
 	}
-	return e.reserve(ctx, map[string]demand{ev.Account: {events: 1, bytes: int64(len(ev.Data))}})
+	return p.reserve(ctx, map[string]demand{ev.Account: {events: 1, bytes: int64(len(ev.Data))}})
 }
 
-// noQuotas tells whether no account has a quota.
-func (e *Engine) noQuotas() bool {
-	e.registry.mu.RLock()
-	defer e.registry.mu.RUnlock()
-	return e.cfg.Quota == engine.Quota{} && !e.registry.quotas
-}
-
-func (e *Engine) reserve(ctx context.Context, parts map[string]demand) (done func(), err error) {
-	now := e.cfg.Now()
+func (p *Publisher) reserve(ctx context.Context, parts map[string]demand) (done func(), err error) {
+	now := p.cfg.Now()
 	var taken []*rate.Reservation
 	promised := make(map[*accountUsage]int64, len(parts))
 	done = func() {
@@ -148,11 +108,11 @@ func (e *Engine) reserve(ctx context.Context, parts map[string]demand) (done fun
 		}
 	}
 	for account, part := range parts {
-		limits := e.Limits(account)
-		m := e.quotas.of(account, now)
+		limits := p.catalog.Limits(account)
+		m := p.quotas.of(account, now)
 		var err error
 		if limits.StoredBytes > 0 {
-			if err = e.room(ctx, m, account, part, limits.StoredBytes, now); err == nil {
+			if err = p.room(ctx, m, account, part, limits.StoredBytes, now); err == nil {
 				promised[m] = part.bytes
 			}
 		}
@@ -203,9 +163,9 @@ func (m *accountUsage) takeEvents(account string, n, perSecond int, now time.Tim
 // usage refuses what would not fit into the bytes that an account may store, and promises
 // the rest its place, so that what comes at one time is not weighed one by one. The figure
 // is read at times and added to in between, so it may be some seconds old.
-func (e *Engine) room(ctx context.Context, m *accountUsage, account string, part demand, most int64, now time.Time) error {
+func (p *Publisher) room(ctx context.Context, m *accountUsage, account string, part demand, most int64, now time.Time) error {
 	if m.outdated(now) {
-		if err := e.readUsage(ctx, account, m, now); err != nil {
+		if err := p.readUsage(ctx, account, m, now); err != nil {
 			return err
 		}
 	}
@@ -223,11 +183,11 @@ func (m *accountUsage) outdated(now time.Time) bool {
 
 // readUsage reads how many bytes an account has stored. Publishes that need the figure at
 // the same time share one read, and hold no lock meanwhile.
-func (e *Engine) readUsage(ctx context.Context, account string, m *accountUsage, now time.Time) error {
-	read := e.quotas.reads.DoChan(account, func() (any, error) {
-		ctx, cancel := e.stopContext()
+func (p *Publisher) readUsage(ctx context.Context, account string, m *accountUsage, now time.Time) error {
+	read := p.quotas.reads.DoChan(account, func() (any, error) {
+		ctx, cancel := p.life.stopContext()
 		defer cancel()
-		stored, err := e.store.StoredBytes(ctx, account)
+		stored, err := p.store.StoredBytes(ctx, account)
 		if err == nil {
 			m.mu.Lock()
 			m.bytes.Store(stored)

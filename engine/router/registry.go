@@ -20,7 +20,7 @@ type registry struct {
 	subscriptions map[engine.ID]*engine.Subscription // never changed in place
 	compiled      map[engine.ID]*compiledSubscription
 	duplicates    map[dedupKey][]*engine.Subscription // those that may be the same, twice
-	eventTypes    map[string]*eventType
+	eventTypes    map[string]*registeredEventType
 	keys          map[[32]byte]*credential // by the hash of their text
 	keysByID      map[engine.ID]*credential
 	accounts      map[string]*engine.Account   // never changed in place
@@ -35,15 +35,15 @@ type registry struct {
 	versions sync.Map // ScriptRef → weak.Pointer[ScriptVersion]
 }
 
-// eventType is an EventType with its schema compiled.
-type eventType struct {
+// registeredEventType is an EventType with its schema compiled.
+type registeredEventType struct {
 	*engine.EventType
-	schema *schema.Schema // nil where there is none
+	compiledSchema *schema.Schema // nil where there is none
 	broken error          // why a schema that was stored can't be used
 }
 
 func loadRegistry(ctx context.Context, store engine.Store, log *slog.Logger) (*registry, error) {
-	g := &registry{subscriptions: map[engine.ID]*engine.Subscription{}, compiled: map[engine.ID]*compiledSubscription{}, duplicates: map[dedupKey][]*engine.Subscription{}, eventTypes: map[string]*eventType{}, keys: map[[32]byte]*credential{}, keysByID: map[engine.ID]*credential{}, accounts: map[string]*engine.Account{}, owned: map[string]int{}, scripts: map[engine.ID]*engine.Script{}, targets: map[string]engine.ID{}, targetCounts: map[string]int{}, targetCode: map[string]int{}}
+	g := &registry{subscriptions: map[engine.ID]*engine.Subscription{}, compiled: map[engine.ID]*compiledSubscription{}, duplicates: map[dedupKey][]*engine.Subscription{}, eventTypes: map[string]*registeredEventType{}, keys: map[[32]byte]*credential{}, keysByID: map[engine.ID]*credential{}, accounts: map[string]*engine.Account{}, owned: map[string]int{}, scripts: map[engine.ID]*engine.Script{}, targets: map[string]engine.ID{}, targetCounts: map[string]int{}, targetCode: map[string]int{}}
 	subscriptions, err := store.Subscriptions(ctx)
 	if err != nil {
 		return nil, err
@@ -143,7 +143,7 @@ func (g *registry) setCompiled(id engine.ID, r *compiledSubscription) {
 	g.subscriptions[id], g.compiled[id] = r.sub, r
 }
 
-func (g *registry) eventType(name string) *eventType {
+func (g *registry) eventType(name string) *registeredEventType {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	return g.eventTypes[name]
@@ -179,19 +179,19 @@ type SubscriptionQuery struct {
 }
 
 // Subscriptions lists subscriptions, oldest first. They must not be changed.
-func (e *Engine) Subscriptions(q SubscriptionQuery) []*engine.Subscription {
-	e.registry.mu.RLock()
+func (c *Catalog) Subscriptions(q SubscriptionQuery) []*engine.Subscription {
+	c.registry.mu.RLock()
 	var found []*engine.Subscription
-	for _, s := range e.registry.subscriptions {
+	for _, s := range c.registry.subscriptions {
 		if s.ID > q.After && s.Inline == q.Inline && (q.Account == "" || s.Account == q.Account) &&
 			(q.Active == nil || s.Active == *q.Active) && (q.TargetURL == "" || s.TargetURL == q.TargetURL) && (q.Dialect == "" || s.Dialect == q.Dialect) &&
 			(q.Event == "" || slices.ContainsFunc(s.Events, func(p string) bool { return p == q.Event || engine.MatchesPattern(p, q.Event) })) {
 			found = append(found, s)
 		}
 	}
-	e.registry.mu.RUnlock()
+	c.registry.mu.RUnlock()
 	if q.Health != "" {
-		found = slices.DeleteFunc(found, func(s *engine.Subscription) bool { return e.Health(s.ID).State() != q.Health })
+		found = slices.DeleteFunc(found, func(s *engine.Subscription) bool { return c.health.Health(s.ID).State() != q.Health })
 	}
 	slices.SortFunc(found, func(a, b *engine.Subscription) int { return int(a.ID - b.ID) })
 	return found[:min(len(found), q.Limit)]
@@ -199,8 +199,8 @@ func (e *Engine) Subscriptions(q SubscriptionQuery) []*engine.Subscription {
 
 // Subscription finds a subscription of an account, or of any where account is empty. It
 // must not be changed.
-func (e *Engine) Subscription(account string, id engine.ID) (*engine.Subscription, error) {
-	if s := e.registry.subscription(account, id); s != nil {
+func (c *Catalog) Subscription(account string, id engine.ID) (*engine.Subscription, error) {
+	if s := c.registry.subscription(account, id); s != nil {
 		return s, nil
 	}
 	return nil, engine.NotFound("subscription", id.Format(engine.SubscriptionPrefix))
@@ -208,8 +208,8 @@ func (e *Engine) Subscription(account string, id engine.ID) (*engine.Subscriptio
 
 // FilterErrors tells how often a subscription's filter failed since it was last changed
 // or the router started, and how the last time.
-func (e *Engine) FilterErrors(id engine.ID) (count int64, last string) {
-	r := e.registry.compiledSubscription(id)
+func (c *Catalog) FilterErrors(id engine.ID) (count int64, last string) {
+	r := c.registry.compiledSubscription(id)
 	if r == nil {
 		return 0, ""
 	}
@@ -220,11 +220,11 @@ func (e *Engine) FilterErrors(id engine.ID) (count int64, last string) {
 }
 
 // EventTypes lists the catalogue by name. The entries must not be changed.
-func (e *Engine) EventTypes() []*engine.EventType {
-	e.registry.mu.RLock()
-	defer e.registry.mu.RUnlock()
-	list := make([]*engine.EventType, 0, len(e.registry.eventTypes))
-	for _, t := range e.registry.eventTypes {
+func (c *Catalog) EventTypes() []*engine.EventType {
+	c.registry.mu.RLock()
+	defer c.registry.mu.RUnlock()
+	list := make([]*engine.EventType, 0, len(c.registry.eventTypes))
+	for _, t := range c.registry.eventTypes {
 		list = append(list, t.EventType)
 	}
 	slices.SortFunc(list, func(a, b *engine.EventType) int { return strings.Compare(a.Name, b.Name) })
@@ -232,8 +232,8 @@ func (e *Engine) EventTypes() []*engine.EventType {
 }
 
 // EventType finds an entry of the catalogue, which must not be changed.
-func (e *Engine) EventType(name string) (*engine.EventType, error) {
-	if t := e.registry.eventType(name); t != nil {
+func (c *Catalog) EventType(name string) (*engine.EventType, error) {
+	if t := c.registry.eventType(name); t != nil {
 		return t.EventType, nil
 	}
 	return nil, engine.NotFound("event type", name)

@@ -3,9 +3,9 @@ package router
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
-
 	"switchhook/engine"
 	"switchhook/scripts/filter"
 )
@@ -20,32 +20,32 @@ const (
 
 // StartReplay makes a replay and begins it. Errors: CodeInvalid with the field,
 // CodeNotFound, CodeBusy where the account has too many that are not finished.
-func (e *Engine) StartReplay(ctx context.Context, r engine.Replay) (*engine.Replay, error) {
-	r.ID, r.Status, r.CreatedAt = e.ids.Next(), engine.ReplayRunning, e.now()
+func (replayer *Replayer) StartReplay(ctx context.Context, r engine.Replay) (*engine.Replay, error) {
+	r.ID, r.Status, r.CreatedAt = replayer.catalog.newID(), engine.ReplayRunning, replayer.life.now()
 	r.UpdatedAt = r.CreatedAt
-	if err := e.checkReplay(&r); err != nil {
+	if err := replayer.checkReplay(&r); err != nil {
 		return nil, err
 	}
-	e.replays.changes.Lock()
-	defer e.replays.changes.Unlock()
-	if e.replays.unfinished(r.Account) >= replayUnfinished {
+	replayer.replays.changes.Lock()
+	defer replayer.replays.changes.Unlock()
+	if replayer.replays.unfinished(r.Account) >= replayUnfinished {
 		return nil, &engine.Error{Code: engine.CodeBusy, Message: fmt.Sprintf("this account has %d replays that are not finished; wait for one, or cancel it", replayUnfinished)}
 	}
-	if err := e.store.PutReplay(ctx, &r); err != nil {
+	if err := replayer.store.PutReplay(ctx, &r); err != nil {
 		return nil, err
 	}
-	e.replays.set(&r)
-	e.startReplayTask(r.ID)
+	replayer.replays.set(&r)
+	replayer.startReplayTask(r.ID)
 	return &r, nil
 }
 
 // checkReplay validates r and fills in what it leaves to the router.
-func (e *Engine) checkReplay(r *engine.Replay) error {
+func (replayer *Replayer) checkReplay(r *engine.Replay) error {
 	if len(r.Subscriptions) == 0 || len(r.Subscriptions) > replayTargets {
 		return engine.Invalid("subscriptions", "names %d subscriptions, must name 1 to %d", len(r.Subscriptions), replayTargets)
 	}
 	for i, id := range r.Subscriptions {
-		s := e.registry.subscription(r.Account, id)
+		s := replayer.catalog.lookupOf(r.Account, id)
 		if s == nil {
 			return engine.Invalid(fmt.Sprintf("subscriptions[%d]", i), "there is no subscription %q", id.Format(engine.SubscriptionPrefix))
 		}
@@ -56,7 +56,7 @@ func (e *Engine) checkReplay(r *engine.Replay) error {
 			return engine.Invalid(fmt.Sprintf("subscriptions[%d]", i), "is named twice")
 		}
 	}
-	if r.To != 0 && e.registry.subscription(r.Account, r.To) == nil {
+	if r.To != 0 && replayer.catalog.lookupOf(r.Account, r.To) == nil {
 		return engine.Invalid("to", "there is no subscription %q", r.To.Format(engine.SubscriptionPrefix))
 	}
 	if r.Until.IsZero() || r.Until.After(r.CreatedAt) {
@@ -97,11 +97,11 @@ func (e *Engine) checkReplay(r *engine.Replay) error {
 
 // Replay finds a replay of an account, or of any where account is empty. It must not be
 // changed.
-func (e *Engine) Replay(ctx context.Context, account string, id engine.ID) (*engine.Replay, error) {
-	r := e.replays.get(id)
+func (replayer *Replayer) Replay(ctx context.Context, account string, id engine.ID) (*engine.Replay, error) {
+	r := replayer.replays.get(id)
 	if r == nil {
 		var err error
-		if r, err = e.store.Replay(ctx, id); err != nil {
+		if r, err = replayer.store.Replay(ctx, id); err != nil {
 			return nil, err
 		}
 	}
@@ -112,10 +112,10 @@ func (e *Engine) Replay(ctx context.Context, account string, id engine.ID) (*eng
 }
 
 // Replays lists replays, newest first.
-func (e *Engine) Replays(ctx context.Context, q engine.ReplayQuery) ([]*engine.Replay, error) {
-	list, err := e.store.Replays(ctx, q)
+func (replayer *Replayer) Replays(ctx context.Context, q engine.ReplayQuery) ([]*engine.Replay, error) {
+	list, err := replayer.store.Replays(ctx, q)
 	for i, r := range list {
-		if running := e.replays.get(r.ID); running != nil {
+		if running := replayer.replays.get(r.ID); running != nil {
 			list[i] = running
 		}
 	}
@@ -124,27 +124,27 @@ func (e *Engine) Replays(ctx context.Context, q engine.ReplayQuery) ([]*engine.R
 
 // PauseReplay stops a replay until ResumeReplay. Errors: CodeNotFound, CodeConflict where
 // it is finished.
-func (e *Engine) PauseReplay(ctx context.Context, account string, id engine.ID) (*engine.Replay, error) {
-	return e.setReplayStatus(ctx, account, id, engine.ReplayPaused)
+func (r *Replayer) PauseReplay(ctx context.Context, account string, id engine.ID) (*engine.Replay, error) {
+	return r.setReplayStatus(ctx, account, id, engine.ReplayPaused)
 }
 
 // ResumeReplay lets a replay that was paused go on where it was. Errors as PauseReplay.
-func (e *Engine) ResumeReplay(ctx context.Context, account string, id engine.ID) (*engine.Replay, error) {
-	return e.setReplayStatus(ctx, account, id, engine.ReplayRunning)
+func (r *Replayer) ResumeReplay(ctx context.Context, account string, id engine.ID) (*engine.Replay, error) {
+	return r.setReplayStatus(ctx, account, id, engine.ReplayRunning)
 }
 
 // CancelReplay ends a replay; what it has queued is delivered. Errors as PauseReplay.
-func (e *Engine) CancelReplay(ctx context.Context, account string, id engine.ID) (*engine.Replay, error) {
-	return e.setReplayStatus(ctx, account, id, engine.ReplayCancelled)
+func (r *Replayer) CancelReplay(ctx context.Context, account string, id engine.ID) (*engine.Replay, error) {
+	return r.setReplayStatus(ctx, account, id, engine.ReplayCancelled)
 }
 
-func (e *Engine) setReplayStatus(ctx context.Context, account string, id engine.ID, to engine.ReplayStatus) (*engine.Replay, error) {
-	if _, err := e.Replay(ctx, account, id); err != nil {
+func (r *Replayer) setReplayStatus(ctx context.Context, account string, id engine.ID, to engine.ReplayStatus) (*engine.Replay, error) {
+	if _, err := r.Replay(ctx, account, id); err != nil {
 		return nil, err
 	}
-	e.replays.changes.Lock()
-	defer e.replays.changes.Unlock()
-	current, err := e.Replay(ctx, account, id)
+	r.replays.changes.Lock()
+	defer r.replays.changes.Unlock()
+	current, err := r.Replay(ctx, account, id)
 	switch {
 	case err != nil:
 		return nil, err
@@ -154,16 +154,34 @@ func (e *Engine) setReplayStatus(ctx context.Context, account string, id engine.
 		return current, nil
 	}
 	changed := *current
-	changed.Status, changed.Error, changed.UpdatedAt = to, "", e.now()
+	changed.Status, changed.Error, changed.UpdatedAt = to, "", r.life.now()
 	if to.Finished() {
 		changed.FinishedAt = changed.UpdatedAt
 	}
-	if err := e.store.PutReplay(ctx, &changed); err != nil {
+	if err := r.store.PutReplay(ctx, &changed); err != nil {
 		return nil, err
 	}
-	e.replays.set(&changed)
+	r.replays.set(&changed)
 	if to == engine.ReplayRunning {
-		e.startReplayTask(id)
+		r.startReplayTask(id)
 	}
 	return &changed, nil
+}
+
+// Replayer sends stored events again.
+type Replayer struct {
+	store      engine.Store
+	log        *slog.Logger
+	life       *Lifecycle
+	catalog    *Catalog
+	dispatcher *Dispatcher
+
+	replays replays
+}
+
+func newReplayer(cfg Config, d *Dispatcher) *Replayer {
+	return &Replayer{
+		store: d.store, log: cfg.Logger, life: d.life, catalog: d.catalog, dispatcher: d,
+		replays: replays{byID: map[engine.ID]*engine.Replay{}, running: map[engine.ID]bool{}, slots: make(chan struct{}, maxConcurrentReplays)},
+	}
 }

@@ -63,48 +63,48 @@ func (p *replays) unfinished(account string) (n int) {
 }
 
 // loadReplays takes up what an earlier run left unfinished.
-func (e *Engine) loadReplays(ctx context.Context) error {
-	list, err := e.store.Replays(ctx, engine.ReplayQuery{Unfinished: true})
+func (replayer *Replayer) loadReplays(ctx context.Context) error {
+	list, err := replayer.store.Replays(ctx, engine.ReplayQuery{Unfinished: true})
 	if err != nil {
 		return err
 	}
 	for _, r := range list {
 		if r.Unreadable != nil { // it does not even say over what it goes
-			e.log.Error("replay not taken up: what is stored of it can't be read", "replay_id", r.ID.Format(engine.ReplayPrefix), "account", r.Account)
+			replayer.log.Error("replay not taken up: what is stored of it can't be read", "replay_id", r.ID.Format(engine.ReplayPrefix), "account", r.Account)
 			continue
 		}
-		e.replays.set(r)
+		replayer.replays.set(r)
 		if r.Status == engine.ReplayRunning {
-			e.startReplayTask(r.ID)
+			replayer.startReplayTask(r.ID)
 		}
 	}
 	return nil
 }
 
 // startReplayTask gives a running replay its goroutine, unless it has one that did not end yet.
-func (e *Engine) startReplayTask(id engine.ID) {
-	e.replays.mu.Lock()
-	defer e.replays.mu.Unlock()
-	if e.replays.running[id] {
+func (r *Replayer) startReplayTask(id engine.ID) {
+	r.replays.mu.Lock()
+	defer r.replays.mu.Unlock()
+	if r.replays.running[id] {
 		return
 	}
-	e.replays.running[id] = e.tasks.Go(func() { e.runReplay(id) })
+	r.replays.running[id] = r.life.tasks.Go(func() { r.runReplay(id) })
 }
 
 // runReplay moves a replay on until it is through, or is not to run any more.
-func (e *Engine) runReplay(id engine.ID) {
+func (replayer *Replayer) runReplay(id engine.ID) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() {
 		select {
-		case <-e.stop:
+		case <-replayer.life.stop:
 			cancel()
 		case <-ctx.Done():
 		}
 	}()
 	var pace *rate.Limiter
 	for {
-		r := e.running(id)
+		r := replayer.running(id)
 		if r == nil {
 			return
 		}
@@ -112,20 +112,20 @@ func (e *Engine) runReplay(id engine.ID) {
 			pace = rate.NewLimiter(rate.Limit(r.Rate), max(1, r.Rate/10))
 		}
 		next := *r
-		again, err := e.replayStep(ctx, &next, pace)
+		again, err := replayer.replayStep(ctx, &next, pace)
 		switch {
 		case ctx.Err() != nil:
 			return // goes on from the last step that was stored
 		case err != nil && engine.ErrorCode(err) == engine.CodeConflict:
 			next.Status, next.Error = engine.ReplayPaused, err.Error()
 		case err != nil:
-			e.log.Error("replay step failed", "replay_id", id.Format(engine.ReplayPrefix), "error", err)
+			replayer.log.Error("replay step failed", "replay_id", id.Format(engine.ReplayPrefix), "error", err)
 			again = recordRetryDelay
 		case next.Done == len(next.Subscriptions):
-			next.Status, next.FinishedAt = engine.ReplayCompleted, e.now()
+			next.Status, next.FinishedAt = engine.ReplayCompleted, replayer.life.now()
 		}
-		if err := e.advanceReplay(ctx, r, &next); err != nil {
-			e.log.Error("replay not stored", "replay_id", id.Format(engine.ReplayPrefix), "error", err)
+		if err := replayer.advanceReplay(ctx, r, &next); err != nil {
+			replayer.log.Error("replay not stored", "replay_id", id.Format(engine.ReplayPrefix), "error", err)
 			again = recordRetryDelay
 		}
 		if again > 0 {
@@ -138,12 +138,12 @@ func (e *Engine) runReplay(id engine.ID) {
 }
 
 // running gives a replay that is to run. Where it is not, its goroutine counts as ended.
-func (e *Engine) running(id engine.ID) *engine.Replay {
-	e.replays.mu.Lock()
-	defer e.replays.mu.Unlock()
-	r := e.replays.byID[id]
-	if r == nil || r.Status != engine.ReplayRunning || e.isStopping() {
-		delete(e.replays.running, id)
+func (replayer *Replayer) running(id engine.ID) *engine.Replay {
+	replayer.replays.mu.Lock()
+	defer replayer.replays.mu.Unlock()
+	r := replayer.replays.byID[id]
+	if r == nil || r.Status != engine.ReplayRunning || replayer.life.isStopping() {
+		delete(replayer.replays.running, id)
 		return nil
 	}
 	return r
@@ -151,37 +151,37 @@ func (e *Engine) running(id engine.ID) *engine.Replay {
 
 // advanceReplay stores how far a replay is. Where a user changed its status meanwhile, that
 // holds.
-func (e *Engine) advanceReplay(ctx context.Context, old, next *engine.Replay) error {
+func (r *Replayer) advanceReplay(ctx context.Context, old, next *engine.Replay) error {
 	if next.Status == old.Status && next.Looked == old.Looked && next.Done == old.Done {
 		return nil
 	}
-	e.replays.changes.Lock()
-	defer e.replays.changes.Unlock()
-	current, err := e.Replay(ctx, "", old.ID) // from the store where it was cancelled
+	r.replays.changes.Lock()
+	defer r.replays.changes.Unlock()
+	current, err := r.Replay(ctx, "", old.ID) // from the store where it was cancelled
 	if err != nil {
 		return err
 	}
 	if current.Status != old.Status {
 		next.Status, next.Error, next.FinishedAt = current.Status, current.Error, current.FinishedAt
 	}
-	next.UpdatedAt = e.now()
-	if err := e.store.PutReplay(ctx, next); err != nil {
+	next.UpdatedAt = r.life.now()
+	if err := r.store.PutReplay(ctx, next); err != nil {
 		return err
 	}
-	e.replays.set(next)
+	r.replays.set(next)
 	return nil
 }
 
 // replayStep goes over the next deliveries or events. again is how long to wait before the
 // next step. A CodeConflict says that the replay can't go on by itself.
-func (e *Engine) replayStep(ctx context.Context, r *engine.Replay, pace *rate.Limiter) (again time.Duration, err error) {
+func (replayer *Replayer) replayStep(ctx context.Context, r *engine.Replay, pace *rate.Limiter) (again time.Duration, err error) {
 	if r.Done == len(r.Subscriptions) {
 		return 0, nil
 	}
-	source := e.registry.subscription("", r.Subscriptions[r.Done])
+	source := replayer.catalog.lookup(r.Subscriptions[r.Done])
 	to := source
 	if r.To != 0 {
-		to = e.registry.subscription("", r.To)
+		to = replayer.catalog.lookup(r.To)
 	}
 	switch {
 	case to == nil && r.To != 0:
@@ -191,10 +191,10 @@ func (e *Engine) replayStep(ctx context.Context, r *engine.Replay, pace *rate.Li
 		return 0, nil
 	case !to.Active:
 		return 0, &engine.Error{Code: engine.CodeConflict, Message: "the subscription " + to.ID.Format(engine.SubscriptionPrefix) + " is not active; activate it and resume the replay"}
-	case e.scheduler.waiting(to.ID) >= dispatchqueue.LowWater: // what is live goes first, and the rest stays where it is
+	case replayer.dispatcher.waiting(to.ID) >= dispatchqueue.LowWater: // what is live goes first, and the rest stays where it is
 		return replayRetryDelay, nil
 	}
-	list, chosen, more, err := e.replayRead(ctx, r, source)
+	list, chosen, more, err := replayer.replayRead(ctx, r, source)
 	if err != nil {
 		return 0, err
 	}
@@ -202,7 +202,7 @@ func (e *Engine) replayStep(ctx context.Context, r *engine.Replay, pace *rate.Li
 	group, within := errgroup.WithContext(ctx)
 	group.SetLimit(maxReplayBatch) // each waits for its commit
 	for _, id := range chosen {
-		if now := e.replays.get(r.ID); now == nil || now.Status != engine.ReplayRunning { // paused or cancelled: at once, not after the step
+		if now := replayer.replays.get(r.ID); now == nil || now.Status != engine.ReplayRunning { // paused or cancelled: at once, not after the step
 			list, more = slices.DeleteFunc(list, func(d *engine.Delivery) bool { return d.ID.Event >= id }), true
 			break
 		}
@@ -210,7 +210,7 @@ func (e *Engine) replayStep(ctx context.Context, r *engine.Replay, pace *rate.Li
 			return 0, errors.Join(err, group.Wait())
 		}
 		group.Go(func() error {
-			ok, err := e.requeueForReplay(within, engine.DeliveryID{Event: id, Subscription: to.ID})
+			ok, err := replayer.requeueForReplay(within, engine.DeliveryID{Event: id, Subscription: to.ID})
 			if ok {
 				queued.Add(1)
 			}
@@ -237,19 +237,19 @@ func (e *Engine) replayStep(ctx context.Context, r *engine.Replay, pace *rate.Li
 // the replay asks for, no more than its pace lets through in a second: after each step it is
 // stored how far the replay is. more tells whether something may follow. It waits for a place
 // among all replays.
-func (e *Engine) replayRead(ctx context.Context, r *engine.Replay, source *engine.Subscription) (list []*engine.Delivery, chosen []engine.ID, more bool, err error) {
+func (replayer *Replayer) replayRead(ctx context.Context, r *engine.Replay, source *engine.Subscription) (list []*engine.Delivery, chosen []engine.ID, more bool, err error) {
 	select {
-	case e.replays.slots <- struct{}{}:
-		defer func() { <-e.replays.slots }()
+	case replayer.replays.slots <- struct{}{}:
+		defer func() { <-replayer.replays.slots }()
 	case <-ctx.Done():
 		return nil, nil, false, ctx.Err()
 	}
-	if list, err = e.replayPage(ctx, r, source); err != nil {
+	if list, err = replayer.replayPage(ctx, r, source); err != nil {
 		return nil, nil, false, err
 	}
 	more = len(list) == replayPage
 	for i, d := range list {
-		switch ok, err := e.replaySelects(ctx, r, source, d); {
+		switch ok, err := replayer.replaySelects(ctx, r, source, d); {
 		case err != nil:
 			return nil, nil, false, err
 		case !ok:
@@ -264,7 +264,7 @@ func (e *Engine) replayRead(ctx context.Context, r *engine.Replay, source *engin
 
 // replayPage reads what comes next of a subscription: its deliveries or, where those that
 // never were are asked for, its account's events as deliveries of state 0.
-func (e *Engine) replayPage(ctx context.Context, r *engine.Replay, source *engine.Subscription) (list []*engine.Delivery, err error) {
+func (replayer *Replayer) replayPage(ctx context.Context, r *engine.Replay, source *engine.Subscription) (list []*engine.Delivery, err error) {
 	since, until := r.After+1, snowflake.FirstAt(r.Until)
 	if !r.Since.IsZero() {
 		since = max(since, snowflake.FirstAt(r.Since))
@@ -274,12 +274,12 @@ func (e *Engine) replayPage(ctx context.Context, r *engine.Replay, source *engin
 		if len(r.States) == 1 {
 			q.State = r.States[0]
 		}
-		return e.store.History(ctx, q)
+		return replayer.store.History(ctx, q)
 	}
-	events, err := e.store.Events(ctx, engine.EventQuery{Account: source.Account, Since: since, Before: until, Oldest: true, Limit: replayPage})
+	events, err := replayer.store.Events(ctx, engine.EventQuery{Account: source.Account, Since: since, Before: until, Oldest: true, Limit: replayPage})
 	for _, ev := range events {
 		d := &engine.Delivery{ID: engine.DeliveryID{Event: ev.ID, Subscription: source.ID}, EventType: ev.Type}
-		known, err := e.store.Delivery(ctx, "", d.ID)
+		known, err := replayer.store.Delivery(ctx, "", d.ID)
 		switch {
 		case err == nil:
 			d = known
@@ -292,14 +292,14 @@ func (e *Engine) replayPage(ctx context.Context, r *engine.Replay, source *engin
 }
 
 // replaySelects tells whether the replay asks for a delivery.
-func (e *Engine) replaySelects(ctx context.Context, r *engine.Replay, source *engine.Subscription, d *engine.Delivery) (bool, error) {
+func (replayer *Replayer) replaySelects(ctx context.Context, r *engine.Replay, source *engine.Subscription, d *engine.Delivery) (bool, error) {
 	missing := d.State == 0
 	switch {
 	case missing && !matchesAny(source.Events, d.EventType), !missing && !slices.Contains(r.States, d.State),
 		len(r.EventTypes) > 0 && !matchesAny(r.EventTypes, d.EventType):
 		return false, nil
 	case missing || r.Filter != "":
-		return e.passesReplayFilter(ctx, r, source, d.ID.Event, missing)
+		return replayer.passesReplayFilter(ctx, r, source, d.ID.Event, missing)
 	}
 	return true, nil
 }
@@ -310,8 +310,8 @@ func matchesAny(patterns []string, eventType string) bool {
 
 // passesReplayFilter tells whether an event passes the replay's filter and, where it is new to the
 // subscription, the subscription's. A filter that fails lets nothing pass.
-func (e *Engine) passesReplayFilter(ctx context.Context, r *engine.Replay, source *engine.Subscription, id engine.ID, missing bool) (bool, error) {
-	ev, err := e.store.Event(ctx, "", id)
+func (replayer *Replayer) passesReplayFilter(ctx context.Context, r *engine.Replay, source *engine.Subscription, id engine.ID, missing bool) (bool, error) {
+	ev, err := replayer.store.Event(ctx, "", id)
 	if engine.ErrorCode(err) == engine.CodeNotFound { // removed meanwhile
 		return false, nil
 	}
@@ -321,7 +321,7 @@ func (e *Engine) passesReplayFilter(ctx context.Context, r *engine.Replay, sourc
 	in := filter.NewInput(scriptEvent(ev, jsonindex.Value{}))
 	defer in.Release()
 	if r.Filter != "" {
-		f, err := e.filters.Compile(r.Filter)
+		f, err := replayer.catalog.compileFilter(r.Filter)
 		if err != nil {
 			return false, err
 		}
@@ -329,11 +329,11 @@ func (e *Engine) passesReplayFilter(ctx context.Context, r *engine.Replay, sourc
 			return false, nil
 		}
 	}
-	route := e.registry.compiledSubscription(source.ID)
+	route := replayer.catalog.compiled(source.ID)
 	if !missing || route == nil || route.filterSource == "" {
 		return route != nil, nil
 	}
-	f, err := e.compiledFilter(route)
+	f, err := replayer.catalog.compiledFilter(route)
 	if err != nil {
 		return false, nil
 	}
@@ -343,9 +343,9 @@ func (e *Engine) passesReplayFilter(ctx context.Context, r *engine.Replay, sourc
 
 // requeueForReplay makes a delivery wait for an attempt, whatever became of it before; queued is
 // false where it waits already, or its event is gone.
-func (e *Engine) requeueForReplay(ctx context.Context, id engine.DeliveryID) (queued bool, err error) {
+func (r *Replayer) requeueForReplay(ctx context.Context, id engine.DeliveryID) (queued bool, err error) {
 	attempts, reason := 0, ""
-	d, err := e.store.Delivery(ctx, "", id)
+	d, err := r.store.Delivery(ctx, "", id)
 	switch {
 	case err == nil && d.State == engine.StatePending:
 		return false, nil
@@ -354,38 +354,9 @@ func (e *Engine) requeueForReplay(ctx context.Context, id engine.DeliveryID) (qu
 	case engine.ErrorCode(err) != engine.CodeNotFound:
 		return false, err
 	}
-	err = e.waitForReplay(ctx, id, attempts, reason)
+	err = r.dispatcher.waitForReplay(ctx, id, attempts, reason)
 	if engine.ErrorCode(err) == engine.CodeNotFound { // removed since
 		return false, nil
 	}
 	return err == nil, err
-}
-
-// Wait makes a delivery pending and queues it, once that is on disk. Error: CodeNotFound
-// where its event was removed meanwhile; then nothing has changed.
-func (e *Engine) waitForReplay(ctx context.Context, id engine.DeliveryID, attempts int, reason string) error {
-	now := e.now()
-	en := dispatchqueue.Entry{Event: id.Event, Attempts: attempts, RequestedAt: now}
-	if r := e.registry.compiledSubscription(id.Subscription); r != nil {
-		var err error
-		if en, err = e.withGroup(ctx, r, en); err != nil {
-			return err
-		}
-	}
-	recorded := make(chan error, 1)
-	e.recordOutcomeUnless(&engine.Outcome{ID: id, State: engine.StatePending, Attempts: attempts, Error: reason, RenewedAt: now}, func() {
-		switch known, q, list := e.scheduler.enqueueManualRetry(id.Subscription, en); { // here the store must not be waited for
-		case !known: // deleted while the row was on its way
-			e.writes.Go(func() { e.markDead(id.Subscription, en, subscriptionDeleted) })
-		case list != nil:
-			e.writes.Go(func() { e.settleDisplaced(q, list) })
-		}
-		recorded <- nil
-	}, func(err error) { recorded <- err })
-	select {
-	case err := <-recorded:
-		return err
-	case <-ctx.Done():
-		return errors.Join(ctx.Err(), context.Cause(ctx))
-	}
 }

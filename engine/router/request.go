@@ -1,7 +1,6 @@
 package router
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,26 +23,26 @@ import (
 
 // buildRequest makes the request of a delivery, signed and ready to be sent, and notes it in
 // a. The error is the transform's.
-func (e *Engine) buildRequest(ctx context.Context, r *compiledSubscription, ev *engine.Event, a *engine.Attempt) (_ *deliveryRequest, dropped string, err error) {
-	out, dropped, err := e.buildUnsigned(ctx, r, ev, a, e.buildPayload)
+func (s *Sender) buildRequest(ctx context.Context, r *compiledSubscription, ev *engine.Event, a *engine.Attempt) (_ *deliveryRequest, dropped string, err error) {
+	out, dropped, err := s.buildUnsigned(ctx, r, ev, a, s.buildPayload)
 	if out == nil {
 		return nil, dropped, err
 	}
 	if n := ev.Sequence(r.sub.ID); n > 0 {
 		out.headers[engine.SequenceHeader] = []string{strconv.FormatInt(n, 10)}
 	}
-	e.sign(out, r, ev.ID.Format(engine.EventPrefix), a.At)
-	a.Request.Method, a.Request.URL, a.Request.Headers = out.method, out.redact.Url(out.url.String()), out.redact.Request(out.headers)
+	s.sign(out, r, ev.ID.Format(engine.EventPrefix), a.At)
+	a.Request.Method, a.Request.URL, a.Request.Headers = out.method, out.redact.Url(out.targetURL.String()), out.redact.Request(out.headers)
 	return out, "", nil
 }
 
 // buildUnsigned does so without what makes it one delivery's: its id, number and
 // signature. format is content, or element where it is to stand in an array. The body is
 // noted in a.
-func (e *Engine) buildUnsigned(ctx context.Context, r *compiledSubscription, ev *engine.Event, a *engine.Attempt, format payloadBuilder) (_ *deliveryRequest, dropped string, err error) {
-	out := &deliveryRequest{method: http.MethodPost, url: r.url, headers: r.baseHeaders(), redact: r.redact}
+func (s *Sender) buildUnsigned(ctx context.Context, r *compiledSubscription, ev *engine.Event, a *engine.Attempt, format payloadBuilder) (_ *deliveryRequest, dropped string, err error) {
+	out := &deliveryRequest{method: http.MethodPost, targetURL: r.targetURL, headers: baseHeaders(r), redact: r.redact}
 	if r.transformSource != "" {
-		if dropped, err = e.transform(ctx, r, ev, out, a); err != nil || dropped != "" {
+		if dropped, err = s.transform(ctx, r, ev, out, a); err != nil || dropped != "" {
 			return nil, dropped, err
 		}
 		a.Request.Body = out.redact.Body(out.body)
@@ -60,7 +59,7 @@ func (e *Engine) buildUnsigned(ctx context.Context, r *compiledSubscription, ev 
 	return out, "", nil
 }
 
-func (r *compiledSubscription) baseHeaders() http.Header {
+func baseHeaders(r *compiledSubscription) http.Header {
 	headers := make(http.Header, len(r.headers)+8)
 	for name, values := range r.headers {
 		headers[name] = values
@@ -71,7 +70,7 @@ func (r *compiledSubscription) baseHeaders() http.Header {
 // deliveryRequest is a request on its way out.
 type deliveryRequest struct {
 	method      string
-	url         *url.URL
+	targetURL         *url.URL
 	headers     http.Header
 	body        []byte
 	contentType string
@@ -97,21 +96,21 @@ func (out *deliveryRequest) setContent(c *payload) {
 }
 
 // transform lets the subscription's script make the request.
-func (e *Engine) transform(ctx context.Context, r *compiledSubscription, ev *engine.Event, out *deliveryRequest, a *engine.Attempt) (dropped string, err error) {
-	program, err := e.compiledTransform(ctx, r)
+func (s *Sender) transform(ctx context.Context, r *compiledSubscription, ev *engine.Event, out *deliveryRequest, a *engine.Attempt) (dropped string, err error) {
+	program, err := s.catalog.compiledTransform(ctx, r)
 	if err != nil {
 		return "", err
 	}
 	a.Script.Ref, a.Script.Hash = r.transformRef, program.Hash
-	sandbox, request := e.cfg.Transformer, r.request()
+	sandbox, request := s.cfg.Transformer, requestOf(r)
 	if r.dryRun {
-		sandbox, request = e.sandbox, r.previewRequest(r.masked)
+		sandbox, request = s.catalog.transformer(), previewRequest(r, r.masked)
 	}
-	running, span := e.traces.start(ctx, "transform")
+	running, span := s.traces.start(ctx, "transform")
 	res, err := sandbox.Run(running, program, scriptEvent(ev, jsonindex.Value{}), request)
 	err = r.redact.ScriptError(err)
 	endSpan(span, scriptProblem(err))
-	e.compareTransform(r, ev, res, err)
+	s.monitor.compareTransform(r, ev, res, err)
 	if err != nil {
 		var se *scripts.Error
 		if errors.As(err, &se) {
@@ -124,15 +123,15 @@ func (e *Engine) transform(ctx context.Context, r *compiledSubscription, ev *eng
 		return r.redact.Text(dropReason(res)), nil
 	}
 	if r.masked && res.Request != nil {
-		res.Request = r.unmask(res.Request, &request)
+		res.Request = unmask(r, res.Request, &request)
 	}
 	if err := out.setResult(&res); err != nil {
 		return "", r.redact.ScriptError(err)
 	}
-	if err := r.keepsSignatures(out); err != nil {
+	if err := keepsSignatures(r, out); err != nil {
 		return "", err
 	}
-	return "", r.checkPathUnchanged(out)
+	return "", checkPathUnchanged(r, out)
 }
 
 // setResult makes what a transform gave what is sent.
@@ -144,17 +143,10 @@ func (out *deliveryRequest) setResult(res *scripts.Result) error {
 	return out.apply(res.Request)
 }
 
-func dropReason(res scripts.Result) string {
-	if res.DropReason == "" {
-		return "dropped by the transform"
-	}
-	return res.DropReason
-}
-
 // previewRequest is request without the values that are hidden: who may try a script need not
 // know them. With mask that goes for the URL, too, as for who may not change the subscription.
-func (r *compiledSubscription) previewRequest(mask bool) scripts.Request {
-	req := r.request()
+func previewRequest(r *compiledSubscription, mask bool) scripts.Request {
+	req := requestOf(r)
 	req.Headers = r.sub.ShownHeaders()
 	if mask {
 		req.Path = engine.MaskPath(req.Path)
@@ -166,8 +158,8 @@ func (r *compiledSubscription) previewRequest(mask bool) scripts.Request {
 }
 
 // unmask puts the URL's own parts back where a script left their masks as they were.
-func (r *compiledSubscription) unmask(made, seen *scripts.Request) *scripts.Request {
-	restored, own := *made, r.request()
+func unmask(r *compiledSubscription, made, seen *scripts.Request) *scripts.Request {
+	restored, own := *made, requestOf(r)
 	if made.Path == seen.Path {
 		restored.Path = own.Path
 	}
@@ -182,15 +174,15 @@ func (r *compiledSubscription) unmask(made, seen *scripts.Request) *scripts.Requ
 
 // checkPathUnchanged refuses a request to another path than the one whose target has confirmed that
 // it wants to be sent events.
-func (r *compiledSubscription) checkPathUnchanged(out *deliveryRequest) error {
-	if r.sub.Verification.Mode == engine.VerifyNone || out.url.EscapedPath() == r.url.EscapedPath() || out.url.EscapedPath() == "/" && r.url.Path == "" {
+func checkPathUnchanged(r *compiledSubscription, out *deliveryRequest) error {
+	if r.sub.Verification.Mode == engine.VerifyNone || out.targetURL.EscapedPath() == r.targetURL.EscapedPath() || out.targetURL.EscapedPath() == "/" && r.targetURL.Path == "" {
 		return nil
 	}
 	return &scripts.Error{Phase: scripts.PhaseRun, Message: "request.path can't be changed: the target has confirmed for its own path alone that it wants to be sent events"}
 }
 
 // keepsSignatures refuses headers that a receiver may take for a signature of the router.
-func (r *compiledSubscription) keepsSignatures(out *deliveryRequest) error {
+func keepsSignatures(r *compiledSubscription, out *deliveryRequest) error {
 	if !out.changed {
 		return nil
 	}
@@ -202,29 +194,10 @@ func (r *compiledSubscription) keepsSignatures(out *deliveryRequest) error {
 	return nil
 }
 
-// signatureHeader reports whether a receiver may read a header as the signature that one of
-// schemes makes.
-func signatureHeader(name string, schemes []signature.Scheme) bool {
-	for _, scheme := range schemes {
-		if scripts.FoldHeader(name) == scripts.FoldHeader(scheme.HeaderName()) {
-			return true
-		}
-	}
-	return false
-}
-
-// request is what a transform sees of the request before it changes anything.
-func (r *compiledSubscription) request() scripts.Request {
-	return scripts.Request{Method: http.MethodPost, Path: requestPath(r.url), Query: weburl.QueryValues(r.url.RawQuery), Headers: r.sub.Headers}
-}
-
-// requestPath is the path that stands in the request line.
-func requestPath(u *url.URL) string { return cmp.Or(u.EscapedPath(), "/") }
-
 // apply takes over what a script made of the request, after the same checks that a
 // subscription's own URL and headers go through. The host can't be changed.
 func (out *deliveryRequest) apply(req *scripts.Request) error {
-	u := *out.url
+	u := *out.targetURL
 	if req.Path != requestPath(&u) {
 		if !strings.HasPrefix(req.Path, "/") || strings.ContainsAny(req.Path, "?#") || target.SetPath(&u, req.Path) != nil {
 			return &scripts.Error{Phase: scripts.PhaseRun, Message: fmt.Sprintf("request.path %.100q is no path: it must begin with / and hold no ? or #", req.Path)}
@@ -249,16 +222,16 @@ func (out *deliveryRequest) apply(req *scripts.Request) error {
 		}
 		headers[name] = []string{value}
 	}
-	out.method, out.url, out.headers, out.changed = req.Method, &u, headers, true
+	out.method, out.targetURL, out.headers, out.changed = req.Method, &u, headers, true
 	return nil
 }
 
 // sign adds the router's own headers and the signatures.
-func (e *Engine) sign(out *deliveryRequest, r *compiledSubscription, id string, at time.Time) {
+func (s *Sender) sign(out *deliveryRequest, r *compiledSubscription, id string, at time.Time) {
 	if r.sub.Verification.Mode == engine.VerifyCloudEvents {
-		out.headers["WebHook-Request-Origin"] = []string{e.cfg.Origin}
+		out.headers["WebHook-Request-Origin"] = []string{s.cfg.Origin}
 	}
-	out.sign(r.signer, id, at, e.cfg.UserAgent)
+	out.sign(r.signer, id, at, s.cfg.UserAgent)
 }
 
 func (out *deliveryRequest) sign(g *signature.Signer, id string, at time.Time, userAgent string) {

@@ -76,7 +76,7 @@ type Rotation struct {
 // secret; the old one signs as well until old.Until. Asked again with the same Rotation.Key
 // or the secret that is in force, it changes nothing and answers as before. Errors:
 // CodeInvalid, CodeNotFound, CodeConflict, CodeStale, CodeUnavailable.
-func (e *Engine) RotateSecret(ctx context.Context, account string, id engine.ID, version int64, r Rotation) (s *engine.Subscription, until time.Time, err error) {
+func (c *Catalog) RotateSecret(ctx context.Context, account string, id engine.ID, version int64, r Rotation) (s *engine.Subscription, until time.Time, err error) {
 	if r.Grace < 0 || r.Grace > MaxGracePeriod {
 		return nil, until, engine.Invalid("grace_period", "is %s, must be 0s to %s (30 days)", r.Grace, MaxGracePeriod)
 	}
@@ -87,15 +87,15 @@ func (e *Engine) RotateSecret(ctx context.Context, account string, id engine.ID,
 	if err != nil {
 		return nil, until, err
 	}
-	if s, err = e.Subscription(account, id); err != nil {
+	if s, err = c.Subscription(account, id); err != nil {
 		return nil, until, err
 	}
-	if until, done, err := e.rotatedBefore(s, r); done || err != nil { // whatever version is expected
+	if until, done, err := c.rotatedBefore(s, r); done || err != nil { // whatever version is expected
 		return s, until, err
 	}
-	s, err = e.UpdateSubscription(ctx, account, id, version, func(s *engine.Subscription) (err error) {
+	s, err = c.UpdateSubscription(ctx, account, id, version, func(s *engine.Subscription) (err error) {
 		done := false
-		if until, done, err = e.rotatedBefore(s, r); done {
+		if until, done, err = c.rotatedBefore(s, r); done {
 			return errRotated // by the same request, a moment ago: nothing is to change
 		} else if err != nil {
 			return err
@@ -107,17 +107,17 @@ func (e *Engine) RotateSecret(ctx context.Context, account string, id engine.ID,
 				return err
 			}
 		}
-		until = e.now().Add(r.Grace)
+		until = c.life.now().Add(r.Grace)
 		old := engine.OldSecret{Secret: s.Secret, Until: until, Rotation: rotationKey(s.ID, r.Key)}
 		if r.Grace == 0 {
 			old.Secret = "" // it may have leaked, and signs nothing any more
 		}
-		s.Secret, s.OldSecrets = made, append([]engine.OldSecret{old}, liveSecrets(s.OldSecrets, e.now())...)
+		s.Secret, s.OldSecrets = made, append([]engine.OldSecret{old}, liveSecrets(s.OldSecrets, c.life.now())...)
 		s.OldSecrets = s.OldSecrets[:min(len(s.OldSecrets), maxOldSecrets)]
 		return nil
 	})
 	if err == errRotated {
-		s, err = e.Subscription(account, id)
+		s, err = c.Subscription(account, id)
 	}
 	return s, until, err
 }
@@ -151,7 +151,7 @@ func CheckSecretType(secret string, want signature.SecretType) error {
 
 // rotatedBefore tells whether s went through this rotation already. A lost answer must not
 // cost a second secret, or the first of them its time.
-func (e *Engine) rotatedBefore(s *engine.Subscription, r Rotation) (until time.Time, done bool, err error) {
+func (c *Catalog) rotatedBefore(s *engine.Subscription, r Rotation) (until time.Time, done bool, err error) {
 	if key := rotationKey(s.ID, r.Key); key != "" {
 		for i, old := range s.OldSecrets {
 			if old.Rotation != key {
@@ -169,7 +169,7 @@ func (e *Engine) rotatedBefore(s *engine.Subscription, r Rotation) (until time.T
 	if len(s.OldSecrets) > 0 {
 		return s.OldSecrets[0].Until, true, nil
 	}
-	return e.now(), true, nil
+	return c.life.now(), true, nil
 }
 
 // rotationKey is how an idempotency key is kept.
@@ -194,11 +194,11 @@ func liveSecrets(old []engine.OldSecret, at time.Time) (live []engine.OldSecret)
 // pruneOldSecrets leaves of the old secrets of s those that still sign, and those that the
 // change from old to s brought. A change that sets another secret without saying what
 // becomes of the old ones ends them all.
-func (e *Engine) pruneOldSecrets(old, s *engine.Subscription) {
+func (c *Catalog) pruneOldSecrets(old, s *engine.Subscription) {
 	if s.Secret != old.Secret && slices.Equal(s.OldSecrets, old.OldSecrets) {
 		s.OldSecrets = nil
 	}
-	now := e.now()
+	now := c.life.now()
 	s.OldSecrets = slices.DeleteFunc(s.OldSecrets, func(o engine.OldSecret) bool {
 		return !now.Before(o.Until) && slices.Contains(old.OldSecrets, o)
 	})
@@ -206,6 +206,6 @@ func (e *Engine) pruneOldSecrets(old, s *engine.Subscription) {
 
 // OldSecrets gives the secrets of s that were replaced and still sign, the last replaced
 // first.
-func (e *Engine) OldSecrets(s *engine.Subscription) []engine.OldSecret {
-	return liveSecrets(s.OldSecrets, e.now())
+func (c *Catalog) OldSecrets(s *engine.Subscription) []engine.OldSecret {
+	return liveSecrets(s.OldSecrets, c.life.now())
 }

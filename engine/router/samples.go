@@ -33,8 +33,8 @@ func likeHook(format engine.PayloadFormat) (*engine.Subscription, error) {
 }
 
 // bodyFor is what a subscription without a transform is sent of an event.
-func (e *Engine) bodyFor(like *engine.Subscription, ev *engine.Event) []byte {
-	made := e.buildBatchElement(like, ev, e.cfg.Now())
+func (w *Evaluator) bodyFor(like *engine.Subscription, ev *engine.Event) []byte {
+	made := w.sender.buildBatchElement(like, ev, w.cfg.Now())
 	switch {
 	case made.shown != nil: // this is no way to a token
 		return made.shown
@@ -46,7 +46,7 @@ func (e *Engine) bodyFor(like *engine.Subscription, ev *engine.Event) []byte {
 
 // Bodies shows what hooks without a transform send of events, each in a payload format.
 // Error: CodeInvalid where the format is not known.
-func (e *Engine) Bodies(format engine.PayloadFormat, events []*engine.Event) ([][]byte, error) {
+func (w *Evaluator) Bodies(format engine.PayloadFormat, events []*engine.Event) ([][]byte, error) {
 	like, err := likeHook(format)
 	if err != nil {
 		return nil, err
@@ -54,7 +54,7 @@ func (e *Engine) Bodies(format engine.PayloadFormat, events []*engine.Event) ([]
 	bodies := make([][]byte, len(events))
 	for i, ev := range events {
 		like.Account = ev.Account
-		bodies[i] = e.bodyFor(like, ev)
+		bodies[i] = w.bodyFor(like, ev)
 	}
 	return bodies, nil
 }
@@ -72,38 +72,38 @@ type SampleForm struct {
 type sampleBuilder func(ev *engine.Event) ([]byte, error)
 
 // samplesIn is how samples of an account are made; done is called after the last.
-func (e *Engine) samplesIn(ctx context.Context, account string, form SampleForm) (_ sampleBuilder, done func(), err error) {
+func (w *Evaluator) samplesIn(ctx context.Context, account string, form SampleForm) (_ sampleBuilder, done func(), err error) {
 	if form.Subscription == 0 && form.Transform == (engine.ScriptRef{}) {
 		like, err := likeHook(form.Format)
 		if err != nil {
 			return nil, nil, err
 		}
 		like.Account = account
-		return func(ev *engine.Event) ([]byte, error) { return e.bodyFor(like, ev), nil }, func() {}, nil
+		return func(ev *engine.Event) ([]byte, error) { return w.bodyFor(like, ev), nil }, func() {}, nil
 	}
 	t := PreviewRequest{Account: account, Subscription: form.Subscription}
 	if form.Subscription == 0 {
 		t.Transform = &ScriptSource{Ref: form.Transform}
 	}
-	if done, err = e.acquirePreviewSlot(); err != nil {
+	if done, err = w.acquirePreviewSlot(); err != nil {
 		return nil, nil, err
 	}
-	r, err := e.previewSubscription(ctx, &t)
+	r, err := w.previewSubscription(ctx, &t)
 	if err != nil {
 		done()
 		return nil, nil, err
 	}
 	var strikes quarantine
-	return func(ev *engine.Event) ([]byte, error) { return e.previewBody(ctx, r, ev, &strikes) }, done, nil
+	return func(ev *engine.Event) ([]byte, error) { return w.previewBody(ctx, r, ev, &strikes) }, done, nil
 }
 
 // previewBody makes the body that a dry route's hook is sent of an event. What the filter or
 // the transform keeps back, or the transform can't make, is nil; but a transform that the
 // sandbox had to stop as often as quarantine lets it is an error, since each time costs a
 // process that others need.
-func (e *Engine) previewBody(ctx context.Context, r *compiledSubscription, ev *engine.Event, strikes *quarantine) ([]byte, error) {
+func (w *Evaluator) previewBody(ctx context.Context, r *compiledSubscription, ev *engine.Event, strikes *quarantine) ([]byte, error) {
 	if r.filterSource != "" {
-		f, err := e.filters.Compile(r.filterSource)
+		f, err := w.catalog.compileFilter(r.filterSource)
 		if err != nil {
 			return nil, scriptError("filter", err)
 		}
@@ -114,9 +114,9 @@ func (e *Engine) previewBody(ctx context.Context, r *compiledSubscription, ev *e
 		}
 	}
 	if r.transformSource == "" {
-		return e.bodyFor(r.sub, ev), nil
+		return w.bodyFor(r.sub, ev), nil
 	}
-	out, dropped, err := e.buildUnsigned(ctx, r, ev, &engine.Attempt{Number: 1, At: e.now()}, e.buildBatchElement)
+	out, dropped, err := w.sender.buildUnsigned(ctx, r, ev, &engine.Attempt{Number: 1, At: w.life.now()}, w.sender.buildBatchElement)
 	var wrong *scripts.Error
 	switch {
 	case strikes.recordStrike(r.quarantineKey(), func() uint64 { return uint64(ev.ID) }, func() bool { return false }, err):
@@ -137,15 +137,15 @@ func (e *Engine) previewBody(ctx context.Context, r *compiledSubscription, ev *e
 // again; CodeNotFound where the type is neither in the catalogue nor that of an event, or
 // the account has no such subscription; CodeBusy where too many dry runs are on, of which
 // transforms are one.
-func (e *Engine) Samples(ctx context.Context, account, eventType string, form SampleForm, limit int) ([][]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, e.cfg.Timeout)
+func (w *Evaluator) Samples(ctx context.Context, account, eventType string, form SampleForm, limit int) ([][]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
 	defer cancel()
-	bodyOf, done, err := e.samplesIn(ctx, account, form)
+	bodyOf, done, err := w.samplesIn(ctx, account, form)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	entry := e.registry.eventType(eventType)
+	entry := w.catalog.lookupEventType(eventType)
 	bodies, size := [][]byte{}, 0
 	add := func(ev *engine.Event) error {
 		if len(bodies) == limit || size > maxSamplesBytes {
@@ -160,7 +160,7 @@ func (e *Engine) Samples(ctx context.Context, account, eventType string, form Sa
 	}
 	q := engine.EventQuery{Account: account, Type: eventType, Limit: min(limit, samplesPage)}
 	for looked := 0; looked < samplesRead && len(bodies) < limit && size <= maxSamplesBytes; {
-		events, err := e.store.Events(ctx, q)
+		events, err := w.store.Events(ctx, q)
 		if err != nil {
 			return nil, err
 		}
@@ -180,7 +180,7 @@ func (e *Engine) Samples(ctx context.Context, account, eventType string, form Sa
 		return nil, engine.NotFound("event type", eventType)
 	}
 	if entry != nil {
-		now := e.cfg.Now().UTC().Truncate(time.Millisecond)
+		now := w.cfg.Now().UTC().Truncate(time.Millisecond)
 		for i, sample := range entry.Samples {
 			// An id of that time, so that a format that shows ids shows one of their form.
 			if err := add(&engine.Event{ID: snowflake.FirstAt(now) + engine.ID(i), Account: account, Type: eventType, Time: now, Data: sample}); err != nil {

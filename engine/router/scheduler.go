@@ -399,3 +399,13 @@ func (s *scheduler) close() {
 	s.closed = true
 	s.wake.Broadcast()
 }
+
+// inFlight returns the number of attempts in flight.
+func (s *scheduler) inFlight() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, k := range s.inFlightByAccount {
+		n += k
+	}
+	return n
+}

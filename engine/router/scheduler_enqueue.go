@@ -2,7 +2,6 @@ package router
 
 import (
 	"slices"
-	"time"
 
 	"switchhook/engine"
 	"switchhook/engine/dispatchqueue"
@@ -172,20 +171,6 @@ func (s *scheduler) completeFetch(q *queue, entries []dispatchqueue.Entry, all b
 	if len(entries) > 0 || q.pendingSpills == 0 {
 		s.makeRunnable(q)
 	}
-}
-
-// giveUpAt is when a delivery is dead, whatever its schedule says. resumed is when the
-// subscription was last switched on again.
-func (r *compiledSubscription) giveUpAt(en *dispatchqueue.Entry, resumed time.Time) time.Time {
-	from := en.Event.Time()
-	if en.RequestedAt.After(from) {
-		from = en.RequestedAt
-	}
-	// What waited while the subscription was off must not be dead when it is on again.
-	if !r.policy.explicitGiveUpAfter && resumed.After(from) {
-		from = resumed
-	}
-	return from.Add(r.policy.giveUpAfter)
 }
 
 // takeExpired takes out of memory what waits in q and is to be given up.

@@ -21,23 +21,23 @@ const (
 // TestScript runs the cases of a script's version (0: the live one) against it, or, where
 // source is not empty, those of the newest version against that. Errors: CodeInvalid,
 // CodeNotFound.
-func (e *Engine) TestScript(ctx context.Context, account, idOrName string, number int, source string) (*scripttest.Report, error) {
-	s, err := e.Script(account, idOrName)
+func (c *Catalog) TestScript(ctx context.Context, account, idOrName string, number int, source string) (*scripttest.Report, error) {
+	s, err := c.Script(account, idOrName)
 	if err != nil {
 		return nil, err
 	}
 	cases := s.Cases
 	if source == "" {
-		v, err := e.ScriptVersion(ctx, account, idOrName, number)
+		v, err := c.ScriptVersion(ctx, account, idOrName, number)
 		if err != nil {
 			return nil, err
 		}
 		source, cases = v.Source, v.Cases
 	}
-	return e.runCases(ctx, s.Kind, cases, source)
+	return c.runCases(ctx, s.Kind, cases, source)
 }
 
-func (e *Engine) runCases(ctx context.Context, kind engine.ScriptKind, raw []byte, source string) (*scripttest.Report, error) {
+func (c *Catalog) runCases(ctx context.Context, kind engine.ScriptKind, raw []byte, source string) (*scripttest.Report, error) {
 	cases, err := parseCases(raw)
 	if err != nil {
 		return nil, err
@@ -50,7 +50,7 @@ func (e *Engine) runCases(ctx context.Context, kind engine.ScriptKind, raw []byt
 	} else {
 		run.Transform = source
 	}
-	report := scripttest.Run(ctx, e.sandbox, run)
+	report := scripttest.Run(ctx, c.sandbox, run)
 	if why := infrastructureError(&report); why != "" {
 		return nil, &engine.Error{Code: engine.CodeUnavailable, Message: "the cases could not be run: " + why}
 	}
@@ -98,32 +98,32 @@ func parseCases(raw []byte) ([]scripttest.Case, error) {
 // version is the expected one of the script's record or AnyVersion. Other errors:
 // CodeNotFound, CodeStale, and CodeInvalid where a version that was not live yet does not
 // suit a subscription's event types.
-func (e *Engine) SetScriptLive(ctx context.Context, account, idOrName string, number int, version int64, force bool) (*engine.Script, *scripttest.Report, error) {
-	s, err := e.Script(account, idOrName)
+func (c *Catalog) SetScriptLive(ctx context.Context, account, idOrName string, number int, version int64, force bool) (*engine.Script, *scripttest.Report, error) {
+	s, err := c.Script(account, idOrName)
 	if err != nil {
 		return nil, nil, err
 	}
 	if number < 1 {
 		return nil, nil, engine.Invalid("version", "must be the number of a version, 1 or above")
 	}
-	v, err := e.store.ScriptVersion(ctx, s.ID, number)
+	v, err := c.store.ScriptVersion(ctx, s.ID, number)
 	if err != nil {
 		return nil, nil, err
 	}
 	if !v.LiveAt.IsZero() {
-		return e.bringBack(ctx, account, s, v, version, force)
+		return c.bringBack(ctx, account, s, v, version, force)
 	}
-	if err := e.validateForSubscribers(s, v.Source); err != nil {
+	if err := c.validateForSubscribers(s, v.Source); err != nil {
 		return nil, nil, err
 	}
-	report, err := e.runCases(ctx, s.Kind, v.Cases, v.Source)
+	report, err := c.runCases(ctx, s.Kind, v.Cases, v.Source)
 	if err != nil {
 		return nil, nil, err
 	}
 	if !report.OK() && !force {
 		return nil, report, testFailure(fmt.Sprintf("version %d", number), notLive, report)
 	}
-	live, err := e.switchLive(ctx, account, s.ID, number, version)
+	live, err := c.switchLive(ctx, account, s.ID, number, version)
 	return live, report, err
 }
 
@@ -132,30 +132,30 @@ const notLive = `it does not go live; mend it, or send "force": true`
 
 // bringBack makes a version live again. Its cases run afterwards: they may take long, and
 // the sandbox may be busy with what the version is to replace.
-func (e *Engine) bringBack(ctx context.Context, account string, s *engine.Script, v *engine.ScriptVersion, version int64, force bool) (*engine.Script, *scripttest.Report, error) {
+func (c *Catalog) bringBack(ctx context.Context, account string, s *engine.Script, v *engine.ScriptVersion, version int64, force bool) (*engine.Script, *scripttest.Report, error) {
 	compiling, cancel := context.WithTimeout(ctx, againTime)
 	defer cancel()
 	var se *scripts.Error
-	if err := e.compiles(compiling, s.Kind, v.Source, nil); errors.As(err, &se) && se.ScriptFault() && !force {
+	if err := c.compiles(compiling, s.Kind, v.Source, nil); errors.As(err, &se) && se.ScriptFault() && !force {
 		return nil, nil, &engine.Error{Code: engine.CodeConflict, Script: se, Message: fmt.Sprintf("version %d does not compile any more, so %s: %s", v.Number, notLive, se.Message)}
 	}
-	live, err := e.switchLive(ctx, account, s.ID, v.Number, version)
+	live, err := c.switchLive(ctx, account, s.ID, v.Number, version)
 	if err != nil {
 		return nil, nil, err
 	}
-	report, err := e.runCases(ctx, s.Kind, v.Cases, v.Source)
+	report, err := c.runCases(ctx, s.Kind, v.Cases, v.Source)
 	if err != nil {
-		e.log.Warn("a version is live again whose cases could not be run", "script_id", s.ID.Format(engine.ScriptPrefix), "version", v.Number, "error", err)
+		c.log.Warn("a version is live again whose cases could not be run", "script_id", s.ID.Format(engine.ScriptPrefix), "version", v.Number, "error", err)
 	}
 	return live, report, nil
 }
 
 // switchLive makes a version live, whose cases ran without the lock; a change in between
 // is told, not overwritten.
-func (e *Engine) switchLive(ctx context.Context, account string, id engine.ID, number int, version int64) (*engine.Script, error) {
-	e.registry.changes.Lock()
-	defer e.registry.changes.Unlock()
-	now, err := e.Script(account, id.Format(engine.ScriptPrefix))
+func (c *Catalog) switchLive(ctx context.Context, account string, id engine.ID, number int, version int64) (*engine.Script, error) {
+	c.registry.changes.Lock()
+	defer c.registry.changes.Unlock()
+	now, err := c.Script(account, id.Format(engine.ScriptPrefix))
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +165,7 @@ func (e *Engine) switchLive(ctx context.Context, account string, id engine.ID, n
 	if now.Live == number {
 		return now, nil
 	}
-	return e.activate(ctx, now, number)
+	return c.activate(ctx, now, number)
 }
 
 // testFailure makes the error for a source that fails its cases; so says what follows.
@@ -181,15 +181,15 @@ func testFailure(what, so string, report *scripttest.Report) *engine.Error {
 
 // validateForSubscribers checks a filter against the schemas of the event types of each subscription that
 // would use it.
-func (e *Engine) validateForSubscribers(s *engine.Script, source string) error {
+func (c *Catalog) validateForSubscribers(s *engine.Script, source string) error {
 	if s.Kind != engine.KindFilter {
 		return nil
 	}
-	for _, sub := range e.ScriptUsers(s.ID) {
+	for _, sub := range c.ScriptUsers(s.ID) {
 		if sub.FilterScript.Version != 0 {
 			continue
 		}
-		if _, err := e.filters.Compile(source, e.registry.schemas(sub.Events)...); err != nil {
+		if _, err := c.filters.Compile(source, c.registry.schemas(sub.Events)...); err != nil {
 			var se *scripts.Error
 			errors.As(err, &se)
 			return &engine.Error{

@@ -115,25 +115,6 @@ func (c *scriptCounts) of(id engine.ID) ScriptStats {
 	return ScriptStats{Buckets: make([]int64, len(ScriptBuckets)+1)}
 }
 
-// ScriptStats counts a script's runs since the router started.
-func (e *Engine) ScriptStats(id engine.ID) ScriptStats { return e.scripts.of(id) }
-
-// recordRun counts a transform's run, and holds the transform back where it was one too many.
-func (e *Engine) recordRun(r *compiledSubscription, ev *engine.Event, a *engine.Attempt, dropped string, err error) {
-	var se *scripts.Error
-	if errors.As(err, &se) && !se.ScriptFault() {
-		return // it did not run
-	}
-	e.scripts.add(r.transformRef.Script, a.Script.CPU, dropped != "", err)
-	if err == nil && !r.worked.Load() {
-		r.worked.Store(true)
-	}
-	who := quarantineKey{r.sub.Account, a.Script.Hash}
-	if who.hash != "" && e.quarantine.recordStrike(who, func() uint64 { return inputOf(ev) }, func() bool { return e.works(r, who.hash) }, err) {
-		e.quarantineScript(who, engine.Operational(ev.Type))
-	}
-}
-
 var (
 	scriptRuns     = prometheus.NewDesc("switchhook_script_runs_total", "Runs of scripts; script is the id, inline for what subscriptions hold themselves, or other.", []string{"script"}, nil)
 	scriptErrors   = prometheus.NewDesc("switchhook_script_errors_total", "Runs of scripts that failed.", []string{"script"}, nil)

@@ -7,11 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"switchhook/engine"
-	"switchhook/engine/dispatchqueue"
-	"switchhook/engine/retry"
 	"switchhook/scripts"
 )
 
@@ -97,30 +93,6 @@ func (r *compiledSubscription) health(h engine.Health) engine.Health {
 	return h
 }
 
-// noteFilterStreak counts an event on which the filter failed. quiet keeps the operational
-// event back.
-func (e *Engine) noteFilterStreak(r *compiledSubscription, quiet bool) {
-	text := "the filter fails, which counts as no match; filter_errors say more"
-	if r.filtering.fail(e.now(), engine.CauseFilter, text) == failingAfter && !quiet {
-		e.announceFailing(r, r.filtering, r.filterRef)
-	}
-}
-
-// noteOwn counts whether an attempt got as far as its target. err is why it did not.
-func (e *Engine) noteOwn(r *compiledSubscription, en dispatchqueue.Entry, a *engine.Attempt, v verdict, err error) {
-	switch {
-	case v.Signal != retry.SignalUnknown || v.state == engine.StateDropped:
-		r.preparing.succeed()
-	case r.configErr != nil:
-		r.preparing.fail(e.now(), engine.CauseSubscription, retry.Truncate(r.configErr.Error()))
-	case a.Phase == phaseTransform:
-		text := "the transform " + scriptTrouble(err) + "; the attempts of its deliveries say more"
-		if r.preparing.fail(e.now(), engine.CauseTransform, text) == failingAfter && !e.isOperationalEvent(r, en) {
-			e.announceFailing(r, r.preparing, r.transformRef)
-		}
-	}
-}
-
 // scriptTrouble says how a script fails, without what it says itself: that may hold data of
 // an event.
 func scriptTrouble(err error) string {
@@ -139,56 +111,4 @@ func scriptTrouble(err error) string {
 		text += fmt.Sprintf(" at line %d, column %d", se.Line, se.Column)
 	}
 	return text
-}
-
-func (e *Engine) announceFailing(r *compiledSubscription, s *streak, ref engine.ScriptRef) {
-	h := s.over(engine.Health{}, 1)
-	script := ""
-	if ref.Script != 0 {
-		script = ref.Script.Format(engine.ScriptPrefix)
-	}
-	e.emit(r.sub.Account, typeFailing, struct {
-		subscriptionRef
-		Kind         engine.HealthCause `json:"kind"`
-		Script       string             `json:"script_id,omitempty"`
-		Version      int                `json:"script_version,omitempty"`
-		FailingSince time.Time          `json:"failing_since"`
-		Failures     int                `json:"failures"`
-		LastError    string             `json:"last_error"`
-		At           time.Time          `json:"at"`
-	}{subscriptionRefOf(r.sub), h.Cause, script, ref.Version, h.FailingSince, h.Failures, h.LastError, e.now()})
-}
-
-// failingFigures counts the subscriptions that fail.
-type failingFigures struct{ e *Engine }
-
-var failingSubscriptions = prometheus.NewDesc("switchhook_subscriptions_failing",
-	"Active subscriptions whose last attempts failed, by what they fail for.", []string{"cause"}, nil)
-
-// Describe implements prometheus.Collector.
-func (f failingFigures) Describe(ch chan<- *prometheus.Desc) { ch <- failingSubscriptions }
-
-// Collect implements prometheus.Collector.
-func (f failingFigures) Collect(ch chan<- prometheus.Metric) {
-	counts := map[engine.HealthCause]int{}
-	for _, h := range f.e.scheduler.healths() {
-		counts[h.Cause]++
-	}
-	for _, cause := range engine.HealthCauses {
-		ch <- prometheus.MustNewConstMetric(failingSubscriptions, prometheus.GaugeValue, float64(counts[cause]), string(cause))
-	}
-}
-
-// healths gives how the active subscriptions fare.
-func (s *scheduler) healths() (list []engine.Health) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, q := range s.queues {
-		if q.compiled.sub.Active {
-			if h := q.compiled.health(q.circuit.Health); h.Cause != "" {
-				list = append(list, h)
-			}
-		}
-	}
-	return list
 }

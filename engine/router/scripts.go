@@ -19,33 +19,33 @@ import (
 
 // Scripts lists an account's scripts, or everybody's where account is empty, oldest
 // first. They must not be changed.
-func (e *Engine) Scripts(account string, kind engine.ScriptKind, after engine.ID, limit int) []*engine.Script {
-	e.registry.mu.RLock()
+func (c *Catalog) Scripts(account string, kind engine.ScriptKind, after engine.ID, limit int) []*engine.Script {
+	c.registry.mu.RLock()
 	var found []*engine.Script
-	for _, s := range e.registry.scripts {
+	for _, s := range c.registry.scripts {
 		if s.ID > after && (account == "" || s.Account == account) && (kind == "" || s.Kind == kind) {
 			found = append(found, s)
 		}
 	}
-	e.registry.mu.RUnlock()
+	c.registry.mu.RUnlock()
 	slices.SortFunc(found, func(a, b *engine.Script) int { return int(a.ID - b.ID) })
 	return found[:min(len(found), limit)]
 }
 
 // Script finds a script of an account, or of any where account is empty, by its id
 // ("scr_…") or, within an account, by its name. It must not be changed.
-func (e *Engine) Script(account, idOrName string) (*engine.Script, error) {
-	e.registry.mu.RLock()
-	defer e.registry.mu.RUnlock()
+func (c *Catalog) Script(account, idOrName string) (*engine.Script, error) {
+	c.registry.mu.RLock()
+	defer c.registry.mu.RUnlock()
 	if id, ok := snowflake.Parse(engine.ScriptPrefix, idOrName); ok {
-		if s := e.registry.scripts[id]; s != nil && (account == "" || s.Account == account) {
+		if s := c.registry.scripts[id]; s != nil && (account == "" || s.Account == account) {
 			return s, nil
 		}
 	}
 	if account == "" {
 		account = engine.DefaultAccount
 	}
-	for _, s := range e.registry.scripts {
+	for _, s := range c.registry.scripts {
 		if s.Account == account && s.Name == idOrName {
 			return s, nil
 		}
@@ -56,47 +56,47 @@ func (e *Engine) Script(account, idOrName string) (*engine.Script, error) {
 // CreateScript stores a new script and, where source is not empty, its first version,
 // which goes live: nothing is stored unless it compiles and the cases pass. Errors:
 // CodeInvalid, CodeConflict where the account has one of that name, or with a Report.
-func (e *Engine) CreateScript(ctx context.Context, wanted *engine.Script, source, author, note string) (*engine.Script, error) {
+func (c *Catalog) CreateScript(ctx context.Context, wanted *engine.Script, source, author, note string) (*engine.Script, error) {
 	s := *wanted
-	s.ID, s.Version, s.Live, s.CreatedAt = e.ids.Next(), 1, 0, e.now()
+	s.ID, s.Version, s.Live, s.CreatedAt = c.ids.Next(), 1, 0, c.life.now()
 	s.UpdatedAt = s.CreatedAt
 	if err := checkScript(&s); err != nil {
 		return nil, err
 	}
 	if source == "" {
-		e.registry.changes.Lock()
-		defer e.registry.changes.Unlock()
-		return &s, e.putScript(ctx, &s)
+		c.registry.changes.Lock()
+		defer c.registry.changes.Unlock()
+		return &s, c.putScript(ctx, &s)
 	}
 	if err := checkVersion(s.Kind, source, note); err != nil {
 		return nil, err
 	}
-	if err := e.compiles(ctx, s.Kind, source, nil); err != nil {
+	if err := c.compiles(ctx, s.Kind, source, nil); err != nil {
 		return nil, err
 	}
-	report, err := e.runCases(ctx, s.Kind, s.Cases, source)
+	report, err := c.runCases(ctx, s.Kind, s.Cases, source)
 	if err != nil {
 		return nil, err
 	}
 	if !report.OK() {
 		return nil, testFailure("the source", "nothing was stored; mend it, or leave the source out and add it as a version", report)
 	}
-	e.registry.changes.Lock()
-	defer e.registry.changes.Unlock()
-	if err := e.putScript(ctx, &s); err != nil {
+	c.registry.changes.Lock()
+	defer c.registry.changes.Unlock()
+	if err := c.putScript(ctx, &s); err != nil {
 		return nil, err
 	}
-	v := e.newVersion(s.ID, 1, source, author, note)
+	v := c.newVersion(s.ID, 1, source, author, note)
 	v.Cases = s.Cases
-	if err := e.store.PutScriptVersion(ctx, v); err != nil {
+	if err := c.store.PutScriptVersion(ctx, v); err != nil {
 		return nil, err
 	}
-	return e.activate(ctx, &s, 1)
+	return c.activate(ctx, &s, 1)
 }
 
-func (e *Engine) newVersion(script engine.ID, number int, source, author, note string) *engine.ScriptVersion {
+func (c *Catalog) newVersion(script engine.ID, number int, source, author, note string) *engine.ScriptVersion {
 	hash := sha256.Sum256([]byte(source))
-	return &engine.ScriptVersion{Script: script, Number: number, Source: source, Hash: hex.EncodeToString(hash[:]), Author: author, Note: note, CreatedAt: e.now()}
+	return &engine.ScriptVersion{Script: script, Number: number, Source: source, Hash: hex.EncodeToString(hash[:]), Author: author, Note: note, CreatedAt: c.life.now()}
 }
 
 func checkVersion(kind engine.ScriptKind, source, note string) error {
@@ -111,10 +111,10 @@ func checkVersion(kind engine.ScriptKind, source, note string) error {
 
 // UpdateScript changes a script's name, description or the cases of its newest version;
 // version is the expected one or AnyVersion. Errors: CodeInvalid, CodeNotFound, CodeConflict, CodeStale.
-func (e *Engine) UpdateScript(ctx context.Context, account, idOrName string, version int64, change func(*engine.Script) error) (*engine.Script, error) {
-	e.registry.changes.Lock()
-	defer e.registry.changes.Unlock()
-	old, err := e.Script(account, idOrName)
+func (catalog *Catalog) UpdateScript(ctx context.Context, account, idOrName string, version int64, change func(*engine.Script) error) (*engine.Script, error) {
+	catalog.registry.changes.Lock()
+	defer catalog.registry.changes.Unlock()
+	old, err := catalog.Script(account, idOrName)
 	if err != nil {
 		return nil, err
 	}
@@ -125,24 +125,24 @@ func (e *Engine) UpdateScript(ctx context.Context, account, idOrName string, ver
 	if err := change(&c); err != nil {
 		return nil, err
 	}
-	c.ID, c.Account, c.Live, c.CreatedAt, c.Version, c.UpdatedAt = old.ID, old.Account, old.Live, old.CreatedAt, old.Version+1, e.now()
+	c.ID, c.Account, c.Live, c.CreatedAt, c.Version, c.UpdatedAt = old.ID, old.Account, old.Live, old.CreatedAt, old.Version+1, catalog.life.now()
 	if c.Kind != old.Kind {
 		return nil, engine.Invalid("kind", "can't be changed: this script is a %s", old.Kind)
 	}
 	if err := checkScript(&c); err != nil {
 		return nil, err
 	}
-	return &c, e.putScript(ctx, &c)
+	return &c, catalog.putScript(ctx, &c)
 }
 
 // putScript stores a script's record; registry.changes is held.
-func (e *Engine) putScript(ctx context.Context, s *engine.Script) error {
-	if err := e.store.PutScript(ctx, s); err != nil {
+func (c *Catalog) putScript(ctx context.Context, s *engine.Script) error {
+	if err := c.store.PutScript(ctx, s); err != nil {
 		return err
 	}
-	e.registry.mu.Lock()
-	defer e.registry.mu.Unlock()
-	e.registry.scripts[s.ID] = s
+	c.registry.mu.Lock()
+	defer c.registry.mu.Unlock()
+	c.registry.scripts[s.ID] = s
 	return nil
 }
 
@@ -171,36 +171,35 @@ func checkScript(s *engine.Script) error {
 
 // DeleteScript removes a script that no subscription uses. Errors: CodeNotFound,
 // CodeStale, CodeConflict with the subscriptions.
-func (e *Engine) DeleteScript(ctx context.Context, account, idOrName string, version int64) error {
-	e.registry.changes.Lock()
-	defer e.registry.changes.Unlock()
-	s, err := e.Script(account, idOrName)
+func (c *Catalog) DeleteScript(ctx context.Context, account, idOrName string, version int64) error {
+	c.registry.changes.Lock()
+	defer c.registry.changes.Unlock()
+	s, err := c.Script(account, idOrName)
 	if err != nil {
 		return err
 	}
 	if version != AnyVersion && version != s.Version {
 		return staleVersion("script", s.Version, version)
 	}
-	if users := e.ScriptUsers(s.ID); len(users) > 0 {
+	if users := c.ScriptUsers(s.ID); len(users) > 0 {
 		return &engine.Error{Code: engine.CodeConflict, Message: fmt.Sprintf("%d subscriptions use this script, %s first among them; let them go without it first", len(users), users[0].ID.Format(engine.SubscriptionPrefix))}
 	}
-	if err := e.store.DeleteScript(ctx, s.ID); err != nil {
+	if err := c.store.DeleteScript(ctx, s.ID); err != nil {
 		return err
 	}
-	e.registry.mu.Lock()
-	delete(e.registry.scripts, s.ID)
-	e.registry.mu.Unlock()
-	e.shadows.stop(s.ID)
-	e.scripts.forget(s.ID)
+	c.registry.mu.Lock()
+	delete(c.registry.scripts, s.ID)
+	c.registry.mu.Unlock()
+	c.listener.ScriptDeleted(s.ID)
 	return nil
 }
 
 // ScriptUsers lists the subscriptions that use a script, oldest first.
-func (e *Engine) ScriptUsers(id engine.ID) []*engine.Subscription {
-	e.registry.mu.RLock()
-	defer e.registry.mu.RUnlock()
+func (c *Catalog) ScriptUsers(id engine.ID) []*engine.Subscription {
+	c.registry.mu.RLock()
+	defer c.registry.mu.RUnlock()
 	var users []*engine.Subscription
-	for _, s := range e.registry.subscriptions {
+	for _, s := range c.registry.subscriptions {
 		if s.FilterScript.Script == id || s.TransformScript.Script == id {
 			users = append(users, s)
 		}
@@ -213,8 +212,8 @@ func (e *Engine) ScriptUsers(id engine.ID) []*engine.Subscription {
 // Where cases is nil, it takes those of the version before it. The source of the latest
 // version again gives that one, with the cases given; created tells which it was. Errors:
 // CodeInvalid with Script, CodeNotFound, CodeUnavailable.
-func (e *Engine) AddScriptVersion(ctx context.Context, account, idOrName, source string, cases []byte, author, note string) (v *engine.ScriptVersion, created bool, err error) {
-	s, err := e.Script(account, idOrName)
+func (catalog *Catalog) AddScriptVersion(ctx context.Context, account, idOrName, source string, cases []byte, author, note string) (v *engine.ScriptVersion, created bool, err error) {
+	s, err := catalog.Script(account, idOrName)
 	if err != nil {
 		return nil, false, err
 	}
@@ -224,53 +223,53 @@ func (e *Engine) AddScriptVersion(ctx context.Context, account, idOrName, source
 	if err := checkVersion(s.Kind, source, note); err != nil {
 		return nil, false, err
 	}
-	if err := e.compiles(ctx, s.Kind, source, nil); err != nil {
+	if err := catalog.compiles(ctx, s.Kind, source, nil); err != nil {
 		return nil, false, err
 	}
-	e.registry.changes.Lock()
-	defer e.registry.changes.Unlock()
-	if s, err = e.Script(account, s.ID.Format(engine.ScriptPrefix)); err != nil {
+	catalog.registry.changes.Lock()
+	defer catalog.registry.changes.Unlock()
+	if s, err = catalog.Script(account, s.ID.Format(engine.ScriptPrefix)); err != nil {
 		return nil, false, err // deleted in the meantime
 	}
 	if cases == nil {
 		cases = s.Cases
 	}
 	number := 1
-	latest, err := e.store.ScriptVersions(ctx, s.ID, 0, 1)
+	latest, err := catalog.store.ScriptVersions(ctx, s.ID, 0, 1)
 	if err != nil {
 		return nil, false, err
 	}
 	if len(latest) > 0 {
 		if latest[0].Source == source {
-			return e.againVersion(ctx, s, latest[0], cases)
+			return catalog.againVersion(ctx, s, latest[0], cases)
 		}
 		number = latest[0].Number + 1
 	}
 	if number > engine.MaxScriptVersions {
 		return nil, false, &engine.Error{Code: engine.CodeConflict, Message: fmt.Sprintf("this script has %d versions already; make a new one", engine.MaxScriptVersions)}
 	}
-	v = e.newVersion(s.ID, number, source, author, note)
+	v = catalog.newVersion(s.ID, number, source, author, note)
 	v.Cases = cases
-	if err := e.store.PutScriptVersion(ctx, v); err != nil {
+	if err := catalog.store.PutScriptVersion(ctx, v); err != nil {
 		return nil, false, err
 	}
 	c := *s
 	c.Cases = cases
-	e.registry.mu.Lock()
-	defer e.registry.mu.Unlock()
-	e.registry.scripts[s.ID] = &c
+	catalog.registry.mu.Lock()
+	defer catalog.registry.mu.Unlock()
+	catalog.registry.scripts[s.ID] = &c
 	return v, true, nil
 }
 
 // againVersion gives the latest version of a script, whose source came again, with the
 // cases that came with it; registry.changes is held.
-func (e *Engine) againVersion(ctx context.Context, s *engine.Script, latest *engine.ScriptVersion, cases []byte) (*engine.ScriptVersion, bool, error) {
+func (catalog *Catalog) againVersion(ctx context.Context, s *engine.Script, latest *engine.ScriptVersion, cases []byte) (*engine.ScriptVersion, bool, error) {
 	if bytes.Equal(latest.Cases, cases) {
 		return latest, false, nil
 	}
 	c := *s
-	c.Cases, c.Version, c.UpdatedAt = cases, s.Version+1, e.now()
-	if err := e.putScript(ctx, &c); err != nil {
+	c.Cases, c.Version, c.UpdatedAt = cases, s.Version+1, catalog.life.now()
+	if err := catalog.putScript(ctx, &c); err != nil {
 		return nil, false, err
 	}
 	latest.Cases = cases
@@ -278,12 +277,12 @@ func (e *Engine) againVersion(ctx context.Context, s *engine.Script, latest *eng
 }
 
 // compiles checks a source; schemas are those of the event types it will see.
-func (e *Engine) compiles(ctx context.Context, kind engine.ScriptKind, source string, schemas [][]byte) error {
+func (c *Catalog) compiles(ctx context.Context, kind engine.ScriptKind, source string, schemas [][]byte) error {
 	var err error
 	if kind == engine.KindFilter {
-		_, err = e.filters.Compile(source, schemas...)
+		_, err = c.filters.Compile(source, schemas...)
 	} else {
-		_, err = e.sandbox.Compile(ctx, source)
+		_, err = c.sandbox.Compile(ctx, source)
 	}
 	if err != nil {
 		return scriptError("source", err)
@@ -292,8 +291,8 @@ func (e *Engine) compiles(ctx context.Context, kind engine.ScriptKind, source st
 }
 
 // ScriptVersion finds a version of an account's script; number 0 is the live one.
-func (e *Engine) ScriptVersion(ctx context.Context, account, idOrName string, number int) (*engine.ScriptVersion, error) {
-	s, err := e.Script(account, idOrName)
+func (c *Catalog) ScriptVersion(ctx context.Context, account, idOrName string, number int) (*engine.ScriptVersion, error) {
+	s, err := c.Script(account, idOrName)
 	if err != nil {
 		return nil, err
 	}
@@ -303,44 +302,44 @@ func (e *Engine) ScriptVersion(ctx context.Context, account, idOrName string, nu
 	if number == 0 {
 		return nil, engine.NotFound("live version of script", s.Name)
 	}
-	return e.store.ScriptVersion(ctx, s.ID, number) // not e.version: memory is for those that run
+	return c.store.ScriptVersion(ctx, s.ID, number) // not e.version: memory is for those that run
 }
 
 // ScriptVersions lists a script's versions below a number (0: all), newest first.
-func (e *Engine) ScriptVersions(ctx context.Context, account, idOrName string, before, limit int) ([]*engine.ScriptVersion, error) {
-	s, err := e.Script(account, idOrName)
+func (c *Catalog) ScriptVersions(ctx context.Context, account, idOrName string, before, limit int) ([]*engine.ScriptVersion, error) {
+	s, err := c.Script(account, idOrName)
 	if err != nil {
 		return nil, err
 	}
-	return e.store.ScriptVersions(ctx, s.ID, before, limit)
+	return c.store.ScriptVersions(ctx, s.ID, before, limit)
 }
 
 // version finds a version, in memory if somebody uses it: versions never change.
-func (e *Engine) version(ctx context.Context, ref engine.ScriptRef) (*engine.ScriptVersion, error) {
-	if found, ok := e.registry.versions.Load(ref); ok {
+func (c *Catalog) version(ctx context.Context, ref engine.ScriptRef) (*engine.ScriptVersion, error) {
+	if found, ok := c.registry.versions.Load(ref); ok {
 		if v := found.(weak.Pointer[engine.ScriptVersion]).Value(); v != nil {
 			return v, nil
 		}
 	}
-	v, err := e.store.ScriptVersion(ctx, ref.Script, ref.Version)
+	v, err := c.store.ScriptVersion(ctx, ref.Script, ref.Version)
 	if err != nil {
 		return nil, err
 	}
 	entry := weak.Make(v)
-	e.registry.versions.Store(ref, entry)
-	runtime.AddCleanup(v, func(versions *sync.Map) { versions.CompareAndDelete(ref, entry) }, &e.registry.versions)
+	c.registry.versions.Store(ref, entry)
+	runtime.AddCleanup(v, func(versions *sync.Map) { versions.CompareAndDelete(ref, entry) }, &c.registry.versions)
 	return v, nil
 }
 
 // resolve finds the version of the script that is a subscription's filter or transform;
 // where the source is the subscription's own, it makes one of it that names no script.
-func (e *Engine) resolve(ctx context.Context, own string, ref engine.ScriptRef) (*engine.ScriptVersion, error) {
+func (c *Catalog) resolve(ctx context.Context, own string, ref engine.ScriptRef) (*engine.ScriptVersion, error) {
 	if ref.Script == 0 {
 		return &engine.ScriptVersion{Source: own}, nil
 	}
-	e.registry.mu.RLock()
-	s := e.registry.scripts[ref.Script]
-	e.registry.mu.RUnlock()
+	c.registry.mu.RLock()
+	s := c.registry.scripts[ref.Script]
+	c.registry.mu.RUnlock()
 	if s == nil {
 		return nil, engine.NotFound("script", ref.Script.Format(engine.ScriptPrefix))
 	}
@@ -350,12 +349,12 @@ func (e *Engine) resolve(ctx context.Context, own string, ref engine.ScriptRef) 
 	if ref.Version == 0 {
 		return nil, &engine.Error{Code: engine.CodeConflict, Message: fmt.Sprintf("the script %q has no live version yet", s.Name)}
 	}
-	return e.version(ctx, ref)
+	return c.version(ctx, ref)
 }
 
 // checkScriptUse checks what a subscription says of its filter or transform, and gives
 // the source.
-func (e *Engine) checkScriptUse(ctx context.Context, s *engine.Subscription, kind engine.ScriptKind, own string, ref engine.ScriptRef) (string, error) {
+func (c *Catalog) checkScriptUse(ctx context.Context, s *engine.Subscription, kind engine.ScriptKind, own string, ref engine.ScriptRef) (string, error) {
 	field := string(kind) + "_script"
 	if ref.Script == 0 {
 		return own, nil
@@ -363,14 +362,14 @@ func (e *Engine) checkScriptUse(ctx context.Context, s *engine.Subscription, kin
 	if own != "" {
 		return "", engine.Invalid(field, "and %s are both given; give one of them", kind)
 	}
-	used, err := e.Script(s.Account, ref.Script.Format(engine.ScriptPrefix))
+	used, err := c.Script(s.Account, ref.Script.Format(engine.ScriptPrefix))
 	if err != nil {
 		return "", engine.Invalid(field, "can't be used: %s", err)
 	}
 	if used.Kind != kind {
 		return "", engine.Invalid(field, "%q is a %s, not a %s", used.Name, used.Kind, kind)
 	}
-	v, err := e.resolve(ctx, own, ref)
+	v, err := c.resolve(ctx, own, ref)
 	if err != nil {
 		return "", engine.Invalid(field, "can't be used: %s", err)
 	}
@@ -379,12 +378,12 @@ func (e *Engine) checkScriptUse(ctx context.Context, s *engine.Subscription, kin
 
 // scriptsExist says again what checkScriptUse said, for a script can be deleted between
 // that and the change; registry.changes is held.
-func (e *Engine) scriptsExist(s *engine.Subscription) error {
+func (c *Catalog) scriptsExist(s *engine.Subscription) error {
 	for kind, ref := range map[engine.ScriptKind]engine.ScriptRef{engine.KindFilter: s.FilterScript, engine.KindTransform: s.TransformScript} {
 		if ref.Script == 0 {
 			continue
 		}
-		if _, err := e.Script(s.Account, ref.Script.Format(engine.ScriptPrefix)); err != nil {
+		if _, err := c.Script(s.Account, ref.Script.Format(engine.ScriptPrefix)); err != nil {
 			return engine.Invalid(string(kind)+"_script", "%s", err)
 		}
 	}
@@ -393,31 +392,30 @@ func (e *Engine) scriptsExist(s *engine.Subscription) error {
 
 // activate makes a version live in all subscriptions that use the script and pin no other;
 // registry.changes is held. What waits for them stays where it is.
-func (e *Engine) activate(ctx context.Context, old *engine.Script, number int) (*engine.Script, error) {
+func (catalog *Catalog) activate(ctx context.Context, old *engine.Script, number int) (*engine.Script, error) {
 	c := *old
-	c.Live, c.Version, c.UpdatedAt = number, old.Version+1, e.now()
-	if err := e.putScript(ctx, &c); err != nil {
+	c.Live, c.Version, c.UpdatedAt = number, old.Version+1, catalog.life.now()
+	if err := catalog.putScript(ctx, &c); err != nil {
 		return nil, err
 	}
-	for _, s := range e.ScriptUsers(c.ID) {
+	for _, s := range catalog.ScriptUsers(c.ID) {
 		if s.FilterScript == (engine.ScriptRef{Script: c.ID}) || s.TransformScript == (engine.ScriptRef{Script: c.ID}) {
-			e.replaceCompiled(s, nil)
+			catalog.replaceCompiled(s, nil)
 		}
 	}
 	return &c, nil
 }
 
 // setSubscription puts a subscription to use as it is now; registry.changes is held.
-func (e *Engine) replaceCompiled(s *engine.Subscription, program *scripts.Program) {
-	old := e.registry.compiledSubscription(s.ID)
-	r := e.compileSubscription(s)
+func (c *Catalog) replaceCompiled(s *engine.Subscription, program *scripts.Program) {
+	old := c.registry.compiledSubscription(s.ID)
+	r := c.compileSubscription(s)
 	if program != nil && program.Source == r.transformSource { // a version may have gone live since it was compiled
 		r.program.Store(program)
-		r.quarantined.Store(e.quarantine.contains(quarantineKey{s.Account, program.Hash}) != "")
+		r.quarantined.Store(c.quarantine.contains(quarantineKey{s.Account, program.Hash}) != "")
 	}
 	r.takeStreaks(old)
-	e.index.replace(old, r)
-	e.registry.setCompiled(s.ID, r)
-	_, list := e.scheduler.setSubscription(s.ID, r)
-	e.settleDisplaced(e.scheduler.queue(s.ID), list)
+	c.index.replace(old, r)
+	c.registry.setCompiled(s.ID, r)
+	c.listener.SubscriptionChanged(r)
 }

@@ -15,16 +15,12 @@ import (
 	"switchhook/engine/target"
 )
 
-const (
-	maxReadBody = 64 << 10 // bytes of an answer that are read, so that its connection can be used again
-)
-
 var bodyBuffers = sync.Pool{New: func() any { b := make([]byte, maxReadBody); return &b }}
 
 // send makes one request and stores the answer in a. ctx ends after timeout. No redirect is
 // followed. Once a status has come it is the answer, whatever becomes of the body.
-func (e *Engine) send(ctx context.Context, timeout time.Duration, out *deliveryRequest, a *engine.Attempt) retry.Result {
-	res, resent, err := e.client.Do(ctx, target.Request{Method: out.method, URL: out.url, Header: out.headers, Body: out.body, Timeout: timeout})
+func (s *Sender) send(ctx context.Context, timeout time.Duration, out *deliveryRequest, a *engine.Attempt) retry.Result {
+	res, resent, err := s.client.Do(ctx, target.Request{Method: out.method, URL: out.targetURL, Header: out.headers, Body: out.body, Timeout: timeout})
 	a.Resent = resent
 	if err != nil {
 		a.Phase = phaseConnect

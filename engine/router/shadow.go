@@ -1,12 +1,10 @@
 package router
 
 import (
-	"context"
 	"sync"
 	"time"
 
 	"switchhook/engine"
-	"switchhook/scripts"
 	"switchhook/scripts/filter"
 )
 
@@ -38,50 +36,6 @@ type shadow struct {
 	state Shadow
 }
 
-// StartShadow lets a version of a script run beside the live one for a time, and begins
-// to count anew. Errors: CodeInvalid, CodeNotFound, CodeConflict where nothing is live.
-func (e *Engine) StartShadow(ctx context.Context, account, idOrName string, version int, last time.Duration) (Shadow, error) {
-	s, err := e.Script(account, idOrName)
-	if err != nil {
-		return Shadow{}, err
-	}
-	switch {
-	case version < 1:
-		return Shadow{}, engine.Invalid("version", "must be the number of a version, 1 or above")
-	case s.Live == 0:
-		return Shadow{}, &engine.Error{Code: engine.CodeConflict, Message: "no version of this script is live, so there is nothing to compare with"}
-	case version == s.Live:
-		return Shadow{}, engine.Invalid("version", "%d is the live one; name another", version)
-	case last <= 0 || last > maxShadowTime:
-		return Shadow{}, engine.Invalid("duration", "must be 1s to %s", maxShadowTime)
-	}
-	v, err := e.version(ctx, engine.ScriptRef{Script: s.ID, Version: version})
-	if err != nil {
-		return Shadow{}, err
-	}
-	candidate, err := e.newRunner(ctx, s.Kind, v.Source, scripts.Request{})
-	if err != nil {
-		return Shadow{}, err
-	}
-	sh := &shadow{candidate: candidate, state: Shadow{Version: version, Until: e.now().Add(last)}}
-	e.shadows.mu.Lock()
-	defer e.shadows.mu.Unlock()
-	e.shadows.byID[s.ID] = sh
-	return sh.state, nil
-}
-
-// StopShadow ends a script's shadow run and forgets its counts.
-func (e *Engine) StopShadow(account, idOrName string) error {
-	s, err := e.Script(account, idOrName)
-	if err != nil {
-		return err
-	}
-	if !e.shadows.stop(s.ID) {
-		return engine.NotFound("shadow run of script", s.Name)
-	}
-	return nil
-}
-
 // Close ends a shadow run; it tells whether there was one.
 func (x *shadows) stop(id engine.ID) bool {
 	x.mu.Lock()
@@ -89,22 +43,6 @@ func (x *shadows) stop(id engine.ID) bool {
 	was := x.byID[id] != nil
 	delete(x.byID, id)
 	return was
-}
-
-// Shadow gives the counts of a script's shadow run, also after its time. Error:
-// CodeNotFound.
-func (e *Engine) Shadow(account, idOrName string) (Shadow, error) {
-	s, err := e.Script(account, idOrName)
-	if err != nil {
-		return Shadow{}, err
-	}
-	sh := e.shadows.of(s.ID)
-	if sh == nil {
-		return Shadow{}, engine.NotFound("shadow run of script", s.Name)
-	}
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	return sh.state, nil
 }
 
 func (x *shadows) of(id engine.ID) *shadow {
@@ -140,41 +78,4 @@ func (s *shadow) count(c Change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state.add(c)
-}
-
-// compareTransform compares the candidate of a transform with what the live version made,
-// in the background, or not at all when too many such runs are on.
-func (e *Engine) compareTransform(r *compiledSubscription, ev *engine.Event, res scripts.Result, liveErr error) {
-	sh := e.shadows.running(r.transformRef, e.cfg.Now())
-	if sh == nil || r.dryRun {
-		return
-	}
-	live, err := transformOutcome(res, liveErr)
-	if err != nil {
-		return
-	}
-	select {
-	case e.shadows.slots <- struct{}{}:
-	default:
-		sh.mu.Lock()
-		sh.state.Skipped++
-		sh.mu.Unlock()
-		return
-	}
-	begun := e.tasks.Go(func() {
-		defer func() { <-e.shadows.slots }()
-		candidate := *sh.candidate
-		candidate.request = r.request()
-		ctx, cancel := context.WithTimeout(context.Background(), e.cfg.Timeout)
-		defer cancel()
-		made, err := candidate.outcome(ctx, ev)
-		if err != nil {
-			e.log.Debug("shadow run failed", "event_id", ev.ID.Format(engine.EventPrefix), "subscription_id", r.sub.ID.Format(engine.SubscriptionPrefix), "account", ev.Account, "phase", scriptProblem(err))
-			return
-		}
-		sh.count(compare(live, made))
-	})
-	if !begun {
-		<-e.shadows.slots
-	}
 }

@@ -3,40 +3,22 @@ package router
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
-	"time"
-
 	"switchhook/engine"
-	"switchhook/engine/dispatchqueue"
 	"switchhook/engine/retry"
 	"switchhook/engine/target"
 	"switchhook/scripts"
+	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // What the router itself lacks is no failure of a target: no attempt was made. The delivery
 // goes back to its queue as it was, and waits: with all others where nothing could be sent
 // at all, otherwise with those of its subscription. It is logged, counted, and a reason in
 // /readyz.
-
-// Resources that an attempt needs besides those of package target.
-const (
-	resourceSandbox = "sandbox" // processes that run transforms
-	resourceStore   = "store"   // events are read from it
-)
-
-// resourceTexts say what is missing, for operators.
-var resourceTexts = map[string]string{
-	string(target.ShortageFiles):  "file descriptors: raise the limit of open files (ulimit -n, LimitNOFILE), or lower --in-flight",
-	string(target.ShortageMemory): "memory of the kernel for connections",
-	string(target.ShortagePorts):  "local ports for connections to one address: many were closed of late",
-	string(target.ShortageDNS):    "name servers that answer: see /etc/resolv.conf",
-	string(target.ShortageProxy):  "the proxy for targets: see --target-proxy",
-	resourceSandbox:               "processes that run transforms: none can be started",
-	resourceStore:                 "events: they can't be read from the database",
-}
 
 // shortage is what an attempt could not be made for. The zero shortage is a sandbox that
 // was only busy.
@@ -56,7 +38,7 @@ func (s *shortage) everywhere() bool {
 }
 
 // shortageIn tells what the router lacked for an attempt; nil where it was made.
-func (e *Engine) shortageIn(x retry.Result, phase string) *shortage {
+func (r *ResourceMonitor) shortageIn(x retry.Result, phase string) *shortage {
 	if x.Err == nil {
 		return nil
 	}
@@ -79,7 +61,7 @@ func (e *Engine) shortageIn(x retry.Result, phase string) *shortage {
 	case phaseTransform, phaseRefused:
 		return nil
 	}
-	if resource := e.cfg.Guard.Shortage(x.Err); resource != "" {
+	if resource := r.cfg.Guard.Shortage(x.Err); resource != "" {
 		return &shortage{string(resource), cause(x.Err)}
 	}
 	return nil
@@ -95,26 +77,19 @@ func cause(err error) error {
 	return err
 }
 
-// requeue lets what was taken, and was not attempted, wait for another moment.
-func (e *Engine) requeue(q *queue, p dispatchqueue.Batch, why *shortage) {
-	e.noteShortage(why)
-	known, list := e.scheduler.requeue(q, p, why)
-	e.afterRequeue(q, p, known, list)
-}
-
 // noteShortage counts and tells a shortage.
-func (e *Engine) noteShortage(why *shortage) {
+func (r *ResourceMonitor) noteShortage(why *shortage) {
 	if why == nil || why.resource == "" {
 		return
 	}
-	e.metrics.shortages.WithLabelValues(why.resource).Inc()
+	r.metrics.shortages.WithLabelValues(why.resource).Inc()
 	if why.everywhere() { // they may be kept connections that nobody uses
-		if t, ok := e.cfg.Transport.(interface{ CloseIdleConnections() }); ok {
+		if t, ok := r.cfg.Transport.(interface{ CloseIdleConnections() }); ok {
 			t.CloseIdleConnections()
 		}
 	}
-	if e.shortages.note(why, time.Now()) {
-		e.log.Error("deliveries wait: the router lacks "+resourceTexts[why.resource], "resource", why.resource, "error", why.err)
+	if r.shortages.note(why, time.Now()) {
+		r.log.Error("deliveries wait: the router lacks "+resourceTexts[why.resource], "resource", why.resource, "error", why.err)
 	}
 }
 
@@ -179,18 +154,18 @@ func (s *shortages) current(now time.Time) (lacking, over []string) {
 }
 
 // lookAtShortages logs those that are over.
-func (e *Engine) lookAtShortages() []string {
-	lacking, over := e.shortages.current(time.Now())
+func (r *ResourceMonitor) lookAtShortages() []string {
+	lacking, over := r.shortages.current(time.Now())
 	for _, resource := range over {
-		e.log.Info("deliveries go on: what the router lacked is there again", "resource", resource)
+		r.log.Info("deliveries go on: what the router lacked is there again", "resource", resource)
 	}
 	return lacking
 }
 
 // Lacking says, a sentence each, for want of what deliveries wait; nil for want of nothing.
 // Events are accepted all the same.
-func (e *Engine) Lacking() (reasons []string) {
-	for _, resource := range e.lookAtShortages() {
+func (r *ResourceMonitor) Lacking() (reasons []string) {
+	for _, resource := range r.lookAtShortages() {
 		reasons = append(reasons, "deliveries wait: the router lacks "+resourceTexts[resource])
 	}
 	return reasons
@@ -215,39 +190,16 @@ const (
 	maxShortWait   = 30 * time.Second
 )
 
-// halt keeps all workers from starting an attempt for a while; s.mu is held.
-func (s *scheduler) halt() {
-	if s.halted || s.closed {
-		return // by another attempt that was on its way then
-	}
-	if s.halted = true; s.progress {
-		s.haltFor = firstHalt
-	} else {
-		s.haltFor = min(max(2*s.haltFor, firstHalt), lastHalt)
-	}
-	s.progress = false
-	time.AfterFunc(s.haltFor, s.resume)
+// ResourceMonitor knows what the router itself lacks (files, ports, name servers, sandbox
+// processes): then deliveries wait, and no target is to blame.
+type ResourceMonitor struct {
+	cfg     Config
+	log     *slog.Logger
+	metrics *Metrics
+
+	shortages shortages
 }
 
-// resume lets the workers go on.
-func (s *scheduler) resume() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.halted = false
-	for range s.ready.Len() {
-		s.wakeWorker()
-	}
-}
-
-// lacks notes for how long a queue waits that was short of something; s.mu is held.
-func (s *scheduler) lacks(q *queue, why *shortage) {
-	switch {
-	case why == nil || why.resource == "":
-		s.pause(q, requeueDelay)
-	case why.everywhere():
-		s.halt()
-	default:
-		q.shortWait = min(max(2*q.shortWait, firstShortWait), maxShortWait)
-		s.pause(q, q.shortWait)
-	}
+func newResourceMonitor(cfg Config, metrics *Metrics) *ResourceMonitor {
+	return &ResourceMonitor{cfg: cfg, log: cfg.Logger, metrics: metrics}
 }

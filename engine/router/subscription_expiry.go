@@ -66,39 +66,39 @@ func (x *expiryQueue) due(now time.Time) (id engine.ID, ok bool) {
 }
 
 // expireSubscriptionsLoop deletes subscriptions when their time is over.
-func (e *Engine) expireSubscriptionsLoop() {
-	e.runEvery(expiryEvery, func() { e.expireSubscriptions(context.Background()) })
+func (c *Catalog) expireSubscriptionsLoop() {
+	c.life.runEvery(expiryEvery, func() { c.expireSubscriptions(context.Background()) })
 }
 
-func (e *Engine) expireSubscriptions(ctx context.Context) {
-	for !e.isStopping() {
-		id, ok := e.expiries.due(e.cfg.Now())
+func (c *Catalog) expireSubscriptions(ctx context.Context) {
+	for !c.life.isStopping() {
+		id, ok := c.expiries.due(c.cfg.Now())
 		if !ok {
 			return
 		}
-		if err := e.expireSubscription(ctx, id); err != nil {
-			e.log.Error("subscription not deleted", "subscription_id", id.Format(engine.SubscriptionPrefix), "error", err)
-			e.expiries.set(id, e.cfg.Now().Add(recordRetryDelay))
+		if err := c.expireSubscription(ctx, id); err != nil {
+			c.log.Error("subscription not deleted", "subscription_id", id.Format(engine.SubscriptionPrefix), "error", err)
+			c.expiries.set(id, c.cfg.Now().Add(recordRetryDelay))
 		}
 	}
 }
 
 // expireSubscription deletes a subscription if its deadline is over still.
-func (e *Engine) expireSubscription(ctx context.Context, id engine.ID) error {
+func (c *Catalog) expireSubscription(ctx context.Context, id engine.ID) error {
 	var reason string
-	removed, err := e.removeSubscription(ctx, func() (s *engine.Subscription, _ string, _ error) {
-		if s = e.registry.subscription("", id); s == nil {
+	removed, err := c.removeSubscription(ctx, func() (s *engine.Subscription, _ string, _ error) {
+		if s = c.registry.subscription("", id); s == nil {
 			return nil, "", nil
 		}
 		var at time.Time
-		if at, reason = s.Deadline(); at.IsZero() || at.After(e.cfg.Now()) {
-			e.expiries.set(id, at) // it was moved, or the clock set back
+		if at, reason = s.Deadline(); at.IsZero() || at.After(c.cfg.Now()) {
+			c.expiries.set(id, at) // it was moved, or the clock set back
 			return nil, "", nil
 		}
 		return s, reason, nil
 	})
 	if removed {
-		e.log.Info("subscription deleted", "subscription_id", id.Format(engine.SubscriptionPrefix), "reason", reason)
+		c.log.Info("subscription deleted", "subscription_id", id.Format(engine.SubscriptionPrefix), "reason", reason)
 	}
 	return err
 }

@@ -25,7 +25,7 @@ func newSubscriptionIndex() *subscriptionIndex {
 	return &subscriptionIndex{accounts: map[string]*accountIndex{}}
 }
 
-// candidates gives the routes of account that name eventType, each once, in no order.
+// candidates gives the routes of account that name registeredEventType, each once, in no order.
 func (x *subscriptionIndex) candidates(account, eventType string) []*compiledSubscription {
 	x.mu.RLock()
 	defer x.mu.RUnlock()

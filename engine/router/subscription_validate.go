@@ -27,7 +27,7 @@ const (
 
 // validateSubscription validates s, fills in what it leaves to the router, and compiles its
 // scripts. What is as in old, which may be nil, was checked before.
-func (e *Engine) validateSubscription(ctx context.Context, s, old *engine.Subscription) (*scripts.Program, error) {
+func (c *Catalog) validateSubscription(ctx context.Context, s, old *engine.Subscription) (*scripts.Program, error) {
 	if s.Secret == "" {
 		secret, err := signature.NewSecret(signature.HMAC)
 		if err != nil {
@@ -35,7 +35,7 @@ func (e *Engine) validateSubscription(ctx context.Context, s, old *engine.Subscr
 		}
 		s.Secret = secret
 	}
-	s.UpdatedAt = e.now()
+	s.UpdatedAt = c.life.now()
 	if err := engine.MayAttach(ctx, s, old); err != nil {
 		return nil, err
 	}
@@ -52,11 +52,11 @@ func (e *Engine) validateSubscription(ctx context.Context, s, old *engine.Subscr
 		return nil, engine.Invalid("target_url", "is missing: give the URL to which events are to be POSTed")
 	}
 	if old == nil || s.TargetURL != old.TargetURL {
-		if err := e.validateTarget(ctx, s.TargetURL); err != nil {
+		if err := c.validateTarget(ctx, s.TargetURL); err != nil {
 			return nil, err
 		}
 	}
-	if err := e.validateExpiry(s, old); err != nil {
+	if err := c.validateExpiry(s, old); err != nil {
 		return nil, err
 	}
 	if err := checkSigning(s); err != nil {
@@ -69,30 +69,30 @@ func (e *Engine) validateSubscription(ctx context.Context, s, old *engine.Subscr
 		return nil, err
 	}
 	if old == nil || !reflect.DeepEqual(s.Policy, old.Policy) { // what is stored stays good when the router's limits change
-		if err := validatePolicy(&s.Policy, e.cfg.InFlight); err != nil {
+		if err := validatePolicy(&s.Policy, c.cfg.InFlight); err != nil {
 			return nil, err
 		}
 	}
-	if err := e.validateBatching(s); err != nil {
+	if err := c.validateBatching(s); err != nil {
 		return nil, err
 	}
-	source, err := e.checkScriptUse(ctx, s, engine.KindFilter, s.Filter, s.FilterScript)
+	source, err := c.checkScriptUse(ctx, s, engine.KindFilter, s.Filter, s.FilterScript)
 	if err != nil {
 		return nil, err
 	}
 	if source != "" {
-		if _, err := e.filters.Compile(source, e.registry.schemas(s.Events)...); err != nil {
+		if _, err := c.filters.Compile(source, c.registry.schemas(s.Events)...); err != nil {
 			return nil, scriptError("filter", err)
 		}
 	}
-	source, err = e.checkScriptUse(ctx, s, engine.KindTransform, s.Transform, s.TransformScript)
+	source, err = c.checkScriptUse(ctx, s, engine.KindTransform, s.Transform, s.TransformScript)
 	if err != nil || source == "" {
 		return nil, err
 	}
 	if old != nil && s.Transform == old.Transform && s.TransformScript == old.TransformScript {
-		return e.compiledProgram(old.ID), nil
+		return c.compiledProgram(old.ID), nil
 	}
-	program, err := e.sandbox.Compile(ctx, source)
+	program, err := c.sandbox.Compile(ctx, source)
 	if err != nil {
 		return nil, scriptError("transform", err)
 	}
@@ -101,18 +101,18 @@ func (e *Engine) validateSubscription(ctx context.Context, s, old *engine.Subscr
 
 // ValidateTemplate tells what is wrong with what subscriptions to come have in common: all but
 // their target and account, and their events if there are none. Errors as in CreateSubscription.
-func (e *Engine) ValidateTemplate(ctx context.Context, s *engine.Subscription) error {
+func (c *Catalog) ValidateTemplate(ctx context.Context, s *engine.Subscription) error {
 	s = s.Clone()
 	s.Account, s.TargetURL = engine.DefaultAccount, previewTarget
 	if len(s.Events) == 0 {
 		s.Events = []string{"*"}
 	}
-	_, err := e.validateSubscription(ctx, s, &engine.Subscription{TargetURL: s.TargetURL})
+	_, err := c.validateSubscription(ctx, s, &engine.Subscription{TargetURL: s.TargetURL})
 	return err
 }
 
-func (e *Engine) validateTarget(ctx context.Context, url string) error {
-	err := e.cfg.Guard.CheckURL(ctx, url)
+func (c *Catalog) validateTarget(ctx context.Context, url string) error {
+	err := c.cfg.Guard.CheckURL(ctx, url)
 	var refused *target.RefusedError
 	if errors.As(err, &refused) {
 		return engine.Invalid("target_url", "%s", strings.TrimPrefix(refused.Reason, "the URL "))
@@ -129,7 +129,7 @@ const (
 // expiryGrace is what may pass between a client's reading of the clock and ours.
 const expiryGrace = 5 * time.Second
 
-func (e *Engine) validateExpiry(s, old *engine.Subscription) error {
+func (c *Catalog) validateExpiry(s, old *engine.Subscription) error {
 	if s.ExpiresAt.IsZero() || old != nil && s.ExpiresAt.Equal(old.ExpiresAt) {
 		return nil
 	}
@@ -144,8 +144,8 @@ func (e *Engine) validateExpiry(s, old *engine.Subscription) error {
 }
 
 // compiledProgram is the transform of a stored subscription, if it has run before.
-func (e *Engine) compiledProgram(id engine.ID) *scripts.Program {
-	r := e.registry.compiledSubscription(id)
+func (c *Catalog) compiledProgram(id engine.ID) *scripts.Program {
+	r := c.registry.compiledSubscription(id)
 	if r == nil {
 		return nil
 	}
@@ -238,3 +238,6 @@ func scriptError(field string, err error) error {
 	}
 	return &engine.Error{Code: engine.CodeInvalid, Field: field, Message: se.Error(), Script: se}
 }
+
+// previewTarget stands for the target where no subscription is named.
+const previewTarget = "https://example.com/"

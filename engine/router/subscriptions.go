@@ -21,8 +21,8 @@ const AnyVersion = 0
 // field, with Script where a filter or transform does not compile; CodeForbidden where the
 // actor may not attach a script; CodeConflict where the account has as many as it may;
 // CodeUnavailable.
-func (e *Engine) CreateSubscription(ctx context.Context, s *engine.Subscription) (*engine.Subscription, error) {
-	s, _, err := e.createSubscription(ctx, s, nil, false)
+func (c *Catalog) CreateSubscription(ctx context.Context, s *engine.Subscription) (*engine.Subscription, error) {
+	s, _, err := c.createSubscription(ctx, s, nil, false)
 	return s, err
 }
 
@@ -42,7 +42,7 @@ type EnsureOptions struct {
 // says, and is active again if s is to be and the router had switched it off; what a user
 // has switched off stays off. Of several calls at once for the same thing one creates it. A
 // secret in s must be the stored one.
-func (e *Engine) EnsureSubscription(ctx context.Context, s *engine.Subscription, options EnsureOptions) (_ *engine.Subscription, created bool, err error) {
+func (c *Catalog) EnsureSubscription(ctx context.Context, s *engine.Subscription, options EnsureOptions) (_ *engine.Subscription, created bool, err error) {
 	asked, kind := s.Secret, signature.SecretType("")
 	if asked != "" {
 		kind, _ = signature.Describe(asked)
@@ -54,48 +54,48 @@ func (e *Engine) EnsureSubscription(ctx context.Context, s *engine.Subscription,
 		has, _ := signature.Describe(stored.Secret)
 		return stored.Secret == asked || options.NewSecret && has == kind
 	}
-	return e.createSubscription(ctx, s, serves, options.UniqueEvents)
+	return c.createSubscription(ctx, s, serves, options.UniqueEvents)
 }
 
 // createSubscription takes a stored subscription instead if it sends the same and serves;
 // with serves nil none does. unique is EnsureOptions.UniqueEvents.
-func (e *Engine) createSubscription(ctx context.Context, s *engine.Subscription, serves func(stored *engine.Subscription) bool, unique bool) (_ *engine.Subscription, created bool, err error) {
+func (c *Catalog) createSubscription(ctx context.Context, s *engine.Subscription, serves func(stored *engine.Subscription) bool, unique bool) (_ *engine.Subscription, created bool, err error) {
 	s = s.Clone()
-	s.ID, s.Version = e.ids.Next(), 1
-	s.CreatedAt = e.now()
-	program, err := e.validateSubscription(ctx, s, nil)
+	s.ID, s.Version = c.ids.Next(), 1
+	s.CreatedAt = c.life.now()
+	program, err := c.validateSubscription(ctx, s, nil)
 	if err != nil {
 		return nil, false, err
 	}
-	ask := e.planVerification(s, nil)
-	if s, created, err = e.addSubscription(ctx, s, program, serves, unique); created && ask {
-		s = e.awaitVerification(ctx, s)
+	ask := c.planVerification(s, nil)
+	if s, created, err = c.addSubscription(ctx, s, program, serves, unique); created && ask {
+		s = c.awaitVerification(ctx, s)
 	}
 	return s, created, err
 }
 
 // addSubscription stores s, if its account has room for it and no other one serves.
-func (e *Engine) addSubscription(ctx context.Context, s *engine.Subscription, program *scripts.Program, serves func(*engine.Subscription) bool, unique bool) (_ *engine.Subscription, created bool, err error) {
-	e.registry.changes.Lock()
-	defer e.registry.changes.Unlock()
+func (c *Catalog) addSubscription(ctx context.Context, s *engine.Subscription, program *scripts.Program, serves func(*engine.Subscription) bool, unique bool) (_ *engine.Subscription, created bool, err error) {
+	c.registry.changes.Lock()
+	defer c.registry.changes.Unlock()
 	if serves != nil {
-		if twin := e.registry.findDuplicate(s, serves); twin != nil {
-			renewed := e.mergeRenewal(twin, s)
+		if twin := c.registry.findDuplicate(s, serves); twin != nil {
+			renewed := c.mergeRenewal(twin, s)
 			if renewed == twin {
 				return twin, false, nil
 			}
-			return renewed, false, e.putSubscription(ctx, renewed, program)
+			return renewed, false, c.putSubscription(ctx, renewed, program)
 		}
 	}
 	if unique {
-		if other := e.sameEvents(s); other != nil {
+		if other := c.sameEvents(s); other != nil {
 			return nil, false, &engine.Error{Code: engine.CodeConflict, Field: "event", Message: fmt.Sprintf("%q is subscribed to already, by %s: change or delete that subscription", strings.Join(s.Events, ", "), other.ID.Format(engine.SubscriptionPrefix))}
 		}
 	}
-	if err := e.checkSubscriptionQuota(s.Account); err != nil {
+	if err := c.checkSubscriptionQuota(s.Account); err != nil {
 		return nil, false, err
 	}
-	if err := e.putSubscription(ctx, s, program); err != nil {
+	if err := c.putSubscription(ctx, s, program); err != nil {
 		return nil, false, err
 	}
 	return s, true, nil
@@ -103,9 +103,9 @@ func (e *Engine) addSubscription(ctx context.Context, s *engine.Subscription, pr
 
 // sameEvents finds a subscription of the account and dialect of s to the same event types;
 // nil where there is none.
-func (e *Engine) sameEvents(s *engine.Subscription) *engine.Subscription {
+func (c *Catalog) sameEvents(s *engine.Subscription) *engine.Subscription {
 	wanted := slices.Sorted(slices.Values(s.Events))
-	for _, other := range e.Subscriptions(SubscriptionQuery{Account: s.Account, Dialect: s.Dialect, Limit: math.MaxInt}) {
+	for _, other := range c.Subscriptions(SubscriptionQuery{Account: s.Account, Dialect: s.Dialect, Limit: math.MaxInt}) {
 		if other.Dialect == s.Dialect && slices.Equal(slices.Sorted(slices.Values(other.Events)), wanted) {
 			return other
 		}
@@ -116,7 +116,7 @@ func (e *Engine) sameEvents(s *engine.Subscription) *engine.Subscription {
 // mergeRenewal is a stored subscription as it is once somebody subscribes to the same again; twin
 // itself where that changes nothing. A client that has been given up is to be sent events
 // again, and nobody's subscription is to end before the time that he asked for.
-func (e *Engine) mergeRenewal(twin, asked *engine.Subscription) *engine.Subscription {
+func (c *Catalog) mergeRenewal(twin, asked *engine.Subscription) *engine.Subscription {
 	s := twin.Clone()
 	restoreDesiredActive(asked)
 	if asked.Active && !s.Active && s.Reason != "" && !s.Verification.Pending() {
@@ -128,7 +128,7 @@ func (e *Engine) mergeRenewal(twin, asked *engine.Subscription) *engine.Subscrip
 	if s.Active == twin.Active && s.ExpiresAt.Equal(twin.ExpiresAt) {
 		return twin
 	}
-	s.Version, s.UpdatedAt = twin.Version+1, e.now()
+	s.Version, s.UpdatedAt = twin.Version+1, c.life.now()
 	return s
 }
 
@@ -136,9 +136,9 @@ func (e *Engine) mergeRenewal(twin, asked *engine.Subscription) *engine.Subscrip
 // empty. change gets a copy, perhaps more than once; version is the expected one or
 // AnyVersion. Errors as in CreateSubscription, CodeNotFound, and CodeStale where the
 // stored version is another.
-func (e *Engine) UpdateSubscription(ctx context.Context, account string, id engine.ID, version int64, change func(*engine.Subscription) error) (*engine.Subscription, error) {
+func (c *Catalog) UpdateSubscription(ctx context.Context, account string, id engine.ID, version int64, change func(*engine.Subscription) error) (*engine.Subscription, error) {
 	for {
-		old, err := e.Subscription(account, id)
+		old, err := c.Subscription(account, id)
 		if err != nil {
 			return nil, err
 		}
@@ -154,20 +154,20 @@ func (e *Engine) UpdateSubscription(ctx context.Context, account string, id engi
 			return nil, err
 		}
 		s.ID, s.Account, s.CreatedAt, s.Version = old.ID, old.Account, old.CreatedAt, old.Version+1
-		e.pruneOldSecrets(old, s)
+		c.pruneOldSecrets(old, s)
 		if s.Active {
 			s.Reason = ""
 		}
 		// The check asks the network and the sandbox, so it holds no lock.
-		program, err := e.validateSubscription(ctx, s, old)
+		program, err := c.validateSubscription(ctx, s, old)
 		if err != nil {
 			return nil, err
 		}
-		ask := e.planVerification(s, old)
-		if done, err := e.swapSubscription(ctx, old, s, program); err != nil {
+		ask := c.planVerification(s, old)
+		if done, err := c.swapSubscription(ctx, old, s, program); err != nil {
 			return nil, err
 		} else if done && ask {
-			return e.awaitVerification(ctx, s), nil
+			return c.awaitVerification(ctx, s), nil
 		} else if done {
 			return s, nil
 		}
@@ -175,34 +175,34 @@ func (e *Engine) UpdateSubscription(ctx context.Context, account string, id engi
 }
 
 // swapSubscription puts s in old's place; done is false where somebody was faster.
-func (e *Engine) swapSubscription(ctx context.Context, old, s *engine.Subscription, program *scripts.Program) (done bool, err error) {
-	e.registry.changes.Lock()
-	defer e.registry.changes.Unlock()
-	if e.registry.subscription("", old.ID) != old {
+func (c *Catalog) swapSubscription(ctx context.Context, old, s *engine.Subscription, program *scripts.Program) (done bool, err error) {
+	c.registry.changes.Lock()
+	defer c.registry.changes.Unlock()
+	if c.registry.subscription("", old.ID) != old {
 		return false, nil
 	}
-	return true, e.putSubscription(ctx, s, program)
+	return true, c.putSubscription(ctx, s, program)
 }
 
 // putSubscription stores s and puts it to use; registry.changes is held.
-func (e *Engine) putSubscription(ctx context.Context, s *engine.Subscription, program *scripts.Program) error {
-	if err := e.scriptsExist(s); err != nil {
+func (c *Catalog) putSubscription(ctx context.Context, s *engine.Subscription, program *scripts.Program) error {
+	if err := c.scriptsExist(s); err != nil {
 		return err
 	}
 	if err := mended(s); err != nil {
 		return err
 	}
 	// Before it is active: after a crash, what waited meanwhile would be too old otherwise.
-	if old := e.registry.subscription("", s.ID); old != nil && !old.Active && s.Active {
-		if err := e.store.PutHealth(ctx, []engine.Health{{Subscription: s.ID, ResumedAt: e.now()}}); err != nil {
+	if old := c.registry.subscription("", s.ID); old != nil && !old.Active && s.Active {
+		if err := c.store.PutHealth(ctx, []engine.Health{{Subscription: s.ID, ResumedAt: c.life.now()}}); err != nil {
 			return err
 		}
 	}
-	if err := e.store.PutSubscription(ctx, s); err != nil {
+	if err := c.store.PutSubscription(ctx, s); err != nil {
 		return err
 	}
-	e.replaceCompiled(s, program)
-	e.expiries.add(s)
+	c.replaceCompiled(s, program)
+	c.expiries.add(s)
 	return nil
 }
 
@@ -229,9 +229,9 @@ func staleVersion(kind string, current, given int64) *engine.Error {
 
 // DeleteSubscription removes a subscription. What waits for it is given up. Errors:
 // CodeNotFound, CodeStale, CodeUnavailable.
-func (e *Engine) DeleteSubscription(ctx context.Context, account string, id engine.ID, version int64) error {
-	_, err := e.removeSubscription(ctx, func() (*engine.Subscription, string, error) {
-		s, err := e.Subscription(account, id)
+func (c *Catalog) DeleteSubscription(ctx context.Context, account string, id engine.ID, version int64) error {
+	_, err := c.removeSubscription(ctx, func() (*engine.Subscription, string, error) {
+		s, err := c.Subscription(account, id)
 		if err != nil {
 			return nil, "", err
 		}
@@ -246,55 +246,52 @@ func (e *Engine) DeleteSubscription(ctx context.Context, account string, id engi
 // removeSubscription removes the subscription that find gives, if it gives one, and gives
 // up what waits for it, which may be so much that no other change is to wait for that. find
 // runs with registry.changes held.
-func (e *Engine) removeSubscription(ctx context.Context, find func() (s *engine.Subscription, reason string, err error)) (removed bool, err error) {
-	e.registry.changes.Lock()
+func (c *Catalog) removeSubscription(ctx context.Context, find func() (s *engine.Subscription, reason string, err error)) (removed bool, err error) {
+	c.registry.changes.Lock()
 	s, reason, err := find()
 	if err == nil && s != nil {
-		err = e.dropSubscription(ctx, s, reason)
+		err = c.dropSubscription(ctx, s, reason)
 	}
-	e.registry.changes.Unlock()
+	c.registry.changes.Unlock()
 	if err != nil || s == nil {
 		return false, err
 	}
-	return true, e.store.GiveUp(ctx, s.ID, reason)
+	return true, c.store.GiveUp(ctx, s.ID, reason)
 }
 
 // dropSubscription takes s out of the store and of memory; registry.changes is held.
-func (e *Engine) dropSubscription(ctx context.Context, s *engine.Subscription, reason string) error {
-	if err := e.store.DeleteSubscription(ctx, s.ID); err != nil {
+func (c *Catalog) dropSubscription(ctx context.Context, s *engine.Subscription, reason string) error {
+	if err := c.store.DeleteSubscription(ctx, s.ID); err != nil {
 		return err
 	}
-	e.index.replace(e.registry.compiledSubscription(s.ID), nil)
-	e.registry.setCompiled(s.ID, nil)
-	e.expiries.set(s.ID, time.Time{})
-	orphans, _ := e.scheduler.setSubscription(s.ID, nil)
-	for _, en := range orphans {
-		e.markDead(s.ID, en, reason)
-	}
+	c.index.replace(c.registry.compiledSubscription(s.ID), nil)
+	c.registry.setCompiled(s.ID, nil)
+	c.expiries.set(s.ID, time.Time{})
+	c.listener.SubscriptionRemoved(s.ID, reason)
 	return nil
 }
 
 // deactivate switches a subscription off for what its target, that of r, did. quiet keeps
 // the operational event back.
-func (e *Engine) deactivate(r *compiledSubscription, reason string, quiet bool) {
-	log := e.log.With("subscription_id", r.sub.ID.Format(engine.SubscriptionPrefix), "reason", reason)
+func (c *Catalog) deactivate(r *compiledSubscription, reason string, quiet bool) {
+	log := c.log.With("subscription_id", r.sub.ID.Format(engine.SubscriptionPrefix), "reason", reason)
 	for {
-		old := e.registry.subscription("", r.sub.ID)
+		old := c.registry.subscription("", r.sub.ID)
 		if old == nil || !old.Active || old.Inline || old.TargetURL != r.sub.TargetURL { // an Inline one is named anew with each event
 			return
 		}
 		s := old.Clone()
-		s.Active, s.Reason, s.Version, s.UpdatedAt = false, reason, old.Version+1, e.now()
-		done, err := e.swapSubscription(context.Background(), old, s, nil)
+		s.Active, s.Reason, s.Version, s.UpdatedAt = false, reason, old.Version+1, c.life.now()
+		done, err := c.swapSubscription(context.Background(), old, s, nil)
 		if err != nil {
 			log.Error("subscription not deactivated", "error", err)
 			return
 		}
 		if done {
-			e.metrics.deactivated.Inc()
+			c.metrics.deactivated.Inc()
 			log.Warn("subscription deactivated", "account", s.Account)
 			if !quiet {
-				e.emitDeactivated(s)
+				c.listener.SubscriptionDeactivated(s)
 			}
 			return
 		}

@@ -34,7 +34,7 @@ type newTarget struct {
 // in their order; nil where no input has any. Those that are not known are made, all or
 // none. Errors: CodeInvalid with Field "targets[i].…", CodeBusy where one was deleted
 // meanwhile, CodeUnavailable.
-func (e *Engine) findTargets(ctx context.Context, inputs []engine.EventInput) ([][]engine.ID, error) {
+func (c *Catalog) findTargets(ctx context.Context, inputs []engine.EventInput) ([][]engine.ID, error) {
 	if !slices.ContainsFunc(inputs, func(in engine.EventInput) bool { return len(in.Targets) > 0 }) {
 		return nil, nil
 	}
@@ -44,18 +44,18 @@ func (e *Engine) findTargets(ctx context.Context, inputs []engine.EventInput) ([
 	fresh := map[string]*newTarget{}
 	for i := range inputs {
 		in := &inputs[i]
-		if err := e.checkTargets(in); err != nil {
+		if err := c.checkTargets(in); err != nil {
 			return nil, withBatchIndex(err, i, len(inputs))
 		}
 		var err error
-		if found[i], err = e.targetsOfRepeat(ctx, in); err != nil || found[i] != nil {
+		if found[i], err = c.targetsOfRepeat(ctx, in); err != nil || found[i] != nil {
 			if err != nil {
 				return nil, err
 			}
 			continue
 		}
 		for n := range in.Targets {
-			if err := e.findTarget(ctx, in, n, fresh); err != nil {
+			if err := c.findTarget(ctx, in, n, fresh); err != nil {
 				var wrong *engine.Error
 				if !errors.As(err, &wrong) {
 					return nil, err
@@ -66,7 +66,7 @@ func (e *Engine) findTargets(ctx context.Context, inputs []engine.EventInput) ([
 			}
 		}
 	}
-	if err := e.addTargets(ctx, fresh); err != nil {
+	if err := c.addTargets(ctx, fresh); err != nil {
 		return nil, err
 	}
 	for i := range inputs {
@@ -75,7 +75,7 @@ func (e *Engine) findTargets(ctx context.Context, inputs []engine.EventInput) ([
 		}
 		for n := range inputs[i].Targets {
 			key := inputs[i].Targets[n].Key(inputs[i].Account)
-			s := e.registry.target(key)
+			s := c.registry.target(key)
 			if s == nil && fresh[key] != nil {
 				s = fresh[key].sub
 			}
@@ -83,22 +83,22 @@ func (e *Engine) findTargets(ctx context.Context, inputs []engine.EventInput) ([
 				return nil, &engine.Error{Code: engine.CodeBusy, Message: fmt.Sprintf("targets[%d] was deleted while this was published, so nothing was stored; publish it again, and it is made anew", n)}
 			}
 			found[i] = append(found[i], s.ID)
-			e.renewTarget(ctx, s)
+			c.renewTarget(ctx, s)
 		}
 	}
 	return found, nil
 }
 
 // checkTargets checks what can be told without looking at the targets one by one.
-func (e *Engine) checkTargets(in *engine.EventInput) *engine.Error {
+func (c *Catalog) checkTargets(in *engine.EventInput) *engine.Error {
 	if len(in.Targets) > maxTargets {
 		return engine.Invalid("targets", "holds %d targets, %d are allowed", len(in.Targets), maxTargets)
 	}
 	if len(in.Targets) == 0 {
 		return nil
 	}
-	mode := e.Account(in.Account).Verify
-	if t := e.registry.eventType(in.Type); mode == engine.VerifyNone && t != nil {
+	mode := c.Account(in.Account).Verify
+	if t := c.registry.eventType(in.Type); mode == engine.VerifyNone && t != nil {
 		mode = t.Verify
 	}
 	if mode != engine.VerifyNone {
@@ -109,19 +109,19 @@ func (e *Engine) checkTargets(in *engine.EventInput) *engine.Error {
 
 // targetsOfRepeat gives the targets of the event that in repeats, so that none is made for
 // one that is stored; nil where it is new.
-func (e *Engine) targetsOfRepeat(ctx context.Context, in *engine.EventInput) ([]engine.ID, error) {
+func (c *Catalog) targetsOfRepeat(ctx context.Context, in *engine.EventInput) ([]engine.ID, error) {
 	if len(in.Targets) == 0 {
 		return nil, nil
 	}
 	for _, key := range in.Keys() {
-		id, err := e.store.EventByKey(ctx, key)
+		id, err := c.store.EventByKey(ctx, key)
 		if engine.ErrorCode(err) == engine.CodeNotFound {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		ev, err := e.store.Event(ctx, in.Account, id)
+		ev, err := c.store.Event(ctx, in.Account, id)
 		if engine.ErrorCode(err) == engine.CodeNotFound { // its row is gone, its key not yet
 			continue
 		}
@@ -134,11 +134,11 @@ func (e *Engine) targetsOfRepeat(ctx context.Context, in *engine.EventInput) ([]
 }
 
 // findTarget checks a target, and prepares its subscription in fresh if there is none.
-func (e *Engine) findTarget(ctx context.Context, in *engine.EventInput, n int, fresh map[string]*newTarget) error {
+func (c *Catalog) findTarget(ctx context.Context, in *engine.EventInput, n int, fresh map[string]*newTarget) error {
 	t := &in.Targets[n]
 	t.Transform = strings.TrimSpace(t.Transform)
 	key := t.Key(in.Account)
-	if s := e.registry.target(key); s != nil {
+	if s := c.registry.target(key); s != nil {
 		if !s.Active {
 			return engine.Invalid("target_url", "was switched off by hand, as subscription %s", s.ID.Format(engine.SubscriptionPrefix))
 		}
@@ -151,12 +151,12 @@ func (e *Engine) findTarget(ctx context.Context, in *engine.EventInput, n int, f
 		return engine.Invalid("target_url", "is one of more than %d targets that are new; publish fewer of these events at a time", maxNewTargets)
 	}
 	s := &engine.Subscription{
-		ID: e.ids.Next(), Version: 1, Account: in.Account, Events: []string{}, Inline: true, TargetKey: key, Active: true,
+		ID: c.ids.Next(), Version: 1, Account: in.Account, Events: []string{}, Inline: true, TargetKey: key, Active: true,
 		TargetURL: t.URL, Secret: t.Secret, Headers: maps.Clone(t.Headers), Transform: t.Transform, PayloadFormat: t.PayloadFormat,
-		CreatedAt: e.now(),
+		CreatedAt: c.life.now(),
 	}
-	s.ExpiresAt = s.CreatedAt.Add(e.targetLife())
-	program, err := e.validateSubscription(ctx, s, nil)
+	s.ExpiresAt = s.CreatedAt.Add(c.targetLife())
+	program, err := c.validateSubscription(ctx, s, nil)
 	if err != nil {
 		return err
 	}
@@ -166,34 +166,34 @@ func (e *Engine) findTarget(ctx context.Context, in *engine.EventInput, n int, f
 
 // addTargets stores the subscriptions of new targets, unless their account has too many.
 // What somebody else has made meanwhile is left alone.
-func (e *Engine) addTargets(ctx context.Context, fresh map[string]*newTarget) error {
+func (c *Catalog) addTargets(ctx context.Context, fresh map[string]*newTarget) error {
 	if len(fresh) == 0 {
 		return nil
 	}
-	e.registry.changes.Lock()
-	defer e.registry.changes.Unlock()
+	c.registry.changes.Lock()
+	defer c.registry.changes.Unlock()
 	adds, code := map[string]int{}, map[string]int{}
 	for key, t := range fresh {
-		if e.registry.target(key) == nil {
+		if c.registry.target(key) == nil {
 			adds[t.sub.Account]++
 			code[t.sub.Account] += len(t.sub.Transform)
 		}
 	}
 	for account, n := range code {
-		if n > 0 && e.registry.targetCodeOf(account)+n > maxTargetCode {
-			return engine.Invalid("targets", "would have more than %d bytes of transforms in this account; those that no event names for %s go by themselves, or delete some (GET /api/v1/subscriptions?inline=true)", maxTargetCode, e.targetLife())
+		if n > 0 && c.registry.targetCodeOf(account)+n > maxTargetCode {
+			return engine.Invalid("targets", "would have more than %d bytes of transforms in this account; those that no event names for %s go by themselves, or delete some (GET /api/v1/subscriptions?inline=true)", maxTargetCode, c.targetLife())
 		}
 	}
 	for account, n := range adds {
-		if e.registry.targetCount(account)+n > maxAccountTargets {
-			return engine.Invalid("targets", "would be more than %d different ones of this account; those that no event names for %s go by themselves, or delete some (GET /api/v1/subscriptions?inline=true)", maxAccountTargets, e.targetLife())
+		if c.registry.targetCount(account)+n > maxAccountTargets {
+			return engine.Invalid("targets", "would be more than %d different ones of this account; those that no event names for %s go by themselves, or delete some (GET /api/v1/subscriptions?inline=true)", maxAccountTargets, c.targetLife())
 		}
 	}
 	for key, t := range fresh {
-		if e.registry.target(key) != nil {
+		if c.registry.target(key) != nil {
 			continue
 		}
-		if err := e.putSubscription(ctx, t.sub, t.program); err != nil {
+		if err := c.putSubscription(ctx, t.sub, t.program); err != nil {
 			return err
 		}
 	}
@@ -201,9 +201,9 @@ func (e *Engine) addTargets(ctx context.Context, fresh map[string]*newTarget) er
 }
 
 // targetLife is longer than the retries of an event can last.
-func (e *Engine) targetLife() time.Duration {
+func (c *Catalog) targetLife() time.Duration {
 	var retries time.Duration
-	for _, d := range e.cfg.Retries {
+	for _, d := range c.cfg.Retries {
 		retries += d
 	}
 	return max(targetLife, 3*retries)
@@ -211,19 +211,19 @@ func (e *Engine) targetLife() time.Duration {
 
 // renewTarget puts the end of a target off that is in use. It is written seldom: half of
 // its life is enough for what an event needs.
-func (e *Engine) renewTarget(ctx context.Context, s *engine.Subscription) {
-	for s != nil && s.ExpiresAt.Sub(e.cfg.Now()) < e.targetLife()/2 {
+func (catalog *Catalog) renewTarget(ctx context.Context, s *engine.Subscription) {
+	for s != nil && s.ExpiresAt.Sub(catalog.cfg.Now()) < catalog.targetLife()/2 {
 		c := s.Clone()
-		c.ExpiresAt, c.Version = e.now().Add(e.targetLife()), s.Version+1
-		done, err := e.swapSubscription(ctx, s, c, e.compiledProgram(s.ID))
+		c.ExpiresAt, c.Version = catalog.life.now().Add(catalog.targetLife()), s.Version+1
+		done, err := catalog.swapSubscription(ctx, s, c, catalog.compiledProgram(s.ID))
 		if err != nil {
-			e.log.Error("target not renewed", "subscription_id", s.ID.Format(engine.SubscriptionPrefix), "error", err)
+			catalog.log.Error("target not renewed", "subscription_id", s.ID.Format(engine.SubscriptionPrefix), "error", err)
 			return
 		}
 		if done {
 			return
 		}
-		s = e.registry.subscription("", s.ID)
+		s = catalog.registry.subscription("", s.ID)
 	}
 }
 

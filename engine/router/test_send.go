@@ -70,15 +70,15 @@ func (t *testSendLimiter) allow(account string, now time.Time) bool {
 // CodeInvalid, CodeNotFound; CodeConflict where its target has not confirmed or its
 // transform is quarantined; CodeBusy where too many are sent, or
 // more than the account's quota has; CodeFull; CodeUnavailable.
-func (e *Engine) TestSend(ctx context.Context, t PreviewRequest) (*engine.Delivery, []*engine.Attempt, error) {
-	s, err := e.Subscription(t.Account, t.Subscription)
+func (w *Evaluator) TestSend(ctx context.Context, t PreviewRequest) (*engine.Delivery, []*engine.Attempt, error) {
+	s, err := w.catalog.Subscription(t.Account, t.Subscription)
 	if err != nil {
 		return nil, nil, err
 	}
 	t.Account = s.Account
-	r := e.registry.compiledSubscription(s.ID)
+	r := w.catalog.compiled(s.ID)
 	switch {
-	case e.isStopping():
+	case w.life.isStopping():
 		return nil, nil, errStopping()
 	case s.Verification.Pending():
 		return nil, nil, &engine.Error{Code: engine.CodeConflict, Message: "the target of this subscription has not confirmed yet that it wants to be sent events"}
@@ -87,41 +87,41 @@ func (e *Engine) TestSend(ctx context.Context, t PreviewRequest) (*engine.Delive
 	case r == nil || r.quarantined.Load():
 		return nil, nil, &engine.Error{Code: engine.CodeConflict, Message: "the transform of this subscription is quarantined; give it a new one first"}
 	}
-	if err := e.pickSample(ctx, s, &t); err != nil {
+	if err := w.pickSample(ctx, s, &t); err != nil {
 		return nil, nil, err
 	}
-	ev, err := e.previewEvent(ctx, &t)
+	ev, err := w.previewEvent(ctx, &t)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := e.checkAdmission(s.Account); err != nil {
+	if err := w.load.checkAdmission(s.Account); err != nil {
 		return nil, nil, err
 	}
-	if !e.testSends.allow(s.Account, e.cfg.Now()) {
+	if !w.testSends.allow(s.Account, w.cfg.Now()) {
 		return nil, nil, &engine.Error{Code: engine.CodeBusy, Message: "this account has sent too many test events; try again in a second"}
 	}
-	if !e.testSends.acquire(s.Account) {
+	if !w.testSends.acquire(s.Account) {
 		return nil, nil, &engine.Error{Code: engine.CodeBusy, Message: "too many test events are being sent; try again in a moment"}
 	}
-	defer e.testSends.release(s.Account)
-	done, err := e.reserveTestQuota(ctx, ev)
+	defer w.testSends.release(s.Account)
+	done, err := w.publisher.reserveTestQuota(ctx, ev)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer done()
-	return e.sendTest(ctx, r, ev)
+	return w.sendTest(ctx, r, ev)
 }
 
 // sendTest makes the attempt and stores the event with its outcome. Only then is there a
 // delivery: one that is cut short leaves nothing that a next run would send.
-func (e *Engine) sendTest(ctx context.Context, r *compiledSubscription, like *engine.Event) (*engine.Delivery, []*engine.Attempt, error) {
-	if !e.tasks.Add() {
+func (w *Evaluator) sendTest(ctx context.Context, r *compiledSubscription, like *engine.Event) (*engine.Delivery, []*engine.Attempt, error) {
+	if !w.life.tasks.Add() {
 		return nil, nil, errStopping()
 	}
-	defer e.tasks.Done()
-	fresh := e.tracker.Begin(e.cfg.Now())
+	defer w.life.tasks.Done()
+	fresh := w.dispatcher.beginEvent(w.cfg.Now())
 	fresh.Queued() // it goes past the queues: lines that keep order must not wait for it
-	e.scheduler.releaseWaiting()
+	w.dispatcher.releaseWaiting()
 	ev := &engine.Event{
 		ID: fresh.ID, Account: like.Account, Type: like.Type, Time: like.Time, Headers: map[string]string{},
 		Data: like.Data, Targets: []engine.ID{r.sub.ID},
@@ -130,43 +130,43 @@ func (e *Engine) sendTest(ctx context.Context, r *compiledSubscription, like *en
 	ev.Headers[testHeader] = "true"
 
 	memory := &eventCache{} // not the one of what waits
-	a := &engine.Attempt{Number: 1, At: e.now()}
+	a := &engine.Attempt{Number: 1, At: w.life.now()}
 	began := time.Now()
 	en := dispatchqueue.Entry{Event: ev.ID, Payload: memory.add(ev, 1)}
-	attempting, span := e.traces.deliver(r, &dispatchqueue.Batch{First: en}, a)
-	x, dropped := e.attempt(attempting, r, en, a)
+	attempting, span := w.traces.deliver(r.sub, &dispatchqueue.Batch{First: en}, a)
+	x, dropped := w.dispatcher.attempt(attempting, r, en, a)
 	a.Duration = time.Since(began)
-	if why := e.shortageIn(x, a.Phase); why != nil {
+	if why := w.resources.shortageIn(x, a.Phase); why != nil {
 		endSpan(span, "put back")
-		e.noteShortage(why)
-		e.tracker.Abandon(fresh)
+		w.resources.noteShortage(why)
+		w.dispatcher.abandonEvent(fresh)
 		return nil, nil, &engine.Error{Code: engine.CodeBusy, Message: why.Error()}
 	}
 	v := droppedVerdict(dropped)
 	if dropped == "" {
-		v = verdictFor(retry.Decide(engine.RetrySchedule{0}, time.Time{}, a.Number, x, e.cfg.Now(), 0)) // one attempt, which is the last
+		v = verdictFor(retry.Decide(engine.RetrySchedule{0}, time.Time{}, a.Number, x, w.cfg.Now(), 0)) // one attempt, which is the last
 		if v.Reason != "" && a.Phase == "" {
 			a.Phase = phaseHTTP
 		}
 	}
 	a.Error = v.Reason
-	e.traces.delivered(span, a, v.state)
-	if _, err := e.store.Append(ctx, []engine.NewEvent{{Event: ev}}); err != nil {
-		e.tracker.Abandon(fresh)
+	w.traces.delivered(span, a, v.state)
+	if _, err := w.store.Append(ctx, []engine.NewEvent{{Event: ev}}); err != nil {
+		w.dispatcher.abandonEvent(fresh)
 		return nil, nil, err
 	}
-	e.tracker.Stored(fresh, ev.Targets)
-	e.quotas.stored(ev)
+	w.dispatcher.eventStored(fresh, ev.Targets)
+	w.publisher.countStored(ev)
 	id := engine.DeliveryID{Event: ev.ID, Subscription: r.sub.ID}
 	recorded := make(chan struct{})
-	e.recordOutcome(&engine.Outcome{ID: id, State: v.state, Attempts: 1, Error: v.Reason, Attempt: a}, func() {
-		e.tracker.Record(fresh, 0)
+	w.dispatcher.recordOutcome(&engine.Outcome{ID: id, State: v.state, Attempts: 1, Error: v.Reason, Attempt: a}, func() {
+		w.dispatcher.deliveryRecorded(fresh, 0)
 		close(recorded)
 	})
 	select {
 	case <-recorded:
-		return e.Delivery(context.WithoutCancel(ctx), ev.Account, id)
-	case <-e.stop:
+		return w.dispatcher.Delivery(context.WithoutCancel(ctx), ev.Account, id)
+	case <-w.life.stop:
 		return nil, nil, &engine.Error{Code: engine.CodeUnavailable, Message: "the router is stopping; the delivery is in the log"}
 	}
 }
@@ -174,7 +174,7 @@ func (e *Engine) sendTest(ctx context.Context, r *compiledSubscription, like *en
 // pickSample decides what is sent where t names no event: a sample of the event type that
 // t names or, if it names none, of the only one that s does. Without a sample in the
 // catalogue it is the newest event of that type. Error: CodeInvalid where there is none.
-func (e *Engine) pickSample(ctx context.Context, s *engine.Subscription, t *PreviewRequest) error {
+func (w *Evaluator) pickSample(ctx context.Context, s *engine.Subscription, t *PreviewRequest) error {
 	if t.EventID != "" || t.SampleType == "" && (t.Event.Type != "" || t.Event.Data.Exists()) {
 		return nil
 	}
@@ -184,10 +184,10 @@ func (e *Engine) pickSample(ctx context.Context, s *engine.Subscription, t *Prev
 		}
 		t.SampleType = s.Events[0]
 	}
-	if entry := e.registry.eventType(t.SampleType); entry != nil && len(entry.Samples) > 0 {
+	if entry := w.catalog.lookupEventType(t.SampleType); entry != nil && len(entry.Samples) > 0 {
 		return nil
 	}
-	newest, err := e.store.Events(ctx, engine.EventQuery{Account: s.Account, Type: t.SampleType, Limit: 1})
+	newest, err := w.store.Events(ctx, engine.EventQuery{Account: s.Account, Type: t.SampleType, Limit: 1})
 	if err != nil {
 		return err
 	}

@@ -75,29 +75,29 @@ func (t eventTokens) mac(use string, id engine.ID, b []byte) []byte {
 
 // EventByToken gives the event for which a skinny payload brought a token. Errors:
 // CodeUnauthorized, and CodeNotFound where the token is good and the event is gone.
-func (e *Engine) EventByToken(ctx context.Context, publicID, token string) (*engine.Event, error) {
+func (s *Sender) EventByToken(ctx context.Context, publicID, token string) (*engine.Event, error) {
 	id, ok := snowflake.Parse(engine.EventPrefix, publicID)
-	tag, invalid := e.tokens.check(token, id, e.cfg.Now())
+	tag, invalid := s.tokens.check(token, id, s.cfg.Now())
 	if invalid != nil {
 		return nil, invalid
 	}
 	if !ok {
 		return nil, engine.NotFound("event", publicID)
 	}
-	ev, err := e.store.Event(ctx, "", id)
-	if err == nil && !hmac.Equal(tag, e.tokens.tag(ev.Account)) {
+	ev, err := s.store.Event(ctx, "", id)
+	if err == nil && !hmac.Equal(tag, s.tokens.tag(ev.Account)) {
 		return nil, engine.NotFound("event", publicID)
 	}
 	return ev, err
 }
 
 // skinnyBody names ev and says where it can be fetched, without its data.
-func (e *Engine) skinnyBody(ev *engine.Event, token string) []byte {
+func (s *Sender) skinnyBody(ev *engine.Event, token string) []byte {
 	body := jsonindex.AppendString([]byte(`{"type":`), ev.Type)
 	body = appendJSONTime(append(body, `,"timestamp":`...), ev.Time)
 	body = jsonindex.AppendString(append(body, `,"data":{"id":`...), ev.PublicID())
 	body = append(body, `,"url":`...)
-	body = jsonindex.AppendString(body, strings.TrimSuffix(e.cfg.PublicURL, "/")+"/api/v1/events/"+ev.ID.Format(engine.EventPrefix)+"?token="+token)
+	body = jsonindex.AppendString(body, strings.TrimSuffix(s.cfg.PublicURL, "/")+"/api/v1/events/"+ev.ID.Format(engine.EventPrefix)+"?token="+token)
 	return append(body, "}}"...)
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"net/http"
+	"net/url"
 	"strconv"
 	"sync"
 
@@ -42,18 +44,6 @@ func newTracing(t trace.Tracer) *tracing {
 		return nil
 	}
 	return &tracing{tracer: t, origin: map[engine.ID]trace.SpanContext{}}
-}
-
-// TraceContext gives a context for Publish that continues the trace of a publisher, by its
-// traceparent header (W3C Trace Context). What can't be read, and everything where the
-// router does not trace, gives a context without a trace. The tracestate, which may say
-// anything of the publisher's systems, is not taken: it would go to targets.
-func (e *Engine) TraceContext(traceparent string) context.Context {
-	ctx := context.Background()
-	if e.traces == nil || traceparent == "" {
-		return ctx
-	}
-	return propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{traceparentHeader: traceparent})
 }
 
 const traceparentHeader = "traceparent"
@@ -167,7 +157,7 @@ func (t *tracing) originOf(event engine.ID) trace.SpanContext {
 }
 
 // deliver begins the span of an attempt.
-func (t *tracing) deliver(r *compiledSubscription, p *dispatchqueue.Batch, a *engine.Attempt) (context.Context, trace.Span) {
+func (t *tracing) deliver(sub *engine.Subscription, p *dispatchqueue.Batch, a *engine.Attempt) (context.Context, trace.Span) {
 	ctx := context.Background()
 	if t == nil {
 		return ctx, nil
@@ -186,10 +176,10 @@ func (t *tracing) deliver(r *compiledSubscription, p *dispatchqueue.Batch, a *en
 	ctx, span := t.tracer.Start(ctx, "deliver", options...)
 	if span.IsRecording() {
 		span.SetAttributes(
-			attribute.String("switchhook.delivery_id", engine.DeliveryID{Event: p.First.Event, Subscription: r.sub.ID}.String()),
+			attribute.String("switchhook.delivery_id", engine.DeliveryID{Event: p.First.Event, Subscription: sub.ID}.String()),
 			attribute.String("switchhook.event_id", p.First.Event.Format(engine.EventPrefix)),
-			attribute.String("switchhook.subscription_id", r.sub.ID.Format(engine.SubscriptionPrefix)),
-			attribute.String("switchhook.account", r.sub.Account),
+			attribute.String("switchhook.subscription_id", sub.ID.Format(engine.SubscriptionPrefix)),
+			attribute.String("switchhook.account", sub.Account),
 			attribute.Int("switchhook.attempt", a.Number), attribute.Int("switchhook.deliveries", p.Len()),
 		)
 	}
@@ -212,23 +202,23 @@ func (t *tracing) delivered(span trace.Span, a *engine.Attempt, result engine.St
 // send begins the span of a request to a target, and tells the target of it, unless the
 // subscription or its transform has a traceparent of its own. Of the URL only host and
 // port are noted: the rest may hold a secret.
-func (t *tracing) send(ctx context.Context, out *deliveryRequest, a *engine.Attempt) (context.Context, trace.Span) {
+func (t *tracing) send(ctx context.Context, method string, target *url.URL, headers http.Header, redact *engine.Redactor, a *engine.Attempt) (context.Context, trace.Span) {
 	if t == nil {
 		return ctx, nil
 	}
-	ctx, span := t.tracer.Start(ctx, out.method, trace.WithSpanKind(trace.SpanKindClient))
+	ctx, span := t.tracer.Start(ctx, method, trace.WithSpanKind(trace.SpanKindClient))
 	if span.IsRecording() {
-		span.SetAttributes(attribute.String("http.request.method", out.method), attribute.String("server.address", out.url.Hostname()))
-		if port, err := strconv.Atoi(out.url.Port()); err == nil {
+		span.SetAttributes(attribute.String("http.request.method", method), attribute.String("server.address", target.Hostname()))
+		if port, err := strconv.Atoi(target.Port()); err == nil {
 			span.SetAttributes(attribute.Int("server.port", port))
 		}
 	}
-	if !hasHeader(out.headers, "Traceparent") {
+	if !hasHeader(headers, "Traceparent") {
 		carrier := propagation.MapCarrier{}
 		propagation.TraceContext{}.Inject(ctx, carrier)
 		if value := carrier[traceparentHeader]; value != "" {
-			out.headers["Traceparent"] = []string{value}
-			a.Request.Headers = out.redact.Request(out.headers)
+			headers["Traceparent"] = []string{value}
+			a.Request.Headers = redact.Request(headers)
 		}
 	}
 	return ctx, span

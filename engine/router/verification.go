@@ -31,17 +31,17 @@ func CheckVerificationMode(m engine.VerificationMode) *engine.Error {
 
 // requiredVerification is the strictest mode that the subscription, its account or one of
 // its event types asks for.
-func (e *Engine) requiredVerification(s *engine.Subscription) engine.VerificationMode {
+func (c *Catalog) requiredVerification(s *engine.Subscription) engine.VerificationMode {
 	mode := s.Verification.Mode
 	stricter := func(m engine.VerificationMode) {
 		if engine.Strictness[m] > engine.Strictness[mode] {
 			mode = m
 		}
 	}
-	stricter(e.Account(s.Account).Verify)
-	e.registry.mu.RLock()
-	defer e.registry.mu.RUnlock()
-	for name, t := range e.registry.eventTypes {
+	stricter(c.Account(s.Account).Verify)
+	c.registry.mu.RLock()
+	defer c.registry.mu.RUnlock()
+	for name, t := range c.registry.eventTypes {
 		for _, pattern := range s.Events {
 			if t.Verify != engine.VerifyNone && engine.MatchesPattern(pattern, name) {
 				stricter(t.Verify)
@@ -54,8 +54,8 @@ func (e *Engine) requiredVerification(s *engine.Subscription) engine.Verificatio
 // planVerification decides whether the target of s, which takes old's place if that is not nil, has
 // to confirm first. If so s is inactive until it has, and ask is true where it is to be
 // asked. Active is what the user wants, before and where nothing has to be confirmed.
-func (e *Engine) planVerification(s, old *engine.Subscription) (ask bool) {
-	mode := e.requiredVerification(s)
+func (c *Catalog) planVerification(s, old *engine.Subscription) (ask bool) {
+	mode := c.requiredVerification(s)
 	switch {
 	case mode == engine.VerifyNone || s.Inline:
 		if s.Verification = (engine.Verification{}); s.Reason == reasonPendingVerification {
@@ -67,7 +67,7 @@ func (e *Engine) planVerification(s, old *engine.Subscription) (ask bool) {
 			return false
 		}
 	default:
-		s.Verification = engine.Verification{Mode: mode, Secret: rand.Text() + rand.Text(), Until: e.now().Add(e.cfg.VerifyWithin)}
+		s.Verification = engine.Verification{Mode: mode, Secret: rand.Text() + rand.Text(), Until: c.life.now().Add(c.cfg.VerifyWithin)}
 		ask = true
 	}
 	s.Verification.Activate, s.Active, s.Reason = s.Active, false, reasonPendingVerification
@@ -85,14 +85,14 @@ func restoreDesiredActive(s *engine.Subscription) {
 // more, and gives the subscription as it stands a moment later. A target that answers well
 // within that moment has made it active. How long the moment is does not depend on what
 // else the target answers, or whether it does: nobody learns of other people's hosts here.
-func (e *Engine) awaitVerification(ctx context.Context, s *engine.Subscription) *engine.Subscription {
+func (c *Catalog) awaitVerification(ctx context.Context, s *engine.Subscription) *engine.Subscription {
 	select {
-	case <-e.verifyInBackground(s):
-	case <-time.After(e.cfg.VerifyWait):
+	case <-c.verifyInBackground(s):
+	case <-time.After(c.cfg.VerifyWait):
 	case <-ctx.Done():
-	case <-e.stop:
+	case <-c.life.stop:
 	}
-	if now := e.registry.subscription("", s.ID); now != nil {
+	if now := c.registry.subscription("", s.ID); now != nil {
 		return now
 	}
 	return s
@@ -100,24 +100,24 @@ func (e *Engine) awaitVerification(ctx context.Context, s *engine.Subscription) 
 
 // verifyInBackground asks in the background; what it gives is closed once the target has
 // confirmed.
-func (e *Engine) verifyInBackground(s *engine.Subscription) <-chan struct{} {
+func (c *Catalog) verifyInBackground(s *engine.Subscription) <-chan struct{} {
 	confirmed := make(chan struct{})
-	e.tasks.Go(func() {
+	c.life.tasks.Go(func() {
 		for _, wait := range verificationAttempts {
 			select {
-			case <-e.stop:
+			case <-c.life.stop:
 				return
 			case <-time.After(wait):
 			}
-			rate, ok, open := e.askInTurn(s)
+			rate, ok, open := c.askInTurn(s)
 			if !open {
 				return
 			}
 			if !ok {
 				continue
 			}
-			if err := e.confirm(context.Background(), s, rate); err != nil {
-				e.log.Error("confirmation not stored", "subscription_id", s.ID.Format(engine.SubscriptionPrefix), "error", err)
+			if err := c.confirm(context.Background(), s, rate); err != nil {
+				c.log.Error("confirmation not stored", "subscription_id", s.ID.Format(engine.SubscriptionPrefix), "error", err)
 				continue
 			}
 			close(confirmed)
@@ -129,24 +129,24 @@ func (e *Engine) verifyInBackground(s *engine.Subscription) <-chan struct{} {
 
 // askInTurn asks the target of s as soon as there is a place for it and the router lacks
 // nothing for it. open is false if nothing is left to ask, or the router stops.
-func (e *Engine) askInTurn(s *engine.Subscription) (rate int, ok, open bool) {
+func (c *Catalog) askInTurn(s *engine.Subscription) (rate int, ok, open bool) {
 	for pause := firstShortWait; ; pause = min(2*pause, maxShortWait) {
-		leave, ok := e.acquireVerificationSlot(s.Account)
+		leave, ok := c.acquireVerificationSlot(s.Account)
 		if !ok {
 			return 0, false, false
 		}
-		now := e.pendingVerification(s) // by now
+		now := c.pendingVerification(s) // by now
 		if now == nil {
 			leave()
 			return 0, false, false
 		}
-		rate, ok, why := e.sendVerificationRequest(now)
+		rate, ok, why := c.sendVerificationRequest(now)
 		leave()
 		if why == nil {
 			return rate, ok, true
 		}
-		e.noteShortage(why)
-		if !e.sleep(pause) {
+		c.resources.noteShortage(why)
+		if !c.life.sleep(pause) {
 			return 0, false, false
 		}
 	}
@@ -154,21 +154,21 @@ func (e *Engine) askInTurn(s *engine.Subscription) (rate int, ok, open bool) {
 
 // pendingVerification gives s as it is stored now, if what was asked of its target is still open;
 // otherwise nil.
-func (e *Engine) pendingVerification(s *engine.Subscription) *engine.Subscription {
-	now := e.registry.subscription("", s.ID)
-	if now == nil || !now.Verification.Pending() || !constantTimeEqual(now.Verification.Secret, s.Verification.Secret) || !e.cfg.Now().Before(now.Verification.Until) {
+func (c *Catalog) pendingVerification(s *engine.Subscription) *engine.Subscription {
+	now := c.registry.subscription("", s.ID)
+	if now == nil || !now.Verification.Pending() || !constantTimeEqual(now.Verification.Secret, s.Verification.Secret) || !c.cfg.Now().Before(now.Verification.Until) {
 		return nil
 	}
 	return now
 }
 
 // resumeVerifications asks the targets again that had not confirmed when an earlier run ended.
-func (e *Engine) resumeVerifications() {
-	e.registry.mu.RLock()
-	defer e.registry.mu.RUnlock()
-	for _, s := range e.registry.subscriptions {
+func (c *Catalog) resumeVerifications() {
+	c.registry.mu.RLock()
+	defer c.registry.mu.RUnlock()
+	for _, s := range c.registry.subscriptions {
 		if s.Verification.Pending() {
-			e.verifyInBackground(s)
+			c.verifyInBackground(s)
 		}
 	}
 }
@@ -176,15 +176,15 @@ func (e *Engine) resumeVerifications() {
 // Confirm confirms a subscription on behalf of its target, which shows by the secret that
 // it was asked. Errors: CodeNotFound where no subscription of this id waits for this
 // secret; CodeBusy where it was tried too often.
-func (e *Engine) Confirm(ctx context.Context, id engine.ID, secret string) error {
-	if !e.confirmLimiters[uint64(id)*0x9E3779B97F4A7C15>>54].AllowN(e.cfg.Now(), 1) { // spread over the 1024
+func (c *Catalog) Confirm(ctx context.Context, id engine.ID, secret string) error {
+	if !c.confirmLimiters[uint64(id)*0x9E3779B97F4A7C15>>54].AllowN(c.cfg.Now(), 1) { // spread over the 1024
 		return &engine.Error{Code: engine.CodeBusy, Message: "there were too many attempts; try again in a second"}
 	}
-	s := e.registry.subscription("", id)
-	if s == nil || s.Verification.Mode != engine.VerifyHookSecret || e.pendingVerification(s) == nil || !constantTimeEqual(secret, s.Verification.Secret) {
+	s := c.registry.subscription("", id)
+	if s == nil || s.Verification.Mode != engine.VerifyHookSecret || c.pendingVerification(s) == nil || !constantTimeEqual(secret, s.Verification.Secret) {
 		return &engine.Error{Code: engine.CodeNotFound, Message: "there is no subscription here that waits for this secret"}
 	}
-	return e.confirm(ctx, s, 0)
+	return c.confirm(ctx, s, 0)
 }
 
 // constantTimeEqual compares in a time that does not tell where a and b differ.
@@ -194,16 +194,16 @@ func constantTimeEqual(a, b string) bool {
 
 // confirm notes that the target of s wants to be sent events, so many a minute or, at 0,
 // as many as there are. What is not open any more it leaves alone.
-func (e *Engine) confirm(ctx context.Context, asked *engine.Subscription, rate int) error {
+func (c *Catalog) confirm(ctx context.Context, asked *engine.Subscription, rate int) error {
 	for {
-		old := e.pendingVerification(asked)
+		old := c.pendingVerification(asked)
 		if old == nil {
 			return nil
 		}
 		s := old.Clone()
-		s.Active, s.Reason, s.Version, s.UpdatedAt = old.Verification.Activate, "", old.Version+1, e.now()
+		s.Active, s.Reason, s.Version, s.UpdatedAt = old.Verification.Activate, "", old.Version+1, c.life.now()
 		s.Verification = engine.Verification{Mode: old.Verification.Mode, ConfirmedAt: s.UpdatedAt, AllowedRate: rate}
-		if done, err := e.swapSubscription(ctx, old, s, e.compiledProgram(s.ID)); err != nil || done {
+		if done, err := c.swapSubscription(ctx, old, s, c.compiledProgram(s.ID)); err != nil || done {
 			return err
 		}
 	}

@@ -24,18 +24,18 @@ const maxAccountVerifications = 4
 
 // acquireVerificationSlot waits for a place in which to ask a target of an account; ok is false where
 // the router stops.
-func (e *Engine) acquireVerificationSlot(account string) (leave func(), ok bool) {
-	own, done := e.accountVerificationSlots.of(account)
+func (c *Catalog) acquireVerificationSlot(account string) (leave func(), ok bool) {
+	own, done := c.accountVerificationSlots.of(account)
 	select {
 	case own <- struct{}{}:
-	case <-e.stop:
+	case <-c.life.stop:
 		done()
 		return nil, false
 	}
 	select {
-	case e.verificationSlots <- struct{}{}:
-		return func() { <-e.verificationSlots; <-own; done() }, true
-	case <-e.stop:
+	case c.verificationSlots <- struct{}{}:
+		return func() { <-c.verificationSlots; <-own; done() }, true
+	case <-c.life.stop:
 		<-own
 		done()
 		return nil, false
@@ -73,12 +73,12 @@ func (p *accountPlaces) of(account string) (own chan struct{}, done func()) {
 // sendVerificationRequest asks the target of s once. It tells no more than whether the target has agreed, and
 // to how many attempts a minute (0: any): what an address answers is not for everybody
 // who can name it. why is what the router lacked to ask.
-func (e *Engine) sendVerificationRequest(s *engine.Subscription) (rate int, ok bool, why *shortage) {
-	u, err := e.cfg.Guard.ParseURL(s.TargetURL)
+func (c *Catalog) sendVerificationRequest(s *engine.Subscription) (rate int, ok bool, why *shortage) {
+	u, err := c.cfg.Guard.ParseURL(s.TargetURL)
 	if err != nil {
 		return 0, false, nil
 	}
-	ctx, cancel := e.stopContext()
+	ctx, cancel := c.life.stopContext()
 	defer cancel()
 	ctx, cancel = context.WithTimeout(ctx, verificationTimeout)
 	defer cancel()
@@ -86,7 +86,7 @@ func (e *Engine) sendVerificationRequest(s *engine.Subscription) (rate int, ok b
 	for name, value := range s.Headers {
 		req.Header[name] = []string{value}
 	}
-	for _, d := range [...]engine.Header{{Name: "User-Agent", Value: e.cfg.UserAgent}, {Name: "Accept", Value: "*/*"}} {
+	for _, d := range [...]engine.Header{{Name: "User-Agent", Value: c.cfg.UserAgent}, {Name: "Accept", Value: "*/*"}} {
 		if !hasHeader(req.Header, d.Name) {
 			req.Header[d.Name] = []string{d.Value}
 		}
@@ -94,14 +94,14 @@ func (e *Engine) sendVerificationRequest(s *engine.Subscription) (rate int, ok b
 	if s.Verification.Mode == engine.VerifyHookSecret {
 		askForEcho(&req, s)
 	} else {
-		req.Header["WebHook-Request-Origin"] = []string{e.cfg.Origin}
+		req.Header["WebHook-Request-Origin"] = []string{c.cfg.Origin}
 		if asked := s.Policy.Rate; asked.Count > 0 && asked.Per > 0 {
 			req.Header["WebHook-Request-Rate"] = []string{strconv.Itoa(max(1, int(float64(asked.Count)*float64(time.Minute)/float64(asked.Per))))}
 		}
 	}
-	res, _, err := e.client.Do(ctx, req)
+	res, _, err := c.client.Do(ctx, req)
 	if err != nil {
-		return 0, false, e.shortageIn(retry.Result{Err: err}, "")
+		return 0, false, c.resources.shortageIn(retry.Result{Err: err}, "")
 	}
 	defer res.Body.Close()
 	if res.StatusCode == http.StatusSwitchingProtocols {
@@ -112,7 +112,7 @@ func (e *Engine) sendVerificationRequest(s *engine.Subscription) (rate int, ok b
 	if s.Verification.Mode == engine.VerifyHookSecret {
 		return 0, retry.Accepted(res.StatusCode) && constantTimeEqual(res.Header.Get(hookSecretHeader), s.Verification.Secret), nil
 	}
-	rate, ok = parseAllowance(res.Header, e.cfg.Origin)
+	rate, ok = parseAllowance(res.Header, c.cfg.Origin)
 	return rate, ok, nil
 }
 

@@ -1,0 +1,76 @@
+package router
+
+import (
+	"slices"
+	"time"
+
+	"switchhook/engine"
+	"switchhook/scripts"
+	"switchhook/scripts/filter"
+)
+
+// match gives the routes whose subscriptions want ev. Each distinct filter runs once, and
+// once for each script that it is a version of. The error is a CodeBusy: the filters were
+// not through by the deadline.
+func (p *Publisher) match(candidates []*compiledSubscription, ev *scripts.Event, deadline time.Time) ([]*compiledSubscription, error) {
+	if !slices.ContainsFunc(candidates, func(r *compiledSubscription) bool { return r.filterSource != "" }) {
+		return candidates, nil
+	}
+	in := filter.NewInput(ev)
+	defer in.Release()
+	type result struct {
+		ok  bool
+		err error
+	}
+	type use struct { // a script's runs are counted and shadowed as its own, whoever has the same text
+		filter *filter.Filter
+		ref    engine.ScriptRef
+	}
+	known := make(map[use]result, len(candidates))
+	matched := make([]*compiledSubscription, 0, len(candidates))
+	for _, r := range candidates {
+		if r.filterSource == "" {
+			matched = append(matched, r)
+			continue
+		}
+		f, err := p.catalog.compiledFilter(r)
+		res, seen := known[use{f, r.filterRef}]
+		if !seen {
+			// A stop waits for no user's filters; what the router itself has to tell is
+			// published last, and is lost if it is not.
+			if time.Now().After(deadline) || p.life.isStopping() && !engine.Operational(ev.Type) {
+				return nil, errFiltersTooSlow
+			}
+			if res.err = err; err == nil {
+				res.ok, res.err = p.runFilter(r, f, in)
+			}
+			if f != nil {
+				known[use{f, r.filterRef}] = res
+			}
+		}
+		if res.err != nil {
+			p.catalog.recordFilterError(r, res.err)
+			p.outbox.noteFilterStreak(r, engine.Operational(ev.Type))
+			continue
+		}
+		r.filtering.succeed()
+		if res.ok {
+			matched = append(matched, r)
+		} else {
+			p.metrics.filtered.Inc()
+		}
+	}
+	return matched, nil
+}
+
+// runFilter evaluates a filter. Those of named scripts are counted, and run beside their
+// shadow if there is one.
+func (p *Publisher) runFilter(r *compiledSubscription, f *filter.Filter, in *filter.Input) (bool, error) {
+	if r.filterRef.Script == 0 {
+		return f.Match(in)
+	}
+	began := time.Now()
+	ok, err := f.Match(in)
+	p.monitor.recordFilterRun(r.filterRef, time.Since(began), in, ok, err)
+	return ok, err
+}
