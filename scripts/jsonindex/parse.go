@@ -1,4 +1,4 @@
-// Package jsondoc reads a JSON text once: it checks that the text is well formed
+// Package jsonindex reads a JSON text once: it checks that the text is well formed
 // (RFC 8259, UTF-8, bounded nesting) and notes where each value lies. Nothing is
 // decoded until it is asked for, and the bytes themselves are never copied, so
 // numbers keep all their digits and objects the order of their members.

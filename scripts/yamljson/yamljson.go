@@ -1,4 +1,4 @@
-// Package yamldoc reads a YAML text as JSON. The JSON is made from the syntax tree and not
+// Package yamljson reads a YAML text as JSON. The JSON is made from the syntax tree and not
 // from decoded values, so that numbers keep their digits and every value knows its line.
 //
 // What JSON has no word for is refused: tags, merge keys, infinity, several documents.
