@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/settings"
 	"switchhook/engine/target"
 )
 
@@ -91,7 +91,7 @@ func (c *demoCommand) Run(ctx context.Context) error {
 func startDemo(ctx context.Context, folder string) (*routerProcess, string, error) {
 	cfg := processConfig{
 		folder: folder, listen: "127.0.0.1:8080", policy: target.Policy{Allow: target.Loopback}, pace: time.Millisecond,
-		engine: router.Config{Retries: engine.RetrySchedule{0, 200 * time.Millisecond, time.Second}},
+		engine: settings.Config{Retries: engine.RetrySchedule{0, 200 * time.Millisecond, time.Second}},
 		log:    slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 	r, err := startRouter(ctx, cfg)

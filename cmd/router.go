@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"switchhook/engine/router"
+	"switchhook/engine/settings"
 	"switchhook/engine/target"
 	"switchhook/scripts"
 	"switchhook/scripts/sandbox"
@@ -25,13 +26,13 @@ type processConfig struct {
 	secrets     encryptionFlags
 	listen      string
 	policy      target.Policy
-	engine      router.Config // without its parts
-	pace        time.Duration // between commits
-	children    int           // sandbox processes
-	drain       time.Duration // most that close takes; drainTime where 0
-	server      server.Config // likewise
-	dialects    string        // their folder; empty for none
-	builtIn     []string      // dialects
+	engine      settings.Config // without its parts
+	pace        time.Duration   // between commits
+	children    int             // sandbox processes
+	drain       time.Duration   // most that close takes; drainTime where 0
+	server      server.Config   // likewise
+	dialects    string          // their folder; empty for none
+	builtIn     []string        // dialects
 
 	certificate *certificate // nil: without TLS
 	log         *slog.Logger

@@ -18,8 +18,11 @@ import (
 	"github.com/lmittmann/tint"
 
 	"switchhook/engine"
+	"switchhook/engine/catalog"
 	"switchhook/engine/cloudevents"
+	"switchhook/engine/outbound"
 	"switchhook/engine/router"
+	"switchhook/engine/settings"
 	"switchhook/server"
 	"switchhook/server/dialect"
 )
@@ -155,7 +158,7 @@ func (c *serveCommand) config() (cfg processConfig, err error) {
 		cfg.server.MaxConns = maxConns(openFilesLimit())
 	}
 	if c.PublicURL != "" {
-		if err := router.CheckPublicURL(c.PublicURL); err != nil {
+		if err := outbound.CheckPublicURL(c.PublicURL); err != nil {
 			return cfg, fmt.Errorf("--public-url: %w", err)
 		}
 		if u, err := url.Parse(c.PublicURL); err == nil {
@@ -177,7 +180,7 @@ func (c *serveCommand) config() (cfg processConfig, err error) {
 	if c.WebhookOrigin == "" || strings.ContainsFunc(c.WebhookOrigin, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return cfg, fmt.Errorf("--webhook-origin is %q, must be a name without spaces, such as hooks.example.com", c.WebhookOrigin)
 	}
-	cfg.engine = router.Config{
+	cfg.engine = settings.Config{
 		Retries: c.Retries, Timeout: c.Timeout, InFlight: c.InFlight, SubscriptionInFlight: c.SubscriptionInFlight, DeactivateAfter: c.DeactivateAfter, StrictTypes: c.StrictTypes, LogDeliveries: c.Dev, Origin: c.WebhookOrigin,
 		Retention: engine.Retention{Succeeded: c.KeepSucceeded, Dead: c.KeepDead}, KeepAudit: c.KeepAudit, KeepBytes: c.KeepBytes, MinFreeDisk: c.MinFreeDisk, MaxBacklog: c.MaxBacklog,
 		Quota:     c.quota(),
@@ -290,7 +293,7 @@ func adminKey(ctx context.Context, e *router.Engine, folder, given string) (stri
 		return key, nil
 	}
 	// The file first: a key that is stored and never written down would lock everybody out.
-	key = router.NewKeyText()
+	key = catalog.NewKeyText()
 	if err := os.WriteFile(file, []byte(key+"\n"), 0o600); err != nil {
 		return "", err
 	}
@@ -313,7 +316,7 @@ var samples = []engine.EventType{
 // registerSamples adds the sample event types that are not there yet.
 func registerSamples(ctx context.Context, e *router.Engine) error {
 	for _, t := range samples {
-		_, _, err := e.PutEventType(ctx, &t, true, router.AnyVersion)
+		_, _, err := e.PutEventType(ctx, &t, true, catalog.AnyVersion)
 		if err != nil && engine.ErrorCode(err) != engine.CodeConflict {
 			return err
 		}

@@ -20,7 +20,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
-	"switchhook/engine/router"
+	"switchhook/engine/telemetry"
 )
 
 // spans sends what the engine traces to an OpenTelemetry collector. It waits for nobody:
@@ -105,7 +105,7 @@ type traceIDs struct{}
 
 // NewIDs implements sdktrace.IDGenerator.
 func (g traceIDs) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
-	id, ok := router.RequestedTrace(ctx)
+	id, ok := telemetry.RequestedTrace(ctx)
 	for !ok {
 		binary.NativeEndian.PutUint64(id[:8], rand.Uint64())
 		binary.NativeEndian.PutUint64(id[8:], rand.Uint64())

@@ -19,8 +19,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
 	"switchhook/engine/snowflake"
+	"switchhook/engine/telemetry"
 )
 
 // otlp is an OpenTelemetry collector: it takes spans by HTTP.
@@ -225,7 +225,7 @@ func TestAttemptsAfterARestartShareATraceOfTheEvents(t *testing.T) {
 	post(t, p, "/api/v1/deliveries/"+list.Data[0].ID+"/retry", nil, nil)
 	later := spans.of(t, "deliver", 3)[1:]
 	id, _ := snowflake.Parse(engine.EventPrefix, event)
-	want := router.EventTrace(id)
+	want := telemetry.EventTrace(id)
 	for i, s := range later {
 		if !bytes.Equal(s.TraceId, want[:]) || len(s.ParentSpanId) != 0 || attributes(s)["switchhook.attempt"] != int64(i+2) || attributes(s)["switchhook.event_id"] != event {
 			t.Errorf("a later attempt: %v", s)

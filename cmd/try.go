@@ -16,7 +16,7 @@ import (
 	"strings"
 	"time"
 
-	"switchhook/engine/router"
+	"switchhook/engine/evaluate"
 	"switchhook/engine/target"
 	"switchhook/scripts"
 	"switchhook/scripts/filter"
@@ -244,7 +244,7 @@ func (c *tryCommand) try(ctx context.Context, in tryInput) (*trial, error) {
 	if err != nil {
 		return t, t.fail("transform", err)
 	}
-	res, err := pool.Run(ctx, program, in.event, router.BuildOfflineRequest(in.target))
+	res, err := pool.Run(ctx, program, in.event, evaluate.BuildOfflineRequest(in.target))
 	if err != nil {
 		return t, t.fail("transform", err)
 	}
@@ -276,7 +276,7 @@ func (t *trial) fail(where string, err error) error {
 
 // compose puts the request together as the router does; res is nil without a transform.
 func (c *tryCommand) compose(t *trial, in tryInput, res *scripts.Result) error {
-	preview := router.OfflineRequest{
+	preview := evaluate.OfflineRequest{
 		Target: in.target.String(), Secret: string(c.Secret), UserAgent: "Switchhook/" + Version, ID: in.event.ID, Event: in.event, Result: res, At: time.Now(),
 	}
 	req, err := preview.Build()

@@ -35,7 +35,7 @@ type Retention struct {
 // NoLimit, as a member of a Quota, lifts the router's default for an account.
 const NoLimit = -1
 
-// withDefaults fills the zero members of q from the router's default; in what comes back, 0 is no
+// WithDefaults fills the zero members of q from the router's default; in what comes back, 0 is no
 // limit.
 func (q Quota) WithDefaults(standard Quota) Quota {
 	return Quota{
@@ -52,7 +52,7 @@ func limitOr[N int | int64](own, standard N) N {
 	return max(own, 0)
 }
 
-// validate validates a quota as a user sets it.
+// Validate validates a quota as a user sets it.
 func (q Quota) Validate() *Error {
 	for _, m := range []struct {
 		name  string
@@ -88,6 +88,7 @@ func ValidAccount(s string) bool {
 	return true
 }
 
+// CheckAccount refuses a name that no account can have.
 func CheckAccount(s string) *Error {
 	if !ValidAccount(s) {
 		return Invalid("account", "%.140q is no account name: use letters, digits and _ . : @ -, 128 at most", s)

@@ -8,7 +8,7 @@ type Actor struct {
 	Address string // the request came from; empty where there was none
 }
 
-// routerName is what the audit log calls the router itself.
+// RouterName is what the audit log calls the router itself.
 const RouterName = "switchhook"
 
 type actorKey struct{}
@@ -28,7 +28,7 @@ func ActorOf(ctx context.Context) Actor {
 // may tells whether the actor has a scope; the router itself may do all.
 func (a Actor) may(scope Scope) bool { return a.Key == nil || a.Key.Has(scope) }
 
-// mayAttach refuses to let a key without ScopeScripts set, change or take away a
+// MayAttach refuses to let a key without ScopeScripts set, change or take away a
 // subscription's transform or its references to scripts: what a transform leaves out must
 // stay out. A filter of its own is part of subscribing: it can only choose among events
 // that the account has anyway.

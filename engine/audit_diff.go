@@ -15,7 +15,7 @@ const (
 	maxAuditMember = 512      // bytes of JSON of one member, where the whole is too long
 )
 
-// describe fills in what differs between two states of a thing; either may be nil.
+// Describe fills in what differs between two states of a thing; either may be nil.
 func (entry *AuditEntry) Describe(before, after any) {
 	old, now := fieldsOf(before), fieldsOf(after)
 	for name, value := range now {

@@ -101,7 +101,7 @@ type AttemptScript struct {
 // Header is one header field.
 type Header struct{ Name, Value string }
 
-// truncatedFor is the answer as it is kept with all but the first of n deliveries that it is the
+// TruncatedFor is the answer as it is kept with all but the first of n deliveries that it is the
 // answer for: so that n of it take no more room than a few.
 func (a AttemptResponse) TruncatedFor(n int) AttemptResponse {
 	const least = 256
@@ -120,4 +120,9 @@ func (a AttemptResponse) TruncatedFor(n int) AttemptResponse {
 
 const MaxKeptBody = 16 << 10 // bytes of it that are kept
 
+// MaxKeptHeaders is how many bytes of an answer's headers are kept.
 const MaxKeptHeaders = 8 << 10
+
+const (
+	MaxReadBody = 64 << 10 // bytes of an answer that are read, so that its connection can be used again
+)

@@ -1,3 +1,6 @@
+// Package engine is Switchhook's domain: events, subscriptions, deliveries, scripts, keys and
+// accounts, their validation, the errors for users, and the Store interface. It has no goroutine
+// and no lock; the packages below it do the work, and engine/router puts them together.
 package engine
 
 import (
@@ -71,4 +74,14 @@ func Invalid(field, format string, args ...any) *Error {
 // NotFound makes the error for a thing that is not there, or not the caller's to see.
 func NotFound(kind, id string) *Error {
 	return &Error{Code: CodeNotFound, Message: fmt.Sprintf("there is no %s %q", kind, id)}
+}
+
+// WithBatchIndex puts the place of an event in its batch before the field of an error; a single event has none.
+func WithBatchIndex(err *Error, i, n int) error {
+	if n == 1 || err.Field == "" {
+		return err
+	}
+	copied := *err
+	copied.Field = fmt.Sprintf("events[%d].%s", i, err.Field)
+	return &copied
 }

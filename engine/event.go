@@ -64,14 +64,15 @@ type EventInput struct {
 }
 
 const (
-	maxEventType    = 128
+	maxEventType = 128
+	// MaxEventKey is how many characters a publisher's event id may have.
 	MaxEventKey     = 255
 	maxSourcedKey   = 2048
 	maxEventHeaders = 64
 	maxHeaderBytes  = 8 << 10
 )
 
-// validEventType tells whether s is letters, digits and _ in parts joined by one of
+// ValidEventType tells whether s is letters, digits and _ in parts joined by one of
 // ". - / :". It is written out because every event goes through it: a regular expression
 // took 2 % of the router's time.
 func ValidEventType(s string) bool {
@@ -92,7 +93,7 @@ func ValidEventType(s string) bool {
 	return !joint
 }
 
-// validate checks what does not depend on what is stored.
+// Validate checks what does not depend on what is stored.
 func (in *EventInput) Validate() *Error {
 	switch {
 	case !ValidAccount(in.Account):
@@ -124,6 +125,7 @@ func (in *EventInput) Validate() *Error {
 	return nil
 }
 
+// ValidKey reports whether s can be a publisher's event id.
 func ValidKey(s string) bool {
 	return len(s) <= MaxEventKey && strings.IndexFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) < 0
 }
@@ -140,14 +142,14 @@ func SourcedKeyHash(account, source, id string) KeyHash {
 	return HashParts("sourced id", account, source, id)
 }
 
-// anySourceKeyHash leads to the first event that came under an id, whatever its source.
+// AnySourceKeyHash leads to the first event that came under an id, whatever its source.
 func AnySourceKeyHash(account, id string) KeyHash { return HashParts("any source's id", account, id) }
 
 func idempotencyKeyHash(account, key, part string) KeyHash {
 	return HashParts("key", account, key, part)
 }
 
-// hashParts hashes parts so that no two lists of parts run into each other.
+// HashParts hashes parts so that no two lists of parts run into each other.
 func HashParts(parts ...string) (h KeyHash) {
 	sum := sha256.New()
 	var n [8]byte
@@ -160,7 +162,7 @@ func HashParts(parts ...string) (h KeyHash) {
 	return h
 }
 
-// keys are the idempotency keys of in.
+// Keys are the idempotency keys of in.
 func (in *EventInput) Keys() (keys []KeyHash) {
 	switch {
 	case in.ID != "" && in.Source != "":
@@ -174,7 +176,7 @@ func (in *EventInput) Keys() (keys []KeyHash) {
 	return keys
 }
 
-// digest tells one event's content from another's under the same key. A time that the
+// Digest tells one event's content from another's under the same key. A time that the
 // publisher left out does not count: it would differ on every repeat. Of an event with a
 // source only type and data count besides its name: the other attributes may tell of the
 // way that this copy took (tracing), and CloudEvents 1.0 takes it for the same event.
@@ -212,6 +214,7 @@ type Accepted struct {
 	Targets  []ID   // the subscriptions that stand for the targets named with it, in their order
 }
 
+// CachedSize returns how many bytes an event takes in memory.
 func (ev *Event) CachedSize() int64 { return int64(len(ev.Data) + 256) }
 
 // Target is a URL that is given with an event, which is delivered there besides the
@@ -228,7 +231,7 @@ type Target struct {
 	PayloadFormat PayloadFormat
 }
 
-// key tells a target from all others.
+// Key tells a target from all others.
 func (t *Target) Key(account string) string {
 	format := t.PayloadFormat
 	if format == "" {
@@ -242,7 +245,7 @@ func (t *Target) Key(account string) string {
 	return hex.EncodeToString(h[:])
 }
 
-// targetsIn picks the targets of in from those of the stored event that it repeats, where
+// TargetsIn picks the targets of in from those of the stored event that it repeats, where
 // they stand last, each once. Under one key with other content, which is a conflict, what
 // it gives does not matter.
 func (in *EventInput) TargetsIn(stored []ID) []ID {
@@ -263,5 +266,5 @@ func (in *EventInput) TargetsIn(stored []ID) []ID {
 	return ids
 }
 
-// sequenceHeader holds a delivery's number, where the subscription is numbered.
+// SequenceHeader holds a delivery's number, where the subscription is numbered.
 const SequenceHeader = "webhook-sequence"

@@ -42,12 +42,12 @@ func (h Health) State() HealthState {
 }
 
 const (
-	// minFailuresToDeactivate must have failed, at least, before a subscription is switched off
+	// MinFailuresToDeactivate must have failed, at least, before a subscription is switched off
 	// for it: one that gets an event a month is not judged by the first that fails.
 	MinFailuresToDeactivate = 5
 )
 
-// failingTooLong tells whether nothing but failure came for so long; never where long is 0.
+// FailingTooLong tells whether nothing but failure came for so long; never where long is 0.
 func (h Health) FailingTooLong(long time.Duration, now time.Time) bool {
 	return long > 0 && h.Failures >= MinFailuresToDeactivate && !now.Before(h.FailingSince.Add(long))
 }

@@ -4,7 +4,7 @@ import (
 	"strings"
 )
 
-// operationalPrefix begins the event types that the router itself publishes, to the
+// OperationalPrefix begins the event types that the router itself publishes, to the
 // account concerned. Nobody else may, and "*" does not match them: who asks for all
 // events of a shop did not ask for these.
 const OperationalPrefix = "switchhook."

@@ -93,7 +93,7 @@ type Verification struct {
 // Pending tells whether the target has not confirmed yet.
 func (v Verification) Pending() bool { return v.Mode != VerifyNone && v.ConfirmedAt.IsZero() }
 
-// interval is the time from one attempt to the next.
+// Interval is the time from one attempt to the next.
 func (r Rate) Interval() time.Duration {
 	if r.Count <= 0 {
 		return 0
@@ -101,7 +101,7 @@ func (r Rate) Interval() time.Duration {
 	return r.Per / time.Duration(r.Count)
 }
 
-// span is how long the schedule takes at most.
+// Span is how long the schedule takes at most.
 func (s RetrySchedule) Span() (sum time.Duration) {
 	for _, wait := range s {
 		sum += wait
@@ -109,7 +109,7 @@ func (s RetrySchedule) Span() (sum time.Duration) {
 	return sum + time.Duration(float64(sum)*retry.Jitter)
 }
 
-// strictness orders the modes: of several that are asked for, the strictest counts. An
+// Strictness orders the modes: of several that are asked for, the strictest counts. An
 // allowed origin names us; an echo might come from a server that echoes everything.
 var Strictness = map[VerificationMode]int{VerifyNone: 0, VerifyHookSecret: 1, VerifyCloudEvents: 2}
 

@@ -116,7 +116,7 @@ func foldLetters(b []byte, name string) []byte {
 	return b
 }
 
-// redactor hides the values of a subscription's own headers in what is kept of its attempts.
+// Redactor hides the values of a subscription's own headers in what is kept of its attempts.
 // A nil redactor hides by names alone.
 type Redactor struct {
 	names  []string // headers that are hidden
@@ -128,6 +128,7 @@ type Redactor struct {
 // "1", would stand for anything.
 const minSecret = 8
 
+// NewRedactor returns a Redactor for the hidden values of a subscription; nil if it has none.
 func NewRedactor(s *Subscription) *Redactor {
 	d := &Redactor{}
 	add := func(value string) {
@@ -155,7 +156,7 @@ func NewRedactor(s *Subscription) *Redactor {
 	return d
 }
 
-// text hides values in a text.
+// Text hides values in a text.
 func (d *Redactor) Text(s string) string {
 	if d == nil {
 		return s
@@ -166,7 +167,7 @@ func (d *Redactor) Text(s string) string {
 	return s
 }
 
-// body is text for bytes. It gives b itself where there is nothing to hide.
+// Body is text for bytes. It gives b itself where there is nothing to hide.
 func (d *Redactor) Body(b []byte) []byte {
 	if d == nil {
 		return b
@@ -179,7 +180,7 @@ func (d *Redactor) Body(b []byte) []byte {
 	return b
 }
 
-// url hides values in a URL, as they are or percent-encoded.
+// Url hides values in a URL, as they are or percent-encoded.
 func (d *Redactor) Url(text string) string {
 	if d == nil {
 		return text
@@ -192,14 +193,14 @@ func (d *Redactor) Url(text string) string {
 	return text
 }
 
-// request gives the headers of a request as they are shown, by name.
+// Request gives the headers of a request as they are shown, by name.
 func (d *Redactor) Request(h http.Header) []Header {
 	return d.headers(h, func(name, value string) bool {
 		return d != nil && (containsFold(d.names, name) || slices.Contains(d.short, value) && !containsFold(plainHeaders, name))
 	})
 }
 
-// answer gives the headers of an answer as they are shown, by name.
+// Answer gives the headers of an answer as they are shown, by name.
 func (d *Redactor) Answer(h http.Header) []Header {
 	return d.headers(h, func(string, string) bool { return false })
 }
@@ -220,7 +221,7 @@ func (d *Redactor) headers(h http.Header, hides func(name, value string) bool) [
 	return list
 }
 
-// scriptError hides values in what a script's error says.
+// ScriptError hides values in what a script's error says.
 func (d *Redactor) ScriptError(err error) error {
 	var failed *scripts.Error
 	if d == nil || len(d.values) == 0 || !errors.As(err, &failed) {
@@ -232,6 +233,7 @@ func (d *Redactor) ScriptError(err error) error {
 	return &shown
 }
 
+// Lines redacts each line.
 func (d *Redactor) Lines(list []string) []string {
 	if d == nil || len(d.values) == 0 || len(list) == 0 {
 		return list
@@ -243,7 +245,7 @@ func (d *Redactor) Lines(list []string) []string {
 	return shown
 }
 
-// stored hides what an attempt that was stored by an older version, or before the
+// Stored hides what an attempt that was stored by an older version, or before the
 // subscription was changed, shows in clear.
 func (d *Redactor) Stored(a *Attempt) {
 	again := func(list []Header, own bool) {
@@ -281,6 +283,7 @@ func MaskURL(raw string) string {
 	return masked
 }
 
+// MaskPath hides the parts of a URL's path that may be credentials.
 func MaskPath(path string) string {
 	first, rest, more := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	if first != "" && !isPlainSegment(first) {

@@ -52,12 +52,15 @@ type ScriptRef struct {
 const ScriptPrefix = "scr"
 
 const (
-	MaxScriptName  = 100
-	MaxScriptNote  = 1000
+	// MaxScriptName is how many characters the name of a script may have.
+	MaxScriptName = 100
+	// MaxScriptNote is how many characters the note of a version may have.
+	MaxScriptNote = 1000
+	// MaxScriptCases is how many bytes the test cases of a version may have.
 	MaxScriptCases = 200
-	// maxScriptVersions bounds what an account can fill the database with.
+	// MaxScriptVersions bounds what an account can fill the database with.
 	MaxScriptVersions = 10_000
 )
 
-// ref names the version; it is zero for a source that is a subscription's own.
+// Ref names the version; it is zero for a source that is a subscription's own.
 func (v *ScriptVersion) Ref() ScriptRef { return ScriptRef{v.Script, v.Number} }

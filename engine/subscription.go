@@ -142,7 +142,7 @@ func MatchesPattern(pattern, eventType string) bool {
 	return pattern == eventType
 }
 
-// patternOf gives the one of the subscription's event types and patterns under which an
+// PatternOf gives the one of the subscription's event types and patterns under which an
 // event type falls; the first, where there are several.
 func (s *Subscription) PatternOf(eventType string) string {
 	for _, p := range s.Events {
@@ -153,7 +153,7 @@ func (s *Subscription) PatternOf(eventType string) string {
 	return eventType // one that it does not match any more, or an inline target
 }
 
-// checkScopes fills in and validates what a new key may do.
+// CheckScopes fills in and validates what a new key may do.
 func (k *Key) CheckScopes() *Error {
 	switch {
 	case k.Admin && k.Scopes != nil:
@@ -189,13 +189,14 @@ func scopeNames(scopes []Scope) string {
 	return strings.Join(names, ", ")
 }
 
+// Expired reports whether the key is not valid any more at a time.
 func (k *Key) Expired(now time.Time) bool { return !k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt) }
 
 const subscriptionExpired = "the subscription expired"
 
 const targetNotConfirmed = "the target did not confirm that it wants to be sent events"
 
-// deadline is when a subscription is to be deleted, and why; the zero time is never.
+// Deadline is when a subscription is to be deleted, and why; the zero time is never.
 func (s *Subscription) Deadline() (at time.Time, reason string) {
 	at, reason = s.ExpiresAt, subscriptionExpired
 	if v := s.Verification; v.Pending() && !v.Until.IsZero() && (at.IsZero() || v.Until.Before(at)) {
@@ -204,8 +205,11 @@ func (s *Subscription) Deadline() (at time.Time, reason string) {
 	return at, reason
 }
 
-// validPattern tells whether s is an event type, "*", or a beginning of event types such as
+// ValidPattern tells whether s is an event type, "*", or a beginning of event types such as
 // "order.*".
 func ValidPattern(s string) bool {
 	return s == "*" || ValidEventType(strings.TrimSuffix(s, ".*"))
 }
+
+// SubscriptionDeleted is the reason of dead letters whose subscription was deleted.
+const SubscriptionDeleted = "the subscription was deleted"

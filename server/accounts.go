@@ -8,7 +8,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/catalog"
 )
 
 // accountView is what is set for an account, and what it uses.
@@ -219,7 +219,7 @@ func (s *Server) putAccount(c *fiber.Ctx, who caller, patch bool) error {
 			return err
 		}
 	}
-	if version == router.AnyVersion && patch && old.Version > 0 {
+	if version == catalog.AnyVersion && patch && old.Version > 0 {
 		version = old.Version // what was merged must be what is stored
 	}
 	stored, err := s.engine.PutAccount(c.UserContext(), asked, version)

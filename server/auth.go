@@ -12,7 +12,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/catalog"
 )
 
 // caller is who makes a request: the key that came with it.
@@ -151,7 +151,7 @@ func (s *Server) basicKeys(credentials string, other bool) (texts []string) {
 	}
 	user, password, _ := strings.Cut(string(decoded), ":")
 	for _, text := range []string{user, password} {
-		if strings.HasPrefix(text, router.KeyTextPrefix) {
+		if strings.HasPrefix(text, catalog.KeyTextPrefix) {
 			texts = append(texts, text)
 		}
 	}

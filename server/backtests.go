@@ -11,7 +11,8 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/evaluate"
+	"switchhook/engine/monitor"
 	"switchhook/engine/snowflake"
 	"switchhook/scripts"
 )
@@ -60,7 +61,7 @@ type changeCounts struct {
 	Errors          int64 `json:"errors"`
 }
 
-func viewCounts(c router.ChangeCounts) changeCounts {
+func viewCounts(c monitor.ChangeCounts) changeCounts {
 	return changeCounts{Events: c.Events, Same: c.Same, Differs: c.Differs, NewlyMatched: c.Matches, NoLongerMatched: c.Unmatches, Dropped: c.Drops, Errors: c.Errors}
 }
 
@@ -83,7 +84,7 @@ type outcomeRequest struct {
 
 const maxOutcomeBody = 16 << 10
 
-func viewOutcome(o *router.ScriptOutcome) outcomeView {
+func viewOutcome(o *monitor.ScriptOutcome) outcomeView {
 	v := outcomeView{Sent: o.Sent, Dropped: o.Dropped, Body: strings.ToValidUTF8(string(o.Body[:min(len(o.Body), maxOutcomeBody)]), ""), Error: o.Error}
 	if o.Request != nil {
 		v.Request = &outcomeRequest{o.Request.Method, o.Request.Path, o.Request.Query, engine.RedactCredentials(o.Request.Headers)}
@@ -91,7 +92,7 @@ func viewOutcome(o *router.ScriptOutcome) outcomeView {
 	return v
 }
 
-func viewTotals(kind string, t router.BacktestTotals) totalsLine {
+func viewTotals(kind string, t evaluate.BacktestTotals) totalsLine {
 	return totalsLine{
 		Kind: kind, changeCounts: viewCounts(t.ChangeCounts),
 		LiveVersion: t.LiveVersion, P50MS: float64(t.P50.Nanoseconds()) / 1e6, P99MS: float64(t.P99.Nanoseconds()) / 1e6,
@@ -114,9 +115,9 @@ func (s *Server) backtest(c *fiber.Ctx, who caller) error {
 	if (in.Version == 0) == (in.Source == "") {
 		return invalidField("version", "or source must be given: what is to be compared with the live version")
 	}
-	b := router.Backtest{
+	b := evaluate.Backtest{
 		Account: sc.Account, Script: sc.ID.Format(engine.ScriptPrefix), Last: in.Last, MaskURL: !who.Has(engine.ScopeSubscribe),
-		Candidate: router.ScriptSource{Source: in.Source, Ref: engine.ScriptRef{Script: sc.ID, Version: in.Version}},
+		Candidate: evaluate.ScriptSource{Source: in.Source, Ref: engine.ScriptRef{Script: sc.ID, Version: in.Version}},
 	}
 	if b.Since, err = timeField("since", in.Since); err != nil {
 		return err
@@ -161,7 +162,7 @@ func timeField(name, text string) (time.Time, error) {
 
 // streamBacktest writes the answer as it comes. When the client leaves, a flush fails and
 // the backtest ends. It runs in a goroutine of Fiber's, where a panic would end the router.
-func (s *Server) streamBacktest(w *bufio.Writer, conn net.Conn, run *router.BacktestRun) {
+func (s *Server) streamBacktest(w *bufio.Writer, conn net.Conn, run *evaluate.BacktestRun) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.log.Error("panic in a backtest", "panic", p)
@@ -193,9 +194,9 @@ func (s *Server) streamBacktest(w *bufio.Writer, conn net.Conn, run *router.Back
 		return nil
 	}
 	defer context.AfterFunc(s.streams, allow)()
-	totals, err := run.Run(s.streams, func(c router.BacktestChange) error {
+	totals, err := run.Run(s.streams, func(c evaluate.BacktestChange) error {
 		return line(changeLine{"change", c.Event.PublicID(), c.Event.Type, string(c.Change), viewOutcome(c.Live), viewOutcome(c.Candidate)})
-	}, func(t router.BacktestTotals) error {
+	}, func(t evaluate.BacktestTotals) error {
 		if err := line(viewTotals("progress", t)); err != nil {
 			return err
 		}
@@ -231,7 +232,7 @@ type shadowView struct {
 	changeCounts
 }
 
-func viewShadow(sh router.Shadow) shadowView {
+func viewShadow(sh monitor.Shadow) shadowView {
 	return shadowView{sh.Version, sh.Until, sh.Skipped, viewCounts(sh.ChangeCounts)}
 }
 

@@ -12,7 +12,7 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/cloudevents"
-	"switchhook/engine/router"
+	"switchhook/engine/ingest"
 	"switchhook/scripts/jsonindex"
 )
 
@@ -85,8 +85,8 @@ func (s *Server) publishCloudEventBatch(c *fiber.Ctx, who caller, list jsonindex
 	if list.Len() == 0 { // which the binding allows (3.3.2)
 		return c.Status(fiber.StatusAccepted).JSON(page{Data: []acceptedView{}})
 	}
-	if list.Len() > router.MaxBatch {
-		return newProblem(fiber.StatusUnprocessableEntity, fmt.Sprintf("the batch holds %d events; %d can be published at a time", list.Len(), router.MaxBatch))
+	if list.Len() > ingest.MaxBatch {
+		return newProblem(fiber.StatusUnprocessableEntity, fmt.Sprintf("the batch holds %d events; %d can be published at a time", list.Len(), ingest.MaxBatch))
 	}
 	inputs := make([]engine.EventInput, 0, list.Len())
 	key, err := idempotencyKey(c)

@@ -8,7 +8,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/catalog"
 	"switchhook/engine/snowflake"
 	"switchhook/scripts/jsonindex"
 	"switchhook/server/dialect"
@@ -23,7 +23,7 @@ func (s *Server) dialectSubscribe(c *fiber.Ctx, who caller, d *dialect.Dialect, 
 	if err := s.apply(in, sub, wholeSubscription); err != nil {
 		return words.withClientFieldNames(err)
 	}
-	sub, created, err := s.engine.EnsureSubscription(c.UserContext(), sub, router.EnsureOptions{NewSecret: in.Secret == "", UniqueEvents: op.Unique})
+	sub, created, err := s.engine.EnsureSubscription(c.UserContext(), sub, catalog.EnsureOptions{NewSecret: in.Secret == "", UniqueEvents: op.Unique})
 	if err != nil {
 		return words.withClientFieldNames(err)
 	}
@@ -46,7 +46,7 @@ func (s *Server) dialectUpdate(c *fiber.Ctx, who caller, d *dialect.Dialect, op 
 	if err != nil {
 		return err
 	}
-	sub, err := s.engine.UpdateSubscription(c.UserContext(), who.Account, stored.ID, router.AnyVersion, func(sub *engine.Subscription) error {
+	sub, err := s.engine.UpdateSubscription(c.UserContext(), who.Account, stored.ID, catalog.AnyVersion, func(sub *engine.Subscription) error {
 		return s.apply(in, sub, changeSet{present: present})
 	})
 	if err != nil {
@@ -81,7 +81,7 @@ func (s *Server) dialectUnsubscribe(c *fiber.Ctx, who caller, d *dialect.Dialect
 		}
 		targets = append(targets, sub)
 	case said["target_url"] != "":
-		targets = s.engine.Subscriptions(router.SubscriptionQuery{Account: who.Account, Dialect: d.Name, TargetURL: said["target_url"], Event: said["event"], Limit: math.MaxInt})
+		targets = s.engine.Subscriptions(catalog.SubscriptionQuery{Account: who.Account, Dialect: d.Name, TargetURL: said["target_url"], Event: said["event"], Limit: math.MaxInt})
 		if len(targets) == 0 {
 			return engine.NotFound("subscription", truncate(said["target_url"]))
 		}
@@ -89,7 +89,7 @@ func (s *Server) dialectUnsubscribe(c *fiber.Ctx, who caller, d *dialect.Dialect
 		return newProblem(fiber.StatusUnprocessableEntity, "the body does not say which subscription is to be deleted: give "+given(op, "id", "target_url"))
 	}
 	for _, sub := range targets {
-		err := s.engine.DeleteSubscription(c.UserContext(), who.Account, sub.ID, router.AnyVersion)
+		err := s.engine.DeleteSubscription(c.UserContext(), who.Account, sub.ID, catalog.AnyVersion)
 		if err != nil && (len(targets) == 1 || engine.ErrorCode(err) != engine.CodeNotFound) {
 			return err
 		}
@@ -126,7 +126,7 @@ func (s *Server) dialectSubscription(who caller, d *dialect.Dialect, id string) 
 const maxDialectPage = 1000
 
 func (s *Server) dialectList(c *fiber.Ctx, who caller, d *dialect.Dialect, op *dialect.Operation) error {
-	all := router.SubscriptionQuery{Account: who.Account, Dialect: d.Name, Limit: math.MaxInt}
+	all := catalog.SubscriptionQuery{Account: who.Account, Dialect: d.Name, Limit: math.MaxInt}
 	scope := dialect.Scope{Lists: map[string][]jsonindex.Value{}}
 	if op.Answer.Uses("subscriptions") {
 		q := &query{c: c}

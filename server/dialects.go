@@ -8,7 +8,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
 
-	"switchhook/engine/router"
+	"switchhook/engine/catalog"
 	"switchhook/server/dialect"
 )
 
@@ -42,7 +42,7 @@ func (s *Server) serveDialects(set *dialect.Set) {
 	s.engine.SetDialectBodies(set.Bodies())
 	s.dialectSet.Store(set)
 	orphans := map[string]int{}
-	for _, sub := range s.engine.Subscriptions(router.SubscriptionQuery{Limit: math.MaxInt}) {
+	for _, sub := range s.engine.Subscriptions(catalog.SubscriptionQuery{Limit: math.MaxInt}) {
 		if sub.Dialect != "" && !slices.Contains(set.Names(), sub.Dialect) {
 			orphans[sub.Dialect]++
 		}

@@ -12,7 +12,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/ingest"
 	"switchhook/scripts/jsonindex"
 )
 
@@ -86,8 +86,8 @@ func (s *Server) publishInput(c *fiber.Ctx, in engine.EventInput) error {
 }
 
 func (s *Server) publishBatch(c *fiber.Ctx, list jsonindex.Value, who caller) error {
-	if list.Len() == 0 || list.Len() > router.MaxBatch {
-		return newProblem(fiber.StatusUnprocessableEntity, fmt.Sprintf("the list holds %d events; 1 to %d can be published at a time", list.Len(), router.MaxBatch))
+	if list.Len() == 0 || list.Len() > ingest.MaxBatch {
+		return newProblem(fiber.StatusUnprocessableEntity, fmt.Sprintf("the list holds %d events; 1 to %d can be published at a time", list.Len(), ingest.MaxBatch))
 	}
 	inputs := make([]engine.EventInput, 0, list.Len())
 	key, err := idempotencyKey(c)

@@ -18,6 +18,7 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/router"
+	"switchhook/engine/settings"
 	"switchhook/engine/target"
 	"switchhook/scripts"
 	"switchhook/scripts/sandbox"
@@ -102,7 +103,7 @@ func start(t testing.TB, with ...setup) *testServer {
 		minFree = 1 << 62
 	}
 	registry := prometheus.NewRegistry()
-	e, err := router.New(ctx, router.Config{
+	e, err := router.New(ctx, settings.Config{
 		Store: store, Transformer: pool, Guard: target.NewGuard(policy), Logger: log, Registerer: registry,
 		Retries: s.retries, Timeout: 2 * patience, StrictTypes: s.strict, MinFreeDisk: minFree, UserAgent: "Switchhook/test", Now: s.now, Quota: s.quota, VerifyWait: 300 * time.Millisecond,
 	})

@@ -9,7 +9,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/catalog"
 )
 
 // maxEntityTags is how many entity tags a list may have: the request is tried with each.
@@ -74,7 +74,7 @@ func ifMatch(c *fiber.Ctx) (int64, error) {
 	}
 	tag := headerList(c, fiber.HeaderIfMatch)
 	if tag == "" || tag == "*" {
-		return router.AnyVersion, nil
+		return catalog.AnyVersion, nil
 	}
 	number, closed := strings.CutSuffix(strings.TrimPrefix(strings.TrimPrefix(tag, "W/"), `"`), `"`)
 	n, err := strconv.ParseInt(number, 10, 64)
@@ -90,7 +90,7 @@ func upsertPrecondition(c *fiber.Ctx, exists bool) (version int64, err error) {
 	case none == "*" && exists:
 		return 0, newProblem(fiber.StatusPreconditionFailed, "If-None-Match: it is there already")
 	case none == "*":
-		return router.AnyVersion, nil
+		return catalog.AnyVersion, nil
 	case headerList(c, fiber.HeaderIfMatch) == "*" && !exists:
 		return 0, newProblem(fiber.StatusPreconditionFailed, "If-Match: it is not there")
 	}

@@ -8,7 +8,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/evaluate"
 	"switchhook/engine/snowflake"
 	"switchhook/scripts"
 	"switchhook/scripts/filter"
@@ -165,7 +165,7 @@ func (s *Server) preview(c *fiber.Ctx, who caller) error {
 	return c.JSON(view)
 }
 
-func (s *Server) runPreview(c *fiber.Ctx, in *previewInput, event jsonindex.Value, who caller) (t router.PreviewRequest, err error) {
+func (s *Server) runPreview(c *fiber.Ctx, in *previewInput, event jsonindex.Value, who caller) (t evaluate.PreviewRequest, err error) {
 	if t.Account, err = who.ownerAccount(c, in.Account); err != nil {
 		return t, err
 	}
@@ -210,16 +210,16 @@ func inEvent(err error) error {
 	return err
 }
 
-func (s *Server) previewSource(field, account string, source *string, ref *scriptRef) (*router.ScriptSource, error) {
+func (s *Server) previewSource(field, account string, source *string, ref *scriptRef) (*evaluate.ScriptSource, error) {
 	if source != nil && ref != nil {
 		return nil, invalidField(field, "and "+field+"_script are both given; give one of them")
 	}
 	if source != nil {
-		return &router.ScriptSource{Source: *source}, nil
+		return &evaluate.ScriptSource{Source: *source}, nil
 	}
 	if ref == nil {
 		return nil, nil
 	}
 	found, err := s.findRef(field+"_script", account, ref)
-	return &router.ScriptSource{Ref: found}, err
+	return &evaluate.ScriptSource{Ref: found}, err
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/evaluate"
 	"switchhook/scripts/jsonindex"
 )
 
@@ -35,7 +35,7 @@ func (s *Server) listSamples(c *fiber.Ctx, who caller) error {
 	if c.Query("cursor") != "" {
 		q.fail("cursor", "is none here: samples are one page")
 	}
-	form := router.SampleForm{Format: engine.PayloadFormat(q.text("payload_format")), Subscription: q.id("subscription", engine.SubscriptionPrefix)}
+	form := evaluate.SampleForm{Format: engine.PayloadFormat(q.text("payload_format")), Subscription: q.id("subscription", engine.SubscriptionPrefix)}
 	script := q.text("transform_script")
 	if form.Format != "" && form.Subscription != 0 || script != "" && (form.Format != "" || form.Subscription != 0) {
 		q.fail("payload_format", ", subscription and transform_script each say what samples look like; give one of them")
@@ -79,7 +79,7 @@ func (s *Server) testSubscription(c *fiber.Ctx, who caller) error {
 			return err
 		}
 	}
-	t := router.PreviewRequest{Account: sub.Account, Subscription: sub.ID, EventID: in.EventID, SampleType: in.Sample}
+	t := evaluate.PreviewRequest{Account: sub.Account, Subscription: sub.ID, EventID: in.EventID, SampleType: in.Sample}
 	if present["event"].Exists() {
 		if in.EventID != "" || in.Sample != "" {
 			return invalidField("event", "is given, and event_id or sample as well; give one of the three")

@@ -9,7 +9,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/monitor"
 	"switchhook/engine/snowflake"
 	"switchhook/scripts"
 	"switchhook/scripts/jsonindex"
@@ -59,8 +59,8 @@ func (s *Server) viewScript(sc *engine.Script) scriptView {
 	v.Stats = statsView{Runs: stats.Runs, Errors: stats.Errors, Timeouts: stats.Timeouts, Dropped: stats.Dropped, CPUMS: milliseconds(stats.CPU)}
 	for i, n := range stats.Buckets {
 		bucket := runBucket{Runs: n}
-		if i < len(router.ScriptBuckets) {
-			le := milliseconds(router.ScriptBuckets[i])
+		if i < len(monitor.ScriptBuckets) {
+			le := milliseconds(monitor.ScriptBuckets[i])
 			bucket.LEMS = &le
 		}
 		v.Stats.Histogram = append(v.Stats.Histogram, bucket)

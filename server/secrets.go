@@ -6,7 +6,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/catalog"
 	"switchhook/engine/signature"
 )
 
@@ -74,7 +74,7 @@ func (s *Server) rotateSecret(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	rotation := router.Rotation{Secret: in.Secret, Type: signature.SecretType(in.SecretType), Grace: router.DefaultGracePeriod, Key: key}
+	rotation := catalog.Rotation{Secret: in.Secret, Type: signature.SecretType(in.SecretType), Grace: catalog.DefaultGracePeriod, Key: key}
 	if in.GracePeriod != nil {
 		rotation.Grace = time.Duration(*in.GracePeriod)
 	}
@@ -99,7 +99,7 @@ func (in *subscriptionInput) applySecret(sub *engine.Subscription, given func(st
 	kind := signature.SecretType(in.SecretType)
 	if in.Secret != "" { // left out it stays: nobody can read it to send it back
 		sub.Secret = in.Secret
-		return router.CheckSecretType(in.Secret, kind)
+		return catalog.CheckSecretType(in.Secret, kind)
 	}
 	if kind == "" {
 		return nil

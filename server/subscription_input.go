@@ -13,7 +13,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/catalog"
 	"switchhook/engine/signature"
 	"switchhook/engine/target"
 	"switchhook/scripts/jsonindex"
@@ -201,7 +201,7 @@ func (s *Server) expiresAt(in *subscriptionInput) (time.Time, error) {
 		if err := readValue("expires_in", in.ExpiresIn, &left); err != nil {
 			return time.Time{}, err
 		}
-		if d := time.Duration(left); d < router.MinExpiry || d > router.MaxExpiry {
+		if d := time.Duration(left); d < catalog.MinExpiry || d > catalog.MaxExpiry {
 			return time.Time{}, invalidField("expires_in", fmt.Sprintf("is %s; it must be a minute at least and 10 years at most", d))
 		}
 		return s.engine.Now().Add(time.Duration(left)), nil

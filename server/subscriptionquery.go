@@ -10,7 +10,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/catalog"
 	"switchhook/scripts/suggest"
 )
 
@@ -25,9 +25,9 @@ var pageSizes = []string{"perpage", "pagesize", "size"}
 // the parameters of another service; one that looks like a slip of the pen is refused.
 // client are those that members of subscriptions have that the API does not know; skip is
 // how many entries come before the page.
-func (s *Server) subscriptionQuery(c *fiber.Ctx, account string) (find router.SubscriptionQuery, client map[string]string, skip int, err error) {
+func (s *Server) subscriptionQuery(c *fiber.Ctx, account string) (find catalog.SubscriptionQuery, client map[string]string, skip int, err error) {
 	q := &query{c: c}
-	find = router.SubscriptionQuery{Account: account, After: q.id("cursor", engine.SubscriptionPrefix), Limit: q.limit() + 1}
+	find = catalog.SubscriptionQuery{Account: account, After: q.id("cursor", engine.SubscriptionPrefix), Limit: q.limit() + 1}
 	own := append([]string{"event", "active", "target_url", "inline", "health"}, listParameters...)
 	names, page := map[string]string{}, 0 // what was given under which name
 	set := func(ours, name string, same bool) {
@@ -102,7 +102,7 @@ func (s *Server) subscriptionQuery(c *fiber.Ctx, account string) (find router.Su
 // clientsKnow reports whether the request for one of the account's subscriptions had a
 // member of this name that the API does not know.
 func (s *Server) clientsKnow(account, name string) bool {
-	return slices.ContainsFunc(s.engine.Subscriptions(router.SubscriptionQuery{Account: account, Limit: math.MaxInt}), func(sub *engine.Subscription) bool {
+	return slices.ContainsFunc(s.engine.Subscriptions(catalog.SubscriptionQuery{Account: account, Limit: math.MaxInt}), func(sub *engine.Subscription) bool {
 		return sub.Client[name] != nil
 	})
 }

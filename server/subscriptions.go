@@ -10,7 +10,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/catalog"
 	"switchhook/engine/signature"
 	"switchhook/engine/snowflake"
 	"switchhook/scripts"
@@ -221,7 +221,7 @@ func (s *Server) storeSubscription(c *fiber.Ctx, sub *engine.Subscription, in *s
 		sub, err = s.engine.CreateSubscription(c.UserContext(), sub)
 		return sub, true, err
 	}
-	return s.engine.EnsureSubscription(c.UserContext(), sub, router.EnsureOptions{NewSecret: in.Secret == ""})
+	return s.engine.EnsureSubscription(c.UserContext(), sub, catalog.EnsureOptions{NewSecret: in.Secret == ""})
 }
 
 // boolParam reads a parameter of the address that is true or false; false where it is

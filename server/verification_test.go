@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/catalog"
 )
 
 // consents is a target that answers the question for its consent with answer, and events
@@ -181,7 +181,7 @@ func TestTheStrictestOfWhatIsAskedForCounts(t *testing.T) {
 			t.Errorf("%v: %v", test, got)
 		}
 	}
-	if _, err := r.engine.PutAccount(context.Background(), &engine.Account{Name: "acme", Verify: engine.VerifyHookSecret}, router.AnyVersion); err != nil {
+	if _, err := r.engine.PutAccount(context.Background(), &engine.Account{Name: "acme", Verify: engine.VerifyHookSecret}, catalog.AnyVersion); err != nil {
 		t.Fatal(err)
 	}
 	if got := mode("open.too", ""); got != "hook-secret" {

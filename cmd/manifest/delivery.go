@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/catalog"
 	"switchhook/engine/signature"
 	"switchhook/scripts/jsonindex"
 	"switchhook/server"
@@ -38,7 +38,7 @@ func (d *decoder) delivery(f field, s *Subscription) {
 	}
 	s.Verify = engine.VerificationMode(d.text(d.get(f, "verify")))
 	if len(d.mistakes) == before { // else what was not read would be called missing
-		d.blame(f, router.ValidateDeliverySettings(s.Terms()))
+		d.blame(f, catalog.ValidateDeliverySettings(s.Terms()))
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/catalog"
 	"switchhook/engine/schema"
 	"switchhook/scripts/scripttest"
 )
@@ -26,7 +26,7 @@ func (d *decoder) eventType(f field) *EventType {
 		d.wrong(d.get(f, "name"), `%q is no event type: use letters, digits and _ in parts joined by ".", such as "order.created"`, t.Name)
 	}
 	t.Verify = engine.VerificationMode(d.text(d.get(f, "verify")))
-	if wrong := router.CheckVerificationMode(t.Verify); wrong != nil {
+	if wrong := catalog.CheckVerificationMode(t.Verify); wrong != nil {
 		d.blame(f, wrong)
 	}
 	var compiled *schema.Schema

@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"switchhook/engine"
+	"switchhook/engine/evaluate"
 	"switchhook/engine/router"
+	"switchhook/engine/settings"
 	"switchhook/engine/target"
 	"switchhook/storage/sqlite"
 )
@@ -23,7 +25,7 @@ func benchEngine(b *testing.B) *router.Engine {
 	if err != nil {
 		b.Fatal(err)
 	}
-	e, err := router.New(ctx, router.Config{Store: store, Transformer: pool(), Logger: quiet, Guard: target.NewGuard(target.Policy{Allow: target.Loopback})})
+	e, err := router.New(ctx, settings.Config{Store: store, Transformer: pool(), Logger: quiet, Guard: target.NewGuard(target.Policy{Allow: target.Loopback})})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -82,11 +84,11 @@ func BenchmarkBacktest(b *testing.B) {
 		}
 	}
 	for b.Loop() {
-		run, err := e.StartBacktest(ctx, router.Backtest{Script: "order", Candidate: router.ScriptSource{Ref: engine.ScriptRef{Script: s.ID, Version: v.Number}}})
+		run, err := e.StartBacktest(ctx, evaluate.Backtest{Script: "order", Candidate: evaluate.ScriptSource{Ref: engine.ScriptRef{Script: s.ID, Version: v.Number}}})
 		if err != nil {
 			b.Fatal(err)
 		}
-		totals, err := run.Run(ctx, func(router.BacktestChange) error { return nil }, func(router.BacktestTotals) error { return nil })
+		totals, err := run.Run(ctx, func(evaluate.BacktestChange) error { return nil }, func(evaluate.BacktestTotals) error { return nil })
 		if err != nil || totals.Events != events || totals.Differs != events/10 {
 			b.Fatalf("%+v %v", totals, err)
 		}

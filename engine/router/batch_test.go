@@ -15,7 +15,8 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/catalog"
+	"switchhook/engine/settings"
 )
 
 // posts lists the bodies and headers that came, as JSON arrays.
@@ -88,7 +89,7 @@ func TestABatchDoesNotWaitForever(t *testing.T) {
 }
 
 func TestABatchIsRepeatedUnderItsID(t *testing.T) {
-	r := start(t, func(c *router.Config) {
+	r := start(t, func(c *settings.Config) {
 		c.Retries = append(engine.RetrySchedule{0}, slices.Repeat(engine.RetrySchedule{10 * time.Millisecond}, 1000)...)
 	})
 	// Retries may be due one by one, and then go in other company: it fails until the same
@@ -188,7 +189,7 @@ func TestABatchThatIsTooLargeForItsTargetIsSplit(t *testing.T) {
 }
 
 func TestTransformsInABatch(t *testing.T) {
-	r := start(t, func(c *router.Config) { c.Retries = engine.RetrySchedule{0} })
+	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	s := r.subscribe(func(s *engine.Subscription) {
 		s.Batch = engine.Batch{Size: 7, Wait: 3 * time.Second} // in which all seven are queued; what is cut off waits its time
 		s.Policy.Ordering = engine.OrderingFIFO
@@ -233,7 +234,7 @@ func TestWhatWaitsFollowsItsSubscription(t *testing.T) {
 			for i := 1; i < len(retries); i++ {
 				retries[i] = 20 * time.Millisecond
 			}
-			r := start(t, func(c *router.Config) { c.Retries = retries })
+			r := start(t, func(c *settings.Config) { c.Retries = retries })
 			r.sink.answers(func(w http.ResponseWriter, req *http.Request, _ string) {
 				if req.URL.Path == "/hook" {
 					w.WriteHeader(500)
@@ -249,7 +250,7 @@ func TestWhatWaitsFollowsItsSubscription(t *testing.T) {
 			}
 			update := func(change func(*engine.Subscription)) {
 				t.Helper()
-				if _, err := r.UpdateSubscription(context.Background(), "", s.ID, router.AnyVersion, func(s *engine.Subscription) error { change(s); return nil }); err != nil {
+				if _, err := r.UpdateSubscription(context.Background(), "", s.ID, catalog.AnyVersion, func(s *engine.Subscription) error { change(s); return nil }); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -262,7 +263,7 @@ func TestWhatWaitsFollowsItsSubscription(t *testing.T) {
 			}
 			update(func(s *engine.Subscription) { s.TargetURL = r.sink.server.URL + "/hook" })
 			ids := publish()
-			if err := r.DeleteSubscription(context.Background(), "", s.ID, router.AnyVersion); err != nil {
+			if err := r.DeleteSubscription(context.Background(), "", s.ID, catalog.AnyVersion); err != nil {
 				t.Fatal(err)
 			}
 			if states := r.final(s, 2*count); states[engine.StateDead] != count {
@@ -282,7 +283,7 @@ func TestANewOrderLosesNothing(t *testing.T) {
 	for i := 1; i < len(retries); i++ {
 		retries[i] = 50 * time.Millisecond // nothing is dead before the target is well again
 	}
-	r := start(t, func(c *router.Config) { c.Retries = retries })
+	r := start(t, func(c *settings.Config) { c.Retries = retries })
 	l := &ledger{fail: func(n numbered) bool { return n.N%10 == 0 }}
 	l.attach(r.sink)
 	s := r.subscribe(nil)
@@ -304,7 +305,7 @@ func TestANewOrderLosesNothing(t *testing.T) {
 			events = append(events, numbered{fmt.Sprint(count % 5), count})
 		}
 		r.publishNumbered(events...)
-		if _, err := r.UpdateSubscription(context.Background(), "", s.ID, router.AnyVersion, func(s *engine.Subscription) error { change(s); return nil }); err != nil {
+		if _, err := r.UpdateSubscription(context.Background(), "", s.ID, catalog.AnyVersion, func(s *engine.Subscription) error { change(s); return nil }); err != nil {
 			t.Fatal(err)
 		}
 	}

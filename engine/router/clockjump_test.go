@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/settings"
 )
 
 // wallClock is a time that is set forth and back, without the monotonic reading that would
@@ -40,7 +40,7 @@ func TestAClockThatIsSetLosesNothingAndStopsNothing(t *testing.T) {
 
 func jumpOver(t *testing.T, jumps []time.Duration) {
 	var c wallClock
-	r := start(t, func(cfg *router.Config) {
+	r := start(t, func(cfg *settings.Config) {
 		cfg.Now = c.now
 		cfg.Retries = append(engine.RetrySchedule{0}, slices.Repeat(engine.RetrySchedule{5 * time.Millisecond}, 2000)...) // more than there is time for
 		cfg.Retention = engine.Retention{Succeeded: 4 * day, Dead: 4 * day}
@@ -177,7 +177,7 @@ func TestClock_WrongAtEarlierStarts(t *testing.T) {
 	year := func(y int) { c.off.Store(int64(time.Until(time.Date(y, 1, 1, 0, 0, 0, 0, time.UTC)))) }
 	year(2100)
 	var warned atomic.Int64
-	r := start(t, func(cfg *router.Config) {
+	r := start(t, func(cfg *settings.Config) {
 		cfg.Now = c.now
 		cfg.Logger = slog.New(countWarnings{slog.DiscardHandler, &warned})
 	})

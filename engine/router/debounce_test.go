@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/settings"
 )
 
 func debounced(within time.Duration) func(*engine.Subscription) {
@@ -53,7 +53,7 @@ func TestEventsWithoutAKeySupersedeNothing(t *testing.T) {
 }
 
 func TestAFailedEventIsSuperseded(t *testing.T) {
-	r := start(t, func(c *router.Config) { c.Retries = engine.RetrySchedule{0, time.Hour} })
+	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0, time.Hour} })
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(500) })
 	s := r.subscribe(debounced(100 * time.Millisecond))
 	a := r.publishNumbered(numbered{"a", 1}, numbered{"b", 1})

@@ -10,6 +10,7 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/router"
+	"switchhook/engine/settings"
 	"switchhook/engine/target"
 	"switchhook/storage/sqlite"
 )
@@ -37,7 +38,7 @@ func benchDeliver(b *testing.B, change func(*engine.Subscription), perPost int) 
 		b.Fatal(err)
 	}
 	posts := &counted{}
-	e, err := router.New(ctx, router.Config{
+	e, err := router.New(ctx, settings.Config{
 		Store: store, Transformer: pool(), Logger: quiet, Transport: posts,
 		Guard: target.NewGuard(target.Policy{Allow: target.Loopback}),
 	})

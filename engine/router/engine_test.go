@@ -20,7 +20,9 @@ import (
 	"time"
 
 	"switchhook/engine"
+	"switchhook/engine/catalog"
 	"switchhook/engine/router"
+	"switchhook/engine/settings"
 	"switchhook/engine/target"
 	"switchhook/scripts"
 	"switchhook/scripts/jsonindex"
@@ -54,14 +56,14 @@ type rig struct {
 	t     *testing.T
 	store *sqlite.Store
 	path  string
-	cfg   router.Config
+	cfg   settings.Config
 	sink  *sink
 }
 
-func start(t *testing.T, change func(*router.Config)) *rig {
+func start(t *testing.T, change func(*settings.Config)) *rig {
 	t.Helper()
 	r := &rig{t: t, path: filepath.Join(t.TempDir(), "test.db"), sink: newSink(t)}
-	r.cfg = router.Config{
+	r.cfg = settings.Config{
 		Transformer: pool(), Logger: quiet, Guard: target.NewGuard(target.Policy{Allow: target.Loopback}),
 		Retries: engine.RetrySchedule{0, 10 * time.Millisecond, 10 * time.Millisecond, 10 * time.Millisecond},
 		Timeout: 5 * time.Minute, // a target that hangs does so until the test releases it
@@ -302,7 +304,7 @@ func patientTransport(t *testing.T, g *target.Guard) *http.Transport {
 }
 
 func TestEachFailureSaysWhereItWas(t *testing.T) {
-	r := start(t, func(c *router.Config) {
+	r := start(t, func(c *settings.Config) {
 		c.Retries = engine.RetrySchedule{0}
 		c.Transport = patientTransport(t, c.Guard)
 	})
@@ -368,7 +370,7 @@ func TestEachFailureSaysWhereItWas(t *testing.T) {
 			if len(attempts[0].Response.Body) > 16<<10 || c.state == engine.StateSucceeded != attempts[0].Response.Truncated {
 				t.Errorf("kept %d bytes of the answer, truncated %v", len(attempts[0].Response.Body), attempts[0].Response.Truncated)
 			}
-			if err := r.DeleteSubscription(context.Background(), "", s.ID, router.AnyVersion); err != nil {
+			if err := r.DeleteSubscription(context.Background(), "", s.ID, catalog.AnyVersion); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -396,7 +398,7 @@ func TestOneScriptDoesNotDisturbAnother(t *testing.T) {
 }
 
 func TestASlowTargetHoldsBackNobody(t *testing.T) {
-	r := start(t, func(c *router.Config) { c.InFlight = 24 })
+	r := start(t, func(c *settings.Config) { c.InFlight = 24 })
 	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-r.sink.gate }))
 	defer slow.Close()
 	defer r.sink.release()
@@ -410,7 +412,7 @@ func TestASlowTargetHoldsBackNobody(t *testing.T) {
 }
 
 func TestTheSlowTargetsOfAnAccountHoldBackNoOther(t *testing.T) {
-	r := start(t, func(c *router.Config) { c.InFlight = 16 })
+	r := start(t, func(c *settings.Config) { c.InFlight = 16 })
 	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-r.sink.gate }))
 	defer slow.Close()
 	defer r.sink.release()
@@ -431,7 +433,7 @@ func TestTheSlowTargetsOfAnAccountHoldBackNoOther(t *testing.T) {
 }
 
 func TestATargetThatSwitchesProtocolsHoldsNoWorker(t *testing.T) {
-	r := start(t, func(c *router.Config) { c.Retries = engine.RetrySchedule{0} })
+	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) {
 		conn, _, err := w.(http.Hijacker).Hijack()
 		if err != nil {
@@ -451,7 +453,7 @@ func TestATargetThatSwitchesProtocolsHoldsNoWorker(t *testing.T) {
 // A queue takes 1,000 in memory; what is above waits in the database and keeps its order
 // as far as one in flight at a time shows it.
 func TestWhatDoesNotFitInMemoryWaitsInTheDatabase(t *testing.T) {
-	r := start(t, func(c *router.Config) { c.SubscriptionInFlight = 1 })
+	r := start(t, func(c *settings.Config) { c.SubscriptionInFlight = 1 })
 	r.sink.hangs()
 	s := r.subscribe(nil)
 	const n, size = 4000, 200
@@ -481,7 +483,7 @@ func TestWhatDoesNotFitInMemoryWaitsInTheDatabase(t *testing.T) {
 }
 
 func TestAPausedSubscriptionKeepsWhatWaits(t *testing.T) {
-	r := start(t, func(c *router.Config) { c.SubscriptionInFlight = 1 })
+	r := start(t, func(c *settings.Config) { c.SubscriptionInFlight = 1 })
 	r.sink.hangs()
 	s := r.subscribe(nil)
 	for i := range 20 {
@@ -489,7 +491,7 @@ func TestAPausedSubscriptionKeepsWhatWaits(t *testing.T) {
 	}
 	until(t, "the first is on its way", func() bool { _, all := r.sink.count(); return all == 1 })
 	setActive := func(active bool) {
-		if _, err := r.UpdateSubscription(context.Background(), "", s.ID, router.AnyVersion, func(s *engine.Subscription) error {
+		if _, err := r.UpdateSubscription(context.Background(), "", s.ID, catalog.AnyVersion, func(s *engine.Subscription) error {
 			s.Active = active
 			return nil
 		}); err != nil {
@@ -508,7 +510,7 @@ func TestAPausedSubscriptionKeepsWhatWaits(t *testing.T) {
 }
 
 func TestANewTargetGetsWhatWaits(t *testing.T) {
-	r := start(t, func(c *router.Config) {
+	r := start(t, func(c *settings.Config) {
 		c.Retries = append(engine.RetrySchedule{0}, slices.Repeat(engine.RetrySchedule{50 * time.Millisecond}, 1000)...)
 	})
 	dead := httptest.NewServer(nil)
@@ -516,7 +518,7 @@ func TestANewTargetGetsWhatWaits(t *testing.T) {
 	s := r.subscribe(func(s *engine.Subscription) { s.TargetURL = dead.URL })
 	a := r.publish("a", `1`)
 	r.delivery(a.ID, s, engine.StateRetrying)
-	if _, err := r.UpdateSubscription(context.Background(), "", s.ID, router.AnyVersion, func(s *engine.Subscription) error {
+	if _, err := r.UpdateSubscription(context.Background(), "", s.ID, catalog.AnyVersion, func(s *engine.Subscription) error {
 		s.TargetURL = r.sink.server.URL
 		return nil
 	}); err != nil {
@@ -526,7 +528,7 @@ func TestANewTargetGetsWhatWaits(t *testing.T) {
 }
 
 func TestDeletingGivesUpWhatWaits(t *testing.T) {
-	r := start(t, func(c *router.Config) { c.SubscriptionInFlight = 1 })
+	r := start(t, func(c *settings.Config) { c.SubscriptionInFlight = 1 })
 	r.sink.hangs()
 	s := r.subscribe(nil)
 	var accepted []engine.Accepted
@@ -534,10 +536,10 @@ func TestDeletingGivesUpWhatWaits(t *testing.T) {
 		accepted = append(accepted, r.publish("a", strconv.Itoa(i)))
 	}
 	until(t, "the first is on its way", func() bool { _, all := r.sink.count(); return all == 1 })
-	if err := r.DeleteSubscription(context.Background(), "", s.ID, router.AnyVersion); err != nil {
+	if err := r.DeleteSubscription(context.Background(), "", s.ID, catalog.AnyVersion); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.DeleteSubscription(context.Background(), "", s.ID, router.AnyVersion); engine.ErrorCode(err) != engine.CodeNotFound {
+	if err := r.DeleteSubscription(context.Background(), "", s.ID, catalog.AnyVersion); engine.ErrorCode(err) != engine.CodeNotFound {
 		t.Errorf("deleted twice: %v", err)
 	}
 	r.sink.release()
@@ -590,7 +592,7 @@ func TestARepeatIsNotDeliveredTwice(t *testing.T) {
 }
 
 func TestStopLeavesTheRestToTheNextRun(t *testing.T) {
-	r := start(t, func(c *router.Config) { c.SubscriptionInFlight = 2 })
+	r := start(t, func(c *settings.Config) { c.SubscriptionInFlight = 2 })
 	const n = 300
 	r.sink.answers(func(http.ResponseWriter, *http.Request, string) { time.Sleep(time.Millisecond) })
 	r.subscribe(nil)
@@ -645,7 +647,7 @@ func TestChangesDoNotOverwriteEachOther(t *testing.T) {
 	}
 	for range 20 { // without a version all go through, one after the other
 		wg.Go(func() {
-			if _, err := r.UpdateSubscription(context.Background(), "", s.ID, router.AnyVersion, func(s *engine.Subscription) error { return nil }); err != nil {
+			if _, err := r.UpdateSubscription(context.Background(), "", s.ID, catalog.AnyVersion, func(s *engine.Subscription) error { return nil }); err != nil {
 				t.Error(err)
 			}
 		})
@@ -654,7 +656,7 @@ func TestChangesDoNotOverwriteEachOther(t *testing.T) {
 	if now, _ := r.Subscription("", s.ID); now.Version != 22 {
 		t.Errorf("version %d", now.Version)
 	}
-	_, err := r.UpdateSubscription(context.Background(), "", s.ID, router.AnyVersion, func(s *engine.Subscription) error { return errors.New("no") })
+	_, err := r.UpdateSubscription(context.Background(), "", s.ID, catalog.AnyVersion, func(s *engine.Subscription) error { return errors.New("no") })
 	if err == nil || err.Error() != "no" {
 		t.Error(err)
 	}

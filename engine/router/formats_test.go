@@ -17,7 +17,7 @@ import (
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/settings"
 )
 
 // ceReceiver is a target that reads what comes with the CloudEvents SDK.
@@ -37,7 +37,7 @@ func ceReceiver(t *testing.T) (*httptest.Server, chan ce.Event) {
 }
 
 func TestTheCloudEventsSDKReadsWhatGoesOut(t *testing.T) {
-	r := start(t, func(c *router.Config) { c.CloudEventsSource = "https://router.example/" })
+	r := start(t, func(c *settings.Config) { c.CloudEventsSource = "https://router.example/" })
 	server, got := ceReceiver(t)
 	receive := func() ce.Event {
 		t.Helper()
@@ -174,7 +174,7 @@ func TestAStoredCloudEventIsShownWithTheSourceThatItWentOutWith(t *testing.T) {
 
 func TestASkinnyPayloadBringsAURLForTheEvent(t *testing.T) {
 	var ahead atomic.Int64
-	r := start(t, func(c *router.Config) {
+	r := start(t, func(c *settings.Config) {
 		c.PublicURL, c.SkinnyTokenTTL = "https://hooks.example.com/router/", time.Minute
 		c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	})

@@ -10,7 +10,8 @@ import (
 	"time"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/catalog"
+	"switchhook/engine/settings"
 	"switchhook/scripts/jsonindex"
 )
 
@@ -59,7 +60,7 @@ func (r *rig) none(eventType string) {
 
 func TestFiveDaysOfFailureSwitchASubscriptionOff(t *testing.T) {
 	var c clock
-	r := start(t, func(cfg *router.Config) {
+	r := start(t, func(cfg *settings.Config) {
 		cfg.Now, cfg.DeactivateAfter, cfg.Retries = c.now, 5*day, engine.RetrySchedule{0}
 	})
 	listener := receiverOf(t, nil)
@@ -114,7 +115,7 @@ func receiverOf(t *testing.T, answer func(http.ResponseWriter, *http.Request, st
 
 func TestADeadTargetSpendsFewAttemptsAndLosesNothing(t *testing.T) {
 	var c clock
-	r := start(t, func(cfg *router.Config) { cfg.Now = c.now })
+	r := start(t, func(cfg *settings.Config) { cfg.Now = c.now })
 	listener := receiverOf(t, nil)
 	r.subscribe(func(s *engine.Subscription) {
 		s.Events, s.TargetURL = []string{"switchhook.subscription.recovered"}, listener.server.URL
@@ -144,7 +145,7 @@ func TestADeadTargetSpendsFewAttemptsAndLosesNothing(t *testing.T) {
 
 func TestWhatIsTooOldIsDead(t *testing.T) {
 	var c clock
-	r := start(t, func(cfg *router.Config) { cfg.Now = c.now })
+	r := start(t, func(cfg *settings.Config) { cfg.Now = c.now })
 	r.sink.answers(status(503))
 	s := r.subscribe(func(s *engine.Subscription) {
 		s.Policy = engine.Policy{GiveUpAfter: time.Hour, InFlight: 1, Retries: engine.RetrySchedule{0, time.Minute, time.Minute}}
@@ -170,7 +171,7 @@ func TestWhatIsTooOldIsDead(t *testing.T) {
 
 func TestWhatWaitedWhileASubscriptionWasOffIsNotTooOld(t *testing.T) {
 	var c clock
-	r := start(t, func(cfg *router.Config) { cfg.Now, cfg.SubscriptionInFlight = c.now, 1 })
+	r := start(t, func(cfg *settings.Config) { cfg.Now, cfg.SubscriptionInFlight = c.now, 1 })
 	r.sink.hangs()
 	s := r.subscribe(nil)
 	first, second := r.publish("a", `1`), r.publish("a", `2`)
@@ -187,7 +188,7 @@ func TestWhatWaitedWhileASubscriptionWasOffIsNotTooOld(t *testing.T) {
 }
 
 func TestManyDeadLettersAreOneEvent(t *testing.T) {
-	r := start(t, func(cfg *router.Config) { cfg.Retries = engine.RetrySchedule{0} })
+	r := start(t, func(cfg *settings.Config) { cfg.Retries = engine.RetrySchedule{0} })
 	listener := receiverOf(t, nil)
 	r.subscribe(func(s *engine.Subscription) {
 		s.Events, s.TargetURL = []string{"switchhook.delivery.dead"}, listener.server.URL
@@ -233,7 +234,7 @@ func TestManyDeadLettersAreOneEvent(t *testing.T) {
 
 func TestOperationalEventsRaiseNone(t *testing.T) {
 	var c clock
-	r := start(t, func(cfg *router.Config) {
+	r := start(t, func(cfg *settings.Config) {
 		cfg.Now, cfg.DeactivateAfter, cfg.Retries = c.now, time.Hour, engine.RetrySchedule{0}
 	})
 	gone := receiverOf(t, status(404))
@@ -264,7 +265,7 @@ func TestOperationalEventsRaiseNone(t *testing.T) {
 }
 
 func TestAQuarantineIsToldAndDeadLettersHoldNoPayload(t *testing.T) {
-	r := start(t, func(cfg *router.Config) { cfg.Retries = engine.RetrySchedule{0} })
+	r := start(t, func(cfg *settings.Config) { cfg.Retries = engine.RetrySchedule{0} })
 	listener := receiverOf(t, nil)
 	r.subscribe(func(s *engine.Subscription) {
 		s.Events, s.TargetURL = []string{"switchhook.*"}, listener.server.URL
@@ -285,7 +286,7 @@ func TestAQuarantineIsToldAndDeadLettersHoldNoPayload(t *testing.T) {
 }
 
 func TestNobodySubscribedNothingStored(t *testing.T) {
-	r := start(t, func(cfg *router.Config) { cfg.Retries = engine.RetrySchedule{0} })
+	r := start(t, func(cfg *settings.Config) { cfg.Retries = engine.RetrySchedule{0} })
 	r.sink.answers(status(410))
 	s := r.subscribe(nil) // "*" does not match them
 	r.delivery(r.publish("a", `1`).ID, s, engine.StateDead)
@@ -296,7 +297,7 @@ func TestNobodySubscribedNothingStored(t *testing.T) {
 }
 
 func TestAStopLosesNoOperationalEvent(t *testing.T) {
-	r := start(t, func(c *router.Config) { c.Retries = engine.RetrySchedule{0} })
+	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	listener := receiverOf(t, nil)
 	r.subscribe(func(s *engine.Subscription) {
 		s.Events, s.TargetURL, s.Filter = []string{"switchhook.*"}, listener.server.URL, "data.count == 1"
@@ -314,7 +315,7 @@ func TestAStopLosesNoOperationalEvent(t *testing.T) {
 func TestThatASubscriptionIsOnAgainIsWrittenAtOnce(t *testing.T) {
 	r := start(t, nil)
 	s := r.subscribe(func(s *engine.Subscription) { s.Active = false })
-	_, err := r.UpdateSubscription(context.Background(), "", s.ID, router.AnyVersion, func(s *engine.Subscription) error {
+	_, err := r.UpdateSubscription(context.Background(), "", s.ID, catalog.AnyVersion, func(s *engine.Subscription) error {
 		s.Active = true
 		return nil
 	})
@@ -329,7 +330,7 @@ func TestThatASubscriptionIsOnAgainIsWrittenAtOnce(t *testing.T) {
 
 // A subscription whose transform or filter fails on every event is not healthy.
 func TestHealthOfScripts(t *testing.T) {
-	r := start(t, func(cfg *router.Config) { cfg.Retries = engine.RetrySchedule{0} })
+	r := start(t, func(cfg *settings.Config) { cfg.Retries = engine.RetrySchedule{0} })
 	listener := receiverOf(t, nil)
 	r.subscribe(func(s *engine.Subscription) {
 		s.Events, s.TargetURL = []string{"switchhook.script.failing"}, listener.server.URL
@@ -348,7 +349,7 @@ func TestHealthOfScripts(t *testing.T) {
 		return r.Health(s.ID)
 	}
 	failing := func() (ids []engine.ID) {
-		for _, s := range r.Subscriptions(router.SubscriptionQuery{Health: engine.HealthFailing, Limit: 10}) {
+		for _, s := range r.Subscriptions(catalog.SubscriptionQuery{Health: engine.HealthFailing, Limit: 10}) {
 			ids = append(ids, s.ID)
 		}
 		return ids

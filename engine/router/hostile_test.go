@@ -27,7 +27,8 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/catalog"
+	"switchhook/engine/settings"
 	"switchhook/engine/target"
 	"switchhook/engine/target/targettest"
 )
@@ -236,7 +237,7 @@ type siege struct {
 func besiege(t *testing.T, policy target.Policy) *siege {
 	s := &siege{before: clientGoroutines()}
 	policy.Allow = target.Loopback
-	s.rig = start(t, func(c *router.Config) {
+	s.rig = start(t, func(c *settings.Config) {
 		c.Timeout, c.Retries = patience, engine.RetrySchedule{0}
 		c.Guard = target.NewGuard(policy)
 		s.transport = patientTransport(t, c.Guard)
@@ -341,7 +342,7 @@ func TestTargetsThatBreakHTTP(t *testing.T) {
 }
 
 func TestDelivery_StatusCountsWhateverComesOfTheBody(t *testing.T) {
-	r := start(t, func(c *router.Config) { c.Retries = engine.RetrySchedule{0} })
+	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	for status, want := range map[string]engine.State{"200 OK": succeeded, "202 Accepted": succeeded, "302 Found": dead, "404 Not Found": dead, "410 Gone": dead, "429 Slow": dead, "503 No": dead} {
 		for name, c := range map[string]struct {
 			play      func(string) func(*net.TCPConn, <-chan struct{})
@@ -372,7 +373,7 @@ func TestDelivery_StatusCountsWhateverComesOfTheBody(t *testing.T) {
 			if now, err := r.Subscription("", s.ID); err != nil || now.Active == (status[:3] == "410") {
 				t.Errorf("%s, %s: active %v, %v", status, name, now.Active, err)
 			}
-			if err := r.DeleteSubscription(context.Background(), "", s.ID, router.AnyVersion); err != nil {
+			if err := r.DeleteSubscription(context.Background(), "", s.ID, catalog.AnyVersion); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -380,7 +381,7 @@ func TestDelivery_StatusCountsWhateverComesOfTheBody(t *testing.T) {
 }
 
 func TestDelivery_ClosedKeptConnectionCostsNoAttempt(t *testing.T) {
-	r := start(t, func(c *router.Config) { c.Retries = engine.RetrySchedule{0, time.Hour} })
+	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0, time.Hour} })
 	var requests atomic.Int64
 	w := newWicked(t, func(c *net.TCPConn, _ <-chan struct{}) {
 		reader := bufio.NewReader(c)
@@ -490,7 +491,7 @@ func TestDelivery_HeaderNamesAreSentAsWritten(t *testing.T) {
 					t.Errorf("the attempt shows %s: %s", h.Name, h.Value)
 				}
 			}
-			if err := r.DeleteSubscription(context.Background(), "", s.ID, router.AnyVersion); err != nil {
+			if err := r.DeleteSubscription(context.Background(), "", s.ID, catalog.AnyVersion); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -499,7 +500,7 @@ func TestDelivery_HeaderNamesAreSentAsWritten(t *testing.T) {
 
 func TestConsent_HeaderNamesAreSentAsWritten(t *testing.T) {
 	got := make(chan []string, 10)
-	r := start(t, func(c *router.Config) { c.VerifyWait = time.Millisecond })
+	r := start(t, func(c *settings.Config) { c.VerifyWait = time.Millisecond })
 	w := rawHeaders(t, got)
 	r.subscribe(func(s *engine.Subscription) {
 		s.TargetURL, s.Headers, s.Verification.Mode = "http://"+w.Addr().String(), map[string]string{"x-API-KEY": "k", "content-type": "text/x"}, engine.VerifyHookSecret
@@ -675,7 +676,7 @@ func TestRetryAfterIsHonouredWithinBounds(t *testing.T) {
 			if d.State != engine.StateRetrying || d.NextAt.Before(began.Add(c.least)) || d.NextAt.After(ended.Add(c.most)) {
 				t.Errorf("%s with %d: %s, again after %v", name, status, d.State, d.NextAt.Sub(began))
 			}
-			if err := r.DeleteSubscription(context.Background(), "", s.ID, router.AnyVersion); err != nil {
+			if err := r.DeleteSubscription(context.Background(), "", s.ID, catalog.AnyVersion); err != nil {
 				t.Fatal(err)
 			}
 		}

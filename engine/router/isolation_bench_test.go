@@ -16,7 +16,10 @@ import (
 	"time"
 
 	"switchhook/engine"
+	"switchhook/engine/catalog"
+	"switchhook/engine/ingest"
 	"switchhook/engine/router"
+	"switchhook/engine/settings"
 	"switchhook/engine/target"
 	"switchhook/storage/sqlite"
 )
@@ -102,7 +105,7 @@ func benchmarkIsolation(b *testing.B, dead bool) {
 
 	// Nothing is lost: once the dead targets live, they get all that they were owed.
 	for i, s := range ill {
-		if _, err := e.UpdateSubscription(context.Background(), "", s.ID, router.AnyVersion, func(s *engine.Subscription) error {
+		if _, err := e.UpdateSubscription(context.Background(), "", s.ID, catalog.AnyVersion, func(s *engine.Subscription) error {
 			s.TargetURL = fmt.Sprintf("%s/%d/", healthy.URL, i)
 			return nil
 		}); err != nil {
@@ -123,7 +126,7 @@ func BenchmarkStartWithABacklog(b *testing.B) {
 	}); err != nil {
 		b.Fatal(err)
 	}
-	batch := make([]engine.EventInput, router.MaxBatch)
+	batch := make([]engine.EventInput, ingest.MaxBatch)
 	for i := range batch {
 		batch[i] = event("a", `{"id":1001,"text":"`+strings.Repeat("x", 400)+`"}`)
 	}
@@ -153,7 +156,7 @@ func routerOn(b *testing.B, path string) benchmarked {
 	if err != nil {
 		b.Fatal(err)
 	}
-	e, err := router.New(context.Background(), router.Config{
+	e, err := router.New(context.Background(), settings.Config{
 		Store: store, Transformer: pool(), Logger: quiet, Guard: target.NewGuard(target.Policy{Allow: target.Loopback}),
 	})
 	if err != nil {

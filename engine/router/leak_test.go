@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/settings"
 )
 
 // engineGoroutines lists the goroutines of engines, by the function that began them.
@@ -29,7 +29,7 @@ func engineGoroutines() (list []string) {
 func TestAStopLeavesNoGoroutine(t *testing.T) {
 	until(t, "earlier tests have ended theirs", func() bool { return len(engineGoroutines()) == 0 })
 	compiler := newSlowCompiler("/* slow */")
-	r := start(t, func(c *router.Config) {
+	r := start(t, func(c *settings.Config) {
 		c.Transformer, c.VerifyWait = compiler, time.Millisecond
 		c.Quota = engine.Quota{StoredBytes: 1 << 30}
 	})

@@ -9,14 +9,15 @@ import (
 	"time"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/catalog"
+	"switchhook/engine/settings"
 	"switchhook/scripts"
 )
 
 // slowCompiler is the real sandbox, where a source that holds slow is compiled only once
 // its gate is open.
 type slowCompiler struct {
-	router.Transformer
+	settings.Transformer
 	slow     string
 	armed    atomic.Bool
 	compiles atomic.Int32
@@ -58,7 +59,7 @@ func within(t *testing.T, what string, do func()) {
 
 func TestNothingWaitsForACompilation(t *testing.T) {
 	compiler := newSlowCompiler("/* slow */")
-	r := start(t, func(c *router.Config) { c.Transformer = compiler })
+	r := start(t, func(c *settings.Config) { c.Transformer = compiler })
 	slow := r.subscribe(func(s *engine.Subscription) {
 		s.Events, s.Transform = []string{"slow.one"}, "/* slow */ function transform(event) { return 'slow ' + event.data }"
 	})
@@ -90,13 +91,13 @@ func TestNothingWaitsForACompilation(t *testing.T) {
 		until(t, "the transform is quarantined", func() bool { return r.Quarantined(hangs.ID) != "" })
 	})
 	within(t, "a change", func() {
-		if _, err := r.UpdateSubscription(context.Background(), "", plain.ID, router.AnyVersion, func(s *engine.Subscription) error {
+		if _, err := r.UpdateSubscription(context.Background(), "", plain.ID, catalog.AnyVersion, func(s *engine.Subscription) error {
 			s.Description = "changed"
 			return nil
 		}); err != nil {
 			t.Error(err)
 		}
-		if _, err := r.PutAccount(context.Background(), &engine.Account{Name: "other"}, router.AnyVersion); err != nil {
+		if _, err := r.PutAccount(context.Background(), &engine.Account{Name: "other"}, catalog.AnyVersion); err != nil {
 			t.Error(err)
 		}
 		r.subscribe(func(s *engine.Subscription) { s.Events = []string{"new.one"} })
@@ -105,7 +106,7 @@ func TestNothingWaitsForACompilation(t *testing.T) {
 		if k, err := r.Authenticate(text); err != nil || k.ID != key.ID {
 			t.Error(k, err)
 		}
-		r.Subscriptions(router.SubscriptionQuery{Limit: 10})
+		r.Subscriptions(catalog.SubscriptionQuery{Limit: 10})
 		if why := r.Quarantined(slow.ID); why != "" {
 			t.Error(why)
 		}
@@ -126,7 +127,7 @@ func TestNothingWaitsForACompilation(t *testing.T) {
 // A stop does not wait for a compilation, and what waited for it is delivered by the next run.
 func TestAStopEndsACompilation(t *testing.T) {
 	compiler := newSlowCompiler("/* slow */")
-	r := start(t, func(c *router.Config) { c.Transformer = compiler })
+	r := start(t, func(c *settings.Config) { c.Transformer = compiler })
 	slow := r.subscribe(func(s *engine.Subscription) { s.Transform = "/* slow */ function transform() { return 1 }" })
 	r.restart()
 	compiler.armed.Store(true)
@@ -143,7 +144,7 @@ func TestAStopEndsACompilation(t *testing.T) {
 // A transform that is compiled only after another subscription's use of it was quarantined
 // waits as well.
 func TestAQuarantineReachesWhatIsCompiledLater(t *testing.T) {
-	r := start(t, func(c *router.Config) { c.Retries = engine.RetrySchedule{0} })
+	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	hanging := "function transform() { for (;;); }"
 	first := r.subscribe(func(s *engine.Subscription) { s.Events, s.Transform = []string{"first"}, hanging })
 	second := r.subscribe(func(s *engine.Subscription) { s.Events, s.Transform = []string{"second"}, hanging })

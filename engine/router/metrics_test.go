@@ -2,7 +2,6 @@ package router_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -14,7 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/catalog"
+	"switchhook/engine/settings"
 )
 
 // figure reads one series: figure(t, reg, "switchhook_deliveries", "dead"). Labels are
@@ -46,7 +46,7 @@ func TestOpenDeliveriesAreCountedWhereTheyStand(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	began := time.Now()
 	var later atomic.Int64
-	r := start(t, func(c *router.Config) {
+	r := start(t, func(c *settings.Config) {
 		c.Registerer, c.SubscriptionInFlight, c.Retries = reg, 1, engine.RetrySchedule{0, 100 * time.Hour}
 		c.Now = func() time.Time { return began.Add(time.Duration(later.Load())) } // it stands still in between
 	})
@@ -86,7 +86,7 @@ func TestOpenDeliveriesAreCountedWhereTheyStand(t *testing.T) {
 	if a := age("queued"); a < 3600 || a > 3700 {
 		t.Errorf("the oldest that waits is %v s old", a)
 	}
-	if _, err := r.UpdateSubscription(context.Background(), "", slow.ID, router.AnyVersion, func(s *engine.Subscription) error {
+	if _, err := r.UpdateSubscription(context.Background(), "", slow.ID, catalog.AnyVersion, func(s *engine.Subscription) error {
 		s.Active = false
 		return nil
 	}); err != nil {
@@ -95,7 +95,7 @@ func TestOpenDeliveriesAreCountedWhereTheyStand(t *testing.T) {
 	if count("queued") != 0 || count("held") != 2 {
 		t.Errorf("after the pause %v are queued and %v held", count("queued"), count("held"))
 	}
-	if err := r.DeleteSubscription(context.Background(), "", slow.ID, router.AnyVersion); err != nil {
+	if err := r.DeleteSubscription(context.Background(), "", slow.ID, catalog.AnyVersion); err != nil {
 		t.Fatal(err)
 	}
 	if n := figure(t, reg, "switchhook_deliveries_given_up_total"); n != 2 || count("held") != 0 {
@@ -114,7 +114,7 @@ func TestOpenDeliveriesAreCountedWhereTheyStand(t *testing.T) {
 func TestOnlyTheBusiestAccountsHaveFiguresOfTheirOwn(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	var later atomic.Int64
-	r := start(t, func(c *router.Config) {
+	r := start(t, func(c *settings.Config) {
 		c.Registerer, c.MetricsAccounts = reg, 2
 		c.Now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
 	})
@@ -162,47 +162,16 @@ func TestOnlyTheBusiestAccountsHaveFiguresOfTheirOwn(t *testing.T) {
 	}
 
 	off := prometheus.NewRegistry()
-	start(t, func(c *router.Config) { c.Registerer = off }).publish("a", `1`)
+	start(t, func(c *settings.Config) { c.Registerer = off }).publish("a", `1`)
 	if n := figure(t, off, "switchhook_account_events_accepted_total", "(other)"); n != -1 {
 		t.Error("accounts are counted though nobody asked for it")
-	}
-}
-
-// Whoever makes script after script does not make series after series, and nothing is lost.
-func TestOnlySoManyScriptsHaveFiguresOfTheirOwn(t *testing.T) {
-	reg, counts := prometheus.NewRegistry(), &router.ScriptCounts{}
-	reg.MustRegister(counts)
-	failed := errors.New("failed")
-	for range 2 {
-		counts.Add(0, time.Millisecond, false, nil)
-		for id := engine.ID(1); id <= 250; id++ {
-			counts.Add(id, time.Millisecond, id%2 == 0, failed)
-		}
-	}
-	families, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		if len(f.Metric) != 202 { // 200 scripts, inline, other
-			t.Errorf("%s has %d series", f.GetName(), len(f.Metric))
-		}
-	}
-	for name, want := range map[string][3]float64{
-		"switchhook_script_runs_total": {2, 2, 100}, "switchhook_script_errors_total": {0, 2, 100}, "switchhook_script_timeouts_total": {0, 0, 0},
-		"switchhook_script_dropped_total": {0, 2, 50}, "switchhook_script_seconds": {2, 2, 100},
-	} {
-		got := [3]float64{figure(t, reg, name, "inline"), figure(t, reg, name, engine.ID(200).Format(engine.ScriptPrefix)), figure(t, reg, name, "other")}
-		if got != want {
-			t.Errorf("%s of inline, a script and the others: %v, not %v", name, got, want)
-		}
 	}
 }
 
 // In a line that sorts, what waits for its retry stays in mind; it is not queued.
 func TestWhatWaitsForItsRetryInOrderIsNotQueued(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	r := start(t, func(c *router.Config) {
+	r := start(t, func(c *settings.Config) {
 		c.Registerer, c.Retries = reg, engine.RetrySchedule{0, 100 * time.Hour}
 	})
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(400) })

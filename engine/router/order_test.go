@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/settings"
 )
 
 // numbered is what these tests publish: the n-th event of a key.
@@ -208,7 +208,7 @@ func TestOrderHolds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := start(t, func(c *router.Config) { c.Retries = quick })
+			r := start(t, func(c *settings.Config) { c.Retries = quick })
 			l := &ledger{}
 			l.attach(r.sink)
 			s := r.subscribe(c.change)
@@ -257,7 +257,7 @@ func TestABlockedKeyHoldsBackNobody(t *testing.T) {
 	for i := 1; i < len(retries); i++ {
 		retries[i] = 30 * time.Millisecond
 	}
-	r := start(t, func(c *router.Config) { c.Retries = retries })
+	r := start(t, func(c *settings.Config) { c.Retries = retries })
 	l := &ledger{fail: func(n numbered) bool { return n.K == "bad" }}
 	l.attach(r.sink)
 	s := r.subscribe(func(s *engine.Subscription) {

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/outbound"
 )
 
 func (s *sink) last() (http.Header, string) {
@@ -16,14 +16,14 @@ func (s *sink) last() (http.Header, string) {
 
 func TestADialectsTemplateMakesTheBody(t *testing.T) {
 	r := start(t, nil)
-	template := func(source string) *router.BodyTemplate {
-		b, err := router.CompileBodyTemplate([]byte(source))
+	template := func(source string) *outbound.BodyTemplate {
+		b, err := outbound.CompileBodyTemplate([]byte(source))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return b
 	}
-	r.SetDialectBodies(map[string]*router.BodyTemplate{"crm": template(`{"hook":"$subscription.id","data":"$event.data"}`)})
+	r.SetDialectBodies(map[string]*outbound.BodyTemplate{"crm": template(`{"hook":"$subscription.id","data":"$event.data"}`)})
 	s := r.subscribe(func(s *engine.Subscription) { s.Dialect, s.PayloadFormat = "crm", "" })
 	want := `{"hook":"` + s.ID.Format("sub") + `","data":{"n": 1.0}}`
 	a := r.publish("a", `{"n": 1.0}`)
@@ -32,7 +32,7 @@ func TestADialectsTemplateMakesTheBody(t *testing.T) {
 		t.Errorf("the target got %s, %v", body, h)
 	}
 	// What was sent is what is shown, also after the template was changed.
-	r.SetDialectBodies(map[string]*router.BodyTemplate{"crm": template(`{"other":"$event.data"}`)})
+	r.SetDialectBodies(map[string]*outbound.BodyTemplate{"crm": template(`{"other":"$event.data"}`)})
 	if _, attempts := r.delivery(a.ID, s, engine.StateSucceeded); string(attempts[0].Request.Body) != want {
 		t.Errorf("the attempt shows %s", attempts[0].Request.Body)
 	}

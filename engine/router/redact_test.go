@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/settings"
 )
 
 func TestHidesHeader(t *testing.T) {
@@ -65,7 +65,7 @@ func TestMaskURL(t *testing.T) {
 // whatever its transform and its target do with it.
 func TestDelivery_HiddenValuesAreKeptNowhere(t *testing.T) {
 	const secret, short = "s3cr3t-value-0001", "1234"
-	r := start(t, func(c *router.Config) { c.Retries = engine.RetrySchedule{0} })
+	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	r.sink.answers(func(w http.ResponseWriter, req *http.Request, _ string) {
 		w.Header().Set("X-Echo", "you sent "+req.Header.Get("X-Shop"))
 		w.Header().Set("Set-Cookie", "sid=answer-cookie-0001")

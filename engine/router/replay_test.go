@@ -9,7 +9,8 @@ import (
 	"time"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/catalog"
+	"switchhook/engine/settings"
 )
 
 // replay starts a replay of the default account and waits until it is in a status.
@@ -36,7 +37,7 @@ func (r *rig) replayIs(id engine.ID, want engine.ReplayStatus) (job *engine.Repl
 }
 
 func TestDeadLettersAreReplayed(t *testing.T) {
-	r := start(t, func(c *router.Config) { c.Retries = engine.RetrySchedule{0} })
+	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	s, bystander := r.subscribe(nil), r.subscribe(func(s *engine.Subscription) { s.Events = []string{"other"} })
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(400) })
 	const count = 250 // several pages
@@ -193,7 +194,7 @@ func TestAReplayPausesWhereItsSubscriptionIsOff(t *testing.T) {
 	a := r.publish("a", `1`).ID
 	r.delivery(a, s, engine.StateSucceeded)
 	active := func(on bool) {
-		if _, err := r.UpdateSubscription(context.Background(), "", s.ID, router.AnyVersion, func(s *engine.Subscription) error { s.Active = on; return nil }); err != nil {
+		if _, err := r.UpdateSubscription(context.Background(), "", s.ID, catalog.AnyVersion, func(s *engine.Subscription) error { s.Active = on; return nil }); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -11,7 +11,8 @@ import (
 	"time"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/catalog"
+	"switchhook/engine/settings"
 )
 
 // clock is a time that a test moves on.
@@ -47,11 +48,11 @@ func (r *rig) prune() {
 
 func TestFinishedEventsAreKeptAsLongAsTheirAccountWants(t *testing.T) {
 	var c clock
-	r := start(t, func(cfg *router.Config) {
+	r := start(t, func(cfg *settings.Config) {
 		cfg.Now, cfg.Retries = c.now, engine.RetrySchedule{0}
 		cfg.Retention = engine.Retention{Succeeded: 7 * 24 * time.Hour, Dead: 30 * 24 * time.Hour}
 	})
-	if _, err := r.PutAccount(context.Background(), &engine.Account{Name: "long", Retention: engine.Retention{Succeeded: 60 * 24 * time.Hour}}, router.AnyVersion); err != nil {
+	if _, err := r.PutAccount(context.Background(), &engine.Account{Name: "long", Retention: engine.Retention{Succeeded: 60 * 24 * time.Hour}}, catalog.AnyVersion); err != nil {
 		t.Fatal(err)
 	}
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, body string) {
@@ -98,7 +99,7 @@ func TestFinishedEventsAreKeptAsLongAsTheirAccountWants(t *testing.T) {
 
 func TestWhatIsNotFinishedOutlivesEveryRetention(t *testing.T) {
 	var c clock
-	r := start(t, func(cfg *router.Config) {
+	r := start(t, func(cfg *settings.Config) {
 		cfg.Now, cfg.Retention = c.now, engine.Retention{Succeeded: time.Minute, Dead: time.Minute}
 	})
 	r.sink.hangs()
@@ -121,7 +122,7 @@ func TestWhatIsNotFinishedOutlivesEveryRetention(t *testing.T) {
 
 func TestTheAuditLogIsKeptForItsTime(t *testing.T) {
 	var c clock
-	r := start(t, func(cfg *router.Config) {
+	r := start(t, func(cfg *settings.Config) {
 		cfg.Now, cfg.KeepAudit = c.now, 400*24*time.Hour
 		cfg.Retention = engine.Retention{Succeeded: time.Minute, Dead: time.Minute}
 	})
@@ -136,7 +137,7 @@ func TestTheAuditLogIsKeptForItsTime(t *testing.T) {
 		return names
 	}
 	account := func(name string) {
-		if _, err := r.PutAccount(context.Background(), &engine.Account{Name: name}, router.AnyVersion); err != nil {
+		if _, err := r.PutAccount(context.Background(), &engine.Account{Name: name}, catalog.AnyVersion); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -163,7 +164,7 @@ func TestTheAuditLogIsKeptForItsTime(t *testing.T) {
 }
 
 func TestADatabaseFullOfWhatIsNotFinishedRefuses(t *testing.T) {
-	r := start(t, func(cfg *router.Config) { cfg.KeepBytes = 8 << 20 })
+	r := start(t, func(cfg *settings.Config) { cfg.KeepBytes = 8 << 20 })
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(500) })
 	s := r.subscribe(nil)
 	first := r.publish("a", `"first"`)
@@ -185,7 +186,7 @@ func TestADatabaseFullOfWhatIsNotFinishedRefuses(t *testing.T) {
 	if r.gone(first.ID) {
 		t.Error("an event was removed that is not finished")
 	}
-	if err := r.DeleteSubscription(context.Background(), "", s.ID, router.AnyVersion); err != nil {
+	if err := r.DeleteSubscription(context.Background(), "", s.ID, catalog.AnyVersion); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "there is room again", func() bool {
@@ -208,8 +209,10 @@ func TestADatabaseFullOfWhatIsNotFinishedRefuses(t *testing.T) {
 }
 
 func TestRoomIsMadeAsSoonAsItIsShort(t *testing.T) {
-	t.Cleanup(router.PruneEvery(time.Hour)) // it is not that which makes it
-	r := start(t, func(cfg *router.Config) { cfg.KeepBytes = 8 << 20 })
+	r := start(t, func(cfg *settings.Config) {
+		cfg.KeepBytes = 8 << 20
+		cfg.PruneEvery = time.Hour // it is not that which makes it
+	})
 	gone := r.publish("a", `"first"`) // nobody asked for it: it is finished
 	big := `"` + strings.Repeat("x", 40_000) + `"`
 	until(t, "the oldest has made room", func() bool {
@@ -257,7 +260,7 @@ func TestEventsAreRefusedOnceTheDatabaseIsGone(t *testing.T) {
 }
 
 func TestTheAccountWithTheBacklogIsRefusedAndNotTheOthers(t *testing.T) {
-	r := start(t, func(cfg *router.Config) {
+	r := start(t, func(cfg *settings.Config) {
 		cfg.MaxBacklog, cfg.Retries = 20, engine.RetrySchedule{0, time.Hour}
 	})
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, body string) {
@@ -293,7 +296,7 @@ func TestTheAccountWithTheBacklogIsRefusedAndNotTheOthers(t *testing.T) {
 	if _, err := publish("other", `1`); err != nil {
 		t.Fatalf("another account suffers: %v", err)
 	}
-	if err := r.DeleteSubscription(context.Background(), "", s.ID, router.AnyVersion); err != nil {
+	if err := r.DeleteSubscription(context.Background(), "", s.ID, catalog.AnyVersion); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "the backlog is gone", func() bool {

@@ -10,13 +10,14 @@ import (
 	"time"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/catalog"
+	"switchhook/engine/settings"
 	"switchhook/engine/signature"
 )
 
 func TestAnOldSecretSignsUntilItsTimeIsOverByTheEnginesClock(t *testing.T) {
 	var ahead atomic.Int64
-	r := start(t, func(c *router.Config) {
+	r := start(t, func(c *settings.Config) {
 		c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	})
 	ctx := context.Background()
@@ -28,7 +29,7 @@ func TestAnOldSecretSignsUntilItsTimeIsOverByTheEnginesClock(t *testing.T) {
 		return len(strings.Fields(h.Get("webhook-signature")))
 	}
 	first := s.Secret
-	s, until, err := r.RotateSecret(ctx, "", s.ID, router.AnyVersion, router.Rotation{Grace: time.Hour})
+	s, until, err := r.RotateSecret(ctx, "", s.ID, catalog.AnyVersion, catalog.Rotation{Grace: time.Hour})
 	if err != nil || s.Secret == first || len(s.OldSecrets) != 1 || s.OldSecrets[0].Secret != first || !s.OldSecrets[0].Until.Equal(until) {
 		t.Fatalf("%+v %v %v", s.OldSecrets, until, err)
 	}
@@ -47,7 +48,7 @@ func TestAnOldSecretSignsUntilItsTimeIsOverByTheEnginesClock(t *testing.T) {
 	if err != nil || len(stored.OldSecrets) != 1 || len(r.OldSecrets(stored)) != 0 {
 		t.Errorf("before a change: %+v %v", stored, err)
 	}
-	changed, err := r.UpdateSubscription(ctx, "", s.ID, router.AnyVersion, func(s *engine.Subscription) error { s.Description = "x"; return nil })
+	changed, err := r.UpdateSubscription(ctx, "", s.ID, catalog.AnyVersion, func(s *engine.Subscription) error { s.Description = "x"; return nil })
 	if err != nil || len(changed.OldSecrets) != 0 || changed.Secret != stored.Secret {
 		t.Errorf("after a change: %+v %v", changed.OldSecrets, err)
 	}
@@ -61,7 +62,7 @@ func TestOfOneRotationSentManyTimesAtOnceOneIsMade(t *testing.T) {
 		var wait sync.WaitGroup
 		for range 16 {
 			wait.Go(func() {
-				got, until, err := r.RotateSecret(context.Background(), "", s.ID, router.AnyVersion, router.Rotation{Key: grace.String(), Grace: grace})
+				got, until, err := r.RotateSecret(context.Background(), "", s.ID, catalog.AnyVersion, catalog.Rotation{Key: grace.String(), Grace: grace})
 				if err != nil {
 					t.Error(err)
 					return
@@ -105,8 +106,8 @@ func TestSigningThatIsRefusedNamesItsField(t *testing.T) {
 		}
 	}
 	s := r.subscribe(nil)
-	for want, rotation := range map[string]router.Rotation{"secret": {Secret: "whsec_???"}, "secret_type": {Type: "rsa"}} {
-		if _, _, err := r.RotateSecret(ctx, "", s.ID, router.AnyVersion, rotation); field(err) != want {
+	for want, rotation := range map[string]catalog.Rotation{"secret": {Secret: "whsec_???"}, "secret_type": {Type: "rsa"}} {
+		if _, _, err := r.RotateSecret(ctx, "", s.ID, catalog.AnyVersion, rotation); field(err) != want {
 			t.Errorf("%s: got %v", want, err)
 		}
 	}

@@ -1,3 +1,4 @@
+// Package router puts the parts of the engine together: New, Start, Ready, Close.
 package router
 
 import (
@@ -7,32 +8,45 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"switchhook/engine"
+	"switchhook/engine/catalog"
+	"switchhook/engine/dispatch"
+	"switchhook/engine/evaluate"
+	"switchhook/engine/idempotency"
+	"switchhook/engine/ingest"
+	"switchhook/engine/jobs"
+	"switchhook/engine/lifecycle"
+	"switchhook/engine/monitor"
+	"switchhook/engine/outbound"
+	"switchhook/engine/outbox"
+	"switchhook/engine/resources"
+	"switchhook/engine/settings"
 	"switchhook/engine/snowflake"
 	"switchhook/engine/target"
+	"switchhook/engine/telemetry"
 	"switchhook/engine/watermark"
 )
 
 // Engine is the router: it puts its parts together. All methods may be called by many
 // goroutines.
 type Engine struct {
-	*Catalog
-	*Monitor
-	*Sender
-	*Dispatcher
-	*LoadShedder
-	*Publisher
-	*Replayer
-	*Pruner
-	*Evaluator
-	*Idempotency
-	*ResourceMonitor
-	outbox *Outbox
+	*catalog.Catalog
+	*monitor.Monitor
+	*outbound.Sender
+	*dispatch.Dispatcher
+	*ingest.LoadShedder
+	*ingest.Publisher
+	*jobs.Replayer
+	*jobs.Pruner
+	*evaluate.Evaluator
+	*idempotency.Requests
+	*resources.Tracker
+	outbox *outbox.Outbox
 
-	cfg     Config
+	cfg     settings.Config
 	store   engine.Store
-	metrics *Metrics
-	traces  *tracing
-	life    *Lifecycle
+	metrics *telemetry.Metrics
+	traces  *telemetry.Tracing
+	life    *lifecycle.Lifecycle
 }
 
 const (
@@ -43,8 +57,8 @@ const (
 
 // New reads the catalogue from the store and makes an Engine that accepts events.
 // Nothing is delivered before Start.
-func New(ctx context.Context, cfg Config) (*Engine, error) {
-	cfg.defaults()
+func New(ctx context.Context, cfg settings.Config) (*Engine, error) {
+	cfg.Defaults()
 	last, err := cfg.Store.LastEventID(ctx)
 	if err != nil {
 		return nil, err
@@ -55,32 +69,32 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	}
 	ids := snowflake.NewMaker(cfg.Now, cfg.Node, last)
 	e := &Engine{
-		cfg: cfg, life: newLifecycle(cfg.Now), traces: newTracing(cfg.Tracer),
-		metrics: NewMetrics(cfg.Registerer, cfg.MetricsAccounts, cfg.Now),
+		cfg: cfg, life: lifecycle.New(cfg.Now), traces: telemetry.NewTracing(cfg.Tracer),
+		metrics: telemetry.NewMetrics(cfg.Registerer, cfg.MetricsAccounts, cfg.Now),
 	}
 	client := target.NewClient(cfg.Transport)
-	e.ResourceMonitor = newResourceMonitor(cfg, e.metrics)
-	e.Catalog = newCatalog(cfg, client, e.life, e.metrics, e.ResourceMonitor, ids)
-	e.store = e.Catalog.store
-	e.outbox = newOutbox(e.Catalog, e.life, cfg.Logger)
-	e.Monitor = newMonitor(cfg, e.Catalog, e.life)
-	e.Sender = newSender(cfg, client, e.Catalog, e.Monitor, e.traces)
-	e.Dispatcher = newDispatcher(cfg, e.Sender, e.outbox, e.ResourceMonitor, e.metrics, e.traces, e.life, watermark.New(ids, last))
-	e.LoadShedder = newLoadShedder(cfg, e.Catalog, e.life)
-	e.Publisher = newPublisher(cfg, e.Dispatcher, e.LoadShedder)
-	e.Replayer = newReplayer(cfg, e.Dispatcher)
-	e.Pruner = newPruner(cfg, e.Catalog, e.LoadShedder, e.metrics, e.life)
-	e.Evaluator = newEvaluator(cfg, e.Publisher)
-	e.Idempotency = newIdempotency(e.store, ids)
-	e.Catalog.listener, e.Catalog.health = listener{e}, e.Dispatcher
-	e.outbox.publisher = e.Publisher
-	if err := e.Catalog.load(ctx); err != nil {
+	e.Tracker = resources.New(cfg, e.metrics)
+	e.Catalog = catalog.New(cfg, client, e.life, e.metrics, e.Tracker, ids)
+	e.store = e.Catalog.AuditedStore()
+	e.outbox = outbox.New(e.Catalog, e.life, cfg.Logger)
+	e.Monitor = monitor.New(cfg, e.Catalog, e.life)
+	e.Sender = outbound.New(cfg, e.store, client, e.Catalog, e.Monitor, e.traces)
+	e.Dispatcher = dispatch.New(cfg, e.store, e.Catalog, e.Monitor, e.Sender, e.outbox, e.Tracker, e.metrics, e.traces, e.life, watermark.New(ids, last))
+	e.LoadShedder = ingest.NewLoadShedder(cfg, e.store, e.Catalog, e.Tracker, e.life)
+	e.Publisher = ingest.NewPublisher(cfg, e.store, e.Catalog, e.Monitor, e.Dispatcher, e.outbox, e.LoadShedder, e.metrics, e.traces, e.life)
+	e.Replayer = jobs.NewReplayer(cfg, e.store, e.Catalog, e.Dispatcher, e.life)
+	e.Pruner = jobs.NewPruner(cfg, e.store, e.Catalog, e.LoadShedder, e.metrics, e.life)
+	e.Evaluator = evaluate.New(cfg, e.store, e.Catalog, e.Monitor, e.Sender, e.Dispatcher, e.Publisher, e.LoadShedder, e.Tracker, e.traces, e.life)
+	e.Requests = idempotency.New(e.store, ids)
+	e.Catalog.Connect(listener{e}, e.Dispatcher)
+	e.outbox.Connect(e.Publisher)
+	if err := e.Catalog.Load(ctx); err != nil {
 		return nil, err
 	}
-	if err := e.Sender.load(ctx); err != nil {
+	if err := e.Sender.Load(ctx); err != nil {
 		return nil, err
 	}
-	if err := e.Dispatcher.load(ctx); err != nil {
+	if err := e.Dispatcher.Load(ctx); err != nil {
 		return nil, err
 	}
 	e.registerGauges(cfg.Registerer)
@@ -91,63 +105,65 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 type listener struct{ *Engine }
 
 // SubscriptionChanged implements Listener.
-func (l listener) SubscriptionChanged(c *compiledSubscription) { l.Dispatcher.setSubscription(c) }
+func (l listener) SubscriptionChanged(c *catalog.CompiledSubscription) {
+	l.Dispatcher.SetSubscription(c)
+}
 
 // SubscriptionRemoved implements Listener.
 func (l listener) SubscriptionRemoved(id engine.ID, reason string) {
-	l.Dispatcher.removeSubscription(id, reason)
+	l.Dispatcher.RemoveSubscription(id, reason)
 }
 
 // SubscriptionDeactivated implements Listener.
-func (l listener) SubscriptionDeactivated(s *engine.Subscription) { l.outbox.emitDeactivated(s) }
+func (l listener) SubscriptionDeactivated(s *engine.Subscription) { l.outbox.EmitDeactivated(s) }
 
 // TransformQuarantined implements Listener.
-func (l listener) TransformQuarantined(c *compiledSubscription, hash, reason string) {
-	l.outbox.emitQuarantined(c, hash, reason)
+func (l listener) TransformQuarantined(c *catalog.CompiledSubscription, hash, reason string) {
+	l.outbox.EmitQuarantined(c, hash, reason)
 }
 
 // ScriptDeleted implements Listener.
-func (l listener) ScriptDeleted(id engine.ID) { l.Monitor.forget(id) }
+func (l listener) ScriptDeleted(id engine.ID) { l.Monitor.Forget(id) }
 
 // Start takes up what an earlier run left unfinished and begins to deliver.
 func (e *Engine) Start(ctx context.Context) error {
-	if err := e.Dispatcher.recover(ctx); err != nil {
+	if err := e.Dispatcher.Recover(ctx); err != nil {
 		return err
 	}
-	if err := e.Replayer.loadReplays(ctx); err != nil {
+	if err := e.Replayer.LoadReplays(ctx); err != nil {
 		return err
 	}
-	e.LoadShedder.refreshLoad(ctx)
+	e.LoadShedder.RefreshLoad(ctx)
 	for _, loop := range []func(){
-		e.Dispatcher.retryLoop, e.Dispatcher.sweepLoop, e.Dispatcher.expireDeliveriesLoop, e.Dispatcher.healthLoop,
-		e.outbox.operationalLoop, e.Catalog.touchLoop, e.Catalog.expireSubscriptionsLoop, e.Catalog.forgetLoop,
-		e.LoadShedder.loadLoop, e.Publisher.forgetLoop, e.Pruner.retentionLoop,
+		e.Dispatcher.RetryLoop, e.Dispatcher.SweepLoop, e.Dispatcher.ExpireDeliveriesLoop, e.Dispatcher.HealthLoop,
+		e.outbox.OperationalLoop, e.Catalog.TouchLoop, e.Catalog.ExpireSubscriptionsLoop, e.Catalog.ForgetLoop,
+		e.LoadShedder.LoadLoop, e.Publisher.ForgetLoop, e.Pruner.RetentionLoop,
 	} {
-		e.life.tasks.Go(loop)
+		e.life.Spawn(loop)
 	}
-	e.Catalog.resumeVerifications()
+	e.Catalog.ResumeVerifications()
 	return nil
 }
 
 // Close lets the attempts that are in flight end, waits until their outcomes are on disk
 // or ctx is over, and leaves the rest to the next run. The store stays open.
 func (e *Engine) Close(ctx context.Context) error {
-	e.life.stopOnce.Do(func() { close(e.life.stop) })
-	e.Dispatcher.close()
-	e.life.tasks.Close()
+	e.life.StopNow()
+	e.Dispatcher.Close()
+	e.life.Refuse()
 	done := make(chan struct{})
 	go func() {
-		e.life.tasks.Wait()
-		e.Dispatcher.waitForWrites()
+		e.life.Wait()
+		e.Dispatcher.WaitForWrites()
 		close(done)
 	}()
 	select {
 	case <-done:
-		e.outbox.emitDeadLetters()
-		err := e.outbox.flushAll(ctx)
-		e.Dispatcher.saveHealth()
+		e.outbox.EmitDeadLetters()
+		err := e.outbox.FlushAll(ctx)
+		e.Dispatcher.SaveHealth()
 		if err == nil {
-			e.Dispatcher.sweep(time.Time{})
+			e.Dispatcher.Sweep(time.Time{})
 		}
 		return err
 	case <-ctx.Done():
@@ -157,28 +173,28 @@ func (e *Engine) Close(ctx context.Context) error {
 
 // Ready tells whether events can be accepted: nil, or a CodeUnavailable.
 func (e *Engine) Ready(ctx context.Context) error {
-	if e.life.isStopping() {
-		return errStopping()
+	if e.life.IsStopping() {
+		return lifecycle.ErrStopping()
 	}
-	if refusal := e.LoadShedder.currentRefusal(); refusal != nil {
+	if refusal := e.LoadShedder.CurrentRefusal(); refusal != nil {
 		return refusal
 	}
 	return e.store.Ping(ctx)
 }
 
 // Now returns the router's time: Config.Now in UTC, to the microsecond.
-func (e *Engine) Now() time.Time { return e.life.now() }
+func (e *Engine) Now() time.Time { return e.life.Now() }
 
 // registerGauges registers the metrics that are read from the running router.
 func (e *Engine) registerGauges(r prometheus.Registerer) {
 	gauge := func(name, help string, read func() float64) {
 		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "switchhook", Name: name, Help: help}, read))
 	}
-	gauge("subscriptions_probing", "Subscriptions whose target is down, so that only probes go out.", func() float64 { return float64(e.Dispatcher.openCircuits()) })
-	gauge("subscriptions", "Subscriptions that exist.", func() float64 { return float64(e.Catalog.count()) })
+	gauge("subscriptions_probing", "Subscriptions whose target is down, so that only probes go out.", func() float64 { return float64(e.Dispatcher.OpenCircuits()) })
+	gauge("subscriptions", "Subscriptions that exist.", func() float64 { return float64(e.Catalog.Count()) })
 	room := func(read func(*engine.Room) int64) func() float64 {
 		return func() float64 {
-			if u := e.LoadShedder.lastUsage(); u != nil {
+			if u := e.LoadShedder.LastUsage(); u != nil {
 				return float64(read(u))
 			}
 			return 0
@@ -188,11 +204,11 @@ func (e *Engine) registerGauges(r prometheus.Registerer) {
 	gauge("database_free_bytes", "Bytes of the database that nothing uses.", room(func(u *engine.Room) int64 { return u.Free }))
 	gauge("disk_free_bytes", "Bytes left on the file system of the database.", room(func(u *engine.Room) int64 { return u.DiskFree }))
 	gauge("events_refused", "1 while no event is accepted: the disk is nearly full, the database is at its limit, or its file is gone.", func() float64 {
-		if e.LoadShedder.currentRefusal() != nil {
+		if e.LoadShedder.CurrentRefusal() != nil {
 			return 1
 		}
 		return 0
 	})
-	gauge("delivery_shortage", "1 while deliveries wait for something that the router lacks.", func() float64 { return float64(min(1, len(e.ResourceMonitor.lookAtShortages()))) })
-	r.MustRegister(&backlogCollector{dispatcher: e.Dispatcher, load: e.LoadShedder}, failingCollector{e.Dispatcher}, &e.Monitor.scripts)
+	gauge("delivery_shortage", "1 while deliveries wait for something that the router lacks.", func() float64 { return float64(min(1, len(e.Tracker.CurrentShortages()))) })
+	r.MustRegister(ingest.NewBacklogCollector(e.Dispatcher, e.LoadShedder), dispatch.NewFailingCollector(e.Dispatcher), e.Monitor.Collector())
 }

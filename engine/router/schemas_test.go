@@ -7,7 +7,8 @@ import (
 	"testing"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/catalog"
+	"switchhook/engine/ingest"
 	"switchhook/storage/sqlite"
 )
 
@@ -45,16 +46,16 @@ func TestStoredSchemasThatBlowUp(t *testing.T) {
 		}
 	}
 	r.publish("good.one", `{}`)
-	if _, _, err := r.PutEventType(ctx, &engine.EventType{Name: "doubling.two", Schema: []byte(doubling())}, false, router.AnyVersion); engine.ErrorCode(err) != engine.CodeInvalid || !strings.Contains(err.Error(), "more than 10000 subschemas") {
+	if _, _, err := r.PutEventType(ctx, &engine.EventType{Name: "doubling.two", Schema: []byte(doubling())}, false, catalog.AnyVersion); engine.ErrorCode(err) != engine.CodeInvalid || !strings.Contains(err.Error(), "more than 10000 subschemas") {
 		t.Errorf("registered: %v", err)
 	}
-	if _, _, err := r.PutEventType(ctx, &engine.EventType{Name: "broken.one", Schema: []byte(`{"maximum":1e9}`)}, false, router.AnyVersion); err != nil {
+	if _, _, err := r.PutEventType(ctx, &engine.EventType{Name: "broken.one", Schema: []byte(`{"maximum":1e9}`)}, false, catalog.AnyVersion); err != nil {
 		t.Error(err)
 	}
 	r.publish("broken.one", `7`)
 
 	// All events of a request share the time, and a stop waits for none of it.
-	many := make([]engine.EventInput, router.MaxBatch)
+	many := make([]engine.EventInput, ingest.MaxBatch)
 	for i := range many {
 		many[i] = event("doubling.one", `{"a":1}`)
 	}

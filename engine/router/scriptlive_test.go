@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/catalog"
 )
 
 const (
@@ -15,7 +15,7 @@ const (
 )
 
 func (r *rig) tryLive(s *engine.Script, number int, force bool) (*engine.Script, error) {
-	live, _, err := r.SetScriptLive(context.Background(), "", s.ID.Format(engine.ScriptPrefix), number, router.AnyVersion, force)
+	live, _, err := r.SetScriptLive(context.Background(), "", s.ID.Format(engine.ScriptPrefix), number, catalog.AnyVersion, force)
 	return live, err
 }
 
@@ -59,7 +59,7 @@ func TestScriptCases_BelongToTheVersion(t *testing.T) {
 func TestScriptLive_ComesBackWithoutForce(t *testing.T) {
 	r := start(t, nil)
 	ctx := context.Background()
-	if _, _, err := r.PutEventType(ctx, &engine.EventType{Name: "order.created", Schema: []byte(`{"type":"object","properties":{"n":{"type":"integer"},"old":{"type":"integer"}}}`)}, true, router.AnyVersion); err != nil {
+	if _, _, err := r.PutEventType(ctx, &engine.EventType{Name: "order.created", Schema: []byte(`{"type":"object","properties":{"n":{"type":"integer"},"old":{"type":"integer"}}}`)}, true, catalog.AnyVersion); err != nil {
 		t.Fatal(err)
 	}
 	s, err := r.CreateScript(ctx, &engine.Script{Account: engine.DefaultAccount, Name: "f", Kind: engine.KindFilter}, "data.old > 1", "", "")
@@ -79,7 +79,7 @@ func TestScriptLive_ComesBackWithoutForce(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The first version does not suit the event type any more.
-	if _, _, err := r.PutEventType(ctx, &engine.EventType{Name: "order.created", Schema: []byte(`{"type":"object","properties":{"n":{"type":"integer"}}}`)}, false, router.AnyVersion); err != nil {
+	if _, _, err := r.PutEventType(ctx, &engine.EventType{Name: "order.created", Schema: []byte(`{"type":"object","properties":{"n":{"type":"integer"}}}`)}, false, catalog.AnyVersion); err != nil {
 		t.Fatal(err)
 	}
 	for _, number := range []int{1, 2, 1} {
@@ -109,7 +109,7 @@ func TestScriptCases_OfTheNewestVersionCanChange(t *testing.T) {
 		}
 		return string(v.Cases)
 	}
-	if _, err := r.UpdateScript(ctx, "", id, router.AnyVersion, func(s *engine.Script) error { s.Cases = []byte(casesOfTwo); return nil }); err != nil {
+	if _, err := r.UpdateScript(ctx, "", id, catalog.AnyVersion, func(s *engine.Script) error { s.Cases = []byte(casesOfTwo); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if cases(1) != "" || cases(2) != casesOfTwo {

@@ -14,7 +14,9 @@ import (
 	"time"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/catalog"
+	"switchhook/engine/evaluate"
+	"switchhook/engine/settings"
 )
 
 // script makes a script with these versions, the first of which is live.
@@ -42,14 +44,14 @@ func (r *rig) addVersion(s *engine.Script, source string) int {
 
 func (r *rig) goLive(s *engine.Script, version int) {
 	r.t.Helper()
-	if _, _, err := r.SetScriptLive(context.Background(), "", s.ID.Format(engine.ScriptPrefix), version, router.AnyVersion, false); err != nil {
+	if _, _, err := r.SetScriptLive(context.Background(), "", s.ID.Format(engine.ScriptPrefix), version, catalog.AnyVersion, false); err != nil {
 		r.t.Fatal(err)
 	}
 }
 
 func (r *rig) update(s *engine.Subscription, change func(*engine.Subscription)) {
 	r.t.Helper()
-	if _, err := r.UpdateSubscription(context.Background(), "", s.ID, router.AnyVersion, func(s *engine.Subscription) error {
+	if _, err := r.UpdateSubscription(context.Background(), "", s.ID, catalog.AnyVersion, func(s *engine.Subscription) error {
 		change(s)
 		return nil
 	}); err != nil {
@@ -200,7 +202,7 @@ func TestARestartKeepsScriptsAndWhatIsLive(t *testing.T) {
 	if users := r.ScriptUsers(tr.ID); len(users) != 2 {
 		t.Errorf("%d users", len(users))
 	}
-	if err := r.DeleteScript(context.Background(), "", "t", router.AnyVersion); engine.ErrorCode(err) != engine.CodeConflict {
+	if err := r.DeleteScript(context.Background(), "", "t", catalog.AnyVersion); engine.ErrorCode(err) != engine.CodeConflict {
 		t.Errorf("a script in use is deleted: %v", err)
 	}
 }
@@ -208,12 +210,12 @@ func TestARestartKeepsScriptsAndWhatIsLive(t *testing.T) {
 func TestALiveFilterMustSuitTheSchemasOfItsUsers(t *testing.T) {
 	r := start(t, nil)
 	ctx := context.Background()
-	if _, _, err := r.PutEventType(ctx, &engine.EventType{Name: "order.created", Schema: []byte(`{"type":"object","properties":{"total":{"type":"number"}},"additionalProperties":false}`)}, true, router.AnyVersion); err != nil {
+	if _, _, err := r.PutEventType(ctx, &engine.EventType{Name: "order.created", Schema: []byte(`{"type":"object","properties":{"total":{"type":"number"}},"additionalProperties":false}`)}, true, catalog.AnyVersion); err != nil {
 		t.Fatal(err)
 	}
 	f := r.script(engine.KindFilter, "f", "data.total > 1", "data.totl > 1")
 	s := r.subscribe(func(s *engine.Subscription) { s.Events, s.FilterScript.Script = []string{"order.created"}, f.ID })
-	_, _, err := r.SetScriptLive(ctx, "", "f", 2, router.AnyVersion, true)
+	_, _, err := r.SetScriptLive(ctx, "", "f", 2, catalog.AnyVersion, true)
 	if engine.ErrorCode(err) != engine.CodeInvalid || !strings.Contains(err.Error(), s.ID.Format(engine.SubscriptionPrefix)) {
 		t.Errorf("an unfit version went live: %v", err)
 	}
@@ -235,7 +237,7 @@ func TestAChangeBesideGoingLiveDoesNotKeepTheOldVersion(t *testing.T) {
 	tr := r.script(engine.KindTransform, "t", "export default () => 'v1'", "export default () => 'v2'")
 	s := r.subscribe(func(s *engine.Subscription) { s.TransformScript.Script = tr.ID })
 	r.delivery(r.publish("a", "0").ID, s, engine.StateSucceeded) // its program is compiled
-	if _, err := r.UpdateSubscription(ctx, "", s.ID, router.AnyVersion, func(s *engine.Subscription) error {
+	if _, err := r.UpdateSubscription(ctx, "", s.ID, catalog.AnyVersion, func(s *engine.Subscription) error {
 		s.Description = "changed"
 		return nil
 	}); err != nil {
@@ -257,7 +259,7 @@ func TestAChangeBesideGoingLiveDoesNotKeepTheOldVersion(t *testing.T) {
 const endless = "export default () => { for (;;); }"
 
 func TestAQuarantineHoldsAllThatShareASourceUntilANewVersion(t *testing.T) {
-	r := start(t, func(c *router.Config) {
+	r := start(t, func(c *settings.Config) {
 		c.Retries = engine.RetrySchedule{0, time.Millisecond, time.Millisecond, time.Millisecond, time.Millisecond, time.Millisecond, time.Millisecond, time.Millisecond}
 	})
 	ctx := context.Background()
@@ -349,7 +351,7 @@ func TestAQuarantineHoldsAllThatShareASourceUntilANewVersion(t *testing.T) {
 }
 
 func TestAQuarantineOverARestartLosesNothing(t *testing.T) {
-	r := start(t, func(c *router.Config) { c.SubscriptionInFlight = 2 })
+	r := start(t, func(c *settings.Config) { c.SubscriptionInFlight = 2 })
 	tr := r.script(engine.KindTransform, "t", endless, "export default ({data}) => data")
 	s := r.subscribe(func(s *engine.Subscription) { s.TransformScript.Script = tr.ID })
 	const n = 12
@@ -367,7 +369,7 @@ func TestAQuarantineOverARestartLosesNothing(t *testing.T) {
 }
 
 func TestAHealthySubscriptionGoesOnBesideAHostileOne(t *testing.T) {
-	r := start(t, func(c *router.Config) { c.Timeout, c.SubscriptionInFlight = time.Minute, 2 })
+	r := start(t, func(c *settings.Config) { c.Timeout, c.SubscriptionInFlight = time.Minute, 2 })
 	tr := r.script(engine.KindTransform, "healthy", "export default ({data}) => ({n: data})")
 	good := r.subscribe(func(s *engine.Subscription) { s.TransformScript.Script = tr.ID })
 	published := 0
@@ -414,9 +416,9 @@ func TestScriptsSubscriptionsAndEventsChangeAtOnce(t *testing.T) {
 	for i := range rounds {
 		version := 1 + i%3
 		wg.Go(func() {
-			_, _, err := r.SetScriptLive(ctx, "", "t", version, router.AnyVersion, false)
+			_, _, err := r.SetScriptLive(ctx, "", "t", version, catalog.AnyVersion, false)
 			fits(err)
-			_, _, err = r.SetScriptLive(ctx, "", "f", version, router.AnyVersion, false)
+			_, _, err = r.SetScriptLive(ctx, "", "f", version, catalog.AnyVersion, false)
 			fits(err)
 		})
 		wg.Go(func() {
@@ -442,7 +444,7 @@ func TestScriptsSubscriptionsAndEventsChangeAtOnce(t *testing.T) {
 			both.Go(func() {
 				sub, subErr = r.CreateSubscription(ctx, &engine.Subscription{Account: engine.DefaultAccount, Events: []string{"b"}, TargetURL: r.sink.server.URL, Active: true, TransformScript: engine.ScriptRef{Script: s.ID}})
 			})
-			both.Go(func() { delErr = r.DeleteScript(ctx, "", name, router.AnyVersion) })
+			both.Go(func() { delErr = r.DeleteScript(ctx, "", name, catalog.AnyVersion) })
 			both.Go(func() {
 				_, _, err := r.AddScriptVersion(ctx, "", name, "export default () => 9", nil, "", "")
 				fits(err)
@@ -452,11 +454,11 @@ func TestScriptsSubscriptionsAndEventsChangeAtOnce(t *testing.T) {
 				t.Errorf("a subscription was made (%v) of a script that was deleted (%v)", subErr, delErr)
 			}
 			if subErr == nil {
-				fits(r.DeleteSubscription(ctx, "", sub.ID, router.AnyVersion))
+				fits(r.DeleteSubscription(ctx, "", sub.ID, catalog.AnyVersion))
 			}
 		})
 		wg.Go(func() {
-			_, err := r.Preview(ctx, router.PreviewRequest{Subscription: keep.ID, Event: event("a", "1")})
+			_, err := r.Preview(ctx, evaluate.PreviewRequest{Subscription: keep.ID, Event: event("a", "1")})
 			fits(err)
 			_, err = r.StartShadow(ctx, "", "t", version, time.Minute)
 			fits(err)
@@ -465,8 +467,8 @@ func TestScriptsSubscriptionsAndEventsChangeAtOnce(t *testing.T) {
 			if i%7 == 0 {
 				fits(r.StopShadow("", "t"))
 			}
-			if run, err := r.StartBacktest(ctx, router.Backtest{Script: "t", Candidate: router.ScriptSource{Ref: engine.ScriptRef{Script: tr.ID, Version: version}}, Last: 20}); err == nil {
-				_, err = run.Run(ctx, func(router.BacktestChange) error { return nil }, func(router.BacktestTotals) error { return nil })
+			if run, err := r.StartBacktest(ctx, evaluate.Backtest{Script: "t", Candidate: evaluate.ScriptSource{Ref: engine.ScriptRef{Script: tr.ID, Version: version}}, Last: 20}); err == nil {
+				_, err = run.Run(ctx, func(evaluate.BacktestChange) error { return nil }, func(evaluate.BacktestTotals) error { return nil })
 				fits(err)
 			} else {
 				fits(err)
@@ -491,7 +493,7 @@ func TestScriptsSubscriptionsAndEventsChangeAtOnce(t *testing.T) {
 
 // A transform that can't stand some inputs goes on with the others.
 func TestNoQuarantineForSomeInputs(t *testing.T) {
-	r := start(t, func(c *router.Config) {
+	r := start(t, func(c *settings.Config) {
 		c.Retries = engine.RetrySchedule{0, time.Millisecond, time.Millisecond}
 	})
 	s := r.subscribe(func(s *engine.Subscription) {

@@ -22,7 +22,8 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/evaluate"
+	"switchhook/engine/settings"
 	"switchhook/engine/target"
 	"switchhook/engine/target/targettest"
 	"switchhook/scripts"
@@ -66,9 +67,9 @@ func dialError(call string, number syscall.Errno, address string) error {
 
 // startStarved starts an engine over a transport that can be starved, and gives what counts
 // its shortages.
-func startStarved(t *testing.T, change func(*router.Config)) (*rig, *starved, func(resource string) float64) {
+func startStarved(t *testing.T, change func(*settings.Config)) (*rig, *starved, func(resource string) float64) {
 	transport, registry := &starved{}, prometheus.NewRegistry()
-	r := start(t, func(c *router.Config) {
+	r := start(t, func(c *settings.Config) {
 		transport.Transport = target.Transport(c.Guard, 64)
 		c.Transport, c.Registerer = transport, registry
 		if change != nil {
@@ -140,7 +141,7 @@ func TestAShortageOfTheRouterIsNoFailureOfATarget(t *testing.T) {
 }
 
 func TestWhatIsATargetsOwnFault(t *testing.T) {
-	r, transport, counted := startStarved(t, func(c *router.Config) { c.Retries = engine.RetrySchedule{0} })
+	r, transport, counted := startStarved(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	s := r.subscribe(nil)
 	for name, err := range map[string]error{
 		"nobody listens":        dialError("connect", syscall.ECONNREFUSED, "127.0.0.1:80"),
@@ -239,7 +240,7 @@ func (s *sink) times2(text string) (n int) {
 // resolving starts an engine whose targets' names a function answers.
 func resolving(t *testing.T, answer func(q dnsmessage.Question, reply *dnsmessage.Message) []byte) (*rig, func(string) float64) {
 	registry := prometheus.NewRegistry()
-	r := start(t, func(c *router.Config) {
+	r := start(t, func(c *settings.Config) {
 		c.Guard = target.NewGuard(target.Policy{Allow: target.Loopback, AnyPort: true, Resolver: targettest.Names(t, answer)})
 		c.Registerer, c.Retries, c.Timeout = registry, engine.RetrySchedule{0}, time.Second
 	})
@@ -316,14 +317,14 @@ func TestNameServersThatDontAnswer(t *testing.T) {
 // Without a process in which transforms run nothing else stands still.
 func TestASandboxThatCannotStart(t *testing.T) {
 	var lacks atomic.Bool
-	r := start(t, func(c *router.Config) { c.Transformer = &lackingSandbox{Transformer: pool(), lacks: &lacks} })
+	r := start(t, func(c *settings.Config) { c.Transformer = &lackingSandbox{Transformer: pool(), lacks: &lacks} })
 	transformed := r.subscribe(func(s *engine.Subscription) { s.Transform = "function transform() { return 1 }" })
 	plain := r.subscribe(nil)
 	lacks.Store(true)
 	a := r.publish("a", `1`)
 	r.delivery(a.ID, plain, engine.StateSucceeded)
 	until(t, "the sandbox is lacking", func() bool { return strings.Contains(fmt.Sprint(r.Lacking()), "processes that run transforms") })
-	if _, _, err := r.TestSend(context.Background(), router.PreviewRequest{Subscription: transformed.ID, Event: event("a", `1`)}); engine.ErrorCode(err) != engine.CodeBusy || !strings.Contains(err.Error(), "processes that run transforms") {
+	if _, _, err := r.TestSend(context.Background(), evaluate.PreviewRequest{Subscription: transformed.ID, Event: event("a", `1`)}); engine.ErrorCode(err) != engine.CodeBusy || !strings.Contains(err.Error(), "processes that run transforms") {
 		t.Error(err)
 	}
 	lacks.Store(false)
@@ -334,7 +335,7 @@ func TestASandboxThatCannotStart(t *testing.T) {
 }
 
 type lackingSandbox struct {
-	router.Transformer
+	settings.Transformer
 	lacks *atomic.Bool
 }
 

@@ -2,7 +2,6 @@ package router_test
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"sync/atomic"
@@ -10,7 +9,8 @@ import (
 	"time"
 
 	"switchhook/engine"
-	"switchhook/engine/router"
+	"switchhook/engine/catalog"
+	"switchhook/engine/settings"
 )
 
 // deleted waits until a subscription is.
@@ -24,7 +24,7 @@ func (r *rig) deleted(s *engine.Subscription) {
 
 func TestSubscriptionsAreDeletedWhenTheyExpire(t *testing.T) {
 	c := &clock{}
-	r := start(t, func(cfg *router.Config) { cfg.Now = c.now; cfg.Retries = engine.RetrySchedule{0, 100 * time.Hour} })
+	r := start(t, func(cfg *settings.Config) { cfg.Now = c.now; cfg.Retries = engine.RetrySchedule{0, 100 * time.Hour} })
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(500) })
 	ends := func(in time.Duration) *engine.Subscription {
 		return r.subscribe(func(s *engine.Subscription) { s.ExpiresAt = c.now().Add(in) })
@@ -33,7 +33,7 @@ func TestSubscriptionsAreDeletedWhenTheyExpire(t *testing.T) {
 	never := r.subscribe(nil)
 	ev := r.publish("a", `1`)
 	r.delivery(ev.ID, soon, engine.StateRetrying)
-	if _, err := r.UpdateSubscription(context.Background(), "", renewed.ID, router.AnyVersion, func(s *engine.Subscription) error {
+	if _, err := r.UpdateSubscription(context.Background(), "", renewed.ID, catalog.AnyVersion, func(s *engine.Subscription) error {
 		s.ExpiresAt = c.now().Add(2 * time.Hour)
 		return nil
 	}); err != nil {
@@ -61,7 +61,7 @@ func TestSubscriptionsAreDeletedWhenTheyExpire(t *testing.T) {
 
 func TestWhatIsNotConfirmedInTimeIsDeletedAlsoAfterARestart(t *testing.T) {
 	c := &clock{}
-	r := start(t, func(cfg *router.Config) { cfg.Now = c.now; cfg.VerifyWait = time.Millisecond })
+	r := start(t, func(cfg *settings.Config) { cfg.Now = c.now; cfg.VerifyWait = time.Millisecond })
 	var asked atomic.Int32
 	target := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
 	defer target.Close()
@@ -97,19 +97,5 @@ func TestWhatIsNotConfirmedInTimeIsDeletedAlsoAfterARestart(t *testing.T) {
 	r.deleted(third)
 	if s, err := r.Subscription("", second.ID); err != nil || !s.Active || s.Verification.Secret != "" {
 		t.Errorf("confirmed: %+v %v", s, err)
-	}
-}
-
-func BenchmarkExpiriesWith10000Subscriptions(b *testing.B) {
-	now := time.Now()
-	x := router.NewExpiries()
-	for i := range 10_000 {
-		x.Note(&engine.Subscription{ID: engine.ID(i + 1), ExpiresAt: now.Add(time.Hour + time.Duration(i)*time.Second)})
-	}
-	b.ResetTimer()
-	for b.Loop() {
-		if _, ok := x.Due(now); ok {
-			b.Fatal(fmt.Sprint("due at ", now))
-		}
 	}
 }

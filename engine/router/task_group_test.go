@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"switchhook/engine"
+	"switchhook/engine/evaluate"
 	"switchhook/engine/router"
+	"switchhook/engine/settings"
 )
 
 // slowStore is a real store where some commits of events wait until they are let go.
@@ -48,7 +50,7 @@ func (r *rig) slowed(slow func(*engine.Event) bool) *slowStore {
 }
 
 func TestOperationalEventsOfAnAccountHoldUpNoOthers(t *testing.T) {
-	r := start(t, func(c *router.Config) { c.Retries = engine.RetrySchedule{0} })
+	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	slow := r.slowed(func(ev *engine.Event) bool { return engine.Operational(ev.Type) && ev.Account == "slow" })
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, body string) {
 		if body == `"dead"` {
@@ -119,7 +121,7 @@ func TestAStopIsNotOverWhileRequestsSendOrStore(t *testing.T) {
 				for {
 					var err error
 					if i%2 == 0 {
-						_, _, err = r.TestSend(context.Background(), router.PreviewRequest{Account: s.Account, Subscription: s.ID, Event: event("a", "1")})
+						_, _, err = r.TestSend(context.Background(), evaluate.PreviewRequest{Account: s.Account, Subscription: s.ID, Event: event("a", "1")})
 					} else {
 						_, err = r.Publish(context.Background(), []engine.EventInput{event("a", "1")})
 					}

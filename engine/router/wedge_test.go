@@ -10,7 +10,10 @@ import (
 	"time"
 
 	"switchhook/engine"
+	"switchhook/engine/catalog"
+	"switchhook/engine/evaluate"
 	"switchhook/engine/router"
+	"switchhook/engine/settings"
 	"switchhook/scripts"
 )
 
@@ -104,7 +107,7 @@ func (r *rig) guarded() *guardedStore {
 }
 
 func TestDeletingWhileRowsAreOnTheirWayStopsNoWriter(t *testing.T) {
-	r := start(t, func(c *router.Config) { c.SubscriptionInFlight = 1 })
+	r := start(t, func(c *settings.Config) { c.SubscriptionInFlight = 1 })
 	g := r.guarded()
 	r.sink.hangs()
 	s := r.subscribe(nil)
@@ -114,7 +117,7 @@ func TestDeletingWhileRowsAreOnTheirWayStopsNoWriter(t *testing.T) {
 		last = r.publish("a", fmt.Sprint(i))
 	}
 	until(t, "a row is on its way", g.keepsAny)
-	if err := r.DeleteSubscription(context.Background(), "", s.ID, router.AnyVersion); err != nil {
+	if err := r.DeleteSubscription(context.Background(), "", s.ID, catalog.AnyVersion); err != nil {
 		t.Fatal(err)
 	}
 	answered := make(chan struct{})
@@ -129,7 +132,7 @@ func TestDeletingWhileRowsAreOnTheirWayStopsNoWriter(t *testing.T) {
 }
 
 func TestARetryIsGivenUpWhoseSubscriptionIsDeletedMeanwhile(t *testing.T) {
-	r := start(t, func(c *router.Config) { c.Retries = engine.RetrySchedule{0} })
+	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	g := r.guarded()
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(400) })
 	s := r.subscribe(nil)
@@ -143,7 +146,7 @@ func TestARetryIsGivenUpWhoseSubscriptionIsDeletedMeanwhile(t *testing.T) {
 	}()
 	until(t, "the row is written", g.keepsAny)
 	// GiveUp finds the row; one that is written a moment later it does not.
-	if err := r.DeleteSubscription(context.Background(), "", s.ID, router.AnyVersion); err != nil {
+	if err := r.DeleteSubscription(context.Background(), "", s.ID, catalog.AnyVersion); err != nil {
 		t.Fatal(err)
 	}
 	pending := make(chan error, 1)
@@ -174,7 +177,7 @@ func TestATestEventHoldsUpNoOrder(t *testing.T) {
 	})
 	tested := make(chan error, 1)
 	go func() {
-		_, _, err := r.TestSend(context.Background(), router.PreviewRequest{Subscription: other.ID, Event: event("other", "0")})
+		_, _, err := r.TestSend(context.Background(), evaluate.PreviewRequest{Subscription: other.ID, Event: event("other", "0")})
 		tested <- err
 	}()
 	<-held
@@ -205,7 +208,7 @@ func TestNamedTargetsStandBesideGroups(t *testing.T) {
 
 // meddler does something while a transform is compiled.
 type meddler struct {
-	router.Transformer
+	settings.Transformer
 	meddle func()
 }
 
@@ -218,7 +221,7 @@ func (m *meddler) Compile(ctx context.Context, source string) (*scripts.Program,
 
 func TestATargetIsDeletedWhileAnEventNamesIt(t *testing.T) {
 	m := &meddler{Transformer: pool()}
-	r := start(t, func(c *router.Config) { c.Transformer = m })
+	r := start(t, func(c *settings.Config) { c.Transformer = m })
 	in := event("a", "1")
 	in.Targets = []engine.Target{{URL: r.sink.server.URL + "/one"}}
 	a, err := r.Publish(context.Background(), []engine.EventInput{in})
@@ -226,7 +229,7 @@ func TestATargetIsDeletedWhileAnEventNamesIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.meddle = func() {
-		if err := r.DeleteSubscription(context.Background(), "", a[0].Targets[0], router.AnyVersion); err != nil {
+		if err := r.DeleteSubscription(context.Background(), "", a[0].Targets[0], catalog.AnyVersion); err != nil {
 			t.Error(err)
 		}
 	}
@@ -251,7 +254,7 @@ func TestGivingUpALotHoldsUpNoChange(t *testing.T) {
 	g.givesUp = make(chan struct{})
 	g.mu.Unlock()
 	deleted := make(chan error, 1)
-	go func() { deleted <- r.DeleteSubscription(context.Background(), "", s.ID, router.AnyVersion) }()
+	go func() { deleted <- r.DeleteSubscription(context.Background(), "", s.ID, catalog.AnyVersion) }()
 	until(t, "it is gone", func() bool { _, err := r.Subscription("", s.ID); return err != nil })
 	changed := make(chan struct{})
 	go func() { r.subscribe(nil); close(changed) }()
@@ -287,7 +290,7 @@ func TestARetryOfWhatIsBeingRemovedLeavesNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var c clock
-			r := start(t, func(cfg *router.Config) {
+			r := start(t, func(cfg *settings.Config) {
 				cfg.Now, cfg.Retries, cfg.Retention = c.now, engine.RetrySchedule{0}, engine.Retention{Succeeded: time.Hour, Dead: time.Hour}
 			})
 			g := r.guarded()

@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"switchhook/engine/router"
+	"switchhook/engine/outbound"
 	"switchhook/scripts/jsonindex"
 	"switchhook/scripts/yamljson"
 )
@@ -24,7 +24,7 @@ type Dialect struct {
 	Key         Key
 	Operations  []*Operation
 	Fixed       jsonindex.Value // members of a subscription that are the same for all; may be missing
-	Delivery    *router.BodyTemplate
+	Delivery    *outbound.BodyTemplate
 	Errors      *Errors // nil: problem details, as everywhere
 
 	file string // for messages
@@ -186,7 +186,7 @@ func (r *reader) dialect(root jsonindex.Value) *Dialect {
 	request := r.request(m["request"], "request", mapping{})
 	d.Fixed = r.fixed(m["fixed"])
 	if v := m["delivery"]; v.Exists() {
-		body, err := router.CompileBodyTemplate(v.Raw())
+		body, err := outbound.CompileBodyTemplate(v.Raw())
 		if err != nil {
 			r.wrong(v, "delivery", "%s", err)
 		}

@@ -13,7 +13,7 @@ import (
 	"slices"
 	"strings"
 
-	"switchhook/engine/router"
+	"switchhook/engine/outbound"
 )
 
 //go:embed builtin/*.yaml
@@ -33,8 +33,8 @@ func BuiltIn() []string {
 type Set struct{ dialects []*Dialect }
 
 // Bodies are the templates of deliveries, by dialect.
-func (s *Set) Bodies() map[string]*router.BodyTemplate {
-	bodies := map[string]*router.BodyTemplate{}
+func (s *Set) Bodies() map[string]*outbound.BodyTemplate {
+	bodies := map[string]*outbound.BodyTemplate{}
 	for _, d := range s.dialects {
 		if d.Delivery != nil {
 			bodies[d.Name] = d.Delivery

@@ -1,0 +1,80 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"switchhook/engine"
+)
+
+// Account gives what is set for an account: defaults where nothing is. It must not be
+// changed.
+func (c *Catalog) Account(name string) *engine.Account {
+	c.registry.mu.RLock()
+	defer c.registry.mu.RUnlock()
+	if a := c.registry.accounts[name]; a != nil {
+		return a
+	}
+	return &engine.Account{Name: name}
+}
+
+// Accounts lists by name the accounts that something is set for, or that have a key or a
+// subscription. They must not be changed.
+func (catalog *Catalog) Accounts() []*engine.Account {
+	catalog.registry.mu.RLock()
+	found := maps.Clone(catalog.registry.accounts)
+	add := func(name string) {
+		if found[name] == nil {
+			found[name] = &engine.Account{Name: name}
+		}
+	}
+	for _, c := range catalog.registry.keys {
+		add(c.key.Account)
+	}
+	for name := range catalog.registry.owned {
+		add(name)
+	}
+	catalog.registry.mu.RUnlock()
+	return slices.SortedFunc(maps.Values(found), func(a, b *engine.Account) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// PutAccount sets what is set for an account; version is the expected one or AnyVersion.
+// Errors: CodeInvalid, CodeStale.
+func (c *Catalog) PutAccount(ctx context.Context, a *engine.Account, version int64) (*engine.Account, error) {
+	if err := engine.CheckAccount(a.Name); err != nil {
+		return nil, err
+	}
+	if err := CheckVerificationMode(a.Verify); err != nil {
+		return nil, err
+	}
+	if err := a.Quota.Validate(); err != nil {
+		return nil, err
+	}
+	if a.Retention.Succeeded < 0 || a.Retention.Dead < 0 {
+		return nil, engine.Invalid("retention", "must not be negative")
+	}
+	c.registry.changes.Lock()
+	defer c.registry.changes.Unlock()
+	old := c.Account(a.Name)
+	if version != AnyVersion && version != old.Version {
+		return nil, staleVersion("account", old.Version, version)
+	}
+	if old.Unreadable != nil && a.Retention == (engine.Retention{}) {
+		return nil, &engine.Error{Code: engine.CodeConflict, Message: fmt.Sprintf("what is stored of this account can't be read (%s), and a change would overwrite it: give all of it anew, retention included", strings.Join(old.Unreadable, ", "))}
+	}
+	stored := *a
+	stored.Unreadable = nil
+	stored.Version, stored.CreatedAt, stored.UpdatedAt = old.Version+1, old.CreatedAt, c.life.Now()
+	if old.Version == 0 {
+		stored.CreatedAt = stored.UpdatedAt
+	}
+	if err := c.store.PutAccount(ctx, &stored); err != nil {
+		return nil, err
+	}
+	c.registry.mu.Lock()
+	c.registry.setAccount(&stored)
+	c.registry.mu.Unlock()
+	return &stored, nil
+}

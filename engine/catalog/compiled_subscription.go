@@ -1,0 +1,207 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"switchhook/engine"
+	"switchhook/engine/dispatchqueue"
+	"switchhook/engine/retry"
+	"switchhook/engine/signature"
+	"switchhook/scripts"
+	"switchhook/scripts/filter"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// CompiledSubscription is a subscription made ready for use. It is never changed: a changed
+// subscription gets a new route.
+type CompiledSubscription struct {
+	Sub       *engine.Subscription
+	TargetURL *url.URL
+	Signer    *signature.Signer
+	Headers   http.Header // the subscription's own
+	Redact    *engine.Redactor
+	Policy    EffectivePolicy
+	ConfigErr error // why nothing can be sent, where what is stored can't be read
+
+	Grouping grouping
+
+	FilterSource    string // empty: every event
+	FilterRef       engine.ScriptRef
+	TransformSource string // empty: the payload format
+	TransformRef    engine.ScriptRef
+	versions        [2]*engine.ScriptVersion // of filter and transform, so that they stay in memory
+
+	filterOnce sync.Once
+	filter     *filter.Filter // nil: every event; set by filterOnce
+	FilterErr  error          // set by filterOnce, or from the start where there is no source
+
+	filterErrors atomic.Int64
+	lastError    atomic.Pointer[string] // of the filter
+	Filtering    *Streak                // runs of the filter
+	Preparing    *Streak                // attempts, before the target is asked
+
+	Program     atomic.Pointer[scripts.Program] // of the transform; nil until it is compiled
+	Quarantined atomic.Bool                     // quarantined: nothing is sent
+	Worked      atomic.Bool                     // a run of the transform was good
+
+	DryRun bool // a dry run's: nothing is compared or counted
+	Masked bool // with dry: the script does not see the target's URL
+}
+
+// QuarantineKey names the transform for the quarantine, once it was compiled; the zero suspect
+// before, and where there is none.
+func (r *CompiledSubscription) QuarantineKey() quarantineKey {
+	program := r.Program.Load()
+	if program == nil {
+		return quarantineKey{}
+	}
+	return quarantineKey{r.Sub.Account, program.Hash}
+}
+
+// CompileSubscription parses, resolves and compiles a subscription for deliveries. What is wrong with it is kept in ConfigErr.
+func (c *Catalog) CompileSubscription(s *engine.Subscription) *CompiledSubscription {
+	r := &CompiledSubscription{Sub: s, Policy: c.resolvePolicy(s), Headers: make(http.Header, len(s.Headers)), Redact: engine.NewRedactor(s), Filtering: &Streak{}, Preparing: &Streak{}}
+	r.Grouping.Set(GroupingSpecOf(s))
+	var err *engine.Error
+	if r.Signer, err = SignerOf(s); err != nil {
+		r.ConfigErr = err
+	}
+	if u, err := c.cfg.Guard.ParseURL(s.TargetURL); err != nil {
+		r.ConfigErr = err
+	} else {
+		r.TargetURL = u
+	}
+	ctx := context.Background()
+	if v, err := c.resolve(ctx, s.Filter, s.FilterScript); err != nil {
+		r.FilterSource, r.FilterRef, r.FilterErr = "false", s.FilterScript, err // an event must not pass because its filter is gone
+	} else {
+		r.FilterSource, r.FilterRef, r.versions[0] = v.Source, v.Ref(), v
+	}
+	if v, err := c.resolve(ctx, s.Transform, s.TransformScript); err != nil {
+		r.TransformRef, r.ConfigErr = s.TransformScript, err
+	} else {
+		r.TransformSource, r.TransformRef, r.versions[1] = v.Source, v.Ref(), v
+	}
+	if s.Unreadable != nil {
+		r.ConfigErr = Unreadable(s)
+		r.Quarantined.Store(true)
+	}
+	for name, value := range s.Headers {
+		r.Headers[name] = []string{value}
+	}
+	return r
+}
+
+// Unreadable says that a subscription can't be used as it is stored.
+func Unreadable(s *engine.Subscription) *engine.Error {
+	return &engine.Error{Code: engine.CodeUnreadable, Message: fmt.Sprintf("what is stored of %s can't be read (%s), so its deliveries wait", s.ID.Format(engine.SubscriptionPrefix), strings.Join(s.Unreadable, ", "))}
+}
+
+// CompiledFilter compiles on first use: with 10,000 subscriptions a start would wait for
+// filters that no event may ask for.
+func (c *Catalog) CompiledFilter(r *CompiledSubscription) (*filter.Filter, error) {
+	r.filterOnce.Do(func() {
+		if r.FilterSource != "" && r.FilterErr == nil {
+			r.filter, r.FilterErr = c.filters.Compile(r.FilterSource)
+		}
+	})
+	return r.filter, r.FilterErr
+}
+
+// compileTime bounds a compilation that deliveries wait for. Each of them waits no longer
+// than its own attempt may take.
+const compileTime = 30 * time.Second
+
+// CompiledTransform compiles a transform on first use. No lock is held meanwhile, and
+// deliveries that need the same source share one compilation. A stop ends it: the
+// deliveries go back to their queues.
+func (c *Catalog) CompiledTransform(ctx context.Context, r *CompiledSubscription) (*scripts.Program, error) {
+	if program := r.Program.Load(); program != nil {
+		return program, nil
+	}
+	compiled := c.compilations.DoChan(r.TransformSource, func() (any, error) {
+		ctx, cancel := c.life.StopContext()
+		defer cancel()
+		ctx, cancel = context.WithTimeout(ctx, compileTime)
+		defer cancel()
+		return c.cfg.Transformer.Compile(ctx, r.TransformSource)
+	})
+	select {
+	case <-ctx.Done():
+		return nil, &scripts.Error{Phase: scripts.PhaseBusy, Message: "not compiled in time: " + ctx.Err().Error()}
+	case result := <-compiled:
+		if result.Err != nil {
+			return nil, result.Err
+		}
+		program := result.Val.(*scripts.Program)
+		r.Program.Store(program)
+		// From here on quarantineScript finds the route; what it did before is made up for.
+		if reason := c.quarantine.contains(r.QuarantineKey()); reason != "" {
+			c.holdRoute(r, reason, false)
+			return nil, &scripts.Error{Phase: scripts.PhaseBusy, Message: "quarantined: " + reason}
+		}
+		return program, nil
+	}
+}
+
+// RecordFilterError keeps a filter's failure for its owner to see. It counts as no match.
+func (c *Catalog) RecordFilterError(r *CompiledSubscription, err error) {
+	c.metrics.FilterErrors.Inc()
+	text := retry.Truncate(err.Error())
+	if r.lastError.Swap(&text) == nil { // the text may quote an event
+		c.log.Warn("filter failed, which counts as no match; the subscription's filter_errors say why", "subscription_id", r.Sub.ID.Format(engine.SubscriptionPrefix), "account", r.Sub.Account)
+	}
+	r.filterErrors.Add(1)
+}
+
+const (
+	// MaxHeaders is how many headers a subscription or a transform may set.
+	MaxHeaders          = 32
+	maxHeaderValueBytes = 4096
+)
+
+// CheckHeader tells what is wrong with a header that a user wants sent; "" if nothing is.
+func CheckHeader(name, value string) string {
+	switch {
+	case name == "" || len(name) > 128 || strings.IndexFunc(name, func(c rune) bool { return !isTokenChar(c) }) >= 0:
+		return "is no header name"
+	case scripts.ReservedHeader(name):
+		return "is set by the router and can't be given"
+	case len(value) > maxHeaderValueBytes:
+		return "has a value that is too long"
+	case strings.IndexFunc(value, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }) >= 0:
+		return "has a value with a line break or another control character"
+	}
+	return ""
+}
+
+// isTokenChar follows RFC 9110, 5.6.2.
+func isTokenChar(c rune) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", c)
+}
+
+// GiveUpAt is when a delivery is dead, whatever its schedule says. resumed is when the
+// subscription was last switched on again.
+func (r *CompiledSubscription) GiveUpAt(en *dispatchqueue.Entry, resumed time.Time) time.Time {
+	from := en.Event.Time()
+	if en.RequestedAt.After(from) {
+		from = en.RequestedAt
+	}
+	// What waited while the subscription was off must not be dead when it is on again.
+	if !r.Policy.ExplicitGiveUpAfter && resumed.After(from) {
+		from = resumed
+	}
+	return from.Add(r.Policy.GiveUpAfter)
+}
+
+// ErrFiltersTooSlow refuses events whose filters took longer than MatchTimeout.
+var ErrFiltersTooSlow = &engine.Error{Code: engine.CodeBusy, Message: fmt.Sprintf("the filters of this account took more than %s for these events, so none was stored; publish fewer at a time, or simplify the filters", MatchTimeout)}
+
+// MatchTimeout is how long the filters over all events of one Publish may take. One filter
+// takes 5 ms at most, but an account may have many.
+const MatchTimeout = 5 * time.Second

@@ -1,0 +1,78 @@
+package catalog
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"switchhook/engine"
+	"switchhook/engine/signature"
+	"switchhook/engine/target"
+)
+
+// dedupKey is what two subscriptions have in common before it is worth comparing them.
+type dedupKey struct{ account, url, events string }
+
+func dedupKeyOf(s *engine.Subscription) dedupKey {
+	url := s.TargetURL
+	if u, err := target.Parse(url); err == nil {
+		url = u.String() // whichever way it was written
+	}
+	return dedupKey{s.Account, url, strings.Join(slices.Sorted(slices.Values(s.Events)), "\n")}
+}
+
+// indexDuplicate keeps twins up to date as old gives way to s; either may be nil. mu is held.
+func (g *registry) indexDuplicate(old, s *engine.Subscription) {
+	if old != nil {
+		key := dedupKeyOf(old)
+		left := slices.DeleteFunc(g.duplicates[key], func(t *engine.Subscription) bool { return t.ID == old.ID })
+		if g.duplicates[key] = left; len(left) == 0 {
+			delete(g.duplicates, key)
+		}
+	}
+	if s != nil && s.Unreadable == nil { // nobody knows what it was
+		key := dedupKeyOf(s)
+		g.duplicates[key] = append(g.duplicates[key], s)
+	}
+}
+
+// findDuplicate finds a stored subscription that sends what s would send, and that serves; of several
+// an active one, nil where there is none.
+func (g *registry) findDuplicate(s *engine.Subscription, serves func(*engine.Subscription) bool) (found *engine.Subscription) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	for _, t := range g.duplicates[dedupKeyOf(s)] {
+		if (found == nil || t.Active && !found.Active) && sameDeliveries(t, s) && serves(t) {
+			found = t
+		}
+	}
+	return found
+}
+
+// sameDeliveries tells whether two subscriptions to the same events and target send the
+// same requests in the same way, as far as the API knows: what it does not know of them must
+// be equal. Whether they are active, when they expire, and what they
+// are called and described as does not count.
+func sameDeliveries(a, b *engine.Subscription) bool {
+	return a.Filter == b.Filter && a.FilterScript == b.FilterScript &&
+		a.Transform == b.Transform && a.TransformScript == b.TransformScript &&
+		a.PayloadFormat == b.PayloadFormat && a.Dialect == b.Dialect && a.Inline == b.Inline && a.Verification.Mode == b.Verification.Mode &&
+		maps.Equal(a.Headers, b.Headers) && slices.Equal(signatures(a), signatures(b)) &&
+		a.Batch == b.Batch && a.Debounce == b.Debounce && a.Numbered == b.Numbered &&
+		(len(a.Client) == 0 && len(b.Client) == 0 || reflect.DeepEqual(a.Client, b.Client)) &&
+		slices.Equal(a.Policy.Retries, b.Policy.Retries) && reflect.DeepEqual(withoutRetries(a.Policy), withoutRetries(b.Policy))
+}
+
+func signatures(s *engine.Subscription) []signature.Scheme {
+	if len(s.Signatures) == 0 {
+		return []signature.Scheme{signature.Standard}
+	}
+	return s.Signatures
+}
+
+// withoutRetries lets policies be compared although an empty list may be nil or not.
+func withoutRetries(p engine.Policy) engine.Policy {
+	p.Retries = nil
+	return p
+}

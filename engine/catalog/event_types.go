@@ -1,0 +1,165 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"switchhook/engine"
+	"switchhook/engine/lifecycle"
+	"switchhook/engine/schema"
+	"switchhook/scripts/jsonindex"
+)
+
+// PutEventType makes or replaces an entry of the catalogue; created tells which. version
+// is the expected one or AnyVersion. Errors: CodeInvalid, CodeStale, CodeConflict where
+// create asks for a new entry and there is one.
+func (c *Catalog) PutEventType(ctx context.Context, t *engine.EventType, create bool, version int64) (stored *engine.EventType, created bool, err error) {
+	if !engine.ValidEventType(t.Name) {
+		return nil, false, engine.Invalid("name", `%.140q is no event type: use letters, digits and _ in parts joined by ".", such as "order.created"`, t.Name)
+	}
+	if len(t.Description) > maxDescription {
+		return nil, false, engine.Invalid("description", "is %d bytes, %d are allowed", len(t.Description), maxDescription)
+	}
+	if engine.Operational(t.Name) {
+		return nil, false, engine.Invalid("name", "%.140q begins with %q: those event types are the router's own and can't be changed", t.Name, engine.OperationalPrefix)
+	}
+	if err := CheckVerificationMode(t.Verify); err != nil {
+		return nil, false, err
+	}
+	compiled, invalid := compileEventType(NewSchemaDeadline(ctx, c.life), t)
+	if invalid != nil {
+		return nil, false, invalid
+	}
+	c.registry.changes.Lock()
+	defer c.registry.changes.Unlock()
+	t.UpdatedAt = c.life.Now()
+	old := c.registry.eventType(t.Name)
+	switch {
+	case old == nil && version != AnyVersion:
+		return nil, false, engine.NotFound("event type", t.Name)
+	case old == nil:
+		t.Version, t.CreatedAt = 1, t.UpdatedAt
+	case create:
+		return nil, false, &engine.Error{Code: engine.CodeConflict, Field: "name", Message: fmt.Sprintf("is taken: there is an event type %q already; change it by PUT", t.Name)}
+	case version != AnyVersion && version != old.Version:
+		return nil, false, staleVersion("event type", old.Version, version)
+	default:
+		t.Version, t.CreatedAt = old.Version+1, old.CreatedAt
+	}
+	if err := c.store.PutEventType(ctx, t); err != nil {
+		return nil, false, err
+	}
+	c.registry.mu.Lock()
+	c.registry.eventTypes[t.Name] = compiled
+	c.registry.mu.Unlock()
+	return t, old == nil, nil
+}
+
+// loadEventType makes a stored event type ready. Its schema was good when it was stored,
+// perhaps by an earlier version; where it can't be used any more, events of the type are
+// refused, and all others go on.
+func loadEventType(t *engine.EventType) *registeredEventType {
+	loaded := &registeredEventType{EventType: t}
+	if t.Schema != nil {
+		loaded.CompiledSchema, loaded.Broken = schema.Load(t.Schema)
+	}
+	return loaded
+}
+
+// schemaDeadline bounds the checks of one request against schemas. (A context with a deadline
+// would cost each Publish a timer.)
+type schemaDeadline struct {
+	context.Context
+	life  *lifecycle.Lifecycle
+	until time.Time
+}
+
+// NewSchemaDeadline returns ctx with a deadline for the schema checks of one request.
+func NewSchemaDeadline(ctx context.Context, life *lifecycle.Lifecycle) *schemaDeadline {
+	return &schemaDeadline{ctx, life, time.Now().Add(MatchTimeout)}
+}
+
+// Err tells whether the time is over, or the router stops.
+func (c *schemaDeadline) Err() error {
+	switch {
+	case c.Context.Err() != nil:
+		return c.Context.Err()
+	case c.life.IsStopping():
+		return lifecycle.ErrStopping()
+	case time.Now().After(c.until):
+		return &engine.Error{Code: engine.CodeBusy, Message: fmt.Sprintf("these events took more than %s to be checked against their schemas, so none was stored; publish fewer at a time, or simplify the schemas", MatchTimeout)}
+	}
+	return nil
+}
+
+// Follows checks a value that stands in a field against a schema.
+func Follows(ctx context.Context, s *schema.Schema, value []byte, field, of string) *engine.Error {
+	err := s.Validate(ctx, value)
+	if err == nil {
+		return nil
+	}
+	var problem *schema.Problem
+	var own *engine.Error
+	switch {
+	case errors.As(err, &problem):
+		return engine.Invalid(schema.Join(field, problem.Path), "does not fit the schema %s: %s", of, problem.Message)
+	case errors.As(err, &own):
+		return own
+	}
+	return &engine.Error{Code: engine.CodeUnavailable, Message: "the check against the schema was ended: " + err.Error()}
+}
+
+func compileEventType(ctx context.Context, t *engine.EventType) (*registeredEventType, *engine.Error) {
+	compiled := &registeredEventType{EventType: t}
+	if t.Schema != nil {
+		var err error
+		if compiled.CompiledSchema, err = schema.Compile(t.Schema); err != nil {
+			return nil, engine.Invalid("schema", "%v", err)
+		}
+	}
+	if len(t.Samples) > maxSamples {
+		return nil, engine.Invalid("samples", "holds %d samples, %d are allowed", len(t.Samples), maxSamples)
+	}
+	for i, sample := range t.Samples {
+		field := fmt.Sprintf("samples[%d]", i)
+		if len(sample) > maxSampleBytes {
+			return nil, engine.Invalid(field, "is %d bytes, %d are allowed", len(sample), maxSampleBytes)
+		}
+		if _, err := jsonindex.Parse(sample, jsonindex.Limits{}); err != nil {
+			return nil, engine.Invalid(field, "%v", err)
+		}
+		if compiled.CompiledSchema != nil {
+			if err := Follows(ctx, compiled.CompiledSchema, sample, field, "given"); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return compiled, nil
+}
+
+// DeleteEventType removes an entry of the catalogue. Subscriptions that name it stay.
+// Errors: CodeNotFound, CodeStale, and CodeConflict for those that the router publishes
+// itself.
+func (c *Catalog) DeleteEventType(ctx context.Context, name string, version int64) error {
+	c.registry.changes.Lock()
+	defer c.registry.changes.Unlock()
+	t := c.registry.eventType(name)
+	if t == nil {
+		return engine.NotFound("event type", name)
+	}
+	if engine.Operational(name) {
+		return &engine.Error{Code: engine.CodeConflict, Field: "name", Message: fmt.Sprintf("%q is built in: the router publishes it itself, and it can't be deleted", name)}
+	}
+	if version != AnyVersion && version != t.Version {
+		return staleVersion("event type", t.Version, version)
+	}
+	if err := c.store.DeleteEventType(ctx, name); err != nil {
+		return err
+	}
+	c.registry.mu.Lock()
+	delete(c.registry.eventTypes, name)
+	c.registry.mu.Unlock()
+	return nil
+}

@@ -1,0 +1,297 @@
+package catalog
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"switchhook/engine"
+	"switchhook/engine/snowflake"
+)
+
+const (
+	// KeyTextPrefix begins every key that is made here; one that was given may begin otherwise.
+	KeyTextPrefix = "swk_"
+
+	keyRandomBytes  = 20 // bytes: 160 bits
+	keyPrefixLength = len(KeyTextPrefix) + 6
+	maxKeyName      = 100
+	maxKeyGrace     = 30 * 24 * time.Hour
+	touchEvery      = time.Minute
+)
+
+// NewKeyText makes a new API key. 160 random bits need no slow hash.
+func NewKeyText() string {
+	raw := make([]byte, keyRandomBytes)
+	rand.Read(raw)
+	return KeyTextPrefix + snowflake.Encoding.EncodeToString(raw)
+}
+
+// credential is a text, known by its hash, that stands for a key.
+type credential struct {
+	key *engine.Key // never changed in place
+	use *keyUse
+	old bool // the text was replaced by a rotation
+}
+
+// keyUse is when a key was last used, in minutes since 1970, and what of it is stored. All
+// texts of a key share it.
+type keyUse struct{ minute, stored atomic.Int64 }
+
+// setKey puts k to use; mu is held, or g is not shared yet.
+func (g *registry) setKey(k *engine.Key) {
+	use := &keyUse{}
+	if before := g.dropKey(k.ID); before != nil {
+		use = before.use
+	}
+	if minute := k.LastUsedAt.Unix() / 60; !k.LastUsedAt.IsZero() && minute > use.minute.Load() {
+		use.minute.Store(minute)
+		use.stored.Store(minute)
+	}
+	if !k.OldUntil.IsZero() {
+		g.keys[k.OldHash] = &credential{k, use, true}
+	}
+	g.keysByID[k.ID] = &credential{k, use, false}
+	g.keys[k.Hash] = g.keysByID[k.ID]
+}
+
+// dropKey takes a key out of use, with all its texts, and gives it; nil where there is none.
+// mu is held, or g is not shared yet.
+func (g *registry) dropKey(id engine.ID) *credential {
+	c := g.keysByID[id]
+	if c == nil {
+		return nil
+	}
+	for _, hash := range [][32]byte{c.key.Hash, c.key.OldHash} {
+		if text := g.keys[hash]; text != nil && text.key.ID == id {
+			delete(g.keys, hash)
+		}
+	}
+	delete(g.keysByID, id)
+	return c
+}
+
+// CreateKey stores a new API key and gives its text, which is not kept. An empty text
+// makes one, another is one that clients have already; nil Scopes are DefaultScopes. Errors: CodeInvalid, CodeConflict where the
+// text is in use.
+func (c *Catalog) CreateKey(ctx context.Context, k engine.Key, text string) (*engine.Key, string, error) {
+	if err := engine.CheckAccount(k.Account); err != nil {
+		return nil, "", err
+	}
+	if len(k.Name) > maxKeyName {
+		return nil, "", engine.Invalid("name", "is %d bytes, %d are allowed", len(k.Name), maxKeyName)
+	}
+	if text == "" {
+		text = NewKeyText()
+	}
+	if err := checkKeyText(text); err != nil {
+		return nil, "", err
+	}
+	k.ID, k.CreatedAt = c.ids.Next(), c.life.Now()
+	if !k.ExpiresAt.IsZero() && !k.ExpiresAt.After(k.CreatedAt) {
+		return nil, "", engine.Invalid("expires_at", "is %s, which has passed", k.ExpiresAt.Format(time.RFC3339))
+	}
+	k.ExpiresAt = k.ExpiresAt.UTC().Truncate(time.Microsecond)
+	if err := k.CheckScopes(); err != nil {
+		return nil, "", err
+	}
+	k.Hash, k.Prefix = sha256.Sum256([]byte(text)), keyPrefix(text)
+	c.registry.changes.Lock()
+	defer c.registry.changes.Unlock()
+	if c.keyTaken(k.Hash) {
+		return nil, "", &engine.Error{Code: engine.CodeConflict, Field: "key", Message: "exists already, in this account or another: every key needs a text of its own"}
+	}
+	if err := c.store.PutKey(ctx, &k); err != nil {
+		return nil, "", err
+	}
+	c.registry.mu.Lock()
+	defer c.registry.mu.Unlock()
+	c.registry.setKey(&k)
+	return &k, text, nil
+}
+
+// The bounds of a key's text that was not made here. It has no salt and no slow hash, so it
+// must be long and not one character over and over.
+const (
+	minKeyText         = 16
+	maxKeyText         = 256
+	minKeyTextDistinct = 6 // different characters
+)
+
+// checkKeyText tells what is wrong with the text of a key that was given.
+func checkKeyText(text string) *engine.Error {
+	switch {
+	case len(text) < minKeyText || len(text) > maxKeyText:
+		return engine.Invalid("key", "has %d characters, must have %d to %d", len(text), minKeyText, maxKeyText)
+	case strings.ContainsFunc(text, func(c rune) bool { return c <= ' ' || c > '~' }):
+		return engine.Invalid("key", "must be visible ASCII characters without spaces, or no header could carry it")
+	}
+	distinct := map[rune]bool{}
+	for _, c := range text {
+		distinct[c] = true
+	}
+	if len(distinct) < minKeyTextDistinct {
+		return engine.Invalid("key", "has %d different characters, must have %d at least: it is easy to guess", len(distinct), minKeyTextDistinct)
+	}
+	return nil
+}
+
+// keyPrefix is what is shown of a key: less of one that was not made here, whose length and
+// form are not known.
+func keyPrefix(text string) string {
+	if strings.HasPrefix(text, KeyTextPrefix) && len(text) >= len(KeyTextPrefix)+2*keyRandomBytes/3 {
+		return text[:keyPrefixLength]
+	}
+	return text[:4]
+}
+
+func (c *Catalog) keyTaken(hash [32]byte) bool {
+	c.registry.mu.RLock()
+	defer c.registry.mu.RUnlock()
+	return c.registry.keys[hash] != nil
+}
+
+// RotateKey gives a key a new text, which is not kept. The text that it had works for
+// grace still; one that an earlier rotation left does so no longer. Errors: CodeInvalid,
+// CodeNotFound, CodeConflict where the key has expired.
+func (c *Catalog) RotateKey(ctx context.Context, id engine.ID, grace time.Duration) (*engine.Key, string, error) {
+	if grace < 0 || grace > maxKeyGrace {
+		return nil, "", engine.Invalid("grace_period", "must be from 0s to %s", maxKeyGrace)
+	}
+	c.registry.changes.Lock()
+	defer c.registry.changes.Unlock()
+	old := c.key(id)
+	if old == nil {
+		return nil, "", engine.NotFound("key", id.Format(engine.KeyPrefix))
+	}
+	now := c.life.Now()
+	if old.Expired(now) {
+		return nil, "", &engine.Error{Code: engine.CodeConflict, Message: "this key expired at " + old.ExpiresAt.Format(time.RFC3339) + "; make a new one"}
+	}
+	text, k := NewKeyText(), *old
+	k.Hash, k.Prefix = sha256.Sum256([]byte(text)), keyPrefix(text)
+	if k.OldHash, k.OldUntil = old.Hash, now.Add(grace); grace == 0 {
+		k.OldHash, k.OldUntil = [32]byte{}, time.Time{}
+	}
+	if err := c.store.ReplaceKey(ctx, &k); err != nil {
+		return nil, "", err
+	}
+	c.registry.mu.Lock()
+	defer c.registry.mu.Unlock()
+	c.registry.setKey(&k)
+	return &k, text, nil
+}
+
+// Authenticate finds the key with this text, and notes that it was used. What is compared
+// is a hash, so the time it takes tells nothing of the key. Errors: CodeUnknownKey,
+// CodeExpiredKey.
+func (catalog *Catalog) Authenticate(text string) (*engine.Key, error) {
+	catalog.registry.mu.RLock()
+	c := catalog.registry.keys[sha256.Sum256([]byte(text))]
+	catalog.registry.mu.RUnlock()
+	if c == nil {
+		return nil, errUnknownKey
+	}
+	now := catalog.cfg.Now()
+	switch {
+	case c.key.Expired(now):
+		return nil, &engine.Error{Code: engine.CodeExpiredKey, Message: "this API key expired at " + c.key.ExpiresAt.Format(time.RFC3339) + "; ask for a new one"}
+	case c.old && !now.Before(c.key.OldUntil):
+		return nil, &engine.Error{Code: engine.CodeExpiredKey, Message: "this API key was replaced, and stopped working at " + c.key.OldUntil.Format(time.RFC3339) + "; use the new one"}
+	}
+	if minute := now.Unix() / 60; minute > c.use.minute.Load() {
+		c.use.minute.Store(minute)
+	}
+	return c.key, nil
+}
+
+var errUnknownKey = &engine.Error{Code: engine.CodeUnknownKey, Message: "this API key is not known; it may have been deleted"}
+
+// Keys lists the API keys, oldest first.
+func (catalog *Catalog) Keys() []*engine.Key {
+	catalog.registry.mu.RLock()
+	defer catalog.registry.mu.RUnlock()
+	list := make([]*engine.Key, 0, len(catalog.registry.keysByID))
+	for _, c := range catalog.registry.keysByID {
+		list = append(list, c.withUse())
+	}
+	slices.SortFunc(list, func(a, b *engine.Key) int { return int(a.ID - b.ID) })
+	return list
+}
+
+// withUse copies the key, with when it was last used.
+func (c *credential) withUse() *engine.Key {
+	k := *c.key
+	if minute := c.use.minute.Load(); minute > 0 {
+		k.LastUsedAt = time.Unix(minute*60, 0).UTC()
+	}
+	return &k
+}
+
+// Key finds an API key. Error: CodeNotFound.
+func (catalog *Catalog) Key(id engine.ID) (*engine.Key, error) {
+	catalog.registry.mu.RLock()
+	defer catalog.registry.mu.RUnlock()
+	if c := catalog.registry.keysByID[id]; c != nil {
+		return c.withUse(), nil
+	}
+	return nil, engine.NotFound("key", id.Format(engine.KeyPrefix))
+}
+
+// key finds one by its id; nil where there is none.
+func (catalog *Catalog) key(id engine.ID) *engine.Key {
+	catalog.registry.mu.RLock()
+	defer catalog.registry.mu.RUnlock()
+	if c := catalog.registry.keysByID[id]; c != nil {
+		return c.key
+	}
+	return nil
+}
+
+// DeleteKey removes an API key; it is refused from then on. Errors: CodeNotFound.
+func (c *Catalog) DeleteKey(ctx context.Context, id engine.ID) error {
+	c.registry.changes.Lock()
+	defer c.registry.changes.Unlock()
+	if c.key(id) == nil {
+		return engine.NotFound("key", id.Format(engine.KeyPrefix))
+	}
+	if err := c.store.DeleteKey(ctx, id); err != nil {
+		return err
+	}
+	c.registry.mu.Lock()
+	defer c.registry.mu.Unlock()
+	c.registry.dropKey(id)
+	return nil
+}
+
+// TouchLoop brings to disk when keys were last used: all of them in one write a minute, so
+// that no request waits for it.
+func (c *Catalog) TouchLoop() {
+	c.life.RunEvery(touchEvery, c.touchKeys)
+	c.touchKeys()
+}
+
+func (catalog *Catalog) touchKeys() {
+	used, uses := map[engine.ID]time.Time{}, map[*keyUse]int64{}
+	catalog.registry.mu.RLock()
+	for _, c := range catalog.registry.keys {
+		if minute := c.use.minute.Load(); minute > c.use.stored.Load() {
+			used[c.key.ID], uses[c.use] = time.Unix(minute*60, 0).UTC(), minute
+		}
+	}
+	catalog.registry.mu.RUnlock()
+	if len(used) == 0 {
+		return
+	}
+	if err := catalog.store.TouchKeys(context.Background(), used); err != nil {
+		catalog.log.Error("last use of keys not stored", "error", err)
+		return
+	}
+	for use, minute := range uses {
+		use.stored.Store(minute)
+	}
+}

@@ -1,0 +1,32 @@
+package catalog
+
+import (
+	"switchhook/engine"
+	"testing"
+	"time"
+)
+
+// Making, changing and finding a key takes no longer with many others.
+func TestRegistry_ManyKeys(t *testing.T) {
+	g := &registry{keys: map[[32]byte]*credential{}, keysByID: map[engine.ID]*credential{}}
+	const n = 200_000
+	began := time.Now()
+	for id := engine.ID(1); id <= n; id++ {
+		g.setKey(&engine.Key{ID: id, Hash: [32]byte{1, byte(id), byte(id >> 8), byte(id >> 16)}})
+	}
+	for id := engine.ID(1); id <= n; id += 10 { // rotated, with the old text still good
+		g.setKey(&engine.Key{ID: id, Hash: [32]byte{2, byte(id), byte(id >> 8), byte(id >> 16)}, OldHash: [32]byte{1, byte(id), byte(id >> 8), byte(id >> 16)}, OldUntil: began})
+	}
+	if keys, texts := len(g.keysByID), len(g.keys); keys != n || texts != n+n/10 {
+		t.Errorf("%d keys, %d texts", keys, texts)
+	}
+	for id := engine.ID(1); id <= n; id++ {
+		g.dropKey(id)
+	}
+	if keys, texts := len(g.keysByID), len(g.keys); keys != 0 || texts != 0 {
+		t.Errorf("%d keys and %d texts are left", keys, texts)
+	}
+	if took := time.Since(began); took > 30*time.Second { // each by each it would be an hour
+		t.Errorf("took %s", took)
+	}
+}

@@ -1,0 +1,135 @@
+package catalog
+
+import (
+	"container/heap"
+	"context"
+	"switchhook/engine"
+	"switchhook/engine/lifecycle"
+	"sync"
+	"time"
+)
+
+const (
+	expiryEvery = 250 * time.Millisecond
+)
+
+// expiryQueue holds the deadlines of subscriptions, the next one first: one at most of each.
+type expiryQueue struct {
+	mu   sync.Mutex
+	next deadlineHeap
+	byID map[engine.ID]*deadline
+}
+
+type deadline struct {
+	at    time.Time
+	id    engine.ID
+	place int // in the heap
+}
+
+// recordStrike keeps the deadline of a subscription that is new or was changed.
+func (x *expiryQueue) add(s *engine.Subscription) {
+	at, _ := s.Deadline()
+	x.set(s.ID, at)
+}
+
+// set moves the deadline of a subscription; the zero time takes it away.
+func (x *expiryQueue) set(id engine.ID, at time.Time) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	switch d := x.byID[id]; {
+	case d == nil && at.IsZero():
+	case d == nil:
+		if x.byID == nil {
+			x.byID = map[engine.ID]*deadline{}
+		}
+		d = &deadline{at: at, id: id}
+		x.byID[id] = d
+		heap.Push(&x.next, d)
+	case at.IsZero():
+		heap.Remove(&x.next, d.place)
+		delete(x.byID, id)
+	default:
+		d.at = at
+		heap.Fix(&x.next, d.place)
+	}
+}
+
+// due takes a subscription out whose deadline may be over; ok is false where there is none.
+func (x *expiryQueue) due(now time.Time) (id engine.ID, ok bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if len(x.next) == 0 || x.next[0].at.After(now) {
+		return 0, false
+	}
+	id = heap.Pop(&x.next).(*deadline).id
+	delete(x.byID, id)
+	return id, true
+}
+
+// ExpireSubscriptionsLoop deletes subscriptions when their time is over.
+func (c *Catalog) ExpireSubscriptionsLoop() {
+	c.life.RunEvery(expiryEvery, func() { c.expireSubscriptions(context.Background()) })
+}
+
+func (c *Catalog) expireSubscriptions(ctx context.Context) {
+	for !c.life.IsStopping() {
+		id, ok := c.expiries.due(c.cfg.Now())
+		if !ok {
+			return
+		}
+		if err := c.expireSubscription(ctx, id); err != nil {
+			c.log.Error("subscription not deleted", "subscription_id", id.Format(engine.SubscriptionPrefix), "error", err)
+			c.expiries.set(id, c.cfg.Now().Add(lifecycle.RecordRetryDelay))
+		}
+	}
+}
+
+// expireSubscription deletes a subscription if its deadline is over still.
+func (c *Catalog) expireSubscription(ctx context.Context, id engine.ID) error {
+	var reason string
+	removed, err := c.removeSubscription(ctx, func() (s *engine.Subscription, _ string, _ error) {
+		if s = c.registry.subscription("", id); s == nil {
+			return nil, "", nil
+		}
+		var at time.Time
+		if at, reason = s.Deadline(); at.IsZero() || at.After(c.cfg.Now()) {
+			c.expiries.set(id, at) // it was moved, or the clock set back
+			return nil, "", nil
+		}
+		return s, reason, nil
+	})
+	if removed {
+		c.log.Info("subscription deleted", "subscription_id", id.Format(engine.SubscriptionPrefix), "reason", reason)
+	}
+	return err
+}
+
+// deadlineHeap is a heap.
+type deadlineHeap []*deadline
+
+// Len implements heap.Interface.
+func (d deadlineHeap) Len() int { return len(d) }
+
+// Less implements heap.Interface: the earliest is first.
+func (d deadlineHeap) Less(i, j int) bool { return d[i].at.Before(d[j].at) }
+
+// Swap implements heap.Interface.
+func (d deadlineHeap) Swap(i, j int) {
+	d[i], d[j] = d[j], d[i]
+	d[i].place, d[j].place = i, j
+}
+
+// Push implements heap.Interface.
+func (d *deadlineHeap) Push(x any) {
+	added := x.(*deadline)
+	added.place = len(*d)
+	*d = append(*d, added)
+}
+
+// Pop implements heap.Interface.
+func (d *deadlineHeap) Pop() any {
+	last := (*d)[len(*d)-1]
+	(*d)[len(*d)-1] = nil
+	*d = (*d)[:len(*d)-1]
+	return last
+}

@@ -1,0 +1,283 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"switchhook/engine"
+	"switchhook/scripts"
+)
+
+const (
+	maxTargets        = 20     // of an event
+	maxNewTargets     = 100    // of one Publish
+	maxAccountTargets = 10_000 // that are kept
+	// maxTargetCode is how many bytes of transforms they may have together. All are in memory,
+	// compiled, at about four times their size.
+	maxTargetCode = 8 << 20
+	// targetLife is how long a target is kept that no event names, unless retries last longer.
+	targetLife = 14 * 24 * time.Hour
+)
+
+// newTarget is a target that was not known before.
+type newTarget struct {
+	sub     *engine.Subscription
+	program *scripts.Program
+}
+
+// FindTargets gives, for each input, the ids of the hidden subscriptions of its targets,
+// in their order; nil where no input has any. Those that are not known are made, all or
+// none. Errors: CodeInvalid with Field "targets[i].…", CodeBusy where one was deleted
+// meanwhile, CodeUnavailable.
+func (c *Catalog) FindTargets(ctx context.Context, inputs []engine.EventInput) ([][]engine.ID, error) {
+	if !slices.ContainsFunc(inputs, func(in engine.EventInput) bool { return len(in.Targets) > 0 }) {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, MatchTimeout)
+	defer cancel()
+	found := make([][]engine.ID, len(inputs))
+	fresh := map[string]*newTarget{}
+	for i := range inputs {
+		in := &inputs[i]
+		if err := c.checkTargets(in); err != nil {
+			return nil, engine.WithBatchIndex(err, i, len(inputs))
+		}
+		var err error
+		if found[i], err = c.targetsOfRepeat(ctx, in); err != nil || found[i] != nil {
+			if err != nil {
+				return nil, err
+			}
+			continue
+		}
+		for n := range in.Targets {
+			if err := c.findTarget(ctx, in, n, fresh); err != nil {
+				var wrong *engine.Error
+				if !errors.As(err, &wrong) {
+					return nil, err
+				}
+				at := *wrong
+				at.Field = strings.TrimSuffix(fmt.Sprintf("targets[%d].%s", n, wrong.Field), ".")
+				return nil, engine.WithBatchIndex(&at, i, len(inputs))
+			}
+		}
+	}
+	if err := c.addTargets(ctx, fresh); err != nil {
+		return nil, err
+	}
+	for i := range inputs {
+		if found[i] != nil {
+			continue
+		}
+		for n := range inputs[i].Targets {
+			key := inputs[i].Targets[n].Key(inputs[i].Account)
+			s := c.registry.target(key)
+			if s == nil && fresh[key] != nil {
+				s = fresh[key].sub
+			}
+			if s == nil {
+				return nil, &engine.Error{Code: engine.CodeBusy, Message: fmt.Sprintf("targets[%d] was deleted while this was published, so nothing was stored; publish it again, and it is made anew", n)}
+			}
+			found[i] = append(found[i], s.ID)
+			c.renewTarget(ctx, s)
+		}
+	}
+	return found, nil
+}
+
+// checkTargets checks what can be told without looking at the targets one by one.
+func (c *Catalog) checkTargets(in *engine.EventInput) *engine.Error {
+	if len(in.Targets) > maxTargets {
+		return engine.Invalid("targets", "holds %d targets, %d are allowed", len(in.Targets), maxTargets)
+	}
+	if len(in.Targets) == 0 {
+		return nil
+	}
+	mode := c.Account(in.Account).Verify
+	if t := c.registry.eventType(in.Type); mode == engine.VerifyNone && t != nil {
+		mode = t.Verify
+	}
+	if mode != engine.VerifyNone {
+		return engine.Invalid("targets", "can't be given here: targets of this account or event type have to confirm first that they want to be sent events; make a subscription")
+	}
+	return nil
+}
+
+// targetsOfRepeat gives the targets of the event that in repeats, so that none is made for
+// one that is stored; nil where it is new.
+func (c *Catalog) targetsOfRepeat(ctx context.Context, in *engine.EventInput) ([]engine.ID, error) {
+	if len(in.Targets) == 0 {
+		return nil, nil
+	}
+	for _, key := range in.Keys() {
+		id, err := c.store.EventByKey(ctx, key)
+		if engine.ErrorCode(err) == engine.CodeNotFound {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		ev, err := c.store.Event(ctx, in.Account, id)
+		if engine.ErrorCode(err) == engine.CodeNotFound { // its row is gone, its key not yet
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return in.TargetsIn(ev.Targets), nil
+	}
+	return nil, nil
+}
+
+// findTarget checks a target, and prepares its subscription in fresh if there is none.
+func (c *Catalog) findTarget(ctx context.Context, in *engine.EventInput, n int, fresh map[string]*newTarget) error {
+	t := &in.Targets[n]
+	t.Transform = strings.TrimSpace(t.Transform)
+	key := t.Key(in.Account)
+	if s := c.registry.target(key); s != nil {
+		if !s.Active {
+			return engine.Invalid("target_url", "was switched off by hand, as subscription %s", s.ID.Format(engine.SubscriptionPrefix))
+		}
+		return nil
+	}
+	if fresh[key] != nil {
+		return nil
+	}
+	if len(fresh) == maxNewTargets {
+		return engine.Invalid("target_url", "is one of more than %d targets that are new; publish fewer of these events at a time", maxNewTargets)
+	}
+	s := &engine.Subscription{
+		ID: c.ids.Next(), Version: 1, Account: in.Account, Events: []string{}, Inline: true, TargetKey: key, Active: true,
+		TargetURL: t.URL, Secret: t.Secret, Headers: maps.Clone(t.Headers), Transform: t.Transform, PayloadFormat: t.PayloadFormat,
+		CreatedAt: c.life.Now(),
+	}
+	s.ExpiresAt = s.CreatedAt.Add(c.targetLife())
+	program, err := c.validateSubscription(ctx, s, nil)
+	if err != nil {
+		return err
+	}
+	fresh[key] = &newTarget{s, program}
+	return nil
+}
+
+// addTargets stores the subscriptions of new targets, unless their account has too many.
+// What somebody else has made meanwhile is left alone.
+func (c *Catalog) addTargets(ctx context.Context, fresh map[string]*newTarget) error {
+	if len(fresh) == 0 {
+		return nil
+	}
+	c.registry.changes.Lock()
+	defer c.registry.changes.Unlock()
+	adds, code := map[string]int{}, map[string]int{}
+	for key, t := range fresh {
+		if c.registry.target(key) == nil {
+			adds[t.sub.Account]++
+			code[t.sub.Account] += len(t.sub.Transform)
+		}
+	}
+	for account, n := range code {
+		if n > 0 && c.registry.targetCodeOf(account)+n > maxTargetCode {
+			return engine.Invalid("targets", "would have more than %d bytes of transforms in this account; those that no event names for %s go by themselves, or delete some (GET /api/v1/subscriptions?inline=true)", maxTargetCode, c.targetLife())
+		}
+	}
+	for account, n := range adds {
+		if c.registry.targetCount(account)+n > maxAccountTargets {
+			return engine.Invalid("targets", "would be more than %d different ones of this account; those that no event names for %s go by themselves, or delete some (GET /api/v1/subscriptions?inline=true)", maxAccountTargets, c.targetLife())
+		}
+	}
+	for key, t := range fresh {
+		if c.registry.target(key) != nil {
+			continue
+		}
+		if err := c.putSubscription(ctx, t.sub, t.program); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// targetLife is longer than the retries of an event can last.
+func (c *Catalog) targetLife() time.Duration {
+	var retries time.Duration
+	for _, d := range c.cfg.Retries {
+		retries += d
+	}
+	return max(targetLife, 3*retries)
+}
+
+// renewTarget puts the end of a target off that is in use. It is written seldom: half of
+// its life is enough for what an event needs.
+func (catalog *Catalog) renewTarget(ctx context.Context, s *engine.Subscription) {
+	for s != nil && s.ExpiresAt.Sub(catalog.cfg.Now()) < catalog.targetLife()/2 {
+		c := s.Clone()
+		c.ExpiresAt, c.Version = catalog.life.Now().Add(catalog.targetLife()), s.Version+1
+		done, err := catalog.swapSubscription(ctx, s, c, catalog.compiledProgram(s.ID))
+		if err != nil {
+			catalog.log.Error("target not renewed", "subscription_id", s.ID.Format(engine.SubscriptionPrefix), "error", err)
+			return
+		}
+		if done {
+			return
+		}
+		s = catalog.registry.subscription("", s.ID)
+	}
+}
+
+// checkInline keeps the subscription of a target what the events that name it say.
+func checkInline(s, old *engine.Subscription) error {
+	if old == nil || !old.Inline {
+		return nil
+	}
+	for field, changed := range map[string]bool{
+		"events": len(s.Events) > 0, "target_url": s.TargetURL != old.TargetURL, "headers": !maps.Equal(s.Headers, old.Headers),
+		"payload_format": s.PayloadFormat != old.PayloadFormat, "filter": s.Filter != "" || s.FilterScript != (engine.ScriptRef{}),
+		"transform": s.Transform != old.Transform || s.TransformScript != old.TransformScript,
+	} {
+		if changed {
+			return engine.Invalid(field, "can't be changed: this subscription stands for a target that events name; name another target with them, or make a subscription")
+		}
+	}
+	return nil
+}
+
+// target finds the subscription of a target; nil where there is none.
+func (g *registry) target(key string) *engine.Subscription {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.subscriptions[g.targets[key]]
+}
+
+func (g *registry) targetCount(account string) int {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.targetCounts[account]
+}
+
+// targetCodeOf gives the bytes of the transforms of an account's targets.
+func (g *registry) targetCodeOf(account string) int {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.targetCode[account]
+}
+
+// countInline keeps count of a subscription that comes (1) or goes (-1): those of targets apart,
+// since nobody made them one by one. g.mu is held.
+func (g *registry) countInline(s *engine.Subscription, by int) {
+	counts := g.owned
+	if s.Inline {
+		counts = g.targetCounts
+		if g.targetCode[s.Account] += by * len(s.Transform); g.targetCode[s.Account] == 0 {
+			delete(g.targetCode, s.Account)
+		}
+		if g.targets[s.TargetKey] = s.ID; by < 0 {
+			delete(g.targets, s.TargetKey)
+		}
+	}
+	if counts[s.Account] += by; counts[s.Account] == 0 {
+		delete(counts, s.Account)
+	}
+}

@@ -1,0 +1,47 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+	"switchhook/engine"
+)
+
+// Limits is what holds for an account: its own quota, or the router's default; 0 is no
+// limit.
+func (c *Catalog) Limits(account string) engine.Quota {
+	c.registry.mu.RLock()
+	defer c.registry.mu.RUnlock()
+	if a := c.registry.accounts[account]; a != nil {
+		return a.Quota.WithDefaults(c.cfg.Quota)
+	}
+	return engine.Quota{}.WithDefaults(c.cfg.Quota)
+}
+
+// Usage tells what an account uses.
+func (c *Catalog) Usage(ctx context.Context, account string) (u engine.Usage, err error) {
+	c.registry.mu.RLock()
+	u.Subscriptions = c.registry.owned[account]
+	c.registry.mu.RUnlock()
+	u.StoredBytes, err = c.store.StoredBytes(ctx, account)
+	return u, err
+}
+
+// checkSubscriptionQuota refuses one subscription more than an account may have; registry.changes
+// is held.
+func (c *Catalog) checkSubscriptionQuota(account string) error {
+	most := c.Limits(account).Subscriptions
+	c.registry.mu.RLock()
+	have := c.registry.owned[account]
+	c.registry.mu.RUnlock()
+	if most == 0 || have < most {
+		return nil
+	}
+	return &engine.Error{Code: engine.CodeConflict, Message: fmt.Sprintf("the account %s has %d subscriptions, and its quota is %d; delete one that is not needed, or have the quota raised", account, have, most)}
+}
+
+// NoQuotas tells whether no account has a quota.
+func (c *Catalog) NoQuotas() bool {
+	c.registry.mu.RLock()
+	defer c.registry.mu.RUnlock()
+	return c.cfg.Quota == engine.Quota{} && !c.registry.quotas
+}

@@ -1,0 +1,146 @@
+package catalog
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"switchhook/engine"
+	"switchhook/engine/resources"
+	"switchhook/engine/retry"
+	"switchhook/engine/target"
+)
+
+// verificationTimeout is how long a target may take to answer whether it wants to be sent events.
+const verificationTimeout = 10 * time.Second
+
+// maxAccountVerifications is how many targets of one account are asked at a time: one whose targets
+// don't answer must not hold up the others'.
+const maxAccountVerifications = 4
+
+// acquireVerificationSlot waits for a place in which to ask a target of an account; ok is false where
+// the router stops.
+func (c *Catalog) acquireVerificationSlot(account string) (leave func(), ok bool) {
+	own, done := c.accountVerificationSlots.of(account)
+	select {
+	case own <- struct{}{}:
+	case <-c.life.Stopping():
+		done()
+		return nil, false
+	}
+	select {
+	case c.verificationSlots <- struct{}{}:
+		return func() { <-c.verificationSlots; <-own; done() }, true
+	case <-c.life.Stopping():
+		<-own
+		done()
+		return nil, false
+	}
+}
+
+// accountPlaces are the places of accounts whose targets are being asked. Those of an
+// account exist only while somebody has one or waits for one.
+type accountPlaces struct {
+	mu     sync.Mutex
+	places map[string]chan struct{}
+	users  map[string]int
+}
+
+// seriesFor gives the places of an account, until done is called.
+func (p *accountPlaces) of(account string) (own chan struct{}, done func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.users == nil {
+		p.places, p.users = map[string]chan struct{}{}, map[string]int{}
+	}
+	if p.users[account]++; p.users[account] == 1 {
+		p.places[account] = make(chan struct{}, maxAccountVerifications)
+	}
+	return p.places[account], func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.users[account]--; p.users[account] == 0 {
+			delete(p.users, account)
+			delete(p.places, account)
+		}
+	}
+}
+
+// sendVerificationRequest asks the target of s once. It tells no more than whether the target has agreed, and
+// to how many attempts a minute (0: any): what an address answers is not for everybody
+// who can name it. why is what the router lacked to ask.
+func (c *Catalog) sendVerificationRequest(s *engine.Subscription) (rate int, ok bool, why *resources.Shortage) {
+	u, err := c.cfg.Guard.ParseURL(s.TargetURL)
+	if err != nil {
+		return 0, false, nil
+	}
+	ctx, cancel := c.life.StopContext()
+	defer cancel()
+	ctx, cancel = context.WithTimeout(ctx, verificationTimeout)
+	defer cancel()
+	req := target.Request{Method: http.MethodOptions, URL: u, Header: make(http.Header, len(s.Headers)+4), Timeout: verificationTimeout}
+	for name, value := range s.Headers {
+		req.Header[name] = []string{value}
+	}
+	for _, d := range [...]engine.Header{{Name: "User-Agent", Value: c.cfg.UserAgent}, {Name: "Accept", Value: "*/*"}} {
+		if !engine.HasHeader(req.Header, d.Name) {
+			req.Header[d.Name] = []string{d.Value}
+		}
+	}
+	if s.Verification.Mode == engine.VerifyHookSecret {
+		askForEcho(&req, s)
+	} else {
+		req.Header["WebHook-Request-Origin"] = []string{c.cfg.Origin}
+		if asked := s.Policy.Rate; asked.Count > 0 && asked.Per > 0 {
+			req.Header["WebHook-Request-Rate"] = []string{strconv.Itoa(max(1, int(float64(asked.Count)*float64(time.Minute)/float64(asked.Per))))}
+		}
+	}
+	res, _, err := c.client.Do(ctx, req)
+	if err != nil {
+		return 0, false, c.resources.ShortageIn(retry.Result{Err: err}, "")
+	}
+	defer res.Body.Close()
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		return 0, false, nil
+	}
+	defer context.AfterFunc(ctx, func() { res.Body.Close() })()
+	io.Copy(io.Discard, io.LimitReader(res.Body, engine.MaxReadBody)) // so that the connection can be used again
+	if s.Verification.Mode == engine.VerifyHookSecret {
+		return 0, retry.Accepted(res.StatusCode) && constantTimeEqual(res.Header.Get(hookSecretHeader), s.Verification.Secret), nil
+	}
+	rate, ok = parseAllowance(res.Header, c.cfg.Origin)
+	return rate, ok, nil
+}
+
+// hookSecretHeader carries what the target has to echo, as REST Hooks have it.
+const hookSecretHeader = "X-Hook-Secret"
+
+// askForEcho makes req the POST whose secret the target echoes, at once or later by the
+// call that the body names.
+func askForEcho(req *target.Request, s *engine.Subscription) {
+	id := s.ID.Format(engine.SubscriptionPrefix)
+	req.Method = http.MethodPost
+	req.Body, _ = json.Marshal(map[string]string{"subscription_id": id, "confirm": "/api/v1/subscriptions/" + id + "/confirm"})
+	setHeader(req.Header, hookSecretHeader, s.Verification.Secret)
+	setHeader(req.Header, "Content-Type", "application/json")
+}
+
+// parseAllowance reads an answer to the handshake of "HTTP 1.1 Web Hooks for Event Delivery"
+// 1.0: the headers count, whatever the status.
+func parseAllowance(answer http.Header, origin string) (rate int, ok bool) {
+	if allowed := strings.TrimSpace(answer.Get("WebHook-Allowed-Origin")); allowed != "*" && !strings.EqualFold(allowed, origin) {
+		return 0, false
+	}
+	switch allowed := strings.TrimSpace(answer.Get("WebHook-Allowed-Rate")); allowed {
+	case "", "*":
+		return 0, true
+	default:
+		n, err := strconv.ParseInt(allowed, 10, 32)
+		return int(n), err == nil && n > 0
+	}
+}

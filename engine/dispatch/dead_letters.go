@@ -1,0 +1,28 @@
+package dispatch
+
+import (
+	"context"
+
+	"slices"
+
+	"switchhook/engine"
+	"switchhook/engine/catalog"
+	"switchhook/engine/dispatchqueue"
+)
+
+// reportDeadLetter tells the account of a dead letter, unless that is an operational event itself.
+func (d *Dispatcher) reportDeadLetter(r *catalog.CompiledSubscription, en dispatchqueue.Entry, reason string) {
+	if d.outbox.WantsDeadLetters(r.Sub.Account) && !d.isOperationalEvent(r, en) {
+		d.outbox.CountDeadLetter(r, en, reason)
+	}
+}
+
+// isOperationalEvent tells whether en is the delivery of an operational event. What becomes
+// of those raises none in turn: two dead targets would go on about each other for ever.
+func (d *Dispatcher) isOperationalEvent(r *catalog.CompiledSubscription, en dispatchqueue.Entry) bool {
+	if !slices.ContainsFunc(r.Sub.Events, engine.Operational) {
+		return false
+	}
+	ev, err := d.loadEvent(context.Background(), en)
+	return err != nil || engine.Operational(ev.Type)
+}

@@ -1,0 +1,64 @@
+package dispatch
+
+import (
+	"context"
+	"time"
+
+	"switchhook/engine"
+	"switchhook/engine/outbound"
+)
+
+// Deliveries lists deliveries, those of the newest event first.
+func (d *Dispatcher) Deliveries(ctx context.Context, q engine.DeliveryQuery) ([]*engine.Delivery, error) {
+	return d.store.Deliveries(ctx, q)
+}
+
+// Delivery finds a delivery of an account, or of any where account is empty, with its
+// attempts, oldest first. Error: CodeNotFound.
+func (dispatcher *Dispatcher) Delivery(ctx context.Context, account string, id engine.DeliveryID) (*engine.Delivery, []*engine.Attempt, error) {
+	d, err := dispatcher.store.Delivery(ctx, account, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	attempts, err := dispatcher.store.Attempts(ctx, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	ev, err := dispatcher.store.Event(ctx, account, id.Event)
+	if err != nil {
+		return nil, nil, err
+	}
+	var redact *engine.Redactor
+	if r := dispatcher.catalog.Compiled(id.Subscription); r != nil {
+		redact = r.Redact
+	}
+	for _, a := range attempts {
+		outbound.RenderPlain(a, ev)
+		redact.Stored(a)
+	}
+	return d, attempts, nil
+}
+
+// Retry makes another attempt of a delivery at once, whatever its state; the retries that
+// follow a failure go on where they were. Errors: CodeNotFound; CodeConflict where an
+// attempt is waiting already, or its subscription is gone or inactive.
+func (dispatcher *Dispatcher) Retry(ctx context.Context, account string, id engine.DeliveryID) (*engine.Delivery, error) {
+	d, err := dispatcher.store.Delivery(ctx, account, id)
+	if err != nil {
+		return nil, err
+	}
+	s := dispatcher.catalog.Lookup(id.Subscription)
+	switch {
+	case s == nil:
+		return nil, &engine.Error{Code: engine.CodeConflict, Message: "the subscription of this delivery was deleted"}
+	case !s.Active:
+		return nil, &engine.Error{Code: engine.CodeConflict, Message: "the subscription of this delivery is not active; activate it first"}
+	case d.State == engine.StatePending:
+		return nil, &engine.Error{Code: engine.CodeConflict, Message: "this delivery is waiting for its attempt already"}
+	}
+	if err := dispatcher.WaitForReplay(ctx, id, d.Attempts, d.Error); err != nil {
+		return nil, err
+	}
+	d.State, d.NextAt = engine.StatePending, time.Time{}
+	return d, nil
+}

@@ -1,0 +1,151 @@
+// Package dispatch owns the queues of subscriptions: it picks what is attempted next, makes the
+// attempts, records outcomes, retries, and takes up what an earlier run left.
+//
+// The steps of an attempt are listed in Dispatcher.deliver. Lock order: scheduler.mu, then the
+// locks of the watermark tracker and of the task group. The store calls back from its writer
+// goroutine when an outcome is on disk: such a callback must not block and must not call the store.
+package dispatch
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"switchhook/engine"
+	"switchhook/engine/catalog"
+	"switchhook/engine/lifecycle"
+	"switchhook/engine/monitor"
+	"switchhook/engine/outbound"
+	"switchhook/engine/outbox"
+	"switchhook/engine/resources"
+	"switchhook/engine/settings"
+	"switchhook/engine/telemetry"
+	"switchhook/engine/watermark"
+	"sync/atomic"
+	"time"
+)
+
+// Dispatcher owns the queues of subscriptions: it attempts deliveries, records outcomes,
+// retries, and takes up what an earlier run left.
+type Dispatcher struct {
+	cfg       settings.Config
+	store     engine.Store
+	log       *slog.Logger
+	metrics   *telemetry.Metrics
+	traces    *telemetry.Tracing
+	life      *lifecycle.Lifecycle
+	catalog   *catalog.Catalog
+	outbox    *outbox.Outbox
+	monitor   *monitor.Monitor
+	sender    *outbound.Sender
+	resources *resources.Tracker
+
+	scheduler  *scheduler
+	tracker    *watermark.Tracker
+	eventCache EventCache
+	writes     lifecycle.TaskGroup // outcomes on their way to disk; never closed
+	retryWake  chan time.Time
+	workers    int       // guarded by scheduler.mu
+	watermark  engine.ID // the last one set; owned by the sweep loop
+
+	unrecordedLogged atomic.Int64 // when logUnrecorded last logged
+}
+
+// New returns a Dispatcher without queues; Load makes them.
+func New(cfg settings.Config, store engine.Store, catalog *catalog.Catalog, monitor *monitor.Monitor, sender *outbound.Sender, outbox *outbox.Outbox, resources *resources.Tracker, metrics *telemetry.Metrics, traces *telemetry.Tracing, life *lifecycle.Lifecycle, tracker *watermark.Tracker) *Dispatcher {
+	d := &Dispatcher{
+		cfg: cfg, store: store, log: cfg.Logger, metrics: metrics, traces: traces, life: life,
+		catalog: catalog, outbox: outbox, monitor: monitor, sender: sender, resources: resources,
+		scheduler: newScheduler(cfg.Now, max(1, cfg.InFlight*3/4)),
+		tracker:   tracker,
+		retryWake: make(chan time.Time, 64),
+	}
+	d.scheduler.deactivateAfter = cfg.DeactivateAfter
+	d.scheduler.fetch = d.fetchBacklog
+	d.scheduler.fetchOrdered = d.fetchOrdered
+	d.scheduler.allQueuedThroughEvent = tracker.QueuedUpTo
+	d.scheduler.spawn = d.spawnWorker
+	return d
+}
+
+// Load makes a queue for each subscription and reads what an earlier run knew of targets.
+func (d *Dispatcher) Load(ctx context.Context) error {
+	for _, c := range d.catalog.AllCompiled() {
+		d.scheduler.setSubscription(c.Sub.ID, c)
+	}
+	health, err := d.store.Health(ctx)
+	for _, h := range health {
+		d.scheduler.setHealth(h)
+	}
+	return err
+}
+
+// SetSubscription makes or changes the queue of a subscription.
+func (d *Dispatcher) SetSubscription(c *catalog.CompiledSubscription) {
+	_, displaced := d.scheduler.setSubscription(c.Sub.ID, c)
+	d.settleDisplaced(d.scheduler.queue(c.Sub.ID), displaced)
+}
+
+// RemoveSubscription closes the queue of a subscription. Its deliveries become dead letters.
+func (d *Dispatcher) RemoveSubscription(id engine.ID, reason string) {
+	orphans, _ := d.scheduler.setSubscription(id, nil)
+	for _, en := range orphans {
+		d.markDead(id, en, reason)
+	}
+}
+
+// InFlight returns what Close waits for: attempts in flight, and outcomes that are not on
+// disk yet.
+func (d *Dispatcher) InFlight() (attempts, outcomes int) {
+	return d.scheduler.inFlight(), d.writes.Count()
+}
+
+// spawnWorker starts a worker if there may be one more; scheduler.mu is held.
+func (d *Dispatcher) spawnWorker() {
+	if d.workers == d.cfg.InFlight || d.life.IsStopping() {
+		return
+	}
+	d.workers++
+	d.life.Spawn(func() {
+		for {
+			q, r, p, ok := d.scheduler.next()
+			if !ok {
+				return
+			}
+			d.deliver(q, r, p)
+		}
+	})
+}
+
+func jitter() float64 { return rand.Float64() }
+
+// backlogInMemory is how many deliveries stand somewhere, and the oldest one's event.
+type StateCount struct {
+	Count  int
+	Oldest engine.ID // 0 where there is none
+}
+
+func (o *StateCount) add(n int, event engine.ID) {
+	o.Count += n
+	if o.Oldest == 0 || event < o.Oldest {
+		o.Oldest = event
+	}
+}
+
+// backlogInMemory counts the deliveries in memory: those that wait for a free place, and those of
+// subscriptions that are paused or quarantined.
+func (s *scheduler) backlogInMemory() (queued, held StateCount) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, q := range s.queues {
+		n, oldest := q.waiting.Open()
+		if n == 0 {
+			continue
+		}
+		at := &queued
+		if q.compiled == nil || !q.compiled.Sub.Active || q.compiled.Quarantined.Load() {
+			at = &held
+		}
+		at.add(n, oldest)
+	}
+	return queued, held
+}

@@ -1,0 +1,72 @@
+package dispatch
+
+import (
+	"sync/atomic"
+
+	"switchhook/engine"
+	"switchhook/engine/dispatchqueue"
+	"switchhook/engine/watermark"
+)
+
+// PreparedEvent is an event between its validation and its first delivery.
+type PreparedEvent struct {
+	engine.NewEvent
+	Tracked *watermark.Event
+	Groups  []group // for each target that matched; nil where none has one
+}
+
+// group is where an event stands with a subscription that keeps order or debounces.
+type group struct{ id, specHash uint64 }
+
+// EnqueueDeliveries hands a stored event's deliveries to their queues.
+func (d *Dispatcher) EnqueueDeliveries(p *PreparedEvent) {
+	h := d.eventCache.Add(p.Event, len(p.Event.Targets))
+	for slot, id := range p.Event.Targets {
+		en := dispatchqueue.Entry{Event: p.Event.ID, Payload: h, Tracked: p.Tracked, Slot: slot}
+		if slot < len(p.Groups) { // named targets stand behind what matched, and have none
+			en.Group, en.SpecHash = p.Groups[slot].id, p.Groups[slot].specHash
+		}
+		place, q, list := d.scheduler.enqueue(id, en)
+		switch place {
+		case enqueueInStore:
+			d.spillToStore(q, en)
+		case enqueueNoSubscription:
+			d.markDead(id, en, engine.SubscriptionDeleted)
+		}
+		d.settleDisplaced(q, list)
+	}
+}
+
+// EventCache bounds the bytes of events that wait in memory; beyond it they are read
+// from the store again when their turn comes.
+type EventCache struct{ bytes atomic.Int64 }
+
+const maxCachedBytes = 64 << 20
+
+// quarantined is an event in memory, shared by its deliveries.
+type cachedEvent struct {
+	budget *EventCache
+	ev     *engine.Event
+	users  atomic.Int32
+}
+
+// Add keeps ev in memory for so many users, while there is room; otherwise it gives nil.
+func (b *EventCache) Add(ev *engine.Event, users int) dispatchqueue.Payload {
+	if users == 0 {
+		return nil
+	}
+	if b.bytes.Add(ev.CachedSize()) > maxCachedBytes {
+		b.bytes.Add(-ev.CachedSize())
+		return nil
+	}
+	h := &cachedEvent{budget: b, ev: ev}
+	h.users.Store(int32(users))
+	return h
+}
+
+// Release says that one of the users has done with the event.
+func (h *cachedEvent) Release() {
+	if h.users.Add(-1) == 0 {
+		h.budget.bytes.Add(-h.ev.CachedSize())
+	}
+}

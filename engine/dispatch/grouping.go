@@ -1,0 +1,118 @@
+package dispatch
+
+import (
+	"context"
+	"hash/maphash"
+	"time"
+
+	"switchhook/engine"
+	"switchhook/engine/catalog"
+	"switchhook/engine/dispatchqueue"
+	"switchhook/engine/lifecycle"
+	"switchhook/scripts"
+	"switchhook/scripts/filter"
+	"switchhook/scripts/jsonindex"
+)
+
+// groupOf tells to which group an event belongs. Where its key can't be told it is a stray,
+// and the error is noted.
+func (d *Dispatcher) groupOf(r *catalog.CompiledSubscription, event engine.ID, in *filter.Input) uint64 {
+	g := &r.Grouping
+	if g.Key == "" {
+		return 0
+	}
+	g.Once.Do(func() { g.Expr, g.Err = filter.CompileKey(g.Key) })
+	if g.Err != nil {
+		d.catalog.RecordFilterError(r, g.Err)
+		return g.FallbackGroup(event)
+	}
+	value, err := g.Expr.Of(in)
+	if err != nil {
+		d.catalog.RecordFilterError(r, err)
+		return g.FallbackGroup(event)
+	}
+	return maphash.String(catalog.GroupSeed, value)
+}
+
+// Groups tells to which group of each route an event belongs; nil where none has groups.
+// The error is a CodeBusy, as that of match.
+func (d *Dispatcher) Groups(matched []*catalog.CompiledSubscription, event engine.ID, ev *scripts.Event, deadline time.Time) (list []group, err error) {
+	var in *filter.Input
+	for i, r := range matched {
+		if r.Grouping.SpecHash == 0 {
+			continue
+		}
+		if list == nil {
+			list = make([]group, len(matched))
+			in = filter.NewInput(ev)
+			defer in.Release()
+		}
+		if time.Now().After(deadline) {
+			return nil, catalog.ErrFiltersTooSlow
+		}
+		list[i] = group{d.groupOf(r, event, in), r.Grouping.SpecHash}
+	}
+	return list, nil
+}
+
+// withGroup gives a delivery that comes from the store its group, for which its event may
+// have to be read.
+func (d *Dispatcher) withGroup(ctx context.Context, r *catalog.CompiledSubscription, en dispatchqueue.Entry) (dispatchqueue.Entry, error) {
+	g := &r.Grouping
+	en.SpecHash = g.SpecHash
+	if g.Key == "" {
+		return en, nil
+	}
+	ev, err := d.store.Event(ctx, "", en.Event)
+	if err != nil {
+		return en, err
+	}
+	in := filter.NewInput(catalog.ScriptEvent(ev, jsonindex.Value{}))
+	en.Group = d.groupOf(r, en.Event, in)
+	in.Release()
+	return en, nil
+}
+
+// fetchOrdered reads what waits for a subscription whose line sorts, from an event on.
+// scheduler.mu is held.
+func (d *Dispatcher) fetchOrdered(q *queue, line dispatchqueue.OrderedQueue, r *catalog.CompiledSubscription, from engine.ID) {
+	d.life.Spawn(func() {
+		ctx := context.Background()
+		rows, err := d.store.Outstanding(ctx, q.id, from, fetchSize)
+		entries := make([]dispatchqueue.Entry, len(rows))
+		for i, w := range rows {
+			if err == nil {
+				entries[i], err = d.withGroup(ctx, r, dispatchqueue.Entry{Event: w.ID.Event, Attempts: w.Attempts, RequestedAt: w.RenewedAt, Failed: w.Failed})
+			}
+		}
+		if err != nil {
+			for _, en := range entries {
+				en.Release()
+			}
+			d.log.Error("waiting deliveries not read", "subscription_id", q.id.Format(engine.SubscriptionPrefix), "error", err)
+			select { // completeOrderedFetch asks again at once
+			case <-d.life.Stopping():
+			case <-time.After(lifecycle.RecordRetryDelay):
+			}
+			entries = nil
+		}
+		d.settleDisplaced(q, d.scheduler.completeOrderedFetch(q, line, entries, err == nil && len(rows) < fetchSize))
+	})
+}
+
+// settleDisplaced deals with what lines could not keep.
+func (d *Dispatcher) settleDisplaced(q *queue, list []dispatchqueue.Displaced) {
+	for _, a := range list {
+		if a.SupersededBy == 0 {
+			d.spillToStore(q, a.Entry)
+			continue
+		}
+		a.Entry.Release()
+		d.RecordOutcome(&engine.Outcome{ID: engine.DeliveryID{Event: a.Entry.Event, Subscription: q.id}, State: engine.StateDropped, Attempts: a.Entry.Attempts, Error: supersededBy(a.SupersededBy)}, func() {
+			d.scheduler.committed(q, a.Entry.Event)
+			d.markRecorded(a.Entry)
+		})
+	}
+}
+
+func supersededBy(newer engine.ID) string { return "superseded by " + newer.Format(engine.EventPrefix) }

@@ -1,0 +1,558 @@
+package dispatch
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"switchhook/engine"
+	"switchhook/engine/catalog"
+	"switchhook/engine/dispatchqueue"
+	"switchhook/engine/retry"
+	"switchhook/engine/watermark"
+)
+
+const (
+	interleavings     = 300 // of each kind
+	firstInterleaving = uint64(1)
+)
+
+// interleaving runs a scheduler against a model of the store, one step at a time in an
+// order that chance decides: every interleaving of workers, publishers, the writer, reads,
+// retries and requests that the locks allow.
+type interleaving struct {
+	t      *testing.T
+	random *rand.Rand
+	seed   uint64
+	log    []string
+	weight [7]int // of what may happen next
+	fetch  int    // rows of one read
+	room   int    // of a lane
+	clock  int    // ms
+	last   engine.ID
+
+	// The subscription.
+	ordering engine.Ordering
+	switches bool // its ordering changes
+	off      bool
+	route    *catalog.CompiledSubscription
+	keys     map[engine.ID]uint64
+	fails    map[engine.ID]int // attempts of an event that will fail
+
+	// The disk.
+	stored []engine.ID // events, oldest first
+	rows   map[engine.ID]diskRow
+
+	// The run since the last kill.
+	s        *scheduler
+	steps    []func() // that may be done now, in any order
+	writes   []write  // of the next commit
+	answers  []func() // of the last one, in order
+	taking   bool     // a look for what is due is on
+	coming   []*arrival
+	busy     map[uint64]bool    // keys whose publisher waits for its answer
+	attempts map[engine.ID]bool // that are on
+	nextAt   map[engine.ID]int  // when what failed may be attempted again
+	through  map[engine.ID]bool // what must not be attempted any more
+
+	succeeded []engine.ID        // in order, repeats included
+	byHand    map[engine.ID]bool // a user asked for another attempt
+	problem   string             // the first one
+	finished  map[engine.ID]int  // place of the first success in succeeded
+}
+
+type diskRow struct {
+	state    engine.State
+	attempts int
+	next     int
+}
+
+type write struct{ do, done func() }
+
+type arrival struct {
+	id     engine.ID
+	queued bool
+}
+
+const theQueue = engine.ID(1)
+
+func newInterleaving(t *testing.T, seed uint64, ordering engine.Ordering, switches bool) *interleaving {
+	m := &interleaving{
+		t: t, random: rand.New(rand.NewPCG(seed, 0)), seed: seed, ordering: ordering, switches: switches, last: 100,
+		keys: map[engine.ID]uint64{}, fails: map[engine.ID]int{}, rows: map[engine.ID]diskRow{}, byHand: map[engine.ID]bool{}, finished: map[engine.ID]int{},
+	}
+	m.room = []int{100, 8, 4}[m.random.IntN(3)]
+	m.fetch = []int{500, 3, 1}[m.random.IntN(3)]
+	for i := range m.weight {
+		m.weight[i] = 1 + m.random.IntN(8)
+	}
+	return m
+}
+
+func (m *interleaving) note(format string, args ...any) {
+	m.log = append(m.log, fmt.Sprintf(format, args...))
+}
+
+func (m *interleaving) fault(format string, args ...any) {
+	if m.problem == "" {
+		m.problem = fmt.Sprintf(format, args...)
+	}
+}
+
+func (m *interleaving) later(do func()) { m.steps = append(m.steps, do) }
+
+// after does something some steps later.
+func (m *interleaving) after(steps int, do func()) {
+	m.later(func() {
+		if steps == 0 {
+			do()
+		} else {
+			m.after(steps-1, do)
+		}
+	})
+}
+
+func (m *interleaving) write(do, done func()) { m.writes = append(m.writes, write{do, done}) }
+
+func (m *interleaving) now() time.Time {
+	return time.Unix(1.8e9, 0).Add(time.Duration(m.clock) * time.Millisecond)
+}
+
+// boot starts a router over what is on disk.
+func (m *interleaving) boot() {
+	m.steps, m.writes, m.answers, m.taking, m.coming = nil, nil, nil, false, nil
+	m.busy, m.attempts, m.nextAt, m.through = map[uint64]bool{}, map[engine.ID]bool{}, map[engine.ID]int{}, map[engine.ID]bool{}
+	s := newScheduler(m.now, 100)
+	m.s = s
+	s.spawn, s.groupCapacity = func() {}, m.room
+	s.allQueuedThroughEvent = func(event engine.ID) bool {
+		for len(m.coming) > 0 && m.coming[0].queued {
+			m.coming = m.coming[1:]
+		}
+		return len(m.coming) == 0 || m.coming[0].id > event
+	}
+	s.fetch, s.fetchOrdered = m.read, m.readSorted
+	if m.random.IntN(2) == 0 {
+		s.total = maxInMemory - m.random.IntN(5) // others have nearly all of the room
+	}
+	m.setRoute()
+	for _, id := range m.stored {
+		if _, is := m.rows[id]; !is {
+			m.rows[id] = diskRow{state: engine.StatePending}
+		}
+		m.through[id] = m.rows[id].state.IsFinal()
+	}
+	s.startOrderedFetches()
+	s.markBacklog(theQueue)
+}
+
+// setSubscription makes the subscription, or changes it.
+func (m *interleaving) setRoute() {
+	m.route = &catalog.CompiledSubscription{Sub: &engine.Subscription{ID: theQueue, Active: !m.off, Policy: engine.Policy{Ordering: m.ordering, OrderingKey: "x"}}, Policy: catalog.EffectivePolicy{InFlight: 4, GiveUpAfter: 1e6 * time.Hour}}
+	m.route.Grouping.Set(catalog.GroupingSpecOf(m.route.Sub))
+	_, list := m.s.setSubscription(theQueue, m.route)
+	m.aside(m.s.queues[theQueue], list)
+}
+
+// entry is a delivery with its group.
+func (m *interleaving) entry(r *catalog.CompiledSubscription, id engine.ID) dispatchqueue.Entry {
+	en := dispatchqueue.Entry{Event: id, Attempts: m.rows[id].attempts, SpecHash: r.Grouping.SpecHash}
+	if r.Grouping.Key != "" {
+		en.Group = m.keys[id]
+	}
+	return en
+}
+
+// read reads what a queue left in the store, as fetchBacklog does.
+func (m *interleaving) read(q *queue) {
+	s := m.s
+	m.later(func() {
+		known := s.inMemoryIDs(q)
+		m.later(func() {
+			var entries []dispatchqueue.Entry
+			n := 0
+			for _, id := range m.stored {
+				if m.rows[id].state != engine.StatePending || n == len(known)+m.fetch {
+					continue
+				}
+				n++
+				if !known[id] {
+					entries = append(entries, dispatchqueue.Entry{Event: id, Attempts: m.rows[id].attempts})
+				}
+			}
+			all := n < len(known)+m.fetch
+			m.note("read %v", events(entries))
+			m.later(func() {
+				m.note("fetched")
+				s.completeFetch(q, entries, all)
+			})
+		})
+	})
+}
+
+// readSorted does so for a line that keeps order, as fetchOrdered does.
+func (m *interleaving) readSorted(q *queue, line dispatchqueue.OrderedQueue, r *catalog.CompiledSubscription, from engine.ID) {
+	s := m.s
+	m.later(func() {
+		var entries []dispatchqueue.Entry
+		for _, id := range m.stored {
+			row, is := m.rows[id]
+			if is && id >= from && !row.state.IsFinal() && len(entries) < m.fetch {
+				en := m.entry(r, id)
+				en.Failed = row.state == engine.StateRetrying
+				entries = append(entries, en)
+			}
+		}
+		all := len(entries) < m.fetch
+		m.note("read from %d: %v", from, events(entries))
+		m.later(func() {
+			m.note("fetched")
+			m.aside(q, s.completeOrderedFetch(q, line, entries, all))
+		})
+	})
+}
+
+func events(list []dispatchqueue.Entry) (ids []engine.ID) {
+	for _, en := range list {
+		ids = append(ids, en.Event)
+	}
+	return ids
+}
+
+func (m *interleaving) aside(q *queue, list []dispatchqueue.Displaced) {
+	for _, a := range list {
+		m.spill(q, a.Entry)
+	}
+}
+
+func (m *interleaving) spill(q *queue, en dispatchqueue.Entry) {
+	s := m.s
+	m.later(func() {
+		m.write(func() {
+			if _, is := m.rows[en.Event]; !is {
+				m.rows[en.Event] = diskRow{state: engine.StatePending}
+			}
+		}, func() { s.spillRecorded(q, en.Event) })
+	})
+}
+
+// publish takes in an event of a key.
+func (m *interleaving) publish(key uint64) {
+	m.last++
+	id, s := m.last, m.s
+	ev := &arrival{id: id}
+	m.coming = append(m.coming, ev)
+	m.keys[id], m.busy[key] = key, true
+	if m.random.IntN(4) == 0 {
+		m.fails[id] = 1 + m.random.IntN(2)
+	}
+	en := m.entry(m.route, id)
+	en.Tracked = &watermark.Event{}
+	m.later(func() {
+		m.write(func() {
+			i, _ := slices.BinarySearch(m.stored, id)
+			m.stored = slices.Insert(m.stored, i, id)
+		}, func() {
+			m.later(func() {
+				place, q, list := s.enqueue(theQueue, en)
+				m.note("add %d of %d: %d", id, key, place)
+				if place == enqueueInStore {
+					m.spill(q, en)
+				}
+				m.aside(q, list)
+				ev.queued = true
+				s.releaseWaiting()
+				m.busy[key] = false
+			})
+		})
+	})
+}
+
+// attempt does what a free worker does.
+func (m *interleaving) attempt() {
+	s := m.s
+	q, r, p, ok := s.next()
+	if !ok {
+		m.t.Fatal("closed")
+	}
+	en := p.First
+	id := en.Event
+	m.note("attempt %d of %d", id, m.keys[id])
+	switch {
+	case m.attempts[id]:
+		m.fault("two attempts of %d at one time", id)
+	case m.through[id]:
+		m.fault("another attempt of %d, which has succeeded", id)
+	case m.clock < m.nextAt[id]:
+		m.fault("%d is attempted before its retry is due", id)
+	}
+	m.attempts[id] = true
+	if m.random.IntN(8) == 0 {
+		m.after(m.random.IntN(20), func() { m.putBack(q, p) })
+		return
+	}
+	m.later(func() {
+		v := VerdictFor(retry.Decision{Action: retry.ActionSucceed, Signal: retry.SignalHealthy})
+		row := diskRow{state: engine.StateSucceeded, attempts: en.Attempts + 1}
+		if m.fails[id] > 0 {
+			m.fails[id]--
+			v = VerdictFor(retry.Decision{Action: retry.ActionRetry, Signal: retry.SignalRejecting})
+			row = diskRow{state: engine.StateRetrying, attempts: en.Attempts + 1, next: m.clock + 1 + m.random.IntN(30)}
+			m.nextAt[id] = row.next
+		} else {
+			m.through[id] = true
+			m.succeeded = append(m.succeeded, id)
+			if m.finished[id] == 0 {
+				m.finished[id] = len(m.succeeded)
+			}
+		}
+		m.note("%d %s", id, v.State)
+		m.later(func() {
+			delete(m.attempts, id)
+			if p.Queue != nil {
+				m.aside(q, s.completeOrdered(q, &p, func(int) dispatchqueue.Disposition { return dispositionOf(v.State) }))
+			}
+			s.finish(q, r, p, v.Decision)
+			m.later(func() {
+				m.write(func() { m.rows[id] = row }, func() { s.committed(q, id) })
+			})
+		})
+	})
+}
+
+// requeue does as the scheduler's own where the sandbox has no time, but for the pause, which
+// a timer ends.
+func (m *interleaving) putBack(q *queue, p dispatchqueue.Batch) {
+	s, id := m.s, p.First.Event
+	delete(m.attempts, id)
+	s.mu.Lock()
+	q.circuit.attemptFinished(id)
+	s.releaseSlot(q)
+	_, list := s.returnToQueue(q, &p)
+	s.makeRunnable(q)
+	s.mu.Unlock()
+	m.note("put back %d", id)
+	m.aside(q, list)
+}
+
+// enqueueDueRetries does one round of the loop of retries.
+func (m *interleaving) takeDue() {
+	m.taking = true
+	s := m.s
+	var due []engine.Waiting
+	m.write(func() {
+		for _, id := range m.stored {
+			if row, is := m.rows[id]; is && row.state == engine.StateRetrying && row.next <= m.clock {
+				m.rows[id] = diskRow{state: engine.StatePending, attempts: row.attempts}
+				due = append(due, engine.Waiting{ID: engine.DeliveryID{Event: id, Subscription: theQueue}, Attempts: row.attempts})
+			}
+		}
+		s.markDue(due)
+	}, func() { m.queueDue(s, due) })
+}
+
+func (m *interleaving) queueDue(s *scheduler, due []engine.Waiting) {
+	m.later(func() {
+		if len(due) == 0 {
+			m.taking = false
+			s.markDue(nil)
+			return
+		}
+		en := m.entry(m.route, due[0].ID.Event) // its event is read
+		m.later(func() {
+			m.note("due %d", en.Event)
+			_, q, list := s.enqueueDue(theQueue, en)
+			m.aside(q, list)
+			m.queueDue(s, due[1:])
+		})
+	})
+}
+
+func (m *interleaving) dueNow() bool {
+	for _, row := range m.rows {
+		if row.state == engine.StateRetrying && row.next <= m.clock {
+			return true
+		}
+	}
+	return false
+}
+
+// retry asks by hand for another attempt of what failed, as wait does.
+func (m *interleaving) retry(id engine.ID) {
+	m.byHand[id] = true
+	s := m.s
+	m.later(func() { // the row was read
+		en := m.entry(m.route, id)
+		m.later(func() {
+			m.write(func() {
+				m.rows[id] = diskRow{state: engine.StatePending, attempts: en.Attempts}
+				delete(m.nextAt, id)
+				m.through[id] = false // it may have succeeded meanwhile; it was asked for all the same
+			}, func() {
+				m.note("retry %d by hand", id)
+				_, q, list := s.enqueueManualRetry(theQueue, en)
+				m.aside(q, list)
+			})
+		})
+	})
+}
+
+// step does one thing; false: there is nothing to do.
+func (m *interleaving) step(publishing bool) bool {
+	if m.problem != "" {
+		return false
+	}
+	type choice struct {
+		weight int
+		do     func()
+	}
+	var choices []choice
+	may := func(weight int, do func()) { choices = append(choices, choice{weight, do}) }
+	if n := len(m.steps); n > 0 {
+		may(m.weight[0]*n, func() {
+			i := m.random.IntN(n)
+			do := m.steps[i]
+			m.steps = slices.Delete(m.steps, i, i+1)
+			do()
+		})
+	}
+	if len(m.answers) > 0 {
+		may(m.weight[1], func() {
+			done := m.answers[0]
+			m.answers = m.answers[1:]
+			done()
+		})
+	} else if len(m.writes) > 0 {
+		may(m.weight[2], m.commit)
+	}
+	if slices.ContainsFunc(m.s.ready.All(), func(q *queue) bool { return q.runnable(m.now()) }) {
+		may(m.weight[3], m.attempt)
+	}
+	if !m.taking && m.dueNow() {
+		may(m.weight[4], m.takeDue)
+	}
+	failed := slices.DeleteFunc(slices.Sorted(maps.Keys(m.rows)), func(id engine.ID) bool { return m.rows[id].state != engine.StateRetrying })
+	if len(failed) > 0 {
+		may(1, func() { m.clock += 1 + m.random.IntN(10) })
+	}
+	if publishing {
+		for key := range uint64(3) {
+			if !m.busy[key] {
+				may(m.weight[5], func() { m.publish(key) })
+			}
+		}
+		if len(failed) > 0 && m.weight[6] > 4 {
+			may(1, func() { m.retry(failed[m.random.IntN(len(failed))]) })
+		}
+		may(1, func() {
+			m.off = !m.off
+			m.note("off: %v", m.off)
+			m.setRoute()
+		})
+		if m.switches {
+			may(1, func() {
+				m.ordering = []engine.Ordering{engine.OrderingNone, engine.OrderingKeyed, engine.OrderingFIFO}[m.random.IntN(3)]
+				m.note("ordering %q", m.ordering)
+				m.setRoute()
+			})
+		}
+	}
+	total := 0
+	for _, c := range choices {
+		total += c.weight
+	}
+	if total == 0 {
+		return false
+	}
+	at := m.random.IntN(total)
+	for _, c := range choices {
+		if at -= c.weight; at < 0 {
+			c.do()
+			break
+		}
+	}
+	return true
+}
+
+func (m *interleaving) commit() {
+	m.note("commit of %d", len(m.writes))
+	writes := m.writes
+	m.writes = nil
+	for _, w := range writes {
+		w.do()
+		m.answers = append(m.answers, w.done)
+	}
+}
+
+// run lets routers run and be killed, and the last one finish: what it loses no recovery
+// finds.
+func (m *interleaving) run() {
+	for range m.random.IntN(3) {
+		m.boot()
+		for range m.random.IntN(300) {
+			m.step(true)
+		}
+		m.note("kill")
+	}
+	m.boot()
+	for range m.random.IntN(300) {
+		m.step(true)
+	}
+	m.off = false
+	m.setRoute()
+	for n := 0; m.step(false); n++ {
+		if n == 20_000 {
+			m.fault("it does not end")
+			return
+		}
+	}
+}
+
+// decide looks at what came of everything.
+func (m *interleaving) judge() {
+	before := map[uint64]engine.ID{}
+	for _, id := range m.stored {
+		key := m.keys[id]
+		if m.ordering == engine.OrderingFIFO {
+			key = 0
+		}
+		switch place := m.finished[id]; {
+		case place == 0:
+			m.fault("%d was not delivered: its row is %v", id, m.rows[id])
+		case m.rows[id].state != engine.StateSucceeded:
+			m.fault("%d was delivered, and its row is %v", id, m.rows[id])
+		case m.ordering == engine.OrderingNone || m.switches || m.byHand[id]:
+		case before[key] != 0 && m.finished[before[key]] > place:
+			m.fault("%d was delivered before %d", id, before[key])
+		default:
+			before[key] = id
+		}
+	}
+}
+
+func TestEveryInterleavingDeliversAllInOrderAndOnce(t *testing.T) {
+	for name, c := range map[string]struct {
+		ordering engine.Ordering
+		switches bool
+	}{
+		"in no order":             {engine.OrderingNone, false},
+		"in order within a key":   {engine.OrderingKeyed, false},
+		"all in order":            {engine.OrderingFIFO, false},
+		"while the order changes": {engine.OrderingNone, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for seed := firstInterleaving; seed < firstInterleaving+interleavings; seed++ {
+				m := newInterleaving(t, seed, c.ordering, c.switches)
+				m.run()
+				m.judge()
+				if m.problem != "" {
+					t.Fatalf("seed %d: %s\n%s", seed, m.problem, strings.Join(m.log[max(0, len(m.log)-200):], "\n"))
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,313 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"switchhook/engine"
+	"switchhook/engine/catalog"
+	"switchhook/engine/dispatchqueue"
+	"switchhook/engine/lifecycle"
+	"sync"
+	"time"
+)
+
+const (
+	// lateAfter is how long a delivery may go without a row; then one is written, so that
+	// a crash recovery need not look further back.
+	lateAfter     = time.Second
+	sweepEvery    = 250 * time.Millisecond
+	retryBatch    = 500
+	maxRetrySleep = 5 * time.Second // between two looks for retries that are due
+	// unrecordedEvery spaces what is said about that.
+	unrecordedEvery = 10 * time.Second
+	scanBatch       = 1000
+)
+
+// RecordOutcome hands an outcome to the store; then runs once it is on disk. A store that can't
+// write is asked again until it can or the router stops: until then the delivery counts
+// as unsettled, and a next run makes the attempt again.
+func (d *Dispatcher) RecordOutcome(o *engine.Outcome, then func()) {
+	d.recordOutcomeUnless(o, then, nil)
+}
+
+// recordOutcomeUnless does so; where the store refuses the outcome, refused runs instead.
+func (d *Dispatcher) recordOutcomeUnless(o *engine.Outcome, then func(), refused func(error)) {
+	d.writes.Add()
+	d.store.Record(o, func(err error) {
+		if err == nil {
+			then()
+			d.writes.Done()
+			return
+		}
+		if refused != nil && engine.ErrorCode(err) == engine.CodeNotFound {
+			refused(err)
+			d.writes.Done()
+			return
+		}
+		d.logUnrecorded(o, err)
+		time.AfterFunc(lifecycle.RecordRetryDelay, func() {
+			if !d.life.IsStopping() {
+				d.recordOutcomeUnless(o, then, refused)
+			}
+			d.writes.Done()
+		})
+	})
+}
+
+// logUnrecorded tells that outcomes can't be written: one of them, and how many there are.
+// Each is tried again every second, by the thousand where the store is down for long.
+func (d *Dispatcher) logUnrecorded(o *engine.Outcome, err error) {
+	now := time.Now().UnixNano()
+	if last := d.unrecordedLogged.Load(); now-last < int64(unrecordedEvery) || !d.unrecordedLogged.CompareAndSwap(last, now) {
+		return
+	}
+	d.log.Error("outcomes not recorded: they are tried again until they are", "outcomes", d.writes.Count(), "delivery_id", o.ID.String(),
+		"event_id", o.ID.Event.Format(engine.EventPrefix), "subscription_id", o.ID.Subscription.Format(engine.SubscriptionPrefix), "error", err)
+}
+
+// markDead makes a delivery dead without another attempt.
+func (d *Dispatcher) markDead(subscription engine.ID, en dispatchqueue.Entry, reason string) {
+	en.Release()
+	d.metrics.GivenUp.Inc()
+	d.RecordOutcome(&engine.Outcome{ID: engine.DeliveryID{Event: en.Event, Subscription: subscription}, State: engine.StateDead, Attempts: en.Attempts, Error: reason}, func() { d.markRecorded(en) })
+}
+
+// markExpired makes a delivery dead whose event is too old.
+func (d *Dispatcher) markExpired(q *queue, r *catalog.CompiledSubscription, en dispatchqueue.Entry) {
+	en.Release()
+	reason := "the event is older than give_up_after (" + r.Policy.GiveUpAfter.String() + ")"
+	d.metrics.GivenUp.Inc()
+	d.reportDeadLetter(r, en, reason)
+	d.RecordOutcome(&engine.Outcome{ID: engine.DeliveryID{Event: en.Event, Subscription: r.Sub.ID}, State: engine.StateDead, Attempts: en.Attempts, Error: reason}, func() {
+		d.scheduler.committed(q, en.Event)
+		d.markRecorded(en)
+	})
+}
+
+// expireQueue gives up what has waited too long in a queue's memory.
+func (d *Dispatcher) expireQueue(q *queue) {
+	r, old := d.scheduler.takeExpired(q)
+	for _, en := range old {
+		d.markExpired(q, r, en)
+	}
+}
+
+// ExpireDeliveriesLoop gives up what waits for a target that is down or slow and became too old.
+func (d *Dispatcher) ExpireDeliveriesLoop() {
+	d.life.RunEvery(lifecycle.ExpireEvery, d.ExpireDeliveries)
+}
+
+// ExpireDeliveries makes the deliveries in memory dead that are too old.
+func (d *Dispatcher) ExpireDeliveries() {
+	for _, q := range d.scheduler.all() {
+		d.expireQueue(q)
+	}
+}
+
+// spillToStore lets a delivery wait in the store, since its queue is full.
+func (d *Dispatcher) spillToStore(q *queue, en dispatchqueue.Entry) {
+	en.Release()
+	d.RecordOutcome(&engine.Outcome{ID: engine.DeliveryID{Event: en.Event, Subscription: q.id}, State: engine.StatePending}, func() {
+		d.markRecorded(en)
+		if !d.scheduler.spillRecorded(q, en.Event) { // deleted while the row was on its way
+			d.writes.Go(func() { d.markDead(q.id, dispatchqueue.Entry{Event: en.Event}, engine.SubscriptionDeleted) }) // here the store must not be waited for
+		}
+	})
+}
+
+// fetchBacklog reads more of a queue's deliveries from the store. scheduler.mu is held.
+func (d *Dispatcher) fetchBacklog(q *queue) {
+	d.life.Spawn(func() {
+		known := d.scheduler.inMemoryIDs(q)
+		limit := len(known) + fetchSize
+		rows, err := d.store.Backlog(context.Background(), q.id, limit)
+		if err != nil {
+			d.log.Error("waiting deliveries not read", "subscription_id", q.id.Format(engine.SubscriptionPrefix), "error", err)
+			select { // fetched asks again at once
+			case <-d.life.Stopping():
+			case <-time.After(lifecycle.RecordRetryDelay):
+			}
+			d.scheduler.completeFetch(q, nil, false)
+			return
+		}
+		entries := make([]dispatchqueue.Entry, 0, len(rows))
+		for _, w := range rows {
+			if !known[w.ID.Event] {
+				entries = append(entries, dispatchqueue.Entry{Event: w.ID.Event, Attempts: w.Attempts, RequestedAt: w.RenewedAt})
+			}
+		}
+		d.scheduler.completeFetch(q, entries, len(rows) < limit)
+		d.expireQueue(q)
+	})
+}
+
+// RetryLoop queues failed deliveries when their next attempt is due.
+func (d *Dispatcher) RetryLoop() {
+	ctx := context.Background()
+	for {
+		n := d.enqueueDueRetries(ctx)
+		wait := maxRetrySleep
+		if n == retryBatch {
+			wait = 0
+		} else if due, err := d.store.NextDue(ctx); err == nil && !due.IsZero() {
+			wait = min(max(due.Sub(d.cfg.Now()), time.Millisecond), maxRetrySleep)
+		}
+		if !d.sleepUntilRetry(wait) {
+			return
+		}
+	}
+}
+
+// sleepUntilRetry waits, shorter if a retry is recorded that is due earlier; false says
+// that the router stops.
+func (d *Dispatcher) sleepUntilRetry(wait time.Duration) bool {
+	until := d.cfg.Now().Add(wait)
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for {
+		select {
+		case <-d.life.Stopping():
+			return false
+		case <-timer.C:
+			return true
+		case due := <-d.retryWake:
+			if due.Before(until) {
+				until = due
+				timer.Reset(max(due.Sub(d.cfg.Now()), 0))
+			}
+		}
+	}
+}
+
+// wakeRetries says that a retry is due at a time; it never blocks.
+func (d *Dispatcher) wakeRetries(due time.Time) {
+	select {
+	case d.retryWake <- due:
+	default: // the loop is far behind, and looks again by itself
+	}
+}
+
+func (d *Dispatcher) enqueueDueRetries(ctx context.Context) int {
+	defer d.scheduler.markDue(nil)
+	rows, err := d.store.TakeDue(ctx, d.cfg.Now(), retryBatch, d.scheduler.markDue)
+	if err != nil {
+		d.log.Error("retries not read", "error", err)
+		return 0
+	}
+	for _, w := range rows {
+		d.enqueueDueRetry(ctx, w.ID.Subscription, dispatchqueue.Entry{Event: w.ID.Event, Attempts: w.Attempts, RequestedAt: w.RenewedAt})
+	}
+	return len(rows)
+}
+
+// enqueueDueRetry queues a delivery whose retry is due, unless it is in other hands by now.
+func (d *Dispatcher) enqueueDueRetry(ctx context.Context, subscription engine.ID, en dispatchqueue.Entry) {
+	if r := d.catalog.Compiled(subscription); r != nil {
+		var err error
+		if en, err = d.withGroup(ctx, r, en); err != nil { // then without a group, so that the line reads it again
+			d.log.Error("event of a delivery not read", "delivery_id", engine.DeliveryID{Event: en.Event, Subscription: subscription}.String(), "error", err)
+			en.SpecHash = 0
+		}
+	}
+	known, q, list := d.scheduler.enqueueDue(subscription, en)
+	if !known {
+		d.markDead(subscription, en, engine.SubscriptionDeleted)
+		return
+	}
+	d.settleDisplaced(q, list)
+}
+
+// SweepLoop keeps the watermark close behind the events.
+func (d *Dispatcher) SweepLoop() {
+	d.life.RunEvery(sweepEvery, func() { d.Sweep(d.cfg.Now().Add(-lateAfter)) })
+}
+
+// Sweep moves the watermark up, and orders rows for deliveries of events that are older than olderThan.
+func (d *Dispatcher) Sweep(olderThan time.Time) {
+	watermark, late := d.tracker.Sweep(olderThan)
+	if watermark > d.watermark {
+		d.watermark = watermark
+		d.store.SetWatermark(watermark)
+	}
+	for _, f := range late {
+		for _, slot := range d.tracker.Missing(f) {
+			d.RecordOutcome(&engine.Outcome{ID: engine.DeliveryID{Event: f.ID, Subscription: f.Targets[slot]}, State: engine.StatePending}, func() { d.tracker.Record(f, slot) })
+		}
+	}
+}
+
+// Recover finds what an earlier run accepted and did not finish: targets of events above
+// the watermark that have no row get one, and every subscription with pending rows is
+// told so. Retries that are due come by themselves.
+func (d *Dispatcher) Recover(ctx context.Context) error {
+	after, err := d.store.Watermark(ctx)
+	if err != nil {
+		return err
+	}
+	found := 0
+	for {
+		events, err := d.store.Unfinished(ctx, after, scanBatch)
+		if err != nil {
+			return err
+		}
+		var written sync.WaitGroup
+		for _, ev := range events {
+			after = max(after, ev.ID)
+			for _, target := range ev.Targets {
+				found++
+				written.Add(1)
+				d.RecordOutcome(&engine.Outcome{ID: engine.DeliveryID{Event: ev.ID, Subscription: target}, State: engine.StatePending}, written.Done)
+			}
+		}
+		written.Wait()
+		if len(events) < scanBatch {
+			break
+		}
+	}
+	if found > 0 {
+		d.log.Info("deliveries recovered from an earlier run", "count", found)
+	}
+	d.scheduler.startOrderedFetches()
+	waiting, err := d.store.BacklogSubscriptions(ctx)
+	if err != nil {
+		return err
+	}
+	for _, id := range waiting {
+		if d.scheduler.markBacklog(id) {
+			continue
+		}
+		if err := d.store.GiveUp(ctx, id, engine.SubscriptionDeleted); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Wait makes a delivery pending and queues it, once that is on disk. Error: CodeNotFound
+// where its event was removed meanwhile; then nothing has changed.
+func (d *Dispatcher) WaitForReplay(ctx context.Context, id engine.DeliveryID, attempts int, reason string) error {
+	now := d.life.Now()
+	en := dispatchqueue.Entry{Event: id.Event, Attempts: attempts, RequestedAt: now}
+	if r := d.catalog.Compiled(id.Subscription); r != nil {
+		var err error
+		if en, err = d.withGroup(ctx, r, en); err != nil {
+			return err
+		}
+	}
+	recorded := make(chan error, 1)
+	d.recordOutcomeUnless(&engine.Outcome{ID: id, State: engine.StatePending, Attempts: attempts, Error: reason, RenewedAt: now}, func() {
+		switch known, q, list := d.scheduler.enqueueManualRetry(id.Subscription, en); { // here the store must not be waited for
+		case !known: // deleted while the row was on its way
+			d.writes.Go(func() { d.markDead(id.Subscription, en, engine.SubscriptionDeleted) })
+		case list != nil:
+			d.writes.Go(func() { d.settleDisplaced(q, list) })
+		}
+		recorded <- nil
+	}, func(err error) { recorded <- err })
+	select {
+	case err := <-recorded:
+		return err
+	case <-ctx.Done():
+		return errors.Join(ctx.Err(), context.Cause(ctx))
+	}
+}

@@ -1,0 +1,193 @@
+package dispatch
+
+import (
+	"slices"
+
+	"switchhook/engine"
+	"switchhook/engine/catalog"
+	"switchhook/engine/dispatchqueue"
+)
+
+// enqueueResult says what became of a delivery that was to be queued.
+type enqueueResult int
+
+const (
+	enqueued              enqueueResult = iota // waits in memory, or in the store if it has a row
+	enqueueInStore                             // is to wait in the store: order its row, then call spilled
+	enqueueNoSubscription                      // its subscription is gone
+)
+
+// enqueue queues a fresh delivery. What it pushes aside is given back.
+func (s *scheduler) enqueue(id engine.ID, en dispatchqueue.Entry) (enqueueResult, *queue, []dispatchqueue.Displaced) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := s.queues[id]
+	if q == nil {
+		return enqueueNoSubscription, nil, nil
+	}
+	if q.waiting.Ordered != nil || en.SpecHash != 0 {
+		return s.enqueueOrdered(q, en)
+	}
+	if q.overflow || q.waiting.Len() >= dispatchqueue.Capacity || s.total >= maxInMemory {
+		q.overflow = true
+		s.spill(q, en.Event)
+		return enqueueInStore, q, nil
+	}
+	q.waiting.Push(en)
+	s.total++
+	s.makeRunnable(q)
+	return enqueued, q, nil
+}
+
+// markDue notes the deliveries that the store is about to make pending, because their
+// retries are due, before they can be read there. Until enqueueDue queues one, it may get into
+// other hands: a read finds it, or a user asks for it. Whoever queues it then takes it out
+// of here, or it would be attempted again after it has succeeded.
+func (s *scheduler) markDue(due []engine.Waiting) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.due)
+	for _, w := range due {
+		s.due[w.ID] = struct{}{}
+	}
+}
+
+// enqueueDue queues a delivery that was expected; known is false where the subscription is gone.
+func (s *scheduler) enqueueDue(id engine.ID, en dispatchqueue.Entry) (known bool, q *queue, list []dispatchqueue.Displaced) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if q = s.queues[id]; q == nil {
+		return false, nil, nil
+	}
+	expected := engine.DeliveryID{Event: en.Event, Subscription: id}
+	if _, ok := s.due[expected]; !ok {
+		return true, q, nil
+	}
+	delete(s.due, expected)
+	return true, q, s.enqueueStored(q, en, dispatchqueue.OrderedQueue.EnqueueDue)
+}
+
+// enqueueManualRetry queues a delivery that a user wants attempted, as soon as its row says that it
+// is pending; known as in enqueueDue.
+func (s *scheduler) enqueueManualRetry(id engine.ID, en dispatchqueue.Entry) (known bool, q *queue, list []dispatchqueue.Displaced) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if q = s.queues[id]; q == nil {
+		return false, nil, nil
+	}
+	// A read may have been faster; or its retry was, whose outcome replaces the row.
+	if slices.Contains(q.uncommitted, en.Event) || q.waiting.Ordered == nil && q.waiting.Contains(en.Event) {
+		return true, q, nil
+	}
+	delete(s.due, engine.DeliveryID{Event: en.Event, Subscription: id})
+	return true, q, s.enqueueStored(q, en, dispatchqueue.OrderedQueue.EnqueueManual)
+}
+
+// enqueueStored queues a delivery that has a pending row: add puts it in a line that sorts.
+// s.mu is held.
+func (s *scheduler) enqueueStored(q *queue, en dispatchqueue.Entry, add func(dispatchqueue.OrderedQueue, dispatchqueue.Entry) []dispatchqueue.Displaced) (list []dispatchqueue.Displaced) {
+	switch was := q.waiting.Len(); {
+	case en.SpecHash != q.compiled.Grouping.SpecHash:
+		s.markForRefetch(q, en.Event)
+	case q.waiting.Ordered != nil:
+		list = add(q.waiting.Ordered, en)
+		s.reconcileCounters(q, was, list)
+	case q.overflow || was >= dispatchqueue.Capacity || s.total >= maxInMemory:
+		q.overflow, q.refetch = true, true
+	default:
+		q.waiting.Push(en)
+		s.total++
+	}
+	s.makeRunnable(q)
+	return list
+}
+
+// markBacklog says that the store holds deliveries of a subscription; known as in enqueueDue.
+func (s *scheduler) markBacklog(id engine.ID) (known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := s.queues[id]
+	if q == nil {
+		return false
+	}
+	if q.waiting.Ordered == nil { // which reads everything anyway
+		q.overflow = true
+	}
+	s.makeRunnable(q)
+	return true
+}
+
+// spillRecorded notes that a row ordered by spill is on disk; known is false where the
+// subscription is gone.
+func (s *scheduler) spillRecorded(q *queue, event engine.ID) (known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q.pendingSpills--
+	q.refetch = true
+	if q.waiting.Ordered != nil {
+		q.waiting.Ordered.SpillRecorded(event)
+	}
+	s.makeRunnable(q)
+	return q.compiled != nil
+}
+
+// inMemoryIDs gives the events of q that are in memory or whose outcome is not on disk, and
+// must not be fetched.
+func (s *scheduler) inMemoryIDs(q *queue) map[engine.ID]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q.refetch = false
+	ids := make(map[engine.ID]bool, q.waiting.Len()+len(q.uncommitted))
+	for _, en := range q.waiting.All() {
+		ids[en.Event] = true
+	}
+	for _, id := range q.uncommitted {
+		ids[id] = true
+	}
+	return ids
+}
+
+// completeFetch queues what was read from the store; all says that it was everything there.
+func (s *scheduler) completeFetch(q *queue, entries []dispatchqueue.Entry, all bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	outdated := q.fetchStale
+	q.fetching, q.fetchStale = false, false
+	if q.compiled == nil {
+		return
+	}
+	if outdated {
+		s.makeRunnable(q)
+		return
+	}
+	for _, en := range entries {
+		delete(s.due, engine.DeliveryID{Event: en.Event, Subscription: q.id})
+		q.waiting.Push(en)
+	}
+	s.total += len(entries)
+	if all && q.pendingSpills == 0 && !q.refetch {
+		q.overflow = false
+	}
+	// With rows still on their way a fetch now would find nothing; spilled comes back.
+	if len(entries) > 0 || q.pendingSpills == 0 {
+		s.makeRunnable(q)
+	}
+}
+
+// takeExpired takes out of memory what waits in q and is to be given up.
+func (s *scheduler) takeExpired(q *queue) (r *catalog.CompiledSubscription, old []dispatchqueue.Entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r = q.compiled; r == nil || !r.Sub.Active || q.waiting.Len() == 0 {
+		return r, nil
+	}
+	now := s.now()
+	old = q.waiting.Remove(func(en *dispatchqueue.Entry) bool { return now.After(r.GiveUpAt(en, q.circuit.ResumedAt)) })
+	for _, en := range old {
+		q.uncommitted = append(q.uncommitted, en.Event)
+	}
+	if s.total -= len(old); len(old) > 0 {
+		s.makeRunnable(q)
+	}
+	return r, old
+}

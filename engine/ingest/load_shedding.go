@@ -1,0 +1,164 @@
+package ingest
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"switchhook/engine"
+	"switchhook/engine/catalog"
+	"switchhook/engine/lifecycle"
+	"switchhook/engine/resources"
+	"switchhook/engine/settings"
+	"sync/atomic"
+	"time"
+)
+
+// LoadShedder refuses events while they could not be kept: the store or the disk is full, or
+// too many deliveries of an account wait.
+type LoadShedder struct {
+	cfg       settings.Config
+	store     engine.Store
+	log       *slog.Logger
+	life      *lifecycle.Lifecycle
+	catalog   *catalog.Catalog
+	resources *resources.Tracker
+
+	refusal     atomic.Pointer[engine.Error]        // of all events; nil: none
+	overBacklog atomic.Pointer[map[string]bool]     // accounts that have too much waiting
+	usage       atomic.Pointer[engine.Room]         // as measured last
+	waiting     atomic.Pointer[engine.BacklogCount] // of all subscriptions, as counted last
+	nearlyFull  chan struct{}                       // holds one while the store is nearly full
+	nextCount   time.Time                           // of the backlog; owned by loadLoop
+}
+
+// NewLoadShedder returns a LoadShedder that admits all until it has measured.
+func NewLoadShedder(cfg settings.Config, store engine.Store, catalog *catalog.Catalog, resources *resources.Tracker, life *lifecycle.Lifecycle) *LoadShedder {
+	return &LoadShedder{resources: resources, cfg: cfg, store: store, log: cfg.Logger, life: life, catalog: catalog, nearlyFull: make(chan struct{}, 1)}
+}
+
+const (
+	// loadInterval is how often the disk is measured.
+	loadInterval = time.Second
+	// backlogInterval is how often waiting deliveries are counted, or less often where that
+	// takes long: a million of them took 0.3 s, and counting is to take 2 % of the time.
+	backlogInterval   = 5 * time.Second
+	backlogCostFactor = 50
+	// What a publisher that is refused is told to wait. It passes by itself, or by what
+	// an operator does.
+	retryAfterFull = 30 * time.Second
+)
+
+// LoadLoop measures until the router stops.
+func (l *LoadShedder) LoadLoop() {
+	ctx, cancel := l.life.StopContext()
+	defer cancel()
+	for l.life.Sleep(loadInterval) {
+		l.RefreshLoad(ctx)
+		l.resources.CurrentShortages()
+	}
+}
+
+// RefreshLoad looks at the store and the disk, and opens or closes the way for events.
+func (l *LoadShedder) RefreshLoad(ctx context.Context) {
+	refusal := l.checkStore(ctx)
+	if l.life.IsStopping() { // its context has ended: what it found means nothing
+		return
+	}
+	before := l.refusal.Swap(refusal)
+	switch {
+	case refusal != nil && (before == nil || before.Message != refusal.Message):
+		l.log.Error("events are refused", "reason", refusal.Message)
+	case refusal == nil && before != nil:
+		l.log.Info("events are accepted again")
+	}
+	if now := time.Now(); !now.Before(l.nextCount) {
+		l.CountBacklog(ctx)
+		l.nextCount = time.Now().Add(max(backlogInterval, backlogCostFactor*time.Since(now)))
+	}
+}
+
+func (l *LoadShedder) checkStore(ctx context.Context) *engine.Error {
+	u, err := l.store.Room(ctx)
+	if err != nil {
+		return &engine.Error{Code: engine.CodeUnavailable, Message: err.Error(), Wait: retryAfterFull}
+	}
+	l.usage.Store(&u)
+	if limit := l.cfg.KeepBytes; limit > 0 && u.Bytes > limit/100*PruneThreshold {
+		select {
+		case l.nearlyFull <- struct{}{}:
+		default: // it is being looked at
+		}
+	}
+	switch {
+	case u.DiskFree < l.cfg.MinFreeDisk:
+		return &engine.Error{Code: engine.CodeUnavailable, Wait: retryAfterFull, Message: fmt.Sprintf(
+			"the disk that holds the database has less than %d MB left; nothing was stored, send the event again later", l.cfg.MinFreeDisk>>20)}
+	case l.cfg.KeepBytes > 0 && u.Bytes > l.cfg.KeepBytes:
+		return &engine.Error{Code: engine.CodeUnavailable, Wait: retryAfterFull, Message: fmt.Sprintf(
+			"the database has reached its limit of %d MB, and what is in it is not finished yet, or not removed; nothing was stored, send the event again later", l.cfg.KeepBytes>>20)}
+	}
+	return nil
+}
+
+// CountBacklog counts what waits. Above the limit, the accounts that have more than
+// their share of it are refused: one whose targets are down does not silence the others.
+func (l *LoadShedder) CountBacklog(ctx context.Context) {
+	open, err := l.store.OpenDeliveries(ctx)
+	if err != nil {
+		if !l.life.IsStopping() {
+			l.log.Error("waiting deliveries not counted", "error", err)
+		}
+		return
+	}
+	var all engine.BacklogCount
+	accounts := map[string]int64{}
+	for id, o := range open {
+		n := o.Pending + o.Failed
+		all.Pending += o.Pending
+		all.Failed += o.Failed
+		if s := l.catalog.Lookup(id); s != nil {
+			accounts[s.Account] += n
+		}
+	}
+	l.waiting.Store(&all)
+	total := all.Pending + all.Failed
+	crowded := map[string]bool{}
+	if limit := l.cfg.MaxBacklog; limit > 0 && total > limit {
+		for account, n := range accounts {
+			if n*int64(len(accounts)) >= limit {
+				crowded[account] = true
+			}
+		}
+	}
+	if before := l.overBacklog.Swap(&crowded); len(crowded) > 0 && (before == nil || len(*before) == 0) {
+		l.log.Error("events of some accounts are refused: too many deliveries wait", "waiting", total, "limit", l.cfg.MaxBacklog, "accounts", len(crowded))
+	}
+}
+
+// CheckAdmission refuses an account's events where they could not be kept.
+func (l *LoadShedder) CheckAdmission(account string) error {
+	if refusal := l.refusal.Load(); refusal != nil {
+		return refusal
+	}
+	if crowded := l.overBacklog.Load(); crowded != nil && (*crowded)[account] {
+		return &engine.Error{Code: engine.CodeBusy, Wait: backlogInterval, Message: fmt.Sprintf(
+			"too many deliveries of account %q wait; nothing was stored, send the event again later, and see which targets don't answer", account)}
+	}
+	return nil
+}
+
+// StoreNearlyFull receives a value while the store is nearly full.
+func (l *LoadShedder) StoreNearlyFull() <-chan struct{} { return l.nearlyFull }
+
+// CurrentRefusal returns why all events are refused; nil if they are accepted.
+func (l *LoadShedder) CurrentRefusal() *engine.Error { return l.refusal.Load() }
+
+// LastUsage returns the space of the store as it was measured last; nil before that.
+func (l *LoadShedder) LastUsage() *engine.Room { return l.usage.Load() }
+
+// PruneThreshold and pruneTarget are parts of the limit, in percent: from the one on room is
+// made, until it is at the other. At the limit itself events are refused.
+const PruneThreshold, PruneTarget = 90, 85
+
+// RefreshStore measures the store and the disk.
+func (l *LoadShedder) RefreshStore(ctx context.Context) { l.refusal.Store(l.checkStore(ctx)) }

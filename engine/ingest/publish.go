@@ -1,0 +1,260 @@
+package ingest
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"time"
+
+	"switchhook/engine"
+	"switchhook/engine/catalog"
+	"switchhook/engine/dispatch"
+	"switchhook/engine/lifecycle"
+	"switchhook/engine/telemetry"
+	"switchhook/scripts/jsonindex"
+)
+
+// MaxBatch is how many events one Publish takes.
+const MaxBatch = 1000
+
+// Publish accepts events, all or none: when it returns without an error they are on disk
+// and each will be delivered to the subscriptions that it matched. Errors: CodeInvalid
+// with Field "events[i].…" (or just the field, for a single event), CodeConflict,
+// CodeBusy, CodeUnavailable. The types that begin with "switchhook." are the router's own.
+func (p *Publisher) Publish(ctx context.Context, inputs []engine.EventInput) ([]engine.Accepted, error) {
+	if p.traces == nil {
+		return p.publishExternal(ctx, inputs)
+	}
+	ctx, span := p.traces.Publish(ctx, inputs)
+	accepted, err := p.publishExternal(ctx, inputs)
+	p.traces.Published(span, inputs, accepted, err)
+	return accepted, err
+}
+
+// advance publishes what users may.
+func (p *Publisher) publishExternal(ctx context.Context, inputs []engine.EventInput) ([]engine.Accepted, error) {
+	if !p.life.Begin() {
+		return nil, lifecycle.ErrStopping()
+	}
+	defer p.life.End()
+	if len(inputs) == 0 || len(inputs) > MaxBatch {
+		return nil, engine.Invalid("events", "holds %d events, must hold 1 to %d", len(inputs), MaxBatch)
+	}
+	checking := catalog.NewSchemaDeadline(ctx, p.life)
+	for i := range inputs {
+		if engine.Operational(inputs[i].Type) {
+			return nil, engine.WithBatchIndex(engine.Invalid("type", "%.140q begins with %q: those events are published by the router only", inputs[i].Type, engine.OperationalPrefix), i, len(inputs))
+		}
+		if err := p.CheckEvent(checking, &inputs[i]); err != nil {
+			return nil, engine.WithBatchIndex(err, i, len(inputs))
+		}
+		if err := p.load.CheckAdmission(inputs[i].Account); err != nil {
+			return nil, err
+		}
+	}
+	done, err := p.reserveQuota(ctx, inputs)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return p.publish(ctx, inputs)
+}
+
+// publish accepts events that were checked.
+func (publisher *Publisher) publish(ctx context.Context, inputs []engine.EventInput) ([]engine.Accepted, error) {
+	began := time.Now()
+	targets, err := publisher.catalog.FindTargets(ctx, inputs)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case publisher.publishSlots <- struct{}{}:
+		defer func() { <-publisher.publishSlots }()
+	default:
+		return nil, &engine.Error{Code: engine.CodeBusy, Message: "too many events are waiting to be stored; send them again in a second"}
+	}
+	now := publisher.cfg.Now()
+	batch := make([]dispatch.PreparedEvent, len(inputs))
+	events := make([]engine.NewEvent, len(inputs))
+	deadline := time.Now().Add(catalog.MatchTimeout)
+	for i := range inputs {
+		var err error
+		if batch[i], err = publisher.prepare(&inputs[i], now, deadline); err != nil {
+			for _, p := range batch[:i] {
+				publisher.dispatcher.AbandonEvent(p.Tracked)
+			}
+			publisher.dispatcher.ReleaseWaiting()
+			return nil, err
+		}
+		if targets != nil {
+			batch[i].Event.Targets = withTargets(batch[i].Event.Targets, targets[i])
+		}
+		events[i] = batch[i].NewEvent
+	}
+	committing, span := publisher.traces.Start(ctx, "commit")
+	appended, err := publisher.store.Append(committing, events)
+	if engine.ErrorCode(err) == engine.CodeConflict && publisher.equateRepeats(committing, inputs, events) {
+		appended, err = publisher.store.Append(committing, events)
+	}
+	telemetry.EndSpan(span, telemetry.TraceProblem(err))
+	if err != nil {
+		for _, p := range batch {
+			publisher.dispatcher.AbandonEvent(p.Tracked)
+		}
+		publisher.dispatcher.ReleaseWaiting()
+		return nil, withoutBatchIndex(err, len(inputs))
+	}
+	accepted := make([]engine.Accepted, len(inputs))
+	for i, a := range appended {
+		p := &batch[i]
+		accepted[i] = engine.Accepted{ID: a.ID, PublicID: publicID(inputs[i].ID, a.ID), Matched: a.Matched, Repeated: a.Repeated}
+		if targets != nil {
+			accepted[i].Targets = targets[i]
+		}
+		if a.Repeated {
+			publisher.dispatcher.AbandonEvent(p.Tracked)
+			publisher.metrics.Repeated.Inc()
+			continue
+		}
+		p.Event.Sequences = a.Sequences
+		publisher.dispatcher.EventStored(p.Tracked, p.Event.Targets)
+		publisher.metrics.Accepted.Inc()
+		publisher.quotas.stored(p.Event)
+		publisher.metrics.Accounts.Accepted(inputs[i].Account)
+		publisher.metrics.Matched.Add(float64(a.Matched))
+		publisher.traces.Remember(p.Event.ID, ctx)
+		if publisher.cfg.LogDeliveries {
+			publisher.logEvent(accepted[i].PublicID, inputs[i].Type, a.Matched)
+		}
+		publisher.dispatcher.EnqueueDeliveries(p)
+		p.Tracked.Queued()
+	}
+	publisher.dispatcher.ReleaseWaiting()
+	publisher.metrics.Publishing.Observe(time.Since(began).Seconds())
+	return accepted, nil
+}
+
+// equateRepeats gives events whose data means the same as that of the event under one of
+// their keys, and is only written in another way, that event's digest. It reports whether
+// there was one. Digests are of the bytes, since a repeat is nearly always the same bytes.
+func (p *Publisher) equateRepeats(ctx context.Context, inputs []engine.EventInput, events []engine.NewEvent) (changed bool) {
+	first := map[engine.KeyHash]jsonindex.Value{} // in this call
+	for i := range events {
+		in := inputs[i]
+		for _, key := range events[i].Keys {
+			data, known := first[key]
+			if id, err := p.store.EventByKey(ctx, key); err == nil {
+				stored, err := p.store.Event(ctx, in.Account, id)
+				if err != nil {
+					continue
+				}
+				doc, err := jsonindex.Parse(stored.Data, jsonindex.Limits{})
+				if err != nil {
+					continue
+				}
+				data, known = doc.Root(), true
+			}
+			if !known {
+				first[key] = in.Data
+				continue
+			}
+			if bytes.Equal(data.Raw(), in.Data.Raw()) || !bytes.Equal(jsonindex.AppendCanonical(nil, data), jsonindex.AppendCanonical(nil, in.Data)) {
+				continue
+			}
+			in.Data = data
+			events[i].Digest, changed = in.Digest(), true
+			break
+		}
+	}
+	return changed
+}
+
+// withTargets adds the targets that an event names, each once, behind those that matched.
+func withTargets(matched, named []engine.ID) []engine.ID {
+	for i, id := range named {
+		if !slices.Contains(named[:i], id) {
+			matched = append(matched, id)
+		}
+	}
+	return matched
+}
+
+func publicID(key string, id engine.ID) string {
+	if key != "" {
+		return key
+	}
+	return id.Format(engine.EventPrefix)
+}
+
+// CheckEvent validates an event against the rules and against its type's schema.
+func (p *Publisher) CheckEvent(ctx context.Context, in *engine.EventInput) *engine.Error {
+	if in.Account == "" {
+		in.Account = engine.DefaultAccount
+	}
+	if err := in.Validate(); err != nil {
+		return err
+	}
+	t := p.catalog.LookupEventType(in.Type)
+	if t == nil {
+		if p.cfg.StrictTypes {
+			return engine.Invalid("type", "%q is not registered, and this router takes registered event types only; register it by POST /api/v1/event-types", in.Type)
+		}
+		return nil
+	}
+	switch {
+	case t.Broken != nil:
+		return engine.Invalid("type", "%q has a schema that can't be used: it %s; change the schema by PUT /api/v1/event-types/%s", in.Type, t.Broken, in.Type)
+	case t.CompiledSchema == nil:
+		return nil
+	}
+	return catalog.Follows(ctx, t.CompiledSchema, in.Data.Raw(), "data", "of "+in.Type)
+}
+
+// withoutBatchIndex takes the "events[0]" of the store away where no list was published.
+func withoutBatchIndex(err error, n int) error {
+	if e, ok := err.(*engine.Error); ok && n == 1 && e.Field == "events[0]" {
+		copied := *e
+		copied.Field = ""
+		return &copied
+	}
+	return err
+}
+
+// prepare matches an event and gives it its id. The error says that the filters took too
+// long.
+func (publisher *Publisher) prepare(in *engine.EventInput, now, deadline time.Time) (dispatch.PreparedEvent, error) {
+	at := in.Time
+	if at.IsZero() {
+		at = now
+	}
+	ev := &engine.Event{
+		Key: in.ID, Account: in.Account, Type: in.Type, Time: at.UTC().Truncate(time.Millisecond),
+		Headers: in.Headers, Data: in.Data.Raw(),
+	}
+	p := dispatch.PreparedEvent{NewEvent: engine.NewEvent{Event: ev}, Tracked: publisher.dispatcher.BeginEvent(now)}
+	ev.ID = p.Tracked.ID
+	seen := catalog.ScriptEvent(ev, in.Data)
+	matched, err := publisher.match(publisher.catalog.Candidates(ev.Account, ev.Type), seen, deadline)
+	if err == nil {
+		p.Groups, err = publisher.dispatcher.Groups(matched, ev.ID, seen, deadline)
+	}
+	if err != nil {
+		publisher.dispatcher.AbandonEvent(p.Tracked)
+		return p, err
+	}
+	ev.Targets = make([]engine.ID, len(matched))
+	for i, r := range matched {
+		ev.Targets[i] = r.Sub.ID
+		if r.Sub.Numbered {
+			p.Numbered = append(p.Numbered, i)
+		}
+	}
+	p.Keys = in.Keys()
+	if in.ID != "" && in.Source != "" {
+		p.Names = []engine.KeyHash{engine.AnySourceKeyHash(in.Account, in.ID)}
+	}
+	if p.Keys != nil {
+		p.Digest = in.Digest()
+	}
+	return p, nil
+}

@@ -1,0 +1,78 @@
+// Package ingest accepts events: validate, admit (load shedding, quota), match, commit, enqueue.
+// The steps are listed in Publisher.publish.
+package ingest
+
+import (
+	"context"
+	"log/slog"
+	"switchhook/engine"
+	"switchhook/engine/catalog"
+	"switchhook/engine/dispatch"
+	"switchhook/engine/lifecycle"
+	"switchhook/engine/monitor"
+	"switchhook/engine/outbox"
+	"switchhook/engine/settings"
+	"switchhook/engine/telemetry"
+
+	"go.opentelemetry.io/otel/propagation"
+)
+
+// Publisher accepts events: validate, admit, match, commit, enqueue.
+type Publisher struct {
+	cfg        settings.Config
+	store      engine.Store
+	log        *slog.Logger
+	metrics    *telemetry.Metrics
+	traces     *telemetry.Tracing
+	life       *lifecycle.Lifecycle
+	catalog    *catalog.Catalog
+	monitor    *monitor.Monitor
+	dispatcher *dispatch.Dispatcher
+	outbox     *outbox.Outbox
+	load       *LoadShedder
+
+	publishSlots chan struct{} // one for each Publish that waits for its commit
+	quotas       quotaTracker
+}
+
+// NewPublisher returns a Publisher.
+func NewPublisher(cfg settings.Config, store engine.Store, catalog *catalog.Catalog, monitor *monitor.Monitor, dispatcher *dispatch.Dispatcher, outbox *outbox.Outbox, load *LoadShedder, metrics *telemetry.Metrics, traces *telemetry.Tracing, life *lifecycle.Lifecycle) *Publisher {
+	return &Publisher{
+		cfg: cfg, store: store, log: cfg.Logger, metrics: metrics, traces: traces, life: life,
+		catalog: catalog, monitor: monitor, dispatcher: dispatcher, outbox: outbox, load: load,
+		publishSlots: make(chan struct{}, maxConcurrentPublishes),
+	}
+}
+
+// PublishInternal accepts events of the router itself, past quotas and load shedding.
+func (p *Publisher) PublishInternal(events []engine.EventInput) error {
+	_, err := p.publish(context.Background(), events)
+	return err
+}
+
+// ForgetLoop drops the usage of accounts that publish nothing.
+func (p *Publisher) ForgetLoop() {
+	p.life.RunEvery(lifecycle.ExpireEvery, func() { p.DropIdle(p.cfg.Now()) })
+}
+
+// CountStored adds an event that was stored past publish to its account's usage.
+func (p *Publisher) CountStored(ev *engine.Event) { p.quotas.stored(ev) }
+
+const maxConcurrentPublishes = 4096
+
+// TraceContext gives a context for Publish that continues the trace of a publisher, by its
+// traceparent header (W3C Trace Context). What can't be read, and everything where the
+// router does not trace, gives a context without a trace. The tracestate, which may say
+// anything of the publisher's systems, is not taken: it would go to targets.
+func (p *Publisher) TraceContext(traceparent string) context.Context {
+	ctx := context.Background()
+	if p.traces == nil || traceparent == "" {
+		return ctx
+	}
+	return propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{telemetry.TraceparentHeader: traceparent})
+}
+
+// logEvent writes an event that was published, a short line for the person who develops.
+func (p *Publisher) logEvent(id string, kind string, matched int) {
+	p.log.Info("event", "id", id, "type", kind, "matched", matched)
+}

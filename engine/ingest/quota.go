@@ -1,0 +1,243 @@
+package ingest
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"switchhook/engine"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+	"golang.org/x/time/rate"
+)
+
+// usageTTL is how long the bytes that an account has stored are remembered: what retention
+// deletes counts until then.
+const usageTTL = 5 * time.Second
+
+// quotaTracker measure what accounts with a quota publish.
+type quotaTracker struct {
+	byAccount sync.Map           // account → *meter
+	reads     singleflight.Group // of stored bytes, by account
+}
+
+type accountUsage struct {
+	mu     sync.Mutex
+	events *rate.Limiter // nil until an event is counted
+	readAt time.Time     // when bytes was
+
+	used     atomic.Int64 // when it was asked for last, in seconds since 1970
+	bytes    atomic.Int64 // stored when read, and accepted since
+	reserved int64        // to what passed and is not stored yet; guarded by mu
+}
+
+// meterKept is how long the meter of an account is kept that publishes nothing. By then all
+// that it holds is out of date.
+const meterKept = time.Minute
+
+func (m *quotaTracker) of(account string, now time.Time) *accountUsage {
+	found, ok := m.byAccount.Load(account)
+	if !ok {
+		fresh := &accountUsage{}
+		fresh.used.Store(now.Unix())
+		found, _ = m.byAccount.LoadOrStore(account, fresh)
+	}
+	own := found.(*accountUsage)
+	own.used.Store(now.Unix())
+	return own
+}
+
+// dropIdle forgets the meters of accounts that have not published for a while, and have
+// nothing on its way.
+func (m *quotaTracker) dropIdle(now time.Time) {
+	m.byAccount.Range(func(account, found any) bool {
+		own := found.(*accountUsage)
+		own.mu.Lock()
+		defer own.mu.Unlock()
+		if own.reserved == 0 && now.Unix()-own.used.Load() >= int64(meterKept/time.Second) {
+			m.byAccount.CompareAndDelete(account, found)
+		}
+		return true
+	})
+}
+
+// accountLimit is an account's part of what is published at a time.
+type demand struct {
+	events int
+	bytes  int64
+}
+
+func demands(inputs []engine.EventInput) map[string]demand {
+	parts := make(map[string]demand, 1)
+	for i := range inputs {
+		part := parts[inputs[i].Account]
+		part.events++
+		part.bytes += int64(len(inputs[i].Data.Raw()))
+		parts[inputs[i].Account] = part
+	}
+	return parts
+}
+
+// reserveQuota holds what is to be published against the quotas of the accounts in it: all of it
+// passes, or nothing. done is called once it is stored, or will not be. Errors: CodeBusy
+// with Wait, CodeFull.
+func (p *Publisher) reserveQuota(ctx context.Context, inputs []engine.EventInput) (done func(), err error) {
+	if p.catalog.NoQuotas() {
+		return func() {}, nil
+	}
+	return p.reserve(ctx, demands(inputs))
+}
+
+// ReserveTestQuota does so for a test event, which is stored as any other is.
+func (p *Publisher) ReserveTestQuota(ctx context.Context, ev *engine.Event) (done func(), err error) {
+	if p.catalog.NoQuotas() {
+		return func() {}, nil
+	}
+	return p.reserve(ctx, map[string]demand{ev.Account: {events: 1, bytes: int64(len(ev.Data))}})
+}
+
+func (p *Publisher) reserve(ctx context.Context, parts map[string]demand) (done func(), err error) {
+	now := p.cfg.Now()
+	var taken []*rate.Reservation
+	promised := make(map[*accountUsage]int64, len(parts))
+	done = func() {
+		for m, bytes := range promised {
+			m.release(bytes)
+		}
+	}
+	for account, part := range parts {
+		limits := p.catalog.Limits(account)
+		m := p.quotas.of(account, now)
+		var err error
+		if limits.StoredBytes > 0 {
+			if err = p.room(ctx, m, account, part, limits.StoredBytes, now); err == nil {
+				promised[m] = part.bytes
+			}
+		}
+		if err == nil && limits.EventsPerSecond > 0 {
+			var reserved []*rate.Reservation
+			reserved, err = m.takeEvents(account, part.events, limits.EventsPerSecond, now)
+			taken = append(taken, reserved...)
+		}
+		if err != nil {
+			for _, r := range taken {
+				r.CancelAt(now)
+			}
+			done()
+			return nil, err
+		}
+	}
+	return done, nil
+}
+
+// advance takes n events from a bucket that holds one second's worth and is filled all the
+// time. While anything is in it, a list may take more than there is; what it overdraws must
+// flow in before the next event passes. So every list can pass, and the rate holds over time.
+func (m *accountUsage) takeEvents(account string, n, perSecond int, now time.Time) (taken []*rate.Reservation, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case m.events == nil:
+		m.events = rate.NewLimiter(rate.Limit(perSecond), perSecond)
+	case m.events.Burst() != perSecond:
+		m.events.SetLimitAt(now, rate.Limit(perSecond))
+		m.events.SetBurstAt(now, perSecond)
+	}
+	first := m.events.ReserveN(now, 1)
+	if wait := first.DelayFrom(now); wait > 0 {
+		first.CancelAt(now)
+		return nil, &engine.Error{
+			Code: engine.CodeBusy, Wait: wait,
+			Message: fmt.Sprintf("the account %s publishes more than its quota of %d events a second; nothing was stored, send it again in %d s", account, perSecond, int(math.Ceil(wait.Seconds()))),
+		}
+	}
+	taken = append(taken, first)
+	for n--; n > 0; n -= perSecond {
+		taken = append(taken, m.events.ReserveN(now, min(n, perSecond)))
+	}
+	return taken, nil
+}
+
+// usage refuses what would not fit into the bytes that an account may store, and promises
+// the rest its place, so that what comes at one time is not weighed one by one. The figure
+// is read at times and added to in between, so it may be some seconds old.
+func (p *Publisher) room(ctx context.Context, m *accountUsage, account string, part demand, most int64, now time.Time) error {
+	if m.outdated(now) {
+		if err := p.readUsage(ctx, account, m, now); err != nil {
+			return err
+		}
+	}
+	return m.promise(account, part, most)
+}
+
+// fetchStale reports whether the figure of stored bytes has to be read again. One that was
+// read in the future is of a clock that has been set back.
+func (m *accountUsage) outdated(now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	age := now.Sub(m.readAt)
+	return m.readAt.IsZero() || age >= usageTTL || age < 0
+}
+
+// readUsage reads how many bytes an account has stored. Publishes that need the figure at
+// the same time share one read, and hold no lock meanwhile.
+func (p *Publisher) readUsage(ctx context.Context, account string, m *accountUsage, now time.Time) error {
+	read := p.quotas.reads.DoChan(account, func() (any, error) {
+		ctx, cancel := p.life.StopContext()
+		defer cancel()
+		stored, err := p.store.StoredBytes(ctx, account)
+		if err == nil {
+			m.mu.Lock()
+			m.bytes.Store(stored)
+			m.readAt = now
+			m.mu.Unlock()
+		}
+		return nil, err
+	})
+	select {
+	case result := <-read:
+		return result.Err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// promise takes room for what is to be published.
+func (m *accountUsage) promise(account string, part demand, most int64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if have := m.bytes.Load() + m.reserved; have+part.bytes > most {
+		return &engine.Error{
+			Code:    engine.CodeFull,
+			Message: fmt.Sprintf("the account %s has %d bytes of events stored and its quota is %d, so these %d bytes don't fit; they will once older events are deleted, or the quota is raised", account, have, most, part.bytes),
+		}
+	}
+	m.reserved += part.bytes
+	return nil
+}
+
+// release takes a promise of room back.
+func (m *accountUsage) release(bytes int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.reserved -= bytes
+}
+
+// stored counts an event that was accepted.
+func (m *quotaTracker) stored(ev *engine.Event) {
+	if found, ok := m.byAccount.Load(ev.Account); ok {
+		found.(*accountUsage).bytes.Add(int64(len(ev.Data)))
+	}
+}
+
+// DropIdle drops the usage of accounts that publish nothing.
+func (p *Publisher) DropIdle(now time.Time) { p.quotas.dropIdle(now) }
+
+// Retained counts what the publisher holds in memory for its use alone.
+func (p *Publisher) Retained() map[string]int {
+	meters := 0
+	p.quotas.byAccount.Range(func(any, any) bool { meters++; return true })
+	return map[string]int{"meters": meters}
+}

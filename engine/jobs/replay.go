@@ -1,0 +1,193 @@
+// Package jobs runs what goes over many stored events in the background: replays and retention.
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"switchhook/engine"
+	"switchhook/engine/catalog"
+	"switchhook/engine/dispatch"
+	"switchhook/engine/lifecycle"
+	"switchhook/engine/settings"
+	"switchhook/scripts/filter"
+)
+
+// Replayer sends stored events again.
+type Replayer struct {
+	store      engine.Store
+	log        *slog.Logger
+	life       *lifecycle.Lifecycle
+	catalog    *catalog.Catalog
+	dispatcher *dispatch.Dispatcher
+
+	replays replays
+}
+
+// NewReplayer returns a Replayer without replays; LoadReplays reads them.
+func NewReplayer(cfg settings.Config, store engine.Store, catalog *catalog.Catalog, dispatcher *dispatch.Dispatcher, life *lifecycle.Lifecycle) *Replayer {
+	return &Replayer{
+		store: store, log: cfg.Logger, life: life, catalog: catalog, dispatcher: dispatcher,
+		replays: replays{byID: map[engine.ID]*engine.Replay{}, running: map[engine.ID]bool{}, slots: make(chan struct{}, maxConcurrentReplays)},
+	}
+}
+
+const (
+	replayRate       = 100    // deliveries a second where none is asked for
+	maxReplayRate    = 10_000 // and at most
+	replayTargets    = 1000   // subscriptions of one replay
+	replayUnfinished = 20     // of one account
+	replayTypes      = 100
+)
+
+// StartReplay makes a replay and begins it. Errors: CodeInvalid with the field,
+// CodeNotFound, CodeBusy where the account has too many that are not finished.
+func (replayer *Replayer) StartReplay(ctx context.Context, r engine.Replay) (*engine.Replay, error) {
+	r.ID, r.Status, r.CreatedAt = replayer.catalog.NewID(), engine.ReplayRunning, replayer.life.Now()
+	r.UpdatedAt = r.CreatedAt
+	if err := replayer.checkReplay(&r); err != nil {
+		return nil, err
+	}
+	replayer.replays.changes.Lock()
+	defer replayer.replays.changes.Unlock()
+	if replayer.replays.unfinished(r.Account) >= replayUnfinished {
+		return nil, &engine.Error{Code: engine.CodeBusy, Message: fmt.Sprintf("this account has %d replays that are not finished; wait for one, or cancel it", replayUnfinished)}
+	}
+	if err := replayer.store.PutReplay(ctx, &r); err != nil {
+		return nil, err
+	}
+	replayer.replays.set(&r)
+	replayer.startReplayTask(r.ID)
+	return &r, nil
+}
+
+// checkReplay validates r and fills in what it leaves to the router.
+func (replayer *Replayer) checkReplay(r *engine.Replay) error {
+	if len(r.Subscriptions) == 0 || len(r.Subscriptions) > replayTargets {
+		return engine.Invalid("subscriptions", "names %d subscriptions, must name 1 to %d", len(r.Subscriptions), replayTargets)
+	}
+	for i, id := range r.Subscriptions {
+		s := replayer.catalog.LookupOf(r.Account, id)
+		if s == nil {
+			return engine.Invalid(fmt.Sprintf("subscriptions[%d]", i), "there is no subscription %q", id.Format(engine.SubscriptionPrefix))
+		}
+		if r.Account == "" { // an admin's: the job belongs to whom the first belongs to
+			r.Account = s.Account
+		}
+		if slices.Contains(r.Subscriptions[:i], id) {
+			return engine.Invalid(fmt.Sprintf("subscriptions[%d]", i), "is named twice")
+		}
+	}
+	if r.To != 0 && replayer.catalog.LookupOf(r.Account, r.To) == nil {
+		return engine.Invalid("to", "there is no subscription %q", r.To.Format(engine.SubscriptionPrefix))
+	}
+	if r.Until.IsZero() || r.Until.After(r.CreatedAt) {
+		r.Until = r.CreatedAt
+	}
+	if !r.Since.Before(r.Until) {
+		return engine.Invalid("since", "must be before until, and in the past")
+	}
+	if len(r.States) == 0 && !r.Missing {
+		r.States = []engine.State{engine.StateDead}
+	}
+	for i, s := range r.States {
+		if s == engine.StatePending || slices.Contains(r.States[:i], s) {
+			return engine.Invalid(fmt.Sprintf("delivery_status[%d]", i), `%q can't be replayed: name each of "failed", "succeeded", "dead", "dropped" and "missing" once at most; what is pending waits for its attempt already`, s)
+		}
+	}
+	if len(r.EventTypes) > replayTypes {
+		return engine.Invalid("event_types", "names %d event types, %d are allowed", len(r.EventTypes), replayTypes)
+	}
+	for i, p := range r.EventTypes {
+		if !engine.ValidPattern(p) {
+			return engine.Invalid(fmt.Sprintf("event_types[%d]", i), `%.140q is neither an event type ("order.created") nor a pattern ("order.*" or "*")`, p)
+		}
+	}
+	if r.Filter = strings.TrimSpace(r.Filter); r.Filter != "" {
+		if _, err := filter.Compile(r.Filter); err != nil {
+			return catalog.ScriptError("filter", err)
+		}
+	}
+	switch {
+	case r.Rate == 0:
+		r.Rate = replayRate
+	case r.Rate < 0 || r.Rate > maxReplayRate:
+		return engine.Invalid("rate", "is %d deliveries a second, must be 1 to %d", r.Rate, maxReplayRate)
+	}
+	return nil
+}
+
+// Replay finds a replay of an account, or of any where account is empty. It must not be
+// changed.
+func (replayer *Replayer) Replay(ctx context.Context, account string, id engine.ID) (*engine.Replay, error) {
+	r := replayer.replays.get(id)
+	if r == nil {
+		var err error
+		if r, err = replayer.store.Replay(ctx, id); err != nil {
+			return nil, err
+		}
+	}
+	if account != "" && r.Account != account {
+		return nil, engine.NotFound("replay", id.Format(engine.ReplayPrefix))
+	}
+	return r, nil
+}
+
+// Replays lists replays, newest first.
+func (replayer *Replayer) Replays(ctx context.Context, q engine.ReplayQuery) ([]*engine.Replay, error) {
+	list, err := replayer.store.Replays(ctx, q)
+	for i, r := range list {
+		if running := replayer.replays.get(r.ID); running != nil {
+			list[i] = running
+		}
+	}
+	return list, err
+}
+
+// PauseReplay stops a replay until ResumeReplay. Errors: CodeNotFound, CodeConflict where
+// it is finished.
+func (r *Replayer) PauseReplay(ctx context.Context, account string, id engine.ID) (*engine.Replay, error) {
+	return r.setReplayStatus(ctx, account, id, engine.ReplayPaused)
+}
+
+// ResumeReplay lets a replay that was paused go on where it was. Errors as PauseReplay.
+func (r *Replayer) ResumeReplay(ctx context.Context, account string, id engine.ID) (*engine.Replay, error) {
+	return r.setReplayStatus(ctx, account, id, engine.ReplayRunning)
+}
+
+// CancelReplay ends a replay; what it has queued is delivered. Errors as PauseReplay.
+func (r *Replayer) CancelReplay(ctx context.Context, account string, id engine.ID) (*engine.Replay, error) {
+	return r.setReplayStatus(ctx, account, id, engine.ReplayCancelled)
+}
+
+func (r *Replayer) setReplayStatus(ctx context.Context, account string, id engine.ID, to engine.ReplayStatus) (*engine.Replay, error) {
+	if _, err := r.Replay(ctx, account, id); err != nil {
+		return nil, err
+	}
+	r.replays.changes.Lock()
+	defer r.replays.changes.Unlock()
+	current, err := r.Replay(ctx, account, id)
+	switch {
+	case err != nil:
+		return nil, err
+	case current.Status.Finished():
+		return nil, &engine.Error{Code: engine.CodeConflict, Message: fmt.Sprintf("the replay is %s", current.Status)}
+	case current.Status == to:
+		return current, nil
+	}
+	changed := *current
+	changed.Status, changed.Error, changed.UpdatedAt = to, "", r.life.Now()
+	if to.Finished() {
+		changed.FinishedAt = changed.UpdatedAt
+	}
+	if err := r.store.PutReplay(ctx, &changed); err != nil {
+		return nil, err
+	}
+	r.replays.set(&changed)
+	if to == engine.ReplayRunning {
+		r.startReplayTask(id)
+	}
+	return &changed, nil
+}

@@ -1,0 +1,364 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"switchhook/engine"
+	"switchhook/engine/catalog"
+	"switchhook/engine/dispatchqueue"
+	"switchhook/engine/lifecycle"
+	"switchhook/engine/snowflake"
+	"switchhook/scripts/filter"
+	"switchhook/scripts/jsonindex"
+)
+
+// replays are those that are not finished. A running one has a goroutine, which is the
+// only one to move it on; users change its status alone.
+type replays struct {
+	changes sync.Mutex // held over a change in the store and here
+	mu      sync.RWMutex
+	byID    map[engine.ID]*engine.Replay // never changed in place
+	running map[engine.ID]bool           // has a goroutine
+	slots   chan struct{}                // one for each that is reading
+}
+
+const (
+	maxConcurrentReplays = 4   // that read at one time; nobody holds a place while it waits for its pace or its target
+	replayPage           = 100 // deliveries or events of one step
+	maxReplayBatch       = 32  // of them
+	replayRetryDelay     = 100 * time.Millisecond
+)
+
+func (p *replays) get(id engine.ID) *engine.Replay {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.byID[id]
+}
+
+func (p *replays) set(r *engine.Replay) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if r.Status.Finished() {
+		delete(p.byID, r.ID)
+	} else {
+		p.byID[r.ID] = r
+	}
+}
+
+func (p *replays) unfinished(account string) (n int) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	for _, r := range p.byID {
+		if r.Account == account {
+			n++
+		}
+	}
+	return n
+}
+
+// LoadReplays takes up what an earlier run left unfinished.
+func (replayer *Replayer) LoadReplays(ctx context.Context) error {
+	list, err := replayer.store.Replays(ctx, engine.ReplayQuery{Unfinished: true})
+	if err != nil {
+		return err
+	}
+	for _, r := range list {
+		if r.Unreadable != nil { // it does not even say over what it goes
+			replayer.log.Error("replay not taken up: what is stored of it can't be read", "replay_id", r.ID.Format(engine.ReplayPrefix), "account", r.Account)
+			continue
+		}
+		replayer.replays.set(r)
+		if r.Status == engine.ReplayRunning {
+			replayer.startReplayTask(r.ID)
+		}
+	}
+	return nil
+}
+
+// startReplayTask gives a running replay its goroutine, unless it has one that did not end yet.
+func (r *Replayer) startReplayTask(id engine.ID) {
+	r.replays.mu.Lock()
+	defer r.replays.mu.Unlock()
+	if r.replays.running[id] {
+		return
+	}
+	r.replays.running[id] = r.life.Spawn(func() { r.runReplay(id) })
+}
+
+// runReplay moves a replay on until it is through, or is not to run any more.
+func (replayer *Replayer) runReplay(id engine.ID) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-replayer.life.Stopping():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	var pace *rate.Limiter
+	for {
+		r := replayer.running(id)
+		if r == nil {
+			return
+		}
+		if pace == nil {
+			pace = rate.NewLimiter(rate.Limit(r.Rate), max(1, r.Rate/10))
+		}
+		next := *r
+		again, err := replayer.replayStep(ctx, &next, pace)
+		switch {
+		case ctx.Err() != nil:
+			return // goes on from the last step that was stored
+		case err != nil && engine.ErrorCode(err) == engine.CodeConflict:
+			next.Status, next.Error = engine.ReplayPaused, err.Error()
+		case err != nil:
+			replayer.log.Error("replay step failed", "replay_id", id.Format(engine.ReplayPrefix), "error", err)
+			again = lifecycle.RecordRetryDelay
+		case next.Done == len(next.Subscriptions):
+			next.Status, next.FinishedAt = engine.ReplayCompleted, replayer.life.Now()
+		}
+		if err := replayer.advanceReplay(ctx, r, &next); err != nil {
+			replayer.log.Error("replay not stored", "replay_id", id.Format(engine.ReplayPrefix), "error", err)
+			again = lifecycle.RecordRetryDelay
+		}
+		if again > 0 {
+			select {
+			case <-ctx.Done():
+			case <-time.After(again):
+			}
+		}
+	}
+}
+
+// running gives a replay that is to run. Where it is not, its goroutine counts as ended.
+func (replayer *Replayer) running(id engine.ID) *engine.Replay {
+	replayer.replays.mu.Lock()
+	defer replayer.replays.mu.Unlock()
+	r := replayer.replays.byID[id]
+	if r == nil || r.Status != engine.ReplayRunning || replayer.life.IsStopping() {
+		delete(replayer.replays.running, id)
+		return nil
+	}
+	return r
+}
+
+// advanceReplay stores how far a replay is. Where a user changed its status meanwhile, that
+// holds.
+func (r *Replayer) advanceReplay(ctx context.Context, old, next *engine.Replay) error {
+	if next.Status == old.Status && next.Looked == old.Looked && next.Done == old.Done {
+		return nil
+	}
+	r.replays.changes.Lock()
+	defer r.replays.changes.Unlock()
+	current, err := r.Replay(ctx, "", old.ID) // from the store where it was cancelled
+	if err != nil {
+		return err
+	}
+	if current.Status != old.Status {
+		next.Status, next.Error, next.FinishedAt = current.Status, current.Error, current.FinishedAt
+	}
+	next.UpdatedAt = r.life.Now()
+	if err := r.store.PutReplay(ctx, next); err != nil {
+		return err
+	}
+	r.replays.set(next)
+	return nil
+}
+
+// replayStep goes over the next deliveries or events. again is how long to wait before the
+// next step. A CodeConflict says that the replay can't go on by itself.
+func (replayer *Replayer) replayStep(ctx context.Context, r *engine.Replay, pace *rate.Limiter) (again time.Duration, err error) {
+	if r.Done == len(r.Subscriptions) {
+		return 0, nil
+	}
+	source := replayer.catalog.Lookup(r.Subscriptions[r.Done])
+	to := source
+	if r.To != 0 {
+		to = replayer.catalog.Lookup(r.To)
+	}
+	switch {
+	case to == nil && r.To != 0:
+		return 0, &engine.Error{Code: engine.CodeConflict, Message: "the subscription " + r.To.Format(engine.SubscriptionPrefix) + ", to which events are to be sent, was deleted"}
+	case source == nil || to == nil: // deleted meanwhile: there is nothing to replay
+		r.Done, r.After, r.First = r.Done+1, 0, 0
+		return 0, nil
+	case !to.Active:
+		return 0, &engine.Error{Code: engine.CodeConflict, Message: "the subscription " + to.ID.Format(engine.SubscriptionPrefix) + " is not active; activate it and resume the replay"}
+	case replayer.dispatcher.Waiting(to.ID) >= dispatchqueue.LowWater: // what is live goes first, and the rest stays where it is
+		return replayRetryDelay, nil
+	}
+	list, chosen, more, err := replayer.replayRead(ctx, r, source)
+	if err != nil {
+		return 0, err
+	}
+	var queued atomic.Int64
+	group, within := errgroup.WithContext(ctx)
+	group.SetLimit(maxReplayBatch) // each waits for its commit
+	for _, id := range chosen {
+		if now := replayer.replays.get(r.ID); now == nil || now.Status != engine.ReplayRunning { // paused or cancelled: at once, not after the step
+			list, more = slices.DeleteFunc(list, func(d *engine.Delivery) bool { return d.ID.Event >= id }), true
+			break
+		}
+		if err := pace.Wait(ctx); err != nil {
+			return 0, errors.Join(err, group.Wait())
+		}
+		group.Go(func() error {
+			ok, err := replayer.requeueForReplay(within, engine.DeliveryID{Event: id, Subscription: to.ID})
+			if ok {
+				queued.Add(1)
+			}
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return 0, err
+	}
+	r.Queued += queued.Load()
+	if r.Looked += int64(len(list)); len(list) > 0 {
+		r.After = list[len(list)-1].ID.Event
+		if r.First == 0 {
+			r.First = list[0].ID.Event
+		}
+	}
+	if !more {
+		r.Done, r.After, r.First = r.Done+1, 0, 0
+	}
+	return 0, nil
+}
+
+// replayRead reads what comes next of a subscription, and chooses the events among it that
+// the replay asks for, no more than its pace lets through in a second: after each step it is
+// stored how far the replay is. more tells whether something may follow. It waits for a place
+// among all replays.
+func (replayer *Replayer) replayRead(ctx context.Context, r *engine.Replay, source *engine.Subscription) (list []*engine.Delivery, chosen []engine.ID, more bool, err error) {
+	select {
+	case replayer.replays.slots <- struct{}{}:
+		defer func() { <-replayer.replays.slots }()
+	case <-ctx.Done():
+		return nil, nil, false, ctx.Err()
+	}
+	if list, err = replayer.replayPage(ctx, r, source); err != nil {
+		return nil, nil, false, err
+	}
+	more = len(list) == replayPage
+	for i, d := range list {
+		switch ok, err := replayer.replaySelects(ctx, r, source, d); {
+		case err != nil:
+			return nil, nil, false, err
+		case !ok:
+		case len(chosen) == r.Rate:
+			return list[:i], chosen, true, nil
+		default:
+			chosen = append(chosen, d.ID.Event)
+		}
+	}
+	return list, chosen, more, nil
+}
+
+// replayPage reads what comes next of a subscription: its deliveries or, where those that
+// never were are asked for, its account's events as deliveries of state 0.
+func (replayer *Replayer) replayPage(ctx context.Context, r *engine.Replay, source *engine.Subscription) (list []*engine.Delivery, err error) {
+	since, until := r.After+1, snowflake.FirstAt(r.Until)
+	if !r.Since.IsZero() {
+		since = max(since, snowflake.FirstAt(r.Since))
+	}
+	if !r.Missing {
+		q := engine.HistoryQuery{Subscription: source.ID, Since: since, Until: until, Limit: replayPage}
+		if len(r.States) == 1 {
+			q.State = r.States[0]
+		}
+		return replayer.store.History(ctx, q)
+	}
+	events, err := replayer.store.Events(ctx, engine.EventQuery{Account: source.Account, Since: since, Before: until, Oldest: true, Limit: replayPage})
+	for _, ev := range events {
+		d := &engine.Delivery{ID: engine.DeliveryID{Event: ev.ID, Subscription: source.ID}, EventType: ev.Type}
+		known, err := replayer.store.Delivery(ctx, "", d.ID)
+		switch {
+		case err == nil:
+			d = known
+		case engine.ErrorCode(err) != engine.CodeNotFound:
+			return nil, err
+		}
+		list = append(list, d)
+	}
+	return list, err
+}
+
+// replaySelects tells whether the replay asks for a delivery.
+func (replayer *Replayer) replaySelects(ctx context.Context, r *engine.Replay, source *engine.Subscription, d *engine.Delivery) (bool, error) {
+	missing := d.State == 0
+	switch {
+	case missing && !matchesAny(source.Events, d.EventType), !missing && !slices.Contains(r.States, d.State),
+		len(r.EventTypes) > 0 && !matchesAny(r.EventTypes, d.EventType):
+		return false, nil
+	case missing || r.Filter != "":
+		return replayer.passesReplayFilter(ctx, r, source, d.ID.Event, missing)
+	}
+	return true, nil
+}
+
+func matchesAny(patterns []string, eventType string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool { return engine.MatchesPattern(p, eventType) })
+}
+
+// passesReplayFilter tells whether an event passes the replay's filter and, where it is new to the
+// subscription, the subscription's. A filter that fails lets nothing pass.
+func (replayer *Replayer) passesReplayFilter(ctx context.Context, r *engine.Replay, source *engine.Subscription, id engine.ID, missing bool) (bool, error) {
+	ev, err := replayer.store.Event(ctx, "", id)
+	if engine.ErrorCode(err) == engine.CodeNotFound { // removed meanwhile
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	in := filter.NewInput(catalog.ScriptEvent(ev, jsonindex.Value{}))
+	defer in.Release()
+	if r.Filter != "" {
+		f, err := replayer.catalog.CompileFilter(r.Filter)
+		if err != nil {
+			return false, err
+		}
+		if ok, err := f.Match(in); !ok || err != nil {
+			return false, nil
+		}
+	}
+	route := replayer.catalog.Compiled(source.ID)
+	if !missing || route == nil || route.FilterSource == "" {
+		return route != nil, nil
+	}
+	f, err := replayer.catalog.CompiledFilter(route)
+	if err != nil {
+		return false, nil
+	}
+	ok, err := f.Match(in)
+	return ok && err == nil, nil
+}
+
+// requeueForReplay makes a delivery wait for an attempt, whatever became of it before; queued is
+// false where it waits already, or its event is gone.
+func (r *Replayer) requeueForReplay(ctx context.Context, id engine.DeliveryID) (queued bool, err error) {
+	attempts, reason := 0, ""
+	d, err := r.store.Delivery(ctx, "", id)
+	switch {
+	case err == nil && d.State == engine.StatePending:
+		return false, nil
+	case err == nil:
+		attempts, reason = d.Attempts, d.Error
+	case engine.ErrorCode(err) != engine.CodeNotFound:
+		return false, err
+	}
+	err = r.dispatcher.WaitForReplay(ctx, id, attempts, reason)
+	if engine.ErrorCode(err) == engine.CodeNotFound { // removed since
+		return false, nil
+	}
+	return err == nil, err
+}

@@ -1,0 +1,240 @@
+package jobs
+
+import (
+	"context"
+	"log/slog"
+	"switchhook/engine"
+	"switchhook/engine/catalog"
+	"switchhook/engine/ingest"
+	"switchhook/engine/lifecycle"
+	"switchhook/engine/settings"
+	"switchhook/engine/snowflake"
+	"switchhook/engine/telemetry"
+	"time"
+)
+
+// Pruner removes events and audit entries that were kept for their time.
+type Pruner struct {
+	cfg     settings.Config
+	store   engine.Store
+	log     *slog.Logger
+	metrics *telemetry.Metrics
+	life    *lifecycle.Lifecycle
+	catalog *catalog.Catalog
+	load    *ingest.LoadShedder
+}
+
+// NewPruner returns a Pruner.
+func NewPruner(cfg settings.Config, store engine.Store, catalog *catalog.Catalog, load *ingest.LoadShedder, metrics *telemetry.Metrics, life *lifecycle.Lifecycle) *Pruner {
+	return &Pruner{cfg: cfg, store: store, log: cfg.Logger, metrics: metrics, life: life, catalog: catalog, load: load}
+}
+
+const (
+	// pruneAgain is how often events are looked at again that were not finished when they
+	// became old, or were kept for their dead letters.
+	pruneAgain = time.Hour
+	// prunePause is the least pause between two steps, which leaves most of the writer's
+	// time to others: a step takes 3 to 10 ms of it.
+	prunePause = 20 * time.Millisecond
+	// compactAfterIdle is how long no room is looked for after none was found.
+	compactAfterIdle = time.Minute
+	// The store may keep some free room, which new events take without growing the file.
+	slackPart = 10
+	minSlack  = 8 << 20
+)
+
+// retention removes what is finished and old, or finished and too much. Its fields belong
+// to the one goroutine that runs it.
+type retention struct {
+	*Pruner
+	cursor engine.ID // events up to here were looked at in this round
+	round  time.Time // when the round began
+	idle   time.Time // no look for more room before that: the last found nothing
+}
+
+// RetentionLoop prunes until the router stops.
+func (p *Pruner) RetentionLoop() {
+	r := retention{Pruner: p}
+	ctx, cancel := p.life.StopContext()
+	defer cancel()
+	ticker := time.NewTicker(p.cfg.PruneEvery)
+	defer ticker.Stop()
+	for {
+		run := r.run
+		select {
+		case <-p.life.Stopping():
+			return
+		case <-ticker.C:
+		case <-p.load.StoreNearlyFull(): // a busy publisher fills the rest before the next look
+			run = r.freeSpace
+		}
+		if err := run(ctx, p.pauseAfter); err != nil && !p.life.IsStopping() {
+			p.log.Error("old events not removed", "error", err)
+		}
+	}
+}
+
+// pauseAfter sleeps after a step, as long as it took, for a busy store takes longer.
+func (p *Pruner) pauseAfter(took time.Duration) bool {
+	return p.life.Sleep(max(took, prunePause))
+}
+
+// PruneNow removes all that may go by now, without pauses.
+func (p *Pruner) PruneNow(ctx context.Context) error {
+	r := retention{Pruner: p}
+	return r.run(ctx, func(time.Duration) bool { return true })
+}
+
+// run removes all that may go by now. After each step it asks rest whether to go on.
+func (r *retention) run(ctx context.Context, rest func(took time.Duration) bool) error {
+	if err := r.removeOld(ctx, rest); err != nil {
+		return err
+	}
+	if err := r.removeAudit(ctx, rest); err != nil {
+		return err
+	}
+	if err := r.removeRequests(ctx, rest); err != nil {
+		return err
+	}
+	if err := r.freeSpace(ctx, rest); err != nil {
+		return err
+	}
+	return r.compact(ctx, rest)
+}
+
+// removeOld removes events that were kept long enough.
+func (r *retention) removeOld(ctx context.Context, rest func(time.Duration) bool) error {
+	now := r.cfg.Now()
+	least, any := r.catalog.LeastRetention(r.cfg.Retention)
+	if !any {
+		return nil
+	}
+	if now.Sub(r.round) >= pruneAgain || now.Before(r.round) {
+		r.cursor, r.round = 0, now
+	}
+	q := engine.PruneQuery{After: r.cursor, Before: snowflake.FirstAt(now.Add(-least)), Remove: func(account string, dead bool, last time.Time) bool {
+		keep := r.retentionOf(account, dead)
+		return keep > 0 && now.Sub(last) >= keep
+	}}
+	cursor, _, err := r.prune(ctx, q, rest, nil)
+	r.cursor = cursor
+	return err
+}
+
+// removeAudit removes entries of the audit log that were kept long enough. Nothing else
+// removes any, a full store neither: whoever can fill it could hide what they did.
+func (r *retention) removeAudit(ctx context.Context, rest func(time.Duration) bool) error {
+	keep := r.cfg.KeepAudit
+	if keep <= 0 {
+		return nil
+	}
+	before := snowflake.FirstAt(r.cfg.Now().Add(-keep))
+	for {
+		began := time.Now()
+		more, err := r.store.PruneAudit(ctx, before)
+		if err != nil || !more || !rest(time.Since(began)) {
+			return err
+		}
+	}
+}
+
+// removeRequests removes answers that were kept long enough.
+func (r *retention) removeRequests(ctx context.Context, rest func(time.Duration) bool) error {
+	before := snowflake.FirstAt(r.cfg.Now().Add(-engine.IdempotencyWindow))
+	for {
+		began := time.Now()
+		more, err := r.store.PruneRequests(ctx, before)
+		if err != nil || !more || !rest(time.Since(began)) {
+			return err
+		}
+	}
+}
+
+// freeSpace removes finished events of any age, oldest first, when the store is nearly full.
+func (r *retention) freeSpace(ctx context.Context, rest func(time.Duration) bool) error {
+	limit, now := r.cfg.KeepBytes, r.cfg.Now()
+	if limit == 0 || now.Before(r.idle) && r.idle.Sub(now) <= compactAfterIdle { // or the clock was set back
+		return nil
+	}
+	above := func(part int64) (bool, error) {
+		u, err := r.store.Room(ctx)
+		return u.Bytes > limit/100*part, err
+	}
+	full, err := above(ingest.PruneThreshold)
+	if err != nil || !full {
+		return err
+	}
+	q := engine.PruneQuery{Before: snowflake.FirstAt(now), Remove: func(string, bool, time.Time) bool { return true }}
+	_, removed, err := r.prune(ctx, q, rest, func() (bool, error) { return above(ingest.PruneTarget) })
+	if removed == 0 {
+		r.idle = now.Add(compactAfterIdle)
+	} else {
+		r.log.Warn("finished events removed before their time: the database has reached 90 % of its limit", "events", removed, "limit_bytes", limit)
+	}
+	return err
+}
+
+// prune makes steps until there is nothing left to look at, or more says that it is enough.
+func (r *retention) prune(ctx context.Context, q engine.PruneQuery, rest func(time.Duration) bool, more func() (bool, error)) (cursor engine.ID, removed int, err error) {
+	for {
+		began := time.Now()
+		p, err := r.store.Prune(ctx, q)
+		if err != nil {
+			return q.After, removed, err
+		}
+		removed += p.Events
+		r.metrics.Removed.Add(float64(p.Events))
+		r.metrics.RemovedBytes.Add(float64(p.Bytes))
+		if q.After = p.Last; !p.More {
+			return q.After, removed, nil
+		}
+		if more != nil {
+			if again, err := more(); err != nil || !again {
+				return q.After, removed, err
+			}
+		}
+		if !rest(time.Since(began)) {
+			return q.After, removed, nil
+		}
+	}
+}
+
+// compact lets the file follow: some room stays for new events, none where the disk is
+// short of it.
+func (r *retention) compact(ctx context.Context, rest func(time.Duration) bool) error {
+	u, err := r.store.Room(ctx)
+	if err != nil {
+		return err
+	}
+	keep := max(u.Bytes/slackPart, minSlack)
+	if u.DiskFree < r.cfg.MinFreeDisk {
+		keep = 0
+	}
+	for {
+		began := time.Now()
+		more, err := r.store.Compact(ctx, keep)
+		if err != nil || !more || !rest(time.Since(began)) {
+			return err
+		}
+	}
+}
+
+// retentionOf tells how long an account's finished events are kept; 0 or less is for ever.
+func (p *Pruner) retentionOf(account string, dead bool) time.Duration {
+	set := p.catalog.Account(account)
+	if set.Unreadable != nil { // nobody knows how long it is to be kept
+		return 0
+	}
+	own, standard := set.Retention, p.cfg.Retention
+	if dead {
+		return orDefault(own.Dead, standard.Dead)
+	}
+	return orDefault(own.Succeeded, standard.Succeeded)
+}
+
+func orDefault(own, standard time.Duration) time.Duration {
+	if own != 0 {
+		return own
+	}
+	return standard
+}

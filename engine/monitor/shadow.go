@@ -1,0 +1,81 @@
+package monitor
+
+import (
+	"sync"
+	"time"
+
+	"switchhook/engine"
+	"switchhook/scripts/filter"
+)
+
+// Shadow is a candidate version that runs beside the live one on live traffic. What it
+// makes is compared and never sent.
+type Shadow struct {
+	Version int
+	Until   time.Time
+	Skipped int64 // outcomes that were not compared, because too much was going on
+	ChangeCounts
+}
+
+const (
+	maxShadowTime        = 7 * 24 * time.Hour
+	maxConcurrentShadows = 2 // runs at one time: live traffic goes first
+)
+
+// shadows holds the candidates that run. The zero value holds none.
+type shadows struct {
+	mu    sync.RWMutex
+	byID  map[engine.ID]*shadow
+	slots chan struct{}
+}
+
+type shadow struct {
+	candidate *ScriptRunner
+
+	mu    sync.Mutex
+	state Shadow
+}
+
+// Close ends a shadow run; it tells whether there was one.
+func (x *shadows) stop(id engine.ID) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	was := x.byID[id] != nil
+	delete(x.byID, id)
+	return was
+}
+
+func (x *shadows) of(id engine.ID) *shadow {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.byID[id]
+}
+
+// running gives the shadow of a live version, if one is on for it.
+func (x *shadows) running(ref engine.ScriptRef, now time.Time) *shadow {
+	if ref.Script == 0 {
+		return nil
+	}
+	sh := x.of(ref.Script)
+	if sh == nil || now.After(sh.state.Until) || ref.Version == sh.state.Version {
+		return nil
+	}
+	return sh
+}
+
+// compareFilter compares the candidate of a filter with the live verdict.
+func (s *shadow) compareFilter(in *filter.Input, matched bool, liveErr error) {
+	live, err := filterOutcome(matched, liveErr)
+	if err != nil {
+		return
+	}
+	if candidate, err := filterOutcome(s.candidate.filter.Match(in)); err == nil {
+		s.count(Compare(live, candidate))
+	}
+}
+
+func (s *shadow) count(c Change) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state.Add(c)
+}

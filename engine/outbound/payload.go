@@ -1,0 +1,120 @@
+package outbound
+
+import (
+	"strings"
+	"time"
+
+	"switchhook/engine"
+	"switchhook/engine/cloudevents"
+	"switchhook/scripts/jsonindex"
+)
+
+// buildPayload is what a payload format, or a dialect, makes of an event.
+type Payload struct {
+	Body      []byte
+	MediaType string              // of body; empty where there is no body
+	headers   []cloudevents.Field // that belong to it: the attributes of a CloudEvent in binary mode
+
+	Plain engine.PayloadFormat // see AttemptRequest.Plain; empty where the body is to be stored
+	Shown []byte               // what is stored instead of body, where it holds a token; else nil
+}
+
+// buildPayload makes the body of ev's delivery to s where there is no transform. at is when
+// the attempt begins.
+func (sender *Sender) buildPayload(s *engine.Subscription, ev *engine.Event, at time.Time) Payload {
+	if body := sender.dialectBody(s); body != nil {
+		return Payload{Body: body.render(ev, s), MediaType: "application/json"}
+	}
+	switch s.PayloadFormat {
+	case engine.FormatSkinny:
+		return Payload{
+			Body: sender.skinnyBody(ev, sender.tokens.issue(ev, at.Add(sender.cfg.SkinnyTokenTTL))), MediaType: "application/json",
+			Shown: sender.skinnyBody(ev, engine.RedactedValue),
+		}
+	case engine.FormatCloudEvents:
+		own := asCloudEvent(ev)
+		return Payload{Body: own.Structured(sender.cfg.CloudEventsSource), MediaType: cloudevents.StructuredMedia, Plain: plainStructured(sender.cfg.CloudEventsSource)}
+	case engine.FormatCloudEventsBinary:
+		own := asCloudEvent(ev)
+		body, mediaType := own.Binary()
+		return Payload{Body: body, MediaType: mediaType, headers: own.Fields(sender.cfg.CloudEventsSource), Plain: engine.FormatCloudEventsBinary}
+	}
+	return Payload{Body: PlainBody(s.PayloadFormat, ev), MediaType: "application/json", Plain: s.PayloadFormat}
+}
+
+// payloadBuilder is content or element.
+type payloadBuilder func(s *engine.Subscription, ev *engine.Event, at time.Time) Payload
+
+// BuildBatchElement is content as it stands in an array: a CloudEvent, only in the JSON format.
+func (sender *Sender) BuildBatchElement(s *engine.Subscription, ev *engine.Event, at time.Time) Payload {
+	if s.PayloadFormat == engine.FormatCloudEventsBinary {
+		structured := *s
+		structured.PayloadFormat = engine.FormatCloudEvents
+		s = &structured
+	}
+	return sender.buildPayload(s, ev, at)
+}
+
+// ArrayType is the media type of an array of elements of a media type; empty where they
+// can't be in one.
+func ArrayType(element string) string {
+	switch element {
+	case cloudevents.StructuredMedia:
+		return cloudevents.BatchMedia
+	case "application/json":
+		return element
+	}
+	return ""
+}
+
+// asCloudEvent is ev as it goes out as a CloudEvent.
+func asCloudEvent(ev *engine.Event) cloudevents.Stored {
+	return cloudevents.Stored{
+		ID: ev.ID.Format(engine.EventPrefix), Key: ev.Key, Account: ev.Account,
+		Type: ev.Type, Time: ev.Time, Headers: ev.Headers, Data: ev.Data,
+	}
+}
+
+// plainStructured is the AttemptRequest.Plain of a CloudEvent in the JSON format: the source
+// may be another one when the body is made again.
+func plainStructured(source string) engine.PayloadFormat {
+	return engine.FormatCloudEvents + " " + engine.PayloadFormat(source)
+}
+
+// PlainBody makes the body that a format makes of nothing but the event. The data stands
+// in it byte for byte as it was published.
+func PlainBody(plain engine.PayloadFormat, ev *engine.Event) []byte {
+	format, source, _ := strings.Cut(string(plain), " ")
+	switch engine.PayloadFormat(format) {
+	case engine.FormatData:
+		return ev.Data
+	case engine.FormatCloudEvents:
+		own := asCloudEvent(ev)
+		return own.Structured(source)
+	case engine.FormatCloudEventsBinary:
+		own := asCloudEvent(ev)
+		body, _ := own.Binary()
+		return body
+	}
+	body := make([]byte, 0, len(ev.Data)+len(ev.Type)+64)
+	body = append(body, `{"type":`...)
+	body = jsonindex.AppendString(body, ev.Type)
+	body = append(body, `,"timestamp":`...)
+	body = appendJSONTime(body, ev.Time)
+	body = append(body, `,"data":`...)
+	body = append(body, ev.Data...)
+	return append(body, '}')
+}
+
+func appendJSONTime(b []byte, t time.Time) []byte {
+	return append(t.UTC().AppendFormat(append(b, '"'), time.RFC3339Nano), '"')
+}
+
+// WithEventID puts an event's id into its envelope, so that a receiver can drop repeats.
+func WithEventID(envelope []byte, event engine.ID) []byte {
+	body := make([]byte, 0, len(envelope)+32)
+	body = append(body, `{"id":"`...)
+	body = append(body, event.Format(engine.EventPrefix)...)
+	body = append(body, `",`...)
+	return append(body, envelope[1:]...)
+}

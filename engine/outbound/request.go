@@ -1,0 +1,258 @@
+package outbound
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"switchhook/engine"
+	"switchhook/engine/catalog"
+	"switchhook/engine/cloudevents"
+	"switchhook/engine/signature"
+	"switchhook/engine/target"
+	"switchhook/engine/telemetry"
+	"switchhook/scripts"
+	"switchhook/scripts/jsonindex"
+	"switchhook/scripts/weburl"
+)
+
+// BuildRequest makes the request of a delivery, signed and ready to be sent, and notes it in
+// a. The error is the transform's.
+func (s *Sender) BuildRequest(ctx context.Context, r *catalog.CompiledSubscription, ev *engine.Event, a *engine.Attempt) (_ *DeliveryRequest, dropped string, err error) {
+	out, dropped, err := s.BuildUnsigned(ctx, r, ev, a, s.buildPayload)
+	if out == nil {
+		return nil, dropped, err
+	}
+	if n := ev.Sequence(r.Sub.ID); n > 0 {
+		out.Headers[engine.SequenceHeader] = []string{strconv.FormatInt(n, 10)}
+	}
+	s.Sign(out, r, ev.ID.Format(engine.EventPrefix), a.At)
+	a.Request.Method, a.Request.URL, a.Request.Headers = out.Method, out.Redact.Url(out.TargetURL.String()), out.Redact.Request(out.Headers)
+	return out, "", nil
+}
+
+// BuildUnsigned does so without what makes it one delivery's: its id, number and
+// signature. format is content, or element where it is to stand in an array. The body is
+// noted in a.
+func (s *Sender) BuildUnsigned(ctx context.Context, r *catalog.CompiledSubscription, ev *engine.Event, a *engine.Attempt, format payloadBuilder) (_ *DeliveryRequest, dropped string, err error) {
+	out := &DeliveryRequest{Method: http.MethodPost, TargetURL: r.TargetURL, Headers: baseHeaders(r), Redact: r.Redact}
+	if r.TransformSource != "" {
+		if dropped, err = s.transform(ctx, r, ev, out, a); err != nil || dropped != "" {
+			return nil, dropped, err
+		}
+		a.Request.Body = out.Redact.Body(out.Body)
+		return out, "", nil
+	}
+	c := format(r.Sub, ev, a.At)
+	out.SetContent(&c)
+	switch a.Request.Plain = c.Plain; {
+	case c.Shown != nil:
+		a.Request.Body = c.Shown
+	case c.Plain == "":
+		a.Request.Body = c.Body
+	}
+	return out, "", nil
+}
+
+func baseHeaders(r *catalog.CompiledSubscription) http.Header {
+	headers := make(http.Header, len(r.Headers)+8)
+	for name, values := range r.Headers {
+		headers[name] = values
+	}
+	return headers
+}
+
+// DeliveryRequest is a request on its way out.
+type DeliveryRequest struct {
+	Method      string
+	TargetURL   *url.URL
+	Headers     http.Header
+	Body        []byte
+	ContentType string
+	Changed     bool // by the transform, beyond the body
+	Redact      *engine.Redactor
+}
+
+// advance makes c what is sent. Where the content type says how the body is to be read, as it
+// does of a CloudEvent, the subscription's own headers must not say otherwise.
+func (out *DeliveryRequest) SetContent(c *Payload) {
+	out.Body, out.ContentType = c.Body, c.MediaType
+	if c.MediaType == cloudevents.StructuredMedia || c.headers != nil {
+		catalog.DeleteHeader(out.Headers, "Content-Type")
+		for name := range out.Headers {
+			if catalog.HasPrefixFold(name, "Ce-") {
+				delete(out.Headers, name)
+			}
+		}
+	}
+	for _, h := range c.headers {
+		out.Headers[h.Name] = []string{h.Value}
+	}
+}
+
+// transform lets the subscription's script make the request.
+func (s *Sender) transform(ctx context.Context, r *catalog.CompiledSubscription, ev *engine.Event, out *DeliveryRequest, a *engine.Attempt) (dropped string, err error) {
+	program, err := s.catalog.CompiledTransform(ctx, r)
+	if err != nil {
+		return "", err
+	}
+	a.Script.Ref, a.Script.Hash = r.TransformRef, program.Hash
+	sandbox, request := s.cfg.Transformer, catalog.RequestOf(r)
+	if r.DryRun {
+		sandbox, request = s.catalog.Transformer(), PreviewRequest(r, r.Masked)
+	}
+	running, span := s.traces.Start(ctx, "transform")
+	res, err := sandbox.Run(running, program, catalog.ScriptEvent(ev, jsonindex.Value{}), request)
+	err = r.Redact.ScriptError(err)
+	telemetry.EndSpan(span, telemetry.ScriptProblem(err))
+	s.monitor.CompareTransform(r, ev, res, err)
+	if err != nil {
+		var se *scripts.Error
+		if errors.As(err, &se) {
+			a.Script.CPU, a.Script.Console = se.CPU, se.Console
+		}
+		return "", err
+	}
+	a.Script.CPU, a.Script.Memory, a.Script.Console = res.CPU, res.Memory, r.Redact.Lines(res.Console)
+	if res.Dropped {
+		return r.Redact.Text(catalog.DropReason(res)), nil
+	}
+	if r.Masked && res.Request != nil {
+		res.Request = unmask(r, res.Request, &request)
+	}
+	if err := out.SetResult(&res); err != nil {
+		return "", r.Redact.ScriptError(err)
+	}
+	if err := keepsSignatures(r, out); err != nil {
+		return "", err
+	}
+	return "", checkPathUnchanged(r, out)
+}
+
+// SetResult makes what a transform gave what is sent.
+func (out *DeliveryRequest) SetResult(res *scripts.Result) error {
+	out.Body, out.ContentType = res.Body, res.ContentType
+	if res.Request == nil {
+		return nil
+	}
+	return out.apply(res.Request)
+}
+
+// PreviewRequest is request without the values that are hidden: who may try a script need not
+// know them. With mask that goes for the URL, too, as for who may not change the subscription.
+func PreviewRequest(r *catalog.CompiledSubscription, mask bool) scripts.Request {
+	req := catalog.RequestOf(r)
+	req.Headers = r.Sub.ShownHeaders()
+	if mask {
+		req.Path = engine.MaskPath(req.Path)
+		for name, values := range req.Query {
+			req.Query[name] = slices.Repeat([]string{engine.RedactedValue}, len(values))
+		}
+	}
+	return req
+}
+
+// unmask puts the URL's own parts back where a script left their masks as they were.
+func unmask(r *catalog.CompiledSubscription, made, seen *scripts.Request) *scripts.Request {
+	restored, own := *made, catalog.RequestOf(r)
+	if made.Path == seen.Path {
+		restored.Path = own.Path
+	}
+	restored.Query = maps.Clone(made.Query)
+	for name, values := range made.Query {
+		if slices.Equal(values, seen.Query[name]) {
+			restored.Query[name] = own.Query[name]
+		}
+	}
+	return &restored
+}
+
+// checkPathUnchanged refuses a request to another path than the one whose target has confirmed that
+// it wants to be sent events.
+func checkPathUnchanged(r *catalog.CompiledSubscription, out *DeliveryRequest) error {
+	if r.Sub.Verification.Mode == engine.VerifyNone || out.TargetURL.EscapedPath() == r.TargetURL.EscapedPath() || out.TargetURL.EscapedPath() == "/" && r.TargetURL.Path == "" {
+		return nil
+	}
+	return &scripts.Error{Phase: scripts.PhaseRun, Message: "request.path can't be changed: the target has confirmed for its own path alone that it wants to be sent events"}
+}
+
+// keepsSignatures refuses headers that a receiver may take for a signature of the router.
+func keepsSignatures(r *catalog.CompiledSubscription, out *DeliveryRequest) error {
+	if !out.Changed {
+		return nil
+	}
+	for name, values := range out.Headers {
+		if catalog.SignatureHeader(name, r.Sub.Signatures) && !slices.Equal(values, r.Headers[name]) {
+			return &scripts.Error{Phase: scripts.PhaseRun, Message: fmt.Sprintf("request.headers: %.100q is set by the router and can't be given", name)}
+		}
+	}
+	return nil
+}
+
+// apply takes over what a script made of the request, after the same checks that a
+// subscription's own URL and headers go through. The host can't be changed.
+func (out *DeliveryRequest) apply(req *scripts.Request) error {
+	u := *out.TargetURL
+	if req.Path != catalog.RequestPath(&u) {
+		if !strings.HasPrefix(req.Path, "/") || strings.ContainsAny(req.Path, "?#") || target.SetPath(&u, req.Path) != nil {
+			return &scripts.Error{Phase: scripts.PhaseRun, Message: fmt.Sprintf("request.path %.100q is no path: it must begin with / and hold no ? or #", req.Path)}
+		}
+	}
+	u.RawQuery = weburl.ChangeQuery(u.RawQuery, req.Query)
+	u.ForceQuery = u.ForceQuery && u.RawQuery == ""
+	if len(u.Path)+len(u.RawQuery) > 8<<10 {
+		return &scripts.Error{Phase: scripts.PhaseRun, Message: "request.path and request.query are longer than 8 KiB"}
+	}
+	if len(req.Headers) > catalog.MaxHeaders {
+		return &scripts.Error{Phase: scripts.PhaseRun, Message: fmt.Sprintf("request.headers holds %d headers, %d are allowed", len(req.Headers), catalog.MaxHeaders)}
+	}
+	headers := make(http.Header, len(req.Headers)+8)
+	for name, value := range req.Headers {
+		if own := out.Headers[name]; len(own) == 1 && own[0] == value {
+			headers[name] = own // the subscription's, checked when it was saved
+			continue
+		}
+		if problem := catalog.CheckHeader(name, value); problem != "" {
+			return &scripts.Error{Phase: scripts.PhaseRun, Message: fmt.Sprintf("request.headers: %.100q %s", name, problem)}
+		}
+		headers[name] = []string{value}
+	}
+	out.Method, out.TargetURL, out.Headers, out.Changed = req.Method, &u, headers, true
+	return nil
+}
+
+// Sign adds the router's own headers and the signatures.
+func (s *Sender) Sign(out *DeliveryRequest, r *catalog.CompiledSubscription, id string, at time.Time) {
+	if r.Sub.Verification.Mode == engine.VerifyCloudEvents {
+		out.Headers["WebHook-Request-Origin"] = []string{s.cfg.Origin}
+	}
+	out.Sign(r.Signer, id, at, s.cfg.UserAgent)
+}
+
+// Sign sets the id, the time and the signatures of the request.
+func (out *DeliveryRequest) Sign(g *signature.Signer, id string, at time.Time, userAgent string) {
+	g.Sign(out.Headers, id, at, out.Body)
+	for _, d := range [...]engine.Header{{Name: "Content-Type", Value: out.ContentType}, {Name: "User-Agent", Value: userAgent}, {Name: "Accept", Value: "*/*"}} {
+		if d.Value != "" && !engine.HasHeader(out.Headers, d.Name) {
+			out.Headers[d.Name] = []string{d.Value}
+		}
+	}
+}
+
+// RenderPlain fills in the body of an attempt that was not stored, because the payload
+// format makes it again.
+func RenderPlain(a *engine.Attempt, ev *engine.Event) {
+	if a.Request.Plain != "" && a.Request.Method != "" {
+		a.Request.Body = PlainBody(a.Request.Plain, ev)
+		if a.Batch > 0 && a.Request.Plain == engine.FormatStandard {
+			a.Request.Body = WithEventID(a.Request.Body, ev.ID)
+		}
+	}
+}

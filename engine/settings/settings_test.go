@@ -1,0 +1,15 @@
+package settings
+
+import (
+	"net/http"
+	"testing"
+)
+
+// A target of a router without settings keeps as many connections as may be in use.
+func TestConfig_DefaultsThatDependOnOthers(t *testing.T) {
+	var c Config
+	c.Defaults()
+	if transport, ok := c.Transport.(*http.Transport); !ok || transport.MaxIdleConnsPerHost != c.InFlight || c.InFlight == 0 {
+		t.Errorf("%d in flight, %+v", c.InFlight, c.Transport)
+	}
+}
