@@ -265,7 +265,7 @@ func (r *reader) request(v jsonindex.Value, at string, otherwise mapping) mappin
 		return otherwise
 	}
 	request := mapping{map[string]string{}, map[string]Join{}}
-	for ours, theirs := range r.object(v, at, append(r.words.Input, id)...) {
+	for ours, theirs := range r.object(v, at, append(slices.Clip(r.words.Input), id)...) {
 		if theirs.Kind() == jsonindex.Object {
 			j := r.join(theirs, at+"."+ours, ours)
 			if request.names[ours] = j.Each; j.Each == "" && len(j.Parts) > 0 {
