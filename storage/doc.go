@@ -1,7 +1,5 @@
-// Package storage has no code of its own: below it lies one package for each database
-// that can keep what engine.Store asks for, and storetest, the suite that each of them
-// must pass.
+// Package storage contains no code. Below it are one package for each database that
+// implements engine.Store, and storetest, the contract suite that each of them must pass.
 //
-// Packages below storage import engine and nothing else of ours; nothing but the wiring
-// imports them.
+// Packages below storage import only engine from this module; only the wiring imports them.
 package storage

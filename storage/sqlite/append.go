@@ -8,7 +8,7 @@ import (
 	"switchhook/engine"
 )
 
-// statements are those that run once or more for every event.
+// statements are the prepared statements that run at least once for every event.
 type statements struct {
 	insertEvent *statement
 	nextNumber  *statement
@@ -50,8 +50,8 @@ func (p *preparer) statements() statements {
 	}
 }
 
-// Append stores events, all or none. Where ctx ends before the writer took them, nothing
-// is stored.
+// Append stores events, all or none. If ctx ends before the writer takes them, nothing is
+// stored.
 func (s *Store) Append(ctx context.Context, events []engine.NewEvent) ([]engine.Appended, error) {
 	if len(events) == 0 {
 		return nil, ctx.Err()
@@ -60,17 +60,17 @@ func (s *Store) Append(ctx context.Context, events []engine.NewEvent) ([]engine.
 		return nil, err
 	}
 	c := &call{events: events, results: make([]engine.Appended, len(events))}
-	if err := s.queue.ask(ctx, c); err != nil {
+	if err := s.queue.submit(ctx, c); err != nil {
 		return nil, err
 	}
 	return c.results, nil
 }
 
 // append looks up every key of the call before it writes anything, so that a conflict
-// leaves nothing behind.
+// leaves no trace.
 func (w *writer) append(c *call) error {
-	// Keys of earlier events of this call, which the table doesn't hold yet.
-	var fresh map[engine.KeyHash]known
+	// Keys of earlier events of this call, which the table does not hold yet.
+	var fresh map[engine.KeyHash]storedKey
 	for i := range c.events {
 		n := &c.events[i]
 		result := engine.Appended{ID: n.Event.ID, Matched: len(n.Event.Targets)}
@@ -91,7 +91,7 @@ func (w *writer) append(c *call) error {
 					Message: "an event with other content was stored before under the same id or idempotency key",
 				}
 			}
-			if !result.Repeated { // the first key that is known decides
+			if !result.Repeated { // the first known key decides
 				result = engine.Appended{ID: k.event, Matched: k.matched, Repeated: true}
 			}
 		}
@@ -99,10 +99,10 @@ func (w *writer) append(c *call) error {
 		if len(c.events) > 1 {
 			for _, key := range n.Keys {
 				if fresh == nil {
-					fresh = make(map[engine.KeyHash]known)
+					fresh = make(map[engine.KeyHash]storedKey)
 				}
 				if _, ok := fresh[key]; !ok {
-					fresh[key] = known{result.ID, n.Digest, result.Matched}
+					fresh[key] = storedKey{result.ID, n.Digest, result.Matched}
 				}
 			}
 		}
@@ -112,7 +112,7 @@ func (w *writer) append(c *call) error {
 			return err
 		}
 	}
-	for i := range c.events { // once nothing of the call can fail any more
+	for i := range c.events { // only after nothing of the call can fail any more
 		if e := c.events[i].Event; !c.results[i].Repeated {
 			w.stored[e.Account] += int64(len(e.Data))
 		}
@@ -120,16 +120,16 @@ func (w *writer) append(c *call) error {
 	return nil
 }
 
-// appendOne writes an event and its keys. A repeat's keys that are new lead to the first
-// event from now on: the publisher says that they name the same one.
+// appendOne writes an event and its keys. New keys of a repeated event point to the first
+// event from then on: the publisher states that they name the same one.
 func (w *writer) appendOne(n *engine.NewEvent, result *engine.Appended) error {
 	if e := n.Event; !result.Repeated {
-		if err := w.number(n, result); err != nil {
+		if err := w.assignSequences(n, result); err != nil {
 			return fmt.Errorf("number the event: %w", err)
 		}
 		data := e.Data
 		if data == nil {
-			data = []byte{} // the column takes no NULL
+			data = []byte{} // the column is NOT NULL
 		}
 		err := w.stmts.insertEvent.exec(int64(e.ID), e.Account, e.Type, textColumn(e.Key), e.Time.UnixMilli(),
 			targetsColumn(e.Targets), jsonMapColumn(e.Headers), data, sequencesColumn(result.Sequences))
@@ -148,9 +148,9 @@ func (w *writer) appendOne(n *engine.NewEvent, result *engine.Appended) error {
 	return nil
 }
 
-// number gives an event its place in the sequences of its numbered targets. The numbers
-// are the transaction's: what is not committed leaves no gap.
-func (w *writer) number(n *engine.NewEvent, result *engine.Appended) error {
+// assignSequences gives an event the next sequence number of each numbered target. The
+// numbers belong to the transaction: a rollback leaves no gap.
+func (w *writer) assignSequences(n *engine.NewEvent, result *engine.Appended) error {
 	if n.Numbered == nil {
 		return nil
 	}
@@ -167,18 +167,18 @@ func (w *writer) number(n *engine.NewEvent, result *engine.Appended) error {
 	return nil
 }
 
-// known is what a key leads to.
-type known struct {
+// storedKey is the event that an idempotency key points to.
+type storedKey struct {
 	event   engine.ID
 	digest  engine.KeyHash
 	matched int
 }
 
-func (w *writer) findKey(key engine.KeyHash) (k known, ok bool, err error) {
+func (w *writer) findKey(key engine.KeyHash) (k storedKey, ok bool, err error) {
 	err = w.stmts.findKey.query(func(row []driver.Value) error {
 		k.event = engine.ID(row[0].(int64))
 		copy(k.digest[:], row[1].([]byte))
-		matched, _ := row[2].(int64) // NULL where the event is gone
+		matched, _ := row[2].(int64) // NULL if the event was removed
 		k.matched, ok = int(matched), true
 		return nil
 	}, key[:])

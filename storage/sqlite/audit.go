@@ -8,14 +8,15 @@ import (
 	"switchhook/engine"
 )
 
-// pruneAuditQuery finds the oldest entries. The lengths are read without the JSON itself.
+// pruneAuditQuery finds the oldest entries. It reads the lengths without reading the JSON.
 const pruneAuditQuery = `
 	SELECT id, ifnull(length(before), 0) + ifnull(length(after), 0) FROM audit
 	WHERE id < ? ORDER BY id LIMIT ?`
 
 const removeAudit = `DELETE FROM audit WHERE id <= ?`
 
-// withEntry stores an entry of the audit log after do, where do did not fail.
+// withEntry returns a function that runs do and, if do succeeds, stores an entry of the
+// audit log.
 func withEntry(do func(*tx) error, e *engine.AuditEntry) func(*tx) error {
 	return func(tx *tx) error {
 		if err := do(tx); err != nil {
@@ -65,7 +66,7 @@ func (s *Store) Audit(ctx context.Context, q engine.AuditQuery) ([]*engine.Audit
 	})
 }
 
-// PruneAudit removes the oldest entries with ids below one, a step of them.
+// PruneAudit removes one batch of the oldest entries with ids below before.
 func (s *Store) PruneAudit(ctx context.Context, before engine.ID) (more bool, err error) {
 	last, more, err := s.oldEntries(ctx, before)
 	if err != nil {
@@ -84,7 +85,7 @@ func (s *Store) PruneAudit(ctx context.Context, before engine.ID) (more bool, er
 	return more, nil
 }
 
-// oldEntries gives the last of the entries that one step removes, 0 where there is none.
+// oldEntries returns the id of the last entry that one batch removes, 0 if there is none.
 func (s *Store) oldEntries(ctx context.Context, before engine.ID) (last int64, more bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readLimit)
 	defer cancel()

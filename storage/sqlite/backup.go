@@ -18,43 +18,43 @@ import (
 	"switchhook/storage/vault"
 )
 
-// A backup is one file: the database as it was at one moment. Copying the database and its
-// log with cp gives that only while nobody writes. If the log is copied last, a checkpoint
-// may have emptied it meanwhile into a database that was copied before; if the database is
-// copied last, it has pages that are newer than the log, and the log puts older ones over
-// them. A snapshot of the file system that takes both at one instant is good.
+// A backup is one file: the database at one moment. Copying the database and its log with
+// cp gives that only while no process writes. If the log is copied last, a checkpoint may
+// have emptied it into a database that was copied earlier; if the database is copied last,
+// it has pages that are newer than the log, and the log replaces them by older ones. A file
+// system snapshot that captures both at one instant is safe.
 
 const (
-	// backupPages is how many pages are copied in a step, 4 MiB.
+	// backupPages is the number of pages copied in one step, 4 MiB.
 	backupPages = 512
-	// backupPause is the least pause between steps. It is as long as the step took where
-	// that was more, which leaves disk and CPU to the router.
+	// backupPause is the minimum pause between steps. The pause lasts as long as the step
+	// if that took longer, which leaves disk and CPU to the router.
 	backupPause = time.Millisecond
 )
 
-// Copy tells of a backup.
-type Copy struct {
+// BackupInfo describes a backup.
+type BackupInfo struct {
 	Bytes   int64
 	Version int64    // of the schema
-	Keys    []string // ids of the encryption keys that open its secrets; they are not in it
+	Keys    []string // ids of the encryption keys that open its secrets; the backup does not contain the keys
 }
 
-// Backup copies the database at path to a file, also while a router writes to it. What was
-// acknowledged before it began is in the copy, which is one consistent state. The file is
-// there, whole and checked, or not at all. One that exists is left alone unless replace is
-// set: the error is fs.ErrExist.
-func Backup(ctx context.Context, path, to string, replace bool) (c Copy, err error) {
+// Backup copies the database at path to a file, also while a router writes to it. The copy
+// is one consistent state and contains everything that was acknowledged before Backup
+// began. The file exists whole and checked, or not at all. An existing file is left alone
+// unless replace is set: the error is fs.ErrExist.
+func Backup(ctx context.Context, path, to string, replace bool) (c BackupInfo, err error) {
 	if _, err := os.Stat(path); err != nil {
 		return c, fmt.Errorf("there is no database to copy: %w", err)
 	}
-	if path, err = followLink(path); err != nil {
+	if path, err = resolveLink(path); err != nil {
 		return c, err
 	}
-	if err := notPartOf(path, to); err != nil {
+	if err := checkNotDatabase(path, to); err != nil {
 		return c, err
 	}
 	switch info, err := os.Lstat(to); {
-	case err != nil: // there is none, or place says what is wrong
+	case err != nil: // there is none, or writeAtomically reports the error
 	case info.IsDir():
 		return c, fmt.Errorf("%s is a folder: give the name of the file to write", to)
 	case !info.Mode().IsRegular() && info.Mode()&fs.ModeSymlink == 0:
@@ -62,7 +62,7 @@ func Backup(ctx context.Context, path, to string, replace bool) (c Copy, err err
 	case !replace:
 		return c, fmt.Errorf("%s: %w", to, fs.ErrExist)
 	}
-	err = locate(to, replace, func(temp string) error {
+	err = writeAtomically(to, replace, func(temp string) error {
 		if err := copyPages(ctx, path, temp); err != nil {
 			return fmt.Errorf("copy %s: %w", path, explain(path, err))
 		}
@@ -74,8 +74,9 @@ func Backup(ctx context.Context, path, to string, replace bool) (c Copy, err err
 	return c, err
 }
 
-// notPartOf makes sure that a copy does not go over the database itself.
-func notPartOf(path, to string) error {
+// checkNotDatabase refuses a target file that is the database itself or one of its side
+// files.
+func checkNotDatabase(path, to string) error {
 	info, err := os.Stat(to)
 	if err != nil {
 		return nil
@@ -88,9 +89,9 @@ func notPartOf(path, to string) error {
 	return nil
 }
 
-// locate has make fill a temporary file, and puts that in the place of a file once it is
-// on disk.
-func locate(to string, replace bool, make func(temp string) error) (err error) {
+// writeAtomically calls make with the name of a temporary file, syncs that to disk and
+// moves it to the path to.
+func writeAtomically(to string, replace bool, make func(temp string) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(to), "."+filepath.Base(to)+".partial-*") // mode 0600
 	if err != nil {
 		return err
@@ -115,10 +116,10 @@ func locate(to string, replace bool, make func(temp string) error) (err error) {
 	return vault.SyncDir(filepath.Dir(to))
 }
 
-// removePartial removes what earlier runs of place left that were killed. Nobody else may
-// be at it.
+// removePartial removes temporary files that killed runs of writeAtomically left. No other
+// process may be writing one.
 func removePartial(to string) error {
-	list, err := os.ReadDir(filepath.Dir(to)) // no filepath.Glob: the folder's name may look like a pattern
+	list, err := os.ReadDir(filepath.Dir(to)) // not filepath.Glob: the folder's name may contain pattern characters
 	for _, left := range list {
 		if strings.HasPrefix(left.Name(), "."+filepath.Base(to)+".partial-") {
 			err = errors.Join(err, os.Remove(filepath.Join(filepath.Dir(to), left.Name())))
@@ -135,9 +136,9 @@ func syncFile(path string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// copyPages copies the pages of the database as one reader sees them. The reader's
-// transaction lasts until the end: without it, SQLite would begin anew after every commit
-// of the router. Meanwhile the router's log grows.
+// copyPages copies the pages of the database as one reader sees them. The read transaction
+// lasts until the end: without it, SQLite would restart after every commit of the router.
+// Meanwhile the router's log grows.
 func copyPages(ctx context.Context, from, to string) (err error) {
 	source, err := openURL(from, "mode=ro", "PRAGMA busy_timeout = 5000; PRAGMA cache_size = -4096")
 	if err != nil {
@@ -183,7 +184,7 @@ func copyPages(ctx context.Context, from, to string) (err error) {
 	}
 }
 
-// openURL opens a connection that is set up for nothing but what is asked for.
+// openURL opens a connection with only the given query and pragmas.
 func openURL(path, query, pragmas string) (*sqlite3.SQLiteConn, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -200,9 +201,9 @@ func openURL(path, query, pragmas string) (*sqlite3.SQLiteConn, error) {
 	return conn, nil
 }
 
-// inspect checks a database that nobody uses, with "quick_check" or "integrity_check", and
-// that this program knows its schema. It writes nothing beside it.
-func inspect(ctx context.Context, path, check string) (c Copy, err error) {
+// inspect checks a database that no process uses, with "quick_check" or "integrity_check",
+// and verifies that this program supports its schema. It creates no file beside it.
+func inspect(ctx context.Context, path, check string) (c BackupInfo, err error) {
 	conn, err := openURL(path, "mode=ro&immutable=1", "PRAGMA cache_size = -65536")
 	if err != nil {
 		return c, fmt.Errorf("it is damaged, or no database: %w", err)
@@ -219,7 +220,7 @@ func inspect(ctx context.Context, path, check string) (c Copy, err error) {
 	if newest, err := newestVersion(); err != nil || c.Version > newest {
 		return c, errors.Join(tooNew("it", c.Version, newest), err)
 	}
-	rows, err := conn.QueryContext(ctx, "PRAGMA "+check, nil) // which takes long: ctx can end it
+	rows, err := conn.QueryContext(ctx, "PRAGMA "+check, nil) // takes long; ctx can cancel it
 	if err != nil {
 		return c, err
 	}
@@ -241,7 +242,7 @@ func inspect(ctx context.Context, path, check string) (c Copy, err error) {
 	return c, err
 }
 
-// keysInUse lists the encryption keys of a database, whichever version made it.
+// keysInUse lists the encryption keys of a database of any version.
 func keysInUse(conn *sqlite3.SQLiteConn) (ids []string, err error) {
 	known := false
 	err = queryConn(conn, "SELECT 1 FROM sqlite_schema WHERE name = 'encryption_key'", nil, func([]driver.Value) error {
@@ -258,21 +259,21 @@ func keysInUse(conn *sqlite3.SQLiteConn) (ids []string, err error) {
 	return ids, err
 }
 
-// Restore puts a backup in the place of the database at path. It fails where a router runs
-// over it, where the file is damaged or of a newer version, and, unless replace is set,
-// where there is a database already: the error is fs.ErrExist. One that is replaced is
-// kept under another name, which is answered.
-func Restore(ctx context.Context, from, path string, replace bool) (c Copy, kept string, err error) {
+// Restore replaces the database at path by a backup. It fails if a router is running on it,
+// if the backup is damaged or of a newer version, and, unless replace is set, if a database
+// exists: the error is fs.ErrExist. A replaced database is kept under the name that Restore
+// returns.
+func Restore(ctx context.Context, from, path string, replace bool) (c BackupInfo, kept string, err error) {
 	switch info, err := os.Stat(from); {
 	case err != nil:
 		return c, "", fmt.Errorf("there is no backup: %w", err)
 	case !info.Mode().IsRegular():
 		return c, "", fmt.Errorf("%s is no file: give the backup itself", from)
 	}
-	if path, err = followLink(path); err != nil {
+	if path, err = resolveLink(path); err != nil {
 		return c, "", err
 	}
-	if err := notPartOf(path, from); err != nil {
+	if err := checkNotDatabase(path, from); err != nil {
 		return c, "", err
 	}
 	if info, err := os.Stat(from + "-wal"); err == nil && info.Size() > 0 {
@@ -297,14 +298,14 @@ func Restore(ctx context.Context, from, path string, replace bool) (c Copy, kept
 	if there && !replace {
 		return c, "", fmt.Errorf("%s: %w", path, fs.ErrExist)
 	}
-	err = locate(path, true, func(temp string) error {
+	err = writeAtomically(path, true, func(temp string) error {
 		if err := copyBytes(ctx, from, temp); err != nil {
 			return fmt.Errorf("copy %s: %w", from, err)
 		}
 		if c, err = inspect(ctx, temp, "integrity_check"); err != nil {
 			return fmt.Errorf("%s can't be restored, and nothing was changed: %w", from, err)
 		}
-		// Now that the copy is good, on disk and beside it, the old one goes.
+		// The old database goes only now that the copy is verified, synced and beside it.
 		if err := syncFile(temp); err != nil || !there {
 			return err
 		}
@@ -330,13 +331,13 @@ func copyBytes(ctx context.Context, from, to string) error {
 	return errors.Join(err, ctx.Err(), target.Close())
 }
 
-// mergeLog moves what a killed router left in its log into the database, as its next start
-// would: between the loss of the log's first name and the end of a restore, what stands under
+// mergeLog moves the log that a killed router left into the database, as its next start
+// would: between the loss of the log's first name and the end of a restore, the file under
 // the first name is then not older than it was. A database that is too damaged for that, or
-// has no room, stays as it is.
+// has no space left, stays as it is.
 func mergeLog(path string) {
 	for _, suffix := range []string{"", "-wal"} {
-		// SQLite removes the log of an empty file, unread.
+		// SQLite deletes the log of an empty file without reading it.
 		if info, err := os.Stat(path + suffix); err != nil || info.Size() == 0 {
 			return
 		}
@@ -346,9 +347,9 @@ func mergeLog(path string) {
 	}
 }
 
-// moveAside gives a database and its log second names, and takes the log away from the
-// first one: beside another database it would be played back into that. Whatever happens
-// in between, the old state is whole under the second names.
+// moveAside gives a database and its log second names and removes the log's first name:
+// beside another database SQLite would replay the log into it. If it is interrupted, the
+// old state is whole under the second names.
 func moveAside(path string) (kept string, err error) {
 	mergeLog(path)
 	kept = path + ".before-restore-" + time.Now().UTC().Format("20060102T150405.000Z")

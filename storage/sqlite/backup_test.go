@@ -21,7 +21,7 @@ import (
 	"switchhook/storage/vault"
 )
 
-func TestABackupBesideAWriterHoldsAllThatWasAcknowledgedBefore(t *testing.T) {
+func TestBackup_WhileWriting(t *testing.T) {
 	path, key := filepath.Join(t.TempDir(), "test.db"), vault.NewKey()
 	s := openSealed(t, path, key)
 	put(t, s, secretive(1, 1))
@@ -81,7 +81,7 @@ func TestABackupBesideAWriterHoldsAllThatWasAcknowledgedBefore(t *testing.T) {
 	}
 }
 
-func TestABackupThatFailsLeavesNothing(t *testing.T) {
+func TestBackup_FailureLeavesNoFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "test.db")
 	s := open(t, path)
 	if _, err := s.Append(t.Context(), []engine.NewEvent{newEvent(1)}); err != nil {
@@ -124,7 +124,7 @@ func TestABackupThatFailsLeavesNothing(t *testing.T) {
 	integrity(t, s)
 }
 
-func TestARestoredBackupIsTheDatabase(t *testing.T) {
+func TestRestore_ReplacesDatabase(t *testing.T) {
 	path, key := filepath.Join(t.TempDir(), "test.db"), vault.NewKey()
 	s := openSealed(t, path, key)
 	put(t, s, secretive(1, 1))
@@ -142,8 +142,7 @@ func TestARestoredBackupIsTheDatabase(t *testing.T) {
 	if _, _, err := Restore(t.Context(), from, path, true); err == nil || !strings.Contains(err.Error(), "in use by another process") {
 		t.Fatalf("restored under a running router: %v", err)
 	}
-	// The log of a router that was killed: played back into the restored database, it
-	// would damage it.
+	// The log of a killed router: replayed into the restored database, it would damage it.
 	wal, err := os.ReadFile(path + "-wal")
 	if err != nil || len(wal) == 0 {
 		t.Fatal(len(wal), err)
@@ -170,7 +169,7 @@ func TestARestoredBackupIsTheDatabase(t *testing.T) {
 		t.Fatal("a damaged backup was restored")
 	}
 
-	left := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".partial-77") // by one that was killed
+	left := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".partial-77") // left by a killed router
 	if err := os.WriteFile(left, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +200,7 @@ func TestARestoredBackupIsTheDatabase(t *testing.T) {
 	mustHold(t, openSealed(t, elsewhere, key), 1)
 }
 
-func TestWhatIsNoBackupIsNotRestored(t *testing.T) {
+func TestRestore_RefusesInvalidBackup(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "test.db")
 	s := open(t, path)
 	if err := s.write(t.Context(), func(tx *tx) error {
@@ -236,8 +235,8 @@ func TestWhatIsNoBackupIsNotRestored(t *testing.T) {
 	}
 }
 
-// killed stores 20 events by s, whose file is live, and gives a copy of what a kill would leave:
-// they are in the log alone.
+// killed stores 20 events in s, whose file is live, and returns a copy as a kill would
+// leave it: the events are only in the log.
 func killed(t *testing.T, s *Store, live string) (path string) {
 	t.Helper()
 	for n := range 20 {
@@ -251,13 +250,13 @@ func killed(t *testing.T, s *Store, live string) (path string) {
 	return path
 }
 
-// TestABackupWithoutARouter copies what a router left that was killed: part of it is in
-// the log alone.
-func TestABackupWithoutARouter(t *testing.T) {
+// TestBackup_WithoutRouter copies a database that a killed router left, part of which is
+// only in the log.
+func TestBackup_WithoutRouter(t *testing.T) {
 	live := filepath.Join(t.TempDir(), "live.db")
 	s := open(t, live)
 	path := killed(t, s, live)
-	for n := range 2 { // the first must leave it as it was
+	for n := range 2 { // the first run must not change it
 		to := filepath.Join(t.TempDir(), fmt.Sprint(n))
 		if _, err := Backup(t.Context(), path, to, false); err != nil {
 			t.Fatal(err)
@@ -273,9 +272,9 @@ func TestABackupWithoutARouter(t *testing.T) {
 	}
 }
 
-// TestWhatIsReplacedIsWholeWithoutItsLog replaces what a killed router left: a restore that is
-// killed as well may leave the database without its log.
-func TestWhatIsReplacedIsWholeWithoutItsLog(t *testing.T) {
+// TestRestore_ReplacedDatabaseIsWholeWithoutLog replaces a database that a killed router
+// left: a restore that is killed too may leave it without its log.
+func TestRestore_ReplacedDatabaseIsWholeWithoutLog(t *testing.T) {
 	live := filepath.Join(t.TempDir(), "live.db")
 	s := open(t, live)
 	backup := filepath.Join(t.TempDir(), "backup.db")
@@ -300,9 +299,9 @@ func TestWhatIsReplacedIsWholeWithoutItsLog(t *testing.T) {
 	}
 }
 
-// TestTheLogOfAnEmptyDatabaseIsKept replaces a database that a damaged disk has emptied: what
-// its log holds may be all that is left of the last events.
-func TestTheLogOfAnEmptyDatabaseIsKept(t *testing.T) {
+// TestRestore_KeepsLogOfEmptyDatabase replaces a database that a damaged disk emptied: its
+// log may be the only copy of the last events.
+func TestRestore_KeepsLogOfEmptyDatabase(t *testing.T) {
 	live := filepath.Join(t.TempDir(), "live.db")
 	s := open(t, live)
 	backup := filepath.Join(t.TempDir(), "backup.db")
@@ -312,7 +311,7 @@ func TestTheLogOfAnEmptyDatabaseIsKept(t *testing.T) {
 	if _, err := s.Append(t.Context(), []engine.NewEvent{newEvent(1)}); err != nil {
 		t.Fatal(err)
 	}
-	folder := filepath.Join(t.TempDir(), "data[1]") // which looks like a pattern
+	folder := filepath.Join(t.TempDir(), "data[1]") // looks like a pattern
 	if err := os.Mkdir(folder, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -339,7 +338,7 @@ func TestTheLogOfAnEmptyDatabaseIsKept(t *testing.T) {
 	}
 }
 
-func TestBackup_RefusesWhatIsNoFile(t *testing.T) {
+func TestBackup_RefusesSpecialFiles(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "test.db")
 	open(t, path)
 	folder := t.TempDir()
@@ -359,8 +358,8 @@ func TestBackup_RefusesWhatIsNoFile(t *testing.T) {
 	}
 }
 
-// TestRestore_RefusesOtherFiles restores what is no backup. The message must name the file
-// that was given, and what is wrong with it; nothing may be left in the folder.
+// TestRestore_RefusesOtherFiles restores files that are not backups. The message must name
+// the given file and its fault; nothing may be left in the folder.
 func TestRestore_RefusesOtherFiles(t *testing.T) {
 	folder := t.TempDir()
 	good := filepath.Join(folder, "good.db")
@@ -413,13 +412,13 @@ func TestRestore_RefusesOtherFiles(t *testing.T) {
 			if left, err := filepath.Glob(to + "*"); err != nil || len(left) != 1 || left[0] != to+lockSuffix {
 				t.Errorf("%v are left, %v", left, err)
 			}
-			open(t, to) // the lock alone is no trace of a database
+			open(t, to) // the lock file alone does not prove that there was a database
 		})
 	}
 }
 
-// TestOpen_ByALink opens a database by a link to its file.
-func TestOpen_ByALink(t *testing.T) {
+// TestOpen_BySymlink opens a database by a symbolic link to its file.
+func TestOpen_BySymlink(t *testing.T) {
 	path, link := filepath.Join(t.TempDir(), "real.db"), filepath.Join(t.TempDir(), "switchhook.db")
 	s := open(t, path)
 	if err := os.Symlink(path, link); err != nil {

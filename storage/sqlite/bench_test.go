@@ -13,7 +13,7 @@ import (
 
 // go test -run '^$' -bench . -benchtime 1s ./storage/sqlite
 
-// cpu reports what the process used for each operation, the submitters included.
+// cpu reports the CPU time of the process for each operation, including the submitters.
 func cpu(b *testing.B) (stop func()) {
 	var before syscall.Rusage
 	syscall.Getrusage(syscall.RUSAGE_SELF, &before)
@@ -81,7 +81,7 @@ func BenchmarkPipeline(b *testing.B) {
 	}
 }
 
-// BenchmarkList reads a page of 50 of 100,000 deliveries, of which one in a hundred failed.
+// BenchmarkList reads a page of 50 of 100,000 deliveries, one percent of them failed.
 func BenchmarkList(b *testing.B) {
 	const events = 100_000
 	s := open(b, filepath.Join(b.TempDir(), "bench.db"))

@@ -13,10 +13,10 @@ import (
 	"switchhook/engine"
 )
 
-// BenchmarkBeside measures what 500 events a second wait for their commit while nothing
-// else is on, while finished events are removed with the pauses that the engine makes, and
-// while backups are made one after the other. The three take turns of half a second, so
-// that what else the machine does falls on all of them alike.
+// BenchmarkBeside measures the commit latency of 500 events a second while the store is
+// otherwise idle, while finished events are removed with the engine's pauses, and while
+// backups run one after the other. The three alternate every half second, so that other
+// load on the machine affects all of them alike.
 func BenchmarkBeside(b *testing.B) {
 	const preloaded, submitters, every, turn, turns = 60_000, 8, 16 * time.Millisecond, 500 * time.Millisecond, 60
 	path := filepath.Join(b.TempDir(), "bench.db")

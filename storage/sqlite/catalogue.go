@@ -53,7 +53,7 @@ func (s *Store) Subscriptions(ctx context.Context) ([]*engine.Subscription, erro
 	})
 }
 
-// PutSubscription makes or replaces a subscription. One that was deleted stays deleted.
+// PutSubscription creates or replaces a subscription. A deleted one stays deleted.
 func (s *Store) PutSubscription(ctx context.Context, u *engine.Subscription) error {
 	id := int64(u.ID)
 	seal := func(column string, value driver.Value) driver.Value {
@@ -79,7 +79,8 @@ func (s *Store) PutSubscription(ctx context.Context, u *engine.Subscription) err
 	})
 }
 
-// DeleteSubscription removes a subscription, its secret, its health and its sequence. A row of it stays.
+// DeleteSubscription removes a subscription, its secret, its health and its sequence. A
+// tombstone row stays.
 func (s *Store) DeleteSubscription(ctx context.Context, id engine.ID) error {
 	return s.write(ctx, func(tx *tx) error {
 		changed, err := tx.exec(`UPDATE subscription SET deleted_at = ?, secret = '', old_secrets = NULL, headers = NULL, verification_secret = NULL, client = NULL WHERE id = ? AND deleted_at IS NULL`,
@@ -97,7 +98,7 @@ func (s *Store) DeleteSubscription(ctx context.Context, id engine.ID) error {
 	})
 }
 
-// EventTypes lists the catalogue by name.
+// EventTypes lists the event types by name.
 func (s *Store) EventTypes(ctx context.Context) ([]*engine.EventType, error) {
 	rows, err := s.readers.QueryContext(ctx, `
 		SELECT name, description, schema, samples, verify, version, created_at, updated_at FROM event_type ORDER BY name`)
@@ -126,7 +127,7 @@ func (s *Store) EventTypes(ctx context.Context) ([]*engine.EventType, error) {
 	})
 }
 
-// PutEventType makes or replaces an entry.
+// PutEventType creates or replaces an event type.
 func (s *Store) PutEventType(ctx context.Context, t *engine.EventType) error {
 	return s.write(ctx, func(tx *tx) error {
 		err := tx.checkVersion("event type", t.Name, t.Version, `SELECT version FROM event_type WHERE name = ?`, t.Name)
@@ -142,12 +143,12 @@ func (s *Store) PutEventType(ctx context.Context, t *engine.EventType) error {
 	})
 }
 
-// DeleteEventType removes an entry.
+// DeleteEventType removes an event type.
 func (s *Store) DeleteEventType(ctx context.Context, name string) error {
 	return s.deleteOne(ctx, "event type", name, `DELETE FROM event_type WHERE name = ?`, name)
 }
 
-// deleteOne runs a statement that changes one row, or none where there is no such thing.
+// deleteOne runs a statement that changes one row. It returns NotFound if no row changed.
 func (s *Store) deleteOne(ctx context.Context, kind, id, query string, args ...driver.Value) error {
 	return s.write(ctx, func(tx *tx) error {
 		changed, err := tx.exec(query, args...)
@@ -158,9 +159,9 @@ func (s *Store) deleteOne(ctx context.Context, kind, id, query string, args ...d
 	})
 }
 
-// checkVersion makes sure that version follows the stored one, which is 0 where nothing is
-// stored. So an update can't bring back what was deleted meanwhile. A negative stored
-// version means that it was, and its id is not to be used again.
+// checkVersion returns an error unless version follows the stored one, which is 0 if
+// nothing is stored, so that an update cannot restore a row that was deleted meanwhile. A
+// negative stored version marks a deleted row, whose id may not be reused.
 func (t *tx) checkVersion(kind, id string, version int64, query string, args ...driver.Value) error {
 	stored := int64(0)
 	err := t.query(query, args, func(row []driver.Value) error {

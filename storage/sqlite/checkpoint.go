@@ -12,18 +12,18 @@ import (
 
 const (
 	checkpointEvery = 250 * time.Millisecond
-	// hugeLog is where a write-ahead log of about 12 MB in normal work has become one that
-	// somebody should hear of: 256 MiB.
-	hugeLog = 256 << 20 / 8192
-	// warnEvery spaces what is said about it.
+	// hugeLogPages is the size, in pages, from which the write-ahead log is logged as too large:
+	// 256 MiB, against about 12 MB in normal work.
+	hugeLogPages = 256 << 20 / 8192
+	// warnEvery is the minimum time between two log lines about the same problem.
 	warnEvery = time.Minute
 )
 
-// checkpoint moves the write-ahead log into the database, a piece every 250 ms, beside
-// the writer. Alone it would never reach the end of the log while commits come, and the
-// log would grow without bound (121 MB in 4 s); so the writer does the last few pages
-// itself, and its next commit starts the log anew. At 10,000 events/s that gave a p99 of
-// 2.4 ms, SQLite's own checkpoints 3.8 ms.
+// checkpoint moves the write-ahead log into the database, a part every 250 ms, beside the
+// writer. Alone it would never reach the end of the log while commits arrive, and the log
+// would grow without bound (121 MB in 4 s); so the writer moves the last few pages itself,
+// and its next commit restarts the log. At 10,000 events/s that gave a p99 of 2.4 ms,
+// SQLite's own checkpoints 3.8 ms.
 func (s *Store) checkpoint(conn *sqlite3.SQLiteConn, w *writer) {
 	defer func() {
 		if err := conn.Close(); err != nil {
@@ -34,7 +34,7 @@ func (s *Store) checkpoint(conn *sqlite3.SQLiteConn, w *writer) {
 	defer tick.Stop()
 	var done int64
 	var complained time.Time
-	var failed complaint
+	var failed logThrottle
 	for {
 		select {
 		case <-tick.C:
@@ -42,31 +42,31 @@ func (s *Store) checkpoint(conn *sqlite3.SQLiteConn, w *writer) {
 			return
 		}
 		commits := w.commits.Load()
-		if commits == done || s.intact() != nil { // what is in the log stays there
+		if commits == done || s.checkFiles() != nil { // the log's content stays there
 			continue
 		}
 		pages, err := passiveCheckpoint(conn)
-		if s.damage.note(err) != nil {
-			if failed.due(err) {
+		if s.damage.check(err) != nil {
+			if failed.allow(err) {
 				s.log.Warn("checkpoint failed: the write-ahead log grows until one succeeds", "error", err)
 			}
 			continue
 		}
 		done = commits
 		w.checkpointPending.Store(true)
-		if pages > hugeLog && time.Since(complained) > warnEvery {
+		if pages > hugeLogPages && time.Since(complained) > warnEvery {
 			complained = time.Now()
 			s.log.Warn("the write-ahead log is large: some query has been reading for long", "pages", pages)
 		}
 	}
 }
 
-// LogSize is the size of the write-ahead log, in bytes. It is used again and does not
+// LogSize returns the size of the write-ahead log in bytes. The log is reused and does not
 // shrink.
 func (s *Store) LogSize() (int64, error) {
 	info, err := os.Stat(s.path + "-wal")
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil // there is none before the first commit
+		return 0, nil // the log is missing before the first commit
 	}
 	if err != nil {
 		return 0, err
@@ -74,17 +74,18 @@ func (s *Store) LogSize() (int64, error) {
 	return info.Size(), nil
 }
 
-// finishCheckpoint moves what was committed since the checkpointer's part began.
+// finishCheckpoint moves the pages that were committed since the checkpointer's part began.
 func (w *writer) finishCheckpoint() {
 	if w.damage.err() != nil {
 		return
 	}
-	if _, err := passiveCheckpoint(w.conn); w.damage.note(err) != nil && w.checkpointComplaint.due(err) {
+	if _, err := passiveCheckpoint(w.conn); w.damage.check(err) != nil && w.checkpointErrors.allow(err) {
 		w.log.Warn("checkpoint failed: the write-ahead log grows until one succeeds", "error", err)
 	}
 }
 
-// passiveCheckpoint waits for nobody. It answers how many pages the log holds.
+// passiveCheckpoint runs a checkpoint that waits for no other connection. It returns the
+// number of pages in the log.
 func passiveCheckpoint(conn *sqlite3.SQLiteConn) (pages int64, err error) {
 	err = queryConn(conn, "PRAGMA wal_checkpoint(PASSIVE)", nil, func(row []driver.Value) error {
 		pages, _ = row[1].(int64)

@@ -11,9 +11,9 @@ import (
 	"switchhook/engine"
 )
 
-// How values lie in columns. Lists and maps that are nil become NULL and come back nil.
+// Encoding of values in columns. Nil lists and maps become NULL and are read as nil.
 
-// Times are microseconds since 1970, NULL where zero.
+// Times are microseconds since 1970, NULL if zero.
 
 func timeColumn(t time.Time) driver.Value {
 	if t.IsZero() {
@@ -52,7 +52,7 @@ func columnTargets(b []byte) []engine.ID {
 	return targets
 }
 
-// Sequences are 8 bytes each, too.
+// Sequences are 8 bytes each.
 
 func sequencesColumn(sequences []int64) driver.Value {
 	if sequences == nil {
@@ -77,7 +77,7 @@ func columnSequences(b []byte) []int64 {
 }
 
 // Header fields and console lines are strings, each after its length as a varint: bytes
-// that are no UTF-8 survive, and writing them costs a copy.
+// that are not UTF-8 survive, and writing them costs one copy.
 
 func appendString(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
@@ -142,7 +142,7 @@ func columnStrings(b []byte) ([]string, error) {
 
 var errDamaged = errors.New("a list of strings in the database is damaged")
 
-// What is read seldom is JSON, which people can read with any SQLite tool.
+// Values that are read seldom are JSON, which is readable in any SQLite tool.
 
 func jsonMapColumn(m map[string]string) driver.Value {
 	if m == nil {
@@ -158,7 +158,7 @@ func jsonListColumn[T any](list []T) driver.Value {
 	return mustJSON(list)
 }
 
-// mustJSON encodes what consists of strings, numbers and times: nothing that can fail.
+// mustJSON encodes values of strings, numbers and times, which cannot fail.
 func mustJSON(v any) string {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -167,7 +167,7 @@ func mustJSON(v any) string {
 	return string(b)
 }
 
-// columnJSON leaves v alone where the column is NULL.
+// columnJSON leaves v unchanged if the column is NULL.
 func columnJSON(text *string, v any) error {
 	if text == nil {
 		return nil
@@ -178,7 +178,7 @@ func columnJSON(text *string, v any) error {
 	return nil
 }
 
-// bytesColumn keeps what is nil apart from what is empty.
+// bytesColumn stores nil as NULL and an empty slice as an empty blob.
 func bytesColumn(b []byte) driver.Value {
 	if b == nil {
 		return nil
@@ -186,7 +186,7 @@ func bytesColumn(b []byte) driver.Value {
 	return b
 }
 
-// textColumn is NULL for the empty string, which saves nothing but reads better in
+// textColumn stores the empty string as NULL, which saves no space but reads better in
 // columns that are mostly unused.
 func textColumn(s string) driver.Value {
 	if s == "" {
@@ -202,7 +202,7 @@ func columnText(s *string) string {
 	return *s
 }
 
-// numberColumn is NULL for 0.
+// numberColumn stores 0 as NULL.
 func numberColumn(n int64) driver.Value {
 	if n == 0 {
 		return nil

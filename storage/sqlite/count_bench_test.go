@@ -9,8 +9,8 @@ import (
 	"switchhook/engine"
 )
 
-// BenchmarkCount counts beside 1,000,000 failed deliveries of 100 subscriptions: what
-// /metrics asks of the store, bounded as it is and without a bound, and the backlog.
+// BenchmarkCount counts beside 1,000,000 failed deliveries of 100 subscriptions: the
+// queries of /metrics, with their bound and without one, and the backlog.
 func BenchmarkCount(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "bench.db")
 	s := open(b, path)

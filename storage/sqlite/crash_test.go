@@ -34,8 +34,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// writeUntilKilled appends events and records a delivery of each, and says so on standard
-// output once the store says that they are on disk.
+// writeUntilKilled appends events, records a delivery of each, and writes their numbers to
+// standard output once they are on disk.
 func writeUntilKilled(path string) {
 	s, err := Open(context.Background(), Options{Path: path, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -81,7 +81,7 @@ func writeUntilKilled(path string) {
 	select {}
 }
 
-// acknowledged gathers what a child said.
+// acknowledged collects the output of a child process.
 type acknowledged struct {
 	mu                 sync.Mutex
 	events, deliveries map[engine.ID]bool
@@ -105,7 +105,7 @@ func (a *acknowledged) read(t *testing.T, r io.Reader) {
 	}
 }
 
-// await waits until a child has said more than it had before.
+// await waits until a child has acknowledged more than before.
 func (a *acknowledged) await(t *testing.T, more int) {
 	t.Helper()
 	count := func() int {
@@ -121,7 +121,7 @@ func (a *acknowledged) await(t *testing.T, more int) {
 	}
 }
 
-// check opens a database and looks for all that was acknowledged.
+// check opens a database and looks for everything that was acknowledged.
 func (a *acknowledged) check(t *testing.T, path string) {
 	t.Helper()
 	s := open(t, path)
@@ -160,9 +160,9 @@ func (a *acknowledged) check(t *testing.T, path string) {
 	}
 }
 
-// TestKilledUnderLoad kills a writing process several times, at no particular instant. In
-// between it is stopped and its files are copied, as a snapshot of the disk would.
-func TestKilledUnderLoad(t *testing.T) {
+// TestKill_UnderLoad kills a writing process several times, at random instants. In between
+// it is stopped and its files are copied, as a disk snapshot would.
+func TestKill_UnderLoad(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "test.db")
 	said := &acknowledged{events: map[engine.ID]bool{}, deliveries: map[engine.ID]bool{}}
 	rounds := 5
@@ -193,7 +193,7 @@ func TestKilledUnderLoad(t *testing.T) {
 }
 
 // writer starts a child process that writes to a database until it is killed. reading is
-// done once all that it said is noted.
+// done once all its output is recorded.
 func (a *acknowledged) writer(t *testing.T, path string) (child *exec.Cmd, reading *sync.WaitGroup) {
 	t.Helper()
 	child = exec.Command(os.Args[0])

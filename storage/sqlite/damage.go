@@ -15,21 +15,21 @@ import (
 	"switchhook/engine"
 )
 
-// Damage to the database file is found by whoever meets it: the writer, a reader, the
-// checkpointer. From then on the store is not ready until it is opened again: a file that
-// is damaged in one place may be so in others, and what is written into it may be lost
-// with it, or destroy more.
+// Damage to the database file is detected by the connection that reads it: the writer, a
+// reader, the checkpointer. From then on the store is not ready until it is reopened: a
+// file that is damaged in one place may be damaged in others, and new writes may be lost
+// with it or destroy more.
 
-// damage is what was found wrong with a database file.
+// damage holds the first damage that was detected in a database file.
 type damage struct {
 	path  string
 	log   *slog.Logger
 	found atomic.Pointer[engine.Error]
 }
 
-// note looks at an error of SQLite, which may be nil, and gives it back; where it tells of
-// damage, it is a CodeUnavailable as well.
-func (d *damage) note(err error) error {
+// check inspects an error of SQLite, which may be nil, and returns it; if it reports
+// damage, the result is a CodeUnavailable too.
+func (d *damage) check(err error) error {
 	if err == nil || !isDamage(err) {
 		return err
 	}
@@ -41,7 +41,7 @@ func (d *damage) note(err error) error {
 	return fmt.Errorf("%w: %w", d.found.Load(), err)
 }
 
-// err is a CodeUnavailable where damage was found.
+// err returns a CodeUnavailable error if damage was detected.
 func (d *damage) err() error {
 	if found := d.found.Load(); found != nil {
 		return found
@@ -49,13 +49,13 @@ func (d *damage) err() error {
 	return nil
 }
 
-// restoreCommand is what to type to replace a database by a backup.
+// restoreCommand returns the command line that replaces a database by a backup.
 func restoreCommand(path string) string {
 	return fmt.Sprintf("switchhook restore --force --data %s BACKUP", filepath.Dir(path))
 }
 
-// isDamage tells whether err says that what is in the file can't be read, or contradicts
-// itself. Errors in writing are not among them: those leave what was stored before as it is.
+// isDamage reports whether err means that the file's content cannot be read or is
+// inconsistent. Write errors do not count: they leave the stored data unchanged.
 func isDamage(err error) bool {
 	e, ok := errors.AsType[sqlite3.Error](err)
 	if !ok {
@@ -71,11 +71,11 @@ func isDamage(err error) bool {
 	return false
 }
 
-// Codes that the driver has no names for: a checksum of the VFS or of the file system that
+// Codes that the driver does not name: a checksum of the VFS or of the file system that
 // does not match.
 var ioErrData, ioErrCorruptFS = sqlite3.ErrIoErr.Extend(32), sqlite3.ErrIoErr.Extend(33)
 
-// explain says what to do about an error with which a database could not be opened.
+// explain adds the remedy to an error of opening a database.
 func explain(path string, err error) error {
 	if err == nil {
 		return nil
@@ -98,8 +98,8 @@ func explain(path string, err error) error {
 	return err
 }
 
-// isFull tells whether err says that there is no room: on the disk, in a quota, or under
-// the limit for the size of a file.
+// isFull reports whether err means that space is exhausted: on the disk, in a quota, or
+// under the limit for the size of a file.
 func isFull(err error) bool {
 	e, ok := errors.AsType[sqlite3.Error](err)
 	if !ok {
@@ -109,17 +109,17 @@ func isFull(err error) bool {
 		e.Code == sqlite3.ErrIoErr && (e.SystemErrno == syscall.EDQUOT || e.SystemErrno == syscall.EFBIG || e.SystemErrno == syscall.ENOSPC)
 }
 
-// watchedConn is a reader's connection that notes damage.
+// watchedConn is a reader's connection that records damage.
 type watchedConn struct {
 	*sqlite3.SQLiteConn
 	damage *damage
 }
 
-// QueryContext implements driver.QueryerContext, by which database/sql reads.
+// QueryContext implements driver.QueryerContext, which database/sql uses to read.
 func (c watchedConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	rows, err := c.SQLiteConn.QueryContext(ctx, query, args)
 	if err != nil {
-		return nil, c.damage.note(err)
+		return nil, c.damage.check(err)
 	}
 	return watchedRows{rows, c.damage}, nil
 }
@@ -130,4 +130,4 @@ type watchedRows struct {
 }
 
 // Next implements driver.Rows.
-func (r watchedRows) Next(dest []driver.Value) error { return r.damage.note(r.Rows.Next(dest)) }
+func (r watchedRows) Next(dest []driver.Value) error { return r.damage.check(r.Rows.Next(dest)) }

@@ -16,7 +16,7 @@ import (
 	"switchhook/engine"
 )
 
-// pageBytes is the page size that settings give a new database.
+// pageBytes is the page size that settings set for a new database.
 const pageBytes = 8192
 
 // Types of b-tree pages, https://sqlite.org/fileformat2.html#b_tree_pages.
@@ -25,8 +25,8 @@ const (
 )
 
 // TestDamage_IsReported overwrites one page of a database, of each kind in turn. The store
-// must not open, or must know of the damage once somebody has met it; its errors and its
-// log name what to do.
+// must not open, or must report the damage once a query has hit it; its errors and its log
+// name the remedy.
 func TestDamage_IsReported(t *testing.T) {
 	template := filepath.Join(t.TempDir(), "template.db")
 	roots := fillForDamage(t, template)
@@ -70,14 +70,14 @@ func TestDamage_IsReported(t *testing.T) {
 				if err := os.WriteFile(path, damaged, 0o600); err != nil {
 					t.Fatal(err)
 				}
-				mustTellDamage(t, path)
+				mustReportDamage(t, path)
 			})
 		}
 	}
 }
 
-// mustTellDamage opens a damaged database and uses all of it.
-func mustTellDamage(t *testing.T, path string) {
+// mustReportDamage opens a damaged database and uses all of it.
+func mustReportDamage(t *testing.T, path string) {
 	t.Helper()
 	log := &lockedBuffer{}
 	s, err := Open(t.Context(), Options{Path: path, Logger: slog.New(slog.NewTextHandler(log, nil))})
@@ -116,7 +116,7 @@ func appendOne(ctx context.Context, s *Store, id int) error {
 	return err
 }
 
-// useAll calls what reads and writes every table, and gives the errors.
+// useAll calls the methods that read and write every table, and returns the errors.
 func useAll(ctx context.Context, s *Store) (errs []error) {
 	add := func(err error) {
 		if err != nil {
@@ -152,8 +152,8 @@ func useAll(ctx context.Context, s *Store) (errs []error) {
 	return errs
 }
 
-// fillForDamage makes a database with pages of every kind, and gives the root pages of its
-// tables and indexes.
+// fillForDamage creates a database with pages of every kind, and returns the root pages of
+// its tables and indexes.
 func fillForDamage(t *testing.T, path string) map[string]int {
 	t.Helper()
 	s := open(t, path)
@@ -201,7 +201,7 @@ func fillForDamage(t *testing.T, path string) map[string]int {
 	return roots
 }
 
-// pageOfType finds a page of a type behind the root of a tree.
+// pageOfType returns a page of a type below the root of a tree.
 func pageOfType(t *testing.T, pages []byte, kind byte, root int) int {
 	t.Helper()
 	page := pages[(root-1)*pageBytes:][:pageBytes]
@@ -215,7 +215,7 @@ func pageOfType(t *testing.T, pages []byte, kind byte, root int) int {
 	return child
 }
 
-// lockedBuffer is a log that goroutines write to.
+// lockedBuffer is a log buffer that is safe for concurrent use.
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer

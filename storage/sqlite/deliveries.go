@@ -12,9 +12,9 @@ import (
 	"switchhook/engine"
 )
 
-// A delivery is listed from one of two sources: its row, or, before it has one, the
-// targets of its event. Events up to the watermark have rows for all their targets, so
-// the second source is seconds long.
+// A delivery is listed from one of two sources: its row or, before it has one, the targets
+// of its event. Events up to the watermark have rows for all their targets, so the second
+// source spans only seconds.
 
 const deliveryColumns = `d.event_id, d.subscription_id, e.account, e.type, e.key,
 	d.state, d.attempts, d.next_at, d.last_at, d.status, d.error,
@@ -40,7 +40,7 @@ func (s *Store) Delivery(ctx context.Context, account string, id engine.Delivery
 		return err
 	})
 	if e, ok := errors.AsType[*unreadableError](err); ok && found != nil {
-		s.unreadable.note(e)
+		s.unreadable.record(e)
 		err = nil
 	}
 	if err != nil {
@@ -52,12 +52,12 @@ func (s *Store) Delivery(ctx context.Context, account string, id engine.Delivery
 	return found, nil
 }
 
-// Deliveries lists deliveries, those of the newest event first, and of one event by
-// falling subscription id.
+// Deliveries lists deliveries, newest event first, and those of one event by descending
+// subscription id.
 func (s *Store) Deliveries(ctx context.Context, q engine.DeliveryQuery) ([]*engine.Delivery, error) {
 	ctx, cancel := context.WithTimeout(ctx, readLimit)
 	defer cancel()
-	// Before the snapshot: what the watermark says to be there must be there for it.
+	// Loaded before the snapshot: the rows that the watermark promises must be in it.
 	mark := engine.ID(s.watermark.Load())
 	var list []*engine.Delivery
 	err := s.snapshot(ctx, func(tx *sql.Tx) error {
@@ -76,7 +76,7 @@ func (s *Store) Deliveries(ctx context.Context, q engine.DeliveryQuery) ([]*engi
 		if q.Event != 0 {
 			from = 0
 		}
-		if q.Limit > 0 && len(list) >= q.Limit { // what is older goes to a later page
+		if q.Limit > 0 && len(list) >= q.Limit { // older ones belong to a later page
 			list = list[:q.Limit]
 			from = max(from, list[len(list)-1].ID.Event)
 		}
@@ -102,7 +102,7 @@ func (s *Store) snapshot(ctx context.Context, read func(*sql.Tx) error) error {
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback() // nothing was written: there is nothing to lose
+	defer tx.Rollback() // nothing was written
 	return read(tx)
 }
 
@@ -114,11 +114,11 @@ func compareDeliveries(a, b engine.DeliveryID) int {
 	return int(min(1, max(-1, a.Subscription-b.Subscription)))
 }
 
-// rowsQuery lists deliveries that have a row. Which index it walks is written into it,
-// since SQLite, which has no statistics here, would guess wrong; each of them gives the
-// rows in the order asked for, so that reading ends at the limit.
+// rowsQuery lists deliveries that have a row. It names the index to use, since SQLite has
+// no statistics here and would choose badly; each of the indexes returns the rows in the
+// requested order, so that reading ends at the limit.
 func rowsQuery(q engine.DeliveryQuery) (text string, args []any) {
-	// The order is that of the table that is walked: its column must be named.
+	// The order is that of the table that is scanned, so the column must be qualified.
 	event, source := "d.event_id", ""
 	where := conditions{}
 	open := q.State != 0 && q.State != engine.StateSucceeded
@@ -137,13 +137,13 @@ func rowsQuery(q engine.DeliveryQuery) (text string, args []any) {
 		source = `delivery d INDEXED BY delivery_open_by_state CROSS JOIN event e ON e.id = d.event_id`
 		where.addIf(q.Account != "", "d.account = ?", q.Account)
 	default:
-		// All of an account, or what succeeded, which is most: along its events.
+		// All of an account, or the succeeded ones, which are most: scan its events.
 		event = "e.id"
 		source = `event e ` + eventIndex(q) + ` CROSS JOIN delivery d ON d.event_id = e.id`
 	}
 	if q.State != 0 {
 		where.add("d.state = ?", int64(q.State))
-		where.addIf(open, "d.state <> 3") // lets partial indexes be used
+		where.addIf(open, "d.state <> 3") // allows the partial indexes
 	}
 	where.addIf(q.Account != "", "e.account = ?", q.Account)
 	where.addIf(q.EventType != "", "e.type = ?", q.EventType)
@@ -167,7 +167,7 @@ func eventIndex(q engine.DeliveryQuery) string {
 
 const targetsQuery = `SELECT id, account, type, key, targets, sequences, ` + deliveryRows + ` FROM event`
 
-// pendingWithoutRow lists deliveries without a row, of events from an id on.
+// pendingWithoutRow lists deliveries without a row, of the events with ids from from on.
 func pendingWithoutRow(ctx context.Context, tx *sql.Tx, q engine.DeliveryQuery, from engine.ID) ([]*engine.Delivery, error) {
 	text, args := pendingWithoutRowQuery(q, from)
 	rows, err := tx.QueryContext(ctx, text, args...)
@@ -181,7 +181,7 @@ func pendingWithoutRow(ctx context.Context, tx *sql.Tx, q engine.DeliveryQuery, 
 		if err != nil {
 			return nil, err
 		}
-		targets := slices.Clone(e.Targets) // whose order is that of the sequences
+		targets := slices.Clone(e.Targets) // the targets' order is that of the sequences
 		slices.SortFunc(targets, func(a, b engine.ID) int { return int(min(1, max(-1, b-a))) })
 		for _, subscription := range targets {
 			d := neverAttempted(e, subscription)
@@ -213,7 +213,8 @@ func pendingWithoutRowQuery(q engine.DeliveryQuery, from engine.ID) (text string
 	return targetsQuery + " " + index + where.text() + ` ORDER BY id DESC`, where.args
 }
 
-// scanTargets reads what a delivery shows of its event; Targets are those without a row.
+// scanTargets reads the event fields that a delivery shows; Targets are those without a
+// row.
 func scanTargets(row scanner) (*engine.Event, error) {
 	e := &engine.Event{}
 	var key, have *string
@@ -221,7 +222,7 @@ func scanTargets(row scanner) (*engine.Event, error) {
 	if err := row.Scan(&e.ID, &e.Account, &e.Type, &key, &targets, &sequences, &have); err != nil {
 		return nil, err
 	}
-	d := decoder{} // what is wrong with it is told where the event is read
+	d := decoder{} // decoding errors are reported when the event is read
 	var whole engine.Event
 	whole.Targets, whole.Sequences = d.targets(targets, sequences)
 	e.Key, e.Targets = columnText(key), without(whole.Targets, columnText(have))
@@ -233,7 +234,7 @@ func scanTargets(row scanner) (*engine.Event, error) {
 	return e, nil
 }
 
-// neverAttempted is a delivery before its first outcome.
+// neverAttempted returns a delivery as it is before its first outcome.
 func neverAttempted(e *engine.Event, subscription engine.ID) *engine.Delivery {
 	return &engine.Delivery{
 		ID:      engine.DeliveryID{Event: e.ID, Subscription: subscription},
@@ -267,7 +268,7 @@ func scanDelivery(row scanner) (*engine.Delivery, error) {
 	return d, decoded.err()
 }
 
-// bodyColumn is the body that an attempt sent, its own or that of the attempt it names.
+// bodyColumn is the body that an attempt sent: its own or that of the attempt it refers to.
 const bodyColumn = `
 	CASE WHEN a.request_same IS NULL THEN a.request_body ELSE (
 		SELECT b.request_body FROM attempt b

@@ -13,12 +13,12 @@ import (
 	"switchhook/engine"
 )
 
-// TestFullFileSystem fills a real one: what was acknowledged stays, what was not is refused
-// with a clear error, and all works again once there is room.
-func TestFullFileSystem(t *testing.T) {
+// TestDisk_Full fills a real file system: acknowledged events stay, others are refused with
+// a clear error, and everything works again once space is freed.
+func TestDisk_Full(t *testing.T) {
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=12m"); err != nil {
-		t.Skipf("a file system can't be mounted here (TestFullDisk does without): %v", err)
+		t.Skipf("a file system can't be mounted here (TestWrite_PageLimitReached does without): %v", err)
 	}
 	t.Cleanup(func() {
 		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
@@ -80,13 +80,14 @@ func TestFullFileSystem(t *testing.T) {
 		}
 	}
 	holds()
-	// Full again, the next start says so; with a little room it finds all that was stored.
+	// On a full disk the next start reports it; with little space it finds all stored
+	// events.
 	for err = nil; err == nil; {
 		err = fill()
 	}
 	closed(t, s)
 	switch full, err := Open(t.Context(), Options{Path: path}); {
-	case err == nil: // the checkpoint at the end made just enough room
+	case err == nil: // the final checkpoint freed just enough space
 		closed(t, full)
 	case !strings.Contains(err.Error(), "is full"):
 		t.Fatalf("error is %v", err)
@@ -99,7 +100,7 @@ func TestFullFileSystem(t *testing.T) {
 	integrity(t, s)
 }
 
-func TestAFileThatIsGoneIsNoticed(t *testing.T) {
+func TestDisk_FileDeletedOrReplaced(t *testing.T) {
 	for _, suffix := range []string{"", "-wal", "-shm"} {
 		path, log := filepath.Join(t.TempDir(), "test.db"), &lockedBuffer{}
 		s := open(t, path)

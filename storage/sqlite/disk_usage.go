@@ -12,7 +12,7 @@ import (
 	"switchhook/engine"
 )
 
-// openFile is a file as it was when the store was opened.
+// openFile identifies a file as it was when the store was opened.
 type openFile struct {
 	path string
 	info os.FileInfo
@@ -29,8 +29,8 @@ func openFiles(paths ...string) (files []openFile, err error) {
 	return files, nil
 }
 
-// missing tells what became of a file that is not where it was; "" where it is. SQLite goes
-// on writing to it, and what it writes is gone with the process.
+// missing describes the fate of a file that is no longer at its path; "" if it is. SQLite
+// continues to write to a deleted file, and those writes are lost when the process ends.
 func (f openFile) missing() string {
 	info, err := os.Stat(f.path)
 	switch {
@@ -44,23 +44,23 @@ func (f openFile) missing() string {
 	return "can't be looked at (" + errors.Unwrap(err).Error() + ")"
 }
 
-// intact fails where what is written now would not be found again.
-func (s *Store) intact() error {
+// checkFiles returns an error if writes would not be found after a restart.
+func (s *Store) checkFiles() error {
 	if err := s.damage.err(); err != nil {
 		return err
 	}
 	for _, f := range s.files {
 		if state := f.missing(); state != "" {
-			s.tellMissing(f.path, state)
+			s.logMissing(f.path, state)
 			return &engine.Error{Code: engine.CodeUnavailable, Message: "a file of the database " + state + " while the router runs: events are refused until its operator has put it back"}
 		}
 	}
-	s.tellMissing("", "")
+	s.logMissing("", "")
 	return nil
 }
 
-// tellMissing logs that a file is not where it was, and what to do, once until that changes.
-func (s *Store) tellMissing(path, state string) {
+// logMissing logs that a file is missing and the remedy, once until that changes.
+func (s *Store) logMissing(path, state string) {
 	text := path + " " + state
 	if before := s.missing.Swap(&text); before != nil && *before == text || before == nil && path == "" {
 		return
@@ -75,7 +75,7 @@ func (s *Store) tellMissing(path, state string) {
 
 // Room measures the database and its disk: two system calls and two short queries.
 func (s *Store) Room(ctx context.Context) (engine.Room, error) {
-	if err := s.intact(); err != nil {
+	if err := s.checkFiles(); err != nil {
 		return engine.Room{}, err
 	}
 	u, err := s.pages(ctx)
@@ -90,7 +90,7 @@ func (s *Store) Room(ctx context.Context) (engine.Room, error) {
 	return u, nil
 }
 
-// pages measures the database alone.
+// pages measures the database without its disk.
 func (s *Store) pages(ctx context.Context) (u engine.Room, err error) {
 	var size, count, free int64
 	err = s.readers.QueryRowContext(ctx, `

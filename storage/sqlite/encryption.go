@@ -14,10 +14,10 @@ import (
 	"switchhook/storage/vault"
 )
 
-// secretColumns are the columns that are sealed. Each is TEXT; an empty one, which holds
-// no secret, stays empty.
+// secretColumns are the columns that are sealed. Each is TEXT; an empty one, which holds no
+// secret, stays empty.
 var secretColumns = []struct {
-	table, key string // key: the column that names a row
+	table, key string // key is the table's primary key column
 	columns    []string
 }{
 	{"subscription", "id", []string{"secret", "old_secrets", "headers", "verification_secret", "client"}},
@@ -25,36 +25,36 @@ var secretColumns = []struct {
 	{"request", "id", []string{"answer"}},
 }
 
-// sealer seals what goes into secretColumns. Without a vault it leaves it as it is.
+// sealer encrypts the values of secretColumns. Without a vault it returns them unchanged.
 type sealer struct{ vault *vault.Vault }
 
-func placeOf(table string, row int64, column string) vault.Place {
+func vaultPlace(table string, row int64, column string) vault.Place {
 	return vault.Place{Table: table, Row: strconv.FormatInt(row, 10), Column: column}
 }
 
-// seal takes and gives what a column holds: text or nil.
+// seal takes and returns a column value: text or nil.
 func (s sealer) seal(table string, row int64, column string, value driver.Value) driver.Value {
 	if text, _ := value.(string); s.vault != nil && text != "" {
-		return s.vault.Seal(placeOf(table, row, column), text)
+		return s.vault.Seal(vaultPlace(table, row, column), text)
 	}
 	return value
 }
 
-// open undoes seal. A plain secret is refused: all of them were sealed when the store was
-// opened, so somebody put it there since.
+// open decrypts a sealed value. A plain secret is refused: all of them were sealed when the
+// store was opened, so it was written by another program since.
 func (s sealer) open(table string, row int64, column string, value *string) (*string, error) {
 	if value == nil || *value == "" || s.vault == nil {
 		return value, nil
 	}
-	plain, err := s.vault.Open(placeOf(table, row, column), *value)
+	plain, err := s.vault.Open(vaultPlace(table, row, column), *value)
 	if err != nil {
 		return nil, fmt.Errorf("sqlite: %w", err)
 	}
 	return &plain, nil
 }
 
-// openVault gets the vault and sees to it that all secrets are sealed with its current key.
-// A database whose keys are not all there is left as it is.
+// openVault gets the vault and ensures that all secrets are sealed with its current key. If
+// a key is missing, the database is left unchanged.
 func (s *Store) openVault(ctx context.Context, find func(inUse []string) (*vault.Vault, error)) (err error) {
 	conn, err := openConn(s.path, "PRAGMA secure_delete = ON;")
 	if err != nil {
@@ -99,13 +99,13 @@ func missingKey(path string, ids []string) error {
 	return fmt.Errorf("the secrets in %s are sealed with the encryption key %s, which is not among the keys given; nothing was changed", path, strings.Join(ids, " and "))
 }
 
-// sealBatchSize is how many rows are sealed in one transaction.
+// sealBatchSize is the number of rows sealed in one transaction.
 const sealBatchSize = 500
 
-// sealAll seals what is plain or sealed with an older key, some rows at a time. Each value
-// names its key, so that the next start goes on where this one was stopped.
+// sealAll seals, in batches, the values that are plain or sealed with an older key. Each
+// value names its key, so that the next start continues where an interrupted one stopped.
 func (s *Store) sealAll(ctx context.Context, conn *sqlite3.SQLiteConn) error {
-	// Before the first value: what may be there must be listed.
+	// The key is listed before the first value that uses it is written.
 	if _, err := conn.Exec("INSERT INTO encryption_key (id, clean) VALUES (?, 0) ON CONFLICT DO UPDATE SET clean = 0", []driver.Value{s.sealer.vault.KeyID()}); err != nil {
 		return err
 	}
@@ -142,8 +142,8 @@ func (s *Store) sealAll(ctx context.Context, conn *sqlite3.SQLiteConn) error {
 	return err
 }
 
-// sealBatch seals the secrets of some rows. It tells how many it changed, where to go on,
-// and whether there may be more.
+// sealBatch seals the secrets of one batch of rows. It returns the number of changed rows,
+// the last key, and whether there may be more.
 func (s *Store) sealBatch(conn *sqlite3.SQLiteConn, table, key string, columns []string, after int64) (changed int, last int64, more bool, err error) {
 	var rows [][]driver.Value
 	query := fmt.Sprintf("SELECT %s, %s FROM %s WHERE %[1]s > ? ORDER BY %[1]s LIMIT ?", key, strings.Join(columns, ", "), table)
@@ -191,9 +191,9 @@ func (s *Store) reseal(table string, row int64, column string, value driver.Valu
 	return s.sealer.seal(table, row, column, value), nil
 }
 
-// scrub removes what was left of values that were replaced: in the rows' pages, in pages
-// that became free, and in the write-ahead log. conn must have secure_delete on, with which
-// SQLite overwrites what it frees; what it freed before is in pages that go away.
+// scrub removes remains of replaced values: in the rows' pages, in freed pages and in the
+// write-ahead log. conn must have secure_delete on, with which SQLite overwrites what it
+// frees; pages that were freed before are removed from the file.
 func scrub(conn *sqlite3.SQLiteConn) error {
 	for _, t := range secretColumns {
 		err := inTransaction(conn, func() error {

@@ -18,7 +18,7 @@ import (
 	"switchhook/storage/vault"
 )
 
-// with gives Options whose vault has keys.
+// with returns Options whose vault has keys.
 func with(path string, keys ...vault.Key) Options {
 	return Options{Path: path, Logger: slog.New(slog.DiscardHandler), Vault: func([]string) (*vault.Vault, error) { return vault.New(keys...) }}
 }
@@ -40,7 +40,8 @@ func closed(t testing.TB, s *Store) {
 	}
 }
 
-// secretive makes a subscription that holds every kind of secret; each holds "n-hush!", which no sealed text can.
+// secretive returns a subscription with every kind of secret; each contains "n-hush!",
+// which no sealed text can.
 func secretive(n int, version int64) *engine.Subscription {
 	hush := func(kind string) string { return fmt.Sprintf("%s-%d-hush!", kind, n) }
 	return &engine.Subscription{
@@ -58,7 +59,7 @@ func put(t testing.TB, s *Store, u *engine.Subscription) {
 	}
 }
 
-// mustHold makes sure that the subscriptions 1 to n are there with their secrets.
+// mustHold checks that the subscriptions 1 to n exist with their secrets.
 func mustHold(t testing.TB, s *Store, n int) {
 	t.Helper()
 	list, err := s.Subscriptions(t.Context())
@@ -73,7 +74,7 @@ func mustHold(t testing.TB, s *Store, n int) {
 	}
 }
 
-// mustNotHold looks for a text in all files of a folder.
+// mustNotHold checks that no file of a folder contains a text.
 func mustNotHold(t testing.TB, dir, text string) {
 	t.Helper()
 	files, err := os.ReadDir(dir)
@@ -91,7 +92,7 @@ func mustNotHold(t testing.TB, dir, text string) {
 	}
 }
 
-func TestSecretsAreNeverInTheFiles(t *testing.T) {
+func TestEncryption_NoPlainSecretInFiles(t *testing.T) {
 	path, key := filepath.Join(t.TempDir(), "test.db"), vault.NewKey()
 	s := openSealed(t, path, key)
 	for n := range 40 {
@@ -106,10 +107,10 @@ func TestSecretsAreNeverInTheFiles(t *testing.T) {
 	mustHold(t, s, 40)
 }
 
-// TestPlainSecretsAreSealedAtTheStart opens what a program without encryption left, with
-// its traces: rows that were replaced and deleted, free pages, and a log that was not
+// TestEncryption_SealsPlainSecretsAtOpen opens a database of a program without encryption,
+// with its remains: rows that were replaced and deleted, free pages, and a log that was not
 // moved into the database.
-func TestPlainSecretsAreSealedAtTheStart(t *testing.T) {
+func TestEncryption_SealsPlainSecretsAtOpen(t *testing.T) {
 	dir, old := t.TempDir(), filepath.Join(t.TempDir(), "old.db")
 	path := filepath.Join(dir, "test.db")
 	const count = sealBatchSize + 30
@@ -147,8 +148,8 @@ func TestPlainSecretsAreSealedAtTheStart(t *testing.T) {
 	mustHold(t, openSealed(t, path, key), count)
 }
 
-// TestSealingGoesOnWhereItWasStopped ends it after each number of steps.
-func TestSealingGoesOnWhereItWasStopped(t *testing.T) {
+// TestEncryption_ResumesInterruptedSealing interrupts it after each number of steps.
+func TestEncryption_ResumesInterruptedSealing(t *testing.T) {
 	old := filepath.Join(t.TempDir(), "old.db")
 	const count = 2*sealBatchSize + 1
 	s := open(t, old)
@@ -179,7 +180,7 @@ func TestSealingGoesOnWhereItWasStopped(t *testing.T) {
 	}
 }
 
-// endingContext ends when it was asked so many times whether it has.
+// endingContext is cancelled after its Err was called n times.
 type endingContext struct {
 	context.Context
 	left int
@@ -192,7 +193,7 @@ func (c *endingContext) Err() error {
 	return nil
 }
 
-func TestRotationLeavesNothingUnderTheOldKey(t *testing.T) {
+func TestEncryption_RotationRemovesOldKey(t *testing.T) {
 	dir := t.TempDir()
 	path, first, second := filepath.Join(dir, "test.db"), vault.NewKey(), vault.NewKey()
 	s := openSealed(t, path, first)
@@ -205,7 +206,7 @@ func TestRotationLeavesNothingUnderTheOldKey(t *testing.T) {
 	mustHold(t, openSealed(t, path, second), 2)
 }
 
-func TestAMissingKeyIsNamedAndNothingIsChanged(t *testing.T) {
+func TestEncryption_MissingKeyChangesNothing(t *testing.T) {
 	path, key, other := filepath.Join(t.TempDir(), "test.db"), vault.NewKey(), vault.NewKey()
 	s := openSealed(t, path, key)
 	put(t, s, secretive(1, 1))
@@ -215,7 +216,7 @@ func TestAMissingKeyIsNamedAndNothingIsChanged(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		clear(data[24:28]) // how often the file was opened to write, twice
+		clear(data[24:28]) // the file change counter and the version-valid-for number
 		clear(data[92:96])
 		return data
 	}
@@ -238,7 +239,7 @@ func TestAMissingKeyIsNamedAndNothingIsChanged(t *testing.T) {
 	mustHold(t, openSealed(t, path, key), 1)
 }
 
-func TestAValueThatWasMovedOrPutThereIsRefused(t *testing.T) {
+func TestEncryption_RefusesMovedOrPlainValue(t *testing.T) {
 	for name, change := range map[string]string{
 		"another row's":    `UPDATE subscription SET secret = (SELECT secret FROM subscription WHERE id = 2) WHERE id = 1`,
 		"another column's": `UPDATE subscription SET headers = secret WHERE id = 1`,

@@ -12,8 +12,8 @@ import (
 	"switchhook/engine"
 )
 
-// readLimit ends a query that got lost: while it reads, the write-ahead log can't start
-// anew and grows.
+// readLimit cancels a runaway query: while it reads, the write-ahead log cannot restart and
+// grows.
 const readLimit = 30 * time.Second
 
 const eventColumns = `id, account, type, key, time, targets, headers, data, sequences`
@@ -40,7 +40,7 @@ func (s *Store) EventByKey(ctx context.Context, key engine.KeyHash) (engine.ID, 
 	return engine.ID(id), err
 }
 
-// LastEventID is the highest event id stored, 0 in a new store.
+// LastEventID returns the highest event id stored, 0 in a new store.
 func (s *Store) LastEventID(ctx context.Context) (engine.ID, error) {
 	var id int64
 	err := s.readers.QueryRowContext(ctx, `SELECT coalesce(max(id), 0) FROM event`).Scan(&id)
@@ -59,8 +59,9 @@ func (s *Store) Events(ctx context.Context, q engine.EventQuery) ([]*engine.Even
 	return collect(s, rows, scanEvent)
 }
 
-// eventsQuery walks event_by_type, event_by_account or the table itself, each of which is in
-// the order of ids. A type without an account has no index: that reads past other types.
+// eventsQuery scans event_by_type, event_by_account or the table itself, each of which is
+// in the order of ids. A type without an account has no index: that query skips over other
+// types.
 func eventsQuery(q engine.EventQuery) (text string, args []any) {
 	where := conditions{}
 	index := "NOT INDEXED"
@@ -100,17 +101,17 @@ func scanEvent(row scanner) (*engine.Event, error) {
 	return e, d.err()
 }
 
-// scanner is an sql.Row, or sql.Rows at one of them.
+// scanner is an sql.Row, or an sql.Rows positioned on a row.
 type scanner interface{ Scan(...any) error }
 
-// collect scans all rows and closes them. Rows that can't be decoded in full are noted, and
-// listed as far as they can.
+// collect scans all rows and closes them. Rows that cannot be decoded in full are recorded,
+// and listed as far as they can be read.
 func collect[T any](s *Store, rows *sql.Rows, scan func(scanner) (T, error)) ([]T, error) {
 	var list []T
 	for rows.Next() {
 		item, err := scan(rows)
 		if e, ok := errors.AsType[*unreadableError](err); ok {
-			s.unreadable.note(e)
+			s.unreadable.record(e)
 			err = nil
 		}
 		if err != nil {
@@ -121,7 +122,7 @@ func collect[T any](s *Store, rows *sql.Rows, scan func(scanner) (T, error)) ([]
 	return list, errors.Join(rows.Err(), rows.Close())
 }
 
-// conditions gathers what stands after WHERE.
+// conditions collects the terms of a WHERE clause.
 type conditions struct {
 	parts []string
 	args  []any
@@ -145,7 +146,7 @@ func (c *conditions) text() string {
 	return " WHERE " + strings.Join(c.parts, " AND ")
 }
 
-// limitOf gives what stands after LIMIT, where -1 is no limit.
+// limitOf returns the LIMIT argument; -1 means no limit.
 func limitOf(limit int) int64 {
 	if limit <= 0 {
 		return -1

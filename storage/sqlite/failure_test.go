@@ -15,7 +15,7 @@ import (
 	"switchhook/engine"
 )
 
-func TestFullDisk(t *testing.T) {
+func TestWrite_PageLimitReached(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "test.db"))
 	limit := func(pages string) {
 		t.Helper()
@@ -28,7 +28,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	large := newEvent(1)
 	large.Event.Data = make([]byte, 1<<20)
-	limit("1") // SQLite makes that the present size: the next page is one too many
+	limit("1") // SQLite raises that to the present size: the next page exceeds it
 
 	_, err := s.Append(t.Context(), []engine.NewEvent{newEvent(2), large})
 	if engine.ErrorCode(err) != engine.CodeUnavailable || !strings.Contains(err.Error(), "full") {
@@ -68,7 +68,7 @@ func block(s *Store) (release func()) {
 	return func() { close(end) }
 }
 
-func TestWaitingCallIsWithdrawn(t *testing.T) {
+func TestQueue_CancelledCallIsWithdrawn(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "test.db"))
 	release := block(s)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
@@ -86,7 +86,7 @@ func TestWaitingCallIsWithdrawn(t *testing.T) {
 	}
 }
 
-func TestFullQueueHoldsCallersBack(t *testing.T) {
+func TestQueue_FullBlocksCallers(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "test.db"))
 	release := block(s)
 	var wait sync.WaitGroup
@@ -113,7 +113,7 @@ func TestFullQueueHoldsCallersBack(t *testing.T) {
 	}
 }
 
-func TestNewerDatabaseIsRefused(t *testing.T) {
+func TestOpen_RefusesNewerVersion(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "test.db")
 	s := open(t, path)
 	err := s.write(t.Context(), func(tx *tx) error {
@@ -129,12 +129,12 @@ func TestNewerDatabaseIsRefused(t *testing.T) {
 	}
 }
 
-func TestOtherFileIsRefused(t *testing.T) {
+func TestOpen_RefusesForeignFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "test.db")
 	if err := os.WriteFile(path, []byte(strings.Repeat("no database. ", 1000)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // the first try must have let go of the lock
+	for range 2 { // the first attempt must have released the lock
 		_, err := Open(context.Background(), Options{Path: path})
 		if err == nil || !strings.Contains(err.Error(), path) || strings.Contains(err.Error(), "in use") {
 			t.Fatalf("error is %v", err)
@@ -142,9 +142,9 @@ func TestOtherFileIsRefused(t *testing.T) {
 	}
 }
 
-// TestOldDatabaseOpens opens what the first released schema held. A migration that is
-// added later must keep this passing; testdata/v1.sql stays as it is.
-func TestOldDatabaseOpens(t *testing.T) {
+// TestMigration_FromVersion1 opens a dump of the first released schema. Later migrations
+// must keep this passing; testdata/v1.sql must not change.
+func TestMigration_FromVersion1(t *testing.T) {
 	dump, err := os.ReadFile("testdata/v1.sql")
 	if err != nil {
 		t.Fatal(err)
@@ -178,7 +178,7 @@ func TestOldDatabaseOpens(t *testing.T) {
 	integrity(t, s)
 }
 
-func TestCommitsAreTold(t *testing.T) {
+func TestOnCommit_ReportsCommits(t *testing.T) {
 	var mu sync.Mutex
 	var requests, rows int
 	s, err := Open(context.Background(), Options{
@@ -208,9 +208,9 @@ func TestCommitsAreTold(t *testing.T) {
 	}
 }
 
-// TestALateMigrationIsMadeUpFor opens a database that was made before one of the numbers
-// below its own version existed.
-func TestALateMigrationIsMadeUpFor(t *testing.T) {
+// TestMigration_OutOfOrder opens a database that lacks a migration with a lower number than
+// its own version.
+func TestMigration_OutOfOrder(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "test.db")
 	s := open(t, path)
 	err := s.write(t.Context(), func(tx *tx) error {
@@ -226,8 +226,8 @@ func TestALateMigrationIsMadeUpFor(t *testing.T) {
 	mustHold(t, s, 1)
 }
 
-// TestLockedByAnotherProgram holds a lock on the database, as an SQLite tool may.
-func TestLockedByAnotherProgram(t *testing.T) {
+// TestWrite_DatabaseLocked holds a lock on the database, as an SQLite tool may.
+func TestWrite_DatabaseLocked(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "test.db")
 	s := open(t, path)
 	tool, err := openURL(path, "", "BEGIN EXCLUSIVE")

@@ -8,7 +8,7 @@ import (
 	"switchhook/engine"
 )
 
-// Health lists how targets fare, of those that don't just do well.
+// Health lists the health of the targets that are not healthy.
 func (s *Store) Health(ctx context.Context) ([]engine.Health, error) {
 	rows, err := s.readers.QueryContext(ctx, `
 		SELECT subscription_id, failing_since, failures, last_error, next_probe_at, probe_delay, resumed_at
@@ -26,7 +26,7 @@ func (s *Store) Health(ctx context.Context) ([]engine.Health, error) {
 	})
 }
 
-// PutHealth writes down how targets fare. One that does well needs no row.
+// PutHealth stores the health of targets. A healthy target needs no row.
 func (s *Store) PutHealth(ctx context.Context, list []engine.Health) error {
 	return s.write(ctx, func(tx *tx) error {
 		for _, h := range list {
@@ -36,7 +36,7 @@ func (s *Store) PutHealth(ctx context.Context, list []engine.Health) error {
 			if h == (engine.Health{Subscription: h.Subscription}) {
 				continue
 			}
-			// One that was deleted meanwhile gets none.
+			// A subscription that was deleted meanwhile gets no row.
 			_, err := tx.exec(`
 				INSERT INTO health (subscription_id, failing_since, failures, last_error, next_probe_at, probe_delay, resumed_at)
 				SELECT ?, ?, ?, ?, ?, ?, ? FROM subscription WHERE id = ? AND deleted_at IS NULL`,

@@ -36,7 +36,7 @@ func (s *Store) Keys(ctx context.Context) ([]*engine.Key, error) {
 		if len(hash) != len(k.Hash) {
 			d.try("hash", fmt.Errorf("%d bytes are no SHA-256", len(hash)))
 		}
-		if d.err() != nil { // it is to give nobody more than was meant
+		if d.err() != nil { // an unreadable key must not grant more than was meant
 			k.Admin, k.Scopes = false, nil
 		}
 		return k, d.err()
@@ -55,7 +55,7 @@ func (s *Store) PutKey(ctx context.Context, k *engine.Key) error {
 	})
 }
 
-// ReplaceKey changes a key that is stored.
+// ReplaceKey changes a stored key.
 func (s *Store) ReplaceKey(ctx context.Context, k *engine.Key) error {
 	return s.write(ctx, func(tx *tx) error {
 		changed, err := tx.exec(`
@@ -82,7 +82,7 @@ func oldHashColumn(k *engine.Key) driver.Value {
 	return k.OldHash[:]
 }
 
-// TouchKeys notes when keys were last used.
+// TouchKeys stores when keys were last used.
 func (s *Store) TouchKeys(ctx context.Context, used map[engine.ID]time.Time) error {
 	return s.write(ctx, func(tx *tx) error {
 		for id, at := range used {

@@ -20,7 +20,7 @@ import (
 	"github.com/mattn/go-sqlite3"
 	"github.com/pressly/goose/v3"
 
-	_ "switchhook/storage/sqlite/needcgo" // a build without cgo fails there, with a message
+	_ "switchhook/storage/sqlite/needcgo" // fails with a message in a build without cgo
 )
 
 //go:embed schema/*.sql
@@ -28,8 +28,8 @@ var schemaFiles embed.FS
 
 const defaultFile = "switchhook.db"
 
-// prepareFolder makes the directory of the database, which nobody else may read: it holds
-// secrets and payloads. It gives the path of the database.
+// prepareFolder creates the directory of the database with mode 0700: it holds secrets and
+// payloads. It returns the path of the database.
 func prepareFolder(path string) (string, error) {
 	if path == "" {
 		return "", errors.New("sqlite: no path given for the database")
@@ -44,12 +44,12 @@ func prepareFolder(path string) (string, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return "", fmt.Errorf("sqlite: make the data directory: %w", err)
 	}
-	return followLink(path)
+	return resolveLink(path)
 }
 
-// followLink gives the file that a link leads to. SQLite puts -wal and -shm beside that one,
-// and whoever opens it by another name must find the lock.
-func followLink(path string) (string, error) {
+// resolveLink returns the file that a symbolic link points to. SQLite puts -wal and -shm
+// beside that one, and a process that opens it by another name must find the lock.
+func resolveLink(path string) (string, error) {
 	info, err := os.Lstat(path)
 	if err != nil || info.Mode()&fs.ModeSymlink == 0 {
 		return path, nil
@@ -61,17 +61,17 @@ func followLink(path string) (string, error) {
 	return target, nil
 }
 
-// prepareFile makes the database file where there is none; the caller holds the lock.
-// SQLite gives -wal and -shm its mode. A file that is missing or empty where there was a
-// database before is an error unless o says that it may be: who starts over another disk,
-// or after a file was truncated, is to be told, and not given an empty router.
+// prepareFile creates the database file if it is missing; the caller holds the lock. SQLite
+// gives -wal and -shm its mode. A file that is missing or empty although there was a
+// database before is an error unless o allows it: after a start on the wrong disk, or after
+// a truncation, the operator must be told instead of getting an empty router.
 func prepareFile(path string, o Options) error {
 	info, err := os.Stat(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("sqlite: open the database: %w", err)
 	}
 	if err != nil || info.Size() == 0 {
-		if err := mayBegin(path, err == nil, o); err != nil {
+		if err := checkMayCreate(path, err == nil, o); err != nil {
 			return err
 		}
 	}
@@ -82,9 +82,9 @@ func prepareFile(path string, o Options) error {
 	return f.Close()
 }
 
-// mayBegin tells whether a new database may be made. exists says that there is a file,
-// which is empty.
-func mayBegin(path string, exists bool, o Options) error {
+// checkMayCreate returns an error if a new database must not be created. exists means that
+// there is a file, which is empty.
+func checkMayCreate(path string, exists bool, o Options) error {
 	traces := slices.Clone(o.Traces)
 	wal, err := os.Stat(path + "-wal")
 	log := err == nil && wal.Size() > 0
@@ -105,11 +105,11 @@ func mayBegin(path string, exists bool, o Options) error {
 	return nil
 }
 
-// EmptyError says that there is no database where there was one.
+// EmptyError reports that a database is missing where one existed before.
 type EmptyError struct {
 	Path   string
-	Exists bool     // there is a file, of 0 bytes
-	Traces []string // files that show that there was a database
+	Exists bool     // there is a file of 0 bytes
+	Traces []string // files that prove that there was a database
 }
 
 // Error implements error.
@@ -123,12 +123,12 @@ func (e *EmptyError) Error() string {
 
 const (
 	lockSuffix = ".lock"
-	// lockText is written to the lock file once there is a database: from then on, its
+	// lockText is written to the lock file once a database exists: from then on, its
 	// absence is an error.
 	lockText = "A Switchhook database was made beside this file, which keeps a second router out of it.\n"
 )
 
-// markMade notes that there is a database.
+// markMade records in the lock file that a database exists.
 func markMade(path string) error {
 	if info, err := os.Stat(path + lockSuffix); err != nil || info.Size() > 0 {
 		return err
@@ -136,8 +136,8 @@ func markMade(path string) error {
 	return os.WriteFile(path+lockSuffix, []byte(lockText), 0o600)
 }
 
-// lockFile keeps a second process out. SQLite itself would let it in, and both would
-// deliver the same events. A kernel lock dies with its process, so none is left behind.
+// lockFile keeps a second process out. SQLite itself would admit it, and both would deliver
+// the same events. A kernel lock ends with its process, so that none is left behind.
 func lockFile(path string) (*flock.Flock, error) {
 	lock := flock.New(path+lockSuffix, flock.SetPermissions(0o600))
 	ok, err := lock.TryLock()
@@ -182,9 +182,9 @@ PRAGMA query_only = ON;
 )
 
 // openConn opens a connection of the bare driver: at 256 rows a commit it costs 3.4 µs a
-// row where database/sql costs 4.8.
+// row, database/sql 4.8.
 func openConn(path, more string) (*sqlite3.SQLiteConn, error) {
-	// As a URL, since a path may hold the "?" after which the driver's options begin.
+	// As a URL, since a path may contain the "?" that starts the driver's options.
 	name := (&url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: "_synchronous=FULL&_stmt_cache_size=64"}).String()
 	c, err := (&sqlite3.SQLiteDriver{}).Open(name)
 	if err != nil {
@@ -200,7 +200,7 @@ func openConn(path, more string) (*sqlite3.SQLiteConn, error) {
 // connector lets database/sql open connections as openConn does.
 type connector struct {
 	path, settings string
-	damage         *damage // is told what is found; may be nil
+	damage         *damage // records detected damage; may be nil
 }
 
 // Connect implements driver.Connector.
@@ -210,7 +210,7 @@ func (c connector) Connect(context.Context) (driver.Conn, error) {
 		return conn, err
 	}
 	if err != nil {
-		return nil, c.damage.note(err)
+		return nil, c.damage.check(err)
 	}
 	return watchedConn{conn, c.damage}, nil
 }
@@ -225,8 +225,8 @@ func openReaders(path string, found *damage) *sql.DB {
 	return db
 }
 
-// connectReaders opens all readers and their files at once: later, the process may have no
-// file left, and who reads would suffer for that.
+// connectReaders opens all readers and their files at once: later the process may have no
+// file descriptor left, and readers would fail.
 func connectReaders(ctx context.Context, db *sql.DB) (err error) {
 	for range readerCount {
 		conn, open := db.Conn(ctx)
@@ -242,8 +242,8 @@ func connectReaders(ctx context.Context, db *sql.DB) (err error) {
 	return nil
 }
 
-// migrate brings the schema up to date. There is no way back: a database that a newer
-// version wrote is refused.
+// migrate upgrades the schema. There is no downgrade: a database that a newer version wrote
+// is refused.
 func migrate(ctx context.Context, path string) (err error) {
 	db := sql.OpenDB(connector{path: path})
 	db.SetMaxOpenConns(1)
@@ -264,9 +264,9 @@ func migrate(ctx context.Context, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	// The provider is not closed: that would close db, which is ours.
-	// Versions may come late: files that were worked on at the same time are made part of
-	// the program in another order than that of their numbers. They don't build on each other.
+	// The provider is not closed: that would close db, which belongs to this package.
+	// Versions may be applied out of order: migrations that were developed in parallel are
+	// merged in another order than that of their numbers. They do not depend on each other.
 	provider, err := goose.NewProvider(goose.DialectSQLite3, db, files, goose.WithAllowOutofOrder(true))
 	if err != nil {
 		return fmt.Errorf("sqlite: read the embedded schema: %w", err)
@@ -277,8 +277,8 @@ func migrate(ctx context.Context, path string) (err error) {
 	return nil
 }
 
-// versionOf is the schema version of the database at path, 0 for an empty file. It writes
-// nothing into a file that another program made.
+// versionOf returns the schema version of the database at path, 0 for an empty file. It
+// writes nothing into a file that another program made.
 func versionOf(path string) (version int64, err error) {
 	conn, err := openURL(path, "mode=rw", "PRAGMA busy_timeout = 5000")
 	if err != nil {
@@ -298,7 +298,7 @@ func versionOf(path string) (version int64, err error) {
 var errForeign = errors.New("it is the database of another program")
 
 // schemaVersion reads the version on conn. A database that is not empty must have the
-// tables that the first version made.
+// tables that the first version creates.
 func schemaVersion(conn *sqlite3.SQLiteConn) (version int64, err error) {
 	var tables, ours int64
 	err = queryConn(conn, `
@@ -314,7 +314,7 @@ func schemaVersion(conn *sqlite3.SQLiteConn) (version int64, err error) {
 		return 0, nil
 	}
 	known := ours == 6
-	if ours == 1 { // the first start was ended before the first version was there
+	if ours == 1 { // the first start ended before the first version was applied
 		known, err = onlyVersionTable(conn)
 	}
 	if err == nil && !known {
@@ -330,7 +330,7 @@ func schemaVersion(conn *sqlite3.SQLiteConn) (version int64, err error) {
 	return version, err
 }
 
-// onlyVersionTable tells whether the table of versions is all there is, and is empty.
+// onlyVersionTable reports whether the version table is the only table and is empty.
 func onlyVersionTable(conn *sqlite3.SQLiteConn) (only bool, err error) {
 	err = queryConn(conn, `SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema WHERE tbl_name NOT IN ('goose_db_version', 'sqlite_sequence'))`, nil, func(row []driver.Value) error {
 		only = row[0] == int64(1)
@@ -343,16 +343,16 @@ func tooNew(path string, version, newest int64) error {
 	return fmt.Errorf("sqlite: %s has schema version %d, this program knows versions up to %d: run the newer Switchhook that wrote it", path, version, newest)
 }
 
-// newestVersion is the schema that this program brings databases to.
+// newestVersion returns the schema version that this program migrates databases to.
 func newestVersion() (int64, error) {
-	files, err := schemaFiles.ReadDir("schema") // by name, and so by number
+	files, err := schemaFiles.ReadDir("schema") // sorted by name, and so by number
 	if err != nil {
 		return 0, err
 	}
 	return goose.NumericComponent(files[len(files)-1].Name())
 }
 
-// verify makes sure that a commit on conn is on disk when it returns.
+// verify returns an error unless a commit on conn is on disk when it returns.
 func verify(conn *sqlite3.SQLiteConn) error {
 	for pragma, want := range map[string]driver.Value{"journal_mode": "wal", "synchronous": int64(2)} {
 		got, err := pragmaValue(conn, pragma)

@@ -12,10 +12,10 @@ import (
 	"switchhook/engine"
 )
 
-// What the engine asks for to know what is to be attempted: after a start, and whenever
-// its memory has room.
+// Queries of the engine for deliveries to attempt: after a start, and whenever its memory
+// has space.
 
-// The queries; query_test.go checks that each is answered by an index.
+// query_test.go checks that each of these queries is answered by an index.
 const (
 	dueQuery = `
 		SELECT event_id, subscription_id, attempts, renewed_at FROM delivery INDEXED BY delivery_by_due
@@ -27,7 +27,7 @@ const (
 		SELECT event_id, attempts, renewed_at FROM delivery INDEXED BY delivery_open_by_subscription
 		WHERE subscription_id = ? AND state = 1 AND state <> 3 ORDER BY event_id LIMIT ?`
 
-	// Two walks of one index, merged in the order of events.
+	// Two scans of one index, merged in the order of events.
 	outstandingQuery = `
 		SELECT event_id, attempts, renewed_at, 0 FROM delivery INDEXED BY delivery_open_by_subscription
 		WHERE subscription_id = ?1 AND state = 1 AND state <> 3 AND event_id >= ?2
@@ -36,9 +36,9 @@ const (
 		WHERE subscription_id = ?1 AND state = 2 AND state <> 3 AND event_id >= ?2
 		ORDER BY event_id LIMIT ?3`
 
-	// openSubscriptions makes sub (id) of the subscriptions that have deliveries which have not
-	// succeeded, and a null at the end: one seek in delivery_open_by_subscription for each,
-	// however many deliveries it has.
+	// openSubscriptions makes sub (id) of the subscriptions that have deliveries which have
+	// not succeeded, and a null at the end: one seek in delivery_open_by_subscription for
+	// each, however many deliveries it has.
 	openSubscriptions = `
 		WITH RECURSIVE sub (id) AS (
 			SELECT min(subscription_id) FROM delivery INDEXED BY delivery_open_by_subscription WHERE state <> 3
@@ -71,12 +71,12 @@ const (
 			WHERE subscription_id = ?2 AND state = ?3 AND state <> 3 LIMIT ?4)`
 )
 
-// TakeDue turns failed deliveries that are due into pending ones.
+// TakeDue changes retrying deliveries that are due to pending ones.
 func (s *Store) TakeDue(ctx context.Context, now time.Time, limit int, taken func([]engine.Waiting)) ([]engine.Waiting, error) {
 	var due []engine.Waiting
 	err := s.write(ctx, func(tx *tx) error {
-		due = nil // the writer may have to begin anew
-		// Read, then changed one by one: RETURNING would give them in no order.
+		due = nil // the writer may have to run this again
+		// Read first, then changed one by one: RETURNING would return them in no order.
 		err := tx.query(dueQuery, []driver.Value{now.UnixMicro(), limitOf(limit)}, func(row []driver.Value) error {
 			w := engine.Waiting{
 				ID:       engine.DeliveryID{Event: engine.ID(row[0].(int64)), Subscription: engine.ID(row[1].(int64))},
@@ -107,7 +107,7 @@ func (s *Store) TakeDue(ctx context.Context, now time.Time, limit int, taken fun
 	return due, nil
 }
 
-// NextDue is when the next failed delivery is due; the zero time where none waits.
+// NextDue returns when the next retrying delivery is due; the zero time if there is none.
 func (s *Store) NextDue(ctx context.Context) (time.Time, error) {
 	var next *int64
 	err := s.readers.QueryRowContext(ctx, nextDueQuery).Scan(&next)
@@ -129,7 +129,7 @@ func (s *Store) Backlog(ctx context.Context, subscription engine.ID, limit int) 
 	})
 }
 
-// Outstanding lists deliveries of a subscription that wait, pending or failed.
+// Outstanding lists deliveries of a subscription that are pending or retrying.
 func (s *Store) Outstanding(ctx context.Context, subscription, from engine.ID, limit int) ([]engine.Waiting, error) {
 	rows, err := s.readers.QueryContext(ctx, outstandingQuery, int64(subscription), int64(from), limitOf(limit))
 	if err != nil {
@@ -157,7 +157,7 @@ func (s *Store) BacklogSubscriptions(ctx context.Context) ([]engine.ID, error) {
 }
 
 // CountDeliveries counts the deliveries in a state, up to limit: of 10 million rows it
-// reads no more than so many entries of one index.
+// reads at most limit entries of one index.
 func (s *Store) CountDeliveries(ctx context.Context, state engine.State, limit int) (n int, oldest engine.ID, err error) {
 	var least *int64
 	if err := s.readers.QueryRowContext(ctx, countQuery, int64(state), limitOf(limit)).Scan(&n, &least); err != nil {
@@ -188,14 +188,14 @@ func (s *Store) Unfinished(ctx context.Context, after engine.ID, limit int) ([]*
 		d := decoder{table: "event", id: e.ID.Format(engine.EventPrefix)}
 		all, _ := d.targets(targets, nil)
 		if u, ok := errors.AsType[*unreadableError](d.err()); ok {
-			s.unreadable.note(u)
+			s.unreadable.record(u)
 		}
 		if e.Targets = without(all, columnText(have)); len(e.Targets) == 0 {
 			continue
 		}
 		e.Key, e.Time = columnText(key), time.UnixMilli(ms).UTC()
 		if err := columnJSON(headers, &e.Headers); err != nil {
-			e.Headers = nil // whoever reads the event itself is told
+			e.Headers = nil // reported when the event itself is read
 		}
 		if events = append(events, e); len(events) == limit {
 			return events, nil
@@ -204,7 +204,7 @@ func (s *Store) Unfinished(ctx context.Context, after engine.ID, limit int) ([]*
 	return events, rows.Err()
 }
 
-// without gives the targets that are not among the ids that deliveryRows listed.
+// without returns the targets that are not among the ids that deliveryRows listed.
 func without(targets []engine.ID, have string) []engine.ID {
 	if have == "" {
 		return targets
@@ -223,7 +223,7 @@ func without(targets []engine.ID, have string) []engine.ID {
 	return left
 }
 
-// loadWatermark reads what an earlier run wrote.
+// loadWatermark reads the value that an earlier run wrote.
 func (s *Store) loadWatermark(ctx context.Context) error {
 	var mark int64
 	if err := s.readers.QueryRowContext(ctx, `SELECT value FROM meta WHERE name = 'watermark'`).Scan(&mark); err != nil {
@@ -233,7 +233,7 @@ func (s *Store) loadWatermark(ctx context.Context) error {
 	return nil
 }
 
-// Watermark is the id set last, 0 in a new store.
+// Watermark returns the id set last, 0 in a new store.
 func (s *Store) Watermark(context.Context) (engine.ID, error) {
 	return engine.ID(s.watermark.Load()), nil
 }
@@ -249,11 +249,11 @@ func (s *Store) SetWatermark(id engine.ID) {
 }
 
 // giveUpBatchSize bounds how long others wait for GiveUp: a dead subscription may have a
-// million rows, and one that lies anywhere among 10 million took 80 to 97 µs to change.
+// million rows, and a row scattered among 10 million took 80 to 97 µs to change.
 const giveUpBatchSize = 1000
 
-// GiveUp turns the deliveries of a subscription that wait into dead ones, a part with each
-// commit. Where ctx ends before all are, those that are stay so.
+// GiveUp changes the pending and retrying deliveries of a subscription to dead ones, one
+// batch a commit. If ctx ends early, the batches committed until then stay.
 func (s *Store) GiveUp(ctx context.Context, subscription engine.ID, reason string) error {
 	for _, state := range []engine.State{engine.StateRetrying, engine.StatePending} {
 		for changed := int64(giveUpBatchSize); changed == giveUpBatchSize; {

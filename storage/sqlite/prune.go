@@ -11,21 +11,21 @@ import (
 )
 
 const (
-	// pruneScan is how many events one step of Prune looks at, beside the writer.
+	// pruneScan is the number of events that one step of Prune examines, beside the writer.
 	pruneScan = 1000
-	// pruneRows is how many rows it removes, within a few: all that hangs on an event goes
-	// with it. At about 10 µs a row, 100 hold a commit up by 1 ms; 300 doubled the p99 of
-	// publishing (2.9 to 6.5 ms), 100 leave it as it is.
-	// And pruneBytes bounds their data, whose pages become free one by one.
+	// pruneRows is the approximate number of rows one step removes: an event goes with all
+	// its rows. At about 10 µs a row, 100 delay a commit by 1 ms; 300 doubled the p99 of
+	// publishing (2.9 to 6.5 ms), 100 leave it unchanged. pruneBytes bounds their data,
+	// whose pages are freed one by one.
 	pruneRows  = 100
 	pruneBytes = 256 << 10
-	// compactPages is how many pages one step of Compact gives back, at 14 to 21 µs each.
+	// compactPages is the number of pages one step of Compact returns, at 14 to 21 µs each.
 	compactPages = 64
 )
 
 const (
-	// Events up to the watermark have rows for all their targets; that there are as many
-	// rows is asked all the same, since what is removed is gone.
+	// Events up to the watermark have rows for all their targets; the number of rows is
+	// checked nevertheless, since removal is final.
 	pruneQuery = `
 		SELECT e.id, e.account, length(e.data), count(d.event_id), coalesce(max(d.state = 4), 0), max(d.last_at),
 			count(d.event_id) >= length(e.targets) / 8 AND NOT coalesce(max(d.state < 3), 0)
@@ -34,7 +34,7 @@ const (
 
 	unfinishedRow = `SELECT 1 FROM delivery NOT INDEXED WHERE event_id = ? AND state < 3 LIMIT 1`
 
-	// By openSubscriptions, so that dead letters are not walked.
+	// Built on openSubscriptions, so that dead letters are not scanned.
 	openQuery = openSubscriptions + `
 		SELECT id, (
 			SELECT count(*) FROM delivery INDEXED BY delivery_open_by_subscription
@@ -44,7 +44,7 @@ const (
 		FROM sub WHERE id IS NOT NULL`
 )
 
-// removeEvent are the statements that remove an event and all that hangs on it.
+// removeEvent are the statements that remove an event and all rows that belong to it.
 var removeEvent = [...]string{
 	`DELETE FROM attempt WHERE event_id = ?`,
 	`DELETE FROM delivery WHERE event_id = ?`,
@@ -52,7 +52,7 @@ var removeEvent = [...]string{
 	`DELETE FROM event WHERE id = ?`,
 }
 
-// Prune removes finished events, one step of them.
+// Prune removes one batch of finished events.
 func (s *Store) Prune(ctx context.Context, q engine.PruneQuery) (engine.Pruned, error) {
 	p := engine.Pruned{Last: q.After}
 	before := min(q.Before, engine.ID(s.watermark.Load())+1)
@@ -65,9 +65,9 @@ func (s *Store) Prune(ctx context.Context, q engine.PruneQuery) (engine.Pruned, 
 	}
 	looked := p
 	err = s.write(ctx, func(tx *tx) error {
-		p = looked // the writer may have to begin anew
+		p = looked // the writer may have to run this again
 		for _, r := range remove {
-			// Somebody may have asked for a retry since it was looked at.
+			// A retry may have been requested since the event was examined.
 			retried := false
 			err := tx.query(unfinishedRow, []driver.Value{r.id}, func([]driver.Value) error {
 				retried = true
@@ -95,10 +95,10 @@ func (s *Store) Prune(ctx context.Context, q engine.PruneQuery) (engine.Pruned, 
 	return p, nil
 }
 
-// removable is an event that may go.
+// removable is an event that may be removed.
 type removable struct{ id, bytes int64 }
 
-// removable looks for events to remove, and notes in p how far it came.
+// removable finds events to remove, and records its progress in p.
 func (s *Store) removable(ctx context.Context, q engine.PruneQuery, before engine.ID, p *engine.Pruned) (found []removable, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readLimit)
 	defer cancel()
@@ -135,8 +135,8 @@ func (s *Store) removable(ctx context.Context, q engine.PruneQuery, before engin
 	return found, rows.Err()
 }
 
-// Compact moves pages from the end of the file to where room is free, and so lets the file
-// shrink with the next checkpoint.
+// Compact moves pages from the end of the file into free pages, so that the file shrinks
+// with the next checkpoint.
 func (s *Store) Compact(ctx context.Context, keep int64) (more bool, err error) {
 	u, err := s.pages(ctx)
 	if err != nil || u.Free <= keep {
@@ -148,7 +148,7 @@ func (s *Store) Compact(ctx context.Context, keep int64) (more bool, err error) 
 	return err == nil, err
 }
 
-// OpenDeliveries counts what waits, by subscription.
+// OpenDeliveries counts pending and retrying deliveries by subscription.
 func (s *Store) OpenDeliveries(ctx context.Context) (map[engine.ID]engine.BacklogCount, error) {
 	ctx, cancel := context.WithTimeout(ctx, readLimit)
 	defer cancel()

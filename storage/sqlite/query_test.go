@@ -10,10 +10,10 @@ import (
 	"switchhook/engine"
 )
 
-// TestQueriesWalkIndexes reads the plan of every query that runs over tables of millions
-// of rows: none may sort, and none may read a whole table, unless it walks it in the order
-// asked for and ends at its limit.
-func TestQueriesWalkIndexes(t *testing.T) {
+// TestQueries_UseIndexes checks the plan of every query that runs over tables of millions
+// of rows: none may sort, and none may scan a whole table, unless it scans in the requested
+// order and ends at its limit.
+func TestQueries_UseIndexes(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "test.db"))
 	check := func(name string, walk bool, query string, args ...any) {
 		t.Helper()
@@ -35,7 +35,7 @@ func TestQueriesWalkIndexes(t *testing.T) {
 		}
 	}
 	check("take due", false, dueQuery, 1, 1)
-	check("next due", true, nextDueQuery) // SQLite calls the seek of a least value a scan
+	check("next due", true, nextDueQuery) // SQLite reports the seek of a minimum as a scan
 	check("backlog", false, backlogQuery, 1, 1)
 	check("outstanding", false, outstandingQuery, 1, 1, 1)
 	check("backlog subscriptions", true, backlogSubscriptionsQuery)
@@ -91,8 +91,8 @@ func TestQueriesWalkIndexes(t *testing.T) {
 	}
 }
 
-// TestCodecKeepsEveryString feeds the codec what it wrote, and pieces of it.
-func TestCodecKeepsEveryString(t *testing.T) {
+// TestColumns_StringsRoundTrip decodes encoded strings, and truncations of them.
+func TestColumns_StringsRoundTrip(t *testing.T) {
 	for _, list := range [][]string{nil, {}, {""}, {"a", "", "ü\x00\xff"}, {strings.Repeat("x", 300)}} {
 		column := stringsColumn(list)
 		got, err := columnStrings(column)

@@ -9,22 +9,24 @@ import (
 )
 
 const (
-	// queueCapacity bounds what may wait, and so what one commit holds: at 10 to 20 µs an
-	// event, 4096 are 40 to 80 ms of writing.
+	// queueCapacity bounds the queue, and so the size of one commit: at 10 to 20 µs an
+	// event, 4096 take 40 to 80 ms to write.
 	queueCapacity = 4096
-	// flushThreshold is how many waiting callers cancel the pace of commits.
+	// flushThreshold is the number of waiting callers from which the pace of commits is
+	// ignored.
 	flushThreshold = 64
-	// outcomeFlushThreshold is the same for outcomes, which nobody waits for.
+	// outcomeFlushThreshold is the flush threshold for outcomes, which have no waiting
+	// caller.
 	outcomeFlushThreshold = 1024
 )
 
-// request is one thing for the writer to do. Exactly one of its parts is set.
+// request is one unit of work for the writer. Exactly one of its parts is set.
 type request struct {
 	call *call
 	outcome
 }
 
-// outcome is what Record was called with.
+// outcome holds the arguments of Record.
 type outcome struct {
 	o    *engine.Outcome
 	done func(error)
@@ -32,29 +34,29 @@ type outcome struct {
 
 // call is a request whose caller waits for the answer.
 type call struct {
-	events  []engine.NewEvent // Append's, or nil
+	events  []engine.NewEvent // of Append, or nil
 	results []engine.Appended
-	do      func(*tx) error // anything else
-	err     error           // of this call alone; set by the writer
-	taken   atomic.Bool     // by the writer, or back by a caller whose context ended
-	done    chan error      // has room for the one answer
+	do      func(*tx) error // any other write
+	err     error           // of this call only; set by the writer
+	taken   atomic.Bool     // claimed by the writer, or withdrawn by a caller whose context ended
+	done    chan error      // buffered for the one answer
 }
 
-// queue is what waits for the writer, in the order in which it came.
+// queue holds the requests that wait for the writer, in the order of arrival.
 type queue struct {
 	mu      sync.Mutex
 	items   []request
-	calls   int // how many of items are calls
+	calls   int // number of items that are calls
 	closed  bool
-	drained chan struct{} // closed and made anew when take empties the queue
-	wake    chan struct{} // tells the writer to look again
+	drained chan struct{} // closed and replaced when takeAll empties the queue
+	wake    chan struct{} // wakes the writer
 }
 
 func newQueue() *queue {
 	return &queue{drained: make(chan struct{}), wake: make(chan struct{}, 1)}
 }
 
-// push adds r, waiting for room until ctx ends.
+// push adds r. While the queue is full it waits until ctx ends.
 func (q *queue) push(ctx context.Context, r request) error {
 	for {
 		q.mu.Lock()
@@ -67,7 +69,7 @@ func (q *queue) push(ctx context.Context, r request) error {
 			if r.call != nil {
 				q.calls++
 			}
-			// The writer is woken only where that may end its wait.
+			// The writer is woken only if that may end its wait.
 			wake := len(q.items) == 1 || len(q.items) == outcomeFlushThreshold || r.call != nil && (q.calls == 1 || q.calls == flushThreshold)
 			q.mu.Unlock()
 			if wake {
@@ -92,7 +94,7 @@ func (q *queue) signal() {
 	}
 }
 
-// counts tells how much waits, and whether more can come.
+// counts returns the number of waiting items and calls, and whether the queue is closed.
 func (q *queue) counts() (items, calls int, closed bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -104,8 +106,8 @@ func (q *queue) len() int {
 	return items
 }
 
-// take empties the queue, and leaves it empty's memory to fill again.
-func (q *queue) take(empty []request) []request {
+// takeAll returns all items and reuses the memory of empty for new ones.
+func (q *queue) takeAll(empty []request) []request {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	items := q.items
@@ -122,10 +124,10 @@ func (q *queue) close() {
 	q.signal()
 }
 
-// ask hands c to the writer and waits for its answer. Where ctx ends before the writer
-// took c, it is withdrawn; after that the answer is waited for, since the writer reads
-// memory that is the caller's again once ask returns.
-func (q *queue) ask(ctx context.Context, c *call) error {
+// submit hands c to the writer and waits for its answer. If ctx ends before the writer
+// takes c, it is withdrawn; after that submit waits for the answer, since the writer reads
+// memory that belongs to the caller again once submit returns.
+func (q *queue) submit(ctx context.Context, c *call) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -144,11 +146,11 @@ func (q *queue) ask(ctx context.Context, c *call) error {
 	}
 }
 
-// write has the writer run do inside its next transaction. Where do fails, what it
-// wrote is taken back, and nothing else.
+// write has the writer run do inside its next transaction. If do fails, only its own writes
+// are rolled back.
 func (s *Store) write(ctx context.Context, do func(*tx) error) error {
 	if entry := engine.EntryOf(ctx); entry != nil {
 		do = withEntry(do, entry)
 	}
-	return s.queue.ask(ctx, &call{do: do})
+	return s.queue.submit(ctx, &call{do: do})
 }

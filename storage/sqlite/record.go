@@ -8,8 +8,8 @@ import (
 	"switchhook/engine"
 )
 
-// The account goes into the row of a delivery that did not succeed, where
-// delivery_open_by_state lists it. A success, as most of them are, does without the lookup.
+// The row of a delivery that did not succeed has the account, by which
+// delivery_open_by_state lists it. Most deliveries succeed, and those skip the lookup.
 const (
 	putSucceeded = `
 		INSERT INTO delivery (event_id, subscription_id, state, attempts, next_at, last_at, status, error)
@@ -21,9 +21,9 @@ const (
 		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, (SELECT account FROM event WHERE id = ?1))` + replaceDelivery + `,
 		last_at = excluded.last_at, status = excluded.status, error = excluded.error, account = excluded.account`
 
-	// Where no attempt was made, the row keeps what it says of the last one; so too the
-	// error, unless there is a newer one. The event may have been removed since somebody
-	// looked at the delivery: then there is no row, and none is answered.
+	// Without an attempt, the row keeps the values of the last one; also the error, unless
+	// there is a newer one. The event may have been removed since the delivery was read:
+	// then no row is written or returned.
 	putUntried = `
 		INSERT INTO delivery (event_id, subscription_id, state, attempts, next_at, status, error, renewed_at, account)
 		SELECT ?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, account FROM event WHERE id = ?1` + replaceDelivery + `,
@@ -34,8 +34,8 @@ const (
 	replaceDelivery = `
 		ON CONFLICT DO UPDATE SET state = excluded.state, attempts = excluded.attempts, next_at = excluded.next_at`
 
-	// A delivery that has waited long gets a row that says no more than that. Its first
-	// outcome may have been handed in before, and is not to be overwritten.
+	// Spilling a delivery writes a row with its state only. Its first outcome may have been
+	// recorded before, and must not be overwritten.
 	spill = `
 		INSERT INTO delivery (event_id, subscription_id, state, attempts, status, error, account)
 		VALUES (?1, ?2, ?3, 0, 0, '', (SELECT account FROM event WHERE id = ?1))
@@ -53,8 +53,8 @@ const (
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 )
 
-// Record hands an outcome to the next commit. done may be nil. After Close, done is
-// called before Record returns, from its goroutine.
+// Record queues an outcome for the next commit. done may be nil. After Close, done is
+// called by Record's own goroutine before Record returns.
 func (s *Store) Record(o *engine.Outcome, done func(error)) {
 	if err := s.queue.push(context.Background(), request{outcome: outcome{o, done}}); err != nil && done != nil {
 		done(err)
@@ -85,7 +85,7 @@ func (w *writer) record(o *engine.Outcome) error {
 			stored = true
 			return nil
 		}, event, subscription, int64(o.State), int64(o.Attempts), next, o.Error, timeColumn(o.RenewedAt))
-		if err == nil && !stored && !o.RenewedAt.IsZero() { // somebody waits for it
+		if err == nil && !stored && !o.RenewedAt.IsZero() { // a caller waits for it
 			return engine.NotFound("event", o.ID.Event.Format(engine.EventPrefix))
 		}
 	}
@@ -108,7 +108,7 @@ func (w *writer) recordAttempt(event, subscription int64, a *engine.Attempt) err
 	if a.Request.Plain == "" && a.Request.Body != nil {
 		body = a.Request.Body
 		if a.Number > 1 {
-			// A retry mostly sends what the attempt before it sent: keep that once.
+			// A retry mostly sends the same body as the attempt before it: store that once.
 			err := w.stmts.findBody.query(func(row []driver.Value) error {
 				body, same = nil, row[0]
 				return nil

@@ -29,7 +29,7 @@ func historyQuery(q engine.HistoryQuery) (text string, args []any) {
 		where.add("d.state = ?", int64(q.State))
 		if q.State != engine.StateSucceeded {
 			index = "delivery_open_by_subscription"
-			where.add("d.state <> 3") // lets the partial index be used
+			where.add("d.state <> 3") // allows the partial index
 		}
 	}
 	where.addIf(q.Since != 0, "d.event_id >= ?", int64(q.Since))
@@ -38,7 +38,7 @@ func historyQuery(q engine.HistoryQuery) (text string, args []any) {
 		where.text() + ` ORDER BY d.event_id LIMIT ?`, append(where.args, limitOf(q.Limit))
 }
 
-// replayJob is the part of a replay that no query asks for.
+// replayJob holds the fields of a replay that no query filters by.
 type replayJob struct {
 	Subscriptions []engine.ID    `json:"subscriptions"`
 	To            engine.ID      `json:"to,omitempty"`
@@ -108,7 +108,7 @@ func scanReplay(row scanner) (*engine.Replay, error) {
 	return r, d.err()
 }
 
-// PutReplay makes or replaces a replay.
+// PutReplay creates or replaces a replay.
 func (s *Store) PutReplay(ctx context.Context, r *engine.Replay) error {
 	job := mustJSON(replayJob{
 		r.Subscriptions, r.To, r.Since, r.Until, r.EventTypes, r.States, r.Missing, r.Filter, r.Rate, r.Error, r.Done, r.After, r.First, r.Looked, r.Queued,

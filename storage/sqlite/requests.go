@@ -8,10 +8,10 @@ import (
 	"switchhook/engine"
 )
 
-// BeginRequest stores a request unless there is one under its key.
+// BeginRequest stores a request unless one exists under its key.
 func (s *Store) BeginRequest(ctx context.Context, r *engine.IdempotentRequest, keep int) (stored *engine.IdempotentRequest, err error) {
 	err = s.write(ctx, func(tx *tx) error {
-		stored = nil // the writer may have to begin anew
+		stored = nil // the writer may have to run this again
 		var answer *string
 		err := tx.query(`SELECT id, digest, answer FROM request WHERE key_hash = ?`, []driver.Value{r.Key[:]}, func(row []driver.Value) error {
 			stored = &engine.IdempotentRequest{ID: engine.ID(row[0].(int64)), Account: r.Account, Key: r.Key}
@@ -43,7 +43,7 @@ func (s *Store) BeginRequest(ctx context.Context, r *engine.IdempotentRequest, k
 	return stored, nil
 }
 
-// FinishRequest stores the answer of a request that was begun.
+// FinishRequest stores the answer of a request.
 func (s *Store) FinishRequest(ctx context.Context, r *engine.IdempotentRequest) error {
 	return s.write(ctx, func(tx *tx) error {
 		_, err := tx.exec(`UPDATE request SET answer = ? WHERE id = ?`, s.sealer.seal("request", int64(r.ID), "answer", string(r.Answer)), int64(r.ID))
@@ -59,7 +59,7 @@ func (s *Store) ForgetRequest(ctx context.Context, id engine.ID) error {
 	})
 }
 
-// PruneRequests removes the oldest requests with ids below one, a step of them.
+// PruneRequests removes one batch of the oldest requests with ids below before.
 func (s *Store) PruneRequests(ctx context.Context, before engine.ID) (more bool, err error) {
 	var any int
 	if err := s.readers.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM request WHERE id < ?)`, int64(before)).Scan(&any); err != nil || any == 0 {

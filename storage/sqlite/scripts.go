@@ -35,7 +35,7 @@ func (s *Store) Scripts(ctx context.Context) ([]*engine.Script, error) {
 // newestNumber is the number of the newest version of a script s.
 const newestNumber = `(SELECT max(number) FROM script_version WHERE script_id = s.id)`
 
-// PutScript makes or replaces a script's record. One that was deleted stays deleted.
+// PutScript creates or replaces a script's record. A deleted one stays deleted.
 func (s *Store) PutScript(ctx context.Context, c *engine.Script) error {
 	return s.write(ctx, func(tx *tx) error {
 		wasLive := int64(0)
@@ -72,7 +72,7 @@ func (s *Store) PutScript(ctx context.Context, c *engine.Script) error {
 	})
 }
 
-// DeleteScript removes a script. Its row and its versions stay.
+// DeleteScript marks a script as deleted. Its row and its versions stay.
 func (s *Store) DeleteScript(ctx context.Context, id engine.ID) error {
 	return s.deleteOne(ctx, "script", id.Format(engine.ScriptPrefix),
 		`UPDATE script SET deleted_at = ? WHERE id = ? AND deleted_at IS NULL`, time.Now().UnixMicro(), int64(id))

@@ -7,11 +7,11 @@ import (
 	"fmt"
 )
 
-// Secret gives the secret that is kept under a name. Where there is none, fresh is kept
-// from now on and given.
+// Secret returns the secret stored under a name. If there is none, it stores and returns
+// fresh.
 func (s *Store) Secret(ctx context.Context, name string, fresh []byte) (secret []byte, err error) {
 	err = s.write(ctx, func(tx *tx) error {
-		secret = nil // the writer may have to begin anew
+		secret = nil // the writer may have to run this again
 		var id int64
 		var value string
 		err := tx.query(`SELECT id, value FROM secret WHERE name = ?`, []driver.Value{name}, func(row []driver.Value) error {

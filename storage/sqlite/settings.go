@@ -11,7 +11,7 @@ import (
 	"switchhook/engine/signature"
 )
 
-// subscriptionSettings are the parts of a subscription that no query asks for.
+// subscriptionSettings holds the fields of a subscription that no query filters by.
 type subscriptionSettings struct {
 	Policy       engine.Policy       `json:"policy,omitzero"`
 	Batch        engine.Batch        `json:"batch,omitzero"`
@@ -26,8 +26,8 @@ type subscriptionSettings struct {
 	Visible      []string            `json:"visible_headers,omitempty"`
 }
 
-// settingsColumn is NULL where nothing is set. The secret of the verification has a column
-// of its own, where it is sealed.
+// settingsColumn is NULL if nothing is set. The verification secret has a column of its
+// own, where it is sealed.
 func settingsColumn(u *engine.Subscription) driver.Value {
 	verification := u.Verification
 	verification.Secret = ""
@@ -49,7 +49,7 @@ func columnSettings(text *string, u *engine.Subscription) error {
 	return err
 }
 
-// clientColumn and columnClient keep numbers as they were written.
+// clientColumn and columnClient preserve numbers as they were written.
 
 func clientColumn(members map[string]any) driver.Value {
 	if members == nil {
@@ -70,14 +70,14 @@ func columnClient(text *string, members *map[string]any) error {
 	return nil
 }
 
-// accountSettings are the parts of an account that no query asks for.
+// accountSettings holds the fields of an account that no query filters by.
 type accountSettings struct {
 	Verify    engine.VerificationMode `json:"verify,omitempty"`
 	Quota     engine.Quota            `json:"quota,omitzero"`
 	Retention engine.Retention        `json:"retention,omitzero"`
 }
 
-// Accounts lists what is set for accounts, by name.
+// Accounts lists the accounts that have settings, by name.
 func (s *Store) Accounts(ctx context.Context) ([]*engine.Account, error) {
 	rows, err := s.readers.QueryContext(ctx, `SELECT name, settings, version, created_at, updated_at FROM account ORDER BY name`)
 	if err != nil {
@@ -102,7 +102,7 @@ func (s *Store) Accounts(ctx context.Context) ([]*engine.Account, error) {
 	})
 }
 
-// PutAccount makes or replaces what is set for an account.
+// PutAccount creates or replaces the settings of an account.
 func (s *Store) PutAccount(ctx context.Context, a *engine.Account) error {
 	return s.write(ctx, func(tx *tx) error {
 		if err := tx.checkVersion("account", a.Name, a.Version, `SELECT version FROM account WHERE name = ?`, a.Name); err != nil {

@@ -17,12 +17,12 @@ type statement struct {
 	row  []driver.Value
 }
 
-// exec runs a statement that answers no rows. It goes through the driver's query, which
-// binds all arguments and steps in one call into C; its exec makes one call for each.
+// exec runs a statement that returns no rows. It uses the driver's query, which binds all
+// arguments and steps in one call into C; the driver's exec makes one call for each.
 func (s *statement) exec(args ...driver.Value) error { return s.query(nil, args...) }
 
-// query hands each row to each, which must not keep the slice. The arguments are copied
-// by the driver.
+// query calls each with every row; each must not retain the slice. The driver copies the
+// arguments.
 func (s *statement) query(each func(row []driver.Value) error, args ...driver.Value) error {
 	for i, a := range args {
 		s.args[i].Value = a
@@ -38,7 +38,7 @@ func (s *statement) query(each func(row []driver.Value) error, args ...driver.Va
 	return walk(rows, s.row, each)
 }
 
-// walk hands each row to each, using row for all of them, and closes rows.
+// walk calls each with every row, reusing the slice row, and closes rows.
 func walk(rows driver.Rows, row []driver.Value, each func([]driver.Value) error) (err error) {
 	defer func() {
 		if end := rows.Close(); err == nil {
@@ -60,22 +60,22 @@ func walk(rows driver.Rows, row []driver.Value, each func([]driver.Value) error)
 	}
 }
 
-// clearValues lets go of the bodies that the arguments point to.
+// clearValues drops the references to the bodies that the arguments point to.
 func clearValues(args []driver.NamedValue) {
 	for i := range args {
 		args[i].Value = nil
 	}
 }
 
-// preparer prepares statements and keeps the first error.
+// preparer prepares statements and holds the first error.
 type preparer struct {
 	conn *sqlite3.SQLiteConn
 	all  []*sqlite3.SQLiteStmt
 	err  error
 }
 
-// close ends the statements and then the connection. SQLite keeps a connection half open,
-// its write-ahead log with it, for as long as one statement of it is left.
+// close closes the statements and then the connection. SQLite keeps a connection half open,
+// with its write-ahead log, until its last statement is closed.
 func (p *preparer) close() error {
 	var errs []error
 	for _, stmt := range p.all {
@@ -101,11 +101,11 @@ func (p *preparer) prepare(query string) *statement {
 	return s
 }
 
-// tx is the writer's transaction, as calls other than Append see it. They are rare, so
-// their statements are prepared when they run.
+// tx is the writer's transaction for calls other than Append. They are rare, so their
+// statements are prepared when they run.
 type tx struct{ w *writer }
 
-// exec runs a statement and tells how many rows it changed.
+// exec runs a statement and returns the number of rows it changed.
 func (t *tx) exec(query string, args ...driver.Value) (int64, error) {
 	result, err := t.w.conn.Exec(query, args)
 	if err != nil {
@@ -114,7 +114,7 @@ func (t *tx) exec(query string, args ...driver.Value) (int64, error) {
 	return result.RowsAffected()
 }
 
-// query hands each row to each, which must not keep the slice.
+// query calls each with every row; each must not retain the slice.
 func (t *tx) query(query string, args []driver.Value, each func(row []driver.Value) error) error {
 	return queryConn(t.w.conn, query, args, each)
 }

@@ -1,9 +1,9 @@
-// Package sqlite keeps an engine.Store in one SQLite file.
+// Package sqlite implements engine.Store in one SQLite file.
 //
-// One goroutine writes (writer.go): whatever callers handed in since its last commit goes
-// into the next one, so that an fsync is shared by all of them. Four connections read.
-// What is stored, and why it looks that way, stands in schema/00001_init.sql. The package
-// knows nothing of HTTP, scripts or retry rules.
+// One goroutine writes (writer.go): all requests since its last commit go into the next
+// one, so that they share one fsync. Four connections read. schema/00001_init.sql describes
+// the tables and the reasons for their form. The package knows nothing of HTTP, scripts or
+// retry rules.
 package sqlite
 
 import (
@@ -24,58 +24,58 @@ import (
 
 var _ engine.Store = (*Store)(nil)
 
-// Options say where and how a Store works. Only Path is required.
+// Options configure a Store. Only Path is required.
 type Options struct {
-	// Path is the database file, made where there is none; in a directory that exists,
-	// it is the file switchhook.db there.
+	// Path is the database file, created if it is missing; if it is an existing directory,
+	// the file is switchhook.db in it.
 	Path string
-	// Pace is the shortest time from the start of one commit to that of the next. It
-	// trades latency for fewer fsyncs: at 32 connections 1 ms won 30 % throughput of the
-	// whole router, 2 ms lost again. It does not hold back 64 or more waiting requests.
-	// 0 means DefaultPace, a negative value none at all.
+	// Pace is the minimum time from the start of one commit to that of the next. It trades
+	// latency for fewer fsyncs: at 32 connections 1 ms won 30 % throughput of the whole
+	// router, 2 ms lost again. It does not delay 64 or more waiting requests. 0 means
+	// DefaultPace, a negative value no pace.
 	Pace time.Duration
-	// Logger gets what nobody is there to be told of; slog.Default where nil.
+	// Logger receives the messages that have no caller to return to; slog.Default if nil.
 	Logger *slog.Logger
-	// OnCommit is called from the writer after each commit; it must not block. May be nil.
+	// OnCommit is called by the writer after each commit; it must not block. May be nil.
 	OnCommit func(Commit)
-	// Vault finds what secrets are sealed with; it is told the ids of the keys that are in
-	// use, none in a new database or one that holds secrets in clear. Those are sealed
-	// before Open returns, and so are those that are sealed with a key other than the
-	// vault's first. Where Vault is nil, secrets are stored in clear, which is for tests.
+	// Vault returns the vault that seals secrets. Its argument is the ids of the keys in
+	// use, none in a new database or one with plain secrets. Before Open returns, it seals
+	// plain secrets, and reseals those under a key other than the vault's first. If Vault
+	// is nil, secrets are stored in plain text, which is for tests.
 	Vault func(inUse []string) (*vault.Vault, error)
-	// Traces are files that are there only where there was a database before. Where there
-	// is one of them, or another trace that Open finds by itself, a database that is missing
-	// or empty is an *EmptyError, unless New is set: then a new one is begun.
+	// Traces are files that exist only if there was a database before. If one of them
+	// exists, or another trace that Open finds by itself, a missing or empty database is an
+	// *EmptyError, unless New is set: then a new one is created.
 	Traces []string
 	New    bool
 }
 
-// DefaultPace is the Pace where Options give none.
+// DefaultPace is the Pace if Options set none.
 const DefaultPace = time.Millisecond
 
-// Commit tells of one commit, for metrics.
+// Commit describes one commit, for metrics.
 type Commit struct {
-	Requests int           // calls and outcomes it was made for
-	Rows     int           // events, deliveries and attempts written; 0 where it failed
+	Requests int           // calls and outcomes in it
+	Rows     int           // events, deliveries and attempts written; 0 if it failed
 	Took     time.Duration // from its first statement until it was on disk
-	Err      error         // nil where it is on disk
+	Err      error         // nil if it is on disk
 }
 
-// Store is an engine.Store in an SQLite file. Make it with Open.
+// Store is an engine.Store in an SQLite file. Create it with Open.
 type Store struct {
 	path       string
-	files      []openFile // the database and its log, as they were opened
+	files      []openFile // the database and its log, as opened
 	log        *slog.Logger
 	lock       *flock.Flock // held while the store is open
-	queue      *queue       // what waits for the writer
+	queue      *queue       // requests that wait for the writer
 	writer     *writer
 	readers    *sql.DB
-	sealer     sealer // of secrets
-	damage     damage // that was found since
+	sealer     sealer // encrypts secrets
+	damage     damage // detected since Open
 	unreadable unreadables
 
-	missing   atomic.Pointer[string] // what was logged last of files that are not where they were
-	watermark atomic.Int64           // set last; the writer brings it to disk
+	missing   atomic.Pointer[string] // the last message logged about missing files
+	watermark atomic.Int64           // set last; the writer persists it
 
 	background sync.WaitGroup // the writer and the checkpointer
 	stop       chan struct{}  // ends the checkpointer
@@ -83,8 +83,8 @@ type Store struct {
 	closeErr   error
 }
 
-// Open opens the database, brings its schema up to date and starts the writer. It fails
-// where another process has the database open, or a newer version of Switchhook wrote it.
+// Open opens the database, migrates its schema and starts the writer. It fails if another
+// process has the database open, or if a newer version of Switchhook wrote it.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -148,14 +148,14 @@ func (s *Store) start(ctx context.Context, o Options) error {
 	return nil
 }
 
-// Damaged says what was found wrong with the database file since it was opened; nil where
-// nothing was.
+// Damaged returns the damage that was detected in the database file since it was opened, or
+// nil.
 func (s *Store) Damaged() error { return s.damage.err() }
 
-// Ping writes to the database and waits until that is on disk. It fails where the file is
-// known to be damaged, or is not where it was.
+// Ping writes to the database and waits until the write is on disk. It fails if the file is
+// known to be damaged or is missing.
 func (s *Store) Ping(ctx context.Context) error {
-	if err := s.intact(); err != nil {
+	if err := s.checkFiles(); err != nil {
 		return err
 	}
 	return s.write(ctx, func(tx *tx) error {
@@ -164,11 +164,11 @@ func (s *Store) Ping(ctx context.Context) error {
 	})
 }
 
-// Waiting is how many requests wait for the next commit.
+// Waiting returns the number of requests that wait for the next commit.
 func (s *Store) Waiting() int { return s.queue.len() }
 
-// Close writes what was handed in before, and ends. Calls that come later, or had not
-// been handed in yet, are answered with CodeUnavailable.
+// Close writes the requests that are queued, and ends the store. Later calls return
+// CodeUnavailable.
 func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
 		s.queue.close()
@@ -179,11 +179,11 @@ func (s *Store) Close() error {
 	return s.closeErr
 }
 
-// release gives back what start and Open took. The last connection to go moves the
-// write-ahead log into the database, so that this one file is all there is to copy.
+// release undoes start and Open. Closing the last connection moves the write-ahead log into
+// the database, so that this one file is a complete copy.
 func (s *Store) release() error {
 	var err error
-	if s.readers != nil { // waits for queries that are under way
+	if s.readers != nil { // waits for running queries
 		err = s.readers.Close()
 	}
 	if s.writer != nil {

@@ -29,7 +29,7 @@ func TestStore(t *testing.T) {
 	})
 }
 
-// open opens a store and closes it at the test's end.
+// open opens a store and closes it at the end of the test.
 func open(t testing.TB, path string) *Store {
 	t.Helper()
 	s, err := Open(context.Background(), Options{Path: path, Logger: slog.New(slog.DiscardHandler)})
@@ -44,7 +44,7 @@ func open(t testing.TB, path string) *Store {
 	return s
 }
 
-// newEvent makes an event to append; n is its id.
+// newEvent returns an event to append; n is its id.
 func newEvent(n int, targets ...engine.ID) engine.NewEvent {
 	return engine.NewEvent{Event: &engine.Event{
 		ID: engine.ID(n), Account: "acme", Type: "order.created", Time: time.UnixMilli(1e12),
@@ -54,7 +54,7 @@ func newEvent(n int, targets ...engine.ID) engine.NewEvent {
 
 var body = []byte(`{"order":"` + strings.Repeat("x", 480) + `"}`)
 
-// succeeded is the outcome of a delivery as most of them are.
+// succeeded is the outcome of a succeeded delivery, the most common one.
 func succeeded(event, subscription engine.ID) *engine.Outcome {
 	return &engine.Outcome{
 		ID: engine.DeliveryID{Event: event, Subscription: subscription}, State: engine.StateSucceeded, Attempts: 1,
@@ -69,7 +69,7 @@ func succeeded(event, subscription engine.ID) *engine.Outcome {
 	}
 }
 
-func TestSecondProcessIsKeptOut(t *testing.T) {
+func TestOpen_LockExcludesSecondProcess(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "test.db")
 	s := open(t, path)
 	_, err := Open(context.Background(), Options{Path: path})
@@ -82,7 +82,7 @@ func TestSecondProcessIsKeptOut(t *testing.T) {
 	open(t, path)
 }
 
-func TestFilesAreTheOwnersAlone(t *testing.T) {
+func TestOpen_FileModes(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "data #1?a=b%20", "test.db")
 	s := open(t, path)
 	if err := s.Ping(t.Context()); err != nil {
@@ -101,7 +101,7 @@ func TestFilesAreTheOwnersAlone(t *testing.T) {
 	}
 }
 
-func TestPathOfADirectory(t *testing.T) {
+func TestOpen_DirectoryPath(t *testing.T) {
 	dir := t.TempDir()
 	open(t, dir)
 	if _, err := os.Stat(filepath.Join(dir, defaultFile)); err != nil {
@@ -109,7 +109,7 @@ func TestPathOfADirectory(t *testing.T) {
 	}
 }
 
-func TestSettingsOfTheWriter(t *testing.T) {
+func TestWriter_Pragmas(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "test.db"))
 	want := map[string]driver.Value{
 		"synchronous": int64(2), "journal_mode": "wal", "page_size": int64(8192), "auto_vacuum": int64(2),
@@ -128,14 +128,14 @@ func TestSettingsOfTheWriter(t *testing.T) {
 	}
 }
 
-func TestReadersCantWrite(t *testing.T) {
+func TestReaders_AreReadOnly(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "test.db"))
 	if _, err := s.readers.Exec(`DELETE FROM event`); err == nil || !strings.Contains(err.Error(), "readonly") {
 		t.Fatalf("error is %v", err)
 	}
 }
 
-func TestCloseLeavesNoGoroutine(t *testing.T) {
+func TestClose_LeavesNoGoroutine(t *testing.T) {
 	before := runtime.NumGoroutine()
 	for range 3 {
 		s := open(t, filepath.Join(t.TempDir(), "test.db"))
@@ -154,9 +154,9 @@ func TestCloseLeavesNoGoroutine(t *testing.T) {
 	t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), before)
 }
 
-// TestCloseLeavesOneFile makes sure that the database alone is a whole backup once the
-// store is closed. A statement that was not ended would keep the log.
-func TestCloseLeavesOneFile(t *testing.T) {
+// TestClose_LeavesOneFile checks that the database file alone is a whole backup once the
+// store is closed. An open statement would keep the log.
+func TestClose_LeavesOneFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "test.db")
 	s := open(t, path)
 	if _, err := s.Append(t.Context(), []engine.NewEvent{newEvent(1)}); err != nil {
@@ -170,7 +170,7 @@ func TestCloseLeavesOneFile(t *testing.T) {
 	}
 }
 
-func TestDeletedSecretsAreWiped(t *testing.T) {
+func TestDelete_WipesSecrets(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "test.db"))
 	u := &engine.Subscription{ID: 5, Secret: "whsec_x", Headers: map[string]string{"Authorization": "y"}, Version: 1}
 	if err := s.PutSubscription(t.Context(), u); err != nil {
@@ -187,7 +187,7 @@ func TestDeletedSecretsAreWiped(t *testing.T) {
 	}
 }
 
-func TestBytesOfDeletedEventsAreCountedNoMore(t *testing.T) {
+func TestStoredBytes_DropsDeletedEvents(t *testing.T) {
 	ctx := context.Background()
 	s := open(t, filepath.Join(t.TempDir(), "test.db"))
 	if _, err := s.Append(ctx, []engine.NewEvent{newEvent(1), newEvent(2), newEvent(3)}); err != nil {

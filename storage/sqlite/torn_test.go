@@ -16,14 +16,14 @@ import (
 	"switchhook/engine"
 )
 
-// TestSnapshotsOfTheDisk copies the database and its log at many instants while events are
-// acknowledged, each time as a snapshot of the file system gives them: both at one instant,
-// for which the writing process is stopped. Beside each copy lies one whose log ends in a
-// commit that was torn. All of them must open, and hold what was acknowledged before.
+// TestSnapshot_OpensWithAcknowledged copies the database and its log at many instants while
+// events are acknowledged, each time as a file system snapshot would: both at one instant,
+// for which the writing process is stopped. Beside each copy is one whose log ends in a
+// torn commit. All of them must open, and contain what was acknowledged before.
 //
-// Copies that are made one after the other while somebody writes (cp) promise nothing, in
-// neither order: see backup.go, which is what to use instead.
-func TestSnapshotsOfTheDisk(t *testing.T) {
+// Copies made one after the other while a process writes (cp) promise nothing, in neither
+// order: use a backup, see backup.go.
+func TestSnapshot_OpensWithAcknowledged(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "test.db")
 	said := &acknowledged{events: map[engine.ID]bool{}, deliveries: map[engine.ID]bool{}}
 	child, reading := said.writer(t, path)
@@ -38,7 +38,7 @@ func TestSnapshotsOfTheDisk(t *testing.T) {
 		count = 3
 	}
 	for range count {
-		time.Sleep(rand.N(60 * time.Millisecond)) // at no particular instant of a commit or a checkpoint
+		time.Sleep(rand.N(60 * time.Millisecond)) // at a random instant of a commit or a checkpoint
 		before := said.copy()
 		signal(t, child, syscall.SIGSTOP)
 		stopped(t, child)
@@ -58,7 +58,7 @@ func TestSnapshotsOfTheDisk(t *testing.T) {
 	}
 }
 
-// copy gives what was said so far.
+// copy returns a copy of what was acknowledged so far.
 func (a *acknowledged) copy() *acknowledged {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -72,7 +72,7 @@ func (a *acknowledged) copy() *acknowledged {
 	return c
 }
 
-// stopped waits until every thread of a process stands still.
+// stopped waits until every thread of a process is stopped.
 func stopped(t *testing.T, c *exec.Cmd) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
@@ -84,7 +84,7 @@ func stopped(t *testing.T, c *exec.Cmd) {
 		for _, task := range tasks {
 			stat, err := os.ReadFile(task)
 			if err != nil {
-				continue // a thread that ended
+				continue // the thread ended
 			}
 			if _, state, _ := strings.Cut(string(stat), ") "); !strings.HasPrefix(state, "T") {
 				running++
@@ -99,9 +99,9 @@ func stopped(t *testing.T, c *exec.Cmd) {
 	}
 }
 
-// tear makes a log end in the middle of a commit: after its last whole one come frames of
-// which some arrived and some did not, as when power fails before the fsync. The layout is
-// that of https://sqlite.org/walformat.html.
+// tear makes a log end in the middle of a commit: after its last whole one follow frames of
+// which only some were written, as when power fails before the fsync. The layout is that of
+// https://sqlite.org/walformat.html.
 func tear(t *testing.T, wal string) {
 	t.Helper()
 	data, err := os.ReadFile(wal)
@@ -110,7 +110,7 @@ func tear(t *testing.T, wal string) {
 	}
 	const header, frameHeader = 32, 24
 	if len(data) < header {
-		return // the log was just begun
+		return // the log has just restarted
 	}
 	frame := frameHeader + int(binary.BigEndian.Uint32(data[8:]))
 	salts := data[16:24]
@@ -124,9 +124,9 @@ func tear(t *testing.T, wal string) {
 	for i := range next {
 		next[i] = byte(rand.Uint32())
 	}
-	for at := 0; at < len(next); at += frame { // frames that look right but for their checksum
+	for at := 0; at < len(next); at += frame { // frames that are valid but for their checksum
 		binary.BigEndian.PutUint32(next[at:], 1)
-		binary.BigEndian.PutUint32(next[at+4:], uint32(at/frame)) // the later ones say that they end a commit
+		binary.BigEndian.PutUint32(next[at+4:], uint32(at/frame)) // the later ones are marked as the end of a commit
 		copy(next[at+8:], salts)
 	}
 	next = next[:1+rand.N(len(next))]

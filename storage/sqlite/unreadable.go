@@ -11,11 +11,11 @@ import (
 	"switchhook/engine"
 )
 
-// A column whose content can't be decoded concerns its row alone. Where one row is asked
-// for, that is an error. A list gives the row with what of it can be read, the log says
-// which column it is, and those that must not go on without it find it in Unreadable.
+// A column that cannot be decoded affects only its row. Reading that one row is an error. A
+// list returns the row with its readable columns, the log names the others, and code that
+// must not continue without them finds them in Unreadable.
 
-// decoder gathers what can't be decoded of a row.
+// decoder collects the columns of a row that cannot be decoded.
 type decoder struct {
 	table, id string
 	columns   []string
@@ -24,7 +24,7 @@ type decoder struct {
 
 var errNoJSON = errors.New("it is no JSON")
 
-// try notes a column that can't be decoded.
+// try records a column that cannot be decoded.
 func (d *decoder) try(column string, err error) {
 	if err != nil {
 		d.columns = append(d.columns, column)
@@ -32,7 +32,7 @@ func (d *decoder) try(column string, err error) {
 	}
 }
 
-// scanned notes an error of Scan, which names the column.
+// scanned records an error of Scan, which names the column.
 func (d *decoder) scanned(err error) {
 	if err == nil {
 		return
@@ -56,7 +56,7 @@ func (d *decoder) targets(targets, sequences []byte) ([]engine.ID, []int64) {
 	return columnTargets(targets), columnSequences(sequences)
 }
 
-// err is an *unreadableError where something can't be decoded.
+// err returns an *unreadableError if a column cannot be decoded.
 func (d *decoder) err() error {
 	if len(d.errs) == 0 {
 		return nil
@@ -64,7 +64,7 @@ func (d *decoder) err() error {
 	return &unreadableError{d.table, d.id, d.columns, errors.Join(d.errs...)}
 }
 
-// unreadableError names the columns of a row that can't be decoded.
+// unreadableError names the columns of a row that cannot be decoded.
 type unreadableError struct {
 	table, id string
 	columns   []string
@@ -76,29 +76,29 @@ func (e *unreadableError) Error() string {
 	return fmt.Sprintf("table %s, id %s, %s", e.table, e.id, strings.ReplaceAll(e.err.Error(), "\n", "; "))
 }
 
-// Unwrap gives the errors of the columns.
+// Unwrap returns the errors of the columns.
 func (e *unreadableError) Unwrap() error { return e.err }
 
-// unreadables are the rows that were found so.
+// unreadables records the rows that have such columns.
 type unreadables struct {
-	log   *slog.Logger
-	count atomic.Int64
-	mu    sync.Mutex
-	told  map[string]bool // table and id
+	log    *slog.Logger
+	count  atomic.Int64
+	mu     sync.Mutex
+	logged map[string]bool // table and id
 }
 
-// toldAtMost bounds what told remembers.
-const toldAtMost = 10_000
+// maxLogged bounds the size of logged.
+const maxLogged = 10_000
 
-// note logs a row, once.
-func (u *unreadables) note(e *unreadableError) {
+// record counts and logs a row, once.
+func (u *unreadables) record(e *unreadableError) {
 	u.mu.Lock()
 	row := e.table + " " + e.id
-	known := u.told[row]
-	if u.told == nil || len(u.told) >= toldAtMost {
-		u.told = map[string]bool{}
+	known := u.logged[row]
+	if u.logged == nil || len(u.logged) >= maxLogged {
+		u.logged = map[string]bool{}
 	}
-	u.told[row] = true
+	u.logged[row] = true
 	u.mu.Unlock()
 	if known {
 		return
@@ -108,15 +108,15 @@ func (u *unreadables) note(e *unreadableError) {
 		"table", e.table, "id", e.id, "columns", e.columns, "error", e.err)
 }
 
-// one makes an error for a caller who asked for one row of it.
+// one converts the error for a caller who asked for that one row.
 func (u *unreadables) one(err error) error {
 	e, ok := errors.AsType[*unreadableError](err)
 	if !ok {
 		return err
 	}
-	u.note(e)
+	u.record(e)
 	return &engine.Error{Code: engine.CodeUnreadable, Message: "what is stored can't be read: " + e.Error()}
 }
 
-// Unreadable counts the rows that were found to hold something that can't be decoded.
+// Unreadable returns the number of rows found to hold a column that cannot be decoded.
 func (s *Store) Unreadable() int64 { return s.unreadable.count.Load() }

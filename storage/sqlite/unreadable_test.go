@@ -121,7 +121,7 @@ func TestUnreadableRow_LeavesTheRest(t *testing.T) {
 	}
 }
 
-// listed gives how many there are, and what is unreadable of those of which something is.
+// listed returns the number of items, and the unreadable columns of those that have any.
 func listed[T any](list []T, err error, unreadable func(T) []string) (int, [][]string, error) {
 	var found [][]string
 	for _, item := range list {

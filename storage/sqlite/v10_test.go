@@ -19,7 +19,7 @@ import (
 	"switchhook/storage/vault"
 )
 
-// restoreDump makes a database from a dump in testdata.
+// restoreDump creates a database from a dump in testdata.
 func restoreDump(t *testing.T, name string) (path string) {
 	t.Helper()
 	dump, err := os.ReadFile(filepath.Join("testdata", name))
@@ -38,16 +38,16 @@ func restoreDump(t *testing.T, name string) (path string) {
 // v10Key sealed the secrets in testdata/v10.sql.
 const v10Key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
-// TestSchema10_Opens opens what a router of schema 10 left when it was killed.
-// testdata/v10.sh tells how it was made; migrations that come later must keep this passing.
-func TestSchema10_Opens(t *testing.T) {
+// TestMigration_FromVersion10 opens a database of schema 10 whose router was killed.
+// testdata/v10.sh shows how it was made; later migrations must keep this passing.
+func TestMigration_FromVersion10(t *testing.T) {
 	path := restoreDump(t, "v10.sql")
 	for range 2 { // a second start migrates nothing
 		mustOpenV10(t, path)
 	}
 }
 
-// v10Options open a database of testdata/v10.sql.
+// v10Options returns Options for a database of testdata/v10.sql.
 func v10Options(path string) Options {
 	return Options{Path: path, Logger: slog.New(slog.DiscardHandler), Vault: func([]string) (*vault.Vault, error) {
 		keys, err := vault.ParseKeys(v10Key)
@@ -69,9 +69,9 @@ func mustOpenV10(t *testing.T, path string) {
 	closed(t, s)
 }
 
-// TestMigrations_StopAfterEach opens databases whose migration was ended after each of its
+// TestMigration_Interrupted opens databases whose migration was ended after each of its
 // steps.
-func TestMigrations_StopAfterEach(t *testing.T) {
+func TestMigration_Interrupted(t *testing.T) {
 	files, err := fs.Sub(schemaFiles, "schema")
 	if err != nil {
 		t.Fatal(err)
@@ -101,8 +101,8 @@ func TestMigrations_StopAfterEach(t *testing.T) {
 // migrateChild names the database for a child process that opens it until it is killed.
 const migrateChild = "SWITCHHOOK_MIGRATE_CHILD"
 
-// TestMigrations_Killed kills processes while they bring a database of schema 10 up to date.
-func TestMigrations_Killed(t *testing.T) {
+// TestMigration_Killed kills processes while they migrate a database of schema 10.
+func TestMigration_Killed(t *testing.T) {
 	rounds := 20
 	if testing.Short() {
 		rounds = 4
@@ -115,7 +115,8 @@ func TestMigrations_Killed(t *testing.T) {
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
-		// The version grows while it runs: killed at each of its steps, and in between.
+		// The version grows during the run: processes are killed at each of its steps, and
+		// in between.
 		time.Sleep(rand.N(60 * time.Millisecond))
 		c.Process.Kill()
 		if err := c.Wait(); err != nil {

@@ -12,31 +12,31 @@ import (
 	"switchhook/engine"
 )
 
-// outcomePace is the shortest time from one commit to a next one that holds outcomes
-// alone. Nobody waits for those, and they come in a trickle: without it, each would cost
-// an fsync of its own.
+// outcomePace is the minimum time from one commit to the next that holds only outcomes.
+// They have no waiting caller and arrive in a trickle: without it, each would cost its own
+// fsync.
 const outcomePace = 5 * time.Millisecond
 
-// writer makes every change to the database, in its one goroutine.
+// writer makes every change to the database, in a single goroutine.
 type writer struct {
 	queue             *queue
 	log               *slog.Logger
 	pace              time.Duration
 	onCommit          func(Commit)
-	watermark         *atomic.Int64 // the store's
-	savedMark         int64         // what of it is on disk
-	checkpointPending atomic.Bool   // set by the checkpointer: its part is done, see checkpoint.go
+	watermark         *atomic.Int64 // shared with the Store
+	savedMark         int64         // the value on disk
+	checkpointPending atomic.Bool   // set by the checkpointer when its part is done, see checkpoint.go
 	commits           atomic.Int64
 
 	conn     *sqlite3.SQLiteConn
-	preparer preparer // of conn; ends it
+	preparer preparer // of conn; its close ends conn
 	stmts    statements
 	rows     int              // written in this transaction
-	stored   map[string]int64 // bytes of event data by account, likewise
-	damage   *damage          // the store's
-	failed   int              // commits since the last that did not
-	// what was logged last
-	commitComplaint, checkpointComplaint complaint
+	stored   map[string]int64 // bytes of event data written in this transaction, by account
+	damage   *damage          // shared with the Store
+	failed   int              // consecutive failed commits
+	// throttle repeated log lines
+	commitErrors, checkpointErrors logThrottle
 	// transaction control
 	begin, commit, rollback        *statement
 	savepoint, release, rollbackTo *statement
@@ -67,13 +67,13 @@ func newWriter(s *Store, o Options) (_ *writer, err error) {
 
 func (w *writer) close() error { return w.preparer.close() }
 
-// run commits whatever has arrived, until the queue is closed and empty.
+// run commits the queued requests until the queue is closed and empty.
 func (w *writer) run() {
 	var batch []request
 	var started time.Time
 	for w.wait(started) {
 		started = time.Now()
-		batch = w.queue.take(batch)
+		batch = w.queue.takeAll(batch)
 		w.write(batch)
 		clear(batch)
 	}
@@ -82,9 +82,9 @@ func (w *writer) run() {
 	}
 }
 
-// wait returns true when it is time for the next commit, false when none will come. It
-// batches by arrival and spaces the starts of commits: to wait after the first request
-// instead halves throughput at 32 and at 256 callers.
+// wait returns true when the next commit is due, false when there will be none. It batches
+// by arrival and spaces the starts of commits: waiting after the first request instead
+// halves throughput at 32 and at 256 callers.
 func (w *writer) wait(last time.Time) bool {
 	for {
 		items, calls, closed := w.queue.counts()
@@ -112,11 +112,11 @@ func (w *writer) wait(last time.Time) bool {
 	}
 }
 
-// write commits a batch and answers it. Where one request can't be written, the others
-// are not to suffer: the batch is written again, each request guarded by a savepoint.
+// write commits a batch and answers it. If one request cannot be written, the others must
+// not fail: the batch is written again with a savepoint for each request.
 func (w *writer) write(batch []request) {
 	for i := range batch {
-		// A caller whose context ended may have taken its call back.
+		// A caller whose context ended may have withdrawn its call.
 		if c := batch[i].call; c != nil && !c.taken.CompareAndSwap(false, true) {
 			batch[i] = request{}
 		}
@@ -127,7 +127,7 @@ func (w *writer) write(batch []request) {
 		failed, err = w.transaction(batch, true)
 	}
 	w.report(len(batch), err)
-	err = w.damage.note(err)
+	err = w.damage.check(err)
 	if err == nil {
 		w.commits.Add(1)
 	} else {
@@ -146,32 +146,33 @@ func (w *writer) write(batch []request) {
 	}
 }
 
-// report logs how a commit ended: that it failed, once for a cause and again every minute
-// while it lasts, and that commits work again.
+// report logs failed commits, once for a cause and again every minute while they continue,
+// and the first success after them.
 func (w *writer) report(requests int, err error) {
 	if err == nil {
 		if w.failed > 0 {
 			w.log.Info("commits succeed again", "failed", w.failed)
-			w.failed, w.commitComplaint = 0, complaint{}
+			w.failed, w.commitErrors = 0, logThrottle{}
 		}
 		return
 	}
 	w.failed++
-	if w.commitComplaint.due(err) {
+	if w.commitErrors.allow(err) {
 		w.log.Error("commit failed", "requests", requests, "failed", w.failed, "error", err)
 	}
 }
 
-// complaint is what was logged last of something that fails again and again.
-type complaint struct {
+// logThrottle holds the cause and time of the last logged error, to limit repeated log
+// lines.
+type logThrottle struct {
 	cause string
 	at    time.Time
 }
 
-// due tells whether err is to be logged: its cause is another one, or a minute is over.
-func (c *complaint) due(err error) bool {
+// allow reports whether err may be logged: its cause is new, or a minute has passed.
+func (c *logThrottle) allow(err error) bool {
 	cause := err.Error()
-	if e, ok := errors.AsType[sqlite3.Error](err); ok { // without the row that met it first
+	if e, ok := errors.AsType[sqlite3.Error](err); ok { // without the row that hit it first
 		cause = e.Error()
 	}
 	if cause == c.cause && time.Since(c.at) < warnEvery {
@@ -181,7 +182,7 @@ func (c *complaint) due(err error) bool {
 	return true
 }
 
-// answer tells every caller how its request ended: err where all of them failed.
+// answer returns its result to every caller: err if the whole batch failed.
 func answer(batch []request, failed map[int]error, err error) {
 	for i, r := range batch {
 		switch {
@@ -198,15 +199,15 @@ func answer(batch []request, failed map[int]error, err error) {
 }
 
 // transaction writes a batch. err means that nothing of it is stored. failed holds the
-// outcomes that alone could not be written, which only careful can tell.
-func (w *writer) transaction(batch []request, careful bool) (failed map[int]error, err error) {
+// outcomes that could not be written, which only perRequestSavepoints can isolate.
+func (w *writer) transaction(batch []request, perRequestSavepoints bool) (failed map[int]error, err error) {
 	w.rows = 0
 	clear(w.stored)
 	if err := w.begin.exec(); err != nil {
 		return nil, fmt.Errorf("begin: %w", err)
 	}
 	defer func() {
-		// SQLite has ended the transaction by itself after some errors.
+		// SQLite has already ended the transaction after some errors.
 		if err != nil && !w.conn.AutoCommit() {
 			if rollback := w.rollback.exec(); rollback != nil {
 				err = errors.Join(err, fmt.Errorf("rollback: %w", rollback))
@@ -218,7 +219,7 @@ func (w *writer) transaction(batch []request, careful bool) (failed map[int]erro
 			continue
 		}
 		var failure error
-		if careful || r.call != nil && r.call.do != nil {
+		if perRequestSavepoints || r.call != nil && r.call.do != nil {
 			failure, err = w.withSavepoint(r)
 		} else {
 			failure, err = splitError(w.apply(r))
@@ -264,8 +265,8 @@ func (w *writer) apply(r request) error {
 	}
 }
 
-// splitError tells a refusal, which concerns its request alone and was found before anything
-// was written, from an error after which the transaction can't go on as it is.
+// splitError separates a refusal, which concerns one request and was found before anything
+// was written, from an error that spoils the transaction.
 func splitError(err error) (failure, fatal error) {
 	if e, ok := errors.AsType[*engine.Error](err); ok {
 		return e, nil
@@ -273,7 +274,7 @@ func splitError(err error) (failure, fatal error) {
 	return nil, err
 }
 
-// withSavepoint applies r so that nothing is left of it where it fails.
+// withSavepoint applies r and rolls it back if it fails.
 func (w *writer) withSavepoint(r request) (failure, fatal error) {
 	if err := w.savepoint.exec(); err != nil {
 		return nil, err
@@ -292,7 +293,7 @@ func (w *writer) withSavepoint(r request) (failure, fatal error) {
 	return failure, w.release.exec()
 }
 
-// isStorageFailure tells whether err speaks of the disk or the file, rather than of one row.
+// isStorageFailure reports whether err concerns the disk or the file rather than one row.
 func isStorageFailure(err error) bool {
 	e, ok := errors.AsType[sqlite3.Error](err)
 	if !ok {
@@ -306,7 +307,7 @@ func isStorageFailure(err error) bool {
 }
 
 func unavailable(err error) error {
-	if e, ok := errors.AsType[*engine.Error](err); ok { // it is damaged
+	if e, ok := errors.AsType[*engine.Error](err); ok { // the file is damaged
 		return e
 	}
 	message := "the database can't be written: " + err.Error()

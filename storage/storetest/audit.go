@@ -23,7 +23,7 @@ func (t *suite) audit(q engine.AuditQuery) []*engine.AuditEntry {
 }
 
 var audit = []check{
-	{"every change of the catalogue is stored with its entry", func(t *suite) {
+	{"audit: every configuration change is stored with its entry", func(t *suite) {
 		u, c, k := subscription(), script(), &engine.Key{ID: newID(), Account: "acme", Hash: [32]byte{1}}
 		v := &engine.ScriptVersion{Script: c.ID, Number: 1}
 		et, a := &engine.EventType{Name: "a", Version: 1}, &engine.Account{Name: "acme", Version: 1}
@@ -45,7 +45,7 @@ var audit = []check{
 			t.equal("entry", t.audit(engine.AuditQuery{Limit: 1}), []*engine.AuditEntry{e})
 		}
 	}},
-	{"a change that fails leaves no entry, and a broken entry no change", func(t *suite) {
+	{"audit: change and entry are atomic", func(t *suite) {
 		u := subscription()
 		t.must(t.s.PutSubscription(t.ctx(), u))
 		t.code(t.s.PutSubscription(engine.WithEntry(t.ctx(), entry("subscription", "a")), u), engine.CodeStale)
@@ -64,7 +64,7 @@ var audit = []check{
 		t.equal("version", list[0].Version, int64(2))
 		t.equal("entries", t.audit(engine.AuditQuery{}), []*engine.AuditEntry{first})
 	}},
-	{"the audit log is found by account, kind, subject, actor and time", func(t *suite) {
+	{"audit: filters", func(t *suite) {
 		first, second, third := entry("key", "one"), entry("script", "two"), entry("script", "one")
 		second.Account, second.Actor = "", engine.AuditActor{Name: "switchhook"}
 		second.Changed, second.Before, second.After = nil, nil, nil
@@ -94,7 +94,7 @@ var audit = []check{
 		t.s = t.reopen()
 		t.equal("after a restart", t.audit(engine.AuditQuery{}), []*engine.AuditEntry{third, second, first})
 	}},
-	{"entries of the audit log are removed in small steps, the oldest first", func(t *suite) {
+	{"audit: prune in small steps, oldest first", func(t *suite) {
 		more, err := t.s.PruneAudit(t.ctx(), never)
 		t.must(err)
 		t.equal("more, of none", more, false)
@@ -133,7 +133,7 @@ var audit = []check{
 		t.equal("more", more, false)
 		t.equal("left after another step", len(t.audit(engine.AuditQuery{})), keep)
 	}},
-	{"the bytes of stored events are counted by account", func(t *suite) {
+	{"stored bytes: counted by account", func(t *suite) {
 		stored := func(account string) int64 {
 			n, err := t.s.StoredBytes(t.ctx(), account)
 			t.must(err)

@@ -39,7 +39,7 @@ func script() *engine.Script {
 }
 
 var catalogue = []check{
-	{"scripts come back as they were, until they are deleted", func(t *suite) {
+	{"scripts: round trip and delete", func(t *suite) {
 		full, bare := script(), &engine.Script{ID: newID(), Account: "b", Name: "x", Version: 1}
 		t.must(t.s.PutScript(t.ctx(), full))
 		t.must(t.s.PutScript(t.ctx(), bare))
@@ -57,7 +57,7 @@ var catalogue = []check{
 		t.must(err)
 		t.equal("scripts", list, []*engine.Script{full})
 	}},
-	{"a script's name is its account's only one", func(t *suite) {
+	{"scripts: name unique per account", func(t *suite) {
 		first, same, elsewhere := script(), script(), script()
 		elsewhere.Account = "other"
 		t.must(t.s.PutScript(t.ctx(), first))
@@ -66,7 +66,7 @@ var catalogue = []check{
 		t.must(t.s.DeleteScript(t.ctx(), first.ID))
 		t.must(t.s.PutScript(t.ctx(), same))
 	}},
-	{"versions of a script are written once", func(t *suite) {
+	{"script versions: written once", func(t *suite) {
 		c := script()
 		t.must(t.s.PutScript(t.ctx(), c))
 		var all []*engine.ScriptVersion
@@ -88,7 +88,7 @@ var catalogue = []check{
 		t.must(err)
 		t.equal("second page", page, all[2:])
 	}},
-	{"cases of a script are those of its newest version", func(t *suite) {
+	{"scripts: cases are those of the newest version", func(t *suite) {
 		c := script()
 		c.Cases, c.Live = []byte("[0]"), 0
 		t.must(t.s.PutScript(t.ctx(), c))
@@ -133,7 +133,7 @@ var catalogue = []check{
 		t.s = t.reopen()
 		expect("none, after a restart", "", "", "[22] live "+second, "[1] live "+again)
 	}},
-	{"subscriptions come back as they were", func(t *suite) {
+	{"subscriptions: round trip", func(t *suite) {
 		full, bare := subscription(), &engine.Subscription{ID: newID(), Account: "b", Version: 1}
 		t.must(t.s.PutSubscription(t.ctx(), full))
 		t.must(t.s.PutSubscription(t.ctx(), bare))
@@ -141,7 +141,7 @@ var catalogue = []check{
 		t.must(err)
 		t.equal("subscriptions", list, []*engine.Subscription{full, bare})
 	}},
-	{"a subscription changes from version to version", func(t *suite) {
+	{"subscriptions: optimistic concurrency", func(t *suite) {
 		u := subscription()
 		t.must(t.s.PutSubscription(t.ctx(), u))
 		for _, version := range []int64{1, 3} {
@@ -155,7 +155,7 @@ var catalogue = []check{
 		t.must(err)
 		t.equal("subscriptions", list, []*engine.Subscription{u})
 	}},
-	{"of many changes at once, one wins", func(t *suite) {
+	{"subscriptions: one of many concurrent updates wins", func(t *suite) {
 		u := subscription()
 		t.must(t.s.PutSubscription(t.ctx(), u))
 		errs := make([]error, 20)
@@ -178,7 +178,7 @@ var catalogue = []check{
 		}
 		t.equal("winners", won, 1)
 	}},
-	{"a deleted subscription is gone, its deliveries are not", func(t *suite) {
+	{"subscriptions: delete keeps deliveries", func(t *suite) {
 		u := subscription()
 		t.must(t.s.PutSubscription(t.ctx(), u))
 		e := event(u.ID)
@@ -191,12 +191,12 @@ var catalogue = []check{
 		t.equal("state", t.delivery(id(e, u.ID)).State, engine.StateSucceeded)
 
 		t.code(t.s.DeleteSubscription(t.ctx(), u.ID), engine.CodeNotFound)
-		for _, version := range []int64{1, 2} { // it can't be brought back
+		for _, version := range []int64{1, 2} { // it must not be restored
 			u.Version = version
 			t.code(t.s.PutSubscription(t.ctx(), u), engine.CodeStale)
 		}
 	}},
-	{"how targets fare comes back, until they do well or are deleted", func(t *suite) {
+	{"health: round trip until healthy or deleted", func(t *suite) {
 		well, ill, gone := subscription(), subscription(), subscription()
 		for _, u := range []*engine.Subscription{well, ill, gone} {
 			t.must(t.s.PutSubscription(t.ctx(), u))
@@ -217,7 +217,7 @@ var catalogue = []check{
 		t.must(err)
 		t.equal("health", got, list[1:2])
 	}},
-	{"event types come back, change and go", func(t *suite) {
+	{"event types: create, update, delete", func(t *suite) {
 		full := &engine.EventType{
 			Name: "order.created", Description: "ü", Schema: []byte(`{"type":"object"}`),
 			Samples: [][]byte{[]byte(`{"a": 1}`), []byte("[ 2 ]")}, Verify: engine.VerifyCloudEvents, Version: 1, CreatedAt: base, UpdatedAt: base,
@@ -237,9 +237,9 @@ var catalogue = []check{
 		list, err = t.s.EventTypes(t.ctx())
 		t.must(err)
 		t.equal("event types", list, []*engine.EventType{full})
-		t.must(t.s.PutEventType(t.ctx(), bare)) // a name may be used again, from version 1
+		t.must(t.s.PutEventType(t.ctx(), bare)) // a name may be reused, from version 1
 	}},
-	{"what is set for accounts comes back", func(t *suite) {
+	{"accounts: round trip", func(t *suite) {
 		a := &engine.Account{
 			Name: "acme", Verify: engine.VerifyHookSecret, Quota: engine.Quota{Subscriptions: 1, EventsPerSecond: 2, StoredBytes: 3},
 			Retention: engine.Retention{Succeeded: time.Hour, Dead: time.Minute}, Version: 1, CreatedAt: base, UpdatedAt: base,
@@ -252,7 +252,7 @@ var catalogue = []check{
 		t.must(err)
 		t.equal("accounts", list, []*engine.Account{a})
 	}},
-	{"keys come back and go", func(t *suite) {
+	{"keys: create and delete", func(t *suite) {
 		a := &engine.Key{
 			ID: newID(), Name: "ci", Account: "acme", Admin: true, Prefix: "sk_ab", Hash: [32]byte{1, 0, 255}, CreatedAt: base,
 			ExpiresAt: base.Add(time.Hour), OldHash: [32]byte{9}, OldUntil: base.Add(time.Minute), LastUsedAt: base.Add(time.Second),
@@ -270,7 +270,7 @@ var catalogue = []check{
 		t.must(err)
 		t.equal("keys", list, []*engine.Key{b})
 	}},
-	{"a key is replaced, and its last use noted", func(t *suite) {
+	{"keys: replace and last use", func(t *suite) {
 		a := &engine.Key{ID: newID(), Name: "ci", Account: "acme", Scopes: []engine.Scope{engine.ScopeRead}, Prefix: "one", Hash: [32]byte{1}, CreatedAt: base}
 		b := &engine.Key{ID: newID(), Account: "b", Scopes: []engine.Scope{engine.ScopeRead}, Hash: [32]byte{2}}
 		t.code(t.s.ReplaceKey(t.ctx(), a), engine.CodeNotFound)

@@ -12,7 +12,7 @@ import (
 func ignored([]engine.Waiting) {}
 
 var deliveries = []check{
-	{"a delivery is pending before its first outcome", func(t *suite) {
+	{"deliveries: pending before the first outcome", func(t *suite) {
 		e := event(5, 6)
 		e.Key = "order-1"
 		t.append(e)
@@ -25,7 +25,7 @@ var deliveries = []check{
 		t.code(err, engine.CodeNotFound)
 		t.equal("attempts", len(t.attempts(id(e, 6))), 0)
 	}},
-	{"a delivery shows its last attempt", func(t *suite) {
+	{"deliveries: show the last attempt", func(t *suite) {
 		e := event(5)
 		d := id(e, 5)
 		t.append(e)
@@ -45,7 +45,7 @@ var deliveries = []check{
 		_, err := t.s.Delivery(t.ctx(), "other", d)
 		t.code(err, engine.CodeNotFound)
 	}},
-	{"deliveries are counted by state, up to a limit, with the oldest event", func(t *suite) {
+	{"deliveries: count by state with limit and oldest event", func(t *suite) {
 		count := func(state engine.State, limit, want int, oldest engine.ID) {
 			t.Helper()
 			n, first, err := t.s.CountDeliveries(t.ctx(), state, limit)
@@ -69,7 +69,7 @@ var deliveries = []check{
 		count(engine.StateDead, 10, 1, third.ID)
 		count(engine.StateRetrying, 10, 1, second.ID)
 	}},
-	{"each state is kept", func(t *suite) {
+	{"deliveries: every state round-trips", func(t *suite) {
 		for _, state := range []engine.State{engine.StatePending, engine.StateRetrying, engine.StateSucceeded, engine.StateDead, engine.StateDropped} {
 			e := event(1)
 			t.append(e)
@@ -77,7 +77,7 @@ var deliveries = []check{
 			t.equal("state", t.delivery(id(e, 1)).State, state)
 		}
 	}},
-	{"a delivery to a subscription that was no target can be made", func(t *suite) {
+	{"deliveries: to a subscription that was no target", func(t *suite) {
 		e := event(1)
 		t.append(e)
 		t.record(tried(id(e, 2), engine.StateDead, 1, 400))
@@ -86,7 +86,7 @@ var deliveries = []check{
 		t.must(err)
 		t.equal("unfinished", unfinished[0].Targets, []engine.ID{1})
 	}},
-	{"attempts come back as they were", func(t *suite) {
+	{"attempts: round trip", func(t *suite) {
 		e := event(5)
 		t.append(e)
 		full := &engine.Attempt{
@@ -112,7 +112,7 @@ var deliveries = []check{
 		}
 		t.equal("attempts", t.attempts(id(e, 5)), want)
 	}},
-	{"each attempt keeps its body, also where they repeat", func(t *suite) {
+	{"attempts: repeated bodies round-trip", func(t *suite) {
 		e := event(5, 6)
 		t.append(e)
 		long := slices.Repeat([]byte("x"), 100_000)
@@ -130,7 +130,7 @@ var deliveries = []check{
 		}
 		t.equal("body", t.attempts(id(e, 6))[0].Request.Body, []byte("mine"))
 	}},
-	{"a spilled delivery never overwrites an outcome", func(t *suite) {
+	{"spill: never overwrites an outcome", func(t *suite) {
 		e := event(1, 2, 3)
 		t.append(e)
 		t.record(tried(id(e, 1), engine.StateSucceeded, 1, 200))
@@ -143,7 +143,7 @@ var deliveries = []check{
 		t.record(tried(id(e, 2), engine.StateSucceeded, 1, 200))
 		t.equal("later outcome", t.delivery(id(e, 2)).State, engine.StateSucceeded)
 	}},
-	{"outcomes of one delivery keep their order", func(t *suite) {
+	{"outcomes: ordered per delivery", func(t *suite) {
 		e := event(1)
 		t.append(e)
 		var all []*engine.Outcome
@@ -156,7 +156,7 @@ var deliveries = []check{
 		t.equal("attempts", d.Attempts, 501)
 		t.equal("kept attempts", len(t.attempts(id(e, 1))), 501)
 	}},
-	{"due deliveries are taken once, the longest due first", func(t *suite) {
+	{"due: taken once, longest due first", func(t *suite) {
 		var want []engine.Waiting
 		for i := range 30 {
 			e := event(1)
@@ -199,7 +199,7 @@ var deliveries = []check{
 		t.must(err)
 		t.equal("next due", next, base.Add(time.Microsecond))
 	}},
-	{"many who take what is due get each delivery once", func(t *suite) {
+	{"due: concurrent takers get each delivery once", func(t *suite) {
 		for range 200 {
 			e := event(1)
 			t.append(e)
@@ -242,7 +242,7 @@ var deliveries = []check{
 		t.must(err)
 		t.equal("next due", next, time.Time{})
 	}},
-	{"the backlog holds pending deliveries that have a row, oldest first", func(t *suite) {
+	{"backlog: pending rows, oldest first", func(t *suite) {
 		var want []engine.Waiting
 		for i := range 12 {
 			e := event(1, 2, 3)
@@ -274,7 +274,7 @@ var deliveries = []check{
 		slices.Sort(subscriptions)
 		t.equal("subscriptions", subscriptions, []engine.ID{1, 3})
 	}},
-	{"when a delivery was asked for again is kept", func(t *suite) {
+	{"retry: request time is stored", func(t *suite) {
 		e := event(1)
 		d := id(e, 1)
 		t.append(e)
@@ -302,7 +302,7 @@ var deliveries = []check{
 		t.must(err)
 		t.equal("backlog", got, []engine.Waiting{{ID: o.ID, RenewedAt: renewed}})
 	}},
-	{"what is outstanding is pending or failed, in the order of events", func(t *suite) {
+	{"outstanding: pending or retrying, in event order", func(t *suite) {
 		var want []engine.Waiting
 		for i := range 12 {
 			e := event(1, 2)
@@ -312,7 +312,7 @@ var deliveries = []check{
 			case 1:
 				t.record(waits(id(e, 1), 0))
 				want = append(want, engine.Waiting{ID: id(e, 1)})
-			case 2: // due in another order than they came
+			case 2: // due in another order than that of arrival
 				t.record(failed(id(e, 1), 2, base.Add(time.Duration(-i)*time.Second)))
 				want = append(want, engine.Waiting{ID: id(e, 1), Attempts: 2, Failed: true})
 			case 3:
@@ -329,7 +329,7 @@ var deliveries = []check{
 		t.must(err)
 		t.equal("after the last", len(got), 0)
 	}},
-	{"unfinished events are those with targets without a row", func(t *suite) {
+	{"unfinished: events with targets without a row", func(t *suite) {
 		none, done, half, fresh := event(), event(1, 2), event(3, 1, 2), event(2, 1)
 		half.Headers, half.Key = map[string]string{"a": "b"}, "k"
 		t.append(none, done, half, fresh)
@@ -353,7 +353,7 @@ var deliveries = []check{
 			t.equal(fmt.Sprintf("after %d, limit %d", step.after, step.limit), got, step.want)
 		}
 	}},
-	{"the watermark only rises", func(t *suite) {
+	{"watermark: only rises", func(t *suite) {
 		for _, step := range []struct{ set, want engine.ID }{{0, 0}, {5, 5}, {3, 5}, {9, 9}} {
 			t.s.SetWatermark(step.set)
 			got, err := t.s.Watermark(t.ctx())
@@ -361,7 +361,7 @@ var deliveries = []check{
 			t.equal("watermark", got, step.want)
 		}
 	}},
-	{"a subscription's waiting deliveries are given up", func(t *suite) {
+	{"give up: pending and retrying deliveries become dead", func(t *suite) {
 		const many = 2500 // more than a store may want to change at once
 		var outcomes []*engine.Outcome
 		all := make([]*engine.Event, many)

@@ -11,7 +11,7 @@ import (
 )
 
 var events = []check{
-	{"an event comes back as it was", func(t *suite) {
+	{"events: round trip", func(t *suite) {
 		full := &engine.Event{
 			ID: newID(), Key: "order-17", Account: "käufer", Type: "order.created",
 			Time:    time.Date(1999, 12, 31, 23, 59, 59, 987e6, time.UTC),
@@ -33,7 +33,7 @@ var events = []check{
 		t.must(err)
 		t.equal("last id", last, large.ID)
 	}},
-	{"a new store has no events", func(t *suite) {
+	{"events: empty store", func(t *suite) {
 		last, err := t.s.LastEventID(t.ctx())
 		t.must(err)
 		t.equal("last id", last, engine.ID(0))
@@ -45,7 +45,7 @@ var events = []check{
 		_, err = t.s.EventByKey(t.ctx(), engine.KeyHash{1})
 		t.code(err, engine.CodeNotFound)
 	}},
-	{"an event of another account is not found", func(t *suite) {
+	{"events: other accounts' are not found", func(t *suite) {
 		e := event()
 		t.append(e)
 		_, err := t.s.Event(t.ctx(), "other", e.ID)
@@ -53,8 +53,8 @@ var events = []check{
 		_, err = t.s.Event(t.ctx(), "", e.ID)
 		t.must(err)
 	}},
-	{"events are listed newest first, by account, type and span", listEvents},
-	{"the same key with the same content is a repeat", func(t *suite) {
+	{"events: list filters, newest first", listEvents},
+	{"idempotency: same key and content is a repeat", func(t *suite) {
 		first, again := event(1, 2, 3), event(9)
 		key, digest := engine.KeyHash{1}, engine.KeyHash{2}
 		t.appendKeyed(first, digest, key)
@@ -67,7 +67,7 @@ var events = []check{
 		t.must(err)
 		t.equal("by key", found, first.ID)
 	}},
-	{"a name leads to the first event that has it, and makes no repeat", func(t *suite) {
+	{"idempotency: names find the first event, no repeat", func(t *suite) {
 		first, second := event(1), event(2)
 		name := engine.KeyHash{1}
 		for i, e := range []*engine.Event{first, second} {
@@ -79,7 +79,7 @@ var events = []check{
 		t.must(err)
 		t.equal("by name", found, first.ID)
 	}},
-	{"the same key with other content is a conflict, and nothing of the call is stored", func(t *suite) {
+	{"idempotency: other content is a conflict, call stores nothing", func(t *suite) {
 		first, fresh, bad := event(), event(), event()
 		key := engine.KeyHash{1}
 		t.appendKeyed(first, engine.KeyHash{2}, key)
@@ -100,7 +100,7 @@ var events = []check{
 			t.code(err, engine.CodeNotFound)
 		}
 	}},
-	{"repeats within one call count", func(t *suite) {
+	{"idempotency: repeats within one call", func(t *suite) {
 		a, b, c := event(1, 2), event(), event(4)
 		results, err := t.s.Append(t.ctx(), []engine.NewEvent{
 			{Event: a, Keys: []engine.KeyHash{{1}}, Digest: engine.KeyHash{9}},
@@ -121,7 +121,7 @@ var events = []check{
 		_, err = t.s.EventByKey(t.ctx(), engine.KeyHash{3})
 		t.code(err, engine.CodeNotFound)
 	}},
-	{"of many at once with one key, one is stored", func(t *suite) {
+	{"idempotency: concurrent appends with one key store one", func(t *suite) {
 		const callers = 100
 		var mu sync.Mutex
 		var stored int
@@ -150,7 +150,7 @@ var events = []check{
 			t.Fatalf("%d ids answered, %d said to be new, %d stored", len(seen), stored, len(list))
 		}
 	}},
-	{"a call that can't be stored leaves the others alone", func(t *suite) {
+	{"append: failed call leaves others alone", func(t *suite) {
 		taken := event()
 		t.append(taken)
 		var wait sync.WaitGroup
@@ -177,7 +177,7 @@ var events = []check{
 		t.must(err)
 		t.equal("events", len(list), 41)
 	}},
-	{"no events make no work, and an ended context none either", func(t *suite) {
+	{"append: no events or ended context", func(t *suite) {
 		results, err := t.s.Append(t.ctx(), nil)
 		t.must(err)
 		t.equal("results", len(results), 0)

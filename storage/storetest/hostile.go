@@ -8,7 +8,7 @@ import (
 	"switchhook/engine"
 )
 
-// hostileTexts are different texts that a store may take for one another, or change.
+// hostileTexts are different texts that a store might confuse or change.
 var hostileTexts = []string{
 	"", " ", "a", "A", "ä", "a\u0308", "a%", "a_", "a*", "a?", "[a]", "%", "_", "*", `\`, `'`, `"`, "--", "a\x00", "a\x00b", "\x00", "\x00a",
 	"a\xff", "\xff\xfe", "\xed\xa0\x80", "\ufffd", "\ufeffa", "a\n", "a\r\n", "NULL", "0", "00", "1e3", "1000", "9223372036854775808",
@@ -16,7 +16,7 @@ var hostileTexts = []string{
 }
 
 var hostile = []check{
-	{"texts of every kind are found again, and nothing else", func(t *suite) {
+	{"hostile: texts match exactly", func(t *suite) {
 		for i, text := range hostileTexts {
 			e := event(engine.ID(i + 1))
 			e.Account, e.Type, e.Key = text, "type "+text, text
@@ -26,7 +26,7 @@ var hostile = []check{
 			t.record(failed(id(e, engine.ID(i+1)), 1, base))
 		}
 		for i, text := range hostileTexts {
-			if text == "" { // no account: everybody's
+			if text == "" { // no account: all accounts
 				continue
 			}
 			list, err := t.s.Events(t.ctx(), engine.EventQuery{Account: text, Type: "type " + text})
@@ -47,7 +47,7 @@ var hostile = []check{
 			t.equal("target", e.Targets, []engine.ID{engine.ID(i + 1)})
 		}
 	}},
-	{"names of every kind are one thing each", func(t *suite) {
+	{"hostile: names stay distinct", func(t *suite) {
 		for _, text := range hostileTexts {
 			c := script()
 			c.Name, c.Account, c.Description = text, text, text
@@ -95,7 +95,7 @@ var hostile = []check{
 			t.code(t.s.DeleteEventType(t.ctx(), text), engine.CodeNotFound)
 		}
 	}},
-	{"times of every kind come back", func(t *suite) {
+	{"hostile: times round-trip", func(t *suite) {
 		for _, at := range []time.Time{
 			time.Date(1, 1, 1, 0, 0, 0, 1e6, time.UTC), time.Date(1899, 12, 31, 23, 59, 59, 999e6, time.UTC), time.Unix(-1, 0).UTC(), time.Unix(0, 0).UTC(),
 			time.Date(2262, 4, 12, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 999e6, time.UTC),
@@ -123,7 +123,7 @@ var hostile = []check{
 		t.must(err)
 		t.equal("next due", next, time.Date(1, 1, 1, 0, 0, 0, 1e6, time.UTC))
 	}},
-	{"cursors beyond all ids give an end, not an error", func(t *suite) {
+	{"hostile: cursors beyond all ids end the list", func(t *suite) {
 		e := event(1)
 		t.append(e)
 		t.record(failed(id(e, 1), 1, base))

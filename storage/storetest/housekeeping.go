@@ -7,7 +7,8 @@ import (
 	"switchhook/engine"
 )
 
-// prune makes steps until all was looked at, and gives how many events and bytes went.
+// prune runs steps until all events were examined, and returns the number of removed events
+// and bytes.
 func (t *suite) prune(q engine.PruneQuery) (events int, bytes int64) {
 	t.Helper()
 	for {
@@ -24,7 +25,7 @@ func (t *suite) prune(q engine.PruneQuery) (events int, bytes int64) {
 	}
 }
 
-// settle says that all events so far have rows for all their targets.
+// settle declares that all events so far have rows for all their targets.
 func (t *suite) settle() {
 	t.Helper()
 	last, err := t.s.LastEventID(t.ctx())
@@ -37,7 +38,7 @@ const never = engine.ID(1<<63 - 1)
 func all(string, bool, time.Time) bool { return true }
 
 var housekeeping = []check{
-	{"a finished event is removed with all that hangs on it", func(t *suite) {
+	{"prune: removes a finished event with its rows", func(t *suite) {
 		gone, kept := event(1, 2), event(1, 2)
 		t.appendKeyed(gone, engine.KeyHash{9}, engine.KeyHash{1})
 		t.appendKeyed(kept, engine.KeyHash{9}, engine.KeyHash{2})
@@ -63,7 +64,7 @@ var housekeeping = []check{
 		t.must(err)
 		t.equal("the key is free", results, []engine.Appended{{ID: again.ID, Matched: 1}})
 	}},
-	{"what is not finished is never removed", func(t *suite) {
+	{"prune: keeps unfinished events", func(t *suite) {
 		var kept []*engine.Event
 		make := func(outcomes func(*engine.Event) []*engine.Outcome) {
 			e := event(1, 2)
@@ -74,14 +75,15 @@ var housekeeping = []check{
 		done := func(e *engine.Event) *engine.Outcome { return tried(id(e, 2), engine.StateSucceeded, 1, 200) }
 		make(func(e *engine.Event) []*engine.Outcome { return []*engine.Outcome{waits(id(e, 1), 0), done(e)} })
 		make(func(e *engine.Event) []*engine.Outcome { return []*engine.Outcome{failed(id(e, 1), 1, base), done(e)} })
-		make(func(e *engine.Event) []*engine.Outcome { // a dead letter that is tried again
+		make(func(e *engine.Event) []*engine.Outcome { // a dead letter that is retried
 			return []*engine.Outcome{tried(id(e, 1), engine.StateDead, 1, 400), waits(id(e, 1), 1), done(e)}
 		})
-		make(func(e *engine.Event) []*engine.Outcome { // to one that was no target
+		make(func(e *engine.Event) []*engine.Outcome { // to a subscription that was no target
 			return []*engine.Outcome{tried(id(e, 1), engine.StateSucceeded, 1, 200), done(e), failed(id(e, 3), 1, base)}
 		})
 		t.settle()
-		// Above the watermark, whatever is said of it; the second has no row for one target.
+		// Above the watermark, whatever their deliveries; the second has no row for one
+		// target.
 		late, half := event(1), event(1, 2)
 		t.append(late, half)
 		t.record(tried(id(late, 1), engine.StateSucceeded, 1, 200), tried(id(half, 1), engine.StateSucceeded, 1, 200))
@@ -95,7 +97,7 @@ var housekeeping = []check{
 		n, _ = t.prune(engine.PruneQuery{Before: never, Remove: all})
 		t.equal("removed below the watermark", n, 1)
 	}},
-	{"what may go is asked with what decides it", func(t *suite) {
+	{"prune: arguments of Remove", func(t *suite) {
 		quiet, good, dead, other := event(), event(1), event(1, 2), event(1)
 		other.Account = "other"
 		t.append(quiet, good, dead, other)
@@ -121,7 +123,7 @@ var housekeeping = []check{
 		n, _ = t.prune(engine.PruneQuery{After: quiet.ID, Before: good.ID, Remove: all})
 		t.equal("removed between two that stay", n, 0)
 	}},
-	{"many events are removed in small steps", func(t *suite) {
+	{"prune: small steps", func(t *suite) {
 		const many = 2500
 		list := make([]*engine.Event, many)
 		var outcomes []*engine.Outcome
@@ -147,14 +149,14 @@ var housekeeping = []check{
 		t.must(err)
 		t.equal("left", len(left), many/10)
 	}},
-	{"an outcome of an event that was removed leaves nothing", func(t *suite) {
+	{"prune: outcome of a removed event stores nothing", func(t *suite) {
 		e := event(1)
 		t.append(e)
 		t.record(tried(id(e, 1), engine.StateDead, 1, 400))
 		t.settle()
 		t.prune(engine.PruneQuery{Before: never, Remove: all})
 		t.record(waits(id(e, 1), 1))
-		asked := waits(id(e, 1), 1) // somebody asks for a retry at this moment
+		asked := waits(id(e, 1), 1) // a retry is requested at this moment
 		asked.RenewedAt = base
 		refused := make(chan error, 1)
 		t.s.Record(asked, func(err error) { refused <- err })
@@ -165,7 +167,7 @@ var housekeeping = []check{
 		t.must(err)
 		t.equal("waiting", len(waiting), 0)
 	}},
-	{"open deliveries are counted by subscription", func(t *suite) {
+	{"open deliveries: counted by subscription", func(t *suite) {
 		for i := range 30 {
 			e := event(1, 2, 3)
 			t.append(e)
@@ -178,7 +180,7 @@ var housekeeping = []check{
 		t.must(err)
 		t.equal("open", open, map[engine.ID]engine.BacklogCount{1: {Failed: 30}, 2: {Pending: 10}})
 	}},
-	{"room that was freed is given back", func(t *suite) {
+	{"compact: returns freed space", func(t *suite) {
 		big := make([]*engine.Event, 200)
 		for i := range big {
 			big[i] = event()

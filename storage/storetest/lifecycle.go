@@ -9,7 +9,7 @@ import (
 )
 
 var lifecycle = []check{
-	{"what was written is there after a restart", func(t *suite) {
+	{"lifecycle: data survives a restart", func(t *suite) {
 		u := subscription()
 		t.must(t.s.PutSubscription(t.ctx(), u))
 		t.must(t.s.PutEventType(t.ctx(), &engine.EventType{Name: "a", Version: 1}))
@@ -42,10 +42,10 @@ var lifecycle = []check{
 		t.must(err)
 		t.equal("repeat", results, []engine.Appended{{ID: e.ID, Matched: 2, Repeated: true}})
 	}},
-	{"ping finds a store that can be written", func(t *suite) {
+	{"lifecycle: ping", func(t *suite) {
 		t.must(t.s.Ping(t.ctx()))
 	}},
-	{"close writes what was handed in, and later calls are unavailable", func(t *suite) {
+	{"lifecycle: close flushes, later calls are unavailable", func(t *suite) {
 		const outcomes, callers = 500, 40
 		old := t.s
 		e := event(1)

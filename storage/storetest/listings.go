@@ -9,9 +9,9 @@ import (
 )
 
 var listings = []check{
-	{"deliveries are listed by every filter, page by page", listDeliveries},
-	{"pages have no double and no gap while writes go on", listWhileWriting},
-	{"one event lists all its deliveries below the watermark as well", func(t *suite) {
+	{"deliveries: list filters and pages", listDeliveries},
+	{"deliveries: pages consistent while writing", listWhileWriting},
+	{"deliveries: all of one event, below the watermark too", func(t *suite) {
 		e := event(1, 2, 3)
 		t.append(e)
 		t.record(failed(id(e, 2), 1, base))
@@ -21,7 +21,7 @@ var listings = []check{
 	}},
 }
 
-// listDeliveries compares every combination of filters with a list made by hand.
+// listDeliveries compares every combination of filters with a list built by the test.
 func listDeliveries(t *suite) {
 	random := rand.New(rand.NewPCG(1, 2))
 	accounts, kinds := []string{"acme", "other"}, []string{"a", "b"}
@@ -87,7 +87,8 @@ func listDeliveries(t *suite) {
 	}
 }
 
-// pages reads a query in pages of several sizes and compares it with what of all fits it.
+// pages reads a query in pages of several sizes and compares it with the matching part of
+// all.
 func (t *suite) pages(all []*engine.Delivery, q engine.DeliveryQuery) {
 	t.Helper()
 	var want []engine.DeliveryID
@@ -131,7 +132,7 @@ func listWhileWriting(t *suite) {
 	}
 	stop := make(chan struct{})
 	var wait sync.WaitGroup
-	wait.Go(func() { // gives rows to what is listed, and makes more
+	wait.Go(func() { // gives rows to listed deliveries, and adds more
 		for i := 0; ; i++ {
 			select {
 			case <-stop:

@@ -7,7 +7,7 @@ import (
 )
 
 var replays = []check{
-	{"replays come back as they were, newest first", func(t *suite) {
+	{"replays: round trip, newest first", func(t *suite) {
 		full := &engine.Replay{
 			ID: newID(), Account: "acme", Subscriptions: []engine.ID{1, 2}, To: 3, Since: base, Until: base.Add(time.Hour),
 			EventTypes: []string{"order.*"}, States: []engine.State{engine.StateDead, engine.StateDropped}, Missing: true, Filter: "data.n > <ü>",
@@ -41,7 +41,7 @@ var replays = []check{
 			t.equal("replays", list, c.want)
 		}
 	}},
-	{"a subscription's history is in the order of its events", func(t *suite) {
+	{"history: event order", func(t *suite) {
 		var all, dead []engine.DeliveryID
 		var ids []engine.ID
 		for i := range 10 {
@@ -73,7 +73,7 @@ var replays = []check{
 		t.must(err)
 		t.equal("oldest events", []engine.ID{oldest[0].ID, oldest[1].ID}, ids[3:5])
 	}},
-	{"a delivery waits again, whatever became of it", func(t *suite) {
+	{"replays: any delivery becomes pending again", func(t *suite) {
 		given, tried3 := event(5), event(5)
 		t.append(given, tried3)
 		t.record(&engine.Outcome{ID: id(given, 5), State: engine.StateDead, Error: "too old"}, tried(id(tried3, 5), engine.StateSucceeded, 3, 200))

@@ -18,7 +18,7 @@ func (t *suite) begin(r *engine.IdempotentRequest, keep int) *engine.IdempotentR
 }
 
 var requests = []check{
-	{"a request is stored when it begins, and with its answer", func(t *suite) {
+	{"requests: stored at begin and with the answer", func(t *suite) {
 		first, again, other := request("acme", "k"), request("acme", "k"), request("rival", "k")
 		again.Digest = engine.RequestDigest("something else")
 		t.equal("stored", t.begin(first, 10), (*engine.IdempotentRequest)(nil))
@@ -33,7 +33,7 @@ var requests = []check{
 		t.must(t.s.ForgetRequest(t.ctx(), first.ID))
 		t.equal("once it is forgotten", t.begin(again, 10), (*engine.IdempotentRequest)(nil))
 	}},
-	{"of many requests at once under one key one is stored", func(t *suite) {
+	{"requests: concurrent begins under one key store one", func(t *suite) {
 		won := make(chan bool)
 		const many = 16
 		for range many {
@@ -50,7 +50,7 @@ var requests = []check{
 		}
 		t.equal("stored", n, 1)
 	}},
-	{"an account's requests are kept by number and by age", func(t *suite) {
+	{"requests: pruned by number and age", func(t *suite) {
 		var list []*engine.IdempotentRequest
 		for i := range 8 {
 			r := request("acme", fmt.Sprint(i))

@@ -8,7 +8,7 @@ import (
 )
 
 var sequences = []check{
-	{"the events of a numbered subscription are numbered without a gap", func(t *suite) {
+	{"sequences: no gap", func(t *suite) {
 		first := event(5, 7, 9)
 		results, err := t.s.Append(t.ctx(), []engine.NewEvent{
 			{Event: first, Numbered: []int{0, 2}}, {Event: event(7)}, {Event: event(9), Numbered: []int{0}}, {Event: event(5, 9), Numbered: []int{1}},
@@ -23,7 +23,7 @@ var sequences = []check{
 		t.must(err)
 		t.equal("listed", list[len(list)-1], first)
 	}},
-	{"repeats, conflicts and calls that fail leave no gap", func(t *suite) {
+	{"sequences: no gap after repeats, conflicts and failures", func(t *suite) {
 		number := func(e *engine.Event, key byte, digest byte) ([]engine.Appended, error) {
 			return t.s.Append(t.ctx(), []engine.NewEvent{{Event: event(5), Numbered: []int{0}}, {Event: e, Keys: []engine.KeyHash{{key}}, Digest: engine.KeyHash{digest}, Numbered: []int{0}}})
 		}
@@ -37,7 +37,7 @@ var sequences = []check{
 		t.must(err)
 		t.equal("numbers", []any{results[0].Sequences, results[1].Sequences, results[1].Repeated}, []any{[]int64{3}, []int64(nil), true})
 		double := event(5)
-		double.ID = taken // can't be stored
+		double.ID = taken // cannot be stored
 		if _, err = number(double, 9, 9); err == nil {
 			t.Fatal("an id was stored twice")
 		}
@@ -45,7 +45,7 @@ var sequences = []check{
 		t.must(err)
 		t.equal("numbers", []int64{results[0].Sequences[0], results[1].Sequences[0]}, []int64{4, 5})
 	}},
-	{"numbers go on after a restart, and are those of their commits", func(t *suite) {
+	{"sequences: continue after restart, match commits", func(t *suite) {
 		for range 3 {
 			_, err := t.s.Append(t.ctx(), []engine.NewEvent{{Event: event(5), Numbered: []int{0}}})
 			t.must(err)
@@ -77,7 +77,7 @@ var sequences = []check{
 		}
 		t.equal("how many", len(numbers), 50)
 	}},
-	{"a delivery shows its number, with or without a row", func(t *suite) {
+	{"sequences: shown by deliveries with and without a row", func(t *suite) {
 		e := event(5, 7, 9)
 		_, err := t.s.Append(t.ctx(), []engine.NewEvent{{Event: event(9), Numbered: []int{0}}, {Event: e, Numbered: []int{0, 2}}})
 		t.must(err)
@@ -99,7 +99,7 @@ var sequences = []check{
 }
 
 var secrets = []check{
-	{"a secret is kept under its name from the first time on", func(t *suite) {
+	{"secrets: first value is stored", func(t *suite) {
 		for range 2 {
 			for name, want := range map[string]string{"a": "first\x00\xff", "b": "other"} {
 				got, err := t.s.Secret(t.ctx(), name, []byte(want))

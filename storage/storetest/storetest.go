@@ -1,4 +1,4 @@
-// Package storetest is the suite that every engine.Store must pass. It says in code what
+// Package storetest is the contract suite that every engine.Store must pass. It checks what
 // the comments of that interface promise.
 package storetest
 
@@ -15,8 +15,8 @@ import (
 	"switchhook/engine/snowflake"
 )
 
-// Open makes an empty store for one test. reopen closes it and opens what it left on disk.
-// Both are to fail the test where they can't.
+// Open makes an empty store for one test. reopen closes it and opens it again from disk.
+// Both must fail the test on an error.
 type Open func(t *testing.T) (store engine.Store, reopen func() engine.Store)
 
 // Run runs the suite, each test in a store of its own.
@@ -43,22 +43,22 @@ type suite struct {
 	reopen func() engine.Store
 }
 
-// ctx ends before the test binary would time out.
+// ctx returns a context that ends before the test binary would time out.
 func (t *suite) ctx() context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// base is when the suite's events happen, so that ids and times are the same in each run.
+// base is the time of the suite's events, so that ids and times are the same in each run.
 var base = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 var sequence atomic.Int64
 
-// newID gives ids that grow, as the engine's do.
+// newID returns growing ids, as the engine's are.
 func newID() engine.ID { return snowflake.FirstAt(base) + engine.ID(sequence.Add(1)) }
 
-// event makes an event of account "acme" and type "order.created".
+// event returns an event of account "acme" and type "order.created".
 func event(targets ...engine.ID) *engine.Event {
 	id := newID()
 	return &engine.Event{
@@ -80,7 +80,7 @@ func (t *suite) append(events ...*engine.Event) {
 	}
 }
 
-// record hands outcomes in and waits until all are on disk.
+// record records outcomes and waits until all are on disk.
 func (t *suite) record(outcomes ...*engine.Outcome) {
 	t.Helper()
 	errs := make(chan error, len(outcomes))
@@ -121,7 +121,7 @@ func failed(d engine.DeliveryID, n int, next time.Time) *engine.Outcome {
 	return o
 }
 
-// waits is the outcome of a delivery that is held back after n attempts.
+// waits is the outcome of a delivery that is pending after n attempts.
 func waits(d engine.DeliveryID, n int) *engine.Outcome {
 	return &engine.Outcome{ID: d, State: engine.StatePending, Attempts: n}
 }
@@ -162,7 +162,7 @@ func (t *suite) must(err error) {
 	}
 }
 
-// code fails the test where err is not an engine.Error with that code.
+// code fails the test unless err is an engine.Error with that code.
 func (t *suite) code(err error, want engine.Code) {
 	t.Helper()
 	if got := engine.ErrorCode(err); got != want {
@@ -170,8 +170,8 @@ func (t *suite) code(err error, want engine.Code) {
 	}
 }
 
-// equal compares deeply. Lists and maps without entries are equal to nil ones, byte
-// slices are not: a body that is empty is not a body that there is none of.
+// equal compares deeply. Lists and maps without entries equal nil ones, byte slices do not:
+// an empty body differs from no body.
 func (t *suite) equal(what string, got, want any) {
 	t.Helper()
 	if !same(reflect.ValueOf(got), reflect.ValueOf(want)) {

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// ParseKeys reads keys: each 32 bytes in base64, one a line or with commas between them,
-// the one that seals first. What follows a "#" is a comment. Errors never quote a key.
+// ParseKeys parses keys: each is 32 bytes in base64, one a line or separated by commas; the
+// first one seals. Text after a "#" is a comment. Errors never quote a key.
 func ParseKeys(text string) ([]Key, error) {
 	var keys []Key
 	for n, line := range strings.Split(text, "\n") {
@@ -35,7 +35,7 @@ func ParseKeys(text string) ([]Key, error) {
 	return keys, nil
 }
 
-// ReadFile reads the keys of a file. An error is fs.ErrNotExist where there is none.
+// ReadFile reads the keys of a file. The error is fs.ErrNotExist if there is no file.
 func ReadFile(path string) ([]Key, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -52,15 +52,15 @@ const fileHead = `# Switchhook's encryption keys. The first line seals, the othe
 # Without them the secrets in the database and in its backups are lost: keep a copy elsewhere.
 `
 
-// MadeByUs tells whether path is a file that WriteFile wrote.
+// MadeByUs reports whether WriteFile wrote the file at path.
 func MadeByUs(path string) bool {
 	text, err := os.ReadFile(path)
 	return err == nil && strings.HasPrefix(string(text), fileHead)
 }
 
-// WriteFile writes a file of keys that only its owner can read, whole or not at all: when
-// it returns without an error, the file is on disk. Where replace is false, a file that
-// exists is left alone, and the error is fs.ErrExist.
+// WriteFile writes a key file with mode 0600, whole or not at all: when it returns without
+// an error, the file is on disk. If replace is false, an existing file is left alone, and
+// the error is fs.ErrExist.
 func WriteFile(path string, replace bool, keys ...Key) (err error) {
 	text := fileHead
 	for _, k := range keys {
@@ -91,7 +91,7 @@ func WriteFile(path string, replace bool, keys ...Key) (err error) {
 	return SyncDir(dir)
 }
 
-// SyncDir brings to disk which files a folder holds.
+// SyncDir syncs a directory to disk.
 func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package vault seals the secrets that a store keeps: whoever gets hold of the database or
-// of a backup can't read them without the key, which lies elsewhere.
+// Package vault encrypts the secrets in a store: a stolen database or backup cannot be read
+// without the key, which is kept elsewhere.
 //
 // Values are sealed with AES-256-GCM under a random nonce. A sealed value is text, names
 // its key, and opens only in the place that it was sealed for, so that no value can be
@@ -24,49 +24,49 @@ const KeyBytes = 32
 // Key seals and opens values.
 type Key [KeyBytes]byte
 
-// NewKey makes a random key.
+// NewKey returns a random key.
 func NewKey() (k Key) {
 	rand.Read(k[:]) // never fails
 	return k
 }
 
-// ID names the key, and tells nothing about it: 16 hexadecimal digits of a hash.
+// ID identifies the key without revealing it: 16 hexadecimal digits of a hash.
 func (k Key) ID() string {
 	sum := sha256.Sum256(append([]byte("switchhook key id\x00"), k[:]...))
 	return hex.EncodeToString(sum[:8])
 }
 
-// encode gives the key as it stands in files and in the environment.
+// encode returns the key as it is written in files and in the environment.
 func (k Key) encode() string { return base64.StdEncoding.EncodeToString(k[:]) }
 
-// Place is where a sealed value lies. It opens nowhere else.
+// Place is the table, row and column of a sealed value, which opens nowhere else.
 type Place struct {
 	Table  string
 	Row    string // the row's key
 	Column string
 }
 
-// bytes gives the place so that no two places give the same.
+// bytes encodes the place without ambiguity, as additional authenticated data.
 func (p Place) bytes() []byte {
 	return fmt.Appendf(nil, "%d:%s%d:%s%d:%s", len(p.Table), p.Table, len(p.Row), p.Row, len(p.Column), p.Column)
 }
 
-// String names the place for people.
+// String names the place for messages.
 func (p Place) String() string { return p.Table + "." + p.Column + " of row " + p.Row }
 
-// prefix begins every sealed value: "sealed:1:<key id>:<base64 of nonce, ciphertext, tag>".
+// prefix starts every sealed value: "sealed:1:<key id>:<base64 of nonce, ciphertext, tag>".
 const prefix = "sealed:1:"
 
 var encoding = base64.RawURLEncoding.Strict()
 
-// Vault seals with one key, and opens what that key or an older one sealed. All methods
-// may be called by many goroutines.
+// Vault seals with one key, and opens values that this key or an older one sealed. It is
+// safe for concurrent use.
 type Vault struct {
 	current string
 	keys    map[string]cipher.AEAD // by id
 }
 
-// New makes a Vault that seals with the first of keys. There must be one.
+// New returns a Vault that seals with the first of keys. At least one is required.
 func New(keys ...Key) (*Vault, error) {
 	if len(keys) == 0 {
 		return nil, errors.New("vault: no key given")
@@ -77,7 +77,7 @@ func New(keys ...Key) (*Vault, error) {
 		if err != nil {
 			return nil, fmt.Errorf("vault: %w", err)
 		}
-		// Random nonces of 96 bits are good for 2^32 values under one key.
+		// Random nonces of 96 bits are safe for 2^32 values under one key.
 		if v.keys[k.ID()], err = cipher.NewGCMWithRandomNonce(block); err != nil {
 			return nil, fmt.Errorf("vault: %w", err)
 		}
@@ -85,19 +85,19 @@ func New(keys ...Key) (*Vault, error) {
 	return v, nil
 }
 
-// KeyID names the key that seals.
+// KeyID returns the id of the key that seals.
 func (v *Vault) KeyID() string { return v.current }
 
-// Knows tells whether values under a key can be opened.
+// Knows reports whether values sealed with the key id can be opened.
 func (v *Vault) Knows(id string) bool { return v.keys[id] != nil }
 
-// Seal makes plain unreadable, for a place.
+// Seal encrypts plain for a place.
 func (v *Vault) Seal(at Place, plain string) string {
 	return prefix + v.current + ":" + encoding.EncodeToString(v.keys[v.current].Seal(nil, nil, []byte(plain), at.bytes()))
 }
 
-// Open gives back what was sealed for a place. It fails where the key is not known, and
-// where the value was changed or comes from another place.
+// Open decrypts a value that was sealed for a place. It fails if the key is unknown, or if
+// the value was changed or comes from another place.
 func (v *Vault) Open(at Place, sealed string) (string, error) {
 	id, text, ok := split(sealed)
 	if !ok {
@@ -118,7 +118,8 @@ func (v *Vault) Open(at Place, sealed string) (string, error) {
 	return string(plain), nil
 }
 
-// SealedWith names the key that a value is sealed with; ok is false where it is not sealed.
+// SealedWith returns the id of the key that a value is sealed with; ok is false if it is
+// not sealed.
 func SealedWith(value string) (id string, ok bool) {
 	id, _, ok = split(value)
 	return id, ok

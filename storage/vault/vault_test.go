@@ -20,7 +20,7 @@ func newVault(t testing.TB, keys ...Key) *Vault {
 	return v
 }
 
-func TestAValueOpensInItsPlaceAlone(t *testing.T) {
+func TestVault_OpensOnlyInItsPlace(t *testing.T) {
 	v := newVault(t, NewKey())
 	for _, plain := range []string{"", "whsec_x", "ü\x00", strings.Repeat("x", 1<<16)} {
 		sealed := v.Seal(place, plain)
@@ -43,7 +43,7 @@ func TestAValueOpensInItsPlaceAlone(t *testing.T) {
 	}
 }
 
-func TestAChangedValueIsRefused(t *testing.T) {
+func TestVault_RefusesChangedValue(t *testing.T) {
 	v := newVault(t, NewKey())
 	sealed := v.Seal(place, "whsec_x")
 	for i := range sealed {
@@ -59,7 +59,7 @@ func TestAChangedValueIsRefused(t *testing.T) {
 	}
 }
 
-func TestAnOldKeyOpensAndTheFirstSeals(t *testing.T) {
+func TestVault_OldKeyOpensFirstKeySeals(t *testing.T) {
 	old, current := NewKey(), NewKey()
 	sealed := newVault(t, old).Seal(place, "x")
 	v := newVault(t, current, old)
@@ -81,7 +81,7 @@ func TestAnOldKeyOpensAndTheFirstSeals(t *testing.T) {
 	}
 }
 
-func TestKeysAreRead(t *testing.T) {
+func TestParseKeys(t *testing.T) {
 	a, b := NewKey(), NewKey()
 	for _, text := range []string{
 		a.encode() + "\n" + b.encode(), "# x\n\n " + a.encode() + " # new\r\n" + b.encode() + "\n", a.encode() + "," + b.encode() + ",",
@@ -100,7 +100,7 @@ func TestKeysAreRead(t *testing.T) {
 	}
 }
 
-func TestAKeyFileIsWrittenWholeAndReplacedOnPurposeOnly(t *testing.T) {
+func TestWriteFile_AtomicAndExplicitReplace(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "encryption.key")
 	if _, err := ReadFile(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)

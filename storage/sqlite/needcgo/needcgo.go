@@ -1,3 +1,3 @@
-// Package needcgo makes a build without cgo fail with a message that says what to do:
-// go-sqlite3 would leave the names that it defines in C undefined.
+// Package needcgo makes a build without cgo fail with a message that names the remedy:
+// otherwise the names that go-sqlite3 defines in C would be undefined.
 package needcgo
