@@ -28,10 +28,10 @@ type applyCommand struct {
 	Account     string `help:"Account of what names none; by default the key's own." placeholder:"NAME"`
 }
 
-// pending is the exit status of a dry run that finds something to do.
-const pending = 3
+// pendingStatus is the exit status of a dry run that would change something.
+const pendingStatus = 3
 
-// Help says what the flags can't.
+// Help implements kong.HelpProvider.
 func (*applyCommand) Help() string {
 	return `The files are described in docs/apply.md. In short:
 
@@ -48,7 +48,7 @@ The plan is shown, the tests of all scripts are run on this machine, and only if
 Exit status: 0 the router is as the files say; 3 with --dry-run: it is not; 1 a file is wrong, a test fails, nobody said yes, or the router refuses something; 2 the command line is wrong.`
 }
 
-// Run applies.
+// Run applies the files.
 func (c *applyCommand) Run(ctx context.Context) error {
 	interactive := term.IsTerminal(int(os.Stdin.Fd()))
 	if !c.DryRun && !c.Yes && !interactive {
@@ -78,13 +78,13 @@ func (c *applyCommand) Run(ctx context.Context) error {
 		return nil
 	case c.DryRun:
 		fmt.Printf("%d %s to make; this was a dry run\n", changes, plural(changes, "change"))
-		return &statusError{status: pending}
+		return &statusError{status: pendingStatus}
 	}
 	if !c.Yes {
 		if !confirmed(os.Stdin, fmt.Sprintf("Make %s? [y/N] ", countedNoun(changes, "change"))) {
 			return errors.New("nothing was changed")
 		}
-		// The plan may have lain there for long.
+		// The state may have changed while the plan was shown.
 		again, _, err := c.plan(ctx, api, set)
 		if err != nil {
 			return err
@@ -105,7 +105,7 @@ func (c *applyCommand) plan(ctx context.Context, api *client, set *manifest.Set)
 	return plan, state, fileProblems(err)
 }
 
-// fileProblems puts the mistakes on lines of their own.
+// fileProblems puts each problem on its own line.
 func fileProblems(err error) error {
 	all, ok := errors.AsType[manifest.Problems](err)
 	if !ok {
@@ -115,8 +115,8 @@ func fileProblems(err error) error {
 	return fmt.Errorf("%s in the files; nothing was changed", countedNoun(len(all), "mistake"))
 }
 
-// lookupVariable is os.LookupEnv without the line breaks at the end that values read from
-// files have.
+// lookupVariable is os.LookupEnv without trailing line breaks, which values read from files
+// have.
 func lookupVariable(name string) (string, bool) {
 	value, set := os.LookupEnv(name)
 	return strings.TrimRight(value, "\r\n"), set
@@ -132,7 +132,7 @@ func confirmed(in io.Reader, question string) bool {
 
 var signs = map[manifest.Action]string{manifest.Create: "+", manifest.Change: "~", manifest.Delete: "-"}
 
-// planText shows a plan to people; what stays as it is is only counted.
+// planText formats a plan for people; unchanged things are only counted.
 func planText(p *manifest.Plan, colours bool) string {
 	w := &testWriter{colours: colours}
 	kept := 0
@@ -162,8 +162,8 @@ func stepName(s *manifest.Step) string {
 	return name
 }
 
-// check runs the tests of the scripts, and compiles what the subscriptions have of their
-// own, on this machine.
+// check runs the tests of the scripts and compiles the subscriptions' inline sources, on
+// this machine.
 func (c *applyCommand) check(ctx context.Context, set *manifest.Set, state *manifest.State) error {
 	var runner scripttest.Runner
 	if needsSandbox(set) {
@@ -203,7 +203,7 @@ func needsSandbox(set *manifest.Set) bool {
 		slices.ContainsFunc(set.Subscriptions, func(s *manifest.Subscription) bool { return s.Transform != "" })
 }
 
-// schemasFor are the schemas that a subscription's filter must suit: those of all its
+// schemasFor returns the schemas that a subscription's filter must match: those of all its
 // event types, or none.
 func schemasFor(sub *manifest.Subscription, set *manifest.Set, state *manifest.State) (schemas [][]byte) {
 	for _, name := range sub.Events {
@@ -221,7 +221,7 @@ func schemasFor(sub *manifest.Subscription, set *manifest.Set, state *manifest.S
 	return schemas
 }
 
-// checker counts what passes and writes down what does not.
+// checker counts the passed checks and writes the failures.
 type checker struct {
 	runner                scripttest.Runner
 	writer                *testWriter
@@ -268,7 +268,7 @@ func (c *checker) subscription(ctx context.Context, s *manifest.Subscription, se
 			if script.Name != ref.Name || script.Account != s.Account {
 				continue
 			}
-			if _, err := filter.Compile(script.Source); err == nil { // else it is told already
+			if _, err := filter.Compile(script.Source); err == nil { // otherwise already reported
 				source = script.Source
 			}
 		}

@@ -13,13 +13,13 @@ import (
 	"switchhook/server"
 )
 
-// applier carries a plan out.
+// applier executes a plan.
 type applier struct {
 	api *client
 	set *manifest.Set
 }
 
-// run takes the steps in their order and ends with the first that fails.
+// run executes the steps in order and stops at the first failure.
 func (a *applier) run(ctx context.Context, p *manifest.Plan) error {
 	done, changes := 0, p.Changes()
 	for _, s := range p.Steps {
@@ -40,7 +40,7 @@ func (a *applier) run(ctx context.Context, p *manifest.Plan) error {
 
 var pastTense = map[manifest.Action]string{manifest.Create: "created", manifest.Change: "changed", manifest.Delete: "deleted"}
 
-// step makes one change and says what came of it.
+// step makes one change and describes the result.
 func (a *applier) step(ctx context.Context, s *manifest.Step) (result string, err error) {
 	switch {
 	case s.Action == manifest.Delete:
@@ -106,7 +106,7 @@ func (a *applier) subscription(ctx context.Context, s *manifest.Step) (string, e
 		"filter_script": refBody(sub.FilterScript), "transform_script": refBody(sub.TransformScript),
 		"headers": headers, "payload_format": sub.PayloadFormat, "description": sub.Description, "metadata": metadata,
 	}
-	terms := server.DeliverySettingsOf(sub.Terms())
+	terms := server.DeliverySettingsOf(sub.DeliverySettings())
 	body["policy"], body["batch"], body["debounce"] = terms.Policy, terms.Batch, terms.Debounce
 	body["signatures"], body["numbered"], body["visible_headers"] = terms.Signatures, terms.Numbered, sub.VisibleHeaders
 	if sub.Active != nil {
@@ -126,9 +126,9 @@ func (a *applier) subscription(ctx context.Context, s *manifest.Step) (string, e
 		return "", err
 	}
 	if !made.Verification.Mode.Covers(sub.Verify) {
-		body["verify"] = sub.Verify // else it may be another's wish, and stricter
+		body["verify"] = sub.Verify // otherwise the stricter setting of another user may be lost
 	}
-	// What is not named stays, so what is to go must be named.
+	// Headers that are not named stay, so those to remove must be named.
 	for name := range made.Headers {
 		if _, wanted := sub.Headers[name]; !wanted {
 			headers[name] = nil
@@ -144,7 +144,7 @@ func (a *applier) subscription(ctx context.Context, s *manifest.Step) (string, e
 	return confirmation(&changed), err
 }
 
-// confirmation says what a subscription waits for, if it does.
+// confirmation describes the confirmation that a subscription waits for, if any.
 func confirmation(s *subscriptionState) string {
 	if !s.waits() {
 		return ""

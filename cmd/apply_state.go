@@ -15,7 +15,7 @@ import (
 	"switchhook/server"
 )
 
-// subscriptionState is a subscription as the API shows it, as far as apply looks at it.
+// subscriptionState holds the fields of a subscription that apply reads from the API.
 type subscriptionState struct {
 	ID              string            `json:"id"`
 	Events          []string          `json:"events"`
@@ -42,12 +42,12 @@ type subscriptionState struct {
 	} `json:"verification"`
 }
 
-// waits tells whether the target has to confirm before it is sent events.
+// waits reports whether the target must confirm before it is sent events.
 func (s *subscriptionState) waits() bool { return s.Verification.State == "pending" }
 
 func (s *subscriptionState) whole() bool { return s.ID != "" }
 
-// routedRef is how the API names a subscription's script.
+// routedRef is the API's reference to a subscription's script.
 type routedRef struct {
 	ID      string `json:"id,omitempty"`
 	Name    string `json:"name"`
@@ -65,8 +65,8 @@ func (r *routedRef) ref() *manifest.Ref {
 	return ref
 }
 
-// readState reads what a plan needs of the router. otherwise is the account where the set
-// speaks of none; with prune it is asked which scripts apply has made.
+// readState reads the router state that a plan needs. otherwise is the account if the set
+// names none; with prune, readState finds out which scripts apply has made.
 func readState(ctx context.Context, api *client, set *manifest.Set, otherwise string, prune bool) (*manifest.State, error) {
 	state := &manifest.State{}
 	var err error
@@ -130,13 +130,13 @@ func liveScript(ctx context.Context, api *client, account string, s *scriptBody,
 		if err != nil {
 			return nil, err
 		}
-		live.Ours = oldest != nil && oldest.Note == manifest.Note
+		live.Managed = oldest != nil && oldest.Note == manifest.Note
 	}
 	return live, nil
 }
 
 func (s *subscriptionState) live(account string) (live *manifest.LiveSubscription, err error) {
-	live = &manifest.LiveSubscription{ID: s.ID, Fingerprint: s.Metadata[manifest.HeadersKey], Waits: s.waits()}
+	live = &manifest.LiveSubscription{ID: s.ID, Fingerprint: s.Metadata[manifest.HeadersKey], PendingVerification: s.waits()}
 	live.Subscription = manifest.Subscription{
 		Account: account, Name: s.Metadata[manifest.NameKey], Events: s.Events, TargetURL: manifest.Value{Text: s.TargetURL},
 		Filter: s.Filter, FilterScript: s.FilterScript.ref(), Transform: s.Transform, TransformScript: s.TransformScript.ref(),
@@ -154,8 +154,8 @@ func (s *subscriptionState) live(account string) (live *manifest.LiveSubscriptio
 	return live, errors.Join(wrong[:]...)
 }
 
-// metadataTexts are the entries of a subscription's metadata that its owner wrote: not what
-// the router keeps of the client's request under "client".
+// metadataTexts are the entries of a subscription's metadata that its owner wrote, without
+// the client's request that the router stores under "client".
 type metadataTexts map[string]string
 
 // UnmarshalJSON implements json.Unmarshaler.

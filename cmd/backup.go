@@ -19,7 +19,7 @@ type backupCommand struct {
 	Force bool   `help:"Replace the file if there is one."`
 }
 
-// Run copies the database, beside a router that uses it or without one.
+// Run copies the database, with or without a running router.
 func (c *backupCommand) Run(ctx context.Context) error {
 	made, err := sqlite.Backup(ctx, databaseFile(c.Data), c.File, c.Force)
 	if errors.Is(err, fs.ErrExist) {
@@ -45,7 +45,7 @@ type restoreCommand struct {
 	encryptionFlags `embed:""`
 }
 
-// Run puts a backup in place.
+// Run restores a backup.
 func (c *restoreCommand) Run(ctx context.Context) error {
 	made, kept, err := sqlite.Restore(ctx, c.File, databaseFile(c.Data), c.Force)
 	if errors.Is(err, fs.ErrExist) {
@@ -64,13 +64,13 @@ func (c *restoreCommand) Run(ctx context.Context) error {
 	return nil
 }
 
-// missing gives those of ids whose keys are not found here.
+// missing returns the ids whose keys are not found on this machine.
 func (c *restoreCommand) missing(ids []string) []string {
 	keys, err := vault.ReadFile(c.file(c.Data))
 	if c.EncryptionKey != "" {
 		keys, err = vault.ParseKeys(c.EncryptionKey)
 	}
-	if err != nil { // the next start says what is wrong
+	if err != nil { // the next start reports the error
 		return ids
 	}
 	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool {

@@ -10,17 +10,17 @@ import (
 	"time"
 )
 
-// certificateAge is how long a certificate is used before its files are looked at again.
+// certificateAge is how long a certificate is used before its files are checked again.
 const certificateAge = time.Second
 
-// certificate is a TLS certificate in two files that somebody else renews.
+// certificate is a TLS certificate in two files that another program renews.
 type certificate struct {
 	certFile, keyFile string
 	log               *slog.Logger
 
 	mu      sync.Mutex
 	current *tls.Certificate
-	version [2]fileVersion // of what is current
+	version [2]fileVersion // of the current certificate
 	looked  time.Time
 }
 
@@ -66,8 +66,8 @@ func (c *certificate) versions() (v [2]fileVersion) {
 	return v
 }
 
-// get gives the certificate, read again where its files have changed. One that can't be
-// read, for somebody is in the middle of writing it, leaves the old one in use.
+// get returns the certificate, reloaded if its files have changed. If it cannot be read,
+// since it is being written, the old one stays in use.
 func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -81,7 +81,7 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.current, nil
 }
 
-// reload reads the files; mu is held.
+// reload reads the files if they have changed; mu is held.
 func (c *certificate) reload() {
 	if err := c.load(); err != nil {
 		c.log.Error("TLS certificate not read again; the old one stays in use", "error", err)
@@ -90,14 +90,14 @@ func (c *certificate) reload() {
 	c.log.Info("TLS certificate read again", "file", c.certFile)
 }
 
-// readAgain reads the files, changed or not.
-func (c *certificate) readAgain() {
+// forceReload reads the files unconditionally.
+func (c *certificate) forceReload() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.reload()
 }
 
-// listen puts TLS over a listener.
+// listen wraps a listener with TLS.
 func (c *certificate) listen(l net.Listener) net.Listener {
 	return tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}, GetCertificate: c.get})
 }

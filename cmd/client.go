@@ -20,14 +20,14 @@ import (
 	"switchhook/scripts/scripttest"
 )
 
-// client talks to a running router over its API.
+// client calls the API of a running router.
 type client struct {
 	url  string // without a path
 	key  string
 	http http.Client
 }
 
-// clientFlags say which router a command talks to, and as whom.
+// clientFlags name the router that a command calls, and its key.
 type clientFlags struct {
 	Server string `help:"The router's address." default:"http://127.0.0.1:8080" placeholder:"URL"`
 	Key    secret `help:"API key; by default the one in ./switchhook-data/admin.key, if it is there." placeholder:"KEY"`
@@ -48,16 +48,16 @@ func (f *clientFlags) client() (*client, error) {
 	key := f.Key
 	if key == "" {
 		var err error
-		if key, err = keyOfFolder(); err != nil {
+		if key, err = readKeyFile(); err != nil {
 			return nil, fmt.Errorf("an API key is needed: give --key, or set SWITCHHOOK_KEY (%w)", err)
 		}
 	}
 	return newClient(f.Server, string(key)), nil
 }
 
-// keyOfFolder reads the key that serve has written, where it is started in the same
-// folder. The error names the file and says what is wrong with it.
-func keyOfFolder() (secret, error) {
+// readKeyFile reads the key that serve wrote, if the command is run in the same folder. The
+// error names the file and the problem.
+func readKeyFile() (secret, error) {
 	file := keyFile("switchhook-data")
 	if whole, err := filepath.Abs(file); err == nil {
 		file = whole
@@ -77,12 +77,13 @@ func newClient(url, key string) *client {
 	return &client{url: strings.TrimSuffix(url, "/"), key: key, http: http.Client{Timeout: time.Minute}}
 }
 
-// completer is an answer that can tell whether it holds what the API always sends.
+// completer is an answer that can report whether it has the members that the API always
+// sends.
 type completer interface{ whole() bool }
 
-// call makes a request and reads the answer into out; nil bodies are left out. An answer
-// other than 2xx is an error with the problem's detail, and so is one that this API
-// doesn't give: something else may listen there.
+// call makes a request and decodes the answer into out; nil bodies are left out. An answer
+// other than 2xx is an error with the problem's detail, and so is an answer that is not
+// this API's: another program may listen at that address.
 func (c *client) call(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader
 	if in != nil {
@@ -118,7 +119,7 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) err
 	return nil
 }
 
-// decodeAnswer reads a 2xx answer into out and tells whether it is one of this API's.
+// decodeAnswer decodes a 2xx answer into out and reports whether it is one of this API's.
 func decodeAnswer(status int, answer []byte, out any) bool {
 	switch {
 	case out == nil && len(answer) == 0:
@@ -138,14 +139,14 @@ type refusalError struct {
 	status  string
 	code    int
 	Detail  string             `json:"detail"`
-	Script  *scripts.Error     `json:"script"` // where a filter or transform is to blame
-	Tests   *scripttest.Report `json:"tests"`  // where test cases failed
+	Script  *scripts.Error     `json:"script"` // if a filter or transform caused it
+	Tests   *scripttest.Report `json:"tests"`  // if test cases failed
 }
 
-// asFlags puts what the API says of members of requests in words of the command line.
+// asFlags replaces the names of request members by those of flags.
 var asFlags = strings.NewReplacer(`send "force": true`, "give --force", `"force": true`, "--force")
 
-// Error names the request and gives the problem's detail.
+// Error returns the request and the problem's detail.
 func (e *refusalError) Error() string {
 	text := fmt.Sprintf("%s: %s: %s", e.request, e.status, printable(asFlags.Replace(e.Detail)))
 	if e.Script != nil && e.Script.Snippet != "" {
@@ -163,7 +164,7 @@ func refusal(req *http.Request, res *http.Response, answer []byte) error {
 	return e
 }
 
-// page is a part of a list.
+// page is one page of a list.
 type page[T any] struct {
 	Data       []T
 	NextCursor *string `json:"next_cursor"`
@@ -198,7 +199,7 @@ type accepted struct {
 
 func (a *accepted) whole() bool { return a.ID != "" }
 
-// subscriptionBody is what the commands send and read of a subscription.
+// subscriptionBody holds the fields of a subscription that the commands send and read.
 type subscriptionBody struct {
 	ID        string `json:"id,omitempty"`
 	Event     string `json:"event"`

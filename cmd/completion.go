@@ -8,15 +8,15 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// completeWord is the hidden first argument with which the shells' scripts ask what could
-// follow: the words of the command line come behind it, the last one as far as it is typed.
+// completeWord is the hidden first argument of the shells' completion scripts. The words of
+// the command line follow it; the last one may be incomplete.
 const completeWord = "__complete"
 
 type completionCommand struct {
 	Shell string `arg:"" help:"bash, zsh or fish." enum:"bash,zsh,fish"`
 }
 
-// Help says what the flags can't.
+// Help implements kong.HelpProvider.
 func (*completionCommand) Help() string {
 	return `For this shell only, and for each new one:
 
@@ -56,8 +56,8 @@ func (c *completionCommand) Run() error {
 	return nil
 }
 
-// completions are what could stand in the place of the last word; none where that is up to
-// the user, or a file.
+// completions returns the possible values of the last word; none if it is free text or a
+// file.
 func completions(model *kong.Node, words []string) (found []string) {
 	if len(words) == 0 {
 		words = []string{""}
@@ -112,7 +112,7 @@ func completions(model *kong.Node, words []string) (found []string) {
 	return found
 }
 
-// enumOf are the values that a flag or argument may have, if these are few.
+// enumOf returns the values that a flag or argument allows, if it is an enum.
 func enumOf(v *kong.Value) (values []string) {
 	if v.Enum == "" {
 		return nil

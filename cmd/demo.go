@@ -34,11 +34,11 @@ const demoTransform = `export default function transform(event, request) {
   return { text: ` + "`Order ${order.id} of ${order.customer.name}: ${order.total} ${order.currency}`" + ` }
 }`
 
-// demoEvents are what is published, and what must come of it.
+// demoEvents are the published events with the expected results.
 var demoEvents = []struct {
 	kind, data, why string
-	status          string // of its delivery; empty where there is to be none
-	body            string // that the receiver is to get
+	status          string // of its delivery; empty if there must be none
+	body            string // the body that the receiver must get
 }{
 	{"order.created", `{"id":1001,"total":129.5,"currency":"EUR","customer":{"name":"Ada","country":"GB"}}`, "passes the filter",
 		"succeeded", `{"text":"Order 1001 of Ada: 129.5 EUR"}`},
@@ -51,9 +51,9 @@ var demoEvents = []struct {
 
 const demoDeadline = 20 * time.Second
 
-// Run shows the way of some events, and checks it.
+// Run demonstrates the delivery of some events, and checks it.
 func (c *demoCommand) Run(ctx context.Context) error {
-	ctx, hangUp := signal.NotifyContext(ctx, syscall.SIGHUP) // the terminal is closed
+	ctx, hangUp := signal.NotifyContext(ctx, syscall.SIGHUP) // the terminal was closed
 	defer hangUp()
 	out, ctx := newPipedOutput(ctx)
 	defer out.close()
@@ -87,7 +87,7 @@ func (c *demoCommand) Run(ctx context.Context) error {
 	return errors.Join(err, closing)
 }
 
-// startDemo starts a router as serve would, on the usual port if that is free.
+// startDemo starts a router as serve would, on the default port if that is free.
 func startDemo(ctx context.Context, folder string) (*routerProcess, string, error) {
 	cfg := processConfig{
 		folder: folder, listen: "127.0.0.1:8080", policy: target.Policy{Allow: target.Loopback}, pace: time.Millisecond,
@@ -118,11 +118,11 @@ type demonstration struct {
 	chatty   atomic.Bool
 
 	mu     sync.Mutex
-	bodies map[string]received // what came, by webhook-id; the last try of each
+	bodies map[string]received // received deliveries by webhook-id; the last attempt of each
 	tries  int
 }
 
-// receive answers the receiver's deliveries: 503 to the first try of the last event.
+// receive answers the receiver's deliveries: 503 to the first attempt of the last event.
 func (d *demonstration) receive(got received) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -180,7 +180,7 @@ func (d *demonstration) run(ctx context.Context, r *routerProcess, folder string
 	return nil
 }
 
-// deliveredEvent is what the demonstration looks at of an event.
+// deliveredEvent holds the fields of an event that the demonstration reads.
 type deliveredEvent struct {
 	WebhookID  string `json:"webhook_id"`
 	Deliveries []struct {
@@ -190,7 +190,7 @@ type deliveredEvent struct {
 	}
 }
 
-// outcome waits until an event's delivery is done, and says what came of it.
+// outcome waits until an event's delivery is finished, and describes the result.
 func (d *demonstration) outcome(ctx context.Context, id, status, body string) (line string, ok bool) {
 	ctx, cancel := context.WithTimeout(ctx, demoDeadline)
 	defer cancel()

@@ -12,13 +12,13 @@ import (
 	"switchhook/storage/vault"
 )
 
-// encryptionFlags say where the keys lie that secrets in the database are sealed with.
+// encryptionFlags name the source of the encryption keys for secrets in the database.
 type encryptionFlags struct {
 	EncryptionKeyFile string `help:"File of the keys that secrets in the database are sealed with; the first line seals, the others open what they sealed. By default encryption.key in the data folder, made at the first start." type:"path" placeholder:"FILE"`
 	EncryptionKey     string `help:"The keys themselves, 32 bytes in base64 each, with commas between them. Give them in the environment: a command line can be seen by others." placeholder:"KEYS" multiline:"" maxlen:"65536"`
 }
 
-// file is where the keys lie, unless they were given themselves.
+// file returns the path of the key file, unless the keys themselves were given.
 func (f *encryptionFlags) file(folder string) string {
 	if f.EncryptionKeyFile != "" {
 		return f.EncryptionKeyFile
@@ -26,8 +26,8 @@ func (f *encryptionFlags) file(folder string) string {
 	return filepath.Join(folder, "encryption.key")
 }
 
-// keys reads the keys. Where nothing says where they lie and the database has sealed
-// nothing yet, it makes the file of a first one.
+// keys reads the keys. If no flag names them and the database has sealed nothing yet, it
+// creates the key file with a first key.
 func (f *encryptionFlags) keys(folder string, inUse []string, log *slog.Logger) ([]vault.Key, error) {
 	if f.EncryptionKey != "" && f.EncryptionKeyFile != "" {
 		return nil, errors.New("--encryption-key and --encryption-key-file were both given: give one")
@@ -51,7 +51,7 @@ func (f *encryptionFlags) keys(folder string, inUse []string, log *slog.Logger) 
 	case f.EncryptionKeyFile != "":
 		return nil, fmt.Errorf("--encryption-key-file: there is no %s; make one: (umask 077; openssl rand -base64 32 > %[1]s)", file)
 	}
-	// The file first: a secret that is sealed with a key that is written nowhere is lost.
+	// The file first: a secret that is sealed with an unsaved key is lost.
 	key := vault.NewKey()
 	if err := vault.WriteFile(file, false, key); err != nil {
 		return nil, fmt.Errorf("write the encryption key: %w", err)
@@ -60,7 +60,8 @@ func (f *encryptionFlags) keys(folder string, inUse []string, log *slog.Logger) 
 	return []vault.Key{key}, nil
 }
 
-// vault finds the keys for a database in folder, as sqlite.Options ask for it.
+// vault returns a function that finds the keys for a database in folder, as sqlite.Options
+// require.
 func (f *encryptionFlags) vault(folder string, log *slog.Logger) func([]string) (*vault.Vault, error) {
 	return func(inUse []string) (*vault.Vault, error) {
 		keys, err := f.keys(folder, inUse, log)

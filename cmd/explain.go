@@ -14,9 +14,9 @@ import (
 	"switchhook/scripts/sandbox"
 )
 
-const widestTerm = 60 // characters, before its value goes out of line
+const widestTerm = 60 // characters; a wider term has its value on the next line
 
-// explanationText shows a filter's terms as an indented tree with their values.
+// explanationText formats a filter's terms as an indented tree with their values.
 func explanationText(ex *filter.Explanation) string {
 	lines := make([]string, len(ex.Terms))
 	width := 0
@@ -45,7 +45,7 @@ func mark(t filter.Term) string {
 	return "✗"
 }
 
-// termValue says what a term came to.
+// termValue describes the value of a term.
 func termValue(t filter.Term) string {
 	switch {
 	case t.State == filter.TermSkipped:
@@ -71,7 +71,8 @@ func termValue(t filter.Term) string {
 	return text
 }
 
-// printable writes out the characters that a terminal obeys, line breaks and tabs aside.
+// printable escapes the control characters that a terminal interprets, except line breaks
+// and tabs.
 func printable(s string) string {
 	obeyed := func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }
 	if strings.IndexFunc(s, obeyed) < 0 {
@@ -88,8 +89,8 @@ func printable(s string) string {
 	return b.String()
 }
 
-// startSandbox starts the sandbox for a command that runs the caller's own scripts. It
-// is quiet, but says when this machine protects less than it should.
+// startSandbox starts the sandbox for a command that runs the caller's own scripts. It logs
+// nothing but a warning if this machine isolates less than it should.
 func startSandbox(verbose bool) (*sandbox.Pool, error) {
 	log := slog.New(slog.DiscardHandler)
 	if verbose {

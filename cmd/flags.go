@@ -17,15 +17,15 @@ import (
 	"switchhook/scripts/suggest"
 )
 
-// secret is a key or a signing secret. Whatever it comes from, checkValues and readSecret
-// take off white space around it and refuse what could never be sent in a header.
+// secret is a key or a signing secret. From whatever source, checkValues and readSecret
+// trim white space around it and refuse text that cannot be sent in a header.
 type secret string
 
-// maxValue is the longest text of a flag or argument that has no tag "maxlen".
+// maxValue is the maximum length of a flag or argument without a tag "maxlen".
 const maxValue = 4096
 
-// cleanSecret takes off what editors, shells and mounted files put around a secret. The
-// error never quotes the secret.
+// cleanSecret trims what editors, shells and mounted files put around a secret. The error
+// never quotes the secret.
 func cleanSecret(text string) (secret, error) {
 	text = strings.TrimSpace(strings.TrimPrefix(text, "\ufeff"))
 	if text == "" {
@@ -64,11 +64,11 @@ func readSecret(file string) (secret, error) {
 	return s, nil
 }
 
-// variablePrefix is what the names of all environment variables of flags begin with.
+// variablePrefix starts the names of all environment variables of flags.
 const variablePrefix = "SWITCHHOOK_"
 
-// unsetEmptyVariables makes empty variables count as not set, as in compose files that
-// name a variable without a value.
+// unsetEmptyVariables treats empty variables as not set, as in compose files that name a
+// variable without a value.
 func unsetEmptyVariables() {
 	for _, entry := range os.Environ() {
 		name, value, _ := strings.Cut(entry, "=")
@@ -79,10 +79,11 @@ func unsetEmptyVariables() {
 }
 
 // kubernetesService matches the variables that Kubernetes sets in every container for
-// services whose names begin with "switchhook".
+// services whose names start with "switchhook".
 var kubernetesService = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)$`)
 
-// unknownVariables describes the variables with our prefix that no flag of any command reads.
+// unknownVariables describes the variables with the prefix that no flag of any command
+// reads.
 func unknownVariables(model *kong.Node, environment []string) (unknown []string) {
 	var known []string
 	kong.Visit(model, func(v kong.Visitable, next kong.Next) error {
@@ -105,9 +106,9 @@ func unknownVariables(model *kong.Node, environment []string) (unknown []string)
 	return unknown
 }
 
-// checkValues checks the values of the selected command against their types and tags:
-// texts are not empty, not longer than "maxlen" and without control characters, unless
-// tagged "multiline"; numbers and durations lie between "min" and "max". It cleans secrets.
+// checkValues checks the values of the selected command against their types and tags: texts
+// are not empty, not longer than "maxlen" and without control characters, unless tagged
+// "multiline"; numbers and durations are between "min" and "max". It trims secrets.
 func checkValues(parsed *kong.Context) error {
 	given := map[*kong.Value]bool{}
 	for _, p := range parsed.Path {
@@ -137,8 +138,8 @@ func checkValues(parsed *kong.Context) error {
 	return nil
 }
 
-// decodePath makes paths absolute as kong does, but leaves an empty one to checkValues:
-// it would become the working folder.
+// decodePath makes paths absolute as kong does, but leaves an empty one to checkValues: it
+// would become the working folder.
 func decodePath(ctx *kong.DecodeContext, target reflect.Value) error {
 	var text string
 	if err := ctx.Scan.PopValueInto("file", &text); err != nil {
@@ -151,7 +152,7 @@ func decodePath(ctx *kong.DecodeContext, target reflect.Value) error {
 	return nil
 }
 
-// valueName is how messages name a flag or an argument.
+// valueName returns the name of a flag or an argument for messages.
 func valueName(v *kong.Value) string {
 	if v.Flag != nil {
 		return "--" + v.Name
@@ -159,7 +160,7 @@ func valueName(v *kong.Value) string {
 	return strings.ToUpper(v.Name)
 }
 
-// variableOf is the variable that a flag's value comes from; empty if it does not.
+// variableOf returns the environment variable that a flag's value comes from, or "".
 func variableOf(v *kong.Value) string {
 	for _, name := range v.Tag.Envs {
 		if _, set := os.LookupEnv(name); set {
@@ -215,7 +216,7 @@ func checkText(v *kong.Value, text string) error {
 
 func checkNumber(v *kong.Value, value reflect.Value) error {
 	if !v.Tag.Has("min") {
-		return nil // no number, but a level
+		return nil // not a number but a level
 	}
 	least, most := v.Tag.Get("min"), v.Tag.Get("max")
 	if value.Type() == reflect.TypeFor[time.Duration]() {

@@ -224,7 +224,7 @@ func TestFlags_MalformedValuesAreRefusedByName(t *testing.T) {
 		stop := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() }) // it serves
 		out, err := cmd.CombinedOutput()
 		stop.Stop()
-		if code := cmd.ProcessState.ExitCode(); err == nil || code != 1 && code != wrongUsage || !strings.Contains(string(out), c.want) {
+		if code := cmd.ProcessState.ExitCode(); err == nil || code != 1 && code != usageStatus || !strings.Contains(string(out), c.want) {
 			t.Errorf("%.200q: want %q: %v\n%.2000s", c.args, c.want, err, out)
 		}
 	}

@@ -37,7 +37,7 @@ type keyBody struct {
 
 func (k *keyBody) whole() bool { return k.ID != "" }
 
-// may is what the key may do, in a word for each.
+// may lists the permissions of the key, one word for each.
 func (k *keyBody) may() string {
 	if k.Admin {
 		return "admin"
@@ -54,7 +54,7 @@ func timeOr(t *time.Time, otherwise string) string {
 
 type keysListCommand struct{}
 
-// Run lists.
+// Run lists the keys.
 func (keysListCommand) Run(ctx context.Context, commands *commands) error {
 	api, err := commands.Keys.client()
 	if err != nil {
@@ -81,7 +81,7 @@ type keysCreateCommand struct {
 	ExpiresIn time.Duration `help:"Let it work for so long only, such as 720h." placeholder:"DURATION" min:"1s" max:"876000h"`
 }
 
-// Run makes a key.
+// Run creates a key.
 func (c *keysCreateCommand) Run(ctx context.Context, all *commands) error {
 	api, err := all.Keys.client()
 	if err != nil {

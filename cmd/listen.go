@@ -33,10 +33,10 @@ type listenCommand struct {
 	Full        bool   `help:"Print bodies whole; without it, lines after the 20th and what is wider than 500 characters are left out."`
 
 	mu   sync.Mutex
-	seen *lru.Cache[string, int] // deliveries of each webhook-id that came to a path
+	seen *lru.Cache[string, int] // deliveries by webhook-id and path
 }
 
-// Help says what the flags can't.
+// Help implements kong.HelpProvider.
 func (*listenCommand) Help() string {
 	return `Each delivery is shown with the status that it was answered with. One whose webhook-id has come before is marked as a repeat. Ctrl-C ends, and deletes what --subscribe has made.`
 }
@@ -47,7 +47,7 @@ const (
 	repeatsKept = 10_000
 )
 
-// Run receives until a signal comes.
+// Run receives deliveries until a signal arrives.
 func (c *listenCommand) Run(ctx context.Context) error {
 	if c.Subscribe == "" && (c.Filter != "" || c.Transform != "") {
 		return usageError("--filter and --transform are those of a subscription: give --subscribe too")
@@ -67,7 +67,7 @@ func (c *listenCommand) Run(ctx context.Context) error {
 			return err
 		}
 	}
-	ctx, hangUp := signal.NotifyContext(ctx, syscall.SIGHUP) // the terminal is closed
+	ctx, hangUp := signal.NotifyContext(ctx, syscall.SIGHUP) // the terminal was closed
 	defer hangUp()
 	out, ctx := newPipedOutput(ctx)
 	defer out.close()
@@ -108,7 +108,7 @@ func (c *listenCommand) Run(ctx context.Context) error {
 func (c *listenCommand) subscribe(ctx context.Context, api *client, r *receiver, transform string) (subscriptionBody, error) {
 	wanted := subscriptionBody{Event: c.Subscribe, TargetURL: r.url(), Filter: c.Filter, Transform: transform, Secret: string(c.Secret)}
 	made, err := api.subscribe(ctx, wanted)
-	if err == nil && made.Secret == "" { // the same was there already, from a listen that did not end well
+	if err == nil && made.Secret == "" { // an equal subscription existed, from a listen that was killed
 		err = api.call(ctx, http.MethodGet, "/api/v1/subscriptions/"+url.PathEscape(made.ID)+"/secret", nil, &made)
 	}
 	if err == nil {
@@ -143,7 +143,7 @@ func (c *listenCommand) print(w io.Writer, d received) {
 	io.WriteString(w, out.String())
 }
 
-// count counts the deliveries of a webhook-id to a path, this one included.
+// count counts the deliveries of a webhook-id to a path, including this one.
 func (c *listenCommand) count(id, path string) int {
 	if id == "" {
 		return 1
@@ -158,8 +158,8 @@ func (c *listenCommand) count(id, path string) int {
 	return n + 1
 }
 
-// cutBody shows a body to people, in so many lines at most: JSON indented if it has more
-// than one, text that is none quoted, for it may hold what a terminal obeys.
+// cutBody formats a body for people in at most the given number of lines: JSON is indented
+// if it has more than one, other text is quoted, since it may contain control characters.
 func cutBody(body []byte, lines int) string {
 	var indented bytes.Buffer
 	text := strconv.Quote(string(body))

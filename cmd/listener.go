@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// listen listens on the address that a flag gives. other is what probably has the
-// address where it is in use: "a router".
+// listen listens on the address that a flag gives. other names the program that probably
+// holds an address in use: "a router".
 func listen(flag, addr, other string) (net.Listener, error) {
 	if problem := addressProblem(addr); problem != "" {
 		return nil, usageError("%s: %.100q %s", flag, addr, problem)
@@ -32,7 +32,7 @@ func listen(flag, addr, other string) (net.Listener, error) {
 	return l, nil
 }
 
-// addressProblem says what is wrong with an address to listen on; empty if nothing is.
+// addressProblem describes the fault of an address to listen on; empty if it is valid.
 func addressProblem(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -55,13 +55,13 @@ func addressProblem(addr string) string {
 	return ""
 }
 
-// inUseError says that somebody else listens on an address.
+// inUseError reports that another program listens on an address.
 type inUseError struct{ message string }
 
 func (e *inUseError) Error() string { return e.message }
 
-// localURLHost is the address under which this machine reaches a listener; one that listens
-// on every address has no other that could be written into a URL.
+// localURLHost returns the address at which this machine reaches a listener, as needed for
+// a listener on all addresses.
 func localURLHost(l net.Listener) string {
 	if at, ok := l.Addr().(*net.TCPAddr); ok && at.IP.IsUnspecified() {
 		return fmt.Sprintf("127.0.0.1:%d", at.Port)

@@ -9,29 +9,31 @@ import (
 )
 
 const (
-	logQueue     = 1024                   // lines that wait for the log's reader
-	logStalled   = 250 * time.Millisecond // without one line taken; from then on lines are dropped
-	logFlushTime = time.Second            // how long the end waits for the last lines
+	logQueue     = 1024                   // lines that wait to be written
+	logStalled   = 250 * time.Millisecond // without progress; from then on lines are dropped
+	logFlushTime = time.Second            // the maximum wait for the last lines at exit
 )
 
-// logWriter writes log lines from a goroutine of its own, so that a log that nobody reads
-// or that can't be written holds up no delivery. A reader that is slow is waited for, one
-// that takes nothing for logStalled loses lines; how many is logged as soon as it reads on.
+// logWriter writes log lines from its own goroutine, so that a log whose reader hangs, or
+// that cannot be written, delays no delivery. It waits for a slow reader; if a reader
+// accepts nothing for logStalled, lines are dropped, and their number is logged as soon as
+// it continues.
 type logWriter struct {
 	out      io.Writer
 	queue    chan logLine
-	writing  atomic.Int64 // when the write that is on began, in Unix nanoseconds; 0: none is
+	writing  atomic.Int64 // start of the current write in Unix nanoseconds; 0: none
 	lost     atomic.Int64
 	tellLost func(lines int64)
 }
 
-// logLine is a line, or without text a request to be told that all before it is written.
+// logLine is a line or, without text, a request to signal that all lines before it are
+// written.
 type logLine struct {
 	text    []byte
 	written chan struct{}
 }
 
-// newLogWriter starts a writer. handler makes the form in which lost lines are told.
+// newLogWriter starts a writer. handler formats the message about dropped lines.
 func newLogWriter(out io.Writer, handler func(io.Writer) slog.Handler) *logWriter {
 	w := &logWriter{out: out, queue: make(chan logLine, logQueue)}
 	told := slog.New(handler(out))
@@ -51,7 +53,7 @@ func (w *logWriter) run() {
 		w.writing.Store(time.Now().UnixNano())
 		_, err := w.out.Write(line.text)
 		w.writing.Store(0)
-		if err != nil { // a full disk, a pipe that was closed
+		if err != nil { // a full disk, or a closed pipe
 			w.lost.Add(1)
 			continue
 		}
@@ -83,7 +85,7 @@ func (w *logWriter) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// flush waits until what was written before is out, but not for long.
+// flush waits a limited time until all earlier lines are written.
 func (w *logWriter) flush() {
 	timer := time.NewTimer(logFlushTime)
 	defer timer.Stop()

@@ -1,5 +1,5 @@
-// Package cmd is the command line: one file for each command, and what puts the router's
-// parts together.
+// Package cmd is the command line: one file for each command, and the wiring of the
+// router's parts.
 package cmd
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// Version is the program's version; a release build sets it.
+// Version is the program's version; release builds set it.
 var Version = "0.1.0-dev"
 
 type commands struct {
@@ -48,8 +48,8 @@ Publish: switchhook send order.created '{"id": 1001, "total": 120}'
 
 Every flag can be given in the environment as well: --data is SWITCHHOOK_DATA.`
 
-// Main runs the command that args name and gives the exit status: 0 for success, 1 for a
-// failure, 2 for a command line that can't be understood. try and test have more to say.
+// Main runs the command in args and returns the exit status: 0 for success, 1 for a
+// failure, 2 for an invalid command line. try and test have further statuses.
 func Main(args []string) int {
 	var c commands
 	status := -1
@@ -62,7 +62,7 @@ func Main(args []string) int {
 		return 0
 	}
 	parsed, err := parser.Parse(normalizeArgs(args))
-	if status >= 0 { // --help was given and has been answered
+	if status >= 0 { // --help was given and printed
 		return status
 	}
 	if err == nil {
@@ -74,21 +74,21 @@ func Main(args []string) int {
 			parsed = wrong.Context
 		}
 		fmt.Fprintf(os.Stderr, "Run \"switchhook %s--help\" to see what can be given.\n", commandPath(parsed))
-		return wrongUsage
+		return usageStatus
 	}
 	c.Serve.unknown = unknownVariables(parser.Model.Node, os.Environ())
 	signals, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	ctx, end := context.WithCancelCause(context.Background())
 	context.AfterFunc(signals, func() {
-		stop() // first: whoever sees that ctx is over may send a second one, which ends the process at once
+		stop() // first: after ctx ends, a second signal must end the process at once
 		end(context.Cause(signals))
 	})
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	return exitStatus(parsed.Run())
 }
 
-// newParser makes the parser of the command line.
+// newParser returns the parser of the command line.
 func newParser(c *commands, options ...kong.Option) *kong.Kong {
 	parser, err := kong.New(c, append([]kong.Option{
 		kong.Name("switchhook"), kong.Description(description), kong.UsageOnError(),
@@ -96,12 +96,12 @@ func newParser(c *commands, options ...kong.Option) *kong.Kong {
 		kong.ValueFormatter(helpWithDefault), kong.NamedMapper("path", kong.MapperFunc(decodePath)),
 	}, options...)...)
 	if err != nil {
-		panic(err) // a mistake in the struct tags above
+		panic(err) // an error in the struct tags above
 	}
 	return parser
 }
 
-// normalizeArgs puts what people try first in kong's words: help, --version and -v.
+// normalizeArgs maps help, --version and -v to the commands that kong knows.
 func normalizeArgs(args []string) []string {
 	switch {
 	case len(args) == 0:
@@ -114,24 +114,24 @@ func normalizeArgs(args []string) []string {
 	return args
 }
 
-// statusError ends the process with a status of its own.
+// statusError ends the process with its own exit status.
 type statusError struct {
 	status int
-	err    error // nil: all has been said
+	err    error // nil: already reported
 }
 
-// Error gives what is wrapped.
+// Error returns the text of the wrapped error.
 func (e *statusError) Error() string { return fmt.Sprint(e.err) }
 
-// wrongUsage is the exit status of a command line that is wrong.
-const wrongUsage = 2
+// usageStatus is the exit status of an invalid command line.
+const usageStatus = 2
 
-// usageError is a mistake in the command line that kong can't see.
+// usageError returns an error in the command line that kong cannot detect.
 func usageError(format string, args ...any) error {
-	return &statusError{wrongUsage, fmt.Errorf(format, args...)}
+	return &statusError{usageStatus, fmt.Errorf(format, args...)}
 }
 
-// exitStatus reports an error and gives its exit status.
+// exitStatus reports an error and returns its exit status.
 func exitStatus(err error) int {
 	if err == nil {
 		return 0
@@ -142,7 +142,7 @@ func exitStatus(err error) int {
 			return status
 		}
 	}
-	// Not for ever: nobody may read standard error.
+	// With a limit: standard error may have no reader.
 	told := make(chan struct{})
 	go func() {
 		defer close(told)
@@ -155,7 +155,7 @@ func exitStatus(err error) int {
 	return status
 }
 
-// helpWithDefault adds a flag's default, which kong leaves out where there is a placeholder.
+// helpWithDefault adds a flag's default, which kong omits if there is a placeholder.
 func helpWithDefault(v *kong.Value) string {
 	help := kong.DefaultHelpValueFormatter(v)
 	if v.HasDefault && v.Default != "" && v.Flag != nil && v.Flag.PlaceHolder != "" {
@@ -164,7 +164,7 @@ func helpWithDefault(v *kong.Value) string {
 	return help
 }
 
-// commandPath names the command as far as it was understood, with a space behind it.
+// commandPath returns the command as far as it was parsed, with a trailing space.
 func commandPath(ctx *kong.Context) string {
 	if ctx == nil || ctx.Command() == "" {
 		return ""

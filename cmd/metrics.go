@@ -20,7 +20,7 @@ import (
 	"switchhook/storage/sqlite"
 )
 
-// newRegistry makes the registry of a router, with the figures that belong to no part of it.
+// newRegistry returns the registry of a router with the metrics of the process.
 func newRegistry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
@@ -32,7 +32,8 @@ func newRegistry() *prometheus.Registry {
 	return r
 }
 
-// revision is the commit that the program was built from; "" where the build did not note it.
+// revision returns the commit that the program was built from; "" if the build did not
+// record it.
 func revision() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -46,8 +47,8 @@ func revision() string {
 	return ""
 }
 
-// watchCommits registers figures of the store's commits, and gives what the store is to
-// call after each.
+// watchCommits registers metrics of the store's commits, and returns the function that the
+// store must call after each.
 func watchCommits(r prometheus.Registerer) func(sqlite.Commit) {
 	took := prometheus.NewHistogram(prometheus.HistogramOpts{
 		Namespace: "switchhook", Name: "store_commit_seconds", Help: "How long commits took, fsync included.",
@@ -69,7 +70,8 @@ func watchCommits(r prometheus.Registerer) func(sqlite.Commit) {
 	}
 }
 
-// componentCollector tell of the store's files and of the sandbox, at the moment of the look.
+// componentCollector collects metrics of the store's files and of the sandbox when it is
+// scraped.
 type componentCollector struct {
 	store *sqlite.Store
 	pool  *sandbox.Pool
@@ -133,14 +135,14 @@ func (f *componentCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// metricsListener serves /metrics, and nothing else, on an address of its own.
+// metricsListener serves only /metrics, on a separate address.
 type metricsListener struct {
 	server   *http.Server
 	listener net.Listener
 }
 
-// metricsConns is how many connections may be open to the listener of the metrics: more than
-// scrapers need, and no way to use up the files of the process.
+// metricsConns is the maximum number of open connections to the metrics listener: more than
+// scrapers need, and too few to exhaust the file descriptors of the process.
 const metricsConns = 64
 
 func listenForMetrics(address string, from prometheus.Gatherer, log *slog.Logger) (*metricsListener, error) {
@@ -167,6 +169,6 @@ func (m *metricsListener) serve(log *slog.Logger) {
 
 func (m *metricsListener) close(ctx context.Context) error {
 	err := m.server.Shutdown(ctx)
-	m.listener.Close() // the server knows nothing of it before serve
+	m.listener.Close() // the server does not know the listener before serve
 	return err
 }

@@ -12,7 +12,7 @@ import (
 	"switchhook/engine/target"
 )
 
-// accessFlags say who may come in, and how much of the router an account may use.
+// accessFlags control access to the API, and the quotas of accounts.
 type accessFlags struct {
 	TLSCert        string   `name:"tls-cert" help:"Answer over TLS with this certificate: a PEM file with the chain. It is read again when it changes, and on SIGHUP." type:"path" placeholder:"FILE"`
 	TLSKey         string   `name:"tls-key" help:"The certificate's private key, a PEM file." type:"path" placeholder:"FILE"`
@@ -23,12 +23,12 @@ type accessFlags struct {
 	MaxStoredBytes     int64 `help:"Most bytes of events stored of an account that has no quota of its own; 0 is no limit." default:"0" placeholder:"BYTES" min:"0" max:"1125899906842624"`
 }
 
-// quota is what the flags say of accounts.
+// quota returns the quotas that the flags set.
 func (f *accessFlags) quota() engine.Quota {
 	return engine.Quota{Subscriptions: f.MaxSubscriptions, EventsPerSecond: f.MaxEventsPerSecond, StoredBytes: f.MaxStoredBytes}
 }
 
-// certificate is the one to answer with; nil: without TLS.
+// certificate returns the certificate of the API; nil: without TLS.
 func (f *accessFlags) certificate() (*certificate, error) {
 	switch {
 	case f.TLSCert == "" && f.TLSKey == "":
@@ -41,7 +41,7 @@ func (f *accessFlags) certificate() (*certificate, error) {
 	return loadCertificate(f.TLSCert, f.TLSKey)
 }
 
-// targetFlags say where deliveries may go.
+// targetFlags control the addresses that deliveries may go to.
 type targetFlags struct {
 	AllowTargets []string `help:"Address ranges that deliveries may go to although they are private or special (such as 10.0.0.0/8); open on every port." placeholder:"CIDR"`
 	DenyTargets  []string `help:"Address ranges, or host names with all below them, that deliveries may never go to." placeholder:"CIDR|NAME"`
@@ -52,7 +52,7 @@ type targetFlags struct {
 
 var hostName = regexp.MustCompile(`^[^\s/:@?#\[\]]*[^\s/:@?#\[\]0-9.][^\s/:@?#\[\]]*$`)
 
-// policy checks the flags; errors name them.
+// policy validates the flags; errors name them.
 func (f *targetFlags) policy(dev bool) (p target.Policy, err error) {
 	p = target.Policy{Ports: f.TargetPorts, HTTPS: f.HTTPSOnly}
 	for _, text := range f.AllowTargets {

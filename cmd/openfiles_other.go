@@ -2,5 +2,6 @@
 
 package cmd
 
-// openFilesLimit is how many files this process may have open; 0: that is not known here.
+// openFilesLimit returns the maximum number of open files of this process; 0: unknown on
+// this system.
 func openFilesLimit() uint64 { return 0 }

@@ -4,7 +4,7 @@ package cmd
 
 import "syscall"
 
-// openFilesLimit is how many files this process may have open; 0 where that is not known. Go
+// openFilesLimit returns the maximum number of open files of this process; 0 if unknown. Go
 // has raised the soft limit to the hard one before main.
 func openFilesLimit() uint64 {
 	var limit syscall.Rlimit

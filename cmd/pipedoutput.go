@@ -8,15 +8,15 @@ import (
 	"syscall"
 )
 
-// pipedOutput is standard output for a command that has to tidy up: where nobody reads on,
-// as in "demo | head -1", the context ends instead of the process.
+// pipedOutput is standard output for a command that must clean up: if the reader closes the
+// pipe, as in "demo | head -1", the context ends instead of the process.
 type pipedOutput struct {
 	ctx     context.Context
 	end     context.CancelCauseFunc
-	ignored chan os.Signal // SIGPIPE, which Go would let end the process
+	ignored chan os.Signal // SIGPIPE, on which Go would end the process
 }
 
-// pipeClosed is the exit status that a shell gives for SIGPIPE.
+// pipeClosed is the exit status that a shell reports for SIGPIPE.
 const pipeClosed = 128 + int(syscall.SIGPIPE)
 
 var errNobodyReads = errors.New("nobody reads standard output")
@@ -28,7 +28,7 @@ func newPipedOutput(ctx context.Context) (*pipedOutput, context.Context) {
 	return o, o.ctx
 }
 
-// Write writes, and ends the context where that fails.
+// Write writes, and ends the context if that fails.
 func (o *pipedOutput) Write(text []byte) (int, error) {
 	n, err := os.Stdout.Write(text)
 	switch {
@@ -40,8 +40,8 @@ func (o *pipedOutput) Write(text []byte) (int, error) {
 	return n, err
 }
 
-// failure is the error of a command that ended because its output could not be written;
-// nil where it ended for another reason.
+// failure returns the error of a command that ended because its output could not be
+// written; nil if it ended for another reason.
 func (o *pipedOutput) failure() error {
 	cause := context.Cause(o.ctx)
 	if errors.Is(cause, errNobodyReads) {
@@ -53,7 +53,7 @@ func (o *pipedOutput) failure() error {
 	return nil
 }
 
-// outputError is why standard output can't be written.
+// outputError is the reason why standard output cannot be written.
 type outputError struct{ error }
 
 func (o *pipedOutput) close() {

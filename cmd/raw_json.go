@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 )
 
-// rawJSON is something of the API's: what a command looks at, and all of it as it came, for
-// --json.
+// rawJSON is a value of the API: the fields that a command reads, and the whole JSON as
+// received, for --json.
 type rawJSON[T any] struct {
 	is   T
 	text json.RawMessage
@@ -26,7 +26,8 @@ func (s *rawJSON[T]) whole() bool {
 	return !asks || w.whole()
 }
 
-// pointers are what printJSON needs to show a list as it came.
+// pointers returns pointers to the elements, which printJSON needs to print a list as
+// received.
 func pointers[T any](list []T) []*T {
 	all := make([]*T, len(list))
 	for i := range list {

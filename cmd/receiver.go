@@ -20,18 +20,18 @@ import (
 	"switchhook/server"
 )
 
-// receiver is a webhook receiver for demonstrations: it checks each delivery's signature
-// as any receiver can, with the Standard Webhooks library or the public key alone.
+// receiver is a webhook receiver for demonstrations: it verifies the signature of each
+// delivery as any receiver can, with the Standard Webhooks library or the public key alone.
 type receiver struct {
 	listener net.Listener
 	server   http.Server
 
 	mu     sync.Mutex
-	secret string            // as it was given with the subscription; empty: signatures are not checked
-	public ed25519.PublicKey // where the secret is of that type
+	secret string            // of the subscription; empty: signatures are not verified
+	public ed25519.PublicKey // if the secret is an ed25519 key
 }
 
-// received is a delivery that came in. signed is nil where the signature is right.
+// received is a received delivery. signed is nil if the signature is valid.
 type received struct {
 	path   string
 	header http.Header
@@ -41,7 +41,8 @@ type received struct {
 
 const largestDelivery = 16 << 20
 
-// startReceiver listens on addr, which --addr gives; answer is asked for the status of each delivery.
+// startReceiver listens on addr, the value of --addr; answer returns the response status of
+// each delivery.
 func startReceiver(addr string, answer func(received) int) (*receiver, error) {
 	l, err := listen("--addr", addr, "another receiver")
 	if err != nil {
@@ -85,11 +86,11 @@ func (r *receiver) verify(body []byte, header http.Header) error {
 	return wh.Verify(body, header)
 }
 
-// clockTolerance is how far a delivery's time may be off, as the Standard Webhooks
-// libraries have it.
+// clockTolerance is the accepted deviation of a delivery's time, as in the Standard
+// Webhooks libraries.
 const clockTolerance = 5 * time.Minute
 
-// verifyEd25519 checks a v1a signature, which the library does not know.
+// verifyEd25519 verifies a v1a signature, which the library does not support.
 func verifyEd25519(public ed25519.PublicKey, body []byte, header http.Header) error {
 	id, timestamp := header.Get("webhook-id"), header.Get("webhook-timestamp")
 	seconds, err := strconv.ParseInt(timestamp, 10, 64)
@@ -110,8 +111,8 @@ func verifyEd25519(public ed25519.PublicKey, body []byte, header http.Header) er
 	return errors.New("no v1a signature fits the public key")
 }
 
-// publicKey is the ed25519 key with which deliveries are verified, by a subscription's
-// secret "whsk_…" or public key "whpk_…"; nil for an HMAC secret, and where it is neither.
+// publicKey returns the ed25519 key that verifies deliveries, derived from a subscription's
+// secret "whsk_…" or public key "whpk_…"; nil for an HMAC secret, or if it is neither.
 func publicKey(secret string) ed25519.PublicKey {
 	if kind, public := signature.Describe(secret); kind == signature.Ed25519 {
 		secret = public

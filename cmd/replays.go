@@ -24,7 +24,7 @@ type replaysCommand struct {
 	Cancel      replaysCancelCommand `cmd:"" help:"End a replay; what it has queued is still delivered."`
 }
 
-// replayBody is a replay, as far as the commands look at it.
+// replayBody holds the fields of a replay that the commands read.
 type replayBody struct {
 	ID            string     `json:"id"`
 	Account       string     `json:"account"`
@@ -95,7 +95,7 @@ func (c *replaysStartCommand) Run(ctx context.Context, all *commands) error {
 	})
 }
 
-// parseTime reads a time, or how long before now it was.
+// parseTime parses a time, or a duration before now.
 func parseTime(text string, now time.Time) (time.Time, error) {
 	if ago, err := time.ParseDuration(text); err == nil && ago > 0 {
 		return now.Add(-ago).UTC(), nil
@@ -107,7 +107,7 @@ func parseTime(text string, now time.Time) (time.Time, error) {
 	return at, nil
 }
 
-// one makes a request about one replay and shows the answer, as JSON or by show.
+// one sends a request about one replay and prints the answer, as JSON or by show.
 func (c *replaysCommand) one(ctx context.Context, method, tail string, body any, show func(*replayBody)) error {
 	api, err := c.client()
 	if err != nil {
@@ -128,7 +128,7 @@ type replaysListCommand struct {
 	Account string `help:"Account whose replays are listed; by default the key's own." placeholder:"NAME"`
 }
 
-// Run lists.
+// Run lists the replays.
 func (c *replaysListCommand) Run(ctx context.Context, commands *commands) error {
 	api, err := commands.Replays.client()
 	if err != nil {
@@ -160,7 +160,7 @@ type replaysShowCommand struct {
 	replayID `embed:""`
 }
 
-// Run shows one.
+// Run shows a replay.
 func (c *replaysShowCommand) Run(ctx context.Context, all *commands) error {
 	return all.Replays.one(ctx, http.MethodGet, c.path(""), nil, showReplay)
 }
@@ -169,7 +169,7 @@ type replaysPauseCommand struct {
 	replayID `embed:""`
 }
 
-// Run pauses.
+// Run pauses a replay.
 func (c *replaysPauseCommand) Run(ctx context.Context, all *commands) error {
 	return all.Replays.one(ctx, http.MethodPost, c.path("/pause"), nil, showReplay)
 }
@@ -178,7 +178,7 @@ type replaysResumeCommand struct {
 	replayID `embed:""`
 }
 
-// Run resumes.
+// Run resumes a replay.
 func (c *replaysResumeCommand) Run(ctx context.Context, all *commands) error {
 	return all.Replays.one(ctx, http.MethodPost, c.path("/resume"), nil, showReplay)
 }
@@ -187,12 +187,12 @@ type replaysCancelCommand struct {
 	replayID `embed:""`
 }
 
-// Run cancels.
+// Run cancels a replay.
 func (c *replaysCancelCommand) Run(ctx context.Context, all *commands) error {
 	return all.Replays.one(ctx, http.MethodPost, c.path("/cancel"), nil, showReplay)
 }
 
-// showReplay prints what there is to say of a replay, a thing to a line.
+// showReplay prints a replay, one property a line.
 func showReplay(r *replayBody) {
 	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
 	to := "their own subscriptions"
@@ -210,5 +210,5 @@ func showReplay(r *replayBody) {
 			fmt.Fprintf(w, "%s\t%s\n", line[0], oneLine(line[1]))
 		}
 	}
-	w.Flush() // as fmt.Println: who closes standard output knows
+	w.Flush() // errors are ignored as in fmt.Println
 }

@@ -18,31 +18,31 @@ import (
 	"switchhook/storage/sqlite"
 )
 
-// processConfig is what a router is put together from.
+// processConfig configures a router process.
 type processConfig struct {
 	folder string // of the database
-	// newDatabase lets a database be made in a folder that had one.
+	// newDatabase allows a new database in a folder that had one.
 	newDatabase bool
 	secrets     encryptionFlags
 	listen      string
 	policy      target.Policy
-	engine      settings.Config // without its parts
+	engine      settings.Config // without its components
 	pace        time.Duration   // between commits
 	children    int             // sandbox processes
-	drain       time.Duration   // most that close takes; drainTime where 0
-	server      server.Config   // likewise
-	dialects    string          // their folder; empty for none
-	builtIn     []string        // dialects
+	drain       time.Duration   // maximum duration of close; drainTime if 0
+	server      server.Config   // without its components
+	dialects    string          // folder of the dialect files; empty for none
+	builtIn     []string        // names of the enabled built-in dialects
 
 	certificate *certificate // nil: without TLS
 	log         *slog.Logger
 
-	metricsListen string // where /metrics is served beside the API; "" for nowhere
+	metricsListen string // address that serves /metrics apart from the API; "" for none
 	accessLog     bool   // log every request
-	otlpEndpoint  string // where spans are sent; "" for what the environment says
+	otlpEndpoint  string // endpoint for spans; "" for that of the environment
 }
 
-// routerProcess is a running router: all parts, and the order in which they stop.
+// routerProcess is a running router: its parts, and the order in which they stop.
 type routerProcess struct {
 	log      *slog.Logger
 	store    *sqlite.Store
@@ -50,22 +50,22 @@ type routerProcess struct {
 	engine   *router.Engine
 	server   *server.Server
 	listener net.Listener
-	served   chan error // what Serve ended with
+	served   chan error // the result of Serve
 	scheme   string
-	metrics  *metricsListener // nil where there is none
-	spans    *spans           // nil where nothing is traced
+	metrics  *metricsListener // nil if there is none
+	spans    *spans           // nil if tracing is off
 	drain    time.Duration
 
 	certificate *certificate // nil: without TLS
-	dialects    string       // their folder; empty for none
+	dialects    string       // folder of the dialect files; empty for none
 }
 
 const (
 	drainTime   = 25 * time.Second // under the 30 s that most supervisors wait
-	drainReport = 2 * time.Second  // how often close tells what it waits for
+	drainReport = 2 * time.Second  // interval of the reports while close waits
 )
 
-// startRouter opens the store, starts the sandbox, takes up unfinished work and listens;
+// startRouter opens the store, starts the sandbox, resumes unfinished work and listens;
 // requests are answered once serve is called.
 func startRouter(ctx context.Context, cfg processConfig) (_ *routerProcess, err error) {
 	r := &routerProcess{log: cfg.log, served: make(chan error, 1), scheme: "http", drain: cfg.drain, dialects: cfg.dialects}
@@ -77,7 +77,7 @@ func startRouter(ctx context.Context, cfg processConfig) (_ *routerProcess, err 
 			r.close()
 		}
 	}()
-	// First, so that a port in use is told before anything else happens.
+	// First, so that a port in use is reported before anything else happens.
 	if r.listener, err = listen("--listen", cfg.listen, "a router"); err != nil {
 		return nil, err
 	}
@@ -123,8 +123,8 @@ func startRouter(ctx context.Context, cfg processConfig) (_ *routerProcess, err 
 	api := cfg.server
 	api.Engine, api.Gatherer, api.Registerer, api.Logger, api.Version = r.engine, metrics, metrics, cfg.log, Version
 	api.TLS = cfg.certificate != nil
-	// Whoever gives the figures an address of their own, or names accounts in them, does not
-	// want to show them to everybody who finds the API.
+	// An operator who sets a separate address for metrics, or adds account names to them,
+	// does not want to expose them to every client of the API.
 	api.MetricsKeys = cfg.metricsListen != "" || cfg.engine.MetricsAccounts > 0
 	if cfg.accessLog {
 		api.AccessLog = cfg.log
@@ -133,14 +133,14 @@ func startRouter(ctx context.Context, cfg processConfig) (_ *routerProcess, err 
 	if err = r.server.OpenDialects(cfg.dialects, cfg.builtIn); err != nil {
 		return nil, fmt.Errorf("--dialects: %w", err)
 	}
-	// After the dialects: they say what deliveries look like.
+	// After the dialects: they define the format of deliveries.
 	if err = r.engine.Start(ctx); err != nil {
 		return nil, err
 	}
 	return r, nil
 }
 
-// serve begins to answer requests.
+// serve starts to answer requests.
 func (r *routerProcess) serve() {
 	if r.metrics != nil {
 		r.metrics.serve(r.log)
@@ -148,12 +148,12 @@ func (r *routerProcess) serve() {
 	go func() { r.served <- r.server.Serve(r.listener) }()
 }
 
-// reload reads again what can change while the router runs, and logs what that is.
+// reload reloads the files that may change while the router runs, and logs the result.
 func (r *routerProcess) reload() {
 	what := []string{}
 	if r.certificate != nil {
 		what = append(what, "TLS certificate")
-		r.certificate.readAgain()
+		r.certificate.forceReload()
 	}
 	if r.dialects != "" {
 		what = append(what, "dialects")
@@ -166,13 +166,14 @@ func (r *routerProcess) reload() {
 	r.log.Info("SIGHUP: reloaded", "what", what)
 }
 
-// url is where the API answers.
+// url returns the base URL of the API.
 func (r *routerProcess) url() string { return r.scheme + "://" + r.listener.Addr().String() }
 
-// close stops taking requests, lets what is in flight end and writes it down. The order
-// is that of the events' way: nothing is closed before what feeds it. What has not ended
-// when the time is over is cut off, which loses nothing: a request that was not answered
-// was not accepted, an attempt whose outcome is not on disk is made again by the next start.
+// close stops accepting requests, lets those in flight end and stores their results. It
+// follows the path of an event: nothing is closed before its producers. At the end of the
+// time limit the remaining work is aborted, which loses nothing: an unanswered request was
+// not accepted, and an attempt whose outcome is not on disk is repeated after the next
+// start.
 func (r *routerProcess) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), r.drain)
 	defer cancel()
@@ -183,7 +184,7 @@ func (r *routerProcess) close() error {
 		}
 	}
 	if r.server != nil {
-		// A client that never ends its request must not take the deliveries' time.
+		// A client that never ends its request must not use up the time of the deliveries.
 		part, cancel := context.WithTimeout(ctx, r.drain/2)
 		err := r.server.Shutdown(part)
 		cancel()
@@ -219,7 +220,7 @@ func (r *routerProcess) close() error {
 	return errors.Join(problems...)
 }
 
-// drainEngine closes the engine, and tells what that waits for.
+// drainEngine closes the engine, and reports what it waits for.
 func (r *routerProcess) drainEngine(ctx context.Context) error {
 	closed := make(chan error, 1)
 	go func() { closed <- r.engine.Close(ctx) }()

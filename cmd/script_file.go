@@ -13,7 +13,8 @@ import (
 	"switchhook/scripts/filter"
 )
 
-// readScriptFile reads a script. An empty one is a mistake: to the router it would be none.
+// readScriptFile reads a script. An empty file is an error: the router would treat it as no
+// script.
 func readScriptFile(path string) (string, error) {
 	text, err := os.ReadFile(path)
 	if err == nil && len(bytes.TrimSpace(text)) == 0 {
@@ -22,11 +23,12 @@ func readScriptFile(path string) (string, error) {
 	return string(text), err
 }
 
-// standardInput is how messages name what "-" stands for.
+// standardInput is the name of "-" in messages.
 const standardInput = "standard input"
 
-// readJSONValue reads what a flag names that takes JSON: a text that begins as an object or a
-// list is the JSON itself, @FILE and FILE are files, and - is standard input. name is for messages.
+// readJSONValue reads the value of a flag that takes JSON: a text that starts as an object
+// or a list is the JSON itself, @FILE and FILE are files, and - is standard input. name is
+// for messages.
 func readJSONValue(flag, value string) (text []byte, name string, err error) {
 	switch begin := strings.TrimSpace(value); {
 	case strings.HasPrefix(begin, "{") || strings.HasPrefix(begin, "["):
@@ -42,7 +44,7 @@ func readJSONValue(flag, value string) (text []byte, name string, err error) {
 	return text, name, nil
 }
 
-// checkSecret tells what is wrong with --secret, if it is given.
+// checkSecret validates --secret, if it is given.
 func checkSecret(s secret) error {
 	if s == "" {
 		return nil
@@ -53,8 +55,8 @@ func checkSecret(s secret) error {
 	return nil
 }
 
-// checkFilter tells what is wrong with --filter, if it is given, as far as that is known
-// without the event type's schema.
+// checkFilter validates --filter, if it is given, as far as possible without the event
+// type's schema.
 func checkFilter(source string) error {
 	if source == "" {
 		return nil

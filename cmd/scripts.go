@@ -28,7 +28,7 @@ type scriptsCommand struct {
 	Backtest    scriptsBacktestCommand `cmd:"" help:"Run a version or a file over stored events and show what it would change; nothing is sent."`
 }
 
-// find gives the router, and a script of it.
+// find returns a client, and the script that name refers to.
 func (c *scriptsCommand) find(ctx context.Context, name string) (*client, *scriptBody, error) {
 	api, err := c.client()
 	if err != nil {
@@ -41,7 +41,7 @@ func (c *scriptsCommand) find(ctx context.Context, name string) (*client, *scrip
 	return api, s, err
 }
 
-// showReport prints what test cases came to: the ones that failed, and the sum.
+// showReport prints the failed test cases and a summary.
 func showReport(r *scripttest.Report) {
 	if r == nil {
 		return
@@ -56,7 +56,7 @@ func showReport(r *scripttest.Report) {
 	fmt.Print(w.String())
 }
 
-// showRefusal prints the test cases for which the router refused something.
+// showRefusal prints the test cases because of which the router refused a request.
 func showRefusal(err error) {
 	if e, ok := errors.AsType[*refusalError](err); ok {
 		showReport(e.Tests)
@@ -65,7 +65,7 @@ func showRefusal(err error) {
 
 type scriptsListCommand struct{}
 
-// Run lists.
+// Run lists the scripts.
 func (scriptsListCommand) Run(ctx context.Context, all *commands) error {
 	api, err := all.Scripts.client()
 	if err != nil {
@@ -87,7 +87,7 @@ func (scriptsListCommand) Run(ctx context.Context, all *commands) error {
 	return w.Flush()
 }
 
-// oneLine is a text fit for a cell of a table.
+// oneLine formats a text for a cell of a table.
 func oneLine(text string) string {
 	quoted := strconv.Quote(text)
 	return quoted[1 : len(quoted)-1]
@@ -102,14 +102,14 @@ type scriptsPushCommand struct {
 	Live  bool   `help:"Make the version live if its tests pass."`
 }
 
-// Help says what the flags can't.
+// Help implements kong.HelpProvider.
 func (*scriptsPushCommand) Help() string {
 	return `A script that is not there yet is made. The source of the newest version again makes no new version, and gives that one the cases of --cases. Older versions keep theirs.
 
 Exit status: 0 the version is stored, with --live it is live; 1 it does not compile, or with --live its tests fail; 2 the command line is wrong.`
 }
 
-// Run pushes.
+// Run pushes a version.
 func (c *scriptsPushCommand) Run(ctx context.Context, all *commands) error {
 	source, err := readScriptFile(c.File)
 	if err != nil {
@@ -135,7 +135,7 @@ func (c *scriptsPushCommand) Run(ctx context.Context, all *commands) error {
 	}
 	v, before, err := c.pushVersion(ctx, api, s, source, cases)
 	if err != nil {
-		if made { // a script without a version would only be in the way
+		if made { // do not leave a script without a version behind
 			err = errors.Join(err, api.call(context.WithoutCancel(ctx), http.MethodDelete, s.path(""), nil, nil))
 		}
 		return err
@@ -196,7 +196,7 @@ func (c *scriptsPushCommand) create(ctx context.Context, api *client, account st
 	return &made, api.call(ctx, http.MethodPost, "/api/v1/scripts", newScriptBody{Account: account, Name: c.Name, Kind: kind}, &made)
 }
 
-// pushVersion stores a version; before is the number of the newest one so far.
+// pushVersion stores a version; before is the number of the newest version so far.
 func (c *scriptsPushCommand) pushVersion(ctx context.Context, api *client, s *scriptBody, source string, cases json.RawMessage) (v versionBody, before int, err error) {
 	if c.Kind != "" && c.Kind != s.Kind {
 		return v, 0, fmt.Errorf("%s is a %s; a script's kind can't be changed", s.Name, s.Kind)
@@ -218,17 +218,17 @@ type scriptsDiffCommand struct {
 	Other string `arg:"" optional:"" name:"second" help:"The number of another version." placeholder:"VERSION"`
 }
 
-// differs is the exit status of diff and backtest where there is a difference.
-const differs = 3
+// differsStatus is the exit status of diff and backtest if there is a difference.
+const differsStatus = 3
 
-// Help says what the flags can't.
+// Help implements kong.HelpProvider.
 func (*scriptsDiffCommand) Help() string {
 	return `A version is a number, "live" or "latest". Lines with - are in the first, or live, version only, lines with + in the other.
 
 Exit status: 0 no difference; 3 a difference; 1 an error; 2 the command line is wrong.`
 }
 
-// Run compares.
+// Run compares two versions.
 func (c *scriptsDiffCommand) Run(ctx context.Context, all *commands) error {
 	api, s, err := all.Scripts.find(ctx, c.Name)
 	if err != nil {
@@ -258,10 +258,10 @@ func (c *scriptsDiffCommand) Run(ctx context.Context, all *commands) error {
 	fmt.Fprintf(w, "--- %s\n+++ %s\n", printable(nameA), printable(nameB))
 	w.diff(text, "")
 	fmt.Print(w.String())
-	return &statusError{status: differs}
+	return &statusError{status: differsStatus}
 }
 
-// source reads a version, or else a file, and says what it is.
+// source returns a version or, if there is none, a file, and its name.
 func (c *client) source(ctx context.Context, s *scriptBody, named string) (source, name string, err error) {
 	_, notNumber := strconv.Atoi(named)
 	switch {
@@ -291,7 +291,7 @@ type scriptsLiveCommand struct {
 	Force   bool   `env:"-" help:"Even if its tests fail."`
 }
 
-// Help says what the flags can't.
+// Help implements kong.HelpProvider.
 func (*scriptsLiveCommand) Help() string {
 	return `Exit status: 0 the version is live; 1 its tests fail, or another error; 2 the command line is wrong.`
 }
@@ -305,7 +305,7 @@ func (c *scriptsLiveCommand) Run(ctx context.Context, all *commands) error {
 	return api.switchTo(ctx, s, c.Version, c.Force)
 }
 
-// switchTo makes a version live and says what was before.
+// switchTo makes a version live and prints the previous one.
 func (c *client) switchTo(ctx context.Context, s *scriptBody, version int, force bool) error {
 	report, err := c.setLive(ctx, s, version, force, "--force makes it live all the same")
 	if err != nil {
@@ -329,14 +329,14 @@ type scriptsRollbackCommand struct {
 	Force bool   `env:"-" help:"Even if the older version was never live and fails its tests, or does not compile any more."`
 }
 
-// Help says what the flags can't.
+// Help implements kong.HelpProvider.
 func (*scriptsRollbackCommand) Help() string {
 	return `This is the version below the live one that was live last; where none was, the highest below it. One that was live goes live again whatever its tests say by now. "switchhook scripts live NAME VERSION" goes to any other.
 
 Exit status: 0 the older version is live; 1 there is none, it was never live and its tests fail, or another error; 2 the command line is wrong.`
 }
 
-// Run rolls back.
+// Run makes the previous live version live again.
 func (c *scriptsRollbackCommand) Run(ctx context.Context, all *commands) error {
 	api, s, err := all.Scripts.find(ctx, c.Name)
 	if err != nil {

@@ -14,14 +14,14 @@ import (
 	"switchhook/scripts/scripttest"
 )
 
-// scriptBody is a script as the API shows it, as far as the commands look at it.
+// scriptBody holds the fields of a script that the commands read.
 type scriptBody struct {
 	ID          string          `json:"id"`
 	Account     string          `json:"account"`
 	Name        string          `json:"name"`
 	Kind        string          `json:"kind"`
 	Description string          `json:"description"`
-	LiveVersion int             `json:"live_version"` // 0 before there is one
+	LiveVersion int             `json:"live_version"` // 0 if there is none
 	Cases       json.RawMessage `json:"cases"`
 	UsedBy      int             `json:"used_by"`
 	Stats       struct {
@@ -30,15 +30,15 @@ type scriptBody struct {
 	} `json:"stats"`
 }
 
-// path is where the API has the script. Ids are used, for a name may be one of several
-// accounts, or "..".
+// path returns the API path of the script. It contains the id, since a name may exist in
+// several accounts, or be "..".
 func (s *scriptBody) path(tail string) string {
 	return "/api/v1/scripts/" + url.PathEscape(s.ID) + tail
 }
 
 func (s *scriptBody) whole() bool { return s.ID != "" }
 
-// versionBody is a version of a script, and what its cases came to where it is new.
+// versionBody is a version of a script, with the results of its cases if it is new.
 type versionBody struct {
 	Version   int                `json:"version"`
 	Source    string             `json:"source"`
@@ -54,7 +54,7 @@ type versionBody struct {
 
 func (v *versionBody) whole() bool { return v.Version > 0 }
 
-// newScriptBody is a script as it is made.
+// newScriptBody is the request that creates a script.
 type newScriptBody struct {
 	Account     string          `json:"account,omitempty"`
 	Name        string          `json:"name"`
@@ -70,12 +70,12 @@ func inAccount(account string) string {
 	return "?account=" + url.QueryEscape(account)
 }
 
-// scripts lists an account's scripts; account empty is the key's own.
+// scripts lists an account's scripts; an empty account is that of the key.
 func (c *client) scripts(ctx context.Context, account string) ([]scriptBody, error) {
 	return all[scriptBody](ctx, c, "/api/v1/scripts"+inAccount(account))
 }
 
-// script finds a script by its name or id; nil where there is none.
+// script finds a script by its name or id; nil if there is none.
 func (c *client) script(ctx context.Context, account, named string) (*scriptBody, error) {
 	list, err := c.scripts(ctx, account)
 	if err != nil {
@@ -94,7 +94,7 @@ func (c *client) version(ctx context.Context, s *scriptBody, named string) (v ve
 	return v, c.call(ctx, http.MethodGet, s.path("/versions/"+url.PathEscape(named)), nil, &v)
 }
 
-// latest is the newest version below a number (0: of all); nil where there is none.
+// latest returns the newest version below a number (0: of all); nil if there is none.
 func (c *client) latest(ctx context.Context, s *scriptBody, below int) (*versionBody, error) {
 	path := s.path("/versions?limit=1")
 	if below > 0 {
@@ -107,7 +107,7 @@ func (c *client) latest(ctx context.Context, s *scriptBody, below int) (*version
 	return &page.Data[0], nil
 }
 
-// newest is the newest version of all, which there must be.
+// newest returns the newest version of all, which must exist.
 func (c *client) newest(ctx context.Context, s *scriptBody) (*versionBody, error) {
 	v, err := c.latest(ctx, s, 0)
 	if err == nil && v == nil {
@@ -116,8 +116,8 @@ func (c *client) newest(ctx context.Context, s *scriptBody) (*versionBody, error
 	return v, err
 }
 
-// liveBefore is the version below the live one that was live last, of the 500 highest;
-// where none of them was, the highest of them. It is nil where there is none.
+// liveBefore returns, of the 500 highest versions below the live one, the one that was live
+// last; if none was, the highest. It is nil if there is none.
 func (c *client) liveBefore(ctx context.Context, s *scriptBody) (*versionBody, error) {
 	var lower page[versionBody]
 	if err := c.call(ctx, http.MethodGet, s.path(fmt.Sprintf("/versions?limit=500&cursor=%d", s.LiveVersion)), nil, &lower); err != nil || len(lower.Data) == 0 {
@@ -132,7 +132,7 @@ func (c *client) liveBefore(ctx context.Context, s *scriptBody) (*versionBody, e
 	return found, nil
 }
 
-// addVersion stores a version; without cases it gets those of the one before it.
+// addVersion stores a version; without cases it gets those of the previous version.
 func (c *client) addVersion(ctx context.Context, s *scriptBody, source, note string, cases json.RawMessage) (v versionBody, err error) {
 	body := map[string]any{"source": source, "note": note}
 	if cases != nil {
@@ -141,8 +141,8 @@ func (c *client) addVersion(ctx context.Context, s *scriptBody, source, note str
 	return v, c.call(ctx, http.MethodPost, s.path("/versions"), body, &v)
 }
 
-// setLive makes a version live; the report is what its cases came to. hint is what to type
-// where they fail.
+// setLive makes a version live; the report has the results of its cases. hint is the
+// command to suggest if they fail.
 func (c *client) setLive(ctx context.Context, s *scriptBody, version int, force bool, hint string) (*scripttest.Report, error) {
 	var answer struct {
 		Tests *scripttest.Report `json:"tests"`
@@ -151,8 +151,8 @@ func (c *client) setLive(ctx context.Context, s *scriptBody, version int, force 
 	return answer.Tests, notLive(err, version, hint)
 }
 
-// notLiveError says that a version did not go live for its tests, or since it does not
-// compile any more, in the words of the command line.
+// notLiveError reports, in terms of the command line, that a version did not go live
+// because its tests fail or it no longer compiles.
 type notLiveError struct {
 	*refusalError
 	text string
@@ -161,7 +161,7 @@ type notLiveError struct {
 // Error implements error.
 func (e *notLiveError) Error() string { return e.text }
 
-// Unwrap gives the router's answer.
+// Unwrap returns the router's error.
 func (e *notLiveError) Unwrap() error { return e.refusalError }
 
 func notLive(err error, version int, hint string) error {
@@ -176,7 +176,7 @@ func notLive(err error, version int, hint string) error {
 	return err
 }
 
-// forceLive is the command that makes a version live though its tests fail.
+// forceLive returns the command that makes a version live although its tests fail.
 func forceLive(name string, version int) string {
 	command := fmt.Sprintf("switchhook scripts live %s %d --force", shellQuoted(name), version)
 	if strings.HasPrefix(name, "-") {
@@ -185,7 +185,7 @@ func forceLive(name string, version int) string {
 	return fmt.Sprintf("\"%s\" makes it live all the same", command)
 }
 
-// shellQuoted is a word as one types it in a shell.
+// shellQuoted quotes a word for a shell.
 func shellQuoted(word string) string {
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-/", r)

@@ -28,14 +28,14 @@ type scriptsBacktestCommand struct {
 	Show         int    `help:"How many changes to show; the rest is counted." default:"20" placeholder:"N" min:"0" max:"1000000000"`
 }
 
-// Help says what the flags can't.
+// Help implements kong.HelpProvider.
 func (*scriptsBacktestCommand) Help() string {
 	return `The candidate and the live version run over stored events, the newest first. Lines with - are what the live version makes of an event, lines with + what the candidate does.
 
 Exit status: 0 no event comes out differently; 3 at least one does; 1 the candidate fails where the live version does not, or another error; 2 the command line is wrong.`
 }
 
-// backtestLine is a line of the answer: a change, the progress, the totals or a problem.
+// backtestLine is one line of the answer: a change, the progress, the totals or a problem.
 type backtestLine struct {
 	Kind      string          `json:"kind"`
 	EventID   string          `json:"event_id"`
@@ -65,7 +65,7 @@ type backtestOutcome struct {
 	Error   *scripts.Error   `json:"error"`
 }
 
-// Run backtests.
+// Run runs a backtest.
 func (c *scriptsBacktestCommand) Run(ctx context.Context, all *commands) error {
 	api, s, err := all.Scripts.find(ctx, c.Name)
 	if err != nil {
@@ -107,12 +107,12 @@ func (c *scriptsBacktestCommand) Run(ctx context.Context, all *commands) error {
 	case totals.Errors > 0:
 		return &statusError{status: 1}
 	case totals.Events > totals.Same:
-		return &statusError{status: differs}
+		return &statusError{status: differsStatus}
 	}
 	return nil
 }
 
-// stream posts, and gives the answer's body as it comes; it may take as long as it likes.
+// stream sends a POST, and returns the answer's body as a stream without a time limit.
 func (c *client) stream(ctx context.Context, path string, in any) (io.ReadCloser, error) {
 	encoded, err := json.Marshal(in)
 	if err != nil {
@@ -141,7 +141,7 @@ func (c *client) stream(ctx context.Context, path string, in any) (io.ReadCloser
 	return nil, refusal(req, res, answer)
 }
 
-// read shows the changes as they come and gives the totals.
+// read prints the changes as they arrive and returns the totals.
 func (c *scriptsBacktestCommand) read(answer io.Reader) (*backtestLine, error) {
 	bar := progressbar.DefaultSilent(int64(c.Last))
 	if term.IsTerminal(int(os.Stderr.Fd())) {
@@ -182,7 +182,7 @@ func (c *scriptsBacktestCommand) read(answer io.Reader) (*backtestLine, error) {
 	}
 }
 
-// change shows an event that comes out differently.
+// change formats an event whose result differs.
 func (l *backtestLine) change(colours bool) string {
 	w := &testWriter{colours: colours}
 	fmt.Fprintf(w, "%s %s: %s\n", printable(l.EventID), printable(l.EventType), strings.ReplaceAll(printable(l.Change), "_", " "))
@@ -190,7 +190,7 @@ func (l *backtestLine) change(colours bool) string {
 	return w.String()
 }
 
-// text is an outcome on lines.
+// text formats an outcome on lines.
 func (o *backtestOutcome) text() string {
 	switch {
 	case o.Error != nil:

@@ -24,21 +24,21 @@ type scriptsPullCommand struct {
 	Force bool     `env:"-" help:"Overwrite files that are different."`
 }
 
-// Help says what the flags can't.
+// Help implements kong.HelpProvider.
 func (*scriptsPullCommand) Help() string {
 	return `NAME.expr, NAME.js or NAME.ts gets the source of the live version, or of the newest where none is live, and NAME.test.json the version's test cases, as "switchhook test" reads them. Characters that don't suit file names become "-". Whether a transform is TypeScript is guessed, unless one of the two files is there.
 
 Exit status: 0 the files are as on the router; 1 a file is different and --force is not given (nothing is written then), or another error; 2 the command line is wrong.`
 }
 
-// pulledFile is a file as it should be.
+// pulledFile is a file with its desired content.
 type pulledFile struct {
 	name string
 	text []byte
 	same func(there []byte) bool
 }
 
-// Run pulls.
+// Run writes the scripts to files.
 func (c *scriptsPullCommand) Run(ctx context.Context, all *commands) error {
 	api, err := all.Scripts.client()
 	if err != nil {
@@ -51,7 +51,7 @@ func (c *scriptsPullCommand) Run(ctx context.Context, all *commands) error {
 	if err := os.MkdirAll(c.Out, 0o755); err != nil {
 		return err
 	}
-	out, err := os.OpenRoot(c.Out) // a link in the folder leads nothing out of it
+	out, err := os.OpenRoot(c.Out) // a symbolic link in the folder must not lead out of it
 	if err != nil {
 		return err
 	}
@@ -145,7 +145,7 @@ func pullScript(ctx context.Context, api *client, s *scriptBody, base string, ou
 	return append(files, pulledFile{base + ".test.json", whole, func(there []byte) bool { return sameCases(there, cases) }}), nil
 }
 
-// sameCases tells whether a file has these cases, however it is laid out.
+// sameCases reports whether a file contains these cases, in any layout.
 func sameCases(file []byte, cases []scripttest.Case) bool {
 	var there struct {
 		Cases []scripttest.Case `json:"cases"`
@@ -158,8 +158,8 @@ func sameCases(file []byte, cases []scripttest.Case) bool {
 	return errA == nil && errB == nil && bytes.Equal(a, b)
 }
 
-// typescript finds what only TypeScript has: declarations of types, and types behind
-// parameters and variables.
+// typescript matches syntax that only TypeScript has: declarations of types, and types
+// after parameters and variables.
 var typescript = regexp.MustCompile(`(?m)^\s*(export\s+)?(interface|type|enum|declare)\s+\w|^\s*import\s+type\b|[\w)\]?]\s*:\s*((string|number|boolean|any|unknown|void|never|bigint|Event|Request)(\[\])*\s*([,;)=|}{]|$)|(Record|Array|Promise)<)|\bas\s+(const|any|unknown|string|number)\b|\bsatisfies\s+\w`)
 
 func transformEnding(source string, there func(ending string) bool) string {
@@ -173,11 +173,11 @@ func transformEnding(source string, there func(ending string) bool) string {
 
 const longestBase = 80 // bytes
 
-// Names that Windows keeps for devices.
+// Names that Windows reserves for devices.
 var deviceName = regexp.MustCompile(`(?i)^(con|prn|aux|nul|com\d|lpt\d)(\.|$)`)
 
-// fileNames gives each script a name for its files, without an ending. A name that had
-// to be changed, or that two have where case does not count, gets part of a hash.
+// fileNames returns a file name without suffix for each script. A name that had to be
+// changed, or that differs from another one only in case, gets part of a hash.
 func fileNames(list []scriptBody) []string {
 	taken := map[string]int{}
 	for _, s := range list {

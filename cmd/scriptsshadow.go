@@ -37,7 +37,7 @@ type scriptsShadowStartCommand struct {
 	Duration time.Duration `help:"How long it runs, 7 days at most; a restart of the router ends it." default:"1h" min:"1s" max:"168h"`
 }
 
-// Run starts.
+// Run starts a shadow run.
 func (c *scriptsShadowStartCommand) Run(ctx context.Context, all *commands) error {
 	api, s, err := all.Scripts.find(ctx, c.Name)
 	if err != nil {
@@ -64,7 +64,7 @@ type scriptsShadowShowCommand struct {
 	Name string `arg:"" help:"The script's name."`
 }
 
-// Run shows.
+// Run shows a shadow run.
 func (c *scriptsShadowShowCommand) Run(ctx context.Context, all *commands) error {
 	api, s, err := all.Scripts.find(ctx, c.Name)
 	if err != nil {
@@ -92,7 +92,7 @@ type scriptsShadowStopCommand struct {
 	Name string `arg:"" help:"The script's name."`
 }
 
-// Run stops.
+// Run stops a shadow run.
 func (c *scriptsShadowStopCommand) Run(ctx context.Context, all *commands) error {
 	api, s, err := all.Scripts.find(ctx, c.Name)
 	if err != nil {

@@ -13,10 +13,10 @@ import (
 	"switchhook/storage/vault"
 )
 
-// databaseFile is the database in a data folder.
+// databaseFile returns the database file of a data folder.
 func databaseFile(folder string) string { return filepath.Join(folder, "switchhook.db") }
 
-// databaseTraces lists the files in a data folder that an earlier start made beside a
+// databaseTraces lists the files in a data folder that an earlier start created beside a
 // database.
 func databaseTraces(folder string) (found []string) {
 	if _, err := os.Lstat(keyFile(folder)); err == nil {
@@ -28,7 +28,7 @@ func databaseTraces(folder string) (found []string) {
 	return found
 }
 
-// missingDatabase says what to do where the database is not there that was there before.
+// missingDatabase adds the remedy to the error that a previous database is missing.
 func missingDatabase(err error, folder string) error {
 	empty, ok := errors.AsType[*sqlite.EmptyError](err)
 	if !ok {
@@ -50,7 +50,7 @@ type secretsRotateCommand struct {
 	encryptionFlags `embed:""`
 }
 
-// Run makes a key, writes it down before the others, and seals everything with it.
+// Run creates a key, writes it in front of the others, and reseals all secrets with it.
 func (c *secretsRotateCommand) Run(ctx context.Context) error {
 	if c.EncryptionKey != "" {
 		return usageError("the keys come from SWITCHHOOK_ENCRYPTION_KEY, where a command can't write: put a new key before them (NEW,OLD) and start the router, which seals everything with the first")
@@ -66,7 +66,7 @@ func (c *secretsRotateCommand) Run(ctx context.Context) error {
 		if err != nil {
 			return nil, err
 		}
-		// Where the first key has not sealed everything, an earlier run was stopped.
+		// If the first key has not sealed everything, an earlier run was interrupted.
 		if slices.Equal(inUse, []string{keys[0].ID()}) {
 			keys = append([]vault.Key{vault.NewKey()}, keys...)
 			if err := vault.WriteFile(file, true, keys...); err != nil {

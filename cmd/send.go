@@ -26,7 +26,7 @@ type sendCommand struct {
 	Batch       int    `help:"Events to publish in one request, with --file." default:"200" placeholder:"N" min:"1" max:"1000"`
 }
 
-// Help says what the flags can't.
+// Help implements kong.HelpProvider.
 func (*sendCommand) Help() string {
 	return `The payload is checked against the event type's JSON Schema, if it has one.
 
@@ -35,7 +35,7 @@ func (*sendCommand) Help() string {
   echo '{"type": "order.paid", "data": {"id": 1002}}' | switchhook send --file -`
 }
 
-// outgoingEvent is an event as it is published.
+// outgoingEvent is an event to publish.
 type outgoingEvent struct {
 	ID      string          `json:"id,omitempty"`
 	Account string          `json:"account,omitempty"`
@@ -43,7 +43,7 @@ type outgoingEvent struct {
 	Data    json.RawMessage `json:"data"`
 }
 
-// Run publishes.
+// Run publishes an event or a file.
 func (c *sendCommand) Run(ctx context.Context) error {
 	api, err := c.client()
 	if err != nil {
@@ -101,7 +101,7 @@ func payloadArgument(text string) (data json.RawMessage, err error) {
 
 const longestLine = 16 << 20
 
-// sendFile publishes a file of events in batches, and shows how far it is.
+// sendFile publishes a file of events in batches, and shows the progress.
 func (c *sendCommand) sendFile(ctx context.Context, api *client) error {
 	if c.Data != "" || c.ID != "" {
 		return errors.New("with --file, the payloads and ids come from the file: leave DATA and --id out")

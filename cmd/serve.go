@@ -79,17 +79,17 @@ type serveCommand struct {
 	OTLPEndpoint    string `name:"otlp-endpoint" help:"Trace events on their way, and send the spans to this OpenTelemetry collector by OTLP over HTTP; OTEL_EXPORTER_OTLP_ENDPOINT does the same." default:"" placeholder:"URL"`
 	MetricsAccounts int    `help:"Accounts that get metrics of their own, the busiest; the API's /metrics then asks for an admin key." default:"0" placeholder:"N" min:"0" max:"1000"`
 
-	unknown []string // environment variables, described
+	unknown []string // unknown environment variables, described
 }
 
-// Run serves until a signal comes.
+// Run serves until a signal arrives.
 func (c *serveCommand) Run(ctx context.Context) error {
-	// What libraries say to the standard logger is for nobody: net/http quotes there what
+	// Messages of libraries to the standard logger are dropped: net/http quotes there what
 	// targets send unasked.
 	stdlog.SetOutput(io.Discard)
 	cfg, err := c.config()
 	if err != nil {
-		return &statusError{wrongUsage, err}
+		return &statusError{usageStatus, err}
 	}
 	out := newLogWriter(os.Stderr, c.logHandler)
 	defer out.flush()
@@ -129,7 +129,7 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	return err
 }
 
-// config checks the flags; errors name them.
+// config validates the flags; errors name them.
 func (c *serveCommand) config() (cfg processConfig, err error) {
 	cfg = processConfig{folder: c.Data, newDatabase: c.NewDatabase, secrets: c.encryptionFlags, listen: c.Listen, pace: c.CommitPace, children: c.SandboxProcesses, drain: c.DrainTime}
 	cfg.metricsListen, cfg.accessLog, cfg.otlpEndpoint = c.MetricsListen, c.AccessLog, c.OTLPEndpoint
@@ -190,8 +190,8 @@ func (c *serveCommand) config() (cfg processConfig, err error) {
 	return cfg, err
 }
 
-// maxConns is how many connections the API may have, so that files are left for deliveries,
-// the database and the sandbox.
+// maxConns returns the maximum number of connections to the API, such that files are left
+// for deliveries, the database and the sandbox.
 func maxConns(openFiles uint64) int {
 	if openFiles == 0 || openFiles > 2*server.DefaultMaxConns {
 		return server.DefaultMaxConns
@@ -199,14 +199,14 @@ func maxConns(openFiles uint64) int {
 	return max(1, int(openFiles/2))
 }
 
-// Limits that are no plain range; the others are tags of the flags.
+// Limits other than a simple range; those are tags of the flags.
 const (
 	mostRetries    = 50
-	mostUnknown    = 20 // environment variables that are named in the log
+	mostUnknown    = 20 // environment variables named in the log
 	leastKeepBytes = 1 << 20
 )
 
-// logHandler writes the log in the form that the flags ask for.
+// logHandler returns the handler for the log format that the flags select.
 func (c *serveCommand) logHandler(out io.Writer) slog.Handler {
 	options := &slog.HandlerOptions{Level: c.LogLevel}
 	switch {
@@ -218,8 +218,7 @@ func (c *serveCommand) logHandler(out io.Writer) slog.Handler {
 	return slog.NewJSONHandler(out, options)
 }
 
-// prepare sees to it that there is an admin key and, in development, something to
-// subscribe to.
+// prepare ensures that there is an admin key and, in development, the sample event types.
 func (c *serveCommand) prepare(ctx context.Context, r *routerProcess, out io.Writer) error {
 	key, err := adminKey(ctx, r.engine, c.Data, string(c.AdminKey))
 	if err != nil {
@@ -247,11 +246,11 @@ func (c *serveCommand) prepare(ctx context.Context, r *routerProcess, out io.Wri
 
 func keyFile(folder string) string { return filepath.Join(folder, "admin.key") }
 
-const firstKey = "admin" // its name
+const adminKeyName = "admin" // its name
 
-// adminKey gives the text of an admin key: the one given, which is stored if it is new,
-// the one in the data folder, or on the first start a new one. It is empty where keys
-// exist and none of them is known here.
+// adminKey returns the text of an admin key: the given one, which is stored if it is new,
+// the one in the data folder, or a new one on the first start. It is empty if keys exist
+// and none of them is known on this machine.
 func adminKey(ctx context.Context, e *router.Engine, folder, given string) (string, error) {
 	if given != "" {
 		known, err := e.Authenticate(given)
@@ -263,7 +262,7 @@ func adminKey(ctx context.Context, e *router.Engine, folder, given string) (stri
 		case engine.ErrorCode(err) != engine.CodeUnknownKey:
 			return "", fmt.Errorf("--admin-key: %w", err)
 		}
-		name := firstKey
+		name := adminKeyName
 		if len(e.Keys()) > 0 {
 			name = "admin (given at start)"
 		}
@@ -286,22 +285,23 @@ func adminKey(ctx context.Context, e *router.Engine, folder, given string) (stri
 	if len(e.Keys()) > 0 {
 		return "", nil
 	}
-	if key != "" { // of a database that was begun anew: whoever knows the key goes on with it
-		if _, _, err := e.CreateKey(ctx, engine.Key{Name: firstKey, Account: engine.DefaultAccount, Admin: true}, key); err != nil {
+	if key != "" { // of a database that was recreated: holders of the key may continue to use it
+		if _, _, err := e.CreateKey(ctx, engine.Key{Name: adminKeyName, Account: engine.DefaultAccount, Admin: true}, key); err != nil {
 			return "", fmt.Errorf("the key in %s: %w", file, err)
 		}
 		return key, nil
 	}
-	// The file first: a key that is stored and never written down would lock everybody out.
+	// The file first: a key that is stored but never written to a file would lock everyone
+	// out.
 	key = catalog.NewKeyText()
 	if err := os.WriteFile(file, []byte(key+"\n"), 0o600); err != nil {
 		return "", err
 	}
-	_, _, err = e.CreateKey(ctx, engine.Key{Name: firstKey, Account: engine.DefaultAccount, Admin: true}, key)
+	_, _, err = e.CreateKey(ctx, engine.Key{Name: adminKeyName, Account: engine.DefaultAccount, Admin: true}, key)
 	return key, err
 }
 
-// samples are the event types of development.
+// samples are the event types of development mode.
 var samples = []engine.EventType{
 	{
 		Name: "order.created", Description: "A customer placed an order.",
@@ -313,7 +313,7 @@ var samples = []engine.EventType{
 	{Name: "customer.created", Description: "A customer signed up.", Samples: [][]byte{[]byte(`{"id":7,"name":"Ada","country":"GB"}`)}},
 }
 
-// registerSamples adds the sample event types that are not there yet.
+// registerSamples adds the sample event types that are missing.
 func registerSamples(ctx context.Context, e *router.Engine) error {
 	for _, t := range samples {
 		_, _, err := e.PutEventType(ctx, &t, true, catalog.AnyVersion)

@@ -17,20 +17,20 @@ import (
 var serviceSignals = []os.Signal{syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM, syscall.SIGXFSZ}
 
 // catchSignals handles the signals of a service until ctx ends: SIGHUP calls reload, and
-// the rest of serviceSignals is logged and changes nothing. Writing to a pipe that nobody
-// reads fails from then on instead of ending the process. The context that it gives ends
-// early, to drain, when SIGHUP says that the terminal is gone.
+// the rest of serviceSignals is only logged. Writing to a closed pipe fails from then on
+// instead of ending the process. The returned context ends early, to drain, when SIGHUP
+// means that the terminal is gone.
 func catchSignals(ctx context.Context, log *slog.Logger, reload <-chan func()) (context.Context, context.CancelCauseFunc) {
 	signal.Ignore(syscall.SIGPIPE)
 	onTerminal := terminalOnInput()
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, serviceSignals...)
 	ctx, end := context.WithCancelCause(ctx)
-	var again func() // nil until the router is up
+	var again func() // nil until the router runs
 	go func() {
 		for {
 			select {
-			case <-ctx.Done(): // the signals stay caught: draining must not be cut short either
+			case <-ctx.Done(): // the signals stay caught: draining must not be interrupted either
 				return
 			case again = <-reload:
 			case s := <-signals:
@@ -52,5 +52,5 @@ func catchSignals(ctx context.Context, log *slog.Logger, reload <-chan func()) (
 
 var errTerminalGone = errors.New("the terminal is gone")
 
-// terminalOnInput reports whether standard input is a terminal that is still there.
+// terminalOnInput reports whether standard input is a terminal that still exists.
 func terminalOnInput() bool { return term.IsTerminal(int(os.Stdin.Fd())) }

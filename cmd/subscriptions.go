@@ -18,7 +18,7 @@ type subscriptionsCommand struct {
 	List        subscriptionsListCommand `cmd:"" help:"List the subscriptions, with the health of their targets."`
 }
 
-// listedSubscription is a subscription, as far as the list looks at it.
+// listedSubscription holds the fields of a subscription that the list shows.
 type listedSubscription struct {
 	ID          string `json:"id"`
 	Account     string `json:"account"`
@@ -40,12 +40,13 @@ type listedSubscription struct {
 
 func (s *listedSubscription) whole() bool { return s.ID != "" }
 
-// name is what people call it: the name that apply gave it, or its description.
+// name returns a display name: the name that apply set, or the description.
 func (s *listedSubscription) name() string {
 	return cmp.Or(s.Metadata[manifest.NameKey], s.Description, "-")
 }
 
-// problem says why its deliveries do not arrive, the gravest reason first; empty if they do.
+// problem returns the reason why its deliveries do not arrive, the most severe first; empty
+// if they do.
 func (s *listedSubscription) problem() string {
 	return cmp.Or(s.InactiveReason, s.Quarantine, s.Health.LastError)
 }
@@ -58,7 +59,7 @@ type subscriptionsListCommand struct {
 	JSON     bool   `name:"json" help:"Print JSON, as the API has it."`
 }
 
-// Run lists.
+// Run lists the subscriptions.
 func (c *subscriptionsListCommand) Run(ctx context.Context, commands *commands) error {
 	api, err := commands.Subscriptions.client()
 	if err != nil {

@@ -30,7 +30,7 @@ const (
 	testsBroken = 2
 )
 
-// Help says what the flags can't.
+// Help implements kong.HelpProvider.
 func (*testCommand) Help() string {
 	return `A file of cases names its scripts in "filter" and "transform"; left out, those for a.test.json are a.expr, a.js and a.ts, or else filter.expr, transform.js and transform.ts beside it.
 
@@ -45,7 +45,7 @@ Exit status: 0 every case passed; 1 a case failed; 2 there are no cases, a file 
 
 const watchPace = 500 * time.Millisecond
 
-// Run tests.
+// Run runs the tests.
 func (c *testCommand) Run(ctx context.Context) error {
 	broken := func(err error) error { return &statusError{testsBroken, err} }
 	only, err := regexp.Compile(c.Only)
@@ -79,7 +79,7 @@ func (c *testCommand) Run(ctx context.Context) error {
 	return results.status()
 }
 
-// report prints results, and writes them where they are wanted.
+// report prints results, and writes them to the requested files.
 func (c *testCommand) report(r *testResults) error {
 	if c.JUnit != "" {
 		if err := writeJUnit(c.JUnit, r); err != nil {
@@ -101,7 +101,7 @@ type tester struct {
 	paths  []string
 }
 
-// testResults is what came of all files.
+// testResults holds the results of all files.
 type testResults struct {
 	Passed     int          `json:"passed"`
 	Failed     int          `json:"failed"`
@@ -111,19 +111,19 @@ type testResults struct {
 	Files      []fileResult `json:"files"`
 }
 
-// fileResult is what came of one file of cases.
+// fileResult holds the results of one test case file.
 type fileResult struct {
 	Path    string              `json:"path"`
-	Error   string              `json:"error,omitempty"` // why it was not run
+	Error   string              `json:"error,omitempty"` // reason why it was not run
 	Updated []scripttest.Change `json:"updated,omitempty"`
 	Report  *scripttest.Report  `json:"report,omitempty"`
 
 	sources []string
-	left    bool              // --update leaves cases as they are that fail
+	left    bool              // --update left failing cases unchanged
 	scripts map[string]string // the paths of "filter" and "transform"
 }
 
-// status is the error that gives the results' exit status.
+// status returns the error with the exit status of the results.
 func (r *testResults) status() error {
 	switch {
 	case r.Broken > 0:
@@ -134,7 +134,7 @@ func (r *testResults) status() error {
 	return nil
 }
 
-// run runs all files once. The error says that there is nothing to run.
+// run runs all files once. The error means that there is nothing to run.
 func (t *tester) run(ctx context.Context) (*testResults, error) {
 	began := time.Now()
 	files, err := scripttest.Find(t.paths...)
@@ -177,7 +177,7 @@ func (t *tester) runFile(ctx context.Context, path string) (r fileResult) {
 		r.Error = err.Error()
 		return r
 	}
-	r, _ = t.once(ctx, path) // shows that what was written passes
+	r, _ = t.once(ctx, path) // verifies that the written file passes
 	r.Updated = updated
 	r.left = r.Report != nil && r.Report.Failed > 0
 	return r
@@ -209,7 +209,7 @@ func (t *tester) once(ctx context.Context, path string) (fileResult, *scripttest
 	return r, file
 }
 
-// overwrite replaces a file in one step, so that nobody loses their cases to a full disk.
+// overwrite replaces a file atomically, so that a full disk does not destroy it.
 func overwrite(path string, text []byte) error {
 	mode := os.FileMode(0o644)
 	if info, err := os.Stat(path); err == nil {
@@ -232,11 +232,11 @@ func overwrite(path string, text []byte) error {
 	return os.Rename(temporary.Name(), target)
 }
 
-// watch runs all files, and again after each tick on which one of them has changed, until
+// watch runs all files, and again after each tick at which one of them has changed, until
 // ctx ends.
 func (t *tester) watch(ctx context.Context, ticks <-chan time.Time, report func(*testResults) error) error {
 	for {
-		before := t.stamps(nil) // taken first: what changes while the cases run counts
+		before := t.stamps(nil) // taken first, so that changes during the run count
 		r, err := t.run(ctx)
 		if ctx.Err() != nil {
 			return nil
@@ -268,14 +268,14 @@ func (t *tester) watch(ctx context.Context, ticks <-chan time.Time, report func(
 	}
 }
 
-// stamp tells whether a file has changed.
+// stamp changes when a file does.
 type stamp struct {
 	at   time.Time
 	size int64
 }
 
-// stamps looks at the files of cases, at what was read for r, and at their folders, where
-// a script may come or go. What is not there has the zero stamp.
+// stamps returns the stamps of the test case files, of the files read for r, and of their
+// folders, where a script may appear or disappear. A missing file has the zero stamp.
 func (t *tester) stamps(r *testResults) map[string]stamp {
 	files, _ := scripttest.Find(t.paths...)
 	if r != nil {

@@ -12,11 +12,10 @@ import (
 	"switchhook/scripts/scripttest"
 )
 
-// colours tells whether standard output is a terminal whose owner has nothing against
-// colours (no-color.org).
+// colours reports whether standard output shows colours (no-color.org).
 func colours() bool { return coloursOn(os.Stdout) }
 
-// coloursOn reports whether a file shows colours, and nobody has switched them off.
+// coloursOn reports whether a file is a terminal on which colours are not disabled.
 func coloursOn(f *os.File) bool {
 	return os.Getenv("NO_COLOR") == "" && term.IsTerminal(int(f.Fd()))
 }
@@ -27,7 +26,7 @@ const (
 	plain = "\x1b[0m"
 )
 
-// text shows results to people: a line for each case, and what is wrong below it.
+// text formats results for people: a line for each case, with its faults below.
 func (r *testResults) text(verbose, colours bool) string {
 	w := &testWriter{verbose: verbose, colours: colours}
 	for i := range r.Files {

@@ -23,14 +23,14 @@ import (
 	"switchhook/engine/telemetry"
 )
 
-// spans sends what the engine traces to an OpenTelemetry collector. It waits for nobody:
-// what the collector does not take in time is lost, and said in the log. A nil spans traces
-// nothing.
+// spans sends the engine's spans to an OpenTelemetry collector. It never blocks the engine:
+// spans that the collector does not accept in time are lost, which is logged. A nil spans
+// traces nothing.
 type spans struct{ provider *sdktrace.TracerProvider }
 
-// startTracing begins to trace where an endpoint is given, by the flag or by the variables
-// of the OpenTelemetry specification. It gives nil where none is, or where they switch
-// tracing off.
+// startTracing starts tracing if an endpoint is given, by the flag or by the variables of
+// the OpenTelemetry specification. It returns nil if there is none, or if the variables
+// disable tracing.
 func startTracing(ctx context.Context, endpoint string, log *slog.Logger) (*spans, error) {
 	given := cmp.Or(endpoint, os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"), os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT"))
 	if given == "" || strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") || os.Getenv("OTEL_TRACES_EXPORTER") == "none" {
@@ -44,7 +44,7 @@ func startTracing(ctx context.Context, endpoint string, log *slog.Logger) (*span
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return nil, usageError("--otlp-endpoint, or OTEL_EXPORTER_OTLP_ENDPOINT: give a URL such as http://127.0.0.1:4318") // it may hold a credential
 	}
-	var options []otlptracehttp.Option // the exporter reads the environment by itself
+	var options []otlptracehttp.Option // the exporter reads the environment itself
 	if endpoint != "" {
 		options = append(options, otlptracehttp.WithEndpointURL(u.JoinPath("v1/traces").String()))
 	}
@@ -55,7 +55,7 @@ func startTracing(ctx context.Context, endpoint string, log *slog.Logger) (*span
 	if err != nil {
 		return nil, fmt.Errorf("start tracing: %w", withoutURL(err))
 	}
-	// What the environment says of this process goes before what we say of it.
+	// The environment's description of this process overrides ours.
 	about, err := resource.New(ctx,
 		resource.WithAttributes(attribute.String("service.name", "switchhook"), attribute.String("service.version", Version)),
 		resource.WithTelemetrySDK(), resource.WithFromEnv())
@@ -68,7 +68,7 @@ func startTracing(ctx context.Context, endpoint string, log *slog.Logger) (*span
 	)}, nil
 }
 
-// withoutURL takes the URL out of an HTTP client's error: its query may hold a key.
+// withoutURL removes the URL from an HTTP client's error: its query may contain a key.
 func withoutURL(err error) error {
 	var e *url.Error
 	if errors.As(err, &e) {
@@ -77,7 +77,7 @@ func withoutURL(err error) error {
 	return err
 }
 
-// tracer gives what the engine makes spans with; nil where nothing is traced.
+// tracer returns the tracer for the engine; nil if tracing is off.
 func (s *spans) tracer() trace.Tracer {
 	if s == nil {
 		return nil
@@ -85,22 +85,22 @@ func (s *spans) tracer() trace.Tracer {
 	return s.provider.Tracer("switchhook", trace.WithInstrumentationVersion(Version))
 }
 
-// lastSpans is how long a collector that does not answer holds up the end.
+// lastSpans bounds how long an unresponsive collector delays the exit.
 const lastSpans = 5 * time.Second
 
-// close sends the spans that are left, until ctx is over.
+// close sends the remaining spans until ctx ends.
 func (s *spans) close(ctx context.Context, log *slog.Logger) {
 	if s == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, lastSpans)
 	defer cancel()
-	if err := s.provider.Shutdown(ctx); err != nil { // no reason to fail: nothing of a user's is lost
+	if err := s.provider.Shutdown(ctx); err != nil { // not an error: no user data is lost
 		log.Warn("spans lost", "error", withoutURL(err))
 	}
 }
 
-// traceIDs makes random ids, but for traces whose id the engine wants.
+// traceIDs generates random ids, except for traces whose id the engine sets.
 type traceIDs struct{}
 
 // NewIDs implements sdktrace.IDGenerator.

@@ -36,13 +36,13 @@ type tryCommand struct {
 	Verbose    bool    `help:"Log what the sandbox does to standard error."`
 }
 
-// What becomes of an event that is tried, as exit statuses.
+// The exit statuses of try.
 const (
 	tryFailed  = 1
 	tryNotSent = 3
 )
 
-// Help says what the flags can't.
+// Help implements kong.HelpProvider.
 func (*tryCommand) Help() string {
 	return `Nothing is sent, and no server is needed. The filter's verdict is explained by the value of each of its parts.
 
@@ -53,7 +53,7 @@ Exit status: 0 the event matches and a request would be sent; 3 the filter does 
   jq .data event.json | switchhook try --type order.created --transform order.ts --event -`
 }
 
-// trial is what came of a try.
+// trial is the result of a try.
 type trial struct {
 	Matched     bool                `json:"matched"`
 	Explanation *filter.Explanation `json:"explanation,omitempty"` // of the filter
@@ -77,7 +77,7 @@ type trialRequest struct {
 	path, host string
 }
 
-// Run tries.
+// Run tries an event.
 func (c *tryCommand) Run(ctx context.Context) error {
 	target, err := c.check()
 	if err != nil {
@@ -113,7 +113,7 @@ func (c *tryCommand) Run(ctx context.Context) error {
 	return nil
 }
 
-// tryInput is what the flags name, read.
+// tryInput holds the parsed values of the flags.
 type tryInput struct {
 	event     *scripts.Event
 	filter    string
@@ -122,7 +122,7 @@ type tryInput struct {
 	target    *url.URL
 }
 
-// check looks at what the flags say themselves, before any file is read.
+// check validates the flags themselves, before any file is read.
 func (c *tryCommand) check() (u *url.URL, err error) {
 	switch {
 	case c.Transform == "" && c.Filter == nil && c.FilterFile == "":
@@ -136,8 +136,8 @@ func (c *tryCommand) check() (u *url.URL, err error) {
 	return u, checkSecret(c.Secret)
 }
 
-// What the router takes for an event type: parts may be joined by - / and : as well,
-// which it does not advertise.
+// Event types that the router accepts: parts may be joined by - / and : as well, which it
+// does not advertise.
 var eventType = regexp.MustCompile(`^[A-Za-z0-9_]+([./:-][A-Za-z0-9_]+)*$`)
 
 const longestType = 128
@@ -183,7 +183,7 @@ func (c *tryCommand) readEvent() (*scripts.Event, error) {
 		return nil, fmt.Errorf("--event: %w", err)
 	}
 	if e.Type == "" {
-		c.sayBare(name, text)
+		c.warnBarePayload(name, text)
 	}
 	e.Data = bytes.TrimSpace(e.Data)
 	e.Type = cmp.Or(c.Type, e.Type, "example.event")
@@ -193,12 +193,12 @@ func (c *tryCommand) readEvent() (*scripts.Event, error) {
 	return e.Event(), nil
 }
 
-// sayBare says that a file which looks like an event, or of which nobody has said what
-// it is, was read as a payload.
-func (c *tryCommand) sayBare(name string, text []byte) {
+// warnBarePayload reports that a file which looks like an event, or whose format no flag gives, was
+// read as a payload.
+func (c *tryCommand) warnBarePayload(name string, text []byte) {
 	var members map[string]json.RawMessage
 	if json.Unmarshal(text, &members) != nil {
-		return // a list or a number can be nothing but a payload
+		return // a list or a number can only be a payload
 	}
 	_, hasType := members["type"]
 	_, hasData := members["data"]
@@ -211,7 +211,7 @@ func (c *tryCommand) sayBare(name string, text []byte) {
 	}
 }
 
-// try runs the filter, and the transform behind it.
+// try runs the filter and then the transform.
 func (c *tryCommand) try(ctx context.Context, in tryInput) (*trial, error) {
 	t := &trial{Matched: true}
 	if in.filter != "" {
@@ -255,14 +255,14 @@ func (c *tryCommand) try(ctx context.Context, in tryInput) (*trial, error) {
 	return t, c.compose(t, in, &res)
 }
 
-// showWarnings says on standard error what in a transform throws when it is run.
+// showWarnings prints on standard error the code in a transform that throws when it runs.
 func showWarnings(list []scripts.Warning) {
 	for _, w := range list {
 		fmt.Fprintf(os.Stderr, "warning: line %d, column %d: %s\n", w.Line, w.Column, w.Message)
 	}
 }
 
-// fail notes a script's failure; other errors are given back.
+// fail records a script's failure; it returns other errors.
 func (t *trial) fail(where string, err error) error {
 	e, ok := errors.AsType[*scripts.Error](err)
 	if !ok {
@@ -274,7 +274,7 @@ func (t *trial) fail(where string, err error) error {
 	return nil
 }
 
-// compose puts the request together as the router does; res is nil without a transform.
+// compose builds the request as the router does; res is nil without a transform.
 func (c *tryCommand) compose(t *trial, in tryInput, res *scripts.Result) error {
 	preview := evaluate.OfflineRequest{
 		Target: in.target.String(), Secret: string(c.Secret), UserAgent: "Switchhook/" + Version, ID: in.event.ID, Event: in.event, Result: res, At: time.Now(),
@@ -302,7 +302,7 @@ func printJSON(v any) error {
 	return e.Encode(v)
 }
 
-// String shows a trial to people.
+// String formats a trial for people.
 func (t *trial) String() string {
 	var b strings.Builder
 	if t.Explanation != nil {
@@ -327,7 +327,7 @@ func (t *trial) String() string {
 	return b.String()
 }
 
-// String is the request as on the wire.
+// String formats the request as on the wire.
 func (r *trialRequest) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\nHost: %s\n", r.Method, r.path, r.host)

@@ -18,8 +18,8 @@ type typesCommand struct {
 	Key    secret `help:"API key; by default the one in ./switchhook-data/admin.key, if it is there." placeholder:"KEY"`
 }
 
-// Run writes switchhook.d.ts, with --server events.d.ts, and a tsconfig.json where there
-// is none.
+// Run writes switchhook.d.ts, with --server events.d.ts, and a tsconfig.json if there is
+// none.
 func (c *typesCommand) Run(ctx context.Context) error {
 	files := []struct{ name, text string }{{"switchhook.d.ts", dts.Declarations()}}
 	if c.Server != "" {
@@ -37,7 +37,7 @@ func (c *typesCommand) Run(ctx context.Context) error {
 			return err
 		}
 	}
-	// The author's own settings stand.
+	// The author's own settings take precedence.
 	err := writeTypes(filepath.Join(c.Out, "tsconfig.json"), dts.Config(), os.O_EXCL)
 	if errors.Is(err, fs.ErrExist) {
 		return nil
@@ -56,7 +56,7 @@ func writeTypes(path, text string, how int) error {
 	return errors.Join(err, f.Close())
 }
 
-// eventTypes reads all that are registered.
+// eventTypes reads all registered event types.
 func (c *typesCommand) eventTypes(ctx context.Context) ([]dts.EventType, error) {
 	api, err := (&clientFlags{Server: c.Server, Key: c.Key}).client()
 	if err != nil {

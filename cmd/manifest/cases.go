@@ -13,7 +13,8 @@ import (
 	"switchhook/scripts/suggest"
 )
 
-// caseFile is what a file of cases may have. What names scripts is for "switchhook test".
+// caseFile lists the members of a test case file. Those that name scripts are for
+// "switchhook test".
 var caseFile = []string{"filter", "filter_source", "transform", "transform_source", "schema", "cases", "script cases"}
 
 // readCases reads the cases of a file whose text, as JSON, is given.
@@ -78,7 +79,7 @@ func readCases(file string, text []byte, lineAt func(int) int, read func(string)
 
 var caseNumber = regexp.MustCompile(`^cases\[(\d+)\]`)
 
-// withEventFile gives a case with the event of the file that it names put in.
+// withEventFile returns a case with the event of the file that it names inserted.
 func withEventFile(c jsonindex.Value, read func(string) ([]byte, error)) ([]byte, error) {
 	named := c.Get("event").Get("file")
 	if !named.Exists() {
@@ -108,7 +109,7 @@ func withEventFile(c jsonindex.Value, read func(string) ([]byte, error)) ([]byte
 	}
 	delete(members, "file")
 	if event.Type == "" && !c.Get("event").Get("type").Exists() {
-		delete(members, "type") // so that it is called missing
+		delete(members, "type") // so that it is reported as missing
 	}
 	if whole["event"], err = json.Marshal(members); err != nil {
 		return nil, err

@@ -20,8 +20,7 @@ type decoder struct {
 	lineAt func(offset int) int
 }
 
-// field is a value with the path that leads to it, and the line of the nearest value
-// above it that has one.
+// field is a value with its path, and the line of the nearest parent value that has one.
 type field struct {
 	jsonindex.Value
 	path string
@@ -69,7 +68,7 @@ func (d *decoder) wrong(f field, format string, args ...any) {
 
 func (d *decoder) place(f field) Position { return Position{d.shown(d.name), f.line} }
 
-// object checks that f is an object of these members.
+// object checks that f is an object with only these members.
 func (d *decoder) object(f field, names ...string) bool {
 	if f.Kind() != jsonindex.Object {
 		d.wrong(f, "must have members (%s), but is %s", strings.Join(names, ", "), kind(f))
@@ -104,11 +103,10 @@ func kind(f field) string {
 	}
 }
 
-// given tells whether a member has a value; null is none.
+// given reports whether a member has a value; null is none.
 func given(f field) bool { return f.Exists() && f.Kind() != jsonindex.Null }
 
-// text reads a text; numbers and the like must be in quotes, for YAML changes what they
-// look like.
+// text reads a string; numbers and the like must be quoted, since YAML reformats them.
 func (d *decoder) text(f field) string {
 	if !given(f) {
 		return ""
@@ -128,7 +126,7 @@ func (d *decoder) needed(f field, name, why string) string {
 	return text
 }
 
-// boolean reads true or false; nil where neither is given.
+// boolean reads true or false; nil if neither is given.
 func (d *decoder) boolean(f field) *bool {
 	if !given(f) {
 		return nil
@@ -153,7 +151,7 @@ func (d *decoder) list(f field, of string) []field {
 
 func (d *decoder) top(f field) {
 	if f.Kind() == jsonindex.Null || !d.object(f, "event_types", "scripts", "subscriptions") {
-		return // an empty file is no mistake
+		return // an empty file is valid
 	}
 	for _, e := range d.list(d.get(f, "event_types"), "event types") {
 		if t := d.eventType(e); t != nil {
@@ -172,14 +170,14 @@ func (d *decoder) top(f field) {
 	}
 }
 
-// unique notes a thing's name, which no other may have.
+// unique claims a thing's name, which must be unique.
 func (d *decoder) unique(f field, what, account, name string) {
 	if first, ok := d.claim(what, account, name, d.place(f)); !ok && name != "" {
 		d.wrong(d.get(f, "name"), "%q is the name of another %s: %v", name, what, first)
 	}
 }
 
-// File reads a file that a member names, and says where it is in the folder.
+// fileOf reads a file that a member names, and returns its path in the folder.
 func (d *decoder) fileOf(f field) (text []byte, name string) {
 	name, err := beside(d.name, d.text(f))
 	if err == nil {
@@ -192,7 +190,7 @@ func (d *decoder) fileOf(f field) (text []byte, name string) {
 	return text, name
 }
 
-// document reads a JSON value that stands here, or in a file that is named.
+// document reads a JSON value, given inline or in a named file.
 func (d *decoder) document(f field) json.RawMessage {
 	if f.Kind() != jsonindex.String {
 		return slices.Clone(f.Raw())
@@ -212,14 +210,14 @@ func (d *decoder) document(f field) json.RawMessage {
 	return text
 }
 
-// hidden is what the router shows in place of a credential.
+// hidden is the router's placeholder for a credential.
 const hidden = "[hidden]"
 
 var variable = regexp.MustCompile(`\$\$\{|\$\{([^}]*)\}?`)
 
 var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// value reads a text with ${NAME} from the environment; $${ is a plain ${.
+// value reads a text with ${NAME} from the environment; $${ is a literal ${.
 func (d *decoder) value(f field) Value {
 	text := d.text(f)
 	v := Value{}

@@ -13,19 +13,19 @@ import (
 	"switchhook/server"
 )
 
-// delivery reads how a subscription's deliveries are made, in the words of the API, and
-// checks it, with the headers, as the router will.
+// delivery reads a subscription's delivery settings, in the API's form, and validates them,
+// with the headers, as the router will.
 func (d *decoder) delivery(f field, s *Subscription) {
-	before := len(d.mistakes)
+	before := len(d.problems)
 	policy := d.get(f, "policy")
 	for name, members := range map[string][]string{"rate": server.RateMembers, "retries": server.BackoffMembers} {
 		if at := d.get(policy, name); at.Kind() == jsonindex.Object {
 			d.object(at, members...)
 		}
 	}
-	s.Policy = readTerms(d, f, "policy", server.PolicyMembers, server.ReadPolicy)
-	s.Batch = readTerms(d, f, "batch", server.BatchMembers, server.ReadBatch)
-	s.Debounce = readTerms(d, f, "debounce", server.DebounceMembers, server.ReadDebounce)
+	s.Policy = readSettings(d, f, "policy", server.PolicyMembers, server.ReadPolicy)
+	s.Batch = readSettings(d, f, "batch", server.BatchMembers, server.ReadBatch)
+	s.Debounce = readSettings(d, f, "debounce", server.DebounceMembers, server.ReadDebounce)
 	for _, at := range d.list(d.get(f, "signatures"), "signatures") {
 		s.Signatures = append(s.Signatures, signature.Scheme(d.text(at)))
 	}
@@ -37,13 +37,13 @@ func (d *decoder) delivery(f field, s *Subscription) {
 		s.Numbered = *numbered
 	}
 	s.Verify = engine.VerificationMode(d.text(d.get(f, "verify")))
-	if len(d.mistakes) == before { // else what was not read would be called missing
-		d.blame(f, catalog.ValidateDeliverySettings(s.Terms()))
+	if len(d.problems) == before { // otherwise an unread member would be reported as missing
+		d.reportAt(f, catalog.ValidateDeliverySettings(s.DeliverySettings()))
 	}
 }
 
-// Terms is what s says of how its deliveries are made, as the engine has it.
-func (s *Subscription) Terms() *engine.Subscription {
+// DeliverySettings returns the delivery settings of s as a subscription of the engine.
+func (s *Subscription) DeliverySettings() *engine.Subscription {
 	terms := &engine.Subscription{
 		Policy: s.Policy, Batch: s.Batch, Debounce: s.Debounce, Signatures: s.Signatures, Numbered: s.Numbered,
 		PayloadFormat: engine.PayloadFormat(s.PayloadFormat), Verification: engine.Verification{Mode: s.Verify}, Headers: map[string]string{}, VisibleHeaders: s.VisibleHeaders,
@@ -54,21 +54,21 @@ func (s *Subscription) Terms() *engine.Subscription {
 	return terms
 }
 
-// readTerms reads a member of f by a reader of the API's, which leaves members alone that
-// it does not know.
-func readTerms[T any](d *decoder, f field, name string, members []string, read func([]byte) (T, error)) (terms T) {
-	before, at := len(d.mistakes), d.get(f, name)
-	if !given(at) || !d.object(at, members...) || len(d.mistakes) > before {
+// readSettings reads the member name of f with one of the API's readers. The readers ignore
+// members that they do not know, so readSettings checks them.
+func readSettings[T any](d *decoder, f field, name string, members []string, read func([]byte) (T, error)) (terms T) {
+	before, at := len(d.problems), d.get(f, name)
+	if !given(at) || !d.object(at, members...) || len(d.problems) > before {
 		return terms
 	}
 	terms, err := read(at.Raw())
-	d.blame(f, err)
+	d.reportAt(f, err)
 	return terms
 }
 
-// blame tells an error of the API's or of the engine's where the field stands that it
-// names, beginning at f.
-func (d *decoder) blame(f field, err error) {
+// reportAt reports an error of the API or of the engine at the position of the field that it
+// names, relative to f.
+func (d *decoder) reportAt(f field, err error) {
 	if problem, ok := errors.AsType[*server.Problem](err); ok {
 		d.wrong(d.find(f, problem.Field), "%s", strings.TrimPrefix(problem.Detail, problem.Field+" "))
 	} else if wrong, ok := errors.AsType[*engine.Error](err); ok {
@@ -80,7 +80,7 @@ func (d *decoder) blame(f field, err error) {
 
 var pathPart = regexp.MustCompile(`[^.\[\]]+`)
 
-// find gives what a path such as "policy.retries[2]" leads to from f.
+// find returns the field at a path such as "policy.retries[2]", relative to f.
 func (d *decoder) find(f field, path string) field {
 	for _, part := range pathPart.FindAllString(path, -1) {
 		if i, err := strconv.Atoi(part); err == nil && f.Kind() == jsonindex.Array && i < f.Len() {

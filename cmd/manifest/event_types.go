@@ -27,7 +27,7 @@ func (d *decoder) eventType(f field) *EventType {
 	}
 	t.Verify = engine.VerificationMode(d.text(d.get(f, "verify")))
 	if wrong := catalog.CheckVerificationMode(t.Verify); wrong != nil {
-		d.blame(f, wrong)
+		d.reportAt(f, wrong)
 	}
 	var compiled *schema.Schema
 	if at := d.get(f, "schema"); given(at) {
@@ -54,7 +54,7 @@ func (d *decoder) eventType(f field) *EventType {
 	return t
 }
 
-const longestName = 100 // of a script; a subscription's has the same bound
+const longestName = 100 // of a script; a subscription's has the same limit
 
 func (d *decoder) properName(f field, name string) {
 	if strings.TrimSpace(name) != name || len(name) > longestName || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == '/' }) || strings.HasPrefix(name, "scr_") {
@@ -87,7 +87,7 @@ func (d *decoder) script(f field) *Script {
 		s.Source = d.text(source)
 	}
 	switch {
-	case given(file) && s.SourceFile == "": // told already
+	case given(file) && s.SourceFile == "": // already reported
 	case strings.TrimSpace(s.Source) == "":
 		d.wrong(file, "is missing or empty: name the file with the source, or give the source itself in source")
 	case s.Kind != "filter" && s.Kind != "transform":
@@ -116,7 +116,7 @@ func (d *decoder) cases(f field) ([]scripttest.Case, string) {
 		return text, nil
 	})
 	if err != nil {
-		d.mistakes = append(d.mistakes, err.(*Problem))
+		d.problems = append(d.problems, err.(*Problem))
 	}
 	return cases, d.shown(name)
 }

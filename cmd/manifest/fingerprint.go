@@ -11,12 +11,12 @@ import (
 	"strings"
 )
 
-// fingerprintRounds make guessing a value by its fingerprint slow: some 4 ms for each.
+// fingerprintRounds slow down guessing a value by its fingerprint: about 4 ms a guess.
 var fingerprintRounds = 20_000 // fewer in tests
 
-// Fingerprint is what is kept of header values that the router never shows, so that the
-// next apply sees whether they have changed: a salt, and four bytes of PBKDF2 over names
-// and values. Four bytes are too few to tell the right one among many guesses.
+// Fingerprint returns what is stored of header values that the router never shows, so that
+// the next apply detects a change: a salt, and four bytes of PBKDF2 over names and values.
+// Four bytes are too few to identify the right one among many guesses.
 func Fingerprint(headers map[string]string, salt string) (string, error) {
 	if salt == "" {
 		salt = rand.Text()[:12]
@@ -25,7 +25,7 @@ func Fingerprint(headers map[string]string, salt string) (string, error) {
 	for name, value := range headers {
 		folded[textproto.CanonicalMIMEHeaderKey(name)] = value
 	}
-	text, err := json.Marshal(folded) // in the order of their names
+	text, err := json.Marshal(folded) // sorted by name
 	if err != nil {
 		return "", err
 	}
@@ -33,7 +33,7 @@ func Fingerprint(headers map[string]string, salt string) (string, error) {
 	return salt + ":" + hex.EncodeToString(key), err
 }
 
-// SameFingerprint tells whether headers have the fingerprint that is kept.
+// SameFingerprint reports whether headers have the stored fingerprint.
 func SameFingerprint(headers map[string]string, kept string) bool {
 	salt, _, ok := strings.Cut(kept, ":")
 	if !ok || salt == "" {

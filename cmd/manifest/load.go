@@ -16,21 +16,22 @@ import (
 )
 
 const (
-	maxFile    = 4 << 20  // bytes of a file that is named in the YAML
+	maxFile    = 4 << 20  // bytes of a file that the YAML names
 	maxFiles   = 64 << 20 // bytes of all files
-	maxEntries = 100_000  // files and folders that are looked at
+	maxEntries = 100_000  // files and folders that are examined
 )
 
-// Load reads the YAML files in a folder and what they name. account is the one for what
-// names none; getenv gives the values for ${NAME}. All paths are within the folder, symbolic links followed: nothing outside is
-// read. The error is Mistakes unless the folder itself can't be read.
+// Load reads the YAML files in a folder and the files that they name. account is the
+// default account; getenv returns the values for ${NAME}. All paths must be within the
+// folder, also after symbolic links: nothing outside is read. The error is Problems unless
+// the folder itself cannot be read.
 func Load(dir, account string, getenv func(string) (string, bool)) (*Set, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
-	l := &loader{dir: dir, root: root, account: account, getenv: getenv, set: &Set{}, places: map[string]Position{}}
+	l := &loader{dir: dir, root: root, account: account, getenv: getenv, set: &Set{}, positions: map[string]Position{}}
 	files, err := l.find()
 	if err != nil {
 		return nil, err
@@ -41,30 +42,31 @@ func Load(dir, account string, getenv func(string) (string, bool)) (*Set, error)
 	for _, name := range files {
 		l.file(name)
 	}
-	if len(l.mistakes) > 0 {
-		return nil, l.mistakes
+	if len(l.problems) > 0 {
+		return nil, l.problems
 	}
 	return l.set, nil
 }
 
 type loader struct {
-	dir      string
-	root     *os.Root
-	account  string
-	getenv   func(string) (string, bool)
-	set      *Set
-	places   map[string]Position // by kind, account and name
-	read     int                 // bytes so far
-	mistakes Problems
+	dir       string
+	root      *os.Root
+	account   string
+	getenv    func(string) (string, bool)
+	set       *Set
+	positions map[string]Position // by kind, account and name
+	read      int                 // bytes read so far
+	problems  Problems
 }
 
-// isManifest tells by its name whether a file is one: YAML, and no test cases.
+// isManifest reports whether a file name is that of a manifest: YAML, but not a test case
+// file.
 func isManifest(name string) bool {
 	return (strings.HasSuffix(name, ".yaml") || strings.HasSuffix(name, ".yml")) && !scripttest.IsFile(name)
 }
 
-// find lists the YAML files. Hidden ones and node_modules are left out, folders that are
-// symbolic links too.
+// find lists the YAML files. It skips hidden ones, node_modules, and folders that are
+// symbolic links.
 func (l *loader) find() (files []string, err error) {
 	entries := 0
 	err = fs.WalkDir(l.root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
@@ -88,7 +90,7 @@ func (l *loader) find() (files []string, err error) {
 func (l *loader) shown(name string) string { return filepath.Join(l.dir, filepath.FromSlash(name)) }
 
 func (l *loader) wrong(file string, line int, format string, args ...any) {
-	l.mistakes = append(l.mistakes, &Problem{l.shown(file), line, fmt.Sprintf(format, args...)})
+	l.problems = append(l.problems, &Problem{l.shown(file), line, fmt.Sprintf(format, args...)})
 }
 
 func (l *loader) file(name string) {
@@ -112,7 +114,7 @@ func (l *loader) file(name string) {
 	}
 }
 
-// beside resolves a path that stands in a file.
+// beside resolves a path relative to the file that names it.
 func beside(file, named string) (string, error) {
 	slashed := strings.ReplaceAll(named, `\`, "/")
 	if named == "" || path.IsAbs(slashed) || filepath.IsAbs(named) {
@@ -132,7 +134,7 @@ func (l *loader) bytes(name string, most int64) ([]byte, error) {
 	switch {
 	case err != nil:
 		return nil, reason(err)
-	case !info.Mode().IsRegular(): // a pipe would be waited for without end
+	case !info.Mode().IsRegular(): // reading a pipe might block forever
 		return nil, errors.New("is no file")
 	case info.Size() > most:
 		return nil, fmt.Errorf("is larger than %d KiB", most>>10)
@@ -152,10 +154,10 @@ func (l *loader) bytes(name string, most int64) ([]byte, error) {
 	return text, nil
 }
 
-// reason leaves the path out, which stands before it already.
+// reason returns the error without the path, which the message already contains.
 func reason(err error) error {
 	if at, ok := errors.AsType[*fs.PathError](err); ok {
-		if at.Err.Error() == "path escapes from parent" { // os.Root has no exported error for it
+		if at.Err.Error() == "path escapes from parent" { // os.Root does not export this error
 			return errors.New("leads out of the folder")
 		}
 		return at.Err
@@ -163,19 +165,19 @@ func reason(err error) error {
 	return err
 }
 
-// claim notes a name, and tells where it stands already.
+// claim registers a name, and returns its position if it is already registered.
 func (l *loader) claim(kind, account, name string, at Position) (Position, bool) {
 	key := strings.Join([]string{kind, account, name}, "\x00")
-	if first, taken := l.places[key]; taken {
+	if first, taken := l.positions[key]; taken {
 		return first, false
 	}
-	l.places[key] = at
+	l.positions[key] = at
 	return at, true
 }
 
-// ReadCases reads a file of test cases as "switchhook test" knows them, and leaves the
-// scripts that it names alone. read reads the files of its events; their names are as
-// they stand in the file.
+// ReadCases reads a test case file in the format of "switchhook test", and ignores the
+// scripts that it names. read reads the event files; it gets their names as written in the
+// file.
 func ReadCases(file string, text []byte, read func(name string) ([]byte, error)) ([]scripttest.Case, error) {
 	json, lineAt := text, func(offset int) int { return 1 + strings.Count(string(text[:min(offset, len(text))]), "\n") }
 	if !strings.HasSuffix(file, ".json") {
@@ -192,7 +194,7 @@ func ReadCases(file string, text []byte, read func(name string) ([]byte, error))
 	return readCases(file, json, lineAt, read)
 }
 
-// KindOf is the kind of script that a file name's ending tells, "" where it tells none.
+// KindOf returns the kind of script that the suffix of a file name stands for, or "".
 func KindOf(file string) string {
 	switch ending := path.Ext(filepath.ToSlash(file)); {
 	case ending == ".expr":

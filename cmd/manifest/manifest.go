@@ -1,8 +1,8 @@
-// Package manifest reads what a team keeps of its routing in files — event types, scripts
-// with their tests, subscriptions, in YAML — and plans how a router gets there.
+// Package manifest reads a team's configuration files — event types, scripts with their
+// tests, subscriptions, in YAML — and plans the changes that bring a router to that state.
 //
-// It knows files and the API's words, and neither asks a router nor changes one: the
-// command "switchhook apply" does.
+// It knows files and the API's data model, but does not call a router: the command
+// "switchhook apply" does.
 package manifest
 
 import (
@@ -15,47 +15,47 @@ import (
 	"switchhook/scripts/scripttest"
 )
 
-// Set is what a folder says that there must be.
+// Set is the desired state that a folder describes.
 type Set struct {
 	EventTypes    []*EventType
 	Scripts       []*Script
 	Subscriptions []*Subscription
 }
 
-// Position is where a thing stands.
+// Position is a place in a file.
 type Position struct {
 	File string
 	Line int // 1-based
 }
 
-// String is "file:line".
+// String returns "file:line".
 func (p Position) String() string { return fmt.Sprintf("%s:%d", p.File, p.Line) }
 
-// EventType is an entry of the catalogue.
+// EventType is a registered event type.
 type EventType struct {
 	Place       Position          `json:"-"`
 	Name        string            `json:"name"`
 	Description string            `json:"description"`
-	Schema      json.RawMessage   `json:"schema"` // null where there is none
+	Schema      json.RawMessage   `json:"schema"` // null if there is none
 	Samples     []json.RawMessage `json:"samples"`
 
-	Verify engine.VerificationMode `json:"verify"` // asked of targets that subscribe to it; empty: nothing
+	Verify engine.VerificationMode `json:"verify"` // required of targets that subscribe to it; empty: nothing
 }
 
-// Script is a filter or a transform that has a name.
+// Script is a named filter or transform.
 type Script struct {
 	Place       Position
-	Account     string // empty: the one that the key belongs to
+	Account     string // empty: the account of the key
 	Name        string
 	Kind        string // "filter" or "transform"
 	Description string
 	Source      string
-	SourceFile  string // empty where the source stands in the YAML
-	TestsFile   string // empty where there are no cases
+	SourceFile  string // empty if the source is inline
+	TestsFile   string // empty if there are no cases
 	Cases       []scripttest.Case
 }
 
-// Suite is the script alone with its cases, as the router tests it.
+// Suite returns the script with its cases, as the router tests it.
 func (s *Script) Suite() scripttest.Suite {
 	if s.Kind == "filter" {
 		return scripttest.Suite{Filter: s.Source, Cases: s.Cases}
@@ -63,10 +63,10 @@ func (s *Script) Suite() scripttest.Suite {
 	return scripttest.Suite{Transform: s.Source, Cases: s.Cases}
 }
 
-// Subscription asks for events.
+// Subscription is the desired state of a subscription.
 type Subscription struct {
 	Place           Position
-	Account         string // empty: the one that the key belongs to
+	Account         string // empty: the account of the key
 	Name            string // its identity, in metadata under NameKey
 	Events          []string
 	TargetURL       Value
@@ -75,26 +75,26 @@ type Subscription struct {
 	Transform       string
 	TransformScript *Ref
 	Headers         map[string]Value
-	VisibleHeaders  []string // those whose values the router shows
+	VisibleHeaders  []string // headers whose values the router shows
 	PayloadFormat   string
 	Policy          engine.Policy // zero fields: the router's defaults
 	Batch           engine.Batch
 	Debounce        engine.Debounce
-	Signatures      []signature.Scheme // none: the standard one
+	Signatures      []signature.Scheme // none: the standard scheme
 	Numbered        bool
-	Verify          engine.VerificationMode // asked of its target at least; empty: as it is
+	Verify          engine.VerificationMode // the least verification of its target; empty: unchanged
 	Description     string
-	Metadata        map[string]string // without the keys that begin with OwnKeys
-	Active          *bool             // nil: it stays as it is, or is active if it is new
+	Metadata        map[string]string // without the keys that start with OwnKeys
+	Active          *bool             // nil: unchanged, or active if it is new
 }
 
-// Ref names a script, in the account of who refers to it.
+// Ref refers to a script in the account of the referrer.
 type Ref struct {
 	Name    string
 	Version int // 0: the live one
 }
 
-// String says which.
+// String describes the reference.
 func (r *Ref) String() string {
 	if r.Version == 0 {
 		return r.Name
@@ -102,30 +102,31 @@ func (r *Ref) String() string {
 	return fmt.Sprintf("%s, version %d", r.Name, r.Version)
 }
 
-// Value is a text that may stand in the environment.
+// Value is a text that may contain values from the environment.
 type Value struct {
 	Text     string
-	Template string // as it is written, where something was put in from the environment; else empty
+	Template string // the text as written, if it contains variables; otherwise empty
 }
 
-// The keys of a subscription's metadata that belong to apply.
+// The metadata keys of a subscription that belong to apply.
 const (
 	OwnKeys    = "switchhook/"
 	NameKey    = OwnKeys + "name"
 	HeadersKey = OwnKeys + "headers" // a Fingerprint of the headers that the router does not show
 )
 
-// Note is the note of versions that apply makes; it tells which scripts apply has made.
+// Note is the note of the versions that apply creates; it identifies the scripts that apply
+// has made.
 const Note = "switchhook apply"
 
-// Problem is something wrong in a file.
+// Problem is an error in a file.
 type Problem struct {
 	File    string
-	Line    int // 0 where it is the whole file
+	Line    int // 0 if it concerns the whole file
 	Message string
 }
 
-// Error is "file:line: message".
+// Error returns "file:line: message".
 func (m *Problem) Error() string {
 	if m.Line == 0 {
 		return m.File + ": " + m.Message
@@ -133,12 +134,12 @@ func (m *Problem) Error() string {
 	return fmt.Sprintf("%s:%d: %s", m.File, m.Line, m.Message)
 }
 
-// Problems is all that is wrong in a folder.
+// Problems are all errors in a folder.
 type Problems []*Problem
 
 const maxShownProblems = 20
 
-// Error is a line for each.
+// Error returns one line for each.
 func (all Problems) Error() string {
 	lines := make([]string, 0, len(all))
 	for i, m := range all {

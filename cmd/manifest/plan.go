@@ -9,30 +9,29 @@ import (
 	"switchhook/scripts/scripttest"
 )
 
-// State is what a router has, in the accounts that a Set speaks of.
+// State is the current state of a router, in the accounts that a Set names.
 type State struct {
 	EventTypes    []*EventType
 	Scripts       []*LiveScript
 	Subscriptions []*LiveSubscription
 }
 
-// LiveScript is a script as it is, with the source of its live version.
+// LiveScript is an existing script with the source of its live version.
 type LiveScript struct {
 	Script
-	ID   string
-	Ours bool // made by apply
+	ID      string
+	Managed bool // made by apply
 }
 
-// LiveSubscription is a subscription as it is. Its Name is empty where apply has not made it.
+// LiveSubscription is an existing subscription. Its Name is empty if apply has not made it.
 type LiveSubscription struct {
 	Subscription
-	ID          string
-	Fingerprint string
-	Waits       bool // for its target to confirm; until then it is not active, whatever its owner wants
+	ID                  string
+	Fingerprint         string
+	PendingVerification bool // for the confirmation of its target; until then it is inactive, whatever its owner chose
 }
 
-// Accounts lists the accounts that the set speaks of; otherwise is the one where it
-// speaks of none.
+// Accounts lists the accounts that the set names; otherwise is the one if it names none.
 func (s *Set) Accounts(otherwise string) []string {
 	found := map[string]bool{}
 	for _, sc := range s.Scripts {
@@ -47,7 +46,7 @@ func (s *Set) Accounts(otherwise string) []string {
 	return slices.Sorted(maps.Keys(found))
 }
 
-// Action is what is to be done with a thing.
+// Action is the change that a Step makes.
 type Action string
 
 // The actions of a plan.
@@ -58,28 +57,28 @@ const (
 	Delete    Action = "delete"
 )
 
-// Step is what is to be done with one thing.
+// Step is the change of one thing.
 type Step struct {
 	Action  Action
 	What    string // "event type", "script" or "subscription"
 	Name    string
 	Account string
-	Detail  string // in a few words
-	Diff    string // of a change: as suite.Diff
+	Detail  string // a short description
+	Diff    string // of a change: in the format of scripttest.Diff
 
-	ID           string        // of a script or subscription that there is
-	EventType    *EventType    // what it is to become; nil where it is something else
+	ID           string        // of an existing script or subscription
+	EventType    *EventType    // desired state; nil if the step concerns another kind
 	Script       *Script       // likewise
 	Subscription *Subscription // likewise
 	NewRecord    bool          // of a script: its description changes
 	NewVersion   bool          // of a script: its source or its cases change
 }
 
-// Plan is the way from a State to a Set, in the order in which it must be gone: event
-// types, scripts, subscriptions, and what goes in the opposite order.
+// Plan is the list of steps from a State to a Set, in the required order: event types,
+// scripts, subscriptions, and deletions in reverse order.
 type Plan struct{ Steps []*Step }
 
-// Changes counts the steps that do something.
+// Changes counts the steps that change something.
 func (p *Plan) Changes() (n int) {
 	for _, s := range p.Steps {
 		if s.Action != Unchanged {
@@ -89,8 +88,8 @@ func (p *Plan) Changes() (n int) {
 	return n
 }
 
-// NewPlan plans. With prune, what apply has made and the set does not have is deleted;
-// event types stay, for all accounts share them. The error is Mistakes.
+// NewPlan returns the plan. With prune, it deletes what apply has made and the set does not
+// contain; event types stay, since all accounts share them. The error is Problems.
 func NewPlan(set *Set, state *State, prune bool) (*Plan, error) {
 	c := &comparison{set: set, state: state, kept: map[string]bool{}, plan: &Plan{}}
 	for _, t := range set.EventTypes {
@@ -123,7 +122,7 @@ func (c *comparison) wrong(at Position, format string, args ...any) {
 	c.mistakes = append(c.mistakes, &Problem{at.File, at.Line, fmt.Sprintf(format, args...)})
 }
 
-// add adds a step whose thing was, and is to become, what the texts say.
+// add adds a step. was and will are the texts of the current and the desired state.
 func (c *comparison) add(s *Step, was, will string) {
 	switch {
 	case s.Action == Create:
@@ -226,7 +225,7 @@ func (c *comparison) prune() {
 		}
 	}
 	for _, old := range c.state.Scripts {
-		if old.Ours && !c.kept[old.ID] {
+		if old.Managed && !c.kept[old.ID] {
 			c.plan.Steps = append(c.plan.Steps, &Step{Action: Delete, What: "script", Name: old.Name, Account: old.Account, ID: old.ID, Detail: old.ID})
 		}
 	}

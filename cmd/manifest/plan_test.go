@@ -26,7 +26,7 @@ func routed(t *testing.T, set *Set) *State {
 		state.EventTypes = append(state.EventTypes, &c)
 	}
 	for i, s := range set.Scripts {
-		state.Scripts = append(state.Scripts, &LiveScript{Script: *s, ID: fmt.Sprintf("scr_%d", i), Ours: true})
+		state.Scripts = append(state.Scripts, &LiveScript{Script: *s, ID: fmt.Sprintf("scr_%d", i), Managed: true})
 	}
 	for i, s := range set.Subscriptions {
 		live := &LiveSubscription{Subscription: *s, ID: fmt.Sprintf("sub_%d", i)}
@@ -88,7 +88,7 @@ func TestPlans(t *testing.T) {
 		"what is gone goes with prune":       {func(s *Set, _ *State) { s.Subscriptions, s.Scripts = nil, s.Scripts[1:] }, true, "delete subscription chat\n\ndelete subscription all\n\ndelete script large"},
 		"what others made stays": {func(s *Set, st *State) {
 			s.Scripts, s.Subscriptions = nil, s.Subscriptions[1:]
-			st.Scripts[0].Ours, st.Scripts[1].Ours, st.Subscriptions[0].Name = false, false, ""
+			st.Scripts[0].Managed, st.Scripts[1].Managed, st.Subscriptions[0].Name = false, false, ""
 		}, true, ""},
 		"event types are shared, so they stay":  {func(s *Set, _ *State) { s.EventTypes = nil }, true, ""},
 		"switched off by the router stays off":  {func(_ *Set, s *State) { *s.Subscriptions[1].Active = false }, false, ""},
@@ -127,7 +127,7 @@ func TestPlans(t *testing.T) {
 		"a verification of an event type goes": {func(_ *Set, st *State) { st.EventTypes[0].Verify = engine.VerifyCloudEvents }, false, "- verify: cloudevents"},
 		"who waits for its target is as it should be": {func(s *Set, st *State) {
 			on := true
-			s.Subscriptions[1].Active, *st.Subscriptions[1].Active, st.Subscriptions[1].Waits = &on, false, true
+			s.Subscriptions[1].Active, *st.Subscriptions[1].Active, st.Subscriptions[1].PendingVerification = &on, false, true
 		}, false, ""},
 		"a script of the router":       {func(s *Set, _ *State) { s.Scripts = nil }, false, ""},
 		"a script of nowhere":          {func(s *Set, _ *State) { s.Subscriptions[0].FilterScript.Name = "lagre" }, false, `names no script of this folder or of the router: "lagre": did you mean "large"?`},

@@ -79,7 +79,7 @@ func (d *decoder) events(f field) (names []string) {
 	return names
 }
 
-// use reads a filter or transform: a source of the subscription's own, or a script.
+// use reads a filter or transform: an inline source or a script.
 func (d *decoder) use(f field, kind string) (source string, ref *Ref) {
 	own, script := d.get(f, kind), d.get(f, kind+"_script")
 	if given(own) && given(script) {

@@ -14,8 +14,8 @@ import (
 	"switchhook/scripts/suggest"
 )
 
-// The texts say all that apply looks after, a thing to a line: two things are the same
-// when their texts are, and else the difference of the texts is what is shown.
+// Each text lists the settings that apply manages, one a line: two states are equal if
+// their texts are, and otherwise the diff of the texts is shown.
 
 func (t *EventType) text() string {
 	var b strings.Builder
@@ -38,8 +38,8 @@ func (s *Script) text() string {
 	return b.String()
 }
 
-// subscriptionTexts gives the texts of a subscription as it is and as it is to become.
-// What the router hides, and what comes from the environment, is not shown in them.
+// subscriptionTexts returns the texts of the current and the desired state of a
+// subscription. They omit values that the router hides or that come from the environment.
 func subscriptionTexts(was *LiveSubscription, will *Subscription) (string, string) {
 	var old, now strings.Builder
 	both := func(name, a, b string) {
@@ -64,7 +64,7 @@ func subscriptionTexts(was *LiveSubscription, will *Subscription) (string, strin
 	}
 	both("events", strings.Join(was.Events, ", "), strings.Join(will.Events, ", "))
 	value("target_url", was.TargetURL.Text, true, will.TargetURL, true)
-	if will.Active != nil && !was.Waits {
+	if will.Active != nil && !was.PendingVerification {
 		both("active", fmt.Sprint(*was.Active), fmt.Sprint(*will.Active))
 	}
 	both("filter", was.Filter, will.Filter)
@@ -93,7 +93,7 @@ func subscriptionTexts(was *LiveSubscription, will *Subscription) (string, strin
 		}
 	}
 	both("payload_format", was.PayloadFormat, will.PayloadFormat)
-	for _, term := range terms {
+	for _, term := range settingTexts {
 		both(term.name, term.text(&was.Subscription), term.text(will))
 	}
 	if !was.Verify.Covers(will.Verify) {
@@ -111,9 +111,9 @@ func subscriptionTexts(was *LiveSubscription, will *Subscription) (string, strin
 	return old.String(), now.String()
 }
 
-// terms tell how deliveries are made, each by a text that is the same however the file
-// writes it, and empty for what the router does by itself.
-var terms = []struct {
+// settingTexts are the delivery settings, each with a text that does not depend on how the file
+// writes it, and is empty for the router's default.
+var settingTexts = []struct {
 	name string
 	text func(*Subscription) string
 }{
@@ -164,9 +164,9 @@ func unlessZero[T comparable](v T) string {
 	return fmt.Sprint(v)
 }
 
-// HiddenHeaders are the headers whose values the router does not show.
+// HiddenHeaders returns the headers whose values the router does not show.
 func (s *Subscription) HiddenHeaders() map[string]string {
-	secret, terms := map[string]string{}, s.Terms()
+	secret, terms := map[string]string{}, s.DeliverySettings()
 	for name, v := range s.Headers {
 		if terms.HidesHeader(name) {
 			secret[name] = v.Text
@@ -182,8 +182,8 @@ func (r *Ref) text() string {
 	return r.String()
 }
 
-// line writes "name: value", what has several lines below its name, and nothing for an
-// empty value.
+// line writes "name: value", a multi-line value below its name, and nothing for an empty
+// value.
 func line(b *strings.Builder, name, value string) {
 	switch {
 	case value == "":
@@ -194,8 +194,8 @@ func line(b *strings.Builder, name, value string) {
 	}
 }
 
-// canonical lays a JSON value out on lines, members in the order of their names and
-// numbers with all their digits.
+// canonical formats a JSON value on lines, with members sorted by name and numbers with all
+// their digits.
 func canonical(text json.RawMessage) string {
 	if len(bytes.TrimSpace(text)) == 0 {
 		return "null"
@@ -216,7 +216,7 @@ func canonical(text json.RawMessage) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// casesText lays cases out on lines; "" for none.
+// casesText formats cases on lines; "" if there are none.
 func casesText(cases []scripttest.Case) string {
 	if len(cases) == 0 {
 		return ""
