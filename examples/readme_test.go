@@ -46,7 +46,7 @@ func TestReadmeCommandsDoWhatItSays(t *testing.T) {
 }
 
 func TestRESTHooksCommandsDoWhatTheirPageSays(t *testing.T) {
-	walk(t, "../docs/rest-hooks.md", 14, "The least that works", "Trying", "Identity: is it really this server?", "Batching, order, rate", "Unsubscribing")
+	walk(t, "../docs/rest-hooks.md", 14, "Quick start", "Sample data and test events", "Identity: signatures", "Batching, ordering and rate limits", "Unsubscribe")
 }
 
 // walk runs a page's commands, word by word, against a router of their own: only "go run ."
