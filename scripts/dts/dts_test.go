@@ -47,7 +47,7 @@ const orderSchema = `{
   }
 }`
 
-func TestASchemaBecomesATypeScriptType(t *testing.T) {
+func TestSchema_BecomesTypeScriptType(t *testing.T) {
 	for _, c := range []struct{ name, schema, want string }{
 		{"text", `{"type":"string"}`, `string`},
 		{"several types", `{"type":["string","null","integer"]}`, `string | null | number`},
@@ -94,7 +94,7 @@ func TestASchemaBecomesATypeScriptType(t *testing.T) {
 	}
 }
 
-func TestAHostileSchemaStaysSmall(t *testing.T) {
+func TestSchema_HostileOutputIsBounded(t *testing.T) {
 	wide := `{"$defs":{"z":{"type":"string"}`
 	for i := range 12 { // each refers twice to the next: 2^12 of the last
 		next := string(rune('a' + i + 1))
@@ -114,7 +114,7 @@ func TestAHostileSchemaStaysSmall(t *testing.T) {
 	}
 }
 
-func TestWhatIsDeclaredIsThere(t *testing.T) {
+func TestDeclarations_MatchRuntime(t *testing.T) {
 	text := dts.Declarations()
 	names := regexp.MustCompile(`(?m)^declare (?:function|var) (\w+)`).FindAllStringSubmatch(text, -1)
 	if len(names) < 12 {
@@ -171,7 +171,7 @@ func run(t *testing.T, source string) string {
 	return string(res.Body)
 }
 
-func TestTypedTransformsCompile(t *testing.T) {
+func TestDeclarations_TypedTransformsCompile(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.?s")
 	if err != nil || len(files) < 4 {
 		t.Fatal(files, err)
@@ -187,9 +187,9 @@ func TestTypedTransformsCompile(t *testing.T) {
 	}
 }
 
-// TestTheTypeScriptCompilerAgrees runs tsc over testdata. mistakes.ts marks each mistake
+// TestDeclarations_PassTypeScriptCompiler runs tsc over testdata. mistakes.ts marks each mistake
 // with @ts-expect-error, which is an error itself where there is none.
-func TestTheTypeScriptCompilerAgrees(t *testing.T) {
+func TestDeclarations_PassTypeScriptCompiler(t *testing.T) {
 	tsc := findTSC()
 	if tsc == "" {
 		t.Skip("no tsc: npm install --prefix ~/.cache/switchhook typescript")
