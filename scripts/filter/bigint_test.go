@@ -7,7 +7,7 @@ import (
 	"switchhook/scripts/filter"
 )
 
-func TestIntegersBeyond64BitsAreComparedExactly(t *testing.T) {
+func TestFilter_ComparesBigIntegersExactly(t *testing.T) {
 	data := `{"u":18446744073709551615,"v":18446744073709551614,"n":-18446744073709551615,"max":9223372036854775807,"over":9223372036854775808,"min":-9223372036854775808,"under":-9223372036854775809,
 		"huge":100000000000000000000000000000000000000001,"f":1e41,"g":18446744073709551616.0,"t":"18446744073709551615","list":[1,18446744073709551614],"inf":1e999}`
 	for source, want := range map[string]bool{
@@ -67,7 +67,7 @@ func TestIntegersBeyond64BitsAreComparedExactly(t *testing.T) {
 	}
 }
 
-func TestHeadersAreFoundInAnyCase(t *testing.T) {
+func TestFilter_HeaderNamesIgnoreCase(t *testing.T) {
 	for source, want := range map[string]bool{
 		`"x-shop" in headers`: true, `"X-SHOP" in headers`: true, `"X-Shop" in headers`: true, `"x-shops" in headers`: false, `"x-shop" not in headers`: false,
 		`headers["x-shop"] == "north"`: true, `headers[data.name] == "north"`: true, `headers[data.none] == nil`: true,

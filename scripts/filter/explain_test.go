@@ -55,7 +55,7 @@ func explained(t *testing.T, source, data string) string {
 	return b.String()
 }
 
-func TestExplainShowsTheValueOfEachTerm(t *testing.T) {
+func TestExplain_ValueOfEachTerm(t *testing.T) {
 	for name, c := range map[string]struct{ source, want string }{
 		"a conjunction": {`data.amount > 100 && data.customer.country in ["US"]`, `
 data.amount > 100 && data.customer.country in ["US"] = false → false
@@ -158,7 +158,7 @@ data.amount || data.flag : failed the number 120 is neither true nor false
 	}
 }
 
-func TestExplainCutsLargeValues(t *testing.T) {
+func TestExplain_TruncatesLargeValues(t *testing.T) {
 	data := `{"text": "` + strings.Repeat("é", 5000) + `", "list": [` + strings.Repeat("1,", 999) + `1], "object": {"a": "` + strings.Repeat("x", 500) + `"}}`
 	got := explained(t, `data.text == "" || 7 in data.list || len(data.object) > 5 || len(map(data.list, #)) < 0 || len(filter(data.list, false)) > 0`, data)
 	for _, want := range []string{"data.text = (a text of 5000 characters)", "data.list = (a list of 1000 values)", "data.object = (an object with 1 members)", "map(data.list, #) = (a list of 1000 values)", "filter(data.list, false) = []"} {
@@ -175,13 +175,13 @@ func TestExplainCutsLargeValues(t *testing.T) {
 	}
 }
 
-func TestExplainOfAnEventThatCannotBeReadFailsAsAWhole(t *testing.T) {
+func TestExplain_UnreadableEventFailsAsAWhole(t *testing.T) {
 	if got, want := explained(t, `data.a == 1 && type == "x"`, `{"a":`), "data.a == 1 && type == \"x\" : failed the event's data is not valid JSON"; !strings.HasPrefix(got, want) {
 		t.Error(got)
 	}
 }
 
-func TestExplainIsBounded(t *testing.T) {
+func TestExplain_IsBounded(t *testing.T) {
 	numbers := strings.TrimSuffix(strings.Repeat("1,", 15_000), ",")
 	got := explained(t, `any(data.a, any(data.a, # == 7))`, `{"a":[`+numbers+`]}`)
 	if !strings.Contains(got, "step budget") {
@@ -209,7 +209,7 @@ func TestExplainIsBounded(t *testing.T) {
 	t.Logf("%d bytes after %s", len(raw), took)
 }
 
-func TestExplainLeavesTheInputAsItWas(t *testing.T) {
+func TestExplain_LeavesInputUnchanged(t *testing.T) {
 	f, err := Compile(`any(data.list, # == data.n) && data.n > 1`)
 	if err != nil {
 		t.Fatal(err)

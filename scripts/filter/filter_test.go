@@ -59,7 +59,7 @@ func match(t testing.TB, source, data string) (bool, error) {
 	return f.Match(in)
 }
 
-func TestMatch(t *testing.T) {
+func TestFilter_Match(t *testing.T) {
 	for _, c := range []struct {
 		source string
 		want   bool
@@ -139,7 +139,7 @@ func TestMatch(t *testing.T) {
 	}
 }
 
-func TestMissingValuesCompareAsFalse(t *testing.T) {
+func TestFilter_MissingValuesCompareAsFalse(t *testing.T) {
 	missing := []string{"data.none", "data.none.deeper", "data.note", "data.note.x", "data.amount.x", "data.items[9].price",
 		"data.items.price", "data.currency[0]", "first(data.none)", "data[data.none]", "data.none + 1", "-data.none"}
 	for _, m := range missing {
@@ -186,7 +186,7 @@ func TestMissingValuesCompareAsFalse(t *testing.T) {
 	}
 }
 
-func TestNumbersCompareExactly(t *testing.T) {
+func TestFilter_ComparesNumbersExactly(t *testing.T) {
 	for source, want := range map[string]bool{
 		`data.id == 9007199254740993`:                true,
 		`data.id == 9007199254740992`:                false,
@@ -217,7 +217,7 @@ func TestNumbersCompareExactly(t *testing.T) {
 	}
 }
 
-func TestPayloadsOfAnyKind(t *testing.T) {
+func TestFilter_PayloadKinds(t *testing.T) {
 	for _, c := range []struct {
 		source, data string
 		want         bool
@@ -239,7 +239,7 @@ func TestPayloadsOfAnyKind(t *testing.T) {
 	}
 }
 
-func TestRunErrors(t *testing.T) {
+func TestFilter_RunErrors(t *testing.T) {
 	for _, c := range []struct {
 		source, message string
 		line, column    int
@@ -276,7 +276,7 @@ func TestRunErrors(t *testing.T) {
 	}
 }
 
-func TestPathsNameWhatIsRead(t *testing.T) {
+func TestFilter_Paths(t *testing.T) {
 	f := mustCompile(t, `data.customer.country == "US" && data["weird key"]?.x[0] > 1 && type == "a" && any(data.items, .price > data.amount) && headers.a == "b"`)
 	want := []string{"data.amount", "data.customer.country", "data.items", `data["weird key"].x[0]`}
 	slices.Sort(want)
@@ -288,14 +288,14 @@ func TestPathsNameWhatIsRead(t *testing.T) {
 	}
 }
 
-func TestDottedNamesAreNotPaths(t *testing.T) {
+func TestFilter_DottedNamesAreNotPaths(t *testing.T) {
 	got, err := match(t, `data["a.b"] == 1 && data.a.b == 2 && data["a"]["b"] == 2`, `{"a.b":1,"a":{"b":2}}`)
 	if !got || err != nil {
 		t.Error(got, err)
 	}
 }
 
-func TestManyFiltersShareOneInput(t *testing.T) {
+func TestInput_SharedByManyFilters(t *testing.T) {
 	doc, err := jsonindex.Parse([]byte(order), jsonindex.Limits{})
 	if err != nil {
 		t.Fatal(err)
@@ -315,7 +315,7 @@ func TestManyFiltersShareOneInput(t *testing.T) {
 	}
 }
 
-func TestReleasedInputForgetsTheEvent(t *testing.T) {
+func TestInput_ReleaseForgetsEvent(t *testing.T) {
 	f := mustCompile(t, `data.a == 1 || type == "x"`)
 	for i := range 100 {
 		in := NewInput(event(fmt.Sprintf(`{"a":%d}`, i%2)))
@@ -326,7 +326,7 @@ func TestReleasedInputForgetsTheEvent(t *testing.T) {
 	}
 }
 
-func TestFilterIsSafeForManyGoroutines(t *testing.T) {
+func TestFilter_ConcurrentUse(t *testing.T) {
 	f := mustCompile(t, `data.n > 500 && any(data.list, # == data.n) && lower(data.s) contains "x"`)
 	var wg sync.WaitGroup
 	for g := range 8 {
@@ -344,7 +344,7 @@ func TestFilterIsSafeForManyGoroutines(t *testing.T) {
 	wg.Wait()
 }
 
-func TestCacheGivesTheSameFilterForTheSameText(t *testing.T) {
+func TestCache_SameTextSameFilter(t *testing.T) {
 	c := NewCache(2)
 	get := func(source string, schemas ...[]byte) *Filter {
 		f, err := c.Compile(source, schemas...)

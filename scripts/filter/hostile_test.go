@@ -122,7 +122,7 @@ func nastyFilters() []nasty {
 	}
 }
 
-func TestNastyFiltersEndWithin10ms(t *testing.T) {
+func TestFilter_HostileFiltersEndWithin10ms(t *testing.T) {
 	for _, c := range nastyFilters() {
 		t.Run(c.name, func(t *testing.T) {
 			t.Log(c.name)
@@ -154,7 +154,7 @@ func TestNastyFiltersEndWithin10ms(t *testing.T) {
 	}
 }
 
-func TestStepBudget(t *testing.T) {
+func TestFilter_StepBudget(t *testing.T) {
 	over := func(n int) string { return "[" + strings.Repeat("0,", n-1) + "0]" }
 	for _, c := range []struct {
 		source  string
@@ -179,7 +179,7 @@ func TestStepBudget(t *testing.T) {
 	}
 }
 
-func TestEscapedNamesInWideObjectsAreRefused(t *testing.T) {
+func TestFilter_RefusesEscapedNamesInWideObjects(t *testing.T) {
 	for _, source := range []string{`data.a1 == 1`, `data["x"] == 1 || data.y.z == 1`} {
 		got, err := match(t, source, grow("{", `"\u0061%d":1`, "}"))
 		if got || err == nil || !strings.Contains(err.Error(), "too large for a filter") {
@@ -189,7 +189,7 @@ func TestEscapedNamesInWideObjectsAreRefused(t *testing.T) {
 }
 
 // expr v1.17.8 keeps a scope for every inner predicate that ran in a reused machine.
-func TestInnerPredicatesDoNotStayInMemory(t *testing.T) {
+func TestInput_ReleasesInnerPredicates(t *testing.T) {
 	f := mustCompile(t, `any(data, any([1], # == 2))`)
 	doc, _ := jsonindex.Parse([]byte("["+strings.Repeat("0,", 3_000)+"0]"), jsonindex.Limits{})
 	e := event("")
@@ -217,7 +217,7 @@ func TestInnerPredicatesDoNotStayInMemory(t *testing.T) {
 	}
 }
 
-func TestVerdictDoesNotDependOnOtherFilters(t *testing.T) {
+func TestFilter_VerdictIsIndependentOfOtherFilters(t *testing.T) {
 	source := `any(data.list, # > 1) || any(data.list, # > 2)`
 	data := `{"list":[` + strings.Repeat("0,", 4_000) + `0]}`
 	f, other := mustCompile(t, source), mustCompile(t, `len(data.list) > 1 && any(data.list, # > 1)`)

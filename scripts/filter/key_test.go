@@ -8,7 +8,7 @@ import (
 	"switchhook/scripts/filter"
 )
 
-func TestAKeyTellsEventsApart(t *testing.T) {
+func TestKey_DistinguishesEvents(t *testing.T) {
 	of := func(source, data string) string {
 		t.Helper()
 		k, err := filter.CompileKey(source)
@@ -47,7 +47,7 @@ func TestAKeyTellsEventsApart(t *testing.T) {
 	}
 }
 
-func TestAKeyHasAFiltersBounds(t *testing.T) {
+func TestKey_HasFilterLimits(t *testing.T) {
 	for source, want := range map[string]string{
 		"":                                     "empty",
 		"data.a +":                             "",

@@ -32,7 +32,7 @@ const orderSchema = `{
 
 const refundSchema = `{"type":"object","properties":{"amount":{"type":"integer"},"currency":{"type":"integer"},"reason":{"type":"string"}}}`
 
-func TestRefusedFilters(t *testing.T) {
+func TestCompile_Refuses(t *testing.T) {
 	lint, compile := scripts.PhaseLint, scripts.PhaseCompile
 	for _, c := range []struct {
 		source       string
@@ -128,7 +128,7 @@ func TestRefusedFilters(t *testing.T) {
 	}
 }
 
-func TestEveryFunctionOfExprIsDecidedUpon(t *testing.T) {
+func TestAllowlist_CoversEveryExprFunction(t *testing.T) {
 	for _, name := range builtin.Names {
 		_, yes := allowed[name]
 		_, no := refused[name]
@@ -153,7 +153,7 @@ func wantError(t *testing.T, phase scripts.Phase, line, column int, message, sou
 	}
 }
 
-func TestSchemaFindsMistakes(t *testing.T) {
+func TestSchema_FindsMistakes(t *testing.T) {
 	compile := scripts.PhaseCompile
 	for _, c := range []struct {
 		source       string
@@ -191,7 +191,7 @@ func TestSchemaFindsMistakes(t *testing.T) {
 	wantError(t, compile, 0, 0, "the event type's schema is not valid JSON", `true`, []byte(`{`))
 }
 
-func TestSchemaLetsGoodFiltersThrough(t *testing.T) {
+func TestSchema_AcceptsValidFilters(t *testing.T) {
 	for _, source := range []string{
 		`data.amount > 100 && data.customer.country in ["US", "CA"]`,
 		`data.id % 2 == 0 && data.amount == 100 && data.amount > data.id`,
@@ -219,7 +219,7 @@ func TestSchemaLetsGoodFiltersThrough(t *testing.T) {
 	}
 }
 
-func TestSeveralSchemasAllowWhatAnyOfThemKnows(t *testing.T) {
+func TestSchema_UnionOfSeveral(t *testing.T) {
 	schemas := [][]byte{[]byte(orderSchema), []byte(refundSchema)}
 	mustCompile(t, `data.reason == "x" && data.customer.name == "y" && data.amount > 1`, schemas...)
 	mustCompile(t, `data.currency == "EUR" || data.currency == 5`, schemas...)
@@ -228,7 +228,7 @@ func TestSeveralSchemasAllowWhatAnyOfThemKnows(t *testing.T) {
 	mustCompile(t, `data.whatever == "x"`, []byte(orderSchema), []byte(`true`))
 }
 
-func TestHostileSchemasAreBounded(t *testing.T) {
+func TestSchema_HostileIsBounded(t *testing.T) {
 	wide := strings.Builder{}
 	for i := range 40 {
 		if i > 0 {
@@ -250,7 +250,7 @@ func TestHostileSchemasAreBounded(t *testing.T) {
 
 // Each of these stops the process, or keeps it busy for seconds, in bare expr v1.17.8
 // at some length.
-func TestHostileSourcesEndAtOnce(t *testing.T) {
+func TestCompile_HostileSourceEndsAtOnce(t *testing.T) {
 	fill := func(unit string) string { return strings.Repeat(unit, maxSource/len(unit)) }
 	sources := []string{}
 	for _, unit := range []string{"(", "[", "{", "!", "not ", "-", "+", "!-", "- +", "true?", "true?true:", "a?:", "1<", "1<(1<", "1**", "2^",
