@@ -11,7 +11,7 @@ import (
 	"switchhook/scripts/scriptstest"
 )
 
-func TestParseAcceptsWhatTheStandardLibraryAccepts(t *testing.T) {
+func TestParse_AcceptsWhatEncodingJSONAccepts(t *testing.T) {
 	for _, src := range seeds {
 		_, err := jsonindex.Parse([]byte(src), jsonindex.Limits{})
 		if valid := json.Valid([]byte(src)); valid != (err == nil) {
@@ -27,7 +27,7 @@ var seeds = []string{
 	`{"a":}`, `{"a":1,}`, `{a:1}`, `{'a':1}`, `1 2`, `[1`, `{"a":1`, `]`, `NaN`, `[1}`, "\ufeff1",
 }
 
-func TestErrorsSayWhere(t *testing.T) {
+func TestParse_ErrorsNameOffset(t *testing.T) {
 	for _, c := range []struct {
 		src          string
 		offset       int
@@ -53,7 +53,7 @@ func TestErrorsSayWhere(t *testing.T) {
 	}
 }
 
-func TestNestingIsBounded(t *testing.T) {
+func TestParse_BoundsNesting(t *testing.T) {
 	ok := strings.Repeat("[", 128) + strings.Repeat("]", 128)
 	if _, err := jsonindex.Parse([]byte(ok), jsonindex.Limits{}); err != nil {
 		t.Errorf("128 deep: %v", err)
@@ -64,7 +64,7 @@ func TestNestingIsBounded(t *testing.T) {
 	}
 }
 
-func TestDuplicateMembers(t *testing.T) {
+func TestParse_DuplicateMembers(t *testing.T) {
 	var many strings.Builder
 	many.WriteString(`{"k7":0`)
 	for i := range 40 {
@@ -84,7 +84,7 @@ func TestDuplicateMembers(t *testing.T) {
 	}
 }
 
-func TestSeventeenthMemberMayNotRepeatTheSixteenth(t *testing.T) {
+func TestParse_DetectsDuplicateAtIndexThreshold(t *testing.T) {
 	for n := range 40 {
 		var b strings.Builder
 		b.WriteString("{")
@@ -98,7 +98,7 @@ func TestSeventeenthMemberMayNotRepeatTheSixteenth(t *testing.T) {
 	}
 }
 
-func TestValues(t *testing.T) {
+func TestValue_Accessors(t *testing.T) {
 	d, err := jsonindex.Parse([]byte(`{"n":9007199254740993,"f":1.50,"s":"a\u00e9","k\n":[1,"two",{"x":null}],"b":true,"n2":1,"n2":2}`), jsonindex.Limits{})
 	if err != nil {
 		t.Fatal(err)
