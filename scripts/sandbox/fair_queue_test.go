@@ -7,7 +7,7 @@ import (
 	"switchhook/scripts"
 )
 
-func TestTheQueueSharesTimeAndNotTurns(t *testing.T) {
+func TestFairQueue_SharesTimeNotTurns(t *testing.T) {
 	var q fairQueue
 	slow, fast := &scripts.Program{Hash: "slow"}, &scripts.Program{Hash: "fast"}
 	id := uint64(0)
@@ -48,7 +48,7 @@ func TestTheQueueSharesTimeAndNotTurns(t *testing.T) {
 	}
 }
 
-func TestTheQueueForgetsWhoLeft(t *testing.T) {
+func TestFairQueue_ForgetsIdleAccounts(t *testing.T) {
 	var q fairQueue
 	a, b := &job{id: 1}, &job{id: 2, program: &scripts.Program{Hash: "b"}}
 	q.push(a)

@@ -76,7 +76,7 @@ var hostile = []struct {
 	{"a deep result", `let a = []; for (let i = 0; i < 1e5; i++) a = [a]; return a`, []string{timeout, memory, "nests deeper than 500"}},
 }
 
-func TestHostileScriptsHurtOnlyThemselves(t *testing.T) {
+func TestPool_HostileScriptFailsAlone(t *testing.T) {
 	p := start(t, sandbox.Config{})
 	innocent := compile(t, p, `export default e => ({ id: e.data.id, lines: e.data.l.map(x => x + 1) })`)
 	ev := event(`{"id": 7, "l": [1, 2, 3]}`)
@@ -121,7 +121,7 @@ func TestHostileScriptsHurtOnlyThemselves(t *testing.T) {
 	t.Logf("%d innocent runs beside, the slowest took %s", ran.Load(), time.Duration(slowest.Load()))
 }
 
-func TestHostileSourcesAreRefused(t *testing.T) {
+func TestPool_RefusesHostileSources(t *testing.T) {
 	p := start(t, sandbox.Config{})
 	for _, c := range []struct {
 		name, source string
@@ -154,7 +154,7 @@ func TestHostileSourcesAreRefused(t *testing.T) {
 	}
 }
 
-func TestOnlyTheGuiltyRunOfABatchFails(t *testing.T) {
+func TestPool_OnlyFaultyRunOfBatchFails(t *testing.T) {
 	p := start(t, sandbox.Config{Processes: 1}) // one child: all runs share it
 	bad := compile(t, p, `export default e => Array(2**32-1).indexOf(1)`)
 	worse := compile(t, p, `export default e => new ArrayBuffer(2**40)`)
@@ -184,7 +184,7 @@ func TestOnlyTheGuiltyRunOfABatchFails(t *testing.T) {
 
 // A run that its child has begun when its caller gave up, and one that was taken back from
 // behind a long one, must not leave a child hanging that nobody looks at.
-func TestAChildThatHangsForNobodyIsReplaced(t *testing.T) {
+func TestPool_ReplacesChildHangingWithoutRun(t *testing.T) {
 	p := start(t, sandbox.Config{Processes: 1})
 	loop := compile(t, p, `export default e => Array(2**32-1).indexOf(1)`)
 	good := compile(t, p, `export default e => 1`)
@@ -204,7 +204,7 @@ func TestAChildThatHangsForNobodyIsReplaced(t *testing.T) {
 	}
 }
 
-func TestNothingIsLeftForTheNextRun(t *testing.T) {
+func TestPool_RunsShareNoState(t *testing.T) {
 	p := start(t, sandbox.Config{Processes: 1})
 	spoil := compile(t, p, `
 		let runs = 0; const tag = s => s
@@ -251,7 +251,7 @@ func TestNothingIsLeftForTheNextRun(t *testing.T) {
 	}
 }
 
-func TestEveryPoolGivesTheSameBytes(t *testing.T) {
+func TestPool_OutputIsDeterministic(t *testing.T) {
 	const source = `export default async e => {
 		const o = { now: Date.now(), date: new Date().toString(), local: new Date(2026, 6, 1).getTimezoneOffset(), dice: [Math.random(), Math.random()] }
 		for (const k of Object.keys(e.data)) o[k] = e.data[k]
@@ -279,7 +279,7 @@ func TestEveryPoolGivesTheSameBytes(t *testing.T) {
 	t.Log(first)
 }
 
-func TestCloseEndsWhatIsOn(t *testing.T) {
+func TestPool_CloseEndsRunningTransforms(t *testing.T) {
 	before, goroutines := listChildren(), runtime.NumGoroutine()
 	p := start(t, sandbox.Config{Processes: 2})
 	loop := compile(t, p, `export default e => Array(2**32-1).indexOf(1)`)
@@ -315,7 +315,7 @@ func TestCloseEndsWhatIsOn(t *testing.T) {
 	t.Errorf("goroutines before %d, after %d", goroutines, after)
 }
 
-func TestAContextEndsTheWaiting(t *testing.T) {
+func TestPool_ContextCancelsWait(t *testing.T) {
 	limits := scripts.DefaultLimits()
 	limits.Soft, limits.Hard = time.Minute, time.Minute // the context is faster
 	p := start(t, sandbox.Config{Processes: 1, Limits: limits})

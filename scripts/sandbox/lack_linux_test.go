@@ -12,7 +12,7 @@ import (
 
 // A machine that has no files left for another process says so at once, keeps what protects
 // it, and goes on as soon as it has.
-func TestNoFilesForAnotherProcess(t *testing.T) {
+func TestPool_OutOfFileDescriptors(t *testing.T) {
 	p := start(t, sandbox.Config{Processes: 2})
 	good, crashes := compile(t, p, `export default () => 1`), compile(t, p, `export default () => { return new ArrayBuffer(2 ** 40) }`)
 	before := p.Protections()

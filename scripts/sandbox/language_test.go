@@ -8,9 +8,9 @@ import (
 	"switchhook/scripts/sandbox"
 )
 
-// TestARetryDaysLaterInAnotherProcessSendsTheSameBytes runs one program over one event
+// TestPool_LaterRetryInOtherProcessSendsSameBytes runs one program over one event
 // with everything that could tell two runs apart, in two pools.
-func TestARetryDaysLaterInAnotherProcessSendsTheSameBytes(t *testing.T) {
+func TestPool_LaterRetryInOtherProcessSendsSameBytes(t *testing.T) {
 	const source = `
 import { hmac } from "switchhook:crypto"
 const started = Date.now()
@@ -54,9 +54,9 @@ export default async function transform(event, request) {
 	}
 }
 
-// TestHelpersWorkInsideTheSandbox: no file may be opened there, and time zones and the
+// TestPool_HelperModules: no file may be opened there, and time zones and the
 // tables for host names come from somewhere.
-func TestHelpersWorkInsideTheSandbox(t *testing.T) {
+func TestPool_HelperModules(t *testing.T) {
 	p := start(t, sandbox.Config{Processes: 2})
 	res, err := p.Run(t.Context(), compile(t, p, `export default () => [formatDate(0, "z", "Pacific/Kiritimati"), new URL("http://bücher.example").host, new TextDecoder().decode(new Uint8Array([104])), structuredClone([1])]`), event(`0`), post)
 	if err != nil || string(res.Body) != `["-1040","xn--bcher-kva.example","h",[1]]` {

@@ -38,7 +38,7 @@ func children(t *testing.T) (pids []int) {
 }
 
 // A kernel that is short of memory kills any process. The script that was on has not done it.
-func TestProcessKilledFromOutsideCostsNoRun(t *testing.T) {
+func TestPool_ExternalKillRetriesRun(t *testing.T) {
 	limits := scripts.DefaultLimits()
 	limits.Soft, limits.Hard = 4*time.Second, 5*time.Second
 	p := start(t, sandbox.Config{Processes: 1, Limits: limits})

@@ -51,7 +51,7 @@ func compile(t testing.TB, p *sandbox.Pool, source string) *scripts.Program {
 
 var post = scripts.Request{Method: "POST", Path: "/"}
 
-func TestARunGoesThroughAChild(t *testing.T) {
+func TestPool_RunsInChildProcess(t *testing.T) {
 	p := start(t, sandbox.Config{})
 	t.Logf("in force: %s; missing: %v; %q; base %d MB", p.Protections(), p.Protections().Missing(), p.Protections().Problems, p.Protections().MemoryBase>>20)
 	prog := compile(t, p, `export default (e, r) => { console.log("hi"); r.path = "/x"; r.query.a = ["1", "2"]; return {id: e.data.id, t: e.time, now: Date.now()} }`)
@@ -74,7 +74,7 @@ func TestARunGoesThroughAChild(t *testing.T) {
 	}
 }
 
-func TestStatsTellWhatBecameOfProcesses(t *testing.T) {
+func TestPool_StatsCountProcessOutcomes(t *testing.T) {
 	p := start(t, sandbox.Config{Processes: 2})
 	if _, err := p.Run(t.Context(), compile(t, p, `export default () => ({})`), event(`0`), post); err != nil {
 		t.Fatal(err)

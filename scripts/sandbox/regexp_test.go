@@ -9,7 +9,7 @@ import (
 	"switchhook/scripts/sandbox"
 )
 
-func TestRegexpThatBacktracksKeepsItsProcess(t *testing.T) {
+func TestPool_BacktrackingRegexpKeepsProcess(t *testing.T) {
 	p := start(t, sandbox.Config{Processes: 1})
 	hung := compile(t, p, "export default e => {\n  const s = e.data;\n  return [/(?=a)(a+)+b/i.test(s)]\n}")
 	good := compile(t, p, `export default e => [e.data.replace(/\S+@\S+/gi, "[mail]")]`)

@@ -11,9 +11,9 @@ import (
 	"switchhook/scripts/sandbox"
 )
 
-// TestSlowRunsAreRunOnce: a run that takes longer than others should wait for makes the
+// TestPool_SlowRunIsNotRepeated: a run that takes longer than others should wait for makes the
 // pool take work back from its child, and that child must not do the work all the same.
-func TestSlowRunsAreRunOnce(t *testing.T) {
+func TestPool_SlowRunIsNotRepeated(t *testing.T) {
 	const slow = 20 * time.Millisecond
 	limits := scripts.DefaultLimits()
 	limits.Soft, limits.Hard = 2*time.Second, 4*time.Second // room for a busy machine

@@ -7,7 +7,7 @@ import (
 	"switchhook/scripts"
 )
 
-func TestStartFailure_LackOfThreadsIsNoMemoryOfAScript(t *testing.T) {
+func TestStartFailure_ThreadLimitIsNotScriptMemory(t *testing.T) {
 	memory := scripts.DefaultLimits().MemoryError()
 	for said, want := range map[string]string{
 		"runtime/cgo: pthread_create failed: Resource temporarily unavailable\n": "limit of processes",
