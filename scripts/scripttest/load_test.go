@@ -27,7 +27,7 @@ func folder(t *testing.T, files map[string]string) string {
 
 const oneCase = `{"name": "one", "event": {"type": "a.b", "data": {"n": 5}}, "expect": {"body": "five <5>"}}`
 
-func TestLoadFindsTheScripts(t *testing.T) {
+func TestLoad_FindsScripts(t *testing.T) {
 	both := map[string]string{"filter.expr": "true", "transform.js": testTransform}
 	for name, c := range map[string]struct {
 		file, text string
@@ -76,7 +76,7 @@ func TestLoadFindsTheScripts(t *testing.T) {
 	}
 }
 
-func TestEventsMayLieInFiles(t *testing.T) {
+func TestLoad_EventsFromFiles(t *testing.T) {
 	dir := folder(t, map[string]string{
 		"filter.expr": "data.n == 1", "schema.json": `{"properties": {"n": {"type": "integer"}}}`,
 		"whole.json": `{"type": "a.b", "id": "evt_1", "headers": {"X": "1"}, "data": {"n": 1}}`, "payload.json": `{"type": "a.b", "n": 1}`,
@@ -135,7 +135,7 @@ cases:
     event: {type: a.b, data: {n: [1, {a: "x: y", "b c": null}], text: "` + "`" + `"}}
 `
 
-func TestYAML(t *testing.T) {
+func TestLoad_YAML(t *testing.T) {
 	text := strings.ReplaceAll(yamlCases, "data: {n: 1.50, text: |-\n        two\n        lines}", "data:\n        n: 1.50\n        text: |-\n          two\n          lines")
 	dir := folder(t, map[string]string{"a.test.yaml": text})
 	path := filepath.Join(dir, "a.test.yaml")
@@ -165,7 +165,7 @@ func TestYAML(t *testing.T) {
 	}
 }
 
-func TestMistakesInYAMLNameTheirLine(t *testing.T) {
+func TestLoad_YAMLErrorsNameLine(t *testing.T) {
 	for text, want := range map[string]string{
 		"filter_source: 'true'\ncases:\n  - name: a\n    event: {type: a.b, data: 1}\n    expect:\n      bdy: 1\n": `:6: cases[0].expect.bdy is not known: did you mean "body"?`,
 		"cases: [":                        "not valid YAML",
@@ -193,7 +193,7 @@ func TestMistakesInYAMLNameTheirLine(t *testing.T) {
 	}
 }
 
-func TestUpdateChangesTheExpectationsThatFailedAndNothingElse(t *testing.T) {
+func TestUpdate_ChangesOnlyFailedExpectations(t *testing.T) {
 	head := "{\n  \"filter_source\": \"data.n > 1\",   \"transform\": \"t.js\",\n\t\"cases\": [\n"
 	cases := []struct{ n, before, after string }{
 		{"1", `{"matches": true}`, `{"matches": false}`},
@@ -245,7 +245,7 @@ func TestUpdateChangesTheExpectationsThatFailedAndNothingElse(t *testing.T) {
 
 func itoa(i int) string { return string(rune('0'+i/10)) + string(rune('0'+i%10)) }
 
-func TestFindWalksFolders(t *testing.T) {
+func TestFind_WalksFolders(t *testing.T) {
 	dir := folder(t, map[string]string{"a.test.json": "", "x/b.test.yaml": "", "x/c.test.yml": "", "x/d.json": "", ".git/e.test.json": "", "node_modules/f.test.json": "", "plain": ""})
 	files, err := Find(dir, filepath.Join(dir, "plain"), filepath.Join(dir, "a.test.json"))
 	var names []string
@@ -262,7 +262,7 @@ func TestFindWalksFolders(t *testing.T) {
 }
 
 // The examples keep their promises.
-func TestTheExamplesPass(t *testing.T) {
+func TestRun_ExamplesPass(t *testing.T) {
 	files, err := Find("../../examples/scripts")
 	if err != nil || len(files) < 4 {
 		t.Fatal(files, err)

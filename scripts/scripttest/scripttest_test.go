@@ -64,7 +64,7 @@ func check(t *testing.T, s Suite, n, expect string) CaseReport {
 	return r.Cases[0]
 }
 
-func TestExpectations(t *testing.T) {
+func TestRun_Expectations(t *testing.T) {
 	whole := `{"now": 1767225600000, "at": "2026-01-01T00:00:00Z", "id": "evt_test", "n": 7.0, "big": 9007199254740993, "deep": {"b": [1, 2e0], "a": 1}}`
 	for name, c := range map[string]struct{ n, expect, failure string }{
 		"a match":                             {"7", `{"matches": true}`, ""},
@@ -123,7 +123,7 @@ func TestExpectations(t *testing.T) {
 	}
 }
 
-func TestOneOfTheScriptsMayBeMissing(t *testing.T) {
+func TestRun_OneScriptMayBeMissing(t *testing.T) {
 	if r := check(t, Suite{Transform: testTransform}, "1", `{"matches": true, "body_contains": {"n": 1}}`); !r.Passed {
 		t.Errorf("%+v", r.Failures)
 	}
@@ -135,7 +135,7 @@ func TestOneOfTheScriptsMayBeMissing(t *testing.T) {
 	}
 }
 
-func TestScriptsThatDoNotCompileAreReportedOnce(t *testing.T) {
+func TestRun_ReportsCompileErrorOnce(t *testing.T) {
 	cases := []Case{{Name: "a", Event: Event{Type: "a.b", Data: []byte("1")}}}
 	for name, c := range map[string]struct {
 		suite  Suite
@@ -152,7 +152,7 @@ func TestScriptsThatDoNotCompileAreReportedOnce(t *testing.T) {
 	}
 }
 
-func TestACaseThatIsNotRunFails(t *testing.T) {
+func TestRun_CaseNotRunFails(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	p, err := pool.Compile(ctx, testTransform)
 	if err != nil {
@@ -166,7 +166,7 @@ func TestACaseThatIsNotRunFails(t *testing.T) {
 	}
 }
 
-func TestCasesSurviveJSON(t *testing.T) {
+func TestCase_JSONRoundTrip(t *testing.T) {
 	text := `[{"name":"all","event":{"type":"a.b","id":"1","account":"acme","time":"2026-02-03T04:05:06Z","headers":{"X":"<y>"},"data":{"big":9007199254740993}},` +
 		`"expect":{"matches":true,"body":null,"body_contains":{"a":1},"method":"PUT","path":"/x","query":{"a":"1","b":["1","2"]},"headers":{},"dropped":true,"error":{"phase":"run","line":3},"console":[]}},` +
 		`{"name":"short","event":{"type":"a.b","data":null},"expect":{"dropped":"why","error":"text"}}]`
@@ -191,7 +191,7 @@ func TestCasesSurviveJSON(t *testing.T) {
 	}
 }
 
-func TestMistakesInCasesNameTheirPlace(t *testing.T) {
+func TestDecode_CaseErrorsNamePosition(t *testing.T) {
 	for text, want := range map[string]string{
 		`{}`:                      "cases must be an array of cases, but is an object",
 		`[1]`:                     "cases[0] must be an object, but is a number",
@@ -224,7 +224,7 @@ func TestMistakesInCasesNameTheirPlace(t *testing.T) {
 	}
 }
 
-func TestNumbersAreComparedByValue(t *testing.T) {
+func TestRun_ComparesNumbersByValue(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
 		same bool
@@ -238,7 +238,7 @@ func TestNumbersAreComparedByValue(t *testing.T) {
 	}
 }
 
-func TestDiffsShowWhatIsNearAndAreBounded(t *testing.T) {
+func TestDiff_ShowsContextAndIsBounded(t *testing.T) {
 	var a, b []string
 	for i := range 40 {
 		a = append(a, strings.Repeat("x", i))
