@@ -7,7 +7,7 @@ import (
 	"switchhook/scripts/suggest"
 )
 
-func TestName(t *testing.T) {
+func TestSuggest_Name(t *testing.T) {
 	names := []string{"filter", "transform", "target_url", "event", "events", "id"}
 	for wrong, want := range map[string]string{
 		"filtr": "filter", "Filter": "filter", "fitler": "filter", "tranform": "transform", "targeturl": "target_url",
