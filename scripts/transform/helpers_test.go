@@ -24,7 +24,7 @@ func value(t *testing.T, expression, data string) string {
 	return string(res.Body)
 }
 
-func TestHelpersGiveWhatTheirStandardsSay(t *testing.T) {
+func TestHelpers_FollowStandards(t *testing.T) {
 	for _, c := range []struct{ expression, want string }{
 		// RFC 6234
 		{`crypto.sha256("abc")`, `ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad`},
@@ -114,7 +114,7 @@ func TestHelpersGiveWhatTheirStandardsSay(t *testing.T) {
 	}
 }
 
-func TestURLsAreThoseOfBrowsers(t *testing.T) {
+func TestURL_BehavesLikeBrowsers(t *testing.T) {
 	for _, c := range []struct{ expression, want string }{
 		{`new URL("../x?a=1&b=%2B+c#f", "https://Us:pw@EXAMPLE.com:443/a/b/")`, `"https://Us:pw@example.com/a/x?a=1&b=%2B+c#f"`},
 		{`(u => [u.origin, u.protocol, u.username, u.password, u.host, u.hostname, u.port, u.pathname, u.search, u.hash])(new URL("http://a:b@h:81/p?q#f"))`, `["http://h:81","http:","a","b","h:81","h","81","/p","?q","#f"]`},
@@ -139,7 +139,7 @@ func TestURLsAreThoseOfBrowsers(t *testing.T) {
 	}
 }
 
-func TestHelperModules(t *testing.T) {
+func TestModules_Helpers(t *testing.T) {
 	for _, c := range []struct{ name, source, want string }{
 		{"names", `import { sha256, hmac as h } from "switchhook:crypto"; export default () => sha256("abc").slice(0, 4) + h("sha256", "Jefe", "x").length`, "ba7864"},
 		{"a namespace", `import * as c from "switchhook:crypto"; export default () => c.sha256("abc").slice(0, 4)`, "ba78"},
@@ -174,7 +174,7 @@ func TestHelperModules(t *testing.T) {
 	}
 }
 
-func TestNoHelperTakesMoreThanItCanDoAtOnce(t *testing.T) {
+func TestHelpers_BoundInputSize(t *testing.T) {
 	longest := 150 * time.Millisecond // of the CPU, compiling included; a call takes a tenth at most
 	if raceEnabled {
 		longest *= 10
@@ -212,9 +212,9 @@ func TestNoHelperTakesMoreThanItCanDoAtOnce(t *testing.T) {
 	}
 }
 
-// TestNothingOfARunIsLeftForTheNext lets a script spoil every helper, and a second run
+// TestRun_SharesNoStateWithNextRun lets a script spoil every helper, and a second run
 // of the same program, and one of another, look whether they are as ever.
-func TestNothingOfARunIsLeftForTheNext(t *testing.T) {
+func TestRun_SharesNoStateWithNextRun(t *testing.T) {
 	const honest = `[crypto.sha256("a"), base64.encode("a"), hex.encode("a"), btoa("a"), new URL("http://a/?b=1").searchParams.get("b"), new URL("http://a").evil ?? null,
 		new TextDecoder().decode(new TextEncoder().encode("é")), structuredClone([1]), formatDate(0, "yyyy z", "Europe/Berlin"), typeof evil, [].evil ?? null, Object.keys(crypto)]`
 	source := `import * as s from "switchhook"
@@ -250,8 +250,8 @@ func TestNothingOfARunIsLeftForTheNext(t *testing.T) {
 	}
 }
 
-// TestAScriptThatTakesBuiltinsAwayHarmsItself breaks what helpers use inside.
-func TestAScriptThatTakesBuiltinsAwayHarmsItself(t *testing.T) {
+// TestRun_RemovingBuiltinsAffectsOnlyThatRun breaks what helpers use inside.
+func TestRun_RemovingBuiltinsAffectsOnlyThatRun(t *testing.T) {
 	for _, source := range []string{
 		`globalThis.Uint8Array = undefined; return crypto.sha256("a", "bytes")`,
 		`globalThis.RangeError = undefined; return formatDate(NaN, "yyyy")`,
@@ -279,7 +279,7 @@ func TestAScriptThatTakesBuiltinsAwayHarmsItself(t *testing.T) {
 	}
 }
 
-func TestAResultSharesNoMemoryWithTheEvent(t *testing.T) {
+func TestRun_ResultSharesNoMemoryWithEvent(t *testing.T) {
 	ev := event(`{"a":"aaaaaaaa","b":["bbbbbbbb"]}`)
 	p, err := transform.Compile(`export default (e, r) => { r.headers["X-A"] = e.data.a; r.query.b = e.data.b; r.path = "/" + e.data.a; console.log(e.data.a); return e.data }`, scripts.DefaultLimits(), nil)
 	if err != nil {

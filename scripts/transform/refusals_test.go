@@ -9,7 +9,7 @@ import (
 )
 
 // What a script sets or returns in vain is an error with the line, not silence.
-func TestWhatWouldBeIgnoredIsAnError(t *testing.T) {
+func TestRequest_RefusesIgnoredChanges(t *testing.T) {
 	for _, c := range []struct{ source, want string }{
 		{`request.url = "https://other.example/"; return 1`, "request.url can't be changed: set target_url"},
 		{`request.host = "x"; return 1`, "request.host can't be changed"},
@@ -44,7 +44,7 @@ func TestWhatWouldBeIgnoredIsAnError(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotIgnoredIsStillSent(t *testing.T) {
+func TestRequest_SendsAcceptedChanges(t *testing.T) {
 	for _, c := range []struct{ source, body, contentType string }{
 		{`delete request.headers; request.headers = { a: "1" }; return 1`, `1`, "application/json"},
 		{`request.method = "PUT"; return { request: { ...request, headers: 0 } }`, `{"request":{"method":"PUT","path":"/hook","query":{"a":"1","b":["1","2"]},"headers":0}}`, "application/json"},
@@ -66,9 +66,9 @@ func TestWhatIsNotIgnoredIsStillSent(t *testing.T) {
 	}
 }
 
-// TestLocales: what JavaScript formats for a locale is right or an error. Right is what
+// TestLocale_Methods: what JavaScript formats for a locale is right or an error. Right is what
 // Node 20 gives.
-func TestLocales(t *testing.T) {
+func TestLocale_Methods(t *testing.T) {
 	for _, c := range []struct{ expression, want string }{
 		{`(1234567.5).toLocaleString()`, "1,234,567.5"}, {`(1.0005).toLocaleString()`, "1.001"}, {`(0.0005).toLocaleString()`, "0.001"},
 		{`(-0.0004).toLocaleString()`, "-0"}, {`(-0).toLocaleString()`, "-0"}, {`(1e21).toLocaleString()`, "1,000,000,000,000,000,000,000"},

@@ -66,7 +66,7 @@ func foldingRun(t testing.TB, expression, text string) func() {
 	}
 }
 
-func TestRegexpIgnoringCaseIsCheap(t *testing.T) {
+func TestRegexp_IgnoreCaseIsCheap(t *testing.T) {
 	most := 2 * time.Millisecond
 	if raceEnabled {
 		most *= 10
@@ -99,9 +99,9 @@ func BenchmarkRegexpIgnoringCase(b *testing.B) {
 	}
 }
 
-// TestRegexpMatchesAsInNode compares what patterns make of texts with what Node made of them
+// TestRegexp_MatchesAsInNode compares what patterns make of texts with what Node made of them
 // (testdata/regexp/generate.mjs says how to make expected.json again).
-func TestRegexpMatchesAsInNode(t *testing.T) {
+func TestRegexp_MatchesAsInNode(t *testing.T) {
 	probe, err := os.ReadFile("testdata/regexp/probe.js")
 	if err != nil {
 		t.Fatal(err)
@@ -195,9 +195,9 @@ var unlikeNode = map[string]string{
 	`/$^|$/gim on 3`:      lineEnds,
 }
 
-// TestRegexpLinesEndAsInNode has literals with the flag m on text with every line end;
+// TestRegexp_LineEndsAsInNode has literals with the flag m on text with every line end;
 // expected values from Node 20.
-func TestRegexpLinesEndAsInNode(t *testing.T) {
+func TestRegexp_LineEndsAsInNode(t *testing.T) {
 	for _, c := range []struct{ expression, want string }{
 		{`s.replace(/^# (.*)$/gm, "*$1*")`, `"*A*\r\nb\n*C*\r\n"`},
 		{`s.match(/^.*$/gm)`, `["# A","","b","# C","",""]`},
@@ -228,7 +228,7 @@ var hungExpressions = []string{
 	`(() => { try { return /(?=a)(a+)+b/.test(s) } catch { return "caught" } finally { drop() } })()`,
 }
 
-func TestRegexpThatBacktracksIsStopped(t *testing.T) {
+func TestRegexp_BacktrackingIsInterrupted(t *testing.T) {
 	data, _ := json.Marshal(strings.Repeat("a", 60))
 	for _, expression := range hungExpressions {
 		p, err := transform.Compile("export default e => { const s = e.data\n  return [\n"+expression+"] }", scripts.DefaultLimits(), nil)
@@ -249,7 +249,7 @@ func TestRegexpThatBacktracksIsStopped(t *testing.T) {
 	}
 }
 
-func TestRegexpOfAnotherRunGoesOn(t *testing.T) {
+func TestRegexp_InterruptAffectsOneRun(t *testing.T) {
 	slow := `export default e => [/(?=a)(a+)+b/.test(e.data)]`
 	res := make(chan error, 2)
 	for range 2 { // at once
@@ -277,8 +277,8 @@ func TestRegexpOfAnotherRunGoesOn(t *testing.T) {
 	}
 }
 
-// TestRegexpThatRunsOutOfMemoryIsAnError: goja would take it for a text that does not match.
-func TestRegexpThatRunsOutOfMemoryIsAnError(t *testing.T) {
+// TestRegexp_MemoryLimitIsAnError: goja would take it for a text that does not match.
+func TestRegexp_MemoryLimitIsAnError(t *testing.T) {
 	_, err := run(t, "export default e => {\n  return [/(?=a)(?:(a)|(b))*c/.test('ab'.repeat(60000) + 'c')] }", `0`)
 	var e *scripts.Error
 	if !errors.As(err, &e) || !strings.Contains(e.Message, "backtracks too far") || e.Line != 2 {

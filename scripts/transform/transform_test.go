@@ -32,7 +32,7 @@ func run(t *testing.T, source, data string) (scripts.Result, error) {
 	return l.Run(event(data), request(), scripts.DefaultLimits(), nil)
 }
 
-func TestEveryWayToWriteATransform(t *testing.T) {
+func TestCompile_TransformForms(t *testing.T) {
 	for name, source := range map[string]string{
 		"export default function":         `export default function transform(event) { return event.data.n }`,
 		"anonymous default function":      `export default function (event) { return event.data.n }`,
@@ -63,7 +63,7 @@ func TestEveryWayToWriteATransform(t *testing.T) {
 	}
 }
 
-func TestValuesKeepTheirDigitsOrderAndCharacters(t *testing.T) {
+func TestRun_PreservesDigitsOrderAndCharacters(t *testing.T) {
 	for _, c := range []struct{ name, source, data, want string }{
 		{"an untouched event is copied as it is written", `e => e.data`, ` { "z" : 1.50 , "a" : [ 9007199254740993 , "a b\u00e9" ] , "10":1, "2":2 } `, `{"z":1.50,"a":[9007199254740993,"a b\u00e9"],"10":1,"2":2}`},
 		{"a large integer", `e => ({id: e.data.id})`, `{"id":12345678901234567890}`, `{"id":12345678901234567890}`},
@@ -113,7 +113,7 @@ func TestValuesKeepTheirDigitsOrderAndCharacters(t *testing.T) {
 	}
 }
 
-func TestAStringIsSentAsItIs(t *testing.T) {
+func TestRun_SendsStringAsIs(t *testing.T) {
 	res, err := run(t, `export default () => "a<b>"`, `0`)
 	if err != nil || string(res.Body) != "a<b>" || res.ContentType != "text/plain; charset=utf-8" || res.Request != nil {
 		t.Errorf("got %+v, %v", res, err)
@@ -124,7 +124,7 @@ func TestAStringIsSentAsItIs(t *testing.T) {
 	}
 }
 
-func TestDropEndsTheScript(t *testing.T) {
+func TestRun_DropEndsScript(t *testing.T) {
 	for _, source := range []string{
 		`export default () => { return drop("why") }`,
 		`export default () => { drop("why"); throw new Error("not reached") }`,
@@ -142,7 +142,7 @@ func TestDropEndsTheScript(t *testing.T) {
 	}
 }
 
-func TestARequestCanBeChanged(t *testing.T) {
+func TestRun_ChangesRequest(t *testing.T) {
 	for _, c := range []struct{ name, source, fails string }{
 		{name: "method", source: `r.method = "put"`},
 		{name: "path", source: `r.path = "/x/" + encodeURIComponent("a b")`},
@@ -182,7 +182,7 @@ func TestARequestCanBeChanged(t *testing.T) {
 	}
 }
 
-func TestErrorsPointIntoTheAuthorsSource(t *testing.T) {
+func TestError_PositionInAuthorsSource(t *testing.T) {
 	for _, c := range []struct {
 		name, source string
 		phase        scripts.Phase
@@ -240,7 +240,7 @@ func TestErrorsPointIntoTheAuthorsSource(t *testing.T) {
 	}
 }
 
-func TestConsoleIsKeptWithinBounds(t *testing.T) {
+func TestConsole_IsBounded(t *testing.T) {
 	res, err := run(t, `export default e => { console.log("a", 1, {b: [2n]}, null, undefined, new TypeError("t"), () => 1); console.warn(e.data); return 1 }`, `{"x": 1}`)
 	if err != nil || strings.Join(res.Console, "|") != `log: a 1 {"b":[2]} null undefined TypeError: t [Function]|warn: {"x":1}` {
 		t.Errorf("got %q, %v", res.Console, err)
@@ -260,7 +260,7 @@ func TestConsoleIsKeptWithinBounds(t *testing.T) {
 	}
 }
 
-func TestTheClockAndTheDiceComeFromTheEvent(t *testing.T) {
+func TestRun_ClockAndRandomComeFromEvent(t *testing.T) {
 	const source = `export default e => [Date.now(), new Date().toISOString(), Math.random(), Math.random()]`
 	first, err := run(t, source, `0`)
 	if err != nil || !strings.HasPrefix(string(first.Body), `[1767323045600,"2026-01-02T03:04:05.600Z",0.`) {
@@ -272,7 +272,7 @@ func TestTheClockAndTheDiceComeFromTheEvent(t *testing.T) {
 	}
 }
 
-func TestAnInterruptEndsTheRun(t *testing.T) {
+func TestRun_InterruptEndsIt(t *testing.T) {
 	for _, source := range []string{
 		`export default e => { for (;;) {} }`,
 		`export default e => { for (;;) try { for (;;) {} } finally { continue } }`,
