@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestChangeQueryChangesNothingElse(t *testing.T) {
+func TestChangeQuery_ChangesNothingElse(t *testing.T) {
 	type change = map[string][]string
 	for _, c := range []struct {
 		query   string
@@ -84,7 +84,7 @@ func FuzzChangeQuery(f *testing.F) {
 	})
 }
 
-func TestEncodedPathsAndQueries(t *testing.T) {
+func TestChangeQuery_EncodedPathsAndQueries(t *testing.T) {
 	for _, c := range []struct{ raw, path, query string }{
 		{`/a%2Fb%2f%20`, `/a%2Fb%2f%20`, `/a%2Fb%2f%20`},
 		{"/é\"<> b", "/%C3%A9%22%3C%3E%20b", "/%C3%A9%22%3C%3E%20b"},

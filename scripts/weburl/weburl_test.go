@@ -107,7 +107,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-func TestOrigins(t *testing.T) {
+func TestURL_Origin(t *testing.T) {
 	for input, want := range map[string]string{
 		"https://u:p@h:8080/x": "https://h:8080", "blob:https://h/x": "https://h", "blob:ftp://h/x": "null",
 		"file:///x": "null", "foo://h/": "null", "ftp://h/": "ftp://h",
@@ -118,7 +118,7 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
-func TestSet(t *testing.T) {
+func TestURL_Setters(t *testing.T) {
 	for _, c := range []struct{ url, part, value, want string }{
 		{"http://h:443/", "protocol", "https", "https://h/"},
 		{"http://h/", "protocol", "foo", "http://h/"},
@@ -158,7 +158,7 @@ func TestSet(t *testing.T) {
 	}
 }
 
-func TestDecodeUTF8ReplacesMaximalParts(t *testing.T) {
+func TestDecodeUTF8_ReplacesMaximalParts(t *testing.T) {
 	for in, want := range map[string]string{
 		"a\xffb": "a\ufffdb", "\xe2\x82": "\ufffd", "\xe2\x82b": "\ufffdb", "\xf0\x9f\x98\x80": "😀", "\xf0\x9f\x98": "\ufffd",
 		"\xed\xa0\x80": "\ufffd\ufffd\ufffd", "\xc0\x80": "\ufffd\ufffd", "\xf4\x90\x80\x80": "\ufffd\ufffd\ufffd\ufffd", "\xe0\x80": "\ufffd\ufffd", "\x80": "\ufffd",
