@@ -9,7 +9,7 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
-func TestValuesKeepTheirDigitsAndLines(t *testing.T) {
+func TestParse_PreservesDigitsAndLines(t *testing.T) {
 	d, err := Parse([]byte("# a comment\na: 9007199254740993\nb:\n  - 1.10\n  - {c: \"<x>\", 1: yes}\nd: |\n  x > 1\n  y\ne: &here [1]\nf: *here\ng: ~\nh:\n  # why\n  i: on\n"), Limits{})
 	if err != nil {
 		t.Fatal(err)
@@ -33,7 +33,7 @@ func TestValuesKeepTheirDigitsAndLines(t *testing.T) {
 	}
 }
 
-func TestRefuses(t *testing.T) {
+func TestParse_Refuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		text, want string
 		line       int
@@ -56,7 +56,7 @@ func TestRefuses(t *testing.T) {
 }
 
 // Whatever a text of the size that is allowed holds, reading it ends soon.
-func TestHostileTextsEndSoon(t *testing.T) {
+func TestParse_HostileTextEndsSoon(t *testing.T) {
 	fill := func(s string) string { return strings.Repeat(s, 32<<10/len(s)) }
 	bomb := "a: &a0 [x,x,x,x,x,x,x,x,x]\n"
 	for i := range 12 {
@@ -82,13 +82,13 @@ func TestHostileTextsEndSoon(t *testing.T) {
 	}
 }
 
-func TestTheParserIsNotWaitedForLong(t *testing.T) {
+func TestParse_TimeLimit(t *testing.T) {
 	if _, err := Parse([]byte(strings.Repeat(`"`, 128<<10)), Limits{Time: 5 * time.Millisecond}); err == nil || !strings.Contains(err.Error(), "to read") {
 		t.Error(err)
 	}
 }
 
-func TestAnEmptyTextIsNull(t *testing.T) {
+func TestParse_EmptyTextIsNull(t *testing.T) {
 	for _, text := range []string{"", "\n\n", "# only a comment\n", "---\n"} {
 		d, err := Parse([]byte(text), Limits{})
 		if err != nil || string(d.JSON) != "null" {
@@ -101,7 +101,7 @@ func TestAnEmptyTextIsNull(t *testing.T) {
 	}
 }
 
-func TestLimitsAreTheCallers(t *testing.T) {
+func TestParse_CallerSetsLimits(t *testing.T) {
 	large := "a: " + strings.Repeat("x", MaxBytes)
 	if _, err := Parse([]byte(large), Limits{}); err == nil || err.Error() != "is larger than 512 KiB" {
 		t.Error(err)
@@ -114,7 +114,7 @@ func TestLimitsAreTheCallers(t *testing.T) {
 	}
 }
 
-func TestBlockKeysHaveAPlace(t *testing.T) {
+func TestParse_BlockKeyPosition(t *testing.T) {
 	d, err := Parse([]byte("list: &list\n  - name: a\n    want:\n      x: 1\n  - &second\n    want: 2\n  - {want: 3}\nagain: *list\nflow: [{want: 4}]\none:\n  only: 5\n"), Limits{})
 	if err != nil {
 		t.Fatal(err)
