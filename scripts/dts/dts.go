@@ -1,7 +1,7 @@
-// Package types gives editors the TypeScript types of what transforms see: the event, the
+// Package dts generates TypeScript declarations for editors: the types of the event, the
 // request, the helpers, and event.data from the JSON Schemas of event types.
 //
-// It writes text and runs nothing; the helpers themselves are in scripts/transform.
+// It only generates text; the helpers are implemented in scripts/transform.
 package dts
 
 import (
@@ -20,19 +20,19 @@ var tsconfig string
 // Declarations is the text of switchhook.d.ts.
 func Declarations() string { return declarations }
 
-// Config is a tsconfig.json that goes with it. Without one, editors take a script for a
-// browser's.
+// Config is a tsconfig.json for use with Declarations. Without one, editors treat a script as
+// browser code.
 func Config() string { return tsconfig }
 
-// EventType is a registered event type. Schema is its JSON Schema, nil where it has none.
+// EventType is a registered event type. Schema is its JSON Schema, nil if it has none.
 type EventType struct {
 	Name        string
 	Description string
 	Schema      []byte
 }
 
-// Events gives the text of events.d.ts: the types of event.data of all types, by name. An
-// event type without a schema, and one whose schema can't be read, has data of type any.
+// Events returns the text of events.d.ts: the types of event.data by event type. An event
+// type whose schema is missing or can't be read has data of type any.
 func Events(all []EventType) string {
 	all = slices.SortedFunc(slices.Values(all), func(a, b EventType) int { return strings.Compare(a.Name, b.Name) })
 	var b strings.Builder

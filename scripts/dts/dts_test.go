@@ -188,7 +188,7 @@ func TestDeclarations_TypedTransformsCompile(t *testing.T) {
 }
 
 // TestDeclarations_PassTypeScriptCompiler runs tsc over testdata. mistakes.ts marks each mistake
-// with @ts-expect-error, which is an error itself where there is none.
+// with @ts-expect-error, which is an error itself if there is no mistake.
 func TestDeclarations_PassTypeScriptCompiler(t *testing.T) {
 	tsc := findTSC()
 	if tsc == "" {
@@ -230,7 +230,7 @@ func TestDeclarations_PassTypeScriptCompiler(t *testing.T) {
 	if out := check(); !strings.Contains(out, "mistakes.ts(1,") || !strings.Contains(out, "custmer") {
 		t.Errorf("got %q", out)
 	}
-	// Without any event types, all names are good and data is any.
+	// Without any event types, all names are valid and data is any.
 	put("events.d.ts", "")
 	put("mistakes.ts", `export default (event: SwitchhookEvent<"what.ever">) => event.data.custmer`)
 	if out := check(); strings.Contains(out, "mistakes.ts") && strings.Contains(out, "error TS") && !strings.Contains(out, "sample.ts") {

@@ -14,13 +14,13 @@ import (
 )
 
 const (
-	maxDepth   = 16        // of types within types; deeper ones are unknown
-	maxTypes   = 5_000     // values of the schema that are looked at
-	maxBytes   = 256 << 10 // of the text that is written
+	maxDepth   = 16        // of nested types; deeper ones are unknown
+	maxTypes   = 5_000     // values of the schema that are read
+	maxBytes   = 256 << 10 // of the generated text
 	maxComment = 1_000     // bytes of a description
 )
 
-// ForSchema gives the TypeScript type that a JSON Schema describes. It knows type,
+// ForSchema returns the TypeScript type that a JSON Schema describes. It knows type,
 // properties, required, additionalProperties, items, prefixItems, enum, const, anyOf,
 // oneOf, allOf, nullable, $ref within the document, and description and deprecated as
 // comments. Whatever else a value may be is unknown; a schema always gives a type that
@@ -45,8 +45,8 @@ func ForSchema(eventType string, schema []byte) (string, error) {
 
 var errTooLarge = errors.New("its type would be too large")
 
-// writer makes types. A type's lines after the first are indented like the line it will
-// stand in.
+// writer generates types. A type's lines after the first are indented like the line that
+// contains it.
 type writer struct {
 	root  jsonindex.Value
 	seen  int
@@ -91,8 +91,8 @@ func (w *writer) each(list jsonindex.Value, indent string, depth int) []string {
 	return types
 }
 
-// reference follows a $ref such as #/$defs/address. One into a schema that is being
-// written ends in unknown.
+// reference resolves a $ref such as #/$defs/address. A reference into a schema that is being
+// written becomes unknown.
 func (w *writer) reference(ref, indent string, depth int) string {
 	path, local := strings.CutPrefix(ref, "#")
 	if !local || slices.Contains(w.refs, ref) || path != "" && path[0] != '/' {
@@ -129,7 +129,7 @@ func element(list jsonindex.Value, at int) jsonindex.Value {
 	return jsonindex.Value{}
 }
 
-// own is the type that a schema gives without what it combines.
+// own returns the type of a schema without its anyOf, oneOf and allOf.
 func (w *writer) own(s jsonindex.Value, indent string, depth int) string {
 	if c := s.Get("const"); c.Exists() {
 		return literal(c)
@@ -150,7 +150,7 @@ func (w *writer) own(s jsonindex.Value, indent string, depth int) string {
 			names = append(names, name.Text())
 		}
 	default:
-		// Schemas that leave type out nearly always mean it.
+		// Schemas that omit type nearly always mean it.
 		switch {
 		case s.Get("properties").Exists() || s.Get("additionalProperties").Kind() == jsonindex.Object:
 			names = []string{"object"}
@@ -186,7 +186,7 @@ func (w *writer) named(name string, s jsonindex.Value, indent string, depth int)
 	return unknown
 }
 
-// beyondExact tells whether a schema says that its integers may be too large for a
+// beyondExact reports whether a schema says that its integers may be too large for a
 // number; a transform gets those as bigints.
 func beyondExact(s jsonindex.Value) bool {
 	if f := s.Get("format").Text(); f == "int64" || f == "uint64" {
@@ -271,13 +271,13 @@ func (w *writer) object(s jsonindex.Value, indent string, depth int) string {
 	case len(shown) == 0:
 		return "Record<string, unknown>"
 	case more.Kind() == jsonindex.Object || more.Kind() == jsonindex.True || s.Get("patternProperties").Len() > 0:
-		// An index signature must take the named properties, too.
+		// An index signature must allow the named properties, too.
 		fmt.Fprintf(&b, "%s[name: string]: unknown\n", inner)
 	}
 	return b.String() + indent + "}"
 }
 
-// literal is the type of one value.
+// literal returns the type of one value.
 func literal(v jsonindex.Value) string {
 	switch v.Kind() {
 	case jsonindex.String:
@@ -296,7 +296,7 @@ func literal(v jsonindex.Value) string {
 	return unknown
 }
 
-// union and intersection leave out what adds nothing.
+// union and intersection omit redundant members.
 func union(types []string) string {
 	var parts []string
 	for _, t := range types {
@@ -332,7 +332,7 @@ func intersection(types []string) string {
 	return strings.Join(parts, " & ")
 }
 
-// parenthesized is t so that an operator may stand beside it.
+// parenthesized returns t in parentheses if an operator beside it needs them.
 func parenthesized(t string) string {
 	if strings.Contains(t, " | ") || strings.Contains(t, " & ") {
 		return "(" + t + ")"
@@ -342,7 +342,7 @@ func parenthesized(t string) string {
 
 var identifier = regexp.MustCompile(`^[A-Za-z_$][\w$]*$`)
 
-// quote gives a property's name.
+// quote returns a property's name.
 func quote(name string) string {
 	if identifier.MatchString(name) {
 		return name
@@ -350,9 +350,9 @@ func quote(name string) string {
 	return quote2(name)
 }
 
-// quote2 gives a text as a string of TypeScript.
+// quote2 returns a text as a TypeScript string literal.
 func quote2(s string) string {
-	quoted, _ := json.Marshal(s) // a string always has JSON
+	quoted, _ := json.Marshal(s) // a string can always be encoded
 	return string(quoted)
 }
 
