@@ -1,18 +1,18 @@
 package filter
 
-// What a filter may call. The list is closed: a function that a later expr brings is
-// refused until somebody has thought about it here.
+// The functions that a filter may call. The list is closed: a function that a later version
+// of expr adds is refused until it is reviewed and listed here.
 
 // rule allows one function.
 type rule struct {
 	min, max  int  // arguments
 	predicate bool // its second argument is evaluated for each element
-	static    any  // our replacement, where its work needs no meter
+	static    any  // our replacement, if its work needs no charge
 	metered   string
 }
 
 var allowed = map[string]rule{
-	// Predicates: each round costs a step; two levels at most.
+	// Predicates: each iteration costs a step; two levels at most.
 	"any":    {min: 2, max: 2, predicate: true},
 	"all":    {min: 2, max: 2, predicate: true},
 	"none":   {min: 2, max: 2, predicate: true},
@@ -23,7 +23,7 @@ var allowed = map[string]rule{
 	"map":    {min: 2, max: 2, predicate: true},
 	"sum":    {min: 1, max: 2, predicate: true},
 
-	// Looking at a value costs no more than the value is long.
+	// The cost of reading a value is at most its length.
 	"len":       {min: 1, max: 1, metered: fnLen},
 	"first":     {min: 1, max: 1, metered: fnFirst},
 	"last":      {min: 1, max: 1, metered: fnLast},
@@ -34,7 +34,7 @@ var allowed = map[string]rule{
 	"hasPrefix": {min: 2, max: 2, metered: fnStarts},
 	"hasSuffix": {min: 2, max: 2, metered: fnEnds},
 
-	// Numbers cost nothing to speak of.
+	// Numbers cost next to nothing.
 	"int":    {min: 1, max: 1, static: toInt},
 	"float":  {min: 1, max: 1, static: toFloat},
 	"string": {min: 1, max: 1, static: toText},
@@ -42,11 +42,11 @@ var allowed = map[string]rule{
 	"floor":  {min: 1, max: 1, static: floor},
 	"ceil":   {min: 1, max: 1, static: ceil},
 	"round":  {min: 1, max: 1, static: nearest},
-	"min":    {min: 2, max: 2, static: smaller},
-	"max":    {min: 2, max: 2, static: larger},
+	"min":    {min: 2, max: 2, static: minimum},
+	"max":    {min: 2, max: 2, static: maximum},
 }
 
-// The reasons, for an author, why the rest is refused.
+// The reasons, shown to authors, why the other functions are refused.
 const (
 	tooMuchMemory = "it can make a value much larger than the payload"
 	tooMuchWork   = "its work grows faster than the payload"
@@ -102,7 +102,7 @@ var refused = map[string]string{
 	"bitushr":       noUse,
 }
 
-// operators lists the binary operators; what is missing has its reason in refusedOperators.
+// operators lists the allowed binary operators; refusedOperators has the reasons for others.
 var operators = map[string]bool{
 	"==": true, "!=": true, "<": true, "<=": true, ">": true, ">=": true,
 	"&&": true, "and": true, "||": true, "or": true, "??": true,
@@ -116,11 +116,11 @@ var refusedOperators = map[string]string{
 	"^":  "a filter has no powers",
 }
 
-// scope holds the names a filter can use.
+// scope lists the names a filter can use.
 var scope = []string{"type", "id", "account", "time", "headers", "data"}
 
-// otherNames says what to write instead of names that people try.
-var otherNames = map[string]string{
+// nameHints maps names that authors try to a hint about what to write instead.
+var nameHints = map[string]string{
 	"event":     "the event's parts are `data`, `type`, `id`, `account`, `time` and `headers`",
 	"payload":   "the event's payload is `data`",
 	"body":      "the event's payload is `data`",

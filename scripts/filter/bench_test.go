@@ -7,7 +7,7 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
-// A payload of 0.5 KB, as most webhooks are.
+// A payload of 0.5 KB, the size of most webhooks.
 const smallOrder = `{"id":"ord_10001","amount":129.5,"currency":"EUR","created":"2026-03-04T05:06:07Z","test":false,
 "customer":{"id":"cus_77","name":"Asa Oberg","mail":"asa@shop.example","country":"US","city":"Portland","vip":true},
 "items":[{"sku":"a-1","name":"Lamp","quantity":1,"price":9.5},{"sku":"b-2","name":"Table","quantity":1,"price":120}],
@@ -71,7 +71,7 @@ func BenchmarkNewInputAndThreePaths(b *testing.B) {
 	})
 }
 
-// An event meets the hundred filters that share its type.
+// One event is matched against the hundred filters of its type.
 func BenchmarkHundredDistinctFilters(b *testing.B) {
 	fields := []string{"amount", "customer.country", "shipping.weight", "payment.brand", "currency", "customer.vip", "shipping.method"}
 	var filters []*Filter

@@ -13,11 +13,11 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
-// bigInt is an integer that int64 does not hold, in the digits of JSON: no zero before
-// others, no +. Comparing two needs no arithmetic, and no memory.
+// bigInt is an integer that does not fit in int64, in the digits of JSON: no leading zero,
+// no +. Comparing two needs no arithmetic and no memory.
 type bigInt string
 
-// readBigInt gives a JSON number as a bigInt. ok is false if it has a fraction or exponent.
+// readBigInt returns a JSON number as a bigInt. ok is false if it has a fraction or exponent.
 func readBigInt(v jsonindex.Value) (i bigInt, ok bool) {
 	raw := v.Raw()
 	if len(raw) < 19 {
@@ -50,7 +50,7 @@ func (i bigInt) negate() bigInt {
 	return "-" + i
 }
 
-// negativeInteger is -i, which int64 may hold.
+// negativeInteger returns -i, which may fit in int64.
 func negativeInteger(i bigInt) any {
 	if small, err := strconv.ParseInt("-"+string(i), 10, 64); err == nil {
 		return small
@@ -58,21 +58,21 @@ func negativeInteger(i bigInt) any {
 	return i.negate()
 }
 
-// compareBigInt compares i with any number, exactly.
+// compareBigInt compares i with any number exactly.
 func compareBigInt(i bigInt, b any) int {
 	x, sign := i.digits()
 	other, isBig := b.(bigInt)
 	if f, ok := b.(float64); ok {
 		switch {
 		case math.IsNaN(f):
-			return 0 // as compareSame has it
+			return 0 // NaN, as in compareSame
 		case math.IsInf(f, 0):
 			return compareSame(0, f)
 		case math.Abs(f) >= 1<<63:
 			other, isBig = bigInt(strconv.FormatFloat(f, 'f', 0, 64)), true
 		}
 	}
-	if !isBig { // within int64, or nearer to 0
+	if !isBig { // fits in int64, or is nearer to 0
 		return sign
 	}
 	y, otherSign := other.digits()
@@ -87,9 +87,9 @@ func compareBigInt(i bigInt, b any) int {
 
 var manyDigits = regexp.MustCompile(`[0-9]{19}`)
 
-// withoutBigInts replaces the integers of a source that expr's parser refuses, as int64 does
-// not hold them, by floats of as many characters, so that all places stay. literals has them,
-// by the place of their first character.
+// withoutBigInts replaces integers that do not fit in int64, which expr's parser refuses, by
+// floats of the same length, so that all positions stay valid. literals maps the position of
+// each one's first character to the integer.
 func withoutBigInts(source string) (text string, literals map[int]bigInt) {
 	if !manyDigits.MatchString(source) {
 		return source, nil

@@ -7,15 +7,15 @@ import (
 	"sync"
 )
 
-// Cache compiles each filter once and gives the same *Filter for the same text and
-// schemas, so that whoever matches events can evaluate a text once however many
-// subscriptions share it. It keeps the filters that were asked for last.
+// Cache compiles each filter once and returns the same *Filter for the same text and
+// schemas, so that the matcher can evaluate a text once for all subscriptions that share it.
+// It keeps the most recently used filters.
 type Cache struct {
 	size int
 
 	mu      sync.Mutex
 	entries map[cacheKey]*recency.Element
-	recent  *recency.List // of cacheEntry, the latest in front
+	recent  *recency.List // of cacheEntry, most recently used first
 }
 
 type cacheKey [sha256.Size]byte
@@ -25,12 +25,12 @@ type cacheEntry struct {
 	filter *Filter
 }
 
-// NewCache makes a cache of that many filters, at least one.
+// NewCache returns a cache of size filters, at least one.
 func NewCache(size int) *Cache {
 	return &Cache{size: max(1, size), entries: map[cacheKey]*recency.Element{}, recent: recency.New()}
 }
 
-// Compile is the package's Compile, remembered. Errors are not.
+// Compile returns the cached filter or compiles and caches it. Errors are not cached.
 func (c *Cache) Compile(source string, schemas ...[]byte) (*Filter, error) {
 	key := keyOf(source, schemas)
 	if f := c.get(key); f != nil {
@@ -54,7 +54,7 @@ func (c *Cache) get(key cacheKey) *Filter {
 	return e.Value.(cacheEntry).filter
 }
 
-// put keeps f, unless another goroutine was faster: then its filter is the one.
+// put stores f and returns it; if another goroutine stored one first, it returns that one.
 func (c *Cache) put(key cacheKey, f *Filter) *Filter {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -70,7 +70,7 @@ func (c *Cache) put(key cacheKey, f *Filter) *Filter {
 	return f
 }
 
-// keyOf hashes the texts with their lengths, so that no two lists of them look alike.
+// keyOf hashes the texts with their lengths, so that different lists have different keys.
 func keyOf(source string, schemas [][]byte) cacheKey {
 	h := sha256.New()
 	part := func(b []byte) {

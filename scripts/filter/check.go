@@ -20,7 +20,7 @@ import (
 	"switchhook/scripts/suggest"
 )
 
-// typedConfig is expr's view of what an author may write.
+// typedConfig returns expr's environment for a filter as its author writes it.
 func typedConfig(payload *shape) *conf.Config {
 	return conf.New(types.Map{
 		"type":    types.String,
@@ -32,7 +32,7 @@ func typedConfig(payload *shape) *conf.Config {
 	})
 }
 
-// checkTypes has expr check the tree as it was written, before we rewrite it.
+// checkTypes runs expr's checker on the tree as it was written, before it is rewritten.
 func checkTypes(source string, tree *parser.Tree, config *conf.Config) error {
 	result, err := checkTree(source, tree, config)
 	if err != nil {
@@ -44,16 +44,16 @@ func checkTypes(source string, tree *parser.Tree, config *conf.Config) error {
 	return refuseAt(scripts.PhaseCompile, source, 0, "a filter must be true or false, but this is %s: compare it with something", typeName(fmt.Sprint(result)))
 }
 
-// checkTree does so for whatever the value is; it gives its type.
+// checkTree runs expr's checker and returns the type of the expression, which may be any.
 func checkTree(source string, tree *parser.Tree, config *conf.Config) (reflect.Type, error) {
-	result, err := typed(source, tree, config)
+	result, err := checkerType(source, tree, config)
 	if err != nil {
 		return nil, err
 	}
 	return result, lintJoins(source, tree.Node)
 }
 
-func typed(source string, tree *parser.Tree, config *conf.Config) (reflect.Type, error) {
+func checkerType(source string, tree *parser.Tree, config *conf.Config) (reflect.Type, error) {
 	result, err := checker.Check(tree, config)
 	if err != nil {
 		return nil, typeError(source, tree.Node, err)
@@ -61,7 +61,7 @@ func typed(source string, tree *parser.Tree, config *conf.Config) (reflect.Type,
 	return result, nil
 }
 
-// lintJoins finds `+` between texts, which the checker allows.
+// lintJoins refuses `+` between texts, which the checker allows.
 func lintJoins(source string, root ast.Node) error {
 	var err error
 	walk(root, func(n ast.Node) {
@@ -73,7 +73,7 @@ func lintJoins(source string, root ast.Node) error {
 	return err
 }
 
-// walk visits a tree that the linter has found to be one.
+// walk visits every node below root. The linter has ruled out shared nodes.
 func walk(root ast.Node, visit func(ast.Node)) {
 	ast.Walk(&root, visitor(visit))
 }
@@ -97,7 +97,7 @@ var (
 	badKey       = regexp.MustCompile(`^cannot use (.*) to get an element from (.*)$`)
 )
 
-// typeError puts a message of expr's checker in the author's words.
+// typeError translates a message of expr's checker into the terms of filter authors.
 func typeError(source string, root ast.Node, err error) error {
 	at, ok := errors.AsType[*file.Error](err)
 	if !ok {
@@ -132,7 +132,7 @@ func typeError(source string, root ast.Node, err error) error {
 	return refuseAt(scripts.PhaseCompile, source, at.From, "%s", message)
 }
 
-// typeName says what a Go type is to an author.
+// typeName returns the name of a Go type in messages to authors.
 func typeName(t string) string {
 	switch {
 	case t == "int", t == "int64", t == "float64":
@@ -151,7 +151,7 @@ func typeName(t string) string {
 	return t
 }
 
-// suggestField looks for a known field of the object that has no field called wrong.
+// suggestField suggests a known field of the object that has no field called wrong.
 func suggestField(root ast.Node, at int, wrong string) string {
 	var names []string
 	walk(root, func(n ast.Node) {
@@ -173,7 +173,7 @@ func suggestField(root ast.Node, at int, wrong string) string {
 	return ""
 }
 
-// suggestLiteral says how to write a literal that has the wrong type.
+// suggestLiteral suggests how to write a literal that has the wrong type.
 func suggestLiteral(root ast.Node, at int, op string) string {
 	hint := ""
 	walk(root, func(n ast.Node) {
@@ -199,7 +199,7 @@ func suggestLiteral(root ast.Node, at int, op string) string {
 	return hint
 }
 
-// flatConfig is the environment of the rewritten tree: a name for each path, and the
+// flatConfig returns the environment of the rewritten tree: a name for each path, and the
 // metered functions.
 func flatConfig(found map[string]path) *conf.Config {
 	env := types.Map{}
@@ -220,10 +220,10 @@ var meteredTypes = func() map[string]types.Type {
 	return m
 }()
 
-// checkPatched has expr type the rewritten tree, which its compiler needs. An error
-// here is ours.
+// checkPatched runs expr's checker on the rewritten tree, as its compiler needs the types. An
+// error here is a fault of the rewriter.
 func checkPatched(source string, tree *parser.Tree, config *conf.Config) error {
-	result, err := typed(source, tree, config)
+	result, err := checkerType(source, tree, config)
 	if err != nil {
 		return err
 	}

@@ -9,26 +9,26 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
-// The functions whose work depends on the payload take their cost, in units of about a
-// nanosecond, out of the running filter's budget before they do it. What a value costs
-// does not depend on whether another filter has already paid for it, so that a filter's
-// verdict depends on the event alone.
+// Functions whose work depends on the payload charge their cost, in units of about a
+// nanosecond, to the running filter's budget before they start. The cost of a value does not
+// depend on whether another filter has already paid for it, so that a filter's verdict
+// depends on the event alone.
 const (
 	budget    = 5_000_000       // units for one Match
-	stepUnits = budget / 10_000 // the least that one element of a predicate costs: 10,000 of them
+	stepUnits = budget / 10_000 // minimum cost of one element of a predicate: 10,000 of them fit in the budget
 	nodeUnits = 20              // for each node of a predicate's body beyond that
 )
 
 func (in *Input) charge(units int) {
-	in.fuel -= units
-	if in.fuel < 0 {
+	in.budgetLeft -= units
+	if in.budgetLeft < 0 {
 		panic(errBudget)
 	}
 }
 
 var errBudget = &fault{"filter exceeded its step budget: it does too much work on this event"}
 
-// The names of the metered functions in the environment. No path looks like them.
+// The names of the metered functions in the environment. No path has such a name.
 const (
 	fnEqual           = "(==)"
 	fnNotEqual        = "(!=)"
@@ -54,15 +54,15 @@ const (
 	fnLast            = "(last)"
 )
 
-// metered lists the functions by name; in may be nil where only their types matter.
+// metered returns the metered functions by name; in may be nil if only their types are used.
 func (in *Input) metered() map[string]any {
 	return map[string]any{
 		fnEqual:           func(a, b any) bool { in.chargeBoth(a, b); return equal(a, b) },
 		fnNotEqual:        func(a, b any) bool { in.chargeBoth(a, b); return !equal(a, b) },
 		fnLess:            func(a, b any) bool { in.chargeBoth(a, b); return less(a, b) },
 		fnLessEq:          func(a, b any) bool { in.chargeBoth(a, b); return lessOrEqual(a, b) },
-		fnMore:            func(a, b any) bool { in.chargeBoth(a, b); return more(a, b) },
-		fnMoreEq:          func(a, b any) bool { in.chargeBoth(a, b); return moreOrEqual(a, b) },
+		fnMore:            func(a, b any) bool { in.chargeBoth(a, b); return greater(a, b) },
+		fnMoreEq:          func(a, b any) bool { in.chargeBoth(a, b); return greaterOrEqual(a, b) },
 		fnStarts:          func(a, b any) bool { in.chargeBoth(a, b); return startsWith(a, b) },
 		fnEnds:            func(a, b any) bool { in.chargeBoth(a, b); return endsWith(a, b) },
 		fnContains:        in.contains,
@@ -110,8 +110,8 @@ func (in *Input) indexOf(a, b any) any {
 	return int64(strings.Index(s, part))
 }
 
-// pattern is a constant regular expression; units is what it may cost for each byte,
-// since Go's matcher may keep as many states alive as the program has instructions.
+// pattern is a constant regular expression; units is its maximum cost per byte, since Go's
+// matcher may keep as many states alive as the program has instructions.
 type pattern struct {
 	*regexp.Regexp
 	units int
@@ -164,7 +164,7 @@ func (in *Input) in(a, b any) bool {
 	panic(faultf("`in` needs a list or an object on its right, not %s", describe(b)))
 }
 
-// inArray looks through an array without wrapping its elements.
+// inArray reports whether an array contains a, without wrapping its elements.
 func (in *Input) inArray(a any, v jsonindex.Value) bool {
 	in.charge(8 * v.Len())
 	switch x := a.(type) {
@@ -196,8 +196,8 @@ func equalScalar(a, b any) bool {
 	return !isContainer(a) && !isContainer(b) && equal(a, b)
 }
 
-// chargeText charges for reading the texts in v: little where they stand as they are,
-// more where escapes must be undone.
+// chargeText charges for reading the texts in v: little if they have no escapes, more if
+// escapes must be decoded.
 func (in *Input) chargeText(v jsonindex.Value) {
 	raw := v.Raw()
 	in.charge(len(raw) / 8)
@@ -206,7 +206,7 @@ func (in *Input) chargeText(v jsonindex.Value) {
 	}
 }
 
-// chargeLookup charges for looking through the names of an object.
+// chargeLookup charges for searching the names of an object.
 func (in *Input) chargeLookup(v jsonindex.Value) {
 	in.charge(6 * v.Len())
 	if v.Len() > 16 {
@@ -214,7 +214,7 @@ func (in *Input) chargeLookup(v jsonindex.Value) {
 	}
 }
 
-// member gives a member or an element; nil where there is none, whatever a is.
+// member charges for and returns a member or an element; nil if there is none, for any a.
 func (in *Input) member(a, key any) any {
 	switch a := a.(type) {
 	case jsonindex.Value:
@@ -235,7 +235,7 @@ func (in *Input) member(a, key any) any {
 	return member(a, key)
 }
 
-// member is the part that needs no meter.
+// member returns a member or an element without a charge; nil if there is none.
 func member(a, key any) any {
 	switch a := a.(type) {
 	case []any:
@@ -278,7 +278,7 @@ func element(l list, index int64) any {
 	return nil
 }
 
-// list opens what a predicate goes through; nil is an empty list.
+// list returns the elements that a predicate iterates over; nil is an empty list.
 func (in *Input) list(a, name any) []any {
 	switch a := a.(type) {
 	case nil:
@@ -296,13 +296,15 @@ func (in *Input) list(a, name any) []any {
 	panic(faultf("%s must be a list, but it is %s", name, describe(a)))
 }
 
-// chargeCondition ends each round of a predicate: it takes the round's cost and gives the verdict.
+// chargeCondition ends each iteration of a predicate whose result is a condition: it charges
+// the iteration's cost and returns the verdict.
 func (in *Input) chargeCondition(verdict, units any) bool {
 	in.charge(units.(int))
 	return asBool(verdict)
 }
 
-// chargeValue does the same where the predicate's result is any value.
+// chargeValue ends each iteration of a predicate whose result is any value: it charges the
+// iteration's cost and returns the result.
 func (in *Input) chargeValue(result, units any) any {
 	in.charge(units.(int))
 	return result
@@ -327,11 +329,11 @@ func (in *Input) len(a any) any {
 	panic(faultf("len takes a text, a list or an object, not %s", describe(a)))
 }
 
-func (in *Input) lower(a any) any { return in.change(a, "lower", strings.ToLower) }
-func (in *Input) upper(a any) any { return in.change(a, "upper", strings.ToUpper) }
-func (in *Input) trim(a any) any  { return in.change(a, "trim", strings.TrimSpace) }
+func (in *Input) lower(a any) any { return in.mapText(a, "lower", strings.ToLower) }
+func (in *Input) upper(a any) any { return in.mapText(a, "upper", strings.ToUpper) }
+func (in *Input) trim(a any) any  { return in.mapText(a, "trim", strings.TrimSpace) }
 
-func (in *Input) change(a any, name string, how func(string) string) any {
+func (in *Input) mapText(a any, name string, how func(string) string) any {
 	s, _, ok := texts(a, "", name)
 	if !ok {
 		return nil

@@ -9,13 +9,13 @@ import (
 	"github.com/expr-lang/expr/parser/lexer"
 )
 
-// watchedTerm is a term of a filter that is being explained.
-type watchedTerm struct {
+// tracedTerm is a term of a filter that is being explained.
+type tracedTerm struct {
 	node      ast.Node
 	source    string
 	from, to  int // in runes
 	depth     int
-	condition bool // it stands where true or false is needed
+	condition bool // it is used as a condition
 	path      path // nil unless it is a path known beforehand
 
 	evaluated bool
@@ -24,40 +24,40 @@ type watchedTerm struct {
 	message   string
 }
 
-// termFinder goes through a tree that has passed the linter.
+// termFinder collects the terms of a tree that has passed the linter.
 type termFinder struct {
 	runes  []rune
 	tokens []lexer.Token
 	spans  map[ast.Node]tokenRange
-	terms  []*watchedTerm
+	terms  []*tracedTerm
 }
 
-// termsOf lists the terms of a filter, each before its parts.
-func termsOf(source string, root ast.Node) []*watchedTerm {
+// termsOf returns the terms of a filter, each before its parts.
+func termsOf(source string, root ast.Node) []*tracedTerm {
 	tokens, err := lexer.Lex(file.NewSource(source))
 	if err != nil {
-		panic(err) // it has been read before
+		panic(err) // it has been parsed before
 	}
 	f := &termFinder{runes: []rune(source), tokens: tokens, spans: map[ast.Node]tokenRange{}}
 	f.term(root, 0, true)
-	if !slices.ContainsFunc(f.terms, func(t *watchedTerm) bool { return t.node == root }) { // a filter that is a literal
+	if !slices.ContainsFunc(f.terms, func(t *tracedTerm) bool { return t.node == root }) { // a filter that is a literal
 		f.add(root, 0, true)
 	}
 	return f.terms
 }
 
-func (f *termFinder) add(n ast.Node, depth int, condition bool) *watchedTerm {
+func (f *termFinder) add(n ast.Node, depth int, condition bool) *tracedTerm {
 	at := f.span(n)
-	t := &watchedTerm{node: n, depth: depth, condition: condition, from: f.tokens[at.first].From, to: f.tokens[at.last].To}
+	t := &tracedTerm{node: n, depth: depth, condition: condition, from: f.tokens[at.first].From, to: f.tokens[at.last].To}
 	t.source = oneLine(string(f.runes[t.from:t.to]))
-	if r := []rune(t.source); len(r) > shownSource {
-		t.source = string(r[:shownSource]) + "…"
+	if r := []rune(t.source); len(r) > maxTermRunes {
+		t.source = string(r[:maxTermRunes]) + "…"
 	}
 	f.terms = append(f.terms, t)
 	return t
 }
 
-// oneLine makes line breaks and the white space around them single spaces.
+// oneLine replaces line breaks and the white space around them by single spaces.
 func oneLine(s string) string {
 	if !strings.Contains(s, "\n") {
 		return s
@@ -69,7 +69,7 @@ func oneLine(s string) string {
 	return strings.Join(lines, " ")
 }
 
-// term adds the terms at n and below. Literals are none: their value is their source.
+// term adds the terms at n and below. Literals are not terms: their value is their source.
 func (f *termFinder) term(n ast.Node, depth int, condition bool) {
 	switch n := n.(type) {
 	case *ast.IdentifierNode, *ast.MemberNode, *ast.ChainNode:
@@ -125,7 +125,7 @@ func (f *termFinder) member(n ast.Node, depth int, condition bool) {
 		n = chain.Node
 	}
 	if m, ok := n.(*ast.MemberNode); ok {
-		if whole, ok := m.Node.(*ast.IdentifierNode); !ok || whole.Value != "data" { // all of data tells nobody anything
+		if whole, ok := m.Node.(*ast.IdentifierNode); !ok || whole.Value != "data" { // all of data is of no use in an explanation
 			f.term(m.Node, depth+1, false)
 		}
 		f.term(m.Property, depth+1, false)
@@ -147,7 +147,7 @@ func comparing(operator string) bool {
 	return ok || operator == "matches"
 }
 
-// logicOf is "&&" or "||" for these operators in either spelling, else "".
+// logicOf returns "&&" or "||" for these operators in either spelling, otherwise "".
 func logicOf(n *ast.BinaryNode) string {
 	switch n.Operator {
 	case "&&", "and":
@@ -158,7 +158,7 @@ func logicOf(n *ast.BinaryNode) string {
 	return ""
 }
 
-// operands gives the two operands of n, or all of a chain: a && b && c has three.
+// operands returns the two operands of n, or all of a chain: a && b && c has three.
 func operands(n *ast.BinaryNode, logic string) []ast.Node {
 	var all []ast.Node
 	for _, side := range []ast.Node{n.Left, n.Right} {
@@ -174,15 +174,15 @@ func operands(n *ast.BinaryNode, logic string) []ast.Node {
 // tokenRange is the first and the last token of a node.
 type tokenRange struct{ first, last int }
 
-// span finds a node's tokens. expr notes one token for each node, mostly its operator,
-// so the tokens of what is below count too, and then the brackets that have lost their
-// other half.
+// span returns a node's range of tokens. expr records one token for each node, mostly its
+// operator, so span includes the tokens of the nodes below, and then the other half of each
+// bracket.
 func (f *termFinder) span(n ast.Node) tokenRange {
 	if r, known := f.spans[n]; known {
 		return r
 	}
 	r := tokenRange{len(f.tokens) - 1, 0}
-	if _, misplaced := n.(*ast.ConditionalNode); !misplaced { // expr notes the token behind it
+	if _, misplaced := n.(*ast.ConditionalNode); !misplaced { // expr records the token after it
 		at, _ := slices.BinarySearchFunc(f.tokens, n.Location().From, func(t lexer.Token, from int) int { return t.From - from })
 		r = tokenRange{at, at}
 		if _, isCall := n.(*ast.BuiltinNode); isCall {
@@ -199,7 +199,7 @@ func (f *termFinder) span(n ast.Node) tokenRange {
 	return r
 }
 
-// children lists the nodes below one that the linter lets through.
+// children returns the child nodes of a node that the linter allows.
 func children(n ast.Node) []ast.Node {
 	switch n := n.(type) {
 	case *ast.UnaryNode:

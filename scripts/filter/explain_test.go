@@ -14,7 +14,7 @@ import (
 const explainData = `{"amount": 120, "big": 9007199254740993, "huge": 1e999, "note": null, "flag": true, "name": "Ada",
 	"customer": {"country": "CA", "tags": ["a", "b"]}, "nested": [{"price": 5}, {"price": 50}], "key": "name"}`
 
-// explained writes an explanation as one line a term.
+// explained formats an explanation with one line per term.
 func explained(t *testing.T, source, data string) string {
 	t.Helper()
 	f, err := Compile(source)
@@ -166,11 +166,11 @@ func TestExplain_TruncatesLargeValues(t *testing.T) {
 			t.Errorf("%q is missing in\n%s", want, got)
 		}
 	}
-	value, summary := shownValue(strings.Repeat("é", 201))
+	value, summary := displayValue(strings.Repeat("é", 201))
 	if value != strings.Repeat("é", 200)+"…" || summary != "a text of 201 characters" {
 		t.Errorf("cut to %v, %q", value, summary)
 	}
-	if value, summary := shownValue(strings.Repeat("é", 200)); summary != "" || len(value.(string)) != 400 {
+	if value, summary := displayValue(strings.Repeat("é", 200)); summary != "" || len(value.(string)) != 400 {
 		t.Errorf("200 characters are not cut, but got %v, %q", value, summary)
 	}
 }
@@ -226,7 +226,7 @@ func TestExplain_LeavesInputUnchanged(t *testing.T) {
 	}
 }
 
-// Whatever compiles can be explained, and comes to the same verdict.
+// Every filter that compiles can be explained, with the same verdict.
 func FuzzExplainAgreesWithMatch(f *testing.F) {
 	for _, source := range []string{`data.amount > 1`, `!(data.a in [1, data.b]) || (data.c ?? 1) == 2`, `data | len() > 1`, `any(data.nested, .price == 5) ? true : data["a"]?.b`, `((data.a)) and not (not data.b)`, `data[data.key][0] == -1`} {
 		f.Add(source, explainData)

@@ -12,21 +12,21 @@ import (
 )
 
 const (
-	shownRunes  = 200 // of a text
-	shownSource = 500 // runes of a term: a thousand terms may lie one in the other
-	shownBytes  = 400 // of a list or an object, as JSON
-	// wideObject is where finding out whether a member is missing or null would take long.
+	maxDisplayRunes = 200 // of a text
+	maxTermRunes    = 500 // runes of a term: a thousand terms may be nested
+	maxDisplayBytes = 400 // of a list or an object, as JSON
+	// wideObject is the size at which telling a missing member from a null one takes too long.
 	wideObject = 1000
 )
 
-// shownValue gives a value for people to see, as something that encoding/json takes, and
-// what it is where it is too large for that.
-func shownValue(v any) (value any, summary string) {
+// displayValue returns a value that encoding/json can encode, or a summary of one that is too
+// large to display.
+func displayValue(v any) (value any, summary string) {
 	switch v := v.(type) {
 	case string:
-		return shownText(v)
+		return displayText(v)
 	case bigInt:
-		if len(v) > shownBytes {
+		if len(v) > maxDisplayBytes {
 			return nil, fmt.Sprintf("a number of %d digits", len(v))
 		}
 		return json.Number(strings.Clone(string(v))), ""
@@ -35,30 +35,30 @@ func shownValue(v any) (value any, summary string) {
 			return nil, fmt.Sprintf("the number %v", v)
 		}
 	case list:
-		return shownJSON(v.v.Raw(), fmt.Sprintf("a list of %d values", v.v.Len()))
+		return displayJSON(v.v.Raw(), fmt.Sprintf("a list of %d values", v.v.Len()))
 	case jsonindex.Value:
-		return shownJSON(v.Raw(), fmt.Sprintf("an object with %d members", v.Len()))
+		return displayJSON(v.Raw(), fmt.Sprintf("an object with %d members", v.Len()))
 	case map[string]string:
-		return shownMade(v, fmt.Sprintf("%d headers", len(v)), len(v))
+		return displayDerived(v, fmt.Sprintf("%d headers", len(v)), len(v))
 	case []any:
-		elements := make([]any, 0, min(len(v), shownBytes/2))
+		elements := make([]any, 0, min(len(v), maxDisplayBytes/2))
 		summary = fmt.Sprintf("a list of %d values", len(v))
 		for _, e := range v[:cap(elements)] {
-			value, long := shownValue(e)
+			value, long := displayValue(e)
 			if long != "" {
 				return nil, summary
 			}
 			elements = append(elements, value)
 		}
-		return shownMade(elements, summary, len(v))
+		return displayDerived(elements, summary, len(v))
 	}
 	return v, ""
 }
 
-func shownText(s string) (value any, summary string) {
+func displayText(s string) (value any, summary string) {
 	n := 0
 	for i := range s {
-		if n == shownRunes {
+		if n == maxDisplayRunes {
 			return s[:i] + "…", fmt.Sprintf("a text of %d characters", utf8.RuneCountInString(s))
 		}
 		n++
@@ -66,8 +66,8 @@ func shownText(s string) (value any, summary string) {
 	return s, ""
 }
 
-func shownJSON(raw []byte, summary string) (value any, _ string) {
-	if len(raw) > shownBytes {
+func displayJSON(raw []byte, summary string) (value any, _ string) {
+	if len(raw) > maxDisplayBytes {
 		return nil, summary
 	}
 	var compact bytes.Buffer
@@ -77,20 +77,20 @@ func shownJSON(raw []byte, summary string) (value any, _ string) {
 	return json.RawMessage(compact.Bytes()), ""
 }
 
-// shownMade is for values of n parts that do not stand in the payload as they are.
-func shownMade(v any, summary string, n int) (value any, _ string) {
-	if n > shownBytes/2 { // each part takes two bytes at least
+// displayDerived displays a value of n parts that is not a part of the payload.
+func displayDerived(v any, summary string, n int) (value any, _ string) {
+	if n > maxDisplayBytes/2 { // each part is at least two bytes
 		return nil, summary
 	}
 	raw, err := json.Marshal(v)
 	if err != nil {
 		return nil, summary
 	}
-	return shownJSON(raw, summary)
+	return displayJSON(raw, summary)
 }
 
-// missing tells whether the event has nothing at a path, not even null. Where that would
-// take long to find out it says no.
+// missing reports whether the event has no value at a path, not even null. It returns false
+// if the search would take too long.
 func (in *Input) missing(p path) bool {
 	if p[0].name == "headers" && len(p) == 2 && !p[1].isIndex {
 		return in.header(p[1].name) == nil

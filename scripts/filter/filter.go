@@ -1,13 +1,13 @@
 // Package filter evaluates the expressions (github.com/expr-lang/expr) that decide
 // which events a subscription gets: data.amount > 100 && type == "order.created".
 //
-// A filter is someone else's code in the router's process, and expr alone does not make
-// it harmless. So its text is bounded before expr's parser sees it (lint.go), only
-// listed constructs and functions pass (rules.go), every operator is replaced by one of
-// ours that knows nil and counts its work (patch.go, ops.go, meter.go), and values come
-// out of the payload one by one, when asked for (path.go, input.go).
+// A filter is untrusted code in the router's process, and expr alone does not make it
+// harmless. So its text is bounded before expr's parser sees it (lint.go), only listed
+// constructs and functions are allowed (allowlist.go), every operator is replaced by one of
+// ours that handles nil and counts its work (rewrite.go, operators.go, cost.go), and values
+// are read from the payload one by one, on demand (path.go, input.go).
 //
-// The package knows events and JSON, nothing of subscriptions, storage or HTTP.
+// The package knows events and JSON, but no subscriptions, storage or HTTP.
 package filter
 
 import (
@@ -25,22 +25,22 @@ import (
 	"switchhook/scripts"
 )
 
-// Filter is a compiled expression. It does not change and may be used by many
-// goroutines at once, each with an Input of its own.
+// Filter is a compiled expression. It is immutable and safe for concurrent use, if each
+// goroutine has its own Input.
 type Filter struct {
 	source  string
 	program *vm.Program
 	keys    []string // all names it reads in the flat environment
-	names   []path   // of these: what lies in the event itself, like type and id
+	names   []path   // of these: values of the event itself, like type and id
 	headers []string // single headers
 	data    *trie    // payload paths; nil if it reads none
 	paths   []string
 	loops   bool // it has predicates
 }
 
-// Compile checks and compiles a filter. With the JSON Schemas of the event types it is
-// for, misspelt fields and comparisons that cannot hold are errors; without, data may
-// be anything. The error is a *scripts.Error with its place in the source.
+// Compile checks and compiles a filter. With the JSON Schemas of its event types, misspelt
+// fields and comparisons that cannot hold are errors; without them, data may be anything.
+// The error is a *scripts.Error with its position in the source.
 func Compile(source string, schemas ...[]byte) (f *Filter, err error) {
 	defer func() {
 		if r := recover(); r != nil { // a gap in our checks or in expr must not stop the router
@@ -57,7 +57,7 @@ func Compile(source string, schemas ...[]byte) (f *Filter, err error) {
 	return build(source, tree)
 }
 
-// parse reads a source and refuses what may not stand in one.
+// parse parses a source and refuses constructs that are not allowed.
 func parse(source string, schemas [][]byte) (*parser.Tree, *conf.Config, error) {
 	if err := lintText(source); err != nil {
 		return nil, nil, err
@@ -77,15 +77,15 @@ func parse(source string, schemas [][]byte) (*parser.Tree, *conf.Config, error) 
 
 // build turns a checked tree into a program over the flat environment.
 func build(source string, tree *parser.Tree) (*Filter, error) {
-	return assemble(source, tree, (*patcher).boolean, checkPatched)
+	return assemble(source, tree, (*rewriter).boolean, checkPatched)
 }
 
-// assemble does so for filters and keys: rewrite says what the value is to be, and check
-// looks at the result.
-func assemble(source string, tree *parser.Tree, rewrite func(*patcher, ast.Node) ast.Node, check func(string, *parser.Tree, *conf.Config) error) (*Filter, error) {
+// assemble turns a checked tree of a filter or key into a program: rewrite converts the root
+// to the required kind of value, and check types the rewritten tree.
+func assemble(source string, tree *parser.Tree, rewrite func(*rewriter, ast.Node) ast.Node, check func(string, *parser.Tree, *conf.Config) error) (*Filter, error) {
 	f := &Filter{source: source}
 	_, literals := withoutBigInts(source)
-	p := &patcher{found: map[string]path{}, literals: literals}
+	p := &rewriter{found: map[string]path{}, literals: literals}
 	tree.Node = rewrite(p, tree.Node)
 	config := flatConfig(p.found)
 	if err := check(source, tree, config); err != nil {
@@ -97,15 +97,15 @@ func assemble(source string, tree *parser.Tree, rewrite func(*patcher, ast.Node)
 	}
 	f.program, f.loops = program, p.loops
 	for key, at := range p.found {
-		f.read(key, at)
+		f.addPath(key, at)
 	}
 	slices.Sort(f.keys)
 	slices.Sort(f.paths)
 	return f, nil
 }
 
-// read notes one path of the filter.
-func (f *Filter) read(key string, at path) {
+// addPath records one path that the filter reads.
+func (f *Filter) addPath(key string, at path) {
 	f.keys = append(f.keys, key)
 	switch {
 	case at[0].name == "data":
@@ -121,33 +121,33 @@ func (f *Filter) read(key string, at path) {
 	}
 }
 
-// Source is the text that the filter was compiled from.
+// Source returns the text that the filter was compiled from.
 func (f *Filter) Source() string { return f.source }
 
-// Paths names the places in the payload that the filter reads, sorted: "data.amount".
+// Paths returns the payload paths that the filter reads, sorted: "data.amount".
 func (f *Filter) Paths() []string { return slices.Clone(f.paths) }
 
-// Match tells whether the event passes the filter. An error, a *scripts.Error, says why
-// that can't be told; the event then counts as not matching.
+// Match reports whether the event passes the filter. On an error, a *scripts.Error, the event
+// counts as not matching.
 func (f *Filter) Match(in *Input) (ok bool, err error) {
 	out, err := f.run(in)
 	ok, _ = out.(bool)
 	return ok, err
 }
 
-// run gives the value of the expression; the error is a *scripts.Error.
+// run returns the value of the expression; the error is a *scripts.Error.
 func (f *Filter) run(in *Input) (out any, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			out, err = nil, f.runError(fmt.Errorf("filter failed: %v", r))
 		}
 	}()
-	if err := f.ready(in); err != nil {
+	if err := f.prepare(in); err != nil {
 		return nil, err
 	}
-	in.fuel, in.used = budget, in.used || f.loops
+	in.budgetLeft, in.used = budget, in.used || f.loops
 	out, err = in.vm.Run(f.program, in.env)
-	if f.loops && in.fuel < budget/2 {
+	if f.loops && in.budgetLeft < budget/2 {
 		in.vm = vm.VM{} // v1.17.8 keeps a scope for each inner predicate that ran
 	}
 	if err != nil {
@@ -156,8 +156,8 @@ func (f *Filter) run(in *Input) (out any, err error) {
 	return out, nil
 }
 
-// ready looks up what the filter reads and nobody has looked up before.
-func (f *Filter) ready(in *Input) *scripts.Error {
+// prepare looks up the values that the filter reads and that are not in the Input yet.
+func (f *Filter) prepare(in *Input) *scripts.Error {
 	for _, key := range f.keys {
 		v, have := in.env[key]
 		if !have {
@@ -182,12 +182,12 @@ func (f *Filter) runError(err error) *scripts.Error {
 	return e
 }
 
-// refuse makes the error for something at a node.
+// refuse returns an error at the position of a node.
 func refuse(phase scripts.Phase, source string, n ast.Node, format string, args ...any) *scripts.Error {
 	return refuseAt(phase, source, n.Location().From, format, args...)
 }
 
-// refuseAt does so for a place given in runes from the start, as expr counts.
+// refuseAt returns an error at a position in runes from the start, as expr counts.
 func refuseAt(phase scripts.Phase, source string, at int, format string, args ...any) *scripts.Error {
 	e := &scripts.Error{Phase: phase, Message: fmt.Sprintf(format, args...)}
 	locate(e, source, at)

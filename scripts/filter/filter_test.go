@@ -196,7 +196,7 @@ func TestFilter_ComparesNumbersExactly(t *testing.T) {
 		`data.id in [1, 9007199254740993]`:           true,
 		`data.max == 9223372036854775807`:            true,
 		`data.max < 9223372036854775808.0`:           true,
-		`data.max + 1 > data.max`:                    true, // beyond 64 bits it goes on in floats
+		`data.max + 1 > data.max`:                    true, // beyond 64 bits it continues in floats
 		`data.beyond > data.max`:                     true,
 		`data.one == 1 && data.one in [1]`:           true,
 		`data.huge > data.beyond`:                    true,

@@ -7,8 +7,8 @@ import (
 	"switchhook/scripts/scriptstest"
 )
 
-// FuzzFilter looks for a pair of filter and payload that panics, takes long or is
-// judged differently the second time.
+// FuzzFilter looks for a pair of filter and payload that panics, takes long or has another
+// verdict the second time.
 func FuzzFilter(f *testing.F) {
 	for _, source := range []string{
 		`data.amount > 100 && data.customer.country in ["US", "CA"]`,

@@ -15,7 +15,7 @@ import (
 
 const mebibyte = 1 << 20
 
-// grow repeats unit, %d being the round, up to a mebibyte.
+// grow repeats unit, with %d replaced by the index, up to a mebibyte.
 func grow(open, unit, shut string) string {
 	var b strings.Builder
 	b.WriteString(open)
@@ -33,7 +33,7 @@ func grow(open, unit, shut string) string {
 	return b.String()
 }
 
-// spread repeats unit, %d being the round, joined by op, up to the longest source.
+// spread repeats unit, with %d replaced by the index, joined by op, up to the longest source.
 func spread(unit, op string) string {
 	var b strings.Builder
 	for i := 0; ; i++ {
@@ -140,7 +140,7 @@ func TestFilter_HostileFiltersEndWithin10ms(t *testing.T) {
 			if raceEnabled {
 				limit *= 20
 			}
-			best := time.Hour // of a few runs: the collector works in one or the other
+			best := time.Hour // the best of a few runs: the collector runs in some of them
 			for run := 0; run < 10 && (run < 2 || best > limit); run++ {
 				in := NewInput(e)
 				best = min(best, scriptstest.CPU(func() { _, err = f.Match(in) }))
@@ -188,7 +188,7 @@ func TestFilter_RefusesEscapedNamesInWideObjects(t *testing.T) {
 	}
 }
 
-// expr v1.17.8 keeps a scope for every inner predicate that ran in a reused machine.
+// expr v1.17.8 keeps a scope for every inner predicate that ran in a reused VM.
 func TestInput_ReleasesInnerPredicates(t *testing.T) {
 	f := mustCompile(t, `any(data, any([1], # == 2))`)
 	doc, _ := jsonindex.Parse([]byte("["+strings.Repeat("0,", 3_000)+"0]"), jsonindex.Limits{})
@@ -226,10 +226,10 @@ func TestFilter_VerdictIsIndependentOfOtherFilters(t *testing.T) {
 	_, _ = other.Match(shared)
 	got, err := f.Match(alone)
 	_ = got
-	aloneFuel := alone.fuel
+	aloneFuel := alone.budgetLeft
 	_, err2 := f.Match(shared)
-	if shared.fuel != aloneFuel || fmt.Sprint(err) != fmt.Sprint(err2) {
-		t.Errorf("alone %d %v, shared %d %v", aloneFuel, err, shared.fuel, err2)
+	if shared.budgetLeft != aloneFuel || fmt.Sprint(err) != fmt.Sprint(err2) {
+		t.Errorf("alone %d %v, shared %d %v", aloneFuel, err, shared.budgetLeft, err2)
 	}
 	alone.Release()
 	shared.Release()

@@ -12,44 +12,43 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
-// Input is one event made ready for many filters. What a filter reads of the event is
-// looked up once and shared by the filters that come after it. An Input is for one
-// goroutine at a time.
+// Input is one event prepared for many filters. Each value that a filter reads is looked up
+// once and shared with later filters. An Input must not be used concurrently.
 type Input struct {
-	event  *scripts.Event
-	root   jsonindex.Value
-	rooted bool
-	env    map[string]any // flat: "data.customer.country" → its value; and the metered functions
-	filled []string       // the names in env that belong to this event
-	found  []jsonindex.Value
-	read   bool          // it was read into doc
-	doc    jsonindex.Doc // where the event came unread
-	vm     vm.VM
-	used   bool // the vm ran a predicate, and may hold on to elements of the payload
-	fuel   int  // work units left to the running filter
+	event      *scripts.Event
+	root       jsonindex.Value
+	rooted     bool
+	env        map[string]any // flat: "data.customer.country" → its value; and the metered functions
+	filled     []string       // the names in env that belong to this event
+	found      []jsonindex.Value
+	parsed     bool          // the payload was parsed into doc
+	doc        jsonindex.Doc // the payload, if the event came without a parsed Doc
+	vm         vm.VM
+	used       bool // the vm ran a predicate, and may keep references to elements of the payload
+	budgetLeft int  // work units left to the running filter
 }
 
-// Inputs that grew larger than this are not kept for reuse.
+// Inputs that grew larger than this are not reused.
 const (
 	maxPooledNames  = 512
 	maxPooledValues = 1 << 14
 )
 
-var inputs = sync.Pool{New: func() any {
+var inputPool = sync.Pool{New: func() any {
 	in := &Input{env: make(map[string]any, 32)}
 	in.bind()
 	return in
 }}
 
-// NewInput makes an event ready. The event must not change until Release.
+// NewInput prepares an event. The event must not change until Release.
 func NewInput(e *scripts.Event) *Input {
-	in := inputs.Get().(*Input)
+	in := inputPool.Get().(*Input)
 	in.event = e
 	in.root, in.rooted = e.Doc, e.Doc.Exists()
 	return in
 }
 
-// Release gives the Input's memory back for the next event.
+// Release returns the Input to the pool for the next event.
 func (in *Input) Release() {
 	if len(in.filled) > maxPooledNames || in.doc.Values() > maxPooledValues {
 		return
@@ -60,19 +59,19 @@ func (in *Input) Release() {
 	clear(in.filled)
 	in.filled = in.filled[:0]
 	clear(in.found[:cap(in.found)])
-	if in.read {
-		_ = in.doc.Reset([]byte("0"), jsonindex.Limits{}) // lets go of the payload, keeps the memory
+	if in.parsed {
+		_ = in.doc.Reset([]byte("0"), jsonindex.Limits{}) // releases the payload, keeps the memory
 	}
 	if in.used {
-		in.vm = vm.VM{} // its scopes can't be cleared from outside
+		in.vm = vm.VM{} // its scopes can't be cleared otherwise
 	} else {
 		clear(in.vm.Stack[:cap(in.vm.Stack)])
 	}
-	in.event, in.root, in.rooted, in.read, in.used = nil, jsonindex.Value{}, false, false, false
-	inputs.Put(in)
+	in.event, in.root, in.rooted, in.parsed, in.used = nil, jsonindex.Value{}, false, false, false
+	inputPool.Put(in)
 }
 
-// fill looks up all that f reads and is not there yet.
+// fill looks up the values that f reads and that are not in env yet.
 func (in *Input) fill(f *Filter) error {
 	for _, p := range f.names {
 		in.set(p[0].name, in.named(p[0].name))
@@ -117,11 +116,11 @@ func (in *Input) named(name string) any {
 	return nil
 }
 
-// header finds a header by its exact name, or else in any case (RFC 9110, section 5.1);
-// of several that differ in case only, the first by the alphabet.
+// header returns a header by its exact name, or otherwise in any case (RFC 9110, section
+// 5.1); of several that differ in case only, the first in alphabetical order.
 func (in *Input) header(name string) any { return headerOf(in.event.Headers, name) }
 
-// headerOf finds a header by its name in any case, nil if there is none.
+// headerOf returns a header by its name in any case, nil if there is none.
 func headerOf(headers map[string]string, name string) any {
 	if value, ok := headers[name]; ok {
 		return value
@@ -136,18 +135,18 @@ func headerOf(headers map[string]string, name string) any {
 	return value
 }
 
-// data is the payload, read now if nobody has read it before.
+// data returns the payload, which it parses on first use.
 func (in *Input) data() (jsonindex.Value, error) {
 	if !in.rooted {
 		if err := in.doc.Reset(in.event.Data, jsonindex.Limits{}); err != nil {
 			return jsonindex.Value{}, &fault{"the event's data is not valid JSON: " + err.Error()}
 		}
-		in.root, in.rooted, in.read = in.doc.Root(), true, true
+		in.root, in.rooted, in.parsed = in.doc.Root(), true, true
 	}
 	return in.root, nil
 }
 
-// extract puts the values that lie at t and below it into the environment.
+// extract puts the values of t and its children into the environment.
 func (in *Input) extract(t *trie, v jsonindex.Value) {
 	if t.key != "" {
 		if _, have := in.env[t.key]; !have {
@@ -173,16 +172,16 @@ func (in *Input) extract(t *trie, v jsonindex.Value) {
 	in.found = in.found[:from]
 }
 
-// maxEscapes bounds the backslashes in an object whose names are looked through: a
-// name with an escape in it costs about 300 ns to read, a plain one 5 ns.
+// maxEscapes bounds the backslashes in an object whose names are searched: a name with an
+// escape costs about 300 ns to read, a plain one 5 ns.
 const maxEscapes = 10_000
 
-// tooManyEscapes is asked of wide objects only, where reading the names could take long.
+// tooManyEscapes reports whether v is a wide object whose names would take too long to read.
 func tooManyEscapes(v jsonindex.Value) bool {
 	return v.Kind() == jsonindex.Object && v.Len() > maxEscapes && bytes.Count(v.Raw(), []byte{'\\'}) > maxEscapes
 }
 
-// markUnreadable marks all values below t as out of reach; reading one is an error.
+// markUnreadable marks all values below t as unreadable; reading one is an error.
 func (in *Input) markUnreadable(t *trie) {
 	for _, c := range t.children {
 		if c.to.key != "" {
@@ -192,5 +191,5 @@ func (in *Input) markUnreadable(t *trie) {
 	}
 }
 
-// unreadable stands for a value in an object that is too costly to look through.
+// unreadable represents a value in an object that is too costly to search.
 type unreadable struct{}

@@ -12,12 +12,12 @@ import (
 	"switchhook/scripts"
 )
 
-// Key is a compiled expression that gives each event a value, by which events belong
-// together: data.customer.id. It is bounded as a filter is, and as safe to share.
+// Key is a compiled expression whose value groups events: data.customer.id. It has the limits
+// of a filter and is as safe for concurrent use.
 type Key struct{ filter *Filter }
 
-// CompileKey checks and compiles a key. Its rules are those of a filter, but that its value
-// is a text, a number or a boolean. Schemas and error as in Compile.
+// CompileKey checks and compiles a key. The rules are those of Compile, except that the value
+// is a text, a number or a boolean. schemas and err are as in Compile.
 func CompileKey(source string, schemas ...[]byte) (k *Key, err error) {
 	defer func() {
 		if r := recover(); r != nil { // as in Compile
@@ -25,7 +25,7 @@ func CompileKey(source string, schemas ...[]byte) (k *Key, err error) {
 		}
 	}()
 	if strings.TrimSpace(source) == "" {
-		return nil, &scripts.Error{Phase: scripts.PhaseLint, Message: "key is empty: name what events are told apart by, such as `data.customer.id`"}
+		return nil, &scripts.Error{Phase: scripts.PhaseLint, Message: "key is empty: write the value that groups events, such as `data.customer.id`"}
 	}
 	tree, config, err := parse(source, schemas)
 	if err != nil {
@@ -39,21 +39,21 @@ func CompileKey(source string, schemas ...[]byte) (k *Key, err error) {
 	if !n.IsUnknown(&config.NtCache) && !n.IsString() && !n.IsNumber() && !n.IsBool() {
 		return nil, refuseAt(scripts.PhaseCompile, source, 0, "a key must be a text, a number or a boolean, but this is %s: name a member of it", typeName(fmt.Sprint(kind)))
 	}
-	f, err := assemble(source, tree, (*patcher).value, checkRewritten)
+	f, err := assemble(source, tree, (*rewriter).value, checkRewritten)
 	if err != nil {
 		return nil, err
 	}
 	return &Key{f}, nil
 }
 
-// checkRewritten has expr type the rewritten tree of a key, whose value may be anything.
+// checkRewritten runs expr's checker on the rewritten tree of a key, whose value may be any.
 func checkRewritten(source string, tree *parser.Tree, config *conf.Config) error {
-	_, err := typed(source, tree, config)
+	_, err := checkerType(source, tree, config)
 	return err
 }
 
-// Of gives an event's value, as a text in which values of different kinds differ. An error,
-// a *scripts.Error, says why it has none; nil is no value.
+// Of returns the key of an event as a text in which values of different kinds differ. The
+// error, if there is no value or it is nil, is a *scripts.Error.
 func (k *Key) Of(in *Input) (value string, err error) {
 	out, err := k.filter.run(in)
 	if err != nil {

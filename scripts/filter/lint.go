@@ -17,20 +17,20 @@ import (
 	"switchhook/scripts/suggest"
 )
 
-// The limits on a filter's text. expr's parser, checker and compiler recurse, so what
-// they recurse on is counted before.
+// The limits on a filter's text. expr's parser, checker and compiler recurse, so nesting is
+// bounded before they run.
 const (
 	maxSource     = 4 << 10 // bytes
 	maxBrackets   = 24      // open at once
 	maxUnary      = 4       // `!`, `not`, `-`, `+` in a row
 	maxTernaries  = 16
-	maxPredicates = 2   // one inside the other
-	maxCalls      = 6   // one inside the other: expr's checker looks at arguments once for each overload
+	maxPredicates = 2   // nested
+	maxCalls      = 6   // nested: expr's checker checks arguments once for each overload
 	maxPattern    = 256 // bytes of a regular expression
 	maxProgram    = 500 // instructions it compiles to
 )
 
-// lintText looks at the tokens, which expr's lexer reads without recursion.
+// lintText checks the tokens, which expr's lexer reads without recursion.
 func lintText(source string) error {
 	if len(source) > maxSource {
 		return &scripts.Error{Phase: scripts.PhaseLint, Message: fmt.Sprintf("filter is longer than %d bytes", maxSource)}
@@ -84,7 +84,7 @@ func lintText(source string) error {
 			return no("`|` is not an operator between conditions: write `||`")
 		case t.Is(lexer.Operator, "<") && next.Is(lexer.Operator, ">"):
 			return no("`<>` is not an operator: write `!=`")
-		case t.Is(lexer.Identifier) && sqlWords[strings.ToUpper(t.Value)] != "" && i > 0 && operand(tokens[i-1]):
+		case t.Is(lexer.Identifier) && sqlWords[strings.ToUpper(t.Value)] != "" && i > 0 && endsOperand(tokens[i-1]):
 			return no("`%s` is not an operator: %s", t.Value, sqlWords[strings.ToUpper(t.Value)])
 		case t.Is(lexer.Identifier, "AND", "OR", "NOT", "IN"):
 			return no("unexpected %q: operators are written in lower case: `%s`", t.Value, strings.ToLower(t.Value))
@@ -100,7 +100,7 @@ func lintText(source string) error {
 	return nil
 }
 
-// sqlWords are operators of SQL, and what to write instead.
+// sqlWords maps operators of SQL to a hint about what to write instead.
 var sqlWords = map[string]string{
 	"LIKE":    "write `startsWith`, `endsWith`, `contains` or `matches`",
 	"ILIKE":   "write `lower(text) contains \"part\"`",
@@ -108,20 +108,21 @@ var sqlWords = map[string]string{
 	"IS":      "write `a == nil` or `a != nil`",
 }
 
-// operand reports whether an operator may follow t.
-func operand(t lexer.Token) bool {
+// endsOperand reports whether an operator may follow t.
+func endsOperand(t lexer.Token) bool {
 	return t.Kind == lexer.Identifier || t.Kind == lexer.Number || t.Kind == lexer.String || t.Is(lexer.Bracket, ")", "]")
 }
 
-// pasted are characters that text programs put in place of those that were typed.
-var pasted = map[rune]string{
+// typographicCharacters maps characters that word processors substitute for typed ones to a
+// hint about what to write instead.
+var typographicCharacters = map[rune]string{
 	'“': `write "`, '”': `write "`, '„': `write "`, '‟': `write "`, '«': `write "`, '»': `write "`, '＂': `write "`,
 	'‘': `write '`, '’': `write '`, '‚': `write '`, '‛': `write '`, '‹': `write '`, '›': `write '`, '´': `write '`,
 	'≤': "write <=", '≥': "write >=", '≠': "write !=", '–': "write -", '—': "write -", '−': "write -", '×': "write *", '÷': "write /",
-	'\u00a0': "write a plain space", '\u200b': "take it out: it can't be seen", '\ufeff': "take it out: it can't be seen",
+	'\u00a0': "write a plain space", '\u200b': "remove it: it is invisible", '\ufeff': "remove it: it is invisible",
 }
 
-// parseError puts an error of expr's lexer or parser in the author's words.
+// parseError translates an error of expr's lexer or parser into the terms of filter authors.
 func parseError(source string, err error) error {
 	at, ok := err.(*file.Error)
 	if !ok {
@@ -143,7 +144,7 @@ func parseError(source string, err error) error {
 		}
 	}
 	if strings.HasPrefix(message, "unrecognized character") && at.From < utf8.RuneCountInString(source) {
-		if use := pasted[[]rune(source)[at.From]]; use != "" {
+		if use := typographicCharacters[[]rune(source)[at.From]]; use != "" {
 			message += ": " + use
 		}
 	}
@@ -159,7 +160,7 @@ func parseError(source string, err error) error {
 
 var badNumber = regexp.MustCompile(`^(invalid .* literal): strconv\.\w+: parsing (.*)$`)
 
-// token turns expr's `Operator("&&")` into `&&` in quotes.
+// token converts expr's `Operator("&&")` into `&&` in quotes.
 func token(s string) string {
 	if s == "EOF" {
 		return "end of filter"
@@ -170,7 +171,7 @@ func token(s string) string {
 	return s
 }
 
-// lintTree lets only known constructs through.
+// lintTree refuses all constructs except the allowed ones.
 func lintTree(source string, root ast.Node) error {
 	l := &linter{source: source, seen: map[ast.Node]bool{}}
 	l.visit(root)
@@ -183,12 +184,12 @@ func lintTree(source string, root ast.Node) error {
 type linter struct {
 	source     string
 	seen       map[ast.Node]bool
-	predicates int // around the node
+	predicates int // that enclose the node
 	calls      int
-	err        *scripts.Error // the first
+	err        *scripts.Error // the first one found
 }
 
-func (l *linter) no(n ast.Node, format string, args ...any) {
+func (l *linter) refuse(n ast.Node, format string, args ...any) {
 	if l.err == nil {
 		l.err = refuse(scripts.PhaseLint, l.source, n, format, args...)
 	}
@@ -198,10 +199,10 @@ func (l *linter) visit(n ast.Node) {
 	if n == nil || l.err != nil {
 		return
 	}
-	// A chained comparison puts one node into the tree twice, and chains inside chains
-	// double the tree with each level.
+	// A chained comparison puts one node into the tree twice, and nested chains double the
+	// tree at each level.
 	if l.seen[n] {
-		l.no(n, "comparisons can't be chained: write `a < b && b < c`")
+		l.refuse(n, "comparisons can't be chained: write `a < b && b < c`")
 		return
 	}
 	l.seen[n] = true
@@ -235,25 +236,25 @@ func (l *linter) visit(n ast.Node) {
 		l.visit(n.Node)
 	case *ast.PointerNode:
 		if n.Name != "" {
-			l.no(n, "`#%s` is not allowed: `#` is the element", n.Name)
+			l.refuse(n, "`#%s` is not allowed: `#` is the element", n.Name)
 		}
 	case *ast.SliceNode:
-		l.no(n, "parts of a list or text can't be cut out: write startsWith, endsWith, first or last")
+		l.refuse(n, "parts of a list or text can't be cut out: write startsWith, endsWith, first or last")
 	case *ast.MapNode:
-		l.no(n, "objects can't be made in a filter")
+		l.refuse(n, "objects can't be made in a filter")
 	case *ast.BytesNode:
-		l.no(n, "byte strings are not allowed: write \"text\"")
+		l.refuse(n, "byte strings are not allowed: write \"text\"")
 	default:
-		l.no(n, "this is not allowed in a filter")
+		l.refuse(n, "this is not allowed in a filter")
 	}
 }
 
-// eventPrefix finds event.data, which transforms write and filters don't.
+// eventPrefix refuses event.data, which is valid in transforms but not in filters.
 func (l *linter) eventPrefix(n *ast.MemberNode) {
 	base, isName := n.Node.(*ast.IdentifierNode)
 	part, isField := n.Property.(*ast.StringNode)
 	if isName && isField && base.Value == "event" && slices.Contains(scope, part.Value) {
-		l.no(base, "there is no `event`: write `%s` instead of `event.%s`", part.Value, part.Value)
+		l.refuse(base, "there is no `event`: write `%s` instead of `event.%s`", part.Value, part.Value)
 	}
 }
 
@@ -261,24 +262,24 @@ func (l *linter) name(n *ast.IdentifierNode) {
 	if slices.Contains(scope, n.Value) {
 		return
 	}
-	if instead, ok := otherNames[n.Value]; ok {
-		l.no(n, "there is no `%s`: %s", n.Value, instead)
+	if instead, ok := nameHints[n.Value]; ok {
+		l.refuse(n, "there is no `%s`: %s", n.Value, instead)
 		return
 	}
 	if _, ok := allowed[n.Value]; ok {
-		l.no(n, "`%s` is a function: write %s(…)", n.Value, n.Value)
+		l.refuse(n, "`%s` is a function: write %s(…)", n.Value, n.Value)
 		return
 	}
 	if meant := suggest.Closest(n.Value, scope); meant != "" {
-		l.no(n, "there is no `%s`: did you mean `%s`?", n.Value, meant)
+		l.refuse(n, "there is no `%s`: did you mean `%s`?", n.Value, meant)
 		return
 	}
-	l.no(n, "there is no `%s`: a filter sees %s; write `data.%s` for a field of the payload, %q for a text", n.Value, strings.Join(scope, ", "), n.Value, n.Value)
+	l.refuse(n, "there is no `%s`: a filter sees %s; write `data.%s` for a field of the payload, %q for a text", n.Value, strings.Join(scope, ", "), n.Value, n.Value)
 }
 
 func (l *linter) binary(n *ast.BinaryNode) {
 	if !operators[n.Operator] {
-		l.no(n, "`%s` is not allowed: %s", n.Operator, cmp.Or(refusedOperators[n.Operator], "a filter has no such operator"))
+		l.refuse(n, "`%s` is not allowed: %s", n.Operator, cmp.Or(refusedOperators[n.Operator], "a filter has no such operator"))
 		return
 	}
 	l.visit(n.Left)
@@ -291,25 +292,25 @@ func (l *linter) binary(n *ast.BinaryNode) {
 func (l *linter) pattern(n ast.Node) {
 	s, ok := n.(*ast.StringNode)
 	if !ok {
-		l.no(n, "matches takes a constant pattern: write it in quotes")
+		l.refuse(n, "matches takes a constant pattern: write it in quotes")
 		return
 	}
 	if len(s.Value) > maxPattern {
-		l.no(n, "pattern is longer than %d bytes", maxPattern)
+		l.refuse(n, "pattern is longer than %d bytes", maxPattern)
 		return
 	}
 	re, err := syntax.Parse(s.Value, syntax.Perl)
 	if err != nil {
-		l.no(n, "bad pattern %q: %s", s.Value, strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+		l.refuse(n, "bad pattern %q: %s", s.Value, strings.TrimPrefix(err.Error(), "error parsing regexp: "))
 		return
 	}
 	program, err := syntax.Compile(re.Simplify())
 	if err != nil || len(program.Inst) > maxProgram {
-		l.no(n, "pattern %q is too complex", s.Value)
+		l.refuse(n, "pattern %q is too complex", s.Value)
 	}
 }
 
-// compilePattern is for patterns that have passed the linter.
+// compilePattern compiles a pattern that has passed the linter.
 func compilePattern(text string) pattern {
 	program, err := syntax.Compile(syntaxTree(text).Simplify())
 	if err != nil {
@@ -330,35 +331,35 @@ func (l *linter) call(n *ast.CallNode) {
 	switch callee := n.Callee.(type) {
 	case *ast.IdentifierNode:
 		if why, ok := refused[callee.Value]; ok {
-			l.no(n, "%s is not allowed: %s", callee.Value, why)
+			l.refuse(n, "%s is not allowed: %s", callee.Value, why)
 			return
 		}
-		if meant := cmp.Or(otherFunctions[callee.Value], suggest.Closest(callee.Value, allowedNames())); meant != "" {
-			l.no(n, "there is no function %s: did you mean %s?", callee.Value, meant)
+		if meant := cmp.Or(functionHints[callee.Value], suggest.Closest(callee.Value, allowedNames())); meant != "" {
+			l.refuse(n, "there is no function %s: did you mean %s?", callee.Value, meant)
 			return
 		}
-		l.no(n, "there is no function %s: a filter has %s", callee.Value, strings.Join(allowedNames(), ", "))
+		l.refuse(n, "there is no function %s: a filter has %s", callee.Value, strings.Join(allowedNames(), ", "))
 	case *ast.MemberNode:
 		name, _ := callee.Property.(*ast.StringNode)
 		if name == nil {
-			l.no(n, "values can't be called")
+			l.refuse(n, "values can't be called")
 			return
 		}
 		switch _, ok := allowed[name.Value]; {
 		case ok:
-			l.no(n, "values have no methods: write %s(value)", name.Value)
+			l.refuse(n, "values have no methods: write %s(value)", name.Value)
 		case operators[name.Value]:
-			l.no(n, "values have no methods: write `value %s other`", name.Value)
+			l.refuse(n, "values have no methods: write `value %s other`", name.Value)
 		default:
-			l.no(n, "values have no methods, so .%s() can't be called", name.Value)
+			l.refuse(n, "values have no methods, so .%s() can't be called", name.Value)
 		}
 	default:
-		l.no(n, "values can't be called")
+		l.refuse(n, "values can't be called")
 	}
 }
 
-// otherFunctions are names that people try where another is near in meaning only.
-var otherFunctions = map[string]string{"length": "len", "lenght": "len", "size": "len", "strlen": "len", "some": "any", "every": "all"}
+// functionHints maps names that authors try to the function of the same meaning.
+var functionHints = map[string]string{"length": "len", "lenght": "len", "size": "len", "strlen": "len", "some": "any", "every": "all"}
 
 func allowedNames() []string {
 	names := make([]string, 0, len(allowed))
@@ -372,7 +373,7 @@ func allowedNames() []string {
 func (l *linter) builtin(n *ast.BuiltinNode) {
 	r, ok := allowed[n.Name]
 	if !ok {
-		l.no(n, "%s is not allowed: %s", n.Name, cmp.Or(refused[n.Name], "it is not among a filter's functions"))
+		l.refuse(n, "%s is not allowed: %s", n.Name, cmp.Or(refused[n.Name], "it is not among a filter's functions"))
 		return
 	}
 	if got := len(n.Arguments); got < r.min || got > r.max {
@@ -381,11 +382,11 @@ func (l *linter) builtin(n *ast.BuiltinNode) {
 		if n.Name == "count" && got == 1 {
 			hint = ": write len(list) for the number of its elements"
 		}
-		l.no(n, "%s takes %s, not %d%s", n.Name, want, got, hint)
+		l.refuse(n, "%s takes %s, not %d%s", n.Name, want, got, hint)
 		return
 	}
 	if l.calls++; l.calls > maxCalls {
-		l.no(n, "functions are nested deeper than %d", maxCalls)
+		l.refuse(n, "functions are nested deeper than %d", maxCalls)
 		return
 	}
 	defer func() { l.calls-- }()
@@ -400,7 +401,7 @@ func (l *linter) builtin(n *ast.BuiltinNode) {
 		return
 	}
 	if l.predicates++; l.predicates > maxPredicates {
-		l.no(n, "predicates are nested deeper than %d", maxPredicates)
+		l.refuse(n, "predicates are nested deeper than %d", maxPredicates)
 	}
 	l.visit(n.Arguments[1])
 	l.predicates--

@@ -210,7 +210,7 @@ func TestSchema_AcceptsValidFilters(t *testing.T) {
 			t.Errorf("%s: %v", source, err)
 		}
 	}
-	// What a schema says and the program does must agree.
+	// The schema and the run of the program must agree.
 	f := mustCompile(t, `data.amount > 100 && data.customer.country == "US" && any(data.items, .price > 100)`, []byte(orderSchema))
 	in := NewInput(event(order))
 	defer in.Release()
@@ -248,8 +248,8 @@ func TestSchema_HostileIsBounded(t *testing.T) {
 	}
 }
 
-// Each of these stops the process, or keeps it busy for seconds, in bare expr v1.17.8
-// at some length.
+// Each of these crashes the process, or blocks it for seconds, in bare expr v1.17.8 at some
+// length.
 func TestCompile_HostileSourceEndsAtOnce(t *testing.T) {
 	fill := func(unit string) string { return strings.Repeat(unit, maxSource/len(unit)) }
 	sources := []string{}

@@ -7,17 +7,17 @@ import (
 	"unicode/utf8"
 )
 
-// The operators and functions that need no meter: their work is bounded by the filter's
-// own text. They replace expr's, so that nil means the same everywhere and errors speak
-// of texts and numbers instead of Go types. The machine calls func(any, any) bool and
-// its like without allocating.
+// The operators and functions that need no charge: their work is bounded by the filter's
+// text. They replace expr's, so that nil means the same everywhere and errors name texts and
+// numbers instead of Go types. expr's VM calls func(any, any) bool and similar types without
+// allocating.
 //
 // A nil operand makes a comparison false and an arithmetic result nil.
 
-func less(a, b any) bool        { c, ok := compare(a, b, "<"); return ok && c < 0 }
-func lessOrEqual(a, b any) bool { c, ok := compare(a, b, "<="); return ok && c <= 0 }
-func more(a, b any) bool        { c, ok := compare(a, b, ">"); return ok && c > 0 }
-func moreOrEqual(a, b any) bool { c, ok := compare(a, b, ">="); return ok && c >= 0 }
+func less(a, b any) bool           { c, ok := compare(a, b, "<"); return ok && c < 0 }
+func lessOrEqual(a, b any) bool    { c, ok := compare(a, b, "<="); return ok && c <= 0 }
+func greater(a, b any) bool        { c, ok := compare(a, b, ">"); return ok && c > 0 }
+func greaterOrEqual(a, b any) bool { c, ok := compare(a, b, ">="); return ok && c >= 0 }
 
 func compare(a, b any, op string) (int, bool) {
 	switch x := a.(type) {
@@ -47,7 +47,7 @@ func compare(a, b any, op string) (int, bool) {
 
 func notEqual(a, b any) bool { return !equal(a, b) }
 
-// asBool is what a value means where true or false is needed; nil means false.
+// asBool converts a value to a condition; nil is false.
 func asBool(v any) bool {
 	switch v := v.(type) {
 	case bool:
@@ -102,7 +102,7 @@ func newSet(constants []any) *set {
 		case string:
 			s.texts[c] = struct{}{}
 			s.longest = max(s.longest, len(c))
-		case nil: // nothing is in a list by being nil
+		case nil: // nil is never in a list
 		default:
 			s.rest = append(s.rest, c)
 		}
@@ -113,7 +113,7 @@ func newSet(constants []any) *set {
 func inSet(a, constants any) bool {
 	s := constants.(constantSet).set
 	if text, ok := a.(string); ok {
-		if len(text) > s.longest { // a long text is not even hashed
+		if len(text) > s.longest { // a text longer than all constants is not hashed
 			return false
 		}
 		_, ok = s.texts[text]
@@ -171,7 +171,7 @@ func modulo(a, b any) any {
 	return arithmetic(a, b, "%", func(x, y int64) (int64, bool) { return x % y, true }, math.Mod)
 }
 
-// arithmetic counts with integers as long as they fit in 64 bits, else with floats.
+// arithmetic computes with integers if the result fits in 64 bits, otherwise with floats.
 func arithmetic(a, b any, op string, ints func(x, y int64) (int64, bool), floats func(x, y float64) float64) any {
 	if a == nil || b == nil {
 		return nil
@@ -242,10 +242,10 @@ func round(a any, name string, how func(float64) float64) any {
 	panic(faultf("%s takes a number, not %s", name, describe(a)))
 }
 
-func smaller(a, b any) any { return pick(a, b, "min", -1) }
-func larger(a, b any) any  { return pick(a, b, "max", 1) }
+func minimum(a, b any) any { return extremum(a, b, "min", -1) }
+func maximum(a, b any) any { return extremum(a, b, "max", 1) }
 
-func pick(a, b any, name string, sign int) any {
+func extremum(a, b any, name string, sign int) any {
 	if a == nil || b == nil {
 		return nil
 	}
@@ -258,7 +258,7 @@ func pick(a, b any, name string, sign int) any {
 	return a
 }
 
-// longestNumber bounds the texts that int and float read.
+// longestNumber bounds the texts that int and float parse.
 const longestNumber = 64
 
 func toInt(a any) any {
@@ -310,7 +310,7 @@ func toText(a any) any {
 	panic(faultf("string can't make a text of %s", describe(a)))
 }
 
-// sum adds up a list of numbers; nil elements count nothing.
+// sum adds the numbers of a list; nil elements are ignored.
 func sum(a any) any {
 	var total any = int64(0)
 	for _, e := range a.([]any) {
@@ -321,7 +321,7 @@ func sum(a any) any {
 	return total
 }
 
-// toInt64 turns the machine's own counts into the integers that the rest works with.
+// toInt64 converts the int counts of expr's VM to int64, the integer type of filters.
 func toInt64(a any) any { return int64(a.(int)) }
 
 func isASCII(s string) bool {

@@ -11,18 +11,18 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
-// path leads from a name in scope to a value: data, customer, country. Its text is the
-// name under which the value lies in the flat environment, and what an author reads.
+// path leads from a name in scope to a value: data, customer, country. Its text is both the
+// name of the value in the flat environment and its form in messages.
 type path []step
 
 // step is one member name or one array index.
 type step struct {
 	name    string
-	index   int // negative ones count from the end
+	index   int // a negative one counts from the end
 	isIndex bool
 }
 
-// String writes the path as an author would, and so that no two paths look alike.
+// String returns the path in the syntax of filters; different paths have different texts.
 func (p path) String() string {
 	var b strings.Builder
 	for i, s := range p {
@@ -49,8 +49,8 @@ func plainName(name string) bool {
 	return name != ""
 }
 
-// pathOf reads a chain of members as a path; false where a part of it is only known
-// when the filter runs, or where it hangs on something other than a name in scope.
+// pathOf reads a chain of members as a path; false if a part of it is only known when the
+// filter runs, or if it starts with something other than a name in scope.
 func pathOf(n ast.Node) (path, bool) {
 	switch n := n.(type) {
 	case *ast.IdentifierNode:
@@ -72,7 +72,7 @@ func pathOf(n ast.Node) (path, bool) {
 	return nil, false
 }
 
-// integer reads an integer literal with or without a sign.
+// integer reads an integer literal with an optional sign.
 func integer(n ast.Node) (int, bool) {
 	switch n := n.(type) {
 	case *ast.IntegerNode:
@@ -85,12 +85,12 @@ func integer(n ast.Node) (int, bool) {
 	return 0, false
 }
 
-// trie holds the payload paths of one filter, so that a single walk over the objects
-// on the way finds all of them.
+// trie holds the payload paths of one filter, so that one walk over the objects on these
+// paths finds all values.
 type trie struct {
-	key      string // the environment's name for the value that lies here, "" if it is only passed
+	key      string // name of this node's value in the environment, "" for an intermediate node
 	children []child
-	byName   map[string]int // index into children, once there are many
+	byName   map[string]int // index into children, if there are many
 }
 
 type child struct {
@@ -98,7 +98,7 @@ type child struct {
 	to *trie
 }
 
-// manyChildren is where a map lookup beats comparing names one by one.
+// manyChildren is the number from which a map lookup is faster than comparing names in turn.
 const manyChildren = 6
 
 func (t *trie) add(p path, key string) {
@@ -126,7 +126,7 @@ func (t *trie) add(p path, key string) {
 	}
 }
 
-// member gives the child for a member's name, -1 if no path goes there.
+// member returns the index of the child for a member's name, -1 if there is none.
 func (t *trie) member(name string) int {
 	if t.byName != nil {
 		if i, ok := t.byName[name]; ok {
@@ -142,8 +142,8 @@ func (t *trie) member(name string) int {
 	return -1
 }
 
-// find notes in found, child by child, where the paths go on from v. It looks at each
-// member or element once; of members with the same name the last one counts.
+// find stores the value of each child in found. It visits each member or element of v once;
+// of members with the same name the last one counts.
 func (t *trie) find(v jsonindex.Value, found []jsonindex.Value) {
 	switch v.Kind() {
 	case jsonindex.Object:
@@ -163,8 +163,7 @@ func (t *trie) find(v jsonindex.Value, found []jsonindex.Value) {
 	}
 }
 
-// findElements goes through an array once, side by side with the sorted places that
-// the paths ask for.
+// findElements walks an array once, in step with the sorted indexes of the children.
 func (t *trie) findElements(v jsonindex.Value, found []jsonindex.Value) {
 	type wanted struct{ at, child int }
 	var few [4]wanted

@@ -6,31 +6,31 @@ import (
 	"github.com/expr-lang/expr/ast"
 )
 
-// patcher rewrites a checked tree for the machine:
+// rewriter rewrites a checked tree for expr's VM:
 //
 //   - data.customer.country becomes one name in a flat environment, since a map lookup
 //     for each step of the path would cost more than the rest of the filter;
-//   - operators and functions become calls of ours (ops.go, meter.go);
-//   - each predicate pays for its rounds.
+//   - operators and functions become calls of ours (operators.go, cost.go);
+//   - each predicate is charged for its iterations.
 //
-// It panics at what the linter should not have let through.
-type patcher struct {
+// It panics on constructs that the linter should have refused.
+type rewriter struct {
 	found    map[string]path // the names that the tree now reads
-	literals map[int]bigInt  // by their place: FloatNodes that stand for integers
+	literals map[int]bigInt  // by position: the integers that FloatNodes stand for
 	loops    bool
-	watch    func(old, rewritten ast.Node) ast.Node // has the last word on each node outside of predicates; may be nil
+	observe  func(old, rewritten ast.Node) ast.Node // may replace each rewritten node outside predicates; may be nil
 }
 
-// value rewrites a node whose value is used as it is.
-func (p *patcher) value(n ast.Node) ast.Node {
+// value rewrites a node whose value may be of any kind.
+func (p *rewriter) value(n ast.Node) ast.Node {
 	out := p.rewrite(n)
-	if p.watch != nil {
-		out = p.watch(n, out)
+	if p.observe != nil {
+		out = p.observe(n, out)
 	}
 	return out
 }
 
-func (p *patcher) rewrite(n ast.Node) ast.Node {
+func (p *rewriter) rewrite(n ast.Node) ast.Node {
 	switch n := n.(type) {
 	case *ast.NilNode, *ast.BoolNode, *ast.StringNode, *ast.PointerNode:
 		return n
@@ -58,7 +58,7 @@ func (p *patcher) rewrite(n ast.Node) ast.Node {
 }
 
 // boolean rewrites a node whose value must be true or false.
-func (p *patcher) boolean(n ast.Node) ast.Node {
+func (p *rewriter) boolean(n ast.Node) ast.Node {
 	out := p.value(n)
 	if isBoolean(out) {
 		return out
@@ -66,7 +66,7 @@ func (p *patcher) boolean(n ast.Node) ast.Node {
 	return call(n, asBool, out)
 }
 
-// isBoolean tells whether a rewritten node can only be true or false.
+// isBoolean reports whether a rewritten node can only be true or false.
 func isBoolean(n ast.Node) bool {
 	switch n := n.(type) {
 	case *ast.BoolNode:
@@ -101,8 +101,8 @@ func booleanCall(callee ast.Node) bool {
 	return false
 }
 
-// member rewrites a chain of members: wholly where the path is known, else step by step.
-func (p *patcher) member(n ast.Node) ast.Node {
+// member rewrites a chain of members: as one name if the path is known, else step by step.
+func (p *rewriter) member(n ast.Node) ast.Node {
 	if to, ok := pathOf(n); ok && (to[0].name == "data" || len(to) == 1 || len(to) == 2 && to[0].name == "headers" && !to[1].isIndex) {
 		key := to.String()
 		p.found[key] = to
@@ -117,7 +117,7 @@ func (p *patcher) member(n ast.Node) ast.Node {
 	panic(fmt.Sprintf("no rule for %T", n))
 }
 
-func (p *patcher) unary(n *ast.UnaryNode) ast.Node {
+func (p *rewriter) unary(n *ast.UnaryNode) ast.Node {
 	switch n.Operator {
 	case "!", "not":
 		return at(n, &ast.UnaryNode{Operator: "not", Node: p.boolean(n.Node)})
@@ -136,8 +136,8 @@ func (p *patcher) unary(n *ast.UnaryNode) ast.Node {
 	return call(n, negate, p.value(n.Node))
 }
 
-// comparisons has the replacements of operators: the static one is for where one side is
-// a constant, so that the work is bounded by the filter's text.
+// comparisons has the replacements of operators: the static one is used if one side is a
+// constant, so that the work is bounded by the filter's text.
 var comparisons = map[string]struct {
 	static  func(a, b any) bool
 	metered string
@@ -146,17 +146,17 @@ var comparisons = map[string]struct {
 	"!=":         {notEqual, fnNotEqual},
 	"<":          {less, fnLess},
 	"<=":         {lessOrEqual, fnLessEq},
-	">":          {more, fnMore},
-	">=":         {moreOrEqual, fnMoreEq},
+	">":          {greater, fnMore},
+	">=":         {greaterOrEqual, fnMoreEq},
 	"startsWith": {startsWith, fnStarts},
 	"endsWith":   {endsWith, fnEnds},
 	"contains":   {nil, fnContains},
 	"in":         {nil, fnIn},
 }
 
-var sums = map[string]func(a, b any) any{"+": add, "-": subtract, "*": multiply, "/": divide, "%": modulo}
+var arithmeticOperators = map[string]func(a, b any) any{"+": add, "-": subtract, "*": multiply, "/": divide, "%": modulo}
 
-func (p *patcher) binary(n *ast.BinaryNode) ast.Node {
+func (p *rewriter) binary(n *ast.BinaryNode) ast.Node {
 	switch n.Operator {
 	case "&&", "and", "||", "or":
 		return at(n, &ast.BinaryNode{Operator: n.Operator, Left: p.boolean(n.Left), Right: p.boolean(n.Right)})
@@ -167,7 +167,7 @@ func (p *patcher) binary(n *ast.BinaryNode) ast.Node {
 		return call(n, fnMatches, p.value(n.Left), &ast.ConstantNode{Value: re})
 	}
 	left, right := p.value(n.Left), p.value(n.Right)
-	if f, ok := sums[n.Operator]; ok {
+	if f, ok := arithmeticOperators[n.Operator]; ok {
 		return call(n, f, left, right)
 	}
 	how, ok := comparisons[n.Operator]
@@ -183,7 +183,7 @@ func (p *patcher) binary(n *ast.BinaryNode) ast.Node {
 	return call(n, how.metered, left, right)
 }
 
-func (p *patcher) array(n *ast.ArrayNode) ast.Node {
+func (p *rewriter) array(n *ast.ArrayNode) ast.Node {
 	nodes := make([]ast.Node, len(n.Nodes))
 	constants := make([]any, len(n.Nodes))
 	all := true
@@ -204,7 +204,7 @@ func isConstant(n ast.Node) bool {
 	return ok
 }
 
-// constant gives the value of a rewritten literal.
+// constant returns the value of a rewritten literal.
 func constant(n ast.Node) (any, bool) {
 	switch n := n.(type) {
 	case *ast.NilNode:
@@ -232,7 +232,7 @@ func constantList(n ast.Node) ([]any, bool) {
 	return l, ok
 }
 
-func (p *patcher) builtin(n *ast.BuiltinNode) ast.Node {
+func (p *rewriter) builtin(n *ast.BuiltinNode) ast.Node {
 	r := allowed[n.Name]
 	if !r.predicate {
 		args := make([]ast.Node, len(n.Arguments))
@@ -245,13 +245,13 @@ func (p *patcher) builtin(n *ast.BuiltinNode) ast.Node {
 		return call(n, r.static, args...)
 	}
 	p.loops = true
-	over := p.opened(n)
+	over := p.predicateList(n)
 	if n.Name == "sum" && len(n.Arguments) == 1 {
 		return call(n, sum, over)
 	}
-	watch := p.watch
-	p.watch = nil // not for each element
-	defer func() { p.watch = watch }()
+	watch := p.observe
+	p.observe = nil // not for each element
+	defer func() { p.observe = watch }()
 	body := n.Arguments[1].(*ast.PredicateNode).Node
 	name, pay, inner := n.Name, fnChargeCondition, body
 	if name == "map" || name == "sum" {
@@ -269,9 +269,9 @@ func (p *patcher) builtin(n *ast.BuiltinNode) ast.Node {
 	return loop
 }
 
-// opened rewrites the first argument of a predicate into a list that the machine can
-// go through.
-func (p *patcher) opened(n *ast.BuiltinNode) ast.Node {
+// predicateList rewrites the first argument of a predicate into a list that expr's VM can
+// iterate over.
+func (p *rewriter) predicateList(n *ast.BuiltinNode) ast.Node {
 	name := "the list that " + n.Name + " goes through"
 	if to, ok := pathOf(n.Arguments[0]); ok {
 		name = to.String()
@@ -279,14 +279,14 @@ func (p *patcher) opened(n *ast.BuiltinNode) ast.Node {
 	return call(n.Arguments[0], fnList, p.value(n.Arguments[0]), &ast.StringNode{Value: name})
 }
 
-// size counts the nodes below n.
+// size returns the number of nodes below n.
 func size(n ast.Node) int {
 	count := 0
 	walk(n, func(ast.Node) { count++ })
 	return count
 }
 
-// call makes a call of fn, a function or the name of a metered one, in place of n.
+// call returns a call of fn, a function or the name of a metered one, at the position of n.
 func call(n ast.Node, fn any, args ...ast.Node) ast.Node {
 	var callee ast.Node = &ast.ConstantNode{Value: fn}
 	if name, ok := fn.(string); ok {
@@ -295,7 +295,7 @@ func call(n ast.Node, fn any, args ...ast.Node) ast.Node {
 	return at(n, &ast.CallNode{Callee: at(n, callee), Arguments: args})
 }
 
-// at gives a new node the place of the one it stands for.
+// at sets the position of a new node to that of the node it replaces.
 func at[N ast.Node](old ast.Node, n N) N {
 	n.SetLocation(old.Location())
 	return n

@@ -12,8 +12,8 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
-// shape is what a JSON Schema says about a value, as far as a filter can be checked
-// against it. The zero shape may be anything.
+// shape is the part of a JSON Schema that a filter can be checked against. The zero shape
+// allows any value.
 type shape struct {
 	kind   shapeKind
 	fields map[string]*shape // of an object
@@ -33,15 +33,15 @@ const (
 	object
 )
 
-// The limits of reading schemas: a schema may refer to itself, and grow without end.
+// The limits of reading schemas: a schema may refer to itself and expand without end.
 const (
 	maxSchemaBytes = 1 << 20
 	maxShapeDepth  = 12
 	maxShapes      = 2_000 // in one schema
 )
 
-// payloadShape is what all the schemas together say of data: a field that any of them
-// knows is known, and one that two of them see differently may be anything.
+// payloadShape merges the schemas of data: a field of any schema is known, and a field that
+// two schemas describe differently may be anything.
 func payloadShape(schemas [][]byte) (*shape, error) {
 	if len(schemas) == 0 {
 		return &shape{}, nil
@@ -98,7 +98,7 @@ func (r *schemaReader) shape(v jsonindex.Value, depth int) *shape {
 	return &shape{}
 }
 
-// schemaType is the one type that v allows, null aside; "" for several or none.
+// schemaType returns the only type that v allows besides null; "" for several or none.
 func schemaType(v jsonindex.Value) string {
 	t := v.Get("type")
 	if t.Kind() == jsonindex.String {
@@ -123,7 +123,7 @@ func schemaType(v jsonindex.Value) string {
 	return ""
 }
 
-// composed tells whether other parts of the schema may add fields.
+// composed reports whether other parts of the schema may add fields.
 func composed(v jsonindex.Value) bool {
 	for _, word := range []string{"anyOf", "oneOf", "allOf", "if", "dependentSchemas", "dependencies", "patternProperties", "$dynamicRef"} {
 		if v.Get(word).Exists() {
@@ -138,8 +138,8 @@ func (r *schemaReader) object(v jsonindex.Value, depth int) *shape {
 	for name, field := range v.Get("properties").Members() {
 		s.fields[name] = r.shape(field, depth+1)
 	}
-	// A schema that lists fields and is silent about others would by the standard allow
-	// them; here it does not, or no misspelt field would ever be found.
+	// By the standard, a schema that lists fields without additionalProperties allows others;
+	// here it does not, otherwise no misspelt field would ever be found.
 	switch more := v.Get("additionalProperties"); more.Kind() {
 	case jsonindex.Missing:
 		s.open = len(s.fields) == 0
@@ -208,7 +208,7 @@ func merge(a, b *shape) *shape {
 	return s
 }
 
-// exprType is the shape in expr's words.
+// exprType returns the shape as a type of expr's checker.
 func (s *shape) exprType() types.Type {
 	switch s.kind {
 	case boolean:

@@ -8,20 +8,20 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
-// A filter sees a JSON value as nil (null or missing), bool, int64 (an integer that
-// fits), bigInt (one that does not), float64, string, list (an array) or jsondoc.Value (an object, read member by
-// member when asked).
+// In a filter, a JSON value is nil (null or missing), bool, int64 (an integer that fits),
+// bigInt (one that does not), float64, string, list (an array) or jsonindex.Value (an object,
+// whose members are read on demand).
 
-// maxList is how many elements of an array a filter may go through one by one.
+// maxList is the number of elements of an array that a filter may iterate over.
 const maxList = 20_000
 
-// list is an array whose elements are wrapped when somebody goes through them. It is a
-// struct around a pointer because expr follows bare pointers.
+// list is an array whose elements are wrapped on iteration. It is a struct around a pointer
+// because expr dereferences bare pointers.
 type list struct{ *elements }
 
 type elements struct {
 	v   jsonindex.Value
-	all []any // nil until asked for
+	all []any // nil until first use
 }
 
 func wrap(v jsonindex.Value) any {
@@ -58,15 +58,15 @@ func (l list) open() []any {
 	return l.all
 }
 
-// fault is an error of a run: what went wrong, in the author's words.
+// fault is an error of a run, with a message for the author.
 type fault struct{ message string }
 
-// Error gives the message.
+// Error returns the message.
 func (f *fault) Error() string { return f.message }
 
 func faultf(format string, args ...any) *fault { return &fault{fmt.Sprintf(format, args...)} }
 
-// describe names a value in a message: its kind, and itself where it is short.
+// describe returns a value's description in messages: its kind, and the value if it is short.
 func describe(v any) string {
 	switch v := v.(type) {
 	case nil:
@@ -103,8 +103,7 @@ func isContainer(v any) bool {
 	return false
 }
 
-// equal compares as JSON does: values of different kinds differ, numbers are compared
-// exactly.
+// equal compares JSON values: values of different kinds differ, numbers are compared exactly.
 func equal(a, b any) bool {
 	switch x := a.(type) {
 	case string:
@@ -160,7 +159,7 @@ func compareNumbers(a, b any) int {
 	return 0
 }
 
-// compareSame calls NaN equal to all.
+// compareSame compares two numbers of one type; NaN is equal to every number.
 func compareSame[T int64 | float64](x, y T) int {
 	switch {
 	case x < y:
@@ -171,7 +170,7 @@ func compareSame[T int64 | float64](x, y T) int {
 	return 0
 }
 
-// compareIntFloat is exact beyond 2^53, where turning x into a float64 would round it.
+// compareIntFloat compares exactly, also beyond 2^53, where converting x to float64 rounds.
 func compareIntFloat(x int64, y float64) int {
 	if y >= math.MaxInt64 { // that constant rounds up to 2^63
 		return -1
