@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// AppendString appends s to b as a JSON string. What needs no escapes, as most names and
-// ids, takes no memory but b's.
+// AppendString appends s to b as a JSON string. A string without escapes, as most names and
+// ids, allocates no memory besides b.
 func AppendString(b []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c > '~' {
@@ -20,9 +20,8 @@ func AppendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// AppendCanonical appends v in a form that is the same for texts that mean the same: without
-// white space, members sorted by name, strings escaped in one way. Numbers stay as they are
-// written.
+// AppendCanonical appends v in a form that is the same for equivalent texts: without white
+// space, members sorted by name, strings escaped in one way. Numbers stay as written.
 func AppendCanonical(b []byte, v Value) []byte {
 	switch v.Kind() {
 	case String:

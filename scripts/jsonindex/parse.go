@@ -1,10 +1,10 @@
 // Package jsonindex reads a JSON text once: it checks that the text is well formed
-// (RFC 8259, UTF-8, bounded nesting) and notes where each value lies. Nothing is
-// decoded until it is asked for, and the bytes themselves are never copied, so
-// numbers keep all their digits and objects the order of their members.
+// (RFC 8259, UTF-8, bounded nesting) and records the position of each value. Values are
+// decoded on demand, and the bytes themselves are never copied, so numbers keep all
+// their digits and objects the order of their members.
 //
-// It knows nothing of events, scripts or HTTP; it is the one JSON reader for text
-// that comes from outside.
+// The package knows no events, scripts or HTTP; it is the only JSON reader for
+// untrusted text.
 package jsonindex
 
 import (
@@ -13,7 +13,7 @@ import (
 	"unicode/utf8"
 )
 
-// DefaultMaxDepth is how deep arrays and objects may nest when Limits does not say.
+// DefaultMaxDepth is the maximum nesting of arrays and objects if Limits sets none.
 const DefaultMaxDepth = 128
 
 // maxBytes keeps offsets within 32 bits.
@@ -25,21 +25,21 @@ type Limits struct {
 	NoDuplicates bool // refuse an object that names a member twice
 }
 
-// SyntaxError says what is wrong with a JSON text and where.
+// SyntaxError is an error in a JSON text, with its position.
 type SyntaxError struct {
-	Offset int // bytes before the place of the error
+	Offset int // bytes before the error
 	Line   int // 1-based
 	Column int // 1-based, in bytes
 	Msg    string
 }
 
-// Error gives the message with its place.
+// Error returns the message with its position.
 func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("%s at line %d, column %d (offset %d)", e.Msg, e.Line, e.Column, e.Offset)
 }
 
-// node is one value of the text. Nodes lie in document order: the first child of a
-// container is the node right after it, and next leads past the whole subtree.
+// node is one value of the text. Nodes are in document order: the first child of a
+// container is the node right after it, and next points past the whole subtree.
 type node struct {
 	start, end       uint32 // the value's bytes; a string's without its quotes
 	keyStart, keyEnd uint32 // the member's name without its quotes
@@ -51,7 +51,7 @@ type node struct {
 }
 
 // Doc is a parsed text. It keeps a reference to the bytes it was parsed from, which
-// must not change while the Doc is in use. A Doc may be read by many goroutines.
+// must not change while the Doc is in use. A Doc is safe for concurrent reads.
 type Doc struct {
 	src   []byte
 	nodes []node
@@ -176,7 +176,7 @@ func (p *parser) object(i int) error {
 		if err := p.value(start, end, escaped); err != nil {
 			return err
 		}
-		if p.noDuplicates && count < 16 && p.seen(i, child) {
+		if p.noDuplicates && count < 16 && p.isDuplicate(i, child) {
 			return p.errorAt(keyAt, fmt.Sprintf("the member %q is named twice", p.src[start:end]))
 		}
 		count++
@@ -199,9 +199,9 @@ func (p *parser) object(i int) error {
 	return nil
 }
 
-// seen tells whether an earlier member of object i has the name of member child.
-// It is for small objects; distinct does large ones in one go.
-func (p *parser) seen(i, child int) bool {
+// isDuplicate reports whether an earlier member of object i has the name of member child.
+// It is for small objects; distinct checks all members of a large one at once.
+func (p *parser) isDuplicate(i, child int) bool {
 	name := p.d.key(int32(child))
 	for j := i + 1; j < child; j = int(p.d.nodes[j].next) {
 		if p.d.key(int32(j)) == name {
@@ -269,7 +269,7 @@ func (p *parser) leave() {
 	p.pos++
 }
 
-// str reads a string whose opening quote is at pos and gives the place of its inside.
+// str reads a string whose opening quote is at pos and returns the bounds of its content.
 func (p *parser) str() (start, end uint32, escaped bool, err error) {
 	open := p.pos
 	i := open + 1
@@ -295,7 +295,7 @@ func (p *parser) str() (start, end uint32, escaped bool, err error) {
 	return 0, 0, false, p.errorAt(open, "string is not closed")
 }
 
-// escapeLen gives the length of the escape that b starts with, 0 if it is none.
+// escapeLen returns the length of the escape at the start of b, 0 if there is none.
 func escapeLen(b []byte) int {
 	if len(b) < 2 {
 		return 0

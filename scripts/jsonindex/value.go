@@ -11,7 +11,7 @@ import (
 // Kind is the type of a JSON value.
 type Kind uint8
 
-// The kinds of JSON values. Missing is the kind of a Value that is not there.
+// The kinds of JSON values. Missing is the kind of a Value that does not exist.
 const (
 	Missing Kind = iota
 	Null
@@ -23,7 +23,7 @@ const (
 	Object
 )
 
-// String names the kind as JSON Schema does.
+// String returns the name of the kind in JSON Schema.
 func (k Kind) String() string {
 	return [...]string{"missing", "null", "boolean", "boolean", "number", "string", "array", "object"}[k]
 }
@@ -34,7 +34,7 @@ type Value struct {
 	i int32
 }
 
-// Root is the whole text's value.
+// Root returns the value of the whole text.
 func (d *Doc) Root() Value {
 	if len(d.nodes) == 0 {
 		return Value{}
@@ -42,10 +42,10 @@ func (d *Doc) Root() Value {
 	return Value{d, 0}
 }
 
-// Values is the number of values in the text, containers included.
+// Values returns the number of values in the text, including containers.
 func (d *Doc) Values() int { return len(d.nodes) }
 
-// Kind tells what v is; Missing for the zero Value.
+// Kind returns the kind of v; Missing for the zero Value.
 func (v Value) Kind() Kind {
 	if v.d == nil {
 		return Missing
@@ -53,11 +53,11 @@ func (v Value) Kind() Kind {
 	return v.d.nodes[v.i].kind
 }
 
-// Exists tells whether v is in the text at all; null exists.
+// Exists reports whether v is in the text; null exists.
 func (v Value) Exists() bool { return v.d != nil }
 
-// Raw gives v's bytes as they stand in the text, a string's with its quotes. They
-// belong to the text.
+// Raw returns v's bytes as written in the text, a string's with its quotes. They share the
+// text's memory.
 func (v Value) Raw() []byte {
 	if v.d == nil {
 		return nil
@@ -69,7 +69,7 @@ func (v Value) Raw() []byte {
 	return v.d.src[n.start:n.end]
 }
 
-// Offset is where v starts in the text, in bytes.
+// Offset returns the position of v in the text, in bytes.
 func (v Value) Offset() int {
 	if v.d == nil {
 		return 0
@@ -80,7 +80,7 @@ func (v Value) Offset() int {
 	return int(v.d.nodes[v.i].start)
 }
 
-// Len is the number of elements of an array or members of an object, otherwise 0.
+// Len returns the number of elements of an array or members of an object, otherwise 0.
 func (v Value) Len() int {
 	if v.d == nil {
 		return 0
@@ -88,8 +88,8 @@ func (v Value) Len() int {
 	return int(v.d.nodes[v.i].count)
 }
 
-// Size is the number of values in v's subtree, v included; what decoding v would
-// have to make. 0 when v is missing.
+// Size returns the number of values in v's subtree including v, which is the number of
+// values that decoding v creates. It is 0 if v is missing.
 func (v Value) Size() int {
 	if v.d == nil {
 		return 0
@@ -97,8 +97,8 @@ func (v Value) Size() int {
 	return int(v.d.nodes[v.i].next - v.i)
 }
 
-// Members goes over an object's members in the order of the text. Names are
-// unescaped; a name that stands twice comes twice.
+// Members iterates over an object's members in the order of the text. Names are
+// unescaped; a duplicate name occurs twice.
 func (v Value) Members() iter.Seq2[string, Value] {
 	return func(yield func(string, Value) bool) {
 		if v.Kind() != Object {
@@ -114,7 +114,7 @@ func (v Value) Members() iter.Seq2[string, Value] {
 	}
 }
 
-// Elements goes over an array's elements.
+// Elements iterates over an array's elements.
 func (v Value) Elements() iter.Seq2[int, Value] {
 	return func(yield func(int, Value) bool) {
 		if v.Kind() != Array {
@@ -130,8 +130,8 @@ func (v Value) Elements() iter.Seq2[int, Value] {
 	}
 }
 
-// Get finds the member called name; the last one, as JSON.parse does, when it stands
-// more than once. It looks through the members one by one.
+// Get returns the member called name; of duplicates the last one, as JSON.parse does. It
+// searches the members linearly.
 func (v Value) Get(name string) Value {
 	var found Value
 	if v.Kind() != Object {
@@ -153,8 +153,8 @@ func (v Value) Get(name string) Value {
 	return found
 }
 
-// Text gives a string's characters, unescaped; for other kinds the empty string. An
-// unescaped string shares the text's memory.
+// Text returns a string's characters, unescaped; for other kinds the empty string. A string
+// without escapes shares the text's memory.
 func (v Value) Text() string {
 	if v.Kind() != String {
 		return ""
@@ -163,7 +163,7 @@ func (v Value) Text() string {
 	return v.d.text(n.start, n.end, n.escaped)
 }
 
-// Int64 gives a number that is written as an integer and fits in 64 bits.
+// Int64 returns a number that is written as an integer and fits in 64 bits.
 func (v Value) Int64() (int64, bool) {
 	if v.Kind() != Number {
 		return 0, false
@@ -172,7 +172,7 @@ func (v Value) Int64() (int64, bool) {
 	return i, err == nil
 }
 
-// Float64 gives a number as the nearest double; one out of range is ±Inf.
+// Float64 returns a number as the nearest double; one out of range is ±Inf.
 func (v Value) Float64() float64 {
 	if v.Kind() != Number {
 		return math.NaN()
@@ -181,7 +181,7 @@ func (v Value) Float64() float64 {
 	return f
 }
 
-// key gives the name of member j.
+// key returns the name of member j.
 func (d *Doc) key(j int32) string {
 	n := &d.nodes[j]
 	return d.text(n.keyStart, n.keyEnd, n.keyEscaped)
@@ -192,12 +192,12 @@ func (d *Doc) text(start, end uint32, escaped bool) string {
 		return view(d.src[start:end])
 	}
 	var s string
-	// The parser has checked the escapes, and encoding/json knows the surrogates.
+	// The parser has checked the escapes, and encoding/json decodes the surrogates.
 	if json.Unmarshal(d.src[start-1:end+1], &s) != nil {
 		return view(d.src[start:end])
 	}
 	return s
 }
 
-// view is a string over b's memory: no copy, for texts that do not change.
+// view returns a string that shares b's memory, for texts that do not change.
 func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
