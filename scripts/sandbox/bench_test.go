@@ -27,14 +27,14 @@ export default function transform(event, request) {
   }
 }`
 
-// cpu is what this process and the children pid have used.
+// cpu returns the CPU time that this process and the children pid have used.
 func cpu(pids []string) time.Duration {
 	var u unix.Rusage
 	_ = unix.Getrusage(unix.RUSAGE_SELF, &u)
 	return time.Duration(u.Utime.Nano()+u.Stime.Nano()) + childrenCPU(pids)
 }
 
-// childrenCPU is what the children pid have used.
+// childrenCPU returns the CPU time that the children pid have used.
 func childrenCPU(pids []string) (total time.Duration) {
 	for _, text := range pids {
 		pid, _ := strconv.Atoi(text)
@@ -46,12 +46,12 @@ func childrenCPU(pids []string) (total time.Duration) {
 	return total
 }
 
-// BenchmarkTransform counts the CPU time of both sides of the pipe. The plain case does
-// the same in Go, for the ratio.
+// BenchmarkTransform measures the CPU time of both sides of the pipe. The plain case does the
+// same work in Go, for the ratio.
 func BenchmarkTransform(b *testing.B) {
 	p := start(b, sandbox.Config{})
 	prog := compile(b, p, benchSource)
-	time.Sleep(300 * time.Millisecond) // all children are there
+	time.Sleep(300 * time.Millisecond) // all children are running
 	for _, items := range []int{2, 24} {
 		ev := event(string(scriptstest.Order(items)))
 		res, err := p.Run(b.Context(), prog, ev, post)

@@ -16,22 +16,22 @@ import (
 	"switchhook/scripts/transform"
 )
 
-// childVariable marks a process as a child. Its value holds the limits, as JSON.
+// childVariable marks a process as a child. Its value is the limits, as JSON.
 const childVariable = "SWITCHHOOK_SANDBOX_CHILD"
 
-// namespaceVariable tells a child that it was started with a network of its own.
+// namespaceVariable tells a child that it was started in its own network namespace.
 const namespaceVariable = "SWITCHHOOK_SANDBOX_NAMESPACE"
 
 const (
 	maxStackBytes  = 16 << 20 // a Go stack that grows beyond it ends the child
 	maxFrame       = 256 << 20
-	flushBytes     = 64 << 10             // answers are written at the latest when they are that large
-	watchEvery     = 5 * time.Millisecond // how long an answer waits for the run after it
-	compileAllowed = 10                   // compiling may take that many times as long as a run
+	flushBytes     = 64 << 10             // answers are written when they reach this size
+	watchEvery     = 5 * time.Millisecond // how long an answer waits to be written with the next one
+	compileAllowed = 10                   // factor by which compiling may take longer than a run
 )
 
 // RunIfChild serves scripts and never returns if this process was started as a sandbox
-// child. It must be the first call of main, and of TestMain where tests start a Pool.
+// child. It must be the first call of main, and of TestMain in packages whose tests start a Pool.
 func RunIfChild() {
 	settings, ok := os.LookupEnv(childVariable)
 	if !ok {
@@ -49,8 +49,8 @@ func RunIfChild() {
 	os.Exit(0)
 }
 
-// server is the inside of a child: one loop that reads, runs and answers. It needs no
-// goroutine of its own for reading, since the parent always reads while it writes.
+// server is the main loop of a child: it reads, runs and answers. It needs no separate
+// goroutine for reading, since the parent always reads while it writes.
 type server struct {
 	limits   scripts.Limits
 	shared   *shared
@@ -59,16 +59,16 @@ type server struct {
 	cpu      time.Duration // of this process, when the last job ended
 	base     int64         // bytes the Go runtime had mapped before the first job
 	memory   int64         // bytes allocated in all, when the last job ended
-	retiring bool          // this process has grown too much: the next job goes to a new one
+	retiring bool          // this process has grown too much: the next job must run in a new one
 
 	mu  sync.Mutex // guards out: the watchdog writes it too when a run takes long
 	out []byte
 }
 
-// program is one that the parent has sent. It is loaded by the first run that needs it,
-// so that what this takes counts as that run's.
+// program is a program that the parent has sent. The first run that needs it loads it, so
+// that the cost of loading is charged to that run.
 type program struct {
-	source *scripts.Program // nil once it is loaded
+	source *scripts.Program // nil after loading
 	loaded *transform.Loaded
 }
 
@@ -111,8 +111,7 @@ func serve(limits scripts.Limits) error {
 	return s.loop()
 }
 
-// loop handles whole frames as long as there are any, and writes the answers before it
-// waits for more.
+// loop handles all complete frames, and writes the answers before it waits for more.
 func (s *server) loop() error {
 	in := make([]byte, 0, 128<<10)
 	start := 0
@@ -133,7 +132,7 @@ func (s *server) loop() error {
 				return err
 			}
 			start += frameHeader + n
-			if s.retiring { // the parent gives the jobs that are left to another process
+			if s.retiring { // the parent gives the remaining jobs to another process
 				return s.flush()
 			}
 		}
@@ -205,7 +204,7 @@ func (s *server) run(f *fields) error {
 	if err == nil {
 		res, err = l.Run(ev, req, s.limits, s.watch.interruptible)
 	}
-	res.CPU, res.Memory = s.ended()
+	res.CPU, res.Memory = s.accountJob()
 	return s.answer(job, res.CPU, err, kindResult, func(b []byte) []byte { return appendResult(b, &res) })
 }
 
@@ -222,21 +221,21 @@ func (s *server) compile(f *fields) error {
 	limits.Soft *= compileAllowed
 	s.watch.begin(s.cpu, limits.Soft)
 	p, err := transform.Compile(source, limits, s.watch.interruptible)
-	took, _ := s.ended()
+	took, _ := s.accountJob()
 	return s.answer(job, took, err, kindCompiled, func(b []byte) []byte { return appendProgram(b, p) })
 }
 
-// ended closes the books of a job and gives the CPU time it took and the bytes it allocated.
-func (s *server) ended() (took time.Duration, memory int64) {
+// accountJob ends the accounting of a job and returns its CPU time and allocated bytes.
+func (s *server) accountJob() (took time.Duration, memory int64) {
 	now := processCPU()
 	took, s.cpu = now-s.cpu, now
 	allocated := allocatedMemory()
 	memory, s.memory = allocated-s.memory, allocated
 	s.shared.begin(0, now)
 	s.watch.end()
-	// What a wasteful run left must not be charged to the next one. Garbage can be collected,
-	// but what was mapped counts against the limit for good: a process that has mapped more
-	// than the collector lets it (see warmUp) makes room for a new one.
+	// Memory left by a wasteful run must not be charged to the next one. Garbage can be
+	// collected, but mapped memory counts against the limit forever: a process that has mapped
+	// more than the collector's limit (see warmUp) is replaced by a new one.
 	if took > 2*time.Millisecond {
 		s.retiring = mappedMemory()-s.base > s.limits.Memory*8/10
 		if !s.retiring && readMetric("/memory/classes/heap/objects:bytes") > s.limits.Memory/4 {

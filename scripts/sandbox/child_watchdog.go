@@ -7,24 +7,24 @@ import (
 	"time"
 )
 
-// watchdog looks every few milliseconds while runs are on. It interrupts a run, or a check,
-// that has used its CPU time; the wall clock does not count, since the process may have had
-// to wait for a processor. It also lets go of the answers that wait behind a long run.
+// watchdog checks every few milliseconds during runs. It interrupts a run, or a check, that
+// has used its CPU time; wall time does not count, since the process may have waited for a
+// processor. It also writes the answers that wait behind a long run.
 type watchdog struct {
 	server *server
 	timer  *time.Timer
 
-	mu        sync.Mutex
-	running   bool          // the timer is set
-	began     time.Duration // CPU time of the process
-	soft      time.Duration // CPU time after which the run is interrupted
-	interrupt func()        // nil while no run is on
-	looked    bool          // where the run hangs
+	mu          sync.Mutex
+	running     bool          // the timer is set
+	began       time.Duration // CPU time of the process
+	soft        time.Duration // CPU time after which the run is interrupted
+	interrupt   func()        // nil if no run is active
+	locatedHang bool          // the stack of the hanging run was inspected
 }
 
 func (w *watchdog) begin(cpu, soft time.Duration) {
 	w.mu.Lock()
-	w.began, w.soft, w.looked = cpu, soft, false
+	w.began, w.soft, w.locatedHang = cpu, soft, false
 	if !w.running {
 		w.running = true
 		w.timer.Reset(watchEvery)
@@ -65,8 +65,8 @@ func (w *watchdog) check() {
 		left := w.soft - (processCPU() - w.began)
 		if left <= 0 {
 			w.interrupt()
-			if left < -w.soft/4 && !w.looked { // it is in a built-in function that can't be interrupted
-				w.looked = true
+			if left < -w.soft/4 && !w.locatedHang { // it is in a built-in function that can't be interrupted
+				w.locatedHang = true
 				w.server.shared.words.inRegexp.Store(inRegexp())
 			}
 		} else {
@@ -77,7 +77,7 @@ func (w *watchdog) check() {
 }
 
 // inRegexp reports whether a goroutine of the process is in Go's regexp package, or compiles
-// a pattern. Nothing but a script's run is, once the process is ready.
+// a pattern. After the process is ready, only a script's run can be.
 func inRegexp() bool {
 	stacks := make([]byte, 32<<10)
 	stacks = stacks[:runtime.Stack(stacks, true)]

@@ -3,23 +3,23 @@ package sandbox
 import "time"
 
 const (
-	lookahead    = 5 * time.Millisecond // CPU time of the jobs a child has, if it has more than one
-	costUnknown  = 5 * time.Millisecond // of a compilation, and of a program's runs until one is through
+	lookahead    = 5 * time.Millisecond // maximum CPU time of a child's jobs, if it has more than one
+	costUnknown  = 5 * time.Millisecond // of a compilation, and of a program's runs until the first one ends
 	maxEstimates = 4096
 )
 
-// estimate is the CPU time that a program's next run is expected to take: an average in
-// which the latest runs count most. The pool's mutex guards it; nil is a compilation's.
+// estimate is the expected CPU time of a program's next run: an average weighted towards the
+// latest runs. The pool's mutex guards it; the estimate of a compilation is nil.
 type estimate struct {
-	cpu time.Duration // 0 while no run is through
+	cpu time.Duration // 0 until a run has ended
 }
 
-// estimateOf gives a program's estimate. p.mu is held.
+// estimateOf returns a program's estimate. p.mu must be held.
 func (p *Pool) estimateOf(hash string) *estimate {
 	e := p.estimates[hash]
 	if e == nil {
 		if len(p.estimates) >= maxEstimates {
-			for some := range p.estimates { // any: it is soon learnt again
+			for some := range p.estimates { // any entry: it is soon learnt again
 				delete(p.estimates, some)
 				break
 			}
@@ -37,9 +37,9 @@ func (e *estimate) cost() time.Duration {
 	return e.cpu
 }
 
-// learn takes a run's CPU time, as a child says that may lie. A single long run, in which
-// the child collected its garbage, must not count as much as many: the children would get
-// too little at once.
+// learn updates the estimate with a run's CPU time as reported by the child, which may lie.
+// A single long run, during which the child collected its garbage, must not count as much as
+// many long ones: the children would get too few jobs at once.
 func (e *estimate) learn(took, atMost time.Duration) {
 	switch took = min(took, atMost); {
 	case e == nil || took <= 0:

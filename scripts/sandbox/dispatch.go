@@ -8,11 +8,11 @@ import (
 )
 
 const (
-	maxPipelined = 32 // jobs a child has at most
-	maxDeaths    = 4  // children that may die under a job that is not known to be the cause
+	maxPipelined = 32 // maximum number of jobs of a child
+	maxDeaths    = 4  // children that may die with a job that is not known to be the cause
 )
 
-// job is one run or compilation on its way.
+// job is one queued or running run or compilation.
 type job struct {
 	id      uint64
 	program *scripts.Program // nil: compile
@@ -20,9 +20,9 @@ type job struct {
 	done    chan outcome     // capacity 1: the first outcome counts
 
 	estimate  *estimate     // of the program; nil for a compilation
-	cost      time.Duration // what it was expected to take when a child got it
+	cost      time.Duration // its estimate when it was given to a child
 	deaths    int           // children that died while they had it
-	abandoned bool          // nobody waits for it any more
+	abandoned bool          // its caller has stopped waiting
 }
 
 type outcome struct {
@@ -31,23 +31,23 @@ type outcome struct {
 	err     *scripts.Error
 }
 
-// finish gives the outcome to whoever waits. p.mu is held.
+// finish sends the outcome to the caller. p.mu must be held.
 func (j *job) finish(out outcome) {
 	j.abandoned = true
 	select {
 	case j.done <- out:
-	default: // it was taken back, run twice, and this is the second answer
+	default: // it was reclaimed and run twice, and this is the second answer
 	}
 }
 
-// dispatch gives queued jobs to the children that have the least to do, but not so many
-// that one would wait long behind the others. p.mu is held.
+// dispatch gives queued jobs to the least loaded children, but only as many as keep the wait
+// behind other jobs short. p.mu must be held.
 func (p *Pool) dispatch() {
 	for p.queue.count > 0 {
 		turn := p.queue.first()
 		j := turn.jobs[0]
 		if j.abandoned {
-			p.queue.take(turn, 0)
+			p.queue.dequeue(turn, 0)
 			continue
 		}
 		var least *process
@@ -63,7 +63,7 @@ func (p *Pool) dispatch() {
 		if len(least.running) > 0 && least.load+cost > lookahead {
 			return
 		}
-		p.queue.take(turn, cost)
+		p.queue.dequeue(turn, cost)
 		j.cost = cost
 		least.load += cost
 		if len(least.running) == 0 {
@@ -76,13 +76,13 @@ func (p *Pool) dispatch() {
 	}
 }
 
-// answered delivers a child's answer.
-func (p *Pool) answered(c *process, id uint64, out outcome) {
+// onAnswer delivers a child's answer to the job's caller.
+func (p *Pool) onAnswer(c *process, id uint64, out outcome) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	j := c.running[id]
 	if j == nil {
-		j = c.reclaimed[id] // taken back, but the child was already at it: as good an answer
+		j = c.reclaimed[id] // reclaimed, but the child had already started it: the answer is valid
 	}
 	if j != nil {
 		took := out.result.CPU
@@ -95,19 +95,19 @@ func (p *Pool) answered(c *process, id uint64, out outcome) {
 	p.complete(c, id)
 }
 
-// skipped notes that a child has not run a job that was taken back.
-func (p *Pool) skipped(c *process, id uint64) error {
+// onSkipped records that a child has skipped a reclaimed job.
+func (p *Pool) onSkipped(c *process, id uint64) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if c.running[id] != nil {
-		return errMalformed // nobody told it to
+		return errMalformed // it was not told to skip this job
 	}
 	p.complete(c, id)
 	return nil
 }
 
-// complete strikes a job off a child's books, and gives the child more if it may have more:
-// not while it has to work off jobs that were taken back. p.mu is held.
+// complete removes a job from a child and gives the child more jobs, unless reclaimed jobs
+// are still unanswered. p.mu must be held.
 func (p *Pool) complete(c *process, id uint64) {
 	if j := c.running[id]; j != nil {
 		delete(c.running, id)
@@ -116,7 +116,7 @@ func (p *Pool) complete(c *process, id uint64) {
 	if _, ok := c.reclaimed[id]; ok {
 		delete(c.reclaimed, id)
 		if len(c.reclaimed) == 0 {
-			c.shared.skip(nil) // the same job may come again
+			c.shared.skip(nil) // the same job may be assigned again
 		}
 	}
 	if len(c.reclaimed) == 0 {
@@ -127,7 +127,7 @@ func (p *Pool) complete(c *process, id uint64) {
 	}
 }
 
-// onReady takes a child that is ready.
+// onReady makes a child that is ready available for jobs.
 func (p *Pool) onReady(c *process, protections Protections) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -148,10 +148,10 @@ func (p *Pool) onReady(c *process, protections Protections) error {
 	return nil
 }
 
-// onExit sees to the jobs of a child that has ended: the one that was on fails, the others
-// are run elsewhere. The spare takes its place.
+// onExit handles the jobs of a child that has ended: the one it was running fails, the others
+// are run by other children. The spare child replaces it.
 func (p *Pool) onExit(c *process, readErr error) {
-	var report []func() // the log is written without the lock: it may stand still
+	var report []func() // the log is written without the lock: it may block
 	defer func() {
 		for _, write := range report {
 			write()
@@ -176,14 +176,14 @@ func (p *Pool) onExit(c *process, readErr error) {
 	}
 	if !c.ready {
 		why = startFailure(why, c.stderr.String())
-		p.notStarted(errors.New(why.Message))
-		if p.failures%tellEvery == 1 {
+		p.onStartFailure(errors.New(why.Message))
+		if p.failures%logEvery == 1 {
 			report = append(report, func() {
 				p.log.Error("sandbox process ended before it was ready", "reason", why.Message, "stderr", c.stderr.String())
 			})
 		}
 		if p.isolated && !p.proven {
-			p.isolated = false // perhaps it is the namespaces
+			p.isolated = false // the namespaces may be the cause
 		} else {
 			p.firstOnce.Do(func() { p.first <- errors.New("sandbox process: " + why.Message) })
 		}

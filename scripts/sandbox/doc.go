@@ -4,16 +4,16 @@
 // A child is started with an empty environment, two pipes and one page of memory that it
 // shares with its parent. Before it reads anything it bounds its own memory, files and
 // system calls (see Protections). Runs are written to it in batches and answered in
-// order; in the shared page it notes which run it is at and how much CPU time its
-// process had used when that run began, and reads there which runs it need not do. A run
-// that takes too long is interrupted inside the child first and, if that does not help,
-// the child is killed. When a child dies, the run that was on is to blame and fails; the
-// others it had are run again elsewhere, which is safe because transforms are pure.
+// order; the child writes the current run and the CPU time at its start to the shared page,
+// and reads from it which runs to skip. A run that takes too long is first interrupted inside
+// the child; if that does not help, the child is killed. When a child dies, the current run is
+// the cause and fails; its other runs are repeated in other children, which is safe because
+// transforms are pure.
 //
-// pool.go hands out runs, a few milliseconds of CPU time at once to each child, as
-// estimate.go expects them to take; process.go looks after one child from the outside,
-// watch.go looks for runs that take too long, and takes back what waits behind them;
-// child.go is the inside, harden_*.go its limits; wire.go is what goes over the pipes.
+// In the parent, dispatch.go assigns runs, a few milliseconds of CPU time at once to each
+// child by the estimates of cost_estimate.go; process.go manages one child; watchdog.go finds
+// runs that take too long and reclaims the jobs behind them. child.go is the child's main loop,
+// harden_*.go its limits; protocol.go is the format of the pipes.
 //
-// It knows scripts and scripts/transform, and nothing of events' storage or delivery.
+// The package knows scripts and scripts/transform, but not the storage or delivery of events.
 package sandbox

@@ -5,21 +5,21 @@ import (
 	"time"
 )
 
-// fairQueue holds the jobs that no child has room for, and gives each program its share of
-// the CPU: next is the program that was given the least time of late. A script that takes
-// 1,000 times as long as another has one run for 1,000 of the other's, and holds back
-// nobody but itself. The pool's mutex guards it.
+// fairQueue holds the jobs that no child has room for, and shares CPU time fairly between
+// programs: the next job is of the program that got the least time recently. A script that
+// takes 1,000 times as long as another gets one run per 1,000 of the other's, and delays
+// only itself. The pool's mutex guards it.
 type fairQueue struct {
-	lanes map[string]*lane // by program's hash; compilations share the empty one
-	clock time.Duration    // the time given to the lane that was served last
-	count int
+	byProgram map[string]*programQueue // by program hash; compilations share the empty one
+	clock     time.Duration            // the time given to the program that was served last
+	count     int
 }
 
-// lane is the jobs of one program, oldest first; there is at least one.
-type lane struct {
+// programQueue holds the jobs of one program, oldest first; it has at least one.
+type programQueue struct {
 	key   string
 	jobs  []*job
-	given time.Duration // of CPU; a lane begins where the clock stands
+	given time.Duration // CPU time; a new queue starts at the clock
 }
 
 func (j *job) key() string {
@@ -29,15 +29,15 @@ func (j *job) key() string {
 	return j.program.Hash
 }
 
-func (q *fairQueue) lane(j *job) *lane {
+func (q *fairQueue) lane(j *job) *programQueue {
 	key := j.key()
-	l := q.lanes[key]
+	l := q.byProgram[key]
 	if l == nil {
-		if q.lanes == nil {
-			q.lanes = map[string]*lane{}
+		if q.byProgram == nil {
+			q.byProgram = map[string]*programQueue{}
 		}
-		l = &lane{key: key, given: q.clock}
-		q.lanes[key] = l
+		l = &programQueue{key: key, given: q.clock}
+		q.byProgram[key] = l
 	}
 	return l
 }
@@ -48,7 +48,7 @@ func (q *fairQueue) push(j *job) {
 	q.count++
 }
 
-// pushFront is for jobs that were given out before: they have waited longest.
+// pushFront adds jobs that were assigned before at the front: they have waited longest.
 func (q *fairQueue) pushFront(jobs []*job) {
 	for _, j := range slices.Backward(jobs) {
 		l := q.lane(j)
@@ -57,9 +57,9 @@ func (q *fairQueue) pushFront(jobs []*job) {
 	}
 }
 
-// first gives the lane whose turn it is; nil where nothing waits.
-func (q *fairQueue) first() (least *lane) {
-	for _, l := range q.lanes {
+// first returns the program queue to serve next; nil if the fairQueue is empty.
+func (q *fairQueue) first() (least *programQueue) {
+	for _, l := range q.byProgram {
 		if least == nil || l.given < least.given || l.given == least.given && l.jobs[0].id < least.jobs[0].id {
 			least = l
 		}
@@ -67,21 +67,21 @@ func (q *fairQueue) first() (least *lane) {
 	return least
 }
 
-// take removes the oldest job of a lane, which is to cost so much.
-func (q *fairQueue) take(l *lane, cost time.Duration) {
+// dequeue removes the oldest job of a program queue and charges its expected cost.
+func (q *fairQueue) dequeue(l *programQueue, cost time.Duration) {
 	q.clock = max(q.clock, l.given)
 	l.given += cost
 	l.jobs[0] = nil
 	l.jobs = l.jobs[1:]
 	q.count--
 	if len(l.jobs) == 0 {
-		delete(q.lanes, l.key)
+		delete(q.byProgram, l.key)
 	}
 }
 
-// remove takes a job out that nobody waits for any more.
+// remove removes an abandoned job.
 func (q *fairQueue) remove(j *job) {
-	l := q.lanes[j.key()]
+	l := q.byProgram[j.key()]
 	if l == nil {
 		return
 	}
@@ -89,15 +89,15 @@ func (q *fairQueue) remove(j *job) {
 	l.jobs = without(l.jobs, j)
 	q.count -= before - len(l.jobs)
 	if len(l.jobs) == 0 {
-		delete(q.lanes, l.key)
+		delete(q.byProgram, l.key)
 	}
 }
 
-// drain empties the queue.
+// drain removes all jobs.
 func (q *fairQueue) drain() (jobs []*job) {
-	for _, l := range q.lanes {
+	for _, l := range q.byProgram {
 		jobs = append(jobs, l.jobs...)
 	}
-	q.lanes, q.count = nil, 0
+	q.byProgram, q.count = nil, 0
 	return jobs
 }

@@ -29,21 +29,21 @@ func TestFairQueue_SharesTimeNotTurns(t *testing.T) {
 			done++
 		}
 		time100 += cost
-		q.take(l, cost)
+		q.dequeue(l, cost)
 	}
-	// 10 ms of its own, and about as much of the other's.
+	// 10 ms of its own, and about as much of the other program's.
 	if time100 > 31*time.Millisecond {
 		t.Errorf("100 fast runs waited %s for the slow ones", time100)
 	}
-	// Who was away has no credit, and nothing is lost.
+	// A program that was idle has no credit, and no job is lost.
 	add(fast, 1)
 	if l := q.first(); l.key != "slow" && l.given < q.clock {
 		t.Errorf("%s comes back at %s, the clock stands at %s", l.key, l.given, q.clock)
 	}
 	for q.count > 0 {
-		q.take(q.first(), time.Millisecond)
+		q.dequeue(q.first(), time.Millisecond)
 	}
-	if len(q.lanes) != 0 || q.first() != nil {
+	if len(q.byProgram) != 0 || q.first() != nil {
 		t.Error("lanes stay behind")
 	}
 }

@@ -11,9 +11,9 @@ import (
 	"switchhook/scripts/scriptstest"
 )
 
-// FuzzTransform: whatever the source and the event, the pool answers with a result that
-// is JSON (or text) or with an error that says its phase; and a second run of the same
-// gives the same bytes.
+// FuzzTransform checks that for any source and event the pool answers with a result that is
+// JSON (or text) or with an error that has a phase, and that a second run returns the same
+// bytes.
 func FuzzTransform(f *testing.F) {
 	for _, h := range hostile {
 		f.Add("export default (event, request) => {"+h.body+"\n}", `{"l":[1,2,3]}`)
@@ -31,7 +31,7 @@ func FuzzTransform(f *testing.F) {
 		first, err1 := p.Run(t.Context(), prog, ev, post)
 		again, err2 := p.Run(t.Context(), prog, ev, post)
 		if byLimit(err1) || byLimit(err2) {
-			return // the clock and the memory of a machine are not the script's
+			return // time and memory depend on the machine
 		}
 		if (err1 == nil) != (err2 == nil) || string(first.Body) != string(again.Body) {
 			t.Fatalf("first %.300q %v, then %.300q %v", first.Body, err1, again.Body, err2)

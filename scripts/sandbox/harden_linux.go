@@ -14,8 +14,8 @@ import (
 
 const maxDescriptors = 16
 
-// harden bounds this process for good. It is called once, when all that is warm is warm
-// and before anything is read.
+// harden restricts this process permanently. It is called once, after warmUp and before any
+// input is read.
 func harden(limits scripts.Limits) Protections {
 	var p Protections
 	try := func(what string, err error) bool {
@@ -24,7 +24,7 @@ func harden(limits scripts.Limits) Protections {
 		}
 		return err == nil
 	}
-	// It was started as /proc/self/exe; ps and top are to show whose it is.
+	// It was started as /proc/self/exe; the name tells ps and top which program it belongs to.
 	_ = os.WriteFile("/proc/self/comm", []byte("switchhook"), 0)
 	base, err := writableMemory()
 	if try("read VmData", err) {
@@ -34,11 +34,11 @@ func harden(limits scripts.Limits) Protections {
 	p.NoCoreDumps = try("RLIMIT_CORE", setLimit(unix.RLIMIT_CORE, 0))
 	p.NoFileWrites = try("RLIMIT_FSIZE", setLimit(unix.RLIMIT_FSIZE, 0))
 	p.FewDescriptors = try("RLIMIT_NOFILE", setLimit(unix.RLIMIT_NOFILE, maxDescriptors))
-	// The parent asks for this, too, but changing to a user namespace undoes it. Should
-	// the parent be gone by now, the pipe's end tells.
+	// The parent sets this, too, but entering a user namespace clears it. If the parent has
+	// already exited, the end of the pipe shows it.
 	p.DiesWithParent = try("PR_SET_PDEATHSIG", unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0))
 	p.NetworkNamespace = os.Getenv(namespaceVariable) != ""
-	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) // others of the same user can't look into it
+	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) // other processes of the same user can't trace it
 	p.NoNewPrivileges = try("PR_SET_NO_NEW_PRIVS", unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 	if p.NoNewPrivileges {
 		p.SystemCalls = try("seccomp", filterSystemCalls()) && try("seccomp does not hold", probe())
@@ -50,7 +50,7 @@ func setLimit(which int, n uint64) error {
 	return unix.Setrlimit(which, &unix.Rlimit{Cur: n, Max: n})
 }
 
-// writableMemory is what RLIMIT_DATA counts: VmData of /proc/self/status, in bytes.
+// writableMemory returns the memory that RLIMIT_DATA counts: VmData of /proc/self/status, in bytes.
 func writableMemory() (int64, error) {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
@@ -65,7 +65,7 @@ func writableMemory() (int64, error) {
 	return kb << 10, err
 }
 
-// probe tries what the filter must refuse.
+// probe checks that the filter refuses system calls that it must refuse.
 func probe() error {
 	if fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0); err != unix.EPERM {
 		_ = unix.Close(fd)
@@ -81,7 +81,7 @@ func probe() error {
 	return nil
 }
 
-// processCPU is the CPU time this process has used.
+// processCPU returns the CPU time this process has used.
 func processCPU() time.Duration { return readClock(unix.CLOCK_PROCESS_CPUTIME_ID) }
 
 func readClock(id int32) time.Duration {

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// harden sets what this platform has: no core dumps and no file writes. Memory is
+// harden sets the limits that this platform has: no core dumps and no file writes. Memory is
 // bounded by Go's collector only.
 func harden(scripts.Limits) Protections {
 	p := Protections{Problems: []string{"this platform bounds neither memory nor system calls: run scripts of people you trust, or run on Linux"}}
@@ -20,7 +20,7 @@ func harden(scripts.Limits) Protections {
 	return p
 }
 
-// processCPU is the CPU time this process has used.
+// processCPU returns the CPU time this process has used.
 func processCPU() time.Duration {
 	var u unix.Rusage
 	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {

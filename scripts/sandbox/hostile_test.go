@@ -24,8 +24,8 @@ const (
 	output     = "result larger than 1 MiB"
 )
 
-// hostile are the bodies of transforms that try to take the router down, and the reasons
-// that may be given for them. Where time and memory run a race, either may win.
+// hostile lists bodies of transforms that try to crash the router, and the accepted errors.
+// If both time and memory run out, either error is accepted.
 var hostile = []struct {
 	name, body string
 	reasons    []string
@@ -81,7 +81,7 @@ func TestPool_HostileScriptFailsAlone(t *testing.T) {
 	innocent := compile(t, p, `export default e => ({ id: e.data.id, lines: e.data.l.map(x => x + 1) })`)
 	ev := event(`{"id": 7, "l": [1, 2, 3]}`)
 
-	// Others' scripts run all the while, and none of them may notice.
+	// Other scripts run concurrently, and none of them may be affected.
 	var ran, slowest atomic.Int64
 	ctx, stop := context.WithCancel(context.Background())
 	var beside sync.WaitGroup
@@ -182,8 +182,8 @@ func TestPool_OnlyFaultyRunOfBatchFails(t *testing.T) {
 	wg.Wait()
 }
 
-// A run that its child has begun when its caller gave up, and one that was taken back from
-// behind a long one, must not leave a child hanging that nobody looks at.
+// Neither a run that its child has started when its caller gives up, nor one that was
+// reclaimed from behind a long one, may leave a hanging child unwatched.
 func TestPool_ReplacesChildHangingWithoutRun(t *testing.T) {
 	p := start(t, sandbox.Config{Processes: 1})
 	loop := compile(t, p, `export default e => Array(2**32-1).indexOf(1)`)
@@ -305,7 +305,7 @@ func TestPool_CloseEndsRunningTransforms(t *testing.T) {
 		t.Errorf("children before %v, after %v", before, after)
 	}
 	after := runtime.NumGoroutine()
-	for range 3000 { // one that has said it is done may still be on its last instructions
+	for range 3000 { // a child that has reported its end may still execute its last instructions
 		if after <= goroutines {
 			return
 		}
@@ -317,7 +317,7 @@ func TestPool_CloseEndsRunningTransforms(t *testing.T) {
 
 func TestPool_ContextCancelsWait(t *testing.T) {
 	limits := scripts.DefaultLimits()
-	limits.Soft, limits.Hard = time.Minute, time.Minute // the context is faster
+	limits.Soft, limits.Hard = time.Minute, time.Minute // the context ends first
 	p := start(t, sandbox.Config{Processes: 1, Limits: limits})
 	loop := compile(t, p, `export default e => Array(2**32-1).indexOf(1)`)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
@@ -329,9 +329,9 @@ func TestPool_ContextCancelsWait(t *testing.T) {
 	}
 }
 
-// listChildren gives the ids of this process's children.
+// listChildren returns the ids of this process's children.
 func listChildren() []string {
-	tasks, _ := os.ReadDir("/proc/self/task") // none where there is no /proc
+	tasks, _ := os.ReadDir("/proc/self/task") // none if there is no /proc
 	var all []string
 	for _, task := range tasks {
 		list, err := os.ReadFile("/proc/self/task/" + task.Name() + "/children")

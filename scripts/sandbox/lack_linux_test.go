@@ -10,8 +10,8 @@ import (
 	"switchhook/scripts/sandbox"
 )
 
-// A machine that has no files left for another process says so at once, keeps what protects
-// it, and goes on as soon as it has.
+// A pool that has no file descriptors left for another process reports it at once, keeps its
+// protections, and resumes as soon as there are some.
 func TestPool_OutOfFileDescriptors(t *testing.T) {
 	p := start(t, sandbox.Config{Processes: 2})
 	good, crashes := compile(t, p, `export default () => 1`), compile(t, p, `export default () => { return new ArrayBuffer(2 ** 40) }`)
@@ -21,12 +21,12 @@ func TestPool_OutOfFileDescriptors(t *testing.T) {
 		t.Fatal(err)
 	}
 	few := old
-	few.Cur = 3 // what is open stays so
+	few.Cur = 3 // open files stay open
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &few); err != nil {
 		t.Fatal(err)
 	}
 	defer syscall.Setrlimit(syscall.RLIMIT_NOFILE, &old)
-	var e *scripts.Error // each run costs a process, until there is none
+	var e *scripts.Error // each run ends a process, until there is none
 	for deadline := time.Now().Add(30 * time.Second); ; {
 		if time.Now().After(deadline) {
 			t.Fatalf("the last: %v", e)

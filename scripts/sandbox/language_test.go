@@ -9,7 +9,7 @@ import (
 )
 
 // TestPool_LaterRetryInOtherProcessSendsSameBytes runs one program over one event
-// with everything that could tell two runs apart, in two pools.
+// in two pools, with every feature whose result could differ between runs.
 func TestPool_LaterRetryInOtherProcessSendsSameBytes(t *testing.T) {
 	const source = `
 import { hmac } from "switchhook:crypto"
@@ -35,7 +35,7 @@ export default async function transform(event, request) {
 	if !strings.Contains(string(want.Body), `"now":1767323045600,"made":"2026-01-02T03:04:05.600Z"`) || !strings.Contains(string(want.Body), `"04:04 +01:00"`) {
 		t.Errorf("got %s", want.Body)
 	}
-	time.Sleep(1100 * time.Millisecond) // as good as days: the wall clock has another second
+	time.Sleep(1100 * time.Millisecond) // equivalent to days: the wall clock shows another second
 	for range 2 {
 		other := start(t, sandbox.Config{Processes: 2})
 		again := compile(t, other, source)
@@ -54,15 +54,15 @@ export default async function transform(event, request) {
 	}
 }
 
-// TestPool_HelperModules: no file may be opened there, and time zones and the
-// tables for host names come from somewhere.
+// TestPool_HelperModules checks that time zones and the tables for host names are available,
+// although a child may not open files.
 func TestPool_HelperModules(t *testing.T) {
 	p := start(t, sandbox.Config{Processes: 2})
 	res, err := p.Run(t.Context(), compile(t, p, `export default () => [formatDate(0, "z", "Pacific/Kiritimati"), new URL("http://bücher.example").host, new TextDecoder().decode(new Uint8Array([104])), structuredClone([1])]`), event(`0`), post)
 	if err != nil || string(res.Body) != `["-1040","xn--bcher-kva.example","h",[1]]` {
 		t.Errorf("got %s, %v", res.Body, err)
 	}
-	// A run may use helpers without end, but not beyond its time.
+	// An endless loop of helper calls is stopped at the time limit.
 	for _, source := range []string{
 		`export default () => { const s = "x".repeat(2**20); for (;;) crypto.hmac("sha512", s, s) }`,
 		`export default () => { const u = new URL("http://a/"); for (;;) u.searchParams.append("a", "b") }`,

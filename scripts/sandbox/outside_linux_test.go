@@ -14,7 +14,7 @@ import (
 	"switchhook/scripts/sandbox"
 )
 
-// children lists the processes that this one has started.
+// children returns the ids of the processes that this one has started.
 func children(t *testing.T) (pids []int) {
 	t.Helper()
 	tasks, err := os.ReadDir("/proc/self/task")
@@ -37,7 +37,7 @@ func children(t *testing.T) (pids []int) {
 	return pids
 }
 
-// A kernel that is short of memory kills any process. The script that was on has not done it.
+// A kernel that is short of memory kills any process. The current script is not the cause.
 func TestPool_ExternalKillRetriesRun(t *testing.T) {
 	limits := scripts.DefaultLimits()
 	limits.Soft, limits.Hard = 4*time.Second, 5*time.Second
@@ -57,7 +57,7 @@ func TestPool_ExternalKillRetriesRun(t *testing.T) {
 	}
 	long := few * int(300*time.Millisecond/max(once, time.Millisecond))
 	for i := range 3 {
-		if _, err := run(few); err != nil { // the process is up
+		if _, err := run(few); err != nil { // the process is running
 			t.Fatal(err)
 		}
 		done := make(chan error, 1)

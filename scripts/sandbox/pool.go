@@ -19,14 +19,14 @@ const (
 	spawnPause  = 200 * time.Millisecond
 )
 
-// Config is what a Pool is made with. The zero value is good.
+// Config configures a Pool. The zero value is valid.
 type Config struct {
-	Processes int            // child processes, one of them in reserve; 0 means GOMAXPROCS + 1
+	Processes int            // child processes, including one spare; 0 means GOMAXPROCS + 1
 	Limits    scripts.Limits // of a run; the zero value means scripts.DefaultLimits
 	Logger    *slog.Logger   // nil means slog.Default
 }
 
-// Pool runs transforms in child processes. It may be used by many goroutines.
+// Pool runs transforms in child processes. It is safe for concurrent use.
 type Pool struct {
 	cfg Config
 	log *slog.Logger
@@ -36,29 +36,28 @@ type Pool struct {
 	refill  chan struct{} // capacity 1: there may be too few children
 	wg      sync.WaitGroup
 
-	first     chan error // capacity 1: what became of the first child
+	first     chan error // capacity 1: the result of starting the first child
 	firstOnce sync.Once
 
 	mu          sync.Mutex
-	active      []*process            // take jobs
-	spare       *process              // waits to take the place of one that dies; nil where there is none
-	all         map[*process]struct{} // every child that lives
-	queue       fairQueue             // nobody has room for them
+	active      []*process            // receive jobs
+	spare       *process              // replaces a child that dies; nil if there is none
+	all         map[*process]struct{} // every running child
+	queue       fairQueue             // jobs that no child has room for
 	estimates   map[string]*estimate  // by program's hash
-	wanted      int                   // children: one until there is a first job, then as many as configured
+	targetSize  int                   // number of children: one until the first job, then as many as configured
 	nextJob     uint64
 	isClosed    bool
-	isolated    bool  // children get namespaces of their own
-	proven      bool  // one that has them was ready: they are allowed here
-	failures    int   // children in a row that were not started, or ended before they were ready
-	startErr    error // why the last of them was not; nil once one is ready
+	isolated    bool  // children get their own namespaces
+	proven      bool  // a child with namespaces was ready: the platform allows them
+	failures    int   // consecutive children that did not start, or ended before they were ready
+	startErr    error // error of the last of them; nil after a child was ready
 	started     int64
 	ended       map[string]int64 // by reason, see Stats
 	protections Protections
 }
 
-// Start starts the children, waits for the first one and says in the log what protects
-// the machine from scripts.
+// Start starts the children, waits for the first one and logs the protections in force.
 func Start(cfg Config) (*Pool, error) {
 	if cfg.Processes <= 0 {
 		cfg.Processes = runtime.GOMAXPROCS(0) + 1
@@ -70,17 +69,17 @@ func Start(cfg Config) (*Pool, error) {
 		cfg.Logger = slog.Default()
 	}
 	p := &Pool{
-		cfg:       cfg,
-		log:       cfg.Logger,
-		closing:   make(chan struct{}),
-		busy:      make(chan struct{}, 1),
-		refill:    make(chan struct{}, 1),
-		first:     make(chan error, 1),
-		all:       make(map[*process]struct{}),
-		estimates: make(map[string]*estimate),
-		ended:     make(map[string]int64),
-		isolated:  true,
-		wanted:    1, // enough to tell what protects; a router without scripts needs no more
+		cfg:        cfg,
+		log:        cfg.Logger,
+		closing:    make(chan struct{}),
+		busy:       make(chan struct{}, 1),
+		refill:     make(chan struct{}, 1),
+		first:      make(chan error, 1),
+		all:        make(map[*process]struct{}),
+		estimates:  make(map[string]*estimate),
+		ended:      make(map[string]int64),
+		isolated:   true,
+		targetSize: 1, // enough to find the protections; a router without scripts needs no more
 	}
 	p.wg.Add(2)
 	go p.spawnLoop()
@@ -104,7 +103,7 @@ func Start(cfg Config) (*Pool, error) {
 	return p, nil
 }
 
-// Protections says what is in force in the children.
+// Protections returns the protections in force in the children.
 func (p *Pool) Protections() Protections {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -112,7 +111,7 @@ func (p *Pool) Protections() Protections {
 }
 
 // Run runs a transform. The event is not changed. The error is a *scripts.Error; its
-// phase is PhaseBusy when ctx ended or the pool was closed before the run was through.
+// phase is PhaseBusy if ctx ended or the pool was closed before the run ended.
 func (p *Pool) Run(ctx context.Context, prog *scripts.Program, ev *scripts.Event, req scripts.Request) (scripts.Result, error) {
 	frame := make([]byte, 0, 256+len(ev.Data))
 	frame = appendRequest(appendEvent(frame, ev), &req)
@@ -135,7 +134,7 @@ func (p *Pool) Compile(ctx context.Context, source string) (*scripts.Program, er
 	if out.err != nil {
 		return nil, out.err
 	}
-	// A child that lies may not plant another program under this source's name.
+	// A compromised child must not be able to return another program for this source.
 	if out.program == nil || out.program.Hash != transform.Hash(source) || out.program.Source != source {
 		return nil, &scripts.Error{Phase: scripts.PhaseCrash, Message: "crashed: the process gave a malformed answer"}
 	}
@@ -151,13 +150,13 @@ func (p *Pool) do(ctx context.Context, j *job) outcome {
 	}
 	p.nextJob++
 	j.id = p.nextJob
-	if p.wanted < p.cfg.Processes {
-		p.wanted = p.cfg.Processes
+	if p.targetSize < p.cfg.Processes {
+		p.targetSize = p.cfg.Processes
 		signal(p.refill)
 	}
 	if p.startErr != nil && len(p.active) == 0 {
 		defer p.mu.Unlock()
-		return lacking(p.startErr)
+		return shortageOutcome(p.startErr)
 	}
 	if j.program != nil {
 		j.estimate = p.estimateOf(j.program.Hash)
@@ -181,21 +180,21 @@ func busy(why string) outcome {
 	return outcome{err: &scripts.Error{Phase: scripts.PhaseBusy, Message: why}}
 }
 
-// lacking is the outcome of a job for which no process can be started.
-func lacking(cause error) outcome {
+// shortageOutcome returns the outcome of a job for which no process can be started.
+func shortageOutcome(cause error) outcome {
 	return outcome{err: &scripts.Error{Phase: scripts.PhaseBusy, Message: "no sandbox process can be started", Cause: cause}}
 }
 
-// notStarted notes that there is one child less than there should be. If there is none,
-// nobody waits for one: it may take long. p.mu is held.
-func (p *Pool) notStarted(cause error) {
+// onStartFailure records that a child could not be started. If there is none left, it fails
+// the queued jobs, since a restart may take long. p.mu must be held.
+func (p *Pool) onStartFailure(cause error) {
 	p.failures++
 	p.startErr = cause
 	if len(p.active) > 0 {
 		return
 	}
 	for _, j := range p.queue.drain() {
-		j.finish(lacking(cause))
+		j.finish(shortageOutcome(cause))
 	}
 }
 
@@ -206,7 +205,7 @@ func (p *Pool) failAll(jobs map[uint64]*job) {
 	}
 }
 
-// Close ends all children and waits until they are gone. Runs that are on or wait end
+// Close ends all children and waits until they have exited. Running and queued jobs fail
 // with PhaseBusy.
 func (p *Pool) Close() error {
 	p.mu.Lock()
@@ -226,7 +225,7 @@ func (p *Pool) Close() error {
 	return nil
 }
 
-// signal sends on a channel of capacity 1, where one signal is as good as many.
+// signal sends on a channel of capacity 1 without blocking; signals coalesce.
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:

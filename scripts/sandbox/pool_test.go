@@ -83,7 +83,7 @@ func TestPool_StatsCountProcessOutcomes(t *testing.T) {
 		t.Errorf("at first: %+v", s)
 	}
 	for source, reason := range map[string]string{
-		`export default () => Array(2**32-1).indexOf(1)`: sandbox.EndedTimeout, // in native code, which nothing but the end of the process ends
+		`export default () => Array(2**32-1).indexOf(1)`: sandbox.EndedTimeout, // in native code, which only the end of the process stops
 		`export default () => 'x'.repeat(2**40)`:         sandbox.EndedMemory,
 	} {
 		_, err := p.Run(t.Context(), compile(t, p, source), event(`0`), post)

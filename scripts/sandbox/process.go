@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	// What a child keeps compiled. The cache lies in the same memory as the scripts'.
+	// The limits of a child's cache of compiled programs. It uses the same memory as the scripts.
 	maxPrograms     = 512
 	maxProgramBytes = 2 << 20 // of source, code and map
 
@@ -28,8 +28,8 @@ const (
 	stderrBytes = 8 << 10
 )
 
-// process is one child, seen from the router. The pool's mutex guards what is from
-// ready to killedID; each of the two goroutines has its own end of the pipes.
+// process is the parent's handle of one child. The pool's mutex guards the fields from
+// ready to killedID; each of the two goroutines owns its end of the pipes.
 type process struct {
 	pool   *Pool
 	cmd    *exec.Cmd
@@ -40,19 +40,19 @@ type process struct {
 	wake   chan struct{} // capacity 1: there is something pending
 	gone   chan struct{} // closed when the process has ended
 
-	isolated  bool // has namespaces of its own
+	isolated  bool // has its own namespaces
 	ready     bool
-	slow      bool            // its run takes long, or it owes: others should not have to wait
-	running   map[uint64]*job // given to the child and not answered
-	load      time.Duration   // what these are expected to take
-	reclaimed map[uint64]*job // taken back after they were written; the child has yet to answer them
-	pending   []*job          // of those, not yet written
+	slow      bool            // its run takes long, or it has unanswered reclaimed jobs: it gets no others
+	running   map[uint64]*job // assigned to the child and not answered
+	load      time.Duration   // expected CPU time of these
+	reclaimed map[uint64]*job // reclaimed after they were written; the child has yet to answer them
+	pending   []*job          // of running, not yet written
 	killed    *scripts.Error  // why the pool killed it, and for which job
 	killedID  uint64
 
 	// of the writer
 	programs     map[string]*list.Element // by hash
-	recent       list.List                // of *sent, the latest first
+	recent       list.List                // of *sent, most recent first
 	programBytes int
 	nextProgram  uint64
 
@@ -61,7 +61,7 @@ type process struct {
 	seenSince time.Time
 }
 
-// sent is a program that the child has.
+// sent is a program in the child's cache.
 type sent struct {
 	hash   string
 	number uint64
@@ -123,7 +123,7 @@ func (p *Pool) start(isolated bool) (*process, error) {
 	return c, nil
 }
 
-// write sends what is pending, as much at once as there is.
+// write sends the pending jobs, all available ones at once.
 func (c *process) write() {
 	var batch []byte
 	for {
@@ -141,7 +141,7 @@ func (c *process) write() {
 			batch = c.appendJob(batch, j)
 		}
 		if _, err := c.stdin.Write(batch); err != nil {
-			return // the reader meets the end, too
+			return // the reader gets the end of file, too
 		}
 		if cap(batch) > 4<<20 {
 			batch = nil
@@ -155,15 +155,15 @@ func (c *process) appendJob(b []byte, j *job) []byte {
 		b = binary.AppendUvarint(openFrame(b, kindCompile), j.id)
 		return closeFrame(append(b, j.frame...), start)
 	}
-	b, number := c.know(b, j.program)
+	b, number := c.programNumber(b, j.program)
 	start := len(b)
 	b = binary.AppendUvarint(openFrame(b, kindRun), j.id)
 	b = binary.AppendUvarint(b, number)
 	return closeFrame(append(b, j.frame...), start)
 }
 
-// know gives the child's number for a program, and sends it first if it does not have it.
-func (c *process) know(b []byte, p *scripts.Program) ([]byte, uint64) {
+// programNumber returns the child's number for a program, which it sends first if the child does not have it.
+func (c *process) programNumber(b []byte, p *scripts.Program) ([]byte, uint64) {
 	if e := c.programs[p.Hash]; e != nil {
 		c.recent.MoveToFront(e)
 		return b, e.Value.(*sent).number
@@ -184,11 +184,11 @@ func (c *process) know(b []byte, p *scripts.Program) ([]byte, uint64) {
 	return closeFrame(appendProgram(b, p), start), c.nextProgram
 }
 
-// read takes answers until the child ends, then sees to what it leaves behind.
+// read handles answers until the child ends, then handles its exit.
 func (c *process) read() {
 	err := c.answers()
 	if !errors.Is(err, io.EOF) {
-		// It may live on and talk nonsense; nothing it says is believed any more.
+		// The child may still run and send garbage; no further answer is accepted.
 		_ = c.cmd.Process.Kill()
 	}
 	_, _ = io.Copy(io.Discard, c.stdout) // Wait must not close the pipe under a reader
@@ -250,7 +250,7 @@ func (c *process) answer(kind byte, f *fields) error {
 		if f.bad {
 			return errMalformed
 		}
-		return c.pool.skipped(c, id)
+		return c.pool.onSkipped(c, id)
 	case kindError:
 		e := &scripts.Error{CPU: time.Duration(f.number())}
 		if err := json.Unmarshal(f.b, e); err != nil {
@@ -263,11 +263,11 @@ func (c *process) answer(kind byte, f *fields) error {
 	if f.bad {
 		return errMalformed
 	}
-	c.pool.answered(c, id, out)
+	c.pool.onAnswer(c, id, out)
 	return nil
 }
 
-// exitReason says why the child ended and whose fault it was; id is 0 when it was nobody's.
+// exitReason returns why the child ended and the id of the job that caused it, 0 if none did.
 func (c *process) exitReason(readErr error) (id uint64, e *scripts.Error) {
 	if c.killed != nil {
 		return c.killedID, c.killed
@@ -281,8 +281,8 @@ func (c *process) exitReason(readErr error) (id uint64, e *scripts.Error) {
 		}
 	}
 	if said == "" && !errors.Is(readErr, errMalformed) && killed(c.cmd.ProcessState) {
-		// By the kernel, which looked for memory in the whole machine or group, or by somebody
-		// else. The run that was on is tried again, as the others are.
+		// Killed by the kernel, which needed memory for the whole machine or cgroup, or by another
+		// process. The current run is retried, as the others are.
 		return 0, &scripts.Error{Phase: scripts.PhaseCrash, Message: "crashed: the process was killed from outside, as for want of memory"}
 	}
 	why := firstLine(said)
@@ -297,8 +297,8 @@ func (c *process) exitReason(readErr error) (id uint64, e *scripts.Error) {
 	return id, &scripts.Error{Phase: scripts.PhaseCrash, Message: "crashed: " + why}
 }
 
-// startFailure explains why a child ended before it ran any script: no script has used up
-// its memory.
+// startFailure returns why a child ended before it ran any script: no script can have used
+// up its memory.
 func startFailure(why *scripts.Error, said string) *scripts.Error {
 	if !strings.Contains(said, "pthread_create failed") && !strings.Contains(said, "failed to create new OS thread") {
 		return why
@@ -326,14 +326,14 @@ func firstLine(s string) string {
 	return s[:min(len(s), 200)]
 }
 
-// prefixWriter keeps the first bytes of what a child says on its way down: Go names the reason
-// before the stack.
+// prefixWriter keeps the first bytes of a crashing child's output: Go prints the reason before
+// the stack.
 type prefixWriter struct {
 	mu sync.Mutex
 	b  bytes.Buffer
 }
 
-// Write keeps what there is room for and takes all.
+// Write keeps the bytes that fit and discards the rest.
 func (h *prefixWriter) Write(p []byte) (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -341,7 +341,7 @@ func (h *prefixWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// String gives what was kept.
+// String returns the bytes that were kept.
 func (h *prefixWriter) String() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()

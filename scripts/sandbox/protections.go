@@ -2,26 +2,26 @@ package sandbox
 
 import "strings"
 
-// Protections says what stands between a script and the machine in this pool's children.
-// Each is tried; what a kernel or platform refuses is false.
+// Protections reports which measures isolate scripts in this pool's children from the machine.
+// Each is tried; those that the kernel or platform refuses are false.
 type Protections struct {
-	MemoryLimit      bool // a process that takes more than its budget of writable memory ends
+	MemoryLimit      bool // a process that exceeds its budget of writable memory ends
 	NoCoreDumps      bool // no memory is written to disk when a child crashes
-	NoFileWrites     bool // files can't grow, whatever is open
+	NoFileWrites     bool // files can't grow, even open ones
 	FewDescriptors   bool // nothing more can be opened
 	DiesWithParent   bool // the kernel kills the child when the router's process ends
-	NoNewPrivileges  bool // no set-uid program could raise its rights
-	SystemCalls      bool // only those the Go runtime needs are let through: no files, sockets, processes
-	NetworkNamespace bool // the child has a network of its own, without any interface
+	NoNewPrivileges  bool // no set-uid program can raise its privileges
+	SystemCalls      bool // only those the Go runtime needs are allowed: no files, sockets, processes
+	NetworkNamespace bool // the child has its own network namespace, without any interface
 
 	MemoryBase int64    // bytes of writable memory the child had before its first script
-	Problems   []string // why something is missing
+	Problems   []string // why protections are missing
 }
 
-// Missing names what is not in force, for a loud warning at the start.
+// Missing returns the names of protections that are not in force, for a warning at start.
 func (p Protections) Missing() []string { return p.list(false) }
 
-// String lists what is in force.
+// String lists the protections in force.
 func (p Protections) String() string { return strings.Join(p.list(true), ", ") }
 
 func (p Protections) list(inForce bool) []string {

@@ -10,8 +10,8 @@ import (
 	"switchhook/scripts"
 )
 
-// Frames are a length of four bytes (little-endian, of what follows), a kind, and fields.
-// Numbers are varints; texts and lists have their length in front.
+// A frame is a length of four bytes (little-endian, of the rest), a kind, and fields.
+// Numbers are varints; texts and lists are preceded by their length.
 const (
 	frameHeader = 4
 
@@ -26,12 +26,12 @@ const (
 	kindResult   = 'A' // job, result
 	kindError    = 'E' // job, scripts.Error as JSON
 	kindCompiled = 'K' // job, program
-	kindSkipped  = 'S' // job that the parent has taken back in time
+	kindSkipped  = 'S' // job that was skipped because the parent has reclaimed it
 )
 
 var errMalformed = errors.New("malformed frame")
 
-// fields is a frame being read. After the first bad field all others are empty and bad
+// fields reads the fields of a frame. After the first bad field all others are empty and bad
 // is set.
 type fields struct {
 	b   []byte
@@ -48,7 +48,7 @@ func (f *fields) number() uint64 {
 	return n
 }
 
-// bytes gives a field's own bytes, not a copy.
+// bytes returns a field's bytes without copying them.
 func (f *fields) bytes() []byte {
 	n := f.number()
 	if n > uint64(len(f.b)) {
@@ -62,7 +62,7 @@ func (f *fields) bytes() []byte {
 
 func (f *fields) text() string { return string(f.bytes()) }
 
-// count reads a list's length, which can't be more than the bytes that are left.
+// count reads a list's length, which can't exceed the number of remaining bytes.
 func (f *fields) count() int {
 	n := f.number()
 	if n > uint64(len(f.b)) {
@@ -87,7 +87,7 @@ func (f *fields) time() time.Time {
 	return time.Unix(seconds, int64(f.number()%1e9)).UTC()
 }
 
-// appendMap writes the names in order, so that equal maps have equal bytes.
+// appendMap appends a map sorted by name, so that equal maps have equal bytes.
 func appendMap(b []byte, m map[string]string) []byte {
 	b = binary.AppendUvarint(b, uint64(len(m)))
 	for _, name := range slices.Sorted(maps.Keys(m)) {
@@ -119,7 +119,7 @@ func appendEvent(b []byte, ev *scripts.Event) []byte {
 	return appendText(b, ev.Data)
 }
 
-// event gives an event whose Data lies in the frame.
+// event reads an event whose Data shares the frame's memory.
 func (f *fields) event() *scripts.Event {
 	return &scripts.Event{
 		ID:       f.text(),
@@ -202,7 +202,7 @@ func appendResult(b []byte, res *scripts.Result) []byte {
 	return appendText(b, res.Body)
 }
 
-// result copies everything out of the frame.
+// result reads a result, copying everything out of the frame.
 func (f *fields) result() scripts.Result {
 	flags := f.number()
 	res := scripts.Result{
@@ -225,8 +225,8 @@ func (f *fields) result() scripts.Result {
 	return res
 }
 
-// openFrame starts a frame at the end of b; closeFrame, given where it started, fills in
-// its length.
+// openFrame starts a frame at the end of b; closeFrame fills in the length of the frame at
+// the given offset.
 func openFrame(b []byte, kind byte) []byte { return append(b, 0, 0, 0, 0, kind) }
 
 func closeFrame(b []byte, start int) []byte {

@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// systemCalls are what the Go runtime needs once it is warm: memory, threads, signals,
-// clocks, and reading and writing what is already open. Nothing here opens, connects,
-// starts or finds anything.
+// systemCalls are the calls that the Go runtime needs after warmUp: memory, threads, signals,
+// clocks, and reading and writing open files. None of them opens, connects, starts or finds
+// anything.
 var systemCalls = append([]uint32{
 	unix.SYS_READ, unix.SYS_WRITE, unix.SYS_CLOSE,
 	unix.SYS_FUTEX, unix.SYS_SCHED_YIELD, unix.SYS_SCHED_GETAFFINITY,
@@ -37,8 +37,8 @@ const (
 	deny  = unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)
 )
 
-// filterSystemCalls lets all threads of this process, from now on, make only the calls
-// above. Others fail with EPERM: the process stays to tell its story.
+// filterSystemCalls restricts all threads of this process to systemCalls, permanently. Other
+// calls fail with EPERM, so that the process can still report the error.
 func filterSystemCalls() error {
 	program := filter(uint32(os.Getpid()))
 	fprog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
@@ -66,13 +66,13 @@ func filter(pid uint32) []unix.SockFilter {
 	f := []unix.SockFilter{
 		load(offsetArch),
 		jump(unix.BPF_JEQ, auditArch, 1, 0),
-		ret(deny), // another instruction set's numbers mean other calls
+		ret(deny), // the numbers of another instruction set mean other calls
 		load(offsetNumber),
 	}
 	for _, call := range systemCalls {
 		f = append(f, jump(unix.BPF_JEQ, call, 0, 1), ret(allow))
 	}
-	// only handles one call by more than its number; body must return.
+	// only adds a rule for one call that also checks its arguments; body must return.
 	only := func(call uint32, body ...unix.SockFilter) {
 		f = append(f, jump(unix.BPF_JEQ, call, 0, uint8(len(body))))
 		f = append(f, body...)
@@ -81,7 +81,7 @@ func filter(pid uint32) []unix.SockFilter {
 	// falls back to clone when the kernel seems not to know it.
 	only(unix.SYS_CLONE, arg(0), jump(unix.BPF_JSET, unix.CLONE_THREAD, 0, 1), ret(allow), ret(deny))
 	only(unix.SYS_CLONE3, ret(unix.SECCOMP_RET_ERRNO|uint32(unix.ENOSYS)))
-	// Signals to its own threads: Go preempts by them.
+	// Signals to its own threads: Go preempts with them.
 	only(unix.SYS_TGKILL, arg(0), jump(unix.BPF_JEQ, pid, 0, 1), ret(allow), ret(deny))
 	// No memory that can be executed.
 	for _, call := range []uint32{unix.SYS_MMAP, unix.SYS_MPROTECT} {

@@ -11,9 +11,9 @@ import (
 
 const sharedBytes = 4096
 
-// shared is the page of memory that a child and its parent both see. The child writes
-// job and began, which the parent reads and believes only where they agree with its own
-// books, and inRegexp, which only makes a message clearer. The parent writes the rest and never reads it.
+// shared is the page of memory that a child shares with its parent. The child writes job and
+// began, which the parent accepts only if they agree with its own records, and inRegexp,
+// which only makes a message clearer. The parent writes the rest and never reads it.
 type shared struct {
 	memory []byte
 	words  *sharedWords
@@ -21,8 +21,8 @@ type shared struct {
 
 type sharedWords struct {
 	job, began atomic.Uint64
-	inRegexp   atomic.Bool   // the run is over its time and was seen in a regular expression
-	toSkip     atomic.Uint64 // how many of skip count
+	inRegexp   atomic.Bool   // the run is over its time limit and was found in a regular expression
+	toSkip     atomic.Uint64 // number of valid entries of skip
 	skip       [maxPipelined]atomic.Uint64
 }
 
@@ -38,15 +38,15 @@ func mapShared(f *os.File) (*shared, error) {
 
 func (s *shared) close() { _ = unix.Munmap(s.memory) }
 
-// begin notes the job that starts, and the process's CPU time at its start. Job 0 is none.
+// begin records the job that starts and the process's CPU time at its start. Job 0 is none.
 func (s *shared) begin(job uint64, cpu time.Duration) {
-	s.words.job.Store(0) // so that a reader never pairs a job with another's time
+	s.words.job.Store(0) // so that a reader never pairs a job with another job's time
 	s.words.began.Store(uint64(cpu))
 	s.words.inRegexp.Store(false)
 	s.words.job.Store(job)
 }
 
-// now gives the job that is on, 0 if none is.
+// now returns the current job and its start, 0 if there is none.
 func (s *shared) now() (job uint64, began time.Duration) {
 	job = s.words.job.Load()
 	began = time.Duration(s.words.began.Load())
@@ -56,7 +56,7 @@ func (s *shared) now() (job uint64, began time.Duration) {
 	return job, began
 }
 
-// skip tells the child which jobs it need not run, in place of those it was told before.
+// skip sets the jobs that the child must skip, replacing the previous ones.
 func (s *shared) skip(jobs []uint64) {
 	s.words.toSkip.Store(0)
 	for i, id := range jobs {
@@ -65,7 +65,7 @@ func (s *shared) skip(jobs []uint64) {
 	s.words.toSkip.Store(uint64(len(jobs)))
 }
 
-// skips tells whether the parent has taken a job back.
+// skips reports whether the parent has reclaimed a job.
 func (s *shared) skips(job uint64) bool {
 	for i := range min(s.words.toSkip.Load(), maxPipelined) {
 		if s.words.skip[i].Load() == job {

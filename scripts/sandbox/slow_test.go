@@ -11,12 +11,12 @@ import (
 	"switchhook/scripts/sandbox"
 )
 
-// TestPool_SlowRunIsNotRepeated: a run that takes longer than others should wait for makes the
-// pool take work back from its child, and that child must not do the work all the same.
+// TestPool_SlowRunIsNotRepeated checks that a child does not run the jobs that the pool
+// reclaims from behind a slow run.
 func TestPool_SlowRunIsNotRepeated(t *testing.T) {
 	const slow = 20 * time.Millisecond
 	limits := scripts.DefaultLimits()
-	limits.Soft, limits.Hard = 2*time.Second, 4*time.Second // room for a busy machine
+	limits.Soft, limits.Hard = 2*time.Second, 4*time.Second // margin for a busy machine
 	for _, c := range []struct {
 		name               string
 		slow, fast, before int // before: fast runs of the slow program, which make it look fast
@@ -31,12 +31,12 @@ func TestPool_SlowRunIsNotRepeated(t *testing.T) {
 			pids := listChildren()
 			for range 100 {
 				if len(pids) == 0 || len(pids) >= 3 {
-					break // there is no /proc, or all are there
+					break // there is no /proc, or all children are running
 				}
 				time.Sleep(20 * time.Millisecond)
 				pids = listChildren()
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // rather than hang
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // instead of hanging
 			defer cancel()
 			count := compile(t, p, `export default e => { let x = 0; for (let i = 0; i < e.data; i++) x += i; return x }`)
 			other := compile(t, p, `export default e => e.data + 1`)

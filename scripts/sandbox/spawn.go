@@ -12,7 +12,7 @@ import (
 // the kernel kills a child when the thread that started it ends.
 func (p *Pool) spawnLoop() {
 	defer p.wg.Done()
-	runtime.LockOSThread() // and never unlocked: the thread ends with this goroutine
+	runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
 	var children sync.WaitGroup
 	defer children.Wait()
 	for {
@@ -30,16 +30,16 @@ func (p *Pool) spawnLoop() {
 			}
 			c, err := p.start(isolated)
 			switch {
-			case err != nil && isolated && !proven && !lacks(err):
+			case err != nil && isolated && !proven && !isResourceShortage(err):
 				p.mu.Lock()
-				p.isolated = false // not allowed here; the other protections stand
+				p.isolated = false // not allowed on this machine; the other protections remain
 				p.mu.Unlock()
 				continue
 			case err != nil:
 				p.mu.Lock()
-				p.notStarted(err)
+				p.onStartFailure(err)
 				p.mu.Unlock()
-				if failures%tellEvery == 0 {
+				if failures%logEvery == 0 {
 					p.log.Error("sandbox process not started", "error", err)
 				}
 				p.firstOnce.Do(func() { p.first <- err })
@@ -59,13 +59,13 @@ func (p *Pool) spawnLoop() {
 	}
 }
 
-// tellEvery is how many children in a row are not started before the log says so again:
-// with the pauses between them, about a minute's.
-const tellEvery = 12
+// logEvery is the number of consecutive start failures between two log messages: with the
+// pauses between them, about a minute.
+const logEvery = 12
 
-// lacks reports whether a child was not started for something that the machine had before
-// and may have again.
-func lacks(err error) bool {
+// isResourceShortage reports whether a child was not started for lack of a resource that may
+// become available again.
+func isResourceShortage(err error) bool {
 	for _, number := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EAGAIN} {
 		if errors.Is(err, number) {
 			return true
@@ -77,10 +77,10 @@ func lacks(err error) bool {
 func (p *Pool) needsProcess() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !p.isClosed && len(p.all) < p.wanted
+	return !p.isClosed && len(p.all) < p.targetSize
 }
 
-// pause waits, and tells whether the pool is still open.
+// pause waits for d and reports whether the pool is still open.
 func (p *Pool) pause(d time.Duration) bool {
 	select {
 	case <-time.After(d):

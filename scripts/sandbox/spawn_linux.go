@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// executable is the running binary itself, also when its file was replaced meanwhile.
+// executable returns the path of the running binary, valid even if its file was replaced.
 func executable() (string, error) {
 	const self = "/proc/self/exe"
 	if _, err := os.Lstat(self); err != nil {
@@ -18,8 +18,8 @@ func executable() (string, error) {
 	return self, nil
 }
 
-// attributes has the kernel kill a child with the thread that started it, in a process
-// group of its own. With isolated it also gets namespaces without network.
+// attributes returns attributes with which the kernel kills a child with the thread that
+// started it, in its own process group. With isolated it also gets namespaces without network.
 func attributes(isolated bool) *syscall.SysProcAttr {
 	a := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if isolated {
@@ -37,7 +37,7 @@ func sharedFile() (*os.File, error) {
 	return f, f.Truncate(sharedBytes)
 }
 
-// cpuOf is the CPU time another process has used; ok is false if it is gone.
+// cpuOf returns the CPU time another process has used; ok is false if it has exited.
 func cpuOf(pid int) (used time.Duration, ok bool) {
 	const schedClock = 2 // CPUCLOCK_SCHED, see clock_getcpuclockid(3)
 	used = readClock(int32(^pid<<3 | schedClock))

@@ -23,5 +23,5 @@ func sharedFile() (*os.File, error) {
 	return f, f.Truncate(sharedBytes)
 }
 
-// cpuOf is unknown here; the watcher goes by the wall clock instead.
+// cpuOf is not available on this platform; the watchdog uses wall time instead.
 func cpuOf(int) (used time.Duration, ok bool) { return 0, false }

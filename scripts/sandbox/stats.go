@@ -9,30 +9,30 @@ import (
 	"switchhook/scripts"
 )
 
-// The reasons why a sandbox process ends, as Stats.Ended counts them.
+// The reasons for the end of a sandbox process, as Stats.Ended counts them.
 const (
 	EndedTimeout = string(scripts.PhaseTimeout) // killed: a run took too long
-	EndedMemory  = string(scripts.PhaseMemory)  // a run took more memory than allowed
-	EndedCrash   = string(scripts.PhaseCrash)   // a run took it down, or it ended by itself
-	EndedRetired = "retired"                    // went by itself, since it had grown; no run was lost
+	EndedMemory  = string(scripts.PhaseMemory)  // a run used more memory than allowed
+	EndedCrash   = string(scripts.PhaseCrash)   // a run crashed it, or it ended by itself
+	EndedRetired = "retired"                    // ended by itself because it had grown; no run was lost
 	EndedStart   = "start"                      // was never ready
 )
 
-// EndReasons lists the reasons.
+// EndReasons lists the reasons for the end of a sandbox process.
 var EndReasons = []string{EndedTimeout, EndedMemory, EndedCrash, EndedRetired, EndedStart}
 
-// Stats are a Pool's figures.
+// Stats are a Pool's statistics.
 type Stats struct {
-	Processes int              // that live
-	Busy      int              // of these, have something to run
-	Running   int              // runs and compilations that were given to them
-	Queued    int              // runs and compilations that wait for one
+	Processes int              // running now
+	Busy      int              // of these, with jobs
+	Running   int              // runs and compilations assigned to processes
+	Queued    int              // runs and compilations that wait for a process
 	Started   int64            // processes since the pool was started
 	Ended     map[string]int64 // of these, by reason
-	Memory    int64            // bytes that they hold and share with nobody; 0 where that can't be told
+	Memory    int64            // bytes of their private memory; 0 if not known
 }
 
-// Stats gives the figures of this moment.
+// Stats returns the current statistics.
 func (p *Pool) Stats() Stats {
 	p.mu.Lock()
 	s := Stats{Processes: len(p.all), Queued: p.queue.count, Started: p.started, Ended: make(map[string]int64, len(EndReasons))}
@@ -54,7 +54,7 @@ func (p *Pool) Stats() Stats {
 	return s
 }
 
-// endedFor is the reason, as Stats counts it, for which a child ended.
+// endedFor returns the reason for which a child ended, as Stats counts it.
 func (c *process) endedFor(retired bool, why *scripts.Error) string {
 	switch {
 	case !c.ready:
@@ -65,8 +65,8 @@ func (c *process) endedFor(retired bool, why *scripts.Error) string {
 	return string(why.Phase)
 }
 
-// ownMemory reads from /proc how many bytes a process holds in memory for itself; 0 where
-// there is no such file, or no such process any more.
+// ownMemory reads the private memory of a process from /proc, in bytes; 0 if there is no such
+// file or process.
 func ownMemory(pid int) int64 {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 	if err != nil {

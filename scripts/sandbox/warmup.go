@@ -11,9 +11,9 @@ import (
 	"switchhook/scripts/transform"
 )
 
-// warmUp does once what would otherwise be charged to the first script: the lazily built
-// tables of goja and esbuild, and the threads the Go runtime will want. With cgo in the
-// binary each thread's stack counts 8 MB of writable memory.
+// warmUp does the work that would otherwise be charged to the first script: it builds the lazy
+// tables of goja and esbuild, and starts the threads the Go runtime will need. With cgo in the
+// binary each thread's stack counts as 8 MB of writable memory.
 func warmUp(limits scripts.Limits) error {
 	const threads = 6
 	var ready, done sync.WaitGroup
@@ -54,17 +54,17 @@ func warmUp(limits scripts.Limits) error {
 	return nil
 }
 
-// goMemory is what the Go runtime holds of the system's memory.
+// goMemory returns the memory that the Go runtime holds from the system.
 func goMemory() int64 {
 	samples := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
 	metrics.Read(samples)
 	return int64(samples[0].Value.Uint64() - samples[1].Value.Uint64())
 }
 
-// mappedMemory is what the Go runtime has mapped, in use or not.
+// mappedMemory returns the memory that the Go runtime has mapped, in use or not.
 func mappedMemory() int64 { return readMetric("/memory/classes/total:bytes") }
 
-// allocatedMemory is what was allocated since the process began.
+// allocatedMemory returns the bytes allocated since the process started.
 func allocatedMemory() int64 { return readMetric("/gc/heap/allocs:bytes") }
 
 func readMetric(name string) int64 {

@@ -8,13 +8,13 @@ import (
 
 const (
 	watchInterval = 5 * time.Millisecond
-	reclaimAfter  = 10 * time.Millisecond // CPU time of a run after which others need not wait for it
-	wallAtMost    = 5 * time.Second       // a run's longest, whatever its CPU time; compiling may take ten times that
-	wallPerHard   = 3                     // where CPU time is unknown: wall time in place of CPU time, divided by this
+	reclaimAfter  = 10 * time.Millisecond // CPU time of a run after which the jobs behind it are reclaimed
+	wallAtMost    = 5 * time.Second       // maximum wall time of a run, regardless of CPU time; compiling may take ten times that
+	wallPerHard   = 3                     // if CPU time is unknown: wall time divided by this is used instead
 )
 
-// watchLoop looks at the children every few milliseconds while they have work, and
-// sleeps otherwise.
+// watchLoop checks the children every few milliseconds while they have work, and sleeps
+// otherwise.
 func (p *Pool) watchLoop() {
 	defer p.wg.Done()
 	timer := time.NewTimer(time.Hour)
@@ -36,8 +36,8 @@ func (p *Pool) watchLoop() {
 	}
 }
 
-// check kills the children whose run is over its limit, and gives the runs that wait
-// behind a long one to other children. It tells whether there is still work.
+// check kills the children whose run is over its limit, and reclaims the runs that wait
+// behind a long one for other children. It reports whether there is still work.
 func (p *Pool) checkDeadlines() (working bool) {
 	now := time.Now()
 	p.mu.Lock()
@@ -64,7 +64,7 @@ func (p *Pool) checkDeadlines() (working bool) {
 		}
 		j := c.running[id]
 		if j == nil {
-			j = c.reclaimed[id] // taken back: if the child dies of it, nobody is to blame
+			j = c.reclaimed[id] // reclaimed: if the child dies of it, no job is to blame
 		}
 		limits, longest := p.cfg.Limits, wallAtMost
 		if j != nil && j.program == nil {
@@ -90,9 +90,9 @@ func (p *Pool) kill(c *process, id uint64, why *scripts.Error) {
 	_ = c.cmd.Process.Kill()
 }
 
-// reclaim takes back the jobs that wait behind j. Those that were written already the child
-// is told to skip; it gets no others until it has answered them all, lest new work wait
-// behind the dead. p.mu is held.
+// reclaim takes the jobs that wait behind j from the child. The child must skip those that
+// were already written; it gets no others until it has answered them all, so that no new job
+// waits behind skipped ones. p.mu must be held.
 func (p *Pool) reclaim(c *process, j *job) {
 	var stolen []*job
 	var written []uint64
@@ -114,7 +114,7 @@ func (p *Pool) reclaim(c *process, j *job) {
 	if len(stolen) == 0 {
 		return
 	}
-	if len(written) > 0 { // it owes none from an earlier time, or it would have had nothing to take
+	if len(written) > 0 { // there are no earlier unanswered ones, otherwise the child would have no jobs to reclaim
 		c.shared.skip(written)
 	}
 	p.queue.pushFront(stolen)
