@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CPU gives the CPU time that do takes in its own goroutine. A clock on the wall tells of
-// what else a machine does, too.
+// CPU returns the CPU time that do takes in its own goroutine. Wall time would include other
+// work of the machine.
 func CPU(do func()) time.Duration {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

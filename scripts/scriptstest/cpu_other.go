@@ -4,7 +4,7 @@ package scriptstest
 
 import "time"
 
-// CPU gives the time that do takes: where there is no clock for a thread, that on the wall.
+// CPU returns the wall time that do takes, since the platform has no clock per thread.
 func CPU(do func()) time.Duration {
 	began := time.Now()
 	do()

@@ -1,4 +1,4 @@
-// Package scriptstest has what tests and benchmarks of the packages about scripts share.
+// Package scriptstest has helpers for tests and benchmarks of the script packages.
 package scriptstest
 
 import (
@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Order is an order as a shop would send it, as JSON: about 240 bytes for each item.
+// Order returns an order of a shop as JSON: about 240 bytes for each item.
 func Order(items int) []byte {
 	var b strings.Builder
 	b.WriteString(`{"id":"ord_1","total":129.5,"customer":{"name":"Ada","country":"US"},"items":[`)
