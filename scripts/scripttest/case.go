@@ -8,34 +8,34 @@ import (
 	"switchhook/scripts"
 )
 
-// Case is one test case: an event, and what must come of it.
+// Case is one test case: an event and its expected outcome.
 type Case struct {
 	Name   string `json:"name"`
 	Event  Event  `json:"event"`
 	Expect Expect `json:"expect"`
 }
 
-// Event is the event of a case. What it leaves out has fixed values, so that a case says
-// the same today and next year.
+// Event is the event of a case. Members that are left out have fixed values, so that a case
+// has the same outcome today and next year.
 type Event struct {
 	Type    string            `json:"type"`
-	ID      string            `json:"id,omitempty"`      // DefaultID where empty
-	Account string            `json:"account,omitempty"` // DefaultAccount where empty
-	Time    time.Time         `json:"time,omitzero"`     // DefaultTime where zero; the clock inside of a transform too
+	ID      string            `json:"id,omitempty"`      // DefaultID if empty
+	Account string            `json:"account,omitempty"` // DefaultAccount if empty
+	Time    time.Time         `json:"time,omitzero"`     // DefaultTime if zero; also the clock inside a transform
 	Headers map[string]string `json:"headers,omitempty"`
 	Data    json.RawMessage   `json:"data"`
 }
 
-// What an Event has where its case says nothing.
+// The default values of an Event.
 const (
 	DefaultID      = "evt_test"
 	DefaultAccount = "default"
 )
 
-// DefaultTime is when an Event happens where its case does not say.
+// DefaultTime is the time of an Event whose case has none.
 var DefaultTime = time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
 
-// Event gives the event as scripts see it.
+// Event returns the event as scripts see it.
 func (e *Event) Event() *scripts.Event {
 	ev := &scripts.Event{ID: e.ID, Type: e.Type, Account: e.Account, Time: e.Time, Headers: e.Headers, Data: e.Data}
 	if ev.ID == "" {
@@ -51,16 +51,16 @@ func (e *Event) Event() *scripts.Event {
 	return ev
 }
 
-// Expect is what must come of a case's event. Fields that are left out are not looked
-// at. Where only Matches is given the transform is not run.
+// Expect is the expected outcome of a case. Fields that are left out are not checked. If
+// only Matches is given the transform is not run.
 type Expect struct {
 	Matches      *bool             `json:"matches,omitempty"`       // the filter's verdict
 	Body         json.RawMessage   `json:"body,omitempty"`          // the whole body, numbers by value and objects in any order; a text body is a string
-	BodyContains json.RawMessage   `json:"body_contains,omitempty"` // members that the body has among others, at any depth; arrays are compared whole
+	BodyContains json.RawMessage   `json:"body_contains,omitempty"` // members that the body must have among others, at any depth; arrays are compared whole
 	Method       string            `json:"method,omitempty"`
 	Path         string            `json:"path,omitempty"`
 	Query        map[string]Values `json:"query,omitzero"`   // the whole query
-	Headers      map[string]string `json:"headers,omitzero"` // headers that are sent among others
+	Headers      map[string]string `json:"headers,omitzero"` // headers that must be sent among others
 	Dropped      *Dropped          `json:"dropped,omitempty"`
 	Error        *Failing          `json:"error,omitempty"`
 	Console      []string          `json:"console,omitzero"` // all lines: "log: …"
@@ -69,7 +69,7 @@ type Expect struct {
 // Values are a query parameter's values; one value is a string in JSON.
 type Values []string
 
-// MarshalJSON gives a string for one value, and else an array.
+// MarshalJSON returns a string for one value, otherwise an array.
 func (v Values) MarshalJSON() ([]byte, error) {
 	if len(v) == 1 {
 		return marshal(v[0])
@@ -77,7 +77,7 @@ func (v Values) MarshalJSON() ([]byte, error) {
 	return marshal([]string(v))
 }
 
-// UnmarshalJSON reads both.
+// UnmarshalJSON reads a string or an array of strings.
 func (v *Values) UnmarshalJSON(text []byte) error {
 	var one string
 	if json.Unmarshal(text, &one) == nil {
@@ -87,10 +87,10 @@ func (v *Values) UnmarshalJSON(text []byte) error {
 	return json.Unmarshal(text, (*[]string)(v))
 }
 
-// Dropped expects that the transform drops the event: for this reason, if one is given.
+// Dropped expects that the transform drops the event, with this reason if one is given.
 type Dropped struct{ Reason string }
 
-// MarshalJSON gives the reason, or true where any will do.
+// MarshalJSON returns the reason, or true if any reason is accepted.
 func (d Dropped) MarshalJSON() ([]byte, error) {
 	if d.Reason == "" {
 		return []byte("true"), nil
@@ -100,12 +100,12 @@ func (d Dropped) MarshalJSON() ([]byte, error) {
 
 // Failing expects that the filter or the transform fails.
 type Failing struct {
-	Phase    string `json:"phase,omitempty"` // a scripts.Phase, or which of the two it is: "filter", "transform"
+	Phase    string `json:"phase,omitempty"` // a scripts.Phase, or the script that fails: "filter", "transform"
 	Contains string `json:"contains,omitempty"`
 	Line     int    `json:"line,omitempty"` // 1-based
 }
 
-// MarshalJSON gives just the text where there is nothing else.
+// MarshalJSON returns only the text if no other field is set.
 func (f Failing) MarshalJSON() ([]byte, error) {
 	if f.Phase == "" && f.Line == 0 {
 		return marshal(f.Contains)
@@ -135,20 +135,20 @@ func (e *Expect) UnmarshalJSON(text []byte) error {
 	return d.done(text)
 }
 
-// empty tells whether nothing is expected.
+// empty reports whether no field is set.
 func (e *Expect) empty() bool { return e.Matches == nil && !e.beyondFilter() }
 
-// beyondFilter tells whether something is expected that the filter alone can't answer.
+// beyondFilter reports whether an expectation depends on more than the filter.
 func (e *Expect) beyondFilter() bool {
 	return e.ofRequest() || e.Dropped != nil || e.Error != nil || e.Console != nil
 }
 
-// ofRequest tells whether something is expected of a request that is sent.
+// ofRequest reports whether an expectation concerns the request that is sent.
 func (e *Expect) ofRequest() bool {
 	return e.Body != nil || e.BodyContains != nil || e.Method != "" || e.Path != "" || e.Query != nil || e.Headers != nil
 }
 
-// marshal is json.Marshal that leaves <, > and & alone: what it writes is for people.
+// marshal is json.Marshal without escaping <, > and &, as its output is for people.
 func marshal(v any) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)

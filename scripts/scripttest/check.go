@@ -9,8 +9,8 @@ import (
 	"switchhook/scripts"
 )
 
-// judge lists the expectations that were not met.
-func (p pair) judge(want *Expect, got *Got) (failures []Failure) {
+// checkExpectations returns the expectations that were not met.
+func (p compiledScripts) checkExpectations(want *Expect, got *Got) (failures []Failure) {
 	fail := func(expected, diff, format string, args ...any) {
 		failures = append(failures, Failure{expected, fmt.Sprintf(format, args...), diff})
 	}
@@ -94,14 +94,14 @@ func (want *Expect) judgeSending(got *Got) (failures []Failure) {
 	return failures
 }
 
-// bodyIs tells whether a text body is the expected string, even where the text happens
-// to be JSON.
+// bodyIs reports whether a text body is the expected string, even if the text happens to be
+// JSON.
 func (g *Got) bodyIs(want json.RawMessage) bool {
 	text, ok := decoded(want).(string)
 	return ok && text == g.text
 }
 
-// headers gives the headers of these names, under these very names.
+// headers returns the headers of these names, spelt as in names.
 func (g *Got) headers(names map[string]string) map[string]string {
 	found := map[string]string{}
 	for name := range names {
@@ -138,7 +138,7 @@ func (want *Failing) misses(got *Got) string {
 	return ""
 }
 
-// describe shows an error with the line it points at.
+// describe returns an error's message with the source line it points at.
 func describe(e *scripts.Error) string {
 	if e.Snippet == "" {
 		return e.Error()

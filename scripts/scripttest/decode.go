@@ -14,16 +14,16 @@ import (
 	"switchhook/scripts/suggest"
 )
 
-// ParseError is a mistake in test cases: where it stands and what it is.
+// ParseError is a mistake in test cases, with its position.
 type ParseError struct {
 	Path    string // "cases[2].expect.body_contains"; empty for the whole text
-	Line    int    // 1-based, 0 where unknown
+	Line    int    // 1-based, 0 if unknown
 	Message string
 
 	offset int
 }
 
-// Error gives the path and the message.
+// Error returns the path and the message.
 func (e *ParseError) Error() string {
 	if e.Path == "" {
 		return e.Message
@@ -31,9 +31,8 @@ func (e *ParseError) Error() string {
 	return e.Path + " " + e.Message
 }
 
-// ParseCases reads a JSON array of cases. It is strict: a name that no case knows is an
-// error, and so is a value of the wrong kind. The error is a *ParseError; its paths
-// begin with "cases".
+// ParseCases reads a JSON array of cases. It is strict: an unknown member is an error, and so
+// is a value of the wrong kind. The error is a *ParseError; its paths begin with "cases".
 func ParseCases(text []byte) ([]Case, error) {
 	doc, err := parse(text)
 	if err != nil {
@@ -56,13 +55,13 @@ func parse(text []byte) (*jsonindex.Doc, error) {
 	return doc, nil
 }
 
-// decoder reads JSON values into cases, and keeps the first mistake.
+// decoder reads JSON values into cases, and records the first mistake.
 type decoder struct {
 	err   *ParseError
-	files func(name string) ([]byte, error) // reads the files that events may name; nil: they may not
+	files func(name string) ([]byte, error) // reads the files that events name; nil: events may not name files
 }
 
-// field is a value with the path that leads to it.
+// field is a value with its path.
 type field struct {
 	jsonindex.Value
 	path string
@@ -70,7 +69,7 @@ type field struct {
 
 func (f field) get(name string) field { return field{f.Get(name), f.path + "." + name} }
 
-// done gives the first mistake, with its line in text.
+// done returns the first mistake, with its line in text.
 func (d *decoder) done(text []byte) error {
 	if d.err == nil {
 		return nil
@@ -85,7 +84,7 @@ func (d *decoder) wrong(f field, format string, args ...any) {
 	}
 }
 
-// object checks that f is an object of these members; it gives false where it is none.
+// object checks that f is an object with these members only; it returns false if it is not.
 func (d *decoder) object(f field, names ...string) bool {
 	if f.Kind() != jsonindex.Object {
 		d.wrong(f, "must be an object, but is %s", kind(f))
@@ -123,7 +122,7 @@ func (d *decoder) text(f field) string {
 	if f.Exists() && f.Kind() != jsonindex.String {
 		d.wrong(f, "must be a string, but is %s", kind(f))
 	}
-	return strings.Clone(f.Text()) // which would else hold on to the whole text
+	return strings.Clone(f.Text()) // which would otherwise keep a reference to the whole text
 }
 
 // texts reads an object whose members are strings.
@@ -225,7 +224,7 @@ func (d *decoder) event(f field) (e Event) {
 	return e
 }
 
-// eventInto reads what f has of an event over what e has already.
+// eventInto reads the members of an event in f into e, replacing those that e has.
 func (d *decoder) eventInto(f field, e *Event) {
 	for i, into := range []*string{&e.Type, &e.ID, &e.Account} {
 		if at := f.get(eventNames[i]); at.Exists() {
@@ -246,9 +245,8 @@ func (d *decoder) eventInto(f field, e *Event) {
 	}
 }
 
-// ReadEvent reads a sample event. A JSON object with type and data, and nothing that an
-// event does not have, is a whole event; anything else is just the payload, and the Type
-// is then empty.
+// ReadEvent reads a sample event. A JSON object with type and data, and only members of an
+// event, is a whole event; anything else is the payload, and the Type is then empty.
 func ReadEvent(text []byte) (Event, error) {
 	doc, err := parse(text)
 	if err != nil {
@@ -274,7 +272,7 @@ var phases = []string{
 }
 
 func (d *decoder) expect(f field) (e Expect) {
-	if f.Kind() == jsonindex.Null { // "expect:" and nothing behind it, in YAML
+	if f.Kind() == jsonindex.Null { // "expect:" without a value, in YAML
 		return e
 	}
 	if !d.object(f, "matches", "body", "body_contains", "method", "path", "query", "headers", "dropped", "error", "console") {

@@ -8,12 +8,12 @@ import (
 )
 
 const (
-	diffContext = 3       // unchanged lines that are shown around changed ones
-	diffLines   = 200     // lines of a diff at most
-	diffCells   = 4 << 20 // line pairs that are compared at most
+	diffContext = 3       // unchanged lines shown around changed ones
+	diffLines   = 200     // maximum lines of a diff
+	diffCells   = 4 << 20 // maximum line pairs that are compared
 )
 
-// differences gives the line diff between two values as indented JSON, "" if they are
+// differences returns the line diff between two values as indented JSON, "" if they are
 // equal.
 func differences(want, got any) string {
 	if equal(generalised(want), generalised(got)) {
@@ -29,7 +29,7 @@ func generalised(v any) any {
 	return v
 }
 
-// pretty writes a value on lines, objects in the order of their names.
+// pretty formats a value on several lines, with objects sorted by name.
 func pretty(v any) []string {
 	text, err := marshal(v)
 	if err != nil {
@@ -38,7 +38,7 @@ func pretty(v any) []string {
 	return strings.Split(indented(text, ""), "\n")
 }
 
-// indented breaks JSON into lines; those after the first begin with prefix.
+// indented breaks JSON into lines; lines after the first begin with prefix.
 func indented(text []byte, prefix string) string {
 	var b bytes.Buffer
 	if err := json.Indent(&b, text, prefix, "  "); err != nil {
@@ -95,8 +95,8 @@ func middleDiff(a, b []string) (lines []string) {
 	return lines
 }
 
-// commonLengths holds, for each pair of places, how many lines a and b have in common
-// from there on.
+// commonLengths returns, for each pair of positions, the length of the longest common
+// subsequence of the rest of a and b.
 func commonLengths(a, b []string) [][]int32 {
 	common := make([][]int32, len(a)+1)
 	for i := range common {
@@ -114,7 +114,7 @@ func commonLengths(a, b []string) [][]int32 {
 	return common
 }
 
-// cut leaves out unchanged lines far from changed ones, and what is beyond diffLines.
+// cut removes unchanged lines far from changed ones, and lines beyond diffLines.
 func cut(lines []string) (kept []string) {
 	near := make([]bool, len(lines))
 	for i, line := range lines {
@@ -138,7 +138,7 @@ func cut(lines []string) (kept []string) {
 	return kept
 }
 
-// clip bounds a line, which may hold a text as long as a body may be.
+// clip bounds the length of a line, which may hold a text as long as a body.
 func clip(line string) string {
 	const most = 2000
 	if len(line) <= most {
@@ -147,8 +147,8 @@ func clip(line string) string {
 	return strings.ToValidUTF8(line[:most], "") + "…"
 }
 
-// Diff compares two texts line by line; "" if they are equal. Lines begin with "- " where
-// they are in from only, "+ " in to only, "  " in both; unchanged ones far from a change
+// Diff compares two texts line by line; it returns "" if they are equal. Lines in from only
+// begin with "- ", in to only with "+ ", in both with "  "; unchanged ones far from a change
 // are left out.
 func Diff(from, to string) string {
 	if from == to {

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// Cases come over the API too: whatever is sent, reading it ends, and what is read
-// survives being written.
+// Cases also come from the API: parsing any input ends, and parsed cases survive a round
+// trip through JSON.
 func FuzzParseCases(f *testing.F) {
 	f.Add([]byte(`[` + oneCase + `]`))
 	f.Add([]byte(`[{"name":"a","event":{"type":"a.b","time":"2026-02-03T04:05:06Z","headers":{"X":"y"},"data":[1e999]},"expect":{"matches":true,"body":null,"query":{"a":["1"]},"dropped":"x","error":{"phase":"run","line":3},"console":[]}}]`))

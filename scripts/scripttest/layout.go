@@ -7,12 +7,12 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
-// lineWidth is how long a JSON value may get on one line, when a file is rewritten.
+// lineWidth is the maximum length of a JSON value on one line when a file is rewritten.
 const lineWidth = 100
 
-// layout writes JSON for people: on one line what fits, else a member or an element on
-// each line. Lines after the first begin with prefix. Members keep their order and
-// numbers their digits.
+// layout formats JSON for people: on one line if it fits, otherwise one member or element per
+// line. Lines after the first begin with prefix. Members keep their order and numbers their
+// digits.
 func layout(v jsonindex.Value, prefix string) string {
 	var b strings.Builder
 	layoutInto(&b, v, prefix)
@@ -45,7 +45,7 @@ func layoutInto(b *strings.Builder, v jsonindex.Value, prefix string) {
 	b.WriteString("\n" + prefix + "}")
 }
 
-// flat writes v on one line.
+// flat formats v on one line.
 func flat(b *strings.Builder, v jsonindex.Value) {
 	separator := ""
 	switch v.Kind() {
@@ -71,13 +71,13 @@ func flat(b *strings.Builder, v jsonindex.Value) {
 }
 
 func quoted(name string) string {
-	text, _ := marshal(name) // a string can always be written
+	text, _ := marshal(name) // a string can always be encoded
 	return string(text)
 }
 
-// block writes a value behind a key of a YAML text, in block style: a space and a scalar,
-// or lines that begin with prefix. Strings are quoted as in JSON, which YAML reads too,
-// so that none is taken for something else.
+// block formats the value of a key of a YAML text in block style: a space and a scalar, or
+// lines that begin with prefix. Strings are quoted as in JSON, which is valid YAML, so that
+// none is read as another type.
 func block(v jsonindex.Value, prefix string) string {
 	if v.Len() == 0 {
 		return " " + string(v.Raw()) + "\n"

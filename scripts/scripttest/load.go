@@ -15,10 +15,10 @@ import (
 	"switchhook/scripts/yamljson"
 )
 
-// File is a file of cases and the scripts that it is for.
+// File is a file of cases with the scripts that it tests.
 type File struct {
 	Path          string // of the cases
-	FilterPath    string // empty where the source stands in the file, or there is none
+	FilterPath    string // empty if the source is inline in the file, or there is none
 	TransformPath string
 	Sources       []string // every file that was read, Path among them
 	Suite         Suite
@@ -27,18 +27,18 @@ type File struct {
 	document *yamljson.Doc // nil for JSON
 }
 
-// extensions are the ends of the names of files of cases.
+// extensions are the extensions of files of cases.
 var extensions = []string{".test.json", ".test.yaml", ".test.yml"}
 
 const largestFile = 16 << 20 // bytes
 
-// IsFile tells by its name whether a file holds cases.
+// IsFile reports whether path has the name of a file of cases.
 func IsFile(name string) bool {
 	return slices.ContainsFunc(extensions, func(e string) bool { return strings.HasSuffix(name, e) })
 }
 
-// Find lists the files of cases at paths: a file is taken as it is, a folder is walked.
-// Hidden folders and node_modules are left out.
+// Find returns the files of cases at paths: a path of a file is returned, a folder is walked.
+// Hidden folders and node_modules are skipped.
 func Find(paths ...string) (files []string, err error) {
 	for _, root := range paths {
 		err := filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
@@ -62,8 +62,8 @@ func Find(paths ...string) (files []string, err error) {
 	return slices.Compact(files), nil
 }
 
-// Load reads a file of cases and its scripts. A mistake in the file is a *ParseError
-// within the error. The File is not nil even then: its Sources name what was read.
+// Load reads a file of cases and its scripts. The error for a mistake in the file wraps a
+// *ParseError. The File is not nil even then: its Sources list the files that were read.
 func Load(path string) (*File, error) {
 	f := &File{Path: path}
 	if err := f.load(); err != nil {
@@ -89,7 +89,7 @@ func (f *File) load() (err error) {
 func (f *File) decodeText() (err error) {
 	text := f.text
 	if !strings.HasSuffix(f.Path, ".json") {
-		// Who tests large files waits for them.
+		// Large files may take as long as they need.
 		f.document, err = yamljson.Parse(f.text, yamljson.Limits{Bytes: largestFile, JSONBytes: largestFile, Time: 5 * time.Minute})
 		if err != nil {
 			wrong := &ParseError{Message: err.Error()}
@@ -104,7 +104,7 @@ func (f *File) decodeText() (err error) {
 	if err != nil {
 		return err
 	}
-	d := &decoder{files: f.beside}
+	d := &decoder{files: f.readNamed}
 	f.decode(d, field{doc.Root(), ""})
 	err = d.done(text)
 	if wrong, ok := errors.AsType[*ParseError](err); ok && f.document != nil {
@@ -130,7 +130,7 @@ func (f *File) decode(d *decoder, root field) {
 		d.wrong(root, "there is no script to test: neither %s nor %s lies in the folder; name one in filter or transform", candidates[0][0], strings.Join(candidates[1], " or "))
 	}
 	if at := root.get("schema"); at.Exists() {
-		schema, err := f.beside(d.text(at))
+		schema, err := f.readNamed(d.text(at))
 		if err != nil {
 			d.wrong(at, "can't be read: %v", err)
 		}
@@ -139,8 +139,8 @@ func (f *File) decode(d *decoder, root field) {
 	s.Cases = d.cases(root.get("cases"))
 }
 
-// base is the file's name without the end that marks it; the end is empty where the name
-// has none of them.
+// base returns the file's name without its extension; extension is empty if the name has
+// none of extensions.
 func (f *File) base() (base, extension string) {
 	name := filepath.Base(f.Path)
 	for _, e := range extensions {
@@ -151,8 +151,8 @@ func (f *File) base() (base, extension string) {
 	return name, ""
 }
 
-// script finds the source of one of the two scripts: inline, in the file that is named,
-// or in the first candidate that there is. Null says that there is none.
+// script returns the source of one of the two scripts: inline, from the named file, or from
+// the first candidate that exists. Null means that there is none.
 func (f *File) script(d *decoder, root field, kind string, candidates []string) (source, path string) {
 	named, inline := root.get(kind), root.get(kind+"_source")
 	switch {
@@ -163,11 +163,11 @@ func (f *File) script(d *decoder, root field, kind string, candidates []string) 
 	case named.Kind() == jsonindex.Null:
 		return "", ""
 	case named.Exists():
-		text, err := f.beside(d.text(named))
+		text, err := f.readNamed(d.text(named))
 		if err != nil {
 			d.wrong(named, "can't be read: %v", err)
 		}
-		return string(text), f.path(named.Text())
+		return string(text), f.resolve(named.Text())
 	}
 	there := slices.DeleteFunc(slices.Clone(candidates), func(name string) bool { return !f.exists(name) })
 	if len(there) == 0 {
@@ -176,15 +176,15 @@ func (f *File) script(d *decoder, root field, kind string, candidates []string) 
 	if len(there) > 1 {
 		d.wrong(root, "%s and %s both lie in the folder: say which in %s", there[0], there[1], kind)
 	}
-	text, err := f.beside(there[0])
+	text, err := f.readNamed(there[0])
 	if err != nil {
 		d.wrong(root, "%v", err)
 	}
-	return string(text), f.path(there[0])
+	return string(text), f.resolve(there[0])
 }
 
-// path is where a name that stands in the file leads to.
-func (f *File) path(name string) string {
+// resolve returns the path of a file named in f, relative to the folder of f.
+func (f *File) resolve(name string) string {
 	if filepath.IsAbs(name) {
 		return name
 	}
@@ -192,12 +192,12 @@ func (f *File) path(name string) string {
 }
 
 func (f *File) exists(name string) bool {
-	info, err := os.Stat(f.path(name))
+	info, err := os.Stat(f.resolve(name))
 	return err == nil && !info.IsDir()
 }
 
-// beside reads a file that is named in the file.
-func (f *File) beside(name string) ([]byte, error) { return f.read(f.path(name)) }
+// readNamed reads a file that is named in f.
+func (f *File) readNamed(name string) ([]byte, error) { return f.read(f.resolve(name)) }
 
 func (f *File) read(path string) ([]byte, error) {
 	if !slices.Contains(f.Sources, path) {
@@ -206,7 +206,7 @@ func (f *File) read(path string) ([]byte, error) {
 	if info, err := os.Stat(path); err != nil {
 		return nil, err
 	} else if !info.Mode().IsRegular() { // a device never ends, a pipe may never begin
-		return nil, fmt.Errorf("%s is no regular file", path)
+		return nil, fmt.Errorf("%s is not a regular file", path)
 	} else if info.Size() > largestFile {
 		return nil, fmt.Errorf("%s is larger than %d MiB", path, largestFile>>20)
 	}

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// folder writes files, and gives the folder.
+// folder writes files into a new folder and returns its path.
 func folder(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -261,7 +261,7 @@ func TestFind_WalksFolders(t *testing.T) {
 	}
 }
 
-// The examples keep their promises.
+// The cases of all examples pass.
 func TestRun_ExamplesPass(t *testing.T) {
 	files, err := Find("../../examples/scripts")
 	if err != nil || len(files) < 4 {

@@ -1,10 +1,10 @@
-// Package suite runs test cases for filters and transforms: an event goes in, and what
-// comes of it is compared with what its author expects. The command line runs the cases
-// that lie beside scripts in files, and the engine those of a script before a version of
-// it goes live; both through Run.
+// Package scripttest runs test cases for filters and transforms: it compares the outcome for
+// an event with the author's expectations. The command line runs cases from files beside the
+// scripts, and the engine runs the cases of a script before a version of it goes live; both
+// use Run.
 //
-// The package knows scripts and the files of cases, nothing of subscriptions, storage or
-// HTTP, and it sends nothing.
+// The package knows scripts and files of cases, but no subscriptions, storage or HTTP, and it
+// sends nothing.
 package scripttest
 
 import (
@@ -23,26 +23,26 @@ import (
 
 // Runner compiles and runs transforms, as *sandbox.Pool does.
 type Runner interface {
-	// Compile checks a source and makes of it what Run takes.
+	// Compile checks and compiles a source.
 	Compile(ctx context.Context, source string) (*scripts.Program, error)
-	// Run gives the request that a program makes of an event; req is what would be sent without it.
+	// Run returns the result of a program for an event; req is the request before the transform.
 	Run(ctx context.Context, p *scripts.Program, ev *scripts.Event, req scripts.Request) (scripts.Result, error)
 }
 
-// Suite is a pair of scripts, either of which may be missing, and their cases.
+// Suite is a filter and a transform, either of which may be missing, and their cases.
 type Suite struct {
-	Filter    string // expr source; empty lets every event through
+	Filter    string // expr source; empty matches every event
 	Transform string // JavaScript or TypeScript source; empty makes no request
 	Schemas   [][]byte
 	Cases     []Case
-	KeepBody  int // bytes of each Got.Body that the report keeps; 0: all of them
+	KeepBody  int // maximum bytes of each Got.Body in the report; 0: no limit
 }
 
-// TargetPath is the path that a transform finds in its request; there is no query and
-// there are no headers, and the method is POST.
+// TargetPath is the path of the request that a transform gets; the request has no query and
+// no headers, and the method is POST.
 const TargetPath = "/hook"
 
-// Report is what came of a suite.
+// Report is the result of a suite.
 type Report struct {
 	Passed     int          `json:"passed"`
 	Failed     int          `json:"failed"`
@@ -51,7 +51,7 @@ type Report struct {
 	Cases      []CaseReport `json:"cases"`
 }
 
-// OK tells whether the scripts compile and every case passed.
+// OK reports whether the scripts compile and every case passed.
 func (r *Report) OK() bool { return r.Broken == nil && r.Failed == 0 }
 
 // Broken is a script that does not compile.
@@ -60,23 +60,23 @@ type Broken struct {
 	Error  *scripts.Error `json:"error"`
 }
 
-// CaseReport is what came of one case.
+// CaseReport is the result of one case.
 type CaseReport struct {
 	Name       string    `json:"name"`
 	Passed     bool      `json:"passed"`
 	Failures   []Failure `json:"failures,omitempty"`
 	Got        Got       `json:"got"`
-	DurationMS float64   `json:"duration_ms"` // the sandbox's overhead included
+	DurationMS float64   `json:"duration_ms"` // including the sandbox's overhead
 }
 
 // Failure is one expectation that was not met.
 type Failure struct {
-	Expected string `json:"expected"` // which: "body", "headers"; empty where it is the case as a whole
+	Expected string `json:"expected"` // which one: "body", "headers"; empty for the case as a whole
 	Message  string `json:"message"`
-	Diff     string `json:"diff,omitempty"` // lines: "- " what was expected, "+ " what came, "  " both
+	Diff     string `json:"diff,omitempty"` // lines: "- " expected, "+ " actual, "  " both
 }
 
-// Got is what came of an event.
+// Got is the outcome for an event.
 type Got struct {
 	Matched     bool              `json:"matched"`
 	Error       *scripts.Error    `json:"error,omitempty"`
@@ -87,16 +87,16 @@ type Got struct {
 	Method      string            `json:"method,omitempty"`
 	Path        string            `json:"path,omitempty"`
 	Query       map[string]Values `json:"query,omitempty"`
-	Headers     map[string]string `json:"headers,omitempty"` // Content-Type among them
-	Body        json.RawMessage   `json:"body,omitempty"`    // a body that is no JSON is a string
+	Headers     map[string]string `json:"headers,omitempty"` // including Content-Type
+	Body        json.RawMessage   `json:"body,omitempty"`    // a body that is not JSON is a string
 	Console     []string          `json:"console,omitempty"`
 	TransformMS float64           `json:"transform_ms,omitempty"` // CPU time
 
 	text string // the body as it is sent
 }
 
-// Run compiles a suite's scripts and runs its cases one after the other. When ctx ends,
-// the cases that are left fail.
+// Run compiles a suite's scripts and runs its cases one after the other. When ctx ends, the
+// remaining cases fail.
 func Run(ctx context.Context, runner Runner, s Suite) (r Report) {
 	began := time.Now()
 	defer func() { r.DurationMS = milliseconds(time.Since(began)) }()
@@ -121,14 +121,14 @@ func Run(ctx context.Context, runner Runner, s Suite) (r Report) {
 	return r
 }
 
-// pair is a suite's scripts, compiled; each may be nil.
-type pair struct {
+// compiledScripts holds a suite's compiled scripts; each may be nil.
+type compiledScripts struct {
 	runner    Runner
 	filter    *filter.Filter
 	transform *scripts.Program
 }
 
-func compile(ctx context.Context, runner Runner, s *Suite) (p pair, _ *Broken) {
+func compile(ctx context.Context, runner Runner, s *Suite) (p compiledScripts, _ *Broken) {
 	p.runner = runner
 	var err error
 	if s.Filter != "" {
@@ -144,7 +144,7 @@ func compile(ctx context.Context, runner Runner, s *Suite) (p pair, _ *Broken) {
 	return p, nil
 }
 
-// scriptError is err as a script's error, which it is unless a Runner breaks its word.
+// scriptError returns err as a *scripts.Error, wrapping one of another type.
 func scriptError(err error) *scripts.Error {
 	if e, ok := errors.AsType[*scripts.Error](err); ok {
 		return e
@@ -152,19 +152,19 @@ func scriptError(err error) *scripts.Error {
 	return &scripts.Error{Phase: scripts.PhaseBusy, Message: err.Error()}
 }
 
-func (p pair) run(ctx context.Context, c *Case) CaseReport {
+func (p compiledScripts) run(ctx context.Context, c *Case) CaseReport {
 	r := CaseReport{Name: c.Name}
 	began := time.Now()
-	r.Got = p.try(ctx, c)
+	r.Got = p.runCase(ctx, c)
 	r.DurationMS = milliseconds(time.Since(began))
-	r.Failures = p.judge(&c.Expect, &r.Got)
+	r.Failures = p.checkExpectations(&c.Expect, &r.Got)
 	r.Passed = len(r.Failures) == 0
 	return r
 }
 
-// try sends an event through the scripts, as far as the case asks for it. An event comes
-// to the transform only through the filter, as in the router.
-func (p pair) try(ctx context.Context, c *Case) (got Got) {
+// runCase runs the scripts of a case, as far as its expectations need. The transform runs only
+// if the filter matches, as in the router.
+func (p compiledScripts) runCase(ctx context.Context, c *Case) (got Got) {
 	ev := c.Event.Event()
 	fail := func(where string, err error) Got {
 		got.Error, got.ErrorIn = scriptError(err), where
@@ -189,12 +189,12 @@ func (p pair) try(ctx context.Context, c *Case) (got Got) {
 	if err != nil {
 		return fail("transform", err)
 	}
-	got.take(&res)
+	got.setResult(&res)
 	return got
 }
 
-// take notes a transform's result.
-func (g *Got) take(res *scripts.Result) {
+// setResult stores a transform's result in g.
+func (g *Got) setResult(res *scripts.Result) {
 	g.Console, g.TransformMS = res.Console, milliseconds(res.CPU)
 	if g.Dropped, g.DropReason = res.Dropped, res.DropReason; g.Dropped {
 		return
@@ -215,13 +215,13 @@ func (g *Got) take(res *scripts.Result) {
 	}
 	g.text = string(res.Body)
 	if g.Body = res.Body; !json.Valid(g.Body) {
-		g.Body, _ = marshal(g.text) // a string can always be written
+		g.Body, _ = marshal(g.text) // a string can always be encoded
 	}
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// String is the report in a few words.
+// String returns a short summary of the report.
 func (r *Report) String() string {
 	if r.Broken != nil {
 		return fmt.Sprintf("the %s does not compile: %v", r.Broken.Script, r.Broken.Error)

@@ -160,7 +160,7 @@ func TestRun_CaseNotRunFails(t *testing.T) {
 	}
 	cancel()
 	c := Case{Name: "a", Event: Event{Type: "a.b", Data: []byte(`{"n":9}`)}, Expect: Expect{Error: &Failing{}}}
-	r := pair{runner: pool, transform: p}.run(ctx, &c)
+	r := compiledScripts{runner: pool, transform: p}.run(ctx, &c)
 	if r.Passed || !strings.Contains(r.Failures[0].Message, "it was not run") {
 		t.Errorf("%+v", r)
 	}

@@ -12,16 +12,15 @@ import (
 	"switchhook/scripts/yamljson"
 )
 
-// Change is a case that Update has given other expectations.
+// Change is a case whose expectations Update has changed.
 type Change struct {
 	Name   string `json:"name"`
 	Expect string `json:"expect"` // JSON on one line
 }
 
-// Update gives the file's text with what came out written into the expectations of the
-// cases that failed, and which these are. Everything else in the text stays as it is. So
-// does a case that expects something and got an error: that a script breaks is nothing
-// that anybody wanted to expect.
+// Update returns the file's text with the actual outcomes as the expectations of the failed
+// cases, and the list of these cases. The rest of the text stays unchanged. So does a case
+// that has expectations and got an error, since a broken script is hardly ever intended.
 func (f *File) Update(r *Report) (text []byte, changes []Change, err error) {
 	reports := map[string]*CaseReport{}
 	for i := range r.Cases {
@@ -30,7 +29,7 @@ func (f *File) Update(r *Report) (text []byte, changes []Change, err error) {
 		}
 	}
 	text = f.text
-	for i := len(f.Suite.Cases) - 1; i >= 0; i-- { // from the end, so that places before stay right
+	for i := len(f.Suite.Cases) - 1; i >= 0; i-- { // from the end, so that earlier offsets stay valid
 		c := &f.Suite.Cases[i]
 		report := reports[c.Name]
 		if report == nil {
@@ -66,7 +65,7 @@ func (f *File) Update(r *Report) (text []byte, changes []Change, err error) {
 		return text, nil, nil
 	}
 	slices.Reverse(changes)
-	// The file is somebody's work: what can't be read again is not written.
+	// The file was written by a user: a text that can't be parsed again is not written.
 	again := &File{Path: f.Path, text: text}
 	if err := again.decodeText(); err != nil {
 		return nil, nil, fmt.Errorf("%s can't be updated: %w", f.Path, err)
@@ -74,7 +73,7 @@ func (f *File) Update(r *Report) (text []byte, changes []Change, err error) {
 	return text, changes, nil
 }
 
-// accepting gives expectations of the same kinds that the outcome meets.
+// accepting returns expectations of the same kinds that the outcome meets.
 func (want Expect) accepting(got *Got) Expect {
 	var now Expect
 	if want.Console != nil {
@@ -95,12 +94,12 @@ func (want Expect) accepting(got *Got) Expect {
 		now.Matches = &got.Matched
 	}
 	if want.BodyContains != nil {
-		now.BodyContains, _ = marshal(part(decoded(want.BodyContains), decoded(got.Body))) // decoded JSON can be written
+		now.BodyContains, _ = marshal(part(decoded(want.BodyContains), decoded(got.Body))) // decoded JSON can be encoded
 	}
 	if want.Body != nil || !want.ofRequest() {
 		now.Body = got.Body
 	}
-	all := want.empty() // nobody has chosen what to look at
+	all := want.empty() // the case has not chosen fields to check
 	if want.Method != "" || all && got.Method != http.MethodPost {
 		now.Method = got.Method
 	}
@@ -121,8 +120,8 @@ func (want Expect) accepting(got *Got) Expect {
 	return now
 }
 
-// chosenHeaders are the headers without a content type that goes without saying; nil if
-// there are no others.
+// chosenHeaders returns the headers without a default content type; nil if there are no
+// others.
 func (g *Got) chosenHeaders() map[string]string {
 	chosen := map[string]string{}
 	for name, value := range g.Headers {
@@ -154,7 +153,7 @@ func (want *Failing) accepting(got *Got) *Failing {
 	return now
 }
 
-// replaceExpect puts a value in the place of the expectations of case i.
+// replaceExpect replaces the expectations of case i by a value.
 func replaceExpect(text []byte, i int, value jsonindex.Value) ([]byte, error) {
 	doc, err := parse(text)
 	if err != nil {
@@ -176,15 +175,15 @@ func splice(text []byte, from, to int, with string) []byte {
 	return append(append(append([]byte{}, text[:from]...), with...), text[to:]...)
 }
 
-// indentAt is the white space that the line around offset begins with.
+// indentAt returns the leading white space of the line at offset.
 func indentAt(text []byte, offset int) string {
 	line := string(text[:offset])
 	line = line[strings.LastIndexByte(line, '\n')+1:]
 	return line[:len(line)-len(strings.TrimLeft(line, " \t"))]
 }
 
-// replaceExpectYAML does the same in YAML, where the value ends before the next line that
-// is not indented deeper than its key.
+// replaceExpectYAML replaces the expectations of case i in YAML, where the value ends before
+// the next line that is not indented deeper than its key.
 func replaceExpectYAML(text []byte, doc *yamljson.Doc, i int, value jsonindex.Value) ([]byte, error) {
 	line, column, ok := doc.BlockKey("cases", i, "expect")
 	lines := strings.SplitAfter(string(text), "\n")
@@ -194,7 +193,7 @@ func replaceExpectYAML(text []byte, doc *yamljson.Doc, i int, value jsonindex.Va
 	end := line
 	for j := line; j < len(lines); j++ {
 		content := strings.TrimLeft(lines[j], " ")
-		if strings.TrimSpace(content) == "" || strings.HasPrefix(content, "#") { // it may belong to what comes after
+		if strings.TrimSpace(content) == "" || strings.HasPrefix(content, "#") { // it may belong to the next node
 			continue
 		}
 		if len(lines[j])-len(content) < column {
@@ -203,7 +202,7 @@ func replaceExpectYAML(text []byte, doc *yamljson.Doc, i int, value jsonindex.Va
 		end = j + 1
 	}
 	first := lines[line-1]
-	head := first[:column-1] + "expect:" // columns count runes, but only spaces and dashes stand before
+	head := first[:column-1] + "expect:" // columns count runes, but only spaces and dashes precede the key
 	body := block(value, strings.Repeat(" ", column+1))
 	return []byte(strings.Join(lines[:line-1], "") + head + body + strings.Join(lines[end:], "")), nil
 }

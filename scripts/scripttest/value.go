@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// decoded reads a JSON value with all digits of its numbers. The text is valid.
+// decoded decodes a JSON value with all digits of its numbers. The text must be valid.
 func decoded(text []byte) (v any) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
@@ -15,13 +15,13 @@ func decoded(text []byte) (v any) {
 	return v
 }
 
-// generic makes a value what decoding its JSON gives.
+// generic converts a value to the form that decoding its JSON returns.
 func generic(v any) any {
 	text, err := marshal(v)
 	if err != nil {
 		return nil
 	}
-	if string(text) == "null" { // a nil map is as good as an empty one
+	if string(text) == "null" { // a nil map is equivalent to an empty one
 		return map[string]any{}
 	}
 	return decoded(text)
@@ -59,8 +59,7 @@ func equal(a, b any) bool {
 	return a == b
 }
 
-// part gives what of got lies where want has something: the members that want names, at
-// any depth.
+// part returns the part of got that want covers: the members that want names, at any depth.
 func part(want, got any) any {
 	w, isObject := want.(map[string]any)
 	g, alsoObject := got.(map[string]any)
@@ -76,13 +75,13 @@ func part(want, got any) any {
 	return found
 }
 
-// decimal is a number as 0.digits × 10^exponent, so that 1.50, 15e-1 and 1.5 are one.
-// Digits stay digits: a float would make 9007199254740993 another number.
+// decimal is a number as 0.digits × 10^exponent, so that 1.50, 15e-1 and 1.5 are equal.
+// It keeps the digits, since a float would change 9007199254740993.
 type decimal struct {
 	negative bool
 	digits   string
 	exponent int64
-	rest     string // an exponent too large to count with, as it is written
+	rest     string // an exponent too large to compute with, as it is written
 }
 
 func decimalOf(text string) (d decimal) {
