@@ -1,10 +1,10 @@
-// Package near finds the name that somebody probably meant.
+// Package suggest finds the name that an author probably meant.
 package suggest
 
 import "strings"
 
-// Closest gives the name that was probably meant, "" if none is near: the one with the
-// fewest edits, at most a third of its length.
+// Closest returns the name with the smallest edit distance, at most a third of its length; ""
+// if there is none.
 func Closest(wrong string, names []string) string {
 	best, least := "", 1+max(1, len(wrong)/3)
 	if len(wrong) > 64 {
@@ -22,8 +22,8 @@ func Closest(wrong string, names []string) string {
 	return best
 }
 
-// editDistance counts the letters to insert, delete, replace or swap with their neighbour to
-// get from a to b.
+// editDistance returns the number of letters to insert, delete, replace or swap with their
+// neighbour to get from a to b.
 func editDistance(a, b string) int {
 	x, y := []rune(a), []rune(b)
 	before, above, row := make([]int, len(y)+1), make([]int, len(y)+1), make([]int, len(y)+1)
