@@ -44,7 +44,7 @@ func (r *run) bytesOf(v goja.Value, what string) []byte {
 	panic(r.vm.NewTypeError("%s must be a string or a Uint8Array", what))
 }
 
-// binaryOf gives the memory of a Uint8Array or ArrayBuffer.
+// binaryOf returns the memory of a Uint8Array or ArrayBuffer.
 func binaryOf(o *goja.Object) ([]byte, bool) {
 	switch o.ExportType() {
 	case bytesType:
@@ -104,7 +104,7 @@ func (r *run) uint8Array(b []byte) goja.Value {
 	return o
 }
 
-// encoded gives bytes as encoding says; an undefined one means hex.
+// encoded returns bytes as encoding says; an undefined one means hex.
 func (r *run) encoded(b []byte, encoding goja.Value) goja.Value {
 	if goja.IsUndefined(encoding) {
 		return r.vm.ToValue(hex.EncodeToString(b))
@@ -122,7 +122,7 @@ func (r *run) encoded(b []byte, encoding goja.Value) goja.Value {
 	panic(r.vm.NewTypeError(`encoding must be "hex", "base64", "base64url" or "bytes"`))
 }
 
-// decoded gives bytes as UTF-8 text, or as they are where as is "bytes".
+// decoded returns bytes as UTF-8 text, or as they are where as is "bytes".
 func (r *run) decoded(b []byte, as goja.Value, what string) goja.Value {
 	if !goja.IsUndefined(as) && as.String() != "text" {
 		if as.String() != "bytes" {
@@ -222,7 +222,7 @@ func installHex(r *run) {
 	}, "encode", "decode")
 }
 
-// installBtoa gives btoa, whose text has one character for each byte.
+// installBtoa returns btoa, whose text has one character for each byte.
 func installBtoa(r *run) {
 	_ = r.vm.Set("btoa", func(call goja.FunctionCall) goja.Value {
 		text := r.textOf(r.asText(call.Argument(0)), "btoa: data", maxInput)

@@ -63,7 +63,7 @@ func Check(source string, limits scripts.Limits) error {
 		switch source[i] {
 		case '(', '[', '{':
 			if depth++; depth > maxNesting {
-				line, column := place(source, i)
+				line, column := lineColumn(source, i)
 				return errorAt(scripts.PhaseLint, fmt.Sprintf("source nests deeper than %d brackets", maxNesting), source, line, column)
 			}
 		case ')', ']', '}':

@@ -47,7 +47,7 @@ func goLayout(layout string) func(time.Time) string {
 	return func(t time.Time) string { return t.Format(layout) }
 }
 
-// installFormatDate gives formatDate(date, layout, timeZone = "UTC").
+// installFormatDate returns formatDate(date, layout, timeZone = "UTC").
 func installFormatDate(r *run) {
 	_ = r.vm.Set("formatDate", func(call goja.FunctionCall) goja.Value {
 		t := r.instant(call.Argument(0))

@@ -34,7 +34,7 @@ var (
 	lazyArrayType  = reflect.TypeFor[*lazyArray]()
 )
 
-// lazyOf gives the *lazyObject or *lazyArray behind v, or nil.
+// lazyOf returns the *lazyObject or *lazyArray behind v, or nil.
 func lazyOf(v goja.Value) any {
 	if o, ok := v.(*goja.Object); ok {
 		if t := o.ExportType(); t == lazyObjectType || t == lazyArrayType {
@@ -159,7 +159,7 @@ func (e *encoder) fault(message string) error {
 	return &scripts.Error{Phase: scripts.PhaseRun, Message: message}
 }
 
-// untouched gives the event's text for an object or array of it that was not changed.
+// untouched returns the event's text for an object or array of it that was not changed.
 func untouched(lazy any) []byte {
 	switch l := lazy.(type) {
 	case *lazyObject:

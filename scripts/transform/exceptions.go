@@ -20,7 +20,7 @@ var promiseType = reflect.TypeFor[*goja.Promise]()
 func (r *run) thrown(v goja.Value, stack []goja.StackFrame) *scripts.Error {
 	e := &scripts.Error{Phase: scripts.PhaseRun, Message: "threw a value that can't be shown"}
 	var text string
-	_ = r.guarded(func() {
+	_ = r.try(func() {
 		text = ""
 		e.Message = withHint(r.describe(v))
 		if o, ok := v.(*goja.Object); ok && len(stack) == 0 {
@@ -40,9 +40,9 @@ func (r *run) thrown(v goja.Value, stack []goja.StackFrame) *scripts.Error {
 	return e
 }
 
-// guarded runs f, which may touch the script's values, and tells whether it came to its
+// try runs f, which may touch the script's values, and reports whether it came to its
 // end.
-func (r *run) guarded(f func()) (ok bool) {
+func (r *run) try(f func()) (ok bool) {
 	defer func() {
 		if recover() != nil {
 			ok = false
@@ -60,27 +60,27 @@ func (r *run) describe(v goja.Value) string {
 			return r.errorText(o)
 		}
 	} else if s, ok := v.(goja.String); ok {
-		return "threw " + clip(s.String())
+		return "threw " + truncate(s.String())
 	}
 	enc := encoder{run: r, max: maxMessage}
 	shown, err := enc.value(v)
 	switch {
 	case err != nil && len(enc.buf) > 0:
-		return "threw " + clip(string(enc.buf)) + "…"
+		return "threw " + truncate(string(enc.buf)) + "…"
 	case err != nil || !shown:
-		return "threw " + clip(v.String())
+		return "threw " + truncate(v.String())
 	}
-	return "threw " + clip(string(enc.buf))
+	return "threw " + truncate(string(enc.buf))
 }
 
 // errorText is what Error.prototype.toString gives, without calling the script's.
 func (r *run) errorText(o *goja.Object) string {
 	name, message := "Error", ""
 	if s, ok := o.Get("name").(goja.String); ok && s.Length() > 0 {
-		name = clip(s.String())
+		name = truncate(s.String())
 	}
 	if s, ok := o.Get("message").(goja.String); ok {
-		message = clip(s.String())
+		message = truncate(s.String())
 	}
 	if message == "" {
 		return name
@@ -93,8 +93,8 @@ func isText(v goja.Value) bool {
 	return ok
 }
 
-// clip cuts a text to maxMessage bytes, at a character's end.
-func clip(s string) string {
+// truncate cuts a text to maxMessage bytes, at a character's end.
+func truncate(s string) string {
 	if len(s) <= maxMessage {
 		return strings.Clone(s) // it may lie in the event's memory
 	}

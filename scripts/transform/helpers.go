@@ -38,14 +38,14 @@ var helpers = []helper{
 	{"localeCompare", installLocaleCompare},
 }
 
-// installDrop gives scripts drop(reason): the event is not sent. It ends the script on
+// installDrop returns scripts drop(reason): the event is not sent. It ends the script on
 // the spot, so `return drop("…")` and a bare `drop("…")` do the same, and no catch or
 // finally gets in between.
 func installDrop(r *run) {
 	_ = r.vm.Set("drop", func(call goja.FunctionCall) goja.Value {
 		if !r.dropped {
 			if v := call.Argument(0); !goja.IsUndefined(v) {
-				r.dropReason = clip(v.String())
+				r.dropReason = truncate(v.String())
 			}
 			r.dropped = true
 			r.vm.Interrupt("dropped")

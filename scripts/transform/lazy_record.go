@@ -16,12 +16,12 @@ type record struct {
 	value  func(i int) goja.Value // makes the value of one of the first names
 	opened bool                   // the script has looked in, or written
 	refuse func(name string)      // throws where a member is set that there is not; nil: it may be
-	few    [6]goja.Value          // memory for values
+	inline [6]goja.Value          // memory for values
 }
 
 func (r *run) record(names []string, value func(i int) goja.Value) (*record, *goja.Object) {
 	rec := &record{names: names, value: value}
-	rec.values = rec.few[:len(names)]
+	rec.values = rec.inline[:len(names)]
 	return rec, r.vm.NewDynamicObject(rec)
 }
 
@@ -35,7 +35,7 @@ func (r *run) textMap(m map[string]string) *goja.Object {
 	return o
 }
 
-// Get gives a member's value, nil where there is none.
+// Get returns a member's value, nil where there is none.
 func (o *record) Get(name string) goja.Value {
 	i := slices.Index(o.names, name)
 	if i < 0 {
@@ -48,7 +48,7 @@ func (o *record) Get(name string) goja.Value {
 	return o.values[i]
 }
 
-// Has tells whether there is such a member.
+// Has reports whether there is such a member.
 func (o *record) Has(name string) bool { return slices.Contains(o.names, name) }
 
 // Set sets a member.
@@ -80,5 +80,5 @@ func (o *record) Delete(name string) bool {
 	return true
 }
 
-// Keys gives the members' names.
+// Keys returns the members' names.
 func (o *record) Keys() []string { return o.names }

@@ -17,7 +17,7 @@ const maxArrayLength = 1 << 20
 // indexFrom is how many members an object needs before a map of them pays.
 const indexFrom = 12
 
-// value gives a JSON value to the script. Objects and arrays are read when they are
+// value returns a JSON value to the script. Objects and arrays are read when they are
 // looked into. Integers that a double can't hold become BigInts.
 func (r *run) value(v jsonindex.Value) goja.Value {
 	switch v.Kind() {
@@ -77,12 +77,12 @@ func (r *run) readyBigInt() {
 // lazyObject is an object of the event: the members of the text, and over them what the
 // script changed. It implements goja.DynamicObject.
 type lazyObject struct {
-	run     *run
-	src     jsonindex.Value
-	index   map[string]jsonindex.Value // the text's members, once a large object is looked into
-	now     map[string]goja.Value      // values that were set, and containers that were read; nil where deleted
-	added   []string                   // names that are not the text's, or were deleted and set again
-	changed bool                       // the script set or deleted a member
+	run       *run
+	src       jsonindex.Value
+	index     map[string]jsonindex.Value // the text's members, once a large object is looked into
+	overrides map[string]goja.Value      // values that were set, and containers that were read; nil where deleted
+	added     []string                   // names that are not the text's, or were deleted and set again
+	changed   bool                       // the script set or deleted a member
 }
 
 func (o *lazyObject) member(name string) jsonindex.Value {
@@ -98,9 +98,9 @@ func (o *lazyObject) member(name string) jsonindex.Value {
 	return o.index[name]
 }
 
-// Get gives a member's value, nil where there is none.
+// Get returns a member's value, nil where there is none.
 func (o *lazyObject) Get(name string) goja.Value {
-	if v, ok := o.now[name]; ok {
+	if v, ok := o.overrides[name]; ok {
 		return v
 	}
 	m := o.member(name)
@@ -115,15 +115,15 @@ func (o *lazyObject) Get(name string) goja.Value {
 }
 
 func (o *lazyObject) keep(name string, v goja.Value) {
-	if o.now == nil {
-		o.now = make(map[string]goja.Value)
+	if o.overrides == nil {
+		o.overrides = make(map[string]goja.Value)
 	}
-	o.now[name] = v
+	o.overrides[name] = v
 }
 
-// Has tells whether there is such a member.
+// Has reports whether there is such a member.
 func (o *lazyObject) Has(name string) bool {
-	if v, ok := o.now[name]; ok {
+	if v, ok := o.overrides[name]; ok {
 		return v != nil
 	}
 	return o.member(name).Exists()
@@ -152,13 +152,13 @@ func (o *lazyObject) Delete(name string) bool {
 		if o.member(name).Exists() {
 			o.keep(name, nil)
 		} else {
-			delete(o.now, name)
+			delete(o.overrides, name)
 		}
 	}
 	return true
 }
 
-// Keys gives the members' names, the text's in its order, then those that were added.
+// Keys returns the members' names, the text's in its order, then those that were added.
 func (o *lazyObject) Keys() []string {
 	keys := make([]string, 0, o.src.Len()+len(o.added))
 	var again map[string]bool
@@ -171,7 +171,7 @@ func (o *lazyObject) Keys() []string {
 		}
 	}
 	for k := range o.src.Members() {
-		if v, ok := o.now[k]; ok && v == nil || again[k] {
+		if v, ok := o.overrides[k]; ok && v == nil || again[k] {
 			continue
 		}
 		keys = append(keys, k)
@@ -199,12 +199,12 @@ func distinct(keys []string) []string {
 	})
 }
 
-// pristine tells whether the text still says what o is, so that it can be copied.
+// pristine reports whether the text still says what o is, so that it can be copied.
 func (o *lazyObject) pristine() bool {
 	if o.changed {
 		return false
 	}
-	for _, v := range o.now {
+	for _, v := range o.overrides {
 		if !pristine(v) {
 			return false
 		}
@@ -214,59 +214,59 @@ func (o *lazyObject) pristine() bool {
 
 // lazyArray is an array of the event. It implements goja.DynamicArray.
 type lazyArray struct {
-	run     *run
-	src     jsonindex.Value
-	text    []jsonindex.Value // the text's elements, once one is read
-	now     []goja.Value      // what was set or read; nil where the text's element stands
-	changed bool
+	run       *run
+	src       jsonindex.Value
+	text      []jsonindex.Value // the text's elements, once one is read
+	overrides []goja.Value      // what was set or read; nil where the text's element stands
+	changed   bool
 }
 
 func (a *lazyArray) open() {
-	if a.now != nil || a.src.Len() == 0 {
+	if a.overrides != nil || a.src.Len() == 0 {
 		return
 	}
 	a.text = make([]jsonindex.Value, 0, a.src.Len())
 	for _, v := range a.src.Elements() {
 		a.text = append(a.text, v)
 	}
-	a.now = make([]goja.Value, len(a.text))
+	a.overrides = make([]goja.Value, len(a.text))
 }
 
 // Len is the array's length.
 func (a *lazyArray) Len() int {
-	if a.now == nil && !a.changed {
+	if a.overrides == nil && !a.changed {
 		return a.src.Len()
 	}
-	return len(a.now)
+	return len(a.overrides)
 }
 
-// Get gives an element, nil where there is none.
+// Get returns an element, nil where there is none.
 func (a *lazyArray) Get(i int) goja.Value {
 	a.open()
-	if i < 0 || i >= len(a.now) {
+	if i < 0 || i >= len(a.overrides) {
 		return nil
 	}
-	if a.now[i] == nil {
+	if a.overrides[i] == nil {
 		v := a.run.value(a.text[i])
 		if k := a.text[i].Kind(); k != jsonindex.Object && k != jsonindex.Array {
 			return v
 		}
-		a.now[i] = v
+		a.overrides[i] = v
 	}
-	return a.now[i]
+	return a.overrides[i]
 }
 
 // Set sets an element, and makes the array longer where need be.
 func (a *lazyArray) Set(i int, v goja.Value) bool {
 	a.open()
-	if i < 0 || i >= len(a.now) && !a.SetLen(i+1) {
+	if i < 0 || i >= len(a.overrides) && !a.SetLen(i+1) {
 		return false
 	}
 	if v == nil {
 		v = goja.Undefined()
 	}
 	a.changed = true
-	a.now[i] = v
+	a.overrides[i] = v
 	return true
 }
 
@@ -277,16 +277,16 @@ func (a *lazyArray) SetLen(n int) bool {
 		return false
 	}
 	a.changed = true
-	if n <= len(a.now) {
-		clear(a.now[n:])
-		a.now = a.now[:n]
-		if a.text = a.text[:min(n, len(a.text))]; a.now == nil {
-			a.now = []goja.Value{}
+	if n <= len(a.overrides) {
+		clear(a.overrides[n:])
+		a.overrides = a.overrides[:n]
+		if a.text = a.text[:min(n, len(a.text))]; a.overrides == nil {
+			a.overrides = []goja.Value{}
 		}
 		return true
 	}
-	for len(a.now) < n {
-		a.now = append(a.now, goja.Undefined())
+	for len(a.overrides) < n {
+		a.overrides = append(a.overrides, goja.Undefined())
 	}
 	return true
 }
@@ -295,7 +295,7 @@ func (a *lazyArray) pristine() bool {
 	if a.changed {
 		return false
 	}
-	for _, v := range a.now {
+	for _, v := range a.overrides {
 		if v != nil && !pristine(v) {
 			return false
 		}
@@ -303,7 +303,7 @@ func (a *lazyArray) pristine() bool {
 	return true
 }
 
-// pristine tells whether v is a value of the text that nobody changed.
+// pristine reports whether v is a value of the text that nobody changed.
 func pristine(v goja.Value) bool {
 	switch l := lazyOf(v).(type) {
 	case *lazyObject:

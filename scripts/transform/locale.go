@@ -71,7 +71,7 @@ func installLocaleCompare(r *run) {
 	plain, _ := goja.AssertFunction(r.prototype("String").Get("localeCompare"))
 	r.replaceMethod("String", "localeCompare", func(call goja.FunctionCall) goja.Value {
 		if locale := call.Argument(1); !goja.IsUndefined(locale) && !strings.HasPrefix(locale.String(), "en") {
-			panic(r.vm.NewTypeError("localeCompare with the locale " + strconv.Quote(clip(locale.String())) + " isn't supported: leave it out, or compare with < and >"))
+			panic(r.vm.NewTypeError("localeCompare with the locale " + strconv.Quote(truncate(locale.String())) + " isn't supported: leave it out, or compare with < and >"))
 		}
 		if options, ok := call.Argument(2).(*goja.Object); ok {
 			for _, name := range options.Keys() {
@@ -81,7 +81,7 @@ func installLocaleCompare(r *run) {
 					continue
 				}
 				use := "compare what you make of the texts, such as a.toLowerCase() or Number(a)"
-				panic(r.vm.NewTypeError("localeCompare with the option " + strconv.Quote(clip(name)) + " isn't supported: " + use))
+				panic(r.vm.NewTypeError("localeCompare with the option " + strconv.Quote(truncate(name)) + " isn't supported: " + use))
 			}
 		}
 		return r.must(plain(call.This, call.Argument(0)))
@@ -96,7 +96,7 @@ func (r *run) replaceMethod(class, name string, f func(goja.FunctionCall) goja.V
 	_ = r.prototype(class).DefineDataProperty(name, r.vm.ToValue(f), goja.FLAG_TRUE, goja.FLAG_TRUE, goja.FLAG_FALSE)
 }
 
-// must gives what a built-in returned, or throws what it threw.
+// must returns what a built-in returned, or throws what it threw.
 func (r *run) must(v goja.Value, err error) goja.Value {
 	if err != nil {
 		if ex, ok := err.(*goja.Exception); ok {

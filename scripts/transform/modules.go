@@ -107,7 +107,7 @@ func (im *imports) member(n *ast.DotExpression) *finding {
 	return &finding{variable.Idx, scripts.PhaseCompile, message}
 }
 
-// required gives the name that a call of require asks for.
+// required returns the name that a call of require asks for.
 func required(n *ast.CallExpression) (name string, ok bool) {
 	if callee, ok := n.Callee.(*ast.Identifier); !ok || callee.Name != "require" || len(n.ArgumentList) == 0 {
 		return "", false

@@ -47,7 +47,7 @@ func (r *run) stopError() *scripts.Error {
 	return e
 }
 
-// findLineEnds gives the literals below tree that look for the begin or end of a line to the
+// findLineEnds returns the literals below tree that look for the begin or end of a line to the
 // engine that knows every line end. goja's first choice, Go's, knows \n only, and does not
 // take a lookahead: an empty one changes nothing else.
 func findLineEnds(tree *ast.Program) {

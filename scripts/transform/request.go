@@ -52,7 +52,7 @@ func (r *run) request(req scripts.Request) (*record, *goja.Object) {
 // unknownMember says what is wrong with setting request.name. Other products' transforms
 // have more members there.
 func unknownMember(name string) string {
-	shown := "request." + clip(name)
+	shown := "request." + truncate(name)
 	switch strings.ToLower(name) {
 	case "url", "href", "uri", "target", "target_url", "targeturl", "host", "hostname", "port", "protocol", "origin", "endpoint":
 		return shown + " can't be changed: set target_url of the subscription; a transform may set request.path and request.query"
@@ -176,7 +176,7 @@ func (r *run) query(v goja.Value, was map[string][]string) (map[string][]string,
 	return same(query, was), nil
 }
 
-// same gives was in place of an equal empty map, so that nil stays nil.
+// same returns was in place of an equal empty map, so that nil stays nil.
 func same(now, was map[string][]string) map[string][]string {
 	if len(now) == 0 && len(was) == 0 {
 		return was
@@ -276,7 +276,7 @@ func checkHeader(name, canonical, value string) error {
 	if name == "" || strings.ContainsFunc(name, func(c rune) bool {
 		return c <= ' ' || c >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, c)
 	}) {
-		return requestError("request.headers: %q is no header name", clip(name))
+		return requestError("request.headers: %q is no header name", truncate(name))
 	}
 	if scripts.ReservedHeader(name) {
 		return requestError("request.headers: %s is set by the router and can't be changed", name)

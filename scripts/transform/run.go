@@ -77,7 +77,7 @@ func (l *Loaded) Run(ev *scripts.Event, req scripts.Request, limits scripts.Limi
 		watch(r.interrupt)
 	}
 	r.scratch = scratches.Get().(*scratch)
-	res, err = r.do(req)
+	res, err = r.protect(req)
 	r.scratch.release()
 	if err == nil && r.noMatch != nil { // the match was the last that it did
 		err = r.stopError()
@@ -113,7 +113,7 @@ func newRun(l *Loaded, ev *scripts.Event, limits scripts.Limits) *run {
 	return r
 }
 
-// randomOf gives the numbers of Math.random: the same ones for the same event.
+// randomOf returns the numbers of Math.random: the same ones for the same event.
 func randomOf(id string) goja.RandSource {
 	var rnd *rand.Rand
 	return func() float64 {
@@ -132,9 +132,9 @@ func (r *run) interrupt() {
 	r.matches.Stop()
 }
 
-// do has every touch of the script's values below its recover: a getter, a toString or
+// protect has every touch of the script's values below its recover: a getter, a toString or
 // a proxy runs the script's code, and goja lets some of Go's panics through.
-func (r *run) do(req scripts.Request) (res scripts.Result, err error) {
+func (r *run) protect(req scripts.Request) (res scripts.Result, err error) {
 	defer r.recoverInto(&err)
 	transform, err := r.define()
 	if err != nil {
@@ -227,7 +227,7 @@ func (r *run) event() (goja.Value, error) {
 
 var eventNames = []string{"id", "type", "account", "time", "headers", "data"}
 
-// await gives what a promise came to. goja has run all that waited for it by now:
+// await returns what a promise came to. goja has run all that waited for it by now:
 // there are no timers and nothing from outside that could still settle it.
 func (r *run) await(v goja.Value) (goja.Value, error) {
 	o, ok := v.(*goja.Object)

@@ -19,8 +19,8 @@ func errorAt(phase scripts.Phase, message, source string, line, column int) *scr
 	return &scripts.Error{Phase: phase, Message: message, Line: line, Column: column, Snippet: scripts.Snippet(source, line, column)}
 }
 
-// place gives the 1-based line and column, in characters, of a byte offset.
-func place(source string, offset int) (line, column int) {
+// lineColumn returns the 1-based line and column, in characters, of a byte offset.
+func lineColumn(source string, offset int) (line, column int) {
 	before := source[:offset]
 	return 1 + strings.Count(before, "\n"), 1 + utf8.RuneCountInString(before[strings.LastIndexByte(before, '\n')+1:])
 }
