@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// authority reads user and password, up to the last @ before the host's end, and leaves
-// the rest to the host.
+// authority parses user and password, up to the last @ before the host's end; the host state
+// parses the rest.
 func (p *parser) authority() bool {
 	u, last, stop := p.u, -1, p.at
 	for ; stop < len(p.in); stop++ {
@@ -88,7 +88,7 @@ func (p *parser) port() (state, bool) {
 		}
 	}
 	if digits == "" {
-		// A changed host keeps its port where none is given.
+		// A changed host keeps its port if none is given.
 		return pathStartUnless(p.override), !p.override || start > 0
 	}
 	digits = strings.TrimLeft(digits, "0")

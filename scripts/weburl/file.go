@@ -42,7 +42,7 @@ func (p *parser) fileStates(s state, c rune) (state, bool) {
 	}
 	text := string(p.in[start:p.at])
 	switch {
-	case !p.override && drive(text):
+	case !p.override && isDriveLetter(text):
 		p.at = start
 		return path, true
 	case text == "":
@@ -60,12 +60,12 @@ func (p *parser) fileStates(s state, c rune) (state, bool) {
 	return pathStartUnless(p.override), true
 }
 
-// drive tells a Windows drive letter: a letter and a colon or a bar.
-func drive(s string) bool {
+// isDriveLetter reports whether s is a Windows drive letter: a letter and a colon or a bar.
+func isDriveLetter(s string) bool {
 	return len(s) == 2 && letter(rune(s[0])) && (s[1] == ':' || s[1] == '|')
 }
 
-func normalizedDrive(s string) bool { return drive(s) && s[1] == ':' }
+func normalizedDrive(s string) bool { return isDriveLetter(s) && s[1] == ':' }
 func startsWithDrive(in []rune) bool {
 	return len(in) >= 2 && letter(in[0]) && (in[1] == ':' || in[1] == '|') &&
 		(len(in) == 2 || strings.ContainsRune(`/\?#`, in[2]))

@@ -2,7 +2,7 @@ package weburl
 
 import "strings"
 
-// EncodeForm writes a name or value of a query as application/x-www-form-urlencoded.
+// EncodeForm encodes a name or value of a query as application/x-www-form-urlencoded.
 func EncodeForm(s string) string {
 	var b strings.Builder
 	for i := range len(s) {
@@ -20,5 +20,5 @@ func EncodeForm(s string) string {
 	return b.String()
 }
 
-// DecodeForm reads one.
+// DecodeForm decodes a name or value of a query from application/x-www-form-urlencoded.
 func DecodeForm(s string) string { return decode(strings.ReplaceAll(s, "+", " ")) }

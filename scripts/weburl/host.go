@@ -12,11 +12,11 @@ import (
 
 const upperHex = "0123456789ABCDEF"
 
-// maxUnicodeHost bounds hosts that need Punycode, whose cost is quadratic. A name in the
-// DNS has at most 253 characters.
+// maxUnicodeHost bounds hosts that need Punycode, whose cost is quadratic. A DNS name has at
+// most 253 characters.
 const maxUnicodeHost = 1 << 10
 
-// The percent-encode sets, as the ASCII characters above space that are in them.
+// The percent-encode sets, given as their ASCII characters above space.
 const (
 	controlSet      = "\x7f"
 	fragmentSet     = " \"<>`\x7f"
@@ -71,7 +71,7 @@ func forbidden(s, set string, controls bool) bool {
 	return strings.ContainsAny(s, set) || controls && strings.ContainsFunc(s, func(c rune) bool { return c < ' ' })
 }
 
-// parseHost gives a host as it is written in a URL.
+// parseHost returns the serialized form of a URL's host.
 func parseHost(text string, opaque bool) (string, bool) {
 	if strings.HasPrefix(text, "[") {
 		if !strings.HasSuffix(text, "]") {
@@ -94,9 +94,9 @@ func parseHost(text string, opaque bool) (string, bool) {
 	return domain, true
 }
 
-// DomainToASCII maps a host name as browsers do before they ask for it: by UTS 46, in lower
-// case, labels beyond ASCII as Punycode. ok is false for what is no name. An address in
-// digits comes out as a name.
+// DomainToASCII maps a host name as browsers do before resolving it: by UTS 46, in lower
+// case, non-ASCII labels as Punycode. ok is false for an invalid name. An IP address is
+// returned as a name.
 func DomainToASCII(name string) (ascii string, ok bool) {
 	ascii, ok = toASCII(name)
 	return ascii, ok && ascii != "" && !forbidden(ascii, forbiddenDomain, true)
@@ -139,8 +139,8 @@ func endsInNumber(domain string) bool {
 	return ok
 }
 
-// parseIPv4Number reads decimal, 0x hexadecimal and 0 octal. What does not fit in 64 bits
-// becomes the largest number, which no part may be.
+// parseIPv4Number parses decimal, 0x hexadecimal and 0 octal. A number that does not fit in 64
+// bits becomes the largest one, which is invalid in every part.
 func parseIPv4Number(s string) (uint64, bool) {
 	if s == "" {
 		return 0, false

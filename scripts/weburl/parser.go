@@ -29,11 +29,11 @@ const (
 	done
 )
 
-// end stands for the code point after the last.
+// end represents the code point after the last.
 const end rune = -1
 
-// parser is the basic URL parser. override means that it changes one part of u, and
-// starts in that part's state.
+// parser is the basic URL parser. With override, it changes one part of u and starts in the
+// state of that part.
 type parser struct {
 	u, base  *URL
 	override bool
@@ -62,14 +62,14 @@ func (p *parser) run(input string, s state) bool {
 	return true
 }
 
-// take gives what was gathered and starts anew.
-func (p *parser) take() string {
+// takeBuffer returns the buffer's content and resets it.
+func (p *parser) takeBuffer() string {
 	s := p.buffer.String()
 	p.buffer.Reset()
 	return s
 }
 
-// rest tells whether the input goes on with text after the current code point.
+// rest reports whether the input continues with text after the current code point.
 func (p *parser) rest(text string) bool {
 	for i, c := range []rune(text) {
 		if p.at+1+i >= len(p.in) || p.in[p.at+1+i] != c {
@@ -79,8 +79,8 @@ func (p *parser) rest(text string) bool {
 	return true
 }
 
-// step handles one code point, moves on unless the code point is for the next state, and
-// gives that state.
+// step handles one code point, advances unless the next state must handle it too, and returns
+// the next state.
 func (p *parser) step(s state, c rune) (next state, ok bool) {
 	switch s {
 	case schemeStart, scheme, noScheme:
@@ -181,7 +181,7 @@ func (p *parser) schemeStates(s state, c rune) (state, bool) {
 		p.at++
 		return scheme, true
 	case s == scheme && c == ':':
-		name := p.take()
+		name := p.takeBuffer()
 		if p.override {
 			now := URL{scheme: name}
 			if u.special() != now.special() || name == "file" && (u.username != "" || u.password != "" || u.port >= 0) ||
@@ -248,7 +248,7 @@ func (p *parser) relative(c rune) state {
 	return p.afterBase(c, func() { u.shorten() })
 }
 
-// afterBase goes on where the base's path has been taken over.
+// afterBase continues after the base's path was copied.
 func (p *parser) afterBase(c rune, shorten func()) state {
 	switch c {
 	case '?':

@@ -2,14 +2,14 @@ package weburl
 
 import "strings"
 
-// shorten takes away the path's last segment, but no drive letter.
+// shorten removes the path's last segment, but no drive letter.
 func (u *URL) shorten() {
 	if n := len(u.path); n > 0 && !(u.scheme == "file" && n == 1 && normalizedDrive(u.path[0])) {
 		u.path = u.path[:n-1]
 	}
 }
 
-// path reads all segments.
+// path parses all segments.
 func (p *parser) path() (state, bool) {
 	u := p.u
 	for {
@@ -34,7 +34,7 @@ func (p *parser) path() (state, bool) {
 				u.path = append(u.path, "")
 			}
 		default:
-			if u.scheme == "file" && len(u.path) == 0 && drive(segment) {
+			if u.scheme == "file" && len(u.path) == 0 && isDriveLetter(segment) {
 				segment = segment[:1] + ":"
 			}
 			u.path = append(u.path, segment)

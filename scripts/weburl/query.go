@@ -6,17 +6,18 @@ import (
 	"strings"
 )
 
-// EncodePath percent-encodes what may not stand in a path as it is, and leaves what is
-// encoded alone. Besides the standard's set these are \ and |, which strict servers refuse.
+// EncodePath percent-encodes the characters that are not allowed in a path, and keeps existing
+// escapes. Besides the standard's set these are \ and |, which strict servers refuse.
 func EncodePath(path string) string { return encode(path, rawPathSet) }
 
-// EncodeQuery does so in the query of an http URL.
+// EncodeQuery percent-encodes the characters that are not allowed in the query of an http
+// URL, and keeps existing escapes.
 func EncodeQuery(query string) string { return encode(query, specialQuerySet) }
 
 const rawPathSet = pathSet + `\|`
 
-// QueryValues decodes a query as URLSearchParams does: each name with its values in their
-// order. Nothing in a query is an error: a % that escapes nothing stands for itself.
+// QueryValues decodes a query as URLSearchParams does: each name with its values in order.
+// No query is an error: a % that starts no escape is a literal %.
 func QueryValues(query string) map[string][]string {
 	values := map[string][]string{}
 	for part := range strings.SplitSeq(query, "&") {
@@ -28,15 +29,14 @@ func QueryValues(query string) map[string][]string {
 	return values
 }
 
-// ChangeQuery gives query with the values that values has. What does not change stays as it
-// is written, byte for byte, at its place; names that are new follow at the end in
-// alphabetical order.
+// ChangeQuery returns query with the given values. Unchanged parts keep their bytes and
+// positions; new names follow at the end in alphabetical order.
 func ChangeQuery(query string, values map[string][]string) string {
 	was := QueryValues(query)
 	if maps.EqualFunc(was, values, slices.Equal) {
 		return query
 	}
-	seen := make(map[string]int, len(was)) // how many parts there were of a name
+	seen := make(map[string]int, len(was)) // number of parts of a name
 	var parts []string
 	if query != "" {
 		for part := range strings.SplitSeq(query, "&") {

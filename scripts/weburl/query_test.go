@@ -50,8 +50,8 @@ func TestChangeQuery_ChangesNothingElse(t *testing.T) {
 	}
 }
 
-// FuzzChangeQuery changes one parameter: the others keep their bytes, and the result means
-// what was asked for.
+// FuzzChangeQuery changes one parameter: the others keep their bytes, and the changed one has
+// the new value.
 func FuzzChangeQuery(f *testing.F) {
 	for _, query := range []string{"b=c;d=e", "rate=100%&k=v", "a=1&a=2&&a=%33", "%61&a", "\xff=é"} {
 		f.Add(query, "a", "1&2")

@@ -1,9 +1,9 @@
 // Package weburl parses and changes URLs as browsers do, by the WHATWG URL standard
 // (https://url.spec.whatwg.org); the names of states and steps are the standard's. Go's
-// net/url follows RFC 3986, which differs on nearly everything unusual.
+// net/url follows RFC 3986, which differs in nearly every unusual case.
 //
-// Time is linear in the length of the input, which github.com/nlnwa/whatwg-url (v0.6.2) is
-// not where there are many @. It knows no JavaScript and no network.
+// Time is linear in the length of the input, unlike github.com/nlnwa/whatwg-url (v0.6.2),
+// which is not linear in the number of @. The package knows no JavaScript and no network.
 package weburl
 
 import (
@@ -25,14 +25,14 @@ var defaultPorts = map[string]int{"ftp": 21, "file": -1, "http": 80, "https": 44
 
 func (u *URL) special() bool { _, ok := defaultPorts[u.scheme]; return ok }
 
-// Parse parses input, relative to base if that is not nil. ok is false for what is no URL.
+// Parse parses input, relative to base if that is not nil. ok is false for an invalid URL.
 func Parse(input string, base *URL) (u *URL, ok bool) {
 	u = &URL{port: -1}
 	p := parser{u: u, base: base}
 	return u, p.run(strings.TrimFunc(input, func(c rune) bool { return c <= ' ' }), schemeStart)
 }
 
-// Href is the whole URL.
+// Href returns the whole URL.
 func (u *URL) Href() string {
 	var b strings.Builder
 	b.WriteString(u.scheme + ":")
@@ -59,7 +59,7 @@ func (u *URL) Href() string {
 	return b.String()
 }
 
-// Origin is the scheme, host and port, or "null" where these say nothing.
+// Origin returns the scheme, host and port, or "null" for an opaque origin.
 func (u *URL) Origin() string {
 	switch {
 	case u.scheme == "blob" && u.opaque != nil:
@@ -72,16 +72,16 @@ func (u *URL) Origin() string {
 	return "null"
 }
 
-// Protocol is the scheme with its colon.
+// Protocol returns the scheme with its colon.
 func (u *URL) Protocol() string { return u.scheme + ":" }
 
-// Username is percent-encoded, as are all other parts.
+// Username returns the user name, percent-encoded as all parts.
 func (u *URL) Username() string { return u.username }
 
-// Password is what stands after the username.
+// Password returns the password, percent-encoded.
 func (u *URL) Password() string { return u.password }
 
-// Host is the host with its port.
+// Host returns the host with its port.
 func (u *URL) Host() string {
 	if u.port < 0 {
 		return u.Hostname()
@@ -89,7 +89,7 @@ func (u *URL) Host() string {
 	return u.Hostname() + ":" + u.Port()
 }
 
-// Hostname is the host alone.
+// Hostname returns the host without its port.
 func (u *URL) Hostname() string {
 	if u.host == nil {
 		return ""
@@ -97,7 +97,7 @@ func (u *URL) Hostname() string {
 	return *u.host
 }
 
-// Port is empty where it is the scheme's usual one.
+// Port returns the port, empty if it is the scheme's default.
 func (u *URL) Port() string {
 	if u.port < 0 {
 		return ""
@@ -105,7 +105,7 @@ func (u *URL) Port() string {
 	return strconv.Itoa(u.port)
 }
 
-// Pathname is the path.
+// Pathname returns the path.
 func (u *URL) Pathname() string {
 	switch {
 	case u.opaque != nil:
@@ -116,10 +116,10 @@ func (u *URL) Pathname() string {
 	return "/" + strings.Join(u.path, "/")
 }
 
-// Search is the query with its question mark, empty where there is nothing behind it.
+// Search returns the query with its question mark, empty if nothing follows it.
 func (u *URL) Search() string { return prefixed("?", u.query) }
 
-// Hash is the fragment with its number sign, empty where there is nothing behind it.
+// Hash returns the fragment with its number sign, empty if nothing follows it.
 func (u *URL) Hash() string { return prefixed("#", u.fragment) }
 
 func prefixed(sign string, s *string) string {
@@ -131,8 +131,8 @@ func prefixed(sign string, s *string) string {
 
 func (u *URL) noCredentialsOrPort() bool { return u.host == nil || *u.host == "" || u.scheme == "file" }
 
-// Set changes a part, named as in JavaScript ("hostname", "search" …). A value that can't
-// be is ignored, as in browsers.
+// Set changes a part, named as in JavaScript ("hostname", "search" …). An invalid value is
+// ignored, as in browsers.
 func (u *URL) Set(part, value string) {
 	was := *u
 	was.path = append([]string(nil), u.path...)

@@ -5,8 +5,8 @@ import (
 	"unicode/utf8"
 )
 
-// DecodeUTF8 puts U+FFFD in place of each maximal part of b that starts no character,
-// as https://encoding.spec.whatwg.org wants: Go's own range does it for each byte.
+// DecodeUTF8 replaces each maximal part of b that starts no character by U+FFFD, as
+// https://encoding.spec.whatwg.org requires; Go's range replaces each byte.
 func DecodeUTF8(b []byte) string {
 	var s strings.Builder
 	s.Grow(len(b))
@@ -21,8 +21,8 @@ func DecodeUTF8(b []byte) string {
 	return s.String()
 }
 
-// truncated is how many bytes at the start of b, which is no whole character, could have
-// become one; at least 1.
+// truncated returns the number of bytes at the start of b, which is not a whole character,
+// that could start one; at least 1.
 func truncated(b []byte) int {
 	if b[0] < 0xc2 || b[0] > 0xf4 {
 		return 1

@@ -9,8 +9,8 @@ import (
 	"switchhook/scripts/scriptstest"
 )
 
-// The cases are of the kinds that the web platform tests have (url/resources); the whole
-// of urltestdata.json was run once: 818 of 820 passed, the other two being older than the
+// The cases cover the categories of the web platform tests (url/resources); all of
+// urltestdata.json was run once: 818 of 820 passed, the other two being older than the
 // standard's ^ in paths.
 func TestParse(t *testing.T) {
 	for _, c := range []struct{ input, base, want string }{
@@ -169,7 +169,7 @@ func TestDecodeUTF8_ReplacesMaximalParts(t *testing.T) {
 	}
 }
 
-// FuzzParse: no input takes long, and what is parsed parses to itself.
+// FuzzParse checks that no input takes long, and that a parsed URL parses to itself.
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{"http://u:p@h:1/a/../b?c#d", "file:///C|/x", "a:/.//b", "http://[::1.2.3.4]", "//x", "http://é.x", "host", "x:y?z"} {
 		f.Add(s, "http://base/x/y", "host")
@@ -186,7 +186,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// agrees checks that what is parsed parses to itself.
+// agrees checks that a parsed URL parses to itself.
 func agrees(t *testing.T, input, ref, part string) {
 	base, ok := Parse(ref, nil)
 	if !ok {
@@ -204,7 +204,7 @@ func agrees(t *testing.T, input, ref, part string) {
 	}
 	check()
 	u.Set(part, ref)
-	if !strings.HasSuffix(u.Pathname(), " ") { // an opaque path may end so before a query is taken away
+	if !strings.HasSuffix(u.Pathname(), " ") { // an opaque path may end with a space before its query is removed
 		check()
 	}
 }
