@@ -1,10 +1,10 @@
 // Package yamljson reads a YAML text as JSON. The JSON is made from the syntax tree and not
 // from decoded values, so that numbers keep their digits and every value knows its line.
 //
-// What JSON has no word for is refused: tags, merge keys, infinity, several documents.
-// Texts come from strangers, so size, nesting, what aliases grow to, and time are bounded.
-// A parser that is out of time can't be stopped and is left behind, which suits a command
-// that ends soon, and no server.
+// Constructs that JSON can't represent are refused: tags, merge keys, infinity, several
+// documents. Texts are untrusted, so size, nesting, alias expansion and time are bounded. A
+// parser that is out of time can't be stopped and its goroutine is left running, which is
+// acceptable in a command that ends soon, but not in a server.
 package yamljson
 
 import (
@@ -23,53 +23,53 @@ import (
 
 // Error is a mistake in a YAML text.
 type Error struct {
-	Line    int // 1-based, 0 where unknown
+	Line    int // 1-based, 0 if unknown
 	Message string
 }
 
-// Error gives the message, without the line.
+// Error returns the message, without the line.
 func (e *Error) Error() string { return e.Message }
 
-// Limits bounds what Parse accepts; what is 0 has the default.
+// Limits bounds what Parse accepts; 0 means the default.
 type Limits struct {
 	Bytes     int           // of the text; default MaxBytes
-	JSONBytes int           // of the JSON, which aliases of aliases make grow without end; default 2 MiB
-	Time      time.Duration // that parsing may take; default 5 s
+	JSONBytes int           // of the JSON, which nested aliases can expand exponentially; default 2 MiB
+	Time      time.Duration // for parsing; default 5 s
 }
 
-// MaxBytes is how large a text may be where Limits does not say.
+// MaxBytes is the maximum size of a text if Limits sets none.
 const MaxBytes = 512 << 10
 
 const (
 	maxJSON  = 2 << 20
 	maxDepth = 100
-	maxRun   = 20 // how many "- ", "? ", "a: ", &anchors and !tags may follow on each other in a line
+	maxRun   = 20 // maximum number of consecutive "- ", "? ", "a: ", &anchors and !tags in a line
 
-	// patience is enough for what people write, which takes a second or two a megabyte,
-	// but goccy/go-yaml takes quadratic time for many a text, such as one of quotes only.
-	patience = 5 * time.Second
+	// maxTime is enough for texts written by people, which take a second or two per megabyte,
+	// but goccy/go-yaml takes quadratic time for some texts, such as one of quotes only.
+	maxTime = 5 * time.Second
 )
 
 // Doc is a YAML text as JSON.
 type Doc struct {
 	JSON    []byte
-	places  []place  // by offset
-	root    ast.Node // nil for an empty text
+	places  []position // by offset
+	root    ast.Node   // nil for an empty text
 	anchors map[string]ast.Node
 	depth   int
 	maxJSON int
 }
 
-// place tells on which line of the YAML text the JSON value at an offset stands.
-type place struct{ offset, line int }
+// position is the line in the YAML text of the JSON value at an offset.
+type position struct{ offset, line int }
 
 // Parse reads a YAML text; an empty one is null. Errors are *Error.
 func Parse(text []byte, limits Limits) (*Doc, error) {
-	limits = Limits{cmp.Or(limits.Bytes, MaxBytes), cmp.Or(limits.JSONBytes, maxJSON), cmp.Or(limits.Time, patience)}
+	limits = Limits{cmp.Or(limits.Bytes, MaxBytes), cmp.Or(limits.JSONBytes, maxJSON), cmp.Or(limits.Time, maxTime)}
 	if len(text) > limits.Bytes {
 		return nil, &Error{Message: fmt.Sprintf("is larger than %d KiB", limits.Bytes>>10)}
 	}
-	if err := tame(string(text)); err != nil {
+	if err := checkNesting(string(text)); err != nil {
 		return nil, err
 	}
 	file, err := parse(text, limits.Time)
@@ -106,7 +106,7 @@ func parse(text []byte, patience time.Duration) (*ast.File, error) {
 		if r.err == nil {
 			return r.file, nil
 		}
-		// Error would show the source around the mistake, in quadratic time again.
+		// Error would format the source around the mistake, again in quadratic time.
 		if at, ok := errors.AsType[yaml.Error](r.err); ok && at.GetToken() != nil {
 			return nil, &Error{at.GetToken().Position.Line, "not valid YAML: " + at.GetMessage()}
 		}
@@ -116,10 +116,10 @@ func parse(text []byte, patience time.Duration) (*ast.File, error) {
 	}
 }
 
-// tame refuses, before it is parsed, a text that nests so deep that the parser would run
-// out of stack. It knows nothing of strings and comments, so its bounds are far above what
-// people write.
-func tame(text string) error {
+// checkNesting refuses, before parsing, a text so deeply nested that the parser would run
+// out of stack. It does not recognize strings and comments, so its bounds are far above the
+// nesting that people write.
+func checkNesting(text string) error {
 	open, number := 0, 0
 	for line := range strings.Lines(text) {
 		number++
@@ -146,19 +146,19 @@ func tame(text string) error {
 	return nil
 }
 
-// Line is the line of the value whose JSON begins at offset, 0 where it is unknown.
+// Line returns the line of the value whose JSON begins at offset, 0 if unknown.
 func (d *Doc) Line(offset int) int {
-	i, found := slices.BinarySearchFunc(d.places, offset, func(p place, offset int) int { return p.offset - offset })
+	i, found := slices.BinarySearchFunc(d.places, offset, func(p position, offset int) int { return p.offset - offset })
 	if !found {
 		return 0
 	}
 	return d.places[i].line
 }
 
-// BlockKey tells where a member's key stands, for who wants to write the text anew from
-// there: line and column count from 1. The path is names of members and indexes of
-// elements; aliases are followed. It gives ok only where all of the path is in block style
-// and the key therefore begins a line, dashes aside.
+// BlockKey returns the position of a member's key, for rewriting the text from there: line
+// and column are 1-based. The path consists of member names and element indexes; aliases are
+// resolved. ok is true only if the whole path is in block style, so that the key begins a
+// line, apart from dashes.
 func (d *Doc) BlockKey(path ...any) (line, column int, ok bool) {
 	var key ast.Node
 	n := d.root
@@ -193,7 +193,7 @@ func (d *Doc) BlockKey(path ...any) (line, column int, ok bool) {
 	return at.Line, at.Column, true
 }
 
-// follow gives what an anchor or alias stands for.
+// follow returns the node that an anchor or alias refers to.
 func (d *Doc) follow(n ast.Node) ast.Node {
 	for {
 		switch at := n.(type) {
@@ -238,7 +238,7 @@ func (d *Doc) write(n ast.Node) error {
 		return refuse(n, "tags are not allowed")
 	}
 	if len(d.places) == 0 || d.places[len(d.places)-1].offset < len(d.JSON) {
-		d.places = append(d.places, place{len(d.JSON), lineOf(n)})
+		d.places = append(d.places, position{len(d.JSON), lineOf(n)})
 	}
 	switch n := n.(type) {
 	case *ast.MappingNode:
@@ -254,7 +254,7 @@ func (d *Doc) write(n ast.Node) error {
 }
 
 func (d *Doc) writeMapping(members []*ast.MappingValueNode) error {
-	if len(members) > 0 { // the node's own token is its first colon, or its brace
+	if len(members) > 0 { // the node's token is its first colon, or its brace
 		d.places[len(d.places)-1].line = lineOf(members[0].Key)
 	}
 	d.JSON = append(d.JSON, '{')
@@ -278,7 +278,7 @@ func (d *Doc) writeMapping(members []*ast.MappingValueNode) error {
 	return nil
 }
 
-// keyText is a member's name; JSON has no others than texts, so that 1 is "1".
+// keyText returns a member's name; all names in JSON are strings, so that 1 becomes "1".
 func keyText(key ast.MapKeyNode) string {
 	if s, ok := ast.Node(key).(*ast.StringNode); ok {
 		return s.Value
@@ -320,7 +320,7 @@ func scalarJSON(n ast.Node) ([]byte, error) {
 	return nil, refuse(n, "this YAML can't be a JSON value")
 }
 
-// number keeps the digits as they are written, where JSON writes numbers so.
+// number keeps the digits as written if they are a valid JSON number.
 func number(written string, value any) ([]byte, error) {
 	if json.Valid([]byte(written)) {
 		return []byte(written), nil

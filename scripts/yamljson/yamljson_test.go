@@ -55,7 +55,7 @@ func TestParse_Refuses(t *testing.T) {
 	}
 }
 
-// Whatever a text of the size that is allowed holds, reading it ends soon.
+// Parsing any text of the allowed size ends soon.
 func TestParse_HostileTextEndsSoon(t *testing.T) {
 	fill := func(s string) string { return strings.Repeat(s, 32<<10/len(s)) }
 	bomb := "a: &a0 [x,x,x,x,x,x,x,x,x]\n"
@@ -74,7 +74,7 @@ func TestParse_HostileTextEndsSoon(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			began := time.Now()
 			_, err := Parse([]byte(text), Limits{})
-			// Far above what a slow machine takes, far below what growth without end does.
+			// Far above the time on a slow machine, far below that of unbounded growth.
 			if took := time.Since(began); took > time.Minute {
 				t.Errorf("took %v: %.100v", took, err)
 			}
@@ -121,7 +121,7 @@ func TestParse_BlockKeyPosition(t *testing.T) {
 	}
 	for _, c := range []struct {
 		path         []any
-		line, column int // 0 where there is none
+		line, column int // 0 if there is none
 	}{
 		{[]any{"list"}, 1, 1}, {[]any{"list", 0, "want"}, 3, 5}, {[]any{"list", 0, "want", "x"}, 4, 7}, {[]any{"list", 1, "want"}, 6, 5},
 		{[]any{"again", 0, "want"}, 3, 5}, {[]any{"one", "only"}, 11, 3},
