@@ -2,9 +2,9 @@ package scripts
 
 import "strings"
 
-// reservedHeaders, and what begins with one of reservedPrefixes, steer the connection, say
-// how the body is to be read or tell who sent the request: the router sets them. They are
-// in the form that FoldHeader gives.
+// reservedHeaders, and names that begin with one of reservedPrefixes, control the connection,
+// describe the body or identify the sender: only the router sets them. They are in the form
+// that FoldHeader returns.
 var (
 	reservedHeaders = map[string]bool{
 		"host": true, "content-length": true, "transfer-encoding": true, "content-encoding": true,
@@ -14,9 +14,9 @@ var (
 	reservedPrefixes = []string{"webhook-", "proxy-", "x-forwarded-"}
 )
 
-// FoldHeader gives what header names have in common that a receiver may take for one: CGI,
-// and WSGI, Rack and PHP after it, know them in upper case with _ for everything but letters
-// and digits.
+// FoldHeader returns a form that is equal for all header names that a receiver may confuse:
+// CGI, and after it WSGI, Rack and PHP, convert names to upper case, with _ for everything
+// but letters and digits.
 func FoldHeader(name string) string {
 	return strings.Map(func(c rune) rune {
 		switch {
@@ -29,8 +29,8 @@ func FoldHeader(name string) string {
 	}, name)
 }
 
-// ReservedHeader reports whether a header is the router's to set, so that neither a
-// subscription nor a transform may, in whatever spelling.
+// ReservedHeader reports whether only the router may set a header, so that neither a
+// subscription nor a transform may set it, in any spelling.
 func ReservedHeader(name string) bool {
 	folded := FoldHeader(name)
 	if reservedHeaders[folded] {

@@ -14,25 +14,25 @@ type Program struct {
 	Map    []byte // the source map that leads from Code back to Source
 }
 
-// TimeoutError is the failure of a run that used more CPU time than it may.
+// TimeoutError returns the error of a run that used more CPU time than allowed.
 func (l Limits) TimeoutError() *Error {
 	return &Error{Phase: PhaseTimeout, Message: "timeout after " + milliseconds(l.Soft)}
 }
 
-// InRegexp is added to the message of a TimeoutError that struck in a regular expression.
+// InRegexp is appended to the message of a TimeoutError raised in a regular expression.
 const InRegexp = " in a regular expression"
 
-// MemoryError is the failure of a run that took more memory than it may.
+// MemoryError returns the error of a run that used more memory than allowed.
 func (l Limits) MemoryError() *Error {
 	return &Error{Phase: PhaseMemory, Message: "memory limit " + size(l.Memory)}
 }
 
-// OutputError is the failure of a run whose body is larger than it may be.
+// OutputError returns the error of a run whose body is larger than allowed.
 func (l Limits) OutputError() *Error {
 	return &Error{Phase: PhaseOutput, Message: "result larger than " + size(int64(l.Result))}
 }
 
-// SourceError is the failure of a source text that is longer than it may be.
+// SourceError returns the error of a source text that is longer than allowed.
 func (l Limits) SourceError() *Error {
 	return &Error{Phase: PhaseLint, Message: "source larger than " + size(int64(l.Source))}
 }

@@ -1,9 +1,10 @@
-// Package scripts holds the words that filters and transforms share: the event they
-// see, the request they make, the limits they run under and the errors they end in.
+// Package scripts holds the types that filters and transforms share: the event they
+// read, the request they make, the limits they run under and the errors they return.
 //
-// The work is done below it: scripts/filter evaluates expr expressions, scripts/transform
-// runs JavaScript, scripts/sandbox does so in child processes, scripts/jsondoc reads the
-// payloads. None of them knows a database, an HTTP framework or a subscription.
+// The work is done in its sub-packages: scripts/filter evaluates expr expressions,
+// scripts/transform runs JavaScript, scripts/sandbox runs transforms in child processes,
+// scripts/jsonindex reads the payloads. None of them knows a database, an HTTP framework or
+// a subscription.
 package scripts
 
 import (
@@ -14,44 +15,44 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
-// Event is what a filter or transform sees of one event.
+// Event is the view of one event that a filter or transform gets.
 type Event struct {
 	ID       string
 	Type     string
 	Account  string
-	Time     time.Time         // when it happened, as the publisher says
-	Received time.Time         // when the router took it; the clock inside a transform
+	Time     time.Time         // when it happened, according to the publisher
+	Received time.Time         // when the router accepted it; the clock inside a transform
 	Headers  map[string]string // may be nil
 	Data     []byte            // JSON
-	Doc      jsonindex.Value   // Data, read; the zero Value where nobody has read it yet
+	Doc      jsonindex.Value   // Data, parsed; the zero Value if it is not parsed yet
 }
 
-// Request is the HTTP request that a delivery makes, as far as a transform may see
-// and change it. The host is the subscription's and never the script's.
+// Request is the part of a delivery's HTTP request that a transform may see and change.
+// The host comes from the subscription, never from the script.
 type Request struct {
 	Method  string
 	Path    string              // starts with "/", escaped as on the wire
 	Query   map[string][]string // decoded
-	Headers map[string]string   // without those that the router itself sets
+	Headers map[string]string   // without the reserved ones, which the router sets
 }
 
-// Result is what a transform made of an event.
+// Result is the output of a transform for one event.
 type Result struct {
-	Body        []byte // what is sent
-	ContentType string // "application/json", or "text/plain; charset=utf-8" where the script returned a string
+	Body        []byte // sent as it is
+	ContentType string // "application/json", or "text/plain; charset=utf-8" if the script returned a string
 	Dropped     bool   // the script called drop: nothing is sent
 	DropReason  string
-	Request     *Request // nil where the script left the request alone
-	Console     []string // a line each, level first: "log: …"
+	Request     *Request // nil if the script did not change the request
+	Console     []string // one line per call, level first: "log: …"
 	CPU         time.Duration
-	Memory      int64 // bytes that the run allocated in all, also what was free again at its end
+	Memory      int64 // total bytes that the run allocated, including those freed before its end
 }
 
 // Limits bounds one run of a transform.
 type Limits struct {
 	Soft         time.Duration // CPU time after which the run is interrupted
 	Hard         time.Duration // CPU time after which its process is killed
-	Memory       int64         // bytes a child process may take above its size at start
+	Memory       int64         // bytes a child process may allocate above its size at start
 	Source       int           // bytes of source text
 	Result       int           // bytes of the body it returns
 	ConsoleLines int
@@ -59,7 +60,7 @@ type Limits struct {
 	CallDepth    int
 }
 
-// DefaultLimits are the limits that hold where the operator sets none.
+// DefaultLimits returns the limits that apply unless the operator sets others.
 func DefaultLimits() Limits {
 	return Limits{
 		Soft:         50 * time.Millisecond,
@@ -73,39 +74,39 @@ func DefaultLimits() Limits {
 	}
 }
 
-// Phase says in which step a script failed.
+// Phase is the step in which a script failed.
 type Phase string
 
-// The phases of a script's life in which it can fail.
+// The phases in which a script can fail.
 const (
-	PhaseLint    Phase = "lint"    // refused before it was parsed, or for what it uses
+	PhaseLint    Phase = "lint"    // refused before it was parsed, or because it uses something unsupported
 	PhaseCompile Phase = "compile" // does not parse, or has a type error
-	PhaseRun     Phase = "run"     // threw, or returned what can't be sent
+	PhaseRun     Phase = "run"     // threw, or returned a value that can't be sent
 	PhaseTimeout Phase = "timeout" // ran longer than allowed
-	PhaseMemory  Phase = "memory"  // took more memory than allowed
+	PhaseMemory  Phase = "memory"  // used more memory than allowed
 	PhaseOutput  Phase = "output"  // returned more than allowed
-	PhaseCrash   Phase = "crash"   // took its process down
+	PhaseCrash   Phase = "crash"   // crashed its process
 	PhaseBusy    Phase = "busy"    // was not run: no process was free, or the router is stopping
 )
 
-// Error is a script's failure, with the place in its author's source where one is known.
+// Error is a script's failure, with the position in its author's source if known.
 type Error struct {
 	Phase   Phase    `json:"phase"`
 	Message string   `json:"message"`
-	Line    int      `json:"line,omitempty"`    // 1-based, 0 where unknown
+	Line    int      `json:"line,omitempty"`    // 1-based, 0 if unknown
 	Column  int      `json:"column,omitempty"`  // 1-based
 	Snippet string   `json:"snippet,omitempty"` // the source line and a caret below it
 	Stack   []string `json:"stack,omitempty"`   // innermost first: "transform (3:14)"
-	Console []string `json:"console,omitempty"` // what the run had written before it failed
+	Console []string `json:"console,omitempty"` // lines the run had written before it failed
 
-	CPU   time.Duration `json:"-"` // what the run took until it failed; 0 where it is not known
-	Cause error         `json:"-"` // with PhaseBusy: what the machine lacks to run scripts; nil where it is only busy
+	CPU   time.Duration `json:"-"` // CPU time until the failure; 0 if not known
+	Cause error         `json:"-"` // with PhaseBusy: the resource that the machine lacks to run scripts; nil if it is only busy
 }
 
-// Unwrap gives the Cause.
+// Unwrap returns Cause.
 func (e *Error) Unwrap() error { return e.Cause }
 
-// Error gives the message, with line and column where they are known.
+// Error returns the message, with line and column if known.
 func (e *Error) Error() string {
 	if e.Line == 0 {
 		return e.Message
@@ -113,12 +114,12 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s (line %d, column %d)", e.Message, e.Line, e.Column)
 }
 
-// ScriptFault tells whether the script itself is to blame; false means that the run may be
-// tried again elsewhere.
+// ScriptFault reports whether the script itself caused the error; if not, the run may be
+// retried in another process.
 func (e *Error) ScriptFault() bool { return e.Phase != PhaseBusy }
 
-// Snippet gives the numbered line of source with a caret below the column, both
-// 1-based; long lines are cut around the column. It is empty where the line does not exist.
+// Snippet returns the numbered line of source with a caret below the column, both
+// 1-based; long lines are cut around the column. It is empty if the line does not exist.
 func Snippet(source string, line, column int) string {
 	lines := strings.Split(source, "\n")
 	if line < 1 || line > len(lines) {

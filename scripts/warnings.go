@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// Warning says what in a transform will throw when it is run, so that its author hears of it
-// when it is saved.
+// Warning describes a call in a transform that will throw when it is run, so that its author
+// learns of it when it is saved.
 type Warning struct {
 	Message string `json:"message"`
 	Line    int    `json:"line"` // 1-based
@@ -23,12 +23,12 @@ var warnings = []struct {
 }{
 	{regexp.MustCompile(`\.(toLocaleDateString|toLocaleTimeString)\s*\(`), "$1 throws, as there are no locales: use formatDate(date, layout, zone)"},
 	{regexp.MustCompile(`\.(toLocaleString)\s*\(\s*[^)\s]`), "$1 with a locale or options throws: use formatDate(date, layout, zone) for dates, toFixed or toLocaleString() for numbers"},
-	{regexp.MustCompile(`\.(localeCompare)\s*\([^()]*(?:\([^()]*\)[^()]*)*,`), "$1 with a locale other than English, or with options, throws: compare what you make of the texts, such as a.toLowerCase()"},
-	{regexp.MustCompile(`\b(Intl)\s*\.`), "$1 is not there: use formatDate(date, layout, zone) for dates, toFixed or toLocaleString() for numbers"},
+	{regexp.MustCompile(`\.(localeCompare)\s*\([^()]*(?:\([^()]*\)[^()]*)*,`), "$1 with a locale other than English, or with options, throws: compare values derived from the texts, such as a.toLowerCase()"},
+	{regexp.MustCompile(`\b(Intl)\s*\.`), "$1 is not available: use formatDate(date, layout, zone) for dates, toFixed or toLocaleString() for numbers"},
 }
 
-// Warnings looks for what a transform can't use. It reads the source as text, so that it is
-// cheap and safe in any process; what stands in a comment is found as well.
+// Warnings finds calls that a transform can't use. It searches the source as text, so that it
+// is cheap and safe in any process; matches inside comments are reported as well.
 func Warnings(source string) (found []Warning) {
 	for _, w := range warnings {
 		for _, at := range w.pattern.FindAllStringSubmatchIndex(source, maxWarnings) {
