@@ -220,11 +220,12 @@ func dialectProblem(c *fiber.Ctx, p *Problem) (status int, body []byte) {
 		return status, nil
 	}
 	text, err := json.Marshal(struct {
-		Status int    `json:"status"`
-		Title  string `json:"title"`
-		Detail string `json:"detail"`
-		Field  string `json:"field"`
-	}{status, p.Title, p.Detail, p.Field})
+		Status int       `json:"status"`
+		Code   ErrorCode `json:"code"`
+		Title  string    `json:"title"`
+		Detail string    `json:"detail"`
+		Field  string    `json:"field"`
+	}{status, p.Code, p.Title, p.Detail, p.Field})
 	if err != nil {
 		return status, nil
 	}

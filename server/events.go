@@ -77,7 +77,7 @@ func (s *Server) traced(c *fiber.Ctx) context.Context {
 func (s *Server) publishInput(c *fiber.Ctx, in engine.EventInput) error {
 	accepted, err := s.engine.Publish(s.traced(c), []engine.EventInput{in})
 	if err != nil {
-		return err
+		return s.publishError(err)
 	}
 	if accepted[0].Repeated {
 		c.Set(replayedHeader, "true")
@@ -117,7 +117,7 @@ func (s *Server) publishBatch(c *fiber.Ctx, list jsonindex.Value, who caller) er
 func (s *Server) publishInputs(c *fiber.Ctx, inputs []engine.EventInput) error {
 	accepted, err := s.engine.Publish(s.traced(c), inputs)
 	if err != nil {
-		return inList(err, len(inputs))
+		return s.publishError(inList(err, len(inputs)))
 	}
 	views := make([]acceptedView, len(accepted))
 	repeated := true

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/valyala/fasthttp"
+
+	"switchhook/engine"
 )
 
 // Operation is a route as the tests see it.
@@ -49,4 +51,16 @@ func CheckFraming(ctx *fasthttp.RequestCtx) error {
 		return p
 	}
 	return nil
+}
+
+// EngineError returns what an engine error becomes; ok is false if the table lacks it.
+func EngineError(code engine.Code) (status int, errorCode string, ok bool) {
+	class, ok := engineErrors[code]
+	return class.status, string(class.code), ok
+}
+
+// StatusCode returns the code of a problem made with a status only.
+func StatusCode(status int) (code string, ok bool) {
+	found, ok := statusCodes[status]
+	return string(found), ok
 }

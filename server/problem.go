@@ -19,6 +19,7 @@ type Problem struct {
 	Type   string             `json:"type"`             // "about:blank": Title says it all
 	Title  string             `json:"title"`            // the status in words
 	Status int                `json:"status"`           // as in the status line
+	Code   ErrorCode          `json:"code"`             // why, for programs
 	Detail string             `json:"detail"`           // what was wrong, and what to do
 	Field  string             `json:"field,omitempty"`  // the input's field, as "headers" or "events[2].type"
 	Offset *int               `json:"offset,omitempty"` // of the error in the body, in bytes; for bad JSON
@@ -35,21 +36,6 @@ func newProblem(status int, detail string) *Problem { return &Problem{Status: st
 
 func invalidField(field, detail string) *Problem {
 	return &Problem{Status: fiber.StatusUnprocessableEntity, Field: field, Detail: field + " " + detail}
-}
-
-var statusOf = map[engine.Code]int{
-	engine.CodeInvalid:      fiber.StatusUnprocessableEntity,
-	engine.CodeUnauthorized: fiber.StatusUnauthorized,
-	engine.CodeUnknownKey:   fiber.StatusUnauthorized,
-	engine.CodeExpiredKey:   fiber.StatusUnauthorized,
-	engine.CodeFull:         fiber.StatusInsufficientStorage,
-	engine.CodeNotFound:     fiber.StatusNotFound,
-	engine.CodeConflict:     fiber.StatusConflict,
-	engine.CodeStale:        fiber.StatusPreconditionFailed,
-	engine.CodeForbidden:    fiber.StatusForbidden,
-	engine.CodeBusy:         fiber.StatusTooManyRequests,
-	engine.CodeUnreadable:   fiber.StatusInternalServerError,
-	engine.CodeUnavailable:  fiber.StatusServiceUnavailable,
 }
 
 // problemType is the media type of errors.
@@ -97,6 +83,9 @@ func (s *Server) describe(c *fiber.Ctx, err error) *Problem {
 	if p.Title == "" {
 		p.Title = titleOf(p.Status)
 	}
+	if p.Code == "" {
+		p.Code = codeOf(p.Status)
+	}
 	p.Type = "about:blank"
 	return p
 }
@@ -116,11 +105,15 @@ func (s *Server) problemFor(c *fiber.Ctx, err error) *Problem {
 				detail = e.Field + ": " + e.Message
 			}
 		}
-		return &Problem{Status: statusOf[e.Code], Detail: detail, Field: e.Field, Script: e.Script, Tests: e.Report}
+		status, code := classify(e)
+		return &Problem{Status: status, Code: code, Detail: detail, Field: e.Field, Script: e.Script, Tests: e.Report}
 	}
 	var syntax *jsonindex.SyntaxError
 	if errors.As(err, &syntax) {
-		return &Problem{Status: fiber.StatusBadRequest, Detail: "the body is not JSON: " + syntax.Error(), Offset: &syntax.Offset, Line: syntax.Line, Column: syntax.Column}
+		return &Problem{
+			Status: fiber.StatusBadRequest, Code: ErrorInvalidJSON, Detail: "the body is not JSON: " + syntax.Error(),
+			Offset: &syntax.Offset, Line: syntax.Line, Column: syntax.Column,
+		}
 	}
 	if c == nil {
 		s.log.Error("answer broken off", "error", err)
@@ -180,5 +173,8 @@ func titleOf(status int) string {
 func unknownRoute(c *fiber.Ctx) error { return noRoute(c) }
 
 func noRoute(c *fiber.Ctx) *Problem {
-	return newProblem(fiber.StatusNotFound, "there is nothing at "+c.Path()+"; /api/v1/openapi.json lists what there is")
+	return &Problem{
+		Status: fiber.StatusNotFound, Code: ErrorRouteNotFound,
+		Detail: "there is nothing at " + c.Path() + "; /api/v1/openapi.json lists what there is",
+	}
 }

@@ -45,7 +45,7 @@ var (
 	// EventTypeMembers are what $event_type has.
 	EventTypeMembers = []string{"name", "description", "subscribed", "subscription"}
 	// ErrorMembers are what $error has.
-	ErrorMembers = []string{"status", "title", "detail", "field"}
+	ErrorMembers = []string{"status", "code", "title", "detail", "field"}
 )
 
 // scope names what a template may speak of.
