@@ -44,7 +44,7 @@ func acceptError(errno syscall.Errno) error {
 	return &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", errno)}
 }
 
-func TestRetryAccept_WaitsWhereSomethingIsLacking(t *testing.T) {
+func TestRetryAccept_RetriesTemporaryErrors(t *testing.T) {
 	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EPROTO, syscall.ENETDOWN} {
 		synctest.Test(t, func(t *testing.T) {
 			var log bytes.Buffer
@@ -68,7 +68,7 @@ func TestRetryAccept_WaitsWhereSomethingIsLacking(t *testing.T) {
 	}
 }
 
-func TestRetryAccept_LogsOnceAMinuteAndEndsWithTheListener(t *testing.T) {
+func TestRetryAccept_LogsOncePerMinuteAndStopsOnClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		l := server.RetryAccept(&failingListener{errors: []error{acceptError(syscall.ENFILE)}}, slog.New(slog.NewTextHandler(&log, nil)))

@@ -13,7 +13,7 @@ import (
 	"switchhook/engine"
 )
 
-func TestAnAccountIsSetAndSeen(t *testing.T) {
+func TestAccounts_PutAndGet(t *testing.T) {
 	r := start(t)
 	bare := r.acme.get("/api/v1/accounts/acme").want(200).shows(map[string]any{"name": "acme", "verify": "", "limits.subscriptions": nil, "created_at": nil, "retention.dead": nil})
 	if tag := bare.header.Get("ETag"); tag != "" {
@@ -46,7 +46,7 @@ func TestAnAccountIsSetAndSeen(t *testing.T) {
 	r.admin.get("/api/v1/accounts/a%20b").refused(404, "", "there is no account")
 }
 
-func TestAQuotaOfSubscriptionsHolds(t *testing.T) {
+func TestQuota_Subscriptions(t *testing.T) {
 	r := start(t, setup{quota: engine.Quota{Subscriptions: 2}})
 	first := r.acme.subscribe("a", anywhere)
 	var wait sync.WaitGroup
@@ -69,7 +69,7 @@ func TestAQuotaOfSubscriptionsHolds(t *testing.T) {
 	r.acme.subscribe("a", anywhere)
 }
 
-func TestAQuotaOfEventsASecondHolds(t *testing.T) {
+func TestQuota_EventsPerSecond(t *testing.T) {
 	clock := newClock()
 	r := start(t, setup{now: clock.now, quota: engine.Quota{EventsPerSecond: 10}})
 	batch := func(n int) string {
@@ -114,7 +114,7 @@ func TestAQuotaOfEventsASecondHolds(t *testing.T) {
 	r.acme.post("/api/v1/events", batch(100)).want(202)
 }
 
-func TestAQuotaOfStoredBytesHolds(t *testing.T) {
+func TestQuota_StoredBytes(t *testing.T) {
 	clock := newClock()
 	r := start(t, setup{now: clock.now, quota: engine.Quota{StoredBytes: 1000}})
 	data := strings.Repeat("x", 298) // 300 with its quotes
@@ -134,7 +134,7 @@ func TestAQuotaOfStoredBytesHolds(t *testing.T) {
 	r.acme.publish("a", data)
 }
 
-func TestTheAuditLogTellsWhoChangedWhat(t *testing.T) {
+func TestAudit_ActorAndChange(t *testing.T) {
 	r := start(t)
 	hook := receive(t, nil)
 	const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -198,7 +198,7 @@ func TestTheAuditLogTellsWhoChangedWhat(t *testing.T) {
 	}
 }
 
-func TestAnEntryOfTheAuditLogIsBounded(t *testing.T) {
+func TestAudit_EntrySizeIsBounded(t *testing.T) {
 	r := start(t)
 	source := "function transform() { return 1 } //" + strings.Repeat("x", 60_000)
 	sub := r.acme.subscribe("a", anywhere, map[string]any{"transform": source, "description": "short"})
@@ -208,7 +208,7 @@ func TestAnEntryOfTheAuditLogIsBounded(t *testing.T) {
 	}
 }
 
-func TestAQuotaOfStoredBytesHoldsForWhatComesAtOnce(t *testing.T) {
+func TestQuota_StoredBytesConcurrentPublish(t *testing.T) {
 	r := start(t, setup{quota: engine.Quota{StoredBytes: 1000}})
 	body := object{"type": "a", "data": strings.Repeat("x", 298)} // 300 with its quotes
 	statuses := make(chan int)

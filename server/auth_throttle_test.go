@@ -11,7 +11,7 @@ import (
 
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 
-func TestManyWrongKeysFromAnAddressHaveToWait(t *testing.T) {
+func TestAuthLimiter_ThrottlesFailedAuthentication(t *testing.T) {
 	clock := newClock()
 	r := start(t, setup{now: clock.now, proxies: loopback})
 	from := func(c *client, address string) *answer {
@@ -43,7 +43,7 @@ func TestManyWrongKeysFromAnAddressHaveToWait(t *testing.T) {
 	from(wrong, "192.0.2.1").refused(429, "", "wait")
 }
 
-func TestAnAddressOfIPv6IsAWholeNetwork(t *testing.T) {
+func TestAuthLimiter_IPv6CountsByNetwork(t *testing.T) {
 	clock := newClock()
 	r := start(t, setup{now: clock.now, proxies: loopback})
 	wrong := r.acme.with(t, "swk_wrong")
@@ -54,7 +54,7 @@ func TestAnAddressOfIPv6IsAWholeNetwork(t *testing.T) {
 	wrong.get("/api/v1/events", "X-Forwarded-For", "2001:db8:0:1::1").want(401)
 }
 
-func TestOnlyATrustedProxyTellsTheAddress(t *testing.T) {
+func TestAuthLimiter_ForwardedForOnlyFromTrustedProxies(t *testing.T) {
 	clock := newClock()
 	plain := start(t, setup{now: clock.now})
 	wrong := plain.acme.with(t, "swk_wrong")
@@ -74,7 +74,7 @@ func TestOnlyATrustedProxyTellsTheAddress(t *testing.T) {
 	}
 }
 
-func TestALargeBodyIsNoWayToGoOnGuessing(t *testing.T) {
+func TestAuthLimiter_LargeBodiesCount(t *testing.T) {
 	clock := newClock()
 	r := start(t, setup{now: clock.now, proxies: loopback})
 	// send gives the status of a request that announces a large body, or 0 where the router

@@ -60,7 +60,7 @@ func (b backtested) counts() string {
 
 func (b backtested) changeOf(event string) any { return b.changes[event]["change"] }
 
-func TestABacktestCountsEachKindOfChange(t *testing.T) {
+func TestBacktest_CountsChanges(t *testing.T) {
 	c := start(t).acme
 	live := `export default ({data}) => {
 		if (data.n === 4) return drop("four")
@@ -109,7 +109,7 @@ func TestABacktestCountsEachKindOfChange(t *testing.T) {
 	c.get("/api/v1/scripts/t/versions").want(200).shows(map[string]any{"data.2": nil})
 }
 
-func TestABacktestOfAFilter(t *testing.T) {
+func TestBacktest_Filter(t *testing.T) {
 	c := start(t).acme
 	c.script("filter", "f", "data.n < 4", "data.n >= 2 and (data.n != 5 or lower(data.n) == \"\")")
 	for n := range 8 {
@@ -130,7 +130,7 @@ func TestABacktestOfAFilter(t *testing.T) {
 	}
 }
 
-func TestABacktestGoesOverTheEventsThatCount(t *testing.T) {
+func TestBacktest_SelectsEvents(t *testing.T) {
 	c := start(t).acme
 	c.script("transform", "t", "export default () => 1", "export default (_, request) => { request.method = 'PUT'; return 1 }")
 	publish := func(kind string, n int) {
@@ -182,7 +182,7 @@ func TestABacktestGoesOverTheEventsThatCount(t *testing.T) {
 	counts(map[string]any{"subscription": sub, "last": 1}, "events 1, differs 1")
 }
 
-func TestABacktestThatMakesNoSenseIsRefused(t *testing.T) {
+func TestBacktest_InvalidInput(t *testing.T) {
 	c := start(t).acme
 	c.script("transform", "t", bodyOf)
 	for body, want := range map[string]struct {
@@ -238,7 +238,7 @@ func stalledBacktest(t *testing.T, r *testServer) *http.Response {
 	return res
 }
 
-func TestABacktestEndsWhenItsClientLeaves(t *testing.T) {
+func TestBacktest_StopsOnClientDisconnect(t *testing.T) {
 	r := start(t)
 	first := stalledBacktest(t, r)
 	a := r.acme.post("/api/v1/scripts/long/backtest", `{"version":1,"last":1}`)
@@ -253,7 +253,7 @@ func TestABacktestEndsWhenItsClientLeaves(t *testing.T) {
 	r.acme.get("/healthz").want(200)
 }
 
-func TestARouterThatStopsEndsItsBacktests(t *testing.T) {
+func TestBacktest_StopsOnShutdown(t *testing.T) {
 	r := start(t)
 	stalledBacktest(t, r)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second) // a write may take longer
@@ -261,7 +261,7 @@ func TestARouterThatStopsEndsItsBacktests(t *testing.T) {
 	check(t, r.server.Shutdown(ctx))
 }
 
-func TestAShadowCountsOnLiveTrafficAndSendsNothing(t *testing.T) {
+func TestShadow_CountsLiveEventsWithoutSending(t *testing.T) {
 	c, hook := start(t).acme, receive(t, nil)
 	c.script("transform", "t", "export default ({data}) => ({n: data.n})", "export default ({data}) => data.n % 2 ? ({n: -1}) : data.n == 2 ? drop('two') : ({n: data.n})")
 	c.script("filter", "f", "data.n >= 0", "data.n >= 4")

@@ -2,7 +2,7 @@ package server_test
 
 import "testing"
 
-func TestBatchAndDebounceOfASubscription(t *testing.T) {
+func TestSubscriptions_BatchAndDebounce(t *testing.T) {
 	c := start(t).acme
 	made := c.post("/api/v1/subscriptions", map[string]any{"event": "*", "target_url": anywhere, "batch": map[string]any{"size": 10, "wait": "2s"}}).want(201)
 	made.shows(map[string]any{"batch.size": 10, "batch.wait": "2s", "debounce": nil})

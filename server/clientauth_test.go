@@ -15,7 +15,7 @@ func basic(user, password string) []string {
 	return []string{"Authorization", "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))}
 }
 
-func TestKeysComeInTheWaysOfClients(t *testing.T) {
+func TestAuth_KeyPlacements(t *testing.T) {
 	r := start(t)
 	none, key := r.acme.with(t, ""), r.acme.key
 	for _, headers := range [][]string{
@@ -39,7 +39,7 @@ func TestKeysComeInTheWaysOfClients(t *testing.T) {
 	}
 }
 
-func TestKeysInAddressesCountWhereTheyAreAllowedOnlyAndAreNeverShown(t *testing.T) {
+func TestAuth_QueryKeyOnlyIfAllowedAndNeverLogged(t *testing.T) {
 	closed := start(t)
 	closed.acme.with(t, "").get("/api/v1/me?api_key="+closed.acme.key).refused(401, "", "an API key is needed")
 	closed.acme.get("/api/v1/subscriptions?api_key=x").refused(422, "api_key", "is no parameter")
@@ -81,7 +81,7 @@ func TestKeysInAddressesCountWhereTheyAreAllowedOnlyAndAreNeverShown(t *testing.
 	}
 }
 
-func TestOptionsNamesTheMethodsOfEveryPath(t *testing.T) {
+func TestOptions_AllowListsMethods(t *testing.T) {
 	r := start(t)
 	for _, c := range []*client{r.acme, r.acme.with(t, "")} {
 		for _, op := range r.server.Operations() {
@@ -97,7 +97,7 @@ func TestOptionsNamesTheMethodsOfEveryPath(t *testing.T) {
 	}
 }
 
-func TestPagesOfAllowedOriginsMayCall(t *testing.T) {
+func TestCORS_AllowedOrigins(t *testing.T) {
 	r := start(t, setup{origins: []string{"https://app.example.com", "https://*.example.org"}})
 	preflight := []string{"Access-Control-Request-Method", "PATCH", "Access-Control-Request-Headers", "authorization,content-type,if-match"}
 	for origin, allowed := range map[string]bool{
@@ -131,7 +131,7 @@ func TestPagesOfAllowedOriginsMayCall(t *testing.T) {
 	}
 }
 
-func TestOriginsAreChecked(t *testing.T) {
+func TestCORS_CheckOrigins(t *testing.T) {
 	for _, bad := range []string{"example.com", "https://", "https://a.com/", "https://a.com/x", "https://*", "https://a*.com", "ftp://a.com", "https://a.com,https://b.com", "https://u@a.com", "", "null", "https://*.*.com"} {
 		if server.CheckOrigins([]string{bad}, false) == nil {
 			t.Errorf("%q is taken", bad)

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestSubscriptions_UnknownMembersAreKept(t *testing.T) {
+func TestSubscriptions_UnknownMembersAreStored(t *testing.T) {
 	r := start(t)
 	c := r.acme
 	for i, test := range []struct{ members, client string }{
@@ -59,7 +59,7 @@ func TestSubscriptions_UnknownMembersAreKept(t *testing.T) {
 	c.do("PATCH", two.text("href"), map[string]any{"site_id": strings.Repeat("x", 9<<10)}).refused(422, "metadata.client", "are kept")
 }
 
-func TestSubscriptions_ListUnderstandsClientsParameters(t *testing.T) {
+func TestSubscriptions_ListAcceptsAliasParameters(t *testing.T) {
 	c := start(t).acme
 	for i := range 5 {
 		c.post("/api/v1/subscriptions", map[string]any{"topic": "order.created", "address": fmt.Sprintf("%s/%d", anywhere, i), "site_id": i % 2, "status": []string{"active", "paused"}[i%2]}).want(201)
@@ -96,7 +96,7 @@ func TestSubscriptions_ListUnderstandsClientsParameters(t *testing.T) {
 }
 
 // A client of a service that names no event and checks a passcode in the body of deliveries.
-func TestDialects_FixedEventAndClientsMembersInDeliveries(t *testing.T) {
+func TestDialects_FixedEventAndClientMembersInDeliveries(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(dir, "recipes.yaml"), []byte(`
 name: recipes
@@ -129,7 +129,7 @@ delivery:
 	c.call("DELETE", "/api/hooks/"+id, "", 204)
 }
 
-func TestDialects_EventsInParts(t *testing.T) {
+func TestDialects_JoinedEventParts(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
 		"pipe": "request: {event: {join: [event_object, event_action]}, target_url: subscription_url}",
@@ -154,7 +154,7 @@ operations:
 	c.call("POST", "/near", `{"sub":{"events":"lead"},"url":"`+anywhere+`/2"}`, 201).shows(map[string]any{"events": "[lead]"})
 }
 
-func TestSubscriptions_EventsAsTextFlagsAndInConfig(t *testing.T) {
+func TestSubscriptions_EventsAsTextFlagsAndConfig(t *testing.T) {
 	c := start(t).acme
 	c.post("/api/v1/subscriptions", map[string]any{"events": "a.b, c", "url": anywhere + "/1"}).want(201).shows(map[string]any{"events": "[a.b c]"})
 	c.post("/api/v1/subscriptions", `{"name":"web","active":true,"events":["push"],"config":{"url":"`+anywhere+`/2","content_type":"json","insecure_ssl":"0"}}`).want(201).

@@ -26,7 +26,7 @@ func ce(source, id, more string) string {
 	return fmt.Sprintf(`{"specversion":"1.0","type":"com.example.object.deleted.v2","source":%q,"id":%q%s}`, source, id, more)
 }
 
-func TestTheSDKsEventsComeInInAllThreeModes(t *testing.T) {
+func TestCloudEvents_SDKModes(t *testing.T) {
 	r := start(t)
 	hook := receive(t, nil)
 	r.acme.subscribe("com.example.*", hook.URL, map[string]any{"payload_format": "data", "filter": `headers["ce-subject"] == "orders/1" && headers["ce-source"] startsWith "https://shop"`})
@@ -86,7 +86,7 @@ func TestTheSDKsEventsComeInInAllThreeModes(t *testing.T) {
 	}
 }
 
-func TestACloudEventIsKnownByItsSourceAndID(t *testing.T) {
+func TestCloudEvents_IdempotentBySourceAndID(t *testing.T) {
 	c := start(t).acme
 	post := func(source, more string) *answer {
 		return c.post("/api/v1/events", ce(source, "1", more), "Content-Type", structured)
@@ -113,7 +113,7 @@ func TestACloudEventIsKnownByItsSourceAndID(t *testing.T) {
 	c.get("/api/v1/events/" + url.PathEscape("two words €")).want(200).shows(map[string]any{"data": 1, "id": "two words €"})
 }
 
-func TestCloudEventsThatAreWrongAreRefused(t *testing.T) {
+func TestCloudEvents_InvalidAreRefused(t *testing.T) {
 	c := start(t, setup{maxBody: 4096}).acme
 	send := func(contentType, body string, headers ...string) *answer {
 		return c.post("/api/v1/events", body, append([]string{"Content-Type", contentType}, headers...)...)
@@ -147,7 +147,7 @@ func TestCloudEventsThatAreWrongAreRefused(t *testing.T) {
 }
 
 // What a request looks like in detail is the binding's matter, so these are written by hand.
-func TestBinaryCloudEventsAsTheBindingWritesThem(t *testing.T) {
+func TestCloudEvents_BinaryMode(t *testing.T) {
 	r := start(t)
 	for i, c := range []struct {
 		contentType, body, data, encoding string

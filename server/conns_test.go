@@ -44,7 +44,7 @@ func isClosed(conn net.Conn) bool {
 }
 
 // At the limit of connections those that are idle make room, first those without a key.
-func TestConns_IdleOnesMakeRoomForNewOnes(t *testing.T) {
+func TestConns_EvictsIdleAtLimit(t *testing.T) {
 	for name, config := range map[string]*tls.Config{"TCP": nil, "TLS": testTLS(t)} {
 		t.Run(name, func(t *testing.T) {
 			r := start(t, setup{conns: 8, tls: config})
@@ -83,7 +83,7 @@ func TestConns_IdleOnesMakeRoomForNewOnes(t *testing.T) {
 }
 
 // A connection with a request that is being answered is not closed for a new one, which waits.
-func TestConns_BusyOnesStay(t *testing.T) {
+func TestConns_BusyAreNotEvicted(t *testing.T) {
 	r := start(t, setup{conns: 2})
 	called, answer := make(chan struct{}, 2), make(chan struct{})
 	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
@@ -127,7 +127,7 @@ func TestConns_BusyOnesStay(t *testing.T) {
 
 // A client that sends its whole request before it reads gets the answer that was given
 // before, and not a reset.
-func TestConns_AnswersBeforeTheBodyReachTheClient(t *testing.T) {
+func TestConns_EarlyResponseReachesClient(t *testing.T) {
 	large := bytes.Repeat([]byte("x"), 12<<20)
 	for name, config := range map[string]*tls.Config{"TCP": nil, "TLS": testTLS(t)} {
 		t.Run(name, func(t *testing.T) {
@@ -216,7 +216,7 @@ func TestConns_ExpectContinue(t *testing.T) {
 
 // Connections that come faster than evicted ones end don't stop the accept loop, and need not
 // have begun a handshake.
-func TestConns_BurstsDoNotStopTheAcceptLoop(t *testing.T) {
+func TestConns_BurstDoesNotStopAcceptLoop(t *testing.T) {
 	for name, config := range map[string]*tls.Config{"TCP": nil, "TLS": testTLS(t)} {
 		t.Run(name, func(t *testing.T) {
 			r := start(t, setup{conns: 4, tls: config})

@@ -9,7 +9,7 @@ import (
 )
 
 // A credential in a subscription's headers is for the host that it was given for.
-func TestCredentialsDoNotFollowToAnotherHost(t *testing.T) {
+func TestHeaders_CredentialsStayOnHost(t *testing.T) {
 	r := start(t)
 	hook, other := receive(t, nil), receive(t, nil)
 	c := r.acme
@@ -32,7 +32,7 @@ func TestCredentialsDoNotFollowToAnotherHost(t *testing.T) {
 }
 
 // Who tries a transform on a subscription does not learn what its headers hold.
-func TestDryRunsDoNotShowCredentials(t *testing.T) {
+func TestPreview_HidesCredentials(t *testing.T) {
 	r := start(t)
 	hook := receive(t, nil)
 	id := r.acme.subscribe("order.created", hook.URL, map[string]any{"headers": map[string]string{"Authorization": "Bearer top"}})
@@ -43,7 +43,7 @@ func TestDryRunsDoNotShowCredentials(t *testing.T) {
 }
 
 // Consent is for one path of a host, which may have many owners.
-func TestATransformStaysOnThePathThatConfirmed(t *testing.T) {
+func TestVerification_TransformStaysOnVerifiedPath(t *testing.T) {
 	r := start(t, setup{retries: engine.RetrySchedule{0}})
 	hook := receive(t, func(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set("X-Hook-Secret", req.Header.Get("X-Hook-Secret"))
@@ -66,7 +66,7 @@ func TestATransformStaysOnThePathThatConfirmed(t *testing.T) {
 	}
 }
 
-func TestHeaders_ValuesAreHiddenUnlessHarmlessOrVisible(t *testing.T) {
+func TestHeaders_ValuesAreRedactedUnlessVisible(t *testing.T) {
 	r := start(t)
 	hook := receive(t, nil)
 	c := r.acme
@@ -100,7 +100,7 @@ func TestHeaders_ValuesAreHiddenUnlessHarmlessOrVisible(t *testing.T) {
 }
 
 // The URL of an incoming webhook lets whoever knows it post there.
-func TestTargets_AreShownAsAWholeToWhoMayWriteThem(t *testing.T) {
+func TestTargets_FullURLNeedsWriteScope(t *testing.T) {
 	r := start(t, setup{retries: engine.RetrySchedule{0}})
 	hook := receive(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
 	writer := r.scoped(engine.ScopeSubscribe, engine.ScopePublish, engine.ScopeRead)

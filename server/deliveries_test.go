@@ -24,7 +24,7 @@ func (c *client) delivered(subscription, status string) *answer {
 	return c.get("/api/v1/deliveries/" + id).want(200)
 }
 
-func TestADeliveryShowsItsAttemptsAsTheyWereMade(t *testing.T) {
+func TestDeliveries_ShowAttempts(t *testing.T) {
 	c := start(t).acme
 	hook := receive(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("X-Answer", "yes")
@@ -57,7 +57,7 @@ func TestADeliveryShowsItsAttemptsAsTheyWereMade(t *testing.T) {
 	}
 }
 
-func TestATransformsRequestIsShownAsItWasSent(t *testing.T) {
+func TestDeliveries_ShowTransformedRequest(t *testing.T) {
 	c, hook := start(t).acme, receive(t, nil)
 	sub := c.subscribe("a", hook.URL, map[string]any{"transform": `export default (event) => { console.log("saw", event.data.n); return { text: "<" + event.data.n + ">" } }`})
 	c.publish("a", map[string]any{"n": 7})
@@ -81,7 +81,7 @@ func TestATransformsRequestIsShownAsItWasSent(t *testing.T) {
 	}
 }
 
-func TestAnswersAreCutAndBytesAreShownAsBase64(t *testing.T) {
+func TestDeliveries_ResponseBodyTruncatedOrBase64(t *testing.T) {
 	c := start(t).acme
 	large := receive(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, strings.Repeat("x", 100<<10)) })
 	sub := c.subscribe("a", large.URL)
@@ -95,7 +95,7 @@ func TestAnswersAreCutAndBytesAreShownAsBase64(t *testing.T) {
 	c.delivered(sub, "succeeded").shows(map[string]any{"attempts.0.response.body": "//4A", "attempts.0.response.body_encoding": "base64"})
 }
 
-func TestAFailedDeliveryIsRetriedOnDemand(t *testing.T) {
+func TestDeliveries_ManualRetry(t *testing.T) {
 	r := start(t)
 	c := r.acme
 	var healthy atomic.Bool
@@ -128,7 +128,7 @@ func TestAFailedDeliveryIsRetriedOnDemand(t *testing.T) {
 	c.get("/api/v1/deliveries/" + d.text("id")).want(200).shows(map[string]any{"attempt_count": 3})
 }
 
-func TestADeliveryThatUsedUpItsAttemptsIsDead(t *testing.T) {
+func TestDeliveries_DeadAfterLastAttempt(t *testing.T) {
 	c := start(t, setup{retries: engine.RetrySchedule{0}}).acme
 	sub := c.subscribe("a", anywhere)
 	c.publish("a", 1)
@@ -138,7 +138,7 @@ func TestADeliveryThatUsedUpItsAttemptsIsDead(t *testing.T) {
 	}
 }
 
-func TestWhatWaitsForADeletedSubscriptionIsGivenUp(t *testing.T) {
+func TestDeliveries_DroppedWithSubscription(t *testing.T) {
 	c := start(t).acme
 	sub := c.subscribe("a", anywhere, map[string]any{"active": true})
 	c.publish("a", 1)
@@ -148,7 +148,7 @@ func TestWhatWaitsForADeletedSubscriptionIsGivenUp(t *testing.T) {
 	c.get("/api/v1/deliveries/" + d.text("id")).shows(map[string]any{"error": "the subscription was deleted"})
 }
 
-func TestDeliveriesAreListedInPagesAndFiltered(t *testing.T) {
+func TestDeliveries_ListPagesAndFilters(t *testing.T) {
 	r := start(t)
 	c := r.acme
 	good := receive(t, nil)
@@ -189,7 +189,7 @@ func TestDeliveriesAreListedInPagesAndFiltered(t *testing.T) {
 	}
 }
 
-func TestADeliveryThatWaitsIsListedAsPending(t *testing.T) {
+func TestDeliveries_ListPending(t *testing.T) {
 	c := start(t).acme
 	release := make(chan struct{})
 	hook := receive(t, func(http.ResponseWriter, *http.Request) { <-release })

@@ -181,7 +181,7 @@ func TestDialects_ExpressDemoAnswers(t *testing.T) {
 }
 
 // Of many at once that want the same event at different targets, one gets it.
-func TestDialects_UniqueSubscribersRace(t *testing.T) {
+func TestDialects_UniqueConcurrentSubscribe(t *testing.T) {
 	r := start(t)
 	c := r.legacy("authcode", r.acme.key)
 	var won atomic.Int32
@@ -211,7 +211,7 @@ func TestDialects_UniqueSubscribersRace(t *testing.T) {
 	}
 }
 
-func TestAClientOfDjangoRESTHooksWorksUnchanged(t *testing.T) {
+func TestDialects_DjangoRESTHooksClient(t *testing.T) {
 	r := start(t)
 	hook := receive(t, nil)
 	c := r.legacy("Authorization", "Token "+r.acme.key)
@@ -247,7 +247,7 @@ func TestAClientOfDjangoRESTHooksWorksUnchanged(t *testing.T) {
 	r.legacy("authcode", r.acme.key).call("GET", "/api/v1/subscriptions", "", 401)
 }
 
-func TestDialectsKeepAccountsDialectsAndScopesApart(t *testing.T) {
+func TestDialects_Isolation(t *testing.T) {
 	r := start(t)
 	r.admin.post("/api/v1/event-types", `{"name":"a"}`).want(201)
 	own, rival, none := r.legacy("authcode", r.acme.key), r.legacy("authcode", r.rival.key), r.legacy()
@@ -320,7 +320,7 @@ errors:
   body: {error: $error.detail, code: $error.status}
 `
 
-func TestADialectOfOnesOwnIsLoadedFromAFolderAndWhenItChanges(t *testing.T) {
+func TestDialects_LoadAndReloadFolder(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "shop.yaml")
 	must(t, os.WriteFile(file, []byte(shop), 0o600))
@@ -383,7 +383,7 @@ func TestADialectOfOnesOwnIsLoadedFromAFolderAndWhenItChanges(t *testing.T) {
 	r.acme.get("/api/v1/subscriptions/" + id).want(404)
 }
 
-func TestADialectWithoutIDsInPathsIsUnsubscribedFromByBodyOrAddress(t *testing.T) {
+func TestDialects_UnsubscribeByBodyOrQuery(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(dir, "two.yaml"), []byte(`
 name: two
@@ -410,7 +410,7 @@ operations:
 	r.legacy("Authorization", r.acme.key+"x").call("POST", "/two", body, 401)
 }
 
-func TestMistakesInDialectsAreToldWithFileLineAndMember(t *testing.T) {
+func TestDialects_ErrorsNameFileLineAndMember(t *testing.T) {
 	running := start(t).engine
 	replace := func(old, with string) string {
 		if !strings.Contains(shop, old) {
@@ -500,7 +500,7 @@ func TestMistakesInDialectsAreToldWithFileLineAndMember(t *testing.T) {
 	wants(server.New(server.Config{Engine: &router.Engine{}}).OpenDialects(filepath.Join(dir, "none"), nil), "no such file")
 }
 
-func TestTheExampleInTheDocsIsADialect(t *testing.T) {
+func TestDialects_DocsExample(t *testing.T) {
 	docs, err := os.ReadFile("../docs/dialects.md")
 	must(t, err)
 	_, rest, _ := strings.Cut(string(docs), "```yaml\n")
@@ -516,14 +516,14 @@ func TestTheExampleInTheDocsIsADialect(t *testing.T) {
 	shop.call("DELETE", "/shop/v2/webhooks/"+id, "", 404)
 }
 
-func TestTheBuiltInDialectsAreTheirNames(t *testing.T) {
+func TestDialects_BuiltInNames(t *testing.T) {
 	if got := dialect.BuiltIn(); fmt.Sprint(got) != "[django-rest-hooks express-demo]" {
 		t.Errorf("built in: %v", got)
 	}
 }
 
 // A client may make its changes by GET; what its key may do, and who it was, counts as ever.
-func TestAChangeByGETNeedsItsScopeAndIsWrittenDown(t *testing.T) {
+func TestDialects_GETThatChangesNeedsScopeAndIsAudited(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(dir, "get.yaml"), []byte(`
 name: get

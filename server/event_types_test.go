@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestAnEventTypeIsMadeReadChangedAndDeleted(t *testing.T) {
+func TestEventTypes_Lifecycle(t *testing.T) {
 	r := start(t)
 	c := r.admin
 	made := c.post("/api/v1/event-types", `{"name":"order.created","description":"d","schema":{"type":"object","title":"<b>"},"samples":[{"n":9007199254740993},{}]}`).want(201)
@@ -33,7 +33,7 @@ func TestAnEventTypeIsMadeReadChangedAndDeleted(t *testing.T) {
 	c.do("PUT", path, `{"name":"order.created","description":"back"}`).want(201).shows(map[string]any{"description": "back"})
 }
 
-func TestEventTypesWithOddNamesHaveAPath(t *testing.T) {
+func TestEventTypes_EscapedNames(t *testing.T) {
 	c := start(t).admin
 	for _, name := range []string{"pull-request/opened", "a:b", "A_1"} {
 		made := c.post("/api/v1/event-types", map[string]any{"name": name}).want(201)
@@ -43,7 +43,7 @@ func TestEventTypesWithOddNamesHaveAPath(t *testing.T) {
 	}
 }
 
-func TestEventTypesThatAreWrongAreRefused(t *testing.T) {
+func TestEventTypes_InvalidAreRefused(t *testing.T) {
 	c := start(t).admin
 	for body, want := range map[string][2]string{
 		`{}`:                      {"name", "is no event type"},
@@ -67,7 +67,7 @@ func TestEventTypesThatAreWrongAreRefused(t *testing.T) {
 	}
 }
 
-func TestEventTypesAreListedByNameAndSeenByAll(t *testing.T) {
+func TestEventTypes_ListSortedForAllAccounts(t *testing.T) {
 	r := start(t)
 	var want []string
 	for i := range 7 {

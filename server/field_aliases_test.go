@@ -34,7 +34,7 @@ var (
 	activeNames = []string{"active", "is_active", "enabled"}
 )
 
-func TestEveryNameThatClientsUseIsUnderstoodAndEchoed(t *testing.T) {
+func TestFieldAliases_AcceptedAndEchoed(t *testing.T) {
 	c := start(t).acme
 	n := 0
 	try := func(name string, value any, ours string, body map[string]any) {
@@ -104,7 +104,7 @@ func TestEveryNameThatClientsUseIsUnderstoodAndEchoed(t *testing.T) {
 	}
 }
 
-func TestEventsMayBeObjectsWithANameAndSubscriptionsMayBeWrapped(t *testing.T) {
+func TestFieldAliases_EventObjectsAndWrappers(t *testing.T) {
 	c := start(t).acme
 	for i, test := range []struct{ body, events string }{
 		{`"event":{"name":"a.b"},"url":%q`, "[a.b]"},
@@ -136,7 +136,7 @@ func TestEventsMayBeObjectsWithANameAndSubscriptionsMayBeWrapped(t *testing.T) {
 	c.post("/api/v1/subscriptions", `{"event":"a","other":{"url":"http://127.0.0.1:9/x"}}`).refused(422, "target_url", "is missing")
 }
 
-func TestNamesThatContradictEachOtherAreRefused(t *testing.T) {
+func TestFieldAliases_ContradictionsAreRefused(t *testing.T) {
 	c := start(t).acme
 	for _, test := range []struct{ body, field, detail string }{
 		{`"event":"a","target_url":"http://127.0.0.1:9/1","hookUrl":"http://127.0.0.1:9/2"`, "target_url", "and hookUrl name different targets"},
@@ -180,7 +180,7 @@ func TestNamesThatContradictEachOtherAreRefused(t *testing.T) {
 	}
 }
 
-func TestWhatWasShownCanBeSentBackWithOnePartChanged(t *testing.T) {
+func TestFieldAliases_RoundTripWithOneChange(t *testing.T) {
 	c := start(t).acme
 	made := c.post("/api/v1/subscriptions", map[string]any{"topic": "a.b", "hookUrl": anywhere, "status": "active"}).want(201)
 	path := made.text("href")
@@ -204,7 +204,7 @@ func TestWhatWasShownCanBeSentBackWithOnePartChanged(t *testing.T) {
 	c.do("PATCH", path, map[string]any{"url": anywhere + "/6", "target_url": anywhere + "/7"}).refused(422, "target_url", "name different targets")
 }
 
-func TestASubscriptionShowsOnlyDescribedMembersOfItsOwn(t *testing.T) {
+func TestSubscriptions_ViewMatchesOpenAPI(t *testing.T) {
 	described := openapi().at("components", "schemas", "Subscription", "properties")
 	for _, name := range server.SubscriptionMembers() {
 		if !described.at(name).exists() {
@@ -221,7 +221,7 @@ func TestASubscriptionShowsOnlyDescribedMembersOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestFormsDescribeSubscriptions(t *testing.T) {
+func TestSubscriptions_FormBodies(t *testing.T) {
 	c := start(t).acme
 	hook := receive(t, nil)
 	form := func(method, path string, fields ...string) *answer {
@@ -270,7 +270,7 @@ func TestFormsDescribeSubscriptions(t *testing.T) {
 	c.do("POST", "/api/v1/events", "type=a", "Content-Type", "application/x-www-form-urlencoded").refused(415, "", "must be JSON")
 }
 
-func TestSubscribingTwiceIsOneSubscription(t *testing.T) {
+func TestSubscribe_DuplicateReturnsExisting(t *testing.T) {
 	r := start(t)
 	c := r.acme
 	body := map[string]any{"events": []string{"a", "b.*"}, "target_url": anywhere, "filter": "data.x == 1", "headers": map[string]string{"X-A": "1"}}
@@ -310,7 +310,7 @@ func TestSubscribingTwiceIsOneSubscription(t *testing.T) {
 	}
 }
 
-func TestSubscribingAgainBringsBackWhatTheRouterSwitchedOff(t *testing.T) {
+func TestSubscribe_DuplicateReactivatesDisabled(t *testing.T) {
 	var gone atomic.Bool
 	gone.Store(true)
 	hook := receive(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -350,7 +350,7 @@ func TestSubscribingAgainBringsBackWhatTheRouterSwitchedOff(t *testing.T) {
 	c.get(path).want(200).shows(map[string]any{"active": true})
 }
 
-func TestSubscribingAgainRenews(t *testing.T) {
+func TestSubscribe_DuplicateExtendsExpiry(t *testing.T) {
 	c := start(t).acme
 	subscribe := func(in any) *answer {
 		body := map[string]any{"event": "a", "target_url": anywhere}
@@ -369,7 +369,7 @@ func TestSubscribingAgainRenews(t *testing.T) {
 	subscribe("1h").want(200).shows(map[string]any{"expires_at": nil})
 }
 
-func TestOfManyTheSameAtOnceOneIsMade(t *testing.T) {
+func TestSubscribe_ConcurrentDuplicatesMakeOne(t *testing.T) {
 	c := start(t).acme
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -391,7 +391,7 @@ func TestOfManyTheSameAtOnceOneIsMade(t *testing.T) {
 	}
 }
 
-func TestSubscriptionsExpire(t *testing.T) {
+func TestSubscriptions_Expire(t *testing.T) {
 	c := start(t).acme
 	made := c.post("/api/v1/subscriptions", map[string]any{"event": "a", "url": anywhere, "expires_in": "1m"}).want(201)
 	in := func(a *answer) time.Duration {
@@ -426,7 +426,7 @@ func TestSubscriptionsExpire(t *testing.T) {
 	}
 }
 
-func TestListsAsArraysWithTheNextPageInLink(t *testing.T) {
+func TestLists_ArrayProfileWithLinkHeader(t *testing.T) {
 	r := start(t)
 	for i := range 3 {
 		r.admin.subscribe("a", fmt.Sprintf("%s/%d", anywhere, i))

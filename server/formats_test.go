@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestAReceiverOfASkinnyPayloadFetchesTheEventWithoutAKey(t *testing.T) {
+func TestSkinnyPayload_TokenFetchesEvent(t *testing.T) {
 	r := start(t)
 	hook := receive(t, nil)
 	sub := r.acme.subscribe("order.created", hook.URL, map[string]any{"payload_format": "skinny"})
@@ -46,7 +46,7 @@ func TestAReceiverOfASkinnyPayloadFetchesTheEventWithoutAKey(t *testing.T) {
 	}
 }
 
-func TestPayloadFormats(t *testing.T) {
+func TestSubscriptions_PayloadFormats(t *testing.T) {
 	c := start(t).acme
 	hook := receive(t, nil)
 	c.post("/api/v1/subscriptions", map[string]any{"event": "a", "target_url": anywhere, "payload_format": "cloudevent"}).refused(422, "payload_format", `use "standard", "data", "cloudevents"`)
@@ -70,7 +70,7 @@ func TestPayloadFormats(t *testing.T) {
 	}
 }
 
-func TestANumberedSubscription(t *testing.T) {
+func TestSubscriptions_SequenceNumbers(t *testing.T) {
 	c := start(t).acme
 	hook := receive(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(200) })
 	sub := c.subscribe("a", hook.URL, map[string]any{"numbered": true})

@@ -225,7 +225,7 @@ func TestFraming_UnusualButValidRequestsAreServed(t *testing.T) {
 
 // The server finds a request's context by where its headers lie in it, which is for fasthttp
 // to change.
-func TestContextOfHeader(t *testing.T) {
+func TestAuth_ContextOfHeader(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	var found *fasthttp.RequestCtx

@@ -73,7 +73,7 @@ func TestIdempotency_EveryPOSTThatCreates(t *testing.T) {
 	}
 }
 
-func TestIdempotency_KeyIsFreeAfterARefusal(t *testing.T) {
+func TestIdempotency_KeyIsFreeAfterRefusal(t *testing.T) {
 	r := start(t)
 	r.acme.post("/api/v1/subscriptions", `{"event":"a"}`, once, "k").refused(422, "target_url", "")
 	made := r.acme.post("/api/v1/subscriptions", map[string]any{"event": "a", "target_url": anywhere}, once, "k").want(201)
@@ -89,7 +89,7 @@ func TestIdempotency_KeyIsFreeAfterARefusal(t *testing.T) {
 	r.withScopes(engine.ScopeRead).post("/api/v1/subscriptions", map[string]any{"event": "a", "target_url": anywhere}, once, "k").refused(403, "", "subscribe")
 }
 
-func TestIdempotency_OfManyAtOnceOneIsCarriedOut(t *testing.T) {
+func TestIdempotency_ConcurrentRequestsRunOnce(t *testing.T) {
 	r := start(t)
 	off := r.acme.subscribe("off", anywhere, map[string]any{"active": false})
 	var all sync.WaitGroup
@@ -116,7 +116,7 @@ func TestIdempotency_OfManyAtOnceOneIsCarriedOut(t *testing.T) {
 	}
 }
 
-func TestIdempotency_UnknownOutcomeIsTold(t *testing.T) {
+func TestIdempotency_UnknownOutcomeIsRefused(t *testing.T) {
 	r := start(t)
 	// What a router leaves that was killed while it handled the request.
 	var digest engine.KeyHash

@@ -9,7 +9,7 @@ import (
 
 // One account never sees another's anything: for each route, what the owner gets and what
 // another account gets.
-func TestNoAccountSeesAnothersAnything(t *testing.T) {
+func TestIsolation_OtherAccountsAreInvisible(t *testing.T) {
 	r := start(t)
 	hook := receive(t, nil)
 	sub := r.acme.subscribe("order.created", hook.URL+"/acme-only", map[string]any{"description": "acme-only"})
@@ -194,7 +194,7 @@ func TestNoAccountSeesAnothersAnything(t *testing.T) {
 	}
 }
 
-func TestAnAdminKeyLooksUpWhatBelongsToAnyAccount(t *testing.T) {
+func TestIsolation_AdminKeySeesAllAccounts(t *testing.T) {
 	r := start(t)
 	sub := r.acme.subscribe("a", anywhere)
 	event := r.acme.publish("a", 1)

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-func TestAKeyIsMadeUsedAndDeleted(t *testing.T) {
+func TestKeys_Lifecycle(t *testing.T) {
 	r := start(t)
 	made := r.admin.post("/api/v1/keys", `{"name":"shop","account":"acme"}`).want(201).shows(map[string]any{"name": "shop", "account": "acme", "admin": false})
 	if made.header.Get("Cache-Control") != "no-store" || made.header.Get("Location") != "/api/v1/keys/"+made.text("id") {
@@ -65,7 +65,7 @@ func TestKeys_Import(t *testing.T) {
 	r.admin.post("/api/v1/keys", `{"key":"`+text+`"}`).want(201)
 }
 
-func TestAnAdminKeyCanMakeAnother(t *testing.T) {
+func TestKeys_AdminKeyCreatesAdminKey(t *testing.T) {
 	r := start(t)
 	made := r.admin.post("/api/v1/keys", `{"admin":true}`).want(201).shows(map[string]any{"admin": true, "account": "default", "name": ""})
 	ops := r.admin.with(t, made.text("key"))
@@ -78,7 +78,7 @@ func TestAnAdminKeyCanMakeAnother(t *testing.T) {
 	}
 }
 
-func TestKeysAreListedInPages(t *testing.T) {
+func TestKeys_ListPages(t *testing.T) {
 	r := start(t)
 	for range 4 {
 		r.admin.post("/api/v1/keys", `{}`).want(201)
@@ -92,7 +92,7 @@ func TestKeysAreListedInPages(t *testing.T) {
 	}
 }
 
-func TestBothHeadersCarryAKey(t *testing.T) {
+func TestAuth_AuthorizationAndXAPIKey(t *testing.T) {
 	r := start(t)
 	none := r.acme.with(t, "")
 	for _, headers := range [][]string{
@@ -111,7 +111,7 @@ func TestBothHeadersCarryAKey(t *testing.T) {
 	none.get("/api/v1/subscriptions?api_key="+r.acme.key).refused(401, "", "an API key is needed")
 }
 
-func TestEveryRouteOfTheAPINeedsAKey(t *testing.T) {
+func TestAuth_EveryRouteNeedsAKey(t *testing.T) {
 	r := start(t)
 	open := []string{"/", "/healthz", "/readyz", "/metrics", "/api/v1/openapi.json"}
 	for _, op := range r.server.Operations() {
@@ -128,7 +128,7 @@ func TestEveryRouteOfTheAPINeedsAKey(t *testing.T) {
 	}
 }
 
-func TestWhatOnlyAdminsMayDoIsForbiddenToOthers(t *testing.T) {
+func TestAuth_AdminRoutesAreForbiddenToOthers(t *testing.T) {
 	r := start(t)
 	r.admin.post("/api/v1/event-types", `{"name":"a"}`).want(201)
 	forbidden := []string{"POST /api/v1/event-types", "PUT /api/v1/event-types/{name}", "DELETE /api/v1/event-types/{name}", "GET /api/v1/keys", "POST /api/v1/keys", "GET /api/v1/keys/{id}", "DELETE /api/v1/keys/{id}", "POST /api/v1/keys/{id}/rotate", "GET /api/v1/accounts", "PUT /api/v1/accounts/{name}", "PATCH /api/v1/accounts/{name}"}
@@ -164,7 +164,7 @@ func (c *clock) pass(d time.Duration) {
 	c.at = c.at.Add(d)
 }
 
-func TestAnExpiredKeyIsRefusedAndTold(t *testing.T) {
+func TestKeys_ExpiredIsRefused(t *testing.T) {
 	clock := newClock()
 	r := start(t, setup{now: clock.now})
 	for _, body := range []string{`{"account":"acme","expires_in":"1h"}`, `{"account":"acme","expires_in":3600}`, `{"account":"acme","expires_at":"IN-AN-HOUR"}`} {
@@ -188,7 +188,7 @@ func TestAnExpiredKeyIsRefusedAndTold(t *testing.T) {
 	}
 }
 
-func TestARotatedKeyHasTwoTextsForAWhile(t *testing.T) {
+func TestKeys_RotationGracePeriod(t *testing.T) {
 	clock := newClock()
 	r := start(t, setup{now: clock.now})
 	path := "/api/v1/keys/" + r.acme.keyID + "/rotate"
@@ -227,7 +227,7 @@ func TestARotatedKeyHasTwoTextsForAWhile(t *testing.T) {
 	}
 }
 
-func TestAKeyShowsWhenItWasLastUsed(t *testing.T) {
+func TestKeys_LastUsedAt(t *testing.T) {
 	clock := newClock()
 	r := start(t, setup{now: clock.now})
 	shown := func() string {

@@ -17,7 +17,7 @@ import (
 
 // testdata/oas31-schema.json is the OpenAPI Initiative's own schema of OpenAPI 3.1
 // documents (https://spec.openapis.org/oas/3.1/schema/2022-10-07, Apache-2.0).
-func TestTheDocumentIsValidOpenAPI31(t *testing.T) {
+func TestOpenAPI_ValidatesAgainst31Schema(t *testing.T) {
 	source, err := os.ReadFile("testdata/oas31-schema.json")
 	must(t, err)
 	meta, err := jsonschema.UnmarshalJSON(bytes.NewReader(source))
@@ -36,7 +36,7 @@ func TestTheDocumentIsValidOpenAPI31(t *testing.T) {
 	}
 }
 
-func TestTheDocumentDescribesEveryRouteAndNothingElse(t *testing.T) {
+func TestOpenAPI_DescribesExactlyTheRoutes(t *testing.T) {
 	var routes, described []string
 	for _, op := range server.New(server.Config{}).Operations() {
 		routes = append(routes, op.Method+" "+op.Path)
@@ -55,7 +55,7 @@ func TestTheDocumentDescribesEveryRouteAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestEveryReferenceInTheDocumentLeadsSomewhereAndEveryComponentIsUsed(t *testing.T) {
+func TestOpenAPI_ReferencesResolveAndComponentsAreUsed(t *testing.T) {
 	used := map[string]bool{}
 	var walk func(v any)
 	walk = func(v any) {
@@ -86,7 +86,7 @@ func TestEveryReferenceInTheDocumentLeadsSomewhereAndEveryComponentIsUsed(t *tes
 	}
 }
 
-func TestOperationsHaveDistinctIDsAndDescribedParameters(t *testing.T) {
+func TestOpenAPI_OperationIDsAndParameters(t *testing.T) {
 	ids := map[string]string{}
 	for path, item := range openapi().root["paths"].(map[string]any) {
 		for method := range maps.Keys(item.(map[string]any)) {
@@ -117,7 +117,7 @@ func TestOperationsHaveDistinctIDsAndDescribedParameters(t *testing.T) {
 }
 
 // Each example is sent to a router of its own, where the things that its path names exist.
-func TestTheExamplesOfTheDocumentWork(t *testing.T) {
+func TestOpenAPI_ExamplesWork(t *testing.T) {
 	sent := 0
 	for path := range openapi().root["paths"].(map[string]any) {
 		for method := range openapi().at("paths", path).value.(map[string]any) {
@@ -167,7 +167,7 @@ func (r *testServer) exemplary(path string) (subscription string) {
 
 // Every answer of every test is held against the document (see conforms). Here each
 // operation is called so that it has something to show.
-func TestEachOperationAnswersAsDescribed(t *testing.T) {
+func TestOpenAPI_ResponsesMatchSchemas(t *testing.T) {
 	r := start(t)
 	hook := receive(t, nil)
 	admin, ids := r.admin, map[string]string{}
@@ -240,7 +240,7 @@ func TestEachOperationAnswersAsDescribed(t *testing.T) {
 	}
 }
 
-func TestTheDocumentIsServed(t *testing.T) {
+func TestOpenAPI_IsServed(t *testing.T) {
 	r := start(t)
 	want, err := os.ReadFile("openapi.json")
 	must(t, err)

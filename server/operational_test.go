@@ -9,7 +9,7 @@ var operational = []string{
 	"switchhook.delivery.dead", "switchhook.script.failing", "switchhook.script.quarantined", "switchhook.subscription.deactivated", "switchhook.subscription.recovered",
 }
 
-func TestOperationalEventTypesAreTheRoutersOwn(t *testing.T) {
+func TestEventTypes_OperationalAreReserved(t *testing.T) {
 	r := start(t)
 	for _, name := range operational {
 		path := "/api/v1/event-types/" + name

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestAPolicyIsSetMergedAndReplaced(t *testing.T) {
+func TestPolicy_SetMergeReplace(t *testing.T) {
 	c := start(t).acme
 	made := c.post("/api/v1/subscriptions", map[string]any{"event": "a", "target_url": anywhere}).want(201)
 	made.shows(map[string]any{"policy": "map[give_up_after:<nil> in_flight:<nil> ordering:none ordering_key: rate:<nil> retries:<nil> timeout:<nil>]"})
@@ -38,7 +38,7 @@ func TestAPolicyIsSetMergedAndReplaced(t *testing.T) {
 	c.do("PUT", path, map[string]any{"event": "a", "target_url": anywhere}).want(200).shows(map[string]any{"policy.timeout": nil})
 }
 
-func TestPoliciesThatAreWrongAreRefused(t *testing.T) {
+func TestPolicy_InvalidAreRefused(t *testing.T) {
 	c := start(t).acme
 	id := c.subscribe("a", anywhere)
 	for policy, want := range map[string][2]string{
@@ -103,7 +103,7 @@ func repeated(s string, n int) (all string) {
 	return all
 }
 
-func TestHealthIsShown(t *testing.T) {
+func TestSubscriptions_Health(t *testing.T) {
 	r := start(t)
 	var down atomic.Bool
 	down.Store(true)

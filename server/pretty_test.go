@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestAnswers_EndWithANewlineAndAreIndentedIfAsked(t *testing.T) {
+func TestPretty_NewlineAndIndent(t *testing.T) {
 	r := start(t)
 	sub := r.acme.subscribe("a.b", "https://example.com/x", nil)
 	r.acme.publish("c.d", map[string]string{"text": "<a & b>"})
@@ -49,7 +49,7 @@ func sameJSON(a, b []byte) bool {
 	return string(p) == string(q)
 }
 
-func TestSubscribe_AgainSaysWhereTheSecretIs(t *testing.T) {
+func TestSubscribe_DuplicateLinksSecret(t *testing.T) {
 	r := start(t)
 	in := map[string]any{"event": "a.b", "target_url": "https://example.com/again"}
 	first := r.acme.post("/api/v1/subscriptions", in).want(201).shows(map[string]any{"secret_href": nil})

@@ -14,7 +14,7 @@ import (
 
 const orderEvent = `{"type":"order.created","data":{"id":1001,"total":129.5,"currency":"EUR"}}`
 
-func TestATryShowsWhatWouldBeSent(t *testing.T) {
+func TestPreview_ShowsRequest(t *testing.T) {
 	c := start(t).acme
 	a := c.post("/api/v1/try", `{
 		"filter": "data.total > 100 and data.currency == \"EUR\"",
@@ -46,7 +46,7 @@ func TestATryShowsWhatWouldBeSent(t *testing.T) {
 	}
 }
 
-func TestATrySaysWhyAnEventDoesNotMatch(t *testing.T) {
+func TestPreview_ExplainsMismatch(t *testing.T) {
 	c := start(t).acme
 	a := c.post("/api/v1/try", `{"filter":"data.total > 1000 and data.vip","transform":"export default () => 1","event":`+orderEvent+`}`).want(200)
 	a.shows(map[string]any{"matched": false, "request": nil, "script": nil, "filter.matched": false, "filter.terms.0.result": false})
@@ -63,7 +63,7 @@ func TestATrySaysWhyAnEventDoesNotMatch(t *testing.T) {
 		shows(map[string]any{"matched": false, "request": nil, "filter.error.line": 1, "filter.terms.0.state": "failed"})
 }
 
-func TestATryShowsWhatAScriptDoesWrong(t *testing.T) {
+func TestPreview_ShowsScriptError(t *testing.T) {
 	c := start(t).acme
 	try := func(source string) *answer {
 		return c.post("/api/v1/try", map[string]any{"transform": source, "event": json.RawMessage(orderEvent)}).want(200)
@@ -77,7 +77,7 @@ func TestATryShowsWhatAScriptDoesWrong(t *testing.T) {
 	try("export default (event, request) => { request.headers['Host'] = 'x'; return 1 }").shows(map[string]any{"request": nil, "error.phase": "run"})
 }
 
-func TestATryWithASubscriptionIsSignedAsItsDeliveriesAre(t *testing.T) {
+func TestPreview_SubscriptionSignatureAndHeaders(t *testing.T) {
 	r := start(t)
 	c, hook := r.acme, receive(t, nil)
 	made := c.post("/api/v1/subscriptions", map[string]any{
@@ -135,7 +135,7 @@ func TestATryWithASubscriptionIsSignedAsItsDeliveriesAre(t *testing.T) {
 	}
 }
 
-func TestATryThatMakesNoSenseIsRefused(t *testing.T) {
+func TestPreview_InvalidInput(t *testing.T) {
 	r := start(t)
 	r.admin.post("/api/v1/event-types", `{"name":"order.paid","schema":{"type":"object","required":["id"]}}`).want(201)
 	c := r.acme
@@ -182,7 +182,7 @@ func TestATryThatMakesNoSenseIsRefused(t *testing.T) {
 	c.post("/api/v1/try", `{`).refused(400, "", "")
 }
 
-func TestTooManyTriesAtOnceAreSentAway(t *testing.T) {
+func TestPreview_ConcurrencyLimit(t *testing.T) {
 	c := start(t).acme
 	var mu sync.Mutex
 	came := map[int]int{}

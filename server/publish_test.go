@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-func TestAnAcceptedEventIsVisibleAtOnceAsItWasPublished(t *testing.T) {
+func TestPublish_EventIsVisibleAtOnce(t *testing.T) {
 	c := start(t).acme
 	for _, data := range []string{
 		`{"id":9007199254740993,"z":1,"a":{"<&>":"\u003c ü 💩"},"f":1.0,"e":1e400}`, `[1,"two",null]`, `"text"`, `12345678901234567890`, `null`, `true`, `{}`, `""`,
@@ -31,7 +31,7 @@ func TestAnAcceptedEventIsVisibleAtOnceAsItWasPublished(t *testing.T) {
 	}
 }
 
-func TestAnEventKeepsTheIDThatItsPublisherGaveIt(t *testing.T) {
+func TestPublish_KeepsPublisherID(t *testing.T) {
 	c := start(t).acme
 	for _, id := range []string{"order-1", "1", "a/b?c=d#e", "%2F", "..", "ord:1@x", "~!$&'()*+,;=", "evt_0sa6jzbaw0000", strings.Repeat("x", 255)} {
 		a := c.post("/api/v1/events", map[string]any{"type": "a", "data": 1, "id": id}).want(202).shows(map[string]any{"id": id})
@@ -46,7 +46,7 @@ func TestAnEventKeepsTheIDThatItsPublisherGaveIt(t *testing.T) {
 	}
 }
 
-func TestTheSameEventAgainAnswersTheSameAndIsNotDeliveredTwice(t *testing.T) {
+func TestPublish_RepeatIsIdempotent(t *testing.T) {
 	r := start(t)
 	c, hook := r.acme, receive(t, nil)
 	c.subscribe("*", hook.URL)
@@ -92,7 +92,7 @@ func TestTheSameEventAgainAnswersTheSameAndIsNotDeliveredTwice(t *testing.T) {
 	}
 }
 
-func TestTheSameKeyAtTheSameTimeIsOneEvent(t *testing.T) {
+func TestPublish_ConcurrentSameKey(t *testing.T) {
 	c, hook := start(t).acme, receive(t, nil)
 	c.subscribe("a", hook.URL)
 	var wg sync.WaitGroup
@@ -134,7 +134,7 @@ func batch(n int) []map[string]any {
 	return list
 }
 
-func TestAListOfEventsIsAcceptedWholeOrNotAtAll(t *testing.T) {
+func TestPublish_BatchIsAtomic(t *testing.T) {
 	c, hook := start(t).acme, receive(t, nil)
 	c.post("/api/v1/events", batch(1001)).refused(422, "", "1 to 1000")
 	c.post("/api/v1/events", `[]`).refused(422, "", "1 to 1000")
@@ -180,7 +180,7 @@ func TestAListOfEventsIsAcceptedWholeOrNotAtAll(t *testing.T) {
 	}
 }
 
-func TestAnIdempotencyKeyCoversAListOfEvents(t *testing.T) {
+func TestPublish_BatchIdempotencyKey(t *testing.T) {
 	c := start(t).acme
 	list := `[{"type":"a","data":1},{"type":"a","data":1}]`
 	first := c.post("/api/v1/events", list, "Idempotency-Key", "k").want(202)
@@ -193,7 +193,7 @@ func TestAnIdempotencyKeyCoversAListOfEvents(t *testing.T) {
 	c.post("/api/v1/events", `[{"type":"a","data":1},{"type":"a","data":2}]`, "Idempotency-Key", "k").refused(409, "events[1]", "")
 }
 
-func TestEventsThatAreWrongAreRefused(t *testing.T) {
+func TestPublish_InvalidEvents(t *testing.T) {
 	r := start(t)
 	for body, want := range map[string][2]string{
 		`{"data":1}`:                                          {"type", "is missing"},
@@ -224,7 +224,7 @@ func TestEventsThatAreWrongAreRefused(t *testing.T) {
 	}
 }
 
-func TestDataIsHeldAgainstTheSchemaOfItsType(t *testing.T) {
+func TestPublish_SchemaValidation(t *testing.T) {
 	r := start(t)
 	r.admin.post("/api/v1/event-types", `{"name":"order.created","schema":{"type":"object","required":["id"],
 		"properties":{"id":{"type":"integer"},"items":{"type":"array","items":{"properties":{"price":{"type":"number","minimum":0}}}}}}}`).want(201)
@@ -243,7 +243,7 @@ func TestDataIsHeldAgainstTheSchemaOfItsType(t *testing.T) {
 	r.acme.post("/api/v1/events", `{"type":"order.created","data":{}}`).want(202)
 }
 
-func TestStrictTypesRefusesWhatNobodyRegistered(t *testing.T) {
+func TestPublish_StrictTypes(t *testing.T) {
 	r := start(t, setup{strict: true})
 	r.acme.post("/api/v1/events", `{"type":"order.created","data":1}`).refused(422, "type", "is not registered")
 	r.admin.post("/api/v1/event-types", `{"name":"order.created"}`).want(201)
@@ -251,7 +251,7 @@ func TestStrictTypesRefusesWhatNobodyRegistered(t *testing.T) {
 	r.acme.post("/api/v1/events", `[{"type":"order.created","data":1},{"type":"order.craeted","data":1}]`).refused(422, "events[1].type", "is not registered")
 }
 
-func TestEventsAreListedInPagesAndFiltered(t *testing.T) {
+func TestEvents_ListPagesAndFilters(t *testing.T) {
 	r := start(t)
 	c := r.acme
 	var ids, created []string
@@ -281,7 +281,7 @@ func TestEventsAreListedInPagesAndFiltered(t *testing.T) {
 }
 
 // Fiber uses the memory of a request's body and headers again; what is kept must be a copy.
-func TestEventsPublishedAtTheSameTimeDoNotMix(t *testing.T) {
+func TestPublish_ConcurrentEventsDoNotMix(t *testing.T) {
 	c, hook := start(t).acme, receive(t, nil)
 	c.subscribe("*", hook.URL, map[string]any{"payload_format": "data", "filter": "data.text != nil"})
 	const publishers, each = 8, 60
@@ -321,7 +321,7 @@ func TestEventsPublishedAtTheSameTimeDoNotMix(t *testing.T) {
 	}
 }
 
-func TestIdempotency_EventsAreComparedByWhatTheyMean(t *testing.T) {
+func TestPublish_RepeatsAreComparedByContent(t *testing.T) {
 	r := start(t)
 	c := r.acme
 	hook := receive(t, nil)

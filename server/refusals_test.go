@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-func TestBadBodiesAreRefusedWithThePlace(t *testing.T) {
+func TestBody_InvalidJSONNamesPosition(t *testing.T) {
 	r := start(t)
 	id := r.admin.subscribe("a", anywhere)
 	writes := []struct{ method, path string }{
@@ -69,7 +69,7 @@ func TestBadBodiesAreRefusedWithThePlace(t *testing.T) {
 	r.admin.post("/api/v1/events", `{"type":"a","data":1}`, "Content-Encoding", "identity").want(202)
 }
 
-func TestLargeBodiesAreRefused(t *testing.T) {
+func TestBody_TooLarge(t *testing.T) {
 	event := func(size int) string {
 		head, tail := `{"type":"a","data":"`, `"}`
 		return head + strings.Repeat("x", size-len(head)-len(tail)) + tail
@@ -87,7 +87,7 @@ func TestLargeBodiesAreRefused(t *testing.T) {
 }
 
 // Whoever has no key is not read at length.
-func TestStrangersCanNotFillTheMemory(t *testing.T) {
+func TestBody_UnauthenticatedSizeLimit(t *testing.T) {
 	r := start(t)
 	conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
 	must(t, err)
@@ -123,7 +123,7 @@ func announce(t *testing.T, r *testServer, head, limit string) {
 	a.refused(413, "", limit)
 }
 
-func TestWhatIsNoHTTPIsAProblemWithoutAnEcho(t *testing.T) {
+func TestFraming_InvalidHTTPIsNotEchoed(t *testing.T) {
 	r := start(t)
 	r.acme.get("/healthz", "X-Long", strings.Repeat("x", 20<<10)).refused(431, "", "16 KiB")
 	conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
@@ -139,7 +139,7 @@ func TestWhatIsNoHTTPIsAProblemWithoutAnEcho(t *testing.T) {
 	}
 }
 
-func TestUnknownRoutesAndMethodsAreProblems(t *testing.T) {
+func TestRoutes_UnknownPathsAndMethods(t *testing.T) {
 	r := start(t)
 	for _, c := range []*client{r.acme, r.acme.with(t, "")} {
 		for _, path := range []string{"/nothing", "/api", "/api/v1", "/api/v1/", "/api/v2/events", "/api/v1/events/a/b", "/api/v1/Subscriptions", "/api/v1/subscriptions/x/y", "/api/v1/%73ubscriptions", "//nothing", "/healthz/x", "/%00"} {
@@ -164,7 +164,7 @@ func TestUnknownRoutesAndMethodsAreProblems(t *testing.T) {
 	}
 }
 
-func TestListsRefuseParametersThatTheyDoNotKnow(t *testing.T) {
+func TestLists_UnknownParametersAreRefused(t *testing.T) {
 	r := start(t)
 	for path, unknown := range map[string]string{
 		"/api/v1/subscriptions": "evnt", "/api/v1/events": "status", "/api/v1/deliveries": "state", "/api/v1/event-types": "name", "/api/v1/keys": "q",
@@ -232,7 +232,7 @@ func TestLists_SinceAndUntil(t *testing.T) {
 	}
 }
 
-func TestTimesInBodies(t *testing.T) {
+func TestBodies_Times(t *testing.T) {
 	r := start(t)
 	soon := time.Now().Add(24 * time.Hour).UTC().Truncate(time.Second)
 	lower := strings.ToLower(soon.Format(time.RFC3339))
@@ -280,7 +280,7 @@ func TestPATCH_NullResets(t *testing.T) {
 	r.acme.do("PATCH", made.text("href"), `{"verify":null}`).want(200).shows(map[string]any{"verification": nil, "active": true})
 }
 
-func TestMisspeltFieldsAreNotLost(t *testing.T) {
+func TestBodies_MisspeltMembersAreRefused(t *testing.T) {
 	r := start(t)
 	id := r.acme.subscribe("a", anywhere)
 	for misspelt, meant := range map[string]string{
@@ -298,7 +298,7 @@ func TestMisspeltFieldsAreNotLost(t *testing.T) {
 
 // Whatever a body holds is used or refused: nothing is lost, and nothing that is empty passes
 // for what was left out where that means something else.
-func TestBodies_UnknownEmptyAndZeroAreRefused(t *testing.T) {
+func TestBodies_UnknownEmptyAndZeroMembersAreRefused(t *testing.T) {
 	r := start(t)
 	r.admin.post("/api/v1/event-types", `{"name":"order.created"}`).want(201)
 	r.admin.script("filter", "f", "true", "false")
@@ -353,7 +353,7 @@ func TestBodies_UnknownEmptyAndZeroAreRefused(t *testing.T) {
 	r.admin.do("PATCH", "/api/v1/scripts/f", shown).want(200)
 }
 
-func TestBodies_WholeNumbersInEveryForm(t *testing.T) {
+func TestBodies_WholeNumberForms(t *testing.T) {
 	r := start(t)
 	for i, number := range []string{"100", "100.0", "1e2", "1E+2", "1000e-1"} {
 		body := fmt.Sprintf(`{"event":"a","url":"%s/%d","batch":{"size":%s},"policy":{"in_flight":%s,"rate":{"count":%s,"per":%s}}}`, anywhere, i, number, number, number, number)
@@ -367,7 +367,7 @@ func TestBodies_WholeNumbersInEveryForm(t *testing.T) {
 	}
 }
 
-func TestScriptsThatDoNotCompileAreRefusedWithThePlace(t *testing.T) {
+func TestScripts_CompileErrorNamesPosition(t *testing.T) {
 	c := start(t).acme
 	path := "/api/v1/subscriptions/" + c.subscribe("a", anywhere)
 	for _, test := range []struct {
@@ -405,7 +405,7 @@ func TestScriptsThatDoNotCompileAreRefusedWithThePlace(t *testing.T) {
 	c.post("/api/v1/subscriptions", map[string]any{"event": "a", "target_url": anywhere, "transform": "//" + strings.Repeat("x", 70<<10)}).refused(422, "transform", "larger than")
 }
 
-func TestTargetsThatTheGuardClosesAreRefused(t *testing.T) {
+func TestTargets_BlockedByGuard(t *testing.T) {
 	c := start(t, setup{closed: true}).acme
 	for target, detail := range map[string]string{
 		"http://169.254.169.254/latest/meta-data/": "private or special", "http://127.0.0.1:8080/": "private or special", "http://[::1]/": "private or special",
@@ -424,7 +424,7 @@ func TestTargetsThatTheGuardClosesAreRefused(t *testing.T) {
 	c.get("/api/v1/subscriptions/" + id).shows(map[string]any{"target_url": "https://8.8.8.8/hook"})
 }
 
-func TestHeadersThatCouldNotBeSentAreRefused(t *testing.T) {
+func TestHeaders_InvalidAreRefused(t *testing.T) {
 	c := start(t).acme
 	many := map[string]string{}
 	for i := range 33 {
@@ -451,7 +451,7 @@ func TestHeadersThatCouldNotBeSentAreRefused(t *testing.T) {
 	}
 }
 
-func TestOddIDsInPathsAreNotFound(t *testing.T) {
+func TestRoutes_MalformedIDsAreNotFound(t *testing.T) {
 	r := start(t)
 	for _, id := range []string{
 		"x", "%00", "%zz", "%", "%2F", "%2e%2e", "..%2f..%2fetc", "%E2%80%AE", "%F0%9F%92%A9", "%ff%fe", "%C3%28", "%0d%0aX:y", "'", "\"", "%22%27%3B--", "*", ":id", "sub_",
@@ -477,7 +477,7 @@ func TestOddIDsInPathsAreNotFound(t *testing.T) {
 	}
 }
 
-func TestMethodsThatHTTPDoesNotHaveAreRefused(t *testing.T) {
+func TestRoutes_UnknownHTTPMethods(t *testing.T) {
 	r := start(t)
 	for _, method := range []string{"FOO", "get", "PRI", "G'T"} {
 		for _, path := range []string{"/api/v1/events", "/healthz", "*"} {
@@ -514,7 +514,7 @@ func raw(t *testing.T, r *testServer, method, path string) (status int, body str
 	return res.StatusCode, string(text)
 }
 
-func TestAFullDiskRefusesEventsAndNothingElse(t *testing.T) {
+func TestPublish_RefusedWhenDiskIsFull(t *testing.T) {
 	r := start(t, setup{full: true})
 	a := r.acme.post("/api/v1/events", `{"type":"a","data":1}`).refused(503, "", "disk")
 	if got := a.header.Get("Retry-After"); got != "30" {

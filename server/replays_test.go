@@ -66,7 +66,7 @@ func TestReplays(t *testing.T) {
 	r.acme.get("/api/v1/replays?cursor=x").refused(422, "cursor", "")
 }
 
-func TestSlowReplaysHoldUpNobodyElses(t *testing.T) {
+func TestReplays_SlowOnesDoNotBlockOthers(t *testing.T) {
 	r := start(t)
 	hook := receive(t, nil)
 	published := func(c *client, n int) (subscription string) {

@@ -30,7 +30,7 @@ func (l *lines) String() string {
 	return l.buf.String()
 }
 
-func TestRequestsAreCountedByRouteAndLogged(t *testing.T) {
+func TestRequestLog_MetricsAndAccessLog(t *testing.T) {
 	log := &lines{}
 	r := start(t, setup{accessLog: slog.New(slog.NewJSONHandler(log, nil))})
 	r.acme.post("/api/v1/events", `{"type":"a","data":1}`).want(202)

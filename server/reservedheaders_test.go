@@ -7,7 +7,7 @@ import (
 )
 
 // Receivers that know headers by their CGI names take Webhook_Signature for webhook-signature.
-func TestReservedHeadersAreRefusedInEverySpelling(t *testing.T) {
+func TestHeaders_ReservedAreRefusedInAnyCase(t *testing.T) {
 	r := start(t)
 	hook := receive(t, nil)
 	const own = "X-Shop-Signature: sha256={hmac-sha256-hex}"

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestEveryPathWorksWithASlashAtItsEndAndInTheSingular(t *testing.T) {
+func TestRoutes_TrailingSlashAndSingular(t *testing.T) {
 	r := start(t)
 	r.admin.post("/api/v1/event-types", `{"name":"a"}`).want(201)
 	sub := r.admin.subscribe("a", anywhere)
@@ -43,7 +43,7 @@ func TestEveryPathWorksWithASlashAtItsEndAndInTheSingular(t *testing.T) {
 	}
 }
 
-func TestTheSubscriptionPathOfRESTHooksWorksFromEndToEnd(t *testing.T) {
+func TestRoutes_RESTHooksSubscriptionPath(t *testing.T) {
 	c, hook := start(t).acme, receive(t, nil)
 	made := c.post("/api/v1/subscription/", map[string]any{"event": "user.created", "target_url": hook.URL, "payload_format": "data"}).want(201)
 	c.publish("user.created", map[string]int{"id": 1})
@@ -56,7 +56,7 @@ func TestTheSubscriptionPathOfRESTHooksWorksFromEndToEnd(t *testing.T) {
 	c.get(path).refused(404, "", "")
 }
 
-func TestWhereThereIsGETThereIsHEAD(t *testing.T) {
+func TestRoutes_HEADForEveryGET(t *testing.T) {
 	r := start(t)
 	sub := r.admin.subscribe("a", anywhere)
 	event := r.admin.publish("a", 1)
@@ -79,7 +79,7 @@ func TestWhereThereIsGETThereIsHEAD(t *testing.T) {
 	}
 }
 
-func TestHealthMetricsAndPageNeedNoKey(t *testing.T) {
+func TestAuth_PublicRoutes(t *testing.T) {
 	r := start(t)
 	c := r.acme.with(t, "")
 	c.get("/healthz").want(200).shows(map[string]any{"status": "ok", "version": "test"})
@@ -97,7 +97,7 @@ func TestHealthMetricsAndPageNeedNoKey(t *testing.T) {
 	}
 }
 
-func TestARouterThatStopsSaysSo(t *testing.T) {
+func TestReady_UnavailableDuringShutdown(t *testing.T) {
 	r := start(t)
 	r.stop()
 	for _, a := range []*answer{r.acme.get("/readyz"), r.acme.post("/api/v1/events", `{"type":"a","data":1}`)} {

@@ -10,7 +10,7 @@ import (
 	"switchhook/engine"
 )
 
-func TestSamplesLookAsTheHookLooks(t *testing.T) {
+func TestSamples_MatchHookPayload(t *testing.T) {
 	r := start(t)
 	r.admin.post("/api/v1/event-types", `{"name":"order.created","samples":[{"id":"sample-1"},{"id":"sample-2"}]}`).want(201)
 	hook := receive(t, nil)
@@ -53,7 +53,7 @@ func TestSamplesLookAsTheHookLooks(t *testing.T) {
 	r.acme.get(path+"?account=rival").refused(422, "account", "must be left out")
 }
 
-func TestSamplesLookAsASubscriptionsOwnHookLooks(t *testing.T) {
+func TestSamples_MatchSubscriptionPayload(t *testing.T) {
 	r := start(t)
 	r.admin.post("/api/v1/event-types", `{"name":"a.made","samples":[{"n":9}]}`).want(201)
 	r.acme.script("transform", "to-chat", "export default e => ({chat: e.data.n})")
@@ -112,7 +112,7 @@ func TestSamplesLookAsASubscriptionsOwnHookLooks(t *testing.T) {
 	r.acme.get(path+"payload_format=data&subscription="+subscriptions["/own"]).refused(422, "payload_format", "give one of them")
 }
 
-func TestATestEventGoesTheWholeWayInOneAttempt(t *testing.T) {
+func TestTestSend_SingleAttempt(t *testing.T) {
 	r := start(t)
 	r.admin.post("/api/v1/event-types", `{"name":"order.created","samples":[{"id":7}]}`).want(201)
 	var status int
@@ -151,7 +151,7 @@ func TestATestEventGoesTheWholeWayInOneAttempt(t *testing.T) {
 	r.acme.post(path, nil).want(200).shows(object{"status": "dropped", "error": "no"})
 }
 
-func TestTestEventsThatCannotBeSent(t *testing.T) {
+func TestTestSend_Refused(t *testing.T) {
 	r := start(t, setup{now: newClock().now}) // or a slow machine keeps within the rate
 	hook := receive(t, nil)
 	id := r.acme.subscribe("order.*", hook.URL)
@@ -183,7 +183,7 @@ func TestTestEventsThatCannotBeSent(t *testing.T) {
 	r.rival.post("/api/v1/subscriptions/"+r.rival.subscribe("a", hook.URL)+"/test", `{"event":{"type":"a","data":1}}`).want(200) // whose rate is its own
 }
 
-func TestTestEventsToSlowTargetsHoldUpNobodyElses(t *testing.T) {
+func TestTestSend_SlowTargetsDoNotBlockOthers(t *testing.T) {
 	clock := newClock()
 	r := start(t, setup{now: clock.now})
 	entered, over := make(chan bool), make(chan struct{})
@@ -213,7 +213,7 @@ func TestTestEventsToSlowTargetsHoldUpNobodyElses(t *testing.T) {
 }
 
 // The list of events can be had in the form of hooks, too.
-func TestEventsAreListedAsHooksSendThem(t *testing.T) {
+func TestEvents_ListAsPayloads(t *testing.T) {
 	r := start(t)
 	hook := receive(t, nil)
 	for _, format := range []string{"standard", "data", "cloudevents"} {

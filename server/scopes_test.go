@@ -36,7 +36,7 @@ func needed(t *testing.T, op server.Operation) (scopes []string, admin bool) {
 }
 
 // Each route with a key of each single scope, and with all scopes but one.
-func TestEachRouteNeedsTheScopesThatTheDocumentNames(t *testing.T) {
+func TestScopes_RoutesMatchOpenAPI(t *testing.T) {
 	r := start(t)
 	var keys [][]engine.Scope
 	for i, scope := range engine.Scopes {
@@ -63,7 +63,7 @@ func TestEachRouteNeedsTheScopesThatTheDocumentNames(t *testing.T) {
 	}
 }
 
-func TestASubscribeKeyTouchesNoTransform(t *testing.T) {
+func TestScopes_SubscribeKeyCannotSetTransforms(t *testing.T) {
 	r := start(t)
 	hook := receive(t, nil)
 	r.acme.script("filter", "large", "data.total > 100")
@@ -101,7 +101,7 @@ func TestASubscribeKeyTouchesNoTransform(t *testing.T) {
 	plain.do("PATCH", "/api/v1/subscriptions/"+own, `{"filter":null}`).want(200)
 }
 
-func TestScopesOfAKeyAreChecked(t *testing.T) {
+func TestScopes_InvalidAreRefused(t *testing.T) {
 	r := start(t)
 	for body, want := range map[string][2]string{
 		`{"scopes":[]}`:                                   {"scopes", "name what the key may do"},
@@ -125,7 +125,7 @@ func TestScopesOfAKeyAreChecked(t *testing.T) {
 	}
 }
 
-func TestADryRunShowsWhatIsStoredToReadersOnly(t *testing.T) {
+func TestScopes_PreviewOfStoredEventsNeedsRead(t *testing.T) {
 	r := start(t)
 	sub, event := r.acme.subscribe("a", anywhere), r.acme.publish("a", 1)
 	both, blind := r.withScopes(engine.ScopeScripts, engine.ScopeRead), r.withScopes(engine.ScopeScripts)

@@ -25,7 +25,7 @@ func (c *client) goLive(script string, version int) *answer {
 
 const bodyOf = "export default (event) => event.data"
 
-func TestAScriptIsMadeReadChangedAndDeleted(t *testing.T) {
+func TestScripts_Lifecycle(t *testing.T) {
 	c := start(t).acme
 	made := c.post("/api/v1/scripts", map[string]any{"name": "big orders", "kind": "filter", "description": "d", "source": "data.total > 100", "note": "first"}).want(201)
 	id := made.text("id")
@@ -65,7 +65,7 @@ func TestAScriptIsMadeReadChangedAndDeleted(t *testing.T) {
 	c.script("transform", "größer", bodyOf) // the name is free again
 }
 
-func TestScriptsAreListedByKindAndInPages(t *testing.T) {
+func TestScripts_ListByKindAndPages(t *testing.T) {
 	r := start(t)
 	c := r.acme
 	for i := range 5 {
@@ -89,7 +89,7 @@ func TestScriptsAreListedByKindAndInPages(t *testing.T) {
 	}
 }
 
-func TestAScriptThatCanNotBeIsRefused(t *testing.T) {
+func TestScripts_InvalidAreRefused(t *testing.T) {
 	c := start(t).acme
 	c.script("filter", "taken", "true")
 	for body, want := range map[string]struct {
@@ -139,7 +139,7 @@ func TestAScriptThatCanNotBeIsRefused(t *testing.T) {
 	c.get("/api/v1/scripts/other").want(200)
 }
 
-func TestASourceThatDoesNotCompileShowsWhere(t *testing.T) {
+func TestScripts_CompileErrorShowsSnippet(t *testing.T) {
 	c := start(t).acme
 	c.post("/api/v1/scripts", `{"name":"t","kind":"transform"}`).want(201).shows(map[string]any{"live_version": nil})
 	c.post("/api/v1/scripts", `{"name":"f","kind":"filter"}`).want(201)

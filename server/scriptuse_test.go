@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestASubscriptionUsesAScript(t *testing.T) {
+func TestScriptUse_SubscriptionReferences(t *testing.T) {
 	c, hook := start(t).acme, receive(t, nil)
 	id := c.script("transform", "t", "export default () => 'one'", "export default () => 'two'")
 	c.script("filter", "f", "data.n > 0", "data.n > 10")
@@ -55,7 +55,7 @@ func TestASubscriptionUsesAScript(t *testing.T) {
 	c.get("/api/v1/deliveries?event=" + second).want(200)
 }
 
-func TestAScriptThatASubscriptionCanNotUseIsRefused(t *testing.T) {
+func TestScriptUse_InvalidReferences(t *testing.T) {
 	r := start(t)
 	c := r.acme
 	id := c.script("transform", "t", bodyOf)
@@ -90,7 +90,7 @@ func TestAScriptThatASubscriptionCanNotUseIsRefused(t *testing.T) {
 	}
 }
 
-func TestPATCHSwitchesBetweenASourceAndAScript(t *testing.T) {
+func TestScriptUse_PATCHSwitchesSourceAndScript(t *testing.T) {
 	c := start(t).acme
 	c.script("transform", "t", bodyOf)
 	c.script("filter", "f", "data.x == 1")
@@ -121,7 +121,7 @@ func TestPATCHSwitchesBetweenASourceAndAScript(t *testing.T) {
 	c.do("PUT", path, map[string]any{"filter_script": nil, "transform": nil}).want(200).shows(map[string]any{"filter_script": nil, "transform": ""})
 }
 
-func TestALiveFilterMustSuitTheEventTypesOfItsSubscriptions(t *testing.T) {
+func TestScriptUse_LiveFilterMustSuitEventTypes(t *testing.T) {
 	r := start(t)
 	r.admin.post("/api/v1/event-types", `{"name":"order.created","schema":{"type":"object","properties":{"total":{"type":"number"}},"additionalProperties":false}}`).want(201)
 	c := r.acme
@@ -138,7 +138,7 @@ func TestALiveFilterMustSuitTheEventTypesOfItsSubscriptions(t *testing.T) {
 	c.goLive("f", 2)
 }
 
-func TestAnAdminKeyNamesScriptsOfItsOwnAccountOrAnother(t *testing.T) {
+func TestScriptUse_AdminKeyAcrossAccounts(t *testing.T) {
 	r := start(t)
 	ops := r.admin.with(t, r.admin.post("/api/v1/keys", `{"account":"ops","admin":true}`).want(201).text("key"))
 	acmes, mine := r.acme.script("filter", "f", "true", "false"), ops.script("filter", "f", "false")
@@ -160,7 +160,7 @@ func TestAnAdminKeyNamesScriptsOfItsOwnAccountOrAnother(t *testing.T) {
 	sub.shows(map[string]any{"filter_script.id": made})
 }
 
-func TestRunsOfScriptsAreCounted(t *testing.T) {
+func TestScripts_Stats(t *testing.T) {
 	r := start(t)
 	c, hook := r.acme, receive(t, nil)
 	f := c.script("filter", "f", "data.n > 0")
@@ -200,7 +200,7 @@ func TestRunsOfScriptsAreCounted(t *testing.T) {
 	}
 }
 
-func TestAQuarantineIsVisibleAndANewVersionEndsIt(t *testing.T) {
+func TestQuarantine_EndsWithNewVersion(t *testing.T) {
 	r := start(t)
 	c, hook := r.acme, receive(t, nil)
 	c.script("transform", "t", "export default () => { for(;;); }", bodyOf)

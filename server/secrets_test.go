@@ -16,7 +16,7 @@ const (
 	ownSecret  = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 )
 
-func TestSecretsOfBothTypes(t *testing.T) {
+func TestSecrets_Types(t *testing.T) {
 	c := start(t).acme
 	make := func(more map[string]any) *answer {
 		more["event"], more["target_url"] = "a", anywhere
@@ -50,7 +50,7 @@ func TestSecretsOfBothTypes(t *testing.T) {
 }
 
 // A client brings a secret of its own, and checks the header that it knows.
-func TestSignatures_ClientsOwnSecretAndHeader(t *testing.T) {
+func TestSignatures_ClientSecretAndHeader(t *testing.T) {
 	c := start(t).acme
 	hook := receive(t, nil)
 	const secret = "a9f1c0de5ec4e7"
@@ -89,7 +89,7 @@ func TestSignatures_ClientsOwnSecretAndHeader(t *testing.T) {
 	c.post(path+"/rotate-secret", map[string]any{"secret": "x"}).refused(422, "secret", "is 1 bytes")
 }
 
-func TestAReceiverVerifiesXHookSignature(t *testing.T) {
+func TestSignatures_XHookSignature(t *testing.T) {
 	c := start(t).acme
 	hook := receive(t, nil)
 	path := "/api/v1/subscriptions/" + c.subscribe("a", hook.URL, map[string]any{"secret": ownSecret, "signatures": []string{"standard", "x-hook-signature"}})
@@ -108,7 +108,7 @@ func TestAReceiverVerifiesXHookSignature(t *testing.T) {
 	c.do("PATCH", path, `{"signatures":null}`).want(200).shows(map[string]any{"signatures": "[standard]"})
 }
 
-func TestASecretIsRotatedWithOverlap(t *testing.T) {
+func TestSecrets_RotationOverlap(t *testing.T) {
 	r := start(t)
 	c, hook := r.acme, receive(t, nil)
 	made := c.post("/api/v1/subscriptions", map[string]any{"event": "a", "target_url": hook.URL, "secret": ownSecret}).want(201)
@@ -157,7 +157,7 @@ func TestASecretIsRotatedWithOverlap(t *testing.T) {
 	c.post(path+"/rotate-secret", `{}`, "If-Match", `"1"`).refused(412, "", "read it again")
 }
 
-func TestARotationThatIsSentAgainRotatesOnce(t *testing.T) {
+func TestSecrets_RotationIsIdempotent(t *testing.T) {
 	c := start(t).acme
 	path := "/api/v1/subscriptions/" + c.subscribe("a", anywhere, map[string]any{"secret": ownSecret})
 	tag := c.get(path).header.Get("ETag")

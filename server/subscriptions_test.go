@@ -11,7 +11,7 @@ import (
 
 const anywhere = "http://127.0.0.1:9/hook" // a target where nobody listens
 
-func TestASubscriptionIsMadeReadChangedAndDeleted(t *testing.T) {
+func TestSubscriptions_Lifecycle(t *testing.T) {
 	c := start(t).acme
 	made := c.post("/api/v1/subscriptions", map[string]any{
 		"event": "order.created", "target_url": anywhere, "filter": " data.total > 100 ", "description": "d",
@@ -43,7 +43,7 @@ func TestASubscriptionIsMadeReadChangedAndDeleted(t *testing.T) {
 	c.get(path+"/secret").refused(404, "", "there is no subscription")
 }
 
-func TestSubscriptions_PUTKeepsWhatClientsDoNotKnow(t *testing.T) {
+func TestSubscriptions_PUTKeepsOmittedMembers(t *testing.T) {
 	c := start(t).acme
 	c.script("filter", "large", "data.total > 100")
 	transform := "export default (event) => event.data"
@@ -71,7 +71,7 @@ func TestSubscriptions_PUTKeepsWhatClientsDoNotKnow(t *testing.T) {
 	}
 }
 
-func TestSubscriptions_PUTOfAKeyWithoutScriptsKeepsTheTransform(t *testing.T) {
+func TestSubscriptions_PUTWithoutScriptsScopeKeepsTransform(t *testing.T) {
 	r := start(t)
 	id := r.acme.subscribe("a", anywhere, map[string]any{"transform": "export default (event) => event.data"})
 	key := r.admin.post("/api/v1/keys", `{"account":"acme","scopes":["subscribe","read"]}`).want(201).text("key")
@@ -80,7 +80,7 @@ func TestSubscriptions_PUTOfAKeyWithoutScriptsKeepsTheTransform(t *testing.T) {
 	c.do("PUT", "/api/v1/subscriptions/"+id, map[string]any{"transform": nil}).refused(403, "transform", "scope")
 }
 
-func TestEventAndEventsTakeOneNameOrSeveral(t *testing.T) {
+func TestSubscriptions_EventAndEvents(t *testing.T) {
 	c := start(t).acme
 	for body, want := range map[string]string{
 		`"event":"a.b"`:                   "[a.b]",
@@ -143,7 +143,7 @@ func names(n int) string {
 	return strings.Join(list, ",")
 }
 
-func TestTheSecretIsShownWhenItIsMadeAndUnderSecretOnly(t *testing.T) {
+func TestSecrets_ShownOnCreateAndSecretRouteOnly(t *testing.T) {
 	r := start(t)
 	c := r.acme
 	made := c.post("/api/v1/subscriptions", map[string]any{"event": "a", "target_url": anywhere}).want(201)
@@ -177,7 +177,7 @@ func TestTheSecretIsShownWhenItIsMadeAndUnderSecretOnly(t *testing.T) {
 	}
 }
 
-func TestIfMatchKeepsTwoOperatorsFromOverwritingEachOther(t *testing.T) {
+func TestSubscriptions_IfMatch(t *testing.T) {
 	c := start(t).acme
 	made := c.post("/api/v1/subscriptions", map[string]any{"event": "a", "target_url": anywhere}).want(201)
 	path, first := "/api/v1/subscriptions/"+made.text("id"), made.header.Get("ETag")
@@ -199,7 +199,7 @@ func TestIfMatchKeepsTwoOperatorsFromOverwritingEachOther(t *testing.T) {
 	c.do("DELETE", path, nil, "If-Match", now).want(204)
 }
 
-func TestOfManyChangesAtOnceOneWinsPerVersion(t *testing.T) {
+func TestSubscriptions_ConcurrentChangesOneWinsPerVersion(t *testing.T) {
 	c := start(t).acme
 	path := "/api/v1/subscriptions/" + c.subscribe("a", anywhere)
 	tag := c.get(path).header.Get("ETag")
@@ -224,7 +224,7 @@ func TestOfManyChangesAtOnceOneWinsPerVersion(t *testing.T) {
 	}
 }
 
-func TestPatchMergesAndNullResets(t *testing.T) {
+func TestSubscriptions_PATCHMergesAndNullResets(t *testing.T) {
 	c := start(t).acme
 	path := "/api/v1/subscriptions/" + c.subscribe("a.b", anywhere, map[string]any{
 		"filter": "data.x == 1", "transform": "export default (event) => event.data", "description": "d", "payload_format": "data",
@@ -262,7 +262,7 @@ func TestPatchMergesAndNullResets(t *testing.T) {
 	c.get(path).shows(map[string]any{"events": "[z]", "filter": ""})
 }
 
-func TestCredentialsInHeadersAreHiddenAndSurviveAPutBack(t *testing.T) {
+func TestHeaders_RedactedValuesSurvivePUT(t *testing.T) {
 	c := start(t).acme
 	hook := receive(t, nil)
 	path := "/api/v1/subscriptions/" + c.subscribe("a", hook.URL, map[string]any{
@@ -281,7 +281,7 @@ func TestCredentialsInHeadersAreHiddenAndSurviveAPutBack(t *testing.T) {
 	}
 }
 
-func TestNamesOfHeadersDoNotTellCasesApart(t *testing.T) {
+func TestHeaders_NamesAreCaseInsensitive(t *testing.T) {
 	c := start(t).acme
 	hook := receive(t, nil)
 	path := "/api/v1/subscriptions/" + c.subscribe("a", hook.URL, map[string]any{"headers": map[string]string{"Authorization": "Bearer t0k3n", "X-A": "1"}})
@@ -301,7 +301,7 @@ func TestNamesOfHeadersDoNotTellCasesApart(t *testing.T) {
 	}
 }
 
-func TestSubscriptionsAreListedInPagesAndFiltered(t *testing.T) {
+func TestSubscriptions_ListPagesAndFilters(t *testing.T) {
 	r := start(t)
 	c := r.acme
 	r.admin.post("/api/v1/event-types", `{"name":"order.created","description":"An order"}`).want(201)
@@ -347,7 +347,7 @@ func TestSubscriptionsAreListedInPagesAndFiltered(t *testing.T) {
 	}
 }
 
-func TestPatternsAndFiltersDecideWhoGetsAnEvent(t *testing.T) {
+func TestSubscriptions_PatternsAndFiltersMatch(t *testing.T) {
 	r := start(t)
 	c := r.acme
 	for _, event := range []string{"order.created", "order.*", "*", "order.line.*", "user.created"} {
@@ -368,7 +368,7 @@ func TestPatternsAndFiltersDecideWhoGetsAnEvent(t *testing.T) {
 	}
 }
 
-func TestATargetThatIsGoneSwitchesItsSubscriptionOff(t *testing.T) {
+func TestSubscriptions_DeactivatedByGone(t *testing.T) {
 	c := start(t).acme
 	hook := receive(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusGone) })
 	path := "/api/v1/subscriptions/" + c.subscribe("a", hook.URL)
@@ -378,7 +378,7 @@ func TestATargetThatIsGoneSwitchesItsSubscriptionOff(t *testing.T) {
 	c.do("PATCH", path, `{"active":true}`).want(200).shows(map[string]any{"active": true, "inactive_reason": nil})
 }
 
-func TestAFilterThatFailsIsShownToItsOwner(t *testing.T) {
+func TestDeliveries_FilterErrorIsShown(t *testing.T) {
 	c := start(t).acme
 	path := "/api/v1/subscriptions/" + c.subscribe("a", anywhere, map[string]any{"filter": "len(data.items) > 1"})
 	c.post("/api/v1/events", `{"type":"a","data":{"items":5}}`).want(202).shows(map[string]any{"matched": 0})

@@ -37,7 +37,7 @@ func naming(id string, targets ...any) map[string]any {
 
 type object = map[string]any
 
-func TestAnEventGoesToTheTargetsThatAreNamedWithIt(t *testing.T) {
+func TestInlineTargets_ReceiveEvent(t *testing.T) {
 	r := start(t)
 	c := r.withTargets()
 	one, two, sub := receive(t, nil), receive(t, nil), receive(t, nil)
@@ -93,7 +93,7 @@ func TestAnEventGoesToTheTargetsThatAreNamedWithIt(t *testing.T) {
 	}
 }
 
-func TestWithOneBadTargetNothingIsAccepted(t *testing.T) {
+func TestInlineTargets_InvalidRefusesPublish(t *testing.T) {
 	r := start(t)
 	c := r.withTargets()
 	fine := object{"target_url": anywhere}
@@ -134,7 +134,7 @@ func TestWithOneBadTargetNothingIsAccepted(t *testing.T) {
 	c.post("/api/v1/events", `{"type":"a","data":1,"targets":null}`).want(202).shows(object{"targets": nil})
 }
 
-func TestNotEveryKeyMayNameTargets(t *testing.T) {
+func TestInlineTargets_NeedScope(t *testing.T) {
 	r := start(t)
 	target := naming("x", object{"target_url": anywhere})
 	script := naming("y", object{"target_url": anywhere, "transform": "export default () => 1"})
@@ -146,7 +146,7 @@ func TestNotEveryKeyMayNameTargets(t *testing.T) {
 	r.admin.post("/api/v1/events", object{"type": "strict", "data": 1, "targets": []any{object{"target_url": anywhere}}}).refused(422, "targets", "have to confirm first")
 }
 
-func TestWhatATargetIsCannotBeChanged(t *testing.T) {
+func TestInlineTargets_AreImmutable(t *testing.T) {
 	r := start(t)
 	c := r.withTargets()
 	gone := receive(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(410) })
@@ -167,7 +167,7 @@ func TestWhatATargetIsCannotBeChanged(t *testing.T) {
 	}
 }
 
-func TestTargetsNamedAtTheSameTimeAreOne(t *testing.T) {
+func TestInlineTargets_ConcurrentUseMakesOne(t *testing.T) {
 	r := start(t)
 	c, hook := r.withTargets(), receive(t, nil)
 	var wg sync.WaitGroup
@@ -185,7 +185,7 @@ func TestTargetsNamedAtTheSameTimeAreOne(t *testing.T) {
 	}
 }
 
-func TestATargetIsDeletedWhenNoEventNamesItForLong(t *testing.T) {
+func TestInlineTargets_ExpireWhenUnused(t *testing.T) {
 	var ahead time.Duration
 	var mu sync.Mutex
 	forward := func(d time.Duration) { mu.Lock(); ahead += d; mu.Unlock() }
@@ -214,7 +214,7 @@ func TestATargetIsDeletedWhenNoEventNamesItForLong(t *testing.T) {
 	}
 }
 
-func TestTheTransformsOfTargetsAreBoundedTogether(t *testing.T) {
+func TestInlineTargets_TransformBytesAreBounded(t *testing.T) {
 	r := start(t)
 	c := r.withTargets()
 	event := func(i int) object {

@@ -9,7 +9,7 @@ import (
 
 // Whatever a transform makes of its request, it goes to the subscription's host, as one
 // request, or nowhere.
-func TestATransformCanNotLeadItsRequestElsewhere(t *testing.T) {
+func TestTransform_CannotRedirectRequest(t *testing.T) {
 	r := start(t)
 	hook, other := receive(t, nil), receive(t, nil)
 	host := strings.TrimPrefix(other.URL, "http://")

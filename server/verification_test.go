@@ -37,7 +37,7 @@ func (c *client) state(id, state string, active bool) *answer {
 	return c.get("/api/v1/subscriptions/" + id).want(200).shows(map[string]any{"active": active})
 }
 
-func TestATargetThatEchoesTheSecretIsSentEventsAtOnce(t *testing.T) {
+func TestVerification_EchoConfirms(t *testing.T) {
 	c := start(t).acme
 	hook := consents(t, echo)
 	id := c.subscribe("a", hook.URL+"/x", map[string]any{"verify": "hook-secret", "headers": map[string]string{"Authorization": "Bearer theirs"}})
@@ -57,7 +57,7 @@ func TestATargetThatEchoesTheSecretIsSentEventsAtOnce(t *testing.T) {
 	c.post("/api/v1/subscriptions/"+id+"/confirm", map[string]any{"secret": secret}).refused(404, "", "waits for this secret")
 }
 
-func TestATargetConfirmsLaterWithoutAKey(t *testing.T) {
+func TestVerification_ConfirmLater(t *testing.T) {
 	r := start(t)
 	hook := receive(t, nil) // answers 204 and echoes nothing
 	made := r.acme.post("/api/v1/subscriptions", map[string]any{"event": "a", "target_url": hook.URL, "verify": "hook-secret"}).want(201)
@@ -105,7 +105,7 @@ func TestATargetConfirmsLaterWithoutAKey(t *testing.T) {
 	}
 }
 
-func TestNoAnswerOtherThanTheEchoConfirms(t *testing.T) {
+func TestVerification_OtherResponsesDoNotConfirm(t *testing.T) {
 	c := start(t).acme
 	for name, answer := range map[string]http.HandlerFunc{
 		"another secret": func(w http.ResponseWriter, r *http.Request) { w.Header().Set("X-Hook-Secret", "x") },
@@ -133,7 +133,7 @@ func TestNoAnswerOtherThanTheEchoConfirms(t *testing.T) {
 	gone.shows(map[string]any{"verification.state": "pending", "verification.mode": "cloudevents", "active": false})
 }
 
-func TestATargetAllowsTheOriginAsCloudEventsHaveIt(t *testing.T) {
+func TestVerification_CloudEventsAllowedOrigin(t *testing.T) {
 	c := start(t).acme
 	for _, test := range []struct {
 		origin, rate, state string
@@ -165,7 +165,7 @@ func TestATargetAllowsTheOriginAsCloudEventsHaveIt(t *testing.T) {
 	}
 }
 
-func TestTheStrictestOfWhatIsAskedForCounts(t *testing.T) {
+func TestVerification_StrictestModeApplies(t *testing.T) {
 	r := start(t)
 	hook := receive(t, nil)
 	r.admin.post("/api/v1/event-types", `{"name":"secret.made","verify":"cloudevents"}`).want(201).shows(map[string]any{"verify": "cloudevents"})
@@ -189,7 +189,7 @@ func TestTheStrictestOfWhatIsAskedForCounts(t *testing.T) {
 	}
 }
 
-func TestAnotherTargetHasToConfirmAnew(t *testing.T) {
+func TestVerification_NewTargetMustConfirm(t *testing.T) {
 	c := start(t).acme
 	var silent atomic.Bool
 	hook := consents(t, func(w http.ResponseWriter, r *http.Request) {
@@ -212,7 +212,7 @@ func TestAnotherTargetHasToConfirmAnew(t *testing.T) {
 	c.do("PATCH", path, `{"verify":"","active":true}`).want(200).shows(map[string]any{"verification": nil, "active": true})
 }
 
-func TestTargetsThatDoNotAnswerHoldUpTheirAccountOnly(t *testing.T) {
+func TestVerification_SlowTargetsBlockOwnAccountOnly(t *testing.T) {
 	r := start(t)
 	var asked atomic.Int32
 	over := make(chan struct{})

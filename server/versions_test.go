@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestVersionsAreNeverChangedAndTheSameSourceIsTheSameVersion(t *testing.T) {
+func TestVersions_ImmutableAndDeduplicated(t *testing.T) {
 	r := start(t)
 	c := r.acme
 	id := c.post("/api/v1/scripts", map[string]any{"name": "t", "kind": "transform", "source": bodyOf, "note": "first"}).want(201).text("id")
@@ -53,7 +53,7 @@ const (
 	wrongSum = "export default ({data}) => ({sum: data.a + data.b})"
 )
 
-func TestAVersionGoesLiveOnceItsCasesPass(t *testing.T) {
+func TestVersions_ActivationNeedsPassingCases(t *testing.T) {
 	c := start(t).acme
 	create := func(source string) *answer {
 		return c.post("/api/v1/scripts", fmt.Sprintf(`{"name":"sum","kind":"transform","cases":%s,"source":%q}`, sumCases, source))

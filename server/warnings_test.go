@@ -3,7 +3,7 @@ package server_test
 import "testing"
 
 // Whoever saves a transform hears at once of what will throw when it is run.
-func TestSavedTransformsComeWithWarnings(t *testing.T) {
+func TestScripts_Warnings(t *testing.T) {
 	r := start(t)
 	hook := receive(t, nil)
 	const source = "export default e => ({\n  t: new Date(e.time).toLocaleDateString(\"de\") })"

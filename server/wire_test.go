@@ -29,7 +29,7 @@ func (r *testServer) dial(t *testing.T) net.Conn {
 	return conn
 }
 
-func TestNothingFollowsAMethodThatHTTPDoesNotHave(t *testing.T) {
+func TestConnection_ClosedAfterUnknownMethod(t *testing.T) {
 	r := start(t)
 	conn := r.dial(t)
 	_, err := io.WriteString(conn, "BREW / HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -48,7 +48,7 @@ func TestNothingFollowsAMethodThatHTTPDoesNotHave(t *testing.T) {
 }
 
 // Clients open connections in reserve. One on which nothing came is not waited for.
-func TestAConnectionWithoutARequestHoldsUpNoStop(t *testing.T) {
+func TestConnection_SilentDoesNotBlockShutdown(t *testing.T) {
 	r := start(t, setup{read: time.Hour})
 	r.dial(t)
 	r.admin.get("/healthz").want(200) // so that the one before it has been taken
@@ -59,7 +59,7 @@ func TestAConnectionWithoutARequestHoldsUpNoStop(t *testing.T) {
 
 // A client that sends a byte now and then has no longer than one that sends nothing: the
 // time is that of the whole request.
-func TestClientsThatDripAreCutOff(t *testing.T) {
+func TestConnection_SlowClientsAreCutOff(t *testing.T) {
 	r := start(t, setup{read: 2 * time.Second})
 	for name, parts := range map[string][2]string{
 		"headers":          {"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ", "x"},
