@@ -12,12 +12,12 @@ import (
 const (
 	minAcceptPause   = 5 * time.Millisecond
 	maxAcceptPause   = time.Second
-	acceptErrorEvery = time.Minute // between two log lines about failed accepts
+	acceptErrorEvery = time.Minute // minimum time between two log lines about failed accepts
 )
 
-// RetryAccept gives l with an Accept that does not fail while the machine or the process lacks
-// something, such as files: it logs that, and tries again after a pause of 5 ms to 1 s, as
-// net/http does for some of these errors. Servers take any error of Accept for the end.
+// RetryAccept wraps l so that Accept does not fail while the machine or the process is short of a
+// resource, such as file descriptors: it logs the error and retries after 5 ms to 1 s, as
+// net/http does for some of these errors. Servers take any error of Accept as final.
 func RetryAccept(l net.Listener, log *slog.Logger) net.Listener {
 	return newRetryListener(l, log, nil)
 }
@@ -83,8 +83,8 @@ func (l *retryListener) Close() error {
 	return l.Listener.Close()
 }
 
-// temporaryAcceptErrors are the errors of accept(2) that are no fault of the listening socket:
-// what the system lacks, and network errors of the new connection, which Linux passes on.
+// temporaryAcceptErrors are the errors of accept(2) that are not the listening socket's fault:
+// exhausted resources, and network errors of the new connection, which Linux passes on.
 var temporaryAcceptErrors = []error{
 	syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
 	syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EINTR, syscall.EAGAIN, syscall.EPERM, syscall.EPROTO, syscall.ENOPROTOOPT,

@@ -11,7 +11,7 @@ import (
 	"switchhook/engine/catalog"
 )
 
-// accountView is what is set for an account, and what it uses.
+// accountView is an account's settings and usage.
 type accountView struct {
 	Name      string        `json:"name"`
 	Verify    string        `json:"verify"`
@@ -19,11 +19,11 @@ type accountView struct {
 	Limits    limitsView    `json:"limits"`
 	Usage     usageView     `json:"usage"`
 	Retention retentionView `json:"retention"`
-	CreatedAt *time.Time    `json:"created_at"` // null where nothing was set yet
+	CreatedAt *time.Time    `json:"created_at"` // null if nothing is set yet
 	UpdatedAt *time.Time    `json:"updated_at"`
 }
 
-// quotaView is the quota as it is set: null is the router's default, -1 no limit.
+// quotaView is a quota as configured: null is the router's default, -1 is unlimited.
 type quotaView struct {
 	Subscriptions   *int   `json:"subscriptions"`
 	EventsPerSecond *int   `json:"events_per_second"`
@@ -34,7 +34,7 @@ func viewQuota(q engine.Quota) quotaView {
 	return quotaView{nullIfZero(q.Subscriptions), nullIfZero(q.EventsPerSecond), nullIfZero(q.StoredBytes)}
 }
 
-// quota reads what is asked for. 0 would be nothing at all to some, and no limit to others.
+// quota converts the request's quota. It refuses 0, which could mean nothing at all or no limit.
 func (v *quotaView) quota() (q engine.Quota, err error) {
 	const wrong = "is 0: give a number from 1, -1 for no limit, or null for the router's default"
 	switch {
@@ -48,7 +48,7 @@ func (v *quotaView) quota() (q engine.Quota, err error) {
 	return engine.Quota{Subscriptions: zeroIfNull(v.Subscriptions), EventsPerSecond: zeroIfNull(v.EventsPerSecond), StoredBytes: zeroIfNull(v.StoredBytes)}, nil
 }
 
-// The engine's zero values stand for what is not set, which the API shows as null.
+// The API shows the engine's zero values, which mean "not set", as null.
 
 func nullIfZero[T comparable](v T) *T {
 	if v == *new(T) {
@@ -66,7 +66,7 @@ func zeroIfNull[T any](v *T) (zero T) {
 
 func isZero[T comparable](v *T) bool { return v != nil && *v == *new(T) }
 
-// limitsView is what holds; null is no limit.
+// limitsView is the effective limits; null is unlimited.
 type limitsView struct {
 	Subscriptions   *int64 `json:"subscriptions"`
 	EventsPerSecond *int64 `json:"events_per_second"`
@@ -78,7 +78,7 @@ type usageView struct {
 	StoredBytes   int64 `json:"stored_bytes"`
 }
 
-// retentionView is how long what is finished is kept; null is the router's default.
+// retentionView is how long finished events are stored; null is the router's default.
 type retentionView struct {
 	Succeeded *duration `json:"succeeded"`
 	Dead      *duration `json:"dead"`
@@ -139,7 +139,7 @@ func (s *Server) listAccounts(c *fiber.Ctx, _ caller) error {
 	return answerList(c, answer.Data, answer, answer.NextCursor)
 }
 
-// accountParam is the account that the path names, if the caller may see it.
+// accountParam returns the account in the path if the caller may see it.
 func accountParam(c *fiber.Ctx, who caller) (*engine.Account, error) {
 	name, err := url.PathUnescape(c.Params("name"))
 	if err != nil || !who.Admin && name != who.Account {
@@ -170,7 +170,7 @@ func (s *Server) answerAccount(c *fiber.Ctx, a *engine.Account) error {
 	return c.JSON(view)
 }
 
-// accountInput is what an admin may set for an account.
+// accountInput is the account settings that an admin may change.
 type accountInput struct {
 	Name      string         `json:"name"` // as in the path, or left out
 	Verify    string         `json:"verify"`
@@ -193,7 +193,7 @@ func (s *Server) putAccount(c *fiber.Ctx, who caller, patch bool) error {
 		return err
 	}
 	in := accountInput{Quota: &quotaView{}, Retention: &retentionView{}}
-	if patch { // what the body leaves out stays, inside quota and retention as well
+	if patch { // members left out keep their values, also inside quota and retention
 		in.Verify = string(old.Verify)
 		*in.Quota = viewQuota(old.Quota)
 		*in.Retention = viewRetention(old.Retention)
@@ -220,7 +220,7 @@ func (s *Server) putAccount(c *fiber.Ctx, who caller, patch bool) error {
 		}
 	}
 	if version == catalog.AnyVersion && patch && old.Version > 0 {
-		version = old.Version // what was merged must be what is stored
+		version = old.Version // the merge is based on this version
 	}
 	stored, err := s.engine.PutAccount(c.UserContext(), asked, version)
 	if err != nil {

@@ -19,10 +19,10 @@ type auditView struct {
 	Action  string          `json:"action"`
 	Kind    string          `json:"kind"`
 	Subject string          `json:"subject_id"`
-	Account *string         `json:"account"` // null for what belongs to none
+	Account *string         `json:"account"` // null if it belongs to no account
 	Changed []string        `json:"changed"`
-	Before  json.RawMessage `json:"before"` // null where it was made
-	After   json.RawMessage `json:"after"`  // null where it was deleted
+	Before  json.RawMessage `json:"before"` // null on create
+	After   json.RawMessage `json:"after"`  // null on delete
 }
 
 type actorView struct {
@@ -32,7 +32,7 @@ type actorView struct {
 	Address *string `json:"address"`
 }
 
-// viewEntry leaves out who an operator is where an account looks at its own entries.
+// viewEntry hides the operator's identity when an account reads its own entries.
 func viewEntry(e *engine.AuditEntry, who caller) auditView {
 	v := auditView{
 		ID: e.ID.Format(engine.AuditPrefix), At: e.At, Action: string(e.Action), Kind: e.Kind, Subject: e.Subject,
@@ -56,8 +56,8 @@ func viewEntry(e *engine.AuditEntry, who caller) auditView {
 	return v
 }
 
-// maskTarget hides the target's URL in what an entry tells of a subscription from who may not
-// change subscriptions.
+// maskTarget masks the target URL in a subscription's entry for callers that may not change
+// subscriptions.
 func (who caller) maskTarget(document []byte) []byte {
 	if document == nil || who.Has(engine.ScopeSubscribe) {
 		return document
@@ -82,8 +82,8 @@ func rawOrNull(raw []byte) json.RawMessage {
 	return raw
 }
 
-// listAudit shows the caller's account, or for an admin key, unless ?account= names one,
-// all of it: what belongs to no account as well.
+// listAudit lists the entries of the caller's account. An admin key without ?account= lists all
+// entries, including those that belong to no account.
 func (s *Server) listAudit(c *fiber.Ctx, who caller) error {
 	account, err := who.listAccount(c)
 	if err != nil {

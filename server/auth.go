@@ -15,16 +15,16 @@ import (
 	"switchhook/engine/catalog"
 )
 
-// caller is who makes a request: the key that came with it.
+// caller is the authenticated API key of a request.
 type caller struct{ *engine.Key }
 
-// handler answers the request of a caller who may use its route.
+// handler handles the request of a caller that may use the route.
 type handler func(c *fiber.Ctx, who caller) error
 
-// public makes a handler of one that cares for no key.
+// public adapts a handler that ignores the caller.
 func public(h fiber.Handler) handler { return func(c *fiber.Ctx, _ caller) error { return h(c) } }
 
-// handle lets a request through to a route that its key may use.
+// handle authenticates the request and checks that its key may use the route.
 func (s *Server) handle(r route) fiber.Handler {
 	switch r.method {
 	case fiber.MethodPut, fiber.MethodPatch, fiber.MethodDelete:
@@ -50,13 +50,13 @@ func (s *Server) handle(r route) fiber.Handler {
 		if name := repeatedParameter(c.Context().QueryArgs()); name != "" && c.Locals(dialectLocal) == nil {
 			return invalidField(name, "is given twice, with two values; give it once")
 		}
-		// Whatever the method: in a dialect a GET may change things.
+		// for every method: in a dialect a GET may change state
 		c.SetUserContext(engine.WithActor(c.UserContext(), engine.Actor{Key: key, Address: s.address(c).String()}))
 		return r.handler(c, caller{key})
 	}
 }
 
-// check refuses a key that may not use a route.
+// check returns an error if the key may not use the route.
 func (a access) check(key *engine.Key) error {
 	if a.admin && !key.Admin {
 		return newProblem(fiber.StatusForbidden, "this needs an admin key")
@@ -77,7 +77,7 @@ func scopeList(scopes []engine.Scope) string {
 	return strings.Join(names, ", ")
 }
 
-// lookupKey finds the key that a request carries.
+// lookupKey authenticates the request's key.
 func (s *Server) lookupKey(header *fasthttp.RequestHeader) (*engine.Key, error) {
 	texts := s.extractKeys(header)
 	if len(texts) == 0 {
@@ -91,11 +91,11 @@ func (s *Server) lookupKey(header *fasthttp.RequestHeader) (*engine.Key, error) 
 	return s.engine.Authenticate(texts[0])
 }
 
-// keyParameter is the parameter of the address that carries a key, where that is allowed.
+// keyParameter is the query parameter that may carry a key, if the configuration allows it.
 const keyParameter = "api_key"
 
-// extractKeys gives what a request carries as its key, from every place where one may be. The
-// texts live as long as the process, the header does not.
+// extractKeys returns the keys that a request carries, from every supported place. The strings
+// are copies, since fasthttp reuses the header's memory.
 func (s *Server) extractKeys(header *fasthttp.RequestHeader) (texts []string) {
 	add := func(text string) {
 		if text = strings.TrimSpace(text); text != "" {
@@ -111,7 +111,7 @@ func (s *Server) extractKeys(header *fasthttp.RequestHeader) (texts []string) {
 	if d := s.dialectOf(header); d != nil {
 		if d.Key.Header != "" {
 			for _, value := range header.PeekAll(d.Key.Header) {
-				// With a space it is a scheme and its credentials, which are read below.
+				// A value with a space is a scheme and its credentials, which are parsed below.
 				if key, ok := prefixedKey(string(value), d.Key.Prefix); ok && !strings.Contains(strings.TrimSpace(key), " ") {
 					add(key)
 				}
@@ -139,11 +139,10 @@ func (s *Server) extractKeys(header *fasthttp.RequestHeader) (texts []string) {
 	return texts
 }
 
-// basicKeys gives the key in Basic credentials: the user name or the password, whichever
-// looks like one. Where neither does, it is the one that is known as a key or, with other
-// set, none: the request has a key from elsewhere, and has passed a proxy that has
-// credentials of its own. Nothing is looked up that the answer would tell apart from a
-// wrong key without counting as one.
+// basicKeys returns the key in Basic credentials: the user name or the password, whichever looks
+// like a key. If neither does, it is the one that is a known key; if the request also carries a
+// key elsewhere, it is none, because a proxy may have added credentials of its own. No lookup
+// here can be told apart from a wrong key without counting as one.
 func (s *Server) basicKeys(credentials string, other bool) (texts []string) {
 	decoded, err := base64.StdEncoding.DecodeString(strings.TrimSpace(credentials))
 	if err != nil {
@@ -164,7 +163,7 @@ func (s *Server) basicKeys(credentials string, other bool) (texts []string) {
 	return []string{cmp.Or(password, user)}
 }
 
-// queryParameter reads a parameter of the address out of the headers alone.
+// queryParameter parses a query parameter from the headers alone.
 func queryParameter(header *fasthttp.RequestHeader, name string, add func(string)) {
 	_, query, ok := bytes.Cut(header.RequestURI(), []byte{'?'})
 	if !ok {
@@ -179,17 +178,17 @@ func queryParameter(header *fasthttp.RequestHeader, name string, add func(string
 	}
 }
 
-// maxUnauthenticatedBody is how large a body may be that comes without a known key: it is read
-// before the request is answered, and nobody is to fill the memory with them.
+// maxUnauthenticatedBody limits the body of a request without a known key: it is read before the
+// request is answered, and must not fill the memory.
 const maxUnauthenticatedBody = 4 << 10
 
 const continueExpectation = "100-continue"
 
-// bodyLimit says how much of a body is read, once the headers are there.
+// bodyLimit returns the limit of a request's body once its headers are read.
 func (s *Server) bodyLimit(header *fasthttp.RequestHeader) fasthttp.RequestConfig {
 	foldSlashes(header)
 	const chunked = -1
-	n := header.ContentLength() // less than chunked: there is no body
+	n := header.ContentLength() // less than chunked means no body
 	if expect := header.PeekBytes([]byte(fiber.HeaderExpect)); len(expect) > 0 && bytes.EqualFold(expect, []byte(continueExpectation)) {
 		header.SetBytesK([]byte(fiber.HeaderExpect), continueExpectation) // fasthttp knows it in lower case only
 	}
@@ -197,15 +196,15 @@ func (s *Server) bodyLimit(header *fasthttp.RequestHeader) fasthttp.RequestConfi
 		contextOf(header).SetUserValue(fieldCount{}, countFields(header))
 	}
 	if n != chunked && n <= maxUnauthenticatedBody {
-		return fasthttp.RequestConfig{} // whoever sends it: the key is looked up once, by its route
+		return fasthttp.RequestConfig{} // the same limit for every caller: the route looks the key up, once
 	}
-	// What is read on tells whether the key is known, so it is looked up under the same rule
-	// as by a route.
+	// How much is read reveals whether the key is known, so the lookup is throttled as it is for
+	// routes.
 	from := host(s.addressOf(contextOf(header).RemoteIP(), header))
 	key, err := s.lookupKey(header)
 	if err == nil && !s.isThrottled(key, from) {
 		if n > s.cfg.MaxBody {
-			header.Del(fiber.HeaderExpect) // the refusal comes at once, without a "100 Continue"
+			header.Del(fiber.HeaderExpect) // refuse at once, without "100 Continue"
 		}
 		return fasthttp.RequestConfig{}
 	}
@@ -213,14 +212,14 @@ func (s *Server) bodyLimit(header *fasthttp.RequestHeader) fasthttp.RequestConfi
 		header.Del(fiber.HeaderExpect)
 	}
 	if n == chunked && engine.ErrorCode(err) == engine.CodeUnknownKey {
-		s.authLimiter.recordFailure(from) // after a chunked body that is too large nobody knows the key any more
+		s.authLimiter.recordFailure(from) // after a chunked body over the limit the key is no longer available
 	}
 	return fasthttp.RequestConfig{MaxRequestBodySize: min(maxUnauthenticatedBody, s.cfg.MaxBody)}
 }
 
-// foldSlashes makes each run of slashes in the path one: clients join addresses with one too
-// many. It does so before the address is parsed, for what follows two slashes at the beginning
-// would be taken for a host.
+// foldSlashes replaces each run of slashes in the path by one, for clients that join URLs with
+// one slash too many. It runs before the URL is parsed, which would take what follows two
+// leading slashes for a host.
 func foldSlashes(header *fasthttp.RequestHeader) {
 	path, query := header.RequestURI(), []byte(nil)
 	if i := bytes.IndexByte(path, '?'); i >= 0 {
@@ -238,15 +237,15 @@ func foldSlashes(header *fasthttp.RequestHeader) {
 	header.SetRequestURIBytes(append(folded, query...))
 }
 
-// contextOf gives the context of a request's headers, for fasthttp hands over no more than
-// those before it reads the body: they are a part of it.
+// contextOf returns the request context that contains header. fasthttp passes only the headers
+// before it reads the body; they are a field of the context.
 func contextOf(header *fasthttp.RequestHeader) *fasthttp.RequestCtx {
 	const part = unsafe.Offsetof(fasthttp.RequestCtx{}.Request) + unsafe.Offsetof(fasthttp.Request{}.Header)
 	return (*fasthttp.RequestCtx)(unsafe.Add(unsafe.Pointer(header), -int(part)))
 }
 
-// accountScope is the account whose things the caller may look up by id: its own, or, for an
-// admin key, any (the empty string).
+// accountScope returns the account in which the caller may look up resources by id: its own, or
+// the empty string (any account) for an admin key.
 func (who caller) accountScope() string {
 	if who.Admin {
 		return ""
@@ -254,8 +253,8 @@ func (who caller) accountScope() string {
 	return who.Account
 }
 
-// listAccount is the account whose things a list shows: the caller's own, or the one that an
-// admin key asks for by ?account=; "*" asks for all.
+// listAccount returns the account that a list covers: the caller's own, or the one that an admin
+// key selects by ?account=, where "*" is all accounts.
 func (who caller) listAccount(c *fiber.Ctx) (string, error) {
 	asked := c.Query("account")
 	switch {
@@ -271,8 +270,8 @@ func (who caller) listAccount(c *fiber.Ctx) (string, error) {
 	return strings.Clone(asked), nil
 }
 
-// ownerAccount is the account in which the caller makes a thing: its own, or the one that an
-// admin key names, in the body or by ?account=.
+// ownerAccount returns the account of a new resource: the caller's own, or the one that an admin
+// key names in the body or by ?account=.
 func (who caller) ownerAccount(c *fiber.Ctx, named string) (string, error) {
 	if named == "" {
 		named = strings.Clone(c.Query("account"))
@@ -286,8 +285,7 @@ func (who caller) ownerAccount(c *fiber.Ctx, named string) (string, error) {
 	return named, nil
 }
 
-// prefixedKey takes the key out of a header's value; ok is false where the prefix is not
-// there.
+// prefixedKey removes the prefix from a header's value; ok is false if the prefix is missing.
 func prefixedKey(value, prefix string) (key string, ok bool) {
 	if len(value) < len(prefix) || !strings.EqualFold(value[:len(prefix)], prefix) {
 		return "", false

@@ -18,14 +18,14 @@ import (
 )
 
 const (
-	maxFailedAuth      = 20              // that an address may send at once
-	failedAuthInterval = 3 * time.Second // one more each
-	maxTrackedHosts    = 16384           // addresses that sent wrong keys; those that did so longest ago are forgotten
+	maxFailedAuth      = 20              // burst per address
+	failedAuthInterval = 3 * time.Second // refill interval of one attempt
+	maxTrackedHosts    = 16384           // addresses with failures; the least recent are forgotten
 )
 
-// authLimiter counts the wrong keys that come from each address, so that nobody can go on
-// guessing. What an address sends beyond its share is not looked at, except for keys that
-// were last used from there: somebody else behind the same address must not lock them out.
+// authLimiter rate-limits failed authentication per client address, to slow down key guessing. Over
+// the limit no key from the address is checked, except keys that were last used from there, so
+// that another client behind the same address cannot lock them out.
 type failedAuthLimiter struct {
 	now          func() time.Time
 	mu           sync.Mutex
@@ -36,12 +36,12 @@ type failedAuthLimiter struct {
 func newFailedAuthLimiter(now func() time.Time) *failedAuthLimiter {
 	seen, err := lru.New[netip.Prefix, *rate.Limiter](maxTrackedHosts)
 	if err != nil {
-		panic(err) // a size that is not positive
+		panic(err) // only for a size that is not positive
 	}
 	return &failedAuthLimiter{now: now, seen: seen}
 }
 
-// host is what counts as one address: in IPv6 a whole /64, which is what a customer gets.
+// host returns the network that counts as one client: for IPv6 the /64, which is what a customer gets.
 func host(ip netip.Addr) netip.Prefix {
 	bits := ip.BitLen()
 	if ip.Is6() {
@@ -51,8 +51,7 @@ func host(ip netip.Addr) netip.Prefix {
 	return p
 }
 
-// retryAfter is how long an address has to wait because of the wrong keys that it sent; 0: not
-// at all.
+// retryAfter returns how long an address must wait after failed authentication; 0 is not at all.
 func (s *failedAuthLimiter) retryAfter(from netip.Prefix) time.Duration {
 	if s.seen.Len() == 0 {
 		return 0
@@ -67,7 +66,7 @@ func (s *failedAuthLimiter) retryAfter(from netip.Prefix) time.Duration {
 	return time.Duration(math.Ceil(max(missing, 0) * float64(failedAuthInterval)))
 }
 
-// recordFailure counts a wrong key.
+// recordFailure counts a failed authentication.
 func (s *failedAuthLimiter) recordFailure(from netip.Prefix) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -79,7 +78,7 @@ func (s *failedAuthLimiter) recordFailure(from netip.Prefix) {
 	limiter.AllowN(s.now(), 1)
 }
 
-// recordSuccess notes that a key was used from an address.
+// recordSuccess records the address from which a key was used.
 func (s *failedAuthLimiter) recordSuccess(key engine.ID, from netip.Prefix) {
 	if was, ok := s.lastSeenFrom.Load(key); !ok || was.(netip.Prefix) != from {
 		s.lastSeenFrom.Store(key, from)
@@ -91,8 +90,7 @@ func (s *failedAuthLimiter) isLastSeenFrom(key engine.ID, from netip.Prefix) boo
 	return ok && was.(netip.Prefix) == from
 }
 
-// authenticate finds the key that a request carries, unless too many wrong ones came from
-// its address.
+// authenticate returns the request's key, unless its address has too many failures.
 func (s *Server) authenticate(c *fiber.Ctx) (*engine.Key, error) {
 	from := host(s.address(c))
 	key, err := s.lookupKey(&c.Request().Header)
@@ -111,14 +109,14 @@ func (s *Server) authenticate(c *fiber.Ctx) (*engine.Key, error) {
 	return key, err
 }
 
-// isThrottled tells whether a key that is known is not taken from an address now: too many wrong
-// ones came from there, and it was last used elsewhere.
+// isThrottled reports whether a known key is refused from an address: the address has too many
+// failures, and the key was last used elsewhere.
 func (s *Server) isThrottled(key *engine.Key, from netip.Prefix) bool {
 	return s.authLimiter.retryAfter(from) > 0 && !s.authLimiter.isLastSeenFrom(key.ID, from)
 }
 
-// address is where a request comes from. Behind a trusted proxy that is the last address
-// in X-Forwarded-For that no trusted proxy has: what stands before it is the client's word.
+// address returns the client's address. Behind a trusted proxy that is the last address in
+// X-Forwarded-For that is not a trusted proxy's; the addresses before it are the client's claim.
 func (s *Server) address(c *fiber.Ctx) netip.Addr {
 	return s.addressOf(c.Context().RemoteIP(), &c.Request().Header)
 }
@@ -145,8 +143,8 @@ func (s *Server) addressOf(peer net.IP, header *fasthttp.RequestHeader) netip.Ad
 	return remote
 }
 
-// forwardedAddress reads an element of X-Forwarded-For: an address, as some proxies write it
-// with a port, in brackets or in quotes. "unknown" and made-up names are none.
+// forwardedAddress parses an element of X-Forwarded-For: an address, which some proxies write
+// with a port, in brackets or in quotes. "unknown" and invented names are not addresses.
 func forwardedAddress(text string) (netip.Addr, bool) {
 	text = strings.Trim(strings.TrimSpace(text), `"`)
 	if ip, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(text, "["), "]")); err == nil {

@@ -19,15 +19,15 @@ import (
 
 type backtestInput struct {
 	Version      int    `json:"version"` // the candidate: a version, or
-	Source       string `json:"source"`  // a source that is not stored yet
+	Source       string `json:"source"`  // or a source that is not stored
 	Subscription string `json:"subscription"`
-	Last         int    `json:"last"` // how many events at most, the newest
+	Last         int    `json:"last"` // maximum number of events, the newest first
 	Since        string `json:"since"`
 	Until        string `json:"until"`
 }
 
-// The lines of a backtest's answer (application/x-ndjson): one for each change, a
-// progress line now and then, and at the end the totals or a problem.
+// The lines of a backtest's response (application/x-ndjson): one per change, a progress line from
+// time to time, and at the end the totals or a problem.
 type (
 	changeLine struct {
 		Kind      string      `json:"kind"` // "change"
@@ -40,7 +40,7 @@ type (
 	totalsLine struct {
 		Kind string `json:"kind"` // "progress" or "totals"
 		changeCounts
-		LiveVersion int     `json:"live_version"` // 0 where there is none
+		LiveVersion int     `json:"live_version"` // 0 if there is none
 		P50MS       float64 `json:"p50_ms"`       // CPU time of the candidate's runs
 		P99MS       float64 `json:"p99_ms"`
 	}
@@ -50,7 +50,7 @@ type (
 	}
 )
 
-// changeCounts counts events by what the candidate would change.
+// changeCounts counts events by the candidate's effect.
 type changeCounts struct {
 	Events          int64 `json:"events"`
 	Same            int64 `json:"same"`
@@ -65,21 +65,21 @@ func viewCounts(c monitor.ChangeCounts) changeCounts {
 	return changeCounts{Events: c.Events, Same: c.Same, Differs: c.Differs, NewlyMatched: c.Matches, NoLongerMatched: c.Unmatches, Dropped: c.Drops, Errors: c.Errors}
 }
 
-// outcomeView is what a version made of an event.
+// outcomeView is a version's result for an event.
 type outcomeView struct {
 	Sent    bool            `json:"sent"`
 	Dropped string          `json:"dropped,omitempty"` // the reason
-	Body    string          `json:"body,omitempty"`    // cut at 16 KiB
-	Request *outcomeRequest `json:"request,omitempty"` // where the transform changed it
+	Body    string          `json:"body,omitempty"`    // truncated at 16 KiB
+	Request *outcomeRequest `json:"request,omitempty"` // if the transform changed it
 	Error   *scripts.Error  `json:"error,omitempty"`
 }
 
-// outcomeRequest is what a transform made of the request.
+// outcomeRequest is the request that a transform produced.
 type outcomeRequest struct {
 	Method  string              `json:"method"`
 	Path    string              `json:"path"`
 	Query   map[string][]string `json:"query"`
-	Headers map[string]string   `json:"headers"` // the script's and the subscription's; credentials are hidden
+	Headers map[string]string   `json:"headers"` // the script's and the subscription's; credentials are redacted
 }
 
 const maxOutcomeBody = 16 << 10
@@ -141,14 +141,14 @@ func (s *Server) backtest(c *fiber.Ctx, who caller) error {
 	return nil
 }
 
-// errClientLeft says that nobody reads an answer any more.
+// errClientLeft means that the client has disconnected.
 var errClientLeft = errors.New("the client left")
 
-// streamLineTimeout is how long a client may take to accept a line; the server's own limit is for
-// whole answers.
+// streamLineTimeout limits how long a client may take to accept a line; the server's own write
+// timeout is for whole responses.
 const streamLineTimeout = 30 * time.Second
 
-// timeField reads a time that may be left out.
+// timeField parses an optional time.
 func timeField(name, text string) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
@@ -160,20 +160,20 @@ func timeField(name, text string) (time.Time, error) {
 	return at, nil
 }
 
-// streamBacktest writes the answer as it comes. When the client leaves, a flush fails and
-// the backtest ends. It runs in a goroutine of Fiber's, where a panic would end the router.
+// streamBacktest writes the response as it is produced. When the client disconnects, a flush fails
+// and the backtest ends. It runs in a goroutine of Fiber's, where a panic would end the router.
 func (s *Server) streamBacktest(w *bufio.Writer, conn net.Conn, run *evaluate.BacktestRun) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.log.Error("panic in a backtest", "panic", p)
 		}
 	}()
-	allow := func() { // a client that does not read must not hold up the end
+	allow := func() { // a client that does not read must not delay the shutdown
 		most := streamLineTimeout
 		if s.streams.Err() != nil {
 			most = time.Second
 		}
-		_ = conn.SetWriteDeadline(time.Now().Add(most)) // a connection that is gone refuses the write too
+		_ = conn.SetWriteDeadline(time.Now().Add(most)) // a closed connection refuses the write as well
 	}
 	line := func(v any) error {
 		text, err := encodeJSON(v)
@@ -214,21 +214,21 @@ func (s *Server) streamBacktest(w *bufio.Writer, conn net.Conn, run *evaluate.Ba
 		err = line(viewTotals("totals", totals))
 	}
 	if err == nil {
-		_ = flush() // there is nobody left to tell
+		_ = flush() // the client may be gone
 	}
 }
 
 type shadowInput struct {
 	Version  int       `json:"version"`
 	Duration *duration `json:"duration"`
-	Seconds  int       `json:"seconds"` // what duration was called once
+	Seconds  int       `json:"seconds"` // old name of duration
 }
 
-// shadowView is a shadow run and its counts.
+// shadowView is a shadow run with its counts.
 type shadowView struct {
 	Version int       `json:"version"`
 	Until   time.Time `json:"until"`
-	Skipped int64     `json:"skipped"` // runs that were left out, because too much was going on
+	Skipped int64     `json:"skipped"` // runs skipped under load
 	changeCounts
 }
 

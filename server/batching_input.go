@@ -7,13 +7,13 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
-// batchView is how a subscription's events go together, in the API.
+// batchView is the API's representation of a subscription's batching.
 type batchView struct {
 	Size int      `json:"size"`
 	Wait duration `json:"wait"`
 }
 
-// debounceView is how they supersede one another.
+// debounceView is the API's representation of debouncing.
 type debounceView struct {
 	Key    string   `json:"key"`
 	Within duration `json:"within"`
@@ -33,7 +33,7 @@ func viewDebounce(d engine.Debounce) *debounceView {
 	return &debounceView{d.Key, duration(d.Within)}
 }
 
-// applyBatchingAndDebounce sets batch and debounce of sub to what in says, if set names them.
+// applyBatchingAndDebounce merges the request's batch and debounce settings into sub, if set has them.
 func applyBatchingAndDebounce(in *subscriptionInput, sub *engine.Subscription, set changeSet) (err error) {
 	if set.replace {
 		sub.Batch, sub.Debounce = engine.Batch{}, engine.Debounce{}
@@ -49,7 +49,7 @@ func applyBatchingAndDebounce(in *subscriptionInput, sub *engine.Subscription, s
 	return err
 }
 
-// applyBatch gives old with the members that raw holds (RFC 7396); null is no batches.
+// applyBatch returns old merged with the members of raw (RFC 7396); null disables batching.
 func applyBatch(raw []byte, old engine.Batch) (engine.Batch, error) {
 	if isNull(raw) {
 		return engine.Batch{}, nil
@@ -64,7 +64,7 @@ func applyBatch(raw []byte, old engine.Batch) (engine.Batch, error) {
 	return engine.Batch{Size: in.Size, Wait: time.Duration(in.Wait)}, nil
 }
 
-// applyDebounce does so for debounce.
+// applyDebounce returns old merged with the members of raw (RFC 7396); null disables debouncing.
 func applyDebounce(raw []byte, old engine.Debounce) (engine.Debounce, error) {
 	if isNull(raw) {
 		return engine.Debounce{}, nil

@@ -10,19 +10,19 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
-// Members of a subscription request that the API does not know, such as "site_id", are kept
-// with the subscription and shown as metadata.client. A PATCH or PUT changes those that it
-// has; null under metadata takes them away.
+// Members of a subscription request that the API does not know, such as "site_id", are stored with
+// the subscription and shown as metadata.client. A PATCH or PUT changes those that it contains;
+// null under metadata removes them.
 
-// clientChange is what a request says of Subscription.Client.
+// clientChange is a request's change of Subscription.Client.
 type clientChange struct {
 	unknown map[string]any // members of the request that the API does not know
 	given   bool           // metadata has a member "client", or is null:
-	members map[string]any // its members; nil where it is null
+	members map[string]any // its members; nil if it is null
 }
 
-// unknownMembers gives the members of an object that no path in used leads to, in the shape
-// that they have there; nil where there are none.
+// unknownMembers returns the members of an object that no path in used reaches, with their
+// nesting; nil if there are none.
 func unknownMembers(object jsonindex.Value, within string, used map[string]bool) map[string]any {
 	var unknown map[string]any
 	keep := func(name string, value any) {
@@ -48,21 +48,21 @@ func unknownMembers(object jsonindex.Value, within string, used map[string]bool)
 	return unknown
 }
 
-// decoded is a JSON value with its numbers as they were written.
+// decoded decodes a JSON value and keeps numbers as they were written.
 func decoded(v jsonindex.Value) (value any) {
 	dec := json.NewDecoder(strings.NewReader(string(v.Raw())))
 	dec.UseNumber()
 	if err := dec.Decode(&value); err != nil {
-		return nil // what was JSON is JSON
+		return nil // the input was parsed as JSON before
 	}
 	return value
 }
 
-// readMetadata splits the member "client" off metadata's JSON text.
+// readMetadata splits the member "client" from the JSON text of metadata.
 func (c *clientChange) readMetadata(text []byte) []byte {
 	doc, err := jsonindex.Parse(text, jsonindex.Limits{})
 	if err != nil {
-		return text // for the decoder to refuse
+		return text // the decoder refuses it
 	}
 	root := doc.Root()
 	if root.Kind() == jsonindex.Null {
@@ -88,8 +88,8 @@ func (c *clientChange) readMetadata(text []byte) []byte {
 	return append(rest, '}')
 }
 
-// apply changes the client's members of sub. With replace those that metadata.client has
-// take the place of all that were there.
+// apply changes the client's members of sub. With replace the members of metadata.client replace
+// all stored ones.
 func (c *clientChange) apply(sub *engine.Subscription, replace bool) {
 	merged := maps.Clone(sub.Client)
 	if c.given {
@@ -104,8 +104,8 @@ func (c *clientChange) apply(sub *engine.Subscription, replace bool) {
 	sub.Client = merged
 }
 
-// withMembers sets members of an object; null takes one away. Hidden values stand for those
-// that are stored.
+// withMembers sets members of an object; null removes one. Redacted values stand for the stored
+// ones.
 func withMembers(object, change, stored map[string]any) map[string]any {
 	for name, v := range change {
 		if v == nil {
@@ -120,7 +120,7 @@ func withMembers(object, change, stored map[string]any) map[string]any {
 	return object
 }
 
-// unhidden puts stored values in the place of hidden ones.
+// unhidden replaces redacted values by the stored ones.
 func unhidden(v, stored any) any {
 	switch v := v.(type) {
 	case string:
@@ -138,7 +138,7 @@ func unhidden(v, stored any) any {
 	return v
 }
 
-// viewMetadata shows a subscription's metadata with the client's members.
+// viewMetadata returns a subscription's metadata with the client's members.
 func viewMetadata(sub *engine.Subscription) map[string]any {
 	view := make(map[string]any, len(sub.Metadata)+1)
 	for name, text := range sub.Metadata {
@@ -150,7 +150,7 @@ func viewMetadata(sub *engine.Subscription) map[string]any {
 	return view
 }
 
-// matchesClient reports whether the client's members of sub have these texts.
+// matchesClient reports whether the client's members of sub have these values.
 func matchesClient(sub *engine.Subscription, want map[string]string) bool {
 	for name, text := range want {
 		switch v := sub.Client[name].(type) {

@@ -16,9 +16,8 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
-// isCloudEvent tells whether a request brings CloudEvents: by its Content-Type, or by the
-// headers of the binary mode. It stands before every publish, so it looks at no more than
-// it must.
+// isCloudEvent reports whether a request contains CloudEvents, by its Content-Type or by the headers of
+// the binary mode. It runs before every publish, so it reads no more than necessary.
 func isCloudEvent(c *fiber.Ctx) bool {
 	header := &c.Request().Header
 	if ct := header.ContentType(); len(ct) >= len(cloudevents.Media) && bytes.EqualFold(ct[:len(cloudevents.Media)], []byte(cloudevents.Media)) {
@@ -32,14 +31,14 @@ func isCloudEvent(c *fiber.Ctx) bool {
 	return false
 }
 
-// publishCloudEvents takes CloudEvents 1.0 in any of the modes of the HTTP binding.
+// publishCloudEvents publishes CloudEvents 1.0 in any mode of the HTTP binding.
 func (s *Server) publishCloudEvents(c *fiber.Ctx, who caller) error {
 	if err := checkEncoding(c); err != nil {
 		return err
 	}
 	contentType := strings.Clone(c.Get(fiber.HeaderContentType))
 	mode, format, charset := cloudevents.ModeOf(contentType)
-	body := slices.Clone(c.BodyRaw()) // Fiber uses the memory again
+	body := slices.Clone(c.BodyRaw()) // Fiber reuses the memory
 	if mode == cloudevents.Binary {
 		ev, err := cloudevents.ReadBinary(fieldsOf(c), contentType, body)
 		if err != nil {
@@ -82,7 +81,7 @@ func (s *Server) publishCloudEventBatch(c *fiber.Ctx, who caller, list jsonindex
 	if list.Kind() != jsonindex.Array {
 		return newProblem(fiber.StatusUnprocessableEntity, "a batch must be a JSON array of CloudEvents, not "+article(list.Kind().String()))
 	}
-	if list.Len() == 0 { // which the binding allows (3.3.2)
+	if list.Len() == 0 { // the binding allows it (3.3.2)
 		return c.Status(fiber.StatusAccepted).JSON(page{Data: []acceptedView{}})
 	}
 	if list.Len() > ingest.MaxBatch {
@@ -108,7 +107,7 @@ func (s *Server) publishCloudEventBatch(c *fiber.Ctx, who caller, list jsonindex
 	return s.publishInputs(c, inputs)
 }
 
-// eventOf makes an event of ours: its id is one within its source.
+// eventOf converts a CloudEvent; its id is unique within its source.
 func eventOf(c *fiber.Ctx, who caller, ev *cloudevents.Event) (engine.EventInput, error) {
 	account, err := who.ownerAccount(c, "")
 	return engine.EventInput{
@@ -116,7 +115,7 @@ func eventOf(c *fiber.Ctx, who caller, ev *cloudevents.Event) (engine.EventInput
 	}, err
 }
 
-// cloudEventProblem words what is wrong with a CloudEvent that stands at a place of a batch.
+// cloudEventProblem returns the problem of a CloudEvent at a position of a batch.
 func cloudEventProblem(err error, at string) error {
 	var wrong *cloudevents.Error
 	if !errors.As(err, &wrong) {
@@ -129,7 +128,7 @@ func cloudEventProblem(err error, at string) error {
 	return invalidField(field, wrong.Message)
 }
 
-// fieldsOf gives the "ce-" fields of a request.
+// fieldsOf returns a request's "ce-" headers.
 func fieldsOf(c *fiber.Ctx) (fields []cloudevents.Field) {
 	for name, value := range c.Request().Header.All() {
 		if len(name) > 3 && strings.EqualFold(string(name[:3]), "ce-") {

@@ -11,21 +11,21 @@ import (
 	"time"
 )
 
-// DefaultMaxConns is the most connections that are open at one time, where Config does not say.
+// DefaultMaxConns is the default of Config.MaxConns.
 const DefaultMaxConns = 10_000
 
-// connTracker is the listener of a server. It keeps its connections in view, for three reasons:
-// at the limit an idle one has to make room for a new one, a stop does not wait for those on
-// which no byte has come, and some need a lingering close.
+// connTracker is a server's listener. It tracks the open connections, for three reasons: at the
+// limit an idle one is closed for a new one, a shutdown does not wait for connections that have
+// sent no byte, and some need a lingering close.
 //
-// Lock order: mu is taken last; nothing is closed or logged while it is held.
+// Lock order: mu is acquired last; nothing is closed or logged while it is held.
 type connTracker struct {
 	*retryListener
 	max     int
 	log     *slog.Logger
-	evicted func() // counts
+	evicted func() // counts evictions
 
-	waiting atomic.Bool   // Accept waits for room
+	waiting atomic.Bool   // Accept waits for a free slot
 	room    chan struct{} // wakes it
 
 	mu    sync.Mutex
@@ -37,12 +37,12 @@ type connTracker struct {
 
 func trackConns(l net.Listener, max int, log *slog.Logger, evicted func()) *connTracker {
 	t := &connTracker{max: max, log: log, evicted: evicted, room: make(chan struct{}, 1), conns: map[*trackedConn]struct{}{}}
-	// Where files are short although the limit is not reached, idle connections give up theirs, too.
+	// If file descriptors run out below the limit, idle connections are closed as well.
 	t.retryListener = newRetryListener(l, log, func() { t.evict() })
 	return t
 }
 
-// Accept implements net.Listener. It returns once there is room for a connection.
+// Accept implements net.Listener. It blocks while the connection limit is reached.
 func (t *connTracker) Accept() (net.Conn, error) {
 	conn, err := t.retryListener.Accept()
 	if err != nil {
@@ -80,7 +80,7 @@ func (t *connTracker) count() int {
 	return len(t.conns)
 }
 
-// awaitRoom waits, where every connection is in use, until one is not. It reports whether the
+// awaitRoom waits until a connection is idle or closed, if all are in use. It reports whether the
 // listener is still open.
 func (t *connTracker) awaitRoom() bool {
 	if time.Since(t.lastLogged) >= acceptErrorEvery {
@@ -107,9 +107,8 @@ func (t *connTracker) wake() {
 	}
 }
 
-// evict closes some connections on which no request is being answered, those that have been
-// idle longest; those on which a valid key came only where there are no others. It reports
-// whether there were any.
+// evict closes the connections that have been idle longest, without a request in progress;
+// those that sent a valid key only if there are no others. It reports whether it closed any.
 func (t *connTracker) evict() bool {
 	type candidate struct {
 		conn      *trackedConn
@@ -135,7 +134,7 @@ func (t *connTracker) evict() bool {
 	})
 	n := 0
 	for _, c := range idle {
-		// Several at a time, so that the cost of looking through all of them is shared.
+		// Evicts several per pass, to share the cost of the scan.
 		if n > len(idle)/64 {
 			break
 		}
@@ -149,9 +148,9 @@ func (t *connTracker) evict() bool {
 	return n > 0
 }
 
-// closeSilent closes the connections on which nothing has come yet, and those that are still
-// accepted after it. Clients and browsers open some in reserve, and fasthttp takes each for one
-// with a request: a stop would wait for them until the read timeout.
+// closeSilent closes the connections that have sent no byte, and those accepted after it. Clients and
+// browsers open spare connections, and fasthttp counts each as one with a request: a shutdown
+// would wait for them until the read timeout.
 func (t *connTracker) closeSilent() {
 	var silent []*trackedConn
 	t.mu.Lock()
@@ -174,7 +173,7 @@ func (t *connTracker) forget(c *trackedConn) {
 	t.wake()
 }
 
-// Values of trackedConn.idleSince that are no time.
+// Values of trackedConn.idleSince that are not times.
 const (
 	busyConn    = 0
 	evictedConn = -1
@@ -187,18 +186,18 @@ type trackedConn struct {
 	secure  *tls.Conn // nil without TLS
 	tracker *connTracker
 
-	silent        atomic.Bool  // no byte has come
-	authenticated atomic.Bool  // a request with a valid key has come
-	lingers       atomic.Bool  // the last answer was given before its request was read to the end
-	idleSince     atomic.Int64 // Unix time in nanoseconds since when no request is being answered; busyConn; evictedConn
+	silent        atomic.Bool  // no byte received
+	authenticated atomic.Bool  // a request had a valid key
+	lingers       atomic.Bool  // the last response was sent before its request was read completely
+	idleSince     atomic.Int64 // Unix nanoseconds since when no request is in progress; busyConn; evictedConn
 	closeOnce     sync.Once
 
-	// hasLine says that a line has come since the last answer. Only used by Read and between
-	// reads, in the goroutine that serves the connection.
+	// hasLine is set if a line was received since the last response. Only used by Read and between reads,
+	// in the goroutine that serves the connection.
 	hasLine bool
 }
 
-// connOf gives the tracked connection of a request; nil where a test serves without one.
+// connOf returns a request's tracked connection; nil if a test serves without one.
 func connOf(conn net.Conn) *trackedConn {
 	switch c := conn.(type) {
 	case *trackedConn:
@@ -214,8 +213,8 @@ func (c *trackedConn) setIdle() {
 	c.tracker.wake()
 }
 
-// setBusy notes that a request begins to be answered. It is false where the connection was
-// evicted just now: nobody would see the answer.
+// setBusy marks the connection as handling a request. It returns false if the connection was just
+// evicted, so that a response could not be delivered.
 func (c *trackedConn) setBusy() bool {
 	c.hasLine = false
 	return c.idleSince.Swap(busyConn) != evictedConn
@@ -247,14 +246,14 @@ func (c *trackedConn) Close() (err error) {
 }
 
 const (
-	lingerTime  = 30 * time.Second // that a lingering close takes at most
-	lingerPause = 5 * time.Second  // that it waits for more
-	lingerBytes = 64 << 20         // that it reads at most
+	lingerTime  = 30 * time.Second // maximum duration of a lingering close
+	lingerPause = 5 * time.Second  // maximum wait for more data
+	lingerBytes = 64 << 20         // maximum bytes read
 )
 
-// linger says that nothing more will be sent, and reads on, within bounds: a connection that
-// is closed with bytes unread is reset, and the reset may destroy an answer that the client has
-// not read yet, because it sends all of its request first (RFC 9112, section 9.6).
+// linger closes the write side and keeps reading, within limits: a connection that is closed with
+// unread bytes is reset, and the reset may destroy a response that the client has not read yet,
+// because it sends all of its request first (RFC 9112, section 9.6).
 func (c *trackedConn) linger() {
 	if c.secure != nil && c.secure.CloseWrite() != nil {
 		return
@@ -280,11 +279,11 @@ func (c *trackedConn) linger() {
 	}
 }
 
-// trackedTLSConn is a trackedConn over TLS, which fasthttp knows by these methods.
+// trackedTLSConn is a trackedConn over TLS; fasthttp detects TLS by these methods.
 type trackedTLSConn struct{ *trackedConn }
 
-// Handshake runs the handshake, if that was not done yet.
+// Handshake runs the TLS handshake, if it has not run yet.
 func (c *trackedTLSConn) Handshake() error { return c.secure.Handshake() }
 
-// ConnectionState describes the TLS connection.
+// ConnectionState returns the state of the TLS connection.
 func (c *trackedTLSConn) ConnectionState() tls.ConnectionState { return c.secure.ConnectionState() }

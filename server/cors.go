@@ -9,11 +9,11 @@ import (
 	"github.com/gofiber/fiber/v2/middleware/cors"
 )
 
-// AnyOrigin, among Config.Origins, lets every page read answers.
+// AnyOrigin, in Config.Origins, lets every page read responses.
 const AnyOrigin = "*"
 
-// CheckOrigins tells what is wrong with a list of origins; nil where nothing is. With
-// queryKeys set keys may be in addresses, which every page can make up and have followed.
+// CheckOrigins validates a list of origins. queryKeys says that keys may be in URLs, which any page
+// can construct and request.
 func CheckOrigins(origins []string, queryKeys bool) error {
 	for _, origin := range origins {
 		if origin == AnyOrigin {
@@ -33,19 +33,19 @@ func CheckOrigins(origins []string, queryKeys bool) error {
 	return nil
 }
 
-// cors answers what browsers ask before they let a page of another origin call, and lets
-// it read the answers. No cookie is ever involved: a page must have a key of its own.
+// cors answers preflight requests and lets pages of the allowed origins read responses. Cookies are
+// never used: a page needs a key of its own.
 func (s *Server) cors() fiber.Handler {
 	return cors.New(cors.Config{
 		AllowOrigins:  strings.Join(s.cfg.Origins, ","),
 		AllowMethods:  "GET,HEAD,POST,PUT,PATCH,DELETE",
-		AllowHeaders:  "", // whatever is asked for: a dialect's key may be in any header
+		AllowHeaders:  "", // any header: a dialect may carry its key in any
 		ExposeHeaders: "ETag,Link,Location,Retry-After,Idempotent-Replayed",
 		MaxAge:        600,
 	})
 }
 
-// options answers OPTIONS on a path that is there: Fiber has listed its methods in Allow.
+// options answers OPTIONS for an existing path: Fiber has set Allow.
 func (s *Server) options(c *fiber.Ctx) error {
 	s.setSecurityHeaders(c)
 	c.Append(fiber.HeaderAllow, fiber.MethodOptions)
