@@ -18,8 +18,7 @@ import (
 	"switchhook/scripts/suggest"
 )
 
-// readJSON reads a request's body. The document has memory of its own and outlives the
-// request.
+// readJSON parses a request's body. The document owns its memory and may outlive the request.
 func readJSON(c *fiber.Ctx) (*jsonindex.Doc, error) {
 	if ct := c.Get(fiber.HeaderContentType); ct != "" {
 		media, err := mediaType(c)
@@ -37,7 +36,7 @@ func readJSON(c *fiber.Ctx) (*jsonindex.Doc, error) {
 	return jsonindex.Parse(body, jsonindex.Limits{NoDuplicates: true})
 }
 
-// plainBody is a request's body in memory of its own: Fiber uses the request's again.
+// plainBody returns a copy of a request's body, since Fiber reuses the memory.
 func plainBody(c *fiber.Ctx) ([]byte, error) {
 	if err := checkEncoding(c); err != nil {
 		return nil, err
@@ -45,8 +44,8 @@ func plainBody(c *fiber.Ctx) ([]byte, error) {
 	return slices.Clone(withoutBOM(c.BodyRaw())), nil
 }
 
-// withoutBOM leaves the byte order mark out that some Windows programs begin UTF-8 with: a
-// parser may ignore it (RFC 8259, section 8.1).
+// withoutBOM removes the byte order mark that some Windows programs write before UTF-8: a parser
+// may ignore it (RFC 8259, section 8.1).
 func withoutBOM(body []byte) []byte { return bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")) }
 
 func checkEncoding(c *fiber.Ctx) error {
@@ -60,9 +59,9 @@ func checkEncoding(c *fiber.Ctx) error {
 	return nil
 }
 
-// mediaType gives the media type of a body, in lower case and without parameters; "" where
-// there is none that can be read. The error is for a body whose charset is not UTF-8. One that
-// is ASCII alone is UTF-8, too, whatever the client says.
+// mediaType returns the media type of a body, in lower case and without parameters; "" if there is
+// none or it can't be parsed. It returns an error if the charset is not UTF-8; a body of ASCII
+// alone is UTF-8 under any charset.
 func mediaType(c *fiber.Ctx) (string, error) {
 	media, parameters, err := mime.ParseMediaType(c.Get(fiber.HeaderContentType))
 	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
@@ -80,9 +79,9 @@ func mediaType(c *fiber.Ctx) (string, error) {
 	return media, nil
 }
 
-// readObject reads a request's body into a struct. Members that the struct does not have are
-// refused, since one that is misspelt would be lost; shown are members of answers that may be
-// sent back, and mean nothing. present holds the members that the body has.
+// readObject decodes a request's body into a struct. It refuses members that the struct does not
+// have, since a misspelt one would be lost; members in shown are in responses, and are accepted and
+// ignored. present holds the members that the body has.
 func readObject(c *fiber.Ctx, into any, shown ...string) (present map[string]jsonindex.Value, err error) {
 	doc, err := readJSON(c)
 	if err != nil {
@@ -112,7 +111,7 @@ func decodeObject(root jsonindex.Value, into any, shown ...string) (present map[
 	return present, nil
 }
 
-// unknownMember says that there is no such member.
+// unknownMember returns the error for an unknown member.
 func unknownMember(name string, known []string) string {
 	if meant := suggest.Closest(name, known); meant != "" {
 		return fmt.Sprintf("is not known here; did you mean %q?", meant)
@@ -120,7 +119,7 @@ func unknownMember(name string, known []string) string {
 	return "is not known here; there are " + strings.Join(known, ", ")
 }
 
-// notZero refuses numbers that are 0 where leaving the member out means something else.
+// notZero refuses a 0 if leaving the member out means something else.
 func notZero(present map[string]jsonindex.Value, names ...string) error {
 	for _, name := range names {
 		if v := present[name]; v.Kind() == jsonindex.Number && v.Float64() == 0 {
@@ -130,8 +129,8 @@ func notZero(present map[string]jsonindex.Value, names ...string) error {
 	return nil
 }
 
-// notEmpty refuses texts that are empty where leaving the member out means something else: a
-// variable that was not set must not pass for that.
+// notEmpty refuses an empty text if leaving the member out means something else, so that an unset
+// variable does not pass for an omitted member.
 func notEmpty(present map[string]jsonindex.Value, names ...string) error {
 	for _, name := range names {
 		if v := present[name]; v.Kind() == jsonindex.String && v.Text() == "" {
@@ -141,8 +140,8 @@ func notEmpty(present map[string]jsonindex.Value, names ...string) error {
 	return nil
 }
 
-// readMembers reads the object that is the value of field, into a struct; unknown members
-// as in readObject. present holds the names that it has.
+// readMembers decodes the object in field into a struct; it treats unknown members as readObject
+// does. present holds the members that the object has.
 func readMembers(field string, raw []byte, into any) (present map[string]jsonindex.Value, err error) {
 	doc, err := jsonindex.Parse(raw, jsonindex.Limits{})
 	if err != nil {
@@ -167,8 +166,8 @@ func readMembers(field string, raw []byte, into any) (present map[string]jsonind
 	return present, nil
 }
 
-// readValue reads the value of field. Whole numbers may be written with a fraction or an
-// exponent: 10.0, 1e2.
+// readValue decodes the value of field. Whole numbers may be written with a fraction or an exponent:
+// 10.0, 1e2.
 func readValue(field string, raw []byte, into any) error {
 	if v := reflect.ValueOf(into).Elem(); v.Kind() == reflect.Pointer && v.Type().Elem().Kind() == reflect.Struct && !isNull(raw) {
 		if _, own := into.(json.Unmarshaler); !own && !v.Type().Implements(reflect.TypeFor[json.Unmarshaler]()) {
@@ -194,8 +193,7 @@ func readValue(field string, raw []byte, into any) error {
 	return nil
 }
 
-// wholeNumber writes a number that is whole as encoding/json wants it, where an integer is
-// asked for.
+// wholeNumber rewrites a whole number in the form that encoding/json requires for an integer.
 func wholeNumber(raw []byte, t reflect.Type) []byte {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -210,7 +208,7 @@ func wholeNumber(raw []byte, t reflect.Type) []byte {
 	return []byte(n.Num().String())
 }
 
-// notText is the member of an object of texts that is none, and no null.
+// notText returns the first member of an object of texts that is neither a text nor null.
 func notText(raw []byte) string {
 	doc, err := jsonindex.Parse(raw, jsonindex.Limits{})
 	if err != nil {
@@ -242,7 +240,7 @@ func fieldNames(v any) []string {
 	return names
 }
 
-// mustBe words what was wanted and what came.
+// mustBe describes the expected and the actual type.
 func mustBe(wrong *json.UnmarshalTypeError) string {
 	if number, ok := strings.CutPrefix(wrong.Value, "number "); ok {
 		if strings.ContainsAny(number, ".eE") {

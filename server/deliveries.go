@@ -18,7 +18,7 @@ type deliveryView struct {
 	SubscriptionID string        `json:"subscription_id"`
 	Account        string        `json:"account"`
 	Status         string        `json:"status"`             // pending, failed, succeeded, dead, dropped
-	Sequence       int64         `json:"sequence,omitempty"` // where the subscription is numbered
+	Sequence       int64         `json:"sequence,omitempty"` // if the subscription numbers its deliveries
 	AttemptCount   int           `json:"attempt_count"`
 	NextAttemptAt  *time.Time    `json:"next_attempt_at"` // null unless failed
 	LastAttemptAt  *time.Time    `json:"last_attempt_at"` // null before the first
@@ -44,8 +44,8 @@ func viewDelivery(d *engine.Delivery) deliveryView {
 	return v
 }
 
-// viewWithAttempts is a delivery as it is shown alone to a caller; with the URL of its target as a
-// whole for who may change the subscription.
+// viewWithAttempts returns a single delivery with its attempts; the target URL is complete only for
+// callers that may change the subscription.
 func viewWithAttempts(who caller, d *engine.Delivery, attempts []*engine.Attempt) deliveryView {
 	v := viewDelivery(d)
 	v.Attempts = make([]attemptView, len(attempts))
@@ -63,11 +63,11 @@ type attemptView struct {
 	Number     int                `json:"number"`
 	At         time.Time          `json:"at"`
 	DurationMS float64            `json:"duration_ms"`
-	Request    *requestView       `json:"request"`  // null where none was made
-	Response   *responseView      `json:"response"` // null where none came
+	Request    *requestView       `json:"request"`  // null if none was sent
+	Response   *responseView      `json:"response"` // null if none was received
 	Error      string             `json:"error,omitempty"`
-	Phase      string             `json:"phase,omitempty"`  // where it failed
-	Batch      int                `json:"batch,omitempty"`  // how many events the POST held
+	Phase      string             `json:"phase,omitempty"`  // in which it failed
+	Batch      int                `json:"batch,omitempty"`  // number of events in the POST
 	Resent     bool               `json:"resent,omitempty"` // sent a second time, on a new connection
 	Script     *scriptRunResponse `json:"script,omitempty"`
 }
@@ -83,20 +83,20 @@ type responseView struct {
 	Status    int               `json:"status"`
 	Headers   map[string]string `json:"headers"`
 	Truncated bool              `json:"truncated"`
-	BodyError string            `json:"body_error,omitempty"` // why the body broke off
+	BodyError string            `json:"body_error,omitempty"` // why the body is incomplete
 	bodyView
 }
 
-// bodyView shows bytes as text where they are text.
+// bodyView shows bytes as text if they are valid UTF-8.
 type bodyView struct {
 	Body     string `json:"body"`
-	Encoding string `json:"body_encoding,omitempty"` // "base64" where the body is no UTF-8
+	Encoding string `json:"body_encoding,omitempty"` // "base64" if the body is not UTF-8
 }
 
-// scriptRunResponse is how a transform ran.
+// scriptRunResponse describes a transform's run.
 type scriptRunResponse struct {
-	ID      string   `json:"id,omitempty"`      // of the script, and
-	Version int      `json:"version,omitempty"` // which of its versions, where the subscription uses one
+	ID      string   `json:"id,omitempty"`      // of the script, if the subscription uses one
+	Version int      `json:"version,omitempty"` // of the script
 	Hash    string   `json:"hash"`
 	CPUMS   float64  `json:"cpu_ms"`
 	Memory  int64    `json:"memory_bytes,omitempty"` // in dry runs

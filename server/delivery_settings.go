@@ -5,8 +5,8 @@ import (
 	"switchhook/engine/signature"
 )
 
-// How deliveries are made, in the words of the API, for commands that read it from files or
-// show it. Errors are *Problem with the field.
+// Delivery settings in the API's form, for commands that read them from files or print them. Errors
+// are *Problem with the field.
 
 // The members of a policy, of batches and of debouncing.
 var (
@@ -17,19 +17,19 @@ var (
 	DebounceMembers = fieldNames(&debounceView{})
 )
 
-// ReadPolicy reads a policy as clients write it; null is the zero Policy.
+// ReadPolicy parses a policy; null is the zero Policy.
 func ReadPolicy(raw []byte) (engine.Policy, error) { return applyPolicy(raw, engine.Policy{}) }
 
-// ReadBatch reads how events go together; null is the zero Batch.
+// ReadBatch parses batch settings; null is the zero Batch.
 func ReadBatch(raw []byte) (engine.Batch, error) { return applyBatch(raw, engine.Batch{}) }
 
-// ReadDebounce reads how events supersede one another; null is the zero Debounce.
+// ReadDebounce parses debounce settings; null is the zero Debounce.
 func ReadDebounce(raw []byte) (engine.Debounce, error) {
 	return applyDebounce(raw, engine.Debounce{})
 }
 
-// DeliverySettings is what a subscription says of how its deliveries are made, with every member
-// named: as a PATCH it leaves nothing of what was there.
+// DeliverySettings holds all delivery settings of a subscription, with every member present: as a
+// PATCH it replaces all of them.
 type DeliverySettings struct {
 	Policy     policyView         `json:"policy"`
 	Batch      *batchView         `json:"batch"`
@@ -38,7 +38,7 @@ type DeliverySettings struct {
 	Numbered   bool               `json:"numbered"`
 }
 
-// DeliverySettingsOf gives those of sub.
+// DeliverySettingsOf returns the settings of sub.
 func DeliverySettingsOf(sub *engine.Subscription) DeliverySettings {
 	return DeliverySettings{viewPolicy(&sub.Policy), viewBatch(sub.Batch), viewDebounce(sub.Debounce), sub.Signatures, sub.Numbered}
 }

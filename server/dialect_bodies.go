@@ -13,9 +13,8 @@ import (
 	"switchhook/server/dialect"
 )
 
-// readDialect reads a body in a dialect's words; what the dialect does not name is kept as the
-// client's.
-// fixed are members that are the same for all its subscriptions; they may be missing.
+// readDialect decodes a body in a dialect's terms; members that the dialect does not map are stored as
+// the client's. fixed are the dialect's constant members; it may be missing.
 func readDialect(c *fiber.Ctx, d *dialect.Dialect, op *dialect.Operation, fixed jsonindex.Value) (in *subscriptionInput, present map[string]jsonindex.Value, words *aliasTranslation, err error) {
 	doc, form, err := readJSONOrForm(c)
 	if err != nil {
@@ -39,7 +38,7 @@ func readDialect(c *fiber.Ctx, d *dialect.Dialect, op *dialect.Operation, fixed 
 		if !slices.Contains(ownNames, ours) {
 			continue
 		}
-		if !v.Exists() { // an error that misses it names it as the dialect does
+		if !v.Exists() { // an error about its absence uses the dialect's name
 			words.places[ours] = theirs
 			if ours == "events" {
 				words.places["event"] = theirs
@@ -67,8 +66,8 @@ func readDialect(c *fiber.Ctx, d *dialect.Dialect, op *dialect.Operation, fixed 
 	return in, present, words, nil
 }
 
-// joined makes the client's event of its parts: a text, or a list of texts. "*" in all parts
-// is every event. Where a part is missing the value does not exist.
+// joined joins the parts of the client's event: a text, or a list of texts. "*" in all parts means
+// every event. If a part is missing the value does not exist.
 func joined(body jsonindex.Value, j dialect.Join) jsonindex.Value {
 	one := func(object jsonindex.Value) (string, bool) {
 		var texts []string
@@ -95,7 +94,7 @@ func joined(body jsonindex.Value, j dialect.Join) jsonindex.Value {
 	} else {
 		list := find(body, j.Each)
 		if list.Kind() != jsonindex.Array {
-			return list // for the decoder to refuse
+			return list // the decoder refuses it
 		}
 		texts := []string{}
 		for _, element := range list.Elements() {
@@ -114,9 +113,8 @@ func joined(body jsonindex.Value, j dialect.Join) jsonindex.Value {
 	return v
 }
 
-// checkFixed tells what is wrong with the fixed members of a dialect, and with which; empty
-// where nothing is. Whether an account has the scripts that they name is seen when it
-// subscribes.
+// checkFixed validates the fixed members of a dialect and returns the error and the member; empty if
+// they are valid. Whether an account has the scripts that they name is checked when it subscribes.
 func (s *Server) checkFixed(fixed jsonindex.Value) (member, wrong string) {
 	words := newTranslation(false, nil)
 	for name, v := range fixed.Members() {
@@ -139,8 +137,8 @@ func (s *Server) checkFixed(fixed jsonindex.Value) (member, wrong string) {
 	return p.Field, strings.TrimLeft(strings.TrimPrefix(p.Detail, p.Field), ": ")
 }
 
-// find looks a member up by a name with "." for members of members. A name that has a "."
-// itself comes first.
+// find looks a member up by a path with "." between nested names. A member whose own name has a "."
+// takes precedence.
 func find(v jsonindex.Value, name string) jsonindex.Value {
 	if found := v.Get(name); found.Exists() {
 		return found
@@ -166,8 +164,8 @@ func (s *Server) dialectAnswer(c *fiber.Ctx, op *dialect.Operation, view subscri
 	return sendAnswer(c, op, scope)
 }
 
-// headerValue renders a response header; ok is false where it stands for nothing, or for
-// what is no text or number that a header can hold.
+// headerValue renders a response header; ok is false if the value is missing, or is not a text or
+// number that is valid in a header.
 func headerValue(h dialect.Header, scope dialect.Scope, id string) (value string, ok bool) {
 	doc, err := jsonindex.Parse(h.Value.Render(scope), jsonindex.Limits{})
 	if err != nil {
@@ -205,8 +203,8 @@ func asValue(v any) (jsonindex.Value, error) {
 	return doc.Root(), nil
 }
 
-// dialectProblem gives an error the form of the dialect that the request is in; body is
-// nil where that has no form of its own.
+// dialectProblem converts an error to the form of the request's dialect; body is nil if the dialect
+// has no form of its own.
 func dialectProblem(c *fiber.Ctx, p *Problem) (status int, body []byte) {
 	d, ok := c.Locals(dialectLocal).(*dialect.Dialect)
 	if !ok || d.Errors == nil {

@@ -55,8 +55,8 @@ func (s *Server) dialectUpdate(c *fiber.Ctx, who caller, d *dialect.Dialect, op 
 	return s.dialectAnswer(c, op, s.viewSubscription(who, sub))
 }
 
-// dialectUnsubscribe deletes the subscription that the path or the body names by its id,
-// or those that the body names by their target (and event, if it has one).
+// dialectUnsubscribe deletes the subscription that the path or the body identifies by id, or those
+// that the body identifies by target (and event, if given).
 func (s *Server) dialectUnsubscribe(c *fiber.Ctx, who caller, d *dialect.Dialect, op *dialect.Operation, id string) error {
 	var targets []*engine.Subscription
 	said := map[string]string{}
@@ -97,7 +97,7 @@ func (s *Server) dialectUnsubscribe(c *fiber.Ctx, who caller, d *dialect.Dialect
 	return s.dialectAnswer(c, op, subscriptionView{})
 }
 
-// given lists what an operation's clients call our members.
+// given lists the names that an operation's clients use for our members.
 func given(op *dialect.Operation, ours ...string) string {
 	var names []string
 	for _, name := range ours {
@@ -108,7 +108,7 @@ func given(op *dialect.Operation, ours ...string) string {
 	return strings.Join(names, " or ")
 }
 
-// dialectSubscription finds a subscription of the caller's account that was made in d.
+// dialectSubscription returns a subscription of the caller's account that was created in d.
 func (s *Server) dialectSubscription(who caller, d *dialect.Dialect, id string) (*engine.Subscription, error) {
 	parsed, ok := snowflake.Parse(engine.SubscriptionPrefix, id)
 	if !ok {
@@ -121,8 +121,7 @@ func (s *Server) dialectSubscription(who caller, d *dialect.Dialect, id string) 
 	return sub, err
 }
 
-// maxDialectPage is how many subscriptions a dialect's list has unless ?limit= says otherwise:
-// its clients don't know of pages.
+// maxDialectPage is the default page size of a dialect's list; its clients don't know pagination.
 const maxDialectPage = 1000
 
 func (s *Server) dialectList(c *fiber.Ctx, who caller, d *dialect.Dialect, op *dialect.Operation) error {
@@ -157,7 +156,7 @@ func (s *Server) dialectList(c *fiber.Ctx, who caller, d *dialect.Dialect, op *d
 		mine := s.engine.Subscriptions(all)
 		for _, t := range s.engine.EventTypes() {
 			if engine.Operational(t.Name) {
-				continue // the service that the client was written for had none
+				continue // the original service had no inline targets
 			}
 			v, err := asValue(s.catalogueEntry(who, t, mine))
 			if err != nil {
@@ -169,12 +168,12 @@ func (s *Server) dialectList(c *fiber.Ctx, who caller, d *dialect.Dialect, op *d
 	return sendAnswer(c, op, scope)
 }
 
-// catalogueEntry is an event type as $event_type: dialect.EventTypeMembers.
+// catalogueEntry is an event type in the form of $event_type: dialect.EventTypeMembers.
 type catalogueEntry struct {
 	Name         string            `json:"name"`
 	Description  string            `json:"description"`
-	Subscribed   bool              `json:"subscribed"`   // and active
-	Subscription *subscriptionView `json:"subscription"` // the oldest to it, an active one if there is one
+	Subscribed   bool              `json:"subscribed"`   // to an active subscription
+	Subscription *subscriptionView `json:"subscription"` // the oldest, preferably an active one
 }
 
 func (s *Server) catalogueEntry(who caller, t *engine.EventType, mine []*engine.Subscription) catalogueEntry {

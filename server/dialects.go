@@ -12,9 +12,9 @@ import (
 	"switchhook/server/dialect"
 )
 
-// OpenDialects serves the built-in dialects that are named and those in the files of a
-// folder, which may be empty for none. From then until Shutdown, files that change are
-// taken over. Any mistake in a file is an error here; later it is logged.
+// OpenDialects serves the named built-in dialects and those in the files of a folder, which is empty
+// for none. Until Shutdown it reloads files that change. An invalid file is an error here; later it
+// is logged.
 func (s *Server) OpenDialects(folder string, builtIn []string) error {
 	loader, err := dialect.NewLoader(folder, builtIn, s.dialectWords(), s.log)
 	if err != nil {
@@ -29,12 +29,12 @@ func (s *Server) OpenDialects(folder string, builtIn []string) error {
 	return nil
 }
 
-// ReloadDialects reads the folder of dialects again, as a change of its files does. It
-// does not wait for that, and does nothing without a folder.
+// ReloadDialects requests that the folder of dialects is read again, as a change of its files does,
+// and does not wait. It does nothing without a folder.
 func (s *Server) ReloadDialects() {
 	select {
 	case s.reloadDialects <- struct{}{}:
-	default: // one is on its way
+	default: // a reload is pending
 	}
 }
 
@@ -53,7 +53,7 @@ func (s *Server) serveDialects(set *dialect.Set) {
 	s.log.Info("dialects", "served", set.Names())
 }
 
-// dialectWords is what files of dialects may speak of, and where nothing may be mounted.
+// dialectWords returns the names that dialect files may use and the reserved paths.
 func (s *Server) dialectWords() dialect.Words {
 	words := dialect.Words{Subscription: viewNames, Input: ownNames, QueryKeys: s.cfg.AllowQueryKey, CheckFixed: s.checkFixed}
 	for _, r := range s.routes() {
@@ -70,7 +70,7 @@ func (s *Server) dialectWords() dialect.Words {
 	return words
 }
 
-// dialectOf is the dialect of the path that a request goes to; nil where it is none's.
+// dialectOf returns the dialect that has a request's path; nil if none has.
 func (s *Server) dialectOf(header *fasthttp.RequestHeader) *dialect.Dialect {
 	set := s.dialectSet.Load()
 	if set == nil {
@@ -81,10 +81,10 @@ func (s *Server) dialectOf(header *fasthttp.RequestHeader) *dialect.Dialect {
 	return d
 }
 
-// dialectLocal is where a request that is in a dialect has it, for the form of its errors.
+// dialectLocal is the key of the request's dialect in its Locals, for the form of errors.
 const dialectLocal = "dialect"
 
-// dialectMiddleware answers what no route of our own does.
+// dialectMiddleware handles requests that match no built-in route.
 func (s *Server) dialectMiddleware(c *fiber.Ctx) error {
 	set := s.dialectSet.Load()
 	if set == nil {
@@ -117,8 +117,8 @@ func (s *Server) dialectMiddleware(c *fiber.Ctx) error {
 	return fiber.ErrMethodNotAllowed
 }
 
-// dialectHandler is the handler of a dialect's operation. It calls the engine as the API's own
-// handlers do, and sees the subscriptions of the caller's account that were made in it.
+// dialectHandler returns the handler of a dialect's operation. It calls the engine as the API's own
+// handlers do, and covers only the account's subscriptions that were created in the dialect.
 func (s *Server) dialectHandler(d *dialect.Dialect, op *dialect.Operation, id string) handler {
 	return func(c *fiber.Ctx, who caller) error {
 		switch op.Action {

@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// duration is a length of time in the API: a string such as "1m30s" (the units are ms, s,
-// m and h), or a number of seconds. It is shown as a string.
+// duration is a time span in the API: a string such as "1m30s" (units ms, s, m and h), or a number of
+// seconds. Responses have the string.
 type duration time.Duration
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (d *duration) UnmarshalJSON(b []byte) error {
 	var seconds float64
 	if json.Unmarshal(b, &seconds) == nil {
-		const most = 1e9 // some 30 years, far from where a Duration overflows
+		const most = 1e9 // some 30 years, far below the overflow of a Duration
 		if seconds < 0 || seconds > most {
 			return fmt.Errorf("%v seconds are no length of time that makes sense here", seconds)
 		}

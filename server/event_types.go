@@ -12,11 +12,11 @@ import (
 	"switchhook/engine"
 )
 
-// eventTypeView is an entry of the catalogue as the API shows it.
+// eventTypeView is an event type as the API shows it.
 type eventTypeView struct {
 	Name        string            `json:"name"`
 	Description string            `json:"description"`
-	Schema      json.RawMessage   `json:"schema"` // null where there is none
+	Schema      json.RawMessage   `json:"schema"` // null if there is none
 	Samples     []json.RawMessage `json:"samples"`
 	Verify      string            `json:"verify"`
 	CreatedAt   time.Time         `json:"created_at"`
@@ -31,7 +31,7 @@ func viewEventType(t *engine.EventType) eventTypeView {
 	return v
 }
 
-// eventTypeInput is what a client may say of an event type.
+// eventTypeInput is the request body for an event type.
 type eventTypeInput struct {
 	Name        string            `json:"name"`
 	Description string            `json:"description"`

@@ -16,15 +16,15 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
-// acceptedView answers a published event.
+// acceptedView is the response to a published event.
 type acceptedView struct {
 	ID      string `json:"id"`
-	Matched int    `json:"matched"` // subscriptions to which it will be delivered, targets included
-	// Targets are those that were named with it, in their order.
+	Matched int    `json:"matched"` // subscriptions that get a delivery, targets included
+	// Targets are the inline targets of the event, in order.
 	Targets []targetView `json:"targets,omitempty"`
 }
 
-// replayedHeader marks the answer to an event that was published before.
+// replayedHeader marks the response to a repeated request.
 const replayedHeader = "Idempotent-Replayed"
 
 func (s *Server) publish(c *fiber.Ctx, who caller) error {
@@ -52,8 +52,8 @@ func (s *Server) publish(c *fiber.Ctx, who caller) error {
 	return newProblem(fiber.StatusUnprocessableEntity, "the body must be an event, {\"type\": …, \"data\": …}, or a list of events")
 }
 
-// idempotencyKey is the key under which a request counts once; empty: none. Two keys would
-// be a repeat of one request and not of another.
+// idempotencyKey returns the request's idempotency key; empty if it has none. It refuses two keys, since
+// the request could repeat one request and not the other.
 func idempotencyKey(c *fiber.Ctx) (string, error) {
 	key := ""
 	for i, value := range c.Request().Header.PeekAll("Idempotency-Key") {
@@ -67,13 +67,13 @@ func idempotencyKey(c *fiber.Ctx) (string, error) {
 	return key, nil
 }
 
-// traced gives a context that continues the publisher's trace, where the router traces. It
-// does not end with the request: what is accepted is accepted.
+// traced returns a context that continues the publisher's trace, if tracing is on. The request's end does
+// not cancel it: an accepted event stays accepted.
 func (s *Server) traced(c *fiber.Ctx) context.Context {
 	return s.engine.TraceContext(string(c.Request().Header.Peek("Traceparent")))
 }
 
-// publishInput publishes one event and answers.
+// publishInput publishes one event and responds.
 func (s *Server) publishInput(c *fiber.Ctx, in engine.EventInput) error {
 	accepted, err := s.engine.Publish(s.traced(c), []engine.EventInput{in})
 	if err != nil {
@@ -107,13 +107,13 @@ func (s *Server) publishBatch(c *fiber.Ctx, list jsonindex.Value, who caller) er
 		if err != nil {
 			return err
 		}
-		in.IdempotencyKey, in.KeyPart = key, strconv.Itoa(i) // one key for the whole list: each event gets its part of it
+		in.IdempotencyKey, in.KeyPart = key, strconv.Itoa(i) // each event uses its part of the list's key
 		inputs = append(inputs, in)
 	}
 	return s.publishInputs(c, inputs)
 }
 
-// publishInputs publishes a list of events and answers.
+// publishInputs publishes a list of events and responds.
 func (s *Server) publishInputs(c *fiber.Ctx, inputs []engine.EventInput) error {
 	accepted, err := s.engine.Publish(s.traced(c), inputs)
 	if err != nil {
@@ -131,7 +131,7 @@ func (s *Server) publishInputs(c *fiber.Ctx, inputs []engine.EventInput) error {
 	return c.Status(fiber.StatusAccepted).JSON(page{Data: views})
 }
 
-// inList puts the place in the list back that Publish leaves out for a single event.
+// inList adds the list index that Publish leaves out for a single event.
 func inList(err error, n int) error {
 	var e *engine.Error
 	if n != 1 || !errors.As(err, &e) || e.Field == "" {
@@ -142,8 +142,7 @@ func inList(err error, n int) error {
 	return &copied
 }
 
-// readEvent reads an event as it is published. Every member is looked at: what is
-// misspelt would be lost otherwise.
+// readEvent parses a published event. It checks every member, since a misspelt one would be lost.
 func readEvent(c *fiber.Ctx, v jsonindex.Value, who caller) (in engine.EventInput, err error) {
 	if v.Kind() != jsonindex.Object {
 		return in, newProblem(fiber.StatusUnprocessableEntity, "an event must be an object, {\"type\": …, \"data\": …}, not "+article(v.Kind().String()))
@@ -183,7 +182,7 @@ func readEvent(c *fiber.Ctx, v jsonindex.Value, who caller) (in engine.EventInpu
 func textMember(name string, v jsonindex.Value) (string, error) {
 	switch v.Kind() {
 	case jsonindex.String:
-		if v.Text() == "" && name != "type" { // a variable that was not set must not pass for a member that was left out
+		if v.Text() == "" && name != "type" { // an unset variable must not pass for an omitted member
 			return "", invalidField(name, "is empty; give a value, or leave it out")
 		}
 		return v.Text(), nil
@@ -222,9 +221,9 @@ type eventView struct {
 	Matched    int               `json:"matched"`
 	Data       json.RawMessage   `json:"data"`
 	Deliveries []deliveryView    `json:"deliveries,omitzero"` // with a single event only
-	// NextDeliveries is where the list goes on, of an event with more than a page of them.
+	// NextDeliveries is the next page of deliveries, if the event has more than one page.
 	NextDeliveries string `json:"next_deliveries,omitempty"`
-	// Unreadable names what of it is stored and can't be read any more.
+	// Unreadable names the stored parts that can't be decoded.
 	Unreadable []string `json:"unreadable,omitempty"`
 }
 
@@ -233,13 +232,13 @@ func viewEvent(ev *engine.Event) eventView {
 		ID: ev.PublicID(), WebhookID: ev.ID.Format(engine.EventPrefix), Type: ev.Type, Account: ev.Account,
 		Time: ev.Time, ReceivedAt: ev.Received(), Headers: ev.Headers, Matched: len(ev.Targets), Data: ev.Data, Unreadable: ev.Unreadable,
 	}
-	if !json.Valid(v.Data) { // it was when it was accepted
+	if !json.Valid(v.Data) { // it was valid when it was accepted
 		v.Data, v.Unreadable = nil, append(v.Unreadable, "data")
 	}
 	return v
 }
 
-// maxPageBytes ends a page of events early, so that no answer grows without bound.
+// maxPageBytes ends a page of events early, to bound the response.
 const maxPageBytes = 8 << 20
 
 func (s *Server) listEvents(c *fiber.Ctx, who caller) error {
@@ -279,13 +278,13 @@ func (s *Server) listEvents(c *fiber.Ctx, who caller) error {
 	return answerList(c, answer.Data, answer, answer.NextCursor)
 }
 
-// bodiesPage is a page of events as hooks send them.
+// bodiesPage is a page of events as payloads.
 type bodiesPage struct {
 	PayloadFormat engine.PayloadFormat `json:"payload_format"`
 	page
 }
 
-// answerBodies shows events as hooks without a transform send them.
+// answerBodies responds with events in the form that subscriptions without a transform send.
 func (s *Server) answerBodies(c *fiber.Ctx, format engine.PayloadFormat, events []*engine.Event, answer page) error {
 	bodies, err := s.engine.Bodies(format, events)
 	if err != nil {
@@ -327,7 +326,7 @@ func (s *Server) getEvent(c *fiber.Ctx, who caller) error {
 	view := viewEvent(ev)
 	view.Deliveries = []deliveryView{}
 	for i, d := range deliveries {
-		if i == maxLimit { // the rest is in the list of deliveries, from there on
+		if i == maxLimit { // the list of deliveries has the rest
 			view.NextDeliveries = s.cfg.PathPrefix + apiPath + "/deliveries?event=" + view.WebhookID + "&cursor=" + view.Deliveries[i-1].ID
 			break
 		}
@@ -336,7 +335,7 @@ func (s *Server) getEvent(c *fiber.Ctx, who caller) error {
 	return c.JSON(view)
 }
 
-// eventAloneView is an event as a receiver gets it that was given a token for it.
+// eventAloneView is an event as shown to the holder of its token.
 type eventAloneView struct {
 	ID        string          `json:"id"`
 	WebhookID string          `json:"webhook_id"`
@@ -345,7 +344,7 @@ type eventAloneView struct {
 	Data      json.RawMessage `json:"data"`
 }
 
-// getEventAlone shows an event to who has no key but a token of a skinny payload.
+// getEventAlone responds with an event to a caller that has the token of a skinny payload.
 func (s *Server) getEventAlone(c *fiber.Ctx) error {
 	c.Set(fiber.HeaderCacheControl, "no-store")
 	ev, err := s.engine.EventByToken(c.UserContext(), c.Params("id"), c.Query("token"))

@@ -8,13 +8,13 @@ import (
 	"switchhook/engine"
 )
 
-// saveAliases notes the client's names on a subscription, so that it finds them in answers.
+// saveAliases stores the client's field names on a subscription, to echo them in responses.
 func (t *aliasTranslation) saveAliases(sub *engine.Subscription) {
 	for ours, name := range t.names {
 		if sub.Names == nil {
 			sub.Names = map[string]string{}
 		}
-		if ours == "event" || ours == "events" { // in one shape
+		if ours == "event" || ours == "events" { // both have the same shape
 			delete(sub.Names, "event")
 			delete(sub.Names, "events")
 		}
@@ -22,7 +22,7 @@ func (t *aliasTranslation) saveAliases(sub *engine.Subscription) {
 	}
 }
 
-// withClientFieldNames lets an error name the client's member where it names ours.
+// withClientFieldNames rewrites an error's field to the client's name for it.
 func (t *aliasTranslation) withClientFieldNames(err error) error {
 	rename := func(field string) (string, bool) {
 		name, rest := field, ""
@@ -31,7 +31,7 @@ func (t *aliasTranslation) withClientFieldNames(err error) error {
 		}
 		place := t.places[name]
 		if one := t.places["event"]; place == "" && name == "events" && one != "" {
-			place, rest = one, "" // it was one name, not a list
+			place, rest = one, "" // the client sent one name, not a list
 		}
 		if place == "" && name == "event" {
 			place = t.places["events"]
@@ -55,8 +55,8 @@ func (t *aliasTranslation) withClientFieldNames(err error) error {
 	return err
 }
 
-// aliasFields gives the members that a subscription's view has besides its own: what the client
-// that made it calls ours. A name that means something else in the view is left out.
+// aliasFields returns the extra members of a subscription's view: those in the terms of the client that
+// created it. A name that has another meaning in the view is left out.
 func aliasFields(sub *engine.Subscription) []aliasField {
 	var list []aliasField
 	for ours, name := range sub.Names {

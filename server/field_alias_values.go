@@ -10,13 +10,13 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
-// statusWords are what clients write for active.
+// statusWords maps the words that clients use for active.
 var statusWords = map[string]bool{
 	"active": true, "enabled": true, "on": true, "true": true, "yes": true, "1": true,
 	"inactive": false, "paused": false, "disabled": false, "suspended": false, "stopped": false, "off": false, "false": false, "no": false, "0": false,
 }
 
-// statusWord reads a word, or a number, for active.
+// statusWord parses a word or a number as active.
 func statusWord(v jsonindex.Value) (active, ok bool) {
 	text := v.Text()
 	if v.Kind() == jsonindex.Number {
@@ -26,8 +26,7 @@ func statusWord(v jsonindex.Value) (active, ok bool) {
 	return active, ok
 }
 
-// negated is true for what means false and the other way round; anything else stays as it
-// is, for the decoder to refuse.
+// negated inverts a boolean value; any other value stays as it is, and the decoder refuses it.
 func negated(v jsonindex.Value) jsonindex.Value {
 	word, ok := statusWord(v)
 	if v.Kind() == jsonindex.True || v.Kind() == jsonindex.False {
@@ -43,12 +42,12 @@ func negated(v jsonindex.Value) jsonindex.Value {
 	return doc.Root()
 }
 
-// isBlank tells whether a value leaves open what it names.
+// isBlank reports whether a value leaves its member unset.
 func isBlank(v jsonindex.Value) bool {
 	return v.Kind() == jsonindex.Null || v.Kind() == jsonindex.String && v.Text() == "" || v.Kind() == jsonindex.Array && v.Len() == 0
 }
 
-// canonical makes values that mean the same look the same.
+// canonical maps equivalent values to the same form.
 func (t *aliasTranslation) canonical(ours string, v jsonindex.Value) string {
 	switch ours {
 	case "event":
@@ -73,7 +72,7 @@ func (t *aliasTranslation) canonical(ours string, v jsonindex.Value) string {
 	return string(v.Raw())
 }
 
-// currentValue is what a stored subscription shows under one of our names.
+// currentValue returns a stored subscription's value of a member.
 func currentValue(ours string, sub *engine.Subscription) jsonindex.Value {
 	var shown any
 	switch ours {
@@ -97,9 +96,9 @@ func currentValue(ours string, sub *engine.Subscription) jsonindex.Value {
 	return doc.Root()
 }
 
-// eventText gives the events that v names as a JSON string or a list of strings: objects
-// with a name become the name, and a text is split at its commas. What is neither
-// stays as it is, for the decoder to refuse.
+// eventText returns the events in v as a JSON string or a list of strings: objects with a name become
+// the name, and a text is split at its commas. Any other value stays as it is, and the decoder
+// refuses it.
 func eventText(v jsonindex.Value) []byte {
 	name := func(v jsonindex.Value) []byte {
 		if inner := v.Get("name"); inner.Kind() == jsonindex.String {
@@ -107,7 +106,7 @@ func eventText(v jsonindex.Value) []byte {
 		}
 		return v.Raw()
 	}
-	if v.Kind() == jsonindex.String && strings.Contains(v.Text(), ",") { // which no event type holds
+	if v.Kind() == jsonindex.String && strings.Contains(v.Text(), ",") { // no event type contains one
 		parts := strings.Split(v.Text(), ",")
 		for i := range parts {
 			parts[i] = strings.TrimSpace(parts[i])
@@ -128,8 +127,8 @@ func eventText(v jsonindex.Value) []byte {
 	return append(text, ']')
 }
 
-// typed gives a member's JSON text. A form's values are all texts: where something else is
-// wanted, they are read as JSON.
+// typed returns a member's JSON text. A form's values are all texts; those of members of another type are
+// parsed as JSON.
 func (t *aliasTranslation) typed(m aliasedField) []byte {
 	if t.form && (m.name == "policy" || m.name == "batch" || m.name == "debounce") && m.value.Kind() == jsonindex.Object {
 		return withNumbers(m.value)
@@ -147,7 +146,7 @@ func (t *aliasTranslation) typed(m aliasedField) []byte {
 	return m.value.Raw()
 }
 
-// withNumbers is an object of a form's texts, with those that are numbers as such.
+// withNumbers returns an object of a form's texts, with numbers parsed.
 func withNumbers(object jsonindex.Value) []byte {
 	members := map[string]json.RawMessage{}
 	for name, v := range object.Members() {
@@ -158,7 +157,7 @@ func withNumbers(object jsonindex.Value) []byte {
 		}
 	}
 	text, err := json.Marshal(members)
-	if err != nil { // what was JSON is JSON
+	if err != nil { // the input was parsed as JSON before
 		return object.Raw()
 	}
 	return text

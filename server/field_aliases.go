@@ -11,34 +11,33 @@ import (
 	"switchhook/scripts/suggest"
 )
 
-// fieldAliases are the names under which programs that were written for other services say
-// what a subscription is to be, by our own name for it. They are compared without regard
-// to case, "_" and "-". A name in ambiguousAliases means something else just as often: it counts
-// only where no other name says the same.
+// fieldAliases lists, by our name, the names that clients of other services use for the members of a
+// subscription. Names are compared without case, "_" and "-". A name in ambiguousAliases often has
+// another meaning: it counts only if no other name sets the same member.
 var fieldAliases = map[string][]string{
 	"target_url": {"target_url", "hook_url", "url", "webhook_url", "callback_url", "callback", "endpoint", "endpoint_url", "notification_url",
 		"destination", "uri", "address", "target", "sink"},
 	"event": {"event", "event_type", "event_name", "event_key", "topic", "trigger", "webhook_event",
 		"events", "event_types", "event_names", "topics", "triggers", "subscribed_events", "enabled_events", "filter_types",
 		"type", "types", "scope", "subscription_type", "hook"},
-	"active":     {"active", "is_active", "enabled", "status", "disabled"}, // disabled says the opposite
+	"active":     {"active", "is_active", "enabled", "status", "disabled"}, // disabled is inverted
 	"expires_at": {"expires_at"},
 	"expires_in": {"expires_in"},
 }
 
 var ambiguousAliases = []string{"type", "types", "scope", "subscriptiontype", "hook"}
 
-// wrappers are the members in which clients put a subscription, one level down.
+// wrappers are the members in which clients nest a subscription.
 var wrappers = []string{"subscription", "webhook", "hook", "data", "config"}
 
-// longestName keeps what is echoed short; a name may have any number of "_".
+// longestName bounds the echoed names; a name may have any number of "_".
 const longestName = 40
 
 func fold(name string) string { return separators.Replace(strings.ToLower(name)) }
 
 var separators = strings.NewReplacer("_", "", "-", "")
 
-// foldedNames is fieldAliases, turned round.
+// foldedNames is the inverse of fieldAliases.
 var foldedNames = func() map[string]string {
 	folded := map[string]string{}
 	for ours, names := range fieldAliases {
@@ -49,36 +48,36 @@ var foldedNames = func() map[string]string {
 	return folded
 }()
 
-// ownNames are the members of a subscription in our own words.
+// ownNames are the API's members of a subscription.
 var ownNames = fieldNames(&subscriptionInput{})
 
-// aliasedField is something that a body says of a subscription, under one of the names for it.
+// aliasedField is one request field together with the alias the client used for it.
 type aliasedField struct {
-	name  string // the client's
-	path  string // where it stands: "hook.target"
+	name  string // the client's name
+	path  string // its path in the body: "hook.target"
 	value jsonindex.Value
 }
 
-// aliasTranslation is a body in our own words.
+// aliasTranslation is a request body translated to the API's members.
 type aliasTranslation struct {
 	members []aliasedField            // by our names
-	groups  map[string][]aliasedField // what has several names, by fieldAliases' keys
-	names   map[string]string         // what the client calls our fields, for Subscription.Names
-	places  map[string]string         // where the client said what: our name → its path
+	groups  map[string][]aliasedField // members with several names, by the keys of fieldAliases
+	names   map[string]string         // the client's names, for Subscription.Names
+	places  map[string]string         // the API's name → its path in the body
 	form    bool                      // all values are texts
-	texts   map[string][]byte         // our members, as JSON
-	used    map[string]bool           // paths that are understood
-	flags   []aliasedField            // "push_events": true, which name an event each
-	client  clientChange              // what is not
-	stored  *engine.Subscription      // what is changed; nil where it is new
+	texts   map[string][]byte         // the API's members, as JSON
+	used    map[string]bool           // paths that were translated
+	flags   []aliasedField            // members such as "push_events": true, one per event
+	client  clientChange              // members that were not translated
+	stored  *engine.Subscription      // the subscription being changed; nil if it is new
 }
 
 func newTranslation(form bool, stored *engine.Subscription) *aliasTranslation {
 	return &aliasTranslation{groups: map[string][]aliasedField{}, names: map[string]string{}, places: map[string]string{}, form: form, texts: map[string][]byte{}, used: map[string]bool{}, stored: stored}
 }
 
-// translate reads an object that describes a subscription in whatever words. stored is the
-// subscription that is to be changed, nil where there is none.
+// translate translates an object that describes a subscription. stored is the subscription being changed,
+// or nil.
 func translate(root jsonindex.Value, form bool, stored *engine.Subscription) (*aliasTranslation, error) {
 	t := newTranslation(form, stored)
 	if err := t.read(root, ""); err != nil {
@@ -100,8 +99,8 @@ func translate(root jsonindex.Value, form bool, stored *engine.Subscription) (*a
 	return t, nil
 }
 
-// flagSuffix ends the names of members that say for one event type each whether it is
-// wanted: {"push_events": true, "tag_push_events": false}.
+// flagSuffix ends the names of members that select one event type each:
+// {"push_events": true, "tag_push_events": false}.
 const flagSuffix = "_events"
 
 func isFlag(name string, v jsonindex.Value, form bool) bool {
@@ -112,8 +111,8 @@ func isFlag(name string, v jsonindex.Value, form bool) bool {
 	return v.Kind() == jsonindex.True || v.Kind() == jsonindex.False || form && isWord
 }
 
-// readFlags makes the list of events of flags, where nothing else names events. Of a
-// subscription that is changed they add and take away.
+// readFlags builds the list of events from flags, if no other member names events. For an existing
+// subscription they add and remove events.
 func (t *aliasTranslation) readFlags() {
 	if len(t.flags) == 0 || t.texts["event"] != nil || t.texts["events"] != nil {
 		return
@@ -146,7 +145,7 @@ func (t *aliasTranslation) read(object jsonindex.Value, within string) error {
 		m := aliasedField{name, within + name, value}
 		folded := fold(name)
 		group := foldedNames[folded]
-		if slices.Contains(viewNames, name) { // shown, and sent back
+		if slices.Contains(viewNames, name) { // a member of responses, sent back
 			t.used[m.path] = true
 		}
 		if slices.Contains(ownNames, name) && group == "" {
@@ -160,7 +159,7 @@ func (t *aliasTranslation) read(object jsonindex.Value, within string) error {
 			continue
 		}
 		if slices.Contains(wrappers, folded) && group == "" {
-			continue // something else: no slip of the pen
+			continue // too different to be a misspelling
 		}
 		if folded == "disabled" {
 			m.value = negated(value)
@@ -181,8 +180,8 @@ func (t *aliasTranslation) read(object jsonindex.Value, within string) error {
 	return nil
 }
 
-// isEventObject tells whether {"hook": {…}} names an event and is no wrapper: it has a name
-// and none of the words for a target.
+// isEventObject reports whether {"hook": {…}} names an event and is not a wrapper: it has a name and none
+// of the aliases of a target.
 func isEventObject(folded string, value jsonindex.Value) bool {
 	if folded != "hook" || value.Get("name").Kind() != jsonindex.String {
 		return false
@@ -195,14 +194,13 @@ func isEventObject(folded string, value jsonindex.Value) bool {
 	return true
 }
 
-// isEventName tells whether a weak name's value can be meant as an event: {"type": 3} is
-// something else.
+// isEventName reports whether an ambiguous name's value can be an event: {"type": 3} is not.
 func isEventName(value jsonindex.Value) bool {
 	return value.Kind() == jsonindex.String || value.Kind() == jsonindex.Array || value.Get("name").Kind() == jsonindex.String
 }
 
-// resolveAlias settles what a group's names say. Two that differ contradict each other, unless
-// one of them is what is stored, sent back as it was shown beside the one that is changed.
+// resolveAlias selects the value of a group of aliases. Two that differ contradict each other, unless one
+// equals the stored value, sent back unchanged beside the changed one.
 func (t *aliasTranslation) resolveAlias(ours string) error {
 	group := t.groups[ours]
 	if strong := slices.DeleteFunc(slices.Clone(group), func(m aliasedField) bool { return slices.Contains(ambiguousAliases, fold(m.name)) }); len(strong) > 0 {
@@ -229,7 +227,7 @@ func (t *aliasTranslation) resolveAlias(ours string) error {
 			return invalidField(chosen.path, "and "+m.path+" name different "+plural[ours]+"; give one of them")
 		}
 		if chosen.name == ours {
-			chosen = m // the client's own word is the one to keep
+			chosen = m // echo the client's own name
 		}
 	}
 	field, text := ours, t.typed(aliasedField{ours, chosen.path, chosen.value})
@@ -238,7 +236,7 @@ func (t *aliasTranslation) resolveAlias(ours string) error {
 		if text = eventText(chosen.value); chosen.name == "events" || len(text) > 0 && text[0] == '[' {
 			field = "events"
 		}
-		if chosen.name == "event" { // a list under our own name stays there
+		if chosen.name == "event" { // a list under our own name stays in that member
 			field = "event"
 		}
 	case "active":
@@ -255,11 +253,11 @@ func (t *aliasTranslation) resolveAlias(ours string) error {
 	return nil
 }
 
-// plural says in a message what a group's names name.
+// plural returns the noun for a group's values in messages.
 var plural = map[string]string{"target_url": "targets", "event": "event types", "active": "states", "expires_at": "times", "expires_in": "times"}
 
-// decode reads the body in our own words into in; present holds the members it has. Errors
-// are in the client's.
+// decode decodes the translated body into in; present holds the members it has. Errors use the client's
+// names.
 func (t *aliasTranslation) decode(in *subscriptionInput) (present map[string]jsonindex.Value, err error) {
 	doc, err := jsonindex.Parse(t.object(), jsonindex.Limits{MaxDepth: jsonindex.DefaultMaxDepth + 1})
 	if err != nil {
@@ -271,7 +269,7 @@ func (t *aliasTranslation) decode(in *subscriptionInput) (present map[string]jso
 	return present, nil
 }
 
-// object is the body in our own words.
+// object returns the translated body.
 func (t *aliasTranslation) object() []byte {
 	text := []byte{'{'}
 	for i, name := range slices.Sorted(maps.Keys(t.texts)) {

@@ -16,8 +16,7 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
-// readJSONOrForm reads a body that may be JSON or application/x-www-form-urlencoded; form
-// tells which it was.
+// readJSONOrForm parses a body that may be JSON or application/x-www-form-urlencoded; form reports which.
 func readJSONOrForm(c *fiber.Ctx) (doc *jsonindex.Doc, form bool, err error) {
 	media, err := mediaType(c)
 	if err != nil {
@@ -34,7 +33,7 @@ func readJSONOrForm(c *fiber.Ctx) (doc *jsonindex.Doc, form bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	// curl -d says that it is a form whatever it is; no form begins like that.
+	// curl -d labels every body as a form; no form begins with these characters.
 	if bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte{'{'}) {
 		doc, err = jsonindex.Parse(body, jsonindex.Limits{NoDuplicates: true})
 		return doc, false, err
@@ -43,8 +42,8 @@ func readJSONOrForm(c *fiber.Ctx) (doc *jsonindex.Doc, form bool, err error) {
 	return doc, true, err
 }
 
-// readBodyOrQuery reads the parameters of the address as a form where there is no body, as
-// with many clients' DELETE.
+// readBodyOrQuery parses the query parameters as a form if there is no body, as with many clients'
+// DELETE.
 func readBodyOrQuery(c *fiber.Ctx) (*jsonindex.Doc, error) {
 	if len(c.BodyRaw()) == 0 {
 		return readForm(string(c.Context().QueryArgs().QueryString()))
@@ -65,10 +64,10 @@ func readForm(text string) (*jsonindex.Doc, error) {
 	return jsonindex.Parse(encoded, jsonindex.Limits{})
 }
 
-// indexed is a name such as "events[0]" or "hook[events][0]".
+// indexed matches a name such as "events[0]" or "hook[events][0]".
 var indexed = regexp.MustCompile(`^(.*?([^\[\]]+)\]?)\[([0-9]{1,3})\]$`)
 
-// joinIndexed makes "events[0]=…" and "events[1]=…" one list, as "events[]" is.
+// joinIndexed joins "events[0]=…" and "events[1]=…" to one list, as "events[]".
 func joinIndexed(values url.Values) error {
 	elements := map[string]map[int]string{}
 	for key, texts := range values {
@@ -95,9 +94,9 @@ func joinIndexed(values url.Values) error {
 	return nil
 }
 
-// formObject makes a form an object of texts: "hook[target]=…" stands for a member of a
-// member, "events[]=…" or "events[0]=…" for an element of a list. Several events may also come under one
-// name; every other name stands once.
+// formObject converts a form to an object of texts: "hook[target]=…" is a nested member, "events[]=…" or
+// "events[0]=…" an element of a list. Several events may share one name; every other name may occur
+// once.
 func formObject(body string) (map[string]any, error) {
 	values, err := url.ParseQuery(body)
 	if err != nil {

@@ -7,11 +7,10 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// checkFraming refuses a request that another HTTP implementation might take for a different
-// one: whose body's length is not given in exactly one way, or whose header fields are written
-// in a form that RFC 9112 forbids or that only some parsers accept. fasthttp is lenient with
-// several of them. Behind a proxy that reads them differently, the difference between the two
-// readings would be a request that the proxy has never seen (request smuggling).
+// checkFraming refuses a request that another HTTP implementation might parse differently: one whose body
+// length is not given in exactly one way, or whose header fields have a form that RFC 9112 forbids or
+// only some parsers accept. fasthttp is lenient with several of them. Behind a proxy that parses them
+// differently, the difference would be a request that the proxy has not seen (request smuggling).
 func checkFraming(ctx *fasthttp.RequestCtx) *Problem {
 	header := &ctx.Request.Header
 	if protocol := header.Protocol(); !bytes.HasPrefix(protocol, []byte("HTTP/1.")) {
@@ -30,7 +29,7 @@ func checkFraming(ctx *fasthttp.RequestCtx) *Problem {
 		}
 		colon := bytes.IndexByte(line, ':')
 		if colon < 1 || bytes.IndexByte(line[:colon], ' ') >= 0 || bytes.IndexByte(line[:colon], '\t') >= 0 {
-			// A line that begins with a space is the continuation of the one before (obs-fold).
+			// A line that begins with a space continues the previous one (obs-fold).
 			return newProblem(fiber.StatusBadRequest, "a header is folded over several lines, or has white space in its name or before its colon; write each as \"Name: value\" on one line")
 		}
 		name, value := line[:colon], bytes.Trim(line[colon+1:], " \t")
@@ -60,13 +59,13 @@ func checkFraming(ctx *fasthttp.RequestCtx) *Problem {
 	return nil
 }
 
-// fieldCount is the user value of a request with a chunked body that holds how many header
-// fields came before the body. fasthttp adds those that come behind it to the same list,
-// where a proxy that removes or sets a header, such as a key, has not looked.
+// fieldCount is the key of a user value: the number of header fields before a chunked body. fasthttp
+// appends those after the body (trailers) to the same list, and a proxy that removes or sets a
+// header, such as a key, has not seen them.
 type fieldCount struct{}
 
-// countFields counts a request's header fields, except those that fasthttp itself changes
-// while it reads the body.
+// countFields counts a request's header fields, except those that fasthttp changes while it reads the
+// body.
 func countFields(header *fasthttp.RequestHeader) (n int) {
 	for name := range header.All() {
 		if !bytes.EqualFold(name, []byte(fiber.HeaderContentLength)) && !bytes.EqualFold(name, []byte(fiber.HeaderTransferEncoding)) {
