@@ -8,15 +8,24 @@ import (
 	"switchhook/engine/snowflake"
 )
 
-// debounceLowWater is how many windows there are at least, while more events lie in the store.
+// debounceLowWater is the number of open windows below which more events are read from the store.
 const debounceLowWater = Capacity / 2
 
-// clockTolerance is how long a window stays open whose time was over when it was read from the
-// store: newer events may come from there.
+// clockTolerance is how long a window stays open whose time was over when its event was read from
+// the store: newer events of its key may follow from there.
 const clockTolerance = time.Second
 
-// debouncer holds the newest event of each key until its time has come. What is older is
-// given back, as superseded.
+// debouncer holds the newest event of each key until its window closes. Older events are returned
+// as superseded.
+//
+//	state of a window   fields             what ends it
+//	open                en.Event != 0      Pop after at; a newer event replaces en
+//	in flight           inFlight > 0       Completed
+//	waiting for retry   failed.Event != 0  EnqueueDue; a newer event supersedes failed
+//	ended               nothing of these   removeClosed deletes it
+//
+// An open window may also have a delivery in flight or waiting for its retry. An attempt
+// that fails after a newer event came is not retried but superseded.
 type debouncer struct {
 	storeTail
 	within  time.Duration
@@ -25,97 +34,101 @@ type debouncer struct {
 	manual  manualRetries
 	failed  int
 	clock   func() time.Time
-	last    time.Time // seen on clock
+	last    time.Time // the last reading of clock
 }
 
-// debounceWindow is what is known of one key.
+// debounceWindow is the state of one key.
 type debounceWindow struct {
-	group    uint64
-	newest   snowflake.ID // the newest event that came
-	en       Entry        // waits; its event is 0 where none does
-	at       time.Time
-	place    int // in windows.closing
-	inFlight int
-	failed   Entry // waits for its retry; its event is 0 where none does
+	group     uint64
+	newest    snowflake.ID // the newest event seen
+	en        Entry        // the delivery that waits for the window to close; Event 0: none
+	at        time.Time    // when the window closes
+	heapIndex int          // in debouncer.closing
+	inFlight  int
+	failed    Entry // the delivery that waits for its retry; Event 0: none
 }
 
-// NewDebouncer makes windows that stay open for a time.
+// NewDebouncer returns an OrderedQueue that keeps the window of each key open for within.
 func NewDebouncer(within time.Duration, now func() time.Time) OrderedQueue {
 	return &debouncer{within: within, clock: now, groups: map[uint64]*debounceWindow{}}
 }
 
-// now is the time. Where the clock has been set back, the windows that are open close so much
-// earlier.
-func (l *debouncer) now() time.Time {
-	now := l.clock()
-	if back := l.last.Sub(now); back > 0 {
-		for _, w := range l.closing { // whose order stays
+// now returns the time of the clock. If the clock was set back, it moves the close of all open
+// windows back by the same amount.
+func (d *debouncer) now() time.Time {
+	now := d.clock()
+	if back := d.last.Sub(now); back > 0 {
+		for _, w := range d.closing { // the order of the heap does not change
 			w.at = w.at.Add(-back)
 		}
 	}
-	l.last = now
+	d.last = now
 	return now
 }
 
-func (l *debouncer) Len() int { return len(l.closing) + l.failed + l.manual.waiting.Len() }
+// Len implements OrderedQueue.
+func (d *debouncer) Len() int { return len(d.closing) + d.failed + d.manual.waiting.Len() }
 
-func (l *debouncer) All() []Entry {
-	list := slices.Clone(l.manual.waiting.All())
-	for _, w := range l.closing {
+// All implements OrderedQueue.
+func (d *debouncer) All() []Entry {
+	list := slices.Clone(d.manual.waiting.All())
+	for _, w := range d.closing {
 		list = append(list, w.en)
 	}
 	return list
 }
 
-func (l *debouncer) Open() (n int, oldest snowflake.ID) {
-	n, oldest = l.manual.open()
-	for _, w := range l.closing {
+// Open implements OrderedQueue.
+func (d *debouncer) Open() (n int, oldest snowflake.ID) {
+	n, oldest = d.manual.open()
+	for _, w := range d.closing {
 		oldest = min(oldest, w.en.Event)
 	}
-	return len(l.closing) + n, oldest
+	return len(d.closing) + n, oldest
 }
 
-func (l *debouncer) full() bool { return len(l.closing) >= Capacity || len(l.groups) >= maxGroups }
+func (d *debouncer) full() bool { return len(d.closing) >= Capacity || len(d.groups) >= maxGroups }
 
-// Enqueue queues a fresh delivery; stored says that it is to wait in the store instead.
-func (l *debouncer) Enqueue(en Entry, crowded bool) (stored bool, list []Displaced) {
-	w := l.groups[en.Group]
+// Enqueue adds a new delivery. If stored is true it was not added and must wait in the store.
+func (d *debouncer) Enqueue(en Entry, crowded bool) (stored bool, list []Displaced) {
+	w := d.groups[en.Group]
 	switch {
-	case l.hides(en.Event):
-		// It begins a window when it is read. What it supersedes need not wait for that.
+	case d.hides(en.Event):
+		// It opens a window when it is read; the older event is superseded at once.
 		if w == nil || en.Event < w.newest {
 			break
 		}
 		w.newest = en.Event
 		if w.en.Event != 0 {
-			list = append(list, Displaced{Entry: l.remove(w), SupersededBy: en.Event})
-			l.removeClosed(w)
+			list = append(list, Displaced{Entry: d.remove(w), SupersededBy: en.Event})
+			d.removeClosed(w)
 		}
-	case w == nil && (crowded || l.full()):
-		l.MarkInStore(en.Event)
+	case w == nil && (crowded || d.full()):
+		d.MarkInStore(en.Event)
 	default:
-		return false, l.insert(en, l.now().Add(l.within))
+		return false, d.insert(en, d.now().Add(d.within))
 	}
-	l.SpillStarted(en.Event)
+	d.SpillStarted(en.Event)
 	return true, list
 }
 
-// insert lets an event into its window, which closes at a time if it is not open yet.
-func (l *debouncer) insert(en Entry, closes time.Time) (list []Displaced) {
-	w := l.groups[en.Group]
+// insert puts an event into the window of its key. A window that is not open opens and closes at
+// closes.
+func (d *debouncer) insert(en Entry, closes time.Time) (list []Displaced) {
+	w := d.groups[en.Group]
 	if w == nil {
 		w = &debounceWindow{group: en.Group}
-		l.groups[en.Group] = w
+		d.groups[en.Group] = w
 	}
 	if en.Event < w.newest {
-		l.removeClosed(w)
+		d.removeClosed(w)
 		return []Displaced{{Entry: en, SupersededBy: w.newest}}
 	}
 	w.newest = en.Event
 	if w.failed.Event != 0 && w.failed.Event != en.Event {
 		list = append(list, Displaced{Entry: w.failed, SupersededBy: en.Event})
 		w.failed = Entry{}
-		l.failed--
+		d.failed--
 	}
 	if w.en.Event != 0 {
 		if w.en.Event == en.Event {
@@ -126,137 +139,139 @@ func (l *debouncer) insert(en Entry, closes time.Time) (list []Displaced) {
 		return list
 	}
 	w.en, w.at = en, closes
-	heap.Push(&l.closing, w)
+	heap.Push(&d.closing, w)
 	return list
 }
 
-// remove takes what waits out of a window.
-func (l *debouncer) remove(w *debounceWindow) Entry {
+// remove removes and returns the delivery of an open window.
+func (d *debouncer) remove(w *debounceWindow) Entry {
 	en := w.en
-	heap.Remove(&l.closing, w.place)
+	heap.Remove(&d.closing, w.heapIndex)
 	w.en = Entry{}
 	return en
 }
 
-// removeClosed forgets a window of which nothing is left.
-func (l *debouncer) removeClosed(w *debounceWindow) {
+// removeClosed deletes a window that has ended.
+func (d *debouncer) removeClosed(w *debounceWindow) {
 	if w.en.Event == 0 && w.failed.Event == 0 && w.inFlight == 0 {
-		delete(l.groups, w.group)
+		delete(d.groups, w.group)
 	}
 }
 
-// EnqueueDue queues a delivery whose retry is due; its row says so.
-func (l *debouncer) EnqueueDue(en Entry) []Displaced {
-	if l.manual.inFlight[en.Event] {
-		l.manual.add(en)
+// EnqueueDue adds a delivery whose retry is due and whose row is pending.
+func (d *debouncer) EnqueueDue(en Entry) []Displaced {
+	if d.manual.inFlight[en.Event] {
+		d.manual.add(en)
 		return nil
 	}
-	l.recordChange(en.Event, retryDue)
-	w := l.groups[en.Group]
+	d.recordChange(en.Event, retryDue)
+	w := d.groups[en.Group]
 	if w != nil && w.failed.Event == en.Event {
 		w.failed = Entry{}
-		l.failed--
-	} else if l.hides(en.Event) {
+		d.failed--
+	} else if d.hides(en.Event) {
 		return nil
 	}
-	return l.insert(en, l.now())
+	return d.insert(en, d.now())
 }
 
-// EnqueueManual queues a delivery that a user wants attempted again.
-func (l *debouncer) EnqueueManual(en Entry) []Displaced {
-	if l.manual.waiting.Len() >= Capacity {
-		l.MarkInStore(en.Event)
+// EnqueueManual adds a delivery that a user retries.
+func (d *debouncer) EnqueueManual(en Entry) []Displaced {
+	if d.manual.waiting.Len() >= Capacity {
+		d.MarkInStore(en.Event)
 		return nil
 	}
-	if w := l.groups[en.Group]; w != nil {
+	if w := d.groups[en.Group]; w != nil {
 		switch en.Event {
-		case w.en.Event: // it waits already
+		case w.en.Event: // already waiting
 			return nil
 		case w.failed.Event:
 			w.failed = Entry{}
-			l.failed--
+			d.failed--
 		}
 	}
-	l.manual.add(en)
+	d.manual.add(en)
 	return nil
 }
 
-// Ready tells whether something may go now, and else when, if that is known.
-func (l *debouncer) Ready(time.Time, BatchLimit) (ready bool, at time.Time) {
-	now := l.now()
-	if l.manual.waiting.Len() > 0 {
+// Ready reports whether Pop may be called now, and otherwise when, if that is known.
+func (d *debouncer) Ready(time.Time, BatchLimit) (ready bool, at time.Time) {
+	now := d.now()
+	if d.manual.waiting.Len() > 0 {
 		return true, at
 	}
-	if len(l.closing) == 0 {
+	if len(d.closing) == 0 {
 		return false, at
 	}
-	return !l.closing[0].at.After(now), l.closing[0].at
+	return !d.closing[0].at.After(now), d.closing[0].at
 }
 
-func (l *debouncer) Pop(int) Batch {
-	if l.manual.waiting.Len() > 0 {
-		return Batch{First: l.manual.waiting.Pop()}
+// Pop removes and returns the delivery of the window that closed first.
+func (d *debouncer) Pop(int) Batch {
+	if d.manual.waiting.Len() > 0 {
+		return Batch{First: d.manual.waiting.Pop()}
 	}
-	w := l.closing[0]
+	w := d.closing[0]
 	w.inFlight++
-	return Batch{First: l.remove(w)}
+	return Batch{First: d.remove(w)}
 }
 
-// Completed takes note of what became of a delivery. What failed, or goes back, and has been
-// superseded is given back.
-func (l *debouncer) Completed(p *Batch, became func(int) Disposition) []Displaced {
+// Completed records the disposition of a popped delivery. One that failed or was not attempted,
+// and has been superseded meanwhile, is returned.
+func (d *debouncer) Completed(p *Batch, became func(int) Disposition) []Displaced {
 	en, state := p.First, became(0)
-	if l.manual.completed(en, state) {
+	if d.manual.completed(en, state) {
 		return nil
 	}
-	w := l.groups[en.Group]
+	w := d.groups[en.Group]
 	if w == nil {
 		return nil
 	}
 	w.inFlight--
-	defer l.removeClosed(w)
+	defer d.removeClosed(w)
 	switch {
 	case state == Finished:
 	case w.newest > en.Event:
 		return []Displaced{{Entry: en, SupersededBy: w.newest}}
 	case state == Failed:
 		w.failed = en.waitsForRetry()
-		l.failed++
+		d.failed++
 	case w.en.Event == 0:
-		w.en, w.at = en, l.now()
-		heap.Push(&l.closing, w)
+		w.en, w.at = en, d.now()
+		heap.Push(&d.closing, w)
 	}
 	return nil
 }
 
-// Remove takes out what is chosen of what waits.
-func (l *debouncer) Remove(chosen func(*Entry) bool) (out []Entry) {
-	for _, w := range slices.Clone(l.closing) {
+// Remove removes and returns the chosen deliveries; those that wait for a retry stay.
+func (d *debouncer) Remove(chosen func(*Entry) bool) (out []Entry) {
+	for _, w := range slices.Clone(d.closing) {
 		if chosen(&w.en) {
-			out = append(out, l.remove(w))
-			l.removeClosed(w)
+			out = append(out, d.remove(w))
+			d.removeClosed(w)
 		}
 	}
 	return out
 }
 
-// NextFetch tells from where the store is to be read, if it is.
-func (l *debouncer) NextFetch() (from snowflake.ID, ok bool) {
-	return l.tailStart, l.tail && len(l.closing) < debounceLowWater && !l.full() && l.readable(l.tailStart)
+// NextFetch returns the event id to read the store from; ok is false if no read is needed or none
+// is allowed now.
+func (d *debouncer) NextFetch() (from snowflake.ID, ok bool) {
+	return d.tailStart, d.tail && len(d.closing) < debounceLowWater && !d.full() && d.readable(d.tailStart)
 }
 
-// FetchCompleted queues what was read, as far as there is room; known are the events whose
-// outcome is not on disk.
-func (l *debouncer) FetchCompleted(rows []Entry, all bool, known map[snowflake.ID]bool) (list []Displaced) {
-	rows, through, ended := l.isValid(rows, all)
-	now := l.now()
+// FetchCompleted queues the rows of a read as far as there is room. known are the events whose
+// outcome is not on disk yet.
+func (d *debouncer) FetchCompleted(rows []Entry, all bool, known map[snowflake.ID]bool) (list []Displaced) {
+	rows, through, ended := d.endRead(rows, all)
+	now := d.now()
 	for i, en := range rows {
-		w := l.groups[en.Group]
-		if l.isSuperseded(&en, w, known) {
+		w := d.groups[en.Group]
+		if d.isRedundant(&en, w, known) {
 			en.Release()
 			continue
 		}
-		if w == nil && l.full() {
+		if w == nil && d.full() {
 			through, ended = en.Event-1, false
 			for _, en := range rows[i:] {
 				en.Release()
@@ -266,16 +281,16 @@ func (l *debouncer) FetchCompleted(rows []Entry, all bool, known map[snowflake.I
 		if !en.Failed {
 			if w != nil && w.failed.Event == en.Event { // its retry became due while the settings changed
 				w.failed = Entry{}
-				l.failed--
+				d.failed--
 			}
-			closes := en.Event.Time().Add(l.within)
-			if settled := now.Add(min(l.within, clockTolerance)); closes.Before(settled) {
+			closes := en.Event.Time().Add(d.within)
+			if settled := now.Add(min(d.within, clockTolerance)); closes.Before(settled) {
 				closes = settled
 			}
-			if last := now.Add(l.within); closes.After(last) {
+			if last := now.Add(d.within); closes.After(last) {
 				closes = last
 			}
-			list = append(list, l.insert(en, closes)...)
+			list = append(list, d.insert(en, closes)...)
 			continue
 		}
 		en.Release()
@@ -283,27 +298,29 @@ func (l *debouncer) FetchCompleted(rows []Entry, all bool, known map[snowflake.I
 		switch {
 		case w == nil:
 			w = &debounceWindow{group: en.Group, newest: en.Event, failed: en}
-			l.groups[en.Group] = w
-			l.failed++
+			d.groups[en.Group] = w
+			d.failed++
 		case w.newest > en.Event:
 			list = append(list, Displaced{Entry: en, SupersededBy: w.newest})
-		default: // it failed before what is older could be dropped
-			list = append(list, l.insert(en, now)...)
-			l.remove(w)
+		default: // it failed before the older event could be dropped
+			list = append(list, d.insert(en, now)...)
+			d.remove(w)
 			w.failed = en
-			l.failed++
+			d.failed++
 		}
 	}
-	l.read(through, ended)
+	d.shrinkTail(through, ended)
 	return list
 }
 
-func (l *debouncer) isSuperseded(en *Entry, w *debounceWindow, known map[snowflake.ID]bool) bool {
-	return l.isStale(en, known) || l.manual.inFlight[en.Event] || !l.hides(en.Event) ||
+// isRedundant reports whether a row needs no window: it is out of date, or its delivery is in
+// memory already.
+func (d *debouncer) isRedundant(en *Entry, w *debounceWindow, known map[snowflake.ID]bool) bool {
+	return d.isStale(en, known) || d.manual.inFlight[en.Event] || !d.hides(en.Event) ||
 		w != nil && (w.en.Event == en.Event || w.failed.Event == en.Event && en.Failed)
 }
 
-// closingFirst is a heap of windows, the one that closes first on top.
+// closingFirst is a heap of open windows; the one that closes first is on top.
 type closingFirst []*debounceWindow
 
 // Len implements heap.Interface.
@@ -315,13 +332,13 @@ func (d closingFirst) Less(i, j int) bool { return d[i].at.Before(d[j].at) }
 // Swap implements heap.Interface.
 func (d closingFirst) Swap(i, j int) {
 	d[i], d[j] = d[j], d[i]
-	d[i].place, d[j].place = i, j
+	d[i].heapIndex, d[j].heapIndex = i, j
 }
 
 // Push implements heap.Interface.
 func (d *closingFirst) Push(x any) {
 	w := x.(*debounceWindow)
-	w.place = len(*d)
+	w.heapIndex = len(*d)
 	*d = append(*d, w)
 }
 

@@ -10,79 +10,79 @@ import (
 // Entry is a delivery that waits in memory.
 type Entry struct {
 	Event       snowflake.ID
-	Attempts    int              // made before
-	RequestedAt time.Time        // when a user had it attempted again; zero: never
-	Payload     Payload          // its event; nil: that is to be read from the store
-	Tracked     *watermark.Event // nil: the delivery has a row already
-	Slot        int              // of the subscription in Fresh.Targets
-	Group       uint64           // in which it stands: lines that sort keep groups apart
-	SpecHash    uint64           // of the settings that Group follows; 0: it has no group
+	Attempts    int              // attempts made so far
+	RequestedAt time.Time        // when a user last asked for a retry; zero: never
+	Payload     Payload          // the event in memory; nil: it must be read from the store
+	Tracked     *watermark.Event // nil: the delivery already has a row
+	Slot        int              // index of the subscription in Tracked.Targets
+	Group       uint64           // ordering or debounce group
+	SpecHash    uint64           // hash of the grouping settings that gave Group; 0: no group
 	Failed      bool             // waits for its retry
 }
 
-// Payload keeps an event in memory for its deliveries.
+// Payload is an event in memory that several deliveries share.
 type Payload interface {
-	// Release says that one of them needs it no more.
+	// Release drops the reference of one delivery.
 	Release()
 }
 
-// Release says that the delivery needs its event in memory no more.
+// Release drops the delivery's reference to its event in memory.
 func (en *Entry) Release() {
 	if en.Payload != nil {
 		en.Payload.Release()
 	}
 }
 
-// waitsForRetry is the delivery after an attempt that failed.
+// waitsForRetry returns the entry as it is after a failed attempt.
 func (en Entry) waitsForRetry() Entry {
 	en.Attempts++
 	en.Payload, en.Tracked, en.Failed = nil, nil, true
 	return en
 }
 
-// Displaced is a delivery that a line could not keep: it is to wait in the store, or to be
-// dropped because a newer event took its place.
+// Displaced is a delivery that the queue removed from memory: it must wait in the store, or is
+// dropped because a newer event supersedes it.
 type Displaced struct {
 	Entry        Entry
-	SupersededBy snowflake.ID // the newer event; 0: it is to wait in the store
+	SupersededBy snowflake.ID // the newer event; 0: the delivery must wait in the store
 }
 
-// Disposition is what became of a delivery that was taken from a line.
+// Disposition is the result of a delivery that was popped from a queue.
 type Disposition int
 
-// The fates.
+// The dispositions.
 const (
-	Finished     Disposition = iota // nothing more is to be done
-	Failed                          // it is to be tried again later, by its row
-	NotAttempted                    // it was not attempted
+	Finished     Disposition = iota // no further attempt: succeeded, dead or dropped
+	Failed                          // its row says when the retry is due
+	NotAttempted                    // it goes back to the queue
 )
 
-// Batch is what goes in one attempt: one delivery, or several in one POST. The first
-// stands by itself, so that the usual parcel needs no memory of its own.
+// Batch holds the deliveries of one attempt: one, or several in one POST. The first has a field
+// of its own, so that a batch of one needs no allocation.
 type Batch struct {
 	First Entry
 	Rest  []Entry
-	Queue OrderedQueue // that it was taken from; nil: from a line that does not sort
+	Queue OrderedQueue // the ordered queue it was popped from; nil: a plain FIFO
 
-	ResumedAt time.Time // when the subscription was last switched on again
+	ResumedAt time.Time // when the subscription was last reactivated
 }
 
-// add puts in the n-th delivery.
-func (p *Batch) add(n int, en Entry) {
+// add sets the n-th delivery, counted from 0.
+func (b *Batch) add(n int, en Entry) {
 	if n == 0 {
-		p.First = en
+		b.First = en
 	} else {
-		p.Rest = append(p.Rest, en)
+		b.Rest = append(b.Rest, en)
 	}
 }
 
-// Len is how many deliveries the parcel holds.
-func (p *Batch) Len() int { return 1 + len(p.Rest) }
+// Len returns the number of deliveries in the batch.
+func (b *Batch) Len() int { return 1 + len(b.Rest) }
 
-// At gives the i-th delivery of the parcel.
-func (p *Batch) At(i int) *Entry {
+// At returns the i-th delivery of the batch.
+func (b *Batch) At(i int) *Entry {
 	if i == 0 {
-		return &p.First
+		return &b.First
 	}
-	return &p.Rest[i-1]
+	return &b.Rest[i-1]
 }

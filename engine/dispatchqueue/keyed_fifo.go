@@ -10,58 +10,67 @@ import (
 )
 
 const (
-	// GroupCapacity is how many deliveries of one key wait in memory where there may be many
-	// keys, so that a busy one leaves room for the others.
+	// GroupCapacity is the number of deliveries of one ordering key that wait in memory, so that a
+	// busy key leaves room for the others.
 	GroupCapacity = 100
-	// maxGroups is how many keys of a subscription, and how many deliveries that failed,
-	// are kept in mind. Beyond it no new key is begun until one is through.
+	// maxGroups limits the groups of a subscription in memory, and its deliveries that wait for a
+	// retry. At the limit no new group starts until one has ended.
 	maxGroups = 10_000
 )
 
-// keyedFIFO keeps the deliveries of a subscription in the order of their events, within each
-// group: all of them, or those of one key.
+// keyedFIFO attempts the deliveries of each group in the order of their events. A group is the
+// whole subscription, or the deliveries of one ordering key.
 //
-// A lane whose first delivery waits for its retry is blocked. It keeps that delivery, and
-// leaves the others in the store: so it takes no room from the lanes that go on. For each
-// lane that was left behind there, the first of its events is remembered (lane.left); where
-// there is no room for a lane at all, everything from an event on is (beyond.horizon). All
-// else that waits is in memory, which is what order depends on.
+//	state of a group  fields                                  what ends it
+//	runnable          inFlight == 0, entries[0] not Failed    Pop
+//	in flight         inFlight > 0                            Completed
+//	blocked           inFlight == 0, entries[0].Failed        EnqueueDue (its retry is due)
+//	partly in store   firstInStore != 0                       FetchCompleted
+//	ended             nothing of the above                    updateRunnable deletes it
+//
+// "Partly in store" may hold beside any of the others. A blocked group keeps only the delivery that
+// waits for its retry and leaves the later ones in the store, so that it takes no memory from
+// other groups. keyGroup.firstInStore is the first event that a group left in the store;
+// if there is no room for a group at all, everything from storeTail.tailStart on is in the store.
+// Every other waiting delivery is in memory: the order depends on this invariant.
 type keyedFIFO struct {
 	storeTail
 	groups     map[uint64]*keyGroup
-	runnable   fifo.Queue[*keyGroup] // lanes that may go, in turn; a lane in it may have changed since
+	runnable   fifo.Queue[*keyGroup] // round robin; first skips groups that are no longer runnable
 	needsFetch map[*keyGroup]struct{}
 	manual     manualRetries
 
-	waiting int // deliveries in lanes that wait for their turn
-	failed  int // and those that wait for their retry
-	room    int // of a lane
+	waiting int // entries of all groups that are not Failed
+	failed  int // entries of all groups that are Failed
+	room    int // capacity of a group
 	queued  func(snowflake.ID) bool
 }
 
-// keyGroup is what waits of one group.
+// keyGroup holds the deliveries of one group.
 type keyGroup struct {
 	group        uint64
-	entries      []Entry // by event
+	entries      []Entry // ascending by event
 	inFlight     int
-	firstInStore snowflake.ID // the first event that was left in the store; 0: none was
-	readMark     snowflake.ID // the read that left it there began here, see Fetched
-	listed       bool
-	readAgain    bool // what flies has failed before
+	firstInStore snowflake.ID // the first event that was left in the store; 0: none
+	readMark     snowflake.ID // start of the read that set firstInStore, see FetchCompleted
+	listed       bool         // is in keyedFIFO.runnable
+	inRetry      bool         // the delivery in flight has failed before
 }
 
-// NewKeyedFIFO makes lanes with room for so many deliveries each: Room for one group, GroupCapacity
-// for many. queued tells whether all events up to one have been queued.
+// NewKeyedFIFO returns an OrderedQueue whose groups hold at most room deliveries each: Capacity if
+// there is one group, GroupCapacity if there are many. queued reports whether all events up to
+// one have been queued.
 func NewKeyedFIFO(room int, queued func(snowflake.ID) bool) OrderedQueue {
 	return &keyedFIFO{groups: map[uint64]*keyGroup{}, needsFetch: map[*keyGroup]struct{}{}, room: room, queued: queued}
 }
 
-func (l *keyedFIFO) Len() int { return l.waiting + l.failed + l.manual.waiting.Len() }
+// Len implements OrderedQueue.
+func (q *keyedFIFO) Len() int { return q.waiting + q.failed + q.manual.waiting.Len() }
 
-// All lists what waits in memory, but for what has a row that says so.
-func (l *keyedFIFO) All() []Entry {
-	list := slices.Clone(l.manual.waiting.All())
-	for _, g := range l.groups {
+// All implements OrderedQueue.
+func (q *keyedFIFO) All() []Entry {
+	list := slices.Clone(q.manual.waiting.All())
+	for _, g := range q.groups {
 		for _, en := range g.entries {
 			if !en.Failed {
 				list = append(list, en)
@@ -71,9 +80,10 @@ func (l *keyedFIFO) All() []Entry {
 	return list
 }
 
-func (l *keyedFIFO) Open() (n int, oldest snowflake.ID) {
-	n, oldest = l.manual.open()
-	for _, g := range l.groups {
+// Open implements OrderedQueue.
+func (q *keyedFIFO) Open() (n int, oldest snowflake.ID) {
+	n, oldest = q.manual.open()
+	for _, g := range q.groups {
 		for i := range g.entries {
 			if !g.entries[i].Failed {
 				oldest = min(oldest, g.entries[i].Event)
@@ -81,137 +91,140 @@ func (l *keyedFIFO) Open() (n int, oldest snowflake.ID) {
 			}
 		}
 	}
-	return l.waiting + n, oldest
+	return q.waiting + n, oldest
 }
 
-// full tells whether there is no room for another lane.
-func (l *keyedFIFO) full() bool {
-	return l.waiting >= Capacity || l.failed >= maxGroups || len(l.groups) >= maxGroups
+// full reports whether there is no room for another group.
+func (q *keyedFIFO) full() bool {
+	return q.waiting >= Capacity || q.failed >= maxGroups || len(q.groups) >= maxGroups
 }
 
-// blocked tells whether the lane waits for a retry.
+// blocked reports whether the group waits for a retry.
 func (g *keyGroup) blocked() bool {
 	return g.inFlight == 0 && len(g.entries) > 0 && g.entries[0].Failed
 }
 
-// find gives the place of an event in the lane.
+// find returns the index of an event in g.entries, or where it would be inserted.
 func (g *keyGroup) find(event snowflake.ID) (int, bool) {
 	i := sort.Search(len(g.entries), func(i int) bool { return g.entries[i].Event >= event })
 	return i, i < len(g.entries) && g.entries[i].Event == event
 }
 
-// markInStore has the lane's events from one on looked up in the store.
+// markInStore records that the group's deliveries from event on are in the store.
 func (g *keyGroup) markInStore(event snowflake.ID) {
 	if g.firstInStore == 0 || event < g.firstInStore {
 		g.firstInStore = event
 	}
 }
 
-func (l *keyedFIFO) group(group uint64) *keyGroup {
-	g := l.groups[group]
+// group returns a group, which it makes if there is none.
+func (q *keyedFIFO) group(group uint64) *keyGroup {
+	g := q.groups[group]
 	if g == nil {
 		g = &keyGroup{group: group}
-		l.groups[group] = g
+		q.groups[group] = g
 	}
 	return g
 }
 
-func (l *keyedFIFO) insert(g *keyGroup, en Entry) {
+// insert adds a delivery to its group unless it is there already.
+func (q *keyedFIFO) insert(g *keyGroup, en Entry) {
 	i, found := g.find(en.Event)
 	if found {
 		return
 	}
 	g.entries = slices.Insert(g.entries, i, en)
 	if en.Failed {
-		l.failed++
+		q.failed++
 	} else {
-		l.waiting++
+		q.waiting++
 	}
 }
 
-// Enqueue queues a fresh delivery; stored says that it is to wait in the store instead.
-func (l *keyedFIFO) Enqueue(en Entry, crowded bool) (stored bool, aside []Displaced) {
-	g := l.groups[en.Group]
+// Enqueue adds a new delivery. It must wait in the store (stored) if an earlier one of its group
+// may be there, if its group is blocked, or if memory is full.
+func (q *keyedFIFO) Enqueue(en Entry, crowded bool) (stored bool, list []Displaced) {
+	g := q.groups[en.Group]
 	known := g != nil && (len(g.entries) > 0 || g.inFlight > 0)
 	switch {
-	case l.hides(en.Event):
+	case q.hides(en.Event):
 	case g != nil && g.firstInStore != 0 && en.Event >= g.firstInStore:
 	case g != nil && g.blocked() && en.Event > g.entries[0].Event:
 		g.markInStore(en.Event)
-	case known && len(g.entries) > 0 && en.Event < g.entries[len(g.entries)-1].Event: // a late one, of few
-		l.insert(g, en)
-		return false, l.updateRunnable(g)
-	case known && (len(g.entries) >= l.room || l.waiting >= Capacity || crowded):
+	case known && len(g.entries) > 0 && en.Event < g.entries[len(g.entries)-1].Event: // an earlier event that comes late; this is rare
+		q.insert(g, en)
+		return false, q.updateRunnable(g)
+	case known && (len(g.entries) >= q.room || q.waiting >= Capacity || crowded):
 		g.markInStore(en.Event)
-	case !known && (l.full() || crowded):
-		l.MarkInStore(en.Event)
+	case !known && (q.full() || crowded):
+		q.MarkInStore(en.Event)
 	default:
-		g = l.group(en.Group)
-		l.insert(g, en)
-		return false, l.updateRunnable(g)
+		g = q.group(en.Group)
+		q.insert(g, en)
+		return false, q.updateRunnable(g)
 	}
-	l.SpillStarted(en.Event)
+	q.SpillStarted(en.Event)
 	return true, nil
 }
 
-// EnqueueDue queues a delivery whose retry is due; its row says so.
-func (l *keyedFIFO) EnqueueDue(en Entry) []Displaced {
-	if l.manual.inFlight[en.Event] {
-		l.manual.add(en)
+// EnqueueDue adds a delivery whose retry is due and whose row is pending.
+func (q *keyedFIFO) EnqueueDue(en Entry) []Displaced {
+	if q.manual.inFlight[en.Event] {
+		q.manual.add(en)
 		return nil
 	}
-	l.recordChange(en.Event, retryDue)
-	g := l.groups[en.Group]
-	if g != nil && l.makeRunnable(g, en) {
-		return l.updateRunnable(g)
+	q.recordChange(en.Event, retryDue)
+	g := q.groups[en.Group]
+	if g != nil && q.makeRunnable(g, en) {
+		return q.updateRunnable(g)
 	}
-	if l.hides(en.Event) || g != nil && g.firstInStore != 0 && en.Event >= g.firstInStore {
+	if q.hides(en.Event) || g != nil && g.firstInStore != 0 && en.Event >= g.firstInStore {
 		return nil
 	}
-	g = l.group(en.Group) // nobody knew of it: the settings were others when it failed
-	l.insert(g, en)
-	return l.updateRunnable(g)
+	g = q.group(en.Group) // unknown here: it failed under other settings
+	q.insert(g, en)
+	return q.updateRunnable(g)
 }
 
-// makeRunnable ends a delivery's wait for its retry; it tells whether the delivery is in the lane.
-func (l *keyedFIFO) makeRunnable(g *keyGroup, en Entry) bool {
+// makeRunnable replaces the failed entry of en.Event by en, and reports whether it was found.
+func (q *keyedFIFO) makeRunnable(g *keyGroup, en Entry) bool {
 	i, found := g.find(en.Event)
 	if found && g.entries[i].Failed {
 		g.entries[i] = en
-		l.failed--
-		l.waiting++
+		q.failed--
+		q.waiting++
 	}
 	return found
 }
 
-// EnqueueManual queues a delivery that a user wants attempted again.
-func (l *keyedFIFO) EnqueueManual(en Entry) []Displaced {
-	if g := l.groups[en.Group]; g != nil {
+// EnqueueManual adds a delivery that a user retries.
+func (q *keyedFIFO) EnqueueManual(en Entry) []Displaced {
+	if g := q.groups[en.Group]; g != nil {
 		if _, found := g.find(en.Event); found {
-			return l.EnqueueDue(en)
+			return q.EnqueueDue(en)
 		}
 	}
-	if l.manual.waiting.Len() >= Capacity {
-		l.MarkInStore(en.Event)
+	if q.manual.waiting.Len() >= Capacity {
+		q.MarkInStore(en.Event)
 		return nil
 	}
-	l.manual.add(en)
+	q.manual.add(en)
 	return nil
 }
 
-// updateRunnable sets right what depends on the state of a lane. What a lane that got blocked
-// can't keep is given back.
-func (l *keyedFIFO) updateRunnable(g *keyGroup) (list []Displaced) {
+// updateRunnable must be called after every change of a group. It moves the entries of a blocked
+// group to the store, deletes an ended group, and updates q.runnable and q.needsFetch.
+func (q *keyedFIFO) updateRunnable(g *keyGroup) (list []Displaced) {
 	if g.blocked() {
 		keep := len(g.entries)
 		for keep > 0 && !g.entries[keep-1].Failed {
 			keep--
 		}
 		for _, en := range g.entries[keep:] {
-			l.waiting--
+			q.waiting--
 			g.markInStore(en.Event)
-			if en.Tracked != nil { // it has no row yet
-				l.SpillStarted(en.Event)
+			if en.Tracked != nil { // without a row
+				q.SpillStarted(en.Event)
 				list = append(list, Displaced{Entry: en})
 			} else {
 				en.Release()
@@ -221,45 +234,45 @@ func (l *keyedFIFO) updateRunnable(g *keyGroup) (list []Displaced) {
 		g.entries = g.entries[:keep]
 	}
 	if len(g.entries) == 0 && g.inFlight == 0 && g.firstInStore == 0 {
-		delete(l.groups, g.group)
+		delete(q.groups, g.group)
 	}
 	if !g.listed && g.inFlight == 0 && len(g.entries) > 0 && !g.blocked() {
 		g.listed = true
-		l.runnable.Push(g)
+		q.runnable.Push(g)
 	}
-	// While a retry is on, the lane may be blocked again in a moment.
-	if g.firstInStore != 0 && !g.blocked() && !(g.inFlight > 0 && g.readAgain) && len(g.entries) <= l.room/4 {
-		l.needsFetch[g] = struct{}{}
+	// While a retry is in flight the group may soon be blocked again.
+	if g.firstInStore != 0 && !g.blocked() && !(g.inFlight > 0 && g.inRetry) && len(g.entries) <= q.room/4 {
+		q.needsFetch[g] = struct{}{}
 	} else {
-		delete(l.needsFetch, g)
+		delete(q.needsFetch, g)
 	}
 	return list
 }
 
-// first gives the lane whose turn it is, or nil.
-func (l *keyedFIFO) first() *keyGroup {
-	for l.runnable.Len() > 0 {
-		g := l.runnable.All()[0]
+// first returns the next runnable group, or nil.
+func (q *keyedFIFO) first() *keyGroup {
+	for q.runnable.Len() > 0 {
+		g := q.runnable.All()[0]
 		if g.inFlight == 0 && len(g.entries) > 0 && !g.entries[0].Failed {
 			return g
 		}
-		l.runnable.Pop().listed = false
+		q.runnable.Pop().listed = false
 	}
 	return nil
 }
 
-// Ready tells whether something may go now, and else when, if that is known. Nothing may
-// before all earlier events have been queued.
-func (l *keyedFIFO) Ready(now time.Time, b BatchLimit) (ready bool, at time.Time) {
-	if l.manual.waiting.Len() > 0 {
+// Ready reports whether Pop may be called now, and otherwise when, if that is known. A delivery
+// is not ready before all earlier events have been queued.
+func (q *keyedFIFO) Ready(now time.Time, b BatchLimit) (ready bool, at time.Time) {
+	if q.manual.waiting.Len() > 0 {
 		return true, at
 	}
-	g := l.first()
-	if g == nil || !l.queued(g.entries[0].Event) {
+	g := q.first()
+	if g == nil || !q.queued(g.entries[0].Event) {
 		return false, at
 	}
 	n, oldest := 0, snowflake.Last
-	for _, g := range l.runnable.All() {
+	for _, g := range q.runnable.All() {
 		if k := g.nextBatch(b.Size - n); g.inFlight == 0 && k > 0 {
 			n += k
 			oldest = min(oldest, g.entries[0].Event)
@@ -271,7 +284,7 @@ func (l *keyedFIFO) Ready(now time.Time, b BatchLimit) (ready bool, at time.Time
 	return b.due(n, oldest, now)
 }
 
-// nextBatch is how many deliveries at the lane's head may go, counted up to most.
+// nextBatch counts the deliveries at the group's head that may be attempted, up to most.
 func (g *keyGroup) nextBatch(most int) (n int) {
 	for n < min(most, len(g.entries)) && !g.entries[n].Failed {
 		n++
@@ -279,67 +292,67 @@ func (g *keyGroup) nextBatch(most int) (n int) {
 	return n
 }
 
-// Pop gives up to most deliveries that go together, in order within each lane.
-func (l *keyedFIFO) Pop(most int) (p Batch) {
-	if l.manual.waiting.Len() > 0 {
-		return Batch{First: l.manual.waiting.Pop()}
+// Pop removes and returns up to most deliveries, in order within each group.
+func (q *keyedFIFO) Pop(most int) (p Batch) {
+	if q.manual.waiting.Len() > 0 {
+		return Batch{First: q.manual.waiting.Pop()}
 	}
 	n := 0
 	for n < most {
-		g := l.first()
-		if g == nil || n > 0 && !l.queued(g.entries[0].Event) {
+		g := q.first()
+		if g == nil || n > 0 && !q.queued(g.entries[0].Event) {
 			break
 		}
-		l.runnable.Pop().listed = false
+		q.runnable.Pop().listed = false
 		for range g.nextBatch(most - n) {
-			if n > 0 && !l.queued(g.entries[0].Event) {
+			if n > 0 && !q.queued(g.entries[0].Event) {
 				break
 			}
 			p.add(n, g.entries[0])
-			g.readAgain = g.entries[0].Attempts > 0
+			g.inRetry = g.entries[0].Attempts > 0
 			g.entries[0] = Entry{}
 			g.entries = g.entries[1:]
 			g.inFlight++
-			l.waiting--
+			q.waiting--
 			n++
 		}
-		l.updateRunnable(g)
+		q.updateRunnable(g)
 	}
 	return p
 }
 
-// Completed takes note of what became of deliveries that were taken. Those that go back wait
-// at the head of their lanes again.
-func (l *keyedFIFO) Completed(p *Batch, became func(i int) Disposition) (list []Displaced) {
+// Completed records the disposition of each delivery of a popped batch. Deliveries that were not
+// attempted return to the head of their group.
+func (q *keyedFIFO) Completed(p *Batch, became func(i int) Disposition) (list []Displaced) {
 	for i := range p.Len() {
 		en := *p.At(i)
 		state := became(i)
-		if l.manual.completed(en, state) {
+		if q.manual.completed(en, state) {
 			continue
 		}
-		g := l.groups[en.Group]
+		g := q.groups[en.Group]
 		if g == nil {
 			continue
 		}
 		g.inFlight--
 		switch state {
 		case Failed:
-			l.insert(g, en.waitsForRetry())
+			q.insert(g, en.waitsForRetry())
 		case NotAttempted:
-			l.insert(g, en)
+			q.insert(g, en)
 		}
 	}
 	for i := range p.Len() {
-		if g := l.groups[p.At(i).Group]; g != nil {
-			list = append(list, l.updateRunnable(g)...)
+		if g := q.groups[p.At(i).Group]; g != nil {
+			list = append(list, q.updateRunnable(g)...)
 		}
 	}
 	return list
 }
 
-// Remove takes out what is chosen of what waits and is not to be tried again anyway.
-func (l *keyedFIFO) Remove(chosen func(*Entry) bool) (out []Entry) {
-	for _, g := range l.groups {
+// Remove removes and returns the chosen deliveries; those that wait for a retry stay.
+func (q *keyedFIFO) Remove(chosen func(*Entry) bool) (out []Entry) {
+	for _, g := range q.groups {
 		was := len(out)
 		g.entries = slices.DeleteFunc(g.entries, func(en Entry) bool {
 			if en.Failed || !chosen(&en) {
@@ -349,9 +362,9 @@ func (l *keyedFIFO) Remove(chosen func(*Entry) bool) (out []Entry) {
 			return true
 		})
 		if len(out) > was {
-			l.waiting -= len(out) - was
-			if !g.blocked() { // if it is now, the next review sets the rest aside
-				l.updateRunnable(g)
+			q.waiting -= len(out) - was
+			if !g.blocked() { // otherwise the next updateRunnable moves the rest to the store
+				q.updateRunnable(g)
 			}
 		}
 	}

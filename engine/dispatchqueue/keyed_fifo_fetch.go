@@ -2,35 +2,39 @@ package dispatchqueue
 
 import "switchhook/engine/snowflake"
 
-// How lanes get back from the store what they left there.
+// Refilling groups from the store.
 
-// NextFetch tells from where the store is to be read, if it is.
-func (l *keyedFIFO) NextFetch() (from snowflake.ID, ok bool) {
+// NextFetch returns the event id to read the store from: the first that the tail or a group with
+// room left there. ok is false if no read is needed or none is allowed now.
+func (q *keyedFIFO) NextFetch() (from snowflake.ID, ok bool) {
 	from = snowflake.Last
-	if l.tail && l.waiting < LowWater && !l.full() {
-		from = l.tailStart
+	if q.tail && q.waiting < LowWater && !q.full() {
+		from = q.tailStart
 	}
-	if l.waiting < Capacity-l.room/4 || l.room == Capacity {
-		for g := range l.needsFetch {
+	if q.waiting < Capacity-q.room/4 || q.room == Capacity {
+		for g := range q.needsFetch {
 			from = min(from, g.firstInStore)
 		}
 	}
-	return from, from != snowflake.Last && l.readable(from)
+	return from, from != snowflake.Last && q.readable(from)
 }
 
-// FetchCompleted queues what was read, as far as there is room; known are the events whose
-// outcome is not on disk.
-func (l *keyedFIFO) FetchCompleted(rows []Entry, all bool, known map[snowflake.ID]bool) (list []Displaced) {
-	rows, through, ended := l.isValid(rows, all)
+// FetchCompleted queues the rows of a read as far as there is room. known are the events whose
+// outcome is not on disk yet.
+//
+// A group that was full or blocked during the read keeps its firstInStore, and readMark says so;
+// firstInStore of every other group moves past the last event read.
+func (q *keyedFIFO) FetchCompleted(rows []Entry, all bool, known map[snowflake.ID]bool) (list []Displaced) {
+	rows, through, ended := q.endRead(rows, all)
 	touched := map[*keyGroup]struct{}{}
 	for i := range rows {
 		en := &rows[i]
-		g := l.groups[en.Group]
-		if l.isStale(en, known) || l.manual.inFlight[en.Event] || l.has(g, en, touched) || l.isElsewhere(g, en) {
+		g := q.groups[en.Group]
+		if q.isStale(en, known) || q.manual.inFlight[en.Event] || q.has(g, en, touched) || q.isElsewhere(g, en) {
 			en.Release()
 			continue
 		}
-		if l.waiting >= Capacity || g == nil && l.full() {
+		if q.waiting >= Capacity || g == nil && q.full() {
 			through, ended = en.Event-1, false
 			for _, en := range rows[i:] {
 				en.Release()
@@ -38,26 +42,26 @@ func (l *keyedFIFO) FetchCompleted(rows []Entry, all bool, known map[snowflake.I
 			break
 		}
 		if g == nil {
-			g = l.group(en.Group)
+			g = q.group(en.Group)
 		}
-		if g.blocked() || len(g.entries) >= l.room {
-			if g.readMark != l.from && g.firstInStore >= l.from && !g.blocked() {
-				g.firstInStore = en.Event // all before it is in memory now
+		if g.blocked() || len(g.entries) >= q.room {
+			if g.readMark != q.from && g.firstInStore >= q.from && !g.blocked() {
+				g.firstInStore = en.Event // everything before it is in memory now
 			}
 			g.markInStore(en.Event)
-			g.readMark = l.from
+			g.readMark = q.from
 			en.Release()
 			continue
 		}
-		l.insert(g, *en)
-		if g.firstInStore >= l.from {
+		q.insert(g, *en)
+		if g.firstInStore >= q.from {
 			g.firstInStore = en.Event + 1
 			g.readMark = 0
 		}
 		touched[g] = struct{}{}
 	}
-	for _, g := range l.groups {
-		if g.firstInStore >= l.from && g.firstInStore <= through && g.readMark != l.from && !g.blocked() {
+	for _, g := range q.groups {
+		if g.firstInStore >= q.from && g.firstInStore <= through && g.readMark != q.from && !g.blocked() {
 			if g.firstInStore = through + 1; ended {
 				g.firstInStore = 0
 			}
@@ -65,21 +69,21 @@ func (l *keyedFIFO) FetchCompleted(rows []Entry, all bool, known map[snowflake.I
 		}
 		g.readMark = 0
 	}
-	l.read(through, ended)
+	q.shrinkTail(through, ended)
 	for g := range touched {
-		list = append(list, l.updateRunnable(g)...)
+		list = append(list, q.updateRunnable(g)...)
 	}
 	return list
 }
 
-// has tells whether a delivery is in its lane. Where it waits there for a retry that became
-// due, of which the line was not told because the settings changed at that moment, its lane
-// is touched.
-func (l *keyedFIFO) has(g *keyGroup, en *Entry, touched map[*keyGroup]struct{}) bool {
+// has reports whether a delivery is in its group. If it waits there for a retry that, by its row,
+// is due already, has makes it runnable and touches the group: EnqueueDue was not called
+// because the settings changed at that moment.
+func (q *keyedFIFO) has(g *keyGroup, en *Entry, touched map[*keyGroup]struct{}) bool {
 	if g == nil {
 		return false
 	}
-	if !en.Failed && l.makeRunnable(g, *en) {
+	if !en.Failed && q.makeRunnable(g, *en) {
 		touched[g] = struct{}{}
 		return true
 	}
@@ -87,10 +91,10 @@ func (l *keyedFIFO) has(g *keyGroup, en *Entry, touched map[*keyGroup]struct{}) 
 	return found
 }
 
-// isElsewhere tells whether a delivery is the matter of another read, or of nobody any more.
-func (l *keyedFIFO) isElsewhere(g *keyGroup, en *Entry) bool {
-	if g != nil && g.firstInStore != 0 && g.firstInStore < l.from { // it was left before where this read began
+// isElsewhere reports whether a row belongs to another read, or is not waiting any more.
+func (q *keyedFIFO) isElsewhere(g *keyGroup, en *Entry) bool {
+	if g != nil && g.firstInStore != 0 && g.firstInStore < q.from { // the group's earlier events come first
 		return true
 	}
-	return !l.hides(en.Event) && (g == nil || g.firstInStore == 0 || en.Event < g.firstInStore)
+	return !q.hides(en.Event) && (g == nil || g.firstInStore == 0 || en.Event < g.firstInStore)
 }

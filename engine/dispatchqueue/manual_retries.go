@@ -7,43 +7,43 @@ import (
 	"switchhook/engine/snowflake"
 )
 
-// manualRetries holds the deliveries that a user wants attempted again. They go at once, beside what
-// the line sorts, and so do their retries.
+// manualRetries holds the deliveries that a user retries. They, and the scheduled retries that
+// follow, are attempted at once, outside the order of the queue.
 type manualRetries struct {
 	waiting  fifo.Queue[Entry]
-	inFlight map[snowflake.ID]bool // until they are done
+	inFlight map[snowflake.ID]bool // events from the user's retry until they are finished
 }
 
-// add queues a delivery that was asked for, or whose retry is due.
-func (h *manualRetries) add(en Entry) {
-	if h.inFlight == nil {
-		h.inFlight = map[snowflake.ID]bool{}
+// add queues a delivery that a user retries, or whose retry is due.
+func (m *manualRetries) add(en Entry) {
+	if m.inFlight == nil {
+		m.inFlight = map[snowflake.ID]bool{}
 	}
-	h.inFlight[en.Event] = true
-	if !slices.ContainsFunc(h.waiting.All(), func(b Entry) bool { return b.Event == en.Event }) { // asked for twice
-		h.waiting.Push(en)
+	m.inFlight[en.Event] = true
+	if !slices.ContainsFunc(m.waiting.All(), func(b Entry) bool { return b.Event == en.Event }) { // else: requested twice
+		m.waiting.Push(en)
 	}
 }
 
-// open counts what waits, and tells its oldest event; snowflake.Last where there is none.
-func (h *manualRetries) open() (n int, oldest snowflake.ID) {
+// open returns the number of waiting deliveries and their oldest event, snowflake.Last if none.
+func (m *manualRetries) open() (n int, oldest snowflake.ID) {
 	oldest = snowflake.Last
-	for _, en := range h.waiting.All() {
+	for _, en := range m.waiting.All() {
 		oldest = min(oldest, en.Event)
 	}
-	return h.waiting.Len(), oldest
+	return m.waiting.Len(), oldest
 }
 
-// completed takes note of what became of a delivery; false where it is none of these.
-func (h *manualRetries) completed(en Entry, fate Disposition) bool {
-	if !h.inFlight[en.Event] {
+// completed records the disposition of a delivery; false if it is not a manual retry.
+func (m *manualRetries) completed(en Entry, d Disposition) bool {
+	if !m.inFlight[en.Event] {
 		return false
 	}
-	switch fate {
+	switch d {
 	case NotAttempted:
-		h.waiting.Push(en)
+		m.waiting.Push(en)
 	case Finished:
-		delete(h.inFlight, en.Event)
+		delete(m.inFlight, en.Event)
 	}
 	return true
 }

@@ -6,48 +6,50 @@ import (
 	"switchhook/engine/snowflake"
 )
 
-// OrderedQueue holds deliveries that can't just go one after the other: lanes (ordering) or
-// windows (debounce). What it can't keep it gives back, to be set aside.
+// OrderedQueue holds deliveries that depend on one another: keyedFIFO (ordering) or debouncer
+// (debounce). Methods that return Displaced give back the deliveries that leave memory; the caller
+// writes their rows.
 type OrderedQueue interface {
-	// Len is how many deliveries wait in memory.
+	// Len returns the number of deliveries in memory.
 	Len() int
-	// All lists what waits in memory and has no row that says that it failed.
+	// All returns the deliveries in memory, without those that wait for a retry.
 	All() []Entry
-	// Open counts that, and tells the oldest event of it.
+	// Open returns the number of deliveries that All returns, and their oldest event.
 	Open() (n int, oldest snowflake.ID)
-	// Add takes a fresh delivery, or says that it is to wait in the store. crowded says that
-	// there is little room in memory.
+	// Enqueue adds a new delivery. If stored is true it was not added and must wait in the store.
+	// crowded means that memory is short over all subscriptions.
 	Enqueue(en Entry, crowded bool) (stored bool, list []Displaced)
-	// Due takes a delivery whose retry is due.
+	// EnqueueDue adds a delivery whose retry is due.
 	EnqueueDue(en Entry) []Displaced
-	// Retry takes one that a user wants attempted again.
+	// EnqueueManual adds a delivery that a user retries.
 	EnqueueManual(en Entry) []Displaced
-	// Look tells whether something may go now, and else when, if that is known.
+	// Ready reports whether Pop may be called now, and otherwise when, if that is known.
 	Ready(now time.Time, b BatchLimit) (ready bool, at time.Time)
-	// Take gives what goes next, most deliveries at most; Look must have said that there is
-	// something.
+	// Pop removes and returns the next batch of at most most deliveries. Ready must have
+	// reported true.
 	Pop(most int) Batch
-	// Landed takes note of what became of what was taken.
+	// Completed records the disposition of each delivery of a popped batch.
 	Completed(p *Batch, became func(i int) Disposition) []Displaced
-	// Withdraw takes out what is chosen, but for what waits for its retry.
+	// Remove removes and returns the chosen deliveries; those that wait for a retry stay.
 	Remove(chosen func(*Entry) bool) []Entry
 
-	// Wants tells from which event on the store is to be read, if it is.
+	// NextFetch returns the event id to read the store from; ok is false if no read is needed
+	// or none is allowed now.
 	NextFetch() (from snowflake.ID, ok bool)
-	// Begin says that a read from an event on begins.
+	// FetchStarted records that a read of the store begins at from.
 	FetchStarted(from snowflake.ID)
-	// Fetched takes what it gave, in the order of events; all says that there is no more.
-	// known are the events whose outcome is not on disk.
+	// FetchCompleted queues the rows of a read, in the order of events. all means that the store
+	// holds no more. known are the events whose outcome is not on disk yet.
 	FetchCompleted(rows []Entry, all bool, known map[snowflake.ID]bool) []Displaced
 
-	// Leave says that the store may hold anything from an event on.
+	// MarkInStore records that the store may hold deliveries from an event on.
 	MarkInStore(from snowflake.ID)
-	// Spill says that the row of a delivery was ordered, Spilled that it is on disk.
+	// SpillStarted records that the row of a delivery was handed to the store's writer.
 	SpillStarted(event snowflake.ID)
-	// Spilled is called once for each Spill.
+	// SpillRecorded records that such a row is on disk; it is called once for each SpillStarted.
 	SpillRecorded(event snowflake.ID)
-	// Settled says that the outcome of a delivery is on disk.
+	// OutcomeRecorded records that the outcome of a delivery is on disk.
 	OutcomeRecorded(event snowflake.ID)
-	// Doubt has reads wait until so many rows that were ordered before are on disk.
+	// BlockReads blocks reads until rows calls of SpillRecorded came that match no SpillStarted.
 	BlockReads(rows int)
 }

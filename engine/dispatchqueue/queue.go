@@ -1,9 +1,16 @@
-// Package order holds the deliveries of a subscription that wait in memory, and says which
-// may go next and in what company: one after the other (Line), in order within groups
-// (NewKeyedFIFO), the newest of each group alone (NewDebouncer), by themselves or in batches. What
-// has no room in memory waits in the store; the package knows what was left there, and from
-// where it is to be read again, but not how. Nothing in it locks: the owner of a Line guards
-// it.
+// Package dispatchqueue holds the deliveries of one subscription that wait in memory, and decides
+// which may be attempted next and how they are batched.
+//
+// A Queue works in one of three ways:
+//
+//	plain FIFO  no ordering    any number in flight; Queue itself
+//	keyedFIFO   ordering       event order within each group, one attempt of a group at a time
+//	debouncer   debounce       only the newest event of each group, after its window closed
+//
+// Deliveries that exceed the memory limits wait in the store. The package knows which event ids
+// were left there and from which id to read again (storeTail), but does no I/O.
+//
+// Nothing here locks: the owner of a Queue guards it (scheduler.mu).
 package dispatchqueue
 
 import (
@@ -15,154 +22,155 @@ import (
 )
 
 const (
-	// Capacity is how many deliveries of one subscription wait in memory; the rest waits in the
-	// store and is fetched when the line runs low.
+	// Capacity is the number of deliveries of one subscription that wait in memory; the rest wait
+	// in the store.
 	Capacity = 1000
-	// LowWater is how many there are when it does.
+	// LowWater is the number of waiting deliveries below which more are fetched from the store.
 	LowWater = 100
-	// growAfter batches in a row that a target took, a larger one is tried again.
+	// growAfter is the number of accepted batches in a row after which a larger one is tried.
 	growAfter = 8
 )
 
-// Queue holds the deliveries of one subscription that wait in memory. The zero Line does not
-// sort, and lets each delivery go by itself.
+// Queue holds the deliveries of one subscription that wait in memory. The zero Queue is a plain
+// FIFO without batches.
 type Queue struct {
-	Ordered OrderedQueue // holds them instead where it matters how they stand to one another
+	Ordered OrderedQueue // holds the deliveries instead of fifo if they are ordered or debounced
 	Limit   BatchLimit
 
 	fifo          fifo.Queue[Entry]
-	maxBatch      int // less than Batch.Size where the target refused a larger body; 0: it has not
-	acceptedInRow int // batches in a row that it took since
+	maxBatch      int // less than Limit.Size after the target answered 413; 0: no such limit
+	acceptedInRow int // batches accepted in a row since maxBatch last changed
 }
 
-// BatchLimit lets several deliveries go together: as soon as there are Size of them, or the
-// first has waited for Wait. The zero Batch is one delivery at a time.
+// BatchLimit says when a batch is sent: as soon as Size deliveries wait, or the oldest has waited
+// for Wait. The zero BatchLimit sends each delivery alone.
 type BatchLimit struct {
 	Size int
 	Wait time.Duration
 }
 
-// due tells whether n deliveries make a batch at a time, the oldest as given, and else
-// when they will.
+// due reports whether n deliveries, of which oldest is the oldest event, may be sent as a batch
+// at now, and otherwise when.
 func (b BatchLimit) due(n int, oldest snowflake.ID, now time.Time) (due bool, at time.Time) {
 	if n == 0 {
 		return false, at
 	}
 	came := oldest.Time()
 	at = came.Add(b.Wait)
-	// A clock that was set back must not make them wait for it.
+	// After the clock was set back, deliveries must not wait until it catches up.
 	return n >= b.Size || !at.After(now) || came.After(now), at
 }
 
-// limit is the batch that the line makes now.
-func (l *Queue) limit() BatchLimit {
+// limit returns the batch limit in force, which the target may have lowered by 413.
+func (q *Queue) limit() BatchLimit {
 	switch {
-	case l.Limit.Size == 0:
+	case q.Limit.Size == 0:
 		return BatchLimit{Size: 1}
-	case l.maxBatch > 0:
-		return BatchLimit{Size: min(l.maxBatch, l.Limit.Size), Wait: l.Limit.Wait}
+	case q.maxBatch > 0:
+		return BatchLimit{Size: min(q.maxBatch, q.Limit.Size), Wait: q.Limit.Wait}
 	}
-	return l.Limit
+	return q.Limit
 }
 
-// Len is how many deliveries wait in memory.
-func (l *Queue) Len() int {
-	if l.Ordered != nil {
-		return l.Ordered.Len()
+// Len returns the number of deliveries in memory.
+func (q *Queue) Len() int {
+	if q.Ordered != nil {
+		return q.Ordered.Len()
 	}
-	return l.fifo.Len()
+	return q.fifo.Len()
 }
 
-// Contains tells whether a delivery waits in memory; not for a sorted line.
-func (l *Queue) Contains(event snowflake.ID) bool {
-	return slices.ContainsFunc(l.fifo.All(), func(en Entry) bool { return en.Event == event })
+// Contains reports whether a delivery waits in memory. It is for plain FIFOs only.
+func (q *Queue) Contains(event snowflake.ID) bool {
+	return slices.ContainsFunc(q.fifo.All(), func(en Entry) bool { return en.Event == event })
 }
 
-// Push adds a delivery behind those that wait; not for a sorted line.
-func (l *Queue) Push(en Entry) { l.fifo.Push(en) }
+// Push appends a delivery. It is for plain FIFOs only.
+func (q *Queue) Push(en Entry) { q.fifo.Push(en) }
 
-// IsReady tells whether something may go now.
-func (l *Queue) IsReady(now time.Time) bool {
-	if l.Ordered == nil && l.Limit.Size == 0 {
-		return l.fifo.Len() > 0
+// IsReady reports whether Pop may be called now.
+func (q *Queue) IsReady(now time.Time) bool {
+	if q.Ordered == nil && q.Limit.Size == 0 {
+		return q.fifo.Len() > 0
 	}
-	ready, _ := l.Ready(now)
+	ready, _ := q.Ready(now)
 	return ready
 }
 
-// Ready tells whether something may go now, and else when, if that is known.
-func (l *Queue) Ready(now time.Time) (ready bool, at time.Time) {
-	b := l.limit()
-	if l.Ordered != nil {
-		return l.Ordered.Ready(now, b)
+// Ready reports whether Pop may be called now, and otherwise when, if that is known.
+func (q *Queue) Ready(now time.Time) (ready bool, at time.Time) {
+	b := q.limit()
+	if q.Ordered != nil {
+		return q.Ordered.Ready(now, b)
 	}
-	if l.fifo.Len() == 0 {
+	if q.fifo.Len() == 0 {
 		return false, at
 	}
-	return b.due(l.fifo.Len(), l.fifo.All()[0].Event, now)
+	return b.due(q.fifo.Len(), q.fifo.All()[0].Event, now)
 }
 
-// Pop gives what goes next; Ready must have said that there is something.
-func (l *Queue) Pop() Batch {
-	if l.Ordered != nil {
-		p := l.Ordered.Pop(l.limit().Size)
-		p.Queue = l.Ordered
+// Pop removes and returns the next batch. Ready must have reported true.
+func (q *Queue) Pop() Batch {
+	if q.Ordered != nil {
+		p := q.Ordered.Pop(q.limit().Size)
+		p.Queue = q.Ordered
 		return p
 	}
-	p := Batch{First: l.fifo.Pop()}
-	if l.Limit.Size > 0 {
-		n := min(l.limit().Size-1, l.fifo.Len())
+	p := Batch{First: q.fifo.Pop()}
+	if q.Limit.Size > 0 {
+		n := min(q.limit().Size-1, q.fifo.Len())
 		p.Rest = make([]Entry, n)
 		for i := range p.Rest {
-			p.Rest[i] = l.fifo.Pop()
+			p.Rest[i] = q.fifo.Pop()
 		}
 	}
 	return p
 }
 
-// BatchTooLarge has later batches hold half of n at most: the target refused the body.
-func (l *Queue) BatchTooLarge(n int) { l.maxBatch, l.acceptedInRow = max(1, n/2), 0 }
+// BatchTooLarge halves the batch size after the target refused a body of n deliveries (413).
+func (q *Queue) BatchTooLarge(n int) { q.maxBatch, q.acceptedInRow = max(1, n/2), 0 }
 
-// BatchAccepted notes that the target took a batch. After some, larger ones are tried again.
-func (l *Queue) BatchAccepted() {
-	if l.maxBatch == 0 {
+// BatchAccepted records that the target accepted a batch. After growAfter of them in a row the
+// batch size grows by a quarter.
+func (q *Queue) BatchAccepted() {
+	if q.maxBatch == 0 {
 		return
 	}
-	if l.acceptedInRow++; l.acceptedInRow >= growAfter {
-		l.maxBatch, l.acceptedInRow = l.maxBatch+max(1, l.maxBatch/4), 0
+	if q.acceptedInRow++; q.acceptedInRow >= growAfter {
+		q.maxBatch, q.acceptedInRow = q.maxBatch+max(1, q.maxBatch/4), 0
 	}
-	if l.maxBatch >= l.Limit.Size {
-		l.maxBatch = 0
+	if q.maxBatch >= q.Limit.Size {
+		q.maxBatch = 0
 	}
 }
 
-// All lists what waits in memory and has no row that says that it failed.
-func (l *Queue) All() []Entry {
-	if l.Ordered != nil {
-		return l.Ordered.All()
+// All returns the deliveries in memory, without those that wait for a retry.
+func (q *Queue) All() []Entry {
+	if q.Ordered != nil {
+		return q.Ordered.All()
 	}
-	return l.fifo.All()
+	return q.fifo.All()
 }
 
-// Open counts what All lists, and tells its oldest event; of a line that does not sort, the
-// one whose turn it is.
-func (l *Queue) Open() (n int, oldest snowflake.ID) {
-	if l.Ordered != nil {
-		return l.Ordered.Open()
+// Open returns the number of deliveries that All returns, and their oldest event. For a plain
+// FIFO that is the event at its head.
+func (q *Queue) Open() (n int, oldest snowflake.ID) {
+	if q.Ordered != nil {
+		return q.Ordered.Open()
 	}
-	if n = l.fifo.Len(); n > 0 {
-		oldest = l.fifo.All()[0].Event
+	if n = q.fifo.Len(); n > 0 {
+		oldest = q.fifo.All()[0].Event
 	}
 	return n, oldest
 }
 
-// Remove takes out, from anywhere, what is chosen.
-func (l *Queue) Remove(chosen func(*Entry) bool) (out []Entry) {
-	if l.Ordered != nil {
-		return l.Ordered.Remove(chosen)
+// Remove removes and returns the deliveries for which chosen returns true.
+func (q *Queue) Remove(chosen func(*Entry) bool) (out []Entry) {
+	if q.Ordered != nil {
+		return q.Ordered.Remove(chosen)
 	}
 	var rest fifo.Queue[Entry]
-	for _, en := range l.fifo.All() {
+	for _, en := range q.fifo.All() {
 		if chosen(&en) {
 			out = append(out, en)
 		} else {
@@ -170,10 +178,10 @@ func (l *Queue) Remove(chosen func(*Entry) bool) (out []Entry) {
 		}
 	}
 	if len(out) > 0 {
-		l.fifo = rest
+		q.fifo = rest
 	}
 	return out
 }
 
-// Clear forgets what waits in memory.
-func (l *Queue) Clear() { l.fifo, l.Ordered = fifo.Queue[Entry]{}, nil }
+// Clear drops everything in memory; the queue is a plain FIFO afterwards.
+func (q *Queue) Clear() { q.fifo, q.Ordered = fifo.Queue[Entry]{}, nil }

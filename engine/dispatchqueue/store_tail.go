@@ -6,99 +6,110 @@ import (
 	"switchhook/engine/snowflake"
 )
 
-// storeTail is what a line knows of its deliveries that are not in memory: they have rows in
-// the store, and are read from there in the order of their events. It also knows which rows
-// a read may show as they were, not as they are.
+// storeTail tracks the deliveries of an ordered queue that are not in memory: they have rows in
+// the store and are read from there in the order of their events. Reads run beside the store's
+// writer, so storeTail also decides which rows of a read are valid.
+//
+//	state      fields                        next
+//	no tail    tail false                    MarkInStore sets tail, tailStart
+//	tail       tail, from tailStart on       FetchStarted if readable
+//	reading    reading, from, validUpTo      endRead ends it; shrinkTail moves tailStart or clears tail
+//
+// A read is not started at or after an event whose row is still on its way (spilling), nor while
+// blockedReads > 0. If such a row appears during a read, validUpTo falls to it and the rows from
+// there on are discarded and read again. Rows of deliveries whose outcome was recorded during the
+// read are stale (changed).
 type storeTail struct {
-	tail      bool // everything from horizon on that is not in memory lies in the store
+	tail      bool // every delivery from tailStart on that is not in memory is in the store
 	tailStart snowflake.ID
 
-	spilling     []snowflake.ID // rows that were ordered and are not on disk yet, in order
-	blockedReads int            // rows of which no more is known than that they were ordered
+	spilling     []snowflake.ID // rows handed to the writer and not on disk yet, ascending
+	blockedReads int            // such rows whose event is not known; see BlockReads
 
 	reading   bool
-	from      snowflake.ID            // where the read began
-	validUpTo snowflake.ID            // rows from here on may be missing in it
-	changed   map[snowflake.ID]change // what became of deliveries while it was on
+	from      snowflake.ID            // first event of the read
+	validUpTo snowflake.ID            // the read may lack rows from this event on
+	changed   map[snowflake.ID]change // deliveries that changed during the read
 }
 
-// change says what happened to a delivery while rows were being read.
+// change is what happened to a delivery while rows were being read.
 type change int
 
 const (
-	outcomeRecorded change = 1 + iota // its outcome got on disk
+	outcomeRecorded change = 1 + iota // its outcome was recorded
 	retryDue                          // its retry became due
 )
 
-// hides tells whether a delivery that is not in memory may lie in the tail.
-func (b *storeTail) hides(event snowflake.ID) bool { return b.tail && event >= b.tailStart }
+// hides reports whether a delivery that is not in memory may be in the tail.
+func (t *storeTail) hides(event snowflake.ID) bool { return t.tail && event >= t.tailStart }
 
-// MarkInStore has everything from event on looked up in the store.
-func (b *storeTail) MarkInStore(event snowflake.ID) {
-	if !b.tail || event < b.tailStart {
-		b.tail, b.tailStart = true, event
+// MarkInStore extends the tail to event and everything after it.
+func (t *storeTail) MarkInStore(event snowflake.ID) {
+	if !t.tail || event < t.tailStart {
+		t.tail, t.tailStart = true, event
 	}
-	b.invalidateFrom(event)
+	t.invalidateFrom(event)
 }
 
-// SpillStarted notes that the row of a delivery was ordered.
-func (b *storeTail) SpillStarted(event snowflake.ID) {
-	i, _ := slices.BinarySearch(b.spilling, event)
-	b.spilling = slices.Insert(b.spilling, i, event)
-	b.invalidateFrom(event)
+// SpillStarted records that the row of a delivery was handed to the store's writer.
+func (t *storeTail) SpillStarted(event snowflake.ID) {
+	i, _ := slices.BinarySearch(t.spilling, event)
+	t.spilling = slices.Insert(t.spilling, i, event)
+	t.invalidateFrom(event)
 }
 
-// SpillRecorded notes that such a row is on disk.
-func (b *storeTail) SpillRecorded(event snowflake.ID) {
-	if i, found := slices.BinarySearch(b.spilling, event); found {
-		b.spilling = slices.Delete(b.spilling, i, i+1)
-	} else if b.blockedReads > 0 {
-		b.blockedReads--
-	}
-}
-
-// invalidateFrom says that what is being read may not show event's row.
-func (b *storeTail) invalidateFrom(event snowflake.ID) {
-	if b.reading {
-		b.validUpTo = min(b.validUpTo, event)
+// SpillRecorded records that the row of a spilled delivery is on disk.
+func (t *storeTail) SpillRecorded(event snowflake.ID) {
+	if i, found := slices.BinarySearch(t.spilling, event); found {
+		t.spilling = slices.Delete(t.spilling, i, i+1)
+	} else if t.blockedReads > 0 {
+		t.blockedReads--
 	}
 }
 
-// BlockReads has reads wait until so many rows that were ordered before are on disk.
-func (b *storeTail) BlockReads(rows int) { b.blockedReads = rows }
-
-// readable tells whether a read from an event on would show anything for certain.
-func (b *storeTail) readable(from snowflake.ID) bool {
-	return !b.reading && b.blockedReads == 0 && (len(b.spilling) == 0 || from < b.spilling[0])
-}
-
-// FetchStarted begins a read of the store.
-func (b *storeTail) FetchStarted(from snowflake.ID) {
-	b.reading, b.from, b.validUpTo = true, from, snowflake.Last
-	if len(b.spilling) > 0 {
-		b.validUpTo = b.spilling[0]
+// invalidateFrom records that the running read may lack the row of event.
+func (t *storeTail) invalidateFrom(event snowflake.ID) {
+	if t.reading {
+		t.validUpTo = min(t.validUpTo, event)
 	}
-	clear(b.changed)
 }
 
-// OutcomeRecorded notes that the outcome of a delivery is on disk.
-func (b *storeTail) OutcomeRecorded(event snowflake.ID) { b.recordChange(event, outcomeRecorded) }
+// BlockReads blocks reads until rows rows, handed to the writer before this queue was made, are
+// on disk.
+func (t *storeTail) BlockReads(rows int) { t.blockedReads = rows }
 
-// recordChange keeps in mind what happens to a delivery while a read is on.
-func (b *storeTail) recordChange(event snowflake.ID, what change) {
-	if !b.reading {
+// readable reports whether a read from an event on may start and would return valid rows.
+func (t *storeTail) readable(from snowflake.ID) bool {
+	return !t.reading && t.blockedReads == 0 && (len(t.spilling) == 0 || from < t.spilling[0])
+}
+
+// FetchStarted records that a read of the store begins at from.
+func (t *storeTail) FetchStarted(from snowflake.ID) {
+	t.reading, t.from, t.validUpTo = true, from, snowflake.Last
+	if len(t.spilling) > 0 {
+		t.validUpTo = t.spilling[0]
+	}
+	clear(t.changed)
+}
+
+// OutcomeRecorded records that the outcome of a delivery is on disk.
+func (t *storeTail) OutcomeRecorded(event snowflake.ID) { t.recordChange(event, outcomeRecorded) }
+
+// recordChange records what happens to a delivery during a read.
+func (t *storeTail) recordChange(event snowflake.ID, what change) {
+	if !t.reading {
 		return
 	}
-	if b.changed == nil {
-		b.changed = map[snowflake.ID]change{}
+	if t.changed == nil {
+		t.changed = map[snowflake.ID]change{}
 	}
-	b.changed[event] = what
+	t.changed[event] = what
 }
 
-// isStale tells whether more is known of a delivery than its row says; known are the events
-// whose outcome is not on disk. A retry that became due since is put right in it.
-func (b *storeTail) isStale(en *Entry, known map[snowflake.ID]bool) bool {
-	switch b.changed[en.Event] {
+// isStale reports whether the row en is out of date. known are the events whose outcome is not on
+// disk yet. If the retry became due during the read, isStale clears en.Failed.
+func (t *storeTail) isStale(en *Entry, known map[snowflake.ID]bool) bool {
+	switch t.changed[en.Event] {
 	case outcomeRecorded:
 		return true
 	case retryDue:
@@ -107,19 +118,19 @@ func (b *storeTail) isStale(en *Entry, known map[snowflake.ID]bool) bool {
 	return known[en.Event]
 }
 
-// isValid ends a read and drops the rows that can't be trusted. through is the last event
-// of which the read tells all; ended says that it is the last of all.
-func (b *storeTail) isValid(rows []Entry, all bool) (kept []Entry, through snowflake.ID, ended bool) {
-	b.reading = false
+// endRead ends a read and returns its valid rows. The read is complete up to the event through;
+// ended means that the store holds nothing after it.
+func (t *storeTail) endRead(rows []Entry, all bool) (valid []Entry, through snowflake.ID, ended bool) {
+	t.reading = false
 	through = snowflake.Last
 	if !all {
-		through = b.from - 1
+		through = t.from - 1
 		if len(rows) > 0 {
 			through = rows[len(rows)-1].Event
 		}
 	}
-	if through >= b.validUpTo {
-		through, all = b.validUpTo-1, false
+	if through >= t.validUpTo {
+		through, all = t.validUpTo-1, false
 	}
 	for i, en := range rows {
 		if en.Event > through {
@@ -129,13 +140,13 @@ func (b *storeTail) isValid(rows []Entry, all bool) (kept []Entry, through snowf
 	return rows, through, all
 }
 
-// read notes how far a read told all.
-func (b *storeTail) read(through snowflake.ID, ended bool) {
+// shrinkTail shortens the tail after a read that is complete up to through.
+func (t *storeTail) shrinkTail(through snowflake.ID, ended bool) {
 	switch {
-	case !b.tail || through < b.tailStart:
+	case !t.tail || through < t.tailStart:
 	case ended:
-		b.tail = false
+		t.tail = false
 	default:
-		b.tailStart = through + 1
+		t.tailStart = through + 1
 	}
 }
