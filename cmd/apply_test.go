@@ -14,7 +14,7 @@ import (
 	"switchhook/engine"
 )
 
-// routing is a folder as a team keeps it.
+// routing writes a folder as a team would keep it.
 func routing(t *testing.T, target string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -96,7 +96,7 @@ func (p *process) liveVersions() string {
 	return text
 }
 
-func TestApplyBringsTheRouterToWhatTheFilesSay(t *testing.T) {
+func TestApply_CreatesUpdatesAndReverts(t *testing.T) {
 	t.Parallel()
 	p, sink := serve(t, t.TempDir()), newCounter(t)
 	dir := routing(t, sink.URL)
@@ -128,14 +128,14 @@ func TestApplyBringsTheRouterToWhatTheFilesSay(t *testing.T) {
 	changes("created event type order.created", "created script large, version 1 is live", "created subscription chat (sub_", "/secret")
 	p.expect(0, []string{"nothing to change"}, "apply", "-f", dir, "--dry-run")
 
-	// What was applied works.
+	// The applied configuration works.
 	p.expect(0, []string{"matched 2"}, "send", "order.created", `{"id": 1, "total": 150}`)
 	p.expect(0, []string{"matched 1"}, "send", "order.created", `{"id": 2, "total": 50}`)
-	eventually(t, "both arrive", func() bool {
+	waitFor(t, "both arrive", func() bool {
 		return sink.missing([]string{`{"text":"Order 1"}`, `{"id":2,"total":50}`}) == 0
 	})
 
-	// Each kind of change, and nothing to do after it.
+	// Each kind of change, and no further change afterwards.
 	edit(t, in("scripts/text.ts"), "Order ${e", "Order no. ${e")
 	edit(t, in("scripts/text.test.json"), "Order 9", "Order no. 9")
 	changes("~ change script text", "    -   export default e => ({text: `Order ${e.data.id}`})", "    +   export default e => ({text: `Order no. ${e.data.id}`})", "changed script text, version 2 is live")
@@ -159,7 +159,7 @@ func TestApplyBringsTheRouterToWhatTheFilesSay(t *testing.T) {
 		t.Errorf("%+v", chat)
 	}
 
-	// Somebody else's change is taken back, by the version that is there.
+	// A change by another user is reverted, with the existing version.
 	p.expect(0, nil, "scripts", "live", "text", "1", "--force")
 	changes("changed script text, version 2 is live")
 	if got := p.liveVersions(); got != "large v; text vv; " {
@@ -171,8 +171,8 @@ func TestApplyBringsTheRouterToWhatTheFilesSay(t *testing.T) {
 	changes("- target_url: http://127.0.0.1:9/", "+ target_url: "+sink.URL)
 }
 
-// How deliveries are made goes from the files to the router and comes back as the same.
-func TestApplyCarriesHowDeliveriesAreMade(t *testing.T) {
+// Delivery settings round-trip between the files and the router.
+func TestApply_DeliverySettingsRoundTrip(t *testing.T) {
 	t.Parallel()
 	p, sink := serve(t, t.TempDir()), newCounter(t)
 	dir := t.TempDir()
@@ -241,7 +241,7 @@ subscriptions:
 	edit(t, file, "      ordering: key\n      ordering_key: data.id\n", "")
 	changes("- policy.ordering: key", "- policy.ordering_key: data.id")
 
-	// By hand: what the files speak of is taken back, what they can't speak of stays.
+	// Manual changes: those that the files cover are reverted, others stay.
 	hand := map[string]any{"policy": map[string]any{"timeout": "9s"}, "expires_in": "240h"}
 	if err := p.api.call(context.Background(), http.MethodPatch, "/api/v1/subscriptions/"+id, hand, nil); err != nil {
 		t.Fatal(err)
@@ -258,7 +258,7 @@ subscriptions:
 	p.expect(1, []string{"subscription archive: debounce.key: ", `did you mean "id"?`, "so nothing was changed"}, "apply", "-f", dir, "--yes")
 }
 
-func TestApplyAsksTargetsToConfirm(t *testing.T) {
+func TestApply_TargetVerification(t *testing.T) {
 	t.Parallel()
 	p := serve(t, t.TempDir())
 	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -286,7 +286,7 @@ subscriptions:
 		}
 	}
 
-	// Another change of the event type, or of the subscription, takes nothing away.
+	// A later change of the event type, or of the subscription, loses nothing.
 	file := filepath.Join(dir, "all.yaml")
 	edit(t, file, "verify: hook-secret", "verify: hook-secret\n    description: An order came in")
 	edit(t, file, "order.paid, verify: hook-secret", "order.paid, description: x")
@@ -305,7 +305,7 @@ subscriptions:
 	}
 }
 
-func TestApplyPrunesOnlyWhatItMade(t *testing.T) {
+func TestApply_PruneDeletesOnlyManaged(t *testing.T) {
 	t.Parallel()
 	p := serve(t, t.TempDir())
 	dir := routing(t, "http://127.0.0.1:9")
@@ -328,7 +328,7 @@ func TestApplyPrunesOnlyWhatItMade(t *testing.T) {
 	p.expect(0, []string{"nothing to change"}, "apply", "-f", dir, "--yes", "--prune")
 }
 
-func TestApplyRefusesBeforeItChangesAnything(t *testing.T) {
+func TestApply_ValidatesBeforeChanging(t *testing.T) {
 	t.Parallel()
 	p := serve(t, t.TempDir())
 	p.env = []string{"CHAT_TOKEN=x"}
@@ -357,7 +357,7 @@ func TestApplyRefusesBeforeItChangesAnything(t *testing.T) {
 	}
 }
 
-func TestApplyStopsAtTheFirstErrorAndGoesOnLater(t *testing.T) {
+func TestApply_StopsAtFirstErrorAndResumes(t *testing.T) {
 	t.Parallel()
 	p := serve(t, t.TempDir())
 	dir := routing(t, "http://169.254.169.254") // the router refuses it
@@ -368,7 +368,7 @@ func TestApplyStopsAtTheFirstErrorAndGoesOnLater(t *testing.T) {
 	p.expect(0, []string{"2 changes made"}, "apply", "-f", dir, "--yes")
 }
 
-func TestApplyInAnotherAccount(t *testing.T) {
+func TestApply_OtherAccount(t *testing.T) {
 	t.Parallel()
 	p := serve(t, t.TempDir())
 	dir := routing(t, "http://127.0.0.1:9")
@@ -379,7 +379,7 @@ func TestApplyInAnotherAccount(t *testing.T) {
 		t.Error("made in the key's own account")
 	}
 
-	// The account's own key can apply where no event type changes.
+	// The account's own key can apply a set that changes no event type.
 	made, status := p.switchhook("keys", "create", "team", "--account", "acme")
 	if status != 0 {
 		t.Fatal(made)
@@ -394,7 +394,7 @@ func TestApplyInAnotherAccount(t *testing.T) {
 	p.expect(1, []string{"403", "stopped: 0 of 1 change made"}, "apply", "-f", dir, "--yes", "--key", key)
 }
 
-func TestConfirmed(t *testing.T) {
+func TestConfirmPrompt(t *testing.T) {
 	for answer, want := range map[string]bool{"y\n": true, "YES\n": true, "yes": true, "n\n": false, "": false, "\n": false, "yep\n": false} {
 		if confirmed(strings.NewReader(answer), "") != want {
 			t.Errorf("%q", answer)

@@ -12,9 +12,9 @@ import (
 	"testing"
 )
 
-// TestBackupAndRestoreOfARunningRouter makes a backup of another process while events are
-// published to it, and starts a router over the restored one.
-func TestBackupAndRestoreOfARunningRouter(t *testing.T) {
+// TestBackup_RunningRouter makes a backup of another process while events are published to
+// it, and starts a router on the restored one.
+func TestBackup_RunningRouter(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
 	data, file := filepath.Join(folder, "data"), filepath.Join(folder, "backup.db")
@@ -43,13 +43,13 @@ func TestBackupAndRestoreOfARunningRouter(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "events are published", func() bool { return count() > 200 })
+	waitFor(t, "events are published", func() bool { return count() > 200 })
 	before := count()
 	out, err := run("backup", "--data", data, file)
 	if err != nil || !strings.Contains(out, "checked") || !strings.Contains(out, "sealed with key") {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	eventually(t, "more events are published", func() bool { return count() > before+50 })
+	waitFor(t, "more events are published", func() bool { return count() > before+50 })
 	if out, err := run("backup", "--data", data, file); err == nil || !strings.Contains(out, "--force") {
 		t.Fatalf("a backup was overwritten: %v\n%s", err, out)
 	}
@@ -105,7 +105,7 @@ func TestBackupAndRestoreOfARunningRouter(t *testing.T) {
 	}
 }
 
-func TestABackupOfNothingSaysWhatToGive(t *testing.T) {
+func TestBackup_MissingDatabaseMessage(t *testing.T) {
 	c := backupCommand{File: filepath.Join(t.TempDir(), "b.db"), Data: t.TempDir()}
 	if err := c.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "there is no database to copy") || !strings.Contains(err.Error(), "--data") {
 		t.Error(err)

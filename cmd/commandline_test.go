@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestAnotherServersAnswersAreNotTakenForARouters(t *testing.T) {
+func TestClient_RefusesOtherServersAnswers(t *testing.T) {
 	t.Parallel()
 	for _, answer := range []string{"", "<html>", "{}", "[]", "null"} {
 		other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, answer) }))
@@ -23,7 +23,7 @@ func TestAnotherServersAnswersAreNotTakenForARouters(t *testing.T) {
 	}
 }
 
-func TestCommandLineMistakesAreExplained(t *testing.T) {
+func TestCommandLine_UsageErrors(t *testing.T) {
 	t.Parallel()
 	used, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 	"testing"
 )
 
-// TestServe_MissingDatabase starts routers over folders that had a database.
+// TestServe_MissingDatabase starts routers on folders that had a database.
 func TestServe_MissingDatabase(t *testing.T) {
 	for name, spoil := range map[string]func(t *testing.T, data string){
 		"deleted": func(t *testing.T, data string) { mustRemove(t, databaseFile(data)) },
@@ -51,7 +51,7 @@ func TestServe_MissingDatabase(t *testing.T) {
 	}
 }
 
-// TestServe_DamagedDatabase damages the tables of a router that stopped, and starts it again.
+// TestServe_DamagedDatabase damages the tables of a stopped router, and restarts it.
 func TestServe_DamagedDatabase(t *testing.T) {
 	data := t.TempDir()
 	p := serve(t, data)
@@ -71,7 +71,8 @@ func TestServe_DamagedDatabase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The index of events by account is read by no start, and written by every publication.
+	// The index of events by account is not read at a start, and is written by every
+	// publish.
 	page := rootPage(t, databaseFile(data), "event_by_account")
 	if _, err := f.WriteAt(bytes.Repeat([]byte{0xff}, 8192), int64(page-1)*8192); err != nil {
 		t.Fatal(err)
@@ -83,7 +84,7 @@ func TestServe_DamagedDatabase(t *testing.T) {
 	if err := p.api.call(t.Context(), http.MethodPost, "/api/v1/events", event, nil); err == nil {
 		t.Fatal("an event was accepted into a damaged database")
 	}
-	eventually(t, "the router is not ready", func() bool { return !p.ready() })
+	waitFor(t, "the router is not ready", func() bool { return !p.ready() })
 	res, err := http.Get(p.api.url + "/metrics")
 	if err != nil {
 		t.Fatal(err)
@@ -93,17 +94,17 @@ func TestServe_DamagedDatabase(t *testing.T) {
 	if err != nil || !strings.Contains(string(text), "switchhook_store_damaged 1") {
 		t.Errorf("the metrics don't tell: %v", err)
 	}
-	eventually(t, "the log tells", func() bool { return strings.Contains(log.String(), "switchhook restore --force --data "+data) })
+	waitFor(t, "the log tells", func() bool { return strings.Contains(log.String(), "switchhook restore --force --data "+data) })
 	if err := p.end(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	if n := strings.Count(log.String(), "the database is damaged: events are refused from now on"); n != 1 {
-		t.Errorf("told %d times:\n%s", n, log)
+		t.Errorf("reported %d times:\n%s", n, log)
 	}
 }
 
-// TestServe_UnreadableRows starts a router over a database in which rows of several tables
-// can't be decoded.
+// TestServe_UnreadableRows starts a router on a database in which rows of several tables
+// cannot be decoded.
 func TestServe_UnreadableRows(t *testing.T) {
 	data, target := t.TempDir(), newCounter(t)
 	p := serve(t, data)
@@ -156,7 +157,7 @@ func TestServe_UnreadableRows(t *testing.T) {
 	if accepted.Matched != 2 {
 		t.Fatalf("%d subscriptions matched", accepted.Matched)
 	}
-	eventually(t, "the other subscription gets it", func() bool { return len(target.bodies()) == 1 })
+	waitFor(t, "the other subscription gets it", func() bool { return len(target.bodies()) == 1 })
 	for _, path := range []string{"/subscriptions", "/events", "/deliveries", "/event-types", "/keys", "/accounts", "/replays"} {
 		call("GET", "/api/v1"+path, nil, nil)
 	}
@@ -172,7 +173,7 @@ func TestServe_UnreadableRows(t *testing.T) {
 		t.Errorf("changed, and what could not be read is lost: %v", err)
 	}
 	call("PATCH", "/api/v1/subscriptions/"+spoilt.ID, map[string]any{"secret": "whsec_" + strings.Repeat("QUJD", 8)}, nil)
-	eventually(t, "the mended subscription gets it", func() bool { return len(target.bodies()) == 2 })
+	waitFor(t, "the mended subscription gets it", func() bool { return len(target.bodies()) == 2 })
 	if err := p.end(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +195,7 @@ func mustTruncate(t *testing.T, file string) {
 	}
 }
 
-// bodies gives how often each body came, by path.
+// bodies lists the received bodies with their counts, by path.
 func (c *counter) bodies() (all []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -206,10 +207,10 @@ func (c *counter) bodies() (all []string) {
 	return all
 }
 
-// mustFail runs a command that has to end by itself with an error, and gives what it printed.
+// mustFail runs a command that must end by itself with an error, and returns its output.
 func mustFail(t *testing.T, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
 	c := exec.CommandContext(ctx, os.Args[0], args...)
 	c.Env = append(os.Environ(), asSwitchhook+"=1")
@@ -223,7 +224,7 @@ func mustFail(t *testing.T, args ...string) string {
 	return string(out)
 }
 
-// rootPage is the page of a table or an index in a database, from 1 on.
+// rootPage returns the root page of a table or an index in a database, starting at 1.
 func rootPage(t *testing.T, path, name string) (page int) {
 	t.Helper()
 	db, err := sql.Open("sqlite3", "file:"+path+"?mode=ro")
@@ -237,7 +238,7 @@ func rootPage(t *testing.T, path, name string) (page int) {
 	return page
 }
 
-// syncBuffer is a log that a process writes to while a test reads it.
+// syncBuffer is a log buffer that is safe for concurrent use.
 type syncBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestDemoEndsWellAndPrintsTheWay(t *testing.T) {
+func TestDemo_Succeeds(t *testing.T) {
 	t.Parallel()
 	out, err := command("demo", "--once").CombinedOutput()
 	if err != nil {
@@ -25,9 +25,9 @@ func TestDemoEndsWellAndPrintsTheWay(t *testing.T) {
 	}
 }
 
-// As in "switchhook demo --once | head -0": nobody can be so slow in going away that all has
-// been written.
-func TestDemoTidiesUpWhenNobodyReadsOn(t *testing.T) {
+// As in "switchhook demo --once | head -0": the reader closes the pipe before everything is
+// written.
+func TestDemo_CleansUpOnClosedPipe(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
 	for _, flags := range [][]string{{"demo", "--once"}, {"demo"}} {
@@ -49,7 +49,7 @@ func TestDemoTidiesUpWhenNobodyReadsOn(t *testing.T) {
 	}
 }
 
-func TestDemoTidiesUpOnASignal(t *testing.T) {
+func TestDemo_CleansUpOnSignal(t *testing.T) {
 	t.Parallel()
 	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGTERM, os.Interrupt} {
 		folder := t.TempDir()

@@ -16,13 +16,13 @@ import (
 	"time"
 )
 
-// hanging is a target that answers nobody before it is released.
+// hanging is a target that does not answer before it is released.
 type hanging struct {
 	*httptest.Server
 	release func()
 
 	mu  sync.Mutex
-	ids []string // webhook-id of what came
+	ids []string // webhook-id of each delivery
 }
 
 func newHanging(t *testing.T) *hanging {
@@ -51,8 +51,8 @@ func (h *hanging) came() []string {
 
 func (l *logged) has(what string) bool { return strings.Contains(l.String(), what) }
 
-// hangingRouter starts a router with five events for a target that hangs, two of them on
-// their way.
+// hangingRouter starts a router with five events for a target that hangs, two of them in
+// flight.
 func hangingRouter(t *testing.T, data string, h *hanging, flags ...string) (p *process, log *logged) {
 	t.Helper()
 	log = &logged{}
@@ -61,7 +61,7 @@ func hangingRouter(t *testing.T, data string, h *hanging, flags ...string) (p *p
 	for i := range 5 {
 		post(t, p, "/api/v1/events", outgoingEvent{Type: "a.b", Data: json.RawMessage(fmt.Sprint(i))}, nil)
 	}
-	eventually(t, "two attempts are on", func() bool { return len(h.came()) == 2 })
+	waitFor(t, "two attempts are on", func() bool { return len(h.came()) == 2 })
 	return p, log
 }
 
@@ -79,16 +79,16 @@ func (p *process) endsWith(t *testing.T, log *logged) {
 		if err != nil {
 			t.Fatalf("%v\n%s", err, log)
 		}
-	case <-time.After(patience):
+	case <-time.After(waitTimeout):
 		t.Fatalf("the process does not end\n%s", log)
 	}
 }
 
-func TestAStopWaitsForWhatIsInFlightAndSaysSo(t *testing.T) {
+func TestShutdown_WaitsForInFlight(t *testing.T) {
 	data, h := t.TempDir(), newHanging(t)
 	p, log := hangingRouter(t, data, h)
 	p.Process.Signal(syscall.SIGTERM)
-	eventually(t, "it says what it waits for", func() bool { return log.has(`"attempts":2,"unwritten_outcomes":0`) })
+	waitFor(t, "it says what it waits for", func() bool { return log.has(`"attempts":2,"unwritten_outcomes":0`) })
 	if res, err := http.Get(p.api.url + "/healthz"); err == nil {
 		res.Body.Close()
 		t.Errorf("a new connection was taken: %s", res.Status)
@@ -102,9 +102,9 @@ func TestAStopWaitsForWhatIsInFlightAndSaysSo(t *testing.T) {
 		t.Errorf("%d attempts began, 2 of them before the stop", n)
 	}
 
-	// The rest is delivered after the next start, and what has succeeded is not repeated.
+	// The others are delivered after the next start, and succeeded ones are not repeated.
 	serve(t, data)
-	eventually(t, "all have come", func() bool { return len(h.came()) >= 5 })
+	waitFor(t, "all have come", func() bool { return len(h.came()) >= 5 })
 	ids := h.came()
 	slices.Sort(ids)
 	if got := slices.Compact(slices.Clone(ids)); len(got) != 5 || len(ids) != 5 {
@@ -112,17 +112,17 @@ func TestAStopWaitsForWhatIsInFlightAndSaysSo(t *testing.T) {
 	}
 }
 
-func TestAStopTakesNoLongerThanTheDrainTime(t *testing.T) {
+func TestShutdown_DrainTimeLimit(t *testing.T) {
 	data, h := t.TempDir(), newHanging(t)
 	p, log := hangingRouter(t, data, h, "--drain-time", "1s", "--timeout", "1m")
-	// A client that never ends its request takes half of it.
+	// A client that never ends its request takes half of the drain time.
 	slow, err := net.Dial("tcp", strings.TrimPrefix(p.api.url, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer slow.Close()
 	io.WriteString(slow, "POST /api/v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
-	post(t, p, "/api/v1/events", outgoingEvent{Type: "a.b", Data: json.RawMessage("5")}, nil) // so that the connection has been taken
+	post(t, p, "/api/v1/events", outgoingEvent{Type: "a.b", Data: json.RawMessage("5")}, nil) // so that the connection has been accepted
 	p.Process.Signal(syscall.SIGTERM)
 	p.endsWith(t, log)
 	if !log.has("requests that did not end are cut off") || !log.has(`the next start makes them again","attempts":2`) || !log.has(`"msg":"stopped"`) {
@@ -130,18 +130,18 @@ func TestAStopTakesNoLongerThanTheDrainTime(t *testing.T) {
 	}
 	h.release()
 	serve(t, data)
-	eventually(t, "the two attempts are made again, and the four others", func() bool { return len(h.came()) >= 8 })
+	waitFor(t, "the two attempts are made again, and the four others", func() bool { return len(h.came()) >= 8 })
 	if first, again := h.came()[:2], h.came()[2:]; !slices.Contains(again, first[0]) || !slices.Contains(again, first[1]) || len(again) != 6 {
 		t.Errorf("%v, then %v", first, again)
 	}
 }
 
-func TestASecondSignalEndsAStopAtOnce(t *testing.T) {
+func TestShutdown_SecondSignalEndsAtOnce(t *testing.T) {
 	for _, second := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		data, h := t.TempDir(), newHanging(t)
 		p, log := hangingRouter(t, data, h)
 		p.Process.Signal(syscall.SIGTERM)
-		eventually(t, "it stops", func() bool { return log.has("a second signal ends at once") })
+		waitFor(t, "it stops", func() bool { return log.has("a second signal ends at once") })
 		p.Process.Signal(second)
 		<-p.ends
 		if status := p.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != second {
@@ -149,13 +149,13 @@ func TestASecondSignalEndsAStopAtOnce(t *testing.T) {
 		}
 		h.release()
 		serve(t, data)
-		eventually(t, "the two attempts are made again, and the three others", func() bool { return len(h.came()) >= 7 })
+		waitFor(t, "the two attempts are made again, and the three others", func() bool { return len(h.came()) >= 7 })
 	}
 }
 
-// Requests that come over connections that are open get an answer or none, and what got
-// an answer counts.
-func TestWhatIsAcceptedDuringAStopIsDelivered(t *testing.T) {
+// Requests on open connections during a stop may get no answer, but every accepted event
+// counts.
+func TestShutdown_DeliversAcceptedEvents(t *testing.T) {
 	data, sink := t.TempDir(), newCounter(t)
 	p := serve(t, data)
 	post(t, p, "/api/v1/subscriptions", map[string]any{"event": "*", "target_url": sink.URL, "payload_format": "data"}, nil)
@@ -175,7 +175,7 @@ func TestWhatIsAcceptedDuringAStopIsDelivered(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "the load is on", func() bool {
+	waitFor(t, "the load is on", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return len(accepted) > 300
@@ -185,7 +185,7 @@ func TestWhatIsAcceptedDuringAStopIsDelivered(t *testing.T) {
 	}
 	senders.Wait()
 	serve(t, data)
-	eventually(t, "every accepted event has arrived", func() bool { return sink.missing(accepted) == 0 })
+	waitFor(t, "every accepted event has arrived", func() bool { return sink.missing(accepted) == 0 })
 	sink.mu.Lock()
 	defer sink.mu.Unlock()
 	for body, n := range sink.got {

@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-// serveDev starts a router as a new user does, and gives its log.
+// serveDev starts a router as a new user does, and returns its log.
 func serveDev(t *testing.T, flags ...string) (*process, *logged) {
 	t.Helper()
 	log := &logged{}
@@ -51,7 +51,7 @@ func TestHelp_ExamplesWork(t *testing.T) {
 	for _, args := range helps {
 		help := command(args...)
 		help.Env = append(help.Env, "COLUMNS=200")
-		out, _ := help.CombinedOutput() // the second one is a mistake that shows an example
+		out, _ := help.CombinedOutput() // the second one is an error that shows an example
 		for _, line := range example.FindAllStringSubmatch(strings.ReplaceAll(string(out), "such as: ", "\n  "), -1) {
 			if text := strings.TrimSpace(line[1]); !strings.Contains(text, "serve --dev") && !strings.Contains(text, "completion ") /* in TestCompletionScripts */ && !strings.HasPrefix(line[0], "Usage:") {
 				seen[text] = true
@@ -97,7 +97,7 @@ func TestServeDev_LogsALineForEachEventAndAttempt(t *testing.T) {
 		` WRN attempt failed id=dlv_\w+ to=\S+ status=500 attempt=1 error=.* again_in=\d+s`,
 		` WRN attempt failed id=dlv_\w+ to=\S+ attempt=1 error=.*y…`,
 	} {
-		eventually(t, want, func() bool { return regexp.MustCompile(want).MatchString(log.String()) })
+		waitFor(t, want, func() bool { return regexp.MustCompile(want).MatchString(log.String()) })
 	}
 	if err := p.end(syscall.SIGTERM); err != nil {
 		t.Error(err)
@@ -109,13 +109,13 @@ func TestServeDev_LogsALineForEachEventAndAttempt(t *testing.T) {
 	}
 }
 
-// newFailing is a target that always answers 500.
+// newFailing starts a target that always answers 500.
 func newFailing(t *testing.T, body string) string {
 	return "http://" + strings.TrimPrefix(answerRaw(t, "HTTP/1.1 500 no\r\nConnection: close\r\nContent-Length: "+fmt.Sprint(len(body))+"\r\n\r\n"+body, nil), "http://")
 }
 
-// A target on the router's own machine is refused once, with all that has to be done.
-func TestServe_SaysAtOnceHowLoopbackTargetsAreAllowed(t *testing.T) {
+// A target on the router's own machine is refused once, with all the steps to allow it.
+func TestServe_ExplainsLoopbackTargets(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
 	addr := freeAddress(t)
@@ -128,7 +128,7 @@ func TestServe_SaysAtOnceHowLoopbackTargetsAreAllowed(t *testing.T) {
 		p := &process{Cmd: c, t: t, api: newClient("http://"+addr, testKey), ends: make(chan error, 1)}
 		go func() { p.ends <- c.Wait() }()
 		t.Cleanup(func() { c.Process.Kill() })
-		eventually(t, "the router is ready", p.ready)
+		waitFor(t, "the router is ready", p.ready)
 		return p
 	}
 	subscribe := func(p *process, target string) error {
@@ -162,7 +162,7 @@ func TestServe_LogsWhereTheAdminKeyIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Process.Kill()
-	eventually(t, "the key's file is logged", func() bool { return log.has(`"msg":"admin key","file":"` + filepath.Join(data, "admin.key") + `"`) })
+	waitFor(t, "the key's file is logged", func() bool { return log.has(`"msg":"admin key","file":"` + filepath.Join(data, "admin.key") + `"`) })
 	c.Process.Signal(syscall.SIGTERM)
 	c.Wait()
 	key, err := os.ReadFile(filepath.Join(data, "admin.key"))
@@ -181,15 +181,15 @@ func TestListen_ShowsAnswersRepeatsAndCutsBodies(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Process.Kill(); l.Wait() })
-	eventually(t, "it has subscribed", func() bool { return out.has("subscribed to a.b") })
+	waitFor(t, "it has subscribed", func() bool { return out.has("subscribed to a.b") })
 	list := make([]int, 300)
 	text, _ := json.Marshal(list)
 	post(t, p, "/api/v1/events", outgoingEvent{Type: "a.b", Data: text}, nil)
-	eventually(t, "the first attempt is shown", func() bool { return out.has("signature ok  answered 503") })
+	waitFor(t, "the first attempt is shown", func() bool { return out.has("signature ok  answered 503") })
 	if !out.has("more lines; --full shows them)") && !out.has("lines more; --full shows them)") {
 		t.Errorf("the body is not cut:\n%s", out)
 	}
-	eventually(t, "the second is marked", func() bool {
+	waitFor(t, "the second is marked", func() bool {
 		return out.has("answered 503  REPEAT: delivery 2 of this webhook-id")
 	})
 	if n := strings.Count(out.String(), "\n"); n > 60 {
@@ -217,8 +217,8 @@ func TestCutBody(t *testing.T) {
 	}
 }
 
-// A listen that was killed leaves its subscription: the next one gets it, with its secret.
-func TestListen_VerifiesWithTheSecretOfASubscriptionThatIsThere(t *testing.T) {
+// A killed listen leaves its subscription: the next one reuses it, with its secret.
+func TestListen_ReusesExistingSubscription(t *testing.T) {
 	t.Parallel()
 	p := serve(t, t.TempDir())
 	addr := freeAddress(t)
@@ -229,9 +229,9 @@ func TestListen_VerifiesWithTheSecretOfASubscriptionThatIsThere(t *testing.T) {
 		if err := l.Start(); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "it has subscribed", func() bool { return out.has("subscribed to a.b") })
+		waitFor(t, "it has subscribed", func() bool { return out.has("subscribed to a.b") })
 		post(t, p, "/api/v1/events", outgoingEvent{Type: "a.b", Data: json.RawMessage("1")}, nil)
-		eventually(t, "a delivery is shown", func() bool { return out.has("answered 200") })
+		waitFor(t, "a delivery is shown", func() bool { return out.has("answered 200") })
 		if !out.has("signature ok") {
 			t.Errorf("round %d:\n%s", round, out)
 		}
@@ -240,7 +240,7 @@ func TestListen_VerifiesWithTheSecretOfASubscriptionThatIsThere(t *testing.T) {
 	}
 }
 
-func TestJSONIsTakenInlineFromFilesAndStandardInput(t *testing.T) {
+func TestReadJSONValue_InlineFileAndStdin(t *testing.T) {
 	t.Parallel()
 	dir := writeFiles(t, map[string]string{"e.json": `{"total": 120}`, "s.json": `{"properties": {"total": {"type": "number"}}}`})
 	for _, event := range []string{`{"total": 120}`, " \n{\"total\": 120}", "e.json", "@e.json", "-"} {
@@ -289,7 +289,7 @@ func TestScripts_ShadowRunAndFlagsInMessages(t *testing.T) {
 	for n := range 4 {
 		post(t, p, "/api/v1/events", outgoingEvent{Type: "a.b", Data: json.RawMessage(fmt.Sprintf(`{"n":%d}`, n))}, nil)
 	}
-	eventually(t, "the shadow run has counted", func() bool {
+	waitFor(t, "the shadow run has counted", func() bool {
 		out, _, _ := runIn(t, dir, "", "scripts", "--server", p.api.url, "--key", testKey, "shadow", "show", "f")
 		return regexp.MustCompile(`(?m)^events +4$`).MatchString(out) && regexp.MustCompile(`(?m)^no longer matched +1$`).MatchString(out)
 	})
@@ -300,7 +300,7 @@ func TestScripts_ShadowRunAndFlagsInMessages(t *testing.T) {
 	run(0, "version 2 is live", "live", "f", "2", "--force")
 }
 
-func TestLookupVariable_WithoutLineBreaksAtTheEnd(t *testing.T) {
+func TestLookupVariable_TrimsTrailingLineBreaks(t *testing.T) {
 	t.Setenv("LOOKUP_VARIABLE_TEST", "token\r\n")
 	if value, set := lookupVariable("LOOKUP_VARIABLE_TEST"); value != "token" || !set {
 		t.Errorf("%q, %v", value, set)

@@ -19,7 +19,7 @@ import (
 func parseValues(parser *kong.Kong, args []string) error {
 	kong.Visit(parser.Model, func(v kong.Visitable, next kong.Next) error {
 		if flag, ok := v.(*kong.Flag); ok {
-			flag.Set = false // by the parse before
+			flag.Set = false // by the previous parse
 		}
 		return next(nil)
 	})
@@ -30,8 +30,8 @@ func parseValues(parser *kong.Kong, args []string) error {
 	return err
 }
 
-// commandLines gives for each value of each command: the command line around it, without
-// it, and what makes an argument of a text.
+// commandLines calls each with every value of every command, and a function that returns
+// the command line with a text for that value.
 func commandLines(model *kong.Application, each func(name string, v *kong.Value, args func(text string) []string)) {
 	for _, leaf := range model.Leaves(false) {
 		path := strings.Fields(leaf.Path())
@@ -74,7 +74,7 @@ func sample(v *kong.Value) string {
 	return "x"
 }
 
-// badValues are texts that no value of this type may have.
+// badValues returns texts that no value of this type may have.
 func badValues(t *testing.T, name string, v *kong.Value) []string {
 	kind := v.Target.Type()
 	for kind.Kind() == reflect.Slice || kind.Kind() == reflect.Pointer {
@@ -230,8 +230,8 @@ func TestFlags_MalformedValuesAreRefusedByName(t *testing.T) {
 	}
 }
 
-// Secrets are read in one way, wherever they come from.
-func TestSecrets_WhiteSpaceAroundThemDoesNotCount(t *testing.T) {
+// Secrets are read in the same way from every source.
+func TestSecrets_TrimsWhiteSpace(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
 	c := command("serve", "--listen", "127.0.0.1:0", "--data", data)
@@ -249,7 +249,7 @@ func TestSecrets_WhiteSpaceAroundThemDoesNotCount(t *testing.T) {
 	p := &process{Cmd: c, t: t, api: newClient("http://"+addr, testKey), ends: make(chan error, 1)}
 	go func() { p.ends <- c.Wait() }()
 	t.Cleanup(func() { c.Process.Kill() })
-	eventually(t, "the router is ready", p.ready)
+	waitFor(t, "the router is ready", p.ready)
 
 	folder := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(folder, "switchhook-data"), 0o700); err != nil {
@@ -294,7 +294,7 @@ func TestServe_WarnsOfUnknownVariables(t *testing.T) {
 	p := &process{Cmd: c, t: t, api: newClient("http://"+addr, testKey), ends: make(chan error, 1)}
 	go func() { p.ends <- c.Wait() }()
 	t.Cleanup(func() { c.Process.Kill() })
-	eventually(t, "the router is ready", p.ready)
+	waitFor(t, "the router is ready", p.ready)
 	if err := p.end(syscall.SIGTERM); err != nil {
 		t.Error(err)
 	}
@@ -308,7 +308,7 @@ func TestServe_WarnsOfUnknownVariables(t *testing.T) {
 	}
 }
 
-// The extremes that are allowed do what they say, without an overflow.
+// The allowed extremes work without an overflow.
 func TestServe_LargestValuesWork(t *testing.T) {
 	t.Parallel()
 	var c commands
@@ -319,7 +319,8 @@ func TestServe_LargestValuesWork(t *testing.T) {
 				continue
 			}
 			for _, f := range leaf.Flags {
-				// Nothing is accepted below this much free space, and so many processes are none to start.
+				// With this little free space nothing is accepted, and this many processes
+				// cannot be started.
 				if !f.Tag.Has("min") || f.Name == "min-free-disk" && extreme == "max" || f.Name == "sandbox-processes" {
 					continue
 				}
@@ -337,7 +338,7 @@ func TestServe_LargestValuesWork(t *testing.T) {
 		p := serve(t, t.TempDir(), flags...)
 		subscribeCounter(t, p, sink)
 		deliver(t, p, sink, 10)
-		if extreme == "max" { // the drain time is 1 ms with the least values
+		if extreme == "max" { // the drain time is 1 ms with the minimum values
 			if err := p.end(syscall.SIGTERM); err != nil {
 				t.Errorf("%s: %v", extreme, err)
 			}

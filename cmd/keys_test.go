@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestFirstStartWritesAnAdminKeyThatOnlyItsOwnerReads(t *testing.T) {
+func TestServe_FirstStartWritesAdminKey(t *testing.T) {
 	t.Parallel()
 	data := filepath.Join(t.TempDir(), "made", "here")
 	addr := freeAddress(t)
@@ -19,7 +19,7 @@ func TestFirstStartWritesAnAdminKeyThatOnlyItsOwnerReads(t *testing.T) {
 	}
 	t.Cleanup(func() { c.Process.Kill(); c.Wait() }) // before its folder is removed
 	var text []byte
-	eventually(t, "the key works", func() bool {
+	waitFor(t, "the key works", func() bool {
 		var err error
 		if text, err = os.ReadFile(filepath.Join(data, "admin.key")); err != nil {
 			return false
@@ -63,7 +63,7 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-func TestAKeyThatCannotBeReadIsNamedWithTheReason(t *testing.T) {
+func TestKeys_UnreadableKeyFile(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(dir, "switchhook-data", "admin.key"), 0o755); err != nil {
 		t.Fatal(err)

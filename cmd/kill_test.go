@@ -26,28 +26,28 @@ type parcel struct {
 	N      int `json:"n"` // of the sender; grows over all rounds
 }
 
-// arrival is an event's at one target.
+// arrival records the deliveries of an event to one target.
 type arrival struct {
-	taken     int    // times that it was answered with 200
-	refused   int    // times that it was not
-	place     int    // of the first time that it was taken, among the target's
-	sequences string // that came with it, one after the other, each once
+	taken     int    // number of attempts answered with 200
+	refused   int    // number of other attempts
+	place     int    // position of the first success among those of the target
+	sequences string // received sequence numbers, each once
 }
 
-// witness is a receiver with a target for each path, that keeps what came.
-type witness struct {
+// recordingTarget is a receiver with a target for each path that records deliveries.
+type recordingTarget struct {
 	*httptest.Server
 	mu      sync.Mutex
 	targets map[string]map[parcel]*arrival
 	places  int
 }
 
-// newWitness answers by fail: 404, which says that the target is there, where it is true.
-func newWitness(t *testing.T, fail func(path string, p parcel, refused int) bool) *witness {
-	w := &witness{targets: map[string]map[parcel]*arrival{}}
+// newRecordingTarget returns a receiver that answers 404 if fail returns true.
+func newRecordingTarget(t *testing.T, fail func(path string, p parcel, refused int) bool) *recordingTarget {
+	w := &recordingTarget{targets: map[string]map[parcel]*arrival{}}
 	w.Server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
-		if err != nil { // the router was killed half-way
+		if err != nil { // the router was killed during the request
 			return
 		}
 		var list []parcel
@@ -72,7 +72,7 @@ func newWitness(t *testing.T, fail func(path string, p parcel, refused int) bool
 			}
 			refused = max(refused, at[p].refused)
 		}
-		for _, p := range list { // in a batch, none is refused for another's sake again and again
+		for _, p := range list { // one failing event of a batch must not make the others fail again and again
 			failed = failed || fail(r.URL.Path, p, refused)
 		}
 		for _, p := range list {
@@ -97,8 +97,8 @@ func newWitness(t *testing.T, fail func(path string, p parcel, refused int) bool
 	return w
 }
 
-// missing counts the events that a target never took.
-func (w *witness) missing(path string, events []parcel) (n int) {
+// missing counts the events that a target never accepted.
+func (w *recordingTarget) missing(path string, events []parcel) (n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, p := range events {
@@ -109,8 +109,8 @@ func (w *witness) missing(path string, events []parcel) (n int) {
 	return n
 }
 
-// repeats counts what a target took more than once.
-func (w *witness) repeats(path string) (n int) {
+// repeats counts the events that a target accepted more than once.
+func (w *recordingTarget) repeats(path string) (n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, a := range w.targets[path] {
@@ -119,7 +119,7 @@ func (w *witness) repeats(path string) (n int) {
 	return n
 }
 
-// crashRounds is how often the test kills: CRASH_ROUNDS, or 5.
+// crashRounds returns the number of kills: CRASH_ROUNDS, or 5.
 func crashRounds(t *testing.T) int {
 	text := os.Getenv("CRASH_ROUNDS")
 	if text == "" {
@@ -132,10 +132,10 @@ func crashRounds(t *testing.T) int {
 	return n
 }
 
-// Whatever was answered with 202 arrives at every target that wants it, in order where an
-// order is kept, though the router is killed again and again in the middle of its work and of
-// its start. CRASH_ROUNDS=20 kills it more often; CRASH_SEED repeats the moments of a run.
-func TestNothingAcceptedIsLostWhenTheProcessIsKilled(t *testing.T) {
+// Every event answered with 202 reaches every matching target, in order if the subscription
+// is ordered, although the router is killed repeatedly during work and start.
+// CRASH_ROUNDS=20 kills it more often; CRASH_SEED repeats the moments of a run.
+func TestKill_NothingAcceptedIsLost(t *testing.T) {
 	rounds, seed := crashRounds(t), uint64(time.Now().UnixNano())
 	if text := os.Getenv("CRASH_SEED"); text != "" {
 		var err error
@@ -145,7 +145,7 @@ func TestNothingAcceptedIsLostWhenTheProcessIsKilled(t *testing.T) {
 	}
 	t.Logf("CRASH_SEED=%d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	sink := newWitness(t, func(path string, p parcel, refused int) bool {
+	sink := newRecordingTarget(t, func(path string, p parcel, refused int) bool {
 		switch path {
 		case "/retried":
 			return refused < 2
@@ -178,7 +178,7 @@ func TestNothingAcceptedIsLostWhenTheProcessIsKilled(t *testing.T) {
 	inRecovery := 0
 	for round := range rounds {
 		api := p.api
-		// The events of the round before are replayed to a target that is new.
+		// The events of the previous round are replayed to a new target.
 		late := fmt.Sprintf("/late/%d", round-1)
 		if round > 0 {
 			var made struct{ ID string }
@@ -205,7 +205,7 @@ func TestNothingAcceptedIsLostWhenTheProcessIsKilled(t *testing.T) {
 				}
 			})
 		}
-		// What was changed and acknowledged right before the kill.
+		// Changes that were acknowledged right before the kill.
 		description, keys := -1, []string{}
 		work.Go(func() {
 			for i := 0; ; i++ {
@@ -218,13 +218,13 @@ func TestNothingAcceptedIsLostWhenTheProcessIsKilled(t *testing.T) {
 					return
 				}
 				description = i
-				if len(keys) > 1 { // one is enough for what the last round made of it
+				if len(keys) > 1 { // one is enough to show the last round's changes
 					keys = keys[len(keys)-2:]
 				}
 			}
 		})
 		moment, rest := random.IntN(senders*most), time.Duration(random.IntN(30))*time.Millisecond
-		eventually(t, "the load is on", func() bool {
+		waitFor(t, "the load is on", func() bool {
 			mu.Lock()
 			defer mu.Unlock()
 			return sent > moment
@@ -232,7 +232,7 @@ func TestNothingAcceptedIsLostWhenTheProcessIsKilled(t *testing.T) {
 		time.Sleep(rest) // any moment is as good; commits come every few milliseconds
 		p.end(syscall.SIGKILL)
 		work.Wait()
-		if random.IntN(2) == 0 || round == 0 { // and again, while it takes up its work
+		if random.IntN(2) == 0 || round == 0 { // and again, while it resumes its work
 			again := launch(t, os.Stderr, data, flags...)
 			time.Sleep(time.Duration(random.IntN(250)) * time.Millisecond)
 			again.end(syscall.SIGKILL)
@@ -253,7 +253,7 @@ func TestNothingAcceptedIsLostWhenTheProcessIsKilled(t *testing.T) {
 			}
 		}
 		if round > 0 {
-			eventually(t, "the replay has reached all of the round before", func() bool { return sink.missing(late, before) == 0 })
+			waitFor(t, "the replay has reached all of the round before", func() bool { return sink.missing(late, before) == 0 })
 		}
 		mu.Lock()
 		before = nil
@@ -266,11 +266,12 @@ func TestNothingAcceptedIsLostWhenTheProcessIsKilled(t *testing.T) {
 	}
 	targets := []string{"/plain", "/transform", "/keyed", "/batch", "/retried", "/numbered"}
 	for _, path := range targets {
-		eventually(t, "every accepted event has arrived at "+path, func() bool { return sink.missing(path, accepted) == 0 })
+		waitFor(t, "every accepted event has arrived at "+path, func() bool { return sink.missing(path, accepted) == 0 })
 	}
-	// What was stored though its sender never read the 202 comes as well, and has its place.
-	eventually(t, "nothing waits any more", func() bool {
-		for _, status := range []string{"failed", "pending", "failed"} { // one that was on its way from one to the other shows then
+	// Events that were stored although their sender never read the 202 arrive too, and keep
+	// their position.
+	waitFor(t, "nothing waits any more", func() bool {
+		for _, status := range []string{"failed", "pending", "failed"} { // a delivery that moves between the two states is seen in one of them
 			var waiting struct{ Data []struct{} }
 			if err := p.api.call(context.Background(), http.MethodGet, "/api/v1/deliveries?limit=1&status="+status, nil, &waiting); err != nil {
 				t.Fatal(err)
@@ -300,9 +301,9 @@ func TestNothingAcceptedIsLostWhenTheProcessIsKilled(t *testing.T) {
 	t.Logf("%d events accepted over %d kills and %d more during recovery, all delivered to %d targets; delivered more than once: %v", len(accepted), rounds, inRecovery, len(targets), repeats)
 }
 
-// checkOrder holds the first arrivals of each sender's events against the order in which
+// checkOrder compares the first arrivals of each sender's events with the order in which
 // they were published.
-func (w *witness) checkOrder(t *testing.T, path string) {
+func (w *recordingTarget) checkOrder(t *testing.T, path string) {
 	t.Helper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -311,7 +312,7 @@ func (w *witness) checkOrder(t *testing.T, path string) {
 			t.Errorf("%s: %+v was refused, and not sent again", path, p)
 			continue
 		}
-		for n := p.N - 1; n >= 0; n-- { // the one before that came at all: the last of a round may not have been stored
+		for n := p.N - 1; n >= 0; n-- { // the previous event that arrived: the last of a round may not have been stored
 			var earlier *arrival
 			for round := p.Round; round >= 0 && earlier == nil; round-- {
 				earlier = w.targets[path][parcel{round, p.Sender, n}]
@@ -327,8 +328,8 @@ func (w *witness) checkOrder(t *testing.T, path string) {
 	}
 }
 
-// checkNumbers holds that each event has one number for good, and that none is missing.
-func (w *witness) checkNumbers(t *testing.T, path string) {
+// checkNumbers checks that each event has one permanent number, and that none is missing.
+func (w *recordingTarget) checkNumbers(t *testing.T, path string) {
 	t.Helper()
 	w.mu.Lock()
 	defer w.mu.Unlock()

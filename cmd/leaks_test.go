@@ -33,8 +33,8 @@ func (l *logged) String() string {
 	return l.buf.String()
 }
 
-// answerRaw is a target that answers each connection's first request with text, whatever
-// that is; more is sent a moment after somebody asks for it.
+// answerRaw starts a target that answers each connection's first request with text
+// verbatim; the strings of more follow.
 func answerRaw(t *testing.T, text string, more <-chan string) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -62,9 +62,9 @@ func answerRaw(t *testing.T, text string, more <-chan string) string {
 	return "http://" + l.Addr().String()
 }
 
-// Whoever may read the log or the metrics has not thereby read what goes through the
-// router, nor anything that opens a door: every secret here ends in "hush".
-func TestNoSecretComesIntoLogOrMetrics(t *testing.T) {
+// Log and metrics must not reveal payloads or credentials: every secret here ends in
+// "hush".
+func TestSecrets_NotInLogOrMetrics(t *testing.T) {
 	ctx, log := context.Background(), &logged{}
 	data := t.TempDir()
 	flags := []string{"--log-level", "debug", "--access-log", "--metrics-accounts", "5", "--retries", "0s,20ms", "--admin-key", "swk_admin-key-hush", "--otlp-endpoint", "http://127.0.0.1:9/?key=otlp-hush"}
@@ -115,10 +115,10 @@ func TestNoSecretComesIntoLogOrMetrics(t *testing.T) {
 	subscribe(fails.URL+"/302", nil)
 	subscribe(fails.URL+"/410", nil)
 	subscribe(strings.Replace(fails.URL, "http:", "https:", 1), nil)          // no TLS there
-	subscribe("http://127.0.0.1:9/path-hush", nil)                            // nobody there
-	subscribe("http://path-hush.invalid/", nil)                               // no such host: its name is in no line either
-	subscribe(answerRaw(t, "raw-answer-hush\r\n\r\n", nil), nil)              // no HTTP
-	subscribe(answerRaw(t, "HTTP/1.1 200 OK\r\nhead-hush\r\n\r\n", nil), nil) // no header
+	subscribe("http://127.0.0.1:9/path-hush", nil)                            // no listener
+	subscribe("http://path-hush.invalid/", nil)                               // no such host: its name is in no log line either
+	subscribe(answerRaw(t, "raw-answer-hush\r\n\r\n", nil), nil)              // not HTTP
+	subscribe(answerRaw(t, "HTTP/1.1 200 OK\r\nhead-hush\r\n\r\n", nil), nil) // not a header
 	subscribe(unasked, nil)
 	subscribe(fails.URL+"/200", map[string]any{"filter": `int(data.secret) > 0`})
 	subscribe(fails.URL+"/200", map[string]any{"filter": `float(data.secret) > 0 and data.secret matches "a"`})
@@ -130,14 +130,15 @@ func TestNoSecretComesIntoLogOrMetrics(t *testing.T) {
 	}
 	must(api.call(ctx, http.MethodPost, "/api/v1/event-types", map[string]any{"name": "checked", "schema": map[string]any{"properties": map[string]any{"secret": map[string]any{"type": "integer"}}}}, nil))
 
-	// Three events that differ: a transform that ends its process is quarantined after that.
+	// Three different events: a transform that crashes its process is quarantined after
+	// them.
 	for n := range 3 {
 		for _, kind := range kinds {
 			payload := fmt.Sprintf(`{"secret":"payload-hush","list":["payload-hush"],"n":%d}`, n)
 			must(api.call(ctx, http.MethodPost, "/api/v1/events", map[string]any{"type": kind, "data": json.RawMessage(payload), "headers": map[string]string{"X-Key": "event-header-hush"}}, nil))
 		}
 	}
-	// What is refused, and what comes in the wrong place.
+	// Refused requests, and secrets in the wrong place.
 	for _, r := range []struct{ method, path, key, body string }{
 		{"POST", "/api/v1/events", "swk_admin-key-hush", `{"type":"checked","data":{"secret":"payload-hush"}}`},
 		{"POST", "/api/v1/events", "swk_admin-key-hush", `{"type":"kind_0","data":"payload-hush`},
@@ -163,7 +164,7 @@ func TestNoSecretComesIntoLogOrMetrics(t *testing.T) {
 
 	more <- "unasked-hush\r\n\r\n"
 	messages := []string{"attempt made", "attempt failed", "request", "listening", "tracing", "subscription deactivated", "sandbox process ended by a script"}
-	eventually(t, "everything was tried", func() bool {
+	waitFor(t, "everything was tried", func() bool {
 		now := log.String()
 		missing := slices.ContainsFunc(messages, func(m string) bool { return !strings.Contains(now, `"msg":"`+m+`"`) })
 		return !missing && strings.Count(now, `"msg":"attempt `) >= 40 && strings.Contains(now, "quarantined")
@@ -178,7 +179,7 @@ func TestNoSecretComesIntoLogOrMetrics(t *testing.T) {
 	if !strings.Contains(metrics.String(), "switchhook_") {
 		t.Errorf("metrics: %s", &metrics)
 	}
-	if err := p.Process.Kill(); err != nil { // recovery has something to tell
+	if err := p.Process.Kill(); err != nil { // so that recovery logs something
 		t.Fatal(err)
 	}
 	<-p.ends
@@ -186,14 +187,15 @@ func TestNoSecretComesIntoLogOrMetrics(t *testing.T) {
 	must(p.end(os.Interrupt))
 
 	for text := range strings.Lines(log.String() + metrics.String()) {
-		// Each secret, and the shape of each: also the subscription's, which says hush in base64.
+		// Each secret, and its format: also the subscription's, which contains hush in
+		// base64.
 		for _, secret := range []string{"hush", "whsec_", "aHVzaGh1", "token=", "swk_"} {
 			if strings.Contains(text, secret) {
 				t.Errorf("shows %q: %s", secret, text)
 			}
 		}
 	}
-	// The log is JSON, and names what it speaks of.
+	// The log is JSON with known attributes.
 	seen := map[string]bool{}
 	for text := range strings.Lines(log.String()) {
 		var line map[string]any

@@ -37,7 +37,7 @@ func TestSendAndListen(t *testing.T) {
 	}()
 	shows := func(want string) {
 		t.Helper()
-		eventually(t, "listen prints "+want, func() bool {
+		waitFor(t, "listen prints "+want, func() bool {
 			mu.Lock()
 			defer mu.Unlock()
 			return strings.Contains(printed.String(), want)
@@ -90,7 +90,7 @@ func TestSendAndListen(t *testing.T) {
 	}
 }
 
-func TestAReceiverOnEveryAddressIsSubscribedWithOneThatIsReached(t *testing.T) {
+func TestListen_AnyAddressSubscribesReachableURL(t *testing.T) {
 	r, err := startReceiver("0.0.0.0:0", func(received) int { return http.StatusOK })
 	if err != nil {
 		t.Fatal(err)

@@ -71,11 +71,11 @@ func (w *logWriter) Write(text []byte) (int, error) {
 		return len(text), nil
 	default:
 	}
-	patience := logStalled
+	waitTimeout := logStalled
 	if began := w.writing.Load(); began != 0 {
-		patience -= time.Since(time.Unix(0, began))
+		waitTimeout -= time.Since(time.Unix(0, began))
 	}
-	stalled := time.NewTimer(patience)
+	stalled := time.NewTimer(waitTimeout)
 	defer stalled.Stop()
 	select {
 	case w.queue <- line:

@@ -12,7 +12,7 @@ import (
 
 func jsonLines(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, nil) }
 
-// gatedWriter takes nothing until it is opened.
+// gatedWriter blocks writes until it is opened.
 type gatedWriter struct {
 	open chan struct{}
 	mu   sync.Mutex
@@ -41,20 +41,20 @@ func TestLogWriter_LosesNothingInABurst(t *testing.T) {
 		fmt.Fprintf(&want, "line %d\n", i)
 		fmt.Fprintf(w, "line %d\n", i)
 	}
-	eventually(t, "all lines are written", func() bool { w.flush(); return len(out.String()) >= want.Len() })
+	waitFor(t, "all lines are written", func() bool { w.flush(); return len(out.String()) >= want.Len() })
 	if out.String() != want.String() {
 		t.Error("lines are missing or in another order")
 	}
 }
 
-func TestLogWriter_TellsHowManyLinesWereLost(t *testing.T) {
+func TestLogWriter_CountsDroppedLines(t *testing.T) {
 	t.Parallel()
 	out := &gatedWriter{open: make(chan struct{})}
 	w := newLogWriter(out, jsonLines)
 	for i := range logQueue + 101 { // one is being written
 		fmt.Fprintf(w, "line %d\n", i)
 	}
-	w.flush() // gives up
+	w.flush() // times out
 	close(out.open)
-	eventually(t, "the loss is told", func() bool { return strings.Contains(out.text(), `"lines":100}`) })
+	waitFor(t, "the loss is told", func() bool { return strings.Contains(out.text(), `"lines":100}`) })
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// The listener of the metrics has a few connections, and takes a new one for each that ends.
+// The metrics listener allows a few connections, and accepts a new one for each that ends.
 func TestMetricsListener_BoundsItsConnections(t *testing.T) {
 	t.Parallel()
 	m, err := listenForMetrics("127.0.0.1:0", prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
@@ -45,7 +45,7 @@ func TestMetricsListener_BoundsItsConnections(t *testing.T) {
 		t.Errorf("one connection more than %d is served: %v", metricsConns, err)
 	}
 	conns[0].Close()
-	last.SetReadDeadline(time.Now().Add(patience))
+	last.SetReadDeadline(time.Now().Add(waitTimeout))
 	if _, err := last.Read(one); err != nil {
 		t.Errorf("it is not served when another has ended: %v", err)
 	}

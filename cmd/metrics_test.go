@@ -18,8 +18,8 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// watched is a router that serves metrics of its own, with some traffic behind it: every
-// figure that there can be is there.
+// watched starts a router with its own metrics listener and some traffic, so that every
+// metric exists.
 func watched(t *testing.T) (p *process, metrics string) {
 	t.Helper()
 	addr := freeAddress(t)
@@ -37,8 +37,8 @@ func watched(t *testing.T) (p *process, metrics string) {
 		"event": "*", "target_url": sink.URL, "filter": "data.n > 0", "transform": "export default () => 'sent'",
 	}, nil))
 	must(p.api.call(ctx, http.MethodPost, "/api/v1/events", outgoingEvent{Type: "a", Data: []byte(`{"n":1}`)}, nil))
-	eventually(t, "the delivery comes", func() bool { return sink.missing([]string{"sent"}) == 0 })
-	eventually(t, "it is counted", func() bool {
+	waitFor(t, "the delivery comes", func() bool { return sink.missing([]string{"sent"}) == 0 })
+	waitFor(t, "it is counted", func() bool {
 		return strings.Contains(scrape(t, metrics), `switchhook_delivery_attempts_total{result="succeeded"} 1`)
 	})
 	return p, metrics
@@ -58,7 +58,7 @@ func scrape(t *testing.T, url string) string {
 	return string(text)
 }
 
-// families reads our own metrics: their labels by name.
+// families parses the router's own metrics: their labels by name.
 func families(t *testing.T, text string) map[string]*dto.MetricFamily {
 	t.Helper()
 	parser := expfmt.NewTextParser(model.LegacyValidation)
@@ -73,7 +73,7 @@ func families(t *testing.T, text string) map[string]*dto.MetricFamily {
 	return all
 }
 
-func TestMetricsFollowPrometheusConventions(t *testing.T) {
+func TestMetrics_PrometheusConventions(t *testing.T) {
 	t.Parallel()
 	_, url := watched(t)
 	text := scrape(t, url)
@@ -85,7 +85,7 @@ func TestMetricsFollowPrometheusConventions(t *testing.T) {
 		t.Errorf("%s: %s", p.Metric, p.Text)
 	}
 
-	// And the documentation tells of each of them, with its labels.
+	// The documentation lists each of them, with its labels.
 	doc, err := os.ReadFile("../docs/operations.md")
 	if err != nil {
 		t.Fatal(err)
@@ -113,9 +113,9 @@ func TestMetricsFollowPrometheusConventions(t *testing.T) {
 	}
 }
 
-// With names of accounts in them, or where they have an address of their own, the figures
-// are for those who may see every account.
-func TestMetricsThatNameAccountsAreNotForStrangers(t *testing.T) {
+// Metrics with account names, or with an address of their own, require a key for every
+// account on the API.
+func TestMetrics_AccountNamesRequireKey(t *testing.T) {
 	t.Parallel()
 	p, url := watched(t)
 	if text := scrape(t, url); !strings.Contains(text, `switchhook_account_events_accepted_total{account="default"} 1`) {
@@ -152,7 +152,7 @@ func TestMetricsThatNameAccountsAreNotForStrangers(t *testing.T) {
 	}
 }
 
-func TestMetricsFlagsThatMakeNoSense(t *testing.T) {
+func TestMetrics_InvalidFlags(t *testing.T) {
 	t.Parallel()
 	for flags, says := range map[string]string{
 		"--metrics-accounts=-1":       "--metrics-accounts",

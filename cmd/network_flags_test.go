@@ -23,7 +23,7 @@ import (
 	"time"
 )
 
-// writeCertificate makes a certificate for 127.0.0.1 and writes it and its key to files.
+// writeCertificate creates a certificate for 127.0.0.1 and writes it and its key to files.
 func writeCertificate(t *testing.T, certFile, keyFile string, serial int64) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -49,7 +49,7 @@ func writeCertificate(t *testing.T, certFile, keyFile string, serial int64) {
 	}
 }
 
-// serial makes a TLS connection and gives the serial number of the certificate shown.
+// serial makes a TLS connection and returns the serial number of the presented certificate.
 func serial(addr string, maxVersion uint16) (int64, error) {
 	conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true, MaxVersion: maxVersion})
 	if err != nil {
@@ -59,7 +59,7 @@ func serial(addr string, maxVersion uint16) (int64, error) {
 	return conn.ConnectionState().PeerCertificates[0].SerialNumber.Int64(), nil
 }
 
-func TestServeOverTLSReadsItsCertificateAgain(t *testing.T) {
+func TestServe_ReloadsCertificate(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
@@ -81,7 +81,7 @@ func TestServeOverTLSReadsItsCertificateAgain(t *testing.T) {
 	t.Cleanup(func() { c.Process.Kill(); <-gone }) // before its folder is removed
 	shows := func(want int64) {
 		t.Helper()
-		eventually(t, fmt.Sprintf("certificate %d is shown", want), func() bool {
+		waitFor(t, fmt.Sprintf("certificate %d is shown", want), func() bool {
 			got, err := serial(addr, 0)
 			return err == nil && got == want
 		})
@@ -90,15 +90,15 @@ func TestServeOverTLSReadsItsCertificateAgain(t *testing.T) {
 	if _, err := serial(addr, tls.VersionTLS11); err == nil {
 		t.Error("TLS 1.1 is spoken")
 	}
-	writeCertificate(t, certFile, keyFile, 22) // read again by itself
+	writeCertificate(t, certFile, keyFile, 22) // reloaded without a signal
 	shows(22)
 	if err := os.WriteFile(certFile, []byte("not yet written"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Process.Signal(syscall.SIGHUP); err != nil { // neither ends the process nor spoils what is in use
+	if err := c.Process.Signal(syscall.SIGHUP); err != nil { // must neither end the process nor replace the current one
 		t.Fatal(err)
 	}
-	eventually(t, "the broken file is told of", func() bool {
+	waitFor(t, "the broken file is told of", func() bool {
 		text, _ := os.ReadFile(log.Name())
 		return strings.Contains(string(text), "the old one stays in use")
 	})
@@ -110,7 +110,7 @@ func TestServeOverTLSReadsItsCertificateAgain(t *testing.T) {
 	roots := x509.NewCertPool()
 	pemText, _ := os.ReadFile(certFile)
 	roots.AppendCertsFromPEM(pemText)
-	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}, Timeout: patience}
+	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}, Timeout: waitTimeout}
 	defer client.CloseIdleConnections()
 	res, err := client.Get("https://" + addr + "/healthz")
 	if err != nil {
@@ -133,12 +133,12 @@ func TestServeOverTLSReadsItsCertificateAgain(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(patience):
+	case <-time.After(waitTimeout):
 		t.Error("it does not end")
 	}
 }
 
-func TestMistakesInFlagsOfAccessAreExplained(t *testing.T) {
+func TestServe_InvalidNetworkFlags(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
@@ -168,7 +168,7 @@ func TestMistakesInFlagsOfAccessAreExplained(t *testing.T) {
 	}
 }
 
-func TestKeysOnTheCommandLineHaveScopesAndRotate(t *testing.T) {
+func TestKeys_ScopesAndRotation(t *testing.T) {
 	t.Parallel()
 	p := serve(t, t.TempDir())
 	keys := func(args ...string) string {
@@ -213,8 +213,8 @@ func TestKeysOnTheCommandLineHaveScopesAndRotate(t *testing.T) {
 	}
 }
 
-// The router is no target of its own, not even where all of this machine is.
-func TestTheRouterDoesNotDeliverToItself(t *testing.T) {
+// The router refuses itself as a target, even if its whole machine is allowed.
+func TestServe_RefusesItselfAsTarget(t *testing.T) {
 	t.Parallel()
 	p := serve(t, t.TempDir(), "--dev")
 	err := p.api.call(context.Background(), http.MethodPost, "/api/v1/subscriptions", map[string]any{"event": "*", "target_url": p.api.url + "/api/v1/events"}, nil)

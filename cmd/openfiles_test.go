@@ -25,7 +25,7 @@ func TestMaxConns(t *testing.T) {
 	}
 }
 
-// serveWithFiles starts a router that may open so many files.
+// serveWithFiles starts a router with a limit of open files.
 func serveWithFiles(t *testing.T, files int, log *syncBuffer, flags ...string) *process {
 	t.Helper()
 	addr := freeAddress(t)
@@ -40,13 +40,13 @@ func serveWithFiles(t *testing.T, files int, log *syncBuffer, flags ...string) *
 	ended := make(chan struct{})
 	go func() { p.ends <- c.Wait(); close(ended) }()
 	t.Cleanup(func() { c.Process.Kill(); <-ended })
-	eventually(t, "the router is ready", p.ready)
+	waitFor(t, "the router is ready", p.ready)
 	return p
 }
 
-// publishes sends an event on a connection of its own.
+// publishes publishes an event on a new connection.
 func (p *process) publishes() error {
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: waitTimeout}
 	req, err := http.NewRequest("POST", p.api.url+"/api/v1/events", strings.NewReader(`{"type":"a","data":1}`))
 	if err != nil {
 		return err
@@ -64,8 +64,8 @@ func (p *process) publishes() error {
 	return nil
 }
 
-// Idle connections, which need no key, don't use up the files of the router: it goes on to
-// take events and to deliver them.
+// Idle connections, which need no key, must not exhaust the router's files: it continues to
+// accept and deliver events.
 func TestOpenFiles_IdleConnectionsDoNotStopTheRouter(t *testing.T) {
 	t.Parallel()
 	var log syncBuffer
@@ -89,7 +89,7 @@ func TestOpenFiles_IdleConnectionsDoNotStopTheRouter(t *testing.T) {
 			}
 		}
 	}
-	eventually(t, "an event is delivered", func() bool {
+	waitFor(t, "an event is delivered", func() bool {
 		receiver.mu.Lock()
 		defer receiver.mu.Unlock()
 		return len(receiver.got) > 0
@@ -99,8 +99,8 @@ func TestOpenFiles_IdleConnectionsDoNotStopTheRouter(t *testing.T) {
 	}
 }
 
-// Where files are lacking for whatever reason, here since the limit of connections is set too
-// high, the router says so and goes on once there are some.
+// If file descriptors run out, here because the connection limit is too high, the router
+// logs it and continues once some are free.
 func TestOpenFiles_AcceptGoesOn(t *testing.T) {
 	t.Parallel()
 	var log syncBuffer
@@ -112,8 +112,8 @@ func TestOpenFiles_AcceptGoesOn(t *testing.T) {
 		}
 		defer conn.Close()
 	}
-	eventually(t, "the lack of files is logged", func() bool { return strings.Contains(log.String(), "no connection can be accepted now") })
-	deadline := time.Now().Add(patience)
+	waitFor(t, "the lack of files is logged", func() bool { return strings.Contains(log.String(), "no connection can be accepted now") })
+	deadline := time.Now().Add(waitTimeout)
 	for err := p.publishes(); err != nil; err = p.publishes() {
 		if time.Now().After(deadline) {
 			t.Fatalf("%v\n%s", err, log.String())

@@ -18,7 +18,7 @@ import (
 	"switchhook/scripts/sandbox"
 )
 
-// The tests start this very test binary as switchhook.
+// The tests start this test binary as switchhook.
 const asSwitchhook = "TEST_AS_SWITCHHOOK"
 
 func TestMain(m *testing.M) {
@@ -31,10 +31,10 @@ func TestMain(m *testing.M) {
 
 const testKey = "test-admin-key-0123456789"
 
-// patience is how long a test waits for what must come.
-const patience = 90 * time.Second
+// waitTimeout is the maximum wait for an expected condition.
+const waitTimeout = 90 * time.Second
 
-// process is a switchhook that runs.
+// process is a running switchhook.
 type process struct {
 	*exec.Cmd
 	t    *testing.T
@@ -49,17 +49,17 @@ func command(args ...string) *exec.Cmd {
 	return c
 }
 
-// serve starts a router on a free port over a data folder, and waits until it is ready.
+// serve starts a router on a free port with a data folder, and waits until it is ready.
 func serve(t *testing.T, data string, flags ...string) *process {
 	t.Helper()
 	return serveTo(t, os.Stderr, data, flags...)
 }
 
-// serveTo does so with a place for the log.
+// serveTo is serve with a writer for the log.
 func serveTo(t *testing.T, log io.Writer, data string, flags ...string) *process {
 	t.Helper()
 	p := launch(t, log, data, flags...)
-	eventually(t, "the router is ready", p.ready)
+	waitFor(t, "the router is ready", p.ready)
 	return p
 }
 
@@ -79,13 +79,13 @@ func launch(t *testing.T, log io.Writer, data string, flags ...string) *process 
 	return p
 }
 
-// nextPort is above those of services and below those that the kernel gives to whoever asks
-// for any: between a look at one and its use, nobody takes it by chance.
+// nextPort is above the ports of services and below the kernel's ephemeral ports, so that
+// no other program takes the port between its check and its use.
 var nextPort atomic.Int32
 
 func init() { nextPort.Store(20_000 + rand.Int32N(12_000)) }
 
-// freeAddress is one on loopback that nobody listens on now.
+// freeAddress returns a free loopback address.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	for range 1000 {
@@ -108,11 +108,11 @@ func (p *process) ready() bool {
 	return res.StatusCode == http.StatusOK
 }
 
-func eventually(t *testing.T, what string, met func() bool) {
+func waitFor(t *testing.T, what string, met func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !met(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(waitTimeout); !met(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain until %s", what)
+			t.Fatalf("timeout waiting until %s", what)
 		}
 	}
 }
@@ -124,7 +124,7 @@ func (p *process) end(s os.Signal) error {
 	select {
 	case err := <-p.ends:
 		return err
-	case <-time.After(patience):
+	case <-time.After(waitTimeout):
 		p.t.Fatal("the process does not end")
 		return nil
 	}
@@ -160,7 +160,7 @@ func (c *counter) missing(bodies []string) (n int) {
 	return n
 }
 
-func TestOneFolderHasOneRouter(t *testing.T) {
+func TestServe_OneRouterPerFolder(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
 	serve(t, data)

@@ -12,7 +12,7 @@ import (
 	"switchhook/engine/signature"
 )
 
-func TestTheReceiverVerifiesEd25519WithEitherKey(t *testing.T) {
+func TestReceiver_VerifiesEd25519(t *testing.T) {
 	secret, err := signature.NewSecret(signature.Ed25519)
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +49,7 @@ func TestTheReceiverVerifiesEd25519WithEitherKey(t *testing.T) {
 	}
 }
 
-func TestServeRefusesURLsThatReceiversCouldNotUse(t *testing.T) {
+func TestServe_RefusesUnusablePublicURL(t *testing.T) {
 	good := serveCommand{
 		MaxBody: 1 << 20, InFlight: 1, SubscriptionInFlight: 1, Timeout: time.Second, Retries: []time.Duration{0},
 		DrainTime: time.Second, SkinnyTokenTTL: time.Hour, CloudEventsSource: "/switchhook", WebhookOrigin: "switchhook",

@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// broken is a target that fails until it is mended, and counts what it has taken since.
+// broken is a target that fails until it is repaired, and counts what it accepts after
+// that.
 type broken struct {
 	*httptest.Server
 	mended atomic.Bool
@@ -34,7 +35,7 @@ func newBroken(t *testing.T) *broken {
 	return b
 }
 
-// deadLetters makes a subscription to a target that is broken, and n dead letters of it.
+// deadLetters creates a subscription to a broken target, and n dead letters of it.
 func deadLetters(t *testing.T, p *process, target *broken, n int) (id string) {
 	t.Helper()
 	var made subscriptionState
@@ -45,7 +46,7 @@ func deadLetters(t *testing.T, p *process, target *broken, n int) (id string) {
 	for i := range n {
 		p.publish(t, fmt.Sprintf(`{"n": %d}`, i))
 	}
-	eventually(t, "all are dead", func() bool {
+	waitFor(t, "all are dead", func() bool {
 		dead, err := all[json.RawMessage](context.Background(), p.api, "/api/v1/deliveries?status=dead&subscription="+made.ID)
 		return err == nil && len(dead) == n
 	})
@@ -59,7 +60,7 @@ func (p *process) publish(t *testing.T, data string) {
 	}
 }
 
-func TestReplaysSendDeadLettersAgain(t *testing.T) {
+func TestReplays_DeadLetters(t *testing.T) {
 	t.Parallel()
 	p, target := serve(t, t.TempDir()), newBroken(t)
 	id := deadLetters(t, p, target, 3)
@@ -70,8 +71,8 @@ func TestReplaysSendDeadLettersAgain(t *testing.T) {
 	target.mended.Store(true)
 	out := p.expect(0, []string{"rpl_", "running"}, "replays", "start", id, "--since", "1h", "--filter", "data.n > 0")
 	replay, _, _ := strings.Cut(out, "\n")
-	eventually(t, "the dead letters that the filter lets through arrive", func() bool { return target.taken.Load() == 2 })
-	eventually(t, "the replay is through", func() bool {
+	waitFor(t, "the dead letters that the filter lets through arrive", func() bool { return target.taken.Load() == 2 })
+	waitFor(t, "the replay is through", func() bool {
 		out, _ := p.switchhook("replays", "show", replay)
 		return strings.Contains(out, "completed")
 	})
@@ -104,14 +105,14 @@ func TestReplaysSendDeadLettersAgain(t *testing.T) {
 	}
 }
 
-func TestReplaysAreSteered(t *testing.T) {
+func TestReplays_PauseResumeCancel(t *testing.T) {
 	t.Parallel()
 	p, target := serve(t, t.TempDir()), newBroken(t)
 	for i := range 60 {
 		p.publish(t, fmt.Sprint(i))
 	}
 	target.mended.Store(true)
-	id := deadLetters(t, p, target, 0)                                                                     // the events are from before it was made
+	id := deadLetters(t, p, target, 0)                                                                     // its events are older than it
 	out := p.expect(0, nil, "replays", "start", id, "--rate", "1", "--status", "dead,missing", "--to", id) // takes a minute
 	replay, _, _ := strings.Cut(out, "\n")
 	p.expect(0, []string{"status         paused", "dead, missing", "sent to        " + id}, "replays", "pause", replay)
@@ -125,7 +126,7 @@ func TestReplaysAreSteered(t *testing.T) {
 	}
 }
 
-func TestWhatReplaysCannotDoIsExplained(t *testing.T) {
+func TestReplays_Errors(t *testing.T) {
 	t.Parallel()
 	p := serve(t, t.TempDir())
 	for name, c := range map[string]struct {
@@ -148,7 +149,7 @@ func TestWhatReplaysCannotDoIsExplained(t *testing.T) {
 	p.expect(1, []string{"401"}, "replays", "list", "--key", "wrong")
 	p.expect(1, []string{"401"}, "subscriptions", "list", "--key", "wrong")
 
-	// Another account's replay is none.
+	// Another account's replay is not found.
 	target := newBroken(t)
 	id := deadLetters(t, p, target, 1)
 	replay, _, _ := strings.Cut(p.expect(0, nil, "replays", "start", id), "\n")
@@ -161,7 +162,7 @@ func TestWhatReplaysCannotDoIsExplained(t *testing.T) {
 	}
 }
 
-func TestMoment(t *testing.T) {
+func TestParseTime(t *testing.T) {
 	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
 	for text, want := range map[string]string{"2h": "2026-01-31T10:00:00Z", "90m": "2026-01-31T10:30:00Z", "2026-01-30T09:30:00+01:00": "2026-01-30T08:30:00Z", "0s": "", "-1h": "", "2026-01-30": "", "": ""} {
 		at, err := parseTime(text, now)

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// switchhook runs a command against the router and gives its output and exit status.
+// switchhook runs a command against the router and returns its output and exit status.
 func (p *process) switchhook(args ...string) (string, int) {
 	p.t.Helper()
 	return p.inFolder("", args...)
@@ -73,7 +73,7 @@ const (
 	oneOrder   = `{"type": "order.created", "data": {"id": 1}}`
 )
 
-func TestScriptsGoThereAndBack(t *testing.T) {
+func TestScripts_PushAndPull(t *testing.T) {
 	t.Parallel()
 	p, dir := serve(t, t.TempDir()), t.TempDir()
 	write(t, dir, "one.json", oneOrder)
@@ -90,7 +90,7 @@ func TestScriptsGoThereAndBack(t *testing.T) {
 	p.expect(0, []string{"version 1 has this source already"}, "scripts", "push", "text", first)
 	p.expect(0, []string{"are the same"}, "scripts", "diff", "text", first)
 
-	// The second version fails the test: stored, not live.
+	// The second version fails the test: it is stored, but not live.
 	p.expect(1, []string{"this is version 2", "✗ the id is told", `+   "text": "Bestellung 1"`, "0 passed, 1 failed", "--force"}, "scripts", "push", "text", second, "--live")
 	p.expect(0, []string{"text  transform  1"}, "scripts", "list")
 	p.expect(3, []string{"--- text, version 1, live", "+++ text, version 2", "- export default e =>", "+   return {text: `Bestellung ${id}`}"}, "scripts", "diff", "text")
@@ -126,7 +126,7 @@ func TestScriptsGoThereAndBack(t *testing.T) {
 	p.expect(1, []string{"there is no script"}, "scripts", "live", "txet", "1")
 }
 
-// TestScriptsRollback_NeedsNoForce pushes versions with cases of their own, and goes back.
+// TestScriptsRollback_NeedsNoForce pushes versions with their own cases, and rolls back.
 func TestScriptsRollback_NeedsNoForce(t *testing.T) {
 	t.Parallel()
 	p, dir := serve(t, t.TempDir()), t.TempDir()
@@ -142,7 +142,7 @@ func TestScriptsRollback_NeedsNoForce(t *testing.T) {
 	broken := write(t, dir, "v3.js", "export default () => 3\n")
 	p.expect(1, []string{"this is version 3", `switchhook scripts live 'it'\''s' 3 --force`}, "scripts", "push", "it's", broken, "--live")
 	push(4, "version 4 is live")
-	p.expect(0, []string{"1 passed, 0 failed", "version 2 is live; it was version 4"}, "scripts", "rollback", "it's") // 3 never was
+	p.expect(0, []string{"1 passed, 0 failed", "version 2 is live; it was version 4"}, "scripts", "rollback", "it's") // 3 never was live
 	p.expect(0, []string{"version 1 is live; it was version 2"}, "scripts", "rollback", "it's")
 	p.expect(1, []string{"there is none before it"}, "scripts", "rollback", "it's")
 	out := filepath.Join(dir, "out")
@@ -155,14 +155,15 @@ func TestScriptsRollback_NeedsNoForce(t *testing.T) {
 	}
 	p.expect(0, []string{"version 4 is live; it was version 1"}, "scripts", "live", "it's", "4")
 
-	// The newest version's cases can be changed; it was live, and so comes back though they fail.
+	// The newest version's cases can be changed; it was live, and so is restored although
+	// they fail.
 	wrong := write(t, dir, "wrong.test.json", `{"cases": [{"name": "wrong", "event": {"type": "a", "data": 1}, "expect": {"body": "no"}}]}`)
 	p.expect(0, []string{"version 4 has this source already", "0 passed, 1 failed"}, "scripts", "push", "it's", filepath.Join(dir, "v4.js"), "--cases", wrong)
 	p.expect(0, nil, "scripts", "live", "it's", "1")
 	p.expect(0, []string{"✗ wrong", "version 4 is live; it was version 1"}, "scripts", "live", "it's", "4")
 }
 
-func TestScriptsAreFoundByOddNamesAndInOtherAccounts(t *testing.T) {
+func TestScripts_OddNamesAndOtherAccounts(t *testing.T) {
 	t.Parallel()
 	p, dir := serve(t, t.TempDir()), t.TempDir()
 	file := write(t, dir, "a.expr", "data.n > 1")
@@ -183,7 +184,7 @@ func TestScriptsAreFoundByOddNamesAndInOtherAccounts(t *testing.T) {
 	if there, _ := os.ReadDir(filepath.Join(dir, "deep")); len(there) != 1 {
 		t.Errorf("something was written beside the folder: %v", there)
 	}
-	// A link in the folder does not lead out of it.
+	// A link in the folder must not lead out of it.
 	target := write(t, dir, "mine.txt", "mine")
 	if err := os.MkdirAll(filepath.Join(dir, "linked"), 0o755); err != nil {
 		t.Fatal(err)
@@ -197,7 +198,7 @@ func TestScriptsAreFoundByOddNamesAndInOtherAccounts(t *testing.T) {
 	}
 }
 
-func TestBacktestShowsWhatWouldChange(t *testing.T) {
+func TestScriptsBacktest_ShowsChanges(t *testing.T) {
 	t.Parallel()
 	p, dir := serve(t, t.TempDir()), t.TempDir()
 	first := write(t, dir, "a.js", firstText)
@@ -244,7 +245,7 @@ func TestFileNames(t *testing.T) {
 	}
 }
 
-func TestTransformsAreToldFromTypeScript(t *testing.T) {
+func TestPull_DetectsTypeScript(t *testing.T) {
 	none := func(string) bool { return false }
 	for source, want := range map[string]string{
 		firstText: ".js", secondText: ".ts",
@@ -262,7 +263,7 @@ func TestTransformsAreToldFromTypeScript(t *testing.T) {
 	}
 }
 
-func TestCasesFileIsReadAsTestReadsIt(t *testing.T) {
+func TestPush_CasesFileFormat(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "one.json", `{"id": 7}`)
 	c := scriptsPushCommand{Cases: write(t, dir, "a.test.yaml", "transform: x.js\ncases:\n- name: a\n  event: {file: one.json, type: a.b}\n  expect: {body: {id: 7}}\n")}

@@ -12,7 +12,7 @@ import (
 	"switchhook/storage/vault"
 )
 
-// run runs a command to its end and gives what it wrote, both streams.
+// run runs a command to its end and returns its combined output.
 func run(args ...string) (string, error) {
 	out, err := command(args...).CombinedOutput()
 	return string(out), err
@@ -35,7 +35,7 @@ func subscribe(t *testing.T, p *process) (secret string) {
 	return made.Secret
 }
 
-func TestSecretsAreSealedRotatedAndRefusedWithoutTheirKey(t *testing.T) {
+func TestSecrets_SealRotateAndMissingKey(t *testing.T) {
 	t.Parallel()
 	data := filepath.Join(t.TempDir(), "data")
 	file := filepath.Join(data, "encryption.key")
@@ -104,7 +104,7 @@ func TestSecretsAreSealedRotatedAndRefusedWithoutTheirKey(t *testing.T) {
 	}
 }
 
-// encoded gives a line of a key file as SWITCHHOOK_ENCRYPTION_KEY.
+// encoded returns a line of a key file as SWITCHHOOK_ENCRYPTION_KEY.
 func encoded(t *testing.T, file string, n int) string {
 	t.Helper()
 	text, err := os.ReadFile(file)

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// deliver publishes n events and waits until sink has them all.
+// deliver publishes n events and waits until sink has received them all.
 func deliver(t *testing.T, p *process, sink *counter, n int) {
 	t.Helper()
 	bodies := make([]string, n)
@@ -25,7 +25,7 @@ func deliver(t *testing.T, p *process, sink *counter, n int) {
 		bodies[i] = `"` + id + `"`
 		post(t, p, "/api/v1/events", outgoingEvent{Type: "a.b", Data: json.RawMessage(bodies[i])}, nil)
 	}
-	eventually(t, "all events are delivered", func() bool { return sink.missing(bodies) == 0 })
+	waitFor(t, "all events are delivered", func() bool { return sink.missing(bodies) == 0 })
 }
 
 func subscribeCounter(t *testing.T, p *process, sink *counter) {
@@ -46,7 +46,7 @@ func TestServe_LogReaderThatEndsDoesNotEndTheRouter(t *testing.T) {
 		t.Fatal(err)
 	}
 	reader.Close() // as head -1 does
-	eventually(t, "the router is ready", p.ready)
+	waitFor(t, "the router is ready", p.ready)
 	subscribeCounter(t, p, sink)
 	deliver(t, p, sink, 20)
 	if err := p.end(syscall.SIGTERM); err != nil {
@@ -54,7 +54,7 @@ func TestServe_LogReaderThatEndsDoesNotEndTheRouter(t *testing.T) {
 	}
 }
 
-func TestServe_LogThatNobodyReadsStallsNoDelivery(t *testing.T) {
+func TestServe_UnreadLogDelaysNoDelivery(t *testing.T) {
 	t.Parallel()
 	sink := newCounter(t)
 	reader, writer, err := os.Pipe()
@@ -64,9 +64,9 @@ func TestServe_LogThatNobodyReadsStallsNoDelivery(t *testing.T) {
 	defer reader.Close()
 	p := launch(t, writer, t.TempDir(), "--log-level", "debug", "--access-log")
 	writer.Close()
-	eventually(t, "the router is ready", p.ready)
+	waitFor(t, "the router is ready", p.ready)
 	subscribeCounter(t, p, sink)
-	for range 15 { // each event makes some lines: more than the pipe and the queue hold
+	for range 15 { // each event logs several lines: more than the pipe and the queue hold
 		deliver(t, p, sink, 200)
 	}
 	if err := p.Process.Signal(syscall.SIGHUP); err != nil {
@@ -80,7 +80,7 @@ func TestServe_LogThatNobodyReadsStallsNoDelivery(t *testing.T) {
 		}
 	}()
 	lost := false
-	for deadline := time.After(patience); !lost; {
+	for deadline := time.After(waitTimeout); !lost; {
 		select {
 		case line := <-lines:
 			lost = strings.Contains(line, "log lines were dropped") && strings.Contains(line, `"lines":`)
@@ -97,7 +97,7 @@ func TestServe_LogThatNobodyReadsStallsNoDelivery(t *testing.T) {
 	}
 }
 
-func TestServe_EndsWhenNobodyReadsItsLog(t *testing.T) {
+func TestServe_StopsWithUnreadLog(t *testing.T) {
 	t.Parallel()
 	reader, writer, err := os.Pipe()
 	if err != nil {
@@ -122,7 +122,7 @@ func TestServe_EndsWhenNobodyReadsItsLog(t *testing.T) {
 	}
 	p := launch(t, writer, t.TempDir(), "--log-level", "info")
 	writer.Close()
-	eventually(t, "the router is ready", p.ready)
+	waitFor(t, "the router is ready", p.ready)
 	if err := p.end(syscall.SIGTERM); err != nil {
 		t.Error(err)
 	}
@@ -154,7 +154,7 @@ func TestServe_SignalsOfServicesDoNotEndIt(t *testing.T) {
 		syscall.SIGALRM: "alarm clock", syscall.SIGXFSZ: "file size limit exceeded",
 	} {
 		p.Process.Signal(signal)
-		eventually(t, want+" is logged", func() bool { return log.has(want) })
+		waitFor(t, want+" is logged", func() bool { return log.has(want) })
 	}
 	p.Process.Signal(syscall.SIGPIPE)
 	p.Process.Signal(syscall.SIGTSTP)
@@ -174,8 +174,8 @@ func TestServe_HangupReloadsDialects(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.Process.Signal(syscall.SIGHUP)
-	eventually(t, "the reload is logged", func() bool { return log.has(`"msg":"SIGHUP: reloaded","what":["dialects"]`) })
-	eventually(t, "the file's mistake is logged", func() bool { return log.has("dialect not taken") })
+	waitFor(t, "the reload is logged", func() bool { return log.has(`"msg":"SIGHUP: reloaded","what":["dialects"]`) })
+	waitFor(t, "the file's mistake is logged", func() bool { return log.has("dialect not taken") })
 	if err := p.end(syscall.SIGTERM); err != nil {
 		t.Error(err)
 	}
@@ -201,7 +201,7 @@ func openTerminal(t *testing.T) (master, terminal *os.File) {
 	return master, terminal
 }
 
-// A router that a person started does not outlive the window, but it drains.
+// A router started from a terminal ends with it, but drains first.
 func TestServe_DrainsWhenItsTerminalCloses(t *testing.T) {
 	t.Parallel()
 	master, terminal := openTerminal(t)
@@ -218,9 +218,9 @@ func TestServe_DrainsWhenItsTerminalCloses(t *testing.T) {
 	go func() { p.ends <- c.Wait() }()
 	t.Cleanup(func() { c.Process.Kill() })
 	terminal.Close()
-	eventually(t, "the router is ready", p.ready)
-	p.Process.Signal(syscall.SIGHUP) // by hand, the terminal is there
-	eventually(t, "the signal is logged", func() bool { return log.has("nothing to reload") })
+	waitFor(t, "the router is ready", p.ready)
+	p.Process.Signal(syscall.SIGHUP) // sent manually: the terminal still exists
+	waitFor(t, "the signal is logged", func() bool { return log.has("nothing to reload") })
 	if !p.ready() {
 		t.Fatal("it does not serve any more")
 	}
@@ -231,7 +231,7 @@ func TestServe_DrainsWhenItsTerminalCloses(t *testing.T) {
 	}
 }
 
-func TestListen_DeletesItsSubscriptionWhenNobodyReads(t *testing.T) {
+func TestListen_DeletesSubscriptionOnClosedPipe(t *testing.T) {
 	t.Parallel()
 	p := serve(t, t.TempDir())
 	c := command("listen", "--addr", "127.0.0.1:0", "--subscribe", "a.b", "--server", p.api.url, "--key", testKey)

@@ -12,8 +12,8 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 )
 
-// FuzzSignature holds that nothing but the right signature is taken, whatever stands in the
-// headers beside it.
+// FuzzSignature checks that only the valid signature is accepted, whatever the other
+// headers contain.
 func FuzzSignature(f *testing.F) {
 	const body = `{"type":"a"}`
 	const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -23,7 +23,7 @@ func FuzzSignature(f *testing.F) {
 	}
 	private := ed25519.NewKeyFromSeed([]byte(strings.Repeat("k", ed25519.SeedSize)))
 	public := "whpk_" + base64.StdEncoding.EncodeToString(private.Public().(ed25519.PublicKey))
-	// The right signature of each secret.
+	// The valid signature of each secret.
 	right := map[string]func(id, timestamp string) string{
 		secret: func(id, timestamp string) string {
 			seconds, err := strconv.ParseInt(timestamp, 10, 64)

@@ -36,10 +36,10 @@ var testFiles = map[string]string{
 	"good.test.json": goodCases, "bad.test.yaml": badCases,
 }
 
-func TestTestRunsCasesAndTellsByItsStatus(t *testing.T) {
+func TestTest_RunsCasesAndSetsStatus(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		files  map[string]string // besides testFiles
+		files  map[string]string // in addition to testFiles
 		args   []string
 		status int
 		want   string
@@ -82,7 +82,7 @@ func TestTestRunsCasesAndTellsByItsStatus(t *testing.T) {
 	}
 }
 
-func TestTestUpdatesTheChosenCases(t *testing.T) {
+func TestTest_UpdatesSelectedCases(t *testing.T) {
 	t.Parallel()
 	dir := writeFiles(t, testFiles)
 	stdout, stderr, status := runIn(t, dir, "", "test", "--update")
@@ -115,7 +115,7 @@ func TestTestUpdatesTheChosenCases(t *testing.T) {
 	}
 }
 
-func TestTestNeverUpdatesABodyIntoAnError(t *testing.T) {
+func TestTest_UpdateKeepsBodyOnError(t *testing.T) {
 	t.Parallel()
 	const cases = `{"cases": [
   {"name": "a body", "event": {"type": "a.b", "data": 1}, "expect": {"body": 1}},
@@ -137,7 +137,7 @@ func TestTestNeverUpdatesABodyIntoAnError(t *testing.T) {
 	}
 }
 
-func TestTestReportsForMachines(t *testing.T) {
+func TestTest_JSONAndJUnitReports(t *testing.T) {
 	t.Parallel()
 	dir := writeFiles(t, testFiles)
 	os.WriteFile(filepath.Join(dir, "z.test.json"), []byte("{"), 0o644)
@@ -163,8 +163,8 @@ func TestTestReportsForMachines(t *testing.T) {
 	}
 }
 
-// Ticks come when the test says so.
-func TestTestWatchRunsAgainWhenSomethingItReadsChanges(t *testing.T) {
+// The test sends the ticks.
+func TestTest_WatchRerunsOnChange(t *testing.T) {
 	dir := writeFiles(t, map[string]string{"transform.js": testFiles["transform.js"], "good.test.json": `{"cases": [{"name": "one", "event": {"file": "e.json"}, "expect": {"matches": true}}]}`, "e.json": `{"type": "a.b", "data": {"total": 9}}`})
 	pool, err := sandbox.Start(sandbox.Config{Processes: 2})
 	if err != nil {
@@ -187,13 +187,13 @@ func TestTestWatchRunsAgainWhenSomethingItReadsChanges(t *testing.T) {
 				}
 				return
 			case ticks <- time.Time{}:
-			case <-time.After(patience):
+			case <-time.After(waitTimeout):
 				t.Fatalf("%s: no run", what)
 			}
 		}
 	}
 	aside := t.TempDir()
-	write := func(name, text string) { // at once: a look may be on, and is not to see half of it
+	write := func(name, text string) { // atomically: a scan may be running, and must not see half of it
 		if err := os.WriteFile(filepath.Join(aside, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -202,7 +202,7 @@ func TestTestWatchRunsAgainWhenSomethingItReadsChanges(t *testing.T) {
 		}
 	}
 	next("at first", 1, 0, 0)
-	for range 3 { // nothing has changed, so nothing is run
+	for range 3 { // no change, so no run
 		ticks <- time.Time{}
 	}
 	select {

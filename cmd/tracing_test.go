@@ -23,7 +23,7 @@ import (
 	"switchhook/engine/telemetry"
 )
 
-// otlp is an OpenTelemetry collector: it takes spans by HTTP.
+// otlp is an OpenTelemetry collector that receives spans over HTTP.
 type otlp struct {
 	*httptest.Server
 	mu       sync.Mutex
@@ -54,10 +54,10 @@ func newCollector(t *testing.T) *otlp {
 	return c
 }
 
-// of waits for so many spans of a name.
+// of waits for n spans of a name.
 func (c *otlp) of(t *testing.T, name string, n int) (list []*tracepb.Span) {
 	t.Helper()
-	eventually(t, "there are spans named "+name, func() bool {
+	waitFor(t, "there are spans named "+name, func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		list = nil
@@ -83,7 +83,7 @@ func attributes(s *tracepb.Span) map[string]any {
 	return all
 }
 
-// traced is a receiver that keeps the traceparents it gets.
+// traced is a receiver that records the traceparents it gets.
 type traced struct {
 	*httptest.Server
 	mu     sync.Mutex
@@ -145,8 +145,8 @@ func subscribeTo(t *testing.T, p *process, url string, more map[string]any) (id 
 	return out.ID
 }
 
-// One publish makes one trace: the publisher's, continued to the target.
-func TestAnEventIsTracedFromPublisherToTarget(t *testing.T) {
+// One publish makes one trace, continued from the publisher to the target.
+func TestTracing_PublisherToTarget(t *testing.T) {
 	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
 	t.Setenv("OTEL_RESOURCE_ATTRIBUTES", "service.name=hooks,deployment.environment=test")
 	spans, target := newCollector(t), newTraced(t)
@@ -200,9 +200,9 @@ func TestAnEventIsTracedFromPublisherToTarget(t *testing.T) {
 	}
 }
 
-// After a restart nothing is known of the publisher's trace; the attempts of an event share
-// one that anybody can find by the event's id.
-func TestAttemptsAfterARestartShareATraceOfTheEvents(t *testing.T) {
+// After a restart the publisher's trace is unknown; the attempts of an event share a trace
+// whose id derives from the event's id.
+func TestTracing_AfterRestart(t *testing.T) {
 	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
 	spans, target, data := newCollector(t), newTraced(t), t.TempDir()
 	target.status = 500
@@ -236,21 +236,21 @@ func TestAttemptsAfterARestartShareATraceOfTheEvents(t *testing.T) {
 	}
 }
 
-func TestASubscriptionsOwnTraceparentWins(t *testing.T) {
+func TestTracing_SubscriptionTraceparentWins(t *testing.T) {
 	spans, target := newCollector(t), newTraced(t)
 	p := serve(t, t.TempDir(), "--otlp-endpoint", spans.URL)
 	own := "00-" + strings.Repeat("a", 32) + "-" + strings.Repeat("b", 16) + "-00"
 	subscribeTo(t, p, target.URL, map[string]any{"headers": map[string]string{"traceparent": own}})
 	publishTraced(t, p)
-	eventually(t, "it is delivered", func() bool { return len(target.parents()) == 1 })
+	waitFor(t, "it is delivered", func() bool { return len(target.parents()) == 1 })
 	if target.parents()[0] != own {
 		t.Errorf("the target got %q", target.parents())
 	}
 }
 
-// Nothing is traced, taken or passed on unless somebody asks for it; and what the standard
-// variables say is heeded.
-func TestWithoutACollectorNothingIsTraced(t *testing.T) {
+// Without configuration no trace is recorded, continued or propagated; and the standard
+// variables are respected.
+func TestTracing_OffWithoutCollector(t *testing.T) {
 	spans, target := newCollector(t), newTraced(t)
 	for _, env := range []string{"", "OTEL_SDK_DISABLED=true", "OTEL_TRACES_EXPORTER=none"} {
 		if name, value, ok := strings.Cut(env, "="); ok {
@@ -261,7 +261,7 @@ func TestWithoutACollectorNothingIsTraced(t *testing.T) {
 		before := len(target.parents())
 		subscribeTo(t, p, target.URL, nil)
 		publishTraced(t, p)
-		eventually(t, "it is delivered", func() bool { return len(target.parents()) == before+1 })
+		waitFor(t, "it is delivered", func() bool { return len(target.parents()) == before+1 })
 		if got := target.parents()[before]; got != "" {
 			t.Errorf("%s: the target got %q", env, got)
 		}
@@ -277,7 +277,7 @@ func TestWithoutACollectorNothingIsTraced(t *testing.T) {
 	}
 }
 
-func TestTracingFlagsThatMakeNoSense(t *testing.T) {
+func TestTracing_InvalidFlags(t *testing.T) {
 	for _, c := range []struct{ endpoint, protocol, says string }{
 		{"collector:4317?key=hush", "", "http://127.0.0.1:4318"},
 		{"ftp://collector", "", "http://127.0.0.1:4318"},
@@ -291,15 +291,15 @@ func TestTracingFlagsThatMakeNoSense(t *testing.T) {
 	}
 }
 
-// A collector that is away, or slow, holds back neither events nor the end.
-func TestACollectorThatIsAwayHoldsNothingBack(t *testing.T) {
+// An unreachable or slow collector delays neither events nor the exit.
+func TestTracing_UnreachableCollector(t *testing.T) {
 	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
 	t.Setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "200")
 	target := newTraced(t)
 	p := serve(t, t.TempDir(), "--otlp-endpoint", "http://127.0.0.1:9/?key=hush", "--log-level", "error")
 	subscribeTo(t, p, target.URL, nil)
 	publishTraced(t, p)
-	eventually(t, "it is delivered", func() bool { return len(target.parents()) == 1 })
+	waitFor(t, "it is delivered", func() bool { return len(target.parents()) == 1 })
 	if err := p.end(os.Interrupt); err != nil {
 		t.Error(err)
 	}

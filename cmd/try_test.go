@@ -13,7 +13,7 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 )
 
-// writeFiles writes files into a folder of the test's own.
+// writeFiles writes files into a temporary folder.
 func writeFiles(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -117,7 +117,7 @@ func TestTry(t *testing.T) {
 	}
 }
 
-func TestTryPrintsJSONWithASignatureThatVerifies(t *testing.T) {
+func TestTry_JSONSignatureVerifies(t *testing.T) {
 	t.Parallel()
 	const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 	stdout, stderr, status := runIn(t, writeFiles(t, tryFiles), "", "try", "--json", "--event", "e.json", "--transform", "t.ts", "--filter", "data.total > 1", "--secret", secret)
@@ -145,8 +145,8 @@ func TestTryPrintsJSONWithASignatureThatVerifies(t *testing.T) {
 	}
 }
 
-// What try shows is what a receiver gets.
-func TestTryShowsWhatTheRouterSends(t *testing.T) {
+// The output of try equals what a receiver gets.
+func TestTry_EqualsDelivery(t *testing.T) {
 	t.Parallel()
 	dir := writeFiles(t, tryFiles)
 	p := serve(t, t.TempDir())
@@ -203,7 +203,7 @@ func TestTryShowsWhatTheRouterSends(t *testing.T) {
 	}
 }
 
-func TestTrySignsWithEd25519(t *testing.T) {
+func TestTry_SignsEd25519(t *testing.T) {
 	t.Parallel()
 	const secret = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
 	stdout, stderr, status := runIn(t, writeFiles(t, tryFiles), "", "try", "--json", "--event", "e.json", "--transform", "t.ts", "--secret", secret)

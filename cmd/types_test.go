@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-func TestTypesWritesDeclarations(t *testing.T) {
+func TestTypes_WritesDeclarations(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/api/v1/event-types" || r.Header.Get("Authorization") != "Bearer k" {
 			w.WriteHeader(http.StatusNotFound)

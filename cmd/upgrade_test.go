@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestServe_OverSchema10 starts a router over what one of schema 10 left when it was killed;
-// storage/sqlite/testdata/v10.sh tells how that was made.
+// TestServe_OverSchema10 starts a router on a database of schema 10 whose router was
+// killed; storage/sqlite/testdata/v10.sh shows how it was made.
 func TestServe_OverSchema10(t *testing.T) {
 	t.Setenv("SWITCHHOOK_ENCRYPTION_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
 	dump, err := os.ReadFile("../storage/sqlite/testdata/v10.sql")

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// folder writes files.
+// folder writes files into a temporary folder.
 func folder(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -81,7 +81,7 @@ subscriptions:
 	"empty.yaml":           "# nothing\n",
 }
 
-func TestAFolderIsReadAsAWhole(t *testing.T) {
+func TestLoad_WholeFolder(t *testing.T) {
 	set, err := Load(folder(t, good), "acme", environment(map[string]string{"ROOM": "r1", "TOKEN": "secret"}))
 	if err != nil {
 		t.Fatal(err)
@@ -112,7 +112,7 @@ func TestAFolderIsReadAsAWhole(t *testing.T) {
 	}
 }
 
-func TestEveryMistakeIsToldWithItsPlace(t *testing.T) {
+func TestLoad_ProblemsHavePositions(t *testing.T) {
 	script := func(rest string) string { return "scripts:\n  - name: a\n" + rest }
 	sub := func(rest string) string {
 		return "subscriptions:\n  - name: a\n    event: a.b\n    target_url: https://example.com\n" + rest
@@ -214,7 +214,7 @@ func TestEveryMistakeIsToldWithItsPlace(t *testing.T) {
 	}
 }
 
-func TestAMistakeIsToldOnce(t *testing.T) {
+func TestLoad_ReportsProblemOnce(t *testing.T) {
 	_, err := Load(folder(t, map[string]string{"a.yaml": "subscriptions:\n  - name: a\n    event: a.b\n    target_url: https://example.com\n    policy: {timeuot: 5s, rate: {cuont: 1}}\n"}), "", environment(nil))
 	var mistakes Problems
 	if !errors.As(err, &mistakes) || len(mistakes) != 2 {
@@ -222,7 +222,7 @@ func TestAMistakeIsToldOnce(t *testing.T) {
 	}
 }
 
-func TestAllMistakesAreToldAtOnce(t *testing.T) {
+func TestLoad_ReportsAllProblems(t *testing.T) {
 	_, err := Load(folder(t, map[string]string{"a.yaml": "scrpts: []\nsubscriptions:\n  - name: a\n", "b.yaml": "{"}), "", environment(nil))
 	var mistakes Problems
 	if !errors.As(err, &mistakes) || len(mistakes) != 4 {
@@ -230,8 +230,8 @@ func TestAllMistakesAreToldAtOnce(t *testing.T) {
 	}
 }
 
-// A folder may come from anybody, and apply sends what it reads to a router.
-func TestAHostileFolderIsRefused(t *testing.T) {
+// A folder may come from an untrusted source, and apply sends its content to a router.
+func TestLoad_RefusesHostileFolder(t *testing.T) {
 	outside := folder(t, map[string]string{"secret": "true", "secret.yaml": "scripts: []"})
 	named := func(file string) string { return "scripts:\n  - name: a\n    kind: filter\n    file: '" + file + "'\n" }
 	for name, c := range map[string]struct {
@@ -269,7 +269,7 @@ func TestAHostileFolderIsRefused(t *testing.T) {
 	}
 }
 
-func TestLinksWithinTheFolderAreFollowed(t *testing.T) {
+func TestLoad_FollowsLinksWithinFolder(t *testing.T) {
 	dir := folder(t, map[string]string{"m.yaml": "scripts: [{name: a, file: b.expr}]", "a.expr": "true"})
 	if err := os.Symlink("a.expr", filepath.Join(dir, "b.expr")); err != nil {
 		t.Skip(err)
@@ -279,13 +279,13 @@ func TestLinksWithinTheFolderAreFollowed(t *testing.T) {
 	}
 }
 
-func TestAFolderWithoutFilesIsAMistake(t *testing.T) {
+func TestLoad_EmptyFolder(t *testing.T) {
 	if _, err := Load(folder(t, map[string]string{"a.test.yaml": "cases: []"}), "", environment(nil)); err == nil || !strings.Contains(err.Error(), "no .yaml file") {
 		t.Error(err)
 	}
 }
 
-func TestTheExampleInTheDocsIsRead(t *testing.T) {
+func TestLoad_DocsExample(t *testing.T) {
 	text, err := os.ReadFile("../../docs/apply.md")
 	if err != nil {
 		t.Fatal(err)

@@ -17,7 +17,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// routed is what a router has once set is applied.
+// routed returns the state of a router after set was applied.
 func routed(t *testing.T, set *Set) *State {
 	t.Helper()
 	state := &State{}
@@ -71,7 +71,7 @@ func outline(p *Plan) string {
 	return strings.TrimSpace(b.String())
 }
 
-func TestPlans(t *testing.T) {
+func TestNewPlan(t *testing.T) {
 	both, turned := []signature.Scheme{"standard", "x-hook-signature"}, []signature.Scheme{"x-hook-signature", "standard"}
 	for name, c := range map[string]struct {
 		change func(set *Set, state *State) // after set was applied
@@ -161,7 +161,7 @@ func TestPlans(t *testing.T) {
 	}
 }
 
-func TestAnotherCredentialIsAChangeThoughTheRouterHidesIt(t *testing.T) {
+func TestNewPlan_DetectsChangedHiddenHeader(t *testing.T) {
 	state := routed(t, loaded(t, "secret"))
 	plan, err := NewPlan(loaded(t, "rotated"), state, false)
 	if err != nil || plan.Changes() != 1 || strings.Contains(outline(plan), "rotated") {
@@ -169,7 +169,7 @@ func TestAnotherCredentialIsAChangeThoughTheRouterHidesIt(t *testing.T) {
 	}
 }
 
-func TestFingerprintsHaveSalt(t *testing.T) {
+func TestFingerprint_IsSalted(t *testing.T) {
 	headers := map[string]string{"Authorization": "x"}
 	a, _ := Fingerprint(headers, "")
 	b, _ := Fingerprint(headers, "")
@@ -183,8 +183,8 @@ func TestFingerprintsHaveSalt(t *testing.T) {
 	}
 }
 
-// One and the same may be written in many ways.
-func TestTermsAreComparedByWhatTheyMean(t *testing.T) {
+// Equal settings may be written in many ways.
+func TestNewPlan_EquivalentSettingsAreEqual(t *testing.T) {
 	load := func(terms string) *Set {
 		t.Helper()
 		set, err := Load(folder(t, map[string]string{"a.yaml": "subscriptions:\n  - name: a\n    event: a.b\n    target_url: https://example.com\n" + terms}), "", environment(nil))

@@ -102,7 +102,7 @@ func mustReportDamage(t *testing.T, path string) {
 		}
 	}
 	if n := strings.Count(log.String(), "the database is damaged"); n != 1 || !strings.Contains(log.String(), restoreCommand(path)) {
-		t.Errorf("told %d times:\n%s", n, log)
+		t.Errorf("reported %d times:\n%s", n, log)
 	}
 	if _, err := Backup(ctx, path, filepath.Join(t.TempDir(), "copy.db"), false); err == nil {
 		t.Error("a backup of it was made without an error")

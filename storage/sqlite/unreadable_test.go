@@ -99,7 +99,7 @@ func TestUnreadableRow_LeavesTheRest(t *testing.T) {
 			}
 			text := log.String()
 			if n := strings.Count(text, "level=ERROR"); n != 1 || s.Unreadable() != 1 {
-				t.Errorf("%d rows are told, %d counted:\n%s", n, s.Unreadable(), text)
+				t.Errorf("%d rows are logged, %d counted:\n%s", n, s.Unreadable(), text)
 			}
 			for _, want := range []string{"table=" + c.table, "columns=", c.column, c.id} {
 				if !strings.Contains(text, want) {
