@@ -1,5 +1,5 @@
-// Package examples_test keeps the examples and the README from rotting: it runs the
-// scripts' cases, the programs against a real router, and the README's commands.
+// Package examples_test checks the examples and the README: it runs the scripts' cases, the
+// programs against a real router, and the README's commands.
 package examples_test
 
 import (
@@ -34,7 +34,7 @@ func startPool(t *testing.T) *sandbox.Pool {
 	return pool
 }
 
-func TestScriptsDoWhatTheirCasesSay(t *testing.T) {
+func TestScripts_PassTheirCases(t *testing.T) {
 	pool := startPool(t)
 	files, err := scripttest.Find("scripts")
 	if err != nil || len(files) < 4 {
@@ -58,9 +58,9 @@ func TestScriptsDoWhatTheirCasesSay(t *testing.T) {
 	}
 }
 
-// TestLedgerEntriesHaveAnAddressOfTheirOwn is about targets with a path of their own,
-// which cases don't have.
-func TestLedgerEntriesHaveAnAddressOfTheirOwn(t *testing.T) {
+// TestLedger_EntriesHaveOwnURL covers transforms that set the target's path, which cases
+// cannot express.
+func TestLedger_EntriesHaveOwnURL(t *testing.T) {
 	pool := startPool(t)
 	file, err := scripttest.Load("scripts/stripe-invoice-to-ledger/cases.test.json")
 	if err != nil {

@@ -10,9 +10,9 @@ import (
 	"testing"
 )
 
-// TestSenderReachesReceiversByBothWays runs the programs as their READMEs say: one
-// receiver that the sender is told of, one that subscribes at a router by itself.
-func TestSenderReachesReceiversByBothWays(t *testing.T) {
+// TestSender_BothDeliveryPaths runs the programs as their READMEs say: one receiver is
+// configured in the sender, one subscribes at a router by itself.
+func TestSender_BothDeliveryPaths(t *testing.T) {
 	switchhook := buildProgram(t, "switchhook", "switchhook")
 	receiver := buildProgram(t, "./receiver", "receiver")
 	sender := buildProgram(t, "./sender", "sender")
@@ -69,7 +69,7 @@ func TestSenderReachesReceiversByBothWays(t *testing.T) {
 	}
 }
 
-func TestReceiverKeepsSecretsOutOfItsHelpAndExplainsAddresses(t *testing.T) {
+func TestReceiver_HelpHidesSecrets(t *testing.T) {
 	receiver := buildProgram(t, "./receiver", "receiver")
 	used, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

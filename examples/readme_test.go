@@ -19,7 +19,7 @@ type block struct {
 	line           int
 }
 
-// blocks gives the fenced blocks of some sections of a Markdown file.
+// blocks returns the fenced blocks of some sections of a Markdown file.
 func blocks(markdown string, sections ...string) (found []block) {
 	inside := false
 	var open *block
@@ -41,17 +41,17 @@ func blocks(markdown string, sections ...string) (found []block) {
 	return found
 }
 
-func TestReadmeCommandsDoWhatItSays(t *testing.T) {
+func TestReadme_Commands(t *testing.T) {
 	walk(t, "../README.md", 12, "Quick start", "Filters and transforms", "Clean up")
 }
 
-func TestRESTHooksCommandsDoWhatTheirPageSays(t *testing.T) {
+func TestRESTHooksPage_Commands(t *testing.T) {
 	walk(t, "../docs/rest-hooks.md", 14, "Quick start", "Sample data and test events", "Identity: signatures", "Batching, ordering and rate limits", "Unsubscribe")
 }
 
-// walk runs a page's commands, word by word, against a router of their own: only "go run ."
-// and the ports are other ones. What the page shows below a command must be in its output:
-// of JSON the members it shows, of text the lines, with "…" for anything.
+// walk runs a page's commands verbatim against a separate router: only "go run ." and the
+// ports are replaced. The output that the page shows below a command must be in its output:
+// of JSON the members shown, of text the lines, with "…" for anything.
 func walk(t *testing.T, page string, atLeast int, sections ...string) {
 	folder := t.TempDir()
 	router, first, second := freeAddress(t), freeAddress(t), freeAddress(t)
@@ -77,7 +77,7 @@ func walk(t *testing.T, page string, atLeast int, sections ...string) {
 			}
 			p := start(t, folder, env, "bash", "-c", "exec "+command)
 			user.background[where] = p
-			eventually(t, func() bool {
+			waitFor(t, func() bool {
 				return strings.Contains(p.text(), "INF listening") || strings.Contains(p.text(), "not verified") || strings.Contains(p.text(), "subscribed to")
 			}, func() string { return where + " does not start:\n" + p.text() })
 			continue
@@ -88,10 +88,10 @@ func walk(t *testing.T, page string, atLeast int, sections ...string) {
 				break
 			}
 			complaint := ""
-			eventually(t, func() bool {
+			waitFor(t, func() bool {
 				complaint = user.missing(shown, output)
 				if complaint != "" && !changes(b.text) {
-					output = user.run(t, where, command) // a look at what is still on its way
+					output = user.run(t, where, command) // a query of state that is still changing
 				}
 				return complaint == ""
 			}, func() string {
@@ -101,17 +101,17 @@ func walk(t *testing.T, page string, atLeast int, sections ...string) {
 	}
 }
 
-// stays tells whether a command runs until it is ended.
+// stays reports whether a command runs until it is ended.
 func stays(command string) bool {
 	return strings.HasPrefix(command, "go run . serve") || strings.HasPrefix(command, "go run . listen")
 }
 
-// changes tells whether a command does something that must not be done twice.
+// changes reports whether a command must not be repeated.
 func changes(command string) bool {
 	return strings.Contains(command, "-X POST") || strings.Contains(command, "-X DELETE") || strings.Contains(command, "go run . send")
 }
 
-// shell is a user's terminal, and the others that are open.
+// shell is a user's terminal, and the other open ones.
 type shell struct {
 	in         io.Writer
 	out        *bufio.Scanner
@@ -141,7 +141,7 @@ func (s *shell) open(t *testing.T, folder string, env []string) {
 	s.out.Buffer(nil, 16<<20)
 }
 
-// run types a command and waits for its end.
+// run runs a command and waits for its end.
 func (s *shell) run(t *testing.T, where, command string) string {
 	t.Helper()
 	if _, err := fmt.Fprintf(s.in, "%s\necho; echo '%s'\n", command, endOfOutput); err != nil {
@@ -166,15 +166,15 @@ func (s *shell) screens() string {
 	return all.String()
 }
 
-// missing says what of a block is not there: JSON in the command's output, text on any
-// of the screens.
+// missing returns the part of a block that is missing: JSON from the command's output, text
+// from all terminals.
 func (s *shell) missing(b block, output string) string {
 	if b.language == "json" {
 		var want, got any
 		if err := json.Unmarshal([]byte(b.text), &want); err != nil {
 			return "no JSON in the README: " + err.Error()
 		}
-		// The last line is the last command's answer.
+		// The last line is the answer of the last command.
 		lines := strings.Split(strings.TrimSpace(output), "\n")
 		if err := json.Unmarshal([]byte(lines[len(lines)-1]), &got); err != nil {
 			return "no JSON in the output: " + err.Error()
@@ -190,12 +190,12 @@ func (s *shell) missing(b block, output string) string {
 	return ""
 }
 
-// like makes a pattern of a text in which "…" stands for anything within a line.
+// like compiles a text to a pattern in which "…" matches anything within a line.
 func like(text string) *regexp.Regexp {
 	return regexp.MustCompile(strings.ReplaceAll(regexp.QuoteMeta(text), "…", ".*"))
 }
 
-// within says which part of want is not in got; "" if all is.
+// within returns the part of want that is not in got; "" if there is none.
 func within(want, got any, at string) string {
 	switch w := want.(type) {
 	case map[string]any:

@@ -30,9 +30,8 @@ var receivers = []struct {
 	}},
 }
 
-// TestReceiversVerifyEachSignature sends each receiver a delivery that it is to take, and
-// one that somebody made up.
-func TestReceiversVerifyEachSignature(t *testing.T) {
+// TestReceivers_VerifySignature sends each receiver a valid delivery and a forged one.
+func TestReceivers_VerifySignature(t *testing.T) {
 	url, key := running(t)
 	for _, c := range receivers {
 		for _, method := range []string{"standard", "ed25519", "hook", "url"} {
@@ -91,12 +90,13 @@ func verifies(t *testing.T, url, key, language, method, name string, args []stri
 	}
 	forged.Body.Close()
 	if forged.StatusCode != http.StatusUnauthorized || strings.Contains(p.text(), "forged") && !strings.Contains(p.text(), "refused") {
-		t.Errorf("what nobody signed is answered %s:\n%s", forged.Status, p.text())
+		t.Errorf("a forged delivery is answered %s:\n%s", forged.Status, p.text())
 	}
 }
 
-// TestReceiversNeedASecret starts each receiver without one: anybody could sign for it.
-func TestReceiversNeedASecret(t *testing.T) {
+// TestReceivers_RequireSecret starts each receiver without one: it would accept anyone's
+// deliveries.
+func TestReceivers_RequireSecret(t *testing.T) {
 	for _, c := range receivers {
 		t.Run(c.language, func(t *testing.T) {
 			name, args := c.program(t)
@@ -110,7 +110,7 @@ func TestReceiversNeedASecret(t *testing.T) {
 				if try.method != "" {
 					with = append(with, try.method)
 				}
-				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 				program := exec.CommandContext(ctx, name, with...)
 				program.Env = append(os.Environ(), "WEBHOOK_SECRET="+try.secret, "PORT=0")
 				out, err := program.CombinedOutput()
@@ -123,8 +123,9 @@ func TestReceiversNeedASecret(t *testing.T) {
 	}
 }
 
-// TestReceiversConsent asks each receiver both questions of intent before events come.
-func TestReceiversConsent(t *testing.T) {
+// TestReceivers_ConfirmIntent sends each receiver both intent verification requests before
+// events come.
+func TestReceivers_ConfirmIntent(t *testing.T) {
 	url, key := running(t)
 	for _, c := range receivers {
 		for mode, shown := range map[string]string{"hook-secret": "confirmed", "cloudevents": "allowed"} {
@@ -139,7 +140,7 @@ func TestReceiversConsent(t *testing.T) {
 					"event": "consent", "target_url": target, "secret": "whsec_c3dpdGNoaG9vay1leGFtcGxlLXNlY3JldA==", "verify": mode,
 				}, &made)
 				p.shows(t, shown)
-				eventually(t, func() bool {
+				waitFor(t, func() bool {
 					var sub struct{ Active bool }
 					get(t, url+"/api/v1/subscriptions/"+made.ID, key, &sub)
 					return sub.Active
@@ -169,7 +170,7 @@ func post(t *testing.T, url, key string, body, into any) {
 	send(t, http.MethodPost, url, key, body, into)
 }
 
-// send makes a request of the router's API that is to succeed.
+// send sends a request to the router's API that must succeed.
 func send(t *testing.T, method, url, key string, body, into any) {
 	t.Helper()
 	text, err := json.Marshal(body)

@@ -19,15 +19,15 @@ import (
 	"time"
 )
 
-const patience = 90 * time.Second
+const waitTimeout = 90 * time.Second
 
-// programs are those that were built, by package; their folder is removed after the tests.
+// programs caches the built binaries, by package; their folder is removed after the tests.
 var programs = struct {
 	folder string
 	built  map[string]string
 }{built: map[string]string{}}
 
-// buildProgram compiles a main package of this module, once, and gives the binary's path.
+// buildProgram compiles a main package of this module, once, and returns the binary's path.
 func buildProgram(t *testing.T, pkg, name string) string {
 	t.Helper()
 	binary := programs.built[pkg]
@@ -41,7 +41,7 @@ func buildProgram(t *testing.T, pkg, name string) string {
 	return binary
 }
 
-// program is a process that runs beside the test and is ended with it.
+// program is a process that runs during the test and is ended with it.
 type program struct {
 	cmd    *exec.Cmd
 	ended  chan struct{}
@@ -62,7 +62,7 @@ func start(t *testing.T, folder string, env []string, name string, args ...strin
 	return p
 }
 
-// Write takes the process's output.
+// Write collects the process's output.
 func (p *program) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -75,40 +75,40 @@ func (p *program) text() string {
 	return p.output.String()
 }
 
-// stop ends the process as a user would, and sees to it that it does end.
+// stop interrupts the process as a user would, and ensures that it ends.
 func (p *program) stop(t *testing.T) {
 	p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-p.ended:
-	case <-time.After(patience):
+	case <-time.After(waitTimeout):
 		p.cmd.Process.Kill()
 		t.Errorf("%s did not end on SIGTERM:\n%s", p.cmd.Path, p.text())
 	}
 }
 
-// shows waits until the output holds a text.
+// shows waits until the output contains a text.
 func (p *program) shows(t *testing.T, text string) {
 	t.Helper()
-	eventually(t, func() bool { return strings.Contains(p.text(), text) }, func() string {
+	waitFor(t, func() bool { return strings.Contains(p.text(), text) }, func() string {
 		return "no " + text + " in the output of " + filepath.Base(p.cmd.Path) + ":\n" + p.text()
 	})
 }
 
-// eventually waits until ok.
-func eventually(t *testing.T, ok func() bool, complaint func() string) {
+// waitFor polls until ok returns true.
+func waitFor(t *testing.T, ok func() bool, complaint func() string) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(waitTimeout); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal(complaint())
 		}
 	}
 }
 
-// nextPort is above those of services and below those that the kernel gives to whoever asks
-// for any: between a look at one and its use, nobody takes it by chance.
+// nextPort is above the ports of services and below the kernel's ephemeral ports, so that
+// no other program takes the port between its check and its use.
 var nextPort = rand.IntN(12_000)
 
-// freeAddress is one that nobody listens on now.
+// freeAddress returns a free loopback address.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	for range 1000 {

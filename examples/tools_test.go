@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// missing skips a test that needs what is not on this machine, with a line that says how to
-// get it. Where everything should be there, it fails.
+// missing skips a test whose tool is not on this machine, with a hint on how to install it.
+// In an environment that must have all tools, it fails.
 func missing(t *testing.T, what, howTo string) {
 	t.Helper()
 	if os.Getenv("TEST_TOOLS") == "required" {
@@ -40,7 +40,7 @@ func python(t *testing.T, module string) string {
 	return ""
 }
 
-// running starts a router for development and gives its address and admin key.
+// running starts a router in development mode and returns its address and admin key.
 func running(t *testing.T, flags ...string) (url, key string) {
 	t.Helper()
 	folder, address := t.TempDir(), freeAddress(t)

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// TestZapierIntegrationRunsUnmodified runs the integration by Zapier's own test runner
+// TestZapier_IntegrationRunsUnmodified runs the integration with Zapier's own test runner
 // against a real router.
-func TestZapierIntegrationRunsUnmodified(t *testing.T) {
+func TestZapier_IntegrationRunsUnmodified(t *testing.T) {
 	node := node(t)
 	if _, err := os.Stat(filepath.Join("zapier", "node_modules", "zapier-platform-core")); err != nil {
 		missing(t, "zapier-platform-core", "npm ci --prefix examples/zapier")

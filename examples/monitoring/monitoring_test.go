@@ -30,8 +30,8 @@ import (
 )
 
 const (
-	patience = 60 * time.Second
-	adminKey = "monitoring-admin-key-0123456789"
+	waitTimeout = 60 * time.Second
+	adminKey    = "monitoring-admin-key-0123456789"
 )
 
 // running builds a router, starts it, lets an event through, and gives its metrics.
@@ -84,7 +84,7 @@ func running(t *testing.T) map[string]*dto.MetricFamily {
 	}
 	until := func(what string, ok func() bool) {
 		t.Helper()
-		for deadline := time.Now().Add(patience); !ok(); time.Sleep(20 * time.Millisecond) {
+		for deadline := time.Now().Add(waitTimeout); !ok(); time.Sleep(20 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatal("never: " + what)
 			}
