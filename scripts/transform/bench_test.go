@@ -43,7 +43,7 @@ func BenchmarkRun(b *testing.B) {
 	}
 }
 
-// BenchmarkHelpers is what a run costs that uses one helper once; "none" is the run itself.
+// BenchmarkHelpers measures a run that uses one helper once; "none" is the run itself.
 func BenchmarkHelpers(b *testing.B) {
 	for _, c := range []struct{ name, expression string }{
 		{"none", `1`},

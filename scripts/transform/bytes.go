@@ -17,9 +17,9 @@ import (
 	"github.com/dop251/goja"
 )
 
-// maxInput is how many bytes a helper takes at once. Nothing can interrupt Go code, so a
-// call must be short: with that much, most take 1 to 5 ms, and a TextDecoder that has to
-// replace every byte, the slowest, about 30.
+// maxInput is the maximum input of one helper call, in bytes. Go code can't be interrupted, so
+// a call must be short: with this much input, most take 1 to 5 ms, and the slowest, a
+// TextDecoder that must replace every byte, about 30.
 const maxInput = 1 << 20
 
 var (
@@ -27,8 +27,8 @@ var (
 	arrayBufferType = reflect.TypeFor[goja.ArrayBuffer]()
 )
 
-// bytesOf reads a helper's argument: a string stands for its UTF-8 bytes. what names
-// the argument in the error that is thrown for anything else.
+// bytesOf reads a helper's argument: a string is read as its UTF-8 bytes. what names the
+// argument in the error that is thrown for other types.
 func (r *run) bytesOf(v goja.Value, what string) []byte {
 	switch x := v.(type) {
 	case goja.String:
@@ -63,7 +63,7 @@ func (r *run) textOf(v goja.Value, what string, limit int) string {
 	if !ok {
 		panic(r.vm.NewTypeError("%s must be a string", what))
 	}
-	// A character takes at least a byte, so a huge string is not copied first.
+	// A character is at least a byte, so a huge string is refused without copying it.
 	if s.Length() <= limit {
 		if text := s.String(); len(text) <= limit {
 			return text
@@ -76,7 +76,7 @@ func (r *run) textOf(v goja.Value, what string, limit int) string {
 	return ""
 }
 
-// asText makes a string of what is none, as String() does in JavaScript.
+// asText converts a value to a string, as String() does in JavaScript.
 func (r *run) asText(v goja.Value) goja.Value {
 	if _, ok := v.(goja.String); ok {
 		return v
@@ -92,10 +92,10 @@ func (r *run) throwRange(format string, args ...any) {
 			panic(e)
 		}
 	}
-	panic(r.vm.NewTypeError("%s", message)) // the script has taken RangeError away
+	panic(r.vm.NewTypeError("%s", message)) // the script has removed RangeError
 }
 
-// uint8Array makes a Uint8Array over b, which must be nobody else's.
+// uint8Array returns a Uint8Array that takes ownership of b.
 func (r *run) uint8Array(b []byte) goja.Value {
 	o, err := r.vm.New(r.vm.Get("Uint8Array"), r.vm.ToValue(r.vm.NewArrayBuffer(b)))
 	if err != nil {
@@ -104,7 +104,7 @@ func (r *run) uint8Array(b []byte) goja.Value {
 	return o
 }
 
-// encoded returns bytes as encoding says; an undefined one means hex.
+// encoded returns bytes in the given encoding; undefined means hex.
 func (r *run) encoded(b []byte, encoding goja.Value) goja.Value {
 	if goja.IsUndefined(encoding) {
 		return r.vm.ToValue(hex.EncodeToString(b))
@@ -122,7 +122,7 @@ func (r *run) encoded(b []byte, encoding goja.Value) goja.Value {
 	panic(r.vm.NewTypeError(`encoding must be "hex", "base64", "base64url" or "bytes"`))
 }
 
-// decoded returns bytes as UTF-8 text, or as they are where as is "bytes".
+// decoded returns bytes as UTF-8 text, or unchanged if as is "bytes".
 func (r *run) decoded(b []byte, as goja.Value, what string) goja.Value {
 	if !goja.IsUndefined(as) && as.String() != "text" {
 		if as.String() != "bytes" {
@@ -136,11 +136,11 @@ func (r *run) decoded(b []byte, as goja.Value, what string) goja.Value {
 	return r.vm.ToValue(string(b))
 }
 
-// object makes a helper that is a group of functions.
+// object returns a helper that is an object with functions.
 func (r *run) object(name string, functions map[string]func(goja.FunctionCall) goja.Value, order ...string) {
 	o := r.vm.NewObject()
 	for _, f := range order {
-		_ = o.Set(f, functions[f]) // a new object takes any property
+		_ = o.Set(f, functions[f]) // a new object accepts any property
 	}
 	_ = r.vm.Set(name, o)
 }
@@ -188,8 +188,8 @@ func installBase64(r *run) {
 	}, "encode", "decode")
 }
 
-// decodeBase64 is the forgiving-base64 decode of https://infra.spec.whatwg.org: white
-// space is skipped and padding may be left out.
+// decodeBase64 implements the forgiving-base64 decode of https://infra.spec.whatwg.org: white
+// space is skipped and padding is optional.
 func decodeBase64(text string) ([]byte, bool) {
 	src := make([]byte, 0, len(text))
 	for i := range len(text) {
@@ -222,7 +222,7 @@ func installHex(r *run) {
 	}, "encode", "decode")
 }
 
-// installBtoa returns btoa, whose text has one character for each byte.
+// installBtoa installs btoa, whose text has one character for each byte.
 func installBtoa(r *run) {
 	_ = r.vm.Set("btoa", func(call goja.FunctionCall) goja.Value {
 		text := r.textOf(r.asText(call.Argument(0)), "btoa: data", maxInput)

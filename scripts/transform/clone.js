@@ -1,8 +1,8 @@
 // structuredClone of https://html.spec.whatwg.org/#structured-cloning, for what a
-// transform can hold. It goes through the value with a list, not by calling itself, so
-// deep values do not overflow the stack. untouched gives a fresh copy of a part of the
-// event that was not changed, or undefined; classOf the class that goja knows. It names
-// only the built-ins it needs: goja makes each when it is first looked at.
+// transform can hold. It walks the value with a list instead of recursion, so deep values do
+// not overflow the stack. untouched returns a fresh copy of an unchanged part of the event, or
+// undefined; classOf returns goja's class name. The code names only the built-ins it needs:
+// goja creates each on first access.
 (function (untouched, classOf) {
   const { isArray } = Array
   const { keys, getPrototypeOf, prototype } = Object
@@ -25,7 +25,7 @@
       seen.set(v, made)
       return made
     }
-    // shell makes the clone of an object, and notes in todo how to fill it.
+    // shell creates the empty clone of an object, and records in todo how to fill it.
     const shell = v => {
       let made
       if (isArray(v)) {
@@ -50,7 +50,7 @@
       }
       fail("a " + classOf(v))
     }
-    // other is the shell of what is no plain object; undefined for an instance of a class.
+    // other returns the shell of an object that is not plain; undefined for an instance of a class.
     const other = v => {
       let made
       if (v instanceof Map) todo.push(v, made = new Map(), entries)

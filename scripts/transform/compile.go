@@ -13,27 +13,27 @@ import (
 	"github.com/evanw/esbuild/pkg/api"
 )
 
-// compilerVersion stands in every program's hash. Raise it when the same source comes
-// to mean other code.
+// compilerVersion is part of every program's hash. Raise it when the same source compiles to
+// other code.
 const compilerVersion = "2 esbuild 0.28.2"
 
-// maxNesting is how deep brackets may nest in a source. The parsers recurse, and a Go
-// stack that overflows ends the process.
+// maxNesting is the maximum nesting of brackets in a source. The parsers recurse, and a Go
+// stack overflow ends the process.
 const maxNesting = 256
 
-// sourceName is what esbuild calls the author's text; an anonymous default export gets
-// its name from it (transform_default).
+// sourceName is the file name of the author's source in esbuild, which names an anonymous
+// default export after it (transform_default).
 const sourceName = "transform.ts"
 
 const (
-	// The wrapper is put around what esbuild prints from the parsed source, so no text
-	// of the author's can close it.
+	// The wrapper surrounds esbuild's output for the parsed source, so the author's text
+	// can't close it.
 	banner = `(function (module, exports, require) {"use strict";`
 	footer = `;return %s;
 })
 `
-	// A program that exports one function and has no use for module, exports and require
-	// gives the function without another call.
+	// A program that exports one function and does not use module, exports and require
+	// returns the function without another call.
 	directBanner = `(function () {"use strict";`
 	directFooter = `
 })()
@@ -43,14 +43,14 @@ const (
 		`module.exports.default || module.exports.transform || (typeof transform === "function" ? transform : undefined)`
 )
 
-// Hash is the Program.Hash that source would have.
+// Hash returns the Program.Hash of source.
 func Hash(source string) string {
 	h := sha256.Sum256([]byte(compilerVersion + "\x00" + source))
 	return hex.EncodeToString(h[:])
 }
 
-// Check refuses, without parsing it, a source that is too large or nests too deep. It
-// is cheap and safe in any process. The error is a *scripts.Error.
+// Check refuses, without parsing it, a source that is too large or too deeply nested. It is
+// cheap and safe in any process. The error is a *scripts.Error.
 func Check(source string, limits scripts.Limits) error {
 	if len(source) > limits.Source {
 		return limits.SourceError()
@@ -73,10 +73,9 @@ func Check(source string, limits scripts.Limits) error {
 	return nil
 }
 
-// Compile turns an author's JavaScript or TypeScript into a program and runs its top
-// level once to see that it defines a transform. The error is a *scripts.Error with the
-// place in the author's source. watch is as in Run: without it, nothing ends a top level
-// that does not end by itself.
+// Compile compiles an author's JavaScript or TypeScript and runs its top level once to check
+// that it defines a transform. The error is a *scripts.Error with the position in the
+// author's source. watch is as in Run: without it, an endless top level is not interrupted.
 func Compile(source string, limits scripts.Limits, watch func(interrupt func())) (*scripts.Program, error) {
 	if err := Check(source, limits); err != nil {
 		return nil, err
@@ -110,11 +109,11 @@ func Compile(source string, limits scripts.Limits, watch func(interrupt func()))
 	return p, nil
 }
 
-// lowered are the features of ES2022 that goja does not have and esbuild rewrites.
+// lowered lists the features of ES2022 that goja lacks and esbuild rewrites.
 var lowered = map[string]bool{
 	"async-generator": false,
 	"for-await":       false,
-	"dynamic-import":  false, // becomes a require, which lint finds
+	"dynamic-import":  false, // becomes a require, which lint reports
 }
 
 func syntaxError(source string, m api.Message) *scripts.Error {
@@ -127,8 +126,8 @@ func syntaxError(source string, m api.Message) *scripts.Error {
 	return errorAt(scripts.PhaseCompile, m.Text, source, m.Location.Line, column)
 }
 
-// exportPreamble is what esbuild prints for an ES module that only exports: helpers,
-// then the export table. A run would spend 3 µs in it to get one function out.
+// exportPreamble matches esbuild's code for an ES module that only exports: helpers, then the
+// export table. A run would spend 3 µs in it to get one function.
 var (
 	exportTable  = regexp.MustCompile(`(?s)\nvar transform_exports = \{\};\n__export\(transform_exports, \{\n(.*?)\n\}\);\nmodule\.exports = __toCommonJS\(transform_exports\);\n`)
 	exportedName = regexp.MustCompile(`(?m)^  (default|transform): \(\) => ([\w$]+),?$`)
@@ -140,9 +139,9 @@ var exportHelpers = map[string]bool{
 	"__hasOwnProp": true, "__export": true, "__copyProps": true, "__toCommonJS": true,
 }
 
-// finish closes the wrapper so that it returns the transform. Where esbuild put nothing
-// but export helpers above the author's code, they are blanked (keeping the lines, to
-// which the source map refers) and the function is returned by its name.
+// finish closes the wrapper so that it returns the transform. If esbuild put only export
+// helpers above the author's code, they are blanked (keeping the lines, to which the source
+// map refers) and the function is returned by its name.
 func finish(code string) string {
 	at := exportTable.FindStringSubmatchIndex(code)
 	if at == nil || !strings.HasPrefix(code, banner) {

@@ -6,12 +6,12 @@ import (
 	"strings"
 	"sync"
 	"time"
-	_ "time/tzdata" // the process that runs scripts may open no files
+	_ "time/tzdata" // the process that runs scripts may not open files
 
 	"github.com/dop251/goja"
 )
 
-// maxLayout bounds formatDate's layout, in bytes.
+// maxLayout is the maximum length of formatDate's layout, in bytes.
 const maxLayout = 256
 
 // dateTokens are the parts of a layout, after Unicode TR35, part 4. Names are English.
@@ -47,7 +47,7 @@ func goLayout(layout string) func(time.Time) string {
 	return func(t time.Time) string { return t.Format(layout) }
 }
 
-// installFormatDate returns formatDate(date, layout, timeZone = "UTC").
+// installFormatDate installs formatDate(date, layout, timeZone = "UTC").
 func installFormatDate(r *run) {
 	_ = r.vm.Set("formatDate", func(call goja.FunctionCall) goja.Value {
 		t := r.instant(call.Argument(0))
@@ -68,7 +68,7 @@ func installFormatDate(r *run) {
 	})
 }
 
-// isoLayouts are the texts that formatDate takes as dates; without an offset they are UTC.
+// isoLayouts are the layouts of texts that formatDate accepts; without an offset they are UTC.
 var isoLayouts = []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02 15:04:05", "2006-01-02"}
 
 // instant reads a Date, an ISO 8601 text or milliseconds since 1970.
@@ -102,8 +102,8 @@ func (r *run) instant(v goja.Value) time.Time {
 	panic(r.vm.NewTypeError("formatDate: date must be a Date, an ISO 8601 string or milliseconds since 1970"))
 }
 
-// formatDate writes t. Letters are tokens, text between apostrophes and everything else
-// stands for itself.
+// formatDate formats t. Letters are tokens; text between apostrophes and all other characters
+// are literal.
 func formatDate(t time.Time, layout string) (string, error) {
 	var b strings.Builder
 	for i := 0; i < len(layout); {
@@ -135,8 +135,8 @@ func formatDate(t time.Time, layout string) (string, error) {
 	return b.String(), nil
 }
 
-// quoted reads the text between apostrophes at the start of s, and how long it is with
-// them; two apostrophes stand for one.
+// quoted returns the text between apostrophes at the start of s, and its length including
+// them; two apostrophes are a literal one.
 func quoted(s string) (text string, n int) {
 	if strings.HasPrefix(s, "''") {
 		return "'", 2
@@ -155,7 +155,7 @@ func quoted(s string) (text string, n int) {
 	return "", 0
 }
 
-// zones keeps the time zones that were asked for; there are about 600 names.
+// zones caches the time zones that were used; there are about 600 names.
 var zones sync.Map // of *time.Location, by name
 
 func timeZone(name string) (*time.Location, bool) {
@@ -166,7 +166,7 @@ func timeZone(name string) (*time.Location, bool) {
 		return l.(*time.Location), true
 	}
 	if name == "" || name == "Local" {
-		return nil, false // Go's words for what is no zone
+		return nil, false // names that Go accepts but that are not time zones
 	}
 	l, err := time.LoadLocation(name)
 	if err != nil {

@@ -13,20 +13,19 @@ import (
 	"github.com/dop251/goja"
 )
 
-// maxResultDepth is how deep a result's arrays and objects may nest.
+// maxResultDepth is the maximum nesting of a result's arrays and objects.
 const maxResultDepth = 500
 
-// encoder writes a script's value as JSON.stringify would, with three differences: it
-// stops at a size, so that a small graph of shared objects can't grow without end; it
-// copies the parts of the event that the script left alone, digit by digit; and BigInts
-// are written as the integers they are.
+// encoder encodes a script's value as JSON.stringify does, with three differences: it stops
+// at a maximum size, so that a small graph of shared objects can't expand without end; it
+// copies unchanged parts of the event, digit by digit; and BigInts are written as integers.
 //
-// Reading a value runs getters and toJSON functions: its caller must be below goja's Try.
+// Reading a value runs getters and toJSON functions: the caller must run inside goja's Try.
 type encoder struct {
 	run   *run
 	max   int // bytes
 	buf   []byte
-	stack []*goja.Object // the containers around the value being written
+	stack []*goja.Object // the containers of the value being written
 }
 
 var (
@@ -44,7 +43,7 @@ func lazyOf(v goja.Value) any {
 	return nil
 }
 
-// value appends v. ok is false, and nothing appended, for what JSON leaves out:
+// value appends v. ok is false, and nothing is appended, for values that JSON omits:
 // undefined, functions and symbols.
 func (e *encoder) value(v goja.Value) (ok bool, err error) { return e.member("", v) }
 
@@ -159,7 +158,7 @@ func (e *encoder) fault(message string) error {
 	return &scripts.Error{Phase: scripts.PhaseRun, Message: message}
 }
 
-// untouched returns the event's text for an object or array of it that was not changed.
+// untouched returns the event's text for an unchanged object or array of the event.
 func untouched(lazy any) []byte {
 	switch l := lazy.(type) {
 	case *lazyObject:
@@ -226,7 +225,7 @@ func (e *encoder) text(s goja.String) error {
 		return e.tooLarge()
 	}
 	text := s.String()
-	// As long in bytes as in characters, it is ASCII.
+	// Its length in bytes equals that in characters, so it is ASCII.
 	if len(text) != s.Length() && strings.ContainsRune(text, '\ufffd') {
 		e.buf = appendUTF16(e.buf, s)
 	} else {
@@ -237,7 +236,7 @@ func (e *encoder) text(s goja.String) error {
 
 const hexDigits = "0123456789abcdef"
 
-// appendQuoted appends s as a JSON string, escaping only what must be.
+// appendQuoted appends s as a JSON string with only the necessary escapes.
 func appendQuoted(b []byte, s string) []byte {
 	b = append(b, '"')
 	start := 0
@@ -268,8 +267,8 @@ func appendQuoted(b []byte, s string) []byte {
 	return append(append(b, s[start:]...), '"')
 }
 
-// appendUTF16 appends a string that may hold halves of surrogate pairs, which UTF-8
-// can't: those are escaped, as JSON.stringify does.
+// appendUTF16 appends a string that may contain lone surrogates, which UTF-8 can't represent:
+// they are escaped, as in JSON.stringify.
 func appendUTF16(b []byte, s goja.String) []byte {
 	high := func(c uint16) bool { return c >= 0xd800 && c < 0xdc00 }
 	low := func(c uint16) bool { return c >= 0xdc00 && c < 0xe000 }

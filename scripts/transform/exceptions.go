@@ -10,13 +10,13 @@ import (
 	"github.com/dop251/goja"
 )
 
-// maxMessage is how many bytes of a thrown message, or of drop's reason, are kept.
+// maxMessage is the maximum length of a thrown message or drop reason, in bytes.
 const maxMessage = 1000
 
 var promiseType = reflect.TypeFor[*goja.Promise]()
 
-// thrown describes what a script threw, also where that is no Error. Looking at it may
-// run the script's code again (a getter, a toJSON) and throw again.
+// thrown describes a value that a script threw, which may be other than an Error. Reading it
+// may run the script's code again (a getter, a toJSON) and throw again.
 func (r *run) thrown(v goja.Value, stack []goja.StackFrame) *scripts.Error {
 	e := &scripts.Error{Phase: scripts.PhaseRun, Message: "threw a value that can't be shown"}
 	var text string
@@ -73,7 +73,7 @@ func (r *run) describe(v goja.Value) string {
 	return "threw " + truncate(string(enc.buf))
 }
 
-// errorText is what Error.prototype.toString gives, without calling the script's.
+// errorText returns the text of Error.prototype.toString, without calling the script's.
 func (r *run) errorText(o *goja.Object) string {
 	name, message := "Error", ""
 	if s, ok := o.Get("name").(goja.String); ok && s.Length() > 0 {
@@ -93,10 +93,10 @@ func isText(v goja.Value) bool {
 	return ok
 }
 
-// truncate cuts a text to maxMessage bytes, at a character's end.
+// truncate cuts a text to maxMessage bytes, at the end of a character.
 func truncate(s string) string {
 	if len(s) <= maxMessage {
-		return strings.Clone(s) // it may lie in the event's memory
+		return strings.Clone(s) // it may share the event's memory
 	}
 	n := maxMessage
 	for n > 0 && !utf8.RuneStart(s[n]) {

@@ -12,13 +12,13 @@ import (
 
 var withoutSourceMaps = []parser.Option{parser.WithDisableSourceMaps}
 
-// helper is a global that goja lacks and scripts get. It is installed in a run only
-// when the program's code mentions its name, so helpers cost nothing unused.
+// helper is a global that scripts have in addition to goja's. It is installed in a run only
+// if the program's code mentions its name, so unused helpers cost nothing.
 //
-// A new one is a line here, one in modules and one in scripts/types; it must be as pure as
-// the rest: no clock, no files, no state between runs.
+// A new helper needs a line in helpers, in modules and in scripts/dts; it must be pure: no
+// clock, no files, no state between runs.
 type helper struct {
-	name    string // a program that holds it anywhere gets the helper
+	name    string // a program whose code contains it gets the helper
 	install func(*run)
 }
 
@@ -38,9 +38,8 @@ var helpers = []helper{
 	{"localeCompare", installLocaleCompare},
 }
 
-// installDrop returns scripts drop(reason): the event is not sent. It ends the script on
-// the spot, so `return drop("…")` and a bare `drop("…")` do the same, and no catch or
-// finally gets in between.
+// installDrop installs drop(reason): the event is not sent. It ends the script immediately, so
+// `return drop("…")` and a bare `drop("…")` are equivalent, and no catch or finally runs.
 func installDrop(r *run) {
 	_ = r.vm.Set("drop", func(call goja.FunctionCall) goja.Value {
 		if !r.dropped {
@@ -54,7 +53,7 @@ func installDrop(r *run) {
 	})
 }
 
-// console keeps what a run logs, within its limits.
+// console collects the log lines of a run, within its limits.
 type console struct {
 	limits scripts.Limits
 	lines  []string
@@ -67,7 +66,7 @@ func installConsole(r *run) {
 	for _, level := range []string{"log", "info", "warn", "error", "debug"} {
 		_ = o.Set(level, func(call goja.FunctionCall) goja.Value {
 			if r.console.full() {
-				r.console.lost++ // and a flood costs no formatting
+				r.console.lost++ // lines beyond the limit are not formatted
 			} else {
 				r.console.add(level + ": " + r.format(call.Arguments))
 			}
@@ -97,7 +96,7 @@ func (c *console) done() []string {
 	return c.lines
 }
 
-// format writes arguments as a browser's console would, objects as JSON.
+// format formats arguments as a browser's console does, objects as JSON.
 func (r *run) format(args []goja.Value) string {
 	var b strings.Builder
 	for i, v := range args {

@@ -13,7 +13,7 @@ import (
 	"switchhook/scripts/transform"
 )
 
-// value runs an expression and gives what it comes to, as JSON.
+// value evaluates an expression and returns its value as JSON.
 func value(t *testing.T, expression, data string) string {
 	t.Helper()
 	res, err := run(t, "export default (e) => ("+expression+")", data)
@@ -175,7 +175,7 @@ func TestModules_Helpers(t *testing.T) {
 }
 
 func TestHelpers_BoundInputSize(t *testing.T) {
-	longest := 150 * time.Millisecond // of the CPU, compiling included; a call takes a tenth at most
+	longest := 150 * time.Millisecond // CPU time including compiling; a call takes a tenth at most
 	if raceEnabled {
 		longest *= 10
 	}
@@ -212,8 +212,8 @@ func TestHelpers_BoundInputSize(t *testing.T) {
 	}
 }
 
-// TestRun_SharesNoStateWithNextRun lets a script spoil every helper, and a second run
-// of the same program, and one of another, look whether they are as ever.
+// TestRun_SharesNoStateWithNextRun lets a script corrupt every helper, and checks that they
+// are unchanged in a second run of the same program and in one of another.
 func TestRun_SharesNoStateWithNextRun(t *testing.T) {
 	const honest = `[crypto.sha256("a"), base64.encode("a"), hex.encode("a"), btoa("a"), new URL("http://a/?b=1").searchParams.get("b"), new URL("http://a").evil ?? null,
 		new TextDecoder().decode(new TextEncoder().encode("é")), structuredClone([1]), formatDate(0, "yyyy z", "Europe/Berlin"), typeof evil, [].evil ?? null, Object.keys(crypto)]`
@@ -250,7 +250,7 @@ func TestRun_SharesNoStateWithNextRun(t *testing.T) {
 	}
 }
 
-// TestRun_RemovingBuiltinsAffectsOnlyThatRun breaks what helpers use inside.
+// TestRun_RemovingBuiltinsAffectsOnlyThatRun breaks the built-ins that helpers use.
 func TestRun_RemovingBuiltinsAffectsOnlyThatRun(t *testing.T) {
 	for _, source := range []string{
 		`globalThis.Uint8Array = undefined; return crypto.sha256("a", "bytes")`,
@@ -295,7 +295,7 @@ func TestRun_ResultSharesNoMemoryWithEvent(t *testing.T) {
 	}
 	before := fmt.Sprintf("%s %+v %s", res.Body, *res.Request, res.Console)
 	copy(ev.Data, bytes.Repeat([]byte("x"), len(ev.Data)))
-	for range 10 { // and what runs reuse is not part of it
+	for range 10 { // the memory that runs reuse is not part of it
 		if _, err := l.Run(event(`{"a":"cc","b":["d"]}`), request(), scripts.DefaultLimits(), nil); err != nil {
 			t.Fatal(err)
 		}

@@ -2,7 +2,7 @@ package transform
 
 import "strings"
 
-// missing says what to use in place of globals that scripts know from other places.
+// missing maps globals of other environments to a hint about what to use instead.
 var missing = map[string]string{
 	"Intl":           "there are no locales; use formatDate for dates, toFixed or toLocaleString() for numbers",
 	"Buffer":         `use base64.encode and base64.decode, hex, or new TextEncoder()`,
@@ -24,7 +24,7 @@ var missing = map[string]string{
 	"payload":        "the event's payload is event.data",
 }
 
-// withHint adds to the message of a ReferenceError what to use instead.
+// withHint appends to the message of a ReferenceError what to use instead.
 func withHint(message string) string {
 	name, isReference := strings.CutPrefix(message, "ReferenceError: ")
 	name, isMissing := strings.CutSuffix(name, " is not defined")

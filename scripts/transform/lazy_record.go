@@ -7,15 +7,14 @@ import (
 	"github.com/dop251/goja"
 )
 
-// record is a small object whose members are made when they are asked for: most
-// transforms look at two or three of the twenty there are. It implements
-// goja.DynamicObject.
+// record is a small object whose members are created on demand: most transforms read two or
+// three of the twenty. It implements goja.DynamicObject.
 type record struct {
 	names  []string
-	values []goja.Value           // nil where nobody has asked
-	value  func(i int) goja.Value // makes the value of one of the first names
-	opened bool                   // the script has looked in, or written
-	refuse func(name string)      // throws where a member is set that there is not; nil: it may be
+	values []goja.Value           // nil until first read
+	value  func(i int) goja.Value // returns the value of one of the first names
+	opened bool                   // the script has read or set a member
+	refuse func(name string)      // throws if an unknown member is set; nil: any member may be set
 	inline [6]goja.Value          // memory for values
 }
 
@@ -25,8 +24,8 @@ func (r *run) record(names []string, value func(i int) goja.Value) (*record, *go
 	return rec, r.vm.NewDynamicObject(rec)
 }
 
-// textMap makes an object of a map of strings, in the order of the names so that every
-// run sees the same.
+// textMap returns an object of a map of strings, sorted by name so that every run sees the
+// same order.
 func (r *run) textMap(m map[string]string) *goja.Object {
 	o := r.vm.NewObject()
 	for _, name := range slices.Sorted(maps.Keys(m)) {
@@ -35,7 +34,7 @@ func (r *run) textMap(m map[string]string) *goja.Object {
 	return o
 }
 
-// Get returns a member's value, nil where there is none.
+// Get returns a member's value, nil if there is none.
 func (o *record) Get(name string) goja.Value {
 	i := slices.Index(o.names, name)
 	if i < 0 {
@@ -72,7 +71,7 @@ func (o *record) Delete(name string) bool {
 	if i < 0 {
 		return true
 	}
-	for j := range o.names { // value goes by the place
+	for j := range o.names { // value uses the index
 		o.Get(o.names[j])
 	}
 	o.names = slices.Concat(o.names[:i], o.names[i+1:])

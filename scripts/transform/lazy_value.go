@@ -11,14 +11,14 @@ import (
 	"github.com/dop251/goja"
 )
 
-// maxArrayLength is how long a script may make one of the event's own arrays.
+// maxArrayLength is the maximum length to which a script may extend an array of the event.
 const maxArrayLength = 1 << 20
 
-// indexFrom is how many members an object needs before a map of them pays.
+// indexFrom is the number of members from which an object is indexed by a map.
 const indexFrom = 12
 
-// value returns a JSON value to the script. Objects and arrays are read when they are
-// looked into. Integers that a double can't hold become BigInts.
+// value converts a JSON value for the script. Objects and arrays are read on access. Integers
+// that do not fit in a double become BigInts.
 func (r *run) value(v jsonindex.Value) goja.Value {
 	switch v.Kind() {
 	case jsonindex.True:
@@ -54,7 +54,7 @@ func (r *run) number(v jsonindex.Value) goja.Value {
 	return r.vm.ToValue(v.Float64())
 }
 
-// readyBigInt lets JSON.stringify write BigInts as the integers they are.
+// readyBigInt makes JSON.stringify write BigInts as integers.
 func (r *run) readyBigInt() {
 	if r.bigIntReady {
 		return
@@ -62,7 +62,7 @@ func (r *run) readyBigInt() {
 	r.bigIntReady = true
 	proto, ok := r.vm.Get("BigInt").(*goja.Object).Get("prototype").(*goja.Object)
 	raw, callable := goja.AssertFunction(r.vm.Get("JSON").(*goja.Object).Get("rawJSON"))
-	if !ok || !callable { // the script has taken them away
+	if !ok || !callable { // the script has removed them
 		return
 	}
 	_ = proto.DefineDataProperty("toJSON", r.vm.ToValue(func(call goja.FunctionCall) goja.Value {
@@ -74,14 +74,14 @@ func (r *run) readyBigInt() {
 	}), goja.FLAG_TRUE, goja.FLAG_TRUE, goja.FLAG_FALSE)
 }
 
-// lazyObject is an object of the event: the members of the text, and over them what the
-// script changed. It implements goja.DynamicObject.
+// lazyObject is an object of the event: the members of the text, overlaid by the script's
+// changes. It implements goja.DynamicObject.
 type lazyObject struct {
 	run       *run
 	src       jsonindex.Value
-	index     map[string]jsonindex.Value // the text's members, once a large object is looked into
-	overrides map[string]goja.Value      // values that were set, and containers that were read; nil where deleted
-	added     []string                   // names that are not the text's, or were deleted and set again
+	index     map[string]jsonindex.Value // the text's members, set on access to a large object
+	overrides map[string]goja.Value      // values that were set, and containers that were read; nil if deleted
+	added     []string                   // names that are not in the text, or were deleted and set again
 	changed   bool                       // the script set or deleted a member
 }
 
@@ -98,7 +98,7 @@ func (o *lazyObject) member(name string) jsonindex.Value {
 	return o.index[name]
 }
 
-// Get returns a member's value, nil where there is none.
+// Get returns a member's value, nil if there is none.
 func (o *lazyObject) Get(name string) goja.Value {
 	if v, ok := o.overrides[name]; ok {
 		return v
@@ -109,7 +109,7 @@ func (o *lazyObject) Get(name string) goja.Value {
 	}
 	v := o.run.value(m)
 	if k := m.Kind(); k == jsonindex.Object || k == jsonindex.Array {
-		o.keep(name, v) // o.x === o.x, and what is set in it stays
+		o.keep(name, v) // so that o.x === o.x, and changes in it persist
 	}
 	return v
 }
@@ -158,7 +158,7 @@ func (o *lazyObject) Delete(name string) bool {
 	return true
 }
 
-// Keys returns the members' names, the text's in its order, then those that were added.
+// Keys returns the members' names: those of the text in its order, then the added ones.
 func (o *lazyObject) Keys() []string {
 	keys := make([]string, 0, o.src.Len()+len(o.added))
 	var again map[string]bool
@@ -180,7 +180,7 @@ func (o *lazyObject) Keys() []string {
 	return append(keys, o.added...)
 }
 
-// distinct drops the second of two equal names, which a JSON text may hold.
+// distinct removes duplicate names, which a JSON text may contain.
 func distinct(keys []string) []string {
 	if len(keys) < indexFrom {
 		for i := 1; i < len(keys); i++ {
@@ -199,7 +199,7 @@ func distinct(keys []string) []string {
 	})
 }
 
-// pristine reports whether the text still says what o is, so that it can be copied.
+// pristine reports whether o is unchanged, so that its text can be copied.
 func (o *lazyObject) pristine() bool {
 	if o.changed {
 		return false
@@ -216,8 +216,8 @@ func (o *lazyObject) pristine() bool {
 type lazyArray struct {
 	run       *run
 	src       jsonindex.Value
-	text      []jsonindex.Value // the text's elements, once one is read
-	overrides []goja.Value      // what was set or read; nil where the text's element stands
+	text      []jsonindex.Value // the text's elements, set on the first read
+	overrides []goja.Value      // elements that were set or read; nil for unread elements of the text
 	changed   bool
 }
 
@@ -232,7 +232,7 @@ func (a *lazyArray) open() {
 	a.overrides = make([]goja.Value, len(a.text))
 }
 
-// Len is the array's length.
+// Len returns the array's length.
 func (a *lazyArray) Len() int {
 	if a.overrides == nil && !a.changed {
 		return a.src.Len()
@@ -240,7 +240,7 @@ func (a *lazyArray) Len() int {
 	return len(a.overrides)
 }
 
-// Get returns an element, nil where there is none.
+// Get returns an element, nil if there is none.
 func (a *lazyArray) Get(i int) goja.Value {
 	a.open()
 	if i < 0 || i >= len(a.overrides) {
@@ -256,7 +256,7 @@ func (a *lazyArray) Get(i int) goja.Value {
 	return a.overrides[i]
 }
 
-// Set sets an element, and makes the array longer where need be.
+// Set sets an element, extending the array if needed.
 func (a *lazyArray) Set(i int, v goja.Value) bool {
 	a.open()
 	if i < 0 || i >= len(a.overrides) && !a.SetLen(i+1) {
@@ -270,7 +270,7 @@ func (a *lazyArray) Set(i int, v goja.Value) bool {
 	return true
 }
 
-// SetLen makes the array shorter, or longer by undefined elements.
+// SetLen truncates the array, or extends it with undefined elements.
 func (a *lazyArray) SetLen(n int) bool {
 	a.open()
 	if n < 0 || n > maxArrayLength {
@@ -303,7 +303,7 @@ func (a *lazyArray) pristine() bool {
 	return true
 }
 
-// pristine reports whether v is a value of the text that nobody changed.
+// pristine reports whether v is an unchanged value of the text.
 func pristine(v goja.Value) bool {
 	switch l := lazyOf(v).(type) {
 	case *lazyObject:

@@ -10,16 +10,16 @@ import (
 	"github.com/dop251/goja/file"
 )
 
-// finding is something in a parsed program that goja would run, but not as its author
-// means it.
+// finding is a construct in a parsed program that goja would run, but not as its author
+// intended.
 type finding struct {
 	idx     file.Idx
 	phase   scripts.Phase
 	message string
 }
 
-// lint looks for imports (which esbuild prints as require calls) and for regular
-// expressions that goja accepts and never matches.
+// lint finds imports (which esbuild prints as require calls) and regular expressions that
+// goja accepts and never matches.
 func lint(prog *ast.Program) *finding {
 	var (
 		found *finding
@@ -42,8 +42,8 @@ func lint(prog *ast.Program) *finding {
 	return found
 }
 
-// visit calls f for every pointer to a node below v, outermost first, until f says no.
-// goja's ast has no walker of its own.
+// visit calls f for every pointer to a node below v, outermost first, until f returns false.
+// goja's ast has no walker.
 func visit(v reflect.Value, f func(node any) bool) bool {
 	switch v.Kind() {
 	case reflect.Interface:
@@ -55,7 +55,7 @@ func visit(v reflect.Value, f func(node any) bool) bool {
 		return f(v.Interface()) && visit(v.Elem(), f)
 	case reflect.Struct:
 		for i := range v.NumField() {
-			// DeclarationList repeats what the body holds.
+			// DeclarationList repeats declarations of the body.
 			if t := v.Type().Field(i); !t.IsExported() || t.Name == "DeclarationList" {
 				continue
 			}

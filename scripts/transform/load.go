@@ -11,26 +11,25 @@ import (
 	"github.com/dop251/goja/parser"
 )
 
-// Loaded is a program ready to run. It holds no state of any run and may be used by
-// many goroutines.
+// Loaded is a program ready to run. It holds no state of a run and is safe for concurrent use.
 type Loaded struct {
 	prog   *goja.Program
 	source string // the author's
 	uses   uses
-	direct bool // the program gives the transform itself, not a wrapper to call
+	direct bool // the program returns the transform itself, not a wrapper to call
 }
 
-// uses says which of the things that cost time to set up a program can need: those
-// whose names its code mentions.
+// uses records which features that are costly to set up a program may need: those whose
+// names its code mentions.
 type uses struct {
 	helpers   []helper
 	modules   bool // module, exports or require
-	toJSON    bool // it may change how values become JSON
-	stringify bool // it makes JSON itself, maybe of BigInts
+	toJSON    bool // it may change the encoding of values
+	stringify bool // it encodes JSON itself, possibly of BigInts
 }
 
-// mapMarker makes goja's parser ask for the source map. It names no file: the loader
-// below answers with the program's own map, whatever it is asked for.
+// mapMarker makes goja's parser load the source map. It names no file: the loader in Load
+// always returns the program's map.
 const mapMarker = "\n//# sourceMappingURL=map"
 
 // Load parses a program's code and compiles it to goja's. The error is a
@@ -57,10 +56,10 @@ func Load(p *scripts.Program) (*Loaded, error) {
 	has := func(word string) bool { return strings.Contains(body, word) }
 	l.uses = uses{
 		modules:   usesModules(body),
-		toJSON:    has("toJSON") || has("URL"), // a URL has one
+		toJSON:    has("toJSON") || has("URL"), // URL defines one
 		stringify: has("stringify"),
 	}
-	all := has(`__toESM(require("switchhook"))`) // its names may be computed
+	all := has(`__toESM(require("switchhook"))`) // names of the module may be computed
 	for _, h := range helpers {
 		if all || has(h.name) {
 			l.uses.helpers = append(l.uses.helpers, h)
@@ -69,7 +68,7 @@ func Load(p *scripts.Program) (*Loaded, error) {
 	return l, nil
 }
 
-// parseError is for what esbuild takes and goja does not.
+// parseError returns the error for code that esbuild accepts and goja does not.
 func (l *Loaded) parseError(err error) *scripts.Error {
 	e := &scripts.Error{Phase: scripts.PhaseCompile, Message: err.Error()}
 	var list parser.ErrorList
@@ -92,7 +91,7 @@ func (l *Loaded) parseError(err error) *scripts.Error {
 	return e
 }
 
-// check runs the top level once: it must define a transform.
+// check runs the top level once and checks that it defines a transform.
 func (l *Loaded) check(limits scripts.Limits, watch func(interrupt func())) (err error) {
 	r := newRun(l, &scripts.Event{Time: time.Unix(0, 0), Received: time.Unix(0, 0)}, limits)
 	defer r.guardMatches()()

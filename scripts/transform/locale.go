@@ -9,15 +9,15 @@ import (
 	"github.com/dop251/goja"
 )
 
-// What JavaScript formats for a locale needs data that the sandbox does not have. goja has
-// the methods all the same: they ignore the locale, the zone and every option. Here they
-// throw, rather than send a text that is wrong, and say what to use instead. A number's
-// toLocaleString() without arguments is the exception: it writes 1,234.5, as Node does in
-// the locale that servers have, en-US, which needs no data.
+// Formatting for a locale needs data that the sandbox does not have. goja's methods ignore the
+// locale, the zone and every option. They are replaced by methods that throw, instead of
+// producing a wrong text, and name an alternative. The exception is a number's
+// toLocaleString() without arguments: it returns 1,234.5, as Node does in en-US, the usual
+// locale of servers, which needs no data.
 
 const noNumberFormat = "options and locales of toLocaleString aren't supported for numbers: use toFixed, or toLocaleString() for 1,234.5"
 
-// installLocale is for scripts that mention toLocale….
+// installLocale replaces the toLocale… methods for scripts that mention them.
 func installLocale(r *run) {
 	r.replaceMethod("Number", "toLocaleString", func(call goja.FunctionCall) goja.Value {
 		if len(call.Arguments) > 0 && !goja.IsUndefined(call.Argument(0)) || len(call.Arguments) > 1 {
@@ -56,7 +56,7 @@ func installLocale(r *run) {
 	for _, method := range []string{"toLocaleUpperCase", "toLocaleLowerCase"} {
 		plain, _ := goja.AssertFunction(r.prototype("String").Get(strings.Replace(method, "Locale", "", 1)))
 		r.replaceMethod("String", method, func(call goja.FunctionCall) goja.Value {
-			// Of these languages alone the cases differ from all others'.
+			// Only these languages have their own case mapping.
 			switch locale, _, _ := strings.Cut(strings.ToLower(call.Argument(0).String()), "-"); locale {
 			case "tr", "az", "lt", "el":
 				panic(r.vm.NewTypeError(method + "(" + strconv.Quote(locale) + ") isn't supported: there are no locales"))
@@ -66,7 +66,7 @@ func installLocale(r *run) {
 	}
 }
 
-// installLocaleCompare is for scripts that mention localeCompare.
+// installLocaleCompare replaces localeCompare for scripts that mention it.
 func installLocaleCompare(r *run) {
 	plain, _ := goja.AssertFunction(r.prototype("String").Get("localeCompare"))
 	r.replaceMethod("String", "localeCompare", func(call goja.FunctionCall) goja.Value {
@@ -80,7 +80,7 @@ func installLocaleCompare(r *run) {
 					(name == "numeric" || name == "ignorePunctuation") && !v.ToBoolean() {
 					continue
 				}
-				use := "compare what you make of the texts, such as a.toLowerCase() or Number(a)"
+				use := "compare values derived from the texts, such as a.toLowerCase() or Number(a)"
 				panic(r.vm.NewTypeError("localeCompare with the option " + strconv.Quote(truncate(name)) + " isn't supported: " + use))
 			}
 		}
@@ -96,7 +96,7 @@ func (r *run) replaceMethod(class, name string, f func(goja.FunctionCall) goja.V
 	_ = r.prototype(class).DefineDataProperty(name, r.vm.ToValue(f), goja.FLAG_TRUE, goja.FLAG_TRUE, goja.FLAG_FALSE)
 }
 
-// must returns what a built-in returned, or throws what it threw.
+// must returns the result of a built-in, or throws its exception.
 func (r *run) must(v goja.Value, err error) goja.Value {
 	if err != nil {
 		if ex, ok := err.(*goja.Exception); ok {
@@ -107,8 +107,8 @@ func (r *run) must(v goja.Value, err error) goja.Value {
 	return v
 }
 
-// localeNumber writes a number as en-US has it: digits in groups of three and at most three
-// behind the point, rounded half away from zero as the shortest decimal form has it.
+// localeNumber formats a number for en-US: digits in groups of three and at most three
+// decimals, rounding the shortest decimal form half away from zero.
 func localeNumber(x float64) string {
 	switch {
 	case math.IsNaN(x):
@@ -141,7 +141,7 @@ func localeNumber(x float64) string {
 	return sign + groupDigits(whole) + fraction
 }
 
-// groupDigits puts commas between thousands.
+// groupDigits inserts commas between groups of three digits.
 func groupDigits(digits string) string {
 	sign := ""
 	if strings.HasPrefix(digits, "-") {

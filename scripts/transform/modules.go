@@ -14,8 +14,8 @@ import (
 	"github.com/dop251/goja/ast"
 )
 
-// modules are what a transform can import, and the names each exports. They are other
-// ways to the globals: switchhook has them all, switchhook:crypto the members of crypto.
+// modules maps the modules that a transform can import to their exports, which are globals:
+// switchhook exports them all, switchhook:crypto the members of crypto.
 var modules = map[string][]string{
 	"switchhook": {"drop", "crypto", "base64", "hex", "btoa", "atob", "URL", "URLSearchParams",
 		"TextEncoder", "TextDecoder", "structuredClone", "formatDate"},
@@ -24,8 +24,8 @@ var modules = map[string][]string{
 	"switchhook:hex":    {"encode", "decode"},
 }
 
-// require is what esbuild makes of an import. It gives the module's names as they are
-// among the globals at that time.
+// require implements the require calls to which esbuild compiles imports. It returns the
+// module's exports with the current values of the globals.
 func (r *run) require(call goja.FunctionCall) goja.Value {
 	name := call.Argument(0).String()
 	exports, ok := modules[name]
@@ -35,12 +35,12 @@ func (r *run) require(call goja.FunctionCall) goja.Value {
 	from, module := r.vm.GlobalObject(), r.vm.NewObject()
 	if _, group, ok := strings.Cut(name, ":"); ok {
 		if from, ok = r.vm.Get(group).(*goja.Object); !ok {
-			return module // the script has taken it away
+			return module // the script has removed it
 		}
 	}
 	for _, export := range exports {
 		if v := from.Get(export); v != nil {
-			_ = module.Set(export, v) // a new object takes any property
+			_ = module.Set(export, v) // a new object accepts any property
 		}
 	}
 	return module
@@ -53,12 +53,12 @@ func importMessage(name string) string {
 	return fmt.Sprintf("import of %q: a transform can't import modules but %s", name, strings.Join(slices.Sorted(maps.Keys(modules)), ", "))
 }
 
-// imports finds what a program imports that is not there.
+// imports finds imports of modules and names that do not exist.
 type imports struct {
-	variables map[string]string // a variable that holds a module, and the module's name
+	variables map[string]string // module names by the variable that holds the module
 }
 
-// call looks at a call of require.
+// call checks a call of require.
 func (im *imports) call(n *ast.CallExpression) *finding {
 	if name, ok := required(n); ok && modules[name] == nil {
 		return &finding{n.Callee.(*ast.Identifier).Idx, scripts.PhaseCompile, importMessage(name)}
@@ -66,7 +66,7 @@ func (im *imports) call(n *ast.CallExpression) *finding {
 	return nil
 }
 
-// binding notes a variable that esbuild made for an import: import_x = require("x"), or
+// binding records a variable that esbuild declared for an import: import_x = require("x"), or
 // with __toESM around it.
 func (im *imports) binding(n *ast.Binding) {
 	target, ok := n.Target.(*ast.Identifier)
@@ -87,7 +87,7 @@ func (im *imports) binding(n *ast.Binding) {
 	}
 }
 
-// member looks at a use of what was imported.
+// member checks a use of an imported name.
 func (im *imports) member(n *ast.DotExpression) *finding {
 	variable, ok := n.Left.(*ast.Identifier)
 	if !ok {
@@ -107,7 +107,7 @@ func (im *imports) member(n *ast.DotExpression) *finding {
 	return &finding{variable.Idx, scripts.PhaseCompile, message}
 }
 
-// required returns the name that a call of require asks for.
+// required returns the module name in a call of require.
 func required(n *ast.CallExpression) (name string, ok bool) {
 	if callee, ok := n.Callee.(*ast.Identifier); !ok || callee.Name != "require" || len(n.ArgumentList) == 0 {
 		return "", false
@@ -119,8 +119,8 @@ func required(n *ast.CallExpression) (name string, ok bool) {
 	return text.Value.String(), true
 }
 
-// bindings are collected before the uses are looked at: a function may stand above the
-// import that it uses.
+// bindings are collected before uses are checked: a function may precede the import that it
+// uses.
 func (im *imports) collect(prog *ast.Program) {
 	visit(reflect.ValueOf(prog.Body), func(node any) bool {
 		if b, ok := node.(*ast.Binding); ok {

@@ -11,7 +11,7 @@ import (
 	"github.com/dop251/goja/parser"
 )
 
-// maxURL is how many bytes of a URL, or of a query parameter, a script may parse at once.
+// maxURL is the maximum size of a URL or query parameter that a script may parse, in bytes.
 const maxURL = 16 << 10
 
 var (
@@ -23,8 +23,8 @@ var (
 	cloneSource string
 )
 
-// prelude compiles a helper that is written in JavaScript, the first time it is needed.
-// It is a function that takes Go's part of the work and gives the helper.
+// prelude compiles a helper that is written in JavaScript, on first use. Its source is a
+// function that takes the parts implemented in Go and returns the helper.
 func prelude(name, source string) func() *goja.Program {
 	return sync.OnceValue(func() *goja.Program {
 		tree, err := goja.Parse(name, source, parser.WithDisableSourceMaps)
@@ -45,7 +45,7 @@ var (
 	cloneProgram = prelude("clone.js", cloneSource)
 )
 
-// start runs a prelude and gives what it made.
+// start runs a prelude and returns the helper.
 func (r *run) start(program *goja.Program, native ...func(goja.FunctionCall) goja.Value) *goja.Object {
 	maker, err := r.vm.RunProgram(program)
 	if err != nil {
@@ -89,7 +89,7 @@ func installURL(r *run) {
 			value := r.textOf(call.Argument(2), "URL: "+call.Argument(1).String(), maxURL)
 			u, ok := weburl.Parse(call.Argument(0).String(), nil)
 			if !ok {
-				return goja.Null() // href comes from a URL, so it is one
+				return goja.Null() // href comes from a URL, so it is valid
 			}
 			u.Set(call.Argument(1).String(), value)
 			if len(u.Href()) > 4*maxURL {

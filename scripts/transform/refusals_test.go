@@ -8,7 +8,7 @@ import (
 	"switchhook/scripts"
 )
 
-// What a script sets or returns in vain is an error with the line, not silence.
+// A member or return value that would be ignored is an error with its line.
 func TestRequest_RefusesIgnoredChanges(t *testing.T) {
 	for _, c := range []struct{ source, want string }{
 		{`request.url = "https://other.example/"; return 1`, "request.url can't be changed: set target_url"},
@@ -66,8 +66,7 @@ func TestRequest_SendsAcceptedChanges(t *testing.T) {
 	}
 }
 
-// TestLocale_Methods: what JavaScript formats for a locale is right or an error. Right is what
-// Node 20 gives.
+// TestLocale_Methods checks that locale methods return the same as Node 20 or throw.
 func TestLocale_Methods(t *testing.T) {
 	for _, c := range []struct{ expression, want string }{
 		{`(1234567.5).toLocaleString()`, "1,234,567.5"}, {`(1.0005).toLocaleString()`, "1.001"}, {`(0.0005).toLocaleString()`, "0.001"},

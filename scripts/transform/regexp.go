@@ -12,12 +12,12 @@ import (
 	"github.com/dop251/goja/ast"
 )
 
-// guarding is held by the run whose regular expressions the guard of the process watches.
-// A sandbox child runs one script after the other, so nobody waits for it there.
+// guarding is held by the run whose regular expressions the process-wide guard watches. A
+// sandbox child runs one script at a time, so it never waits for the lock.
 var guarding sync.Mutex
 
-// guardMatches makes r's interrupt stop the regular expressions that backtrack, which goja's
-// own does not reach, until the function that it returns is called.
+// guardMatches makes r's interrupt stop backtracking regular expressions, which goja's
+// interrupt does not, until the returned function is called.
 func (r *run) guardMatches() (release func()) {
 	guarding.Lock()
 	regexp2.SetGuard(r.matches)
@@ -27,7 +27,7 @@ func (r *run) guardMatches() (release func()) {
 	}
 }
 
-// matchFailed ends the run: goja would let the script go on as if the text did not match.
+// matchFailed ends the run: goja would continue the script as if the text did not match.
 func (r *run) matchFailed(err error) {
 	if r.noMatch == nil {
 		r.noMatch = err
@@ -35,7 +35,7 @@ func (r *run) matchFailed(err error) {
 	}
 }
 
-// stopError is the error of a run that was interrupted.
+// stopError returns the error of a run that was interrupted.
 func (r *run) stopError() *scripts.Error {
 	if errors.Is(r.noMatch, regexp2.ErrBacktrackingStackLimit) {
 		return &scripts.Error{Phase: scripts.PhaseRun, Message: "a regular expression backtracks too far: repeat less, or look at a shorter text"}
@@ -47,9 +47,9 @@ func (r *run) stopError() *scripts.Error {
 	return e
 }
 
-// findLineEnds returns the literals below tree that look for the begin or end of a line to the
-// engine that knows every line end. goja's first choice, Go's, knows \n only, and does not
-// take a lookahead: an empty one changes nothing else.
+// findLineEnds makes goja run the literals below tree that match the start or end of a line
+// with regexp2, which supports every line end. goja's first choice, Go's engine, supports \n
+// only and refuses lookaheads: an empty lookahead selects regexp2 and changes nothing else.
 func findLineEnds(tree *ast.Program) {
 	visit(reflect.ValueOf(tree.Body), func(node any) bool {
 		if n, ok := node.(*ast.RegExpLiteral); ok && strings.Contains(n.Flags, "m") && anchored(n.Pattern) {

@@ -16,8 +16,8 @@ import (
 	"switchhook/scripts/transform"
 )
 
-// foldingExpressions are case-insensitive regular expressions with large classes, in every
-// way that a script can use them; s is the text.
+// foldingExpressions use case-insensitive regular expressions with large classes in every
+// way that a script can; s is the text.
 var foldingExpressions = []struct{ name, expression string }{
 	{"any character, lazy", `s.replace(/<b>(.*?)<\/b>/gi, "*$1*")`},
 	{"any character, by lines", `s.replace(/^# (.*)$/gim, "*$1*")`},
@@ -99,8 +99,8 @@ func BenchmarkRegexpIgnoringCase(b *testing.B) {
 	}
 }
 
-// TestRegexp_MatchesAsInNode compares what patterns make of texts with what Node made of them
-// (testdata/regexp/generate.mjs says how to make expected.json again).
+// TestRegexp_MatchesAsInNode compares the matches of patterns with those of Node
+// (testdata/regexp/generate.mjs explains how to regenerate expected.json).
 func TestRegexp_MatchesAsInNode(t *testing.T) {
 	probe, err := os.ReadFile("testdata/regexp/probe.js")
 	if err != nil {
@@ -158,7 +158,7 @@ func TestRegexp_MatchesAsInNode(t *testing.T) {
 	}
 }
 
-// Where goja differs. None of it is in our hands short of a goja of our own.
+// Differences of goja, which only a fork of goja could remove.
 const (
 	emptyMatch = "goja leaves out an empty match right behind another, or splits at it"
 	insidePair = "with the flag u, a match does not begin in the middle of a surrogate pair"
@@ -195,8 +195,8 @@ var unlikeNode = map[string]string{
 	`/$^|$/gim on 3`:      lineEnds,
 }
 
-// TestRegexp_LineEndsAsInNode has literals with the flag m on text with every line end;
-// expected values from Node 20.
+// TestRegexp_LineEndsAsInNode runs literals with the flag m on text with every line end;
+// the expected values are from Node 20.
 func TestRegexp_LineEndsAsInNode(t *testing.T) {
 	for _, c := range []struct{ expression, want string }{
 		{`s.replace(/^# (.*)$/gm, "*$1*")`, `"*A*\r\nb\n*C*\r\n"`},
@@ -213,7 +213,7 @@ func TestRegexp_LineEndsAsInNode(t *testing.T) {
 	}
 }
 
-// hungExpressions backtrack for longer than anybody waits, if nothing stops them.
+// hungExpressions backtrack practically forever unless interrupted.
 var hungExpressions = []string{
 	`/(?=a)(a+)+b/.test(s)`,
 	`/(?<=a)(a+)+b/.test(s)`,
@@ -252,7 +252,7 @@ func TestRegexp_BacktrackingIsInterrupted(t *testing.T) {
 func TestRegexp_InterruptAffectsOneRun(t *testing.T) {
 	slow := `export default e => [/(?=a)(a+)+b/.test(e.data)]`
 	res := make(chan error, 2)
-	for range 2 { // at once
+	for range 2 { // concurrently
 		go func() {
 			p, err := transform.Compile(slow, scripts.DefaultLimits(), nil)
 			if err != nil {
@@ -266,7 +266,7 @@ func TestRegexp_InterruptAffectsOneRun(t *testing.T) {
 			}
 			late := func() {}
 			_, err = l.Run(event(`"aaaaaaaaaaaaab"`), request(), scripts.DefaultLimits(), func(interrupt func()) { late = interrupt })
-			late() // of a run that is over
+			late() // of a run that has ended
 			res <- err
 		}()
 	}
@@ -277,7 +277,7 @@ func TestRegexp_InterruptAffectsOneRun(t *testing.T) {
 	}
 }
 
-// TestRegexp_MemoryLimitIsAnError: goja would take it for a text that does not match.
+// TestRegexp_MemoryLimitIsAnError checks an error that goja alone treats as no match.
 func TestRegexp_MemoryLimitIsAnError(t *testing.T) {
 	_, err := run(t, "export default e => {\n  return [/(?=a)(?:(a)|(b))*c/.test('ab'.repeat(60000) + 'c')] }", `0`)
 	var e *scripts.Error

@@ -22,13 +22,13 @@ const (
 	maxFields  = 32 << 10 // bytes of all headers, and of the whole query
 )
 
-// methods are the ones a script may choose.
+// methods lists the methods that a script may set.
 var methods = []string{http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
 
 var requestNames = []string{"method", "path", "query", "headers"}
 
-// request makes the transform's second argument: {method, path, query, headers}. A
-// query parameter is a string, or an array of strings where it stands more than once.
+// request returns the transform's second argument: {method, path, query, headers}. A query
+// parameter is a string, or an array of strings if it occurs more than once.
 func (r *run) request(req scripts.Request) (*record, *goja.Object) {
 	rec, o := r.record(requestNames, func(i int) goja.Value {
 		switch i {
@@ -49,8 +49,8 @@ func (r *run) request(req scripts.Request) (*record, *goja.Object) {
 	return rec, o
 }
 
-// unknownMember says what is wrong with setting request.name. Other products' transforms
-// have more members there.
+// unknownMember returns the error message for setting an unknown request.name. Transforms of
+// other products have more members.
 func unknownMember(name string) string {
 	shown := "request." + truncate(name)
 	switch strings.ToLower(name) {
@@ -84,7 +84,7 @@ func (r *run) queryObject(query map[string][]string) *goja.Object {
 	return o
 }
 
-// changed reads the request back and notes it in the result if the script changed it.
+// changed reads the request back and stores it in the result if the script changed it.
 func (r *run) changed(rec *record, o *goja.Object, was scripts.Request, res *scripts.Result) error {
 	if !rec.opened {
 		return nil
@@ -124,7 +124,7 @@ func text(v goja.Value) string {
 	if v == nil || goja.IsUndefined(v) || goja.IsNull(v) {
 		return ""
 	}
-	return strings.Clone(v.String()) // it may lie in the event's memory
+	return strings.Clone(v.String()) // it may share the event's memory
 }
 
 func checkPath(path string) error {
@@ -176,7 +176,7 @@ func (r *run) query(v goja.Value, was map[string][]string) (map[string][]string,
 	return same(query, was), nil
 }
 
-// same returns was in place of an equal empty map, so that nil stays nil.
+// same returns was instead of an equal empty map, so that nil stays nil.
 func same(now, was map[string][]string) map[string][]string {
 	if len(now) == 0 && len(was) == 0 {
 		return was
@@ -223,11 +223,11 @@ func scalar(v goja.Value, name string) (s string, ok bool, err error) {
 	if t, ok := v.(goja.String); ok && t.Length() > maxHeader {
 		return "", false, requestError("%s is longer than %d bytes", name, maxHeader)
 	}
-	return strings.Clone(v.String()), true, nil // it may lie in the event's memory
+	return strings.Clone(v.String()), true, nil // it may share the event's memory
 }
 
 // headers reads request.headers. Names keep their spelling; of two that differ only in case
-// the one set later counts.
+// the one set later is used.
 func (r *run) headers(v goja.Value, was map[string]string) (map[string]string, error) {
 	o, err := object(v, "request.headers")
 	if err != nil || o == nil {

@@ -19,8 +19,8 @@ import (
 	"github.com/dop251/goja"
 )
 
-// run is one call of a transform, with a JavaScript runtime of its own: making one
-// costs less than a microsecond, and nothing can leak into the next run.
+// run is one call of a transform, with its own JavaScript runtime: creating one costs less
+// than a microsecond, and no state can leak into the next run.
 type run struct {
 	l       *Loaded
 	ev      *scripts.Event
@@ -29,18 +29,18 @@ type run struct {
 	console console
 	stopped atomic.Bool // the run was interrupted from outside
 	matches *regexp2.Guard
-	noMatch error // why a match of a regular expression did not come to its end
+	noMatch error // why a match of a regular expression did not finish
 
 	dropped    bool
 	dropReason string
 
-	bigIntReady bool // BigInt.prototype.toJSON is in place
+	bigIntReady bool // BigInt.prototype.toJSON is installed
 
 	scratch *scratch
 }
 
-// scratch is memory that runs use one after the other. Nothing that outlives a run may
-// lie in it.
+// scratch is memory that is reused by later runs. Data that outlives a run must not refer to
+// it.
 type scratch struct {
 	doc  jsonindex.Doc // the event's data
 	body []byte
@@ -68,8 +68,8 @@ var errNoTransform = &scripts.Error{
 // result shares no memory with them. The error is a *scripts.Error.
 //
 // watch, if not nil, is called before the script starts with a function that interrupts
-// the run. That function may be called by any goroutine and at any time, also when the
-// run is long over. It stops the script's own code, not a built-in that takes long.
+// the run. That function may be called by any goroutine at any time, even after the run has
+// ended. It stops the script's code, but not a long-running built-in.
 func (l *Loaded) Run(ev *scripts.Event, req scripts.Request, limits scripts.Limits, watch func(interrupt func())) (res scripts.Result, err error) {
 	r := newRun(l, ev, limits)
 	defer r.guardMatches()()
@@ -79,11 +79,11 @@ func (l *Loaded) Run(ev *scripts.Event, req scripts.Request, limits scripts.Limi
 	r.scratch = scratches.Get().(*scratch)
 	res, err = r.protect(req)
 	r.scratch.release()
-	if err == nil && r.noMatch != nil { // the match was the last that it did
+	if err == nil && r.noMatch != nil { // the failed match was the script's last step
 		err = r.stopError()
 	}
 	switch {
-	case r.dropped && r.noMatch == nil: // however the script went on after it called drop
+	case r.dropped && r.noMatch == nil: // regardless of what the script did after calling drop
 		res, err = scripts.Result{Dropped: true, DropReason: r.dropReason, Console: r.console.done()}, nil
 	case err != nil:
 		res = scripts.Result{}
@@ -113,7 +113,7 @@ func newRun(l *Loaded, ev *scripts.Event, limits scripts.Limits) *run {
 	return r
 }
 
-// randomOf returns the numbers of Math.random: the same ones for the same event.
+// randomOf returns the source of Math.random: the same numbers for the same event.
 func randomOf(id string) goja.RandSource {
 	var rnd *rand.Rand
 	return func() float64 {
@@ -132,8 +132,8 @@ func (r *run) interrupt() {
 	r.matches.Stop()
 }
 
-// protect has every touch of the script's values below its recover: a getter, a toString or
-// a proxy runs the script's code, and goja lets some of Go's panics through.
+// protect runs every access to the script's values below its recover: a getter, a toString or
+// a proxy runs the script's code, and goja does not catch all of Go's panics.
 func (r *run) protect(req scripts.Request) (res scripts.Result, err error) {
 	defer r.recoverInto(&err)
 	transform, err := r.define()
@@ -169,7 +169,7 @@ func (r *run) protect(req scripts.Request) (res scripts.Result, err error) {
 	return res, nil
 }
 
-// define runs the program's top level and gives the function it defines.
+// define runs the program's top level and returns the function it defines.
 func (r *run) define() (goja.Callable, error) {
 	value, err := r.vm.RunProgram(r.l.prog)
 	if err == nil && !r.l.direct {
@@ -198,7 +198,7 @@ func (r *run) unwrap(wrapper goja.Value) (goja.Value, error) {
 	return call(goja.Undefined(), module, exports, r.vm.ToValue(r.require))
 }
 
-// event makes what the script sees as its first argument.
+// event returns the transform's first argument.
 func (r *run) event() (goja.Value, error) {
 	root := r.ev.Doc
 	if !root.Exists() {
@@ -227,8 +227,8 @@ func (r *run) event() (goja.Value, error) {
 
 var eventNames = []string{"id", "type", "account", "time", "headers", "data"}
 
-// await returns what a promise came to. goja has run all that waited for it by now:
-// there are no timers and nothing from outside that could still settle it.
+// await returns the result of a promise. goja has already run all its reactions: there are
+// no timers or external events that could still settle it.
 func (r *run) await(v goja.Value) (goja.Value, error) {
 	o, ok := v.(*goja.Object)
 	if !ok || o.ExportType() != promiseType {
@@ -244,13 +244,13 @@ func (r *run) await(v goja.Value) (goja.Value, error) {
 	return nil, &scripts.Error{Phase: scripts.PhaseRun, Message: "the promise that transform returned never settles: there is nothing to wait for in a transform but other promises"}
 }
 
-// body makes the result's body of what the transform returned.
+// body sets the result's body from the transform's return value.
 func (r *run) body(v goja.Value, res *scripts.Result) error {
 	if v == nil || goja.IsUndefined(v) {
 		return &scripts.Error{Phase: scripts.PhaseRun, Message: "transform returned nothing: did you forget `return`?"}
 	}
 	if s, ok := v.(goja.String); ok {
-		// A character takes at least a byte, so a huge string is not copied first.
+		// A character is at least a byte, so a huge string is refused without copying it.
 		if s.Length() > r.limits.Result {
 			return r.limits.OutputError()
 		}
@@ -286,8 +286,8 @@ func (r *run) body(v goja.Value, res *scripts.Result) error {
 	return nil
 }
 
-// classOf names an object's class as far as it has a name of its own: "Map", "Error",
-// "Uint8Array". It is empty for plain objects and lists.
+// classOf returns the name of an object's class: "Map", "Error", "Uint8Array". It is empty
+// for plain objects and arrays.
 func classOf(o *goja.Object) string {
 	if class := o.ClassName(); class != "Object" {
 		return class
@@ -298,8 +298,8 @@ func classOf(o *goja.Object) string {
 	return ""
 }
 
-// unsendable says what to return in place of an object that JSON.stringify makes {} of, or
-// numbered members; empty for all others.
+// unsendable returns a hint about what to return instead of an object that JSON.stringify
+// encodes as {} or as numbered members; empty for all others.
 func unsendable(class string) string {
 	switch {
 	case class == "Map":
@@ -330,7 +330,7 @@ func kindOf(v goja.Value) string {
 	return "function"
 }
 
-// failure turns an error from goja into the author's.
+// failure converts an error from goja into a script error.
 func (r *run) failure(err error) error {
 	var (
 		ours     *scripts.Error
@@ -352,7 +352,7 @@ func (r *run) failure(err error) error {
 	return &scripts.Error{Phase: scripts.PhaseRun, Message: err.Error()}
 }
 
-// recoverInto ends a run that panicked with an error instead.
+// recoverInto converts a panic of a run into an error.
 func (r *run) recoverInto(err *error) {
 	switch x := recover().(type) {
 	case nil:

@@ -12,7 +12,7 @@ import (
 	"github.com/dop251/goja/file"
 )
 
-// maxFrames is how many frames of a stack an error keeps.
+// maxFrames is the maximum number of stack frames in an error.
 const maxFrames = 10
 
 func errorAt(phase scripts.Phase, message, source string, line, column int) *scripts.Error {
@@ -33,8 +33,8 @@ func lineOf(source string, line int) string {
 	return source
 }
 
-// authored turns a position that goja has led through the source map into the author's
-// line and column. ok is false where it lies in code that the author did not write.
+// authored converts a position that goja has mapped through the source map to the author's
+// line and column. ok is false for code that the author did not write.
 func (l *Loaded) authored(p file.Position) (line, column int, ok bool) {
 	if p.Filename != sourceName {
 		return 0, 0, false
@@ -42,7 +42,7 @@ func (l *Loaded) authored(p file.Position) (line, column int, ok bool) {
 	return p.Line, l.column(p.Line, p.Column), true
 }
 
-// column turns a source map's column (UTF-16 units from 0) into characters from 1.
+// column converts a source map's column (UTF-16 units from 0) to characters from 1.
 func (l *Loaded) column(line, utf16Column int) int {
 	column := 1
 	for _, r := range lineOf(l.source, line) {
@@ -58,7 +58,7 @@ func (l *Loaded) column(line, utf16Column int) int {
 	return column
 }
 
-// locate fills in an error's line, column, snippet and stack from a goja stack.
+// locate sets an error's line, column, snippet and stack from a goja stack.
 func (l *Loaded) locate(e *scripts.Error, stack []goja.StackFrame) *scripts.Error {
 	for i := range stack {
 		line, column, ok := l.authored(stack[i].Position())
@@ -70,12 +70,12 @@ func (l *Loaded) locate(e *scripts.Error, stack []goja.StackFrame) *scripts.Erro
 	return e
 }
 
-// frameText matches a frame of the text that goja keeps in an Error's stack property:
+// frameText matches a frame in the text of an Error's stack property in goja:
 // "at f (transform.ts:3:14(12))" or "at transform.ts:3:14(12)".
 var frameText = regexp.MustCompile(`at (?:(\S+) \()?` + regexp.QuoteMeta(sourceName) + `:(\d{1,6}):(\d{1,6})\(`)
 
-// locateText does the same from an Error's stack property, all that a rejected promise
-// leaves. A script may have written anything there.
+// locateText sets an error's line, column, snippet and stack from an Error's stack property,
+// the only trace of a rejected promise. A script may have set it to any text.
 func (l *Loaded) locateText(e *scripts.Error, stack string) *scripts.Error {
 	for _, m := range frameText.FindAllStringSubmatch(stack[:min(len(stack), 4096)], maxFrames) {
 		line, _ := strconv.Atoi(m[2])

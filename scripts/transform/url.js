@@ -1,5 +1,5 @@
 // URL and URLSearchParams of https://url.spec.whatwg.org. The parsing itself is Go's:
-// parse and change give the parts in the order of the constants below, or null.
+// parse and change return the parts in the order of the constants below, or null.
 (function (parse, change, encode, decode) {
   const HREF = 0, ORIGIN = 1, PROTOCOL = 2, USERNAME = 3, PASSWORD = 4, HOST = 5,
     HOSTNAME = 6, PORT = 7, PATHNAME = 8, SEARCH = 9, HASH = 10
@@ -13,7 +13,7 @@
 
   class URLSearchParams {
     #list = []
-    #changed // tells the URL that these are the parameters of
+    #changed // notifies the URL whose parameters these are
     static {
       attach = (params, changed) => { params.#changed = changed }
       refill = (params, query) => { params.#list = pairsOf(query) }
