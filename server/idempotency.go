@@ -12,20 +12,20 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
-// storedAnswer is the answer to a request with an idempotency key, as it is kept.
+// storedAnswer is the stored response to a request with an idempotency key.
 type storedAnswer struct {
 	Status  int               `json:"status"`
 	Headers map[string]string `json:"headers"`
 	Body    []byte            `json:"body"`
 }
 
-// answerHeaders are the headers that belong to an answer and not to the connection.
+// answerHeaders are the stored headers; the others belong to the connection.
 var answerHeaders = []string{fiber.HeaderContentType, fiber.HeaderLocation, fiber.HeaderETag, fiber.HeaderCacheControl}
 
-// once carries a request with an Idempotency-Key out once: the same request again gets the
-// first answer, with Idempotent-Replayed, and changes nothing. Keys belong to the account of
-// the API key, and to one request: its path, parameters and body. A request that changed
-// nothing, as its status says, leaves its key free.
+// once makes a handler idempotent by Idempotency-Key: a repeated request gets the first response, with
+// Idempotent-Replayed, and changes nothing. A key belongs to the account of the API key, and to one
+// request: its path, parameters and body. A request that changed nothing, as its status says,
+// releases its key.
 func (s *Server) once(h handler) handler {
 	return func(c *fiber.Ctx, who caller) error {
 		key, err := idempotencyKey(c)
@@ -42,7 +42,7 @@ func (s *Server) once(h handler) handler {
 		if stored != nil {
 			return replayAnswer(c, stored)
 		}
-		known := false // what came of it: a panic leaves that open
+		known := false // whether the outcome is known; after a panic it is not
 		defer func() {
 			if !known {
 				s.engine.AbandonRequest(r)
@@ -77,7 +77,7 @@ func (s *Server) once(h handler) handler {
 	}
 }
 
-// forget frees the key of a request that changed nothing.
+// forget releases the key of a request that changed nothing.
 func (s *Server) forget(c *fiber.Ctx, r *engine.IdempotentRequest) {
 	if err := s.engine.ForgetRequest(c.UserContext(), r); err != nil {
 		s.log.Error("the key of a request that was refused is not free again", "error", err)
@@ -96,8 +96,8 @@ func replayAnswer(c *fiber.Ctx, stored *engine.IdempotentRequest) error {
 	return c.Status(answer.Status).Send(answer.Body)
 }
 
-// requestDigest tells requests apart that do different things. JSON bodies that mean the
-// same are the same, whatever their white space and the order of members.
+// requestDigest returns a hash that identifies a request. JSON bodies with equal content have equal
+// hashes, whatever their white space and the order of members.
 func requestDigest(c *fiber.Ctx) engine.KeyHash {
 	route, _ := c.Locals(routeLocal{}).(string)
 	parameters := url.Values{}

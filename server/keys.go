@@ -19,12 +19,12 @@ type keyView struct {
 	Admin     bool      `json:"admin"`
 	Scopes    []string  `json:"scopes"`        // empty for an admin key, which needs none
 	Prefix    string    `json:"prefix"`        // its first characters
-	Key       string    `json:"key,omitempty"` // in the answer to its making only
+	Key       string    `json:"key,omitempty"` // in the response to POST and to a rotation only
 	CreatedAt time.Time `json:"created_at"`
 
 	ExpiresAt  *time.Time `json:"expires_at"`              // null: never
-	LastUsedAt *time.Time `json:"last_used_at"`            // null: not yet
-	OldUntil   *time.Time `json:"old_key_until,omitempty"` // after a rotation: until when the key before works
+	LastUsedAt *time.Time `json:"last_used_at"`            // null: never
+	OldUntil   *time.Time `json:"old_key_until,omitempty"` // after a rotation: when the previous key expires
 }
 
 func viewKey(k *engine.Key) keyView {
@@ -49,14 +49,14 @@ type keyInput struct {
 	Name    string `json:"name"`
 	Account string `json:"account"`
 	Admin   bool   `json:"admin"`
-	Key     string `json:"key"` // one that clients have already; made where it is left out
+	Key     string `json:"key"` // an existing key to import; generated if left out
 
-	Scopes    []engine.Scope `json:"scopes"`     // engine.DefaultScopes where it is left out
+	Scopes    []engine.Scope `json:"scopes"`     // engine.DefaultScopes if left out
 	ExpiresAt timestamp      `json:"expires_at"` // or
 	ExpiresIn duration       `json:"expires_in"`
 }
 
-// expires is when a key is to expire; zero: never.
+// expires returns a key's expiry; zero is never.
 func (in *keyInput) expires(present map[string]jsonindex.Value, now time.Time) (time.Time, error) {
 	switch inGiven := present["expires_in"].Exists() && present["expires_in"].Kind() != jsonindex.Null; {
 	case inGiven && !in.ExpiresAt.IsZero():
@@ -119,10 +119,10 @@ func (s *Server) createKey(c *fiber.Ctx, who caller) error {
 	return c.Status(fiber.StatusCreated).JSON(view)
 }
 
-// defaultGrace is how long a key's old text works after a rotation that does not say.
+// defaultGrace is the default grace period of the old key after a rotation.
 const defaultGrace = 24 * time.Hour
 
-// rotateKey gives a key a new text.
+// rotateKey replaces the secret text of a key.
 func (s *Server) rotateKey(c *fiber.Ctx, _ caller) error {
 	id, ok := snowflake.Parse(engine.KeyPrefix, c.Params("id"))
 	if !ok {
@@ -131,7 +131,7 @@ func (s *Server) rotateKey(c *fiber.Ctx, _ caller) error {
 	in := struct {
 		GracePeriod duration `json:"grace_period"`
 	}{duration(defaultGrace)}
-	if len(c.BodyRaw()) > 0 { // it may be left out
+	if len(c.BodyRaw()) > 0 { // the body is optional
 		if _, err := readObject(c, &in); err != nil {
 			return err
 		}

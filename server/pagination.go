@@ -19,8 +19,8 @@ const (
 	maxLimit     = 500
 )
 
-// query reads the parameters of a list. Names that are not known are refused: a filter
-// that is misspelt would otherwise show everything.
+// query parses the parameters of a list. It refuses unknown names: a misspelt filter would otherwise
+// return everything.
 type query struct {
 	c   *fiber.Ctx
 	err error
@@ -41,9 +41,8 @@ func (s *Server) readQuery(c *fiber.Ctx, known ...string) *query {
 	return q
 }
 
-// repeatedParameter is a parameter of the address that is given twice with two values, of
-// which only one would count; "" where there is none. Lists, "name[]", may be repeated, and two
-// keys are refused elsewhere.
+// repeatedParameter returns a query parameter that is given twice with two values, of which only one
+// would count; "" if there is none. Lists, "name[]", may be repeated; two keys are refused elsewhere.
 func repeatedParameter(args *fasthttp.Args) string {
 	if args.Len() < 2 {
 		return ""
@@ -61,7 +60,7 @@ func repeatedParameter(args *fasthttp.Args) string {
 
 func (q *query) text(name string) string { return strings.Clone(q.c.Query(name)) }
 
-// aliasParam is the one of two names for the same that the client uses.
+// aliasParam returns the value of a parameter that has two names.
 func (q *query) aliasParam(name, other string) string {
 	if q.c.Query(other) == "" {
 		return name
@@ -102,7 +101,7 @@ func (q *query) id(name, prefix string) engine.ID {
 	return id
 }
 
-// since turns a time into the first id that was made at it.
+// since returns the first id that a resource created at t can have.
 func (q *query) since(name string) engine.ID {
 	text := q.c.Query(name)
 	if text == "" {
@@ -115,7 +114,7 @@ func (q *query) since(name string) engine.ID {
 	return snowflake.FirstAt(at)
 }
 
-// before is the lower of two upper bounds, of which either may be 0: none.
+// before returns the lower of two upper bounds; 0 is no bound.
 func before(a, b engine.ID) engine.ID {
 	if a == 0 || b != 0 && b < a {
 		return b
@@ -123,14 +122,14 @@ func before(a, b engine.ID) engine.ID {
 	return a
 }
 
-// page is the shape of every list, unless a bare array is asked for.
+// page is the shape of every list, unless the client requests a bare array.
 type page struct {
 	Data       any     `json:"data"`
 	NextCursor *string `json:"next_cursor"`
 }
 
-// pageOf makes a page of what was found where one entry more than limit was asked for, to
-// see whether there is a next page: cursor names an entry that this begins behind.
+// pageOf makes a page of entries that were queried with one more than limit, to detect a next page:
+// cursor names the entry after which the next page begins.
 func pageOf[T, V any](found []T, limit int, cursor func(T) string, view func(T) V) page {
 	var p page
 	if len(found) > limit {
@@ -146,12 +145,12 @@ func pageOf[T, V any](found []T, limit int, cursor func(T) string, view func(T) 
 	return p
 }
 
-// answerPage answers a list that is a page and nothing more.
+// answerPage responds with a list that is only a page.
 func answerPage(c *fiber.Ctx, p page) error { return answerList(c, p.Data, p, p.NextCursor) }
 
-// answerList answers a page of a list: data is its entries, envelope the page with all that
-// belongs to it. The way to the next page is in a Link header (RFC 8288), too, for clients
-// that ask for the bare array, by ?format=array or the profile "array" in Accept.
+// answerList responds with a page of a list: data is its entries, envelope the page with all its members.
+// The next page is also in a Link header (RFC 8288), for clients that request a bare array by
+// ?format=array or the profile "array" in Accept.
 func answerList(c *fiber.Ctx, data, envelope any, next *string) error {
 	if next != nil {
 		linkNext(c, *next)
@@ -171,14 +170,14 @@ func linkNext(c *fiber.Ctx, cursor string) {
 	var args fasthttp.Args
 	c.Request().URI().QueryArgs().CopyTo(&args)
 	args.Set("cursor", cursor)
-	args.Del(keyParameter) // a key has no place in what may be kept
+	args.Del(keyParameter) // links may be stored, so they carry no key
 	if d, ok := c.Locals(dialectLocal).(*dialect.Dialect); ok {
 		args.Del(d.Key.Query)
 	}
 	c.Set(fiber.HeaderLink, "<"+string(c.Request().URI().PathOriginal())+"?"+args.String()+`>; rel="next"`)
 }
 
-// acceptsArray tells whether an Accept header names the profile "array".
+// acceptsArray reports whether an Accept header has the profile "array".
 func acceptsArray(accept string) bool {
 	for kind := range strings.SplitSeq(accept, ",") {
 		if _, parameters, err := mime.ParseMediaType(kind); err == nil && parameters["profile"] == "array" {

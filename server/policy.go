@@ -11,8 +11,7 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
-// policyView is how a subscription's deliveries are made, as the API shows it. What is
-// null is as the router has it.
+// policyView is a subscription's delivery policy as the API shows it; null is the router's default.
 type policyView struct {
 	Retries     []duration `json:"retries"`
 	Timeout     *duration  `json:"timeout"`
@@ -47,7 +46,7 @@ func viewPolicy(p *engine.Policy) policyView {
 	return v
 }
 
-// unlessZero is null for the zero value, and for a zero time.
+// unlessZero returns nil for the zero value, and for a zero time.
 func unlessZero[T comparable](v T) *T {
 	var zero T
 	if v == zero {
@@ -56,10 +55,10 @@ func unlessZero[T comparable](v T) *T {
 	return &v
 }
 
-// healthView is how a target fares, as the API shows it.
+// healthView is a target's health as the API shows it.
 type healthView struct {
 	State        string     `json:"state"`
-	Cause        string     `json:"cause,omitempty"` // what fails; empty where nothing does
+	Cause        string     `json:"cause,omitempty"` // of failures; empty if there are none
 	FailingSince *time.Time `json:"failing_since"`
 	Failures     int        `json:"failures"`
 	LastError    string     `json:"last_error"`
@@ -70,7 +69,7 @@ func viewHealth(h engine.Health) healthView {
 	return healthView{string(h.State()), string(h.Cause), unlessZero(h.FailingSince), h.Failures, h.LastError, unlessZero(h.NextProbeAt)}
 }
 
-// policyInput is what a client may say of a policy.
+// policyInput is the request's policy.
 type policyInput struct {
 	Retries     json.RawMessage `json:"retries"`
 	Timeout     duration        `json:"timeout"`
@@ -81,8 +80,8 @@ type policyInput struct {
 	GiveUpAfter duration        `json:"give_up_after"`
 }
 
-// applyPolicy gives old with the members that raw holds (RFC 7396); null, as a member or
-// as all of raw, goes back to the router's default.
+// applyPolicy returns old merged with the members of raw (RFC 7396); null, as a member or as all of
+// raw, resets to the router's default.
 func applyPolicy(raw []byte, old engine.Policy) (p engine.Policy, err error) {
 	if isNull(raw) {
 		return p, nil
@@ -121,7 +120,7 @@ func applyPolicy(raw []byte, old engine.Policy) (p engine.Policy, err error) {
 		}
 	}
 	if p.Ordering != engine.OrderingKeyed && !present["ordering_key"].Exists() {
-		p.OrderingKey = "" // of an ordering that is no more
+		p.OrderingKey = "" // it belonged to the previous ordering
 	}
 	return p, nil
 }
@@ -151,11 +150,11 @@ func applyRate(field string, raw []byte, old engine.Rate) (engine.Rate, error) {
 	return engine.Rate{Count: in.Count, Per: time.Duration(in.Per)}, nil
 }
 
-// backoff is a schedule whose waits grow by a factor.
+// backoff is a retry schedule with exponential waits.
 type backoff struct {
-	First    duration `json:"first"`  // before the second attempt; the first is made at once
-	Factor   float64  `json:"factor"` // 2
-	Cap      duration `json:"cap"`    // no limit
+	First    duration `json:"first"`  // before the second attempt; the first is immediate
+	Factor   float64  `json:"factor"` // default 2
+	Cap      duration `json:"cap"`    // default unlimited
 	Attempts int      `json:"attempts"`
 }
 
@@ -164,7 +163,7 @@ const (
 	maxFactor   = 100
 )
 
-// readRetries reads a list of waits, or a backoff.
+// readRetries parses a list of waits, or a backoff.
 func readRetries(field string, raw []byte) (engine.RetrySchedule, error) {
 	if isNull(raw) {
 		return nil, nil
@@ -215,7 +214,7 @@ func readBackoff(field string, raw []byte) (engine.RetrySchedule, error) {
 	schedule := make(engine.RetrySchedule, 1, in.Attempts)
 	wait := float64(in.First)
 	for len(schedule) < in.Attempts {
-		wait = min(wait, float64(in.Cap), float64(math.MaxInt64/2)) // the engine refuses what is too long
+		wait = min(wait, float64(in.Cap), float64(math.MaxInt64/2)) // the engine refuses values that are too long
 		schedule = append(schedule, time.Duration(wait).Round(time.Millisecond))
 		wait *= in.Factor
 	}

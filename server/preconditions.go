@@ -12,10 +12,10 @@ import (
 	"switchhook/engine/catalog"
 )
 
-// maxEntityTags is how many entity tags a list may have: the request is tried with each.
+// maxEntityTags limits the entity tags of a list: the request is tried with each.
 const maxEntityTags = 32
 
-// headerList gives the value of a header that is a list, whose lines count as one.
+// headerList returns the value of a list header, with its lines joined.
 func headerList(c *fiber.Ctx, name string) string {
 	lines := c.Request().Header.PeekAll(name)
 	texts := make([]string, len(lines))
@@ -25,8 +25,8 @@ func headerList(c *fiber.Ctx, name string) string {
 	return strings.TrimSpace(strings.Join(texts, ", "))
 }
 
-// entityTags splits a list of entity tags (RFC 9110, section 8.8.3). Quoted commas don't
-// divide it, and empty elements don't count.
+// entityTags splits a list of entity tags (RFC 9110, section 8.8.3). Quoted commas do not separate
+// elements, and empty elements are ignored.
 func entityTags(list string) (tags []string) {
 	quoted := false
 	for tag := range strings.FieldsFuncSeq(list, func(r rune) bool {
@@ -42,8 +42,8 @@ func entityTags(list string) (tags []string) {
 	return tags
 }
 
-// withEachTag carries out a request whose If-Match lists several versions: it may be any of
-// them that is the current one. A handler that is given another has changed nothing yet.
+// withEachTag runs a request whose If-Match lists several versions once per version, until one matches
+// the current version. A handler changes nothing for a version that does not match.
 func withEachTag(h handler) handler {
 	return func(c *fiber.Ctx, who caller) error {
 		tags := entityTags(headerList(c, fiber.HeaderIfMatch))
@@ -55,7 +55,7 @@ func withEachTag(h handler) handler {
 		}
 		var err error
 		for _, tag := range tags {
-			c.Request().Header.Del(fiber.HeaderIfMatch) // all lines
+			c.Request().Header.Del(fiber.HeaderIfMatch) // removes all lines
 			c.Request().Header.Set(fiber.HeaderIfMatch, tag)
 			var p *Problem
 			if err = h(c, who); engine.ErrorCode(err) != engine.CodeStale && !(errors.As(err, &p) && p.Status == fiber.StatusPreconditionFailed) {
@@ -66,8 +66,8 @@ func withEachTag(h handler) handler {
 	}
 }
 
-// ifMatch reads If-Match: the version that the caller expects, or engine.AnyVersion. A weak
-// tag counts as its strong one, for proxies that compress make tags weak.
+// ifMatch parses If-Match: the expected version, or catalog.AnyVersion. A weak tag counts as its strong
+// one, since proxies that compress make tags weak.
 func ifMatch(c *fiber.Ctx) (int64, error) {
 	if headerList(c, fiber.HeaderIfNoneMatch) != "" {
 		return 0, newProblem(fiber.StatusPreconditionFailed, "If-None-Match: this changes only what is there; send If-Match, or nothing")
@@ -84,7 +84,7 @@ func ifMatch(c *fiber.Ctx) (int64, error) {
 	return n, nil
 }
 
-// upsertPrecondition reads If-Match and If-None-Match of a PUT that creates what is not there.
+// upsertPrecondition parses If-Match and If-None-Match of a PUT that creates missing resources.
 func upsertPrecondition(c *fiber.Ctx, exists bool) (version int64, err error) {
 	switch none := headerList(c, fiber.HeaderIfNoneMatch); {
 	case none == "*" && exists:

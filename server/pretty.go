@@ -8,11 +8,11 @@ import (
 	"github.com/gofiber/fiber/v2"
 )
 
-// prettyParameter asks for an indented answer.
+// prettyParameter requests an indented response.
 const prettyParameter = "pretty"
 
-// takePretty reports whether a request asks for an indented answer, and takes the
-// parameter out of the query, so that no handler has to know it.
+// takePretty reports whether a request asks for an indented response, and removes the parameter from the
+// query, so that handlers need not know it.
 func takePretty(c *fiber.Ctx) bool {
 	query := c.Context().QueryArgs()
 	if query.Len() == 0 || !query.Has(prettyParameter) || !strings.HasPrefix(c.Path(), apiPath+"/") {
@@ -23,7 +23,7 @@ func takePretty(c *fiber.Ctx) bool {
 	return value == "" || value == "true" || value == "1"
 }
 
-// finishJSON ends a JSON answer with a newline, for terminals, and indents it if pretty.
+// finishJSON appends a newline to a JSON response, for terminals, and indents it if pretty.
 func finishJSON(c *fiber.Ctx, pretty bool) {
 	res := c.Response()
 	kind := res.Header.ContentType()

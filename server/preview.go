@@ -15,14 +15,14 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
-// scriptRef reads how a client names a script: its id or name as a string, or an object
+// scriptRef is a reference to a script in a request: its id or name as a string, or an object
 // {id or name, version}; no version, or null, is the live one.
 type scriptRef struct {
 	ID      string `json:"id"`
 	Name    string `json:"name"`
 	Version int    `json:"version"`
 
-	wrong string // what is wrong with it; said where the field's name is known
+	wrong string // the error; reported once the field's name is known
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -50,16 +50,16 @@ func (r *scriptRef) UnmarshalJSON(b []byte) error {
 		r.wrong = "must name a script by its id or its name"
 	}
 	if r.ID != "" && r.Name != "" {
-		r.Name = "" // as a subscription shows it: the id counts
+		r.Name = "" // as in a subscription's view: the id takes precedence
 	}
 	return nil
 }
 
-// refView is how a subscription names a script.
+// refView is a subscription's reference to a script.
 type refView struct {
 	ID      string `json:"id"`
 	Name    string `json:"name"`
-	Version *int   `json:"version"` // null: whichever is live
+	Version *int   `json:"version"` // null: the live one
 }
 
 func (s *Server) viewRef(account string, ref engine.ScriptRef) *refView {
@@ -76,7 +76,7 @@ func (s *Server) viewRef(account string, ref engine.ScriptRef) *refView {
 	return v
 }
 
-// findRef finds the script that a client names, in an account; nil names none.
+// findRef resolves a script reference in an account; nil is no script.
 func (s *Server) findRef(field, account string, r *scriptRef) (engine.ScriptRef, error) {
 	if r == nil || *r == (scriptRef{}) {
 		return engine.ScriptRef{}, nil
@@ -98,7 +98,7 @@ func (s *Server) findRef(field, account string, r *scriptRef) (engine.ScriptRef,
 	return engine.ScriptRef{Script: sc.ID, Version: r.Version}, nil
 }
 
-// previewInput is a dry run as it is asked for.
+// previewInput is the request body of a preview.
 type previewInput struct {
 	Account         string          `json:"account"`
 	Subscription    string          `json:"subscription"`
@@ -107,17 +107,17 @@ type previewInput struct {
 	Transform       *string         `json:"transform"`
 	TransformScript *scriptRef      `json:"transform_script"`
 	Event           json.RawMessage `json:"event"`    // an event as it is published
-	EventID         string          `json:"event_id"` // or one that is stored
+	EventID         string          `json:"event_id"` // or a stored one
 	Sample          string          `json:"sample"`   // or the first sample of an event type
 }
 
-// previewResponse is what a dry run came to.
+// previewResponse is the result of a preview.
 type previewResponse struct {
 	Event      eventView           `json:"event"`
 	Matched    bool                `json:"matched"`
-	Filter     *filter.Explanation `json:"filter"`  // why; null where there is no filter
-	Dropped    *string             `json:"dropped"` // the transform's reason, null where it did not drop
-	Request    *requestView        `json:"request"` // what would be sent, null where nothing would
+	Filter     *filter.Explanation `json:"filter"`  // why; null without a filter
+	Dropped    *string             `json:"dropped"` // the transform's reason; null if it did not drop
+	Request    *requestView        `json:"request"` // what would be sent; null if nothing would
 	Script     *scriptRunResponse  `json:"script,omitempty"`
 	Error      *scripts.Error      `json:"error,omitempty"` // the transform's
 	Warnings   []scripts.Warning   `json:"warnings,omitempty"`
@@ -133,7 +133,7 @@ func (s *Server) preview(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	if in.EventID != "" || in.Subscription != "" { // it shows what is stored
+	if in.EventID != "" || in.Subscription != "" { // the response shows stored data
 		if err := read.check(who.Key); err != nil {
 			return err
 		}
@@ -202,7 +202,7 @@ func (s *Server) runPreview(c *fiber.Ctx, in *previewInput, event jsonindex.Valu
 	return t, inEvent(err)
 }
 
-// inEvent tells that what is wrong is wrong in the member "event".
+// inEvent prefixes a problem's field with "event".
 func inEvent(err error) error {
 	if p, ok := err.(*Problem); ok {
 		p.Field, p.Detail = strings.TrimSuffix("event."+p.Field, "."), "event: "+p.Detail

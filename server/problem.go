@@ -14,22 +14,22 @@ import (
 	"switchhook/scripts/scripttest"
 )
 
-// Problem is an error answer (RFC 9457, application/problem+json).
+// Problem is an error response (RFC 9457, application/problem+json).
 type Problem struct {
-	Type   string             `json:"type"`             // "about:blank": Title says it all
+	Type   string             `json:"type"`             // "about:blank": Title is the status
 	Title  string             `json:"title"`            // the status in words
 	Status int                `json:"status"`           // as in the status line
-	Code   ErrorCode          `json:"code"`             // why, for programs
-	Detail string             `json:"detail"`           // what was wrong, and what to do
-	Field  string             `json:"field,omitempty"`  // the input's field, as "headers" or "events[2].type"
-	Offset *int               `json:"offset,omitempty"` // of the error in the body, in bytes; for bad JSON
-	Line   int                `json:"line,omitempty"`   // likewise, 1-based
-	Column int                `json:"column,omitempty"` // likewise, 1-based
-	Script *scripts.Error     `json:"script,omitempty"` // where a filter or transform is to blame
-	Tests  *scripttest.Report `json:"tests,omitempty"`  // where test cases failed
+	Code   ErrorCode          `json:"code"`             // the reason, for programs
+	Detail string             `json:"detail"`           // the cause and the remedy, for people
+	Field  string             `json:"field,omitempty"`  // the input's field: "headers" or "events[2].type"
+	Offset *int               `json:"offset,omitempty"` // of invalid JSON in the body, in bytes
+	Line   int                `json:"line,omitempty"`   // of invalid JSON, 1-based
+	Column int                `json:"column,omitempty"` // of invalid JSON, in bytes, 1-based
+	Script *scripts.Error     `json:"script,omitempty"` // an error in a filter or transform
+	Tests  *scripttest.Report `json:"tests,omitempty"`  // if test cases failed
 }
 
-// Error gives the detail.
+// Error returns the detail.
 func (p *Problem) Error() string { return p.Detail }
 
 func newProblem(status int, detail string) *Problem { return &Problem{Status: status, Detail: detail} }
@@ -41,7 +41,7 @@ func invalidField(field, detail string) *Problem {
 // problemType is the media type of errors.
 const problemType = "application/problem+json"
 
-// problem answers an error; it is the only place where an error becomes a status.
+// problem writes an error response; it is the only place where an error becomes a status.
 func (s *Server) problem(c *fiber.Ctx, err error) error {
 	if c.Method() == fiber.MethodOptions && err == fiber.ErrMethodNotAllowed {
 		return s.options(c)
@@ -54,7 +54,7 @@ func (s *Server) problem(c *fiber.Ctx, err error) error {
 		c.Set(fiber.HeaderRetryAfter, retryAfter(err))
 	}
 	status, own := dialectProblem(c, p)
-	s.setSecurityHeaders(c) // guard does not see what fails before routing
+	s.setSecurityHeaders(c) // for errors before routing, which the middleware does not see
 	if own != nil {
 		c.Status(status).Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
 		return c.Send(own)
@@ -68,7 +68,7 @@ func (s *Server) problem(c *fiber.Ctx, err error) error {
 	return c.Send(body)
 }
 
-// retryAfter is the whole number of seconds after which a request may work.
+// retryAfter returns the whole number of seconds after which a request may succeed.
 func retryAfter(err error) string {
 	var e *engine.Error
 	if !errors.As(err, &e) {
@@ -77,7 +77,7 @@ func retryAfter(err error) string {
 	return strconv.Itoa(max(1, int(math.Ceil(e.Wait.Seconds()))))
 }
 
-// describe makes an error a problem, with all its members.
+// describe converts an error to a problem with all its members.
 func (s *Server) describe(c *fiber.Ctx, err error) *Problem {
 	p := s.problemFor(c, err)
 	if p.Title == "" {
@@ -90,7 +90,7 @@ func (s *Server) describe(c *fiber.Ctx, err error) *Problem {
 	return p
 }
 
-// problemFor words an error; c is nil where the answer has begun already.
+// problemFor converts an error to a problem; c is nil if the response has begun.
 func (s *Server) problemFor(c *fiber.Ctx, err error) *Problem {
 	var p *Problem
 	if errors.As(err, &p) {
@@ -127,14 +127,14 @@ func (s *Server) problemFor(c *fiber.Ctx, err error) *Problem {
 	return newProblem(fiber.StatusInternalServerError, "something went wrong in the router; its log says what")
 }
 
-// describeFiber words the errors that Fiber finds by itself.
+// describeFiber converts the errors that Fiber returns by itself.
 func (s *Server) describeFiber(c *fiber.Ctx, f *fiber.Error) *Problem {
 	switch f.Code {
 	case fiber.StatusNotFound:
 		return noRoute(c)
 	case fiber.StatusRequestEntityTooLarge:
-		// It may have been too large for a stranger only. (After a chunked body the headers
-		// are gone, and with them the key.)
+		// It may exceed only the limit for unauthenticated requests. (After a chunked body the headers are
+		// gone, and with them the key.)
 		if header := &c.Request().Header; len(header.Host()) > 0 {
 			if _, err := s.authenticate(c); err != nil {
 				return s.describe(c, err)
@@ -150,7 +150,7 @@ func (s *Server) describeFiber(c *fiber.Ctx, f *fiber.Error) *Problem {
 	case fiber.StatusRequestTimeout:
 		return newProblem(f.Code, "the request did not come whole within "+s.cfg.ReadTimeout.String())
 	case fiber.StatusBadRequest:
-		// The message quotes the request, and with it the key.
+		// The message quotes the request, which contains the key.
 		return newProblem(f.Code, "this is no HTTP request that can be read")
 	case fiber.StatusInternalServerError:
 		return newProblem(f.Code, "something went wrong in the router; its log says what")

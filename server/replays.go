@@ -12,8 +12,8 @@ import (
 	"switchhook/engine/snowflake"
 )
 
-// missingStatus names, among the statuses of deliveries that a replay takes, events that
-// match a subscription and have no delivery to it.
+// missingStatus selects, among a replay's delivery statuses, events that match a subscription and have no
+// delivery to it.
 const missingStatus = "missing"
 
 // replayView is a replay as the API shows it.
@@ -26,13 +26,13 @@ type replayView struct {
 	Queued        int64      `json:"queued"`
 	Error         string     `json:"error,omitempty"`
 	Subscriptions []string   `json:"subscriptions"`
-	To            *string    `json:"to"` // null where deliveries go to their own subscriptions
+	To            *string    `json:"to"` // null if deliveries go to their own subscriptions
 	Since         *time.Time `json:"since"`
 	Until         time.Time  `json:"until"`
 	EventTypes    []string   `json:"event_types"`
 	Deliveries    []string   `json:"delivery_status"`
 	Filter        string     `json:"filter"`
-	Rate          int        `json:"rate"` // a second
+	Rate          int        `json:"rate"` // events per second
 	CreatedAt     time.Time  `json:"created_at"`
 	UpdatedAt     time.Time  `json:"updated_at"`
 	FinishedAt    *time.Time `json:"finished_at"`
@@ -67,7 +67,7 @@ func viewReplay(r *engine.Replay) replayView {
 	return v
 }
 
-// replayInput is what a client asks for.
+// replayInput is the request body of a replay.
 type replayInput struct {
 	Subscription  string    `json:"subscription"`
 	Subscriptions []string  `json:"subscriptions"`
@@ -76,7 +76,7 @@ type replayInput struct {
 	Until         timestamp `json:"until"`
 	EventTypes    []string  `json:"event_types"`
 	Deliveries    []string  `json:"delivery_status"`
-	Status        []string  `json:"status"` // the same, as deliveries call it; in a replay that is its own
+	Status        []string  `json:"status"` // alias of delivery_status; a replay's own status has the same name
 	Filter        string    `json:"filter"`
 	Rate          int       `json:"rate"`
 }
@@ -176,7 +176,7 @@ func (s *Server) cancelReplay(c *fiber.Ctx, who caller) error {
 	return s.withReplay(c, who, s.engine.CancelReplay)
 }
 
-// withReplay does something to the replay that the path names, and answers what it is then.
+// withReplay runs an action on the replay in the path and responds with its state.
 func (s *Server) withReplay(c *fiber.Ctx, who caller, do func(context.Context, string, engine.ID) (*engine.Replay, error)) error {
 	id, ok := snowflake.Parse(engine.ReplayPrefix, c.Params("id"))
 	if !ok {

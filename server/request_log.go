@@ -11,23 +11,22 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// otherRoute stands for requests that no route took: their paths are whatever somebody
-// sent, and no label.
+// otherRoute is the label of requests that no route handled: their paths are arbitrary client input.
 const otherRoute = "other"
 
-// What is known of a request once it is answered, in its Locals.
+// Keys of a request's Locals that are read once it is answered.
 type (
 	routeLocal struct{} // the path of its operation, as openapi.json writes it, or its dialect
-	keyLocal   struct{} // the id of the key that came with it
+	keyLocal   struct{} // the id of its key
 )
 
-// newRequestCounter counts requests by operation and status: there are as many series as
-// operations have statuses.
+// newRequestCounter returns a counter of requests by operation and status, so the number of series is
+// bounded.
 func newRequestCounter(r prometheus.Registerer) *prometheus.CounterVec {
 	c := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "switchhook", Name: "api_requests_total", Help: "Requests of the API by method, route and status; other where there is no such route.",
 	}, []string{"method", "route", "code"})
-	// There from the start: what is not there can't be seen to grow.
+	// Series exist from the start, so that the first increment is visible.
 	for _, code := range []int{fiber.StatusAccepted, fiber.StatusTooManyRequests, fiber.StatusServiceUnavailable} {
 		c.WithLabelValues(fiber.MethodPost, publishRoute, strconv.Itoa(code))
 	}
@@ -43,7 +42,7 @@ func newEvictionCounter() prometheus.Counter {
 
 const publishRoute = apiPath + "/events"
 
-// named notes which operation a request is of.
+// named records the operation of a request.
 func named(path string, h fiber.Handler) fiber.Handler {
 	var name any = template(path) // boxed once
 	return func(c *fiber.Ctx) error {
@@ -52,7 +51,7 @@ func named(path string, h fiber.Handler) fiber.Handler {
 	}
 }
 
-// template writes a path as openapi.json does: "/api/v1/events/{id}".
+// template converts a path to the form of openapi.json: "/api/v1/events/{id}".
 func template(path string) string {
 	parts := strings.Split(path, "/")
 	for i, part := range parts {
@@ -63,7 +62,7 @@ func template(path string) string {
 	return strings.Join(parts, "/")
 }
 
-// loggedPath copies a path, without what may be a key that came in the place of an id.
+// loggedPath returns a copy of a path, without a key that was sent in place of an id.
 func loggedPath(path string) string {
 	parts := strings.Split(strings.Clone(path), "/")
 	for i, part := range parts {
@@ -74,14 +73,14 @@ func loggedPath(path string) string {
 	return strings.Join(parts, "/")
 }
 
-// observe counts a request, and writes it down where there is an access log: without
-// query, headers and body, which may hold what is nobody's business.
+// observe counts a request and writes it to the access log, if there is one: without query, headers
+// and body, which may be confidential.
 func (s *Server) observe(c *fiber.Ctx, began time.Time) {
 	status := c.Response().StatusCode()
 	route, known := c.Locals(routeLocal{}).(string)
 	method := otherRoute
 	if i := slices.Index(fiber.DefaultMethods, c.Method()); known && i >= 0 {
-		method = fiber.DefaultMethods[i] // what Fiber gives is memory that the next request overwrites
+		method = fiber.DefaultMethods[i] // Fiber's string is memory that the next request overwrites
 	} else {
 		route = otherRoute
 	}
@@ -92,7 +91,7 @@ func (s *Server) observe(c *fiber.Ctx, began time.Time) {
 		return
 	}
 	key, _ := c.Locals(keyLocal{}).(string)
-	path := otherRoute // it may be anything
+	path := otherRoute // the path is arbitrary
 	if known {
 		path = loggedPath(c.Path())
 	}

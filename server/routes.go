@@ -19,12 +19,12 @@ type route struct {
 	aliases []string // other paths of the same operation
 }
 
-// access says what a key needs for a route.
+// access is what a key needs for a route.
 type access struct {
-	unauthenticated bool           // not even a key
-	admin           bool           // to be an admin key
-	scopes          []engine.Scope // all of these
-	token           bool           // or no key at all, where ?token= is given: the handler judges it
+	unauthenticated bool           // needs no key
+	admin           bool           // needs an admin key
+	scopes          []engine.Scope // needs all of these
+	token           bool           // needs no key if ?token= is given: the handler checks it
 }
 
 var (
@@ -37,14 +37,13 @@ var (
 	scripting   = access{scopes: []engine.Scope{engine.ScopeScripts}}
 	read        = access{scopes: []engine.Scope{engine.ScopeRead}}
 	readOrToken = access{scopes: []engine.Scope{engine.ScopeRead}, token: true}
-	// What shows stored events while it tries a subscription.
+	// Previews with a subscription, which can show stored events.
 	subscribeAndRead = access{scopes: []engine.Scope{engine.ScopeSubscribe, engine.ScopeRead}}
-	// What shows stored events while it works on scripts.
+	// Work on scripts that can show stored events.
 	scriptingAndRead = access{scopes: []engine.Scope{engine.ScopeScripts, engine.ScopeRead}}
 )
 
-// routes lists all operations. openapi.json describes each of them; a test holds the two
-// together.
+// routes returns all operations. A test checks that openapi.json describes exactly these.
 func (s *Server) routes() []route {
 	list := []route{
 		{"GET", "/api/v1/subscriptions", read, s.listSubscriptions, nil},
@@ -126,7 +125,7 @@ func (s *Server) routes() []route {
 	return list
 }
 
-// nouns are the resources whose paths work in the singular as well.
+// nouns are the resources whose paths also work in the singular.
 var nouns = map[string]string{
 	"subscriptions": "subscription", "events": "event", "deliveries": "delivery", "replays": "replay", "event-types": "event-type", "scripts": "script", "keys": "key", "accounts": "account",
 }
@@ -144,8 +143,8 @@ func singular(path string) []string {
 	return []string{apiPath + "/" + one}
 }
 
-// register adds the route; Fiber takes each path with and without a trailing slash, and
-// HEAD where there is GET.
+// register adds the route; Fiber accepts each path with and without a trailing slash, and HEAD for
+// every GET.
 func (r route) register(app *fiber.App, handler fiber.Handler) {
 	handler = named(r.path, handler)
 	for _, path := range append([]string{r.path}, r.aliases...) {

@@ -18,8 +18,8 @@ const (
 	maxSamples     = 100
 )
 
-// listSamples answers with the bare list of what hooks of an event type send, as clients
-// that load sample data expect it.
+// listSamples responds with the bare list of payloads of an event type, as clients that load sample data
+// expect it.
 func (s *Server) listSamples(c *fiber.Ctx, who caller) error {
 	account, err := who.listAccount(c)
 	if err != nil {
@@ -58,11 +58,11 @@ func (s *Server) listSamples(c *fiber.Ctx, who caller) error {
 		return err
 	}
 	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
-	list := bytes.Join(bodies, []byte{','}) // as they are sent: an encoder would take spaces away
+	list := bytes.Join(bodies, []byte{','}) // as they are sent: an encoder would remove spaces
 	return c.Send(slices.Concat([]byte{'['}, list, []byte{']'}))
 }
 
-// testSubscription sends a test event to one subscription and answers with its delivery.
+// testSubscription sends a test event to one subscription and responds with its delivery.
 func (s *Server) testSubscription(c *fiber.Ctx, who caller) error {
 	sub, err := s.subscription(c, who)
 	if err != nil {

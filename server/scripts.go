@@ -22,16 +22,16 @@ type scriptView struct {
 	Name        string            `json:"name"`
 	Kind        string            `json:"kind"` // filter or transform
 	Description string            `json:"description"`
-	LiveVersion *int              `json:"live_version"`       // null before there is one
+	LiveVersion *int              `json:"live_version"`       // null if none is live
 	Cases       json.RawMessage   `json:"cases"`              // test cases of its newest version, a list
-	Warnings    []scripts.Warning `json:"warnings,omitempty"` // in the answer to its making only
+	Warnings    []scripts.Warning `json:"warnings,omitempty"` // in the response to POST only
 	UsedBy      int               `json:"used_by"`            // subscriptions
 	Stats       statsView         `json:"stats"`
 	CreatedAt   time.Time         `json:"created_at"`
 	UpdatedAt   time.Time         `json:"updated_at"`
 }
 
-// statsView counts a script's runs since the router started.
+// statsView holds a script's run counts since the router started.
 type statsView struct {
 	Runs      int64       `json:"runs"`
 	Errors    int64       `json:"errors"`
@@ -41,9 +41,9 @@ type statsView struct {
 	Histogram []runBucket `json:"histogram"` // runs by CPU time
 }
 
-// runBucket counts runs that took at most so long, and longer than the bucket before.
+// runBucket counts runs up to a limit, above that of the previous bucket.
 type runBucket struct {
-	LEMS *float64 `json:"le_ms"` // null: longer than all others
+	LEMS *float64 `json:"le_ms"` // null: no limit
 	Runs int64    `json:"runs"`
 }
 
@@ -96,8 +96,8 @@ func (s *Server) listScripts(c *fiber.Ctx, who caller) error {
 	return answerPage(c, pageOf(s.engine.Scripts(account, kind, after, limit+1), limit, cursor, s.viewScript))
 }
 
-// createScript makes a script and, where a source is given, its first version, which goes
-// live if its cases pass.
+// createScript creates a script and, if a source is given, its first version, which goes live if its
+// tests pass.
 func (s *Server) createScript(c *fiber.Ctx, who caller) error {
 	var in scriptInput
 	present, err := readObject(c, &in)
@@ -149,8 +149,8 @@ func (s *Server) getScript(c *fiber.Ctx, who caller) error {
 	return c.JSON(s.viewScript(sc))
 }
 
-// script finds the one that the path names: by its id, or by its name in the caller's
-// account, or in the one that an admin key names by ?account=.
+// script returns the script in the path: by id, or by name in the caller's account or in the one that an
+// admin key names by ?account=.
 func (s *Server) script(c *fiber.Ctx, who caller) (*engine.Script, error) {
 	named := scriptParam(c)
 	if _, isID := snowflake.Parse(engine.ScriptPrefix, named); isID {
@@ -163,7 +163,7 @@ func (s *Server) script(c *fiber.Ctx, who caller) (*engine.Script, error) {
 	return s.engine.Script(account, named)
 }
 
-// scriptID is the id of the script that the path names.
+// scriptID returns the id of the script in the path.
 func (s *Server) scriptID(c *fiber.Ctx, who caller) (string, error) {
 	sc, err := s.script(c, who)
 	if err != nil {
@@ -172,7 +172,7 @@ func (s *Server) scriptID(c *fiber.Ctx, who caller) (string, error) {
 	return sc.ID.Format(engine.ScriptPrefix), nil
 }
 
-// patchScript changes what the body names (RFC 7396).
+// patchScript merges the body into a script (RFC 7396).
 func (s *Server) patchScript(c *fiber.Ctx, who caller) error {
 	var in scriptInput
 	present, err := readObject(c, &in, fieldNames(&scriptView{})...)
@@ -251,13 +251,13 @@ func (s *Server) scriptUsage(c *fiber.Ctx, who caller) error {
 
 type testInput struct {
 	Version int    `json:"version"` // 0: the live one
-	Source  string `json:"source"`  // or a source that is not stored yet
+	Source  string `json:"source"`  // or a source that is not stored
 }
 
-// testScript runs a script's cases.
+// testScript runs a script's test cases.
 func (s *Server) testScript(c *fiber.Ctx, who caller) error {
 	var in testInput
-	if len(c.BodyRaw()) > 0 { // all of it may be left out
+	if len(c.BodyRaw()) > 0 { // the body is optional
 		present, err := readObject(c, &in)
 		if err == nil {
 			err = notZero(present, "version")

@@ -10,12 +10,12 @@ import (
 	"switchhook/engine/signature"
 )
 
-// secretView is a subscription's signing secret, where it is asked for by name.
+// secretView is a subscription's signing secret, on the secret's own route.
 type secretView struct {
 	Secret     string          `json:"secret"`
 	SecretType string          `json:"secret_type"`
 	PublicKey  string          `json:"public_key,omitempty"` // of an ed25519 secret
-	OldSecrets []oldSecretView `json:"old_secrets"`          // that still sign as well, the last replaced first
+	OldSecrets []oldSecretView `json:"old_secrets"`          // that still sign as well, the most recent first
 }
 
 type oldSecretView struct {
@@ -40,14 +40,14 @@ func (s *Server) getSecret(c *fiber.Ctx, who caller) error {
 	return c.JSON(view)
 }
 
-// rotationInput is what a client may say of a rotation.
+// rotationInput is the request body of a secret rotation.
 type rotationInput struct {
 	Secret      string    `json:"secret"`
 	SecretType  string    `json:"secret_type"`
 	GracePeriod *duration `json:"grace_period"`
 }
 
-// rotationView answers a rotation.
+// rotationView is the response to a rotation.
 type rotationView struct {
 	Secret         string    `json:"secret"`
 	SecretType     string    `json:"secret_type"`
@@ -61,8 +61,8 @@ func (s *Server) rotateSecret(c *fiber.Ctx, who caller) error {
 		return err
 	}
 	var in rotationInput
-	if len(c.BodyRaw()) > 0 { // all of it may be left out
-		if _, err := readObject(c, &in); err != nil { // "grace" for "grace_period" would let a leaked secret live on
+	if len(c.BodyRaw()) > 0 { // the body is optional
+		if _, err := readObject(c, &in); err != nil { // "grace" for "grace_period" would leave a leaked secret valid
 			return err
 		}
 	}
@@ -88,7 +88,7 @@ func (s *Server) rotateSecret(c *fiber.Ctx, who caller) error {
 	return c.JSON(rotationView{sub.Secret, string(kind), public, until})
 }
 
-// applySecret carries over what in says of the secret and the signatures.
+// applySecret applies the request's secret and signature settings.
 func (in *subscriptionInput) applySecret(sub *engine.Subscription, given func(string) bool) error {
 	if given("signatures") {
 		if in.Signatures != nil && len(in.Signatures) == 0 {
@@ -97,7 +97,7 @@ func (in *subscriptionInput) applySecret(sub *engine.Subscription, given func(st
 		sub.Signatures = in.Signatures
 	}
 	kind := signature.SecretType(in.SecretType)
-	if in.Secret != "" { // left out it stays: nobody can read it to send it back
+	if in.Secret != "" { // left out, it stays: clients cannot read it to send it back
 		sub.Secret = in.Secret
 		return catalog.CheckSecretType(in.Secret, kind)
 	}

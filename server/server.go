@@ -1,8 +1,7 @@
-// Package server is the router's HTTP face: the REST API, its documentation, health and
-// metrics. It turns requests into calls of the engine and the engine's answers into JSON;
-// nothing is decided here that another way in would have to decide again.
+// Package server implements the REST API, its documentation, health and metrics. It translates requests
+// to calls of the engine and results to JSON, and holds no rules that another entry point would need.
 //
-// Fiber is known here and nowhere else.
+// This is the only package that uses Fiber.
 package server
 
 import (
@@ -27,41 +26,40 @@ import (
 	"switchhook/server/dialect"
 )
 
-// DefaultMaxBody is how large a request's body may be, in bytes, where Config does not say.
+// DefaultMaxBody is the default of Config.MaxBody, in bytes.
 const DefaultMaxBody = 1 << 20
 
-// Config is what a Server works with.
+// Config configures a Server.
 type Config struct {
 	Engine   *router.Engine      // required
-	Gatherer prometheus.Gatherer // shown under /metrics; none where nil
-	Logger   *slog.Logger        // slog.Default() where nil
-	MaxBody  int                 // bytes of a request's body; DefaultMaxBody where 0
+	Gatherer prometheus.Gatherer // shown under /metrics; nil: none
+	Logger   *slog.Logger        // nil: slog.Default()
+	MaxBody  int                 // limit of a request's body in bytes; 0: DefaultMaxBody
 	Version  string              // shown in the API's description
 
-	// TrustedProxies are the addresses whose X-Forwarded-For is believed; none where nil.
+	// TrustedProxies are the addresses whose X-Forwarded-For is trusted; nil: none.
 	TrustedProxies []netip.Prefix
-	// ReadTimeout is the longest time in which a request must have come, headers and body;
-	// 30 s where 0.
+	// ReadTimeout limits how long a request may take to arrive, headers and body; 0: 30 s.
 	ReadTimeout time.Duration
-	// MaxConns is how many connections may be open at one time; DefaultMaxConns where 0. At the
-	// limit those that have been idle longest are closed for new ones.
+	// MaxConns limits the open connections; 0: DefaultMaxConns. At the limit the connections that have
+	// been idle longest are closed for new ones.
 	MaxConns int
-	// PathPrefix is what stands before the paths of the API where clients see it, behind a proxy
-	// that removes it: "/hooks". It begins the paths in Location, Link and href.
+	// PathPrefix precedes the API's paths where clients see them, behind a proxy that removes it:
+	// "/hooks". It is added to the paths in Location, Link and href.
 	PathPrefix string
-	// TLS says that the listener of Serve speaks TLS, and clients are told to stay with it.
+	// TLS says that the listener of Serve speaks TLS; responses then require it (HSTS).
 	TLS bool
-	// Now is the clock; time.Now where nil.
+	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 
-	AllowQueryKey bool                  // keys are also taken from ?api_key=
-	Origins       []string              // whose pages may read answers (CORS), or "*"; none where empty
-	Registerer    prometheus.Registerer // takes the counts of requests; none where nil
-	AccessLog     *slog.Logger          // gets a line for each request; none where nil
-	MetricsKeys   bool                  // /metrics asks for an admin key
+	AllowQueryKey bool                  // keys are also accepted from ?api_key=
+	Origins       []string              // whose pages may read responses (CORS), or "*"; empty: none
+	Registerer    prometheus.Registerer // registers the request counter; nil: none
+	AccessLog     *slog.Logger          // gets a line per request; nil: none
+	MetricsKeys   bool                  // /metrics requires an admin key
 }
 
-// Server serves the API. It is made by New.
+// Server serves the API. New makes one.
 type Server struct {
 	cfg    Config
 	engine *router.Engine
@@ -69,20 +67,20 @@ type Server struct {
 	app    *fiber.App
 
 	authLimiter *failedAuthLimiter
-	requests    *prometheus.CounterVec // nil: nobody counts
+	requests    *prometheus.CounterVec // nil: not counted
 	evictions   prometheus.Counter
 
-	// streams is over once Shutdown is called: answers that go on for long end then.
+	// streams is cancelled by Shutdown, which ends streamed responses.
 	streams    context.Context
 	endStreams context.CancelFunc
-	background sync.WaitGroup // ends with the streams
+	background sync.WaitGroup // goroutines that end with streams
 
-	reloadDialects chan struct{} // holds one request at most
+	reloadDialects chan struct{} // holds at most one request
 
 	dialectSet atomic.Pointer[dialect.Set] // nil: none
 }
 
-// New makes a Server. It listens once Serve is called.
+// New makes a Server. It does not listen until Serve is called.
 func New(cfg Config) *Server {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
@@ -110,22 +108,22 @@ func New(cfg Config) *Server {
 		DisableStartupMessage: true,
 		CaseSensitive:         true,
 		BodyLimit:             cfg.MaxBody,
-		// Never reached: the listener has the limit. At this one fasthttp answers 503 from its
-		// accept loop, over TLS after a handshake that the client may never begin.
+		// Never reached: the listener enforces the limit. At this one fasthttp answers 503 in its accept
+		// loop, over TLS after a handshake that the client may never begin.
 		Concurrency:    math.MaxInt32,
-		ReadBufferSize: 16 << 10, // bounds a request's headers
+		ReadBufferSize: 16 << 10, // also limits a request's headers
 		ReadTimeout:    cfg.ReadTimeout,
 		WriteTimeout:   30 * time.Second,
 		IdleTimeout:    2 * time.Minute,
 		ErrorHandler:   s.handleUnparsable,
 		JSONEncoder:    encodeAnswer,
-		// A form is refused by its Content-Type; nobody needs to have read it.
+		// A form is refused by its Content-Type, without parsing it.
 		DisablePreParseMultipartForm: true,
 	})
 	s.app.Server().HeaderReceived = s.bodyLimit
 	s.app.Server().ErrorHandler = s.answerUnparsable
 	s.app.Server().Handler = trackRequests(s.rejectUnknownMethods(s.app.Server().Handler))
-	s.app.Server().CloseOnShutdown = true // clients are told to come back elsewhere
+	s.app.Server().CloseOnShutdown = true // clients are told to reconnect
 	s.app.Use(s.middleware)
 	if len(cfg.Origins) > 0 {
 		s.app.Use(s.cors())
@@ -144,7 +142,7 @@ func (s *Server) Serve(l net.Listener) error {
 	return s.app.Listener(conns)
 }
 
-// trackRequests tells the connection of each request how long it is being answered.
+// trackRequests marks the connection of each request as busy while it is handled.
 func trackRequests(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
 		conn := connOf(ctx.Conn())
@@ -161,24 +159,23 @@ func trackRequests(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	}
 }
 
-// lingerAfter lets a connection end with a lingering close: the client may still be sending.
+// lingerAfter makes a connection end with a lingering close: the client may still be sending.
 func lingerAfter(ctx *fasthttp.RequestCtx) {
 	if conn := connOf(ctx.Conn()); conn != nil {
 		conn.lingers.Store(true)
 	}
 }
 
-// Shutdown takes no more requests and waits, until ctx is over, for those that run;
-// backtests are cut short, and connections without a request are closed.
+// Shutdown stops accepting requests and waits for those in progress until ctx ends; it cancels
+// backtests and closes connections without a request.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.endStreams()
 	s.background.Wait()
 	return s.app.ShutdownWithContext(ctx)
 }
 
-// rejectUnknownMethods answers methods that HTTP does not have as all else is answered, and closes
-// the connection: fiber answers them before anything of ours comes to see the request, such
-// as checkFraming.
+// rejectUnknownMethods answers unknown HTTP methods with a problem, and closes the connection: fiber would
+// answer them before checkFraming sees the request.
 func (s *Server) rejectUnknownMethods(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
 		if slices.Contains(fiber.DefaultMethods, string(ctx.Method())) {
@@ -195,8 +192,8 @@ func (s *Server) rejectUnknownMethods(next fasthttp.RequestHandler) fasthttp.Req
 	}
 }
 
-// middleware runs around every request: a panic becomes a 500, answers say that they are not to
-// be guessed at or framed, and what was answered is counted.
+// middleware wraps every request: it turns a panic into a 500, sets the security headers, and counts
+// the response.
 func (s *Server) middleware(c *fiber.Ctx) error {
 	began := time.Now()
 	pretty := takePretty(c)
@@ -210,7 +207,7 @@ func (s *Server) middleware(c *fiber.Ctx) error {
 	return err
 }
 
-// prefixLocation makes the paths in Location and Link those that the client sees.
+// prefixLocation adds PathPrefix to the paths in Location and Link.
 func (s *Server) prefixLocation(c *fiber.Ctx) {
 	if s.cfg.PathPrefix == "" {
 		return
@@ -233,15 +230,15 @@ func (s *Server) recoverPanic(c *fiber.Ctx) (err error) {
 	}()
 	s.setSecurityHeaders(c)
 	if p := checkFraming(c.Context()); p != nil {
-		c.Context().SetConnectionClose() // where the next request begins is not known
+		c.Context().SetConnectionClose() // the start of the next request is unknown
 		lingerAfter(c.Context())
 		return p
 	}
 	return c.Next()
 }
 
-// answerUnparsable answers what fasthttp could not read as a request. It closes the connection
-// then.
+// answerUnparsable answers input that fasthttp could not parse as a request. fasthttp then closes the
+// connection.
 func (s *Server) answerUnparsable(ctx *fasthttp.RequestCtx, err error) {
 	c := s.app.AcquireCtx(ctx)
 	defer s.app.ReleaseCtx(c)
@@ -259,7 +256,7 @@ func (s *Server) answerUnparsable(ctx *fasthttp.RequestCtx, err error) {
 	case errors.Is(err, fasthttp.ErrTimeout) || errors.As(err, &timeout) && timeout.Timeout():
 		answer = fiber.ErrRequestTimeout
 		if conn := connOf(ctx.Conn()); conn != nil {
-			conn.lingers.Store(false) // it had its time
+			conn.lingers.Store(false) // the timeout has passed already
 		}
 	}
 	if err := s.handleUnparsable(c, answer); err != nil {
@@ -267,7 +264,7 @@ func (s *Server) answerUnparsable(ctx *fasthttp.RequestCtx, err error) {
 	}
 }
 
-// handleUnparsable answers what could not be read, and so came to no route.
+// handleUnparsable answers a request that could not be parsed and so has no route.
 func (s *Server) handleUnparsable(c *fiber.Ctx, err error) error {
 	began := time.Now()
 	err = s.problem(c, err)
@@ -275,10 +272,10 @@ func (s *Server) handleUnparsable(c *fiber.Ctx, err error) error {
 	return err
 }
 
-// setSecurityHeaders says that an answer is not to be guessed at, framed, or read by another site, and
-// over TLS that there is no way back.
+// setSecurityHeaders forbids content sniffing, framing and reading by other sites, and over TLS
+// downgrades.
 func (s *Server) setSecurityHeaders(c *fiber.Ctx) {
-	// The names are in their canonical form: to make them so took longer than to set them.
+	// The names are canonical already: canonicalizing them took longer than setting them.
 	h := &c.Response().Header
 	h.SetCanonical([]byte(fiber.HeaderXContentTypeOptions), []byte("nosniff"))
 	h.SetCanonical([]byte(fiber.HeaderXFrameOptions), []byte("DENY"))
@@ -289,14 +286,14 @@ func (s *Server) setSecurityHeaders(c *fiber.Ctx) {
 	}
 }
 
-// encodeJSON leaves "<", ">" and "&" as they are: filters, transforms and payloads are
-// full of them, and the answers say that they are JSON and nothing else.
+// encodeJSON does not escape "<", ">" and "&": filters, transforms and payloads are full of them, and
+// responses are served as JSON with nosniff.
 func encodeJSON(v any) ([]byte, error) {
 	text, err := encodeAnswer(v)
 	return bytes.TrimSuffix(text, newline), err
 }
 
-// encodeAnswer does so for a whole answer, which ends with a newline.
+// encodeAnswer encodes a whole response as encodeJSON does, and ends it with a newline.
 func encodeAnswer(v any) ([]byte, error) {
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)

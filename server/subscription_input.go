@@ -19,7 +19,7 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
-// subscriptionInput is what a client may say of a subscription.
+// subscriptionInput is the request body for a subscription.
 type subscriptionInput struct {
 	Event           eventNames         `json:"event"`
 	Events          eventNames         `json:"events"`
@@ -46,11 +46,11 @@ type subscriptionInput struct {
 	ExpiresAt       string             `json:"expires_at"`
 	ExpiresIn       json.RawMessage    `json:"expires_in"`
 
-	client clientChange // what the API does not know
+	client clientChange // members that the API does not know
 }
 
-// readSubscription reads what a body says of a subscription, in our words or a client's,
-// as JSON or as a form. stored is the subscription to be changed, nil where there is none.
+// readSubscription parses a subscription from JSON or a form, in the API's names or a client's. stored is
+// the subscription being changed, or nil.
 func readSubscription(c *fiber.Ctx, stored *engine.Subscription) (in *subscriptionInput, present map[string]jsonindex.Value, words *aliasTranslation, err error) {
 	doc, form, err := readJSONOrForm(c)
 	if err != nil {
@@ -69,7 +69,7 @@ func readSubscription(c *fiber.Ctx, stored *engine.Subscription) (in *subscripti
 	return in, present, words, nil
 }
 
-// eventNames reads one name or a list of them.
+// eventNames is one name or a list of names.
 type eventNames []string
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -95,12 +95,11 @@ type changeSet struct {
 	keep    []string                   // except for these
 }
 
-// wholeSubscription sets every member: the request makes a new subscription.
+// wholeSubscription sets every member, for a request that creates a subscription.
 var wholeSubscription = changeSet{replace: true}
 
-// keptByPUT are the members that a PUT leaves as they are if its body does not have them:
-// REST Hooks clients send what they know of, such as the target URL alone. (The secret and
-// verify are kept as well, by PUT and PATCH.)
+// keptByPUT are the members that a PUT keeps if its body does not have them: REST Hooks clients send only
+// those that they know, such as the target URL. (PUT and PATCH keep the secret and verify as well.)
 var keptByPUT = []string{"event", "events", "target_url", "filter", "filter_script", "transform", "transform_script"}
 
 // sets reports whether the request sets a member.
@@ -108,7 +107,7 @@ func (c changeSet) sets(name string) bool {
 	return c.present[name].Exists() || c.replace && !slices.Contains(c.keep, name)
 }
 
-// apply sets the members of sub that set names to what in says.
+// apply sets the members of sub that are in set from in.
 func (s *Server) apply(in *subscriptionInput, sub *engine.Subscription, set changeSet) error {
 	given := set.sets
 	before := *sub
@@ -168,7 +167,7 @@ func (s *Server) apply(in *subscriptionInput, sub *engine.Subscription, set chan
 	if given("numbered") {
 		sub.Numbered = in.Numbered
 	}
-	switch { // left out it stays: what a target has confirmed is not to be lost by a PUT
+	switch { // if left out it stays: a PUT must not lose what a target confirmed
 	case in.Verify != nil:
 		sub.Verification.Mode = engine.VerificationMode(*in.Verify)
 	case set.present["verify"].Kind() == jsonindex.Null && set.present["verify"].Exists():
@@ -189,8 +188,8 @@ func (s *Server) apply(in *subscriptionInput, sub *engine.Subscription, set chan
 	return nil
 }
 
-// expiresAt is when a subscription is to expire, as one of two members says; zero where
-// neither does.
+// expiresAt returns the requested expiry of a subscription, from one of two members; zero if neither is
+// given.
 func (s *Server) expiresAt(in *subscriptionInput) (time.Time, error) {
 	relative := len(in.ExpiresIn) > 0 && string(in.ExpiresIn) != "null"
 	switch {
@@ -215,9 +214,8 @@ func (s *Server) expiresAt(in *subscriptionInput) (time.Time, error) {
 	return time.Time{}, nil
 }
 
-// checkCredentialsStayOnHost refuses to show header values that are hidden, and to send them to another
-// host than the one that they were given for, unless they are given again: who changes a
-// subscription may not be able to read them.
+// checkCredentialsStayOnHost refuses to reveal redacted header values, or to send them to another host than
+// before, unless the request contains them: the caller may not be allowed to read them.
 func (in *subscriptionInput) checkCredentialsStayOnHost(before, sub *engine.Subscription) error {
 	moves := before.TargetURL != "" && sub.TargetURL != "" && target.Origin(before.TargetURL) != target.Origin(sub.TargetURL)
 	for name, value := range sub.Headers {
@@ -235,8 +233,8 @@ func (in *subscriptionInput) checkCredentialsStayOnHost(before, sub *engine.Subs
 	return nil
 }
 
-// scriptUse gives what a subscription has as its filter or transform after a change: a
-// source of its own or a script. Giving one of them takes the other away.
+// scriptUse returns a subscription's filter or transform after a change: a source of its own or a script.
+// Setting one removes the other.
 func (s *Server) scriptUse(kind, account string, given func(string) bool, source string, ref *scriptRef, oldSource string, oldRef engine.ScriptRef) (string, engine.ScriptRef, error) {
 	if strings.TrimSpace(source) == "" {
 		source = ""
@@ -261,7 +259,7 @@ func (s *Server) scriptUse(kind, account string, given func(string) bool, source
 	return oldSource, oldRef, nil
 }
 
-// headerOf finds the value of a header, whatever the case of its name.
+// headerOf returns the value of a header, by case-insensitive name.
 func headerOf(headers map[string]string, name string) string {
 	for other, value := range headers {
 		if strings.EqualFold(other, name) {
@@ -271,8 +269,8 @@ func headerOf(headers map[string]string, name string) string {
 	return ""
 }
 
-// mergeHeaders is merge for headers, whose names don't tell cases apart and take the spelling
-// that was given last. A name that change has twice stays so, for the engine to refuse.
+// mergeHeaders is merge with case-insensitive names; the last spelling is stored. A name that change has
+// twice stays twice, and the engine refuses it.
 func mergeHeaders(old map[string]string, change map[string]*string, replace bool) map[string]string {
 	merged := map[string]string{}
 	if !replace {
@@ -298,7 +296,7 @@ func mergeHeaders(old map[string]string, change map[string]*string, replace bool
 	return merged
 }
 
-// merge follows RFC 7396: null takes a member away. With replace nothing old stays.
+// merge follows RFC 7396: null removes a member. With replace no old member stays.
 func merge(old map[string]string, change map[string]*string, replace bool) map[string]string {
 	merged := map[string]string{}
 	if !replace {

@@ -17,19 +17,18 @@ import (
 // listParameters are the parameters of every list.
 var listParameters = []string{"limit", "cursor", "account", "format"}
 
-// pageSizes are clients' names for limit. Unlike limit, more than there may be is no mistake.
+// pageSizes are aliases of limit. Unlike limit, they may exceed the maximum.
 var pageSizes = []string{"perpage", "pagesize", "size"}
 
-// subscriptionQuery reads the parameters of the list of subscriptions, in our words or a
-// client's. Those that nobody knows are left alone, since clients look for their hooks with
-// the parameters of another service; one that looks like a slip of the pen is refused.
-// client are those that members of subscriptions have that the API does not know; skip is
-// how many entries come before the page.
+// subscriptionQuery parses the parameters of the list of subscriptions, in the API's names or a client's.
+// Unknown ones are ignored, since clients find their hooks with the parameters of another service; one
+// that looks like a misspelling is refused. client holds the parameters that are client members of
+// subscriptions; skip is the number of entries before the page.
 func (s *Server) subscriptionQuery(c *fiber.Ctx, account string) (find catalog.SubscriptionQuery, client map[string]string, skip int, err error) {
 	q := &query{c: c}
 	find = catalog.SubscriptionQuery{Account: account, After: q.id("cursor", engine.SubscriptionPrefix), Limit: q.limit() + 1}
 	own := append([]string{"event", "active", "target_url", "inline", "health"}, listParameters...)
-	names, page := map[string]string{}, 0 // what was given under which name
+	names, page := map[string]string{}, 0 // the name under which each was given
 	set := func(ours, name string, same bool) {
 		if before := names[ours]; before != "" && !same {
 			q.fail(name, "and "+before+" name different "+plural[ours]+"; give one of them")
@@ -99,8 +98,7 @@ func (s *Server) subscriptionQuery(c *fiber.Ctx, account string) (find catalog.S
 	return find, client, skip, q.err
 }
 
-// clientsKnow reports whether the request for one of the account's subscriptions had a
-// member of this name that the API does not know.
+// clientsKnow reports whether one of the account's subscriptions has a client member of this name.
 func (s *Server) clientsKnow(account, name string) bool {
 	return slices.ContainsFunc(s.engine.Subscriptions(catalog.SubscriptionQuery{Account: account, Limit: math.MaxInt}), func(sub *engine.Subscription) bool {
 		return sub.Client[name] != nil

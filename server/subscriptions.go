@@ -20,48 +20,48 @@ import (
 type subscriptionView struct {
 	ID              string            `json:"id"`
 	Href            string            `json:"href"`  // its path
-	Event           *string           `json:"event"` // null where there are several
+	Event           *string           `json:"event"` // null if there are several
 	Events          []string          `json:"events"`
 	TargetURL       string            `json:"target_url"`
 	Account         string            `json:"account"`
 	Active          bool              `json:"active"`
 	InactiveReason  string            `json:"inactive_reason,omitempty"`
 	Filter          string            `json:"filter"`
-	FilterScript    *refView          `json:"filter_script"` // null where it has a filter of its own, or none
+	FilterScript    *refView          `json:"filter_script"` // null without one
 	Transform       string            `json:"transform"`
-	Warnings        []scripts.Warning `json:"warnings,omitempty"` // in the answer to a change only
+	Warnings        []scripts.Warning `json:"warnings,omitempty"` // in the response to a change only
 	TransformScript *refView          `json:"transform_script"`
-	Secret          string            `json:"secret,omitempty"`      // in the answer to its making only
-	SecretHref      string            `json:"secret_href,omitempty"` // where it is shown, in the answer to subscribing to the same again
+	Secret          string            `json:"secret,omitempty"`      // in the response that creates it only
+	SecretHref      string            `json:"secret_href,omitempty"` // where it is shown, in the response to a duplicate subscribe
 	SecretType      string            `json:"secret_type"`
-	PublicKey       string            `json:"public_key,omitempty"` // with which receivers verify, where the secret is ed25519
+	PublicKey       string            `json:"public_key,omitempty"` // for receivers, if the secret is ed25519
 	Signatures      []string          `json:"signatures"`
 	Headers         map[string]string `json:"headers"`
-	VisibleHeaders  []string          `json:"visible_headers"` // those whose values are not hidden
+	VisibleHeaders  []string          `json:"visible_headers"` // whose values are not redacted
 	PayloadFormat   string            `json:"payload_format"`
 	Numbered        bool              `json:"numbered"`
 	Policy          policyView        `json:"policy"`
 	Health          healthView        `json:"health"`
-	Batch           *batchView        `json:"batch"`    // null: one event a POST
-	Debounce        *debounceView     `json:"debounce"` // null: every event goes
+	Batch           *batchView        `json:"batch"`    // null: one event per POST
+	Debounce        *debounceView     `json:"debounce"` // null: every event is sent
 	Description     string            `json:"description"`
 	Metadata        map[string]any    `json:"metadata"`
-	Verification    *verificationView `json:"verification,omitempty"` // where its target has to confirm, or has
+	Verification    *verificationView `json:"verification,omitempty"` // if the target must confirm, or has
 	FilterErrors    *filterErrors     `json:"filter_errors,omitempty"`
 	Quarantine      string            `json:"quarantine,omitempty"` // why deliveries wait for a new version of the transform
-	Unreadable      []string          `json:"unreadable,omitempty"` // what of it is stored and can't be read any more: deliveries wait
-	Dialect         string            `json:"dialect,omitempty"`    // in which it was made
+	Unreadable      []string          `json:"unreadable,omitempty"` // stored parts that can't be decoded: deliveries wait
+	Dialect         string            `json:"dialect,omitempty"`    // in which it was created
 	ExpiresAt       *time.Time        `json:"expires_at"`           // null: never
 	CreatedAt       time.Time         `json:"created_at"`
 	UpdatedAt       time.Time         `json:"updated_at"`
 
-	echoes []aliasField // the same again, in the words of the client that made it
+	echoes []aliasField // the same values under the client's names
 }
 
 // viewNames are the members of a subscriptionView.
 var viewNames = fieldNames(&subscriptionView{})
 
-// MarshalJSON implements json.Marshaler: the view's own members, then the echoes.
+// MarshalJSON implements json.Marshaler: the view's own members, then the aliases.
 func (v subscriptionView) MarshalJSON() ([]byte, error) {
 	type own subscriptionView
 	text, err := encodeJSON(own(v))
@@ -86,7 +86,7 @@ func expiry(sub *engine.Subscription) *time.Time {
 	return &sub.ExpiresAt
 }
 
-// subscriptionPath is the address of a subscription.
+// subscriptionPath returns the path of a subscription.
 func subscriptionPath(id string) string { return apiPath + "/subscriptions/" + id }
 
 type filterErrors struct {
@@ -94,12 +94,11 @@ type filterErrors struct {
 	Last  string `json:"last"`
 }
 
-// redacted stands for a header's value that is a credential. Sent back, it means the value
-// that is stored.
+// redacted replaces a header value that is a credential. Sent back, it means the stored value.
 const redacted = engine.RedactedValue
 
-// viewSubscription shows a subscription to a caller; its target's URL as a whole to who may
-// change it.
+// viewSubscription returns a subscription as a caller sees it; the target URL is complete only for callers
+// that may change it.
 func (s *Server) viewSubscription(who caller, sub *engine.Subscription) subscriptionView {
 	if !who.Has(engine.ScopeSubscribe) {
 		masked := *sub
@@ -137,8 +136,8 @@ func (s *Server) viewSubscription(who caller, sub *engine.Subscription) subscrip
 	return v
 }
 
-// subscriptionPage is the list of subscriptions and, as the REST Hooks pattern has it at
-// this address, of the event types that one can subscribe to, on its first page.
+// subscriptionPage is the list of subscriptions and, on its first page, the event types that can be
+// subscribed to, as the REST Hooks pattern has it.
 type subscriptionPage struct {
 	page
 	EventTypes []eventTypeEntry `json:"event_types,omitzero"`
@@ -214,8 +213,8 @@ func (s *Server) createSubscription(c *fiber.Ctx, who caller) error {
 	return c.Status(fiber.StatusCreated).JSON(view)
 }
 
-// storeSubscription creates a subscription; where there is the same already, it is that
-// one that comes back, unless a second is asked for.
+// storeSubscription creates a subscription or returns an existing duplicate, unless the request asks for a
+// second one.
 func (s *Server) storeSubscription(c *fiber.Ctx, sub *engine.Subscription, in *subscriptionInput, again bool) (_ *engine.Subscription, created bool, err error) {
 	if again {
 		sub, err = s.engine.CreateSubscription(c.UserContext(), sub)
@@ -224,8 +223,7 @@ func (s *Server) storeSubscription(c *fiber.Ctx, sub *engine.Subscription, in *s
 	return s.engine.EnsureSubscription(c.UserContext(), sub, catalog.EnsureOptions{NewSecret: in.Secret == ""})
 }
 
-// boolParam reads a parameter of the address that is true or false; false where it is
-// missing.
+// boolParam parses a boolean query parameter; false if it is missing.
 func boolParam(c *fiber.Ctx, name string) (bool, error) {
 	switch c.Query(name) {
 	case "", "false":
@@ -245,7 +243,7 @@ func (s *Server) getSubscription(c *fiber.Ctx, who caller) error {
 	return c.JSON(s.viewSubscription(who, sub))
 }
 
-// subscription finds the one that the path names.
+// subscription returns the subscription in the path.
 func (s *Server) subscription(c *fiber.Ctx, who caller) (*engine.Subscription, error) {
 	id, err := subscriptionID(c)
 	if err != nil {
@@ -263,7 +261,7 @@ func subscriptionID(c *fiber.Ctx) (engine.ID, error) {
 	return id, nil
 }
 
-// truncate cuts what came from outside for use in a message.
+// truncate shortens client input for use in a message.
 func truncate(text string) string { return fmt.Sprintf("%.60s", text) }
 
 func (s *Server) replaceSubscription(c *fiber.Ctx, who caller) error {
@@ -279,7 +277,7 @@ func (s *Server) changeSubscription(c *fiber.Ctx, who caller, patch bool) error 
 	if err != nil {
 		return err
 	}
-	stored, _ := s.engine.Subscription(who.accountScope(), id) // if there is none, that is told below
+	stored, _ := s.engine.Subscription(who.accountScope(), id) // a missing one is reported below
 	in, present, words, err := readSubscription(c, stored)
 	if err != nil {
 		return err

@@ -21,7 +21,7 @@ func (s *Server) openAPI(c *fiber.Ctx) error {
 	return c.Send(openAPIDocument)
 }
 
-// types answers the TypeScript types of transforms, and of the data of all event types.
+// types responds with the TypeScript types of transforms and of the data of all event types.
 func (s *Server) types(c *fiber.Ctx, _ caller) error {
 	var all []dts.EventType
 	for _, t := range s.engine.EventTypes() {
@@ -31,19 +31,19 @@ func (s *Server) types(c *fiber.Ctx, _ caller) error {
 	return c.SendString(dts.Declarations() + "\n" + dts.Events(all))
 }
 
-// page shows what runs here and how to begin.
+// page serves the start page.
 func (s *Server) page(c *fiber.Ctx) error {
 	c.Set(fiber.HeaderContentType, fiber.MIMETextHTMLCharsetUTF8)
 	c.Set(fiber.HeaderContentSecurityPolicy, "default-src 'none'; style-src 'unsafe-inline'")
 	return c.Send(startPage)
 }
 
-// health says that the process runs.
+// health reports that the process runs.
 func (s *Server) health(c *fiber.Ctx) error {
 	return c.JSON(fiber.Map{"status": "ok", "version": s.cfg.Version})
 }
 
-// ready says that events can be accepted, and what keeps deliveries from going out.
+// ready reports whether events can be accepted, and why deliveries are delayed.
 func (s *Server) ready(c *fiber.Ctx) error {
 	if err := s.engine.Ready(c.UserContext()); err != nil {
 		return newProblem(fiber.StatusServiceUnavailable, "events can't be accepted: "+err.Error())
@@ -54,7 +54,7 @@ func (s *Server) ready(c *fiber.Ctx) error {
 	return c.JSON(fiber.Map{"status": "ready"})
 }
 
-// metricsAccess is for everybody, or for those alone who may see every account.
+// metricsAccess is public, or requires an admin key if so configured.
 func (s *Server) metricsAccess() access {
 	if s.cfg.MetricsKeys {
 		return admin

@@ -14,7 +14,7 @@ import (
 	"switchhook/scripts/suggest"
 )
 
-// targetInput is a target that is named with an event.
+// targetInput is an inline target of an event.
 type targetInput struct {
 	TargetURL     string            `json:"target_url"`
 	Secret        string            `json:"secret"`
@@ -23,14 +23,14 @@ type targetInput struct {
 	PayloadFormat string            `json:"payload_format"`
 }
 
-// targetView says which subscription stands for a target; its secret, deliveries and
-// attempts are found by its id.
+// targetView names the subscription of an inline target; its secret, deliveries and attempts are found
+// by its id.
 type targetView struct {
 	SubscriptionID string `json:"subscription_id"`
 	TargetURL      string `json:"target_url"`
 }
 
-// targetsMember reads the targets of an event, which not every key may name.
+// targetsMember parses the inline targets of an event, which require a scope.
 func targetsMember(v jsonindex.Value, who caller) ([]engine.Target, error) {
 	if v.Kind() == jsonindex.Null {
 		return nil, nil
@@ -81,7 +81,7 @@ func readTarget(at string, v jsonindex.Value) (in targetInput, err error) {
 	return in, nil
 }
 
-// viewAccepted answers an event that was published.
+// viewAccepted returns the response to a published event.
 func viewAccepted(in *engine.EventInput, a *engine.Accepted) acceptedView {
 	v := acceptedView{ID: a.PublicID, Matched: a.Matched}
 	for i, id := range a.Targets {

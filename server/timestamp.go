@@ -10,11 +10,10 @@ import (
 	"switchhook/engine/rfc3339"
 )
 
-// timestamp is a time in a request. Its zero value is one that was not given: no text stands
-// for it.
+// timestamp is an optional time in a request. Its zero value means not given; no text produces it.
 type timestamp struct{ time.Time }
 
-// UnmarshalJSON implements json.Unmarshaler; null is not given.
+// UnmarshalJSON implements json.Unmarshaler; null means not given.
 func (t *timestamp) UnmarshalJSON(b []byte) error {
 	if string(b) == "null" {
 		return nil
@@ -30,7 +29,7 @@ func (t *timestamp) UnmarshalJSON(b []byte) error {
 
 var errYear = errors.New("must lie in the years 1970 to 9999")
 
-// parseTime reads a time in a request. The error follows the field's name.
+// parseTime parses a time in a request. The error follows the field's name.
 func parseTime(text string) (time.Time, error) {
 	at, err := rfc3339.Parse(text)
 	if err != nil {
@@ -42,8 +41,7 @@ func parseTime(text string) (time.Time, error) {
 	return at, nil
 }
 
-// queryTime reads a time in the address, where a "+" that was not written as %2B has become
-// a space.
+// queryTime parses a time in the query, in which a "+" that was not written as %2B has become a space.
 func queryTime(text string) (time.Time, error) {
 	if at, err := parseTime(strings.Replace(text, " ", "+", 1)); err == nil {
 		return at, nil

@@ -10,14 +10,14 @@ import (
 	"switchhook/engine/snowflake"
 )
 
-// verificationView is where the intent verification of a subscription stands. The secret
-// is never shown: it is for the target alone.
+// verificationView is the state of a subscription's verification. The secret is never shown: it is for
+// the target alone.
 type verificationView struct {
 	Mode        string     `json:"mode"`
 	State       string     `json:"state"`                  // "pending" or "confirmed"
-	ExpiresAt   *time.Time `json:"expires_at,omitempty"`   // unconfirmed by then, the subscription is deleted
-	ConfirmedAt *time.Time `json:"confirmed_at,omitempty"` // once it is
-	AllowedRate int        `json:"allowed_rate,omitempty"` // attempts a minute that the target allows; not there: any
+	ExpiresAt   *time.Time `json:"expires_at,omitempty"`   // deleted if unconfirmed by then
+	ConfirmedAt *time.Time `json:"confirmed_at,omitempty"` // once confirmed
+	AllowedRate int        `json:"allowed_rate,omitempty"` // attempts per minute that the target allows; absent: any
 }
 
 func viewVerification(v engine.Verification) *verificationView {
@@ -33,7 +33,7 @@ func viewVerification(v engine.Verification) *verificationView {
 // hookSecretHeader carries the secret to the target, and may carry it back.
 const hookSecretHeader = "X-Hook-Secret"
 
-// confirmSubscription is for targets, which have no key: whoever has the secret was asked.
+// confirmSubscription is unauthenticated: knowing the secret proves that the caller is the verified target.
 func (s *Server) confirmSubscription(c *fiber.Ctx) error {
 	var in struct {
 		Secret string `json:"secret"`
@@ -52,7 +52,7 @@ func (s *Server) confirmSubscription(c *fiber.Ctx) error {
 	}
 	id, ok := snowflake.Parse(engine.SubscriptionPrefix, c.Params("id"))
 	if !ok {
-		id = 0 // is answered as what does not exist
+		id = 0 // answered like an id that does not exist
 	}
 	if err := s.engine.Confirm(c.UserContext(), id, in.Secret); err != nil {
 		return err

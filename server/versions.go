@@ -17,11 +17,11 @@ type versionView struct {
 	Version   int               `json:"version"`
 	Hash      string            `json:"hash"`
 	Source    string            `json:"source"`
-	Warnings  []scripts.Warning `json:"warnings,omitempty"` // in the answer to its making only
+	Warnings  []scripts.Warning `json:"warnings,omitempty"` // in the response that creates it only
 	Author    string            `json:"author"`
 	Note      string            `json:"note"`
 	Live      bool              `json:"live"`
-	LiveAt    *time.Time        `json:"live_at"` // when it went live, the last time; null: never
+	LiveAt    *time.Time        `json:"live_at"` // most recent activation; null: never
 	Cases     json.RawMessage   `json:"cases"`   // test cases, a list
 	CreatedAt time.Time         `json:"created_at"`
 }
@@ -34,7 +34,7 @@ func viewVersion(v *engine.ScriptVersion, live int) versionView {
 	return view
 }
 
-// viewCases shows test cases, and none where what is stored is no list any more.
+// viewCases returns test cases, or none if the stored list can't be decoded.
 func viewCases(raw []byte) json.RawMessage {
 	if !json.Valid(raw) {
 		return json.RawMessage("[]")
@@ -73,11 +73,11 @@ func (s *Server) listVersions(c *fiber.Ctx, who caller) error {
 type versionInput struct {
 	Source string `json:"source"`
 	Note   string `json:"note"`
-	// Cases are its test cases; where they are left out, those of the version before it.
+	// Cases are its test cases; if left out, those of the previous version.
 	Cases json.RawMessage `json:"cases"`
 }
 
-// createdVersion answers a new version, with what its cases came to.
+// createdVersion is the response to a new version, with its test report.
 type createdVersion struct {
 	versionView
 	Tests *scripttest.Report `json:"tests"`
@@ -111,7 +111,7 @@ func (s *Server) createVersion(c *fiber.Ctx, who caller) error {
 	return c.JSON(createdVersion{view, report})
 }
 
-// numberParam reads a version from the path; "live" is the live one.
+// numberParam parses a version in the path; "live" is the live one.
 func numberParam(c *fiber.Ctx, name string) (int, error) {
 	text := c.Params(name)
 	if text == "live" {
@@ -140,7 +140,7 @@ func (s *Server) getVersion(c *fiber.Ctx, who caller) error {
 	return c.JSON(viewVersion(v, sc.Live))
 }
 
-// diffView is the difference of two versions, line by line.
+// diffView is a line-by-line diff of two versions.
 type diffView struct {
 	From int    `json:"from"`
 	To   int    `json:"to"`
@@ -170,7 +170,7 @@ type liveInput struct {
 	Force   bool `json:"force"`
 }
 
-// liveAnswer says what is live now, and what its cases came to.
+// liveAnswer is the live version and its test report.
 type liveAnswer struct {
 	scriptView
 	Tests *scripttest.Report `json:"tests"`

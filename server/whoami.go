@@ -6,17 +6,17 @@ import (
 	"switchhook/engine"
 )
 
-// whoamiResponse is what a key may know of itself.
+// whoamiResponse describes the caller's key.
 type whoamiResponse struct {
 	Account string         `json:"account"`
 	KeyID   string         `json:"key_id"`
 	Name    string         `json:"name"`
 	Prefix  string         `json:"prefix"` // the key's first characters
 	Admin   bool           `json:"admin"`
-	Scopes  []engine.Scope `json:"scopes"` // what it may do in its account
+	Scopes  []engine.Scope `json:"scopes"` // its permissions in its account
 }
 
-// whoami tells whose key a request came with: what a client's connection test asks.
+// whoami responds with the caller's key, for clients' connection tests.
 func (s *Server) whoami(c *fiber.Ctx, who caller) error {
 	view := whoamiResponse{Account: who.Account, KeyID: who.ID.Format(engine.KeyPrefix), Name: who.Name, Prefix: who.Prefix, Admin: who.Admin, Scopes: []engine.Scope{}}
 	for _, scope := range engine.Scopes {

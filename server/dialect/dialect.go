@@ -1,7 +1,7 @@
-// Package dialect reads descriptions of subscription APIs that other services had before
-// Switchhook stood behind them: paths, names of members, where the key is, status codes,
-// shapes of answers and of deliveries. Each is one YAML file. Package server serves them by
-// the same calls as its own API; this package knows no HTTP framework and calls nobody.
+// Package dialect parses descriptions of the subscription APIs that other services had before they used
+// Switchhook: paths, member names, the place of the key, status codes, shapes of responses and of
+// deliveries. Each is one YAML file. Package server serves them with the same calls as its own API; this
+// package depends on no HTTP framework and makes no calls.
 package dialect
 
 import (
@@ -16,29 +16,29 @@ import (
 	"switchhook/scripts/yamljson"
 )
 
-// Dialect is a subscription API in the words of another service.
+// Dialect is another service's subscription API.
 type Dialect struct {
 	Name        string
 	Description string
-	Path        string // all its operations lie below
+	Path        string // prefix of all its operations
 	Key         Key
 	Operations  []*Operation
-	Fixed       jsonindex.Value // members of a subscription that are the same for all; may be missing
+	Fixed       jsonindex.Value // constant members of its subscriptions; may be missing
 	Delivery    *outbound.BodyTemplate
-	Errors      *Errors // nil: problem details, as everywhere
+	Errors      *Errors // nil: problem details
 
 	file string // for messages
 }
 
-// Key says where clients put their API key, besides where the API takes one everyhow. The
-// zero Key is nowhere else.
+// Key says where clients put their API key, in addition to the places where the API always accepts one.
+// The zero Key adds none.
 type Key struct {
 	Header string // such as "authcode"
-	Prefix string // what stands before the key there, such as "Token "
-	Query  string // a parameter of the address
+	Prefix string // before the key, such as "Token "
+	Query  string // name of a query parameter
 }
 
-// Action is what an operation does.
+// Action is an operation's effect.
 type Action string
 
 // The actions.
@@ -53,24 +53,24 @@ const (
 
 var actions = []Action{Subscribe, Unsubscribe, Update, Get, List, Catalogue}
 
-// Operation is one path, with one method or several.
+// Operation is one path with one or more methods.
 type Operation struct {
 	Action  Action
 	Methods []string
 	Path    string            // "/hooks/subscribe/{id}"
-	Request map[string]string // our member → the client's, with "." for members of members
-	Joined  map[string]Join   // our members that the client gives in parts; Request has the first part
-	Unique  bool              // an account has one subscription at most to the same event types
+	Request map[string]string // the API's member → the client's path, with "." between nested names
+	Joined  map[string]Join   // members that the client gives in parts; Request has the first part
+	Unique  bool              // at most one subscription per account and event types
 	Status  int
-	Headers []Header  // of the answer
+	Headers []Header  // of the response
 	Answer  *Template // nil: no body
 }
 
-// Join makes one text of several members: "deal" and "added" become "deal.added".
+// Join builds one text from several members: "deal" and "added" become "deal.added".
 type Join struct {
-	Each  string   // the client's list of objects that have the parts; empty: the body has them
+	Each  string   // the client's list of objects with the parts; empty: the body has them
 	Parts []string // paths
-	With  string   // what stands between them
+	With  string   // separator
 }
 
 // Header is a response header.
@@ -79,8 +79,8 @@ type Header struct {
 	Value *Template // renders to a JSON string or number; null: the header is not sent
 }
 
-// Resource is the path of a subscription with {id} in it, for Location: that of get if the
-// dialect has it, or of update or unsubscribe; empty where no path holds {id}.
+// Resource returns the path of a subscription, with {id}, for Location: that of get if the dialect has it,
+// or of update or unsubscribe; empty if no path has {id}.
 func (d *Dialect) Resource() string {
 	for _, action := range []Action{Get, Update, Unsubscribe} {
 		for _, op := range d.Operations {
@@ -92,21 +92,21 @@ func (d *Dialect) Resource() string {
 	return ""
 }
 
-// Errors says what error answers look like.
+// Errors describes error responses.
 type Errors struct {
-	Status map[int]int // ours → the dialect's
+	Status map[int]int // the API's status → the dialect's
 	Body   *Template   // nil: problem details
 }
 
 // Error is a mistake in a dialect's file.
 type Error struct {
 	File    string
-	Line    int    // 0 where unknown
+	Line    int    // 0 if unknown
 	Member  string // such as "operations.subscribe.path"; may be empty
 	Message string
 }
 
-// Error gives all of it in a line.
+// Error returns the whole error in one line.
 func (e *Error) Error() string {
 	place := e.File
 	if e.Line > 0 {
@@ -120,13 +120,13 @@ func (e *Error) Error() string {
 
 // Words are the names that a dialect's file may use.
 type Words struct {
-	Subscription []string // members of a subscription as it is shown
-	Input        []string // members that may be asked for
-	QueryKeys    bool     // keys may be in addresses
-	Reserved     []string // paths that are taken, with all below them; "/" with nothing below it
+	Subscription []string // members of a subscription's view
+	Input        []string // members of a subscription request
+	QueryKeys    bool     // keys in the query are allowed
+	Reserved     []string // paths that are taken, with their subpaths; "/" without subpaths
 
-	// CheckFixed tells what is wrong with the values of fixed members, and with which of
-	// them; empty where nothing is.
+	// CheckFixed validates constant members and returns the error and the member; empty if they are
+	// valid.
 	CheckFixed func(fixed jsonindex.Value) (member, wrong string)
 }
 
@@ -137,7 +137,7 @@ var (
 	headerForm  = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 )
 
-// Parse reads a dialect's file. Errors are *Error.
+// Parse parses a dialect's file. Errors are *Error.
 func Parse(name string, text []byte, words Words) (*Dialect, error) {
 	yaml, err := yamljson.Parse(text, yamljson.Limits{})
 	if err != nil {
@@ -159,7 +159,7 @@ func Parse(name string, text []byte, words Words) (*Dialect, error) {
 	return d, nil
 }
 
-// reader goes through a file and keeps the first mistake.
+// reader reads a file's values and keeps the first error.
 type reader struct {
 	file  string
 	yaml  *yamljson.Doc
@@ -220,7 +220,7 @@ func (r *reader) dialect(root jsonindex.Value) *Dialect {
 	return d
 }
 
-// distinct refuses operations that can't be told apart.
+// distinct refuses operations with the same method and path.
 func (r *reader) distinct(d *Dialect, at jsonindex.Value) {
 	for i, a := range d.Operations {
 		for _, b := range d.Operations[:i] {
@@ -257,7 +257,7 @@ func (r *reader) key(v jsonindex.Value) (k Key) {
 	return k
 }
 
-// id is a member of requests that names a subscription, where the path does not.
+// id reads the member that identifies a subscription in requests whose path does not.
 const id = "id"
 
 func (r *reader) request(v jsonindex.Value, at string, otherwise mapping) mapping {
@@ -279,13 +279,13 @@ func (r *reader) request(v jsonindex.Value, at string, otherwise mapping) mappin
 	return request
 }
 
-// mapping is what a request's members are called: see Operation.
+// mapping reads the member names of requests: see Operation.
 type mapping struct {
 	names  map[string]string
 	joined map[string]Join
 }
 
-// join reads {join: [a, b], with: ".", each: list}.
+// join parses {join: [a, b], with: ".", each: list}.
 func (r *reader) join(v jsonindex.Value, at, ours string) (j Join) {
 	m := r.object(v, at, "join", "with", "each")
 	if ours != "event" && ours != "events" {
@@ -307,7 +307,7 @@ func (r *reader) join(v jsonindex.Value, at, ours string) (j Join) {
 	return j
 }
 
-// fixed are members that a file gives to each subscription.
+// fixed reads the constant members of subscriptions.
 func (r *reader) fixed(v jsonindex.Value) jsonindex.Value {
 	if v.Exists() {
 		allowed := slices.DeleteFunc(slices.Clone(r.words.Input), func(name string) bool {
@@ -363,7 +363,7 @@ func (r *reader) operation(v jsonindex.Value, action Action, below string, reque
 	return op
 }
 
-// methods reads the method of an operation, or a list of them.
+// methods parses an operation's method, or a list of them.
 func (r *reader) methods(v jsonindex.Value, at string) (list []string) {
 	named := []jsonindex.Value{v}
 	if v.Kind() == jsonindex.Array {
@@ -384,12 +384,12 @@ func (r *reader) methods(v jsonindex.Value, at string) (list []string) {
 	return list
 }
 
-// routerHeaders are the response headers that the router sets, or that a dialect must not
-// change: they frame the answer, or protect whoever reads it.
+// routerHeaders are the response headers that the router sets, or that a dialect must not change: they
+// frame the response or protect its reader.
 var routerHeaders = []string{"connection", "content-encoding", "content-length", "content-type", "date", "keep-alive", "referrer-policy", "server", "set-cookie",
 	"strict-transport-security", "trailer", "transfer-encoding", "upgrade", "vary", "x-content-type-options", "x-frame-options"}
 
-// headers reads the response headers of an operation, in alphabetical order.
+// headers parses an operation's response headers, in alphabetical order.
 func (r *reader) headers(v jsonindex.Value, at string, within scope) (list []Header) {
 	if !v.Exists() {
 		return nil
@@ -416,7 +416,7 @@ func (r *reader) headers(v jsonindex.Value, at string, within scope) (list []Hea
 
 var defaultStatus = map[Action]int{Subscribe: 201, Unsubscribe: 204, Update: 200, Get: 200, List: 200, Catalogue: 200}
 
-// fits tells whether an operation learns what it has to know.
+// fits checks that an operation gets all the input that its action needs.
 func (r *reader) fits(op *Operation, v jsonindex.Value, at string, fixed jsonindex.Value) {
 	inPath := strings.Contains(op.Path, "{id}")
 	switch op.Action {
@@ -443,7 +443,7 @@ func (r *reader) fits(op *Operation, v jsonindex.Value, at string, fixed jsonind
 	}
 }
 
-// reserved tells why nothing may be mounted at a path; empty where it may.
+// reserved returns why nothing may be mounted at a path; empty if it may.
 func (r *reader) reserved(path string) string {
 	for _, taken := range r.words.Reserved {
 		if overlap(path, taken) || taken != "/" && below(path, taken) {
@@ -476,7 +476,7 @@ func (r *reader) errors(v jsonindex.Value) *Errors {
 	return e
 }
 
-// path reads a path of literal segments and {id}, without a slash at its end.
+// path parses a path of literal segments and {id}, without a trailing slash.
 func (r *reader) path(v jsonindex.Value, at string, parent jsonindex.Value) string {
 	text := strings.TrimSuffix(v.Text(), "/")
 	rest, ok := strings.CutPrefix(text, "/")

@@ -10,7 +10,7 @@ import (
 	"switchhook/scripts/suggest"
 )
 
-// object gives the members of an object that may have none but the known ones.
+// object returns the members of an object and refuses unknown ones.
 func (r *reader) object(v jsonindex.Value, at string, known ...string) map[string]jsonindex.Value {
 	members := map[string]jsonindex.Value{}
 	if !v.Exists() {
@@ -35,11 +35,11 @@ func (r *reader) object(v jsonindex.Value, at string, known ...string) map[strin
 
 func join(at, name string) string { return strings.TrimPrefix(at+"."+name, ".") }
 
-// longestText is in characters. It stands here and not in the forms, since those count by
-// repeating themselves: every process, the sandbox's too, began with 290 KB more for them.
+// longestText is in characters. It is not part of the regular expressions, because they implement counts
+// by repetition: every process, the sandbox's too, used 290 KB more for them.
 const longestText = 100
 
-// text reads a string of a certain form.
+// text parses a string that matches a pattern.
 func (r *reader) text(v jsonindex.Value, at string, form *regexp.Regexp, must string) string {
 	if v.Kind() != jsonindex.String || utf8.RuneCountInString(v.Text()) > longestText || !form.MatchString(v.Text()) {
 		r.wrong(v, at, "%s", must)
@@ -47,7 +47,7 @@ func (r *reader) text(v jsonindex.Value, at string, form *regexp.Regexp, must st
 	return v.Text()
 }
 
-// anyText reads a string that may be missing.
+// anyText parses an optional string.
 func (r *reader) anyText(v jsonindex.Value, at string) string {
 	if v.Exists() && v.Kind() != jsonindex.String {
 		r.wrong(v, at, "must be a string, not a %s", v.Kind())
@@ -55,7 +55,7 @@ func (r *reader) anyText(v jsonindex.Value, at string) string {
 	return v.Text()
 }
 
-// overlap tells whether two path patterns have an address in common.
+// overlap reports whether a path matches both patterns.
 func overlap(a, b string) bool {
 	x, y := strings.Split(strings.Trim(a, "/"), "/"), strings.Split(strings.Trim(b, "/"), "/")
 	if len(x) != len(y) {
@@ -69,7 +69,7 @@ func overlap(a, b string) bool {
 	return true
 }
 
-// below tells whether a path, or an address that it stands for, lies below another.
+// below reports whether a path, or one that it matches, is below another.
 func below(path, other string) bool {
 	n := strings.Count(strings.Trim(other, "/"), "/") + 1
 	parts := strings.Split(strings.Trim(path, "/"), "/")

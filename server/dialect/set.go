@@ -19,7 +19,7 @@ import (
 //go:embed builtin/*.yaml
 var builtin embed.FS
 
-// BuiltIn names the dialects that come with the router.
+// BuiltIn returns the names of the built-in dialects.
 func BuiltIn() []string {
 	var names []string
 	files, _ := fs.Glob(builtin, "builtin/*.yaml")
@@ -29,10 +29,10 @@ func BuiltIn() []string {
 	return names
 }
 
-// Set is the dialects that are served. It is never changed.
+// Set holds the served dialects. It is immutable.
 type Set struct{ dialects []*Dialect }
 
-// Bodies are the templates of deliveries, by dialect.
+// Bodies are the delivery templates, by dialect.
 func (s *Set) Bodies() map[string]*outbound.BodyTemplate {
 	bodies := map[string]*outbound.BodyTemplate{}
 	for _, d := range s.dialects {
@@ -43,7 +43,7 @@ func (s *Set) Bodies() map[string]*outbound.BodyTemplate {
 	return bodies
 }
 
-// Names lists the dialects.
+// Names returns the names of the dialects.
 func (s *Set) Names() []string {
 	names := []string{}
 	for _, d := range s.dialects {
@@ -52,7 +52,7 @@ func (s *Set) Names() []string {
 	return names
 }
 
-// At gives the dialect that has a path, with its operations there; nil where none has.
+// At returns the dialect that has a path, with its operations there; nil if none has.
 func (s *Set) At(path string) (d *Dialect, operations []*Operation, id string) {
 	path = strings.TrimSuffix(path, "/")
 	for _, d := range s.dialects {
@@ -72,7 +72,7 @@ func (s *Set) At(path string) (d *Dialect, operations []*Operation, id string) {
 	return nil, nil, ""
 }
 
-// match tells whether a path is what a pattern stands for, and what {id} is there.
+// match reports whether a path matches a pattern, and returns its {id}.
 func match(pattern, path string) (id string, ok bool) {
 	for pattern != "" && path != "" {
 		var want, got string
@@ -93,17 +93,16 @@ func match(pattern, path string) (id string, ok bool) {
 	return id, pattern == "" && path == ""
 }
 
-// Loader reads the built-in dialects and those of a folder, and reads them again when they
-// change.
+// Loader loads the built-in dialects and those of a folder, and reloads them when they change.
 type Loader struct {
 	folder  string // empty: none
 	builtIn []string
 	words   Words
 	log     *slog.Logger
-	good    map[string]*Dialect // by file: what was last read without a mistake
+	good    map[string]*Dialect // by file: the last valid content
 }
 
-// NewLoader makes a Loader. Error: a built-in dialect that there is not.
+// NewLoader makes a Loader. It returns an error for an unknown built-in dialect.
 func NewLoader(folder string, builtIn []string, words Words, log *slog.Logger) (*Loader, error) {
 	for _, name := range builtIn {
 		if !slices.Contains(BuiltIn(), name) {
@@ -113,7 +112,7 @@ func NewLoader(folder string, builtIn []string, words Words, log *slog.Logger) (
 	return &Loader{folder: folder, builtIn: builtIn, words: words, log: log, good: map[string]*Dialect{}}, nil
 }
 
-// Load reads everything for the first time; any mistake is an error.
+// Load reads everything for the first time; any invalid file is an error.
 func (l *Loader) Load() (*Set, error) {
 	read, mistakes := l.read()
 	if mistakes != nil {
@@ -127,8 +126,8 @@ func (l *Loader) Load() (*Set, error) {
 	return set, nil
 }
 
-// Reload reads the folder again. A file with a mistake is logged and stays as it was; where
-// the files contradict each other, all stay, and the Set is nil.
+// Reload reads the folder again. It logs an invalid file and keeps its previous content; if the files
+// contradict each other, all keep theirs, and the Set is nil.
 func (l *Loader) Reload() *Set {
 	read, mistakes := l.read()
 	for _, err := range mistakes {
@@ -154,7 +153,7 @@ func (l *Loader) Reload() *Set {
 
 const maxFiles = 100
 
-// read reads all files, and gives what has no mistake.
+// read reads all files and returns the valid ones.
 func (l *Loader) read() (read map[string]*Dialect, mistakes []error) {
 	read = map[string]*Dialect{}
 	add := func(file string, text []byte, err error) {
@@ -194,8 +193,8 @@ func (l *Loader) read() (read map[string]*Dialect, mistakes []error) {
 	return read, mistakes
 }
 
-// put makes a Set of dialects that don't stand in each other's way. A file of the folder
-// takes the place of the built-in dialect of its name.
+// put makes a Set of dialects without conflicts. A file of the folder replaces the built-in dialect of the
+// same name.
 func (l *Loader) put(read map[string]*Dialect) (*Set, error) {
 	byName := map[string]*Dialect{}
 	files := make([]string, 0, len(read))
@@ -237,7 +236,7 @@ func (l *Loader) put(read map[string]*Dialect) (*Set, error) {
 
 func isBuiltIn(file string) bool { return strings.HasPrefix(file, "built-in ") }
 
-// clash finds operations of two dialects on one path.
+// clash returns operations of two dialects with a common path.
 func clash(a, b *Dialect) (*Operation, *Operation) {
 	for _, x := range a.Operations {
 		for _, y := range b.Operations {

@@ -9,19 +9,18 @@ import (
 	"switchhook/scripts/suggest"
 )
 
-// Template is the body of an answer: JSON in which "$subscription.id" and the like stand
-// for values, and a list whose only element has a member "$each" is as long as what that
-// names.
+// Template is a response body: JSON with placeholders such as "$subscription.id". A list whose only
+// element has a member "$each" is repeated for each entry of the list it names.
 type Template struct{ root node }
 
-// node is one value of a template. One of its fields is set, besides each.
+// node is one value of a template. Exactly one of its fields is set, besides each.
 type node struct {
 	literal  []byte   // JSON without placeholders
 	path     []string // of a value in the scope: "subscription", "id"
-	optional bool     // the member that has it is left out where there is no such value
+	optional bool     // the member is left out if the value is missing
 	members  []member
 	elements []node
-	each     string // a list in the scope; the node is made once for each of its entries
+	each     string // a list in the scope; the node is rendered once per entry
 	object   bool
 }
 
@@ -30,25 +29,24 @@ type member struct {
 	value node
 }
 
-// Scope is what a template's placeholders stand for: values by name, and lists by the name
-// that $each gives; an entry of "event_types" is $event_type, one of "subscriptions"
-// $subscription.
+// Scope holds the values of a template's placeholders by name, and lists by the name that $each uses; an
+// entry of "event_types" is $event_type, one of "subscriptions" $subscription.
 type Scope struct {
 	Values map[string]jsonindex.Value
 	Lists  map[string][]jsonindex.Value
 }
 
-// entries are the lists that $each may name, and what their entries are called.
+// entries maps the lists that $each may name to the names of their entries.
 var entries = map[string]string{"subscriptions": "subscription", "event_types": "event_type"}
 
 var (
-	// EventTypeMembers are what $event_type has.
+	// EventTypeMembers are the members of $event_type.
 	EventTypeMembers = []string{"name", "description", "subscribed", "subscription"}
-	// ErrorMembers are what $error has.
+	// ErrorMembers are the members of $error.
 	ErrorMembers = []string{"status", "code", "title", "detail", "field"}
 )
 
-// scope names what a template may speak of.
+// scope holds the names that a template may use.
 type scope struct {
 	values []string
 	lists  bool
@@ -100,7 +98,7 @@ func (r *reader) node(v jsonindex.Value, at string, within scope) node {
 			}
 			inner := scope{values: append(slices.Clone(within.values), entries[list.Text()])}
 			made := r.members(element, at+"[]", inner)
-			if item := element.Get("$item"); item.Exists() { // the entry is no object
+			if item := element.Get("$item"); item.Exists() { // the entry is not an object
 				made = r.node(item, join(at+"[]", "$item"), inner)
 			}
 			made.each = list.Text()
@@ -155,7 +153,7 @@ func quoted(text string) []byte {
 	return b
 }
 
-// Uses tells whether the template goes over a list of the scope.
+// Uses reports whether the template repeats over a list of the scope.
 func (t *Template) Uses(list string) bool { return t != nil && t.root.uses(list) }
 
 func (n *node) uses(list string) bool {
@@ -163,7 +161,7 @@ func (n *node) uses(list string) bool {
 		slices.ContainsFunc(n.members, func(m member) bool { return m.value.uses(list) })
 }
 
-// Render makes the answer. What the scope does not have is null.
+// Render renders the response. Values that the scope lacks are null.
 func (t *Template) Render(s Scope) []byte { return t.root.append(nil, s) }
 
 func (n *node) append(b []byte, s Scope) []byte {
@@ -192,7 +190,7 @@ func (n *node) append(b []byte, s Scope) []byte {
 	return append(b, '}')
 }
 
-// value is what the node's placeholder stands for.
+// value returns the value of the node's placeholder.
 func (n *node) value(s Scope) (v jsonindex.Value) {
 	if n.path == nil {
 		return v

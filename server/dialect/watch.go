@@ -7,12 +7,12 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// settle is how long a folder has to be quiet before it is read again: editors write a file
-// in several steps.
+// settle is how long a folder must be unchanged before it is read again: editors write a file in several
+// steps.
 const settle = 100 * time.Millisecond
 
-// Watch calls taken with each new Set until ctx is over: when files of the folder change,
-// and when again is sent to. Without a folder it returns at once.
+// Watch calls taken with each new Set until ctx ends: when files of the folder change, and when again
+// receives. Without a folder it returns at once.
 func (l *Loader) Watch(ctx context.Context, again <-chan struct{}, taken func(*Set)) {
 	if l.folder == "" {
 		return
@@ -33,7 +33,7 @@ func (l *Loader) Watch(ctx context.Context, again <-chan struct{}, taken func(*S
 			taken(set)
 		}
 	}
-	reload() // what changed between Load and the watcher's start
+	reload() // for changes between Load and the watcher's start
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
 	for {
