@@ -48,7 +48,7 @@ func Events(all []EventType) string {
 			}
 		}
 		comment(&b, "  ", strings.TrimSpace(t.Description), note)
-		fmt.Fprintf(&b, "  %s: %s\n", quote(t.Name), text)
+		fmt.Fprintf(&b, "  %s: %s\n", propertyName(t.Name), text)
 	}
 	b.WriteString("}\n")
 	return b.String()

@@ -23,8 +23,8 @@ const (
 // ForSchema returns the TypeScript type that a JSON Schema describes. It knows type,
 // properties, required, additionalProperties, items, prefixItems, enum, const, anyOf,
 // oneOf, allOf, nullable, $ref within the document, and description and deprecated as
-// comments. Whatever else a value may be is unknown; a schema always gives a type that
-// takes at least the values it allows.
+// comments. All other keywords are ignored; the type always allows at least the values that
+// the schema allows.
 func ForSchema(eventType string, schema []byte) (string, error) {
 	doc, err := jsonindex.Parse(schema, jsonindex.Limits{})
 	if err != nil {
@@ -186,7 +186,7 @@ func (w *writer) named(name string, s jsonindex.Value, indent string, depth int)
 	return unknown
 }
 
-// beyondExact reports whether a schema says that its integers may be too large for a
+// beyondExact reports whether a schema declares that its integers may be too large for a
 // number; a transform gets those as bigints.
 func beyondExact(s jsonindex.Value) bool {
 	if f := s.Get("format").Text(); f == "int64" || f == "uint64" {
@@ -251,7 +251,7 @@ func (w *writer) object(s jsonindex.Value, indent string, depth int) string {
 		}
 		before := w.bytes
 		text := w.typeOf(property, inner, depth+1)
-		fmt.Fprintf(&b, "%s%s%s: %s\n", inner, quote(name), optional, text)
+		fmt.Fprintf(&b, "%s%s%s: %s\n", inner, propertyName(name), optional, text)
 		if w.bytes = before + len(text) + len(name); w.bytes > maxBytes {
 			break
 		}
@@ -259,7 +259,7 @@ func (w *writer) object(s jsonindex.Value, indent string, depth int) string {
 	for _, name := range s.Get("required").Elements() {
 		if !slices.Contains(shown, name.Text()) && name.Kind() == jsonindex.String {
 			shown = append(shown, name.Text())
-			fmt.Fprintf(&b, "%s%s: %s\n", inner, quote(name.Text()), unknown)
+			fmt.Fprintf(&b, "%s%s: %s\n", inner, propertyName(name.Text()), unknown)
 		}
 	}
 	more := s.Get("additionalProperties")
@@ -281,7 +281,7 @@ func (w *writer) object(s jsonindex.Value, indent string, depth int) string {
 func literal(v jsonindex.Value) string {
 	switch v.Kind() {
 	case jsonindex.String:
-		return quote2(v.Text())
+		return stringLiteral(v.Text())
 	case jsonindex.Number:
 		if n, ok := v.Int64(); ok && (n > 1<<53 || n < -1<<53) {
 			return strconv.FormatInt(n, 10) + "n"
@@ -342,16 +342,16 @@ func parenthesized(t string) string {
 
 var identifier = regexp.MustCompile(`^[A-Za-z_$][\w$]*$`)
 
-// quote returns a property's name.
-func quote(name string) string {
+// propertyName returns a property's name, quoted if needed.
+func propertyName(name string) string {
 	if identifier.MatchString(name) {
 		return name
 	}
-	return quote2(name)
+	return stringLiteral(name)
 }
 
-// quote2 returns a text as a TypeScript string literal.
-func quote2(s string) string {
+// stringLiteral returns a text as a TypeScript string literal.
+func stringLiteral(s string) string {
 	quoted, _ := json.Marshal(s) // a string can always be encoded
 	return string(quoted)
 }
