@@ -54,7 +54,7 @@ func (e *Event) Event() *scripts.Event {
 // Expect is the expected outcome of a case. Fields that are left out are not checked. If
 // only Matches is given the transform is not run.
 type Expect struct {
-	Matches      *bool             `json:"matches,omitempty"`       // the filter's verdict
+	Matches      *bool             `json:"matches,omitempty"`       // verdict of the filter
 	Body         json.RawMessage   `json:"body,omitempty"`          // the whole body, numbers by value and objects in any order; a text body is a string
 	BodyContains json.RawMessage   `json:"body_contains,omitempty"` // members that the body must have among others, at any depth; arrays are compared whole
 	Method       string            `json:"method,omitempty"`

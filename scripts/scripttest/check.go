@@ -27,7 +27,7 @@ func (p compiledScripts) checkExpectations(want *Expect, got *Got) (failures []F
 		return failures
 	}
 	if want.Error != nil {
-		if problem := want.Error.misses(got); problem != "" {
+		if problem := want.Error.mismatch(got); problem != "" {
 			fail("error", "", "%s", problem)
 		}
 	}
@@ -45,13 +45,13 @@ func (p compiledScripts) checkExpectations(want *Expect, got *Got) (failures []F
 	case p.transform == nil:
 		fail("", "", "there is no transform, so there is nothing to compare")
 	default:
-		failures = append(failures, want.judgeSending(got)...)
+		failures = append(failures, want.checkRequest(got)...)
 	}
 	return failures
 }
 
-// judgeSending looks at what is sent, or dropped.
-func (want *Expect) judgeSending(got *Got) (failures []Failure) {
+// checkRequest returns the expectations of the request, or of a drop, that were not met.
+func (want *Expect) checkRequest(got *Got) (failures []Failure) {
 	fail := func(expected, diff, format string, args ...any) {
 		failures = append(failures, Failure{expected, fmt.Sprintf(format, args...), diff})
 	}
@@ -114,8 +114,8 @@ func (g *Got) headers(names map[string]string) map[string]string {
 	return found
 }
 
-// misses says in what the outcome is not the failure that was expected; "" if in nothing.
-func (want *Failing) misses(got *Got) string {
+// mismatch describes how the outcome differs from the expected failure; "" if it does not.
+func (want *Failing) mismatch(got *Got) string {
 	e := got.Error
 	switch {
 	case e == nil && !got.Matched:

@@ -41,7 +41,7 @@ func (f *File) Update(r *Report) (text []byte, changes []Change, err error) {
 		if report.Got.Error != nil && !c.Expect.empty() && c.Expect.Error == nil {
 			continue
 		}
-		accepted, err := marshal(c.Expect.accepting(&report.Got))
+		accepted, err := marshal(c.Expect.withOutcome(&report.Got))
 		if err != nil {
 			return nil, nil, err
 		}
@@ -73,15 +73,15 @@ func (f *File) Update(r *Report) (text []byte, changes []Change, err error) {
 	return text, changes, nil
 }
 
-// accepting returns expectations of the same kinds that the outcome meets.
-func (want Expect) accepting(got *Got) Expect {
+// withOutcome returns expectations on the same members that the outcome meets.
+func (want Expect) withOutcome(got *Got) Expect {
 	var now Expect
 	if want.Console != nil {
 		now.Console = append([]string{}, got.Console...)
 	}
 	switch {
 	case got.Error != nil:
-		now.Error = want.Error.accepting(got)
+		now.Error = want.Error.withOutcome(got)
 		return now
 	case !got.Matched || !got.Ran:
 		now.Matches = &got.Matched
@@ -135,7 +135,7 @@ func (g *Got) chosenHeaders() map[string]string {
 	return chosen
 }
 
-func (want *Failing) accepting(got *Got) *Failing {
+func (want *Failing) withOutcome(got *Got) *Failing {
 	now := &Failing{Contains: got.Error.Message}
 	if want == nil {
 		return now
