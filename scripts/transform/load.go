@@ -43,7 +43,7 @@ func Load(p *scripts.Program) (*Loaded, error) {
 	}
 	if f := lint(tree); f != nil {
 		e := &scripts.Error{Phase: f.phase, Message: f.message}
-		if line, column, ok := l.authored(tree.File.Position(int(f.idx) - tree.File.Base())); ok {
+		if line, column, ok := l.originalPosition(tree.File.Position(int(f.idx) - tree.File.Base())); ok {
 			e.Line, e.Column, e.Snippet = line, column, scripts.Snippet(p.Source, line, column)
 		}
 		return nil, e
@@ -76,13 +76,13 @@ func (l *Loaded) parseError(err error) *scripts.Error {
 	switch {
 	case errors.As(err, &list) && len(list) > 0:
 		e.Message = list[0].Message
-		if line, column, ok := l.authored(list[0].Position); ok {
+		if line, column, ok := l.originalPosition(list[0].Position); ok {
 			e.Line, e.Column = line, column
 		}
 	case errors.As(err, &syntax):
 		e.Message = syntax.Message
 		if syntax.File != nil {
-			if line, column, ok := l.authored(syntax.File.Position(syntax.Offset)); ok {
+			if line, column, ok := l.originalPosition(syntax.File.Position(syntax.Offset)); ok {
 				e.Line, e.Column = line, column
 			}
 		}

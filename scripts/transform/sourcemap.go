@@ -33,9 +33,9 @@ func lineOf(source string, line int) string {
 	return source
 }
 
-// authored converts a position that goja has mapped through the source map to the author's
+// originalPosition converts a position that goja has mapped through the source map to the author's
 // line and column. ok is false for code that the author did not write.
-func (l *Loaded) authored(p file.Position) (line, column int, ok bool) {
+func (l *Loaded) originalPosition(p file.Position) (line, column int, ok bool) {
 	if p.Filename != sourceName {
 		return 0, 0, false
 	}
@@ -61,7 +61,7 @@ func (l *Loaded) column(line, utf16Column int) int {
 // locate sets an error's line, column, snippet and stack from a goja stack.
 func (l *Loaded) locate(e *scripts.Error, stack []goja.StackFrame) *scripts.Error {
 	for i := range stack {
-		line, column, ok := l.authored(stack[i].Position())
+		line, column, ok := l.originalPosition(stack[i].Position())
 		if !ok {
 			continue
 		}
