@@ -164,7 +164,7 @@ func (d *Doc) BlockKey(path ...any) (line, column int, ok bool) {
 	n := d.root
 	for _, step := range path {
 		key = nil
-		switch at := d.follow(n).(type) {
+		switch at := d.resolve(n).(type) {
 		case *ast.SequenceNode:
 			i, isIndex := step.(int)
 			if !isIndex || i >= len(at.Values) || at.IsFlowStyle {
@@ -193,8 +193,8 @@ func (d *Doc) BlockKey(path ...any) (line, column int, ok bool) {
 	return at.Line, at.Column, true
 }
 
-// follow returns the node that an anchor or alias refers to.
-func (d *Doc) follow(n ast.Node) ast.Node {
+// resolve returns the node that an anchor or alias refers to.
+func (d *Doc) resolve(n ast.Node) ast.Node {
 	for {
 		switch at := n.(type) {
 		case *ast.AnchorNode:
