@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	startWithin = 15 * time.Second // for the first child
-	spawnPause  = 200 * time.Millisecond
+	startTimeout = 15 * time.Second // for the first child
+	spawnPause   = 200 * time.Millisecond
 )
 
 // Config configures a Pool. The zero value is valid.
@@ -88,8 +88,8 @@ func Start(cfg Config) (*Pool, error) {
 	var err error
 	select {
 	case err = <-p.first:
-	case <-time.After(startWithin):
-		err = fmt.Errorf("the first sandbox process is not ready after %s", startWithin)
+	case <-time.After(startTimeout):
+		err = fmt.Errorf("the first sandbox process is not ready after %s", startTimeout)
 	}
 	if err != nil {
 		return nil, errors.Join(err, p.Close())

@@ -9,7 +9,7 @@ import (
 const (
 	watchInterval = 5 * time.Millisecond
 	reclaimAfter  = 10 * time.Millisecond // CPU time of a run after which the jobs behind it are reclaimed
-	wallAtMost    = 5 * time.Second       // maximum wall time of a run, regardless of CPU time; compiling may take ten times that
+	maxWall       = 5 * time.Second       // maximum wall time of a run, regardless of CPU time; compiling may take ten times that
 	wallPerHard   = 3                     // if CPU time is unknown: wall time divided by this is used instead
 )
 
@@ -53,7 +53,7 @@ func (p *Pool) checkDeadlines() (working bool) {
 		}
 		wall := now.Sub(c.seenSince)
 		if id == 0 {
-			if wall >= wallAtMost {
+			if wall >= maxWall {
 				p.kill(c, 0, &scripts.Error{Phase: scripts.PhaseCrash, Message: "crashed: the process does not answer"})
 			}
 			continue
@@ -66,7 +66,7 @@ func (p *Pool) checkDeadlines() (working bool) {
 		if j == nil {
 			j = c.reclaimed[id] // reclaimed: if the child dies of it, no job is to blame
 		}
-		limits, longest := p.cfg.Limits, wallAtMost
+		limits, longest := p.cfg.Limits, maxWall
 		if j != nil && j.program == nil {
 			limits.Soft, limits.Hard, longest = limits.Soft*compileAllowed, limits.Hard*compileAllowed, longest*compileAllowed
 		}
