@@ -58,7 +58,7 @@ func Backup(ctx context.Context, path, to string, replace bool) (c BackupInfo, e
 	case info.IsDir():
 		return c, fmt.Errorf("%s is a folder: give the name of the file to write", to)
 	case !info.Mode().IsRegular() && info.Mode()&fs.ModeSymlink == 0:
-		return c, fmt.Errorf("%s is no file, but a device or the like, which a backup does not replace: give the name of the file to write", to)
+		return c, fmt.Errorf("%s is not a regular file, so a backup does not replace it: give the name of the file to write", to)
 	case !replace:
 		return c, fmt.Errorf("%s: %w", to, fs.ErrExist)
 	}
@@ -268,7 +268,7 @@ func Restore(ctx context.Context, from, path string, replace bool) (c BackupInfo
 	case err != nil:
 		return c, "", fmt.Errorf("there is no backup: %w", err)
 	case !info.Mode().IsRegular():
-		return c, "", fmt.Errorf("%s is no file: give the backup itself", from)
+		return c, "", fmt.Errorf("%s is not a regular file: give the backup file", from)
 	}
 	if path, err = resolveLink(path); err != nil {
 		return c, "", err
@@ -277,7 +277,7 @@ func Restore(ctx context.Context, from, path string, replace bool) (c BackupInfo
 		return c, "", err
 	}
 	if info, err := os.Stat(from + "-wal"); err == nil && info.Size() > 0 {
-		return c, "", fmt.Errorf("%s has a write-ahead log beside it, so it is no backup that was ended: make one with switchhook backup, or put both files in the data folder yourself", from)
+		return c, "", fmt.Errorf("%s has a write-ahead log beside it, so it is not a finished backup: make one with switchhook backup, or put both files in the data folder yourself", from)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return c, "", err

@@ -346,7 +346,7 @@ func TestBackup_RefusesSpecialFiles(t *testing.T) {
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for to, want := range map[string]string{folder: "is a folder", pipe: "is no file"} {
+	for to, want := range map[string]string{folder: "is a folder", pipe: "is not a regular file"} {
 		for _, replace := range []bool{false, true} {
 			if _, err := Backup(t.Context(), path, to, replace); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: error is %v", to, err)

@@ -256,7 +256,7 @@ func scanDelivery(row scanner) (*engine.Delivery, error) {
 	decoded := decoder{table: "delivery", id: d.ID.String()}
 	decoded.scanned(err)
 	if d.State < engine.StatePending || d.State > engine.StateDropped {
-		decoded.try("state", fmt.Errorf("%d is none", d.State))
+		decoded.try("state", fmt.Errorf("%d is not a state", d.State))
 		d.State, d.Error = engine.StateDead, "what is stored of this delivery can't be read"
 	}
 	if sequences != nil {

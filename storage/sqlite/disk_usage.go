@@ -41,7 +41,7 @@ func (f openFile) missing() string {
 	case os.IsNotExist(err):
 		return "was deleted"
 	}
-	return "can't be looked at (" + errors.Unwrap(err).Error() + ")"
+	return "can't be examined (" + errors.Unwrap(err).Error() + ")"
 }
 
 // checkFiles returns an error if writes would not be found after a restart.
@@ -66,10 +66,10 @@ func (s *Store) logMissing(path, state string) {
 		return
 	}
 	if path == "" {
-		s.log.Info("the database's files are where they were again", "file", s.path)
+		s.log.Info("the database's files are back in place", "file", s.path)
 		return
 	}
-	s.log.Error("a file of the database "+state+" while the router runs: events are refused from now on. Move the file back, which needs no restart; or else stop the router, and put the database in place or restore a backup. What the router wrote since is lost when it ends",
+	s.log.Error("a file of the database "+state+" while the router runs: events are refused from now on. Move the file back, which needs no restart; or else stop the router, and put the database back or restore a backup. What the router wrote since is lost when it ends",
 		"file", path, "command", restoreCommand(s.path))
 }
 

@@ -217,7 +217,7 @@ func scrub(conn *sqlite3.SQLiteConn) error {
 		return nil
 	})
 	if err == nil && busy != 0 {
-		err = errors.New("another process reads the database, so what was plain can't be removed from its log: let that end, and start again")
+		err = errors.New("another process reads the database, so plain secrets can't be removed from its log: end that process, and start again")
 	}
 	return err
 }

@@ -154,7 +154,7 @@ func (s *Store) OpenDeliveries(ctx context.Context) (map[engine.ID]engine.Backlo
 	defer cancel()
 	rows, err := s.readers.QueryContext(ctx, openQuery)
 	if err != nil {
-		return nil, fmt.Errorf("count what waits: %w", err)
+		return nil, fmt.Errorf("count open deliveries: %w", err)
 	}
 	defer rows.Close()
 	open := map[engine.ID]engine.BacklogCount{}

@@ -22,7 +22,7 @@ type decoder struct {
 	errs      []error
 }
 
-var errNoJSON = errors.New("it is no JSON")
+var errNoJSON = errors.New("it is not valid JSON")
 
 // try records a column that cannot be decoded.
 func (d *decoder) try(column string, err error) {
@@ -104,7 +104,7 @@ func (u *unreadables) record(e *unreadableError) {
 		return
 	}
 	u.count.Add(1)
-	u.log.Error("a stored row can't be read in full: what it holds otherwise is used, the rest is not touched. If you did not change it yourself, the disk or the encryption key may be at fault: check them, and restore a backup",
+	u.log.Error("a stored row can't be read in full: its readable columns are used, the others are left unchanged. If you did not change it yourself, the disk or the encryption key may be at fault: check them, and restore a backup",
 		"table", e.table, "id", e.id, "columns", e.columns, "error", e.err)
 }
 

@@ -21,7 +21,7 @@ func ParseKeys(text string) ([]Key, error) {
 			}
 			raw, err := base64.StdEncoding.DecodeString(part)
 			if err != nil {
-				return nil, fmt.Errorf("line %d is no base64", n+1)
+				return nil, fmt.Errorf("line %d is not base64", n+1)
 			}
 			if len(raw) != KeyBytes {
 				return nil, fmt.Errorf("line %d holds %d bytes, a key has %d: openssl rand -base64 32 makes one", n+1, len(raw), KeyBytes)
@@ -30,7 +30,7 @@ func ParseKeys(text string) ([]Key, error) {
 		}
 	}
 	if len(keys) == 0 {
-		return nil, errors.New("there is no key in it")
+		return nil, errors.New("it contains no key")
 	}
 	return keys, nil
 }

@@ -91,7 +91,7 @@ func TestParseKeys(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"": "no key", "# a": "no key", "\nnot base64!": "line 2 is no base64", "c2hvcnQ=": "5 bytes", a.encode()[:40] + "secret": "line 1",
+		"": "no key", "# a": "no key", "\nnot base64!": "line 2 is not base64", "c2hvcnQ=": "5 bytes", a.encode()[:40] + "secret": "line 1",
 	} {
 		_, err := ParseKeys(text)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
