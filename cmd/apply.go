@@ -21,11 +21,11 @@ import (
 
 type applyCommand struct {
 	clientFlags `embed:""`
-	Folder      string `short:"f" name:"folder" help:"Folder with the YAML files and what they name." placeholder:"DIR" required:""`
+	Folder      string `short:"f" name:"folder" help:"Folder with the YAML files and the files that they name." placeholder:"DIR" required:""`
 	DryRun      bool   `help:"Show the plan and run the tests, but change nothing."`
 	Yes         bool   `short:"y" env:"-" help:"Don't ask before changing something."`
-	Prune       bool   `env:"-" help:"Delete the subscriptions and scripts that apply has made and that no file has any more."`
-	Account     string `help:"Account of what names none; by default the key's own." placeholder:"NAME"`
+	Prune       bool   `env:"-" help:"Delete the subscriptions and scripts that apply created and that are in no file any more."`
+	Account     string `help:"Account of entries that name none; by default the key's own." placeholder:"NAME"`
 }
 
 // pendingStatus is the exit status of a dry run that would change something.
@@ -45,14 +45,14 @@ func (*applyCommand) Help() string {
 
 The plan is shown, the tests of all scripts are run on this machine, and only if they pass the router is changed: event types first, then scripts, then subscriptions. Applying again changes nothing.
 
-Exit status: 0 the router is as the files say; 3 with --dry-run: it is not; 1 a file is wrong, a test fails, nobody said yes, or the router refuses something; 2 the command line is wrong.`
+Exit status: 0 the router matches the files; 3 with --dry-run: it does not; 1 a file is wrong, a test fails, the plan was not confirmed, or the router refuses a change; 2 the command line is wrong.`
 }
 
 // Run applies the files.
 func (c *applyCommand) Run(ctx context.Context) error {
 	interactive := term.IsTerminal(int(os.Stdin.Fd()))
 	if !c.DryRun && !c.Yes && !interactive {
-		return errors.New("nobody can be asked here: give --yes, or --dry-run to see the plan")
+		return errors.New("standard input is not a terminal, so the plan cannot be confirmed: give --yes, or --dry-run to see the plan")
 	}
 	set, err := manifest.Load(c.Folder, c.Account, lookupVariable)
 	if err != nil {

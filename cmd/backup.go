@@ -40,7 +40,7 @@ func (c *backupCommand) Run(ctx context.Context) error {
 
 type restoreCommand struct {
 	File            string `arg:"" help:"Backup to restore." type:"path"`
-	Data            string `help:"Folder of the database; made where it is missing." default:"switchhook-data" type:"path" placeholder:"DIR"`
+	Data            string `help:"Folder of the database; created if it is missing." default:"switchhook-data" type:"path" placeholder:"DIR"`
 	Force           bool   `help:"Replace the database that is there; it is kept under another name."`
 	encryptionFlags `embed:""`
 }

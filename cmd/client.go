@@ -38,12 +38,12 @@ func (f *clientFlags) client() (*client, error) {
 		if !strings.Contains(f.Server, "://") && f.Server != "" {
 			return nil, usageError("--server: %q has no scheme: write http://%s", f.Server, f.Server)
 		}
-		return nil, usageError("--server: %q is no address such as http://127.0.0.1:8080", f.Server)
+		return nil, usageError("--server: %q is not a URL such as http://127.0.0.1:8080", f.Server)
 	}
 	if u, _ := url.Parse(f.Server); u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || u.User != nil {
 		return nil, usageError("--server: give the address without user, query and fragment, such as http://127.0.0.1:8080")
 	} else if _, err := strconv.ParseUint(cmp.Or(u.Port(), "80"), 10, 16); err != nil {
-		return nil, usageError("--server: %.100q has a port that is none: 1 to 65535 are", f.Server)
+		return nil, usageError("--server: %.100q has an invalid port: use 1 to 65535", f.Server)
 	}
 	key := f.Key
 	if key == "" {
@@ -114,7 +114,7 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) err
 		return refusal(req, res, answer)
 	}
 	if !decodeAnswer(res.StatusCode, answer, out) {
-		return fmt.Errorf("%s answered, but is no Switchhook router", c.url)
+		return fmt.Errorf("%s answered, but is not a Switchhook router", c.url)
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ func TestClient_RefusesOtherServersAnswers(t *testing.T) {
 		other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, answer) }))
 		for _, args := range [][]string{{"send", "a.b"}, {"keys", "list"}, {"keys", "create", "x"}, {"scripts", "list"}, {"subscriptions", "list"}, {"replays", "list"}, {"replays", "show", "rpl_1"}, {"listen", "--addr", "127.0.0.1:0", "--subscribe", "*"}} {
 			_, stderr, status := runIn(t, t.TempDir(), "", append(args, "--server", other.URL, "--key", "x")...)
-			if status != 1 || !strings.Contains(stderr, other.URL+" answered, but is no Switchhook router") {
+			if status != 1 || !strings.Contains(stderr, other.URL+" answered, but is not a Switchhook router") {
 				t.Errorf("%q to %q: status %d, %s", answer, args, status, stderr)
 			}
 		}
@@ -49,16 +49,16 @@ func TestCommandLine_UsageErrors(t *testing.T) {
 		"version, as a flag":  {[]string{"--version"}, "switchhook " + Version, 0},
 		"version, in short":   {[]string{"-v"}, "switchhook " + Version, 0},
 		"help, as a command":  {[]string{"help"}, "switchhook demo", 0},
-		"help on a command":   {[]string{"help", "keys", "create"}, "What the key is for", 0},
+		"help on a command":   {[]string{"help", "keys", "create"}, "Purpose of the key", 0},
 		"a key without name":  {[]string{"keys", "create"}, `"switchhook keys create --help"`, 2},
 		"no key":              {[]string{"keys", "list"}, "switchhook-data/admin.key)", 1},
 		"no scheme":           {[]string{"send", "a.b", "--key", "x", "--server", "localhost:8080"}, "write http://localhost:8080", 2},
-		"listen, no port":     {[]string{"listen", "--addr", "127.0.0.1"}, "--addr: \"127.0.0.1\" is no address with a port", 2},
+		"listen, no port":     {[]string{"listen", "--addr", "127.0.0.1"}, "--addr: \"127.0.0.1\" is not an address with a port", 2},
 		"a filter of nothing": {[]string{"listen", "--filter", "true"}, "give --subscribe too", 2},
 		"a bad secret":        {[]string{"listen", "--secret", "x"}, "--secret: must be", 2},
 		"a port in use":       {[]string{"serve", "--listen", used.Addr().String()}, "is in use: is a router running already? --listen gives another address", 1},
 		"listen, in use":      {[]string{"listen", "--addr", used.Addr().String()}, "is in use: is another receiver running already? --addr gives", 1},
-		"--listen of listen":  {[]string{"listen", "--listen", "127.0.0.1"}, "--addr: \"127.0.0.1\" is no address with a port", 2},
+		"--listen of listen":  {[]string{"listen", "--listen", "127.0.0.1"}, "--addr: \"127.0.0.1\" is not an address with a port", 2},
 		"--event-type":        {[]string{"subscriptions", "list", "--event-type", "a.b", "--key", "x", "--server", "http://127.0.0.1:1"}, "is the router running?", 1},
 		"--event":             {[]string{"replays", "start", "sub_1", "--event", "a.b", "--key", "x", "--server", "http://127.0.0.1:1"}, "is the router running?", 1},
 		"version":             {[]string{"version"}, "switchhook " + Version, 0},

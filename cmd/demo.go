@@ -22,7 +22,7 @@ import (
 )
 
 type demoCommand struct {
-	Once bool `help:"End after the demonstration; the exit status tells whether everything came through."`
+	Once bool `help:"End after the demonstration; the exit status is 0 if every event was delivered."`
 }
 
 const demoFilter = `data.total > 100 && data.customer.country in ["GB", "US"]`

@@ -14,7 +14,7 @@ import (
 
 // encryptionFlags name the source of the encryption keys for secrets in the database.
 type encryptionFlags struct {
-	EncryptionKeyFile string `help:"File of the keys that secrets in the database are sealed with; the first line seals, the others open what they sealed. By default encryption.key in the data folder, made at the first start." type:"path" placeholder:"FILE"`
+	EncryptionKeyFile string `help:"File of the keys that encrypt the secrets in the database; the first line encrypts, the others only decrypt. By default encryption.key in the data folder, created at the first start." type:"path" placeholder:"FILE"`
 	EncryptionKey     string `help:"The keys themselves, 32 bytes in base64 each, with commas between them. Give them in the environment: a command line can be seen by others." placeholder:"KEYS" multiline:"" maxlen:"65536"`
 }
 

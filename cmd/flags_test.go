@@ -163,9 +163,9 @@ func TestFlags_MalformedValuesAreRefusedByName(t *testing.T) {
 		want string
 	}{
 		{[]string{"serve", "--listen", "8080"}, `--listen: "8080" is a port only: write 127.0.0.1:8080`},
-		{[]string{"serve", "--listen", "::1"}, `--listen: "::1" is no address with a port: write [::1]:8080`},
+		{[]string{"serve", "--listen", "::1"}, `--listen: "::1" is not an address with a port: write [::1]:8080`},
 		{[]string{"serve", "--listen", "[::1]"}, `write [::1]:8080`},
-		{[]string{"serve", "--listen", "localhost"}, `--listen: "localhost" is no address with a port`},
+		{[]string{"serve", "--listen", "localhost"}, `--listen: "localhost" is not an address with a port`},
 		{[]string{"serve", "--listen", "http://127.0.0.1:8080"}, "--listen: "},
 		{[]string{"serve", "--listen", "127.0.0.1:-1"}, "--listen: "},
 		{[]string{"serve", "--listen", "127.0.0.1:"}, "--listen: "},

@@ -73,12 +73,12 @@ func (keysListCommand) Run(ctx context.Context, commands *commands) error {
 }
 
 type keysCreateCommand struct {
-	Name    string `arg:"" help:"What the key is for."`
+	Name    string `arg:"" help:"Purpose of the key."`
 	Account string `help:"Account that it belongs to." default:"default" placeholder:"NAME"`
 	Admin   bool   `help:"Let it act for every account."`
 
-	Scopes    []string      `help:"What it may do: publish, targets, subscribe, scripts, read. All but targets, unless given." placeholder:"SCOPE"`
-	ExpiresIn time.Duration `help:"Let it work for so long only, such as 720h." placeholder:"DURATION" min:"1s" max:"876000h"`
+	Scopes    []string      `help:"Permissions: publish, targets, subscribe, scripts, read. By default all but targets." placeholder:"SCOPE"`
+	ExpiresIn time.Duration `help:"Lifetime of the key, such as 720h." placeholder:"DURATION" min:"1s" max:"876000h"`
 }
 
 // Run creates a key.

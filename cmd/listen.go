@@ -30,7 +30,7 @@ type listenCommand struct {
 	Transform   string `help:"File with the transform of that subscription." type:"existingfile" placeholder:"FILE"`
 	Status      int    `help:"Status to answer deliveries with." default:"200" placeholder:"CODE" min:"200" max:"599"`
 	Headers     bool   `help:"Print the headers of deliveries too."`
-	Full        bool   `help:"Print bodies whole; without it, lines after the 20th and what is wider than 500 characters are left out."`
+	Full        bool   `help:"Print whole bodies; by default they are cut after 20 lines and 500 characters a line."`
 
 	mu   sync.Mutex
 	seen *lru.Cache[string, int] // deliveries by webhook-id and path
@@ -38,7 +38,7 @@ type listenCommand struct {
 
 // Help implements kong.HelpProvider.
 func (*listenCommand) Help() string {
-	return `Each delivery is shown with the status that it was answered with. One whose webhook-id has come before is marked as a repeat. Ctrl-C ends, and deletes what --subscribe has made.`
+	return `Each delivery is shown with its response status. One with a known webhook-id is marked as a repeat. Ctrl-C ends, and deletes the subscription that --subscribe created.`
 }
 
 const (

@@ -21,7 +21,7 @@ func listen(flag, addr, other string) (net.Listener, error) {
 	case isName:
 		return nil, usageError("%s: the host name %.100q is unknown (%s): give an address of this machine, such as 127.0.0.1:8080", flag, unknown.Name, unknown.Err)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return nil, fmt.Errorf("%s: %s is no address of this machine; 0.0.0.0 or [::] stands for all of them", flag, addr)
+		return nil, fmt.Errorf("%s: %s is not an address of this machine; use 0.0.0.0 or [::] for all of them", flag, addr)
 	case errors.Is(err, syscall.EACCES):
 		return nil, fmt.Errorf("%s: this user may not listen on %s: take a port from 1024 on, or give the program the capability CAP_NET_BIND_SERVICE", flag, addr)
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -40,11 +40,11 @@ func addressProblem(addr string) string {
 		case notNumber == nil:
 			return "is a port only: write 127.0.0.1:" + addr + ", or 0.0.0.0:" + addr + " for all of this machine's addresses"
 		case net.ParseIP(strings.Trim(addr, "[]")) != nil:
-			return "is no address with a port: write " + net.JoinHostPort(strings.Trim(addr, "[]"), "8080")
+			return "is not an address with a port: write " + net.JoinHostPort(strings.Trim(addr, "[]"), "8080")
 		case strings.Contains(addr, "://"):
 			return "is a URL: write host and port only, such as 127.0.0.1:8080"
 		}
-		return "is no address with a port, such as 127.0.0.1:8080 or [::1]:8080"
+		return "is not an address with a port, such as 127.0.0.1:8080 or [::1]:8080"
 	}
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 		return fmt.Sprintf("has the port %.20q: a port is a number from 1 to 65535, or 0 for any that is free", port)

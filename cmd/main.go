@@ -22,11 +22,11 @@ type commands struct {
 	Serve         serveCommand         `cmd:"" help:"Run the router."`
 	Demo          demoCommand          `cmd:"" help:"Subscribe, publish, filter, transform, sign, deliver and retry some events in a temporary folder, and show it."`
 	Send          sendCommand          `cmd:"" help:"Publish an event, or a file of them, to a running router."`
-	Listen        listenCommand        `cmd:"" help:"Run a local receiver that verifies and prints what it gets."`
+	Listen        listenCommand        `cmd:"" help:"Run a local receiver that verifies and prints deliveries."`
 	Try           tryCommand           `cmd:"" help:"Run a filter and a transform over one event, without a server, and show what would be sent."`
 	Test          testCommand          `cmd:"" help:"Run the test cases that lie beside filters and transforms."`
 	Scripts       scriptsCommand       `cmd:"" help:"Push, pull, compare, backtest and switch the scripts of a running router."`
-	Apply         applyCommand         `cmd:"" help:"Make a running router's event types, scripts and subscriptions what the files of a folder say."`
+	Apply         applyCommand         `cmd:"" help:"Make a running router's event types, scripts and subscriptions match the files of a folder."`
 	Subscriptions subscriptionsCommand `cmd:"" help:"List the subscriptions of a running router, with the health of their targets."`
 	Replays       replaysCommand       `cmd:"" help:"Send past events of a running router again, and steer that."`
 	Keys          keysCommand          `cmd:"" help:"List, make and delete API keys of a running router."`

@@ -24,7 +24,7 @@ import (
 func newRegistry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
-		Namespace: "switchhook", Name: "build_info", Help: "1; the labels say what runs.",
+		Namespace: "switchhook", Name: "build_info", Help: "1; the labels name the running version.",
 		ConstLabels: prometheus.Labels{"version": Version, "revision": revision(), "go_version": runtime.Version()},
 	})
 	build.Set(1)
@@ -51,14 +51,14 @@ func revision() string {
 // store must call after each.
 func watchCommits(r prometheus.Registerer) func(sqlite.Commit) {
 	took := prometheus.NewHistogram(prometheus.HistogramOpts{
-		Namespace: "switchhook", Name: "store_commit_seconds", Help: "How long commits took, fsync included.",
+		Namespace: "switchhook", Name: "store_commit_seconds", Help: "Duration of commits, including fsync.",
 		Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
 	})
 	rows := prometheus.NewHistogram(prometheus.HistogramOpts{
 		Namespace: "switchhook", Name: "store_commit_rows", Help: "Events, deliveries and attempts that commits wrote.",
 		Buckets: prometheus.ExponentialBuckets(1, 4, 8), // to 16384
 	})
-	failed := prometheus.NewCounter(prometheus.CounterOpts{Namespace: "switchhook", Name: "store_commit_errors_total", Help: "Commits that failed: what they held was refused, or is written again."})
+	failed := prometheus.NewCounter(prometheus.CounterOpts{Namespace: "switchhook", Name: "store_commit_errors_total", Help: "Commits that failed: their requests were refused, or are retried."})
 	r.MustRegister(took, rows, failed)
 	return func(c sqlite.Commit) {
 		took.Observe(c.Took.Seconds())

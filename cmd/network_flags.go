@@ -16,11 +16,11 @@ import (
 type accessFlags struct {
 	TLSCert        string   `name:"tls-cert" help:"Answer over TLS with this certificate: a PEM file with the chain. It is read again when it changes, and on SIGHUP." type:"path" placeholder:"FILE"`
 	TLSKey         string   `name:"tls-key" help:"The certificate's private key, a PEM file." type:"path" placeholder:"FILE"`
-	TrustedProxies []string `help:"Address ranges of proxies whose X-Forwarded-For tells where a request comes from." placeholder:"CIDR"`
+	TrustedProxies []string `help:"Address ranges of proxies whose X-Forwarded-For is trusted as the client's address." placeholder:"CIDR"`
 
-	MaxSubscriptions   int   `help:"Most subscriptions of an account that has no quota of its own; 0 is no limit." default:"0" placeholder:"N" min:"0" max:"1000000000"`
-	MaxEventsPerSecond int   `help:"Most events a second of an account that has no quota of its own; 0 is no limit." default:"0" placeholder:"N" min:"0" max:"1000000000"`
-	MaxStoredBytes     int64 `help:"Most bytes of events stored of an account that has no quota of its own; 0 is no limit." default:"0" placeholder:"BYTES" min:"0" max:"1125899906842624"`
+	MaxSubscriptions   int   `help:"Maximum subscriptions of an account without its own quota; 0 is no limit." default:"0" placeholder:"N" min:"0" max:"1000000000"`
+	MaxEventsPerSecond int   `help:"Maximum events a second of an account without its own quota; 0 is no limit." default:"0" placeholder:"N" min:"0" max:"1000000000"`
+	MaxStoredBytes     int64 `help:"Maximum bytes of stored events of an account without its own quota; 0 is no limit." default:"0" placeholder:"BYTES" min:"0" max:"1125899906842624"`
 }
 
 // quota returns the quotas that the flags set.
@@ -57,7 +57,7 @@ func (f *targetFlags) policy(dev bool) (p target.Policy, err error) {
 	p = target.Policy{Ports: f.TargetPorts, HTTPS: f.HTTPSOnly}
 	for _, text := range f.AllowTargets {
 		if hostName.MatchString(text) && !strings.Contains(text, ":") {
-			return p, fmt.Errorf("--allow-targets: %q is a name, and whoever owns a name decides where it leads: give the address range", text)
+			return p, fmt.Errorf("--allow-targets: %q is a host name, whose owner can point it to any address: give the address range", text)
 		}
 	}
 	if p.Allow, err = prefixes("--allow-targets", f.AllowTargets); err != nil {
@@ -82,7 +82,7 @@ func (f *targetFlags) policy(dev bool) (p target.Policy, err error) {
 	}
 	p.Proxy, err = url.Parse(f.TargetProxy)
 	if err != nil || p.Proxy.Host == "" || p.Proxy.Scheme != "http" && p.Proxy.Scheme != "https" {
-		return p, fmt.Errorf("--target-proxy: %q is no URL of a proxy such as http://127.0.0.1:4750", f.TargetProxy)
+		return p, fmt.Errorf("--target-proxy: %q is not the URL of a proxy such as http://127.0.0.1:4750", f.TargetProxy)
 	}
 	return p, nil
 }
@@ -97,7 +97,7 @@ func prefixes(flag string, texts []string) (list []netip.Prefix, err error) {
 		}
 		p, err := netip.ParsePrefix(text)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %q is no address range such as 10.0.0.0/8", flag, text)
+			return nil, fmt.Errorf("%s: %q is not an address range such as 10.0.0.0/8", flag, text)
 		}
 		list = append(list, p.Masked())
 	}

@@ -154,7 +154,7 @@ func TestServe_InvalidNetworkFlags(t *testing.T) {
 		"a certificate that is not": {[]string{"--tls-cert", filepath.Join(dir, "none"), "--tls-key", keyFile}, "--tls-cert: open"},
 		"another certificate's key": {[]string{"--tls-cert", certFile, "--tls-key", other}, "does not match"},
 		"a key for a certificate":   {[]string{"--tls-cert", keyFile, "--tls-key", keyFile}, "--tls-cert"},
-		"a name that is allowed":    {[]string{"--allow-targets", "intern.example"}, "whoever owns a name"},
+		"a name that is allowed":    {[]string{"--allow-targets", "intern.example"}, "whose owner can point it"},
 		"a range that is denied":    {[]string{"--deny-targets", "10.0.0.0/99"}, "--deny-targets"},
 		"a proxy without scheme":    {[]string{"--target-proxy", "127.0.0.1:4750"}, "--target-proxy"},
 		"a proxy of another kind":   {[]string{"--target-proxy", "ftp://127.0.0.1"}, "--target-proxy"},

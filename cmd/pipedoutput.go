@@ -19,7 +19,7 @@ type pipedOutput struct {
 // pipeClosed is the exit status that a shell reports for SIGPIPE.
 const pipeClosed = 128 + int(syscall.SIGPIPE)
 
-var errNobodyReads = errors.New("nobody reads standard output")
+var errNobodyReads = errors.New("the reader of standard output closed it")
 
 func newPipedOutput(ctx context.Context) (*pipedOutput, context.Context) {
 	o := &pipedOutput{ignored: make(chan os.Signal, 1)}

@@ -20,8 +20,8 @@ type replaysCommand struct {
 	List        replaysListCommand   `cmd:"" help:"List the replays, the newest first."`
 	Show        replaysShowCommand   `cmd:"" help:"Show how far a replay is."`
 	Pause       replaysPauseCommand  `cmd:"" help:"Stop a replay until it is resumed."`
-	Resume      replaysResumeCommand `cmd:"" help:"Let a replay that is paused go on where it was."`
-	Cancel      replaysCancelCommand `cmd:"" help:"End a replay; what it has queued is still delivered."`
+	Resume      replaysResumeCommand `cmd:"" help:"Resume a paused replay."`
+	Cancel      replaysCancelCommand `cmd:"" help:"Cancel a replay; queued deliveries are still made."`
 }
 
 // replayBody holds the fields of a replay that the commands read.

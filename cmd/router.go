@@ -232,7 +232,7 @@ func (r *routerProcess) drainEngine(ctx context.Context) error {
 			return err
 		case <-ticker.C:
 			attempts, outcomes := r.engine.InFlight()
-			r.log.Info("stopping: waiting for what is in flight", "attempts", attempts, "unwritten_outcomes", outcomes)
+			r.log.Info("stopping: waiting for attempts in flight", "attempts", attempts, "unwritten_outcomes", outcomes)
 		}
 	}
 }

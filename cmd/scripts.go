@@ -24,7 +24,7 @@ type scriptsCommand struct {
 	Diff        scriptsDiffCommand     `cmd:"" help:"Compare the live version with a file or another version, or two versions."`
 	Live        scriptsLiveCommand     `cmd:"" help:"Make a version live."`
 	Rollback    scriptsRollbackCommand `cmd:"" help:"Make the version live that was live before."`
-	Shadow      scriptsShadowCommand   `cmd:"" help:"Run a version beside the live one over new events, and count what it would change; nothing of it is sent."`
+	Shadow      scriptsShadowCommand   `cmd:"" help:"Run a version beside the live one over new events, and count the differences; its results are not sent."`
 	Backtest    scriptsBacktestCommand `cmd:"" help:"Run a version or a file over stored events and show what it would change; nothing is sent."`
 }
 
@@ -36,7 +36,7 @@ func (c *scriptsCommand) find(ctx context.Context, name string) (*client, *scrip
 	}
 	s, err := api.script(ctx, c.Account, name)
 	if err == nil && s == nil {
-		err = fmt.Errorf("there is no script %q; \"switchhook scripts list\" shows what there is", name)
+		err = fmt.Errorf("there is no script %q; \"switchhook scripts list\" lists the scripts", name)
 	}
 	return api, s, err
 }
@@ -96,15 +96,15 @@ func oneLine(text string) string {
 type scriptsPushCommand struct {
 	Name  string `arg:"" help:"The script's name."`
 	File  string `arg:"" help:"File with the source."`
-	Kind  string `help:"filter or transform, for a new script; by default what the file's ending says." placeholder:"KIND" enum:"filter,transform," default:""`
-	Note  string `help:"What is new." placeholder:"TEXT" multiline:""`
+	Kind  string `help:"filter or transform, for a new script; by default derived from the file's extension." placeholder:"KIND" enum:"filter,transform," default:""`
+	Note  string `help:"Description of the change." placeholder:"TEXT" multiline:""`
 	Cases string `help:"The version's test cases, as JSON or a file; by default it takes those of the version before it." placeholder:"JSON|FILE" multiline:"" maxlen:"16777216"`
 	Live  bool   `help:"Make the version live if its tests pass."`
 }
 
 // Help implements kong.HelpProvider.
 func (*scriptsPushCommand) Help() string {
-	return `A script that is not there yet is made. The source of the newest version again makes no new version, and gives that one the cases of --cases. Older versions keep theirs.
+	return `A missing script is created. If the source equals that of the newest version, no new version is created, and that one gets the cases of --cases. Older versions keep theirs.
 
 Exit status: 0 the version is stored, with --live it is live; 1 it does not compile, or with --live its tests fail; 2 the command line is wrong.`
 }
@@ -331,7 +331,7 @@ type scriptsRollbackCommand struct {
 
 // Help implements kong.HelpProvider.
 func (*scriptsRollbackCommand) Help() string {
-	return `This is the version below the live one that was live last; where none was, the highest below it. One that was live goes live again whatever its tests say by now. "switchhook scripts live NAME VERSION" goes to any other.
+	return `This is the version below the live one that was live last; if none was, the highest below it. A version that was live goes live again even if its tests now fail. "switchhook scripts live NAME VERSION" goes to any other.
 
 Exit status: 0 the older version is live; 1 there is none, it was never live and its tests fail, or another error; 2 the command line is wrong.`
 }

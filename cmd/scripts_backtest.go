@@ -30,9 +30,9 @@ type scriptsBacktestCommand struct {
 
 // Help implements kong.HelpProvider.
 func (*scriptsBacktestCommand) Help() string {
-	return `The candidate and the live version run over stored events, the newest first. Lines with - are what the live version makes of an event, lines with + what the candidate does.
+	return `The candidate and the live version run over stored events, the newest first. Lines with - are the live version's result for an event, lines with + the candidate's.
 
-Exit status: 0 no event comes out differently; 3 at least one does; 1 the candidate fails where the live version does not, or another error; 2 the command line is wrong.`
+Exit status: 0 no event has a different result; 3 at least one has; 1 the candidate fails where the live version does not, or another error; 2 the command line is wrong.`
 }
 
 // backtestLine is one line of the answer: a change, the progress, the totals or a problem.

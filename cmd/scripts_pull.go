@@ -20,13 +20,13 @@ import (
 
 type scriptsPullCommand struct {
 	Names []string `arg:"" optional:"" name:"name" help:"Names of scripts; by default all."`
-	Out   string   `help:"Folder to write to; it is made." placeholder:"DIR" required:""`
+	Out   string   `help:"Folder to write to; created if it is missing." placeholder:"DIR" required:""`
 	Force bool     `env:"-" help:"Overwrite files that are different."`
 }
 
 // Help implements kong.HelpProvider.
 func (*scriptsPullCommand) Help() string {
-	return `NAME.expr, NAME.js or NAME.ts gets the source of the live version, or of the newest where none is live, and NAME.test.json the version's test cases, as "switchhook test" reads them. Characters that don't suit file names become "-". Whether a transform is TypeScript is guessed, unless one of the two files is there.
+	return `NAME.expr, NAME.js or NAME.ts gets the source of the live version, or of the newest if none is live, and NAME.test.json the version's test cases, as "switchhook test" reads them. Characters that don't suit file names become "-". Whether a transform is TypeScript is guessed, unless one of the two files is there.
 
 Exit status: 0 the files are as on the router; 1 a file is different and --force is not given (nothing is written then), or another error; 2 the command line is wrong.`
 }
@@ -95,7 +95,7 @@ func (c *scriptsPullCommand) write(out *os.Root, files []pulledFile) error {
 		}
 	}
 	if different > 0 && !c.Force {
-		return fmt.Errorf("%s different from what is on the router; nothing was written, --force overwrites", countedNoun(different, "file"))
+		return fmt.Errorf("%s different from the router's version; nothing was written, --force overwrites", countedNoun(different, "file"))
 	}
 	for _, f := range news {
 		if err := out.WriteFile(f.name, f.text, 0o644); err != nil {

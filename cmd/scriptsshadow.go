@@ -11,7 +11,7 @@ import (
 
 type scriptsShadowCommand struct {
 	Start scriptsShadowStartCommand `cmd:"" help:"Start a shadow run; it takes the place of the script's other one."`
-	Show  scriptsShadowShowCommand  `cmd:"" help:"Show what a shadow run has counted."`
+	Show  scriptsShadowShowCommand  `cmd:"" help:"Show the counts of a shadow run."`
 	Stop  scriptsShadowStopCommand  `cmd:"" help:"Stop a shadow run."`
 }
 

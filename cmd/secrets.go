@@ -42,7 +42,7 @@ func missingDatabase(err error, folder string) error {
 }
 
 type secretsCommand struct {
-	Rotate secretsRotateCommand `cmd:"" help:"Seal the secrets in a database with a new key, while no router runs over it. Stopped half way, it goes on where it was."`
+	Rotate secretsRotateCommand `cmd:"" help:"Encrypt the secrets in a database with a new key, while no router uses it. If interrupted, run it again to continue."`
 }
 
 type secretsRotateCommand struct {

@@ -29,7 +29,7 @@ import (
 
 type serveCommand struct {
 	Listen string `help:"Address to answer on." default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
-	Data   string `help:"Folder of the database; made where it is missing." default:"switchhook-data" type:"path" placeholder:"DIR"`
+	Data   string `help:"Folder of the database; created if it is missing." default:"switchhook-data" type:"path" placeholder:"DIR"`
 	Dev    bool   `help:"For development: targets on this machine are allowed, logs are for people, sample event types are registered, and the admin key is printed."`
 
 	NewDatabase bool `env:"-" help:"Begin with an empty database in a folder that shows that it had one. Without this flag, one that is missing or empty there is an error."`
@@ -39,7 +39,7 @@ type serveCommand struct {
 
 	StrictTypes bool          `help:"Refuse events whose type is not registered."`
 	MaxBody     int           `help:"Largest body of a request, in bytes." default:"1048576" placeholder:"BYTES" min:"1024" max:"1073741824"`
-	MaxConns    int           `name:"max-connections" help:"Most connections to the API at one time: at the limit those that have been idle longest are closed for new ones. 0 is half of the files that the process may open, and no more than 10000." default:"0" placeholder:"N" min:"0" max:"1000000"`
+	MaxConns    int           `name:"max-connections" help:"Maximum concurrent connections to the API: at the limit, the longest idle ones are closed for new ones. 0 is half of the files that the process may open, at most 10000." default:"0" placeholder:"N" min:"0" max:"1000000"`
 	CommitPace  time.Duration `help:"Least time between two commits; 0s gives the lowest latency, more gives more events a second." default:"1ms" min:"0s" max:"1s"`
 
 	targetFlags `embed:""`
@@ -53,8 +53,8 @@ type serveCommand struct {
 
 	Timeout              time.Duration   `help:"Longest time for one attempt: transform, connection and answer." default:"15s" min:"100ms" max:"1h"`
 	Retries              []time.Duration `help:"Time to wait before each attempt; the first is 0s. When the list ends, the delivery is dead." default:"0s,5s,5m,30m,2h,5h,10h,14h,20h,24h" placeholder:"DURATION" min:"0s" max:"8760h"`
-	InFlight             int             `help:"Most attempts at one time." default:"512" placeholder:"N" min:"1" max:"100000"`
-	SubscriptionInFlight int             `help:"Most attempts at one time of one subscription." default:"16" placeholder:"N" min:"1" max:"10000"`
+	InFlight             int             `help:"Maximum concurrent attempts." default:"512" placeholder:"N" min:"1" max:"100000"`
+	SubscriptionInFlight int             `help:"Maximum concurrent attempts of one subscription." default:"16" placeholder:"N" min:"1" max:"10000"`
 	DeactivateAfter      time.Duration   `help:"Time of nothing but failure after which a subscription is deactivated; 0s is never." default:"120h" placeholder:"DURATION" min:"0s" max:"87600h"`
 	SandboxProcesses     int             `help:"Processes that run transforms; 0 is one more than there are CPUs." default:"0" placeholder:"N" min:"0" max:"1024"`
 	DrainTime            time.Duration   `help:"Longest time that a stop waits for requests and attempts in flight." default:"25s" min:"1ms" max:"24h"`
@@ -62,9 +62,9 @@ type serveCommand struct {
 	KeepSucceeded time.Duration `help:"How long events are kept whose deliveries all succeeded or were dropped; 0s is for ever. Accounts can have times of their own." default:"168h" min:"0s" max:"876000h"`
 	KeepDead      time.Duration `help:"How long events with a dead letter are kept; 0s is for ever." default:"720h" min:"0s" max:"876000h"`
 	KeepAudit     time.Duration `help:"How long entries of the audit log are kept; 0s is for ever." default:"9600h" min:"0s" max:"876000h"`
-	KeepBytes     int64         `help:"Most bytes that the database may hold: finished events are removed before their time, oldest first; where there are none, events are refused. 0 is no limit." default:"0" placeholder:"BYTES" min:"0" max:"1125899906842624"`
+	KeepBytes     int64         `help:"Maximum size of the database in bytes: at the limit, finished events are removed early, oldest first; if there are none, events are refused. 0 is no limit." default:"0" placeholder:"BYTES" min:"0" max:"1125899906842624"`
 	MinFreeDisk   int64         `help:"Refuse events while the disk of the database has fewer bytes left." default:"268435456" placeholder:"BYTES" min:"0" max:"1125899906842624"`
-	MaxBacklog    int64         `help:"Refuse events of the accounts that have the most while more deliveries wait; 0 is no limit." default:"10000000" placeholder:"N" min:"0" max:"1000000000000"`
+	MaxBacklog    int64         `help:"While more deliveries wait, refuse events of the accounts with the largest backlog; 0 is no limit." default:"10000000" placeholder:"N" min:"0" max:"1000000000000"`
 
 	PublicURL         string        `help:"URL under which receivers and clients reach this router, for the URLs in skinny payloads and the paths in answers; by default the address it listens on." placeholder:"URL"`
 	SkinnyTokenTTL    time.Duration `name:"skinny-token-ttl" help:"How long the URL in a skinny payload is good, from its attempt on." default:"1h" min:"1s" max:"8760h"`
@@ -119,7 +119,7 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	r.log.Info("listening", "url", r.url(), "data", c.Data, "version", Version)
 	select {
 	case <-ctx.Done():
-		r.log.Info("stopping: what is in flight ends first; a second signal ends at once", "why", context.Cause(ctx).Error())
+		r.log.Info("stopping: waiting for requests and attempts in flight; a second signal ends at once", "why", context.Cause(ctx).Error())
 	case err = <-r.served:
 	}
 	err = errors.Join(err, r.close())
@@ -256,7 +256,7 @@ func adminKey(ctx context.Context, e *router.Engine, folder, given string) (stri
 		known, err := e.Authenticate(given)
 		switch {
 		case err == nil && !known.Admin:
-			return "", errors.New("--admin-key: this key exists, and is no admin key")
+			return "", errors.New("--admin-key: this key exists, but is not an admin key")
 		case err == nil:
 			return given, nil
 		case engine.ErrorCode(err) != engine.CodeUnknownKey:

@@ -17,11 +17,11 @@ import (
 type testCommand struct {
 	Paths   []string `arg:"" optional:"" help:"Files of cases, or folders that are walked for *.test.json, *.test.yaml and *.test.yml; by default this folder."`
 	Only    string   `name:"run" help:"Run only the cases whose names match." placeholder:"REGEX"`
-	Update  bool     `help:"Write what came out into the expectations of the cases that fail; an error only where one is expected, or nothing is."`
+	Update  bool     `help:"Write the results into the expectations of failing cases; an error only if the case expects one, or expects nothing."`
 	Watch   bool     `help:"Run again whenever a file of cases, a script or a sample changes."`
 	JSON    bool     `name:"json" help:"Print JSON."`
 	JUnit   string   `name:"junit" help:"Write a JUnit report too." placeholder:"FILE"`
-	Verbose bool     `help:"Print the console of passing cases too, and log what the sandbox does."`
+	Verbose bool     `help:"Print the console of passing cases too, and log sandbox activity."`
 }
 
 // The exit statuses of a test run.

@@ -28,12 +28,12 @@ type tryCommand struct {
 	Filter     *string `help:"Filter expression." placeholder:"EXPR" xor:"filter" multiline:""`
 	FilterFile string  `help:"File with the filter expression." placeholder:"FILE" xor:"filter"`
 	Event      string  `help:"The event, {\"type\": …, \"data\": …}, or just the payload: JSON, a file with it, or - for standard input." placeholder:"JSON|FILE" required:"" multiline:"" maxlen:"16777216"`
-	Type       string  `help:"The event's type; example.event where neither this nor the file says." placeholder:"TYPE"`
+	Type       string  `help:"The event's type; example.event if neither this nor the file gives one." placeholder:"TYPE"`
 	Schema     string  `help:"The JSON Schema of the event type, to check the filter against: JSON, or a file with it." placeholder:"JSON|FILE" multiline:"" maxlen:"16777216"`
 	Target     string  `help:"Address that would be sent to." default:"https://example.com/hook" placeholder:"URL"`
 	Secret     secret  `help:"Signing secret (whsec_…, whsk_…); without one the signature is left out." placeholder:"SECRET"`
 	JSON       bool    `name:"json" help:"Print JSON."`
-	Verbose    bool    `help:"Log what the sandbox does to standard error."`
+	Verbose    bool    `help:"Log sandbox activity to standard error."`
 }
 
 // The exit statuses of try.
@@ -44,7 +44,7 @@ const (
 
 // Help implements kong.HelpProvider.
 func (*tryCommand) Help() string {
-	return `Nothing is sent, and no server is needed. The filter's verdict is explained by the value of each of its parts.
+	return `Nothing is sent, and no server is needed. The filter's result is explained by the value of each of its parts.
 
 Exit status: 0 the event matches and a request would be sent; 3 the filter does not match or the transform drops it; 1 a script or a file is wrong; 2 the command line is.
 

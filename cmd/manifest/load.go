@@ -135,7 +135,7 @@ func (l *loader) bytes(name string, most int64) ([]byte, error) {
 	case err != nil:
 		return nil, reason(err)
 	case !info.Mode().IsRegular(): // reading a pipe might block forever
-		return nil, errors.New("is no file")
+		return nil, errors.New("is not a regular file")
 	case info.Size() > most:
 		return nil, fmt.Errorf("is larger than %d KiB", most>>10)
 	}

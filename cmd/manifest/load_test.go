@@ -140,7 +140,7 @@ func TestLoad_ProblemsHavePositions(t *testing.T) {
 		"no kind":                    {script("    source: x"), `m.yaml:2: scripts[0].kind must be "filter" or "transform"`},
 		"a wrong kind":               {script("    source: x\n    kind: fitler"), `m.yaml:4: scripts[0].kind must be`},
 		"a file that is not there":   {script("    file: b.expr"), `m.yaml:3: scripts[0].file "b.expr": no such file`},
-		"a folder as a file":         {script("    file: ."), `m.yaml:3: scripts[0].file ".": is no file`},
+		"a folder as a file":         {script("    file: ."), `m.yaml:3: scripts[0].file ".": is not a regular file`},
 		"tests with a mistake":       {script("    file: a.expr\n    tests: bad.test.json"), `bad.test.json:2: cases[0].expct is not known: did you mean "expect"?`},
 		"tests with an unknown key":  {script("    file: a.expr\n    tests: typo.test.yaml"), `typo.test.yaml:2: fliter is not known: did you mean "filter"?`},
 		"tests that name a file out": {script("    file: a.expr\n    tests: away.test.json"), `away.test.json:1: cases[0].event.file "../../etc/passwd": leads out of the folder`},
