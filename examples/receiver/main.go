@@ -1,9 +1,8 @@
-// Command receiver takes webhooks and prints them. It shows what every receiver has to
-// do: check the signature over the bytes as they came, drop what it has seen before,
-// answer quickly.
+// Command receiver receives webhooks and prints them. It shows the duties of every
+// receiver: verify the signature over the bytes as received, drop repeats, answer quickly.
 //
-// With -subscribe it makes its own subscription at a Switchhook router when it starts and
-// deletes it when it ends, which is what REST Hooks is about: nobody types a URL anywhere.
+// With -subscribe it creates its own subscription at a Switchhook router when it starts and
+// deletes it when it ends, which is the idea of REST Hooks: no URL is typed by hand.
 package main
 
 import (
@@ -34,7 +33,7 @@ func main() {
 	key := flag.String("key", "", "API key for -subscribe, by default $SWITCHHOOK_KEY")
 	event := flag.String("event", "order.*", "event type or pattern for -subscribe")
 	flag.Parse()
-	// Not as the flags' defaults, which -h prints.
+	// Not the flags' defaults, since -h prints those.
 	*secret, *key = cmp.Or(*secret, os.Getenv("WEBHOOK_SECRET")), cmp.Or(*key, os.Getenv("SWITCHHOOK_KEY"))
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -73,7 +72,8 @@ func listen(addr string) (net.Listener, error) {
 	return l, err
 }
 
-// reachable is where a router on this machine reaches a listener on every address.
+// reachable returns the address at which a router on this machine reaches a listener on
+// every address.
 func reachable(l net.Listener) string {
 	if at, ok := l.Addr().(*net.TCPAddr); ok && at.IP.IsUnspecified() {
 		return fmt.Sprintf("127.0.0.1:%d", at.Port)
@@ -81,7 +81,7 @@ func reachable(l net.Listener) string {
 	return l.Addr().String()
 }
 
-// receive answers deliveries: 2xx only for what is safely in its hands.
+// receive answers deliveries: 2xx only once the delivery is safely handled.
 func receive(genuine check) http.HandlerFunc {
 	var seen ids
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -93,7 +93,7 @@ func receive(genuine check) http.HandlerFunc {
 			http.Error(w, "can't be read", http.StatusBadRequest)
 			return
 		}
-		// The signature covers the bytes: check it before anything parses them.
+		// The signature covers the bytes: verify it before anything parses them.
 		if err := genuine(r, body); err != nil {
 			fmt.Println("refused", err)
 			http.Error(w, "the signature is wrong", http.StatusUnauthorized)
@@ -109,14 +109,14 @@ func receive(genuine check) http.HandlerFunc {
 	}
 }
 
-// ids remembers what was received. Delivery is at least once, so repeats do come. A real
-// receiver keeps the id in its database, in the same transaction as the work it does.
+// ids records the received ids. Delivery is at least once, so repeats do occur. A real
+// receiver stores the id in its database, in the same transaction as its work.
 type ids struct {
 	mu    sync.Mutex
 	known map[string]bool
 }
 
-// add tells whether the id is new.
+// add reports whether the id is new.
 func (s *ids) add(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -130,8 +130,8 @@ func (s *ids) add(id string) bool {
 	return true
 }
 
-// subscribe asks the router for events and gives the subscription's id and secret. The
-// answer to its making is where the secret is shown.
+// subscribe subscribes to events at the router and returns the subscription's id and
+// secret. The router shows the secret only in this answer.
 func subscribe(router, key, event, url string) (id, secret string, err error) {
 	var made struct{ ID, Secret string }
 	err = call(http.MethodPost, router+"/api/v1/subscriptions", key, map[string]string{"event": event, "target_url": url}, &made)

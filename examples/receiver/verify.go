@@ -17,12 +17,12 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 )
 
-// check tells whether a request comes from whoever knows the secret; nil: it does.
+// check verifies that a request was sent by a holder of the secret; nil: it was.
 type check func(r *http.Request, body []byte) error
 
 var errSignature = errors.New("the signature is wrong")
 
-// checkBy makes the check of a method: "standard" (v1, or v1a where secret is a public
+// checkBy returns the check for a method: "standard" (v1, or v1a if secret is a public
 // key), "hook" or "url".
 func checkBy(method, secret string) (check, error) {
 	switch {
@@ -40,7 +40,7 @@ func checkBy(method, secret string) (check, error) {
 	return standard(secret)
 }
 
-// standard checks v1 of Standard Webhooks, HMAC-SHA256, with its own library.
+// standard verifies v1 of Standard Webhooks, HMAC-SHA256, with its own library.
 func standard(secret string) (check, error) {
 	verifier, err := standardwebhooks.NewWebhook(secret)
 	if err != nil {
@@ -51,7 +51,7 @@ func standard(secret string) (check, error) {
 
 const tolerance = 5 * time.Minute
 
-// standardEd25519 checks v1a of Standard Webhooks: the receiver holds nothing secret.
+// standardEd25519 verifies v1a of Standard Webhooks: the receiver holds no secret.
 func standardEd25519(publicKey string) (check, error) {
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(publicKey, "whpk_"))
 	if err != nil || len(key) != ed25519.PublicKeySize {
@@ -59,12 +59,12 @@ func standardEd25519(publicKey string) (check, error) {
 	}
 	return func(r *http.Request, body []byte) error {
 		timestamp := r.Header.Get("webhook-timestamp")
-		// An old timestamp may be a repeat by somebody who listened.
+		// An old timestamp may be a replay by an eavesdropper.
 		if seconds, err := strconv.ParseInt(timestamp, 10, 64); err != nil || time.Since(time.Unix(seconds, 0)).Abs() > tolerance {
 			return errors.New("the timestamp is too old, or in the future")
 		}
 		content := fmt.Appendf(nil, "%s.%s.%s", r.Header.Get("webhook-id"), timestamp, body)
-		// While a secret is rotated there are several signatures.
+		// During a rotation of the secret there are several signatures.
 		for one := range strings.FieldsSeq(r.Header.Get("webhook-signature")) {
 			encoded, ok := strings.CutPrefix(one, "v1a,")
 			signature, err := base64.StdEncoding.DecodeString(encoded)
@@ -76,7 +76,7 @@ func standardEd25519(publicKey string) (check, error) {
 	}, nil
 }
 
-// hookSignature checks X-Hook-Signature, as many REST Hooks receivers do.
+// hookSignature verifies X-Hook-Signature, as many REST Hooks receivers do.
 func hookSignature(secret string) check {
 	return func(r *http.Request, body []byte) error {
 		mac := hmac.New(sha256.New, []byte(secret))
@@ -89,8 +89,8 @@ func hookSignature(secret string) check {
 	}
 }
 
-// urlToken checks a secret in the target URL, the plainest way: whoever sees the URL can
-// send, and nothing protects the body.
+// urlToken verifies a secret in the target URL, the simplest method: everyone who sees the
+// URL can send, and the body is not protected.
 func urlToken(token string) check {
 	return func(r *http.Request, _ []byte) error {
 		if subtle.ConstantTimeCompare([]byte(r.URL.Query().Get("token")), []byte(token)) != 1 {
@@ -100,17 +100,17 @@ func urlToken(token string) check {
 	}
 }
 
-// consent answers those who ask, before they send, whether it is wanted; asked tells that
-// r was such a question.
+// consent answers an intent verification request, which asks before the first delivery
+// whether the target agrees; asked reports whether r was one.
 func consent(w http.ResponseWriter, r *http.Request) (asked bool) {
 	origin, secret := r.Header.Get("WebHook-Request-Origin"), r.Header.Get("X-Hook-Secret")
 	switch {
 	case r.Method == http.MethodOptions && origin != "": // CloudEvents' HTTP web hooks
 		fmt.Println("allowed", origin)
 		w.Header().Set("WebHook-Allowed-Origin", origin)
-		w.Header().Set("WebHook-Allowed-Rate", "600") // a minute
+		w.Header().Set("WebHook-Allowed-Rate", "600") // per minute
 		w.WriteHeader(http.StatusNoContent)
-	case secret != "": // REST Hooks: the echo says yes
+	case secret != "": // REST Hooks: the echo confirms
 		fmt.Println("confirmed")
 		w.Header().Set("X-Hook-Secret", secret)
 		w.WriteHeader(http.StatusOK)

@@ -28,7 +28,7 @@ import (
 type config struct {
 	Webhooks []struct {
 		URL    string `json:"url"`    // entered by hand
-		Secret string `json:"secret"` // whsec_…, agreed with whoever runs that URL
+		Secret string `json:"secret"` // whsec_…, agreed with the operator of that URL
 	} `json:"webhooks"`
 	Switchhook *struct {
 		URL string `json:"url"`
@@ -36,8 +36,8 @@ type config struct {
 	} `json:"switchhook"`
 }
 
-// event is one thing that happened in the sender's own system. Its id makes it safe to
-// send again: receivers drop a webhook-id, and the router an id, that they know.
+// event is an event of the sender's own system. Its id makes it safe to send again:
+// receivers drop a known webhook-id, and the router a known id.
 type event struct {
 	id   string
 	kind string
@@ -90,8 +90,8 @@ func report(way, result string, err error) {
 	fmt.Printf("%s  %s\n", way, result)
 }
 
-// post is the way of the hand-entered URL, as Standard Webhooks has it: envelope, id,
-// timestamp, signature. Where it fails the event is lost to this receiver.
+// post sends to the configured URL as Standard Webhooks specifies: envelope, id, timestamp,
+// signature. If it fails, the event is lost to this receiver.
 func post(url, secret string, ev event) (status string, err error) {
 	body, err := json.Marshal(map[string]any{"type": ev.kind, "timestamp": ev.at, "data": ev.data})
 	if err != nil {
@@ -113,8 +113,8 @@ func post(url, secret string, ev event) (status string, err error) {
 	})
 }
 
-// publish is the way by subscription: once the router has answered, the event is on its
-// disk, and filters, transforms, signatures, retries and the log of them are its work.
+// publish sends to the subscribers: once the router has answered, the event is on its disk,
+// and the router does filters, transforms, signatures, retries and their log.
 func publish(router, key string, ev event) (matched int, err error) {
 	body, err := json.Marshal(map[string]any{"id": ev.id, "type": ev.kind, "time": ev.at, "data": ev.data})
 	if err != nil {
