@@ -19,8 +19,8 @@ import (
 	"time"
 )
 
-// parcel is the data of an event of these tests.
-type parcel struct {
+// killEvent is the data of an event of these tests.
+type killEvent struct {
 	Round  int `json:"round"`
 	Sender int `json:"sender"`
 	N      int `json:"n"` // of the sender; grows over all rounds
@@ -28,9 +28,9 @@ type parcel struct {
 
 // arrival records the deliveries of an event to one target.
 type arrival struct {
-	taken     int    // number of attempts answered with 200
+	accepted  int    // number of attempts answered with 200
 	refused   int    // number of other attempts
-	place     int    // position of the first success among those of the target
+	position  int    // position of the first success among those of the target
 	sequences string // received sequence numbers, each once
 }
 
@@ -38,19 +38,19 @@ type arrival struct {
 type recordingTarget struct {
 	*httptest.Server
 	mu      sync.Mutex
-	targets map[string]map[parcel]*arrival
-	places  int
+	targets map[string]map[killEvent]*arrival
+	accepts int
 }
 
 // newRecordingTarget returns a receiver that answers 404 if fail returns true.
-func newRecordingTarget(t *testing.T, fail func(path string, p parcel, refused int) bool) *recordingTarget {
-	w := &recordingTarget{targets: map[string]map[parcel]*arrival{}}
+func newRecordingTarget(t *testing.T, fail func(path string, p killEvent, refused int) bool) *recordingTarget {
+	w := &recordingTarget{targets: map[string]map[killEvent]*arrival{}}
 	w.Server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil { // the router was killed during the request
 			return
 		}
-		var list []parcel
+		var list []killEvent
 		if !strings.HasPrefix(string(body), "[") {
 			body = []byte("[" + string(body) + "]")
 		}
@@ -62,7 +62,7 @@ func newRecordingTarget(t *testing.T, fail func(path string, p parcel, refused i
 		defer w.mu.Unlock()
 		at := w.targets[r.URL.Path]
 		if at == nil {
-			at = map[parcel]*arrival{}
+			at = map[killEvent]*arrival{}
 			w.targets[r.URL.Path] = at
 		}
 		refused, failed := 0, false
@@ -84,9 +84,9 @@ func newRecordingTarget(t *testing.T, fail func(path string, p parcel, refused i
 				a.refused++
 				continue
 			}
-			if a.taken++; a.taken == 1 {
-				w.places++
-				a.place = w.places
+			if a.accepted++; a.accepted == 1 {
+				w.accepts++
+				a.position = w.accepts
 			}
 		}
 		if failed {
@@ -98,11 +98,11 @@ func newRecordingTarget(t *testing.T, fail func(path string, p parcel, refused i
 }
 
 // missing counts the events that a target never accepted.
-func (w *recordingTarget) missing(path string, events []parcel) (n int) {
+func (w *recordingTarget) missing(path string, events []killEvent) (n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, p := range events {
-		if a := w.targets[path][p]; a == nil || a.taken == 0 {
+		if a := w.targets[path][p]; a == nil || a.accepted == 0 {
 			n++
 		}
 	}
@@ -114,7 +114,7 @@ func (w *recordingTarget) repeats(path string) (n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, a := range w.targets[path] {
-		n += max(0, a.taken-1)
+		n += max(0, a.accepted-1)
 	}
 	return n
 }
@@ -145,7 +145,7 @@ func TestKill_NothingAcceptedIsLost(t *testing.T) {
 	}
 	t.Logf("CRASH_SEED=%d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	sink := newRecordingTarget(t, func(path string, p parcel, refused int) bool {
+	sink := newRecordingTarget(t, func(path string, p killEvent, refused int) bool {
 		switch path {
 		case "/retried":
 			return refused < 2
@@ -173,7 +173,7 @@ func TestKill_NothingAcceptedIsLost(t *testing.T) {
 
 	const senders, most = 4, 120 // events of a sender in a round
 	var mu sync.Mutex
-	var accepted, before []parcel
+	var accepted, before []killEvent
 	numbers := [senders]int{}
 	inRecovery := 0
 	for round := range rounds {
@@ -192,7 +192,7 @@ func TestKill_NothingAcceptedIsLost(t *testing.T) {
 		for s := range senders {
 			work.Go(func() {
 				for range most {
-					ev := parcel{round, s, numbers[s]}
+					ev := killEvent{round, s, numbers[s]}
 					numbers[s]++
 					body, _ := json.Marshal(ev)
 					if api.call(context.Background(), http.MethodPost, "/api/v1/events", outgoingEvent{Type: "load.test", Data: body}, nil) != nil {
@@ -308,19 +308,19 @@ func (w *recordingTarget) checkOrder(t *testing.T, path string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for p, a := range w.targets[path] {
-		if a.taken == 0 {
+		if a.accepted == 0 {
 			t.Errorf("%s: %+v was refused, and not sent again", path, p)
 			continue
 		}
 		for n := p.N - 1; n >= 0; n-- { // the previous event that arrived: the last of a round may not have been stored
 			var earlier *arrival
 			for round := p.Round; round >= 0 && earlier == nil; round-- {
-				earlier = w.targets[path][parcel{round, p.Sender, n}]
+				earlier = w.targets[path][killEvent{round, p.Sender, n}]
 			}
 			if earlier == nil {
 				continue
 			}
-			if earlier.place > a.place {
+			if earlier.position > a.position {
 				t.Errorf("%s: %+v was taken before number %d", path, p, n)
 			}
 			break
@@ -333,7 +333,7 @@ func (w *recordingTarget) checkNumbers(t *testing.T, path string) {
 	t.Helper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	seen := map[int]parcel{}
+	seen := map[int]killEvent{}
 	for p, a := range w.targets[path] {
 		n, err := strconv.Atoi(strings.TrimSpace(a.sequences))
 		if err != nil {
