@@ -51,7 +51,7 @@ func TestQuota_Subscriptions(t *testing.T) {
 	first := r.acme.subscribe("a", anywhere)
 	var wait sync.WaitGroup
 	results := make([]int, 8)
-	for i := range results { // at the same time, one of them fits
+	for i := range results { // concurrently; only one fits
 		wait.Go(func() {
 			results[i] = r.acme.post("/api/v1/subscriptions?allow_duplicates=true", map[string]any{"event": "a", "target_url": anywhere}).status
 		})
@@ -87,7 +87,7 @@ func TestQuota_EventsPerSecond(t *testing.T) {
 	clock.pass(100 * time.Millisecond)
 	r.acme.publish("a", 1)
 
-	// A list passes whole, and what it overdraws is waited for.
+	// A list is accepted as a whole; its overdraft delays later events.
 	clock.pass(time.Second)
 	r.acme.post("/api/v1/events", batch(40)).want(202)
 	over = r.acme.post("/api/v1/events", batch(2))
@@ -124,7 +124,7 @@ func TestQuota_StoredBytes(t *testing.T) {
 	r.acme.post("/api/v1/events", map[string]any{"type": "a", "data": data}).refused(507, "", "has 900 bytes of events stored and its quota is 1000")
 	r.acme.post("/api/v1/events", []any{map[string]any{"type": "a", "data": 1}, map[string]any{"type": "a", "data": data}}).refused(507, "", "these 301 bytes don't fit")
 	r.acme.publish("a", strings.Repeat("x", 90))
-	clock.pass(time.Minute) // the figure is read again, and is the same
+	clock.pass(time.Minute) // the usage is read again, unchanged
 	r.acme.post("/api/v1/events", map[string]any{"type": "a", "data": data}).refused(507, "", "992 bytes")
 	id := r.acme.subscribe("other", anywhere)
 	r.acme.post("/api/v1/subscriptions/"+id+"/test", object{"event": object{"type": "other", "data": data}}).refused(507, "", "992 bytes") // it would be stored as well
@@ -225,5 +225,5 @@ func TestQuota_StoredBytesConcurrentPublish(t *testing.T) {
 	if taken == 0 || taken > 3 {
 		t.Errorf("%d events of 300 bytes were taken, with a quota of 1000", taken)
 	}
-	r.acme.publish("a", strings.Repeat("x", 300*(3-taken)+50)) // what was refused has left no promise behind
+	r.acme.publish("a", strings.Repeat("x", 300*(3-taken)+50)) // refused events left no reservation
 }

@@ -47,7 +47,7 @@ func (c *client) backtest(script string, body map[string]any) backtested {
 	return b
 }
 
-// counts gives the totals that are not 0.
+// counts returns the non-zero totals.
 func (b backtested) counts() string {
 	counts := []string{}
 	for _, name := range []string{"events", "same", "differs", "newly_matched", "no_longer_matched", "dropped", "errors"} {
@@ -122,7 +122,7 @@ func TestBacktest_Filter(t *testing.T) {
 	if b.changeOf("e0") != "no_longer_matched" || b.changeOf("e7") != "newly_matched" || b.changeOf("e5") != "error" {
 		t.Errorf("%v", b.changes)
 	}
-	// Where nothing is live everything is new.
+	// Without a live version every match is new.
 	c.post("/api/v1/scripts", `{"name":"g","kind":"filter"}`).want(201)
 	b = c.backtest("g", map[string]any{"source": "data.n < 2"})
 	if got := b.counts(); got != "events 8, same 6, newly_matched 2" || b.totals["live_version"] != 0.0 {
@@ -154,7 +154,7 @@ func TestBacktest_SelectsEvents(t *testing.T) {
 		}
 		return b
 	}
-	counts(map[string]any{}, "events 10, differs 10") // nobody uses it: all events
+	counts(map[string]any{}, "events 10, differs 10") // unused script: all events
 	counts(map[string]any{"last": 7}, "events 7, differs 7")
 	if b := counts(map[string]any{"last": 1}, "events 1, differs 1"); b.changeOf("b-3") != "differs" {
 		t.Errorf("the newest is not the first: %v", b.changes)
@@ -164,7 +164,7 @@ func TestBacktest_SelectsEvents(t *testing.T) {
 	counts(map[string]any{"since": between, "until": between}, "")
 	counts(map[string]any{"since": nil, "until": between, "last": 2}, "events 2, differs 2")
 
-	// The event types of those who use it.
+	// The event types of its subscriptions.
 	sub := c.subscribe("a", anywhere, map[string]any{"transform_script": "t", "filter": "data.n > 3", "headers": map[string]string{"Authorization": "Bearer t0k3n", "X-A": "1"}, "visible_headers": []string{"x-a"}})
 	counts(map[string]any{}, "events 6, differs 6")
 	// One of them: its filter comes first, and its request is what the transform sees.
@@ -204,13 +204,13 @@ func TestBacktest_InvalidInput(t *testing.T) {
 		c.post("/api/v1/scripts/t/backtest", body).refused(want.status, want.field, want.detail)
 	}
 	c.post("/api/v1/scripts/nobody/backtest", `{"version":1}`).refused(404, "", "there is no script")
-	c.backtest("t", map[string]any{"version": 1}) // no room was lost
+	c.backtest("t", map[string]any{"version": 1}) // the slot was released
 	c.backtest("t", map[string]any{"version": 1})
 	c.backtest("t", map[string]any{"version": 1})
 }
 
-// stalledBacktest opens a backtest whose answer is larger than what connections hold, and
-// reads no further than the first line: it goes on for as long as the test wants.
+// stalledBacktest opens a backtest whose response exceeds the connection's buffers, and reads only the
+// first line, so that the backtest runs until the test ends it.
 func stalledBacktest(t *testing.T, r *testServer) *http.Response {
 	t.Helper()
 	c := r.acme
@@ -292,9 +292,9 @@ func TestShadow_CountsLiveEventsWithoutSending(t *testing.T) {
 	const n = 10
 	for i := range n {
 		c.publish("a", map[string]any{"n": i})
-		hook.wait(t, i+1) // one after the other: for a crowd there would be no room
+		hook.wait(t, i+1) // one by one, within the concurrency limit
 	}
-	c.post("/api/v1/try", map[string]any{"subscription": sub, "event": json.RawMessage(`{"type":"a","data":{"n":1}}`)}).want(200) // is no traffic
+	c.post("/api/v1/try", map[string]any{"subscription": sub, "event": json.RawMessage(`{"type":"a","data":{"n":1}}`)}).want(200) // a preview is not live traffic
 	c.get(shadow("f")).want(200).shows(map[string]any{"events": n, "no_longer_matched": 4, "same": 6})
 	eventually(t, "all are compared", func() bool {
 		a := c.get(shadow("t")).want(200)
@@ -308,17 +308,17 @@ func TestShadow_CountsLiveEventsWithoutSending(t *testing.T) {
 			t.Errorf("sent: %s", req.body)
 		}
 	}
-	// Anew it counts from nothing; stopped it is gone.
+	// A new run counts from 0; a stopped one is deleted.
 	c.do("PUT", shadow("f"), `{"version":2,"duration":"1m"}`).want(200).shows(map[string]any{"events": 0})
 	c.do("DELETE", shadow("f"), nil).want(204)
 	c.get(shadow("f")).refused(404, "", "there is no shadow run")
 	c.publish("a", map[string]any{"n": 0})
-	// Once the candidate is live it is no candidate any more.
+	// Activating the candidate ends the run.
 	c.goLive("t", 2)
 	c.publish("a", map[string]any{"n": 100})
 	hook.wait(t, n+2)
 	c.get(shadow("t")).want(200).shows(map[string]any{"version": 2})
-	// Its time over, the counts stay.
+	// After its duration the counts stay.
 	c.goLive("t", 1)
 	c.do("PUT", shadow("t"), `{"version":2,"seconds":1}`).want(200)
 	time.Sleep(1100 * time.Millisecond)

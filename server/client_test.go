@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// client calls the API with one key.
+// client calls the API with one API key.
 type client struct {
 	t          testing.TB
 	url        string
@@ -19,7 +19,7 @@ type client struct {
 	http       *http.Client
 }
 
-// with is the same client in a subtest, or with another key.
+// with returns the client for a subtest or another key.
 func (c *client) with(t testing.TB, key string) *client {
 	other := *c
 	other.t, other.key = t, key
@@ -38,8 +38,8 @@ func (c *client) post(path string, body any, headers ...string) *answer {
 	return c.do("POST", path, body, headers...)
 }
 
-// do makes a request: a body that is a string goes as it is, any other as JSON. headers are
-// names and values in turn. Whatever comes back must be as openapi.json says.
+// do sends a request: a string is the body itself, any other value is encoded as JSON. headers are
+// alternating names and values. Every response must match openapi.json.
 func (c *client) do(method, path string, body any, headers ...string) *answer {
 	c.t.Helper()
 	var content []byte
@@ -61,7 +61,7 @@ func (c *client) do(method, path string, body any, headers ...string) *answer {
 		req.Header.Set("Authorization", "Bearer "+c.key)
 	}
 	for i := 0; i < len(headers); i += 2 {
-		if i > 0 && headers[i] == headers[i-2] { // the same again
+		if i > 0 && headers[i] == headers[i-2] { // a repeated header
 			req.Header.Add(headers[i], headers[i+1])
 			continue
 		}
@@ -79,7 +79,7 @@ func (c *client) do(method, path string, body any, headers ...string) *answer {
 	return a
 }
 
-// answer is what came back.
+// answer is a response.
 type answer struct {
 	t      testing.TB
 	what   string
@@ -88,7 +88,7 @@ type answer struct {
 	body   []byte
 }
 
-// want fails the test where the status is another.
+// want fails the test unless the response has this status.
 func (a *answer) want(status int) *answer {
 	a.t.Helper()
 	if a.status != status {
@@ -97,7 +97,7 @@ func (a *answer) want(status int) *answer {
 	return a
 }
 
-// refused wants a problem with this status, this field, and this text in its detail.
+// refused requires a problem with this status and field, and this text in its detail.
 func (a *answer) refused(status int, field, detail string) *answer {
 	a.t.Helper()
 	if a.status != status {
@@ -116,7 +116,7 @@ func (a *answer) refused(status int, field, detail string) *answer {
 	return a
 }
 
-// at looks into the body: "data.0.id". It gives nil where there is nothing.
+// at returns the body's value at a path such as "data.0.id"; nil if there is none.
 func (a *answer) at(path string) any {
 	a.t.Helper()
 	dec := json.NewDecoder(bytes.NewReader(a.body))
@@ -128,7 +128,7 @@ func (a *answer) at(path string) any {
 	return within(v, path)
 }
 
-// within looks into a value that was read.
+// within returns the value at a path of a decoded value.
 func within(v any, path string) any {
 	for name := range strings.SplitSeq(path, ".") {
 		switch parent := v.(type) {
@@ -147,7 +147,7 @@ func within(v any, path string) any {
 	return v
 }
 
-// text is at, for strings.
+// text returns the string at a path.
 func (a *answer) text(path string) string {
 	a.t.Helper()
 	s, ok := a.at(path).(string)
@@ -157,7 +157,7 @@ func (a *answer) text(path string) string {
 	return s
 }
 
-// shows wants values at paths; each is compared as it is printed.
+// shows requires values at paths; values are compared as they print.
 func (a *answer) shows(want map[string]any) *answer {
 	a.t.Helper()
 	for path, value := range want {
@@ -168,7 +168,7 @@ func (a *answer) shows(want map[string]any) *answer {
 	return a
 }
 
-// column gives one member of each entry of a list.
+// column returns one member of each entry of a list.
 func (a *answer) column(name string) []string {
 	a.t.Helper()
 	list, ok := a.at("data").([]any)
@@ -182,7 +182,7 @@ func (a *answer) column(name string) []string {
 	return names
 }
 
-// pages reads a list to its end and gives one member of each entry; path has a query.
+// pages reads all pages of a list and returns one member of each entry; path has a query.
 func (c *client) pages(path, name string) (all []string) {
 	c.t.Helper()
 	for cursor := ""; ; {
@@ -199,7 +199,7 @@ func (c *client) pages(path, name string) (all []string) {
 	}
 }
 
-// subscribe makes a subscription to a target and gives its id.
+// subscribe creates a subscription to a target and returns its id.
 func (c *client) subscribe(event, url string, more ...map[string]any) string {
 	c.t.Helper()
 	body := map[string]any{"event": event, "target_url": url}
@@ -211,7 +211,7 @@ func (c *client) subscribe(event, url string, more ...map[string]any) string {
 	return c.post("/api/v1/subscriptions?allow_duplicates=true", body).want(201).text("id")
 }
 
-// publish publishes an event and gives its id.
+// publish publishes an event and returns its id.
 func (c *client) publish(event string, data any) string {
 	c.t.Helper()
 	return c.post("/api/v1/events", map[string]any{"type": event, "data": data}).want(202).text("id")

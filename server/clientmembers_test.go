@@ -31,7 +31,7 @@ func TestSubscriptions_UnknownMembersAreStored(t *testing.T) {
 				t.Errorf("%s: want %s in %s", a.what, want, a.body)
 			}
 		}
-		// The same again is that one; what was shown can be sent back; nothing hidden is lost.
+		// A duplicate returns the same subscription; a view can be sent back; redacted values stay.
 		c.post("/api/v1/subscriptions", body).want(200).shows(map[string]any{"id": made.text("id")})
 		c.do("PUT", made.text("href"), string(made.body)).want(200)
 		c.post("/api/v1/subscriptions", body).want(200).shows(map[string]any{"id": made.text("id")})
@@ -41,7 +41,7 @@ func TestSubscriptions_UnknownMembersAreStored(t *testing.T) {
 			}
 		}
 	}
-	// What differs in them is another subscription.
+	// Different client members make another subscription.
 	one := c.post("/api/v1/subscriptions", map[string]any{"event": "b", "url": anywhere, "site_id": "1", "metadata": map[string]string{"team": "x"}}).want(201)
 	two := c.post("/api/v1/subscriptions", map[string]any{"event": "b", "url": anywhere, "site_id": "2"}).want(201)
 	path := one.text("href")

@@ -47,7 +47,7 @@ func (s *Server) publishCloudEvents(c *fiber.Ctx, who caller) error {
 		return s.publishOne(c, who, ev)
 	}
 	if format != "+json" {
-		return newProblem(fiber.StatusUnsupportedMediaType, fmt.Sprintf("CloudEvents are taken as application/cloudevents+json, application/cloudevents-batch+json, or with their attributes in ce- headers, not as %q", contentType))
+		return newProblem(fiber.StatusUnsupportedMediaType, fmt.Sprintf("CloudEvents must be sent as application/cloudevents+json, application/cloudevents-batch+json, or with their attributes in ce- headers, not as %q", contentType))
 	}
 	if charset != "" && !strings.EqualFold(charset, "utf-8") {
 		return newProblem(fiber.StatusUnsupportedMediaType, fmt.Sprintf("the body must be JSON in UTF-8, not in %q", charset))

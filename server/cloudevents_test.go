@@ -21,7 +21,7 @@ const (
 	batched    = "application/cloudevents-batch+json"
 )
 
-// ce writes an event in the JSON format; more goes in as it is.
+// ce returns an event in the JSON format; more is inserted verbatim.
 func ce(source, id, more string) string {
 	return fmt.Sprintf(`{"specversion":"1.0","type":"com.example.object.deleted.v2","source":%q,"id":%q%s}`, source, id, more)
 }
@@ -53,7 +53,7 @@ func TestCloudEvents_SDKModes(t *testing.T) {
 		if id == "structured" {
 			mode = cloudevents.WithEncodingStructured(t.Context())
 		}
-		for range 2 { // the second time it is known
+		for range 2 { // the second one is a repeat
 			var answer *cehttp.Result
 			if result := sender.Send(mode, ctx); !cloudevents.ResultAs(result, &answer) || answer.StatusCode != 202 || !cloudevents.IsACK(result) {
 				t.Fatalf("%s: %v", id, result)
@@ -146,7 +146,7 @@ func TestCloudEvents_InvalidAreRefused(t *testing.T) {
 	send(batched, `[]`).want(202).shows(map[string]any{"data": "[]"})
 }
 
-// What a request looks like in detail is the binding's matter, so these are written by hand.
+// The requests are written by hand, to follow the HTTP binding exactly.
 func TestCloudEvents_BinaryMode(t *testing.T) {
 	r := start(t)
 	for i, c := range []struct {

@@ -14,7 +14,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// document is openapi.json, with schemas compiled as they are asked for.
+// document is openapi.json, with schemas compiled on demand.
 type document struct {
 	root     map[string]any
 	compiler *jsonschema.Compiler
@@ -43,7 +43,7 @@ var openapi = sync.OnceValue(func() *document {
 	return d
 })
 
-// place is a part of the document and the way there.
+// place is a part of the document and its path.
 type place struct {
 	d      *document
 	tokens []string
@@ -52,7 +52,7 @@ type place struct {
 
 func (d *document) at(tokens ...string) place { return place{d: d, value: d.root}.at(tokens...) }
 
-// at goes down and follows references between; value is nil where there is nothing.
+// at returns a descendant, following references; value is nil if there is none.
 func (p place) at(tokens ...string) place {
 	for _, token := range tokens {
 		object, _ := p.value.(map[string]any)
@@ -68,7 +68,7 @@ func (p place) at(tokens ...string) place {
 
 func (p place) exists() bool { return p.value != nil }
 
-// names lists the members, in no order.
+// names returns the members, unordered.
 func (p place) names() (list []string) {
 	object, _ := p.value.(map[string]any)
 	for name := range object {
@@ -77,7 +77,7 @@ func (p place) names() (list []string) {
 	return list
 }
 
-// schema compiles the schema that stands here.
+// schema compiles the schema at this place.
 func (p place) schema() (*jsonschema.Schema, error) {
 	fragment := ""
 	for _, token := range p.tokens {
@@ -93,7 +93,7 @@ func (p place) schema() (*jsonschema.Schema, error) {
 	return s, err
 }
 
-// validate checks a JSON text against the schema that stands here.
+// validate checks a JSON text against the schema at this place.
 func (p place) validate(body []byte) error {
 	s, err := p.schema()
 	if err != nil {
@@ -106,7 +106,7 @@ func (p place) validate(body []byte) error {
 	return s.Validate(value)
 }
 
-// operation finds the path of the document that a request's path is an instance of.
+// operation returns the document's path that matches a request's path.
 func (d *document) operation(path string) (template string, ok bool) {
 	path, _, _ = strings.Cut(path, "?")
 	for _, noun := range []string{"subscription", "event-type", "event", "script", "key", "replay", "account"} {
@@ -133,8 +133,7 @@ func (d *document) operation(path string) (template string, ok bool) {
 	return "", false
 }
 
-// conforms holds an answer against what the document says of it. Every answer of every
-// test goes through here.
+// conforms checks a response against the document. It runs for every response of every test.
 func conforms(t testing.TB, method, path string, a *answer) {
 	t.Helper()
 	if err := openapi().check(method, path, a); err != nil {
@@ -175,7 +174,7 @@ func (d *document) check(method, path string, a *answer) error {
 			return fmt.Errorf("WWW-Authenticate is %q", title)
 		}
 	}
-	if described.d == nil || a.status == 431 || a.status == 429 && strings.Contains(string(a.body), "wrong API keys") { // which any request can be answered with
+	if described.d == nil || a.status == 431 || a.status == 429 && strings.Contains(string(a.body), "wrong API keys") { // possible for every request
 		return d.at("components", "schemas", "Problem").validate(a.body)
 	}
 	response := described.at("responses", strconv.Itoa(a.status))

@@ -85,7 +85,7 @@ func (t *connTracker) count() int {
 func (t *connTracker) awaitRoom() bool {
 	if time.Since(t.lastLogged) >= acceptErrorEvery {
 		t.lastLogged = time.Now()
-		t.log.Warn("all connections are in use, and there may be no more of them; new ones wait", "limit", t.max)
+		t.log.Warn("the connection limit is reached and all connections are in use; new ones wait", "limit", t.max)
 	}
 	t.waiting.Store(true)
 	defer t.waiting.Store(false)

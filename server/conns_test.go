@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// testTLS is a configuration with a certificate that nobody has signed.
+// testTLS returns a configuration with a self-signed certificate.
 func testTLS(t *testing.T) *tls.Config {
 	s := httptest.NewUnstartedServer(nil)
 	s.StartTLS()
@@ -25,7 +25,7 @@ func testTLS(t *testing.T) *tls.Config {
 	return &tls.Config{Certificates: s.TLS.Certificates}
 }
 
-// exchange sends a request on a connection and gives the status of its answer.
+// exchange sends a request on a connection and returns the status of the response.
 func exchange(t *testing.T, conn net.Conn, request string) int {
 	t.Helper()
 	_, err := io.WriteString(conn, request)
@@ -43,7 +43,7 @@ func isClosed(conn net.Conn) bool {
 	return err != nil && !(errors.As(err, &timeout) && timeout.Timeout())
 }
 
-// At the limit of connections those that are idle make room, first those without a key.
+// At the connection limit idle connections are evicted, first those without a key.
 func TestConns_EvictsIdleAtLimit(t *testing.T) {
 	for name, config := range map[string]*tls.Config{"TCP": nil, "TLS": testTLS(t)} {
 		t.Run(name, func(t *testing.T) {
@@ -82,7 +82,7 @@ func TestConns_EvictsIdleAtLimit(t *testing.T) {
 	}
 }
 
-// A connection with a request that is being answered is not closed for a new one, which waits.
+// A connection with a request in progress is not evicted; the new connection waits.
 func TestConns_BusyAreNotEvicted(t *testing.T) {
 	r := start(t, setup{conns: 2})
 	called, answer := make(chan struct{}, 2), make(chan struct{})
@@ -99,7 +99,7 @@ func TestConns_BusyAreNotEvicted(t *testing.T) {
 		must(t, err)
 		select {
 		case <-called:
-		case <-time.After(patience):
+		case <-time.After(waitTimeout):
 			must(t, busy[i].SetReadDeadline(time.Now().Add(time.Second)))
 			text, _ := bufio.NewReader(busy[i]).Peek(2000)
 			t.Fatalf("the target was not called: %s", text)
@@ -112,7 +112,7 @@ func TestConns_BusyAreNotEvicted(t *testing.T) {
 	if _, err := later.Read(make([]byte, 1)); err == nil {
 		t.Error("a third connection was answered")
 	}
-	must(t, later.SetReadDeadline(time.Now().Add(patience)))
+	must(t, later.SetReadDeadline(time.Now().Add(waitTimeout)))
 	close(answer)
 	for i := range busy {
 		res, err := http.ReadResponse(bufio.NewReader(busy[i]), nil)
@@ -125,8 +125,7 @@ func TestConns_BusyAreNotEvicted(t *testing.T) {
 	}
 }
 
-// A client that sends its whole request before it reads gets the answer that was given
-// before, and not a reset.
+// A client that sends its whole request before it reads gets an early response, and not a reset.
 func TestConns_EarlyResponseReachesClient(t *testing.T) {
 	large := bytes.Repeat([]byte("x"), 12<<20)
 	for name, config := range map[string]*tls.Config{"TCP": nil, "TLS": testTLS(t)} {
@@ -176,7 +175,7 @@ func TestConns_EarlyResponseReachesClient(t *testing.T) {
 	}
 }
 
-// "100 Continue" is for bodies that will be read.
+// "100 Continue" is sent only for bodies that will be read.
 func TestConns_ExpectContinue(t *testing.T) {
 	r := start(t)
 	for name, test := range map[string]struct {
@@ -214,8 +213,8 @@ func TestConns_ExpectContinue(t *testing.T) {
 	}
 }
 
-// Connections that come faster than evicted ones end don't stop the accept loop, and need not
-// have begun a handshake.
+// Connections that arrive faster than evicted ones end do not stop the accept loop, even before a
+// handshake.
 func TestConns_BurstDoesNotStopAcceptLoop(t *testing.T) {
 	for name, config := range map[string]*tls.Config{"TCP": nil, "TLS": testTLS(t)} {
 		t.Run(name, func(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 	"switchhook/engine"
 )
 
-// A credential in a subscription's headers is for the host that it was given for.
+// A credential in a subscription's headers is sent only to the host it was set for.
 func TestHeaders_CredentialsStayOnHost(t *testing.T) {
 	r := start(t)
 	hook, other := receive(t, nil), receive(t, nil)
@@ -31,7 +31,7 @@ func TestHeaders_CredentialsStayOnHost(t *testing.T) {
 	}
 }
 
-// Who tries a transform on a subscription does not learn what its headers hold.
+// A preview of a transform with a subscription does not reveal its header values.
 func TestPreview_HidesCredentials(t *testing.T) {
 	r := start(t)
 	hook := receive(t, nil)
@@ -42,7 +42,7 @@ func TestPreview_HidesCredentials(t *testing.T) {
 	}).want(200).shows(map[string]any{"request.body": `{"stolen":"[hidden]"}`})
 }
 
-// Consent is for one path of a host, which may have many owners.
+// Verification covers one path of a host, since a host may have many owners.
 func TestVerification_TransformStaysOnVerifiedPath(t *testing.T) {
 	r := start(t, setup{retries: engine.RetrySchedule{0}})
 	hook := receive(t, func(w http.ResponseWriter, req *http.Request) {
@@ -90,7 +90,7 @@ func TestHeaders_ValuesAreRedactedUnlessVisible(t *testing.T) {
 		t.Errorf("came: %v", got)
 	}
 
-	// What is hidden can't be made visible by who does not know it.
+	// A redacted value cannot be made visible without sending it again.
 	c.do("PATCH", path, `{"visible_headers":["x-shop","X-Team"]}`).refused(422, "visible_headers", "give it again")
 	c.do("PATCH", path, `{"visible_headers":["x-shop","X-Team"],"headers":{"X-Shop":"[hidden]"}}`).refused(422, "visible_headers", "give it again")
 	c.do("PATCH", path, `{"visible_headers":["x-shop"],"headers":{"X-Shop":"shop-value-2"}}`).want(200).shows(map[string]any{"headers.X-Shop": "shop-value-2", "headers.X-Team": "[hidden]"})
@@ -99,7 +99,7 @@ func TestHeaders_ValuesAreRedactedUnlessVisible(t *testing.T) {
 	c.do("PATCH", path, `{"headers":{"x-SHOP":"shop-value-3"}}`).want(200).shows(map[string]any{"headers.x-SHOP": "[hidden]", "headers.X-Shop": nil})
 }
 
-// The URL of an incoming webhook lets whoever knows it post there.
+// The URL of an incoming webhook is a credential: knowing it is enough to post.
 func TestTargets_FullURLNeedsWriteScope(t *testing.T) {
 	r := start(t, setup{retries: engine.RetrySchedule{0}})
 	hook := receive(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })

@@ -52,7 +52,7 @@ func checkEncoding(c *fiber.Ctx) error {
 	for _, line := range c.Request().Header.PeekAll(fiber.HeaderContentEncoding) {
 		for coding := range strings.SplitSeq(string(line), ",") {
 			if coding = strings.TrimSpace(coding); coding != "" && !strings.EqualFold(coding, "identity") {
-				return newProblem(fiber.StatusUnsupportedMediaType, fmt.Sprintf("the body must come as it is, not in Content-Encoding %.60q", line))
+				return newProblem(fiber.StatusUnsupportedMediaType, fmt.Sprintf("the body must be sent without Content-Encoding, not with %.60q", line))
 			}
 		}
 	}

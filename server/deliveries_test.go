@@ -12,7 +12,7 @@ import (
 	"switchhook/engine"
 )
 
-// delivered waits until a subscription's only delivery is in a state, and gives it.
+// delivered waits until a subscription's only delivery is in a state, and returns it.
 func (c *client) delivered(subscription, status string) *answer {
 	c.t.Helper()
 	var id string
@@ -118,7 +118,7 @@ func TestDeliveries_ManualRetry(t *testing.T) {
 	c.post(retry, nil).want(202).shows(map[string]any{"id": d.text("id"), "status": "pending", "attempts": nil})
 	c.delivered(sub, "succeeded").shows(map[string]any{"attempt_count": 2, "attempts.1.number": 2, "attempts.1.response.status": 200, "attempts.0.response.status": 500, "error": nil})
 
-	c.post(retry, nil).want(202) // what succeeded can be sent once more
+	c.post(retry, nil).want(202) // a succeeded delivery can be retried
 	hook.wait(t, 3)
 	eventually(t, "the third attempt", func() bool { return c.get("/api/v1/deliveries/"+d.text("id")).at("attempts.2") != nil })
 	c.do("PATCH", "/api/v1/subscriptions/"+sub, `{"active":false}`).want(200)

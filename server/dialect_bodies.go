@@ -53,7 +53,7 @@ func readDialect(c *fiber.Ctx, d *dialect.Dialect, op *dialect.Operation, fixed 
 		words.put(ours, m, text)
 	}
 	if len(words.texts) == 0 {
-		return nil, nil, nil, newProblem(fiber.StatusUnprocessableEntity, "the body has nothing of what is understood here: "+given(op, ownNames...))
+		return nil, nil, nil, newProblem(fiber.StatusUnprocessableEntity, "the body has no known member: "+given(op, ownNames...))
 	}
 	words.client.unknown = unknownMembers(doc.Root(), "", words.used)
 	for name, v := range fixed.Members() {

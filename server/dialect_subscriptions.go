@@ -86,7 +86,7 @@ func (s *Server) dialectUnsubscribe(c *fiber.Ctx, who caller, d *dialect.Dialect
 			return engine.NotFound("subscription", truncate(said["target_url"]))
 		}
 	default:
-		return newProblem(fiber.StatusUnprocessableEntity, "the body does not say which subscription is to be deleted: give "+given(op, "id", "target_url"))
+		return newProblem(fiber.StatusUnprocessableEntity, "the body does not identify the subscription to delete: give "+given(op, "id", "target_url"))
 	}
 	for _, sub := range targets {
 		err := s.engine.DeleteSubscription(c.UserContext(), who.Account, sub.ID, catalog.AnyVersion)

@@ -19,7 +19,7 @@ import (
 	"switchhook/server/dialect"
 )
 
-// legacy is a client that was written for another service and knows nothing of ours.
+// legacy is a client written for another service.
 type legacy struct {
 	t      testing.TB
 	url    string
@@ -34,7 +34,7 @@ func (r *testServer) legacy(headers ...string) *legacy {
 	return l
 }
 
-// call makes a request; a body that is a url.Values string is a form.
+// call sends a request; a body that is a url.Values string is a form.
 func (l *legacy) call(method, path, body string, status int) *answer {
 	l.t.Helper()
 	req, err := http.NewRequest(method, l.url+path, strings.NewReader(body))
@@ -75,7 +75,7 @@ func (e *expressReceiver) list() []expressEvent {
 	return listed.Subscribable
 }
 
-// round is the minute's job; target is where deliveries are wanted from then on.
+// round is the job that runs each minute; target becomes the target of deliveries.
 func (e *expressReceiver) round(target string) {
 	e.t.Helper()
 	for _, event := range e.list() {
@@ -121,7 +121,7 @@ func TestDialects_ExpressDemoReceiver(t *testing.T) {
 			t.Errorf("round %d: came: %s %s", n, got.uri, got.body)
 		}
 	}
-	// It takes itself off the list from within a delivery, and comes back in the next round.
+	// It unsubscribes from within a delivery, and subscribes again in the next round.
 	id := *e.list()[1].ID
 	r.acme.do("PATCH", "/api/v1/subscriptions/"+id, map[string]any{"headers": map[string]string{"X-Unsubscribe": id}}).want(200)
 	r.acme.publish("user.deleted", map[string]any{})
@@ -150,7 +150,7 @@ func TestDialects_ExpressDemoAnswers(t *testing.T) {
 	c.call("GET", path, "", 202).shows(map[string]any{"id": id, "event": "user.created", "hookurl": hook.URL + "/a"})
 	c.call("GET", "/hooks/subscribe/", "", 200).shows(map[string]any{"subscribable.0.subscribed": true, "subscribable.0.id": id, "subscribable.1.subscribed": false})
 	subscribe(hook.URL+"/a", 200)
-	// One subscription to an event is what this service has.
+	// This service has at most one subscription per event.
 	subscribe(hook.URL+"/c", 404).refused(404, "name", "subscribed to already, by "+id)
 	r.legacy("authcode", r.rival.key).call("POST", "/hooks/subscribe", `{"name":"user.created","hookurl":"`+hook.URL+`"}`, 200) // another account's
 	r.acme.subscribe("user.created", hook.URL+"/own")                                                                           // nor does the API's own count
@@ -171,7 +171,7 @@ func TestDialects_ExpressDemoAnswers(t *testing.T) {
 		t.Errorf("Allow is %q", a.header.Get("Allow"))
 	}
 
-	// In our own API it is a subscription like others, made in a dialect.
+	// The API shows it as any subscription, with its dialect.
 	r.acme.get("/api/v1/subscriptions/" + id).want(200).shows(map[string]any{"dialect": "express-demo", "target_url": hook.URL + "/b", "event": "user.created"})
 	c.call("DELETE", "/hooks/subscribe/"+id, "", 202).shows(map[string]any{"message": "OK"})
 	c.call("DELETE", "/hooks/subscribe/"+id, "", 404)
@@ -180,7 +180,7 @@ func TestDialects_ExpressDemoAnswers(t *testing.T) {
 	subscribe(hook.URL+"/c", 200)
 }
 
-// Of many at once that want the same event at different targets, one gets it.
+// Of concurrent subscribers to the same event with different targets, one succeeds.
 func TestDialects_UniqueConcurrentSubscribe(t *testing.T) {
 	r := start(t)
 	c := r.legacy("authcode", r.acme.key)
@@ -242,7 +242,7 @@ func TestDialects_DjangoRESTHooksClient(t *testing.T) {
 	r.legacy("Authorization", "Token nonsense").call("GET", "/api/v1/hooks/", "", 401)
 	r.legacy("Authorization", "Bearer "+r.acme.key).call("GET", "/api/v1/hooks/", "", 200)
 	r.legacy("Authorization", "Token "+r.acme.key, "X-API-Key", r.rival.key).call("GET", "/api/v1/hooks/", "", 401)
-	// The dialect's way to send a key is not taken elsewhere.
+	// The dialect's key header is not accepted on other routes.
 	r.legacy("Authorization", "Token "+r.acme.key).call("GET", "/api/v1/me", "", 401)
 	r.legacy("authcode", r.acme.key).call("GET", "/api/v1/subscriptions", "", 401)
 }
@@ -272,7 +272,7 @@ func TestDialects_Isolation(t *testing.T) {
 	rival.call("GET", "/hooks/subscribe", "", 200).shows(map[string]any{"subscribable.0.subscribed": false, "subscribable.0.id": nil})
 	django.call("GET", "/api/v1/hooks", "", 200).shows(map[string]any{"0": nil})
 	own.call("GET", "/hooks/subscribe", "", 200).shows(map[string]any{"subscribable.0.id": id})
-	// An admin key is of an account here as well.
+	// In dialects an admin key belongs to its account, too.
 	r.legacy("authcode", r.admin.key).call("DELETE", "/hooks/subscribe/"+id, "", 404)
 
 	for _, scope := range []string{"read", "publish"} {
@@ -340,9 +340,9 @@ func TestDialects_LoadAndReloadFolder(t *testing.T) {
 		t.Errorf("came: %s %v", got.body, got.header)
 	}
 	c.call("POST", "/shop/v2/webhooks/remove.json", `{"url":"`+anywhere+`"}`, 410).shows(map[string]any{"code": 410})
-	c.call("POST", "/shop/v2/webhooks/remove.json", `{}`, 400).shows(map[string]any{"error": "the body does not say which subscription is to be deleted: give key or url"})
+	c.call("POST", "/shop/v2/webhooks/remove.json", `{}`, 400).shows(map[string]any{"error": "the body does not identify the subscription to delete: give key or url"})
 
-	// A changed file counts without a restart: new paths, new deliveries.
+	// A changed file is reloaded without a restart: new paths, new deliveries.
 	write := func(text string) {
 		t.Helper()
 		must(t, os.WriteFile(filepath.Join(dir, ".new"), []byte(text), 0o600)) // and a name that is passed over
@@ -367,7 +367,7 @@ func TestDialects_LoadAndReloadFolder(t *testing.T) {
 	if got := hook.wait(t, 2)[1]; got.body != `{"v3":{"total":6}}` {
 		t.Errorf("came: %s", got.body)
 	}
-	// A broken one leaves things as they were, and so does one that takes another's paths.
+	// An invalid file changes nothing, and neither does one with another's paths.
 	write("name: shop\npath: [")
 	must(t, os.WriteFile(filepath.Join(dir, "other.yaml"), []byte(strings.NewReplacer("name: shop", "name: other", "/shop/v2", "/other").Replace(shop)), 0o600))
 	is("/other/webhooks.json", 200)
@@ -375,7 +375,7 @@ func TestDialects_LoadAndReloadFolder(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(dir, "third.yml"), []byte(strings.NewReplacer("name: shop", "name: third", "/shop/v2", "/other").Replace(shop)), 0o600))
 	must(t, os.WriteFile(filepath.Join(dir, "other.yaml"), []byte(strings.NewReplacer("name: shop", "name: other", "/shop/v2", "/other/one").Replace(shop)), 0o600))
 	is("/other/one/webhooks.json", 200)
-	is("/other/webhooks.json", 200) // the third's: nothing stands in its way any more
+	is("/other/webhooks.json", 200) // the third's: the conflict is gone
 	must(t, os.Remove(filepath.Join(dir, "third.yml")))
 	is("/other/webhooks.json", 404)
 	is("/shop/v3/webhooks.json", 200)
@@ -522,7 +522,7 @@ func TestDialects_BuiltInNames(t *testing.T) {
 	}
 }
 
-// A client may make its changes by GET; what its key may do, and who it was, counts as ever.
+// A dialect may change state by GET; scopes and the audit log apply as to other methods.
 func TestDialects_GETThatChangesNeedsScopeAndIsAudited(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(dir, "get.yaml"), []byte(`

@@ -9,7 +9,7 @@ import (
 	"switchhook/engine"
 )
 
-// Operation is a route as the tests see it.
+// Operation describes a route for tests.
 type Operation struct {
 	Method  string
 	Path    string   // as OpenAPI writes it: "/api/v1/subscriptions/{id}"
@@ -19,7 +19,7 @@ type Operation struct {
 
 var fiberParameter = regexp.MustCompile(`:(\w+)`)
 
-// Operations lists the routes.
+// Operations returns the routes.
 func (s *Server) Operations() []Operation {
 	var list []Operation
 	for _, r := range s.routes() {
@@ -34,12 +34,12 @@ func (s *Server) Operations() []Operation {
 
 func braces(path string) string { return fiberParameter.ReplaceAllString(path, "{$1}") }
 
-// Fill puts values in the place of a path's parameters.
+// Fill replaces a path's parameters by values.
 func (op Operation) Fill(path, id string) string {
 	return strings.NewReplacer("{id}", id, "{name}", id, "{version}", "1", "{other}", "live").Replace(path)
 }
 
-// SubscriptionMembers are the members of a subscription's own that the API shows.
+// SubscriptionMembers returns the members of a subscription's view.
 func SubscriptionMembers() []string { return viewNames }
 
 // ContextOf is contextOf.

@@ -13,7 +13,7 @@ import (
 	"switchhook/server"
 )
 
-// spellings gives a name as people write it.
+// spellings returns the spellings of a name.
 func spellings(name string) []string {
 	parts := strings.Split(name, "_")
 	camel, pascal := parts[0], ""
@@ -131,7 +131,7 @@ func TestFieldAliases_EventObjectsAndWrappers(t *testing.T) {
 		}
 		a.shows(map[string]any{"events": test.events, "target_url": url})
 	}
-	// One level, and no further.
+	// Only one level of nesting is read.
 	c.post("/api/v1/subscriptions", `{"event":"a","data":{"webhook":{"url":"http://127.0.0.1:9/x"}}}`).refused(422, "target_url", "is missing")
 	c.post("/api/v1/subscriptions", `{"event":"a","other":{"url":"http://127.0.0.1:9/x"}}`).refused(422, "target_url", "is missing")
 }
@@ -168,7 +168,7 @@ func TestFieldAliases_ContradictionsAreRefused(t *testing.T) {
 	} {
 		c.post("/api/v1/subscriptions", "{"+test.body+"}").refused(422, test.field, test.detail)
 	}
-	// The same value under two names is none, and neither is a name without a value.
+	// The same value under two names is no contradiction, and neither is a name without a value.
 	for i, body := range []string{
 		`"event":"a","topic":"a","target_url":%[1]q,"hookUrl":%[1]q`, `"event":"a","topic":null,"target_url":"","hookUrl":%[1]q`, `"events":[],"topics":["a"],"status":"active","active":true,"url":%[1]q`,
 	} {
@@ -214,7 +214,7 @@ func TestSubscriptions_ViewMatchesOpenAPI(t *testing.T) {
 	c := start(t).acme
 	long := "url" + strings.Repeat("_", 100)
 	c.post("/api/v1/subscriptions", map[string]any{"event": "a", long: anywhere}).refused(422, "target_url", "is missing")
-	// What looks like one of the answer's own members is not taken for another.
+	// A member that looks like one of the response's own is not an alias.
 	a := c.post("/api/v1/subscriptions", map[string]any{"event": "a", "url": anywhere, "id": "mine", "href": "x", "zap_id": 3, "dialect": "z"}).want(201)
 	if a.text("id") == "mine" || a.text("href") == "x" || a.at("dialect") != nil {
 		t.Errorf("answered %s", a.body)
@@ -262,11 +262,11 @@ func TestSubscriptions_FormBodies(t *testing.T) {
 	form("POST", "/api/v1/subscriptions", "event", "a", "url", hook.URL, "batch[size]", "ten").refused(422, "batch.size", "must be a number")
 	c.do("POST", "/api/v1/subscriptions", "--x--", "Content-Type", "multipart/form-data; boundary=x").refused(415, "", "application/x-www-form-urlencoded")
 	form("POST", "/api/v1/subscriptions", "event", "a", "a[b][c]", "1").refused(422, "a[b][c]", "can't be read")
-	c.do("POST", "/api/v1/subscriptions", "event=%zz", "Content-Type", "application/x-www-form-urlencoded").refused(400, "", "no form")
+	c.do("POST", "/api/v1/subscriptions", "event=%zz", "Content-Type", "application/x-www-form-urlencoded").refused(400, "", "not a valid form")
 	c.do("POST", "/api/v1/subscriptions", "", "Content-Type", "application/x-www-form-urlencoded").refused(422, "event", "is missing")
-	// What curl -d sends for JSON.
+	// curl -d labels JSON as a form.
 	c.do("POST", "/api/v1/subscriptions", `{"event":"curl","target_url":"`+hook.URL+`"}`, "Content-Type", "application/x-www-form-urlencoded").want(201)
-	// Elsewhere a form is none.
+	// Other routes refuse forms.
 	c.do("POST", "/api/v1/events", "type=a", "Content-Type", "application/x-www-form-urlencoded").refused(415, "", "must be JSON")
 }
 

@@ -100,7 +100,7 @@ func joinIndexed(values url.Values) error {
 func formObject(body string) (map[string]any, error) {
 	values, err := url.ParseQuery(body)
 	if err != nil {
-		return nil, newProblem(fiber.StatusBadRequest, "the body is no form that can be read: "+truncate(err.Error()))
+		return nil, newProblem(fiber.StatusBadRequest, "the body is not a valid form: "+truncate(err.Error()))
 	}
 	if err := joinIndexed(values); err != nil {
 		return nil, err

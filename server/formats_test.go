@@ -30,10 +30,10 @@ func TestSkinnyPayload_TokenFetchesEvent(t *testing.T) {
 	stranger.get("/api/v1/events/evt_0dkwa9ap8h00g?token="+token).refused(401, "", "not one that the router gave")
 	stranger.get("/api/v1/events/"+id+"?token="+token).refused(401, "", "not one that the router gave")
 	stranger.get("/api/v1/events?token="+token).refused(401, "", "an API key is needed")
-	for _, c := range []*client{r.rival, r.acme} { // a token opens nothing but what it is for
+	for _, c := range []*client{r.rival, r.acme} { // a token gives access to its event only
 		c.get("/api/v1/deliveries?token="+token).refused(422, "token", "is no parameter")
 	}
-	// Nobody who reads deliveries gets to know the token.
+	// The list of deliveries does not reveal the token.
 	d := r.acme.delivered(sub, "succeeded").text("id")
 	for _, a := range []*answer{r.acme.get("/api/v1/deliveries/" + d), r.acme.get("/api/v1/events/" + id), r.acme.post("/api/v1/try", map[string]any{"subscription": sub, "event_id": id})} {
 		if a.want(200); strings.Contains(string(a.body), token) {

@@ -16,8 +16,8 @@ import (
 	"switchhook/server"
 )
 
-// Requests that a proxy might read in another way than the router are refused, and nothing
-// that follows on their connection is read: it might be a request that the proxy never saw.
+// Requests that a proxy might parse differently are refused, and the rest of their connection is not
+// read: it might be a request that the proxy never saw.
 func TestFraming_AmbiguousRequestsAreRefused(t *testing.T) {
 	r := start(t)
 	const event = `{"type":"a","data":1}`
@@ -176,7 +176,7 @@ func TestFraming_AmbiguousRequestsAreRefused(t *testing.T) {
 	}
 }
 
-// What RFC 9112 allows is taken, and the connection is good for more.
+// Requests that RFC 9112 allows are served, and the connection stays open.
 func TestFraming_UnusualButValidRequestsAreServed(t *testing.T) {
 	r := start(t)
 	const event = `{"type":"a","data":1}`
@@ -223,8 +223,8 @@ func TestFraming_UnusualButValidRequestsAreServed(t *testing.T) {
 	}
 }
 
-// The server finds a request's context by where its headers lie in it, which is for fasthttp
-// to change.
+// The server derives a request's context from the offset of its headers, which a version of fasthttp
+// may change.
 func TestAuth_ContextOfHeader(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)

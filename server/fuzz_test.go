@@ -17,7 +17,7 @@ import (
 	"switchhook/server"
 )
 
-// nowhere resolves no name, so that fuzzing asks nobody for the hosts that it makes up.
+// nowhere resolves no name, so that fuzzing sends no DNS queries for invented hosts.
 var nowhere = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
 	return nil, errors.New("no names here")
 }}

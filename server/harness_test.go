@@ -27,7 +27,7 @@ import (
 	"switchhook/storage/sqlite"
 )
 
-// pool runs the transforms of all tests: children are the only part that is dear to start.
+// pool runs the transforms of all tests, since child processes are expensive to start.
 var pool *sandbox.Pool
 
 func TestMain(m *testing.M) {
@@ -42,10 +42,10 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// patience is how long a test waits for what must come.
-const patience = time.Minute
+// waitTimeout limits how long a test waits for an expected result.
+const waitTimeout = time.Minute
 
-// setup is what a test may want different from the others.
+// setup holds the options of a test server.
 type setup struct {
 	maxBody int
 	strict  bool
@@ -68,7 +68,7 @@ type setup struct {
 	accessLog *slog.Logger
 }
 
-// testServer is a whole router on a listener and a database of its own.
+// testServer is a complete router with its own listener and database.
 type testServer struct {
 	t      testing.TB
 	url    string
@@ -80,7 +80,7 @@ type testServer struct {
 	rival *client // of another account
 }
 
-// start starts a router and stops it at the test's end.
+// start starts a router and stops it when the test ends.
 func start(t testing.TB, with ...setup) *testServer {
 	t.Helper()
 	s := setup{}
@@ -105,7 +105,7 @@ func start(t testing.TB, with ...setup) *testServer {
 	registry := prometheus.NewRegistry()
 	e, err := router.New(ctx, settings.Config{
 		Store: store, Transformer: pool, Guard: target.NewGuard(policy), Logger: log, Registerer: registry,
-		Retries: s.retries, Timeout: 2 * patience, StrictTypes: s.strict, MinFreeDisk: minFree, UserAgent: "Switchhook/test", Now: s.now, Quota: s.quota, VerifyWait: 300 * time.Millisecond,
+		Retries: s.retries, Timeout: 2 * waitTimeout, StrictTypes: s.strict, MinFreeDisk: minFree, UserAgent: "Switchhook/test", Now: s.now, Quota: s.quota, VerifyWait: 300 * time.Millisecond,
 	})
 	must(t, err)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -123,7 +123,7 @@ func start(t testing.TB, with ...setup) *testServer {
 	go func() { served <- r.server.Serve(listener) }()
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 		defer cancel()
 		check(t, r.server.Shutdown(ctx))
 		check(t, <-served)
@@ -140,7 +140,7 @@ func start(t testing.TB, with ...setup) *testServer {
 func (r *testServer) client(transport *http.Transport, k engine.Key) *client {
 	stored, text, err := r.engine.CreateKey(context.Background(), k, "")
 	must(r.t, err)
-	return &client{t: r.t, url: r.url, key: text, keyID: stored.ID.Format(engine.KeyPrefix), http: &http.Client{Transport: transport, Timeout: patience}}
+	return &client{t: r.t, url: r.url, key: text, keyID: stored.ID.Format(engine.KeyPrefix), http: &http.Client{Transport: transport, Timeout: waitTimeout}}
 }
 
 func must(t testing.TB, err error) {
@@ -157,19 +157,19 @@ func check(t testing.TB, err error) {
 	}
 }
 
-// eventually asks until a condition holds.
+// eventually polls until a condition holds.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(waitTimeout); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("in vain waited for: %s", what)
+			t.Fatalf("timed out waiting for: %s", what)
 		}
 	}
 }
 
-// stop lets the engine end while the server still answers.
+// stop closes the engine while the server still runs.
 func (r *testServer) stop() {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	defer cancel()
 	check(r.t, r.engine.Close(ctx))
 }

@@ -87,7 +87,7 @@ func TestPath_DoubledSlashesAreOne(t *testing.T) {
 	if status, body := rawAs(t, r, r.acme.key, "GET", "//api/v1//subscriptions//"+id); status != 200 {
 		t.Errorf("%d %s", status, body)
 	}
-	// The query is left alone, and nobody is sent elsewhere.
+	// The query is unchanged, and there is no redirect.
 	if status, body := rawAs(t, r, r.acme.key, "GET", "//api/v1/events?type=a//b"); status != 200 {
 		t.Errorf("%d %s", status, body)
 	}
@@ -101,7 +101,7 @@ func TestPath_DoubledSlashesAreOne(t *testing.T) {
 	r.legacy("authcode", r.acme.key).call("GET", "//hooks//subscribe", "", 200)
 }
 
-// rawAs sends a path as it is, and gives the status and the body of the answer.
+// rawAs sends a path verbatim, and returns the status and the body of the response.
 func rawAs(t *testing.T, r *testServer, key, method, path string) (int, string) {
 	t.Helper()
 	conn := r.dial(t)
@@ -114,7 +114,7 @@ func rawAs(t *testing.T, r *testServer, key, method, path string) (int, string) 
 	return res.StatusCode, string(body)
 }
 
-// What is too long is told apart: the address, or the headers.
+// A URL that is too long and headers that are too large have different statuses.
 func TestRequestLineAndHeaders_TooLong(t *testing.T) {
 	r := start(t)
 	long := strings.Repeat("x", 20<<10)
@@ -184,9 +184,9 @@ func TestPreconditions(t *testing.T) {
 
 	for path, body := range map[string]string{"/api/v1/event-types/x.y": `{"description":"d"}`, "/api/v1/accounts/fresh": `{"verify":""}`} {
 		put := func(headers ...string) *answer { return r.admin.do("PUT", path, body, headers...) }
-		put("If-Match", "*").refused(412, "", "not there")
+		put("If-Match", "*").refused(412, "", "does not exist")
 		put("If-None-Match", "*").want(201)
-		put("If-None-Match", "*").refused(412, "", "there already")
+		put("If-None-Match", "*").refused(412, "", "exists already")
 		put("If-Match", "*").want(200)
 		put("If-Match", `"1", "2"`).want(200)
 		put("If-Match", `"1", "2"`).refused(412, "", "")
@@ -228,7 +228,7 @@ func TestParameters_GivenTwiceAreRefused(t *testing.T) {
 	r.acme.get("/api/v1/events?since=").want(200)
 }
 
-// HEAD answers as GET does, without a body; OPTIONS says what there is.
+// HEAD answers as GET does, without a body; OPTIONS lists the methods.
 func TestMethods_HeadAndOptionsOnEveryRoute(t *testing.T) {
 	r := start(t)
 	sub := r.acme.subscribe("a", anywhere)
@@ -286,8 +286,8 @@ func TestAddress_ForwardedInAllForms(t *testing.T) {
 	}
 }
 
-// Requests that are sent one after the other without waiting are answered in their order; a
-// client that has closed its side of the connection still gets its answer.
+// Pipelined requests are answered in order; a client that has half-closed its connection still gets
+// its response.
 func TestConnection_PipelinedAndHalfClosed(t *testing.T) {
 	r := start(t)
 	var requests bytes.Buffer
@@ -312,7 +312,7 @@ func TestConnection_PipelinedAndHalfClosed(t *testing.T) {
 	if more, err := io.ReadAll(answers); len(more) > 0 || err != nil {
 		t.Errorf("then %q %v", more, err)
 	}
-	// One that ends in the middle stores nothing.
+	// A truncated request stores nothing.
 	for _, part := range []string{"POST /api/v1/events HTTP/1.1\r\nHost", "POST /api/v1/events HTTP/1.1\r\nHost: x\r\nX-API-Key: " + r.acme.key + "\r\nContent-Length: 100\r\n\r\n{", "POST /api/v1/events HTTP/1.1\r\nHost: x\r\nX-API-Key: " + r.acme.key + "\r\nTransfer-Encoding: chunked\r\n\r\n15\r\n{\"type\":\"a\",\"data\":1}\r\n"} {
 		conn := r.dial(t)
 		_, err := io.WriteString(conn, part)

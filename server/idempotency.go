@@ -80,7 +80,7 @@ func (s *Server) once(h handler) handler {
 // forget releases the key of a request that changed nothing.
 func (s *Server) forget(c *fiber.Ctx, r *engine.IdempotentRequest) {
 	if err := s.engine.ForgetRequest(c.UserContext(), r); err != nil {
-		s.log.Error("the key of a request that was refused is not free again", "error", err)
+		s.log.Error("the idempotency key of a refused request could not be released", "error", err)
 	}
 }
 

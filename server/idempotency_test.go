@@ -99,7 +99,7 @@ func TestIdempotency_ConcurrentRequestsRunOnce(t *testing.T) {
 		all.Go(func() {
 			for {
 				a := r.acme.post("/api/v1/replays", map[string]any{"subscription": off}, once, "k")
-				if a.status == 409 { // another one is at it
+				if a.status == 409 { // another request is in progress
 					a.refused(409, once, "being handled now")
 					continue
 				}
@@ -118,7 +118,7 @@ func TestIdempotency_ConcurrentRequestsRunOnce(t *testing.T) {
 
 func TestIdempotency_UnknownOutcomeIsRefused(t *testing.T) {
 	r := start(t)
-	// What a router leaves that was killed while it handled the request.
+	// The state that a router leaves that was killed while it handled the request.
 	var digest engine.KeyHash
 	begun, _, err := r.engine.BeginRequest(context.Background(), "acme", "k", digest)
 	must(t, err)

@@ -7,8 +7,7 @@ import (
 	"switchhook/server"
 )
 
-// One account never sees another's anything: for each route, what the owner gets and what
-// another account gets.
+// No account sees another's resources: each row is a route with the owner's and the rival's response.
 func TestIsolation_OtherAccountsAreInvisible(t *testing.T) {
 	r := start(t)
 	hook := receive(t, nil)
@@ -100,7 +99,7 @@ func TestIsolation_OtherAccountsAreInvisible(t *testing.T) {
 			for _, key := range []string{r.rival.key, ""} {
 				c := r.rival.with(t, key)
 				before := ""
-				if row.rival == hidden || row.rival == open { // it must look as what does not exist looks
+				if row.rival == hidden || row.rival == open { // the response must equal that for a missing resource
 					missing := strings.Replace(path, id, strings.Replace(id, id[len(id)-3:], "zzz", 1), 1)
 					before = strings.ReplaceAll(string(c.do(method, missing, row.body).body), strings.Replace(id, id[len(id)-3:], "zzz", 1), id)
 				}
@@ -149,7 +148,7 @@ func TestIsolation_OtherAccountsAreInvisible(t *testing.T) {
 		}
 	}
 
-	// What belongs to acme can't be named in a filter either.
+	// Filters cannot refer to acme's resources.
 	for query, status := range map[string]int{
 		"deliveries?subscription=" + sub: 200, "deliveries?event=" + event: 404, "deliveries?event=" + named: 404, "deliveries?cursor=" + delivery: 200,
 		"subscriptions?target_url=" + hook.URL + "/acme-only": 200, "subscriptions?cursor=" + sub: 200, "events?cursor=" + event: 200, "events?type=order.created": 200, "deliveries?type=order.created": 200,
@@ -159,7 +158,7 @@ func TestIsolation_OtherAccountsAreInvisible(t *testing.T) {
 			t.Errorf("%s shows acme's: %s", query, a.body)
 		}
 	}
-	// Nor in a body: a rival's try, subscription or backtest.
+	// Neither can request bodies: a preview, subscription or backtest.
 	for _, body := range []map[string]any{{"event_id": event}, {"event_id": named}, {"subscription": sub, "event": map[string]any{"type": "a", "data": 1}}} {
 		r.rival.post("/api/v1/try", body).refused(404, "", "there is no ")
 	}
@@ -179,7 +178,7 @@ func TestIsolation_OtherAccountsAreInvisible(t *testing.T) {
 		t.Errorf("acme's script has %d versions", n)
 	}
 
-	// And nothing of acme's has changed.
+	// Nothing of acme's has changed.
 	r.acme.get("/api/v1/subscriptions/" + sub).want(200).shows(map[string]any{"active": true, "description": "acme-only"})
 	r.acme.get("/api/v1/deliveries/" + delivery).want(200).shows(map[string]any{"attempt_count": 1})
 

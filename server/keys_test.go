@@ -55,7 +55,7 @@ func TestKeys_Import(t *testing.T) {
 		t.Errorf("made %s", made.text("key"))
 	}
 	r.acme.post("/api/v1/keys", `{"key":"`+text+`x"}`).refused(403, "", "admin key")
-	// A rotation gives it a text of ours, and the old one has its time.
+	// A rotation generates a new text, and the old one has its grace period.
 	r.admin.post(path+"/rotate", `{"grace_period":"1h"}`).want(200)
 	r.acme.with(t, text).get("/api/v1/me").want(200)
 	r.admin.post("/api/v1/keys", `{"key":"`+text+`"}`).refused(409, "key", "exists already")
@@ -144,7 +144,7 @@ func TestAuth_AdminRoutesAreForbiddenToOthers(t *testing.T) {
 	r.admin.get("/api/v1/event-types/a").want(200)
 }
 
-// clock is a time that stands still until it is moved.
+// clock is a manual clock.
 type clock struct {
 	mu sync.Mutex
 	at time.Time

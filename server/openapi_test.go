@@ -150,7 +150,7 @@ func TestOpenAPI_ExamplesWork(t *testing.T) {
 	}
 }
 
-// exemplary makes what the examples of a path name, and gives the subscription.
+// exemplary creates the resources that the examples of a path name, and returns the subscription.
 func (r *testServer) exemplary(path string) (subscription string) {
 	c := r.admin
 	if !strings.Contains(path, "event-types") {
@@ -165,8 +165,8 @@ func (r *testServer) exemplary(path string) (subscription string) {
 	return subscription
 }
 
-// Every answer of every test is held against the document (see conforms). Here each
-// operation is called so that it has something to show.
+// Every response of every test is checked against the document (see conforms). This test calls each
+// operation with existing resources.
 func TestOpenAPI_ResponsesMatchSchemas(t *testing.T) {
 	r := start(t)
 	hook := receive(t, nil)

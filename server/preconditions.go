@@ -70,7 +70,7 @@ func withEachTag(h handler) handler {
 // one, since proxies that compress make tags weak.
 func ifMatch(c *fiber.Ctx) (int64, error) {
 	if headerList(c, fiber.HeaderIfNoneMatch) != "" {
-		return 0, newProblem(fiber.StatusPreconditionFailed, "If-None-Match: this changes only what is there; send If-Match, or nothing")
+		return 0, newProblem(fiber.StatusPreconditionFailed, "If-None-Match is not supported for this change; send If-Match, or neither")
 	}
 	tag := headerList(c, fiber.HeaderIfMatch)
 	if tag == "" || tag == "*" {
@@ -88,11 +88,11 @@ func ifMatch(c *fiber.Ctx) (int64, error) {
 func upsertPrecondition(c *fiber.Ctx, exists bool) (version int64, err error) {
 	switch none := headerList(c, fiber.HeaderIfNoneMatch); {
 	case none == "*" && exists:
-		return 0, newProblem(fiber.StatusPreconditionFailed, "If-None-Match: it is there already")
+		return 0, newProblem(fiber.StatusPreconditionFailed, "If-None-Match: the resource exists already")
 	case none == "*":
 		return catalog.AnyVersion, nil
 	case headerList(c, fiber.HeaderIfMatch) == "*" && !exists:
-		return 0, newProblem(fiber.StatusPreconditionFailed, "If-Match: it is not there")
+		return 0, newProblem(fiber.StatusPreconditionFailed, "If-Match: the resource does not exist")
 	}
 	return ifMatch(c)
 }

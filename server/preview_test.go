@@ -58,7 +58,7 @@ func TestPreview_ExplainsMismatch(t *testing.T) {
 		t.Errorf("terms: %v", states)
 	}
 	c.post("/api/v1/try", `{"filter":"data.vip == true","event":`+orderEvent+`}`).want(200).shows(map[string]any{"matched": false, "filter.terms.1.source": "data.vip", "filter.terms.1.missing": true})
-	// A filter that fails counts as no match, and says where.
+	// A failing filter counts as no match, with the position of the error.
 	c.post("/api/v1/try", `{"filter":"lower(data.total) == \"x\"","event":`+orderEvent+`}`).want(200).
 		shows(map[string]any{"matched": false, "request": nil, "filter.error.line": 1, "filter.terms.0.state": "failed"})
 }
@@ -100,7 +100,7 @@ func TestPreview_SubscriptionSignatureAndHeaders(t *testing.T) {
 	signed(map[string]any{"event": json.RawMessage(orderEvent)}).shows(map[string]any{
 		"request.url": hook.URL + "/x?y=1", "request.body": `{"id":1001,"total":129.5,"currency":"EUR"}`, "request.headers.X-A": "1", "request.headers.Authorization": "[hidden]", "filter.matched": true,
 	})
-	// Something else in the place of its filter, or nothing.
+	// Another filter in place of its own, or none.
 	small := json.RawMessage(`{"type":"order.created","data":{"total":1}}`)
 	c.post("/api/v1/try", map[string]any{"subscription": sub, "event": small}).want(200).shows(map[string]any{"matched": false})
 	signed(map[string]any{"filter": "", "event": small}).shows(map[string]any{"filter": nil})
@@ -202,5 +202,5 @@ func TestPreview_ConcurrencyLimit(t *testing.T) {
 	if came[200] == 0 || came[429] == 0 || came[200]+came[429] != 40 {
 		t.Errorf("answers: %v", came)
 	}
-	c.post("/api/v1/try", map[string]any{"event": json.RawMessage(orderEvent)}).want(200) // and there is room again
+	c.post("/api/v1/try", map[string]any{"event": json.RawMessage(orderEvent)}).want(200) // the slots are released
 }

@@ -116,15 +116,15 @@ func (s *Server) problemFor(c *fiber.Ctx, err error) *Problem {
 		}
 	}
 	if c == nil {
-		s.log.Error("answer broken off", "error", err)
-		return newProblem(fiber.StatusInternalServerError, "something went wrong in the router; its log says what")
+		s.log.Error("response interrupted", "error", err)
+		return newProblem(fiber.StatusInternalServerError, "internal error of the router; see its log")
 	}
 	var f *fiber.Error
 	if errors.As(err, &f) {
 		return s.describeFiber(c, f)
 	}
 	s.log.Error("request failed", "method", c.Method(), "path", c.Path(), "error", err)
-	return newProblem(fiber.StatusInternalServerError, "something went wrong in the router; its log says what")
+	return newProblem(fiber.StatusInternalServerError, "internal error of the router; see its log")
 }
 
 // describeFiber converts the errors that Fiber returns by itself.
@@ -140,20 +140,20 @@ func (s *Server) describeFiber(c *fiber.Ctx, f *fiber.Error) *Problem {
 				return s.describe(c, err)
 			}
 		}
-		return newProblem(f.Code, "the body is larger than "+byteSize(s.cfg.MaxBody)+"; send less, or let the router take more with --max-body")
+		return newProblem(f.Code, "the body is larger than "+byteSize(s.cfg.MaxBody)+"; send less, or raise the limit with --max-body")
 	case fiber.StatusMethodNotAllowed:
-		return newProblem(f.Code, c.Method()+" is not possible here; see the Allow header for what is")
+		return newProblem(f.Code, c.Method()+" is not allowed on this path; the Allow header lists the methods that are")
 	case fiber.StatusRequestHeaderFieldsTooLarge:
 		return newProblem(f.Code, "the headers, with the request's first line, are larger than 16 KiB")
 	case fiber.StatusRequestURITooLong:
-		return newProblem(f.Code, "the address is longer than 16 KiB; send what it carries in the body")
+		return newProblem(f.Code, "the URL is longer than 16 KiB; send its parameters in the body")
 	case fiber.StatusRequestTimeout:
-		return newProblem(f.Code, "the request did not come whole within "+s.cfg.ReadTimeout.String())
+		return newProblem(f.Code, "the request did not arrive completely within "+s.cfg.ReadTimeout.String())
 	case fiber.StatusBadRequest:
 		// The message quotes the request, which contains the key.
-		return newProblem(f.Code, "this is no HTTP request that can be read")
+		return newProblem(f.Code, "the request is not valid HTTP")
 	case fiber.StatusInternalServerError:
-		return newProblem(f.Code, "something went wrong in the router; its log says what")
+		return newProblem(f.Code, "internal error of the router; see its log")
 	}
 	return newProblem(f.Code, f.Message)
 }

@@ -280,7 +280,7 @@ func TestEvents_ListPagesAndFilters(t *testing.T) {
 	}
 }
 
-// Fiber uses the memory of a request's body and headers again; what is kept must be a copy.
+// Fiber reuses the memory of a request's body and headers; stored values must be copies.
 func TestPublish_ConcurrentEventsDoNotMix(t *testing.T) {
 	c, hook := start(t).acme, receive(t, nil)
 	c.subscribe("*", hook.URL, map[string]any{"payload_format": "data", "filter": "data.text != nil"})

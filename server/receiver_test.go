@@ -9,12 +9,12 @@ import (
 	"testing"
 )
 
-// receiver is a target that keeps what it gets.
+// receiver is a target that records its requests.
 type receiver struct {
 	*httptest.Server
 	mu     sync.Mutex
 	got    []received
-	answer http.HandlerFunc // 204 where nil
+	answer http.HandlerFunc // nil: 204
 }
 
 type received struct {
@@ -46,7 +46,7 @@ func (r *receiver) all() []received {
 	return append([]received(nil), r.got...)
 }
 
-// retryAfter gives what came, once it is at least n requests.
+// retryAfter returns the requests once there are at least n.
 func (r *receiver) wait(t testing.TB, n int) []received {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%d requests at the target", n), func() bool { return len(r.all()) >= n })

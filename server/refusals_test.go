@@ -86,14 +86,14 @@ func TestBody_TooLarge(t *testing.T) {
 	announce(t, small, "Transfer-Encoding: chunked\r\n\r\n3e9\r\n", "1000 bytes")
 }
 
-// Whoever has no key is not read at length.
+// Large bodies of unauthenticated requests are not read.
 func TestBody_UnauthenticatedSizeLimit(t *testing.T) {
 	r := start(t)
 	conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
 	must(t, err)
 	defer conn.Close()
-	must(t, conn.SetDeadline(time.Now().Add(patience)))
-	// The answer comes though the body does not: it was not waited for.
+	must(t, conn.SetDeadline(time.Now().Add(waitTimeout)))
+	// The response does not wait for the body.
 	_, err = fmt.Fprint(conn, "POST /api/v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-API-Key: nobody\r\nContent-Length: 1000000\r\n\r\n")
 	must(t, err)
 	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -104,13 +104,13 @@ func TestBody_UnauthenticatedSizeLimit(t *testing.T) {
 	}
 }
 
-// announce sends what comes before a body that is too large, and wants a 413 for it.
+// announce sends the headers of a body that is too large, and requires a 413.
 func announce(t *testing.T, r *testServer, head, limit string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
 	must(t, err)
 	defer conn.Close()
-	must(t, conn.SetDeadline(time.Now().Add(patience)))
+	must(t, conn.SetDeadline(time.Now().Add(waitTimeout)))
 	_, err = fmt.Fprintf(conn, "POST /api/v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-API-Key: %s\r\n%s", r.acme.key, head)
 	must(t, err)
 	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -129,7 +129,7 @@ func TestFraming_InvalidHTTPIsNotEchoed(t *testing.T) {
 	conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
 	must(t, err)
 	defer conn.Close()
-	must(t, conn.SetDeadline(time.Now().Add(patience)))
+	must(t, conn.SetDeadline(time.Now().Add(waitTimeout)))
 	_, err = fmt.Fprintf(conn, "POST /api/v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer s3cret\r\nContent-Length: -5\r\n\r\n")
 	must(t, err)
 	text, err := io.ReadAll(conn)
@@ -296,8 +296,8 @@ func TestBodies_MisspeltMembersAreRefused(t *testing.T) {
 	r.admin.post("/api/v1/event-types", `{"name":"a","shema":{}}`).refused(422, "shema", `did you mean "schema"?`)
 }
 
-// Whatever a body holds is used or refused: nothing is lost, and nothing that is empty passes
-// for what was left out where that means something else.
+// Every member of a body is used or refused: none is lost, and an empty one does not pass for an
+// omitted one if that means something else.
 func TestBodies_UnknownEmptyAndZeroMembersAreRefused(t *testing.T) {
 	r := start(t)
 	r.admin.post("/api/v1/event-types", `{"name":"order.created"}`).want(201)
@@ -342,7 +342,7 @@ func TestBodies_UnknownEmptyAndZeroMembersAreRefused(t *testing.T) {
 	for _, path := range []string{"events", "subscriptions", "replays"} {
 		r.admin.post("/api/v1/"+path, `{"type":"a","data":1}`, once, "").refused(422, once, "is empty")
 	}
-	// What an answer shows can be sent back.
+	// Members of responses can be sent back.
 	for _, path := range []string{"event-types/order.created", "accounts/acme", "subscriptions/" + sub} {
 		r.admin.do("PUT", "/api/v1/"+path, string(r.admin.get("/api/v1/"+path).body))
 		r.admin.do("PUT", "/api/v1/"+path, string(r.admin.get("/api/v1/"+path).body)).want(200)
@@ -488,7 +488,7 @@ func TestRoutes_UnknownHTTPMethods(t *testing.T) {
 	}
 }
 
-// raw sends a path that net/http would not send as it is.
+// raw sends a path verbatim, which net/http would not.
 func raw(t *testing.T, r *testServer, method, path string) (status int, body string) {
 	t.Helper()
 	u, err := url.Parse(r.url)
@@ -496,7 +496,7 @@ func raw(t *testing.T, r *testServer, method, path string) (status int, body str
 	conn, err := net.Dial("tcp", u.Host)
 	must(t, err)
 	defer conn.Close()
-	must(t, conn.SetDeadline(time.Now().Add(patience)))
+	must(t, conn.SetDeadline(time.Now().Add(waitTimeout)))
 	content := ""
 	if method == "PUT" {
 		content = "{}"

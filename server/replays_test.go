@@ -40,7 +40,7 @@ func TestReplays(t *testing.T) {
 
 	r.acme.post("/api/v1/replays", `{"subscription":"`+sub+`","status":["dropped"],"until":"2020-01-01T00:00:00Z"}`).want(202).shows(map[string]any{"delivery_status": "[dropped]"})
 
-	// One that stands still, since its subscription is off, and is steered by hand.
+	// A replay to an inactive subscription, which makes no progress by itself.
 	r.acme.do("PATCH", "/api/v1/subscriptions/"+sub, `{"active":false}`).want(200)
 	id = r.admin.post("/api/v1/replays", map[string]any{"subscriptions": []string{sub}, "delivery_status": []string{"dead", "missing"}, "since": "2020-01-01T00:00:00Z", "rate": 1}).want(202).text("id")
 	eventually(t, "it pauses by itself", func() bool { return r.acme.get("/api/v1/replays/"+id).want(200).text("status") == "paused" })

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// lines is a log that can be read while it is written.
+// lines is a log buffer that is safe for concurrent use.
 type lines struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -49,7 +49,7 @@ func TestRequestLog_MetricsAndAccessLog(t *testing.T) {
 	must(t, err)
 	_, err = conn.Write([]byte("nonsense\r\n\r\n"))
 	must(t, err)
-	conn.SetDeadline(time.Now().Add(patience))
+	conn.SetDeadline(time.Now().Add(waitTimeout))
 	res := make([]byte, 12)
 	if _, err := conn.Read(res); err != nil || string(res) != "HTTP/1.1 400" {
 		t.Errorf("nonsense: %q %v", res, err)

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Receivers that know headers by their CGI names take Webhook_Signature for webhook-signature.
+// Receivers that see headers under CGI names confuse Webhook_Signature with webhook-signature.
 func TestHeaders_ReservedAreRefusedInAnyCase(t *testing.T) {
 	r := start(t)
 	hook := receive(t, nil)

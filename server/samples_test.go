@@ -212,7 +212,7 @@ func TestTestSend_SlowTargetsDoNotBlockOthers(t *testing.T) {
 	test(r.acme, id).want(200)
 }
 
-// The list of events can be had in the form of hooks, too.
+// The list of events can be requested in the form of payloads.
 func TestEvents_ListAsPayloads(t *testing.T) {
 	r := start(t)
 	hook := receive(t, nil)

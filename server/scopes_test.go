@@ -11,14 +11,14 @@ import (
 	"switchhook/server"
 )
 
-// withScopes is a client with a new key of acme's.
+// withScopes returns a client with a new key of acme's.
 func (r *testServer) withScopes(scopes ...engine.Scope) *client {
 	_, text, err := r.engine.CreateKey(context.Background(), engine.Key{Account: "acme", Name: "scoped", Scopes: scopes}, "")
 	must(r.t, err)
 	return r.acme.with(r.t, text)
 }
 
-// needed is what openapi.json says that an operation needs.
+// needed returns the scopes that openapi.json requires for an operation.
 func needed(t *testing.T, op server.Operation) (scopes []string, admin bool) {
 	described := openapi().at("paths", op.Path, strings.ToLower(op.Method))
 	list, ok := described.at("x-scopes").value.([]any)
@@ -35,7 +35,7 @@ func needed(t *testing.T, op server.Operation) (scopes []string, admin bool) {
 	return scopes, false
 }
 
-// Each route with a key of each single scope, and with all scopes but one.
+// Calls each route with a key of each single scope, and of all scopes but one.
 func TestScopes_RoutesMatchOpenAPI(t *testing.T) {
 	r := start(t)
 	var keys [][]engine.Scope

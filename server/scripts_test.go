@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// script makes a script with these versions, the first of which is live, and gives its id.
+// script creates a script with these versions, the first of which is live, and returns its id.
 func (c *client) script(kind, name string, sources ...string) string {
 	c.t.Helper()
 	id := c.post("/api/v1/scripts", map[string]any{"name": name, "kind": kind, "source": sources[0]}).want(201).text("id")
@@ -17,7 +17,7 @@ func (c *client) script(kind, name string, sources ...string) string {
 	return id
 }
 
-// goLive puts a version of a script live.
+// goLive activates a version of a script.
 func (c *client) goLive(script string, version int) *answer {
 	c.t.Helper()
 	return c.do("PUT", "/api/v1/scripts/"+script+"/live", map[string]any{"version": version}).want(200)

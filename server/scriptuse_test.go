@@ -36,7 +36,7 @@ func TestScriptUse_SubscriptionReferences(t *testing.T) {
 	if want := map[string]int{"/live one": 1, "/live two": 1, "/pinned one": 3}; fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("came: %v", got)
 	}
-	// An attempt says which version it was.
+	// An attempt names the version that ran.
 	for sub, version := range map[string]int{live: 2, pinned: 1} {
 		c.delivered(sub, "succeeded")
 		d := c.get("/api/v1/deliveries?event=" + second + "&subscription=" + sub).want(200).text("data.0.id")
@@ -44,14 +44,14 @@ func TestScriptUse_SubscriptionReferences(t *testing.T) {
 		c.get("/api/v1/deliveries/" + d).want(200).shows(map[string]any{"attempts.0.script.id": id, "attempts.0.script.version": version})
 	}
 
-	// In use it is not deleted, and says who uses it.
+	// A script in use is not deleted, and the error names a subscription.
 	c.do("DELETE", "/api/v1/scripts/t", nil).refused(409, "", "2 subscriptions use this script, "+live)
 	for _, sub := range []string{live, pinned} {
 		c.do("DELETE", "/api/v1/subscriptions/"+sub, nil).want(204)
 	}
 	c.get("/api/v1/scripts/t/usage").want(200).shows(map[string]any{"data": "[]"})
 	c.do("DELETE", "/api/v1/scripts/t", nil).want(204)
-	// What was delivered still says what ran.
+	// The delivery still names the version that ran.
 	c.get("/api/v1/deliveries?event=" + second).want(200)
 }
 
@@ -114,7 +114,7 @@ func TestScriptUse_PATCHSwitchesSourceAndScript(t *testing.T) {
 	patch(`{"filter":"false"}`, map[string]any{"filter": "false", "filter_script": nil})
 	c.do("PATCH", path, `{"filter":"true","filter_script":"f"}`).refused(422, "filter_script", "both given")
 	c.get(path).shows(map[string]any{"filter": "false"})
-	// What GET gave can be sent back.
+	// The response to GET can be sent back.
 	patch(`{"filter_script":"f"}`, map[string]any{"filter": ""})
 	c.do("PUT", path, string(c.get(path).body)).want(200).shows(map[string]any{"filter_script.name": "f", "filter": "", "transform": own})
 	c.do("PUT", path, map[string]any{"event": "a", "target_url": anywhere}).want(200).shows(map[string]any{"filter_script.name": "f", "transform": own})

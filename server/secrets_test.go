@@ -49,7 +49,7 @@ func TestSecrets_Types(t *testing.T) {
 	c.do("PUT", path, string(c.get(path).body)).want(200).shows(map[string]any{"secret_type": "ed25519", "public_key": made.text("public_key")})
 }
 
-// A client brings a secret of its own, and checks the header that it knows.
+// A client sets its own secret, and verifies its own signature header.
 func TestSignatures_ClientSecretAndHeader(t *testing.T) {
 	c := start(t).acme
 	hook := receive(t, nil)
@@ -137,7 +137,7 @@ func TestSecrets_RotationOverlap(t *testing.T) {
 	if len(signatures) != 2 || !strings.HasPrefix(signatures[0], "v1a,") || !strings.HasPrefix(signatures[1], "v1,") {
 		t.Errorf("the delivery is signed %v", signatures)
 	}
-	// A secret that is set, instead of rotated, is in force at once and alone.
+	// A secret that is set, not rotated, replaces the old one at once.
 	c.do("PATCH", path, map[string]any{"secret": pairSecret}).want(200)
 	c.get(path + "/secret").want(200).shows(map[string]any{"secret": pairSecret, "old_secrets": "[]"})
 	c.publish("a", 2)
@@ -172,7 +172,7 @@ func TestSecrets_RotationIsIdempotent(t *testing.T) {
 	c.get(path + "/secret").want(200).shows(map[string]any{"old_secrets.0.secret": ownSecret, "old_secrets.1": nil})
 	c.post(path+"/rotate-secret", nil, "Idempotency-Key", "k1h").refused(409, "Idempotency-Key", "use a new key")
 	c.post(path+"/rotate-secret", nil, "Idempotency-Key", "ü").refused(422, "Idempotency-Key", "")
-	// The secret in force, given again, is no rotation either.
+	// Setting the current secret again is not a rotation.
 	own := map[string]any{"secret": pairSecret}
 	first := c.post(path+"/rotate-secret", own).want(200)
 	if again := c.post(path+"/rotate-secret", own).want(200); string(again.body) != string(first.body) {

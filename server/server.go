@@ -186,7 +186,7 @@ func (s *Server) rejectUnknownMethods(next fasthttp.RequestHandler) fasthttp.Req
 		lingerAfter(ctx)
 		c := s.app.AcquireCtx(ctx)
 		defer s.app.ReleaseCtx(c)
-		if err := s.handleUnparsable(c, newProblem(fiber.StatusNotImplemented, "the method of this request is none that is known here")); err != nil {
+		if err := s.handleUnparsable(c, newProblem(fiber.StatusNotImplemented, "unknown HTTP method")); err != nil {
 			s.log.Error("request not answered", "error", err)
 		}
 	}
@@ -224,7 +224,7 @@ func (s *Server) prefixLocation(c *fiber.Ctx) {
 func (s *Server) recoverPanic(c *fiber.Ctx) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.Error("panic while answering", "method", c.Method(), "path", c.Path(), "panic", p)
+			s.log.Error("panic in a handler", "method", c.Method(), "path", c.Path(), "panic", p)
 			err = fiber.ErrInternalServerError
 		}
 	}()

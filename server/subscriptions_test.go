@@ -62,7 +62,7 @@ func TestSubscriptions_PUTKeepsOmittedMembers(t *testing.T) {
 			t.Errorf("the secret was %s and is %s", secret, got)
 		}
 		c.do("PUT", path, map[string]any{names.event: "order.paid"}).want(200).shows(map[string]any{"event": "order.paid", "target_url": anywhere + "2", "transform": transform})
-		// What is given counts: another filter takes the script's place, "" and null take one away.
+		// Members that are sent apply: another filter replaces the script, "" and null remove it.
 		c.do("PUT", path, map[string]any{"filter": "data.total > 5"}).want(200).shows(map[string]any{"filter_script": nil, "filter": "data.total > 5", "transform": transform})
 		c.do("PUT", path, map[string]any{"filter": "", "transform": nil}).want(200).shows(map[string]any{"filter": "", "transform": "", "target_url": anywhere + "2"})
 		c.do("PUT", path, map[string]any{}).want(200).shows(map[string]any{"event": "order.paid", "target_url": anywhere + "2"})

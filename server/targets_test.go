@@ -14,7 +14,7 @@ import (
 	"switchhook/engine"
 )
 
-// scoped is a client of acme whose key may do no more than these.
+// scoped returns a client of acme whose key has only these scopes.
 func (r *testServer) scoped(scopes ...engine.Scope) *client {
 	return r.client(r.acme.http.Transport.(*http.Transport), engine.Key{Account: "acme", Name: "scoped", Scopes: scopes})
 }
@@ -23,7 +23,7 @@ func (r *testServer) withTargets() *client {
 	return r.scoped(engine.ScopePublish, engine.ScopeTargets, engine.ScopeScripts, engine.ScopeRead, engine.ScopeSubscribe)
 }
 
-// verifies wants what came to be signed with a secret, as Standard Webhooks says.
+// verifies requires a Standard Webhooks signature by a secret.
 func verifies(t *testing.T, secret string, got received) {
 	t.Helper()
 	wh, err := standardwebhooks.NewWebhook(secret)

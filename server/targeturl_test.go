@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// The bytes of a target URL's path and query reach the target, with a transform and without,
-// but for what a transform changes and for what may not stand in a request line.
+// The bytes of a target URL's path and query reach the target unchanged, with a transform and without,
+// except for the transform's changes and for bytes that a request line cannot contain.
 func TestTargetURLKeepsItsBytes(t *testing.T) {
 	r := start(t)
 	hook := receive(t, nil)

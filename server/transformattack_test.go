@@ -7,8 +7,7 @@ import (
 	"testing"
 )
 
-// Whatever a transform makes of its request, it goes to the subscription's host, as one
-// request, or nowhere.
+// A transform's request goes to the subscription's host, as one request, or is not sent.
 func TestTransform_CannotRedirectRequest(t *testing.T) {
 	r := start(t)
 	hook, other := receive(t, nil), receive(t, nil)

@@ -12,8 +12,7 @@ import (
 	"switchhook/engine/catalog"
 )
 
-// consents is a target that answers the question for its consent with answer, and events
-// with 204.
+// consents is a target that answers verification requests with answer, and events with 204.
 func consents(t *testing.T, answer http.HandlerFunc) *receiver {
 	return receive(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("X-Hook-Secret") != "" || r.Method == "OPTIONS" {
@@ -28,7 +27,7 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Hook-Secret", r.Header.Get("X-Hook-Secret"))
 }
 
-// state wants a subscription in a state of its verification.
+// state requires a state of a subscription's verification.
 func (c *client) state(id, state string, active bool) *answer {
 	c.t.Helper()
 	eventually(c.t, "verification is "+state, func() bool {
@@ -128,7 +127,7 @@ func TestVerification_OtherResponsesDoNotConfirm(t *testing.T) {
 			}
 		}
 	}
-	// What nobody answers at looks the same.
+	// A target that does not respond has the same result.
 	gone := c.post("/api/v1/subscriptions", map[string]any{"event": "a", "target_url": anywhere, "verify": "cloudevents"}).want(201)
 	gone.shows(map[string]any{"verification.state": "pending", "verification.mode": "cloudevents", "active": false})
 }

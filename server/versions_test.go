@@ -16,7 +16,7 @@ func TestVersions_ImmutableAndDeduplicated(t *testing.T) {
 	}
 	again := c.post("/api/v1/scripts/"+id+"/versions", map[string]any{"source": "export default () => 2", "note": "another note"}).want(200)
 	again.shows(map[string]any{"version": 2, "note": "second", "created_at": second.text("created_at"), "hash": second.text("hash")})
-	// An older source is a new version: what was between stays where it was.
+	// An older source becomes a new version; the versions between stay.
 	c.post("/api/v1/scripts/t/versions", map[string]any{"source": bodyOf}).want(201).shows(map[string]any{"version": 3})
 
 	c.get("/api/v1/scripts/t/versions/1").want(200).shows(map[string]any{"source": bodyOf, "note": "first", "live": true, "version": 1})
@@ -74,7 +74,7 @@ func TestVersions_ActivationNeedsPassingCases(t *testing.T) {
 	}
 	forced := c.do("PUT", "/api/v1/scripts/sum/live", `{"version":2,"force":true}`, "If-Match", before).want(200).shows(failed).shows(map[string]any{"live_version": 2, "name": "sum"})
 	c.get("/api/v1/scripts/sum/versions/2").want(200).shows(map[string]any{"live": true})
-	// Rolled back, and twice is as good as once.
+	// A rollback is idempotent.
 	back := c.do("PUT", "/api/v1/scripts/sum/live", `{"version":1}`, "If-Match", forced.header.Get("ETag")).want(200).shows(map[string]any{"live_version": 1, "tests.failed": 0, "tests.passed": 2})
 	if twice := c.goLive("sum", 1); twice.header.Get("ETag") != back.header.Get("ETag") {
 		t.Error("nothing changed, and the ETag did")
@@ -86,7 +86,7 @@ func TestVersions_ActivationNeedsPassingCases(t *testing.T) {
 		c.do("PUT", "/api/v1/scripts/sum/live", body).refused(want.status, want.field, "")
 	}
 
-	// The cases alone.
+	// Only the test cases change.
 	test := func(body string) *answer { return c.post("/api/v1/scripts/sum/test", body) }
 	c.post("/api/v1/scripts/sum/test", nil).want(200).shows(map[string]any{"passed": 2})
 	test(`{}`).want(200).shows(map[string]any{"passed": 2, "failed": 0})

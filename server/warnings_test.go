@@ -2,7 +2,7 @@ package server_test
 
 import "testing"
 
-// Whoever saves a transform hears at once of what will throw when it is run.
+// The response to saving a transform warns of code that will throw.
 func TestScripts_Warnings(t *testing.T) {
 	r := start(t)
 	hook := receive(t, nil)

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// dial opens a connection to the router, with a deadline for all of the test.
+// dial opens a connection to the router, with a deadline for the whole test.
 func (r *testServer) dial(t *testing.T) net.Conn {
 	t.Helper()
 	u, err := url.Parse(r.url)
@@ -25,7 +25,7 @@ func (r *testServer) dial(t *testing.T) net.Conn {
 		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
 	}
 	t.Cleanup(func() { conn.Close() })
-	must(t, conn.SetDeadline(time.Now().Add(patience)))
+	must(t, conn.SetDeadline(time.Now().Add(waitTimeout)))
 	return conn
 }
 
@@ -47,18 +47,17 @@ func TestConnection_ClosedAfterUnknownMethod(t *testing.T) {
 	}
 }
 
-// Clients open connections in reserve. One on which nothing came is not waited for.
+// Clients open spare connections. Shutdown does not wait for one that has sent nothing.
 func TestConnection_SilentDoesNotBlockShutdown(t *testing.T) {
 	r := start(t, setup{read: time.Hour})
 	r.dial(t)
 	r.admin.get("/healthz").want(200) // so that the one before it has been taken
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	defer cancel()
 	check(t, r.server.Shutdown(ctx))
 }
 
-// A client that sends a byte now and then has no longer than one that sends nothing: the
-// time is that of the whole request.
+// A client that sends a byte from time to time gets no extension: the timeout is for the whole request.
 func TestConnection_SlowClientsAreCutOff(t *testing.T) {
 	r := start(t, setup{read: 2 * time.Second})
 	for name, parts := range map[string][2]string{
@@ -84,7 +83,7 @@ func TestConnection_SlowClientsAreCutOff(t *testing.T) {
 				select {
 				case err := <-ended:
 					if errors.Is(err, os.ErrDeadlineExceeded) {
-						t.Errorf("it was not cut off in %s", patience)
+						t.Errorf("it was not cut off in %s", waitTimeout)
 					}
 					return
 				case <-drip.C:
