@@ -7,8 +7,9 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"switchhook/scripts/jsonindex"
 	"time"
+
+	"switchhook/scripts/jsonindex"
 )
 
 // Event is one thing that happened. It is stored once and never changes.

@@ -1,8 +1,9 @@
 package engine
 
 import (
-	"switchhook/engine/retry"
 	"time"
+
+	"switchhook/engine/retry"
 )
 
 // The types below are stored as JSON under the names in their tags, durations in

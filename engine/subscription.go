@@ -5,9 +5,10 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
+
 	"switchhook/engine/signature"
 	"switchhook/scripts/suggest"
-	"time"
 )
 
 // Subscription asks for events: while it exists and is active, each event of its account

@@ -6,15 +6,16 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
 	"switchhook/engine"
 	"switchhook/engine/dispatchqueue"
 	"switchhook/engine/retry"
 	"switchhook/engine/signature"
 	"switchhook/scripts"
 	"switchhook/scripts/filter"
-	"sync"
-	"sync/atomic"
-	"time"
 )
 
 // CompiledSubscription is a subscription made ready for use. It is never changed: a changed

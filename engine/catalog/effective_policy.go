@@ -1,8 +1,9 @@
 package catalog
 
 import (
-	"switchhook/engine"
 	"time"
+
+	"switchhook/engine"
 )
 
 // What a policy may ask for.

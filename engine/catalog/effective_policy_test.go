@@ -2,10 +2,11 @@ package catalog
 
 import (
 	"fmt"
-	"switchhook/engine"
-	"switchhook/engine/settings"
 	"testing"
 	"time"
+
+	"switchhook/engine"
+	"switchhook/engine/settings"
 )
 
 func TestCatalog_ResolvePolicy(t *testing.T) {

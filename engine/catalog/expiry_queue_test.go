@@ -2,9 +2,10 @@ package catalog
 
 import (
 	"fmt"
-	"switchhook/engine"
 	"testing"
 	"time"
+
+	"switchhook/engine"
 )
 
 func TestExpiryQueue_MovedDeadlineCountsOnce(t *testing.T) {

@@ -3,6 +3,7 @@ package catalog
 import (
 	"net/http"
 	"strings"
+
 	"switchhook/engine/signature"
 	"switchhook/scripts"
 )

@@ -1,9 +1,10 @@
 package catalog
 
 import (
-	"switchhook/engine"
 	"testing"
 	"time"
+
+	"switchhook/engine"
 )
 
 // Making, changing and finding a key takes no longer with many others.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/http"
 	"net/url"
+
 	"switchhook/engine"
 	"switchhook/scripts"
 	"switchhook/scripts/jsonindex"

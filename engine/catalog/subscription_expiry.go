@@ -3,10 +3,11 @@ package catalog
 import (
 	"container/heap"
 	"context"
-	"switchhook/engine"
-	"switchhook/engine/lifecycle"
 	"sync"
 	"time"
+
+	"switchhook/engine"
+	"switchhook/engine/lifecycle"
 )
 
 const (

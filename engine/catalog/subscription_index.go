@@ -3,8 +3,9 @@ package catalog
 import (
 	"slices"
 	"strings"
-	"switchhook/engine"
 	"sync"
+
+	"switchhook/engine"
 )
 
 // subscriptionIndex finds the subscriptions that may want an event: by account, then by the event

@@ -3,8 +3,9 @@ package catalog
 import (
 	"fmt"
 	"slices"
-	"switchhook/engine"
 	"testing"
+
+	"switchhook/engine"
 )
 
 func testRoute(id engine.ID, account string, events ...string) *CompiledSubscription {

@@ -4,9 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
+	"time"
+
 	"switchhook/engine"
 	"switchhook/engine/resources"
-	"time"
 )
 
 const (

@@ -3,9 +3,10 @@ package idempotency
 
 import (
 	"context"
+	"sync"
+
 	"switchhook/engine"
 	"switchhook/engine/snowflake"
-	"sync"
 )
 
 // Requests remembers the answers to requests with an idempotency key, so that a repeated

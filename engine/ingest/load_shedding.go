@@ -4,13 +4,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
+	"time"
+
 	"switchhook/engine"
 	"switchhook/engine/catalog"
 	"switchhook/engine/lifecycle"
 	"switchhook/engine/resources"
 	"switchhook/engine/settings"
-	"sync/atomic"
-	"time"
 )
 
 // LoadShedder refuses events while they could not be kept: the store or the disk is full, or

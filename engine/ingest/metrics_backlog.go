@@ -2,10 +2,11 @@ package ingest
 
 import (
 	"context"
-	"switchhook/engine"
-	"switchhook/engine/dispatch"
 	"sync"
 	"time"
+
+	"switchhook/engine"
+	"switchhook/engine/dispatch"
 
 	"github.com/prometheus/client_golang/prometheus"
 )

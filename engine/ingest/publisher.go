@@ -5,6 +5,7 @@ package ingest
 import (
 	"context"
 	"log/slog"
+
 	"switchhook/engine"
 	"switchhook/engine/catalog"
 	"switchhook/engine/dispatch"

@@ -4,10 +4,11 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"switchhook/engine"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"switchhook/engine"
 
 	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+
 	"switchhook/engine"
 	"switchhook/engine/catalog"
 	"switchhook/engine/dispatch"

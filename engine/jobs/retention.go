@@ -3,6 +3,8 @@ package jobs
 import (
 	"context"
 	"log/slog"
+	"time"
+
 	"switchhook/engine"
 	"switchhook/engine/catalog"
 	"switchhook/engine/ingest"
@@ -10,7 +12,6 @@ import (
 	"switchhook/engine/settings"
 	"switchhook/engine/snowflake"
 	"switchhook/engine/telemetry"
-	"time"
 )
 
 // Pruner removes events and audit entries that were kept for their time.

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"time"
+
 	"switchhook/engine"
 	"switchhook/engine/catalog"
 	"switchhook/engine/lifecycle"
@@ -13,7 +15,6 @@ import (
 	"switchhook/engine/telemetry"
 	"switchhook/scripts"
 	"switchhook/scripts/filter"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )

@@ -3,9 +3,10 @@ package monitor
 import (
 	"errors"
 	"slices"
-	"switchhook/engine"
 	"testing"
 	"time"
+
+	"switchhook/engine"
 
 	"github.com/prometheus/client_golang/prometheus"
 )

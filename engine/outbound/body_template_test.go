@@ -3,9 +3,10 @@ package outbound
 import (
 	"encoding/json"
 	"strings"
-	"switchhook/engine"
 	"testing"
 	"time"
+
+	"switchhook/engine"
 )
 
 func TestBodyTemplates(t *testing.T) {

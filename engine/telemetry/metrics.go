@@ -5,10 +5,11 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
+
 	"switchhook/engine"
 	"switchhook/engine/dispatchqueue"
 	"switchhook/engine/target"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )

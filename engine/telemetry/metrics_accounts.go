@@ -3,9 +3,10 @@ package telemetry
 import (
 	"cmp"
 	"slices"
-	"switchhook/engine"
 	"sync"
 	"time"
+
+	"switchhook/engine"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
