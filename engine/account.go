@@ -4,7 +4,7 @@ import (
 	"time"
 )
 
-// Account is what is set for an account. One that nobody set anything for has none.
+// Account is the configuration of an account. An account that was never configured has none.
 type Account struct {
 	Name      string
 	Verify    VerificationMode // asked of the targets of its subscriptions
@@ -13,30 +13,29 @@ type Account struct {
 	Version   int64
 	CreatedAt time.Time
 	UpdatedAt time.Time
-	// Unreadable are the columns that the store could not decode. What was set with them is
-	// not known: until it is set anew, nothing of the account is removed.
+	// Unreadable lists the columns that the store could not decode. Until they are set again,
+	// nothing of the account is removed.
 	Unreadable []string
 }
 
-// Quota bounds what an account may use. Zero fields take the router's default, NoLimit
-// lifts it.
+// Quota limits what an account may use. Zero fields take the router's default; NoLimit lifts it.
 type Quota struct {
 	Subscriptions   int   `json:"subscriptions,omitempty"`
-	EventsPerSecond int   `json:"events_per_second,omitempty"` // over time; the events of a second may come at once
+	EventsPerSecond int   `json:"events_per_second,omitempty"` // average; the events of one second may arrive in one burst
 	StoredBytes     int64 `json:"stored_bytes,omitempty"`      // of events
 }
 
-// Retention says how long what is finished is kept. Zero fields take the router's default.
+// Retention is how long finished events are kept. Zero fields take the router's default.
 type Retention struct {
-	Succeeded time.Duration `json:"succeeded,omitempty"` // events all of whose deliveries succeeded or were dropped, and those that nobody asked for
+	Succeeded time.Duration `json:"succeeded,omitempty"` // events whose deliveries all succeeded or were dropped, and events without deliveries
 	Dead      time.Duration `json:"dead,omitempty"`      // events with a dead letter
 }
 
 // NoLimit, as a member of a Quota, lifts the router's default for an account.
 const NoLimit = -1
 
-// WithDefaults fills the zero members of q from the router's default; in what comes back, 0 is no
-// limit.
+// WithDefaults returns q with its zero members filled from the router's default; in the result, 0
+// means no limit.
 func (q Quota) WithDefaults(standard Quota) Quota {
 	return Quota{
 		Subscriptions:   limitOr(q.Subscriptions, standard.Subscriptions),
@@ -71,8 +70,8 @@ type Usage struct {
 	StoredBytes   int64 // of events' data
 }
 
-// ValidAccount reports whether s is letters, digits and _ . : @ -, with a letter or digit
-// first. Like validEventType it is written out for speed.
+// ValidAccount reports whether s consists of letters, digits and _ . : @ -, and begins with a
+// letter or digit. It is written out for speed, as ValidEventType is.
 func ValidAccount(s string) bool {
 	if s == "" || len(s) > 128 {
 		return false
@@ -88,7 +87,7 @@ func ValidAccount(s string) bool {
 	return true
 }
 
-// CheckAccount refuses a name that no account can have.
+// CheckAccount rejects an invalid account name.
 func CheckAccount(s string) *Error {
 	if !ValidAccount(s) {
 		return Invalid("account", "%.140q is no account name: use letters, digits and _ . : @ -, 128 at most", s)

@@ -2,36 +2,34 @@ package engine
 
 import "context"
 
-// Actor is who makes a change.
+// Actor is the author of a change.
 type Actor struct {
-	Key     *Key   // it came with the request; nil: the router does it by itself
-	Address string // the request came from; empty where there was none
+	Key     *Key   // the key of the request; nil: the router itself
+	Address string // source address of the request; empty if there was no request
 }
 
-// RouterName is what the audit log calls the router itself.
+// RouterName is the router's own name in the audit log.
 const RouterName = "switchhook"
 
 type actorKey struct{}
 
-// WithActor gives a context under which changes are made in the name of a.
+// WithActor returns a context whose changes are attributed to a.
 func WithActor(ctx context.Context, a Actor) context.Context {
 	return context.WithValue(ctx, actorKey{}, a)
 }
 
-// ActorOf is in whose name changes under ctx are made: the router's own where nobody is
-// named.
+// ActorOf returns the actor of changes under ctx; the router itself if ctx names no actor.
 func ActorOf(ctx context.Context) Actor {
 	a, _ := ctx.Value(actorKey{}).(Actor)
 	return a
 }
 
-// may tells whether the actor has a scope; the router itself may do all.
+// may reports whether the actor has a scope; the router itself has all scopes.
 func (a Actor) may(scope Scope) bool { return a.Key == nil || a.Key.Has(scope) }
 
-// MayAttach refuses to let a key without ScopeScripts set, change or take away a
-// subscription's transform or its references to scripts: what a transform leaves out must
-// stay out. A filter of its own is part of subscribing: it can only choose among events
-// that the account has anyway.
+// MayAttach forbids a key without ScopeScripts to set, change or remove a subscription's transform
+// or its script references: data that a transform leaves out must not leak. An inline filter is
+// part of subscribing: it can only select among events that the account has anyway.
 func MayAttach(ctx context.Context, s, old *Subscription) error {
 	if ActorOf(ctx).may(ScopeScripts) {
 		return nil

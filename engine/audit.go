@@ -5,17 +5,17 @@ import (
 	"time"
 )
 
-// AuditLog keeps who changed what. Entries are stored with the change itself, see
-// Catalogue.
+// AuditLog stores the history of configuration changes. An entry is stored in the same commit as
+// its change, see Catalog.
 type AuditLog interface {
 	// Audit lists entries, newest first.
 	Audit(ctx context.Context, q AuditQuery) ([]*AuditEntry, error)
-	// PruneAudit removes entries with ids below one, the oldest first: one small step, as
-	// Prune. more tells whether there are others.
+	// PruneAudit removes entries with ids below before, the oldest first, in one small step, as
+	// Prune does. more reports whether others remain.
 	PruneAudit(ctx context.Context, before ID) (more bool, err error)
 }
 
-// Action is what was done to a thing.
+// Action is the kind of a change.
 type Action string
 
 // The actions.
@@ -26,7 +26,7 @@ const (
 	ActionRotate Action = "rotate" // a key got a new text
 )
 
-// The kinds of things that the audit log tells of.
+// The kinds of objects in the audit log.
 const (
 	KindSubscription  = "subscription"
 	KindScript        = "script"
@@ -36,21 +36,21 @@ const (
 	KindKey           = "key"
 )
 
-// AuditEntry is one change of one thing.
+// AuditEntry is one change of one object.
 type AuditEntry struct {
 	ID      ID
 	At      time.Time
 	Actor   AuditActor
 	Action  Action
 	Kind    string
-	Subject string   // the thing's id or name, as users see it; a script version has its script's
-	Account string   // whose it is; empty for what belongs to none
-	Changed []string // which members differ, those that are hidden included
-	Before  []byte   // JSON object; nil where it was made. Secrets are hidden
-	After   []byte   // likewise; nil where it was deleted
+	Subject string   // the object's id or name, as users see it; for a script version, its script's
+	Account string   // owner of the object; empty if it belongs to no account
+	Changed []string // names of the members that differ, hidden ones included
+	Before  []byte   // JSON object; nil if the object was created. Secrets are hidden
+	After   []byte   // JSON object; nil if the object was deleted. Secrets are hidden
 }
 
-// AuditActor is who made a change, as it is kept: the key may be gone.
+// AuditActor is the author of a change as it is stored: the key may be deleted by now.
 type AuditActor struct {
 	Key     ID     // 0: the router itself
 	Name    string // of the key
@@ -58,13 +58,13 @@ type AuditActor struct {
 	Address string
 }
 
-// AuditQuery picks entries. Zero fields don't restrict.
+// AuditQuery selects entries. Zero fields don't restrict.
 type AuditQuery struct {
 	Account string
 	Kind    string
 	Subject string
 	Actor   ID   // a key
-	Router  bool // only what the router did by itself
+	Router  bool // only changes by the router itself
 	Since   ID   // this id and above
 	Until   ID   // below this id
 	Before  ID   // below this id; the cursor of the next page
@@ -73,12 +73,12 @@ type AuditQuery struct {
 
 type auditEntryKey struct{}
 
-// WithEntry gives a context that takes an entry along to the store.
+// WithEntry returns a context that carries an audit entry to the store.
 func WithEntry(ctx context.Context, entry *AuditEntry) context.Context {
 	return context.WithValue(ctx, auditEntryKey{}, entry)
 }
 
-// EntryOf is the entry that a change under ctx is to be stored with; nil: none.
+// EntryOf returns the audit entry to be stored with a change under ctx; nil if there is none.
 func EntryOf(ctx context.Context) *AuditEntry {
 	entry, _ := ctx.Value(auditEntryKey{}).(*AuditEntry)
 	return entry

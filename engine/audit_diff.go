@@ -12,10 +12,10 @@ import (
 
 const (
 	maxAuditBytes  = 16 << 10 // of Before and of After
-	maxAuditMember = 512      // bytes of JSON of one member, where the whole is too long
+	maxAuditMember = 512      // bytes of JSON of one member, if the whole is too long
 )
 
-// Describe fills in what differs between two states of a thing; either may be nil.
+// Describe records the differences between two states of an object; either may be nil.
 func (entry *AuditEntry) Describe(before, after any) {
 	old, now := fieldsOf(before), fieldsOf(after)
 	for name, value := range now {
@@ -32,14 +32,15 @@ func (entry *AuditEntry) Describe(before, after any) {
 	entry.Before, entry.After = old.hiding(before).text(), now.hiding(after).text()
 }
 
-// members are a thing's fields under the names that they have in the API.
+// members are an object's fields by their names in the API.
 type members map[string]any
 
-// ignoredFields are fields that say nothing of a change: they are in the entry, or follow from it.
+// ignoredFields are fields that do not describe a change: the entry has them, or they follow from
+// it.
 var ignoredFields = []string{"ID", "Version", "CreatedAt", "UpdatedAt", "LastUsedAt"}
 
-// fieldsOf reads the fields of the struct that v points to, those that are zero left out.
-// It reads them by reflection, so that a field that is new is told as well.
+// fieldsOf returns the non-zero fields of the struct that v points to. It uses reflection, so that
+// a new field is recorded without a change here.
 func fieldsOf(v any) members {
 	if v == nil {
 		return nil
@@ -50,7 +51,7 @@ func fieldsOf(v any) members {
 	for i := range s.NumField() {
 		field := s.Type().Field(i)
 		if field.Type == reflect.TypeFor[[32]byte]() || slices.Contains(ignoredFields, field.Name) || isEmpty(s.Field(i)) {
-			continue // a hash tells of a key's text
+			continue // a hash describes a key's text
 		}
 		if isVersion && field.Name == "Script" {
 			continue // it is the subject
@@ -67,7 +68,7 @@ func isEmpty(v reflect.Value) bool {
 	return v.IsZero()
 }
 
-// hiding hides the header values of the subscription that m describes, if v is one.
+// hiding hides the header values of m if v is a subscription.
 func (m members) hiding(v any) members {
 	if s, ok := v.(*Subscription); ok && m["headers"] != nil {
 		m["headers"] = jsonValue(reflect.ValueOf(s.ShownHeaders()))
@@ -75,7 +76,7 @@ func (m members) hiding(v any) members {
 	return m
 }
 
-// memberName is a field's name in JSON: by its tag, or "TargetURL" as "target_url".
+// memberName returns a field's name in JSON: its tag, or "target_url" for TargetURL.
 func memberName(field reflect.StructField) string {
 	if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" {
 		return name
@@ -92,7 +93,7 @@ func memberName(field reflect.StructField) string {
 	return name.String()
 }
 
-// jsonValue turns a field's value into what JSON has.
+// jsonValue converts a field's value to a JSON value.
 func jsonValue(v reflect.Value) any {
 	switch value := v.Interface().(type) {
 	case time.Time:
@@ -141,11 +142,10 @@ func jsonValue(v reflect.Value) any {
 	return v.Interface()
 }
 
-// HideCredentialMembers replaces the values in decoded JSON whose names say that they are
-// credentials.
+// HideCredentialMembers replaces the values in decoded JSON whose names mark them as credentials.
 func HideCredentialMembers(v any) any { return redact(v) }
 
-// redact puts a mark in the place of everything whose name says that it is a credential.
+// redact replaces every value whose name marks it as a credential.
 func redact(v any) any {
 	switch v := v.(type) {
 	case members:
@@ -170,8 +170,7 @@ func redact(v any) any {
 	return v
 }
 
-// text is the document as it is stored: without credentials, and not longer than
-// maxAuditBytes.
+// text returns the document as it is stored: without credentials, at most maxAuditBytes long.
 func (m members) text() []byte {
 	if m == nil {
 		return nil
@@ -192,7 +191,7 @@ func (m members) text() []byte {
 func auditJSON(v any) []byte {
 	text, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // of strings, numbers, lists and maps, and JSON that is valid
+		panic(err) // only strings, numbers, lists, maps and valid JSON
 	}
 	return text
 }

@@ -12,36 +12,36 @@ import (
 	"switchhook/scripts/scripttest"
 )
 
-// Code classes an Error; the API maps each to one HTTP status.
+// Code classifies an Error; the API maps each code to one HTTP status.
 type Code string
 
-// The codes of errors that a user can meet.
+// The codes of errors that users can meet.
 const (
-	CodeInvalid      Code = "invalid"      // the input is wrong: Field and Message say where and why
-	CodeNotFound     Code = "not_found"    // no such thing, or another account's
+	CodeInvalid      Code = "invalid"      // the input is wrong: Field says where, Message why
+	CodeNotFound     Code = "not_found"    // no such object, or another account's
 	CodeConflict     Code = "conflict"     // contradicts what is stored
 	CodeStale        Code = "stale"        // changed since it was read: the version given is not the current one
-	CodeUnauthorized Code = "unauthorized" // what the caller showed instead of a key is not good, or not good any more
+	CodeUnauthorized Code = "unauthorized" // the credential is invalid or no longer valid
 	CodeForbidden    Code = "forbidden"    // the key may not do this
-	CodeUnknownKey   Code = "unknown_key"  // there is no such API key
-	CodeExpiredKey   Code = "expired_key"  // there was, and its time is over
-	CodeFull         Code = "full"         // the account may store no more
-	CodeBusy         Code = "busy"         // too much waits: come back later
-	CodeUnreadable   Code = "unreadable"   // what is stored can't be decoded
-	CodeUnavailable  Code = "unavailable"  // can't be done right now: stopping, or the disk refuses
+	CodeUnknownKey   Code = "unknown_key"  // no such API key
+	CodeExpiredKey   Code = "expired_key"  // the API key has expired
+	CodeFull         Code = "full"         // the account's storage quota is used up
+	CodeBusy         Code = "busy"         // too much is waiting: retry later
+	CodeUnreadable   Code = "unreadable"   // the stored value can't be decoded
+	CodeUnavailable  Code = "unavailable"  // not possible right now: stopping, or the disk rejects writes
 )
 
-// Error is an error that a user can do something about.
+// Error is an error that a user can act on.
 type Error struct {
 	Code    Code
-	Field   string             // the input's field, a JSON path without "$."; empty where it is not about one
+	Field   string             // the input's field, a JSON path without "$."; empty if no field is wrong
 	Message string             // a sentence for people
-	Wait    time.Duration      // of CodeBusy and CodeUnavailable: after so long it may work; 0: nobody knows
-	Script  *scripts.Error     // set where a filter or transform is to blame
-	Report  *scripttest.Report // set where test cases failed
+	Wait    time.Duration      // of CodeBusy and CodeUnavailable: retry after this time; 0: unknown
+	Script  *scripts.Error     // set if a filter or transform caused the error
+	Report  *scripttest.Report // set if test cases failed
 }
 
-// Error gives the message, with the field before it.
+// Error returns the message, preceded by the field.
 func (e *Error) Error() string {
 	if e.Field == "" {
 		return e.Message
@@ -49,7 +49,7 @@ func (e *Error) Error() string {
 	return e.Field + ": " + e.Message
 }
 
-// Unwrap gives the script's error, if there is one.
+// Unwrap returns the script's error, if there is one.
 func (e *Error) Unwrap() error {
 	if e.Script == nil {
 		return nil
@@ -57,7 +57,7 @@ func (e *Error) Unwrap() error {
 	return e.Script
 }
 
-// ErrorCode gives the code of err, or the empty Code where err is not an *Error.
+// ErrorCode returns the code of err, or "" if err is not an *Error.
 func ErrorCode(err error) Code {
 	var e *Error
 	if errors.As(err, &e) {
@@ -66,17 +66,18 @@ func ErrorCode(err error) Code {
 	return ""
 }
 
-// Invalid makes the error for a field that is wrong.
+// Invalid returns the error for an invalid field.
 func Invalid(field, format string, args ...any) *Error {
 	return &Error{Code: CodeInvalid, Field: field, Message: fmt.Sprintf(format, args...)}
 }
 
-// NotFound makes the error for a thing that is not there, or not the caller's to see.
+// NotFound returns the error for an object that does not exist or is not visible to the caller.
 func NotFound(kind, id string) *Error {
 	return &Error{Code: CodeNotFound, Message: fmt.Sprintf("there is no %s %q", kind, id)}
 }
 
-// WithBatchIndex puts the place of an event in its batch before the field of an error; a single event has none.
+// WithBatchIndex prefixes the field of an error with the event's index in its batch; a single event
+// has none.
 func WithBatchIndex(err *Error, i, n int) error {
 	if n == 1 || err.Field == "" {
 		return err

@@ -12,26 +12,26 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
-// Event is one thing that happened. It is stored once and never changes.
+// Event is one published event. It is stored once and never changes.
 type Event struct {
 	ID      ID
-	Key     string // the id that the publisher gave it; empty where it gave none
+	Key     string // the publisher's id for it; empty if there is none
 	Account string
 	Type    string            // "noun.verb"
-	Time    time.Time         // when it happened: the publisher's word, or when it was received; millisecond precision
-	Headers map[string]string // for filters and transforms to read; not sent by themselves
+	Time    time.Time         // when it happened, as the publisher says, or when it was received; millisecond precision
+	Headers map[string]string // readable by filters and transforms; not sent automatically
 	Data    []byte            // JSON, as the publisher wrote it
-	Targets []ID              // the subscriptions that it matched when it was accepted
-	// Sequences are its numbers in the sequences of Targets, in their order; 0 for a target
-	// that is not numbered, nil where none is.
+	Targets []ID              // the subscriptions that it matched at publish
+	// Sequences are its sequence numbers in the order of Targets; 0 for a target that is not
+	// numbered, nil if none is.
 	Sequences []int64
-	// Unreadable are the columns that the store could not decode; their fields are empty. Set
-	// in lists alone: an event that is asked for by itself is an error then.
+	// Unreadable lists the columns that the store could not decode; their fields are empty. Only
+	// lists set it: reading such an event by id is an error.
 	Unreadable []string
 }
 
-// PublicID is the id under which the API shows the event: the publisher's, or "evt_…".
-// The wire (webhook-id) always has the latter, which no two accounts share.
+// PublicID returns the id under which the API shows the event: the publisher's, or "evt_…". The
+// webhook-id header always has the latter, which is unique across accounts.
 func (e *Event) PublicID() string {
 	if e.Key != "" {
 		return e.Key
@@ -39,7 +39,7 @@ func (e *Event) PublicID() string {
 	return e.ID.Format(EventPrefix)
 }
 
-// Sequence is the event's number in a subscription's sequence; 0 where it has none.
+// Sequence returns the event's sequence number in a subscription; 0 if it has none.
 func (e *Event) Sequence(subscription ID) int64 {
 	if i := slices.Index(e.Targets, subscription); i >= 0 && i < len(e.Sequences) {
 		return e.Sequences[i]
@@ -47,40 +47,39 @@ func (e *Event) Sequence(subscription ID) int64 {
 	return 0
 }
 
-// Received is when the event was accepted.
+// Received returns when the event was accepted.
 func (e *Event) Received() time.Time { return e.ID.Time() }
 
 // EventInput is an event as it is published.
 type EventInput struct {
-	ID             string            // the publisher's own id; the same id again is the same event
-	Source         string            // whose ID it is, where an ID is one within its source only (CloudEvents)
-	IdempotencyKey string            // the same, where the key is no name for the event
-	KeyPart        string            // which of several events under one IdempotencyKey it is
-	Account        string            // DefaultAccount where empty
+	ID             string            // the publisher's own id; the same id means the same event
+	Source         string            // the scope of ID, if IDs are unique only within their source (CloudEvents)
+	IdempotencyKey string            // deduplicates as ID does, if the key does not name the event
+	KeyPart        string            // which of several events under one IdempotencyKey this is
+	Account        string            // DefaultAccount if empty
 	Type           string            // required
-	Time           time.Time         // now where zero
-	Headers        map[string]string // names are taken as they are
+	Time           time.Time         // now if zero
+	Headers        map[string]string // names keep their spelling
 	Data           jsonindex.Value   // required; its bytes must not change before Publish returns
-	Targets        []Target          // are sent it besides the subscriptions that match
+	Targets        []Target          // receive it in addition to the matching subscriptions
 }
 
 const (
 	maxEventType = 128
-	// MaxEventKey is how many characters a publisher's event id may have.
+	// MaxEventKey is the maximum number of characters of a publisher's event id.
 	MaxEventKey     = 255
 	maxSourcedKey   = 2048
 	maxEventHeaders = 64
 	maxHeaderBytes  = 8 << 10
 )
 
-// ValidEventType tells whether s is letters, digits and _ in parts joined by one of
-// ". - / :". It is written out because every event goes through it: a regular expression
-// took 2 % of the router's time.
+// ValidEventType reports whether s is letters, digits and _ in parts joined by one of ". - / :". It
+// is written out because every event passes it: a regular expression took 2 % of the router's time.
 func ValidEventType(s string) bool {
 	if s == "" || len(s) > maxEventType {
 		return false
 	}
-	joint := true // what was before: a joint, or the beginning
+	joint := true // the previous character was a joint, or s begins
 	for i := range len(s) {
 		switch c := s[i]; {
 		case c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_':
@@ -94,7 +93,7 @@ func ValidEventType(s string) bool {
 	return !joint
 }
 
-// Validate checks what does not depend on what is stored.
+// Validate checks everything that does not depend on stored data.
 func (in *EventInput) Validate() *Error {
 	switch {
 	case !ValidAccount(in.Account):
@@ -131,26 +130,27 @@ func ValidKey(s string) bool {
 	return len(s) <= MaxEventKey && strings.IndexFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) < 0
 }
 
-// KeyHash is what an idempotency key is stored as: 16 bytes of a hash over the account
-// and the key.
+// KeyHash is the stored form of an idempotency key: 16 bytes of a hash over the account and the
+// key.
 type KeyHash [16]byte
 
-// EventKeyHash is the KeyHash of an event id that a publisher chose.
+// EventKeyHash returns the KeyHash of a publisher's event id.
 func EventKeyHash(account, id string) KeyHash { return HashParts("id", account, id) }
 
-// SourcedKeyHash is the KeyHash of an event id that is one within its source.
+// SourcedKeyHash returns the KeyHash of an event id that is unique within its source.
 func SourcedKeyHash(account, source, id string) KeyHash {
 	return HashParts("sourced id", account, source, id)
 }
 
-// AnySourceKeyHash leads to the first event that came under an id, whatever its source.
+// AnySourceKeyHash returns the KeyHash that leads to the first event with an id, whatever its
+// source.
 func AnySourceKeyHash(account, id string) KeyHash { return HashParts("any source's id", account, id) }
 
 func idempotencyKeyHash(account, key, part string) KeyHash {
 	return HashParts("key", account, key, part)
 }
 
-// HashParts hashes parts so that no two lists of parts run into each other.
+// HashParts hashes parts without ambiguity between different lists of parts.
 func HashParts(parts ...string) (h KeyHash) {
 	sum := sha256.New()
 	var n [8]byte
@@ -163,7 +163,7 @@ func HashParts(parts ...string) (h KeyHash) {
 	return h
 }
 
-// Keys are the idempotency keys of in.
+// Keys returns the idempotency keys of in.
 func (in *EventInput) Keys() (keys []KeyHash) {
 	switch {
 	case in.ID != "" && in.Source != "":
@@ -177,10 +177,10 @@ func (in *EventInput) Keys() (keys []KeyHash) {
 	return keys
 }
 
-// Digest tells one event's content from another's under the same key. A time that the
-// publisher left out does not count: it would differ on every repeat. Of an event with a
-// source only type and data count besides its name: the other attributes may tell of the
-// way that this copy took (tracing), and CloudEvents 1.0 takes it for the same event.
+// Digest distinguishes the content of events under the same key. A time that the publisher left out
+// does not count: it would differ on every repeat. For an event with a source only type and data
+// count besides its name: the other attributes may describe the path of this copy (tracing), and
+// CloudEvents 1.0 regards it as the same event.
 func (in *EventInput) Digest() KeyHash {
 	parts := []string{in.Type, string(in.Data.Raw())}
 	if in.Source != "" {
@@ -203,36 +203,36 @@ func (in *EventInput) Digest() KeyHash {
 	return HashParts(parts...)
 }
 
-// DefaultAccount owns what is created without naming an account.
+// DefaultAccount owns objects that are created without an account.
 const DefaultAccount = "default"
 
-// Accepted says what became of a published event.
+// Accepted is the result of publishing an event.
 type Accepted struct {
 	ID       ID
 	PublicID string // see Event.PublicID
-	Matched  int    // subscriptions to which it will be delivered
+	Matched  int    // number of subscriptions it will be delivered to
 	Repeated bool   // it was published before under the same id or key; nothing new happens
-	Targets  []ID   // the subscriptions that stand for the targets named with it, in their order
+	Targets  []ID   // the subscriptions of the targets named with it, in their order
 }
 
-// CachedSize returns how many bytes an event takes in memory.
+// CachedSize returns the memory that a cached event uses, in bytes.
 func (ev *Event) CachedSize() int64 { return int64(len(ev.Data) + 256) }
 
-// Target is a URL that is given with an event, which is delivered there besides the
-// subscriptions that match.
+// Target is a URL named with an event, which is delivered there in addition to the matching
+// subscriptions.
 //
-// Each distinct target of an account is a hidden subscription, made when it is first
-// given: with an id, a secret, a queue and a log like any other. It is deleted when no
-// event has named it for long.
+// Each distinct target of an account is a hidden subscription, created when it is first named, with
+// an id, a secret, a queue and a log like any other. It is deleted when no event has named it for
+// long.
 type Target struct {
 	URL           string
-	Secret        string // empty: one is made for the target
+	Secret        string // empty: the router generates one
 	Headers       map[string]string
 	Transform     string // JavaScript or TypeScript source
 	PayloadFormat PayloadFormat
 }
 
-// Key tells a target from all others.
+// Key identifies a target within an account.
 func (t *Target) Key(account string) string {
 	format := t.PayloadFormat
 	if format == "" {
@@ -246,9 +246,9 @@ func (t *Target) Key(account string) string {
 	return hex.EncodeToString(h[:])
 }
 
-// TargetsIn picks the targets of in from those of the stored event that it repeats, where
-// they stand last, each once. Under one key with other content, which is a conflict, what
-// it gives does not matter.
+// TargetsIn returns the targets of in among those of the stored event that it repeats, which has
+// them at the end, each once. If the content differs under one key, which is a conflict, the result
+// is meaningless.
 func (in *EventInput) TargetsIn(stored []ID) []ID {
 	place := map[string]int{}
 	for i := range in.Targets {
@@ -267,5 +267,5 @@ func (in *EventInput) TargetsIn(stored []ID) []ID {
 	return ids
 }
 
-// SequenceHeader holds a delivery's number, where the subscription is numbered.
+// SequenceHeader carries a delivery's sequence number if the subscription is numbered.
 const SequenceHeader = "webhook-sequence"

@@ -4,33 +4,32 @@ import (
 	"time"
 )
 
-// Health is how the target of a subscription fares or, while nothing is wrong with that, what
-// comes before it is asked. The zero Health is a target's that took what it was sent last, or
-// was sent nothing yet.
+// Health is the state of a subscription's target or, if that responds, of the steps before the
+// request. The zero Health means that the last attempt succeeded, or that there was none.
 type Health struct {
 	Subscription ID
 	FailingSince time.Time     // the first failure after the last success; zero: none
-	Failures     int           // attempts that failed since
-	LastError    string        // of them
+	Failures     int           // failed attempts since then
+	LastError    string        // of these attempts
 	NextProbeAt  time.Time     // while the circuit is open; zero: it is closed
-	ProbeDelay   time.Duration // that NextProbeAt was set with
-	ResumedAt    time.Time     // when the subscription was last switched on again
+	ProbeDelay   time.Duration // the delay that led to NextProbeAt
+	ResumedAt    time.Time     // when the subscription was last reactivated
 
-	// Cause is what the failures above are of. It is not stored; empty: there are none.
+	// Cause is the cause of the failures. It is not stored; empty: there are none.
 	Cause HealthCause
 }
 
-// HealthState is Health in one word.
+// HealthState summarizes Health.
 type HealthState string
 
 // The states of health.
 const (
 	HealthHealthy HealthState = "healthy" // the last attempt succeeded, or there was none
-	HealthFailing HealthState = "failing" // nothing has succeeded for a while; attempts go on
-	HealthProbing HealthState = "probing" // the circuit is open: only probes go out
+	HealthFailing HealthState = "failing" // no success for a while; attempts continue
+	HealthProbing HealthState = "probing" // the circuit is open: only probes are sent
 )
 
-// State sums h up.
+// State returns the summary of h.
 func (h Health) State() HealthState {
 	switch {
 	case !h.NextProbeAt.IsZero():
@@ -42,17 +41,17 @@ func (h Health) State() HealthState {
 }
 
 const (
-	// MinFailuresToDeactivate must have failed, at least, before a subscription is switched off
-	// for it: one that gets an event a month is not judged by the first that fails.
+	// MinFailuresToDeactivate is the minimum number of failed attempts before a subscription is
+	// deactivated: with one event a month, a single failure must not suffice.
 	MinFailuresToDeactivate = 5
 )
 
-// FailingTooLong tells whether nothing but failure came for so long; never where long is 0.
+// FailingTooLong reports whether attempts have only failed for at least long; false if long is 0.
 func (h Health) FailingTooLong(long time.Duration, now time.Time) bool {
 	return long > 0 && h.Failures >= MinFailuresToDeactivate && !now.Before(h.FailingSince.Add(long))
 }
 
-// HealthCause names what a subscription fails for.
+// HealthCause is the part that makes a subscription fail.
 type HealthCause string
 
 // The causes.
@@ -60,8 +59,8 @@ const (
 	CauseTarget       HealthCause = "target"
 	CauseTransform    HealthCause = "transform"
 	CauseFilter       HealthCause = "filter"
-	CauseSubscription HealthCause = "subscription" // as it is stored it can't be used
+	CauseSubscription HealthCause = "subscription" // its stored row can't be used
 )
 
-// HealthCauses are all causes.
+// HealthCauses lists all causes.
 var HealthCauses = []HealthCause{CauseTarget, CauseTransform, CauseFilter, CauseSubscription}

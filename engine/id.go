@@ -6,7 +6,7 @@ import (
 	"switchhook/engine/snowflake"
 )
 
-// ID names an event, a subscription or whatever else is stored. The zero ID names nothing.
+// ID identifies an event, a subscription or another stored object. The zero ID means none.
 type ID = snowflake.ID
 
 // The prefixes of ids as users see them: "evt_" and 13 letters and digits.
@@ -19,16 +19,16 @@ const (
 	AuditPrefix        = "aud"
 )
 
-// DeliveryID names one event's delivery to one subscription.
+// DeliveryID identifies the delivery of one event to one subscription.
 type DeliveryID struct {
 	Event        ID
 	Subscription ID
 }
 
-// String gives the id as users see it: "dlv_" and 26 letters and digits.
+// String returns the id as users see it: "dlv_" and 26 letters and digits.
 func (d DeliveryID) String() string { return d.Event.Format(DeliveryPrefix) + d.Subscription.Encode() }
 
-// ParseDeliveryID reads what String wrote; ok is false where s is anything else.
+// ParseDeliveryID parses the result of String; ok is false if s has another form.
 func ParseDeliveryID(s string) (d DeliveryID, ok bool) {
 	rest, found := strings.CutPrefix(s, DeliveryPrefix+"_")
 	if !found || len(rest) != 2*snowflake.Chars {

@@ -9,7 +9,7 @@ const (
 	TypeFailing     = "switchhook.script.failing"
 )
 
-// OperationalTypes are always in the catalogue.
+// OperationalTypes are the event types that the catalog always has.
 var OperationalTypes = []*EventType{
 	{
 		Name: TypeDeactivated, Description: "The router switched a subscription off: its target answered 410, or nothing but failure came for too long. PATCH it with {\"active\": true} to switch it on again.",

@@ -12,11 +12,11 @@ import (
 	"switchhook/scripts"
 )
 
-// RedactedValue is shown in the place of a credential.
+// RedactedValue replaces a credential wherever it would be shown.
 const RedactedValue = "[hidden]"
 
-// plainHeaders are the headers of a subscription whose values are shown unless their owner
-// says otherwise: they say how to read a request, and let nobody in.
+// plainHeaders are the subscription headers whose values are shown unless their owner says
+// otherwise: they describe how to read a request and grant no access.
 var plainHeaders = []string{
 	"Accept", "Accept-Charset", "Accept-Encoding", "Accept-Language", "Cache-Control", "Content-Disposition", "Content-Encoding",
 	"Content-Language", "Content-Type", "Date", "MIME-Version", "Origin", "Pragma", "Prefer", "SOAPAction", "User-Agent", "X-Requested-With",
@@ -26,15 +26,15 @@ func containsFold(list []string, name string) bool {
 	return slices.ContainsFunc(list, func(other string) bool { return strings.EqualFold(other, name) })
 }
 
-// IsSensitiveName reports whether the value of one of the subscription's own headers is hidden:
-// all are, but for those of plainHeaders and VisibleHeaders. Which of a receiver's headers
-// let somebody in can't be told by their names.
+// HidesHeader reports whether the value of one of the subscription's own headers is hidden: all
+// are, except plainHeaders and VisibleHeaders. The name of a receiver's header does not tell
+// whether it grants access.
 func (s *Subscription) HidesHeader(name string) bool {
 	return !containsFold(plainHeaders, name) && !containsFold(s.VisibleHeaders, name)
 }
 
-// ShownHeaders copies the subscription's own headers with RedactedValue in the place of each
-// value that is hidden.
+// ShownHeaders returns a copy of the subscription's own headers with RedactedValue for each hidden
+// value.
 func (s *Subscription) ShownHeaders() map[string]string {
 	shown := make(map[string]string, len(s.Headers))
 	for name, value := range s.Headers {
@@ -46,8 +46,8 @@ func (s *Subscription) ShownHeaders() map[string]string {
 	return shown
 }
 
-// RedactCredentials copies headers with RedactedValue in the place of each that, to judge by its
-// name, is a credential.
+// RedactCredentials returns a copy of headers with RedactedValue for each value whose name marks it
+// as a credential.
 func RedactCredentials(headers map[string]string) map[string]string {
 	shown := make(map[string]string, len(headers))
 	for name, value := range headers {
@@ -59,11 +59,11 @@ func RedactCredentials(headers map[string]string) map[string]string {
 	return shown
 }
 
-// IsSensitiveName reports whether a header that is not the subscription's own (one of an answer,
-// or one that a transform made) carries a credential, to judge by its name.
+// IsSensitiveName reports whether the name of a header that is not the subscription's own (of a
+// response, or made by a transform) marks it as a credential.
 func IsSensitiveName(name string) bool {
 	switch name {
-	// What nearly every delivery and answer has.
+	// Common headers of deliveries and responses.
 	case "Content-Type", "Content-Length", "User-Agent", "Accept", "Date", "Server", "Connection",
 		"webhook-id", "webhook-timestamp", "webhook-signature", SequenceHeader:
 		return false
@@ -81,7 +81,7 @@ func IsSensitiveName(name string) bool {
 	return false
 }
 
-// harmlessKeys are headers that end in "key" and let nobody in.
+// harmlessKeys are headers that end in "key" and grant no access.
 var harmlessKeys = []string{"idempotencykey", "xidempotencykey", "surrogatekey", "publickey", "partitionkey", "routingkey", "cachekey"}
 
 var credentialParts = [][]byte{
@@ -89,24 +89,23 @@ var credentialParts = [][]byte{
 	[]byte("apikey"), []byte("accesskey"), []byte("privatekey"), []byte("credential"), []byte("cookie"), []byte("session"),
 }
 
-// credentialWords count where they stand alone: X-Auth, and not X-Author.
+// credentialWords count as whole words only: X-Auth, but not X-Author.
 var credentialWords = []string{"auth", "jwt", "sid", "pwd", "pass", "bearer"}
 
-// hidesMember reports whether a member of a JSON document holds a credential, to judge by
-// its name.
+// hidesMember reports whether the name of a JSON member marks it as a credential.
 func hidesMember(name string) bool {
 	var room [64]byte
 	return isCredential(foldLetters(room[:0], name))
 }
 
-// isCredential judges a name by its parts.
+// isCredential reports whether the parts of a name mark it as a credential.
 func isCredential(letters []byte) bool {
 	return slices.ContainsFunc(credentialParts, func(part []byte) bool { return bytes.Contains(letters, part) })
 }
 
 func isLetter(c rune) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }
 
-// foldLetters appends the letters of a name in lower case: "X-Api_Key " and "xApiKey" are one.
+// foldLetters appends the letters of a name in lower case: "X-Api_Key " and "xApiKey" become equal.
 func foldLetters(b []byte, name string) []byte {
 	for _, c := range []byte(name) {
 		if isLetter(rune(c)) {
@@ -116,16 +115,16 @@ func foldLetters(b []byte, name string) []byte {
 	return b
 }
 
-// Redactor hides the values of a subscription's own headers in what is kept of its attempts.
-// A nil redactor hides by names alone.
+// Redactor hides the values of a subscription's own headers in its stored attempts. A nil Redactor
+// hides by names only.
 type Redactor struct {
 	names  []string // headers that are hidden
-	values []string // that are hidden wherever they stand, the longest first
-	short  []string // that are too short for that: hidden where they are the whole value of a header
+	values []string // hidden wherever they occur, the longest first
+	short  []string // too short to search for: hidden if they are the whole value of a header
 }
 
-// minSecret is how long a value must be to be looked for in texts: a shorter one, such as
-// "1", would stand for anything.
+// minSecret is the minimum length of a value to be searched for in texts: a shorter one, such as
+// "1", would match anything.
 const minSecret = 8
 
 // NewRedactor returns a Redactor for the hidden values of a subscription; nil if it has none.
@@ -156,7 +155,7 @@ func NewRedactor(s *Subscription) *Redactor {
 	return d
 }
 
-// Text hides values in a text.
+// Text returns s with hidden values replaced.
 func (d *Redactor) Text(s string) string {
 	if d == nil {
 		return s
@@ -167,7 +166,7 @@ func (d *Redactor) Text(s string) string {
 	return s
 }
 
-// Body is text for bytes. It gives b itself where there is nothing to hide.
+// Body returns b with hidden values replaced; b itself if it has none.
 func (d *Redactor) Body(b []byte) []byte {
 	if d == nil {
 		return b
@@ -180,8 +179,8 @@ func (d *Redactor) Body(b []byte) []byte {
 	return b
 }
 
-// Url hides values in a URL, as they are or percent-encoded.
-func (d *Redactor) Url(text string) string {
+// URL returns a URL with hidden values replaced, in plain or percent-encoded form.
+func (d *Redactor) URL(text string) string {
 	if d == nil {
 		return text
 	}
@@ -193,14 +192,14 @@ func (d *Redactor) Url(text string) string {
 	return text
 }
 
-// Request gives the headers of a request as they are shown, by name.
+// Request returns the redacted headers of a request, by name.
 func (d *Redactor) Request(h http.Header) []Header {
 	return d.headers(h, func(name, value string) bool {
 		return d != nil && (containsFold(d.names, name) || slices.Contains(d.short, value) && !containsFold(plainHeaders, name))
 	})
 }
 
-// Answer gives the headers of an answer as they are shown, by name.
+// Answer returns the redacted headers of a response, by name.
 func (d *Redactor) Answer(h http.Header) []Header {
 	return d.headers(h, func(string, string) bool { return false })
 }
@@ -221,7 +220,7 @@ func (d *Redactor) headers(h http.Header, hides func(name, value string) bool) [
 	return list
 }
 
-// ScriptError hides values in what a script's error says.
+// ScriptError returns err with hidden values replaced in the texts of a script's error.
 func (d *Redactor) ScriptError(err error) error {
 	var failed *scripts.Error
 	if d == nil || len(d.values) == 0 || !errors.As(err, &failed) {
@@ -233,7 +232,7 @@ func (d *Redactor) ScriptError(err error) error {
 	return &shown
 }
 
-// Lines redacts each line.
+// Lines returns the lines with hidden values replaced.
 func (d *Redactor) Lines(list []string) []string {
 	if d == nil || len(d.values) == 0 || len(list) == 0 {
 		return list
@@ -245,8 +244,8 @@ func (d *Redactor) Lines(list []string) []string {
 	return shown
 }
 
-// Stored hides what an attempt that was stored by an older version, or before the
-// subscription was changed, shows in clear.
+// Stored redacts an attempt that an older version stored, or that was stored before the
+// subscription changed.
 func (d *Redactor) Stored(a *Attempt) {
 	again := func(list []Header, own bool) {
 		for i, h := range list {
@@ -259,9 +258,9 @@ func (d *Redactor) Stored(a *Attempt) {
 	again(a.Response.Headers, false)
 }
 
-// MaskURL shows of a target's URL its host and where it leads in general, and hides what may
-// be a credential: query values, and the path beyond its first segment. (Whoever knows the
-// URL of an incoming webhook of Slack, Discord or Zapier may post there.)
+// MaskURL returns a target's URL with its host and general path, and hides parts that may be
+// credentials: query values, and the path beyond its first segment. (Anyone who knows the URL of an
+// incoming webhook of Slack, Discord or Zapier may post there.)
 func MaskURL(raw string) string {
 	u, err := target.Parse(raw)
 	if err != nil {
@@ -274,7 +273,7 @@ func MaskURL(raw string) string {
 	for i, pair := range strings.Split(u.RawQuery, "&") {
 		name, _, hasValue := strings.Cut(pair, "=")
 		masked += string("?&"[min(i, 1)])
-		if !hasValue { // it may be all there is of a credential
+		if !hasValue { // it may be the whole credential
 			masked += RedactedValue
 			continue
 		}
@@ -283,7 +282,7 @@ func MaskURL(raw string) string {
 	return masked
 }
 
-// MaskPath hides the parts of a URL's path that may be credentials.
+// MaskPath returns a URL's path with the parts hidden that may be credentials.
 func MaskPath(path string) string {
 	first, rest, more := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	if first != "" && !isPlainSegment(first) {
@@ -298,8 +297,8 @@ func MaskPath(path string) string {
 	return path
 }
 
-// isPlainSegment reports whether a segment is a word, or a version such as "v1", and no
-// random text.
+// isPlainSegment reports whether a segment is a word or a version such as "v1", and not random
+// text.
 func isPlainSegment(s string) bool {
 	if len(s) > 20 {
 		return false

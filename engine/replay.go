@@ -4,34 +4,34 @@ import (
 	"time"
 )
 
-// Replay is a job that sends past events again, or for the first time, to a subscription.
-// It goes over them oldest first, at a bounded pace, however many there are; what it has
-// done outlives a restart.
+// Replay is a job that sends stored events to a subscription, again or for the first time. It
+// processes them oldest first, at a limited rate, however many there are; its progress survives a
+// restart.
 type Replay struct {
 	ID            ID
 	Account       string
-	Subscriptions []ID         // whose deliveries are gone over
+	Subscriptions []ID         // whose deliveries are replayed
 	To            ID           // the subscription to which they are sent instead; 0: to their own
 	Since, Until  time.Time    // of events; Since may be zero
-	EventTypes    []string     // or patterns; none: all
-	States        []State      // of deliveries that are sent again
-	Missing       bool         // as are events that match the subscription and have no delivery to it: from before it was made, or changed
-	Filter        string       // expr over the event, besides the subscription's own
-	Rate          int          // deliveries a second at most
-	Status        ReplayStatus // where the job stands
-	Error         string       // why it stands still or failed; empty where a user paused it
-	Done          int          // subscriptions that are through
-	After         ID           // of the one it is at: events up to here are through
-	First         ID           // and where it began
-	Looked        int64        // deliveries and events that were looked at
-	Queued        int64        // deliveries that were made to wait for an attempt
+	EventTypes    []string     // or patterns; empty: all
+	States        []State      // deliveries in these states are sent again
+	Missing       bool         // also send events that match the subscription but have no delivery to it: published before it was created or changed
+	Filter        string       // expr over the event, in addition to the subscription's own
+	Rate          int          // maximum deliveries per second
+	Status        ReplayStatus // state of the job
+	Error         string       // why it is stalled or failed; empty if a user paused it
+	Done          int          // subscriptions that are finished
+	After         ID           // progress in the current subscription: events up to this id are finished
+	First         ID           // the first event of the current subscription
+	Looked        int64        // deliveries and events that were examined
+	Queued        int64        // deliveries that were enqueued
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
-	FinishedAt    time.Time // zero as long as it is not finished
-	Unreadable    []string  // columns that the store could not decode: it does not run
+	FinishedAt    time.Time // zero until it is finished
+	Unreadable    []string  // columns that the store could not decode: the job does not run
 }
 
-// ReplayStatus is where a replay stands.
+// ReplayStatus is the state of a replay.
 type ReplayStatus string
 
 // The statuses of a replay.
@@ -42,10 +42,10 @@ const (
 	ReplayCancelled ReplayStatus = "cancelled"
 )
 
-// Finished tells whether nothing will follow.
+// Finished reports whether the replay has ended for good.
 func (s ReplayStatus) Finished() bool { return s == ReplayCompleted || s == ReplayCancelled }
 
-// Progress is how far the replay is, 0 to 1, by the time that its events span.
+// Progress returns the progress of the replay, 0 to 1, by the time span of its events.
 func (r *Replay) Progress() float64 {
 	if r.Status == ReplayCompleted || len(r.Subscriptions) == 0 {
 		return 1

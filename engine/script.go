@@ -4,63 +4,62 @@ import (
 	"time"
 )
 
-// ScriptKind says what a script is for.
+// ScriptKind is the purpose of a script.
 type ScriptKind string
 
 // The kinds of scripts.
 const (
-	KindFilter    ScriptKind = "filter"    // an expr expression: which events
-	KindTransform ScriptKind = "transform" // JavaScript or TypeScript: what is sent
+	KindFilter    ScriptKind = "filter"    // an expr expression that selects events
+	KindTransform ScriptKind = "transform" // JavaScript or TypeScript that makes the request
 )
 
-// Script is a named filter or transform. Its source stands in its versions; one of them
-// is live.
+// Script is a named filter or transform. Its versions hold the source; one of them is live.
 type Script struct {
 	ID          ID
 	Account     string
 	Name        string // unique in its account
 	Kind        ScriptKind
 	Description string
-	Cases       []byte // those of its newest version; before there is one, those that the first gets
+	Cases       []byte // test cases of its newest version; before there is one, those for the first
 	Live        int    // the number of the live version; 0 before there is one
-	Version     int64  // of this record; grows with each change
+	Version     int64  // of this record; increases with each change
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
 }
 
-// ScriptVersion is one version of a script. Its source never changes, nor do its cases
-// once there is a newer one.
+// ScriptVersion is one version of a script. Its source never changes; its test cases are fixed once
+// there is a newer version.
 type ScriptVersion struct {
 	Script    ID
 	Number    int // 1 is the first
 	Source    string
 	Hash      string // SHA-256 of Source, hexadecimal
-	Author    string // the name of the key that made it
+	Author    string // the name of the key that created it
 	Note      string
-	Cases     []byte    // tests that it must pass to go live: JSON, see scripts/suite
-	LiveAt    time.Time // when it went live, the last time; zero: never
+	Cases     []byte    // tests that must pass before it goes live: JSON, see scripts/suite
+	LiveAt    time.Time // when it last went live; zero: never
 	CreatedAt time.Time
 }
 
-// ScriptRef names a script's version. The zero ScriptRef names none.
+// ScriptRef refers to a version of a script. The zero ScriptRef refers to none.
 type ScriptRef struct {
 	Script  ID
-	Version int // 0 is whichever is live
+	Version int // 0 is the live one
 }
 
 // ScriptPrefix is the prefix of script ids as users see them.
 const ScriptPrefix = "scr"
 
 const (
-	// MaxScriptName is how many characters the name of a script may have.
+	// MaxScriptName is the maximum number of characters in the name of a script.
 	MaxScriptName = 100
-	// MaxScriptNote is how many characters the note of a version may have.
+	// MaxScriptNote is the maximum number of characters in the note of a version.
 	MaxScriptNote = 1000
-	// MaxScriptCases is how many bytes the test cases of a version may have.
+	// MaxScriptCases is the maximum number of test cases of a version.
 	MaxScriptCases = 200
-	// MaxScriptVersions bounds what an account can fill the database with.
+	// MaxScriptVersions limits how much of the database an account can fill.
 	MaxScriptVersions = 10_000
 )
 
-// Ref names the version; it is zero for a source that is a subscription's own.
+// Ref returns a reference to the version; zero for an inline source.
 func (v *ScriptVersion) Ref() ScriptRef { return ScriptRef{v.Script, v.Number} }

@@ -5,72 +5,72 @@ import (
 	"time"
 )
 
-// Store keeps everything that must outlive the process. It speaks in batches: what many
-// callers hand in at the same time becomes durable in one commit. All methods may be
-// called by many goroutines; errors that a user can do something about are *Error.
+// Store stores everything that must survive a restart. It commits in groups: calls that arrive at
+// the same time become durable in one commit. All methods are safe for concurrent use; errors that
+// a user can act on are *Error.
 //
-// Every query takes the account whose things it may see; an empty account sees all.
-// A row that can't be decoded in full is no reason for a list to fail: it is given with what
-// can be, and says in Unreadable what can't. Who asks for it alone gets a CodeUnreadable.
+// Every query takes the account whose objects it may return; an empty account sees all. A row that
+// can't be decoded in full does not fail a list: it is returned with the readable fields, and
+// Unreadable names the others. Reading such a row alone is a CodeUnreadable.
 //
-// The suite in storage/storetest says in code what each method promises.
+// The suite in storage/storetest tests what each method promises.
 type Store interface {
 	EventLog
 	DeliveryLog
 	ReplayLog
-	Catalogue
+	Catalog
 	AuditLog
 	RequestLog
 	Housekeeping
-	// Ping answers whether the store can be written.
+	// Ping checks that the store can be written.
 	Ping(ctx context.Context) error
-	// Close ends all work; what was accepted before is on disk when it returns.
+	// Close finishes all writes: when it returns, everything accepted before is on disk.
 	Close() error
 }
 
-// NewEvent is an event on its way into the store.
+// NewEvent is an event to be stored.
 type NewEvent struct {
 	Event  *Event
 	Keys   []KeyHash // idempotency keys that lead to it from now on
-	Names  []KeyHash // keys that lead to it, too, unless they lead to another event already; they make no repeat
-	Digest KeyHash   // its content, to tell a repeat from a contradiction
-	// Numbered are the places in Event.Targets of the subscriptions whose deliveries carry a
-	// number; nil where there are none.
+	Names  []KeyHash // keys that also lead to it, unless they lead to another event already; they do not make a repeat
+	Digest KeyHash   // of its content, to tell a repeat from a conflict
+	// Numbered lists the indexes in Event.Targets of the subscriptions whose deliveries are
+	// numbered; nil if there are none.
 	Numbered []int
 }
 
-// Appended says what became of a NewEvent.
+// Appended is the result of storing a NewEvent.
 type Appended struct {
-	ID       ID  // the event's, or the id of the one that was stored before under the same key
-	Matched  int // how many subscriptions that event matched when it was accepted
+	ID       ID  // the event's, or the id of the event stored before under the same key
+	Matched  int // number of subscriptions that event matched at publish
 	Repeated bool
-	// Sequences are the numbers that the event got, see Event.Sequences; nil for a repeat.
+	// Sequences are the sequence numbers that the event got, see Event.Sequences; nil for a repeat.
 	Sequences []int64
 }
 
-// EventLog keeps events.
+// EventLog stores events.
 type EventLog interface {
-	// Append stores events, all or none, and returns once they are on disk. A key that
-	// is known under the same digest is a repeat: that event is not stored again and
-	// answered with the first one. Under another digest it is a CodeConflict with Field
-	// "events[i]", and nothing is stored. Repeats within one call count as well.
+	// Append stores events, all or none, and returns once they are on disk. A key that is known
+	// with the same digest is a repeat: that event is not stored again, and the result describes
+	// the first one. With another digest it is a CodeConflict with Field "events[i]", and nothing
+	// is stored. Repeats within one call count as well.
 	//
-	// Each event that is stored gets the next number of each subscription that is numbered
-	// there: 1, 2, 3 and so on in the order in which they are committed, without a gap.
+	// Each stored event gets the next number of each numbered subscription that it matched: 1, 2, 3
+	// and so on in the order of commits, without a gap.
 	Append(ctx context.Context, events []NewEvent) ([]Appended, error)
-	// Event finds an event.
+	// Event returns an event.
 	Event(ctx context.Context, account string, id ID) (*Event, error)
-	// EventByKey finds the event that Append stored under an idempotency key.
+	// EventByKey returns the event that Append stored under an idempotency key.
 	EventByKey(ctx context.Context, key KeyHash) (ID, error)
-	// Events lists events, newest first, or oldest first where q says so.
+	// Events lists events, newest first, or oldest first if q.Oldest is set.
 	Events(ctx context.Context, q EventQuery) ([]*Event, error)
-	// StoredBytes is how many bytes the data of an account's stored events has.
+	// StoredBytes returns the total size of the data of an account's stored events.
 	StoredBytes(ctx context.Context, account string) (int64, error)
-	// LastEventID is the highest event id stored, 0 in a new store.
+	// LastEventID returns the highest stored event id, 0 in a new store.
 	LastEventID(ctx context.Context) (ID, error)
 }
 
-// EventQuery picks events. Zero fields don't restrict.
+// EventQuery selects events. Zero fields don't restrict.
 type EventQuery struct {
 	Account string
 	Type    string
@@ -80,74 +80,73 @@ type EventQuery struct {
 	Limit   int
 }
 
-// Outcome is a change of one delivery's row. The row is made where there is none.
+// Outcome is a change of one delivery's row. The row is inserted if there is none.
 type Outcome struct {
 	ID       DeliveryID
 	State    State
 	Attempts int
 	NextAt   time.Time
-	// RenewedAt says that the delivery was asked for again, and is to be attempted whatever
-	// its row says: give_up_after runs from there. Zero leaves what is stored.
+	// RenewedAt is set if the delivery was requested again and must be attempted whatever its row
+	// says: give_up_after is measured from it. Zero leaves the stored value.
 	RenewedAt time.Time
 	Error     string
-	Attempt   *Attempt // nil where none was made: a delivery that only waits, or is given up
+	Attempt   *Attempt // nil without an attempt: the delivery only waits, or has become dead
 }
 
-// Waiting is a delivery that is to be attempted.
+// Waiting is a delivery that must be attempted.
 type Waiting struct {
 	ID        DeliveryID
-	Attempts  int       // how many were made before
+	Attempts  int       // number of attempts so far
 	RenewedAt time.Time // see Outcome
 	Failed    bool      // it is not due yet; only Outstanding lists such
 }
 
-// DeliveryLog keeps deliveries and their attempts. A delivery has no row before its first
-// outcome: it is pending because its event names the subscription among its targets.
+// DeliveryLog stores deliveries and their attempts. A delivery has no row before its first outcome:
+// it is pending because its event names the subscription among its targets.
 type DeliveryLog interface {
-	// Record hands an outcome to the next commit and returns at once, or when the queue
-	// has room. done is called, from the store's goroutine, when it is on disk or could
-	// not be written; it must not block. An outcome with RenewedAt whose event was removed
-	// is a CodeNotFound, and leaves nothing.
+	// Record adds an outcome to the next commit and returns at once, or when the write queue has
+	// room. done is called, from the store's goroutine, when the outcome is on disk or could not be
+	// written; it must not block. An outcome with RenewedAt whose event was removed is a
+	// CodeNotFound, and nothing is stored.
 	Record(o *Outcome, done func(error))
-	// TakeDue turns up to limit failed deliveries whose NextAt has come into pending
-	// ones and returns them, the longest due first. Before any other call can find them
-	// pending, taken gets them, from the store's goroutine; it must not block. It may be
-	// called again, or in vain where there is an error.
+	// TakeDue makes up to limit retrying deliveries whose NextAt has passed pending and returns
+	// them, the longest due first. taken receives them, from the store's goroutine, before any
+	// other call can see them as pending; it must not block. If there is an error, taken may have
+	// been called again or for nothing.
 	TakeDue(ctx context.Context, now time.Time, limit int, taken func([]Waiting)) ([]Waiting, error)
-	// NextDue is when the next failed delivery is due; the zero time where none waits.
+	// NextDue returns when the next retrying delivery is due; the zero time if none waits.
 	NextDue(ctx context.Context) (time.Time, error)
-	// Backlog lists up to limit pending deliveries of a subscription that have a row,
-	// oldest event first.
+	// Backlog lists up to limit pending deliveries of a subscription that have a row, oldest event
+	// first.
 	Backlog(ctx context.Context, subscription ID, limit int) ([]Waiting, error)
-	// Outstanding lists up to limit deliveries of a subscription that have a row and wait,
-	// pending or failed, of events from an id on, oldest event first.
+	// Outstanding lists up to limit deliveries of a subscription that have a row and are pending or
+	// retrying, of events from an id on, oldest event first.
 	Outstanding(ctx context.Context, subscription, from ID, limit int) ([]Waiting, error)
 	// BacklogSubscriptions lists the subscriptions that have pending deliveries with a row.
 	BacklogSubscriptions(ctx context.Context) ([]ID, error)
-	// Unfinished lists, oldest first, up to limit events after an id that have targets
-	// without a row; their Targets are only those, and their Data is not loaded.
+	// Unfinished lists, oldest first, up to limit events after an id that have targets without a
+	// row; their Targets are only those, and their Data is not loaded.
 	Unfinished(ctx context.Context, after ID, limit int) ([]*Event, error)
-	// Watermark is the id set last, 0 in a new store: no event at or below it has targets
-	// without a row.
+	// Watermark returns the watermark set last, 0 in a new store: no event at or below it has
+	// targets without a row.
 	Watermark(ctx context.Context) (ID, error)
 	// SetWatermark raises the watermark with the next commit.
 	SetWatermark(id ID)
-	// GiveUp turns the deliveries of a subscription that wait (pending with a row, or
-	// failed) into dead ones.
+	// GiveUp makes the waiting deliveries of a subscription (pending with a row, or retrying) dead.
 	GiveUp(ctx context.Context, subscription ID, reason string) error
-	// CountDeliveries counts the deliveries with a row in a state other than succeeded, up
-	// to limit, and gives the oldest one's event: 0 where there is none. It must be cheap
-	// however many deliveries there are.
+	// CountDeliveries counts the deliveries with a row in a state other than succeeded, up to
+	// limit, and returns the event of the oldest: 0 if there is none. It must be cheap however many
+	// deliveries there are.
 	CountDeliveries(ctx context.Context, state State, limit int) (n int, oldest ID, err error)
-	// Delivery finds a delivery, with or without a row.
+	// Delivery returns a delivery, with or without a row.
 	Delivery(ctx context.Context, account string, id DeliveryID) (*Delivery, error)
 	// Attempts lists a delivery's attempts, oldest first.
 	Attempts(ctx context.Context, id DeliveryID) ([]*Attempt, error)
-	// Deliveries lists deliveries, those of the newest event first, with or without a row.
+	// Deliveries lists deliveries, newest event first, with or without a row.
 	Deliveries(ctx context.Context, q DeliveryQuery) ([]*Delivery, error)
 }
 
-// DeliveryQuery picks deliveries. Zero fields don't restrict.
+// DeliveryQuery selects deliveries. Zero fields don't restrict.
 type DeliveryQuery struct {
 	Account      string
 	Subscription ID
@@ -159,19 +158,19 @@ type DeliveryQuery struct {
 	Limit        int
 }
 
-// ReplayLog keeps replays, and finds what they go over.
+// ReplayLog stores replays, and lists the deliveries that they process.
 type ReplayLog interface {
 	// History lists deliveries of a subscription that have a row, oldest event first.
 	History(ctx context.Context, q HistoryQuery) ([]*Delivery, error)
-	// Replay finds a replay.
+	// Replay returns a replay.
 	Replay(ctx context.Context, id ID) (*Replay, error)
 	// Replays lists replays, newest first.
 	Replays(ctx context.Context, q ReplayQuery) ([]*Replay, error)
-	// PutReplay makes or replaces a replay.
+	// PutReplay inserts or replaces a replay.
 	PutReplay(ctx context.Context, r *Replay) error
 }
 
-// HistoryQuery picks deliveries of one subscription. Zero fields don't restrict.
+// HistoryQuery selects deliveries of one subscription. Zero fields don't restrict.
 type HistoryQuery struct {
 	Subscription ID
 	State        State
@@ -179,7 +178,7 @@ type HistoryQuery struct {
 	Limit        int
 }
 
-// ReplayQuery picks replays. Zero fields don't restrict.
+// ReplayQuery selects replays. Zero fields don't restrict.
 type ReplayQuery struct {
 	Account    string
 	Unfinished bool
@@ -188,108 +187,107 @@ type ReplayQuery struct {
 	Limit      int
 }
 
-// Housekeeping keeps a store from growing without bound.
+// Housekeeping limits the growth of a store.
 type Housekeeping interface {
-	// Prune looks at finished events, oldest first, and removes those that q lets go, with
-	// their deliveries, attempts and idempotency keys: one small step, beside all else that
-	// is written. An event is finished if each of its targets has a row and none of its
-	// deliveries is pending or failed; others are never removed.
+	// Prune examines finished events, oldest first, and removes those that q allows, with their
+	// deliveries, attempts and idempotency keys, in one small step between other writes. An event
+	// is finished if each of its targets has a row and none of its deliveries is pending or
+	// retrying; others are never removed.
 	Prune(ctx context.Context, q PruneQuery) (Pruned, error)
-	// Compact gives room that nothing uses back to the file system, a small step of it,
-	// until no more than so many bytes are left; more tells whether it has to go on.
+	// Compact returns unused space to the file system, in one small step, until at most keep bytes
+	// are unused; more reports whether it must be called again.
 	Compact(ctx context.Context, keep int64) (more bool, err error)
-	// Room measures the store. The error is a CodeUnavailable where what is written now
-	// would not be found again, as in a database file that was deleted meanwhile.
+	// Room measures the store. The error is a CodeUnavailable if writes would be lost, for example
+	// because the database file was deleted.
 	Room(ctx context.Context) (Room, error)
-	// OpenDeliveries counts the deliveries with a row that are pending or failed, by
+	// OpenDeliveries counts the deliveries with a row that are pending or retrying, by
 	// subscription; subscriptions without any are left out.
 	OpenDeliveries(ctx context.Context) (map[ID]BacklogCount, error)
 }
 
-// PruneQuery picks what Prune removes.
+// PruneQuery selects the events that Prune removes.
 type PruneQuery struct {
 	After  ID // events above this id: the cursor
 	Before ID // and below this one
-	// Remove tells whether a finished event may go: one of an account, with or without a
-	// dead letter, that was received or last attempted at a time. It is called from the
-	// caller's goroutine.
+	// Remove reports whether a finished event may be removed, given its account, whether it has a
+	// dead letter, and when it was received or last attempted. It is called from the caller's
+	// goroutine.
 	Remove func(account string, dead bool, last time.Time) bool
 }
 
-// Pruned tells what a step of Prune did.
+// Pruned is the result of one step of Prune.
 type Pruned struct {
-	Events int   // how many it removed
-	Bytes  int64 // of their data
-	Last   ID    // the last event that it looked at: After of the next step
+	Events int   // number of removed events
+	Bytes  int64 // size of their data
+	Last   ID    // the last examined event: After of the next step
 	More   bool  // there may be more before Before
 }
 
-// Room is what a store takes.
+// Room is the space that a store uses.
 type Room struct {
-	Bytes    int64 // that hold something
-	Free     int64 // that the store has taken and nothing uses
-	DiskFree int64 // left on the file system
+	Bytes    int64 // in use
+	Free     int64 // allocated but unused
+	DiskFree int64 // free on the file system
 }
 
-// BacklogCount counts deliveries that are not done, of those with a row.
+// BacklogCount counts the unfinished deliveries that have a row.
 type BacklogCount struct {
 	Pending int64
-	Failed  int64 // they will be retried
+	Failed  int64 // waiting for a retry
 }
 
-// Catalogue keeps what users configure. The engine holds it all in memory and reads it
-// once, at start. A change whose context carries an AuditEntry (WithEntry) stores that in
-// the same commit: both are on disk, or neither.
-type Catalogue interface {
+// Catalog stores the configuration. The engine holds all of it in memory and reads it once, at
+// start. A change whose context carries an AuditEntry (WithEntry) stores that in the same commit:
+// both are on disk, or neither.
+type Catalog interface {
 	// Subscriptions lists all subscriptions that are not deleted.
 	Subscriptions(ctx context.Context) ([]*Subscription, error)
-	// PutSubscription makes or replaces a subscription. Version is the new one; a stored
-	// version other than the one before it is a CodeStale, and nothing is written.
+	// PutSubscription inserts or replaces a subscription. Version is the new one; unless the stored
+	// version is the one before it, the error is a CodeStale and nothing is written.
 	PutSubscription(ctx context.Context, s *Subscription) error
-	// Health lists how targets fare, of those that don't just do well.
+	// Health lists the health of targets other than healthy ones.
 	Health(ctx context.Context) ([]Health, error)
-	// PutHealth writes down how targets fare.
+	// PutHealth stores the health of targets.
 	PutHealth(ctx context.Context, list []Health) error
-	// DeleteSubscription removes a subscription, its secret and its health. Its deliveries
-	// stay.
+	// DeleteSubscription removes a subscription, its secret and its health. Its deliveries stay.
 	DeleteSubscription(ctx context.Context, id ID) error
 	// Scripts lists all scripts that are not deleted.
 	Scripts(ctx context.Context) ([]*Script, error)
-	// PutScript makes or replaces a script's record; Version as in PutSubscription. A name
-	// that another script of the account has is a CodeConflict with Field "name". Its Cases
-	// become those of its newest version, its UpdatedAt the LiveAt of a version that is
-	// newly Live.
+	// PutScript inserts or replaces a script's record; Version as in PutSubscription. A name that
+	// another script of the account has is a CodeConflict with Field "name". Its Cases become those
+	// of its newest version, its UpdatedAt the LiveAt of a version that is newly Live.
 	PutScript(ctx context.Context, s *Script) error
-	// DeleteScript removes a script. Its versions stay, for the attempts that name them.
+	// DeleteScript removes a script. Its versions stay, for the attempts that refer to them.
 	DeleteScript(ctx context.Context, id ID) error
-	// PutScriptVersion stores a new version; a number that is taken is a CodeConflict. Its
-	// Cases are the script's from then on.
+	// PutScriptVersion stores a new version; a number that exists is a CodeConflict. Its Cases
+	// become the script's.
 	PutScriptVersion(ctx context.Context, v *ScriptVersion) error
-	// ScriptVersion finds a version.
+	// ScriptVersion returns a version.
 	ScriptVersion(ctx context.Context, script ID, number int) (*ScriptVersion, error)
 	// ScriptVersions lists a script's versions below a number (0: all), newest first.
 	ScriptVersions(ctx context.Context, script ID, before, limit int) ([]*ScriptVersion, error)
-	// EventTypes lists the catalogue.
+	// EventTypes lists the event types.
 	EventTypes(ctx context.Context) ([]*EventType, error)
-	// PutEventType makes or replaces an entry; Version as in PutSubscription.
+	// PutEventType inserts or replaces an event type; Version as in PutSubscription.
 	PutEventType(ctx context.Context, t *EventType) error
-	// DeleteEventType removes an entry.
+	// DeleteEventType removes an event type.
 	DeleteEventType(ctx context.Context, name string) error
-	// Accounts lists what is set for accounts.
+	// Accounts lists the configured accounts.
 	Accounts(ctx context.Context) ([]*Account, error)
-	// PutAccount makes or replaces what is set for an account; Version as in PutSubscription.
+	// PutAccount inserts or replaces the configuration of an account; Version as in
+	// PutSubscription.
 	PutAccount(ctx context.Context, a *Account) error
 	// Keys lists the API keys.
 	Keys(ctx context.Context) ([]*Key, error)
 	// PutKey stores a new key.
 	PutKey(ctx context.Context, k *Key) error
-	// ReplaceKey changes a key that is stored.
+	// ReplaceKey changes a stored key.
 	ReplaceKey(ctx context.Context, k *Key) error
-	// TouchKeys notes when keys were last used. A key that is gone is left out.
+	// TouchKeys stores when keys were last used. Deleted keys are skipped.
 	TouchKeys(ctx context.Context, used map[ID]time.Time) error
 	// DeleteKey removes a key.
 	DeleteKey(ctx context.Context, id ID) error
-	// Secret gives the secret that the store keeps under a name. Where there is none, fresh
-	// is kept from now on and given.
+	// Secret returns the secret that is stored under a name. If there is none, it stores fresh and
+	// returns that.
 	Secret(ctx context.Context, name string, fresh []byte) ([]byte, error)
 }

@@ -11,48 +11,48 @@ import (
 	"switchhook/scripts/suggest"
 )
 
-// Subscription asks for events: while it exists and is active, each event of its account
-// that matches is POSTed to its target URL.
+// Subscription requests events: while it is active, each matching event of its account is POSTed to
+// its target URL.
 type Subscription struct {
 	ID              ID
 	Account         string
 	Events          []string // event types, or patterns: "*", "order.*"
 	TargetURL       string
 	Active          bool
-	Reason          string             // why the router switched it off; empty where a user did
-	Filter          string             // expr source of its own; with FilterScript empty too, every event is let through
-	FilterScript    ScriptRef          // a script's instead
-	Transform       string             // JavaScript or TypeScript source of its own
-	TransformScript ScriptRef          // a script's instead
+	Reason          string             // why the router deactivated it; empty if a user did
+	Filter          string             // inline expr source; if FilterScript is empty too, every event passes
+	FilterScript    ScriptRef          // a script instead
+	Transform       string             // inline JavaScript or TypeScript source
+	TransformScript ScriptRef          // a script instead
 	Secret          string             // "whsec_…" or "whsk_…", signs deliveries
-	OldSecrets      []OldSecret        // still sign as well
-	Signatures      []signature.Scheme // signature.Standard where empty
+	OldSecrets      []OldSecret        // these sign too
+	Signatures      []signature.Scheme // signature.Standard if empty
 	Headers         map[string]string  // sent with each delivery
-	VisibleHeaders  []string           // those of them whose values are not hidden, see IsSensitiveName
+	VisibleHeaders  []string           // headers whose values are not hidden, see HidesHeader
 	PayloadFormat   PayloadFormat
 	Policy          Policy
 	Batch           Batch
 	Debounce        Debounce
 	Numbered        bool // deliveries carry a sequence number
 	Verification    Verification
-	Inline          bool              // a target given with an event: no event type matches it
-	TargetKey       string            // of an Inline one: which target it is
-	Dialect         string            // in which it was made; empty for our own
-	Names           map[string]string // what the client that made it calls our fields: "target_url" → "hookUrl"
+	Inline          bool              // a target named with an event: no event type matches it
+	TargetKey       string            // identifies the target of an Inline one
+	Dialect         string            // the dialect that created it; empty for the router's own API
+	Names           map[string]string // its client's names for API fields: "target_url" → "hookUrl"
 	Description     string
 	Metadata        map[string]string
-	Client          map[string]any // what the client's request held that the API does not know, as decoded JSON; nil: nothing
+	Client          map[string]any // members of the client's request that the API does not know, as decoded JSON; nil: none
 	ExpiresAt       time.Time      // deleted then; zero: never
-	Version         int64          // grows with each change
+	Version         int64          // increases with each change
 	CreatedAt       time.Time
 	UpdatedAt       time.Time
 
-	// Unreadable are the columns whose content the store could not decode, and whose fields
-	// are therefore empty here. As long as there are any, its deliveries wait.
+	// Unreadable lists the columns that the store could not decode; their fields are empty. While
+	// there are any, the subscription's deliveries wait.
 	Unreadable []string
 }
 
-// Clone copies s so that a change to the copy leaves s alone.
+// Clone returns a copy of s; changing the copy does not change s.
 func (s *Subscription) Clone() *Subscription {
 	c := *s
 	c.Events, c.Headers, c.Metadata = slices.Clone(s.Events), maps.Clone(s.Headers), maps.Clone(s.Metadata)
@@ -62,77 +62,76 @@ func (s *Subscription) Clone() *Subscription {
 	return &c
 }
 
-// PayloadFormat says what is sent where no transform makes the body.
+// PayloadFormat is the body that is sent if no transform makes it.
 type PayloadFormat string
 
 // The payload formats.
 const (
 	FormatStandard PayloadFormat = "standard" // Standard Webhooks: {"type", "timestamp", "data"}
-	FormatData     PayloadFormat = "data"     // the bare data, as REST Hooks asks
-	FormatSkinny   PayloadFormat = "skinny"   // Standard Webhooks, with a URL that gives the event instead of its data
+	FormatData     PayloadFormat = "data"     // the data only, as REST Hooks asks
+	FormatSkinny   PayloadFormat = "skinny"   // Standard Webhooks, with a URL to the event instead of its data
 
 	FormatCloudEvents       PayloadFormat = "cloudevents"        // CloudEvents 1.0, JSON format
-	FormatCloudEventsBinary PayloadFormat = "cloudevents-binary" // the data, the rest in headers
+	FormatCloudEventsBinary PayloadFormat = "cloudevents-binary" // the data as body, the attributes in headers
 )
 
-// EventType is an entry of the catalogue of events that one can subscribe to. The
-// catalogue is one for all accounts.
+// EventType is an event type that one can subscribe to. All accounts share the event types.
 type EventType struct {
 	Name        string
 	Description string
-	Schema      []byte           // JSON Schema of the data; nil where there is none
+	Schema      []byte           // JSON Schema of the data; nil if there is none
 	Samples     [][]byte         // example data, JSON
-	Verify      VerificationMode // asked of targets that subscribe to it; VerifyNone: as their account has it
+	Verify      VerificationMode // required of targets that subscribe to it; VerifyNone: as their account requires
 	Version     int64
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
 	Unreadable  []string // columns that the store could not decode
 }
 
-// Key is an API key. The key itself is shown once, when it is made; only its hash is kept.
+// Key is an API key. Its text is shown once, when it is created; only its hash is stored.
 type Key struct {
 	ID        ID
 	Name      string
 	Account   string
-	Admin     bool      // may act for every account, and on what belongs to none
-	Scopes    []Scope   // what it may do in its account; an admin key may do all
+	Admin     bool      // may act for every account, and on objects without an account
+	Scopes    []Scope   // permissions in its account; an admin key has all
 	Prefix    string    // its first characters, to tell keys apart
 	Hash      [32]byte  // SHA-256
-	ExpiresAt time.Time // refused from then on; zero: never
+	ExpiresAt time.Time // rejected from then on; zero: never
 	CreatedAt time.Time
 
 	OldHash  [32]byte  // of the text that a rotation replaced
-	OldUntil time.Time // that text works until then; zero: there is none
+	OldUntil time.Time // that text is valid until then; zero: there is none
 
-	// LastUsedAt is when it last authenticated a request, to the minute; zero: never. The
-	// store learns it some minutes late, and forgets what a crash takes.
+	// LastUsedAt is when the key last authenticated a request, to the minute; zero: never. It is
+	// stored some minutes late, and a crash loses those minutes.
 	LastUsedAt time.Time
 }
 
-// Scope is something that an API key may do.
+// Scope is a permission of an API key.
 type Scope string
 
-// The scopes. What an admin key may do beyond them is no scope: it acts for every account.
+// The scopes. Admin rights beyond them are not a scope: an admin key acts for every account.
 const (
 	ScopePublish   Scope = "publish"   // publish events
 	ScopeTargets   Scope = "targets"   // name targets with an event
-	ScopeSubscribe Scope = "subscribe" // make, change and delete subscriptions
-	ScopeScripts   Scope = "scripts"   // scripts and transforms: save, try, attach, detach
-	ScopeRead      Scope = "read"      // see events, deliveries, subscriptions and scripts
+	ScopeSubscribe Scope = "subscribe" // create, change and delete subscriptions
+	ScopeScripts   Scope = "scripts"   // scripts and transforms: save, run, attach, detach
+	ScopeRead      Scope = "read"      // read events, deliveries, subscriptions and scripts
 )
 
-// Scopes lists all there are.
+// Scopes lists all scopes.
 var Scopes = []Scope{ScopePublish, ScopeTargets, ScopeSubscribe, ScopeScripts, ScopeRead}
 
-// DefaultScopes are those of a key that was made without naming any.
+// DefaultScopes are the scopes of a key that is created without any.
 var DefaultScopes = []Scope{ScopePublish, ScopeSubscribe, ScopeScripts, ScopeRead}
 
-// Has tells whether the key may do what scope stands for.
+// Has reports whether the key has a scope.
 func (k *Key) Has(scope Scope) bool { return k.Admin || slices.Contains(k.Scopes, scope) }
 
-// MatchesPattern tells whether an event type falls under pattern: "*" is every type but
-// those of operational events, "order.*" every type that begins with "order.", anything
-// else that type alone.
+// MatchesPattern reports whether an event type matches pattern: "*" matches every type except
+// operational events, "order.*" every type that begins with "order.", any other pattern that type
+// only.
 func MatchesPattern(pattern, eventType string) bool {
 	if pattern == "*" {
 		return !Operational(eventType)
@@ -143,18 +142,18 @@ func MatchesPattern(pattern, eventType string) bool {
 	return pattern == eventType
 }
 
-// PatternOf gives the one of the subscription's event types and patterns under which an
-// event type falls; the first, where there are several.
+// PatternOf returns the first of the subscription's event types and patterns that matches an event
+// type.
 func (s *Subscription) PatternOf(eventType string) string {
 	for _, p := range s.Events {
 		if MatchesPattern(p, eventType) {
 			return p
 		}
 	}
-	return eventType // one that it does not match any more, or an inline target
+	return eventType // it no longer matches, or s is an inline target
 }
 
-// CheckScopes fills in and validates what a new key may do.
+// CheckScopes validates the scopes of a new key and fills in the default.
 func (k *Key) CheckScopes() *Error {
 	switch {
 	case k.Admin && k.Scopes != nil:
@@ -190,14 +189,14 @@ func scopeNames(scopes []Scope) string {
 	return strings.Join(names, ", ")
 }
 
-// Expired reports whether the key is not valid any more at a time.
+// Expired reports whether the key is no longer valid at a time.
 func (k *Key) Expired(now time.Time) bool { return !k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt) }
 
 const subscriptionExpired = "the subscription expired"
 
 const targetNotConfirmed = "the target did not confirm that it wants to be sent events"
 
-// Deadline is when a subscription is to be deleted, and why; the zero time is never.
+// Deadline returns when a subscription must be deleted, and why; the zero time means never.
 func (s *Subscription) Deadline() (at time.Time, reason string) {
 	at, reason = s.ExpiresAt, subscriptionExpired
 	if v := s.Verification; v.Pending() && !v.Until.IsZero() && (at.IsZero() || v.Until.Before(at)) {
@@ -206,8 +205,7 @@ func (s *Subscription) Deadline() (at time.Time, reason string) {
 	return at, reason
 }
 
-// ValidPattern tells whether s is an event type, "*", or a beginning of event types such as
-// "order.*".
+// ValidPattern reports whether s is an event type, "*", or a prefix pattern such as "order.*".
 func ValidPattern(s string) bool {
 	return s == "*" || ValidEventType(strings.TrimSuffix(s, ".*"))
 }

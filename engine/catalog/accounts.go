@@ -10,8 +10,8 @@ import (
 	"switchhook/engine"
 )
 
-// Account gives what is set for an account: defaults where nothing is. It must not be
-// changed.
+// Account returns the configuration of an account, or the defaults if it has none. The result must
+// not be changed.
 func (c *Catalog) Account(name string) *engine.Account {
 	c.registry.mu.RLock()
 	defer c.registry.mu.RUnlock()
@@ -21,8 +21,8 @@ func (c *Catalog) Account(name string) *engine.Account {
 	return &engine.Account{Name: name}
 }
 
-// Accounts lists by name the accounts that something is set for, or that have a key or a
-// subscription. They must not be changed.
+// Accounts lists, by name, the accounts that are configured or have a key or a subscription. They
+// must not be changed.
 func (catalog *Catalog) Accounts() []*engine.Account {
 	catalog.registry.mu.RLock()
 	found := maps.Clone(catalog.registry.accounts)
@@ -41,7 +41,7 @@ func (catalog *Catalog) Accounts() []*engine.Account {
 	return slices.SortedFunc(maps.Values(found), func(a, b *engine.Account) int { return strings.Compare(a.Name, b.Name) })
 }
 
-// PutAccount sets what is set for an account; version is the expected one or AnyVersion.
+// PutAccount stores the configuration of an account; version is the expected one or AnyVersion.
 // Errors: CodeInvalid, CodeStale.
 func (c *Catalog) PutAccount(ctx context.Context, a *engine.Account, version int64) (*engine.Account, error) {
 	if err := engine.CheckAccount(a.Name); err != nil {

@@ -11,15 +11,15 @@ func (c *Catalog) Audit(ctx context.Context, q engine.AuditQuery) ([]*engine.Aud
 	return c.store.Audit(ctx, q)
 }
 
-// auditingStore is the store as the engine has it: each change of the catalogue goes with its
-// entry of the audit log, so that no change can forget it. What a thing was before is read
-// from the registry, whose lock the callers hold.
+// auditingStore wraps the store so that every change of the catalog is stored with its audit entry.
+// It reads the previous state from the registry, whose lock the caller holds.
 type auditingStore struct {
 	engine.Store
 	catalog *Catalog
 }
 
-// withAuditEntry is ctx with the entry of a change; before and after are pointers to structs, or nil.
+// withAuditEntry returns ctx with the entry of a change; before and after are pointers to structs,
+// or nil.
 func (a *auditingStore) withAuditEntry(ctx context.Context, kind, subject, account string, before, after any) context.Context {
 	c := a.catalog
 	actor := engine.ActorOf(ctx)
@@ -39,12 +39,12 @@ func (a *auditingStore) withAuditEntry(ctx context.Context, kind, subject, accou
 	return engine.WithEntry(ctx, entry)
 }
 
-// PutSubscription implements Catalogue.
+// PutSubscription implements Catalog.
 func (a *auditingStore) PutSubscription(ctx context.Context, s *engine.Subscription) error {
 	return a.Store.PutSubscription(a.withAuditEntry(ctx, engine.KindSubscription, s.ID.Format(engine.SubscriptionPrefix), s.Account, nilIfZero(a.catalog.registry.subscription("", s.ID)), s), s)
 }
 
-// DeleteSubscription implements Catalogue.
+// DeleteSubscription implements Catalog.
 func (a *auditingStore) DeleteSubscription(ctx context.Context, id engine.ID) error {
 	old := a.catalog.registry.subscription("", id)
 	if old == nil {
@@ -59,12 +59,12 @@ func (a *auditingStore) script(id engine.ID) *engine.Script {
 	return a.catalog.registry.scripts[id]
 }
 
-// PutScript implements Catalogue.
+// PutScript implements Catalog.
 func (a *auditingStore) PutScript(ctx context.Context, s *engine.Script) error {
 	return a.Store.PutScript(a.withAuditEntry(ctx, engine.KindScript, s.ID.Format(engine.ScriptPrefix), s.Account, nilIfZero(a.script(s.ID)), s), s)
 }
 
-// DeleteScript implements Catalogue.
+// DeleteScript implements Catalog.
 func (a *auditingStore) DeleteScript(ctx context.Context, id engine.ID) error {
 	old := a.script(id)
 	if old == nil {
@@ -73,7 +73,7 @@ func (a *auditingStore) DeleteScript(ctx context.Context, id engine.ID) error {
 	return a.Store.DeleteScript(a.withAuditEntry(ctx, engine.KindScript, id.Format(engine.ScriptPrefix), old.Account, old, nil), id)
 }
 
-// PutScriptVersion implements Catalogue.
+// PutScriptVersion implements Catalog.
 func (a *auditingStore) PutScriptVersion(ctx context.Context, v *engine.ScriptVersion) error {
 	account := ""
 	if s := a.script(v.Script); s != nil {
@@ -82,7 +82,7 @@ func (a *auditingStore) PutScriptVersion(ctx context.Context, v *engine.ScriptVe
 	return a.Store.PutScriptVersion(a.withAuditEntry(ctx, engine.KindScriptVersion, v.Script.Format(engine.ScriptPrefix), account, nil, v), v)
 }
 
-// PutEventType implements Catalogue.
+// PutEventType implements Catalog.
 func (a *auditingStore) PutEventType(ctx context.Context, t *engine.EventType) error {
 	var before any
 	if old := a.catalog.registry.eventType(t.Name); old != nil {
@@ -91,7 +91,7 @@ func (a *auditingStore) PutEventType(ctx context.Context, t *engine.EventType) e
 	return a.Store.PutEventType(a.withAuditEntry(ctx, engine.KindEventType, t.Name, "", before, t), t)
 }
 
-// DeleteEventType implements Catalogue.
+// DeleteEventType implements Catalog.
 func (a *auditingStore) DeleteEventType(ctx context.Context, name string) error {
 	old := a.catalog.registry.eventType(name)
 	if old == nil {
@@ -100,7 +100,7 @@ func (a *auditingStore) DeleteEventType(ctx context.Context, name string) error 
 	return a.Store.DeleteEventType(a.withAuditEntry(ctx, engine.KindEventType, name, "", old.EventType, nil), name)
 }
 
-// PutAccount implements Catalogue.
+// PutAccount implements Catalog.
 func (a *auditingStore) PutAccount(ctx context.Context, acc *engine.Account) error {
 	var before any
 	if old := a.catalog.Account(acc.Name); old.Version > 0 {
@@ -109,19 +109,19 @@ func (a *auditingStore) PutAccount(ctx context.Context, acc *engine.Account) err
 	return a.Store.PutAccount(a.withAuditEntry(ctx, engine.KindAccount, acc.Name, acc.Name, before, acc), acc)
 }
 
-// PutKey implements Catalogue.
+// PutKey implements Catalog.
 func (a *auditingStore) PutKey(ctx context.Context, k *engine.Key) error {
 	return a.Store.PutKey(a.withAuditEntry(ctx, engine.KindKey, k.ID.Format(engine.KeyPrefix), k.Account, nil, k), k)
 }
 
-// ReplaceKey implements Catalogue.
+// ReplaceKey implements Catalog.
 func (a *auditingStore) ReplaceKey(ctx context.Context, k *engine.Key) error {
 	ctx = a.withAuditEntry(ctx, engine.KindKey, k.ID.Format(engine.KeyPrefix), k.Account, nilIfZero(a.catalog.key(k.ID)), k)
 	engine.EntryOf(ctx).Action = engine.ActionRotate
 	return a.Store.ReplaceKey(ctx, k)
 }
 
-// DeleteKey implements Catalogue.
+// DeleteKey implements Catalog.
 func (a *auditingStore) DeleteKey(ctx context.Context, id engine.ID) error {
 	old := a.catalog.key(id)
 	if old == nil {
@@ -130,7 +130,7 @@ func (a *auditingStore) DeleteKey(ctx context.Context, id engine.ID) error {
 	return a.Store.DeleteKey(a.withAuditEntry(ctx, engine.KindKey, id.Format(engine.KeyPrefix), old.Account, old, nil), id)
 }
 
-// nilIfZero is p without a type where it is nil.
+// nilIfZero returns p as an interface that is nil if p is nil.
 func nilIfZero[T any](p *T) any {
 	if p == nil {
 		return nil

@@ -13,10 +13,10 @@ const (
 	maxDebounce = 24 * time.Hour
 )
 
-// ValidateDeliverySettings tells what is wrong with how the deliveries of s are made — policy, batches,
-// debounce, signatures, payload format, headers, verification — as far as that can be told without a
-// router: it may allow fewer attempts at a time, its event types have schemas, and a secret
-// is of a type. Error: CodeInvalid with the field.
+// ValidateDeliverySettings validates the delivery settings of s — policy, batches, debounce,
+// signatures, payload format, headers, verification — as far as possible without a router, which
+// may allow fewer concurrent attempts and knows schemas of event types and types of secrets. Error:
+// CodeInvalid with the field.
 func ValidateDeliverySettings(s *engine.Subscription) error {
 	s = s.Clone()
 	if err := checkSignatures(s.Signatures); err != nil {
@@ -37,8 +37,7 @@ func ValidateDeliverySettings(s *engine.Subscription) error {
 	return validateKeyExprs(s, nil)
 }
 
-// validateBatching validates how a subscription's deliveries stand to one another: their
-// order, batches and debounce.
+// validateBatching validates a subscription's ordering, batches and debounce.
 func (c *Catalog) validateBatching(s *engine.Subscription) error {
 	if err := validateBatchingExclusive(s); err != nil {
 		return err
@@ -67,7 +66,7 @@ func validateBatchingExclusive(s *engine.Subscription) error {
 	return nil
 }
 
-// validateKeyExprs compiles the keys of s against the schemas of its event types.
+// validateKeyExprs compiles the key expressions of s against the schemas of its event types.
 func validateKeyExprs(s *engine.Subscription, schemas [][]byte) error {
 	for _, key := range []struct{ field, source string }{{"debounce.key", s.Debounce.Key}, {"policy.ordering_key", s.Policy.OrderingKey}} {
 		if key.source == "" {

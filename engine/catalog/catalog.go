@@ -1,6 +1,6 @@
-// Package catalog holds the configuration that users make: accounts, keys, event types, scripts
-// and subscriptions. Every change is validated, stored with its audit entry, compiled and
-// indexed. It knows neither queues nor HTTP.
+// Package catalog holds the configuration: accounts, keys, event types, scripts and subscriptions.
+// Every change is validated, stored with its audit entry, compiled and indexed. The package knows
+// neither queues nor HTTP.
 //
 // Lock order: registry.changes, then registry.mu, then the locks of the index, the expiry queue
 // and the quarantine. registry.changes is held over the commit of a change; under registry.mu
@@ -24,31 +24,31 @@ import (
 	"switchhook/scripts/filter"
 )
 
-// Listener is told of changes in the catalog that others must follow. Its methods must not
-// call back into the catalog's changing methods: some are called while the catalog is locked.
+// Listener receives changes in the catalog that other parts must follow. Its methods must not call
+// the catalog's changing methods: some are called while the catalog is locked.
 type Listener interface {
-	// SubscriptionChanged is called when a subscription was made, changed or compiled anew.
+	// SubscriptionChanged is called when a subscription was created, changed or recompiled.
 	SubscriptionChanged(c *CompiledSubscription)
-	// SubscriptionRemoved is called when a subscription was deleted; its deliveries become
-	// dead letters with that reason.
+	// SubscriptionRemoved is called when a subscription was deleted; its deliveries become dead
+	// letters with this reason.
 	SubscriptionRemoved(id engine.ID, reason string)
-	// SubscriptionDeactivated is called when the router switched a subscription off.
+	// SubscriptionDeactivated is called when the router deactivated a subscription.
 	SubscriptionDeactivated(s *engine.Subscription)
-	// TransformQuarantined is called when the deliveries of a subscription begin to wait for
-	// a new version of its transform.
+	// TransformQuarantined is called when a subscription's transform was quarantined: its
+	// deliveries wait for a new version.
 	TransformQuarantined(c *CompiledSubscription, hash, reason string)
 	// ScriptDeleted is called when a script was deleted.
 	ScriptDeleted(id engine.ID)
 }
 
-// HealthSource tells how the target of a subscription fares.
+// HealthSource returns the health of a subscription's target.
 type HealthSource interface {
 	Health(id engine.ID) engine.Health
 }
 
-// Catalog holds the configuration of the router: accounts, keys, event types, scripts and
-// subscriptions. It validates and stores every change, and keeps subscriptions compiled and
-// indexed by account and event type.
+// Catalog holds the configuration: accounts, keys, event types, scripts and subscriptions. It
+// validates and stores every change, compiles subscriptions and indexes them by account and event
+// type.
 type Catalog struct {
 	cfg       settings.Config
 	client    *target.Client
@@ -71,7 +71,7 @@ type Catalog struct {
 	quarantine   Quarantine
 
 	verificationSlots        chan struct{}       // one for each verification request in flight
-	accountVerificationSlots accountPlaces       // the same of each account
+	accountVerificationSlots accountPlaces       // limit for each account
 	confirmLimiters          [1024]*rate.Limiter // by subscription id
 }
 
@@ -105,14 +105,14 @@ func (c *Catalog) Load(ctx context.Context) (err error) {
 	return nil
 }
 
-// ForgetLoop drops the strikes of transforms that no subscription uses any more.
+// ForgetLoop drops the strikes of transforms that no subscription uses any longer.
 func (c *Catalog) ForgetLoop() { c.life.RunEvery(lifecycle.ExpireEvery, c.ForgetUnused) }
 
 const filterCacheSize = 20_000
 
 const maxVerifications = 32
 
-// Connect says who is told of changes, and who knows the health of targets.
+// Connect sets the receiver of changes and the source of health.
 func (c *Catalog) Connect(listener Listener, health HealthSource) {
 	c.listener, c.health = listener, health
 }

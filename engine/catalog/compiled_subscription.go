@@ -18,8 +18,8 @@ import (
 	"switchhook/scripts/filter"
 )
 
-// CompiledSubscription is a subscription made ready for use. It is never changed: a changed
-// subscription gets a new route.
+// CompiledSubscription is a subscription with its URL parsed, its scripts compiled and its policy
+// resolved. It is immutable: a changed subscription gets a new one.
 type CompiledSubscription struct {
 	Sub       *engine.Subscription
 	TargetURL *url.URL
@@ -27,7 +27,7 @@ type CompiledSubscription struct {
 	Headers   http.Header // the subscription's own
 	Redact    *engine.Redactor
 	Policy    EffectivePolicy
-	ConfigErr error // why nothing can be sent, where what is stored can't be read
+	ConfigErr error // why nothing can be sent, if the stored row can't be used
 
 	Grouping grouping
 
@@ -35,27 +35,27 @@ type CompiledSubscription struct {
 	FilterRef       engine.ScriptRef
 	TransformSource string // empty: the payload format
 	TransformRef    engine.ScriptRef
-	versions        [2]*engine.ScriptVersion // of filter and transform, so that they stay in memory
+	versions        [2]*engine.ScriptVersion // of filter and transform, referenced so that they stay in memory
 
 	filterOnce sync.Once
 	filter     *filter.Filter // nil: every event; set by filterOnce
-	FilterErr  error          // set by filterOnce, or from the start where there is no source
+	FilterErr  error          // set by filterOnce, or at once if the source is missing
 
 	filterErrors atomic.Int64
 	lastError    atomic.Pointer[string] // of the filter
 	Filtering    *Streak                // runs of the filter
-	Preparing    *Streak                // attempts, before the target is asked
+	Preparing    *Streak                // attempts, before the request
 
 	Program     atomic.Pointer[scripts.Program] // of the transform; nil until it is compiled
-	Quarantined atomic.Bool                     // quarantined: nothing is sent
-	Worked      atomic.Bool                     // a run of the transform was good
+	Quarantined atomic.Bool                     // no delivery is attempted
+	Worked      atomic.Bool                     // the transform has succeeded at least once
 
-	DryRun bool // a dry run's: nothing is compared or counted
-	Masked bool // with dry: the script does not see the target's URL
+	DryRun bool // for a dry run: nothing is compared or counted
+	Masked bool // in a dry run: the script does not see the target's URL
 }
 
-// QuarantineKey names the transform for the quarantine, once it was compiled; the zero suspect
-// before, and where there is none.
+// QuarantineKey returns the transform's key in the quarantine; zero if there is no transform or it
+// is not compiled yet.
 func (r *CompiledSubscription) QuarantineKey() quarantineKey {
 	program := r.Program.Load()
 	if program == nil {
@@ -64,7 +64,8 @@ func (r *CompiledSubscription) QuarantineKey() quarantineKey {
 	return quarantineKey{r.Sub.Account, program.Hash}
 }
 
-// CompileSubscription parses, resolves and compiles a subscription for deliveries. What is wrong with it is kept in ConfigErr.
+// CompileSubscription parses, resolves and compiles a subscription for deliveries. Errors are
+// stored in ConfigErr.
 func (c *Catalog) CompileSubscription(s *engine.Subscription) *CompiledSubscription {
 	r := &CompiledSubscription{Sub: s, Policy: c.resolvePolicy(s), Headers: make(http.Header, len(s.Headers)), Redact: engine.NewRedactor(s), Filtering: &Streak{}, Preparing: &Streak{}}
 	r.Grouping.Set(GroupingSpecOf(s))
@@ -79,7 +80,7 @@ func (c *Catalog) CompileSubscription(s *engine.Subscription) *CompiledSubscript
 	}
 	ctx := context.Background()
 	if v, err := c.resolve(ctx, s.Filter, s.FilterScript); err != nil {
-		r.FilterSource, r.FilterRef, r.FilterErr = "false", s.FilterScript, err // an event must not pass because its filter is gone
+		r.FilterSource, r.FilterRef, r.FilterErr = "false", s.FilterScript, err // an event must not pass because its filter is missing
 	} else {
 		r.FilterSource, r.FilterRef, r.versions[0] = v.Source, v.Ref(), v
 	}
@@ -98,13 +99,13 @@ func (c *Catalog) CompileSubscription(s *engine.Subscription) *CompiledSubscript
 	return r
 }
 
-// Unreadable says that a subscription can't be used as it is stored.
+// Unreadable returns the error for a subscription whose stored row can't be used.
 func Unreadable(s *engine.Subscription) *engine.Error {
 	return &engine.Error{Code: engine.CodeUnreadable, Message: fmt.Sprintf("what is stored of %s can't be read (%s), so its deliveries wait", s.ID.Format(engine.SubscriptionPrefix), strings.Join(s.Unreadable, ", "))}
 }
 
-// CompiledFilter compiles on first use: with 10,000 subscriptions a start would wait for
-// filters that no event may ask for.
+// CompiledFilter compiles a filter on first use: with 10,000 subscriptions a start would wait for
+// filters that no event may need.
 func (c *Catalog) CompiledFilter(r *CompiledSubscription) (*filter.Filter, error) {
 	r.filterOnce.Do(func() {
 		if r.FilterSource != "" && r.FilterErr == nil {
@@ -114,13 +115,12 @@ func (c *Catalog) CompiledFilter(r *CompiledSubscription) (*filter.Filter, error
 	return r.filter, r.FilterErr
 }
 
-// compileTime bounds a compilation that deliveries wait for. Each of them waits no longer
-// than its own attempt may take.
+// compileTime limits a compilation that deliveries wait for. Each of them waits no longer than its
+// own attempt may take.
 const compileTime = 30 * time.Second
 
-// CompiledTransform compiles a transform on first use. No lock is held meanwhile, and
-// deliveries that need the same source share one compilation. A stop ends it: the
-// deliveries go back to their queues.
+// CompiledTransform compiles a transform on first use. It holds no lock, and deliveries with the
+// same source share one compilation. A stop aborts it: the deliveries return to their queues.
 func (c *Catalog) CompiledTransform(ctx context.Context, r *CompiledSubscription) (*scripts.Program, error) {
 	if program := r.Program.Load(); program != nil {
 		return program, nil
@@ -141,7 +141,8 @@ func (c *Catalog) CompiledTransform(ctx context.Context, r *CompiledSubscription
 		}
 		program := result.Val.(*scripts.Program)
 		r.Program.Store(program)
-		// From here on quarantineScript finds the route; what it did before is made up for.
+		// From here on quarantineScript finds the subscription; an earlier quarantine is applied
+		// here.
 		if reason := c.quarantine.contains(r.QuarantineKey()); reason != "" {
 			c.holdRoute(r, reason, false)
 			return nil, &scripts.Error{Phase: scripts.PhaseBusy, Message: "quarantined: " + reason}
@@ -150,7 +151,7 @@ func (c *Catalog) CompiledTransform(ctx context.Context, r *CompiledSubscription
 	}
 }
 
-// RecordFilterError keeps a filter's failure for its owner to see. It counts as no match.
+// RecordFilterError stores a filter's error for its owner. The event counts as no match.
 func (c *Catalog) RecordFilterError(r *CompiledSubscription, err error) {
 	c.metrics.FilterErrors.Inc()
 	text := retry.Truncate(err.Error())
@@ -161,12 +162,12 @@ func (c *Catalog) RecordFilterError(r *CompiledSubscription, err error) {
 }
 
 const (
-	// MaxHeaders is how many headers a subscription or a transform may set.
+	// MaxHeaders is the maximum number of headers that a subscription or a transform may set.
 	MaxHeaders          = 32
 	maxHeaderValueBytes = 4096
 )
 
-// CheckHeader tells what is wrong with a header that a user wants sent; "" if nothing is.
+// CheckHeader returns why a header may not be sent; "" if it may.
 func CheckHeader(name, value string) string {
 	switch {
 	case name == "" || len(name) > 128 || strings.IndexFunc(name, func(c rune) bool { return !isTokenChar(c) }) >= 0:
@@ -181,28 +182,28 @@ func CheckHeader(name, value string) string {
 	return ""
 }
 
-// isTokenChar follows RFC 9110, 5.6.2.
+// isTokenChar reports whether c may occur in a token (RFC 9110, 5.6.2).
 func isTokenChar(c rune) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", c)
 }
 
-// GiveUpAt is when a delivery is dead, whatever its schedule says. resumed is when the
-// subscription was last switched on again.
+// GiveUpAt returns when a delivery becomes dead, whatever its schedule says. resumed is when the
+// subscription was last reactivated.
 func (r *CompiledSubscription) GiveUpAt(en *dispatchqueue.Entry, resumed time.Time) time.Time {
 	from := en.Event.Time()
 	if en.RequestedAt.After(from) {
 		from = en.RequestedAt
 	}
-	// What waited while the subscription was off must not be dead when it is on again.
+	// Deliveries that waited while the subscription was inactive must not be dead when it resumes.
 	if !r.Policy.ExplicitGiveUpAfter && resumed.After(from) {
 		from = resumed
 	}
 	return from.Add(r.Policy.GiveUpAfter)
 }
 
-// ErrFiltersTooSlow refuses events whose filters took longer than MatchTimeout.
+// ErrFiltersTooSlow rejects events whose filters took longer than MatchTimeout.
 var ErrFiltersTooSlow = &engine.Error{Code: engine.CodeBusy, Message: fmt.Sprintf("the filters of this account took more than %s for these events, so none was stored; publish fewer at a time, or simplify the filters", MatchTimeout)}
 
-// MatchTimeout is how long the filters over all events of one Publish may take. One filter
-// takes 5 ms at most, but an account may have many.
+// MatchTimeout limits the time of all filters over all events of one Publish. One filter takes at
+// most 5 ms, but an account may have many.
 const MatchTimeout = 5 * time.Second

@@ -11,18 +11,19 @@ import (
 	"switchhook/engine/target"
 )
 
-// dedupKey is what two subscriptions have in common before it is worth comparing them.
+// dedupKey groups subscriptions that may be duplicates of each other.
 type dedupKey struct{ account, url, events string }
 
 func dedupKeyOf(s *engine.Subscription) dedupKey {
 	url := s.TargetURL
 	if u, err := target.Parse(url); err == nil {
-		url = u.String() // whichever way it was written
+		url = u.String() // normalizes the spelling
 	}
 	return dedupKey{s.Account, url, strings.Join(slices.Sorted(slices.Values(s.Events)), "\n")}
 }
 
-// indexDuplicate keeps twins up to date as old gives way to s; either may be nil. mu is held.
+// indexDuplicate replaces old by s in the index of duplicates; either may be nil. The caller holds
+// mu.
 func (g *registry) indexDuplicate(old, s *engine.Subscription) {
 	if old != nil {
 		key := dedupKeyOf(old)
@@ -31,14 +32,14 @@ func (g *registry) indexDuplicate(old, s *engine.Subscription) {
 			delete(g.duplicates, key)
 		}
 	}
-	if s != nil && s.Unreadable == nil { // nobody knows what it was
+	if s != nil && s.Unreadable == nil { // an unreadable one can't be compared
 		key := dedupKeyOf(s)
 		g.duplicates[key] = append(g.duplicates[key], s)
 	}
 }
 
-// findDuplicate finds a stored subscription that sends what s would send, and that serves; of several
-// an active one, nil where there is none.
+// findDuplicate returns a stored subscription with the same deliveries as s that serves accepts, an
+// active one if possible; nil if there is none.
 func (g *registry) findDuplicate(s *engine.Subscription, serves func(*engine.Subscription) bool) (found *engine.Subscription) {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
@@ -50,10 +51,9 @@ func (g *registry) findDuplicate(s *engine.Subscription, serves func(*engine.Sub
 	return found
 }
 
-// sameDeliveries tells whether two subscriptions to the same events and target send the
-// same requests in the same way, as far as the API knows: what it does not know of them must
-// be equal. Whether they are active, when they expire, and what they
-// are called and described as does not count.
+// sameDeliveries reports whether two subscriptions to the same events and target send the same
+// requests in the same way. Members that the API does not know must be equal. Active, expiry, names
+// and descriptions do not count.
 func sameDeliveries(a, b *engine.Subscription) bool {
 	return a.Filter == b.Filter && a.FilterScript == b.FilterScript &&
 		a.Transform == b.Transform && a.TransformScript == b.TransformScript &&
@@ -71,7 +71,7 @@ func signatures(s *engine.Subscription) []signature.Scheme {
 	return s.Signatures
 }
 
-// withoutRetries lets policies be compared although an empty list may be nil or not.
+// withoutRetries returns p without its retry schedule, whose empty list may be nil or not.
 func withoutRetries(p engine.Policy) engine.Policy {
 	p.Retries = nil
 	return p

@@ -6,7 +6,7 @@ import (
 	"switchhook/engine"
 )
 
-// What a policy may ask for.
+// The limits of a policy.
 const (
 	maxRetries     = 50
 	maxRetryWait   = 30 * 24 * time.Hour
@@ -20,8 +20,7 @@ const (
 	maxGiveUpAfter = 30 * 24 * time.Hour
 )
 
-// validatePolicy tells what is wrong with a policy; inFlight is what the router allows over
-// all subscriptions.
+// validatePolicy validates a policy; inFlight is the router's limit over all subscriptions.
 func validatePolicy(p *engine.Policy, inFlight int) *engine.Error {
 	if len(p.Retries) > maxRetries {
 		return engine.Invalid("policy.retries", "makes %d attempts, %d are allowed", len(p.Retries), maxRetries)
@@ -62,22 +61,22 @@ func validatePolicy(p *engine.Policy, inFlight int) *engine.Error {
 	return nil
 }
 
-// EffectivePolicy are a subscription's policy with the router's defaults in the gaps.
+// EffectivePolicy is a subscription's policy with the router's defaults filled in.
 type EffectivePolicy struct {
 	Retries             engine.RetrySchedule
 	Timeout             time.Duration
 	InFlight            int
-	Interval            time.Duration // least time between two attempts; 0: none
+	Interval            time.Duration // minimum time between two attempts; 0: none
 	GiveUpAfter         time.Duration
-	ExplicitGiveUpAfter bool // giveUpAfter is the user's: it runs while the subscription is off, too
+	ExplicitGiveUpAfter bool // GiveUpAfter is the user's: it also runs while the subscription is inactive
 }
 
-// DefaultGiveUpAfter is how long deliveries are kept up where nobody says: what the default schedule
-// takes, with jitter, fits in with some hours to spare for a target that asks for more
-// time. A longer schedule is never cut short.
+// DefaultGiveUpAfter is the default maximum age of a delivery: the default schedule with jitter
+// fits in, with some hours to spare for a target that asks for more time. A longer schedule is
+// never cut short.
 const DefaultGiveUpAfter = 4 * 24 * time.Hour
 
-// resolvePolicy returns the policy of a subscription with the router's defaults in its gaps.
+// resolvePolicy returns the policy of a subscription with the router's defaults filled in.
 func (c *Catalog) resolvePolicy(s *engine.Subscription) EffectivePolicy {
 	t := EffectivePolicy{
 		Retries: s.Policy.Retries, Timeout: s.Policy.Timeout, InFlight: s.Policy.InFlight,

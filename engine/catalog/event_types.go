@@ -12,9 +12,9 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
-// PutEventType makes or replaces an entry of the catalogue; created tells which. version
-// is the expected one or AnyVersion. Errors: CodeInvalid, CodeStale, CodeConflict where
-// create asks for a new entry and there is one.
+// PutEventType creates or replaces an event type; created reports which. version is the expected
+// one or AnyVersion. Errors: CodeInvalid, CodeStale, and CodeConflict if create is set and the type
+// exists.
 func (c *Catalog) PutEventType(ctx context.Context, t *engine.EventType, create bool, version int64) (stored *engine.EventType, created bool, err error) {
 	if !engine.ValidEventType(t.Name) {
 		return nil, false, engine.Invalid("name", `%.140q is no event type: use letters, digits and _ in parts joined by ".", such as "order.created"`, t.Name)
@@ -57,9 +57,9 @@ func (c *Catalog) PutEventType(ctx context.Context, t *engine.EventType, create 
 	return t, old == nil, nil
 }
 
-// loadEventType makes a stored event type ready. Its schema was good when it was stored,
-// perhaps by an earlier version; where it can't be used any more, events of the type are
-// refused, and all others go on.
+// loadEventType compiles the schema of a stored event type. The schema was valid when it was
+// stored, perhaps by an earlier version; if it can't be used any longer, events of the type are
+// rejected, and all others are accepted.
 func loadEventType(t *engine.EventType) *registeredEventType {
 	loaded := &registeredEventType{EventType: t}
 	if t.Schema != nil {
@@ -68,8 +68,8 @@ func loadEventType(t *engine.EventType) *registeredEventType {
 	return loaded
 }
 
-// schemaDeadline bounds the checks of one request against schemas. (A context with a deadline
-// would cost each Publish a timer.)
+// schemaDeadline limits the time that one request may spend on schema checks. (A context with a
+// deadline would cost each Publish a timer.)
 type schemaDeadline struct {
 	context.Context
 	life  *lifecycle.Lifecycle
@@ -81,7 +81,7 @@ func NewSchemaDeadline(ctx context.Context, life *lifecycle.Lifecycle) *schemaDe
 	return &schemaDeadline{ctx, life, time.Now().Add(MatchTimeout)}
 }
 
-// Err tells whether the time is over, or the router stops.
+// Err returns an error if the deadline has passed or the router stops.
 func (c *schemaDeadline) Err() error {
 	switch {
 	case c.Context.Err() != nil:
@@ -94,7 +94,7 @@ func (c *schemaDeadline) Err() error {
 	return nil
 }
 
-// Follows checks a value that stands in a field against a schema.
+// Follows validates the value of a field against a schema.
 func Follows(ctx context.Context, s *schema.Schema, value []byte, field, of string) *engine.Error {
 	err := s.Validate(ctx, value)
 	if err == nil {
@@ -139,9 +139,8 @@ func compileEventType(ctx context.Context, t *engine.EventType) (*registeredEven
 	return compiled, nil
 }
 
-// DeleteEventType removes an entry of the catalogue. Subscriptions that name it stay.
-// Errors: CodeNotFound, CodeStale, and CodeConflict for those that the router publishes
-// itself.
+// DeleteEventType removes an event type. Subscriptions that name it stay. Errors: CodeNotFound,
+// CodeStale, and CodeConflict for operational events.
 func (c *Catalog) DeleteEventType(ctx context.Context, name string, version int64) error {
 	c.registry.changes.Lock()
 	defer c.registry.changes.Unlock()

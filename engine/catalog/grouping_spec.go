@@ -9,8 +9,8 @@ import (
 	"switchhook/scripts/filter"
 )
 
-// GroupingSpec is how a subscription's deliveries stand to one another, as far as a line has to
-// be made anew when it changes.
+// GroupingSpec holds the ordering and debounce settings of a subscription; when it changes, the
+// queue must be rebuilt.
 type GroupingSpec struct {
 	Ordering engine.Ordering
 	Within   time.Duration // of debounce; 0: none
@@ -31,32 +31,32 @@ func GroupingSpecOf(s *engine.Subscription) GroupingSpec {
 	return GroupingSpec{}
 }
 
-// isUnordered tells whether no delivery waits for another.
+// isUnordered reports whether no delivery waits for another.
 func (m GroupingSpec) isUnordered() bool { return m == GroupingSpec{} }
 
-// grouping is a route's manner made ready for use.
+// grouping is a compiled GroupingSpec.
 type grouping struct {
 	GroupingSpec
-	SpecHash uint64 // of the manner; 0: plain
+	SpecHash uint64 // of the spec; 0: unordered
 
 	Once sync.Once
 	Expr *filter.Key // nil: all events are one group; set by once
 	Err  error       // set by once
 }
 
-// GroupSeed is the seed of the hashes that name groups.
+// GroupSeed is the seed of the hashes that identify groups.
 var GroupSeed = maphash.MakeSeed()
 
-// set gives g its manner, once.
+// Set compiles m into g, once.
 func (g *grouping) Set(m GroupingSpec) {
 	if g.GroupingSpec = m; !m.isUnordered() {
 		g.SpecHash = max(1, maphash.Comparable(GroupSeed, m))
 	}
 }
 
-// fallbackGroup gives the group of an event that has no key. Those that are to keep order are one
-// group. But of those that debounce each is one: nothing says that a newer event stands for
-// the older one, which must not be dropped for it.
+// FallbackGroup returns the group of an event without a key. With ordering all such events form one
+// group. With debounce each forms its own: no newer event is known to supersede it, so it must not
+// be dropped.
 func (g *grouping) FallbackGroup(event engine.ID) uint64 {
 	if g.Within > 0 {
 		return maphash.Comparable(GroupSeed, event)

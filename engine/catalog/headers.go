@@ -8,10 +8,10 @@ import (
 	"switchhook/scripts"
 )
 
-// Headers of outgoing requests keep the spelling that their owner gave them, so that they are
-// found by comparing names without case. No two of a request differ only in case.
+// Headers of outgoing requests keep their owner's spelling, so lookups compare names without case.
+// No two headers of a request differ only in case.
 
-// DeleteHeader removes the header of this name, in any case.
+// DeleteHeader removes the header with this name, in any case.
 func DeleteHeader(h http.Header, name string) {
 	for other := range h {
 		if len(other) == len(name) && strings.EqualFold(other, name) {
@@ -20,7 +20,7 @@ func DeleteHeader(h http.Header, name string) {
 	}
 }
 
-// setHeader sets a header under this spelling, in the place of the one in another case.
+// setHeader sets a header in this spelling and replaces one in another case.
 func setHeader(h http.Header, name, value string) {
 	DeleteHeader(h, name)
 	h[name] = []string{value}
@@ -31,8 +31,7 @@ func HasPrefixFold(s, prefix string) bool {
 	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
 }
 
-// SignatureHeader reports whether a receiver may read a header as the signature that one of
-// schemes makes.
+// SignatureHeader reports whether a receiver may take a header for the signature of one of schemes.
 func SignatureHeader(name string, schemes []signature.Scheme) bool {
 	for _, scheme := range schemes {
 		if scripts.FoldHeader(name) == scripts.FoldHeader(scheme.HeaderName()) {

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// KeyTextPrefix begins every key that is made here; one that was given may begin otherwise.
+	// KeyTextPrefix begins every generated key; an imported key may begin otherwise.
 	KeyTextPrefix = "swk_"
 
 	keyRandomBytes  = 20 // bytes: 160 bits
@@ -24,25 +24,25 @@ const (
 	touchEvery      = time.Minute
 )
 
-// NewKeyText makes a new API key. 160 random bits need no slow hash.
+// NewKeyText generates a new API key. 160 random bits need no slow hash.
 func NewKeyText() string {
 	raw := make([]byte, keyRandomBytes)
 	rand.Read(raw)
 	return KeyTextPrefix + snowflake.Encoding.EncodeToString(raw)
 }
 
-// credential is a text, known by its hash, that stands for a key.
+// credential is one text of a key, known by its hash.
 type credential struct {
 	key *engine.Key // never changed in place
 	use *keyUse
 	old bool // the text was replaced by a rotation
 }
 
-// keyUse is when a key was last used, in minutes since 1970, and what of it is stored. All
+// keyUse is when a key was last used, in minutes since 1970, and the value that is stored. All
 // texts of a key share it.
 type keyUse struct{ minute, stored atomic.Int64 }
 
-// setKey puts k to use; mu is held, or g is not shared yet.
+// setKey adds or replaces k; the caller holds mu, or g is not shared yet.
 func (g *registry) setKey(k *engine.Key) {
 	use := &keyUse{}
 	if before := g.dropKey(k.ID); before != nil {
@@ -59,8 +59,8 @@ func (g *registry) setKey(k *engine.Key) {
 	g.keys[k.Hash] = g.keysByID[k.ID]
 }
 
-// dropKey takes a key out of use, with all its texts, and gives it; nil where there is none.
-// mu is held, or g is not shared yet.
+// dropKey removes a key with all its texts and returns it; nil if there is none. The caller holds
+// mu, or g is not shared yet.
 func (g *registry) dropKey(id engine.ID) *credential {
 	c := g.keysByID[id]
 	if c == nil {
@@ -75,9 +75,9 @@ func (g *registry) dropKey(id engine.ID) *credential {
 	return c
 }
 
-// CreateKey stores a new API key and gives its text, which is not kept. An empty text
-// makes one, another is one that clients have already; nil Scopes are DefaultScopes. Errors: CodeInvalid, CodeConflict where the
-// text is in use.
+// CreateKey stores a new API key and returns its text, which is not stored. An empty text generates
+// one; otherwise text is a key that clients already have. Nil Scopes mean DefaultScopes. Errors:
+// CodeInvalid, CodeConflict if the text is in use.
 func (c *Catalog) CreateKey(ctx context.Context, k engine.Key, text string) (*engine.Key, string, error) {
 	if err := engine.CheckAccount(k.Account); err != nil {
 		return nil, "", err
@@ -114,15 +114,15 @@ func (c *Catalog) CreateKey(ctx context.Context, k engine.Key, text string) (*en
 	return &k, text, nil
 }
 
-// The bounds of a key's text that was not made here. It has no salt and no slow hash, so it
-// must be long and not one character over and over.
+// The limits of an imported key's text. It is hashed without salt or slow hash, so it must be long
+// and varied.
 const (
 	minKeyText         = 16
 	maxKeyText         = 256
 	minKeyTextDistinct = 6 // different characters
 )
 
-// checkKeyText tells what is wrong with the text of a key that was given.
+// checkKeyText validates the text of an imported key.
 func checkKeyText(text string) *engine.Error {
 	switch {
 	case len(text) < minKeyText || len(text) > maxKeyText:
@@ -140,8 +140,8 @@ func checkKeyText(text string) *engine.Error {
 	return nil
 }
 
-// keyPrefix is what is shown of a key: less of one that was not made here, whose length and
-// form are not known.
+// keyPrefix returns the part of a key that is shown: less of an imported key, whose length and form
+// are not known.
 func keyPrefix(text string) string {
 	if strings.HasPrefix(text, KeyTextPrefix) && len(text) >= len(KeyTextPrefix)+2*keyRandomBytes/3 {
 		return text[:keyPrefixLength]
@@ -155,9 +155,9 @@ func (c *Catalog) keyTaken(hash [32]byte) bool {
 	return c.registry.keys[hash] != nil
 }
 
-// RotateKey gives a key a new text, which is not kept. The text that it had works for
-// grace still; one that an earlier rotation left does so no longer. Errors: CodeInvalid,
-// CodeNotFound, CodeConflict where the key has expired.
+// RotateKey replaces the text of a key; the new text is returned and not stored. The replaced text
+// stays valid for grace; a text from an earlier rotation becomes invalid. Errors: CodeInvalid,
+// CodeNotFound, CodeConflict if the key has expired.
 func (c *Catalog) RotateKey(ctx context.Context, id engine.ID, grace time.Duration) (*engine.Key, string, error) {
 	if grace < 0 || grace > maxKeyGrace {
 		return nil, "", engine.Invalid("grace_period", "must be from 0s to %s", maxKeyGrace)
@@ -186,9 +186,8 @@ func (c *Catalog) RotateKey(ctx context.Context, id engine.ID, grace time.Durati
 	return &k, text, nil
 }
 
-// Authenticate finds the key with this text, and notes that it was used. What is compared
-// is a hash, so the time it takes tells nothing of the key. Errors: CodeUnknownKey,
-// CodeExpiredKey.
+// Authenticate returns the key with this text and records its use. It compares hashes, so its
+// timing reveals nothing about keys. Errors: CodeUnknownKey, CodeExpiredKey.
 func (catalog *Catalog) Authenticate(text string) (*engine.Key, error) {
 	catalog.registry.mu.RLock()
 	c := catalog.registry.keys[sha256.Sum256([]byte(text))]
@@ -223,7 +222,7 @@ func (catalog *Catalog) Keys() []*engine.Key {
 	return list
 }
 
-// withUse copies the key, with when it was last used.
+// withUse returns a copy of the key with its last use.
 func (c *credential) withUse() *engine.Key {
 	k := *c.key
 	if minute := c.use.minute.Load(); minute > 0 {
@@ -232,7 +231,7 @@ func (c *credential) withUse() *engine.Key {
 	return &k
 }
 
-// Key finds an API key. Error: CodeNotFound.
+// Key returns an API key. Error: CodeNotFound.
 func (catalog *Catalog) Key(id engine.ID) (*engine.Key, error) {
 	catalog.registry.mu.RLock()
 	defer catalog.registry.mu.RUnlock()
@@ -242,7 +241,7 @@ func (catalog *Catalog) Key(id engine.ID) (*engine.Key, error) {
 	return nil, engine.NotFound("key", id.Format(engine.KeyPrefix))
 }
 
-// key finds one by its id; nil where there is none.
+// key returns the key with an id; nil if there is none.
 func (catalog *Catalog) key(id engine.ID) *engine.Key {
 	catalog.registry.mu.RLock()
 	defer catalog.registry.mu.RUnlock()
@@ -252,7 +251,7 @@ func (catalog *Catalog) key(id engine.ID) *engine.Key {
 	return nil
 }
 
-// DeleteKey removes an API key; it is refused from then on. Errors: CodeNotFound.
+// DeleteKey removes an API key; it is rejected from then on. Error: CodeNotFound.
 func (c *Catalog) DeleteKey(ctx context.Context, id engine.ID) error {
 	c.registry.changes.Lock()
 	defer c.registry.changes.Unlock()
@@ -268,8 +267,8 @@ func (c *Catalog) DeleteKey(ctx context.Context, id engine.ID) error {
 	return nil
 }
 
-// TouchLoop brings to disk when keys were last used: all of them in one write a minute, so
-// that no request waits for it.
+// TouchLoop stores when keys were last used: one write a minute for all of them, so that no request
+// waits for it.
 func (c *Catalog) TouchLoop() {
 	c.life.RunEvery(touchEvery, c.touchKeys)
 	c.touchKeys()

@@ -16,12 +16,12 @@ func (c *Catalog) LookupOf(account string, id engine.ID) *engine.Subscription {
 	return c.registry.subscription(account, id)
 }
 
-// Compiled returns a subscription as deliveries use it; nil if there is none.
+// Compiled returns a compiled subscription; nil if there is none.
 func (c *Catalog) Compiled(id engine.ID) *CompiledSubscription {
 	return c.registry.compiledSubscription(id)
 }
 
-// AllCompiled returns all subscriptions as deliveries use them.
+// AllCompiled returns all compiled subscriptions.
 func (c *Catalog) AllCompiled() []*CompiledSubscription {
 	c.registry.mu.RLock()
 	defer c.registry.mu.RUnlock()
@@ -32,13 +32,13 @@ func (c *Catalog) AllCompiled() []*CompiledSubscription {
 	return list
 }
 
-// Candidates returns the active subscriptions of an account whose event types include
-// registeredEventType, each once, in no order.
+// Candidates returns the active subscriptions of an account whose event types include eventType,
+// each once, in any order.
 func (c *Catalog) Candidates(account, eventType string) []*CompiledSubscription {
 	return c.index.candidates(account, eventType)
 }
 
-// registeredEventType returns a registered event type with its compiled schema; nil if there is none.
+// LookupEventType returns a registered event type with its compiled schema; nil if there is none.
 func (c *Catalog) LookupEventType(name string) *registeredEventType {
 	return c.registry.eventType(name)
 }
@@ -57,12 +57,12 @@ func (c *Catalog) CompileFilter(source string) (*filter.Filter, error) {
 	return c.filters.Compile(source)
 }
 
-// Transformer returns the sandbox for everything but deliveries: its slots are limited, so
-// that previews and backtests leave room for deliveries.
+// Transformer returns the sandbox for everything except deliveries: its slots are limited, so that
+// previews and backtests leave room for deliveries.
 func (c *Catalog) Transformer() settings.Transformer { return c.sandbox }
 
-// LeastRetention returns the shortest time for which an account keeps anything, beside
-// standard; ok is false if everything is kept for ever.
+// LeastRetention returns the shortest retention of any account and of standard; ok is false if
+// everything is stored forever.
 func (c *Catalog) LeastRetention(standard engine.Retention) (least time.Duration, ok bool) {
 	c.registry.mu.RLock()
 	defer c.registry.mu.RUnlock()
@@ -80,7 +80,7 @@ func (c *Catalog) LeastRetention(standard engine.Retention) (least time.Duration
 	return least, ok
 }
 
-// Retained counts what the catalog holds in memory for its use alone.
+// Retained counts the entries of the catalog's in-memory tables.
 func (c *Catalog) Retained() map[string]int {
 	versions := 0
 	c.registry.versions.Range(func(any, any) bool { versions++; return true })

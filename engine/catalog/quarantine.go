@@ -15,39 +15,39 @@ import (
 )
 
 const (
-	// strikesAllowed is how many different events in a row may have a transform stopped for
-	// what it does to its process before its deliveries wait for a better version.
+	// strikesAllowed is how many different events in a row may end a transform's sandbox process
+	// before the transform is quarantined.
 	strikesAllowed = 3
-	// strikesOfWorking is how many there may be of a transform that works on other events:
-	// what it can't stand are some inputs, and those become dead letters.
+	// strikesOfWorking is the limit for a transform that works on other events: it fails on some
+	// inputs only, and those become dead letters.
 	strikesOfWorking = 20
 )
 
-// Quarantine knows the transforms that keep taking their sandbox process down or running
-// into its limits. Their deliveries wait, so that they don't cost every other script a
-// process each time; a new version has another hash and so starts with a clean record.
+// Quarantine records the transforms that keep ending their sandbox process or exceeding its limits.
+// Their deliveries wait, so that each attempt does not cost the other scripts a process; a new
+// version has another hash and starts without strikes.
 //
-// A run is pure: the same data has it stopped again and again, which says nothing of other
-// data. So only different data counts, and none of it once the transform works between.
+// A run is pure: the same data fails again and again, which proves nothing for other data. So only
+// different data counts, and a success clears the count.
 type Quarantine struct {
 	mu      sync.Mutex
 	strikes map[quarantineKey]*strike
 }
 
-// quarantineKey is a transform of an account: what one account's events do to a script says
-// nothing of another's.
+// quarantineKey identifies a transform of an account: strikes from one account's events do not
+// count for another's.
 type quarantineKey struct{ account, hash string }
 
 type strike struct {
-	inputs map[uint64]struct{} // of the runs that were stopped
-	reason string              // of the last
-	full   bool                // it is held back
+	inputs map[uint64]struct{} // hashes of the data of failed runs
+	reason string              // of the last failed run
+	full   bool                // the transform is quarantined
 }
 
-// inputSeed makes hashes that nobody can foresee.
+// inputSeed makes the hashes unpredictable.
 var inputSeed = maphash.MakeSeed()
 
-// inputOf tells the data of an event from others.
+// inputOf returns a hash of an event's data.
 func inputOf(ev *engine.Event) uint64 {
 	var h maphash.Hash
 	h.SetSeed(inputSeed)
@@ -57,8 +57,8 @@ func inputOf(ev *engine.Event) uint64 {
 	return h.Sum64()
 }
 
-// RecordStrike counts how a run ended; full says that the script is now to be held back. works
-// reports whether it is known to work on other input; it is asked in doubt only.
+// RecordStrike counts the result of a run; full reports that the transform must now be quarantined.
+// works reports whether it works on other input; it is called only if that matters.
 func (q *Quarantine) RecordStrike(who quarantineKey, input func() uint64, works func() bool, err error) (full bool) {
 	var se *scripts.Error
 	bad := false
@@ -67,7 +67,7 @@ func (q *Quarantine) RecordStrike(who quarantineKey, input func() uint64, works 
 		case scripts.PhaseTimeout, scripts.PhaseMemory, scripts.PhaseCrash:
 			bad = true
 		case scripts.PhaseBusy:
-			return false // says nothing of the script
+			return false // not caused by the script
 		}
 	}
 	if !bad {
@@ -81,13 +81,13 @@ func (q *Quarantine) RecordStrike(who quarantineKey, input func() uint64, works 
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s := q.strikes[who]
-	if s != nil { // it has not worked in the meantime
+	if s != nil { // no success in the meantime
 		s.full = true
 	}
 	return s != nil
 }
 
-// strike counts an input, and gives how many there are.
+// strike counts an input and returns the number of inputs.
 func (q *Quarantine) strike(who quarantineKey, input uint64, reason string) int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -103,7 +103,7 @@ func (q *Quarantine) strike(who quarantineKey, input uint64, reason string) int 
 	return len(s.inputs)
 }
 
-// suspects lists those that have strikes.
+// suspects lists the transforms that have strikes.
 func (q *Quarantine) suspects() []quarantineKey {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -118,7 +118,7 @@ func (q *Quarantine) forget(who quarantineKey) {
 	}
 }
 
-// ForgetUnused drops the strikes of transforms that no subscription uses any more.
+// ForgetUnused drops the strikes of transforms that no subscription uses any longer.
 func (c *Catalog) ForgetUnused() {
 	struck := c.quarantine.suspects()
 	if len(struck) == 0 {
@@ -137,7 +137,7 @@ func (c *Catalog) ForgetUnused() {
 	}
 }
 
-// contains tells why a transform is held back; "" if it is not.
+// contains returns why a transform is quarantined; "" if it is not.
 func (q *Quarantine) contains(who quarantineKey) string {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -148,12 +148,12 @@ func (q *Quarantine) contains(who quarantineKey) string {
 }
 
 const (
-	// worksLooked is how many of the latest deliveries that succeeded are looked at.
+	// worksLooked is how many of the latest succeeded deliveries are examined.
 	worksLooked = 5
 	worksTime   = 2 * time.Second
 )
 
-// works reports whether a subscription's transform has made requests that its target took.
+// works reports whether deliveries with a subscription's transform have succeeded.
 func (c *Catalog) works(r *CompiledSubscription, hash string) bool {
 	if r.Worked.Load() {
 		return true
@@ -178,8 +178,8 @@ func (c *Catalog) works(r *CompiledSubscription, hash string) bool {
 	return false
 }
 
-// quarantineScript lets the deliveries of all subscriptions of an account that use a transform
-// wait. quiet keeps the operational events back.
+// quarantineScript quarantines all subscriptions of an account that use a transform. quiet
+// suppresses the operational events.
 func (c *Catalog) quarantineScript(who quarantineKey, quiet bool) {
 	var found []*CompiledSubscription
 	c.registry.mu.RLock()
@@ -194,7 +194,7 @@ func (c *Catalog) quarantineScript(who quarantineKey, quiet bool) {
 	}
 }
 
-// holdRoute lets the deliveries of one subscription wait for a new version of its transform.
+// holdRoute quarantines one subscription until its transform has a new version.
 func (c *Catalog) holdRoute(r *CompiledSubscription, reason string, quiet bool) {
 	if r.Quarantined.Swap(true) {
 		return
@@ -208,8 +208,7 @@ func (c *Catalog) holdRoute(r *CompiledSubscription, reason string, quiet bool) 
 	}
 }
 
-// Quarantined tells why the deliveries of a subscription wait for a new version of its
-// transform; "" if they don't.
+// Quarantined returns why a subscription's transform is quarantined; "" if it is not.
 func (c *Catalog) Quarantined(id engine.ID) string {
 	r := c.registry.compiledSubscription(id)
 	if r == nil || !r.Quarantined.Load() {
@@ -218,7 +217,7 @@ func (c *Catalog) Quarantined(id engine.ID) string {
 	return c.quarantine.contains(r.QuarantineKey())
 }
 
-// RecordRun counts how a transform's run on ev ended, and quarantines the transform after too
+// RecordRun counts the result of a transform's run on ev, and quarantines the transform after too
 // many strikes.
 func (c *Catalog) RecordRun(r *CompiledSubscription, hash string, ev *engine.Event, err error) {
 	who := quarantineKey{r.Sub.Account, hash}

@@ -11,35 +11,35 @@ import (
 	"switchhook/engine/schema"
 )
 
-// registry is the catalogue in memory: what users configured, all of it. The store is
-// written first; changes is held over both, so that the two never tell different stories.
+// registry is the configuration in memory. The store is written first; changes is held over both,
+// so that they never differ.
 type registry struct {
 	changes sync.Mutex
 
 	mu            sync.RWMutex
 	subscriptions map[engine.ID]*engine.Subscription // never changed in place
 	compiled      map[engine.ID]*CompiledSubscription
-	duplicates    map[dedupKey][]*engine.Subscription // those that may be the same, twice
+	duplicates    map[dedupKey][]*engine.Subscription // subscriptions that may be duplicates
 	eventTypes    map[string]*registeredEventType
 	keys          map[[32]byte]*credential // by the hash of their text
 	keysByID      map[engine.ID]*credential
 	accounts      map[string]*engine.Account   // never changed in place
-	quotas        bool                         // an account has a quota of its own
+	quotas        bool                         // at least one account has a quota of its own
 	owned         map[string]int               // subscriptions by account, without those of targets
 	scripts       map[engine.ID]*engine.Script // never changed in place
 	targets       map[string]engine.ID         // TargetKey → the Inline subscription
-	targetCounts  map[string]int               // likewise by account
-	targetCode    map[string]int               // bytes of their transforms, by account
+	targetCounts  map[string]int               // their number by account
+	targetCode    map[string]int               // total bytes of their transforms, by account
 
-	// versions holds those in memory, as long as somebody uses them: routes do.
+	// versions caches script versions as long as a compiled subscription uses them.
 	versions sync.Map // ScriptRef → weak.Pointer[ScriptVersion]
 }
 
 // registeredEventType is an EventType with its schema compiled.
 type registeredEventType struct {
 	*engine.EventType
-	CompiledSchema *schema.Schema // nil where there is none
-	Broken         error          // why a schema that was stored can't be used
+	CompiledSchema *schema.Schema // nil if there is none
+	Broken         error          // why a stored schema can't be used
 }
 
 func loadRegistry(ctx context.Context, store engine.Store, log *slog.Logger) (*registry, error) {
@@ -99,7 +99,7 @@ func (g *registry) count() int {
 	return len(g.subscriptions)
 }
 
-// subscription finds one; nil where there is none, or it is another account's.
+// subscription returns a subscription; nil if there is none or it is another account's.
 func (g *registry) subscription(account string, id engine.ID) *engine.Subscription {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
@@ -110,7 +110,7 @@ func (g *registry) subscription(account string, id engine.ID) *engine.Subscripti
 	return s
 }
 
-// setAccount takes over what is set for an account; mu is held, or g is not shared yet.
+// setAccount adds or replaces an account; the caller holds mu, or g is not shared yet.
 func (g *registry) setAccount(a *engine.Account) {
 	g.accounts[a.Name] = a
 	g.quotas = g.quotas || a.Quota != engine.Quota{}
@@ -122,7 +122,7 @@ func (g *registry) compiledSubscription(id engine.ID) *CompiledSubscription {
 	return g.compiled[id]
 }
 
-// setSubscription takes over a subscription's new route; nil removes the subscription.
+// setCompiled replaces the compiled form of a subscription; nil removes the subscription.
 func (g *registry) setCompiled(id engine.ID, r *CompiledSubscription) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -149,8 +149,8 @@ func (g *registry) eventType(name string) *registeredEventType {
 	return g.eventTypes[name]
 }
 
-// schemas gives the schemas of the event types that patterns name; nil as soon as one
-// of them has none, or a pattern leaves open which types there will be.
+// schemas returns the schemas of the event types that patterns name; nil as soon as one of them has
+// none, or a pattern does not determine the types.
 func (g *registry) schemas(patterns []string) [][]byte {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
@@ -165,14 +165,14 @@ func (g *registry) schemas(patterns []string) [][]byte {
 	return found
 }
 
-// SubscriptionQuery picks subscriptions. Zero fields don't restrict.
+// SubscriptionQuery selects subscriptions. Zero fields don't restrict.
 type SubscriptionQuery struct {
 	Account   string
-	Event     string // subscriptions that would get this event type, or name this pattern
+	Event     string // subscriptions that this event type matches, or that name this pattern
 	Active    *bool
 	TargetURL string
-	Dialect   string // in which they were made
-	Inline    bool   // those of targets that events name, instead of those that were made
+	Dialect   string // the dialect that created them
+	Inline    bool   // hidden subscriptions of targets instead of created ones
 	Health    engine.HealthState
 	After     engine.ID // above this id; the cursor of the next page
 	Limit     int
@@ -197,8 +197,8 @@ func (c *Catalog) Subscriptions(q SubscriptionQuery) []*engine.Subscription {
 	return found[:min(len(found), q.Limit)]
 }
 
-// Subscription finds a subscription of an account, or of any where account is empty. It
-// must not be changed.
+// Subscription returns a subscription of an account, or of any if account is empty. It must not be
+// changed.
 func (c *Catalog) Subscription(account string, id engine.ID) (*engine.Subscription, error) {
 	if s := c.registry.subscription(account, id); s != nil {
 		return s, nil
@@ -206,8 +206,8 @@ func (c *Catalog) Subscription(account string, id engine.ID) (*engine.Subscripti
 	return nil, engine.NotFound("subscription", id.Format(engine.SubscriptionPrefix))
 }
 
-// FilterErrors tells how often a subscription's filter failed since it was last changed
-// or the router started, and how the last time.
+// FilterErrors returns how often a subscription's filter failed since it was last changed or the
+// router started, and the last error.
 func (c *Catalog) FilterErrors(id engine.ID) (count int64, last string) {
 	r := c.registry.compiledSubscription(id)
 	if r == nil {
@@ -219,7 +219,7 @@ func (c *Catalog) FilterErrors(id engine.ID) (count int64, last string) {
 	return r.filterErrors.Load(), last
 }
 
-// EventTypes lists the catalogue by name. The entries must not be changed.
+// EventTypes lists the event types by name. They must not be changed.
 func (c *Catalog) EventTypes() []*engine.EventType {
 	c.registry.mu.RLock()
 	defer c.registry.mu.RUnlock()
@@ -231,7 +231,7 @@ func (c *Catalog) EventTypes() []*engine.EventType {
 	return list
 }
 
-// EventType finds an entry of the catalogue, which must not be changed.
+// EventType returns an event type, which must not be changed.
 func (c *Catalog) EventType(name string) (*engine.EventType, error) {
 	if t := c.registry.eventType(name); t != nil {
 		return t.EventType, nil

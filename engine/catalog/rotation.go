@@ -13,15 +13,15 @@ import (
 )
 
 const (
-	// MaxGracePeriod is how long a secret that was replaced may go on signing.
+	// MaxGracePeriod is how long a replaced secret may still sign.
 	MaxGracePeriod = 30 * 24 * time.Hour
-	// DefaultGracePeriod is how long it does where nothing is said.
+	// DefaultGracePeriod is the grace period of a rotation that names none.
 	DefaultGracePeriod = 24 * time.Hour
-	// maxOldSecrets bounds the signatures of one delivery.
+	// maxOldSecrets limits the signatures of one delivery.
 	maxOldSecrets = 5
 )
 
-// SignerOf makes what signs the deliveries of s; the error is about its secret.
+// SignerOf returns the signer for the deliveries of s; the error is about its secret.
 func SignerOf(s *engine.Subscription) (*signature.Signer, *engine.Error) {
 	var replaced []signature.Old
 	for _, old := range s.OldSecrets {
@@ -34,7 +34,7 @@ func SignerOf(s *engine.Subscription) (*signature.Signer, *engine.Error) {
 	return g, nil
 }
 
-// checkSigning checks the secret of s and which signatures are made with it.
+// checkSigning validates the secret and the signature schemes of s.
 func checkSigning(s *engine.Subscription) *engine.Error {
 	if err := checkSignatures(s.Signatures); err != nil {
 		return err
@@ -55,7 +55,7 @@ func checkSignatures(list []signature.Scheme) *engine.Error {
 	for _, scheme := range list {
 		name := scheme.HeaderName()
 		if strings.EqualFold(name, signature.Standard.HeaderName()) || strings.EqualFold(name, signature.Hook.HeaderName()) {
-			continue // a receiver may have its own form of these; CheckSchemes takes one
+			continue // a receiver may have its own form of these; CheckSchemes accepts one
 		}
 		if problem := CheckHeader(name, ""); problem != "" {
 			return engine.Invalid("signatures", "%.140q %s", name, problem)
@@ -64,18 +64,18 @@ func checkSignatures(list []signature.Scheme) *engine.Error {
 	return nil
 }
 
-// Rotation is a change of secrets that gives receivers time.
+// Rotation is the replacement of a secret with a grace period for receivers.
 type Rotation struct {
-	Secret string               // the new one; empty: one is made
-	Type   signature.SecretType // of the one that is made; empty: as the one it replaces
-	Grace  time.Duration        // how long the old one signs too, 0 to MaxGracePeriod
-	Key    string               // an idempotency key: the same again rotates nothing; may be empty
+	Secret string               // the new secret; empty: generate one
+	Type   signature.SecretType // of a generated secret; empty: the type of the replaced one
+	Grace  time.Duration        // how long the old secret still signs, 0 to MaxGracePeriod
+	Key    string               // an idempotency key: a repeat rotates nothing; may be empty
 }
 
-// RotateSecret gives a subscription of an account, or of any where account is empty, a new
-// secret; the old one signs as well until old.Until. Asked again with the same Rotation.Key
-// or the secret that is in force, it changes nothing and answers as before. Errors:
-// CodeInvalid, CodeNotFound, CodeConflict, CodeStale, CodeUnavailable.
+// RotateSecret replaces the secret of a subscription of an account, or of any if account is empty;
+// the old secret also signs until the returned time. A repeat with the same Rotation.Key or the
+// current secret changes nothing and returns the same result. Errors: CodeInvalid, CodeNotFound,
+// CodeConflict, CodeStale, CodeUnavailable.
 func (c *Catalog) RotateSecret(ctx context.Context, account string, id engine.ID, version int64, r Rotation) (s *engine.Subscription, until time.Time, err error) {
 	if r.Grace < 0 || r.Grace > MaxGracePeriod {
 		return nil, until, engine.Invalid("grace_period", "is %s, must be 0s to %s (30 days)", r.Grace, MaxGracePeriod)
@@ -90,13 +90,13 @@ func (c *Catalog) RotateSecret(ctx context.Context, account string, id engine.ID
 	if s, err = c.Subscription(account, id); err != nil {
 		return nil, until, err
 	}
-	if until, done, err := c.rotatedBefore(s, r); done || err != nil { // whatever version is expected
+	if until, done, err := c.rotatedBefore(s, r); done || err != nil { // a repeat, whatever version is expected
 		return s, until, err
 	}
 	s, err = c.UpdateSubscription(ctx, account, id, version, func(s *engine.Subscription) (err error) {
 		done := false
 		if until, done, err = c.rotatedBefore(s, r); done {
-			return errRotated // by the same request, a moment ago: nothing is to change
+			return errRotated // by the same request, a moment ago: nothing to change
 		} else if err != nil {
 			return err
 		}
@@ -110,7 +110,7 @@ func (c *Catalog) RotateSecret(ctx context.Context, account string, id engine.ID
 		until = c.life.Now().Add(r.Grace)
 		old := engine.OldSecret{Secret: s.Secret, Until: until, Rotation: rotationKey(s.ID, r.Key)}
 		if r.Grace == 0 {
-			old.Secret = "" // it may have leaked, and signs nothing any more
+			old.Secret = "" // it may have leaked, and no longer signs
 		}
 		s.Secret, s.OldSecrets = made, append([]engine.OldSecret{old}, liveSecrets(s.OldSecrets, c.life.Now())...)
 		s.OldSecrets = s.OldSecrets[:min(len(s.OldSecrets), maxOldSecrets)]
@@ -124,8 +124,7 @@ func (c *Catalog) RotateSecret(ctx context.Context, account string, id engine.ID
 
 var errRotated = errors.New("rotated already")
 
-// rotated gives the secret that r brings along or asks for; empty where it depends on
-// the one that is replaced.
+// rotated returns the secret that r contains or generates; empty if it depends on the replaced one.
 func rotated(r Rotation) (string, error) {
 	if r.Secret == "" {
 		if r.Type == "" {
@@ -137,11 +136,11 @@ func rotated(r Rotation) (string, error) {
 		}
 		return secret, nil
 	}
-	return r.Secret, CheckSecretType(r.Secret, r.Type) // its form is checked with the subscription's signatures
+	return r.Secret, CheckSecretType(r.Secret, r.Type) // its form is validated with the subscription's signatures
 }
 
-// CheckSecretType makes sure that a secret is of the type that is asked for; the empty
-// type asks for none. Error: CodeInvalid.
+// CheckSecretType checks that a secret is of the requested type; the empty type accepts any. Error:
+// CodeInvalid.
 func CheckSecretType(secret string, want signature.SecretType) error {
 	if kind, _ := signature.Describe(secret); want != "" && want != kind {
 		return engine.Invalid("secret_type", "is %.40q, but the secret given is of the type %q; leave one of the two out", string(want), string(kind))
@@ -149,8 +148,8 @@ func CheckSecretType(secret string, want signature.SecretType) error {
 	return nil
 }
 
-// rotatedBefore tells whether s went through this rotation already. A lost answer must not
-// cost a second secret, or the first of them its time.
+// rotatedBefore reports whether s went through this rotation already. A lost response must not
+// cause a second secret or shorten the grace period of the first.
 func (c *Catalog) rotatedBefore(s *engine.Subscription, r Rotation) (until time.Time, done bool, err error) {
 	if key := rotationKey(s.ID, r.Key); key != "" {
 		for i, old := range s.OldSecrets {
@@ -172,7 +171,7 @@ func (c *Catalog) rotatedBefore(s *engine.Subscription, r Rotation) (until time.
 	return c.life.Now(), true, nil
 }
 
-// rotationKey is how an idempotency key is kept.
+// rotationKey returns the stored form of an idempotency key.
 func rotationKey(id engine.ID, key string) string {
 	if key == "" {
 		return ""
@@ -181,7 +180,7 @@ func rotationKey(id engine.ID, key string) string {
 	return hex.EncodeToString(h[:])
 }
 
-// liveSecrets gives the old secrets that still sign at a time.
+// liveSecrets returns the old secrets that still sign at a time.
 func liveSecrets(old []engine.OldSecret, at time.Time) (live []engine.OldSecret) {
 	for _, o := range old {
 		if o.Secret != "" && at.Before(o.Until) {
@@ -191,9 +190,8 @@ func liveSecrets(old []engine.OldSecret, at time.Time) (live []engine.OldSecret)
 	return live
 }
 
-// pruneOldSecrets leaves of the old secrets of s those that still sign, and those that the
-// change from old to s brought. A change that sets another secret without saying what
-// becomes of the old ones ends them all.
+// pruneOldSecrets removes the old secrets of s that no longer sign, except those that the change
+// from old to s added. A change that sets another secret without naming old ones ends them all.
 func (c *Catalog) pruneOldSecrets(old, s *engine.Subscription) {
 	if s.Secret != old.Secret && slices.Equal(s.OldSecrets, old.OldSecrets) {
 		s.OldSecrets = nil
@@ -204,8 +202,7 @@ func (c *Catalog) pruneOldSecrets(old, s *engine.Subscription) {
 	})
 }
 
-// OldSecrets gives the secrets of s that were replaced and still sign, the last replaced
-// first.
+// OldSecrets returns the replaced secrets of s that still sign, the last replaced first.
 func (c *Catalog) OldSecrets(s *engine.Subscription) []engine.OldSecret {
 	return liveSecrets(s.OldSecrets, c.life.Now())
 }

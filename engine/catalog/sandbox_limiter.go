@@ -9,9 +9,8 @@ import (
 	"switchhook/scripts"
 )
 
-// limitedTransformer is the sandbox for everything but deliveries: compiling what is saved, dry runs,
-// test cases, backtests, shadow runs. It leaves a process for what is to be delivered,
-// whatever people try.
+// limitedTransformer is the sandbox for everything except deliveries: compiling scripts on save,
+// dry runs, test cases, backtests, shadow runs. It always leaves a process for deliveries.
 type limitedTransformer struct {
 	settings.Transformer
 	slots chan struct{}
@@ -35,7 +34,7 @@ func (l *limitedTransformer) acquire(ctx context.Context) error {
 	return &scripts.Error{Phase: scripts.PhaseBusy, Message: "too many scripts are being tried at the moment; try again"}
 }
 
-// Compile waits for a place in the lab.
+// Compile waits for a slot, then compiles source.
 func (l *limitedTransformer) Compile(ctx context.Context, source string) (*scripts.Program, error) {
 	if err := l.acquire(ctx); err != nil {
 		return nil, err
@@ -44,7 +43,7 @@ func (l *limitedTransformer) Compile(ctx context.Context, source string) (*scrip
 	return l.Transformer.Compile(ctx, source)
 }
 
-// Run waits for a place in the lab.
+// Run waits for a slot, then runs p.
 func (l *limitedTransformer) Run(ctx context.Context, p *scripts.Program, ev *scripts.Event, req scripts.Request) (scripts.Result, error) {
 	if err := l.acquire(ctx); err != nil {
 		return scripts.Result{}, err

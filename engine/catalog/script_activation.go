@@ -13,14 +13,13 @@ import (
 
 const (
 	testTimeout   = 30 * time.Second // for all cases of a script
-	maxReportBody = 16 << 10         // bytes of a body that a report shows
-	// againTime is how long a version that goes live again waits for a busy sandbox.
+	maxReportBody = 16 << 10         // bytes of a body in a report
+	// againTime is how long activating an earlier version waits for a busy sandbox.
 	againTime = 5 * time.Second
 )
 
-// TestScript runs the cases of a script's version (0: the live one) against it, or, where
-// source is not empty, those of the newest version against that. Errors: CodeInvalid,
-// CodeNotFound.
+// TestScript runs the test cases of a script's version (0: the live one) against it or, if source
+// is not empty, those of the newest version against source. Errors: CodeInvalid, CodeNotFound.
 func (c *Catalog) TestScript(ctx context.Context, account, idOrName string, number int, source string) (*scripttest.Report, error) {
 	s, err := c.Script(account, idOrName)
 	if err != nil {
@@ -57,8 +56,8 @@ func (c *Catalog) runCases(ctx context.Context, kind engine.ScriptKind, raw []by
 	return &report, nil
 }
 
-// infrastructureError says why the sandbox did not run a case, which says nothing of the script; "" if
-// it ran them all.
+// infrastructureError returns why the sandbox did not run a case, which is not the script's fault;
+// "" if it ran them all.
 func infrastructureError(report *scripttest.Report) string {
 	if report.Broken != nil && !report.Broken.Error.ScriptFault() {
 		return report.Broken.Error.Message
@@ -89,15 +88,14 @@ func parseCases(raw []byte) ([]scripttest.Case, error) {
 	return cases, nil
 }
 
-// SetScriptLive makes a version of a script live: forth to a new one or back to an old
-// one. Subscriptions that pin no version use it from then on; what is on its way is
-// neither lost nor sent twice. Unless force is set, the version's cases must pass:
-// otherwise the error is a CodeConflict with their Report. A version that was live before
-// has passed them, or was forced: it goes live as long as it compiles, since going back is
-// what helps when all else fails; the Report, which may be nil then, is for information.
-// version is the expected one of the script's record or AnyVersion. Other errors:
-// CodeNotFound, CodeStale, and CodeInvalid where a version that was not live yet does not
-// suit a subscription's event types.
+// SetScriptLive activates a version of a script, a new one or an earlier one. Subscriptions that
+// pin no version use it from then on; deliveries in flight are neither lost nor sent twice. Unless
+// force is set, the version's test cases must pass: otherwise the error is a CodeConflict with
+// their Report. A version that was live before has passed them, or was forced: it only has to
+// compile, since a rollback must work when all else fails; the Report, which may be nil then, is
+// for information. version is the expected one of the script's record or AnyVersion. Other errors:
+// CodeNotFound, CodeStale, and CodeInvalid if a version that was never live does not fit a
+// subscription's event types.
 func (c *Catalog) SetScriptLive(ctx context.Context, account, idOrName string, number int, version int64, force bool) (*engine.Script, *scripttest.Report, error) {
 	s, err := c.Script(account, idOrName)
 	if err != nil {
@@ -127,11 +125,11 @@ func (c *Catalog) SetScriptLive(ctx context.Context, account, idOrName string, n
 	return live, report, err
 }
 
-// notLive is what follows where a version's cases fail.
+// notLive completes the error for a version whose test cases fail.
 const notLive = `it does not go live; mend it, or send "force": true`
 
-// bringBack makes a version live again. Its cases run afterwards: they may take long, and
-// the sandbox may be busy with what the version is to replace.
+// bringBack activates an earlier version. Its test cases run afterwards: they may take long, and
+// the version to be replaced may keep the sandbox busy.
 func (c *Catalog) bringBack(ctx context.Context, account string, s *engine.Script, v *engine.ScriptVersion, version int64, force bool) (*engine.Script, *scripttest.Report, error) {
 	compiling, cancel := context.WithTimeout(ctx, againTime)
 	defer cancel()
@@ -150,8 +148,8 @@ func (c *Catalog) bringBack(ctx context.Context, account string, s *engine.Scrip
 	return live, report, nil
 }
 
-// switchLive makes a version live, whose cases ran without the lock; a change in between
-// is told, not overwritten.
+// switchLive activates a version whose test cases ran without the lock; a change in between is an
+// error, not overwritten.
 func (c *Catalog) switchLive(ctx context.Context, account string, id engine.ID, number int, version int64) (*engine.Script, error) {
 	c.registry.changes.Lock()
 	defer c.registry.changes.Unlock()
@@ -168,7 +166,7 @@ func (c *Catalog) switchLive(ctx context.Context, account string, id engine.ID, 
 	return c.activate(ctx, now, number)
 }
 
-// testFailure makes the error for a source that fails its cases; so says what follows.
+// testFailure returns the error for a source whose test cases fail; so completes the message.
 func testFailure(what, so string, report *scripttest.Report) *engine.Error {
 	if report.Broken != nil {
 		return &engine.Error{Code: engine.CodeConflict, Report: report, Script: report.Broken.Error, Message: what + " does not compile any more: " + report.Broken.Error.Message}
@@ -179,8 +177,8 @@ func testFailure(what, so string, report *scripttest.Report) *engine.Error {
 	}
 }
 
-// validateForSubscribers checks a filter against the schemas of the event types of each subscription that
-// would use it.
+// validateForSubscribers checks a filter against the schemas of the event types of each
+// subscription that would use it.
 func (c *Catalog) validateForSubscribers(s *engine.Script, source string) error {
 	if s.Kind != engine.KindFilter {
 		return nil

@@ -11,7 +11,7 @@ import (
 	"switchhook/scripts/weburl"
 )
 
-// ScriptEvent is ev as filters and transforms see it; doc is its data, if somebody has read it.
+// ScriptEvent returns ev as filters and transforms see it; doc is its parsed data, if available.
 func ScriptEvent(ev *engine.Event, doc jsonindex.Value) *scripts.Event {
 	return &scripts.Event{
 		ID: ev.PublicID(), Type: ev.Type, Account: ev.Account, Time: ev.Time, Received: ev.Received(),
@@ -27,10 +27,10 @@ func DropReason(res scripts.Result) string {
 	return res.DropReason
 }
 
-// RequestOf is what a transform sees of the request before it changes anything.
+// RequestOf returns the request as a transform sees it at first.
 func RequestOf(r *CompiledSubscription) scripts.Request {
 	return scripts.Request{Method: http.MethodPost, Path: RequestPath(r.TargetURL), Query: weburl.QueryValues(r.TargetURL.RawQuery), Headers: r.Sub.Headers}
 }
 
-// RequestPath is the path that stands in the request line.
+// RequestPath returns the path for the request line.
 func RequestPath(u *url.URL) string { return cmp.Or(u.EscapedPath(), "/") }

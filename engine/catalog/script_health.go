@@ -11,17 +11,17 @@ import (
 	"switchhook/scripts"
 )
 
-// What keeps a subscription's events from being sent need not be its target: its transform
-// may fail on every event, or its filter, or what is stored of it can't be used. Such a
-// subscription is failing, too. It is counted in memory, as errors of filters are.
+// A subscription can also fail before its target is reached: its transform or filter may fail on
+// every event, or its stored row can't be used. Such a subscription counts as failing, too. These
+// failures are counted in memory, as filter errors are.
 
-// FailingAfter errors in a row a filter counts as failing, and the account is told of it or
-// of a transform: one event that is not as the others says little.
+// FailingAfter is the number of consecutive errors after which a filter counts as failing and the
+// account is notified of it or of a transform: one unusual event proves little.
 const FailingAfter = 5
 
-// Streak counts failures since the last success.
+// Streak counts consecutive failures.
 type Streak struct {
-	any atomic.Bool // there are some
+	any atomic.Bool // the streak is not empty
 
 	mu    sync.Mutex
 	count int
@@ -30,7 +30,7 @@ type Streak struct {
 	last  string
 }
 
-// Fail counts a failure, and gives how many there are.
+// Fail counts a failure and returns the number of failures.
 func (s *Streak) Fail(now time.Time, cause engine.HealthCause, text string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -54,7 +54,7 @@ func (s *Streak) Succeed() {
 	s.any.Store(false)
 }
 
-// Over shows the failures in h, if there are as many as least.
+// Over returns h with the failures added if there are at least least.
 func (s *Streak) Over(h engine.Health, least int) engine.Health {
 	if !s.any.Load() {
 		return h
@@ -67,8 +67,7 @@ func (s *Streak) Over(h engine.Health, least int) engine.Health {
 	return h
 }
 
-// takeStreaks keeps what is known of a filter and a transform, if they are the same as
-// before.
+// takeStreaks copies the streaks of old for a filter and a transform that did not change.
 func (r *CompiledSubscription) takeStreaks(old *CompiledSubscription) {
 	if old == nil {
 		return
@@ -82,7 +81,7 @@ func (r *CompiledSubscription) takeStreaks(old *CompiledSubscription) {
 	}
 }
 
-// Health gives how a subscription fares whose target fares as h says.
+// Health returns the health of a subscription whose target's health is h.
 func (r *CompiledSubscription) Health(h engine.Health) engine.Health {
 	if h.State() != engine.HealthHealthy {
 		h.Cause = engine.CauseTarget
@@ -94,8 +93,8 @@ func (r *CompiledSubscription) Health(h engine.Health) engine.Health {
 	return h
 }
 
-// ScriptTrouble says how a script fails, without what it says itself: that may hold data of
-// an event.
+// ScriptTrouble describes how a script fails, without the script's own message: that may contain
+// data of an event.
 func ScriptTrouble(err error) string {
 	var se *scripts.Error
 	if !errors.As(err, &se) {
@@ -106,7 +105,7 @@ func ScriptTrouble(err error) string {
 		scripts.PhaseOutput: "returns more than it may", scripts.PhaseCrash: "takes its process down",
 	}[se.Phase]
 	if text == "" {
-		text = "is stopped: " + se.Message // for its time or memory
+		text = "is stopped: " + se.Message // by its time or memory limit
 	}
 	if se.Line > 0 {
 		text += fmt.Sprintf(" at line %d, column %d", se.Line, se.Column)

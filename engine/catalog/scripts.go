@@ -17,8 +17,8 @@ import (
 	"switchhook/scripts"
 )
 
-// Scripts lists an account's scripts, or everybody's where account is empty, oldest
-// first. They must not be changed.
+// Scripts lists an account's scripts, or those of all accounts if account is empty, oldest first.
+// They must not be changed.
 func (c *Catalog) Scripts(account string, kind engine.ScriptKind, after engine.ID, limit int) []*engine.Script {
 	c.registry.mu.RLock()
 	var found []*engine.Script
@@ -32,8 +32,8 @@ func (c *Catalog) Scripts(account string, kind engine.ScriptKind, after engine.I
 	return found[:min(len(found), limit)]
 }
 
-// Script finds a script of an account, or of any where account is empty, by its id
-// ("scr_…") or, within an account, by its name. It must not be changed.
+// Script returns a script of an account, or of any if account is empty, by its id ("scr_…") or,
+// within an account, by its name. It must not be changed.
 func (c *Catalog) Script(account, idOrName string) (*engine.Script, error) {
 	c.registry.mu.RLock()
 	defer c.registry.mu.RUnlock()
@@ -53,9 +53,9 @@ func (c *Catalog) Script(account, idOrName string) (*engine.Script, error) {
 	return nil, engine.NotFound("script", idOrName)
 }
 
-// CreateScript stores a new script and, where source is not empty, its first version,
-// which goes live: nothing is stored unless it compiles and the cases pass. Errors:
-// CodeInvalid, CodeConflict where the account has one of that name, or with a Report.
+// CreateScript stores a new script and, if source is not empty, its first version, which becomes
+// live: nothing is stored unless it compiles and its test cases pass. Errors: CodeInvalid,
+// CodeConflict if the account has a script with that name, or with a Report.
 func (c *Catalog) CreateScript(ctx context.Context, wanted *engine.Script, source, author, note string) (*engine.Script, error) {
 	s := *wanted
 	s.ID, s.Version, s.Live, s.CreatedAt = c.ids.Next(), 1, 0, c.life.Now()
@@ -109,8 +109,9 @@ func checkVersion(kind engine.ScriptKind, source, note string) error {
 	return nil
 }
 
-// UpdateScript changes a script's name, description or the cases of its newest version;
-// version is the expected one or AnyVersion. Errors: CodeInvalid, CodeNotFound, CodeConflict, CodeStale.
+// UpdateScript changes a script's name, description or the test cases of its newest version;
+// version is the expected one or AnyVersion. Errors: CodeInvalid, CodeNotFound, CodeConflict,
+// CodeStale.
 func (catalog *Catalog) UpdateScript(ctx context.Context, account, idOrName string, version int64, change func(*engine.Script) error) (*engine.Script, error) {
 	catalog.registry.changes.Lock()
 	defer catalog.registry.changes.Unlock()
@@ -135,7 +136,7 @@ func (catalog *Catalog) UpdateScript(ctx context.Context, account, idOrName stri
 	return &c, catalog.putScript(ctx, &c)
 }
 
-// putScript stores a script's record; registry.changes is held.
+// putScript stores a script's record; the caller holds registry.changes.
 func (c *Catalog) putScript(ctx context.Context, s *engine.Script) error {
 	if err := c.store.PutScript(ctx, s); err != nil {
 		return err
@@ -169,8 +170,8 @@ func checkScript(s *engine.Script) error {
 	return nil
 }
 
-// DeleteScript removes a script that no subscription uses. Errors: CodeNotFound,
-// CodeStale, CodeConflict with the subscriptions.
+// DeleteScript removes a script that no subscription uses. Errors: CodeNotFound, CodeStale,
+// CodeConflict with the subscriptions.
 func (c *Catalog) DeleteScript(ctx context.Context, account, idOrName string, version int64) error {
 	c.registry.changes.Lock()
 	defer c.registry.changes.Unlock()
@@ -208,10 +209,10 @@ func (c *Catalog) ScriptUsers(id engine.ID) []*engine.Subscription {
 	return users
 }
 
-// AddScriptVersion stores a new version of a script, once it compiles; it is not live yet.
-// Where cases is nil, it takes those of the version before it. The source of the latest
-// version again gives that one, with the cases given; created tells which it was. Errors:
-// CodeInvalid with Script, CodeNotFound, CodeUnavailable.
+// AddScriptVersion stores a new version of a script if it compiles; it is not live yet. Nil cases
+// mean those of the version before it. If source is that of the latest version, that version is
+// returned, with the given cases; created reports which happened. Errors: CodeInvalid with Script,
+// CodeNotFound, CodeUnavailable.
 func (catalog *Catalog) AddScriptVersion(ctx context.Context, account, idOrName, source string, cases []byte, author, note string) (v *engine.ScriptVersion, created bool, err error) {
 	s, err := catalog.Script(account, idOrName)
 	if err != nil {
@@ -261,8 +262,8 @@ func (catalog *Catalog) AddScriptVersion(ctx context.Context, account, idOrName,
 	return v, true, nil
 }
 
-// againVersion gives the latest version of a script, whose source came again, with the
-// cases that came with it; registry.changes is held.
+// againVersion returns the latest version of a script, whose source was submitted again, with the
+// submitted cases; the caller holds registry.changes.
 func (catalog *Catalog) againVersion(ctx context.Context, s *engine.Script, latest *engine.ScriptVersion, cases []byte) (*engine.ScriptVersion, bool, error) {
 	if bytes.Equal(latest.Cases, cases) {
 		return latest, false, nil
@@ -276,7 +277,7 @@ func (catalog *Catalog) againVersion(ctx context.Context, s *engine.Script, late
 	return latest, false, nil
 }
 
-// Compiles checks a source; schemas are those of the event types it will see.
+// Compiles compiles a source; schemas are those of the event types it will see.
 func (c *Catalog) Compiles(ctx context.Context, kind engine.ScriptKind, source string, schemas [][]byte) error {
 	var err error
 	if kind == engine.KindFilter {
@@ -290,7 +291,7 @@ func (c *Catalog) Compiles(ctx context.Context, kind engine.ScriptKind, source s
 	return nil
 }
 
-// ScriptVersion finds a version of an account's script; number 0 is the live one.
+// ScriptVersion returns a version of an account's script; number 0 is the live one.
 func (c *Catalog) ScriptVersion(ctx context.Context, account, idOrName string, number int) (*engine.ScriptVersion, error) {
 	s, err := c.Script(account, idOrName)
 	if err != nil {
@@ -302,7 +303,7 @@ func (c *Catalog) ScriptVersion(ctx context.Context, account, idOrName string, n
 	if number == 0 {
 		return nil, engine.NotFound("live version of script", s.Name)
 	}
-	return c.store.ScriptVersion(ctx, s.ID, number) // not e.version: memory is for those that run
+	return c.store.ScriptVersion(ctx, s.ID, number) // not c.Version: the cache is for versions in use
 }
 
 // ScriptVersions lists a script's versions below a number (0: all), newest first.
@@ -314,7 +315,7 @@ func (c *Catalog) ScriptVersions(ctx context.Context, account, idOrName string, 
 	return c.store.ScriptVersions(ctx, s.ID, before, limit)
 }
 
-// Version finds a version, in memory if somebody uses it: versions never change.
+// Version returns a version, from memory if it is in use: versions never change.
 func (c *Catalog) Version(ctx context.Context, ref engine.ScriptRef) (*engine.ScriptVersion, error) {
 	if found, ok := c.registry.versions.Load(ref); ok {
 		if v := found.(weak.Pointer[engine.ScriptVersion]).Value(); v != nil {
@@ -331,8 +332,8 @@ func (c *Catalog) Version(ctx context.Context, ref engine.ScriptRef) (*engine.Sc
 	return v, nil
 }
 
-// resolve finds the version of the script that is a subscription's filter or transform;
-// where the source is the subscription's own, it makes one of it that names no script.
+// resolve returns the version of the script that is a subscription's filter or transform; for an
+// inline source it returns a version that belongs to no script.
 func (c *Catalog) resolve(ctx context.Context, own string, ref engine.ScriptRef) (*engine.ScriptVersion, error) {
 	if ref.Script == 0 {
 		return &engine.ScriptVersion{Source: own}, nil
@@ -352,8 +353,7 @@ func (c *Catalog) resolve(ctx context.Context, own string, ref engine.ScriptRef)
 	return c.Version(ctx, ref)
 }
 
-// CheckScriptUse checks what a subscription says of its filter or transform, and gives
-// the source.
+// CheckScriptUse validates a subscription's filter or transform and returns its source.
 func (c *Catalog) CheckScriptUse(ctx context.Context, s *engine.Subscription, kind engine.ScriptKind, own string, ref engine.ScriptRef) (string, error) {
 	field := string(kind) + "_script"
 	if ref.Script == 0 {
@@ -376,8 +376,8 @@ func (c *Catalog) CheckScriptUse(ctx context.Context, s *engine.Subscription, ki
 	return v.Source, nil
 }
 
-// scriptsExist says again what checkScriptUse said, for a script can be deleted between
-// that and the change; registry.changes is held.
+// scriptsExist repeats the check of CheckScriptUse, since a script can be deleted between that and
+// the change; the caller holds registry.changes.
 func (c *Catalog) scriptsExist(s *engine.Subscription) error {
 	for kind, ref := range map[engine.ScriptKind]engine.ScriptRef{engine.KindFilter: s.FilterScript, engine.KindTransform: s.TransformScript} {
 		if ref.Script == 0 {
@@ -390,8 +390,8 @@ func (c *Catalog) scriptsExist(s *engine.Subscription) error {
 	return nil
 }
 
-// activate makes a version live in all subscriptions that use the script and pin no other;
-// registry.changes is held. What waits for them stays where it is.
+// activate makes a version live in all subscriptions that use the script and pin no other; the
+// caller holds registry.changes. Waiting deliveries stay queued.
 func (catalog *Catalog) activate(ctx context.Context, old *engine.Script, number int) (*engine.Script, error) {
 	c := *old
 	c.Live, c.Version, c.UpdatedAt = number, old.Version+1, catalog.life.Now()
@@ -406,7 +406,8 @@ func (catalog *Catalog) activate(ctx context.Context, old *engine.Script, number
 	return &c, nil
 }
 
-// setSubscription puts a subscription to use as it is now; registry.changes is held.
+// replaceCompiled compiles the current state of a subscription and puts it into the registry; the
+// caller holds registry.changes.
 func (c *Catalog) replaceCompiled(s *engine.Subscription, program *scripts.Program) {
 	old := c.registry.compiledSubscription(s.ID)
 	r := c.CompileSubscription(s)

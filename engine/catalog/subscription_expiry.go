@@ -14,7 +14,7 @@ const (
 	expiryEvery = 250 * time.Millisecond
 )
 
-// expiryQueue holds the deadlines of subscriptions, the next one first: one at most of each.
+// expiryQueue holds the deadlines of subscriptions, at most one for each, the earliest first.
 type expiryQueue struct {
 	mu   sync.Mutex
 	next deadlineHeap
@@ -24,16 +24,16 @@ type expiryQueue struct {
 type deadline struct {
 	at    time.Time
 	id    engine.ID
-	place int // in the heap
+	place int // index in the heap
 }
 
-// recordStrike keeps the deadline of a subscription that is new or was changed.
+// add records the deadline of a new or changed subscription.
 func (x *expiryQueue) add(s *engine.Subscription) {
 	at, _ := s.Deadline()
 	x.set(s.ID, at)
 }
 
-// set moves the deadline of a subscription; the zero time takes it away.
+// set moves the deadline of a subscription; the zero time removes it.
 func (x *expiryQueue) set(id engine.ID, at time.Time) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -55,7 +55,8 @@ func (x *expiryQueue) set(id engine.ID, at time.Time) {
 	}
 }
 
-// due takes a subscription out whose deadline may be over; ok is false where there is none.
+// due removes and returns a subscription whose deadline may have passed; ok is false if there is
+// none.
 func (x *expiryQueue) due(now time.Time) (id engine.ID, ok bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -67,7 +68,7 @@ func (x *expiryQueue) due(now time.Time) (id engine.ID, ok bool) {
 	return id, true
 }
 
-// ExpireSubscriptionsLoop deletes subscriptions when their time is over.
+// ExpireSubscriptionsLoop deletes subscriptions whose deadline has passed.
 func (c *Catalog) ExpireSubscriptionsLoop() {
 	c.life.RunEvery(expiryEvery, func() { c.expireSubscriptions(context.Background()) })
 }
@@ -85,7 +86,7 @@ func (c *Catalog) expireSubscriptions(ctx context.Context) {
 	}
 }
 
-// expireSubscription deletes a subscription if its deadline is over still.
+// expireSubscription deletes a subscription if its deadline has still passed.
 func (c *Catalog) expireSubscription(ctx context.Context, id engine.ID) error {
 	var reason string
 	removed, err := c.removeSubscription(ctx, func() (s *engine.Subscription, _ string, _ error) {
@@ -94,7 +95,7 @@ func (c *Catalog) expireSubscription(ctx context.Context, id engine.ID) error {
 		}
 		var at time.Time
 		if at, reason = s.Deadline(); at.IsZero() || at.After(c.cfg.Now()) {
-			c.expiries.set(id, at) // it was moved, or the clock set back
+			c.expiries.set(id, at) // it was moved, or the clock was set back
 			return nil, "", nil
 		}
 		return s, reason, nil
@@ -105,7 +106,7 @@ func (c *Catalog) expireSubscription(ctx context.Context, id engine.ID) error {
 	return err
 }
 
-// deadlineHeap is a heap.
+// deadlineHeap is a heap of deadlines.
 type deadlineHeap []*deadline
 
 // Len implements heap.Interface.

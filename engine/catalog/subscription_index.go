@@ -8,9 +8,8 @@ import (
 	"switchhook/engine"
 )
 
-// subscriptionIndex finds the subscriptions that may want an event: by account, then by the event
-// types and patterns that they name. Lists are copied on change, so that a reader goes
-// over one without holding a lock.
+// subscriptionIndex finds the candidates for an event: by account, then by the event types and
+// patterns that they name. Lists are copied on change, so readers iterate without a lock.
 type subscriptionIndex struct {
 	mu       sync.RWMutex
 	accounts map[string]*accountIndex
@@ -26,7 +25,7 @@ func newSubscriptionIndex() *subscriptionIndex {
 	return &subscriptionIndex{accounts: map[string]*accountIndex{}}
 }
 
-// candidates gives the routes of account that name registeredEventType, each once, in no order.
+// candidates returns the subscriptions of account that name eventType, each once, in any order.
 func (x *subscriptionIndex) candidates(account, eventType string) []*CompiledSubscription {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -62,14 +61,14 @@ func (x *subscriptionIndex) candidates(account, eventType string) []*CompiledSub
 	if !engine.Operational(eventType) {
 		join(a.all)
 	}
-	if lists > 1 { // only then can a subscription stand in two lists
+	if lists > 1 { // only then can a subscription be in two lists
 		slices.SortFunc(found, func(a, b *CompiledSubscription) int { return int(a.Sub.ID - b.Sub.ID) })
 		found = slices.CompactFunc(found, func(a, b *CompiledSubscription) bool { return a == b })
 	}
 	return found
 }
 
-// replace takes old's places away and gives new its own; either may be nil.
+// replace removes old from its lists and adds new; either may be nil.
 func (x *subscriptionIndex) replace(old, new *CompiledSubscription) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -93,7 +92,7 @@ func (x *subscriptionIndex) replace(old, new *CompiledSubscription) {
 	}
 }
 
-// updateLists changes every list in which r stands, or is to stand.
+// updateLists applies change to every list that r belongs to.
 func (a *accountIndex) updateLists(r *CompiledSubscription, change func([]*CompiledSubscription) []*CompiledSubscription) {
 	in := func(m map[string][]*CompiledSubscription, key string) {
 		if list := change(m[key]); len(list) > 0 {

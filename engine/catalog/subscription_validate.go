@@ -25,8 +25,8 @@ const (
 	maxSampleBytes   = 64 << 10
 )
 
-// validateSubscription validates s, fills in what it leaves to the router, and compiles its
-// scripts. What is as in old, which may be nil, was checked before.
+// validateSubscription validates s, fills in defaults, and compiles its scripts. Members equal to
+// those of old, which may be nil, were validated before.
 func (c *Catalog) validateSubscription(ctx context.Context, s, old *engine.Subscription) (*scripts.Program, error) {
 	if s.Secret == "" {
 		secret, err := signature.NewSecret(signature.HMAC)
@@ -68,7 +68,7 @@ func (c *Catalog) validateSubscription(ctx context.Context, s, old *engine.Subsc
 	if err := ValidateHeadersAndFormat(s); err != nil {
 		return nil, err
 	}
-	if old == nil || !reflect.DeepEqual(s.Policy, old.Policy) { // what is stored stays good when the router's limits change
+	if old == nil || !reflect.DeepEqual(s.Policy, old.Policy) { // a stored policy stays valid when the router's limits change
 		if err := validatePolicy(&s.Policy, c.cfg.InFlight); err != nil {
 			return nil, err
 		}
@@ -99,8 +99,8 @@ func (c *Catalog) validateSubscription(ctx context.Context, s, old *engine.Subsc
 	return program, nil
 }
 
-// ValidateTemplate tells what is wrong with what subscriptions to come have in common: all but
-// their target and account, and their events if there are none. Errors as in CreateSubscription.
+// ValidateTemplate validates the common settings of future subscriptions: everything except target
+// and account, and events if there are any. Errors as in CreateSubscription.
 func (c *Catalog) ValidateTemplate(ctx context.Context, s *engine.Subscription) error {
 	s = s.Clone()
 	s.Account, s.TargetURL = engine.DefaultAccount, PreviewTarget
@@ -120,13 +120,13 @@ func (c *Catalog) validateTarget(ctx context.Context, url string) error {
 	return err
 }
 
-// The bounds of Subscription.ExpiresAt, from the time of the change.
+// The limits of Subscription.ExpiresAt, from the time of the change.
 const (
 	MinExpiry = time.Minute
 	MaxExpiry = 10 * 366 * 24 * time.Hour
 )
 
-// expiryGrace is what may pass between a client's reading of the clock and ours.
+// expiryGrace is the allowed difference between a client's clock and the router's.
 const expiryGrace = 5 * time.Second
 
 func (c *Catalog) validateExpiry(s, old *engine.Subscription) error {
@@ -143,7 +143,7 @@ func (c *Catalog) validateExpiry(s, old *engine.Subscription) error {
 	return nil
 }
 
-// compiledProgram is the transform of a stored subscription, if it has run before.
+// compiledProgram returns the transform of a stored subscription, if it has run before.
 func (c *Catalog) compiledProgram(id engine.ID) *scripts.Program {
 	r := c.registry.compiledSubscription(id)
 	if r == nil {
@@ -173,7 +173,7 @@ func validatePatterns(s *engine.Subscription) error {
 	return nil
 }
 
-// ValidateHeadersAndFormat refuses headers and payload formats that can't be sent.
+// ValidateHeadersAndFormat rejects headers and payload formats that can't be sent.
 func ValidateHeadersAndFormat(s *engine.Subscription) error {
 	switch s.PayloadFormat {
 	case "":
@@ -241,5 +241,5 @@ func ScriptError(field string, err error) error {
 	return &engine.Error{Code: engine.CodeInvalid, Field: field, Message: se.Error(), Script: se}
 }
 
-// PreviewTarget stands for the target where no subscription is named.
+// PreviewTarget is the target URL of a preview without a subscription.
 const PreviewTarget = "https://example.com/"

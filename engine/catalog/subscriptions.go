@@ -13,35 +13,33 @@ import (
 	"switchhook/scripts"
 )
 
-// AnyVersion, as the version that a change expects, lets it go ahead whatever is stored.
+// AnyVersion, as the expected version of a change, disables the version check.
 const AnyVersion = 0
 
-// CreateSubscription stores a new subscription and begins to deliver to it. Its ID,
-// Secret (where empty), Version and times are filled in. Errors: CodeInvalid with the
-// field, with Script where a filter or transform does not compile; CodeForbidden where the
-// actor may not attach a script; CodeConflict where the account has as many as it may;
-// CodeUnavailable.
+// CreateSubscription stores a new subscription and starts its deliveries. It fills in ID, Secret
+// (if empty), Version and times. Errors: CodeInvalid with the field, and with Script if a filter or
+// transform does not compile; CodeForbidden if the actor may not attach a script; CodeConflict if
+// the account's quota is used up; CodeUnavailable.
 func (c *Catalog) CreateSubscription(ctx context.Context, s *engine.Subscription) (*engine.Subscription, error) {
 	s, _, err := c.createSubscription(ctx, s, nil, false)
 	return s, err
 }
 
-// EnsureOptions says when EnsureSubscription creates a subscription.
+// EnsureOptions controls when EnsureSubscription creates a subscription.
 type EnsureOptions struct {
-	// NewSecret says that the secret was made for the subscription, so that a stored one
-	// with another secret of the same type is the same.
+	// NewSecret is set if the secret was generated for the subscription: a stored one with another
+	// secret of the same type is then a duplicate.
 	NewSecret bool
-	// UniqueEvents refuses (CodeConflict) a subscription if the account has one to the same
-	// event types in the same dialect.
+	// UniqueEvents rejects (CodeConflict) a subscription if the account has one to the same event
+	// types in the same dialect.
 	UniqueEvents bool
 }
 
-// EnsureSubscription is CreateSubscription, unless there is one already that sends the same
-// events of the same account to the same target in the same way: created is false then,
-// and what comes back is the one that is stored. It lives as long as the later of both ends
-// says, and is active again if s is to be and the router had switched it off; what a user
-// has switched off stays off. Of several calls at once for the same thing one creates it. A
-// secret in s must be the stored one.
+// EnsureSubscription is CreateSubscription, unless the account already has a subscription that
+// sends the same events to the same target in the same way: then created is false and the stored
+// one is returned. Its expiry becomes the later of both, and it becomes active if s is active and
+// the router had deactivated it; if a user deactivated it, it stays inactive. Of concurrent calls
+// for the same subscription one creates it. A secret in s must be the stored one.
 func (c *Catalog) EnsureSubscription(ctx context.Context, s *engine.Subscription, options EnsureOptions) (_ *engine.Subscription, created bool, err error) {
 	asked, kind := s.Secret, signature.SecretType("")
 	if asked != "" {
@@ -57,8 +55,8 @@ func (c *Catalog) EnsureSubscription(ctx context.Context, s *engine.Subscription
 	return c.createSubscription(ctx, s, serves, options.UniqueEvents)
 }
 
-// createSubscription takes a stored subscription instead if it sends the same and serves;
-// with serves nil none does. unique is EnsureOptions.UniqueEvents.
+// createSubscription returns a stored duplicate that serves accepts instead of creating one; nil
+// serves accepts none. unique is EnsureOptions.UniqueEvents.
 func (c *Catalog) createSubscription(ctx context.Context, s *engine.Subscription, serves func(stored *engine.Subscription) bool, unique bool) (_ *engine.Subscription, created bool, err error) {
 	s = s.Clone()
 	s.ID, s.Version = c.ids.Next(), 1
@@ -74,7 +72,7 @@ func (c *Catalog) createSubscription(ctx context.Context, s *engine.Subscription
 	return s, created, err
 }
 
-// addSubscription stores s, if its account has room for it and no other one serves.
+// addSubscription stores s if the account's quota allows it and serves accepts no duplicate.
 func (c *Catalog) addSubscription(ctx context.Context, s *engine.Subscription, program *scripts.Program, serves func(*engine.Subscription) bool, unique bool) (_ *engine.Subscription, created bool, err error) {
 	c.registry.changes.Lock()
 	defer c.registry.changes.Unlock()
@@ -101,8 +99,8 @@ func (c *Catalog) addSubscription(ctx context.Context, s *engine.Subscription, p
 	return s, true, nil
 }
 
-// sameEvents finds a subscription of the account and dialect of s to the same event types;
-// nil where there is none.
+// sameEvents returns a subscription of the account and dialect of s to the same event types; nil if
+// there is none.
 func (c *Catalog) sameEvents(s *engine.Subscription) *engine.Subscription {
 	wanted := slices.Sorted(slices.Values(s.Events))
 	for _, other := range c.Subscriptions(SubscriptionQuery{Account: s.Account, Dialect: s.Dialect, Limit: math.MaxInt}) {
@@ -113,9 +111,9 @@ func (c *Catalog) sameEvents(s *engine.Subscription) *engine.Subscription {
 	return nil
 }
 
-// mergeRenewal is a stored subscription as it is once somebody subscribes to the same again; twin
-// itself where that changes nothing. A client that has been given up is to be sent events
-// again, and nobody's subscription is to end before the time that he asked for.
+// mergeRenewal returns a stored subscription as it is after a client subscribed to the same again,
+// or twin itself if nothing changes. A client whose subscription the router deactivated receives
+// events again, and no subscription may end before the time that its client requested.
 func (c *Catalog) mergeRenewal(twin, asked *engine.Subscription) *engine.Subscription {
 	s := twin.Clone()
 	restoreDesiredActive(asked)
@@ -132,10 +130,9 @@ func (c *Catalog) mergeRenewal(twin, asked *engine.Subscription) *engine.Subscri
 	return s
 }
 
-// UpdateSubscription changes a subscription of an account, or of any where account is
-// empty. change gets a copy, perhaps more than once; version is the expected one or
-// AnyVersion. Errors as in CreateSubscription, CodeNotFound, and CodeStale where the
-// stored version is another.
+// UpdateSubscription changes a subscription of an account, or of any if account is empty. change
+// receives a copy and may be called more than once; version is the expected one or AnyVersion.
+// Errors: those of CreateSubscription, CodeNotFound, and CodeStale if the stored version differs.
 func (c *Catalog) UpdateSubscription(ctx context.Context, account string, id engine.ID, version int64, change func(*engine.Subscription) error) (*engine.Subscription, error) {
 	for {
 		old, err := c.Subscription(account, id)
@@ -150,7 +147,7 @@ func (c *Catalog) UpdateSubscription(ctx context.Context, account string, id eng
 		if err := change(s); err != nil {
 			return nil, err
 		}
-		if err := mended(s); err != nil { // before a secret is made where none is given
+		if err := mended(s); err != nil { // before a secret is generated for one that is missing
 			return nil, err
 		}
 		s.ID, s.Account, s.CreatedAt, s.Version = old.ID, old.Account, old.CreatedAt, old.Version+1
@@ -158,7 +155,7 @@ func (c *Catalog) UpdateSubscription(ctx context.Context, account string, id eng
 		if s.Active {
 			s.Reason = ""
 		}
-		// The check asks the network and the sandbox, so it holds no lock.
+		// Validation uses the network and the sandbox, so no lock is held.
 		program, err := c.validateSubscription(ctx, s, old)
 		if err != nil {
 			return nil, err
@@ -174,7 +171,7 @@ func (c *Catalog) UpdateSubscription(ctx context.Context, account string, id eng
 	}
 }
 
-// swapSubscription puts s in old's place; done is false where somebody was faster.
+// swapSubscription replaces old by s; done is false if old was changed in the meantime.
 func (c *Catalog) swapSubscription(ctx context.Context, old, s *engine.Subscription, program *scripts.Program) (done bool, err error) {
 	c.registry.changes.Lock()
 	defer c.registry.changes.Unlock()
@@ -184,7 +181,7 @@ func (c *Catalog) swapSubscription(ctx context.Context, old, s *engine.Subscript
 	return true, c.putSubscription(ctx, s, program)
 }
 
-// putSubscription stores s and puts it to use; registry.changes is held.
+// putSubscription stores s and puts it into the registry; the caller holds registry.changes.
 func (c *Catalog) putSubscription(ctx context.Context, s *engine.Subscription, program *scripts.Program) error {
 	if err := c.scriptsExist(s); err != nil {
 		return err
@@ -192,7 +189,7 @@ func (c *Catalog) putSubscription(ctx context.Context, s *engine.Subscription, p
 	if err := mended(s); err != nil {
 		return err
 	}
-	// Before it is active: after a crash, what waited meanwhile would be too old otherwise.
+	// Set before it is active: otherwise, after a crash, deliveries that waited could be too old.
 	if old := c.registry.subscription("", s.ID); old != nil && !old.Active && s.Active {
 		if err := c.store.PutHealth(ctx, []engine.Health{{Subscription: s.ID, ResumedAt: c.life.Now()}}); err != nil {
 			return err
@@ -206,8 +203,8 @@ func (c *Catalog) putSubscription(ctx context.Context, s *engine.Subscription, p
 	return nil
 }
 
-// mended refuses to store a subscription that was read in part, unless what could not be
-// read has been given anew: it would be lost.
+// mended rejects storing a subscription that was read in part, unless all unreadable members have
+// been set again: they would be lost.
 func mended(s *engine.Subscription) *engine.Error {
 	given := map[string]bool{
 		"events": len(s.Events) > 0, "headers": s.Headers != nil, "metadata": s.Metadata != nil,
@@ -227,7 +224,7 @@ func staleVersion(kind string, current, given int64) *engine.Error {
 	return &engine.Error{Code: engine.CodeStale, Message: fmt.Sprintf("the %s is at version %d, not %d: it was changed since it was read; read it again", kind, current, given)}
 }
 
-// DeleteSubscription removes a subscription. What waits for it is given up. Errors:
+// DeleteSubscription removes a subscription; its waiting deliveries become dead. Errors:
 // CodeNotFound, CodeStale, CodeUnavailable.
 func (c *Catalog) DeleteSubscription(ctx context.Context, account string, id engine.ID, version int64) error {
 	_, err := c.removeSubscription(ctx, func() (*engine.Subscription, string, error) {
@@ -243,9 +240,9 @@ func (c *Catalog) DeleteSubscription(ctx context.Context, account string, id eng
 	return err
 }
 
-// removeSubscription removes the subscription that find gives, if it gives one, and gives
-// up what waits for it, which may be so much that no other change is to wait for that. find
-// runs with registry.changes held.
+// removeSubscription removes the subscription that find returns, if any. Its waiting deliveries
+// become dead, without the lock: they may be so many that other changes must not wait. find runs
+// with registry.changes held.
 func (c *Catalog) removeSubscription(ctx context.Context, find func() (s *engine.Subscription, reason string, err error)) (removed bool, err error) {
 	c.registry.changes.Lock()
 	s, reason, err := find()
@@ -259,7 +256,7 @@ func (c *Catalog) removeSubscription(ctx context.Context, find func() (s *engine
 	return true, c.store.GiveUp(ctx, s.ID, reason)
 }
 
-// dropSubscription takes s out of the store and of memory; registry.changes is held.
+// dropSubscription removes s from the store and from memory; the caller holds registry.changes.
 func (c *Catalog) dropSubscription(ctx context.Context, s *engine.Subscription, reason string) error {
 	if err := c.store.DeleteSubscription(ctx, s.ID); err != nil {
 		return err
@@ -271,13 +268,13 @@ func (c *Catalog) dropSubscription(ctx context.Context, s *engine.Subscription, 
 	return nil
 }
 
-// Deactivate switches a subscription off for what its target, that of r, did. quiet keeps
-// the operational event back.
+// Deactivate deactivates the subscription of r because of its target's responses. quiet suppresses
+// the operational event.
 func (c *Catalog) Deactivate(r *CompiledSubscription, reason string, quiet bool) {
 	log := c.log.With("subscription_id", r.Sub.ID.Format(engine.SubscriptionPrefix), "reason", reason)
 	for {
 		old := c.registry.subscription("", r.Sub.ID)
-		if old == nil || !old.Active || old.Inline || old.TargetURL != r.Sub.TargetURL { // an Inline one is named anew with each event
+		if old == nil || !old.Active || old.Inline || old.TargetURL != r.Sub.TargetURL { // events name an Inline one again
 			return
 		}
 		s := old.Clone()

@@ -14,26 +14,25 @@ import (
 )
 
 const (
-	maxTargets        = 20     // of an event
+	maxTargets        = 20     // of one event
 	maxNewTargets     = 100    // of one Publish
-	maxAccountTargets = 10_000 // that are kept
-	// maxTargetCode is how many bytes of transforms they may have together. All are in memory,
-	// compiled, at about four times their size.
+	maxAccountTargets = 10_000 // stored at the same time
+	// maxTargetCode is the total size of their transforms, in bytes. All are compiled in memory, at
+	// about four times their size.
 	maxTargetCode = 8 << 20
-	// targetLife is how long a target is kept that no event names, unless retries last longer.
+	// targetLife is how long a target that no event names is stored, unless retries last longer.
 	targetLife = 14 * 24 * time.Hour
 )
 
-// newTarget is a target that was not known before.
+// newTarget is a target without a stored subscription.
 type newTarget struct {
 	sub     *engine.Subscription
 	program *scripts.Program
 }
 
-// FindTargets gives, for each input, the ids of the hidden subscriptions of its targets,
-// in their order; nil where no input has any. Those that are not known are made, all or
-// none. Errors: CodeInvalid with Field "targets[i].…", CodeBusy where one was deleted
-// meanwhile, CodeUnavailable.
+// FindTargets returns, for each input, the ids of the hidden subscriptions of its targets, in their
+// order; nil if no input has any. It creates the missing ones, all or none. Errors: CodeInvalid
+// with Field "targets[i].…", CodeBusy if one was deleted meanwhile, CodeUnavailable.
 func (c *Catalog) FindTargets(ctx context.Context, inputs []engine.EventInput) ([][]engine.ID, error) {
 	if !slices.ContainsFunc(inputs, func(in engine.EventInput) bool { return len(in.Targets) > 0 }) {
 		return nil, nil
@@ -89,7 +88,7 @@ func (c *Catalog) FindTargets(ctx context.Context, inputs []engine.EventInput) (
 	return found, nil
 }
 
-// checkTargets checks what can be told without looking at the targets one by one.
+// checkTargets validates the targets of an event as a whole.
 func (c *Catalog) checkTargets(in *engine.EventInput) *engine.Error {
 	if len(in.Targets) > maxTargets {
 		return engine.Invalid("targets", "holds %d targets, %d are allowed", len(in.Targets), maxTargets)
@@ -107,8 +106,8 @@ func (c *Catalog) checkTargets(in *engine.EventInput) *engine.Error {
 	return nil
 }
 
-// targetsOfRepeat gives the targets of the event that in repeats, so that none is made for
-// one that is stored; nil where it is new.
+// targetsOfRepeat returns the targets of the stored event that in repeats, so that none is created
+// for a repeat; nil if in is new.
 func (c *Catalog) targetsOfRepeat(ctx context.Context, in *engine.EventInput) ([]engine.ID, error) {
 	if len(in.Targets) == 0 {
 		return nil, nil
@@ -122,7 +121,7 @@ func (c *Catalog) targetsOfRepeat(ctx context.Context, in *engine.EventInput) ([
 			return nil, err
 		}
 		ev, err := c.store.Event(ctx, in.Account, id)
-		if engine.ErrorCode(err) == engine.CodeNotFound { // its row is gone, its key not yet
+		if engine.ErrorCode(err) == engine.CodeNotFound { // its row is deleted, its key not yet
 			continue
 		}
 		if err != nil {
@@ -133,7 +132,7 @@ func (c *Catalog) targetsOfRepeat(ctx context.Context, in *engine.EventInput) ([
 	return nil, nil
 }
 
-// findTarget checks a target, and prepares its subscription in fresh if there is none.
+// findTarget validates a target, and adds its subscription to fresh if there is none.
 func (c *Catalog) findTarget(ctx context.Context, in *engine.EventInput, n int, fresh map[string]*newTarget) error {
 	t := &in.Targets[n]
 	t.Transform = strings.TrimSpace(t.Transform)
@@ -164,8 +163,8 @@ func (c *Catalog) findTarget(ctx context.Context, in *engine.EventInput, n int, 
 	return nil
 }
 
-// addTargets stores the subscriptions of new targets, unless their account has too many.
-// What somebody else has made meanwhile is left alone.
+// addTargets stores the subscriptions of new targets, unless their account has too many. Those that
+// were created in the meantime are left alone.
 func (c *Catalog) addTargets(ctx context.Context, fresh map[string]*newTarget) error {
 	if len(fresh) == 0 {
 		return nil
@@ -200,7 +199,7 @@ func (c *Catalog) addTargets(ctx context.Context, fresh map[string]*newTarget) e
 	return nil
 }
 
-// targetLife is longer than the retries of an event can last.
+// targetLife returns how long a target is stored: longer than the retries of an event can last.
 func (c *Catalog) targetLife() time.Duration {
 	var retries time.Duration
 	for _, d := range c.cfg.Retries {
@@ -209,8 +208,8 @@ func (c *Catalog) targetLife() time.Duration {
 	return max(targetLife, 3*retries)
 }
 
-// renewTarget puts the end of a target off that is in use. It is written seldom: half of
-// its life is enough for what an event needs.
+// renewTarget extends the expiry of a target that is in use. It writes seldom: half of a target's
+// life is enough for the retries of an event.
 func (catalog *Catalog) renewTarget(ctx context.Context, s *engine.Subscription) {
 	for s != nil && s.ExpiresAt.Sub(catalog.cfg.Now()) < catalog.targetLife()/2 {
 		c := s.Clone()
@@ -227,7 +226,7 @@ func (catalog *Catalog) renewTarget(ctx context.Context, s *engine.Subscription)
 	}
 }
 
-// checkInline keeps the subscription of a target what the events that name it say.
+// checkInline rejects changes of a target's subscription that its events determine.
 func checkInline(s, old *engine.Subscription) error {
 	if old == nil || !old.Inline {
 		return nil
@@ -244,7 +243,7 @@ func checkInline(s, old *engine.Subscription) error {
 	return nil
 }
 
-// target finds the subscription of a target; nil where there is none.
+// target returns the subscription of a target; nil if there is none.
 func (g *registry) target(key string) *engine.Subscription {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
@@ -257,15 +256,15 @@ func (g *registry) targetCount(account string) int {
 	return g.targetCounts[account]
 }
 
-// targetCodeOf gives the bytes of the transforms of an account's targets.
+// targetCodeOf returns the total size of the transforms of an account's targets.
 func (g *registry) targetCodeOf(account string) int {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	return g.targetCode[account]
 }
 
-// countInline keeps count of a subscription that comes (1) or goes (-1): those of targets apart,
-// since nobody made them one by one. g.mu is held.
+// countInline adds by to the account's number of subscriptions, those of targets apart, since no
+// user created them one by one. The caller holds g.mu.
 func (g *registry) countInline(s *engine.Subscription, by int) {
 	counts := g.owned
 	if s.Inline {

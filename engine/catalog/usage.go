@@ -7,8 +7,7 @@ import (
 	"switchhook/engine"
 )
 
-// Limits is what holds for an account: its own quota, or the router's default; 0 is no
-// limit.
+// Limits returns the effective quota of an account: its own or the router's default; 0 is no limit.
 func (c *Catalog) Limits(account string) engine.Quota {
 	c.registry.mu.RLock()
 	defer c.registry.mu.RUnlock()
@@ -18,7 +17,7 @@ func (c *Catalog) Limits(account string) engine.Quota {
 	return engine.Quota{}.WithDefaults(c.cfg.Quota)
 }
 
-// Usage tells what an account uses.
+// Usage returns an account's usage.
 func (c *Catalog) Usage(ctx context.Context, account string) (u engine.Usage, err error) {
 	c.registry.mu.RLock()
 	u.Subscriptions = c.registry.owned[account]
@@ -27,8 +26,8 @@ func (c *Catalog) Usage(ctx context.Context, account string) (u engine.Usage, er
 	return u, err
 }
 
-// checkSubscriptionQuota refuses one subscription more than an account may have; registry.changes
-// is held.
+// checkSubscriptionQuota rejects a subscription beyond the account's quota; the caller holds
+// registry.changes.
 func (c *Catalog) checkSubscriptionQuota(account string) error {
 	most := c.Limits(account).Subscriptions
 	c.registry.mu.RLock()
@@ -40,7 +39,7 @@ func (c *Catalog) checkSubscriptionQuota(account string) error {
 	return &engine.Error{Code: engine.CodeConflict, Message: fmt.Sprintf("the account %s has %d subscriptions, and its quota is %d; delete one that is not needed, or have the quota raised", account, have, most)}
 }
 
-// NoQuotas tells whether no account has a quota.
+// NoQuotas reports whether no account has a quota.
 func (c *Catalog) NoQuotas() bool {
 	c.registry.mu.RLock()
 	defer c.registry.mu.RUnlock()

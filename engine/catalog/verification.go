@@ -11,19 +11,18 @@ import (
 )
 
 const (
-	// confirmBurst and confirmRate bound how often somebody may try to confirm a subscription.
+	// confirmBurst and confirmRate limit the attempts to confirm a subscription.
 	confirmBurst = 10
 	confirmRate  = 1 // a second
 	// reasonPendingVerification is the Reason of a subscription whose target has not confirmed yet.
 	reasonPendingVerification = "waits for its target to confirm that it wants to be sent events"
 )
 
-// verificationAttempts is when a target is asked whether it wants to be sent events, from one time
-// to the next. It may come up only after its subscription was made.
+// verificationAttempts are the delays between the requests to a target, which may start only after
+// its subscription was created.
 var verificationAttempts = []time.Duration{0, 30 * time.Second, 5 * time.Minute, 20 * time.Minute}
 
-// CheckVerificationMode tells what is wrong with a mode; nil if nothing is. Error:
-// CodeInvalid with the field "verify".
+// CheckVerificationMode validates a mode. Error: CodeInvalid with the field "verify".
 func CheckVerificationMode(m engine.VerificationMode) *engine.Error {
 	if _, ok := engine.Strictness[m]; !ok {
 		return engine.Invalid("verify", `%.40q is not known: use "hook-secret", "cloudevents" or ""`, string(m))
@@ -31,8 +30,8 @@ func CheckVerificationMode(m engine.VerificationMode) *engine.Error {
 	return nil
 }
 
-// requiredVerification is the strictest mode that the subscription, its account or one of
-// its event types asks for.
+// requiredVerification returns the strictest mode that the subscription, its account or one of its
+// event types requires.
 func (c *Catalog) requiredVerification(s *engine.Subscription) engine.VerificationMode {
 	mode := s.Verification.Mode
 	stricter := func(m engine.VerificationMode) {
@@ -53,9 +52,9 @@ func (c *Catalog) requiredVerification(s *engine.Subscription) engine.Verificati
 	return mode
 }
 
-// planVerification decides whether the target of s, which takes old's place if that is not nil, has
-// to confirm first. If so s is inactive until it has, and ask is true where it is to be
-// asked. Active is what the user wants, before and where nothing has to be confirmed.
+// planVerification decides whether the target of s, which replaces old unless that is nil, must
+// confirm first. If so, s is inactive until then, and ask reports whether a request must be sent.
+// s.Active holds the user's choice before the call, and after it if nothing must be confirmed.
 func (c *Catalog) planVerification(s, old *engine.Subscription) (ask bool) {
 	mode := c.requiredVerification(s)
 	switch {
@@ -76,17 +75,18 @@ func (c *Catalog) planVerification(s, old *engine.Subscription) (ask bool) {
 	return ask
 }
 
-// restoreDesiredActive shows s as its user wants it, for a change: active though it waits for its target.
+// restoreDesiredActive sets Active of s, for a change, as its user wants it: even if it waits for
+// its target.
 func restoreDesiredActive(s *engine.Subscription) {
 	if s.Verification.Pending() && s.Verification.Activate {
 		s.Active = true
 	}
 }
 
-// awaitVerification asks the target of s whether it wants to be sent events, now and a few times
-// more, and gives the subscription as it stands a moment later. A target that answers well
-// within that moment has made it active. How long the moment is does not depend on what
-// else the target answers, or whether it does: nobody learns of other people's hosts here.
+// awaitVerification starts the verification requests to the target of s and returns the
+// subscription as it is a moment later. A target that confirms within that moment has made it
+// active. The length of the moment does not depend on any other response of the target, or its
+// absence: it must not reveal other people's hosts.
 func (c *Catalog) awaitVerification(ctx context.Context, s *engine.Subscription) *engine.Subscription {
 	select {
 	case <-c.verifyInBackground(s):
@@ -100,8 +100,8 @@ func (c *Catalog) awaitVerification(ctx context.Context, s *engine.Subscription)
 	return s
 }
 
-// verifyInBackground asks in the background; what it gives is closed once the target has
-// confirmed.
+// verifyInBackground sends the requests in the background; the returned channel is closed once the
+// target has confirmed.
 func (c *Catalog) verifyInBackground(s *engine.Subscription) <-chan struct{} {
 	confirmed := make(chan struct{})
 	c.life.Spawn(func() {
@@ -129,15 +129,15 @@ func (c *Catalog) verifyInBackground(s *engine.Subscription) <-chan struct{} {
 	return confirmed
 }
 
-// askInTurn asks the target of s as soon as there is a place for it and the router lacks
-// nothing for it. open is false if nothing is left to ask, or the router stops.
+// askInTurn sends a request to the target of s as soon as there is a slot and the router has the
+// resources. open is false if the verification is no longer pending, or the router stops.
 func (c *Catalog) askInTurn(s *engine.Subscription) (rate int, ok, open bool) {
 	for pause := resources.FirstShortWait; ; pause = min(2*pause, resources.MaxShortWait) {
 		leave, ok := c.acquireVerificationSlot(s.Account)
 		if !ok {
 			return 0, false, false
 		}
-		now := c.pendingVerification(s) // by now
+		now := c.pendingVerification(s) // current state
 		if now == nil {
 			leave()
 			return 0, false, false
@@ -154,8 +154,8 @@ func (c *Catalog) askInTurn(s *engine.Subscription) (rate int, ok, open bool) {
 	}
 }
 
-// pendingVerification gives s as it is stored now, if what was asked of its target is still open;
-// otherwise nil.
+// pendingVerification returns the stored state of s if its verification is still pending; otherwise
+// nil.
 func (c *Catalog) pendingVerification(s *engine.Subscription) *engine.Subscription {
 	now := c.registry.subscription("", s.ID)
 	if now == nil || !now.Verification.Pending() || !constantTimeEqual(now.Verification.Secret, s.Verification.Secret) || !c.cfg.Now().Before(now.Verification.Until) {
@@ -164,7 +164,7 @@ func (c *Catalog) pendingVerification(s *engine.Subscription) *engine.Subscripti
 	return now
 }
 
-// ResumeVerifications asks the targets again that had not confirmed when an earlier run ended.
+// ResumeVerifications repeats the requests to targets that had not confirmed before the restart.
 func (c *Catalog) ResumeVerifications() {
 	c.registry.mu.RLock()
 	defer c.registry.mu.RUnlock()
@@ -175,9 +175,9 @@ func (c *Catalog) ResumeVerifications() {
 	}
 }
 
-// Confirm confirms a subscription on behalf of its target, which shows by the secret that
-// it was asked. Errors: CodeNotFound where no subscription of this id waits for this
-// secret; CodeBusy where it was tried too often.
+// Confirm confirms a subscription on behalf of its target, which proves by the secret that it
+// received the request. Errors: CodeNotFound if no subscription with this id waits for this secret;
+// CodeBusy after too many attempts.
 func (c *Catalog) Confirm(ctx context.Context, id engine.ID, secret string) error {
 	if !c.confirmLimiters[uint64(id)*0x9E3779B97F4A7C15>>54].AllowN(c.cfg.Now(), 1) { // spread over the 1024
 		return &engine.Error{Code: engine.CodeBusy, Message: "there were too many attempts; try again in a second"}
@@ -189,13 +189,13 @@ func (c *Catalog) Confirm(ctx context.Context, id engine.ID, secret string) erro
 	return c.confirm(ctx, s, 0)
 }
 
-// constantTimeEqual compares in a time that does not tell where a and b differ.
+// constantTimeEqual compares in a time that does not depend on where a and b differ.
 func constantTimeEqual(a, b string) bool {
 	return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1
 }
 
-// confirm notes that the target of s wants to be sent events, so many a minute or, at 0,
-// as many as there are. What is not open any more it leaves alone.
+// confirm records that the target of s wants deliveries, at most rate a minute (0: no limit). It
+// does nothing if the verification is no longer pending.
 func (c *Catalog) confirm(ctx context.Context, asked *engine.Subscription, rate int) error {
 	for {
 		old := c.pendingVerification(asked)

@@ -16,15 +16,15 @@ import (
 	"switchhook/engine/target"
 )
 
-// verificationTimeout is how long a target may take to answer whether it wants to be sent events.
+// verificationTimeout limits the response time of a verification request.
 const verificationTimeout = 10 * time.Second
 
-// maxAccountVerifications is how many targets of one account are asked at a time: one whose targets
-// don't answer must not hold up the others'.
+// maxAccountVerifications limits the concurrent requests of one account: targets that don't respond
+// must not delay those of other accounts.
 const maxAccountVerifications = 4
 
-// acquireVerificationSlot waits for a place in which to ask a target of an account; ok is false where
-// the router stops.
+// acquireVerificationSlot waits for a slot for a request of an account; ok is false if the router
+// stops.
 func (c *Catalog) acquireVerificationSlot(account string) (leave func(), ok bool) {
 	own, done := c.accountVerificationSlots.of(account)
 	select {
@@ -43,15 +43,15 @@ func (c *Catalog) acquireVerificationSlot(account string) (leave func(), ok bool
 	}
 }
 
-// accountPlaces are the places of accounts whose targets are being asked. Those of an
-// account exist only while somebody has one or waits for one.
+// accountPlaces holds the slots of accounts with verification requests. An account has slots only
+// while a request uses or awaits one.
 type accountPlaces struct {
 	mu     sync.Mutex
 	places map[string]chan struct{}
 	users  map[string]int
 }
 
-// seriesFor gives the places of an account, until done is called.
+// of returns the slots of an account, which exist until done is called.
 func (p *accountPlaces) of(account string) (own chan struct{}, done func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -71,9 +71,9 @@ func (p *accountPlaces) of(account string) (own chan struct{}, done func()) {
 	}
 }
 
-// sendVerificationRequest asks the target of s once. It tells no more than whether the target has agreed, and
-// to how many attempts a minute (0: any): what an address answers is not for everybody
-// who can name it. why is what the router lacked to ask.
+// sendVerificationRequest sends one request to the target of s. It reports only whether the target
+// has agreed, and to how many attempts a minute (0: no limit): the response of an address must not
+// be revealed to everyone who can name it. why is the resource that the router lacked.
 func (c *Catalog) sendVerificationRequest(s *engine.Subscription) (rate int, ok bool, why *resources.Shortage) {
 	u, err := c.cfg.Guard.ParseURL(s.TargetURL)
 	if err != nil {
@@ -109,7 +109,7 @@ func (c *Catalog) sendVerificationRequest(s *engine.Subscription) (rate int, ok 
 		return 0, false, nil
 	}
 	defer context.AfterFunc(ctx, func() { res.Body.Close() })()
-	io.Copy(io.Discard, io.LimitReader(res.Body, engine.MaxReadBody)) // so that the connection can be used again
+	io.Copy(io.Discard, io.LimitReader(res.Body, engine.MaxReadBody)) // so that the connection can be reused
 	if s.Verification.Mode == engine.VerifyHookSecret {
 		return 0, retry.Accepted(res.StatusCode) && constantTimeEqual(res.Header.Get(hookSecretHeader), s.Verification.Secret), nil
 	}
@@ -117,11 +117,11 @@ func (c *Catalog) sendVerificationRequest(s *engine.Subscription) (rate int, ok 
 	return rate, ok, nil
 }
 
-// hookSecretHeader carries what the target has to echo, as REST Hooks have it.
+// hookSecretHeader carries the secret that the target must echo, as REST Hooks defines it.
 const hookSecretHeader = "X-Hook-Secret"
 
-// askForEcho makes req the POST whose secret the target echoes, at once or later by the
-// call that the body names.
+// askForEcho makes req the POST whose secret the target echoes, in the response or by a later call
+// to the URL in the body.
 func askForEcho(req *target.Request, s *engine.Subscription) {
 	id := s.ID.Format(engine.SubscriptionPrefix)
 	req.Method = http.MethodPost
@@ -130,7 +130,7 @@ func askForEcho(req *target.Request, s *engine.Subscription) {
 	setHeader(req.Header, "Content-Type", "application/json")
 }
 
-// parseAllowance reads an answer to the handshake of "HTTP 1.1 Web Hooks for Event Delivery"
+// parseAllowance parses the response to the handshake of "HTTP 1.1 Web Hooks for Event Delivery"
 // 1.0: the headers count, whatever the status.
 func parseAllowance(answer http.Header, origin string) (rate int, ok bool) {
 	if allowed := strings.TrimSpace(answer.Get("WebHook-Allowed-Origin")); allowed != "*" && !strings.EqualFold(allowed, origin) {

@@ -248,7 +248,7 @@ func (d *Dispatcher) sendBatch(ctx context.Context, r *catalog.CompiledSubscript
 	}
 	d.sender.Sign(out, r, id, sent[0].attempt.At)
 	sending, span := d.traces.Send(ctx, out.Method, out.TargetURL, out.Headers, out.Redact, sent[0].attempt)
-	headers, url := out.Redact.Request(out.Headers), out.Redact.Url(out.TargetURL.String())
+	headers, url := out.Redact.Request(out.Headers), out.Redact.URL(out.TargetURL.String())
 	for _, el := range sent {
 		el.attempt.Request.Method, el.attempt.Request.URL, el.attempt.Request.Headers = out.Method, url, headers
 		if !b.single {

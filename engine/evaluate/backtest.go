@@ -36,7 +36,7 @@ type BacktestChange struct {
 // BacktestTotals is what a Backtest came to, or has come to so far.
 type BacktestTotals struct {
 	monitor.ChangeCounts
-	LiveVersion int           // 0 where there is none: everything is compared with nothing sent
+	LiveVersion int           // 0 if there is none: everything is compared with nothing sent
 	P50, P99    time.Duration // of the candidate's runs
 }
 
@@ -46,7 +46,7 @@ const (
 	backtestFirst     = 16      // events of the first page
 	backtestPage      = 64      // and at most: the client is heard of after each
 	backtestBytes     = 8 << 20 // of a page, about: events can be large
-	maxBacktests      = 4       // at one time, one for each account
+	maxBacktests      = 4       // at the same time, one for each account
 	backtestTimeout   = 5 * time.Minute
 )
 
@@ -57,7 +57,7 @@ type BacktestRun struct {
 	account         string
 	patterns        []string // of event types; none: all
 	liveVersion     int
-	live, candidate *monitor.ScriptRunner // live is nil where there is no live version
+	live, candidate *monitor.ScriptRunner // live is nil if there is no live version
 	before          *monitor.ScriptRunner // the subscription's filter, where the script is its transform; may be nil
 }
 

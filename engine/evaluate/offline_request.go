@@ -21,7 +21,7 @@ type OfflineRequest struct {
 	UserAgent string          // where the transform sets none
 	ID        string          // of the event, as in webhook-id
 	Event     *scripts.Event  // goes in the standard payload format where there is no Result
-	Result    *scripts.Result // of the transform; nil where there is none
+	Result    *scripts.Result // of the transform; nil if there is none
 	At        time.Time       // of the attempt
 }
 

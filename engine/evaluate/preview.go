@@ -40,10 +40,10 @@ type ScriptSource struct {
 // PreviewResult is what a Trial came to.
 type PreviewResult struct {
 	Event    *engine.Event
-	Filter   *filter.Explanation // nil where there is no filter
+	Filter   *filter.Explanation // nil if there is no filter
 	Matched  bool
 	Dropped  string                 // the reason, where the transform wants nothing sent
-	Request  *engine.AttemptRequest // what would be sent; nil where nothing would
+	Request  *engine.AttemptRequest // what would be sent; nil if nothing would
 	Script   engine.AttemptScript
 	Error    *scripts.Error // the transform's
 	Duration time.Duration  // of filter and transform, as the clock has it
@@ -53,7 +53,7 @@ type PreviewResult struct {
 // delivered.
 const maxPreviews = 4
 
-// Preview makes a dry run. Errors: CodeInvalid, CodeNotFound, and CodeBusy where too many are
+// Preview makes a dry run. Errors: CodeInvalid, CodeNotFound, and CodeBusy if too many are
 // on. What a script does wrong is part of the result.
 func (w *Evaluator) Preview(ctx context.Context, t PreviewRequest) (*PreviewResult, error) {
 	done, err := w.acquirePreviewSlot()
@@ -170,7 +170,7 @@ func (w *Evaluator) previewSubscription(ctx context.Context, t *PreviewRequest) 
 	return r, nil
 }
 
-// renamed gives err with another field.
+// renamed returns err with another field.
 func renamed(err error, field string) error {
 	var e *engine.Error
 	if !errors.As(err, &e) {

@@ -47,7 +47,7 @@ func (w *Evaluator) bodyFor(like *engine.Subscription, ev *engine.Event) []byte 
 }
 
 // Bodies shows what hooks without a transform send of events, each in a payload format.
-// Error: CodeInvalid where the format is not known.
+// Error: CodeInvalid if the format is not known.
 func (w *Evaluator) Bodies(format engine.PayloadFormat, events []*engine.Event) ([][]byte, error) {
 	like, err := likeHook(format)
 	if err != nil {
@@ -69,7 +69,7 @@ type SampleForm struct {
 	Transform    engine.ScriptRef
 }
 
-// sampleBuilder makes the body of a sample, as an element of a JSON array; nil where a hook
+// sampleBuilder makes the body of a sample, as an element of a JSON array; nil if a hook
 // would be sent nothing.
 type sampleBuilder func(ev *engine.Event) ([]byte, error)
 
@@ -134,10 +134,10 @@ func (w *Evaluator) previewBody(ctx context.Context, r *catalog.CompiledSubscrip
 }
 
 // Samples shows what a hook of an event type sends: the bodies of the account's newest
-// events, each in a form, then of the catalogue's samples; limit at most. Errors:
-// CodeInvalid where the format is not known, or the transform had to be stopped again and
-// again; CodeNotFound where the type is neither in the catalogue nor that of an event, or
-// the account has no such subscription; CodeBusy where too many dry runs are on, of which
+// events, each in a form, then of the catalog's samples; limit at most. Errors:
+// CodeInvalid if the format is not known, or the transform had to be stopped again and
+// again; CodeNotFound if the type is neither in the catalog nor that of an event, or
+// the account has no such subscription; CodeBusy if too many dry runs are on, of which
 // transforms are one.
 func (w *Evaluator) Samples(ctx context.Context, account, eventType string, form SampleForm, limit int) ([][]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, w.cfg.Timeout)

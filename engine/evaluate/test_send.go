@@ -34,7 +34,7 @@ type testSendLimiter struct {
 	limiters map[string]*rate.Limiter
 }
 
-// acquire takes a place for a test event; it tells whether there was one.
+// acquire takes a place for a test event; it reports whether there was one.
 func (t *testSendLimiter) acquire(account string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -71,8 +71,8 @@ func (t *testSendLimiter) allow(account string, now time.Time) bool {
 // whatever its filter says, in one attempt at once: transformed, signed and guarded as any
 // other, past its queue. Trial names the event as for Try. What comes back is the
 // delivery with its attempt, as the log keeps it: succeeded, dropped, or dead. Errors:
-// CodeInvalid, CodeNotFound; CodeConflict where its target has not confirmed or its
-// transform is quarantined; CodeBusy where too many are sent, or
+// CodeInvalid, CodeNotFound; CodeConflict if its target has not confirmed or its
+// transform is quarantined; CodeBusy if too many are sent, or
 // more than the account's quota has; CodeFull; CodeUnavailable.
 func (w *Evaluator) TestSend(ctx context.Context, t PreviewRequest) (*engine.Delivery, []*engine.Attempt, error) {
 	s, err := w.catalog.Subscription(t.Account, t.Subscription)
@@ -177,7 +177,7 @@ func (w *Evaluator) sendTest(ctx context.Context, r *catalog.CompiledSubscriptio
 
 // pickSample decides what is sent where t names no event: a sample of the event type that
 // t names or, if it names none, of the only one that s does. Without a sample in the
-// catalogue it is the newest event of that type. Error: CodeInvalid where there is none.
+// catalog it is the newest event of that type. Error: CodeInvalid if there is none.
 func (w *Evaluator) pickSample(ctx context.Context, s *engine.Subscription, t *PreviewRequest) error {
 	if t.EventID != "" || t.SampleType == "" && (t.Event.Type != "" || t.Event.Data.Exists()) {
 		return nil

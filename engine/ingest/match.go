@@ -10,7 +10,7 @@ import (
 	"switchhook/scripts/filter"
 )
 
-// match gives the routes whose subscriptions want ev. Each distinct filter runs once, and
+// match returns the routes whose subscriptions want ev. Each distinct filter runs once, and
 // once for each script that it is a version of. The error is a CodeBusy: the filters were
 // not through by the deadline.
 func (p *Publisher) match(candidates []*catalog.CompiledSubscription, ev *scripts.Event, deadline time.Time) ([]*catalog.CompiledSubscription, error) {

@@ -75,7 +75,7 @@ func (f *backlogCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// inStore gives what is known of the store, looked up anew where that is old: of pending
+// inStore returns what is known of the store, looked up again where that is old: of pending
 // and failed deliveries only which is the oldest. While it can't
 // be read, what was known last is shown.
 func (f *backlogCollector) inStore(now time.Time) map[engine.State]dispatch.StateCount {

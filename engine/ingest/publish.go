@@ -134,7 +134,7 @@ func (publisher *Publisher) publish(ctx context.Context, inputs []engine.EventIn
 	return accepted, nil
 }
 
-// equateRepeats gives events whose data means the same as that of the event under one of
+// equateRepeats returns events whose data means the same as that of the event under one of
 // their keys, and is only written in another way, that event's digest. It reports whether
 // there was one. Digests are of the bytes, since a repeat is nearly always the same bytes.
 func (p *Publisher) equateRepeats(ctx context.Context, inputs []engine.EventInput, events []engine.NewEvent) (changed bool) {

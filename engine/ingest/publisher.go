@@ -61,7 +61,7 @@ func (p *Publisher) CountStored(ev *engine.Event) { p.quotas.stored(ev) }
 
 const maxConcurrentPublishes = 4096
 
-// TraceContext gives a context for Publish that continues the trace of a publisher, by its
+// TraceContext returns a context for Publish that continues the trace of a publisher, by its
 // traceparent header (W3C Trace Context). What can't be read, and everything where the
 // router does not trace, gives a context without a trace. The tracestate, which may say
 // anything of the publisher's systems, is not taken: it would go to targets.

@@ -162,7 +162,7 @@ func (m *accountUsage) takeEvents(account string, n, perSecond int, now time.Tim
 }
 
 // usage refuses what would not fit into the bytes that an account may store, and promises
-// the rest its place, so that what comes at one time is not weighed one by one. The figure
+// the rest its place, so that what comes at the same time is not weighed one by one. The figure
 // is read at times and added to in between, so it may be some seconds old.
 func (p *Publisher) room(ctx context.Context, m *accountUsage, account string, part demand, most int64, now time.Time) error {
 	if m.outdated(now) {

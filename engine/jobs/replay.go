@@ -44,7 +44,7 @@ const (
 )
 
 // StartReplay makes a replay and begins it. Errors: CodeInvalid with the field,
-// CodeNotFound, CodeBusy where the account has too many that are not finished.
+// CodeNotFound, CodeBusy if the account has too many that are not finished.
 func (replayer *Replayer) StartReplay(ctx context.Context, r engine.Replay) (*engine.Replay, error) {
 	r.ID, r.Status, r.CreatedAt = replayer.catalog.NewID(), engine.ReplayRunning, replayer.life.Now()
 	r.UpdatedAt = r.CreatedAt
@@ -147,7 +147,7 @@ func (replayer *Replayer) Replays(ctx context.Context, q engine.ReplayQuery) ([]
 	return list, err
 }
 
-// PauseReplay stops a replay until ResumeReplay. Errors: CodeNotFound, CodeConflict where
+// PauseReplay stops a replay until ResumeReplay. Errors: CodeNotFound, CodeConflict if
 // it is finished.
 func (r *Replayer) PauseReplay(ctx context.Context, account string, id engine.ID) (*engine.Replay, error) {
 	return r.setReplayStatus(ctx, account, id, engine.ReplayPaused)

@@ -31,7 +31,7 @@ type replays struct {
 }
 
 const (
-	maxConcurrentReplays = 4   // that read at one time; nobody holds a place while it waits for its pace or its target
+	maxConcurrentReplays = 4   // that read at the same time; nobody holds a place while it waits for its pace or its target
 	replayPage           = 100 // deliveries or events of one step
 	maxReplayBatch       = 32  // of them
 	replayRetryDelay     = 100 * time.Millisecond
@@ -83,7 +83,7 @@ func (replayer *Replayer) LoadReplays(ctx context.Context) error {
 	return nil
 }
 
-// startReplayTask gives a running replay its goroutine, unless it has one that did not end yet.
+// startReplayTask starts the goroutine of a running replay, unless the earlier one has not ended yet.
 func (r *Replayer) startReplayTask(id engine.ID) {
 	r.replays.mu.Lock()
 	defer r.replays.mu.Unlock()
@@ -139,7 +139,7 @@ func (replayer *Replayer) runReplay(id engine.ID) {
 	}
 }
 
-// running gives a replay that is to run. Where it is not, its goroutine counts as ended.
+// running returns a replay that is to run. Where it is not, its goroutine counts as ended.
 func (replayer *Replayer) running(id engine.ID) *engine.Replay {
 	replayer.replays.mu.Lock()
 	defer replayer.replays.mu.Unlock()
@@ -237,7 +237,7 @@ func (replayer *Replayer) replayStep(ctx context.Context, r *engine.Replay, pace
 
 // replayRead reads what comes next of a subscription, and chooses the events among it that
 // the replay asks for, no more than its pace lets through in a second: after each step it is
-// stored how far the replay is. more tells whether something may follow. It waits for a place
+// stored how far the replay is. more reports whether something may follow. It waits for a place
 // among all replays.
 func (replayer *Replayer) replayRead(ctx context.Context, r *engine.Replay, source *engine.Subscription) (list []*engine.Delivery, chosen []engine.ID, more bool, err error) {
 	select {
@@ -293,7 +293,7 @@ func (replayer *Replayer) replayPage(ctx context.Context, r *engine.Replay, sour
 	return list, err
 }
 
-// replaySelects tells whether the replay asks for a delivery.
+// replaySelects reports whether the replay asks for a delivery.
 func (replayer *Replayer) replaySelects(ctx context.Context, r *engine.Replay, source *engine.Subscription, d *engine.Delivery) (bool, error) {
 	missing := d.State == 0
 	switch {
@@ -310,7 +310,7 @@ func matchesAny(patterns []string, eventType string) bool {
 	return slices.ContainsFunc(patterns, func(p string) bool { return engine.MatchesPattern(p, eventType) })
 }
 
-// passesReplayFilter tells whether an event passes the replay's filter and, where it is new to the
+// passesReplayFilter reports whether an event passes the replay's filter and, where it is new to the
 // subscription, the subscription's. A filter that fails lets nothing pass.
 func (replayer *Replayer) passesReplayFilter(ctx context.Context, r *engine.Replay, source *engine.Subscription, id engine.ID, missing bool) (bool, error) {
 	ev, err := replayer.store.Event(ctx, "", id)
@@ -344,7 +344,7 @@ func (replayer *Replayer) passesReplayFilter(ctx context.Context, r *engine.Repl
 }
 
 // requeueForReplay makes a delivery wait for an attempt, whatever became of it before; queued is
-// false where it waits already, or its event is gone.
+// false if it waits already, or its event is gone.
 func (r *Replayer) requeueForReplay(ctx context.Context, id engine.DeliveryID) (queued bool, err error) {
 	attempts, reason := 0, ""
 	d, err := r.store.Delivery(ctx, "", id)

@@ -70,7 +70,7 @@ func (m *Monitor) RecordFilterRun(ref engine.ScriptRef, took time.Duration, in *
 }
 
 // StartShadow lets a version of a script run beside the live one for a time, and begins
-// to count anew. Errors: CodeInvalid, CodeNotFound, CodeConflict where nothing is live.
+// to count again. Errors: CodeInvalid, CodeNotFound, CodeConflict if nothing is live.
 func (m *Monitor) StartShadow(ctx context.Context, account, idOrName string, version int, last time.Duration) (Shadow, error) {
 	s, err := m.catalog.Script(account, idOrName)
 	if err != nil {
@@ -113,7 +113,7 @@ func (m *Monitor) StopShadow(account, idOrName string) error {
 	return nil
 }
 
-// Shadow gives the counts of a script's shadow run, also after its time. Error:
+// Shadow returns the counts of a script's shadow run, also after its time. Error:
 // CodeNotFound.
 func (m *Monitor) Shadow(account, idOrName string) (Shadow, error) {
 	s, err := m.catalog.Script(account, idOrName)

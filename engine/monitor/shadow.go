@@ -19,7 +19,7 @@ type Shadow struct {
 
 const (
 	maxShadowTime        = 7 * 24 * time.Hour
-	maxConcurrentShadows = 2 // runs at one time: live traffic goes first
+	maxConcurrentShadows = 2 // runs at the same time: live traffic goes first
 )
 
 // shadows holds the candidates that run. The zero value holds none.
@@ -36,7 +36,7 @@ type shadow struct {
 	state Shadow
 }
 
-// Close ends a shadow run; it tells whether there was one.
+// Close ends a shadow run; it reports whether there was one.
 func (x *shadows) stop(id engine.ID) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -51,7 +51,7 @@ func (x *shadows) of(id engine.ID) *shadow {
 	return x.byID[id]
 }
 
-// running gives the shadow of a live version, if one is on for it.
+// running returns the shadow of a live version, if one is on for it.
 func (x *shadows) running(ref engine.ScriptRef, now time.Time) *shadow {
 	if ref.Script == 0 {
 		return nil

@@ -261,7 +261,7 @@ func appendSpread(b, data []byte, own []string) []byte {
 // map replaces the one before at once and must not be changed afterwards.
 func (s *Sender) SetDialectBodies(bodies map[string]*BodyTemplate) { s.dialectBodies.Store(&bodies) }
 
-// dialectBody is the template that s follows; nil where it follows none.
+// dialectBody is the template that s follows; nil if it follows none.
 func (sender *Sender) dialectBody(s *engine.Subscription) *BodyTemplate {
 	if s.Dialect == "" || s.PayloadFormat != engine.FormatStandard {
 		return nil

@@ -12,10 +12,10 @@ import (
 // buildPayload is what a payload format, or a dialect, makes of an event.
 type Payload struct {
 	Body      []byte
-	MediaType string              // of body; empty where there is no body
+	MediaType string              // of body; empty if there is no body
 	headers   []cloudevents.Field // that belong to it: the attributes of a CloudEvent in binary mode
 
-	Plain engine.PayloadFormat // see AttemptRequest.Plain; empty where the body is to be stored
+	Plain engine.PayloadFormat // see AttemptRequest.Plain; empty if the body is to be stored
 	Shown []byte               // what is stored instead of body, where it holds a token; else nil
 }
 
@@ -45,7 +45,7 @@ func (sender *Sender) buildPayload(s *engine.Subscription, ev *engine.Event, at 
 // payloadBuilder is content or element.
 type payloadBuilder func(s *engine.Subscription, ev *engine.Event, at time.Time) Payload
 
-// BuildBatchElement is content as it stands in an array: a CloudEvent, only in the JSON format.
+// BuildBatchElement is content as it is in an array: a CloudEvent, only in the JSON format.
 func (sender *Sender) BuildBatchElement(s *engine.Subscription, ev *engine.Event, at time.Time) Payload {
 	if s.PayloadFormat == engine.FormatCloudEventsBinary {
 		structured := *s
@@ -55,7 +55,7 @@ func (sender *Sender) BuildBatchElement(s *engine.Subscription, ev *engine.Event
 	return sender.buildPayload(s, ev, at)
 }
 
-// ArrayType is the media type of an array of elements of a media type; empty where they
+// ArrayType is the media type of an array of elements of a media type; empty if they
 // can't be in one.
 func ArrayType(element string) string {
 	switch element {

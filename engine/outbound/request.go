@@ -34,12 +34,12 @@ func (s *Sender) BuildRequest(ctx context.Context, r *catalog.CompiledSubscripti
 		out.Headers[engine.SequenceHeader] = []string{strconv.FormatInt(n, 10)}
 	}
 	s.Sign(out, r, ev.ID.Format(engine.EventPrefix), a.At)
-	a.Request.Method, a.Request.URL, a.Request.Headers = out.Method, out.Redact.Url(out.TargetURL.String()), out.Redact.Request(out.Headers)
+	a.Request.Method, a.Request.URL, a.Request.Headers = out.Method, out.Redact.URL(out.TargetURL.String()), out.Redact.Request(out.Headers)
 	return out, "", nil
 }
 
 // BuildUnsigned does so without what makes it one delivery's: its id, number and
-// signature. format is content, or element where it is to stand in an array. The body is
+// signature. format is content, or element where it is to are in an array. The body is
 // noted in a.
 func (s *Sender) BuildUnsigned(ctx context.Context, r *catalog.CompiledSubscription, ev *engine.Event, a *engine.Attempt, format payloadBuilder) (_ *DeliveryRequest, dropped string, err error) {
 	out := &DeliveryRequest{Method: http.MethodPost, TargetURL: r.TargetURL, Headers: baseHeaders(r), Redact: r.Redact}

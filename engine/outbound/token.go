@@ -49,7 +49,7 @@ func (t eventTokens) issue(ev *engine.Event, until time.Time) string {
 	return base64.RawURLEncoding.EncodeToString(append(b, t.mac("event", ev.ID, b)...))
 }
 
-// validate gives the tag of the account that a token is for. Error: CodeUnauthorized.
+// validate returns the tag of the account that a token is for. Error: CodeUnauthorized.
 func (t eventTokens) check(token string, id engine.ID, now time.Time) (tag []byte, _ *engine.Error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(token)
 	if err != nil || len(b) != tokenBytes || !hmac.Equal(b[tokenBytes-sha256.Size:], t.mac("event", id, b[:tokenBytes-sha256.Size])) {
@@ -73,8 +73,8 @@ func (t eventTokens) mac(use string, id engine.ID, b []byte) []byte {
 	return mac.Sum(nil)
 }
 
-// EventByToken gives the event for which a skinny payload brought a token. Errors:
-// CodeUnauthorized, and CodeNotFound where the token is good and the event is gone.
+// EventByToken returns the event for which a skinny payload brought a token. Errors:
+// CodeUnauthorized, and CodeNotFound if the token is good and the event is gone.
 func (s *Sender) EventByToken(ctx context.Context, publicID, token string) (*engine.Event, error) {
 	id, ok := snowflake.Parse(engine.EventPrefix, publicID)
 	tag, invalid := s.tokens.check(token, id, s.cfg.Now())
@@ -101,7 +101,7 @@ func (s *Sender) skinnyBody(ev *engine.Event, token string) []byte {
 	return append(body, "}}"...)
 }
 
-// CheckPublicURL tells what is wrong with a URL under which the router is to be reached
+// CheckPublicURL validates a URL under which the router is to be reached
 // from outside. Error: CodeInvalid.
 func CheckPublicURL(text string) error {
 	u, err := url.Parse(text)

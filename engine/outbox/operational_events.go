@@ -22,7 +22,7 @@ const (
 	maxOutbox          = 10_000      // operational events that wait while the store can't be written
 	maxAccountOutbox   = 1000        // of them, of an account
 	flushBatch         = 100         // that are published together; all of one account
-	// maxConcurrentFlushes is how many accounts' are being published at one time: their filters may
+	// maxConcurrentFlushes is how many accounts' are being published at the same time: their filters may
 	// take long, and nobody else is to wait for that.
 	maxConcurrentFlushes = 8
 )
@@ -120,7 +120,7 @@ func (o *Outbox) emit(account, eventType string, data any) {
 	}
 }
 
-// enqueue lets an operational event wait for being published; false where too many wait.
+// enqueue lets an operational event wait for being published; false if too many wait.
 func (n *operationalOutbox) add(in engine.EventInput) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -231,7 +231,7 @@ func (o *Outbox) FlushAll(ctx context.Context) error {
 }
 
 // flushAccount publishes the oldest of an account's operational events, most at once. It
-// gives how many are to be tried next, 0 where the account is through for now.
+// gives how many are to be tried next, 0 if the account is through for now.
 func (o *Outbox) flushAccount(account string, most int) (next int) {
 	n := o.operational
 	n.slots <- struct{}{}

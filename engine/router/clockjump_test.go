@@ -170,7 +170,7 @@ func jumpOver(t *testing.T, jumps []time.Duration) {
 	}
 }
 
-// TestClock_WrongAtEarlierStarts runs a router whose clock stands in 2100, then one in 1970,
+// TestClock_WrongAtEarlierStarts runs a router whose clock is in 2100, then one in 1970,
 // then one with the right time, over the same database.
 func TestClock_WrongAtEarlierStarts(t *testing.T) {
 	var c wallClock

@@ -116,7 +116,7 @@ func resets(text string) func(*net.TCPConn, <-chan struct{}) {
 // drips begins with text, and adds a byte a second.
 func drips(text string) func(*net.TCPConn, <-chan struct{}) {
 	return func(c *net.TCPConn, over <-chan struct{}) {
-		text := text // each connection begins anew
+		text := text // each connection begins again
 		if !request(c) {
 			return
 		}
@@ -135,7 +135,7 @@ func drips(text string) func(*net.TCPConn, <-chan struct{}) {
 // pours begins with text and repeats more until the router has enough.
 func pours(text, more string) func(*net.TCPConn, <-chan struct{}) {
 	return func(c *net.TCPConn, _ <-chan struct{}) {
-		text := text // each connection begins anew
+		text := text // each connection begins again
 		if !request(c) {
 			return
 		}

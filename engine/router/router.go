@@ -55,7 +55,7 @@ const (
 	clockSlack = time.Hour
 )
 
-// New reads the catalogue from the store and makes an Engine that accepts events.
+// New reads the catalog from the store and makes an Engine that accepts events.
 // Nothing is delivered before Start.
 func New(ctx context.Context, cfg settings.Config) (*Engine, error) {
 	cfg.Defaults()
@@ -171,7 +171,7 @@ func (e *Engine) Close(ctx context.Context) error {
 	}
 }
 
-// Ready tells whether events can be accepted: nil, or a CodeUnavailable.
+// Ready reports whether events can be accepted: nil, or a CodeUnavailable.
 func (e *Engine) Ready(ctx context.Context) error {
 	if e.life.IsStopping() {
 		return lifecycle.ErrStopping()

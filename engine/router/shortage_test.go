@@ -227,7 +227,7 @@ func TestShortagesKeepOrderAndBatches(t *testing.T) {
 	}
 }
 
-// times2 counts the bodies that hold a text and are no batch; mu is held.
+// times2 counts the bodies that hold a text and are no batch; the caller holds mu.
 func (s *sink) times2(text string) (n int) {
 	for _, body := range s.order {
 		if strings.HasPrefix(body, "{") && strings.Contains(body, text) {
@@ -406,7 +406,7 @@ func deliverWithFewFiles(t *testing.T, urls []string) {
 	}
 }
 
-// addressesFor gives loopback to who asks for an IPv4 address, and nothing to others.
+// addressesFor returns loopback to who asks for an IPv4 address, and nothing to others.
 func addressesFor(q dnsmessage.Question) []netip.Addr {
 	if q.Type == dnsmessage.TypeA {
 		return []netip.Addr{netip.MustParseAddr("127.0.0.1")}

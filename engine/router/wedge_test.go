@@ -73,7 +73,7 @@ func (g *guardedStore) keepsAny() bool {
 	return len(g.kept) > 0
 }
 
-// answer gives the answers that were kept back.
+// answer returns the answers that were kept back.
 func (g *guardedStore) answer() {
 	g.mu.Lock()
 	g.keeps = false

@@ -22,7 +22,7 @@ import (
 type Transformer interface {
 	// Compile checks a source and makes of it what Run takes.
 	Compile(ctx context.Context, source string) (*scripts.Program, error)
-	// Run gives the request that a program makes of an event; req is what would be sent without it.
+	// Run returns the request that a program makes of an event; req is what would be sent without it.
 	Run(ctx context.Context, p *scripts.Program, ev *scripts.Event, req scripts.Request) (scripts.Result, error)
 }
 
@@ -40,8 +40,8 @@ type Config struct {
 
 	Retries              engine.RetrySchedule // DefaultRetrySchedule
 	Timeout              time.Duration        // of one attempt: connection, answer and its body; 15 s
-	InFlight             int                  // attempts at one time; 512
-	SubscriptionInFlight int                  // attempts at one time of one subscription; 16
+	InFlight             int                  // attempts at the same time; 512
+	SubscriptionInFlight int                  // attempts at the same time of one subscription; 16
 	DeactivateAfter      time.Duration        // of nothing but failure a subscription is switched off; 0 is never
 	LogDeliveries        bool                 // log every event and attempt in a short line, for development
 	Retention            engine.Retention     // of accounts that have none of their own; zero: for ever
@@ -50,7 +50,7 @@ type Config struct {
 	KeepBytes            int64                // most that the store may hold; 0: no limit
 	MinFreeDisk          int64                // bytes; with less, events are refused; 0: none
 	MaxBacklog           int64                // deliveries that wait; with more, events are refused; 0: no limit
-	StrictTypes          bool                 // refuse events whose type is not in the catalogue
+	StrictTypes          bool                 // refuse events whose type is not in the catalog
 	Quota                engine.Quota         // of each account that has none of its own; no limits
 	UserAgent            string               // "Switchhook"
 	MetricsAccounts      int                  // accounts with metrics of their own, the busiest; none

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// selectEvery is how often the accounts with figures of their own are chosen anew.
+	// selectEvery is how often the accounts with figures of their own are chosen again.
 	selectEvery = time.Hour
 	// maxTrackedAccounts is how many accounts are watched to know which are the busiest.
 	maxTrackedAccounts = 10_000
@@ -69,7 +69,7 @@ func (f *accountCollector) attempted(account string, result engine.State) {
 	f.seriesFor(account).attempts[result]++
 }
 
-// seriesFor gives the figure that stands for an account; f.mu is held.
+// seriesFor returns the figure that stands for an account; f.mu is held.
 func (f *accountCollector) seriesFor(account string) *accountSeries {
 	a := f.byAccount[account]
 	if a == nil {
@@ -89,7 +89,7 @@ func (f *accountCollector) seriesFor(account string) *accountSeries {
 	return a
 }
 
-// selectBusiest gives the busiest accounts figures of their own; f.mu is held.
+// selectBusiest returns the busiest accounts figures of their own; f.mu is held.
 func (f *accountCollector) selectBusiest() {
 	f.ordered = f.ordered[:0]
 	for name, a := range f.byAccount {

@@ -53,7 +53,7 @@ const TraceparentHeader = "traceparent"
 // requestedTrace is the key of a context's trace id, see RequestedTrace.
 type requestedTrace struct{}
 
-// RequestedTrace tells which id a new trace begun under ctx should have; ok is false where
+// RequestedTrace tells which id a new trace begun under ctx should have; ok is false if
 // any will do. It is for the id generator of who makes Config.Tracer.
 func RequestedTrace(ctx context.Context) (id trace.TraceID, ok bool) {
 	id, ok = ctx.Value(requestedTrace{}).(trace.TraceID)
@@ -68,7 +68,7 @@ func EventTrace(event engine.ID) (id trace.TraceID) {
 	return id
 }
 
-// Start begins a span below that of ctx; the span is nil where nothing is traced.
+// Start begins a span below that of ctx; the span is nil if nothing is traced.
 func (t *Tracing) Start(ctx context.Context, name string) (context.Context, trace.Span) {
 	if t == nil {
 		return ctx, nil
