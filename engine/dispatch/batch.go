@@ -21,38 +21,38 @@ import (
 )
 
 const (
-	// maxBatchBody is where a batch is cut, so that a receiver can set a limit of its own.
-	// One event alone may be larger.
+	// maxBatchBody limits the body of a batch, so that receivers can set a limit of their own. A
+	// single event may be larger.
 	maxBatchBody = 1 << 20
 )
 
 // batchPrefix begins the webhook-id of a POST that holds several events.
 const batchPrefix = "bat_"
 
-// buildBatchElement is one delivery of a batch on its way out.
+// batchElement is one delivery of a batch that is being sent.
 type batchElement struct {
 	entry   dispatchqueue.Entry
 	attempt *engine.Attempt
 	event   *engine.Event
-	request *outbound.DeliveryRequest // nil where nothing is to be sent
-	body    []byte                    // its place in the array
+	request *outbound.DeliveryRequest // nil: nothing is sent for it
+	body    []byte                    // its element of the array
 	verdict verdict
-	result  retry.Result // where it failed by itself, why
+	result  retry.Result // of a delivery that failed before the POST
 
 	giveUpAt time.Time
-	expired  bool // that is over: it is given up without an attempt
+	expired  bool // giveUpAt is over: dead without an attempt
 }
 
-// batch is what came of making a parcel ready.
+// batch is the result of collectBatch.
 type batch struct {
 	elements []*batchElement
-	next     int                 // the first delivery of the parcel that is not in it; its length where all are
-	single   bool                // the one that is to be sent goes as it is, in no array
-	why      *resources.Shortage // that the first of the rest met; nil: none
+	next     int                 // index of the first delivery that was left out; the length if none was
+	single   bool                // one element is sent, as it is and not in an array
+	why      *resources.Shortage // the shortage that delivery next met; nil: none
 }
 
-// deliverBatch makes one attempt of several deliveries, in one POST. What does not go with
-// the first of them waits again.
+// deliverBatch makes one attempt of several deliveries, in one POST. Deliveries that can't be sent
+// together with the first return to the queue.
 func (d *Dispatcher) deliverBatch(q *queue, r *catalog.CompiledSubscription, p dispatchqueue.Batch) {
 	began := time.Now()
 	traced, span := d.traces.Deliver(r.Sub, &p, &engine.Attempt{Number: p.First.Attempts + 1})
@@ -85,11 +85,11 @@ func (d *Dispatcher) deliverBatch(q *queue, r *catalog.CompiledSubscription, p d
 	}
 	took := time.Since(began)
 	d.metrics.Duration.Observe(took.Seconds())
-	outcome := verdict{} // of the POST, for what it says of the target
+	outcome := verdict{} // of the POST, for the circuit breaker
 	verdicts := make([]*verdict, len(b.elements))
 	for i, el := range b.elements {
 		verdicts[i] = &el.verdict
-		if !el.expired { // which markExpired does
+		if !el.expired { // markExpired releases those
 			el.entry.Release()
 		}
 		el.attempt.Duration = took
@@ -129,17 +129,17 @@ func (d *Dispatcher) deliverBatch(q *queue, r *catalog.CompiledSubscription, p d
 	}
 }
 
-// decideElement decides what follows for one delivery, by its own schedule.
+// decideElement decides the outcome of one delivery, by its own retry schedule.
 func (d *Dispatcher) decideElement(r *catalog.CompiledSubscription, el *batchElement, x retry.Result) {
 	el.verdict = d.decide(r, el.giveUpAt, el.attempt, x)
 	el.attempt.Error = el.verdict.Reason
 	d.metrics.Attempted(r.Sub.Account, el.entry, el.attempt, el.verdict.State)
 	d.logAttempt(r, el.entry, el.attempt, el.verdict)
-	d.noteOwn(r, el.entry, el.attempt, el.verdict, x.Err)
+	d.recordPreparation(r, el.entry, el.attempt, el.verdict, x.Err)
 }
 
-// collectBatch makes deliveries ready, one after the other, until they fill a batch or one comes
-// that can't go with those before it.
+// collectBatch prepares deliveries, one after the other, until they fill a batch or one of them
+// can't be sent together with those before it.
 func (d *Dispatcher) collectBatch(ctx context.Context, r *catalog.CompiledSubscription, p *dispatchqueue.Batch) (b batch) {
 	began, size, going := time.Now(), 2, 0
 	for ; b.next < p.Len(); b.next++ {
@@ -158,7 +158,7 @@ func (d *Dispatcher) collectBatch(ctx context.Context, r *catalog.CompiledSubscr
 			b.why = why
 			return b
 		}
-		if el.result.Err != nil { // it fails; in a line that sorts, others may have to wait for it
+		if el.result.Err != nil { // it fails; in an ordered queue, later deliveries may have to wait for it
 			if p.Queue != nil && b.next > 0 {
 				return b
 			}
@@ -188,8 +188,9 @@ func (d *Dispatcher) collectBatch(ctx context.Context, r *catalog.CompiledSubscr
 	return b
 }
 
-// prepareElement makes one delivery ready. alone says that it can't stand in an array: its transform
-// changed the request, or made a body that is no JSON. why is what the router lacked for it.
+// prepareElement builds the request of one delivery. alone means that it can't be an element of an
+// array: its transform changed the request, or made a body that is not JSON. why is the shortage
+// that it met, or nil.
 func (d *Dispatcher) prepareElement(ctx context.Context, r *catalog.CompiledSubscription, el *batchElement) (alone bool, why *resources.Shortage) {
 	if r.ConfigErr != nil {
 		el.attempt.Phase, el.result.Err = engine.PhaseRefused, r.ConfigErr
@@ -221,8 +222,8 @@ func (d *Dispatcher) prepareElement(ctx context.Context, r *catalog.CompiledSubs
 	return out.Changed || !isJSON || outbound.ArrayType(out.ContentType) == "", nil
 }
 
-// sendBatch sends what is to be sent of a batch, and notes in each attempt what went. The answer
-// is in result.
+// sendBatch sends the elements of a batch that have a request, and records the request in each
+// attempt. result holds the answer.
 func (d *Dispatcher) sendBatch(ctx context.Context, r *catalog.CompiledSubscription, b batch) (sent []*batchElement, x retry.Result, result engine.Attempt) {
 	for _, el := range b.elements {
 		if el.request != nil && el.result.Err == nil {
@@ -260,9 +261,9 @@ func (d *Dispatcher) sendBatch(ctx context.Context, r *catalog.CompiledSubscript
 	return sent, x, result
 }
 
-// sequences lists the numbers of what is sent, in its order: "4-6,9" is 4, 5, 6 and 9, so
-// that the header of a large batch stays small. 0 stands for a delivery without one; the
-// list is empty where no one has any.
+// sequences lists the sequence numbers of the sent deliveries, in their order: "4-6,9" is 4, 5, 6
+// and 9, so that the header of a large batch stays small. 0 stands for a delivery without one; the
+// list is empty if none has a number.
 func sequences(subscription engine.ID, sent []*batchElement) string {
 	var list []byte
 	numbered := false
@@ -286,8 +287,8 @@ func sequences(subscription engine.ID, sent []*batchElement) string {
 	return string(list)
 }
 
-// batchID names a POST of several events: the same for the same events, so that a receiver
-// that has taken it can drop a repeat.
+// batchID returns the webhook-id of a POST of several events: the same for the same events, so that
+// a receiver can deduplicate.
 func batchID(subscription engine.ID, sent []*batchElement) string {
 	h := sha256.New()
 	var b [8]byte

@@ -9,35 +9,40 @@ import (
 )
 
 const (
-	// openAfter attempts in a row that say the target is down open its circuit. Answers of
-	// 5xx that may be for one event's sake count once for each event.
+	// openAfter is the number of attempts in a row with an unavailable target that open its
+	// circuit. A 5xx answer that one event may cause counts once for each event.
 	openAfter = 5
-	// Probes are spaced by firstProbe and then twice as far each, up to lastProbe.
+	// firstProbe is the delay of the first probe; it doubles with each, up to lastProbe.
 	firstProbe = time.Second
 	lastProbe  = 5 * time.Minute
 )
 
-// circuitBreaker breaks off the deliveries to a target that is down: while it is open nothing
-// goes out but one probe at a time, and deliveries wait with their attempts unspent.
+// circuitBreaker stops the deliveries to a target that is down: while it is open only one probe
+// at a time is sent, and deliveries wait without using up attempts.
 //
-// The libraries looked at keep a clock of their own and can't take up an open circuit
-// after a restart (sony/gobreaker 2.4.0, which has one fixed delay as well;
-// failsafe-go 0.9.8).
+//	state    fields               next
+//	closed   NextProbeAt zero     open after openAfter unavailable answers in a row
+//	open     NextProbeAt set      probing at NextProbeAt
+//	probing  probe != 0           closed if the target answers, even by a refusal; otherwise open,
+//	                              with twice the delay
+//
+// The libraries we looked at use their own clock and can't restore an open circuit after a
+// restart (sony/gobreaker 2.4.0, which also has one fixed delay; failsafe-go 0.9.8).
 type circuitBreaker struct {
 	engine.Health
-	consecutiveFailures int         // attempts in a row that said the target is down
-	failedEvents        []engine.ID // events of which one of them may have been the fault
-	probe               engine.ID   // the event that is out as a probe; 0: none
+	consecutiveFailures int         // attempts in a row with an unavailable target
+	failedEvents        []engine.ID // events that were counted once and may themselves be the cause
+	probe               engine.ID   // the event in flight as a probe; 0: none
 }
 
-// backlogInMemory tells whether only probes may go.
+// open reports whether only probes may be sent.
 func (c *circuitBreaker) open() bool { return !c.NextProbeAt.IsZero() }
 
-// allows tells whether an attempt may begin, time aside.
+// allows reports whether an attempt may start, not considering the time.
 func (c *circuitBreaker) allows() bool { return !c.open() || c.probe == 0 }
 
-// probeAt is when the next probe may go. NextProbeAt is stored, and so a time of day: a
-// clock that was set back since must not put it off.
+// probeAt returns the time of the next probe. NextProbeAt is stored as wall-clock time: a clock
+// that was set back since must not delay it.
 func (c *circuitBreaker) probeAt(now time.Time) time.Time {
 	if c.NextProbeAt.Sub(now) > c.ProbeDelay {
 		return time.Time{}
@@ -45,14 +50,14 @@ func (c *circuitBreaker) probeAt(now time.Time) time.Time {
 	return c.NextProbeAt
 }
 
-// attemptStarted notes that an attempt begins.
+// attemptStarted records that an attempt starts.
 func (c *circuitBreaker) attemptStarted(event engine.ID) {
 	if c.open() {
 		c.probe = event
 	}
 }
 
-// attemptFinished notes that an attempt that began is over, whatever came of it.
+// attemptFinished records that an attempt is over, and reports whether it was the probe.
 func (c *circuitBreaker) attemptFinished(event engine.ID) (probe bool) {
 	if probe = c.probe == event && event != 0; probe {
 		c.probe = 0
@@ -60,18 +65,18 @@ func (c *circuitBreaker) attemptFinished(event engine.ID) (probe bool) {
 	return probe
 }
 
-// transition is what an attempt told beyond its own delivery.
+// transition is the change of a target's health by one attempt.
 type transition struct {
-	health         engine.Health // before a success; with this failure counted otherwise
-	closed         bool          // the circuit was open, and is no more
-	recovered      bool          // the target failed for long, and took a delivery now
-	failingTooLong bool          // it has failed for too long
+	health         engine.Health // before a success; after a failure, which it counts
+	closed         bool          // the attempt closed an open circuit
+	recovered      bool          // the target failed for recoveredAfter or longer and succeeded now
+	failingTooLong bool          // the subscription must be deactivated
 }
 
-// applyTransition takes over what an attempt said of the target. A target that answers closes the
-// circuit even where it refuses: what it refuses is this one request.
+// observe updates the circuit by the result of an attempt. Any answer closes the circuit, even a
+// refusal: the target refuses this one request only.
 func (c *circuitBreaker) observe(v retry.Decision, event engine.ID, probe bool, now time.Time) (n transition) {
-	now = now.UTC().Truncate(time.Microsecond) // as it is stored
+	now = now.UTC().Truncate(time.Microsecond) // the precision of the store
 	n.health = c.Health
 	switch v.Signal {
 	case retry.SignalUnknown:
@@ -93,7 +98,7 @@ func (c *circuitBreaker) observe(v retry.Decision, event engine.ID, probe bool, 
 		n.closed = c.open()
 		c.consecutiveFailures, c.failedEvents, c.NextProbeAt, c.ProbeDelay = 0, nil, time.Time{}, 0
 	case !c.open():
-		if !v.Overloaded { // such as a 500, again and again for one event that the target can't take
+		if !v.Overloaded { // such as a 500, repeated for one event that the target can't process
 			if slices.Contains(c.failedEvents, event) {
 				break
 			}
@@ -103,7 +108,7 @@ func (c *circuitBreaker) observe(v retry.Decision, event engine.ID, probe bool, 
 			c.ProbeDelay = firstProbe
 			c.NextProbeAt = now.Add(c.ProbeDelay)
 		}
-	case probe: // the others had set out before the circuit opened
+	case probe: // other attempts started before the circuit opened
 		c.ProbeDelay = min(2*c.ProbeDelay, lastProbe)
 		c.NextProbeAt = now.Add(c.ProbeDelay)
 	}
@@ -111,7 +116,7 @@ func (c *circuitBreaker) observe(v retry.Decision, event engine.ID, probe bool, 
 	return n
 }
 
-// reset starts over, with another target or after the subscription was switched on again.
+// reset closes the circuit: the target is new, or the subscription was reactivated.
 func (c *circuitBreaker) reset() {
 	*c = circuitBreaker{Health: engine.Health{Subscription: c.Subscription, ResumedAt: c.ResumedAt}}
 }

@@ -17,7 +17,7 @@ var (
 	good = retry.Decision{Signal: retry.SignalHealthy}
 )
 
-func TestFailuresInARowOpenTheCircuit(t *testing.T) {
+func TestCircuitBreaker_OpensAfterConsecutiveFailures(t *testing.T) {
 	for name, c := range map[string]struct {
 		verdicts []retry.Decision
 		state    engine.HealthState
@@ -45,8 +45,8 @@ func TestFailuresInARowOpenTheCircuit(t *testing.T) {
 	}
 }
 
-// One event that the target can't take must not break off the others.
-func TestOneEventAloneOpensNothing(t *testing.T) {
+// One event that the target can't process must not open the circuit for the others.
+func TestCircuitBreaker_OneEventDoesNotOpen(t *testing.T) {
 	silent := retry.Decision{Signal: retry.SignalUnavailable, Overloaded: true, Reason: "no answer"}
 	for name, c := range map[string]struct {
 		v      retry.Decision
@@ -68,7 +68,7 @@ func TestOneEventAloneOpensNothing(t *testing.T) {
 	}
 }
 
-func TestProbesAreSpacedEverFurther(t *testing.T) {
+func TestCircuitBreaker_ProbeBackoff(t *testing.T) {
 	var c circuitBreaker
 	now := noon
 	for i := range engine.ID(openAfter) {
@@ -102,7 +102,7 @@ func TestProbesAreSpacedEverFurther(t *testing.T) {
 	}
 }
 
-func TestAShortFailureIsNoNews(t *testing.T) {
+func TestCircuitBreaker_ShortFailureIsNotReported(t *testing.T) {
 	var c circuitBreaker
 	for i := range engine.ID(openAfter) {
 		c.observe(down, i, false, noon)
@@ -116,7 +116,7 @@ func TestAShortFailureIsNoNews(t *testing.T) {
 	}
 }
 
-func TestHopeless(t *testing.T) {
+func TestHealth_FailingTooLong(t *testing.T) {
 	const days = 5 * 24 * time.Hour
 	for name, c := range map[string]struct {
 		h    engine.Health
@@ -135,7 +135,7 @@ func TestHopeless(t *testing.T) {
 	}
 }
 
-func TestAClockThatWasSetBackPutsOffNoProbe(t *testing.T) {
+func TestCircuitBreaker_ClockSetBackDoesNotDelayProbe(t *testing.T) {
 	var h circuitBreaker
 	for i := range engine.ID(openAfter) {
 		h.observe(down, i+1, false, noon)

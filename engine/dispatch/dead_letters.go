@@ -10,15 +10,16 @@ import (
 	"switchhook/engine/dispatchqueue"
 )
 
-// reportDeadLetter tells the account of a dead letter, unless that is an operational event itself.
+// reportDeadLetter emits the operational event of a dead letter, unless the dead letter is the
+// delivery of an operational event itself.
 func (d *Dispatcher) reportDeadLetter(r *catalog.CompiledSubscription, en dispatchqueue.Entry, reason string) {
 	if d.outbox.WantsDeadLetters(r.Sub.Account) && !d.isOperationalEvent(r, en) {
 		d.outbox.CountDeadLetter(r, en, reason)
 	}
 }
 
-// isOperationalEvent tells whether en is the delivery of an operational event. What becomes
-// of those raises none in turn: two dead targets would go on about each other for ever.
+// isOperationalEvent reports whether en is the delivery of an operational event. The outcome of
+// those emits no operational event: two dead targets would report each other for ever.
 func (d *Dispatcher) isOperationalEvent(r *catalog.CompiledSubscription, en dispatchqueue.Entry) bool {
 	if !slices.ContainsFunc(r.Sub.Events, engine.Operational) {
 		return false

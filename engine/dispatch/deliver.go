@@ -13,7 +13,7 @@ import (
 	"switchhook/engine/telemetry"
 )
 
-// deliver makes one attempt: transform, sign, send, judge, record.
+// deliver makes one attempt: transform, sign, send, decide, record.
 func (d *Dispatcher) deliver(q *queue, r *catalog.CompiledSubscription, p dispatchqueue.Batch) {
 	if r.Sub.Batch.Size > 0 {
 		d.deliverBatch(q, r, p)
@@ -50,7 +50,7 @@ func (d *Dispatcher) deliver(q *queue, r *catalog.CompiledSubscription, p dispat
 	d.metrics.Duration.Observe(a.Duration.Seconds())
 	d.metrics.Attempted(r.Sub.Account, en, a, v.State)
 	d.logAttempt(r, en, a, v)
-	d.noteOwn(r, en, a, v, x.Err)
+	d.recordPreparation(r, en, a, v, x.Err)
 	reason := deadReason(a, v)
 	if p.Queue != nil {
 		d.completeOrdered(q, &p, []*verdict{&v})
@@ -65,7 +65,7 @@ func (d *Dispatcher) deliver(q *queue, r *catalog.CompiledSubscription, p dispat
 	d.recordAttempt(q, r, en, a, v)
 }
 
-// verdict is what follows from an attempt, and the state in which it leaves the delivery.
+// verdict is the decision after an attempt, and the state in which it leaves the delivery.
 type verdict struct {
 	retry.Decision
 	State engine.State
@@ -82,12 +82,12 @@ func VerdictFor(v retry.Decision) verdict {
 	return verdict{v, engine.StateDead}
 }
 
-// DroppedVerdict is the verdict where the transform wants nothing sent.
+// DroppedVerdict returns the verdict of a delivery that its transform dropped.
 func DroppedVerdict(reason string) verdict {
 	return verdict{retry.Decision{Reason: reason}, engine.StateDropped}
 }
 
-// decide decides what follows from an attempt, and notes in a where it failed.
+// decide returns the verdict of an attempt, and sets the phase in a if it failed.
 func (d *Dispatcher) decide(r *catalog.CompiledSubscription, giveUpAt time.Time, a *engine.Attempt, x retry.Result) verdict {
 	v := VerdictFor(retry.Decide(r.Policy.Retries, giveUpAt, a.Number, x, d.cfg.Now(), jitter()))
 	if v.Reason != "" && a.Phase == "" {
@@ -96,7 +96,7 @@ func (d *Dispatcher) decide(r *catalog.CompiledSubscription, giveUpAt time.Time,
 	return v
 }
 
-// recordAttempt hands an attempt and what follows from it to the store.
+// recordAttempt hands an attempt and its outcome to the store.
 func (d *Dispatcher) recordAttempt(q *queue, r *catalog.CompiledSubscription, en dispatchqueue.Entry, a *engine.Attempt, v verdict) {
 	d.RecordOutcome(&engine.Outcome{
 		ID: engine.DeliveryID{Event: en.Event, Subscription: r.Sub.ID}, State: v.State, Attempts: a.Number, NextAt: v.NextAt, Error: v.Reason, Attempt: a,
@@ -109,8 +109,8 @@ func (d *Dispatcher) recordAttempt(q *queue, r *catalog.CompiledSubscription, en
 	})
 }
 
-// deadReason is what the account is told of a dead letter. What a script says may hold the
-// event's data, which goes no further than the attempt.
+// deadReason returns the reason that the operational event of a dead letter gives. The error of a
+// script may hold the event's data, which is only stored with the attempt.
 func deadReason(a *engine.Attempt, v verdict) string {
 	if a.Phase == engine.PhaseTransform {
 		return "the transform failed; see the delivery's attempts"
@@ -118,6 +118,8 @@ func deadReason(a *engine.Attempt, v verdict) string {
 	return v.Reason
 }
 
+// afterRequeue completes a requeue: it spills the displaced deliveries, or makes the batch dead if
+// the subscription was deleted.
 func (d *Dispatcher) afterRequeue(q *queue, p dispatchqueue.Batch, known bool, list []dispatchqueue.Displaced) {
 	if known {
 		d.settleDisplaced(q, list)
@@ -128,8 +130,8 @@ func (d *Dispatcher) afterRequeue(q *queue, p dispatchqueue.Batch, known bool, l
 	}
 }
 
-// completeOrdered tells a line that sorts what its deliveries have become. One that has been
-// superseded meanwhile is not tried again.
+// completeOrdered reports the outcome of each delivery to the ordered queue it came from. One that
+// has been superseded meanwhile is dropped instead of retried.
 func (d *Dispatcher) completeOrdered(q *queue, p *dispatchqueue.Batch, verdicts []*verdict) {
 	list := d.scheduler.completeOrdered(q, p, func(i int) dispatchqueue.Disposition { return dispositionOf(verdicts[i].State) })
 	for i := range p.Len() {
@@ -145,8 +147,8 @@ func (d *Dispatcher) completeOrdered(q *queue, p *dispatchqueue.Batch, verdicts 
 	d.settleDisplaced(q, list)
 }
 
-// logAttempt writes an attempt down where somebody asked for so much, without the error's
-// text: it may quote what a target answered or a script threw, which is payload.
+// logAttempt logs an attempt at debug level, without the error's text: it may quote the target's
+// answer or a script's exception, which is payload.
 func (d *Dispatcher) logAttempt(r *catalog.CompiledSubscription, en dispatchqueue.Entry, a *engine.Attempt, v verdict) {
 	if d.cfg.LogDeliveries {
 		d.logOutcome(r, en, a, v)
@@ -175,15 +177,15 @@ func (d *Dispatcher) logAttempt(r *catalog.CompiledSubscription, en dispatchqueu
 	d.log.LogAttrs(ctx, slog.LevelDebug, text, attributes...)
 }
 
-// markRecorded notes that a delivery has a row now.
+// markRecorded records that a delivery has a row now.
 func (d *Dispatcher) markRecorded(en dispatchqueue.Entry) {
 	if en.Tracked != nil {
 		d.tracker.Record(en.Tracked, en.Slot)
 	}
 }
 
-// Attempt makes the request and sends it, and notes in a what it did. dropped is the
-// reason where the transform wants nothing sent.
+// Attempt builds the request, sends it and records both in a. dropped is the reason if the
+// transform dropped the delivery.
 func (d *Dispatcher) Attempt(ctx context.Context, r *catalog.CompiledSubscription, en dispatchqueue.Entry, a *engine.Attempt) (x retry.Result, dropped string) {
 	if r.ConfigErr != nil {
 		a.Phase = engine.PhaseRefused

@@ -13,8 +13,8 @@ func (d *Dispatcher) Deliveries(ctx context.Context, q engine.DeliveryQuery) ([]
 	return d.store.Deliveries(ctx, q)
 }
 
-// Delivery finds a delivery of an account, or of any where account is empty, with its
-// attempts, oldest first. Error: CodeNotFound.
+// Delivery returns a delivery of an account, or of any if account is empty, with its attempts,
+// oldest first. Error: CodeNotFound.
 func (dispatcher *Dispatcher) Delivery(ctx context.Context, account string, id engine.DeliveryID) (*engine.Delivery, []*engine.Attempt, error) {
 	d, err := dispatcher.store.Delivery(ctx, account, id)
 	if err != nil {
@@ -39,9 +39,9 @@ func (dispatcher *Dispatcher) Delivery(ctx context.Context, account string, id e
 	return d, attempts, nil
 }
 
-// Retry makes another attempt of a delivery at once, whatever its state; the retries that
-// follow a failure go on where they were. Errors: CodeNotFound; CodeConflict where an
-// attempt is waiting already, or its subscription is gone or inactive.
+// Retry makes another attempt of a delivery at once, whatever its state; if it fails, the retry
+// schedule continues from its position. Errors: CodeNotFound; CodeConflict if an attempt is
+// waiting already, or the subscription was deleted or is inactive.
 func (dispatcher *Dispatcher) Retry(ctx context.Context, account string, id engine.DeliveryID) (*engine.Delivery, error) {
 	d, err := dispatcher.store.Delivery(ctx, account, id)
 	if err != nil {

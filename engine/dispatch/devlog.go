@@ -13,10 +13,10 @@ import (
 	"switchhook/engine/dispatchqueue"
 )
 
-// longestLoggedError is how much of an error a line for people shows, in characters.
+// longestLoggedError limits the error in a line of logOutcome, in characters.
 const longestLoggedError = 120
 
-// logOutcome writes what came of an attempt, a short line for the person who develops.
+// logOutcome logs the outcome of an attempt as a short line for developers.
 func (d *Dispatcher) logOutcome(r *catalog.CompiledSubscription, en dispatchqueue.Entry, a *engine.Attempt, v verdict) {
 	attributes := []slog.Attr{slog.String("id", engine.DeliveryID{Event: en.Event, Subscription: r.Sub.ID}.String()), slog.String("to", hostOf(r.Sub.TargetURL))}
 	if a.Response.Status != 0 {
@@ -41,7 +41,7 @@ func (d *Dispatcher) logOutcome(r *catalog.CompiledSubscription, en dispatchqueu
 	d.log.LogAttrs(context.Background(), level, text, attributes...)
 }
 
-// firstLine cuts a text to what fits into a line.
+// firstLine returns the first line of a text, at most longestLoggedError characters.
 func firstLine(text string) string {
 	line, _, more := strings.Cut(text, "\n")
 	if utf8.RuneCountInString(line) > longestLoggedError {
@@ -53,7 +53,7 @@ func firstLine(text string) string {
 	return line
 }
 
-// hostOf is where a URL leads, without what could be a credential in it.
+// hostOf returns the host of a URL, without the parts that may hold credentials.
 func hostOf(target string) string {
 	if u, err := url.Parse(target); err == nil {
 		return u.Host

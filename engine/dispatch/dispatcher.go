@@ -1,5 +1,5 @@
-// Package dispatch owns the queues of subscriptions: it picks what is attempted next, makes the
-// attempts, records outcomes, retries, and takes up what an earlier run left.
+// Package dispatch owns the queues of subscriptions: it picks the next delivery, makes the
+// attempts, records outcomes, retries, and recovers the deliveries that an earlier run left.
 //
 // The steps of an attempt are listed in Dispatcher.deliver. Lock order: scheduler.mu, then the
 // locks of the watermark tracker and of the task group. The store calls back from its writer
@@ -24,8 +24,8 @@ import (
 	"time"
 )
 
-// Dispatcher owns the queues of subscriptions: it attempts deliveries, records outcomes,
-// retries, and takes up what an earlier run left.
+// Dispatcher owns the queues of subscriptions: it attempts deliveries, records outcomes, retries,
+// and recovers the deliveries that an earlier run left.
 type Dispatcher struct {
 	cfg       settings.Config
 	store     engine.Store
@@ -42,7 +42,7 @@ type Dispatcher struct {
 	scheduler  *scheduler
 	tracker    *watermark.Tracker
 	eventCache EventCache
-	writes     lifecycle.TaskGroup // outcomes on their way to disk; never closed
+	writes     lifecycle.TaskGroup // outcomes that are not on disk yet; never closed
 	retryWake  chan time.Time
 	workers    int       // guarded by scheduler.mu
 	watermark  engine.ID // the last one set; owned by the sweep loop
@@ -67,7 +67,7 @@ func New(cfg settings.Config, store engine.Store, catalog *catalog.Catalog, moni
 	return d
 }
 
-// Load makes a queue for each subscription and reads what an earlier run knew of targets.
+// Load makes a queue for each subscription and reads the stored health of the targets.
 func (d *Dispatcher) Load(ctx context.Context) error {
 	for _, c := range d.catalog.AllCompiled() {
 		d.scheduler.setSubscription(c.Sub.ID, c)
@@ -93,8 +93,8 @@ func (d *Dispatcher) RemoveSubscription(id engine.ID, reason string) {
 	}
 }
 
-// InFlight returns what Close waits for: attempts in flight, and outcomes that are not on
-// disk yet.
+// InFlight returns the numbers that Close waits for: attempts in flight, and outcomes that are not
+// on disk yet.
 func (d *Dispatcher) InFlight() (attempts, outcomes int) {
 	return d.scheduler.inFlight(), d.writes.Count()
 }
@@ -118,10 +118,10 @@ func (d *Dispatcher) spawnWorker() {
 
 func jitter() float64 { return rand.Float64() }
 
-// backlogInMemory is how many deliveries stand somewhere, and the oldest one's event.
+// StateCount is a number of deliveries and the event of the oldest.
 type StateCount struct {
 	Count  int
-	Oldest engine.ID // 0 where there is none
+	Oldest engine.ID // 0 if there is none
 }
 
 func (o *StateCount) add(n int, event engine.ID) {
@@ -131,8 +131,8 @@ func (o *StateCount) add(n int, event engine.ID) {
 	}
 }
 
-// backlogInMemory counts the deliveries in memory: those that wait for a free place, and those of
-// subscriptions that are paused or quarantined.
+// backlogInMemory counts the deliveries in memory: those that wait for a slot, and those of
+// subscriptions that are inactive or quarantined.
 func (s *scheduler) backlogInMemory() (queued, held StateCount) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

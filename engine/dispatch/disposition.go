@@ -5,7 +5,7 @@ import (
 	"switchhook/engine/dispatchqueue"
 )
 
-// dispositionOf is what a line makes of a delivery that got into this state.
+// dispositionOf returns the disposition of a delivery that an attempt left in state s.
 func dispositionOf(s engine.State) dispatchqueue.Disposition {
 	switch s {
 	case engine.StatePending:

@@ -12,10 +12,10 @@ import (
 type PreparedEvent struct {
 	engine.NewEvent
 	Tracked *watermark.Event
-	Groups  []group // for each target that matched; nil where none has one
+	Groups  []group // for each target that matched; nil if none is ordered or debounced
 }
 
-// group is where an event stands with a subscription that keeps order or debounces.
+// group is the ordering or debounce group of an event for one subscription.
 type group struct{ id, specHash uint64 }
 
 // EnqueueDeliveries hands a stored event's deliveries to their queues.
@@ -23,7 +23,7 @@ func (d *Dispatcher) EnqueueDeliveries(p *PreparedEvent) {
 	h := d.eventCache.Add(p.Event, len(p.Event.Targets))
 	for slot, id := range p.Event.Targets {
 		en := dispatchqueue.Entry{Event: p.Event.ID, Payload: h, Tracked: p.Tracked, Slot: slot}
-		if slot < len(p.Groups) { // named targets stand behind what matched, and have none
+		if slot < len(p.Groups) { // targets named with the event follow the matched ones and have no group
 			en.Group, en.SpecHash = p.Groups[slot].id, p.Groups[slot].specHash
 		}
 		place, q, list := d.scheduler.enqueue(id, en)
@@ -43,14 +43,14 @@ type EventCache struct{ bytes atomic.Int64 }
 
 const maxCachedBytes = 64 << 20
 
-// quarantined is an event in memory, shared by its deliveries.
+// cachedEvent is an event in memory, shared by its deliveries.
 type cachedEvent struct {
 	budget *EventCache
 	ev     *engine.Event
 	users  atomic.Int32
 }
 
-// Add keeps ev in memory for so many users, while there is room; otherwise it gives nil.
+// Add keeps ev in memory for users deliveries; it returns nil if there is no room.
 func (b *EventCache) Add(ev *engine.Event, users int) dispatchqueue.Payload {
 	if users == 0 {
 		return nil
@@ -64,7 +64,7 @@ func (b *EventCache) Add(ev *engine.Event, users int) dispatchqueue.Payload {
 	return h
 }
 
-// Release says that one of the users has done with the event.
+// Release drops one reference; the last one frees the memory.
 func (h *cachedEvent) Release() {
 	if h.users.Add(-1) == 0 {
 		h.budget.bytes.Add(-h.ev.CachedSize())

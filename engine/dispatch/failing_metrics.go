@@ -9,8 +9,8 @@ import (
 	"switchhook/engine/retry"
 )
 
-// noteOwn counts whether an attempt got as far as its target. err is why it did not.
-func (d *Dispatcher) noteOwn(r *catalog.CompiledSubscription, en dispatchqueue.Entry, a *engine.Attempt, v verdict, err error) {
+// recordPreparation counts whether an attempt reached its target; err is why it did not.
+func (d *Dispatcher) recordPreparation(r *catalog.CompiledSubscription, en dispatchqueue.Entry, a *engine.Attempt, v verdict, err error) {
 	switch {
 	case v.Signal != retry.SignalUnknown || v.State == engine.StateDropped:
 		r.Preparing.Succeed()
@@ -24,7 +24,7 @@ func (d *Dispatcher) noteOwn(r *catalog.CompiledSubscription, en dispatchqueue.E
 	}
 }
 
-// failingCollector counts the subscriptions that fail.
+// failingCollector is the metric of failing subscriptions.
 type failingCollector struct{ dispatcher *Dispatcher }
 
 var failingSubscriptions = prometheus.NewDesc("switchhook_subscriptions_failing",
@@ -44,7 +44,7 @@ func (f failingCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// healths gives how the active subscriptions fare.
+// healths returns the health of the active subscriptions that fail.
 func (s *scheduler) healths() (list []engine.Health) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

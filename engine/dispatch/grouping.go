@@ -14,8 +14,8 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
-// groupOf tells to which group an event belongs. Where its key can't be told it is a stray,
-// and the error is noted.
+// groupOf returns the group of an event. If its key can't be evaluated, groupOf records the error
+// and returns a fallback group.
 func (d *Dispatcher) groupOf(r *catalog.CompiledSubscription, event engine.ID, in *filter.Input) uint64 {
 	g := &r.Grouping
 	if g.Key == "" {
@@ -34,8 +34,8 @@ func (d *Dispatcher) groupOf(r *catalog.CompiledSubscription, event engine.ID, i
 	return maphash.String(catalog.GroupSeed, value)
 }
 
-// Groups tells to which group of each route an event belongs; nil where none has groups.
-// The error is a CodeBusy, as that of match.
+// Groups returns the group of an event for each matched subscription; nil if none has groups. The
+// error is a CodeBusy: the key expressions took too long.
 func (d *Dispatcher) Groups(matched []*catalog.CompiledSubscription, event engine.ID, ev *scripts.Event, deadline time.Time) (list []group, err error) {
 	var in *filter.Input
 	for i, r := range matched {
@@ -55,8 +55,8 @@ func (d *Dispatcher) Groups(matched []*catalog.CompiledSubscription, event engin
 	return list, nil
 }
 
-// withGroup gives a delivery that comes from the store its group, for which its event may
-// have to be read.
+// withGroup returns a delivery that was read from the store with its group, for which it may have
+// to read the event.
 func (d *Dispatcher) withGroup(ctx context.Context, r *catalog.CompiledSubscription, en dispatchqueue.Entry) (dispatchqueue.Entry, error) {
 	g := &r.Grouping
 	en.SpecHash = g.SpecHash
@@ -73,9 +73,9 @@ func (d *Dispatcher) withGroup(ctx context.Context, r *catalog.CompiledSubscript
 	return en, nil
 }
 
-// fetchOrdered reads what waits for a subscription whose line sorts, from an event on.
-// scheduler.mu is held.
-func (d *Dispatcher) fetchOrdered(q *queue, line dispatchqueue.OrderedQueue, r *catalog.CompiledSubscription, from engine.ID) {
+// fetchOrdered reads the deliveries that wait for an ordered or debounced subscription, from an
+// event on. scheduler.mu is held.
+func (d *Dispatcher) fetchOrdered(q *queue, ordered dispatchqueue.OrderedQueue, r *catalog.CompiledSubscription, from engine.ID) {
 	d.life.Spawn(func() {
 		ctx := context.Background()
 		rows, err := d.store.Outstanding(ctx, q.id, from, fetchSize)
@@ -90,17 +90,18 @@ func (d *Dispatcher) fetchOrdered(q *queue, line dispatchqueue.OrderedQueue, r *
 				en.Release()
 			}
 			d.log.Error("waiting deliveries not read", "subscription_id", q.id.Format(engine.SubscriptionPrefix), "error", err)
-			select { // completeOrderedFetch asks again at once
+			select { // completeOrderedFetch starts the next fetch at once
 			case <-d.life.Stopping():
 			case <-time.After(lifecycle.RecordRetryDelay):
 			}
 			entries = nil
 		}
-		d.settleDisplaced(q, d.scheduler.completeOrderedFetch(q, line, entries, err == nil && len(rows) < fetchSize))
+		d.settleDisplaced(q, d.scheduler.completeOrderedFetch(q, ordered, entries, err == nil && len(rows) < fetchSize))
 	})
 }
 
-// settleDisplaced deals with what lines could not keep.
+// settleDisplaced spills the displaced deliveries to the store, and records the superseded ones as
+// dropped.
 func (d *Dispatcher) settleDisplaced(q *queue, list []dispatchqueue.Displaced) {
 	for _, a := range list {
 		if a.SupersededBy == 0 {

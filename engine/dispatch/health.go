@@ -9,12 +9,12 @@ import (
 	"switchhook/engine/retry"
 )
 
-// recoveredAfter is how long a target must have failed for its recovery to be news.
+// recoveredAfter is how long a target must have failed for its recovery to be reported.
 const recoveredAfter = time.Minute
 
-const healthEvery = time.Second // between two writings of what changed
+const healthEvery = time.Second // interval of SaveHealth
 
-// Health gives how a subscription fares.
+// Health returns the health of a subscription.
 func (d *Dispatcher) Health(id engine.ID) engine.Health {
 	d.scheduler.mu.Lock()
 	defer d.scheduler.mu.Unlock()
@@ -24,8 +24,8 @@ func (d *Dispatcher) Health(id engine.ID) engine.Health {
 	return engine.Health{Subscription: id}
 }
 
-// HealthLoop writes down what has changed, so that a restart neither forgets how long a
-// target has failed nor floods it.
+// HealthLoop writes the health of targets that changed, so that a restart neither forgets how long
+// a target has failed nor floods it.
 func (d *Dispatcher) HealthLoop() { d.life.RunEvery(healthEvery, d.SaveHealth) }
 
 // SaveHealth writes the health of targets that changed.
@@ -40,8 +40,8 @@ func (d *Dispatcher) SaveHealth() {
 	}
 }
 
-// applyTransition acts on what an attempt told of its target beyond its own delivery. quiet keeps the
-// operational events back.
+// applyTransition deactivates a subscription, or reports its recovery, after an attempt. quiet
+// suppresses the operational events.
 func (d *Dispatcher) applyTransition(r *catalog.CompiledSubscription, v retry.Decision, n transition, quiet bool) {
 	switch {
 	case v.Deactivate:

@@ -21,17 +21,17 @@ const (
 	firstInterleaving = uint64(1)
 )
 
-// interleaving runs a scheduler against a model of the store, one step at a time in an
-// order that chance decides: every interleaving of workers, publishers, the writer, reads,
-// retries and requests that the locks allow.
+// interleaving runs a scheduler against a model of the store, one step at a time in a random
+// order: any interleaving of workers, publishers, the writer, reads, retries and requests that the
+// locks allow.
 type interleaving struct {
 	t      *testing.T
 	random *rand.Rand
 	seed   uint64
 	log    []string
-	weight [7]int // of what may happen next
+	weight [7]int // of the possible next actions
 	fetch  int    // rows of one read
-	room   int    // of a lane
+	room   int    // capacity of a group
 	clock  int    // ms
 	last   engine.ID
 
@@ -39,7 +39,7 @@ type interleaving struct {
 	ordering engine.Ordering
 	switches bool // its ordering changes
 	off      bool
-	route    *catalog.CompiledSubscription
+	compiled *catalog.CompiledSubscription
 	keys     map[engine.ID]uint64
 	fails    map[engine.ID]int // attempts of an event that will fail
 
@@ -49,18 +49,18 @@ type interleaving struct {
 
 	// The run since the last kill.
 	s        *scheduler
-	steps    []func() // that may be done now, in any order
+	steps    []func() // pending actions, run in any order
 	writes   []write  // of the next commit
 	answers  []func() // of the last one, in order
-	taking   bool     // a look for what is due is on
+	taking   bool     // a round of RetryLoop is running
 	coming   []*arrival
 	busy     map[uint64]bool    // keys whose publisher waits for its answer
-	attempts map[engine.ID]bool // that are on
-	nextAt   map[engine.ID]int  // when what failed may be attempted again
-	through  map[engine.ID]bool // what must not be attempted any more
+	attempts map[engine.ID]bool // in flight
+	nextAt   map[engine.ID]int  // when a failed delivery is due
+	through  map[engine.ID]bool // must not be attempted any more
 
 	succeeded []engine.ID        // in order, repeats included
-	byHand    map[engine.ID]bool // a user asked for another attempt
+	manual    map[engine.ID]bool // a user retried it
 	problem   string             // the first one
 	finished  map[engine.ID]int  // place of the first success in succeeded
 }
@@ -83,7 +83,7 @@ const theQueue = engine.ID(1)
 func newInterleaving(t *testing.T, seed uint64, ordering engine.Ordering, switches bool) *interleaving {
 	m := &interleaving{
 		t: t, random: rand.New(rand.NewPCG(seed, 0)), seed: seed, ordering: ordering, switches: switches, last: 100,
-		keys: map[engine.ID]uint64{}, fails: map[engine.ID]int{}, rows: map[engine.ID]diskRow{}, byHand: map[engine.ID]bool{}, finished: map[engine.ID]int{},
+		keys: map[engine.ID]uint64{}, fails: map[engine.ID]int{}, rows: map[engine.ID]diskRow{}, manual: map[engine.ID]bool{}, finished: map[engine.ID]int{},
 	}
 	m.room = []int{100, 8, 4}[m.random.IntN(3)]
 	m.fetch = []int{500, 3, 1}[m.random.IntN(3)]
@@ -93,11 +93,11 @@ func newInterleaving(t *testing.T, seed uint64, ordering engine.Ordering, switch
 	return m
 }
 
-func (m *interleaving) note(format string, args ...any) {
+func (m *interleaving) logf(format string, args ...any) {
 	m.log = append(m.log, fmt.Sprintf(format, args...))
 }
 
-func (m *interleaving) fault(format string, args ...any) {
+func (m *interleaving) failf(format string, args ...any) {
 	if m.problem == "" {
 		m.problem = fmt.Sprintf(format, args...)
 	}
@@ -105,7 +105,7 @@ func (m *interleaving) fault(format string, args ...any) {
 
 func (m *interleaving) later(do func()) { m.steps = append(m.steps, do) }
 
-// after does something some steps later.
+// after runs an action some steps later.
 func (m *interleaving) after(steps int, do func()) {
 	m.later(func() {
 		if steps == 0 {
@@ -122,7 +122,7 @@ func (m *interleaving) now() time.Time {
 	return time.Unix(1.8e9, 0).Add(time.Duration(m.clock) * time.Millisecond)
 }
 
-// boot starts a router over what is on disk.
+// boot starts a router on the stored state.
 func (m *interleaving) boot() {
 	m.steps, m.writes, m.answers, m.taking, m.coming = nil, nil, nil, false, nil
 	m.busy, m.attempts, m.nextAt, m.through = map[uint64]bool{}, map[engine.ID]bool{}, map[engine.ID]int{}, map[engine.ID]bool{}
@@ -135,11 +135,11 @@ func (m *interleaving) boot() {
 		}
 		return len(m.coming) == 0 || m.coming[0].id > event
 	}
-	s.fetch, s.fetchOrdered = m.read, m.readSorted
+	s.fetch, s.fetchOrdered = m.read, m.readOrdered
 	if m.random.IntN(2) == 0 {
-		s.total = maxInMemory - m.random.IntN(5) // others have nearly all of the room
+		s.total = maxInMemory - m.random.IntN(5) // other queues use nearly all memory
 	}
-	m.setRoute()
+	m.setSubscription()
 	for _, id := range m.stored {
 		if _, is := m.rows[id]; !is {
 			m.rows[id] = diskRow{state: engine.StatePending}
@@ -150,15 +150,15 @@ func (m *interleaving) boot() {
 	s.markBacklog(theQueue)
 }
 
-// setSubscription makes the subscription, or changes it.
-func (m *interleaving) setRoute() {
-	m.route = &catalog.CompiledSubscription{Sub: &engine.Subscription{ID: theQueue, Active: !m.off, Policy: engine.Policy{Ordering: m.ordering, OrderingKey: "x"}}, Policy: catalog.EffectivePolicy{InFlight: 4, GiveUpAfter: 1e6 * time.Hour}}
-	m.route.Grouping.Set(catalog.GroupingSpecOf(m.route.Sub))
-	_, list := m.s.setSubscription(theQueue, m.route)
-	m.aside(m.s.queues[theQueue], list)
+// setSubscription creates or changes the subscription.
+func (m *interleaving) setSubscription() {
+	m.compiled = &catalog.CompiledSubscription{Sub: &engine.Subscription{ID: theQueue, Active: !m.off, Policy: engine.Policy{Ordering: m.ordering, OrderingKey: "x"}}, Policy: catalog.EffectivePolicy{InFlight: 4, GiveUpAfter: 1e6 * time.Hour}}
+	m.compiled.Grouping.Set(catalog.GroupingSpecOf(m.compiled.Sub))
+	_, list := m.s.setSubscription(theQueue, m.compiled)
+	m.spillDisplaced(m.s.queues[theQueue], list)
 }
 
-// entry is a delivery with its group.
+// entry returns a delivery with its group.
 func (m *interleaving) entry(r *catalog.CompiledSubscription, id engine.ID) dispatchqueue.Entry {
 	en := dispatchqueue.Entry{Event: id, Attempts: m.rows[id].attempts, SpecHash: r.Grouping.SpecHash}
 	if r.Grouping.Key != "" {
@@ -167,7 +167,7 @@ func (m *interleaving) entry(r *catalog.CompiledSubscription, id engine.ID) disp
 	return en
 }
 
-// read reads what a queue left in the store, as fetchBacklog does.
+// read reads the backlog of a queue from the store, as fetchBacklog does.
 func (m *interleaving) read(q *queue) {
 	s := m.s
 	m.later(func() {
@@ -185,17 +185,17 @@ func (m *interleaving) read(q *queue) {
 				}
 			}
 			all := n < len(known)+m.fetch
-			m.note("read %v", events(entries))
+			m.logf("read %v", events(entries))
 			m.later(func() {
-				m.note("fetched")
+				m.logf("fetched")
 				s.completeFetch(q, entries, all)
 			})
 		})
 	})
 }
 
-// readSorted does so for a line that keeps order, as fetchOrdered does.
-func (m *interleaving) readSorted(q *queue, line dispatchqueue.OrderedQueue, r *catalog.CompiledSubscription, from engine.ID) {
+// readOrdered reads the backlog of an ordered queue, as fetchOrdered does.
+func (m *interleaving) readOrdered(q *queue, ordered dispatchqueue.OrderedQueue, r *catalog.CompiledSubscription, from engine.ID) {
 	s := m.s
 	m.later(func() {
 		var entries []dispatchqueue.Entry
@@ -208,10 +208,10 @@ func (m *interleaving) readSorted(q *queue, line dispatchqueue.OrderedQueue, r *
 			}
 		}
 		all := len(entries) < m.fetch
-		m.note("read from %d: %v", from, events(entries))
+		m.logf("read from %d: %v", from, events(entries))
 		m.later(func() {
-			m.note("fetched")
-			m.aside(q, s.completeOrderedFetch(q, line, entries, all))
+			m.logf("fetched")
+			m.spillDisplaced(q, s.completeOrderedFetch(q, ordered, entries, all))
 		})
 	})
 }
@@ -223,7 +223,7 @@ func events(list []dispatchqueue.Entry) (ids []engine.ID) {
 	return ids
 }
 
-func (m *interleaving) aside(q *queue, list []dispatchqueue.Displaced) {
+func (m *interleaving) spillDisplaced(q *queue, list []dispatchqueue.Displaced) {
 	for _, a := range list {
 		m.spill(q, a.Entry)
 	}
@@ -240,7 +240,7 @@ func (m *interleaving) spill(q *queue, en dispatchqueue.Entry) {
 	})
 }
 
-// publish takes in an event of a key.
+// publish accepts an event of a key.
 func (m *interleaving) publish(key uint64) {
 	m.last++
 	id, s := m.last, m.s
@@ -250,7 +250,7 @@ func (m *interleaving) publish(key uint64) {
 	if m.random.IntN(4) == 0 {
 		m.fails[id] = 1 + m.random.IntN(2)
 	}
-	en := m.entry(m.route, id)
+	en := m.entry(m.compiled, id)
 	en.Tracked = &watermark.Event{}
 	m.later(func() {
 		m.write(func() {
@@ -259,11 +259,11 @@ func (m *interleaving) publish(key uint64) {
 		}, func() {
 			m.later(func() {
 				place, q, list := s.enqueue(theQueue, en)
-				m.note("add %d of %d: %d", id, key, place)
+				m.logf("add %d of %d: %d", id, key, place)
 				if place == enqueueInStore {
 					m.spill(q, en)
 				}
-				m.aside(q, list)
+				m.spillDisplaced(q, list)
 				ev.queued = true
 				s.releaseWaiting()
 				m.busy[key] = false
@@ -272,7 +272,7 @@ func (m *interleaving) publish(key uint64) {
 	})
 }
 
-// attempt does what a free worker does.
+// attempt starts an attempt as a free worker does.
 func (m *interleaving) attempt() {
 	s := m.s
 	q, r, p, ok := s.next()
@@ -281,14 +281,14 @@ func (m *interleaving) attempt() {
 	}
 	en := p.First
 	id := en.Event
-	m.note("attempt %d of %d", id, m.keys[id])
+	m.logf("attempt %d of %d", id, m.keys[id])
 	switch {
 	case m.attempts[id]:
-		m.fault("two attempts of %d at one time", id)
+		m.failf("two attempts of %d at one time", id)
 	case m.through[id]:
-		m.fault("another attempt of %d, which has succeeded", id)
+		m.failf("another attempt of %d, which has succeeded", id)
 	case m.clock < m.nextAt[id]:
-		m.fault("%d is attempted before its retry is due", id)
+		m.failf("%d is attempted before its retry is due", id)
 	}
 	m.attempts[id] = true
 	if m.random.IntN(8) == 0 {
@@ -310,11 +310,11 @@ func (m *interleaving) attempt() {
 				m.finished[id] = len(m.succeeded)
 			}
 		}
-		m.note("%d %s", id, v.State)
+		m.logf("%d %s", id, v.State)
 		m.later(func() {
 			delete(m.attempts, id)
 			if p.Queue != nil {
-				m.aside(q, s.completeOrdered(q, &p, func(int) dispatchqueue.Disposition { return dispositionOf(v.State) }))
+				m.spillDisplaced(q, s.completeOrdered(q, &p, func(int) dispatchqueue.Disposition { return dispositionOf(v.State) }))
 			}
 			s.finish(q, r, p, v.Decision)
 			m.later(func() {
@@ -324,8 +324,8 @@ func (m *interleaving) attempt() {
 	})
 }
 
-// requeue does as the scheduler's own where the sandbox has no time, but for the pause, which
-// a timer ends.
+// requeue is scheduler.requeue for a sandbox without time, but without the pause, which a timer
+// ends.
 func (m *interleaving) putBack(q *queue, p dispatchqueue.Batch) {
 	s, id := m.s, p.First.Event
 	delete(m.attempts, id)
@@ -335,11 +335,11 @@ func (m *interleaving) putBack(q *queue, p dispatchqueue.Batch) {
 	_, list := s.returnToQueue(q, &p)
 	s.makeRunnable(q)
 	s.mu.Unlock()
-	m.note("put back %d", id)
-	m.aside(q, list)
+	m.logf("put back %d", id)
+	m.spillDisplaced(q, list)
 }
 
-// enqueueDueRetries does one round of the loop of retries.
+// enqueueDueRetries runs one round of RetryLoop.
 func (m *interleaving) takeDue() {
 	m.taking = true
 	s := m.s
@@ -362,11 +362,11 @@ func (m *interleaving) queueDue(s *scheduler, due []engine.Waiting) {
 			s.markDue(nil)
 			return
 		}
-		en := m.entry(m.route, due[0].ID.Event) // its event is read
+		en := m.entry(m.compiled, due[0].ID.Event) // its event is read
 		m.later(func() {
-			m.note("due %d", en.Event)
+			m.logf("due %d", en.Event)
 			_, q, list := s.enqueueDue(theQueue, en)
-			m.aside(q, list)
+			m.spillDisplaced(q, list)
 			m.queueDue(s, due[1:])
 		})
 	})
@@ -381,27 +381,27 @@ func (m *interleaving) dueNow() bool {
 	return false
 }
 
-// retry asks by hand for another attempt of what failed, as wait does.
+// retry retries a failed delivery by hand, as WaitForReplay does.
 func (m *interleaving) retry(id engine.ID) {
-	m.byHand[id] = true
+	m.manual[id] = true
 	s := m.s
 	m.later(func() { // the row was read
-		en := m.entry(m.route, id)
+		en := m.entry(m.compiled, id)
 		m.later(func() {
 			m.write(func() {
 				m.rows[id] = diskRow{state: engine.StatePending, attempts: en.Attempts}
 				delete(m.nextAt, id)
 				m.through[id] = false // it may have succeeded meanwhile; it was asked for all the same
 			}, func() {
-				m.note("retry %d by hand", id)
+				m.logf("retry %d by hand", id)
 				_, q, list := s.enqueueManualRetry(theQueue, en)
-				m.aside(q, list)
+				m.spillDisplaced(q, list)
 			})
 		})
 	})
 }
 
-// step does one thing; false: there is nothing to do.
+// step runs one action; false if there is none.
 func (m *interleaving) step(publishing bool) bool {
 	if m.problem != "" {
 		return false
@@ -450,14 +450,14 @@ func (m *interleaving) step(publishing bool) bool {
 		}
 		may(1, func() {
 			m.off = !m.off
-			m.note("off: %v", m.off)
-			m.setRoute()
+			m.logf("off: %v", m.off)
+			m.setSubscription()
 		})
 		if m.switches {
 			may(1, func() {
 				m.ordering = []engine.Ordering{engine.OrderingNone, engine.OrderingKeyed, engine.OrderingFIFO}[m.random.IntN(3)]
-				m.note("ordering %q", m.ordering)
-				m.setRoute()
+				m.logf("ordering %q", m.ordering)
+				m.setSubscription()
 			})
 		}
 	}
@@ -479,7 +479,7 @@ func (m *interleaving) step(publishing bool) bool {
 }
 
 func (m *interleaving) commit() {
-	m.note("commit of %d", len(m.writes))
+	m.logf("commit of %d", len(m.writes))
 	writes := m.writes
 	m.writes = nil
 	for _, w := range writes {
@@ -488,32 +488,32 @@ func (m *interleaving) commit() {
 	}
 }
 
-// run lets routers run and be killed, and the last one finish: what it loses no recovery
-// finds.
+// run runs and kills routers, and lets the last one finish: a delivery that is lost then is lost
+// for good.
 func (m *interleaving) run() {
 	for range m.random.IntN(3) {
 		m.boot()
 		for range m.random.IntN(300) {
 			m.step(true)
 		}
-		m.note("kill")
+		m.logf("kill")
 	}
 	m.boot()
 	for range m.random.IntN(300) {
 		m.step(true)
 	}
 	m.off = false
-	m.setRoute()
+	m.setSubscription()
 	for n := 0; m.step(false); n++ {
 		if n == 20_000 {
-			m.fault("it does not end")
+			m.failf("the run does not end")
 			return
 		}
 	}
 }
 
-// decide looks at what came of everything.
-func (m *interleaving) judge() {
+// checkOutcomes checks the outcome of every delivery.
+func (m *interleaving) checkOutcomes() {
 	before := map[uint64]engine.ID{}
 	for _, id := range m.stored {
 		key := m.keys[id]
@@ -522,33 +522,33 @@ func (m *interleaving) judge() {
 		}
 		switch place := m.finished[id]; {
 		case place == 0:
-			m.fault("%d was not delivered: its row is %v", id, m.rows[id])
+			m.failf("%d was not delivered: its row is %v", id, m.rows[id])
 		case m.rows[id].state != engine.StateSucceeded:
-			m.fault("%d was delivered, and its row is %v", id, m.rows[id])
-		case m.ordering == engine.OrderingNone || m.switches || m.byHand[id]:
+			m.failf("%d was delivered, and its row is %v", id, m.rows[id])
+		case m.ordering == engine.OrderingNone || m.switches || m.manual[id]:
 		case before[key] != 0 && m.finished[before[key]] > place:
-			m.fault("%d was delivered before %d", id, before[key])
+			m.failf("%d was delivered before %d", id, before[key])
 		default:
 			before[key] = id
 		}
 	}
 }
 
-func TestEveryInterleavingDeliversAllInOrderAndOnce(t *testing.T) {
+func TestScheduler_InterleavingsDeliverInOrderAndOnce(t *testing.T) {
 	for name, c := range map[string]struct {
 		ordering engine.Ordering
 		switches bool
 	}{
-		"in no order":             {engine.OrderingNone, false},
-		"in order within a key":   {engine.OrderingKeyed, false},
-		"all in order":            {engine.OrderingFIFO, false},
-		"while the order changes": {engine.OrderingNone, true},
+		"unordered":        {engine.OrderingNone, false},
+		"ordered by key":   {engine.OrderingKeyed, false},
+		"fifo":             {engine.OrderingFIFO, false},
+		"ordering changes": {engine.OrderingNone, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := firstInterleaving; seed < firstInterleaving+interleavings; seed++ {
 				m := newInterleaving(t, seed, c.ordering, c.switches)
 				m.run()
-				m.judge()
+				m.checkOutcomes()
 				if m.problem != "" {
 					t.Fatalf("seed %d: %s\n%s", seed, m.problem, strings.Join(m.log[max(0, len(m.log)-200):], "\n"))
 				}

@@ -14,22 +14,22 @@ import (
 	"switchhook/engine/snowflake"
 )
 
-// desk is a scheduler on its own, in a bubble of synctest: its timers and its clock are
-// the bubble's. The test is the workers.
-type desk struct {
+// testScheduler is a scheduler without a dispatcher, in a bubble of synctest: it uses the timers
+// and the clock of the bubble. The test takes the part of the workers.
+type testScheduler struct {
 	*scheduler
-	hired int
+	workersSpawned int
 }
 
-func newDesk() *desk {
+func newTestScheduler() *testScheduler {
 	time.Sleep(30 * 365 * 24 * time.Hour) // the bubble's clock begins in 2000, before any id
-	d := &desk{scheduler: newScheduler(time.Now, 100)}
-	d.spawn = func() { d.hired++ }
+	d := &testScheduler{scheduler: newScheduler(time.Now, 100)}
+	d.spawn = func() { d.workersSpawned++ }
 	d.fetch = func(*queue) {}
 	return d
 }
 
-func (d *desk) route(s engine.Subscription, t catalog.EffectivePolicy) *catalog.CompiledSubscription {
+func (d *testScheduler) addSubscription(s engine.Subscription, t catalog.EffectivePolicy) *catalog.CompiledSubscription {
 	if t.InFlight == 0 {
 		t.InFlight = 16
 	}
@@ -42,21 +42,21 @@ func (d *desk) route(s engine.Subscription, t catalog.EffectivePolicy) *catalog.
 	return r
 }
 
-func (d *desk) put(id engine.ID, events ...engine.ID) {
+func (d *testScheduler) retryManually(id engine.ID, events ...engine.ID) {
 	for _, event := range events {
 		d.enqueueManualRetry(id, dispatchqueue.Entry{Event: event})
 	}
 }
 
-// flight is an attempt that is on.
+// flight is an attempt in flight.
 type flight struct {
 	q *queue
 	r *catalog.CompiledSubscription
 	p dispatchqueue.Batch
 }
 
-// start begins all attempts that may begin now.
-func (d *desk) start() (all []flight) {
+// start starts all attempts that may start now.
+func (d *testScheduler) start() (all []flight) {
 	for {
 		d.mu.Lock()
 		ready := d.ready.Len()
@@ -78,7 +78,7 @@ func (d *desk) start() (all []flight) {
 	}
 }
 
-func (d *desk) end(f flight, v retry.Decision) transition { return d.finish(f.q, f.r, f.p, v) }
+func (d *testScheduler) end(f flight, v retry.Decision) transition { return d.finish(f.q, f.r, f.p, v) }
 
 func newIDs(n int) (list []engine.ID) {
 	now := snowflake.FirstAt(time.Now())
@@ -88,7 +88,7 @@ func newIDs(n int) (list []engine.ID) {
 	return list
 }
 
-func TestARateIsEvenlySpread(t *testing.T) {
+func TestPacer_SpreadsAttemptsEvenly(t *testing.T) {
 	for _, c := range []struct {
 		rate engine.Rate
 		want string
@@ -98,11 +98,11 @@ func TestARateIsEvenlySpread(t *testing.T) {
 		{engine.Rate{Count: 1, Per: time.Hour}, "[0s 1h0m0s 2h0m0s 3h0m0s 4h0m0s]"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			d := newDesk()
-			d.route(engine.Subscription{ID: 1}, catalog.EffectivePolicy{Interval: c.rate.Interval()})
+			d := newTestScheduler()
+			d.addSubscription(engine.Subscription{ID: 1}, catalog.EffectivePolicy{Interval: c.rate.Interval()})
 			time.Sleep(3 * c.rate.Per) // time without attempts saves nothing up
 			began := time.Now()
-			d.put(1, newIDs(5)...)
+			d.retryManually(1, newIDs(5)...)
 			var at []string
 			for len(at) < 5 {
 				for range d.start() {
@@ -118,28 +118,28 @@ func TestARateIsEvenlySpread(t *testing.T) {
 	}
 }
 
-func TestAFasterRateCountsAtOnce(t *testing.T) {
+func TestPacer_FasterRateAppliesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk()
-		d.route(engine.Subscription{ID: 1}, catalog.EffectivePolicy{Interval: time.Hour})
-		d.put(1, newIDs(3)...)
+		d := newTestScheduler()
+		d.addSubscription(engine.Subscription{ID: 1}, catalog.EffectivePolicy{Interval: time.Hour})
+		d.retryManually(1, newIDs(3)...)
 		if n := len(d.start()); n != 1 {
 			t.Fatal(n)
 		}
-		d.route(engine.Subscription{ID: 1}, catalog.EffectivePolicy{Interval: time.Second})
+		d.addSubscription(engine.Subscription{ID: 1}, catalog.EffectivePolicy{Interval: time.Second})
 		if n := len(d.start()); n != 1 {
-			t.Errorf("%d began with the new rate", n)
+			t.Errorf("%d started at the new rate", n)
 		}
 	})
 }
 
-func TestInFlightIsTheSubscriptionsOwn(t *testing.T) {
+func TestScheduler_InFlightLimitPerSubscription(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk()
-		d.route(engine.Subscription{ID: 1}, catalog.EffectivePolicy{InFlight: 3})
-		d.route(engine.Subscription{ID: 2}, catalog.EffectivePolicy{InFlight: 40})
-		d.put(1, newIDs(50)...)
-		d.put(2, newIDs(50)...)
+		d := newTestScheduler()
+		d.addSubscription(engine.Subscription{ID: 1}, catalog.EffectivePolicy{InFlight: 3})
+		d.addSubscription(engine.Subscription{ID: 2}, catalog.EffectivePolicy{InFlight: 40})
+		d.retryManually(1, newIDs(50)...)
+		d.retryManually(2, newIDs(50)...)
 		flights := map[engine.ID][]flight{}
 		for _, f := range d.start() {
 			flights[f.q.id] = append(flights[f.q.id], f)
@@ -149,25 +149,25 @@ func TestInFlightIsTheSubscriptionsOwn(t *testing.T) {
 		}
 		d.end(flights[2][0], retry.Decision{Signal: retry.SignalUnavailable, Overloaded: true})
 		if d.queues[2].limit != 20 {
-			t.Errorf("%d after trouble", d.queues[2].limit)
+			t.Errorf("limit %d after an overload", d.queues[2].limit)
 		}
-		d.route(engine.Subscription{ID: 1}, catalog.EffectivePolicy{InFlight: 5})
+		d.addSubscription(engine.Subscription{ID: 1}, catalog.EffectivePolicy{InFlight: 5})
 		if n := len(d.start()); n != 2 {
-			t.Errorf("%d more with a wider limit", n)
+			t.Errorf("%d more with a higher limit", n)
 		}
-		d.route(engine.Subscription{ID: 2}, catalog.EffectivePolicy{InFlight: 50})
+		d.addSubscription(engine.Subscription{ID: 2}, catalog.EffectivePolicy{InFlight: 50})
 		if d.queues[2].limit != 20 {
-			t.Errorf("%d: a wider limit forgot the trouble", d.queues[2].limit)
+			t.Errorf("%d: a higher limit reset the overload", d.queues[2].limit)
 		}
 	})
 }
 
-func TestADeadTargetGetsProbesOnly(t *testing.T) {
+func TestScheduler_OpenCircuitSendsProbesOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk()
-		d.route(engine.Subscription{ID: 1}, catalog.EffectivePolicy{})
+		d := newTestScheduler()
+		d.addSubscription(engine.Subscription{ID: 1}, catalog.EffectivePolicy{})
 		events := newIDs(200)
-		d.put(1, events...)
+		d.retryManually(1, events...)
 		for _, f := range d.start() {
 			d.end(f, retry.Decision{Signal: retry.SignalUnavailable, Overloaded: true, Reason: "refused"})
 		}
@@ -178,7 +178,7 @@ func TestADeadTargetGetsProbesOnly(t *testing.T) {
 		for time.Since(began) < time.Hour {
 			flights := d.start()
 			if len(flights) > 1 {
-				t.Fatalf("%d probes at one time", len(flights))
+				t.Fatalf("%d concurrent probes", len(flights))
 			}
 			for _, f := range flights {
 				attempts++
@@ -194,7 +194,7 @@ func TestADeadTargetGetsProbesOnly(t *testing.T) {
 		if changed := d.takeDirtyHealth(); len(changed) != 1 || changed[0].NextProbeAt.IsZero() || changed[0].LastError != "refused" {
 			t.Errorf("%+v", changed)
 		}
-		// It is back: all goes out, slowly first.
+		// The target recovers: everything is sent, slowly at first.
 		var most []int
 		for d.queues[1].waiting.Len() > 0 {
 			flights := d.start()
@@ -212,12 +212,12 @@ func TestADeadTargetGetsProbesOnly(t *testing.T) {
 	})
 }
 
-func TestAnOpenCircuitSurvivesARestart(t *testing.T) {
+func TestScheduler_OpenCircuitSurvivesRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk()
-		d.route(engine.Subscription{ID: 1}, catalog.EffectivePolicy{})
+		d := newTestScheduler()
+		d.addSubscription(engine.Subscription{ID: 1}, catalog.EffectivePolicy{})
 		d.setHealth(engine.Health{Subscription: 1, FailingSince: time.Now().Add(-time.Hour), Failures: 100, NextProbeAt: time.Now().Add(time.Minute), ProbeDelay: time.Minute})
-		d.put(1, newIDs(50)...)
+		d.retryManually(1, newIDs(50)...)
 		if n := len(d.start()); n != 0 {
 			t.Fatalf("%d before the probe", n)
 		}
@@ -229,23 +229,23 @@ func TestAnOpenCircuitSurvivesARestart(t *testing.T) {
 	})
 }
 
-func TestANewTargetStartsHealthy(t *testing.T) {
+func TestScheduler_NewTargetStartsHealthy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk()
-		d.route(engine.Subscription{ID: 1, TargetURL: "http://a"}, catalog.EffectivePolicy{})
-		d.put(1, newIDs(100)...)
+		d := newTestScheduler()
+		d.addSubscription(engine.Subscription{ID: 1, TargetURL: "http://a"}, catalog.EffectivePolicy{})
+		d.retryManually(1, newIDs(100)...)
 		flights := d.start()
 		for _, f := range flights[:8] {
 			d.end(f, retry.Decision{Signal: retry.SignalUnavailable, Overloaded: true, PauseFor: time.Hour})
 		}
-		d.route(engine.Subscription{ID: 1, TargetURL: "http://b"}, catalog.EffectivePolicy{})
+		d.addSubscription(engine.Subscription{ID: 1, TargetURL: "http://b"}, catalog.EffectivePolicy{})
 		if h := d.queues[1].circuit.Health; h != (engine.Health{Subscription: 1}) {
 			t.Errorf("%+v", h)
 		}
-		if n := len(d.start()); n != 8 { // beside the eight that are still out
-			t.Errorf("%d go to the new target", n)
+		if n := len(d.start()); n != 8 { // beside the eight in flight
+			t.Errorf("%d are sent to the new target", n)
 		}
-		for _, f := range flights[8:] { // what the old one says counts no more
+		for _, f := range flights[8:] { // results of the old target are ignored
 			d.end(f, retry.Decision{Signal: retry.SignalUnavailable, Overloaded: true, PauseFor: time.Hour})
 		}
 		if h := d.queues[1].circuit.Health; h != (engine.Health{Subscription: 1}) || d.queues[1].limit != 16 {
@@ -254,25 +254,25 @@ func TestANewTargetStartsHealthy(t *testing.T) {
 	})
 }
 
-func TestSwitchedOnAgainItStartsSlowly(t *testing.T) {
+func TestScheduler_ReactivatedStartsSlowly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk()
-		r := d.route(engine.Subscription{ID: 1}, catalog.EffectivePolicy{InFlight: 10})
+		d := newTestScheduler()
+		r := d.addSubscription(engine.Subscription{ID: 1}, catalog.EffectivePolicy{InFlight: 10})
 		off := *r.Sub
 		off.Active = false
 		d.setSubscription(1, &catalog.CompiledSubscription{Sub: &off, Policy: r.Policy})
-		d.put(1, newIDs(100)...)
+		d.retryManually(1, newIDs(100)...)
 		if n := len(d.start()); n != 0 {
-			t.Fatalf("%d while it is off", n)
+			t.Fatalf("%d while inactive", n)
 		}
-		d.route(engine.Subscription{ID: 1}, catalog.EffectivePolicy{InFlight: 10})
+		d.addSubscription(engine.Subscription{ID: 1}, catalog.EffectivePolicy{InFlight: 10})
 		var seen []int
 		for range 7 {
 			flights := d.start()
 			seen = append(seen, len(flights))
 			for i, f := range flights {
 				if len(seen) == 4 && i == 0 {
-					d.end(f, retry.Decision{Signal: retry.SignalRejecting}) // neither trouble nor success
+					d.end(f, retry.Decision{Signal: retry.SignalRejecting}) // neither overload nor success
 					continue
 				}
 				d.end(f, good)
@@ -282,19 +282,19 @@ func TestSwitchedOnAgainItStartsSlowly(t *testing.T) {
 			t.Errorf("%v", seen)
 		}
 		if d.queues[1].circuit.ResumedAt.IsZero() {
-			t.Error("not noted when it was switched on")
+			t.Error("ResumedAt is not set")
 		}
 	})
 }
 
-func TestADeliveryThatIsAskedForTwiceWaitsOnce(t *testing.T) {
+func TestScheduler_RepeatedManualRetryWaitsOnce(t *testing.T) {
 	for name, s := range map[string]engine.Subscription{
-		"in no order": {ID: 1},
-		"in order":    {ID: 1, Policy: engine.Policy{Ordering: engine.OrderingFIFO}},
-		"debounced":   {ID: 1, Debounce: engine.Debounce{Within: time.Hour}},
+		"unordered": {ID: 1},
+		"ordered":   {ID: 1, Policy: engine.Policy{Ordering: engine.OrderingFIFO}},
+		"debounced": {ID: 1, Debounce: engine.Debounce{Within: time.Hour}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			d := newDesk()
+			d := newTestScheduler()
 			d.allQueuedThroughEvent = func(engine.ID) bool { return true }
 			s.Active = true
 			r := &catalog.CompiledSubscription{Sub: &s, Policy: catalog.EffectivePolicy{InFlight: 16, GiveUpAfter: catalog.DefaultGiveUpAfter}}
@@ -322,21 +322,21 @@ func TestADeliveryThatIsAskedForTwiceWaitsOnce(t *testing.T) {
 	}
 }
 
-func TestWhatWaitsTooLongIsTakenOut(t *testing.T) {
+func TestScheduler_TakeExpired(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk()
-		d.route(engine.Subscription{ID: 1}, catalog.EffectivePolicy{GiveUpAfter: time.Hour, ExplicitGiveUpAfter: true})
+		d := newTestScheduler()
+		d.addSubscription(engine.Subscription{ID: 1}, catalog.EffectivePolicy{GiveUpAfter: time.Hour, ExplicitGiveUpAfter: true})
 		q := d.queues[1]
 		q.circuit.NextProbeAt, q.circuit.ProbeDelay = time.Now().Add(100*time.Hour), 100*time.Hour
 		old := newIDs(3)
-		d.put(1, old...)
+		d.retryManually(1, old...)
 		d.enqueueManualRetry(1, dispatchqueue.Entry{Event: old[0] - 1, RequestedAt: time.Now().Add(time.Minute)})
 		time.Sleep(50 * time.Minute)
-		d.put(1, newIDs(2)...)
+		d.retryManually(1, newIDs(2)...)
 		time.Sleep(10*time.Minute + time.Second)
 		_, taken := d.takeExpired(q)
 		if len(taken) != 3 || q.waiting.Len() != 3 || d.depth() != 3 || len(q.uncommitted) != 3 {
-			t.Errorf("%v taken, %d left, %d in all, unsettled %v", taken, q.waiting.Len(), d.depth(), q.uncommitted)
+			t.Errorf("%v taken, %d left, %d in all, uncommitted %v", taken, q.waiting.Len(), d.depth(), q.uncommitted)
 		}
 		time.Sleep(time.Minute)
 		if _, taken = d.takeExpired(q); len(taken) != 1 || taken[0].RequestedAt.IsZero() {
@@ -345,7 +345,7 @@ func TestWhatWaitsTooLongIsTakenOut(t *testing.T) {
 	})
 }
 
-func TestTheDefaultAgeDoesNotRunWhileASubscriptionIsOff(t *testing.T) {
+func TestGiveUpAt_DefaultPausesWhileInactive(t *testing.T) {
 	resumed := noon.Add(10 * 24 * time.Hour)
 	for strict, want := range map[bool]time.Time{true: noon.Add(time.Hour), false: resumed.Add(time.Hour)} {
 		r := &catalog.CompiledSubscription{Policy: catalog.EffectivePolicy{GiveUpAfter: time.Hour, ExplicitGiveUpAfter: strict}}
@@ -355,31 +355,30 @@ func TestTheDefaultAgeDoesNotRunWhileASubscriptionIsOff(t *testing.T) {
 	}
 }
 
-// A place in an account's share that was given to a queue and not made use of goes to the
-// next one.
-func TestAPlaceThatIsNotUsedGoesToTheNext(t *testing.T) {
-	for name, stop := range map[string]func(*desk, *catalog.CompiledSubscription){
-		"switched off": func(d *desk, r *catalog.CompiledSubscription) {
+// An account's slot that was given to a queue and not used goes to the next queue.
+func TestScheduler_UnusedAccountSlotGoesToNextQueue(t *testing.T) {
+	for name, stop := range map[string]func(*testScheduler, *catalog.CompiledSubscription){
+		"inactive": func(d *testScheduler, r *catalog.CompiledSubscription) {
 			off := *r.Sub
 			off.Active = false
 			d.setSubscription(2, &catalog.CompiledSubscription{Sub: &off, Policy: r.Policy})
 		},
-		"deleted": func(d *desk, _ *catalog.CompiledSubscription) { d.setSubscription(2, nil) },
+		"deleted": func(d *testScheduler, _ *catalog.CompiledSubscription) { d.setSubscription(2, nil) },
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			d := newDesk()
+			d := newTestScheduler()
 			d.accountLimit = 1
-			d.route(engine.Subscription{ID: 1, Account: "a"}, catalog.EffectivePolicy{})
-			second := d.route(engine.Subscription{ID: 2, Account: "a"}, catalog.EffectivePolicy{})
-			d.route(engine.Subscription{ID: 3, Account: "a"}, catalog.EffectivePolicy{})
-			d.put(1, newIDs(1)...)
+			d.addSubscription(engine.Subscription{ID: 1, Account: "a"}, catalog.EffectivePolicy{})
+			second := d.addSubscription(engine.Subscription{ID: 2, Account: "a"}, catalog.EffectivePolicy{})
+			d.addSubscription(engine.Subscription{ID: 3, Account: "a"}, catalog.EffectivePolicy{})
+			d.retryManually(1, newIDs(1)...)
 			flights := d.start()
-			d.put(2, newIDs(1)...)
-			d.put(3, newIDs(1)...)
+			d.retryManually(2, newIDs(1)...)
+			d.retryManually(3, newIDs(1)...)
 			if len(flights) != 1 || len(d.start()) != 0 {
 				t.Fatal(flights)
 			}
-			d.end(flights[0], good) // the second's turn
+			d.end(flights[0], good) // queue 2 is next
 			stop(d, second)
 			began := make(chan engine.ID, 1)
 			go func() {
@@ -394,7 +393,7 @@ func TestAPlaceThatIsNotUsedGoesToTheNext(t *testing.T) {
 					t.Errorf("%s: %d began", name, id)
 				}
 			default:
-				t.Errorf("%s: the third waits for ever", name)
+				t.Errorf("%s: queue 3 waits for ever", name)
 			}
 			d.close()
 			synctest.Wait()
@@ -402,7 +401,7 @@ func TestAPlaceThatIsNotUsedGoesToTheNext(t *testing.T) {
 	}
 }
 
-// depth is how many deliveries wait in memory.
+// depth returns the number of deliveries in memory.
 func (s *scheduler) depth() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

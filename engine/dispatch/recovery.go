@@ -12,25 +12,26 @@ import (
 )
 
 const (
-	// lateAfter is how long a delivery may go without a row; then one is written, so that
-	// a crash recovery need not look further back.
+	// lateAfter is how long a delivery may wait without a row; then one is written, so that crash
+	// recovery need not look further back.
 	lateAfter     = time.Second
 	sweepEvery    = 250 * time.Millisecond
 	retryBatch    = 500
-	maxRetrySleep = 5 * time.Second // between two looks for retries that are due
-	// unrecordedEvery spaces what is said about that.
+	maxRetrySleep = 5 * time.Second // between two reads of retries that are due
+	// unrecordedEvery is the shortest time between two log lines of logUnrecorded.
 	unrecordedEvery = 10 * time.Second
 	scanBatch       = 1000
 )
 
-// RecordOutcome hands an outcome to the store; then runs once it is on disk. A store that can't
-// write is asked again until it can or the router stops: until then the delivery counts
-// as unsettled, and a next run makes the attempt again.
+// RecordOutcome hands an outcome to the store; then runs once it is on disk. If the store can't
+// write, RecordOutcome retries until it can or the router stops: until then the delivery is
+// uncommitted, and the next run makes the attempt again.
 func (d *Dispatcher) RecordOutcome(o *engine.Outcome, then func()) {
 	d.recordOutcomeUnless(o, then, nil)
 }
 
-// recordOutcomeUnless does so; where the store refuses the outcome, refused runs instead.
+// recordOutcomeUnless is RecordOutcome, but runs refused instead of then if the store answers
+// CodeNotFound.
 func (d *Dispatcher) recordOutcomeUnless(o *engine.Outcome, then func(), refused func(error)) {
 	d.writes.Add()
 	d.store.Record(o, func(err error) {
@@ -54,8 +55,8 @@ func (d *Dispatcher) recordOutcomeUnless(o *engine.Outcome, then func(), refused
 	})
 }
 
-// logUnrecorded tells that outcomes can't be written: one of them, and how many there are.
-// Each is tried again every second, by the thousand where the store is down for long.
+// logUnrecorded logs that outcomes can't be written: one of them, and their number. It limits its
+// rate: each outcome is retried every second, and there may be thousands while the store is down.
 func (d *Dispatcher) logUnrecorded(o *engine.Outcome, err error) {
 	now := time.Now().UnixNano()
 	if last := d.unrecordedLogged.Load(); now-last < int64(unrecordedEvery) || !d.unrecordedLogged.CompareAndSwap(last, now) {
@@ -84,7 +85,7 @@ func (d *Dispatcher) markExpired(q *queue, r *catalog.CompiledSubscription, en d
 	})
 }
 
-// expireQueue gives up what has waited too long in a queue's memory.
+// expireQueue makes the expired deliveries of a queue in memory dead.
 func (d *Dispatcher) expireQueue(q *queue) {
 	r, old := d.scheduler.takeExpired(q)
 	for _, en := range old {
@@ -92,25 +93,26 @@ func (d *Dispatcher) expireQueue(q *queue) {
 	}
 }
 
-// ExpireDeliveriesLoop gives up what waits for a target that is down or slow and became too old.
+// ExpireDeliveriesLoop runs ExpireDeliveries until the router stops.
 func (d *Dispatcher) ExpireDeliveriesLoop() {
 	d.life.RunEvery(lifecycle.ExpireEvery, d.ExpireDeliveries)
 }
 
-// ExpireDeliveries makes the deliveries in memory dead that are too old.
+// ExpireDeliveries makes the deliveries in memory dead that have expired while their target was
+// down or slow.
 func (d *Dispatcher) ExpireDeliveries() {
 	for _, q := range d.scheduler.all() {
 		d.expireQueue(q)
 	}
 }
 
-// spillToStore lets a delivery wait in the store, since its queue is full.
+// spillToStore writes the row of a delivery that leaves memory, so that it waits in the store.
 func (d *Dispatcher) spillToStore(q *queue, en dispatchqueue.Entry) {
 	en.Release()
 	d.RecordOutcome(&engine.Outcome{ID: engine.DeliveryID{Event: en.Event, Subscription: q.id}, State: engine.StatePending}, func() {
 		d.markRecorded(en)
-		if !d.scheduler.spillRecorded(q, en.Event) { // deleted while the row was on its way
-			d.writes.Go(func() { d.markDead(q.id, dispatchqueue.Entry{Event: en.Event}, engine.SubscriptionDeleted) }) // here the store must not be waited for
+		if !d.scheduler.spillRecorded(q, en.Event) { // deleted while the row was being written
+			d.writes.Go(func() { d.markDead(q.id, dispatchqueue.Entry{Event: en.Event}, engine.SubscriptionDeleted) }) // this callback must not call the store
 		}
 	})
 }
@@ -123,7 +125,7 @@ func (d *Dispatcher) fetchBacklog(q *queue) {
 		rows, err := d.store.Backlog(context.Background(), q.id, limit)
 		if err != nil {
 			d.log.Error("waiting deliveries not read", "subscription_id", q.id.Format(engine.SubscriptionPrefix), "error", err)
-			select { // fetched asks again at once
+			select { // completeFetch starts the next fetch at once
 			case <-d.life.Stopping():
 			case <-time.After(lifecycle.RecordRetryDelay):
 			}
@@ -158,7 +160,7 @@ func (d *Dispatcher) RetryLoop() {
 	}
 }
 
-// sleepUntilRetry waits, shorter if a retry is recorded that is due earlier; false says
+// sleepUntilRetry sleeps for wait, or less if a retry is recorded that is due earlier; false means
 // that the router stops.
 func (d *Dispatcher) sleepUntilRetry(wait time.Duration) bool {
 	until := d.cfg.Now().Add(wait)
@@ -179,11 +181,11 @@ func (d *Dispatcher) sleepUntilRetry(wait time.Duration) bool {
 	}
 }
 
-// wakeRetries says that a retry is due at a time; it never blocks.
+// wakeRetries tells RetryLoop that a retry is due at a time; it never blocks.
 func (d *Dispatcher) wakeRetries(due time.Time) {
 	select {
 	case d.retryWake <- due:
-	default: // the loop is far behind, and looks again by itself
+	default: // the loop is behind, and reads the store again anyway
 	}
 }
 
@@ -200,11 +202,11 @@ func (d *Dispatcher) enqueueDueRetries(ctx context.Context) int {
 	return len(rows)
 }
 
-// enqueueDueRetry queues a delivery whose retry is due, unless it is in other hands by now.
+// enqueueDueRetry queues a delivery whose retry is due, unless a fetch or a user has queued it.
 func (d *Dispatcher) enqueueDueRetry(ctx context.Context, subscription engine.ID, en dispatchqueue.Entry) {
 	if r := d.catalog.Compiled(subscription); r != nil {
 		var err error
-		if en, err = d.withGroup(ctx, r, en); err != nil { // then without a group, so that the line reads it again
+		if en, err = d.withGroup(ctx, r, en); err != nil { // without a group, so that the ordered queue reads it again
 			d.log.Error("event of a delivery not read", "delivery_id", engine.DeliveryID{Event: en.Event, Subscription: subscription}.String(), "error", err)
 			en.SpecHash = 0
 		}
@@ -217,12 +219,13 @@ func (d *Dispatcher) enqueueDueRetry(ctx context.Context, subscription engine.ID
 	d.settleDisplaced(q, list)
 }
 
-// SweepLoop keeps the watermark close behind the events.
+// SweepLoop runs Sweep until the router stops.
 func (d *Dispatcher) SweepLoop() {
 	d.life.RunEvery(sweepEvery, func() { d.Sweep(d.cfg.Now().Add(-lateAfter)) })
 }
 
-// Sweep moves the watermark up, and orders rows for deliveries of events that are older than olderThan.
+// Sweep raises the watermark, and writes rows for deliveries of events older than olderThan that
+// have none.
 func (d *Dispatcher) Sweep(olderThan time.Time) {
 	watermark, late := d.tracker.Sweep(olderThan)
 	if watermark > d.watermark {
@@ -236,9 +239,9 @@ func (d *Dispatcher) Sweep(olderThan time.Time) {
 	}
 }
 
-// Recover finds what an earlier run accepted and did not finish: targets of events above
-// the watermark that have no row get one, and every subscription with pending rows is
-// told so. Retries that are due come by themselves.
+// Recover finds the deliveries that an earlier run accepted and did not finish: it writes the
+// missing rows of events above the watermark, and marks every subscription with pending rows.
+// RetryLoop finds the retries that are due.
 func (d *Dispatcher) Recover(ctx context.Context) error {
 	after, err := d.store.Watermark(ctx)
 	if err != nil {
@@ -283,8 +286,8 @@ func (d *Dispatcher) Recover(ctx context.Context) error {
 	return nil
 }
 
-// Wait makes a delivery pending and queues it, once that is on disk. Error: CodeNotFound
-// where its event was removed meanwhile; then nothing has changed.
+// WaitForReplay makes a delivery pending, and queues it once that is on disk. Error: CodeNotFound
+// if its event was removed meanwhile; then nothing has changed.
 func (d *Dispatcher) WaitForReplay(ctx context.Context, id engine.DeliveryID, attempts int, reason string) error {
 	now := d.life.Now()
 	en := dispatchqueue.Entry{Event: id.Event, Attempts: attempts, RequestedAt: now}
@@ -296,8 +299,8 @@ func (d *Dispatcher) WaitForReplay(ctx context.Context, id engine.DeliveryID, at
 	}
 	recorded := make(chan error, 1)
 	d.recordOutcomeUnless(&engine.Outcome{ID: id, State: engine.StatePending, Attempts: attempts, Error: reason, RenewedAt: now}, func() {
-		switch known, q, list := d.scheduler.enqueueManualRetry(id.Subscription, en); { // here the store must not be waited for
-		case !known: // deleted while the row was on its way
+		switch known, q, list := d.scheduler.enqueueManualRetry(id.Subscription, en); { // this callback must not call the store
+		case !known: // deleted while the row was being written
 			d.writes.Go(func() { d.markDead(id.Subscription, en, engine.SubscriptionDeleted) })
 		case list != nil:
 			d.writes.Go(func() { d.settleDisplaced(q, list) })

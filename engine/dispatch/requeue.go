@@ -6,17 +6,17 @@ import (
 	"time"
 )
 
-// requeue lets what was taken, and was not attempted, wait for another moment.
+// requeue returns a batch that was not attempted to its queue.
 func (d *Dispatcher) requeue(q *queue, p dispatchqueue.Batch, why *resources.Shortage) {
 	d.resources.RecordShortage(why)
 	known, list := d.scheduler.requeue(q, p, why)
 	d.afterRequeue(q, p, known, list)
 }
 
-// halt keeps all workers from starting an attempt for a while; s.mu is held.
+// halt stops all workers from starting an attempt until resume; s.mu is held.
 func (s *scheduler) halt() {
 	if s.halted || s.closed {
-		return // by another attempt that was on its way then
+		return // another attempt in flight has met the same shortage
 	}
 	if s.halted = true; s.progress {
 		s.haltFor = resources.FirstHalt
@@ -27,7 +27,7 @@ func (s *scheduler) halt() {
 	time.AfterFunc(s.haltFor, s.resume)
 }
 
-// resume lets the workers go on.
+// resume ends a halt and wakes the workers.
 func (s *scheduler) resume() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -37,8 +37,8 @@ func (s *scheduler) resume() {
 	}
 }
 
-// lacks notes for how long a queue waits that was short of something; s.mu is held.
-func (s *scheduler) lacks(q *queue, why *resources.Shortage) {
+// pauseForShortage pauses the queue whose attempt met a shortage, or halts all queues; s.mu is held.
+func (s *scheduler) pauseForShortage(q *queue, why *resources.Shortage) {
 	switch {
 	case why == nil || why.Resource == "":
 		s.pause(q, requeueDelay)

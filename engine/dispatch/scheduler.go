@@ -15,54 +15,60 @@ import (
 	"switchhook/engine/retry"
 )
 
-// scheduler picks what is delivered next: round robin over the subscriptions that have
-// something to send, a free place in flight and no pause.
+// scheduler picks the next delivery: round robin over the runnable queues, fair by account. The
+// states of a queue are listed at type queue.
+//
+//	method             called when                                    effect
+//	makeRunnable       anything about a queue changed                 ready, timer or fetch
+//	next               a worker is free                               pops a batch, takes a slot
+//	finish, requeue    the attempt ended, or was not made             releases the slot
+//	unblockAccount     a slot of the account is free                  one blocked queue gets ready
+//	halt, resume       the router lacks what every attempt needs      no queue is popped between
 type scheduler struct {
 	now   func() time.Time
-	fetch func(*queue) // orders more from the store; must not block
-	// fetchOrdered orders, for a line that sorts, what there is from an event on.
-	fetchOrdered          func(q *queue, line dispatchqueue.OrderedQueue, r *catalog.CompiledSubscription, from engine.ID)
-	allQueuedThroughEvent func(event engine.ID) bool // tells whether all events up to one have been queued
-	spawn                 func()                     // starts a worker, if there may be another; must not block
+	fetch func(*queue) // starts a fetch from the store; must not block
+	// fetchOrdered starts a fetch for an ordered queue, from an event on; must not block.
+	fetchOrdered          func(q *queue, ordered dispatchqueue.OrderedQueue, r *catalog.CompiledSubscription, from engine.ID)
+	allQueuedThroughEvent func(event engine.ID) bool // reports whether all events up to one have been queued
+	spawn                 func()                     // starts a worker if there may be one more; must not block
 
 	mu            sync.Mutex
 	wake          *sync.Cond
 	queues        map[engine.ID]*queue
 	ready         fifo.Queue[*queue]
 	idleWorkers   int // workers that wait and were not woken
-	total         int // entries in all lines
-	groupCapacity int // deliveries of one key
-	// changed are the queues whose circuit is not on disk as it is.
+	total         int // deliveries in memory over all queues
+	groupCapacity int // deliveries of one ordering key
+	// dirtyHealth are the queues whose health differs from the stored one.
 	dirtyHealth map[engine.ID]*queue
-	due         map[engine.DeliveryID]struct{} // see expect
-	recovered   bool                           // recovery is through: the store tells all that waits
+	due         map[engine.DeliveryID]struct{} // see markDue
+	recovered   bool                           // recovery has ended: every waiting delivery has a row
 	closed      bool
 
-	deactivateAfter time.Duration // of nothing but failure; 0: never
+	deactivateAfter time.Duration // of failures only; 0: never
 
-	// While it is halted no attempt begins: the router lacks what each of them needs.
+	// While halted is set no attempt starts: the router lacks a resource that each of them needs.
 	halted   bool
-	haltFor  time.Duration // the last time
-	progress bool          // an attempt was made since
+	haltFor  time.Duration // of the last halt
+	progress bool          // an attempt was made since the last halt
 
 	waitingForEarlier    []*queue    // wait until earlier events have been queued
-	anyWaitingForEarlier atomic.Bool // gated holds some, or is about to
+	anyWaitingForEarlier atomic.Bool // waitingForEarlier is not empty, or soon will not be
 
-	// No account may take all workers: its slow targets would hold back everybody else's.
-	accountLimit      int // attempts at one time of one account
+	// An account may not take all workers: its slow targets would delay every other account.
+	accountLimit      int // attempts of one account in flight
 	inFlightByAccount map[string]int
-	blocked           map[string]*fifo.Queue[*queue] // queues that could run, but for their account's share
+	blocked           map[string]*fifo.Queue[*queue] // runnable queues whose account is at its limit
 }
 
-func newScheduler(now func() time.Time, share int) *scheduler {
-	s := &scheduler{now: now, accountLimit: share, groupCapacity: dispatchqueue.GroupCapacity, queues: map[engine.ID]*queue{}, due: map[engine.DeliveryID]struct{}{}, dirtyHealth: map[engine.ID]*queue{}, inFlightByAccount: map[string]int{}, blocked: map[string]*fifo.Queue[*queue]{}}
+func newScheduler(now func() time.Time, accountLimit int) *scheduler {
+	s := &scheduler{now: now, accountLimit: accountLimit, groupCapacity: dispatchqueue.GroupCapacity, queues: map[engine.ID]*queue{}, due: map[engine.DeliveryID]struct{}{}, dirtyHealth: map[engine.ID]*queue{}, inFlightByAccount: map[string]int{}, blocked: map[string]*fifo.Queue[*queue]{}}
 	s.wake = sync.NewCond(&s.mu)
 	return s
 }
 
-// setSubscription makes, changes or, with a nil route, closes the queue of a subscription. The
-// entries of a closed queue are given back, and what a changed one can't keep is to be set
-// aside.
+// setSubscription makes, changes or, if r is nil, closes the queue of a subscription. It returns
+// the deliveries of a closed queue and those that a changed queue displaced.
 func (s *scheduler) setSubscription(id engine.ID, r *catalog.CompiledSubscription) (orphans []dispatchqueue.Entry, list []dispatchqueue.Displaced) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,14 +108,14 @@ func (s *scheduler) setSubscription(id engine.ID, r *catalog.CompiledSubscriptio
 	}
 	if old.Policy.InFlight != r.Policy.InFlight {
 		q.limit, q.successes = min(q.limit, r.Policy.InFlight), 0
-		if q.limit == old.Policy.InFlight { // nothing had made it less
+		if q.limit == old.Policy.InFlight { // it was not lowered
 			q.limit = r.Policy.InFlight
 		}
 	}
 	if old.Policy.Interval != r.Policy.Interval {
 		q.pacer = pacer{}
 	}
-	if old.Sub.TargetURL != r.Sub.TargetURL { // the old target's troubles are not the new one's
+	if old.Sub.TargetURL != r.Sub.TargetURL { // the new target has its own health
 		q.reset()
 		s.dirtyHealth[id] = q
 	}
@@ -123,7 +129,7 @@ func (s *scheduler) setSubscription(id engine.ID, r *catalog.CompiledSubscriptio
 	return nil, list
 }
 
-// setHealth takes over what an earlier run knew of a target.
+// setHealth restores the health of a target from an earlier run.
 func (s *scheduler) setHealth(h engine.Health) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -135,7 +141,7 @@ func (s *scheduler) setHealth(h engine.Health) {
 	}
 }
 
-// takeDirtyHealth gives what is to be written down of targets.
+// takeDirtyHealth returns the health that must be written, and marks it as written.
 func (s *scheduler) takeDirtyHealth() []engine.Health {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -147,7 +153,7 @@ func (s *scheduler) takeDirtyHealth() []engine.Health {
 	return list
 }
 
-// restoreDirtyHealth takes back what could not be written.
+// restoreDirtyHealth marks health that could not be written as dirty again.
 func (s *scheduler) restoreDirtyHealth(list []engine.Health) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -158,14 +164,15 @@ func (s *scheduler) restoreDirtyHealth(list []engine.Health) {
 	}
 }
 
-// queue finds the queue of a subscription; nil where it is gone.
+// queue returns the queue of a subscription, or nil if the subscription was deleted.
 func (s *scheduler) queue(id engine.ID) *queue {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.queues[id]
 }
 
-// makeRunnable puts q where the workers look, or orders more from the store. s.mu is held.
+// makeRunnable adds q to ready or blocked if it is runnable, sets its timer if it waits for time,
+// and starts a fetch if it runs low. s.mu is held.
 func (s *scheduler) makeRunnable(q *queue) {
 	if q.compiled == nil || s.closed {
 		return
@@ -200,7 +207,7 @@ func (s *scheduler) makeRunnable(q *queue) {
 	s.wakeWorker()
 }
 
-// scheduleWakeup has q offered at a later time; s.mu is held.
+// scheduleWakeup calls makeRunnable for q at a later time; s.mu is held.
 func (s *scheduler) scheduleWakeup(q *queue, at, now time.Time) {
 	if q.wakeAt.After(now) && !at.Before(q.wakeAt) {
 		return
@@ -221,17 +228,17 @@ func (s *scheduler) scheduleWakeup(q *queue, at, now time.Time) {
 // wakeWorker wakes a worker, or starts one; s.mu is held.
 func (s *scheduler) wakeWorker() {
 	if s.halted {
-		return // resume does so
+		return // resume wakes the workers
 	}
 	if s.idleWorkers > 0 {
-		s.idleWorkers-- // here, not by the one who wakes: two signals must reach two workers
+		s.idleWorkers-- // here, not in the woken worker: two signals must reach two workers
 		s.wake.Signal()
 	} else {
 		s.spawn()
 	}
 }
 
-// next waits for what may be attempted; ok is false once the scheduler is closed.
+// next waits for a runnable queue and pops its next batch; ok is false once s is closed.
 func (s *scheduler) next() (q *queue, r *catalog.CompiledSubscription, p dispatchqueue.Batch, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -247,11 +254,11 @@ func (s *scheduler) next() (q *queue, r *catalog.CompiledSubscription, p dispatc
 		q.ready = false
 		now := s.now()
 		if !q.runnable(now) {
-			s.makeRunnable(q) // it may have to be woken later
+			s.makeRunnable(q) // it may need its timer
 			s.unblockAccount(q.account)
 			continue
 		}
-		if s.inFlightByAccount[q.account] >= s.accountLimit { // others of the account were faster
+		if s.inFlightByAccount[q.account] >= s.accountLimit { // other queues of the account were faster
 			s.makeRunnable(q)
 			continue
 		}
@@ -272,7 +279,7 @@ func (s *scheduler) next() (q *queue, r *catalog.CompiledSubscription, p dispatc
 	}
 }
 
-// releaseSlot gives back a place in flight of q, and so one of its account; s.mu is held.
+// releaseSlot releases an in-flight slot of q and of its account; s.mu is held.
 func (s *scheduler) releaseSlot(q *queue) {
 	q.inFlight--
 	if s.inFlightByAccount[q.account]--; s.inFlightByAccount[q.account] == 0 {
@@ -281,8 +288,8 @@ func (s *scheduler) releaseSlot(q *queue) {
 	s.unblockAccount(q.account)
 }
 
-// unblockAccount lets one more queue of an account go: a place in its share is free, or was not
-// made use of. s.mu is held.
+// unblockAccount makes one blocked queue of an account ready: a slot of the account is free, or
+// was not used. s.mu is held.
 func (s *scheduler) unblockAccount(account string) {
 	waiting := s.blocked[account]
 	for waiting != nil && waiting.Len() > 0 {
@@ -292,28 +299,29 @@ func (s *scheduler) unblockAccount(account string) {
 			s.wakeWorker()
 			break
 		}
-		s.makeRunnable(next) // it comes back when what stops it is over
+		s.makeRunnable(next) // it may need its timer
 	}
 	if waiting != nil && waiting.Len() == 0 {
 		delete(s.blocked, account)
 	}
 }
 
-// requeue queues again what was taken and not attempted, for later: why may be nil. known is
-// false where the subscription is gone. What the line can't keep is given back.
+// requeue returns a batch that was not attempted to its queue, which pauses; why may be nil. known
+// is false if the subscription was deleted. It returns the displaced deliveries.
 func (s *scheduler) requeue(q *queue, p dispatchqueue.Batch, why *resources.Shortage) (known bool, list []dispatchqueue.Displaced) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q.circuit.attemptFinished(p.First.Event)
 	s.releaseSlot(q)
 	if known, list = s.returnToQueue(q, &p); known {
-		s.lacks(q, why)
+		s.pauseForShortage(q, why)
 		s.makeRunnable(q)
 	}
 	return known, list
 }
 
-// finish gives back q's place in flight and heeds what the attempt said of the target.
+// finish releases q's in-flight slot and updates its circuit breaker and in-flight limit. An
+// attempt at a target URL that has changed since says nothing about the new one.
 func (s *scheduler) finish(q *queue, r *catalog.CompiledSubscription, p dispatchqueue.Batch, v retry.Decision) (n transition) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -347,7 +355,7 @@ func (s *scheduler) finish(q *queue, r *catalog.CompiledSubscription, p dispatch
 	return n
 }
 
-// pause leaves a target alone for a while; s.mu is held, and q is offered after it.
+// pause stops the attempts of q for d; s.mu is held. The caller calls makeRunnable.
 func (s *scheduler) pause(q *queue, d time.Duration) {
 	now := s.now()
 	if until := now.Add(d); until.After(q.resumeAt) || q.resumeAt.After(now.Add(q.pausedFor)) {
@@ -355,14 +363,14 @@ func (s *scheduler) pause(q *queue, d time.Duration) {
 	}
 }
 
-// total lists the queues.
+// all returns the queues.
 func (s *scheduler) all() []*queue {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Collect(maps.Values(s.queues))
 }
 
-// committed notes that the outcome of an attempt is on disk.
+// committed records that the outcome of an attempt is on disk.
 func (s *scheduler) committed(q *queue, event engine.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -372,7 +380,7 @@ func (s *scheduler) committed(q *queue, event engine.ID) {
 	}
 }
 
-// waiting gives how many deliveries of a subscription wait in memory.
+// waiting returns the number of deliveries of a subscription in memory.
 func (s *scheduler) waiting(id engine.ID) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -382,7 +390,7 @@ func (s *scheduler) waiting(id engine.ID) int {
 	return 0
 }
 
-// openCircuits gives how many circuits are open.
+// openCircuits returns the number of active subscriptions whose circuit is open.
 func (s *scheduler) openCircuits() (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -394,7 +402,7 @@ func (s *scheduler) openCircuits() (n int) {
 	return n
 }
 
-// close lets all workers go once they have finished what they are at.
+// close ends all workers, each after its current attempt.
 func (s *scheduler) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

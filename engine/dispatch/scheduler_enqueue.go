@@ -8,16 +8,16 @@ import (
 	"switchhook/engine/dispatchqueue"
 )
 
-// enqueueResult says what became of a delivery that was to be queued.
+// enqueueResult is the result of enqueue.
 type enqueueResult int
 
 const (
 	enqueued              enqueueResult = iota // waits in memory, or in the store if it has a row
-	enqueueInStore                             // is to wait in the store: order its row, then call spilled
-	enqueueNoSubscription                      // its subscription is gone
+	enqueueInStore                             // must wait in the store: write its row, then call spillRecorded
+	enqueueNoSubscription                      // its subscription was deleted
 )
 
-// enqueue queues a fresh delivery. What it pushes aside is given back.
+// enqueue queues a new delivery and returns the deliveries that it displaced.
 func (s *scheduler) enqueue(id engine.ID, en dispatchqueue.Entry) (enqueueResult, *queue, []dispatchqueue.Displaced) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -39,10 +39,10 @@ func (s *scheduler) enqueue(id engine.ID, en dispatchqueue.Entry) (enqueueResult
 	return enqueued, q, nil
 }
 
-// markDue notes the deliveries that the store is about to make pending, because their
-// retries are due, before they can be read there. Until enqueueDue queues one, it may get into
-// other hands: a read finds it, or a user asks for it. Whoever queues it then takes it out
-// of here, or it would be attempted again after it has succeeded.
+// markDue records the deliveries that the store is about to make pending because their retries
+// are due, before a fetch can read them. Until enqueueDue queues one of them, a fetch may find it
+// or a user may retry it. The first of these that queues it deletes it from s.due; otherwise it
+// would be attempted again after it has succeeded.
 func (s *scheduler) markDue(due []engine.Waiting) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -52,7 +52,8 @@ func (s *scheduler) markDue(due []engine.Waiting) {
 	}
 }
 
-// enqueueDue queues a delivery that was expected; known is false where the subscription is gone.
+// enqueueDue queues a delivery that is still marked as due; known is false if the subscription was
+// deleted.
 func (s *scheduler) enqueueDue(id engine.ID, en dispatchqueue.Entry) (known bool, q *queue, list []dispatchqueue.Displaced) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -67,15 +68,15 @@ func (s *scheduler) enqueueDue(id engine.ID, en dispatchqueue.Entry) (known bool
 	return true, q, s.enqueueStored(q, en, dispatchqueue.OrderedQueue.EnqueueDue)
 }
 
-// enqueueManualRetry queues a delivery that a user wants attempted, as soon as its row says that it
-// is pending; known as in enqueueDue.
+// enqueueManualRetry queues a delivery that a user retries, once its row is pending; known is
+// false if the subscription was deleted.
 func (s *scheduler) enqueueManualRetry(id engine.ID, en dispatchqueue.Entry) (known bool, q *queue, list []dispatchqueue.Displaced) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if q = s.queues[id]; q == nil {
 		return false, nil, nil
 	}
-	// A read may have been faster; or its retry was, whose outcome replaces the row.
+	// A fetch may have been faster; or its scheduled retry was, whose outcome replaces the row.
 	if slices.Contains(q.uncommitted, en.Event) || q.waiting.Ordered == nil && q.waiting.Contains(en.Event) {
 		return true, q, nil
 	}
@@ -83,8 +84,8 @@ func (s *scheduler) enqueueManualRetry(id engine.ID, en dispatchqueue.Entry) (kn
 	return true, q, s.enqueueStored(q, en, dispatchqueue.OrderedQueue.EnqueueManual)
 }
 
-// enqueueStored queues a delivery that has a pending row: add puts it in a line that sorts.
-// s.mu is held.
+// enqueueStored queues a delivery that has a pending row; add adds it to an ordered queue. s.mu is
+// held.
 func (s *scheduler) enqueueStored(q *queue, en dispatchqueue.Entry, add func(dispatchqueue.OrderedQueue, dispatchqueue.Entry) []dispatchqueue.Displaced) (list []dispatchqueue.Displaced) {
 	switch was := q.waiting.Len(); {
 	case en.SpecHash != q.compiled.Grouping.SpecHash:
@@ -102,7 +103,8 @@ func (s *scheduler) enqueueStored(q *queue, en dispatchqueue.Entry, add func(dis
 	return list
 }
 
-// markBacklog says that the store holds deliveries of a subscription; known as in enqueueDue.
+// markBacklog records that the store holds deliveries of a subscription; known is false if the
+// subscription was deleted.
 func (s *scheduler) markBacklog(id engine.ID) (known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,15 +112,15 @@ func (s *scheduler) markBacklog(id engine.ID) (known bool) {
 	if q == nil {
 		return false
 	}
-	if q.waiting.Ordered == nil { // which reads everything anyway
+	if q.waiting.Ordered == nil { // an ordered queue reads everything anyway
 		q.overflow = true
 	}
 	s.makeRunnable(q)
 	return true
 }
 
-// spillRecorded notes that a row ordered by spill is on disk; known is false where the
-// subscription is gone.
+// spillRecorded records that the row of a spilled delivery is on disk; known is false if the
+// subscription was deleted.
 func (s *scheduler) spillRecorded(q *queue, event engine.ID) (known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -131,8 +133,8 @@ func (s *scheduler) spillRecorded(q *queue, event engine.ID) (known bool) {
 	return q.compiled != nil
 }
 
-// inMemoryIDs gives the events of q that are in memory or whose outcome is not on disk, and
-// must not be fetched.
+// inMemoryIDs returns the events of q that a fetch must skip: those in memory, and those whose
+// outcome is not on disk.
 func (s *scheduler) inMemoryIDs(q *queue) map[engine.ID]bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -147,7 +149,7 @@ func (s *scheduler) inMemoryIDs(q *queue) map[engine.ID]bool {
 	return ids
 }
 
-// completeFetch queues what was read from the store; all says that it was everything there.
+// completeFetch queues the rows of a fetch; all means that the store holds no more.
 func (s *scheduler) completeFetch(q *queue, entries []dispatchqueue.Entry, all bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -168,13 +170,13 @@ func (s *scheduler) completeFetch(q *queue, entries []dispatchqueue.Entry, all b
 	if all && q.pendingSpills == 0 && !q.refetch {
 		q.overflow = false
 	}
-	// With rows still on their way a fetch now would find nothing; spilled comes back.
+	// While rows are being written a fetch would find nothing; spillRecorded calls makeRunnable.
 	if len(entries) > 0 || q.pendingSpills == 0 {
 		s.makeRunnable(q)
 	}
 }
 
-// takeExpired takes out of memory what waits in q and is to be given up.
+// takeExpired removes and returns the deliveries in q that have expired.
 func (s *scheduler) takeExpired(q *queue) (r *catalog.CompiledSubscription, old []dispatchqueue.Entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

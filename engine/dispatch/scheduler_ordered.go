@@ -8,10 +8,9 @@ import (
 	"switchhook/engine/dispatchqueue"
 )
 
-// What the scheduler does with lines that sort: those of subscriptions that keep order or
-// debounce, and with batches.
+// The part of the scheduler for subscriptions that are ordered, debounced or batched.
 
-// newOrderedQueue makes what sorts a queue's deliveries; nil where nothing has to.
+// newOrderedQueue returns the ordered queue that a grouping needs, or nil if a plain FIFO will do.
 func (s *scheduler) newOrderedQueue(q *queue, m catalog.GroupingSpec) dispatchqueue.OrderedQueue {
 	switch {
 	case m.Within > 0:
@@ -26,8 +25,8 @@ func (s *scheduler) newOrderedQueue(q *queue, m catalog.GroupingSpec) dispatchqu
 	return nil
 }
 
-// rebuildQueue makes the line of a queue anew: all that waits is read from the store again,
-// where what has no row yet is put first. s.mu is held.
+// rebuildQueue empties a queue after its grouping changed: every waiting delivery is read from the
+// store again. It returns those without a row, which must be written first. s.mu is held.
 func (s *scheduler) rebuildQueue(q *queue) (list []dispatchqueue.Displaced) {
 	waiting := q.waiting.All()
 	s.total -= q.waiting.Len()
@@ -51,7 +50,8 @@ func (s *scheduler) rebuildQueue(q *queue) (list []dispatchqueue.Displaced) {
 	return list
 }
 
-// spillToStore notes that a row was ordered, so that a delivery can wait in the store; s.mu is held.
+// spill records that the row of a delivery is handed to the store's writer, so that it can wait in
+// the store; s.mu is held.
 func (s *scheduler) spill(q *queue, event engine.ID) {
 	q.pendingSpills++
 	if q.waiting.Ordered != nil {
@@ -59,9 +59,10 @@ func (s *scheduler) spill(q *queue, event engine.ID) {
 	}
 }
 
-// enqueueOrdered does so where the line sorts, or did when the event was matched; s.mu is held.
+// enqueueOrdered enqueues a delivery of a subscription that is ordered or debounced, or was when
+// the event was matched; s.mu is held.
 func (s *scheduler) enqueueOrdered(q *queue, en dispatchqueue.Entry) (enqueueResult, *queue, []dispatchqueue.Displaced) {
-	if en.SpecHash != q.compiled.Grouping.SpecHash { // its group is one of other settings
+	if en.SpecHash != q.compiled.Grouping.SpecHash { // its group was made by other settings
 		s.markForRefetch(q, en.Event)
 		s.spill(q, en.Event)
 		return enqueueInStore, q, nil
@@ -71,14 +72,14 @@ func (s *scheduler) enqueueOrdered(q *queue, en dispatchqueue.Entry) (enqueueRes
 	s.reconcileCounters(q, was, list)
 	s.makeRunnable(q)
 	if stored {
-		q.pendingSpills++ // the line has noted it
+		q.pendingSpills++ // Enqueue has called SpillStarted
 		return enqueueInStore, q, list
 	}
 	return enqueued, q, list
 }
 
-// Count keeps the books after a sorted line has changed: it had was entries before, and
-// gave back list. s.mu is held.
+// reconcileCounters updates the counters after an ordered queue has changed: it held was entries
+// before, and displaced list. s.mu is held.
 func (s *scheduler) reconcileCounters(q *queue, was int, list []dispatchqueue.Displaced) {
 	s.total += q.waiting.Len() - was
 	for _, a := range list {
@@ -87,12 +88,12 @@ func (s *scheduler) reconcileCounters(q *queue, was int, list []dispatchqueue.Di
 				q.uncommitted = append(q.uncommitted, a.Entry.Event)
 			}
 		} else {
-			q.pendingSpills++ // the line has noted it
+			q.pendingSpills++ // the ordered queue has called SpillStarted
 		}
 	}
 }
 
-// markForRefetch has what waits from an event on read from the store; s.mu is held.
+// markForRefetch records that deliveries from an event on must be read from the store; s.mu is held.
 func (s *scheduler) markForRefetch(q *queue, event engine.ID) {
 	if q.waiting.Ordered != nil {
 		q.waiting.Ordered.MarkInStore(event)
@@ -101,7 +102,8 @@ func (s *scheduler) markForRefetch(q *queue, event engine.ID) {
 	}
 }
 
-// Add lets sorted lines read what an earlier run left; all of it has rows by now.
+// startOrderedFetches lets ordered queues read the deliveries of an earlier run, all of which have
+// rows by now.
 func (s *scheduler) startOrderedFetches() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -113,8 +115,8 @@ func (s *scheduler) startOrderedFetches() {
 	}
 }
 
-// makeOrderedRunnable does what only lines need that sort or make batches: read the store from
-// some event on, and look again when a time has come. s.mu is held.
+// makeOrderedRunnable starts the fetch that an ordered queue needs, and sets the timer of a queue
+// that is ordered or batched and not ready yet. s.mu is held.
 func (s *scheduler) makeOrderedRunnable(q *queue) {
 	if !q.compiled.Sub.Active {
 		return
@@ -132,12 +134,13 @@ func (s *scheduler) makeOrderedRunnable(q *queue) {
 	}
 }
 
-// completeOrderedFetch queues what was read for a sorted line. What it can't keep is given back.
-func (s *scheduler) completeOrderedFetch(q *queue, line dispatchqueue.OrderedQueue, rows []dispatchqueue.Entry, all bool) (list []dispatchqueue.Displaced) {
+// completeOrderedFetch queues the rows of a fetch for an ordered queue, unless it was rebuilt
+// since. It returns the displaced deliveries.
+func (s *scheduler) completeOrderedFetch(q *queue, ordered dispatchqueue.OrderedQueue, rows []dispatchqueue.Entry, all bool) (list []dispatchqueue.Displaced) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q.fetching, q.fetchStale = false, false
-	if q.compiled == nil || q.waiting.Ordered != line {
+	if q.compiled == nil || q.waiting.Ordered != ordered {
 		for _, en := range rows {
 			en.Release()
 		}
@@ -150,17 +153,17 @@ func (s *scheduler) completeOrderedFetch(q *queue, line dispatchqueue.OrderedQue
 	}
 	for i := range rows {
 		if _, ok := s.due[engine.DeliveryID{Event: rows[i].Event, Subscription: q.id}]; ok {
-			rows[i].Failed = true // enqueueDue says when it may go
+			rows[i].Failed = true // until enqueueDue queues it
 		}
 	}
 	was := q.waiting.Len()
-	list = line.FetchCompleted(rows, all, known)
+	list = ordered.FetchCompleted(rows, all, known)
 	s.reconcileCounters(q, was, list)
 	s.makeRunnable(q)
 	return list
 }
 
-// requeueRest does so with what did not fit in the POST that is on its way.
+// requeueRest returns the deliveries that did not fit in a POST to their queue.
 func (s *scheduler) requeueRest(q *queue, p dispatchqueue.Batch) (known bool, list []dispatchqueue.Displaced) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -170,7 +173,7 @@ func (s *scheduler) requeueRest(q *queue, p dispatchqueue.Batch) (known bool, li
 	return known, list
 }
 
-// returnToQueue queues a parcel again; s.mu is held.
+// returnToQueue returns a batch to its queue; s.mu is held.
 func (s *scheduler) returnToQueue(q *queue, p *dispatchqueue.Batch) (known bool, list []dispatchqueue.Displaced) {
 	for i := range p.Len() {
 		q.markCommitted(p.At(i).Event)
@@ -204,8 +207,9 @@ func (s *scheduler) returnToQueue(q *queue, p *dispatchqueue.Batch) (known bool,
 	return true, list
 }
 
-// completeOrdered tells a sorted line what became of a parcel. What it can't keep is given back;
-// where it is of the parcel, it is dropped instead of tried again.
+// completeOrdered reports the disposition of each delivery of a batch to the ordered queue it came
+// from, and returns the displaced deliveries. One of the batch among them is superseded: it is
+// dropped instead of retried.
 func (s *scheduler) completeOrdered(q *queue, p *dispatchqueue.Batch, became func(i int) dispatchqueue.Disposition) (list []dispatchqueue.Displaced) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -218,28 +222,28 @@ func (s *scheduler) completeOrdered(q *queue, p *dispatchqueue.Batch, became fun
 	return list
 }
 
-// batchTooLarge has later batches be smaller: the target refused one of n deliveries.
+// batchTooLarge lowers the batch size of q: the target refused a batch of n deliveries.
 func (s *scheduler) batchTooLarge(q *queue, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q.waiting.BatchTooLarge(n)
 }
 
-// batchAccepted notes that the target took a batch.
+// batchAccepted records that the target accepted a batch.
 func (s *scheduler) batchAccepted(q *queue) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q.waiting.BatchAccepted()
 }
 
-// allQueuedThrough tells whether all events up to one have been queued. Where not, q is offered
-// again once they may have been. s.mu is held.
+// allQueuedThrough reports whether all events up to one have been queued. If not, q waits for
+// releaseWaiting. s.mu is held.
 func (s *scheduler) allQueuedThrough(q *queue, event engine.ID) bool {
 	if s.allQueuedThroughEvent(event) {
 		return true
 	}
 	s.anyWaitingForEarlier.Store(true)
-	if s.allQueuedThroughEvent(event) { // whoever queued it since may not have seen that
+	if s.allQueuedThroughEvent(event) { // it may have been queued before the flag was set
 		return true
 	}
 	if !slices.Contains(s.waitingForEarlier, q) {
@@ -248,7 +252,7 @@ func (s *scheduler) allQueuedThrough(q *queue, event engine.ID) bool {
 	return false
 }
 
-// releaseWaiting offers the queues that wait for events to be queued.
+// releaseWaiting calls makeRunnable for the queues that wait for earlier events.
 func (s *scheduler) releaseWaiting() {
 	if !s.anyWaitingForEarlier.Load() {
 		return

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestNumbersOfABatchAreListedInItsOrder(t *testing.T) {
+func TestSequences(t *testing.T) {
 	for want, numbers := range map[string][]int64{
 		"": {0, 0}, "1": {1}, "1-3": {1, 2, 3}, "4-6,9": {4, 5, 6, 9}, "2,1,3": {2, 1, 3}, "0,0,1-2": {0, 0, 1, 2}, "7,7": {7, 7},
 	} {

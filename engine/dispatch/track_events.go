@@ -13,12 +13,12 @@ func (d *Dispatcher) BeginEvent(now time.Time) *watermark.Event { return d.track
 // AbandonEvent ends the tracking of an event that was not stored.
 func (d *Dispatcher) AbandonEvent(ev *watermark.Event) { d.tracker.Abandon(ev) }
 
-// EventStored says that an event is on disk with its targets.
+// EventStored records that an event is on disk with its targets.
 func (d *Dispatcher) EventStored(ev *watermark.Event, targets []engine.ID) {
 	d.tracker.Stored(ev, targets)
 }
 
-// DeliveryRecorded says that a delivery of an event has a row.
+// DeliveryRecorded records that a delivery of an event has a row.
 func (d *Dispatcher) DeliveryRecorded(ev *watermark.Event, slot int) { d.tracker.Record(ev, slot) }
 
 // ReleaseWaiting makes runnable the queues that waited for earlier events.
@@ -36,7 +36,7 @@ func (d *Dispatcher) BacklogInMemory() (queued, held StateCount) {
 // OpenCircuits returns the number of subscriptions whose circuit is open.
 func (d *Dispatcher) OpenCircuits() int { return d.scheduler.openCircuits() }
 
-// Close lets no further attempt begin.
+// Close prevents further attempts.
 func (d *Dispatcher) Close() { d.scheduler.close() }
 
 // WaitForWrites waits until all outcomes are on disk.
