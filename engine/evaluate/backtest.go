@@ -14,15 +14,15 @@ import (
 	"switchhook/scripts"
 )
 
-// Backtest is a comparison of a candidate version of a script with the live one, over
-// events that are stored. Nothing is sent.
+// Backtest compares a candidate version of a script with the live one over stored events. Nothing
+// is sent.
 type Backtest struct {
 	Account      string
 	Script       string       // its id or name
 	Candidate    ScriptSource // a version (Ref.Version), or a source that is not stored yet
-	Subscription engine.ID    // whose events, filter and request count; 0: all that use the script
+	Subscription engine.ID    // whose events, filter and request are used; 0: all that use the script
 	Since, Until time.Time    // of events; zero: no bound
-	Last         int          // how many events at most, the newest; 0: backtestEvents
+	Last         int          // maximum number of events, the newest; 0: backtestEvents
 	MaskURL      bool         // the subscription's URL is hidden from the script
 }
 
@@ -33,7 +33,7 @@ type BacktestChange struct {
 	Live, Candidate *monitor.ScriptOutcome
 }
 
-// BacktestTotals is what a Backtest came to, or has come to so far.
+// BacktestTotals are the counts of a Backtest, final or so far.
 type BacktestTotals struct {
 	monitor.ChangeCounts
 	LiveVersion int           // 0 if there is none: everything is compared with nothing sent
@@ -44,24 +44,24 @@ const (
 	backtestEvents    = 10_000
 	maxBacktestEvents = 1_000_000
 	backtestFirst     = 16      // events of the first page
-	backtestPage      = 64      // and at most: the client is heard of after each
-	backtestBytes     = 8 << 20 // of a page, about: events can be large
+	backtestPage      = 64      // maximum: progress is reported after each page
+	backtestBytes     = 8 << 20 // of a page, roughly: events can be large
 	maxBacktests      = 4       // at the same time, one for each account
 	backtestTimeout   = 5 * time.Minute
 )
 
-// BacktestRun is a Backtest made ready. Run must be called, once.
+// BacktestRun is a prepared Backtest. Run must be called once.
 type BacktestRun struct {
 	w               *Evaluator
 	b               Backtest
 	account         string
-	patterns        []string // of event types; none: all
+	patterns        []string // of event types; empty: all
 	liveVersion     int
 	live, candidate *monitor.ScriptRunner // live is nil if there is no live version
-	before          *monitor.ScriptRunner // the subscription's filter, where the script is its transform; may be nil
+	before          *monitor.ScriptRunner // the subscription's filter, if the script is its transform; may be nil
 }
 
-// StartBacktest makes a Backtest ready. Errors: CodeInvalid, CodeNotFound, CodeBusy.
+// StartBacktest prepares a Backtest. Errors: CodeInvalid, CodeNotFound, CodeBusy.
 func (w *Evaluator) StartBacktest(ctx context.Context, b Backtest) (*BacktestRun, error) {
 	if b.Last == 0 {
 		b.Last = backtestEvents
@@ -86,8 +86,8 @@ func (w *Evaluator) StartBacktest(ctx context.Context, b Backtest) (*BacktestRun
 	}
 }
 
-// Run goes over the events, newest first. each is called for every change, progress after
-// every page of events; an error of theirs ends the run.
+// Run processes the events, newest first. It calls each for every change and progress after every
+// page of events; their error ends the run.
 func (run *BacktestRun) Run(ctx context.Context, each func(BacktestChange) error, progress func(BacktestTotals) error) (totals BacktestTotals, err error) {
 	defer func() {
 		<-run.w.backtestSlots
@@ -144,7 +144,7 @@ func (run *BacktestRun) Run(ctx context.Context, each func(BacktestChange) error
 	return totals, nil
 }
 
-// pageAfter says how many events the next page may have, by the size of these.
+// pageAfter returns the size of the next page, by the size of these events.
 func pageAfter(events []*engine.Event) int {
 	size := 0
 	for _, ev := range events {
@@ -204,8 +204,8 @@ func (w *Evaluator) prepareBacktest(ctx context.Context, b *Backtest) (*Backtest
 	return run, err
 }
 
-// page compares a page of events, as many at a time as there are CPUs. Changes without an
-// Event are of events that do not count.
+// page compares a page of events, as many concurrently as there are CPUs. Changes without an Event
+// are of events that do not count.
 func (run *BacktestRun) page(ctx context.Context, events []*engine.Event) ([]BacktestChange, error) {
 	changes := make([]BacktestChange, len(events))
 	var wg sync.WaitGroup

@@ -37,7 +37,7 @@ type Evaluator struct {
 
 	previewSlots     chan struct{}
 	backtestSlots    chan struct{}
-	runningBacktests sync.Map // accounts with a backtest that runs
+	runningBacktests sync.Map // accounts with a running backtest
 	testSends        testSendLimiter
 }
 

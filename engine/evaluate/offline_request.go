@@ -14,19 +14,19 @@ import (
 	"switchhook/scripts"
 )
 
-// OfflineRequest is a request that nobody sends, for who has no router at hand.
+// OfflineRequest builds a request without sending it, for use without a router.
 type OfflineRequest struct {
 	Target    string          // the subscription's URL, which is not checked
 	Secret    string          // signing secret; empty: webhook-signature is left out
-	UserAgent string          // where the transform sets none
+	UserAgent string          // used unless the transform sets one
 	ID        string          // of the event, as in webhook-id
-	Event     *scripts.Event  // goes in the standard payload format where there is no Result
+	Event     *scripts.Event  // sent in the standard payload format if there is no Result
 	Result    *scripts.Result // of the transform; nil if there is none
 	At        time.Time       // of the attempt
 }
 
-// Build makes the request as a router does, its checks included. Errors: *scripts.Error
-// where the transform asks for what it may not, CodeInvalid with the field "secret".
+// Build builds the request as a router does, with its checks. Errors: *scripts.Error if the
+// transform's result is not allowed, CodeInvalid with the field "secret".
 func (p *OfflineRequest) Build() (*engine.AttemptRequest, error) {
 	u, err := target.Parse(p.Target)
 	if err != nil {
@@ -60,8 +60,7 @@ func (p *OfflineRequest) Build() (*engine.AttemptRequest, error) {
 	return req, nil
 }
 
-// BuildOfflineRequest is what a transform sees of the request to a target before it changes
-// anything.
+// BuildOfflineRequest returns the request to a target as a transform sees it at first.
 func BuildOfflineRequest(target *url.URL) scripts.Request {
 	return catalog.RequestOf(&catalog.CompiledSubscription{TargetURL: target, Sub: &engine.Subscription{Headers: map[string]string{}}})
 }

@@ -16,10 +16,10 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
-// PreviewRequest is a dry run: what would become of an event, with nothing stored and nothing sent.
+// PreviewRequest is a dry run of an event: nothing is stored and nothing sent.
 type PreviewRequest struct {
 	Account      string
-	Subscription engine.ID // what is not given here is taken from it; 0: from nowhere
+	Subscription engine.ID // provides the fields that are not given here; 0: none
 	MaskURL      bool      // its URL is hidden from the script
 
 	Filter    *ScriptSource // nil: the subscription's
@@ -37,24 +37,23 @@ type ScriptSource struct {
 	Ref    engine.ScriptRef
 }
 
-// PreviewResult is what a Trial came to.
+// PreviewResult is the result of a preview.
 type PreviewResult struct {
 	Event    *engine.Event
 	Filter   *filter.Explanation // nil if there is no filter
 	Matched  bool
-	Dropped  string                 // the reason, where the transform wants nothing sent
-	Request  *engine.AttemptRequest // what would be sent; nil if nothing would
+	Dropped  string                 // the reason, if the transform drops the event
+	Request  *engine.AttemptRequest // what would be sent; nil if nothing
 	Script   engine.AttemptScript
 	Error    *scripts.Error // the transform's
-	Duration time.Duration  // of filter and transform, as the clock has it
+	Duration time.Duration  // of filter and transform, elapsed time
 }
 
-// maxPreviews is how many dry runs may be on at a time: they share the sandbox with what is
-// delivered.
+// maxPreviews is the maximum number of concurrent dry runs: they share the sandbox with deliveries.
 const maxPreviews = 4
 
-// Preview makes a dry run. Errors: CodeInvalid, CodeNotFound, and CodeBusy if too many are
-// on. What a script does wrong is part of the result.
+// Preview makes a dry run. Errors: CodeInvalid, CodeNotFound, and CodeBusy if too many are running.
+// Errors of scripts are part of the result.
 func (w *Evaluator) Preview(ctx context.Context, t PreviewRequest) (*PreviewResult, error) {
 	done, err := w.acquirePreviewSlot()
 	if err != nil {
@@ -69,7 +68,7 @@ func (w *Evaluator) Preview(ctx context.Context, t PreviewRequest) (*PreviewResu
 	if err != nil {
 		return nil, err
 	}
-	if r.FilterSource != "" { // as strictly as when it is saved for this event type
+	if r.FilterSource != "" { // as strict as when it is saved for this event type
 		if err := w.catalog.Compiles(ctx, engine.KindFilter, r.FilterSource, w.catalog.Schemas([]string{ev.Type})); err != nil {
 			return nil, renamed(err, "filter")
 		}
@@ -106,14 +105,14 @@ func (w *Evaluator) Preview(ctx context.Context, t PreviewRequest) (*PreviewResu
 	if res.Dropped == "" {
 		outbound.RenderPlain(a, ev)
 		res.Request = &a.Request
-		if t.Subscription == 0 { // signed with a secret that nobody has
+		if t.Subscription == 0 { // signed with a random secret
 			a.Request.Headers = slices.DeleteFunc(a.Request.Headers, func(h engine.Header) bool { return h.Name == signature.Header })
 		}
 	}
 	return res, nil
 }
 
-// acquirePreviewSlot takes a place for a dry run. Error: CodeBusy.
+// acquirePreviewSlot acquires a slot for a dry run. Error: CodeBusy.
 func (w *Evaluator) acquirePreviewSlot() (done func(), err error) {
 	select {
 	case w.previewSlots <- struct{}{}:
@@ -123,7 +122,8 @@ func (w *Evaluator) acquirePreviewSlot() (done func(), err error) {
 	}
 }
 
-// previewSubscription makes the route that a dry run goes: a subscription's, with other scripts.
+// previewSubscription compiles the subscription of a dry run, with its scripts replaced by those of
+// t.
 func (w *Evaluator) previewSubscription(ctx context.Context, t *PreviewRequest) (*catalog.CompiledSubscription, error) {
 	secret, err := signature.NewSecret(signature.HMAC)
 	if err != nil {

@@ -16,16 +16,16 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
-// testHeader marks an event that somebody made to try a subscription.
+// testHeader marks a test event.
 const testHeader = "switchhook-test"
 
 const (
-	samplesRead     = 200     // events that are looked at for samples
-	samplesPage     = 20      // of them at a time
-	maxSamplesBytes = 8 << 20 // of an answer
+	samplesRead     = 200     // events that are examined for samples
+	samplesPage     = 20      // of them in one page
+	maxSamplesBytes = 8 << 20 // of a response
 )
 
-// likeHook is a subscription without a transform. Error: CodeInvalid.
+// likeHook returns a subscription without a transform. Error: CodeInvalid.
 func likeHook(format engine.PayloadFormat) (*engine.Subscription, error) {
 	if format == "" {
 		format = engine.FormatStandard
@@ -34,11 +34,11 @@ func likeHook(format engine.PayloadFormat) (*engine.Subscription, error) {
 	return like, catalog.ValidateHeadersAndFormat(like)
 }
 
-// bodyFor is what a subscription without a transform is sent of an event.
+// bodyFor returns the body of an event for a subscription without a transform.
 func (w *Evaluator) bodyFor(like *engine.Subscription, ev *engine.Event) []byte {
 	made := w.sender.BuildBatchElement(like, ev, w.cfg.Now())
 	switch {
-	case made.Shown != nil: // this is no way to a token
+	case made.Shown != nil: // must not reveal a token
 		return made.Shown
 	case made.Plain == engine.FormatStandard && like.Batch.Size > 0:
 		return outbound.WithEventID(made.Body, ev.ID)
@@ -46,8 +46,8 @@ func (w *Evaluator) bodyFor(like *engine.Subscription, ev *engine.Event) []byte 
 	return made.Body
 }
 
-// Bodies shows what hooks without a transform send of events, each in a payload format.
-// Error: CodeInvalid if the format is not known.
+// Bodies returns the bodies of events for subscriptions without a transform, in a payload format.
+// Error: CodeInvalid if the format is unknown.
 func (w *Evaluator) Bodies(format engine.PayloadFormat, events []*engine.Event) ([][]byte, error) {
 	like, err := likeHook(format)
 	if err != nil {
@@ -61,19 +61,19 @@ func (w *Evaluator) Bodies(format engine.PayloadFormat, events []*engine.Event) 
 	return bodies, nil
 }
 
-// SampleForm is the form of samples: that of a payload format, of a stored subscription, or
-// what a transform makes. At most one of them is given; FormatStandard where none is.
+// SampleForm is the form of samples: that of a payload format, of a stored subscription, or of a
+// transform. At most one is set; the default is FormatStandard.
 type SampleForm struct {
 	Format       engine.PayloadFormat
 	Subscription engine.ID
 	Transform    engine.ScriptRef
 }
 
-// sampleBuilder makes the body of a sample, as an element of a JSON array; nil if a hook
-// would be sent nothing.
+// sampleBuilder builds the body of a sample, as an element of a JSON array; nil if nothing would be
+// sent.
 type sampleBuilder func(ev *engine.Event) ([]byte, error)
 
-// samplesIn is how samples of an account are made; done is called after the last.
+// samplesIn returns the builder of an account's samples; done must be called after the last.
 func (w *Evaluator) samplesIn(ctx context.Context, account string, form SampleForm) (_ sampleBuilder, done func(), err error) {
 	if form.Subscription == 0 && form.Transform == (engine.ScriptRef{}) {
 		like, err := likeHook(form.Format)
@@ -99,10 +99,10 @@ func (w *Evaluator) samplesIn(ctx context.Context, account string, form SampleFo
 	return func(ev *engine.Event) ([]byte, error) { return w.previewBody(ctx, r, ev, &strikes) }, done, nil
 }
 
-// previewBody makes the body that a dry route's hook is sent of an event. What the filter or
-// the transform keeps back, or the transform can't make, is nil; but a transform that the
-// sandbox had to stop as often as quarantine lets it is an error, since each time costs a
-// process that others need.
+// previewBody builds the body of an event for a dry-run subscription. It is nil if the filter or
+// the transform rejects the event, or the transform fails; but if the sandbox stopped the transform
+// as often as quarantine allows, that is an error, since each time costs a process that others
+// need.
 func (w *Evaluator) previewBody(ctx context.Context, r *catalog.CompiledSubscription, ev *engine.Event, strikes *catalog.Quarantine) ([]byte, error) {
 	if r.FilterSource != "" {
 		f, err := w.catalog.CompileFilter(r.FilterSource)
@@ -133,12 +133,11 @@ func (w *Evaluator) previewBody(ctx context.Context, r *catalog.CompiledSubscrip
 	return json.Marshal(string(out.Body))
 }
 
-// Samples shows what a hook of an event type sends: the bodies of the account's newest
-// events, each in a form, then of the catalog's samples; limit at most. Errors:
-// CodeInvalid if the format is not known, or the transform had to be stopped again and
-// again; CodeNotFound if the type is neither in the catalog nor that of an event, or
-// the account has no such subscription; CodeBusy if too many dry runs are on, of which
-// transforms are one.
+// Samples returns bodies as a subscription to an event type receives them: of the account's newest
+// events, then of the event type's samples; at most limit. Errors: CodeInvalid if the format is
+// unknown, or the sandbox stopped the transform too often; CodeNotFound if the type is neither
+// registered nor that of an event, or the account has no such subscription; CodeBusy if too many
+// dry runs are running, of which a transform is one.
 func (w *Evaluator) Samples(ctx context.Context, account, eventType string, form SampleForm, limit int) ([][]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
 	defer cancel()
@@ -184,7 +183,7 @@ func (w *Evaluator) Samples(ctx context.Context, account, eventType string, form
 	if entry != nil {
 		now := w.cfg.Now().UTC().Truncate(time.Millisecond)
 		for i, sample := range entry.Samples {
-			// An id of that time, so that a format that shows ids shows one of their form.
+			// An id with this time, so that formats that show ids show a realistic one.
 			if err := add(&engine.Event{ID: snowflake.FirstAt(now) + engine.ID(i), Account: account, Type: eventType, Time: now, Data: sample}); err != nil {
 				return nil, err
 			}

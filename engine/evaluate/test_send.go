@@ -18,23 +18,23 @@ import (
 )
 
 const (
-	maxTestSends        = 16 // test events that are sent at a time
-	maxAccountTestSends = 4  // of them, of an account
-	testRate            = 1  // a second, of an account
+	maxTestSends        = 16 // concurrent test events
+	maxAccountTestSends = 4  // of one account
+	testRate            = 1  // a second, for each account
 	testBurst           = 10
-	// testAccounts is how many accounts' rates are remembered.
+	// testAccounts is the maximum number of accounts whose rates are stored.
 	testAccounts = 10_000
 )
 
-// testSendLimiter bounds the test events that accounts send: they go past the queues.
+// testSendLimiter limits the test events of accounts, which bypass the queues.
 type testSendLimiter struct {
 	mu       sync.Mutex
-	total    int            // that are being sent
-	inFlight map[string]int // and of each account
+	total    int            // in flight
+	inFlight map[string]int // by account
 	limiters map[string]*rate.Limiter
 }
 
-// acquire takes a place for a test event; it reports whether there was one.
+// acquire acquires a slot for a test event and reports whether there was one.
 func (t *testSendLimiter) acquire(account string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -67,13 +67,12 @@ func (t *testSendLimiter) allow(account string, now time.Time) bool {
 	return t.limiters[account].AllowN(now, 1)
 }
 
-// TestSend makes a test event and sends it to one subscription, active or not and
-// whatever its filter says, in one attempt at once: transformed, signed and guarded as any
-// other, past its queue. Trial names the event as for Try. What comes back is the
-// delivery with its attempt, as the log keeps it: succeeded, dropped, or dead. Errors:
-// CodeInvalid, CodeNotFound; CodeConflict if its target has not confirmed or its
-// transform is quarantined; CodeBusy if too many are sent, or
-// more than the account's quota has; CodeFull; CodeUnavailable.
+// TestSend sends a test event to one subscription, whether or not it is active or its filter
+// matches, in one attempt at once: transformed, signed and guarded as any other, without its queue.
+// t selects the event as for Preview. The result is the delivery with its attempt, as stored:
+// succeeded, dropped, or dead. Errors: CodeInvalid, CodeNotFound; CodeConflict if its target has
+// not confirmed or its transform is quarantined; CodeBusy if too many are in flight or the
+// account's quota is used up; CodeFull; CodeUnavailable.
 func (w *Evaluator) TestSend(ctx context.Context, t PreviewRequest) (*engine.Delivery, []*engine.Attempt, error) {
 	s, err := w.catalog.Subscription(t.Account, t.Subscription)
 	if err != nil {
@@ -116,15 +115,15 @@ func (w *Evaluator) TestSend(ctx context.Context, t PreviewRequest) (*engine.Del
 	return w.sendTest(ctx, r, ev)
 }
 
-// sendTest makes the attempt and stores the event with its outcome. Only then is there a
-// delivery: one that is cut short leaves nothing that a next run would send.
+// sendTest makes the attempt and stores the event with its outcome. The delivery exists only then:
+// an aborted one leaves nothing that a restart would send.
 func (w *Evaluator) sendTest(ctx context.Context, r *catalog.CompiledSubscription, like *engine.Event) (*engine.Delivery, []*engine.Attempt, error) {
 	if !w.life.Begin() {
 		return nil, nil, lifecycle.ErrStopping()
 	}
 	defer w.life.End()
 	fresh := w.dispatcher.BeginEvent(w.cfg.Now())
-	fresh.Queued() // it goes past the queues: lines that keep order must not wait for it
+	fresh.Queued() // it bypasses the queues: ordered queues must not wait for it
 	w.dispatcher.ReleaseWaiting()
 	ev := &engine.Event{
 		ID: fresh.ID, Account: like.Account, Type: like.Type, Time: like.Time, Headers: map[string]string{},
@@ -133,7 +132,7 @@ func (w *Evaluator) sendTest(ctx context.Context, r *catalog.CompiledSubscriptio
 	maps.Copy(ev.Headers, like.Headers)
 	ev.Headers[testHeader] = "true"
 
-	memory := &dispatch.EventCache{} // not the one of what waits
+	memory := &dispatch.EventCache{} // not the cache of waiting events
 	a := &engine.Attempt{Number: 1, At: w.life.Now()}
 	began := time.Now()
 	en := dispatchqueue.Entry{Event: ev.ID, Payload: memory.Add(ev, 1)}
@@ -148,7 +147,7 @@ func (w *Evaluator) sendTest(ctx context.Context, r *catalog.CompiledSubscriptio
 	}
 	v := dispatch.DroppedVerdict(dropped)
 	if dropped == "" {
-		v = dispatch.VerdictFor(retry.Decide(engine.RetrySchedule{0}, time.Time{}, a.Number, x, w.cfg.Now(), 0)) // one attempt, which is the last
+		v = dispatch.VerdictFor(retry.Decide(engine.RetrySchedule{0}, time.Time{}, a.Number, x, w.cfg.Now(), 0)) // a single attempt
 		if v.Reason != "" && a.Phase == "" {
 			a.Phase = engine.PhaseHTTP
 		}
@@ -175,9 +174,9 @@ func (w *Evaluator) sendTest(ctx context.Context, r *catalog.CompiledSubscriptio
 	}
 }
 
-// pickSample decides what is sent where t names no event: a sample of the event type that
-// t names or, if it names none, of the only one that s does. Without a sample in the
-// catalog it is the newest event of that type. Error: CodeInvalid if there is none.
+// pickSample chooses the event if t names none: a sample of the event type that t names or, if it
+// names none, of the only one of s. If the event type has no samples, it is the newest event of
+// that type. Error: CodeInvalid if there is none.
 func (w *Evaluator) pickSample(ctx context.Context, s *engine.Subscription, t *PreviewRequest) error {
 	if t.EventID != "" || t.SampleType == "" && (t.Event.Type != "" || t.Event.Data.Exists()) {
 		return nil

@@ -1,4 +1,4 @@
-// Package idempotency remembers the answers to requests with an idempotency key.
+// Package idempotency stores the responses to requests with an idempotency key.
 package idempotency
 
 import (
@@ -9,25 +9,25 @@ import (
 	"switchhook/engine/snowflake"
 )
 
-// Requests remembers the answers to requests with an idempotency key, so that a repeated
-// request has one effect.
+// Requests stores the responses to requests with an idempotency key, so that a repeated request
+// takes effect once.
 type Requests struct {
 	store engine.Store
 	ids   *snowflake.Maker
 
-	requests sync.Map // KeyHash of the requests that are being handled
+	requests sync.Map // KeyHash of the requests in progress
 }
 
-// New returns an Idempotency over a store.
+// New returns a Requests over a store.
 func New(store engine.Store, ids *snowflake.Maker) *Requests {
 	return &Requests{store: store, ids: ids}
 }
 
-// BeginRequest registers a request of an account. If one with the same key was answered,
-// stored has its answer and r is nil; otherwise r must be given to FinishRequest or
-// ForgetRequest. Errors: CodeInvalid; CodeConflict if the key was used for something else,
-// while a request with it is being handled, or if the router stopped while it handled one, so
-// that nobody knows what came of it.
+// BeginRequest registers a request of an account. If one with the same key has a response, stored
+// has it and r is nil; otherwise r must be passed to FinishRequest, AbandonRequest or
+// ForgetRequest. Errors: CodeInvalid; CodeConflict if the key was used for another request, while a
+// request with it is in progress, or if the router stopped during one, so that its result is
+// unknown.
 func (i *Requests) BeginRequest(ctx context.Context, account, key string, digest engine.KeyHash) (r, stored *engine.IdempotentRequest, err error) {
 	const field = "Idempotency-Key"
 	if !engine.ValidKey(key) {
@@ -53,17 +53,16 @@ func (i *Requests) BeginRequest(ctx context.Context, account, key string, digest
 	return nil, stored, nil
 }
 
-// FinishRequest stores the answer of r.
+// FinishRequest stores the response of r.
 func (i *Requests) FinishRequest(ctx context.Context, r *engine.IdempotentRequest) error {
 	defer i.requests.Delete(r.Key)
 	return i.store.FinishRequest(ctx, r)
 }
 
-// AbandonRequest ends a request of which nobody knows whether it changed something: its key
-// stays in use.
+// AbandonRequest ends a request with an unknown result: its key stays in use.
 func (i *Requests) AbandonRequest(r *engine.IdempotentRequest) { i.requests.Delete(r.Key) }
 
-// ForgetRequest removes r, which has changed nothing: its key is free again.
+// ForgetRequest removes r, which has changed nothing: its key can be used again.
 func (i *Requests) ForgetRequest(ctx context.Context, r *engine.IdempotentRequest) error {
 	defer i.requests.Delete(r.Key)
 	return i.store.ForgetRequest(ctx, r.ID)

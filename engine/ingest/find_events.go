@@ -7,10 +7,9 @@ import (
 	"switchhook/engine/snowflake"
 )
 
-// FindEvent finds an event of an account, or of any where account is empty, by the id
-// that the router gave it or the one that its publisher gave it. The latter is looked up
-// among the names of account, or of named where account is empty. Where several sources
-// gave the same id, it finds the event that came first. Error: CodeNotFound.
+// FindEvent returns an event of an account, or of any if account is empty, by the router's id or
+// its publisher's. The latter is looked up among the ids of account, or of named if account is
+// empty. If several sources used the same id, the result is the first event. Error: CodeNotFound.
 func (p *Publisher) FindEvent(ctx context.Context, account, named, publicID string) (*engine.Event, error) {
 	if id, ok := snowflake.Parse(engine.EventPrefix, publicID); ok {
 		ev, err := p.store.Event(ctx, account, id)
@@ -28,8 +27,8 @@ func (p *Publisher) FindEvent(ctx context.Context, account, named, publicID stri
 	return ev, err
 }
 
-// FindSourcedEvent finds an event by the id that its source gave it; account and named as
-// in FindEvent. Error: CodeNotFound.
+// FindSourcedEvent returns an event by the id that its source gave it; account and named as in
+// FindEvent. Error: CodeNotFound.
 func (p *Publisher) FindSourcedEvent(ctx context.Context, account, named, source, id string) (*engine.Event, error) {
 	if account != "" {
 		named = account

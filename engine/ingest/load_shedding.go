@@ -14,8 +14,8 @@ import (
 	"switchhook/engine/settings"
 )
 
-// LoadShedder refuses events while they could not be kept: the store or the disk is full, or
-// too many deliveries of an account wait.
+// LoadShedder rejects events while they could not be stored or delivered: the store or the disk is
+// full, or an account's backlog is too large.
 type LoadShedder struct {
 	cfg       settings.Config
 	store     engine.Store
@@ -24,15 +24,15 @@ type LoadShedder struct {
 	catalog   *catalog.Catalog
 	resources *resources.Tracker
 
-	refusal     atomic.Pointer[engine.Error]        // of all events; nil: none
-	overBacklog atomic.Pointer[map[string]bool]     // accounts that have too much waiting
-	usage       atomic.Pointer[engine.Room]         // as measured last
-	waiting     atomic.Pointer[engine.BacklogCount] // of all subscriptions, as counted last
-	nearlyFull  chan struct{}                       // holds one while the store is nearly full
+	refusal     atomic.Pointer[engine.Error]        // of all events; nil: accepted
+	overBacklog atomic.Pointer[map[string]bool]     // accounts whose backlog is too large
+	usage       atomic.Pointer[engine.Room]         // of the last measurement
+	waiting     atomic.Pointer[engine.BacklogCount] // of all subscriptions, at the last count
+	nearlyFull  chan struct{}                       // contains a value while the store is nearly full
 	nextCount   time.Time                           // of the backlog; owned by loadLoop
 }
 
-// NewLoadShedder returns a LoadShedder that admits all until it has measured.
+// NewLoadShedder returns a LoadShedder that admits everything until its first measurement.
 func NewLoadShedder(cfg settings.Config, store engine.Store, catalog *catalog.Catalog, resources *resources.Tracker, life *lifecycle.Lifecycle) *LoadShedder {
 	return &LoadShedder{resources: resources, cfg: cfg, store: store, log: cfg.Logger, life: life, catalog: catalog, nearlyFull: make(chan struct{}, 1)}
 }
@@ -40,12 +40,11 @@ func NewLoadShedder(cfg settings.Config, store engine.Store, catalog *catalog.Ca
 const (
 	// loadInterval is how often the disk is measured.
 	loadInterval = time.Second
-	// backlogInterval is how often waiting deliveries are counted, or less often where that
-	// takes long: a million of them took 0.3 s, and counting is to take 2 % of the time.
+	// backlogInterval is how often waiting deliveries are counted, or less often if that is slow: a
+	// million took 0.3 s, and counting should take at most 2 % of the time.
 	backlogInterval   = 5 * time.Second
 	backlogCostFactor = 50
-	// What a publisher that is refused is told to wait. It passes by itself, or by what
-	// an operator does.
+	// The Wait of a rejected publisher. The condition ends by itself, or by an operator's action.
 	retryAfterFull = 30 * time.Second
 )
 
@@ -59,10 +58,10 @@ func (l *LoadShedder) LoadLoop() {
 	}
 }
 
-// RefreshLoad looks at the store and the disk, and opens or closes the way for events.
+// RefreshLoad measures the store and the disk, and admits or rejects events.
 func (l *LoadShedder) RefreshLoad(ctx context.Context) {
 	refusal := l.checkStore(ctx)
-	if l.life.IsStopping() { // its context has ended: what it found means nothing
+	if l.life.IsStopping() { // its context has ended, so the result is invalid
 		return
 	}
 	before := l.refusal.Swap(refusal)
@@ -87,7 +86,7 @@ func (l *LoadShedder) checkStore(ctx context.Context) *engine.Error {
 	if limit := l.cfg.KeepBytes; limit > 0 && u.Bytes > limit/100*PruneThreshold {
 		select {
 		case l.nearlyFull <- struct{}{}:
-		default: // it is being looked at
+		default: // a value is already there
 		}
 	}
 	switch {
@@ -101,8 +100,8 @@ func (l *LoadShedder) checkStore(ctx context.Context) *engine.Error {
 	return nil
 }
 
-// CountBacklog counts what waits. Above the limit, the accounts that have more than
-// their share of it are refused: one whose targets are down does not silence the others.
+// CountBacklog counts waiting deliveries. Above the limit, accounts with more than their share are
+// rejected: an account whose targets are down must not stop the others.
 func (l *LoadShedder) CountBacklog(ctx context.Context) {
 	open, err := l.store.OpenDeliveries(ctx)
 	if err != nil {
@@ -136,7 +135,7 @@ func (l *LoadShedder) CountBacklog(ctx context.Context) {
 	}
 }
 
-// CheckAdmission refuses an account's events where they could not be kept.
+// CheckAdmission rejects an account's events if they could not be stored or delivered.
 func (l *LoadShedder) CheckAdmission(account string) error {
 	if refusal := l.refusal.Load(); refusal != nil {
 		return refusal
@@ -154,11 +153,11 @@ func (l *LoadShedder) StoreNearlyFull() <-chan struct{} { return l.nearlyFull }
 // CurrentRefusal returns why all events are refused; nil if they are accepted.
 func (l *LoadShedder) CurrentRefusal() *engine.Error { return l.refusal.Load() }
 
-// LastUsage returns the space of the store as it was measured last; nil before that.
+// LastUsage returns the space of the store at the last measurement; nil before that.
 func (l *LoadShedder) LastUsage() *engine.Room { return l.usage.Load() }
 
-// PruneThreshold and pruneTarget are parts of the limit, in percent: from the one on room is
-// made, until it is at the other. At the limit itself events are refused.
+// PruneThreshold and PruneTarget are parts of the limit, in percent: above the first, finished
+// events are removed until usage is at the second. At the limit itself events are rejected.
 const PruneThreshold, PruneTarget = 90, 85
 
 // RefreshStore measures the store and the disk.

@@ -10,9 +10,9 @@ import (
 	"switchhook/scripts/filter"
 )
 
-// match returns the routes whose subscriptions want ev. Each distinct filter runs once, and
-// once for each script that it is a version of. The error is a CodeBusy: the filters were
-// not through by the deadline.
+// match returns the subscriptions that match ev. Each distinct filter runs once, and once for each
+// script that has it as a version. The error is a CodeBusy: the filters did not finish by the
+// deadline.
 func (p *Publisher) match(candidates []*catalog.CompiledSubscription, ev *scripts.Event, deadline time.Time) ([]*catalog.CompiledSubscription, error) {
 	if !slices.ContainsFunc(candidates, func(r *catalog.CompiledSubscription) bool { return r.FilterSource != "" }) {
 		return candidates, nil
@@ -23,7 +23,7 @@ func (p *Publisher) match(candidates []*catalog.CompiledSubscription, ev *script
 		ok  bool
 		err error
 	}
-	type use struct { // a script's runs are counted and shadowed as its own, whoever has the same text
+	type use struct { // each script's runs are counted and shadowed separately, even if sources are equal
 		filter *filter.Filter
 		ref    engine.ScriptRef
 	}
@@ -37,8 +37,8 @@ func (p *Publisher) match(candidates []*catalog.CompiledSubscription, ev *script
 		f, err := p.catalog.CompiledFilter(r)
 		res, seen := known[use{f, r.FilterRef}]
 		if !seen {
-			// A stop waits for no user's filters; what the router itself has to tell is
-			// published last, and is lost if it is not.
+			// A stop does not wait for users' filters; operational events are published last and
+			// would be lost.
 			if time.Now().After(deadline) || p.life.IsStopping() && !engine.Operational(ev.Type) {
 				return nil, catalog.ErrFiltersTooSlow
 			}
@@ -64,8 +64,8 @@ func (p *Publisher) match(candidates []*catalog.CompiledSubscription, ev *script
 	return matched, nil
 }
 
-// runFilter evaluates a filter. Those of named scripts are counted, and run beside their
-// shadow if there is one.
+// runFilter evaluates a filter. For a named script it records the run and also runs its shadow, if
+// there is one.
 func (p *Publisher) runFilter(r *catalog.CompiledSubscription, f *filter.Filter, in *filter.Input) (bool, error) {
 	if r.FilterRef.Script == 0 {
 		return f.Match(in)

@@ -12,18 +12,18 @@ import (
 )
 
 const (
-	// recountAfter is for how long what was counted in the store is shown.
+	// recountAfter is how long a count from the store is reused.
 	recountAfter = 10 * time.Second
-	// maxCounted bounds how many dead letters are counted: 100,000 took 8 ms beside a
-	// million (BenchmarkCount).
+	// maxCounted limits the count of dead letters: 100,000 took 8 ms beside a million
+	// (BenchmarkCount).
 	maxCounted   = 100_000
 	countTimeout = 5 * time.Second
 )
 
-// backlogCollector tells of the deliveries that are not done, and of the dead ones. What is in
-// memory is counted on each look, dead letters and what is oldest in the store every 10 s
-// at most, and only while somebody looks. Pending and failed deliveries are those that the
-// backlog is judged by (pressure.go), so that its limit can be seen coming.
+// backlogCollector exports the unfinished deliveries and the dead letters. Deliveries in memory are
+// counted at each scrape; dead letters and the oldest deliveries in the store at most every 10 s,
+// and only while someone scrapes. The counts of pending and retrying deliveries are those of load
+// shedding (load_shedding.go), so that an approaching limit is visible.
 type backlogCollector struct {
 	dispatcher *dispatch.Dispatcher
 	load       *LoadShedder
@@ -75,9 +75,8 @@ func (f *backlogCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// inStore returns what is known of the store, looked up again where that is old: of pending
-// and failed deliveries only which is the oldest. While it can't
-// be read, what was known last is shown.
+// inStore returns the counts of the store, refreshed if they are too old; for pending and retrying
+// deliveries only the oldest. If the store can't be read, it returns the last result.
 func (f *backlogCollector) inStore(now time.Time) map[engine.State]dispatch.StateCount {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -14,13 +14,13 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
-// MaxBatch is how many events one Publish takes.
+// MaxBatch is the maximum number of events of one Publish.
 const MaxBatch = 1000
 
-// Publish accepts events, all or none: when it returns without an error they are on disk
-// and each will be delivered to the subscriptions that it matched. Errors: CodeInvalid
-// with Field "events[i].…" (or just the field, for a single event), CodeConflict,
-// CodeBusy, CodeUnavailable. The types that begin with "switchhook." are the router's own.
+// Publish accepts events, all or none: when it returns without an error they are on disk, and each
+// will be delivered to the subscriptions that it matched. Errors: CodeInvalid with Field
+// "events[i].…" (or just the field, for a single event), CodeConflict, CodeBusy, CodeUnavailable.
+// Types that begin with "switchhook." are reserved for the router.
 func (p *Publisher) Publish(ctx context.Context, inputs []engine.EventInput) ([]engine.Accepted, error) {
 	if p.traces == nil {
 		return p.publishExternal(ctx, inputs)
@@ -31,7 +31,7 @@ func (p *Publisher) Publish(ctx context.Context, inputs []engine.EventInput) ([]
 	return accepted, err
 }
 
-// advance publishes what users may.
+// publishExternal validates, admits and publishes events of users.
 func (p *Publisher) publishExternal(ctx context.Context, inputs []engine.EventInput) ([]engine.Accepted, error) {
 	if !p.life.Begin() {
 		return nil, lifecycle.ErrStopping()
@@ -60,7 +60,7 @@ func (p *Publisher) publishExternal(ctx context.Context, inputs []engine.EventIn
 	return p.publish(ctx, inputs)
 }
 
-// publish accepts events that were checked.
+// publish publishes validated events.
 func (publisher *Publisher) publish(ctx context.Context, inputs []engine.EventInput) ([]engine.Accepted, error) {
 	began := time.Now()
 	targets, err := publisher.catalog.FindTargets(ctx, inputs)
@@ -134,9 +134,9 @@ func (publisher *Publisher) publish(ctx context.Context, inputs []engine.EventIn
 	return accepted, nil
 }
 
-// equateRepeats returns events whose data means the same as that of the event under one of
-// their keys, and is only written in another way, that event's digest. It reports whether
-// there was one. Digests are of the bytes, since a repeat is nearly always the same bytes.
+// equateRepeats gives an event the digest of the earlier event with the same key if their data
+// means the same but is written differently. It reports whether there was one. Digests are of the
+// bytes, since a repeat nearly always has the same bytes.
 func (p *Publisher) equateRepeats(ctx context.Context, inputs []engine.EventInput, events []engine.NewEvent) (changed bool) {
 	first := map[engine.KeyHash]jsonindex.Value{} // in this call
 	for i := range events {
@@ -169,7 +169,7 @@ func (p *Publisher) equateRepeats(ctx context.Context, inputs []engine.EventInpu
 	return changed
 }
 
-// withTargets adds the targets that an event names, each once, behind those that matched.
+// withTargets appends the targets that an event names, each once, to the matched subscriptions.
 func withTargets(matched, named []engine.ID) []engine.ID {
 	for i, id := range named {
 		if !slices.Contains(named[:i], id) {
@@ -186,7 +186,7 @@ func publicID(key string, id engine.ID) string {
 	return id.Format(engine.EventPrefix)
 }
 
-// CheckEvent validates an event against the rules and against its type's schema.
+// CheckEvent validates an event and checks its data against its type's schema.
 func (p *Publisher) CheckEvent(ctx context.Context, in *engine.EventInput) *engine.Error {
 	if in.Account == "" {
 		in.Account = engine.DefaultAccount
@@ -210,7 +210,7 @@ func (p *Publisher) CheckEvent(ctx context.Context, in *engine.EventInput) *engi
 	return catalog.Follows(ctx, t.CompiledSchema, in.Data.Raw(), "data", "of "+in.Type)
 }
 
-// withoutBatchIndex takes the "events[0]" of the store away where no list was published.
+// withoutBatchIndex removes the store's "events[0]" from an error if a single event was published.
 func withoutBatchIndex(err error, n int) error {
 	if e, ok := err.(*engine.Error); ok && n == 1 && e.Field == "events[0]" {
 		copied := *e
@@ -220,8 +220,7 @@ func withoutBatchIndex(err error, n int) error {
 	return err
 }
 
-// prepare matches an event and gives it its id. The error says that the filters took too
-// long.
+// prepare gives an event its id and matches it. The error says that the filters took too long.
 func (publisher *Publisher) prepare(in *engine.EventInput, now, deadline time.Time) (dispatch.PreparedEvent, error) {
 	at := in.Time
 	if at.IsZero() {

@@ -45,7 +45,7 @@ func NewPublisher(cfg settings.Config, store engine.Store, catalog *catalog.Cata
 	}
 }
 
-// PublishInternal accepts events of the router itself, past quotas and load shedding.
+// PublishInternal publishes operational events, without quotas and load shedding.
 func (p *Publisher) PublishInternal(events []engine.EventInput) error {
 	_, err := p.publish(context.Background(), events)
 	return err
@@ -56,15 +56,15 @@ func (p *Publisher) ForgetLoop() {
 	p.life.RunEvery(lifecycle.ExpireEvery, func() { p.DropIdle(p.cfg.Now()) })
 }
 
-// CountStored adds an event that was stored past publish to its account's usage.
+// CountStored adds an event that was stored without publish to its account's usage.
 func (p *Publisher) CountStored(ev *engine.Event) { p.quotas.stored(ev) }
 
 const maxConcurrentPublishes = 4096
 
 // TraceContext returns a context for Publish that continues the trace of a publisher, by its
-// traceparent header (W3C Trace Context). What can't be read, and everything where the
-// router does not trace, gives a context without a trace. The tracestate, which may say
-// anything of the publisher's systems, is not taken: it would go to targets.
+// traceparent header (W3C Trace Context). If that is invalid, or the router does not trace, the
+// context has no trace. The tracestate is ignored: it may describe the publisher's systems and
+// would be sent to targets.
 func (p *Publisher) TraceContext(traceparent string) context.Context {
 	ctx := context.Background()
 	if p.traces == nil || traceparent == "" {
@@ -73,7 +73,7 @@ func (p *Publisher) TraceContext(traceparent string) context.Context {
 	return propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{telemetry.TraceparentHeader: traceparent})
 }
 
-// logEvent writes an event that was published, a short line for the person who develops.
+// logEvent logs a published event in a short line, for development.
 func (p *Publisher) logEvent(id string, kind string, matched int) {
 	p.log.Info("event", "id", id, "type", kind, "matched", matched)
 }

@@ -14,28 +14,28 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// usageTTL is how long the bytes that an account has stored are remembered: what retention
-// deletes counts until then.
+// usageTTL is how long an account's stored bytes are cached: until then, bytes that retention
+// deletes still count.
 const usageTTL = 5 * time.Second
 
-// quotaTracker measure what accounts with a quota publish.
+// quotaTracker measures the usage of accounts with a quota.
 type quotaTracker struct {
-	byAccount sync.Map           // account → *meter
+	byAccount sync.Map           // account → *accountUsage
 	reads     singleflight.Group // of stored bytes, by account
 }
 
 type accountUsage struct {
 	mu     sync.Mutex
-	events *rate.Limiter // nil until an event is counted
-	readAt time.Time     // when bytes was
+	events *rate.Limiter // nil until the first event
+	readAt time.Time     // when bytes was read
 
-	used     atomic.Int64 // when it was asked for last, in seconds since 1970
-	bytes    atomic.Int64 // stored when read, and accepted since
-	reserved int64        // to what passed and is not stored yet; guarded by mu
+	used     atomic.Int64 // last use, in seconds since 1970
+	bytes    atomic.Int64 // stored when read, plus accepted since
+	reserved int64        // admitted but not stored yet; guarded by mu
 }
 
-// meterKept is how long the meter of an account is kept that publishes nothing. By then all
-// that it holds is out of date.
+// meterKept is how long the usage of an account that publishes nothing is cached. By then all of it
+// is out of date.
 const meterKept = time.Minute
 
 func (m *quotaTracker) of(account string, now time.Time) *accountUsage {
@@ -50,8 +50,8 @@ func (m *quotaTracker) of(account string, now time.Time) *accountUsage {
 	return own
 }
 
-// dropIdle forgets the meters of accounts that have not published for a while, and have
-// nothing on its way.
+// dropIdle drops the usage of accounts that have not published for a while and have nothing
+// reserved.
 func (m *quotaTracker) dropIdle(now time.Time) {
 	m.byAccount.Range(func(account, found any) bool {
 		own := found.(*accountUsage)
@@ -64,7 +64,7 @@ func (m *quotaTracker) dropIdle(now time.Time) {
 	})
 }
 
-// accountLimit is an account's part of what is published at a time.
+// demand is an account's part of one Publish.
 type demand struct {
 	events int
 	bytes  int64
@@ -81,9 +81,8 @@ func demands(inputs []engine.EventInput) map[string]demand {
 	return parts
 }
 
-// reserveQuota holds what is to be published against the quotas of the accounts in it: all of it
-// passes, or nothing. done is called once it is stored, or will not be. Errors: CodeBusy
-// with Wait, CodeFull.
+// reserveQuota reserves quota for the accounts of inputs, for all or none. done must be called once
+// the events are stored, or will not be. Errors: CodeBusy with Wait, CodeFull.
 func (p *Publisher) reserveQuota(ctx context.Context, inputs []engine.EventInput) (done func(), err error) {
 	if p.catalog.NoQuotas() {
 		return func() {}, nil
@@ -91,7 +90,7 @@ func (p *Publisher) reserveQuota(ctx context.Context, inputs []engine.EventInput
 	return p.reserve(ctx, demands(inputs))
 }
 
-// ReserveTestQuota does so for a test event, which is stored as any other is.
+// ReserveTestQuota reserves quota for a test event, which is stored as any other.
 func (p *Publisher) ReserveTestQuota(ctx context.Context, ev *engine.Event) (done func(), err error) {
 	if p.catalog.NoQuotas() {
 		return func() {}, nil
@@ -133,9 +132,9 @@ func (p *Publisher) reserve(ctx context.Context, parts map[string]demand) (done 
 	return done, nil
 }
 
-// advance takes n events from a bucket that holds one second's worth and is filled all the
-// time. While anything is in it, a list may take more than there is; what it overdraws must
-// flow in before the next event passes. So every list can pass, and the rate holds over time.
+// takeEvents takes n events from a token bucket that holds one second's worth. While it has any
+// tokens, a list may take more than it has; the next event waits until the debt is refilled. So
+// every list can pass, and the average rate holds.
 func (m *accountUsage) takeEvents(account string, n, perSecond int, now time.Time) (taken []*rate.Reservation, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -161,9 +160,9 @@ func (m *accountUsage) takeEvents(account string, n, perSecond int, now time.Tim
 	return taken, nil
 }
 
-// usage refuses what would not fit into the bytes that an account may store, and promises
-// the rest its place, so that what comes at the same time is not weighed one by one. The figure
-// is read at times and added to in between, so it may be some seconds old.
+// room rejects an event that exceeds the account's stored bytes, and otherwise reserves its bytes,
+// so that concurrent events are counted, too. The stored bytes are read from time to time and added
+// to in between, so they may be some seconds old.
 func (p *Publisher) room(ctx context.Context, m *accountUsage, account string, part demand, most int64, now time.Time) error {
 	if m.outdated(now) {
 		if err := p.readUsage(ctx, account, m, now); err != nil {
@@ -173,8 +172,8 @@ func (p *Publisher) room(ctx context.Context, m *accountUsage, account string, p
 	return m.promise(account, part, most)
 }
 
-// fetchStale reports whether the figure of stored bytes has to be read again. One that was
-// read in the future is of a clock that has been set back.
+// outdated reports whether the stored bytes must be read again. A time of reading in the future
+// means that the clock was set back.
 func (m *accountUsage) outdated(now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -182,8 +181,8 @@ func (m *accountUsage) outdated(now time.Time) bool {
 	return m.readAt.IsZero() || age >= usageTTL || age < 0
 }
 
-// readUsage reads how many bytes an account has stored. Publishes that need the figure at
-// the same time share one read, and hold no lock meanwhile.
+// readUsage reads how many bytes an account has stored. Concurrent publishes share one read, and
+// hold no lock meanwhile.
 func (p *Publisher) readUsage(ctx context.Context, account string, m *accountUsage, now time.Time) error {
 	read := p.quotas.reads.DoChan(account, func() (any, error) {
 		ctx, cancel := p.life.StopContext()
@@ -205,7 +204,7 @@ func (p *Publisher) readUsage(ctx context.Context, account string, m *accountUsa
 	}
 }
 
-// promise takes room for what is to be published.
+// promise reserves bytes for events to be published.
 func (m *accountUsage) promise(account string, part demand, most int64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -219,14 +218,14 @@ func (m *accountUsage) promise(account string, part demand, most int64) error {
 	return nil
 }
 
-// release takes a promise of room back.
+// release releases reserved bytes.
 func (m *accountUsage) release(bytes int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.reserved -= bytes
 }
 
-// stored counts an event that was accepted.
+// stored counts an accepted event.
 func (m *quotaTracker) stored(ev *engine.Event) {
 	if found, ok := m.byAccount.Load(ev.Account); ok {
 		found.(*accountUsage).bytes.Add(int64(len(ev.Data)))
@@ -236,7 +235,7 @@ func (m *quotaTracker) stored(ev *engine.Event) {
 // DropIdle drops the usage of accounts that publish nothing.
 func (p *Publisher) DropIdle(now time.Time) { p.quotas.dropIdle(now) }
 
-// Retained counts what the publisher holds in memory for its use alone.
+// Retained counts the entries of the publisher's in-memory tables.
 func (p *Publisher) Retained() map[string]int {
 	meters := 0
 	p.quotas.byAccount.Range(func(any, any) bool { meters++; return true })

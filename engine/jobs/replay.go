@@ -1,4 +1,4 @@
-// Package jobs runs what goes over many stored events in the background: replays and retention.
+// Package jobs runs background jobs over many stored events: replays and retention.
 package jobs
 
 import (
@@ -16,7 +16,7 @@ import (
 	"switchhook/scripts/filter"
 )
 
-// Replayer sends stored events again.
+// Replayer runs replays.
 type Replayer struct {
 	store      engine.Store
 	log        *slog.Logger
@@ -36,15 +36,15 @@ func NewReplayer(cfg settings.Config, store engine.Store, catalog *catalog.Catal
 }
 
 const (
-	replayRate       = 100    // deliveries a second where none is asked for
-	maxReplayRate    = 10_000 // and at most
+	replayRate       = 100    // default deliveries a second
+	maxReplayRate    = 10_000 // maximum deliveries a second
 	replayTargets    = 1000   // subscriptions of one replay
-	replayUnfinished = 20     // of one account
+	replayUnfinished = 20     // unfinished replays of one account
 	replayTypes      = 100
 )
 
-// StartReplay makes a replay and begins it. Errors: CodeInvalid with the field,
-// CodeNotFound, CodeBusy if the account has too many that are not finished.
+// StartReplay creates and starts a replay. Errors: CodeInvalid with the field, CodeNotFound,
+// CodeBusy if the account has too many unfinished replays.
 func (replayer *Replayer) StartReplay(ctx context.Context, r engine.Replay) (*engine.Replay, error) {
 	r.ID, r.Status, r.CreatedAt = replayer.catalog.NewID(), engine.ReplayRunning, replayer.life.Now()
 	r.UpdatedAt = r.CreatedAt
@@ -64,7 +64,7 @@ func (replayer *Replayer) StartReplay(ctx context.Context, r engine.Replay) (*en
 	return &r, nil
 }
 
-// checkReplay validates r and fills in what it leaves to the router.
+// checkReplay validates r and fills in defaults.
 func (replayer *Replayer) checkReplay(r *engine.Replay) error {
 	if len(r.Subscriptions) == 0 || len(r.Subscriptions) > replayTargets {
 		return engine.Invalid("subscriptions", "names %d subscriptions, must name 1 to %d", len(r.Subscriptions), replayTargets)
@@ -74,7 +74,7 @@ func (replayer *Replayer) checkReplay(r *engine.Replay) error {
 		if s == nil {
 			return engine.Invalid(fmt.Sprintf("subscriptions[%d]", i), "there is no subscription %q", id.Format(engine.SubscriptionPrefix))
 		}
-		if r.Account == "" { // an admin's: the job belongs to whom the first belongs to
+		if r.Account == "" { // an admin's: the job belongs to the account of the first subscription
 			r.Account = s.Account
 		}
 		if slices.Contains(r.Subscriptions[:i], id) {
@@ -120,8 +120,7 @@ func (replayer *Replayer) checkReplay(r *engine.Replay) error {
 	return nil
 }
 
-// Replay finds a replay of an account, or of any where account is empty. It must not be
-// changed.
+// Replay returns a replay of an account, or of any if account is empty. It must not be changed.
 func (replayer *Replayer) Replay(ctx context.Context, account string, id engine.ID) (*engine.Replay, error) {
 	r := replayer.replays.get(id)
 	if r == nil {
@@ -147,18 +146,18 @@ func (replayer *Replayer) Replays(ctx context.Context, q engine.ReplayQuery) ([]
 	return list, err
 }
 
-// PauseReplay stops a replay until ResumeReplay. Errors: CodeNotFound, CodeConflict if
-// it is finished.
+// PauseReplay stops a replay until ResumeReplay. Errors: CodeNotFound, CodeConflict if it is
+// finished.
 func (r *Replayer) PauseReplay(ctx context.Context, account string, id engine.ID) (*engine.Replay, error) {
 	return r.setReplayStatus(ctx, account, id, engine.ReplayPaused)
 }
 
-// ResumeReplay lets a replay that was paused go on where it was. Errors as PauseReplay.
+// ResumeReplay continues a paused replay from its last position. Errors as PauseReplay.
 func (r *Replayer) ResumeReplay(ctx context.Context, account string, id engine.ID) (*engine.Replay, error) {
 	return r.setReplayStatus(ctx, account, id, engine.ReplayRunning)
 }
 
-// CancelReplay ends a replay; what it has queued is delivered. Errors as PauseReplay.
+// CancelReplay ends a replay; deliveries that it has enqueued are made. Errors as PauseReplay.
 func (r *Replayer) CancelReplay(ctx context.Context, account string, id engine.ID) (*engine.Replay, error) {
 	return r.setReplayStatus(ctx, account, id, engine.ReplayCancelled)
 }

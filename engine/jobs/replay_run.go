@@ -20,20 +20,20 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
-// replays are those that are not finished. A running one has a goroutine, which is the
-// only one to move it on; users change its status alone.
+// replays holds the unfinished replays. A running one has a goroutine, which alone advances it;
+// users only change its status.
 type replays struct {
 	changes sync.Mutex // held over a change in the store and here
 	mu      sync.RWMutex
 	byID    map[engine.ID]*engine.Replay // never changed in place
-	running map[engine.ID]bool           // has a goroutine
-	slots   chan struct{}                // one for each that is reading
+	running map[engine.ID]bool           // ids with a goroutine
+	slots   chan struct{}                // one for each replay that is reading
 }
 
 const (
-	maxConcurrentReplays = 4   // that read at the same time; nobody holds a place while it waits for its pace or its target
+	maxConcurrentReplays = 4   // that read at the same time; waiting for the rate or the target needs no slot
 	replayPage           = 100 // deliveries or events of one step
-	maxReplayBatch       = 32  // of them
+	maxReplayBatch       = 32  // enqueued at the same time
 	replayRetryDelay     = 100 * time.Millisecond
 )
 
@@ -64,14 +64,14 @@ func (p *replays) unfinished(account string) (n int) {
 	return n
 }
 
-// LoadReplays takes up what an earlier run left unfinished.
+// LoadReplays resumes the replays that a previous run left unfinished.
 func (replayer *Replayer) LoadReplays(ctx context.Context) error {
 	list, err := replayer.store.Replays(ctx, engine.ReplayQuery{Unfinished: true})
 	if err != nil {
 		return err
 	}
 	for _, r := range list {
-		if r.Unreadable != nil { // it does not even say over what it goes
+		if r.Unreadable != nil { // not even its range is known
 			replayer.log.Error("replay not taken up: what is stored of it can't be read", "replay_id", r.ID.Format(engine.ReplayPrefix), "account", r.Account)
 			continue
 		}
@@ -93,7 +93,7 @@ func (r *Replayer) startReplayTask(id engine.ID) {
 	r.replays.running[id] = r.life.Spawn(func() { r.runReplay(id) })
 }
 
-// runReplay moves a replay on until it is through, or is not to run any more.
+// runReplay advances a replay until it is finished or no longer running.
 func (replayer *Replayer) runReplay(id engine.ID) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -117,7 +117,7 @@ func (replayer *Replayer) runReplay(id engine.ID) {
 		again, err := replayer.replayStep(ctx, &next, pace)
 		switch {
 		case ctx.Err() != nil:
-			return // goes on from the last step that was stored
+			return // continues from the last stored step
 		case err != nil && engine.ErrorCode(err) == engine.CodeConflict:
 			next.Status, next.Error = engine.ReplayPaused, err.Error()
 		case err != nil:
@@ -139,7 +139,8 @@ func (replayer *Replayer) runReplay(id engine.ID) {
 	}
 }
 
-// running returns a replay that is to run. Where it is not, its goroutine counts as ended.
+// running returns a replay with status running. If it has another status, its goroutine is marked
+// as ended.
 func (replayer *Replayer) running(id engine.ID) *engine.Replay {
 	replayer.replays.mu.Lock()
 	defer replayer.replays.mu.Unlock()
@@ -151,15 +152,15 @@ func (replayer *Replayer) running(id engine.ID) *engine.Replay {
 	return r
 }
 
-// advanceReplay stores how far a replay is. Where a user changed its status meanwhile, that
-// holds.
+// advanceReplay stores the progress of a replay. If a user changed its status meanwhile, that
+// status wins.
 func (r *Replayer) advanceReplay(ctx context.Context, old, next *engine.Replay) error {
 	if next.Status == old.Status && next.Looked == old.Looked && next.Done == old.Done {
 		return nil
 	}
 	r.replays.changes.Lock()
 	defer r.replays.changes.Unlock()
-	current, err := r.Replay(ctx, "", old.ID) // from the store where it was cancelled
+	current, err := r.Replay(ctx, "", old.ID) // from the store if it was cancelled
 	if err != nil {
 		return err
 	}
@@ -174,8 +175,8 @@ func (r *Replayer) advanceReplay(ctx context.Context, old, next *engine.Replay) 
 	return nil
 }
 
-// replayStep goes over the next deliveries or events. again is how long to wait before the
-// next step. A CodeConflict says that the replay can't go on by itself.
+// replayStep processes the next deliveries or events. again is the delay before the next step. A
+// CodeConflict says that the replay can't continue without a user.
 func (replayer *Replayer) replayStep(ctx context.Context, r *engine.Replay, pace *rate.Limiter) (again time.Duration, err error) {
 	if r.Done == len(r.Subscriptions) {
 		return 0, nil
@@ -188,12 +189,12 @@ func (replayer *Replayer) replayStep(ctx context.Context, r *engine.Replay, pace
 	switch {
 	case to == nil && r.To != 0:
 		return 0, &engine.Error{Code: engine.CodeConflict, Message: "the subscription " + r.To.Format(engine.SubscriptionPrefix) + ", to which events are to be sent, was deleted"}
-	case source == nil || to == nil: // deleted meanwhile: there is nothing to replay
+	case source == nil || to == nil: // deleted meanwhile: nothing to replay
 		r.Done, r.After, r.First = r.Done+1, 0, 0
 		return 0, nil
 	case !to.Active:
 		return 0, &engine.Error{Code: engine.CodeConflict, Message: "the subscription " + to.ID.Format(engine.SubscriptionPrefix) + " is not active; activate it and resume the replay"}
-	case replayer.dispatcher.Waiting(to.ID) >= dispatchqueue.LowWater: // what is live goes first, and the rest stays where it is
+	case replayer.dispatcher.Waiting(to.ID) >= dispatchqueue.LowWater: // live deliveries go first, the rest waits in the store
 		return replayRetryDelay, nil
 	}
 	list, chosen, more, err := replayer.replayRead(ctx, r, source)
@@ -204,7 +205,7 @@ func (replayer *Replayer) replayStep(ctx context.Context, r *engine.Replay, pace
 	group, within := errgroup.WithContext(ctx)
 	group.SetLimit(maxReplayBatch) // each waits for its commit
 	for _, id := range chosen {
-		if now := replayer.replays.get(r.ID); now == nil || now.Status != engine.ReplayRunning { // paused or cancelled: at once, not after the step
+		if now := replayer.replays.get(r.ID); now == nil || now.Status != engine.ReplayRunning { // paused or cancelled: stop at once, not after the step
 			list, more = slices.DeleteFunc(list, func(d *engine.Delivery) bool { return d.ID.Event >= id }), true
 			break
 		}
@@ -235,10 +236,9 @@ func (replayer *Replayer) replayStep(ctx context.Context, r *engine.Replay, pace
 	return 0, nil
 }
 
-// replayRead reads what comes next of a subscription, and chooses the events among it that
-// the replay asks for, no more than its pace lets through in a second: after each step it is
-// stored how far the replay is. more reports whether something may follow. It waits for a place
-// among all replays.
+// replayRead reads the next page of a subscription and chooses the events that the replay selects,
+// at most one second's worth of its rate: progress is stored after each step. more reports whether
+// something may follow. It waits for a slot among all replays.
 func (replayer *Replayer) replayRead(ctx context.Context, r *engine.Replay, source *engine.Subscription) (list []*engine.Delivery, chosen []engine.ID, more bool, err error) {
 	select {
 	case replayer.replays.slots <- struct{}{}:
@@ -264,8 +264,8 @@ func (replayer *Replayer) replayRead(ctx context.Context, r *engine.Replay, sour
 	return list, chosen, more, nil
 }
 
-// replayPage reads what comes next of a subscription: its deliveries or, where those that
-// never were are asked for, its account's events as deliveries of state 0.
+// replayPage reads the next deliveries of a subscription or, for missing deliveries, its account's
+// events as deliveries of state 0.
 func (replayer *Replayer) replayPage(ctx context.Context, r *engine.Replay, source *engine.Subscription) (list []*engine.Delivery, err error) {
 	since, until := r.After+1, snowflake.FirstAt(r.Until)
 	if !r.Since.IsZero() {
@@ -293,7 +293,7 @@ func (replayer *Replayer) replayPage(ctx context.Context, r *engine.Replay, sour
 	return list, err
 }
 
-// replaySelects reports whether the replay asks for a delivery.
+// replaySelects reports whether the replay selects a delivery.
 func (replayer *Replayer) replaySelects(ctx context.Context, r *engine.Replay, source *engine.Subscription, d *engine.Delivery) (bool, error) {
 	missing := d.State == 0
 	switch {
@@ -310,8 +310,8 @@ func matchesAny(patterns []string, eventType string) bool {
 	return slices.ContainsFunc(patterns, func(p string) bool { return engine.MatchesPattern(p, eventType) })
 }
 
-// passesReplayFilter reports whether an event passes the replay's filter and, where it is new to the
-// subscription, the subscription's. A filter that fails lets nothing pass.
+// passesReplayFilter reports whether an event passes the replay's filter and, if the subscription
+// has no delivery for it, the subscription's filter. A filter that fails passes nothing.
 func (replayer *Replayer) passesReplayFilter(ctx context.Context, r *engine.Replay, source *engine.Subscription, id engine.ID, missing bool) (bool, error) {
 	ev, err := replayer.store.Event(ctx, "", id)
 	if engine.ErrorCode(err) == engine.CodeNotFound { // removed meanwhile
@@ -343,8 +343,8 @@ func (replayer *Replayer) passesReplayFilter(ctx context.Context, r *engine.Repl
 	return ok && err == nil, nil
 }
 
-// requeueForReplay makes a delivery wait for an attempt, whatever became of it before; queued is
-// false if it waits already, or its event is gone.
+// requeueForReplay makes a delivery pending, whatever its state; queued is false if it waits
+// already, or its event is deleted.
 func (r *Replayer) requeueForReplay(ctx context.Context, id engine.DeliveryID) (queued bool, err error) {
 	attempts, reason := 0, ""
 	d, err := r.store.Delivery(ctx, "", id)

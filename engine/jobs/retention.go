@@ -14,7 +14,7 @@ import (
 	"switchhook/engine/telemetry"
 )
 
-// Pruner removes events and audit entries that were kept for their time.
+// Pruner removes events and audit entries whose retention is over.
 type Pruner struct {
 	cfg     settings.Config
 	store   engine.Store
@@ -31,26 +31,26 @@ func NewPruner(cfg settings.Config, store engine.Store, catalog *catalog.Catalog
 }
 
 const (
-	// pruneAgain is how often events are looked at again that were not finished when they
-	// became old, or were kept for their dead letters.
+	// pruneAgain is how often events are examined again that were unfinished when their retention
+	// ended, or were retained for their dead letters.
 	pruneAgain = time.Hour
-	// prunePause is the least pause between two steps, which leaves most of the writer's
-	// time to others: a step takes 3 to 10 ms of it.
+	// prunePause is the minimum pause between two steps, which leaves most of the writer's time to
+	// others: a step takes 3 to 10 ms of it.
 	prunePause = 20 * time.Millisecond
-	// compactAfterIdle is how long no room is looked for after none was found.
+	// compactAfterIdle is the pause in freeing space after nothing could be removed.
 	compactAfterIdle = time.Minute
-	// The store may keep some free room, which new events take without growing the file.
+	// The store may keep some free space, which new events use without growing the file.
 	slackPart = 10
 	minSlack  = 8 << 20
 )
 
-// retention removes what is finished and old, or finished and too much. Its fields belong
-// to the one goroutine that runs it.
+// retention removes finished events that are old, or that exceed the space. Its fields belong to
+// the one goroutine that runs it.
 type retention struct {
 	*Pruner
-	cursor engine.ID // events up to here were looked at in this round
+	cursor engine.ID // events up to here were examined in this round
 	round  time.Time // when the round began
-	idle   time.Time // no look for more room before that: the last found nothing
+	idle   time.Time // no further attempt to free space before this: the last removed nothing
 }
 
 // RetentionLoop prunes until the router stops.
@@ -66,7 +66,7 @@ func (p *Pruner) RetentionLoop() {
 		case <-p.life.Stopping():
 			return
 		case <-ticker.C:
-		case <-p.load.StoreNearlyFull(): // a busy publisher fills the rest before the next look
+		case <-p.load.StoreNearlyFull(): // a busy publisher may fill the rest before the next run
 			run = r.freeSpace
 		}
 		if err := run(ctx, p.pauseAfter); err != nil && !p.life.IsStopping() {
@@ -75,18 +75,20 @@ func (p *Pruner) RetentionLoop() {
 	}
 }
 
-// pauseAfter sleeps after a step, as long as it took, for a busy store takes longer.
+// pauseAfter sleeps after a step, at least as long as the step took, since a busy store takes
+// longer.
 func (p *Pruner) pauseAfter(took time.Duration) bool {
 	return p.life.Sleep(max(took, prunePause))
 }
 
-// PruneNow removes all that may go by now, without pauses.
+// PruneNow removes everything that retention allows, without pauses.
 func (p *Pruner) PruneNow(ctx context.Context) error {
 	r := retention{Pruner: p}
 	return r.run(ctx, func(time.Duration) bool { return true })
 }
 
-// run removes all that may go by now. After each step it asks rest whether to go on.
+// run removes everything that retention allows. After each step it calls rest, which reports
+// whether to continue.
 func (r *retention) run(ctx context.Context, rest func(took time.Duration) bool) error {
 	if err := r.removeOld(ctx, rest); err != nil {
 		return err
@@ -103,7 +105,7 @@ func (r *retention) run(ctx context.Context, rest func(took time.Duration) bool)
 	return r.compact(ctx, rest)
 }
 
-// removeOld removes events that were kept long enough.
+// removeOld removes events whose retention is over.
 func (r *retention) removeOld(ctx context.Context, rest func(time.Duration) bool) error {
 	now := r.cfg.Now()
 	least, any := r.catalog.LeastRetention(r.cfg.Retention)
@@ -122,8 +124,8 @@ func (r *retention) removeOld(ctx context.Context, rest func(time.Duration) bool
 	return err
 }
 
-// removeAudit removes entries of the audit log that were kept long enough. Nothing else
-// removes any, a full store neither: whoever can fill it could hide what they did.
+// removeAudit removes audit entries whose retention is over. Nothing else removes any, not even a
+// full store: an attacker who can fill it could hide his changes.
 func (r *retention) removeAudit(ctx context.Context, rest func(time.Duration) bool) error {
 	keep := r.cfg.KeepAudit
 	if keep <= 0 {
@@ -139,7 +141,7 @@ func (r *retention) removeAudit(ctx context.Context, rest func(time.Duration) bo
 	}
 }
 
-// removeRequests removes answers that were kept long enough.
+// removeRequests removes stored responses whose time is over.
 func (r *retention) removeRequests(ctx context.Context, rest func(time.Duration) bool) error {
 	before := snowflake.FirstAt(r.cfg.Now().Add(-engine.IdempotencyWindow))
 	for {
@@ -175,7 +177,7 @@ func (r *retention) freeSpace(ctx context.Context, rest func(time.Duration) bool
 	return err
 }
 
-// prune makes steps until there is nothing left to look at, or more says that it is enough.
+// prune runs steps until no events are left to examine, or more says that it is enough.
 func (r *retention) prune(ctx context.Context, q engine.PruneQuery, rest func(time.Duration) bool, more func() (bool, error)) (cursor engine.ID, removed int, err error) {
 	for {
 		began := time.Now()
@@ -200,8 +202,7 @@ func (r *retention) prune(ctx context.Context, q engine.PruneQuery, rest func(ti
 	}
 }
 
-// compact lets the file follow: some room stays for new events, none where the disk is
-// short of it.
+// compact shrinks the file: some space stays for new events, none if the disk is short of it.
 func (r *retention) compact(ctx context.Context, rest func(time.Duration) bool) error {
 	u, err := r.store.Room(ctx)
 	if err != nil {
@@ -220,10 +221,10 @@ func (r *retention) compact(ctx context.Context, rest func(time.Duration) bool) 
 	}
 }
 
-// retentionOf tells how long an account's finished events are kept; 0 or less is for ever.
+// retentionOf returns the retention of an account's finished events; 0 or less is forever.
 func (p *Pruner) retentionOf(account string, dead bool) time.Duration {
 	set := p.catalog.Account(account)
-	if set.Unreadable != nil { // nobody knows how long it is to be kept
+	if set.Unreadable != nil { // its retention is unknown
 		return 0
 	}
 	own, standard := set.Retention, p.cfg.Retention

@@ -16,7 +16,7 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
-// Change says how a candidate version's outcome for an event differs from the live one's.
+// Change is how a candidate version's result for an event differs from the live one's.
 type Change string
 
 // The changes between two versions of a script.
@@ -29,20 +29,20 @@ const (
 	ChangeFails     Change = "error"             // fails in the candidate
 )
 
-// ScriptOutcome is what a version of a script made of an event.
+// ScriptOutcome is the result of a script version for an event.
 type ScriptOutcome struct {
 	Sent    bool   // matched, and not dropped
 	Dropped string // the transform's reason
 	Body    []byte
-	Request *scripts.Request // where the transform changed it
+	Request *scripts.Request // set if the transform changed it
 	Error   *scripts.Error
 	CPU     time.Duration
 }
 
-// Compare tells how candidate differs from live.
+// Compare returns how candidate differs from live.
 func Compare(live, candidate *ScriptOutcome) Change {
 	switch {
-	case candidate.Error != nil: // whether or not the live version fails as well
+	case candidate.Error != nil: // even if the live version fails as well
 		return ChangeFails
 	case candidate.Sent && !live.Sent:
 		return ChangeMatches
@@ -102,7 +102,7 @@ func transformOutcome(res scripts.Result, err error) (*ScriptOutcome, error) {
 	return o, o.failure(err)
 }
 
-// failure keeps the script's own error, and gives back any other.
+// failure stores the script's own error, and returns any other.
 func (o *ScriptOutcome) failure(err error) error {
 	if err == nil || errors.As(err, &o.Error) && o.Error.ScriptFault() {
 		return nil
@@ -121,7 +121,7 @@ type ChangeCounts struct {
 	Errors    int64
 }
 
-// Add counts one more.
+// Add counts a change.
 func (c *ChangeCounts) Add(change Change) {
 	c.Events++
 	switch change {
@@ -140,8 +140,8 @@ func (c *ChangeCounts) Add(change Change) {
 	}
 }
 
-// DurationSample keeps how long runs took: of each run at first, of every second, fourth … one
-// when there are many, so that a backtest of a million events needs no more than this.
+// DurationSample records the durations of runs: of every run at first, of every second, fourth … if
+// there are many, so that its size is bounded for a backtest of a million events.
 type DurationSample struct {
 	values       []time.Duration
 	seen, stride int
@@ -149,7 +149,7 @@ type DurationSample struct {
 
 const maxDurationSamples = 20_000
 
-// Add counts one more.
+// Add counts a run.
 func (t *DurationSample) Add(took time.Duration) {
 	t.stride = max(1, t.stride)
 	if t.seen++; t.seen%t.stride != 0 {

@@ -39,16 +39,16 @@ func New(cfg settings.Config, catalog *catalog.Catalog, life *lifecycle.Lifecycl
 	}
 }
 
-// Forget drops what is known of the runs of a script that was deleted.
+// Forget drops the statistics of a deleted script.
 func (m *Monitor) Forget(script engine.ID) {
 	m.shadows.stop(script)
 	m.scripts.forget(script)
 }
 
-// ScriptStats counts a script's runs since the router started.
+// ScriptStats returns the statistics of a script's runs since the router started.
 func (m *Monitor) ScriptStats(id engine.ID) ScriptStats { return m.scripts.of(id) }
 
-// RecordRun counts a transform's run, and holds the transform back where it was one too many.
+// RecordRun counts a transform's run, and quarantines the transform after too many strikes.
 func (m *Monitor) RecordRun(r *catalog.CompiledSubscription, ev *engine.Event, a *engine.Attempt, dropped string, err error) {
 	var se *scripts.Error
 	if errors.As(err, &se) && !se.ScriptFault() {
@@ -69,8 +69,8 @@ func (m *Monitor) RecordFilterRun(ref engine.ScriptRef, took time.Duration, in *
 	}
 }
 
-// StartShadow lets a version of a script run beside the live one for a time, and begins
-// to count again. Errors: CodeInvalid, CodeNotFound, CodeConflict if nothing is live.
+// StartShadow runs a version of a script beside the live one for a time, with new counts. Errors:
+// CodeInvalid, CodeNotFound, CodeConflict if no version is live.
 func (m *Monitor) StartShadow(ctx context.Context, account, idOrName string, version int, last time.Duration) (Shadow, error) {
 	s, err := m.catalog.Script(account, idOrName)
 	if err != nil {
@@ -101,7 +101,7 @@ func (m *Monitor) StartShadow(ctx context.Context, account, idOrName string, ver
 	return sh.state, nil
 }
 
-// StopShadow ends a script's shadow run and forgets its counts.
+// StopShadow ends a script's shadow run and drops its counts.
 func (m *Monitor) StopShadow(account, idOrName string) error {
 	s, err := m.catalog.Script(account, idOrName)
 	if err != nil {
@@ -113,8 +113,7 @@ func (m *Monitor) StopShadow(account, idOrName string) error {
 	return nil
 }
 
-// Shadow returns the counts of a script's shadow run, also after its time. Error:
-// CodeNotFound.
+// Shadow returns the counts of a script's shadow run, even after its end. Error: CodeNotFound.
 func (m *Monitor) Shadow(account, idOrName string) (Shadow, error) {
 	s, err := m.catalog.Script(account, idOrName)
 	if err != nil {
@@ -129,8 +128,8 @@ func (m *Monitor) Shadow(account, idOrName string) (Shadow, error) {
 	return sh.state, nil
 }
 
-// CompareTransform compares the candidate of a transform with what the live version made,
-// in the background, or not at all when too many such runs are on.
+// CompareTransform compares the candidate of a transform with the live version's result, in the
+// background; it does nothing if too many such runs are running.
 func (m *Monitor) CompareTransform(r *catalog.CompiledSubscription, ev *engine.Event, res scripts.Result, liveErr error) {
 	sh := m.shadows.running(r.TransformRef, m.cfg.Now())
 	if sh == nil || r.DryRun {
@@ -166,7 +165,7 @@ func (m *Monitor) CompareTransform(r *catalog.CompiledSubscription, ev *engine.E
 	}
 }
 
-// NewRunner makes a runner; request is what a transform finds.
+// NewRunner returns a runner; request is the request as a transform sees it at first.
 func (m *Monitor) NewRunner(ctx context.Context, kind engine.ScriptKind, source string, request scripts.Request) (*ScriptRunner, error) {
 	r := &ScriptRunner{run: m.catalog.Transformer(), request: request}
 	var err error

@@ -14,10 +14,10 @@ import (
 // ScriptStats counts a script's runs since the router started.
 type ScriptStats struct {
 	Runs     int64
-	Errors   int64 // runs that failed, timeouts among them
+	Errors   int64 // failed runs, including timeouts
 	Timeouts int64
-	Dropped  int64         // runs that wanted nothing sent; for a filter, events that it kept back
-	Buckets  []int64       // runs by CPU time, as many as ScriptBuckets and one for what is above
+	Dropped  int64         // runs that dropped; for a filter, events that did not match
+	Buckets  []int64       // runs by CPU time, one count for each of ScriptBuckets and one for longer runs
 	CPU      time.Duration // of all runs
 }
 
@@ -27,24 +27,22 @@ var ScriptBuckets = []time.Duration{
 	time.Millisecond, 5 * time.Millisecond, 10 * time.Millisecond, 50 * time.Millisecond,
 }
 
-// scriptSeries is how many scripts have metrics of their own, those that ran first: accounts
-// make as many scripts as they like, and each costs 15 series. The others are one. Which
-// they are does not change while the router runs, for figures that change hands would seem
-// to grow.
+// scriptSeries is the number of scripts with their own metrics, those that ran first: accounts can
+// create many scripts, and each costs 15 series. The others share one. The selection is fixed while
+// the router runs, since counters that change their script would seem to grow.
 const scriptSeries = 200
 
 const otherScripts = "other"
 
-// scriptCounts holds the stats of the scripts that have a name. The zero ID stands for
-// all sources that subscriptions hold themselves.
+// scriptCounts holds the statistics of named scripts. The zero ID stands for all inline sources.
 type scriptCounts struct {
 	mu    sync.Mutex
 	byID  map[engine.ID]*ScriptStats
-	names map[engine.ID]string // of those with metrics of their own
-	gone  ScriptStats          // of deleted scripts that had none: what they are counted in must not shrink
+	names map[engine.ID]string // of those with their own metrics
+	gone  ScriptStats          // of deleted scripts without their own metrics: the shared counters must not decrease
 }
 
-// forget drops the stats of a script that was deleted.
+// forget drops the statistics of a deleted script.
 func (c *scriptCounts) forget(id engine.ID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -91,7 +89,7 @@ func (c *scriptCounts) add(id engine.ID, took time.Duration, dropped bool, err e
 	}
 }
 
-// enqueue counts the runs of another script among those of s.
+// add adds the counts of o to s.
 func (s *ScriptStats) add(o *ScriptStats) {
 	s.Runs += o.Runs
 	s.Errors += o.Errors
@@ -103,7 +101,7 @@ func (s *ScriptStats) add(o *ScriptStats) {
 	}
 }
 
-// seriesFor copies the stats of a script.
+// of returns a copy of a script's statistics.
 func (c *scriptCounts) of(id engine.ID) ScriptStats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -130,7 +128,7 @@ func (c *scriptCounts) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// series copies the stats by the label that they are shown under.
+// series returns copies of the statistics by their label.
 func (c *scriptCounts) series() map[string]*ScriptStats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -167,7 +165,7 @@ func (c *scriptCounts) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// Retained counts what the monitor holds in memory for its use alone.
+// Retained counts the entries of the monitor's in-memory tables.
 func (m *Monitor) Retained() map[string]int {
 	m.scripts.mu.Lock()
 	defer m.scripts.mu.Unlock()

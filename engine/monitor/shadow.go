@@ -8,12 +8,12 @@ import (
 	"switchhook/scripts/filter"
 )
 
-// Shadow is a candidate version that runs beside the live one on live traffic. What it
-// makes is compared and never sent.
+// Shadow is a candidate version that runs beside the live one on live traffic. Its results are
+// compared and never sent.
 type Shadow struct {
 	Version int
 	Until   time.Time
-	Skipped int64 // outcomes that were not compared, because too much was going on
+	Skipped int64 // outcomes that were not compared because of load
 	ChangeCounts
 }
 
@@ -22,7 +22,7 @@ const (
 	maxConcurrentShadows = 2 // runs at the same time: live traffic goes first
 )
 
-// shadows holds the candidates that run. The zero value holds none.
+// shadows holds the running candidates. The zero value is empty.
 type shadows struct {
 	mu    sync.RWMutex
 	byID  map[engine.ID]*shadow
@@ -36,7 +36,7 @@ type shadow struct {
 	state Shadow
 }
 
-// Close ends a shadow run; it reports whether there was one.
+// stop ends a shadow run and reports whether there was one.
 func (x *shadows) stop(id engine.ID) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -51,7 +51,7 @@ func (x *shadows) of(id engine.ID) *shadow {
 	return x.byID[id]
 }
 
-// running returns the shadow of a live version, if one is on for it.
+// running returns the shadow of a live version, if there is one.
 func (x *shadows) running(ref engine.ScriptRef, now time.Time) *shadow {
 	if ref.Script == 0 {
 		return nil
@@ -63,7 +63,7 @@ func (x *shadows) running(ref engine.ScriptRef, now time.Time) *shadow {
 	return sh
 }
 
-// compareFilter compares the candidate of a filter with the live verdict.
+// compareFilter compares the candidate of a filter with the live result.
 func (s *shadow) compareFilter(in *filter.Input, matched bool, liveErr error) {
 	live, err := filterOutcome(matched, liveErr)
 	if err != nil {

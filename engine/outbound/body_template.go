@@ -11,26 +11,25 @@ import (
 	"switchhook/scripts/suggest"
 )
 
-// BodyTemplate is the body that a dialect wants its deliveries to have: JSON in which
-// "$event.data" and the like stand for what a delivery carries. Make it with
-// CompileBodyTemplate; it may be used by many goroutines.
+// BodyTemplate is the body of a dialect's deliveries: JSON with placeholders such as "$event.data".
+// CompileBodyTemplate makes it; it is safe for concurrent use.
 type BodyTemplate struct{ root templateNode }
 
 // templateNode is one value of a template. One of its fields is set.
 type templateNode struct {
-	literal  []byte           // JSON without placeholders, as it was written
-	field    templateField    // what is put in its place
+	literal  []byte           // JSON without placeholders, as written
+	field    templateField    // value of a placeholder
 	members  []templateMember // of an object
 	elements []templateNode   // of an array
-	own      []string         // names of members, where "..." is among them
+	own      []string         // names of members, if "..." is among them
 }
 
 type templateMember struct {
-	name  string // "..." spreads the event's data in its place
+	name  string // "..." is replaced by the members of the event's data
 	value templateNode
 }
 
-// templateField writes what a placeholder stands for, as JSON.
+// templateField appends the value of a placeholder, as JSON.
 type templateField func(b []byte, ev *engine.Event, s *engine.Subscription) []byte
 
 var templateFields = map[string]templateField{
@@ -65,7 +64,7 @@ const (
 	maxTemplateBytes = 16 << 10
 )
 
-// CompileBodyTemplate reads a template. Anything JSON may hold is taken as it stands, but
+// CompileBodyTemplate compiles a template. Any JSON is copied as it is, except that
 //
 //   - a string "$event.id", "$event.type", "$event.time", "$event.account", "$event.data",
 //     "$subscription.id", "$subscription.target_url", "$subscription.event" (the event type
@@ -78,8 +77,8 @@ const (
 //     pass for the dialect's own. Where the data is no object, it is put under "data";
 //   - "$$" at the start of a string is one "$".
 //
-// Data is inserted byte for byte. The error is a CodeInvalid whose Field is the place in
-// the template.
+// Data is inserted byte for byte. The error is a CodeInvalid whose Field is the place in the
+// template.
 func CompileBodyTemplate(source []byte) (*BodyTemplate, error) {
 	if len(source) > maxTemplateBytes {
 		return nil, engine.Invalid("", "the template is %d bytes, %d are allowed", len(source), maxTemplateBytes)
@@ -97,7 +96,7 @@ func CompileBodyTemplate(source []byte) (*BodyTemplate, error) {
 
 func compileTemplate(v jsonindex.Value, path string) (templateNode, *engine.Error) {
 	n := templateNode{}
-	fixed := true // it goes out as it is written here
+	fixed := true // no placeholders: it is copied as written
 	switch v.Kind() {
 	case jsonindex.String:
 		return compileText(v, path)
@@ -184,14 +183,14 @@ func metadataValue(path string) templateField {
 			}
 		}
 		text, err := json.Marshal(v)
-		if err != nil { // what was JSON is JSON
+		if err != nil { // can't fail: v was parsed from JSON
 			return append(b, "null"...)
 		}
 		return append(b, text...)
 	}
 }
 
-// render makes the body of ev's delivery to s.
+// render returns the body of ev's delivery to s.
 func (t *BodyTemplate) render(ev *engine.Event, s *engine.Subscription) []byte {
 	return t.root.append(make([]byte, 0, len(ev.Data)+512), ev, s)
 }
@@ -228,8 +227,8 @@ func (n *templateNode) append(b []byte, ev *engine.Event, s *engine.Subscription
 	return append(b, '}')
 }
 
-// appendSpread writes the members of data, without those that own names; data that is no
-// object becomes the member "data".
+// appendSpread appends the members of data, without those named in own; data that is no object
+// becomes the member "data".
 func appendSpread(b, data []byte, own []string) []byte {
 	doc, err := jsonindex.Parse(data, jsonindex.Limits{})
 	if err != nil || doc.Root().Kind() != jsonindex.Object {
@@ -256,12 +255,12 @@ func appendSpread(b, data []byte, own []string) []byte {
 	return b
 }
 
-// SetDialectBodies says which template the deliveries of a dialect's subscriptions follow,
-// by the dialect's name, where they have no transform and the default payload format. The
-// map replaces the one before at once and must not be changed afterwards.
+// SetDialectBodies sets the body templates by dialect name. They apply to a dialect's subscriptions
+// without a transform and with the default payload format. The map replaces the previous one at
+// once and must not be changed afterwards.
 func (s *Sender) SetDialectBodies(bodies map[string]*BodyTemplate) { s.dialectBodies.Store(&bodies) }
 
-// dialectBody is the template that s follows; nil if it follows none.
+// dialectBody returns the template of s; nil if it has none.
 func (sender *Sender) dialectBody(s *engine.Subscription) *BodyTemplate {
 	if s.Dialect == "" || s.PayloadFormat != engine.FormatStandard {
 		return nil

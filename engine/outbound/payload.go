@@ -9,18 +9,18 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
-// buildPayload is what a payload format, or a dialect, makes of an event.
+// Payload is the result of a payload format or dialect for an event.
 type Payload struct {
 	Body      []byte
 	MediaType string              // of body; empty if there is no body
-	headers   []cloudevents.Field // that belong to it: the attributes of a CloudEvent in binary mode
+	headers   []cloudevents.Field // headers that belong to the body: the attributes of a CloudEvent in binary mode
 
-	Plain engine.PayloadFormat // see AttemptRequest.Plain; empty if the body is to be stored
-	Shown []byte               // what is stored instead of body, where it holds a token; else nil
+	Plain engine.PayloadFormat // see AttemptRequest.Plain; empty if the body must be stored
+	Shown []byte               // stored instead of the body if that contains a token; else nil
 }
 
-// buildPayload makes the body of ev's delivery to s where there is no transform. at is when
-// the attempt begins.
+// buildPayload builds the body of ev's delivery to s without a transform. at is when the attempt
+// begins.
 func (sender *Sender) buildPayload(s *engine.Subscription, ev *engine.Event, at time.Time) Payload {
 	if body := sender.dialectBody(s); body != nil {
 		return Payload{Body: body.render(ev, s), MediaType: "application/json"}
@@ -42,10 +42,11 @@ func (sender *Sender) buildPayload(s *engine.Subscription, ev *engine.Event, at 
 	return Payload{Body: PlainBody(s.PayloadFormat, ev), MediaType: "application/json", Plain: s.PayloadFormat}
 }
 
-// payloadBuilder is content or element.
+// payloadBuilder is buildPayload or BuildBatchElement.
 type payloadBuilder func(s *engine.Subscription, ev *engine.Event, at time.Time) Payload
 
-// BuildBatchElement is content as it is in an array: a CloudEvent, only in the JSON format.
+// BuildBatchElement is buildPayload for an element of an array: CloudEvents are always in the JSON
+// format.
 func (sender *Sender) BuildBatchElement(s *engine.Subscription, ev *engine.Event, at time.Time) Payload {
 	if s.PayloadFormat == engine.FormatCloudEventsBinary {
 		structured := *s
@@ -55,8 +56,7 @@ func (sender *Sender) BuildBatchElement(s *engine.Subscription, ev *engine.Event
 	return sender.buildPayload(s, ev, at)
 }
 
-// ArrayType is the media type of an array of elements of a media type; empty if they
-// can't be in one.
+// ArrayType returns the media type of an array of elements of a media type; empty if there is none.
 func ArrayType(element string) string {
 	switch element {
 	case cloudevents.StructuredMedia:
@@ -67,7 +67,7 @@ func ArrayType(element string) string {
 	return ""
 }
 
-// asCloudEvent is ev as it goes out as a CloudEvent.
+// asCloudEvent returns ev as a CloudEvent.
 func asCloudEvent(ev *engine.Event) cloudevents.Stored {
 	return cloudevents.Stored{
 		ID: ev.ID.Format(engine.EventPrefix), Key: ev.Key, Account: ev.Account,
@@ -75,14 +75,14 @@ func asCloudEvent(ev *engine.Event) cloudevents.Stored {
 	}
 }
 
-// plainStructured is the AttemptRequest.Plain of a CloudEvent in the JSON format: the source
-// may be another one when the body is made again.
+// plainStructured returns the AttemptRequest.Plain of a CloudEvent in the JSON format. It includes
+// the source, whose setting may differ when the body is rendered again.
 func plainStructured(source string) engine.PayloadFormat {
 	return engine.FormatCloudEvents + " " + engine.PayloadFormat(source)
 }
 
-// PlainBody makes the body that a format makes of nothing but the event. The data stands
-// in it byte for byte as it was published.
+// PlainBody renders the body of a format that depends only on the event. The data is copied byte
+// for byte as it was published.
 func PlainBody(plain engine.PayloadFormat, ev *engine.Event) []byte {
 	format, source, _ := strings.Cut(string(plain), " ")
 	switch engine.PayloadFormat(format) {
@@ -110,7 +110,7 @@ func appendJSONTime(b []byte, t time.Time) []byte {
 	return append(t.UTC().AppendFormat(append(b, '"'), time.RFC3339Nano), '"')
 }
 
-// WithEventID puts an event's id into its envelope, so that a receiver can drop repeats.
+// WithEventID adds an event's id to its envelope, so that a receiver can drop repeats.
 func WithEventID(envelope []byte, event engine.ID) []byte {
 	body := make([]byte, 0, len(envelope)+32)
 	body = append(body, `{"id":"`...)

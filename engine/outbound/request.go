@@ -23,8 +23,8 @@ import (
 	"switchhook/scripts/weburl"
 )
 
-// BuildRequest makes the request of a delivery, signed and ready to be sent, and notes it in
-// a. The error is the transform's.
+// BuildRequest builds and signs the request of a delivery, and records it in a. The error is the
+// transform's.
 func (s *Sender) BuildRequest(ctx context.Context, r *catalog.CompiledSubscription, ev *engine.Event, a *engine.Attempt) (_ *DeliveryRequest, dropped string, err error) {
 	out, dropped, err := s.BuildUnsigned(ctx, r, ev, a, s.buildPayload)
 	if out == nil {
@@ -38,9 +38,9 @@ func (s *Sender) BuildRequest(ctx context.Context, r *catalog.CompiledSubscripti
 	return out, "", nil
 }
 
-// BuildUnsigned does so without what makes it one delivery's: its id, number and
-// signature. format is content, or element where it is to are in an array. The body is
-// noted in a.
+// BuildUnsigned builds the request without the parts of one delivery: id, sequence number and
+// signature. format is buildPayload, or BuildBatchElement for an element of an array. The body is
+// recorded in a.
 func (s *Sender) BuildUnsigned(ctx context.Context, r *catalog.CompiledSubscription, ev *engine.Event, a *engine.Attempt, format payloadBuilder) (_ *DeliveryRequest, dropped string, err error) {
 	out := &DeliveryRequest{Method: http.MethodPost, TargetURL: r.TargetURL, Headers: baseHeaders(r), Redact: r.Redact}
 	if r.TransformSource != "" {
@@ -69,7 +69,7 @@ func baseHeaders(r *catalog.CompiledSubscription) http.Header {
 	return headers
 }
 
-// DeliveryRequest is a request on its way out.
+// DeliveryRequest is the request of a delivery.
 type DeliveryRequest struct {
 	Method      string
 	TargetURL   *url.URL
@@ -80,8 +80,8 @@ type DeliveryRequest struct {
 	Redact      *engine.Redactor
 }
 
-// advance makes c what is sent. Where the content type says how the body is to be read, as it
-// does of a CloudEvent, the subscription's own headers must not say otherwise.
+// SetContent sets the body. If the content type determines how the body is read, as for a
+// CloudEvent, the subscription's own headers must not contradict it.
 func (out *DeliveryRequest) SetContent(c *Payload) {
 	out.Body, out.ContentType = c.Body, c.MediaType
 	if c.MediaType == cloudevents.StructuredMedia || c.headers != nil {
@@ -97,7 +97,7 @@ func (out *DeliveryRequest) SetContent(c *Payload) {
 	}
 }
 
-// transform lets the subscription's script make the request.
+// transform runs the subscription's script, which makes the request.
 func (s *Sender) transform(ctx context.Context, r *catalog.CompiledSubscription, ev *engine.Event, out *DeliveryRequest, a *engine.Attempt) (dropped string, err error) {
 	program, err := s.catalog.CompiledTransform(ctx, r)
 	if err != nil {
@@ -136,7 +136,7 @@ func (s *Sender) transform(ctx context.Context, r *catalog.CompiledSubscription,
 	return "", checkPathUnchanged(r, out)
 }
 
-// SetResult makes what a transform gave what is sent.
+// SetResult sets the request to the result of a transform.
 func (out *DeliveryRequest) SetResult(res *scripts.Result) error {
 	out.Body, out.ContentType = res.Body, res.ContentType
 	if res.Request == nil {
@@ -145,8 +145,8 @@ func (out *DeliveryRequest) SetResult(res *scripts.Result) error {
 	return out.apply(res.Request)
 }
 
-// PreviewRequest is request without the values that are hidden: who may try a script need not
-// know them. With mask that goes for the URL, too, as for who may not change the subscription.
+// PreviewRequest returns the request without hidden values: users who may preview a script need not
+// know them. With mask the URL is hidden, too, from users who may not change the subscription.
 func PreviewRequest(r *catalog.CompiledSubscription, mask bool) scripts.Request {
 	req := catalog.RequestOf(r)
 	req.Headers = r.Sub.ShownHeaders()
@@ -159,7 +159,7 @@ func PreviewRequest(r *catalog.CompiledSubscription, mask bool) scripts.Request 
 	return req
 }
 
-// unmask puts the URL's own parts back where a script left their masks as they were.
+// unmask restores the parts of the URL whose masks a script left unchanged.
 func unmask(r *catalog.CompiledSubscription, made, seen *scripts.Request) *scripts.Request {
 	restored, own := *made, catalog.RequestOf(r)
 	if made.Path == seen.Path {
@@ -174,8 +174,7 @@ func unmask(r *catalog.CompiledSubscription, made, seen *scripts.Request) *scrip
 	return &restored
 }
 
-// checkPathUnchanged refuses a request to another path than the one whose target has confirmed that
-// it wants to be sent events.
+// checkPathUnchanged rejects a request to another path than the one whose target has confirmed.
 func checkPathUnchanged(r *catalog.CompiledSubscription, out *DeliveryRequest) error {
 	if r.Sub.Verification.Mode == engine.VerifyNone || out.TargetURL.EscapedPath() == r.TargetURL.EscapedPath() || out.TargetURL.EscapedPath() == "/" && r.TargetURL.Path == "" {
 		return nil
@@ -183,7 +182,7 @@ func checkPathUnchanged(r *catalog.CompiledSubscription, out *DeliveryRequest) e
 	return &scripts.Error{Phase: scripts.PhaseRun, Message: "request.path can't be changed: the target has confirmed for its own path alone that it wants to be sent events"}
 }
 
-// keepsSignatures refuses headers that a receiver may take for a signature of the router.
+// keepsSignatures rejects headers that a receiver may take for a signature of the router.
 func keepsSignatures(r *catalog.CompiledSubscription, out *DeliveryRequest) error {
 	if !out.Changed {
 		return nil
@@ -196,8 +195,8 @@ func keepsSignatures(r *catalog.CompiledSubscription, out *DeliveryRequest) erro
 	return nil
 }
 
-// apply takes over what a script made of the request, after the same checks that a
-// subscription's own URL and headers go through. The host can't be changed.
+// apply applies a script's result to the request, after the same checks as for a subscription's own
+// URL and headers. The host can't be changed.
 func (out *DeliveryRequest) apply(req *scripts.Request) error {
 	u := *out.TargetURL
 	if req.Path != catalog.RequestPath(&u) {
@@ -216,7 +215,7 @@ func (out *DeliveryRequest) apply(req *scripts.Request) error {
 	headers := make(http.Header, len(req.Headers)+8)
 	for name, value := range req.Headers {
 		if own := out.Headers[name]; len(own) == 1 && own[0] == value {
-			headers[name] = own // the subscription's, checked when it was saved
+			headers[name] = own // the subscription's own, validated when it was saved
 			continue
 		}
 		if problem := catalog.CheckHeader(name, value); problem != "" {
@@ -246,8 +245,8 @@ func (out *DeliveryRequest) Sign(g *signature.Signer, id string, at time.Time, u
 	}
 }
 
-// RenderPlain fills in the body of an attempt that was not stored, because the payload
-// format makes it again.
+// RenderPlain restores the body of an attempt that was not stored because the payload format can
+// render it again.
 func RenderPlain(a *engine.Attempt, ev *engine.Event) {
 	if a.Request.Plain != "" && a.Request.Method != "" {
 		a.Request.Body = PlainBody(a.Request.Plain, ev)

@@ -17,8 +17,8 @@ import (
 
 var bodyBuffers = sync.Pool{New: func() any { b := make([]byte, engine.MaxReadBody); return &b }}
 
-// Send makes one request and stores the answer in a. ctx ends after timeout. No redirect is
-// followed. Once a status has come it is the answer, whatever becomes of the body.
+// Send sends one request and records the response in a. ctx ends after timeout. It follows no
+// redirect. Once a status is received it counts, whatever happens to the body.
 func (s *Sender) Send(ctx context.Context, timeout time.Duration, out *DeliveryRequest, a *engine.Attempt) retry.Result {
 	res, resent, err := s.client.Do(ctx, target.Request{Method: out.Method, URL: out.TargetURL, Header: out.Headers, Body: out.Body, Timeout: timeout})
 	a.Resent = resent
@@ -33,17 +33,17 @@ func (s *Sender) Send(ctx context.Context, timeout time.Duration, out *DeliveryR
 	}
 	defer res.Body.Close()
 	answer := &a.Response
-	if res.StatusCode < 100 { // net/http lets three digits pass, and 000 would look like no answer
+	if res.StatusCode < 100 { // net/http accepts any three digits, and 000 would look like no response
 		a.Phase = engine.PhaseHTTP
 		return retry.Result{Err: fmt.Errorf("the target answered with status %d, which HTTP does not have", res.StatusCode), Silent: true}
 	}
 	answer.Status, answer.Headers = res.StatusCode, cutHeaders(out.Redact.Answer(res.Header))
 	if res.StatusCode == http.StatusSwitchingProtocols {
-		// Its body is the raw connection, which no deadline of the request ends.
+		// Its body is the raw connection, which has no deadline of the request.
 		a.Phase = engine.PhaseHTTP
 		return retry.Result{Err: errors.New("the target wanted to switch protocols (101)"), Silent: true}
 	}
-	// Whatever else a body may be: the end of the attempt ends it.
+	// The end of the attempt also ends any other body.
 	defer context.AfterFunc(ctx, func() { res.Body.Close() })()
 	buffer := bodyBuffers.Get().(*[]byte)
 	defer bodyBuffers.Put(buffer)
@@ -55,16 +55,16 @@ func (s *Sender) Send(ctx context.Context, timeout time.Duration, out *DeliveryR
 	return retry.Result{Status: res.StatusCode, RetryAfter: res.Header["Retry-After"], Date: res.Header.Get("Date")}
 }
 
-// bodyError says why no more than n bytes of a body came.
+// bodyError says why only n bytes of a body were received.
 func bodyError(ctx context.Context, n int, err error, timeout time.Duration) string {
-	if ctx.Err() != nil { // which closed the body under the reader
+	if ctx.Err() != nil { // which closed the body during the read
 		return fmt.Sprintf("the body did not end within %s; %d bytes came", timeout, n)
 	}
 	return retry.Truncate(fmt.Sprintf("the body broke off after %d bytes: %s", n, target.Plainly(err)))
 }
 
-// readUpTo reads until buffer is full or r ends. (io.ReadFull can't tell a short answer from
-// one that was cut.)
+// readUpTo reads until buffer is full or r ends. (io.ReadFull can't distinguish a short response
+// from a truncated one.)
 func readUpTo(buffer []byte, r io.Reader) (n int, err error) {
 	for n < len(buffer) && err == nil {
 		var m int

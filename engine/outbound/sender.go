@@ -32,7 +32,7 @@ func New(cfg settings.Config, store engine.Store, client *target.Client, catalog
 	return &Sender{cfg: cfg, client: client, store: store, traces: traces, catalog: catalog, monitor: monitor}
 }
 
-// Load reads the key of the tokens from the store, or makes it.
+// Load reads the key of the tokens from the store, or creates it.
 func (s *Sender) Load(ctx context.Context) (err error) {
 	s.tokens, err = loadEventTokens(ctx, s.cfg.Store, s.cfg.Logger)
 	return err

@@ -18,10 +18,10 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
-// eventTokens makes and checks the tokens of skinny payloads: who has one may fetch one
-// event until a time. A token is the time, a tag of the account, and an HMAC over both and
-// the event's id, under a key that never leaves the router. So a forged one is found out
-// before the store is asked, and tells nobody which events there are.
+// eventTokens creates and validates the tokens of skinny payloads: a token permits fetching one
+// event until a time. It consists of the time, a tag of the account, and an HMAC over both and the
+// event's id, with a key that never leaves the router. So a forged token is rejected without a
+// query, and does not reveal which events exist.
 type eventTokens struct{ key []byte }
 
 const (
@@ -35,7 +35,7 @@ func loadEventTokens(ctx context.Context, store engine.Store, log *slog.Logger) 
 	fresh := make([]byte, tokenKeyBytes)
 	rand.Read(fresh)
 	key, err := store.Secret(ctx, tokenKeyName, fresh)
-	if engine.ErrorCode(err) == engine.CodeUnreadable { // the old ones are of no use, and short-lived
+	if engine.ErrorCode(err) == engine.CodeUnreadable { // the old tokens are short-lived and useless now
 		log.Error("URLs in skinny payloads that were sent before don't open their events any more: the secret that signs them can't be read", "error", err)
 		return eventTokens{fresh}, nil
 	}
@@ -49,7 +49,7 @@ func (t eventTokens) issue(ev *engine.Event, until time.Time) string {
 	return base64.RawURLEncoding.EncodeToString(append(b, t.mac("event", ev.ID, b)...))
 }
 
-// validate returns the tag of the account that a token is for. Error: CodeUnauthorized.
+// check validates a token and returns the tag of its account. Error: CodeUnauthorized.
 func (t eventTokens) check(token string, id engine.ID, now time.Time) (tag []byte, _ *engine.Error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(token)
 	if err != nil || len(b) != tokenBytes || !hmac.Equal(b[tokenBytes-sha256.Size:], t.mac("event", id, b[:tokenBytes-sha256.Size])) {
@@ -73,8 +73,8 @@ func (t eventTokens) mac(use string, id engine.ID, b []byte) []byte {
 	return mac.Sum(nil)
 }
 
-// EventByToken returns the event for which a skinny payload brought a token. Errors:
-// CodeUnauthorized, and CodeNotFound if the token is good and the event is gone.
+// EventByToken returns the event of a skinny payload's token. Errors: CodeUnauthorized, and
+// CodeNotFound if the token is valid and the event is deleted.
 func (s *Sender) EventByToken(ctx context.Context, publicID, token string) (*engine.Event, error) {
 	id, ok := snowflake.Parse(engine.EventPrefix, publicID)
 	tag, invalid := s.tokens.check(token, id, s.cfg.Now())
@@ -91,7 +91,7 @@ func (s *Sender) EventByToken(ctx context.Context, publicID, token string) (*eng
 	return ev, err
 }
 
-// skinnyBody names ev and says where it can be fetched, without its data.
+// skinnyBody returns a body with the id and URL of ev, without its data.
 func (s *Sender) skinnyBody(ev *engine.Event, token string) []byte {
 	body := jsonindex.AppendString([]byte(`{"type":`), ev.Type)
 	body = appendJSONTime(append(body, `,"timestamp":`...), ev.Time)
@@ -101,8 +101,7 @@ func (s *Sender) skinnyBody(ev *engine.Event, token string) []byte {
 	return append(body, "}}"...)
 }
 
-// CheckPublicURL validates a URL under which the router is to be reached
-// from outside. Error: CodeInvalid.
+// CheckPublicURL validates the URL under which receivers reach the router. Error: CodeInvalid.
 func CheckPublicURL(text string) error {
 	u, err := url.Parse(text)
 	switch {

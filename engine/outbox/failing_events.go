@@ -7,8 +7,8 @@ import (
 	"switchhook/engine/catalog"
 )
 
-// CountFilterFailure counts an event on which the filter failed. quiet keeps the operational
-// event back.
+// CountFilterFailure counts an event on which the filter failed. quiet suppresses the operational
+// event.
 func (o *Outbox) CountFilterFailure(r *catalog.CompiledSubscription, quiet bool) {
 	text := "the filter fails, which counts as no match; filter_errors say more"
 	if r.Filtering.Fail(o.life.Now(), engine.CauseFilter, text) == catalog.FailingAfter && !quiet {
@@ -16,7 +16,7 @@ func (o *Outbox) CountFilterFailure(r *catalog.CompiledSubscription, quiet bool)
 	}
 }
 
-// EmitFailing tells the account that a transform or filter fails on event after event.
+// EmitFailing notifies the account that a transform or filter fails on every event.
 func (o *Outbox) EmitFailing(r *catalog.CompiledSubscription, s *catalog.Streak, ref engine.ScriptRef) {
 	h := s.Over(engine.Health{}, 1)
 	script := ""

@@ -18,16 +18,16 @@ import (
 
 const (
 	deadLetterInterval = time.Second // between two events for the dead letters of a subscription
-	deadShown          = 10          // dead letters that one names
-	maxOutbox          = 10_000      // operational events that wait while the store can't be written
-	maxAccountOutbox   = 1000        // of them, of an account
-	flushBatch         = 100         // that are published together; all of one account
-	// maxConcurrentFlushes is how many accounts' are being published at the same time: their filters may
-	// take long, and nobody else is to wait for that.
+	deadShown          = 10          // dead letters listed in one event
+	maxOutbox          = 10_000      // waiting operational events, while the store can't be written
+	maxAccountOutbox   = 1000        // of one account
+	flushBatch         = 100         // published together; all of one account
+	// maxConcurrentFlushes is how many accounts' events are published at the same time: an
+	// account's slow filters must not delay the others.
 	maxConcurrentFlushes = 8
 )
 
-// operationalOutbox are operational events on their way to being published.
+// operationalOutbox holds operational events until they are published.
 type operationalOutbox struct {
 	mu         sync.Mutex
 	waiting    map[string][]engine.EventInput // by account
@@ -35,8 +35,8 @@ type operationalOutbox struct {
 	flushing   map[string]bool                // accounts whose events are being published
 	dead       map[engine.ID]*deadLetters
 	wake       chan struct{}
-	slots      chan struct{}       // one for each account in on that is at it
-	publishing lifecycle.TaskGroup // as many as on has
+	slots      chan struct{}       // one for each account in flushing
+	publishing lifecycle.TaskGroup // one for each account in flushing
 }
 
 func newOperationalOutbox() *operationalOutbox {
@@ -46,7 +46,7 @@ func newOperationalOutbox() *operationalOutbox {
 	}
 }
 
-// deadLetters are those of one subscription since the last event about them.
+// deadLetters are the dead letters of one subscription since the last event about them.
 type deadLetters struct {
 	route       *catalog.CompiledSubscription
 	count       int
@@ -55,17 +55,17 @@ type deadLetters struct {
 	first, last time.Time
 }
 
-// subscriptionRef is what every operational event says of the subscription.
+// subscriptionRef identifies the subscription in an operational event.
 type subscriptionRef struct {
 	Subscription string `json:"subscription_id"`
-	TargetURL    string `json:"target_url"` // masked: whoever may read events sees it
+	TargetURL    string `json:"target_url"` // masked: everyone who may read events sees it
 }
 
 func subscriptionRefOf(s *engine.Subscription) subscriptionRef {
 	return subscriptionRef{s.ID.Format(engine.SubscriptionPrefix), engine.MaskURL(s.TargetURL)}
 }
 
-// EmitDeactivated tells the account that the router deactivated a subscription.
+// EmitDeactivated notifies the account that the router deactivated a subscription.
 func (o *Outbox) EmitDeactivated(s *engine.Subscription) {
 	o.emit(s.Account, engine.TypeDeactivated, struct {
 		subscriptionRef
@@ -74,7 +74,7 @@ func (o *Outbox) EmitDeactivated(s *engine.Subscription) {
 	}{subscriptionRefOf(s), s.Reason, s.UpdatedAt})
 }
 
-// EmitRecovered tells the account that a target that failed for long took a delivery.
+// EmitRecovered notifies the account that a long-failing target accepted a delivery.
 func (o *Outbox) EmitRecovered(r *catalog.CompiledSubscription, h engine.Health) {
 	o.emit(r.Sub.Account, engine.TypeRecovered, struct {
 		subscriptionRef
@@ -85,7 +85,7 @@ func (o *Outbox) EmitRecovered(r *catalog.CompiledSubscription, h engine.Health)
 	}{subscriptionRefOf(r.Sub), h.FailingSince, h.Failures, h.LastError, o.life.Now()})
 }
 
-// EmitQuarantined tells the account that a transform was quarantined.
+// EmitQuarantined notifies the account that a transform was quarantined.
 func (o *Outbox) EmitQuarantined(r *catalog.CompiledSubscription, hash, reason string) {
 	script := ""
 	if r.TransformRef.Script != 0 {
@@ -101,14 +101,14 @@ func (o *Outbox) EmitQuarantined(r *catalog.CompiledSubscription, hash, reason s
 	}{subscriptionRefOf(r.Sub), script, r.TransformRef.Version, hash, reason, o.life.Now()})
 }
 
-// emit publishes an operational event soon; where nobody subscribed there is none.
+// emit queues an operational event; it does nothing if there are no subscribers.
 func (o *Outbox) emit(account, eventType string, data any) {
 	if len(o.catalog.Candidates(account, eventType)) == 0 {
 		return
 	}
 	raw, err := json.Marshal(data)
 	if err != nil {
-		panic(err) // strings, numbers and times
+		panic(err) // can't fail: strings, numbers and times
 	}
 	doc, err := jsonindex.Parse(raw, jsonindex.Limits{})
 	if err != nil {
@@ -120,7 +120,7 @@ func (o *Outbox) emit(account, eventType string, data any) {
 	}
 }
 
-// enqueue lets an operational event wait for being published; false if too many wait.
+// add queues an operational event; false if too many wait.
 func (n *operationalOutbox) add(in engine.EventInput) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -136,12 +136,13 @@ func (n *operationalOutbox) add(in engine.EventInput) bool {
 	return true
 }
 
-// WantsDeadLetters reports whether a subscription of the account takes events of dead letters.
+// WantsDeadLetters reports whether a subscription of the account receives events about dead
+// letters.
 func (o *Outbox) WantsDeadLetters(account string) bool {
 	return len(o.catalog.Candidates(account, engine.TypeDead)) > 0
 }
 
-// CountDeadLetter counts a dead letter. A thousand in one moment are one event.
+// CountDeadLetter counts a dead letter. Many within a second become one event.
 func (o *Outbox) CountDeadLetter(r *catalog.CompiledSubscription, en dispatchqueue.Entry, reason string) {
 	now := o.life.Now()
 	n := o.operational
@@ -176,7 +177,7 @@ func (o *Outbox) OperationalLoop() {
 	}
 }
 
-// EmitDeadLetters makes events of the dead letters that have gathered.
+// EmitDeadLetters emits events about the collected dead letters.
 func (o *Outbox) EmitDeadLetters() {
 	n := o.operational
 	n.mu.Lock()
@@ -195,8 +196,8 @@ func (o *Outbox) EmitDeadLetters() {
 	}
 }
 
-// flushOutbox begins to publish what waits, each account's by itself. What can't be
-// stored now waits on.
+// flushOutbox starts publishing the waiting events, each account's separately. Events that can't be
+// stored now keep waiting.
 func (o *Outbox) flushOutbox() {
 	n := o.operational
 	n.mu.Lock()
@@ -214,7 +215,7 @@ func (o *Outbox) flushOutbox() {
 	}
 }
 
-// FlushAll publishes what waits when the router stops, until ctx is over.
+// FlushAll publishes the waiting events when the router stops, until ctx ends.
 func (o *Outbox) FlushAll(ctx context.Context) error {
 	o.flushOutbox()
 	published := make(chan struct{})
@@ -230,8 +231,8 @@ func (o *Outbox) FlushAll(ctx context.Context) error {
 	}
 }
 
-// flushAccount publishes the oldest of an account's operational events, most at once. It
-// gives how many are to be tried next, 0 if the account is through for now.
+// flushAccount publishes the oldest of an account's operational events, at most most. It returns
+// how many to try next, 0 if the account is finished for now.
 func (o *Outbox) flushAccount(account string, most int) (next int) {
 	n := o.operational
 	n.slots <- struct{}{}

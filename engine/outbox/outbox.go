@@ -29,5 +29,5 @@ func New(catalog *catalog.Catalog, life *lifecycle.Lifecycle, log *slog.Logger) 
 	return &Outbox{log: log, life: life, catalog: catalog, operational: newOperationalOutbox()}
 }
 
-// Connect says who publishes the events.
+// Connect sets the publisher of the events.
 func (o *Outbox) Connect(publisher EventPublisher) { o.publisher = publisher }

@@ -26,8 +26,7 @@ import (
 	"switchhook/engine/watermark"
 )
 
-// Engine is the router: it puts its parts together. All methods may be called by many
-// goroutines.
+// Engine is the router: it puts its parts together. All methods are safe for concurrent use.
 type Engine struct {
 	*catalog.Catalog
 	*monitor.Monitor
@@ -50,13 +49,13 @@ type Engine struct {
 }
 
 const (
-	// clockSlack is how far the ids of events may be ahead of the clock without a word: ids
-	// of a busy second borrow from the next, and clocks are set back a little.
+	// clockSlack is how far event ids may be ahead of the clock without a warning: ids of a busy
+	// second borrow from the next, and clocks are set back a little.
 	clockSlack = time.Hour
 )
 
-// New reads the catalog from the store and makes an Engine that accepts events.
-// Nothing is delivered before Start.
+// New reads the catalog from the store and returns an Engine that accepts events. Nothing is
+// delivered before Start.
 func New(ctx context.Context, cfg settings.Config) (*Engine, error) {
 	cfg.Defaults()
 	last, err := cfg.Store.LastEventID(ctx)
@@ -101,7 +100,7 @@ func New(ctx context.Context, cfg settings.Config) (*Engine, error) {
 	return e, nil
 }
 
-// listener carries changes of the catalog to the parts that must follow.
+// listener forwards changes of the catalog to the other parts.
 type listener struct{ *Engine }
 
 // SubscriptionChanged implements Listener.
@@ -125,7 +124,7 @@ func (l listener) TransformQuarantined(c *catalog.CompiledSubscription, hash, re
 // ScriptDeleted implements Listener.
 func (l listener) ScriptDeleted(id engine.ID) { l.Monitor.Forget(id) }
 
-// Start takes up what an earlier run left unfinished and begins to deliver.
+// Start resumes the work that a previous run left unfinished and starts deliveries.
 func (e *Engine) Start(ctx context.Context) error {
 	if err := e.Dispatcher.Recover(ctx); err != nil {
 		return err
@@ -145,8 +144,8 @@ func (e *Engine) Start(ctx context.Context) error {
 	return nil
 }
 
-// Close lets the attempts that are in flight end, waits until their outcomes are on disk
-// or ctx is over, and leaves the rest to the next run. The store stays open.
+// Close waits until the attempts in flight have ended and their outcomes are on disk, or ctx ends,
+// and leaves the rest to the next run. The store stays open.
 func (e *Engine) Close(ctx context.Context) error {
 	e.life.StopNow()
 	e.Dispatcher.Close()

@@ -17,50 +17,49 @@ import (
 	"switchhook/scripts"
 )
 
-// Transformer compiles and runs transforms. Errors that are the script's own are
-// *scripts.Error.
+// Transformer compiles and runs transforms. Errors of the script are *scripts.Error.
 type Transformer interface {
-	// Compile checks a source and makes of it what Run takes.
+	// Compile compiles a source for Run.
 	Compile(ctx context.Context, source string) (*scripts.Program, error)
-	// Run returns the request that a program makes of an event; req is what would be sent without it.
+	// Run runs a program on an event and returns the request; req is what would be sent without it.
 	Run(ctx context.Context, p *scripts.Program, ev *scripts.Event, req scripts.Request) (scripts.Result, error)
 }
 
-// Config is what an Engine works with. Zero fields take the default named.
+// Config is the configuration of an Engine. Zero fields take the default in their comment.
 type Config struct {
 	Store       engine.Store          // required
 	Transformer Transformer           // required
 	Guard       *target.Guard         // checks target URLs; target.NewGuard of the zero Policy
 	Transport   http.RoundTripper     // sends deliveries; target.Transport over Guard
 	Logger      *slog.Logger          // slog.Default()
-	Registerer  prometheus.Registerer // takes the metrics; a registry of its own
+	Registerer  prometheus.Registerer // registers the metrics; a registry of its own
 
 	Now  func() time.Time // time.Now
 	Node int              // 0 to 255, part of every id made here
 
 	Retries              engine.RetrySchedule // DefaultRetrySchedule
-	Timeout              time.Duration        // of one attempt: connection, answer and its body; 15 s
-	InFlight             int                  // attempts at the same time; 512
-	SubscriptionInFlight int                  // attempts at the same time of one subscription; 16
-	DeactivateAfter      time.Duration        // of nothing but failure a subscription is switched off; 0 is never
+	Timeout              time.Duration        // of one attempt: connection, response and its body; 15 s
+	InFlight             int                  // concurrent attempts; 512
+	SubscriptionInFlight int                  // concurrent attempts of one subscription; 16
+	DeactivateAfter      time.Duration        // a subscription that only failed for this time is deactivated; 0: never
 	LogDeliveries        bool                 // log every event and attempt in a short line, for development
-	Retention            engine.Retention     // of accounts that have none of their own; zero: for ever
-	PruneEvery           time.Duration        // between two looks for what retention may remove; 10 s
-	KeepAudit            time.Duration        // of entries of the audit log; 0: for ever
-	KeepBytes            int64                // most that the store may hold; 0: no limit
-	MinFreeDisk          int64                // bytes; with less, events are refused; 0: none
-	MaxBacklog           int64                // deliveries that wait; with more, events are refused; 0: no limit
-	StrictTypes          bool                 // refuse events whose type is not in the catalog
-	Quota                engine.Quota         // of each account that has none of its own; no limits
+	Retention            engine.Retention     // of accounts without their own; zero: forever
+	PruneEvery           time.Duration        // interval of retention; 10 s
+	KeepAudit            time.Duration        // retention of audit entries; 0: forever
+	KeepBytes            int64                // maximum size of the store; 0: no limit
+	MinFreeDisk          int64                // bytes; with less, events are rejected; 0: none
+	MaxBacklog           int64                // waiting deliveries; with more, events are rejected; 0: no limit
+	StrictTypes          bool                 // reject events whose type is not registered
+	Quota                engine.Quota         // of accounts without their own; no limits
 	UserAgent            string               // "Switchhook"
-	MetricsAccounts      int                  // accounts with metrics of their own, the busiest; none
-	Tracer               trace.Tracer         // makes spans, see tracing; none
+	MetricsAccounts      int                  // number of accounts with their own metrics, the busiest; none
+	Tracer               trace.Tracer         // creates spans, see telemetry.Tracing; none
 
-	PublicURL         string        // under which receivers reach the API, for the URLs in skinny payloads; "http://localhost"
-	SkinnyTokenTTL    time.Duration // how long such a URL is good, from the attempt on; 1 h
-	CloudEventsSource string        // before "/accounts/…", of events that came in without one; cloudevents.DefaultSource
-	Origin            string        // how targets that are asked for their consent know us; "switchhook"
-	VerifyWithin      time.Duration // time that a target has to confirm; 1 h
+	PublicURL         string        // base of the URLs in skinny payloads, under which receivers reach the API; "http://localhost"
+	SkinnyTokenTTL    time.Duration // validity of such a URL, from the attempt on; 1 h
+	CloudEventsSource string        // before "/accounts/…", for events published without one; cloudevents.DefaultSource
+	Origin            string        // the router's name in verification requests; "switchhook"
+	VerifyWithin      time.Duration // time limit for a target to confirm; 1 h
 	VerifyWait        time.Duration // how long a change waits for a target to confirm; 3 s
 }
 

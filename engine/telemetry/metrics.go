@@ -1,4 +1,4 @@
-// Package telemetry holds the metrics of the router and makes its traces.
+// Package telemetry provides the metrics and traces of the router.
 package telemetry
 
 import (
@@ -14,8 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics are the engine's figures. Labels have few values, and none of them is chosen by
-// users but the accounts of accountCollector, which are bounded and off by default.
+// Metrics are the engine's metrics. Labels have few values, and users choose none of them except
+// the accounts of accountCollector, which are bounded and off by default.
 type Metrics struct {
 	Accepted     prometheus.Counter
 	Repeated     prometheus.Counter
@@ -35,8 +35,7 @@ type Metrics struct {
 	Accounts     *accountCollector
 }
 
-// NewMetrics makes the figures and registers them. Accounts is how many accounts get
-// figures of their own.
+// NewMetrics creates and registers the metrics. accounts is how many accounts get their own.
 func NewMetrics(r prometheus.Registerer, accounts int, now func() time.Time) *Metrics {
 	counter := func(name, help string) prometheus.Counter {
 		c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: "switchhook", Name: name, Help: help})
@@ -64,7 +63,7 @@ func NewMetrics(r prometheus.Registerer, accounts int, now func() time.Time) *Me
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "switchhook", Name: "delivery_attempts_total", Help: "Attempts by what the delivery became: succeeded, failed (to be retried), dead, dropped.",
 		}, []string{"result"}),
-		// 15 is the default timeout: what ran into it stands apart.
+		// 15 is the default timeout: attempts that ran into it are a bucket of their own.
 		Duration: seconds("delivery_attempt_seconds", "How long attempts took, transform and answer included.",
 			.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 14.9, 30, 60),
 		firstAttempt: seconds("delivery_first_attempt_delay_seconds", "From an event's acceptance to the start of a delivery's first attempt.",
@@ -87,8 +86,8 @@ func NewMetrics(r prometheus.Registerer, accounts int, now func() time.Time) *Me
 	return m
 }
 
-// Attempted counts an attempt of a delivery and what came of it. How long it took is
-// counted once for each POST, by who made it.
+// Attempted counts an attempt of a delivery and its result. The duration is counted once for each
+// POST, by the caller.
 func (m *Metrics) Attempted(account string, en dispatchqueue.Entry, a *engine.Attempt, result engine.State) {
 	m.attempts.WithLabelValues(result.String()).Inc()
 	m.Accounts.attempted(account, result)
@@ -108,7 +107,7 @@ const (
 	ResourceStore   = "store"   // events are read from it
 )
 
-// ResourceTexts say what is missing, for operators.
+// ResourceTexts describe shortages for operators.
 var ResourceTexts = map[string]string{
 	string(target.ShortageFiles):  "file descriptors: raise the limit of open files (ulimit -n, LimitNOFILE), or lower --in-flight",
 	string(target.ShortageMemory): "memory of the kernel for connections",

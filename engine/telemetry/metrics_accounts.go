@@ -12,35 +12,35 @@ import (
 )
 
 const (
-	// selectEvery is how often the accounts with figures of their own are chosen again.
+	// selectEvery is how often the accounts with their own metrics are selected.
 	selectEvery = time.Hour
-	// maxTrackedAccounts is how many accounts are watched to know which are the busiest.
+	// maxTrackedAccounts is how many accounts are tracked to find the busiest.
 	maxTrackedAccounts = 10_000
-	// otherAccounts is the label of all that have no figures of their own. No account can
-	// have the name.
+	// otherAccounts is the label of all accounts without their own metrics. No account can have
+	// this name.
 	otherAccounts = "(other)"
 )
 
-// accountCollector counts by account, for the busiest ones: the others are counted together,
-// so that there are never more series than were asked for. An account's figures begin at 0
-// when it becomes one of the busiest, and end when it is none any more: then all rates
-// are right, which sums that move from one label to another would not be.
+// accountCollector counts by account, for the busiest ones: the others are counted together, so
+// that the number of series is bounded. An account's counters begin at 0 when it becomes one of the
+// busiest, and end when it no longer is: so all rates are right, which they would not be if sums
+// moved from one label to another.
 type accountCollector struct {
-	slots int // accounts with figures of their own; 0: nothing is counted
+	slots int // accounts with their own metrics; 0: nothing is counted
 	now   func() time.Time
 
 	mu        sync.Mutex
 	byAccount map[string]*accountSeries
-	shown     int // of them have figures of their own
+	shown     int // number of accounts with their own metrics
 	others    accountSeries
 	chosen    time.Time
 	ordered   []string // reused
 }
 
-// accountSeries is what one account did.
+// accountSeries are the counters of one account.
 type accountSeries struct {
 	own      bool
-	recent   int // what it did of late, to compare
+	recent   int // recent activity, for comparison
 	accepted int
 	attempts [engine.StateDropped + 1]int // by result
 }
@@ -49,7 +49,7 @@ func newAccountCollector(places int, now func() time.Time) *accountCollector {
 	return &accountCollector{slots: places, now: now, byAccount: map[string]*accountSeries{}}
 }
 
-// accepted counts an event.
+// Accepted counts an event.
 func (f *accountCollector) Accepted(account string) {
 	if f.slots == 0 {
 		return
@@ -69,7 +69,7 @@ func (f *accountCollector) attempted(account string, result engine.State) {
 	f.seriesFor(account).attempts[result]++
 }
 
-// seriesFor returns the figure that stands for an account; f.mu is held.
+// seriesFor returns the counters of an account; the caller holds f.mu.
 func (f *accountCollector) seriesFor(account string) *accountSeries {
 	a := f.byAccount[account]
 	if a == nil {
@@ -89,7 +89,7 @@ func (f *accountCollector) seriesFor(account string) *accountSeries {
 	return a
 }
 
-// selectBusiest returns the busiest accounts figures of their own; f.mu is held.
+// selectBusiest gives the busiest accounts their own counters; the caller holds f.mu.
 func (f *accountCollector) selectBusiest() {
 	f.ordered = f.ordered[:0]
 	for name, a := range f.byAccount {
@@ -131,8 +131,7 @@ func (f *accountCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// series copies the figures that are shown, by account, after a new choice where it is
-// time for one.
+// series returns copies of the exported counters, by account, after a new selection if one is due.
 func (f *accountCollector) series() map[string]accountSeries {
 	f.mu.Lock()
 	defer f.mu.Unlock()

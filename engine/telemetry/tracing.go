@@ -21,16 +21,15 @@ import (
 	"switchhook/scripts"
 )
 
-// maxTraces is how many events' traces are remembered; each takes about 100 bytes.
+// maxTraces is the number of events whose traces are remembered; each takes about 100 bytes.
 const maxTraces = 50_000
 
-// Tracing makes the spans of an event's way: publish, with commit below it; for each
-// attempt deliver, with transform and POST below it. A deliver span belongs to the trace
-// of the publish span and links to it, as long as that is remembered. After a restart, and
-// 50,000 events later, the attempts of an event share a trace whose id is made from the
-// event's: nothing of a trace is stored.
+// Tracing creates the spans of an event: publish, with commit below it; for each attempt deliver,
+// with transform and POST below it. A deliver span belongs to the trace of the publish span and
+// links to it, as long as that is remembered. After a restart, or 50,000 events later, the attempts
+// of an event share a trace whose id derives from the event's: traces are not stored.
 //
-// A nil tracing makes no spans: all methods may be called, and cost next to nothing.
+// A nil Tracing creates no spans: all methods may be called, at almost no cost.
 type Tracing struct {
 	tracer trace.Tracer
 
@@ -39,7 +38,7 @@ type Tracing struct {
 	order  fifo.Queue[engine.ID]
 }
 
-// NewTracing returns a Tracing that makes spans with t; nil if t is nil.
+// NewTracing returns a Tracing that creates spans with t; nil if t is nil.
 func NewTracing(t trace.Tracer) *Tracing {
 	if t == nil {
 		return nil
@@ -50,25 +49,24 @@ func NewTracing(t trace.Tracer) *Tracing {
 // TraceparentHeader is the header of W3C Trace Context.
 const TraceparentHeader = "traceparent"
 
-// requestedTrace is the key of a context's trace id, see RequestedTrace.
+// requestedTrace is the context key of a trace id, see RequestedTrace.
 type requestedTrace struct{}
 
-// RequestedTrace tells which id a new trace begun under ctx should have; ok is false if
-// any will do. It is for the id generator of who makes Config.Tracer.
+// RequestedTrace returns the id for a new trace that begins under ctx; ok is false if any will do.
+// It is for the id generator of Config.Tracer.
 func RequestedTrace(ctx context.Context) (id trace.TraceID, ok bool) {
 	id, ok = ctx.Value(requestedTrace{}).(trace.TraceID)
 	return id, ok
 }
 
-// EventTrace is the id of the trace to which those attempts of an event belong whose
-// publish span is not known any more.
+// EventTrace returns the trace id for attempts of an event whose publish span is no longer known.
 func EventTrace(event engine.ID) (id trace.TraceID) {
 	sum := sha256.Sum256([]byte("switchhook trace of " + event.Format(engine.EventPrefix)))
 	copy(id[:], sum[:])
 	return id
 }
 
-// Start begins a span below that of ctx; the span is nil if nothing is traced.
+// Start starts a span below that of ctx; the span is nil if nothing is traced.
 func (t *Tracing) Start(ctx context.Context, name string) (context.Context, trace.Span) {
 	if t == nil {
 		return ctx, nil
@@ -76,8 +74,8 @@ func (t *Tracing) Start(ctx context.Context, name string) (context.Context, trac
 	return t.tracer.Start(ctx, name)
 }
 
-// Done ends a span that start began. Why something failed is told in a word: an error's
-// text may quote a payload.
+// EndSpan ends a span that Start started. The problem is a single word: an error's text may quote a
+// payload.
 func EndSpan(span trace.Span, problem string) {
 	if span == nil {
 		return
@@ -89,7 +87,7 @@ func EndSpan(span trace.Span, problem string) {
 	span.End()
 }
 
-// Publish begins the span of a Publish.
+// Publish starts the span of a Publish.
 func (t *Tracing) Publish(ctx context.Context, inputs []engine.EventInput) (context.Context, trace.Span) {
 	ctx, span := t.tracer.Start(ctx, "publish", trace.WithSpanKind(trace.SpanKindServer))
 	if span.IsRecording() {
@@ -117,7 +115,7 @@ func (t *Tracing) Published(span trace.Span, inputs []engine.EventInput, accepte
 	EndSpan(span, TraceProblem(err))
 }
 
-// TraceProblem names an error in a word.
+// TraceProblem returns the word for an error.
 func TraceProblem(err error) string {
 	if err == nil {
 		return ""
@@ -128,7 +126,7 @@ func TraceProblem(err error) string {
 	return "internal"
 }
 
-// ScriptProblem is the phase in which a script failed.
+// ScriptProblem returns the phase in which a script failed.
 func ScriptProblem(err error) string {
 	var se *scripts.Error
 	if errors.As(err, &se) {
@@ -137,7 +135,7 @@ func ScriptProblem(err error) string {
 	return TraceProblem(err)
 }
 
-// Remember remembers the span under which an event was published.
+// Remember stores the span under which an event was published.
 func (t *Tracing) Remember(event engine.ID, ctx context.Context) {
 	if t == nil {
 		return
@@ -158,7 +156,7 @@ func (t *Tracing) originOf(event engine.ID) trace.SpanContext {
 	return t.origin[event]
 }
 
-// Deliver begins the span of an attempt.
+// Deliver starts the span of an attempt.
 func (t *Tracing) Deliver(sub *engine.Subscription, p *dispatchqueue.Batch, a *engine.Attempt) (context.Context, trace.Span) {
 	ctx := context.Background()
 	if t == nil {
@@ -201,9 +199,9 @@ func (t *Tracing) Delivered(span trace.Span, a *engine.Attempt, result engine.St
 	EndSpan(span, problem)
 }
 
-// Send begins the span of a request to a target, and tells the target of it, unless the
-// subscription or its transform has a traceparent of its own. Of the URL only host and
-// port are noted: the rest may hold a secret.
+// Send starts the span of a request to a target, and sends its traceparent, unless the subscription
+// or its transform sets one. It records only host and port of the URL: the rest may contain a
+// secret.
 func (t *Tracing) Send(ctx context.Context, method string, target *url.URL, headers http.Header, redact *engine.Redactor, a *engine.Attempt) (context.Context, trace.Span) {
 	if t == nil {
 		return ctx, nil
