@@ -1,6 +1,6 @@
-// Package judge decides what follows from an attempt to deliver: success, another try and
-// when, or giving up, and what it says of the target. What happens on a 410 or by a
-// Retry-After stands here and nowhere else.
+// Package retry decides what follows from an attempt: success, a retry and when, or a dead letter,
+// and what the attempt says about the target. The rules for 410, Retry-After and every other
+// answer are here and nowhere else.
 package retry
 
 import (
@@ -10,38 +10,38 @@ import (
 	"time"
 )
 
-// Jitter is how much of a delay is added or taken off at most.
+// Jitter is the largest fraction of a delay that is added or subtracted at random.
 const Jitter = 0.2
 
 const (
 	maxRetryAfter = 24 * time.Hour
-	defaultPause  = time.Second // where a target that asks for time names none
+	defaultPause  = time.Second // for an overloaded target without Retry-After
 	maxPause      = time.Hour
 	maxErrorBytes = 500
 )
 
-// Result is what came of one attempt, as far as the verdict depends on it.
+// Result is the result of one attempt, as far as Decide depends on it.
 type Result struct {
-	Status     int      // 0 where there was no answer
-	RetryAfter []string // the headers of this name, as they came
-	Date       string   // the header of this name, by which a date in RetryAfter counts
-	Err        error    // why there was no answer, or why none was asked for
-	Silent     bool     // the target was asked, and did not answer
-	Refused    bool     // the target may not be asked
+	Status     int      // 0 if there was no answer
+	RetryAfter []string // the Retry-After headers, unparsed
+	Date       string   // the Date header, to which a date in RetryAfter is relative
+	Err        error    // why there was no answer, or why no request was sent
+	Silent     bool     // the request was sent, and the target did not answer
+	Refused    bool     // the guard refused the target
 }
 
-// Signal is what an attempt says of its target.
+// TargetSignal is what an attempt says about its target.
 type TargetSignal uint8
 
-// The replies.
+// The signals.
 const (
-	SignalUnknown     TargetSignal = iota // nothing: the target was not asked
-	SignalHealthy                         // it took the delivery
-	SignalRejecting                       // it did not, but it is there
-	SignalUnavailable                     // it is not there, or can't answer anybody
+	SignalUnknown     TargetSignal = iota // nothing: no request was sent
+	SignalHealthy                         // it accepted the delivery
+	SignalRejecting                       // it answers, and refused the delivery
+	SignalUnavailable                     // it does not answer, or fails for every request
 )
 
-// Accepted tells whether a status is one by which a target takes what it is sent.
+// Accepted reports whether a status means that the target accepted the delivery: 2xx.
 func Accepted(status int) bool { return status >= 200 && status <= 299 }
 
 func signalOf(x Result) TargetSignal {
@@ -56,31 +56,31 @@ func signalOf(x Result) TargetSignal {
 	return SignalUnknown
 }
 
-// Action is how a delivery goes on after an attempt.
+// Action is what happens to a delivery after an attempt.
 type Action uint8
 
-// The decisions.
+// The actions.
 const (
 	ActionGiveUp  Action = 1 + iota // it is dead
-	ActionRetry                     // at Verdict.NextAt
-	ActionSucceed                   // the target took it
+	ActionRetry                     // at Decision.NextAt
+	ActionSucceed                   // the target accepted it
 )
 
-// Decision is what follows from an attempt. The zero Verdict says nothing of the target.
+// Decision is what follows from an attempt. The zero Decision says nothing about the target.
 type Decision struct {
 	Action     Action
 	NextAt     time.Time     // with ActionRetry
-	Deactivate bool          // the target said that it is gone for good
-	PauseFor   time.Duration // leave the target alone for so long; 0: go on
-	Overloaded bool          // the target does not keep up: fewer at a time
+	Deactivate bool          // the target answered 410
+	PauseFor   time.Duration // how long to send nothing to the target; 0: no pause
+	Overloaded bool          // the target does not keep up: lower the in-flight limit
 	Signal     TargetSignal
 	Reason     string // what went wrong; empty after success
 }
 
-// Decide decides what follows from an attempt, the number-th of its delivery: success,
-// another try and when, or giving up, where the schedule has ended or the next try would
-// come after giveUpAt. The schedule is how long to wait before each attempt, the first
-// included. It is pure: jitter is a random number in [0,1).
+// Decide decides what follows from attempt number (counted from 1) of a delivery: success, a retry
+// and when, or a dead letter if the schedule has ended or the next attempt would come after
+// giveUpAt. schedule holds the delay before each attempt, including the first. Decide is pure:
+// jitter is a random number in [0,1).
 func Decide(schedule []time.Duration, giveUpAt time.Time, number int, x Result, now time.Time, jitter float64) Decision {
 	if x.Err == nil && Accepted(x.Status) {
 		return Decision{Action: ActionSucceed, Signal: SignalHealthy}
@@ -127,7 +127,7 @@ func describe(x Result) string {
 	return text
 }
 
-// Truncate cuts the text of an error to what is kept of it.
+// Truncate cuts the text of an error to maxErrorBytes.
 func Truncate(s string) string {
 	if len(s) <= maxErrorBytes {
 		return s

@@ -13,7 +13,7 @@ var (
 	never = noon.AddDate(100, 0, 0)
 )
 
-func TestJudge(t *testing.T) {
+func TestDecide(t *testing.T) {
 	schedule := []time.Duration{0, 5 * time.Second, 5 * time.Minute}
 	for name, c := range map[string]struct {
 		number     int
@@ -21,54 +21,54 @@ func TestJudge(t *testing.T) {
 		decision   Action
 		after      time.Duration
 		deactivate bool
-		slowDown   time.Duration
-		trouble    bool
+		pauseFor   time.Duration
+		overloaded bool
 		err        string
 	}{
-		"200 succeeds":                         {1, Result{Status: 200}, ActionSucceed, 0, false, 0, false, ""},
-		"204 succeeds on the last attempt":     {3, Result{Status: 204}, ActionSucceed, 0, false, 0, false, ""},
-		"500 is tried again by the schedule":   {1, Result{Status: 500}, ActionRetry, 5 * time.Second, false, 0, false, "500 Internal Server Error"},
-		"404 is tried again":                   {2, Result{Status: 404}, ActionRetry, 5 * time.Minute, false, 0, false, "404 Not Found"},
-		"after the last attempt it is dead":    {3, Result{Status: 500}, ActionGiveUp, 0, false, 0, false, "500"},
-		"beyond the schedule it stays dead":    {11, Result{Status: 500}, ActionGiveUp, 0, false, 0, false, "500"},
-		"a redirect is a failure":              {1, Result{Status: 302}, ActionRetry, 5 * time.Second, false, 0, false, "redirects are not followed"},
-		"199 and other odd ones are failures":  {1, Result{Status: 199}, ActionRetry, 5 * time.Second, false, 0, false, "199"},
-		"an unknown status is a failure":       {1, Result{Status: 799}, ActionRetry, 5 * time.Second, false, 0, false, "the target answered 799"},
-		"410 switches off at once":             {1, Result{Status: 410}, ActionGiveUp, 0, true, 0, false, "410 Gone"},
-		"429 slows the target down":            {1, Result{Status: 429}, ActionRetry, 5 * time.Second, false, time.Second, true, "429"},
-		"503 with Retry-After waits so long":   {1, Result{Status: 503, RetryAfter: []string{"120"}}, ActionRetry, 2 * time.Minute, false, 2 * time.Minute, true, "503"},
-		"a short Retry-After does not hurry":   {1, Result{Status: 503, RetryAfter: []string{"1"}}, ActionRetry, 5 * time.Second, false, time.Second, true, "503"},
-		"a huge Retry-After is cut":            {1, Result{Status: 503, RetryAfter: []string{"99999999999999999999"}}, ActionRetry, 24 * time.Hour, false, time.Hour, true, "503"},
-		"a date in Retry-After":                {1, Result{Status: 500, RetryAfter: []string{noon.Add(time.Minute).Format(http.TimeFormat)}}, ActionRetry, time.Minute, false, 0, false, "500"},
-		"a past date is not heeded":            {1, Result{Status: 502, RetryAfter: []string{noon.Add(-time.Hour).Format(http.TimeFormat)}}, ActionRetry, 5 * time.Second, false, time.Second, true, "502"},
-		"nonsense in Retry-After":              {1, Result{Status: 504, RetryAfter: []string{"soon"}}, ActionRetry, 5 * time.Second, false, time.Second, true, "504"},
-		"a negative Retry-After":               {1, Result{Status: 504, RetryAfter: []string{"-5"}}, ActionRetry, 5 * time.Second, false, time.Second, true, "504"},
-		"no answer is tried again":             {1, Result{Err: errors.New("connection refused"), Silent: true}, ActionRetry, 5 * time.Second, false, 0, true, "connection refused"},
-		"a failing script is not the target's": {1, Result{Err: errors.New("boom")}, ActionRetry, 5 * time.Second, false, 0, false, "boom"},
+		"200 succeeds":                       {1, Result{Status: 200}, ActionSucceed, 0, false, 0, false, ""},
+		"204 succeeds on the last attempt":   {3, Result{Status: 204}, ActionSucceed, 0, false, 0, false, ""},
+		"500 is retried by the schedule":     {1, Result{Status: 500}, ActionRetry, 5 * time.Second, false, 0, false, "500 Internal Server Error"},
+		"404 is retried":                     {2, Result{Status: 404}, ActionRetry, 5 * time.Minute, false, 0, false, "404 Not Found"},
+		"after the last attempt it is dead":  {3, Result{Status: 500}, ActionGiveUp, 0, false, 0, false, "500"},
+		"beyond the schedule it stays dead":  {11, Result{Status: 500}, ActionGiveUp, 0, false, 0, false, "500"},
+		"a redirect is a failure":            {1, Result{Status: 302}, ActionRetry, 5 * time.Second, false, 0, false, "redirects are not followed"},
+		"199 is a failure":                   {1, Result{Status: 199}, ActionRetry, 5 * time.Second, false, 0, false, "199"},
+		"an unknown status is a failure":     {1, Result{Status: 799}, ActionRetry, 5 * time.Second, false, 0, false, "the target answered 799"},
+		"410 deactivates":                    {1, Result{Status: 410}, ActionGiveUp, 0, true, 0, false, "410 Gone"},
+		"429 slows the target down":          {1, Result{Status: 429}, ActionRetry, 5 * time.Second, false, time.Second, true, "429"},
+		"503 with Retry-After":               {1, Result{Status: 503, RetryAfter: []string{"120"}}, ActionRetry, 2 * time.Minute, false, 2 * time.Minute, true, "503"},
+		"a short Retry-After does not hurry": {1, Result{Status: 503, RetryAfter: []string{"1"}}, ActionRetry, 5 * time.Second, false, time.Second, true, "503"},
+		"a huge Retry-After is cut":          {1, Result{Status: 503, RetryAfter: []string{"99999999999999999999"}}, ActionRetry, 24 * time.Hour, false, time.Hour, true, "503"},
+		"a date in Retry-After":              {1, Result{Status: 500, RetryAfter: []string{noon.Add(time.Minute).Format(http.TimeFormat)}}, ActionRetry, time.Minute, false, 0, false, "500"},
+		"a past date is ignored":             {1, Result{Status: 502, RetryAfter: []string{noon.Add(-time.Hour).Format(http.TimeFormat)}}, ActionRetry, 5 * time.Second, false, time.Second, true, "502"},
+		"nonsense in Retry-After":            {1, Result{Status: 504, RetryAfter: []string{"soon"}}, ActionRetry, 5 * time.Second, false, time.Second, true, "504"},
+		"a negative Retry-After":             {1, Result{Status: 504, RetryAfter: []string{"-5"}}, ActionRetry, 5 * time.Second, false, time.Second, true, "504"},
+		"no answer is retried":               {1, Result{Err: errors.New("connection refused"), Silent: true}, ActionRetry, 5 * time.Second, false, 0, true, "connection refused"},
+		"a script error":                     {1, Result{Err: errors.New("boom")}, ActionRetry, 5 * time.Second, false, 0, false, "boom"},
 	} {
 		v := Decide(schedule, never, c.number, c.x, noon, 0.5)
 		var after time.Duration
 		if !v.NextAt.IsZero() {
 			after = v.NextAt.Sub(noon)
 		}
-		if v.Action != c.decision || after != c.after || v.Deactivate != c.deactivate || v.PauseFor != c.slowDown || v.Overloaded != c.trouble || !strings.Contains(v.Reason, c.err) {
+		if v.Action != c.decision || after != c.after || v.Deactivate != c.deactivate || v.PauseFor != c.pauseFor || v.Overloaded != c.overloaded || !strings.Contains(v.Reason, c.err) {
 			t.Errorf("%s: got %+v, next after %s", name, v, after)
 		}
 	}
 }
 
-func TestADeliveryWhoseNextAttemptComesTooLateIsDead(t *testing.T) {
+func TestDecide_GiveUpAt(t *testing.T) {
 	schedule := []time.Duration{0, time.Minute, time.Minute}
 	for name, c := range map[string]struct {
 		giveUpAt time.Time
 		x        Result
 		decision Action
 	}{
-		"just in time":               {noon.Add(time.Minute), Result{Status: 500}, ActionRetry},
-		"too late":                   {noon.Add(time.Minute - 1), Result{Status: 500}, ActionGiveUp},
-		"too late by Retry-After":    {noon.Add(time.Hour), Result{Status: 503, RetryAfter: []string{"3601"}}, ActionGiveUp},
-		"success is never too late":  {noon.Add(-time.Hour), Result{Status: 200}, ActionSucceed},
-		"an old one that is retried": {noon.Add(-time.Hour), Result{Status: 500}, ActionGiveUp},
+		"just in time":                    {noon.Add(time.Minute), Result{Status: 500}, ActionRetry},
+		"too late":                        {noon.Add(time.Minute - 1), Result{Status: 500}, ActionGiveUp},
+		"too late by Retry-After":         {noon.Add(time.Hour), Result{Status: 503, RetryAfter: []string{"3601"}}, ActionGiveUp},
+		"success is never too late":       {noon.Add(-time.Hour), Result{Status: 200}, ActionSucceed},
+		"an old delivery that is retried": {noon.Add(-time.Hour), Result{Status: 500}, ActionGiveUp},
 	} {
 		v := Decide(schedule, c.giveUpAt, 1, c.x, noon, 0.5)
 		if v.Action != c.decision || v.Action == ActionGiveUp && !strings.Contains(v.Reason, "give_up_after") {
@@ -77,7 +77,7 @@ func TestADeliveryWhoseNextAttemptComesTooLateIsDead(t *testing.T) {
 	}
 }
 
-func TestWhatAnAttemptSaysOfItsTarget(t *testing.T) {
+func TestDecide_TargetSignal(t *testing.T) {
 	for want, list := range map[TargetSignal][]Result{
 		SignalHealthy:     {{Status: 200}, {Status: 299}},
 		SignalRejecting:   {{Status: 400}, {Status: 404}, {Status: 410}, {Status: 302}, {Err: errors.New("not allowed"), Refused: true}},
@@ -92,7 +92,7 @@ func TestWhatAnAttemptSaysOfItsTarget(t *testing.T) {
 	}
 }
 
-func TestJitterStaysWithinAFifth(t *testing.T) {
+func TestDecide_JitterWithinAFifth(t *testing.T) {
 	for _, j := range []float64{0, 0.25, 0.999} {
 		v := Decide([]time.Duration{0, 100 * time.Second}, never, 1, Result{Status: 500}, noon, j)
 		if d := v.NextAt.Sub(noon); d < 80*time.Second || d > 120*time.Second {
@@ -101,7 +101,7 @@ func TestJitterStaysWithinAFifth(t *testing.T) {
 	}
 }
 
-func TestLongErrorsAreCut(t *testing.T) {
+func TestTruncate_LongError(t *testing.T) {
 	v := Decide([]time.Duration{0}, never, 1, Result{Err: errors.New(strings.Repeat("é", 4000))}, noon, 0)
 	if len(v.Reason) > maxErrorBytes+8 {
 		t.Errorf("%d bytes", len(v.Reason))
@@ -140,7 +140,7 @@ func TestRetryAfter(t *testing.T) {
 		"+0000":                    {[]string{in.Format("Mon, 02 Jan 2006 15:04:05") + " +0000"}, "", 2 * time.Hour},
 		"+00:00":                   {[]string{in.Format("Mon, 02 Jan 2006 15:04:05") + " +00:00"}, "", 2 * time.Hour},
 		"another offset":           {[]string{in.Add(-5*time.Hour).Format("Mon, 02 Jan 2006 15:04:05") + " -0500"}, "", 2 * time.Hour},
-		"a zone that nobody knows": {[]string{in.Format("Mon, 02 Jan 2006 15:04:05") + " EST"}, "", -1},
+		"an unknown zone":          {[]string{in.Format("Mon, 02 Jan 2006 15:04:05") + " EST"}, "", -1},
 		"a day of one digit":       {[]string{"Fri, 2 Jan 2026 14:00:00 GMT"}, "Fri, 02 Jan 2026 12:00:00 GMT", 2 * time.Hour},
 		"no day of the week":       {[]string{in.Format("02 Jan 2006 15:04:05 +0000")}, "", 2 * time.Hour},
 		"RFC 3339":                 {[]string{in.Format(time.RFC3339)}, "", 2 * time.Hour},

@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// What is read of hostile answers.
+// Limits for hostile answers.
 const (
 	maxRetryAfters     = 16
 	maxRetryAfterBytes = 512
 )
 
-// retryAfter reads Retry-After headers (RFC 9110, 10.2.3); of several the longest counts. ok
-// is false where none can be read, and for what lies in the past. date is the Date header of
-// the answer: a date counts from there, since the target's clock may be wrong.
+// retryAfter parses Retry-After headers (RFC 9110, 10.2.3) and returns the longest. ok is false if
+// none can be parsed or all are in the past. date is the Date header of the answer: a date is
+// relative to it, since the target's clock may be wrong.
 func retryAfter(headers []string, date string, now time.Time) (wait time.Duration, ok bool) {
 	here := now
 	if at, err := parseDate(date); err == nil {
@@ -27,7 +27,7 @@ func retryAfter(headers []string, date string, now time.Time) (wait time.Duratio
 			continue
 		}
 		w, read := parseRetryAfter(header, here)
-		if !read && strings.Contains(header, ",") { // headers that a proxy has joined
+		if !read && strings.Contains(header, ",") { // headers joined by a proxy
 			for part := range strings.SplitSeq(header, ",") {
 				if one, is := parseRetryAfter(part, here); is {
 					w, read = max(w, one), true
@@ -41,12 +41,12 @@ func retryAfter(headers []string, date string, now time.Time) (wait time.Duratio
 	return wait, ok
 }
 
-// parseRetryAfter reads one header: seconds, also with a fraction, or a date.
+// parseRetryAfter parses one header: seconds, also with a fraction, or a date.
 func parseRetryAfter(header string, now time.Time) (wait time.Duration, ok bool) {
 	header = strings.TrimSpace(header)
 	if whole, fraction, _ := strings.Cut(header, "."); isDigits(whole) && (fraction == "" || isDigits(fraction)) {
 		seconds, err := strconv.ParseFloat(header, 64)
-		if err != nil || seconds > maxRetryAfter.Seconds() { // digits alone are out of range at most
+		if err != nil || seconds > maxRetryAfter.Seconds() { // the only error for digits is ErrRange
 			return maxRetryAfter, true
 		}
 		return time.Duration(math.Ceil(seconds*1000)) * time.Millisecond, true
@@ -60,12 +60,11 @@ func parseRetryAfter(header string, now time.Time) (wait time.Duration, ok bool)
 
 func isDigits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 
-// dateLayouts are those of RFC 5322 and RFC 3339, which are no dates of HTTP but are sent
-// all the same.
+// dateLayouts are those of RFC 5322 and RFC 3339, which are not HTTP dates but are sent anyway.
 var dateLayouts = []string{"Mon, _2 Jan 2006 15:04:05 -0700", "Mon, _2 Jan 2006 15:04:05 -07:00", "_2 Jan 2006 15:04:05 -0700", time.RFC3339}
 
-// parseDate reads a date of HTTP (RFC 9110, 5.6.7: IMF-fixdate, RFC 850, asctime), or of
-// dateLayouts. Whatever it calls the zone, UTC is GMT; other zones are read by their offset.
+// parseDate parses an HTTP date (RFC 9110, 5.6.7: IMF-fixdate, RFC 850, asctime), or one of
+// dateLayouts. UTC, UT and Z mean GMT; other zones need a numeric offset.
 func parseDate(text string) (time.Time, error) {
 	text = strings.TrimSpace(text)
 	if i := strings.LastIndexByte(text, ' '); i >= 0 {
