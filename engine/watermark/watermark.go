@@ -1,5 +1,5 @@
-// Package watermark knows which accepted events a crash would leave unfinished without a
-// trace, and so how far back the start after it has to look.
+// Package watermark tracks which accepted events have deliveries without a row in the store, and
+// so how far back crash recovery must look.
 package watermark
 
 import (
@@ -11,19 +11,19 @@ import (
 	"switchhook/engine/snowflake"
 )
 
-// Tracker knows which accepted events have targets without a row in the store, and so
-// how far back a crash recovery has to look: the watermark. Events enter it in the order
-// of their ids, because it hands their ids out itself.
+// Tracker tracks which accepted events have targets without a row in the store. The watermark is
+// the id below which every delivery has a row. Events enter in the order of their ids, because
+// Begin assigns the ids.
 type Tracker struct {
 	mu     sync.Mutex
 	maker  *snowflake.Maker
-	open   fifo.Queue[*Event] // in id order; the first is the oldest that is not through
+	open   fifo.Queue[*Event] // in id order; the first is the oldest with a target without a row
 	coming fifo.Queue[*Event] // in id order; the first is the oldest that was not queued
-	last   snowflake.ID       // the highest id that was handed out
+	last   snowflake.ID       // the highest id that was assigned
 }
 
-// Event is an accepted event until each of its targets has a row. Tracker.mu guards what
-// is not exported.
+// Event is an accepted event until each of its targets has a row. Tracker.mu guards the
+// unexported fields.
 type Event struct {
 	ID      snowflake.ID
 	At      time.Time      // when it was accepted
@@ -31,19 +31,19 @@ type Event struct {
 
 	recorded []bool      // the target has a row
 	left     int         // targets without one; 1 as long as the event is not stored
-	spilled  bool        // rows were ordered for those that take long
-	queued   atomic.Bool // its deliveries stand in their queues
+	spilled  bool        // Sweep has returned it, so that its missing rows are written
+	queued   atomic.Bool // its deliveries are in their queues
 }
 
-// New makes the Tracker of the events that come after an id.
+// New returns a Tracker for events with ids above after.
 func New(maker *snowflake.Maker, after snowflake.ID) *Tracker {
 	return &Tracker{maker: maker, last: after}
 }
 
-// Queued notes that the deliveries of ev stand in their queues, or need none.
+// Queued records that the deliveries of ev are in their queues, or that it has none.
 func (ev *Event) Queued() { ev.queued.Store(true) }
 
-// Begin gives an event its id, before it is stored.
+// Begin assigns an event its id, before it is stored.
 func (t *Tracker) Begin(at time.Time) *Event {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -54,14 +54,14 @@ func (t *Tracker) Begin(at time.Time) *Event {
 	return ev
 }
 
-// Stored watches over the targets of an event that is on disk now.
+// Stored records that an event with targets is on disk.
 func (t *Tracker) Stored(ev *Event, targets []snowflake.ID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	ev.Targets, ev.recorded, ev.left = targets, make([]bool, len(targets)), len(targets)
 }
 
-// Abandon forgets an event that was not stored.
+// Abandon removes an event that was not stored.
 func (t *Tracker) Abandon(ev *Event) {
 	t.mu.Lock()
 	ev.left = 0
@@ -69,7 +69,7 @@ func (t *Tracker) Abandon(ev *Event) {
 	ev.Queued()
 }
 
-// QueuedUpTo tells whether all events up to one have been queued, or abandoned.
+// QueuedUpTo reports whether all events up to one have been queued, or abandoned.
 func (t *Tracker) QueuedUpTo(event snowflake.ID) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -77,7 +77,7 @@ func (t *Tracker) QueuedUpTo(event snowflake.ID) bool {
 	return first == nil || first.ID > event
 }
 
-// notQueued gives the oldest event that was not queued, or nil; t.mu is held.
+// notQueued returns the oldest event that was not queued, or nil; t.mu is held.
 func (t *Tracker) notQueued() *Event {
 	for t.coming.Len() > 0 {
 		if first := t.coming.All()[0]; !first.queued.Load() {
@@ -88,7 +88,7 @@ func (t *Tracker) notQueued() *Event {
 	return nil
 }
 
-// Record notes that a target has its row.
+// Record records that a target has a row.
 func (t *Tracker) Record(ev *Event, slot int) {
 	t.mu.Lock()
 	if ev.left > 0 && !ev.recorded[slot] {
@@ -98,12 +98,12 @@ func (t *Tracker) Record(ev *Event, slot int) {
 	t.mu.Unlock()
 }
 
-// Sweep gives the watermark, and the events older than a time whose open targets now
-// need rows of their own so that the watermark can move on; each is given once.
+// Sweep returns the watermark, and the events older than a time that have targets without a row:
+// the caller writes these rows, so that the watermark can rise. Each event is returned once.
 func (t *Tracker) Sweep(olderThan time.Time) (watermark snowflake.ID, late []*Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.notQueued() // so that coming does not grow where nobody asks
+	t.notQueued() // so that coming does not grow if QueuedUpTo is never called
 	for t.open.Len() > 0 && t.open.All()[0].left == 0 {
 		t.open.Pop()
 	}
@@ -122,7 +122,7 @@ func (t *Tracker) Sweep(olderThan time.Time) (watermark snowflake.ID, late []*Ev
 	return t.open.All()[0].ID - 1, late
 }
 
-// Missing gives the places in Targets of those that have no row.
+// Missing returns the indices in ev.Targets of the targets without a row.
 func (t *Tracker) Missing(ev *Event) (slots []int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

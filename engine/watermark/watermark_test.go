@@ -14,7 +14,7 @@ func tracker(node int) *Tracker {
 	return New(snowflake.NewMaker(func() time.Time { return noon }, node, 0), 0)
 }
 
-func TestWatermarkStopsBeforeWhatIsNotThrough(t *testing.T) {
+func TestTracker_WatermarkStopsBeforeMissingRows(t *testing.T) {
 	tr := tracker(3)
 	a, b, c := tr.Begin(noon), tr.Begin(noon), tr.Begin(noon)
 	expect := func(want snowflake.ID, why string) {
@@ -39,7 +39,7 @@ func TestWatermarkStopsBeforeWhatIsNotThrough(t *testing.T) {
 	expect(d.ID, "an event without targets is through at once")
 }
 
-func TestLateEventsAreGivenOnce(t *testing.T) {
+func TestTracker_LateEventsAreReturnedOnce(t *testing.T) {
 	tr := tracker(0)
 	notStored := tr.Begin(noon)
 	f := tr.Begin(noon)
@@ -61,7 +61,7 @@ func TestLateEventsAreGivenOnce(t *testing.T) {
 	}
 }
 
-func TestWhatIsQueuedIsToldInOrder(t *testing.T) {
+func TestTracker_QueuedUpTo(t *testing.T) {
 	tr := tracker(0)
 	a, b, c := tr.Begin(noon), tr.Begin(noon), tr.Begin(noon)
 	expect := func(queued ...bool) {
