@@ -1,4 +1,4 @@
-// Package lifecycle tells the parts of the router that it stops, and counts the goroutines and
+// Package lifecycle tells the parts of the router when it stops, and counts the goroutines and
 // requests that a stop waits for.
 package lifecycle
 
@@ -10,8 +10,8 @@ import (
 	"switchhook/engine"
 )
 
-// Lifecycle tells the parts of the router that it stops, and counts the goroutines and
-// requests that a stop waits for.
+// Lifecycle tells the parts of the router when it stops, and counts the goroutines and requests
+// that a stop waits for.
 type Lifecycle struct {
 	clock    func() time.Time
 	stop     chan struct{} // closed when the router stops
@@ -39,7 +39,7 @@ func ErrStopping() *engine.Error {
 	return &engine.Error{Code: engine.CodeUnavailable, Message: "the router is stopping"}
 }
 
-// RunEvery does something again and again until the router stops.
+// RunEvery calls do every d until the router stops.
 func (l *Lifecycle) RunEvery(d time.Duration, do func()) {
 	ticker := time.NewTicker(d)
 	defer ticker.Stop()
@@ -53,11 +53,11 @@ func (l *Lifecycle) RunEvery(d time.Duration, do func()) {
 	}
 }
 
-// Now is the time as it is stored: in UTC, to the microsecond, so that a thing looks the
-// same before and after a restart.
+// Now returns the time with the precision of the store: in UTC, to the microsecond, so that a value
+// is the same before and after a restart.
 func (l *Lifecycle) Now() time.Time { return l.clock().UTC().Truncate(time.Microsecond) }
 
-// StopContext gives a context that ends when the router stops.
+// StopContext returns a context that is cancelled when the router stops.
 func (l *Lifecycle) StopContext() (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
@@ -70,7 +70,7 @@ func (l *Lifecycle) StopContext() (context.Context, context.CancelFunc) {
 	return ctx, cancel
 }
 
-// Sleep sleeps; false says that the router stops.
+// Sleep sleeps for d; it returns false, early, if the router stops.
 func (l *Lifecycle) Sleep(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -82,30 +82,29 @@ func (l *Lifecycle) Sleep(d time.Duration) bool {
 	}
 }
 
-const RecordRetryDelay = time.Second // after a store that could not write
+// RecordRetryDelay is the delay before a failed read or write of the store is retried.
+const RecordRetryDelay = time.Second
 
-// ExpireEvery is the time between two looks for what has expired or is not used any more.
+// ExpireEvery is the interval of the loops that remove what has expired or is unused.
 const ExpireEvery = 15 * time.Second
 
 // Stopping returns a channel that is closed when the router stops.
 func (l *Lifecycle) Stopping() <-chan struct{} { return l.stop }
 
-// Spawn runs do in a goroutine that a stop waits for; false if the router takes up nothing
-// any more.
+// Spawn runs do in a goroutine that a stop waits for; it returns false after Refuse.
 func (l *Lifecycle) Spawn(do func()) bool { return l.tasks.Go(do) }
 
-// Begin counts a request that a stop waits for until end; false if the router takes up
-// nothing any more.
+// Begin counts a request that a stop waits for, until End; it returns false after Refuse.
 func (l *Lifecycle) Begin() bool { return l.tasks.Add() }
 
-// End says that a request that began is over.
+// End ends a request that Begin counted.
 func (l *Lifecycle) End() { l.tasks.Done() }
 
-// StopNow tells all parts that the router stops.
+// StopNow closes the channel of Stopping.
 func (l *Lifecycle) StopNow() { l.stopOnce.Do(func() { close(l.stop) }) }
 
-// Refuse lets nothing begin any more.
+// Refuse makes Spawn and Begin return false from now on.
 func (l *Lifecycle) Refuse() { l.tasks.Close() }
 
-// Wait waits until nothing is left.
+// Wait waits until all goroutines and requests have ended.
 func (l *Lifecycle) Wait() { l.tasks.Wait() }

@@ -2,16 +2,16 @@ package lifecycle
 
 import "sync"
 
-// TaskGroup counts what a stop waits for. Requests begin such things while somebody waits
-// already, which a sync.WaitGroup forbids.
+// TaskGroup counts the tasks that a stop waits for. Tasks may be added while Wait is running,
+// which a sync.WaitGroup forbids.
 type TaskGroup struct {
 	mu      sync.Mutex
 	n       int
 	stopped bool
-	idle    chan struct{} // closed when n gets to 0; nil: nobody waits
+	idle    chan struct{} // closed when n gets to 0; nil: Wait is not running
 }
 
-// Add counts one more, for which end is to be called; false once nothing is to begin.
+// Add adds a task, which Done ends; it returns false after Close.
 func (u *TaskGroup) Add() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -22,7 +22,7 @@ func (u *TaskGroup) Add() bool {
 	return true
 }
 
-// Done counts one less.
+// Done ends a task.
 func (u *TaskGroup) Done() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -32,7 +32,7 @@ func (u *TaskGroup) Done() {
 	}
 }
 
-// Go runs do in a goroutine that counts; false once nothing is to begin.
+// Go runs do as a task in a goroutine; it returns false after Close.
 func (u *TaskGroup) Go(do func()) bool {
 	if !u.Add() {
 		return false
@@ -44,14 +44,14 @@ func (u *TaskGroup) Go(do func()) bool {
 	return true
 }
 
-// Close lets nothing begin any more.
+// Close makes Add and Go return false from now on.
 func (u *TaskGroup) Close() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.stopped = true
 }
 
-// Wait waits until nothing is left.
+// Wait waits until all tasks have ended.
 func (u *TaskGroup) Wait() {
 	u.mu.Lock()
 	if u.n == 0 {
@@ -66,7 +66,7 @@ func (u *TaskGroup) Wait() {
 	<-idle
 }
 
-// Count is how many there are.
+// Count returns the number of tasks.
 func (u *TaskGroup) Count() int {
 	u.mu.Lock()
 	defer u.mu.Unlock()
