@@ -1,5 +1,9 @@
-// Package resources knows what the router itself lacks: files, memory, ports, name servers,
-// sandbox processes. Then deliveries wait, and no target is to blame.
+// Package resources tracks the resources that the router itself lacks: files, memory, ports, name
+// servers, sandbox processes.
+//
+// A shortage is not a failure of a target: no attempt was made. The delivery returns to its queue
+// unchanged and waits: together with all others if nothing could be sent at all, otherwise with
+// those of its subscription. The shortage is logged, counted, and a reason in /readyz.
 package resources
 
 import (
@@ -19,8 +23,7 @@ import (
 	"time"
 )
 
-// Tracker knows what the router itself lacks (files, ports, name servers, sandbox
-// processes): then deliveries wait, and no target is to blame.
+// Tracker tracks the resources that the router itself lacks.
 type Tracker struct {
 	cfg     settings.Config
 	log     *slog.Logger
@@ -34,20 +37,15 @@ func New(cfg settings.Config, metrics *telemetry.Metrics) *Tracker {
 	return &Tracker{cfg: cfg, log: cfg.Logger, metrics: metrics}
 }
 
-// What the router itself lacks is no failure of a target: no attempt was made. The delivery
-// goes back to its queue as it was, and waits: with all others where nothing could be sent
-// at all, otherwise with those of its subscription. It is logged, counted, and a reason in
-// /readyz.
-
-// Shortage is what an attempt could not be made for. The zero shortage is a sandbox that
-// was only busy.
+// Shortage is the reason why an attempt was not made. The zero Shortage is a sandbox that was only
+// busy.
 type Shortage struct {
 	Resource string
 	err      error
 }
 
-// Everywhere reports whether no delivery can be attempted. Ports are missing for one
-// address, names for hosts that have none kept open: the targets of others can be reached.
+// Everywhere reports whether no delivery can be attempted. Ports run out for one address only, and
+// name servers are needed only for hosts without an idle connection: other targets can be reached.
 func (s *Shortage) Everywhere() bool {
 	switch target.Shortage(s.Resource) {
 	case target.ShortageFiles, target.ShortageMemory, target.ShortageProxy:
@@ -56,7 +54,7 @@ func (s *Shortage) Everywhere() bool {
 	return false
 }
 
-// ShortageIn tells what the router lacked for an attempt; nil where it was made.
+// ShortageIn returns what the router lacked for an attempt, or nil if it was made.
 func (r *Tracker) ShortageIn(x retry.Result, phase string) *Shortage {
 	if x.Err == nil {
 		return nil
@@ -74,7 +72,7 @@ func (r *Tracker) ShortageIn(x retry.Result, phase string) *Shortage {
 	switch phase {
 	case engine.PhaseEvent:
 		if code := engine.ErrorCode(x.Err); code == engine.CodeNotFound || code == engine.CodeUnreadable {
-			return nil // which is so the next time, too
+			return nil // a retry would not help
 		}
 		return &Shortage{telemetry.ResourceStore, x.Err}
 	case engine.PhaseTransform, engine.PhaseRefused:
@@ -86,8 +84,8 @@ func (r *Tracker) ShortageIn(x retry.Result, phase string) *Shortage {
 	return nil
 }
 
-// cause is why a request was not sent, with the addresses that the target's owner is not
-// shown.
+// cause returns why a request was not sent, including addresses that the owner of the target must
+// not see.
 func cause(err error) error {
 	var failed *target.Error
 	if errors.As(err, &failed) && failed.Unwrap() != nil {
@@ -96,42 +94,41 @@ func cause(err error) error {
 	return err
 }
 
-// RecordShortage counts and tells a shortage.
+// RecordShortage counts and logs a shortage.
 func (r *Tracker) RecordShortage(why *Shortage) {
 	if why == nil || why.Resource == "" {
 		return
 	}
 	r.metrics.Shortages.WithLabelValues(why.Resource).Inc()
-	if why.Everywhere() { // they may be kept connections that nobody uses
+	if why.Everywhere() { // idle connections may hold the resource
 		if t, ok := r.cfg.Transport.(interface{ CloseIdleConnections() }); ok {
 			t.CloseIdleConnections()
 		}
 	}
-	if r.shortages.note(why, time.Now()) {
+	if r.shortages.record(why, time.Now()) {
 		r.log.Error("deliveries wait: the router lacks "+telemetry.ResourceTexts[why.Resource], "resource", why.Resource, "error", why.err)
 	}
 }
 
 const (
-	// shortageLogged is how often a shortage that goes on is logged.
+	// shortageLogged is the interval at which a lasting shortage is logged.
 	shortageLogged = time.Minute
-	// shortageShown is how long one shows after it was met last: longer than deliveries wait
-	// that met it.
+	// shortageShown is how long a shortage is reported after it was last met: longer than the
+	// deliveries that met it wait.
 	shortageShown = 2 * MaxShortWait
 )
 
-// shortages are what the router lacks, or lacked a moment ago. The times are of a clock
-// that nobody sets.
+// shortages are the current and recent shortages. Times are monotonic.
 type shortages struct {
-	any atomic.Bool // there is one
+	any atomic.Bool // now is not empty
 	mu  sync.Mutex
 	now map[string]*shortageSeen
 }
 
 type shortageSeen struct{ last, logged time.Time }
 
-// recordStrike keeps a shortage, and reports whether it is to be logged.
-func (s *shortages) note(why *Shortage, now time.Time) bool {
+// record records a shortage, and reports whether it must be logged.
+func (s *shortages) record(why *Shortage, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	seen := s.now[why.Resource]
@@ -151,8 +148,8 @@ func (s *shortages) note(why *Shortage, now time.Time) bool {
 	return true
 }
 
-// current lists what is lacking. over are those that have not been met for so long that
-// they are not lacking any more.
+// current returns the resources that are lacking, and removes and returns those whose shortage is
+// over: it has not been met for shortageShown.
 func (s *shortages) current(now time.Time) (lacking, over []string) {
 	if !s.any.Load() {
 		return nil, nil
@@ -172,7 +169,7 @@ func (s *shortages) current(now time.Time) (lacking, over []string) {
 	return lacking, over
 }
 
-// CurrentShortages logs those that are over.
+// CurrentShortages returns the resources that are lacking, and logs the shortages that are over.
 func (r *Tracker) CurrentShortages() []string {
 	lacking, over := r.shortages.current(time.Now())
 	for _, resource := range over {
@@ -181,8 +178,7 @@ func (r *Tracker) CurrentShortages() []string {
 	return lacking
 }
 
-// Lacking says, a sentence each, for want of what deliveries wait; nil for want of nothing.
-// Events are accepted all the same.
+// Lacking returns a sentence for each resource that deliveries wait for. Events are still accepted.
 func (r *Tracker) Lacking() (reasons []string) {
 	for _, resource := range r.CurrentShortages() {
 		reasons = append(reasons, "deliveries wait: the router lacks "+telemetry.ResourceTexts[resource])
@@ -190,7 +186,7 @@ func (r *Tracker) Lacking() (reasons []string) {
 	return reasons
 }
 
-// shortageError is what somebody is told who waits for an attempt.
+// Error returns the text for a user who waits for an attempt.
 func (why *Shortage) Error() string {
 	if why.Resource == "" {
 		return "the sandbox has no time for the transform; try again in a moment"
@@ -200,12 +196,13 @@ func (why *Shortage) Error() string {
 }
 
 const (
-	// Deliveries wait first firstHalt for what all of them lack, and twice as long each time
-	// in which none went out, up to lastHalt.
+	// FirstHalt is the first pause of all deliveries in a shortage that affects them all. It
+	// doubles each time without an attempt, up to LastHalt.
 	FirstHalt = 50 * time.Millisecond
 	// LastHalt is the longest pause of all deliveries in a shortage.
 	LastHalt = 5 * time.Second
-	// Likewise for what those of one subscription lack.
+	// FirstShortWait is the first pause of one subscription in a shortage. It doubles each time,
+	// up to MaxShortWait.
 	FirstShortWait = 500 * time.Millisecond
 	// MaxShortWait is the longest pause of one subscription in a shortage.
 	MaxShortWait = 30 * time.Second
