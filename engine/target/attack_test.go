@@ -21,15 +21,15 @@ import (
 	"switchhook/engine/target/targettest"
 )
 
-// names is a DNS server on loopback. Each name has a list of answers, given one after the
-// other; the last one is given again and again.
+// names is a DNS server on loopback. Each name has a list of answers, returned one after the
+// other; the last one is repeated.
 type names struct {
 	mu      sync.Mutex
 	answers map[string][]string
 	asked   map[string]int
 }
 
-// serveNames starts a DNS server and gives the resolver that asks it.
+// serveNames starts a DNS server and returns a resolver that queries it.
 func serveNames(t *testing.T, answers map[string][]string) (*names, *net.Resolver) {
 	t.Helper()
 	n := &names{answers: answers, asked: map[string]int{}}
@@ -38,8 +38,8 @@ func serveNames(t *testing.T, answers map[string][]string) (*names, *net.Resolve
 	})
 }
 
-// answer gives the addresses of a name that suit the question. A turn is over once both
-// kinds of addresses were asked for.
+// answer returns the addresses of a name of the type in the question. The next answer follows
+// once both types were asked for.
 func (n *names) answer(q dnsmessage.Question) (found []netip.Addr) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -65,7 +65,7 @@ func (n *names) turns(name string) int {
 	return n.asked[name] / 2
 }
 
-// counting is a server on loopback that counts what reaches it.
+// counting is a server on loopback that counts requests.
 func counting(t *testing.T, answer http.HandlerFunc) (port string, hits func() int) {
 	t.Helper()
 	var mu sync.Mutex
@@ -107,7 +107,7 @@ func isRefused(err error) bool {
 	return errors.As(err, &refused)
 }
 
-func TestNamesThatLeadInsideAreRefusedEarlyAndAtDialTime(t *testing.T) {
+func TestGuard_NamesOfPrivateAddressesAreRefused(t *testing.T) {
 	port, hits := counting(t, nil)
 	inside := map[string]string{
 		"loopback": "127.0.0.1", "loopback6": "::1", "any": "0.0.0.0", "any6": "::", "ten": "10.0.0.1", "private": "192.168.1.1", "private12": "172.16.0.1",
@@ -142,7 +142,7 @@ func TestNamesThatLeadInsideAreRefusedEarlyAndAtDialTime(t *testing.T) {
 	}
 }
 
-func TestANameThatChangesItsAddressAfterTheCheckGainsNothing(t *testing.T) {
+func TestGuard_DNSRebinding(t *testing.T) {
 	port, hits := counting(t, nil)
 	server, resolver := serveNames(t, map[string][]string{"rebinding.test": {"8.8.8.8", "127.0.0.1"}})
 	g := target.NewGuard(target.Policy{AnyPort: true, Resolver: resolver})
@@ -158,7 +158,7 @@ func TestANameThatChangesItsAddressAfterTheCheckGainsNothing(t *testing.T) {
 	if n := server.turns("rebinding.test"); n < 2 || hits() > 0 {
 		t.Errorf("asked %d times; %d requests arrived", n, hits())
 	}
-	// The test sees what it looks for: where loopback is allowed, the request arrives.
+	// Control: with loopback allowed, the request arrives.
 	open := target.Transport(target.NewGuard(target.Policy{Allow: target.Loopback, Resolver: resolver}), 1)
 	defer open.CloseIdleConnections()
 	if _, err := post(t, open, url); err != nil || hits() != 1 {
@@ -166,7 +166,7 @@ func TestANameThatChangesItsAddressAfterTheCheckGainsNothing(t *testing.T) {
 	}
 }
 
-func TestAddressesInOddSpellingsAreRefused(t *testing.T) {
+func TestGuard_UnusualAddressSpellings(t *testing.T) {
 	g := target.NewGuard(target.Policy{AnyPort: true})
 	for _, host := range []string{
 		"2130706433", "017700000001", "0x7f000001", "0x7f.1", "0x7F.0.0.1", "127.1", "127.0.1", "0177.0.0.1", "127.0.0.01", "127.0.0.1.", "0", "0x0", "00.0.0.0", "1.2.3.4.5", "256.256.256.256",
@@ -183,7 +183,7 @@ func TestAddressesInOddSpellingsAreRefused(t *testing.T) {
 	}
 }
 
-func TestNamesThatNobodyCanHaveAreRefused(t *testing.T) {
+func TestParse_InvalidHostNames(t *testing.T) {
 	g := target.NewGuard(target.Policy{})
 	long := strings.Repeat("a", 63)
 	for host, passes := range map[string]bool{
@@ -196,7 +196,7 @@ func TestNamesThatNobodyCanHaveAreRefused(t *testing.T) {
 	}
 }
 
-func TestDeniedHostsAreDeniedWithAllBelowThem(t *testing.T) {
+func TestGuard_DenyHostsIncludeSubdomains(t *testing.T) {
 	_, resolver := serveNames(t, nil)
 	g := target.NewGuard(target.Policy{DenyHosts: []string{"Corp.Example.", "bücher.example", "xn--exmple-cua.test"}, Resolver: resolver})
 	for host, denied := range map[string]bool{
@@ -209,7 +209,7 @@ func TestDeniedHostsAreDeniedWithAllBelowThem(t *testing.T) {
 	}
 }
 
-func TestRedirectsAreNotFollowed(t *testing.T) {
+func TestTransport_RedirectsAreNotFollowed(t *testing.T) {
 	inner, innerHits := counting(t, nil)
 	for _, status := range []int{301, 302, 303, 307, 308} {
 		port, _ := counting(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -228,7 +228,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}
 }
 
-func TestTheRouterItselfIsNoTargetWhateverIsAllowed(t *testing.T) {
+func TestGuard_OwnAddressesAreRefused(t *testing.T) {
 	l, err := net.Listen("tcp", ":0")
 	if err != nil {
 		t.Fatal(err)
@@ -254,7 +254,7 @@ func TestTheRouterItselfIsNoTargetWhateverIsAllowed(t *testing.T) {
 	}
 }
 
-func TestTheEnvironmentNamesNoProxy(t *testing.T) {
+func TestTransport_IgnoresProxyEnvironment(t *testing.T) {
 	port, hits := counting(t, nil)
 	for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"} {
 		t.Setenv(name, "http://127.0.0.1:"+port)
@@ -272,7 +272,7 @@ func TestTheEnvironmentNamesNoProxy(t *testing.T) {
 	}
 }
 
-func TestAProxyIsAskedForWhatTheGuardLetsPassAndForNothingElse(t *testing.T) {
+func TestTransport_ProxyGetsAllowedTargetsOnly(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

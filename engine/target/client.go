@@ -15,11 +15,11 @@ import (
 	"time"
 )
 
-// Client sends requests over an HTTP transport. It decides itself when a request is sent a
-// second time: net/http would do so unseen, for some methods and headers only.
+// Client sends requests over an HTTP transport. It decides itself when a request is sent a second
+// time: net/http would resend without telling, for some methods and headers only.
 type Client struct {
 	kept  http.RoundTripper
-	fresh func() http.RoundTripper // never uses a kept connection
+	fresh func() http.RoundTripper // opens a new connection for each request
 }
 
 // NewClient returns a Client that sends over rt. If rt is an *http.Transport, the Client
@@ -36,25 +36,24 @@ func NewClient(rt http.RoundTripper) *Client {
 	return c
 }
 
-// Request is what a Client sends. The names of headers are sent as they are written, and no
-// User-Agent is added.
+// Request is a request that a Client sends. The names of headers are sent as they are written, and
+// no User-Agent is added.
 type Request struct {
 	Method string
 	URL    *url.URL
 	Header http.Header
 	Body   []byte
-	// Timeout is how long ctx gives, for the text of an error.
+	// Timeout is the timeout of ctx, for the text of an error.
 	Timeout time.Duration
 }
 
 // Do sends r and returns the answer, or an *Error. No redirect is followed.
 //
-// A target may close a kept connection at any time, also while a request is on its way
-// (RFC 9112, 9.3.1). If a kept connection ends so, without one byte of an answer, r is sent
-// again at once on another connection, and resent is true. That happens only once per
-// request, and never after an answer or a timeout. What a target wrote beyond its last answer
-// is no answer. The target may have processed the first one: it
-// must drop repeats, by the id of the delivery.
+// A target may close a kept-alive connection at any time, also while a request is being sent
+// (RFC 9112, 9.3.1). If it does, without one byte of an answer, r is sent again at once on
+// another connection, and resent is true. That happens only once per request, and never after an
+// answer or a timeout. Bytes that a target wrote after its last answer are not an answer. The
+// target may have processed the first request: it must deduplicate by the id of the delivery.
 func (c *Client) Do(ctx context.Context, r Request) (res *http.Response, resent bool, err error) {
 	t := &try{}
 	res, err = t.send(ctx, c.kept, r)
@@ -65,8 +64,8 @@ func (c *Client) Do(ctx context.Context, r Request) (res *http.Response, resent 
 		resent = t.wrote.Load()
 		rt := c.fresh()
 		if t.http2.Load() {
-			// A connection that is closing is out of use already, and the others of HTTP/2 are
-			// shared by many requests.
+			// net/http no longer uses the connection that is closing, and other HTTP/2 connections
+			// are shared by many requests.
 			rt = c.kept
 		}
 		t = &try{}
@@ -81,21 +80,21 @@ func (c *Client) Do(ctx context.Context, r Request) (res *http.Response, resent 
 	return res, resent, nil
 }
 
-// errReplay stops net/http when it is about to send a request again.
+// errReplay stops net/http from sending a request again.
 var errReplay = errors.New("the connection ended before the request was answered")
 
-// try is one exchange with a target. The hooks of its trace may be called by several
-// goroutines, and after the exchange is over.
+// try is one exchange with a target. Its trace hooks may be called by several goroutines, and
+// after the exchange is over.
 type try struct {
 	reached atomic.Int32 // index in phases
-	reused  atomic.Bool  // a kept connection
+	reused  atomic.Bool  // the connection was kept alive
 	http2   atomic.Bool
 	wrote   atomic.Bool
-	conn    atomic.Pointer[conn] // a kept one of HTTP/1.1
-	foreign atomic.Bool          // the answer is none to this request
+	conn    atomic.Pointer[conn] // a reused HTTP/1.1 connection
+	foreign atomic.Bool          // the answer does not belong to this request
 }
 
-// reach notes that the exchange is in a phase; none comes before one that was reached.
+// reach records that the exchange has reached a phase; phases never go back.
 func (t *try) reach(phase int32) {
 	for {
 		old := t.reached.Load()
@@ -113,7 +112,7 @@ func (t *try) send(ctx context.Context, rt http.RoundTripper, r Request) (*http.
 		ConnectStart:      func(string, string) { t.reach(atConnect) },
 		TLSHandshakeStart: func() { t.reach(atTLS) },
 		GotConn: func(info httptrace.GotConnInfo) {
-			t.reached.Store(atSend) // a dial of a second connection may go on, and fail, beside it
+			t.reached.Store(atSend) // the dial of a second connection may still be running, and fail
 			t.reused.Store(info.Reused)
 			secure, ok := info.Conn.(*tls.Conn)
 			t.http2.Store(ok && secure.ConnectionState().NegotiatedProtocol == "h2")
@@ -134,12 +133,12 @@ func (t *try) send(ctx context.Context, rt http.RoundTripper, r Request) (*http.
 			t.reach(atHeaders)
 			if c := t.conn.Load(); c != nil && c.unsolicited() {
 				t.foreign.Store(true)
-				c.Close() // what comes next belongs to other requests
+				c.Close() // further bytes would belong to other requests
 			}
 		},
 	}
 	if _, ok := r.Header["User-Agent"]; !ok {
-		r.Header["User-Agent"] = nil // net/http adds none beside one in another case
+		r.Header["User-Agent"] = nil // net/http adds none, and one in another case stays
 	}
 	req := (&http.Request{
 		Method: r.Method, URL: r.URL, Host: r.URL.Host, Header: r.Header,
@@ -156,8 +155,8 @@ func (t *try) send(ctx context.Context, rt http.RoundTripper, r Request) (*http.
 	return rt.RoundTrip(req)
 }
 
-// unrepeated spells the headers by which net/http takes a request without a body for one
-// that it may repeat in a way that it does not look for.
+// unrepeated renames the headers by which net/http considers a request without a body as
+// idempotent, to a spelling that net/http does not look for, so that it does not repeat it.
 func unrepeated(h http.Header) http.Header {
 	for name, other := range map[string]string{"Idempotency-Key": "idempotency-key", "X-Idempotency-Key": "x-idempotency-key"} {
 		if value, ok := h[name]; ok {
@@ -177,13 +176,13 @@ func (t *try) stale(res *http.Response, err error) bool {
 		return true
 	case !t.reused.Load():
 		return false
-	case err == nil: // how some servers tell that they close a connection that was idle too long
+	case err == nil: // some servers answer 408 when they close an idle connection
 		return res.StatusCode == http.StatusRequestTimeout && res.Close
 	}
 	return t.reached.Load() < atHeaders && t.reached.Load() >= atSend && !isTimeout(err) && !isReset(err)
 }
 
-// streamError is net/http's error of an HTTP/2 stream, which fits itself into any struct of
+// streamError is net/http's error of an HTTP/2 stream, which errors.As converts to any struct of
 // this form.
 type streamError struct {
 	StreamID uint32
@@ -193,8 +192,8 @@ type streamError struct {
 
 func (e streamError) Error() string { return fmt.Sprintf("HTTP/2 stream ended with code %d", e.Code) }
 
-// isReset reports whether the target ended one stream of an HTTP/2 connection, which is an
-// answer and no end of the connection.
+// isReset reports whether the target reset one stream of an HTTP/2 connection: that counts as an
+// answer, and the connection stays open.
 func isReset(err error) bool {
 	var stream streamError
 	return errors.As(err, &stream)

@@ -28,7 +28,7 @@ import (
 
 const okAnswer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
-// rawTarget is an HTTP/1.1 target that answers with bytes as they stand.
+// rawTarget is an HTTP/1.1 target that answers with raw bytes.
 type rawTarget struct {
 	net.Listener
 	mu       sync.Mutex
@@ -36,8 +36,8 @@ type rawTarget struct {
 	conns    int
 }
 
-// newRawTarget calls answer for the n-th request of a connection, the first is 1. It writes
-// the answer and reports whether the connection stays open.
+// newRawTarget returns a target that calls answer for the n-th request of a connection, counted
+// from 1. answer writes the answer and reports whether the connection stays open.
 func newRawTarget(t *testing.T, secure *tls.Config, answer func(c net.Conn, n int) bool) *rawTarget {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -114,7 +114,7 @@ func newClient(t *testing.T) (*target.Client, *tls.Config) {
 	return target.NewClient(transport), &tls.Config{Certificates: secure.TLS.Certificates}
 }
 
-// do sends one request and reads its answer.
+// do sends a request and reads the answer.
 func do(c *target.Client, scheme, addr, body string, headers http.Header) (status int, resent bool, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
@@ -131,7 +131,7 @@ func do(c *target.Client, scheme, addr, body string, headers http.Header) (statu
 	return res.StatusCode, resent, errors.Join(err, res.Body.Close())
 }
 
-func TestClient_ClosedKeptConnectionIsReplacedAtOnce(t *testing.T) {
+func TestClient_ClosedIdleConnectionIsReplaced(t *testing.T) {
 	for name, answer := range map[string]func(c net.Conn, n int) bool{
 		"closed on the second request": func(c net.Conn, n int) bool { return n == 1 && says(c, okAnswer) },
 		"reset on the second request": func(c net.Conn, n int) bool {
@@ -175,7 +175,7 @@ func TestClient_ClosedKeptConnectionIsReplacedAtOnce(t *testing.T) {
 	}
 }
 
-func TestClient_SendsAgainOnceAndOnlyWithoutAnAnswer(t *testing.T) {
+func TestClient_ResendsOnceOnlyWithoutAnswer(t *testing.T) {
 	quiet := func(c net.Conn) bool { return false }
 	for name, c := range map[string]struct {
 		second func(c net.Conn) bool // on the kept connection
@@ -224,7 +224,7 @@ func TestClient_SendsAgainOnceAndOnlyWithoutAnAnswer(t *testing.T) {
 	}
 }
 
-func TestClient_NewConnectionThatIsClosedIsNotTriedAgain(t *testing.T) {
+func TestClient_ClosedNewConnectionIsNotRetried(t *testing.T) {
 	client, _ := newClient(t)
 	s := newRawTarget(t, nil, func(net.Conn, int) bool { return false })
 	for range 5 {
@@ -237,9 +237,8 @@ func TestClient_NewConnectionThatIsClosedIsNotTriedAgain(t *testing.T) {
 	}
 }
 
-// What a target writes beyond its answer must not be taken for the answer to the next
-// request.
-func TestClient_SurplusAfterAnAnswerPoisonsNothing(t *testing.T) {
+// Bytes that a target writes after its answer must not become the answer to the next request.
+func TestClient_SurplusAfterAnswerIsDiscarded(t *testing.T) {
 	log.SetOutput(io.Discard) // net/http tells of each
 	t.Cleanup(func() { log.SetOutput(os.Stderr) })
 	for name, surplus := range map[string]string{
@@ -275,7 +274,7 @@ func TestClient_SurplusAfterAnAnswerPoisonsNothing(t *testing.T) {
 	}
 }
 
-// http2Target answers frames of HTTP/2 as a test wants.
+// http2Target answers HTTP/2 frames as a test defines.
 func http2Target(t *testing.T, secure *tls.Config, answer func(f *http2.Framer, conn int, stream uint32, n int) bool) *rawTarget {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -396,7 +395,7 @@ func TestClient_HTTP2(t *testing.T) {
 	}
 }
 
-// fullListener takes connections no more: those that wait for it are as many as may wait.
+// fullListener accepts no connections: its backlog is full.
 func fullListener(t *testing.T) string {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
@@ -423,7 +422,7 @@ func fullListener(t *testing.T) string {
 	return ""
 }
 
-func TestClient_ErrorsNameThePhaseAndNoAddressOfTheRouter(t *testing.T) {
+func TestClient_ErrorsNamePhaseButNoOwnAddress(t *testing.T) {
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -520,8 +519,8 @@ func TestClient_ErrorsNameThePhaseAndNoAddressOfTheRouter(t *testing.T) {
 	}
 }
 
-// A target that refuses a large body by its headers alone, and closes, has answered.
-func TestClient_AnswerBeforeTheRequestIsReadIsKept(t *testing.T) {
+// A target that answers after the headers of a large request, and closes, has answered.
+func TestClient_AnswerBeforeRequestIsRead(t *testing.T) {
 	for _, scheme := range []string{"http", "https"} {
 		for _, size := range []int{1000, 100_000, 8 << 20} {
 			t.Run(fmt.Sprintf("%s, %d bytes", scheme, size), func(t *testing.T) {
@@ -590,7 +589,7 @@ func TestClient_NamesWithManyAddresses(t *testing.T) {
 	}
 }
 
-func TestClient_HTTP2TargetsThatMisbehave(t *testing.T) {
+func TestClient_MisbehavingHTTP2Target(t *testing.T) {
 	fields := func(list ...string) []byte {
 		var block bytes.Buffer
 		encoder := hpack.NewEncoder(&block)

@@ -10,23 +10,22 @@ import (
 	"time"
 )
 
-// conn is a connection that knows whether anything was read on it since a request began to
-// be written. net/http may hand a kept connection out before it has looked whether the target
-// wrote more than its last answer; it would take the surplus for the answer to the next
-// request.
+// conn is a connection that records whether anything was read since a request began to be
+// written. net/http may reuse a connection before it has checked whether the target wrote more
+// than its last answer; it would take the surplus for the answer to the next request.
 type conn struct {
 	net.Conn
-	reads   atomic.Int64 // that gave something
-	before  atomic.Int64 // of them, those before the request began to be written
+	reads   atomic.Int64 // reads that returned data
+	before  atomic.Int64 // value of reads when the request began to be written
 	pending atomic.Bool  // nothing of the request is written yet
-	serves  atomic.Bool  // requests of HTTP/1.1: somebody reads while one is written
+	serves  atomic.Bool  // HTTP/1.1: net/http reads while a request is written
 	ended   chan struct{}
-	end     sync.Once // closes ended, when nothing can be read any more
+	end     sync.Once // closes ended when nothing more can be read
 }
 
 func newConn(c net.Conn) *conn { return &conn{Conn: c, ended: make(chan struct{})} }
 
-// answerWait is how long a write that failed waits for what can still be read.
+// answerWait is how long a failed write waits for the reader to read the rest.
 const answerWait = time.Second
 
 // Read implements net.Conn.
@@ -41,9 +40,9 @@ func (c *conn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Write implements net.Conn. A target may answer and close before it has read a request to
-// its end. What it said then is there to be read, but net/http would give a failed write the
-// precedence; so that fails only once all is read.
+// Write implements net.Conn. A target may answer and close before it has read the whole request.
+// The answer can still be read, but net/http would prefer the error of a failed write; so a failed
+// write returns only once everything is read.
 func (c *conn) Write(b []byte) (int, error) {
 	if c.pending.CompareAndSwap(true, false) {
 		c.before.Store(c.reads.Load())
@@ -60,17 +59,17 @@ func (c *conn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// begin notes that a request is about to be written.
+// begin records that a request is about to be written.
 func (c *conn) begin() {
 	c.serves.Store(true)
 	c.pending.Store(true)
 }
 
-// unsolicited reports, once the first byte of an answer is there, whether it was before
-// the request was written.
+// unsolicited reports, once the first byte of an answer was read, whether it came before the
+// request was written.
 func (c *conn) unsolicited() bool { return c.pending.Load() || c.reads.Load() == c.before.Load() }
 
-// connOf finds the conn below what net/http holds; nil if there is none.
+// connOf returns the conn below a connection of net/http, or nil if there is none.
 func connOf(c net.Conn) *conn {
 	if secure, ok := c.(*tls.Conn); ok {
 		c = secure.NetConn()

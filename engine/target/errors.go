@@ -22,7 +22,7 @@ type Phase string
 
 // The phases, in their order.
 const (
-	PhaseRefused Phase = "refused" // the guard closed the address
+	PhaseRefused Phase = "refused" // the guard refused the address
 	PhaseDNS     Phase = "dns"     // looking the host up
 	PhaseConnect Phase = "connect" // connecting
 	PhaseTLS     Phase = "tls"     // the TLS handshake
@@ -44,19 +44,19 @@ const (
 
 var phases = [...]Phase{PhaseConnect, PhaseDNS, PhaseConnect, PhaseTLS, PhaseSend, PhaseWait, PhaseHeaders}
 
-// Error is why a request got no answer. Its text is for the owner of the target: it holds no
-// address of this machine, of its name servers or of its proxy. Unwrap gives the cause as
-// it came.
+// Error is the reason why a request got no answer. Its text is for the owner of the target: it
+// holds no address of this machine, of its name servers or of its proxy. Unwrap returns the
+// original cause.
 type Error struct {
 	Phase Phase
 	text  string
 	cause error
 }
 
-// Error gives the text.
+// Error implements error.
 func (e *Error) Error() string { return e.text }
 
-// Unwrap gives the cause, which may hold addresses of this machine's network.
+// Unwrap returns the cause, which may hold addresses of this machine's network.
 func (e *Error) Unwrap() error { return e.cause }
 
 // proxyError is a proxy's refusal to connect.
@@ -71,7 +71,7 @@ func isTimeout(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// describe makes the Error of an exchange that failed with err in a phase.
+// describe returns the Error of an exchange that failed with err in a phase.
 func describe(err error, phase Phase, r Request) *Error {
 	e := &Error{Phase: phase, cause: err}
 	var refused *RefusedError
@@ -108,7 +108,7 @@ func describe(err error, phase Phase, r Request) *Error {
 	return e
 }
 
-// lookupTexts are the errors of the resolver that hold no address.
+// lookupTexts are the texts of resolver errors that hold no address.
 var lookupTexts = []string{"no such host", "server misbehaving", "lame referral", "no answer from DNS server", "invalid DNS response", "cannot unmarshal DNS message"}
 
 func lookupText(err *net.DNSError, host string) string {
@@ -123,7 +123,7 @@ func lookupText(err *net.DNSError, host string) string {
 }
 
 func timeoutText(err error, phase Phase, host string, within time.Duration) string {
-	if !errors.Is(err, context.DeadlineExceeded) { // a limit of the transport's own
+	if !errors.Is(err, context.DeadlineExceeded) { // a timeout of the transport
 		within = connectTimeout
 	}
 	switch phase {
@@ -141,7 +141,7 @@ func timeoutText(err error, phase Phase, host string, within time.Duration) stri
 	return fmt.Sprintf("no answer within %s", within)
 }
 
-// isTLS reports whether err is TLS's own, in the handshake or after it.
+// isTLS reports whether err comes from TLS, during the handshake or after it.
 func isTLS(err error) bool {
 	var certificate *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
@@ -149,16 +149,16 @@ func isTLS(err error) bool {
 	return errors.As(err, &certificate) || errors.As(err, &record) || errors.As(err, &host) || strings.Contains(err.Error(), "tls: ")
 }
 
-// ended reports whether err is the end of a connection.
+// ended reports whether err means that the connection ended.
 func ended(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, net.ErrClosed)
 }
 
-// addresses finds the two ends of a connection, as package net writes them.
+// addresses matches the two ends of a connection, as package net writes them.
 var addresses = regexp.MustCompile(`\[?[0-9a-fA-F.:%\w]+\]?:\d+->\[?[0-9a-fA-F.:%\w]+\]?:\d+:? ?`)
 
-// Plainly gives the text of an error without the addresses of a connection: that of this
-// machine tells of its network, and the other is known.
+// Plainly returns the text of an error without the addresses of a connection: that of this machine
+// would disclose its network, and that of the target is known.
 func Plainly(err error) string {
 	var number syscall.Errno
 	var op *net.OpError

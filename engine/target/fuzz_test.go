@@ -11,7 +11,7 @@ import (
 	"switchhook/engine/target"
 )
 
-// A URL that passes is sent to the host that it names and has one request line.
+// An accepted URL is sent to the host that it names, in one request line.
 func FuzzParseURL(f *testing.F) {
 	for _, seed := range []string{
 		"https://example.com/a?b=c", "http://user@example.com/", "http://0x7f.1/", "http://127。0。0。1/", "http://[::1%25lo]/", "http://a\\@b/", "http://a:80:80/", "http://%31/", "https://example.com//evil/..%2f", "HTTP://EXAMPLE.com.:443/?\r\n",

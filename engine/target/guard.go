@@ -1,9 +1,8 @@
-// Package target is the way out: it decides which addresses a delivery may connect to,
-// and makes the HTTP client that connects to nothing else.
+// Package target guards outgoing connections (SSRF): it decides which addresses a delivery may
+// connect to, and makes the HTTP client that connects to nothing else.
 //
-// The authority is the check at dial time, after the name was resolved, so a name that
-// changes its address between two looks gains nothing. It knows no events and no
-// subscriptions.
+// The decisive check is at dial time, after the name was resolved, so DNS rebinding gains nothing.
+// The package knows no events and no subscriptions.
 package target
 
 import (
@@ -26,42 +25,42 @@ import (
 // Policy says which addresses are open. The zero Policy opens the public internet on the
 // ports of DefaultPorts.
 type Policy struct {
-	Allow []netip.Prefix // open on every port, though they are private or special
-	Deny  []netip.Prefix // closed, whatever else says otherwise
-	// DenyHosts are names that no URL may have: "example.com" with all names below it. They
-	// stop mistakes, not attacks: another name can lead to the same address.
+	Allow []netip.Prefix // open on every port, even if private or special
+	Deny  []netip.Prefix // closed; Deny wins over Allow
+	// DenyHosts are host names that no URL may have: "example.com" includes all names below it.
+	// They stop mistakes, not attacks: another name can resolve to the same address.
 	DenyHosts []string
-	Ports     []uint16 // of public addresses; DefaultPorts where nil
+	Ports     []uint16 // of public addresses; nil: DefaultPorts
 	AnyPort   bool
 	HTTPS     bool // refuse http:// targets
 
-	// Own are the addresses on which the router itself answers: never a target, whatever is
-	// allowed, since a delivery to it would be an event again. An unspecified address
-	// stands for all of this machine's.
+	// Own are the addresses that the router itself listens on: never a target, whatever Allow
+	// says, since a delivery there could become an event again. An unspecified address stands for
+	// all addresses of this machine.
 	Own []netip.AddrPort
-	// Proxy is the one that all connections go through; nil: none. It is for the operator
-	// to name, so where it is, is not checked; whom it is asked for is, before it is asked.
+	// Proxy is the proxy of all connections; nil: none. The operator sets it, so its address is
+	// not checked; the targets are, before the proxy is asked for them.
 	Proxy *url.URL
-	// Resolver looks names up; net.DefaultResolver where nil.
+	// Resolver looks names up; nil: net.DefaultResolver.
 	Resolver *net.Resolver
 }
 
-// DefaultPorts are the ports open on public addresses where a Policy names none.
+// DefaultPorts are the ports open on public addresses if a Policy names none.
 var DefaultPorts = []uint16{80, 443, 8080, 8443}
 
 // Loopback are the addresses of this machine, which a development server allows.
 var Loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 
-// azureWire is Azure's machine agent. It is a public address by the registries, and
-// hands out a machine's secrets.
+// azureWire is the address of Azure's machine agent. It is public by the registries, and serves
+// the machine's secrets.
 var azureWire = netip.MustParsePrefix("168.63.129.16/32")
 
 const lookupTimeout = 3 * time.Second
 
-// RefusedError says that the guard does not let a connection or URL pass.
+// RefusedError is the error of a connection or URL that the guard refuses.
 type RefusedError struct{ Reason string }
 
-// Error gives the reason.
+// Error implements error.
 func (e *RefusedError) Error() string { return "target refused: " + e.Reason }
 
 func refused(format string, args ...any) error {
@@ -74,11 +73,11 @@ type Guard struct {
 	public *ssrf.Guardian
 	own    map[netip.AddrPort]bool
 
-	asking singleflight.Group        // of the name servers, see resolverAnswers
-	silent atomic.Pointer[time.Time] // when they did not answer last
+	asking singleflight.Group        // queries of resolverAnswers
+	silent atomic.Pointer[time.Time] // when the name servers last did not answer
 }
 
-// NewGuard makes the Guard of a policy.
+// NewGuard returns the Guard of a policy.
 func NewGuard(p Policy) *Guard {
 	ports := ssrf.WithPorts(DefaultPorts...)
 	if p.Ports != nil {
@@ -93,7 +92,7 @@ func NewGuard(p Policy) *Guard {
 	}
 	p.DenyHosts = slices.Clone(p.DenyHosts)
 	for i, host := range p.DenyHosts {
-		if mapped, err := mapHost(host); err == nil { // as they come to deniedHost
+		if mapped, err := mapHost(host); err == nil { // the form that deniedHost gets
 			host = mapped
 		}
 		p.DenyHosts[i] = strings.ToLower(strings.Trim(host, "."))
@@ -101,7 +100,7 @@ func NewGuard(p Policy) *Guard {
 	return &Guard{policy: p, public: ssrf.New(ports), own: ownAddresses(p.Own)}
 }
 
-// ownAddresses lists what a connection to the router itself may be made to.
+// ownAddresses returns the addresses at which the router itself can be reached.
 func ownAddresses(listening []netip.AddrPort) map[netip.AddrPort]bool {
 	own := map[netip.AddrPort]bool{}
 	for _, at := range listening {
@@ -129,8 +128,8 @@ func machineAddresses() (list []netip.Addr) {
 	return list
 }
 
-// isOwn tells whether the router itself answers at an address. Linux takes all of
-// 127.0.0.0/8, and the unspecified address, for this machine.
+// isOwn reports whether the router itself listens on an address. On Linux all of 127.0.0.0/8, and
+// the unspecified address, mean this machine.
 func (g *Guard) isOwn(ip netip.Addr, port uint16) bool {
 	if g.own[netip.AddrPortFrom(ip, port)] {
 		return true
@@ -147,8 +146,8 @@ func (g *Guard) Control(network, address string, conn syscall.RawConn) error {
 	return g.check(network, address, conn, "")
 }
 
-// controlOf is Control for a host that is dialled. What a name leads to is not told: names
-// may mean more here than where who gave them is.
+// controlOf returns the Control for a host that is dialled. Its error does not disclose the address
+// of a name: names may resolve to internal addresses here that the caller can't look up.
 func (g *Guard) controlOf(host string) func(network, address string, conn syscall.RawConn) error {
 	if _, err := netip.ParseAddr(host); err == nil {
 		return g.Control
@@ -158,8 +157,8 @@ func (g *Guard) controlOf(host string) func(network, address string, conn syscal
 	}
 }
 
-// check refuses the addresses that the policy closes. name is what led to the address;
-// empty where the address itself was given.
+// check refuses the addresses that the policy closes. name is the name that resolved to the
+// address; empty if the address itself was given.
 func (g *Guard) check(network, address string, conn syscall.RawConn, name string) error {
 	addr, err := netip.ParseAddrPort(address)
 	if err != nil {
@@ -180,7 +179,7 @@ func (g *Guard) check(network, address string, conn syscall.RawConn, name string
 		return nil
 	}
 	switch err := g.public.Safe(network, address, conn); {
-	// The address first: a range that --allow-targets opens is open on every port, while
+	// The address is checked first: --allow-targets opens a range on every port, while opening
 	// another port would not help.
 	case err != nil && errors.Is(g.public.SafeAddr(addr.Addr()), ssrf.ErrProhibitedIP):
 		return refused("%s%s; %s", shown, kind, howToAllow(ip))
@@ -192,7 +191,7 @@ func (g *Guard) check(network, address string, conn syscall.RawConn, name string
 	return nil
 }
 
-// howToAllow says what opens an address that the policy closes.
+// howToAllow returns the advice how to open an address that the policy closes.
 func howToAllow(ip netip.Addr) string {
 	if ip.IsLoopback() {
 		return "start the router with --dev, or with --allow-targets 127.0.0.0/8,::1, to deliver to its own machine, on any port"
@@ -204,8 +203,8 @@ func contains(prefixes []netip.Prefix, ip netip.Addr) bool {
 	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
-// ParseURL reads a target URL as Parse does and checks it against the policy, as far as
-// that needs no look-up. The error is a *RefusedError.
+// ParseURL parses a target URL with Parse and checks it against the policy, as far as possible
+// without DNS. The error is a *RefusedError.
 func (g *Guard) ParseURL(raw string) (*url.URL, error) {
 	u, err := Parse(raw)
 	if err != nil {
@@ -220,7 +219,7 @@ func (g *Guard) ParseURL(raw string) (*url.URL, error) {
 	return u, nil
 }
 
-// deniedHost is the entry of DenyHosts that a name falls under; empty: none.
+// deniedHost returns the entry of DenyHosts that includes a name, or "".
 func (g *Guard) deniedHost(host string) string {
 	host = strings.ToLower(strings.TrimRight(host, "."))
 	for _, denied := range g.policy.DenyHosts {
@@ -231,8 +230,8 @@ func (g *Guard) deniedHost(host string) string {
 	return ""
 }
 
-// CheckURL tells early what Control would refuse at dial time: it resolves the host and
-// checks each of its addresses. A name that does not resolve passes, since it may later.
+// CheckURL reports early what Control would refuse at dial time: it resolves the host and checks
+// each of its addresses. A name that does not resolve passes, since it may resolve later.
 // The error is a *RefusedError.
 func (g *Guard) CheckURL(ctx context.Context, raw string) error {
 	u, err := g.ParseURL(raw)

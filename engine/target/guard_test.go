@@ -11,7 +11,7 @@ import (
 	"switchhook/engine/target"
 )
 
-func TestGuardRefusesWhatIsNotPublic(t *testing.T) {
+func TestGuard_NonPublicAddresses(t *testing.T) {
 	g := target.NewGuard(target.Policy{})
 	for _, addr := range []string{
 		"127.0.0.1:80", "127.8.8.8:443", "0.0.0.0:80", "10.1.2.3:80", "172.16.0.1:443", "192.168.1.1:80", "100.64.0.1:80",
@@ -38,7 +38,7 @@ func network(addr string) string {
 	return "tcp4"
 }
 
-func TestOperatorsOpenAndCloseRanges(t *testing.T) {
+func TestGuard_AllowAndDeny(t *testing.T) {
 	g := target.NewGuard(target.Policy{
 		Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
 		Deny:  []netip.Prefix{netip.MustParsePrefix("10.9.0.0/16"), netip.MustParsePrefix("8.8.8.8/32")},
@@ -53,7 +53,7 @@ func TestOperatorsOpenAndCloseRanges(t *testing.T) {
 	}
 }
 
-func TestURLsAreCheckedWhenTheyAreGiven(t *testing.T) {
+func TestGuard_CheckURL(t *testing.T) {
 	g := target.NewGuard(target.Policy{})
 	for raw, want := range map[string]string{
 		"ftp://example.com/":                        "must begin with",
@@ -91,7 +91,7 @@ func TestURLsAreCheckedWhenTheyAreGiven(t *testing.T) {
 	}
 }
 
-func TestTransportDialsNothingThatTheGuardRefuses(t *testing.T) {
+func TestTransport_RefusedAddressesAreNotDialled(t *testing.T) {
 	hits := 0
 	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hits++ }))
 	defer srv.Close()

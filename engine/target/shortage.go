@@ -10,37 +10,37 @@ import (
 	"time"
 )
 
-// Shortage names what this machine lacks to send a request. That a request was not sent for
-// it says nothing of its target.
+// Shortage names a resource that this machine lacks to send a request. A shortage says nothing
+// about the target.
 type Shortage string
 
 // The shortages.
 const (
 	ShortageFiles  Shortage = "files"  // file descriptors, of the process or the machine
 	ShortageMemory Shortage = "memory" // of the kernel, for sockets and their buffers
-	ShortagePorts  Shortage = "ports"  // local ones, for connections to one address
+	ShortagePorts  Shortage = "ports"  // local ports, for connections to one address
 	ShortageDNS    Shortage = "dns"    // no name server answers
-	ShortageProxy  Shortage = "proxy"  // the Policy's Proxy can't be reached, or does not know the router
+	ShortageProxy  Shortage = "proxy"  // Policy.Proxy can't be reached, or requires authentication
 )
 
 const (
-	// resolverTime is how long name servers may take to show that they answer.
+	// resolverTime is the timeout of resolverAnswers.
 	resolverTime = 2 * time.Second
-	// resolverBack is how long after name servers did not answer a lookup may fail that began
-	// while they did not.
+	// resolverBack is how long after the name servers did not answer a failing lookup may still
+	// be due to it: it began before they recovered.
 	resolverBack = 30 * time.Second
 )
 
-// shortageOf are the errors of the kernel that are a shortage whatever the target is.
+// shortageOf maps the errors of the kernel that are a shortage for every target.
 var shortageOf = map[syscall.Errno]Shortage{
 	syscall.EMFILE: ShortageFiles, syscall.ENFILE: ShortageFiles, syscall.ENOMEM: ShortageMemory, syscall.ENOBUFS: ShortageMemory,
 }
 
-// unreached are the errors of the kernel with which a name server can't be asked.
+// unreached are the errors of the kernel that mean that a name server can't be reached.
 var unreached = []syscall.Errno{syscall.ECONNREFUSED, syscall.ENETUNREACH, syscall.EHOSTUNREACH, syscall.ENETDOWN, syscall.EHOSTDOWN, syscall.EPERM, syscall.EACCES, syscall.EADDRNOTAVAIL}
 
-// Shortage tells which shortage an error of a Client, or of the transport, is due to; it is
-// empty for what the target is to blame for. It may ask the name servers, and nobody else.
+// Shortage returns the shortage that caused an error of a Client or of the transport, or "" if the
+// target caused it. It may query the name servers.
 func (g *Guard) Shortage(err error) Shortage {
 	var name *net.DNSError
 	var op *net.OpError
@@ -59,7 +59,7 @@ func (g *Guard) Shortage(err error) Shortage {
 		return ShortageProxy
 	case errors.As(err, &name):
 		return g.lookupShortage(name)
-	case errors.As(err, &failed) && failed.Phase == PhaseDNS: // it took all the time there was
+	case errors.As(err, &failed) && failed.Phase == PhaseDNS: // the lookup used up the timeout
 		return g.lookupShortage(&net.DNSError{IsTimeout: true})
 	case !errors.As(err, &number):
 		return ""
@@ -69,10 +69,10 @@ func (g *Guard) Shortage(err error) Shortage {
 	return shortageOf[number]
 }
 
-// routed reports whether this machine has an address from which it could reach another. What
-// it has none for, as most have for IPv6, it can't send to, however many ports are free.
+// routed reports whether this machine has a route to an address. Without one, as is common for
+// IPv6, it can't connect, however many ports are free.
 func routed(address string) bool {
-	conn, err := net.Dial("udp", address) // which sends nothing
+	conn, err := net.Dial("udp", address) // sends nothing
 	if err != nil {
 		return false
 	}
@@ -80,8 +80,8 @@ func routed(address string) bool {
 	return true
 }
 
-// lookupShortage tells a name that can't be resolved from name servers that resolve nothing.
-// Package net gives the kernel's error as a text only.
+// lookupShortage distinguishes a name that can't be resolved from name servers that resolve
+// nothing. Package net returns the kernel's error as text only.
 func (g *Guard) lookupShortage(err *net.DNSError) Shortage {
 	if err.IsNotFound {
 		return ""
@@ -96,8 +96,8 @@ func (g *Guard) lookupShortage(err *net.DNSError) Shortage {
 			return ShortageDNS
 		}
 	}
-	// The servers of a domain may be dead, or its owner may want it to look so: then the
-	// resolver answers others.
+	// The name servers of one domain may be down, or its owner may fake that: then the resolver
+	// still answers for other names.
 	if !err.IsTimeout && !err.IsTemporary {
 		return ""
 	}
@@ -112,8 +112,8 @@ func (g *Guard) lookupShortage(err *net.DNSError) Shortage {
 	return ShortageDNS
 }
 
-// resolverAnswers reports whether the name servers can tell who serves the root of all names.
-// One question serves all who ask at the same time.
+// resolverAnswers reports whether the name servers answer a query for the root zone. Concurrent
+// calls share one query.
 func (g *Guard) resolverAnswers() bool {
 	answers, _, _ := g.asking.Do("", func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), resolverTime)

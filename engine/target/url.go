@@ -15,10 +15,10 @@ import (
 
 const maxURLBytes = 2048
 
-// Parse reads a target URL: an absolute http or https URL without credentials or fragment.
-// It is the one reading of it, for what is sent, dialled, checked and shown: the host is
-// mapped as browsers do it (see mapHost), and what may not stand in a path or query as it
-// is, is percent-encoded. All else keeps its bytes. The error is a *RefusedError.
+// Parse parses a target URL: an absolute http or https URL without credentials or fragment. Its
+// result is used for sending, dialling, checking and showing alike: the host is mapped as browsers
+// map it (see mapHost), and characters that are not allowed in a path or query are percent-encoded.
+// All other bytes stay. The error is a *RefusedError.
 func Parse(raw string) (*url.URL, error) {
 	if len(raw) > maxURLBytes {
 		return nil, refused("the URL is longer than %d bytes", maxURLBytes)
@@ -59,8 +59,8 @@ func Parse(raw string) (*url.URL, error) {
 	return u, nil
 }
 
-// writtenPath is the path as it stood in the URL. url.URL keeps it only where it differs
-// from what it would write itself.
+// writtenPath returns the path as it was written in the URL. url.URL stores it only if it differs
+// from its own encoding.
 func writtenPath(u *url.URL) string {
 	if u.RawPath != "" {
 		return u.RawPath
@@ -68,7 +68,7 @@ func writtenPath(u *url.URL) string {
 	return u.EscapedPath()
 }
 
-// SetPath gives u a path, escaped or not: what must be is escaped, and what is stays so.
+// SetPath sets the path of u, escaped or not: it escapes what must be, and keeps what is escaped.
 func SetPath(u *url.URL, path string) error {
 	written := weburl.EncodePath(path)
 	plain, err := url.PathUnescape(written)
@@ -79,7 +79,7 @@ func SetPath(u *url.URL, path string) error {
 	return nil
 }
 
-// Origin is the scheme, host and port of a target URL, "" where it is none.
+// Origin returns the scheme, host and port of a target URL, or "" if raw is not one.
 func Origin(raw string) string {
 	u, err := Parse(raw)
 	if err != nil {
@@ -88,10 +88,10 @@ func Origin(raw string) string {
 	return u.Scheme + "://" + u.Host
 }
 
-// mapHost gives the one spelling of a host: a name in lower case, mapped by UTS 46 and in
-// ASCII, or an address as net/netip writes it. A host that ends in a number is an address or
-// nothing (WHATWG URL, "ends in a number"): resolvers and proxies make 127.0.0.1 of
-// 2130706433, 0x7f.1 and 0177.1, and what one of them may read is not to depend on which it is.
+// mapHost returns the canonical spelling of a host: a name in lower case, mapped by UTS 46 to ASCII,
+// or an address as net/netip writes it. A host that ends in a number must be an address (WHATWG
+// URL, "ends in a number"): some resolvers and proxies read 2130706433, 0x7f.1 and 0177.1 as
+// 127.0.0.1, and the meaning of a host must not depend on which of them reads it.
 func mapHost(host string) (string, error) {
 	if ip, err := netip.ParseAddr(host); err == nil {
 		if strings.ContainsFunc(ip.Zone(), func(r rune) bool { return r > '~' || strings.ContainsRune(`"#%/<>?@[\]^{|}`+"`", r) }) {
@@ -118,5 +118,5 @@ func mapHost(host string) (string, error) {
 	return name, nil
 }
 
-// dnsName takes what DNS can know: labels of 1 to 63 bytes, 253 in all.
+// dnsName accepts the names that DNS allows: labels of 1 to 63 bytes, 253 in all.
 var dnsName = idna.New(idna.VerifyDNSLength(true))

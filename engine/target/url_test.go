@@ -12,7 +12,7 @@ import (
 	"switchhook/engine/target"
 )
 
-func TestHostsHaveOneSpelling(t *testing.T) {
+func TestParse_CanonicalHost(t *testing.T) {
 	for raw, want := range map[string]string{
 		"http://BÜCHER.example/":               "http://xn--bcher-kva.example/",
 		"http://bu\u0308cher.example":          "http://xn--bcher-kva.example",
@@ -73,8 +73,8 @@ func TestHostsHaveOneSpelling(t *testing.T) {
 	}
 }
 
-// The name that is looked up, the Host header and the name in the TLS handshake are one.
-func TestHostsAreOneNameOnTheWire(t *testing.T) {
+// The name in the DNS query, in the Host header and in the TLS handshake is the same.
+func TestTransport_HostIsTheSameInDNSHeaderAndTLS(t *testing.T) {
 	hosts, names := make(chan string, 1), make(chan string, 1)
 	plain := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { hosts <- r.Host }))
 	defer plain.Close()

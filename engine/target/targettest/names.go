@@ -1,4 +1,4 @@
-// Package targettest has what tests of targets share: names that resolve as a test wants.
+// Package targettest provides a DNS server for tests of targets.
 package targettest
 
 import (
@@ -10,9 +10,9 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// Names starts a DNS server on loopback, which ends with the test, and gives the resolver
-// that asks it. answer is called for one question after the other, with a reply that
-// repeats it; what it returns is sent, and nothing where that is nil.
+// Names starts a DNS server on loopback, which stops with the test, and returns a resolver that
+// queries it. answer is called for one question after the other, with a reply that contains it;
+// the server sends what answer returns, or nothing if that is nil.
 func Names(t testing.TB, answer func(q dnsmessage.Question, reply *dnsmessage.Message) []byte) *net.Resolver {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -47,8 +47,8 @@ func Names(t testing.TB, answer func(q dnsmessage.Question, reply *dnsmessage.Me
 	}}
 }
 
-// Addresses adds addresses, all of the kind that q asks for, to a reply and gives it as it
-// is sent; nil where it can't be written.
+// Addresses adds addresses, all of the type that q asks for, to a reply and returns it packed, or
+// nil if it can't be packed.
 func Addresses(q dnsmessage.Question, reply *dnsmessage.Message, addresses ...netip.Addr) []byte {
 	for _, ip := range addresses {
 		body := dnsmessage.ResourceBody(&dnsmessage.AAAAResource{AAAA: ip.As16()})
