@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func TestEventTypesAndPatterns(t *testing.T) {
+func TestEventType_ValidityAndPatterns(t *testing.T) {
 	for s, valid := range map[string][2]bool{ // as a type, as a pattern
 		"order.created": {true, true}, "order": {true, true}, "a.b-c/d:e_f.9": {true, true},
 		"*": {false, true}, "order.*": {false, true}, "a.b.*": {false, true},
@@ -29,7 +29,7 @@ func TestEventTypesAndPatterns(t *testing.T) {
 	}
 }
 
-func TestDigestsTellContentApart(t *testing.T) {
+func TestEventInput_Digest(t *testing.T) {
 	a := EventInput{Type: "a", Headers: map[string]string{"x": "1", "y": "2"}}
 	same := EventInput{Type: "a", Headers: map[string]string{"y": "2", "x": "1"}}
 	if a.Digest() != same.Digest() {

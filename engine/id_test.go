@@ -7,7 +7,7 @@ import (
 	"switchhook/engine/snowflake"
 )
 
-func TestDeliveryIDText(t *testing.T) {
+func TestDeliveryID_Text(t *testing.T) {
 	id := snowflake.FirstAt(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
 	d := DeliveryID{id, id + 1}
 	text := d.String()

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-func TestDefaultScheduleSpansThreeDays(t *testing.T) {
+func TestDefaultRetrySchedule_SpansThreeDays(t *testing.T) {
 	var sum time.Duration
 	for _, d := range DefaultRetrySchedule {
 		sum += d

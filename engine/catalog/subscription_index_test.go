@@ -20,7 +20,7 @@ func ids(routes []*CompiledSubscription) (list []engine.ID) {
 	return list
 }
 
-func TestCandidates(t *testing.T) {
+func TestSubscriptionIndex_Candidates(t *testing.T) {
 	x := newSubscriptionIndex()
 	for _, r := range []*CompiledSubscription{
 		testRoute(1, "a", "order.created"),
@@ -51,7 +51,7 @@ func TestCandidates(t *testing.T) {
 	}
 }
 
-func TestReplaceLeavesNothingBehind(t *testing.T) {
+func TestSubscriptionIndex_ReplaceLeavesNothing(t *testing.T) {
 	x := newSubscriptionIndex()
 	old := testRoute(1, "a", "x.y", "x.*", "*")
 	x.replace(nil, old)

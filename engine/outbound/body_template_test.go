@@ -9,7 +9,7 @@ import (
 	"switchhook/engine"
 )
 
-func TestBodyTemplates(t *testing.T) {
+func TestBodyTemplate_Render(t *testing.T) {
 	s := &engine.Subscription{ID: 1 << 60, TargetURL: "https://example.com/?a=1&b=<2>", Events: []string{"user.*", "order.*"}, Account: "acme"}
 	at := time.Date(2026, 1, 31, 9, 30, 0, 250e6, time.UTC)
 	for _, c := range []struct{ name, template, data, want string }{
@@ -46,7 +46,7 @@ func TestBodyTemplates(t *testing.T) {
 	}
 }
 
-func TestBodyTemplatesThatAreRefused(t *testing.T) {
+func TestBodyTemplate_RejectsInvalid(t *testing.T) {
 	for template, want := range map[string][2]string{
 		`{`:                              {"", "not JSON"},
 		`{"a":1,"a":2}`:                  {"", "twice"},

@@ -50,7 +50,7 @@ func (r *rig) publishMany(n int, data func(int) string) (ids []engine.ID) {
 	return ids
 }
 
-func TestABatchHoldsWhatWaits(t *testing.T) {
+func TestBatch_ContainsWaitingDeliveries(t *testing.T) {
 	r := start(t, nil)
 	s := r.subscribe(func(s *engine.Subscription) {
 		s.PayloadFormat, s.Batch = engine.FormatStandard, engine.Batch{Size: 5, Wait: 2 * patience}
@@ -76,7 +76,7 @@ func TestABatchHoldsWhatWaits(t *testing.T) {
 	}
 }
 
-func TestABatchDoesNotWaitForever(t *testing.T) {
+func TestBatch_SentAfterWait(t *testing.T) {
 	r := start(t, nil)
 	s := r.subscribe(func(s *engine.Subscription) { s.Batch = engine.Batch{Size: 100, Wait: 3 * time.Second} }) // in which all three are queued
 	ids := r.publishMany(3, func(i int) string { return fmt.Sprint(i) })
@@ -88,7 +88,7 @@ func TestABatchDoesNotWaitForever(t *testing.T) {
 	}
 }
 
-func TestABatchIsRepeatedUnderItsID(t *testing.T) {
+func TestBatch_RetryHasTheSameID(t *testing.T) {
 	r := start(t, func(c *settings.Config) {
 		c.Retries = append(engine.RetrySchedule{0}, slices.Repeat(engine.RetrySchedule{10 * time.Millisecond}, 1000)...)
 	})
@@ -121,7 +121,7 @@ func TestABatchIsRepeatedUnderItsID(t *testing.T) {
 	}
 }
 
-func TestABatchIsCutWhereItGetsLarge(t *testing.T) {
+func TestBatch_SplitAtMaximumBytes(t *testing.T) {
 	r := start(t, nil)
 	s := r.subscribe(func(s *engine.Subscription) { s.Policy.InFlight, s.Batch = 1, engine.Batch{Size: 100} })
 	text := strings.Repeat("x", 200<<10)
@@ -166,7 +166,7 @@ func (r *rig) behindOne(publish func() []engine.ID) []engine.ID {
 	return publish()
 }
 
-func TestABatchThatIsTooLargeForItsTargetIsSplit(t *testing.T) {
+func TestBatch_SplitAfter413(t *testing.T) {
 	r := start(t, nil)
 	var refused atomic.Int32
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, body string) {
@@ -188,7 +188,7 @@ func TestABatchThatIsTooLargeForItsTargetIsSplit(t *testing.T) {
 	}
 }
 
-func TestTransformsInABatch(t *testing.T) {
+func TestBatch_Transforms(t *testing.T) {
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	s := r.subscribe(func(s *engine.Subscription) {
 		s.Batch = engine.Batch{Size: 7, Wait: 3 * time.Second} // in which all seven are queued; what is cut off waits its time
@@ -217,7 +217,7 @@ func TestTransformsInABatch(t *testing.T) {
 	}
 }
 
-func TestWhatWaitsFollowsItsSubscription(t *testing.T) {
+func TestBatch_WaitingDeliveriesFollowSubscriptionChanges(t *testing.T) {
 	for name, change := range map[string]func(*engine.Subscription){
 		"fifo": func(s *engine.Subscription) { s.Policy.Ordering = engine.OrderingFIFO },
 		"key": func(s *engine.Subscription) {
@@ -277,8 +277,8 @@ func TestWhatWaitsFollowsItsSubscription(t *testing.T) {
 	}
 }
 
-// TestANewOrderLosesNothing changes how deliveries stand to one another while they wait.
-func TestANewOrderLosesNothing(t *testing.T) {
+// TestOrdering_ChangeLosesNoDelivery changes how deliveries stand to one another while they wait.
+func TestOrdering_ChangeLosesNoDelivery(t *testing.T) {
 	retries := make(engine.RetrySchedule, 2000)
 	for i := 1; i < len(retries); i++ {
 		retries[i] = 50 * time.Millisecond // nothing is dead before the target is well again

@@ -24,7 +24,7 @@ func (c *wallClock) jump(d time.Duration) { c.off.Add(int64(d)) }
 
 // Whatever waits for a time when the clock is set goes on in about the time that it had to
 // wait. Only a retry that has been written down waits for its time by the clock.
-func TestAClockThatIsSetLosesNothingAndStopsNothing(t *testing.T) {
+func TestClock_JumpLosesAndBlocksNothing(t *testing.T) {
 	for name, jumps := range map[string][]time.Duration{
 		"an hour back":         {-time.Hour},
 		"a day forth":          {24 * time.Hour},

@@ -22,7 +22,7 @@ func (r *rig) superseded(old, newer engine.ID, s *engine.Subscription) {
 	}
 }
 
-func TestOnlyTheNewestOfAWindowGoes(t *testing.T) {
+func TestDebounce_DeliversOnlyTheNewest(t *testing.T) {
 	r := start(t, nil)
 	s := r.subscribe(debounced(time.Second))
 	a := r.publishNumbered(numbered{"a", 1}, numbered{"b", 1}, numbered{"a", 2}, numbered{"a", 3})
@@ -38,7 +38,7 @@ func TestOnlyTheNewestOfAWindowGoes(t *testing.T) {
 }
 
 // A key that is misspelt, or an event that lacks it, must not cost events.
-func TestEventsWithoutAKeySupersedeNothing(t *testing.T) {
+func TestDebounce_EventsWithoutKeyAreNotSuperseded(t *testing.T) {
 	r := start(t, nil)
 	s := r.subscribe(func(s *engine.Subscription) {
 		s.Debounce = engine.Debounce{Key: "data.kk", Within: 100 * time.Millisecond}
@@ -52,7 +52,7 @@ func TestEventsWithoutAKeySupersedeNothing(t *testing.T) {
 	}
 }
 
-func TestAFailedEventIsSuperseded(t *testing.T) {
+func TestDebounce_FailedEventIsSuperseded(t *testing.T) {
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0, time.Hour} })
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(500) })
 	s := r.subscribe(debounced(100 * time.Millisecond))
@@ -67,8 +67,8 @@ func TestAFailedEventIsSuperseded(t *testing.T) {
 	r.delivery(a[numbered{"b", 1}], s, engine.StateRetrying)
 }
 
-// TestTheNewestOfEachKeyAlwaysGoes has more keys than there is room for, and restarts.
-func TestTheNewestOfEachKeyAlwaysGoes(t *testing.T) {
+// TestDebounce_NewestOfEachKeyIsDelivered has more keys than there is room for, and restarts.
+func TestDebounce_NewestOfEachKeyIsDelivered(t *testing.T) {
 	r := start(t, nil)
 	l := &ledger{}
 	l.attach(r.sink)
@@ -113,7 +113,7 @@ func TestTheNewestOfEachKeyAlwaysGoes(t *testing.T) {
 	}
 }
 
-func TestCompanyThatMakesNoSenseIsRefused(t *testing.T) {
+func TestSubscription_RejectsInvalidBatchingAndDebounce(t *testing.T) {
 	r := start(t, nil)
 	for field, change := range map[string]func(*engine.Subscription){
 		"batch.size":          func(s *engine.Subscription) { s.Batch = engine.Batch{Size: 1} },

@@ -217,7 +217,7 @@ func (s *sink) count() (distinct, all int) {
 	return len(s.got), len(s.order)
 }
 
-func TestAnEventArrives(t *testing.T) {
+func TestDelivery_EventArrives(t *testing.T) {
 	r := start(t, nil)
 	s := r.subscribe(func(s *engine.Subscription) {
 		s.PayloadFormat = engine.FormatStandard
@@ -248,7 +248,7 @@ func TestAnEventArrives(t *testing.T) {
 	}
 }
 
-func TestFailuresAreRetriedThenDead(t *testing.T) {
+func TestDelivery_RetriedThenDead(t *testing.T) {
 	r := start(t, nil)
 	s := r.subscribe(nil)
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, body string) {
@@ -280,7 +280,7 @@ func (s *sink) times(body string) int {
 	return s.got[body]
 }
 
-func TestGoneDeactivates(t *testing.T) {
+func TestSubscription_DeactivatedBy410(t *testing.T) {
 	r := start(t, nil)
 	s := r.subscribe(nil)
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(410) })
@@ -303,7 +303,7 @@ func patientTransport(t *testing.T, g *target.Guard) *http.Transport {
 	return transport
 }
 
-func TestEachFailureSaysWhereItWas(t *testing.T) {
+func TestAttempt_RecordsPhase(t *testing.T) {
 	r := start(t, func(c *settings.Config) {
 		c.Retries = engine.RetrySchedule{0}
 		c.Transport = patientTransport(t, c.Guard)
@@ -377,7 +377,7 @@ func TestEachFailureSaysWhereItWas(t *testing.T) {
 	}
 }
 
-func TestOneScriptDoesNotDisturbAnother(t *testing.T) {
+func TestTransform_FailureDoesNotAffectOthers(t *testing.T) {
 	r := start(t, nil)
 	bad := r.subscribe(func(s *engine.Subscription) { s.Transform = "function transform() { for (;;); }" })
 	good := r.subscribe(func(s *engine.Subscription) { s.Transform = "export default (event) => ({n: event.data.n})" })
@@ -397,7 +397,7 @@ func TestOneScriptDoesNotDisturbAnother(t *testing.T) {
 	}
 }
 
-func TestASlowTargetHoldsBackNobody(t *testing.T) {
+func TestScheduler_SlowTargetDelaysNoOther(t *testing.T) {
 	r := start(t, func(c *settings.Config) { c.InFlight = 24 })
 	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-r.sink.gate }))
 	defer slow.Close()
@@ -411,7 +411,7 @@ func TestASlowTargetHoldsBackNobody(t *testing.T) {
 	until(t, "the healthy target has all", func() bool { distinct, _ := r.sink.count(); return distinct == n })
 }
 
-func TestTheSlowTargetsOfAnAccountHoldBackNoOther(t *testing.T) {
+func TestScheduler_SlowAccountDelaysNoOther(t *testing.T) {
 	r := start(t, func(c *settings.Config) { c.InFlight = 16 })
 	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-r.sink.gate }))
 	defer slow.Close()
@@ -432,7 +432,7 @@ func TestTheSlowTargetsOfAnAccountHoldBackNoOther(t *testing.T) {
 	until(t, "the healthy account has all", func() bool { distinct, _ := r.sink.count(); return distinct == n })
 }
 
-func TestATargetThatSwitchesProtocolsHoldsNoWorker(t *testing.T) {
+func TestDelivery_SwitchingProtocolsBlocksNoWorker(t *testing.T) {
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) {
 		conn, _, err := w.(http.Hijacker).Hijack()
@@ -452,7 +452,7 @@ func TestATargetThatSwitchesProtocolsHoldsNoWorker(t *testing.T) {
 
 // A queue takes 1,000 in memory; what is above waits in the database and keeps its order
 // as far as one in flight at a time shows it.
-func TestWhatDoesNotFitInMemoryWaitsInTheDatabase(t *testing.T) {
+func TestBacklog_OverflowWaitsInStore(t *testing.T) {
 	r := start(t, func(c *settings.Config) { c.SubscriptionInFlight = 1 })
 	r.sink.hangs()
 	s := r.subscribe(nil)
@@ -482,7 +482,7 @@ func TestWhatDoesNotFitInMemoryWaitsInTheDatabase(t *testing.T) {
 	_ = s
 }
 
-func TestAPausedSubscriptionKeepsWhatWaits(t *testing.T) {
+func TestSubscription_InactiveKeepsWaitingDeliveries(t *testing.T) {
 	r := start(t, func(c *settings.Config) { c.SubscriptionInFlight = 1 })
 	r.sink.hangs()
 	s := r.subscribe(nil)
@@ -509,7 +509,7 @@ func TestAPausedSubscriptionKeepsWhatWaits(t *testing.T) {
 	until(t, "the rest has come", func() bool { distinct, _ := r.sink.count(); return distinct == 20 })
 }
 
-func TestANewTargetGetsWhatWaits(t *testing.T) {
+func TestSubscription_NewTargetGetsWaitingDeliveries(t *testing.T) {
 	r := start(t, func(c *settings.Config) {
 		c.Retries = append(engine.RetrySchedule{0}, slices.Repeat(engine.RetrySchedule{50 * time.Millisecond}, 1000)...)
 	})
@@ -527,7 +527,7 @@ func TestANewTargetGetsWhatWaits(t *testing.T) {
 	r.delivery(a.ID, s, engine.StateSucceeded)
 }
 
-func TestDeletingGivesUpWhatWaits(t *testing.T) {
+func TestSubscription_DeleteMakesWaitingDeliveriesDead(t *testing.T) {
 	r := start(t, func(c *settings.Config) { c.SubscriptionInFlight = 1 })
 	r.sink.hangs()
 	s := r.subscribe(nil)
@@ -551,7 +551,7 @@ func TestDeletingGivesUpWhatWaits(t *testing.T) {
 	r.delivery(accepted[0].ID, s, engine.StateSucceeded)
 }
 
-func TestARepeatIsNotDeliveredTwice(t *testing.T) {
+func TestPublish_RepeatIsNotDeliveredTwice(t *testing.T) {
 	r := start(t, nil)
 	r.subscribe(nil)
 	in := event("a", `{"n":1}`)
@@ -591,7 +591,7 @@ func TestARepeatIsNotDeliveredTwice(t *testing.T) {
 	}
 }
 
-func TestStopLeavesTheRestToTheNextRun(t *testing.T) {
+func TestEngine_RestartDeliversTheRest(t *testing.T) {
 	r := start(t, func(c *settings.Config) { c.SubscriptionInFlight = 2 })
 	const n = 300
 	r.sink.answers(func(http.ResponseWriter, *http.Request, string) { time.Sleep(time.Millisecond) })
@@ -611,7 +611,7 @@ func TestStopLeavesTheRestToTheNextRun(t *testing.T) {
 	}
 }
 
-func TestAStoppedEngineRefusesEvents(t *testing.T) {
+func TestEngine_RejectsEventsAfterClose(t *testing.T) {
 	r := start(t, nil)
 	if err := r.Close(context.Background()); err != nil {
 		t.Fatal(err)
@@ -622,7 +622,7 @@ func TestAStoppedEngineRefusesEvents(t *testing.T) {
 	}
 }
 
-func TestChangesDoNotOverwriteEachOther(t *testing.T) {
+func TestSubscription_ConcurrentUpdatesAreNotLost(t *testing.T) {
 	r := start(t, nil)
 	s := r.subscribe(nil)
 	var wg sync.WaitGroup

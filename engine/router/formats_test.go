@@ -36,7 +36,7 @@ func ceReceiver(t *testing.T) (*httptest.Server, chan ce.Event) {
 	return server, got
 }
 
-func TestTheCloudEventsSDKReadsWhatGoesOut(t *testing.T) {
+func TestCloudEvents_ReadableBySDK(t *testing.T) {
 	r := start(t, func(c *settings.Config) { c.CloudEventsSource = "https://router.example/" })
 	server, got := ceReceiver(t)
 	receive := func() ce.Event {
@@ -92,7 +92,7 @@ func TestTheCloudEventsSDKReadsWhatGoesOut(t *testing.T) {
 	}
 }
 
-func TestBatchesFollowTheFormat(t *testing.T) {
+func TestBatch_PayloadFormats(t *testing.T) {
 	r := start(t, nil)
 	type batch struct {
 		header http.Header
@@ -159,7 +159,7 @@ func TestBatchesFollowTheFormat(t *testing.T) {
 	}
 }
 
-func TestAStoredCloudEventIsShownWithTheSourceThatItWentOutWith(t *testing.T) {
+func TestCloudEvents_StoredBodyHasTheSourceSent(t *testing.T) {
 	r := start(t, nil)
 	s := r.subscribe(func(s *engine.Subscription) { s.PayloadFormat = engine.FormatCloudEvents })
 	a := r.publish("a", "1")
@@ -172,7 +172,7 @@ func TestAStoredCloudEventIsShownWithTheSourceThatItWentOutWith(t *testing.T) {
 	}
 }
 
-func TestASkinnyPayloadBringsAURLForTheEvent(t *testing.T) {
+func TestSkinnyPayload_URLReturnsTheEvent(t *testing.T) {
 	var ahead atomic.Int64
 	r := start(t, func(c *settings.Config) {
 		c.PublicURL, c.SkinnyTokenTTL = "https://hooks.example.com/router/", time.Minute
@@ -235,7 +235,7 @@ func flip(token string, i int) string {
 	return token[:i] + string(c) + token[i+1:]
 }
 
-func TestNumberedDeliveriesCarryTheirNumberOnEveryAttempt(t *testing.T) {
+func TestSequenceNumber_SameOnEveryAttempt(t *testing.T) {
 	r := start(t, nil)
 	numbers := make(chan string, 64)
 	var fail atomic.Bool

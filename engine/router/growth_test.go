@@ -14,7 +14,7 @@ import (
 )
 
 // What is kept in memory for a thing goes with it.
-func TestNothingIsKeptOfWhatIsGone(t *testing.T) {
+func TestRetained_DeletedObjectsLeaveNothing(t *testing.T) {
 	c := &clock{}
 	r := start(t, func(cfg *settings.Config) {
 		cfg.Now, cfg.Quota, cfg.VerifyWait = c.now, engine.Quota{EventsPerSecond: 1000, StoredBytes: 1 << 30}, time.Millisecond

@@ -58,7 +58,7 @@ func (r *rig) none(eventType string) {
 	}
 }
 
-func TestFiveDaysOfFailureSwitchASubscriptionOff(t *testing.T) {
+func TestSubscription_DeactivatedAfterFiveDaysOfFailure(t *testing.T) {
 	var c clock
 	r := start(t, func(cfg *settings.Config) {
 		cfg.Now, cfg.DeactivateAfter, cfg.Retries = c.now, 5*day, engine.RetrySchedule{0}
@@ -113,7 +113,7 @@ func receiverOf(t *testing.T, answer func(http.ResponseWriter, *http.Request, st
 	return s
 }
 
-func TestADeadTargetSpendsFewAttemptsAndLosesNothing(t *testing.T) {
+func TestCircuitBreaker_FewAttemptsAndNoLoss(t *testing.T) {
 	var c clock
 	r := start(t, func(cfg *settings.Config) { cfg.Now = c.now })
 	listener := receiverOf(t, nil)
@@ -143,7 +143,7 @@ func TestADeadTargetSpendsFewAttemptsAndLosesNothing(t *testing.T) {
 	}
 }
 
-func TestWhatIsTooOldIsDead(t *testing.T) {
+func TestGiveUpAfter_MakesOldDeliveriesDead(t *testing.T) {
 	var c clock
 	r := start(t, func(cfg *settings.Config) { cfg.Now = c.now })
 	r.sink.answers(status(503))
@@ -169,7 +169,7 @@ func TestWhatIsTooOldIsDead(t *testing.T) {
 	r.delivery(waiting.ID, s, engine.StateSucceeded)
 }
 
-func TestWhatWaitedWhileASubscriptionWasOffIsNotTooOld(t *testing.T) {
+func TestGiveUpAfter_NotWhileInactive(t *testing.T) {
 	var c clock
 	r := start(t, func(cfg *settings.Config) { cfg.Now, cfg.SubscriptionInFlight = c.now, 1 })
 	r.sink.hangs()
@@ -187,7 +187,7 @@ func TestWhatWaitedWhileASubscriptionWasOffIsNotTooOld(t *testing.T) {
 	r.delivery(second.ID, s, engine.StateSucceeded)
 }
 
-func TestManyDeadLettersAreOneEvent(t *testing.T) {
+func TestOperationalEvents_ManyDeadLettersAreOneEvent(t *testing.T) {
 	r := start(t, func(cfg *settings.Config) { cfg.Retries = engine.RetrySchedule{0} })
 	listener := receiverOf(t, nil)
 	r.subscribe(func(s *engine.Subscription) {
@@ -232,7 +232,7 @@ func TestManyDeadLettersAreOneEvent(t *testing.T) {
 	until(t, "they were delivered", func() bool { distinct, _ := listener.count(); return distinct == events })
 }
 
-func TestOperationalEventsRaiseNone(t *testing.T) {
+func TestOperationalEvents_CauseNoFurtherOnes(t *testing.T) {
 	var c clock
 	r := start(t, func(cfg *settings.Config) {
 		cfg.Now, cfg.DeactivateAfter, cfg.Retries = c.now, time.Hour, engine.RetrySchedule{0}
@@ -264,7 +264,7 @@ func TestOperationalEventsRaiseNone(t *testing.T) {
 	}
 }
 
-func TestAQuarantineIsToldAndDeadLettersHoldNoPayload(t *testing.T) {
+func TestOperationalEvents_QuarantineAndDeadLettersWithoutPayload(t *testing.T) {
 	r := start(t, func(cfg *settings.Config) { cfg.Retries = engine.RetrySchedule{0} })
 	listener := receiverOf(t, nil)
 	r.subscribe(func(s *engine.Subscription) {
@@ -285,7 +285,7 @@ func TestAQuarantineIsToldAndDeadLettersHoldNoPayload(t *testing.T) {
 	}
 }
 
-func TestNobodySubscribedNothingStored(t *testing.T) {
+func TestOperationalEvents_NotStoredWithoutSubscribers(t *testing.T) {
 	r := start(t, func(cfg *settings.Config) { cfg.Retries = engine.RetrySchedule{0} })
 	r.sink.answers(status(410))
 	s := r.subscribe(nil) // "*" does not match them
@@ -296,7 +296,7 @@ func TestNobodySubscribedNothingStored(t *testing.T) {
 	r.none("switchhook.delivery.dead")
 }
 
-func TestAStopLosesNoOperationalEvent(t *testing.T) {
+func TestOperationalEvents_StopLosesNone(t *testing.T) {
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	listener := receiverOf(t, nil)
 	r.subscribe(func(s *engine.Subscription) {
@@ -312,7 +312,7 @@ func TestAStopLosesNoOperationalEvent(t *testing.T) {
 
 // A crash must find on disk that a subscription was switched on again, or what waited for
 // that would be too old.
-func TestThatASubscriptionIsOnAgainIsWrittenAtOnce(t *testing.T) {
+func TestHealth_ReactivationIsStoredAtOnce(t *testing.T) {
 	r := start(t, nil)
 	s := r.subscribe(func(s *engine.Subscription) { s.Active = false })
 	_, err := r.UpdateSubscription(context.Background(), "", s.ID, catalog.AnyVersion, func(s *engine.Subscription) error {
@@ -329,7 +329,7 @@ func TestThatASubscriptionIsOnAgainIsWrittenAtOnce(t *testing.T) {
 }
 
 // A subscription whose transform or filter fails on every event is not healthy.
-func TestHealthOfScripts(t *testing.T) {
+func TestHealth_FailingScripts(t *testing.T) {
 	r := start(t, func(cfg *settings.Config) { cfg.Retries = engine.RetrySchedule{0} })
 	listener := receiverOf(t, nil)
 	r.subscribe(func(s *engine.Subscription) {

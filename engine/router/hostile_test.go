@@ -327,7 +327,7 @@ func (s *siege) run(list map[string]attack, url func(name string) string) {
 	s.t.Logf("%d attacks; a target that works got its events after %v (p99 of %d) before, %v (of %d) during", len(list), p99(before), len(before), p99(during), len(during))
 }
 
-func TestTargetsThatBreakHTTP(t *testing.T) {
+func TestDelivery_HostileHTTPTargets(t *testing.T) {
 	s := besiege(t, target.Policy{})
 	targets := map[string]*wicked{}
 	for name, a := range attacks {
@@ -341,7 +341,7 @@ func TestTargetsThatBreakHTTP(t *testing.T) {
 	s.nothingLeft(list...)
 }
 
-func TestDelivery_StatusCountsWhateverComesOfTheBody(t *testing.T) {
+func TestDelivery_StatusCountsDespiteBodyError(t *testing.T) {
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	for status, want := range map[string]engine.State{"200 OK": succeeded, "202 Accepted": succeeded, "302 Found": dead, "404 Not Found": dead, "410 Gone": dead, "429 Slow": dead, "503 No": dead} {
 		for name, c := range map[string]struct {
@@ -380,7 +380,7 @@ func TestDelivery_StatusCountsWhateverComesOfTheBody(t *testing.T) {
 	}
 }
 
-func TestDelivery_ClosedKeptConnectionCostsNoAttempt(t *testing.T) {
+func TestDelivery_ClosedIdleConnectionCostsNoAttempt(t *testing.T) {
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0, time.Hour} })
 	var requests atomic.Int64
 	w := newWicked(t, func(c *net.TCPConn, _ <-chan struct{}) {
@@ -498,7 +498,7 @@ func TestDelivery_HeaderNamesAreSentAsWritten(t *testing.T) {
 	}
 }
 
-func TestConsent_HeaderNamesAreSentAsWritten(t *testing.T) {
+func TestVerification_HeaderNamesAreSentAsWritten(t *testing.T) {
 	got := make(chan []string, 10)
 	r := start(t, func(c *settings.Config) { c.VerifyWait = time.Millisecond })
 	w := rawHeaders(t, got)
@@ -546,7 +546,7 @@ func certificate(t *testing.T, authority *tls.Certificate, change func(*x509.Cer
 	return &tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: key, Leaf: leaf}
 }
 
-func TestTargetsThatBreakTLS(t *testing.T) {
+func TestDelivery_HostileTLSTargets(t *testing.T) {
 	s := besiege(t, target.Policy{})
 	authority := certificate(t, nil, func(c *x509.Certificate) {
 		c.IsCA, c.BasicConstraintsValid, c.KeyUsage = true, true, x509.KeyUsageCertSign
@@ -618,7 +618,7 @@ func moodyNames(t *testing.T) *net.Resolver {
 	})
 }
 
-func TestTargetsWhoseNamesAreNotFound(t *testing.T) {
+func TestDelivery_UnresolvableTargets(t *testing.T) {
 	s := besiege(t, target.Policy{Resolver: moodyNames(t)})
 	w := newWicked(t, says(answered("200 OK")))
 	_, port, _ := net.SplitHostPort(w.Addr().String())
@@ -634,7 +634,7 @@ func TestTargetsWhoseNamesAreNotFound(t *testing.T) {
 	s.nothingLeft(w)
 }
 
-func TestRetryAfterIsHonouredWithinBounds(t *testing.T) {
+func TestDelivery_RetryAfterWithinBounds(t *testing.T) {
 	r := start(t, nil)
 	date := func(d time.Duration) string { return time.Now().Add(d).UTC().Format(http.TimeFormat) }
 	// The schedule asks for a minute, give or take a fifth.

@@ -26,7 +26,7 @@ func engineGoroutines() (list []string) {
 }
 
 // A stop in the middle of everything ends all goroutines, and is not held up.
-func TestAStopLeavesNoGoroutine(t *testing.T) {
+func TestEngine_CloseLeavesNoGoroutine(t *testing.T) {
 	until(t, "earlier tests have ended theirs", func() bool { return len(engineGoroutines()) == 0 })
 	compiler := newSlowCompiler("/* slow */")
 	r := start(t, func(c *settings.Config) {

@@ -57,7 +57,7 @@ func within(t *testing.T, what string, do func()) {
 	}
 }
 
-func TestNothingWaitsForACompilation(t *testing.T) {
+func TestCompilation_BlocksNothing(t *testing.T) {
 	compiler := newSlowCompiler("/* slow */")
 	r := start(t, func(c *settings.Config) { c.Transformer = compiler })
 	slow := r.subscribe(func(s *engine.Subscription) {
@@ -125,7 +125,7 @@ func TestNothingWaitsForACompilation(t *testing.T) {
 }
 
 // A stop does not wait for a compilation, and what waited for it is delivered by the next run.
-func TestAStopEndsACompilation(t *testing.T) {
+func TestCompilation_EndedByClose(t *testing.T) {
 	compiler := newSlowCompiler("/* slow */")
 	r := start(t, func(c *settings.Config) { c.Transformer = compiler })
 	slow := r.subscribe(func(s *engine.Subscription) { s.Transform = "/* slow */ function transform() { return 1 }" })
@@ -143,7 +143,7 @@ func TestAStopEndsACompilation(t *testing.T) {
 
 // A transform that is compiled only after another subscription's use of it was quarantined
 // waits as well.
-func TestAQuarantineReachesWhatIsCompiledLater(t *testing.T) {
+func TestQuarantine_AppliesToLaterCompilation(t *testing.T) {
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	hanging := "function transform() { for (;;); }"
 	first := r.subscribe(func(s *engine.Subscription) { s.Events, s.Transform = []string{"first"}, hanging })

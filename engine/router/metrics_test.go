@@ -42,7 +42,7 @@ func figure(t *testing.T, reg *prometheus.Registry, name string, labels ...strin
 	return -1
 }
 
-func TestOpenDeliveriesAreCountedWhereTheyStand(t *testing.T) {
+func TestMetrics_OpenDeliveriesByState(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	began := time.Now()
 	var later atomic.Int64
@@ -111,7 +111,7 @@ func TestOpenDeliveriesAreCountedWhereTheyStand(t *testing.T) {
 }
 
 // However many accounts there are, only so many are named: the busiest.
-func TestOnlyTheBusiestAccountsHaveFiguresOfTheirOwn(t *testing.T) {
+func TestMetrics_OnlyBusiestAccountsHaveSeries(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	var later atomic.Int64
 	r := start(t, func(c *settings.Config) {
@@ -169,7 +169,7 @@ func TestOnlyTheBusiestAccountsHaveFiguresOfTheirOwn(t *testing.T) {
 }
 
 // In a line that sorts, what waits for its retry stays in mind; it is not queued.
-func TestWhatWaitsForItsRetryInOrderIsNotQueued(t *testing.T) {
+func TestMetrics_OrderedRetryIsNotQueued(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	r := start(t, func(c *settings.Config) {
 		c.Registerer, c.Retries = reg, engine.RetrySchedule{0, 100 * time.Hour}

@@ -185,9 +185,9 @@ func (r *rig) final(s *engine.Subscription, want int) map[engine.State]int {
 	}
 }
 
-// TestOrderHolds publishes, fails and restarts at random, and checks that each event came
+// TestOrdering_HoldsUnderFailuresAndRestarts publishes, fails and restarts at random, and checks that each event came
 // after those before it in its group, and ended once.
-func TestOrderHolds(t *testing.T) {
+func TestOrdering_HoldsUnderFailuresAndRestarts(t *testing.T) {
 	quick := make(engine.RetrySchedule, 5)
 	for i := 1; i < len(quick); i++ {
 		quick[i] = 3 * time.Millisecond
@@ -250,9 +250,9 @@ func TestOrderHolds(t *testing.T) {
 	}
 }
 
-// TestABlockedKeyHoldsBackNobody lets thousands of one key wait, before, among and after
+// TestOrdering_BlockedKeyDelaysNoOther lets thousands of one key wait, before, among and after
 // those of others.
-func TestABlockedKeyHoldsBackNobody(t *testing.T) {
+func TestOrdering_BlockedKeyDelaysNoOther(t *testing.T) {
 	retries := make(engine.RetrySchedule, 1000)
 	for i := 1; i < len(retries); i++ {
 		retries[i] = 30 * time.Millisecond

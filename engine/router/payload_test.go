@@ -14,7 +14,7 @@ func (s *sink) last() (http.Header, string) {
 	return s.heads[len(s.heads)-1], s.order[len(s.order)-1]
 }
 
-func TestADialectsTemplateMakesTheBody(t *testing.T) {
+func TestDialect_BodyTemplate(t *testing.T) {
 	r := start(t, nil)
 	template := func(source string) *outbound.BodyTemplate {
 		b, err := outbound.CompileBodyTemplate([]byte(source))

@@ -63,7 +63,7 @@ func TestMaskURL(t *testing.T) {
 
 // A value of a subscription's own headers stands nowhere in what is kept of its attempts,
 // whatever its transform and its target do with it.
-func TestDelivery_HiddenValuesAreKeptNowhere(t *testing.T) {
+func TestDelivery_HiddenValuesAreNotStored(t *testing.T) {
 	const secret, short = "s3cr3t-value-0001", "1234"
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	r.sink.answers(func(w http.ResponseWriter, req *http.Request, _ string) {

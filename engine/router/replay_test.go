@@ -36,7 +36,7 @@ func (r *rig) replayIs(id engine.ID, want engine.ReplayStatus) (job *engine.Repl
 	return job
 }
 
-func TestDeadLettersAreReplayed(t *testing.T) {
+func TestReplay_DeadLetters(t *testing.T) {
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	s, bystander := r.subscribe(nil), r.subscribe(func(s *engine.Subscription) { s.Events = []string{"other"} })
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(400) })
@@ -66,7 +66,7 @@ func TestDeadLettersAreReplayed(t *testing.T) {
 	r.delivery(other, bystander, engine.StateDead)
 }
 
-func TestAReplayReachesASubscriptionThatWasMadeLater(t *testing.T) {
+func TestReplay_SubscriptionCreatedLater(t *testing.T) {
 	r := start(t, nil)
 	first := r.publish("order.created", `1`).ID
 	r.publish("order.deleted", `2`)
@@ -87,7 +87,7 @@ func TestAReplayReachesASubscriptionThatWasMadeLater(t *testing.T) {
 	}
 }
 
-func TestAReplayGoesToAnotherSubscription(t *testing.T) {
+func TestReplay_ToAnotherSubscription(t *testing.T) {
 	r := start(t, nil)
 	s := r.subscribe(func(s *engine.Subscription) { s.Events = []string{"a"} })
 	elsewhere := r.subscribe(func(s *engine.Subscription) { s.Events, s.TargetURL = []string{"none"}, s.TargetURL+"/elsewhere" })
@@ -103,7 +103,7 @@ func TestAReplayGoesToAnotherSubscription(t *testing.T) {
 	}
 }
 
-func TestAReplayOutlivesARestartAndCanBeSteered(t *testing.T) {
+func TestReplay_RestartPauseResumeCancel(t *testing.T) {
 	r := start(t, nil)
 	s := r.subscribe(nil)
 	for _, id := range r.publishMany(300, func(i int) string { return fmt.Sprint(i) }) { // at one a second: longer than this takes
@@ -137,7 +137,7 @@ func TestAReplayOutlivesARestartAndCanBeSteered(t *testing.T) {
 	}
 }
 
-func TestASlowReplayTellsHowFarItIsAndStopsAtOnce(t *testing.T) {
+func TestReplay_ProgressAndImmediatePause(t *testing.T) {
 	r := start(t, nil)
 	s := r.subscribe(nil)
 	const count = 60
@@ -188,7 +188,7 @@ func TestASlowReplayTellsHowFarItIsAndStopsAtOnce(t *testing.T) {
 	}
 }
 
-func TestAReplayPausesWhereItsSubscriptionIsOff(t *testing.T) {
+func TestReplay_PausesIfSubscriptionIsInactive(t *testing.T) {
 	r := start(t, nil)
 	s := r.subscribe(nil)
 	a := r.publish("a", `1`).ID
@@ -212,7 +212,7 @@ func TestAReplayPausesWhereItsSubscriptionIsOff(t *testing.T) {
 	}
 }
 
-func TestReplaysThatMakeNoSenseAreRefused(t *testing.T) {
+func TestReplay_RejectsInvalid(t *testing.T) {
 	r := start(t, nil)
 	s := r.subscribe(nil)
 	one := []engine.ID{s.ID}

@@ -46,7 +46,7 @@ func (r *rig) prune() {
 	}
 }
 
-func TestFinishedEventsAreKeptAsLongAsTheirAccountWants(t *testing.T) {
+func TestRetention_ByAccount(t *testing.T) {
 	var c clock
 	r := start(t, func(cfg *settings.Config) {
 		cfg.Now, cfg.Retries = c.now, engine.RetrySchedule{0}
@@ -97,7 +97,7 @@ func TestFinishedEventsAreKeptAsLongAsTheirAccountWants(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotFinishedOutlivesEveryRetention(t *testing.T) {
+func TestRetention_KeepsUnfinishedEvents(t *testing.T) {
 	var c clock
 	r := start(t, func(cfg *settings.Config) {
 		cfg.Now, cfg.Retention = c.now, engine.Retention{Succeeded: time.Minute, Dead: time.Minute}
@@ -120,7 +120,7 @@ func TestWhatIsNotFinishedOutlivesEveryRetention(t *testing.T) {
 	}
 }
 
-func TestTheAuditLogIsKeptForItsTime(t *testing.T) {
+func TestRetention_AuditLog(t *testing.T) {
 	var c clock
 	r := start(t, func(cfg *settings.Config) {
 		cfg.Now, cfg.KeepAudit = c.now, 400*24*time.Hour
@@ -163,7 +163,7 @@ func TestTheAuditLogIsKeptForItsTime(t *testing.T) {
 	}
 }
 
-func TestADatabaseFullOfWhatIsNotFinishedRefuses(t *testing.T) {
+func TestLoadShedding_DatabaseFullOfUnfinishedEvents(t *testing.T) {
 	r := start(t, func(cfg *settings.Config) { cfg.KeepBytes = 8 << 20 })
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(500) })
 	s := r.subscribe(nil)
@@ -208,7 +208,7 @@ func TestADatabaseFullOfWhatIsNotFinishedRefuses(t *testing.T) {
 	}
 }
 
-func TestRoomIsMadeAsSoonAsItIsShort(t *testing.T) {
+func TestRetention_FreesSpaceWhenNearlyFull(t *testing.T) {
 	r := start(t, func(cfg *settings.Config) {
 		cfg.KeepBytes = 8 << 20
 		cfg.PruneEvery = time.Hour // it is not that which makes it
@@ -225,7 +225,7 @@ func TestRoomIsMadeAsSoonAsItIsShort(t *testing.T) {
 	until(t, "events are accepted", func() bool { return r.Ready(context.Background()) == nil })
 }
 
-func TestEventsAreRefusedWhileTheDiskIsNearlyFull(t *testing.T) {
+func TestLoadShedding_DiskNearlyFull(t *testing.T) {
 	r := start(t, nil)
 	s := r.subscribe(nil)
 	r.stop()
@@ -241,7 +241,7 @@ func TestEventsAreRefusedWhileTheDiskIsNearlyFull(t *testing.T) {
 	r.delivery(r.publish("a", "1").ID, s, engine.StateSucceeded)
 }
 
-func TestEventsAreRefusedOnceTheDatabaseIsGone(t *testing.T) {
+func TestLoadShedding_DatabaseDeleted(t *testing.T) {
 	r := start(t, nil)
 	if err := os.Rename(r.path, r.path+".away"); err != nil {
 		t.Fatal(err)
@@ -259,7 +259,7 @@ func TestEventsAreRefusedOnceTheDatabaseIsGone(t *testing.T) {
 	until(t, "it is back", func() bool { return r.Ready(context.Background()) == nil })
 }
 
-func TestTheAccountWithTheBacklogIsRefusedAndNotTheOthers(t *testing.T) {
+func TestLoadShedding_BacklogByAccount(t *testing.T) {
 	r := start(t, func(cfg *settings.Config) {
 		cfg.MaxBacklog, cfg.Retries = 20, engine.RetrySchedule{0, time.Hour}
 	})

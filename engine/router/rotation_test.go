@@ -15,7 +15,7 @@ import (
 	"switchhook/engine/signature"
 )
 
-func TestAnOldSecretSignsUntilItsTimeIsOverByTheEnginesClock(t *testing.T) {
+func TestRotation_OldSecretSignsUntilItExpires(t *testing.T) {
 	var ahead atomic.Int64
 	r := start(t, func(c *settings.Config) {
 		c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
@@ -54,7 +54,7 @@ func TestAnOldSecretSignsUntilItsTimeIsOverByTheEnginesClock(t *testing.T) {
 	}
 }
 
-func TestOfOneRotationSentManyTimesAtOnceOneIsMade(t *testing.T) {
+func TestRotation_ConcurrentRepeatsRotateOnce(t *testing.T) {
 	r := start(t, nil)
 	s := r.subscribe(nil)
 	for _, grace := range []time.Duration{0, time.Hour} {
@@ -82,7 +82,7 @@ func TestOfOneRotationSentManyTimesAtOnceOneIsMade(t *testing.T) {
 	}
 }
 
-func TestSigningThatIsRefusedNamesItsField(t *testing.T) {
+func TestSigning_ErrorsNameTheField(t *testing.T) {
 	r := start(t, nil)
 	ctx := context.Background()
 	pair, err := signature.NewSecret(signature.Ed25519)

@@ -23,7 +23,7 @@ func doubling() string {
 
 // A schema that an earlier version took must neither hold a core nor keep the router from
 // starting.
-func TestStoredSchemasThatBlowUp(t *testing.T) {
+func TestSchema_StoredCostlySchemas(t *testing.T) {
 	r := start(t, nil)
 	ctx := context.Background()
 	r.stop()

@@ -54,9 +54,9 @@ func TestScriptCases_BelongToTheVersion(t *testing.T) {
 	}
 }
 
-// TestScriptLive_ComesBackWithoutForce makes a version live by force, whose cases fail, and
+// TestScriptLive_RollbackWithoutForce makes a version live by force, whose cases fail, and
 // another one, and goes back.
-func TestScriptLive_ComesBackWithoutForce(t *testing.T) {
+func TestScriptLive_RollbackWithoutForce(t *testing.T) {
 	r := start(t, nil)
 	ctx := context.Background()
 	if _, _, err := r.PutEventType(ctx, &engine.EventType{Name: "order.created", Schema: []byte(`{"type":"object","properties":{"n":{"type":"integer"},"old":{"type":"integer"}}}`)}, true, catalog.AnyVersion); err != nil {

@@ -59,7 +59,7 @@ func (r *rig) update(s *engine.Subscription, change func(*engine.Subscription)) 
 	}
 }
 
-func TestGoingLiveLosesAndDoublesNothing(t *testing.T) {
+func TestScriptLive_LosesAndDoublesNothing(t *testing.T) {
 	r := start(t, nil)
 	ctx := context.Background()
 	numbered := func(n int) string { return fmt.Sprintf("export default ({data}) => data + ' v%d'", n) }
@@ -165,7 +165,7 @@ func (r *rig) mustScript(name string) *engine.Script {
 	return s
 }
 
-func TestARestartKeepsScriptsAndWhatIsLive(t *testing.T) {
+func TestScripts_SurviveRestart(t *testing.T) {
 	r := start(t, nil)
 	tr := r.script(engine.KindTransform, "t", "export default () => 'one'", "export default () => 'two'", "export default () => 'three'")
 	f := r.script(engine.KindFilter, "f", "data.n > 1", "data.n > 0")
@@ -207,7 +207,7 @@ func TestARestartKeepsScriptsAndWhatIsLive(t *testing.T) {
 	}
 }
 
-func TestALiveFilterMustSuitTheSchemasOfItsUsers(t *testing.T) {
+func TestScriptLive_FilterMustFitSchemas(t *testing.T) {
 	r := start(t, nil)
 	ctx := context.Background()
 	if _, _, err := r.PutEventType(ctx, &engine.EventType{Name: "order.created", Schema: []byte(`{"type":"object","properties":{"total":{"type":"number"}},"additionalProperties":false}`)}, true, catalog.AnyVersion); err != nil {
@@ -231,7 +231,7 @@ func TestALiveFilterMustSuitTheSchemasOfItsUsers(t *testing.T) {
 
 // A change of a subscription that began before a version went live must not bring the
 // old program back.
-func TestAChangeBesideGoingLiveDoesNotKeepTheOldVersion(t *testing.T) {
+func TestScriptLive_ConcurrentUpdateGetsNewVersion(t *testing.T) {
 	r := start(t, nil)
 	ctx := context.Background()
 	tr := r.script(engine.KindTransform, "t", "export default () => 'v1'", "export default () => 'v2'")
@@ -258,7 +258,7 @@ func TestAChangeBesideGoingLiveDoesNotKeepTheOldVersion(t *testing.T) {
 
 const endless = "export default () => { for (;;); }"
 
-func TestAQuarantineHoldsAllThatShareASourceUntilANewVersion(t *testing.T) {
+func TestQuarantine_AppliesToSharedSourceUntilNewVersion(t *testing.T) {
 	r := start(t, func(c *settings.Config) {
 		c.Retries = engine.RetrySchedule{0, time.Millisecond, time.Millisecond, time.Millisecond, time.Millisecond, time.Millisecond, time.Millisecond, time.Millisecond}
 	})
@@ -350,7 +350,7 @@ func TestAQuarantineHoldsAllThatShareASourceUntilANewVersion(t *testing.T) {
 	until(t, "it is held again", func() bool { return r.Quarantined(bad.ID) != "" })
 }
 
-func TestAQuarantineOverARestartLosesNothing(t *testing.T) {
+func TestQuarantine_RestartLosesNothing(t *testing.T) {
 	r := start(t, func(c *settings.Config) { c.SubscriptionInFlight = 2 })
 	tr := r.script(engine.KindTransform, "t", endless, "export default ({data}) => data")
 	s := r.subscribe(func(s *engine.Subscription) { s.TransformScript.Script = tr.ID })
@@ -368,7 +368,7 @@ func TestAQuarantineOverARestartLosesNothing(t *testing.T) {
 	})
 }
 
-func TestAHealthySubscriptionGoesOnBesideAHostileOne(t *testing.T) {
+func TestQuarantine_HostileTransformDoesNotAffectOthers(t *testing.T) {
 	r := start(t, func(c *settings.Config) { c.Timeout, c.SubscriptionInFlight = time.Minute, 2 })
 	tr := r.script(engine.KindTransform, "healthy", "export default ({data}) => ({n: data})")
 	good := r.subscribe(func(s *engine.Subscription) { s.TransformScript.Script = tr.ID })
@@ -400,7 +400,7 @@ func TestAHealthySubscriptionGoesOnBesideAHostileOne(t *testing.T) {
 }
 
 // With -race this finds what is shared without a lock.
-func TestScriptsSubscriptionsAndEventsChangeAtOnce(t *testing.T) {
+func TestEngine_ConcurrentChanges(t *testing.T) {
 	r := start(t, nil)
 	ctx := context.Background()
 	tr := r.script(engine.KindTransform, "t", "export default () => 1", "export default () => 2", "export default () => 3")
@@ -492,7 +492,7 @@ func TestScriptsSubscriptionsAndEventsChangeAtOnce(t *testing.T) {
 }
 
 // A transform that can't stand some inputs goes on with the others.
-func TestNoQuarantineForSomeInputs(t *testing.T) {
+func TestQuarantine_NotForSomeInputs(t *testing.T) {
 	r := start(t, func(c *settings.Config) {
 		c.Retries = engine.RetrySchedule{0, time.Millisecond, time.Millisecond}
 	})

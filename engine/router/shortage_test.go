@@ -104,7 +104,7 @@ func (r *rig) untouched(s *engine.Subscription) {
 	}
 }
 
-func TestAShortageOfTheRouterIsNoFailureOfATarget(t *testing.T) {
+func TestShortage_IsNoTargetFailure(t *testing.T) {
 	r, transport, counted := startStarved(t, nil)
 	s := r.subscribe(nil)
 	for name, c := range map[string]struct {
@@ -140,7 +140,7 @@ func TestAShortageOfTheRouterIsNoFailureOfATarget(t *testing.T) {
 	}
 }
 
-func TestWhatIsATargetsOwnFault(t *testing.T) {
+func TestShortage_TargetFaults(t *testing.T) {
 	r, transport, counted := startStarved(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	s := r.subscribe(nil)
 	for name, err := range map[string]error{
@@ -163,7 +163,7 @@ func TestWhatIsATargetsOwnFault(t *testing.T) {
 }
 
 // What the order, the batches and a restart promise holds while the router is short.
-func TestShortagesKeepOrderAndBatches(t *testing.T) {
+func TestShortage_KeepsOrderAndBatches(t *testing.T) {
 	r, transport, counted := startStarved(t, nil)
 	fifo := r.subscribe(func(s *engine.Subscription) { s.Events, s.Policy.Ordering = []string{"fifo"}, engine.OrderingFIFO })
 	keyed := r.subscribe(func(s *engine.Subscription) {
@@ -257,7 +257,7 @@ func resolving(t *testing.T, answer func(q dnsmessage.Question, reply *dnsmessag
 	}
 }
 
-func TestNameServersThatDontAnswer(t *testing.T) {
+func TestShortage_UnresponsiveNameServers(t *testing.T) {
 	var dead, broken atomic.Bool
 	r, counted := resolving(t, func(q dnsmessage.Question, reply *dnsmessage.Message) []byte {
 		name := q.Name.String()
@@ -315,7 +315,7 @@ func TestNameServersThatDontAnswer(t *testing.T) {
 }
 
 // Without a process in which transforms run nothing else stands still.
-func TestASandboxThatCannotStart(t *testing.T) {
+func TestShortage_SandboxCannotStart(t *testing.T) {
 	var lacks atomic.Bool
 	r := start(t, func(c *settings.Config) { c.Transformer = &lackingSandbox{Transformer: pool(), lacks: &lacks} })
 	transformed := r.subscribe(func(s *engine.Subscription) { s.Transform = "function transform() { return 1 }" })
@@ -349,7 +349,7 @@ func (l *lackingSandbox) Run(ctx context.Context, p *scripts.Program, ev *script
 const fewFiles = "SWITCHHOOK_TEST_FEW_FILES"
 
 // A process that has no files left delivers all the same, a few at a time.
-func TestFewOpenFiles(t *testing.T) {
+func TestShortage_FewOpenFiles(t *testing.T) {
 	if urls := os.Getenv(fewFiles); urls != "" {
 		deliverWithFewFiles(t, strings.Split(urls, ","))
 		return
@@ -360,7 +360,7 @@ func TestFewOpenFiles(t *testing.T) {
 		defer slow.Close()
 		urls = append(urls, slow.URL)
 	}
-	child := exec.Command(os.Args[0], "-test.run=^TestFewOpenFiles$", "-test.v", "-test.count=1")
+	child := exec.Command(os.Args[0], "-test.run=^TestShortage_FewOpenFiles$", "-test.v", "-test.count=1")
 	child.Env = append(os.Environ(), fewFiles+"="+strings.Join(urls, ","))
 	said, err := child.CombinedOutput()
 	if err != nil || !strings.Contains(string(said), "PASS") {

@@ -22,7 +22,7 @@ func (r *rig) deleted(s *engine.Subscription) {
 	})
 }
 
-func TestSubscriptionsAreDeletedWhenTheyExpire(t *testing.T) {
+func TestSubscription_DeletedWhenExpired(t *testing.T) {
 	c := &clock{}
 	r := start(t, func(cfg *settings.Config) { cfg.Now = c.now; cfg.Retries = engine.RetrySchedule{0, 100 * time.Hour} })
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(500) })
@@ -59,7 +59,7 @@ func TestSubscriptionsAreDeletedWhenTheyExpire(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotConfirmedInTimeIsDeletedAlsoAfterARestart(t *testing.T) {
+func TestVerification_UnconfirmedIsDeletedAfterRestart(t *testing.T) {
 	c := &clock{}
 	r := start(t, func(cfg *settings.Config) { cfg.Now = c.now; cfg.VerifyWait = time.Millisecond })
 	var asked atomic.Int32

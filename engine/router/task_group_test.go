@@ -49,7 +49,7 @@ func (r *rig) slowed(slow func(*engine.Event) bool) *slowStore {
 	return s
 }
 
-func TestOperationalEventsOfAnAccountHoldUpNoOthers(t *testing.T) {
+func TestOperationalEvents_AccountDelaysNoOther(t *testing.T) {
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	slow := r.slowed(func(ev *engine.Event) bool { return engine.Operational(ev.Type) && ev.Account == "slow" })
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, body string) {
@@ -83,7 +83,7 @@ func TestOperationalEventsOfAnAccountHoldUpNoOthers(t *testing.T) {
 	until(t, "the slow one is told", arrived("slow"))
 }
 
-func TestAStopWaitsForWhatIsBeingAccepted(t *testing.T) {
+func TestEngine_CloseWaitsForPublish(t *testing.T) {
 	r := start(t, nil)
 	slow := r.slowed(func(*engine.Event) bool { return true })
 	published := make(chan error, 1)
@@ -109,9 +109,9 @@ func TestAStopWaitsForWhatIsBeingAccepted(t *testing.T) {
 	}
 }
 
-// TestAStopIsNotOverWhileRequestsSendOrStore lets requests come while the router stops.
+// TestEngine_CloseWaitsForRequests lets requests come while the router stops.
 // Once it has stopped none of them may send or store anything any more.
-func TestAStopIsNotOverWhileRequestsSendOrStore(t *testing.T) {
+func TestEngine_CloseWaitsForRequests(t *testing.T) {
 	r := start(t, nil)
 	s := r.subscribe(nil)
 	for range 10 {

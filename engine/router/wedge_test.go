@@ -106,7 +106,7 @@ func (r *rig) guarded() *guardedStore {
 	return g
 }
 
-func TestDeletingWhileRowsAreOnTheirWayStopsNoWriter(t *testing.T) {
+func TestSubscription_DeleteDoesNotBlockWriter(t *testing.T) {
 	r := start(t, func(c *settings.Config) { c.SubscriptionInFlight = 1 })
 	g := r.guarded()
 	r.sink.hangs()
@@ -131,7 +131,7 @@ func TestDeletingWhileRowsAreOnTheirWayStopsNoWriter(t *testing.T) {
 	r.delivery(last.ID, s, engine.StateDead)
 }
 
-func TestARetryIsGivenUpWhoseSubscriptionIsDeletedMeanwhile(t *testing.T) {
+func TestRetry_DeadIfSubscriptionIsDeleted(t *testing.T) {
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	g := r.guarded()
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(400) })
@@ -164,7 +164,7 @@ func TestARetryIsGivenUpWhoseSubscriptionIsDeletedMeanwhile(t *testing.T) {
 
 // What goes past the queues must not hold up lines that wait until all earlier events have
 // been queued.
-func TestATestEventHoldsUpNoOrder(t *testing.T) {
+func TestTestSend_DoesNotBlockOrderedQueues(t *testing.T) {
 	r := start(t, nil)
 	s := r.subscribe(func(s *engine.Subscription) { s.Policy.Ordering = engine.OrderingFIFO })
 	other := r.subscribe(func(s *engine.Subscription) { s.Events, s.TargetURL = []string{"other"}, r.sink.server.URL+"/slow" })
@@ -189,7 +189,7 @@ func TestATestEventHoldsUpNoOrder(t *testing.T) {
 	r.delivery(r.publish("a", "2").ID, s, engine.StateSucceeded)
 }
 
-func TestNamedTargetsStandBesideGroups(t *testing.T) {
+func TestTargets_WithOrderingGroups(t *testing.T) {
 	r := start(t, nil)
 	ordered := r.subscribe(func(s *engine.Subscription) {
 		s.Policy.Ordering, s.Policy.OrderingKey = engine.OrderingKeyed, "data.k"
@@ -219,7 +219,7 @@ func (m *meddler) Compile(ctx context.Context, source string) (*scripts.Program,
 	return m.Transformer.Compile(ctx, source)
 }
 
-func TestATargetIsDeletedWhileAnEventNamesIt(t *testing.T) {
+func TestTargets_DeletedDuringPublish(t *testing.T) {
 	m := &meddler{Transformer: pool()}
 	r := start(t, func(c *settings.Config) { c.Transformer = m })
 	in := event("a", "1")
@@ -246,7 +246,7 @@ func TestATargetIsDeletedWhileAnEventNamesIt(t *testing.T) {
 	}
 }
 
-func TestGivingUpALotHoldsUpNoChange(t *testing.T) {
+func TestSubscription_DeleteWithLargeBacklogBlocksNoChange(t *testing.T) {
 	r := start(t, nil)
 	g := r.guarded()
 	s := r.subscribe(nil)
@@ -270,7 +270,7 @@ func TestGivingUpALotHoldsUpNoChange(t *testing.T) {
 	<-changed
 }
 
-func TestARetryOfWhatIsBeingRemovedLeavesNothing(t *testing.T) {
+func TestRetry_RemovedEventLeavesNothing(t *testing.T) {
 	for name, ask := range map[string]func(r *rig, d engine.DeliveryID){
 		"by hand": func(r *rig, d engine.DeliveryID) {
 			if _, err := r.Retry(context.Background(), "", d); engine.ErrorCode(err) != engine.CodeNotFound {
