@@ -71,7 +71,7 @@ type Catalog struct {
 	quarantine   Quarantine
 
 	verificationSlots        chan struct{}       // one for each verification request in flight
-	accountVerificationSlots accountPlaces       // limit for each account
+	accountVerificationSlots accountSlots        // limit for each account
 	confirmLimiters          [1024]*rate.Limiter // by subscription id
 }
 

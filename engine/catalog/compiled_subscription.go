@@ -144,7 +144,7 @@ func (c *Catalog) CompiledTransform(ctx context.Context, r *CompiledSubscription
 		// From here on quarantineScript finds the subscription; an earlier quarantine is applied
 		// here.
 		if reason := c.quarantine.contains(r.QuarantineKey()); reason != "" {
-			c.holdRoute(r, reason, false)
+			c.quarantineSubscription(r, reason, false)
 			return nil, &scripts.Error{Phase: scripts.PhaseBusy, Message: "quarantined: " + reason}
 		}
 		return program, nil

@@ -7,7 +7,7 @@ import (
 	"switchhook/engine"
 )
 
-// Making, changing and finding a key takes no longer with many others.
+// Creating, changing and finding a key takes no longer with many keys.
 func TestRegistry_ManyKeys(t *testing.T) {
 	g := &registry{keys: map[[32]byte]*credential{}, keysByID: map[engine.ID]*credential{}}
 	const n = 200_000

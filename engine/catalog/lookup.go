@@ -90,7 +90,7 @@ func (c *Catalog) Retained() map[string]int {
 }
 
 // len returns the number of accounts that have a slot.
-func (p *accountPlaces) len() int {
+func (p *accountSlots) len() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.places)

@@ -190,12 +190,12 @@ func (c *Catalog) quarantineScript(who quarantineKey, quiet bool) {
 	}
 	c.registry.mu.RUnlock()
 	for _, r := range found {
-		c.holdRoute(r, c.quarantine.contains(who), quiet)
+		c.quarantineSubscription(r, c.quarantine.contains(who), quiet)
 	}
 }
 
-// holdRoute quarantines one subscription until its transform has a new version.
-func (c *Catalog) holdRoute(r *CompiledSubscription, reason string, quiet bool) {
+// quarantineSubscription quarantines one subscription until its transform has a new version.
+func (c *Catalog) quarantineSubscription(r *CompiledSubscription, reason string, quiet bool) {
 	if r.Quarantined.Swap(true) {
 		return
 	}

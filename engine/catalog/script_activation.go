@@ -109,7 +109,7 @@ func (c *Catalog) SetScriptLive(ctx context.Context, account, idOrName string, n
 		return nil, nil, err
 	}
 	if !v.LiveAt.IsZero() {
-		return c.bringBack(ctx, account, s, v, version, force)
+		return c.reactivateVersion(ctx, account, s, v, version, force)
 	}
 	if err := c.validateForSubscribers(s, v.Source); err != nil {
 		return nil, nil, err
@@ -128,9 +128,9 @@ func (c *Catalog) SetScriptLive(ctx context.Context, account, idOrName string, n
 // notLive completes the error for a version whose test cases fail.
 const notLive = `it does not go live; mend it, or send "force": true`
 
-// bringBack activates an earlier version. Its test cases run afterwards: they may take long, and
+// reactivateVersion activates an earlier version. Its test cases run afterwards: they may take long, and
 // the version to be replaced may keep the sandbox busy.
-func (c *Catalog) bringBack(ctx context.Context, account string, s *engine.Script, v *engine.ScriptVersion, version int64, force bool) (*engine.Script, *scripttest.Report, error) {
+func (c *Catalog) reactivateVersion(ctx context.Context, account string, s *engine.Script, v *engine.ScriptVersion, version int64, force bool) (*engine.Script, *scripttest.Report, error) {
 	compiling, cancel := context.WithTimeout(ctx, againTime)
 	defer cancel()
 	var se *scripts.Error

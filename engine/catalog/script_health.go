@@ -67,8 +67,8 @@ func (s *Streak) Over(h engine.Health, least int) engine.Health {
 	return h
 }
 
-// takeStreaks copies the streaks of old for a filter and a transform that did not change.
-func (r *CompiledSubscription) takeStreaks(old *CompiledSubscription) {
+// inheritStreaks copies the streaks of old for a filter and a transform that did not change.
+func (r *CompiledSubscription) inheritStreaks(old *CompiledSubscription) {
 	if old == nil {
 		return
 	}

@@ -415,7 +415,7 @@ func (c *Catalog) replaceCompiled(s *engine.Subscription, program *scripts.Progr
 		r.Program.Store(program)
 		r.Quarantined.Store(c.quarantine.contains(quarantineKey{s.Account, program.Hash}) != "")
 	}
-	r.takeStreaks(old)
+	r.inheritStreaks(old)
 	c.index.replace(old, r)
 	c.registry.setCompiled(s.ID, r)
 	c.listener.SubscriptionChanged(r)

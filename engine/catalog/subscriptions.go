@@ -147,7 +147,7 @@ func (c *Catalog) UpdateSubscription(ctx context.Context, account string, id eng
 		if err := change(s); err != nil {
 			return nil, err
 		}
-		if err := mended(s); err != nil { // before a secret is generated for one that is missing
+		if err := checkUnreadable(s); err != nil { // before a secret is generated for one that is missing
 			return nil, err
 		}
 		s.ID, s.Account, s.CreatedAt, s.Version = old.ID, old.Account, old.CreatedAt, old.Version+1
@@ -186,7 +186,7 @@ func (c *Catalog) putSubscription(ctx context.Context, s *engine.Subscription, p
 	if err := c.scriptsExist(s); err != nil {
 		return err
 	}
-	if err := mended(s); err != nil {
+	if err := checkUnreadable(s); err != nil {
 		return err
 	}
 	// Set before it is active: otherwise, after a crash, deliveries that waited could be too old.
@@ -203,9 +203,9 @@ func (c *Catalog) putSubscription(ctx context.Context, s *engine.Subscription, p
 	return nil
 }
 
-// mended rejects storing a subscription that was read in part, unless all unreadable members have
+// checkUnreadable rejects storing a subscription that was read in part, unless all unreadable members have
 // been set again: they would be lost.
-func mended(s *engine.Subscription) *engine.Error {
+func checkUnreadable(s *engine.Subscription) *engine.Error {
 	given := map[string]bool{
 		"events": len(s.Events) > 0, "headers": s.Headers != nil, "metadata": s.Metadata != nil,
 		"secret": s.Secret != "", "old_secrets": s.OldSecrets != nil, "verification_secret": s.Verification.Secret != "",

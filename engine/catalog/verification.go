@@ -111,7 +111,7 @@ func (c *Catalog) verifyInBackground(s *engine.Subscription) <-chan struct{} {
 				return
 			case <-time.After(wait):
 			}
-			rate, ok, open := c.askInTurn(s)
+			rate, ok, open := c.requestVerification(s)
 			if !open {
 				return
 			}
@@ -129,9 +129,9 @@ func (c *Catalog) verifyInBackground(s *engine.Subscription) <-chan struct{} {
 	return confirmed
 }
 
-// askInTurn sends a request to the target of s as soon as there is a slot and the router has the
+// requestVerification sends a request to the target of s as soon as there is a slot and the router has the
 // resources. open is false if the verification is no longer pending, or the router stops.
-func (c *Catalog) askInTurn(s *engine.Subscription) (rate int, ok, open bool) {
+func (c *Catalog) requestVerification(s *engine.Subscription) (rate int, ok, open bool) {
 	for pause := resources.FirstShortWait; ; pause = min(2*pause, resources.MaxShortWait) {
 		leave, ok := c.acquireVerificationSlot(s.Account)
 		if !ok {

@@ -43,16 +43,16 @@ func (c *Catalog) acquireVerificationSlot(account string) (leave func(), ok bool
 	}
 }
 
-// accountPlaces holds the slots of accounts with verification requests. An account has slots only
+// accountSlots holds the slots of accounts with verification requests. An account has slots only
 // while a request uses or awaits one.
-type accountPlaces struct {
+type accountSlots struct {
 	mu     sync.Mutex
 	places map[string]chan struct{}
 	users  map[string]int
 }
 
 // of returns the slots of an account, which exist until done is called.
-func (p *accountPlaces) of(account string) (own chan struct{}, done func()) {
+func (p *accountSlots) of(account string) (own chan struct{}, done func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.users == nil {
@@ -93,7 +93,7 @@ func (c *Catalog) sendVerificationRequest(s *engine.Subscription) (rate int, ok 
 		}
 	}
 	if s.Verification.Mode == engine.VerifyHookSecret {
-		askForEcho(&req, s)
+		prepareHookSecretRequest(&req, s)
 	} else {
 		req.Header["WebHook-Request-Origin"] = []string{c.cfg.Origin}
 		if asked := s.Policy.Rate; asked.Count > 0 && asked.Per > 0 {
@@ -120,9 +120,9 @@ func (c *Catalog) sendVerificationRequest(s *engine.Subscription) (rate int, ok 
 // hookSecretHeader carries the secret that the target must echo, as REST Hooks defines it.
 const hookSecretHeader = "X-Hook-Secret"
 
-// askForEcho makes req the POST whose secret the target echoes, in the response or by a later call
+// prepareHookSecretRequest makes req the POST whose secret the target echoes, in the response or by a later call
 // to the URL in the body.
-func askForEcho(req *target.Request, s *engine.Subscription) {
+func prepareHookSecretRequest(req *target.Request, s *engine.Subscription) {
 	id := s.ID.Format(engine.SubscriptionPrefix)
 	req.Method = http.MethodPost
 	req.Body, _ = json.Marshal(map[string]string{"subscription_id": id, "confirm": "/api/v1/subscriptions/" + id + "/confirm"})

@@ -52,7 +52,7 @@ func TestScriptCounts_DeletedScriptsKeepTheSum(t *testing.T) {
 	}
 }
 
-// Whoever makes script after script does not make series after series, and nothing is lost.
+// The number of series is bounded however many scripts there are, and no count is lost.
 func TestScriptCounts_BoundsItsSeries(t *testing.T) {
 	reg, counts := prometheus.NewRegistry(), &scriptCounts{}
 	reg.MustRegister(counts)

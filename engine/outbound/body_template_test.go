@@ -66,7 +66,7 @@ func TestBodyTemplate_RejectsInvalid(t *testing.T) {
 	}
 }
 
-// Whatever the data is, the body is JSON, and the template's members are the template's.
+// For any data the body is JSON, and the template's members have the template's values.
 func FuzzBodyTemplate(f *testing.F) {
 	for _, data := range []string{`{}`, `{"event":"x"}`, `[1]`, ` {"a":{"event":1}} `, `"\ud800"`, `null`} {
 		f.Add(data)

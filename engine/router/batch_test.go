@@ -277,7 +277,7 @@ func TestBatch_WaitingDeliveriesFollowSubscriptionChanges(t *testing.T) {
 	}
 }
 
-// TestOrdering_ChangeLosesNoDelivery changes how deliveries stand to one another while they wait.
+// TestOrdering_ChangeLosesNoDelivery changes the ordering while deliveries wait.
 func TestOrdering_ChangeLosesNoDelivery(t *testing.T) {
 	retries := make(engine.RetrySchedule, 2000)
 	for i := 1; i < len(retries); i++ {

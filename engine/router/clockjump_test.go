@@ -22,8 +22,8 @@ type wallClock struct{ off atomic.Int64 }
 func (c *wallClock) now() time.Time       { return time.Now().Round(0).Add(time.Duration(c.off.Load())) }
 func (c *wallClock) jump(d time.Duration) { c.off.Add(int64(d)) }
 
-// Whatever waits for a time when the clock is set goes on in about the time that it had to
-// wait. Only a retry that has been written down waits for its time by the clock.
+// After the clock is set, everything that waits for a time continues after about the remaining
+// time. Only a stored retry waits for its time by the clock.
 func TestClock_JumpLosesAndBlocksNothing(t *testing.T) {
 	for name, jumps := range map[string][]time.Duration{
 		"an hour back":         {-time.Hour},

@@ -67,7 +67,7 @@ func TestDebounce_FailedEventIsSuperseded(t *testing.T) {
 	r.delivery(a[numbered{"b", 1}], s, engine.StateRetrying)
 }
 
-// TestDebounce_NewestOfEachKeyIsDelivered has more keys than there is room for, and restarts.
+// TestDebounce_NewestOfEachKeyIsDelivered has more keys than fit in memory, and restarts.
 func TestDebounce_NewestOfEachKeyIsDelivered(t *testing.T) {
 	r := start(t, nil)
 	l := &ledger{}

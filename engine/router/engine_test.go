@@ -450,7 +450,7 @@ func TestDelivery_SwitchingProtocolsBlocksNoWorker(t *testing.T) {
 	}
 }
 
-// A queue takes 1,000 in memory; what is above waits in the database and keeps its order
+// A queue holds 1,000 deliveries in memory; the others wait in the database and keep their order,
 // as far as one in flight at a time shows it.
 func TestBacklog_OverflowWaitsInStore(t *testing.T) {
 	r := start(t, func(c *settings.Config) { c.SubscriptionInFlight = 1 })

@@ -13,7 +13,7 @@ import (
 	"switchhook/engine/settings"
 )
 
-// What is kept in memory for a thing goes with it.
+// Deleting an object also removes its state from memory.
 func TestRetained_DeletedObjectsLeaveNothing(t *testing.T) {
 	c := &clock{}
 	r := start(t, func(cfg *settings.Config) {

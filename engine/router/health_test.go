@@ -310,8 +310,7 @@ func TestOperationalEvents_StopLosesNone(t *testing.T) {
 	until(t, "the event arrives", func() bool { _, all := listener.count(); return all == 1 })
 }
 
-// A crash must find on disk that a subscription was switched on again, or what waited for
-// that would be too old.
+// A reactivation must be on disk before a crash, or the waiting deliveries would be too old.
 func TestHealth_ReactivationIsStoredAtOnce(t *testing.T) {
 	r := start(t, nil)
 	s := r.subscribe(func(s *engine.Subscription) { s.Active = false })

@@ -25,7 +25,7 @@ func engineGoroutines() (list []string) {
 	return list
 }
 
-// A stop in the middle of everything ends all goroutines, and is not held up.
+// A stop under load ends all goroutines without delay.
 func TestEngine_CloseLeavesNoGoroutine(t *testing.T) {
 	until(t, "earlier tests have ended theirs", func() bool { return len(engineGoroutines()) == 0 })
 	compiler := newSlowCompiler("/* slow */")

@@ -124,7 +124,7 @@ func TestCompilation_BlocksNothing(t *testing.T) {
 	r.delivery(other.ID, same, engine.StateSucceeded)
 }
 
-// A stop does not wait for a compilation, and what waited for it is delivered by the next run.
+// A stop does not wait for a compilation, and the deliveries that waited for it are made by the next run.
 func TestCompilation_EndedByClose(t *testing.T) {
 	compiler := newSlowCompiler("/* slow */")
 	r := start(t, func(c *settings.Config) { c.Transformer = compiler })

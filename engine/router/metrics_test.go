@@ -110,7 +110,7 @@ func TestMetrics_OpenDeliveriesByState(t *testing.T) {
 	}
 }
 
-// However many accounts there are, only so many are named: the busiest.
+// The number of accounts with their own series is bounded: the busiest.
 func TestMetrics_OnlyBusiestAccountsHaveSeries(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	var later atomic.Int64
@@ -168,7 +168,7 @@ func TestMetrics_OnlyBusiestAccountsHaveSeries(t *testing.T) {
 	}
 }
 
-// In a line that sorts, what waits for its retry stays in mind; it is not queued.
+// In an ordered queue, a delivery that waits for its retry stays in memory but is not counted as queued.
 func TestMetrics_OrderedRetryIsNotQueued(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	r := start(t, func(c *settings.Config) {

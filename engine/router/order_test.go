@@ -250,8 +250,8 @@ func TestOrdering_HoldsUnderFailuresAndRestarts(t *testing.T) {
 	}
 }
 
-// TestOrdering_BlockedKeyDelaysNoOther lets thousands of one key wait, before, among and after
-// those of others.
+// TestOrdering_BlockedKeyDelaysNoOther makes thousands of deliveries of one key wait, before,
+// among and after those of others.
 func TestOrdering_BlockedKeyDelaysNoOther(t *testing.T) {
 	retries := make(engine.RetrySchedule, 1000)
 	for i := 1; i < len(retries); i++ {

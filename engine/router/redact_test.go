@@ -61,8 +61,8 @@ func TestMaskURL(t *testing.T) {
 	}
 }
 
-// A value of a subscription's own headers stands nowhere in what is kept of its attempts,
-// whatever its transform and its target do with it.
+// A value of a subscription's own headers is nowhere in its stored attempts, whatever its
+// transform and its target do with it.
 func TestDelivery_HiddenValuesAreNotStored(t *testing.T) {
 	const secret, short = "s3cr3t-value-0001", "1234"
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })

@@ -21,8 +21,7 @@ func doubling() string {
 	return `{"$ref":"#/$defs/d0","$defs":{` + b.String() + `"d40":{}}}`
 }
 
-// A schema that an earlier version took must neither hold a core nor keep the router from
-// starting.
+// A schema that an earlier version accepted must neither occupy a core nor prevent the start.
 func TestSchema_StoredCostlySchemas(t *testing.T) {
 	r := start(t, nil)
 	ctx := context.Background()

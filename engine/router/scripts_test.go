@@ -399,7 +399,7 @@ func TestQuarantine_HostileTransformDoesNotAffectOthers(t *testing.T) {
 	}
 }
 
-// With -race this finds what is shared without a lock.
+// With -race this finds data that is shared without a lock.
 func TestEngine_ConcurrentChanges(t *testing.T) {
 	r := start(t, nil)
 	ctx := context.Background()
@@ -491,7 +491,7 @@ func TestEngine_ConcurrentChanges(t *testing.T) {
 	}
 }
 
-// A transform that can't stand some inputs goes on with the others.
+// A transform that fails on some inputs keeps running on the others.
 func TestQuarantine_NotForSomeInputs(t *testing.T) {
 	r := start(t, func(c *settings.Config) {
 		c.Retries = engine.RetrySchedule{0, time.Millisecond, time.Millisecond}

@@ -162,7 +162,7 @@ func TestShortage_TargetFaults(t *testing.T) {
 	}
 }
 
-// What the order, the batches and a restart promise holds while the router is short.
+// The guarantees of ordering, batches and restarts hold during a shortage.
 func TestShortage_KeepsOrderAndBatches(t *testing.T) {
 	r, transport, counted := startStarved(t, nil)
 	fifo := r.subscribe(func(s *engine.Subscription) { s.Events, s.Policy.Ordering = []string{"fifo"}, engine.OrderingFIFO })
@@ -314,7 +314,7 @@ func TestShortage_UnresponsiveNameServers(t *testing.T) {
 	}
 }
 
-// Without a process in which transforms run nothing else stands still.
+// Without a sandbox process, deliveries without transforms continue.
 func TestShortage_SandboxCannotStart(t *testing.T) {
 	var lacks atomic.Bool
 	r := start(t, func(c *settings.Config) { c.Transformer = &lackingSandbox{Transformer: pool(), lacks: &lacks} })
@@ -348,7 +348,7 @@ func (l *lackingSandbox) Run(ctx context.Context, p *scripts.Program, ev *script
 
 const fewFiles = "SWITCHHOOK_TEST_FEW_FILES"
 
-// A process that has no files left delivers all the same, a few at a time.
+// A process without free file descriptors still delivers, a few at a time.
 func TestShortage_FewOpenFiles(t *testing.T) {
 	if urls := os.Getenv(fewFiles); urls != "" {
 		deliverWithFewFiles(t, strings.Split(urls, ","))

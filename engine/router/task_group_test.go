@@ -109,8 +109,8 @@ func TestEngine_CloseWaitsForPublish(t *testing.T) {
 	}
 }
 
-// TestEngine_CloseWaitsForRequests lets requests come while the router stops.
-// Once it has stopped none of them may send or store anything any more.
+// TestEngine_CloseWaitsForRequests sends requests while the router stops.
+// After Close none of them may send or store anything.
 func TestEngine_CloseWaitsForRequests(t *testing.T) {
 	r := start(t, nil)
 	s := r.subscribe(nil)

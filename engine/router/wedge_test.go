@@ -162,8 +162,8 @@ func TestRetry_DeadIfSubscriptionIsDeleted(t *testing.T) {
 	r.delivery(a.ID, s, engine.StateDead)
 }
 
-// What goes past the queues must not hold up lines that wait until all earlier events have
-// been queued.
+// Test events bypass the queues; they must not block ordered queues, which wait until all earlier
+// events have been queued.
 func TestTestSend_DoesNotBlockOrderedQueues(t *testing.T) {
 	r := start(t, nil)
 	s := r.subscribe(func(s *engine.Subscription) { s.Policy.Ordering = engine.OrderingFIFO })

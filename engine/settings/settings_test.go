@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// A target of a router without settings keeps as many connections as may be in use.
+// The default transport keeps as many idle connections to a target as may be in use.
 func TestConfig_DefaultsThatDependOnOthers(t *testing.T) {
 	var c Config
 	c.Defaults()
