@@ -23,17 +23,17 @@ func TestCircuitBreaker_OpensAfterConsecutiveFailures(t *testing.T) {
 		state    engine.HealthState
 		failures int
 	}{
-		"nothing yet":                    {nil, engine.HealthHealthy, 0},
-		"a success":                      {[]retry.Decision{good}, engine.HealthHealthy, 0},
-		"four failures":                  {[]retry.Decision{down, down, down, down}, engine.HealthFailing, 4},
-		"five":                           {[]retry.Decision{down, down, down, down, down}, engine.HealthProbing, 5},
-		"a success between":              {[]retry.Decision{down, down, down, down, good, down}, engine.HealthFailing, 1},
-		"an answer between":              {[]retry.Decision{down, down, down, down, bad, down}, engine.HealthFailing, 6},
-		"a failing transform between":    {[]retry.Decision{down, down, down, down, {Reason: "threw"}, down}, engine.HealthProbing, 5},
-		"answers that refuse":            {[]retry.Decision{bad, bad, bad, bad, bad, bad}, engine.HealthFailing, 6},
-		"transforms that fail":           {[]retry.Decision{{Reason: "a"}, {Reason: "b"}, {Reason: "c"}, {Reason: "d"}, {Reason: "e"}}, engine.HealthHealthy, 0},
-		"one success closes it":          {[]retry.Decision{down, down, down, down, down, good}, engine.HealthHealthy, 0},
-		"an answer that refuses does so": {[]retry.Decision{down, down, down, down, down, bad}, engine.HealthFailing, 6},
+		"nothing yet":                 {nil, engine.HealthHealthy, 0},
+		"a success":                   {[]retry.Decision{good}, engine.HealthHealthy, 0},
+		"four failures":               {[]retry.Decision{down, down, down, down}, engine.HealthFailing, 4},
+		"five":                        {[]retry.Decision{down, down, down, down, down}, engine.HealthProbing, 5},
+		"a success between":           {[]retry.Decision{down, down, down, down, good, down}, engine.HealthFailing, 1},
+		"a refusal between":           {[]retry.Decision{down, down, down, down, bad, down}, engine.HealthFailing, 6},
+		"a failing transform between": {[]retry.Decision{down, down, down, down, {Reason: "threw"}, down}, engine.HealthProbing, 5},
+		"refusals":                    {[]retry.Decision{bad, bad, bad, bad, bad, bad}, engine.HealthFailing, 6},
+		"failing transforms":          {[]retry.Decision{{Reason: "a"}, {Reason: "b"}, {Reason: "c"}, {Reason: "d"}, {Reason: "e"}}, engine.HealthHealthy, 0},
+		"one success closes it":       {[]retry.Decision{down, down, down, down, down, good}, engine.HealthHealthy, 0},
+		"a refusal closes it":         {[]retry.Decision{down, down, down, down, down, bad}, engine.HealthFailing, 6},
 	} {
 		var h circuitBreaker
 		for i, v := range c.verdicts {
@@ -83,14 +83,14 @@ func TestCircuitBreaker_ProbeBackoff(t *testing.T) {
 		now = c.NextProbeAt
 		c.attemptStarted(i + 1)
 		if c.allows() {
-			t.Fatal("two probes at one time")
+			t.Fatal("two concurrent probes")
 		}
-		if c.attemptFinished(99) || c.allows() { // one that set out before the circuit opened
+		if c.attemptFinished(99) || c.allows() { // an attempt that started before the circuit opened
 			t.Fatal("another attempt ended the probe")
 		}
 		c.observe(down, 98, false, now)
 		if !c.NextProbeAt.Equal(now) {
-			t.Fatal("an attempt that was no probe put the next one off")
+			t.Fatal("an attempt that was not a probe delayed the next probe")
 		}
 		c.observe(down, i+1, c.attemptFinished(i+1), now)
 	}

@@ -221,7 +221,7 @@ func (d *Dispatcher) loadEvent(ctx context.Context, en dispatchqueue.Entry) (*en
 	}
 	ev, err := d.store.Event(ctx, "", en.Event)
 	if err == nil && !json.Valid(ev.Data) { // it was when it was accepted
-		return nil, &engine.Error{Code: engine.CodeUnreadable, Message: "what is stored as the data of " + ev.ID.Format(engine.EventPrefix) + " is no JSON any more"}
+		return nil, &engine.Error{Code: engine.CodeUnreadable, Message: "the stored data of " + ev.ID.Format(engine.EventPrefix) + " is not valid JSON"}
 	}
 	return ev, err
 }

@@ -284,7 +284,7 @@ func (m *interleaving) attempt() {
 	m.logf("attempt %d of %d", id, m.keys[id])
 	switch {
 	case m.attempts[id]:
-		m.failf("two attempts of %d at one time", id)
+		m.failf("two concurrent attempts of %d", id)
 	case m.through[id]:
 		m.failf("another attempt of %d, which has succeeded", id)
 	case m.clock < m.nextAt[id]:
