@@ -173,7 +173,7 @@ func (s *shortages) current(now time.Time) (lacking, over []string) {
 func (r *Tracker) CurrentShortages() []string {
 	lacking, over := r.shortages.current(time.Now())
 	for _, resource := range over {
-		r.log.Info("deliveries go on: what the router lacked is there again", "resource", resource)
+		r.log.Info("deliveries continue: the shortage is over", "resource", resource)
 	}
 	return lacking
 }
