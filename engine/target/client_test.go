@@ -479,8 +479,8 @@ func TestClient_ErrorsNamePhaseButNoOwnAddress(t *testing.T) {
 		"the name servers are gone":       {target.Policy{Resolver: unreached}, "http://example.test/", target.PhaseDNS, "the host example.test was not found: its name servers were not reached"},
 		"the address is closed":           {target.Policy{}, "http://127.0.0.1:80/", target.PhaseRefused, "127.0.0.1 is a private or special address"},
 		"the name leads inside":           {target.Policy{Resolver: resolver}, "http://hidden.test/", target.PhaseRefused, "the address of hidden.test is private or special"},
-		"nobody listens":                  {target.Policy{}, "http://" + closed.Addr().String() + "/", target.PhaseConnect, "no connection to " + closed.Addr().String() + ": connection refused"},
-		"nobody takes the connection":     {target.Policy{}, "http://" + fullListener(t) + "/", target.PhaseConnect, "within 1s"},
+		"closed port":                     {target.Policy{}, "http://" + closed.Addr().String() + "/", target.PhaseConnect, "no connection to " + closed.Addr().String() + ": connection refused"},
+		"full backlog":                    {target.Policy{}, "http://" + fullListener(t) + "/", target.PhaseConnect, "within 1s"},
 		"a handshake without an answer":   {target.Policy{}, "https://" + raw(stays) + "/", target.PhaseTLS, "the TLS handshake did not end within 1s"},
 		"a handshake that breaks off":     {target.Policy{}, "https://" + raw(closes) + "/", target.PhaseTLS, "the TLS handshake broke off: "},
 		"no TLS":                          {target.Policy{}, "https://" + raw(func(c net.Conn) { io.WriteString(c, okAnswer); stays(c) }) + "/", target.PhaseTLS, "does not look like a TLS handshake"},
@@ -570,7 +570,7 @@ func TestClient_NamesWithManyAddresses(t *testing.T) {
 	_, sixPort, _ := net.SplitHostPort(six.Addr().String())
 	var many []string
 	for i := 2; i < 52; i++ {
-		many = append(many, fmt.Sprintf("127.0.0.%d", i)) // nobody listens there
+		many = append(many, fmt.Sprintf("127.0.0.%d", i)) // closed ports
 	}
 	_, resolver := serveNames(t, map[string][]string{
 		"refused.test": {strings.Join(many, " ")}, "last.test": {strings.Join(append(many, "127.0.0.1"), " ")}, "six.test": {"::1"}, "both.test": {"::1 127.0.0.1"},
@@ -604,7 +604,7 @@ func TestClient_MisbehavingHTTP2Target(t *testing.T) {
 	for name, c := range map[string]struct {
 		play   func(f *http2.Framer, stream uint32) bool
 		status int
-		phase  target.Phase // where there is no status
+		phase  target.Phase // if there is no status
 		text   string
 	}{
 		"no status":           {func(f *http2.Framer, s uint32) bool { return headers(f, s, true, "x", "y") }, 0, target.PhaseHeaders, "status"},

@@ -134,7 +134,7 @@ func timeoutText(err error, phase Phase, host string, within time.Duration) stri
 	case PhaseTLS:
 		return fmt.Sprintf("the TLS handshake did not end within %s", within)
 	case PhaseSend:
-		return fmt.Sprintf("the request was not taken within %s", within)
+		return fmt.Sprintf("the request was not read within %s", within)
 	case PhaseHeaders:
 		return fmt.Sprintf("the headers of the answer did not end within %s", within)
 	}

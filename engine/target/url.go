@@ -31,11 +31,11 @@ func Parse(raw string) (*url.URL, error) {
 	case !strings.Contains(raw, "://"):
 		return nil, refused("the URL must begin with https:// or http://")
 	case err != nil:
-		return nil, refused("%q is no URL: %v", raw, errors.Unwrap(err))
+		return nil, refused("%q is not a URL: %v", raw, errors.Unwrap(err))
 	case u.Scheme != "http" && u.Scheme != "https":
 		return nil, refused("the URL must begin with https:// or http://")
 	case u.Hostname() == "":
-		return nil, refused("the URL names no host")
+		return nil, refused("the URL has no host")
 	case u.User != nil:
 		return nil, refused("the URL holds a user name or password; send them in an Authorization header instead")
 	case u.Fragment != "":
@@ -47,7 +47,7 @@ func Parse(raw string) (*url.URL, error) {
 	}
 	port := u.Port()
 	if n, err := strconv.ParseUint(port, 10, 16); port != "" && (err != nil || n == 0) {
-		return nil, refused("%s is no port", port)
+		return nil, refused("%s is not a port", port)
 	}
 	if u.Host = net.JoinHostPort(host, port); port == "" {
 		u.Host = strings.TrimSuffix(u.Host, ":")
@@ -101,7 +101,7 @@ func mapHost(host string) (string, error) {
 	}
 	name, ok := weburl.DomainToASCII(host)
 	if !ok {
-		return "", refused("%.100q is no host name", host)
+		return "", refused("%.100q is not a host name", host)
 	}
 	if ip, err := netip.ParseAddr(name); err == nil && ip.Is4() { // of full-width digits, for instance
 		return name, nil
@@ -113,7 +113,7 @@ func mapHost(host string) (string, error) {
 		return "", refused("%.100q is neither a host name nor an address written as in 192.0.2.1", host)
 	}
 	if _, err := dnsName.ToASCII(bare); err != nil {
-		return "", refused("%.100q is no host name", host)
+		return "", refused("%.100q is not a host name", host)
 	}
 	return name, nil
 }
