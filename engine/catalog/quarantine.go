@@ -18,9 +18,9 @@ const (
 	// strikesAllowed is how many different events in a row may end a transform's sandbox process
 	// before the transform is quarantined.
 	strikesAllowed = 3
-	// strikesOfWorking is the limit for a transform that works on other events: it fails on some
+	// strikesIfWorking is the limit for a transform that works on other events: it fails on some
 	// inputs only, and those become dead letters.
-	strikesOfWorking = 20
+	strikesIfWorking = 20
 )
 
 // Quarantine records the transforms that keep ending their sandbox process or exceeding its limits.
@@ -75,7 +75,7 @@ func (q *Quarantine) RecordStrike(who quarantineKey, input func() uint64, works 
 		return false
 	}
 	count := q.strike(who, input(), se.Message)
-	if count < strikesAllowed || count < strikesOfWorking && works() {
+	if count < strikesAllowed || count < strikesIfWorking && works() {
 		return false
 	}
 	q.mu.Lock()

@@ -14,8 +14,8 @@ import (
 const (
 	testTimeout   = 30 * time.Second // for all cases of a script
 	maxReportBody = 16 << 10         // bytes of a body in a report
-	// againTime is how long activating an earlier version waits for a busy sandbox.
-	againTime = 5 * time.Second
+	// reactivationTimeout is how long activating an earlier version waits for a busy sandbox.
+	reactivationTimeout = 5 * time.Second
 )
 
 // TestScript runs the test cases of a script's version (0: the live one) against it or, if source
@@ -119,23 +119,23 @@ func (c *Catalog) SetScriptLive(ctx context.Context, account, idOrName string, n
 		return nil, nil, err
 	}
 	if !report.OK() && !force {
-		return nil, report, testFailure(fmt.Sprintf("version %d", number), notLive, report)
+		return nil, report, testFailure(fmt.Sprintf("version %d", number), notActivatedHint, report)
 	}
 	live, err := c.switchLive(ctx, account, s.ID, number, version)
 	return live, report, err
 }
 
-// notLive completes the error for a version whose test cases fail.
-const notLive = `it does not go live; mend it, or send "force": true`
+// notActivatedHint completes the error for a version whose test cases fail.
+const notActivatedHint = `it does not go live; mend it, or send "force": true`
 
 // reactivateVersion activates an earlier version. Its test cases run afterwards: they may take long, and
 // the version to be replaced may keep the sandbox busy.
 func (c *Catalog) reactivateVersion(ctx context.Context, account string, s *engine.Script, v *engine.ScriptVersion, version int64, force bool) (*engine.Script, *scripttest.Report, error) {
-	compiling, cancel := context.WithTimeout(ctx, againTime)
+	compiling, cancel := context.WithTimeout(ctx, reactivationTimeout)
 	defer cancel()
 	var se *scripts.Error
 	if err := c.Compiles(compiling, s.Kind, v.Source, nil); errors.As(err, &se) && se.ScriptFault() && !force {
-		return nil, nil, &engine.Error{Code: engine.CodeConflict, Script: se, Message: fmt.Sprintf("version %d does not compile any more, so %s: %s", v.Number, notLive, se.Message)}
+		return nil, nil, &engine.Error{Code: engine.CodeConflict, Script: se, Message: fmt.Sprintf("version %d does not compile any more, so %s: %s", v.Number, notActivatedHint, se.Message)}
 	}
 	live, err := c.switchLive(ctx, account, s.ID, v.Number, version)
 	if err != nil {

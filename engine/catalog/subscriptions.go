@@ -77,10 +77,10 @@ func (c *Catalog) addSubscription(ctx context.Context, s *engine.Subscription, p
 	c.registry.changes.Lock()
 	defer c.registry.changes.Unlock()
 	if serves != nil {
-		if twin := c.registry.findDuplicate(s, serves); twin != nil {
-			renewed := c.mergeRenewal(twin, s)
-			if renewed == twin {
-				return twin, false, nil
+		if existing := c.registry.findDuplicate(s, serves); existing != nil {
+			renewed := c.mergeRenewal(existing, s)
+			if renewed == existing {
+				return existing, false, nil
 			}
 			return renewed, false, c.putSubscription(ctx, renewed, program)
 		}
@@ -112,10 +112,10 @@ func (c *Catalog) sameEvents(s *engine.Subscription) *engine.Subscription {
 }
 
 // mergeRenewal returns a stored subscription as it is after a client subscribed to the same again,
-// or twin itself if nothing changes. A client whose subscription the router deactivated receives
+// or existing itself if nothing changes. A client whose subscription the router deactivated receives
 // events again, and no subscription may end before the time that its client requested.
-func (c *Catalog) mergeRenewal(twin, asked *engine.Subscription) *engine.Subscription {
-	s := twin.Clone()
+func (c *Catalog) mergeRenewal(existing, asked *engine.Subscription) *engine.Subscription {
+	s := existing.Clone()
 	restoreDesiredActive(asked)
 	if asked.Active && !s.Active && s.Reason != "" && !s.Verification.Pending() {
 		s.Active, s.Reason = true, ""
@@ -123,10 +123,10 @@ func (c *Catalog) mergeRenewal(twin, asked *engine.Subscription) *engine.Subscri
 	if !s.ExpiresAt.IsZero() && (asked.ExpiresAt.IsZero() || asked.ExpiresAt.After(s.ExpiresAt)) {
 		s.ExpiresAt = asked.ExpiresAt
 	}
-	if s.Active == twin.Active && s.ExpiresAt.Equal(twin.ExpiresAt) {
-		return twin
+	if s.Active == existing.Active && s.ExpiresAt.Equal(existing.ExpiresAt) {
+		return existing
 	}
-	s.Version, s.UpdatedAt = twin.Version+1, c.life.Now()
+	s.Version, s.UpdatedAt = existing.Version+1, c.life.Now()
 	return s
 }
 

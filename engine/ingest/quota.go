@@ -34,9 +34,9 @@ type accountUsage struct {
 	reserved int64        // admitted but not stored yet; guarded by mu
 }
 
-// meterKept is how long the usage of an account that publishes nothing is cached. By then all of it
+// usageIdleTime is how long the usage of an account that publishes nothing is cached. By then all of it
 // is out of date.
-const meterKept = time.Minute
+const usageIdleTime = time.Minute
 
 func (m *quotaTracker) of(account string, now time.Time) *accountUsage {
 	found, ok := m.byAccount.Load(account)
@@ -57,7 +57,7 @@ func (m *quotaTracker) dropIdle(now time.Time) {
 		own := found.(*accountUsage)
 		own.mu.Lock()
 		defer own.mu.Unlock()
-		if own.reserved == 0 && now.Unix()-own.used.Load() >= int64(meterKept/time.Second) {
+		if own.reserved == 0 && now.Unix()-own.used.Load() >= int64(usageIdleTime/time.Second) {
 			m.byAccount.CompareAndDelete(account, found)
 		}
 		return true
@@ -169,7 +169,7 @@ func (p *Publisher) room(ctx context.Context, m *accountUsage, account string, p
 			return err
 		}
 	}
-	return m.promise(account, part, most)
+	return m.reserve(account, part, most)
 }
 
 // outdated reports whether the stored bytes must be read again. A time of reading in the future
@@ -204,8 +204,8 @@ func (p *Publisher) readUsage(ctx context.Context, account string, m *accountUsa
 	}
 }
 
-// promise reserves bytes for events to be published.
-func (m *accountUsage) promise(account string, part demand, most int64) error {
+// reserve reserves bytes for events to be published.
+func (m *accountUsage) reserve(account string, part demand, most int64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if have := m.bytes.Load() + m.reserved; have+part.bytes > most {
