@@ -105,3 +105,37 @@ func TestTheArrowsForbid(t *testing.T) {
 		}
 	}
 }
+
+// parts are the packages of engine that hold state, in the order of their locks: a part may
+// import only those before it, and a leaf package of engine imports none of them.
+var parts = []string{
+	"settings", "lifecycle", "telemetry", "resources", "catalog", "idempotency", "outbox", "monitor",
+	"outbound", "dispatch", "ingest", "jobs", "evaluate", "router",
+}
+
+func TestImports_OrderOfEngineParts(t *testing.T) {
+	files, err := filepath.Glob("engine/*/*.go")
+	if err != nil || len(files) < 50 {
+		t.Fatal(len(files), err)
+	}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		if err != nil {
+			t.Fatal(err)
+		}
+		own := slices.Index(parts, path.Base(path.Dir(filepath.ToSlash(file))))
+		for _, spec := range parsed.Imports {
+			imported, _ := strconv.Unquote(spec.Path.Value)
+			name, ok := strings.CutPrefix(imported, "switchhook/engine/")
+			if !ok {
+				continue
+			}
+			if other := slices.Index(parts, name); other >= 0 && other >= own {
+				t.Errorf("%s imports engine/%s, which comes after it", file, name)
+			}
+		}
+	}
+}
