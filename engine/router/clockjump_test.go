@@ -29,8 +29,8 @@ func TestClock_JumpLosesAndBlocksNothing(t *testing.T) {
 		"an hour back":         {-time.Hour},
 		"a day forth":          {24 * time.Hour},
 		"a day forth and back": {24 * time.Hour, -24 * time.Hour},
-		// Jumps to and fro ({-1h, +25h, -24h, -1m}) are left out: in about one run of four a retry that was
-		// written under the clock that was ahead is not attempted within the test.
+		// Jumps to and fro ({-1h, +25h, -24h, -1m}) are left out: in some runs a delivery is not attempted
+		// within the wait after the last jump. The cause is not known.
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
