@@ -17,36 +17,42 @@ type Code string
 
 // The codes of errors that users can meet.
 const (
-	CodeInvalid      Code = "invalid"      // the input is wrong: Field says where, Message why
-	CodeNotFound     Code = "not_found"    // no such object, or another account's
-	CodeConflict     Code = "conflict"     // contradicts what is stored
-	CodeStale        Code = "stale"        // changed since it was read: the version given is not the current one
-	CodeUnauthorized Code = "unauthorized" // the credential is invalid or no longer valid
-	CodeForbidden    Code = "forbidden"    // the key may not do this
-	CodeUnknownKey   Code = "unknown_key"  // no such API key
-	CodeExpiredKey   Code = "expired_key"  // the API key has expired
-	CodeFull         Code = "full"         // the account's storage quota is used up
-	CodeBusy         Code = "busy"         // too much is waiting: retry later
-	CodeUnreadable   Code = "unreadable"   // the stored value can't be decoded
-	CodeUnavailable  Code = "unavailable"  // not possible right now: stopping, or the disk rejects writes
+	CodeInvalid       Code = "invalid"        // the input is wrong: Field says where, Message why
+	CodeNotFound      Code = "not_found"      // no such object, or another account's
+	CodeConflict      Code = "conflict"       // contradicts what is stored
+	CodeStale         Code = "stale"          // changed since it was read: the version given is not the current one
+	CodeUnauthorized  Code = "unauthorized"   // the credential is invalid or no longer valid
+	CodeForbidden     Code = "forbidden"      // the key may not do this
+	CodeUnknownKey    Code = "unknown_key"    // no such API key
+	CodeExpiredKey    Code = "expired_key"    // the API key has expired
+	CodeQuotaExceeded Code = "quota_exceeded" // the account has as much as its quota allows
+	CodeBusy          Code = "busy"           // too much is waiting: retry later
+	CodeUnreadable    Code = "unreadable"     // the stored value can't be decoded
+	CodeUnavailable   Code = "unavailable"    // not possible right now: stopping, or the disk rejects writes
 )
 
 // Error is an error that a user can act on.
 type Error struct {
-	Code    Code
-	Field   string             // the input's field, a JSON path without "$."; empty if no field is wrong
-	Message string             // a sentence for people
-	Wait    time.Duration      // of CodeBusy and CodeUnavailable: retry after this time; 0: unknown
-	Script  *scripts.Error     // set if a filter or transform caused the error
-	Report  *scripttest.Report // set if test cases failed
+	Code      Code
+	Field     string             // the input's field, a JSON path without "$."; empty if no field is wrong
+	FieldCode FieldCode          // what is wrong with Field; may be empty, see Fields
+	Message   string             // a sentence for people
+	More      []FieldError       // the fields that are wrong besides Field
+	Wait      time.Duration      // of CodeBusy, CodeQuotaExceeded and CodeUnavailable: retry after this time; 0: unknown
+	Script    *scripts.Error     // set if a filter or transform caused the error
+	Report    *scripttest.Report // set if test cases failed
 }
 
-// Error returns the message, preceded by the field.
+// Error returns the messages, each preceded by its field.
 func (e *Error) Error() string {
 	if e.Field == "" {
 		return e.Message
 	}
-	return e.Field + ": " + e.Message
+	text := e.Field + ": " + e.Message
+	for _, f := range e.More {
+		text += "; " + f.Field + ": " + f.Message
+	}
+	return text
 }
 
 // Unwrap returns the script's error, if there is one.
@@ -66,9 +72,15 @@ func ErrorCode(err error) Code {
 	return ""
 }
 
-// Invalid returns the error for an invalid field.
+// Invalid returns the error for a field whose value does not have the right form.
 func Invalid(field, format string, args ...any) *Error {
-	return &Error{Code: CodeInvalid, Field: field, Message: fmt.Sprintf(format, args...)}
+	return InvalidField(field, FieldInvalid, format, args...)
+}
+
+// QuotaExceeded returns the error for what exceeds an account's quota. Trying again soon is useless:
+// something must be deleted first, or the quota raised.
+func QuotaExceeded(format string, args ...any) *Error {
+	return &Error{Code: CodeQuotaExceeded, Wait: time.Minute, Message: fmt.Sprintf(format, args...)}
 }
 
 // NotFound returns the error for an object that does not exist or is not visible to the caller.
@@ -82,7 +94,5 @@ func WithBatchIndex(err *Error, i, n int) error {
 	if n == 1 || err.Field == "" {
 		return err
 	}
-	copied := *err
-	copied.Field = fmt.Sprintf("events[%d].%s", i, err.Field)
-	return &copied
+	return err.Below(fmt.Sprintf("events[%d]", i))
 }

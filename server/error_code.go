@@ -31,13 +31,13 @@ const (
 	ErrorUnsupportedMediaType   ErrorCode = "unsupported_media_type"     // 415
 	ErrorInvalidRequest         ErrorCode = "invalid_request"            // 422: a member or parameter is wrong
 	ErrorTooManyRequests        ErrorCode = "too_many_requests"          // 429: rate limit or backlog
+	ErrorQuotaExceeded          ErrorCode = "quota_exceeded"             // 429: the account has as much as its quota allows
 	ErrorHeadersTooLarge        ErrorCode = "headers_too_large"          // 431
 	ErrorInternal               ErrorCode = "internal_error"             // 500: a fault of the router
 	ErrorDataUnreadable         ErrorCode = "data_unreadable"            // 500: a stored row can't be decoded
 	ErrorMethodUnknown          ErrorCode = "method_unknown"             // 501
 	ErrorUnavailable            ErrorCode = "unavailable"                // 503: stopping, or storage refuses writes
 	ErrorHTTPVersionUnsupported ErrorCode = "http_version_not_supported" // 505
-	ErrorQuotaExceeded          ErrorCode = "quota_exceeded"             // 507: the account's storage quota
 )
 
 // errorClass is what an engine error becomes in the API.
@@ -47,18 +47,18 @@ type errorClass struct {
 }
 
 var engineErrors = map[engine.Code]errorClass{
-	engine.CodeInvalid:      {fiber.StatusUnprocessableEntity, ErrorInvalidRequest},
-	engine.CodeUnauthorized: {fiber.StatusUnauthorized, ErrorTokenInvalid},
-	engine.CodeUnknownKey:   {fiber.StatusUnauthorized, ErrorKeyUnknown},
-	engine.CodeExpiredKey:   {fiber.StatusUnauthorized, ErrorKeyExpired},
-	engine.CodeFull:         {fiber.StatusInsufficientStorage, ErrorQuotaExceeded},
-	engine.CodeNotFound:     {fiber.StatusNotFound, ErrorNotFound},
-	engine.CodeConflict:     {fiber.StatusConflict, ErrorConflict},
-	engine.CodeStale:        {fiber.StatusPreconditionFailed, ErrorPreconditionFailed},
-	engine.CodeForbidden:    {fiber.StatusForbidden, ErrorForbidden},
-	engine.CodeBusy:         {fiber.StatusTooManyRequests, ErrorTooManyRequests},
-	engine.CodeUnreadable:   {fiber.StatusInternalServerError, ErrorDataUnreadable},
-	engine.CodeUnavailable:  {fiber.StatusServiceUnavailable, ErrorUnavailable},
+	engine.CodeInvalid:       {fiber.StatusUnprocessableEntity, ErrorInvalidRequest},
+	engine.CodeUnauthorized:  {fiber.StatusUnauthorized, ErrorTokenInvalid},
+	engine.CodeUnknownKey:    {fiber.StatusUnauthorized, ErrorKeyUnknown},
+	engine.CodeExpiredKey:    {fiber.StatusUnauthorized, ErrorKeyExpired},
+	engine.CodeQuotaExceeded: {fiber.StatusTooManyRequests, ErrorQuotaExceeded},
+	engine.CodeNotFound:      {fiber.StatusNotFound, ErrorNotFound},
+	engine.CodeConflict:      {fiber.StatusConflict, ErrorConflict},
+	engine.CodeStale:         {fiber.StatusPreconditionFailed, ErrorPreconditionFailed},
+	engine.CodeForbidden:     {fiber.StatusForbidden, ErrorForbidden},
+	engine.CodeBusy:          {fiber.StatusTooManyRequests, ErrorTooManyRequests},
+	engine.CodeUnreadable:    {fiber.StatusInternalServerError, ErrorDataUnreadable},
+	engine.CodeUnavailable:   {fiber.StatusServiceUnavailable, ErrorUnavailable},
 }
 
 // statusCodes holds the code of a problem that was made with a status only.
@@ -81,7 +81,6 @@ var statusCodes = map[int]ErrorCode{
 	fiber.StatusNotImplemented:              ErrorMethodUnknown,
 	fiber.StatusServiceUnavailable:          ErrorUnavailable,
 	fiber.StatusHTTPVersionNotSupported:     ErrorHTTPVersionUnsupported,
-	fiber.StatusInsufficientStorage:         ErrorQuotaExceeded,
 }
 
 // classify returns the status and the code of an engine error.

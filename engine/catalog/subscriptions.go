@@ -18,8 +18,8 @@ const AnyVersion = 0
 
 // CreateSubscription stores a new subscription and starts its deliveries. It fills in ID, Secret
 // (if empty), Version and times. Errors: CodeInvalid with the field, and with Script if a filter or
-// transform does not compile; CodeForbidden if the actor may not attach a script; CodeConflict if
-// the account's quota is used up; CodeUnavailable.
+// transform does not compile; CodeForbidden if the actor may not attach a script; CodeQuotaExceeded;
+// CodeUnavailable.
 func (c *Catalog) CreateSubscription(ctx context.Context, s *engine.Subscription) (*engine.Subscription, error) {
 	s, _, err := c.createSubscription(ctx, s, nil, false)
 	return s, err

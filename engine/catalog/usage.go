@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"context"
-	"fmt"
 
 	"switchhook/engine"
 )
@@ -36,7 +35,7 @@ func (c *Catalog) checkSubscriptionQuota(account string) error {
 	if most == 0 || have < most {
 		return nil
 	}
-	return &engine.Error{Code: engine.CodeConflict, Message: fmt.Sprintf("the account %s has %d subscriptions, and its quota is %d; delete one that is not needed, or have the quota raised", account, have, most)}
+	return engine.QuotaExceeded("the account %s has %d subscriptions, and its quota is %d; delete one that is not needed, or have the quota raised", account, have, most)
 }
 
 // NoQuotas reports whether no account has a quota.

@@ -72,7 +72,7 @@ func (t *testSendLimiter) allow(account string, now time.Time) bool {
 // t selects the event as for Preview. The result is the delivery with its attempt, as stored:
 // succeeded, dropped, or dead. Errors: CodeInvalid, CodeNotFound; CodeConflict if its target has
 // not confirmed or its transform is quarantined; CodeBusy if too many are in flight or the
-// account's quota is used up; CodeFull; CodeUnavailable.
+// account's rate is used up; CodeQuotaExceeded; CodeUnavailable.
 func (w *Evaluator) TestSend(ctx context.Context, t PreviewRequest) (*engine.Delivery, []*engine.Attempt, error) {
 	s, err := w.catalog.Subscription(t.Account, t.Subscription)
 	if err != nil {

@@ -82,7 +82,7 @@ func demands(inputs []engine.EventInput) map[string]demand {
 }
 
 // reserveQuota reserves quota for the accounts of inputs, for all or none. done must be called once
-// the events are stored, or will not be. Errors: CodeBusy with Wait, CodeFull.
+// the events are stored, or will not be. Errors: CodeBusy with Wait, CodeQuotaExceeded.
 func (p *Publisher) reserveQuota(ctx context.Context, inputs []engine.EventInput) (done func(), err error) {
 	if p.catalog.NoQuotas() {
 		return func() {}, nil
@@ -209,10 +209,7 @@ func (m *accountUsage) reserve(account string, part demand, most int64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if have := m.bytes.Load() + m.reserved; have+part.bytes > most {
-		return &engine.Error{
-			Code:    engine.CodeFull,
-			Message: fmt.Sprintf("the account %s has %d bytes of events stored and its quota is %d, so these %d bytes don't fit; they will once older events are deleted, or the quota is raised", account, have, most, part.bytes),
-		}
+		return engine.QuotaExceeded("the account %s has %d bytes of events stored and its quota is %d, so these %d bytes don't fit; they will once older events are deleted, or the quota is raised", account, have, most, part.bytes)
 	}
 	m.reserved += part.bytes
 	return nil
