@@ -120,7 +120,7 @@ declare function formatDate(date: Date | string | number, layout: string, timeZo
 /** A deep copy of plain data, Date, Map, Set, typed arrays and errors; cycles are kept. */
 declare function structuredClone<T>(value: T): T
 
-/** A URL, by the WHATWG URL standard. */
+/** A URL, as in browsers. */
 interface URL {
   href: string
   readonly origin: string
@@ -143,7 +143,7 @@ declare var URL: {
   parse(url: string | URL, base?: string | URL): URL | null
 }
 
-/** The parameters of a query, by the WHATWG URL standard. */
+/** The parameters of a query, as in browsers. */
 interface URLSearchParams {
   readonly size: number
   append(name: string, value: unknown): void

@@ -69,6 +69,7 @@ func TestHelpers_FollowStandards(t *testing.T) {
 		{`[...new TextEncoder().encode("é€😀\ud800")]`, `[195,169,226,130,172,240,159,152,128,239,191,189]`},
 		{`new TextEncoder().encodeInto("a😀", new Uint8Array(4))`, `{"read":1,"written":1}`},
 		{`new TextDecoder().decode(new Uint8Array([0xef, 0xbb, 0xbf, 0x61, 0xff, 0xe2, 0x82, 0x62, 0xf0, 0x9f, 0x98]))`, "a\ufffd\ufffdb\ufffd"},
+		{`new TextDecoder().decode(new Uint8Array([0xed, 0xa0, 0x80, 0x61, 0xc0, 0x80, 0x61, 0xf4, 0x90, 0x80, 0x80, 0x61, 0xe0, 0x80]))`, "\ufffd\ufffd\ufffda\ufffd\ufffda\ufffd\ufffd\ufffd\ufffda\ufffd\ufffd"},
 		{`new TextDecoder("utf8", {fatal: true}).decode(new Uint8Array([0xff]))`, `TypeError: TextDecoder: the bytes are not UTF-8 text`},
 		{`new TextDecoder("latin1")`, `RangeError: TextDecoder: only utf-8 is supported, not latin1`},
 		{`new TextDecoder().decode(new Uint8Array([97]).buffer) + new TextDecoder().decode()`, `a`},
@@ -118,7 +119,7 @@ func TestURL_BehavesLikeBrowsers(t *testing.T) {
 	for _, c := range []struct{ expression, want string }{
 		{`new URL("../x?a=1&b=%2B+c#f", "https://Us:pw@EXAMPLE.com:443/a/b/")`, `"https://Us:pw@example.com/a/x?a=1&b=%2B+c#f"`},
 		{`(u => [u.origin, u.protocol, u.username, u.password, u.host, u.hostname, u.port, u.pathname, u.search, u.hash])(new URL("http://a:b@h:81/p?q#f"))`, `["http://h:81","http:","a","b","h:81","h","81","/p","?q","#f"]`},
-		{`String(new URL("//b/c", "https://a"))+ JSON.stringify({u: new URL("http://0x7f.1/")})`, `https://b/c{"u":"http://127.0.0.1/"}`},
+		{`String(new URL("//b/c", "https://a"))+ JSON.stringify({u: new URL("http://[2001:DB8::1]:80")})`, `https://b/c{"u":"http://[2001:db8::1]/"}`},
 		{`new URL("nope")`, `TypeError: Invalid URL: nope`},
 		{`[URL.canParse("nope"), URL.canParse("x", "http://a"), URL.parse("nope"), URL.parse("a:b").href]`, `[false,true,null,"a:b"]`},
 		{`(u => { u.search = "?x=1"; u.searchParams.append("é", "a b&c"); u.hash = "top"; u.port = "8080"; u.hostname = "ex.org"; return u.href })(new URL("http://a/"))`, `http://ex.org:8080/?x=1&%C3%A9=a+b%26c#top`},
@@ -135,6 +136,97 @@ func TestURL_BehavesLikeBrowsers(t *testing.T) {
 	} {
 		if got := value(t, c.expression, `["https://shop.example/x"]`); got != c.want {
 			t.Errorf("%s\ngot  %s\nwant %s", c.expression, got, c.want)
+		}
+	}
+}
+
+// The answers are those of Node.js.
+func TestURL_Parse(t *testing.T) {
+	const invalid = "TypeError: Invalid URL: "
+	for _, c := range []struct{ url, base, want string }{
+		{"http://example.com", "", "http://example.com/"},
+		{"  HTTP://User:Pass@EXAMPLE.com:80/%7Efoo/../x?q=a b'\"#f`g  ", "", "http://User:Pass@example.com/x?q=a%20b%27%22#f%60g"},
+		{"ht\ntp://e\tx/\r", "", "http://ex/"},
+		{"https://h?x", "", "https://h/?x"},
+		{"https://h/a;b=c,d/e:f@g?b=http://x/y?z%#w%", "", "https://h/a;b=c,d/e:f@g?b=http://x/y?z%#w%"},
+		{"https://h/a'b(c)[d]{e}", "", "https://h/a'b(c)[d]%7Be%7D"},
+		{"//x", "https://h/y", "https://x/"},
+		{"/abs?q", "https://u@h:1/y/z?a#b", "https://u@h:1/abs?q"},
+		{"rel", "https://u@h:1/y/z?a#b", "https://u@h:1/y/rel"},
+		{"?new", "https://h/y/z?a#b", "https://h/y/z?new"},
+		{"#new", "https://h/y/z?a#b", "https://h/y/z?a#new"},
+		{"", "https://h/y/z?a#b", "https://h/y/z?a"},
+		{"../../../../x/./y/.", "https://h/a/b/c", "https://h/x/y/"},
+		{"mailto:a@b?x y", "", "mailto:a@b?x%20y"},
+		{"x", "mailto:a@b", invalid + "x"},
+		{"foo://[::1]:8080/x", "", "foo://[::1]:8080/x"},
+		{"file:///x/../y", "", "file:///y"},
+		{"http://a:b@c:d@h/", "", "http://a:b%40c%3Ad@h/"},
+		{"http://:@h/", "", "http://h/"},
+		{"http://user@/", "", invalid + "http://user@/"},
+		{"http://h:65536/", "", invalid + "http://h:65536/"},
+		{"http://h:8a/", "", invalid + "http://h:8a/"},
+		{"http://h:0080/", "", "http://h/"},
+		{"http://h:/", "", "http://h/"},
+		{"http://", "", invalid + "http://"},
+		{"http://a b/", "", invalid + "http://a b/"},
+		{"http://a%00b/", "", invalid + "http://a%00b/"},
+		{"http://a<b/", "", invalid + "http://a<b/"},
+		{"http://[1::2::3]/", "", invalid + "http://[1::2::3]/"},
+		{"http://[::1/", "", invalid + "http://[::1/"},
+		{"http://Bücher.example/é", "", "http://xn--bcher-kva.example/%C3%A9"},
+		{"http://faß.ExAmPlE/", "", "http://xn--fa-hia.example/"},
+		{"http://xn--/", "", invalid + "http://xn--/"},
+		{"1a:b", "", invalid + "1a:b"},
+	} {
+		expression := fmt.Sprintf("new URL(%q).href", c.url)
+		if c.base != "" {
+			expression = fmt.Sprintf("new URL(%q, %q).href", c.url, c.base)
+		}
+		if got := value(t, expression, `0`); got != c.want {
+			t.Errorf("%q in %q: got %q, want %q", c.url, c.base, got, c.want)
+		}
+	}
+	for url, want := range map[string]string{"https://u:p@h:8080/x": "https://h:8080", "file:///x": "null", "foo://h/": "null", "ftp://h/": "ftp://h"} {
+		if got := value(t, fmt.Sprintf("new URL(%q).origin", url), `0`); got != want {
+			t.Errorf("origin of %s: got %s, want %s", url, got, want)
+		}
+	}
+}
+
+// The answers are those of Node.js.
+func TestURL_Setters(t *testing.T) {
+	for _, c := range []struct{ url, part, value, want string }{
+		{"http://h:443/", "protocol", "https", "https://h/"},
+		{"http://h/", "protocol", "foo", "http://h/"},
+		{"http://h/", "protocol", "wss:rest", "wss://h/"},
+		{"http://u@h/", "protocol", "file", "http://u@h/"},
+		{"http://h/", "username", "a:b", "http://a%3Ab@h/"},
+		{"http://u:p@h/", "password", "", "http://u@h/"},
+		{"file:///x", "username", "a", "file:///x"},
+		{"http://h:1/", "host", "x:2/y", "http://x:2/"},
+		{"http://h:1/", "host", "x", "http://x:1/"},
+		{"http://h:1/", "host", "", "http://h:1/"},
+		{"http://h/", "host", "a b", "http://h/"},
+		{"http://h:1/", "hostname", "x:2", "http://h:1/"},
+		{"http://h:1/", "hostname", "é.x", "http://xn--9ca.x:1/"},
+		{"mailto:a", "host", "x", "mailto:a"},
+		{"http://h/", "port", "8080abc", "http://h:8080/"},
+		{"http://h:1/", "port", "80", "http://h/"},
+		{"http://h:1/", "port", "99999", "http://h:1/"},
+		{"http://h:1/", "port", "x", "http://h:1/"},
+		{"http://h:1/", "port", "", "http://h/"},
+		{"http://h/a?b", "pathname", "x y?#/..", "http://h/?b"},
+		{"http://h/a?b", "pathname", "x y?#", "http://h/x%20y%3F%23?b"},
+		{"http://h/a?b", "pathname", "", "http://h/?b"},
+		{"http://h/", "search", "a#b", "http://h/?a%23b"},
+		{"http://h/?x#y", "search", "", "http://h/#y"},
+		{"http://h/?x#y", "hash", "#z z", "http://h/?x#z%20z"},
+		{"http://h/?x#y", "hash", "", "http://h/?x"},
+		{"http://h/", "nothing", "x", "http://h/"},
+	} {
+		if got := value(t, fmt.Sprintf("(u => { u[%q] = %q; return u.href })(new URL(%q))", c.part, c.value, c.url), `0`); got != c.want {
+			t.Errorf("%s, %s = %q: got %s, want %s", c.url, c.part, c.value, got, c.want)
 		}
 	}
 }

@@ -5,14 +5,10 @@ import (
 	"sync"
 	"unicode/utf8"
 
-	"switchhook/scripts/weburl"
-
 	"github.com/dop251/goja"
 	"github.com/dop251/goja/parser"
+	"golang.org/x/text/encoding/unicode"
 )
-
-// maxURL is the maximum size of a URL or query parameter that a script may parse, in bytes.
-const maxURL = 16 << 10
 
 var (
 	//go:embed url.js
@@ -69,49 +65,6 @@ func (r *run) setAll(from *goja.Object, names ...string) {
 	}
 }
 
-func installURL(r *run) {
-	made := r.start(urlProgram(),
-		func(call goja.FunctionCall) goja.Value { // parse(url, base)
-			var base *weburl.URL
-			if v := call.Argument(1); !goja.IsUndefined(v) {
-				var ok bool
-				if base, ok = weburl.Parse(r.textOf(v, "URL: base", maxURL), nil); !ok {
-					return goja.Null()
-				}
-			}
-			u, ok := weburl.Parse(r.textOf(call.Argument(0), "URL", maxURL), base)
-			if !ok {
-				return goja.Null()
-			}
-			return r.urlParts(u)
-		},
-		func(call goja.FunctionCall) goja.Value { // change(href, part, value)
-			value := r.textOf(call.Argument(2), "URL: "+call.Argument(1).String(), maxURL)
-			u, ok := weburl.Parse(call.Argument(0).String(), nil)
-			if !ok {
-				return goja.Null() // href comes from a URL, so it is valid
-			}
-			u.Set(call.Argument(1).String(), value)
-			if len(u.Href()) > 4*maxURL {
-				r.throwRange("URL is longer than %d bytes", 4*maxURL)
-			}
-			return r.urlParts(u)
-		},
-		func(call goja.FunctionCall) goja.Value { // encode(text)
-			return r.vm.ToValue(weburl.EncodeForm(r.textOf(call.Argument(0), "URLSearchParams: text", maxURL)))
-		},
-		func(call goja.FunctionCall) goja.Value { // decode(text)
-			return r.vm.ToValue(weburl.DecodeForm(r.textOf(call.Argument(0), "URLSearchParams: text", maxURL)))
-		},
-	)
-	r.setAll(made, "URL", "URLSearchParams")
-}
-
-func (r *run) urlParts(u *weburl.URL) goja.Value {
-	return r.vm.NewArray(u.Href(), u.Origin(), u.Protocol(), u.Username(), u.Password(), u.Host(),
-		u.Hostname(), u.Port(), u.Pathname(), u.Search(), u.Hash())
-}
-
 func installText(r *run) {
 	made := r.start(textProgram(),
 		func(call goja.FunctionCall) goja.Value { // bytes(text)
@@ -127,7 +80,7 @@ func installText(r *run) {
 				if call.Argument(1).ToBoolean() {
 					panic(r.vm.NewTypeError("TextDecoder: the bytes are not UTF-8 text"))
 				}
-				return r.vm.ToValue(weburl.DecodeUTF8(b))
+				b, _ = unicode.UTF8.NewDecoder().Bytes(b) // replaces what is not UTF-8
 			}
 			return r.vm.ToValue(string(b))
 		},

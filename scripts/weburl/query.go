@@ -6,16 +6,6 @@ import (
 	"strings"
 )
 
-// EncodePath percent-encodes the characters that are not allowed in a path, and keeps existing
-// escapes. Besides the standard's set these are \ and |, which strict servers refuse.
-func EncodePath(path string) string { return encode(path, rawPathSet) }
-
-// EncodeQuery percent-encodes the characters that are not allowed in the query of an http
-// URL, and keeps existing escapes.
-func EncodeQuery(query string) string { return encode(query, specialQuerySet) }
-
-const rawPathSet = pathSet + `\|`
-
 // QueryValues decodes a query as URLSearchParams does: each name with its values in order.
 // No query is an error: a % that starts no escape is a literal %.
 func QueryValues(query string) map[string][]string {
