@@ -161,9 +161,10 @@ func (d *Dispatcher) RetryLoop() {
 }
 
 // sleepUntilRetry sleeps for wait, or less if a retry is recorded that is due earlier; false means
-// that the router stops.
+// that the router stops. It measures by the monotonic clock: if cfg.Now is set back after a retry
+// got its time, that retry must not prolong the sleep.
 func (d *Dispatcher) sleepUntilRetry(wait time.Duration) bool {
-	until := d.cfg.Now().Add(wait)
+	until := time.Now().Add(wait)
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for {
@@ -173,9 +174,9 @@ func (d *Dispatcher) sleepUntilRetry(wait time.Duration) bool {
 		case <-timer.C:
 			return true
 		case due := <-d.retryWake:
-			if due.Before(until) {
-				until = due
-				timer.Reset(max(due.Sub(d.cfg.Now()), 0))
+			if at := time.Now().Add(due.Sub(d.cfg.Now())); at.Before(until) {
+				until = at
+				timer.Reset(max(time.Until(at), 0))
 			}
 		}
 	}
