@@ -51,7 +51,7 @@ func TestEventTypes_InvalidAreRefused(t *testing.T) {
 		`{"name":"order.*"}`:      {"name", "is no event type"},
 		`{"name":5}`:              {"name", "must be a string"},
 		`{"name":"a","schema":5}`: {"schema", "must be an object"},
-		`{"name":"a","schema":{"type":"objekt"}}`:                                                    {"schema", "no JSON Schema"},
+		`{"name":"a","schema":{"type":"objekt"}}`:                                                    {"schema", "not a JSON Schema"},
 		`{"name":"a","schema":{"$ref":"http://127.0.0.1/x"}}`:                                        {"schema", "not loaded from elsewhere"},
 		`{"name":"a","schema":{"$ref":"file:///etc/passwd"}}`:                                        {"schema", "not loaded from elsewhere"},
 		`{"name":"a","samples":5}`:                                                                   {"samples", "must be a list"},

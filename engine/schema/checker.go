@@ -13,35 +13,35 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 )
 
-// What a check may take: one step is about a subschema applied to a value, or 64 bytes
-// compared. References that double each other make any check endless, and the library has
-// neither bound nor context.
+// The step budget of a validation. A step is one subschema applied to a value, or 64 bytes
+// compared. References that double make a validation endless, and the library has neither a
+// bound nor a context.
 const (
-	stepsAtLeast = 20_000
+	minSteps     = 20_000
 	stepsPerByte = 16
-	// maxFailures of a check: the library keeps them all, with their places, also those
-	// within an anyOf that another alternative makes good.
-	maxFailures = 100_000
-	lookEvery   = 4096 // steps between two looks at the context
+	// maxFailures is the maximum number of failures of one validation: the library stores them
+	// all with their paths, even those within an anyOf of which another alternative matches.
+	maxFailures   = 100_000
+	ctxCheckSteps = 4096 // steps between two checks of the context
 )
 
-// checker is a schema made ready for one check at a time. All that the library does for a
-// value goes through its hooks: one in the place of "format", which the library asks for
-// each subschema before it goes further down, and one for regular expressions.
+// checker is a compiled schema for one validation at a time. It hooks into the library in two
+// places: as the "format" of every subschema, which the library validates before it descends,
+// and as its engine of regular expressions.
 type checker struct {
 	compiled *jsonschema.Schema
-	checking bool                // in check; otherwise the schema itself is being compiled
+	checking bool                // false while the schema is being compiled
 	patterns map[string]*pattern // of the schema
-	program  int                 // instructions of all of them
+	program  int                 // instructions of all patterns
 
-	// of the check that is on
-	ctx      context.Context
-	steps    int // that are left
-	look     int // steps until the next look at ctx
-	failures int
+	// State of the current validation.
+	ctx        context.Context
+	steps      int // left in the budget
+	untilCheck int // steps until the next check of ctx
+	failures   int
 }
 
-// stopped is what hooks panic with to end a check.
+// stopped is the panic value with which hooks end a validation.
 type stopped struct{ err error }
 
 func newChecker(source []byte) (*checker, error) {
@@ -60,12 +60,12 @@ func newChecker(source []byte) (*checker, error) {
 	return c, nil
 }
 
-// check checks a value that was read from so many bytes.
+// check validates a value that was decoded from size bytes.
 func (c *checker) check(ctx context.Context, doc any, size int) (err error) {
 	if n, found := incomparable(doc); found {
 		return &Problem{Message: fmt.Sprintf("holds the number %.20s…, which can't be checked: numbers may have %d digits, and an exponent up to that", n, maxDigits)}
 	}
-	c.ctx, c.steps, c.look, c.failures = ctx, stepsAtLeast+stepsPerByte*size, lookEvery, 0
+	c.ctx, c.steps, c.untilCheck, c.failures = ctx, minSteps+stepsPerByte*size, ctxCheckSteps, 0
 	defer func() {
 		c.ctx = nil
 		switch end := recover().(type) {
@@ -83,9 +83,9 @@ func (c *checker) check(ctx context.Context, doc any, size int) (err error) {
 	return deepest(err.(*jsonschema.ValidationError))
 }
 
-var errSteps = &Problem{Message: "takes too many steps to be checked: the schema goes over the same value again and again, or the value is too deep; simplify the schema"}
+var errSteps = &Problem{Message: "takes too many steps to validate: the schema visits the same value too often, or the value is too deep; simplify the schema"}
 
-// spend takes steps for what is to be done, and ends the check where there are none left.
+// spend charges n steps, and ends the validation if the budget is exceeded or the context ended.
 func (c *checker) spend(n int) {
 	if !c.checking {
 		return
@@ -93,15 +93,15 @@ func (c *checker) spend(n int) {
 	if c.steps -= n; c.steps < 0 {
 		panic(stopped{errSteps})
 	}
-	if c.look -= n; c.look < 0 {
-		c.look = lookEvery
+	if c.untilCheck -= n; c.untilCheck < 0 {
+		c.untilCheck = ctxCheckSteps
 		if err := c.ctx.Err(); err != nil {
 			panic(stopped{err})
 		}
 	}
 }
 
-// incomparable finds a number that would take too long to compare.
+// incomparable returns a number that would take too long to compare.
 func incomparable(v any) (json.Number, bool) {
 	switch v := v.(type) {
 	case json.Number:
@@ -122,8 +122,8 @@ func incomparable(v any) (json.Number, bool) {
 	return "", false
 }
 
-// hook puts a budget before all that s does with a value. What the library would do before
-// it asks for the format is done here: type, const and enum.
+// hook makes s charge the budget before it validates a value. The keywords that the library
+// would validate before the format (type, const, enum) move into the hook.
 func (c *checker) hook(s *jsonschema.Schema) {
 	h := &hook{c: c, each: 1 + len(s.Required) + len(s.Dependencies) + len(s.DependentSchemas) + len(s.DependentRequired), unique: s.UniqueItems}
 	for _, names := range s.DependentRequired {
@@ -159,10 +159,10 @@ func (c *checker) hook(s *jsonschema.Schema) {
 	s.Format = &jsonschema.Format{Name: name, Validate: h.check}
 }
 
-// hook is what is asked of a value for one subschema before anything else.
+// hook validates the keywords of one subschema that come first, and charges the budget.
 type hook struct {
 	c        *checker
-	each     int // steps for any value
+	each     int // steps for each value
 	unique   bool
 	types    []string
 	constant *any
@@ -172,10 +172,10 @@ type hook struct {
 	format   *jsonschema.Format
 }
 
-// failure is what a hook says is wrong.
+// failure is the error of a hook.
 type failure struct{ kind jsonschema.ErrorKind }
 
-// Error gives the library's text, which does not know null.
+// Error returns the library's text, which is wrong for null.
 func (f failure) Error() string {
 	if k, ok := f.kind.(*kind.Const); ok && k.Want == nil {
 		return "value must be null"
@@ -190,7 +190,7 @@ func (h *hook) check(v any) error {
 		cost += len(v) / 64
 	case []any:
 		cost += len(v)
-		if h.unique { // few are compared each with each, many by a hash
+		if h.unique { // the library compares up to 20 in pairs, more by hash
 			cost += min(len(v), 20) * values(v)
 		}
 	case map[string]any:
@@ -232,7 +232,7 @@ func (h *hook) assert(v any) error {
 	return failure{&kind.Enum{Got: v, Want: h.enum}}
 }
 
-// text gives the text of what is wrong.
+// text returns the error text of k.
 func text(k jsonschema.ErrorKind) string {
 	switch own := k.(type) {
 	case *kind.Format:
@@ -248,16 +248,16 @@ func text(k jsonschema.ErrorKind) string {
 	return k.LocalizedString(english)
 }
 
-// quoted cuts a text of the value to what is shown of it.
+// quoted truncates a text of the value.
 func quoted(text string) string {
-	const most = 100
-	if len(text) <= most {
+	const maxQuoted = 100
+	if len(text) <= maxQuoted {
 		return text
 	}
-	return strings.ToValidUTF8(text[:most], "") + "…"
+	return strings.ToValidUTF8(text[:maxQuoted], "") + "…"
 }
 
-// values counts v and what is in it.
+// values returns the number of values in v, itself included, and 64 bytes of text as one.
 func values(v any) int {
 	n := 1
 	switch v := v.(type) {
@@ -300,7 +300,7 @@ func whole(n json.Number) bool {
 	return ok && r.IsInt()
 }
 
-// equal compares two values as JSON Schema does: numbers by their value.
+// equal compares two values as JSON Schema requires: numbers by their value.
 func (c *checker) equal(a, b any) bool {
 	c.spend(1)
 	switch a := a.(type) {
@@ -335,24 +335,23 @@ func (c *checker) equal(a, b any) bool {
 	return a == b
 }
 
-// pattern is a regular expression whose matches take steps.
+// pattern is a regular expression whose matches charge the budget.
 type pattern struct {
 	*regexp.Regexp
 	c       *checker
 	program int
 }
 
-// patternSteps is how many bytes by instructions of a regular expression make a step.
+// patternSteps is the product of bytes and instructions that costs one step.
 const patternSteps = 256
 
-// MatchString reports whether text matches. Its time grows with text and expression.
+// MatchString reports whether text matches. Its time grows with both lengths.
 func (p *pattern) MatchString(text string) bool {
 	p.c.spend(1 + len(text)*p.program/patternSteps)
 	return p.Regexp.MatchString(text)
 }
 
-// regexp compiles a regular expression of the schema or, where that says that a value has
-// to be one ("format": "regex"), of the value.
+// regexp compiles a regular expression of the schema or, for "format": "regex", of the value.
 func (c *checker) regexp(text string) (jsonschema.Regexp, error) {
 	if p := c.patterns[text]; p != nil {
 		return p, nil
@@ -365,7 +364,7 @@ func (c *checker) regexp(text string) (jsonschema.Regexp, error) {
 	case c.checking:
 		c.spend(n)
 	case c.program+n > maxProgram:
-		return nil, fmt.Errorf("regular expressions of more than %d instructions together: write fewer or shorter repetitions", maxProgram)
+		return nil, fmt.Errorf("regular expressions of more than %d instructions together: use fewer or shorter repetitions", maxProgram)
 	default:
 		c.program += n
 	}

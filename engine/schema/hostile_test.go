@@ -13,7 +13,7 @@ import (
 	"switchhook/engine/schema"
 )
 
-// doubled is a schema whose references double n times, each by a pair of in.
+// doubled returns a schema whose references double n times, each time by the format in.
 func doubled(n int, in string) string {
 	var b strings.Builder
 	for i := range n {
@@ -27,10 +27,10 @@ const both = `{"allOf":[%s,%s]}`
 
 func repeat(s string, n int) string { return strings.TrimSuffix(strings.Repeat(s+",", n), ",") }
 
-// bounded fails the test if do allocates far more than a request may. (How long do takes is
-// bounded by the step budget, whose error the tests want. Under the race detector sync.Pool
-// drops what it holds, so that memory says nothing.)
-func bounded(t *testing.T, do func()) {
+// checkAllocation fails the test if do allocates far more than a request may. (The step budget
+// bounds the time, and the tests check its error. Under the race detector sync.Pool drops its
+// content, so allocation is not checked.)
+func checkAllocation(t *testing.T, do func()) {
 	t.Helper()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -50,35 +50,35 @@ func scaled(n int) int {
 	return n
 }
 
-func TestSchemasThatBlowUpAreRefused(t *testing.T) {
+func TestCompile_RefusesExponentialSchemas(t *testing.T) {
 	long := strings.Repeat("x", 100_000)
-	for name, c := range map[string]struct{ source, want string }{
-		"references that double":              {doubled(40, both), "more than 10000 subschemas to one value"},
-		"by anyOf":                            {doubled(40, `{"anyOf":[%s,%s]}`), "more than 10000 subschemas to one value"},
-		"by oneOf, in a draft before 2019":    {`{"$schema":"http://json-schema.org/draft-07/schema#","allOf":[` + strings.ReplaceAll(doubled(40, `{"oneOf":[%s,%s]}`), `"$ref":"#/`, `"$ref":"#/allOf/0/`) + `]}`, "more than 10000 subschemas to one value"},
-		"by if":                               {doubled(40, `{"if":%s,"then":true,"else":%s}`), "more than 10000 subschemas to one value"},
-		"by not":                              {doubled(40, `{"not":{"allOf":[%s,%s]}}`), "more than 10000 subschemas to one value"},
-		"by dependentSchemas":                 {doubled(40, `{"dependentSchemas":{"a":%s,"b":%s}}`), "more than 10000 subschemas to one value"},
-		"in a part of the value":              {strings.Replace(doubled(40, both), `{"$ref":"#/$defs/d0"`, `{"items":{"$ref":"#/$defs/d0"}`, 1), "more than 10000 subschemas to one value"},
-		"behind a dynamic reference":          {strings.Replace(strings.Replace(doubled(40, both), `{"$ref":"#/$defs/d0"`, `{"$dynamicRef":"#a"`, 1), `"d0":{`, `"d0":{"$dynamicAnchor":"a",`, 1), "more than 10000 subschemas to one value"},
-		"a reference to itself":               {`{"$ref":"#"}`, "again and again"},
-		"a reference to itself by another":    {`{"anyOf":[{"type":"string"},{"$ref":"#/$defs/a"}],"$defs":{"a":{"not":{"$ref":"#"}}}}`, "again and again"},
-		"a multiple of a tiny number":         {`{"multipleOf":1e-999999}`, "digits"},
-		"a number without bounds":             {`{"maximum":1e1000000000}`, "digits"},
-		"a number with very many digits":      {`{"minimum":` + strings.Repeat("9", 200_000) + `}`, "digits"},
-		"a constant without bounds":           {`{"const":{"a":[1e999999]}}`, "digits"},
-		"many subschemas":                     {`{"allOf":[` + repeat("{}", 60_000) + `]}`, "more than"},
-		"a long list":                         {`{"enum":[` + repeat("0", 100_000) + `]}`, "more than 20000 elements"},
-		"many under one long name":            {`{"properties":{"` + long + `":{"allOf":[` + repeat("{}", 9000) + `]}}}`, "long names"},
-		"depth":                               {strings.Repeat(`{"not":`, 20_000) + `{}` + strings.Repeat("}", 20_000), ""},
-		"a regular expression that grows":     {`{"pattern":"(((x{100}){100}){100})"}`, ""},
-		"many that grow":                      {`{"properties":{` + strings.TrimSuffix(manyPatterns(200), ",") + `}}`, "instructions together"},
-		"a long one":                          {`{"pattern":"` + strings.Repeat("a", 5000) + `"}`, "4096 are allowed"},
-		"a dialect that is the schema itself": {`{"$schema":"switchhook:///schema","$id":"switchhook:///schema","allOf":[` + doubled(40, both) + `]}`, "dialect"},
-		"a dialect within":                    {`{"$defs":{"a":{"$id":"b","$schema":"switchhook:///schema"}}}`, "dialect"},
+	for _, c := range []struct{ name, source, want string }{
+		{"references that double", doubled(40, both), "more than 10000 subschemas to one value"},
+		{"by anyOf", doubled(40, `{"anyOf":[%s,%s]}`), "more than 10000 subschemas to one value"},
+		{"by oneOf, in a draft before 2019", `{"$schema":"http://json-schema.org/draft-07/schema#","allOf":[` + strings.ReplaceAll(doubled(40, `{"oneOf":[%s,%s]}`), `"$ref":"#/`, `"$ref":"#/allOf/0/`) + `]}`, "more than 10000 subschemas to one value"},
+		{"by if", doubled(40, `{"if":%s,"then":true,"else":%s}`), "more than 10000 subschemas to one value"},
+		{"by not", doubled(40, `{"not":{"allOf":[%s,%s]}}`), "more than 10000 subschemas to one value"},
+		{"by dependentSchemas", doubled(40, `{"dependentSchemas":{"a":%s,"b":%s}}`), "more than 10000 subschemas to one value"},
+		{"in a part of the value", strings.Replace(doubled(40, both), `{"$ref":"#/$defs/d0"`, `{"items":{"$ref":"#/$defs/d0"}`, 1), "more than 10000 subschemas to one value"},
+		{"behind a dynamic reference", strings.Replace(strings.Replace(doubled(40, both), `{"$ref":"#/$defs/d0"`, `{"$dynamicRef":"#a"`, 1), `"d0":{`, `"d0":{"$dynamicAnchor":"a",`, 1), "more than 10000 subschemas to one value"},
+		{"a reference to itself", `{"$ref":"#"}`, "endlessly"},
+		{"a reference to itself by another", `{"anyOf":[{"type":"string"},{"$ref":"#/$defs/a"}],"$defs":{"a":{"not":{"$ref":"#"}}}}`, "endlessly"},
+		{"a multiple of a tiny number", `{"multipleOf":1e-999999}`, "digits"},
+		{"a number without bounds", `{"maximum":1e1000000000}`, "digits"},
+		{"a number with very many digits", `{"minimum":` + strings.Repeat("9", 200_000) + `}`, "digits"},
+		{"a constant without bounds", `{"const":{"a":[1e999999]}}`, "digits"},
+		{"many subschemas", `{"allOf":[` + repeat("{}", 60_000) + `]}`, "more than"},
+		{"a long list", `{"enum":[` + repeat("0", 100_000) + `]}`, "more than 20000 elements"},
+		{"many under one long name", `{"properties":{"` + long + `":{"allOf":[` + repeat("{}", 9000) + `]}}}`, "long names"},
+		{"depth", strings.Repeat(`{"not":`, 20_000) + `{}` + strings.Repeat("}", 20_000), ""},
+		{"a regular expression that grows", `{"pattern":"(((x{100}){100}){100})"}`, ""},
+		{"many that grow", `{"properties":{` + strings.TrimSuffix(manyPatterns(200), ",") + `}}`, "instructions together"},
+		{"a long one", `{"pattern":"` + strings.Repeat("a", 5000) + `"}`, "4096 are allowed"},
+		{"a dialect that is the schema itself", `{"$schema":"switchhook:///schema","$id":"switchhook:///schema","allOf":[` + doubled(40, both) + `]}`, "dialect"},
+		{"a dialect within", `{"$defs":{"a":{"$id":"b","$schema":"switchhook:///schema"}}}`, "dialect"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			bounded(t, func() {
+		t.Run(c.name, func(t *testing.T) {
+			checkAllocation(t, func() {
 				_, err := schema.Compile([]byte(c.source))
 				if err == nil || !strings.Contains(err.Error(), c.want) || len(err.Error()) > 1000 {
 					t.Errorf("want %q, got %.300v", c.want, err)
@@ -96,8 +96,8 @@ func manyPatterns(n int) string {
 	return b.String()
 }
 
-// What was stored by an earlier version is bounded while it is checked.
-func TestAnyCheckIsBounded(t *testing.T) {
+// An earlier version may have stored any schema.
+func TestValidate_IsBoundedForAnySchema(t *testing.T) {
 	deep := strings.Repeat(`{"a":`, 120) + "1" + strings.Repeat("}", 120)
 	numbers := "[" + repeat("1e999", scaled(30_000)) + "]"
 	objects := "[" + repeat("{}", scaled(300_000)) + "]"
@@ -115,36 +115,36 @@ func TestAnyCheckIsBounded(t *testing.T) {
 		patterns[i] = fmt.Sprintf(`"x.*x%d":{}`, i)
 	}
 	equal := "[" + repeat("[0,1,2,3,4,5,6,7,8,9]", scaled(1000)) + "]"
-	for name, c := range map[string]struct{ source, data, want string }{
-		"references that double":     {doubled(40, both), `{"a":"twenty bytes."}`, "too many steps"},
-		"in an older draft":          {`{"$schema":"http://json-schema.org/draft-04/schema#","allOf":[` + strings.ReplaceAll(doubled(40, both), `"$ref":"#/`, `"$ref":"#/allOf/0/`) + `]}`, `{}`, "too many steps"},
-		"behind a dynamic reference": {`{"$id":"switchhook:///schema","$ref":"#/$defs/list","$defs":{"real":{"$dynamicAnchor":"item","$ref":"#/$defs/d0"},"list":{"$id":"list","items":{"$dynamicRef":"#item"},"$defs":{"default":{"$dynamicAnchor":"item"}}},` + strings.TrimPrefix(doubled(40, both), `{"$ref":"#/$defs/d0","$defs":{`), `[{}]`, "too many steps"},
-		"a depth that doubles":       {`{"allOf":[{"properties":{"a":{"$ref":"#"}}},{"properties":{"a":{"$ref":"#"}}}]}`, deep, "too many steps"},
-		"one that triples, to false": {`{"anyOf":[{"properties":{"a":{"$ref":"#"}},"required":["b"]},{"properties":{"a":{"$ref":"#"}},"required":["b"]}]}`, deep, "too many steps"},
-		"unevaluated properties":     {`{"unevaluatedProperties":{"$ref":"#"},"anyOf":[` + repeat(`{"$ref":"#/$defs/x"}`, scaled(5000)) + `],"$defs":{"x":{"properties":{"a":{"$ref":"#"}}}}}`, deep, ""},
-		"long lists of names":        {`{"items":{"not":{"required":[` + required + `]}}}`, objects, "too many steps"},
-		"long lists that fail":       {`{"items":{"required":[` + required + `]}}`, objects, "too many steps"},
-		"many values":                {`{"items":{"enum":[` + repeat("[1]", scaled(9000)) + `]}}`, objects, "too many steps"},
-		"many patterns":              {`{"patternProperties":{` + strings.Join(patterns, ",") + `}}`, "{" + strings.Join(keys, ",") + "}", "too many steps"},
-		"a slow pattern":             {`{"pattern":"^(x?){900}(x*x*x*)*y$"}`, `"` + strings.Repeat("x", scaled(1<<20)) + `"`, "does not match pattern"},
-		"a pattern that is too slow": {`{"allOf":[` + repeat(`{"pattern":"^(x?){900}(x*x*x*)*y$"}`, 20) + `]}`, `"` + strings.Repeat("x", scaled(1<<20)) + `"`, "too many steps"},
-		"an expression in the data":  {`{"$schema":"http://json-schema.org/draft-07/schema#","items":{"format":"regex"}}`, "[" + repeat(`"((x{100}){9}){9}"`, scaled(3000)) + "]", ""},
-		"constants that are equal":   {`{"allOf":[` + repeat(`{"$ref":"#/$defs/c"}`, scaled(9000)) + `],"$defs":{"c":{"const":` + equal + `}}}`, equal, "too many steps"},
-		"constants that are not":     {`{"not":{"anyOf":[` + repeat(`{"$ref":"#/$defs/c"}`, scaled(5000)) + `]},"$defs":{"c":{"const":` + equal[:len(equal)-1] + `,1]}}}`, equal[:len(equal)-1] + `,2]`, "too many steps"},
-		"unique items":               {`{"allOf":[` + repeat(`{"uniqueItems":true}`, scaled(4000)) + `]}`, "[" + equal + "," + equal[:len(equal)-1] + ",0]]", "too many steps"},
-		"numbers beyond bounds":      {`{"items":{"minimum":0}}`, `[1e1000000]`, "can't be checked"},
-		"that have no exponent":      {`{"multipleOf":3}`, strings.Repeat("9", 900_000), "can't be checked"},
-		"a number deep below":        {`{"type":"object"}`, `{"a":[{"b":-1e-999999999}]}`, "can't be checked"},
-		"many large numbers":         {`{"items":{"multipleOf":7e-500,"minimum":1}}`, numbers, ""},
-		"many failures":              {`{"items":{"type":"string"}}`, "[" + repeat("1", 400_000) + "]", "too many steps"},
-		"a text that is shown":       {`{"const":1}`, `"` + strings.Repeat("x", scaled(1<<20)) + `"`, "value must be 1"},
+	for _, c := range []struct{ name, source, data, want string }{
+		{"references that double", doubled(40, both), `{"a":"twenty bytes."}`, "too many steps"},
+		{"in an older draft", `{"$schema":"http://json-schema.org/draft-04/schema#","allOf":[` + strings.ReplaceAll(doubled(40, both), `"$ref":"#/`, `"$ref":"#/allOf/0/`) + `]}`, `{}`, "too many steps"},
+		{"behind a dynamic reference", `{"$id":"switchhook:///schema","$ref":"#/$defs/list","$defs":{"real":{"$dynamicAnchor":"item","$ref":"#/$defs/d0"},"list":{"$id":"list","items":{"$dynamicRef":"#item"},"$defs":{"default":{"$dynamicAnchor":"item"}}},` + strings.TrimPrefix(doubled(40, both), `{"$ref":"#/$defs/d0","$defs":{`), `[{}]`, "too many steps"},
+		{"a depth that doubles", `{"allOf":[{"properties":{"a":{"$ref":"#"}}},{"properties":{"a":{"$ref":"#"}}}]}`, deep, "too many steps"},
+		{"one that triples, to false", `{"anyOf":[{"properties":{"a":{"$ref":"#"}},"required":["b"]},{"properties":{"a":{"$ref":"#"}},"required":["b"]}]}`, deep, "too many steps"},
+		{"unevaluated properties", `{"unevaluatedProperties":{"$ref":"#"},"anyOf":[` + repeat(`{"$ref":"#/$defs/x"}`, scaled(5000)) + `],"$defs":{"x":{"properties":{"a":{"$ref":"#"}}}}}`, deep, ""},
+		{"long lists of names", `{"items":{"not":{"required":[` + required + `]}}}`, objects, "too many steps"},
+		{"long lists that fail", `{"items":{"required":[` + required + `]}}`, objects, "too many steps"},
+		{"many values", `{"items":{"enum":[` + repeat("[1]", scaled(9000)) + `]}}`, objects, "too many steps"},
+		{"many patterns", `{"patternProperties":{` + strings.Join(patterns, ",") + `}}`, "{" + strings.Join(keys, ",") + "}", "too many steps"},
+		{"a slow pattern", `{"pattern":"^(x?){900}(x*x*x*)*y$"}`, `"` + strings.Repeat("x", scaled(1<<20)) + `"`, "does not match pattern"},
+		{"a pattern that is too slow", `{"allOf":[` + repeat(`{"pattern":"^(x?){900}(x*x*x*)*y$"}`, 20) + `]}`, `"` + strings.Repeat("x", scaled(1<<20)) + `"`, "too many steps"},
+		{"an expression in the data", `{"$schema":"http://json-schema.org/draft-07/schema#","items":{"format":"regex"}}`, "[" + repeat(`"((x{100}){9}){9}"`, scaled(3000)) + "]", ""},
+		{"constants that are equal", `{"allOf":[` + repeat(`{"$ref":"#/$defs/c"}`, scaled(9000)) + `],"$defs":{"c":{"const":` + equal + `}}}`, equal, "too many steps"},
+		{"constants that are not", `{"not":{"anyOf":[` + repeat(`{"$ref":"#/$defs/c"}`, scaled(5000)) + `]},"$defs":{"c":{"const":` + equal[:len(equal)-1] + `,1]}}}`, equal[:len(equal)-1] + `,2]`, "too many steps"},
+		{"unique items", `{"allOf":[` + repeat(`{"uniqueItems":true}`, scaled(4000)) + `]}`, "[" + equal + "," + equal[:len(equal)-1] + ",0]]", "too many steps"},
+		{"numbers beyond bounds", `{"items":{"minimum":0}}`, `[1e1000000]`, "can't be checked"},
+		{"that have no exponent", `{"multipleOf":3}`, strings.Repeat("9", 900_000), "can't be checked"},
+		{"a number deep below", `{"type":"object"}`, `{"a":[{"b":-1e-999999999}]}`, "can't be checked"},
+		{"many large numbers", `{"items":{"multipleOf":7e-500,"minimum":1}}`, numbers, ""},
+		{"many failures", `{"items":{"type":"string"}}`, "[" + repeat("1", 400_000) + "]", "too many steps"},
+		{"a text that is shown", `{"const":1}`, `"` + strings.Repeat("x", scaled(1<<20)) + `"`, "value must be 1"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(c.name, func(t *testing.T) {
 			s, err := schema.Load([]byte(c.source))
 			if err != nil {
 				t.Fatalf("%.300v", err)
 			}
-			bounded(t, func() {
+			checkAllocation(t, func() {
 				var p *schema.Problem
 				switch err := s.Validate(t.Context(), []byte(c.data)); {
 				case c.want == "" && err == nil:
@@ -156,37 +156,36 @@ func TestAnyCheckIsBounded(t *testing.T) {
 	}
 }
 
-// ended is a context that ends after so many looks at it.
+// ended is a context that ends after the given number of calls of Err.
 type ended struct {
 	context.Context
-	looks int
+	calls int
 }
 
 func (c *ended) Err() error {
-	if c.looks--; c.looks < 0 {
+	if c.calls--; c.calls < 0 {
 		return context.Canceled
 	}
 	return nil
 }
 
-func TestACheckEndsWithItsContext(t *testing.T) {
+func TestValidate_EndsWithContext(t *testing.T) {
 	s, err := schema.Load([]byte(doubled(40, both)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for looks := range 3 {
-		if err := s.Validate(&ended{context.Background(), looks}, []byte(`{}`)); !errors.Is(err, context.Canceled) {
-			t.Errorf("after %d looks: %v", looks, err)
+	for calls := range 3 {
+		if err := s.Validate(&ended{context.Background(), calls}, []byte(`{}`)); !errors.Is(err, context.Canceled) {
+			t.Errorf("after %d calls: %v", calls, err)
 		}
 	}
 	var p *schema.Problem
-	if err := s.Validate(context.Background(), []byte(`{}`)); !errors.As(err, &p) { // nothing is left of the checks that were ended
+	if err := s.Validate(context.Background(), []byte(`{}`)); !errors.As(err, &p) { // the canceled validations left nothing behind
 		t.Error(err)
 	}
 }
 
-// All that large schemas and events of good will need is there.
-func TestLargeSchemasAndEventsPass(t *testing.T) {
+func TestValidate_AllowsLargeSchemasAndEvents(t *testing.T) {
 	var fields, variants, codes []string
 	for i := range 300 {
 		fields = append(fields, fmt.Sprintf(`"field%d":{"type":["string","null"],"maxLength":100,"pattern":"^[a-z0-9 ]*$"}`, i))
@@ -236,8 +235,8 @@ func TestLargeSchemasAndEventsPass(t *testing.T) {
 	}
 }
 
-// The hooks say what the library would say.
-func TestTypesConstantsAndEnums(t *testing.T) {
+// The hooks return the library's error texts.
+func TestValidate_TypesConstantsAndEnums(t *testing.T) {
 	for _, c := range []struct{ source, data, want string }{
 		{`{"type":"integer"}`, `1.0`, ""},
 		{`{"type":"integer"}`, `10e-1`, ""},
@@ -273,7 +272,7 @@ func TestTypesConstantsAndEnums(t *testing.T) {
 	}
 }
 
-func TestManyChecksAtOnce(t *testing.T) {
+func TestValidate_Concurrently(t *testing.T) {
 	s, err := schema.Compile([]byte(order))
 	if err != nil {
 		t.Fatal(err)

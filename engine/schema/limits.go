@@ -14,37 +14,37 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// What a schema may hold. To compile one takes time that grows with the square of its
-// subschemas, and memory for the path of each.
+// Limits of a schema. The time to compile one grows with the square of its subschemas, the
+// memory with the length of their paths.
 const (
-	maxSubschemas = 10_000   // and whatever else is an object, or true or false
+	maxSubschemas = 10_000   // counts every object and boolean
 	maxElements   = 20_000   // of all arrays, such as enum and required
 	maxPathBytes  = 16 << 20 // of the paths to all subschemas
 	maxDepth      = 128
-	// maxDigits of a number, and its largest exponent: comparing 1e999999 with anything
-	// takes milliseconds, and a multiple of it seconds.
+	// maxDigits is the maximum number of digits of a number, and its largest exponent: a
+	// comparison with 1e999999 takes milliseconds, a multiple of it seconds.
 	maxDigits = 1000
-	// maxPaths is how many subschemas may be applied to one and the same value.
+	// maxPaths is the maximum number of subschemas that are applied to the same value.
 	maxPaths = 10_000
-	// maxPattern and maxProgram bound regular expressions: their text, and the instructions
-	// of all of them together. (x{100}){10} is ten bytes, and 1000 instructions.
+	// maxPattern is the maximum length of a regular expression, maxProgram the maximum number
+	// of instructions of all of them together: (x{100}){10} is ten bytes, but 1000 instructions.
 	maxPattern = 4 << 10
 	maxProgram = 50_000
 )
 
-// measure counts what a schema holds.
+// measure counts the parts of a schema.
 type measure struct {
 	subschemas, elements, pathBytes int
 
-	path    []string // of the value that is being counted
-	anchors []string // JSON pointers, in a URL, of the subschemas that have a $dynamicAnchor
+	path    []string // of the value being counted
+	anchors []string // JSON pointers, URL-encoded, of the subschemas with a $dynamicAnchor
 }
 
-// drafts are the values that $schema may have. With another one a schema could be the
-// schema that it is checked against itself, without any bound.
+// drafts matches the allowed values of $schema. With any other one a schema could be its own
+// meta-schema, and its compilation would have no bound.
 var drafts = regexp.MustCompile(`^https?://json-schema\.org/(draft-0[467]|draft/2019-09|draft/2020-12)/schema#?$`)
 
-// walk counts v, which stands at m.path.
+// walk counts v, whose path is m.path.
 func (m *measure) walk(v any) error {
 	if len(m.path) > maxDepth {
 		return fmt.Errorf("nests more than %d levels deep", maxDepth)
@@ -90,7 +90,7 @@ func (m *measure) under(name string, v any) error {
 	return m.walk(v)
 }
 
-// pointer is the path as a JSON pointer in a URL.
+// pointer returns the path as a URL-encoded JSON pointer.
 func (m *measure) pointer() string {
 	var p strings.Builder
 	for _, name := range m.path {
@@ -130,7 +130,7 @@ func comparable(n json.Number) bool {
 	return err == nil && e >= -maxDigits && e <= maxDigits
 }
 
-// sameValue lists the subschemas of s that are applied to the value to which s is.
+// sameValue returns the subschemas of s that are applied to the same value as s.
 func sameValue(s *jsonschema.Schema) []*jsonschema.Schema {
 	list := slices.Concat([]*jsonschema.Schema{s.Ref, s.Not, s.If, s.Then, s.Else}, s.AllOf, s.AnyOf, s.OneOf)
 	for _, d := range s.DependentSchemas {
@@ -144,8 +144,8 @@ func sameValue(s *jsonschema.Schema) []*jsonschema.Schema {
 	return slices.DeleteFunc(list, func(s *jsonschema.Schema) bool { return s == nil })
 }
 
-// parts lists the subschemas of s that are applied to parts of its value, or that are known
-// only when the value is.
+// parts returns the subschemas of s that are applied to parts of its value, or that depend
+// on the value.
 func parts(s *jsonschema.Schema) []*jsonschema.Schema {
 	list := slices.Concat([]*jsonschema.Schema{s.PropertyNames, s.UnevaluatedProperties, s.Contains, s.Items2020, s.UnevaluatedItems, s.ContentSchema, s.RecursiveRef}, s.PrefixItems)
 	if s.DynamicRef != nil {
@@ -168,7 +168,7 @@ func parts(s *jsonschema.Schema) []*jsonschema.Schema {
 	return slices.DeleteFunc(list, func(s *jsonschema.Schema) bool { return s == nil })
 }
 
-// reachable lists roots and all their subschemas, each once.
+// reachable returns roots and all their subschemas, each once.
 func reachable(roots ...*jsonschema.Schema) []*jsonschema.Schema {
 	var list []*jsonschema.Schema
 	seen := map[*jsonschema.Schema]bool{}
@@ -189,20 +189,20 @@ func reachable(roots ...*jsonschema.Schema) []*jsonschema.Schema {
 	return list
 }
 
-// checkPaths refuses a schema that is applied to one value too often, or for ever.
+// checkPaths refuses a schema that would be applied to one value too often, or endlessly.
 func checkPaths(root *jsonschema.Schema) error {
-	const under = -1 // it is being counted
+	const visiting = -1
 	counts := map[*jsonschema.Schema]int{}
 	var count func(s *jsonschema.Schema) (int, error)
 	count = func(s *jsonschema.Schema) (n int, err error) {
 		where := strings.TrimPrefix(s.Location, schemaURL)
 		switch n = counts[s]; {
-		case n == under:
-			return 0, fmt.Errorf("applies the subschema %.200s to a value again and again: a reference to itself must go through a part of the value, such as a property", where)
+		case n == visiting:
+			return 0, fmt.Errorf("applies the subschema %.200s to the same value endlessly: a reference to itself must go through a part of the value, such as a property", where)
 		case n > 0:
 			return n, nil
 		}
-		counts[s] = under
+		counts[s] = visiting
 		n = 1
 		for _, next := range sameValue(s) {
 			more, err := count(next)
@@ -210,7 +210,7 @@ func checkPaths(root *jsonschema.Schema) error {
 				return 0, err
 			}
 			if n += more; n > maxPaths {
-				return 0, fmt.Errorf("applies more than %d subschemas to one value at %.200s; references that double each other grow without bounds", maxPaths, where)
+				return 0, fmt.Errorf("applies more than %d subschemas to one value at %.200s: references that double grow exponentially", maxPaths, where)
 			}
 		}
 		counts[s] = n
@@ -224,7 +224,7 @@ func checkPaths(root *jsonschema.Schema) error {
 	return nil
 }
 
-// program gives the instructions that a regular expression takes, at least one.
+// program returns the number of instructions of a regular expression, at least one.
 func program(pattern string) (int, error) {
 	if len(pattern) > maxPattern {
 		return 0, fmt.Errorf("regular expression of %d bytes, %d are allowed", len(pattern), maxPattern)
@@ -236,8 +236,8 @@ func program(pattern string) (int, error) {
 	return instructions(parsed), nil
 }
 
-// instructions estimates, before it is compiled, what a regular expression takes once its
-// repetitions are written out; maxProgram+1 stands for all that is more.
+// instructions estimates the number of instructions of a regular expression before it is
+// compiled, with its repetitions expanded; it is at most maxProgram+1.
 func instructions(re *syntax.Regexp) int {
 	n := 1 + len(re.Rune)/2
 	for _, sub := range re.Sub {

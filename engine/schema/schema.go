@@ -1,9 +1,8 @@
-// Package schema checks event data against JSON Schemas (drafts 4 to 2020-12). A schema
-// may refer to itself and to the drafts' own, and to nothing else: no file and no URL is
-// ever read.
+// Package schema validates event data against JSON Schemas (drafts 4 to 2020-12). A schema
+// may refer to itself and to the drafts' own schemas only: no file and no URL is ever read.
 //
-// Both schemas and data come from users. What a schema costs to compile is bounded before
-// it is compiled (limits.go), and what a check costs while it runs (checker.go).
+// Both schemas and data come from users. The cost of a schema is bounded before it is
+// compiled (limits.go), the cost of a validation while it runs (checker.go).
 package schema
 
 import (
@@ -20,29 +19,29 @@ import (
 	"golang.org/x/text/message"
 )
 
-// MaxBytes is how large a schema may be.
+// MaxBytes is the maximum size of a schema.
 const MaxBytes = 256 << 10
 
 // Schema is a compiled JSON Schema. It is safe for concurrent use.
 type Schema struct {
 	source []byte
-	idle   chan *checker // those that check nothing at the moment
-	made   atomic.Int32  // no more than idle has room for
+	idle   chan *checker // the checkers that are not in use
+	made   atomic.Int32  // at most cap(idle)
 }
 
-// Problem says what is wrong with a value.
+// Problem describes why a value is invalid.
 type Problem struct {
-	Path    string // where, as "items[0].price"; empty for the whole value
+	Path    string // of the invalid part, such as "items[0].price"; empty for the whole value
 	Message string
 }
 
-// Error gives the message, behind the path if there is one.
+// Error returns the path and the message.
 func (p *Problem) Error() string { return strings.TrimSpace(p.Path + " " + p.Message) }
 
 const schemaURL = "switchhook:///schema"
 
-// Compile reads a JSON Schema, and refuses one whose checks could take very long. The
-// error says what is wrong with it, for people.
+// Compile compiles a JSON Schema, and refuses one whose validations could take very long.
+// The error text is for users.
 func Compile(source []byte) (*Schema, error) {
 	c, err := newChecker(source)
 	if err != nil {
@@ -54,8 +53,8 @@ func Compile(source []byte) (*Schema, error) {
 	return newSchema(source, c), nil
 }
 
-// Load is Compile for a schema that was stored: it takes what Compile would refuse for
-// what its checks could take, since each check is bounded by itself.
+// Load compiles a stored schema. Unlike Compile it accepts schemas that may take long to
+// validate against, because each validation is bounded as well.
 func Load(source []byte) (*Schema, error) {
 	c, err := newChecker(source)
 	if err != nil {
@@ -71,9 +70,9 @@ func newSchema(source []byte, c *checker) *Schema {
 	return s
 }
 
-// Validate checks a JSON value, which must be well formed. The error is a *Problem if the
-// value does not fit, or takes more steps to check than values of its size may; it is
-// that of ctx if ctx ended before the check did.
+// Validate validates a well-formed JSON value. The error is a *Problem if the value is
+// invalid, or takes more steps than a value of its size may; it is ctx's error if ctx ends
+// first.
 func (s *Schema) Validate(ctx context.Context, data []byte) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -82,7 +81,7 @@ func (s *Schema) Validate(ctx context.Context, data []byte) error {
 	if err != nil {
 		return &Problem{Message: err.Error()}
 	}
-	c, err := s.take(ctx)
+	c, err := s.acquire(ctx)
 	if err != nil {
 		return err
 	}
@@ -90,16 +89,16 @@ func (s *Schema) Validate(ctx context.Context, data []byte) error {
 	return c.check(ctx, doc, len(data))
 }
 
-// take waits for a checker that is idle. As many as there are processors can be at work:
-// a check does nothing but compute.
-func (s *Schema) take(ctx context.Context) (*checker, error) {
+// acquire waits for an idle checker. There is one for each processor, because a validation
+// only computes.
+func (s *Schema) acquire(ctx context.Context) (*checker, error) {
 	select {
 	case c := <-s.idle:
 		return c, nil
 	default:
 	}
 	if n := s.made.Add(1); int(n) <= cap(s.idle) {
-		if c, err := newChecker(s.source); err == nil { // which it was when the first was made
+		if c, err := newChecker(s.source); err == nil { // it compiled before
 			return c, nil
 		}
 	}
@@ -112,8 +111,8 @@ func (s *Schema) take(ctx context.Context) (*checker, error) {
 	}
 }
 
-// compile reads a schema with the regular expressions of engine. The first that it gives is
-// the schema; the others are what dynamic references in it may lead to.
+// compile compiles a schema, and its regular expressions by engine. The first root is the
+// schema; the others are possible targets of its dynamic references.
 func compile(source []byte, engine jsonschema.RegexpEngine) (roots []*jsonschema.Schema, err error) {
 	if len(source) > MaxBytes {
 		return nil, fmt.Errorf("is %d bytes, %d are allowed", len(source), MaxBytes)
@@ -143,13 +142,13 @@ func compile(source []byte, engine jsonschema.RegexpEngine) (roots []*jsonschema
 		var v *jsonschema.ValidationError
 		if errors.As(err, &invalid) && errors.As(invalid.Err, &v) {
 			p := deepest(v)
-			return nil, fmt.Errorf("is no JSON Schema: %s: %s", Join("schema", p.Path), p.Message)
+			return nil, fmt.Errorf("is not a JSON Schema: %s: %s", Join("schema", p.Path), p.Message)
 		}
 		return nil, errors.New(shorten(strings.ReplaceAll(err.Error(), schemaURL, "schema")))
 	}
 	roots = append(roots, compiled)
 	for _, pointer := range size.anchors {
-		// What can't be compiled is no schema that a reference could find, but data of its form.
+		// If it doesn't compile it is data, not a schema that a reference could find.
 		if s, err := c.Compile(schemaURL + "#" + pointer); err == nil {
 			roots = append(roots, s)
 		}
@@ -159,14 +158,14 @@ func compile(source []byte, engine jsonschema.RegexpEngine) (roots []*jsonschema
 
 type noLoader struct{}
 
-// Load refuses: a schema must not make the router read files or ask other servers.
+// Load fails: a schema must not make the router read files or call other servers.
 func (noLoader) Load(url string) (any, error) {
-	return nil, errors.New("schemas are not loaded from elsewhere: put what it refers to under $defs")
+	return nil, errors.New("schemas are not loaded from elsewhere: move the referenced schema to $defs")
 }
 
 var english = message.NewPrinter(language.English)
 
-// deepest follows the first cause down to the one that says what is wrong.
+// deepest returns the innermost of the first causes, which is the most specific one.
 func deepest(v *jsonschema.ValidationError) *Problem {
 	for len(v.Causes) > 0 {
 		v = v.Causes[0]
@@ -174,7 +173,7 @@ func deepest(v *jsonschema.ValidationError) *Problem {
 	return &Problem{Path: path(v.InstanceLocation), Message: shorten(text(v.ErrorKind))}
 }
 
-// maxMessage bounds the text of a problem, which may quote the value.
+// maxMessage is the maximum length of a problem's text, which may quote the value.
 const maxMessage = 500
 
 func shorten(text string) string {
@@ -196,10 +195,10 @@ func path(tokens []string) string {
 	return p
 }
 
-// Join puts the path of a value behind the path of what holds it.
-func Join(holder, path string) string {
-	if holder == "" || path == "" || path[0] == '[' {
-		return holder + path
+// Join appends the path of a value to the path of its parent.
+func Join(parent, path string) string {
+	if parent == "" || path == "" || path[0] == '[' {
+		return parent + path
 	}
-	return holder + "." + path
+	return parent + "." + path
 }

@@ -11,7 +11,7 @@ import (
 const order = `{"type":"object","required":["id"],"properties":{"id":{"type":"integer"},"items":{"type":"array","items":{"$ref":"#/$defs/item"}}},
 	"$defs":{"item":{"type":"object","properties":{"price":{"type":"number","minimum":0}}}}}`
 
-func TestValidateSaysWhereAndWhy(t *testing.T) {
+func TestValidate_PathAndMessage(t *testing.T) {
 	s, err := schema.Compile([]byte(order))
 	if err != nil {
 		t.Fatal(err)
@@ -37,9 +37,9 @@ func TestValidateSaysWhereAndWhy(t *testing.T) {
 	}
 }
 
-func TestCompileRefuses(t *testing.T) {
+func TestCompile_Refuses(t *testing.T) {
 	for source, want := range map[string]string{
-		`{"type":"objekt"}`:                            "no JSON Schema",
+		`{"type":"objekt"}`:                            "not a JSON Schema",
 		`[]`:                                           "must be an object",
 		`{"type":`:                                     "EOF",
 		`{"$ref":"file:///etc/passwd"}`:                "not loaded from elsewhere",
