@@ -52,16 +52,16 @@ func limitOr[N int | int64](own, standard N) N {
 }
 
 // Validate validates a quota as a user sets it.
-func (q Quota) Validate() *Error {
+func (q Quota) Validate() (errs FieldErrors) {
 	for _, m := range []struct {
 		name  string
 		value int64
 	}{{"subscriptions", int64(q.Subscriptions)}, {"events_per_second", int64(q.EventsPerSecond)}, {"stored_bytes", q.StoredBytes}} {
 		if m.value < NoLimit {
-			return Invalid("quota."+m.name, "is %d: give a number from 1, or -1 for no limit", m.value)
+			errs.Add("quota."+m.name, FieldOutOfRange, "is %d: give a number from 1, or -1 for no limit", m.value)
 		}
 	}
-	return nil
+	return errs
 }
 
 // Usage is what an account uses of its quota.
@@ -87,10 +87,10 @@ func ValidAccount(s string) bool {
 	return true
 }
 
-// CheckAccount rejects an invalid account name.
-func CheckAccount(s string) *Error {
+// ValidateAccount validates an account name.
+func ValidateAccount(s string) (errs FieldErrors) {
 	if !ValidAccount(s) {
-		return Invalid("account", "%.140q is no account name: use letters, digits and _ . : @ -, 128 at most", s)
+		errs.Add("account", FieldInvalid, "%.140q is no account name: use letters, digits and _ . : @ -, 128 at most", s)
 	}
-	return nil
+	return errs
 }

@@ -87,12 +87,3 @@ func QuotaExceeded(format string, args ...any) *Error {
 func NotFound(kind, id string) *Error {
 	return &Error{Code: CodeNotFound, Message: fmt.Sprintf("there is no %s %q", kind, id)}
 }
-
-// WithBatchIndex prefixes the field of an error with the event's index in its batch; a single event
-// has none.
-func WithBatchIndex(err *Error, i, n int) error {
-	if n == 1 || err.Field == "" {
-		return err
-	}
-	return err.Below(fmt.Sprintf("events[%d]", i))
-}

@@ -93,36 +93,40 @@ func ValidEventType(s string) bool {
 	return !joint
 }
 
-// Validate checks everything that does not depend on stored data.
-func (in *EventInput) Validate() *Error {
-	switch {
-	case !ValidAccount(in.Account):
-		return CheckAccount(in.Account)
-	case in.Type == "":
-		return Invalid("type", `is missing: name what happened, such as "order.created"`)
-	case !ValidEventType(in.Type):
-		return Invalid("type", `%.140q is no event type: use letters, digits and _ in parts joined by ".", such as "order.created", %d characters at most`, in.Type, maxEventType)
-	case !in.Data.Exists():
-		return Invalid("data", "is missing: give the event's payload, any JSON value")
-	case in.ID != "" && in.Source == "" && !ValidKey(in.ID):
-		return Invalid("id", "must be 1 to %d visible ASCII characters", MaxEventKey)
-	case len(in.ID)+len(in.Source) > maxSourcedKey:
-		return Invalid("id", "and source are %d bytes, %d are allowed", len(in.ID)+len(in.Source), maxSourcedKey)
-	case in.IdempotencyKey != "" && !ValidKey(in.IdempotencyKey):
-		return Invalid("Idempotency-Key", "must be 1 to %d visible ASCII characters", MaxEventKey)
-	case !in.Time.IsZero() && (in.Time.UTC().Year() < 1970 || in.Time.UTC().Year() > 9999):
-		return Invalid("time", "must lie in the years 1970 to 9999")
-	case len(in.Headers) > maxEventHeaders:
-		return Invalid("headers", "has %d entries, %d are allowed", len(in.Headers), maxEventHeaders)
+// Validate validates everything that does not depend on stored data.
+func (in *EventInput) Validate() (errs FieldErrors) {
+	errs.Append(ValidateAccount(in.Account)...)
+	if in.Type == "" {
+		errs.Add("type", FieldRequired, `is missing: name what happened, such as "order.created"`)
+	} else if !ValidEventType(in.Type) {
+		errs.Add("type", FieldInvalid, `%.140q is no event type: use letters, digits and _ in parts joined by ".", such as "order.created", %d characters at most`, in.Type, maxEventType)
+	}
+	if !in.Data.Exists() {
+		errs.Add("data", FieldRequired, "is missing: give the event's payload, any JSON value")
+	}
+	if in.ID != "" && in.Source == "" && !ValidKey(in.ID) {
+		errs.Add("id", FieldInvalid, "must be 1 to %d visible ASCII characters", MaxEventKey)
+	}
+	if n := len(in.ID) + len(in.Source); n > maxSourcedKey {
+		errs.Add("id", FieldTooLong, "and source are %d bytes, %d are allowed", n, maxSourcedKey)
+	}
+	if in.IdempotencyKey != "" && !ValidKey(in.IdempotencyKey) {
+		errs.Add("Idempotency-Key", FieldInvalid, "must be 1 to %d visible ASCII characters", MaxEventKey)
+	}
+	if year := in.Time.UTC().Year(); !in.Time.IsZero() && (year < 1970 || year > 9999) {
+		errs.Add("time", FieldOutOfRange, "must lie in the years 1970 to 9999")
+	}
+	if len(in.Headers) > maxEventHeaders {
+		errs.Add("headers", FieldTooMany, "has %d entries, %d are allowed", len(in.Headers), maxEventHeaders)
 	}
 	size := 0
 	for name, value := range in.Headers {
 		size += len(name) + len(value)
 	}
 	if size > maxHeaderBytes {
-		return Invalid("headers", "are %d bytes, %d are allowed", size, maxHeaderBytes)
+		errs.Add("headers", FieldTooLong, "are %d bytes, %d are allowed", size, maxHeaderBytes)
 	}
-	return nil
+	return errs
 }
 
 // ValidKey reports whether s can be a publisher's event id.

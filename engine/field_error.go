@@ -3,7 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
-	"strings"
+	"slices"
 
 	"switchhook/scripts"
 )
@@ -61,7 +61,7 @@ func (f *FieldErrors) Take(err error) error {
 }
 
 // Err returns a CodeInvalid that holds the errors; nil if there are none.
-func (f FieldErrors) Err() *Error {
+func (f FieldErrors) Err() error {
 	if len(f) == 0 {
 		return nil
 	}
@@ -93,21 +93,29 @@ func (e *Error) Fields() []FieldError {
 	return append([]FieldError{first}, e.More...)
 }
 
-// RenameFields returns a copy of e whose fields have the names that rename returns.
-func (e *Error) RenameFields(rename func(field string) string) *Error {
-	renamed := *e
-	if e.Field != "" {
-		renamed.Field = rename(e.Field)
+// RenameFields returns err with its fields renamed. An error that is about no field stays as it is.
+func RenameFields(err error, rename func(field string) string) error {
+	var e *Error
+	if !errors.As(err, &e) || e.Field == "" {
+		return err
 	}
-	renamed.More = make([]FieldError, len(e.More))
-	for i, f := range e.More {
-		f.Field = rename(f.Field)
-		renamed.More[i] = f
+	renamed := *e
+	renamed.Field, renamed.More = rename(e.Field), slices.Clone(e.More)
+	for i := range renamed.More {
+		renamed.More[i].Field = rename(renamed.More[i].Field)
 	}
 	return &renamed
 }
 
-// Below returns a copy of e whose fields are below a parent, such as "events[2]".
-func (e *Error) Below(parent string) *Error {
-	return e.RenameFields(func(field string) string { return strings.TrimSuffix(parent+"."+field, ".") })
+// FieldsBelow returns err with its fields below a parent, such as "events[2]".
+func FieldsBelow(err error, parent string) error {
+	return RenameFields(err, func(field string) string { return parent + "." + field })
+}
+
+// FieldsInBatch returns err with its fields below the i-th of n events; a single event has no index.
+func FieldsInBatch(err error, i, n int) error {
+	if n == 1 {
+		return err
+	}
+	return FieldsBelow(err, fmt.Sprintf("events[%d]", i))
 }

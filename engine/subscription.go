@@ -153,32 +153,33 @@ func (s *Subscription) PatternOf(eventType string) string {
 	return eventType // it no longer matches, or s is an inline target
 }
 
-// CheckScopes validates the scopes of a new key and fills in the default.
-func (k *Key) CheckScopes() *Error {
+// ValidateScopes validates the scopes of a new key and fills in the default.
+func (k *Key) ValidateScopes() (errs FieldErrors) {
 	switch {
 	case k.Admin && k.Scopes != nil:
-		return Invalid("scopes", "are not for an admin key, which may do all; leave them out, or make no admin key")
+		errs.Add("scopes", FieldConflict, "are not for an admin key, which may do all; leave them out, or make no admin key")
+		return errs
 	case k.Admin:
 		return nil
 	case k.Scopes == nil:
 		k.Scopes = slices.Clone(DefaultScopes)
 		return nil
 	case len(k.Scopes) == 0:
-		return Invalid("scopes", "is empty: name what the key may do, of %s", scopeNames(Scopes))
+		errs.Add("scopes", FieldRequired, "is empty: name what the key may do, of %s", scopeNames(Scopes))
 	}
 	for i, scope := range k.Scopes {
 		field := fmt.Sprintf("scopes[%d]", i)
-		switch {
-		case !slices.Contains(Scopes, scope):
-			if meant := suggest.Closest(string(scope), strings.Split(scopeNames(Scopes), ", ")); meant != "" {
-				return Invalid(field, "%.40q is no scope; did you mean %q?", string(scope), meant)
-			}
-			return Invalid(field, "%.40q is no scope; there are %s", string(scope), scopeNames(Scopes))
-		case slices.Contains(k.Scopes[:i], scope):
-			return Invalid(field, "%q is named twice", string(scope))
+		if slices.Contains(k.Scopes[:i], scope) {
+			errs.Add(field, FieldDuplicate, "%q is named twice", string(scope))
+		} else if meant := suggest.Closest(string(scope), strings.Split(scopeNames(Scopes), ", ")); slices.Contains(Scopes, scope) {
+			continue
+		} else if meant != "" {
+			errs.Add(field, FieldUnknown, "%.40q is no scope; did you mean %q?", string(scope), meant)
+		} else {
+			errs.Add(field, FieldUnknown, "%.40q is no scope; there are %s", string(scope), scopeNames(Scopes))
 		}
 	}
-	return nil
+	return errs
 }
 
 func scopeNames(scopes []Scope) string {

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -133,13 +132,10 @@ func (s *Server) publishInputs(c *fiber.Ctx, inputs []engine.EventInput) error {
 
 // inList adds the list index that Publish leaves out for a single event.
 func inList(err error, n int) error {
-	var e *engine.Error
-	if n != 1 || !errors.As(err, &e) || e.Field == "" {
+	if n != 1 {
 		return err
 	}
-	copied := *e
-	copied.Field = "events[0]." + e.Field
-	return &copied
+	return engine.FieldsBelow(err, "events[0]")
 }
 
 // readEvent parses a published event. It checks every member, since a misspelt one would be lost.

@@ -46,11 +46,12 @@ func (t *aliasTranslation) withClientFieldNames(err error) error {
 			return &theirs
 		}
 	case *engine.Error:
-		if field, ok := rename(e.Field); ok {
-			theirs := *e
-			theirs.Field = field
-			return &theirs
-		}
+		return engine.RenameFields(e, func(field string) string {
+			if name, ok := rename(field); ok {
+				return name
+			}
+			return field
+		})
 	}
 	return err
 }

@@ -72,7 +72,9 @@ func (d *decoder) reportAt(f field, err error) {
 	if problem, ok := errors.AsType[*server.Problem](err); ok {
 		d.wrong(d.find(f, problem.Field), "%s", strings.TrimPrefix(problem.Detail, problem.Field+" "))
 	} else if wrong, ok := errors.AsType[*engine.Error](err); ok {
-		d.wrong(d.find(f, wrong.Field), "%s", wrong.Message)
+		for _, w := range wrong.Fields() {
+			d.wrong(d.find(f, w.Field), "%s", w.Message)
+		}
 	} else if err != nil {
 		d.wrong(f, "%v", err)
 	}

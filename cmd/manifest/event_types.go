@@ -26,9 +26,7 @@ func (d *decoder) eventType(f field) *EventType {
 		d.wrong(d.get(f, "name"), `%q is no event type: use letters, digits and _ in parts joined by ".", such as "order.created"`, t.Name)
 	}
 	t.Verify = engine.VerificationMode(d.text(d.get(f, "verify")))
-	if wrong := catalog.CheckVerificationMode(t.Verify); wrong != nil {
-		d.reportAt(f, wrong)
-	}
+	d.reportAt(f, catalog.ValidateVerificationMode(t.Verify).Err())
 	var compiled *schema.Schema
 	if at := d.get(f, "schema"); given(at) {
 		if t.Schema = d.document(at); t.Schema != nil {

@@ -44,17 +44,14 @@ func (catalog *Catalog) Accounts() []*engine.Account {
 // PutAccount stores the configuration of an account; version is the expected one or AnyVersion.
 // Errors: CodeInvalid, CodeStale.
 func (c *Catalog) PutAccount(ctx context.Context, a *engine.Account, version int64) (*engine.Account, error) {
-	if err := engine.CheckAccount(a.Name); err != nil {
-		return nil, err
-	}
-	if err := CheckVerificationMode(a.Verify); err != nil {
-		return nil, err
-	}
-	if err := a.Quota.Validate(); err != nil {
-		return nil, err
-	}
+	errs := engine.ValidateAccount(a.Name)
+	errs.Append(ValidateVerificationMode(a.Verify)...)
+	errs.Append(a.Quota.Validate()...)
 	if a.Retention.Succeeded < 0 || a.Retention.Dead < 0 {
-		return nil, engine.Invalid("retention", "must not be negative")
+		errs.Add("retention", engine.FieldOutOfRange, "must not be negative")
+	}
+	if err := errs.Err(); err != nil {
+		return nil, err
 	}
 	c.registry.changes.Lock()
 	defer c.registry.changes.Unlock()

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/net/http/httpguts"
+
 	"switchhook/engine"
 	"switchhook/engine/dispatchqueue"
 	"switchhook/engine/retry"
@@ -170,21 +172,16 @@ const (
 // CheckHeader returns why a header may not be sent; "" if it may.
 func CheckHeader(name, value string) string {
 	switch {
-	case name == "" || len(name) > 128 || strings.IndexFunc(name, func(c rune) bool { return !isTokenChar(c) }) >= 0:
+	case len(name) > 128 || !httpguts.ValidHeaderFieldName(name):
 		return "is no header name"
 	case scripts.ReservedHeader(name):
 		return "is set by the router and can't be given"
 	case len(value) > maxHeaderValueBytes:
 		return "has a value that is too long"
-	case strings.IndexFunc(value, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }) >= 0:
+	case !httpguts.ValidHeaderFieldValue(value):
 		return "has a value with a line break or another control character"
 	}
 	return ""
-}
-
-// isTokenChar reports whether c may occur in a token (RFC 9110, 5.6.2).
-func isTokenChar(c rune) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", c)
 }
 
 // GiveUpAt returns when a delivery becomes dead, whatever its schedule says. resumed is when the

@@ -21,44 +21,49 @@ const (
 )
 
 // validatePolicy validates a policy; inFlight is the router's limit over all subscriptions.
-func validatePolicy(p *engine.Policy, inFlight int) *engine.Error {
-	if len(p.Retries) > maxRetries {
-		return engine.Invalid("policy.retries", "makes %d attempts, %d are allowed", len(p.Retries), maxRetries)
-	}
-	for i, wait := range p.Retries {
-		switch {
-		case i == 0 && wait != 0:
-			return engine.Invalid("policy.retries", "begins with %s: the first attempt is made at once, so begin with \"0s\"", wait)
-		case wait < 0 || wait > maxRetryWait:
-			return engine.Invalid("policy.retries", "waits %s before attempt %d; 0s to %s (30 days) are allowed", wait, i+1, maxRetryWait)
+func validatePolicy(p *engine.Policy, inFlight int) (errs engine.FieldErrors) {
+	errs.Append(validateRetries(p.Retries)...)
+	bad := func(outside bool, field, format string, args ...any) {
+		if outside {
+			errs.Add("policy."+field, engine.FieldOutOfRange, format, args...)
 		}
 	}
 	most := min(maxInFlight, inFlight)
-	switch {
-	case p.Timeout != 0 && (p.Timeout < minTimeout || p.Timeout > maxTimeout):
-		return engine.Invalid("policy.timeout", "is %s; %s to %s are allowed", p.Timeout, minTimeout, maxTimeout)
-	case p.InFlight < 0 || p.InFlight > most:
-		return engine.Invalid("policy.in_flight", "is %d; 1 to %d are allowed here", p.InFlight, most)
-	case p.Rate != engine.Rate{} && (p.Rate.Count < 1 || p.Rate.Count > maxRateCount):
-		return engine.Invalid("policy.rate.count", "is %d; 1 to %d are allowed", p.Rate.Count, maxRateCount)
-	case p.Rate != engine.Rate{} && (p.Rate.Per < minRatePer || p.Rate.Per > maxRatePer):
-		return engine.Invalid("policy.rate.per", "is %s; %s to %s are allowed", p.Rate.Per, minRatePer, maxRatePer)
-	case p.GiveUpAfter != 0 && (p.GiveUpAfter < minGiveUpAfter || p.GiveUpAfter > maxGiveUpAfter):
-		return engine.Invalid("policy.give_up_after", "is %s; %s to %s (30 days) are allowed", p.GiveUpAfter, minGiveUpAfter, maxGiveUpAfter)
+	bad(p.Timeout != 0 && (p.Timeout < minTimeout || p.Timeout > maxTimeout), "timeout", "is %s; %s to %s are allowed", p.Timeout, minTimeout, maxTimeout)
+	bad(p.InFlight < 0 || p.InFlight > most, "in_flight", "is %d; 1 to %d are allowed here", p.InFlight, most)
+	if r := p.Rate; r != (engine.Rate{}) {
+		bad(r.Count < 1 || r.Count > maxRateCount, "rate.count", "is %d; 1 to %d are allowed", r.Count, maxRateCount)
+		bad(r.Per < minRatePer || r.Per > maxRatePer, "rate.per", "is %s; %s to %s are allowed", r.Per, minRatePer, maxRatePer)
 	}
+	bad(p.GiveUpAfter != 0 && (p.GiveUpAfter < minGiveUpAfter || p.GiveUpAfter > maxGiveUpAfter), "give_up_after", "is %s; %s to %s (30 days) are allowed", p.GiveUpAfter, minGiveUpAfter, maxGiveUpAfter)
 	switch p.Ordering {
 	case engine.OrderingNone, engine.OrderingFIFO:
 		if p.OrderingKey != "" {
-			return engine.Invalid("policy.ordering_key", `goes with "ordering": "key" only`)
+			errs.Add("policy.ordering_key", engine.FieldConflict, `goes with "ordering": "key" only`)
 		}
 	case engine.OrderingKeyed:
 		if p.OrderingKey == "" {
-			return engine.Invalid("policy.ordering_key", `is missing: "ordering": "key" needs an expression such as "data.customer.id"`)
+			errs.Add("policy.ordering_key", engine.FieldRequired, `is missing: "ordering": "key" needs an expression such as "data.customer.id"`)
 		}
 	default:
-		return engine.Invalid("policy.ordering", `%.40q is not known: use "none", "fifo" or "key"`, string(p.Ordering))
+		errs.Add("policy.ordering", engine.FieldUnknown, `%.40q is not known: use "none", "fifo" or "key"`, string(p.Ordering))
 	}
-	return nil
+	return errs
+}
+
+func validateRetries(schedule engine.RetrySchedule) (errs engine.FieldErrors) {
+	if len(schedule) > maxRetries {
+		errs.Add("policy.retries", engine.FieldTooMany, "makes %d attempts, %d are allowed", len(schedule), maxRetries)
+		return errs
+	}
+	for i, wait := range schedule {
+		if i == 0 && wait != 0 {
+			errs.Add("policy.retries", engine.FieldInvalid, "begins with %s: the first attempt is made at once, so begin with \"0s\"", wait)
+		} else if wait < 0 || wait > maxRetryWait {
+			errs.Add("policy.retries", engine.FieldOutOfRange, "waits %s before attempt %d; 0s to %s (30 days) are allowed", wait, i+1, maxRetryWait)
+		}
+	}
+	return errs
 }
 
 // EffectivePolicy is a subscription's policy with the router's defaults filled in.

@@ -12,25 +12,18 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
+const (
+	maxSamples     = 20
+	maxSampleBytes = 64 << 10
+)
+
 // PutEventType creates or replaces an event type; created reports which. version is the expected
 // one or AnyVersion. Errors: CodeInvalid, CodeStale, and CodeConflict if create is set and the type
 // exists.
 func (c *Catalog) PutEventType(ctx context.Context, t *engine.EventType, create bool, version int64) (stored *engine.EventType, created bool, err error) {
-	if !engine.ValidEventType(t.Name) {
-		return nil, false, engine.Invalid("name", `%.140q is no event type: use letters, digits and _ in parts joined by ".", such as "order.created"`, t.Name)
-	}
-	if len(t.Description) > maxDescription {
-		return nil, false, engine.Invalid("description", "is %d bytes, %d are allowed", len(t.Description), maxDescription)
-	}
-	if engine.Operational(t.Name) {
-		return nil, false, engine.Invalid("name", "%.140q begins with %q: those event types are the router's own and can't be changed", t.Name, engine.OperationalPrefix)
-	}
-	if err := CheckVerificationMode(t.Verify); err != nil {
+	compiled, err := compileEventType(NewSchemaDeadline(ctx, c.life), t)
+	if err != nil {
 		return nil, false, err
-	}
-	compiled, invalid := compileEventType(NewSchemaDeadline(ctx, c.life), t)
-	if invalid != nil {
-		return nil, false, invalid
 	}
 	c.registry.changes.Lock()
 	defer c.registry.changes.Unlock()
@@ -95,7 +88,7 @@ func (c *schemaDeadline) Err() error {
 }
 
 // Follows validates the value of a field against a schema.
-func Follows(ctx context.Context, s *schema.Schema, value []byte, field, of string) *engine.Error {
+func Follows(ctx context.Context, s *schema.Schema, value []byte, field, of string) error {
 	err := s.Validate(ctx, value)
 	if err == nil {
 		return nil
@@ -111,32 +104,52 @@ func Follows(ctx context.Context, s *schema.Schema, value []byte, field, of stri
 	return &engine.Error{Code: engine.CodeUnavailable, Message: "the check against the schema was ended: " + err.Error()}
 }
 
-func compileEventType(ctx context.Context, t *engine.EventType) (*registeredEventType, *engine.Error) {
+// compileEventType validates an event type and compiles its schema. Errors: CodeInvalid with every
+// field that is wrong; others if the samples could not be checked.
+func compileEventType(ctx context.Context, t *engine.EventType) (*registeredEventType, error) {
+	var errs engine.FieldErrors
+	if !engine.ValidEventType(t.Name) {
+		errs.Add("name", engine.FieldInvalid, `%.140q is no event type: use letters, digits and _ in parts joined by ".", such as "order.created"`, t.Name)
+	} else if engine.Operational(t.Name) {
+		errs.Add("name", engine.FieldNotAllowed, "%.140q begins with %q: those event types are the router's own and can't be changed", t.Name, engine.OperationalPrefix)
+	}
+	errs.Append(validateDescription(t.Description)...)
+	errs.Append(ValidateVerificationMode(t.Verify)...)
 	compiled := &registeredEventType{EventType: t}
 	if t.Schema != nil {
 		var err error
 		if compiled.CompiledSchema, err = schema.Compile(t.Schema); err != nil {
-			return nil, engine.Invalid("schema", "%v", err)
+			errs.Add("schema", engine.FieldInvalid, "%v", err)
+			compiled.CompiledSchema = nil
 		}
 	}
-	if len(t.Samples) > maxSamples {
-		return nil, engine.Invalid("samples", "holds %d samples, %d are allowed", len(t.Samples), maxSamples)
+	unchecked := validateSamples(ctx, t.Samples, compiled.CompiledSchema, &errs)
+	if err := errs.Err(); err != nil {
+		return nil, err
 	}
-	for i, sample := range t.Samples {
+	return compiled, unchecked
+}
+
+// validateSamples adds the errors of samples to errs; schema may be nil. err says that a sample
+// could not be checked.
+func validateSamples(ctx context.Context, samples [][]byte, schema *schema.Schema, errs *engine.FieldErrors) (err error) {
+	if len(samples) > maxSamples {
+		errs.Add("samples", engine.FieldTooMany, "holds %d samples, %d are allowed", len(samples), maxSamples)
+		return nil
+	}
+	for i, sample := range samples {
 		field := fmt.Sprintf("samples[%d]", i)
 		if len(sample) > maxSampleBytes {
-			return nil, engine.Invalid(field, "is %d bytes, %d are allowed", len(sample), maxSampleBytes)
-		}
-		if _, err := jsonindex.Parse(sample, jsonindex.Limits{}); err != nil {
-			return nil, engine.Invalid(field, "%v", err)
-		}
-		if compiled.CompiledSchema != nil {
-			if err := Follows(ctx, compiled.CompiledSchema, sample, field, "given"); err != nil {
-				return nil, err
+			errs.Add(field, engine.FieldTooLong, "is %d bytes, %d are allowed", len(sample), maxSampleBytes)
+		} else if _, err := jsonindex.Parse(sample, jsonindex.Limits{}); err != nil {
+			errs.Add(field, engine.FieldInvalid, "%v", err)
+		} else if schema != nil {
+			if err := errs.Take(Follows(ctx, schema, sample, field, "given")); err != nil {
+				return err
 			}
 		}
 	}
-	return compiled, nil
+	return nil
 }
 
 // DeleteEventType removes an event type. Subscriptions that name it stay. Errors: CodeNotFound,

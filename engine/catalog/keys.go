@@ -79,24 +79,11 @@ func (g *registry) dropKey(id engine.ID) *credential {
 // one; otherwise text is a key that clients already have. Nil Scopes mean DefaultScopes. Errors:
 // CodeInvalid, CodeConflict if the text is in use.
 func (c *Catalog) CreateKey(ctx context.Context, k engine.Key, text string) (*engine.Key, string, error) {
-	if err := engine.CheckAccount(k.Account); err != nil {
-		return nil, "", err
-	}
-	if len(k.Name) > maxKeyName {
-		return nil, "", engine.Invalid("name", "is %d bytes, %d are allowed", len(k.Name), maxKeyName)
-	}
 	if text == "" {
 		text = NewKeyText()
 	}
-	if err := checkKeyText(text); err != nil {
-		return nil, "", err
-	}
-	k.ID, k.CreatedAt = c.ids.Next(), c.life.Now()
-	if !k.ExpiresAt.IsZero() && !k.ExpiresAt.After(k.CreatedAt) {
-		return nil, "", engine.Invalid("expires_at", "is %s, which has passed", k.ExpiresAt.Format(time.RFC3339))
-	}
-	k.ExpiresAt = k.ExpiresAt.UTC().Truncate(time.Microsecond)
-	if err := k.CheckScopes(); err != nil {
+	k.ID, k.CreatedAt, k.ExpiresAt = c.ids.Next(), c.life.Now(), k.ExpiresAt.UTC().Truncate(time.Microsecond)
+	if err := validateKey(&k, text).Err(); err != nil {
 		return nil, "", err
 	}
 	k.Hash, k.Prefix = sha256.Sum256([]byte(text)), keyPrefix(text)
@@ -122,22 +109,38 @@ const (
 	minKeyTextDistinct = 6 // different characters
 )
 
-// checkKeyText validates the text of an imported key.
-func checkKeyText(text string) *engine.Error {
-	switch {
-	case len(text) < minKeyText || len(text) > maxKeyText:
-		return engine.Invalid("key", "has %d characters, must have %d to %d", len(text), minKeyText, maxKeyText)
-	case strings.ContainsFunc(text, func(c rune) bool { return c <= ' ' || c > '~' }):
-		return engine.Invalid("key", "must be visible ASCII characters without spaces, or no header could carry it")
+// validateKey validates a new key with its text, and fills in its scopes.
+func validateKey(k *engine.Key, text string) (errs engine.FieldErrors) {
+	errs.Append(engine.ValidateAccount(k.Account)...)
+	if len(k.Name) > maxKeyName {
+		errs.Add("name", engine.FieldTooLong, "is %d bytes, %d are allowed", len(k.Name), maxKeyName)
+	}
+	errs.Append(validateKeyText(text)...)
+	if !k.ExpiresAt.IsZero() && !k.ExpiresAt.After(k.CreatedAt) {
+		errs.Add("expires_at", engine.FieldOutOfRange, "is %s, which has passed", k.ExpiresAt.Format(time.RFC3339))
+	}
+	errs.Append(k.ValidateScopes()...)
+	return errs
+}
+
+// validateKeyText validates the text of an imported key.
+func validateKeyText(text string) (errs engine.FieldErrors) {
+	if len(text) < minKeyText || len(text) > maxKeyText {
+		errs.Add("key", engine.FieldOutOfRange, "has %d characters, must have %d to %d", len(text), minKeyText, maxKeyText)
+		return errs
+	}
+	if strings.ContainsFunc(text, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		errs.Add("key", engine.FieldInvalid, "must be visible ASCII characters without spaces, or no header could carry it")
+		return errs
 	}
 	distinct := map[rune]bool{}
 	for _, c := range text {
 		distinct[c] = true
 	}
 	if len(distinct) < minKeyTextDistinct {
-		return engine.Invalid("key", "has %d different characters, must have %d at least: it is easy to guess", len(distinct), minKeyTextDistinct)
+		errs.Add("key", engine.FieldInvalid, "has %d different characters, must have %d at least: it is easy to guess", len(distinct), minKeyTextDistinct)
 	}
-	return nil
+	return errs
 }
 
 // keyPrefix returns the part of a key that is shown: less of an imported key, whose length and form
@@ -160,7 +163,7 @@ func (c *Catalog) keyTaken(hash [32]byte) bool {
 // CodeNotFound, CodeConflict if the key has expired.
 func (c *Catalog) RotateKey(ctx context.Context, id engine.ID, grace time.Duration) (*engine.Key, string, error) {
 	if grace < 0 || grace > maxKeyGrace {
-		return nil, "", engine.Invalid("grace_period", "must be from 0s to %s", maxKeyGrace)
+		return nil, "", engine.InvalidField("grace_period", engine.FieldOutOfRange, "must be from 0s to %s", maxKeyGrace)
 	}
 	c.registry.changes.Lock()
 	defer c.registry.changes.Unlock()

@@ -34,23 +34,23 @@ func SignerOf(s *engine.Subscription) (*signature.Signer, *engine.Error) {
 	return g, nil
 }
 
-// checkSigning validates the secret and the signature schemes of s.
-func checkSigning(s *engine.Subscription) *engine.Error {
-	if err := checkSignatures(s.Signatures); err != nil {
-		return err
+// validateSigning validates the secret and the signature schemes of s.
+func validateSigning(s *engine.Subscription) (errs engine.FieldErrors) {
+	if errs = validateSignatures(s.Signatures); errs != nil { // they decide what a secret may be
+		return errs
 	}
 	if err := signature.CheckSecret(s.Secret, s.Signatures); err != nil {
-		return engine.Invalid("secret", "%v", err)
+		errs.Add("secret", engine.FieldInvalid, "%v", err)
+	} else if kind, _ := signature.Describe(s.Secret); kind != signature.HMAC && signature.NeedsHMAC(s.Signatures) {
+		errs.Add("signatures", engine.FieldConflict, `can't hold "x-hook-signature" or a header with an ed25519 secret: each of them is an HMAC; use "standard" alone, or a secret of the type "hmac"`)
 	}
-	if kind, _ := signature.Describe(s.Secret); kind != signature.HMAC && signature.NeedsHMAC(s.Signatures) {
-		return engine.Invalid("signatures", `can't hold "x-hook-signature" or a header with an ed25519 secret: each of them is an HMAC; use "standard" alone, or a secret of the type "hmac"`)
-	}
-	return nil
+	return errs
 }
 
-func checkSignatures(list []signature.Scheme) *engine.Error {
+func validateSignatures(list []signature.Scheme) (errs engine.FieldErrors) {
 	if err := signature.CheckSchemes(list); err != nil {
-		return engine.Invalid("signatures", "%v", err)
+		errs.Add("signatures", engine.FieldInvalid, "%v", err)
+		return errs
 	}
 	for _, scheme := range list {
 		name := scheme.HeaderName()
@@ -58,10 +58,10 @@ func checkSignatures(list []signature.Scheme) *engine.Error {
 			continue // a receiver may have its own form of these; CheckSchemes accepts one
 		}
 		if problem := CheckHeader(name, ""); problem != "" {
-			return engine.Invalid("signatures", "%.140q %s", name, problem)
+			errs.Add("signatures", engine.FieldInvalid, "%.140q %s", name, problem)
 		}
 	}
-	return nil
+	return errs
 }
 
 // Rotation is the replacement of a secret with a grace period for receivers.
@@ -78,7 +78,7 @@ type Rotation struct {
 // CodeConflict, CodeStale, CodeUnavailable.
 func (c *Catalog) RotateSecret(ctx context.Context, account string, id engine.ID, version int64, r Rotation) (s *engine.Subscription, until time.Time, err error) {
 	if r.Grace < 0 || r.Grace > MaxGracePeriod {
-		return nil, until, engine.Invalid("grace_period", "is %s, must be 0s to %s (30 days)", r.Grace, MaxGracePeriod)
+		return nil, until, engine.InvalidField("grace_period", engine.FieldOutOfRange, "is %s, must be 0s to %s (30 days)", r.Grace, MaxGracePeriod)
 	}
 	if !engine.ValidKey(r.Key) {
 		return nil, until, engine.Invalid("Idempotency-Key", "must be 1 to %d visible ASCII characters", engine.MaxEventKey)
@@ -143,7 +143,7 @@ func rotated(r Rotation) (string, error) {
 // CodeInvalid.
 func CheckSecretType(secret string, want signature.SecretType) error {
 	if kind, _ := signature.Describe(secret); want != "" && want != kind {
-		return engine.Invalid("secret_type", "is %.40q, but the secret given is of the type %q; leave one of the two out", string(want), string(kind))
+		return engine.InvalidField("secret_type", engine.FieldConflict, "is %.40q, but the secret given is of the type %q; leave one of the two out", string(want), string(kind))
 	}
 	return nil
 }

@@ -83,7 +83,7 @@ func parseCases(raw []byte) ([]scripttest.Case, error) {
 		return nil, engine.Invalid("cases", "%v", err)
 	}
 	if len(cases) > engine.MaxScriptCases {
-		return nil, engine.Invalid("cases", "holds %d cases, %d are allowed", len(cases), engine.MaxScriptCases)
+		return nil, engine.InvalidField("cases", engine.FieldTooMany, "holds %d cases, %d are allowed", len(cases), engine.MaxScriptCases)
 	}
 	return cases, nil
 }

@@ -60,16 +60,17 @@ func (c *Catalog) CreateScript(ctx context.Context, wanted *engine.Script, sourc
 	s := *wanted
 	s.ID, s.Version, s.Live, s.CreatedAt = c.ids.Next(), 1, 0, c.life.Now()
 	s.UpdatedAt = s.CreatedAt
-	if err := checkScript(&s); err != nil {
+	errs := validateScript(&s)
+	if source != "" {
+		errs.Append(validateVersion(s.Kind, source, note)...)
+	}
+	if err := errs.Err(); err != nil {
 		return nil, err
 	}
 	if source == "" {
 		c.registry.changes.Lock()
 		defer c.registry.changes.Unlock()
 		return &s, c.putScript(ctx, &s)
-	}
-	if err := checkVersion(s.Kind, source, note); err != nil {
-		return nil, err
 	}
 	if err := c.Compiles(ctx, s.Kind, source, nil); err != nil {
 		return nil, err
@@ -99,14 +100,14 @@ func (c *Catalog) newVersion(script engine.ID, number int, source, author, note 
 	return &engine.ScriptVersion{Script: script, Number: number, Source: source, Hash: hex.EncodeToString(hash[:]), Author: author, Note: note, CreatedAt: c.life.Now()}
 }
 
-func checkVersion(kind engine.ScriptKind, source, note string) error {
-	if len(note) > engine.MaxScriptNote {
-		return engine.Invalid("note", "is %d bytes, %d are allowed", len(note), engine.MaxScriptNote)
-	}
+func validateVersion(kind engine.ScriptKind, source, note string) (errs engine.FieldErrors) {
 	if strings.TrimSpace(source) == "" {
-		return engine.Invalid("source", "is missing: give the %s", kind)
+		errs.Add("source", engine.FieldRequired, "is missing: give the %s", kind)
 	}
-	return nil
+	if len(note) > engine.MaxScriptNote {
+		errs.Add("note", engine.FieldTooLong, "is %d bytes, %d are allowed", len(note), engine.MaxScriptNote)
+	}
+	return errs
 }
 
 // UpdateScript changes a script's name, description or the test cases of its newest version;
@@ -128,9 +129,9 @@ func (catalog *Catalog) UpdateScript(ctx context.Context, account, idOrName stri
 	}
 	c.ID, c.Account, c.Live, c.CreatedAt, c.Version, c.UpdatedAt = old.ID, old.Account, old.Live, old.CreatedAt, old.Version+1, catalog.life.Now()
 	if c.Kind != old.Kind {
-		return nil, engine.Invalid("kind", "can't be changed: this script is a %s", old.Kind)
+		return nil, engine.InvalidField("kind", engine.FieldNotAllowed, "can't be changed: this script is a %s", old.Kind)
 	}
-	if err := checkScript(&c); err != nil {
+	if err := validateScript(&c).Err(); err != nil {
 		return nil, err
 	}
 	return &c, catalog.putScript(ctx, &c)
@@ -147,27 +148,25 @@ func (c *Catalog) putScript(ctx context.Context, s *engine.Script) error {
 	return nil
 }
 
-func checkScript(s *engine.Script) error {
+func validateScript(s *engine.Script) (errs engine.FieldErrors) {
 	switch {
 	case s.Name == "":
-		return engine.Invalid("name", "is missing: give the script a name")
+		errs.Add("name", engine.FieldRequired, "is missing: give the script a name")
 	case strings.TrimSpace(s.Name) != s.Name || len(s.Name) > engine.MaxScriptName || strings.ContainsFunc(s.Name, func(r rune) bool { return r < ' ' || r == '/' }):
-		return engine.Invalid("name", "must be 1 to %d bytes without a slash or line break, and without spaces around it", engine.MaxScriptName)
+		errs.Add("name", engine.FieldInvalid, "must be 1 to %d bytes without a slash or line break, and without spaces around it", engine.MaxScriptName)
 	case s.Name == "." || s.Name == "..":
-		return engine.Invalid("name", "must not be %q, which a path does not keep", s.Name)
+		errs.Add("name", engine.FieldInvalid, "must not be %q, which a path does not keep", s.Name)
 	case strings.HasPrefix(s.Name, engine.ScriptPrefix+"_"):
-		return engine.Invalid("name", "must not begin with %q, as ids do", engine.ScriptPrefix+"_")
-	case s.Kind != engine.KindFilter && s.Kind != engine.KindTransform:
-		return engine.Invalid("kind", `must be "filter" or "transform"`)
-	case len(s.Description) > maxDescription:
-		return engine.Invalid("description", "is %d bytes, %d are allowed", len(s.Description), maxDescription)
-	case !engine.ValidAccount(s.Account):
-		return engine.CheckAccount(s.Account)
+		errs.Add("name", engine.FieldInvalid, "must not begin with %q, as ids do", engine.ScriptPrefix+"_")
 	}
-	if _, err := parseCases(s.Cases); err != nil {
-		return err
+	if s.Kind != engine.KindFilter && s.Kind != engine.KindTransform {
+		errs.Add("kind", engine.FieldUnknown, `must be "filter" or "transform"`)
 	}
-	return nil
+	errs.Append(validateDescription(s.Description)...)
+	errs.Append(engine.ValidateAccount(s.Account)...)
+	_, err := parseCases(s.Cases)
+	errs.Take(err)
+	return errs
 }
 
 // DeleteScript removes a script that no subscription uses. Errors: CodeNotFound, CodeStale,
@@ -218,10 +217,10 @@ func (catalog *Catalog) AddScriptVersion(ctx context.Context, account, idOrName,
 	if err != nil {
 		return nil, false, err
 	}
-	if _, err := parseCases(cases); err != nil {
-		return nil, false, err
-	}
-	if err := checkVersion(s.Kind, source, note); err != nil {
+	errs := validateVersion(s.Kind, source, note)
+	_, err = parseCases(cases)
+	errs.Take(err)
+	if err := errs.Err(); err != nil {
 		return nil, false, err
 	}
 	if err := catalog.Compiles(ctx, s.Kind, source, nil); err != nil {
@@ -360,18 +359,18 @@ func (c *Catalog) CheckScriptUse(ctx context.Context, s *engine.Subscription, ki
 		return own, nil
 	}
 	if own != "" {
-		return "", engine.Invalid(field, "and %s are both given; give one of them", kind)
+		return "", engine.InvalidField(field, engine.FieldConflict, "and %s are both given; give one of them", kind)
 	}
 	used, err := c.Script(s.Account, ref.Script.Format(engine.ScriptPrefix))
 	if err != nil {
-		return "", engine.Invalid(field, "can't be used: %s", err)
+		return "", engine.InvalidField(field, engine.FieldUnknown, "can't be used: %s", err)
 	}
 	if used.Kind != kind {
 		return "", engine.Invalid(field, "%q is a %s, not a %s", used.Name, used.Kind, kind)
 	}
 	v, err := c.resolve(ctx, own, ref)
 	if err != nil {
-		return "", engine.Invalid(field, "can't be used: %s", err)
+		return "", engine.InvalidField(field, engine.FieldUnknown, "can't be used: %s", err)
 	}
 	return v.Source, nil
 }
@@ -384,7 +383,7 @@ func (c *Catalog) scriptsExist(s *engine.Subscription) error {
 			continue
 		}
 		if _, err := c.Script(s.Account, ref.Script.Format(engine.ScriptPrefix)); err != nil {
-			return engine.Invalid(string(kind)+"_script", "%s", err)
+			return engine.InvalidField(string(kind)+"_script", engine.FieldUnknown, "%s", err)
 		}
 	}
 	return nil

@@ -17,8 +17,8 @@ import (
 const AnyVersion = 0
 
 // CreateSubscription stores a new subscription and starts its deliveries. It fills in ID, Secret
-// (if empty), Version and times. Errors: CodeInvalid with the field, and with Script if a filter or
-// transform does not compile; CodeForbidden if the actor may not attach a script; CodeQuotaExceeded;
+// (if empty), Version and times. Errors: CodeInvalid with every field that is wrong, and with Script if a
+// filter or transform does not compile; CodeForbidden if the actor may not attach a script; CodeQuotaExceeded;
 // CodeUnavailable.
 func (c *Catalog) CreateSubscription(ctx context.Context, s *engine.Subscription) (*engine.Subscription, error) {
 	s, _, err := c.createSubscription(ctx, s, nil, false)
@@ -61,7 +61,7 @@ func (c *Catalog) createSubscription(ctx context.Context, s *engine.Subscription
 	s = s.Clone()
 	s.ID, s.Version = c.ids.Next(), 1
 	s.CreatedAt = c.life.Now()
-	program, err := c.validateSubscription(ctx, s, nil)
+	program, err := c.prepareSubscription(ctx, s, nil)
 	if err != nil {
 		return nil, false, err
 	}
@@ -156,7 +156,7 @@ func (c *Catalog) UpdateSubscription(ctx context.Context, account string, id eng
 			s.Reason = ""
 		}
 		// Validation uses the network and the sandbox, so no lock is held.
-		program, err := c.validateSubscription(ctx, s, old)
+		program, err := c.prepareSubscription(ctx, s, old)
 		if err != nil {
 			return nil, err
 		}

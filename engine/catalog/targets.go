@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -44,7 +43,7 @@ func (c *Catalog) FindTargets(ctx context.Context, inputs []engine.EventInput) (
 	for i := range inputs {
 		in := &inputs[i]
 		if err := c.checkTargets(in); err != nil {
-			return nil, engine.WithBatchIndex(err, i, len(inputs))
+			return nil, engine.FieldsInBatch(err, i, len(inputs))
 		}
 		var err error
 		if found[i], err = c.targetsOfRepeat(ctx, in); err != nil || found[i] != nil {
@@ -55,13 +54,7 @@ func (c *Catalog) FindTargets(ctx context.Context, inputs []engine.EventInput) (
 		}
 		for n := range in.Targets {
 			if err := c.findTarget(ctx, in, n, fresh); err != nil {
-				var wrong *engine.Error
-				if !errors.As(err, &wrong) {
-					return nil, err
-				}
-				at := *wrong
-				at.Field = strings.TrimSuffix(fmt.Sprintf("targets[%d].%s", n, wrong.Field), ".")
-				return nil, engine.WithBatchIndex(&at, i, len(inputs))
+				return nil, engine.FieldsInBatch(engine.FieldsBelow(err, fmt.Sprintf("targets[%d]", n)), i, len(inputs))
 			}
 		}
 	}
@@ -89,9 +82,9 @@ func (c *Catalog) FindTargets(ctx context.Context, inputs []engine.EventInput) (
 }
 
 // checkTargets validates the targets of an event as a whole.
-func (c *Catalog) checkTargets(in *engine.EventInput) *engine.Error {
+func (c *Catalog) checkTargets(in *engine.EventInput) error {
 	if len(in.Targets) > maxTargets {
-		return engine.Invalid("targets", "holds %d targets, %d are allowed", len(in.Targets), maxTargets)
+		return engine.InvalidField("targets", engine.FieldTooMany, "holds %d targets, %d are allowed", len(in.Targets), maxTargets)
 	}
 	if len(in.Targets) == 0 {
 		return nil
@@ -101,7 +94,7 @@ func (c *Catalog) checkTargets(in *engine.EventInput) *engine.Error {
 		mode = t.Verify
 	}
 	if mode != engine.VerifyNone {
-		return engine.Invalid("targets", "can't be given here: targets of this account or event type have to confirm first that they want to be sent events; make a subscription")
+		return engine.InvalidField("targets", engine.FieldNotAllowed, "can't be given here: targets of this account or event type have to confirm first that they want to be sent events; make a subscription")
 	}
 	return nil
 }
@@ -139,7 +132,7 @@ func (c *Catalog) findTarget(ctx context.Context, in *engine.EventInput, n int, 
 	key := t.Key(in.Account)
 	if s := c.registry.target(key); s != nil {
 		if !s.Active {
-			return engine.Invalid("target_url", "was switched off by hand, as subscription %s", s.ID.Format(engine.SubscriptionPrefix))
+			return engine.InvalidField("target_url", engine.FieldNotAllowed, "was switched off by hand, as subscription %s", s.ID.Format(engine.SubscriptionPrefix))
 		}
 		return nil
 	}
@@ -147,7 +140,7 @@ func (c *Catalog) findTarget(ctx context.Context, in *engine.EventInput, n int, 
 		return nil
 	}
 	if len(fresh) == maxNewTargets {
-		return engine.Invalid("target_url", "is one of more than %d targets that are new; publish fewer of these events at a time", maxNewTargets)
+		return engine.InvalidField("target_url", engine.FieldTooMany, "is one of more than %d targets that are new; publish fewer of these events at a time", maxNewTargets)
 	}
 	s := &engine.Subscription{
 		ID: c.ids.Next(), Version: 1, Account: in.Account, Events: []string{}, Inline: true, TargetKey: key, Active: true,
@@ -155,7 +148,7 @@ func (c *Catalog) findTarget(ctx context.Context, in *engine.EventInput, n int, 
 		CreatedAt: c.life.Now(),
 	}
 	s.ExpiresAt = s.CreatedAt.Add(c.targetLife())
-	program, err := c.validateSubscription(ctx, s, nil)
+	program, err := c.prepareSubscription(ctx, s, nil)
 	if err != nil {
 		return err
 	}
@@ -180,12 +173,12 @@ func (c *Catalog) addTargets(ctx context.Context, fresh map[string]*newTarget) e
 	}
 	for account, n := range code {
 		if n > 0 && c.registry.targetCodeOf(account)+n > maxTargetCode {
-			return engine.Invalid("targets", "would have more than %d bytes of transforms in this account; those that no event names for %s go by themselves, or delete some (GET /api/v1/subscriptions?inline=true)", maxTargetCode, c.targetLife())
+			return engine.InvalidField("targets", engine.FieldTooMany, "would have more than %d bytes of transforms in this account; those that no event names for %s go by themselves, or delete some (GET /api/v1/subscriptions?inline=true)", maxTargetCode, c.targetLife())
 		}
 	}
 	for account, n := range adds {
 		if c.registry.targetCount(account)+n > maxAccountTargets {
-			return engine.Invalid("targets", "would be more than %d different ones of this account; those that no event names for %s go by themselves, or delete some (GET /api/v1/subscriptions?inline=true)", maxAccountTargets, c.targetLife())
+			return engine.InvalidField("targets", engine.FieldTooMany, "would be more than %d different ones of this account; those that no event names for %s go by themselves, or delete some (GET /api/v1/subscriptions?inline=true)", maxAccountTargets, c.targetLife())
 		}
 	}
 	for key, t := range fresh {
@@ -226,21 +219,24 @@ func (catalog *Catalog) renewTarget(ctx context.Context, s *engine.Subscription)
 	}
 }
 
-// checkInline rejects changes of a target's subscription that its events determine.
-func checkInline(s, old *engine.Subscription) error {
+// validateInline rejects changes of a target's subscription that its events determine.
+func validateInline(s, old *engine.Subscription) (errs engine.FieldErrors) {
 	if old == nil || !old.Inline {
 		return nil
 	}
-	for field, changed := range map[string]bool{
-		"events": len(s.Events) > 0, "target_url": s.TargetURL != old.TargetURL, "headers": !maps.Equal(s.Headers, old.Headers),
-		"payload_format": s.PayloadFormat != old.PayloadFormat, "filter": s.Filter != "" || s.FilterScript != (engine.ScriptRef{}),
-		"transform": s.Transform != old.Transform || s.TransformScript != old.TransformScript,
+	for _, member := range []struct {
+		field   string
+		changed bool
+	}{
+		{"events", len(s.Events) > 0}, {"target_url", s.TargetURL != old.TargetURL}, {"headers", !maps.Equal(s.Headers, old.Headers)},
+		{"payload_format", s.PayloadFormat != old.PayloadFormat}, {"filter", s.Filter != "" || s.FilterScript != (engine.ScriptRef{})},
+		{"transform", s.Transform != old.Transform || s.TransformScript != old.TransformScript},
 	} {
-		if changed {
-			return engine.Invalid(field, "can't be changed: this subscription stands for a target that events name; name another target with them, or make a subscription")
+		if member.changed {
+			errs.Add(member.field, engine.FieldNotAllowed, "can't be changed: this subscription stands for a target that events name; name another target with them, or make a subscription")
 		}
 	}
-	return nil
+	return errs
 }
 
 // target returns the subscription of a target; nil if there is none.

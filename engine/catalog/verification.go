@@ -22,12 +22,12 @@ const (
 // its subscription was created.
 var verificationAttempts = []time.Duration{0, 30 * time.Second, 5 * time.Minute, 20 * time.Minute}
 
-// CheckVerificationMode validates a mode. Error: CodeInvalid with the field "verify".
-func CheckVerificationMode(m engine.VerificationMode) *engine.Error {
+// ValidateVerificationMode validates a mode; the field is "verify".
+func ValidateVerificationMode(m engine.VerificationMode) (errs engine.FieldErrors) {
 	if _, ok := engine.Strictness[m]; !ok {
-		return engine.Invalid("verify", `%.40q is not known: use "hook-secret", "cloudevents" or ""`, string(m))
+		errs.Add("verify", engine.FieldUnknown, `%.40q is not known: use "hook-secret", "cloudevents" or ""`, string(m))
 	}
-	return nil
+	return errs
 }
 
 // requiredVerification returns the strictest mode that the subscription, its account or one of its

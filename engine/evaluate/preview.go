@@ -202,7 +202,7 @@ func (w *Evaluator) previewEvent(ctx context.Context, t *PreviewRequest) (*engin
 	in := t.Event
 	in.Account = t.Account
 	if err := w.publisher.CheckEvent(catalog.NewSchemaDeadline(ctx, w.life), &in); err != nil {
-		return nil, renamed(err, "event."+err.Field)
+		return nil, engine.FieldsBelow(err, "event")
 	}
 	now := w.cfg.Now()
 	at := in.Time

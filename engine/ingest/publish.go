@@ -38,15 +38,15 @@ func (p *Publisher) publishExternal(ctx context.Context, inputs []engine.EventIn
 	}
 	defer p.life.End()
 	if len(inputs) == 0 || len(inputs) > MaxBatch {
-		return nil, engine.Invalid("events", "holds %d events, must hold 1 to %d", len(inputs), MaxBatch)
+		return nil, engine.InvalidField("events", engine.FieldOutOfRange, "holds %d events, must hold 1 to %d", len(inputs), MaxBatch)
 	}
 	checking := catalog.NewSchemaDeadline(ctx, p.life)
 	for i := range inputs {
 		if engine.Operational(inputs[i].Type) {
-			return nil, engine.WithBatchIndex(engine.Invalid("type", "%.140q begins with %q: those events are published by the router only", inputs[i].Type, engine.OperationalPrefix), i, len(inputs))
+			return nil, engine.FieldsInBatch(engine.InvalidField("type", engine.FieldNotAllowed, "%.140q begins with %q: those events are published by the router only", inputs[i].Type, engine.OperationalPrefix), i, len(inputs))
 		}
 		if err := p.CheckEvent(checking, &inputs[i]); err != nil {
-			return nil, engine.WithBatchIndex(err, i, len(inputs))
+			return nil, engine.FieldsInBatch(err, i, len(inputs))
 		}
 		if err := p.load.CheckAdmission(inputs[i].Account); err != nil {
 			return nil, err
@@ -187,17 +187,17 @@ func publicID(key string, id engine.ID) string {
 }
 
 // CheckEvent validates an event and checks its data against its type's schema.
-func (p *Publisher) CheckEvent(ctx context.Context, in *engine.EventInput) *engine.Error {
+func (p *Publisher) CheckEvent(ctx context.Context, in *engine.EventInput) error {
 	if in.Account == "" {
 		in.Account = engine.DefaultAccount
 	}
-	if err := in.Validate(); err != nil {
-		return err
+	if errs := in.Validate(); errs != nil {
+		return errs.Err()
 	}
 	t := p.catalog.LookupEventType(in.Type)
 	if t == nil {
 		if p.cfg.StrictTypes {
-			return engine.Invalid("type", "%q is not registered, and this router takes registered event types only; register it by POST /api/v1/event-types", in.Type)
+			return engine.InvalidField("type", engine.FieldUnknown, "%q is not registered, and this router takes registered event types only; register it by POST /api/v1/event-types", in.Type)
 		}
 		return nil
 	}

@@ -48,7 +48,8 @@ const (
 func (replayer *Replayer) StartReplay(ctx context.Context, r engine.Replay) (*engine.Replay, error) {
 	r.ID, r.Status, r.CreatedAt = replayer.catalog.NewID(), engine.ReplayRunning, replayer.life.Now()
 	r.UpdatedAt = r.CreatedAt
-	if err := replayer.checkReplay(&r); err != nil {
+	replayer.normalizeReplay(&r)
+	if err := replayer.validateReplay(&r); err != nil {
 		return nil, err
 	}
 	replayer.replays.changes.Lock()
@@ -64,60 +65,75 @@ func (replayer *Replayer) StartReplay(ctx context.Context, r engine.Replay) (*en
 	return &r, nil
 }
 
-// checkReplay validates r and fills in defaults.
-func (replayer *Replayer) checkReplay(r *engine.Replay) error {
-	if len(r.Subscriptions) == 0 || len(r.Subscriptions) > replayTargets {
-		return engine.Invalid("subscriptions", "names %d subscriptions, must name 1 to %d", len(r.Subscriptions), replayTargets)
-	}
-	for i, id := range r.Subscriptions {
-		s := replayer.catalog.LookupOf(r.Account, id)
-		if s == nil {
-			return engine.Invalid(fmt.Sprintf("subscriptions[%d]", i), "there is no subscription %q", id.Format(engine.SubscriptionPrefix))
-		}
-		if r.Account == "" { // an admin's: the job belongs to the account of the first subscription
+// normalizeReplay fills in the defaults of r.
+func (replayer *Replayer) normalizeReplay(r *engine.Replay) {
+	if r.Account == "" && len(r.Subscriptions) > 0 { // an admin's: the job belongs to the account of the first subscription
+		if s := replayer.catalog.Lookup(r.Subscriptions[0]); s != nil {
 			r.Account = s.Account
 		}
-		if slices.Contains(r.Subscriptions[:i], id) {
-			return engine.Invalid(fmt.Sprintf("subscriptions[%d]", i), "is named twice")
-		}
-	}
-	if r.To != 0 && replayer.catalog.LookupOf(r.Account, r.To) == nil {
-		return engine.Invalid("to", "there is no subscription %q", r.To.Format(engine.SubscriptionPrefix))
 	}
 	if r.Until.IsZero() || r.Until.After(r.CreatedAt) {
 		r.Until = r.CreatedAt
 	}
-	if !r.Since.Before(r.Until) {
-		return engine.Invalid("since", "must be before until, and in the past")
-	}
 	if len(r.States) == 0 && !r.Missing {
 		r.States = []engine.State{engine.StateDead}
 	}
+	if r.Rate == 0 {
+		r.Rate = replayRate
+	}
+	r.Filter = strings.TrimSpace(r.Filter)
+}
+
+// validateReplay validates r. Error: CodeInvalid with every field that is wrong.
+func (replayer *Replayer) validateReplay(r *engine.Replay) error {
+	errs := replayer.validateReplayTargets(r)
+	if !r.Since.Before(r.Until) {
+		errs.Add("since", engine.FieldOutOfRange, "must be before until, and in the past")
+	}
 	for i, s := range r.States {
 		if s == engine.StatePending || slices.Contains(r.States[:i], s) {
-			return engine.Invalid(fmt.Sprintf("delivery_status[%d]", i), `%q can't be replayed: name each of "failed", "succeeded", "dead", "dropped" and "missing" once at most; what is pending waits for its attempt already`, s)
+			errs.Add(fmt.Sprintf("delivery_status[%d]", i), engine.FieldInvalid, `%q can't be replayed: name each of "failed", "succeeded", "dead", "dropped" and "missing" once at most; what is pending waits for its attempt already`, s)
 		}
 	}
 	if len(r.EventTypes) > replayTypes {
-		return engine.Invalid("event_types", "names %d event types, %d are allowed", len(r.EventTypes), replayTypes)
+		errs.Add("event_types", engine.FieldTooMany, "names %d event types, %d are allowed", len(r.EventTypes), replayTypes)
 	}
 	for i, p := range r.EventTypes {
 		if !engine.ValidPattern(p) {
-			return engine.Invalid(fmt.Sprintf("event_types[%d]", i), `%.140q is neither an event type ("order.created") nor a pattern ("order.*" or "*")`, p)
+			errs.Add(fmt.Sprintf("event_types[%d]", i), engine.FieldInvalid, `%.140q is neither an event type ("order.created") nor a pattern ("order.*" or "*")`, p)
 		}
 	}
-	if r.Filter = strings.TrimSpace(r.Filter); r.Filter != "" {
+	if r.Rate < 0 || r.Rate > maxReplayRate {
+		errs.Add("rate", engine.FieldOutOfRange, "is %d deliveries a second, must be 1 to %d", r.Rate, maxReplayRate)
+	}
+	if r.Filter != "" {
 		if _, err := filter.Compile(r.Filter); err != nil {
-			return catalog.ScriptError("filter", err)
+			if err = errs.Take(catalog.ScriptError("filter", err)); err != nil {
+				return err
+			}
 		}
 	}
-	switch {
-	case r.Rate == 0:
-		r.Rate = replayRate
-	case r.Rate < 0 || r.Rate > maxReplayRate:
-		return engine.Invalid("rate", "is %d deliveries a second, must be 1 to %d", r.Rate, maxReplayRate)
+	return errs.Err()
+}
+
+func (replayer *Replayer) validateReplayTargets(r *engine.Replay) (errs engine.FieldErrors) {
+	if n := len(r.Subscriptions); n == 0 {
+		errs.Add("subscriptions", engine.FieldRequired, "names %d subscriptions, must name 1 to %d", n, replayTargets)
+	} else if n > replayTargets {
+		errs.Add("subscriptions", engine.FieldTooMany, "names %d subscriptions, must name 1 to %d", n, replayTargets)
+		return errs
 	}
-	return nil
+	for i, id := range r.Subscriptions {
+		if replayer.catalog.LookupOf(r.Account, id) == nil {
+			errs.Add(fmt.Sprintf("subscriptions[%d]", i), engine.FieldUnknown, "there is no subscription %q", id.Format(engine.SubscriptionPrefix))
+		} else if slices.Contains(r.Subscriptions[:i], id) {
+			errs.Add(fmt.Sprintf("subscriptions[%d]", i), engine.FieldDuplicate, "is named twice")
+		}
+	}
+	if r.To != 0 && replayer.catalog.LookupOf(r.Account, r.To) == nil {
+		errs.Add("to", engine.FieldUnknown, "there is no subscription %q", r.To.Format(engine.SubscriptionPrefix))
+	}
+	return errs
 }
 
 // Replay returns a replay of an account, or of any if account is empty. It must not be changed.

@@ -10,6 +10,8 @@ import (
 	"hash"
 	"slices"
 	"strings"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // Scheme is a way to sign a delivery. Which kind of key it takes depends on the secret:
@@ -63,7 +65,7 @@ func parseHeaderScheme(s Scheme) (headerScheme, error) {
 		return h, fmt.Errorf(`%.60q is not known: use "standard", "x-hook-signature", or a header such as "X-Signature: sha256={hmac-sha256-hex}"`, string(s))
 	}
 	h.name, value = name, strings.TrimSpace(value)
-	if name == "" || strings.ContainsFunc(name, func(c rune) bool { return !isTokenChar(c) }) {
+	if !httpguts.ValidHeaderFieldName(name) {
 		return h, fmt.Errorf("%.60q is no header name", name)
 	}
 	if len(s) > maxSchemeBytes || strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c > '~' }) {
@@ -80,11 +82,6 @@ func parseHeaderScheme(s Scheme) (headerScheme, error) {
 	}
 	h.before, h.after = before, after
 	return h, nil
-}
-
-// isTokenChar follows RFC 9110, 5.6.2.
-func isTokenChar(c rune) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", c)
 }
 
 // HeaderName is the header that holds the signatures of a scheme that was checked.
