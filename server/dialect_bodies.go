@@ -167,7 +167,7 @@ func (s *Server) dialectAnswer(c *fiber.Ctx, op *dialect.Operation, view subscri
 // headerValue renders a response header; ok is false if the value is missing, or is not a text or
 // number that is valid in a header.
 func headerValue(h dialect.Header, scope dialect.Scope, id string) (value string, ok bool) {
-	doc, err := jsonindex.Parse(h.Value.Render(scope), jsonindex.Limits{})
+	doc, err := jsonindex.Parse(h.Value.Append(nil, scope), jsonindex.Limits{})
 	if err != nil {
 		return "", false
 	}
@@ -188,7 +188,7 @@ func sendAnswer(c *fiber.Ctx, op *dialect.Operation, scope dialect.Scope) error 
 		return nil
 	}
 	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
-	return c.Send(op.Answer.Render(scope))
+	return c.Send(op.Answer.Append(nil, scope))
 }
 
 func asValue(v any) (jsonindex.Value, error) {
@@ -231,5 +231,5 @@ func dialectProblem(c *fiber.Ctx, p *Problem) (status int, body []byte) {
 	if err != nil {
 		return status, nil
 	}
-	return status, d.Errors.Body.Render(dialect.Scope{Values: map[string]jsonindex.Value{"error": doc.Root()}})
+	return status, d.Errors.Body.Append(nil, dialect.Scope{Values: map[string]jsonindex.Value{"error": doc.Root()}})
 }

@@ -51,11 +51,11 @@ func TestBodyTemplate_RejectsInvalid(t *testing.T) {
 		`{`:                              {"", "not JSON"},
 		`{"a":1,"a":2}`:                  {"", "twice"},
 		`{"a":{"b":"$event.tpye"}}`:      {"a.b", `did you mean "$event.type"`},
-		`["$secret"]`:                    {"[]", "is no placeholder; there are $event.account"},
-		`{"a":"Order $event.id"}`:        {"a", "must be the whole string"},
+		`["$secret"]`:                    {"[]", "is not a placeholder; there is $event and $subscription"},
+		`{"a":"Order $event.id"}`:        {"a", "must be the whole text"},
 		`{"...":"$event.type"}`:          {"...", "must be"},
 		`{"...":{}}`:                     {"...", "must be"},
-		`{"...":"$event.data","data":1}`: {"...", `beside a member "data"`},
+		`{"...":"$event.data","data":1}`: {"...", `with a member "data"`},
 		`"` + strings.Repeat("x", maxTemplateBytes) + `"`: {"", "are allowed"},
 	} {
 		_, err := CompileBodyTemplate([]byte(template))

@@ -350,15 +350,15 @@ func (r *reader) operation(v jsonindex.Value, action Action, below string, reque
 			r.wrong(s, at+".status", "must be a number from 200 to 299")
 		}
 	}
-	op.Headers = r.headers(m["headers"], at+".headers", scopeOf[action])
+	op.Headers = r.headers(m["headers"], at+".headers", action)
 	a := m["answer"]
 	switch empty := op.Status == http.StatusNoContent || op.Status == http.StatusResetContent; {
 	case a.Exists() && empty:
 		r.wrong(a, at+".answer", "can't be given with the status %d, which has no body", op.Status)
 	case a.Exists():
-		op.Answer = r.template(a, at+".answer", scopeOf[action])
+		op.Answer = r.template(a, at+".answer", action)
 	case !empty:
-		op.Answer = defaultAnswer[action]
+		op.Answer = r.defaultAnswer(action)
 	}
 	return op
 }
@@ -390,7 +390,7 @@ var routerHeaders = []string{"connection", "content-encoding", "content-length",
 	"strict-transport-security", "trailer", "transfer-encoding", "upgrade", "vary", "x-content-type-options", "x-frame-options"}
 
 // headers parses an operation's response headers, in alphabetical order.
-func (r *reader) headers(v jsonindex.Value, at string, within scope) (list []Header) {
+func (r *reader) headers(v jsonindex.Value, at string, action Action) (list []Header) {
 	if !v.Exists() {
 		return nil
 	}
@@ -409,7 +409,7 @@ func (r *reader) headers(v jsonindex.Value, at string, within scope) (list []Hea
 		if value.Kind() != jsonindex.String || strings.ContainsFunc(value.Text(), func(c rune) bool { return c < ' ' || c > '~' }) {
 			r.wrong(value, field, `must be a text of visible ASCII characters, in which "{id}" stands for the subscription's id, or a placeholder such as "$subscription.id"`)
 		}
-		list = append(list, Header{name, r.template(value, field, within)})
+		list = append(list, Header{name, r.template(value, field, action)})
 	}
 	return list
 }
@@ -471,7 +471,7 @@ func (r *reader) errors(v jsonindex.Value) *Errors {
 		}
 	}
 	if b := m["body"]; b.Exists() {
-		e.Body = r.template(b, "errors.body", errorScope)
+		e.Body = r.template(b, "errors.body", errorResponse)
 	}
 	return e
 }
