@@ -16,6 +16,7 @@ import (
 // The suite in storage/storetest tests what each method promises.
 type Store interface {
 	EventLog
+	NodeLog
 	DeliveryLog
 	ReplayLog
 	Catalog
@@ -46,6 +47,17 @@ type Appended struct {
 	Repeated bool
 	// Sequences are the sequence numbers that the event got, see Event.Sequences; nil for a repeat.
 	Sequences []int64
+	// Positions are those of the deliveries, by index in Event.Targets; nil if each is at PositionOf
+	// the event.
+	Positions []Position
+}
+
+// Position returns the position of the delivery to the i-th of the event's targets.
+func (a *Appended) Position(i int) Position {
+	if a.Positions == nil {
+		return PositionOf(a.ID)
+	}
+	return a.Positions[i]
 }
 
 // EventLog stores events.
@@ -57,6 +69,9 @@ type EventLog interface {
 	//
 	// Each stored event gets the next number of each numbered subscription that it matched: 1, 2, 3
 	// and so on in the order of commits, without a gap.
+	//
+	// The deliveries of one subscription have different positions. If Append returned with an event
+	// before another one got its id, the first one's position is the lower, whichever nodes called.
 	Append(ctx context.Context, events []NewEvent) ([]Appended, error)
 	// Event returns an event.
 	Event(ctx context.Context, account string, id ID) (*Event, error)
@@ -66,8 +81,21 @@ type EventLog interface {
 	Events(ctx context.Context, q EventQuery) ([]*Event, error)
 	// StoredBytes returns the total size of the data of an account's stored events.
 	StoredBytes(ctx context.Context, account string) (int64, error)
-	// LastEventID returns the highest stored event id, 0 in a new store.
-	LastEventID(ctx context.Context) (ID, error)
+}
+
+// NodeLog tells what one node accepted and did not finish; everything else in a Store belongs to all
+// nodes. A store that only one process can open has one node: it is the same whatever its id.
+type NodeLog interface {
+	// LastEventID returns the highest stored event id of a node, 0 if there is none.
+	LastEventID(ctx context.Context, node NodeID) (ID, error)
+	// Unfinished lists, oldest first, up to limit events of a node after an id that have targets
+	// without a row; their Targets are only those, and their Data is not loaded.
+	Unfinished(ctx context.Context, node NodeID, after ID, limit int) ([]*Event, error)
+	// Watermark returns the watermark of a node that was set last, 0 if none was: no event of the
+	// node at or below it has targets without a row.
+	Watermark(ctx context.Context, node NodeID) (ID, error)
+	// SetWatermark raises the watermark of a node with the next commit.
+	SetWatermark(node NodeID, id ID)
 }
 
 // EventQuery selects events. Zero fields don't restrict.
@@ -91,11 +119,13 @@ type Outcome struct {
 	RenewedAt time.Time
 	Error     string
 	Attempt   *Attempt // nil without an attempt: the delivery only waits, or has become dead
+	Position  Position // of the delivery; Record sets it before it calls done, if RenewedAt is set
 }
 
 // Waiting is a delivery that must be attempted.
 type Waiting struct {
 	ID        DeliveryID
+	Position  Position
 	Attempts  int       // number of attempts so far
 	RenewedAt time.Time // see Outcome
 	Failed    bool      // it is not due yet; only Outstanding lists such
@@ -120,18 +150,10 @@ type DeliveryLog interface {
 	// first.
 	Backlog(ctx context.Context, subscription ID, limit int) ([]Waiting, error)
 	// Outstanding lists up to limit deliveries of a subscription that have a row and are pending or
-	// retrying, of events from an id on, oldest event first.
-	Outstanding(ctx context.Context, subscription, from ID, limit int) ([]Waiting, error)
+	// retrying, from a position on, in the order of positions.
+	Outstanding(ctx context.Context, subscription ID, from Position, limit int) ([]Waiting, error)
 	// BacklogSubscriptions lists the subscriptions that have pending deliveries with a row.
 	BacklogSubscriptions(ctx context.Context) ([]ID, error)
-	// Unfinished lists, oldest first, up to limit events after an id that have targets without a
-	// row; their Targets are only those, and their Data is not loaded.
-	Unfinished(ctx context.Context, after ID, limit int) ([]*Event, error)
-	// Watermark returns the watermark set last, 0 in a new store: no event at or below it has
-	// targets without a row.
-	Watermark(ctx context.Context) (ID, error)
-	// SetWatermark raises the watermark with the next commit.
-	SetWatermark(id ID)
 	// GiveUp makes the waiting deliveries of a subscription (pending with a row, or retrying) dead.
 	GiveUp(ctx context.Context, subscription ID, reason string) error
 	// CountDeliveries counts the deliveries with a row in a state other than succeeded, up to

@@ -12,6 +12,7 @@ import (
 type PreparedEvent struct {
 	engine.NewEvent
 	Tracked *watermark.Event
+	Stored  engine.Appended
 	Groups  []group // for each target that matched; nil if none is ordered or debounced
 }
 
@@ -22,7 +23,7 @@ type group struct{ id, specHash uint64 }
 func (d *Dispatcher) EnqueueDeliveries(p *PreparedEvent) {
 	h := d.eventCache.Add(p.Event, len(p.Event.Targets))
 	for slot, id := range p.Event.Targets {
-		en := dispatchqueue.Entry{Event: p.Event.ID, Payload: h, Tracked: p.Tracked, Slot: slot}
+		en := dispatchqueue.Entry{Event: p.Event.ID, Position: p.Stored.Position(slot), Payload: h, Tracked: p.Tracked, Slot: slot}
 		if slot < len(p.Groups) { // targets named with the event follow the matched ones and have no group
 			en.Group, en.SpecHash = p.Groups[slot].id, p.Groups[slot].specHash
 		}

@@ -73,16 +73,21 @@ func (d *Dispatcher) withGroup(ctx context.Context, r *catalog.CompiledSubscript
 	return en, nil
 }
 
-// fetchOrdered reads the deliveries that wait for an ordered or debounced subscription, from an
-// event on. scheduler.mu is held.
-func (d *Dispatcher) fetchOrdered(q *queue, ordered dispatchqueue.OrderedQueue, r *catalog.CompiledSubscription, from engine.ID) {
+// entryOf returns a delivery that was read from the store, without its group.
+func entryOf(w engine.Waiting) dispatchqueue.Entry {
+	return dispatchqueue.Entry{Event: w.ID.Event, Position: w.Position, Attempts: w.Attempts, RequestedAt: w.RenewedAt, Failed: w.Failed}
+}
+
+// fetchOrdered reads the deliveries that wait for an ordered or debounced subscription, from a
+// position on. scheduler.mu is held.
+func (d *Dispatcher) fetchOrdered(q *queue, ordered dispatchqueue.OrderedQueue, r *catalog.CompiledSubscription, from engine.Position) {
 	d.life.Spawn(func() {
 		ctx := context.Background()
 		rows, err := d.store.Outstanding(ctx, q.id, from, fetchSize)
 		entries := make([]dispatchqueue.Entry, len(rows))
 		for i, w := range rows {
 			if err == nil {
-				entries[i], err = d.withGroup(ctx, r, dispatchqueue.Entry{Event: w.ID.Event, Attempts: w.Attempts, RequestedAt: w.RenewedAt, Failed: w.Failed})
+				entries[i], err = d.withGroup(ctx, r, entryOf(w))
 			}
 		}
 		if err != nil {

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -33,7 +34,8 @@ type interleaving struct {
 	fetch  int    // rows of one read
 	room   int    // capacity of a group
 	clock  int    // ms
-	last   engine.ID
+	last   engine.Position
+	mixed  bool // ids do not follow positions, as those of several nodes do not
 
 	// The subscription.
 	ordering engine.Ordering
@@ -44,7 +46,7 @@ type interleaving struct {
 	fails    map[engine.ID]int // attempts of an event that will fail
 
 	// The disk.
-	stored []engine.ID // events, oldest first
+	stored []engine.ID // events, by position
 	rows   map[engine.ID]diskRow
 
 	// The run since the last kill.
@@ -87,10 +89,23 @@ func newInterleaving(t *testing.T, seed uint64, ordering engine.Ordering, switch
 	}
 	m.room = []int{100, 8, 4}[m.random.IntN(3)]
 	m.fetch = []int{500, 3, 1}[m.random.IntN(3)]
+	m.mixed = m.random.IntN(2) == 0
 	for i := range m.weight {
 		m.weight[i] = 1 + m.random.IntN(8)
 	}
 	return m
+}
+
+// idAt returns the id of the event at a position, and positionOf the reverse.
+func (m *interleaving) idAt(at engine.Position) engine.ID {
+	if m.mixed {
+		at ^= 5
+	}
+	return engine.ID(at)
+}
+
+func (m *interleaving) positionOf(id engine.ID) engine.Position {
+	return engine.Position(m.idAt(engine.Position(id)))
 }
 
 func (m *interleaving) logf(format string, args ...any) {
@@ -133,7 +148,7 @@ func (m *interleaving) boot() {
 		for len(m.coming) > 0 && m.coming[0].queued {
 			m.coming = m.coming[1:]
 		}
-		return len(m.coming) == 0 || m.coming[0].id > event
+		return len(m.coming) == 0 || m.positionOf(m.coming[0].id) > m.positionOf(event)
 	}
 	s.fetch, s.fetchOrdered = m.read, m.readOrdered
 	if m.random.IntN(2) == 0 {
@@ -160,7 +175,7 @@ func (m *interleaving) setSubscription() {
 
 // entry returns a delivery with its group.
 func (m *interleaving) entry(r *catalog.CompiledSubscription, id engine.ID) dispatchqueue.Entry {
-	en := dispatchqueue.Entry{Event: id, Attempts: m.rows[id].attempts, SpecHash: r.Grouping.SpecHash}
+	en := dispatchqueue.Entry{Event: id, Position: m.positionOf(id), Attempts: m.rows[id].attempts, SpecHash: r.Grouping.SpecHash}
 	if r.Grouping.Key != "" {
 		en.Group = m.keys[id]
 	}
@@ -181,7 +196,7 @@ func (m *interleaving) read(q *queue) {
 				}
 				n++
 				if !known[id] {
-					entries = append(entries, dispatchqueue.Entry{Event: id, Attempts: m.rows[id].attempts})
+					entries = append(entries, dispatchqueue.Entry{Event: id, Position: m.positionOf(id), Attempts: m.rows[id].attempts})
 				}
 			}
 			all := n < len(known)+m.fetch
@@ -195,13 +210,13 @@ func (m *interleaving) read(q *queue) {
 }
 
 // readOrdered reads the backlog of an ordered queue, as fetchOrdered does.
-func (m *interleaving) readOrdered(q *queue, ordered dispatchqueue.OrderedQueue, r *catalog.CompiledSubscription, from engine.ID) {
+func (m *interleaving) readOrdered(q *queue, ordered dispatchqueue.OrderedQueue, r *catalog.CompiledSubscription, from engine.Position) {
 	s := m.s
 	m.later(func() {
 		var entries []dispatchqueue.Entry
 		for _, id := range m.stored {
 			row, is := m.rows[id]
-			if is && id >= from && !row.state.IsFinal() && len(entries) < m.fetch {
+			if is && m.positionOf(id) >= from && !row.state.IsFinal() && len(entries) < m.fetch {
 				en := m.entry(r, id)
 				en.Failed = row.state == engine.StateRetrying
 				entries = append(entries, en)
@@ -236,14 +251,14 @@ func (m *interleaving) spill(q *queue, en dispatchqueue.Entry) {
 			if _, is := m.rows[en.Event]; !is {
 				m.rows[en.Event] = diskRow{state: engine.StatePending}
 			}
-		}, func() { s.spillRecorded(q, en.Event) })
+		}, func() { s.spillRecorded(q, en.Position) })
 	})
 }
 
 // publish accepts an event of a key.
 func (m *interleaving) publish(key uint64) {
 	m.last++
-	id, s := m.last, m.s
+	id, s := m.idAt(m.last), m.s
 	ev := &arrival{id: id}
 	m.coming = append(m.coming, ev)
 	m.keys[id], m.busy[key] = key, true
@@ -254,7 +269,7 @@ func (m *interleaving) publish(key uint64) {
 	en.Tracked = &watermark.Event{}
 	m.later(func() {
 		m.write(func() {
-			i, _ := slices.BinarySearch(m.stored, id)
+			i, _ := slices.BinarySearchFunc(m.stored, m.positionOf(id), func(id engine.ID, at engine.Position) int { return cmp.Compare(m.positionOf(id), at) })
 			m.stored = slices.Insert(m.stored, i, id)
 		}, func() {
 			m.later(func() {

@@ -111,7 +111,7 @@ func (d *Dispatcher) spillToStore(q *queue, en dispatchqueue.Entry) {
 	en.Release()
 	d.RecordOutcome(&engine.Outcome{ID: engine.DeliveryID{Event: en.Event, Subscription: q.id}, State: engine.StatePending}, func() {
 		d.markRecorded(en)
-		if !d.scheduler.spillRecorded(q, en.Event) { // deleted while the row was being written
+		if !d.scheduler.spillRecorded(q, en.Position) { // deleted while the row was being written
 			d.writes.Go(func() { d.markDead(q.id, dispatchqueue.Entry{Event: en.Event}, engine.SubscriptionDeleted) }) // this callback must not call the store
 		}
 	})
@@ -135,7 +135,7 @@ func (d *Dispatcher) fetchBacklog(q *queue) {
 		entries := make([]dispatchqueue.Entry, 0, len(rows))
 		for _, w := range rows {
 			if !known[w.ID.Event] {
-				entries = append(entries, dispatchqueue.Entry{Event: w.ID.Event, Attempts: w.Attempts, RequestedAt: w.RenewedAt})
+				entries = append(entries, entryOf(w))
 			}
 		}
 		d.scheduler.completeFetch(q, entries, len(rows) < limit)
@@ -198,7 +198,7 @@ func (d *Dispatcher) enqueueDueRetries(ctx context.Context) int {
 		return 0
 	}
 	for _, w := range rows {
-		d.enqueueDueRetry(ctx, w.ID.Subscription, dispatchqueue.Entry{Event: w.ID.Event, Attempts: w.Attempts, RequestedAt: w.RenewedAt})
+		d.enqueueDueRetry(ctx, w.ID.Subscription, entryOf(w))
 	}
 	return len(rows)
 }
@@ -231,7 +231,7 @@ func (d *Dispatcher) Sweep(olderThan time.Time) {
 	watermark, late := d.tracker.Sweep(olderThan)
 	if watermark > d.watermark {
 		d.watermark = watermark
-		d.store.SetWatermark(watermark)
+		d.store.SetWatermark(d.cfg.Node, watermark)
 	}
 	for _, f := range late {
 		for _, slot := range d.tracker.Missing(f) {
@@ -244,13 +244,13 @@ func (d *Dispatcher) Sweep(olderThan time.Time) {
 // missing rows of events above the watermark, and marks every subscription with pending rows.
 // RetryLoop finds the retries that are due.
 func (d *Dispatcher) Recover(ctx context.Context) error {
-	after, err := d.store.Watermark(ctx)
+	after, err := d.store.Watermark(ctx, d.cfg.Node)
 	if err != nil {
 		return err
 	}
 	found := 0
 	for {
-		events, err := d.store.Unfinished(ctx, after, scanBatch)
+		events, err := d.store.Unfinished(ctx, d.cfg.Node, after, scanBatch)
 		if err != nil {
 			return err
 		}
@@ -299,7 +299,9 @@ func (d *Dispatcher) WaitForReplay(ctx context.Context, id engine.DeliveryID, at
 		}
 	}
 	recorded := make(chan error, 1)
-	d.recordOutcomeUnless(&engine.Outcome{ID: id, State: engine.StatePending, Attempts: attempts, Error: reason, RenewedAt: now}, func() {
+	o := &engine.Outcome{ID: id, State: engine.StatePending, Attempts: attempts, Error: reason, RenewedAt: now}
+	d.recordOutcomeUnless(o, func() {
+		en.Position = o.Position
 		switch known, q, list := d.scheduler.enqueueManualRetry(id.Subscription, en); { // this callback must not call the store
 		case !known: // deleted while the row was being written
 			d.writes.Go(func() { d.markDead(id.Subscription, en, engine.SubscriptionDeleted) })

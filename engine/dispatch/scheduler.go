@@ -27,8 +27,8 @@ import (
 type scheduler struct {
 	now   func() time.Time
 	fetch func(*queue) // starts a fetch from the store; must not block
-	// fetchOrdered starts a fetch for an ordered queue, from an event on; must not block.
-	fetchOrdered          func(q *queue, ordered dispatchqueue.OrderedQueue, r *catalog.CompiledSubscription, from engine.ID)
+	// fetchOrdered starts a fetch for an ordered queue, from a position on; must not block.
+	fetchOrdered          func(q *queue, ordered dispatchqueue.OrderedQueue, r *catalog.CompiledSubscription, from engine.Position)
 	allQueuedThroughEvent func(event engine.ID) bool // reports whether all events up to one have been queued
 	spawn                 func()                     // starts a worker if there may be one more; must not block
 
@@ -98,7 +98,7 @@ func (s *scheduler) setSubscription(id engine.ID, r *catalog.CompiledSubscriptio
 	if old == nil {
 		q.waiting.Ordered = s.newOrderedQueue(q, r.Grouping.GroupingSpec)
 		if q.waiting.Ordered != nil && !s.recovered {
-			q.waiting.Ordered.MarkInStore(1) // an earlier run may have left anything
+			q.waiting.Ordered.MarkInStore(engine.FirstPosition) // an earlier run may have left anything
 		}
 		s.makeRunnable(q)
 		return nil, nil

@@ -30,7 +30,7 @@ func (s *scheduler) enqueue(id engine.ID, en dispatchqueue.Entry) (enqueueResult
 	}
 	if q.overflow || q.waiting.Len() >= dispatchqueue.Capacity || s.total >= maxInMemory {
 		q.overflow = true
-		s.spill(q, en.Event)
+		s.spill(q, en.Position)
 		return enqueueInStore, q, nil
 	}
 	q.waiting.Push(en)
@@ -89,7 +89,7 @@ func (s *scheduler) enqueueManualRetry(id engine.ID, en dispatchqueue.Entry) (kn
 func (s *scheduler) enqueueStored(q *queue, en dispatchqueue.Entry, add func(dispatchqueue.OrderedQueue, dispatchqueue.Entry) []dispatchqueue.Displaced) (list []dispatchqueue.Displaced) {
 	switch was := q.waiting.Len(); {
 	case en.SpecHash != q.compiled.Grouping.SpecHash:
-		s.markForRefetch(q, en.Event)
+		s.markForRefetch(q, en.Position)
 	case q.waiting.Ordered != nil:
 		list = add(q.waiting.Ordered, en)
 		s.reconcileCounters(q, was, list)
@@ -121,13 +121,13 @@ func (s *scheduler) markBacklog(id engine.ID) (known bool) {
 
 // spillRecorded records that the row of a spilled delivery is on disk; known is false if the
 // subscription was deleted.
-func (s *scheduler) spillRecorded(q *queue, event engine.ID) (known bool) {
+func (s *scheduler) spillRecorded(q *queue, at engine.Position) (known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q.pendingSpills--
 	q.refetch = true
 	if q.waiting.Ordered != nil {
-		q.waiting.Ordered.SpillRecorded(event)
+		q.waiting.Ordered.SpillRecorded(at)
 	}
 	s.makeRunnable(q)
 	return q.compiled != nil

@@ -20,7 +20,7 @@ func (s *scheduler) newOrderedQueue(q *queue, m catalog.GroupingSpec) dispatchqu
 		if m.Ordering == engine.OrderingKeyed {
 			room = s.groupCapacity
 		}
-		return dispatchqueue.NewKeyedFIFO(room, func(event engine.ID) bool { return s.allQueuedThrough(q, event) })
+		return dispatchqueue.NewKeyedFIFO(room, func(en *dispatchqueue.Entry) bool { return s.allQueuedThrough(q, en) })
 	}
 	return nil
 }
@@ -34,7 +34,7 @@ func (s *scheduler) rebuildQueue(q *queue) (list []dispatchqueue.Displaced) {
 	q.fetchStale = q.fetching
 	if q.waiting.Ordered = s.newOrderedQueue(q, q.compiled.Grouping.GroupingSpec); q.waiting.Ordered != nil {
 		q.overflow = false
-		q.waiting.Ordered.MarkInStore(1)
+		q.waiting.Ordered.MarkInStore(engine.FirstPosition)
 		q.waiting.Ordered.BlockReads(q.pendingSpills)
 	} else {
 		q.overflow, q.refetch = true, true
@@ -44,7 +44,7 @@ func (s *scheduler) rebuildQueue(q *queue) (list []dispatchqueue.Displaced) {
 			en.Release()
 			continue
 		}
-		s.spill(q, en.Event)
+		s.spill(q, en.Position)
 		list = append(list, dispatchqueue.Displaced{Entry: en})
 	}
 	return list
@@ -52,10 +52,10 @@ func (s *scheduler) rebuildQueue(q *queue) (list []dispatchqueue.Displaced) {
 
 // spill records that the row of a delivery is handed to the store's writer, so that it can wait in
 // the store; s.mu is held.
-func (s *scheduler) spill(q *queue, event engine.ID) {
+func (s *scheduler) spill(q *queue, at engine.Position) {
 	q.pendingSpills++
 	if q.waiting.Ordered != nil {
-		q.waiting.Ordered.SpillStarted(event)
+		q.waiting.Ordered.SpillStarted(at)
 	}
 }
 
@@ -63,8 +63,8 @@ func (s *scheduler) spill(q *queue, event engine.ID) {
 // the event was matched; s.mu is held.
 func (s *scheduler) enqueueOrdered(q *queue, en dispatchqueue.Entry) (enqueueResult, *queue, []dispatchqueue.Displaced) {
 	if en.SpecHash != q.compiled.Grouping.SpecHash { // its group was made by other settings
-		s.markForRefetch(q, en.Event)
-		s.spill(q, en.Event)
+		s.markForRefetch(q, en.Position)
+		s.spill(q, en.Position)
 		return enqueueInStore, q, nil
 	}
 	was := q.waiting.Len()
@@ -93,10 +93,10 @@ func (s *scheduler) reconcileCounters(q *queue, was int, list []dispatchqueue.Di
 	}
 }
 
-// markForRefetch records that deliveries from an event on must be read from the store; s.mu is held.
-func (s *scheduler) markForRefetch(q *queue, event engine.ID) {
+// markForRefetch records that deliveries from a position on must be read from the store; s.mu is held.
+func (s *scheduler) markForRefetch(q *queue, from engine.Position) {
 	if q.waiting.Ordered != nil {
-		q.waiting.Ordered.MarkInStore(event)
+		q.waiting.Ordered.MarkInStore(from)
 	} else {
 		q.overflow, q.refetch = true, true
 	}
@@ -186,13 +186,13 @@ func (s *scheduler) returnToQueue(q *queue, p *dispatchqueue.Batch) (known bool,
 	case p.Queue != q.waiting.Ordered: // the settings changed
 		for i := range p.Len() {
 			en := *p.At(i)
-			s.markForRefetch(q, en.Event)
+			s.markForRefetch(q, en.Position)
 			if en.Tracked == nil {
 				en.Release()
 				continue
 			}
 			if q.waiting.Ordered != nil {
-				q.waiting.Ordered.SpillStarted(en.Event)
+				q.waiting.Ordered.SpillStarted(en.Position)
 			}
 			list = append(list, dispatchqueue.Displaced{Entry: en})
 		}
@@ -236,14 +236,15 @@ func (s *scheduler) batchAccepted(q *queue) {
 	q.waiting.BatchAccepted()
 }
 
-// allQueuedThrough reports whether all events up to one have been queued. If not, q waits for
-// releaseWaiting. s.mu is held.
-func (s *scheduler) allQueuedThrough(q *queue, event engine.ID) bool {
-	if s.allQueuedThroughEvent(event) {
+// allQueuedThrough reports whether every delivery of q at a lower position than en has been queued.
+// If not, q waits for releaseWaiting. New deliveries come from events of this node only, whose
+// positions have the order of their ids. s.mu is held.
+func (s *scheduler) allQueuedThrough(q *queue, en *dispatchqueue.Entry) bool {
+	if s.allQueuedThroughEvent(en.Event) {
 		return true
 	}
 	s.anyWaitingForEarlier.Store(true)
-	if s.allQueuedThroughEvent(event) { // it may have been queued before the flag was set
+	if s.allQueuedThroughEvent(en.Event) { // it may have been queued before the flag was set
 		return true
 	}
 	if !slices.Contains(s.waitingForEarlier, q) {

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"switchhook/engine/snowflake"
+	"switchhook/engine"
 )
 
 // debounceLowWater is the number of open windows below which more events are read from the store.
@@ -40,10 +40,11 @@ type debouncer struct {
 // debounceWindow is the state of one key.
 type debounceWindow struct {
 	group     uint64
-	newest    snowflake.ID // the newest event seen
-	en        Entry        // the delivery that waits for the window to close; Event 0: none
-	at        time.Time    // when the window closes
-	heapIndex int          // in debouncer.closing
+	newest    engine.Position // of the newest event seen
+	newestID  engine.ID
+	en        Entry     // the delivery that waits for the window to close; Event 0: none
+	at        time.Time // when the window closes
+	heapIndex int       // in debouncer.closing
 	inFlight  int
 	failed    Entry // the delivery that waits for its retry; Event 0: none
 }
@@ -79,7 +80,7 @@ func (d *debouncer) All() []Entry {
 }
 
 // Open implements OrderedQueue.
-func (d *debouncer) Open() (n int, oldest snowflake.ID) {
+func (d *debouncer) Open() (n int, oldest engine.ID) {
 	n, oldest = d.manual.open()
 	for _, w := range d.closing {
 		oldest = min(oldest, w.en.Event)
@@ -93,22 +94,22 @@ func (d *debouncer) full() bool { return len(d.closing) >= Capacity || len(d.gro
 func (d *debouncer) Enqueue(en Entry, crowded bool) (stored bool, list []Displaced) {
 	w := d.groups[en.Group]
 	switch {
-	case d.hides(en.Event):
+	case d.hides(en.Position):
 		// It opens a window when it is read; the older event is superseded at once.
-		if w == nil || en.Event < w.newest {
+		if w == nil || en.Position < w.newest {
 			break
 		}
-		w.newest = en.Event
+		w.newest, w.newestID = en.Position, en.Event
 		if w.en.Event != 0 {
 			list = append(list, Displaced{Entry: d.remove(w), SupersededBy: en.Event})
 			d.removeClosed(w)
 		}
 	case w == nil && (crowded || d.full()):
-		d.MarkInStore(en.Event)
+		d.MarkInStore(en.Position)
 	default:
 		return false, d.insert(en, d.now().Add(d.within))
 	}
-	d.SpillStarted(en.Event)
+	d.SpillStarted(en.Position)
 	return true, list
 }
 
@@ -120,11 +121,11 @@ func (d *debouncer) insert(en Entry, closes time.Time) (list []Displaced) {
 		w = &debounceWindow{group: en.Group}
 		d.groups[en.Group] = w
 	}
-	if en.Event < w.newest {
+	if en.Position < w.newest {
 		d.removeClosed(w)
-		return []Displaced{{Entry: en, SupersededBy: w.newest}}
+		return []Displaced{{Entry: en, SupersededBy: w.newestID}}
 	}
-	w.newest = en.Event
+	w.newest, w.newestID = en.Position, en.Event
 	if w.failed.Event != 0 && w.failed.Event != en.Event {
 		list = append(list, Displaced{Entry: w.failed, SupersededBy: en.Event})
 		w.failed = Entry{}
@@ -169,7 +170,7 @@ func (d *debouncer) EnqueueDue(en Entry) []Displaced {
 	if w != nil && w.failed.Event == en.Event {
 		w.failed = Entry{}
 		d.failed--
-	} else if d.hides(en.Event) {
+	} else if d.hides(en.Position) {
 		return nil
 	}
 	return d.insert(en, d.now())
@@ -178,7 +179,7 @@ func (d *debouncer) EnqueueDue(en Entry) []Displaced {
 // EnqueueManual adds a delivery that a user retries.
 func (d *debouncer) EnqueueManual(en Entry) []Displaced {
 	if d.manual.waiting.Len() >= Capacity {
-		d.MarkInStore(en.Event)
+		d.MarkInStore(en.Position)
 		return nil
 	}
 	if w := d.groups[en.Group]; w != nil {
@@ -231,8 +232,8 @@ func (d *debouncer) Completed(p *Batch, became func(int) Disposition) []Displace
 	defer d.removeClosed(w)
 	switch {
 	case state == Finished:
-	case w.newest > en.Event:
-		return []Displaced{{Entry: en, SupersededBy: w.newest}}
+	case w.newest > en.Position:
+		return []Displaced{{Entry: en, SupersededBy: w.newestID}}
 	case state == Failed:
 		w.failed = en.waitsForRetry()
 		d.failed++
@@ -254,15 +255,15 @@ func (d *debouncer) Remove(chosen func(*Entry) bool) (out []Entry) {
 	return out
 }
 
-// NextFetch returns the event id to read the store from; ok is false if no read is needed or none
+// NextFetch returns the position to read the store from; ok is false if no read is needed or none
 // is allowed now.
-func (d *debouncer) NextFetch() (from snowflake.ID, ok bool) {
+func (d *debouncer) NextFetch() (from engine.Position, ok bool) {
 	return d.tailStart, d.tail && len(d.closing) < debounceLowWater && !d.full() && d.readable(d.tailStart)
 }
 
 // FetchCompleted queues the rows of a read as far as there is room. known are the events whose
 // outcome is not on disk yet.
-func (d *debouncer) FetchCompleted(rows []Entry, all bool, known map[snowflake.ID]bool) (list []Displaced) {
+func (d *debouncer) FetchCompleted(rows []Entry, all bool, known map[engine.ID]bool) (list []Displaced) {
 	rows, through, ended := d.endRead(rows, all)
 	now := d.now()
 	for i, en := range rows {
@@ -272,7 +273,7 @@ func (d *debouncer) FetchCompleted(rows []Entry, all bool, known map[snowflake.I
 			continue
 		}
 		if w == nil && d.full() {
-			through, ended = en.Event-1, false
+			through, ended = en.Position-1, false
 			for _, en := range rows[i:] {
 				en.Release()
 			}
@@ -297,11 +298,11 @@ func (d *debouncer) FetchCompleted(rows []Entry, all bool, known map[snowflake.I
 		en.Payload = nil
 		switch {
 		case w == nil:
-			w = &debounceWindow{group: en.Group, newest: en.Event, failed: en}
+			w = &debounceWindow{group: en.Group, newest: en.Position, newestID: en.Event, failed: en}
 			d.groups[en.Group] = w
 			d.failed++
-		case w.newest > en.Event:
-			list = append(list, Displaced{Entry: en, SupersededBy: w.newest})
+		case w.newest > en.Position:
+			list = append(list, Displaced{Entry: en, SupersededBy: w.newestID})
 		default: // it failed before the older event could be dropped
 			list = append(list, d.insert(en, now)...)
 			d.remove(w)
@@ -315,8 +316,8 @@ func (d *debouncer) FetchCompleted(rows []Entry, all bool, known map[snowflake.I
 
 // isRedundant reports whether a row needs no window: it is out of date, or its delivery is in
 // memory already.
-func (d *debouncer) isRedundant(en *Entry, w *debounceWindow, known map[snowflake.ID]bool) bool {
-	return d.isStale(en, known) || d.manual.inFlight[en.Event] || !d.hides(en.Event) ||
+func (d *debouncer) isRedundant(en *Entry, w *debounceWindow, known map[engine.ID]bool) bool {
+	return d.isStale(en, known) || d.manual.inFlight[en.Event] || !d.hides(en.Position) ||
 		w != nil && (w.en.Event == en.Event || w.failed.Event == en.Event && en.Failed)
 }
 

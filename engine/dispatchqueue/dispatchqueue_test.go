@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"switchhook/engine"
 	"switchhook/engine/snowflake"
 	"switchhook/engine/watermark"
 )
@@ -16,17 +17,23 @@ var (
 	alone = BatchLimit{Size: 1}
 )
 
-// newEntry returns the delivery of the n-th event, just accepted, in a group.
+// idOf returns the id of the event at the n-th position. Ids do not follow positions, as those of two
+// nodes do not.
+func idOf(n int) engine.ID { return first + engine.ID(n^3) }
+
+// newEntry returns the delivery at the n-th position, just accepted, in a group.
 func newEntry(n int, group uint64) Entry {
-	return Entry{Event: first + snowflake.ID(n), Group: group, Tracked: &watermark.Event{}}
+	en := storedEntry(n, group)
+	en.Tracked = &watermark.Event{}
+	return en
 }
 
-// storedEntry returns the delivery of the n-th event in a group, as it is read from the store.
+// storedEntry returns the delivery at the n-th position in a group, as it is read from the store.
 func storedEntry(n int, group uint64) Entry {
-	return Entry{Event: first + snowflake.ID(n), Group: group}
+	return Entry{Event: idOf(n), Position: engine.Position(n), Group: group}
 }
 
-func all(snowflake.ID) bool { return true }
+func all(*Entry) bool { return true }
 
 // popAll pops everything that is ready, and returns the batches and the numbers of their events.
 func popAll(s OrderedQueue, now time.Time, b BatchLimit) (batches []Batch, numbers string) {
@@ -38,7 +45,7 @@ func popAll(s OrderedQueue, now time.Time, b BatchLimit) (batches []Batch, numbe
 		p := s.Pop(b.Size)
 		var ids []string
 		for i := range p.Len() {
-			ids = append(ids, fmt.Sprint(p.At(i).Event-first))
+			ids = append(ids, fmt.Sprint(p.At(i).Position))
 		}
 		batches, list = append(batches, p), append(list, strings.Join(ids, "+"))
 	}
@@ -48,9 +55,9 @@ func describe(list []Displaced) string {
 	var text []string
 	for _, a := range list {
 		if a.SupersededBy == 0 {
-			text = append(text, fmt.Sprint(a.Entry.Event-first))
+			text = append(text, fmt.Sprint(a.Entry.Position))
 		} else {
-			text = append(text, fmt.Sprintf("%d by %d", a.Entry.Event-first, a.SupersededBy-first))
+			text = append(text, fmt.Sprintf("%d by %d", a.Entry.Position, (a.SupersededBy-first)^3))
 		}
 	}
 	return strings.Join(text, ", ")
@@ -70,7 +77,7 @@ func enqueueAll(t *testing.T, s OrderedQueue, entries ...Entry) (list []Displace
 	for _, en := range entries {
 		stored, more := s.Enqueue(en, false)
 		if stored {
-			t.Errorf("event %d must wait in the store", en.Event-first)
+			t.Errorf("event %d must wait in the store", en.Position)
 		}
 		list = append(list, more...)
 	}
@@ -85,8 +92,8 @@ func TestKeyedFIFO_GroupInEventOrderOneAtATime(t *testing.T) {
 	s.Completed(&p[0], each(Finished))
 	_, got = popAll(s, noon, alone)
 	assertEqual(t, "after the first", got, "2")
-	if n, oldest := s.Open(); n != 1 || oldest != first+3 || s.Len() != 1 {
-		t.Errorf("%d wait, the oldest is %d", n, oldest-first)
+	if n, oldest := s.Open(); n != 1 || oldest != idOf(3) || s.Len() != 1 {
+		t.Errorf("%d wait, the oldest is %d", n, oldest)
 	}
 }
 
@@ -109,15 +116,15 @@ func TestKeyedFIFO_RetryBlocksItsGroupOnly(t *testing.T) {
 	if _, ok := s.NextFetch(); ok {
 		t.Error("the store is read while rows are being written")
 	}
-	s.SpillRecorded(first + 2)
-	s.SpillRecorded(first + 4)
+	s.SpillRecorded(2)
+	s.SpillRecorded(4)
 	s.Completed(&p[0], each(Finished))
 	from, ok := s.NextFetch()
-	if !ok || from != first+2 {
-		t.Fatalf("NextFetch: %v from %d", ok, from-first)
+	if !ok || from != 2 {
+		t.Fatalf("NextFetch: %v from %d", ok, from)
 	}
 	s.FetchStarted(from)
-	s.FetchCompleted([]Entry{storedEntry(2, 7), storedEntry(4, 7)}, true, map[snowflake.ID]bool{})
+	s.FetchCompleted([]Entry{storedEntry(2, 7), storedEntry(4, 7)}, true, map[engine.ID]bool{})
 	for _, want := range []string{"2", "4"} {
 		p, got = popAll(s, noon, alone)
 		assertEqual(t, "what was left in the store", got, want)
@@ -135,8 +142,8 @@ func TestKeyedFIFO_NotAttemptedReturnsToHead(t *testing.T) {
 }
 
 func TestKeyedFIFO_NotReadyBeforeEarlierEventsAreQueued(t *testing.T) {
-	through := first + 1
-	s := NewKeyedFIFO(Capacity, func(event snowflake.ID) bool { return event <= through })
+	through := engine.Position(1)
+	s := NewKeyedFIFO(Capacity, func(en *Entry) bool { return en.Position <= through })
 	enqueueAll(t, s, newEntry(2, 0))
 	_, got := popAll(s, noon, alone)
 	assertEqual(t, "the first is not queued yet", got, "")
@@ -144,7 +151,7 @@ func TestKeyedFIFO_NotReadyBeforeEarlierEventsAreQueued(t *testing.T) {
 	p, got := popAll(s, noon, alone)
 	assertEqual(t, "a late one goes first", got, "1")
 	s.Completed(&p[0], each(Finished))
-	through = first + 2
+	through = 2
 	_, got = popAll(s, noon, alone)
 	assertEqual(t, "then the other", got, "2")
 }
@@ -168,12 +175,12 @@ func TestStoreTail_RowsAfterPendingSpillAreDiscarded(t *testing.T) {
 	if stored, _ := s.Enqueue(newEntry(2, 0), false); !stored {
 		t.Fatal("event 2 overtakes what lies in the store")
 	}
-	s.FetchCompleted([]Entry{storedEntry(1, 0), storedEntry(3, 0)}, true, map[snowflake.ID]bool{})
+	s.FetchCompleted([]Entry{storedEntry(1, 0), storedEntry(3, 0)}, true, map[engine.ID]bool{})
 	_, got := popAll(s, noon, alone)
 	assertEqual(t, "up to the row that may be missing", got, "1")
-	s.SpillRecorded(first + 2)
-	if from, ok := s.NextFetch(); !ok || from != first+2 {
-		t.Errorf("NextFetch: %d, %v", from-first, ok)
+	s.SpillRecorded(2)
+	if from, ok := s.NextFetch(); !ok || from != 2 {
+		t.Errorf("NextFetch: %d, %v", from, ok)
 	}
 }
 
@@ -202,22 +209,22 @@ func TestOrderedQueue_ManualRetryIsNotSuperseded(t *testing.T) {
 		s.EnqueueManual(storedEntry(1, 7))
 		enqueueAll(t, s, newEntry(2, 7))
 		p, _ := popAll(s, now, alone)
-		if p[0].First.Event != first+1 {
-			t.Errorf("%s: %d goes first", name, p[0].First.Event-first)
+		if p[0].First.Position != 1 {
+			t.Errorf("%s: %d goes first", name, p[0].First.Position)
 		}
 		assertEqual(t, name+": it fails", describe(s.Completed(&p[0], each(Failed))), "")
 		s.EnqueueDue(storedEntry(1, 7))
-		if p, _ = popAll(s, now, alone); len(p) != 1 || p[0].First.Event != first+1 {
+		if p, _ = popAll(s, now, alone); len(p) != 1 || p[0].First.Position != 1 {
 			t.Errorf("%s: its own retry is lost: %v", name, p)
 		}
 	}
 }
 
 func TestOrderedQueue_Remove(t *testing.T) {
-	odd := func(en *Entry) bool { return (en.Event-first)%2 == 1 }
+	odd := func(en *Entry) bool { return (en.Position)%2 == 1 }
 	for name, s := range map[string]OrderedQueue{"keyed_fifo": NewKeyedFIFO(GroupCapacity, all), "debouncer": NewDebouncer(time.Minute, func() time.Time { return noon })} {
 		enqueueAll(t, s, newEntry(1, 1), newEntry(2, 2), newEntry(3, 3))
-		if out := s.Remove(odd); len(out) != 2 || s.Len() != 1 || len(s.All()) != 1 || s.All()[0].Event != first+2 {
+		if out := s.Remove(odd); len(out) != 2 || s.Len() != 1 || len(s.All()) != 1 || s.All()[0].Position != 2 {
 			t.Errorf("%s: %d were removed, %d are left", name, len(out), s.Len())
 		}
 	}
@@ -246,10 +253,10 @@ func TestQueue_BatchSizeShrinksAndGrows(t *testing.T) {
 	if p := q.Pop(); p.Len() != 8 {
 		t.Errorf("%d in the batch after growth", p.Len())
 	}
-	if n, oldest := q.Open(); n != 4 || oldest != first+4 {
-		t.Errorf("%d are left, the oldest is %d", n, oldest-first)
+	if n, oldest := q.Open(); n != 4 || oldest != idOf(4) {
+		t.Errorf("%d are left, the oldest is %d", n, oldest)
 	}
-	if out := q.Remove(func(en *Entry) bool { return en.Event > first+5 }); len(out) != 2 || q.Len() != 2 {
+	if out := q.Remove(func(en *Entry) bool { return en.Position > 5 }); len(out) != 2 || q.Len() != 2 {
 		t.Errorf("%d were removed, %d are left", len(out), q.Len())
 	}
 	if ready, at := q.Ready(noon); ready || !at.Equal(noon.Add(time.Minute)) {

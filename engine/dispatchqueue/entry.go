@@ -3,13 +3,14 @@ package dispatchqueue
 import (
 	"time"
 
-	"switchhook/engine/snowflake"
+	"switchhook/engine"
 	"switchhook/engine/watermark"
 )
 
 // Entry is a delivery that waits in memory.
 type Entry struct {
-	Event       snowflake.ID
+	Event       engine.ID
+	Position    engine.Position  // its place in the order of the subscription
 	Attempts    int              // attempts made so far
 	RequestedAt time.Time        // when a user last asked for a retry; zero: never
 	Payload     Payload          // the event in memory; nil: it must be read from the store
@@ -44,7 +45,7 @@ func (en Entry) waitsForRetry() Entry {
 // dropped because a newer event supersedes it.
 type Displaced struct {
 	Entry        Entry
-	SupersededBy snowflake.ID // the newer event; 0: the delivery must wait in the store
+	SupersededBy engine.ID // the newer event; 0: the delivery must wait in the store
 }
 
 // Disposition is the result of a delivery that was popped from a queue.

@@ -5,6 +5,7 @@ import (
 	"sort"
 	"time"
 
+	"switchhook/engine"
 	"switchhook/engine/fifo"
 	"switchhook/engine/snowflake"
 )
@@ -18,7 +19,7 @@ const (
 	maxGroups = 10_000
 )
 
-// keyedFIFO attempts the deliveries of each group in the order of their events. A group is the
+// keyedFIFO attempts the deliveries of each group in the order of their positions. A group is the
 // whole subscription, or the deliveries of one ordering key.
 //
 //	state of a group  fields                                  what ends it
@@ -30,7 +31,7 @@ const (
 //
 // "Partly in store" may hold beside any of the others. A blocked group keeps only the delivery that
 // waits for its retry and leaves the later ones in the store, so that it takes no memory from
-// other groups. keyGroup.firstInStore is the first event that a group left in the store;
+// other groups. keyGroup.firstInStore is the first position that a group left in the store;
 // if there is no room for a group at all, everything from storeTail.tailStart on is in the store.
 // Every other waiting delivery is in memory: the order depends on this invariant.
 type keyedFIFO struct {
@@ -43,24 +44,24 @@ type keyedFIFO struct {
 	waiting int // entries of all groups that are not Failed
 	failed  int // entries of all groups that are Failed
 	room    int // capacity of a group
-	queued  func(snowflake.ID) bool
+	queued  func(*Entry) bool
 }
 
 // keyGroup holds the deliveries of one group.
 type keyGroup struct {
 	group        uint64
-	entries      []Entry // ascending by event
+	entries      []Entry // ascending by position
 	inFlight     int
-	firstInStore snowflake.ID // the first event that was left in the store; 0: none
-	readMark     snowflake.ID // start of the read that set firstInStore, see FetchCompleted
-	listed       bool         // is in keyedFIFO.runnable
-	inRetry      bool         // the delivery in flight has failed before
+	firstInStore engine.Position // the first that was left in the store; 0: none
+	readMark     engine.Position // start of the read that set firstInStore, see FetchCompleted
+	listed       bool            // is in keyedFIFO.runnable
+	inRetry      bool            // the delivery in flight has failed before
 }
 
 // NewKeyedFIFO returns an OrderedQueue whose groups hold at most room deliveries each: Capacity if
-// there is one group, GroupCapacity if there are many. queued reports whether all events up to
-// one have been queued.
-func NewKeyedFIFO(room int, queued func(snowflake.ID) bool) OrderedQueue {
+// there is one group, GroupCapacity if there are many. queued reports whether every
+// delivery before one has been queued.
+func NewKeyedFIFO(room int, queued func(*Entry) bool) OrderedQueue {
 	return &keyedFIFO{groups: map[uint64]*keyGroup{}, needsFetch: map[*keyGroup]struct{}{}, room: room, queued: queued}
 }
 
@@ -81,7 +82,7 @@ func (q *keyedFIFO) All() []Entry {
 }
 
 // Open implements OrderedQueue.
-func (q *keyedFIFO) Open() (n int, oldest snowflake.ID) {
+func (q *keyedFIFO) Open() (n int, oldest engine.ID) {
 	n, oldest = q.manual.open()
 	for _, g := range q.groups {
 		for i := range g.entries {
@@ -104,16 +105,16 @@ func (g *keyGroup) blocked() bool {
 	return g.inFlight == 0 && len(g.entries) > 0 && g.entries[0].Failed
 }
 
-// find returns the index of an event in g.entries, or where it would be inserted.
-func (g *keyGroup) find(event snowflake.ID) (int, bool) {
-	i := sort.Search(len(g.entries), func(i int) bool { return g.entries[i].Event >= event })
-	return i, i < len(g.entries) && g.entries[i].Event == event
+// find returns the index of a position in g.entries, or where it would be inserted.
+func (g *keyGroup) find(at engine.Position) (int, bool) {
+	i := sort.Search(len(g.entries), func(i int) bool { return g.entries[i].Position >= at })
+	return i, i < len(g.entries) && g.entries[i].Position == at
 }
 
-// markInStore records that the group's deliveries from event on are in the store.
-func (g *keyGroup) markInStore(event snowflake.ID) {
-	if g.firstInStore == 0 || event < g.firstInStore {
-		g.firstInStore = event
+// markInStore records that the group's deliveries from a position on are in the store.
+func (g *keyGroup) markInStore(from engine.Position) {
+	if g.firstInStore == 0 || from < g.firstInStore {
+		g.firstInStore = from
 	}
 }
 
@@ -129,7 +130,7 @@ func (q *keyedFIFO) group(group uint64) *keyGroup {
 
 // insert adds a delivery to its group unless it is there already.
 func (q *keyedFIFO) insert(g *keyGroup, en Entry) {
-	i, found := g.find(en.Event)
+	i, found := g.find(en.Position)
 	if found {
 		return
 	}
@@ -147,23 +148,23 @@ func (q *keyedFIFO) Enqueue(en Entry, crowded bool) (stored bool, list []Displac
 	g := q.groups[en.Group]
 	known := g != nil && (len(g.entries) > 0 || g.inFlight > 0)
 	switch {
-	case q.hides(en.Event):
-	case g != nil && g.firstInStore != 0 && en.Event >= g.firstInStore:
-	case g != nil && g.blocked() && en.Event > g.entries[0].Event:
-		g.markInStore(en.Event)
-	case known && len(g.entries) > 0 && en.Event < g.entries[len(g.entries)-1].Event: // an earlier event that comes late; this is rare
+	case q.hides(en.Position):
+	case g != nil && g.firstInStore != 0 && en.Position >= g.firstInStore:
+	case g != nil && g.blocked() && en.Position > g.entries[0].Position:
+		g.markInStore(en.Position)
+	case known && len(g.entries) > 0 && en.Position < g.entries[len(g.entries)-1].Position: // an earlier one that comes late; this is rare
 		q.insert(g, en)
 		return false, q.updateRunnable(g)
 	case known && (len(g.entries) >= q.room || q.waiting >= Capacity || crowded):
-		g.markInStore(en.Event)
+		g.markInStore(en.Position)
 	case !known && (q.full() || crowded):
-		q.MarkInStore(en.Event)
+		q.MarkInStore(en.Position)
 	default:
 		g = q.group(en.Group)
 		q.insert(g, en)
 		return false, q.updateRunnable(g)
 	}
-	q.SpillStarted(en.Event)
+	q.SpillStarted(en.Position)
 	return true, nil
 }
 
@@ -178,7 +179,7 @@ func (q *keyedFIFO) EnqueueDue(en Entry) []Displaced {
 	if g != nil && q.makeRunnable(g, en) {
 		return q.updateRunnable(g)
 	}
-	if q.hides(en.Event) || g != nil && g.firstInStore != 0 && en.Event >= g.firstInStore {
+	if q.hides(en.Position) || g != nil && g.firstInStore != 0 && en.Position >= g.firstInStore {
 		return nil
 	}
 	g = q.group(en.Group) // unknown here: it failed under other settings
@@ -188,7 +189,7 @@ func (q *keyedFIFO) EnqueueDue(en Entry) []Displaced {
 
 // makeRunnable replaces the failed entry of en.Event by en, and reports whether it was found.
 func (q *keyedFIFO) makeRunnable(g *keyGroup, en Entry) bool {
-	i, found := g.find(en.Event)
+	i, found := g.find(en.Position)
 	if found && g.entries[i].Failed {
 		g.entries[i] = en
 		q.failed--
@@ -200,12 +201,12 @@ func (q *keyedFIFO) makeRunnable(g *keyGroup, en Entry) bool {
 // EnqueueManual adds a delivery that a user retries.
 func (q *keyedFIFO) EnqueueManual(en Entry) []Displaced {
 	if g := q.groups[en.Group]; g != nil {
-		if _, found := g.find(en.Event); found {
+		if _, found := g.find(en.Position); found {
 			return q.EnqueueDue(en)
 		}
 	}
 	if q.manual.waiting.Len() >= Capacity {
-		q.MarkInStore(en.Event)
+		q.MarkInStore(en.Position)
 		return nil
 	}
 	q.manual.add(en)
@@ -222,9 +223,9 @@ func (q *keyedFIFO) updateRunnable(g *keyGroup) (list []Displaced) {
 		}
 		for _, en := range g.entries[keep:] {
 			q.waiting--
-			g.markInStore(en.Event)
+			g.markInStore(en.Position)
 			if en.Tracked != nil { // without a row
-				q.SpillStarted(en.Event)
+				q.SpillStarted(en.Position)
 				list = append(list, Displaced{Entry: en})
 			} else {
 				en.Release()
@@ -268,7 +269,7 @@ func (q *keyedFIFO) Ready(now time.Time, b BatchLimit) (ready bool, at time.Time
 		return true, at
 	}
 	g := q.first()
-	if g == nil || !q.queued(g.entries[0].Event) {
+	if g == nil || !q.queued(&g.entries[0]) {
 		return false, at
 	}
 	n, oldest := 0, snowflake.Last
@@ -300,12 +301,12 @@ func (q *keyedFIFO) Pop(most int) (p Batch) {
 	n := 0
 	for n < most {
 		g := q.first()
-		if g == nil || n > 0 && !q.queued(g.entries[0].Event) {
+		if g == nil || n > 0 && !q.queued(&g.entries[0]) {
 			break
 		}
 		q.runnable.Pop().listed = false
 		for range g.nextBatch(most - n) {
-			if n > 0 && !q.queued(g.entries[0].Event) {
+			if n > 0 && !q.queued(&g.entries[0]) {
 				break
 			}
 			p.add(n, g.entries[0])

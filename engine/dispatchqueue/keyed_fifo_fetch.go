@@ -1,13 +1,13 @@
 package dispatchqueue
 
-import "switchhook/engine/snowflake"
+import "switchhook/engine"
 
 // Refilling groups from the store.
 
-// NextFetch returns the event id to read the store from: the first that the tail or a group with
+// NextFetch returns the position to read the store from: the first that the tail or a group with
 // room left there. ok is false if no read is needed or none is allowed now.
-func (q *keyedFIFO) NextFetch() (from snowflake.ID, ok bool) {
-	from = snowflake.Last
+func (q *keyedFIFO) NextFetch() (from engine.Position, ok bool) {
+	from = engine.LastPosition
 	if q.tail && q.waiting < LowWater && !q.full() {
 		from = q.tailStart
 	}
@@ -16,15 +16,15 @@ func (q *keyedFIFO) NextFetch() (from snowflake.ID, ok bool) {
 			from = min(from, g.firstInStore)
 		}
 	}
-	return from, from != snowflake.Last && q.readable(from)
+	return from, from != engine.LastPosition && q.readable(from)
 }
 
 // FetchCompleted queues the rows of a read as far as there is room. known are the events whose
 // outcome is not on disk yet.
 //
 // A group that was full or blocked during the read keeps its firstInStore, and readMark says so;
-// firstInStore of every other group moves past the last event read.
-func (q *keyedFIFO) FetchCompleted(rows []Entry, all bool, known map[snowflake.ID]bool) (list []Displaced) {
+// firstInStore of every other group moves past the last row read.
+func (q *keyedFIFO) FetchCompleted(rows []Entry, all bool, known map[engine.ID]bool) (list []Displaced) {
 	rows, through, ended := q.endRead(rows, all)
 	touched := map[*keyGroup]struct{}{}
 	for i := range rows {
@@ -35,7 +35,7 @@ func (q *keyedFIFO) FetchCompleted(rows []Entry, all bool, known map[snowflake.I
 			continue
 		}
 		if q.waiting >= Capacity || g == nil && q.full() {
-			through, ended = en.Event-1, false
+			through, ended = en.Position-1, false
 			for _, en := range rows[i:] {
 				en.Release()
 			}
@@ -46,16 +46,16 @@ func (q *keyedFIFO) FetchCompleted(rows []Entry, all bool, known map[snowflake.I
 		}
 		if g.blocked() || len(g.entries) >= q.room {
 			if g.readMark != q.from && g.firstInStore >= q.from && !g.blocked() {
-				g.firstInStore = en.Event // everything before it is in memory now
+				g.firstInStore = en.Position // everything before it is in memory now
 			}
-			g.markInStore(en.Event)
+			g.markInStore(en.Position)
 			g.readMark = q.from
 			en.Release()
 			continue
 		}
 		q.insert(g, *en)
 		if g.firstInStore >= q.from {
-			g.firstInStore = en.Event + 1
+			g.firstInStore = en.Position + 1
 			g.readMark = 0
 		}
 		touched[g] = struct{}{}
@@ -87,7 +87,7 @@ func (q *keyedFIFO) has(g *keyGroup, en *Entry, touched map[*keyGroup]struct{}) 
 		touched[g] = struct{}{}
 		return true
 	}
-	_, found := g.find(en.Event)
+	_, found := g.find(en.Position)
 	return found
 }
 
@@ -96,5 +96,5 @@ func (q *keyedFIFO) isElsewhere(g *keyGroup, en *Entry) bool {
 	if g != nil && g.firstInStore != 0 && g.firstInStore < q.from { // the group's earlier events come first
 		return true
 	}
-	return !q.hides(en.Event) && (g == nil || g.firstInStore == 0 || en.Event < g.firstInStore)
+	return !q.hides(en.Position) && (g == nil || g.firstInStore == 0 || en.Position < g.firstInStore)
 }

@@ -3,6 +3,7 @@ package dispatchqueue
 import (
 	"slices"
 
+	"switchhook/engine"
 	"switchhook/engine/fifo"
 	"switchhook/engine/snowflake"
 )
@@ -11,13 +12,13 @@ import (
 // follow, are attempted at once, outside the order of the queue.
 type manualRetries struct {
 	waiting  fifo.Queue[Entry]
-	inFlight map[snowflake.ID]bool // events from the user's retry until they are finished
+	inFlight map[engine.ID]bool // events from the user's retry until they are finished
 }
 
 // add queues a delivery that a user retries, or whose retry is due.
 func (m *manualRetries) add(en Entry) {
 	if m.inFlight == nil {
-		m.inFlight = map[snowflake.ID]bool{}
+		m.inFlight = map[engine.ID]bool{}
 	}
 	m.inFlight[en.Event] = true
 	if !slices.ContainsFunc(m.waiting.All(), func(b Entry) bool { return b.Event == en.Event }) { // else: requested twice
@@ -26,7 +27,7 @@ func (m *manualRetries) add(en Entry) {
 }
 
 // open returns the number of waiting deliveries and their oldest event, snowflake.Last if none.
-func (m *manualRetries) open() (n int, oldest snowflake.ID) {
+func (m *manualRetries) open() (n int, oldest engine.ID) {
 	oldest = snowflake.Last
 	for _, en := range m.waiting.All() {
 		oldest = min(oldest, en.Event)

@@ -3,7 +3,7 @@ package dispatchqueue
 import (
 	"time"
 
-	"switchhook/engine/snowflake"
+	"switchhook/engine"
 )
 
 // OrderedQueue holds deliveries that depend on one another: keyedFIFO (ordering) or debouncer
@@ -15,7 +15,7 @@ type OrderedQueue interface {
 	// All returns the deliveries in memory, without those that wait for a retry.
 	All() []Entry
 	// Open returns the number of deliveries that All returns, and their oldest event.
-	Open() (n int, oldest snowflake.ID)
+	Open() (n int, oldest engine.ID)
 	// Enqueue adds a new delivery. If stored is true it was not added and must wait in the store.
 	// crowded means that memory is short over all subscriptions.
 	Enqueue(en Entry, crowded bool) (stored bool, list []Displaced)
@@ -33,23 +33,23 @@ type OrderedQueue interface {
 	// Remove removes and returns the chosen deliveries; those that wait for a retry stay.
 	Remove(chosen func(*Entry) bool) []Entry
 
-	// NextFetch returns the event id to read the store from; ok is false if no read is needed
+	// NextFetch returns the position to read the store from; ok is false if no read is needed
 	// or none is allowed now.
-	NextFetch() (from snowflake.ID, ok bool)
+	NextFetch() (from engine.Position, ok bool)
 	// FetchStarted records that a read of the store begins at from.
-	FetchStarted(from snowflake.ID)
-	// FetchCompleted queues the rows of a read, in the order of events. all means that the store
+	FetchStarted(from engine.Position)
+	// FetchCompleted queues the rows of a read, in the order of positions. all means that the store
 	// holds no more. known are the events whose outcome is not on disk yet.
-	FetchCompleted(rows []Entry, all bool, known map[snowflake.ID]bool) []Displaced
+	FetchCompleted(rows []Entry, all bool, known map[engine.ID]bool) []Displaced
 
-	// MarkInStore records that the store may hold deliveries from an event on.
-	MarkInStore(from snowflake.ID)
+	// MarkInStore records that the store may hold deliveries from a position on.
+	MarkInStore(from engine.Position)
 	// SpillStarted records that the row of a delivery was handed to the store's writer.
-	SpillStarted(event snowflake.ID)
+	SpillStarted(at engine.Position)
 	// SpillRecorded records that such a row is on disk; it is called once for each SpillStarted.
-	SpillRecorded(event snowflake.ID)
+	SpillRecorded(at engine.Position)
 	// OutcomeRecorded records that the outcome of a delivery is on disk.
-	OutcomeRecorded(event snowflake.ID)
+	OutcomeRecorded(event engine.ID)
 	// BlockReads blocks reads until rows calls of SpillRecorded came that match no SpillStarted.
 	BlockReads(rows int)
 }

@@ -17,8 +17,8 @@ import (
 	"slices"
 	"time"
 
+	"switchhook/engine"
 	"switchhook/engine/fifo"
-	"switchhook/engine/snowflake"
 )
 
 const (
@@ -51,7 +51,7 @@ type BatchLimit struct {
 
 // due reports whether n deliveries, of which oldest is the oldest event, may be sent as a batch
 // at now, and otherwise when.
-func (b BatchLimit) due(n int, oldest snowflake.ID, now time.Time) (due bool, at time.Time) {
+func (b BatchLimit) due(n int, oldest engine.ID, now time.Time) (due bool, at time.Time) {
 	if n == 0 {
 		return false, at
 	}
@@ -81,7 +81,7 @@ func (q *Queue) Len() int {
 }
 
 // Contains reports whether a delivery waits in memory. It is for plain FIFOs only.
-func (q *Queue) Contains(event snowflake.ID) bool {
+func (q *Queue) Contains(event engine.ID) bool {
 	return slices.ContainsFunc(q.fifo.All(), func(en Entry) bool { return en.Event == event })
 }
 
@@ -154,7 +154,7 @@ func (q *Queue) All() []Entry {
 
 // Open returns the number of deliveries that All returns, and their oldest event. For a plain
 // FIFO that is the event at its head.
-func (q *Queue) Open() (n int, oldest snowflake.ID) {
+func (q *Queue) Open() (n int, oldest engine.ID) {
 	if q.Ordered != nil {
 		return q.Ordered.Open()
 	}

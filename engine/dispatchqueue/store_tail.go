@@ -3,11 +3,11 @@ package dispatchqueue
 import (
 	"slices"
 
-	"switchhook/engine/snowflake"
+	"switchhook/engine"
 )
 
 // storeTail tracks the deliveries of an ordered queue that are not in memory: they have rows in
-// the store and are read from there in the order of their events. Reads run beside the store's
+// the store and are read from there in the order of their positions. Reads run beside the store's
 // writer, so storeTail also decides which rows of a read are valid.
 //
 //	state      fields                        next
@@ -15,21 +15,21 @@ import (
 //	tail       tail, from tailStart on       FetchStarted if readable
 //	reading    reading, from, validUpTo      endRead ends it; shrinkTail moves tailStart or clears tail
 //
-// A read is not started at or after an event whose row is still on its way (spilling), nor while
+// A read is not started at or after a delivery whose row is still on its way (spilling), nor while
 // blockedReads > 0. If such a row appears during a read, validUpTo falls to it and the rows from
 // there on are discarded and read again. Rows of deliveries whose outcome was recorded during the
 // read are stale (changed).
 type storeTail struct {
 	tail      bool // every delivery from tailStart on that is not in memory is in the store
-	tailStart snowflake.ID
+	tailStart engine.Position
 
-	spilling     []snowflake.ID // rows handed to the writer and not on disk yet, ascending
-	blockedReads int            // such rows whose event is not known; see BlockReads
+	spilling     []engine.Position // rows handed to the writer and not on disk yet, ascending
+	blockedReads int               // such rows whose position is not known; see BlockReads
 
 	reading   bool
-	from      snowflake.ID            // first event of the read
-	validUpTo snowflake.ID            // the read may lack rows from this event on
-	changed   map[snowflake.ID]change // deliveries that changed during the read
+	from      engine.Position      // first of the read
+	validUpTo engine.Position      // the read may lack rows from here on
+	changed   map[engine.ID]change // deliveries that changed during the read
 }
 
 // change is what happened to a delivery while rows were being read.
@@ -41,36 +41,36 @@ const (
 )
 
 // hides reports whether a delivery that is not in memory may be in the tail.
-func (t *storeTail) hides(event snowflake.ID) bool { return t.tail && event >= t.tailStart }
+func (t *storeTail) hides(at engine.Position) bool { return t.tail && at >= t.tailStart }
 
-// MarkInStore extends the tail to event and everything after it.
-func (t *storeTail) MarkInStore(event snowflake.ID) {
-	if !t.tail || event < t.tailStart {
-		t.tail, t.tailStart = true, event
+// MarkInStore extends the tail to a position and everything after it.
+func (t *storeTail) MarkInStore(from engine.Position) {
+	if !t.tail || from < t.tailStart {
+		t.tail, t.tailStart = true, from
 	}
-	t.invalidateFrom(event)
+	t.invalidateFrom(from)
 }
 
 // SpillStarted records that the row of a delivery was handed to the store's writer.
-func (t *storeTail) SpillStarted(event snowflake.ID) {
-	i, _ := slices.BinarySearch(t.spilling, event)
-	t.spilling = slices.Insert(t.spilling, i, event)
-	t.invalidateFrom(event)
+func (t *storeTail) SpillStarted(at engine.Position) {
+	i, _ := slices.BinarySearch(t.spilling, at)
+	t.spilling = slices.Insert(t.spilling, i, at)
+	t.invalidateFrom(at)
 }
 
 // SpillRecorded records that the row of a spilled delivery is on disk.
-func (t *storeTail) SpillRecorded(event snowflake.ID) {
-	if i, found := slices.BinarySearch(t.spilling, event); found {
+func (t *storeTail) SpillRecorded(at engine.Position) {
+	if i, found := slices.BinarySearch(t.spilling, at); found {
 		t.spilling = slices.Delete(t.spilling, i, i+1)
 	} else if t.blockedReads > 0 {
 		t.blockedReads--
 	}
 }
 
-// invalidateFrom records that the running read may lack the row of event.
-func (t *storeTail) invalidateFrom(event snowflake.ID) {
+// invalidateFrom records that the running read may lack the row of a delivery.
+func (t *storeTail) invalidateFrom(at engine.Position) {
 	if t.reading {
-		t.validUpTo = min(t.validUpTo, event)
+		t.validUpTo = min(t.validUpTo, at)
 	}
 }
 
@@ -78,14 +78,14 @@ func (t *storeTail) invalidateFrom(event snowflake.ID) {
 // on disk.
 func (t *storeTail) BlockReads(rows int) { t.blockedReads = rows }
 
-// readable reports whether a read from an event on may start and would return valid rows.
-func (t *storeTail) readable(from snowflake.ID) bool {
+// readable reports whether a read from a position on may start and would return valid rows.
+func (t *storeTail) readable(from engine.Position) bool {
 	return !t.reading && t.blockedReads == 0 && (len(t.spilling) == 0 || from < t.spilling[0])
 }
 
 // FetchStarted records that a read of the store begins at from.
-func (t *storeTail) FetchStarted(from snowflake.ID) {
-	t.reading, t.from, t.validUpTo = true, from, snowflake.Last
+func (t *storeTail) FetchStarted(from engine.Position) {
+	t.reading, t.from, t.validUpTo = true, from, engine.LastPosition
 	if len(t.spilling) > 0 {
 		t.validUpTo = t.spilling[0]
 	}
@@ -93,22 +93,22 @@ func (t *storeTail) FetchStarted(from snowflake.ID) {
 }
 
 // OutcomeRecorded records that the outcome of a delivery is on disk.
-func (t *storeTail) OutcomeRecorded(event snowflake.ID) { t.recordChange(event, outcomeRecorded) }
+func (t *storeTail) OutcomeRecorded(event engine.ID) { t.recordChange(event, outcomeRecorded) }
 
 // recordChange records what happens to a delivery during a read.
-func (t *storeTail) recordChange(event snowflake.ID, what change) {
+func (t *storeTail) recordChange(event engine.ID, what change) {
 	if !t.reading {
 		return
 	}
 	if t.changed == nil {
-		t.changed = map[snowflake.ID]change{}
+		t.changed = map[engine.ID]change{}
 	}
 	t.changed[event] = what
 }
 
 // isStale reports whether the row en is out of date. known are the events whose outcome is not on
 // disk yet. If the retry became due during the read, isStale clears en.Failed.
-func (t *storeTail) isStale(en *Entry, known map[snowflake.ID]bool) bool {
+func (t *storeTail) isStale(en *Entry, known map[engine.ID]bool) bool {
 	switch t.changed[en.Event] {
 	case outcomeRecorded:
 		return true
@@ -118,22 +118,22 @@ func (t *storeTail) isStale(en *Entry, known map[snowflake.ID]bool) bool {
 	return known[en.Event]
 }
 
-// endRead ends a read and returns its valid rows. The read is complete up to the event through;
+// endRead ends a read and returns its valid rows. The read is complete up to the position through;
 // ended means that the store holds nothing after it.
-func (t *storeTail) endRead(rows []Entry, all bool) (valid []Entry, through snowflake.ID, ended bool) {
+func (t *storeTail) endRead(rows []Entry, all bool) (valid []Entry, through engine.Position, ended bool) {
 	t.reading = false
-	through = snowflake.Last
+	through = engine.LastPosition
 	if !all {
 		through = t.from - 1
 		if len(rows) > 0 {
-			through = rows[len(rows)-1].Event
+			through = rows[len(rows)-1].Position
 		}
 	}
 	if through >= t.validUpTo {
 		through, all = t.validUpTo-1, false
 	}
 	for i, en := range rows {
-		if en.Event > through {
+		if en.Position > through {
 			return rows[:i], through, all
 		}
 	}
@@ -141,7 +141,7 @@ func (t *storeTail) endRead(rows []Entry, all bool) (valid []Entry, through snow
 }
 
 // shrinkTail shortens the tail after a read that is complete up to through.
-func (t *storeTail) shrinkTail(through snowflake.ID, ended bool) {
+func (t *storeTail) shrinkTail(through engine.Position, ended bool) {
 	switch {
 	case !t.tail || through < t.tailStart:
 	case ended:

@@ -116,7 +116,7 @@ func (publisher *Publisher) publish(ctx context.Context, inputs []engine.EventIn
 			publisher.metrics.Repeated.Inc()
 			continue
 		}
-		p.Event.Sequences = a.Sequences
+		p.Stored, p.Event.Sequences = a, a.Sequences
 		publisher.dispatcher.EventStored(p.Tracked, p.Event.Targets)
 		publisher.metrics.Accepted.Inc()
 		publisher.quotas.stored(p.Event)

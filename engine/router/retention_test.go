@@ -34,11 +34,11 @@ func (r *rig) gone(id engine.ID) bool {
 func (r *rig) prune() {
 	r.t.Helper()
 	until(r.t, "all that was published is through", func() bool {
-		last, err := r.store.LastEventID(context.Background())
+		last, err := r.store.LastEventID(context.Background(), 0)
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		mark, err := r.store.Watermark(context.Background())
+		mark, err := r.store.Watermark(context.Background(), 0)
 		return err == nil && mark >= last
 	})
 	if err := r.Prune(context.Background()); err != nil {

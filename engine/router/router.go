@@ -58,7 +58,7 @@ const (
 // delivered before Start.
 func New(ctx context.Context, cfg settings.Config) (*Engine, error) {
 	cfg.Defaults()
-	last, err := cfg.Store.LastEventID(ctx)
+	last, err := cfg.Store.LastEventID(ctx, cfg.Node)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func New(ctx context.Context, cfg settings.Config) (*Engine, error) {
 		cfg.Logger.Warn("the newest event was received in the future: the clock was wrong then, or is now. New ids go on from there, and events keep that time until it has come: retention and give_up_after count from it",
 			"newest_event", last.Time(), "now", cfg.Now())
 	}
-	ids := snowflake.NewMaker(cfg.Now, cfg.Node, last)
+	ids := snowflake.NewMaker(cfg.Now, int(cfg.Node), last)
 	e := &Engine{
 		cfg: cfg, life: lifecycle.New(cfg.Now), traces: telemetry.NewTracing(cfg.Tracer),
 		metrics: telemetry.NewMetrics(cfg.Registerer, cfg.MetricsAccounts, cfg.Now),

@@ -136,7 +136,7 @@ func TestEngine_CloseWaitsForRequests(t *testing.T) {
 		if err := r.Close(context.Background()); err != nil {
 			t.Fatal(err)
 		}
-		last, err := r.store.LastEventID(context.Background())
+		last, err := r.store.LastEventID(context.Background(), 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -145,7 +145,7 @@ func TestEngine_CloseWaitsForRequests(t *testing.T) {
 		if _, n := r.sink.count(); n != sent {
 			t.Fatalf("%d requests were sent after the stop", n-sent)
 		}
-		if now, err := r.store.LastEventID(context.Background()); err != nil || now != last {
+		if now, err := r.store.LastEventID(context.Background(), 0); err != nil || now != last {
 			t.Fatalf("an event was stored after the stop: %v, %v", now, err)
 		}
 		if err := r.store.Close(); err != nil {

@@ -35,7 +35,7 @@ type Config struct {
 	Registerer  prometheus.Registerer // registers the metrics; a registry of its own
 
 	Now  func() time.Time // time.Now
-	Node int              // 0 to 255, part of every id made here
+	Node engine.NodeID    // part of every id made here; 0
 
 	Retries              engine.RetrySchedule // DefaultRetrySchedule
 	Timeout              time.Duration        // of one attempt: connection, response and its body; 15 s

@@ -183,12 +183,12 @@ func TestRestore_ReplacesDatabase(t *testing.T) {
 	s = openSealed(t, path, key)
 	integrity(t, s)
 	mustHold(t, s, 1)
-	if last, err := s.LastEventID(t.Context()); err != nil || last != 1 {
+	if last, err := s.LastEventID(t.Context(), 0); err != nil || last != 1 {
 		t.Fatalf("the last event is %d, %v", last, err)
 	}
 	closed(t, s)
 	old := openSealed(t, kept, key)
-	if last, err := old.LastEventID(t.Context()); err != nil || last != 2 {
+	if last, err := old.LastEventID(t.Context(), 0); err != nil || last != 2 {
 		t.Fatalf("in what was kept, the last event is %d, %v", last, err)
 	}
 	integrity(t, old)
@@ -265,7 +265,7 @@ func TestBackup_WithoutRouter(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if last, err := copied.LastEventID(t.Context()); err != nil || last != 20 {
+		if last, err := copied.LastEventID(t.Context(), 0); err != nil || last != 20 {
 			t.Fatalf("the last event is %d, %v", last, err)
 		}
 		closed(t, copied)
@@ -294,7 +294,7 @@ func TestRestore_ReplacedDatabaseIsWholeWithoutLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer closed(t, old)
-	if last, err := old.LastEventID(t.Context()); err != nil || last != 20 {
+	if last, err := old.LastEventID(t.Context(), 0); err != nil || last != 20 {
 		t.Errorf("the last event of what was kept is %d, %v", last, err)
 	}
 }

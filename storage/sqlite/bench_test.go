@@ -106,7 +106,7 @@ func BenchmarkList(b *testing.B) {
 		batch = batch[:0]
 	}
 	recorded.Wait()
-	s.SetWatermark(events)
+	s.SetWatermark(0, events)
 	for name, q := range map[string]engine.DeliveryQuery{
 		"all":                     {},
 		"account":                 {Account: "acme"},

@@ -36,7 +36,7 @@ func BenchmarkBeside(b *testing.B) {
 		}
 	}
 	recorded.Wait()
-	s.SetWatermark(preloaded)
+	s.SetWatermark(0, preloaded)
 	removed, copies := 0, 0
 	cursor := engine.ID(0)
 	beside := []struct {

@@ -42,7 +42,7 @@ func writeUntilKilled(path string) {
 		fmt.Println(err)
 		os.Exit(1)
 	}
-	last, err := s.LastEventID(context.Background())
+	last, err := s.LastEventID(context.Background(), 0)
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)

@@ -125,7 +125,7 @@ func useAll(ctx context.Context, s *Store) (errs []error) {
 	}
 	_, err := s.Subscriptions(ctx)
 	add(err)
-	_, err = s.Unfinished(ctx, 0, 0)
+	_, err = s.Unfinished(ctx, 0, 0, 0)
 	add(err)
 	_, err = s.Events(ctx, engine.EventQuery{})
 	add(err)

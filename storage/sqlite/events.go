@@ -41,7 +41,7 @@ func (s *Store) EventByKey(ctx context.Context, key engine.KeyHash) (engine.ID, 
 }
 
 // LastEventID returns the highest event id stored, 0 in a new store.
-func (s *Store) LastEventID(ctx context.Context) (engine.ID, error) {
+func (s *Store) LastEventID(ctx context.Context, _ engine.NodeID) (engine.ID, error) {
 	var id int64
 	err := s.readers.QueryRowContext(ctx, `SELECT coalesce(max(id), 0) FROM event`).Scan(&id)
 	return engine.ID(id), err

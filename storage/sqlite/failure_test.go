@@ -41,7 +41,7 @@ func TestWrite_PageLimitReached(t *testing.T) {
 	if err := <-done; engine.ErrorCode(err) != engine.CodeUnavailable {
 		t.Fatalf("error is %v", err)
 	}
-	if last, err := s.LastEventID(t.Context()); err != nil || last != 0 {
+	if last, err := s.LastEventID(t.Context(), 0); err != nil || last != 0 {
 		t.Fatalf("event %d is stored, %v", last, err)
 	}
 
@@ -172,7 +172,7 @@ func TestMigration_FromVersion1(t *testing.T) {
 	if err != nil || len(subscriptions) != 1 || subscriptions[0].Secret != "whsec_x" {
 		t.Fatalf("subscriptions are %v, %v", subscriptions, err)
 	}
-	if mark, err := s.Watermark(t.Context()); err != nil || mark != 1 {
+	if mark, err := s.Watermark(t.Context(), 0); err != nil || mark != 1 {
 		t.Fatalf("watermark is %d, %v", mark, err)
 	}
 	integrity(t, s)

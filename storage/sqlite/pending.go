@@ -27,7 +27,7 @@ const (
 		SELECT event_id, attempts, renewed_at FROM delivery INDEXED BY delivery_open_by_subscription
 		WHERE subscription_id = ? AND state = 1 AND state <> 3 ORDER BY event_id LIMIT ?`
 
-	// Two scans of one index, merged in the order of events.
+	// Two scans of one index, merged in the order of events, which is that of positions.
 	outstandingQuery = `
 		SELECT event_id, attempts, renewed_at, 0 FROM delivery INDEXED BY delivery_open_by_subscription
 		WHERE subscription_id = ?1 AND state = 1 AND state <> 3 AND event_id >= ?2
@@ -78,8 +78,10 @@ func (s *Store) TakeDue(ctx context.Context, now time.Time, limit int, taken fun
 		due = nil // the writer may have to run this again
 		// Read first, then changed one by one: RETURNING would return them in no order.
 		err := tx.query(dueQuery, []driver.Value{now.UnixMicro(), limitOf(limit)}, func(row []driver.Value) error {
+			event := engine.ID(row[0].(int64))
 			w := engine.Waiting{
-				ID:       engine.DeliveryID{Event: engine.ID(row[0].(int64)), Subscription: engine.ID(row[1].(int64))},
+				ID:       engine.DeliveryID{Event: event, Subscription: engine.ID(row[1].(int64))},
+				Position: engine.PositionOf(event),
 				Attempts: int(row[2].(int64)),
 			}
 			if renewed, ok := row[3].(int64); ok {
@@ -124,13 +126,13 @@ func (s *Store) Backlog(ctx context.Context, subscription engine.ID, limit int) 
 		w := engine.Waiting{ID: engine.DeliveryID{Subscription: subscription}}
 		var renewed *int64
 		err := row.Scan(&w.ID.Event, &w.Attempts, &renewed)
-		w.RenewedAt = columnTime(renewed)
+		w.Position, w.RenewedAt = engine.PositionOf(w.ID.Event), columnTime(renewed)
 		return w, err
 	})
 }
 
-// Outstanding lists deliveries of a subscription that are pending or retrying.
-func (s *Store) Outstanding(ctx context.Context, subscription, from engine.ID, limit int) ([]engine.Waiting, error) {
+// Outstanding lists deliveries of a subscription that are pending or retrying, by position.
+func (s *Store) Outstanding(ctx context.Context, subscription engine.ID, from engine.Position, limit int) ([]engine.Waiting, error) {
 	rows, err := s.readers.QueryContext(ctx, outstandingQuery, int64(subscription), int64(from), limitOf(limit))
 	if err != nil {
 		return nil, fmt.Errorf("list outstanding deliveries: %w", err)
@@ -139,7 +141,7 @@ func (s *Store) Outstanding(ctx context.Context, subscription, from engine.ID, l
 		w := engine.Waiting{ID: engine.DeliveryID{Subscription: subscription}}
 		var renewed *int64
 		err := row.Scan(&w.ID.Event, &w.Attempts, &renewed, &w.Failed)
-		w.RenewedAt = columnTime(renewed)
+		w.Position, w.RenewedAt = engine.PositionOf(w.ID.Event), columnTime(renewed)
 		return w, err
 	})
 }
@@ -170,7 +172,7 @@ func (s *Store) CountDeliveries(ctx context.Context, state engine.State, limit i
 }
 
 // Unfinished lists events after an id that have targets without a row, oldest first.
-func (s *Store) Unfinished(ctx context.Context, after engine.ID, limit int) ([]*engine.Event, error) {
+func (s *Store) Unfinished(ctx context.Context, _ engine.NodeID, after engine.ID, limit int) ([]*engine.Event, error) {
 	rows, err := s.readers.QueryContext(ctx, unfinishedQuery, int64(after))
 	if err != nil {
 		return nil, fmt.Errorf("list unfinished events: %w", err)
@@ -234,12 +236,12 @@ func (s *Store) loadWatermark(ctx context.Context) error {
 }
 
 // Watermark returns the id set last, 0 in a new store.
-func (s *Store) Watermark(context.Context) (engine.ID, error) {
+func (s *Store) Watermark(context.Context, engine.NodeID) (engine.ID, error) {
 	return engine.ID(s.watermark.Load()), nil
 }
 
 // SetWatermark raises the watermark with the next commit, or when the store is closed.
-func (s *Store) SetWatermark(id engine.ID) {
+func (s *Store) SetWatermark(_ engine.NodeID, id engine.ID) {
 	for {
 		mark := s.watermark.Load()
 		if int64(id) <= mark || s.watermark.CompareAndSwap(mark, int64(id)) {

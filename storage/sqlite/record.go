@@ -64,6 +64,7 @@ func (s *Store) Record(o *engine.Outcome, done func(error)) {
 // record writes a delivery's row and its attempt.
 func (w *writer) record(o *engine.Outcome) error {
 	event, subscription := int64(o.ID.Event), int64(o.ID.Subscription)
+	o.Position = engine.PositionOf(o.ID.Event)
 	next := driver.Value(nil)
 	if o.State == engine.StateRetrying {
 		next = timeColumn(o.NextAt)

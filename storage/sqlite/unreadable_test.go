@@ -108,7 +108,7 @@ func TestUnreadableRow_LeavesTheRest(t *testing.T) {
 			}
 			if c.table == "event" {
 				if c.column != "sequences" && c.column != "targets" {
-					if list, err := s.Unfinished(ctx, 0, 0); err != nil || len(list) != 2 {
+					if list, err := s.Unfinished(ctx, 0, 0, 0); err != nil || len(list) != 2 {
 						t.Errorf("unfinished are %v, %v", list, err)
 					}
 				}

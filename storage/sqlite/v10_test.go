@@ -190,7 +190,7 @@ func mustHoldV10(t *testing.T, s *Store) {
 	if states[engine.StatePending] != 4 || states[engine.StateRetrying] != 3 || states[engine.StateSucceeded] != 2 || states[engine.StateDead] != 4 {
 		t.Errorf("deliveries are %v", states)
 	}
-	unfinished, err := s.Unfinished(ctx, 0, 0)
+	unfinished, err := s.Unfinished(ctx, 0, 0, 0)
 	must(err)
 	if len(unfinished) != 1 || unfinished[0].Key != "order-6" || len(unfinished[0].Targets) != 2 {
 		t.Errorf("unfinished are %+v", unfinished)

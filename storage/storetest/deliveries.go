@@ -82,7 +82,7 @@ var deliveries = []check{
 		t.append(e)
 		t.record(tried(id(e, 2), engine.StateDead, 1, 400))
 		t.equal("deliveries", t.list(engine.DeliveryQuery{Event: e.ID}), []engine.DeliveryID{id(e, 2), id(e, 1)})
-		unfinished, err := t.s.Unfinished(t.ctx(), 0, 10)
+		unfinished, err := t.s.Unfinished(t.ctx(), 0, 0, 10)
 		t.must(err)
 		t.equal("unfinished", unfinished[0].Targets, []engine.ID{1})
 	}},
@@ -162,7 +162,7 @@ var deliveries = []check{
 			e := event(1)
 			t.append(e)
 			t.record(failed(id(e, 1), i+1, base.Add(time.Duration(-i)*time.Second)))
-			want = append(want, engine.Waiting{ID: id(e, 1), Attempts: i + 1})
+			want = append(want, t.waiting(id(e, 1), i+1))
 		}
 		later := event(1)
 		t.append(later)
@@ -251,10 +251,10 @@ var deliveries = []check{
 			case 0: // without a row
 			case 1:
 				t.record(waits(id(e, 1), 0))
-				want = append(want, engine.Waiting{ID: id(e, 1)})
+				want = append(want, t.waiting(id(e, 1), 0))
 			case 2:
 				t.record(failed(id(e, 1), 1, base), waits(id(e, 1), 1))
-				want = append(want, engine.Waiting{ID: id(e, 1), Attempts: 1})
+				want = append(want, t.waiting(id(e, 1), 1))
 			case 3:
 				t.record(tried(id(e, 1), engine.StateSucceeded, 1, 200), failed(id(e, 2), 1, base))
 			}
@@ -283,7 +283,9 @@ var deliveries = []check{
 		o := waits(d, 3)
 		o.RenewedAt = renewed
 		t.record(o)
-		want := []engine.Waiting{{ID: d, Attempts: 3, RenewedAt: renewed}}
+		t.equal("position", o.Position, t.positions[d])
+		want := []engine.Waiting{t.waiting(d, 3)}
+		want[0].RenewedAt = renewed
 		got, err := t.s.Backlog(t.ctx(), 1, 10)
 		t.must(err)
 		t.equal("backlog", got, want)
@@ -300,9 +302,11 @@ var deliveries = []check{
 		t.record(o)
 		got, err = t.s.Backlog(t.ctx(), 2, 10)
 		t.must(err)
-		t.equal("backlog", got, []engine.Waiting{{ID: o.ID, RenewedAt: renewed}})
+		want = []engine.Waiting{t.waiting(o.ID, 0)}
+		want[0].RenewedAt = renewed
+		t.equal("backlog", got, want)
 	}},
-	{"outstanding: pending or retrying, in event order", func(t *suite) {
+	{"outstanding: pending or retrying, by position", func(t *suite) {
 		var want []engine.Waiting
 		for i := range 12 {
 			e := event(1, 2)
@@ -311,21 +315,23 @@ var deliveries = []check{
 			case 0: // without a row
 			case 1:
 				t.record(waits(id(e, 1), 0))
-				want = append(want, engine.Waiting{ID: id(e, 1)})
+				want = append(want, t.waiting(id(e, 1), 0))
 			case 2: // due in another order than that of arrival
 				t.record(failed(id(e, 1), 2, base.Add(time.Duration(-i)*time.Second)))
-				want = append(want, engine.Waiting{ID: id(e, 1), Attempts: 2, Failed: true})
+				w := t.waiting(id(e, 1), 2)
+				w.Failed = true
+				want = append(want, w)
 			case 3:
 				t.record(tried(id(e, 1), engine.StateDead, 1, 200), failed(id(e, 2), 1, base))
 			}
 		}
-		got, err := t.s.Outstanding(t.ctx(), 1, 1, 100)
+		got, err := t.s.Outstanding(t.ctx(), 1, engine.FirstPosition, 100)
 		t.must(err)
 		t.equal("outstanding", got, want)
-		got, err = t.s.Outstanding(t.ctx(), 1, want[2].ID.Event, 3)
+		got, err = t.s.Outstanding(t.ctx(), 1, want[2].Position, 3)
 		t.must(err)
-		t.equal("from an event on", got, want[2:5])
-		got, err = t.s.Outstanding(t.ctx(), 1, want[5].ID.Event+1, 3)
+		t.equal("from a position on", got, want[2:5])
+		got, err = t.s.Outstanding(t.ctx(), 1, want[5].Position+1, 3)
 		t.must(err)
 		t.equal("after the last", len(got), 0)
 	}},
@@ -348,15 +354,15 @@ var deliveries = []check{
 			{half.ID, 10, []*engine.Event{&whole}},
 			{fresh.ID, 10, nil},
 		} {
-			got, err := t.s.Unfinished(t.ctx(), step.after, step.limit)
+			got, err := t.s.Unfinished(t.ctx(), 0, step.after, step.limit)
 			t.must(err)
 			t.equal(fmt.Sprintf("after %d, limit %d", step.after, step.limit), got, step.want)
 		}
 	}},
 	{"watermark: only rises", func(t *suite) {
 		for _, step := range []struct{ set, want engine.ID }{{0, 0}, {5, 5}, {3, 5}, {9, 9}} {
-			t.s.SetWatermark(step.set)
-			got, err := t.s.Watermark(t.ctx())
+			t.s.SetWatermark(0, step.set)
+			got, err := t.s.Watermark(t.ctx(), 0)
 			t.must(err)
 			t.equal("watermark", got, step.want)
 		}

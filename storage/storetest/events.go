@@ -29,12 +29,12 @@ var events = []check{
 			t.must(err)
 			t.equal("event", got, want)
 		}
-		last, err := t.s.LastEventID(t.ctx())
+		last, err := t.s.LastEventID(t.ctx(), 0)
 		t.must(err)
 		t.equal("last id", last, large.ID)
 	}},
 	{"events: empty store", func(t *suite) {
-		last, err := t.s.LastEventID(t.ctx())
+		last, err := t.s.LastEventID(t.ctx(), 0)
 		t.must(err)
 		t.equal("last id", last, engine.ID(0))
 		list, err := t.s.Events(t.ctx(), engine.EventQuery{Limit: 10})

@@ -28,9 +28,9 @@ func (t *suite) prune(q engine.PruneQuery) (events int, bytes int64) {
 // settle declares that all events so far have rows for all their targets.
 func (t *suite) settle() {
 	t.Helper()
-	last, err := t.s.LastEventID(t.ctx())
+	last, err := t.s.LastEventID(t.ctx(), 0)
 	t.must(err)
-	t.s.SetWatermark(last)
+	t.s.SetWatermark(0, last)
 }
 
 const never = engine.ID(1<<63 - 1)
@@ -93,7 +93,7 @@ var housekeeping = []check{
 			_, err := t.s.Event(t.ctx(), "", e.ID)
 			t.must(err)
 		}
-		t.s.SetWatermark(late.ID)
+		t.s.SetWatermark(0, late.ID)
 		n, _ = t.prune(engine.PruneQuery{Before: never, Remove: all})
 		t.equal("removed below the watermark", n, 1)
 	}},

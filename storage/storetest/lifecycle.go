@@ -17,7 +17,7 @@ var lifecycle = []check{
 		e := event(u.ID, 2)
 		t.appendKeyed(e, engine.KeyHash{2}, engine.KeyHash{1})
 		t.record(failed(id(e, u.ID), 1, base))
-		t.s.SetWatermark(77)
+		t.s.SetWatermark(0, 77)
 
 		t.s = t.reopen()
 		got, err := t.s.Event(t.ctx(), "acme", e.ID)
@@ -26,7 +26,7 @@ var lifecycle = []check{
 		t.equal("state", t.delivery(id(e, u.ID)).State, engine.StateRetrying)
 		t.equal("attempts", len(t.attempts(id(e, u.ID))), 1)
 		t.equal("state", t.delivery(id(e, 2)).State, engine.StatePending)
-		mark, err := t.s.Watermark(t.ctx())
+		mark, err := t.s.Watermark(t.ctx(), 0)
 		t.must(err)
 		t.equal("watermark", mark, engine.ID(77))
 		subscriptions, err := t.s.Subscriptions(t.ctx())

@@ -15,7 +15,7 @@ var listings = []check{
 		e := event(1, 2, 3)
 		t.append(e)
 		t.record(failed(id(e, 2), 1, base))
-		t.s.SetWatermark(e.ID + 10)
+		t.s.SetWatermark(0, e.ID+10)
 		t.equal("deliveries", t.list(engine.DeliveryQuery{Event: e.ID}), []engine.DeliveryID{id(e, 3), id(e, 2), id(e, 1)})
 		t.equal("of another account", len(t.list(engine.DeliveryQuery{Event: e.ID, Account: "other"})), 0)
 	}},
@@ -59,7 +59,7 @@ func listDeliveries(t *suite) {
 		}
 		if i == 29 {
 			middle = e.ID
-			t.s.SetWatermark(e.ID)
+			t.s.SetWatermark(0, e.ID)
 		}
 	}
 	slices.SortFunc(all, func(a, b *engine.Delivery) int {

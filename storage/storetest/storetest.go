@@ -25,7 +25,7 @@ func Run(t *testing.T, open Open) {
 		for _, c := range group {
 			t.Run(c.name, func(t *testing.T) {
 				s, reopen := open(t)
-				c.run(&suite{T: t, s: s, reopen: reopen})
+				c.run(&suite{T: t, s: s, reopen: reopen, positions: map[engine.DeliveryID]engine.Position{}})
 			})
 		}
 	}
@@ -39,8 +39,9 @@ type check struct {
 // suite is one test and its store.
 type suite struct {
 	*testing.T
-	s      engine.Store
-	reopen func() engine.Store
+	s         engine.Store
+	reopen    func() engine.Store
+	positions map[engine.DeliveryID]engine.Position // of appended deliveries
 }
 
 // ctx returns a context that ends before the test binary would time out.
@@ -76,8 +77,17 @@ func (t *suite) append(events ...*engine.Event) {
 	results, err := t.s.Append(t.ctx(), batch)
 	t.must(err)
 	for i, r := range results {
+		for j, target := range events[i].Targets {
+			t.positions[id(events[i], target)] = r.Position(j)
+		}
+		r.Positions = nil
 		t.equal("appended", r, engine.Appended{ID: events[i].ID, Matched: len(events[i].Targets)})
 	}
+}
+
+// waiting returns a delivery of an appended event as the store must list it.
+func (t *suite) waiting(d engine.DeliveryID, attempts int) engine.Waiting {
+	return engine.Waiting{ID: d, Position: t.positions[d], Attempts: attempts}
 }
 
 // record records outcomes and waits until all are on disk.
