@@ -21,7 +21,7 @@ var arrows = map[string][]string{
 	"engine":   {"scripts"},
 	"storage":  {"engine"},
 	"scripts":  {},
-	"examples": {},
+	"examples": {"server/api"},
 }
 
 var homes = map[string]string{

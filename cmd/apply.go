@@ -58,11 +58,11 @@ func (c *applyCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return fileProblems(err)
 	}
-	api, err := c.client()
+	router, err := c.client()
 	if err != nil {
 		return err
 	}
-	plan, state, err := c.plan(ctx, api, set)
+	plan, state, err := c.plan(ctx, router, set)
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (c *applyCommand) Run(ctx context.Context) error {
 			return errors.New("nothing was changed")
 		}
 		// The state may have changed while the plan was shown.
-		again, _, err := c.plan(ctx, api, set)
+		again, _, err := c.plan(ctx, router, set)
 		if err != nil {
 			return err
 		}
@@ -93,11 +93,11 @@ func (c *applyCommand) Run(ctx context.Context) error {
 			return errors.New("the router has changed since the plan was made; nothing was changed, run apply again")
 		}
 	}
-	return (&applier{api: api, set: set}).run(ctx, plan)
+	return (&applier{router: router, set: set}).run(ctx, plan)
 }
 
-func (c *applyCommand) plan(ctx context.Context, api *client, set *manifest.Set) (*manifest.Plan, *manifest.State, error) {
-	state, err := readState(ctx, api, set, c.Account, c.Prune)
+func (c *applyCommand) plan(ctx context.Context, router *client, set *manifest.Set) (*manifest.Plan, *manifest.State, error) {
+	state, err := readState(ctx, router, set, c.Account, c.Prune)
 	if err != nil {
 		return nil, nil, err
 	}

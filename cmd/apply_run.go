@@ -15,8 +15,8 @@ import (
 
 // applier executes a plan.
 type applier struct {
-	api *client
-	set *manifest.Set
+	router *client
+	set    *manifest.Set
 }
 
 // run executes the steps in order and stops at the first failure.
@@ -44,9 +44,9 @@ var pastTense = map[manifest.Action]string{manifest.Create: "created", manifest.
 func (a *applier) step(ctx context.Context, s *manifest.Step) (result string, err error) {
 	switch {
 	case s.Action == manifest.Delete:
-		return "", a.api.call(ctx, http.MethodDelete, "/api/v1/"+s.What+"s/"+url.PathEscape(s.ID), nil, nil)
+		return "", a.router.call(ctx, http.MethodDelete, "/api/v1/"+s.What+"s/"+url.PathEscape(s.ID), nil, nil)
 	case s.EventType != nil:
-		return "", a.api.call(ctx, http.MethodPut, "/api/v1/event-types/"+url.PathEscape(s.EventType.Name), s.EventType, nil)
+		return "", a.router.call(ctx, http.MethodPut, "/api/v1/event-types/"+url.PathEscape(s.EventType.Name), s.EventType, nil)
 	case s.Script != nil:
 		return a.script(ctx, s)
 	}
@@ -64,23 +64,23 @@ func (a *applier) script(ctx context.Context, s *manifest.Step) (string, error) 
 			Source string `json:"source"`
 			Note   string `json:"note"`
 		}{newScriptBody{s.Script.Account, s.Script.Name, s.Script.Kind, s.Script.Description, cases}, s.Script.Source, manifest.Note}
-		return ", version 1 is live", a.api.call(ctx, http.MethodPost, "/api/v1/scripts", wanted, nil)
+		return ", version 1 is live", a.router.call(ctx, http.MethodPost, "/api/v1/scripts", wanted, nil)
 	}
 	script := &scriptBody{ID: s.ID}
 	if s.NewRecord {
 		change := map[string]any{"description": s.Script.Description}
-		if err := a.api.call(ctx, http.MethodPatch, script.path(""), change, nil); err != nil {
+		if err := a.router.call(ctx, http.MethodPatch, script.path(""), change, nil); err != nil {
 			return "", err
 		}
 	}
 	if !s.NewVersion {
 		return "", nil
 	}
-	v, err := a.api.addVersion(ctx, script, s.Script.Source, manifest.Note, cases)
+	v, err := a.router.addVersion(ctx, script, s.Script.Source, manifest.Note, cases)
 	if err != nil {
 		return "", err
 	}
-	_, err = a.api.setLive(ctx, script, v.Version, false, forceLive(s.Script.Name, v.Version))
+	_, err = a.router.setLive(ctx, script, v.Version, false, forceLive(s.Script.Name, v.Version))
 	return fmt.Sprintf(", version %d is live", v.Version), err
 }
 
@@ -118,11 +118,11 @@ func (a *applier) subscription(ctx context.Context, s *manifest.Step) (string, e
 			body["account"] = sub.Account
 		}
 		body["verify"] = sub.Verify
-		err := a.api.call(ctx, http.MethodPost, "/api/v1/subscriptions?allow_duplicates=true", body, &made)
+		err := a.router.call(ctx, http.MethodPost, "/api/v1/subscriptions?allow_duplicates=true", body, &made)
 		return " (" + made.ID + "); its signing secret is at /api/v1/subscriptions/" + made.ID + "/secret" + confirmation(&made), err
 	}
 	path := "/api/v1/subscriptions/" + url.PathEscape(s.ID)
-	if err := a.api.call(ctx, http.MethodGet, path, nil, &made); err != nil {
+	if err := a.router.call(ctx, http.MethodGet, path, nil, &made); err != nil {
 		return "", err
 	}
 	if !made.Verification.Mode.Covers(sub.Verify) {
@@ -140,7 +140,7 @@ func (a *applier) subscription(ctx context.Context, s *manifest.Step) (string, e
 		}
 	}
 	var changed subscriptionState
-	err := a.api.call(ctx, http.MethodPatch, path, body, &changed)
+	err := a.router.call(ctx, http.MethodPatch, path, body, &changed)
 	return confirmation(&changed), err
 }
 

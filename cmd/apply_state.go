@@ -45,7 +45,8 @@ type subscriptionState struct {
 // waits reports whether the target must confirm before it is sent events.
 func (s *subscriptionState) waits() bool { return s.Verification.State == "pending" }
 
-func (s *subscriptionState) whole() bool { return s.ID != "" }
+// Complete implements api.Completer.
+func (s *subscriptionState) Complete() bool { return s.ID != "" }
 
 // routedRef is the API's reference to a subscription's script.
 type routedRef struct {
@@ -67,10 +68,10 @@ func (r *routedRef) ref() *manifest.Ref {
 
 // readState reads the router state that a plan needs. otherwise is the account if the set
 // names none; with prune, readState finds out which scripts apply has made.
-func readState(ctx context.Context, api *client, set *manifest.Set, otherwise string, prune bool) (*manifest.State, error) {
+func readState(ctx context.Context, router *client, set *manifest.Set, otherwise string, prune bool) (*manifest.State, error) {
 	state := &manifest.State{}
 	var err error
-	if state.EventTypes, err = all[*manifest.EventType](ctx, api, "/api/v1/event-types"); err != nil {
+	if state.EventTypes, err = all[*manifest.EventType](ctx, router, "/api/v1/event-types"); err != nil {
 		return nil, err
 	}
 	wanted := map[string]bool{}
@@ -78,18 +79,18 @@ func readState(ctx context.Context, api *client, set *manifest.Set, otherwise st
 		wanted[s.Account+"/"+s.Name] = true
 	}
 	for _, account := range set.Accounts(otherwise) {
-		scripts, err := api.scripts(ctx, account)
+		scripts, err := router.scripts(ctx, account)
 		if err != nil {
 			return nil, err
 		}
 		for i := range scripts {
-			s, err := liveScript(ctx, api, account, &scripts[i], wanted[account+"/"+scripts[i].Name], prune)
+			s, err := liveScript(ctx, router, account, &scripts[i], wanted[account+"/"+scripts[i].Name], prune)
 			if err != nil {
 				return nil, err
 			}
 			state.Scripts = append(state.Scripts, s)
 		}
-		subs, err := all[subscriptionState](ctx, api, "/api/v1/subscriptions"+inAccount(account))
+		subs, err := all[subscriptionState](ctx, router, "/api/v1/subscriptions"+inAccount(account))
 		if err != nil {
 			return nil, err
 		}
@@ -106,14 +107,14 @@ func readState(ctx context.Context, api *client, set *manifest.Set, otherwise st
 	return state, nil
 }
 
-func liveScript(ctx context.Context, api *client, account string, s *scriptBody, wanted, prune bool) (*manifest.LiveScript, error) {
+func liveScript(ctx context.Context, router *client, account string, s *scriptBody, wanted, prune bool) (*manifest.LiveScript, error) {
 	live := &manifest.LiveScript{ID: s.ID}
 	live.Account, live.Name, live.Kind, live.Description = account, s.Name, s.Kind, s.Description
 	switch {
 	case wanted:
 		cases := s.Cases
 		if s.LiveVersion > 0 {
-			v, err := api.version(ctx, s, "live")
+			v, err := router.version(ctx, s, "live")
 			if err != nil {
 				return nil, err
 			}
@@ -126,7 +127,7 @@ func liveScript(ctx context.Context, api *client, account string, s *scriptBody,
 			}
 		}
 	case prune:
-		oldest, err := api.latest(ctx, s, 2)
+		oldest, err := router.latest(ctx, s, 2)
 		if err != nil {
 			return nil, err
 		}

@@ -223,7 +223,7 @@ subscriptions:
 	if err := p.api.call(context.Background(), http.MethodGet, "/api/v1/subscriptions/"+id, nil, &chat); err != nil {
 		t.Fatal(err)
 	}
-	if got := fmt.Sprint(chat); got != "{map[give_up_after:1h30m0s in_flight:4 ordering:key ordering_key:data.id rate:map[count:600 per:1m0s] retries:[0s 5s 10s 20s 40s 1m0s] timeout:5s] map[size:10 wait:1m30s] [x-hook-signature standard] true}" {
+	if got := fmt.Sprint(chat); got != "{map[give_up_after:90m in_flight:4 ordering:key ordering_key:data.id rate:map[count:600 per:1m] retries:[0s 5s 10s 20s 40s 1m] timeout:5s] map[size:10 wait:90s] [x-hook-signature standard] true}" {
 		t.Error(got)
 	}
 

@@ -1,31 +1,24 @@
 package cmd
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/http"
 	"net/url"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
-	"switchhook/scripts"
 	"switchhook/scripts/scripttest"
+	"switchhook/server/api"
 )
 
 // client calls the API of a running router.
-type client struct {
-	url  string // without a path
-	key  string
-	http http.Client
-}
+type client struct{ *api.Client }
 
 // clientFlags name the router that a command calls, and its key.
 type clientFlags struct {
@@ -73,122 +66,47 @@ func readKeyFile() (secret, error) {
 	return key, err
 }
 
-func newClient(url, key string) *client {
-	return &client{url: strings.TrimSuffix(url, "/"), key: key, http: http.Client{Timeout: time.Minute}}
-}
+func newClient(url, key string) *client { return &client{api.NewClient(url, key)} }
 
-// completer is an answer that can report whether it has the members that the API always
-// sends.
-type completer interface{ whole() bool }
-
-// call makes a request and decodes the answer into out; nil bodies are left out. An answer
-// other than 2xx is an error with the problem's detail, and so is an answer that is not
-// this API's: another program may listen at that address.
+// call makes a request without options; see api.Client.Do.
 func (c *client) call(ctx context.Context, method, path string, in, out any) error {
-	var body io.Reader
-	if in != nil {
-		encoded, err := json.Marshal(in)
-		if err != nil {
-			return err
-		}
-		body = bytes.NewReader(encoded)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, c.url+path, body)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Authorization", "Bearer "+c.key)
-	if in != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	res, err := c.http.Do(req)
-	if err != nil {
-		return fmt.Errorf("no answer from %s; is the router running? (%w)", c.url, err)
-	}
-	defer res.Body.Close()
-	answer, err := io.ReadAll(res.Body)
-	if err != nil {
-		return err
-	}
-	if res.StatusCode < 200 || res.StatusCode > 299 {
-		return refusal(req, res, answer)
-	}
-	if !decodeAnswer(res.StatusCode, answer, out) {
-		return fmt.Errorf("%s answered, but is not a Switchhook router", c.url)
-	}
-	return nil
-}
-
-// decodeAnswer decodes a 2xx answer into out and reports whether it is one of this API's.
-func decodeAnswer(status int, answer []byte, out any) bool {
-	switch {
-	case out == nil && len(answer) == 0:
-		return status == http.StatusNoContent
-	case out == nil:
-		return json.Valid(answer)
-	case json.Unmarshal(answer, out) != nil:
-		return false
-	}
-	w, asks := out.(completer)
-	return !asks || w.whole()
-}
-
-// refusalError is an answer other than 2xx.
-type refusalError struct {
-	request string // method and path
-	status  string
-	code    int
-	Detail  string             `json:"detail"`
-	Script  *scripts.Error     `json:"script"` // if a filter or transform caused it
-	Tests   *scripttest.Report `json:"tests"`  // if test cases failed
+	return c.Do(ctx, method, path, in, out)
 }
 
 // asFlags replaces the names of request members by those of flags.
 var asFlags = strings.NewReplacer(`send "force": true`, "give --force", `"force": true`, "--force")
 
-// Error returns the request and the problem's detail.
-func (e *refusalError) Error() string {
-	text := fmt.Sprintf("%s: %s: %s", e.request, e.status, printable(asFlags.Replace(e.Detail)))
-	if e.Script != nil && e.Script.Snippet != "" {
-		text += "\n" + printable(e.Script.Snippet)
+// errorText returns the text of an error for a terminal. The router's own errors may quote what
+// others sent, so control characters are escaped.
+func errorText(err error) string {
+	text := err.Error()
+	if _, ok := errors.AsType[*api.Error](err); ok {
+		return printable(asFlags.Replace(text))
 	}
 	return text
 }
 
-func refusal(req *http.Request, res *http.Response, answer []byte) error {
-	e := &refusalError{}
-	if json.Unmarshal(answer, e) != nil || e.Detail == "" {
-		e.Detail = fmt.Sprintf("%.200s", answer)
+// failedTests returns the report of the test cases because of which a request was refused; nil if
+// it was refused for another reason.
+func failedTests(e *api.Error) *scripttest.Report {
+	report := &scripttest.Report{}
+	if len(e.Tests) == 0 || json.Unmarshal(e.Tests, report) != nil {
+		return nil
 	}
-	e.request, e.status, e.code = req.Method+" "+req.URL.RequestURI(), res.Status, res.StatusCode
-	return e
+	return report
 }
-
-// page is one page of a list.
-type page[T any] struct {
-	Data       []T
-	NextCursor *string `json:"next_cursor"`
-}
-
-func (p *page[T]) whole() bool { return p.Data != nil }
 
 // all reads every page of a list. path may have a query.
-func all[T any](ctx context.Context, c *client, path string) (list []T, err error) {
-	separator := "?"
-	if strings.Contains(path, "?") {
-		separator = "&"
+func all[T any](ctx context.Context, c *client, path string) ([]T, error) {
+	target, err := url.Parse(path)
+	if err != nil {
+		return nil, err
 	}
-	for cursor := ""; ; {
-		var page page[T]
-		if err := c.call(ctx, http.MethodGet, path+separator+"limit=500"+cursor, nil, &page); err != nil {
-			return nil, err
-		}
-		list = append(list, page.Data...)
-		if page.NextCursor == nil {
-			return list, nil
-		}
-		cursor = "&cursor=" + url.QueryEscape(*page.NextCursor)
+	var options []api.Option
+	for name, values := range target.Query() {
+		options = append(options, api.Query(name, values[0]))
 	}
+	return api.Collect(api.List[T](ctx, c.Client, target.Path, nil, options...))
 }
 
 // accepted is the answer to a published event.
@@ -197,7 +115,8 @@ type accepted struct {
 	Matched int    `json:"matched"`
 }
 
-func (a *accepted) whole() bool { return a.ID != "" }
+// Complete implements api.Completer.
+func (a *accepted) Complete() bool { return a.ID != "" }
 
 // subscriptionBody holds the fields of a subscription that the commands send and read.
 type subscriptionBody struct {
@@ -209,7 +128,8 @@ type subscriptionBody struct {
 	Secret    string `json:"secret,omitempty"`
 }
 
-func (s *subscriptionBody) whole() bool { return s.ID != "" }
+// Complete implements api.Completer.
+func (s *subscriptionBody) Complete() bool { return s.ID != "" }
 
 func (c *client) subscribe(ctx context.Context, s subscriptionBody) (made subscriptionBody, err error) {
 	return made, c.call(ctx, http.MethodPost, "/api/v1/subscriptions", s, &made)

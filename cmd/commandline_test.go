@@ -15,7 +15,7 @@ func TestClient_RefusesOtherServersAnswers(t *testing.T) {
 		other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, answer) }))
 		for _, args := range [][]string{{"send", "a.b"}, {"keys", "list"}, {"keys", "create", "x"}, {"scripts", "list"}, {"subscriptions", "list"}, {"replays", "list"}, {"replays", "show", "rpl_1"}, {"listen", "--addr", "127.0.0.1:0", "--subscribe", "*"}} {
 			_, stderr, status := runIn(t, t.TempDir(), "", append(args, "--server", other.URL, "--key", "x")...)
-			if status != 1 || !strings.Contains(stderr, other.URL+" answered, but is not a Switchhook router") {
+			if status != 1 || !strings.Contains(stderr, other.URL+": the answer does not come from a Switchhook router") {
 				t.Errorf("%q to %q: status %d, %s", answer, args, status, stderr)
 			}
 		}

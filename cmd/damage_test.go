@@ -2,8 +2,9 @@ package cmd
 
 import (
 	"fmt"
-	"switchhook/engine/snowflake"
 	"time"
+
+	"switchhook/engine/snowflake"
 
 	"bytes"
 	"context"
@@ -85,7 +86,7 @@ func TestServe_DamagedDatabase(t *testing.T) {
 		t.Fatal("an event was accepted into a damaged database")
 	}
 	waitFor(t, "the router is not ready", func() bool { return !p.ready() })
-	res, err := http.Get(p.api.url + "/metrics")
+	res, err := http.Get(p.api.URL + "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}

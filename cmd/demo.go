@@ -66,7 +66,7 @@ func (c *demoCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d := &demonstration{Writer: out, api: newClient(r.url(), key), bodies: map[string]received{}}
+	d := &demonstration{Writer: out, router: newClient(r.url(), key), bodies: map[string]received{}}
 	err = d.run(ctx, r, folder)
 	if err != nil && ctx.Err() != nil {
 		err = errors.New("interrupted before everything was through")
@@ -113,7 +113,7 @@ func startDemo(ctx context.Context, folder string) (*routerProcess, string, erro
 // demonstration is one run of the demo.
 type demonstration struct {
 	io.Writer
-	api      *client
+	router   *client
 	receiver *receiver
 	chatty   atomic.Bool
 
@@ -145,7 +145,7 @@ func (d *demonstration) run(ctx context.Context, r *routerProcess, folder string
 	fmt.Fprintf(d, "Switchhook %s\n  page       %s\n  API        %s/api/v1\n  database   %s (SQLite, deleted at the end)\n  receiver   %s\n\n", Version, r.url(), r.url(), folder, d.receiver.url())
 
 	fmt.Fprintf(d, "POST /api/v1/subscriptions\n  event      order.*\n  target_url %s/orders\n  filter     %s\n  transform  %s\n", d.receiver.url(), demoFilter, strings.ReplaceAll(demoTransform, "\n", "\n             "))
-	sub, err := d.api.subscribe(ctx, subscriptionBody{Event: "order.*", TargetURL: d.receiver.url() + "/orders", Filter: demoFilter, Transform: demoTransform})
+	sub, err := d.router.subscribe(ctx, subscriptionBody{Event: "order.*", TargetURL: d.receiver.url() + "/orders", Filter: demoFilter, Transform: demoTransform})
 	if err != nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func (d *demonstration) run(ctx context.Context, r *routerProcess, folder string
 	ids := make([]string, len(demoEvents))
 	for i, ev := range demoEvents {
 		var answer accepted
-		if err := d.api.call(ctx, http.MethodPost, "/api/v1/events", outgoingEvent{Type: ev.kind, Data: json.RawMessage(ev.data)}, &answer); err != nil {
+		if err := d.router.call(ctx, http.MethodPost, "/api/v1/events", outgoingEvent{Type: ev.kind, Data: json.RawMessage(ev.data)}, &answer); err != nil {
 			return err
 		}
 		ids[i] = answer.ID
@@ -196,7 +196,7 @@ func (d *demonstration) outcome(ctx context.Context, id, status, body string) (l
 	defer cancel()
 	for {
 		var ev deliveredEvent
-		if err := d.api.call(ctx, http.MethodGet, "/api/v1/events/"+id, nil, &ev); err != nil {
+		if err := d.router.call(ctx, http.MethodGet, "/api/v1/events/"+id, nil, &ev); err != nil {
 			return err.Error(), false
 		}
 		if len(ev.Deliveries) == 0 {

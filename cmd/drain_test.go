@@ -89,7 +89,7 @@ func TestShutdown_WaitsForInFlight(t *testing.T) {
 	p, log := hangingRouter(t, data, h)
 	p.Process.Signal(syscall.SIGTERM)
 	waitFor(t, "it says what it waits for", func() bool { return log.has(`"attempts":2,"unwritten_outcomes":0`) })
-	if res, err := http.Get(p.api.url + "/healthz"); err == nil {
+	if res, err := http.Get(p.api.URL + "/healthz"); err == nil {
 		res.Body.Close()
 		t.Errorf("a new connection was taken: %s", res.Status)
 	}
@@ -116,7 +116,7 @@ func TestShutdown_DrainTimeLimit(t *testing.T) {
 	data, h := t.TempDir(), newHanging(t)
 	p, log := hangingRouter(t, data, h, "--drain-time", "1s", "--timeout", "1m")
 	// A client that never ends its request takes half of the drain time.
-	slow, err := net.Dial("tcp", strings.TrimPrefix(p.api.url, "http://"))
+	slow, err := net.Dial("tcp", strings.TrimPrefix(p.api.URL, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}

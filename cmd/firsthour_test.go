@@ -73,7 +73,7 @@ func TestHelp_ExamplesWork(t *testing.T) {
 		}
 		sh := exec.Command("sh", "-c", line)
 		sh.Dir = folder
-		sh.Env = append(os.Environ(), asSwitchhook+"=1", "SWITCHHOOK_SERVER="+p.api.url, "SWITCHHOOK_KEY="+testKey, "PATH="+bin+":"+os.Getenv("PATH"))
+		sh.Env = append(os.Environ(), asSwitchhook+"=1", "SWITCHHOOK_SERVER="+p.api.URL, "SWITCHHOOK_KEY="+testKey, "PATH="+bin+":"+os.Getenv("PATH"))
 		if out, err := sh.CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", line, err, out)
 		}
@@ -175,7 +175,7 @@ func TestListen_ShowsAnswersRepeatsAndCutsBodies(t *testing.T) {
 	t.Parallel()
 	p := serve(t, t.TempDir())
 	out := &logged{}
-	l := command("listen", "--addr", "127.0.0.1:0", "--server", p.api.url, "--key", testKey, "--subscribe", "a.b", "--status", "503")
+	l := command("listen", "--addr", "127.0.0.1:0", "--server", p.api.URL, "--key", testKey, "--subscribe", "a.b", "--status", "503")
 	l.Stdout, l.Stderr = out, os.Stderr
 	if err := l.Start(); err != nil {
 		t.Fatal(err)
@@ -224,7 +224,7 @@ func TestListen_ReusesExistingSubscription(t *testing.T) {
 	addr := freeAddress(t)
 	for round := range 2 {
 		out := &logged{}
-		l := command("listen", "--addr", addr, "--server", p.api.url, "--key", testKey, "--subscribe", "a.b")
+		l := command("listen", "--addr", addr, "--server", p.api.URL, "--key", testKey, "--subscribe", "a.b")
 		l.Stdout, l.Stderr = out, os.Stderr
 		if err := l.Start(); err != nil {
 			t.Fatal(err)
@@ -274,7 +274,7 @@ func TestScripts_ShadowRunAndFlagsInMessages(t *testing.T) {
 	})
 	run := func(status int, want string, args ...string) {
 		t.Helper()
-		out, problems, got := runIn(t, dir, "", append([]string{"scripts", "--server", p.api.url, "--key", testKey}, args...)...)
+		out, problems, got := runIn(t, dir, "", append([]string{"scripts", "--server", p.api.URL, "--key", testKey}, args...)...)
 		if got != status || !strings.Contains(out+problems, want) || strings.Contains(out+problems, `"force"`) {
 			t.Errorf("%v: want status %d and %q, got %d\n%s%s", args, status, want, got, out, problems)
 		}
@@ -290,7 +290,7 @@ func TestScripts_ShadowRunAndFlagsInMessages(t *testing.T) {
 		post(t, p, "/api/v1/events", outgoingEvent{Type: "a.b", Data: json.RawMessage(fmt.Sprintf(`{"n":%d}`, n))}, nil)
 	}
 	waitFor(t, "the shadow run has counted", func() bool {
-		out, _, _ := runIn(t, dir, "", "scripts", "--server", p.api.url, "--key", testKey, "shadow", "show", "f")
+		out, _, _ := runIn(t, dir, "", "scripts", "--server", p.api.URL, "--key", testKey, "shadow", "show", "f")
 		return regexp.MustCompile(`(?m)^events +4$`).MatchString(out) && regexp.MustCompile(`(?m)^no longer matched +1$`).MatchString(out)
 	})
 	run(0, "", "shadow", "stop", "f")

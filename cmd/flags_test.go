@@ -268,7 +268,7 @@ func TestSecrets_TrimsWhiteSpace(t *testing.T) {
 		if err := os.WriteFile(file, []byte(call.file), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		c := command("keys", "list", "--server", p.api.url)
+		c := command("keys", "list", "--server", p.api.URL)
 		c.Dir, c.Env = folder, append(c.Env, call.variable)
 		out, err := c.CombinedOutput()
 		if (call.want == "") != (err == nil) || !strings.Contains(string(out), call.want) || strings.Contains(string(out), "is the router running") || call.want != "" && strings.Contains(string(out), testKey) {

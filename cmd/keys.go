@@ -3,12 +3,12 @@ package cmd
 import (
 	"context"
 	"fmt"
-	"net/http"
-	"net/url"
 	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"switchhook/server/api"
 )
 
 type keysCommand struct {
@@ -19,26 +19,8 @@ type keysCommand struct {
 	Delete      keysDeleteCommand `cmd:"" help:"Delete an API key; requests with it are refused from then on."`
 }
 
-type keyBody struct {
-	ID      string `json:"id,omitempty"`
-	Name    string `json:"name"`
-	Account string `json:"account,omitempty"`
-	Admin   bool   `json:"admin"`
-	Prefix  string `json:"prefix,omitempty"`
-
-	Scopes     []string   `json:"scopes,omitempty"`
-	ExpiresIn  string     `json:"expires_in,omitempty"`
-	ExpiresAt  *time.Time `json:"expires_at,omitempty"`
-	LastUsedAt *time.Time `json:"last_used_at,omitempty"`
-	OldUntil   *time.Time `json:"old_key_until,omitempty"`
-
-	Key string `json:"key,omitempty"`
-}
-
-func (k *keyBody) whole() bool { return k.ID != "" }
-
-// may lists the permissions of the key, one word for each.
-func (k *keyBody) may() string {
+// permissions lists what a key may do, one word for each.
+func permissions(k *api.Key) string {
 	if k.Admin {
 		return "admin"
 	}
@@ -56,18 +38,18 @@ type keysListCommand struct{}
 
 // Run lists the keys.
 func (keysListCommand) Run(ctx context.Context, commands *commands) error {
-	api, err := commands.Keys.client()
+	router, err := commands.Keys.client()
 	if err != nil {
 		return err
 	}
-	list, err := all[keyBody](ctx, api, "/api/v1/keys")
+	list, err := api.Collect(router.ListKeys(ctx))
 	if err != nil {
 		return err
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tPREFIX\tACCOUNT\tSCOPES\tEXPIRES\tLAST USED\tNAME")
 	for _, k := range list {
-		fmt.Fprintf(w, "%s\t%s…\t%s\t%s\t%s\t%s\t%q\n", k.ID, k.Prefix, k.Account, k.may(), timeOr(k.ExpiresAt, "never"), timeOr(k.LastUsedAt, "never"), k.Name)
+		fmt.Fprintf(w, "%s\t%s…\t%s\t%s\t%s\t%s\t%q\n", k.ID, k.Prefix, k.Account, permissions(&k), timeOr(k.ExpiresAt, "never"), timeOr(k.LastUsedAt, "never"), k.Name)
 	}
 	return w.Flush()
 }
@@ -83,16 +65,16 @@ type keysCreateCommand struct {
 
 // Run creates a key.
 func (c *keysCreateCommand) Run(ctx context.Context, all *commands) error {
-	api, err := all.Keys.client()
+	router, err := all.Keys.client()
 	if err != nil {
 		return err
 	}
-	wanted := keyBody{Name: c.Name, Account: c.Account, Admin: c.Admin, Scopes: c.Scopes}
+	wanted := api.CreateKeyRequest{Name: c.Name, Account: c.Account, Admin: c.Admin, Scopes: c.Scopes}
 	if c.ExpiresIn != 0 {
-		wanted.ExpiresIn = c.ExpiresIn.String()
+		wanted.ExpiresIn = new(api.Duration(c.ExpiresIn))
 	}
-	var made keyBody
-	if err := api.call(ctx, http.MethodPost, "/api/v1/keys", wanted, &made); err != nil {
+	made, err := router.CreateKey(ctx, wanted)
+	if err != nil {
 		return err
 	}
 	fmt.Println(made.Key)
@@ -107,16 +89,16 @@ type keysRotateCommand struct {
 
 // Run rotates a key.
 func (c *keysRotateCommand) Run(ctx context.Context, all *commands) error {
-	api, err := all.Keys.client()
+	router, err := all.Keys.client()
 	if err != nil {
 		return err
 	}
-	var k keyBody
-	if err := api.call(ctx, http.MethodPost, "/api/v1/keys/"+url.PathEscape(c.ID)+"/rotate", map[string]string{"grace_period": c.GracePeriod.String()}, &k); err != nil {
+	k, err := router.RotateKey(ctx, c.ID, api.RotateKeyRequest{GracePeriod: new(api.Duration(c.GracePeriod))})
+	if err != nil {
 		return err
 	}
 	fmt.Println(k.Key)
-	fmt.Fprintf(os.Stderr, "%s for account %s; keep it, it can't be shown again; the one before works until: %s\n", k.ID, k.Account, timeOr(k.OldUntil, "now"))
+	fmt.Fprintf(os.Stderr, "%s for account %s; keep it, it can't be shown again; the one before works until: %s\n", k.ID, k.Account, timeOr(k.OldKeyUntil, "now"))
 	return nil
 }
 
@@ -126,9 +108,9 @@ type keysDeleteCommand struct {
 
 // Run deletes a key.
 func (c *keysDeleteCommand) Run(ctx context.Context, all *commands) error {
-	api, err := all.Keys.client()
+	router, err := all.Keys.client()
 	if err != nil {
 		return err
 	}
-	return api.call(ctx, http.MethodDelete, "/api/v1/keys/"+url.PathEscape(c.ID), nil, nil)
+	return router.DeleteKey(ctx, c.ID)
 }

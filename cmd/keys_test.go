@@ -36,7 +36,7 @@ func TestKeys(t *testing.T) {
 	t.Parallel()
 	p := serve(t, t.TempDir())
 	run := func(args ...string) (string, error) {
-		out, err := command(append([]string{"keys", "--server", p.api.url, "--key", testKey}, args...)...).Output()
+		out, err := command(append([]string{"keys", "--server", p.api.URL, "--key", testKey}, args...)...).Output()
 		return string(out), err
 	}
 	made, err := run("create", "for a test", "--account", "acme")
@@ -44,7 +44,7 @@ func TestKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	made = strings.TrimSpace(made)
-	if err := newClient(p.api.url, made).call(context.Background(), http.MethodGet, "/api/v1/subscriptions", nil, nil); err != nil {
+	if err := newClient(p.api.URL, made).call(context.Background(), http.MethodGet, "/api/v1/subscriptions", nil, nil); err != nil {
 		t.Error(err)
 	}
 	listed, err := run("list")
@@ -58,7 +58,7 @@ func TestKeys(t *testing.T) {
 			}
 		}
 	}
-	if err := newClient(p.api.url, made).call(context.Background(), http.MethodGet, "/api/v1/subscriptions", nil, nil); err == nil {
+	if err := newClient(p.api.URL, made).call(context.Background(), http.MethodGet, "/api/v1/subscriptions", nil, nil); err == nil {
 		t.Error("a deleted key still works")
 	}
 }

@@ -248,7 +248,7 @@ func TestKill_NothingAcceptedIsLost(t *testing.T) {
 			t.Errorf("round %d: the description is %q, %d was acknowledged", round, now.Description, description)
 		}
 		for _, key := range keys {
-			if err := newClient(p.api.url, key).call(context.Background(), http.MethodGet, "/api/v1/subscriptions", nil, nil); err != nil {
+			if err := newClient(p.api.URL, key).call(context.Background(), http.MethodGet, "/api/v1/subscriptions", nil, nil); err != nil {
 				t.Errorf("round %d: a key that was acknowledged: %v", round, err)
 			}
 		}

@@ -71,7 +71,7 @@ func TestSecrets_NotInLogOrMetrics(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "api-key=otlp-header-hush")
 	t.Setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "100")
 	p := serveTo(t, log, data, flags...)
-	api := newClient(p.api.url, "swk_admin-key-hush")
+	api := newClient(p.api.URL, "swk_admin-key-hush")
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -148,7 +148,7 @@ func TestSecrets_NotInLogOrMetrics(t *testing.T) {
 		{"DELETE", "/api/v1/keys/swk_path-hush", "swk_wrong-key-hush", ""},
 		{"POST", "/api/v1/try", "swk_admin-key-hush", `{"event":{"type":"a","data":{"secret":"payload-hush"}},"transform":"export default e => { throw e.data.secret }"}`},
 	} {
-		req, _ := http.NewRequest(r.method, p.api.url+r.path, strings.NewReader(r.body))
+		req, _ := http.NewRequest(r.method, p.api.URL+r.path, strings.NewReader(r.body))
 		req.Header.Set("Content-Type", "application/json")
 		req.Header.Set("X-API-Key", r.key)
 		req.Header.Set("Cookie", "cookie-hush")
@@ -156,7 +156,7 @@ func TestSecrets_NotInLogOrMetrics(t *testing.T) {
 		must(err)
 		res.Body.Close()
 	}
-	conn, err := net.Dial("tcp", strings.TrimPrefix(p.api.url, "http://"))
+	conn, err := net.Dial("tcp", strings.TrimPrefix(p.api.URL, "http://"))
 	must(err)
 	fmt.Fprint(conn, "GET /broken-hush HTTP/9\r\nContent-Length: swk_broken-hush\r\n\r\n")
 	conn.Read(make([]byte, 1))
@@ -169,7 +169,7 @@ func TestSecrets_NotInLogOrMetrics(t *testing.T) {
 		missing := slices.ContainsFunc(messages, func(m string) bool { return !strings.Contains(now, `"msg":"`+m+`"`) })
 		return !missing && strings.Count(now, `"msg":"attempt `) >= 40 && strings.Contains(now, "quarantined")
 	})
-	req, _ := http.NewRequest(http.MethodGet, p.api.url+"/metrics", nil)
+	req, _ := http.NewRequest(http.MethodGet, p.api.URL+"/metrics", nil)
 	req.Header.Set("X-API-Key", "swk_admin-key-hush")
 	res, err := http.DefaultClient.Do(req)
 	must(err)

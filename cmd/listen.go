@@ -82,17 +82,17 @@ func (c *listenCommand) Run(ctx context.Context) error {
 	r.setSecret(string(c.Secret))
 	fmt.Fprintf(out, "receiving on %s\n", r.url())
 	if c.Subscribe != "" {
-		api, err := c.client()
+		router, err := c.client()
 		if err != nil {
 			return err
 		}
-		made, err := c.subscribe(ctx, api, r, transform)
+		made, err := c.subscribe(ctx, router, r, transform)
 		if err != nil {
 			return err
 		}
 		fmt.Fprintf(out, "subscribed to %s as %s\n", c.Subscribe, made.ID)
 		defer func() {
-			if err := api.unsubscribe(context.Background(), made.ID); err != nil {
+			if err := router.unsubscribe(context.Background(), made.ID); err != nil {
 				fmt.Fprintf(os.Stderr, "the subscription %s was not deleted: %v\n", made.ID, err)
 				return
 			}
@@ -105,11 +105,11 @@ func (c *listenCommand) Run(ctx context.Context) error {
 	return out.failure()
 }
 
-func (c *listenCommand) subscribe(ctx context.Context, api *client, r *receiver, transform string) (subscriptionBody, error) {
+func (c *listenCommand) subscribe(ctx context.Context, router *client, r *receiver, transform string) (subscriptionBody, error) {
 	wanted := subscriptionBody{Event: c.Subscribe, TargetURL: r.url(), Filter: c.Filter, Transform: transform, Secret: string(c.Secret)}
-	made, err := api.subscribe(ctx, wanted)
+	made, err := router.subscribe(ctx, wanted)
 	if err == nil && made.Secret == "" { // an equal subscription existed, from a listen that was killed
-		err = api.call(ctx, http.MethodGet, "/api/v1/subscriptions/"+url.PathEscape(made.ID)+"/secret", nil, &made)
+		err = router.call(ctx, http.MethodGet, "/api/v1/subscriptions/"+url.PathEscape(made.ID)+"/secret", nil, &made)
 	}
 	if err == nil {
 		r.setSecret(made.Secret)

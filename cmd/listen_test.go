@@ -15,7 +15,7 @@ import (
 func TestSendAndListen(t *testing.T) {
 	t.Parallel()
 	p := serve(t, t.TempDir())
-	l := command("listen", "--addr", "127.0.0.1:0", "--server", p.api.url, "--key", testKey, "--subscribe", "order.*", "--filter", "data.n > 1", "--headers")
+	l := command("listen", "--addr", "127.0.0.1:0", "--server", p.api.URL, "--key", testKey, "--subscribe", "order.*", "--filter", "data.n > 1", "--headers")
 	stdout, err := l.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -47,7 +47,7 @@ func TestSendAndListen(t *testing.T) {
 
 	send := func(stdin string, args ...string) string {
 		t.Helper()
-		c := command(append([]string{"send", "--server", p.api.url, "--key", testKey}, args...)...)
+		c := command(append([]string{"send", "--server", p.api.URL, "--key", testKey}, args...)...)
 		c.Stdin = strings.NewReader(stdin)
 		out, err := c.CombinedOutput()
 		if err != nil {
@@ -72,7 +72,7 @@ func TestSendAndListen(t *testing.T) {
 	}
 	shows(`"n": 1449`)
 
-	bad := command("send", "--server", p.api.url, "--key", testKey, "--file", "-")
+	bad := command("send", "--server", p.api.URL, "--key", testKey, "--file", "-")
 	bad.Stdin = strings.NewReader("{\"type\":\"a.b\",\"data\":1}\n{\"type\":\n")
 	if out, err := bad.CombinedOutput(); err == nil || !strings.Contains(string(out), "line 2") {
 		t.Errorf("%v %s", err, out)

@@ -146,7 +146,7 @@ func exitStatus(err error) int {
 	told := make(chan struct{})
 	go func() {
 		defer close(told)
-		fmt.Fprintf(os.Stderr, "switchhook: %v\n", err)
+		fmt.Fprintf(os.Stderr, "switchhook: %s\n", errorText(err))
 	}()
 	select {
 	case <-told:

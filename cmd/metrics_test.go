@@ -128,7 +128,7 @@ func TestMetrics_AccountNamesRequireKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	for key, want := range map[string]int{"": 401, "swk_wrong0000000000000000": 401, made.Key: 403, testKey: 200} {
-		req, _ := http.NewRequest(http.MethodGet, p.api.url+"/metrics", nil)
+		req, _ := http.NewRequest(http.MethodGet, p.api.URL+"/metrics", nil)
 		if key != "" {
 			req.Header.Set("Authorization", "Bearer "+key)
 		}

@@ -173,14 +173,14 @@ func TestKeys_ScopesAndRotation(t *testing.T) {
 	p := serve(t, t.TempDir())
 	keys := func(args ...string) string {
 		t.Helper()
-		out, err := command(append([]string{"keys", "--server", p.api.url, "--key", testKey}, args...)...).Output()
+		out, err := command(append([]string{"keys", "--server", p.api.URL, "--key", testKey}, args...)...).Output()
 		if err != nil {
 			t.Fatalf("keys %v: %v %s", args, err, out)
 		}
 		return strings.TrimSpace(string(out))
 	}
 	publish := func(key string) error {
-		return newClient(p.api.url, key).call(context.Background(), http.MethodPost, "/api/v1/events", outgoingEvent{Type: "a", Data: json.RawMessage("1")}, nil)
+		return newClient(p.api.URL, key).call(context.Background(), http.MethodPost, "/api/v1/events", outgoingEvent{Type: "a", Data: json.RawMessage("1")}, nil)
 	}
 	month := func() string { return time.Now().UTC().Add(720 * time.Hour).Format("2006-01") }
 	before := month()
@@ -188,7 +188,7 @@ func TestKeys_ScopesAndRotation(t *testing.T) {
 	if err := publish(first); err != nil {
 		t.Error(err)
 	}
-	if err := newClient(p.api.url, first).call(context.Background(), http.MethodGet, "/api/v1/events", nil, nil); err == nil || !strings.Contains(err.Error(), "403") {
+	if err := newClient(p.api.URL, first).call(context.Background(), http.MethodGet, "/api/v1/events", nil, nil); err == nil || !strings.Contains(err.Error(), "403") {
 		t.Errorf("a key for publishing reads: %v", err)
 	}
 	line := ""
@@ -217,7 +217,7 @@ func TestKeys_ScopesAndRotation(t *testing.T) {
 func TestServe_RefusesItselfAsTarget(t *testing.T) {
 	t.Parallel()
 	p := serve(t, t.TempDir(), "--dev")
-	err := p.api.call(context.Background(), http.MethodPost, "/api/v1/subscriptions", map[string]any{"event": "*", "target_url": p.api.url + "/api/v1/events"}, nil)
+	err := p.api.call(context.Background(), http.MethodPost, "/api/v1/subscriptions", map[string]any{"event": "*", "target_url": p.api.URL + "/api/v1/events"}, nil)
 	if err == nil || !strings.Contains(err.Error(), "where this router itself answers") {
 		t.Errorf("it was accepted: %v", err)
 	}

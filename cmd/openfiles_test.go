@@ -47,7 +47,7 @@ func serveWithFiles(t *testing.T, files int, log *syncBuffer, flags ...string) *
 // publishes publishes an event on a new connection.
 func (p *process) publishes() error {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: waitTimeout}
-	req, err := http.NewRequest("POST", p.api.url+"/api/v1/events", strings.NewReader(`{"type":"a","data":1}`))
+	req, err := http.NewRequest("POST", p.api.URL+"/api/v1/events", strings.NewReader(`{"type":"a","data":1}`))
 	if err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func TestOpenFiles_IdleConnectionsDoNotStopTheRouter(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 600 {
-		conn, err := net.Dial("tcp", strings.TrimPrefix(p.api.url, "http://"))
+		conn, err := net.Dial("tcp", strings.TrimPrefix(p.api.URL, "http://"))
 		if err != nil {
 			t.Fatalf("connection %d: %v", i, err)
 		}
@@ -106,7 +106,7 @@ func TestOpenFiles_AcceptGoesOn(t *testing.T) {
 	var log syncBuffer
 	p := serveWithFiles(t, 80, &log, "--max-connections", "10000")
 	for range 200 {
-		conn, err := net.Dial("tcp", strings.TrimPrefix(p.api.url, "http://"))
+		conn, err := net.Dial("tcp", strings.TrimPrefix(p.api.URL, "http://"))
 		if err != nil {
 			t.Fatal(err)
 		}

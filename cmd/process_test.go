@@ -100,7 +100,7 @@ func freeAddress(t *testing.T) string {
 }
 
 func (p *process) ready() bool {
-	res, err := http.Get(p.api.url + "/readyz")
+	res, err := http.Get(p.api.URL + "/readyz")
 	if err != nil {
 		return false
 	}

@@ -3,6 +3,8 @@ package cmd
 import (
 	"bytes"
 	"encoding/json"
+
+	"switchhook/server/api"
 )
 
 // rawJSON is a value of the API: the fields that a command reads, and the whole JSON as
@@ -21,9 +23,10 @@ func (s *rawJSON[T]) UnmarshalJSON(b []byte) error {
 // MarshalJSON implements json.Marshaler.
 func (s *rawJSON[T]) MarshalJSON() ([]byte, error) { return s.text, nil }
 
-func (s *rawJSON[T]) whole() bool {
-	w, asks := any(&s.is).(completer)
-	return !asks || w.whole()
+// Complete implements api.Completer.
+func (s *rawJSON[T]) Complete() bool {
+	w, asks := any(&s.is).(api.Completer)
+	return !asks || w.Complete()
 }
 
 // pointers returns pointers to the elements, which printJSON needs to print a list as

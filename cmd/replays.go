@@ -45,7 +45,8 @@ type replayBody struct {
 	FinishedAt    *time.Time `json:"finished_at"`
 }
 
-func (r *replayBody) whole() bool { return r.ID != "" }
+// Complete implements api.Completer.
+func (r *replayBody) Complete() bool { return r.ID != "" }
 
 func (r *replayBody) percent() string { return fmt.Sprintf("%.0f %%", r.Progress*100) }
 
@@ -109,12 +110,12 @@ func parseTime(text string, now time.Time) (time.Time, error) {
 
 // one sends a request about one replay and prints the answer, as JSON or by show.
 func (c *replaysCommand) one(ctx context.Context, method, tail string, body any, show func(*replayBody)) error {
-	api, err := c.client()
+	router, err := c.client()
 	if err != nil {
 		return err
 	}
 	var r rawJSON[replayBody]
-	if err := api.call(ctx, method, "/api/v1/replays"+tail, body, &r); err != nil {
+	if err := router.call(ctx, method, "/api/v1/replays"+tail, body, &r); err != nil {
 		return err
 	}
 	if c.JSON {
@@ -130,11 +131,11 @@ type replaysListCommand struct {
 
 // Run lists the replays.
 func (c *replaysListCommand) Run(ctx context.Context, commands *commands) error {
-	api, err := commands.Replays.client()
+	router, err := commands.Replays.client()
 	if err != nil {
 		return err
 	}
-	list, err := all[rawJSON[replayBody]](ctx, api, "/api/v1/replays"+inAccount(c.Account))
+	list, err := all[rawJSON[replayBody]](ctx, router, "/api/v1/replays"+inAccount(c.Account))
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"switchhook/cmd/manifest"
 	"switchhook/scripts/scripttest"
+	"switchhook/server/api"
 )
 
 type scriptsCommand struct {
@@ -30,15 +31,15 @@ type scriptsCommand struct {
 
 // find returns a client, and the script that name refers to.
 func (c *scriptsCommand) find(ctx context.Context, name string) (*client, *scriptBody, error) {
-	api, err := c.client()
+	router, err := c.client()
 	if err != nil {
 		return nil, nil, err
 	}
-	s, err := api.script(ctx, c.Account, name)
+	s, err := router.script(ctx, c.Account, name)
 	if err == nil && s == nil {
 		err = fmt.Errorf("there is no script %q; \"switchhook scripts list\" lists the scripts", name)
 	}
-	return api, s, err
+	return router, s, err
 }
 
 // showReport prints the failed test cases and a summary.
@@ -58,8 +59,8 @@ func showReport(r *scripttest.Report) {
 
 // showRefusal prints the test cases because of which the router refused a request.
 func showRefusal(err error) {
-	if e, ok := errors.AsType[*refusalError](err); ok {
-		showReport(e.Tests)
+	if e, ok := errors.AsType[*api.Error](err); ok {
+		showReport(failedTests(e))
 	}
 }
 
@@ -67,11 +68,11 @@ type scriptsListCommand struct{}
 
 // Run lists the scripts.
 func (scriptsListCommand) Run(ctx context.Context, all *commands) error {
-	api, err := all.Scripts.client()
+	router, err := all.Scripts.client()
 	if err != nil {
 		return err
 	}
-	list, err := api.scripts(ctx, all.Scripts.Account)
+	list, err := router.scripts(ctx, all.Scripts.Account)
 	if err != nil {
 		return err
 	}
@@ -119,24 +120,24 @@ func (c *scriptsPushCommand) Run(ctx context.Context, all *commands) error {
 	if err != nil {
 		return err
 	}
-	api, err := all.Scripts.client()
+	router, err := all.Scripts.client()
 	if err != nil {
 		return err
 	}
-	s, err := api.script(ctx, all.Scripts.Account, c.Name)
+	s, err := router.script(ctx, all.Scripts.Account, c.Name)
 	if err != nil {
 		return err
 	}
 	made := s == nil
 	if made {
-		if s, err = c.create(ctx, api, all.Scripts.Account); err != nil {
+		if s, err = c.create(ctx, router, all.Scripts.Account); err != nil {
 			return err
 		}
 	}
-	v, before, err := c.pushVersion(ctx, api, s, source, cases)
+	v, before, err := c.pushVersion(ctx, router, s, source, cases)
 	if err != nil {
 		if made { // do not leave a script without a version behind
-			err = errors.Join(err, api.call(context.WithoutCancel(ctx), http.MethodDelete, s.path(""), nil, nil))
+			err = errors.Join(err, router.call(context.WithoutCancel(ctx), http.MethodDelete, s.path(""), nil, nil))
 		}
 		return err
 	}
@@ -153,7 +154,7 @@ func (c *scriptsPushCommand) Run(ctx context.Context, all *commands) error {
 	if !c.Live {
 		return nil
 	}
-	if _, err := api.setLive(ctx, s, v.Version, false, forceLive(s.Name, v.Version)); err != nil {
+	if _, err := router.setLive(ctx, s, v.Version, false, forceLive(s.Name, v.Version)); err != nil {
 		return err
 	}
 	fmt.Printf("version %d is live\n", v.Version)
@@ -184,7 +185,7 @@ func (c *scriptsPushCommand) readCases() (json.RawMessage, error) {
 	return json.Marshal(append([]scripttest.Case{}, cases...))
 }
 
-func (c *scriptsPushCommand) create(ctx context.Context, api *client, account string) (*scriptBody, error) {
+func (c *scriptsPushCommand) create(ctx context.Context, router *client, account string) (*scriptBody, error) {
 	kind := c.Kind
 	if kind == "" {
 		kind = manifest.KindOf(c.File)
@@ -193,22 +194,22 @@ func (c *scriptsPushCommand) create(ctx context.Context, api *client, account st
 		return nil, fmt.Errorf("%s does not say by its ending whether it is a filter (.expr) or a transform (.js, .ts): give --kind", c.File)
 	}
 	var made scriptBody
-	return &made, api.call(ctx, http.MethodPost, "/api/v1/scripts", newScriptBody{Account: account, Name: c.Name, Kind: kind}, &made)
+	return &made, router.call(ctx, http.MethodPost, "/api/v1/scripts", newScriptBody{Account: account, Name: c.Name, Kind: kind}, &made)
 }
 
 // pushVersion stores a version; before is the number of the newest version so far.
-func (c *scriptsPushCommand) pushVersion(ctx context.Context, api *client, s *scriptBody, source string, cases json.RawMessage) (v versionBody, before int, err error) {
+func (c *scriptsPushCommand) pushVersion(ctx context.Context, router *client, s *scriptBody, source string, cases json.RawMessage) (v versionBody, before int, err error) {
 	if c.Kind != "" && c.Kind != s.Kind {
 		return v, 0, fmt.Errorf("%s is a %s; a script's kind can't be changed", s.Name, s.Kind)
 	}
-	newest, err := api.latest(ctx, s, 0)
+	newest, err := router.latest(ctx, s, 0)
 	if err != nil {
 		return v, 0, err
 	}
 	if newest != nil {
 		before = newest.Version
 	}
-	v, err = api.addVersion(ctx, s, source, c.Note, cases)
+	v, err = router.addVersion(ctx, s, source, c.Note, cases)
 	return v, before, err
 }
 
@@ -230,7 +231,7 @@ Exit status: 0 no difference; 3 a difference; 1 an error; 2 the command line is 
 
 // Run compares two versions.
 func (c *scriptsDiffCommand) Run(ctx context.Context, all *commands) error {
-	api, s, err := all.Scripts.find(ctx, c.Name)
+	router, s, err := all.Scripts.find(ctx, c.Name)
 	if err != nil {
 		return err
 	}
@@ -241,11 +242,11 @@ func (c *scriptsDiffCommand) Run(ctx context.Context, all *commands) error {
 	if c.Other != "" {
 		from, to = c.First, c.Other
 	}
-	a, nameA, err := api.source(ctx, s, from)
+	a, nameA, err := router.source(ctx, s, from)
 	if err != nil {
 		return err
 	}
-	b, nameB, err := api.source(ctx, s, to)
+	b, nameB, err := router.source(ctx, s, to)
 	if err != nil {
 		return err
 	}
@@ -298,11 +299,11 @@ func (*scriptsLiveCommand) Help() string {
 
 // Run makes a version live.
 func (c *scriptsLiveCommand) Run(ctx context.Context, all *commands) error {
-	api, s, err := all.Scripts.find(ctx, c.Name)
+	router, s, err := all.Scripts.find(ctx, c.Name)
 	if err != nil {
 		return err
 	}
-	return api.switchTo(ctx, s, c.Version, c.Force)
+	return router.switchTo(ctx, s, c.Version, c.Force)
 }
 
 // switchTo makes a version live and prints the previous one.
@@ -338,19 +339,19 @@ Exit status: 0 the older version is live; 1 there is none, it was never live and
 
 // Run makes the previous live version live again.
 func (c *scriptsRollbackCommand) Run(ctx context.Context, all *commands) error {
-	api, s, err := all.Scripts.find(ctx, c.Name)
+	router, s, err := all.Scripts.find(ctx, c.Name)
 	if err != nil {
 		return err
 	}
 	if s.LiveVersion == 0 {
 		return fmt.Errorf("no version of %s is live", s.Name)
 	}
-	v, err := api.liveBefore(ctx, s)
+	v, err := router.liveBefore(ctx, s)
 	if err != nil {
 		return err
 	}
 	if v == nil {
 		return fmt.Errorf("version %d of %s is live, and there is none before it", s.LiveVersion, s.Name)
 	}
-	return api.switchTo(ctx, s, v.Version, c.Force)
+	return router.switchTo(ctx, s, v.Version, c.Force)
 }

@@ -12,6 +12,7 @@ import (
 
 	"switchhook/scripts"
 	"switchhook/scripts/scripttest"
+	"switchhook/server/api"
 )
 
 // scriptBody holds the fields of a script that the commands read.
@@ -36,7 +37,8 @@ func (s *scriptBody) path(tail string) string {
 	return "/api/v1/scripts/" + url.PathEscape(s.ID) + tail
 }
 
-func (s *scriptBody) whole() bool { return s.ID != "" }
+// Complete implements api.Completer.
+func (s *scriptBody) Complete() bool { return s.ID != "" }
 
 // versionBody is a version of a script, with the results of its cases if it is new.
 type versionBody struct {
@@ -52,7 +54,8 @@ type versionBody struct {
 	Warnings  []scripts.Warning  `json:"warnings"`
 }
 
-func (v *versionBody) whole() bool { return v.Version > 0 }
+// Complete implements api.Completer.
+func (v *versionBody) Complete() bool { return v.Version > 0 }
 
 // newScriptBody is the request that creates a script.
 type newScriptBody struct {
@@ -100,7 +103,7 @@ func (c *client) latest(ctx context.Context, s *scriptBody, below int) (*version
 	if below > 0 {
 		path += fmt.Sprintf("&cursor=%d", below)
 	}
-	var page page[versionBody]
+	var page api.Page[versionBody]
 	if err := c.call(ctx, http.MethodGet, path, nil, &page); err != nil || len(page.Data) == 0 {
 		return nil, err
 	}
@@ -119,7 +122,7 @@ func (c *client) newest(ctx context.Context, s *scriptBody) (*versionBody, error
 // liveBefore returns, of the 500 highest versions below the live one, the one that was live
 // last; if none was, the highest. It is nil if there is none.
 func (c *client) liveBefore(ctx context.Context, s *scriptBody) (*versionBody, error) {
-	var lower page[versionBody]
+	var lower api.Page[versionBody]
 	if err := c.call(ctx, http.MethodGet, s.path(fmt.Sprintf("/versions?limit=500&cursor=%d", s.LiveVersion)), nil, &lower); err != nil || len(lower.Data) == 0 {
 		return nil, err
 	}
@@ -154,24 +157,26 @@ func (c *client) setLive(ctx context.Context, s *scriptBody, version int, force 
 // notLiveError reports, in terms of the command line, that a version did not go live
 // because its tests fail or it no longer compiles.
 type notLiveError struct {
-	*refusalError
-	text string
+	refusal *api.Error
+	text    string
 }
 
 // Error implements error.
 func (e *notLiveError) Error() string { return e.text }
 
 // Unwrap returns the router's error.
-func (e *notLiveError) Unwrap() error { return e.refusalError }
+func (e *notLiveError) Unwrap() error { return e.refusal }
 
 func notLive(err error, version int, hint string) error {
-	e, ok := errors.AsType[*refusalError](err)
+	e, ok := errors.AsType[*api.Error](err)
 	switch {
-	case !ok || e.code != http.StatusConflict:
+	case !ok || e.Status != http.StatusConflict:
+		return err
 	case e.Script != nil:
 		return &notLiveError{e, fmt.Sprintf("version %d does not go live, for it does not compile any more: %s\n%s", version, printable(e.Script.Message), hint)}
-	case e.Tests != nil:
-		return &notLiveError{e, fmt.Sprintf("version %d does not go live, for %d of its %d tests fail; %s", version, e.Tests.Failed, len(e.Tests.Cases), hint)}
+	}
+	if tests := failedTests(e); tests != nil {
+		return &notLiveError{e, fmt.Sprintf("version %d does not go live, for %d of its %d tests fail; %s", version, tests.Failed, len(tests.Cases), hint)}
 	}
 	return err
 }

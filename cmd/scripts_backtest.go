@@ -1,13 +1,11 @@
 package cmd
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"strconv"
@@ -18,6 +16,7 @@ import (
 
 	"switchhook/scripts"
 	"switchhook/scripts/scripttest"
+	"switchhook/server/api"
 )
 
 type scriptsBacktestCommand struct {
@@ -43,7 +42,7 @@ type backtestLine struct {
 	Change    string          `json:"change"`
 	Live      backtestOutcome `json:"live"`
 	Candidate backtestOutcome `json:"candidate"`
-	Problem   *refusalError   `json:"problem"`
+	Problem   *api.Error      `json:"problem"`
 
 	Events          int64   `json:"events"`
 	Same            int64   `json:"same"`
@@ -67,7 +66,7 @@ type backtestOutcome struct {
 
 // Run runs a backtest.
 func (c *scriptsBacktestCommand) Run(ctx context.Context, all *commands) error {
-	api, s, err := all.Scripts.find(ctx, c.Name)
+	router, s, err := all.Scripts.find(ctx, c.Name)
 	if err != nil {
 		return err
 	}
@@ -75,7 +74,7 @@ func (c *scriptsBacktestCommand) Run(ctx context.Context, all *commands) error {
 	number, notNumber := strconv.Atoi(c.Candidate)
 	switch {
 	case c.Candidate == "":
-		v, err := api.newest(ctx, s)
+		v, err := router.newest(ctx, s)
 		if err != nil {
 			return err
 		}
@@ -93,12 +92,7 @@ func (c *scriptsBacktestCommand) Run(ctx context.Context, all *commands) error {
 		}
 		ask["source"] = source
 	}
-	body, err := api.stream(ctx, s.path("/backtest"), ask)
-	if err != nil {
-		return err
-	}
-	defer body.Close()
-	totals, err := c.read(body)
+	totals, err := c.read(ctx, router, s.path("/backtest"), ask)
 	if err != nil {
 		return err
 	}
@@ -112,51 +106,19 @@ func (c *scriptsBacktestCommand) Run(ctx context.Context, all *commands) error {
 	return nil
 }
 
-// stream sends a POST, and returns the answer's body as a stream without a time limit.
-func (c *client) stream(ctx context.Context, path string, in any) (io.ReadCloser, error) {
-	encoded, err := json.Marshal(in)
-	if err != nil {
-		return nil, err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url+path, bytes.NewReader(encoded))
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Authorization", "Bearer "+c.key)
-	req.Header.Set("Content-Type", "application/json")
-	patient := c.http
-	patient.Timeout = 0
-	res, err := patient.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("no answer from %s; is the router running? (%w)", c.url, err)
-	}
-	if res.StatusCode == http.StatusOK {
-		return res.Body, nil
-	}
-	defer res.Body.Close()
-	answer, err := io.ReadAll(res.Body)
-	if err != nil {
-		return nil, err
-	}
-	return nil, refusal(req, res, answer)
-}
-
-// read prints the changes as they arrive and returns the totals.
-func (c *scriptsBacktestCommand) read(answer io.Reader) (*backtestLine, error) {
+// read runs the backtest, prints the changes as they arrive and returns the totals.
+func (c *scriptsBacktestCommand) read(ctx context.Context, router *client, path string, ask any) (*backtestLine, error) {
 	bar := progressbar.DefaultSilent(int64(c.Last))
 	if term.IsTerminal(int(os.Stderr.Fd())) {
 		bar = progressbar.Default(int64(c.Last), "events")
 	}
 	shown := 0
-	lines := bufio.NewReader(answer)
-	for {
-		text, err := lines.ReadBytes('\n')
+	for l, err := range api.Stream[backtestLine](ctx, router.Client, http.MethodPost, path, ask) {
+		if _, refused := errors.AsType[*api.Error](err); refused {
+			return nil, err
+		}
 		if err != nil {
 			return nil, fmt.Errorf("the backtest was cut short: %w", err)
-		}
-		var l backtestLine
-		if err := json.Unmarshal(text, &l); err != nil {
-			return nil, fmt.Errorf("the backtest's answer: %w", err)
 		}
 		switch l.Kind {
 		case "change":
@@ -180,6 +142,7 @@ func (c *scriptsBacktestCommand) read(answer io.Reader) (*backtestLine, error) {
 			return &l, nil
 		}
 	}
+	return nil, errors.New("the backtest was cut short")
 }
 
 // change formats an event whose result differs.

@@ -40,11 +40,11 @@ type pulledFile struct {
 
 // Run writes the scripts to files.
 func (c *scriptsPullCommand) Run(ctx context.Context, all *commands) error {
-	api, err := all.Scripts.client()
+	router, err := all.Scripts.client()
 	if err != nil {
 		return err
 	}
-	list, err := api.scripts(ctx, all.Scripts.Account)
+	list, err := router.scripts(ctx, all.Scripts.Account)
 	if err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func (c *scriptsPullCommand) Run(ctx context.Context, all *commands) error {
 		if len(c.Names) > 0 && !slices.Contains(c.Names, list[i].Name) && !slices.Contains(c.Names, list[i].ID) {
 			continue
 		}
-		pulled, err := pullScript(ctx, api, &list[i], bases[i], out)
+		pulled, err := pullScript(ctx, router, &list[i], bases[i], out)
 		if err != nil {
 			return err
 		}
@@ -107,14 +107,14 @@ func (c *scriptsPullCommand) write(out *os.Root, files []pulledFile) error {
 	return nil
 }
 
-func pullScript(ctx context.Context, api *client, s *scriptBody, base string, out *os.Root) ([]pulledFile, error) {
+func pullScript(ctx context.Context, router *client, s *scriptBody, base string, out *os.Root) ([]pulledFile, error) {
 	var v *versionBody
 	var err error
 	if s.LiveVersion > 0 {
 		v = &versionBody{}
-		*v, err = api.version(ctx, s, "live")
+		*v, err = router.version(ctx, s, "live")
 	} else {
-		v, err = api.latest(ctx, s, 0)
+		v, err = router.latest(ctx, s, 0)
 	}
 	if err != nil {
 		return nil, err

@@ -22,7 +22,7 @@ func (p *process) inFolder(dir string, args ...string) (string, int) {
 	p.t.Helper()
 	c := command(args...)
 	c.Dir = dir
-	c.Env = append(append(c.Env, "SWITCHHOOK_SERVER="+p.api.url, "SWITCHHOOK_KEY="+testKey), p.env...)
+	c.Env = append(append(c.Env, "SWITCHHOOK_SERVER="+p.api.URL, "SWITCHHOOK_KEY="+testKey), p.env...)
 	out, err := c.CombinedOutput()
 	if _, ended := err.(*exec.ExitError); err != nil && !ended {
 		p.t.Fatal(err)

@@ -29,7 +29,8 @@ type shadowBody struct {
 	Errors          int64     `json:"errors"`
 }
 
-func (s *shadowBody) whole() bool { return s.Version > 0 }
+// Complete implements api.Completer.
+func (s *shadowBody) Complete() bool { return s.Version > 0 }
 
 type scriptsShadowStartCommand struct {
 	Name     string        `arg:"" help:"The script's name."`
@@ -39,20 +40,20 @@ type scriptsShadowStartCommand struct {
 
 // Run starts a shadow run.
 func (c *scriptsShadowStartCommand) Run(ctx context.Context, all *commands) error {
-	api, s, err := all.Scripts.find(ctx, c.Name)
+	router, s, err := all.Scripts.find(ctx, c.Name)
 	if err != nil {
 		return err
 	}
 	version := c.Version
 	if version == 0 {
-		v, err := api.newest(ctx, s)
+		v, err := router.newest(ctx, s)
 		if err != nil {
 			return err
 		}
 		version = v.Version
 	}
 	var run shadowBody
-	if err := api.call(ctx, http.MethodPut, s.path("/shadow"), map[string]any{"version": version, "duration": c.Duration.String()}, &run); err != nil {
+	if err := router.call(ctx, http.MethodPut, s.path("/shadow"), map[string]any{"version": version, "duration": c.Duration.String()}, &run); err != nil {
 		return err
 	}
 	fmt.Printf("version %d of %s runs beside version %d until %s; \"switchhook scripts shadow show %s\" tells what it would change\n",
@@ -66,12 +67,12 @@ type scriptsShadowShowCommand struct {
 
 // Run shows a shadow run.
 func (c *scriptsShadowShowCommand) Run(ctx context.Context, all *commands) error {
-	api, s, err := all.Scripts.find(ctx, c.Name)
+	router, s, err := all.Scripts.find(ctx, c.Name)
 	if err != nil {
 		return err
 	}
 	var run shadowBody
-	if err := api.call(ctx, http.MethodGet, s.path("/shadow"), nil, &run); err != nil {
+	if err := router.call(ctx, http.MethodGet, s.path("/shadow"), nil, &run); err != nil {
 		return err
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
@@ -94,9 +95,9 @@ type scriptsShadowStopCommand struct {
 
 // Run stops a shadow run.
 func (c *scriptsShadowStopCommand) Run(ctx context.Context, all *commands) error {
-	api, s, err := all.Scripts.find(ctx, c.Name)
+	router, s, err := all.Scripts.find(ctx, c.Name)
 	if err != nil {
 		return err
 	}
-	return api.call(ctx, http.MethodDelete, s.path("/shadow"), nil, nil)
+	return router.call(ctx, http.MethodDelete, s.path("/shadow"), nil, nil)
 }

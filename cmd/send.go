@@ -12,6 +12,8 @@ import (
 	"os"
 	"strings"
 
+	"switchhook/server/api"
+
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 )
@@ -45,12 +47,12 @@ type outgoingEvent struct {
 
 // Run publishes an event or a file.
 func (c *sendCommand) Run(ctx context.Context) error {
-	api, err := c.client()
+	router, err := c.client()
 	if err != nil {
 		return err
 	}
 	if c.File != "" {
-		return c.sendFile(ctx, api)
+		return c.sendFile(ctx, router)
 	}
 	if c.Type == "" {
 		return errors.New("give an event type, such as: switchhook send order.created '{\"id\": 1001, \"total\": 120}'")
@@ -60,7 +62,7 @@ func (c *sendCommand) Run(ctx context.Context) error {
 		return err
 	}
 	var answer accepted
-	if err := api.call(ctx, http.MethodPost, "/api/v1/events", outgoingEvent{c.ID, c.Account, c.Type, data}, &answer); err != nil {
+	if err := router.call(ctx, http.MethodPost, "/api/v1/events", outgoingEvent{c.ID, c.Account, c.Type, data}, &answer); err != nil {
 		return err
 	}
 	fmt.Printf("accepted %s, matched %d %s\n", answer.ID, answer.Matched, plural(answer.Matched, "subscription"))
@@ -102,7 +104,7 @@ func payloadArgument(text string) (data json.RawMessage, err error) {
 const longestLine = 16 << 20
 
 // sendFile publishes a file of events in batches, and shows the progress.
-func (c *sendCommand) sendFile(ctx context.Context, api *client) error {
+func (c *sendCommand) sendFile(ctx context.Context, router *client) error {
 	if c.Data != "" || c.ID != "" {
 		return errors.New("with --file, the payloads and ids come from the file: leave DATA and --id out")
 	}
@@ -127,8 +129,8 @@ func (c *sendCommand) sendFile(ctx context.Context, api *client) error {
 		if len(batch) == 0 {
 			return nil
 		}
-		var answer page[accepted]
-		if err := api.call(ctx, http.MethodPost, "/api/v1/events", batch, &answer); err != nil {
+		var answer api.Page[accepted]
+		if err := router.call(ctx, http.MethodPost, "/api/v1/events", batch, &answer); err != nil {
 			return fmt.Errorf("%d events were accepted, up to line %d of %s: %w", sent, number-len(batch), c.File, err)
 		}
 		for _, a := range answer.Data {

@@ -234,7 +234,7 @@ func TestServe_DrainsWhenItsTerminalCloses(t *testing.T) {
 func TestListen_DeletesSubscriptionOnClosedPipe(t *testing.T) {
 	t.Parallel()
 	p := serve(t, t.TempDir())
-	c := command("listen", "--addr", "127.0.0.1:0", "--subscribe", "a.b", "--server", p.api.url, "--key", testKey)
+	c := command("listen", "--addr", "127.0.0.1:0", "--subscribe", "a.b", "--server", p.api.URL, "--key", testKey)
 	out, err := c.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -259,7 +259,7 @@ func TestListen_DeletesSubscriptionOnClosedPipe(t *testing.T) {
 	if err != nil || len(list) != 0 {
 		t.Errorf("subscriptions left: %v, %v", list, err)
 	}
-	if res, err := http.Get(p.api.url + "/readyz"); err != nil || res.StatusCode != http.StatusOK {
+	if res, err := http.Get(p.api.URL + "/readyz"); err != nil || res.StatusCode != http.StatusOK {
 		t.Errorf("the router: %v", err)
 	}
 }

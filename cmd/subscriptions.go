@@ -38,7 +38,8 @@ type listedSubscription struct {
 	} `json:"health"`
 }
 
-func (s *listedSubscription) whole() bool { return s.ID != "" }
+// Complete implements api.Completer.
+func (s *listedSubscription) Complete() bool { return s.ID != "" }
 
 // name returns a display name: the name that apply set, or the description.
 func (s *listedSubscription) name() string {
@@ -61,7 +62,7 @@ type subscriptionsListCommand struct {
 
 // Run lists the subscriptions.
 func (c *subscriptionsListCommand) Run(ctx context.Context, commands *commands) error {
-	api, err := commands.Subscriptions.client()
+	router, err := commands.Subscriptions.client()
 	if err != nil {
 		return err
 	}
@@ -79,7 +80,7 @@ func (c *subscriptionsListCommand) Run(ctx context.Context, commands *commands) 
 	if len(query) > 0 {
 		path += "?" + query.Encode()
 	}
-	found, err := all[rawJSON[listedSubscription]](ctx, api, path)
+	found, err := all[rawJSON[listedSubscription]](ctx, router, path)
 	if err != nil {
 		return err
 	}

@@ -116,7 +116,7 @@ const publishersTrace, publishersSpan = "4bf92f3577b34da6a3ce929d0e0e4736", "00f
 
 func publishTraced(t *testing.T, p *process) (event string) {
 	t.Helper()
-	req, _ := http.NewRequest(http.MethodPost, p.api.url+"/api/v1/events", bytes.NewReader([]byte(`{"type":"order.created","data":{"secret":"payload-secret"}}`)))
+	req, _ := http.NewRequest(http.MethodPost, p.api.URL+"/api/v1/events", bytes.NewReader([]byte(`{"type":"order.created","data":{"secret":"payload-secret"}}`)))
 	req.Header = http.Header{"Authorization": {"Bearer " + testKey}, "Content-Type": {"application/json"}, "Traceparent": {"00-" + publishersTrace + "-" + publishersSpan + "-01"}, "Tracestate": {"vendor=hush"}, "Baggage": {"user=hush"}}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {

@@ -58,7 +58,7 @@ func writeTypes(path, text string, how int) error {
 
 // eventTypes reads all registered event types.
 func (c *typesCommand) eventTypes(ctx context.Context) ([]dts.EventType, error) {
-	api, err := (&clientFlags{Server: c.Server, Key: c.Key}).client()
+	router, err := (&clientFlags{Server: c.Server, Key: c.Key}).client()
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func (c *typesCommand) eventTypes(ctx context.Context) ([]dts.EventType, error) 
 		Name        string
 		Description string
 		Schema      json.RawMessage
-	}](ctx, api, "/api/v1/event-types")
+	}](ctx, router, "/api/v1/event-types")
 	if err != nil {
 		return nil, err
 	}

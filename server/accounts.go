@@ -9,6 +9,7 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/catalog"
+	"switchhook/server/api"
 )
 
 // accountView is an account's settings and usage.
@@ -80,12 +81,12 @@ type usageView struct {
 
 // retentionView is how long finished events are stored; null is the router's default.
 type retentionView struct {
-	Succeeded *duration `json:"succeeded"`
-	Dead      *duration `json:"dead"`
+	Succeeded *api.Duration `json:"succeeded"`
+	Dead      *api.Duration `json:"dead"`
 }
 
 func viewRetention(r engine.Retention) retentionView {
-	return retentionView{nullIfZero(duration(r.Succeeded)), nullIfZero(duration(r.Dead))}
+	return retentionView{nullIfZero(api.Duration(r.Succeeded)), nullIfZero(api.Duration(r.Dead))}
 }
 
 func (v *retentionView) retention() (r engine.Retention, err error) {

@@ -20,8 +20,8 @@ func TestAccounts_PutAndGet(t *testing.T) {
 		t.Errorf("nothing is set, and the ETag is %s", tag)
 	}
 	made := r.admin.do("PUT", "/api/v1/accounts/acme", `{"verify":"hook-secret","quota":{"subscriptions":3,"events_per_second":5},"retention":{"succeeded":"72h","dead":3600}}`).want(201)
-	made.shows(map[string]any{"quota.stored_bytes": nil, "limits.stored_bytes": nil, "limits.subscriptions": 3, "retention.succeeded": "72h0m0s", "retention.dead": "1h0m0s", "verify": "hook-secret"})
-	r.admin.do("PATCH", "/api/v1/accounts/acme", `{"quota":{"subscriptions":-1}}`).want(200).shows(map[string]any{"limits.subscriptions": nil, "quota.subscriptions": -1, "quota.events_per_second": 5, "verify": "hook-secret", "retention.dead": "1h0m0s"})
+	made.shows(map[string]any{"quota.stored_bytes": nil, "limits.stored_bytes": nil, "limits.subscriptions": 3, "retention.succeeded": "72h", "retention.dead": "1h", "verify": "hook-secret"})
+	r.admin.do("PATCH", "/api/v1/accounts/acme", `{"quota":{"subscriptions":-1}}`).want(200).shows(map[string]any{"limits.subscriptions": nil, "quota.subscriptions": -1, "quota.events_per_second": 5, "verify": "hook-secret", "retention.dead": "1h"})
 	r.admin.do("PUT", "/api/v1/accounts/acme", `{}`, "If-Match", made.header.Get("ETag")).refused(412, "", "changed")
 	r.admin.do("PATCH", "/api/v1/accounts/acme", `{"quota":{"subscriptions":null}}`).want(200).shows(map[string]any{"quota.subscriptions": nil, "quota.events_per_second": 5})
 	r.admin.do("PATCH", "/api/v1/accounts/acme", `{"retention":null}`).want(200).shows(map[string]any{"retention.dead": nil, "quota.events_per_second": 5})

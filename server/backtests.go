@@ -15,6 +15,7 @@ import (
 	"switchhook/engine/monitor"
 	"switchhook/engine/snowflake"
 	"switchhook/scripts"
+	"switchhook/server/api"
 )
 
 type backtestInput struct {
@@ -45,8 +46,8 @@ type (
 		P99MS       float64 `json:"p99_ms"`
 	}
 	problemLine struct {
-		Kind    string   `json:"kind"` // "problem"
-		Problem *Problem `json:"problem"`
+		Kind    string     `json:"kind"` // "problem"
+		Problem *api.Error `json:"problem"`
 	}
 )
 
@@ -219,9 +220,9 @@ func (s *Server) streamBacktest(w *bufio.Writer, conn net.Conn, run *evaluate.Ba
 }
 
 type shadowInput struct {
-	Version  int       `json:"version"`
-	Duration *duration `json:"duration"`
-	Seconds  int       `json:"seconds"` // old name of duration
+	Version  int           `json:"version"`
+	Duration *api.Duration `json:"duration"`
+	Seconds  int           `json:"seconds"` // old name of duration
 }
 
 // shadowView is a shadow run with its counts.

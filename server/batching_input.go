@@ -5,32 +5,33 @@ import (
 
 	"switchhook/engine"
 	"switchhook/scripts/jsonindex"
+	"switchhook/server/api"
 )
 
 // batchView is the API's representation of a subscription's batching.
 type batchView struct {
-	Size int      `json:"size"`
-	Wait duration `json:"wait"`
+	Size int          `json:"size"`
+	Wait api.Duration `json:"wait"`
 }
 
 // debounceView is the API's representation of debouncing.
 type debounceView struct {
-	Key    string   `json:"key"`
-	Within duration `json:"within"`
+	Key    string       `json:"key"`
+	Within api.Duration `json:"within"`
 }
 
 func viewBatch(b engine.Batch) *batchView {
 	if b == (engine.Batch{}) {
 		return nil
 	}
-	return &batchView{b.Size, duration(b.Wait)}
+	return &batchView{b.Size, api.Duration(b.Wait)}
 }
 
 func viewDebounce(d engine.Debounce) *debounceView {
 	if d == (engine.Debounce{}) {
 		return nil
 	}
-	return &debounceView{d.Key, duration(d.Within)}
+	return &debounceView{d.Key, api.Duration(d.Within)}
 }
 
 // applyBatchingAndDebounce merges the request's batch and debounce settings into sub, if set has them.
@@ -54,7 +55,7 @@ func applyBatch(raw []byte, old engine.Batch) (engine.Batch, error) {
 	if isNull(raw) {
 		return engine.Batch{}, nil
 	}
-	in := batchView{old.Size, duration(old.Wait)}
+	in := batchView{old.Size, api.Duration(old.Wait)}
 	if _, err := readMembers("batch", raw, &in); err != nil {
 		return old, err
 	}
@@ -69,7 +70,7 @@ func applyDebounce(raw []byte, old engine.Debounce) (engine.Debounce, error) {
 	if isNull(raw) {
 		return engine.Debounce{}, nil
 	}
-	in := debounceView{old.Key, duration(old.Within)}
+	in := debounceView{old.Key, api.Duration(old.Within)}
 	present, err := readMembers("debounce", raw, &in)
 	if err != nil {
 		return old, err

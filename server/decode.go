@@ -10,12 +10,14 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/scripts/jsonindex"
 	"switchhook/scripts/suggest"
+	"switchhook/server/api"
 )
 
 // readJSON parses a request's body. The document owns its memory and may outlive the request.
@@ -169,6 +171,12 @@ func readMembers(field string, raw []byte, into any) (present map[string]jsonind
 // readValue decodes the value of field. Whole numbers may be written with a fraction or an exponent:
 // 10.0, 1e2.
 func readValue(field string, raw []byte, into any) error {
+	if optional, ok := into.(interface{ Decode() any }); ok && !isNull(raw) {
+		return readValue(field, raw, optional.Decode())
+	}
+	if at, ok := into.(**time.Time); ok {
+		return readTime(field, raw, at)
+	}
 	if v := reflect.ValueOf(into).Elem(); v.Kind() == reflect.Pointer && v.Type().Elem().Kind() == reflect.Struct && !isNull(raw) {
 		if _, own := into.(json.Unmarshaler); !own && !v.Type().Implements(reflect.TypeFor[json.Unmarshaler]()) {
 			if v.IsNil() {
@@ -190,6 +198,16 @@ func readValue(field string, raw []byte, into any) error {
 	if err != nil {
 		return invalidField(field, err.Error())
 	}
+	return nil
+}
+
+// readTime decodes a time; null means not given.
+func readTime(field string, raw []byte, into **time.Time) error {
+	var t timestamp
+	if err := t.UnmarshalJSON(raw); err != nil {
+		return invalidField(field, err.Error())
+	}
+	*into = timeOrNull(t.Time)
 	return nil
 }
 
@@ -255,7 +273,7 @@ func typeName(t reflect.Type) string {
 	switch t {
 	case reflect.TypeFor[eventNames]():
 		return "a string or a list of strings"
-	case reflect.TypeFor[duration]():
+	case reflect.TypeFor[api.Duration]():
 		return "a string such as \"1m30s\", or a number of seconds"
 	}
 	switch t.Kind() {

@@ -6,7 +6,7 @@ import (
 )
 
 // Delivery settings in the API's form, for commands that read them from files or print them. Errors
-// are *Problem with the field.
+// are *api.Error with the field.
 
 // The members of a policy, of batches and of debouncing.
 var (

@@ -10,6 +10,7 @@ import (
 
 	"switchhook/engine"
 	"switchhook/scripts/jsonindex"
+	"switchhook/server/api"
 	"switchhook/server/dialect"
 )
 
@@ -205,7 +206,7 @@ func asValue(v any) (jsonindex.Value, error) {
 
 // dialectProblem converts an error to the form of the request's dialect; body is nil if the dialect
 // has no form of its own.
-func dialectProblem(c *fiber.Ctx, p *Problem) (status int, body []byte) {
+func dialectProblem(c *fiber.Ctx, p *api.Error) (status int, body []byte) {
 	d, ok := c.Locals(dialectLocal).(*dialect.Dialect)
 	if !ok || d.Errors == nil {
 		return p.Status, nil
@@ -218,11 +219,11 @@ func dialectProblem(c *fiber.Ctx, p *Problem) (status int, body []byte) {
 		return status, nil
 	}
 	text, err := json.Marshal(struct {
-		Status int       `json:"status"`
-		Code   ErrorCode `json:"code"`
-		Title  string    `json:"title"`
-		Detail string    `json:"detail"`
-		Field  string    `json:"field"`
+		Status int           `json:"status"`
+		Code   api.ErrorCode `json:"code"`
+		Title  string        `json:"title"`
+		Detail string        `json:"detail"`
+		Field  string        `json:"field"`
 	}{status, p.Code, p.Title, p.Detail, p.Field})
 	if err != nil {
 		return status, nil

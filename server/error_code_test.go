@@ -120,7 +120,7 @@ func documentedCodes(t *testing.T) map[string]int {
 
 func TestErrorCode_Documented(t *testing.T) {
 	documented := documentedCodes(t)
-	want := slices.Sorted(slices.Values(constants(t, ".", "ErrorCode")))
+	want := slices.Sorted(slices.Values(constants(t, "api", "ErrorCode")))
 	if got := slices.Sorted(maps.Keys(documented)); !slices.Equal(got, want) {
 		t.Errorf("docs/api.md lists\n%v, the server has\n%v", got, want)
 	}

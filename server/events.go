@@ -13,6 +13,7 @@ import (
 	"switchhook/engine"
 	"switchhook/engine/ingest"
 	"switchhook/scripts/jsonindex"
+	"switchhook/server/api"
 )
 
 // acceptedView is the response to a published event.
@@ -95,7 +96,7 @@ func (s *Server) publishBatch(c *fiber.Ctx, list jsonindex.Value, who caller) er
 	}
 	for i, v := range list.Elements() {
 		in, err := readEvent(c, v, who)
-		if p, ok := err.(*Problem); ok {
+		if p, ok := err.(*api.Error); ok {
 			at := fmt.Sprintf("events[%d]", i)
 			if p.Field != "" {
 				at += "." + p.Field

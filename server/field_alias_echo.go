@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"switchhook/engine"
+	"switchhook/server/api"
 )
 
 // saveAliases stores the client's field names on a subscription, to echo them in responses.
@@ -39,7 +40,7 @@ func (t *aliasTranslation) withClientFieldNames(err error) error {
 		return place + rest, place != "" && place != name
 	}
 	switch e := err.(type) {
-	case *Problem:
+	case *api.Error:
 		if field, ok := rename(e.Field); ok {
 			theirs := *e
 			theirs.Field, theirs.Detail = field, field+strings.TrimPrefix(e.Detail, e.Field)

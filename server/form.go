@@ -14,6 +14,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/scripts/jsonindex"
+	"switchhook/server/api"
 )
 
 // readJSONOrForm parses a body that may be JSON or application/x-www-form-urlencoded; form reports which.
@@ -24,7 +25,7 @@ func readJSONOrForm(c *fiber.Ctx) (doc *jsonindex.Doc, form bool, err error) {
 	}
 	if media != fiber.MIMEApplicationForm {
 		doc, err = readJSON(c)
-		if p := (*Problem)(nil); media != "" && errors.As(err, &p) && p.Status == fiber.StatusUnsupportedMediaType && checkEncoding(c) == nil {
+		if p := (*api.Error)(nil); media != "" && errors.As(err, &p) && p.Status == fiber.StatusUnsupportedMediaType && checkEncoding(c) == nil {
 			p.Detail += "; a form is taken as \"application/x-www-form-urlencoded\""
 		}
 		return doc, false, err

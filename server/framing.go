@@ -3,6 +3,8 @@ package server
 import (
 	"bytes"
 
+	"switchhook/server/api"
+
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
 )
@@ -11,7 +13,7 @@ import (
 // length is not given in exactly one way, or whose header fields have a form that RFC 9112 forbids or
 // only some parsers accept. fasthttp is lenient with several of them. Behind a proxy that parses them
 // differently, the difference would be a request that the proxy has not seen (request smuggling).
-func checkFraming(ctx *fasthttp.RequestCtx) *Problem {
+func checkFraming(ctx *fasthttp.RequestCtx) *api.Error {
 	header := &ctx.Request.Header
 	if protocol := header.Protocol(); !bytes.HasPrefix(protocol, []byte("HTTP/1.")) {
 		return newProblem(fiber.StatusHTTPVersionNotSupported, "this server speaks HTTP/1.1 and HTTP/1.0 only")
@@ -75,6 +77,6 @@ func countFields(header *fasthttp.RequestHeader) (n int) {
 	return n
 }
 
-func ambiguousLength() *Problem {
+func ambiguousLength() *api.Error {
 	return newProblem(fiber.StatusBadRequest, "the request gives the length of its body in more than one way, or in one that is not supported: send one Content-Length or, with HTTP/1.1, one \"Transfer-Encoding: chunked\"")
 }

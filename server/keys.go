@@ -8,29 +8,13 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/snowflake"
-	"switchhook/scripts/jsonindex"
+	"switchhook/server/api"
 )
 
-// keyView is an API key as the API shows it.
-type keyView struct {
-	ID        string    `json:"id"`
-	Name      string    `json:"name"`
-	Account   string    `json:"account"`
-	Admin     bool      `json:"admin"`
-	Scopes    []string  `json:"scopes"`        // empty for an admin key, which needs none
-	Prefix    string    `json:"prefix"`        // its first characters
-	Key       string    `json:"key,omitempty"` // in the response to POST and to a rotation only
-	CreatedAt time.Time `json:"created_at"`
-
-	ExpiresAt  *time.Time `json:"expires_at"`              // null: never
-	LastUsedAt *time.Time `json:"last_used_at"`            // null: never
-	OldUntil   *time.Time `json:"old_key_until,omitempty"` // after a rotation: when the previous key expires
-}
-
-func viewKey(k *engine.Key) keyView {
-	v := keyView{
+func viewKey(k *engine.Key) api.Key {
+	v := api.Key{
 		ID: k.ID.Format(engine.KeyPrefix), Name: k.Name, Account: k.Account, Admin: k.Admin, Scopes: []string{}, Prefix: k.Prefix,
-		CreatedAt: k.CreatedAt, ExpiresAt: timeOrNull(k.ExpiresAt), LastUsedAt: timeOrNull(k.LastUsedAt), OldUntil: timeOrNull(k.OldUntil),
+		CreatedAt: k.CreatedAt, ExpiresAt: timeOrNull(k.ExpiresAt), LastUsedAt: timeOrNull(k.LastUsedAt), OldKeyUntil: timeOrNull(k.OldUntil),
 	}
 	for _, scope := range k.Scopes {
 		v.Scopes = append(v.Scopes, string(scope))
@@ -45,28 +29,19 @@ func timeOrNull(t time.Time) *time.Time {
 	return &t
 }
 
-type keyInput struct {
-	Name    string `json:"name"`
-	Account string `json:"account"`
-	Admin   bool   `json:"admin"`
-	Key     string `json:"key"` // an existing key to import; generated if left out
-
-	Scopes    []engine.Scope `json:"scopes"`     // engine.DefaultScopes if left out
-	ExpiresAt timestamp      `json:"expires_at"` // or
-	ExpiresIn duration       `json:"expires_in"`
-}
-
-// expires returns a key's expiry; zero is never.
-func (in *keyInput) expires(present map[string]jsonindex.Value, now time.Time) (time.Time, error) {
-	switch inGiven := present["expires_in"].Exists() && present["expires_in"].Kind() != jsonindex.Null; {
-	case inGiven && !in.ExpiresAt.IsZero():
+// keyExpiry returns when a new key expires; zero is never.
+func keyExpiry(in *api.CreateKeyRequest, now time.Time) (time.Time, error) {
+	switch {
+	case in.ExpiresIn != nil && in.ExpiresAt != nil:
 		return time.Time{}, invalidField("expires_in", "and expires_at are both given; give one of them")
-	case inGiven && in.ExpiresIn <= 0:
-		return time.Time{}, invalidField("expires_in", "must be longer than nothing")
-	case inGiven:
-		return now.Add(time.Duration(in.ExpiresIn)), nil
+	case in.ExpiresIn != nil && *in.ExpiresIn <= 0:
+		return time.Time{}, invalidField("expires_in", "must be longer than 0s")
+	case in.ExpiresIn != nil:
+		return now.Add(time.Duration(*in.ExpiresIn)), nil
+	case in.ExpiresAt != nil:
+		return *in.ExpiresAt, nil
 	}
-	return in.ExpiresAt.Time, nil
+	return time.Time{}, nil
 }
 
 func (s *Server) listKeys(c *fiber.Ctx, _ caller) error {
@@ -92,7 +67,7 @@ func (s *Server) getKey(c *fiber.Ctx, _ caller) error {
 }
 
 func (s *Server) createKey(c *fiber.Ctx, who caller) error {
-	var in keyInput
+	var in api.CreateKeyRequest
 	present, err := readObject(c, &in)
 	if err == nil {
 		err = notEmpty(present, "account", "key")
@@ -104,8 +79,8 @@ func (s *Server) createKey(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	wanted := engine.Key{Name: in.Name, Account: account, Admin: in.Admin, Scopes: in.Scopes}
-	if wanted.ExpiresAt, err = in.expires(present, s.cfg.Now()); err != nil {
+	wanted := engine.Key{Name: in.Name, Account: account, Admin: in.Admin, Scopes: scopesOf(in.Scopes)}
+	if wanted.ExpiresAt, err = keyExpiry(&in, s.cfg.Now()); err != nil {
 		return err
 	}
 	k, text, err := s.engine.CreateKey(c.UserContext(), wanted, in.Key)
@@ -119,6 +94,18 @@ func (s *Server) createKey(c *fiber.Ctx, who caller) error {
 	return c.Status(fiber.StatusCreated).JSON(view)
 }
 
+// scopesOf converts scopes; nil, which means the default, stays nil.
+func scopesOf(names []string) []engine.Scope {
+	if names == nil {
+		return nil
+	}
+	list := make([]engine.Scope, len(names))
+	for i, name := range names {
+		list[i] = engine.Scope(name)
+	}
+	return list
+}
+
 // defaultGrace is the default grace period of the old key after a rotation.
 const defaultGrace = 24 * time.Hour
 
@@ -128,15 +115,16 @@ func (s *Server) rotateKey(c *fiber.Ctx, _ caller) error {
 	if !ok {
 		return engine.NotFound("key", truncate(c.Params("id")))
 	}
-	in := struct {
-		GracePeriod duration `json:"grace_period"`
-	}{duration(defaultGrace)}
+	in, grace := api.RotateKeyRequest{}, defaultGrace
 	if len(c.BodyRaw()) > 0 { // the body is optional
 		if _, err := readObject(c, &in); err != nil {
 			return err
 		}
 	}
-	k, text, err := s.engine.RotateKey(c.UserContext(), id, time.Duration(in.GracePeriod))
+	if in.GracePeriod != nil {
+		grace = time.Duration(*in.GracePeriod)
+	}
+	k, text, err := s.engine.RotateKey(c.UserContext(), id, grace)
 	if err != nil {
 		return err
 	}

@@ -9,36 +9,37 @@ import (
 
 	"switchhook/engine"
 	"switchhook/scripts/jsonindex"
+	"switchhook/server/api"
 )
 
 // policyView is a subscription's delivery policy as the API shows it; null is the router's default.
 type policyView struct {
-	Retries     []duration `json:"retries"`
-	Timeout     *duration  `json:"timeout"`
-	InFlight    *int       `json:"in_flight"`
-	Rate        *rateView  `json:"rate"`
-	Ordering    string     `json:"ordering"`
-	OrderingKey string     `json:"ordering_key"`
-	GiveUpAfter *duration  `json:"give_up_after"`
+	Retries     []api.Duration `json:"retries"`
+	Timeout     *api.Duration  `json:"timeout"`
+	InFlight    *int           `json:"in_flight"`
+	Rate        *rateView      `json:"rate"`
+	Ordering    string         `json:"ordering"`
+	OrderingKey string         `json:"ordering_key"`
+	GiveUpAfter *api.Duration  `json:"give_up_after"`
 }
 
 type rateView struct {
-	Count int      `json:"count"`
-	Per   duration `json:"per"`
+	Count int          `json:"count"`
+	Per   api.Duration `json:"per"`
 }
 
 const orderingNone = "none" // engine.OrderingNone in the API
 
 func viewPolicy(p *engine.Policy) policyView {
 	v := policyView{
-		Timeout: unlessZero(duration(p.Timeout)), InFlight: unlessZero(p.InFlight), GiveUpAfter: unlessZero(duration(p.GiveUpAfter)),
+		Timeout: unlessZero(api.Duration(p.Timeout)), InFlight: unlessZero(p.InFlight), GiveUpAfter: unlessZero(api.Duration(p.GiveUpAfter)),
 		Ordering: string(p.Ordering), OrderingKey: p.OrderingKey,
 	}
 	for _, wait := range p.Retries {
-		v.Retries = append(v.Retries, duration(wait))
+		v.Retries = append(v.Retries, api.Duration(wait))
 	}
 	if p.Rate != (engine.Rate{}) {
-		v.Rate = &rateView{p.Rate.Count, duration(p.Rate.Per)}
+		v.Rate = &rateView{p.Rate.Count, api.Duration(p.Rate.Per)}
 	}
 	if p.Ordering == engine.OrderingNone {
 		v.Ordering = orderingNone
@@ -72,12 +73,12 @@ func viewHealth(h engine.Health) healthView {
 // policyInput is the request's policy.
 type policyInput struct {
 	Retries     json.RawMessage `json:"retries"`
-	Timeout     duration        `json:"timeout"`
+	Timeout     api.Duration    `json:"timeout"`
 	InFlight    int             `json:"in_flight"`
 	Rate        json.RawMessage `json:"rate"`
 	Ordering    string          `json:"ordering"`
 	OrderingKey string          `json:"ordering_key"`
-	GiveUpAfter duration        `json:"give_up_after"`
+	GiveUpAfter api.Duration    `json:"give_up_after"`
 }
 
 // applyPolicy returns old merged with the members of raw (RFC 7396); null, as a member or as all of
@@ -134,7 +135,7 @@ func applyRate(field string, raw []byte, old engine.Rate) (engine.Rate, error) {
 	if isNull(raw) {
 		return engine.Rate{}, nil
 	}
-	in := rateView{old.Count, duration(old.Per)}
+	in := rateView{old.Count, api.Duration(old.Per)}
 	present, err := readMembers(field, raw, &in)
 	if err != nil {
 		return old, err
@@ -152,10 +153,10 @@ func applyRate(field string, raw []byte, old engine.Rate) (engine.Rate, error) {
 
 // backoff is a retry schedule with exponential waits.
 type backoff struct {
-	First    duration `json:"first"`  // before the second attempt; the first is immediate
-	Factor   float64  `json:"factor"` // default 2
-	Cap      duration `json:"cap"`    // default unlimited
-	Attempts int      `json:"attempts"`
+	First    api.Duration `json:"first"`  // before the second attempt; the first is immediate
+	Factor   float64      `json:"factor"` // default 2
+	Cap      api.Duration `json:"cap"`    // default unlimited
+	Attempts int          `json:"attempts"`
 }
 
 const (
@@ -187,7 +188,7 @@ func readRetries(field string, raw []byte) (engine.RetrySchedule, error) {
 		if isNull(item) {
 			return nil, invalidField(fmt.Sprintf("%s[%d]", field, i), `must be a length of time such as "5s"`)
 		}
-		if err := readValue(fmt.Sprintf("%s[%d]", field, i), item, (*duration)(&schedule[i])); err != nil {
+		if err := readValue(fmt.Sprintf("%s[%d]", field, i), item, (*api.Duration)(&schedule[i])); err != nil {
 			return nil, err
 		}
 	}

@@ -18,16 +18,16 @@ func TestPolicy_SetMergeReplace(t *testing.T) {
 		c.get(path).want(200).shows(want)
 	}
 	patch(`{"policy":{"retries":["0s","5s",90],"timeout":"2s","in_flight":4,"rate":{"count":10,"per":"1s"},"ordering":"key","ordering_key":"data.id","give_up_after":"72h"}}`, map[string]any{
-		"policy.retries": "[0s 5s 1m30s]", "policy.timeout": "2s", "policy.in_flight": 4, "policy.rate": "map[count:10 per:1s]",
-		"policy.ordering": "key", "policy.ordering_key": "data.id", "policy.give_up_after": "72h0m0s",
+		"policy.retries": "[0s 5s 90s]", "policy.timeout": "2s", "policy.in_flight": 4, "policy.rate": "map[count:10 per:1s]",
+		"policy.ordering": "key", "policy.ordering_key": "data.id", "policy.give_up_after": "72h",
 	})
 	patch(`{"policy":{"timeout":null,"rate":{"count":20}}}`, map[string]any{
-		"policy.retries": "[0s 5s 1m30s]", "policy.timeout": nil, "policy.in_flight": 4, "policy.rate": "map[count:20 per:1s]", "policy.ordering": "key",
+		"policy.retries": "[0s 5s 90s]", "policy.timeout": nil, "policy.in_flight": 4, "policy.rate": "map[count:20 per:1s]", "policy.ordering": "key",
 	})
 	patch(`{"policy":{"ordering":"fifo"}}`, map[string]any{"policy.ordering": "fifo", "policy.ordering_key": ""})
 	patch(`{"policy":{}}`, map[string]any{"policy.in_flight": 4})
 	patch(`{"description":"x"}`, map[string]any{"policy.in_flight": 4})
-	patch(`{"policy":{"retries":{"first":"5s","factor":3,"cap":"1m","attempts":5},"ordering":"none"}}`, map[string]any{"policy.retries": "[0s 5s 15s 45s 1m0s]", "policy.ordering": "none"})
+	patch(`{"policy":{"retries":{"first":"5s","factor":3,"cap":"1m","attempts":5},"ordering":"none"}}`, map[string]any{"policy.retries": "[0s 5s 15s 45s 1m]", "policy.ordering": "none"})
 	patch(`{"policy":{"retries":{"first":"5s","attempts":1}}}`, map[string]any{"policy.retries": "[0s]"})
 	patch(`{"policy":{"retries":{"first":"500ms","attempts":4},"rate":null}}`, map[string]any{"policy.retries": "[0s 500ms 1s 2s]", "policy.rate": nil})
 	patch(`{"policy":null}`, map[string]any{"policy.retries": nil, "policy.in_flight": nil})
@@ -45,8 +45,8 @@ func TestPolicy_InvalidAreRefused(t *testing.T) {
 		`5`:                                            {"policy", "must be an object"},
 		`[]`:                                           {"policy", "must be an object"},
 		`{"timeot":"1s"}`:                              {"policy.timeot", `did you mean "timeout"`},
-		`{"timeout":"soon"}`:                           {"policy.timeout", "no length of time"},
-		`{"timeout":"-1s"}`:                            {"policy.timeout", "no length of time"},
+		`{"timeout":"soon"}`:                           {"policy.timeout", "is not a duration"},
+		`{"timeout":"-1s"}`:                            {"policy.timeout", "is not a duration"},
 		`{"timeout":true}`:                             {"policy.timeout", "must be a string"},
 		`{"timeout":"99ms"}`:                           {"policy.timeout", "100ms to 1m0s"},
 		`{"timeout":61}`:                               {"policy.timeout", "100ms to 1m0s"},
@@ -75,7 +75,7 @@ func TestPolicy_InvalidAreRefused(t *testing.T) {
 		`{"retries":"5s"}`:                             {"policy.retries", "must be a list"},
 		`{"retries":[]}`:                               {"policy.retries", "1 to 50"},
 		`{"retries":["5s"]}`:                           {"policy.retries", `begin with "0s"`},
-		`{"retries":["0s","x"]}`:                       {"policy.retries[1]", "no length of time"},
+		`{"retries":["0s","x"]}`:                       {"policy.retries[1]", "is not a duration"},
 		`{"retries":["0s",null]}`:                      {"policy.retries[1]", "must be a length of time"},
 		`{"retries":["0s",{}]}`:                        {"policy.retries[1]", "must be a string"},
 		`{"retries":["0s","721h"]}`:                    {"policy.retries", "30 days"},

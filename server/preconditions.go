@@ -10,6 +10,7 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/catalog"
+	"switchhook/server/api"
 )
 
 // maxEntityTags limits the entity tags of a list: the request is tried with each.
@@ -57,7 +58,7 @@ func withEachTag(h handler) handler {
 		for _, tag := range tags {
 			c.Request().Header.Del(fiber.HeaderIfMatch) // removes all lines
 			c.Request().Header.Set(fiber.HeaderIfMatch, tag)
-			var p *Problem
+			var p *api.Error
 			if err = h(c, who); engine.ErrorCode(err) != engine.CodeStale && !(errors.As(err, &p) && p.Status == fiber.StatusPreconditionFailed) {
 				return err
 			}

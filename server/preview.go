@@ -13,6 +13,7 @@ import (
 	"switchhook/scripts"
 	"switchhook/scripts/filter"
 	"switchhook/scripts/jsonindex"
+	"switchhook/server/api"
 )
 
 // scriptRef is a reference to a script in a request: its id or name as a string, or an object
@@ -204,7 +205,7 @@ func (s *Server) runPreview(c *fiber.Ctx, in *previewInput, event jsonindex.Valu
 
 // inEvent prefixes a problem's field with "event".
 func inEvent(err error) error {
-	if p, ok := err.(*Problem); ok {
+	if p, ok := err.(*api.Error); ok {
 		p.Field, p.Detail = strings.TrimSuffix("event."+p.Field, "."), "event: "+p.Detail
 	}
 	return err

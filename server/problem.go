@@ -1,7 +1,9 @@
 package server
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -9,33 +11,17 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
-	"switchhook/scripts"
 	"switchhook/scripts/jsonindex"
 	"switchhook/scripts/scripttest"
+	"switchhook/server/api"
 )
 
-// Problem is an error response (RFC 9457, application/problem+json).
-type Problem struct {
-	Type   string             `json:"type"`             // "about:blank": Title is the status
-	Title  string             `json:"title"`            // the status in words
-	Status int                `json:"status"`           // as in the status line
-	Code   ErrorCode          `json:"code"`             // the reason, for programs
-	Detail string             `json:"detail"`           // the cause and the remedy, for people
-	Field  string             `json:"field,omitempty"`  // the input's field: "headers" or "events[2].type"
-	Offset *int               `json:"offset,omitempty"` // of invalid JSON in the body, in bytes
-	Line   int                `json:"line,omitempty"`   // of invalid JSON, 1-based
-	Column int                `json:"column,omitempty"` // of invalid JSON, in bytes, 1-based
-	Script *scripts.Error     `json:"script,omitempty"` // an error in a filter or transform
-	Tests  *scripttest.Report `json:"tests,omitempty"`  // if test cases failed
+func newProblem(status int, detail string) *api.Error {
+	return &api.Error{Status: status, Detail: detail}
 }
 
-// Error returns the detail.
-func (p *Problem) Error() string { return p.Detail }
-
-func newProblem(status int, detail string) *Problem { return &Problem{Status: status, Detail: detail} }
-
-func invalidField(field, detail string) *Problem {
-	return &Problem{Status: fiber.StatusUnprocessableEntity, Field: field, Detail: field + " " + detail}
+func invalidField(field, detail string) *api.Error {
+	return &api.Error{Status: fiber.StatusUnprocessableEntity, Field: field, Detail: field + " " + detail}
 }
 
 // problemType is the media type of errors.
@@ -78,7 +64,7 @@ func retryAfter(err error) string {
 }
 
 // describe converts an error to a problem with all its members.
-func (s *Server) describe(c *fiber.Ctx, err error) *Problem {
+func (s *Server) describe(c *fiber.Ctx, err error) *api.Error {
 	p := s.problemFor(c, err)
 	if p.Title == "" {
 		p.Title = titleOf(p.Status)
@@ -86,32 +72,27 @@ func (s *Server) describe(c *fiber.Ctx, err error) *Problem {
 	if p.Code == "" {
 		p.Code = codeOf(p.Status)
 	}
+	if p.Field != "" && len(p.Errors) == 0 {
+		p.Errors = []api.FieldError{{Field: p.Field, Code: string(engine.FieldInvalid), Detail: p.Detail}}
+	}
 	p.Type = "about:blank"
 	return p
 }
 
 // problemFor converts an error to a problem; c is nil if the response has begun.
-func (s *Server) problemFor(c *fiber.Ctx, err error) *Problem {
-	var p *Problem
+func (s *Server) problemFor(c *fiber.Ctx, err error) *api.Error {
+	var p *api.Error
 	if errors.As(err, &p) {
 		return p
 	}
 	var e *engine.Error
 	if errors.As(err, &e) {
-		detail := e.Message
-		if e.Field != "" {
-			detail = e.Field + " " + e.Message
-			if e.Script != nil {
-				detail = e.Field + ": " + e.Message
-			}
-		}
-		status, code := classify(e)
-		return &Problem{Status: status, Code: code, Detail: detail, Field: e.Field, Script: e.Script, Tests: e.Report}
+		return describeEngine(e)
 	}
 	var syntax *jsonindex.SyntaxError
 	if errors.As(err, &syntax) {
-		return &Problem{
-			Status: fiber.StatusBadRequest, Code: ErrorInvalidJSON, Detail: "the body is not JSON: " + syntax.Error(),
+		return &api.Error{
+			Status: fiber.StatusBadRequest, Code: api.CodeInvalidJSON, Detail: "the body is not JSON: " + syntax.Error(),
 			Offset: &syntax.Offset, Line: syntax.Line, Column: syntax.Column,
 		}
 	}
@@ -127,8 +108,40 @@ func (s *Server) problemFor(c *fiber.Ctx, err error) *Problem {
 	return newProblem(fiber.StatusInternalServerError, "internal error of the router; see its log")
 }
 
+// describeEngine converts an error of the engine.
+func describeEngine(e *engine.Error) *api.Error {
+	status, code := classify(e)
+	p := &api.Error{Status: status, Code: code, Detail: e.Message, Field: e.Field, Script: e.Script, Tests: testReport(e.Report)}
+	for _, f := range e.Fields() {
+		separator := " "
+		if f.Script != nil {
+			separator = ": "
+		}
+		p.Errors = append(p.Errors, api.FieldError{Field: f.Field, Code: string(f.Code), Detail: f.Field + separator + f.Message})
+	}
+	if len(p.Errors) > 0 {
+		p.Detail = p.Errors[0].Detail
+	}
+	if more := len(p.Errors) - 1; more > 0 {
+		p.Detail += fmt.Sprintf("; errors lists %d more wrong fields", more)
+	}
+	return p
+}
+
+// testReport encodes the report of failed test cases; nil without one.
+func testReport(report *scripttest.Report) json.RawMessage {
+	if report == nil {
+		return nil
+	}
+	text, err := encodeJSON(report)
+	if err != nil {
+		return nil
+	}
+	return text
+}
+
 // describeFiber converts the errors that Fiber returns by itself.
-func (s *Server) describeFiber(c *fiber.Ctx, f *fiber.Error) *Problem {
+func (s *Server) describeFiber(c *fiber.Ctx, f *fiber.Error) *api.Error {
 	switch f.Code {
 	case fiber.StatusNotFound:
 		return noRoute(c)
@@ -172,9 +185,9 @@ func titleOf(status int) string {
 
 func unknownRoute(c *fiber.Ctx) error { return noRoute(c) }
 
-func noRoute(c *fiber.Ctx) *Problem {
-	return &Problem{
-		Status: fiber.StatusNotFound, Code: ErrorRouteNotFound,
+func noRoute(c *fiber.Ctx) *api.Error {
+	return &api.Error{
+		Status: fiber.StatusNotFound, Code: api.CodeRouteNotFound,
 		Detail: "there is nothing at " + c.Path() + "; /api/v1/openapi.json lists what there is",
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"switchhook/engine"
 	"switchhook/engine/catalog"
 	"switchhook/engine/signature"
+	"switchhook/server/api"
 )
 
 // secretView is a subscription's signing secret, on the secret's own route.
@@ -42,9 +43,9 @@ func (s *Server) getSecret(c *fiber.Ctx, who caller) error {
 
 // rotationInput is the request body of a secret rotation.
 type rotationInput struct {
-	Secret      string    `json:"secret"`
-	SecretType  string    `json:"secret_type"`
-	GracePeriod *duration `json:"grace_period"`
+	Secret      string        `json:"secret"`
+	SecretType  string        `json:"secret_type"`
+	GracePeriod *api.Duration `json:"grace_period"`
 }
 
 // rotationView is the response to a rotation.

@@ -17,6 +17,7 @@ import (
 	"switchhook/engine/signature"
 	"switchhook/engine/target"
 	"switchhook/scripts/jsonindex"
+	"switchhook/server/api"
 )
 
 // subscriptionInput is the request body for a subscription.
@@ -196,7 +197,7 @@ func (s *Server) expiresAt(in *subscriptionInput) (time.Time, error) {
 	case relative && in.ExpiresAt != "":
 		return time.Time{}, invalidField("expires_in", "and expires_at are two ways to say the same; give one of them")
 	case relative:
-		var left duration
+		var left api.Duration
 		if err := readValue("expires_in", in.ExpiresIn, &left); err != nil {
 			return time.Time{}, err
 		}

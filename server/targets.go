@@ -12,6 +12,7 @@ import (
 	"switchhook/engine"
 	"switchhook/scripts/jsonindex"
 	"switchhook/scripts/suggest"
+	"switchhook/server/api"
 )
 
 // targetInput is an inline target of an event.
@@ -39,7 +40,7 @@ func targetsMember(v jsonindex.Value, who caller) ([]engine.Target, error) {
 		return nil, invalidField("targets", "must be a list of {\"target_url\": …}, not "+article(v.Kind().String()))
 	}
 	if !who.Has(engine.ScopeTargets) {
-		return nil, &Problem{Status: fiber.StatusForbidden, Field: "targets", Detail: "targets: this key may not name targets with an event; it needs the scope " + string(engine.ScopeTargets)}
+		return nil, &api.Error{Status: fiber.StatusForbidden, Field: "targets", Detail: "targets: this key may not name targets with an event; it needs the scope " + string(engine.ScopeTargets)}
 	}
 	list := make([]engine.Target, 0, v.Len())
 	for i, member := range v.Elements() {
@@ -49,7 +50,7 @@ func targetsMember(v jsonindex.Value, who caller) ([]engine.Target, error) {
 			return nil, err
 		}
 		if in.Transform != "" && !who.Has(engine.ScopeScripts) {
-			return nil, &Problem{Status: fiber.StatusForbidden, Field: at + ".transform", Detail: at + ".transform: this key may not give transforms; it needs the scope " + string(engine.ScopeScripts)}
+			return nil, &api.Error{Status: fiber.StatusForbidden, Field: at + ".transform", Detail: at + ".transform: this key may not give transforms; it needs the scope " + string(engine.ScopeScripts)}
 		}
 		list = append(list, engine.Target{
 			URL: in.TargetURL, Secret: in.Secret, Headers: in.Headers, Transform: in.Transform, PayloadFormat: engine.PayloadFormat(in.PayloadFormat),

@@ -11,6 +11,7 @@ import (
 	"switchhook/engine/signature"
 	"switchhook/scripts/jsonindex"
 	"switchhook/server"
+	"switchhook/server/api"
 )
 
 // delivery reads a subscription's delivery settings, in the API's form, and validates them,
@@ -69,7 +70,7 @@ func readSettings[T any](d *decoder, f field, name string, members []string, rea
 // reportAt reports an error of the API or of the engine at the position of the field that it
 // names, relative to f.
 func (d *decoder) reportAt(f field, err error) {
-	if problem, ok := errors.AsType[*server.Problem](err); ok {
+	if problem, ok := errors.AsType[*api.Error](err); ok {
 		d.wrong(d.find(f, problem.Field), "%s", strings.TrimPrefix(problem.Detail, problem.Field+" "))
 	} else if wrong, ok := errors.AsType[*engine.Error](err); ok {
 		for _, w := range wrong.Fields() {
