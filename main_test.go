@@ -33,7 +33,7 @@ var homes = map[string]string{
 	"github.com/expr-lang/":       "scripts",
 	"github.com/alecthomas/kong":  "cmd",
 	"github.com/fsnotify/":        "server/dialect",
-	"github.com/goccy/go-yaml":    "scripts/yamljson",
+	"go.yaml.in/yaml/":            "scripts/yamljson",
 
 	"go.opentelemetry.io/otel":           "engine cmd",
 	"go.opentelemetry.io/otel/sdk":       "cmd",

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"switchhook/scripts/jsonindex"
 	"switchhook/scripts/yamljson"
@@ -90,7 +89,7 @@ func (f *File) decodeText() (err error) {
 	text := f.text
 	if !strings.HasSuffix(f.Path, ".json") {
 		// Large files may take as long as they need.
-		f.document, err = yamljson.Parse(f.text, yamljson.Limits{Bytes: largestFile, JSONBytes: largestFile, Time: 5 * time.Minute})
+		f.document, err = yamljson.Parse(f.text, yamljson.Limits{Bytes: largestFile, JSONBytes: largestFile})
 		if err != nil {
 			wrong := &ParseError{Message: err.Error()}
 			if at, ok := errors.AsType[*yamljson.Error](err); ok {

@@ -169,7 +169,7 @@ func TestLoad_YAMLErrorsNameLine(t *testing.T) {
 	for text, want := range map[string]string{
 		"filter_source: 'true'\ncases:\n  - name: a\n    event: {type: a.b, data: 1}\n    expect:\n      bdy: 1\n": `:6: cases[0].expect.bdy is not known: did you mean "body"?`,
 		"cases: [":                        "not valid YAML",
-		"cases: []\n---\ncases: []\n":     "must hold one YAML document, but holds 2",
+		"cases: []\n---\ncases: []\n":     "must hold one YAML document, but holds several",
 		"a: &a [1]\nb: *c\n":              `:2: there is no anchor "c"`,
 		"a: .nan\n":                       ":1: JSON has no such number",
 		"a: !!str 1\n":                    ":1: tags are not allowed",

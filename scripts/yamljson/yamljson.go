@@ -2,23 +2,22 @@
 // from decoded values, so that numbers keep their digits and every value knows its line.
 //
 // Constructs that JSON can't represent are refused: tags, merge keys, infinity, several
-// documents. Texts are untrusted, so size, nesting, alias expansion and time are bounded. A
-// parser that is out of time can't be stopped and its goroutine is left running, which is
-// acceptable in a command that ends soon, but not in a server.
+// documents, a member that is there twice. Texts are untrusted, so size, nesting and alias
+// expansion are bounded.
 package yamljson
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"slices"
 	"strings"
-	"time"
 
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
+	"go.yaml.in/yaml/v3"
 )
 
 // Error is a mistake in a YAML text.
@@ -32,9 +31,8 @@ func (e *Error) Error() string { return e.Message }
 
 // Limits bounds what Parse accepts; 0 means the default.
 type Limits struct {
-	Bytes     int           // of the text; default MaxBytes
-	JSONBytes int           // of the JSON, which nested aliases can expand exponentially; default 2 MiB
-	Time      time.Duration // for parsing; default 5 s
+	Bytes     int // of the text; default MaxBytes
+	JSONBytes int // of the JSON, which nested aliases can expand exponentially; default 2 MiB
 }
 
 // MaxBytes is the maximum size of a text if Limits sets none.
@@ -43,19 +41,15 @@ const MaxBytes = 512 << 10
 const (
 	maxJSON  = 2 << 20
 	maxDepth = 100
-	maxRun   = 20 // maximum number of consecutive "- ", "? ", "a: ", &anchors and !tags in a line
 
-	// maxTime is enough for texts written by people, which take a second or two per megabyte,
-	// but goccy/go-yaml takes quadratic time for some texts, such as one of quotes only.
-	maxTime = 5 * time.Second
+	tooDeep = "the YAML is nested too deep"
 )
 
 // Doc is a YAML text as JSON.
 type Doc struct {
 	JSON    []byte
 	places  []position // by offset
-	root    ast.Node   // nil for an empty text
-	anchors map[string]ast.Node
+	root    *yaml.Node // nil for an empty text
 	depth   int
 	maxJSON int
 }
@@ -65,85 +59,57 @@ type position struct{ offset, line int }
 
 // Parse reads a YAML text; an empty one is null. Errors are *Error.
 func Parse(text []byte, limits Limits) (*Doc, error) {
-	limits = Limits{cmp.Or(limits.Bytes, MaxBytes), cmp.Or(limits.JSONBytes, maxJSON), cmp.Or(limits.Time, maxTime)}
+	limits = Limits{cmp.Or(limits.Bytes, MaxBytes), cmp.Or(limits.JSONBytes, maxJSON)}
 	if len(text) > limits.Bytes {
 		return nil, &Error{Message: fmt.Sprintf("is larger than %d KiB", limits.Bytes>>10)}
 	}
-	if err := checkNesting(string(text)); err != nil {
-		return nil, err
+	d := &Doc{maxJSON: limits.JSONBytes}
+	for decoder := yaml.NewDecoder(bytes.NewReader(text)); ; {
+		var document yaml.Node
+		if err := decoder.Decode(&document); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return nil, syntaxError(text, err)
+		}
+		switch body := document.Content[0]; {
+		case body.Tag == "!!null" && body.Value == "": // nothing but comments
+		case d.root != nil:
+			return nil, refuse(body, "must hold one YAML document, but holds several")
+		default:
+			d.root = body
+		}
 	}
-	file, err := parse(text, limits.Time)
-	if err != nil {
-		return nil, err
+	if d.root == nil {
+		d.JSON = []byte("null")
+		return d, nil
 	}
-	docs := slices.DeleteFunc(file.Docs, func(d *ast.DocumentNode) bool { return d.Body == nil || d.Body.Type() == ast.CommentType })
-	switch len(docs) {
-	case 0:
-		return &Doc{JSON: []byte("null")}, nil
-	case 1:
-	default:
-		return nil, &Error{Line: lineOf(docs[1].Body), Message: fmt.Sprintf("must hold one YAML document, but holds %d", len(docs))}
-	}
-	d := &Doc{root: docs[0].Body, anchors: map[string]ast.Node{}, maxJSON: limits.JSONBytes}
 	if err := d.write(d.root); err != nil {
 		return nil, err
 	}
 	return d, nil
 }
 
-func parse(text []byte, patience time.Duration) (*ast.File, error) {
-	type result struct {
-		file *ast.File
-		err  error
-	}
-	done := make(chan result, 1)
-	go func() {
-		file, err := parser.ParseBytes(text, 0)
-		done <- result{file, err}
-	}()
-	select {
-	case r := <-done:
-		if r.err == nil {
-			return r.file, nil
+// syntaxError finds the line of the library's error: those of its grammar count lines from 0, and
+// a missing anchor has none.
+func syntaxError(text []byte, err error) *Error {
+	e := &Error{Message: strings.TrimPrefix(err.Error(), "yaml: ")}
+	var anchor string
+	if _, err := fmt.Sscanf(e.Message, "line %d:", &e.Line); err == nil {
+		_, e.Message, _ = strings.Cut(e.Message, ": ")
+		if strings.HasPrefix(e.Message, "did not find expected") {
+			e.Line++
 		}
-		// Error would format the source around the mistake, again in quadratic time.
-		if at, ok := errors.AsType[yaml.Error](r.err); ok && at.GetToken() != nil {
-			return nil, &Error{at.GetToken().Position.Line, "not valid YAML: " + at.GetMessage()}
-		}
-		return nil, &Error{Message: "not valid YAML: " + r.err.Error()}
-	case <-time.After(patience):
-		return nil, &Error{Message: fmt.Sprintf("takes more than %v to read", patience)}
+		e.Line = min(e.Line, 1+bytes.Count(bytes.TrimRight(text, "\n"), []byte("\n"))) // the end is a line of its own
+	} else if _, err := fmt.Sscanf(e.Message, "unknown anchor '%s", &anchor); err == nil {
+		anchor = strings.TrimSuffix(anchor, "'")
+		before, _, _ := bytes.Cut(text, []byte("*"+anchor))
+		return &Error{1 + bytes.Count(before, []byte("\n")), fmt.Sprintf("there is no anchor %q before this", anchor)}
 	}
-}
-
-// checkNesting refuses, before parsing, a text so deeply nested that the parser would run
-// out of stack. It does not recognize strings and comments, so its bounds are far above the
-// nesting that people write.
-func checkNesting(text string) error {
-	open, number := 0, 0
-	for line := range strings.Lines(text) {
-		number++
-		run := 0
-		for word := range strings.FieldsSeq(line) {
-			if word == "-" || word == "?" || strings.HasSuffix(word, ":") || word[0] == '&' || word[0] == '!' {
-				run++
-			} else {
-				run = 0
-			}
-			for _, c := range []byte(word) {
-				switch c {
-				case '[', '{':
-					open++
-				case ']', '}':
-					open = max(0, open-1)
-				}
-			}
-			if run > maxRun || open > maxDepth*2 {
-				return &Error{number, "the YAML is nested too deep"}
-			}
-		}
+	if strings.Contains(e.Message, "exceeded max depth") {
+		return &Error{e.Line, tooDeep}
 	}
-	return nil
+	e.Message = "not valid YAML: " + e.Message
+	return e
 }
 
 // Line returns the line of the value whose JSON begins at offset, 0 if unknown.
@@ -160,117 +126,98 @@ func (d *Doc) Line(offset int) int {
 // resolved. ok is true only if the whole path is in block style, so that the key begins a
 // line, apart from dashes.
 func (d *Doc) BlockKey(path ...any) (line, column int, ok bool) {
-	var key ast.Node
+	var key *yaml.Node
 	n := d.root
 	for _, step := range path {
-		key = nil
-		switch at := d.resolve(n).(type) {
-		case *ast.SequenceNode:
-			i, isIndex := step.(int)
-			if !isIndex || i >= len(at.Values) || at.IsFlowStyle {
-				return 0, 0, false
-			}
-			n = at.Values[i]
-		case *ast.MappingNode:
-			i := slices.IndexFunc(at.Values, func(m *ast.MappingValueNode) bool { return keyText(m.Key) == step })
-			if i < 0 || at.IsFlowStyle {
-				return 0, 0, false
-			}
-			key, n = at.Values[i].Key, at.Values[i].Value
-		case *ast.MappingValueNode:
-			if keyText(at.Key) != step {
-				return 0, 0, false
-			}
-			key, n = at.Key, at.Value
-		default:
+		if n != nil && n.Kind == yaml.AliasNode {
+			n = n.Alias
+		}
+		if n == nil || n.Style&yaml.FlowStyle != 0 {
 			return 0, 0, false
 		}
+		at := -1
+		switch i, isIndex := step.(int); {
+		case n.Kind == yaml.SequenceNode && isIndex && i < len(n.Content):
+			key, at = nil, i
+		case n.Kind == yaml.MappingNode:
+			for k := 0; k < len(n.Content) && at < 0; k += 2 {
+				if n.Content[k].Value == step {
+					key, at = n.Content[k], k+1
+				}
+			}
+		}
+		if at < 0 {
+			return 0, 0, false
+		}
+		n = n.Content[at]
 	}
 	if key == nil {
 		return 0, 0, false
 	}
-	at := key.GetToken().Position
-	return at.Line, at.Column, true
+	return key.Line, key.Column, true
 }
 
-// resolve returns the node that an anchor or alias refers to.
-func (d *Doc) resolve(n ast.Node) ast.Node {
-	for {
-		switch at := n.(type) {
-		case *ast.AnchorNode:
-			n = at.Value
-		case *ast.AliasNode:
-			n = d.anchors[at.Value.GetToken().Value]
-		default:
-			return n
-		}
-	}
-}
-
-func lineOf(n ast.Node) int {
-	if t := n.GetToken(); t != nil && t.Position != nil {
-		return t.Position.Line
-	}
-	return 0
-}
-
-func refuse(n ast.Node, format string, args ...any) error {
-	return &Error{Line: lineOf(n), Message: fmt.Sprintf(format, args...)}
+func refuse(n *yaml.Node, format string, args ...any) error {
+	return &Error{n.Line, fmt.Sprintf(format, args...)}
 }
 
 // write appends a node's value as JSON.
-func (d *Doc) write(n ast.Node) error {
+func (d *Doc) write(n *yaml.Node) error {
 	if d.depth++; d.depth > maxDepth || len(d.JSON) > d.maxJSON {
-		return refuse(n, "the YAML is nested too deep, or its aliases make it too large")
+		return refuse(n, tooDeep+", or its aliases make it too large")
 	}
 	defer func() { d.depth-- }()
-	switch n := n.(type) {
-	case *ast.AnchorNode:
-		d.anchors[n.Name.GetToken().Value] = n.Value
-		return d.write(n.Value)
-	case *ast.AliasNode:
-		to, ok := d.anchors[n.Value.GetToken().Value]
-		if !ok {
-			return refuse(n, "there is no anchor %q before this", n.Value.GetToken().Value)
-		}
-		return d.write(to)
-	case *ast.TagNode:
+	if n.Kind == yaml.AliasNode {
+		return d.write(n.Alias)
+	}
+	if n.Style&yaml.TaggedStyle != 0 {
 		return refuse(n, "tags are not allowed")
 	}
-	if len(d.places) == 0 || d.places[len(d.places)-1].offset < len(d.JSON) {
-		d.places = append(d.places, position{len(d.JSON), lineOf(n)})
-	}
-	switch n := n.(type) {
-	case *ast.MappingNode:
-		return d.writeMapping(n.Values)
-	case *ast.MappingValueNode:
-		return d.writeMapping([]*ast.MappingValueNode{n})
-	case *ast.SequenceNode:
-		return d.writeSequence(n)
+	d.places = append(d.places, position{len(d.JSON), n.Line})
+	switch n.Kind {
+	case yaml.MappingNode:
+		return d.writeMapping(n.Content)
+	case yaml.SequenceNode:
+		d.JSON = append(d.JSON, '[')
+		for i, e := range n.Content {
+			if i > 0 {
+				d.JSON = append(d.JSON, ',')
+			}
+			if err := d.write(e); err != nil {
+				return err
+			}
+		}
+		d.JSON = append(d.JSON, ']')
+		return nil
 	}
 	scalar, err := scalarJSON(n)
 	d.JSON = append(d.JSON, scalar...)
 	return err
 }
 
-func (d *Doc) writeMapping(members []*ast.MappingValueNode) error {
-	if len(members) > 0 { // the node's token is its first colon, or its brace
-		d.places[len(d.places)-1].line = lineOf(members[0].Key)
-	}
+func (d *Doc) writeMapping(keysAndValues []*yaml.Node) error {
 	d.JSON = append(d.JSON, '{')
-	for i, m := range members {
+	lines := map[string]int{}
+	for i := 0; i < len(keysAndValues); i += 2 {
+		key, value := keysAndValues[i], keysAndValues[i+1]
+		switch {
+		case key.Tag == "!!merge":
+			return refuse(key, "merge keys (<<) are not allowed: write the members out")
+		case key.Kind != yaml.ScalarNode:
+			return refuse(key, "the name of a member must be a text")
+		case lines[key.Value] > 0:
+			return refuse(key, "%q is already defined in line %d", key.Value, lines[key.Value])
+		}
+		lines[key.Value] = key.Line
 		if i > 0 {
 			d.JSON = append(d.JSON, ',')
 		}
-		if _, merge := m.Key.(*ast.MergeKeyNode); merge {
-			return refuse(m.Key, "merge keys (<<) are not allowed: write the members out")
-		}
-		name, err := marshal(keyText(m.Key))
+		name, err := marshal(key.Value) // all names in JSON are strings, so that 1 becomes "1"
 		if err != nil {
 			return err
 		}
 		d.JSON = append(append(d.JSON, name...), ':')
-		if err := d.write(m.Value); err != nil {
+		if err := d.write(value); err != nil {
 			return err
 		}
 	}
@@ -278,54 +225,27 @@ func (d *Doc) writeMapping(members []*ast.MappingValueNode) error {
 	return nil
 }
 
-// keyText returns a member's name; all names in JSON are strings, so that 1 becomes "1".
-func keyText(key ast.MapKeyNode) string {
-	if s, ok := ast.Node(key).(*ast.StringNode); ok {
-		return s.Value
-	}
-	return key.GetToken().Value
-}
-
-func (d *Doc) writeSequence(n *ast.SequenceNode) error {
-	d.JSON = append(d.JSON, '[')
-	for i, e := range n.Values {
-		if i > 0 {
-			d.JSON = append(d.JSON, ',')
+// scalarJSON returns a scalar as JSON. A number keeps its digits if they are valid JSON.
+func scalarJSON(n *yaml.Node) ([]byte, error) {
+	var v any
+	switch n.Tag {
+	case "!!int", "!!float":
+		if json.Valid([]byte(n.Value)) {
+			return []byte(n.Value), nil
 		}
-		if err := d.write(e); err != nil {
-			return err
+		if err := n.Decode(&v); err != nil {
+			return nil, refuse(n, "%q can't be read as a number", n.Value)
 		}
-	}
-	d.JSON = append(d.JSON, ']')
-	return nil
-}
-
-func scalarJSON(n ast.Node) ([]byte, error) {
-	switch n := n.(type) {
-	case *ast.NullNode:
+		if f, ok := v.(float64); ok && (math.IsInf(f, 0) || math.IsNaN(f)) {
+			return nil, refuse(n, "JSON has no such number")
+		}
+		return marshal(v)
+	case "!!null":
 		return []byte("null"), nil
-	case *ast.BoolNode:
-		return marshal(n.Value)
-	case *ast.StringNode:
-		return marshal(n.Value)
-	case *ast.LiteralNode:
-		return marshal(n.Value.Value)
-	case *ast.IntegerNode:
-		return number(n.Token.Value, n.Value)
-	case *ast.FloatNode:
-		return number(n.Token.Value, n.Value)
-	case *ast.InfinityNode, *ast.NanNode:
-		return nil, refuse(n, "JSON has no such number")
+	case "!!bool":
+		return []byte(strings.ToLower(n.Value)), nil
 	}
-	return nil, refuse(n, "this YAML can't be a JSON value")
-}
-
-// number keeps the digits as written if they are a valid JSON number.
-func number(written string, value any) ([]byte, error) {
-	if json.Valid([]byte(written)) {
-		return []byte(written), nil
-	}
-	return marshal(value)
+	return marshal(n.Value)
 }
 
 func marshal(v any) ([]byte, error) {

@@ -25,39 +25,40 @@ func TestParse_PreservesDigitsAndLines(t *testing.T) {
 	root := doc.Root()
 	for name, line := range map[string]int{"a": 2, "b": 4, "d": 6, "e": 9, "f": 9, "g": 11, "h": 14} {
 		if got := d.Line(root.Get(name).Offset()); got != line && !(name == "d" && got == 7) {
-			t.Errorf("%s stands in line %d, not %d", name, line, got)
+			t.Errorf("%s: got line %d, want %d", name, got, line)
 		}
 	}
 	if got := d.Line(root.Offset()); got != 2 {
-		t.Errorf("the whole begins in line 2, not %d", got)
+		t.Errorf("root: got line %d, want 2", got)
 	}
 }
 
 func TestParse_Refuses(t *testing.T) {
-	for name, c := range map[string]struct {
-		text, want string
-		line       int
+	cases := []struct {
+		name, text, want string
+		line             int
 	}{
-		"no YAML":         {"a: [1\nb: 2", "not valid YAML", 2},
-		"twice":           {"a: 1\na: 2", "already defined", 2},
-		"two documents":   {"a: 1\n---\nb: 2", "one YAML document", 3},
-		"a tag":           {"a: !!binary aGk=", "tags", 1},
-		"a merge key":     {"x: &x {a: 1}\ny:\n  <<: *x", "merge keys", 3},
-		"an alias":        {"a: *nobody", "no anchor", 1},
-		"infinity":        {"a: .inf", "no such number", 1},
-		"aliases of self": {"a: &a [*a]", "too deep", 1},
-	} {
+		{"no YAML", "a: [1\nb: 2", "not valid YAML", 2},
+		{"twice", "a: 1\na: 2", "already defined", 2},
+		{"two documents", "a: 1\n---\nb: 2", "one YAML document", 3},
+		{"a tag", "a: !!binary aGk=", "tags", 1},
+		{"a merge key", "x: &x {a: 1}\ny:\n  <<: *x", "merge keys", 3},
+		{"an alias", "a: *nobody", "no anchor", 1},
+		{"infinity", "a: .inf", "no such number", 1},
+		{"aliases of self", "a: &a [*a]", "too deep", 1},
+	}
+	for _, c := range cases {
 		_, err := Parse([]byte(c.text), Limits{})
 		wrong, ok := err.(*Error)
 		if !ok || !strings.Contains(err.Error(), c.want) || wrong.Line != c.line {
-			t.Errorf("%s: %#v", name, err)
+			t.Errorf("%s: %#v", c.name, err)
 		}
 	}
 }
 
 // Parsing any text of the allowed size ends soon.
 func TestParse_HostileTextEndsSoon(t *testing.T) {
-	fill := func(s string) string { return strings.Repeat(s, 32<<10/len(s)) }
+	fill := func(s string) string { return strings.Repeat(s, 128<<10/len(s)) }
 	bomb := "a: &a0 [x,x,x,x,x,x,x,x,x]\n"
 	for i := range 12 {
 		bomb += fmt.Sprintf("b%d: &a%d [%s]\n", i, i+1, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*a%d,", i), 9), ","))
@@ -75,16 +76,10 @@ func TestParse_HostileTextEndsSoon(t *testing.T) {
 			began := time.Now()
 			_, err := Parse([]byte(text), Limits{})
 			// Far above the time on a slow machine, far below that of unbounded growth.
-			if took := time.Since(began); took > time.Minute {
+			if took := time.Since(began); took > 20*time.Second {
 				t.Errorf("took %v: %.100v", took, err)
 			}
 		})
-	}
-}
-
-func TestParse_TimeLimit(t *testing.T) {
-	if _, err := Parse([]byte(strings.Repeat(`"`, 128<<10)), Limits{Time: 5 * time.Millisecond}); err == nil || !strings.Contains(err.Error(), "to read") {
-		t.Error(err)
 	}
 }
 
@@ -96,7 +91,7 @@ func TestParse_EmptyTextIsNull(t *testing.T) {
 			continue
 		}
 		if _, _, ok := d.BlockKey("a"); ok || d.Line(0) != 0 {
-			t.Errorf("%q has a place for something", text)
+			t.Errorf("%q has positions", text)
 		}
 	}
 }
@@ -133,4 +128,23 @@ func TestParse_BlockKeyPosition(t *testing.T) {
 			t.Errorf("%v: %d:%d %v, not %d:%d", c.path, line, column, ok, c.line, c.column)
 		}
 	}
+}
+
+// FuzzParse checks that the JSON of any accepted text is valid, and that no text makes the library panic.
+func FuzzParse(f *testing.F) {
+	for _, text := range []string{"a: [1, {b: ~}]\n", "- &x 0x1F\n- *x\n", "? a\n: |\n  b\n", "---\na: 1\n...\n", "'a': \"\\u00e9\" # c\n", "{a: 1_000, b: .5, c: yes}", "a: 2026-01-01"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		d, err := Parse([]byte(text), Limits{})
+		if err != nil {
+			if wrong, ok := err.(*Error); !ok || wrong.Line < 0 || wrong.Line > len(text)+2 {
+				t.Errorf("%q: %#v", text, err)
+			}
+			return
+		}
+		if _, err := jsonindex.Parse(d.JSON, jsonindex.Limits{NoDuplicates: true}); err != nil {
+			t.Errorf("%q is %q: %v", text, d.JSON, err)
+		}
+	})
 }
