@@ -16,6 +16,7 @@ import (
 	"switchhook/cmd/manifest"
 	"switchhook/scripts"
 	"switchhook/scripts/filter"
+	"switchhook/scripts/scripteval"
 	"switchhook/scripts/scripttest"
 )
 
@@ -165,7 +166,7 @@ func stepName(s *manifest.Step) string {
 // check runs the tests of the scripts and compiles the subscriptions' inline sources, on
 // this machine.
 func (c *applyCommand) check(ctx context.Context, set *manifest.Set, state *manifest.State) error {
-	var runner scripttest.Runner
+	var runner scripteval.Transformer
 	if needsSandbox(set) {
 		pool, err := startSandbox(false)
 		if err != nil {
@@ -223,7 +224,7 @@ func schemasFor(sub *manifest.Subscription, set *manifest.Set, state *manifest.S
 
 // checker counts the passed checks and writes the failures.
 type checker struct {
-	runner                scripttest.Runner
+	runner                scripteval.Transformer
 	writer                *testWriter
 	passed, failed, wrong int
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"switchhook/scripts/scripteval"
 	"switchhook/scripts/scripttest"
 )
 
@@ -95,7 +96,7 @@ func (c *testCommand) report(r *testResults) error {
 
 // tester runs the cases of files.
 type tester struct {
-	runner scripttest.Runner
+	runner scripteval.Transformer
 	only   *regexp.Regexp
 	update bool
 	paths  []string

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"net/url"
@@ -20,6 +19,7 @@ import (
 	"switchhook/engine/target"
 	"switchhook/scripts"
 	"switchhook/scripts/filter"
+	"switchhook/scripts/scripteval"
 	"switchhook/scripts/scripttest"
 )
 
@@ -213,46 +213,37 @@ func (c *tryCommand) warnBarePayload(name string, text []byte) {
 
 // try runs the filter and then the transform.
 func (c *tryCommand) try(ctx context.Context, in tryInput) (*trial, error) {
-	t := &trial{Matched: true}
-	if in.filter != "" {
-		f, err := filter.Compile(in.filter, in.schemas...)
+	var sandbox scripteval.Transformer
+	if in.transform != "" {
+		showWarnings(scripts.Warnings(in.transform))
+		pool, err := startSandbox(c.Verbose)
 		if err != nil {
-			t.Matched = false
-			return t, t.fail("filter", err)
+			return nil, err
 		}
-		input := filter.NewInput(in.event)
-		defer input.Release()
-		ex := f.Explain(input)
-		t.Explanation, t.Matched = &ex, ex.Matched
-		if ex.Error != nil {
-			return t, t.fail("filter", ex.Error)
-		}
+		defer pool.Close()
+		sandbox = pool
 	}
-	if !t.Matched {
-		return t, nil
-	}
-	if in.transform == "" {
-		return t, c.compose(t, in, nil)
-	}
-	showWarnings(scripts.Warnings(in.transform))
-	pool, err := startSandbox(c.Verbose)
+	compiled, err := scripteval.Compile(ctx, sandbox, filter.Compile, in.filter, in.transform, in.schemas...)
 	if err != nil {
 		return nil, err
 	}
-	defer pool.Close()
-	program, err := pool.Compile(ctx, in.transform)
+	compiled.Request = evaluate.BuildOfflineRequest(in.target)
+	o, err := scripteval.Evaluate(ctx, &compiled, in.event, true)
 	if err != nil {
-		return t, t.fail("transform", err)
+		return nil, err
 	}
-	res, err := pool.Run(ctx, program, in.event, evaluate.BuildOfflineRequest(in.target))
-	if err != nil {
-		return t, t.fail("transform", err)
+	res := &o.Result
+	t := &trial{
+		Matched: o.Matched && o.FilterError == nil, Explanation: o.Explanation, Console: res.Console,
+		TransformMS: float64(res.CPU.Microseconds()) / 1000, Dropped: res.Dropped, DropReason: res.DropReason,
 	}
-	t.Console, t.TransformMS = res.Console, float64(res.CPU.Microseconds())/1000
-	if t.Dropped, t.DropReason = res.Dropped, res.DropReason; t.Dropped {
+	if t.Error, t.ErrorIn = o.Error(); !o.Sent() {
 		return t, nil
 	}
-	return t, c.compose(t, in, &res)
+	if !o.Ran {
+		res = nil
+	}
+	return t, c.compose(t, in, res)
 }
 
 // showWarnings prints on standard error the code in a transform that throws when it runs.
@@ -262,26 +253,15 @@ func showWarnings(list []scripts.Warning) {
 	}
 }
 
-// fail records a script's failure; it returns other errors.
-func (t *trial) fail(where string, err error) error {
-	e, ok := errors.AsType[*scripts.Error](err)
-	if !ok {
-		return err
-	}
-	if t.Error, t.ErrorIn = e, where; e.Console != nil {
-		t.Console = e.Console
-	}
-	return nil
-}
-
 // compose builds the request as the router does; res is nil without a transform.
 func (c *tryCommand) compose(t *trial, in tryInput, res *scripts.Result) error {
 	preview := evaluate.OfflineRequest{
 		Target: in.target.String(), Secret: string(c.Secret), UserAgent: "Switchhook/" + Version, ID: in.event.ID, Event: in.event, Result: res, At: time.Now(),
 	}
 	req, err := preview.Build()
-	if err != nil {
-		return t.fail("transform", err)
+	if t.Error, err = scripteval.Fault(err); t.Error != nil || err != nil {
+		t.ErrorIn = "transform"
+		return err
 	}
 	headers := map[string]string{"Content-Length": strconv.Itoa(len(req.Body))}
 	for _, h := range req.Headers {

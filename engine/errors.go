@@ -27,6 +27,7 @@ const (
 	CodeExpiredKey    Code = "expired_key"    // the API key has expired
 	CodeQuotaExceeded Code = "quota_exceeded" // the account has as much as its quota allows
 	CodeBusy          Code = "busy"           // too much is waiting: retry later
+	CodeSuperseded    Code = "superseded"     // a newer request of the same caller took its place
 	CodeUnreadable    Code = "unreadable"     // the stored value can't be decoded
 	CodeUnavailable   Code = "unavailable"    // not possible right now: stopping, or the disk rejects writes
 )

@@ -48,6 +48,14 @@ type Result struct {
 	Memory      int64 // total bytes that the run allocated, including those freed before its end
 }
 
+// DropMessage returns why the script dropped the event; "" if it did not.
+func (r *Result) DropMessage() string {
+	if r.Dropped && r.DropReason == "" {
+		return "dropped by the transform"
+	}
+	return r.DropReason
+}
+
 // Limits bounds one run of a transform.
 type Limits struct {
 	Soft         time.Duration // CPU time after which the run is interrupted

@@ -15,6 +15,7 @@ import (
 	"switchhook/engine/monitor"
 	"switchhook/engine/snowflake"
 	"switchhook/scripts"
+	"switchhook/scripts/scripteval"
 	"switchhook/server/api"
 )
 
@@ -62,7 +63,7 @@ type changeCounts struct {
 	Errors          int64 `json:"errors"`
 }
 
-func viewCounts(c monitor.ChangeCounts) changeCounts {
+func viewCounts(c scripteval.ChangeCounts) changeCounts {
 	return changeCounts{Events: c.Events, Same: c.Same, Differs: c.Differs, NewlyMatched: c.Matches, NoLongerMatched: c.Unmatches, Dropped: c.Drops, Errors: c.Errors}
 }
 
@@ -85,15 +86,17 @@ type outcomeRequest struct {
 
 const maxOutcomeBody = 16 << 10
 
-func viewOutcome(o *monitor.ScriptOutcome) outcomeView {
-	v := outcomeView{Sent: o.Sent, Dropped: o.Dropped, Body: strings.ToValidUTF8(string(o.Body[:min(len(o.Body), maxOutcomeBody)]), ""), Error: o.Error}
-	if o.Request != nil {
-		v.Request = &outcomeRequest{o.Request.Method, o.Request.Path, o.Request.Query, engine.RedactCredentials(o.Request.Headers)}
+func viewOutcome(o *scripteval.Outcome) outcomeView {
+	body := o.Result.Body
+	v := outcomeView{Sent: o.Sent(), Dropped: o.Result.DropMessage(), Body: strings.ToValidUTF8(string(body[:min(len(body), maxOutcomeBody)]), "")}
+	v.Error, _ = o.Error()
+	if r := o.Result.Request; r != nil {
+		v.Request = &outcomeRequest{r.Method, r.Path, r.Query, engine.RedactCredentials(r.Headers)}
 	}
 	return v
 }
 
-func viewTotals(kind string, t evaluate.BacktestTotals) totalsLine {
+func viewTotals(kind string, t evaluate.ComparisonTotals) totalsLine {
 	return totalsLine{
 		Kind: kind, changeCounts: viewCounts(t.ChangeCounts),
 		LiveVersion: t.LiveVersion, P50MS: float64(t.P50.Nanoseconds()) / 1e6, P99MS: float64(t.P99.Nanoseconds()) / 1e6,
@@ -116,8 +119,8 @@ func (s *Server) backtest(c *fiber.Ctx, who caller) error {
 	if (in.Version == 0) == (in.Source == "") {
 		return invalidField("version", "or source must be given: what is to be compared with the live version")
 	}
-	b := evaluate.Backtest{
-		Account: sc.Account, Script: sc.ID.Format(engine.ScriptPrefix), Last: in.Last, MaskURL: !who.Has(engine.ScopeSubscribe),
+	b := evaluate.Comparison{
+		Account: sc.Account, Script: sc.ID.Format(engine.ScriptPrefix), Caller: callerOf(who, sc.ID, in.Subscription), Last: in.Last, MaskURL: !who.Has(engine.ScopeSubscribe),
 		Candidate: evaluate.ScriptSource{Source: in.Source, Ref: engine.ScriptRef{Script: sc.ID, Version: in.Version}},
 	}
 	if b.Since, err = timeField("since", in.Since); err != nil {
@@ -132,7 +135,7 @@ func (s *Server) backtest(c *fiber.Ctx, who caller) error {
 			return engine.NotFound("subscription", truncate(in.Subscription))
 		}
 	}
-	run, err := s.engine.StartBacktest(c.UserContext(), b)
+	run, err := s.engine.StartComparison(c.UserContext(), b)
 	if err != nil {
 		return err
 	}
@@ -163,7 +166,7 @@ func timeField(name, text string) (time.Time, error) {
 
 // streamBacktest writes the response as it is produced. When the client disconnects, a flush fails
 // and the backtest ends. It runs in a goroutine of Fiber's, where a panic would end the router.
-func (s *Server) streamBacktest(w *bufio.Writer, conn net.Conn, run *evaluate.BacktestRun) {
+func (s *Server) streamBacktest(w *bufio.Writer, conn net.Conn, run *evaluate.ComparisonRun) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.log.Error("panic in a backtest", "panic", p)
@@ -195,9 +198,9 @@ func (s *Server) streamBacktest(w *bufio.Writer, conn net.Conn, run *evaluate.Ba
 		return nil
 	}
 	defer context.AfterFunc(s.streams, allow)()
-	totals, err := run.Run(s.streams, func(c evaluate.BacktestChange) error {
+	totals, err := run.Run(s.streams, func(c evaluate.ComparedEvent) error {
 		return line(changeLine{"change", c.Event.PublicID(), c.Event.Type, string(c.Change), viewOutcome(c.Live), viewOutcome(c.Candidate)})
-	}, func(t evaluate.BacktestTotals) error {
+	}, func(t evaluate.ComparisonTotals) error {
 		if err := line(viewTotals("progress", t)); err != nil {
 			return err
 		}

@@ -242,7 +242,7 @@ func TestBacktest_StopsOnClientDisconnect(t *testing.T) {
 	r := start(t)
 	first := stalledBacktest(t, r)
 	a := r.acme.post("/api/v1/scripts/long/backtest", `{"version":1,"last":1}`)
-	a.refused(429, "", "a backtest of this account is on")
+	a.refused(429, "", "too many comparisons of this account are running")
 	if a.header.Get("Retry-After") == "" {
 		t.Error("no Retry-After")
 	}

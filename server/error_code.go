@@ -21,6 +21,7 @@ var engineErrors = map[engine.Code]errorClass{
 	engine.CodeQuotaExceeded: {fiber.StatusTooManyRequests, api.CodeQuotaExceeded},
 	engine.CodeNotFound:      {fiber.StatusNotFound, api.CodeNotFound},
 	engine.CodeConflict:      {fiber.StatusConflict, api.CodeConflict},
+	engine.CodeSuperseded:    {fiber.StatusConflict, api.CodeSuperseded},
 	engine.CodeStale:         {fiber.StatusPreconditionFailed, api.CodePreconditionFailed},
 	engine.CodeForbidden:     {fiber.StatusForbidden, api.CodeForbidden},
 	engine.CodeBusy:          {fiber.StatusTooManyRequests, api.CodeTooManyRequests},

@@ -147,7 +147,7 @@ func (s *Server) preview(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	view := previewResponse{Event: viewEvent(res.Event), Matched: res.Matched, Filter: res.Filter, Error: res.Error, DurationMS: milliseconds(res.Duration)}
+	view := previewResponse{Event: viewEvent(res.Event), Matched: res.Matched, Filter: res.Explanation, Error: res.TransformError, DurationMS: milliseconds(res.Duration)}
 	if res.Dropped != "" {
 		view.Dropped = &res.Dropped
 	}
@@ -188,6 +188,7 @@ func (s *Server) runPreview(c *fiber.Ctx, in *previewInput, event jsonindex.Valu
 		return t, err
 	}
 	t.EventID, t.SampleType = in.EventID, in.Sample
+	t.Caller = callerOf(who, in.Subscription, in.EventID, in.Sample, in.FilterScript, in.TransformScript)
 	given := 0
 	for _, is := range []bool{event.Exists(), in.EventID != "", in.Sample != ""} {
 		if is {
@@ -201,6 +202,13 @@ func (s *Server) runPreview(c *fiber.Ctx, in *previewInput, event jsonindex.Valu
 		t.Event, err = readEvent(c, event, who)
 	}
 	return t, inEvent(err)
+}
+
+// callerOf names the caller of an evaluation, and what it evaluates: a newer request with the same
+// name replaces one that waits. Sources are no part of it, since an editor sends each keystroke.
+func callerOf(who caller, parts ...any) string {
+	name, _ := json.Marshal(append(parts, who.ID)) // texts and references can be encoded
+	return string(name)
 }
 
 // inEvent prefixes a problem's field with "event".

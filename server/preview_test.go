@@ -184,22 +184,38 @@ func TestPreview_InvalidInput(t *testing.T) {
 
 func TestPreview_ConcurrencyLimit(t *testing.T) {
 	c := start(t).acme
-	var mu sync.Mutex
-	came := map[int]int{}
-	var wg sync.WaitGroup
-	for range 40 {
-		wg.Go(func() {
-			a := c.post("/api/v1/try", map[string]any{"transform": "export default () => { for (;;); }", "event": json.RawMessage(orderEvent)})
-			if a.status == 429 && a.header.Get("Retry-After") == "" {
-				t.Error("no Retry-After")
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			came[a.status]++
-		})
+	const n, endless = 40, "export default () => { for (;;); }"
+	for i := range n {
+		c.post("/api/v1/events", map[string]any{"type": "a", "id": fmt.Sprint(i), "data": 1}).want(202)
 	}
-	wg.Wait()
-	if came[200] == 0 || came[429] == 0 || came[200]+came[429] != 40 {
+	flood := func(body func(i int) map[string]any) map[int]int {
+		var mu sync.Mutex
+		came := map[int]int{}
+		var wg sync.WaitGroup
+		for i := range n {
+			wg.Go(func() {
+				a := c.post("/api/v1/try", body(i))
+				if a.status == 429 && a.header.Get("Retry-After") == "" || a.status == 409 && (a.header.Get("Retry-After") != "" || a.text("code") != "superseded") {
+					t.Errorf("%d: %s, Retry-After %q", a.status, a.body, a.header.Get("Retry-After"))
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				came[a.status]++
+			})
+		}
+		wg.Wait()
+		return came
+	}
+	// Different things wait until their time is over.
+	came := flood(func(i int) map[string]any { return map[string]any{"transform": endless, "event_id": fmt.Sprint(i)} })
+	if came[200] == 0 || came[429] == 0 || came[200]+came[429] != n {
+		t.Errorf("answers: %v", came)
+	}
+	// Of the same thing only the newest waits, as the others are out of date.
+	came = flood(func(i int) map[string]any {
+		return map[string]any{"transform": fmt.Sprint(endless, " //", i), "event_id": "1"}
+	})
+	if came[200] == 0 || came[409] == 0 || came[200]+came[409]+came[429] != n {
 		t.Errorf("answers: %v", came)
 	}
 	c.post("/api/v1/try", map[string]any{"event": json.RawMessage(orderEvent)}).want(200) // the slots are released

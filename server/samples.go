@@ -79,7 +79,7 @@ func (s *Server) testSubscription(c *fiber.Ctx, who caller) error {
 			return err
 		}
 	}
-	t := evaluate.PreviewRequest{Account: sub.Account, Subscription: sub.ID, EventID: in.EventID, SampleType: in.Sample}
+	t := evaluate.PreviewRequest{Account: sub.Account, Subscription: sub.ID, EventSource: evaluate.EventSource{EventID: in.EventID, SampleType: in.Sample}}
 	if present["event"].Exists() {
 		if in.EventID != "" || in.Sample != "" {
 			return invalidField("event", "is given, and event_id or sample as well; give one of the three")

@@ -200,7 +200,7 @@ func TestTestSend_SlowTargetsDoNotBlockOthers(t *testing.T) {
 		go func() { answers <- test(r.acme, id).status }()
 		<-entered
 	}
-	test(r.acme, id).refused(429, "", "too many test events are being sent")
+	test(r.acme, id).refused(429, "", "too many test events of this account are running")
 	test(r.rival, r.rival.subscribe("a", receive(t, nil).URL)).want(200).shows(object{"status": "succeeded"})
 	close(over)
 	for range 4 {

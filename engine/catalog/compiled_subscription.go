@@ -51,9 +51,6 @@ type CompiledSubscription struct {
 	Program     atomic.Pointer[scripts.Program] // of the transform; nil until it is compiled
 	Quarantined atomic.Bool                     // no delivery is attempted
 	Worked      atomic.Bool                     // the transform has succeeded at least once
-
-	DryRun bool // for a dry run: nothing is compared or counted
-	Masked bool // in a dry run: the script does not see the target's URL
 }
 
 // QuarantineKey returns the transform's key in the quarantine; zero if there is no transform or it

@@ -1,11 +1,13 @@
 package catalog
 
 import (
+	"context"
 	"time"
 
 	"switchhook/engine"
 	"switchhook/engine/settings"
 	"switchhook/scripts/filter"
+	"switchhook/scripts/scripteval"
 )
 
 // Lookup returns the subscription with an id, of any account; nil if there is none.
@@ -57,9 +59,35 @@ func (c *Catalog) CompileFilter(source string) (*filter.Filter, error) {
 	return c.filters.Compile(source)
 }
 
+// CompileScript compiles a source of a script. Errors: CodeInvalid, CodeUnavailable.
+func (c *Catalog) CompileScript(ctx context.Context, s *engine.Script, source string) (scripteval.Scripts, error) {
+	filterSource, transformSource := source, ""
+	if s.Kind == engine.KindTransform {
+		filterSource, transformSource = "", source
+	}
+	compiled, err := c.CompileScripts(ctx, s.Account, filterSource, transformSource)
+	switch {
+	case err != nil:
+		return compiled, ScriptError("source", err)
+	case compiled.FilterError != nil:
+		return compiled, ScriptError("source", compiled.FilterError)
+	case compiled.TransformError != nil:
+		return compiled, ScriptError("source", compiled.TransformError)
+	}
+	return compiled, nil
+}
+
+// CompileScripts compiles a filter and a transform of an account for everything except deliveries.
+// Errors of the scripts are in the result.
+func (c *Catalog) CompileScripts(ctx context.Context, account, filterSource, transformSource string, schemas ...[]byte) (scripteval.Scripts, error) {
+	return scripteval.Compile(ctx, c.Transformer(account), c.filters.Compile, filterSource, transformSource, schemas...)
+}
+
 // Transformer returns the sandbox for everything except deliveries: its slots are limited, so that
-// previews and backtests leave room for deliveries.
-func (c *Catalog) Transformer() settings.Transformer { return c.sandbox }
+// previews and comparisons leave room for deliveries, and waiting accounts take turns.
+func (c *Catalog) Transformer(account string) settings.Transformer {
+	return accountTransformer{c.sandbox, account}
+}
 
 // LeastRetention returns the shortest retention of any account and of standard; ok is false if
 // everything is stored forever.

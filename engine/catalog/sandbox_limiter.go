@@ -5,49 +5,54 @@ import (
 	"runtime"
 	"time"
 
+	"switchhook/engine/fairlimit"
 	"switchhook/engine/settings"
 	"switchhook/scripts"
 )
 
 // limitedTransformer is the sandbox for everything except deliveries: compiling scripts on save,
-// dry runs, test cases, backtests, shadow runs. It always leaves a process for deliveries.
+// previews, test cases, comparisons, shadow runs. It always leaves a process for deliveries.
 type limitedTransformer struct {
-	settings.Transformer
-	slots chan struct{}
+	transformer settings.Transformer
+	slots       *fairlimit.Limiter
 }
 
 const sandboxWait = 10 * time.Second
 
 func newLimitedTransformer(t settings.Transformer) *limitedTransformer {
-	return &limitedTransformer{t, make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1))}
+	slots := max(1, runtime.GOMAXPROCS(0)-1)
+	return &limitedTransformer{t, fairlimit.New(slots, slots, sandboxWait)}
 }
 
-func (l *limitedTransformer) acquire(ctx context.Context) error {
-	wait := time.NewTimer(sandboxWait)
-	defer wait.Stop()
-	select {
-	case l.slots <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-	case <-wait.C:
+// accountTransformer is a limitedTransformer whose slots an account waits for.
+type accountTransformer struct {
+	*limitedTransformer
+	account string
+}
+
+func (t accountTransformer) acquire(ctx context.Context) (release func(), err error) {
+	if release, err = t.slots.Acquire(ctx, t.account, ""); err != nil {
+		return nil, &scripts.Error{Phase: scripts.PhaseBusy, Message: "too many scripts are being tried at the moment; try again"}
 	}
-	return &scripts.Error{Phase: scripts.PhaseBusy, Message: "too many scripts are being tried at the moment; try again"}
+	return release, nil
 }
 
 // Compile waits for a slot, then compiles source.
-func (l *limitedTransformer) Compile(ctx context.Context, source string) (*scripts.Program, error) {
-	if err := l.acquire(ctx); err != nil {
+func (t accountTransformer) Compile(ctx context.Context, source string) (*scripts.Program, error) {
+	release, err := t.acquire(ctx)
+	if err != nil {
 		return nil, err
 	}
-	defer func() { <-l.slots }()
-	return l.Transformer.Compile(ctx, source)
+	defer release()
+	return t.transformer.Compile(ctx, source)
 }
 
 // Run waits for a slot, then runs p.
-func (l *limitedTransformer) Run(ctx context.Context, p *scripts.Program, ev *scripts.Event, req scripts.Request) (scripts.Result, error) {
-	if err := l.acquire(ctx); err != nil {
+func (t accountTransformer) Run(ctx context.Context, p *scripts.Program, ev *scripts.Event, req scripts.Request) (scripts.Result, error) {
+	release, err := t.acquire(ctx)
+	if err != nil {
 		return scripts.Result{}, err
 	}
-	defer func() { <-l.slots }()
-	return l.Transformer.Run(ctx, p, ev, req)
+	defer release()
+	return t.transformer.Run(ctx, p, ev, req)
 }

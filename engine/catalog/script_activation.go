@@ -33,10 +33,10 @@ func (c *Catalog) TestScript(ctx context.Context, account, idOrName string, numb
 		}
 		source, cases = v.Source, v.Cases
 	}
-	return c.runCases(ctx, s.Kind, cases, source)
+	return c.runCases(ctx, s, cases, source)
 }
 
-func (c *Catalog) runCases(ctx context.Context, kind engine.ScriptKind, raw []byte, source string) (*scripttest.Report, error) {
+func (c *Catalog) runCases(ctx context.Context, s *engine.Script, raw []byte, source string) (*scripttest.Report, error) {
 	cases, err := parseCases(raw)
 	if err != nil {
 		return nil, err
@@ -44,12 +44,12 @@ func (c *Catalog) runCases(ctx context.Context, kind engine.ScriptKind, raw []by
 	ctx, cancel := context.WithTimeout(ctx, testTimeout)
 	defer cancel()
 	run := scripttest.Suite{Cases: cases, KeepBody: maxReportBody}
-	if kind == engine.KindFilter {
+	if s.Kind == engine.KindFilter {
 		run.Filter = source
 	} else {
 		run.Transform = source
 	}
-	report := scripttest.Run(ctx, c.sandbox, run)
+	report := scripttest.Run(ctx, c.Transformer(s.Account), run)
 	if why := infrastructureError(&report); why != "" {
 		return nil, &engine.Error{Code: engine.CodeUnavailable, Message: "the cases could not be run: " + why}
 	}
@@ -114,7 +114,7 @@ func (c *Catalog) SetScriptLive(ctx context.Context, account, idOrName string, n
 	if err := c.validateForSubscribers(s, v.Source); err != nil {
 		return nil, nil, err
 	}
-	report, err := c.runCases(ctx, s.Kind, v.Cases, v.Source)
+	report, err := c.runCases(ctx, s, v.Cases, v.Source)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -134,14 +134,14 @@ func (c *Catalog) reactivateVersion(ctx context.Context, account string, s *engi
 	compiling, cancel := context.WithTimeout(ctx, reactivationTimeout)
 	defer cancel()
 	var se *scripts.Error
-	if err := c.Compiles(compiling, s.Kind, v.Source, nil); errors.As(err, &se) && se.ScriptFault() && !force {
+	if _, err := c.CompileScript(compiling, s, v.Source); errors.As(err, &se) && se.ScriptFault() && !force {
 		return nil, nil, &engine.Error{Code: engine.CodeConflict, Script: se, Message: fmt.Sprintf("version %d does not compile any more, so %s: %s", v.Number, notActivatedHint, se.Message)}
 	}
 	live, err := c.switchLive(ctx, account, s.ID, v.Number, version)
 	if err != nil {
 		return nil, nil, err
 	}
-	report, err := c.runCases(ctx, s.Kind, v.Cases, v.Source)
+	report, err := c.runCases(ctx, s, v.Cases, v.Source)
 	if err != nil {
 		c.log.Warn("a version is live again whose cases could not be run", "script_id", s.ID.Format(engine.ScriptPrefix), "version", v.Number, "error", err)
 	}

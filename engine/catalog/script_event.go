@@ -19,14 +19,6 @@ func ScriptEvent(ev *engine.Event, doc jsonindex.Value) *scripts.Event {
 	}
 }
 
-// DropReason returns the reason with which a transform dropped a delivery.
-func DropReason(res scripts.Result) string {
-	if res.DropReason == "" {
-		return "dropped by the transform"
-	}
-	return res.DropReason
-}
-
 // RequestOf returns the request as a transform sees it at first.
 func RequestOf(r *CompiledSubscription) scripts.Request {
 	return scripts.Request{Method: http.MethodPost, Path: RequestPath(r.TargetURL), Query: weburl.QueryValues(r.TargetURL.RawQuery), Headers: r.Sub.Headers}

@@ -72,10 +72,10 @@ func (c *Catalog) CreateScript(ctx context.Context, wanted *engine.Script, sourc
 		defer c.registry.changes.Unlock()
 		return &s, c.putScript(ctx, &s)
 	}
-	if err := c.Compiles(ctx, s.Kind, source, nil); err != nil {
+	if _, err := c.CompileScript(ctx, &s, source); err != nil {
 		return nil, err
 	}
-	report, err := c.runCases(ctx, s.Kind, s.Cases, source)
+	report, err := c.runCases(ctx, &s, s.Cases, source)
 	if err != nil {
 		return nil, err
 	}
@@ -223,7 +223,7 @@ func (catalog *Catalog) AddScriptVersion(ctx context.Context, account, idOrName,
 	if err := errs.Err(); err != nil {
 		return nil, false, err
 	}
-	if err := catalog.Compiles(ctx, s.Kind, source, nil); err != nil {
+	if _, err := catalog.CompileScript(ctx, s, source); err != nil {
 		return nil, false, err
 	}
 	catalog.registry.changes.Lock()
@@ -274,20 +274,6 @@ func (catalog *Catalog) againVersion(ctx context.Context, s *engine.Script, late
 	}
 	latest.Cases = cases
 	return latest, false, nil
-}
-
-// Compiles compiles a source; schemas are those of the event types it will see.
-func (c *Catalog) Compiles(ctx context.Context, kind engine.ScriptKind, source string, schemas [][]byte) error {
-	var err error
-	if kind == engine.KindFilter {
-		_, err = c.filters.Compile(source, schemas...)
-	} else {
-		_, err = c.sandbox.Compile(ctx, source)
-	}
-	if err != nil {
-		return ScriptError("source", err)
-	}
-	return nil
 }
 
 // ScriptVersion returns a version of an account's script; number 0 is the live one.

@@ -154,7 +154,7 @@ func (c *Catalog) compileScripts(ctx context.Context, s, old *engine.Subscriptio
 	if old != nil && s.Transform == old.Transform && s.TransformScript == old.TransformScript {
 		return c.compiledProgram(old.ID), nil
 	}
-	program, err := c.sandbox.Compile(ctx, source)
+	program, err := c.Transformer(s.Account).Compile(ctx, source)
 	if err != nil {
 		return nil, errs.Take(ScriptError("transform", err))
 	}

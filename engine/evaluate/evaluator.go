@@ -1,53 +1,289 @@
-// Package evaluate answers what would happen to an event: previews, samples, backtests and test
-// sends.
+// Package evaluate answers what would happen to an event. Previews, samples and comparisons are
+// views on Evaluate; a test send also sends the request.
 package evaluate
 
 import (
-	"log/slog"
-	"sync"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/time/rate"
 
 	"switchhook/engine"
 	"switchhook/engine/catalog"
 	"switchhook/engine/dispatch"
+	"switchhook/engine/fairlimit"
 	"switchhook/engine/ingest"
 	"switchhook/engine/lifecycle"
-	"switchhook/engine/monitor"
 	"switchhook/engine/outbound"
 	"switchhook/engine/resources"
 	"switchhook/engine/settings"
+	"switchhook/engine/signature"
 	"switchhook/engine/telemetry"
+	"switchhook/scripts"
+	"switchhook/scripts/jsonindex"
+	"switchhook/scripts/scripteval"
 )
 
-// Evaluator answers what would happen to an event: previews, samples, backtests, test sends.
+// The numbers of concurrent evaluations, of all accounts and of one. They share the sandbox with
+// deliveries, and test sends the network.
+const (
+	maxPreviews, maxAccountPreviews       = 4, 3
+	maxComparisons, maxAccountComparisons = 4, 1
+	maxTestSends, maxAccountTestSends     = 16, 4
+)
+
+// slotWait is how long an evaluation waits for its slot.
+const slotWait = 250 * time.Millisecond
+
+// Evaluator answers what would happen to an event: previews, samples, comparisons, test sends.
 type Evaluator struct {
 	cfg        settings.Config
 	store      engine.Store
-	log        *slog.Logger
 	traces     *telemetry.Tracing
 	life       *lifecycle.Lifecycle
 	catalog    *catalog.Catalog
-	monitor    *monitor.Monitor
 	sender     *outbound.Sender
 	dispatcher *dispatch.Dispatcher
 	publisher  *ingest.Publisher
 	resources  *resources.Tracker
 	load       *ingest.LoadShedder
 
-	previewSlots     chan struct{}
-	backtestSlots    chan struct{}
-	runningBacktests sync.Map // accounts with a running backtest
-	testSends        testSendLimiter
+	previews, comparisons, testSends *fairlimit.Limiter
+	testRates                        *lru.Cache[string, *rate.Limiter] // by account
 }
 
 // New returns an Evaluator.
-func New(cfg settings.Config, store engine.Store, catalog *catalog.Catalog, monitor *monitor.Monitor, sender *outbound.Sender, dispatcher *dispatch.Dispatcher, publisher *ingest.Publisher, load *ingest.LoadShedder, resources *resources.Tracker, traces *telemetry.Tracing, life *lifecycle.Lifecycle) *Evaluator {
-	return &Evaluator{
-		cfg: cfg, store: store, log: cfg.Logger, traces: traces, life: life, catalog: catalog, monitor: monitor,
-		sender: sender, dispatcher: dispatcher, publisher: publisher, load: load, resources: resources,
-		previewSlots:  make(chan struct{}, maxPreviews),
-		backtestSlots: make(chan struct{}, maxBacktests),
-		testSends:     testSendLimiter{inFlight: map[string]int{}, limiters: map[string]*rate.Limiter{}},
+func New(cfg settings.Config, store engine.Store, catalog *catalog.Catalog, sender *outbound.Sender, dispatcher *dispatch.Dispatcher, publisher *ingest.Publisher, load *ingest.LoadShedder, resources *resources.Tracker, traces *telemetry.Tracing, life *lifecycle.Lifecycle) *Evaluator {
+	rates, err := lru.New[string, *rate.Limiter](testAccounts)
+	if err != nil {
+		panic(err) // the size is positive
 	}
+	return &Evaluator{
+		cfg: cfg, store: store, traces: traces, life: life, catalog: catalog,
+		sender: sender, dispatcher: dispatcher, publisher: publisher, load: load, resources: resources,
+		previews:    fairlimit.New(maxPreviews, maxAccountPreviews, slotWait),
+		comparisons: fairlimit.New(maxComparisons, maxAccountComparisons, slotWait),
+		testSends:   fairlimit.New(maxTestSends, maxAccountTestSends, slotWait),
+		testRates:   rates,
+	}
+}
+
+// acquire waits for a slot; what names the operations in the error. Errors: CodeBusy, CodeSuperseded.
+func acquire(ctx context.Context, l *fairlimit.Limiter, what, account, caller string) (release func(), err error) {
+	release, err = l.Acquire(ctx, account, caller)
+	switch {
+	case err == nil:
+		return release, nil
+	case errors.Is(err, fairlimit.ErrSuperseded):
+		return nil, &engine.Error{Code: engine.CodeSuperseded, Message: "not run: a newer request of this API key for the same thing took its place"}
+	case errors.Is(err, fairlimit.ErrAccountFull):
+		what += " of this account"
+	}
+	return nil, &engine.Error{Code: engine.CodeBusy, Message: "too many " + what + " are running; try again in a moment"}
+}
+
+// Subject is what an event is evaluated for: a subscription, stored or assumed, and its compiled
+// scripts.
+type Subject struct {
+	sub     *catalog.CompiledSubscription
+	scripts scripteval.Scripts
+	assumed bool // there is no such subscription: it has a random secret
+	mask    bool // the script does not see the target's URL
+	explain bool // the values of the filter's parts are of interest
+}
+
+// Outcome is what would happen to an event.
+type Outcome struct {
+	*scripteval.Outcome
+	Dropped string                 // the reason, if the transform drops the event
+	Request *engine.AttemptRequest // nil if nothing would be sent
+	Script  engine.AttemptScript   // the transform's run
+}
+
+// Evaluate returns what would happen to an event: the filter's result, and the request as the
+// transform or the payload format makes it, signed. Nothing is stored, counted or sent. A script
+// that does not compile does not hide what the other one does. The error is not the scripts'.
+func (e *Evaluator) Evaluate(ctx context.Context, s *Subject, ev *engine.Event) (*Outcome, error) {
+	r := s.sub
+	ran, err := scripteval.Evaluate(ctx, &s.scripts, catalog.ScriptEvent(ev, jsonindex.Value{}), s.explain)
+	if err != nil {
+		return nil, catalog.ScriptError("transform", r.Redact.ScriptError(err))
+	}
+	o := &Outcome{Outcome: ran, Dropped: r.Redact.Text(ran.Result.DropMessage())}
+	if ran.TransformError != nil {
+		ran.TransformError, _ = scripteval.Fault(r.Redact.ScriptError(ran.TransformError))
+	}
+	if s.scripts.Transform != nil && ran.Matched {
+		o.Script = engine.AttemptScript{Ref: r.TransformRef, Hash: s.scripts.Transform.Hash, CPU: ran.Result.CPU, Memory: ran.Result.Memory, Console: r.Redact.Lines(ran.Result.Console)}
+	}
+	if !ran.Matched || ran.TransformError != nil || ran.Result.Dropped {
+		return o, nil
+	}
+	a := &engine.Attempt{Number: 1, At: e.life.Now()}
+	out, err := e.request(s, ran, ev, a)
+	if err != nil {
+		ran.TransformError, err = scripteval.Fault(err)
+		return o, err
+	}
+	e.sender.SignDelivery(out, r, ev, a)
+	outbound.RenderPlain(a, ev)
+	if s.assumed {
+		a.Request.Headers = slices.DeleteFunc(a.Request.Headers, func(h engine.Header) bool { return h.Name == signature.Header })
+	}
+	o.Request = &a.Request
+	return o, nil
+}
+
+// request builds the request, unsigned.
+func (e *Evaluator) request(s *Subject, ran *scripteval.Outcome, ev *engine.Event, a *engine.Attempt) (*outbound.DeliveryRequest, error) {
+	if s.scripts.Transform == nil {
+		return e.sender.BuildPlain(s.sub, ev, a), nil
+	}
+	res := ran.Result
+	if s.mask && res.Request != nil {
+		res.Request = unmask(s.sub, res.Request, &s.scripts.Request)
+	}
+	return outbound.BuildTransformed(s.sub, &res, a)
+}
+
+// compile compiles the scripts of a subscription for Evaluate. Errors of the scripts are in the
+// result; schemas are those of the events.
+func (e *Evaluator) compile(ctx context.Context, r *catalog.CompiledSubscription, mask bool, schemas ...[]byte) (_ *Subject, err error) {
+	s := &Subject{sub: r, mask: mask, assumed: r.Sub.ID == 0}
+	if s.scripts, err = e.catalog.CompileScripts(ctx, r.Sub.Account, r.FilterSource, r.TransformSource, schemas...); err != nil {
+		return nil, catalog.ScriptError("transform", err)
+	}
+	s.scripts.Request = requestSeen(r, mask)
+	return s, nil
+}
+
+// broken returns the error of the script that does not compile: CodeInvalid.
+func (s *Subject) broken() error {
+	switch {
+	case s.scripts.FilterError != nil:
+		return catalog.ScriptError("filter", s.scripts.FilterError)
+	case s.scripts.TransformError != nil:
+		return catalog.ScriptError("transform", s.scripts.TransformError)
+	}
+	return nil
+}
+
+// requestSeen returns the request as a transform sees it at first, without hidden values: users who
+// may preview a script need not know them. With mask the URL is hidden, too, from users who may not
+// change the subscription.
+func requestSeen(r *catalog.CompiledSubscription, mask bool) scripts.Request {
+	req := catalog.RequestOf(r)
+	req.Headers = r.Sub.ShownHeaders()
+	if mask {
+		req.Path = engine.MaskPath(req.Path)
+		for name, values := range req.Query {
+			req.Query[name] = slices.Repeat([]string{engine.RedactedValue}, len(values))
+		}
+	}
+	return req
+}
+
+// unmask restores the parts of the URL whose masks a script left unchanged.
+func unmask(r *catalog.CompiledSubscription, made, seen *scripts.Request) *scripts.Request {
+	restored, own := *made, catalog.RequestOf(r)
+	if made.Path == seen.Path {
+		restored.Path = own.Path
+	}
+	restored.Query = maps.Clone(made.Query)
+	for name, values := range made.Query {
+		if slices.Equal(values, seen.Query[name]) {
+			restored.Query[name] = own.Query[name]
+		}
+	}
+	return &restored
+}
+
+// ScriptSource is a source, or a version of a script.
+type ScriptSource struct {
+	Source string
+	Ref    engine.ScriptRef
+}
+
+// EventSource says which event is evaluated: one that is stored, a sample of an event type, or Event
+// itself.
+type EventSource struct {
+	EventID    string
+	SampleType string
+	Event      engine.EventInput
+}
+
+// event returns the event, which is validated as when it is published. Errors: CodeInvalid,
+// CodeNotFound.
+func (e *Evaluator) event(ctx context.Context, account string, from EventSource) (*engine.Event, error) {
+	if from.EventID != "" {
+		return e.publisher.FindEvent(ctx, account, account, from.EventID)
+	}
+	in := from.Event
+	if from.SampleType != "" {
+		kind := e.catalog.LookupEventType(from.SampleType)
+		if kind == nil {
+			return nil, engine.NotFound("event type", from.SampleType)
+		}
+		if len(kind.Samples) == 0 {
+			return nil, engine.Invalid("sample", "can't be taken: the event type %q has no samples", from.SampleType)
+		}
+		doc, err := jsonindex.Parse(kind.Samples[0], jsonindex.Limits{})
+		if err != nil {
+			return nil, err
+		}
+		in = engine.EventInput{Type: from.SampleType, Data: doc.Root()}
+	}
+	in.Account = account
+	if err := e.publisher.CheckEvent(catalog.NewSchemaDeadline(ctx, e.life), &in); err != nil {
+		return nil, engine.FieldsBelow(err, "event")
+	}
+	at := in.Time
+	if at.IsZero() {
+		at = e.cfg.Now()
+	}
+	return &engine.Event{
+		ID: e.catalog.NewID(), Key: in.ID, Account: in.Account, Type: in.Type, Time: at.UTC().Truncate(time.Millisecond),
+		Headers: in.Headers, Data: in.Data.Raw(),
+	}, nil
+}
+
+// subscription returns the subscription that events are evaluated for: a stored one, or an assumed
+// one, with its scripts replaced by those that are given. Errors: CodeInvalid, CodeNotFound.
+func (e *Evaluator) subscription(ctx context.Context, account string, id engine.ID, filter, transform *ScriptSource) (*catalog.CompiledSubscription, error) {
+	var s *engine.Subscription
+	if id != 0 {
+		stored, err := e.catalog.Subscription(account, id)
+		if err != nil {
+			return nil, err
+		}
+		s = stored.Clone()
+	} else {
+		secret, err := signature.NewSecret(signature.HMAC)
+		if err != nil {
+			return nil, err
+		}
+		if account == "" {
+			account = engine.DefaultAccount
+		}
+		s = &engine.Subscription{Account: account, TargetURL: catalog.PreviewTarget, Secret: secret, Active: true, PayloadFormat: engine.FormatStandard}
+	}
+	if filter != nil {
+		s.Filter, s.FilterScript = strings.TrimSpace(filter.Source), filter.Ref
+	}
+	if transform != nil {
+		s.Transform, s.TransformScript = transform.Source, transform.Ref
+	}
+	if _, err := e.catalog.CheckScriptUse(ctx, s, engine.KindFilter, s.Filter, s.FilterScript); err != nil {
+		return nil, err
+	}
+	if _, err := e.catalog.CheckScriptUse(ctx, s, engine.KindTransform, s.Transform, s.TransformScript); err != nil {
+		return nil, err
+	}
+	r := e.catalog.CompileSubscription(s)
+	return r, errors.Join(r.FilterErr, r.ConfigErr)
 }

@@ -3,7 +3,6 @@ package evaluate
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"strings"
 	"time"
 
@@ -12,8 +11,6 @@ import (
 	"switchhook/engine/outbound"
 	"switchhook/engine/snowflake"
 	"switchhook/scripts"
-	"switchhook/scripts/filter"
-	"switchhook/scripts/jsonindex"
 )
 
 // testHeader marks a test event.
@@ -35,8 +32,8 @@ func likeHook(format engine.PayloadFormat) (*engine.Subscription, error) {
 }
 
 // bodyFor returns the body of an event for a subscription without a transform.
-func (w *Evaluator) bodyFor(like *engine.Subscription, ev *engine.Event) []byte {
-	made := w.sender.BuildBatchElement(like, ev, w.cfg.Now())
+func (e *Evaluator) bodyFor(like *engine.Subscription, ev *engine.Event) []byte {
+	made := e.sender.BuildBatchElement(like, ev, e.cfg.Now())
 	switch {
 	case made.Shown != nil: // must not reveal a token
 		return made.Shown
@@ -48,7 +45,7 @@ func (w *Evaluator) bodyFor(like *engine.Subscription, ev *engine.Event) []byte 
 
 // Bodies returns the bodies of events for subscriptions without a transform, in a payload format.
 // Error: CodeInvalid if the format is unknown.
-func (w *Evaluator) Bodies(format engine.PayloadFormat, events []*engine.Event) ([][]byte, error) {
+func (e *Evaluator) Bodies(format engine.PayloadFormat, events []*engine.Event) ([][]byte, error) {
 	like, err := likeHook(format)
 	if err != nil {
 		return nil, err
@@ -56,7 +53,7 @@ func (w *Evaluator) Bodies(format engine.PayloadFormat, events []*engine.Event) 
 	bodies := make([][]byte, len(events))
 	for i, ev := range events {
 		like.Account = ev.Account
-		bodies[i] = w.bodyFor(like, ev)
+		bodies[i] = e.bodyFor(like, ev)
 	}
 	return bodies, nil
 }
@@ -74,63 +71,68 @@ type SampleForm struct {
 type sampleBuilder func(ev *engine.Event) ([]byte, error)
 
 // samplesIn returns the builder of an account's samples; done must be called after the last.
-func (w *Evaluator) samplesIn(ctx context.Context, account string, form SampleForm) (_ sampleBuilder, done func(), err error) {
+func (e *Evaluator) samplesIn(ctx context.Context, account string, form SampleForm) (_ sampleBuilder, done func(), err error) {
 	if form.Subscription == 0 && form.Transform == (engine.ScriptRef{}) {
 		like, err := likeHook(form.Format)
 		if err != nil {
 			return nil, nil, err
 		}
 		like.Account = account
-		return func(ev *engine.Event) ([]byte, error) { return w.bodyFor(like, ev), nil }, func() {}, nil
+		return func(ev *engine.Event) ([]byte, error) { return e.bodyFor(like, ev), nil }, func() {}, nil
 	}
-	t := PreviewRequest{Account: account, Subscription: form.Subscription}
+	var transform *ScriptSource
 	if form.Subscription == 0 {
-		t.Transform = &ScriptSource{Ref: form.Transform}
+		transform = &ScriptSource{Ref: form.Transform}
 	}
-	if done, err = w.acquirePreviewSlot(); err != nil {
+	if done, err = acquire(ctx, e.previews, "previews", account, ""); err != nil {
 		return nil, nil, err
 	}
-	r, err := w.previewSubscription(ctx, &t)
+	r, err := e.subscription(ctx, account, form.Subscription, nil, transform)
 	if err != nil {
 		done()
 		return nil, nil, err
 	}
-	var strikes catalog.Quarantine
-	return func(ev *engine.Event) ([]byte, error) { return w.previewBody(ctx, r, ev, &strikes) }, done, nil
+	s, err := e.compile(ctx, r, false)
+	if err == nil {
+		err = s.broken()
+	}
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	stopped := 0
+	return func(ev *engine.Event) ([]byte, error) { return e.sampleBody(ctx, s, ev, &stopped) }, done, nil
 }
 
-// previewBody builds the body of an event for a dry-run subscription. It is nil if the filter or
-// the transform rejects the event, or the transform fails; but if the sandbox stopped the transform
-// as often as quarantine allows, that is an error, since each time costs a process that others
-// need.
-func (w *Evaluator) previewBody(ctx context.Context, r *catalog.CompiledSubscription, ev *engine.Event, strikes *catalog.Quarantine) ([]byte, error) {
-	if r.FilterSource != "" {
-		f, err := w.catalog.CompileFilter(r.FilterSource)
-		if err != nil {
-			return nil, catalog.ScriptError("filter", err)
-		}
-		in := filter.NewInput(catalog.ScriptEvent(ev, jsonindex.Value{}))
-		defer in.Release()
-		if !f.Explain(in).Matched {
-			return nil, nil
+// maxStoppedSamples is how many runs in a row the sandbox may stop before no more are tried: each
+// costs a process that others need.
+const maxStoppedSamples = 3
+
+// sampleBody builds the body of an event for a subscription. It is nil if the filter or the
+// transform rejects the event, or the transform fails. stopped counts the runs that the sandbox
+// stopped; too many of them are an error.
+func (e *Evaluator) sampleBody(ctx context.Context, s *Subject, ev *engine.Event, stopped *int) ([]byte, error) {
+	o, err := e.Evaluate(ctx, s, ev)
+	if err != nil {
+		return nil, err
+	}
+	switch failed := o.TransformError; {
+	case failed == nil || failed.Phase == scripts.PhaseRun || failed.Phase == scripts.PhaseOutput:
+		*stopped = 0
+	default:
+		if *stopped++; *stopped == maxStoppedSamples {
+			return nil, catalog.ScriptError("transform", failed)
 		}
 	}
-	if r.TransformSource == "" {
-		return w.bodyFor(r.Sub, ev), nil
-	}
-	out, dropped, err := w.sender.BuildUnsigned(ctx, r, ev, &engine.Attempt{Number: 1, At: w.life.Now()}, w.sender.BuildBatchElement)
-	var wrong *scripts.Error
 	switch {
-	case strikes.RecordStrike(r.QuarantineKey(), func() uint64 { return uint64(ev.ID) }, func() bool { return false }, err):
-		return nil, catalog.ScriptError("transform", err)
-	case errors.As(err, &wrong) && wrong.ScriptFault() || dropped != "":
+	case o.Request == nil:
 		return nil, nil
-	case err != nil:
-		return nil, catalog.ScriptError("transform", err)
-	case strings.HasPrefix(out.ContentType, "application/json") && json.Valid(out.Body):
-		return out.Body, nil
+	case !o.Ran:
+		return e.bodyFor(s.sub.Sub, ev), nil
+	case strings.HasPrefix(o.Result.ContentType, "application/json") && json.Valid(o.Result.Body):
+		return o.Result.Body, nil
 	}
-	return json.Marshal(string(out.Body))
+	return json.Marshal(string(o.Result.Body))
 }
 
 // Samples returns bodies as a subscription to an event type receives them: of the account's newest
@@ -138,15 +140,15 @@ func (w *Evaluator) previewBody(ctx context.Context, r *catalog.CompiledSubscrip
 // unknown, or the sandbox stopped the transform too often; CodeNotFound if the type is neither
 // registered nor that of an event, or the account has no such subscription; CodeBusy if too many
 // dry runs are running, of which a transform is one.
-func (w *Evaluator) Samples(ctx context.Context, account, eventType string, form SampleForm, limit int) ([][]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
+func (e *Evaluator) Samples(ctx context.Context, account, eventType string, form SampleForm, limit int) ([][]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.Timeout)
 	defer cancel()
-	bodyOf, done, err := w.samplesIn(ctx, account, form)
+	bodyOf, done, err := e.samplesIn(ctx, account, form)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	entry := w.catalog.LookupEventType(eventType)
+	entry := e.catalog.LookupEventType(eventType)
 	bodies, size := [][]byte{}, 0
 	add := func(ev *engine.Event) error {
 		if len(bodies) == limit || size > maxSamplesBytes {
@@ -161,7 +163,7 @@ func (w *Evaluator) Samples(ctx context.Context, account, eventType string, form
 	}
 	q := engine.EventQuery{Account: account, Type: eventType, Limit: min(limit, samplesPage)}
 	for looked := 0; looked < samplesRead && len(bodies) < limit && size <= maxSamplesBytes; {
-		events, err := w.store.Events(ctx, q)
+		events, err := e.store.Events(ctx, q)
 		if err != nil {
 			return nil, err
 		}
@@ -181,7 +183,7 @@ func (w *Evaluator) Samples(ctx context.Context, account, eventType string, form
 		return nil, engine.NotFound("event type", eventType)
 	}
 	if entry != nil {
-		now := w.cfg.Now().UTC().Truncate(time.Millisecond)
+		now := e.cfg.Now().UTC().Truncate(time.Millisecond)
 		for i, sample := range entry.Samples {
 			// An id with this time, so that formats that show ids show a realistic one.
 			if err := add(&engine.Event{ID: snowflake.FirstAt(now) + engine.ID(i), Account: account, Type: eventType, Time: now, Data: sample}); err != nil {

@@ -15,6 +15,8 @@ import (
 	"switchhook/engine/telemetry"
 	"switchhook/scripts"
 	"switchhook/scripts/filter"
+	"switchhook/scripts/jsonindex"
+	"switchhook/scripts/scripteval"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -90,7 +92,7 @@ func (m *Monitor) StartShadow(ctx context.Context, account, idOrName string, ver
 	if err != nil {
 		return Shadow{}, err
 	}
-	candidate, err := m.NewRunner(ctx, s.Kind, v.Source, scripts.Request{})
+	candidate, err := m.catalog.CompileScript(ctx, s, v.Source)
 	if err != nil {
 		return Shadow{}, err
 	}
@@ -132,52 +134,35 @@ func (m *Monitor) Shadow(account, idOrName string) (Shadow, error) {
 // background; it does nothing if too many such runs are running.
 func (m *Monitor) CompareTransform(r *catalog.CompiledSubscription, ev *engine.Event, res scripts.Result, liveErr error) {
 	sh := m.shadows.running(r.TransformRef, m.cfg.Now())
-	if sh == nil || r.DryRun {
+	if sh == nil {
 		return
 	}
-	live, err := transformOutcome(res, liveErr)
+	live, err := scripteval.Transformed(res, liveErr)
 	if err != nil {
 		return
 	}
 	select {
 	case m.shadows.slots <- struct{}{}:
 	default:
-		sh.mu.Lock()
-		sh.state.Skipped++
-		sh.mu.Unlock()
+		sh.skip()
 		return
 	}
 	begun := m.life.Spawn(func() {
 		defer func() { <-m.shadows.slots }()
-		candidate := *sh.candidate
-		candidate.request = catalog.RequestOf(r)
+		candidate := sh.candidate
+		candidate.Request = catalog.RequestOf(r)
 		ctx, cancel := context.WithTimeout(context.Background(), m.cfg.Timeout)
 		defer cancel()
-		made, err := candidate.Outcome(ctx, ev)
+		made, err := scripteval.Evaluate(ctx, &candidate, catalog.ScriptEvent(ev, jsonindex.Value{}), false)
 		if err != nil {
 			m.log.Debug("shadow run failed", "event_id", ev.ID.Format(engine.EventPrefix), "subscription_id", r.Sub.ID.Format(engine.SubscriptionPrefix), "account", ev.Account, "phase", telemetry.ScriptProblem(err))
 			return
 		}
-		sh.count(Compare(live, made))
+		sh.count(scripteval.Compare(live, made))
 	})
 	if !begun {
 		<-m.shadows.slots
 	}
-}
-
-// NewRunner returns a runner; request is the request as a transform sees it at first.
-func (m *Monitor) NewRunner(ctx context.Context, kind engine.ScriptKind, source string, request scripts.Request) (*ScriptRunner, error) {
-	r := &ScriptRunner{run: m.catalog.Transformer(), request: request}
-	var err error
-	if kind == engine.KindFilter {
-		r.filter, err = m.catalog.CompileFilter(source)
-	} else {
-		r.program, err = m.catalog.Transformer().Compile(ctx, source)
-	}
-	if err != nil {
-		return nil, catalog.ScriptError("source", err)
-	}
-	return r, nil
 }
 
 // Collector returns the metrics of scripts.

@@ -6,6 +6,7 @@ import (
 
 	"switchhook/engine"
 	"switchhook/scripts/filter"
+	"switchhook/scripts/scripteval"
 )
 
 // Shadow is a candidate version that runs beside the live one on live traffic. Its results are
@@ -14,7 +15,7 @@ type Shadow struct {
 	Version int
 	Until   time.Time
 	Skipped int64 // outcomes that were not compared because of load
-	ChangeCounts
+	scripteval.ChangeCounts
 }
 
 const (
@@ -30,7 +31,7 @@ type shadows struct {
 }
 
 type shadow struct {
-	candidate *ScriptRunner
+	candidate scripteval.Scripts
 
 	mu    sync.Mutex
 	state Shadow
@@ -65,16 +66,22 @@ func (x *shadows) running(ref engine.ScriptRef, now time.Time) *shadow {
 
 // compareFilter compares the candidate of a filter with the live result.
 func (s *shadow) compareFilter(in *filter.Input, matched bool, liveErr error) {
-	live, err := filterOutcome(matched, liveErr)
+	live, err := scripteval.Filtered(matched, liveErr)
 	if err != nil {
 		return
 	}
-	if candidate, err := filterOutcome(s.candidate.filter.Match(in)); err == nil {
-		s.count(Compare(live, candidate))
+	if candidate, err := scripteval.Filtered(s.candidate.Filter.Match(in)); err == nil {
+		s.count(scripteval.Compare(live, candidate))
 	}
 }
 
-func (s *shadow) count(c Change) {
+func (s *shadow) skip() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state.Skipped++
+}
+
+func (s *shadow) count(c scripteval.Change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state.Add(c)

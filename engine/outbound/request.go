@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -30,11 +29,7 @@ func (s *Sender) BuildRequest(ctx context.Context, r *catalog.CompiledSubscripti
 	if out == nil {
 		return nil, dropped, err
 	}
-	if n := ev.Sequence(r.Sub.ID); n > 0 {
-		out.Headers[engine.SequenceHeader] = []string{strconv.FormatInt(n, 10)}
-	}
-	s.Sign(out, r, ev.ID.Format(engine.EventPrefix), a.At)
-	a.Request.Method, a.Request.URL, a.Request.Headers = out.Method, out.Redact.URL(out.TargetURL.String()), out.Redact.Request(out.Headers)
+	s.SignDelivery(out, r, ev, a)
 	return out, "", nil
 }
 
@@ -42,15 +37,27 @@ func (s *Sender) BuildRequest(ctx context.Context, r *catalog.CompiledSubscripti
 // signature. format is buildPayload, or BuildBatchElement for an element of an array. The body is
 // recorded in a.
 func (s *Sender) BuildUnsigned(ctx context.Context, r *catalog.CompiledSubscription, ev *engine.Event, a *engine.Attempt, format payloadBuilder) (_ *DeliveryRequest, dropped string, err error) {
-	out := &DeliveryRequest{Method: http.MethodPost, TargetURL: r.TargetURL, Headers: baseHeaders(r), Redact: r.Redact}
-	if r.TransformSource != "" {
-		if dropped, err = s.transform(ctx, r, ev, out, a); err != nil || dropped != "" {
-			return nil, dropped, err
-		}
-		a.Request.Body = out.Redact.Body(out.Body)
-		return out, "", nil
+	if r.TransformSource == "" {
+		return buildPlain(r, ev, a, format), "", nil
 	}
-	c := format(r.Sub, ev, a.At)
+	res, err := s.transform(ctx, r, ev, a)
+	if err != nil {
+		return nil, "", err
+	}
+	if why := res.DropMessage(); why != "" {
+		return nil, r.Redact.Text(why), nil
+	}
+	out, err := BuildTransformed(r, &res, a)
+	return out, "", err
+}
+
+// BuildPlain builds the request of a subscription without a transform, as BuildUnsigned does.
+func (s *Sender) BuildPlain(r *catalog.CompiledSubscription, ev *engine.Event, a *engine.Attempt) *DeliveryRequest {
+	return buildPlain(r, ev, a, s.buildPayload)
+}
+
+func buildPlain(r *catalog.CompiledSubscription, ev *engine.Event, a *engine.Attempt, format payloadBuilder) *DeliveryRequest {
+	out, c := newRequest(r), format(r.Sub, ev, a.At)
 	out.SetContent(&c)
 	switch a.Request.Plain = c.Plain; {
 	case c.Shown != nil:
@@ -58,7 +65,38 @@ func (s *Sender) BuildUnsigned(ctx context.Context, r *catalog.CompiledSubscript
 	case c.Plain == "":
 		a.Request.Body = c.Body
 	}
-	return out, "", nil
+	return out
+}
+
+// BuildTransformed builds the request from the result of a subscription's transform, as
+// BuildUnsigned does. The error is the transform's.
+func BuildTransformed(r *catalog.CompiledSubscription, res *scripts.Result, a *engine.Attempt) (*DeliveryRequest, error) {
+	out := newRequest(r)
+	if err := out.SetResult(res); err != nil {
+		return nil, r.Redact.ScriptError(err)
+	}
+	if err := keepsSignatures(r, out); err != nil {
+		return nil, err
+	}
+	if err := checkPathUnchanged(r, out); err != nil {
+		return nil, err
+	}
+	a.Request.Body = out.Redact.Body(out.Body)
+	return out, nil
+}
+
+// SignDelivery adds the parts of one delivery: id, sequence number and signature. The request is
+// recorded in a.
+func (s *Sender) SignDelivery(out *DeliveryRequest, r *catalog.CompiledSubscription, ev *engine.Event, a *engine.Attempt) {
+	if n := ev.Sequence(r.Sub.ID); n > 0 {
+		out.Headers[engine.SequenceHeader] = []string{strconv.FormatInt(n, 10)}
+	}
+	s.Sign(out, r, ev.ID.Format(engine.EventPrefix), a.At)
+	a.Request.Method, a.Request.URL, a.Request.Headers = out.Method, out.Redact.URL(out.TargetURL.String()), out.Redact.Request(out.Headers)
+}
+
+func newRequest(r *catalog.CompiledSubscription) *DeliveryRequest {
+	return &DeliveryRequest{Method: http.MethodPost, TargetURL: r.TargetURL, Headers: baseHeaders(r), Redact: r.Redact}
 }
 
 func baseHeaders(r *catalog.CompiledSubscription) http.Header {
@@ -97,43 +135,26 @@ func (out *DeliveryRequest) SetContent(c *Payload) {
 	}
 }
 
-// transform runs the subscription's script, which makes the request.
-func (s *Sender) transform(ctx context.Context, r *catalog.CompiledSubscription, ev *engine.Event, out *DeliveryRequest, a *engine.Attempt) (dropped string, err error) {
+// transform runs the subscription's script and records the run in a.
+func (s *Sender) transform(ctx context.Context, r *catalog.CompiledSubscription, ev *engine.Event, a *engine.Attempt) (scripts.Result, error) {
 	program, err := s.catalog.CompiledTransform(ctx, r)
 	if err != nil {
-		return "", err
+		return scripts.Result{}, err
 	}
 	a.Script.Ref, a.Script.Hash = r.TransformRef, program.Hash
-	sandbox, request := s.cfg.Transformer, catalog.RequestOf(r)
-	if r.DryRun {
-		sandbox, request = s.catalog.Transformer(), PreviewRequest(r, r.Masked)
-	}
 	running, span := s.traces.Start(ctx, "transform")
-	res, err := sandbox.Run(running, program, catalog.ScriptEvent(ev, jsonindex.Value{}), request)
+	res, err := s.cfg.Transformer.Run(running, program, catalog.ScriptEvent(ev, jsonindex.Value{}), catalog.RequestOf(r))
 	err = r.Redact.ScriptError(err)
 	telemetry.EndSpan(span, telemetry.ScriptProblem(err))
 	s.monitor.CompareTransform(r, ev, res, err)
-	if err != nil {
-		var se *scripts.Error
-		if errors.As(err, &se) {
-			a.Script.CPU, a.Script.Console = se.CPU, se.Console
-		}
-		return "", err
+	var se *scripts.Error
+	if errors.As(err, &se) {
+		a.Script.CPU, a.Script.Console = se.CPU, se.Console
 	}
-	a.Script.CPU, a.Script.Memory, a.Script.Console = res.CPU, res.Memory, r.Redact.Lines(res.Console)
-	if res.Dropped {
-		return r.Redact.Text(catalog.DropReason(res)), nil
+	if err == nil {
+		a.Script.CPU, a.Script.Memory, a.Script.Console = res.CPU, res.Memory, r.Redact.Lines(res.Console)
 	}
-	if r.Masked && res.Request != nil {
-		res.Request = unmask(r, res.Request, &request)
-	}
-	if err := out.SetResult(&res); err != nil {
-		return "", r.Redact.ScriptError(err)
-	}
-	if err := keepsSignatures(r, out); err != nil {
-		return "", err
-	}
-	return "", checkPathUnchanged(r, out)
+	return res, err
 }
 
 // SetResult sets the request to the result of a transform.
@@ -143,35 +164,6 @@ func (out *DeliveryRequest) SetResult(res *scripts.Result) error {
 		return nil
 	}
 	return out.apply(res.Request)
-}
-
-// PreviewRequest returns the request without hidden values: users who may preview a script need not
-// know them. With mask the URL is hidden, too, from users who may not change the subscription.
-func PreviewRequest(r *catalog.CompiledSubscription, mask bool) scripts.Request {
-	req := catalog.RequestOf(r)
-	req.Headers = r.Sub.ShownHeaders()
-	if mask {
-		req.Path = engine.MaskPath(req.Path)
-		for name, values := range req.Query {
-			req.Query[name] = slices.Repeat([]string{engine.RedactedValue}, len(values))
-		}
-	}
-	return req
-}
-
-// unmask restores the parts of the URL whose masks a script left unchanged.
-func unmask(r *catalog.CompiledSubscription, made, seen *scripts.Request) *scripts.Request {
-	restored, own := *made, catalog.RequestOf(r)
-	if made.Path == seen.Path {
-		restored.Path = own.Path
-	}
-	restored.Query = maps.Clone(made.Query)
-	for name, values := range made.Query {
-		if slices.Equal(values, seen.Query[name]) {
-			restored.Query[name] = own.Query[name]
-		}
-	}
-	return &restored
 }
 
 // checkPathUnchanged rejects a request to another path than the one whose target has confirmed.

@@ -84,11 +84,11 @@ func BenchmarkBacktest(b *testing.B) {
 		}
 	}
 	for b.Loop() {
-		run, err := e.StartBacktest(ctx, evaluate.Backtest{Script: "order", Candidate: evaluate.ScriptSource{Ref: engine.ScriptRef{Script: s.ID, Version: v.Number}}})
+		run, err := e.StartComparison(ctx, evaluate.Comparison{Script: "order", Candidate: evaluate.ScriptSource{Ref: engine.ScriptRef{Script: s.ID, Version: v.Number}}})
 		if err != nil {
 			b.Fatal(err)
 		}
-		totals, err := run.Run(ctx, func(evaluate.BacktestChange) error { return nil }, func(evaluate.BacktestTotals) error { return nil })
+		totals, err := run.Run(ctx, func(evaluate.ComparedEvent) error { return nil }, func(evaluate.ComparisonTotals) error { return nil })
 		if err != nil || totals.Events != events || totals.Differs != events/10 {
 			b.Fatalf("%+v %v", totals, err)
 		}

@@ -83,7 +83,7 @@ func New(ctx context.Context, cfg settings.Config) (*Engine, error) {
 	e.Publisher = ingest.NewPublisher(cfg, e.store, e.Catalog, e.Monitor, e.Dispatcher, e.outbox, e.LoadShedder, e.metrics, e.traces, e.life)
 	e.Replayer = jobs.NewReplayer(cfg, e.store, e.Catalog, e.Dispatcher, e.life)
 	e.Pruner = jobs.NewPruner(cfg, e.store, e.Catalog, e.LoadShedder, e.metrics, e.life)
-	e.Evaluator = evaluate.New(cfg, e.store, e.Catalog, e.Monitor, e.Sender, e.Dispatcher, e.Publisher, e.LoadShedder, e.Tracker, e.traces, e.life)
+	e.Evaluator = evaluate.New(cfg, e.store, e.Catalog, e.Sender, e.Dispatcher, e.Publisher, e.LoadShedder, e.Tracker, e.traces, e.life)
 	e.Requests = idempotency.New(e.store, ids)
 	e.Catalog.Connect(listener{e}, e.Dispatcher)
 	e.outbox.Connect(e.Publisher)

@@ -458,7 +458,7 @@ func TestEngine_ConcurrentChanges(t *testing.T) {
 			}
 		})
 		wg.Go(func() {
-			_, err := r.Preview(ctx, evaluate.PreviewRequest{Subscription: keep.ID, Event: event("a", "1")})
+			_, err := r.Preview(ctx, evaluate.PreviewRequest{Subscription: keep.ID, EventSource: evaluate.EventSource{Event: event("a", "1")}})
 			fits(err)
 			_, err = r.StartShadow(ctx, "", "t", version, time.Minute)
 			fits(err)
@@ -467,8 +467,8 @@ func TestEngine_ConcurrentChanges(t *testing.T) {
 			if i%7 == 0 {
 				fits(r.StopShadow("", "t"))
 			}
-			if run, err := r.StartBacktest(ctx, evaluate.Backtest{Script: "t", Candidate: evaluate.ScriptSource{Ref: engine.ScriptRef{Script: tr.ID, Version: version}}, Last: 20}); err == nil {
-				_, err = run.Run(ctx, func(evaluate.BacktestChange) error { return nil }, func(evaluate.BacktestTotals) error { return nil })
+			if run, err := r.StartComparison(ctx, evaluate.Comparison{Script: "t", Candidate: evaluate.ScriptSource{Ref: engine.ScriptRef{Script: tr.ID, Version: version}}, Last: 20}); err == nil {
+				_, err = run.Run(ctx, func(evaluate.ComparedEvent) error { return nil }, func(evaluate.ComparisonTotals) error { return nil })
 				fits(err)
 			} else {
 				fits(err)

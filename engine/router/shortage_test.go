@@ -324,7 +324,7 @@ func TestShortage_SandboxCannotStart(t *testing.T) {
 	a := r.publish("a", `1`)
 	r.delivery(a.ID, plain, engine.StateSucceeded)
 	until(t, "the sandbox is lacking", func() bool { return strings.Contains(fmt.Sprint(r.Lacking()), "processes that run transforms") })
-	if _, _, err := r.TestSend(context.Background(), evaluate.PreviewRequest{Subscription: transformed.ID, Event: event("a", `1`)}); engine.ErrorCode(err) != engine.CodeBusy || !strings.Contains(err.Error(), "processes that run transforms") {
+	if _, _, err := r.TestSend(context.Background(), evaluate.PreviewRequest{Subscription: transformed.ID, EventSource: evaluate.EventSource{Event: event("a", `1`)}}); engine.ErrorCode(err) != engine.CodeBusy || !strings.Contains(err.Error(), "processes that run transforms") {
 		t.Error(err)
 	}
 	lacks.Store(false)

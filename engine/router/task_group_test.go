@@ -121,7 +121,7 @@ func TestEngine_CloseWaitsForRequests(t *testing.T) {
 				for {
 					var err error
 					if i%2 == 0 {
-						_, _, err = r.TestSend(context.Background(), evaluate.PreviewRequest{Account: s.Account, Subscription: s.ID, Event: event("a", "1")})
+						_, _, err = r.TestSend(context.Background(), evaluate.PreviewRequest{Account: s.Account, Subscription: s.ID, EventSource: evaluate.EventSource{Event: event("a", "1")}})
 					} else {
 						_, err = r.Publish(context.Background(), []engine.EventInput{event("a", "1")})
 					}

@@ -177,7 +177,7 @@ func TestTestSend_DoesNotBlockOrderedQueues(t *testing.T) {
 	})
 	tested := make(chan error, 1)
 	go func() {
-		_, _, err := r.TestSend(context.Background(), evaluate.PreviewRequest{Subscription: other.ID, Event: event("other", "0")})
+		_, _, err := r.TestSend(context.Background(), evaluate.PreviewRequest{Subscription: other.ID, EventSource: evaluate.EventSource{Event: event("other", "0")}})
 		tested <- err
 	}()
 	<-held

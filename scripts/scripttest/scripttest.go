@@ -19,15 +19,8 @@ import (
 
 	"switchhook/scripts"
 	"switchhook/scripts/filter"
+	"switchhook/scripts/scripteval"
 )
-
-// Runner compiles and runs transforms, as *sandbox.Pool does.
-type Runner interface {
-	// Compile checks and compiles a source.
-	Compile(ctx context.Context, source string) (*scripts.Program, error)
-	// Run returns the result of a program for an event; req is the request before the transform.
-	Run(ctx context.Context, p *scripts.Program, ev *scripts.Event, req scripts.Request) (scripts.Result, error)
-}
 
 // Suite is a filter and a transform, either of which may be missing, and their cases.
 type Suite struct {
@@ -97,17 +90,17 @@ type Got struct {
 
 // Run compiles a suite's scripts and runs its cases one after the other. When ctx ends, the
 // remaining cases fail.
-func Run(ctx context.Context, runner Runner, s Suite) (r Report) {
+func Run(ctx context.Context, t scripteval.Transformer, s Suite) (r Report) {
 	began := time.Now()
 	defer func() { r.DurationMS = milliseconds(time.Since(began)) }()
 	r.Cases = make([]CaseReport, 0, len(s.Cases))
-	p, broken := compile(ctx, runner, &s)
-	if broken != nil {
-		r.Broken = broken
+	compiled, err := scripteval.Compile(ctx, t, filter.Compile, s.Filter, s.Transform, s.Schemas...)
+	if r.Broken = brokenScript(&compiled, err); r.Broken != nil {
 		return r
 	}
+	compiled.Request = scripts.Request{Method: http.MethodPost, Path: TargetPath, Query: map[string][]string{}, Headers: map[string]string{}}
 	for i := range s.Cases {
-		c := p.run(ctx, &s.Cases[i])
+		c := runCase(ctx, compiled, &s.Cases[i])
 		if s.KeepBody > 0 && len(c.Got.Body) > s.KeepBody {
 			c.Got.Body, c.Got.text = json.RawMessage(strconv.Quote(fmt.Sprintf("%d bytes", len(c.Got.Body)))), ""
 		}
@@ -121,81 +114,57 @@ func Run(ctx context.Context, runner Runner, s Suite) (r Report) {
 	return r
 }
 
-// compiledScripts holds a suite's compiled scripts; each may be nil.
-type compiledScripts struct {
-	runner    Runner
-	filter    *filter.Filter
-	transform *scripts.Program
+// brokenScript returns the script that does not compile; nil if both do.
+func brokenScript(s *scripteval.Scripts, err error) *Broken {
+	switch {
+	case s.FilterError != nil:
+		return &Broken{"filter", s.FilterError}
+	case err != nil:
+		return &Broken{"transform", notRun(err)}
+	case s.TransformError != nil:
+		return &Broken{"transform", s.TransformError}
+	}
+	return nil
 }
 
-func compile(ctx context.Context, runner Runner, s *Suite) (p compiledScripts, _ *Broken) {
-	p.runner = runner
-	var err error
-	if s.Filter != "" {
-		if p.filter, err = filter.Compile(s.Filter, s.Schemas...); err != nil {
-			return p, &Broken{"filter", scriptError(err)}
-		}
-	}
-	if s.Transform != "" {
-		if p.transform, err = runner.Compile(ctx, s.Transform); err != nil {
-			return p, &Broken{"transform", scriptError(err)}
-		}
-	}
-	return p, nil
-}
-
-// scriptError returns err as a *scripts.Error, wrapping one of another type.
-func scriptError(err error) *scripts.Error {
+// notRun returns an error that is not the script's as a *scripts.Error.
+func notRun(err error) *scripts.Error {
 	if e, ok := errors.AsType[*scripts.Error](err); ok {
 		return e
 	}
 	return &scripts.Error{Phase: scripts.PhaseBusy, Message: err.Error()}
 }
 
-func (p compiledScripts) run(ctx context.Context, c *Case) CaseReport {
+// runCase runs the scripts on the event of a case, as far as its expectations need.
+func runCase(ctx context.Context, s scripteval.Scripts, c *Case) CaseReport {
 	r := CaseReport{Name: c.Name}
 	began := time.Now()
-	r.Got = p.runCase(ctx, c)
+	if c.Expect.Matches != nil && !c.Expect.beyondFilter() {
+		s.Transform = nil
+	}
+	o, err := scripteval.Evaluate(ctx, &s, c.Event.Event(), false)
 	r.DurationMS = milliseconds(time.Since(began))
-	r.Failures = p.checkExpectations(&c.Expect, &r.Got)
+	r.Got = gotOf(o)
+	if err != nil {
+		r.Got.Error, r.Got.ErrorIn, r.Got.Ran = notRun(err), "transform", true
+	}
+	r.Failures = checkExpectations(&c.Expect, &r.Got, s.Transform != nil)
 	r.Passed = len(r.Failures) == 0
 	return r
 }
 
-// runCase runs the scripts of a case, as far as its expectations need. The transform runs only
-// if the filter matches, as in the router.
-func (p compiledScripts) runCase(ctx context.Context, c *Case) (got Got) {
-	ev := c.Event.Event()
-	fail := func(where string, err error) Got {
-		got.Error, got.ErrorIn = scriptError(err), where
-		got.Console = got.Error.Console
-		return got
+// gotOf returns the outcome of a case.
+func gotOf(o *scripteval.Outcome) (got Got) {
+	got.Matched, got.Ran, got.Console = o.Matched, o.Ran || o.TransformError != nil, o.Result.Console
+	if got.Error, got.ErrorIn = o.Error(); o.Ran {
+		got.setResult(&o.Result)
 	}
-	got.Matched = true
-	if p.filter != nil {
-		in := filter.NewInput(ev)
-		defer in.Release()
-		var err error
-		if got.Matched, err = p.filter.Match(in); err != nil {
-			return fail("filter", err)
-		}
-	}
-	onlyFilter := c.Expect.Matches != nil && !c.Expect.beyondFilter()
-	if !got.Matched || p.transform == nil || onlyFilter {
-		return got
-	}
-	got.Ran = true
-	res, err := p.runner.Run(ctx, p.transform, ev, scripts.Request{Method: http.MethodPost, Path: TargetPath, Query: map[string][]string{}, Headers: map[string]string{}})
-	if err != nil {
-		return fail("transform", err)
-	}
-	got.setResult(&res)
 	return got
 }
 
 // setResult stores a transform's result in g.
 func (g *Got) setResult(res *scripts.Result) {
-	g.Console, g.TransformMS = res.Console, milliseconds(res.CPU)
+	g.TransformMS = milliseconds(res.CPU)
 	if g.Dropped, g.DropReason = res.Dropped, res.DropReason; g.Dropped {
 		return
 	}

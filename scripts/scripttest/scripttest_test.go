@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"switchhook/scripts/sandbox"
+	"switchhook/scripts/scripteval"
 )
 
 var pool *sandbox.Pool
@@ -160,7 +161,7 @@ func TestRun_CaseNotRunFails(t *testing.T) {
 	}
 	cancel()
 	c := Case{Name: "a", Event: Event{Type: "a.b", Data: []byte(`{"n":9}`)}, Expect: Expect{Error: &Failing{}}}
-	r := compiledScripts{runner: pool, transform: p}.run(ctx, &c)
+	r := runCase(ctx, scripteval.Scripts{Transformer: pool, Transform: p}, &c)
 	if r.Passed || !strings.Contains(r.Failures[0].Message, "it was not run") {
 		t.Errorf("%+v", r)
 	}

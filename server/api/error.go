@@ -28,6 +28,7 @@ const (
 	CodeRequestTimeout         ErrorCode = "request_timeout"            // 408
 	CodeConflict               ErrorCode = "conflict"                   // 409: contradicts the stored state
 	CodeIdempotencyConflict    ErrorCode = "idempotency_conflict"       // 409: the idempotency key or event id is in use
+	CodeSuperseded             ErrorCode = "superseded"                 // 409: a newer request of the same caller took its place
 	CodePreconditionFailed     ErrorCode = "precondition_failed"        // 412: If-Match, If-None-Match
 	CodePayloadTooLarge        ErrorCode = "payload_too_large"          // 413
 	CodeURITooLong             ErrorCode = "uri_too_long"               // 414

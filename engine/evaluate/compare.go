@@ -1,0 +1,245 @@
+package evaluate
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"runtime"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"switchhook/engine"
+	"switchhook/engine/catalog"
+	"switchhook/engine/snowflake"
+	"switchhook/scripts"
+	"switchhook/scripts/jsonindex"
+	"switchhook/scripts/scripteval"
+)
+
+// Comparison compares a candidate version of a script with the live one over stored events. Nothing
+// is sent.
+type Comparison struct {
+	Account      string
+	Caller       string       // who asks: a newer request of the same caller replaces one that waits
+	Script       string       // its id or name
+	Candidate    ScriptSource // a version (Ref.Version), or a source that is not stored yet
+	Subscription engine.ID    // whose events, filter and request are used; 0: all that use the script
+	Since, Until time.Time    // of events; zero: no bound
+	Last         int          // maximum number of events, the newest; 0: comparisonEvents
+	MaskURL      bool         // the subscription's URL is hidden from the script
+}
+
+// ComparedEvent is an event whose outcome the candidate would change.
+type ComparedEvent struct {
+	Event           *engine.Event
+	Change          scripteval.Change
+	Live, Candidate *scripteval.Outcome
+}
+
+// ComparisonTotals are the counts of a Comparison, final or so far.
+type ComparisonTotals struct {
+	scripteval.ChangeCounts
+	LiveVersion int           // 0 if there is none: everything is compared with nothing sent
+	P50, P99    time.Duration // of the candidate's runs
+}
+
+const (
+	comparisonEvents    = 10_000
+	maxComparisonEvents = 1_000_000
+	comparisonFirst     = 16      // events of the first page
+	comparisonPage      = 64      // maximum: progress is reported after each page
+	comparisonBytes     = 8 << 20 // of a page, roughly: events can be large
+	comparisonTimeout   = 5 * time.Minute
+)
+
+// ComparisonRun is a prepared Comparison. Run must be called once.
+type ComparisonRun struct {
+	e               *Evaluator
+	b               Comparison
+	account         string
+	patterns        []string // of event types; empty: all
+	liveVersion     int
+	live, candidate scripteval.Scripts // live is empty if there is no live version
+	before          scripteval.Scripts // the subscription's filter, if the script is its transform; may be empty
+	release         func()
+}
+
+// StartComparison prepares a Comparison. Errors: CodeInvalid, CodeNotFound, CodeBusy.
+func (e *Evaluator) StartComparison(ctx context.Context, b Comparison) (*ComparisonRun, error) {
+	if b.Last == 0 {
+		b.Last = comparisonEvents
+	}
+	if b.Last < 1 || b.Last > maxComparisonEvents {
+		return nil, engine.Invalid("last", "must be 1 to %d", maxComparisonEvents)
+	}
+	run, err := e.prepareComparison(ctx, &b)
+	if err != nil {
+		return nil, err
+	}
+	run.e, run.b = e, b
+	run.release, err = acquire(ctx, e.comparisons, "comparisons", run.account, b.Caller)
+	return run, err
+}
+
+// Run processes the events, newest first. It calls each for every change and progress after every
+// page of events; their error ends the run.
+func (run *ComparisonRun) Run(ctx context.Context, each func(ComparedEvent) error, progress func(ComparisonTotals) error) (totals ComparisonTotals, err error) {
+	defer run.release()
+	ctx, cancel := context.WithTimeoutCause(ctx, comparisonTimeout, &engine.Error{Code: engine.CodeUnavailable, Message: "the comparison took more than 5 minutes and was ended; take fewer events"})
+	defer cancel()
+	totals.LiveVersion = run.liveVersion
+	q := engine.EventQuery{Account: run.account, Limit: comparisonFirst}
+	if !run.b.Since.IsZero() {
+		q.Since = snowflake.FirstAt(run.b.Since)
+	}
+	if !run.b.Until.IsZero() {
+		q.Before = snowflake.FirstAt(run.b.Until)
+	}
+	var times scripteval.DurationSample
+	for int(totals.Events) < run.b.Last {
+		if ctx.Err() != nil {
+			return totals, context.Cause(ctx)
+		}
+		if run.e.life.IsStopping() {
+			return totals, &engine.Error{Code: engine.CodeUnavailable, Message: "the router is stopping"}
+		}
+		events, err := run.e.store.Events(ctx, q)
+		if err != nil {
+			return totals, err
+		}
+		if len(events) == 0 {
+			break
+		}
+		q.Before, q.Limit = events[len(events)-1].ID, pageAfter(events)
+		changes, err := run.page(ctx, events)
+		if err != nil {
+			return totals, err
+		}
+		for _, c := range changes {
+			if c.Event == nil || int(totals.Events) == run.b.Last {
+				continue
+			}
+			totals.Add(c.Change)
+			times.Add(c.Candidate.CPU())
+			if c.Change == scripteval.ChangeNone {
+				continue
+			}
+			if err := each(c); err != nil {
+				return totals, err
+			}
+		}
+		totals.P50, totals.P99 = times.Percentiles()
+		if err := progress(totals); err != nil {
+			return totals, err
+		}
+	}
+	return totals, nil
+}
+
+// pageAfter returns the size of the next page, by the size of these events.
+func pageAfter(events []*engine.Event) int {
+	size := 0
+	for _, ev := range events {
+		size += len(ev.Data)
+	}
+	return min(comparisonPage, max(1, comparisonBytes*len(events)/max(1, size)))
+}
+
+func (e *Evaluator) prepareComparison(ctx context.Context, b *Comparison) (run *ComparisonRun, err error) {
+	s, err := e.catalog.Script(b.Account, b.Script)
+	if err != nil {
+		return nil, err
+	}
+	run = &ComparisonRun{account: s.Account, liveVersion: s.Live}
+	request := scripts.Request{Method: http.MethodPost, Path: "/", Query: map[string][]string{}, Headers: map[string]string{}}
+	if b.Subscription != 0 {
+		sub, err := e.catalog.Subscription(s.Account, b.Subscription)
+		if err != nil {
+			return nil, err
+		}
+		if sub.FilterScript.Script != s.ID && sub.TransformScript.Script != s.ID {
+			return nil, engine.Invalid("subscription", "%s does not use this script", sub.ID.Format(engine.SubscriptionPrefix))
+		}
+		run.patterns = sub.Events
+		if r := e.catalog.Compiled(sub.ID); r != nil && r.TargetURL != nil {
+			request = requestSeen(r, b.MaskURL)
+			if s.Kind == engine.KindTransform && r.FilterSource != "" {
+				if run.before.Filter, err = e.catalog.CompileFilter(r.FilterSource); err != nil {
+					return nil, catalog.ScriptError("filter", err)
+				}
+			}
+		}
+	} else {
+		for _, sub := range e.catalog.ScriptUsers(s.ID) {
+			run.patterns = append(run.patterns, sub.Events...)
+		}
+	}
+	source := b.Candidate.Source
+	if source == "" {
+		v, err := e.catalog.ScriptVersion(ctx, s.Account, s.ID.Format(engine.ScriptPrefix), b.Candidate.Ref.Version)
+		if err != nil {
+			return nil, err
+		}
+		source = v.Source
+	}
+	if run.candidate, err = e.catalog.CompileScript(ctx, s, source); err != nil {
+		return nil, err
+	}
+	run.candidate.Request = request
+	if s.Live == 0 {
+		return run, nil
+	}
+	v, err := e.catalog.Version(ctx, engine.ScriptRef{Script: s.ID, Version: s.Live})
+	if err != nil {
+		return nil, err
+	}
+	run.live, err = e.catalog.CompileScript(ctx, s, v.Source)
+	run.live.Request = request
+	return run, err
+}
+
+// page compares a page of events, as many concurrently as keep the sandbox busy. Changes without an
+// Event are of events that do not count.
+func (run *ComparisonRun) page(ctx context.Context, events []*engine.Event) ([]ComparedEvent, error) {
+	changes := make([]ComparedEvent, len(events))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(2 * runtime.GOMAXPROCS(0))
+	for i, ev := range events {
+		if !run.isRelevant(ev) {
+			continue
+		}
+		group.Go(func() (err error) {
+			if changes[i], err = run.compareEvent(ctx, ev); err != nil {
+				return fmt.Errorf("event %s: %w", ev.PublicID(), err)
+			}
+			return nil
+		})
+	}
+	return changes, group.Wait()
+}
+
+func (run *ComparisonRun) isRelevant(ev *engine.Event) bool {
+	return len(run.patterns) == 0 || slices.ContainsFunc(run.patterns, func(p string) bool { return engine.MatchesPattern(p, ev.Type) })
+}
+
+func (run *ComparisonRun) compareEvent(ctx context.Context, stored *engine.Event) (c ComparedEvent, err error) {
+	ev := catalog.ScriptEvent(stored, jsonindex.Value{})
+	if run.before.Filter != nil {
+		if passes, err := scripteval.Evaluate(ctx, &run.before, ev, false); err != nil || !passes.Sent() {
+			return c, err
+		}
+	}
+	c.Event, c.Live = stored, &scripteval.Outcome{}
+	if run.liveVersion > 0 {
+		if c.Live, err = scripteval.Evaluate(ctx, &run.live, ev, false); err != nil {
+			return c, err
+		}
+	}
+	if c.Candidate, err = scripteval.Evaluate(ctx, &run.candidate, ev, false); err != nil {
+		return c, err
+	}
+	c.Change = scripteval.Compare(c.Live, c.Candidate)
+	return c, nil
+}

@@ -1,0 +1,173 @@
+package fairlimit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// acquired is the result of an Acquire in the background.
+type acquired struct {
+	name    string
+	release func()
+	err     error
+	after   time.Duration
+}
+
+// queue acquires a slot in the background, and returns when it has been admitted, refused or queued.
+func queue(ctx context.Context, l *Limiter, results chan<- acquired, name, account, caller string) {
+	began := time.Now()
+	go func() {
+		release, err := l.Acquire(ctx, account, caller)
+		results <- acquired{name, release, err, time.Since(began)}
+	}()
+	synctest.Wait()
+}
+
+func mustAcquire(t *testing.T, l *Limiter, account string) (release func()) {
+	t.Helper()
+	release, err := l.Acquire(t.Context(), account, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return release
+}
+
+func (l *Limiter) checkEmpty(t *testing.T, slots int) {
+	t.Helper()
+	if l.free != slots || len(l.held)+len(l.waiting)+len(l.served) != 0 {
+		t.Errorf("%d of %d slots are free; held %v, %d wait, served %v", l.free, slots, l.held, len(l.waiting), l.served)
+	}
+}
+
+func TestLimiter_WaitsThenRefuses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := New(2, 2, 250*time.Millisecond)
+		a, b := mustAcquire(t, l, "a"), mustAcquire(t, l, "b")
+		results := make(chan acquired, 4)
+		queue(t.Context(), l, results, "refused", "c", "")
+		if r := <-results; !errors.Is(r.err, ErrFull) || r.after != 250*time.Millisecond {
+			t.Errorf("%+v", r)
+		}
+		queue(t.Context(), l, results, "served", "c", "")
+		time.Sleep(200 * time.Millisecond)
+		a()
+		a() // a second release frees nothing
+		r := <-results
+		if r.err != nil || r.after != 200*time.Millisecond {
+			t.Errorf("%+v", r)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		queue(ctx, l, results, "left", "c", "")
+		cancel()
+		if left := <-results; !errors.Is(left.err, context.Canceled) || left.after != 0 {
+			t.Errorf("%+v", left)
+		}
+		b()
+		r.release()
+		l.checkEmpty(t, 2)
+	})
+}
+
+func TestLimiter_AccountLeavesSlotsToOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := New(3, 2, 250*time.Millisecond)
+		first, second := mustAcquire(t, l, "a"), mustAcquire(t, l, "a")
+		results := make(chan acquired, 4)
+		queue(t.Context(), l, results, "third", "a", "")
+		mustAcquire(t, l, "b")() // not behind the third of a
+		if r := <-results; !errors.Is(r.err, ErrAccountFull) {
+			t.Errorf("%+v", r)
+		}
+		queue(t.Context(), l, results, "third", "a", "")
+		first()
+		r := <-results
+		if r.err != nil || r.after != 0 {
+			t.Errorf("%+v", r)
+		}
+		second()
+		r.release()
+		l.checkEmpty(t, 3)
+	})
+}
+
+func TestLimiter_NewerOfCallerReplacesWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := New(1, 1, 250*time.Millisecond)
+		held := mustAcquire(t, l, "z")
+		results := make(chan acquired, 8)
+		queue(t.Context(), l, results, "older", "a", "key filter")
+		queue(t.Context(), l, results, "another account", "b", "key filter")
+		queue(t.Context(), l, results, "another caller", "a", "key transform")
+		queue(t.Context(), l, results, "without caller", "a", "")
+		queue(t.Context(), l, results, "without caller", "a", "")
+		select {
+		case r := <-results:
+			t.Fatalf("%+v", r)
+		default:
+		}
+		queue(t.Context(), l, results, "newer", "a", "key filter")
+		if r := <-results; r.name != "older" || !errors.Is(r.err, ErrSuperseded) || r.after != 0 {
+			t.Errorf("%+v", r)
+		}
+		held()
+		var served []string
+		for range 5 {
+			r := <-results
+			if r.err != nil {
+				t.Fatalf("%+v", r)
+			}
+			served = append(served, r.name)
+			r.release()
+		}
+		if slices.Sort(served); fmt.Sprint(served) != "[another account another caller newer without caller without caller]" {
+			t.Errorf("%q", served)
+		}
+		// One that runs is not replaced.
+		running, err := l.Acquire(t.Context(), "a", "key filter")
+		if err != nil {
+			t.Fatal(err)
+		}
+		queue(t.Context(), l, results, "next", "a", "key filter")
+		running()
+		r := <-results
+		if r.err != nil {
+			t.Errorf("%+v", r)
+		}
+		r.release()
+		l.checkEmpty(t, 1)
+	})
+}
+
+func TestLimiter_AccountsTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := New(1, 1, time.Minute)
+		held := mustAcquire(t, l, "a")
+		results := make(chan acquired, 16)
+		for i := range 6 {
+			queue(t.Context(), l, results, "a", "a", fmt.Sprint(i))
+		}
+		for i := range 2 {
+			queue(t.Context(), l, results, "b", "b", fmt.Sprint(i))
+		}
+		queue(t.Context(), l, results, "c", "c", "")
+		held()
+		order := ""
+		for range 9 {
+			r := <-results
+			if r.err != nil {
+				t.Fatalf("%+v", r)
+			}
+			order += r.name
+			r.release()
+		}
+		if order != "bcabaaaaa" {
+			t.Error(order)
+		}
+		l.checkEmpty(t, 1)
+	})
+}
