@@ -203,7 +203,7 @@ func (d *demonstration) outcome(ctx context.Context, id, status, body string) (l
 			return "kept, delivered to nobody", status == ""
 		}
 		got := ev.Deliveries[0]
-		if got.Status != "pending" && got.Status != "failed" {
+		if got.Status != "pending" && got.Status != "retrying" {
 			return d.describe(ev, status, body)
 		}
 		select {

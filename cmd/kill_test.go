@@ -271,7 +271,7 @@ func TestKill_NothingAcceptedIsLost(t *testing.T) {
 	// Events that were stored although their sender never read the 202 arrive too, and keep
 	// their position.
 	waitFor(t, "nothing waits any more", func() bool {
-		for _, status := range []string{"failed", "pending", "failed"} { // a delivery that moves between the two states is seen in one of them
+		for _, status := range []string{"retrying", "pending", "retrying"} { // a delivery that moves between the two states is seen in one of them
 			var waiting struct{ Data []struct{} }
 			if err := p.api.call(context.Background(), http.MethodGet, "/api/v1/deliveries?limit=1&status="+status, nil, &waiting); err != nil {
 				t.Fatal(err)

@@ -54,7 +54,7 @@ type replaysStartCommand struct {
 	Subscriptions []string `arg:"" name:"subscription" help:"Ids of the subscriptions whose deliveries are gone over: sub_…"`
 	Since         string   `help:"Events received from then on: a time such as 2026-01-31T09:30:00Z, or how long ago, such as 2h." placeholder:"TIME"`
 	Until         string   `help:"And before then; now, unless given." placeholder:"TIME"`
-	Status        []string `help:"Deliveries that are sent again: dead, failed, succeeded, dropped; missing: events that match and have no delivery. By default dead." placeholder:"STATUS"`
+	Status        []string `help:"Deliveries that are sent again: dead, retrying, succeeded, dropped; missing: events that match and have no delivery. By default dead." placeholder:"STATUS"`
 	EventType     []string `help:"Only events of this type, or pattern." placeholder:"TYPE" aliases:"event"`
 	Filter        string   `help:"Only events that this filter lets through." placeholder:"EXPR" multiline:""`
 	To            string   `help:"Another subscription, which makes the requests and gets them instead." placeholder:"ID"`

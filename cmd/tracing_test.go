@@ -211,7 +211,7 @@ func TestTracing_AfterRestart(t *testing.T) {
 	subscribeTo(t, p, target.URL, nil)
 	event := publishTraced(t, p)
 	first := spans.of(t, "deliver", 1)[0]
-	if hex.EncodeToString(first.TraceId) != publishersTrace || first.Status.GetCode() != tracepb.Status_STATUS_CODE_ERROR || attributes(first)["switchhook.result"] != "failed" {
+	if hex.EncodeToString(first.TraceId) != publishersTrace || first.Status.GetCode() != tracepb.Status_STATUS_CODE_ERROR || attributes(first)["switchhook.result"] != "retrying" {
 		t.Errorf("first attempt: %v", first)
 	}
 	if err := p.end(syscall.SIGTERM); err != nil {

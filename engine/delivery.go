@@ -16,7 +16,7 @@ const (
 	StateDropped   State = 5 // nothing is sent: the transform dropped it, or a newer event superseded it
 )
 
-var stateNames = [...]string{"", "pending", "failed", "succeeded", "dead", "dropped"}
+var stateNames = [...]string{"", "pending", "retrying", "succeeded", "dead", "dropped"}
 
 // String returns the state's name in the API.
 func (s State) String() string {

@@ -17,7 +17,7 @@ type deliveryView struct {
 	EventType      string        `json:"event_type"`
 	SubscriptionID string        `json:"subscription_id"`
 	Account        string        `json:"account"`
-	Status         string        `json:"status"`             // pending, failed, succeeded, dead, dropped
+	Status         string        `json:"status"`             // pending, retrying, succeeded, dead, dropped
 	Sequence       int64         `json:"sequence,omitempty"` // if the subscription numbers its deliveries
 	AttemptCount   int           `json:"attempt_count"`
 	NextAttemptAt  *time.Time    `json:"next_attempt_at"` // null unless failed
@@ -159,7 +159,7 @@ func (s *Server) listDeliveries(c *fiber.Ctx, who caller) error {
 	if status := c.Query("status"); status != "" {
 		var ok bool
 		if find.State, ok = engine.ParseState(status); !ok {
-			q.fail("status", "must be pending, failed, succeeded, dead or dropped")
+			q.fail("status", "must be pending, retrying, succeeded, dead or dropped")
 		}
 	}
 	if cursor := c.Query("cursor"); cursor != "" {

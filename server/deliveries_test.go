@@ -68,7 +68,7 @@ func TestDeliveries_ShowTransformedRequest(t *testing.T) {
 
 	broken := c.subscribe("b", hook.URL, map[string]any{"transform": "export default (event) => {\n  return event.data.a.b\n}"})
 	c.publish("b", map[string]any{"n": 7})
-	d = c.delivered(broken, "failed").shows(map[string]any{"attempts.0.request": nil, "attempts.0.response": nil, "attempts.0.phase": "transform", "response_status": nil})
+	d = c.delivered(broken, "retrying").shows(map[string]any{"attempts.0.request": nil, "attempts.0.response": nil, "attempts.0.phase": "transform", "response_status": nil})
 	if got := d.text("attempts.0.error"); !strings.Contains(got, "line 2") {
 		t.Errorf("the error has no line: %q", got)
 	}
@@ -106,7 +106,7 @@ func TestDeliveries_ManualRetry(t *testing.T) {
 	})
 	sub := c.subscribe("a", hook.URL)
 	c.publish("a", 1)
-	d := c.delivered(sub, "failed").shows(map[string]any{
+	d := c.delivered(sub, "retrying").shows(map[string]any{
 		"response_status": 500, "error": "the target answered 500 Internal Server Error", "attempts.0.response.body": "not now\n", "attempts.0.phase": "http", "attempt_count": 1,
 	})
 	if at, err := time.Parse(time.RFC3339, d.text("next_attempt_at")); err != nil || time.Until(at) < 30*time.Minute {
@@ -142,7 +142,7 @@ func TestDeliveries_DroppedWithSubscription(t *testing.T) {
 	c := start(t).acme
 	sub := c.subscribe("a", anywhere, map[string]any{"active": true})
 	c.publish("a", 1)
-	d := c.delivered(sub, "failed")
+	d := c.delivered(sub, "retrying")
 	c.do("DELETE", "/api/v1/subscriptions/"+sub, nil).want(204)
 	eventually(t, "the delivery is dead", func() bool { return c.get("/api/v1/deliveries/"+d.text("id")).at("status") == "dead" })
 	c.get("/api/v1/deliveries/" + d.text("id")).shows(map[string]any{"error": "the subscription was deleted"})
@@ -165,14 +165,14 @@ func TestDeliveries_ListPagesAndFilters(t *testing.T) {
 	r.rival.subscribe("*", good.URL)
 	r.rival.publish("order.created", 1)
 	eventually(t, "all attempts", func() bool {
-		return len(r.admin.pages("/api/v1/deliveries?account=*&status=succeeded", "id"))+len(r.admin.pages("/api/v1/deliveries?account=*&status=failed", "id")) == 9
+		return len(r.admin.pages("/api/v1/deliveries?account=*&status=succeeded", "id"))+len(r.admin.pages("/api/v1/deliveries?account=*&status=retrying", "id")) == 9
 	})
 	both := []string{"e4", "e4", "e3", "e2", "e2", "e1", "e0", "e0"}
 	hour := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
 	for query, want := range map[string][]string{
-		"": both, "subscription=" + toGood: events, "subscription=" + toBad: orders, "status=failed": orders, "status=succeeded": events, "status=dead": nil, "status=pending": nil,
+		"": both, "subscription=" + toGood: events, "subscription=" + toBad: orders, "status=retrying": orders, "status=succeeded": events, "status=dead": nil, "status=pending": nil,
 		"event=e2": {"e2", "e2"}, "event_id=e2": {"e2", "e2"}, "event_type=order.created&status=succeeded": orders, "subscription_id=" + toBad: orders, "event=e1": {"e1"}, "type=order.created&status=succeeded": orders, "type=user.created": {"e3", "e1"}, "type=none": nil,
-		"subscription=" + toGood + "&status=failed": nil, "subscription=" + toBad + "&status=failed": orders, "event=e2&status=failed": {"e2"}, "event=e2&subscription=" + toBad: {"e2"},
+		"subscription=" + toGood + "&status=retrying": nil, "subscription=" + toBad + "&status=retrying": orders, "event=e2&status=retrying": {"e2"}, "event=e2&subscription=" + toBad: {"e2"},
 		"since=2026-01-01T00:00:00Z&until=" + hour: both, "until=2026-01-01T00:00:00Z": nil, "since=" + hour: nil, "since=2026-01-01T00:00:00Z": both,
 		"until=1999-01-01T00:00:00Z": nil, "since=9999-01-01T00:00:00Z": nil, "until=9999-01-01T00:00:00Z": both, "since=1999-01-01T00:00:00Z": both,
 	} {

@@ -197,7 +197,7 @@ func TestIsolation_AdminKeySeesAllAccounts(t *testing.T) {
 	r := start(t)
 	sub := r.acme.subscribe("a", anywhere)
 	event := r.acme.publish("a", 1)
-	d := r.acme.delivered(sub, "failed").text("id")
+	d := r.acme.delivered(sub, "retrying").text("id")
 	for _, path := range []string{"subscriptions/" + sub, "subscriptions/" + sub + "/secret", "events/" + event, "deliveries/" + d} {
 		r.admin.get("/api/v1/" + path).want(200)
 	}

@@ -114,7 +114,7 @@ func (in *replayInput) replay(account string) (r engine.Replay, err error) {
 		case ok && state != engine.StatePending:
 			r.States = append(r.States, state)
 		default:
-			return r, invalidField(fmt.Sprintf("%s[%d]", field, i), fmt.Sprintf(`%q can't be replayed: name each of "dead", "failed", "succeeded", "dropped" and "missing" once at most`, truncate(text)))
+			return r, invalidField(fmt.Sprintf("%s[%d]", field, i), fmt.Sprintf(`%q can't be replayed: name each of "dead", "retrying", "succeeded", "dropped" and "missing" once at most`, truncate(text)))
 		}
 	}
 	return r, nil

@@ -12,7 +12,7 @@ func TestRoutes_TrailingSlashAndSingular(t *testing.T) {
 	event := r.admin.publish("a", 1)
 	replay := r.admin.post("/api/v1/replays", map[string]any{"subscription": sub}).want(202).text("id")
 	eventually(t, "the replay is through", func() bool { return r.admin.get("/api/v1/replays/"+replay).want(200).text("status") == "completed" })
-	ids := map[string]string{"subscriptions": sub, "replays": replay, "events": event, "event-types": "a", "keys": "key_0sa6jzbaw0000", "accounts": "acme", "scripts": r.admin.script("filter", "f", "true"), "deliveries": r.admin.delivered(sub, "failed").text("id")}
+	ids := map[string]string{"subscriptions": sub, "replays": replay, "events": event, "event-types": "a", "keys": "key_0sa6jzbaw0000", "accounts": "acme", "scripts": r.admin.script("filter", "f", "true"), "deliveries": r.admin.delivered(sub, "retrying").text("id")}
 	for _, op := range r.server.Operations() {
 		rest, ok := strings.CutPrefix(op.Path, "/api/v1/")
 		if !ok || strings.HasSuffix(op.Path, ".json") || strings.HasSuffix(op.Path, ".d.ts") || op.Path == "/api/v1/try" || op.Path == "/api/v1/audit" || op.Path == "/api/v1/me" {
@@ -63,7 +63,7 @@ func TestRoutes_HEADForEveryGET(t *testing.T) {
 	r.admin.post("/api/v1/event-types", `{"name":"a"}`).want(201)
 	script := r.admin.script("filter", "f", "true", "false")
 	r.admin.do("PUT", "/api/v1/scripts/f/shadow", `{"version":2,"seconds":60}`).want(200)
-	ids := map[string]string{"subscriptions": sub, "events": event, "event-types": "a", "accounts": "acme", "scripts": script, "deliveries": r.admin.delivered(sub, "failed").text("id")}
+	ids := map[string]string{"subscriptions": sub, "events": event, "event-types": "a", "accounts": "acme", "scripts": script, "deliveries": r.admin.delivered(sub, "retrying").text("id")}
 	for _, op := range r.server.Operations() {
 		if op.Method != "GET" {
 			continue

@@ -34,7 +34,7 @@ type backlogCollector struct {
 
 var (
 	backlogDeliveries = prometheus.NewDesc("switchhook_deliveries",
-		"Deliveries that are not done: queued (in memory, for a free place), held (in memory, subscription paused or quarantined), pending (waiting, with a row in the store; also those in memory that have one), failed (waiting for a retry); and dead ones. Pending and failed ones are counted every 5 s or more, dead ones every 10 s at most, up to 100,000.",
+		"Deliveries that are not done: queued (in memory, for a free place), held (in memory, subscription paused or quarantined), pending (waiting, with a row in the store; also those in memory that have one), retrying (waiting for a retry); and dead ones. Pending and retrying ones are counted every 5 s or more, dead ones every 10 s at most, up to 100,000.",
 		[]string{"state"}, nil)
 	backlogAge = prometheus.NewDesc("switchhook_deliveries_oldest_age_seconds",
 		"Time since the acceptance of the oldest event among them; 0 where there is none.", []string{"state"}, nil)

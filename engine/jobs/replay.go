@@ -92,7 +92,7 @@ func (replayer *Replayer) validateReplay(r *engine.Replay) error {
 	}
 	for i, s := range r.States {
 		if s == engine.StatePending || slices.Contains(r.States[:i], s) {
-			errs.Add(fmt.Sprintf("delivery_status[%d]", i), engine.FieldInvalid, `%q can't be replayed: name each of "failed", "succeeded", "dead", "dropped" and "missing" once at most; what is pending waits for its attempt already`, s)
+			errs.Add(fmt.Sprintf("delivery_status[%d]", i), engine.FieldInvalid, `%q can't be replayed: name each of "retrying", "succeeded", "dead", "dropped" and "missing" once at most; what is pending waits for its attempt already`, s)
 		}
 	}
 	if len(r.EventTypes) > replayTypes {

@@ -54,7 +54,7 @@ func TestMetrics_OpenDeliveriesByState(t *testing.T) {
 	age := func(state string) float64 {
 		return figure(t, reg, "switchhook_deliveries_oldest_age_seconds", state)
 	}
-	for _, state := range []string{"queued", "held", "pending", "failed", "dead"} {
+	for _, state := range []string{"queued", "held", "pending", "retrying", "dead"} {
 		if count(state) != 0 || age(state) != 0 {
 			t.Errorf("at first: %v %s, the oldest %v s old", count(state), state, age(state))
 		}
@@ -70,7 +70,7 @@ func TestMetrics_OpenDeliveriesByState(t *testing.T) {
 	}
 	later.Store(int64(time.Hour))
 	r.MeasureBacklog(context.Background())
-	for _, state := range []string{"failed", "dead"} {
+	for _, state := range []string{"retrying", "dead"} {
 		if a := age(state); count(state) != 1 || a < 3600 || a > 3700 {
 			t.Errorf("%v %s, the oldest %v s old", count(state), state, a)
 		}

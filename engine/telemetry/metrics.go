@@ -61,7 +61,7 @@ func NewMetrics(r prometheus.Registerer, accounts int, now func() time.Time) *Me
 		Publishing: seconds("publish_seconds", "How long it took to accept a request's events: check, match, commit.",
 			.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Namespace: "switchhook", Name: "delivery_attempts_total", Help: "Attempts by what the delivery became: succeeded, failed (to be retried), dead, dropped.",
+			Namespace: "switchhook", Name: "delivery_attempts_total", Help: "Attempts by what the delivery became: succeeded, retrying, dead, dropped.",
 		}, []string{"result"}),
 		// 15 is the default timeout: attempts that ran into it are a bucket of their own.
 		Duration: seconds("delivery_attempt_seconds", "How long attempts took, transform and answer included.",

@@ -292,7 +292,7 @@ func TestRulesAndDashboardAskForWhatThereIs(t *testing.T) {
 
 // The check can fail.
 func TestTheCheckFindsMistakes(t *testing.T) {
-	all := series{"a_total": {"job": nil, "result": {"dead", "failed"}}, "b": {"job": nil}}
+	all := series{"a_total": {"job": nil, "result": {"dead", "retrying"}}, "b": {"job": nil}}
 	for _, mistake := range [][2]string{
 		{"rate(a_total[5m]"}, {"c > 0"}, {`a_total{state="dead"}`}, {`a_total{result="succeeded"}`}, {`a_total{result!="gone"}`}, {`a_total{result=~"x.*"}`},
 		{"sum by (state) (a_total)"}, {"sum(a_total)", "{{result}}"}, {"sum without (result) (a_total)", "{{result}}"}, {"b", "{{result}}"}, {"a_total + ignoring(state) b"},
@@ -302,7 +302,7 @@ func TestTheCheckFindsMistakes(t *testing.T) {
 		}
 	}
 	for right, legend := range map[string]string{
-		`sum by (result) (rate(a_total{result=~"dead|failed"}[5m])) > 0`: "{{result}}", `a_total{result!="dead"} - ignoring(result) b`: "of {{job}}", `sum by (result) (a_total) unless ignoring(result) b`: "",
+		`sum by (result) (rate(a_total{result=~"dead|retrying"}[5m])) > 0`: "{{result}}", `a_total{result!="dead"} - ignoring(result) b`: "of {{job}}", `sum by (result) (a_total) unless ignoring(result) b`: "",
 	} {
 		if asked, problems := all.check(right, legend); asked == 0 || problems != nil {
 			t.Errorf("%q: %d series, %q", right, asked, problems)
