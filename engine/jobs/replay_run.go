@@ -95,15 +95,7 @@ func (r *Replayer) startReplayTask(id engine.ID) {
 
 // runReplay advances a replay until it is finished or no longer running.
 func (replayer *Replayer) runReplay(id engine.ID) {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		select {
-		case <-replayer.life.Stopping():
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
+	ctx := replayer.life.StopContext()
 	var pace *rate.Limiter
 	for {
 		r := replayer.running(id)
