@@ -42,16 +42,16 @@ func (s *scriptBody) Complete() bool { return s.ID != "" }
 
 // versionBody is a version of a script, with the results of its cases if it is new.
 type versionBody struct {
-	Version   int                `json:"version"`
-	Source    string             `json:"source"`
-	Author    string             `json:"author"`
-	Note      string             `json:"note"`
-	Live      bool               `json:"live"`
-	LiveAt    *time.Time         `json:"live_at"` // the last time; nil: never
-	Cases     json.RawMessage    `json:"cases"`
-	CreatedAt time.Time          `json:"created_at"`
-	Tests     *scripttest.Report `json:"tests"`
-	Warnings  []scripts.Warning  `json:"warnings"`
+	Version   int                  `json:"version"`
+	Source    string               `json:"source"`
+	Author    string               `json:"author"`
+	Note      string               `json:"note"`
+	Live      bool                 `json:"live"`
+	LiveAt    *time.Time           `json:"live_at"` // the last time; nil: never
+	Cases     json.RawMessage      `json:"cases"`
+	CreatedAt time.Time            `json:"created_at"`
+	Tests     *scripttest.Report   `json:"tests"`
+	Warnings  []scripts.Diagnostic `json:"warnings"`
 }
 
 // Complete implements api.Completer.

@@ -17,18 +17,18 @@ import (
 
 // scriptView is a script as the API shows it.
 type scriptView struct {
-	ID          string            `json:"id"`
-	Account     string            `json:"account"`
-	Name        string            `json:"name"`
-	Kind        string            `json:"kind"` // filter or transform
-	Description string            `json:"description"`
-	LiveVersion *int              `json:"live_version"`       // null if none is live
-	Cases       json.RawMessage   `json:"cases"`              // test cases of its newest version, a list
-	Warnings    []scripts.Warning `json:"warnings,omitempty"` // in the response to POST only
-	UsedBy      int               `json:"used_by"`            // subscriptions
-	Stats       statsView         `json:"stats"`
-	CreatedAt   time.Time         `json:"created_at"`
-	UpdatedAt   time.Time         `json:"updated_at"`
+	ID          string               `json:"id"`
+	Account     string               `json:"account"`
+	Name        string               `json:"name"`
+	Kind        string               `json:"kind"` // filter or transform
+	Description string               `json:"description"`
+	LiveVersion *int                 `json:"live_version"`       // null if none is live
+	Cases       json.RawMessage      `json:"cases"`              // test cases of its newest version, a list
+	Warnings    []scripts.Diagnostic `json:"warnings,omitempty"` // in the response to POST only
+	UsedBy      int                  `json:"used_by"`            // subscriptions
+	Stats       statsView            `json:"stats"`
+	CreatedAt   time.Time            `json:"created_at"`
+	UpdatedAt   time.Time            `json:"updated_at"`
 }
 
 // statsView holds a script's run counts since the router started.

@@ -14,16 +14,16 @@ import (
 
 // versionView is a version of a script as the API shows it.
 type versionView struct {
-	Version   int               `json:"version"`
-	Hash      string            `json:"hash"`
-	Source    string            `json:"source"`
-	Warnings  []scripts.Warning `json:"warnings,omitempty"` // in the response that creates it only
-	Author    string            `json:"author"`
-	Note      string            `json:"note"`
-	Live      bool              `json:"live"`
-	LiveAt    *time.Time        `json:"live_at"` // most recent activation; null: never
-	Cases     json.RawMessage   `json:"cases"`   // test cases, a list
-	CreatedAt time.Time         `json:"created_at"`
+	Version   int                  `json:"version"`
+	Hash      string               `json:"hash"`
+	Source    string               `json:"source"`
+	Warnings  []scripts.Diagnostic `json:"warnings,omitempty"` // in the response that creates it only
+	Author    string               `json:"author"`
+	Note      string               `json:"note"`
+	Live      bool                 `json:"live"`
+	LiveAt    *time.Time           `json:"live_at"` // most recent activation; null: never
+	Cases     json.RawMessage      `json:"cases"`   // test cases, a list
+	CreatedAt time.Time            `json:"created_at"`
 }
 
 func viewVersion(v *engine.ScriptVersion, live int) versionView {

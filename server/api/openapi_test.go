@@ -20,12 +20,12 @@ import (
 
 // described are the types that openapi.json describes in a schema of the same name.
 var described = []any{
-	api.Error{}, api.FieldError{}, scripts.Error{},
+	api.Error{}, api.FieldError{}, scripts.Error{}, scripts.Diagnostic{},
 	api.Key{}, api.CreateKeyRequest{}, api.RotateKeyRequest{},
 }
 
 // schemaNames are the schemas with another name than their type.
-var schemaNames = map[string]string{"Error": "Problem", "scripts.Error": "ScriptError"}
+var schemaNames = map[string]string{"Error": "Problem", "scripts.Error": "ScriptError", "scripts.Diagnostic": "Diagnostic"}
 
 // notDescribed are the exported structs of this package that are no part of a body.
 var notDescribed = []string{"Client", "Page", "Optional", "Versioned"}
