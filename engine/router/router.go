@@ -77,7 +77,10 @@ func New(ctx context.Context, cfg settings.Config) (*Engine, error) {
 	e.outbox = outbox.New(e.Catalog, e.life, cfg.Logger)
 	e.Monitor = monitor.New(cfg, e.Catalog, e.life)
 	e.Sender = outbound.New(cfg, e.store, client, e.Catalog, e.Monitor, e.traces)
-	e.Dispatcher = dispatch.New(cfg, e.store, e.Catalog, e.Monitor, e.Sender, e.outbox, e.Tracker, e.metrics, e.traces, e.life, watermark.New(ids, last))
+	e.Dispatcher = dispatch.New(cfg, dispatch.Parts{
+		Store: e.store, Metrics: e.metrics, Traces: e.traces, Lifecycle: e.life, Catalog: e.Catalog, Outbox: e.outbox,
+		Monitor: e.Monitor, Sender: e.Sender, Resources: e.Tracker, Tracker: watermark.New(ids, last),
+	})
 	e.LoadShedder = ingest.NewLoadShedder(cfg, e.store, e.Catalog, e.Tracker, e.life)
 	e.Publisher = ingest.NewPublisher(cfg, e.store, e.Catalog, e.Monitor, e.Dispatcher, e.outbox, e.LoadShedder, e.metrics, e.traces, e.life)
 	e.Replayer = jobs.NewReplayer(cfg, e.store, e.Catalog, e.Dispatcher, e.life)
