@@ -11,6 +11,7 @@ import (
 	"switchhook/cmd/manifest"
 	"switchhook/scripts/scripttest"
 	"switchhook/server"
+	"switchhook/server/api"
 )
 
 // applier executes a plan.
@@ -59,28 +60,25 @@ func (a *applier) script(ctx context.Context, s *manifest.Step) (string, error) 
 		return "", err
 	}
 	if s.Action == manifest.Create {
-		wanted := struct {
-			newScriptBody
-			Source string `json:"source"`
-			Note   string `json:"note"`
-		}{newScriptBody{s.Script.Account, s.Script.Name, s.Script.Kind, s.Script.Description, cases}, s.Script.Source, manifest.Note}
-		return ", version 1 is live", a.router.call(ctx, http.MethodPost, "/api/v1/scripts", wanted, nil)
+		_, err := a.router.CreateScript(ctx, api.CreateScriptRequest{
+			Account: s.Script.Account, Name: s.Script.Name, Kind: s.Script.Kind, Description: s.Script.Description,
+			Cases: cases, Source: s.Script.Source, Note: manifest.Note,
+		})
+		return ", version 1 is live", err
 	}
-	script := &scriptBody{ID: s.ID}
 	if s.NewRecord {
-		change := map[string]any{"description": s.Script.Description}
-		if err := a.router.call(ctx, http.MethodPatch, script.path(""), change, nil); err != nil {
+		if _, err := a.router.UpdateScript(ctx, s.ID, api.UpdateScriptRequest{Description: api.Some(s.Script.Description)}); err != nil {
 			return "", err
 		}
 	}
 	if !s.NewVersion {
 		return "", nil
 	}
-	v, err := a.router.addVersion(ctx, script, s.Script.Source, manifest.Note, cases)
+	v, err := a.router.CreateScriptVersion(ctx, s.ID, api.CreateScriptVersionRequest{Source: s.Script.Source, Note: manifest.Note, Cases: cases})
 	if err != nil {
 		return "", err
 	}
-	_, err = a.router.setLive(ctx, script, v.Version, false, forceLive(s.Script.Name, v.Version))
+	_, err = a.router.setLive(ctx, s.ID, v.Version, false, forceLive(s.Script.Name, v.Version))
 	return fmt.Sprintf(", version %d is live", v.Version), err
 }
 

@@ -13,6 +13,7 @@ import (
 	"switchhook/engine/signature"
 	"switchhook/scripts/scripttest"
 	"switchhook/server"
+	"switchhook/server/api"
 )
 
 // subscriptionState holds the fields of a subscription that apply reads from the API.
@@ -79,12 +80,11 @@ func readState(ctx context.Context, router *client, set *manifest.Set, otherwise
 		wanted[s.Account+"/"+s.Name] = true
 	}
 	for _, account := range set.Accounts(otherwise) {
-		scripts, err := router.scripts(ctx, account)
-		if err != nil {
-			return nil, err
-		}
-		for i := range scripts {
-			s, err := liveScript(ctx, router, account, &scripts[i], wanted[account+"/"+scripts[i].Name], prune)
+		for script, err := range router.ListScripts(ctx, api.ListScriptsParams{Account: account}) {
+			if err != nil {
+				return nil, err
+			}
+			s, err := liveScript(ctx, router, account, &script, wanted[account+"/"+script.Name], prune)
 			if err != nil {
 				return nil, err
 			}
@@ -107,14 +107,14 @@ func readState(ctx context.Context, router *client, set *manifest.Set, otherwise
 	return state, nil
 }
 
-func liveScript(ctx context.Context, router *client, account string, s *scriptBody, wanted, prune bool) (*manifest.LiveScript, error) {
+func liveScript(ctx context.Context, router *client, account string, s *api.Script, wanted, prune bool) (*manifest.LiveScript, error) {
 	live := &manifest.LiveScript{ID: s.ID}
 	live.Account, live.Name, live.Kind, live.Description = account, s.Name, s.Kind, s.Description
 	switch {
 	case wanted:
 		cases := s.Cases
-		if s.LiveVersion > 0 {
-			v, err := router.version(ctx, s, "live")
+		if s.LiveVersion != nil {
+			v, err := router.GetScriptVersion(ctx, s.ID, api.LiveVersion)
 			if err != nil {
 				return nil, err
 			}
@@ -127,7 +127,7 @@ func liveScript(ctx context.Context, router *client, account string, s *scriptBo
 			}
 		}
 	case prune:
-		oldest, err := router.latest(ctx, s, 2)
+		oldest, err := router.version(ctx, s, "1")
 		if err != nil {
 			return nil, err
 		}

@@ -12,6 +12,7 @@ import (
 
 	"switchhook/cmd/manifest"
 	"switchhook/engine"
+	"switchhook/server/api"
 )
 
 // routing writes a folder as a team would keep it.
@@ -77,7 +78,7 @@ func (p *process) subscriptions() (list []subscriptionState) {
 
 func (p *process) liveVersions() string {
 	p.t.Helper()
-	list, err := p.api.scripts(context.Background(), "")
+	list, err := api.Collect(p.api.ListScripts(context.Background(), api.ListScriptsParams{}))
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -88,7 +89,7 @@ func (p *process) liveVersions() string {
 			p.t.Fatal(err)
 		}
 		text += s.Name + " " + strings.Repeat("v", newest.Version)
-		if s.LiveVersion != newest.Version {
+		if s.LiveVersion == nil || *s.LiveVersion != newest.Version {
 			text += " (not live)"
 		}
 		text += "; "

@@ -3,7 +3,6 @@ package cmd
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 
-	"switchhook/scripts/scripttest"
 	"switchhook/server/api"
 )
 
@@ -86,16 +84,6 @@ func errorText(err error) string {
 	return text
 }
 
-// failedTests returns the report of the test cases because of which a request was refused; nil if
-// it was refused for another reason.
-func failedTests(e *api.Error) *scripttest.Report {
-	report := &scripttest.Report{}
-	if len(e.Tests) == 0 || json.Unmarshal(e.Tests, report) != nil {
-		return nil
-	}
-	return report
-}
-
 // all reads every page of a list. path may have a query.
 func all[T any](ctx context.Context, c *client, path string) ([]T, error) {
 	target, err := url.Parse(path)
@@ -137,4 +125,11 @@ func (c *client) subscribe(ctx context.Context, s subscriptionBody) (made subscr
 
 func (c *client) unsubscribe(ctx context.Context, id string) error {
 	return c.call(ctx, http.MethodDelete, "/api/v1/subscriptions/"+id, nil, nil)
+}
+
+func inAccount(account string) string {
+	if account == "" {
+		return ""
+	}
+	return "?account=" + url.QueryEscape(account)
 }

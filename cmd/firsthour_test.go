@@ -285,7 +285,7 @@ func TestScripts_ShadowRunAndFlagsInMessages(t *testing.T) {
 	run(0, "version 2", "push", "f", "two.expr")
 	sink := newCounter(t)
 	post(t, p, "/api/v1/subscriptions", map[string]any{"event": "*", "target_url": sink.URL, "filter_script": "f"}, nil)
-	run(0, "version 2 of f runs beside version 1 until", "shadow", "start", "f", "--duration", "10m")
+	run(0, "version 2 of f runs beside the live version until", "shadow", "start", "f", "--duration", "10m")
 	for n := range 4 {
 		post(t, p, "/api/v1/events", outgoingEvent{Type: "a.b", Data: json.RawMessage(fmt.Sprintf(`{"n":%d}`, n))}, nil)
 	}

@@ -5,13 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
 	"text/tabwriter"
 
 	"switchhook/cmd/manifest"
+	"switchhook/scripts"
 	"switchhook/scripts/scripttest"
 	"switchhook/server/api"
 )
@@ -25,12 +25,12 @@ type scriptsCommand struct {
 	Diff        scriptsDiffCommand     `cmd:"" help:"Compare the live version with a file or another version, or two versions."`
 	Live        scriptsLiveCommand     `cmd:"" help:"Make a version live."`
 	Rollback    scriptsRollbackCommand `cmd:"" help:"Make the version live that was live before."`
-	Shadow      scriptsShadowCommand   `cmd:"" help:"Run a version beside the live one over new events, and count the differences; its results are not sent."`
+	Shadow      scriptsShadowCommand   `cmd:"" help:"Run a version beside the live one on new events and count the differences; its results are not sent."`
 	Backtest    scriptsBacktestCommand `cmd:"" help:"Run a version or a file over stored events and show what it would change; nothing is sent."`
 }
 
 // find returns a client, and the script that name refers to.
-func (c *scriptsCommand) find(ctx context.Context, name string) (*client, *scriptBody, error) {
+func (c *scriptsCommand) find(ctx context.Context, name string) (*client, *api.Script, error) {
 	router, err := c.client()
 	if err != nil {
 		return nil, nil, err
@@ -43,7 +43,7 @@ func (c *scriptsCommand) find(ctx context.Context, name string) (*client, *scrip
 }
 
 // showReport prints the failed test cases and a summary.
-func showReport(r *scripttest.Report) {
+func showReport(r *scripts.TestReport) {
 	if r == nil {
 		return
 	}
@@ -60,7 +60,7 @@ func showReport(r *scripttest.Report) {
 // showRefusal prints the test cases because of which the router refused a request.
 func showRefusal(err error) {
 	if e, ok := errors.AsType[*api.Error](err); ok {
-		showReport(failedTests(e))
+		showReport(e.Tests)
 	}
 }
 
@@ -72,7 +72,7 @@ func (scriptsListCommand) Run(ctx context.Context, all *commands) error {
 	if err != nil {
 		return err
 	}
-	list, err := router.scripts(ctx, all.Scripts.Account)
+	list, err := api.Collect(router.ListScripts(ctx, api.ListScriptsParams{Account: all.Scripts.Account}))
 	if err != nil {
 		return err
 	}
@@ -80,8 +80,8 @@ func (scriptsListCommand) Run(ctx context.Context, all *commands) error {
 	fmt.Fprintln(w, "NAME\tKIND\tLIVE\tUSED BY\tRUNS\tERRORS\tID\tDESCRIPTION")
 	for _, s := range list {
 		live := "-"
-		if s.LiveVersion > 0 {
-			live = strconv.Itoa(s.LiveVersion)
+		if s.LiveVersion != nil {
+			live = strconv.Itoa(*s.LiveVersion)
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\n", printable(s.Name), s.Kind, live, s.UsedBy, s.Stats.Runs, s.Stats.Errors, s.ID, oneLine(s.Description))
 	}
@@ -137,7 +137,7 @@ func (c *scriptsPushCommand) Run(ctx context.Context, all *commands) error {
 	v, before, err := c.pushVersion(ctx, router, s, source, cases)
 	if err != nil {
 		if made { // do not leave a script without a version behind
-			err = errors.Join(err, router.call(context.WithoutCancel(ctx), http.MethodDelete, s.path(""), nil, nil))
+			err = errors.Join(err, router.DeleteScript(context.WithoutCancel(ctx), s.ID))
 		}
 		return err
 	}
@@ -154,7 +154,7 @@ func (c *scriptsPushCommand) Run(ctx context.Context, all *commands) error {
 	if !c.Live {
 		return nil
 	}
-	if _, err := router.setLive(ctx, s, v.Version, false, forceLive(s.Name, v.Version)); err != nil {
+	if _, err := router.setLive(ctx, s.ID, v.Version, false, forceLive(s.Name, v.Version)); err != nil {
 		return err
 	}
 	fmt.Printf("version %d is live\n", v.Version)
@@ -185,7 +185,7 @@ func (c *scriptsPushCommand) readCases() (json.RawMessage, error) {
 	return json.Marshal(append([]scripttest.Case{}, cases...))
 }
 
-func (c *scriptsPushCommand) create(ctx context.Context, router *client, account string) (*scriptBody, error) {
+func (c *scriptsPushCommand) create(ctx context.Context, router *client, account string) (*api.Script, error) {
 	kind := c.Kind
 	if kind == "" {
 		kind = manifest.KindOf(c.File)
@@ -193,23 +193,22 @@ func (c *scriptsPushCommand) create(ctx context.Context, router *client, account
 	if kind == "" {
 		return nil, fmt.Errorf("%s does not say by its ending whether it is a filter (.expr) or a transform (.js, .ts): give --kind", c.File)
 	}
-	var made scriptBody
-	return &made, router.call(ctx, http.MethodPost, "/api/v1/scripts", newScriptBody{Account: account, Name: c.Name, Kind: kind}, &made)
+	return router.CreateScript(ctx, api.CreateScriptRequest{Account: account, Name: c.Name, Kind: kind})
 }
 
 // pushVersion stores a version; before is the number of the newest version so far.
-func (c *scriptsPushCommand) pushVersion(ctx context.Context, router *client, s *scriptBody, source string, cases json.RawMessage) (v versionBody, before int, err error) {
+func (c *scriptsPushCommand) pushVersion(ctx context.Context, router *client, s *api.Script, source string, cases json.RawMessage) (v *api.ScriptVersion, before int, err error) {
 	if c.Kind != "" && c.Kind != s.Kind {
-		return v, 0, fmt.Errorf("%s is a %s; a script's kind can't be changed", s.Name, s.Kind)
+		return nil, 0, fmt.Errorf("%s is a %s; a script's kind can't be changed", s.Name, s.Kind)
 	}
-	newest, err := router.latest(ctx, s, 0)
+	newest, err := router.version(ctx, s, api.LatestVersion)
 	if err != nil {
-		return v, 0, err
+		return nil, 0, err
 	}
 	if newest != nil {
 		before = newest.Version
 	}
-	v, err = router.addVersion(ctx, s, source, c.Note, cases)
+	v, err = router.CreateScriptVersion(ctx, s.ID, api.CreateScriptVersionRequest{Source: source, Note: c.Note, Cases: cases})
 	return v, before, err
 }
 
@@ -235,9 +234,9 @@ func (c *scriptsDiffCommand) Run(ctx context.Context, all *commands) error {
 	if err != nil {
 		return err
 	}
-	from, to := "live", c.First
+	from, to := api.LiveVersion, c.First
 	if to == "" {
-		to = "latest"
+		to = api.LatestVersion
 	}
 	if c.Other != "" {
 		from, to = c.First, c.Other
@@ -263,24 +262,27 @@ func (c *scriptsDiffCommand) Run(ctx context.Context, all *commands) error {
 }
 
 // source returns a version or, if there is none, a file, and its name.
-func (c *client) source(ctx context.Context, s *scriptBody, named string) (source, name string, err error) {
+func (c *client) source(ctx context.Context, s *api.Script, named string) (source, name string, err error) {
 	_, notNumber := strconv.Atoi(named)
 	switch {
-	case named == "latest":
+	case named == api.LiveVersion && s.LiveVersion == nil:
+		return "", "", fmt.Errorf("no version of %s is live", s.Name)
+	case named == api.LatestVersion:
 		v, err := c.newest(ctx, s)
 		if err != nil {
 			return "", "", err
 		}
 		return v.Source, fmt.Sprintf("%s, version %d", s.Name, v.Version), nil
-	case named == "live" && s.LiveVersion == 0:
-		return "", "", fmt.Errorf("no version of %s is live", s.Name)
-	case named == "live" || notNumber == nil:
-		v, err := c.version(ctx, s, named)
+	case named == api.LiveVersion || notNumber == nil:
+		v, err := c.GetScriptVersion(ctx, s.ID, named)
+		if err != nil {
+			return "", "", err
+		}
 		name := fmt.Sprintf("%s, version %d", s.Name, v.Version)
 		if v.Live {
 			name += ", live"
 		}
-		return v.Source, name, err
+		return v.Source, name, nil
 	}
 	text, err := os.ReadFile(named)
 	return string(text), named, err
@@ -307,20 +309,20 @@ func (c *scriptsLiveCommand) Run(ctx context.Context, all *commands) error {
 }
 
 // switchTo makes a version live and prints the previous one.
-func (c *client) switchTo(ctx context.Context, s *scriptBody, version int, force bool) error {
-	report, err := c.setLive(ctx, s, version, force, "--force makes it live all the same")
+func (c *client) switchTo(ctx context.Context, s *api.Script, version int, force bool) error {
+	report, err := c.setLive(ctx, s.ID, version, force, "--force makes it live all the same")
 	if err != nil {
 		showRefusal(err)
 		return err
 	}
 	showReport(report)
-	switch s.LiveVersion {
-	case version:
-		fmt.Printf("%s: version %d was live already\n", printable(s.Name), version)
-	case 0:
+	switch {
+	case s.LiveVersion == nil:
 		fmt.Printf("%s: version %d is live\n", printable(s.Name), version)
+	case *s.LiveVersion == version:
+		fmt.Printf("%s: version %d was live already\n", printable(s.Name), version)
 	default:
-		fmt.Printf("%s: version %d is live; it was version %d\n", printable(s.Name), version, s.LiveVersion)
+		fmt.Printf("%s: version %d is live; it was version %d\n", printable(s.Name), version, *s.LiveVersion)
 	}
 	return nil
 }
@@ -343,7 +345,7 @@ func (c *scriptsRollbackCommand) Run(ctx context.Context, all *commands) error {
 	if err != nil {
 		return err
 	}
-	if s.LiveVersion == 0 {
+	if s.LiveVersion == nil {
 		return fmt.Errorf("no version of %s is live", s.Name)
 	}
 	v, err := router.liveBefore(ctx, s)
@@ -351,7 +353,7 @@ func (c *scriptsRollbackCommand) Run(ctx context.Context, all *commands) error {
 		return err
 	}
 	if v == nil {
-		return fmt.Errorf("version %d of %s is live, and there is none before it", s.LiveVersion, s.Name)
+		return fmt.Errorf("version %d of %s is live, and there is none before it", *s.LiveVersion, s.Name)
 	}
 	return router.switchTo(ctx, s, v.Version, c.Force)
 }

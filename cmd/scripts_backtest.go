@@ -81,7 +81,7 @@ func (c *scriptsBacktestCommand) Run(ctx context.Context, all *commands) error {
 		number = v.Version
 		fallthrough
 	case notNumber == nil:
-		if number == s.LiveVersion {
+		if s.LiveVersion != nil && number == *s.LiveVersion {
 			fmt.Fprintf(os.Stderr, "version %d is the live one: it is compared with itself\n", number)
 		}
 		ask["version"] = number
@@ -92,7 +92,7 @@ func (c *scriptsBacktestCommand) Run(ctx context.Context, all *commands) error {
 		}
 		ask["source"] = source
 	}
-	totals, err := c.read(ctx, router, s.path("/backtest"), ask)
+	totals, err := c.read(ctx, router, "/api/v1/scripts/"+s.ID+"/backtest", ask)
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"unicode"
 
 	"switchhook/scripts/scripttest"
+	"switchhook/server/api"
 )
 
 type scriptsPullCommand struct {
@@ -44,7 +45,7 @@ func (c *scriptsPullCommand) Run(ctx context.Context, all *commands) error {
 	if err != nil {
 		return err
 	}
-	list, err := router.scripts(ctx, all.Scripts.Account)
+	list, err := api.Collect(router.ListScripts(ctx, api.ListScriptsParams{Account: all.Scripts.Account}))
 	if err != nil {
 		return err
 	}
@@ -69,7 +70,7 @@ func (c *scriptsPullCommand) Run(ctx context.Context, all *commands) error {
 		files = append(files, pulled...)
 	}
 	for _, name := range c.Names {
-		if !slices.ContainsFunc(list, func(s scriptBody) bool { return s.Name == name || s.ID == name }) {
+		if !slices.ContainsFunc(list, func(s api.Script) bool { return s.Name == name || s.ID == name }) {
 			return fmt.Errorf("there is no script %q; nothing was written", name)
 		}
 	}
@@ -107,15 +108,12 @@ func (c *scriptsPullCommand) write(out *os.Root, files []pulledFile) error {
 	return nil
 }
 
-func pullScript(ctx context.Context, router *client, s *scriptBody, base string, out *os.Root) ([]pulledFile, error) {
-	var v *versionBody
-	var err error
-	if s.LiveVersion > 0 {
-		v = &versionBody{}
-		*v, err = router.version(ctx, s, "live")
-	} else {
-		v, err = router.latest(ctx, s, 0)
+func pullScript(ctx context.Context, router *client, s *api.Script, base string, out *os.Root) ([]pulledFile, error) {
+	named := api.LatestVersion
+	if s.LiveVersion != nil {
+		named = api.LiveVersion
 	}
+	v, err := router.version(ctx, s, named)
 	if err != nil {
 		return nil, err
 	}
@@ -178,7 +176,7 @@ var deviceName = regexp.MustCompile(`(?i)^(con|prn|aux|nul|com\d|lpt\d)(\.|$)`)
 
 // fileNames returns a file name without suffix for each script. A name that had to be
 // changed, or that differs from another one only in case, gets part of a hash.
-func fileNames(list []scriptBody) []string {
+func fileNames(list []api.Script) []string {
 	taken := map[string]int{}
 	for _, s := range list {
 		taken[strings.ToLower(s.Name)]++

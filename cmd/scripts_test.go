@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"switchhook/server/api"
 	"testing"
 )
 
@@ -231,7 +232,7 @@ func TestScriptsBacktest_ShowsChanges(t *testing.T) {
 }
 
 func TestFileNames(t *testing.T) {
-	list := []scriptBody{{Name: "plain"}, {Name: "../../etc/passwd"}, {Name: ".."}, {Name: "a b"}, {Name: "a?b"}, {Name: "x"}, {Name: "X"}, {Name: "nul"}, {Name: "aux.old"}, {Name: "grün-1.2_3"}, {Name: strings.Repeat("ü", 50)}, {Name: "-"}, {Name: "a.test"}, {Name: "\u202egnp"}}
+	list := []api.Script{{Name: "plain"}, {Name: "../../etc/passwd"}, {Name: ".."}, {Name: "a b"}, {Name: "a?b"}, {Name: "x"}, {Name: "X"}, {Name: "nul"}, {Name: "aux.old"}, {Name: "grün-1.2_3"}, {Name: strings.Repeat("ü", 50)}, {Name: "-"}, {Name: "a.test"}, {Name: "\u202egnp"}}
 	names := fileNames(list)
 	seen := map[string]bool{}
 	for i, name := range names {

@@ -3,8 +3,8 @@ package cmd
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"os"
+	"switchhook/server/api"
 	"text/tabwriter"
 	"time"
 )
@@ -14,23 +14,6 @@ type scriptsShadowCommand struct {
 	Show  scriptsShadowShowCommand  `cmd:"" help:"Show the counts of a shadow run."`
 	Stop  scriptsShadowStopCommand  `cmd:"" help:"Stop a shadow run."`
 }
-
-// shadowBody is a shadow run as the API shows it.
-type shadowBody struct {
-	Version         int       `json:"version"`
-	Until           time.Time `json:"until"`
-	Skipped         int64     `json:"skipped"`
-	Events          int64     `json:"events"`
-	Same            int64     `json:"same"`
-	Differs         int64     `json:"differs"`
-	NewlyMatched    int64     `json:"newly_matched"`
-	NoLongerMatched int64     `json:"no_longer_matched"`
-	Dropped         int64     `json:"dropped"`
-	Errors          int64     `json:"errors"`
-}
-
-// Complete implements api.Completer.
-func (s *shadowBody) Complete() bool { return s.Version > 0 }
 
 type scriptsShadowStartCommand struct {
 	Name     string        `arg:"" help:"The script's name."`
@@ -52,12 +35,12 @@ func (c *scriptsShadowStartCommand) Run(ctx context.Context, all *commands) erro
 		}
 		version = v.Version
 	}
-	var run shadowBody
-	if err := router.call(ctx, http.MethodPut, s.path("/shadow"), map[string]any{"version": version, "duration": c.Duration.String()}, &run); err != nil {
+	run, err := router.StartScriptShadow(ctx, s.ID, api.StartScriptShadowRequest{Version: version, Duration: new(api.Duration(c.Duration))})
+	if err != nil {
 		return err
 	}
-	fmt.Printf("version %d of %s runs beside version %d until %s; \"switchhook scripts shadow show %s\" tells what it would change\n",
-		run.Version, printable(s.Name), s.LiveVersion, run.Until.Format(time.RFC3339), printable(s.Name))
+	fmt.Printf("version %d of %s runs beside the live version until %s; \"switchhook scripts shadow show %s\" shows what it would change\n",
+		run.Version, printable(s.Name), run.Until.Format(time.RFC3339), printable(s.Name))
 	return nil
 }
 
@@ -71,8 +54,8 @@ func (c *scriptsShadowShowCommand) Run(ctx context.Context, all *commands) error
 	if err != nil {
 		return err
 	}
-	var run shadowBody
-	if err := router.call(ctx, http.MethodGet, s.path("/shadow"), nil, &run); err != nil {
+	run, err := router.GetScriptShadow(ctx, s.ID)
+	if err != nil {
 		return err
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
@@ -99,5 +82,5 @@ func (c *scriptsShadowStopCommand) Run(ctx context.Context, all *commands) error
 	if err != nil {
 		return err
 	}
-	return router.call(ctx, http.MethodDelete, s.path("/shadow"), nil, nil)
+	return router.StopScriptShadow(ctx, s.ID)
 }

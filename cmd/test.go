@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"switchhook/scripts"
 	"switchhook/scripts/scripteval"
 	"switchhook/scripts/scripttest"
 )
@@ -117,7 +118,7 @@ type fileResult struct {
 	Path    string              `json:"path"`
 	Error   string              `json:"error,omitempty"` // reason why it was not run
 	Updated []scripttest.Change `json:"updated,omitempty"`
-	Report  *scripttest.Report  `json:"report,omitempty"`
+	Report  *scripts.TestReport `json:"report,omitempty"`
 
 	sources []string
 	left    bool              // --update left failing cases unchanged

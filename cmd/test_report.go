@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/term"
 
+	"switchhook/scripts"
 	"switchhook/scripts/scripttest"
 )
 
@@ -89,7 +90,7 @@ func shortened(text string) string {
 	return text
 }
 
-func (w *testWriter) oneCase(c *scripttest.CaseReport) {
+func (w *testWriter) oneCase(c *scripts.TestCaseReport) {
 	if c.Passed {
 		fmt.Fprintf(w, "%s %s\n", w.paint(green, "  ✓"), printable(c.Name))
 	} else {
@@ -165,7 +166,7 @@ func writeJUnit(path string, r *testResults) error {
 	return os.WriteFile(path, append([]byte(xml.Header), append(text, '\n')...), 0o644)
 }
 
-func junitFailure(c *scripttest.CaseReport) *junitProblem {
+func junitFailure(c *scripts.TestCaseReport) *junitProblem {
 	if c.Passed {
 		return nil
 	}

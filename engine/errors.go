@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"switchhook/scripts"
-	"switchhook/scripts/scripttest"
 )
 
 // Code classifies an Error; the API maps each code to one HTTP status.
@@ -35,13 +34,13 @@ const (
 // Error is an error that a user can act on.
 type Error struct {
 	Code      Code
-	Field     string             // the input's field, a JSON path without "$."; empty if no field is wrong
-	FieldCode FieldCode          // what is wrong with Field; may be empty, see Fields
-	Message   string             // a sentence for people
-	More      []FieldError       // the fields that are wrong besides Field
-	Wait      time.Duration      // of CodeBusy, CodeQuotaExceeded and CodeUnavailable: retry after this time; 0: unknown
-	Script    *scripts.Error     // set if a filter or transform caused the error
-	Report    *scripttest.Report // set if test cases failed
+	Field     string              // the input's field, a JSON path without "$."; empty if no field is wrong
+	FieldCode FieldCode           // what is wrong with Field; may be empty, see Fields
+	Message   string              // a sentence for people
+	More      []FieldError        // the fields that are wrong besides Field
+	Wait      time.Duration       // of CodeBusy, CodeQuotaExceeded and CodeUnavailable: retry after this time; 0: unknown
+	Script    *scripts.Error      // set if a filter or transform caused the error
+	Report    *scripts.TestReport // set if test cases failed
 }
 
 // Error returns the messages, each preceded by its field.

@@ -163,7 +163,7 @@ func TestAudit_ActorAndChange(t *testing.T) {
 	r.admin.do("DELETE", "/api/v1/event-types/a", nil).want(204)
 	r.admin.do("PUT", "/api/v1/accounts/acme", `{"quota":{"subscriptions":7}}`).want(201)
 	script := r.acme.script("filter", "f", "true", "false")
-	r.acme.do("PUT", "/api/v1/scripts/f/live", `{"version":2}`).want(200)
+	r.acme.post("/api/v1/scripts/f/versions/2/activate", nil).want(200)
 	r.acme.do("DELETE", "/api/v1/scripts/f", nil).want(204)
 	gone := receive(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(410) })
 	off := r.acme.subscribe("a", gone.URL)

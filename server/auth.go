@@ -27,7 +27,7 @@ func public(h fiber.Handler) handler { return func(c *fiber.Ctx, _ caller) error
 // handle authenticates the request and checks that its key may use the route.
 func (s *Server) handle(r route) fiber.Handler {
 	switch r.method {
-	case fiber.MethodPut, fiber.MethodPatch, fiber.MethodDelete:
+	case fiber.MethodPost, fiber.MethodPut, fiber.MethodPatch, fiber.MethodDelete:
 		r.handler = withEachTag(r.handler)
 	}
 	if r.access.unauthenticated {

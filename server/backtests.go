@@ -12,7 +12,6 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/evaluate"
-	"switchhook/engine/monitor"
 	"switchhook/engine/snowflake"
 	"switchhook/scripts"
 	"switchhook/scripts/scripteval"
@@ -41,7 +40,7 @@ type (
 	}
 	totalsLine struct {
 		Kind string `json:"kind"` // "progress" or "totals"
-		changeCounts
+		api.ChangeCounts
 		LiveVersion int     `json:"live_version"` // 0 if there is none
 		P50MS       float64 `json:"p50_ms"`       // CPU time of the candidate's runs
 		P99MS       float64 `json:"p99_ms"`
@@ -52,19 +51,8 @@ type (
 	}
 )
 
-// changeCounts counts events by the candidate's effect.
-type changeCounts struct {
-	Events          int64 `json:"events"`
-	Same            int64 `json:"same"`
-	Differs         int64 `json:"differs"`
-	NewlyMatched    int64 `json:"newly_matched"`
-	NoLongerMatched int64 `json:"no_longer_matched"`
-	Dropped         int64 `json:"dropped"`
-	Errors          int64 `json:"errors"`
-}
-
-func viewCounts(c scripteval.ChangeCounts) changeCounts {
-	return changeCounts{Events: c.Events, Same: c.Same, Differs: c.Differs, NewlyMatched: c.Matches, NoLongerMatched: c.Unmatches, Dropped: c.Drops, Errors: c.Errors}
+func viewCounts(c scripteval.ChangeCounts) api.ChangeCounts {
+	return api.ChangeCounts{Events: c.Events, Same: c.Same, Differs: c.Differs, NewlyMatched: c.Matches, NoLongerMatched: c.Unmatches, Dropped: c.Drops, Errors: c.Errors}
 }
 
 // outcomeView is a version's result for an event.
@@ -98,7 +86,7 @@ func viewOutcome(o *scripteval.Outcome) outcomeView {
 
 func viewTotals(kind string, t evaluate.ComparisonTotals) totalsLine {
 	return totalsLine{
-		Kind: kind, changeCounts: viewCounts(t.ChangeCounts),
+		Kind: kind, ChangeCounts: viewCounts(t.ChangeCounts),
 		LiveVersion: t.LiveVersion, P50MS: float64(t.P50.Nanoseconds()) / 1e6, P99MS: float64(t.P99.Nanoseconds()) / 1e6,
 	}
 }
@@ -107,7 +95,7 @@ func (s *Server) backtest(c *fiber.Ctx, who caller) error {
 	var in backtestInput
 	present, err := readObject(c, &in)
 	if err == nil {
-		err = notZero(present, "version", "last", "seconds")
+		err = notZero(present, "version", "last")
 	}
 	if err != nil {
 		return err
@@ -220,77 +208,4 @@ func (s *Server) streamBacktest(w *bufio.Writer, conn net.Conn, run *evaluate.Co
 	if err == nil {
 		_ = flush() // the client may be gone
 	}
-}
-
-type shadowInput struct {
-	Version  int           `json:"version"`
-	Duration *api.Duration `json:"duration"`
-	Seconds  int           `json:"seconds"` // old name of duration
-}
-
-// shadowView is a shadow run with its counts.
-type shadowView struct {
-	Version int       `json:"version"`
-	Until   time.Time `json:"until"`
-	Skipped int64     `json:"skipped"` // runs skipped under load
-	changeCounts
-}
-
-func viewShadow(sh monitor.Shadow) shadowView {
-	return shadowView{sh.Version, sh.Until, sh.Skipped, viewCounts(sh.ChangeCounts)}
-}
-
-func (s *Server) putShadow(c *fiber.Ctx, who caller) error {
-	var in shadowInput
-	present, err := readObject(c, &in)
-	if err == nil {
-		err = notZero(present, "version", "last", "seconds")
-	}
-	if err != nil {
-		return err
-	}
-	id, err := s.scriptID(c, who)
-	if err != nil {
-		return err
-	}
-	length := time.Hour
-	switch {
-	case in.Duration != nil && in.Seconds != 0:
-		return invalidField("seconds", "and duration are both given, and mean the same; give one of them")
-	case in.Duration != nil:
-		length = time.Duration(*in.Duration)
-	case in.Seconds != 0:
-		length = time.Duration(min(in.Seconds, 1<<30)) * time.Second
-	}
-	sh, err := s.engine.StartShadow(c.UserContext(), who.accountScope(), id, in.Version, length)
-	if wrong, ok := errors.AsType[*engine.Error](err); ok && wrong.Field == "duration" && in.Seconds != 0 {
-		return invalidField("seconds", wrong.Message)
-	}
-	if err != nil {
-		return err
-	}
-	return c.JSON(viewShadow(sh))
-}
-
-func (s *Server) getShadow(c *fiber.Ctx, who caller) error {
-	id, err := s.scriptID(c, who)
-	if err != nil {
-		return err
-	}
-	sh, err := s.engine.Shadow(who.accountScope(), id)
-	if err != nil {
-		return err
-	}
-	return c.JSON(viewShadow(sh))
-}
-
-func (s *Server) deleteShadow(c *fiber.Ctx, who caller) error {
-	id, err := s.scriptID(c, who)
-	if err != nil {
-		return err
-	}
-	if err := s.engine.StopShadow(who.accountScope(), id); err != nil {
-		return err
-	}
-	return c.SendStatus(fiber.StatusNoContent)
 }

@@ -273,21 +273,21 @@ func TestShadow_CountsLiveEventsWithoutSending(t *testing.T) {
 		status int
 		field  string
 	}{
-		`{"version":2,"seconds":-1}`: {422, "seconds"}, `{"version":2,"seconds":604801}`: {422, "seconds"}, `{"version":2,"seconds":9223372036854775807}`: {422, "seconds"},
-		`{"version":2,"duration":"169h"}`: {422, "duration"}, `{"version":2,"duration":0}`: {422, "duration"}, `{"version":2,"duration":"week"}`: {422, "duration"}, `{"version":2,"duration":"1h","seconds":60}`: {422, "seconds"},
-		`{"seconds":60}`: {422, "version"}, `{"version":1,"seconds":60}`: {422, "version"}, `{"version":9,"seconds":60}`: {404, ""}, `{"version":2,"seconds":"1"}`: {422, "seconds"},
+		`{"version":2,"duration":-1}`: {422, "duration"}, `{"version":2,"duration":604801}`: {422, "duration"}, `{"version":2,"duration":9223372036854775807}`: {422, "duration"},
+		`{"version":2,"duration":"169h"}`: {422, "duration"}, `{"version":2,"duration":0}`: {422, "duration"}, `{"version":2,"duration":"week"}`: {422, "duration"},
+		`{"duration":60}`: {422, "version"}, `{"version":1,"duration":60}`: {422, "version"}, `{"version":9,"duration":60}`: {404, ""}, `{"version":2,"duration":"1"}`: {422, "duration"},
 	} {
-		c.do("PUT", shadow("t"), body).refused(want.status, want.field, "")
+		c.do("POST", shadow("t"), body).refused(want.status, want.field, "")
 	}
 	c.post("/api/v1/scripts", `{"name":"empty","kind":"filter"}`).want(201)
-	c.do("PUT", shadow("empty"), `{"version":1,"seconds":60}`).refused(409, "", "nothing to compare with")
+	c.do("POST", shadow("empty"), `{"version":1,"duration":"60s"}`).refused(409, "", "nothing to compare with")
 
-	until, err := time.Parse(time.RFC3339, c.do("PUT", shadow("t"), `{"version":2}`).want(200).text("until"))
+	until, err := time.Parse(time.RFC3339, c.do("POST", shadow("t"), `{"version":2}`).want(201).text("until"))
 	if left := time.Until(until); err != nil || left < 59*time.Minute || left > time.Hour {
 		t.Errorf("without a duration it ends in %s (%v)", left, err)
 	}
 	for _, script := range []string{"t", "f"} {
-		c.do("PUT", shadow(script), `{"version":2,"seconds":60}`).want(200).shows(map[string]any{"version": 2, "events": 0, "skipped": 0})
+		c.do("POST", shadow(script), `{"version":2,"duration":"60s"}`).want(201).shows(map[string]any{"version": 2, "events": 0, "skipped": 0})
 	}
 	const n = 10
 	for i := range n {
@@ -309,7 +309,7 @@ func TestShadow_CountsLiveEventsWithoutSending(t *testing.T) {
 		}
 	}
 	// A new run counts from 0; a stopped one is deleted.
-	c.do("PUT", shadow("f"), `{"version":2,"duration":"1m"}`).want(200).shows(map[string]any{"events": 0})
+	c.do("POST", shadow("f"), `{"version":2,"duration":"1m"}`).want(201).shows(map[string]any{"events": 0})
 	c.do("DELETE", shadow("f"), nil).want(204)
 	c.get(shadow("f")).refused(404, "", "there is no shadow run")
 	c.publish("a", map[string]any{"n": 0})
@@ -320,7 +320,7 @@ func TestShadow_CountsLiveEventsWithoutSending(t *testing.T) {
 	c.get(shadow("t")).want(200).shows(map[string]any{"version": 2})
 	// After its duration the counts stay.
 	c.goLive("t", 1)
-	c.do("PUT", shadow("t"), `{"version":2,"seconds":1}`).want(200)
+	c.do("POST", shadow("t"), `{"version":2,"duration":"1s"}`).want(201)
 	time.Sleep(1100 * time.Millisecond)
 	c.publish("a", map[string]any{"n": 1})
 	hook.wait(t, n+3)

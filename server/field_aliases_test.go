@@ -467,7 +467,7 @@ func TestLists_ArrayProfileWithLinkHeader(t *testing.T) {
 		}
 		r.admin.get("/api/v1/"+list+"?format=csv").refused(422, "format", `must be "array" or "page"`)
 	}
-	r.admin.get("/api/v1/scripts/f0/usage?format=array").want(200).shows(map[string]any{"0.event": "a"})
+	r.admin.get("/api/v1/scripts/f0/subscriptions?format=array").want(200).shows(map[string]any{"0.event": "a"})
 	if got := string(r.rival.get("/api/v1/subscriptions?format=array").want(200).body); got != "[]\n" {
 		t.Errorf("an empty list is %s", got)
 	}

@@ -113,5 +113,5 @@ func requestDigest(c *fiber.Ctx) engine.KeyHash {
 	if doc, err := jsonindex.Parse([]byte(body), jsonindex.Limits{NoDuplicates: true}); err == nil {
 		body = string(jsonindex.AppendCanonical(nil, doc.Root()))
 	}
-	return engine.RequestDigest(c.Method(), route, c.Params("id"), c.Params("name"), parameters.Encode(), body)
+	return engine.RequestDigest(c.Method(), route, c.Params("id"), c.Params("name"), c.Params("version"), parameters.Encode(), body)
 }

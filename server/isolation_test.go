@@ -18,7 +18,7 @@ func TestIsolation_OtherAccountsAreInvisible(t *testing.T) {
 	delivery := r.acme.get("/api/v1/deliveries?event=" + event).want(200).text("data.0.id")
 	r.admin.post("/api/v1/event-types", `{"name":"order.created"}`).want(201)
 	script := r.acme.script("transform", "acme-only", "export default () => 'acme-only'", "export default () => 2")
-	r.acme.do("PUT", "/api/v1/scripts/acme-only/shadow", `{"version":2,"seconds":60}`).want(200)
+	r.acme.post("/api/v1/scripts/acme-only/shadow", `{"version":2}`).want(201)
 	scripts := []string{script, "acme-only"}
 	replay := r.acme.post("/api/v1/replays", map[string]any{"subscription": sub, "filter": "data == 'acme-only'"}).want(202).text("id")
 
@@ -60,18 +60,19 @@ func TestIsolation_OtherAccountsAreInvisible(t *testing.T) {
 		{"DELETE /api/v1/event-types/{name}", []string{"order.created"}, nil, forbidden},
 		{"GET /api/v1/scripts", nil, nil, empty},
 		{"GET /api/v1/scripts/{id}", scripts, nil, hidden},
+		{"PUT /api/v1/scripts/{id}", scripts, `{"name":"mine"}`, hidden},
 		{"PATCH /api/v1/scripts/{id}", scripts, `{"description":"mine"}`, hidden},
 		{"DELETE /api/v1/scripts/{id}", scripts, nil, hidden},
 		{"GET /api/v1/scripts/{id}/versions", scripts, nil, hidden},
 		{"POST /api/v1/scripts/{id}/versions", scripts, `{"source":"export default () => 'rival'"}`, hidden},
 		{"GET /api/v1/scripts/{id}/versions/{version}", scripts, nil, hidden},
-		{"GET /api/v1/scripts/{id}/versions/{version}/diff/{other}", scripts, nil, hidden},
-		{"PUT /api/v1/scripts/{id}/live", scripts, `{"version":2}`, hidden},
-		{"GET /api/v1/scripts/{id}/usage", scripts, nil, hidden},
+		{"GET /api/v1/scripts/{id}/versions/{version}/diff", scripts, nil, hidden},
+		{"POST /api/v1/scripts/{id}/versions/{version}/activate", scripts, `{"force":true}`, hidden},
+		{"GET /api/v1/scripts/{id}/subscriptions", scripts, nil, hidden},
 		{"POST /api/v1/scripts/{id}/test", scripts, `{}`, hidden},
 		{"POST /api/v1/scripts/{id}/backtest", scripts, `{"version":2}`, hidden},
 		{"GET /api/v1/scripts/{id}/shadow", scripts, nil, hidden},
-		{"PUT /api/v1/scripts/{id}/shadow", scripts, `{"version":2,"seconds":60}`, hidden},
+		{"POST /api/v1/scripts/{id}/shadow", scripts, `{"version":2}`, hidden},
 		{"DELETE /api/v1/scripts/{id}/shadow", scripts, nil, hidden},
 		{"POST /api/v1/try", nil, `{"event":{"type":"order.created","data":"mine"}}`, shared},
 		{"POST /api/v1/scripts", nil, `{"name":"acme-only","kind":"filter","source":"false"}`, shared},

@@ -133,7 +133,7 @@ func TestOpenAPI_ExamplesWork(t *testing.T) {
 					}
 					r := start(t)
 					sub := r.exemplary(path)
-					real := strings.NewReplacer("{name}", "order.created", "subscriptions/{id}", "subscriptions/"+sub, "scripts/{id}", "scripts/to-chat", "keys/{id}", "keys/"+r.acme.keyID).Replace(path)
+					real := strings.NewReplacer("{name}", "order.created", "subscriptions/{id}", "subscriptions/"+sub, "scripts/{id}", "scripts/to-chat", "keys/{id}", "keys/"+r.acme.keyID, "{version}", "2").Replace(path)
 					a := r.admin.do(strings.ToUpper(method), real, strings.ReplaceAll(string(text), "sub_0dkwa9ap8h00g", sub))
 					if a.status >= 300 || strings.Contains(string(a.body), `"problem"`) {
 						t.Errorf("%d: %s", a.status, a.body)
@@ -194,13 +194,13 @@ func TestOpenAPI_ResponsesMatchSchemas(t *testing.T) {
 		"POST /api/v1/subscriptions": `{"event":"*","target_url":"` + hook.URL + `"}`, "PUT /api/v1/subscriptions/{id}": `{"event":"a","target_url":"` + hook.URL + `"}`,
 		"PATCH /api/v1/subscriptions/{id}": `{}`, "POST /api/v1/events": `[{"type":"a","data":null}]`, "POST /api/v1/event-types": `{"name":"a.b"}`,
 		"PUT /api/v1/event-types/{name}": `{"schema":true}`, "POST /api/v1/keys": `{"account":"x"}`, "POST /api/v1/scripts": `{"name":"n","kind":"filter","source":"true"}`,
-		"PATCH /api/v1/scripts/{id}": `{"cases":[]}`, "POST /api/v1/scripts/{id}/versions": `{"source":"export default () => 3"}`, "PUT /api/v1/scripts/{id}/live": `{"version":1}`,
-		"POST /api/v1/scripts/{id}/test": `{}`, "POST /api/v1/scripts/{id}/backtest": `{"version":2}`, "PUT /api/v1/scripts/{id}/shadow": `{"version":2,"seconds":60}`, "POST /api/v1/subscriptions/{id}/test": `{"sample":"order.created"}`, "POST /api/v1/try": `{"event":{"type":"order.created","data":{}}}`,
+		"PATCH /api/v1/scripts/{id}": `{"cases":[]}`, "POST /api/v1/scripts/{id}/versions": `{"source":"export default () => 3"}`, "PUT /api/v1/scripts/{id}": `{"name":"t"}`,
+		"POST /api/v1/scripts/{id}/test": `{}`, "POST /api/v1/scripts/{id}/backtest": `{"version":2}`, "POST /api/v1/scripts/{id}/shadow": `{"version":2,"duration":"60s"}`, "POST /api/v1/subscriptions/{id}/test": `{"sample":"order.created"}`, "POST /api/v1/try": `{"event":{"type":"order.created","data":{}}}`,
 	}
 	off := admin.subscribe("off", hook.URL, map[string]any{"active": false})
 	bodies["POST /api/v1/replays"] = `{"subscription":"` + off + `"}`
 	deletes := func(op server.Operation) bool { return op.Method == "DELETE" }
-	admin.do("PUT", "/api/v1/scripts/t/shadow", bodies["PUT /api/v1/scripts/{id}/shadow"]).want(200)
+	admin.post("/api/v1/scripts/t/shadow", bodies["POST /api/v1/scripts/{id}/shadow"]).want(201)
 	asked := receive(t, nil)
 	waiting := admin.subscribe("a", asked.URL, map[string]any{"verify": "hook-secret"})
 	admin.post("/api/v1/subscriptions/"+waiting+"/confirm", map[string]any{"secret": asked.wait(t, 1)[0].header.Get("X-Hook-Secret")}).want(204)

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -12,7 +11,6 @@ import (
 
 	"switchhook/engine"
 	"switchhook/scripts/jsonindex"
-	"switchhook/scripts/scripttest"
 	"switchhook/server/api"
 )
 
@@ -111,7 +109,7 @@ func (s *Server) problemFor(c *fiber.Ctx, err error) *api.Error {
 // describeEngine converts an error of the engine.
 func describeEngine(e *engine.Error) *api.Error {
 	status, code := classify(e)
-	p := &api.Error{Status: status, Code: code, Detail: e.Message, Field: e.Field, Script: e.Script, Tests: testReport(e.Report)}
+	p := &api.Error{Status: status, Code: code, Detail: e.Message, Field: e.Field, Script: e.Script, Tests: e.Report}
 	for _, f := range e.Fields() {
 		separator := " "
 		if f.Script != nil {
@@ -126,18 +124,6 @@ func describeEngine(e *engine.Error) *api.Error {
 		p.Detail += fmt.Sprintf("; errors lists %d more wrong fields", more)
 	}
 	return p
-}
-
-// testReport encodes the report of failed test cases; nil without one.
-func testReport(report *scripttest.Report) json.RawMessage {
-	if report == nil {
-		return nil
-	}
-	text, err := encodeJSON(report)
-	if err != nil {
-		return nil
-	}
-	return text
 }
 
 // describeFiber converts the errors that Fiber returns by itself.

@@ -62,7 +62,7 @@ func TestRoutes_HEADForEveryGET(t *testing.T) {
 	event := r.admin.publish("a", 1)
 	r.admin.post("/api/v1/event-types", `{"name":"a"}`).want(201)
 	script := r.admin.script("filter", "f", "true", "false")
-	r.admin.do("PUT", "/api/v1/scripts/f/shadow", `{"version":2,"seconds":60}`).want(200)
+	r.admin.post("/api/v1/scripts/f/shadow", `{"version":2}`).want(201)
 	ids := map[string]string{"subscriptions": sub, "events": event, "event-types": "a", "accounts": "acme", "scripts": script, "deliveries": r.admin.delivered(sub, "retrying").text("id")}
 	for _, op := range r.server.Operations() {
 		if op.Method != "GET" {

@@ -3,8 +3,8 @@ package server
 import (
 	"encoding/json"
 	"net/url"
+	"slices"
 	"strings"
-	"time"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -13,42 +13,11 @@ import (
 	"switchhook/engine/snowflake"
 	"switchhook/scripts"
 	"switchhook/scripts/jsonindex"
+	"switchhook/server/api"
 )
 
-// scriptView is a script as the API shows it.
-type scriptView struct {
-	ID          string               `json:"id"`
-	Account     string               `json:"account"`
-	Name        string               `json:"name"`
-	Kind        string               `json:"kind"` // filter or transform
-	Description string               `json:"description"`
-	LiveVersion *int                 `json:"live_version"`       // null if none is live
-	Cases       json.RawMessage      `json:"cases"`              // test cases of its newest version, a list
-	Warnings    []scripts.Diagnostic `json:"warnings,omitempty"` // in the response to POST only
-	UsedBy      int                  `json:"used_by"`            // subscriptions
-	Stats       statsView            `json:"stats"`
-	CreatedAt   time.Time            `json:"created_at"`
-	UpdatedAt   time.Time            `json:"updated_at"`
-}
-
-// statsView holds a script's run counts since the router started.
-type statsView struct {
-	Runs      int64       `json:"runs"`
-	Errors    int64       `json:"errors"`
-	Timeouts  int64       `json:"timeouts"`
-	Dropped   int64       `json:"dropped"`
-	CPUMS     float64     `json:"cpu_ms"`
-	Histogram []runBucket `json:"histogram"` // runs by CPU time
-}
-
-// runBucket counts runs up to a limit, above that of the previous bucket.
-type runBucket struct {
-	LEMS *float64 `json:"le_ms"` // null: no limit
-	Runs int64    `json:"runs"`
-}
-
-func (s *Server) viewScript(sc *engine.Script) scriptView {
-	v := scriptView{
+func (s *Server) viewScript(sc *engine.Script) api.Script {
+	v := api.Script{
 		ID: sc.ID.Format(engine.ScriptPrefix), Account: sc.Account, Name: sc.Name, Kind: string(sc.Kind), Description: sc.Description,
 		Cases: viewCases(sc.Cases), UsedBy: len(s.engine.ScriptUsers(sc.ID)), CreatedAt: sc.CreatedAt, UpdatedAt: sc.UpdatedAt,
 	}
@@ -56,26 +25,29 @@ func (s *Server) viewScript(sc *engine.Script) scriptView {
 		v.LiveVersion = &sc.Live
 	}
 	stats := s.engine.ScriptStats(sc.ID)
-	v.Stats = statsView{Runs: stats.Runs, Errors: stats.Errors, Timeouts: stats.Timeouts, Dropped: stats.Dropped, CPUMS: milliseconds(stats.CPU)}
+	v.Stats = api.ScriptStats{Runs: stats.Runs, Errors: stats.Errors, Timeouts: stats.Timeouts, Dropped: stats.Dropped, CPUMS: milliseconds(stats.CPU)}
 	for i, n := range stats.Buckets {
-		bucket := runBucket{Runs: n}
+		bucket := api.ScriptRunBucket{Runs: n}
 		if i < len(monitor.ScriptBuckets) {
-			le := milliseconds(monitor.ScriptBuckets[i])
-			bucket.LEMS = &le
+			bucket.LEMS = new(milliseconds(monitor.ScriptBuckets[i]))
 		}
 		v.Stats.Histogram = append(v.Stats.Histogram, bucket)
 	}
 	return v
 }
 
-type scriptInput struct {
-	Account     string          `json:"account"`
-	Name        string          `json:"name"`
-	Kind        string          `json:"kind"`
-	Description string          `json:"description"`
-	Cases       json.RawMessage `json:"cases"`
-	Source      string          `json:"source"` // of the first version, with POST only
-	Note        string          `json:"note"`
+// viewCases returns test cases, or none if the stored list can't be decoded.
+func viewCases(raw []byte) json.RawMessage {
+	if !json.Valid(raw) {
+		return json.RawMessage("[]")
+	}
+	return raw
+}
+
+// answerScript responds with a script and its ETag.
+func (s *Server) answerScript(c *fiber.Ctx, sc *engine.Script) error {
+	setETag(c, sc.Version)
+	return c.JSON(s.viewScript(sc))
 }
 
 func (s *Server) listScripts(c *fiber.Ctx, who caller) error {
@@ -99,7 +71,7 @@ func (s *Server) listScripts(c *fiber.Ctx, who caller) error {
 // createScript creates a script and, if a source is given, its first version, which goes live if its
 // tests pass.
 func (s *Server) createScript(c *fiber.Ctx, who caller) error {
-	var in scriptInput
+	var in api.CreateScriptRequest
 	present, err := readObject(c, &in)
 	if err == nil {
 		err = notEmpty(present, "account")
@@ -145,8 +117,7 @@ func (s *Server) getScript(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	setETag(c, sc.Version)
-	return c.JSON(s.viewScript(sc))
+	return s.answerScript(c, sc)
 }
 
 // script returns the script in the path: by id, or by name in the caller's account or in the one that an
@@ -172,10 +143,15 @@ func (s *Server) scriptID(c *fiber.Ctx, who caller) (string, error) {
 	return sc.ID.Format(engine.ScriptPrefix), nil
 }
 
-// patchScript merges the body into a script (RFC 7396).
-func (s *Server) patchScript(c *fiber.Ctx, who caller) error {
-	var in scriptInput
-	present, err := readObject(c, &in, fieldNames(&scriptView{})...)
+// updateScript merges the body into a script (RFC 7396).
+func (s *Server) updateScript(c *fiber.Ctx, who caller) error { return s.changeScript(c, who, false) }
+
+// replaceScript resets what the body leaves out.
+func (s *Server) replaceScript(c *fiber.Ctx, who caller) error { return s.changeScript(c, who, true) }
+
+func (s *Server) changeScript(c *fiber.Ctx, who caller, replace bool) error {
+	var in api.UpdateScriptRequest
+	present, err := readObject(c, &in, append(fieldNames(&api.Script{}), "source")...)
 	if err != nil {
 		return err
 	}
@@ -183,41 +159,45 @@ func (s *Server) patchScript(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	if present["live_version"].Exists() {
-		return invalidField("live_version", "is not changed here: PUT …/live {\"version\": …} runs the cases first")
-	}
-	if present["source"].Exists() {
-		return invalidField("source", "is not changed here: versions are never changed; POST a new one to …/versions")
-	}
 	id, err := s.scriptID(c, who)
 	if err != nil {
 		return err
 	}
 	sc, err := s.engine.UpdateScript(c.UserContext(), who.accountScope(), id, version, func(sc *engine.Script) error {
-		return in.apply(sc, present)
+		if err := checkFixedMembers(present, sc); err != nil {
+			return err
+		}
+		if replace || !in.Name.IsZero() {
+			sc.Name = in.Name.Or("")
+		}
+		if replace || !in.Description.IsZero() {
+			sc.Description = in.Description.Or("")
+		}
+		if replace || !in.Cases.IsZero() {
+			sc.Cases = in.Cases.Or(nil)
+		}
+		return nil
 	})
 	if err != nil {
 		return err
 	}
-	setETag(c, sc.Version)
-	return c.JSON(s.viewScript(sc))
+	return s.answerScript(c, sc)
 }
 
-func (in *scriptInput) apply(sc *engine.Script, present map[string]jsonindex.Value) error {
-	if present["name"].Exists() {
-		sc.Name = in.Name
+// checkFixedMembers refuses another value of a member that a change of a script can't change. The
+// values that the script has are accepted, since clients send back what they were answered.
+func checkFixedMembers(present map[string]jsonindex.Value, sc *engine.Script) error {
+	if present["source"].Exists() {
+		return invalidField("source", "is not changed here: versions are never changed; POST a new one to …/versions")
 	}
-	if present["kind"].Exists() {
-		sc.Kind = engine.ScriptKind(in.Kind)
+	if live := present["live_version"]; live.Exists() && live.Float64() != float64(sc.Live) {
+		return invalidField("live_version", "is not changed here: POST …/versions/{version}/activate runs the test cases first")
 	}
-	if present["description"].Exists() {
-		sc.Description = in.Description
-	}
-	if present["cases"].Exists() {
-		sc.Cases = casesOf(in.Cases)
-	}
-	if in.Account != "" && in.Account != sc.Account {
+	if account := present["account"]; account.Exists() && account.Text() != sc.Account {
 		return invalidField("account", "can't be changed; make a new script there")
+	}
+	if kind := present["kind"]; kind.Exists() && kind.Text() != string(sc.Kind) {
+		return invalidField("kind", "can't be changed: this script is a "+string(sc.Kind))
 	}
 	return nil
 }
@@ -237,16 +217,20 @@ func (s *Server) deleteScript(c *fiber.Ctx, who caller) error {
 	return c.SendStatus(fiber.StatusNoContent)
 }
 
-func (s *Server) scriptUsage(c *fiber.Ctx, who caller) error {
+// listScriptSubscriptions lists the subscriptions that use a script.
+func (s *Server) listScriptSubscriptions(c *fiber.Ctx, who caller) error {
 	sc, err := s.script(c, who)
 	if err != nil {
 		return err
 	}
-	views := []subscriptionView{}
-	for _, sub := range s.engine.ScriptUsers(sc.ID) {
-		views = append(views, s.viewSubscription(who, sub))
+	q := s.readQuery(c)
+	limit, after := q.limit(), q.id("cursor", engine.SubscriptionPrefix)
+	if q.err != nil {
+		return q.err
 	}
-	return answerList(c, views, page{Data: views}, nil)
+	found := slices.DeleteFunc(s.engine.ScriptUsers(sc.ID), func(sub *engine.Subscription) bool { return sub.ID <= after })
+	cursor := func(sub *engine.Subscription) string { return sub.ID.Format(engine.SubscriptionPrefix) }
+	return answerPage(c, pageOf(found, limit, cursor, func(sub *engine.Subscription) subscriptionView { return s.viewSubscription(who, sub) }))
 }
 
 type testInput struct {

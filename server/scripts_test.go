@@ -20,7 +20,7 @@ func (c *client) script(kind, name string, sources ...string) string {
 // goLive activates a version of a script.
 func (c *client) goLive(script string, version int) *answer {
 	c.t.Helper()
-	return c.do("PUT", "/api/v1/scripts/"+script+"/live", map[string]any{"version": version}).want(200)
+	return c.post(fmt.Sprintf("/api/v1/scripts/%s/versions/%d/activate", script, version), nil).want(200)
 }
 
 const bodyOf = "export default (event) => event.data"
@@ -51,14 +51,14 @@ func TestScripts_Lifecycle(t *testing.T) {
 		t.Error("the change kept the ETag")
 	}
 	c.do("PATCH", "/api/v1/scripts/"+id, `{"description":"f"}`, "If-Match", etag).refused(412, "", "it was changed since it was read")
-	c.do("PUT", "/api/v1/scripts/"+id+"/live", `{"version":1}`, "If-Match", etag).refused(412, "", "it was changed since it was read")
+	c.do("POST", "/api/v1/scripts/"+id+"/versions/1/activate", nil, "If-Match", etag).refused(412, "", "it was changed since it was read")
 	c.do("DELETE", "/api/v1/scripts/"+id, nil, "If-Match", etag).refused(412, "", "it was changed since it was read")
 	c.get("/api/v1/scripts/big%20orders").refused(404, "", "there is no script")
 	byName := "/api/v1/scripts/" + url.PathEscape("größer")
 	c.get(byName).want(200).shows(map[string]any{"id": id, "description": "e"})
 
 	c.do("DELETE", byName, nil, "If-Match", changed.header.Get("ETag")).want(204)
-	for _, path := range []string{"/api/v1/scripts/" + id, byName, byName + "/versions", byName + "/usage"} {
+	for _, path := range []string{"/api/v1/scripts/" + id, byName, byName + "/versions", byName + "/subscriptions"} {
 		c.get(path).refused(404, "", "there is no script")
 	}
 	c.do("DELETE", byName, nil).refused(404, "", "there is no script")
@@ -130,7 +130,7 @@ func TestScripts_InvalidAreRefused(t *testing.T) {
 		t.Errorf("stored: %v", got)
 	}
 	c.do("PATCH", "/api/v1/scripts/taken", `{"source":"false"}`).refused(422, "source", "versions are never changed")
-	c.do("PATCH", "/api/v1/scripts/taken", `{"live_version":1}`).refused(422, "live_version", "is not changed here")
+	c.do("PATCH", "/api/v1/scripts/taken", `{"live_version":2}`).refused(422, "live_version", "is not changed here")
 	c.do("PATCH", "/api/v1/scripts/taken", `{"kind":"transform"}`).refused(422, "kind", "can't be changed")
 	c.do("PATCH", "/api/v1/scripts/taken", `{"account":"rival"}`).refused(422, "account", "can't be changed")
 	c.do("PATCH", "/api/v1/scripts/taken", `{"cases":[{"name":"n"}]}`).refused(422, "cases[0].event", "must be an object")

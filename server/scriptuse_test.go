@@ -18,7 +18,7 @@ func TestScriptUse_SubscriptionReferences(t *testing.T) {
 	})
 	c.get("/api/v1/subscriptions/" + pinned).want(200).shows(map[string]any{"transform_script.version": 1, "filter_script.version": 1})
 	c.get("/api/v1/scripts/t").want(200).shows(map[string]any{"used_by": 2})
-	if got := fmt.Sprint(c.get("/api/v1/scripts/f/usage").want(200).column("id")); got != fmt.Sprint([]string{live, pinned}) {
+	if got := fmt.Sprint(c.get("/api/v1/scripts/f/subscriptions").want(200).column("id")); got != fmt.Sprint([]string{live, pinned}) {
 		t.Errorf("usage: %s", got)
 	}
 
@@ -49,7 +49,7 @@ func TestScriptUse_SubscriptionReferences(t *testing.T) {
 	for _, sub := range []string{live, pinned} {
 		c.do("DELETE", "/api/v1/subscriptions/"+sub, nil).want(204)
 	}
-	c.get("/api/v1/scripts/t/usage").want(200).shows(map[string]any{"data": "[]"})
+	c.get("/api/v1/scripts/t/subscriptions").want(200).shows(map[string]any{"data": "[]"})
 	c.do("DELETE", "/api/v1/scripts/t", nil).want(204)
 	// The delivery still names the version that ran.
 	c.get("/api/v1/deliveries?event=" + second).want(200)
@@ -127,7 +127,7 @@ func TestScriptUse_LiveFilterMustSuitEventTypes(t *testing.T) {
 	c := r.acme
 	c.script("filter", "f", "data.total > 100", "data.totl > 100")
 	sub := c.subscribe("order.created", anywhere, map[string]any{"filter_script": "f"})
-	a := c.do("PUT", "/api/v1/scripts/f/live", `{"version":2,"force":true}`).refused(422, "version", "does not suit the event types of "+sub)
+	a := c.post("/api/v1/scripts/f/versions/2/activate", `{"force":true}`).refused(422, "version", "does not suit the event types of "+sub)
 	a.shows(map[string]any{"script.line": 1, "script.column": 6})
 	if !strings.Contains(a.text("detail"), "did you mean") {
 		t.Errorf("no suggestion: %s", a.body)
@@ -147,7 +147,7 @@ func TestScriptUse_AdminKeyAcrossAccounts(t *testing.T) {
 	ops.get("/api/v1/scripts/f?account=acme").want(200).shows(map[string]any{"id": acmes, "account": "acme"})
 	ops.get("/api/v1/scripts/" + acmes).want(200).shows(map[string]any{"account": "acme"})
 	ops.get("/api/v1/scripts/acmes").refused(404, "", "there is no script")
-	ops.do("PUT", "/api/v1/scripts/f/live?account=acme", `{"version":2}`).want(200).shows(map[string]any{"id": acmes})
+	ops.post("/api/v1/scripts/f/versions/2/activate?account=acme", nil).want(200).shows(map[string]any{"id": acmes})
 	ops.do("DELETE", "/api/v1/scripts/f", nil).want(204)
 	r.acme.get("/api/v1/scripts/f").want(200).shows(map[string]any{"live_version": 2})
 	r.acme.get("/api/v1/scripts/f?account=ops").refused(422, "account", "must be left out")

@@ -1,48 +1,25 @@
 package server
 
 import (
-	"encoding/json"
 	"strconv"
-	"time"
+	"strings"
 
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
 	"switchhook/scripts"
 	"switchhook/scripts/scripttest"
+	"switchhook/server/api"
 )
 
-// versionView is a version of a script as the API shows it.
-type versionView struct {
-	Version   int                  `json:"version"`
-	Hash      string               `json:"hash"`
-	Source    string               `json:"source"`
-	Warnings  []scripts.Diagnostic `json:"warnings,omitempty"` // in the response that creates it only
-	Author    string               `json:"author"`
-	Note      string               `json:"note"`
-	Live      bool                 `json:"live"`
-	LiveAt    *time.Time           `json:"live_at"` // most recent activation; null: never
-	Cases     json.RawMessage      `json:"cases"`   // test cases, a list
-	CreatedAt time.Time            `json:"created_at"`
-}
-
-func viewVersion(v *engine.ScriptVersion, live int) versionView {
-	view := versionView{Version: v.Number, Hash: v.Hash, Source: v.Source, Author: v.Author, Note: v.Note, Live: v.Number == live, Cases: viewCases(v.Cases), CreatedAt: v.CreatedAt}
-	if !v.LiveAt.IsZero() {
-		view.LiveAt = &v.LiveAt
+func viewVersion(v *engine.ScriptVersion, live int) api.ScriptVersion {
+	return api.ScriptVersion{
+		Version: v.Number, Hash: v.Hash, Source: v.Source, Author: v.Author, Note: v.Note, Live: v.Number == live,
+		LiveAt: timeOrNull(v.LiveAt), Cases: viewCases(v.Cases), CreatedAt: v.CreatedAt,
 	}
-	return view
 }
 
-// viewCases returns test cases, or none if the stored list can't be decoded.
-func viewCases(raw []byte) json.RawMessage {
-	if !json.Valid(raw) {
-		return json.RawMessage("[]")
-	}
-	return raw
-}
-
-func (s *Server) listVersions(c *fiber.Ctx, who caller) error {
+func (s *Server) listScriptVersions(c *fiber.Ctx, who caller) error {
 	sc, err := s.script(c, who)
 	if err != nil {
 		return err
@@ -51,7 +28,7 @@ func (s *Server) listVersions(c *fiber.Ctx, who caller) error {
 	limit, before := q.limit(), 0
 	if cursor := c.Query("cursor"); cursor != "" {
 		if before, err = strconv.Atoi(cursor); err != nil || before < 1 {
-			q.fail("cursor", "is none that this list gave")
+			q.fail("cursor", "is invalid for this list")
 		}
 	}
 	if q.err != nil {
@@ -67,24 +44,11 @@ func (s *Server) listVersions(c *fiber.Ctx, who caller) error {
 		}
 	}
 	cursor := func(v *engine.ScriptVersion) string { return strconv.Itoa(v.Number) }
-	return answerPage(c, pageOf(found, limit, cursor, func(v *engine.ScriptVersion) versionView { return viewVersion(v, sc.Live) }))
+	return answerPage(c, pageOf(found, limit, cursor, func(v *engine.ScriptVersion) api.ScriptVersion { return viewVersion(v, sc.Live) }))
 }
 
-type versionInput struct {
-	Source string `json:"source"`
-	Note   string `json:"note"`
-	// Cases are its test cases; if left out, those of the previous version.
-	Cases json.RawMessage `json:"cases"`
-}
-
-// createdVersion is the response to a new version, with its test report.
-type createdVersion struct {
-	versionView
-	Tests *scripttest.Report `json:"tests"`
-}
-
-func (s *Server) createVersion(c *fiber.Ctx, who caller) error {
-	var in versionInput
+func (s *Server) createScriptVersion(c *fiber.Ctx, who caller) error {
+	var in api.CreateScriptVersionRequest
 	if _, err := readObject(c, &in); err != nil {
 		return err
 	}
@@ -105,94 +69,88 @@ func (s *Server) createVersion(c *fiber.Ctx, who caller) error {
 		c.Status(fiber.StatusCreated)
 	}
 	view := viewVersion(v, sc.Live)
+	view.Tests = report
 	if sc.Kind == engine.KindTransform {
 		view.Warnings = scripts.Warnings(v.Source)
 	}
-	return c.JSON(createdVersion{view, report})
+	return c.JSON(view)
 }
 
-// numberParam parses a version in the path; "live" is the live one.
-func numberParam(c *fiber.Ctx, name string) (int, error) {
-	text := c.Params(name)
-	if text == "live" {
-		return 0, nil
+// versionNamed returns the version that a request names: a number, "live" or "latest".
+func (s *Server) versionNamed(c *fiber.Ctx, sc *engine.Script, named string) (*engine.ScriptVersion, error) {
+	id, number := sc.ID.Format(engine.ScriptPrefix), 0
+	switch named {
+	case api.LiveVersion:
+	case api.LatestVersion:
+		list, err := s.engine.ScriptVersions(c.UserContext(), sc.Account, id, 0, 1)
+		if err == nil && len(list) == 0 {
+			err = engine.NotFound("version", named)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return list[0], nil
+	default:
+		var err error
+		if number, err = strconv.Atoi(named); err != nil || number < 1 {
+			return nil, engine.NotFound("version", truncate(named))
+		}
 	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 {
-		return 0, engine.NotFound("version", truncate(text))
-	}
-	return n, nil
+	return s.engine.ScriptVersion(c.UserContext(), sc.Account, id, number)
 }
 
-func (s *Server) getVersion(c *fiber.Ctx, who caller) error {
+// scriptVersion returns the script and the version in the path.
+func (s *Server) scriptVersion(c *fiber.Ctx, who caller) (*engine.Script, *engine.ScriptVersion, error) {
 	sc, err := s.script(c, who)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	n, err := numberParam(c, "version")
-	if err != nil {
-		return err
-	}
-	v, err := s.engine.ScriptVersion(c.UserContext(), who.accountScope(), sc.ID.Format(engine.ScriptPrefix), n)
+	v, err := s.versionNamed(c, sc, strings.Clone(c.Params("version")))
+	return sc, v, err
+}
+
+func (s *Server) getScriptVersion(c *fiber.Ctx, who caller) error {
+	sc, v, err := s.scriptVersion(c, who)
 	if err != nil {
 		return err
 	}
 	return c.JSON(viewVersion(v, sc.Live))
 }
 
-// diffView is a line-by-line diff of two versions.
-type diffView struct {
-	From int    `json:"from"`
-	To   int    `json:"to"`
-	Diff string `json:"diff"` // lines: "- " only in from, "+ " only in to, "  " in both
-}
-
-func (s *Server) diffVersions(c *fiber.Ctx, who caller) error {
-	sc, err := s.script(c, who)
+// diffScriptVersions compares a version line by line with another one, by default the live one.
+func (s *Server) diffScriptVersions(c *fiber.Ctx, who caller) error {
+	sc, v, err := s.scriptVersion(c, who)
 	if err != nil {
 		return err
 	}
-	var pair [2]*engine.ScriptVersion
-	for i, name := range []string{"version", "other"} {
-		n, err := numberParam(c, name)
-		if err != nil {
-			return err
-		}
-		if pair[i], err = s.engine.ScriptVersion(c.UserContext(), who.accountScope(), sc.ID.Format(engine.ScriptPrefix), n); err != nil {
-			return err
-		}
-	}
-	return c.JSON(diffView{pair[0].Number, pair[1].Number, scripttest.Diff(pair[0].Source, pair[1].Source)})
-}
-
-type liveInput struct {
-	Version int  `json:"version"`
-	Force   bool `json:"force"`
-}
-
-// liveAnswer is the live version and its test report.
-type liveAnswer struct {
-	scriptView
-	Tests *scripttest.Report `json:"tests"`
-}
-
-func (s *Server) putLive(c *fiber.Ctx, who caller) error {
-	var in liveInput
-	if _, err := readObject(c, &in); err != nil {
+	other, err := s.versionNamed(c, sc, strings.Clone(c.Query("against", api.LiveVersion)))
+	if err != nil {
 		return err
+	}
+	return c.JSON(api.ScriptDiff{From: other.Number, To: v.Number, Diff: scripttest.Diff(other.Source, v.Source)})
+}
+
+func (s *Server) activateScriptVersion(c *fiber.Ctx, who caller) error {
+	var in api.ActivateScriptVersionRequest
+	if len(c.BodyRaw()) > 0 { // the body is optional
+		if _, err := readObject(c, &in); err != nil {
+			return err
+		}
 	}
 	version, err := ifMatch(c)
 	if err != nil {
 		return err
 	}
-	id, err := s.scriptID(c, who)
+	sc, v, err := s.scriptVersion(c, who)
 	if err != nil {
 		return err
 	}
-	sc, report, err := s.engine.SetScriptLive(c.UserContext(), who.accountScope(), id, in.Version, version, in.Force)
+	live, report, err := s.engine.SetScriptLive(c.UserContext(), who.accountScope(), sc.ID.Format(engine.ScriptPrefix), v.Number, version, in.Force)
 	if err != nil {
 		return err
 	}
-	setETag(c, sc.Version)
-	return c.JSON(liveAnswer{s.viewScript(sc), report})
+	view := s.viewScript(live)
+	view.Tests = report
+	setETag(c, live.Version)
+	return c.JSON(view)
 }

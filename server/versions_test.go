@@ -21,6 +21,7 @@ func TestVersions_ImmutableAndDeduplicated(t *testing.T) {
 
 	c.get("/api/v1/scripts/t/versions/1").want(200).shows(map[string]any{"source": bodyOf, "note": "first", "live": true, "version": 1})
 	c.get("/api/v1/scripts/t/versions/live").want(200).shows(map[string]any{"version": 1})
+	c.get("/api/v1/scripts/t/versions/latest").want(200).shows(map[string]any{"version": 3})
 	for _, number := range []string{"4", "0", "-1", "x", "1.0", "99999999999999999999"} {
 		c.get("/api/v1/scripts/t/versions/"+number).refused(404, "", "no version")
 	}
@@ -37,12 +38,13 @@ func TestVersions_ImmutableAndDeduplicated(t *testing.T) {
 	}
 	c.get("/api/v1/scripts/t/versions?cursor=x").refused(422, "cursor", "")
 
-	c.get("/api/v1/scripts/t/versions/1/diff/2").want(200).shows(map[string]any{"from": 1, "to": 2, "diff": "- export default (event) => event.data\n+ export default () => 2"})
-	c.get("/api/v1/scripts/t/versions/2/diff/live").want(200).shows(map[string]any{"from": 2, "to": 1})
-	c.get("/api/v1/scripts/t/versions/1/diff/3").want(200).shows(map[string]any{"diff": ""})
-	c.get("/api/v1/scripts/t/versions/1/diff/9").refused(404, "", "no version")
+	c.get("/api/v1/scripts/t/versions/2/diff").want(200).shows(map[string]any{"from": 1, "to": 2, "diff": "- export default (event) => event.data\n+ export default () => 2"})
+	c.get("/api/v1/scripts/t/versions/live/diff?against=2").want(200).shows(map[string]any{"from": 2, "to": 1})
+	c.get("/api/v1/scripts/t/versions/latest/diff?against=1").want(200).shows(map[string]any{"diff": ""})
+	c.get("/api/v1/scripts/t/versions/1/diff?against=9").refused(404, "", "no version")
 	c.post("/api/v1/scripts", `{"name":"empty","kind":"filter"}`).want(201)
 	c.get("/api/v1/scripts/empty/versions/live").refused(404, "", "there is no live version")
+	c.get("/api/v1/scripts/empty/versions/latest").refused(404, "", "no version")
 }
 
 const sumCases = `[{"name":"adds up","event":{"type":"sum","data":{"a":1,"b":2}},"expect":{"body":{"sum":3}}},
@@ -68,23 +70,22 @@ func TestVersions_ActivationNeedsPassingCases(t *testing.T) {
 
 	c.post("/api/v1/scripts/sum/versions", map[string]any{"source": wrongSum}).want(201).shows(failed).shows(map[string]any{"version": 2, "live": false})
 	before := c.get("/api/v1/scripts/sum").header.Get("ETag")
-	c.do("PUT", "/api/v1/scripts/sum/live", `{"version":2}`).refused(409, "", "version 2 fails 1 of its 2 cases").shows(failed)
+	c.post("/api/v1/scripts/sum/versions/2/activate", nil).refused(409, "", "version 2 fails 1 of its 2 cases").shows(failed)
 	if after := c.get("/api/v1/scripts/sum").shows(map[string]any{"live_version": 1}).header.Get("ETag"); after != before {
 		t.Error("a refused version changed the script")
 	}
-	forced := c.do("PUT", "/api/v1/scripts/sum/live", `{"version":2,"force":true}`, "If-Match", before).want(200).shows(failed).shows(map[string]any{"live_version": 2, "name": "sum"})
+	forced := c.post("/api/v1/scripts/sum/versions/2/activate", `{"force":true}`, "If-Match", before).want(200).shows(failed).shows(map[string]any{"live_version": 2, "name": "sum"})
 	c.get("/api/v1/scripts/sum/versions/2").want(200).shows(map[string]any{"live": true})
 	// A rollback is idempotent.
-	back := c.do("PUT", "/api/v1/scripts/sum/live", `{"version":1}`, "If-Match", forced.header.Get("ETag")).want(200).shows(map[string]any{"live_version": 1, "tests.failed": 0, "tests.passed": 2})
+	back := c.post("/api/v1/scripts/sum/versions/1/activate", nil, "If-Match", forced.header.Get("ETag")).want(200).shows(map[string]any{"live_version": 1, "tests.failed": 0, "tests.passed": 2})
 	if twice := c.goLive("sum", 1); twice.header.Get("ETag") != back.header.Get("ETag") {
 		t.Error("nothing changed, and the ETag did")
 	}
-	for body, want := range map[string]struct {
-		status int
-		field  string
-	}{`{}`: {422, "version"}, `{"version":0}`: {422, "version"}, `{"version":-1}`: {422, "version"}, `{"version":"1"}`: {422, "version"}, `{"version":3}`: {404, ""}, `{"version":1,"force":"yes"}`: {422, "force"}} {
-		c.do("PUT", "/api/v1/scripts/sum/live", body).refused(want.status, want.field, "")
+	for _, version := range []string{"0", "-1", "x", "3"} {
+		c.post("/api/v1/scripts/sum/versions/"+version+"/activate", `{}`).refused(404, "", "no version")
 	}
+	c.post("/api/v1/scripts/sum/versions/1/activate", `{"force":"yes"}`).refused(422, "force", "")
+	c.post("/api/v1/scripts/sum/versions/1/activate", `{"version":2}`).refused(422, "version", "")
 
 	// Only the test cases change.
 	test := func(body string) *answer { return c.post("/api/v1/scripts/sum/test", body) }

@@ -50,7 +50,8 @@ const (
 
 // LoadLoop measures until the router stops.
 func (l *LoadShedder) LoadLoop() {
-	ctx := l.life.StopContext()
+	ctx, cancel := l.life.StopContext()
+	defer cancel()
 	for l.life.Sleep(loadInterval) {
 		l.RefreshLoad(ctx)
 		l.resources.CurrentShortages()

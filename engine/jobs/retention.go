@@ -56,7 +56,8 @@ type retention struct {
 // RetentionLoop prunes until the router stops.
 func (p *Pruner) RetentionLoop() {
 	r := retention{Pruner: p}
-	ctx := p.life.StopContext()
+	ctx, cancel := p.life.StopContext()
+	defer cancel()
 	ticker := time.NewTicker(p.cfg.PruneEvery)
 	defer ticker.Stop()
 	for {

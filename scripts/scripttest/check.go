@@ -10,9 +10,9 @@ import (
 )
 
 // checkExpectations returns the expectations that were not met.
-func checkExpectations(want *Expect, got *Got, transforms bool) (failures []Failure) {
+func checkExpectations(want *Expect, got *outcome, transforms bool) (failures []scripts.TestFailure) {
 	fail := func(expected, diff, format string, args ...any) {
-		failures = append(failures, Failure{expected, fmt.Sprintf(format, args...), diff})
+		failures = append(failures, scripts.TestFailure{Expected: expected, Message: fmt.Sprintf(format, args...), Diff: diff})
 	}
 	if want.empty() {
 		fail("", "", "expects nothing: give matches, body, dropped or error, or let --update write what comes out")
@@ -51,9 +51,9 @@ func checkExpectations(want *Expect, got *Got, transforms bool) (failures []Fail
 }
 
 // checkRequest returns the expectations of the request, or of a drop, that were not met.
-func (want *Expect) checkRequest(got *Got) (failures []Failure) {
+func (want *Expect) checkRequest(got *outcome) (failures []scripts.TestFailure) {
 	fail := func(expected, diff, format string, args ...any) {
-		failures = append(failures, Failure{expected, fmt.Sprintf(format, args...), diff})
+		failures = append(failures, scripts.TestFailure{Expected: expected, Message: fmt.Sprintf(format, args...), Diff: diff})
 	}
 	switch {
 	case want.Dropped != nil && !got.Dropped:
@@ -86,26 +86,26 @@ func (want *Expect) checkRequest(got *Got) (failures []Failure) {
 		compare("path", want.Path, got.Path)
 	}
 	if want.Query != nil {
-		compare("query", generic(want.Query), generic(got.Query))
+		compare("query", generic(want.Query), generic(queryValues(got.Query)))
 	}
 	if want.Headers != nil {
-		compare("headers", generic(want.Headers), generic(got.headers(want.Headers)))
+		compare("headers", generic(want.Headers), generic(headersNamed(want.Headers, got.Headers)))
 	}
 	return failures
 }
 
 // bodyIs reports whether a text body is the expected string, even if the text happens to be
 // JSON.
-func (g *Got) bodyIs(want json.RawMessage) bool {
+func (g *outcome) bodyIs(want json.RawMessage) bool {
 	text, ok := decoded(want).(string)
 	return ok && text == g.text
 }
 
-// headers returns the headers of these names, spelt as in names.
-func (g *Got) headers(names map[string]string) map[string]string {
+// headersNamed returns the sent headers of these names, spelt as in names.
+func headersNamed(names, headers map[string]string) map[string]string {
 	found := map[string]string{}
 	for name := range names {
-		for sent, value := range g.Headers {
+		for sent, value := range headers {
 			if http.CanonicalHeaderKey(sent) == http.CanonicalHeaderKey(name) {
 				found[name] = value
 			}
@@ -114,8 +114,17 @@ func (g *Got) headers(names map[string]string) map[string]string {
 	return found
 }
 
+// queryValues converts a query to the form in which cases state one.
+func queryValues(query map[string][]string) map[string]Values {
+	values := make(map[string]Values, len(query))
+	for name, list := range query {
+		values[name] = list
+	}
+	return values
+}
+
 // mismatch describes how the outcome differs from the expected failure; "" if it does not.
-func (want *Failing) mismatch(got *Got) string {
+func (want *Failing) mismatch(got *outcome) string {
 	e := got.Error
 	switch {
 	case e == nil && !got.Matched:

@@ -35,65 +35,18 @@ type Suite struct {
 // no headers, and the method is POST.
 const TargetPath = "/hook"
 
-// Report is the result of a suite.
-type Report struct {
-	Passed     int          `json:"passed"`
-	Failed     int          `json:"failed"`
-	DurationMS float64      `json:"duration_ms"`
-	Broken     *Broken      `json:"broken,omitempty"` // a script does not compile, so no case was run
-	Cases      []CaseReport `json:"cases"`
-}
-
-// OK reports whether the scripts compile and every case passed.
-func (r *Report) OK() bool { return r.Broken == nil && r.Failed == 0 }
-
-// Broken is a script that does not compile.
-type Broken struct {
-	Script string         `json:"script"` // "filter" or "transform"
-	Error  *scripts.Error `json:"error"`
-}
-
-// CaseReport is the result of one case.
-type CaseReport struct {
-	Name       string    `json:"name"`
-	Passed     bool      `json:"passed"`
-	Failures   []Failure `json:"failures,omitempty"`
-	Got        Got       `json:"got"`
-	DurationMS float64   `json:"duration_ms"` // including the sandbox's overhead
-}
-
-// Failure is one expectation that was not met.
-type Failure struct {
-	Expected string `json:"expected"` // which one: "body", "headers"; empty for the case as a whole
-	Message  string `json:"message"`
-	Diff     string `json:"diff,omitempty"` // lines: "- " expected, "+ " actual, "  " both
-}
-
-// Got is the outcome for an event.
-type Got struct {
-	Matched     bool              `json:"matched"`
-	Error       *scripts.Error    `json:"error,omitempty"`
-	ErrorIn     string            `json:"error_in,omitempty"` // "filter" or "transform"
-	Ran         bool              `json:"transform_ran"`
-	Dropped     bool              `json:"dropped,omitempty"`
-	DropReason  string            `json:"drop_reason,omitempty"`
-	Method      string            `json:"method,omitempty"`
-	Path        string            `json:"path,omitempty"`
-	Query       map[string]Values `json:"query,omitempty"`
-	Headers     map[string]string `json:"headers,omitempty"` // including Content-Type
-	Body        json.RawMessage   `json:"body,omitempty"`    // a body that is not JSON is a string
-	Console     []string          `json:"console,omitempty"`
-	TransformMS float64           `json:"transform_ms,omitempty"` // CPU time
-
-	text string // the body as it is sent
+// outcome is the outcome for an event, with the body as it is sent.
+type outcome struct {
+	scripts.TestOutcome
+	text string
 }
 
 // Run compiles a suite's scripts and runs its cases one after the other. When ctx ends, the
 // remaining cases fail.
-func Run(ctx context.Context, t scripteval.Transformer, s Suite) (r Report) {
+func Run(ctx context.Context, t scripteval.Transformer, s Suite) (r scripts.TestReport) {
 	began := time.Now()
 	defer func() { r.DurationMS = milliseconds(time.Since(began)) }()
-	r.Cases = make([]CaseReport, 0, len(s.Cases))
+	r.Cases = make([]scripts.TestCaseReport, 0, len(s.Cases))
 	compiled, err := scripteval.Compile(ctx, t, filter.Compile, s.Filter, s.Transform, s.Schemas...)
 	if r.Broken = brokenScript(&compiled, err); r.Broken != nil {
 		return r
@@ -102,7 +55,7 @@ func Run(ctx context.Context, t scripteval.Transformer, s Suite) (r Report) {
 	for i := range s.Cases {
 		c := runCase(ctx, compiled, &s.Cases[i])
 		if s.KeepBody > 0 && len(c.Got.Body) > s.KeepBody {
-			c.Got.Body, c.Got.text = json.RawMessage(strconv.Quote(fmt.Sprintf("%d bytes", len(c.Got.Body)))), ""
+			c.Got.Body = json.RawMessage(strconv.Quote(fmt.Sprintf("%d bytes", len(c.Got.Body))))
 		}
 		if c.Passed {
 			r.Passed++
@@ -115,14 +68,14 @@ func Run(ctx context.Context, t scripteval.Transformer, s Suite) (r Report) {
 }
 
 // brokenScript returns the script that does not compile; nil if both do.
-func brokenScript(s *scripteval.Scripts, err error) *Broken {
+func brokenScript(s *scripteval.Scripts, err error) *scripts.BrokenScript {
 	switch {
 	case s.FilterError != nil:
-		return &Broken{"filter", s.FilterError}
+		return &scripts.BrokenScript{Script: "filter", Error: s.FilterError}
 	case err != nil:
-		return &Broken{"transform", notRun(err)}
+		return &scripts.BrokenScript{Script: "transform", Error: notRun(err)}
 	case s.TransformError != nil:
-		return &Broken{"transform", s.TransformError}
+		return &scripts.BrokenScript{Script: "transform", Error: s.TransformError}
 	}
 	return nil
 }
@@ -136,25 +89,25 @@ func notRun(err error) *scripts.Error {
 }
 
 // runCase runs the scripts on the event of a case, as far as its expectations need.
-func runCase(ctx context.Context, s scripteval.Scripts, c *Case) CaseReport {
-	r := CaseReport{Name: c.Name}
+func runCase(ctx context.Context, s scripteval.Scripts, c *Case) scripts.TestCaseReport {
+	r := scripts.TestCaseReport{Name: c.Name}
 	began := time.Now()
 	if c.Expect.Matches != nil && !c.Expect.beyondFilter() {
 		s.Transform = nil
 	}
 	o, err := scripteval.Evaluate(ctx, &s, c.Event.Event(), false)
 	r.DurationMS = milliseconds(time.Since(began))
-	r.Got = gotOf(o)
+	got := gotOf(o)
 	if err != nil {
-		r.Got.Error, r.Got.ErrorIn, r.Got.Ran = notRun(err), "transform", true
+		got.Error, got.ErrorIn, got.Ran = notRun(err), "transform", true
 	}
-	r.Failures = checkExpectations(&c.Expect, &r.Got, s.Transform != nil)
+	r.Got, r.Failures = got.TestOutcome, checkExpectations(&c.Expect, &got, s.Transform != nil)
 	r.Passed = len(r.Failures) == 0
 	return r
 }
 
 // gotOf returns the outcome of a case.
-func gotOf(o *scripteval.Outcome) (got Got) {
+func gotOf(o *scripteval.Outcome) (got outcome) {
 	got.Matched, got.Ran, got.Console = o.Matched, o.Ran || o.TransformError != nil, o.Result.Console
 	if got.Error, got.ErrorIn = o.Error(); o.Ran {
 		got.setResult(&o.Result)
@@ -163,7 +116,7 @@ func gotOf(o *scripteval.Outcome) (got Got) {
 }
 
 // setResult stores a transform's result in g.
-func (g *Got) setResult(res *scripts.Result) {
+func (g *outcome) setResult(res *scripts.Result) {
 	g.TransformMS = milliseconds(res.CPU)
 	if g.Dropped, g.DropReason = res.Dropped, res.DropReason; g.Dropped {
 		return
@@ -174,7 +127,7 @@ func (g *Got) setResult(res *scripts.Result) {
 		maps.Copy(g.Headers, req.Headers)
 		for name, values := range req.Query {
 			if g.Query == nil {
-				g.Query = map[string]Values{}
+				g.Query = map[string][]string{}
 			}
 			g.Query[name] = values
 		}
@@ -189,11 +142,3 @@ func (g *Got) setResult(res *scripts.Result) {
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-
-// String returns a short summary of the report.
-func (r *Report) String() string {
-	if r.Broken != nil {
-		return fmt.Sprintf("the %s does not compile: %v", r.Broken.Script, r.Broken.Error)
-	}
-	return fmt.Sprintf("%d passed, %d failed", r.Passed, r.Failed)
-}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"switchhook/scripts"
 	"switchhook/scripts/sandbox"
 	"switchhook/scripts/scripteval"
 )
@@ -43,7 +44,7 @@ const (
 )
 
 // check runs one case, whose expectations are JSON, with n in its event.
-func check(t *testing.T, s Suite, n, expect string) CaseReport {
+func check(t *testing.T, s Suite, n, expect string) scripts.TestCaseReport {
 	t.Helper()
 	cases, err := ParseCases([]byte(`[{"name": "case", "event": {"type": "a.b", "data": {"n": ` + n + `, "big": 9007199254740993}}, "expect": ` + expect + `}]`))
 	if err != nil {
@@ -58,7 +59,7 @@ func check(t *testing.T, s Suite, n, expect string) CaseReport {
 	if err != nil {
 		t.Error(err)
 	}
-	var read Report
+	var read scripts.TestReport
 	if err := json.Unmarshal(text, &read); err != nil || read.Passed != r.Passed || len(read.Cases[0].Got.Query) != len(r.Cases[0].Got.Query) {
 		t.Errorf("%v: %s", err, text)
 	}

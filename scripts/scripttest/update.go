@@ -21,8 +21,8 @@ type Change struct {
 // Update returns the file's text with the actual outcomes as the expectations of the failed
 // cases, and the list of these cases. The rest of the text stays unchanged. So does a case
 // that has expectations and got an error, since a broken script is hardly ever intended.
-func (f *File) Update(r *Report) (text []byte, changes []Change, err error) {
-	reports := map[string]*CaseReport{}
+func (f *File) Update(r *scripts.TestReport) (text []byte, changes []Change, err error) {
+	reports := map[string]*scripts.TestCaseReport{}
 	for i := range r.Cases {
 		if !r.Cases[i].Passed {
 			reports[r.Cases[i].Name] = &r.Cases[i]
@@ -74,7 +74,7 @@ func (f *File) Update(r *Report) (text []byte, changes []Change, err error) {
 }
 
 // withOutcome returns expectations on the same members that the outcome meets.
-func (want Expect) withOutcome(got *Got) Expect {
+func (want Expect) withOutcome(got *scripts.TestOutcome) Expect {
 	var now Expect
 	if want.Console != nil {
 		now.Console = append([]string{}, got.Console...)
@@ -107,24 +107,21 @@ func (want Expect) withOutcome(got *Got) Expect {
 		now.Path = got.Path
 	}
 	if want.Query != nil || all && len(got.Query) > 0 {
-		now.Query = got.Query
-		if now.Query == nil {
-			now.Query = map[string]Values{}
-		}
+		now.Query = queryValues(got.Query)
 	}
 	if want.Headers != nil {
-		now.Headers = got.headers(want.Headers)
+		now.Headers = headersNamed(want.Headers, got.Headers)
 	} else if all {
-		now.Headers = got.chosenHeaders()
+		now.Headers = chosenHeaders(got.Headers)
 	}
 	return now
 }
 
 // chosenHeaders returns the headers without a default content type; nil if there are no
 // others.
-func (g *Got) chosenHeaders() map[string]string {
+func chosenHeaders(headers map[string]string) map[string]string {
 	chosen := map[string]string{}
-	for name, value := range g.Headers {
+	for name, value := range headers {
 		if http.CanonicalHeaderKey(name) != "Content-Type" || value != "application/json" && !strings.HasPrefix(value, "text/plain") {
 			chosen[name] = value
 		}
@@ -135,7 +132,7 @@ func (g *Got) chosenHeaders() map[string]string {
 	return chosen
 }
 
-func (want *Failing) withOutcome(got *Got) *Failing {
+func (want *Failing) withOutcome(got *scripts.TestOutcome) *Failing {
 	now := &Failing{Contains: got.Error.Message}
 	if want == nil {
 		return now

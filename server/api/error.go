@@ -57,8 +57,8 @@ type Error struct {
 	Line   int          `json:"line,omitempty"`   // of invalid JSON, 1-based
 	Column int          `json:"column,omitempty"` // of invalid JSON, in bytes, 1-based
 
-	Script *scripts.Error  `json:"script,omitempty"` // an error in a filter or transform
-	Tests  json.RawMessage `json:"tests,omitempty"`  // the report, if test cases failed
+	Script *scripts.Error      `json:"script,omitempty"` // an error in a filter or transform
+	Tests  *scripts.TestReport `json:"tests,omitempty"`  // the report, if test cases failed
 
 	RetryAfter time.Duration `json:"-"` // the header of the same name; 0 if there is none
 	Request    string        `json:"-"` // the method and the path that were called

@@ -26,9 +26,9 @@ func (p *Page[T]) Complete() bool { return p.Data != nil }
 const pageSize = "500"
 
 // List iterates over all entries of a list. It fetches a page when the one before is used up, and
-// ends with the first error.
+// ends with the first error. The option Query("limit", …) changes the size of a page.
 func List[T any](ctx context.Context, c *Client, path string, params any, options ...Option) iter.Seq2[T, error] {
-	options = append(options, Query("limit", pageSize), Params(params))
+	options = append([]Option{Query("limit", pageSize), Params(params)}, options...)
 	return func(yield func(T, error) bool) {
 		for cursor := ""; ; {
 			var page Page[T]

@@ -20,12 +20,15 @@ import (
 
 // described are the types that openapi.json describes in a schema of the same name.
 var described = []any{
-	api.Error{}, api.FieldError{}, scripts.Error{}, scripts.Diagnostic{},
+	api.Error{}, api.FieldError{}, scripts.Error{},
 	api.Key{}, api.CreateKeyRequest{}, api.RotateKeyRequest{},
+	api.Script{}, api.ScriptStats{}, api.ScriptRunBucket{}, api.ScriptVersion{}, api.ScriptDiff{}, api.ScriptShadow{}, api.ChangeCounts{},
+	api.CreateScriptRequest{}, api.UpdateScriptRequest{}, api.CreateScriptVersionRequest{}, api.ActivateScriptVersionRequest{}, api.StartScriptShadowRequest{},
+	scripts.Warning{}, scripts.TestReport{}, scripts.BrokenScript{}, scripts.TestCaseReport{}, scripts.TestFailure{}, scripts.TestOutcome{},
 }
 
 // schemaNames are the schemas with another name than their type.
-var schemaNames = map[string]string{"Error": "Problem", "scripts.Error": "ScriptError", "scripts.Diagnostic": "Diagnostic"}
+var schemaNames = map[string]string{"Error": "Problem", "scripts.Error": "ScriptError", "scripts.Warning": "ScriptWarning"}
 
 // notDescribed are the exported structs of this package that are no part of a body.
 var notDescribed = []string{"Client", "Page", "Optional", "Versioned"}
@@ -107,7 +110,7 @@ func schemaName(v any) string {
 	if name := schemaNames[typeNameOf(v)]; name != "" {
 		return name
 	}
-	return typeNameOf(v)
+	return strings.TrimPrefix(typeNameOf(v), "scripts.")
 }
 
 func TestTypes_MatchOpenAPI(t *testing.T) {
