@@ -10,14 +10,14 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"switchhook/scripts/filter"
+	"switchhook/scripts"
 	"switchhook/scripts/sandbox"
 )
 
 const widestTerm = 60 // characters; a wider term has its value on the next line
 
 // explanationText formats a filter's terms as an indented tree with their values.
-func explanationText(ex *filter.Explanation) string {
+func explanationText(ex *scripts.Explanation) string {
 	lines := make([]string, len(ex.Terms))
 	width := 0
 	for i, t := range ex.Terms {
@@ -33,11 +33,11 @@ func explanationText(ex *filter.Explanation) string {
 	return b.String()
 }
 
-func mark(t filter.Term) string {
+func mark(t scripts.Term) string {
 	switch {
-	case t.State == filter.TermFailed:
+	case t.State == scripts.TermFailed:
 		return "!"
-	case t.State == filter.TermSkipped || t.Result == nil:
+	case t.State == scripts.TermSkipped || t.Result == nil:
 		return " "
 	case *t.Result:
 		return "✓"
@@ -46,11 +46,11 @@ func mark(t filter.Term) string {
 }
 
 // termValue describes the value of a term.
-func termValue(t filter.Term) string {
+func termValue(t scripts.Term) string {
 	switch {
-	case t.State == filter.TermSkipped:
+	case t.State == scripts.TermSkipped:
 		return "not evaluated"
-	case t.State == filter.TermFailed:
+	case t.State == scripts.TermFailed:
 		return t.Error
 	case t.Missing:
 		return "missing"

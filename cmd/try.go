@@ -55,16 +55,16 @@ Exit status: 0 the event matches and a request would be sent; 3 the filter does 
 
 // trial is the result of a try.
 type trial struct {
-	Matched     bool                `json:"matched"`
-	Explanation *filter.Explanation `json:"explanation,omitempty"` // of the filter
-	Error       *scripts.Error      `json:"error,omitempty"`
-	ErrorIn     string              `json:"error_in,omitempty"` // "filter" or "transform"
-	Dropped     bool                `json:"dropped,omitempty"`
-	DropReason  string              `json:"drop_reason,omitempty"`
-	Request     *trialRequest       `json:"request,omitempty"`
-	Console     []string            `json:"console,omitempty"`
-	TransformMS float64             `json:"transform_ms,omitempty"` // CPU time
-	DurationMS  float64             `json:"duration_ms"`            // compilation included
+	Matched     bool                 `json:"matched"`
+	Explanation *scripts.Explanation `json:"explanation,omitempty"` // of the filter
+	Error       *scripts.Error       `json:"error,omitempty"`
+	ErrorIn     string               `json:"error_in,omitempty"` // "filter" or "transform"
+	Dropped     bool                 `json:"dropped,omitempty"`
+	DropReason  string               `json:"drop_reason,omitempty"`
+	Request     *trialRequest        `json:"request,omitempty"`
+	Console     []string             `json:"console,omitempty"`
+	TransformMS float64              `json:"transform_ms,omitempty"` // CPU time
+	DurationMS  float64              `json:"duration_ms"`            // compilation included
 }
 
 // trialRequest is the request that would be sent.
@@ -247,7 +247,7 @@ func (c *tryCommand) try(ctx context.Context, in tryInput) (*trial, error) {
 }
 
 // showWarnings prints on standard error the code in a transform that throws when it runs.
-func showWarnings(list []scripts.Warning) {
+func showWarnings(list []scripts.Diagnostic) {
 	for _, w := range list {
 		fmt.Fprintf(os.Stderr, "warning: line %d, column %d: %s\n", w.Line, w.Column, w.Message)
 	}

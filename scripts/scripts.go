@@ -9,7 +9,6 @@ package scripts
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"switchhook/scripts/jsonindex"
@@ -97,15 +96,14 @@ const (
 	PhaseBusy    Phase = "busy"    // was not run: no process was free, or the router is stopping
 )
 
-// Error is a script's failure, with the position in its author's source if known.
+// Error is a script's failure, with its place in the author's source if known.
 type Error struct {
-	Phase   Phase    `json:"phase"`
-	Message string   `json:"message"`
-	Line    int      `json:"line,omitempty"`    // 1-based, 0 if unknown
-	Column  int      `json:"column,omitempty"`  // 1-based
-	Snippet string   `json:"snippet,omitempty"` // the source line and a caret below it
-	Stack   []string `json:"stack,omitempty"`   // innermost first: "transform (3:14)"
-	Console []string `json:"console,omitempty"` // lines the run had written before it failed
+	Phase   Phase  `json:"phase"`
+	Message string `json:"message"`
+	Location
+	Stack   []string     `json:"stack,omitempty"`   // innermost first: "transform (3:14)"
+	Console []string     `json:"console,omitempty"` // lines the run had written before it failed
+	Others  []Diagnostic `json:"others,omitempty"`  // further errors of the same compilation
 
 	CPU   time.Duration `json:"-"` // CPU time until the failure; 0 if not known
 	Cause error         `json:"-"` // with PhaseBusy: the resource that the machine lacks to run scripts; nil if it is only busy
@@ -125,18 +123,3 @@ func (e *Error) Error() string {
 // ScriptFault reports whether the script itself caused the error; if not, the run may be
 // retried in another process.
 func (e *Error) ScriptFault() bool { return e.Phase != PhaseBusy }
-
-// Snippet returns the numbered line of source with a caret below the column, both
-// 1-based; long lines are cut around the column. It is empty if the line does not exist.
-func Snippet(source string, line, column int) string {
-	lines := strings.Split(source, "\n")
-	if line < 1 || line > len(lines) {
-		return ""
-	}
-	text := []rune(strings.ReplaceAll(strings.TrimSuffix(lines[line-1], "\r"), "\t", " "))
-	column = max(1, min(column, len(text)+1))
-	const width = 100
-	from := max(0, column-1-width/2)
-	to := min(len(text), from+width)
-	return string(text[from:to]) + "\n" + strings.Repeat(" ", column-1-from) + "^"
-}

@@ -1,21 +1,12 @@
 package scripts
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
 )
-
-// Warning describes a call in a transform that will throw when it is run, so that its author
-// learns of it when it is saved.
-type Warning struct {
-	Message string `json:"message"`
-	Line    int    `json:"line"` // 1-based
-	Column  int    `json:"column"`
-}
-
-const maxWarnings = 20
 
 var warnings = []struct {
 	pattern *regexp.Regexp
@@ -27,24 +18,22 @@ var warnings = []struct {
 	{regexp.MustCompile(`\b(Intl)\s*\.`), "$1 is not available: use formatDate(date, layout, zone) for dates, toFixed or toLocaleString() for numbers"},
 }
 
-// Warnings finds calls that a transform can't use. It searches the source as text, so that it
-// is cheap and safe in any process; matches inside comments are reported as well.
-func Warnings(source string) (found []Warning) {
+// Warnings finds calls that throw when a transform is run, so that its author learns of them when it
+// is saved. It searches the source as text, so that it is cheap and safe in any process; matches
+// inside comments are reported as well.
+func Warnings(source string) (found []Diagnostic) {
 	for _, w := range warnings {
-		for _, at := range w.pattern.FindAllStringSubmatchIndex(source, maxWarnings) {
-			before := source[:at[2]]
-			line := before[strings.LastIndexByte(before, '\n')+1:]
-			found = append(found, Warning{
-				Message: strings.Replace(w.message, "$1", source[at[2]:at[3]], 1),
-				Line:    1 + strings.Count(before, "\n"), Column: 1 + utf8.RuneCountInString(line),
+		for _, at := range w.pattern.FindAllStringSubmatchIndex(source, MaxDiagnostics) {
+			from := utf8.RuneCountInString(source[:at[2]])
+			found = append(found, Diagnostic{
+				Source: "transform", Severity: SeverityWarning,
+				Message:  strings.Replace(w.message, "$1", source[at[2]:at[3]], 1),
+				Location: LocateOffsets(source, from, from+at[3]-at[2]), // a name in ASCII
 			})
 		}
 	}
-	slices.SortStableFunc(found, func(a, b Warning) int {
-		if a.Line != b.Line {
-			return a.Line - b.Line
-		}
-		return a.Column - b.Column
+	slices.SortStableFunc(found, func(a, b Diagnostic) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
-	return found[:min(len(found), maxWarnings)]
+	return found[:min(len(found), MaxDiagnostics)]
 }

@@ -11,7 +11,6 @@ import (
 	"switchhook/engine/evaluate"
 	"switchhook/engine/snowflake"
 	"switchhook/scripts"
-	"switchhook/scripts/filter"
 	"switchhook/scripts/jsonindex"
 	"switchhook/server/api"
 )
@@ -114,15 +113,15 @@ type previewInput struct {
 
 // previewResponse is the result of a preview.
 type previewResponse struct {
-	Event      eventView           `json:"event"`
-	Matched    bool                `json:"matched"`
-	Filter     *filter.Explanation `json:"filter"`  // why; null without a filter
-	Dropped    *string             `json:"dropped"` // the transform's reason; null if it did not drop
-	Request    *requestView        `json:"request"` // what would be sent; null if nothing would
-	Script     *scriptRunResponse  `json:"script,omitempty"`
-	Error      *scripts.Error      `json:"error,omitempty"` // the transform's
-	Warnings   []scripts.Warning   `json:"warnings,omitempty"`
-	DurationMS float64             `json:"duration_ms"`
+	Event      eventView            `json:"event"`
+	Matched    bool                 `json:"matched"`
+	Filter     *scripts.Explanation `json:"filter"`  // why; null without a filter
+	Dropped    *string              `json:"dropped"` // the transform's reason; null if it did not drop
+	Request    *requestView         `json:"request"` // what would be sent; null if nothing would
+	Script     *scriptRunResponse   `json:"script,omitempty"`
+	Error      *scripts.Error       `json:"error,omitempty"` // the transform's
+	Warnings   []scripts.Diagnostic `json:"warnings,omitempty"`
+	DurationMS float64              `json:"duration_ms"`
 }
 
 func (s *Server) preview(c *fiber.Ctx, who caller) error {

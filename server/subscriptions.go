@@ -18,42 +18,42 @@ import (
 
 // subscriptionView is a subscription as the API shows it.
 type subscriptionView struct {
-	ID              string            `json:"id"`
-	Href            string            `json:"href"`  // its path
-	Event           *string           `json:"event"` // null if there are several
-	Events          []string          `json:"events"`
-	TargetURL       string            `json:"target_url"`
-	Account         string            `json:"account"`
-	Active          bool              `json:"active"`
-	InactiveReason  string            `json:"inactive_reason,omitempty"`
-	Filter          string            `json:"filter"`
-	FilterScript    *refView          `json:"filter_script"` // null without one
-	Transform       string            `json:"transform"`
-	Warnings        []scripts.Warning `json:"warnings,omitempty"` // in the response to a change only
-	TransformScript *refView          `json:"transform_script"`
-	Secret          string            `json:"secret,omitempty"`      // in the response that creates it only
-	SecretHref      string            `json:"secret_href,omitempty"` // where it is shown, in the response to a duplicate subscribe
-	SecretType      string            `json:"secret_type"`
-	PublicKey       string            `json:"public_key,omitempty"` // for receivers, if the secret is ed25519
-	Signatures      []string          `json:"signatures"`
-	Headers         map[string]string `json:"headers"`
-	VisibleHeaders  []string          `json:"visible_headers"` // whose values are not redacted
-	PayloadFormat   string            `json:"payload_format"`
-	Numbered        bool              `json:"numbered"`
-	Policy          policyView        `json:"policy"`
-	Health          healthView        `json:"health"`
-	Batch           *batchView        `json:"batch"`    // null: one event per POST
-	Debounce        *debounceView     `json:"debounce"` // null: every event is sent
-	Description     string            `json:"description"`
-	Metadata        map[string]any    `json:"metadata"`
-	Verification    *verificationView `json:"verification,omitempty"` // if the target must confirm, or has
-	FilterErrors    *filterErrors     `json:"filter_errors,omitempty"`
-	Quarantine      string            `json:"quarantine,omitempty"` // why deliveries wait for a new version of the transform
-	Unreadable      []string          `json:"unreadable,omitempty"` // stored parts that can't be decoded: deliveries wait
-	Dialect         string            `json:"dialect,omitempty"`    // in which it was created
-	ExpiresAt       *time.Time        `json:"expires_at"`           // null: never
-	CreatedAt       time.Time         `json:"created_at"`
-	UpdatedAt       time.Time         `json:"updated_at"`
+	ID              string               `json:"id"`
+	Href            string               `json:"href"`  // its path
+	Event           *string              `json:"event"` // null if there are several
+	Events          []string             `json:"events"`
+	TargetURL       string               `json:"target_url"`
+	Account         string               `json:"account"`
+	Active          bool                 `json:"active"`
+	InactiveReason  string               `json:"inactive_reason,omitempty"`
+	Filter          string               `json:"filter"`
+	FilterScript    *refView             `json:"filter_script"` // null without one
+	Transform       string               `json:"transform"`
+	Warnings        []scripts.Diagnostic `json:"warnings,omitempty"` // in the response to a change only
+	TransformScript *refView             `json:"transform_script"`
+	Secret          string               `json:"secret,omitempty"`      // in the response that creates it only
+	SecretHref      string               `json:"secret_href,omitempty"` // where it is shown, in the response to a duplicate subscribe
+	SecretType      string               `json:"secret_type"`
+	PublicKey       string               `json:"public_key,omitempty"` // for receivers, if the secret is ed25519
+	Signatures      []string             `json:"signatures"`
+	Headers         map[string]string    `json:"headers"`
+	VisibleHeaders  []string             `json:"visible_headers"` // whose values are not redacted
+	PayloadFormat   string               `json:"payload_format"`
+	Numbered        bool                 `json:"numbered"`
+	Policy          policyView           `json:"policy"`
+	Health          healthView           `json:"health"`
+	Batch           *batchView           `json:"batch"`    // null: one event per POST
+	Debounce        *debounceView        `json:"debounce"` // null: every event is sent
+	Description     string               `json:"description"`
+	Metadata        map[string]any       `json:"metadata"`
+	Verification    *verificationView    `json:"verification,omitempty"` // if the target must confirm, or has
+	FilterErrors    *filterErrors        `json:"filter_errors,omitempty"`
+	Quarantine      string               `json:"quarantine,omitempty"` // why deliveries wait for a new version of the transform
+	Unreadable      []string             `json:"unreadable,omitempty"` // stored parts that can't be decoded: deliveries wait
+	Dialect         string               `json:"dialect,omitempty"`    // in which it was created
+	ExpiresAt       *time.Time           `json:"expires_at"`           // null: never
+	CreatedAt       time.Time            `json:"created_at"`
+	UpdatedAt       time.Time            `json:"updated_at"`
 
 	echoes []aliasField // the same values under the client's names
 }

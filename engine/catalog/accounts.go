@@ -3,47 +3,48 @@ package catalog
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"switchhook/engine"
 )
 
+// AccountRegistry holds the configuration of accounts.
+type AccountRegistry struct {
+	*core
+	table[string, *engine.Account]
+	quotas atomic.Bool // at least one account has a quota of its own
+}
+
+// load reads the accounts from the store.
+func (reg *AccountRegistry) load(ctx context.Context) error {
+	accounts, err := reg.store.Accounts(ctx)
+	for _, a := range accounts {
+		reg.set(a)
+	}
+	return err
+}
+
+func (reg *AccountRegistry) set(a *engine.Account) {
+	if a.Quota != (engine.Quota{}) {
+		reg.quotas.Store(true)
+	}
+	reg.put(a.Name, a)
+}
+
 // Account returns the configuration of an account, or the defaults if it has none. The result must
 // not be changed.
-func (c *Catalog) Account(name string) *engine.Account {
-	c.registry.mu.RLock()
-	defer c.registry.mu.RUnlock()
-	if a := c.registry.accounts[name]; a != nil {
+func (reg *AccountRegistry) Account(name string) *engine.Account {
+	if a := reg.get(name); a != nil {
 		return a
 	}
 	return &engine.Account{Name: name}
 }
 
-// Accounts lists, by name, the accounts that are configured or have a key or a subscription. They
-// must not be changed.
-func (catalog *Catalog) Accounts() []*engine.Account {
-	catalog.registry.mu.RLock()
-	found := maps.Clone(catalog.registry.accounts)
-	add := func(name string) {
-		if found[name] == nil {
-			found[name] = &engine.Account{Name: name}
-		}
-	}
-	for _, c := range catalog.registry.keys {
-		add(c.key.Account)
-	}
-	for name := range catalog.registry.owned {
-		add(name)
-	}
-	catalog.registry.mu.RUnlock()
-	return slices.SortedFunc(maps.Values(found), func(a, b *engine.Account) int { return strings.Compare(a.Name, b.Name) })
-}
-
 // PutAccount stores the configuration of an account; version is the expected one or AnyVersion.
 // Errors: CodeInvalid, CodeStale.
-func (c *Catalog) PutAccount(ctx context.Context, a *engine.Account, version int64) (*engine.Account, error) {
+func (reg *AccountRegistry) PutAccount(ctx context.Context, a *engine.Account, version int64) (*engine.Account, error) {
 	errs := engine.ValidateAccount(a.Name)
 	errs.Append(ValidateVerificationMode(a.Verify)...)
 	errs.Append(a.Quota.Validate()...)
@@ -53,9 +54,9 @@ func (c *Catalog) PutAccount(ctx context.Context, a *engine.Account, version int
 	if err := errs.Err(); err != nil {
 		return nil, err
 	}
-	c.registry.changes.Lock()
-	defer c.registry.changes.Unlock()
-	old := c.Account(a.Name)
+	reg.changes.Lock()
+	defer reg.changes.Unlock()
+	old := reg.Account(a.Name)
 	if version != AnyVersion && version != old.Version {
 		return nil, staleVersion("account", old.Version, version)
 	}
@@ -64,15 +65,45 @@ func (c *Catalog) PutAccount(ctx context.Context, a *engine.Account, version int
 	}
 	stored := *a
 	stored.Unreadable = nil
-	stored.Version, stored.CreatedAt, stored.UpdatedAt = old.Version+1, old.CreatedAt, c.life.Now()
+	stored.Version, stored.CreatedAt, stored.UpdatedAt = old.Version+1, old.CreatedAt, reg.life.Now()
 	if old.Version == 0 {
 		stored.CreatedAt = stored.UpdatedAt
 	}
-	if err := c.store.PutAccount(ctx, &stored); err != nil {
+	var before any
+	if old.Version > 0 {
+		before = old
+	}
+	if err := reg.store.PutAccount(reg.audited(ctx, engine.KindAccount, a.Name, a.Name, before, &stored), &stored); err != nil {
 		return nil, err
 	}
-	c.registry.mu.Lock()
-	c.registry.setAccount(&stored)
-	c.registry.mu.Unlock()
+	reg.set(&stored)
 	return &stored, nil
+}
+
+// Limits returns the effective quota of an account: its own or the router's default; 0 is no limit.
+func (reg *AccountRegistry) Limits(account string) engine.Quota {
+	if a := reg.get(account); a != nil {
+		return a.Quota.WithDefaults(reg.cfg.Quota)
+	}
+	return engine.Quota{}.WithDefaults(reg.cfg.Quota)
+}
+
+// NoQuotas reports whether no account has a quota.
+func (reg *AccountRegistry) NoQuotas() bool {
+	return reg.cfg.Quota == engine.Quota{} && !reg.quotas.Load()
+}
+
+// LeastRetention returns the shortest retention of any account and of standard; ok is false if
+// everything is stored forever.
+func (reg *AccountRegistry) LeastRetention(standard engine.Retention) (least time.Duration, ok bool) {
+	consider := func(r engine.Retention) {
+		for _, d := range []time.Duration{r.Succeeded, r.Dead} {
+			if d > 0 && (!ok || d < least) {
+				least, ok = d, true
+			}
+		}
+	}
+	consider(standard)
+	reg.find(func(a *engine.Account) bool { consider(a.Retention); return false })
+	return least, ok
 }

@@ -2,17 +2,15 @@
 // Every change is validated, stored with its audit entry, compiled and indexed. The package knows
 // neither queues nor HTTP.
 //
-// Lock order: registry.changes, then registry.mu, then the locks of the index, the expiry queue
-// and the quarantine. registry.changes is held over the commit of a change; under registry.mu
-// nothing is compiled, looked up or stored.
+// Lock order: core.changes, then the lock of one table, index or queue. core.changes is held over
+// the commit of a change; the other locks are held for map accesses only, and none of them while
+// another one is taken.
 package catalog
 
 import (
 	"context"
-	"log/slog"
-
-	"golang.org/x/sync/singleflight"
-	"golang.org/x/time/rate"
+	"slices"
+	"strings"
 
 	"switchhook/engine"
 	"switchhook/engine/lifecycle"
@@ -46,76 +44,100 @@ type HealthSource interface {
 	Health(id engine.ID) engine.Health
 }
 
-// Catalog holds the configuration: accounts, keys, event types, scripts and subscriptions. It
-// validates and stores every change, compiles subscriptions and indexes them by account and event
-// type.
+// Catalog holds the configuration. Each part below owns its state; those further down know those
+// above them.
 type Catalog struct {
-	cfg       settings.Config
-	client    *target.Client
-	store     engine.Store // writes an audit entry with each change
-	log       *slog.Logger
-	metrics   *telemetry.Metrics
-	life      *lifecycle.Lifecycle
-	listener  Listener
-	health    HealthSource
-	resources *resources.Tracker
+	*core
+	*AccountRegistry
+	*KeyRegistry
+	*EventTypeRegistry
+	*ScriptRegistry
+	*SubscriptionRegistry
+	*ScriptActivator
+	*Verifier
+	*SubscriptionEditor
+	*InlineTargets
+}
 
-	registry *registry
-	index    *subscriptionIndex
-	ids      *snowflake.Maker
-	filters  *filter.Cache
-	sandbox  *limitedTransformer
-	expiries expiryQueue
-
-	compilations singleflight.Group // of transforms that deliveries wait for, by source
-	quarantine   Quarantine
-
-	verificationSlots        chan struct{}       // one for each verification request in flight
-	accountVerificationSlots accountSlots        // limit for each account
-	confirmLimiters          [1024]*rate.Limiter // by subscription id
+// Parts are what a Catalog works with.
+type Parts struct {
+	Config    settings.Config
+	Client    *target.Client // sends verification requests
+	Life      *lifecycle.Lifecycle
+	Metrics   *telemetry.Metrics
+	Resources *resources.Tracker
+	IDs       *snowflake.Maker
 }
 
 // New returns an empty Catalog; Load reads it from the store.
-func New(cfg settings.Config, client *target.Client, life *lifecycle.Lifecycle, metrics *telemetry.Metrics, resources *resources.Tracker, ids *snowflake.Maker) *Catalog {
-	c := &Catalog{
-		cfg: cfg, client: client, log: cfg.Logger, metrics: metrics, life: life, resources: resources, ids: ids,
-		index:             newSubscriptionIndex(),
-		filters:           filter.NewCache(filterCacheSize),
-		sandbox:           newLimitedTransformer(cfg.Transformer),
-		verificationSlots: make(chan struct{}, maxVerifications),
+func New(p Parts) *Catalog {
+	core := &core{cfg: p.Config, store: p.Config.Store, log: p.Config.Logger, metrics: p.Metrics, life: p.Life, ids: p.IDs}
+	accounts := &AccountRegistry{core: core}
+	keys := &KeyRegistry{core: core, byText: map[[32]byte]*credential{}, byID: map[engine.ID]*credential{}}
+	eventTypes := &EventTypeRegistry{core: core}
+	scripts := &ScriptRegistry{core: core, filters: filter.NewCache(filterCacheSize), sandbox: newLimitedTransformer(p.Config.Transformer)}
+	subs := &SubscriptionRegistry{
+		core: core, accounts: accounts, eventTypes: eventTypes, scripts: scripts,
+		table: newSubscriptionTable(), index: newSubscriptionIndex(),
 	}
-	c.store = &auditingStore{cfg.Store, c}
-	for i := range c.confirmLimiters {
-		c.confirmLimiters[i] = rate.NewLimiter(confirmRate, confirmBurst)
+	verifier := newVerifier(core, accounts, eventTypes, subs, p)
+	editor := &SubscriptionEditor{core: core, eventTypes: eventTypes, scripts: scripts, subs: subs, verifier: verifier}
+	return &Catalog{
+		core: core, AccountRegistry: accounts, KeyRegistry: keys, EventTypeRegistry: eventTypes, ScriptRegistry: scripts, SubscriptionRegistry: subs,
+		ScriptActivator: &ScriptActivator{core: core, scripts: scripts, subs: subs, eventTypes: eventTypes},
+		Verifier:        verifier, SubscriptionEditor: editor,
+		InlineTargets: &InlineTargets{core: core, accounts: accounts, eventTypes: eventTypes, subs: subs, editor: editor},
 	}
-	return c
 }
 
 // Load reads the catalog from the store, compiles and indexes its subscriptions.
-func (c *Catalog) Load(ctx context.Context) (err error) {
-	if c.registry, err = loadRegistry(ctx, c.cfg.Store, c.log); err != nil {
-		return err
-	}
-	for _, s := range c.registry.subscriptions {
-		r := c.CompileSubscription(s)
-		c.index.replace(nil, r)
-		c.registry.compiled[s.ID] = r
-		c.expiries.add(s)
+func (c *Catalog) Load(ctx context.Context) error {
+	for _, load := range []func(context.Context) error{
+		c.AccountRegistry.load, c.KeyRegistry.load, c.EventTypeRegistry.load, c.ScriptRegistry.load, c.SubscriptionRegistry.load,
+	} {
+		if err := load(ctx); err != nil {
+			return err
+		}
 	}
 	return nil
 }
-
-// ForgetLoop drops the strikes of transforms that no subscription uses any longer.
-func (c *Catalog) ForgetLoop() { c.life.RunEvery(lifecycle.ExpireEvery, c.ForgetUnused) }
-
-const filterCacheSize = 20_000
-
-const maxVerifications = 32
 
 // Connect sets the receiver of changes and the source of health.
 func (c *Catalog) Connect(listener Listener, health HealthSource) {
 	c.listener, c.health = listener, health
 }
 
-// AuditedStore returns the store that writes an audit entry with each change of the catalog.
-func (c *Catalog) AuditedStore() engine.Store { return c.store }
+// NewID returns an id that no other object has.
+func (c *Catalog) NewID() engine.ID { return c.core.ids.Next() }
+
+// Audit lists entries of the audit log, newest first.
+func (c *Catalog) Audit(ctx context.Context, q engine.AuditQuery) ([]*engine.AuditEntry, error) {
+	return c.core.store.Audit(ctx, q)
+}
+
+// Accounts lists, by name, the accounts that are configured or have a key or a subscription. They
+// must not be changed.
+func (c *Catalog) Accounts() []*engine.Account {
+	found := c.AccountRegistry.find(func(*engine.Account) bool { return true })
+	known := map[string]bool{}
+	for _, a := range found {
+		known[a.Name] = true
+	}
+	for _, name := range append(c.KeyRegistry.owners(), c.SubscriptionRegistry.table.owners()...) {
+		if !known[name] {
+			known[name] = true
+			found = append(found, &engine.Account{Name: name})
+		}
+	}
+	slices.SortFunc(found, func(a, b *engine.Account) int { return strings.Compare(a.Name, b.Name) })
+	return found
+}
+
+// Retained counts the entries of the catalog's in-memory tables.
+func (c *Catalog) Retained() map[string]int {
+	versions := 0
+	c.versions.Range(func(any, any) bool { versions++; return true })
+	return map[string]int{
+		"versions": versions, "consents": c.Verifier.accountSlots.len(), "strikes": len(c.quarantine.suspects()), "deadlines": c.expiries.len(),
+	}
+}

@@ -65,25 +65,25 @@ func (r *CompiledSubscription) QuarantineKey() quarantineKey {
 
 // CompileSubscription parses, resolves and compiles a subscription for deliveries. Errors are
 // stored in ConfigErr.
-func (c *Catalog) CompileSubscription(s *engine.Subscription) *CompiledSubscription {
-	r := &CompiledSubscription{Sub: s, Policy: c.resolvePolicy(s), Headers: make(http.Header, len(s.Headers)), Redact: engine.NewRedactor(s), Filtering: &Streak{}, Preparing: &Streak{}}
+func (reg *SubscriptionRegistry) CompileSubscription(s *engine.Subscription) *CompiledSubscription {
+	r := &CompiledSubscription{Sub: s, Policy: reg.resolvePolicy(s), Headers: make(http.Header, len(s.Headers)), Redact: engine.NewRedactor(s), Filtering: &Streak{}, Preparing: &Streak{}}
 	r.Grouping.Set(GroupingSpecOf(s))
 	var err *engine.Error
 	if r.Signer, err = SignerOf(s); err != nil {
 		r.ConfigErr = err
 	}
-	if u, err := c.cfg.Guard.ParseURL(s.TargetURL); err != nil {
+	if u, err := reg.cfg.Guard.ParseURL(s.TargetURL); err != nil {
 		r.ConfigErr = err
 	} else {
 		r.TargetURL = u
 	}
 	ctx := context.Background()
-	if v, err := c.resolve(ctx, s.Filter, s.FilterScript); err != nil {
+	if v, err := reg.scripts.resolve(ctx, s.Filter, s.FilterScript); err != nil {
 		r.FilterSource, r.FilterRef, r.FilterErr = "false", s.FilterScript, err // an event must not pass because its filter is missing
 	} else {
 		r.FilterSource, r.FilterRef, r.versions[0] = v.Source, v.Ref(), v
 	}
-	if v, err := c.resolve(ctx, s.Transform, s.TransformScript); err != nil {
+	if v, err := reg.scripts.resolve(ctx, s.Transform, s.TransformScript); err != nil {
 		r.TransformRef, r.ConfigErr = s.TransformScript, err
 	} else {
 		r.TransformSource, r.TransformRef, r.versions[1] = v.Source, v.Ref(), v
@@ -105,10 +105,10 @@ func Unreadable(s *engine.Subscription) *engine.Error {
 
 // CompiledFilter compiles a filter on first use: with 10,000 subscriptions a start would wait for
 // filters that no event may need.
-func (c *Catalog) CompiledFilter(r *CompiledSubscription) (*filter.Filter, error) {
+func (reg *SubscriptionRegistry) CompiledFilter(r *CompiledSubscription) (*filter.Filter, error) {
 	r.filterOnce.Do(func() {
 		if r.FilterSource != "" && r.FilterErr == nil {
-			r.filter, r.FilterErr = c.filters.Compile(r.FilterSource)
+			r.filter, r.FilterErr = reg.scripts.filters.Compile(r.FilterSource)
 		}
 	})
 	return r.filter, r.FilterErr
@@ -120,16 +120,14 @@ const compileTime = 30 * time.Second
 
 // CompiledTransform compiles a transform on first use. It holds no lock, and deliveries with the
 // same source share one compilation. A stop aborts it: the deliveries return to their queues.
-func (c *Catalog) CompiledTransform(ctx context.Context, r *CompiledSubscription) (*scripts.Program, error) {
+func (reg *SubscriptionRegistry) CompiledTransform(ctx context.Context, r *CompiledSubscription) (*scripts.Program, error) {
 	if program := r.Program.Load(); program != nil {
 		return program, nil
 	}
-	compiled := c.compilations.DoChan(r.TransformSource, func() (any, error) {
-		ctx, cancel := c.life.StopContext()
+	compiled := reg.compilations.DoChan(r.TransformSource, func() (any, error) {
+		ctx, cancel := context.WithTimeout(reg.life.StopContext(), compileTime)
 		defer cancel()
-		ctx, cancel = context.WithTimeout(ctx, compileTime)
-		defer cancel()
-		return c.cfg.Transformer.Compile(ctx, r.TransformSource)
+		return reg.cfg.Transformer.Compile(ctx, r.TransformSource)
 	})
 	select {
 	case <-ctx.Done():
@@ -142,8 +140,8 @@ func (c *Catalog) CompiledTransform(ctx context.Context, r *CompiledSubscription
 		r.Program.Store(program)
 		// From here on quarantineScript finds the subscription; an earlier quarantine is applied
 		// here.
-		if reason := c.quarantine.contains(r.QuarantineKey()); reason != "" {
-			c.quarantineSubscription(r, reason, false)
+		if reason := reg.quarantine.contains(r.QuarantineKey()); reason != "" {
+			reg.quarantineSubscription(r, reason, false)
 			return nil, &scripts.Error{Phase: scripts.PhaseBusy, Message: "quarantined: " + reason}
 		}
 		return program, nil
@@ -151,11 +149,11 @@ func (c *Catalog) CompiledTransform(ctx context.Context, r *CompiledSubscription
 }
 
 // RecordFilterError stores a filter's error for its owner. The event counts as no match.
-func (c *Catalog) RecordFilterError(r *CompiledSubscription, err error) {
-	c.metrics.FilterErrors.Inc()
+func (reg *SubscriptionRegistry) RecordFilterError(r *CompiledSubscription, err error) {
+	reg.metrics.FilterErrors.Inc()
 	text := retry.Truncate(err.Error())
 	if r.lastError.Swap(&text) == nil { // the text may quote an event
-		c.log.Warn("filter failed, which counts as no match; the subscription's filter_errors say why", "subscription_id", r.Sub.ID.Format(engine.SubscriptionPrefix), "account", r.Sub.Account)
+		reg.log.Warn("filter failed, which counts as no match; the subscription's filter_errors say why", "subscription_id", r.Sub.ID.Format(engine.SubscriptionPrefix), "account", r.Sub.Account)
 	}
 	r.filterErrors.Add(1)
 }

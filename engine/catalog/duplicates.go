@@ -24,28 +24,28 @@ func dedupKeyOf(s *engine.Subscription) dedupKey {
 
 // indexDuplicate replaces old by s in the index of duplicates; either may be nil. The caller holds
 // mu.
-func (g *registry) indexDuplicate(old, s *engine.Subscription) {
+func (t *subscriptionTable) indexDuplicate(old, s *engine.Subscription) {
 	if old != nil {
 		key := dedupKeyOf(old)
-		left := slices.DeleteFunc(g.duplicates[key], func(t *engine.Subscription) bool { return t.ID == old.ID })
-		if g.duplicates[key] = left; len(left) == 0 {
-			delete(g.duplicates, key)
+		left := slices.DeleteFunc(t.duplicates[key], func(other *engine.Subscription) bool { return other.ID == old.ID })
+		if t.duplicates[key] = left; len(left) == 0 {
+			delete(t.duplicates, key)
 		}
 	}
 	if s != nil && s.Unreadable == nil { // an unreadable one can't be compared
 		key := dedupKeyOf(s)
-		g.duplicates[key] = append(g.duplicates[key], s)
+		t.duplicates[key] = append(t.duplicates[key], s)
 	}
 }
 
 // findDuplicate returns a stored subscription with the same deliveries as s that serves accepts, an
 // active one if possible; nil if there is none.
-func (g *registry) findDuplicate(s *engine.Subscription, serves func(*engine.Subscription) bool) (found *engine.Subscription) {
-	g.mu.RLock()
-	defer g.mu.RUnlock()
-	for _, t := range g.duplicates[dedupKeyOf(s)] {
-		if (found == nil || t.Active && !found.Active) && sameDeliveries(t, s) && serves(t) {
-			found = t
+func (t *subscriptionTable) findDuplicate(s *engine.Subscription, serves func(*engine.Subscription) bool) (found *engine.Subscription) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for _, other := range t.duplicates[dedupKeyOf(s)] {
+		if (found == nil || other.Active && !found.Active) && sameDeliveries(other, s) && serves(other) {
+			found = other
 		}
 	}
 	return found

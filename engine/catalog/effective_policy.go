@@ -82,21 +82,21 @@ type EffectivePolicy struct {
 const DefaultGiveUpAfter = 4 * 24 * time.Hour
 
 // resolvePolicy returns the policy of a subscription with the router's defaults filled in.
-func (c *Catalog) resolvePolicy(s *engine.Subscription) EffectivePolicy {
+func (reg *SubscriptionRegistry) resolvePolicy(s *engine.Subscription) EffectivePolicy {
 	t := EffectivePolicy{
 		Retries: s.Policy.Retries, Timeout: s.Policy.Timeout, InFlight: s.Policy.InFlight,
 		Interval: s.Policy.Rate.Interval(), GiveUpAfter: s.Policy.GiveUpAfter, ExplicitGiveUpAfter: s.Policy.GiveUpAfter != 0,
 	}
 	if t.Retries == nil {
-		t.Retries = c.cfg.Retries
+		t.Retries = reg.cfg.Retries
 	}
 	if t.Timeout == 0 {
-		t.Timeout = c.cfg.Timeout
+		t.Timeout = reg.cfg.Timeout
 	}
 	if t.InFlight == 0 {
-		t.InFlight = c.cfg.SubscriptionInFlight
+		t.InFlight = reg.cfg.SubscriptionInFlight
 	}
-	t.InFlight = min(t.InFlight, c.cfg.InFlight)
+	t.InFlight = min(t.InFlight, reg.cfg.InFlight)
 	if allowed := s.Verification.AllowedRate; allowed > 0 {
 		t.Interval = max(t.Interval, engine.Rate{Count: allowed, Per: time.Minute}.Interval())
 	}

@@ -9,11 +9,11 @@ import (
 	"switchhook/engine/settings"
 )
 
-func TestCatalog_ResolvePolicy(t *testing.T) {
+func TestSubscriptionRegistry_ResolvePolicy(t *testing.T) {
 	if span := engine.DefaultRetrySchedule.Span(); span > DefaultGiveUpAfter {
 		t.Errorf("the default schedule takes up to %s, more than %s", span, DefaultGiveUpAfter)
 	}
-	e := &Catalog{cfg: settings.Config{Retries: engine.DefaultRetrySchedule, InFlight: 10, SubscriptionInFlight: 16, Timeout: time.Second}}
+	e := &SubscriptionRegistry{core: &core{cfg: settings.Config{Retries: engine.DefaultRetrySchedule, InFlight: 10, SubscriptionInFlight: 16, Timeout: time.Second}}}
 	long := engine.RetrySchedule{0, 30 * 24 * time.Hour}
 	for _, c := range []struct {
 		s    engine.Subscription

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"switchhook/engine"
@@ -17,18 +19,89 @@ const (
 	maxSampleBytes = 64 << 10
 )
 
+// EventTypeRegistry holds the event types with their schemas.
+type EventTypeRegistry struct {
+	*core
+	table[string, *registeredEventType]
+}
+
+// registeredEventType is an EventType with its schema compiled.
+type registeredEventType struct {
+	*engine.EventType
+	CompiledSchema *schema.Schema // nil if there is none
+	Broken         error          // why a stored schema can't be used
+}
+
+// load reads the event types from the store and adds those of operational events.
+func (reg *EventTypeRegistry) load(ctx context.Context) error {
+	types, err := reg.store.EventTypes(ctx)
+	if err != nil {
+		return err
+	}
+	for _, t := range types {
+		loaded := loadEventType(t)
+		if loaded.Broken != nil {
+			reg.log.Error("the schema of an event type can't be used: its events are refused until it is changed", "event_type", t.Name, "error", loaded.Broken)
+		}
+		reg.put(t.Name, loaded)
+	}
+	for _, t := range engine.OperationalTypes {
+		built := *t
+		built.Version = 1
+		reg.put(t.Name, loadEventType(&built))
+	}
+	return nil
+}
+
+// EventTypes lists the event types by name. They must not be changed.
+func (reg *EventTypeRegistry) EventTypes() []*engine.EventType {
+	registered := reg.find(func(*registeredEventType) bool { return true })
+	list := make([]*engine.EventType, len(registered))
+	for i, t := range registered {
+		list[i] = t.EventType
+	}
+	slices.SortFunc(list, func(a, b *engine.EventType) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+// EventType returns an event type, which must not be changed.
+func (reg *EventTypeRegistry) EventType(name string) (*engine.EventType, error) {
+	if t := reg.get(name); t != nil {
+		return t.EventType, nil
+	}
+	return nil, engine.NotFound("event type", name)
+}
+
+// LookupEventType returns a registered event type with its compiled schema; nil if there is none.
+func (reg *EventTypeRegistry) LookupEventType(name string) *registeredEventType {
+	return reg.get(name)
+}
+
+// Schemas returns the schemas of the event types that patterns name; nil as soon as one of them has
+// none, or a pattern does not determine the types.
+func (reg *EventTypeRegistry) Schemas(patterns []string) (found [][]byte) {
+	for _, p := range patterns {
+		t := reg.get(p)
+		if t == nil || t.Schema == nil {
+			return nil
+		}
+		found = append(found, t.Schema)
+	}
+	return found
+}
+
 // PutEventType creates or replaces an event type; created reports which. version is the expected
 // one or AnyVersion. Errors: CodeInvalid, CodeStale, and CodeConflict if create is set and the type
 // exists.
-func (c *Catalog) PutEventType(ctx context.Context, t *engine.EventType, create bool, version int64) (stored *engine.EventType, created bool, err error) {
-	compiled, err := compileEventType(NewSchemaDeadline(ctx, c.life), t)
+func (reg *EventTypeRegistry) PutEventType(ctx context.Context, t *engine.EventType, create bool, version int64) (stored *engine.EventType, created bool, err error) {
+	compiled, err := compileEventType(NewSchemaDeadline(ctx, reg.life), t)
 	if err != nil {
 		return nil, false, err
 	}
-	c.registry.changes.Lock()
-	defer c.registry.changes.Unlock()
-	t.UpdatedAt = c.life.Now()
-	old := c.registry.eventType(t.Name)
+	reg.changes.Lock()
+	defer reg.changes.Unlock()
+	t.UpdatedAt = reg.life.Now()
+	old := reg.get(t.Name)
 	switch {
 	case old == nil && version != AnyVersion:
 		return nil, false, engine.NotFound("event type", t.Name)
@@ -41,12 +114,14 @@ func (c *Catalog) PutEventType(ctx context.Context, t *engine.EventType, create 
 	default:
 		t.Version, t.CreatedAt = old.Version+1, old.CreatedAt
 	}
-	if err := c.store.PutEventType(ctx, t); err != nil {
+	var before any
+	if old != nil {
+		before = old.EventType
+	}
+	if err := reg.store.PutEventType(reg.audited(ctx, engine.KindEventType, t.Name, "", before, t), t); err != nil {
 		return nil, false, err
 	}
-	c.registry.mu.Lock()
-	c.registry.eventTypes[t.Name] = compiled
-	c.registry.mu.Unlock()
+	reg.put(t.Name, compiled)
 	return t, old == nil, nil
 }
 
@@ -154,10 +229,10 @@ func validateSamples(ctx context.Context, samples [][]byte, schema *schema.Schem
 
 // DeleteEventType removes an event type. Subscriptions that name it stay. Errors: CodeNotFound,
 // CodeStale, and CodeConflict for operational events.
-func (c *Catalog) DeleteEventType(ctx context.Context, name string, version int64) error {
-	c.registry.changes.Lock()
-	defer c.registry.changes.Unlock()
-	t := c.registry.eventType(name)
+func (reg *EventTypeRegistry) DeleteEventType(ctx context.Context, name string, version int64) error {
+	reg.changes.Lock()
+	defer reg.changes.Unlock()
+	t := reg.get(name)
 	if t == nil {
 		return engine.NotFound("event type", name)
 	}
@@ -167,11 +242,9 @@ func (c *Catalog) DeleteEventType(ctx context.Context, name string, version int6
 	if version != AnyVersion && version != t.Version {
 		return staleVersion("event type", t.Version, version)
 	}
-	if err := c.store.DeleteEventType(ctx, name); err != nil {
+	if err := reg.store.DeleteEventType(reg.audited(ctx, engine.KindEventType, name, "", t.EventType, nil), name); err != nil {
 		return err
 	}
-	c.registry.mu.Lock()
-	delete(c.registry.eventTypes, name)
-	c.registry.mu.Unlock()
+	reg.remove(name)
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +32,33 @@ func NewKeyText() string {
 	return KeyTextPrefix + snowflake.Encoding.EncodeToString(raw)
 }
 
+// KeyRegistry holds the API keys.
+type KeyRegistry struct {
+	*core
+	mu     sync.RWMutex
+	byText map[[32]byte]*credential // by the hash of their text
+	byID   map[engine.ID]*credential
+}
+
+// load reads the keys from the store.
+func (reg *KeyRegistry) load(ctx context.Context) error {
+	keys, err := reg.store.Keys(ctx)
+	for _, k := range keys {
+		reg.setKey(k)
+	}
+	return err
+}
+
+// owners returns the accounts that have keys.
+func (reg *KeyRegistry) owners() (accounts []string) {
+	reg.mu.RLock()
+	defer reg.mu.RUnlock()
+	for _, c := range reg.byID {
+		accounts = append(accounts, c.key.Account)
+	}
+	return accounts
+}
+
 // credential is one text of a key, known by its hash.
 type credential struct {
 	key *engine.Key // never changed in place
@@ -42,10 +70,10 @@ type credential struct {
 // texts of a key share it.
 type keyUse struct{ minute, stored atomic.Int64 }
 
-// setKey adds or replaces k; the caller holds mu, or g is not shared yet.
-func (g *registry) setKey(k *engine.Key) {
+// setKey adds or replaces k; the caller holds mu, or reg is not shared yet.
+func (reg *KeyRegistry) setKey(k *engine.Key) {
 	use := &keyUse{}
-	if before := g.dropKey(k.ID); before != nil {
+	if before := reg.dropKey(k.ID); before != nil {
 		use = before.use
 	}
 	if minute := k.LastUsedAt.Unix() / 60; !k.LastUsedAt.IsZero() && minute > use.minute.Load() {
@@ -53,51 +81,51 @@ func (g *registry) setKey(k *engine.Key) {
 		use.stored.Store(minute)
 	}
 	if !k.OldUntil.IsZero() {
-		g.keys[k.OldHash] = &credential{k, use, true}
+		reg.byText[k.OldHash] = &credential{k, use, true}
 	}
-	g.keysByID[k.ID] = &credential{k, use, false}
-	g.keys[k.Hash] = g.keysByID[k.ID]
+	reg.byID[k.ID] = &credential{k, use, false}
+	reg.byText[k.Hash] = reg.byID[k.ID]
 }
 
 // dropKey removes a key with all its texts and returns it; nil if there is none. The caller holds
 // mu, or g is not shared yet.
-func (g *registry) dropKey(id engine.ID) *credential {
-	c := g.keysByID[id]
+func (reg *KeyRegistry) dropKey(id engine.ID) *credential {
+	c := reg.byID[id]
 	if c == nil {
 		return nil
 	}
 	for _, hash := range [][32]byte{c.key.Hash, c.key.OldHash} {
-		if text := g.keys[hash]; text != nil && text.key.ID == id {
-			delete(g.keys, hash)
+		if text := reg.byText[hash]; text != nil && text.key.ID == id {
+			delete(reg.byText, hash)
 		}
 	}
-	delete(g.keysByID, id)
+	delete(reg.byID, id)
 	return c
 }
 
 // CreateKey stores a new API key and returns its text, which is not stored. An empty text generates
 // one; otherwise text is a key that clients already have. Nil Scopes mean DefaultScopes. Errors:
 // CodeInvalid, CodeConflict if the text is in use.
-func (c *Catalog) CreateKey(ctx context.Context, k engine.Key, text string) (*engine.Key, string, error) {
+func (reg *KeyRegistry) CreateKey(ctx context.Context, k engine.Key, text string) (*engine.Key, string, error) {
 	if text == "" {
 		text = NewKeyText()
 	}
-	k.ID, k.CreatedAt, k.ExpiresAt = c.ids.Next(), c.life.Now(), k.ExpiresAt.UTC().Truncate(time.Microsecond)
+	k.ID, k.CreatedAt, k.ExpiresAt = reg.ids.Next(), reg.life.Now(), k.ExpiresAt.UTC().Truncate(time.Microsecond)
 	if err := validateKey(&k, text).Err(); err != nil {
 		return nil, "", err
 	}
 	k.Hash, k.Prefix = sha256.Sum256([]byte(text)), keyPrefix(text)
-	c.registry.changes.Lock()
-	defer c.registry.changes.Unlock()
-	if c.keyTaken(k.Hash) {
+	reg.changes.Lock()
+	defer reg.changes.Unlock()
+	if reg.keyTaken(k.Hash) {
 		return nil, "", &engine.Error{Code: engine.CodeConflict, Field: "key", Message: "exists already, in this account or another: every key needs a text of its own"}
 	}
-	if err := c.store.PutKey(ctx, &k); err != nil {
+	if err := reg.store.PutKey(reg.audited(ctx, engine.KindKey, k.ID.Format(engine.KeyPrefix), k.Account, nil, &k), &k); err != nil {
 		return nil, "", err
 	}
-	c.registry.mu.Lock()
-	defer c.registry.mu.Unlock()
-	c.registry.setKey(&k)
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	reg.setKey(&k)
 	return &k, text, nil
 }
 
@@ -152,26 +180,26 @@ func keyPrefix(text string) string {
 	return text[:4]
 }
 
-func (c *Catalog) keyTaken(hash [32]byte) bool {
-	c.registry.mu.RLock()
-	defer c.registry.mu.RUnlock()
-	return c.registry.keys[hash] != nil
+func (reg *KeyRegistry) keyTaken(hash [32]byte) bool {
+	reg.mu.RLock()
+	defer reg.mu.RUnlock()
+	return reg.byText[hash] != nil
 }
 
 // RotateKey replaces the text of a key; the new text is returned and not stored. The replaced text
 // stays valid for grace; a text from an earlier rotation becomes invalid. Errors: CodeInvalid,
 // CodeNotFound, CodeConflict if the key has expired.
-func (c *Catalog) RotateKey(ctx context.Context, id engine.ID, grace time.Duration) (*engine.Key, string, error) {
+func (reg *KeyRegistry) RotateKey(ctx context.Context, id engine.ID, grace time.Duration) (*engine.Key, string, error) {
 	if grace < 0 || grace > maxKeyGrace {
 		return nil, "", engine.InvalidField("grace_period", engine.FieldOutOfRange, "must be from 0s to %s", maxKeyGrace)
 	}
-	c.registry.changes.Lock()
-	defer c.registry.changes.Unlock()
-	old := c.key(id)
+	reg.changes.Lock()
+	defer reg.changes.Unlock()
+	old := reg.key(id)
 	if old == nil {
 		return nil, "", engine.NotFound("key", id.Format(engine.KeyPrefix))
 	}
-	now := c.life.Now()
+	now := reg.life.Now()
 	if old.Expired(now) {
 		return nil, "", &engine.Error{Code: engine.CodeConflict, Message: "this key expired at " + old.ExpiresAt.Format(time.RFC3339) + "; make a new one"}
 	}
@@ -180,25 +208,27 @@ func (c *Catalog) RotateKey(ctx context.Context, id engine.ID, grace time.Durati
 	if k.OldHash, k.OldUntil = old.Hash, now.Add(grace); grace == 0 {
 		k.OldHash, k.OldUntil = [32]byte{}, time.Time{}
 	}
-	if err := c.store.ReplaceKey(ctx, &k); err != nil {
+	ctx = reg.audited(ctx, engine.KindKey, id.Format(engine.KeyPrefix), k.Account, old, &k)
+	engine.EntryOf(ctx).Action = engine.ActionRotate
+	if err := reg.store.ReplaceKey(ctx, &k); err != nil {
 		return nil, "", err
 	}
-	c.registry.mu.Lock()
-	defer c.registry.mu.Unlock()
-	c.registry.setKey(&k)
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	reg.setKey(&k)
 	return &k, text, nil
 }
 
 // Authenticate returns the key with this text and records its use. It compares hashes, so its
 // timing reveals nothing about keys. Errors: CodeUnknownKey, CodeExpiredKey.
-func (catalog *Catalog) Authenticate(text string) (*engine.Key, error) {
-	catalog.registry.mu.RLock()
-	c := catalog.registry.keys[sha256.Sum256([]byte(text))]
-	catalog.registry.mu.RUnlock()
+func (reg *KeyRegistry) Authenticate(text string) (*engine.Key, error) {
+	reg.mu.RLock()
+	c := reg.byText[sha256.Sum256([]byte(text))]
+	reg.mu.RUnlock()
 	if c == nil {
 		return nil, errUnknownKey
 	}
-	now := catalog.cfg.Now()
+	now := reg.cfg.Now()
 	switch {
 	case c.key.Expired(now):
 		return nil, &engine.Error{Code: engine.CodeExpiredKey, Message: "this API key expired at " + c.key.ExpiresAt.Format(time.RFC3339) + "; ask for a new one"}
@@ -214,11 +244,11 @@ func (catalog *Catalog) Authenticate(text string) (*engine.Key, error) {
 var errUnknownKey = &engine.Error{Code: engine.CodeUnknownKey, Message: "this API key is not known; it may have been deleted"}
 
 // Keys lists the API keys, oldest first.
-func (catalog *Catalog) Keys() []*engine.Key {
-	catalog.registry.mu.RLock()
-	defer catalog.registry.mu.RUnlock()
-	list := make([]*engine.Key, 0, len(catalog.registry.keysByID))
-	for _, c := range catalog.registry.keysByID {
+func (reg *KeyRegistry) Keys() []*engine.Key {
+	reg.mu.RLock()
+	defer reg.mu.RUnlock()
+	list := make([]*engine.Key, 0, len(reg.byID))
+	for _, c := range reg.byID {
 		list = append(list, c.withUse())
 	}
 	slices.SortFunc(list, func(a, b *engine.Key) int { return int(a.ID - b.ID) })
@@ -235,62 +265,64 @@ func (c *credential) withUse() *engine.Key {
 }
 
 // Key returns an API key. Error: CodeNotFound.
-func (catalog *Catalog) Key(id engine.ID) (*engine.Key, error) {
-	catalog.registry.mu.RLock()
-	defer catalog.registry.mu.RUnlock()
-	if c := catalog.registry.keysByID[id]; c != nil {
+func (reg *KeyRegistry) Key(id engine.ID) (*engine.Key, error) {
+	reg.mu.RLock()
+	defer reg.mu.RUnlock()
+	if c := reg.byID[id]; c != nil {
 		return c.withUse(), nil
 	}
 	return nil, engine.NotFound("key", id.Format(engine.KeyPrefix))
 }
 
 // key returns the key with an id; nil if there is none.
-func (catalog *Catalog) key(id engine.ID) *engine.Key {
-	catalog.registry.mu.RLock()
-	defer catalog.registry.mu.RUnlock()
-	if c := catalog.registry.keysByID[id]; c != nil {
+func (reg *KeyRegistry) key(id engine.ID) *engine.Key {
+	reg.mu.RLock()
+	defer reg.mu.RUnlock()
+	if c := reg.byID[id]; c != nil {
 		return c.key
 	}
 	return nil
 }
 
 // DeleteKey removes an API key; it is rejected from then on. Error: CodeNotFound.
-func (c *Catalog) DeleteKey(ctx context.Context, id engine.ID) error {
-	c.registry.changes.Lock()
-	defer c.registry.changes.Unlock()
-	if c.key(id) == nil {
+func (reg *KeyRegistry) DeleteKey(ctx context.Context, id engine.ID) error {
+	reg.changes.Lock()
+	defer reg.changes.Unlock()
+	old := reg.key(id)
+	if old == nil {
 		return engine.NotFound("key", id.Format(engine.KeyPrefix))
 	}
-	if err := c.store.DeleteKey(ctx, id); err != nil {
+	ctx = reg.audited(ctx, engine.KindKey, id.Format(engine.KeyPrefix), old.Account, old, nil)
+	if err := reg.store.DeleteKey(ctx, id); err != nil {
 		return err
 	}
-	c.registry.mu.Lock()
-	defer c.registry.mu.Unlock()
-	c.registry.dropKey(id)
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	reg.dropKey(id)
 	return nil
 }
 
 // TouchLoop stores when keys were last used: one write a minute for all of them, so that no request
 // waits for it.
-func (c *Catalog) TouchLoop() {
-	c.life.RunEvery(touchEvery, c.touchKeys)
-	c.touchKeys()
+func (reg *KeyRegistry) TouchLoop() {
+	reg.life.RunEvery(touchEvery, reg.touchKeys)
+	reg.touchKeys()
 }
 
-func (catalog *Catalog) touchKeys() {
+func (reg *KeyRegistry) touchKeys() {
 	used, uses := map[engine.ID]time.Time{}, map[*keyUse]int64{}
-	catalog.registry.mu.RLock()
-	for _, c := range catalog.registry.keys {
+	reg.mu.RLock()
+	for _, c := range reg.byText {
 		if minute := c.use.minute.Load(); minute > c.use.stored.Load() {
 			used[c.key.ID], uses[c.use] = time.Unix(minute*60, 0).UTC(), minute
 		}
 	}
-	catalog.registry.mu.RUnlock()
+	reg.mu.RUnlock()
 	if len(used) == 0 {
 		return
 	}
-	if err := catalog.store.TouchKeys(context.Background(), used); err != nil {
-		catalog.log.Error("last use of keys not stored", "error", err)
+	if err := reg.store.TouchKeys(context.Background(), used); err != nil {
+		reg.log.Error("last use of keys not stored", "error", err)
 		return
 	}
 	for use, minute := range uses {

@@ -8,23 +8,23 @@ import (
 )
 
 // Creating, changing and finding a key takes no longer with many keys.
-func TestRegistry_ManyKeys(t *testing.T) {
-	g := &registry{keys: map[[32]byte]*credential{}, keysByID: map[engine.ID]*credential{}}
+func TestKeyRegistry_ManyKeys(t *testing.T) {
+	reg := &KeyRegistry{byText: map[[32]byte]*credential{}, byID: map[engine.ID]*credential{}}
 	const n = 200_000
 	began := time.Now()
 	for id := engine.ID(1); id <= n; id++ {
-		g.setKey(&engine.Key{ID: id, Hash: [32]byte{1, byte(id), byte(id >> 8), byte(id >> 16)}})
+		reg.setKey(&engine.Key{ID: id, Hash: [32]byte{1, byte(id), byte(id >> 8), byte(id >> 16)}})
 	}
 	for id := engine.ID(1); id <= n; id += 10 { // rotated, with the old text still good
-		g.setKey(&engine.Key{ID: id, Hash: [32]byte{2, byte(id), byte(id >> 8), byte(id >> 16)}, OldHash: [32]byte{1, byte(id), byte(id >> 8), byte(id >> 16)}, OldUntil: began})
+		reg.setKey(&engine.Key{ID: id, Hash: [32]byte{2, byte(id), byte(id >> 8), byte(id >> 16)}, OldHash: [32]byte{1, byte(id), byte(id >> 8), byte(id >> 16)}, OldUntil: began})
 	}
-	if keys, texts := len(g.keysByID), len(g.keys); keys != n || texts != n+n/10 {
+	if keys, texts := len(reg.byID), len(reg.byText); keys != n || texts != n+n/10 {
 		t.Errorf("%d keys, %d texts", keys, texts)
 	}
 	for id := engine.ID(1); id <= n; id++ {
-		g.dropKey(id)
+		reg.dropKey(id)
 	}
-	if keys, texts := len(g.keysByID), len(g.keys); keys != 0 || texts != 0 {
+	if keys, texts := len(reg.byID), len(reg.byText); keys != 0 || texts != 0 {
 		t.Errorf("%d keys and %d texts are left", keys, texts)
 	}
 	if took := time.Since(began); took > 30*time.Second { // each by each it would be an hour

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"switchhook/engine"
+	"switchhook/engine/lifecycle"
 	"switchhook/scripts"
 )
 
@@ -118,21 +119,24 @@ func (q *Quarantine) forget(who quarantineKey) {
 	}
 }
 
+// ForgetLoop drops the strikes of transforms that no subscription uses any longer.
+func (reg *SubscriptionRegistry) ForgetLoop() {
+	reg.life.RunEvery(lifecycle.ExpireEvery, reg.ForgetUnused)
+}
+
 // ForgetUnused drops the strikes of transforms that no subscription uses any longer.
-func (c *Catalog) ForgetUnused() {
-	struck := c.quarantine.suspects()
+func (reg *SubscriptionRegistry) ForgetUnused() {
+	struck := reg.quarantine.suspects()
 	if len(struck) == 0 {
 		return
 	}
 	used := map[quarantineKey]bool{}
-	c.registry.mu.RLock()
-	for _, r := range c.registry.compiled {
+	for _, r := range reg.AllCompiled() {
 		used[r.QuarantineKey()] = true
 	}
-	c.registry.mu.RUnlock()
 	for _, who := range struck {
 		if !used[who] {
-			c.quarantine.forget(who)
+			reg.quarantine.forget(who)
 		}
 	}
 }
@@ -154,15 +158,15 @@ const (
 )
 
 // works reports whether deliveries with a subscription's transform have succeeded.
-func (c *Catalog) works(r *CompiledSubscription, hash string) bool {
+func (reg *SubscriptionRegistry) works(r *CompiledSubscription, hash string) bool {
 	if r.Worked.Load() {
 		return true
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), worksTime)
 	defer cancel()
-	list, err := c.store.Deliveries(ctx, engine.DeliveryQuery{Subscription: r.Sub.ID, State: engine.StateSucceeded, Limit: worksLooked})
+	list, err := reg.store.Deliveries(ctx, engine.DeliveryQuery{Subscription: r.Sub.ID, State: engine.StateSucceeded, Limit: worksLooked})
 	for _, d := range list {
-		attempts, failed := c.store.Attempts(ctx, d.ID)
+		attempts, failed := reg.store.Attempts(ctx, d.ID)
 		if failed != nil {
 			err = failed
 			break
@@ -173,55 +177,47 @@ func (c *Catalog) works(r *CompiledSubscription, hash string) bool {
 		}
 	}
 	if err != nil {
-		c.log.Error("not looked up whether a transform works", "subscription_id", r.Sub.ID.Format(engine.SubscriptionPrefix), "error", err)
+		reg.log.Error("not looked up whether a transform works", "subscription_id", r.Sub.ID.Format(engine.SubscriptionPrefix), "error", err)
 	}
 	return false
 }
 
 // quarantineScript quarantines all subscriptions of an account that use a transform. quiet
 // suppresses the operational events.
-func (c *Catalog) quarantineScript(who quarantineKey, quiet bool) {
-	var found []*CompiledSubscription
-	c.registry.mu.RLock()
-	for _, r := range c.registry.compiled {
-		if r.QuarantineKey() == who {
-			found = append(found, r)
-		}
-	}
-	c.registry.mu.RUnlock()
-	for _, r := range found {
-		c.quarantineSubscription(r, c.quarantine.contains(who), quiet)
+func (reg *SubscriptionRegistry) quarantineScript(who quarantineKey, quiet bool) {
+	for _, r := range reg.table.find(func(r *CompiledSubscription) bool { return r.QuarantineKey() == who }) {
+		reg.quarantineSubscription(r, reg.quarantine.contains(who), quiet)
 	}
 }
 
 // quarantineSubscription quarantines one subscription until its transform has a new version.
-func (c *Catalog) quarantineSubscription(r *CompiledSubscription, reason string, quiet bool) {
+func (reg *SubscriptionRegistry) quarantineSubscription(r *CompiledSubscription, reason string, quiet bool) {
 	if r.Quarantined.Swap(true) {
 		return
 	}
 	hash := r.QuarantineKey().hash
-	c.metrics.Quarantined.Inc()
-	c.log.Warn("transform quarantined: deliveries wait for a new version of it", "subscription_id", r.Sub.ID.Format(engine.SubscriptionPrefix), "account", r.Sub.Account,
+	reg.metrics.Quarantined.Inc()
+	reg.log.Warn("transform quarantined: deliveries wait for a new version of it", "subscription_id", r.Sub.ID.Format(engine.SubscriptionPrefix), "account", r.Sub.Account,
 		"script_hash", hash, "reason", reason)
 	if !quiet {
-		c.listener.TransformQuarantined(r, hash, reason)
+		reg.listener.TransformQuarantined(r, hash, reason)
 	}
 }
 
 // Quarantined returns why a subscription's transform is quarantined; "" if it is not.
-func (c *Catalog) Quarantined(id engine.ID) string {
-	r := c.registry.compiledSubscription(id)
+func (reg *SubscriptionRegistry) Quarantined(id engine.ID) string {
+	r := reg.table.get(id)
 	if r == nil || !r.Quarantined.Load() {
 		return ""
 	}
-	return c.quarantine.contains(r.QuarantineKey())
+	return reg.quarantine.contains(r.QuarantineKey())
 }
 
 // RecordRun counts the result of a transform's run on ev, and quarantines the transform after too
 // many strikes.
-func (c *Catalog) RecordRun(r *CompiledSubscription, hash string, ev *engine.Event, err error) {
+func (reg *SubscriptionRegistry) RecordRun(r *CompiledSubscription, hash string, ev *engine.Event, err error) {
 	who := quarantineKey{r.Sub.Account, hash}
-	if who.hash != "" && c.quarantine.RecordStrike(who, func() uint64 { return inputOf(ev) }, func() bool { return c.works(r, who.hash) }, err) {
-		c.quarantineScript(who, engine.Operational(ev.Type))
+	if who.hash != "" && reg.quarantine.RecordStrike(who, func() uint64 { return inputOf(ev) }, func() bool { return reg.works(r, who.hash) }, err) {
+		reg.quarantineScript(who, engine.Operational(ev.Type))
 	}
 }

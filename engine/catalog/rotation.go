@@ -76,7 +76,7 @@ type Rotation struct {
 // the old secret also signs until the returned time. A repeat with the same Rotation.Key or the
 // current secret changes nothing and returns the same result. Errors: CodeInvalid, CodeNotFound,
 // CodeConflict, CodeStale, CodeUnavailable.
-func (c *Catalog) RotateSecret(ctx context.Context, account string, id engine.ID, version int64, r Rotation) (s *engine.Subscription, until time.Time, err error) {
+func (ed *SubscriptionEditor) RotateSecret(ctx context.Context, account string, id engine.ID, version int64, r Rotation) (s *engine.Subscription, until time.Time, err error) {
 	if r.Grace < 0 || r.Grace > MaxGracePeriod {
 		return nil, until, engine.InvalidField("grace_period", engine.FieldOutOfRange, "is %s, must be 0s to %s (30 days)", r.Grace, MaxGracePeriod)
 	}
@@ -87,15 +87,15 @@ func (c *Catalog) RotateSecret(ctx context.Context, account string, id engine.ID
 	if err != nil {
 		return nil, until, err
 	}
-	if s, err = c.Subscription(account, id); err != nil {
+	if s, err = ed.subs.Subscription(account, id); err != nil {
 		return nil, until, err
 	}
-	if until, done, err := c.rotatedBefore(s, r); done || err != nil { // a repeat, whatever version is expected
+	if until, done, err := ed.rotatedBefore(s, r); done || err != nil { // a repeat, whatever version is expected
 		return s, until, err
 	}
-	s, err = c.UpdateSubscription(ctx, account, id, version, func(s *engine.Subscription) (err error) {
+	s, err = ed.UpdateSubscription(ctx, account, id, version, func(s *engine.Subscription) (err error) {
 		done := false
-		if until, done, err = c.rotatedBefore(s, r); done {
+		if until, done, err = ed.rotatedBefore(s, r); done {
 			return errRotated // by the same request, a moment ago: nothing to change
 		} else if err != nil {
 			return err
@@ -107,17 +107,17 @@ func (c *Catalog) RotateSecret(ctx context.Context, account string, id engine.ID
 				return err
 			}
 		}
-		until = c.life.Now().Add(r.Grace)
+		until = ed.life.Now().Add(r.Grace)
 		old := engine.OldSecret{Secret: s.Secret, Until: until, Rotation: rotationKey(s.ID, r.Key)}
 		if r.Grace == 0 {
 			old.Secret = "" // it may have leaked, and no longer signs
 		}
-		s.Secret, s.OldSecrets = made, append([]engine.OldSecret{old}, liveSecrets(s.OldSecrets, c.life.Now())...)
+		s.Secret, s.OldSecrets = made, append([]engine.OldSecret{old}, liveSecrets(s.OldSecrets, ed.life.Now())...)
 		s.OldSecrets = s.OldSecrets[:min(len(s.OldSecrets), maxOldSecrets)]
 		return nil
 	})
 	if err == errRotated {
-		s, err = c.Subscription(account, id)
+		s, err = ed.subs.Subscription(account, id)
 	}
 	return s, until, err
 }
@@ -150,7 +150,7 @@ func CheckSecretType(secret string, want signature.SecretType) error {
 
 // rotatedBefore reports whether s went through this rotation already. A lost response must not
 // cause a second secret or shorten the grace period of the first.
-func (c *Catalog) rotatedBefore(s *engine.Subscription, r Rotation) (until time.Time, done bool, err error) {
+func (ed *SubscriptionEditor) rotatedBefore(s *engine.Subscription, r Rotation) (until time.Time, done bool, err error) {
 	if key := rotationKey(s.ID, r.Key); key != "" {
 		for i, old := range s.OldSecrets {
 			if old.Rotation != key {
@@ -168,7 +168,7 @@ func (c *Catalog) rotatedBefore(s *engine.Subscription, r Rotation) (until time.
 	if len(s.OldSecrets) > 0 {
 		return s.OldSecrets[0].Until, true, nil
 	}
-	return c.life.Now(), true, nil
+	return ed.life.Now(), true, nil
 }
 
 // rotationKey returns the stored form of an idempotency key.
@@ -192,17 +192,17 @@ func liveSecrets(old []engine.OldSecret, at time.Time) (live []engine.OldSecret)
 
 // pruneOldSecrets removes the old secrets of s that no longer sign, except those that the change
 // from old to s added. A change that sets another secret without naming old ones ends them all.
-func (c *Catalog) pruneOldSecrets(old, s *engine.Subscription) {
+func (ed *SubscriptionEditor) pruneOldSecrets(old, s *engine.Subscription) {
 	if s.Secret != old.Secret && slices.Equal(s.OldSecrets, old.OldSecrets) {
 		s.OldSecrets = nil
 	}
-	now := c.life.Now()
+	now := ed.life.Now()
 	s.OldSecrets = slices.DeleteFunc(s.OldSecrets, func(o engine.OldSecret) bool {
 		return !now.Before(o.Until) && slices.Contains(old.OldSecrets, o)
 	})
 }
 
 // OldSecrets returns the replaced secrets of s that still sign, the last replaced first.
-func (c *Catalog) OldSecrets(s *engine.Subscription) []engine.OldSecret {
-	return liveSecrets(s.OldSecrets, c.life.Now())
+func (reg *SubscriptionRegistry) OldSecrets(s *engine.Subscription) []engine.OldSecret {
+	return liveSecrets(s.OldSecrets, reg.life.Now())
 }

@@ -8,84 +8,20 @@ import (
 
 	"switchhook/engine"
 	"switchhook/scripts"
-	"switchhook/scripts/scripttest"
 )
 
 const (
-	testTimeout   = 30 * time.Second // for all cases of a script
-	maxReportBody = 16 << 10         // bytes of a body in a report
 	// reactivationTimeout is how long activating an earlier version waits for a busy sandbox.
 	reactivationTimeout = 5 * time.Second
 )
 
-// TestScript runs the test cases of a script's version (0: the live one) against it or, if source
-// is not empty, those of the newest version against source. Errors: CodeInvalid, CodeNotFound.
-func (c *Catalog) TestScript(ctx context.Context, account, idOrName string, number int, source string) (*scripts.TestReport, error) {
-	s, err := c.Script(account, idOrName)
-	if err != nil {
-		return nil, err
-	}
-	cases := s.Cases
-	if source == "" {
-		v, err := c.ScriptVersion(ctx, account, idOrName, number)
-		if err != nil {
-			return nil, err
-		}
-		source, cases = v.Source, v.Cases
-	}
-	return c.runCases(ctx, s, cases, source)
-}
-
-func (c *Catalog) runCases(ctx context.Context, s *engine.Script, raw []byte, source string) (*scripts.TestReport, error) {
-	cases, err := parseCases(raw)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, testTimeout)
-	defer cancel()
-	run := scripttest.Suite{Cases: cases, KeepBody: maxReportBody}
-	if s.Kind == engine.KindFilter {
-		run.Filter = source
-	} else {
-		run.Transform = source
-	}
-	report := scripttest.Run(ctx, c.Transformer(s.Account), run)
-	if why := infrastructureError(&report); why != "" {
-		return nil, &engine.Error{Code: engine.CodeUnavailable, Message: "the cases could not be run: " + why}
-	}
-	return &report, nil
-}
-
-// infrastructureError returns why the sandbox did not run a case, which is not the script's fault;
-// "" if it ran them all.
-func infrastructureError(report *scripts.TestReport) string {
-	if report.Broken != nil && !report.Broken.Error.ScriptFault() {
-		return report.Broken.Error.Message
-	}
-	for i := range report.Cases {
-		if err := report.Cases[i].Got.Error; err != nil && !err.ScriptFault() {
-			return err.Message
-		}
-	}
-	return ""
-}
-
-func parseCases(raw []byte) ([]scripttest.Case, error) {
-	if len(raw) == 0 {
-		return nil, nil
-	}
-	cases, err := scripttest.ParseCases(raw)
-	if err != nil {
-		var wrong *scripttest.ParseError
-		if errors.As(err, &wrong) && wrong.Path != "" {
-			return nil, engine.Invalid(wrong.Path, "%s", wrong.Message)
-		}
-		return nil, engine.Invalid("cases", "%v", err)
-	}
-	if len(cases) > engine.MaxScriptCases {
-		return nil, engine.InvalidField("cases", engine.FieldTooMany, "holds %d cases, %d are allowed", len(cases), engine.MaxScriptCases)
-	}
-	return cases, nil
+// ScriptActivator makes versions of scripts live, and deletes scripts: it knows the subscriptions
+// that use them.
+type ScriptActivator struct {
+	*core
+	scripts    *ScriptRegistry
+	subs       *SubscriptionRegistry
+	eventTypes *EventTypeRegistry
 }
 
 // SetScriptLive activates a version of a script, a new one or an earlier one. Subscriptions that
@@ -96,32 +32,32 @@ func parseCases(raw []byte) ([]scripttest.Case, error) {
 // for information. version is the expected one of the script's record or AnyVersion. Other errors:
 // CodeNotFound, CodeStale, and CodeInvalid if a version that was never live does not fit a
 // subscription's event types.
-func (c *Catalog) SetScriptLive(ctx context.Context, account, idOrName string, number int, version int64, force bool) (*engine.Script, *scripts.TestReport, error) {
-	s, err := c.Script(account, idOrName)
+func (act *ScriptActivator) SetScriptLive(ctx context.Context, account, idOrName string, number int, version int64, force bool) (*engine.Script, *scripts.TestReport, error) {
+	s, err := act.scripts.Script(account, idOrName)
 	if err != nil {
 		return nil, nil, err
 	}
 	if number < 1 {
 		return nil, nil, engine.Invalid("version", "must be the number of a version, 1 or above")
 	}
-	v, err := c.store.ScriptVersion(ctx, s.ID, number)
+	v, err := act.store.ScriptVersion(ctx, s.ID, number)
 	if err != nil {
 		return nil, nil, err
 	}
 	if !v.LiveAt.IsZero() {
-		return c.reactivateVersion(ctx, account, s, v, version, force)
+		return act.reactivateVersion(ctx, account, s, v, version, force)
 	}
-	if err := c.validateForSubscribers(s, v.Source); err != nil {
+	if err := act.validateForSubscribers(s, v.Source); err != nil {
 		return nil, nil, err
 	}
-	report, err := c.runCases(ctx, s, v.Cases, v.Source)
+	report, err := act.scripts.runCases(ctx, s, v.Cases, v.Source)
 	if err != nil {
 		return nil, nil, err
 	}
 	if !report.OK() && !force {
 		return nil, report, testFailure(fmt.Sprintf("version %d", number), notActivatedHint, report)
 	}
-	live, err := c.switchLive(ctx, account, s.ID, number, version)
+	live, err := act.switchLive(ctx, account, s.ID, number, version)
 	return live, report, err
 }
 
@@ -130,30 +66,30 @@ const notActivatedHint = `it does not go live; mend it, or send "force": true`
 
 // reactivateVersion activates an earlier version. Its test cases run afterwards: they may take long, and
 // the version to be replaced may keep the sandbox busy.
-func (c *Catalog) reactivateVersion(ctx context.Context, account string, s *engine.Script, v *engine.ScriptVersion, version int64, force bool) (*engine.Script, *scripts.TestReport, error) {
+func (act *ScriptActivator) reactivateVersion(ctx context.Context, account string, s *engine.Script, v *engine.ScriptVersion, version int64, force bool) (*engine.Script, *scripts.TestReport, error) {
 	compiling, cancel := context.WithTimeout(ctx, reactivationTimeout)
 	defer cancel()
 	var se *scripts.Error
-	if _, err := c.CompileScript(compiling, s, v.Source); errors.As(err, &se) && se.ScriptFault() && !force {
+	if _, err := act.scripts.CompileScript(compiling, s, v.Source); errors.As(err, &se) && se.ScriptFault() && !force {
 		return nil, nil, &engine.Error{Code: engine.CodeConflict, Script: se, Message: fmt.Sprintf("version %d does not compile any more, so %s: %s", v.Number, notActivatedHint, se.Message)}
 	}
-	live, err := c.switchLive(ctx, account, s.ID, v.Number, version)
+	live, err := act.switchLive(ctx, account, s.ID, v.Number, version)
 	if err != nil {
 		return nil, nil, err
 	}
-	report, err := c.runCases(ctx, s, v.Cases, v.Source)
+	report, err := act.scripts.runCases(ctx, s, v.Cases, v.Source)
 	if err != nil {
-		c.log.Warn("a version is live again whose cases could not be run", "script_id", s.ID.Format(engine.ScriptPrefix), "version", v.Number, "error", err)
+		act.log.Warn("a version is live again whose cases could not be run", "script_id", s.ID.Format(engine.ScriptPrefix), "version", v.Number, "error", err)
 	}
 	return live, report, nil
 }
 
 // switchLive activates a version whose test cases ran without the lock; a change in between is an
 // error, not overwritten.
-func (c *Catalog) switchLive(ctx context.Context, account string, id engine.ID, number int, version int64) (*engine.Script, error) {
-	c.registry.changes.Lock()
-	defer c.registry.changes.Unlock()
-	now, err := c.Script(account, id.Format(engine.ScriptPrefix))
+func (act *ScriptActivator) switchLive(ctx context.Context, account string, id engine.ID, number int, version int64) (*engine.Script, error) {
+	act.changes.Lock()
+	defer act.changes.Unlock()
+	now, err := act.scripts.Script(account, id.Format(engine.ScriptPrefix))
 	if err != nil {
 		return nil, err
 	}
@@ -163,31 +99,59 @@ func (c *Catalog) switchLive(ctx context.Context, account string, id engine.ID, 
 	if now.Live == number {
 		return now, nil
 	}
-	return c.activate(ctx, now, number)
+	return act.activate(ctx, now, number)
 }
 
-// testFailure returns the error for a source whose test cases fail; so completes the message.
-func testFailure(what, so string, report *scripts.TestReport) *engine.Error {
-	if report.Broken != nil {
-		return &engine.Error{Code: engine.CodeConflict, Report: report, Script: report.Broken.Error, Message: what + " does not compile any more: " + report.Broken.Error.Message}
+// activate makes a version live in all subscriptions that use the script and pin no other; the
+// caller holds changes. Waiting deliveries stay queued.
+func (act *ScriptActivator) activate(ctx context.Context, old *engine.Script, number int) (*engine.Script, error) {
+	s, err := act.scripts.setLive(ctx, old, number)
+	if err != nil {
+		return nil, err
 	}
-	return &engine.Error{
-		Code: engine.CodeConflict, Report: report,
-		Message: fmt.Sprintf("%s fails %d of its %d cases, so %s", what, report.Failed, len(report.Cases), so),
+	for _, user := range act.subs.ScriptUsers(s.ID) {
+		if user.FilterScript == (engine.ScriptRef{Script: s.ID}) || user.TransformScript == (engine.ScriptRef{Script: s.ID}) {
+			act.subs.replaceCompiled(user, nil)
+		}
 	}
+	return s, nil
+}
+
+// DeleteScript removes a script that no subscription uses. Errors: CodeNotFound, CodeStale,
+// CodeConflict with the subscriptions.
+func (act *ScriptActivator) DeleteScript(ctx context.Context, account, idOrName string, version int64) error {
+	act.changes.Lock()
+	defer act.changes.Unlock()
+	s, err := act.scripts.Script(account, idOrName)
+	if err != nil {
+		return err
+	}
+	if version != AnyVersion && version != s.Version {
+		return staleVersion("script", s.Version, version)
+	}
+	if users := act.subs.ScriptUsers(s.ID); len(users) > 0 {
+		return &engine.Error{Code: engine.CodeConflict, Message: fmt.Sprintf("%d subscriptions use this script, %s first among them; let them go without it first", len(users), users[0].ID.Format(engine.SubscriptionPrefix))}
+	}
+	ctx = act.audited(ctx, engine.KindScript, s.ID.Format(engine.ScriptPrefix), s.Account, s, nil)
+	if err := act.store.DeleteScript(ctx, s.ID); err != nil {
+		return err
+	}
+	act.scripts.remove(s.ID)
+	act.subs.listener.ScriptDeleted(s.ID)
+	return nil
 }
 
 // validateForSubscribers checks a filter against the schemas of the event types of each
 // subscription that would use it.
-func (c *Catalog) validateForSubscribers(s *engine.Script, source string) error {
+func (act *ScriptActivator) validateForSubscribers(s *engine.Script, source string) error {
 	if s.Kind != engine.KindFilter {
 		return nil
 	}
-	for _, sub := range c.ScriptUsers(s.ID) {
+	for _, sub := range act.subs.ScriptUsers(s.ID) {
 		if sub.FilterScript.Version != 0 {
 			continue
 		}
-		if _, err := c.filters.Compile(source, c.registry.schemas(sub.Events)...); err != nil {
+		if _, err := act.scripts.filters.Compile(source, act.eventTypes.Schemas(sub.Events)...); err != nil {
 			var se *scripts.Error
 			errors.As(err, &se)
 			return &engine.Error{

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -13,52 +14,99 @@ import (
 	"weak"
 
 	"switchhook/engine"
+	"switchhook/engine/settings"
 	"switchhook/engine/snowflake"
-	"switchhook/scripts"
+	"switchhook/scripts/filter"
+	"switchhook/scripts/scripteval"
 )
+
+// ScriptRegistry holds the scripts, and the versions that are in use.
+type ScriptRegistry struct {
+	*core
+	table[engine.ID, *engine.Script]
+	versions sync.Map // ScriptRef → weak.Pointer[ScriptVersion]; a compiled subscription holds the version
+	filters  *filter.Cache
+	sandbox  *limitedTransformer
+}
+
+const filterCacheSize = 20_000
+
+// load reads the scripts from the store.
+func (reg *ScriptRegistry) load(ctx context.Context) error {
+	scripts, err := reg.store.Scripts(ctx)
+	for _, s := range scripts {
+		reg.put(s.ID, s)
+	}
+	return err
+}
 
 // Scripts lists an account's scripts, or those of all accounts if account is empty, oldest first.
 // They must not be changed.
-func (c *Catalog) Scripts(account string, kind engine.ScriptKind, after engine.ID, limit int) []*engine.Script {
-	c.registry.mu.RLock()
-	var found []*engine.Script
-	for _, s := range c.registry.scripts {
-		if s.ID > after && (account == "" || s.Account == account) && (kind == "" || s.Kind == kind) {
-			found = append(found, s)
-		}
-	}
-	c.registry.mu.RUnlock()
-	slices.SortFunc(found, func(a, b *engine.Script) int { return int(a.ID - b.ID) })
+func (reg *ScriptRegistry) Scripts(account string, kind engine.ScriptKind, after engine.ID, limit int) []*engine.Script {
+	found := reg.find(func(s *engine.Script) bool {
+		return s.ID > after && (account == "" || s.Account == account) && (kind == "" || s.Kind == kind)
+	})
+	slices.SortFunc(found, func(a, b *engine.Script) int { return cmp.Compare(a.ID, b.ID) })
 	return found[:min(len(found), limit)]
 }
 
 // Script returns a script of an account, or of any if account is empty, by its id ("scr_…") or,
 // within an account, by its name. It must not be changed.
-func (c *Catalog) Script(account, idOrName string) (*engine.Script, error) {
-	c.registry.mu.RLock()
-	defer c.registry.mu.RUnlock()
+func (reg *ScriptRegistry) Script(account, idOrName string) (*engine.Script, error) {
 	if id, ok := snowflake.Parse(engine.ScriptPrefix, idOrName); ok {
-		if s := c.registry.scripts[id]; s != nil && (account == "" || s.Account == account) {
+		if s := reg.get(id); s != nil && (account == "" || s.Account == account) {
 			return s, nil
 		}
 	}
-	if account == "" {
-		account = engine.DefaultAccount
+	account = cmp.Or(account, engine.DefaultAccount)
+	named := reg.find(func(s *engine.Script) bool { return s.Account == account && s.Name == idOrName })
+	if len(named) == 0 {
+		return nil, engine.NotFound("script", idOrName)
 	}
-	for _, s := range c.registry.scripts {
-		if s.Account == account && s.Name == idOrName {
-			return s, nil
-		}
+	return named[0], nil
+}
+
+// CompileFilter compiles a filter, or returns it from the cache.
+func (reg *ScriptRegistry) CompileFilter(source string) (*filter.Filter, error) {
+	return reg.filters.Compile(source)
+}
+
+// CompileScript compiles a source of a script. Errors: CodeInvalid, CodeUnavailable.
+func (reg *ScriptRegistry) CompileScript(ctx context.Context, s *engine.Script, source string) (scripteval.Scripts, error) {
+	filterSource, transformSource := source, ""
+	if s.Kind == engine.KindTransform {
+		filterSource, transformSource = "", source
 	}
-	return nil, engine.NotFound("script", idOrName)
+	compiled, err := reg.CompileScripts(ctx, s.Account, filterSource, transformSource)
+	switch {
+	case err != nil:
+		return compiled, ScriptError("source", err)
+	case compiled.FilterError != nil:
+		return compiled, ScriptError("source", compiled.FilterError)
+	case compiled.TransformError != nil:
+		return compiled, ScriptError("source", compiled.TransformError)
+	}
+	return compiled, nil
+}
+
+// CompileScripts compiles a filter and a transform of an account for everything except deliveries.
+// Errors of the scripts are in the result.
+func (reg *ScriptRegistry) CompileScripts(ctx context.Context, account, filterSource, transformSource string, schemas ...[]byte) (scripteval.Scripts, error) {
+	return scripteval.Compile(ctx, reg.Transformer(account), reg.filters.Compile, filterSource, transformSource, schemas...)
+}
+
+// Transformer returns the sandbox for everything except deliveries: its slots are limited, so that
+// previews and comparisons leave room for deliveries, and waiting accounts take turns.
+func (reg *ScriptRegistry) Transformer(account string) settings.Transformer {
+	return accountTransformer{reg.sandbox, account}
 }
 
 // CreateScript stores a new script and, if source is not empty, its first version, which becomes
 // live: nothing is stored unless it compiles and its test cases pass. Errors: CodeInvalid,
 // CodeConflict if the account has a script with that name, or with a Report.
-func (c *Catalog) CreateScript(ctx context.Context, wanted *engine.Script, source, author, note string) (*engine.Script, error) {
+func (reg *ScriptRegistry) CreateScript(ctx context.Context, wanted *engine.Script, source, author, note string) (*engine.Script, error) {
 	s := *wanted
-	s.ID, s.Version, s.Live, s.CreatedAt = c.ids.Next(), 1, 0, c.life.Now()
+	s.ID, s.Version, s.Live, s.CreatedAt = reg.ids.Next(), 1, 0, reg.life.Now()
 	s.UpdatedAt = s.CreatedAt
 	errs := validateScript(&s)
 	if source != "" {
@@ -68,36 +116,36 @@ func (c *Catalog) CreateScript(ctx context.Context, wanted *engine.Script, sourc
 		return nil, err
 	}
 	if source == "" {
-		c.registry.changes.Lock()
-		defer c.registry.changes.Unlock()
-		return &s, c.putScript(ctx, &s)
+		reg.changes.Lock()
+		defer reg.changes.Unlock()
+		return &s, reg.putScript(ctx, &s)
 	}
-	if _, err := c.CompileScript(ctx, &s, source); err != nil {
+	if _, err := reg.CompileScript(ctx, &s, source); err != nil {
 		return nil, err
 	}
-	report, err := c.runCases(ctx, &s, s.Cases, source)
+	report, err := reg.runCases(ctx, &s, s.Cases, source)
 	if err != nil {
 		return nil, err
 	}
 	if !report.OK() {
 		return nil, testFailure("the source", "nothing was stored; mend it, or leave the source out and add it as a version", report)
 	}
-	c.registry.changes.Lock()
-	defer c.registry.changes.Unlock()
-	if err := c.putScript(ctx, &s); err != nil {
+	reg.changes.Lock()
+	defer reg.changes.Unlock()
+	if err := reg.putScript(ctx, &s); err != nil {
 		return nil, err
 	}
-	v := c.newVersion(s.ID, 1, source, author, note)
+	v := reg.newVersion(s.ID, 1, source, author, note)
 	v.Cases = s.Cases
-	if err := c.store.PutScriptVersion(ctx, v); err != nil {
+	if err := reg.putVersion(ctx, &s, v); err != nil {
 		return nil, err
 	}
-	return c.activate(ctx, &s, 1)
+	return reg.setLive(ctx, &s, 1) // no subscription uses it yet
 }
 
-func (c *Catalog) newVersion(script engine.ID, number int, source, author, note string) *engine.ScriptVersion {
+func (reg *ScriptRegistry) newVersion(script engine.ID, number int, source, author, note string) *engine.ScriptVersion {
 	hash := sha256.Sum256([]byte(source))
-	return &engine.ScriptVersion{Script: script, Number: number, Source: source, Hash: hex.EncodeToString(hash[:]), Author: author, Note: note, CreatedAt: c.life.Now()}
+	return &engine.ScriptVersion{Script: script, Number: number, Source: source, Hash: hex.EncodeToString(hash[:]), Author: author, Note: note, CreatedAt: reg.life.Now()}
 }
 
 func validateVersion(kind engine.ScriptKind, source, note string) (errs engine.FieldErrors) {
@@ -113,10 +161,10 @@ func validateVersion(kind engine.ScriptKind, source, note string) (errs engine.F
 // UpdateScript changes a script's name, description or the test cases of its newest version;
 // version is the expected one or AnyVersion. Errors: CodeInvalid, CodeNotFound, CodeConflict,
 // CodeStale.
-func (catalog *Catalog) UpdateScript(ctx context.Context, account, idOrName string, version int64, change func(*engine.Script) error) (*engine.Script, error) {
-	catalog.registry.changes.Lock()
-	defer catalog.registry.changes.Unlock()
-	old, err := catalog.Script(account, idOrName)
+func (reg *ScriptRegistry) UpdateScript(ctx context.Context, account, idOrName string, version int64, change func(*engine.Script) error) (*engine.Script, error) {
+	reg.changes.Lock()
+	defer reg.changes.Unlock()
+	old, err := reg.Script(account, idOrName)
 	if err != nil {
 		return nil, err
 	}
@@ -127,25 +175,36 @@ func (catalog *Catalog) UpdateScript(ctx context.Context, account, idOrName stri
 	if err := change(&c); err != nil {
 		return nil, err
 	}
-	c.ID, c.Account, c.Live, c.CreatedAt, c.Version, c.UpdatedAt = old.ID, old.Account, old.Live, old.CreatedAt, old.Version+1, catalog.life.Now()
+	c.ID, c.Account, c.Live, c.CreatedAt, c.Version, c.UpdatedAt = old.ID, old.Account, old.Live, old.CreatedAt, old.Version+1, reg.life.Now()
 	if c.Kind != old.Kind {
 		return nil, engine.InvalidField("kind", engine.FieldNotAllowed, "can't be changed: this script is a %s", old.Kind)
 	}
 	if err := validateScript(&c).Err(); err != nil {
 		return nil, err
 	}
-	return &c, catalog.putScript(ctx, &c)
+	return &c, reg.putScript(ctx, &c)
 }
 
-// putScript stores a script's record; the caller holds registry.changes.
-func (c *Catalog) putScript(ctx context.Context, s *engine.Script) error {
-	if err := c.store.PutScript(ctx, s); err != nil {
+// putScript stores a script's record; the caller holds changes.
+func (reg *ScriptRegistry) putScript(ctx context.Context, s *engine.Script) error {
+	ctx = reg.audited(ctx, engine.KindScript, s.ID.Format(engine.ScriptPrefix), s.Account, nilIfZero(reg.get(s.ID)), s)
+	if err := reg.store.PutScript(ctx, s); err != nil {
 		return err
 	}
-	c.registry.mu.Lock()
-	defer c.registry.mu.Unlock()
-	c.registry.scripts[s.ID] = s
+	reg.put(s.ID, s)
 	return nil
+}
+
+// putVersion stores a new version of a script; the caller holds changes.
+func (reg *ScriptRegistry) putVersion(ctx context.Context, s *engine.Script, v *engine.ScriptVersion) error {
+	return reg.store.PutScriptVersion(reg.audited(ctx, engine.KindScriptVersion, s.ID.Format(engine.ScriptPrefix), s.Account, nil, v), v)
+}
+
+// setLive stores that a version is live; the caller holds changes.
+func (reg *ScriptRegistry) setLive(ctx context.Context, old *engine.Script, number int) (*engine.Script, error) {
+	s := *old
+	s.Live, s.Version, s.UpdatedAt = number, old.Version+1, reg.life.Now()
+	return &s, reg.putScript(ctx, &s)
 }
 
 func validateScript(s *engine.Script) (errs engine.FieldErrors) {
@@ -169,51 +228,12 @@ func validateScript(s *engine.Script) (errs engine.FieldErrors) {
 	return errs
 }
 
-// DeleteScript removes a script that no subscription uses. Errors: CodeNotFound, CodeStale,
-// CodeConflict with the subscriptions.
-func (c *Catalog) DeleteScript(ctx context.Context, account, idOrName string, version int64) error {
-	c.registry.changes.Lock()
-	defer c.registry.changes.Unlock()
-	s, err := c.Script(account, idOrName)
-	if err != nil {
-		return err
-	}
-	if version != AnyVersion && version != s.Version {
-		return staleVersion("script", s.Version, version)
-	}
-	if users := c.ScriptUsers(s.ID); len(users) > 0 {
-		return &engine.Error{Code: engine.CodeConflict, Message: fmt.Sprintf("%d subscriptions use this script, %s first among them; let them go without it first", len(users), users[0].ID.Format(engine.SubscriptionPrefix))}
-	}
-	if err := c.store.DeleteScript(ctx, s.ID); err != nil {
-		return err
-	}
-	c.registry.mu.Lock()
-	delete(c.registry.scripts, s.ID)
-	c.registry.mu.Unlock()
-	c.listener.ScriptDeleted(s.ID)
-	return nil
-}
-
-// ScriptUsers lists the subscriptions that use a script, oldest first.
-func (c *Catalog) ScriptUsers(id engine.ID) []*engine.Subscription {
-	c.registry.mu.RLock()
-	defer c.registry.mu.RUnlock()
-	var users []*engine.Subscription
-	for _, s := range c.registry.subscriptions {
-		if s.FilterScript.Script == id || s.TransformScript.Script == id {
-			users = append(users, s)
-		}
-	}
-	slices.SortFunc(users, func(a, b *engine.Subscription) int { return int(a.ID - b.ID) })
-	return users
-}
-
 // AddScriptVersion stores a new version of a script if it compiles; it is not live yet. Nil cases
 // mean those of the version before it. If source is that of the latest version, that version is
 // returned, with the given cases; created reports which happened. Errors: CodeInvalid with Script,
 // CodeNotFound, CodeUnavailable.
-func (catalog *Catalog) AddScriptVersion(ctx context.Context, account, idOrName, source string, cases []byte, author, note string) (v *engine.ScriptVersion, created bool, err error) {
-	s, err := catalog.Script(account, idOrName)
+func (reg *ScriptRegistry) AddScriptVersion(ctx context.Context, account, idOrName, source string, cases []byte, author, note string) (v *engine.ScriptVersion, created bool, err error) {
+	s, err := reg.Script(account, idOrName)
 	if err != nil {
 		return nil, false, err
 	}
@@ -223,53 +243,51 @@ func (catalog *Catalog) AddScriptVersion(ctx context.Context, account, idOrName,
 	if err := errs.Err(); err != nil {
 		return nil, false, err
 	}
-	if _, err := catalog.CompileScript(ctx, s, source); err != nil {
+	if _, err := reg.CompileScript(ctx, s, source); err != nil {
 		return nil, false, err
 	}
-	catalog.registry.changes.Lock()
-	defer catalog.registry.changes.Unlock()
-	if s, err = catalog.Script(account, s.ID.Format(engine.ScriptPrefix)); err != nil {
+	reg.changes.Lock()
+	defer reg.changes.Unlock()
+	if s, err = reg.Script(account, s.ID.Format(engine.ScriptPrefix)); err != nil {
 		return nil, false, err // deleted in the meantime
 	}
 	if cases == nil {
 		cases = s.Cases
 	}
 	number := 1
-	latest, err := catalog.store.ScriptVersions(ctx, s.ID, 0, 1)
+	latest, err := reg.store.ScriptVersions(ctx, s.ID, 0, 1)
 	if err != nil {
 		return nil, false, err
 	}
 	if len(latest) > 0 {
 		if latest[0].Source == source {
-			return catalog.againVersion(ctx, s, latest[0], cases)
+			return reg.againVersion(ctx, s, latest[0], cases)
 		}
 		number = latest[0].Number + 1
 	}
 	if number > engine.MaxScriptVersions {
 		return nil, false, &engine.Error{Code: engine.CodeConflict, Message: fmt.Sprintf("this script has %d versions already; make a new one", engine.MaxScriptVersions)}
 	}
-	v = catalog.newVersion(s.ID, number, source, author, note)
+	v = reg.newVersion(s.ID, number, source, author, note)
 	v.Cases = cases
-	if err := catalog.store.PutScriptVersion(ctx, v); err != nil {
+	if err := reg.putVersion(ctx, s, v); err != nil {
 		return nil, false, err
 	}
 	c := *s
 	c.Cases = cases
-	catalog.registry.mu.Lock()
-	defer catalog.registry.mu.Unlock()
-	catalog.registry.scripts[s.ID] = &c
+	reg.put(s.ID, &c)
 	return v, true, nil
 }
 
 // againVersion returns the latest version of a script, whose source was submitted again, with the
-// submitted cases; the caller holds registry.changes.
-func (catalog *Catalog) againVersion(ctx context.Context, s *engine.Script, latest *engine.ScriptVersion, cases []byte) (*engine.ScriptVersion, bool, error) {
+// submitted cases; the caller holds changes.
+func (reg *ScriptRegistry) againVersion(ctx context.Context, s *engine.Script, latest *engine.ScriptVersion, cases []byte) (*engine.ScriptVersion, bool, error) {
 	if bytes.Equal(latest.Cases, cases) {
 		return latest, false, nil
 	}
 	c := *s
-	c.Cases, c.Version, c.UpdatedAt = cases, s.Version+1, catalog.life.Now()
-	if err := catalog.putScript(ctx, &c); err != nil {
+	c.Cases, c.Version, c.UpdatedAt = cases, s.Version+1, reg.life.Now()
+	if err := reg.putScript(ctx, &c); err != nil {
 		return nil, false, err
 	}
 	latest.Cases = cases
@@ -277,8 +295,8 @@ func (catalog *Catalog) againVersion(ctx context.Context, s *engine.Script, late
 }
 
 // ScriptVersion returns a version of an account's script; number 0 is the live one.
-func (c *Catalog) ScriptVersion(ctx context.Context, account, idOrName string, number int) (*engine.ScriptVersion, error) {
-	s, err := c.Script(account, idOrName)
+func (reg *ScriptRegistry) ScriptVersion(ctx context.Context, account, idOrName string, number int) (*engine.ScriptVersion, error) {
+	s, err := reg.Script(account, idOrName)
 	if err != nil {
 		return nil, err
 	}
@@ -288,44 +306,42 @@ func (c *Catalog) ScriptVersion(ctx context.Context, account, idOrName string, n
 	if number == 0 {
 		return nil, engine.NotFound("live version of script", s.Name)
 	}
-	return c.store.ScriptVersion(ctx, s.ID, number) // not c.Version: the cache is for versions in use
+	return reg.store.ScriptVersion(ctx, s.ID, number) // not reg.Version: the cache is for versions in use
 }
 
 // ScriptVersions lists a script's versions below a number (0: all), newest first.
-func (c *Catalog) ScriptVersions(ctx context.Context, account, idOrName string, before, limit int) ([]*engine.ScriptVersion, error) {
-	s, err := c.Script(account, idOrName)
+func (reg *ScriptRegistry) ScriptVersions(ctx context.Context, account, idOrName string, before, limit int) ([]*engine.ScriptVersion, error) {
+	s, err := reg.Script(account, idOrName)
 	if err != nil {
 		return nil, err
 	}
-	return c.store.ScriptVersions(ctx, s.ID, before, limit)
+	return reg.store.ScriptVersions(ctx, s.ID, before, limit)
 }
 
 // Version returns a version, from memory if it is in use: versions never change.
-func (c *Catalog) Version(ctx context.Context, ref engine.ScriptRef) (*engine.ScriptVersion, error) {
-	if found, ok := c.registry.versions.Load(ref); ok {
+func (reg *ScriptRegistry) Version(ctx context.Context, ref engine.ScriptRef) (*engine.ScriptVersion, error) {
+	if found, ok := reg.versions.Load(ref); ok {
 		if v := found.(weak.Pointer[engine.ScriptVersion]).Value(); v != nil {
 			return v, nil
 		}
 	}
-	v, err := c.store.ScriptVersion(ctx, ref.Script, ref.Version)
+	v, err := reg.store.ScriptVersion(ctx, ref.Script, ref.Version)
 	if err != nil {
 		return nil, err
 	}
 	entry := weak.Make(v)
-	c.registry.versions.Store(ref, entry)
-	runtime.AddCleanup(v, func(versions *sync.Map) { versions.CompareAndDelete(ref, entry) }, &c.registry.versions)
+	reg.versions.Store(ref, entry)
+	runtime.AddCleanup(v, func(versions *sync.Map) { versions.CompareAndDelete(ref, entry) }, &reg.versions)
 	return v, nil
 }
 
 // resolve returns the version of the script that is a subscription's filter or transform; for an
 // inline source it returns a version that belongs to no script.
-func (c *Catalog) resolve(ctx context.Context, own string, ref engine.ScriptRef) (*engine.ScriptVersion, error) {
+func (reg *ScriptRegistry) resolve(ctx context.Context, own string, ref engine.ScriptRef) (*engine.ScriptVersion, error) {
 	if ref.Script == 0 {
 		return &engine.ScriptVersion{Source: own}, nil
 	}
-	c.registry.mu.RLock()
-	s := c.registry.scripts[ref.Script]
-	c.registry.mu.RUnlock()
+	s := reg.get(ref.Script)
 	if s == nil {
 		return nil, engine.NotFound("script", ref.Script.Format(engine.ScriptPrefix))
 	}
@@ -335,11 +351,11 @@ func (c *Catalog) resolve(ctx context.Context, own string, ref engine.ScriptRef)
 	if ref.Version == 0 {
 		return nil, &engine.Error{Code: engine.CodeConflict, Message: fmt.Sprintf("the script %q has no live version yet", s.Name)}
 	}
-	return c.Version(ctx, ref)
+	return reg.Version(ctx, ref)
 }
 
 // CheckScriptUse validates a subscription's filter or transform and returns its source.
-func (c *Catalog) CheckScriptUse(ctx context.Context, s *engine.Subscription, kind engine.ScriptKind, own string, ref engine.ScriptRef) (string, error) {
+func (reg *ScriptRegistry) CheckScriptUse(ctx context.Context, s *engine.Subscription, kind engine.ScriptKind, own string, ref engine.ScriptRef) (string, error) {
 	field := string(kind) + "_script"
 	if ref.Script == 0 {
 		return own, nil
@@ -347,14 +363,14 @@ func (c *Catalog) CheckScriptUse(ctx context.Context, s *engine.Subscription, ki
 	if own != "" {
 		return "", engine.InvalidField(field, engine.FieldConflict, "and %s are both given; give one of them", kind)
 	}
-	used, err := c.Script(s.Account, ref.Script.Format(engine.ScriptPrefix))
+	used, err := reg.Script(s.Account, ref.Script.Format(engine.ScriptPrefix))
 	if err != nil {
 		return "", engine.InvalidField(field, engine.FieldUnknown, "can't be used: %s", err)
 	}
 	if used.Kind != kind {
 		return "", engine.Invalid(field, "%q is a %s, not a %s", used.Name, used.Kind, kind)
 	}
-	v, err := c.resolve(ctx, own, ref)
+	v, err := reg.resolve(ctx, own, ref)
 	if err != nil {
 		return "", engine.InvalidField(field, engine.FieldUnknown, "can't be used: %s", err)
 	}
@@ -362,46 +378,15 @@ func (c *Catalog) CheckScriptUse(ctx context.Context, s *engine.Subscription, ki
 }
 
 // scriptsExist repeats the check of CheckScriptUse, since a script can be deleted between that and
-// the change; the caller holds registry.changes.
-func (c *Catalog) scriptsExist(s *engine.Subscription) error {
+// the change; the caller holds changes.
+func (reg *ScriptRegistry) scriptsExist(s *engine.Subscription) error {
 	for kind, ref := range map[engine.ScriptKind]engine.ScriptRef{engine.KindFilter: s.FilterScript, engine.KindTransform: s.TransformScript} {
 		if ref.Script == 0 {
 			continue
 		}
-		if _, err := c.Script(s.Account, ref.Script.Format(engine.ScriptPrefix)); err != nil {
+		if _, err := reg.Script(s.Account, ref.Script.Format(engine.ScriptPrefix)); err != nil {
 			return engine.InvalidField(string(kind)+"_script", engine.FieldUnknown, "%s", err)
 		}
 	}
 	return nil
-}
-
-// activate makes a version live in all subscriptions that use the script and pin no other; the
-// caller holds registry.changes. Waiting deliveries stay queued.
-func (catalog *Catalog) activate(ctx context.Context, old *engine.Script, number int) (*engine.Script, error) {
-	c := *old
-	c.Live, c.Version, c.UpdatedAt = number, old.Version+1, catalog.life.Now()
-	if err := catalog.putScript(ctx, &c); err != nil {
-		return nil, err
-	}
-	for _, s := range catalog.ScriptUsers(c.ID) {
-		if s.FilterScript == (engine.ScriptRef{Script: c.ID}) || s.TransformScript == (engine.ScriptRef{Script: c.ID}) {
-			catalog.replaceCompiled(s, nil)
-		}
-	}
-	return &c, nil
-}
-
-// replaceCompiled compiles the current state of a subscription and puts it into the registry; the
-// caller holds registry.changes.
-func (c *Catalog) replaceCompiled(s *engine.Subscription, program *scripts.Program) {
-	old := c.registry.compiledSubscription(s.ID)
-	r := c.CompileSubscription(s)
-	if program != nil && program.Source == r.TransformSource { // a version may have gone live since it was compiled
-		r.Program.Store(program)
-		r.Quarantined.Store(c.quarantine.contains(quarantineKey{s.Account, program.Hash}) != "")
-	}
-	r.inheritStreaks(old)
-	c.index.replace(old, r)
-	c.registry.setCompiled(s.ID, r)
-	c.listener.SubscriptionChanged(r)
 }

@@ -68,40 +68,47 @@ func (x *expiryQueue) due(now time.Time) (id engine.ID, ok bool) {
 	return id, true
 }
 
-// ExpireSubscriptionsLoop deletes subscriptions whose deadline has passed.
-func (c *Catalog) ExpireSubscriptionsLoop() {
-	c.life.RunEvery(expiryEvery, func() { c.expireSubscriptions(context.Background()) })
+// len returns the number of deadlines.
+func (x *expiryQueue) len() int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return len(x.next)
 }
 
-func (c *Catalog) expireSubscriptions(ctx context.Context) {
-	for !c.life.IsStopping() {
-		id, ok := c.expiries.due(c.cfg.Now())
+// ExpireSubscriptionsLoop deletes subscriptions whose deadline has passed.
+func (reg *SubscriptionRegistry) ExpireSubscriptionsLoop() {
+	reg.life.RunEvery(expiryEvery, func() { reg.expireSubscriptions(context.Background()) })
+}
+
+func (reg *SubscriptionRegistry) expireSubscriptions(ctx context.Context) {
+	for !reg.life.IsStopping() {
+		id, ok := reg.expiries.due(reg.cfg.Now())
 		if !ok {
 			return
 		}
-		if err := c.expireSubscription(ctx, id); err != nil {
-			c.log.Error("subscription not deleted", "subscription_id", id.Format(engine.SubscriptionPrefix), "error", err)
-			c.expiries.set(id, c.cfg.Now().Add(lifecycle.RecordRetryDelay))
+		if err := reg.expireSubscription(ctx, id); err != nil {
+			reg.log.Error("subscription not deleted", "subscription_id", id.Format(engine.SubscriptionPrefix), "error", err)
+			reg.expiries.set(id, reg.cfg.Now().Add(lifecycle.RecordRetryDelay))
 		}
 	}
 }
 
 // expireSubscription deletes a subscription if its deadline has still passed.
-func (c *Catalog) expireSubscription(ctx context.Context, id engine.ID) error {
+func (reg *SubscriptionRegistry) expireSubscription(ctx context.Context, id engine.ID) error {
 	var reason string
-	removed, err := c.removeSubscription(ctx, func() (s *engine.Subscription, _ string, _ error) {
-		if s = c.registry.subscription("", id); s == nil {
+	removed, err := reg.removeSubscription(ctx, func() (s *engine.Subscription, _ string, _ error) {
+		if s = reg.Lookup(id); s == nil {
 			return nil, "", nil
 		}
 		var at time.Time
-		if at, reason = s.Deadline(); at.IsZero() || at.After(c.cfg.Now()) {
-			c.expiries.set(id, at) // it was moved, or the clock was set back
+		if at, reason = s.Deadline(); at.IsZero() || at.After(reg.cfg.Now()) {
+			reg.expiries.set(id, at) // it was moved, or the clock was set back
 			return nil, "", nil
 		}
 		return s, reason, nil
 	})
 	if removed {
-		c.log.Info("subscription deleted", "subscription_id", id.Format(engine.SubscriptionPrefix), "reason", reason)
+		reg.log.Info("subscription deleted", "subscription_id", id.Format(engine.SubscriptionPrefix), "reason", reason)
 	}
 	return err
 }

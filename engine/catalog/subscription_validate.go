@@ -41,7 +41,7 @@ const PreviewTarget = "https://example.com/"
 // prepareSubscription makes s ready to be stored: it fills in defaults, validates and compiles s.
 // Members equal to those of old, which may be nil, were validated before. Errors: CodeInvalid with
 // every field that is wrong; CodeForbidden; CodeUnavailable if a part could not be checked.
-func (c *Catalog) prepareSubscription(ctx context.Context, s, old *engine.Subscription) (*scripts.Program, error) {
+func (ed *SubscriptionEditor) prepareSubscription(ctx context.Context, s, old *engine.Subscription) (*scripts.Program, error) {
 	if s.Secret == "" {
 		secret, err := signature.NewSecret(signature.HMAC)
 		if err != nil {
@@ -49,13 +49,13 @@ func (c *Catalog) prepareSubscription(ctx context.Context, s, old *engine.Subscr
 		}
 		s.Secret = secret
 	}
-	s.UpdatedAt = c.life.Now()
+	s.UpdatedAt = ed.life.Now()
 	normalize(s)
 	if err := engine.MayAttach(ctx, s, old); err != nil {
 		return nil, err
 	}
-	errs, unchecked := c.validateSubscription(ctx, s, old)
-	program, uncompiled := c.compileScripts(ctx, s, old, &errs)
+	errs, unchecked := ed.validateSubscription(ctx, s, old)
+	program, uncompiled := ed.compileScripts(ctx, s, old, &errs)
 	if err := errs.Err(); err != nil {
 		return nil, err
 	}
@@ -64,13 +64,13 @@ func (c *Catalog) prepareSubscription(ctx context.Context, s, old *engine.Subscr
 
 // ValidateTemplate validates the common settings of future subscriptions: everything except target
 // and account, and events if there are any. Errors as in CreateSubscription.
-func (c *Catalog) ValidateTemplate(ctx context.Context, s *engine.Subscription) error {
+func (ed *SubscriptionEditor) ValidateTemplate(ctx context.Context, s *engine.Subscription) error {
 	s = s.Clone()
 	s.Account, s.TargetURL = engine.DefaultAccount, PreviewTarget
 	if len(s.Events) == 0 {
 		s.Events = []string{"*"}
 	}
-	_, err := c.prepareSubscription(ctx, s, &engine.Subscription{TargetURL: s.TargetURL})
+	_, err := ed.prepareSubscription(ctx, s, &engine.Subscription{TargetURL: s.TargetURL})
 	return err
 }
 
@@ -105,14 +105,14 @@ func normalize(s *engine.Subscription) {
 
 // validateSubscription returns the errors of all fields except those of scripts and keys. err says
 // that the target could not be checked.
-func (c *Catalog) validateSubscription(ctx context.Context, s, old *engine.Subscription) (errs engine.FieldErrors, err error) {
+func (ed *SubscriptionEditor) validateSubscription(ctx context.Context, s, old *engine.Subscription) (errs engine.FieldErrors, err error) {
 	errs.Append(engine.ValidateAccount(s.Account)...)
 	errs.Append(validateInline(s, old)...)
 	errs.Append(validatePatterns(s)...)
 	if s.TargetURL == "" {
 		errs.Add("target_url", engine.FieldRequired, "is missing: give the URL to which events are to be POSTed")
 	} else if old == nil || s.TargetURL != old.TargetURL {
-		err = errs.Take(c.checkTarget(ctx, s.TargetURL))
+		err = errs.Take(ed.checkTarget(ctx, s.TargetURL))
 	}
 	if old == nil || !s.ExpiresAt.Equal(old.ExpiresAt) {
 		errs.Append(validateExpiry(s)...)
@@ -122,7 +122,7 @@ func (c *Catalog) validateSubscription(ctx context.Context, s, old *engine.Subsc
 	errs.Append(validateRequest(s)...)
 	errs.Append(validateLabels(s)...)
 	if old == nil || !reflect.DeepEqual(s.Policy, old.Policy) { // a stored policy stays valid when the router's limits change
-		errs.Append(validatePolicy(&s.Policy, c.cfg.InFlight)...)
+		errs.Append(validatePolicy(&s.Policy, ed.cfg.InFlight)...)
 	}
 	errs.Append(validateBatching(s)...)
 	return errs, err
@@ -131,30 +131,30 @@ func (c *Catalog) validateSubscription(ctx context.Context, s, old *engine.Subsc
 // compileScripts compiles the key expressions, the filter and the transform of s, and returns the
 // program of the transform. It adds errors of the sources to errs; err says that the sandbox could
 // not compile.
-func (c *Catalog) compileScripts(ctx context.Context, s, old *engine.Subscription, errs *engine.FieldErrors) (_ *scripts.Program, err error) {
-	schemas := c.registry.schemas(s.Events)
+func (ed *SubscriptionEditor) compileScripts(ctx context.Context, s, old *engine.Subscription, errs *engine.FieldErrors) (_ *scripts.Program, err error) {
+	schemas := ed.eventTypes.Schemas(s.Events)
 	if err := compileKeyExprs(s, schemas, errs); err != nil {
 		return nil, err
 	}
-	source, err := c.CheckScriptUse(ctx, s, engine.KindFilter, s.Filter, s.FilterScript)
+	source, err := ed.scripts.CheckScriptUse(ctx, s, engine.KindFilter, s.Filter, s.FilterScript)
 	if err = errs.Take(err); err != nil {
 		return nil, err
 	}
 	if source != "" {
-		if _, err := c.filters.Compile(source, schemas...); err != nil {
+		if _, err := ed.scripts.filters.Compile(source, schemas...); err != nil {
 			if err = errs.Take(ScriptError("filter", err)); err != nil {
 				return nil, err
 			}
 		}
 	}
-	source, err = c.CheckScriptUse(ctx, s, engine.KindTransform, s.Transform, s.TransformScript)
+	source, err = ed.scripts.CheckScriptUse(ctx, s, engine.KindTransform, s.Transform, s.TransformScript)
 	if err = errs.Take(err); err != nil || source == "" {
 		return nil, err
 	}
 	if old != nil && s.Transform == old.Transform && s.TransformScript == old.TransformScript {
-		return c.compiledProgram(old.ID), nil
+		return ed.subs.compiledProgram(old.ID), nil
 	}
-	program, err := c.Transformer(s.Account).Compile(ctx, source)
+	program, err := ed.scripts.Transformer(s.Account).Compile(ctx, source)
 	if err != nil {
 		return nil, errs.Take(ScriptError("transform", err))
 	}
@@ -176,17 +176,8 @@ func compileKeyExprs(s *engine.Subscription, schemas [][]byte, errs *engine.Fiel
 	return nil
 }
 
-// compiledProgram returns the transform of a stored subscription, if it has run before.
-func (c *Catalog) compiledProgram(id engine.ID) *scripts.Program {
-	r := c.registry.compiledSubscription(id)
-	if r == nil {
-		return nil
-	}
-	return r.Program.Load()
-}
-
-func (c *Catalog) checkTarget(ctx context.Context, url string) error {
-	err := c.cfg.Guard.CheckURL(ctx, url)
+func (ed *SubscriptionEditor) checkTarget(ctx context.Context, url string) error {
+	err := ed.cfg.Guard.CheckURL(ctx, url)
 	var refused *target.RefusedError
 	if errors.As(err, &refused) {
 		return engine.InvalidField("target_url", engine.FieldNotAllowed, "%s", strings.TrimPrefix(refused.Reason, "the URL "))

@@ -23,6 +23,15 @@ const (
 	targetLife = 14 * 24 * time.Hour
 )
 
+// InlineTargets finds and creates the hidden subscriptions of targets that are named with events.
+type InlineTargets struct {
+	*core
+	accounts   *AccountRegistry
+	eventTypes *EventTypeRegistry
+	subs       *SubscriptionRegistry
+	editor     *SubscriptionEditor
+}
+
 // newTarget is a target without a stored subscription.
 type newTarget struct {
 	sub     *engine.Subscription
@@ -32,7 +41,7 @@ type newTarget struct {
 // FindTargets returns, for each input, the ids of the hidden subscriptions of its targets, in their
 // order; nil if no input has any. It creates the missing ones, all or none. Errors: CodeInvalid
 // with Field "targets[i].…", CodeBusy if one was deleted meanwhile, CodeUnavailable.
-func (c *Catalog) FindTargets(ctx context.Context, inputs []engine.EventInput) ([][]engine.ID, error) {
+func (it *InlineTargets) FindTargets(ctx context.Context, inputs []engine.EventInput) ([][]engine.ID, error) {
 	if !slices.ContainsFunc(inputs, func(in engine.EventInput) bool { return len(in.Targets) > 0 }) {
 		return nil, nil
 	}
@@ -42,23 +51,23 @@ func (c *Catalog) FindTargets(ctx context.Context, inputs []engine.EventInput) (
 	fresh := map[string]*newTarget{}
 	for i := range inputs {
 		in := &inputs[i]
-		if err := c.checkTargets(in); err != nil {
+		if err := it.checkTargets(in); err != nil {
 			return nil, engine.FieldsInBatch(err, i, len(inputs))
 		}
 		var err error
-		if found[i], err = c.targetsOfRepeat(ctx, in); err != nil || found[i] != nil {
+		if found[i], err = it.targetsOfRepeat(ctx, in); err != nil || found[i] != nil {
 			if err != nil {
 				return nil, err
 			}
 			continue
 		}
 		for n := range in.Targets {
-			if err := c.findTarget(ctx, in, n, fresh); err != nil {
+			if err := it.findTarget(ctx, in, n, fresh); err != nil {
 				return nil, engine.FieldsInBatch(engine.FieldsBelow(err, fmt.Sprintf("targets[%d]", n)), i, len(inputs))
 			}
 		}
 	}
-	if err := c.addTargets(ctx, fresh); err != nil {
+	if err := it.addTargets(ctx, fresh); err != nil {
 		return nil, err
 	}
 	for i := range inputs {
@@ -67,7 +76,7 @@ func (c *Catalog) FindTargets(ctx context.Context, inputs []engine.EventInput) (
 		}
 		for n := range inputs[i].Targets {
 			key := inputs[i].Targets[n].Key(inputs[i].Account)
-			s := c.registry.target(key)
+			s := it.subs.table.target(key)
 			if s == nil && fresh[key] != nil {
 				s = fresh[key].sub
 			}
@@ -75,22 +84,22 @@ func (c *Catalog) FindTargets(ctx context.Context, inputs []engine.EventInput) (
 				return nil, &engine.Error{Code: engine.CodeBusy, Message: fmt.Sprintf("targets[%d] was deleted while this was published, so nothing was stored; publish it again, and it is made anew", n)}
 			}
 			found[i] = append(found[i], s.ID)
-			c.renewTarget(ctx, s)
+			it.renewTarget(ctx, s)
 		}
 	}
 	return found, nil
 }
 
 // checkTargets validates the targets of an event as a whole.
-func (c *Catalog) checkTargets(in *engine.EventInput) error {
+func (it *InlineTargets) checkTargets(in *engine.EventInput) error {
 	if len(in.Targets) > maxTargets {
 		return engine.InvalidField("targets", engine.FieldTooMany, "holds %d targets, %d are allowed", len(in.Targets), maxTargets)
 	}
 	if len(in.Targets) == 0 {
 		return nil
 	}
-	mode := c.Account(in.Account).Verify
-	if t := c.registry.eventType(in.Type); mode == engine.VerifyNone && t != nil {
+	mode := it.accounts.Account(in.Account).Verify
+	if t := it.eventTypes.LookupEventType(in.Type); mode == engine.VerifyNone && t != nil {
 		mode = t.Verify
 	}
 	if mode != engine.VerifyNone {
@@ -101,19 +110,19 @@ func (c *Catalog) checkTargets(in *engine.EventInput) error {
 
 // targetsOfRepeat returns the targets of the stored event that in repeats, so that none is created
 // for a repeat; nil if in is new.
-func (c *Catalog) targetsOfRepeat(ctx context.Context, in *engine.EventInput) ([]engine.ID, error) {
+func (it *InlineTargets) targetsOfRepeat(ctx context.Context, in *engine.EventInput) ([]engine.ID, error) {
 	if len(in.Targets) == 0 {
 		return nil, nil
 	}
 	for _, key := range in.Keys() {
-		id, err := c.store.EventByKey(ctx, key)
+		id, err := it.store.EventByKey(ctx, key)
 		if engine.ErrorCode(err) == engine.CodeNotFound {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		ev, err := c.store.Event(ctx, in.Account, id)
+		ev, err := it.store.Event(ctx, in.Account, id)
 		if engine.ErrorCode(err) == engine.CodeNotFound { // its row is deleted, its key not yet
 			continue
 		}
@@ -126,11 +135,11 @@ func (c *Catalog) targetsOfRepeat(ctx context.Context, in *engine.EventInput) ([
 }
 
 // findTarget validates a target, and adds its subscription to fresh if there is none.
-func (c *Catalog) findTarget(ctx context.Context, in *engine.EventInput, n int, fresh map[string]*newTarget) error {
+func (it *InlineTargets) findTarget(ctx context.Context, in *engine.EventInput, n int, fresh map[string]*newTarget) error {
 	t := &in.Targets[n]
 	t.Transform = strings.TrimSpace(t.Transform)
 	key := t.Key(in.Account)
-	if s := c.registry.target(key); s != nil {
+	if s := it.subs.table.target(key); s != nil {
 		if !s.Active {
 			return engine.InvalidField("target_url", engine.FieldNotAllowed, "was switched off by hand, as subscription %s", s.ID.Format(engine.SubscriptionPrefix))
 		}
@@ -143,12 +152,12 @@ func (c *Catalog) findTarget(ctx context.Context, in *engine.EventInput, n int, 
 		return engine.InvalidField("target_url", engine.FieldTooMany, "is one of more than %d targets that are new; publish fewer of these events at a time", maxNewTargets)
 	}
 	s := &engine.Subscription{
-		ID: c.ids.Next(), Version: 1, Account: in.Account, Events: []string{}, Inline: true, TargetKey: key, Active: true,
+		ID: it.ids.Next(), Version: 1, Account: in.Account, Events: []string{}, Inline: true, TargetKey: key, Active: true,
 		TargetURL: t.URL, Secret: t.Secret, Headers: maps.Clone(t.Headers), Transform: t.Transform, PayloadFormat: t.PayloadFormat,
-		CreatedAt: c.life.Now(),
+		CreatedAt: it.life.Now(),
 	}
-	s.ExpiresAt = s.CreatedAt.Add(c.targetLife())
-	program, err := c.prepareSubscription(ctx, s, nil)
+	s.ExpiresAt = s.CreatedAt.Add(it.targetLife())
+	program, err := it.editor.prepareSubscription(ctx, s, nil)
 	if err != nil {
 		return err
 	}
@@ -158,44 +167,47 @@ func (c *Catalog) findTarget(ctx context.Context, in *engine.EventInput, n int, 
 
 // addTargets stores the subscriptions of new targets, unless their account has too many. Those that
 // were created in the meantime are left alone.
-func (c *Catalog) addTargets(ctx context.Context, fresh map[string]*newTarget) error {
+func (it *InlineTargets) addTargets(ctx context.Context, fresh map[string]*newTarget) error {
 	if len(fresh) == 0 {
 		return nil
 	}
-	c.registry.changes.Lock()
-	defer c.registry.changes.Unlock()
+	it.changes.Lock()
+	defer it.changes.Unlock()
 	adds, code := map[string]int{}, map[string]int{}
 	for key, t := range fresh {
-		if c.registry.target(key) == nil {
+		if it.subs.table.target(key) == nil {
 			adds[t.sub.Account]++
 			code[t.sub.Account] += len(t.sub.Transform)
 		}
 	}
-	for account, n := range code {
-		if n > 0 && c.registry.targetCodeOf(account)+n > maxTargetCode {
-			return engine.InvalidField("targets", engine.FieldTooMany, "would have more than %d bytes of transforms in this account; those that no event names for %s go by themselves, or delete some (GET /api/v1/subscriptions?inline=true)", maxTargetCode, c.targetLife())
-		}
-	}
 	for account, n := range adds {
-		if c.registry.targetCount(account)+n > maxAccountTargets {
-			return engine.InvalidField("targets", engine.FieldTooMany, "would be more than %d different ones of this account; those that no event names for %s go by themselves, or delete some (GET /api/v1/subscriptions?inline=true)", maxAccountTargets, c.targetLife())
+		count, bytes := it.subs.table.targetsOf(account)
+		if code[account] > 0 && bytes+code[account] > maxTargetCode {
+			return tooManyTargets("have more than %d bytes of transforms in this account", maxTargetCode, it.targetLife())
+		}
+		if count+n > maxAccountTargets {
+			return tooManyTargets("be more than %d different ones of this account", maxAccountTargets, it.targetLife())
 		}
 	}
 	for key, t := range fresh {
-		if c.registry.target(key) != nil {
+		if it.subs.table.target(key) != nil {
 			continue
 		}
-		if err := c.putSubscription(ctx, t.sub, t.program); err != nil {
+		if err := it.subs.putSubscription(ctx, t.sub, t.program); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+func tooManyTargets(format string, most int, life time.Duration) error {
+	return engine.InvalidField("targets", engine.FieldTooMany, "would "+format+"; those that no event names for %s go by themselves, or delete some (GET /api/v1/subscriptions?inline=true)", most, life)
+}
+
 // targetLife returns how long a target is stored: longer than the retries of an event can last.
-func (c *Catalog) targetLife() time.Duration {
+func (it *InlineTargets) targetLife() time.Duration {
 	var retries time.Duration
-	for _, d := range c.cfg.Retries {
+	for _, d := range it.cfg.Retries {
 		retries += d
 	}
 	return max(targetLife, 3*retries)
@@ -203,19 +215,20 @@ func (c *Catalog) targetLife() time.Duration {
 
 // renewTarget extends the expiry of a target that is in use. It writes seldom: half of a target's
 // life is enough for the retries of an event.
-func (catalog *Catalog) renewTarget(ctx context.Context, s *engine.Subscription) {
-	for s != nil && s.ExpiresAt.Sub(catalog.cfg.Now()) < catalog.targetLife()/2 {
-		c := s.Clone()
-		c.ExpiresAt, c.Version = catalog.life.Now().Add(catalog.targetLife()), s.Version+1
-		done, err := catalog.swapSubscription(ctx, s, c, catalog.compiledProgram(s.ID))
-		if err != nil {
-			catalog.log.Error("target not renewed", "subscription_id", s.ID.Format(engine.SubscriptionPrefix), "error", err)
-			return
+func (it *InlineTargets) renewTarget(ctx context.Context, s *engine.Subscription) {
+	outdated := func(s *engine.Subscription) bool { return s.ExpiresAt.Sub(it.cfg.Now()) < it.targetLife()/2 }
+	if !outdated(s) {
+		return
+	}
+	_, err := it.subs.modify(ctx, s.ID, func(s *engine.Subscription) bool {
+		if !outdated(s) { // another event renewed it
+			return false
 		}
-		if done {
-			return
-		}
-		s = catalog.registry.subscription("", s.ID)
+		s.ExpiresAt = it.life.Now().Add(it.targetLife())
+		return true
+	})
+	if err != nil {
+		it.log.Error("target not renewed", "subscription_id", s.ID.Format(engine.SubscriptionPrefix), "error", err)
 	}
 }
 
@@ -237,42 +250,4 @@ func validateInline(s, old *engine.Subscription) (errs engine.FieldErrors) {
 		}
 	}
 	return errs
-}
-
-// target returns the subscription of a target; nil if there is none.
-func (g *registry) target(key string) *engine.Subscription {
-	g.mu.RLock()
-	defer g.mu.RUnlock()
-	return g.subscriptions[g.targets[key]]
-}
-
-func (g *registry) targetCount(account string) int {
-	g.mu.RLock()
-	defer g.mu.RUnlock()
-	return g.targetCounts[account]
-}
-
-// targetCodeOf returns the total size of the transforms of an account's targets.
-func (g *registry) targetCodeOf(account string) int {
-	g.mu.RLock()
-	defer g.mu.RUnlock()
-	return g.targetCode[account]
-}
-
-// countInline adds by to the account's number of subscriptions, those of targets apart, since no
-// user created them one by one. The caller holds g.mu.
-func (g *registry) countInline(s *engine.Subscription, by int) {
-	counts := g.owned
-	if s.Inline {
-		counts = g.targetCounts
-		if g.targetCode[s.Account] += by * len(s.Transform); g.targetCode[s.Account] == 0 {
-			delete(g.targetCode, s.Account)
-		}
-		if g.targets[s.TargetKey] = s.ID; by < 0 {
-			delete(g.targets, s.TargetKey)
-		}
-	}
-	if counts[s.Account] += by; counts[s.Account] == 0 {
-		delete(counts, s.Account)
-	}
 }

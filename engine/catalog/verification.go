@@ -4,10 +4,15 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
+	"slices"
 	"time"
 
 	"switchhook/engine"
 	"switchhook/engine/resources"
+	"switchhook/engine/target"
+
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -22,6 +27,33 @@ const (
 // its subscription was created.
 var verificationAttempts = []time.Duration{0, 30 * time.Second, 5 * time.Minute, 20 * time.Minute}
 
+// Verifier asks targets whether they want deliveries, and confirms their subscriptions.
+type Verifier struct {
+	*core
+	accounts   *AccountRegistry
+	eventTypes *EventTypeRegistry
+	subs       *SubscriptionRegistry
+	client     *target.Client
+	resources  *resources.Tracker
+
+	slots        *semaphore.Weighted // one for each request in flight
+	accountSlots accountSlots        // limit for each account
+	limiters     [1024]*rate.Limiter // of Confirm, by subscription id
+}
+
+const maxVerifications = 32
+
+func newVerifier(core *core, accounts *AccountRegistry, eventTypes *EventTypeRegistry, subs *SubscriptionRegistry, p Parts) *Verifier {
+	v := &Verifier{
+		core: core, accounts: accounts, eventTypes: eventTypes, subs: subs, client: p.Client, resources: p.Resources,
+		slots: semaphore.NewWeighted(maxVerifications),
+	}
+	for i := range v.limiters {
+		v.limiters[i] = rate.NewLimiter(confirmRate, confirmBurst)
+	}
+	return v
+}
+
 // ValidateVerificationMode validates a mode; the field is "verify".
 func ValidateVerificationMode(m engine.VerificationMode) (errs engine.FieldErrors) {
 	if _, ok := engine.Strictness[m]; !ok {
@@ -32,21 +64,17 @@ func ValidateVerificationMode(m engine.VerificationMode) (errs engine.FieldError
 
 // requiredVerification returns the strictest mode that the subscription, its account or one of its
 // event types requires.
-func (c *Catalog) requiredVerification(s *engine.Subscription) engine.VerificationMode {
+func (v *Verifier) requiredVerification(s *engine.Subscription) engine.VerificationMode {
 	mode := s.Verification.Mode
 	stricter := func(m engine.VerificationMode) {
 		if engine.Strictness[m] > engine.Strictness[mode] {
 			mode = m
 		}
 	}
-	stricter(c.Account(s.Account).Verify)
-	c.registry.mu.RLock()
-	defer c.registry.mu.RUnlock()
-	for name, t := range c.registry.eventTypes {
-		for _, pattern := range s.Events {
-			if t.Verify != engine.VerifyNone && engine.MatchesPattern(pattern, name) {
-				stricter(t.Verify)
-			}
+	stricter(v.accounts.Account(s.Account).Verify)
+	for _, t := range v.eventTypes.find(func(t *registeredEventType) bool { return t.Verify != engine.VerifyNone }) {
+		if slices.ContainsFunc(s.Events, func(pattern string) bool { return engine.MatchesPattern(pattern, t.Name) }) {
+			stricter(t.Verify)
 		}
 	}
 	return mode
@@ -55,8 +83,8 @@ func (c *Catalog) requiredVerification(s *engine.Subscription) engine.Verificati
 // planVerification decides whether the target of s, which replaces old unless that is nil, must
 // confirm first. If so, s is inactive until then, and ask reports whether a request must be sent.
 // s.Active holds the user's choice before the call, and after it if nothing must be confirmed.
-func (c *Catalog) planVerification(s, old *engine.Subscription) (ask bool) {
-	mode := c.requiredVerification(s)
+func (v *Verifier) planVerification(s, old *engine.Subscription) (ask bool) {
+	mode := v.requiredVerification(s)
 	switch {
 	case mode == engine.VerifyNone || s.Inline:
 		if s.Verification = (engine.Verification{}); s.Reason == reasonPendingVerification {
@@ -68,7 +96,7 @@ func (c *Catalog) planVerification(s, old *engine.Subscription) (ask bool) {
 			return false
 		}
 	default:
-		s.Verification = engine.Verification{Mode: mode, Secret: rand.Text() + rand.Text(), Until: c.life.Now().Add(c.cfg.VerifyWithin)}
+		s.Verification = engine.Verification{Mode: mode, Secret: rand.Text() + rand.Text(), Until: v.life.Now().Add(v.cfg.VerifyWithin)}
 		ask = true
 	}
 	s.Verification.Activate, s.Active, s.Reason = s.Active, false, reasonPendingVerification
@@ -87,14 +115,14 @@ func restoreDesiredActive(s *engine.Subscription) {
 // subscription as it is a moment later. A target that confirms within that moment has made it
 // active. The length of the moment does not depend on any other response of the target, or its
 // absence: it must not reveal other people's hosts.
-func (c *Catalog) awaitVerification(ctx context.Context, s *engine.Subscription) *engine.Subscription {
+func (v *Verifier) awaitVerification(ctx context.Context, s *engine.Subscription) *engine.Subscription {
 	select {
-	case <-c.verifyInBackground(s):
-	case <-time.After(c.cfg.VerifyWait):
+	case <-v.verifyInBackground(s):
+	case <-time.After(v.cfg.VerifyWait):
 	case <-ctx.Done():
-	case <-c.life.Stopping():
+	case <-v.life.Stopping():
 	}
-	if now := c.registry.subscription("", s.ID); now != nil {
+	if now := v.subs.Lookup(s.ID); now != nil {
 		return now
 	}
 	return s
@@ -102,24 +130,24 @@ func (c *Catalog) awaitVerification(ctx context.Context, s *engine.Subscription)
 
 // verifyInBackground sends the requests in the background; the returned channel is closed once the
 // target has confirmed.
-func (c *Catalog) verifyInBackground(s *engine.Subscription) <-chan struct{} {
+func (v *Verifier) verifyInBackground(s *engine.Subscription) <-chan struct{} {
 	confirmed := make(chan struct{})
-	c.life.Spawn(func() {
+	v.life.Spawn(func() {
 		for _, wait := range verificationAttempts {
 			select {
-			case <-c.life.Stopping():
+			case <-v.life.Stopping():
 				return
 			case <-time.After(wait):
 			}
-			rate, ok, open := c.requestVerification(s)
+			rate, ok, open := v.requestVerification(s)
 			if !open {
 				return
 			}
 			if !ok {
 				continue
 			}
-			if err := c.confirm(context.Background(), s, rate); err != nil {
-				c.log.Error("confirmation not stored", "subscription_id", s.ID.Format(engine.SubscriptionPrefix), "error", err)
+			if err := v.confirm(context.Background(), s, rate); err != nil {
+				v.log.Error("confirmation not stored", "subscription_id", s.ID.Format(engine.SubscriptionPrefix), "error", err)
 				continue
 			}
 			close(confirmed)
@@ -131,62 +159,63 @@ func (c *Catalog) verifyInBackground(s *engine.Subscription) <-chan struct{} {
 
 // requestVerification sends a request to the target of s as soon as there is a slot and the router has the
 // resources. open is false if the verification is no longer pending, or the router stops.
-func (c *Catalog) requestVerification(s *engine.Subscription) (rate int, ok, open bool) {
+func (v *Verifier) requestVerification(s *engine.Subscription) (rate int, ok, open bool) {
 	for pause := resources.FirstShortWait; ; pause = min(2*pause, resources.MaxShortWait) {
-		leave, ok := c.acquireVerificationSlot(s.Account)
-		if !ok {
-			return 0, false, false
-		}
-		now := c.pendingVerification(s) // current state
-		if now == nil {
-			leave()
-			return 0, false, false
-		}
-		rate, ok, why := c.sendVerificationRequest(now)
-		leave()
+		rate, ok, open, why := v.requestOnce(s)
 		if why == nil {
-			return rate, ok, true
+			return rate, ok, open
 		}
-		c.resources.RecordShortage(why)
-		if !c.life.Sleep(pause) {
+		v.resources.RecordShortage(why)
+		if !v.life.Sleep(pause) {
 			return 0, false, false
 		}
 	}
 }
 
+// requestOnce waits for a slot and sends a request; why is the resource that the router lacked.
+func (v *Verifier) requestOnce(s *engine.Subscription) (rate int, ok, open bool, why *resources.Shortage) {
+	release, err := v.acquireSlot(v.life.StopContext(), s.Account)
+	if err != nil {
+		return 0, false, false, nil
+	}
+	defer release()
+	now := v.pendingVerification(s) // current state
+	if now == nil {
+		return 0, false, false, nil
+	}
+	rate, ok, why = v.sendVerificationRequest(now)
+	return rate, ok, true, why
+}
+
 // pendingVerification returns the stored state of s if its verification is still pending; otherwise
 // nil.
-func (c *Catalog) pendingVerification(s *engine.Subscription) *engine.Subscription {
-	now := c.registry.subscription("", s.ID)
-	if now == nil || !now.Verification.Pending() || !constantTimeEqual(now.Verification.Secret, s.Verification.Secret) || !c.cfg.Now().Before(now.Verification.Until) {
+func (v *Verifier) pendingVerification(s *engine.Subscription) *engine.Subscription {
+	now := v.subs.Lookup(s.ID)
+	if now == nil || !now.Verification.Pending() || !constantTimeEqual(now.Verification.Secret, s.Verification.Secret) || !v.cfg.Now().Before(now.Verification.Until) {
 		return nil
 	}
 	return now
 }
 
 // ResumeVerifications repeats the requests to targets that had not confirmed before the restart.
-func (c *Catalog) ResumeVerifications() {
-	c.registry.mu.RLock()
-	defer c.registry.mu.RUnlock()
-	for _, s := range c.registry.subscriptions {
-		if s.Verification.Pending() {
-			c.verifyInBackground(s)
-		}
+func (v *Verifier) ResumeVerifications() {
+	for _, r := range v.subs.table.find(func(r *CompiledSubscription) bool { return r.Sub.Verification.Pending() }) {
+		v.verifyInBackground(r.Sub)
 	}
 }
 
 // Confirm confirms a subscription on behalf of its target, which proves by the secret that it
 // received the request. Errors: CodeNotFound if no subscription with this id waits for this secret;
 // CodeBusy after too many attempts.
-func (c *Catalog) Confirm(ctx context.Context, id engine.ID, secret string) error {
-	if !c.confirmLimiters[uint64(id)*0x9E3779B97F4A7C15>>54].AllowN(c.cfg.Now(), 1) { // spread over the 1024
+func (v *Verifier) Confirm(ctx context.Context, id engine.ID, secret string) error {
+	if !v.limiters[uint64(id)*0x9E3779B97F4A7C15>>54].AllowN(v.cfg.Now(), 1) { // spread over the 1024
 		return &engine.Error{Code: engine.CodeBusy, Message: "there were too many attempts; try again in a second"}
 	}
-	s := c.registry.subscription("", id)
-	if s == nil || s.Verification.Mode != engine.VerifyHookSecret || c.pendingVerification(s) == nil || !constantTimeEqual(secret, s.Verification.Secret) {
+	s := v.subs.Lookup(id)
+	if s == nil || s.Verification.Mode != engine.VerifyHookSecret || v.pendingVerification(s) == nil || !constantTimeEqual(secret, s.Verification.Secret) {
 		return &engine.Error{Code: engine.CodeNotFound, Message: "there is no subscription here that waits for this secret"}
 	}
-	return c.confirm(ctx, s, 0)
+	return v.confirm(ctx, s, 0)
 }
 
 // constantTimeEqual compares in a time that does not depend on where a and b differ.
@@ -196,17 +225,14 @@ func constantTimeEqual(a, b string) bool {
 
 // confirm records that the target of s wants deliveries, at most rate a minute (0: no limit). It
 // does nothing if the verification is no longer pending.
-func (c *Catalog) confirm(ctx context.Context, asked *engine.Subscription, rate int) error {
-	for {
-		old := c.pendingVerification(asked)
-		if old == nil {
-			return nil
+func (v *Verifier) confirm(ctx context.Context, asked *engine.Subscription, rate int) error {
+	_, err := v.subs.modify(ctx, asked.ID, func(s *engine.Subscription) bool {
+		if v.pendingVerification(asked) == nil {
+			return false
 		}
-		s := old.Clone()
-		s.Active, s.Reason, s.Version, s.UpdatedAt = old.Verification.Activate, "", old.Version+1, c.life.Now()
-		s.Verification = engine.Verification{Mode: old.Verification.Mode, ConfirmedAt: s.UpdatedAt, AllowedRate: rate}
-		if done, err := c.swapSubscription(ctx, old, s, c.compiledProgram(s.ID)); err != nil || done {
-			return err
-		}
-	}
+		s.Active, s.Reason, s.UpdatedAt = s.Verification.Activate, "", v.life.Now()
+		s.Verification = engine.Verification{Mode: s.Verification.Mode, ConfirmedAt: s.UpdatedAt, AllowedRate: rate}
+		return true
+	})
+	return err
 }

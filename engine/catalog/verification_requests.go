@@ -14,6 +14,8 @@ import (
 	"switchhook/engine/resources"
 	"switchhook/engine/retry"
 	"switchhook/engine/target"
+
+	"golang.org/x/sync/semaphore"
 )
 
 // verificationTimeout limits the response time of a verification request.
@@ -23,71 +25,77 @@ const verificationTimeout = 10 * time.Second
 // must not delay those of other accounts.
 const maxAccountVerifications = 4
 
-// acquireVerificationSlot waits for a slot for a request of an account; ok is false if the router
-// stops.
-func (c *Catalog) acquireVerificationSlot(account string) (leave func(), ok bool) {
-	own, done := c.accountVerificationSlots.of(account)
-	select {
-	case own <- struct{}{}:
-	case <-c.life.Stopping():
+// acquireSlot waits for a slot for a request of an account, until ctx ends.
+func (v *Verifier) acquireSlot(ctx context.Context, account string) (release func(), err error) {
+	own, done := v.accountSlots.of(account)
+	if err = own.Acquire(ctx, 1); err != nil {
 		done()
-		return nil, false
+		return nil, err
 	}
-	select {
-	case c.verificationSlots <- struct{}{}:
-		return func() { <-c.verificationSlots; <-own; done() }, true
-	case <-c.life.Stopping():
-		<-own
+	if err = v.slots.Acquire(ctx, 1); err != nil {
+		own.Release(1)
 		done()
-		return nil, false
+		return nil, err
 	}
+	return func() { v.slots.Release(1); own.Release(1); done() }, nil
 }
 
 // accountSlots holds the slots of accounts with verification requests. An account has slots only
 // while a request uses or awaits one.
 type accountSlots struct {
-	mu     sync.Mutex
-	places map[string]chan struct{}
-	users  map[string]int
+	mu        sync.Mutex
+	byAccount map[string]*sharedSlots
+}
+
+type sharedSlots struct {
+	*semaphore.Weighted
+	users int
 }
 
 // of returns the slots of an account, which exist until done is called.
-func (p *accountSlots) of(account string) (own chan struct{}, done func()) {
+func (p *accountSlots) of(account string) (own *semaphore.Weighted, done func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.users == nil {
-		p.places, p.users = map[string]chan struct{}{}, map[string]int{}
+	if p.byAccount == nil {
+		p.byAccount = map[string]*sharedSlots{}
 	}
-	if p.users[account]++; p.users[account] == 1 {
-		p.places[account] = make(chan struct{}, maxAccountVerifications)
+	shared := p.byAccount[account]
+	if shared == nil {
+		shared = &sharedSlots{Weighted: semaphore.NewWeighted(maxAccountVerifications)}
+		p.byAccount[account] = shared
 	}
-	return p.places[account], func() {
+	shared.users++
+	return shared.Weighted, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if p.users[account]--; p.users[account] == 0 {
-			delete(p.users, account)
-			delete(p.places, account)
+		if shared.users--; shared.users == 0 {
+			delete(p.byAccount, account)
 		}
 	}
+}
+
+// len returns the number of accounts that have slots.
+func (p *accountSlots) len() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.byAccount)
 }
 
 // sendVerificationRequest sends one request to the target of s. It reports only whether the target
 // has agreed, and to how many attempts a minute (0: no limit): the response of an address must not
 // be revealed to everyone who can name it. why is the resource that the router lacked.
-func (c *Catalog) sendVerificationRequest(s *engine.Subscription) (rate int, ok bool, why *resources.Shortage) {
-	u, err := c.cfg.Guard.ParseURL(s.TargetURL)
+func (v *Verifier) sendVerificationRequest(s *engine.Subscription) (rate int, ok bool, why *resources.Shortage) {
+	u, err := v.cfg.Guard.ParseURL(s.TargetURL)
 	if err != nil {
 		return 0, false, nil
 	}
-	ctx, cancel := c.life.StopContext()
-	defer cancel()
-	ctx, cancel = context.WithTimeout(ctx, verificationTimeout)
+	ctx, cancel := context.WithTimeout(v.life.StopContext(), verificationTimeout)
 	defer cancel()
 	req := target.Request{Method: http.MethodOptions, URL: u, Header: make(http.Header, len(s.Headers)+4), Timeout: verificationTimeout}
 	for name, value := range s.Headers {
 		req.Header[name] = []string{value}
 	}
-	for _, d := range [...]engine.Header{{Name: "User-Agent", Value: c.cfg.UserAgent}, {Name: "Accept", Value: "*/*"}} {
+	for _, d := range [...]engine.Header{{Name: "User-Agent", Value: v.cfg.UserAgent}, {Name: "Accept", Value: "*/*"}} {
 		if !engine.HasHeader(req.Header, d.Name) {
 			req.Header[d.Name] = []string{d.Value}
 		}
@@ -95,14 +103,14 @@ func (c *Catalog) sendVerificationRequest(s *engine.Subscription) (rate int, ok 
 	if s.Verification.Mode == engine.VerifyHookSecret {
 		prepareHookSecretRequest(&req, s)
 	} else {
-		req.Header["WebHook-Request-Origin"] = []string{c.cfg.Origin}
+		req.Header["WebHook-Request-Origin"] = []string{v.cfg.Origin}
 		if asked := s.Policy.Rate; asked.Count > 0 && asked.Per > 0 {
 			req.Header["WebHook-Request-Rate"] = []string{strconv.Itoa(max(1, int(float64(asked.Count)*float64(time.Minute)/float64(asked.Per))))}
 		}
 	}
-	res, _, err := c.client.Do(ctx, req)
+	res, _, err := v.client.Do(ctx, req)
 	if err != nil {
-		return 0, false, c.resources.ShortageIn(retry.Result{Err: err}, "")
+		return 0, false, v.resources.ShortageIn(retry.Result{Err: err}, "")
 	}
 	defer res.Body.Close()
 	if res.StatusCode == http.StatusSwitchingProtocols {
@@ -113,7 +121,7 @@ func (c *Catalog) sendVerificationRequest(s *engine.Subscription) (rate int, ok 
 	if s.Verification.Mode == engine.VerifyHookSecret {
 		return 0, retry.Accepted(res.StatusCode) && constantTimeEqual(res.Header.Get(hookSecretHeader), s.Verification.Secret), nil
 	}
-	rate, ok = parseAllowance(res.Header, c.cfg.Origin)
+	rate, ok = parseAllowance(res.Header, v.cfg.Origin)
 	return rate, ok, nil
 }
 

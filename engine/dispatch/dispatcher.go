@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"switchhook/engine"
 	"switchhook/engine/catalog"
+	"switchhook/engine/dispatchqueue"
 	"switchhook/engine/lifecycle"
 	"switchhook/engine/monitor"
 	"switchhook/engine/outbound"
@@ -44,33 +45,44 @@ type Dispatcher struct {
 	eventCache EventCache
 	writes     lifecycle.TaskGroup // outcomes that are not on disk yet; never closed
 	retryWake  chan time.Time
-	workers    int       // guarded by scheduler.mu
 	watermark  engine.ID // the last one set; owned by the sweep loop
 
 	unrecordedLogged atomic.Int64 // when logUnrecorded last logged
 }
 
+// Parts are the parts of the router that a Dispatcher uses.
+type Parts struct {
+	Store     engine.Store
+	Metrics   *telemetry.Metrics
+	Traces    *telemetry.Tracing
+	Lifecycle *lifecycle.Lifecycle
+	Catalog   *catalog.Catalog
+	Outbox    *outbox.Outbox
+	Monitor   *monitor.Monitor
+	Sender    *outbound.Sender
+	Resources *resources.Tracker
+	Tracker   *watermark.Tracker
+}
+
 // New returns a Dispatcher without queues; Load makes them.
-func New(cfg settings.Config, store engine.Store, catalog *catalog.Catalog, monitor *monitor.Monitor, sender *outbound.Sender, outbox *outbox.Outbox, resources *resources.Tracker, metrics *telemetry.Metrics, traces *telemetry.Tracing, life *lifecycle.Lifecycle, tracker *watermark.Tracker) *Dispatcher {
+func New(cfg settings.Config, p Parts) *Dispatcher {
 	d := &Dispatcher{
-		cfg: cfg, store: store, log: cfg.Logger, metrics: metrics, traces: traces, life: life,
-		catalog: catalog, outbox: outbox, monitor: monitor, sender: sender, resources: resources,
-		scheduler: newScheduler(cfg.Now, max(1, cfg.InFlight*3/4)),
-		tracker:   tracker,
+		cfg: cfg, store: p.Store, log: cfg.Logger, metrics: p.Metrics, traces: p.Traces, life: p.Lifecycle,
+		catalog: p.Catalog, outbox: p.Outbox, monitor: p.Monitor, sender: p.Sender, resources: p.Resources,
+		tracker:   p.Tracker,
 		retryWake: make(chan time.Time, 64),
 	}
-	d.scheduler.deactivateAfter = cfg.DeactivateAfter
-	d.scheduler.fetch = d.fetchBacklog
-	d.scheduler.fetchOrdered = d.fetchOrdered
-	d.scheduler.allQueuedThroughEvent = tracker.QueuedUpTo
-	d.scheduler.spawn = d.spawnWorker
+	d.scheduler = newScheduler(d, limits{
+		workers: cfg.InFlight, account: max(1, cfg.InFlight*3/4), groupCapacity: dispatchqueue.GroupCapacity,
+		deactivateAfter: cfg.DeactivateAfter,
+	})
 	return d
 }
 
 // Load makes a queue for each subscription and reads the stored health of the targets.
 func (d *Dispatcher) Load(ctx context.Context) error {
 	for _, c := range d.catalog.AllCompiled() {
-		d.scheduler.setSubscription(c.Sub.ID, c)
+		d.scheduler.setSubscription(c)
 	}
 	health, err := d.store.Health(ctx)
 	for _, h := range health {
@@ -81,14 +93,12 @@ func (d *Dispatcher) Load(ctx context.Context) error {
 
 // SetSubscription makes or changes the queue of a subscription.
 func (d *Dispatcher) SetSubscription(c *catalog.CompiledSubscription) {
-	_, displaced := d.scheduler.setSubscription(c.Sub.ID, c)
-	d.settleDisplaced(d.scheduler.queue(c.Sub.ID), displaced)
+	d.settleDisplaced(d.scheduler.setSubscription(c))
 }
 
 // RemoveSubscription closes the queue of a subscription. Its deliveries become dead letters.
 func (d *Dispatcher) RemoveSubscription(id engine.ID, reason string) {
-	orphans, _ := d.scheduler.setSubscription(id, nil)
-	for _, en := range orphans {
+	for _, en := range d.scheduler.removeSubscription(id) {
 		d.markDead(id, en, reason)
 	}
 }
@@ -99,12 +109,17 @@ func (d *Dispatcher) InFlight() (attempts, outcomes int) {
 	return d.scheduler.inFlight(), d.writes.Count()
 }
 
-// spawnWorker starts a worker if there may be one more; scheduler.mu is held.
-func (d *Dispatcher) spawnWorker() {
-	if d.workers == d.cfg.InFlight || d.life.IsStopping() {
+// now implements host.
+func (d *Dispatcher) now() time.Time { return d.cfg.Now() }
+
+// allQueuedThrough implements host.
+func (d *Dispatcher) allQueuedThrough(event engine.ID) bool { return d.tracker.QueuedUpTo(event) }
+
+// startWorker implements host.
+func (d *Dispatcher) startWorker() {
+	if d.life.IsStopping() {
 		return
 	}
-	d.workers++
 	d.life.Spawn(func() {
 		for {
 			q, r, p, ok := d.scheduler.next()

@@ -8,7 +8,6 @@ import (
 	"switchhook/engine"
 	"switchhook/engine/catalog"
 	"switchhook/engine/dispatchqueue"
-	"switchhook/engine/lifecycle"
 	"switchhook/scripts"
 	"switchhook/scripts/filter"
 	"switchhook/scripts/jsonindex"
@@ -76,33 +75,6 @@ func (d *Dispatcher) withGroup(ctx context.Context, r *catalog.CompiledSubscript
 // entryOf returns a delivery that was read from the store, without its group.
 func entryOf(w engine.Waiting) dispatchqueue.Entry {
 	return dispatchqueue.Entry{Event: w.ID.Event, Position: w.Position, Attempts: w.Attempts, RequestedAt: w.RenewedAt, Failed: w.Failed}
-}
-
-// fetchOrdered reads the deliveries that wait for an ordered or debounced subscription, from a
-// position on. scheduler.mu is held.
-func (d *Dispatcher) fetchOrdered(q *queue, ordered dispatchqueue.OrderedQueue, r *catalog.CompiledSubscription, from engine.Position) {
-	d.life.Spawn(func() {
-		ctx := context.Background()
-		rows, err := d.store.Outstanding(ctx, q.id, from, fetchSize)
-		entries := make([]dispatchqueue.Entry, len(rows))
-		for i, w := range rows {
-			if err == nil {
-				entries[i], err = d.withGroup(ctx, r, entryOf(w))
-			}
-		}
-		if err != nil {
-			for _, en := range entries {
-				en.Release()
-			}
-			d.log.Error("waiting deliveries not read", "subscription_id", q.id.Format(engine.SubscriptionPrefix), "error", err)
-			select { // completeOrderedFetch starts the next fetch at once
-			case <-d.life.Stopping():
-			case <-time.After(lifecycle.RecordRetryDelay):
-			}
-			entries = nil
-		}
-		d.settleDisplaced(q, d.scheduler.completeOrderedFetch(q, ordered, entries, err == nil && len(rows) < fetchSize))
-	})
 }
 
 // settleDisplaced spills the displaced deliveries to the store, and records the superseded ones as

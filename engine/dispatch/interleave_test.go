@@ -137,20 +137,23 @@ func (m *interleaving) now() time.Time {
 	return time.Unix(1.8e9, 0).Add(time.Duration(m.clock) * time.Millisecond)
 }
 
+// startWorker implements host: attempt takes the part of the workers.
+func (m *interleaving) startWorker() {}
+
+// allQueuedThrough implements host.
+func (m *interleaving) allQueuedThrough(event engine.ID) bool {
+	for len(m.coming) > 0 && m.coming[0].queued {
+		m.coming = m.coming[1:]
+	}
+	return len(m.coming) == 0 || m.positionOf(m.coming[0].id) > m.positionOf(event)
+}
+
 // boot starts a router on the stored state.
 func (m *interleaving) boot() {
 	m.steps, m.writes, m.answers, m.taking, m.coming = nil, nil, nil, false, nil
 	m.busy, m.attempts, m.nextAt, m.through = map[uint64]bool{}, map[engine.ID]bool{}, map[engine.ID]int{}, map[engine.ID]bool{}
-	s := newScheduler(m.now, 100)
+	s := newScheduler(m, limits{account: 100, groupCapacity: m.room})
 	m.s = s
-	s.spawn, s.groupCapacity = func() {}, m.room
-	s.allQueuedThroughEvent = func(event engine.ID) bool {
-		for len(m.coming) > 0 && m.coming[0].queued {
-			m.coming = m.coming[1:]
-		}
-		return len(m.coming) == 0 || m.positionOf(m.coming[0].id) > m.positionOf(event)
-	}
-	s.fetch, s.fetchOrdered = m.read, m.readOrdered
 	if m.random.IntN(2) == 0 {
 		s.total = maxInMemory - m.random.IntN(5) // other queues use nearly all memory
 	}
@@ -169,8 +172,7 @@ func (m *interleaving) boot() {
 func (m *interleaving) setSubscription() {
 	m.compiled = &catalog.CompiledSubscription{Sub: &engine.Subscription{ID: theQueue, Active: !m.off, Policy: engine.Policy{Ordering: m.ordering, OrderingKey: "x"}}, Policy: catalog.EffectivePolicy{InFlight: 4, GiveUpAfter: 1e6 * time.Hour}}
 	m.compiled.Grouping.Set(catalog.GroupingSpecOf(m.compiled.Sub))
-	_, list := m.s.setSubscription(theQueue, m.compiled)
-	m.spillDisplaced(m.s.queues[theQueue], list)
+	m.spillDisplaced(m.s.setSubscription(m.compiled))
 }
 
 // entry returns a delivery with its group.
@@ -182,51 +184,28 @@ func (m *interleaving) entry(r *catalog.CompiledSubscription, id engine.ID) disp
 	return en
 }
 
-// read reads the backlog of a queue from the store, as fetchBacklog does.
-func (m *interleaving) read(q *queue) {
-	s := m.s
-	m.later(func() {
-		known := s.inMemoryIDs(q)
-		m.later(func() {
-			var entries []dispatchqueue.Entry
-			n := 0
-			for _, id := range m.stored {
-				if m.rows[id].state != engine.StatePending || n == len(known)+m.fetch {
-					continue
-				}
-				n++
-				if !known[id] {
-					entries = append(entries, dispatchqueue.Entry{Event: id, Position: m.positionOf(id), Attempts: m.rows[id].attempts})
-				}
-			}
-			all := n < len(known)+m.fetch
-			m.logf("read %v", events(entries))
-			m.later(func() {
-				m.logf("fetched")
-				s.completeFetch(q, entries, all)
-			})
-		})
-	})
-}
-
-// readOrdered reads the backlog of an ordered queue, as fetchOrdered does.
-func (m *interleaving) readOrdered(q *queue, ordered dispatchqueue.OrderedQueue, r *catalog.CompiledSubscription, from engine.Position) {
+// startFetch reads from the store as the Dispatcher does.
+func (m *interleaving) startFetch(f *fetch) {
 	s := m.s
 	m.later(func() {
 		var entries []dispatchqueue.Entry
+		n, limit := 0, len(f.known)+m.fetch
 		for _, id := range m.stored {
 			row, is := m.rows[id]
-			if is && m.positionOf(id) >= from && !row.state.IsFinal() && len(entries) < m.fetch {
-				en := m.entry(r, id)
-				en.Failed = row.state == engine.StateRetrying
-				entries = append(entries, en)
+			if !is || n == limit || row.state.IsFinal() || f.ordered == nil && row.state != engine.StatePending || m.positionOf(id) < f.from {
+				continue
 			}
+			if n++; f.known[id] {
+				continue
+			}
+			en := m.entry(f.compiled, id)
+			en.Failed = row.state == engine.StateRetrying
+			entries = append(entries, en)
 		}
-		all := len(entries) < m.fetch
-		m.logf("read from %d: %v", from, events(entries))
+		m.logf("read from %d: %v", f.from, events(entries))
 		m.later(func() {
 			m.logf("fetched")
-			m.spillDisplaced(q, s.completeOrderedFetch(q, ordered, entries, all))
+			m.spillDisplaced(f.queue, s.completeFetch(f, entries, n < limit))
 		})
 	})
 }
@@ -348,7 +327,7 @@ func (m *interleaving) putBack(q *queue, p dispatchqueue.Batch) {
 	q.circuit.attemptFinished(id)
 	s.releaseSlot(q)
 	_, list := s.returnToQueue(q, &p)
-	s.makeRunnable(q)
+	s.update(q)
 	s.mu.Unlock()
 	m.logf("put back %d", id)
 	m.spillDisplaced(q, list)
@@ -444,7 +423,7 @@ func (m *interleaving) step(publishing bool) bool {
 	} else if len(m.writes) > 0 {
 		may(m.weight[2], m.commit)
 	}
-	if slices.ContainsFunc(m.s.ready.All(), func(q *queue) bool { return q.runnable(m.now()) }) {
+	if slices.ContainsFunc(m.s.ready.All(), m.s.isReady) {
 		may(m.weight[3], m.attempt)
 	}
 	if !m.taking && m.dueNow() {

@@ -20,24 +20,76 @@ const (
 	growAfter = 8
 )
 
+// queueState says whether the next attempt of a queue may start. scheduler.evaluate computes it, and
+// scheduler.enter sets it.
+//
+//	state     the next attempt              leaves it when
+//	idle      can't start                   something changes: an enqueue, a fetch, the end of an attempt,
+//	                                        the settings, or all earlier events are queued
+//	timed     waits for a time              the timer fires, or something changes
+//	ready     may start: in scheduler.ready a worker takes it
+//	blocked   waits for its account:        an attempt of the account ends
+//	          in scheduler.blocked
+type queueState uint8
+
+const (
+	queueIdle queueState = iota
+	queueTimed
+	queueReady
+	queueBlocked
+)
+
+// backlogState says where the deliveries are that are not in memory. While it is not inMemory only
+// fetched deliveries enter a plain queue, so the oldest is attempted first. An ordered queue tracks
+// itself what is in the store: it is only inMemory or fetching.
+//
+//	state          leftInStore    fetchStarted  fetchedAll  fetchedSome
+//	inMemory       inStore        fetching*     -           -
+//	inStore        inStore        fetching      -           -
+//	fetching       fetchingStale  -             inMemory    inStore
+//	fetchingStale  fetchingStale  -             inStore     inStore
+//
+// * of an ordered queue. A fetch that runs while its queue is rebuilt or closed is not the queue's
+// any more: its rows are discarded, and the new queue starts over.
+type backlogState uint8
+
+const (
+	inMemory      backlogState = iota // all that waits is in memory
+	inStore                           // more waits in the store
+	fetching                          // more waits in the store, and is being read
+	fetchingStale                     // and something was left in the store since the fetch began
+)
+
+// backlogChange is what happens to the deliveries that are not in memory.
+type backlogChange uint8
+
+const (
+	leftInStore  backlogChange = iota // a delivery was left in the store
+	fetchStarted                      // a fetch began
+	fetchedAll                        // it read everything that waits, and no row is on its way
+	fetchedSome                       // it did not
+)
+
+// after returns the state that follows a change. Changes that can't happen leave the state.
+func (b backlogState) after(change backlogChange) backlogState {
+	switch {
+	case change == fetchStarted:
+		return fetching
+	case change == leftInStore && b >= fetching:
+		return fetchingStale
+	case change == fetchedAll && b == fetching:
+		return inMemory
+	}
+	return inStore
+}
+
 // queue holds the deliveries of one subscription, so that a slow target delays only its own. All
 // fields are guarded by scheduler.mu.
-//
-//	state                  fields                            what ends it
-//	empty                  waiting.Len() == 0                enqueue, fetch
-//	waiting for time       resumeAt, pacer, NextProbeAt      timer (scheduleWakeup)
-//	runnable               ready, in scheduler.ready         next
-//	blocked by account     ready, in scheduler.blocked       unblockAccount
-//	at its limit           inFlight == limit                 finish, requeue
-//	waiting for earlier    in scheduler.waitingForEarlier    releaseWaiting
-//	overflowing            overflow: more is in the store    a fetch that read everything
-//	fetching               fetching                          completeFetch; refetch asks for another
-//
-// Overflow is for plain FIFOs; ordered queues track what is in the store themselves.
 type queue struct {
 	id        engine.ID
 	account   string
 	compiled  *catalog.CompiledSubscription // nil after the subscription was deleted
+	state     queueState
 	waiting   dispatchqueue.Queue
 	inFlight  int
 	limit     int  // in-flight limit; lowered while the target is overloaded
@@ -48,24 +100,23 @@ type queue struct {
 	shortWait time.Duration // the last pause for a shortage, see pauseForShortage
 	pacer     pacer
 	circuit   circuitBreaker
-	ready     bool // is in scheduler.ready or in scheduler.blocked
 	timer     *time.Timer
 	wakeAt    time.Time // when timer fires; zero: it is not set
 
 	// uncommitted are the events that left the queue and whose outcome is not on disk yet.
-	uncommitted []engine.ID
-	// overflow means that more waits in the store. While it is set only fetched deliveries enter
-	// the queue, so the oldest is attempted first.
-	overflow      bool
-	pendingSpills int // rows handed to the store's writer by spill and not on disk yet
-	fetching      bool
-	refetch       bool // deliveries were left in the store during a fetch
-	fetchStale    bool // the queue was rebuilt during a fetch, whose rows must be discarded
+	uncommitted   []engine.ID
+	backlog       backlogState
+	fetch         *fetch // the one that runs; nil: none
+	pendingSpills int    // rows handed to the store's writer by spill and not on disk yet
 }
 
-// runnable reports whether an attempt of q may start now, not considering its account.
-func (q *queue) runnable(now time.Time) bool {
-	return q.compiled != nil && q.waiting.IsReady(now) && q.compiled.Sub.Active && !q.compiled.Quarantined.Load() && q.inFlight < q.limit && q.circuit.allows() && !q.notBefore(now).After(now)
+// fetch is a read of waiting deliveries from the store.
+type fetch struct {
+	queue    *queue
+	compiled *catalog.CompiledSubscription
+	known    map[engine.ID]bool         // events to skip: in memory, or their outcome is not on disk
+	ordered  dispatchqueue.OrderedQueue // the queue that the rows are for; nil: a plain FIFO
+	from     engine.Position            // of the first row, if ordered
 }
 
 // notBefore returns the earliest time of q's next attempt, by its pause, its rate and the next
@@ -83,6 +134,24 @@ func (q *queue) notBefore(now time.Time) (at time.Time) {
 		at = probe
 	}
 	return at
+}
+
+// leaveInStore records that deliveries from a position on must be read from the store.
+func (q *queue) leaveInStore(from engine.Position) {
+	if q.waiting.Ordered != nil {
+		q.waiting.Ordered.MarkInStore(from)
+	} else {
+		q.backlog = q.backlog.after(leftInStore)
+	}
+}
+
+// spill records that the row of a delivery is handed to the store's writer, so that it can wait in
+// the store.
+func (q *queue) spill(at engine.Position) {
+	q.pendingSpills++
+	if q.waiting.Ordered != nil {
+		q.waiting.Ordered.SpillStarted(at)
+	}
 }
 
 // reset forgets the state of the target: it is new, or the subscription was reactivated.
@@ -106,9 +175,25 @@ func (q *queue) growLimit(full int) {
 	}
 }
 
+// markUncommitted adds an event whose outcome must reach the disk.
+func (q *queue) markUncommitted(event engine.ID) {
+	if !slices.Contains(q.uncommitted, event) {
+		q.uncommitted = append(q.uncommitted, event)
+	}
+}
+
 // markCommitted removes an event whose outcome is on disk, or that is queued again.
 func (q *queue) markCommitted(event engine.ID) {
 	if i := slices.Index(q.uncommitted, event); i >= 0 {
 		q.uncommitted = slices.Delete(q.uncommitted, i, i+1)
 	}
+}
+
+// uncommittedSet returns the events whose outcome is not on disk.
+func (q *queue) uncommittedSet(size int) map[engine.ID]bool {
+	ids := make(map[engine.ID]bool, size+len(q.uncommitted))
+	for _, id := range q.uncommitted {
+		ids[id] = true
+	}
+	return ids
 }

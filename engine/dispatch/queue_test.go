@@ -23,11 +23,15 @@ type testScheduler struct {
 
 func newTestScheduler() *testScheduler {
 	time.Sleep(30 * 365 * 24 * time.Hour) // the bubble's clock begins in 2000, before any id
-	d := &testScheduler{scheduler: newScheduler(time.Now, 100)}
-	d.spawn = func() { d.workersSpawned++ }
-	d.fetch = func(*queue) {}
+	d := &testScheduler{}
+	d.scheduler = newScheduler(d, limits{workers: 100, account: 100, groupCapacity: dispatchqueue.GroupCapacity})
 	return d
 }
+
+func (d *testScheduler) now() time.Time                  { return time.Now() }
+func (d *testScheduler) startWorker()                    { d.workersSpawned++ }
+func (d *testScheduler) startFetch(*fetch)               {}
+func (d *testScheduler) allQueuedThrough(engine.ID) bool { return true }
 
 func (d *testScheduler) addSubscription(s engine.Subscription, t catalog.EffectivePolicy) *catalog.CompiledSubscription {
 	if t.InFlight == 0 {
@@ -38,7 +42,7 @@ func (d *testScheduler) addSubscription(s engine.Subscription, t catalog.Effecti
 	}
 	s.Active = true
 	r := &catalog.CompiledSubscription{Sub: &s, Policy: t}
-	d.setSubscription(s.ID, r)
+	d.setSubscription(r)
 	return r
 }
 
@@ -46,6 +50,12 @@ func (d *testScheduler) retryManually(id engine.ID, events ...engine.ID) {
 	for _, event := range events {
 		d.enqueueManualRetry(id, dispatchqueue.Entry{Event: event})
 	}
+}
+
+// isReady reports whether an attempt of q may start now; s.mu is held.
+func (s *scheduler) isReady(q *queue) bool {
+	state, _ := s.evaluate(q, s.host.now())
+	return state == queueReady
 }
 
 // flight is an attempt in flight.
@@ -65,7 +75,7 @@ func (d *testScheduler) start() (all []flight) {
 			return all
 		}
 		d.mu.Lock()
-		waiting := slices.ContainsFunc(d.scheduler.ready.All(), func(q *queue) bool { return q.runnable(time.Now()) })
+		waiting := slices.ContainsFunc(d.scheduler.ready.All(), d.isReady)
 		d.mu.Unlock()
 		if !waiting {
 			return all
@@ -260,7 +270,7 @@ func TestScheduler_ReactivatedStartsSlowly(t *testing.T) {
 		r := d.addSubscription(engine.Subscription{ID: 1}, catalog.EffectivePolicy{InFlight: 10})
 		off := *r.Sub
 		off.Active = false
-		d.setSubscription(1, &catalog.CompiledSubscription{Sub: &off, Policy: r.Policy})
+		d.setSubscription(&catalog.CompiledSubscription{Sub: &off, Policy: r.Policy})
 		d.retryManually(1, newIDs(100)...)
 		if n := len(d.start()); n != 0 {
 			t.Fatalf("%d while inactive", n)
@@ -295,11 +305,10 @@ func TestScheduler_RepeatedManualRetryWaitsOnce(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			d := newTestScheduler()
-			d.allQueuedThroughEvent = func(engine.ID) bool { return true }
 			s.Active = true
 			r := &catalog.CompiledSubscription{Sub: &s, Policy: catalog.EffectivePolicy{InFlight: 16, GiveUpAfter: catalog.DefaultGiveUpAfter}}
 			r.Grouping.Set(catalog.GroupingSpecOf(&s))
-			d.setSubscription(1, r)
+			d.setSubscription(r)
 			ask := func() {
 				d.enqueueManualRetry(1, dispatchqueue.Entry{Event: newIDs(1)[0], SpecHash: r.Grouping.SpecHash})
 			}
@@ -361,13 +370,13 @@ func TestScheduler_UnusedAccountSlotGoesToNextQueue(t *testing.T) {
 		"inactive": func(d *testScheduler, r *catalog.CompiledSubscription) {
 			off := *r.Sub
 			off.Active = false
-			d.setSubscription(2, &catalog.CompiledSubscription{Sub: &off, Policy: r.Policy})
+			d.setSubscription(&catalog.CompiledSubscription{Sub: &off, Policy: r.Policy})
 		},
-		"deleted": func(d *testScheduler, _ *catalog.CompiledSubscription) { d.setSubscription(2, nil) },
+		"deleted": func(d *testScheduler, _ *catalog.CompiledSubscription) { d.removeSubscription(2) },
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			d := newTestScheduler()
-			d.accountLimit = 1
+			d.limits.account = 1
 			d.addSubscription(engine.Subscription{ID: 1, Account: "a"}, catalog.EffectivePolicy{})
 			second := d.addSubscription(engine.Subscription{ID: 2, Account: "a"}, catalog.EffectivePolicy{})
 			d.addSubscription(engine.Subscription{ID: 3, Account: "a"}, catalog.EffectivePolicy{})

@@ -117,30 +117,46 @@ func (d *Dispatcher) spillToStore(q *queue, en dispatchqueue.Entry) {
 	})
 }
 
-// fetchBacklog reads more of a queue's deliveries from the store. scheduler.mu is held.
-func (d *Dispatcher) fetchBacklog(q *queue) {
+// startFetch implements host.
+func (d *Dispatcher) startFetch(f *fetch) {
 	d.life.Spawn(func() {
-		known := d.scheduler.inMemoryIDs(q)
-		limit := len(known) + fetchSize
-		rows, err := d.store.Backlog(context.Background(), q.id, limit)
+		entries, all, err := d.readBacklog(context.Background(), f)
 		if err != nil {
-			d.log.Error("waiting deliveries not read", "subscription_id", q.id.Format(engine.SubscriptionPrefix), "error", err)
+			d.log.Error("waiting deliveries not read", "subscription_id", f.queue.id.Format(engine.SubscriptionPrefix), "error", err)
 			select { // completeFetch starts the next fetch at once
 			case <-d.life.Stopping():
 			case <-time.After(lifecycle.RecordRetryDelay):
 			}
-			d.scheduler.completeFetch(q, nil, false)
-			return
 		}
-		entries := make([]dispatchqueue.Entry, 0, len(rows))
-		for _, w := range rows {
-			if !known[w.ID.Event] {
-				entries = append(entries, entryOf(w))
-			}
-		}
-		d.scheduler.completeFetch(q, entries, len(rows) < limit)
-		d.expireQueue(q)
+		d.settleDisplaced(f.queue, d.scheduler.completeFetch(f, entries, all))
+		d.expireQueue(f.queue)
 	})
+}
+
+// readBacklog reads more of a queue's deliveries from the store; all means that there are no more.
+func (d *Dispatcher) readBacklog(ctx context.Context, f *fetch) (entries []dispatchqueue.Entry, all bool, err error) {
+	var rows []engine.Waiting
+	limit := len(f.known) + fetchSize
+	if f.ordered != nil {
+		rows, err = d.store.Outstanding(ctx, f.queue.id, f.from, limit)
+	} else {
+		rows, err = d.store.Backlog(ctx, f.queue.id, limit)
+	}
+	entries = make([]dispatchqueue.Entry, 0, len(rows))
+	for _, w := range rows {
+		en := entryOf(w)
+		if f.known[en.Event] {
+			continue
+		}
+		if f.ordered != nil && err == nil {
+			en, err = d.withGroup(ctx, f.compiled, en)
+		}
+		entries = append(entries, en)
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	return entries, len(rows) < limit, nil
 }
 
 // RetryLoop queues failed deliveries when their next attempt is due.

@@ -15,37 +15,52 @@ import (
 	"switchhook/engine/retry"
 )
 
-// scheduler picks the next delivery: round robin over the runnable queues, fair by account. The
-// states of a queue are listed at type queue.
+// host is what a scheduler needs of its owner. It is called with scheduler.mu held, so no method
+// may block.
+type host interface {
+	now() time.Time
+	// startWorker starts a goroutine that calls next until that ends.
+	startWorker()
+	// startFetch starts a read of the store that calls completeFetch.
+	startFetch(f *fetch)
+	// allQueuedThrough reports whether all events of this node up to one have been queued.
+	allQueuedThrough(event engine.ID) bool
+}
+
+// limits are the constants of a scheduler.
+type limits struct {
+	workers       int
+	account       int // attempts of one account in flight
+	groupCapacity int // deliveries of one ordering key in memory
+
+	deactivateAfter time.Duration // of failures only; 0: never
+}
+
+// scheduler picks the next delivery: round robin over the ready queues, fair by account. The states
+// of a queue are listed at queueState and backlogState.
 //
 //	method             called when                                    effect
-//	makeRunnable       anything about a queue changed                 ready, timer or fetch
+//	update             anything about a queue changed                 its next state, or a fetch
 //	next               a worker is free                               pops a batch, takes a slot
 //	finish, requeue    the attempt ended, or was not made             releases the slot
 //	unblockAccount     a slot of the account is free                  one blocked queue gets ready
 //	halt, resume       the router lacks what every attempt needs      no queue is popped between
 type scheduler struct {
-	now   func() time.Time
-	fetch func(*queue) // starts a fetch from the store; must not block
-	// fetchOrdered starts a fetch for an ordered queue, from a position on; must not block.
-	fetchOrdered          func(q *queue, ordered dispatchqueue.OrderedQueue, r *catalog.CompiledSubscription, from engine.Position)
-	allQueuedThroughEvent func(event engine.ID) bool // reports whether all events up to one have been queued
-	spawn                 func()                     // starts a worker if there may be one more; must not block
+	host   host
+	limits limits
 
-	mu            sync.Mutex
-	wake          *sync.Cond
-	queues        map[engine.ID]*queue
-	ready         fifo.Queue[*queue]
-	idleWorkers   int // workers that wait and were not woken
-	total         int // deliveries in memory over all queues
-	groupCapacity int // deliveries of one ordering key
+	mu          sync.Mutex
+	wake        *sync.Cond
+	queues      map[engine.ID]*queue
+	ready       fifo.Queue[*queue]
+	workers     int
+	idleWorkers int // workers that wait and were not woken
+	total       int // deliveries in memory over all queues
 	// dirtyHealth are the queues whose health differs from the stored one.
 	dirtyHealth map[engine.ID]*queue
 	due         map[engine.DeliveryID]struct{} // see markDue
 	recovered   bool                           // recovery has ended: every waiting delivery has a row
 	closed      bool
-
-	deactivateAfter time.Duration // of failures only; 0: never
 
 	// While halted is set no attempt starts: the router lacks a resource that each of them needs.
 	halted   bool
@@ -56,38 +71,26 @@ type scheduler struct {
 	anyWaitingForEarlier atomic.Bool // waitingForEarlier is not empty, or soon will not be
 
 	// An account may not take all workers: its slow targets would delay every other account.
-	accountLimit      int // attempts of one account in flight
 	inFlightByAccount map[string]int
-	blocked           map[string]*fifo.Queue[*queue] // runnable queues whose account is at its limit
+	blocked           map[string]*fifo.Queue[*queue] // queues in queueBlocked
 }
 
-func newScheduler(now func() time.Time, accountLimit int) *scheduler {
-	s := &scheduler{now: now, accountLimit: accountLimit, groupCapacity: dispatchqueue.GroupCapacity, queues: map[engine.ID]*queue{}, due: map[engine.DeliveryID]struct{}{}, dirtyHealth: map[engine.ID]*queue{}, inFlightByAccount: map[string]int{}, blocked: map[string]*fifo.Queue[*queue]{}}
+func newScheduler(h host, l limits) *scheduler {
+	s := &scheduler{
+		host: h, limits: l, queues: map[engine.ID]*queue{}, due: map[engine.DeliveryID]struct{}{},
+		dirtyHealth: map[engine.ID]*queue{}, inFlightByAccount: map[string]int{}, blocked: map[string]*fifo.Queue[*queue]{},
+	}
 	s.wake = sync.NewCond(&s.mu)
 	return s
 }
 
-// setSubscription makes, changes or, if r is nil, closes the queue of a subscription. It returns
-// the deliveries of a closed queue and those that a changed queue displaced.
-func (s *scheduler) setSubscription(id engine.ID, r *catalog.CompiledSubscription) (orphans []dispatchqueue.Entry, list []dispatchqueue.Displaced) {
+// setSubscription makes or changes the queue of a subscription. It returns the deliveries that the
+// change displaced.
+func (s *scheduler) setSubscription(r *catalog.CompiledSubscription) (q *queue, list []dispatchqueue.Displaced) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	q := s.queues[id]
-	if r == nil {
-		if q == nil {
-			return nil, nil
-		}
-		orphans = slices.Clone(q.waiting.All())
-		s.total -= q.waiting.Len()
-		q.compiled = nil
-		q.waiting.Clear()
-		if q.timer != nil {
-			q.timer.Stop()
-		}
-		delete(s.queues, id)
-		delete(s.dirtyHealth, id)
-		return orphans, nil
-	}
+	id := r.Sub.ID
+	q = s.queues[id]
 	if q == nil {
 		q = &queue{id: id, account: r.Sub.Account, limit: r.Policy.InFlight, circuit: circuitBreaker{Health: engine.Health{Subscription: id}}}
 		s.queues[id] = q
@@ -100,8 +103,8 @@ func (s *scheduler) setSubscription(id engine.ID, r *catalog.CompiledSubscriptio
 		if q.waiting.Ordered != nil && !s.recovered {
 			q.waiting.Ordered.MarkInStore(engine.FirstPosition) // an earlier run may have left anything
 		}
-		s.makeRunnable(q)
-		return nil, nil
+		s.update(q)
+		return q, nil
 	}
 	if old.Grouping.GroupingSpec != r.Grouping.GroupingSpec {
 		list = s.rebuildQueue(q)
@@ -122,11 +125,31 @@ func (s *scheduler) setSubscription(id engine.ID, r *catalog.CompiledSubscriptio
 	if !old.Sub.Active && r.Sub.Active {
 		q.reset()
 		q.startSlow()
-		q.circuit.ResumedAt = s.now().UTC().Truncate(time.Microsecond)
+		q.circuit.ResumedAt = s.host.now().UTC().Truncate(time.Microsecond)
 		s.dirtyHealth[id] = q
 	}
-	s.makeRunnable(q)
-	return nil, list
+	s.update(q)
+	return q, list
+}
+
+// removeSubscription closes the queue of a subscription and returns its deliveries.
+func (s *scheduler) removeSubscription(id engine.ID) (orphans []dispatchqueue.Entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := s.queues[id]
+	if q == nil {
+		return nil
+	}
+	orphans = slices.Clone(q.waiting.All())
+	s.total -= q.waiting.Len()
+	q.compiled, q.fetch = nil, nil
+	q.waiting.Clear()
+	if q.timer != nil {
+		q.timer.Stop()
+	}
+	delete(s.queues, id)
+	delete(s.dirtyHealth, id)
+	return orphans
 }
 
 // setHealth restores the health of a target from an earlier run.
@@ -164,50 +187,59 @@ func (s *scheduler) restoreDirtyHealth(list []engine.Health) {
 	}
 }
 
-// queue returns the queue of a subscription, or nil if the subscription was deleted.
-func (s *scheduler) queue(id engine.ID) *queue {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.queues[id]
+// evaluate returns the state that q must be in, and when a timed one ends; s.mu is held.
+func (s *scheduler) evaluate(q *queue, now time.Time) (state queueState, at time.Time) {
+	if q.compiled == nil || !q.compiled.Sub.Active || q.compiled.Quarantined.Load() {
+		return queueIdle, at
+	}
+	ready, at := q.waiting.Ready(now)
+	if ready {
+		at = q.notBefore(now)
+	}
+	switch {
+	case !ready && !at.IsZero() || at.After(now):
+		return queueTimed, at
+	case !ready || q.inFlight >= q.limit || !q.circuit.allows():
+		return queueIdle, at
+	case s.inFlightByAccount[q.account] >= s.limits.account:
+		return queueBlocked, at
+	}
+	return queueReady, at
 }
 
-// makeRunnable adds q to ready or blocked if it is runnable, sets its timer if it waits for time,
-// and starts a fetch if it runs low. s.mu is held.
-func (s *scheduler) makeRunnable(q *queue) {
-	if q.compiled == nil || s.closed {
-		return
-	}
-	if q.overflow && !q.fetching && q.waiting.Len() < dispatchqueue.LowWater && q.compiled.Sub.Active {
-		q.fetching = true
-		s.fetch(q)
-	}
-	if q.waiting.Ordered != nil || q.waiting.Limit.Size > 0 {
-		s.makeOrderedRunnable(q)
-	}
-	now := s.now()
-	if q.ready || !q.compiled.Sub.Active || q.waiting.Len() == 0 {
-		return
-	}
-	if at := q.notBefore(now); at.After(now) {
+// enter puts q, which is in neither scheduler.ready nor scheduler.blocked, into a state; s.mu is held.
+func (s *scheduler) enter(q *queue, state queueState, at, now time.Time) {
+	q.state = state
+	switch state {
+	case queueTimed:
 		s.scheduleWakeup(q, at, now)
-		return
-	}
-	if !q.runnable(now) {
-		return
-	}
-	q.ready = true
-	if s.inFlightByAccount[q.account] >= s.accountLimit {
+	case queueReady:
+		s.ready.Push(q)
+		s.wakeWorker()
+	case queueBlocked:
 		if s.blocked[q.account] == nil {
 			s.blocked[q.account] = &fifo.Queue[*queue]{}
 		}
 		s.blocked[q.account].Push(q)
-		return
 	}
-	s.ready.Push(q)
-	s.wakeWorker()
 }
 
-// scheduleWakeup calls makeRunnable for q at a later time; s.mu is held.
+// update puts q into the state that follows a change of it, and starts a fetch if it needs one. A
+// queue that is ready or blocked is evaluated when its turn comes. s.mu is held.
+func (s *scheduler) update(q *queue) {
+	if q.compiled == nil || s.closed {
+		return
+	}
+	s.fetchIfNeeded(q)
+	if q.state == queueReady || q.state == queueBlocked {
+		return
+	}
+	now := s.host.now()
+	state, at := s.evaluate(q, now)
+	s.enter(q, state, at, now)
+}
+
+// scheduleWakeup calls update for q at a later time; s.mu is held.
 func (s *scheduler) scheduleWakeup(q *queue, at, now time.Time) {
 	if q.wakeAt.After(now) && !at.Before(q.wakeAt) {
 		return
@@ -221,24 +253,24 @@ func (s *scheduler) scheduleWakeup(q *queue, at, now time.Time) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		q.wakeAt = time.Time{}
-		s.makeRunnable(q)
+		s.update(q)
 	})
 }
 
 // wakeWorker wakes a worker, or starts one; s.mu is held.
 func (s *scheduler) wakeWorker() {
-	if s.halted {
-		return // resume wakes the workers
-	}
-	if s.idleWorkers > 0 {
+	switch {
+	case s.halted: // resume wakes the workers
+	case s.idleWorkers > 0:
 		s.idleWorkers-- // here, not in the woken worker: two signals must reach two workers
 		s.wake.Signal()
-	} else {
-		s.spawn()
+	case s.workers < s.limits.workers:
+		s.workers++
+		s.host.startWorker()
 	}
 }
 
-// next waits for a runnable queue and pops its next batch; ok is false once s is closed.
+// next waits for a ready queue and pops its next batch; ok is false once s is closed.
 func (s *scheduler) next() (q *queue, r *catalog.CompiledSubscription, p dispatchqueue.Batch, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -251,15 +283,11 @@ func (s *scheduler) next() (q *queue, r *catalog.CompiledSubscription, p dispatc
 			return nil, nil, dispatchqueue.Batch{}, false
 		}
 		q = s.ready.Pop()
-		q.ready = false
-		now := s.now()
-		if !q.runnable(now) {
-			s.makeRunnable(q) // it may need its timer
+		q.state = queueIdle
+		now := s.host.now()
+		if state, at := s.evaluate(q, now); state != queueReady {
+			s.enter(q, state, at, now)
 			s.unblockAccount(q.account)
-			continue
-		}
-		if s.inFlightByAccount[q.account] >= s.accountLimit { // other queues of the account were faster
-			s.makeRunnable(q)
 			continue
 		}
 		s.inFlightByAccount[q.account]++
@@ -274,7 +302,7 @@ func (s *scheduler) next() (q *queue, r *catalog.CompiledSubscription, p dispatc
 			q.uncommitted = append(q.uncommitted, p.At(i).Event)
 		}
 		r = q.compiled
-		s.makeRunnable(q)
+		s.update(q)
 		return q, r, p, true
 	}
 }
@@ -288,20 +316,20 @@ func (s *scheduler) releaseSlot(q *queue) {
 	s.unblockAccount(q.account)
 }
 
-// unblockAccount makes one blocked queue of an account ready: a slot of the account is free, or
-// was not used. s.mu is held.
+// unblockAccount makes one blocked queue of an account ready if a slot of the account is free.
+// s.mu is held.
 func (s *scheduler) unblockAccount(account string) {
-	waiting := s.blocked[account]
-	for waiting != nil && waiting.Len() > 0 {
-		next := waiting.Pop()
-		if next.ready = next.runnable(s.now()); next.ready {
-			s.ready.Push(next)
-			s.wakeWorker()
-			break
-		}
-		s.makeRunnable(next) // it may need its timer
+	blocked := s.blocked[account]
+	if blocked == nil || s.inFlightByAccount[account] >= s.limits.account {
+		return
 	}
-	if waiting != nil && waiting.Len() == 0 {
+	for state := queueIdle; state != queueReady && blocked.Len() > 0; {
+		q, now := blocked.Pop(), s.host.now()
+		var at time.Time
+		state, at = s.evaluate(q, now)
+		s.enter(q, state, at, now)
+	}
+	if blocked.Len() == 0 {
 		delete(s.blocked, account)
 	}
 }
@@ -315,7 +343,7 @@ func (s *scheduler) requeue(q *queue, p dispatchqueue.Batch, why *resources.Shor
 	s.releaseSlot(q)
 	if known, list = s.returnToQueue(q, &p); known {
 		s.pauseForShortage(q, why)
-		s.makeRunnable(q)
+		s.update(q)
 	}
 	return known, list
 }
@@ -331,11 +359,11 @@ func (s *scheduler) finish(q *queue, r *catalog.CompiledSubscription, p dispatch
 		q.shortWait, s.progress = 0, true
 	}
 	if q.compiled == nil || q.compiled.Sub.TargetURL != r.Sub.TargetURL {
-		s.makeRunnable(q)
+		s.update(q)
 		return n
 	}
 	before := q.circuit.Health
-	n = q.circuit.observe(v, p.First.Event, probe, s.now())
+	n = q.circuit.observe(v, p.First.Event, probe, s.host.now())
 	if q.circuit.Health != before {
 		s.dirtyHealth[q.id] = q
 	}
@@ -350,14 +378,14 @@ func (s *scheduler) finish(q *queue, r *catalog.CompiledSubscription, p dispatch
 	if v.PauseFor > 0 {
 		s.pause(q, v.PauseFor)
 	}
-	n.failingTooLong = n.health.FailingTooLong(s.deactivateAfter, s.now())
-	s.makeRunnable(q)
+	n.failingTooLong = n.health.FailingTooLong(s.limits.deactivateAfter, s.host.now())
+	s.update(q)
 	return n
 }
 
-// pause stops the attempts of q for d; s.mu is held. The caller calls makeRunnable.
+// pause stops the attempts of q for d; s.mu is held. The caller calls update.
 func (s *scheduler) pause(q *queue, d time.Duration) {
-	now := s.now()
+	now := s.host.now()
 	if until := now.Add(d); until.After(q.resumeAt) || q.resumeAt.After(now.Add(q.pausedFor)) {
 		q.resumeAt, q.pausedFor = until, d
 	}

@@ -18,25 +18,42 @@ const (
 )
 
 // enqueue queues a new delivery and returns the deliveries that it displaced.
-func (s *scheduler) enqueue(id engine.ID, en dispatchqueue.Entry) (enqueueResult, *queue, []dispatchqueue.Displaced) {
+func (s *scheduler) enqueue(id engine.ID, en dispatchqueue.Entry) (result enqueueResult, q *queue, list []dispatchqueue.Displaced) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	q := s.queues[id]
-	if q == nil {
+	if q = s.queues[id]; q == nil {
 		return enqueueNoSubscription, nil, nil
 	}
-	if q.waiting.Ordered != nil || en.SpecHash != 0 {
-		return s.enqueueOrdered(q, en)
+	kept, list := s.insert(q, en, func(ordered dispatchqueue.OrderedQueue) (bool, []dispatchqueue.Displaced) {
+		return ordered.Enqueue(en, s.total >= maxInMemory)
+	})
+	if !kept {
+		q.spill(en.Position)
+		result = enqueueInStore
 	}
-	if q.overflow || q.waiting.Len() >= dispatchqueue.Capacity || s.total >= maxInMemory {
-		q.overflow = true
-		s.spill(q, en.Position)
-		return enqueueInStore, q, nil
+	s.update(q)
+	return result, q, list
+}
+
+// insert adds a delivery to q: to an ordered queue by add, or it is left in the store if there is
+// no room, or if its group was made by other settings. s.mu is held.
+func (s *scheduler) insert(q *queue, en dispatchqueue.Entry, add func(dispatchqueue.OrderedQueue) (kept bool, list []dispatchqueue.Displaced)) (kept bool, list []dispatchqueue.Displaced) {
+	was := q.waiting.Len()
+	switch {
+	case en.SpecHash != q.compiled.Grouping.SpecHash:
+		q.leaveInStore(en.Position)
+		return false, nil
+	case q.waiting.Ordered != nil:
+		kept, list = add(q.waiting.Ordered)
+	case q.backlog != inMemory || was >= dispatchqueue.Capacity || s.total >= maxInMemory:
+		q.leaveInStore(en.Position)
+		return false, nil
+	default:
+		q.waiting.Push(en)
+		kept = true
 	}
-	q.waiting.Push(en)
-	s.total++
-	s.makeRunnable(q)
-	return enqueued, q, nil
+	s.reconcile(q, was, list)
+	return kept, list
 }
 
 // markDue records the deliveries that the store is about to make pending because their retries
@@ -86,20 +103,11 @@ func (s *scheduler) enqueueManualRetry(id engine.ID, en dispatchqueue.Entry) (kn
 
 // enqueueStored queues a delivery that has a pending row; add adds it to an ordered queue. s.mu is
 // held.
-func (s *scheduler) enqueueStored(q *queue, en dispatchqueue.Entry, add func(dispatchqueue.OrderedQueue, dispatchqueue.Entry) []dispatchqueue.Displaced) (list []dispatchqueue.Displaced) {
-	switch was := q.waiting.Len(); {
-	case en.SpecHash != q.compiled.Grouping.SpecHash:
-		s.markForRefetch(q, en.Position)
-	case q.waiting.Ordered != nil:
-		list = add(q.waiting.Ordered, en)
-		s.reconcileCounters(q, was, list)
-	case q.overflow || was >= dispatchqueue.Capacity || s.total >= maxInMemory:
-		q.overflow, q.refetch = true, true
-	default:
-		q.waiting.Push(en)
-		s.total++
-	}
-	s.makeRunnable(q)
+func (s *scheduler) enqueueStored(q *queue, en dispatchqueue.Entry, add func(dispatchqueue.OrderedQueue, dispatchqueue.Entry) []dispatchqueue.Displaced) []dispatchqueue.Displaced {
+	_, list := s.insert(q, en, func(ordered dispatchqueue.OrderedQueue) (bool, []dispatchqueue.Displaced) {
+		return true, add(ordered, en)
+	})
+	s.update(q)
 	return list
 }
 
@@ -113,9 +121,9 @@ func (s *scheduler) markBacklog(id engine.ID) (known bool) {
 		return false
 	}
 	if q.waiting.Ordered == nil { // an ordered queue reads everything anyway
-		q.overflow = true
+		q.leaveInStore(engine.FirstPosition)
 	}
-	s.makeRunnable(q)
+	s.update(q)
 	return true
 }
 
@@ -125,55 +133,80 @@ func (s *scheduler) spillRecorded(q *queue, at engine.Position) (known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q.pendingSpills--
-	q.refetch = true
 	if q.waiting.Ordered != nil {
 		q.waiting.Ordered.SpillRecorded(at)
+	} else {
+		q.leaveInStore(at)
 	}
-	s.makeRunnable(q)
+	s.update(q)
 	return q.compiled != nil
 }
 
-// inMemoryIDs returns the events of q that a fetch must skip: those in memory, and those whose
-// outcome is not on disk.
-func (s *scheduler) inMemoryIDs(q *queue) map[engine.ID]bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	q.refetch = false
-	ids := make(map[engine.ID]bool, q.waiting.Len()+len(q.uncommitted))
-	for _, en := range q.waiting.All() {
-		ids[en.Event] = true
+// fetchIfNeeded starts a fetch if q may need one: a plain FIFO if it runs low and more is in the
+// store, an ordered queue if it says so. s.mu is held.
+func (s *scheduler) fetchIfNeeded(q *queue) {
+	if q.fetch != nil || !q.compiled.Sub.Active {
+		return
 	}
-	for _, id := range q.uncommitted {
-		ids[id] = true
+	f := &fetch{queue: q, compiled: q.compiled, ordered: q.waiting.Ordered}
+	switch {
+	case q.waiting.Ordered != nil:
+		from, ok := q.waiting.Ordered.NextFetch()
+		if !ok || !s.recovered {
+			return
+		}
+		f.from = from
+		q.waiting.Ordered.FetchStarted(from)
+	case q.backlog == inStore && q.waiting.Len() < dispatchqueue.LowWater:
+		f.known = q.uncommittedSet(q.waiting.Len())
+		for _, en := range q.waiting.All() {
+			f.known[en.Event] = true
+		}
+	default:
+		return
 	}
-	return ids
+	q.fetch, q.backlog = f, q.backlog.after(fetchStarted)
+	s.host.startFetch(f)
 }
 
-// completeFetch queues the rows of a fetch; all means that the store holds no more.
-func (s *scheduler) completeFetch(q *queue, entries []dispatchqueue.Entry, all bool) {
+// completeFetch queues the rows of a fetch, unless its queue was rebuilt or closed since; all means
+// that the store holds no more. It returns the displaced deliveries.
+func (s *scheduler) completeFetch(f *fetch, rows []dispatchqueue.Entry, all bool) (list []dispatchqueue.Displaced) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	outdated := q.fetchStale
-	q.fetching, q.fetchStale = false, false
-	if q.compiled == nil {
-		return
+	q := f.queue
+	if q.fetch != f {
+		return nil
 	}
-	if outdated {
-		s.makeRunnable(q)
-		return
+	q.fetch = nil
+	was := q.waiting.Len()
+	if f.ordered != nil {
+		for i := range rows {
+			if _, due := s.due[engine.DeliveryID{Event: rows[i].Event, Subscription: q.id}]; due {
+				rows[i].Failed = true // until enqueueDue queues it
+			}
+		}
+		list = f.ordered.FetchCompleted(rows, all, q.uncommittedSet(0))
+		q.backlog = q.backlog.after(fetchedAll)
+		s.reconcile(q, was, list)
+		s.update(q)
+		return list
 	}
-	for _, en := range entries {
+	for _, en := range rows {
 		delete(s.due, engine.DeliveryID{Event: en.Event, Subscription: q.id})
 		q.waiting.Push(en)
 	}
-	s.total += len(entries)
-	if all && q.pendingSpills == 0 && !q.refetch {
-		q.overflow = false
+	s.reconcile(q, was, nil)
+	change := fetchedSome
+	if all && q.pendingSpills == 0 {
+		change = fetchedAll
 	}
-	// While rows are being written a fetch would find nothing; spillRecorded calls makeRunnable.
-	if len(entries) > 0 || q.pendingSpills == 0 {
-		s.makeRunnable(q)
+	q.backlog = q.backlog.after(change)
+	// While rows are being written a fetch would find nothing; spillRecorded calls update.
+	if len(rows) > 0 || q.pendingSpills == 0 {
+		s.update(q)
 	}
+	return nil
 }
 
 // takeExpired removes and returns the deliveries in q that have expired.
@@ -183,13 +216,13 @@ func (s *scheduler) takeExpired(q *queue) (r *catalog.CompiledSubscription, old 
 	if r = q.compiled; r == nil || !r.Sub.Active || q.waiting.Len() == 0 {
 		return r, nil
 	}
-	now := s.now()
+	now := s.host.now()
 	old = q.waiting.Remove(func(en *dispatchqueue.Entry) bool { return now.After(r.GiveUpAt(en, q.circuit.ResumedAt)) })
 	for _, en := range old {
 		q.uncommitted = append(q.uncommitted, en.Event)
 	}
 	if s.total -= len(old); len(old) > 0 {
-		s.makeRunnable(q)
+		s.update(q)
 	}
 	return r, old
 }

@@ -14,11 +14,11 @@ import (
 func (s *scheduler) newOrderedQueue(q *queue, m catalog.GroupingSpec) dispatchqueue.OrderedQueue {
 	switch {
 	case m.Within > 0:
-		return dispatchqueue.NewDebouncer(m.Within, s.now)
+		return dispatchqueue.NewDebouncer(m.Within, s.host.now)
 	case m.Ordering != engine.OrderingNone:
 		room := dispatchqueue.Capacity
 		if m.Ordering == engine.OrderingKeyed {
-			room = s.groupCapacity
+			room = s.limits.groupCapacity
 		}
 		return dispatchqueue.NewKeyedFIFO(room, func(en *dispatchqueue.Entry) bool { return s.allQueuedThrough(q, en) })
 	}
@@ -31,74 +31,33 @@ func (s *scheduler) rebuildQueue(q *queue) (list []dispatchqueue.Displaced) {
 	waiting := q.waiting.All()
 	s.total -= q.waiting.Len()
 	q.waiting.Clear()
-	q.fetchStale = q.fetching
-	if q.waiting.Ordered = s.newOrderedQueue(q, q.compiled.Grouping.GroupingSpec); q.waiting.Ordered != nil {
-		q.overflow = false
-		q.waiting.Ordered.MarkInStore(engine.FirstPosition)
+	q.fetch, q.backlog = nil, inMemory
+	q.waiting.Ordered = s.newOrderedQueue(q, q.compiled.Grouping.GroupingSpec)
+	q.leaveInStore(engine.FirstPosition)
+	if q.waiting.Ordered != nil {
 		q.waiting.Ordered.BlockReads(q.pendingSpills)
-	} else {
-		q.overflow, q.refetch = true, true
 	}
 	for _, en := range waiting {
 		if en.Tracked == nil {
 			en.Release()
 			continue
 		}
-		s.spill(q, en.Position)
+		q.spill(en.Position)
 		list = append(list, dispatchqueue.Displaced{Entry: en})
 	}
 	return list
 }
 
-// spill records that the row of a delivery is handed to the store's writer, so that it can wait in
-// the store; s.mu is held.
-func (s *scheduler) spill(q *queue, at engine.Position) {
-	q.pendingSpills++
-	if q.waiting.Ordered != nil {
-		q.waiting.Ordered.SpillStarted(at)
-	}
-}
-
-// enqueueOrdered enqueues a delivery of a subscription that is ordered or debounced, or was when
-// the event was matched; s.mu is held.
-func (s *scheduler) enqueueOrdered(q *queue, en dispatchqueue.Entry) (enqueueResult, *queue, []dispatchqueue.Displaced) {
-	if en.SpecHash != q.compiled.Grouping.SpecHash { // its group was made by other settings
-		s.markForRefetch(q, en.Position)
-		s.spill(q, en.Position)
-		return enqueueInStore, q, nil
-	}
-	was := q.waiting.Len()
-	stored, list := q.waiting.Ordered.Enqueue(en, s.total >= maxInMemory)
-	s.reconcileCounters(q, was, list)
-	s.makeRunnable(q)
-	if stored {
-		q.pendingSpills++ // Enqueue has called SpillStarted
-		return enqueueInStore, q, list
-	}
-	return enqueued, q, list
-}
-
-// reconcileCounters updates the counters after an ordered queue has changed: it held was entries
-// before, and displaced list. s.mu is held.
-func (s *scheduler) reconcileCounters(q *queue, was int, list []dispatchqueue.Displaced) {
+// reconcile updates the counters after deliveries entered or left q: it held was of them before, and
+// displaced list. s.mu is held.
+func (s *scheduler) reconcile(q *queue, was int, list []dispatchqueue.Displaced) {
 	s.total += q.waiting.Len() - was
 	for _, a := range list {
 		if a.SupersededBy != 0 {
-			if !slices.Contains(q.uncommitted, a.Entry.Event) {
-				q.uncommitted = append(q.uncommitted, a.Entry.Event)
-			}
+			q.markUncommitted(a.Entry.Event)
 		} else {
-			q.pendingSpills++ // the ordered queue has called SpillStarted
+			q.spill(a.Entry.Position)
 		}
-	}
-}
-
-// markForRefetch records that deliveries from a position on must be read from the store; s.mu is held.
-func (s *scheduler) markForRefetch(q *queue, from engine.Position) {
-	if q.waiting.Ordered != nil {
-		q.waiting.Ordered.MarkInStore(from)
-	} else {
-		q.overflow, q.refetch = true, true
 	}
 }
 
@@ -110,57 +69,9 @@ func (s *scheduler) startOrderedFetches() {
 	s.recovered = true
 	for _, q := range s.queues {
 		if q.waiting.Ordered != nil {
-			s.makeRunnable(q)
+			s.update(q)
 		}
 	}
-}
-
-// makeOrderedRunnable starts the fetch that an ordered queue needs, and sets the timer of a queue
-// that is ordered or batched and not ready yet. s.mu is held.
-func (s *scheduler) makeOrderedRunnable(q *queue) {
-	if !q.compiled.Sub.Active {
-		return
-	}
-	if q.waiting.Ordered != nil && s.recovered && !q.fetching {
-		if from, ok := q.waiting.Ordered.NextFetch(); ok {
-			q.fetching = true
-			q.waiting.Ordered.FetchStarted(from)
-			s.fetchOrdered(q, q.waiting.Ordered, q.compiled, from)
-		}
-	}
-	now := s.now()
-	if ready, at := q.waiting.Ready(now); !ready && !at.IsZero() {
-		s.scheduleWakeup(q, at, now)
-	}
-}
-
-// completeOrderedFetch queues the rows of a fetch for an ordered queue, unless it was rebuilt
-// since. It returns the displaced deliveries.
-func (s *scheduler) completeOrderedFetch(q *queue, ordered dispatchqueue.OrderedQueue, rows []dispatchqueue.Entry, all bool) (list []dispatchqueue.Displaced) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	q.fetching, q.fetchStale = false, false
-	if q.compiled == nil || q.waiting.Ordered != ordered {
-		for _, en := range rows {
-			en.Release()
-		}
-		s.makeRunnable(q)
-		return nil
-	}
-	known := make(map[engine.ID]bool, len(q.uncommitted))
-	for _, id := range q.uncommitted {
-		known[id] = true
-	}
-	for i := range rows {
-		if _, ok := s.due[engine.DeliveryID{Event: rows[i].Event, Subscription: q.id}]; ok {
-			rows[i].Failed = true // until enqueueDue queues it
-		}
-	}
-	was := q.waiting.Len()
-	list = ordered.FetchCompleted(rows, all, known)
-	s.reconcileCounters(q, was, list)
-	s.makeRunnable(q)
-	return list
 }
 
 // requeueRest returns the deliveries that did not fit in a POST to their queue.
@@ -168,7 +79,7 @@ func (s *scheduler) requeueRest(q *queue, p dispatchqueue.Batch) (known bool, li
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if known, list = s.returnToQueue(q, &p); known {
-		s.makeRunnable(q)
+		s.update(q)
 	}
 	return known, list
 }
@@ -186,13 +97,10 @@ func (s *scheduler) returnToQueue(q *queue, p *dispatchqueue.Batch) (known bool,
 	case p.Queue != q.waiting.Ordered: // the settings changed
 		for i := range p.Len() {
 			en := *p.At(i)
-			s.markForRefetch(q, en.Position)
+			q.leaveInStore(en.Position)
 			if en.Tracked == nil {
 				en.Release()
 				continue
-			}
-			if q.waiting.Ordered != nil {
-				q.waiting.Ordered.SpillStarted(en.Position)
 			}
 			list = append(list, dispatchqueue.Displaced{Entry: en})
 		}
@@ -203,7 +111,7 @@ func (s *scheduler) returnToQueue(q *queue, p *dispatchqueue.Batch) (known bool,
 			q.waiting.Push(*p.At(i))
 		}
 	}
-	s.reconcileCounters(q, was, list)
+	s.reconcile(q, was, list)
 	return true, list
 }
 
@@ -218,7 +126,7 @@ func (s *scheduler) completeOrdered(q *queue, p *dispatchqueue.Batch, became fun
 	}
 	was := q.waiting.Len()
 	list = p.Queue.Completed(p, became)
-	s.reconcileCounters(q, was, list)
+	s.reconcile(q, was, list)
 	return list
 }
 
@@ -240,11 +148,11 @@ func (s *scheduler) batchAccepted(q *queue) {
 // If not, q waits for releaseWaiting. New deliveries come from events of this node only, whose
 // positions have the order of their ids. s.mu is held.
 func (s *scheduler) allQueuedThrough(q *queue, en *dispatchqueue.Entry) bool {
-	if s.allQueuedThroughEvent(en.Event) {
+	if s.host.allQueuedThrough(en.Event) {
 		return true
 	}
 	s.anyWaitingForEarlier.Store(true)
-	if s.allQueuedThroughEvent(en.Event) { // it may have been queued before the flag was set
+	if s.host.allQueuedThrough(en.Event) { // it may have been queued before the flag was set
 		return true
 	}
 	if !slices.Contains(s.waitingForEarlier, q) {
@@ -253,7 +161,7 @@ func (s *scheduler) allQueuedThrough(q *queue, en *dispatchqueue.Entry) bool {
 	return false
 }
 
-// releaseWaiting calls makeRunnable for the queues that wait for earlier events.
+// releaseWaiting calls update for the queues that wait for earlier events.
 func (s *scheduler) releaseWaiting() {
 	if !s.anyWaitingForEarlier.Load() {
 		return
@@ -264,6 +172,6 @@ func (s *scheduler) releaseWaiting() {
 	list := s.waitingForEarlier
 	s.waitingForEarlier = nil
 	for _, q := range list {
-		s.makeRunnable(q)
+		s.update(q)
 	}
 }

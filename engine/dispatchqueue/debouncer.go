@@ -90,8 +90,8 @@ func (d *debouncer) Open() (n int, oldest engine.ID) {
 
 func (d *debouncer) full() bool { return len(d.closing) >= Capacity || len(d.groups) >= maxGroups }
 
-// Enqueue adds a new delivery. If stored is true it was not added and must wait in the store.
-func (d *debouncer) Enqueue(en Entry, crowded bool) (stored bool, list []Displaced) {
+// Enqueue implements OrderedQueue.
+func (d *debouncer) Enqueue(en Entry, crowded bool) (kept bool, list []Displaced) {
 	w := d.groups[en.Group]
 	switch {
 	case d.hides(en.Position):
@@ -107,10 +107,9 @@ func (d *debouncer) Enqueue(en Entry, crowded bool) (stored bool, list []Displac
 	case w == nil && (crowded || d.full()):
 		d.MarkInStore(en.Position)
 	default:
-		return false, d.insert(en, d.now().Add(d.within))
+		return true, d.insert(en, d.now().Add(d.within))
 	}
-	d.SpillStarted(en.Position)
-	return true, list
+	return false, list
 }
 
 // insert puts an event into the window of its key. A window that is not open opens and closes at
@@ -266,17 +265,13 @@ func (d *debouncer) NextFetch() (from engine.Position, ok bool) {
 func (d *debouncer) FetchCompleted(rows []Entry, all bool, known map[engine.ID]bool) (list []Displaced) {
 	rows, through, ended := d.endRead(rows, all)
 	now := d.now()
-	for i, en := range rows {
+	for _, en := range rows {
 		w := d.groups[en.Group]
 		if d.isRedundant(&en, w, known) {
-			en.Release()
 			continue
 		}
 		if w == nil && d.full() {
 			through, ended = en.Position-1, false
-			for _, en := range rows[i:] {
-				en.Release()
-			}
 			break
 		}
 		if !en.Failed {
@@ -294,8 +289,6 @@ func (d *debouncer) FetchCompleted(rows []Entry, all bool, known map[engine.ID]b
 			list = append(list, d.insert(en, closes)...)
 			continue
 		}
-		en.Release()
-		en.Payload = nil
 		switch {
 		case w == nil:
 			w = &debounceWindow{group: en.Group, newest: en.Position, newestID: en.Event, failed: en}

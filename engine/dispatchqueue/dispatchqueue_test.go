@@ -75,8 +75,8 @@ func each(d Disposition) func(int) Disposition { return func(int) Disposition { 
 func enqueueAll(t *testing.T, s OrderedQueue, entries ...Entry) (list []Displaced) {
 	t.Helper()
 	for _, en := range entries {
-		stored, more := s.Enqueue(en, false)
-		if stored {
+		kept, more := s.Enqueue(en, false)
+		if !kept {
 			t.Errorf("event %d must wait in the store", en.Position)
 		}
 		list = append(list, more...)
@@ -103,9 +103,11 @@ func TestKeyedFIFO_RetryBlocksItsGroupOnly(t *testing.T) {
 	p, _ := popAll(s, noon, alone)
 	list := s.Completed(&p[0], each(Failed))
 	assertEqual(t, "displaced by the blocked group", describe(list), "2")
-	if stored, _ := s.Enqueue(newEntry(4, 7), false); !stored {
+	s.SpillStarted(2)
+	if kept, _ := s.Enqueue(newEntry(4, 7), false); kept {
 		t.Error("a later delivery of the blocked group waits in memory")
 	}
+	s.SpillStarted(4)
 	enqueueAll(t, s, newEntry(5, 9))
 	_, got := popAll(s, noon, alone)
 	assertEqual(t, "another group is ready", got, "5")
@@ -172,9 +174,10 @@ func TestStoreTail_RowsAfterPendingSpillAreDiscarded(t *testing.T) {
 	s := NewKeyedFIFO(Capacity, all)
 	s.MarkInStore(1)
 	s.FetchStarted(1)
-	if stored, _ := s.Enqueue(newEntry(2, 0), false); !stored {
+	if kept, _ := s.Enqueue(newEntry(2, 0), false); kept {
 		t.Fatal("event 2 overtakes what lies in the store")
 	}
+	s.SpillStarted(2)
 	s.FetchCompleted([]Entry{storedEntry(1, 0), storedEntry(3, 0)}, true, map[engine.ID]bool{})
 	_, got := popAll(s, noon, alone)
 	assertEqual(t, "up to the row that may be missing", got, "1")
@@ -230,6 +233,11 @@ func TestOrderedQueue_Remove(t *testing.T) {
 	}
 }
 
+func isReady(q *Queue, now time.Time) bool {
+	ready, _ := q.Ready(now)
+	return ready
+}
+
 func TestQueue_BatchSizeShrinksAndGrows(t *testing.T) {
 	q := Queue{Limit: BatchLimit{Size: 8, Wait: time.Minute}}
 	fill := func() {
@@ -238,7 +246,7 @@ func TestQueue_BatchSizeShrinksAndGrows(t *testing.T) {
 		}
 	}
 	fill()
-	if p := q.Pop(); p.Len() != 8 || q.IsReady(noon) {
+	if p := q.Pop(); p.Len() != 8 || isReady(&q, noon) {
 		t.Fatalf("%d in the batch", p.Len())
 	}
 	q.BatchTooLarge(8)
@@ -262,11 +270,11 @@ func TestQueue_BatchSizeShrinksAndGrows(t *testing.T) {
 	if ready, at := q.Ready(noon); ready || !at.Equal(noon.Add(time.Minute)) {
 		t.Errorf("the rest is ready at %s", at)
 	}
-	if !q.IsReady(noon.Add(time.Minute)) {
+	if !isReady(&q, noon.Add(time.Minute)) {
 		t.Error("a delivery that waited for Wait is not ready")
 	}
 	q.Clear()
-	if q.Len() != 0 || q.IsReady(noon.Add(time.Hour)) {
+	if q.Len() != 0 || isReady(&q, noon.Add(time.Hour)) {
 		t.Error("a cleared queue is not empty")
 	}
 }

@@ -142,9 +142,9 @@ func (q *keyedFIFO) insert(g *keyGroup, en Entry) {
 	}
 }
 
-// Enqueue adds a new delivery. It must wait in the store (stored) if an earlier one of its group
-// may be there, if its group is blocked, or if memory is full.
-func (q *keyedFIFO) Enqueue(en Entry, crowded bool) (stored bool, list []Displaced) {
+// Enqueue adds a new delivery. It must wait in the store if an earlier one of its group may be
+// there, if its group is blocked, or if memory is full.
+func (q *keyedFIFO) Enqueue(en Entry, crowded bool) (kept bool, list []Displaced) {
 	g := q.groups[en.Group]
 	known := g != nil && (len(g.entries) > 0 || g.inFlight > 0)
 	switch {
@@ -154,7 +154,7 @@ func (q *keyedFIFO) Enqueue(en Entry, crowded bool) (stored bool, list []Displac
 		g.markInStore(en.Position)
 	case known && len(g.entries) > 0 && en.Position < g.entries[len(g.entries)-1].Position: // an earlier one that comes late; this is rare
 		q.insert(g, en)
-		return false, q.updateRunnable(g)
+		return true, q.updateRunnable(g)
 	case known && (len(g.entries) >= q.room || q.waiting >= Capacity || crowded):
 		g.markInStore(en.Position)
 	case !known && (q.full() || crowded):
@@ -162,10 +162,9 @@ func (q *keyedFIFO) Enqueue(en Entry, crowded bool) (stored bool, list []Displac
 	default:
 		g = q.group(en.Group)
 		q.insert(g, en)
-		return false, q.updateRunnable(g)
+		return true, q.updateRunnable(g)
 	}
-	q.SpillStarted(en.Position)
-	return true, nil
+	return false, nil
 }
 
 // EnqueueDue adds a delivery whose retry is due and whose row is pending.
@@ -225,7 +224,6 @@ func (q *keyedFIFO) updateRunnable(g *keyGroup) (list []Displaced) {
 			q.waiting--
 			g.markInStore(en.Position)
 			if en.Tracked != nil { // without a row
-				q.SpillStarted(en.Position)
 				list = append(list, Displaced{Entry: en})
 			} else {
 				en.Release()

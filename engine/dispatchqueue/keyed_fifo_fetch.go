@@ -31,14 +31,10 @@ func (q *keyedFIFO) FetchCompleted(rows []Entry, all bool, known map[engine.ID]b
 		en := &rows[i]
 		g := q.groups[en.Group]
 		if q.isStale(en, known) || q.manual.inFlight[en.Event] || q.has(g, en, touched) || q.isElsewhere(g, en) {
-			en.Release()
 			continue
 		}
 		if q.waiting >= Capacity || g == nil && q.full() {
 			through, ended = en.Position-1, false
-			for _, en := range rows[i:] {
-				en.Release()
-			}
 			break
 		}
 		if g == nil {
@@ -50,7 +46,6 @@ func (q *keyedFIFO) FetchCompleted(rows []Entry, all bool, known map[engine.ID]b
 			}
 			g.markInStore(en.Position)
 			g.readMark = q.from
-			en.Release()
 			continue
 		}
 		q.insert(g, *en)

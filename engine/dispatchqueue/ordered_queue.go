@@ -7,8 +7,8 @@ import (
 )
 
 // OrderedQueue holds deliveries that depend on one another: keyedFIFO (ordering) or debouncer
-// (debounce). Methods that return Displaced give back the deliveries that leave memory; the caller
-// writes their rows.
+// (debounce). Methods that return Displaced give back the deliveries that leave memory. For those
+// that must wait in the store the caller calls SpillStarted, and writes their rows.
 type OrderedQueue interface {
 	// Len returns the number of deliveries in memory.
 	Len() int
@@ -16,9 +16,9 @@ type OrderedQueue interface {
 	All() []Entry
 	// Open returns the number of deliveries that All returns, and their oldest event.
 	Open() (n int, oldest engine.ID)
-	// Enqueue adds a new delivery. If stored is true it was not added and must wait in the store.
-	// crowded means that memory is short over all subscriptions.
-	Enqueue(en Entry, crowded bool) (stored bool, list []Displaced)
+	// Enqueue adds a new delivery. If kept is false it was not added and must wait in the store, as
+	// the displaced ones. crowded means that memory is short over all subscriptions.
+	Enqueue(en Entry, crowded bool) (kept bool, list []Displaced)
 	// EnqueueDue adds a delivery whose retry is due.
 	EnqueueDue(en Entry) []Displaced
 	// EnqueueManual adds a delivery that a user retries.

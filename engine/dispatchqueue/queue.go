@@ -88,25 +88,16 @@ func (q *Queue) Contains(event engine.ID) bool {
 // Push appends a delivery. It is for plain FIFOs only.
 func (q *Queue) Push(en Entry) { q.fifo.Push(en) }
 
-// IsReady reports whether Pop may be called now.
-func (q *Queue) IsReady(now time.Time) bool {
-	if q.Ordered == nil && q.Limit.Size == 0 {
-		return q.fifo.Len() > 0
-	}
-	ready, _ := q.Ready(now)
-	return ready
-}
-
 // Ready reports whether Pop may be called now, and otherwise when, if that is known.
 func (q *Queue) Ready(now time.Time) (ready bool, at time.Time) {
-	b := q.limit()
-	if q.Ordered != nil {
-		return q.Ordered.Ready(now, b)
+	n := q.fifo.Len()
+	switch {
+	case q.Ordered != nil:
+		return q.Ordered.Ready(now, q.limit())
+	case n == 0 || q.Limit.Size == 0:
+		return n > 0, at
 	}
-	if q.fifo.Len() == 0 {
-		return false, at
-	}
-	return b.due(q.fifo.Len(), q.fifo.All()[0].Event, now)
+	return q.limit().due(n, q.fifo.All()[0].Event, now)
 }
 
 // Pop removes and returns the next batch. Ready must have reported true.

@@ -50,8 +50,7 @@ const (
 
 // LoadLoop measures until the router stops.
 func (l *LoadShedder) LoadLoop() {
-	ctx, cancel := l.life.StopContext()
-	defer cancel()
+	ctx := l.life.StopContext()
 	for l.life.Sleep(loadInterval) {
 		l.RefreshLoad(ctx)
 		l.resources.CurrentShortages()

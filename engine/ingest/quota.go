@@ -185,9 +185,7 @@ func (m *accountUsage) outdated(now time.Time) bool {
 // hold no lock meanwhile.
 func (p *Publisher) readUsage(ctx context.Context, account string, m *accountUsage, now time.Time) error {
 	read := p.quotas.reads.DoChan(account, func() (any, error) {
-		ctx, cancel := p.life.StopContext()
-		defer cancel()
-		stored, err := p.store.StoredBytes(ctx, account)
+		stored, err := p.store.StoredBytes(p.life.StopContext(), account)
 		if err == nil {
 			m.mu.Lock()
 			m.bytes.Store(stored)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 
 	"switchhook/engine"
 	"switchhook/engine/catalog"
@@ -14,6 +15,8 @@ import (
 	"switchhook/engine/lifecycle"
 	"switchhook/engine/settings"
 	"switchhook/scripts/filter"
+
+	"golang.org/x/sync/semaphore"
 )
 
 // Replayer runs replays.
@@ -23,15 +26,17 @@ type Replayer struct {
 	life       *lifecycle.Lifecycle
 	catalog    *catalog.Catalog
 	dispatcher *dispatch.Dispatcher
+	slots      *semaphore.Weighted // one for each replay that is reading
 
-	replays replays
+	mu   sync.Mutex
+	jobs map[engine.ID]*replayJob // unfinished replays
 }
 
 // NewReplayer returns a Replayer without replays; LoadReplays reads them.
 func NewReplayer(cfg settings.Config, store engine.Store, catalog *catalog.Catalog, dispatcher *dispatch.Dispatcher, life *lifecycle.Lifecycle) *Replayer {
 	return &Replayer{
 		store: store, log: cfg.Logger, life: life, catalog: catalog, dispatcher: dispatcher,
-		replays: replays{byID: map[engine.ID]*engine.Replay{}, running: map[engine.ID]bool{}, slots: make(chan struct{}, maxConcurrentReplays)},
+		slots: semaphore.NewWeighted(maxConcurrentReplays), jobs: map[engine.ID]*replayJob{},
 	}
 }
 
@@ -45,30 +50,31 @@ const (
 
 // StartReplay creates and starts a replay. Errors: CodeInvalid with the field, CodeNotFound,
 // CodeBusy if the account has too many unfinished replays.
-func (replayer *Replayer) StartReplay(ctx context.Context, r engine.Replay) (*engine.Replay, error) {
-	r.ID, r.Status, r.CreatedAt = replayer.catalog.NewID(), engine.ReplayRunning, replayer.life.Now()
+func (rep *Replayer) StartReplay(ctx context.Context, r engine.Replay) (*engine.Replay, error) {
+	r.ID, r.Status, r.CreatedAt = rep.catalog.NewID(), engine.ReplayRunning, rep.life.Now()
 	r.UpdatedAt = r.CreatedAt
-	replayer.normalizeReplay(&r)
-	if err := replayer.validateReplay(&r); err != nil {
+	rep.normalizeReplay(&r)
+	if err := rep.validateReplay(&r); err != nil {
 		return nil, err
 	}
-	replayer.replays.changes.Lock()
-	defer replayer.replays.changes.Unlock()
-	if replayer.replays.unfinished(r.Account) >= replayUnfinished {
-		return nil, &engine.Error{Code: engine.CodeBusy, Message: fmt.Sprintf("this account has %d replays that are not finished; wait for one, or cancel it", replayUnfinished)}
-	}
-	if err := replayer.store.PutReplay(ctx, &r); err != nil {
+	job, err := rep.addJob(&r, replayUnfinished)
+	if err != nil {
 		return nil, err
 	}
-	replayer.replays.set(&r)
-	replayer.startReplayTask(r.ID)
+	job.commands.Lock()
+	defer job.commands.Unlock()
+	if err := rep.store.PutReplay(ctx, &r); err != nil {
+		rep.removeJob(r.ID)
+		return nil, err
+	}
+	rep.start(job)
 	return &r, nil
 }
 
 // normalizeReplay fills in the defaults of r.
-func (replayer *Replayer) normalizeReplay(r *engine.Replay) {
+func (rep *Replayer) normalizeReplay(r *engine.Replay) {
 	if r.Account == "" && len(r.Subscriptions) > 0 { // an admin's: the job belongs to the account of the first subscription
-		if s := replayer.catalog.Lookup(r.Subscriptions[0]); s != nil {
+		if s := rep.catalog.Lookup(r.Subscriptions[0]); s != nil {
 			r.Account = s.Account
 		}
 	}
@@ -85,8 +91,8 @@ func (replayer *Replayer) normalizeReplay(r *engine.Replay) {
 }
 
 // validateReplay validates r. Error: CodeInvalid with every field that is wrong.
-func (replayer *Replayer) validateReplay(r *engine.Replay) error {
-	errs := replayer.validateReplayTargets(r)
+func (rep *Replayer) validateReplay(r *engine.Replay) error {
+	errs := rep.validateReplayTargets(r)
 	if !r.Since.Before(r.Until) {
 		errs.Add("since", engine.FieldOutOfRange, "must be before until, and in the past")
 	}
@@ -116,7 +122,7 @@ func (replayer *Replayer) validateReplay(r *engine.Replay) error {
 	return errs.Err()
 }
 
-func (replayer *Replayer) validateReplayTargets(r *engine.Replay) (errs engine.FieldErrors) {
+func (rep *Replayer) validateReplayTargets(r *engine.Replay) (errs engine.FieldErrors) {
 	if n := len(r.Subscriptions); n == 0 {
 		errs.Add("subscriptions", engine.FieldRequired, "names %d subscriptions, must name 1 to %d", n, replayTargets)
 	} else if n > replayTargets {
@@ -124,26 +130,24 @@ func (replayer *Replayer) validateReplayTargets(r *engine.Replay) (errs engine.F
 		return errs
 	}
 	for i, id := range r.Subscriptions {
-		if replayer.catalog.LookupOf(r.Account, id) == nil {
+		if rep.catalog.LookupOf(r.Account, id) == nil {
 			errs.Add(fmt.Sprintf("subscriptions[%d]", i), engine.FieldUnknown, "there is no subscription %q", id.Format(engine.SubscriptionPrefix))
 		} else if slices.Contains(r.Subscriptions[:i], id) {
 			errs.Add(fmt.Sprintf("subscriptions[%d]", i), engine.FieldDuplicate, "is named twice")
 		}
 	}
-	if r.To != 0 && replayer.catalog.LookupOf(r.Account, r.To) == nil {
+	if r.To != 0 && rep.catalog.LookupOf(r.Account, r.To) == nil {
 		errs.Add("to", engine.FieldUnknown, "there is no subscription %q", r.To.Format(engine.SubscriptionPrefix))
 	}
 	return errs
 }
 
 // Replay returns a replay of an account, or of any if account is empty. It must not be changed.
-func (replayer *Replayer) Replay(ctx context.Context, account string, id engine.ID) (*engine.Replay, error) {
-	r := replayer.replays.get(id)
-	if r == nil {
-		var err error
-		if r, err = replayer.store.Replay(ctx, id); err != nil {
-			return nil, err
-		}
+func (rep *Replayer) Replay(ctx context.Context, account string, id engine.ID) (r *engine.Replay, err error) {
+	if job := rep.job(id); job != nil {
+		r = job.state.Load()
+	} else if r, err = rep.store.Replay(ctx, id); err != nil {
+		return nil, err
 	}
 	if account != "" && r.Account != account {
 		return nil, engine.NotFound("replay", id.Format(engine.ReplayPrefix))
@@ -152,11 +156,11 @@ func (replayer *Replayer) Replay(ctx context.Context, account string, id engine.
 }
 
 // Replays lists replays, newest first.
-func (replayer *Replayer) Replays(ctx context.Context, q engine.ReplayQuery) ([]*engine.Replay, error) {
-	list, err := replayer.store.Replays(ctx, q)
+func (rep *Replayer) Replays(ctx context.Context, q engine.ReplayQuery) ([]*engine.Replay, error) {
+	list, err := rep.store.Replays(ctx, q)
 	for i, r := range list {
-		if running := replayer.replays.get(r.ID); running != nil {
-			list[i] = running
+		if job := rep.job(r.ID); job != nil {
+			list[i] = job.state.Load()
 		}
 	}
 	return list, err
@@ -164,46 +168,55 @@ func (replayer *Replayer) Replays(ctx context.Context, q engine.ReplayQuery) ([]
 
 // PauseReplay stops a replay until ResumeReplay. Errors: CodeNotFound, CodeConflict if it is
 // finished.
-func (r *Replayer) PauseReplay(ctx context.Context, account string, id engine.ID) (*engine.Replay, error) {
-	return r.setReplayStatus(ctx, account, id, engine.ReplayPaused)
+func (rep *Replayer) PauseReplay(ctx context.Context, account string, id engine.ID) (*engine.Replay, error) {
+	return rep.setReplayStatus(ctx, account, id, engine.ReplayPaused)
 }
 
 // ResumeReplay continues a paused replay from its last position. Errors as PauseReplay.
-func (r *Replayer) ResumeReplay(ctx context.Context, account string, id engine.ID) (*engine.Replay, error) {
-	return r.setReplayStatus(ctx, account, id, engine.ReplayRunning)
+func (rep *Replayer) ResumeReplay(ctx context.Context, account string, id engine.ID) (*engine.Replay, error) {
+	return rep.setReplayStatus(ctx, account, id, engine.ReplayRunning)
 }
 
 // CancelReplay ends a replay; deliveries that it has enqueued are made. Errors as PauseReplay.
-func (r *Replayer) CancelReplay(ctx context.Context, account string, id engine.ID) (*engine.Replay, error) {
-	return r.setReplayStatus(ctx, account, id, engine.ReplayCancelled)
+func (rep *Replayer) CancelReplay(ctx context.Context, account string, id engine.ID) (*engine.Replay, error) {
+	return rep.setReplayStatus(ctx, account, id, engine.ReplayCancelled)
 }
 
-func (r *Replayer) setReplayStatus(ctx context.Context, account string, id engine.ID, to engine.ReplayStatus) (*engine.Replay, error) {
-	if _, err := r.Replay(ctx, account, id); err != nil {
+// setReplayStatus ends the run of a replay, changes its status, and starts it again if that is
+// running.
+func (rep *Replayer) setReplayStatus(ctx context.Context, account string, id engine.ID, to engine.ReplayStatus) (*engine.Replay, error) {
+	current, err := rep.Replay(ctx, account, id)
+	if err != nil {
 		return nil, err
 	}
-	r.replays.changes.Lock()
-	defer r.replays.changes.Unlock()
-	current, err := r.Replay(ctx, account, id)
-	switch {
-	case err != nil:
-		return nil, err
-	case current.Status.Finished():
-		return nil, &engine.Error{Code: engine.CodeConflict, Message: fmt.Sprintf("the replay is %s", current.Status)}
-	case current.Status == to:
+	job := rep.job(id)
+	if job == nil {
+		return nil, replayFinished(current)
+	}
+	job.commands.Lock()
+	defer job.commands.Unlock()
+	if current = job.state.Load(); current.Status == to {
 		return current, nil
 	}
+	job.halt()
+	if current = job.state.Load(); current.Status.Finished() {
+		return nil, replayFinished(current)
+	}
 	changed := *current
-	changed.Status, changed.Error, changed.UpdatedAt = to, "", r.life.Now()
+	changed.Status, changed.Error, changed.UpdatedAt = to, "", rep.life.Now()
 	if to.Finished() {
 		changed.FinishedAt = changed.UpdatedAt
 	}
-	if err := r.store.PutReplay(ctx, &changed); err != nil {
+	err = rep.save(ctx, job, &changed)
+	if job.state.Load().Status == engine.ReplayRunning { // resumed, or the change was not stored
+		rep.start(job)
+	}
+	if err != nil {
 		return nil, err
 	}
-	r.replays.set(&changed)
-	if to == engine.ReplayRunning {
-		r.startReplayTask(id)
-	}
 	return &changed, nil
+}
+
+func replayFinished(r *engine.Replay) error {
+	return &engine.Error{Code: engine.CodeConflict, Message: fmt.Sprintf("the replay is %s", r.Status)}
 }

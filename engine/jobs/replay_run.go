@@ -2,7 +2,8 @@ package jobs
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -20,14 +21,13 @@ import (
 	"switchhook/scripts/jsonindex"
 )
 
-// replays holds the unfinished replays. A running one has a goroutine, which alone advances it;
-// users only change its status.
-type replays struct {
-	changes sync.Mutex // held over a change in the store and here
-	mu      sync.RWMutex
-	byID    map[engine.ID]*engine.Replay // never changed in place
-	running map[engine.ID]bool           // ids with a goroutine
-	slots   chan struct{}                // one for each replay that is reading
+// replayJob is an unfinished replay. While it runs, its goroutine alone changes it; a command ends
+// that goroutine first, so that two never write.
+type replayJob struct {
+	commands sync.Mutex                    // held over a command of a user
+	state    atomic.Pointer[engine.Replay] // as stored; never changed in place
+	stop     context.CancelFunc            // ends the run; nil if there was none
+	ended    chan struct{}                 // closed when the run has ended
 }
 
 const (
@@ -37,98 +37,118 @@ const (
 	replayRetryDelay     = 100 * time.Millisecond
 )
 
-func (p *replays) get(id engine.ID) *engine.Replay {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	return p.byID[id]
+// job returns an unfinished replay; nil if there is none.
+func (rep *Replayer) job(id engine.ID) *replayJob {
+	rep.mu.Lock()
+	defer rep.mu.Unlock()
+	return rep.jobs[id]
 }
 
-func (p *replays) set(r *engine.Replay) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if r.Status.Finished() {
-		delete(p.byID, r.ID)
-	} else {
-		p.byID[r.ID] = r
-	}
-}
-
-func (p *replays) unfinished(account string) (n int) {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	for _, r := range p.byID {
-		if r.Account == account {
-			n++
+// addJob adds an unfinished replay. Error: CodeBusy if its account has most already.
+func (rep *Replayer) addJob(r *engine.Replay, most int) (*replayJob, error) {
+	rep.mu.Lock()
+	defer rep.mu.Unlock()
+	for _, other := range rep.jobs {
+		if other.state.Load().Account == r.Account {
+			most--
 		}
 	}
-	return n
+	if most <= 0 {
+		return nil, &engine.Error{Code: engine.CodeBusy, Message: fmt.Sprintf("this account has %d replays that are not finished; wait for one, or cancel it", replayUnfinished)}
+	}
+	job := &replayJob{}
+	job.state.Store(r)
+	rep.jobs[r.ID] = job
+	return job, nil
+}
+
+func (rep *Replayer) removeJob(id engine.ID) {
+	rep.mu.Lock()
+	defer rep.mu.Unlock()
+	delete(rep.jobs, id)
 }
 
 // LoadReplays resumes the replays that a previous run left unfinished.
-func (replayer *Replayer) LoadReplays(ctx context.Context) error {
-	list, err := replayer.store.Replays(ctx, engine.ReplayQuery{Unfinished: true})
+func (rep *Replayer) LoadReplays(ctx context.Context) error {
+	list, err := rep.store.Replays(ctx, engine.ReplayQuery{Unfinished: true})
 	if err != nil {
 		return err
 	}
 	for _, r := range list {
 		if r.Unreadable != nil { // not even its range is known
-			replayer.log.Error("replay not taken up: what is stored of it can't be read", "replay_id", r.ID.Format(engine.ReplayPrefix), "account", r.Account)
+			rep.log.Error("replay not taken up: what is stored of it can't be read", "replay_id", r.ID.Format(engine.ReplayPrefix), "account", r.Account)
 			continue
 		}
-		replayer.replays.set(r)
-		if r.Status == engine.ReplayRunning {
-			replayer.startReplayTask(r.ID)
+		if job, _ := rep.addJob(r, math.MaxInt); r.Status == engine.ReplayRunning {
+			rep.start(job)
 		}
 	}
 	return nil
 }
 
-// startReplayTask starts the goroutine of a running replay, unless the earlier one has not ended yet.
-func (r *Replayer) startReplayTask(id engine.ID) {
-	r.replays.mu.Lock()
-	defer r.replays.mu.Unlock()
-	if r.replays.running[id] {
-		return
+// start starts the goroutine of a replay that has none.
+func (rep *Replayer) start(job *replayJob) {
+	ctx, stop := context.WithCancel(rep.life.StopContext())
+	ended := make(chan struct{})
+	job.stop, job.ended = stop, ended
+	run := func() {
+		defer close(ended)
+		defer stop()
+		rep.run(ctx, job)
 	}
-	r.replays.running[id] = r.life.Spawn(func() { r.runReplay(id) })
+	if !rep.life.Spawn(run) {
+		stop()
+		close(ended)
+	}
 }
 
-// runReplay advances a replay until it is finished or no longer running.
-func (replayer *Replayer) runReplay(id engine.ID) {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		select {
-		case <-replayer.life.Stopping():
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	var pace *rate.Limiter
-	for {
-		r := replayer.running(id)
-		if r == nil {
-			return
-		}
-		if pace == nil {
-			pace = rate.NewLimiter(rate.Limit(r.Rate), max(1, r.Rate/10))
-		}
-		next := *r
-		again, err := replayer.replayStep(ctx, &next, pace)
+// halt ends the goroutine of a replay, once its current step is stored. The caller holds commands.
+func (job *replayJob) halt() {
+	if job.stop != nil {
+		job.stop()
+		<-job.ended
+	}
+}
+
+// save stores a replay and makes it the job's state.
+func (rep *Replayer) save(ctx context.Context, job *replayJob, r *engine.Replay) error {
+	if err := rep.store.PutReplay(ctx, r); err != nil {
+		return err
+	}
+	job.state.Store(r)
+	if r.Status.Finished() {
+		rep.removeJob(r.ID)
+	}
+	return nil
+}
+
+// run advances a replay until ctx ends or it is no longer running.
+func (rep *Replayer) run(ctx context.Context, job *replayJob) {
+	current := job.state.Load()
+	log := rep.log.With("replay_id", current.ID.Format(engine.ReplayPrefix))
+	pace := rate.NewLimiter(rate.Limit(current.Rate), max(1, current.Rate/10))
+	for current.Status == engine.ReplayRunning && ctx.Err() == nil {
+		next := *current
+		again, err := rep.replayStep(ctx, &next, pace)
 		switch {
-		case ctx.Err() != nil:
+		case rep.life.IsStopping():
 			return // continues from the last stored step
 		case err != nil && engine.ErrorCode(err) == engine.CodeConflict:
 			next.Status, next.Error = engine.ReplayPaused, err.Error()
 		case err != nil:
-			replayer.log.Error("replay step failed", "replay_id", id.Format(engine.ReplayPrefix), "error", err)
+			log.Error("replay step failed", "error", err)
 			again = lifecycle.RecordRetryDelay
 		case next.Done == len(next.Subscriptions):
-			next.Status, next.FinishedAt = engine.ReplayCompleted, replayer.life.Now()
+			next.Status, next.FinishedAt = engine.ReplayCompleted, rep.life.Now()
 		}
-		if err := replayer.advanceReplay(ctx, r, &next); err != nil {
-			replayer.log.Error("replay not stored", "replay_id", id.Format(engine.ReplayPrefix), "error", err)
-			again = lifecycle.RecordRetryDelay
+		if next.Status != current.Status || next.Looked != current.Looked || next.Done != current.Done {
+			next.UpdatedAt = rep.life.Now()
+			if err := rep.save(rep.life.StopContext(), job, &next); err != nil {
+				log.Error("replay not stored", "error", err)
+				again = lifecycle.RecordRetryDelay
+			} else {
+				current = &next
+			}
 		}
 		if again > 0 {
 			select {
@@ -139,52 +159,17 @@ func (replayer *Replayer) runReplay(id engine.ID) {
 	}
 }
 
-// running returns a replay with status running. If it has another status, its goroutine is marked
-// as ended.
-func (replayer *Replayer) running(id engine.ID) *engine.Replay {
-	replayer.replays.mu.Lock()
-	defer replayer.replays.mu.Unlock()
-	r := replayer.replays.byID[id]
-	if r == nil || r.Status != engine.ReplayRunning || replayer.life.IsStopping() {
-		delete(replayer.replays.running, id)
-		return nil
-	}
-	return r
-}
-
-// advanceReplay stores the progress of a replay. If a user changed its status meanwhile, that
-// status wins.
-func (r *Replayer) advanceReplay(ctx context.Context, old, next *engine.Replay) error {
-	if next.Status == old.Status && next.Looked == old.Looked && next.Done == old.Done {
-		return nil
-	}
-	r.replays.changes.Lock()
-	defer r.replays.changes.Unlock()
-	current, err := r.Replay(ctx, "", old.ID) // from the store if it was cancelled
-	if err != nil {
-		return err
-	}
-	if current.Status != old.Status {
-		next.Status, next.Error, next.FinishedAt = current.Status, current.Error, current.FinishedAt
-	}
-	next.UpdatedAt = r.life.Now()
-	if err := r.store.PutReplay(ctx, next); err != nil {
-		return err
-	}
-	r.replays.set(next)
-	return nil
-}
-
-// replayStep processes the next deliveries or events. again is the delay before the next step. A
-// CodeConflict says that the replay can't continue without a user.
-func (replayer *Replayer) replayStep(ctx context.Context, r *engine.Replay, pace *rate.Limiter) (again time.Duration, err error) {
+// replayStep processes the next deliveries or events; it ends early, and returns what it did, once
+// ctx ends. again is the delay before the next step. A CodeConflict says that the replay can't
+// continue without a user.
+func (rep *Replayer) replayStep(ctx context.Context, r *engine.Replay, pace *rate.Limiter) (again time.Duration, err error) {
 	if r.Done == len(r.Subscriptions) {
 		return 0, nil
 	}
-	source := replayer.catalog.Lookup(r.Subscriptions[r.Done])
+	source := rep.catalog.Lookup(r.Subscriptions[r.Done])
 	to := source
 	if r.To != 0 {
-		to = replayer.catalog.Lookup(r.To)
+		to = rep.catalog.Lookup(r.To)
 	}
 	switch {
 	case to == nil && r.To != 0:
@@ -194,26 +179,27 @@ func (replayer *Replayer) replayStep(ctx context.Context, r *engine.Replay, pace
 		return 0, nil
 	case !to.Active:
 		return 0, &engine.Error{Code: engine.CodeConflict, Message: "the subscription " + to.ID.Format(engine.SubscriptionPrefix) + " is not active; activate it and resume the replay"}
-	case replayer.dispatcher.Waiting(to.ID) >= dispatchqueue.LowWater: // live deliveries go first, the rest waits in the store
+	case rep.dispatcher.Waiting(to.ID) >= dispatchqueue.LowWater: // live deliveries go first, the rest waits in the store
 		return replayRetryDelay, nil
 	}
-	list, chosen, more, err := replayer.replayRead(ctx, r, source)
+	if err := rep.slots.Acquire(ctx, 1); err != nil {
+		return 0, nil
+	}
+	list, chosen, more, err := rep.replayRead(rep.life.StopContext(), r, source)
+	rep.slots.Release(1)
 	if err != nil {
 		return 0, err
 	}
 	var queued atomic.Int64
-	group, within := errgroup.WithContext(ctx)
+	group, within := errgroup.WithContext(rep.life.StopContext())
 	group.SetLimit(maxReplayBatch) // each waits for its commit
 	for _, id := range chosen {
-		if now := replayer.replays.get(r.ID); now == nil || now.Status != engine.ReplayRunning { // paused or cancelled: stop at once, not after the step
+		if pace.Wait(ctx) != nil { // paused or cancelled: stop at once, not after the step
 			list, more = slices.DeleteFunc(list, func(d *engine.Delivery) bool { return d.ID.Event >= id }), true
 			break
 		}
-		if err := pace.Wait(ctx); err != nil {
-			return 0, errors.Join(err, group.Wait())
-		}
 		group.Go(func() error {
-			ok, err := replayer.requeueForReplay(within, engine.DeliveryID{Event: id, Subscription: to.ID})
+			ok, err := rep.requeueForReplay(within, engine.DeliveryID{Event: id, Subscription: to.ID})
 			if ok {
 				queued.Add(1)
 			}
@@ -238,20 +224,14 @@ func (replayer *Replayer) replayStep(ctx context.Context, r *engine.Replay, pace
 
 // replayRead reads the next page of a subscription and chooses the events that the replay selects,
 // at most one second's worth of its rate: progress is stored after each step. more reports whether
-// something may follow. It waits for a slot among all replays.
-func (replayer *Replayer) replayRead(ctx context.Context, r *engine.Replay, source *engine.Subscription) (list []*engine.Delivery, chosen []engine.ID, more bool, err error) {
-	select {
-	case replayer.replays.slots <- struct{}{}:
-		defer func() { <-replayer.replays.slots }()
-	case <-ctx.Done():
-		return nil, nil, false, ctx.Err()
-	}
-	if list, err = replayer.replayPage(ctx, r, source); err != nil {
+// something may follow.
+func (rep *Replayer) replayRead(ctx context.Context, r *engine.Replay, source *engine.Subscription) (list []*engine.Delivery, chosen []engine.ID, more bool, err error) {
+	if list, err = rep.replayPage(ctx, r, source); err != nil {
 		return nil, nil, false, err
 	}
 	more = len(list) == replayPage
 	for i, d := range list {
-		switch ok, err := replayer.replaySelects(ctx, r, source, d); {
+		switch ok, err := rep.replaySelects(ctx, r, source, d); {
 		case err != nil:
 			return nil, nil, false, err
 		case !ok:
@@ -266,7 +246,7 @@ func (replayer *Replayer) replayRead(ctx context.Context, r *engine.Replay, sour
 
 // replayPage reads the next deliveries of a subscription or, for missing deliveries, its account's
 // events as deliveries of state 0.
-func (replayer *Replayer) replayPage(ctx context.Context, r *engine.Replay, source *engine.Subscription) (list []*engine.Delivery, err error) {
+func (rep *Replayer) replayPage(ctx context.Context, r *engine.Replay, source *engine.Subscription) (list []*engine.Delivery, err error) {
 	since, until := r.After+1, snowflake.FirstAt(r.Until)
 	if !r.Since.IsZero() {
 		since = max(since, snowflake.FirstAt(r.Since))
@@ -276,12 +256,12 @@ func (replayer *Replayer) replayPage(ctx context.Context, r *engine.Replay, sour
 		if len(r.States) == 1 {
 			q.State = r.States[0]
 		}
-		return replayer.store.History(ctx, q)
+		return rep.store.History(ctx, q)
 	}
-	events, err := replayer.store.Events(ctx, engine.EventQuery{Account: source.Account, Since: since, Before: until, Oldest: true, Limit: replayPage})
+	events, err := rep.store.Events(ctx, engine.EventQuery{Account: source.Account, Since: since, Before: until, Oldest: true, Limit: replayPage})
 	for _, ev := range events {
 		d := &engine.Delivery{ID: engine.DeliveryID{Event: ev.ID, Subscription: source.ID}, EventType: ev.Type}
-		known, err := replayer.store.Delivery(ctx, "", d.ID)
+		known, err := rep.store.Delivery(ctx, "", d.ID)
 		switch {
 		case err == nil:
 			d = known
@@ -294,14 +274,14 @@ func (replayer *Replayer) replayPage(ctx context.Context, r *engine.Replay, sour
 }
 
 // replaySelects reports whether the replay selects a delivery.
-func (replayer *Replayer) replaySelects(ctx context.Context, r *engine.Replay, source *engine.Subscription, d *engine.Delivery) (bool, error) {
+func (rep *Replayer) replaySelects(ctx context.Context, r *engine.Replay, source *engine.Subscription, d *engine.Delivery) (bool, error) {
 	missing := d.State == 0
 	switch {
 	case missing && !matchesAny(source.Events, d.EventType), !missing && !slices.Contains(r.States, d.State),
 		len(r.EventTypes) > 0 && !matchesAny(r.EventTypes, d.EventType):
 		return false, nil
 	case missing || r.Filter != "":
-		return replayer.passesReplayFilter(ctx, r, source, d.ID.Event, missing)
+		return rep.passesReplayFilter(ctx, r, source, d.ID.Event, missing)
 	}
 	return true, nil
 }
@@ -312,8 +292,8 @@ func matchesAny(patterns []string, eventType string) bool {
 
 // passesReplayFilter reports whether an event passes the replay's filter and, if the subscription
 // has no delivery for it, the subscription's filter. A filter that fails passes nothing.
-func (replayer *Replayer) passesReplayFilter(ctx context.Context, r *engine.Replay, source *engine.Subscription, id engine.ID, missing bool) (bool, error) {
-	ev, err := replayer.store.Event(ctx, "", id)
+func (rep *Replayer) passesReplayFilter(ctx context.Context, r *engine.Replay, source *engine.Subscription, id engine.ID, missing bool) (bool, error) {
+	ev, err := rep.store.Event(ctx, "", id)
 	if engine.ErrorCode(err) == engine.CodeNotFound { // removed meanwhile
 		return false, nil
 	}
@@ -323,7 +303,7 @@ func (replayer *Replayer) passesReplayFilter(ctx context.Context, r *engine.Repl
 	in := filter.NewInput(catalog.ScriptEvent(ev, jsonindex.Value{}))
 	defer in.Release()
 	if r.Filter != "" {
-		f, err := replayer.catalog.CompileFilter(r.Filter)
+		f, err := rep.catalog.CompileFilter(r.Filter)
 		if err != nil {
 			return false, err
 		}
@@ -331,11 +311,11 @@ func (replayer *Replayer) passesReplayFilter(ctx context.Context, r *engine.Repl
 			return false, nil
 		}
 	}
-	route := replayer.catalog.Compiled(source.ID)
+	route := rep.catalog.Compiled(source.ID)
 	if !missing || route == nil || route.FilterSource == "" {
 		return route != nil, nil
 	}
-	f, err := replayer.catalog.CompiledFilter(route)
+	f, err := rep.catalog.CompiledFilter(route)
 	if err != nil {
 		return false, nil
 	}
@@ -345,9 +325,9 @@ func (replayer *Replayer) passesReplayFilter(ctx context.Context, r *engine.Repl
 
 // requeueForReplay makes a delivery pending, whatever its state; queued is false if it waits
 // already, or its event is deleted.
-func (r *Replayer) requeueForReplay(ctx context.Context, id engine.DeliveryID) (queued bool, err error) {
+func (rep *Replayer) requeueForReplay(ctx context.Context, id engine.DeliveryID) (queued bool, err error) {
 	attempts, reason := 0, ""
-	d, err := r.store.Delivery(ctx, "", id)
+	d, err := rep.store.Delivery(ctx, "", id)
 	switch {
 	case err == nil && d.State == engine.StatePending:
 		return false, nil
@@ -356,7 +336,7 @@ func (r *Replayer) requeueForReplay(ctx context.Context, id engine.DeliveryID) (
 	case engine.ErrorCode(err) != engine.CodeNotFound:
 		return false, err
 	}
-	err = r.dispatcher.WaitForReplay(ctx, id, attempts, reason)
+	err = rep.dispatcher.WaitForReplay(ctx, id, attempts, reason)
 	if engine.ErrorCode(err) == engine.CodeNotFound { // removed since
 		return false, nil
 	}

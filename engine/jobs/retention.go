@@ -56,8 +56,7 @@ type retention struct {
 // RetentionLoop prunes until the router stops.
 func (p *Pruner) RetentionLoop() {
 	r := retention{Pruner: p}
-	ctx, cancel := p.life.StopContext()
-	defer cancel()
+	ctx := p.life.StopContext()
 	ticker := time.NewTicker(p.cfg.PruneEvery)
 	defer ticker.Stop()
 	for {

@@ -4,7 +4,6 @@ package lifecycle
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"switchhook/engine"
@@ -13,25 +12,22 @@ import (
 // Lifecycle tells the parts of the router when it stops, and counts the goroutines and requests
 // that a stop waits for.
 type Lifecycle struct {
-	clock    func() time.Time
-	stop     chan struct{} // closed when the router stops
-	stopOnce sync.Once
-	tasks    TaskGroup // loops, workers, fetches and requests that a stop waits for
+	clock func() time.Time
+	ctx   context.Context // ends when the router stops
+	stop  context.CancelFunc
+	tasks TaskGroup // loops, workers, fetches and requests that a stop waits for
 }
 
 // New returns a Lifecycle whose Now reads clock.
 func New(clock func() time.Time) *Lifecycle {
-	return &Lifecycle{clock: clock, stop: make(chan struct{})}
+	l := &Lifecycle{clock: clock}
+	l.ctx, l.stop = context.WithCancel(context.Background())
+	return l
 }
 
 // IsStopping reports whether the router stops.
 func (l *Lifecycle) IsStopping() bool {
-	select {
-	case <-l.stop:
-		return true
-	default:
-		return false
-	}
+	return l.ctx.Err() != nil
 }
 
 // ErrStopping returns the error of requests that come while the router stops.
@@ -45,7 +41,7 @@ func (l *Lifecycle) RunEvery(d time.Duration, do func()) {
 	defer ticker.Stop()
 	for {
 		select {
-		case <-l.stop:
+		case <-l.ctx.Done():
 			return
 		case <-ticker.C:
 			do()
@@ -57,25 +53,15 @@ func (l *Lifecycle) RunEvery(d time.Duration, do func()) {
 // is the same before and after a restart.
 func (l *Lifecycle) Now() time.Time { return l.clock().UTC().Truncate(time.Microsecond) }
 
-// StopContext returns a context that is cancelled when the router stops.
-func (l *Lifecycle) StopContext() (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(context.Background())
-	go func() {
-		select {
-		case <-l.stop:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, cancel
-}
+// StopContext returns the context of background work: it ends when the router stops.
+func (l *Lifecycle) StopContext() context.Context { return l.ctx }
 
 // Sleep sleeps for d; it returns false, early, if the router stops.
 func (l *Lifecycle) Sleep(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
-	case <-l.stop:
+	case <-l.ctx.Done():
 		return false
 	case <-timer.C:
 		return true
@@ -89,7 +75,7 @@ const RecordRetryDelay = time.Second
 const ExpireEvery = 15 * time.Second
 
 // Stopping returns a channel that is closed when the router stops.
-func (l *Lifecycle) Stopping() <-chan struct{} { return l.stop }
+func (l *Lifecycle) Stopping() <-chan struct{} { return l.ctx.Done() }
 
 // Spawn runs do in a goroutine that a stop waits for; it returns false after Refuse.
 func (l *Lifecycle) Spawn(do func()) bool { return l.tasks.Go(do) }
@@ -100,8 +86,8 @@ func (l *Lifecycle) Begin() bool { return l.tasks.Add() }
 // End ends a request that Begin counted.
 func (l *Lifecycle) End() { l.tasks.Done() }
 
-// StopNow closes the channel of Stopping.
-func (l *Lifecycle) StopNow() { l.stopOnce.Do(func() { close(l.stop) }) }
+// StopNow ends StopContext and closes the channel of Stopping.
+func (l *Lifecycle) StopNow() { l.stop() }
 
 // Refuse makes Spawn and Begin return false from now on.
 func (l *Lifecycle) Refuse() { l.tasks.Close() }

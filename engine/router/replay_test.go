@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -237,5 +238,47 @@ func TestReplay_RejectsInvalid(t *testing.T) {
 	stranger := engine.Replay{Account: "stranger", Subscriptions: one}
 	if _, err := r.StartReplay(context.Background(), stranger); engine.ErrorCode(err) != engine.CodeInvalid {
 		t.Errorf("another account's subscription: %v", err)
+	}
+}
+
+// Commands that come while a replay runs neither lose a delivery nor send one twice.
+func TestReplay_CommandsDuringRun(t *testing.T) {
+	r := start(t, nil)
+	s := r.subscribe(nil)
+	const count = 300
+	ids := r.publishMany(count, func(i int) string { return fmt.Sprint(i) })
+	for _, id := range ids {
+		r.delivery(id, s, engine.StateSucceeded)
+	}
+	job, err := r.StartReplay(context.Background(), engine.Replay{Account: engine.DefaultAccount, Subscriptions: []engine.ID{s.ID}, States: []engine.State{engine.StateSucceeded}, Rate: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var users sync.WaitGroup
+	for range 4 {
+		users.Go(func() {
+			for {
+				_, err := r.PauseReplay(context.Background(), engine.DefaultAccount, job.ID)
+				if err == nil {
+					_, err = r.ResumeReplay(context.Background(), engine.DefaultAccount, job.ID)
+				}
+				if engine.ErrorCode(err) == engine.CodeConflict { // completed
+					return
+				} else if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	users.Wait()
+	if done := r.replayIs(job.ID, engine.ReplayCompleted); done.Queued != count || done.Looked != count {
+		t.Errorf("%+v", done)
+	}
+	for _, id := range ids {
+		until(t, "the delivery was made again", func() bool {
+			d, _, err := r.Delivery(context.Background(), "", engine.DeliveryID{Event: id, Subscription: s.ID})
+			return err == nil && d.State == engine.StateSucceeded && d.Attempts == 2
+		})
 	}
 }

@@ -68,17 +68,19 @@ func New(ctx context.Context, cfg settings.Config) (*Engine, error) {
 	}
 	ids := snowflake.NewMaker(cfg.Now, int(cfg.Node), last)
 	e := &Engine{
-		cfg: cfg, life: lifecycle.New(cfg.Now), traces: telemetry.NewTracing(cfg.Tracer),
+		cfg: cfg, store: cfg.Store, life: lifecycle.New(cfg.Now), traces: telemetry.NewTracing(cfg.Tracer),
 		metrics: telemetry.NewMetrics(cfg.Registerer, cfg.MetricsAccounts, cfg.Now),
 	}
 	client := target.NewClient(cfg.Transport)
 	e.Tracker = resources.New(cfg, e.metrics)
-	e.Catalog = catalog.New(cfg, client, e.life, e.metrics, e.Tracker, ids)
-	e.store = e.Catalog.AuditedStore()
+	e.Catalog = catalog.New(catalog.Parts{Config: cfg, Client: client, Life: e.life, Metrics: e.metrics, Resources: e.Tracker, IDs: ids})
 	e.outbox = outbox.New(e.Catalog, e.life, cfg.Logger)
 	e.Monitor = monitor.New(cfg, e.Catalog, e.life)
 	e.Sender = outbound.New(cfg, e.store, client, e.Catalog, e.Monitor, e.traces)
-	e.Dispatcher = dispatch.New(cfg, e.store, e.Catalog, e.Monitor, e.Sender, e.outbox, e.Tracker, e.metrics, e.traces, e.life, watermark.New(ids, last))
+	e.Dispatcher = dispatch.New(cfg, dispatch.Parts{
+		Store: e.store, Metrics: e.metrics, Traces: e.traces, Lifecycle: e.life, Catalog: e.Catalog, Outbox: e.outbox,
+		Monitor: e.Monitor, Sender: e.Sender, Resources: e.Tracker, Tracker: watermark.New(ids, last),
+	})
 	e.LoadShedder = ingest.NewLoadShedder(cfg, e.store, e.Catalog, e.Tracker, e.life)
 	e.Publisher = ingest.NewPublisher(cfg, e.store, e.Catalog, e.Monitor, e.Dispatcher, e.outbox, e.LoadShedder, e.metrics, e.traces, e.life)
 	e.Replayer = jobs.NewReplayer(cfg, e.store, e.Catalog, e.Dispatcher, e.life)

@@ -41,7 +41,7 @@ func checkTypes(source string, tree *parser.Tree, config *conf.Config) error {
 	if n := tree.Node.Nature(); n.IsUnknown(&config.NtCache) || n.IsBool() {
 		return nil
 	}
-	return refuseAt(scripts.PhaseCompile, source, 0, "a filter must be true or false, but this is %s: compare it with something", typeName(fmt.Sprint(result)))
+	return refuseAt(scripts.PhaseCompile, source, wholeOf(source), "a filter must be true or false, but this is %s: compare it with something", typeName(fmt.Sprint(result)))
 }
 
 // checkTree runs expr's checker and returns the type of the expression, which may be any.
@@ -129,7 +129,7 @@ func typeError(source string, root ast.Node, err error) error {
 	} else if m := badKey.FindStringSubmatch(message); m != nil {
 		message = fmt.Sprintf("a field of %s is chosen by a text, not by %s", typeName(m[2]), typeName(m[1]))
 	}
-	return refuseAt(scripts.PhaseCompile, source, at.From, "%s", message)
+	return refuseAt(scripts.PhaseCompile, source, at.Location, "%s", message)
 }
 
 // typeName returns the name of a Go type in messages to authors.
@@ -228,7 +228,7 @@ func checkPatched(source string, tree *parser.Tree, config *conf.Config) error {
 		return err
 	}
 	if result.Kind() != reflect.Bool {
-		return refuseAt(scripts.PhaseCompile, source, 0, "a filter must be true or false")
+		return refuseAt(scripts.PhaseCompile, source, wholeOf(source), "a filter must be true or false")
 	}
 	return nil
 }

@@ -13,48 +13,14 @@ import (
 	"switchhook/scripts"
 )
 
-// Explanation is a filter's verdict on an event, with the value of each of its terms.
-type Explanation struct {
-	Matched bool           `json:"matched"`
-	Error   *scripts.Error `json:"error,omitempty"` // why there is no verdict; then Matched is false
-	// Terms are the parts of the filter as its author wrote them: each before its own
-	// parts, the first one is the whole. The evaluations of a predicate such as any for each
-	// element are not among them.
-	Terms []Term `json:"terms"`
-}
-
-// Term is one part of a filter: a condition, a comparison, a function call, a path.
-type Term struct {
-	Source string    `json:"source"` // as written, with line breaks as spaces; 500 characters at most
-	Depth  int       `json:"depth"`  // 0 is the whole filter; operands of one chain of && or || have the same depth
-	State  TermState `json:"state"`
-	// Value is nil, a bool, a number, a text of at most 200 characters, or a small list
-	// or object as json.RawMessage. It is nil if the term was not evaluated.
-	Value   any    `json:"value"`
-	Summary string `json:"summary,omitempty"` // a description of a value that is too large for Value
-	Missing bool   `json:"missing,omitempty"` // a path at which the event has no value
-	Result  *bool  `json:"result,omitempty"`  // of an evaluated condition: its result
-	Error   string `json:"error,omitempty"`   // of the innermost term that failed
-}
-
-// TermState is the outcome of a term's evaluation.
-type TermState string
-
-// The states of a term.
-const (
-	TermEvaluated TermState = "evaluated"
-	TermSkipped   TermState = "skipped" // not needed for the verdict, or not reached after an error
-	TermFailed    TermState = "failed"  // it failed itself, or a part of it did
-)
-
 // Explain evaluates the filter as Match does, with the same limits and the same verdict,
 // and records the value of each of its terms. It compiles the filter again, so it is not for
 // the hot path.
-func (f *Filter) Explain(in *Input) (ex Explanation) {
+func (f *Filter) Explain(in *Input) (ex scripts.Explanation) {
 	var terms []*tracedTerm
 	defer func() {
 		if r := recover(); r != nil {
-			ex = Explanation{Error: f.runError(fmt.Errorf("filter failed: %v", r)), Terms: resultTerms(terms, in)}
+			ex = scripts.Explanation{Error: f.runError(fmt.Errorf("filter failed: %v", r)), Terms: resultTerms(terms, in)}
 		}
 	}()
 	text, _ := withoutBigInts(f.source)
@@ -133,15 +99,15 @@ func markFailed(terms []*tracedTerm, err *scripts.Error, at int) {
 }
 
 // resultTerms converts the traced terms into those of an Explanation.
-func resultTerms(terms []*tracedTerm, in *Input) []Term {
-	list := make([]Term, len(terms))
+func resultTerms(terms []*tracedTerm, in *Input) []scripts.Term {
+	list := make([]scripts.Term, len(terms))
 	for i, t := range terms {
-		term := Term{Source: t.source, Depth: t.depth, State: TermSkipped, Error: t.message}
+		term := scripts.Term{Source: t.source, Depth: t.depth, State: scripts.TermSkipped, Error: t.message}
 		switch {
 		case t.failed:
-			term.State = TermFailed
+			term.State = scripts.TermFailed
 		case t.evaluated:
-			term.State = TermEvaluated
+			term.State = scripts.TermEvaluated
 			term.Value, term.Summary = displayValue(t.value)
 			term.Missing = t.value == nil && t.path != nil && in.missing(t.path)
 			if verdict, isBool := t.value.(bool); t.condition && (isBool || t.value == nil) {

@@ -35,9 +35,9 @@ func explained(t *testing.T, source, data string) string {
 	for _, term := range ex.Terms {
 		b.WriteString(strings.Repeat("  ", term.Depth) + term.Source)
 		switch {
-		case term.State == TermSkipped:
+		case term.State == scripts.TermSkipped:
 			b.WriteString(" : skipped")
-		case term.State == TermFailed:
+		case term.State == scripts.TermFailed:
 			b.WriteString(" : failed " + term.Error)
 		case term.Missing:
 			b.WriteString(" = missing")

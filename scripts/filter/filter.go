@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/compiler"
@@ -177,34 +178,20 @@ func (f *Filter) runError(err error) *scripts.Error {
 	e := &scripts.Error{Phase: scripts.PhaseRun, Message: err.Error()}
 	if at := (*file.Error)(nil); errors.As(err, &at) {
 		e.Message = at.Message
-		locate(e, f.source, at.From)
+		e.Location = scripts.LocateOffsets(f.source, at.From, at.To)
 	}
 	return e
 }
 
 // refuse returns an error at the position of a node.
 func refuse(phase scripts.Phase, source string, n ast.Node, format string, args ...any) *scripts.Error {
-	return refuseAt(phase, source, n.Location().From, format, args...)
+	return refuseAt(phase, source, n.Location(), format, args...)
 }
 
-// refuseAt returns an error at a position in runes from the start, as expr counts.
-func refuseAt(phase scripts.Phase, source string, at int, format string, args ...any) *scripts.Error {
-	e := &scripts.Error{Phase: phase, Message: fmt.Sprintf(format, args...)}
-	locate(e, source, at)
-	return e
+// refuseAt returns an error at a place that is given as expr counts: in runes from the start.
+func refuseAt(phase scripts.Phase, source string, at file.Location, format string, args ...any) *scripts.Error {
+	return &scripts.Error{Phase: phase, Message: fmt.Sprintf(format, args...), Location: scripts.LocateOffsets(source, at.From, at.To)}
 }
 
-func locate(e *scripts.Error, source string, at int) {
-	e.Line, e.Column = 1, 1
-	for _, r := range source {
-		if at <= 0 {
-			break
-		}
-		at--
-		e.Column++
-		if r == '\n' {
-			e.Line, e.Column = e.Line+1, 1
-		}
-	}
-	e.Snippet = scripts.Snippet(source, e.Line, e.Column)
-}
+// wholeOf returns the place of a whole source.
+func wholeOf(source string) file.Location { return file.Location{To: utf8.RuneCountInString(source)} }

@@ -37,7 +37,7 @@ func CompileKey(source string, schemas ...[]byte) (k *Key, err error) {
 	}
 	n := tree.Node.Nature()
 	if !n.IsUnknown(&config.NtCache) && !n.IsString() && !n.IsNumber() && !n.IsBool() {
-		return nil, refuseAt(scripts.PhaseCompile, source, 0, "a key must be a text, a number or a boolean, but this is %s: name a member of it", typeName(fmt.Sprint(kind)))
+		return nil, refuseAt(scripts.PhaseCompile, source, wholeOf(source), "a key must be a text, a number or a boolean, but this is %s: name a member of it", typeName(fmt.Sprint(kind)))
 	}
 	f, err := assemble(source, tree, (*rewriter).value, checkRewritten)
 	if err != nil {

@@ -44,14 +44,15 @@ func lintText(source string) error {
 	tokens, err := lexer.Lex(file.NewSource(source))
 	if err != nil {
 		if i := strings.Index(source, "=~"); i >= 0 && strings.Contains(err.Error(), "'~'") {
-			return refuseAt(scripts.PhaseLint, source, utf8.RuneCountInString(source[:i]), "`=~` is not an operator: write `text matches \"pattern\"`")
+			from := utf8.RuneCountInString(source[:i])
+			return refuseAt(scripts.PhaseLint, source, file.Location{From: from, To: from + 2}, "`=~` is not an operator: write `text matches \"pattern\"`")
 		}
 		return parseError(source, err)
 	}
 	brackets, unary, ternaries := 0, 0, 0
 	for i, t := range tokens {
 		no := func(format string, args ...any) error {
-			return refuseAt(scripts.PhaseLint, source, t.From, format, args...)
+			return refuseAt(scripts.PhaseLint, source, t.Location, format, args...)
 		}
 		next := tokens[min(i+1, len(tokens)-1)]
 		switch {
@@ -151,11 +152,10 @@ func parseError(source string, err error) error {
 	if message == "literal not terminated" {
 		message = "text is not closed: a quotation mark is missing"
 	}
-	from := at.From
 	if strings.HasSuffix(message, "end of filter") {
-		from = utf8.RuneCountInString(source)
+		at.From = utf8.RuneCountInString(source)
 	}
-	return refuseAt(scripts.PhaseCompile, source, from, "%s", message)
+	return refuseAt(scripts.PhaseCompile, source, at.Location, "%s", message)
 }
 
 var badNumber = regexp.MustCompile(`^(invalid .* literal): strconv\.\w+: parsing (.*)$`)

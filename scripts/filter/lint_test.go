@@ -282,3 +282,25 @@ func TestCompile_HostileSourceEndsAtOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestCompile_ErrorRange(t *testing.T) {
+	schema := []byte(`{"properties": {"total": {"type": "number"}}}`)
+	for source, want := range map[string][4]int{
+		"data.totl > 1":                   {1, 6, 1, 10},
+		"data.total > \"x\"":              {1, 12, 1, 13}, // the operator
+		"true and\n  data.totl == 1":      {2, 8, 2, 12},
+		"data.total =~ \"x\"":             {1, 12, 1, 14},
+		"data.total +\n 1":                {1, 1, 2, 3}, // the whole is no condition
+		"data.total > 1 && (":             {1, 20, 1, 20},
+		`data.total > 1 && "é" == type ~`: {1, 31, 1, 32},
+	} {
+		_, err := Compile(source, schema)
+		e, ok := errors.AsType[*scripts.Error](err)
+		if !ok || [4]int{e.Line, e.Column, e.EndLine, e.EndColumn} != want {
+			t.Errorf("%s: %+v", source, err)
+			if ok {
+				t.Errorf("%+v", e.Location)
+			}
+		}
+	}
+}

@@ -59,10 +59,10 @@ func Fault(err error) (*scripts.Error, error) {
 
 // Outcome is what a filter and a transform do with an event.
 type Outcome struct {
-	Matched        bool                // the event passes the filter, or there is none
-	Explanation    *filter.Explanation // of the filter, if it was requested
-	FilterError    *scripts.Error      // of compiling or running the filter
-	TransformError *scripts.Error      // of compiling or running the transform
+	Matched        bool                 // the event passes the filter, or there is none
+	Explanation    *scripts.Explanation // of the filter, if it was requested
+	FilterError    *scripts.Error       // of compiling or running the filter
+	TransformError *scripts.Error       // of compiling or running the transform
 
 	Ran       bool           // the transform ran to its end
 	Result    scripts.Result // of the transform; of a failed run only CPU and Console

@@ -96,7 +96,7 @@ func Compile(source string, limits scripts.Limits, watch func(interrupt func()))
 		LogLevel:       api.LogLevelSilent,
 	})
 	if len(out.Errors) > 0 {
-		return nil, syntaxError(source, out.Errors[0])
+		return nil, syntaxError(source, out.Errors)
 	}
 	p := &scripts.Program{Hash: Hash(source), Source: source, Code: finish(string(out.Code)), Map: out.Map}
 	l, err := Load(p)
@@ -116,14 +116,26 @@ var lowered = map[string]bool{
 	"dynamic-import":  false, // becomes a require, which lint reports
 }
 
-func syntaxError(source string, m api.Message) *scripts.Error {
-	if m.Location == nil {
-		return &scripts.Error{Phase: scripts.PhaseCompile, Message: m.Text}
+// syntaxError returns the errors of esbuild as one.
+func syntaxError(source string, list []api.Message) *scripts.Error {
+	e := &scripts.Error{Phase: scripts.PhaseCompile, Message: list[0].Text, Location: messageLocation(source, list[0].Location)}
+	for _, m := range list[1:min(len(list), scripts.MaxDiagnostics)] {
+		e.Others = append(e.Others, scripts.Diagnostic{Severity: scripts.SeverityError, Message: m.Text, Location: messageLocation(source, m.Location)})
 	}
-	// esbuild counts columns in bytes, from 0.
-	line := lineOf(source, m.Location.Line)
-	column := 1 + utf8.RuneCountInString(line[:min(len(line), max(0, m.Location.Column))])
-	return errorAt(scripts.PhaseCompile, m.Text, source, m.Location.Line, column)
+	return e
+}
+
+// messageLocation returns the place that esbuild names: a line from 1, a column from 0 and a length,
+// both in bytes of that line.
+func messageLocation(source string, at *api.Location) scripts.Location {
+	if at == nil {
+		return scripts.Location{}
+	}
+	line := lineOf(source, at.Line)
+	from := min(len(line), max(0, at.Column))
+	to := min(len(line), from+max(0, at.Length))
+	column := 1 + utf8.RuneCountInString(line[:from])
+	return scripts.Locate(source, at.Line, column, at.Line, column+utf8.RuneCountInString(line[from:to]))
 }
 
 // exportPreamble matches esbuild's code for an ES module that only exports: helpers, then the

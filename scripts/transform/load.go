@@ -8,6 +8,7 @@ import (
 	"switchhook/scripts"
 
 	"github.com/dop251/goja"
+	"github.com/dop251/goja/file"
 	"github.com/dop251/goja/parser"
 )
 
@@ -42,10 +43,7 @@ func Load(p *scripts.Program) (*Loaded, error) {
 		return nil, l.parseError(err)
 	}
 	if f := lint(tree); f != nil {
-		e := &scripts.Error{Phase: f.phase, Message: f.message}
-		if line, column, ok := l.originalPosition(tree.File.Position(int(f.idx) - tree.File.Base())); ok {
-			e.Line, e.Column, e.Snippet = line, column, scripts.Snippet(p.Source, line, column)
-		}
+		e := &scripts.Error{Phase: f.phase, Message: f.message, Location: l.locationOf(tree.File.Position(int(f.idx) - tree.File.Base()))}
 		return nil, e
 	}
 	findLineEnds(tree)
@@ -75,20 +73,27 @@ func (l *Loaded) parseError(err error) *scripts.Error {
 	var syntax *goja.CompilerSyntaxError
 	switch {
 	case errors.As(err, &list) && len(list) > 0:
-		e.Message = list[0].Message
-		if line, column, ok := l.originalPosition(list[0].Position); ok {
-			e.Line, e.Column = line, column
+		e.Message, e.Location = list[0].Message, l.locationOf(list[0].Position)
+		for _, other := range list[1:min(len(list), scripts.MaxDiagnostics)] {
+			e.Others = append(e.Others, scripts.Diagnostic{Severity: scripts.SeverityError, Message: other.Message, Location: l.locationOf(other.Position)})
 		}
 	case errors.As(err, &syntax):
 		e.Message = syntax.Message
 		if syntax.File != nil {
-			if line, column, ok := l.originalPosition(syntax.File.Position(syntax.Offset)); ok {
-				e.Line, e.Column = line, column
-			}
+			e.Location = l.locationOf(syntax.File.Position(syntax.Offset))
 		}
 	}
-	e.Snippet = scripts.Snippet(l.source, e.Line, e.Column)
 	return e
+}
+
+// locationOf returns the place in the author's source of a position in the compiled code; zero if
+// the author did not write it.
+func (l *Loaded) locationOf(p file.Position) scripts.Location {
+	line, column, ok := l.originalPosition(p)
+	if !ok {
+		return scripts.Location{}
+	}
+	return scripts.Locate(l.source, line, column, 0, 0)
 }
 
 // check runs the top level once and checks that it defines a transform.

@@ -16,7 +16,7 @@ import (
 const maxFrames = 10
 
 func errorAt(phase scripts.Phase, message, source string, line, column int) *scripts.Error {
-	return &scripts.Error{Phase: phase, Message: message, Line: line, Column: column, Snippet: scripts.Snippet(source, line, column)}
+	return &scripts.Error{Phase: phase, Message: message, Location: scripts.Locate(source, line, column, 0, 0)}
 }
 
 // lineColumn returns the 1-based line and column, in characters, of a byte offset.
@@ -93,7 +93,7 @@ func (l *Loaded) addFrame(e *scripts.Error, function string, line, column int) {
 		function = "transform"
 	}
 	if e.Line == 0 {
-		e.Line, e.Column, e.Snippet = line, column, scripts.Snippet(l.source, line, column)
+		e.Location = scripts.Locate(l.source, line, column, 0, 0)
 	}
 	if len(e.Stack) < maxFrames {
 		e.Stack = append(e.Stack, function+" ("+strconv.Itoa(line)+":"+strconv.Itoa(column)+")")

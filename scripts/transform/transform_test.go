@@ -2,6 +2,8 @@ package transform_test
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -294,5 +296,21 @@ func TestRun_InterruptEndsIt(t *testing.T) {
 		if !errors.As(err, &e) || e.Phase != scripts.PhaseTimeout || e.Message != "timeout after 50 ms" {
 			t.Errorf("%s: got %#v", source, err)
 		}
+	}
+}
+
+func TestCompile_ReportsEveryError(t *testing.T) {
+	_, err := transform.Compile("const a = 1\nlet é, a = 2\nexport default () => { const c = 1; c = 2; let d; let d }\nexport default 1", scripts.DefaultLimits(), nil)
+	e, ok := errors.AsType[*scripts.Error](err)
+	if !ok {
+		t.Fatal(err)
+	}
+	got := []string{}
+	for _, d := range e.Diagnostics("transform") {
+		got = append(got, fmt.Sprintf("%d:%d-%d:%d %s", d.Line, d.Column, d.EndLine, d.EndColumn, d.Message))
+	}
+	want := []string{`2:8-2:9 The symbol "a" has already been declared`, `3:55-3:56 The symbol "d" has already been declared`, `4:8-4:15 Multiple exports with the same name "default"`}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q", got)
 	}
 }

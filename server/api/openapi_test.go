@@ -20,15 +20,15 @@ import (
 
 // described are the types that openapi.json describes in a schema of the same name.
 var described = []any{
-	api.Error{}, api.FieldError{}, scripts.Error{},
+	api.Error{}, api.FieldError{}, scripts.Error{}, scripts.Diagnostic{},
 	api.Key{}, api.CreateKeyRequest{}, api.RotateKeyRequest{},
 	api.Script{}, api.ScriptStats{}, api.ScriptRunBucket{}, api.ScriptVersion{}, api.ScriptDiff{}, api.ScriptShadow{}, api.ChangeCounts{},
 	api.CreateScriptRequest{}, api.UpdateScriptRequest{}, api.CreateScriptVersionRequest{}, api.ActivateScriptVersionRequest{}, api.StartScriptShadowRequest{},
-	scripts.Warning{}, scripts.TestReport{}, scripts.BrokenScript{}, scripts.TestCaseReport{}, scripts.TestFailure{}, scripts.TestOutcome{},
+	scripts.TestReport{}, scripts.BrokenScript{}, scripts.TestCaseReport{}, scripts.TestFailure{}, scripts.TestOutcome{},
 }
 
 // schemaNames are the schemas with another name than their type.
-var schemaNames = map[string]string{"Error": "Problem", "scripts.Error": "ScriptError", "scripts.Warning": "ScriptWarning"}
+var schemaNames = map[string]string{"Error": "Problem", "scripts.Error": "ScriptError"}
 
 // notDescribed are the exported structs of this package that are no part of a body.
 var notDescribed = []string{"Client", "Page", "Optional", "Versioned"}

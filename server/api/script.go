@@ -28,7 +28,7 @@ type Script struct {
 	UpdatedAt   time.Time       `json:"updated_at"`
 
 	// Warnings lists what a transform uses that throws at run time, in the answer to CreateScript.
-	Warnings []scripts.Warning `json:"warnings,omitempty"`
+	Warnings []scripts.Diagnostic `json:"warnings,omitempty"`
 	// Tests are the results of the version's test cases, in the answer to ActivateScriptVersion. A
 	// rollback lacks them if the cases could not run.
 	Tests *scripts.TestReport `json:"tests,omitempty"`
@@ -69,7 +69,7 @@ type ScriptVersion struct {
 
 	// Warnings lists what a transform uses that throws at run time, in the answer to
 	// CreateScriptVersion.
-	Warnings []scripts.Warning `json:"warnings,omitempty"`
+	Warnings []scripts.Diagnostic `json:"warnings,omitempty"`
 	// Tests are the results of the test cases, in the answer to CreateScriptVersion.
 	Tests *scripts.TestReport `json:"tests,omitempty"`
 }
