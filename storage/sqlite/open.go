@@ -260,14 +260,14 @@ func migrate(ctx context.Context, path string) (err error) {
 	if current > newest {
 		return tooNew(path, current, newest)
 	}
-	files, err := fs.Sub(schemaFiles, "schema")
+	steps, err := migrations()
 	if err != nil {
 		return err
 	}
 	// The provider is not closed: that would close db, which belongs to this package.
 	// Versions may be applied out of order: migrations that were developed in parallel are
 	// merged in another order than that of their numbers. They do not depend on each other.
-	provider, err := goose.NewProvider(goose.DialectSQLite3, db, files, goose.WithAllowOutofOrder(true))
+	provider, err := goose.NewProvider(goose.DialectSQLite3, db, nil, goose.WithGoMigrations(steps...), goose.WithAllowOutofOrder(true))
 	if err != nil {
 		return fmt.Errorf("sqlite: read the embedded schema: %w", err)
 	}
@@ -275,6 +275,22 @@ func migrate(ctx context.Context, path string) (err error) {
 		return fmt.Errorf("sqlite: bring the schema of %s from version %d to %d: %w", path, current, newest, err)
 	}
 	return nil
+}
+
+// migrations returns the files of the schema, each as one step that SQLite reads as a whole.
+// goose's parser of SQL allocates 4 MB for each line, which took most of a first start.
+func migrations() (steps []*goose.Migration, err error) {
+	files, err := fs.Glob(schemaFiles, "schema/*.sql")
+	for _, file := range files {
+		text, readErr := schemaFiles.ReadFile(file)
+		version, versionErr := goose.NumericComponent(file)
+		err = errors.Join(err, readErr, versionErr)
+		steps = append(steps, goose.NewGoMigration(version, &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, string(text))
+			return err
+		}}, nil))
+	}
+	return steps, err
 }
 
 // versionOf returns the schema version of the database at path, 0 for an empty file. It
