@@ -51,6 +51,7 @@ func (r *rig) publishMany(n int, data func(int) string) (ids []engine.ID) {
 }
 
 func TestBatch_ContainsWaitingDeliveries(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	s := r.subscribe(func(s *engine.Subscription) {
 		s.PayloadFormat, s.Batch = engine.FormatStandard, engine.Batch{Size: 5, Wait: 2 * patience}
@@ -77,6 +78,7 @@ func TestBatch_ContainsWaitingDeliveries(t *testing.T) {
 }
 
 func TestBatch_SentAfterWait(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	s := r.subscribe(func(s *engine.Subscription) { s.Batch = engine.Batch{Size: 100, Wait: 3 * time.Second} }) // in which all three are queued
 	ids := r.publishMany(3, func(i int) string { return fmt.Sprint(i) })
@@ -89,6 +91,7 @@ func TestBatch_SentAfterWait(t *testing.T) {
 }
 
 func TestBatch_RetryHasTheSameID(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(c *settings.Config) {
 		c.Retries = append(engine.RetrySchedule{0}, slices.Repeat(engine.RetrySchedule{10 * time.Millisecond}, 1000)...)
 	})
@@ -122,6 +125,7 @@ func TestBatch_RetryHasTheSameID(t *testing.T) {
 }
 
 func TestBatch_SplitAtMaximumBytes(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	s := r.subscribe(func(s *engine.Subscription) { s.Policy.InFlight, s.Batch = 1, engine.Batch{Size: 100} })
 	text := strings.Repeat("x", 200<<10)
@@ -167,6 +171,7 @@ func (r *rig) behindOne(publish func() []engine.ID) []engine.ID {
 }
 
 func TestBatch_SplitAfter413(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	var refused atomic.Int32
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, body string) {
@@ -189,6 +194,7 @@ func TestBatch_SplitAfter413(t *testing.T) {
 }
 
 func TestBatch_Transforms(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	s := r.subscribe(func(s *engine.Subscription) {
 		s.Batch = engine.Batch{Size: 7, Wait: 3 * time.Second} // in which all seven are queued; what is cut off waits its time
@@ -218,6 +224,7 @@ func TestBatch_Transforms(t *testing.T) {
 }
 
 func TestBatch_WaitingDeliveriesFollowSubscriptionChanges(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]func(*engine.Subscription){
 		"fifo": func(s *engine.Subscription) { s.Policy.Ordering = engine.OrderingFIFO },
 		"key": func(s *engine.Subscription) {
@@ -279,6 +286,7 @@ func TestBatch_WaitingDeliveriesFollowSubscriptionChanges(t *testing.T) {
 
 // TestOrdering_ChangeLosesNoDelivery changes the ordering while deliveries wait.
 func TestOrdering_ChangeLosesNoDelivery(t *testing.T) {
+	t.Parallel()
 	retries := make(engine.RetrySchedule, 2000)
 	for i := 1; i < len(retries); i++ {
 		retries[i] = 50 * time.Millisecond // nothing is dead before the target is well again

@@ -25,6 +25,7 @@ func (c *wallClock) jump(d time.Duration) { c.off.Add(int64(d)) }
 // After the clock is set, everything that waits for a time continues after about the remaining
 // time. Only a stored retry waits for its time by the clock.
 func TestClock_JumpLosesAndBlocksNothing(t *testing.T) {
+	t.Parallel()
 	for name, jumps := range map[string][]time.Duration{
 		"an hour back":         {-time.Hour},
 		"a day forth":          {24 * time.Hour},
@@ -173,6 +174,7 @@ func jumpOver(t *testing.T, jumps []time.Duration) {
 // TestClock_WrongAtEarlierStarts runs a router whose clock is in 2100, then one in 1970,
 // then one with the right time, over the same database.
 func TestClock_WrongAtEarlierStarts(t *testing.T) {
+	t.Parallel()
 	var c wallClock
 	year := func(y int) { c.off.Store(int64(time.Until(time.Date(y, 1, 1, 0, 0, 0, 0, time.UTC)))) }
 	year(2100)

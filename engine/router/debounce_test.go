@@ -23,6 +23,7 @@ func (r *rig) superseded(old, newer engine.ID, s *engine.Subscription) {
 }
 
 func TestDebounce_DeliversOnlyTheNewest(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	s := r.subscribe(debounced(time.Second))
 	a := r.publishNumbered(numbered{"a", 1}, numbered{"b", 1}, numbered{"a", 2}, numbered{"a", 3})
@@ -39,6 +40,7 @@ func TestDebounce_DeliversOnlyTheNewest(t *testing.T) {
 
 // A key that is misspelt, or an event that lacks it, must not cost events.
 func TestDebounce_EventsWithoutKeyAreNotSuperseded(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	s := r.subscribe(func(s *engine.Subscription) {
 		s.Debounce = engine.Debounce{Key: "data.kk", Within: 100 * time.Millisecond}
@@ -53,6 +55,7 @@ func TestDebounce_EventsWithoutKeyAreNotSuperseded(t *testing.T) {
 }
 
 func TestDebounce_FailedEventIsSuperseded(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0, time.Hour} })
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(500) })
 	s := r.subscribe(debounced(100 * time.Millisecond))
@@ -69,6 +72,7 @@ func TestDebounce_FailedEventIsSuperseded(t *testing.T) {
 
 // TestDebounce_NewestOfEachKeyIsDelivered has more keys than fit in memory, and restarts.
 func TestDebounce_NewestOfEachKeyIsDelivered(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	l := &ledger{}
 	l.attach(r.sink)
@@ -114,6 +118,7 @@ func TestDebounce_NewestOfEachKeyIsDelivered(t *testing.T) {
 }
 
 func TestSubscription_RejectsInvalidBatchingAndDebounce(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	for field, change := range map[string]func(*engine.Subscription){
 		"batch.size":          func(s *engine.Subscription) { s.Batch = engine.Batch{Size: 1} },

@@ -218,6 +218,7 @@ func (s *sink) count() (distinct, all int) {
 }
 
 func TestDelivery_EventArrives(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	s := r.subscribe(func(s *engine.Subscription) {
 		s.PayloadFormat = engine.FormatStandard
@@ -249,6 +250,7 @@ func TestDelivery_EventArrives(t *testing.T) {
 }
 
 func TestDelivery_RetriedThenDead(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	s := r.subscribe(nil)
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, body string) {
@@ -281,6 +283,7 @@ func (s *sink) times(body string) int {
 }
 
 func TestSubscription_DeactivatedBy410(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	s := r.subscribe(nil)
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(410) })
@@ -304,6 +307,7 @@ func patientTransport(t *testing.T, g *target.Guard) *http.Transport {
 }
 
 func TestAttempt_RecordsPhase(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(c *settings.Config) {
 		c.Retries = engine.RetrySchedule{0}
 		c.Transport = patientTransport(t, c.Guard)
@@ -378,6 +382,7 @@ func TestAttempt_RecordsPhase(t *testing.T) {
 }
 
 func TestTransform_FailureDoesNotAffectOthers(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	bad := r.subscribe(func(s *engine.Subscription) { s.Transform = "function transform() { for (;;); }" })
 	good := r.subscribe(func(s *engine.Subscription) { s.Transform = "export default (event) => ({n: event.data.n})" })
@@ -398,6 +403,7 @@ func TestTransform_FailureDoesNotAffectOthers(t *testing.T) {
 }
 
 func TestScheduler_SlowTargetDelaysNoOther(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.InFlight = 24 })
 	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-r.sink.gate }))
 	defer slow.Close()
@@ -412,6 +418,7 @@ func TestScheduler_SlowTargetDelaysNoOther(t *testing.T) {
 }
 
 func TestScheduler_SlowAccountDelaysNoOther(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.InFlight = 16 })
 	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-r.sink.gate }))
 	defer slow.Close()
@@ -433,6 +440,7 @@ func TestScheduler_SlowAccountDelaysNoOther(t *testing.T) {
 }
 
 func TestDelivery_SwitchingProtocolsBlocksNoWorker(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) {
 		conn, _, err := w.(http.Hijacker).Hijack()
@@ -453,6 +461,7 @@ func TestDelivery_SwitchingProtocolsBlocksNoWorker(t *testing.T) {
 // A queue holds 1,000 deliveries in memory; the others wait in the database and keep their order,
 // as far as one in flight at a time shows it.
 func TestBacklog_OverflowWaitsInStore(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.SubscriptionInFlight = 1 })
 	r.sink.hangs()
 	s := r.subscribe(nil)
@@ -483,6 +492,7 @@ func TestBacklog_OverflowWaitsInStore(t *testing.T) {
 }
 
 func TestSubscription_InactiveKeepsWaitingDeliveries(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.SubscriptionInFlight = 1 })
 	r.sink.hangs()
 	s := r.subscribe(nil)
@@ -510,6 +520,7 @@ func TestSubscription_InactiveKeepsWaitingDeliveries(t *testing.T) {
 }
 
 func TestSubscription_NewTargetGetsWaitingDeliveries(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(c *settings.Config) {
 		c.Retries = append(engine.RetrySchedule{0}, slices.Repeat(engine.RetrySchedule{50 * time.Millisecond}, 1000)...)
 	})
@@ -528,6 +539,7 @@ func TestSubscription_NewTargetGetsWaitingDeliveries(t *testing.T) {
 }
 
 func TestSubscription_DeleteMakesWaitingDeliveriesDead(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.SubscriptionInFlight = 1 })
 	r.sink.hangs()
 	s := r.subscribe(nil)
@@ -552,6 +564,7 @@ func TestSubscription_DeleteMakesWaitingDeliveriesDead(t *testing.T) {
 }
 
 func TestPublish_RepeatIsNotDeliveredTwice(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	r.subscribe(nil)
 	in := event("a", `{"n":1}`)
@@ -592,6 +605,7 @@ func TestPublish_RepeatIsNotDeliveredTwice(t *testing.T) {
 }
 
 func TestEngine_RestartDeliversTheRest(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.SubscriptionInFlight = 2 })
 	const n = 300
 	r.sink.answers(func(http.ResponseWriter, *http.Request, string) { time.Sleep(time.Millisecond) })
@@ -612,6 +626,7 @@ func TestEngine_RestartDeliversTheRest(t *testing.T) {
 }
 
 func TestEngine_RejectsEventsAfterClose(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	if err := r.Close(context.Background()); err != nil {
 		t.Fatal(err)
@@ -623,6 +638,7 @@ func TestEngine_RejectsEventsAfterClose(t *testing.T) {
 }
 
 func TestSubscription_ConcurrentUpdatesAreNotLost(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	s := r.subscribe(nil)
 	var wg sync.WaitGroup

@@ -37,6 +37,7 @@ func ceReceiver(t *testing.T) (*httptest.Server, chan ce.Event) {
 }
 
 func TestCloudEvents_ReadableBySDK(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.CloudEventsSource = "https://router.example/" })
 	server, got := ceReceiver(t)
 	receive := func() ce.Event {
@@ -93,6 +94,7 @@ func TestCloudEvents_ReadableBySDK(t *testing.T) {
 }
 
 func TestBatch_PayloadFormats(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	type batch struct {
 		header http.Header
@@ -160,6 +162,7 @@ func TestBatch_PayloadFormats(t *testing.T) {
 }
 
 func TestCloudEvents_StoredBodyHasTheSourceSent(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	s := r.subscribe(func(s *engine.Subscription) { s.PayloadFormat = engine.FormatCloudEvents })
 	a := r.publish("a", "1")
@@ -173,6 +176,7 @@ func TestCloudEvents_StoredBodyHasTheSourceSent(t *testing.T) {
 }
 
 func TestSkinnyPayload_URLReturnsTheEvent(t *testing.T) {
+	t.Parallel()
 	var ahead atomic.Int64
 	r := start(t, func(c *settings.Config) {
 		c.PublicURL, c.SkinnyTokenTTL = "https://hooks.example.com/router/", time.Minute
@@ -236,6 +240,7 @@ func flip(token string, i int) string {
 }
 
 func TestSequenceNumber_SameOnEveryAttempt(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	numbers := make(chan string, 64)
 	var fail atomic.Bool

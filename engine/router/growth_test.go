@@ -15,6 +15,7 @@ import (
 
 // Deleting an object also removes its state from memory.
 func TestRetained_DeletedObjectsLeaveNothing(t *testing.T) {
+	t.Parallel()
 	c := &clock{}
 	r := start(t, func(cfg *settings.Config) {
 		cfg.Now, cfg.Quota, cfg.VerifyWait = c.now, engine.Quota{EventsPerSecond: 1000, StoredBytes: 1 << 30}, time.Millisecond

@@ -59,6 +59,7 @@ func (r *rig) none(eventType string) {
 }
 
 func TestSubscription_DeactivatedAfterFiveDaysOfFailure(t *testing.T) {
+	t.Parallel()
 	var c clock
 	r := start(t, func(cfg *settings.Config) {
 		cfg.Now, cfg.DeactivateAfter, cfg.Retries = c.now, 5*day, engine.RetrySchedule{0}
@@ -114,6 +115,7 @@ func receiverOf(t *testing.T, answer func(http.ResponseWriter, *http.Request, st
 }
 
 func TestCircuitBreaker_FewAttemptsAndNoLoss(t *testing.T) {
+	t.Parallel()
 	var c clock
 	r := start(t, func(cfg *settings.Config) { cfg.Now = c.now })
 	listener := receiverOf(t, nil)
@@ -144,6 +146,7 @@ func TestCircuitBreaker_FewAttemptsAndNoLoss(t *testing.T) {
 }
 
 func TestGiveUpAfter_MakesOldDeliveriesDead(t *testing.T) {
+	t.Parallel()
 	var c clock
 	r := start(t, func(cfg *settings.Config) { cfg.Now = c.now })
 	r.sink.answers(status(503))
@@ -170,6 +173,7 @@ func TestGiveUpAfter_MakesOldDeliveriesDead(t *testing.T) {
 }
 
 func TestGiveUpAfter_NotWhileInactive(t *testing.T) {
+	t.Parallel()
 	var c clock
 	r := start(t, func(cfg *settings.Config) { cfg.Now, cfg.SubscriptionInFlight = c.now, 1 })
 	r.sink.hangs()
@@ -188,6 +192,7 @@ func TestGiveUpAfter_NotWhileInactive(t *testing.T) {
 }
 
 func TestOperationalEvents_ManyDeadLettersAreOneEvent(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(cfg *settings.Config) { cfg.Retries = engine.RetrySchedule{0} })
 	listener := receiverOf(t, nil)
 	r.subscribe(func(s *engine.Subscription) {
@@ -233,6 +238,7 @@ func TestOperationalEvents_ManyDeadLettersAreOneEvent(t *testing.T) {
 }
 
 func TestOperationalEvents_CauseNoFurtherOnes(t *testing.T) {
+	t.Parallel()
 	var c clock
 	r := start(t, func(cfg *settings.Config) {
 		cfg.Now, cfg.DeactivateAfter, cfg.Retries = c.now, time.Hour, engine.RetrySchedule{0}
@@ -265,6 +271,7 @@ func TestOperationalEvents_CauseNoFurtherOnes(t *testing.T) {
 }
 
 func TestOperationalEvents_QuarantineAndDeadLettersWithoutPayload(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(cfg *settings.Config) { cfg.Retries = engine.RetrySchedule{0} })
 	listener := receiverOf(t, nil)
 	r.subscribe(func(s *engine.Subscription) {
@@ -286,6 +293,7 @@ func TestOperationalEvents_QuarantineAndDeadLettersWithoutPayload(t *testing.T) 
 }
 
 func TestOperationalEvents_NotStoredWithoutSubscribers(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(cfg *settings.Config) { cfg.Retries = engine.RetrySchedule{0} })
 	r.sink.answers(status(410))
 	s := r.subscribe(nil) // "*" does not match them
@@ -297,6 +305,7 @@ func TestOperationalEvents_NotStoredWithoutSubscribers(t *testing.T) {
 }
 
 func TestOperationalEvents_StopLosesNone(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	listener := receiverOf(t, nil)
 	r.subscribe(func(s *engine.Subscription) {
@@ -312,6 +321,7 @@ func TestOperationalEvents_StopLosesNone(t *testing.T) {
 
 // A reactivation must be on disk before a crash, or the waiting deliveries would be too old.
 func TestHealth_ReactivationIsStoredAtOnce(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	s := r.subscribe(func(s *engine.Subscription) { s.Active = false })
 	_, err := r.UpdateSubscription(context.Background(), "", s.ID, catalog.AnyVersion, func(s *engine.Subscription) error {
@@ -329,6 +339,7 @@ func TestHealth_ReactivationIsStoredAtOnce(t *testing.T) {
 
 // A subscription whose transform or filter fails on every event is not healthy.
 func TestHealth_FailingScripts(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(cfg *settings.Config) { cfg.Retries = engine.RetrySchedule{0} })
 	listener := receiverOf(t, nil)
 	r.subscribe(func(s *engine.Subscription) {

@@ -250,7 +250,7 @@ func besiege(t *testing.T, policy target.Policy) *siege {
 func clientGoroutines() (n int) {
 	stacks := make([]byte, 16<<20)
 	for _, stack := range strings.Split(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
-		if strings.Contains(stack, "net/http.(*persistConn)") || strings.Contains(stack, "net/http.(*Transport)") || strings.Contains(stack, "engine.(*Engine).send") {
+		if strings.Contains(stack, "net/http.(*persistConn)") || strings.Contains(stack, "net/http.(*Transport)") || strings.Contains(stack, "outbound.(*Sender).Send") {
 			n++
 		}
 	}
@@ -342,6 +342,7 @@ func TestDelivery_HostileHTTPTargets(t *testing.T) {
 }
 
 func TestDelivery_StatusCountsDespiteBodyError(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	for status, want := range map[string]engine.State{"200 OK": succeeded, "202 Accepted": succeeded, "302 Found": dead, "404 Not Found": dead, "410 Gone": dead, "429 Slow": dead, "503 No": dead} {
 		for name, c := range map[string]struct {
@@ -381,6 +382,7 @@ func TestDelivery_StatusCountsDespiteBodyError(t *testing.T) {
 }
 
 func TestDelivery_ClosedIdleConnectionCostsNoAttempt(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0, time.Hour} })
 	var requests atomic.Int64
 	w := newWicked(t, func(c *net.TCPConn, _ <-chan struct{}) {
@@ -443,6 +445,7 @@ func rawHeaders(t *testing.T, got chan<- []string) *wicked {
 }
 
 func TestDelivery_HeaderNamesAreSentAsWritten(t *testing.T) {
+	t.Parallel()
 	got := make(chan []string, 1)
 	r := start(t, nil)
 	for name, c := range map[string]struct {
@@ -499,6 +502,7 @@ func TestDelivery_HeaderNamesAreSentAsWritten(t *testing.T) {
 }
 
 func TestVerification_HeaderNamesAreSentAsWritten(t *testing.T) {
+	t.Parallel()
 	got := make(chan []string, 10)
 	r := start(t, func(c *settings.Config) { c.VerifyWait = time.Millisecond })
 	w := rawHeaders(t, got)
@@ -635,6 +639,7 @@ func TestDelivery_UnresolvableTargets(t *testing.T) {
 }
 
 func TestDelivery_RetryAfterWithinBounds(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	date := func(d time.Duration) string { return time.Now().Add(d).UTC().Format(http.TimeFormat) }
 	// The schedule asks for a minute, give or take a fifth.

@@ -18,7 +18,7 @@ func engineGoroutines() (list []string) {
 	stacks := make([]byte, 8<<20)
 	stacks = stacks[:runtime.Stack(stacks, true)]
 	for _, g := range strings.Split(string(stacks), "\n\n") {
-		if at := strings.Index(g, "created by switchhook/engine."); at >= 0 {
+		if at := strings.Index(g, "created by switchhook/engine/"); at >= 0 {
 			list = append(list, g[at:])
 		}
 	}

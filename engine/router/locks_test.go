@@ -58,6 +58,7 @@ func within(t *testing.T, what string, do func()) {
 }
 
 func TestCompilation_BlocksNothing(t *testing.T) {
+	t.Parallel()
 	compiler := newSlowCompiler("/* slow */")
 	r := start(t, func(c *settings.Config) { c.Transformer = compiler })
 	slow := r.subscribe(func(s *engine.Subscription) {
@@ -126,6 +127,7 @@ func TestCompilation_BlocksNothing(t *testing.T) {
 
 // A stop does not wait for a compilation, and the deliveries that waited for it are made by the next run.
 func TestCompilation_EndedByClose(t *testing.T) {
+	t.Parallel()
 	compiler := newSlowCompiler("/* slow */")
 	r := start(t, func(c *settings.Config) { c.Transformer = compiler })
 	slow := r.subscribe(func(s *engine.Subscription) { s.Transform = "/* slow */ function transform() { return 1 }" })
@@ -144,6 +146,7 @@ func TestCompilation_EndedByClose(t *testing.T) {
 // A transform that is compiled only after another subscription's use of it was quarantined
 // waits as well.
 func TestQuarantine_AppliesToLaterCompilation(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	hanging := "function transform() { for (;;); }"
 	first := r.subscribe(func(s *engine.Subscription) { s.Events, s.Transform = []string{"first"}, hanging })

@@ -43,6 +43,7 @@ func figure(t *testing.T, reg *prometheus.Registry, name string, labels ...strin
 }
 
 func TestMetrics_OpenDeliveriesByState(t *testing.T) {
+	t.Parallel()
 	reg := prometheus.NewRegistry()
 	began := time.Now()
 	var later atomic.Int64
@@ -112,6 +113,7 @@ func TestMetrics_OpenDeliveriesByState(t *testing.T) {
 
 // The number of accounts with their own series is bounded: the busiest.
 func TestMetrics_OnlyBusiestAccountsHaveSeries(t *testing.T) {
+	t.Parallel()
 	reg := prometheus.NewRegistry()
 	var later atomic.Int64
 	r := start(t, func(c *settings.Config) {
@@ -170,6 +172,7 @@ func TestMetrics_OnlyBusiestAccountsHaveSeries(t *testing.T) {
 
 // In an ordered queue, a delivery that waits for its retry stays in memory but is not counted as queued.
 func TestMetrics_OrderedRetryIsNotQueued(t *testing.T) {
+	t.Parallel()
 	reg := prometheus.NewRegistry()
 	r := start(t, func(c *settings.Config) {
 		c.Registerer, c.Retries = reg, engine.RetrySchedule{0, 100 * time.Hour}

@@ -188,6 +188,7 @@ func (r *rig) final(s *engine.Subscription, want int) map[engine.State]int {
 // TestOrdering_HoldsUnderFailuresAndRestarts publishes, fails and restarts at random, and checks that each event came
 // after those before it in its group, and ended once.
 func TestOrdering_HoldsUnderFailuresAndRestarts(t *testing.T) {
+	t.Parallel()
 	quick := make(engine.RetrySchedule, 5)
 	for i := 1; i < len(quick); i++ {
 		quick[i] = 3 * time.Millisecond
@@ -253,6 +254,7 @@ func TestOrdering_HoldsUnderFailuresAndRestarts(t *testing.T) {
 // TestOrdering_BlockedKeyDelaysNoOther makes thousands of deliveries of one key wait, before,
 // among and after those of others.
 func TestOrdering_BlockedKeyDelaysNoOther(t *testing.T) {
+	t.Parallel()
 	retries := make(engine.RetrySchedule, 1000)
 	for i := 1; i < len(retries); i++ {
 		retries[i] = 30 * time.Millisecond

@@ -15,6 +15,7 @@ func (s *sink) last() (http.Header, string) {
 }
 
 func TestDialect_BodyTemplate(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	template := func(source string) *outbound.BodyTemplate {
 		b, err := outbound.CompileBodyTemplate([]byte(source))

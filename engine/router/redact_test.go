@@ -14,6 +14,7 @@ import (
 )
 
 func TestHidesHeader(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{
 		"Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie", "Set-Cookie ", "set_cookie", "X-Auth", "X-Auth-User", "X-Functions-Key",
 		"Ocp-Apim-Subscription-Key", "X-Amz-Security-Token", "X-API-Key", "x_api_key", "APIKEY", "X-Client-Secret", "X-Session-Id", "X-Password", "X-JWT", "X-App-Key", "X-Shared-Passphrase",
@@ -30,6 +31,7 @@ func TestHidesHeader(t *testing.T) {
 }
 
 func TestSubscription_HidesItsOwnHeadersUnlessHarmlessOrVisible(t *testing.T) {
+	t.Parallel()
 	s := &engine.Subscription{Headers: map[string]string{}, VisibleHeaders: []string{"x-team"}}
 	for name, hidden := range map[string]bool{
 		"X-Shop": true, "X-Whatever": true, "Authorization": true, "Referer": true, "content-type": false, "ACCEPT": false, "User-Agent": false, "X-TEAM": false,
@@ -42,6 +44,7 @@ func TestSubscription_HidesItsOwnHeadersUnlessHarmlessOrVisible(t *testing.T) {
 }
 
 func TestMaskURL(t *testing.T) {
+	t.Parallel()
 	for url, want := range map[string]string{
 		"https://hooks.slack.com/services/T024BE7LD/B024BE7LH/kM8sK3nzEYT": "https://hooks.slack.com/services/[hidden]",
 		"https://discord.com/api/webhooks/1/abc":                           "https://discord.com/api/[hidden]",
@@ -64,6 +67,7 @@ func TestMaskURL(t *testing.T) {
 // A value of a subscription's own headers is nowhere in its stored attempts, whatever its
 // transform and its target do with it.
 func TestDelivery_HiddenValuesAreNotStored(t *testing.T) {
+	t.Parallel()
 	const secret, short = "s3cr3t-value-0001", "1234"
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	r.sink.answers(func(w http.ResponseWriter, req *http.Request, _ string) {

@@ -38,6 +38,7 @@ func (r *rig) replayIs(id engine.ID, want engine.ReplayStatus) (job *engine.Repl
 }
 
 func TestReplay_DeadLetters(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	s, bystander := r.subscribe(nil), r.subscribe(func(s *engine.Subscription) { s.Events = []string{"other"} })
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(400) })
@@ -68,6 +69,7 @@ func TestReplay_DeadLetters(t *testing.T) {
 }
 
 func TestReplay_SubscriptionCreatedLater(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	first := r.publish("order.created", `1`).ID
 	r.publish("order.deleted", `2`)
@@ -89,6 +91,7 @@ func TestReplay_SubscriptionCreatedLater(t *testing.T) {
 }
 
 func TestReplay_ToAnotherSubscription(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	s := r.subscribe(func(s *engine.Subscription) { s.Events = []string{"a"} })
 	elsewhere := r.subscribe(func(s *engine.Subscription) { s.Events, s.TargetURL = []string{"none"}, s.TargetURL+"/elsewhere" })
@@ -105,6 +108,7 @@ func TestReplay_ToAnotherSubscription(t *testing.T) {
 }
 
 func TestReplay_RestartPauseResumeCancel(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	s := r.subscribe(nil)
 	for _, id := range r.publishMany(300, func(i int) string { return fmt.Sprint(i) }) { // at one a second: longer than this takes
@@ -139,6 +143,7 @@ func TestReplay_RestartPauseResumeCancel(t *testing.T) {
 }
 
 func TestReplay_ProgressAndImmediatePause(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	s := r.subscribe(nil)
 	const count = 60
@@ -190,6 +195,7 @@ func TestReplay_ProgressAndImmediatePause(t *testing.T) {
 }
 
 func TestReplay_PausesIfSubscriptionIsInactive(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	s := r.subscribe(nil)
 	a := r.publish("a", `1`).ID
@@ -214,6 +220,7 @@ func TestReplay_PausesIfSubscriptionIsInactive(t *testing.T) {
 }
 
 func TestReplay_RejectsInvalid(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	s := r.subscribe(nil)
 	one := []engine.ID{s.ID}

@@ -47,6 +47,7 @@ func (r *rig) prune() {
 }
 
 func TestRetention_ByAccount(t *testing.T) {
+	t.Parallel()
 	var c clock
 	r := start(t, func(cfg *settings.Config) {
 		cfg.Now, cfg.Retries = c.now, engine.RetrySchedule{0}
@@ -98,6 +99,7 @@ func TestRetention_ByAccount(t *testing.T) {
 }
 
 func TestRetention_KeepsUnfinishedEvents(t *testing.T) {
+	t.Parallel()
 	var c clock
 	r := start(t, func(cfg *settings.Config) {
 		cfg.Now, cfg.Retention = c.now, engine.Retention{Succeeded: time.Minute, Dead: time.Minute}
@@ -121,6 +123,7 @@ func TestRetention_KeepsUnfinishedEvents(t *testing.T) {
 }
 
 func TestRetention_AuditLog(t *testing.T) {
+	t.Parallel()
 	var c clock
 	r := start(t, func(cfg *settings.Config) {
 		cfg.Now, cfg.KeepAudit = c.now, 400*24*time.Hour
@@ -164,6 +167,7 @@ func TestRetention_AuditLog(t *testing.T) {
 }
 
 func TestLoadShedding_DatabaseFullOfUnfinishedEvents(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(cfg *settings.Config) { cfg.KeepBytes = 8 << 20 })
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(500) })
 	s := r.subscribe(nil)
@@ -209,6 +213,7 @@ func TestLoadShedding_DatabaseFullOfUnfinishedEvents(t *testing.T) {
 }
 
 func TestRetention_FreesSpaceWhenNearlyFull(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(cfg *settings.Config) {
 		cfg.KeepBytes = 8 << 20
 		cfg.PruneEvery = time.Hour // it is not that which makes it
@@ -226,6 +231,7 @@ func TestRetention_FreesSpaceWhenNearlyFull(t *testing.T) {
 }
 
 func TestLoadShedding_DiskNearlyFull(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	s := r.subscribe(nil)
 	r.stop()
@@ -242,6 +248,7 @@ func TestLoadShedding_DiskNearlyFull(t *testing.T) {
 }
 
 func TestLoadShedding_DatabaseDeleted(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	if err := os.Rename(r.path, r.path+".away"); err != nil {
 		t.Fatal(err)
@@ -260,6 +267,7 @@ func TestLoadShedding_DatabaseDeleted(t *testing.T) {
 }
 
 func TestLoadShedding_BacklogByAccount(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(cfg *settings.Config) {
 		cfg.MaxBacklog, cfg.Retries = 20, engine.RetrySchedule{0, time.Hour}
 	})

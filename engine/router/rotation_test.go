@@ -16,6 +16,7 @@ import (
 )
 
 func TestRotation_OldSecretSignsUntilItExpires(t *testing.T) {
+	t.Parallel()
 	var ahead atomic.Int64
 	r := start(t, func(c *settings.Config) {
 		c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
@@ -55,6 +56,7 @@ func TestRotation_OldSecretSignsUntilItExpires(t *testing.T) {
 }
 
 func TestRotation_ConcurrentRepeatsRotateOnce(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	s := r.subscribe(nil)
 	for _, grace := range []time.Duration{0, time.Hour} {
@@ -83,6 +85,7 @@ func TestRotation_ConcurrentRepeatsRotateOnce(t *testing.T) {
 }
 
 func TestSigning_ErrorsNameTheField(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	ctx := context.Background()
 	pair, err := signature.NewSecret(signature.Ed25519)

@@ -23,6 +23,7 @@ func doubling() string {
 
 // A schema that an earlier version accepted must neither occupy a core nor prevent the start.
 func TestSchema_StoredCostlySchemas(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	ctx := context.Background()
 	r.stop()

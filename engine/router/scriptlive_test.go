@@ -22,6 +22,7 @@ func (r *rig) tryLive(s *engine.Script, number int, force bool) (*engine.Script,
 // TestScriptCases_BelongToTheVersion goes back to a version that fails the cases of the one
 // that is live, and whose own it passes.
 func TestScriptCases_BelongToTheVersion(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	ctx := context.Background()
 	s, err := r.CreateScript(ctx, &engine.Script{Account: engine.DefaultAccount, Name: "t", Kind: engine.KindTransform, Cases: []byte(casesOfOne)}, "export default () => '1'", "", "")
@@ -57,6 +58,7 @@ func TestScriptCases_BelongToTheVersion(t *testing.T) {
 // TestScriptLive_RollbackWithoutForce makes a version live by force, whose cases fail, and
 // another one, and goes back.
 func TestScriptLive_RollbackWithoutForce(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	ctx := context.Background()
 	if _, _, err := r.PutEventType(ctx, &engine.EventType{Name: "order.created", Schema: []byte(`{"type":"object","properties":{"n":{"type":"integer"},"old":{"type":"integer"}}}`)}, true, catalog.AnyVersion); err != nil {
@@ -98,6 +100,7 @@ func TestScriptLive_RollbackWithoutForce(t *testing.T) {
 
 // TestScriptCases_OfTheNewestVersionCanChange changes cases by themselves.
 func TestScriptCases_OfTheNewestVersionCanChange(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	ctx := context.Background()
 	s := r.script(engine.KindTransform, "t", "export default () => '1'", "export default () => '2'")

@@ -59,7 +59,7 @@ func (r *rig) update(s *engine.Subscription, change func(*engine.Subscription)) 
 	}
 }
 
-func TestScriptLive_LosesAndDoublesNothing(t *testing.T) {
+func TestScriptLive_LosesAndDoublesNothing(t *testing.T) { // alone: it needs the sandbox for itself
 	r := start(t, nil)
 	ctx := context.Background()
 	numbered := func(n int) string { return fmt.Sprintf("export default ({data}) => data + ' v%d'", n) }
@@ -166,6 +166,7 @@ func (r *rig) mustScript(name string) *engine.Script {
 }
 
 func TestScripts_SurviveRestart(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	tr := r.script(engine.KindTransform, "t", "export default () => 'one'", "export default () => 'two'", "export default () => 'three'")
 	f := r.script(engine.KindFilter, "f", "data.n > 1", "data.n > 0")
@@ -208,6 +209,7 @@ func TestScripts_SurviveRestart(t *testing.T) {
 }
 
 func TestScriptLive_FilterMustFitSchemas(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	ctx := context.Background()
 	if _, _, err := r.PutEventType(ctx, &engine.EventType{Name: "order.created", Schema: []byte(`{"type":"object","properties":{"total":{"type":"number"}},"additionalProperties":false}`)}, true, catalog.AnyVersion); err != nil {
@@ -232,6 +234,7 @@ func TestScriptLive_FilterMustFitSchemas(t *testing.T) {
 // A change of a subscription that began before a version went live must not bring the
 // old program back.
 func TestScriptLive_ConcurrentUpdateGetsNewVersion(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	ctx := context.Background()
 	tr := r.script(engine.KindTransform, "t", "export default () => 'v1'", "export default () => 'v2'")
@@ -259,6 +262,7 @@ func TestScriptLive_ConcurrentUpdateGetsNewVersion(t *testing.T) {
 const endless = "export default () => { for (;;); }"
 
 func TestQuarantine_AppliesToSharedSourceUntilNewVersion(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(c *settings.Config) {
 		c.Retries = engine.RetrySchedule{0, time.Millisecond, time.Millisecond, time.Millisecond, time.Millisecond, time.Millisecond, time.Millisecond, time.Millisecond}
 	})
@@ -351,6 +355,7 @@ func TestQuarantine_AppliesToSharedSourceUntilNewVersion(t *testing.T) {
 }
 
 func TestQuarantine_RestartLosesNothing(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.SubscriptionInFlight = 2 })
 	tr := r.script(engine.KindTransform, "t", endless, "export default ({data}) => data")
 	s := r.subscribe(func(s *engine.Subscription) { s.TransformScript.Script = tr.ID })
@@ -369,6 +374,7 @@ func TestQuarantine_RestartLosesNothing(t *testing.T) {
 }
 
 func TestQuarantine_HostileTransformDoesNotAffectOthers(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.Timeout, c.SubscriptionInFlight = time.Minute, 2 })
 	tr := r.script(engine.KindTransform, "healthy", "export default ({data}) => ({n: data})")
 	good := r.subscribe(func(s *engine.Subscription) { s.TransformScript.Script = tr.ID })
@@ -400,7 +406,7 @@ func TestQuarantine_HostileTransformDoesNotAffectOthers(t *testing.T) {
 }
 
 // With -race this finds data that is shared without a lock.
-func TestEngine_ConcurrentChanges(t *testing.T) {
+func TestEngine_ConcurrentChanges(t *testing.T) { // alone: it needs the sandbox for itself
 	r := start(t, nil)
 	ctx := context.Background()
 	tr := r.script(engine.KindTransform, "t", "export default () => 1", "export default () => 2", "export default () => 3")
@@ -493,6 +499,7 @@ func TestEngine_ConcurrentChanges(t *testing.T) {
 
 // A transform that fails on some inputs keeps running on the others.
 func TestQuarantine_NotForSomeInputs(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(c *settings.Config) {
 		c.Retries = engine.RetrySchedule{0, time.Millisecond, time.Millisecond}
 	})

@@ -105,6 +105,7 @@ func (r *rig) untouched(s *engine.Subscription) {
 }
 
 func TestShortage_IsNoTargetFailure(t *testing.T) {
+	t.Parallel()
 	r, transport, counted := startStarved(t, nil)
 	s := r.subscribe(nil)
 	for name, c := range map[string]struct {
@@ -141,6 +142,7 @@ func TestShortage_IsNoTargetFailure(t *testing.T) {
 }
 
 func TestShortage_TargetFaults(t *testing.T) {
+	t.Parallel()
 	r, transport, counted := startStarved(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	s := r.subscribe(nil)
 	for name, err := range map[string]error{
@@ -164,6 +166,7 @@ func TestShortage_TargetFaults(t *testing.T) {
 
 // The guarantees of ordering, batches and restarts hold during a shortage.
 func TestShortage_KeepsOrderAndBatches(t *testing.T) {
+	t.Parallel()
 	r, transport, counted := startStarved(t, nil)
 	fifo := r.subscribe(func(s *engine.Subscription) { s.Events, s.Policy.Ordering = []string{"fifo"}, engine.OrderingFIFO })
 	keyed := r.subscribe(func(s *engine.Subscription) {
@@ -258,6 +261,7 @@ func resolving(t *testing.T, answer func(q dnsmessage.Question, reply *dnsmessag
 }
 
 func TestShortage_UnresponsiveNameServers(t *testing.T) {
+	t.Parallel()
 	var dead, broken atomic.Bool
 	r, counted := resolving(t, func(q dnsmessage.Question, reply *dnsmessage.Message) []byte {
 		name := q.Name.String()
@@ -316,6 +320,7 @@ func TestShortage_UnresponsiveNameServers(t *testing.T) {
 
 // Without a sandbox process, deliveries without transforms continue.
 func TestShortage_SandboxCannotStart(t *testing.T) {
+	t.Parallel()
 	var lacks atomic.Bool
 	r := start(t, func(c *settings.Config) { c.Transformer = &lackingSandbox{Transformer: pool(), lacks: &lacks} })
 	transformed := r.subscribe(func(s *engine.Subscription) { s.Transform = "function transform() { return 1 }" })
@@ -350,6 +355,7 @@ const fewFiles = "SWITCHHOOK_TEST_FEW_FILES"
 
 // A process without free file descriptors still delivers, a few at a time.
 func TestShortage_FewOpenFiles(t *testing.T) {
+	t.Parallel()
 	if urls := os.Getenv(fewFiles); urls != "" {
 		deliverWithFewFiles(t, strings.Split(urls, ","))
 		return

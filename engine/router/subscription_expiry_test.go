@@ -23,6 +23,7 @@ func (r *rig) deleted(s *engine.Subscription) {
 }
 
 func TestSubscription_DeletedWhenExpired(t *testing.T) {
+	t.Parallel()
 	c := &clock{}
 	r := start(t, func(cfg *settings.Config) { cfg.Now = c.now; cfg.Retries = engine.RetrySchedule{0, 100 * time.Hour} })
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(500) })
@@ -60,6 +61,7 @@ func TestSubscription_DeletedWhenExpired(t *testing.T) {
 }
 
 func TestVerification_UnconfirmedIsDeletedAfterRestart(t *testing.T) {
+	t.Parallel()
 	c := &clock{}
 	r := start(t, func(cfg *settings.Config) { cfg.Now = c.now; cfg.VerifyWait = time.Millisecond })
 	var asked atomic.Int32

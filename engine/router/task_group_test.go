@@ -50,6 +50,7 @@ func (r *rig) slowed(slow func(*engine.Event) bool) *slowStore {
 }
 
 func TestOperationalEvents_AccountDelaysNoOther(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	slow := r.slowed(func(ev *engine.Event) bool { return engine.Operational(ev.Type) && ev.Account == "slow" })
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, body string) {
@@ -84,6 +85,7 @@ func TestOperationalEvents_AccountDelaysNoOther(t *testing.T) {
 }
 
 func TestEngine_CloseWaitsForPublish(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	slow := r.slowed(func(*engine.Event) bool { return true })
 	published := make(chan error, 1)
@@ -112,6 +114,7 @@ func TestEngine_CloseWaitsForPublish(t *testing.T) {
 // TestEngine_CloseWaitsForRequests sends requests while the router stops.
 // After Close none of them may send or store anything.
 func TestEngine_CloseWaitsForRequests(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	s := r.subscribe(nil)
 	for range 10 {

@@ -107,6 +107,7 @@ func (r *rig) guarded() *guardedStore {
 }
 
 func TestSubscription_DeleteDoesNotBlockWriter(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.SubscriptionInFlight = 1 })
 	g := r.guarded()
 	r.sink.hangs()
@@ -132,6 +133,7 @@ func TestSubscription_DeleteDoesNotBlockWriter(t *testing.T) {
 }
 
 func TestRetry_DeadIfSubscriptionIsDeleted(t *testing.T) {
+	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	g := r.guarded()
 	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(400) })
@@ -165,6 +167,7 @@ func TestRetry_DeadIfSubscriptionIsDeleted(t *testing.T) {
 // Test events bypass the queues; they must not block ordered queues, which wait until all earlier
 // events have been queued.
 func TestTestSend_DoesNotBlockOrderedQueues(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	s := r.subscribe(func(s *engine.Subscription) { s.Policy.Ordering = engine.OrderingFIFO })
 	other := r.subscribe(func(s *engine.Subscription) { s.Events, s.TargetURL = []string{"other"}, r.sink.server.URL+"/slow" })
@@ -190,6 +193,7 @@ func TestTestSend_DoesNotBlockOrderedQueues(t *testing.T) {
 }
 
 func TestTargets_WithOrderingGroups(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	ordered := r.subscribe(func(s *engine.Subscription) {
 		s.Policy.Ordering, s.Policy.OrderingKey = engine.OrderingKeyed, "data.k"
@@ -220,6 +224,7 @@ func (m *meddler) Compile(ctx context.Context, source string) (*scripts.Program,
 }
 
 func TestTargets_DeletedDuringPublish(t *testing.T) {
+	t.Parallel()
 	m := &meddler{Transformer: pool()}
 	r := start(t, func(c *settings.Config) { c.Transformer = m })
 	in := event("a", "1")
@@ -247,6 +252,7 @@ func TestTargets_DeletedDuringPublish(t *testing.T) {
 }
 
 func TestSubscription_DeleteWithLargeBacklogBlocksNoChange(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	g := r.guarded()
 	s := r.subscribe(nil)
@@ -271,6 +277,7 @@ func TestSubscription_DeleteWithLargeBacklogBlocksNoChange(t *testing.T) {
 }
 
 func TestRetry_RemovedEventLeavesNothing(t *testing.T) {
+	t.Parallel()
 	for name, ask := range map[string]func(r *rig, d engine.DeliveryID){
 		"by hand": func(r *rig, d engine.DeliveryID) {
 			if _, err := r.Retry(context.Background(), "", d); engine.ErrorCode(err) != engine.CodeNotFound {
