@@ -11,6 +11,7 @@ import (
 	"switchhook/engine"
 	"switchhook/engine/evaluate"
 	"switchhook/engine/router"
+	"switchhook/engine/router/routertest"
 	"switchhook/engine/settings"
 	"switchhook/engine/target"
 	"switchhook/storage/sqlite"
@@ -21,11 +22,11 @@ import (
 func benchEngine(b *testing.B) *router.Engine {
 	b.Helper()
 	ctx := context.Background()
-	store, err := sqlite.Open(ctx, sqlite.Options{Path: filepath.Join(b.TempDir(), "bench.db"), Logger: quiet})
+	store, err := sqlite.Open(ctx, sqlite.Options{Path: filepath.Join(b.TempDir(), "bench.db"), Logger: routertest.Quiet})
 	if err != nil {
 		b.Fatal(err)
 	}
-	e, err := router.New(ctx, settings.Config{Store: store, Transformer: pool(), Logger: quiet, Guard: target.NewGuard(target.Policy{Allow: target.Loopback})})
+	e, err := router.New(ctx, settings.Config{Store: store, Transformer: routertest.Pool(), Logger: routertest.Quiet, Guard: target.NewGuard(target.Policy{Allow: target.Loopback})})
 	if err != nil {
 		b.Fatal(err)
 	}

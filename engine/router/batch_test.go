@@ -17,21 +17,20 @@ import (
 	"switchhook/engine"
 	"switchhook/engine/catalog"
 	"switchhook/engine/settings"
+	"switchhook/engine/testkit"
 )
 
-// posts lists the bodies and headers that came, as JSON arrays.
-func (s *sink) posts(t *testing.T) (bodies [][]json.RawMessage, heads []http.Header) {
+// batches lists the bodies that came, as JSON arrays.
+func batches(t *testing.T, receiver *testkit.Receiver) (list [][]json.RawMessage) {
 	t.Helper()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, body := range s.order {
-		var list []json.RawMessage
-		if err := json.Unmarshal([]byte(body), &list); err != nil {
+	for _, body := range receiver.Bodies() {
+		var elements []json.RawMessage
+		if err := json.Unmarshal([]byte(body), &elements); err != nil {
 			t.Fatalf("%v in %s", err, body)
 		}
-		bodies = append(bodies, list)
+		list = append(list, elements)
 	}
-	return bodies, s.heads
+	return list
 }
 
 func (r *rig) publishMany(n int, data func(int) string) (ids []engine.ID) {
@@ -54,7 +53,7 @@ func TestBatch_ContainsWaitingDeliveries(t *testing.T) {
 	t.Parallel()
 	r := start(t, nil)
 	s := r.subscribe(func(s *engine.Subscription) {
-		s.PayloadFormat, s.Batch = engine.FormatStandard, engine.Batch{Size: 5, Wait: 2 * patience}
+		s.PayloadFormat, s.Batch = engine.FormatStandard, engine.Batch{Size: 5, Wait: 2 * testkit.Timeout}
 	})
 	ids := r.publishMany(5, func(i int) string { return fmt.Sprintf(`{"n":%d}`, i) })
 	for i, id := range ids {
@@ -64,15 +63,15 @@ func TestBatch_ContainsWaitingDeliveries(t *testing.T) {
 			t.Errorf("%+v %s", d, body)
 		}
 	}
-	bodies, heads := r.sink.posts(t)
-	if len(bodies) != 1 || len(bodies[0]) != 5 || !strings.HasPrefix(heads[0].Get("webhook-id"), "bat_") || heads[0].Get("Content-Type") != "application/json" {
-		t.Fatalf("%s %v", bodies, heads)
+	bodies, sent := batches(t, r.sink), r.sink.Requests()[0]
+	if len(bodies) != 1 || len(bodies[0]) != 5 || !strings.HasPrefix(sent.Header.Get("webhook-id"), "bat_") || sent.Header.Get("Content-Type") != "application/json" {
+		t.Fatalf("%s %v", bodies, sent.Header)
 	}
 	wh, err := standardwebhooks.NewWebhook(s.Secret)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := wh.Verify([]byte(r.sink.order[0]), heads[0]); err != nil {
+	if err := wh.Verify([]byte(sent.Body), sent.Header); err != nil {
 		t.Error(err)
 	}
 }
@@ -85,7 +84,7 @@ func TestBatch_SentAfterWait(t *testing.T) {
 	for _, id := range ids {
 		r.delivery(id, s, engine.StateSucceeded)
 	}
-	if bodies, _ := r.sink.posts(t); len(bodies) != 1 || len(bodies[0]) != 3 {
+	if bodies := batches(t, r.sink); len(bodies) != 1 || len(bodies[0]) != 3 {
 		t.Errorf("%s", bodies)
 	}
 }
@@ -98,8 +97,8 @@ func TestBatch_RetryHasTheSameID(t *testing.T) {
 	// Retries may be due one by one, and then go in other company: it fails until the same
 	// has come again.
 	repeated := ""
-	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, body string) {
-		if repeated == "" && r.sink.times(body) == 2 {
+	r.sink.SetAnswer(func(w http.ResponseWriter, _ *http.Request, body string) {
+		if repeated == "" && r.sink.Times(body) == 2 {
 			repeated = body
 		}
 		if repeated == "" {
@@ -107,16 +106,14 @@ func TestBatch_RetryHasTheSameID(t *testing.T) {
 		}
 	})
 	s := r.subscribe(func(s *engine.Subscription) {
-		s.Policy.Ordering, s.Policy.InFlight, s.Batch = engine.OrderingFIFO, 1, engine.Batch{Size: 3, Wait: 2 * patience}
+		s.Policy.Ordering, s.Policy.InFlight, s.Batch = engine.OrderingFIFO, 1, engine.Batch{Size: 3, Wait: 2 * testkit.Timeout}
 	})
 	for _, id := range r.publishMany(3, func(i int) string { return fmt.Sprint(i) }) {
 		r.delivery(id, s, engine.StateSucceeded)
 	}
-	r.sink.mu.Lock()
-	defer r.sink.mu.Unlock()
 	ids, bodies := map[string]string{}, map[string]string{}
-	for i, body := range r.sink.order {
-		id := r.sink.heads[i].Get("webhook-id")
+	for _, sent := range r.sink.Requests() {
+		id, body := sent.Header.Get("webhook-id"), sent.Body
 		if ids[body] != "" && ids[body] != id || bodies[id] != "" && bodies[id] != body {
 			t.Errorf("%s came as %s, %s and %s before", body, id, ids[body], bodies[id])
 		}
@@ -135,14 +132,13 @@ func TestBatch_SplitAtMaximumBytes(t *testing.T) {
 	for _, id := range ids {
 		r.delivery(id, s, engine.StateSucceeded)
 	}
-	r.sink.mu.Lock()
-	defer r.sink.mu.Unlock()
-	for _, body := range r.sink.order {
+	bodies := r.sink.Bodies()
+	for _, body := range bodies {
 		if len(body) > 1<<20 {
 			t.Errorf("a body of %d bytes", len(body))
 		}
 	}
-	if n := len(r.sink.order) - 1; n > 4 {
+	if n := len(bodies) - 1; n > 4 {
 		t.Errorf("%d posts", n)
 	}
 }
@@ -153,15 +149,15 @@ func (r *rig) behindOne(publish func() []engine.ID) []engine.ID {
 	r.t.Helper()
 	began, goOn := make(chan struct{}), make(chan struct{})
 	var first sync.Once
-	answer := r.sink.answer.Load()
-	r.sink.answers(func(w http.ResponseWriter, req *http.Request, body string) {
+	answer := r.sink.SetAnswer(nil)
+	r.sink.SetAnswer(func(w http.ResponseWriter, req *http.Request, body string) {
 		hold := false
 		first.Do(func() { hold = true })
 		if hold {
 			close(began)
 			<-goOn
 		} else if answer != nil {
-			(*answer)(w, req, body)
+			answer(w, req, body)
 		}
 	})
 	defer close(goOn)
@@ -174,7 +170,7 @@ func TestBatch_SplitAfter413(t *testing.T) {
 	t.Parallel()
 	r := start(t, nil)
 	var refused atomic.Int32
-	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, body string) {
+	r.sink.SetAnswer(func(w http.ResponseWriter, _ *http.Request, body string) {
 		if strings.Count(body, ",") > 3 {
 			refused.Add(1)
 			w.WriteHeader(http.StatusRequestEntityTooLarge)
@@ -208,7 +204,7 @@ func TestBatch_Transforms(t *testing.T) {
 		}`
 	})
 	var paths sync.Map
-	r.sink.answers(func(_ http.ResponseWriter, req *http.Request, body string) { paths.Store(body, req.URL.Path) })
+	r.sink.SetAnswer(func(_ http.ResponseWriter, req *http.Request, body string) { paths.Store(body, req.URL.Path) })
 	ids := r.publishMany(7, func(i int) string { return fmt.Sprint(i) })
 	for i, want := range []engine.State{3, 5, 3, 3, 4, 3, 3} {
 		d, attempts := r.delivery(ids[i], s, want)
@@ -242,7 +238,7 @@ func TestBatch_WaitingDeliveriesFollowSubscriptionChanges(t *testing.T) {
 				retries[i] = 20 * time.Millisecond
 			}
 			r := start(t, func(c *settings.Config) { c.Retries = retries })
-			r.sink.answers(func(w http.ResponseWriter, req *http.Request, _ string) {
+			r.sink.SetAnswer(func(w http.ResponseWriter, req *http.Request, _ string) {
 				if req.URL.Path == "/hook" {
 					w.WriteHeader(500)
 				}
@@ -264,11 +260,11 @@ func TestBatch_WaitingDeliveriesFollowSubscriptionChanges(t *testing.T) {
 			publish()
 			update(func(s *engine.Subscription) { s.Active = false })
 			r.restart()
-			update(func(s *engine.Subscription) { s.Active, s.TargetURL = true, r.sink.server.URL+"/new" })
+			update(func(s *engine.Subscription) { s.Active, s.TargetURL = true, r.sink.URL+"/new" })
 			if states := r.final(s, count); states[engine.StateSucceeded] != count {
 				t.Errorf("after a new target: %v", states)
 			}
-			update(func(s *engine.Subscription) { s.TargetURL = r.sink.server.URL + "/hook" })
+			update(func(s *engine.Subscription) { s.TargetURL = r.sink.URL + "/hook" })
 			ids := publish()
 			if err := r.DeleteSubscription(context.Background(), "", s.ID, catalog.AnyVersion); err != nil {
 				t.Fatal(err)

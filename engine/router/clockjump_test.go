@@ -13,14 +13,8 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/settings"
+	"switchhook/engine/testkit"
 )
-
-// wallClock is a time that is set forth and back, without the monotonic reading that would
-// hide it from those who compare.
-type wallClock struct{ off atomic.Int64 }
-
-func (c *wallClock) now() time.Time       { return time.Now().Round(0).Add(time.Duration(c.off.Load())) }
-func (c *wallClock) jump(d time.Duration) { c.off.Add(int64(d)) }
 
 // After the clock is set, everything that waits for a time continues after about the remaining
 // time. Only a stored retry waits for its time by the clock.
@@ -40,15 +34,15 @@ func TestClock_JumpLosesAndBlocksNothing(t *testing.T) {
 }
 
 func jumpOver(t *testing.T, jumps []time.Duration) {
-	var c wallClock
+	var c testkit.Clock
 	r := start(t, func(cfg *settings.Config) {
-		cfg.Now = c.now
+		cfg.Now = c.Now
 		cfg.Retries = append(engine.RetrySchedule{0}, slices.Repeat(engine.RetrySchedule{5 * time.Millisecond}, 2000)...) // more than there is time for
 		cfg.Retention = engine.Retention{Succeeded: 4 * day, Dead: 4 * day}
 		cfg.KeepBytes = 1 << 40
 	})
 	var well atomic.Bool // the targets that fail are well again
-	r.sink.answers(func(w http.ResponseWriter, req *http.Request, body string) {
+	r.sink.SetAnswer(func(w http.ResponseWriter, req *http.Request, body string) {
 		switch req.URL.Path {
 		case "/down":
 			if !well.Load() {
@@ -67,7 +61,7 @@ func jumpOver(t *testing.T, jumps []time.Duration) {
 	})
 	sub := func(name string, change func(*engine.Subscription)) *engine.Subscription {
 		return r.subscribe(func(s *engine.Subscription) {
-			s.Events, s.TargetURL = []string{name}, r.sink.server.URL+"/"+name
+			s.Events, s.TargetURL = []string{name}, r.sink.URL+"/"+name
 			if change != nil {
 				change(s)
 			}
@@ -104,7 +98,7 @@ func jumpOver(t *testing.T, jumps []time.Duration) {
 	}
 	publish("down", 6)
 	for _, name := range []string{"down", "old"} {
-		until(t, "the circuit is open", func() bool { return r.Health(subs[name].ID).State() == engine.HealthProbing })
+		testkit.WaitFor(t, "the circuit is open", func() bool { return r.Health(subs[name].ID).State() == engine.HealthProbing })
 	}
 	publish("down", 2)
 	publish("slow", 2)
@@ -120,7 +114,7 @@ func jumpOver(t *testing.T, jumps []time.Duration) {
 	publish("window", 3)
 	publish("paced", 3)
 	for _, jump := range jumps {
-		c.jump(jump)
+		c.Advance(jump)
 		publish("plain", 3) // and life goes on
 		publish("keyed", 3)
 		publish("batch", 2)
@@ -138,7 +132,7 @@ func jumpOver(t *testing.T, jumps []time.Duration) {
 	publish("down", 1) // which probes go on for
 	r.delivery(last, subs["down"], engine.StateSucceeded)
 	// A retry that was written down waits for its time by the clock, which may have been ahead.
-	c.jump(26 * time.Hour)
+	c.Advance(26 * time.Hour)
 	for _, name := range []string{"slow", "retry", "down"} {
 		for _, id := range events[name] {
 			r.delivery(id, subs[name], engine.StateSucceeded)
@@ -160,11 +154,11 @@ func jumpOver(t *testing.T, jumps []time.Duration) {
 		}
 	}
 	// Ids grow over a restart with the clock set back, too.
-	c.jump(-48 * time.Hour)
+	c.Advance(-48 * time.Hour)
 	r.restart()
 	publish("plain", 1)
 	r.delivery(last, subs["plain"], engine.StateSucceeded)
-	c.jump(10 * day)
+	c.Advance(10 * day)
 	r.prune()
 	if page, err := r.Events(context.Background(), engine.EventQuery{Limit: 10}); err != nil || len(page) != 0 {
 		t.Errorf("%d events are left: %v", len(page), err)
@@ -175,12 +169,12 @@ func jumpOver(t *testing.T, jumps []time.Duration) {
 // then one with the right time, over the same database.
 func TestClock_WrongAtEarlierStarts(t *testing.T) {
 	t.Parallel()
-	var c wallClock
-	year := func(y int) { c.off.Store(int64(time.Until(time.Date(y, 1, 1, 0, 0, 0, 0, time.UTC)))) }
+	var c testkit.Clock
+	year := func(y int) { c.Set(time.Date(y, 1, 1, 0, 0, 0, 0, time.UTC)) }
 	year(2100)
 	var warned atomic.Int64
 	r := start(t, func(cfg *settings.Config) {
-		cfg.Now = c.now
+		cfg.Now = c.Now
 		cfg.Logger = slog.New(countWarnings{slog.DiscardHandler, &warned})
 	})
 	u := r.subscribe(nil)
@@ -189,7 +183,7 @@ func TestClock_WrongAtEarlierStarts(t *testing.T) {
 		if i > 0 {
 			r.stop()
 			year(y)
-			r.open()
+			r.Open()
 		}
 		if want := int64(i); warned.Load() != want {
 			t.Errorf("in %d, after %d starts, %d warnings", y, i+1, warned.Load())

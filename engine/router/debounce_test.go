@@ -33,7 +33,7 @@ func TestDebounce_DeliversOnlyTheNewest(t *testing.T) {
 	r.delivery(a[numbered{"b", 1}], s, engine.StateSucceeded)
 	b := r.publishNumbered(numbered{"a", 4})
 	r.delivery(b[numbered{"a", 4}], s, engine.StateSucceeded)
-	if _, all := r.sink.count(); all != 3 {
+	if _, all := r.sink.Count(); all != 3 {
 		t.Errorf("%d came", all)
 	}
 }
@@ -57,13 +57,13 @@ func TestDebounce_EventsWithoutKeyAreNotSuperseded(t *testing.T) {
 func TestDebounce_FailedEventIsSuperseded(t *testing.T) {
 	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0, time.Hour} })
-	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(500) })
+	r.sink.SetAnswer(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(500) })
 	s := r.subscribe(debounced(100 * time.Millisecond))
 	a := r.publishNumbered(numbered{"a", 1}, numbered{"b", 1})
 	r.delivery(a[numbered{"a", 1}], s, engine.StateRetrying)
 	r.delivery(a[numbered{"b", 1}], s, engine.StateRetrying)
 	r.restart() // what failed before it is known after it
-	r.sink.answers(func(http.ResponseWriter, *http.Request, string) {})
+	r.sink.SetAnswer(func(http.ResponseWriter, *http.Request, string) {})
 	b := r.publishNumbered(numbered{"a", 2})
 	r.delivery(b[numbered{"a", 2}], s, engine.StateSucceeded)
 	r.superseded(a[numbered{"a", 1}], b[numbered{"a", 2}], s)
@@ -130,7 +130,7 @@ func TestSubscription_RejectsInvalidBatchingAndDebounce(t *testing.T) {
 			s.Debounce, s.Policy.Ordering = engine.Debounce{Within: time.Second}, engine.OrderingFIFO
 		},
 	} {
-		s := &engine.Subscription{Account: engine.DefaultAccount, Events: []string{"*"}, TargetURL: r.sink.server.URL}
+		s := &engine.Subscription{Account: engine.DefaultAccount, Events: []string{"*"}, TargetURL: r.sink.URL}
 		change(s)
 		_, err := r.CreateSubscription(context.Background(), s)
 		var e *engine.Error

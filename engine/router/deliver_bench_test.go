@@ -10,6 +10,7 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/router"
+	"switchhook/engine/router/routertest"
 	"switchhook/engine/settings"
 	"switchhook/engine/target"
 	"switchhook/storage/sqlite"
@@ -33,13 +34,13 @@ func BenchmarkDeliver(b *testing.B) {
 func benchDeliver(b *testing.B, change func(*engine.Subscription), perPost int) {
 	const batch = 500
 	ctx := context.Background()
-	store, err := sqlite.Open(ctx, sqlite.Options{Path: filepath.Join(b.TempDir(), "bench.db"), Logger: quiet})
+	store, err := sqlite.Open(ctx, sqlite.Options{Path: filepath.Join(b.TempDir(), "bench.db"), Logger: routertest.Quiet})
 	if err != nil {
 		b.Fatal(err)
 	}
 	posts := &counted{}
 	e, err := router.New(ctx, settings.Config{
-		Store: store, Transformer: pool(), Logger: quiet, Transport: posts,
+		Store: store, Transformer: routertest.Pool(), Logger: routertest.Quiet, Transport: posts,
 		Guard: target.NewGuard(target.Policy{Allow: target.Loopback}),
 	})
 	if err != nil {

@@ -6,11 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,98 +18,44 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/catalog"
-	"switchhook/engine/router"
+	"switchhook/engine/router/routertest"
 	"switchhook/engine/settings"
 	"switchhook/engine/target"
-	"switchhook/scripts"
+	"switchhook/engine/testkit"
 	"switchhook/scripts/jsonindex"
-	"switchhook/scripts/sandbox"
-	"switchhook/storage/sqlite"
 )
 
-func TestMain(m *testing.M) {
-	sandbox.RunIfChild()
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { routertest.Main(m) }
 
-// pool is one sandbox for all tests: it keeps nothing between runs.
-var pool = sync.OnceValue(func() *sandbox.Pool {
-	p, err := sandbox.Start(sandbox.Config{Limits: scripts.DefaultLimits(), Logger: quiet})
-	if err != nil {
-		panic(err)
-	}
-	return p
-})
-
-var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
-
-// defaultGiveUpAfter is how long a test waits for what must come. It is shorter than what waits for
-// its time elsewhere in these tests, a minute at least.
-const patience = 50 * time.Second
-
-// rig is an engine over a real database, with a receiver.
+// rig is a router over a real database, with a receiver.
 type rig struct {
-	*router.Engine
-	t     *testing.T
-	store *sqlite.Store
-	path  string
-	cfg   settings.Config
-	sink  *sink
+	*routertest.Router
+	t    *testing.T
+	sink *testkit.Receiver
 }
 
 func start(t *testing.T, change func(*settings.Config)) *rig {
 	t.Helper()
-	r := &rig{t: t, path: filepath.Join(t.TempDir(), "test.db"), sink: newSink(t)}
-	r.cfg = settings.Config{
-		Transformer: pool(), Logger: quiet, Guard: target.NewGuard(target.Policy{Allow: target.Loopback}),
-		Retries: engine.RetrySchedule{0, 10 * time.Millisecond, 10 * time.Millisecond, 10 * time.Millisecond},
-		Timeout: 5 * time.Minute, // a target that hangs does so until the test releases it
-	}
-	if change != nil {
-		change(&r.cfg)
-	}
-	r.open()
-	t.Cleanup(func() { r.stop() })
+	r := &rig{t: t, sink: testkit.NewReceiver(t, nil)}
+	r.Router = routertest.Start(t, change)
+	t.Cleanup(r.sink.Release) // before the router is stopped, which waits for its attempts
 	return r
 }
 
-func (r *rig) open() {
-	r.t.Helper()
-	var err error
-	if r.store, err = sqlite.Open(context.Background(), sqlite.Options{Path: r.path, Logger: quiet}); err != nil {
-		r.t.Fatal(err)
-	}
-	cfg := r.cfg
-	cfg.Store = r.store
-	if r.Engine, err = router.New(context.Background(), cfg); err != nil {
-		r.t.Fatal(err)
-	}
-	if err := r.Start(context.Background()); err != nil {
-		r.t.Fatal(err)
-	}
-}
-
 func (r *rig) stop() {
-	r.sink.release()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if err := r.Close(ctx); err != nil {
-		r.t.Error(err)
-	}
-	if err := r.store.Close(); err != nil {
-		r.t.Error(err)
-	}
+	r.sink.Release()
+	r.Stop()
 }
 
-// reset stops and starts again over the same database.
+// restart stops and starts again over the same database.
 func (r *rig) restart() {
 	r.stop()
-	r.open()
+	r.Open()
 }
 
 func (r *rig) subscribe(change func(*engine.Subscription)) *engine.Subscription {
 	r.t.Helper()
-	s := &engine.Subscription{Account: engine.DefaultAccount, Events: []string{"*"}, TargetURL: r.sink.server.URL + "/hook", Active: true, PayloadFormat: engine.FormatData}
+	s := &engine.Subscription{Account: engine.DefaultAccount, Events: []string{"*"}, TargetURL: r.sink.URL + "/hook", Active: true, PayloadFormat: engine.FormatData}
 	if change != nil {
 		change(s)
 	}
@@ -140,22 +83,12 @@ func (r *rig) publish(kind, data string) engine.Accepted {
 	return a[0]
 }
 
-// until waits for a condition, and fails the test when it does not come.
-func until(t *testing.T, what string, met func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !met(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain until %s", what)
-		}
-	}
-}
-
 // delivery waits until the event's delivery to s is in one of the states.
 func (r *rig) delivery(ev engine.ID, s *engine.Subscription, states ...engine.State) (*engine.Delivery, []*engine.Attempt) {
 	r.t.Helper()
 	var d *engine.Delivery
 	var attempts []*engine.Attempt
-	until(r.t, fmt.Sprintf("the delivery is %v", states), func() bool {
+	testkit.WaitFor(r.t, fmt.Sprintf("the delivery is %v", states), func() bool {
 		var err error
 		if d, attempts, err = r.Delivery(context.Background(), "", engine.DeliveryID{Event: ev, Subscription: s.ID}); err != nil {
 			r.t.Fatal(err)
@@ -163,58 +96,6 @@ func (r *rig) delivery(ev engine.ID, s *engine.Subscription, states ...engine.St
 		return slices.Contains(states, d.State)
 	})
 	return d, attempts
-}
-
-// sink is a receiver that counts what comes and answers as it is told.
-type sink struct {
-	server *httptest.Server
-	answer atomic.Pointer[func(w http.ResponseWriter, r *http.Request, body string)]
-	gate   chan struct{}
-	opened sync.Once
-
-	mu    sync.Mutex
-	got   map[string]int // by body
-	order []string
-	heads []http.Header
-}
-
-func newSink(t *testing.T) *sink {
-	s := &sink{got: map[string]int{}, gate: make(chan struct{})}
-	s.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		raw, _ := io.ReadAll(r.Body)
-		body := string(raw)
-		s.mu.Lock()
-		s.got[body]++
-		s.order = append(s.order, body)
-		s.heads = append(s.heads, r.Header)
-		s.mu.Unlock()
-		if answer := s.answer.Load(); answer != nil {
-			(*answer)(w, r, body)
-		}
-	}))
-	t.Cleanup(func() {
-		s.release()
-		s.server.CloseClientConnections()
-		s.server.Close()
-	})
-	return s
-}
-
-func (s *sink) answers(f func(w http.ResponseWriter, r *http.Request, body string)) {
-	s.answer.Store(&f)
-}
-
-// hangs keeps answers back until release.
-func (s *sink) hangs() {
-	s.answers(func(http.ResponseWriter, *http.Request, string) { <-s.gate })
-}
-
-func (s *sink) release() { s.opened.Do(func() { close(s.gate) }) }
-
-func (s *sink) count() (distinct, all int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.got), len(s.order)
 }
 
 func TestDelivery_EventArrives(t *testing.T) {
@@ -233,12 +114,11 @@ func TestDelivery_EventArrives(t *testing.T) {
 	if want := `{"type":"order.created","timestamp":"`; !strings.HasPrefix(string(at.Request.Body), want) || !strings.HasSuffix(string(at.Request.Body), `,"data":{"id":9007199254740993,"html":"<b>","é":"ü"}}`) {
 		t.Errorf("body %s", at.Request.Body)
 	}
-	r.sink.mu.Lock()
-	defer r.sink.mu.Unlock()
-	if r.sink.order[0] != string(at.Request.Body) {
-		t.Errorf("sent %s, noted %s", r.sink.order[0], at.Request.Body)
+	sent := r.sink.Requests()[0]
+	if sent.Body != string(at.Request.Body) {
+		t.Errorf("sent %s, noted %s", sent.Body, at.Request.Body)
 	}
-	h := r.sink.heads[0]
+	h := sent.Header
 	if h.Get("webhook-id") != a.ID.Format(engine.EventPrefix) || h.Get("X-Shop") != "7" || h.Get("Authorization") != "Bearer t" || h.Get("Content-Type") != "application/json" {
 		t.Errorf("headers %v", h)
 	}
@@ -253,8 +133,8 @@ func TestDelivery_RetriedThenDead(t *testing.T) {
 	t.Parallel()
 	r := start(t, nil)
 	s := r.subscribe(nil)
-	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, body string) {
-		if body == `"never"` || r.sink.times(body) < 3 {
+	r.sink.SetAnswer(func(w http.ResponseWriter, _ *http.Request, body string) {
+		if body == `"never"` || r.sink.Times(body) < 3 {
 			w.WriteHeader(500)
 			io.WriteString(w, "no")
 		}
@@ -267,7 +147,7 @@ func TestDelivery_RetriedThenDead(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 	// A dead letter can be sent again by hand.
-	r.sink.answers(func(http.ResponseWriter, *http.Request, string) {})
+	r.sink.SetAnswer(func(http.ResponseWriter, *http.Request, string) {})
 	if _, err := r.Retry(context.Background(), "", engine.DeliveryID{Event: never.ID, Subscription: s.ID}); err != nil {
 		t.Fatal(err)
 	}
@@ -276,20 +156,14 @@ func TestDelivery_RetriedThenDead(t *testing.T) {
 	}
 }
 
-func (s *sink) times(body string) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.got[body]
-}
-
 func TestSubscription_DeactivatedBy410(t *testing.T) {
 	t.Parallel()
 	r := start(t, nil)
 	s := r.subscribe(nil)
-	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(410) })
+	r.sink.SetAnswer(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(410) })
 	a := r.publish("a", `1`)
 	r.delivery(a.ID, s, engine.StateDead)
-	until(t, "the subscription is off", func() bool {
+	testkit.WaitFor(t, "the subscription is off", func() bool {
 		now, err := r.Subscription("", s.ID)
 		return err == nil && !now.Active && strings.Contains(now.Reason, "410")
 	})
@@ -318,10 +192,10 @@ func TestAttempt_RecordsPhase(t *testing.T) {
 	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
 	secure.StartTLS()
 	defer secure.Close()
-	r.sink.answers(func(w http.ResponseWriter, req *http.Request, _ string) {
+	r.sink.SetAnswer(func(w http.ResponseWriter, req *http.Request, _ string) {
 		switch req.URL.Path {
 		case "/hang":
-			<-r.sink.gate
+			<-r.sink.Released
 		case "/redirect":
 			http.Redirect(w, req, "/elsewhere", http.StatusFound)
 		case "/cut":
@@ -343,11 +217,11 @@ func TestAttempt_RecordsPhase(t *testing.T) {
 	}{
 		"nobody listens": {func(s *engine.Subscription) { s.TargetURL = dead.URL }, "connect", "refused", engine.StateDead},
 		"no answer": {func(s *engine.Subscription) {
-			s.TargetURL, s.Policy.Timeout = r.sink.server.URL+"/hang", 2*time.Second
+			s.TargetURL, s.Policy.Timeout = r.sink.URL+"/hang", 2*time.Second
 		}, "wait", "no answer within 2s", engine.StateDead},
-		"a redirect":           {func(s *engine.Subscription) { s.TargetURL = r.sink.server.URL + "/redirect" }, "http", "redirects are not followed", engine.StateDead},
-		"a cut answer":         {func(s *engine.Subscription) { s.TargetURL = r.sink.server.URL + "/cut" }, "", "", engine.StateSucceeded},
-		"an endless answer":    {func(s *engine.Subscription) { s.TargetURL = r.sink.server.URL + "/endless" }, "", "", engine.StateSucceeded},
+		"a redirect":           {func(s *engine.Subscription) { s.TargetURL = r.sink.URL + "/redirect" }, "http", "redirects are not followed", engine.StateDead},
+		"a cut answer":         {func(s *engine.Subscription) { s.TargetURL = r.sink.URL + "/cut" }, "", "", engine.StateSucceeded},
+		"an endless answer":    {func(s *engine.Subscription) { s.TargetURL = r.sink.URL + "/endless" }, "", "", engine.StateSucceeded},
 		"an unknown authority": {func(s *engine.Subscription) { s.TargetURL = secure.URL }, "tls", "certificate", engine.StateDead},
 		"a script that throws": {func(s *engine.Subscription) {
 			s.Transform = "function transform(event) {\n  return event.data.missing.name\n}"
@@ -405,24 +279,24 @@ func TestTransform_FailureDoesNotAffectOthers(t *testing.T) {
 func TestScheduler_SlowTargetDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.InFlight = 24 })
-	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-r.sink.gate }))
+	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-r.sink.Released }))
 	defer slow.Close()
-	defer r.sink.release()
+	defer r.sink.Release()
 	r.subscribe(func(s *engine.Subscription) { s.TargetURL = slow.URL })
 	r.subscribe(nil)
 	const n = 500
 	for i := range n {
 		r.publish("a", strconv.Itoa(i))
 	}
-	until(t, "the healthy target has all", func() bool { distinct, _ := r.sink.count(); return distinct == n })
+	testkit.WaitFor(t, "the healthy target has all", func() bool { distinct, _ := r.sink.Count(); return distinct == n })
 }
 
 func TestScheduler_SlowAccountDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.InFlight = 16 })
-	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-r.sink.gate }))
+	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-r.sink.Released }))
 	defer slow.Close()
-	defer r.sink.release()
+	defer r.sink.Release()
 	for range 20 {
 		r.subscribe(func(s *engine.Subscription) { s.TargetURL, s.Account = slow.URL, "rival" })
 	}
@@ -436,13 +310,13 @@ func TestScheduler_SlowAccountDelaysNoOther(t *testing.T) {
 		}
 		r.publish("a", strconv.Itoa(i))
 	}
-	until(t, "the healthy account has all", func() bool { distinct, _ := r.sink.count(); return distinct == n })
+	testkit.WaitFor(t, "the healthy account has all", func() bool { distinct, _ := r.sink.Count(); return distinct == n })
 }
 
 func TestDelivery_SwitchingProtocolsBlocksNoWorker(t *testing.T) {
 	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
-	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) {
+	r.sink.SetAnswer(func(w http.ResponseWriter, _ *http.Request, _ string) {
 		conn, _, err := w.(http.Hijacker).Hijack()
 		if err != nil {
 			t.Error(err)
@@ -463,7 +337,7 @@ func TestDelivery_SwitchingProtocolsBlocksNoWorker(t *testing.T) {
 func TestBacklog_OverflowWaitsInStore(t *testing.T) {
 	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.SubscriptionInFlight = 1 })
-	r.sink.hangs()
+	r.sink.Hang()
 	s := r.subscribe(nil)
 	const n, size = 4000, 200
 	for i := 0; i < n; i += size {
@@ -475,15 +349,14 @@ func TestBacklog_OverflowWaitsInStore(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r.sink.answers(func(http.ResponseWriter, *http.Request, string) {})
-	r.sink.release()
-	until(t, "all have come", func() bool { distinct, _ := r.sink.count(); return distinct == n })
-	r.sink.mu.Lock()
-	defer r.sink.mu.Unlock()
-	if len(r.sink.order) != n {
-		t.Errorf("%d deliveries of %d events", len(r.sink.order), n)
+	r.sink.SetAnswer(func(http.ResponseWriter, *http.Request, string) {})
+	r.sink.Release()
+	testkit.WaitFor(t, "all have come", func() bool { distinct, _ := r.sink.Count(); return distinct == n })
+	bodies := r.sink.Bodies()
+	if len(bodies) != n {
+		t.Errorf("%d deliveries of %d events", len(bodies), n)
 	}
-	for i, body := range r.sink.order {
+	for i, body := range bodies {
 		if body != strconv.Itoa(i) {
 			t.Fatalf("event %s came as number %d", body, i)
 		}
@@ -494,12 +367,12 @@ func TestBacklog_OverflowWaitsInStore(t *testing.T) {
 func TestSubscription_InactiveKeepsWaitingDeliveries(t *testing.T) {
 	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.SubscriptionInFlight = 1 })
-	r.sink.hangs()
+	r.sink.Hang()
 	s := r.subscribe(nil)
 	for i := range 20 {
 		r.publish("a", strconv.Itoa(i))
 	}
-	until(t, "the first is on its way", func() bool { _, all := r.sink.count(); return all == 1 })
+	testkit.WaitFor(t, "the first is on its way", func() bool { _, all := r.sink.Count(); return all == 1 })
 	setActive := func(active bool) {
 		if _, err := r.UpdateSubscription(context.Background(), "", s.ID, catalog.AnyVersion, func(s *engine.Subscription) error {
 			s.Active = active
@@ -509,14 +382,14 @@ func TestSubscription_InactiveKeepsWaitingDeliveries(t *testing.T) {
 		}
 	}
 	setActive(false)
-	r.sink.answers(func(http.ResponseWriter, *http.Request, string) {})
-	r.sink.release()
+	r.sink.SetAnswer(func(http.ResponseWriter, *http.Request, string) {})
+	r.sink.Release()
 	r.restart() // and it keeps it over a restart
-	if _, all := r.sink.count(); all != 1 {
+	if _, all := r.sink.Count(); all != 1 {
 		t.Errorf("%d came while the subscription was off", all)
 	}
 	setActive(true)
-	until(t, "the rest has come", func() bool { distinct, _ := r.sink.count(); return distinct == 20 })
+	testkit.WaitFor(t, "the rest has come", func() bool { distinct, _ := r.sink.Count(); return distinct == 20 })
 }
 
 func TestSubscription_NewTargetGetsWaitingDeliveries(t *testing.T) {
@@ -530,7 +403,7 @@ func TestSubscription_NewTargetGetsWaitingDeliveries(t *testing.T) {
 	a := r.publish("a", `1`)
 	r.delivery(a.ID, s, engine.StateRetrying)
 	if _, err := r.UpdateSubscription(context.Background(), "", s.ID, catalog.AnyVersion, func(s *engine.Subscription) error {
-		s.TargetURL = r.sink.server.URL
+		s.TargetURL = r.sink.URL
 		return nil
 	}); err != nil {
 		t.Fatal(err)
@@ -541,20 +414,20 @@ func TestSubscription_NewTargetGetsWaitingDeliveries(t *testing.T) {
 func TestSubscription_DeleteMakesWaitingDeliveriesDead(t *testing.T) {
 	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.SubscriptionInFlight = 1 })
-	r.sink.hangs()
+	r.sink.Hang()
 	s := r.subscribe(nil)
 	var accepted []engine.Accepted
 	for i := range 1500 { // more than a queue takes
 		accepted = append(accepted, r.publish("a", strconv.Itoa(i)))
 	}
-	until(t, "the first is on its way", func() bool { _, all := r.sink.count(); return all == 1 })
+	testkit.WaitFor(t, "the first is on its way", func() bool { _, all := r.sink.Count(); return all == 1 })
 	if err := r.DeleteSubscription(context.Background(), "", s.ID, catalog.AnyVersion); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.DeleteSubscription(context.Background(), "", s.ID, catalog.AnyVersion); engine.ErrorCode(err) != engine.CodeNotFound {
 		t.Errorf("deleted twice: %v", err)
 	}
-	r.sink.release()
+	r.sink.Release()
 	for _, a := range []engine.Accepted{accepted[1], accepted[700], accepted[1499]} {
 		if d, _ := r.delivery(a.ID, s, engine.StateDead); !strings.Contains(d.Error, "deleted") {
 			t.Errorf("%q", d.Error)
@@ -595,9 +468,9 @@ func TestPublish_RepeatIsNotDeliveredTwice(t *testing.T) {
 		t.Errorf("another body under the same id: %v", err)
 	}
 	last := r.publish("a", `"last"`)
-	until(t, "the last one has come", func() bool { return r.sink.times(`"last"`) == 1 })
-	if r.sink.times(`{"n":1}`) != 1 {
-		t.Errorf("delivered %d times", r.sink.times(`{"n":1}`))
+	testkit.WaitFor(t, "the last one has come", func() bool { return r.sink.Times(`"last"`) == 1 })
+	if r.sink.Times(`{"n":1}`) != 1 {
+		t.Errorf("delivered %d times", r.sink.Times(`{"n":1}`))
 	}
 	if ev, err := r.FindEvent(context.Background(), "", "", last.PublicID); err != nil || string(ev.Data) != `"last"` {
 		t.Error(ev, err)
@@ -608,7 +481,7 @@ func TestEngine_RestartDeliversTheRest(t *testing.T) {
 	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.SubscriptionInFlight = 2 })
 	const n = 300
-	r.sink.answers(func(http.ResponseWriter, *http.Request, string) { time.Sleep(time.Millisecond) })
+	r.sink.SetAnswer(func(http.ResponseWriter, *http.Request, string) { time.Sleep(time.Millisecond) })
 	r.subscribe(nil)
 	for i := range n {
 		r.publish("a", strconv.Itoa(i))
@@ -616,8 +489,8 @@ func TestEngine_RestartDeliversTheRest(t *testing.T) {
 	for range 3 {
 		r.restart()
 	}
-	until(t, "all have come", func() bool { distinct, _ := r.sink.count(); return distinct == n })
-	if _, all := r.sink.count(); all != n {
+	testkit.WaitFor(t, "all have come", func() bool { distinct, _ := r.sink.Count(); return distinct == n })
+	if _, all := r.sink.Count(); all != n {
 		t.Errorf("%d deliveries of %d events: an orderly stop repeats nothing", all, n)
 	}
 	if _, err := r.Publish(context.Background(), nil); engine.ErrorCode(err) != engine.CodeInvalid {

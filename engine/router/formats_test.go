@@ -18,6 +18,7 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/settings"
+	"switchhook/engine/testkit"
 )
 
 // ceReceiver is a target that reads what comes with the CloudEvents SDK.
@@ -45,7 +46,7 @@ func TestCloudEvents_ReadableBySDK(t *testing.T) {
 		select {
 		case e := <-got:
 			return e
-		case <-time.After(patience):
+		case <-time.After(testkit.Timeout):
 			t.Fatal("no CloudEvent came")
 			panic("")
 		}
@@ -119,7 +120,7 @@ func TestBatch_PayloadFormats(t *testing.T) {
 		kind := "order." + strings.ReplaceAll(string(format), "-", "")
 		s := r.subscribe(func(s *engine.Subscription) {
 			s.Events, s.PayloadFormat, s.TargetURL, s.Numbered = []string{kind}, format, server.URL, true
-			s.Batch = engine.Batch{Size: 3, Wait: 2 * patience}
+			s.Batch = engine.Batch{Size: 3, Wait: 2 * testkit.Timeout}
 		})
 		accepted, err := r.Publish(context.Background(), []engine.EventInput{event(kind, "1"), event(kind, "2"), event(kind, "3")})
 		if err != nil {
@@ -128,7 +129,7 @@ func TestBatch_PayloadFormats(t *testing.T) {
 		var b batch
 		select {
 		case b = <-got:
-		case <-time.After(patience):
+		case <-time.After(testkit.Timeout):
 			t.Fatalf("%s: no batch came", format)
 		}
 		if n := b.header.Get("webhook-sequence"); n != "1-3" {
@@ -167,8 +168,8 @@ func TestCloudEvents_StoredBodyHasTheSourceSent(t *testing.T) {
 	s := r.subscribe(func(s *engine.Subscription) { s.PayloadFormat = engine.FormatCloudEvents })
 	a := r.publish("a", "1")
 	r.delivery(a.ID, s, engine.StateSucceeded)
-	_, sent := r.sink.last()
-	r.cfg.CloudEventsSource = "/elsewhere"
+	_, sent := last(r.sink)
+	r.Config.CloudEventsSource = "/elsewhere"
 	r.restart()
 	if _, attempts := r.delivery(a.ID, s, engine.StateSucceeded); string(attempts[0].Request.Body) != sent || !strings.Contains(sent, `"/switchhook/accounts/default"`) {
 		t.Errorf("sent %s, shown %s", sent, attempts[0].Request.Body)
@@ -177,10 +178,10 @@ func TestCloudEvents_StoredBodyHasTheSourceSent(t *testing.T) {
 
 func TestSkinnyPayload_URLReturnsTheEvent(t *testing.T) {
 	t.Parallel()
-	var ahead atomic.Int64
+	var clock testkit.Clock
 	r := start(t, func(c *settings.Config) {
 		c.PublicURL, c.SkinnyTokenTTL = "https://hooks.example.com/router/", time.Minute
-		c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+		c.Now = clock.Now
 	})
 	ctx := context.Background()
 	s := r.subscribe(func(s *engine.Subscription) { s.PayloadFormat = engine.FormatSkinny })
@@ -192,7 +193,7 @@ func TestSkinnyPayload_URLReturnsTheEvent(t *testing.T) {
 	}
 	id := accepted[0].ID.Format("evt")
 	_, attempts := r.delivery(accepted[0].ID, s, engine.StateSucceeded)
-	_, body := r.sink.last()
+	_, body := last(r.sink)
 	var skinny struct {
 		Type, Timestamp string
 		Data            struct{ ID, URL string }
@@ -225,7 +226,7 @@ func TestSkinnyPayload_URLReturnsTheEvent(t *testing.T) {
 	if _, err := r.EventByToken(ctx, id, token); err != nil {
 		t.Error(err)
 	}
-	ahead.Store(int64(2 * time.Minute))
+	clock.Advance(2 * time.Minute)
 	if _, err := r.EventByToken(ctx, id, token); engine.ErrorCode(err) != engine.CodeUnauthorized || !strings.Contains(err.Error(), "expired") {
 		t.Errorf("after its time: %v", err)
 	}
@@ -260,7 +261,7 @@ func TestSequenceNumber_SameOnEveryAttempt(t *testing.T) {
 				if got != want {
 					t.Errorf("got %q, want %q", got, want)
 				}
-			case <-time.After(patience):
+			case <-time.After(testkit.Timeout):
 				t.Fatalf("%q did not come", want)
 			}
 		}

@@ -11,18 +11,19 @@ import (
 	"switchhook/engine"
 	"switchhook/engine/catalog"
 	"switchhook/engine/settings"
+	"switchhook/engine/testkit"
 )
 
 // Deleting an object also removes its state from memory.
 func TestRetained_DeletedObjectsLeaveNothing(t *testing.T) {
 	t.Parallel()
-	c := &clock{}
+	c := &testkit.Clock{}
 	r := start(t, func(cfg *settings.Config) {
-		cfg.Now, cfg.Quota, cfg.VerifyWait = c.now, engine.Quota{EventsPerSecond: 1000, StoredBytes: 1 << 30}, time.Millisecond
+		cfg.Now, cfg.Quota, cfg.VerifyWait = c.Now, engine.Quota{EventsPerSecond: 1000, StoredBytes: 1 << 30}, time.Millisecond
 		cfg.Retries = engine.RetrySchedule{0}
 	})
 	ctx := context.Background()
-	r.sink.answers(func(w http.ResponseWriter, req *http.Request, _ string) {
+	r.sink.SetAnswer(func(w http.ResponseWriter, req *http.Request, _ string) {
 		w.Header().Set("X-Hook-Secret", req.Header.Get("X-Hook-Secret"))
 	})
 	for n := range 20 {
@@ -32,13 +33,13 @@ func TestRetained_DeletedObjectsLeaveNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := r.subscribe(func(s *engine.Subscription) {
-			s.Account, s.TransformScript, s.ExpiresAt = account, engine.ScriptRef{Script: script.ID}, c.now().Add(time.Hour)
+			s.Account, s.TransformScript, s.ExpiresAt = account, engine.ScriptRef{Script: script.ID}, c.Now().Add(time.Hour)
 			s.Verification.Mode = engine.VerifyHookSecret
 		})
-		until(t, "the target has confirmed", func() bool { now, err := r.Subscription("", s.ID); return err == nil && now.Active })
+		testkit.WaitFor(t, "the target has confirmed", func() bool { now, err := r.Subscription("", s.ID); return err == nil && now.Active })
 		for again := range 10 {
 			if _, err := r.UpdateSubscription(ctx, "", s.ID, catalog.AnyVersion, func(s *engine.Subscription) error {
-				s.ExpiresAt = c.now().Add(time.Duration(again+1) * time.Hour)
+				s.ExpiresAt = c.Now().Add(time.Duration(again+1) * time.Hour)
 				return nil
 			}); err != nil {
 				t.Fatal(err)
@@ -76,12 +77,12 @@ func TestRetained_DeletedObjectsLeaveNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c.advance(2 * time.Minute)
+	c.Advance(2 * time.Minute)
 	// One subscription is left with its deadline, and the stats of sources that have no script.
 	want := map[string]int{"versions": 0, "meters": 0, "consents": 0, "strikes": 0, "deadlines": 1, "script stats": 1}
-	until(t, "nothing else is left", func() bool {
+	testkit.WaitFor(t, "nothing else is left", func() bool {
 		runtime.GC()
-		r.Tidy(c.now())
+		r.Tidy(c.Now())
 		return fmt.Sprint(r.Kept()) == fmt.Sprint(want)
 	})
 }

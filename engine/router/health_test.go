@@ -12,6 +12,7 @@ import (
 	"switchhook/engine"
 	"switchhook/engine/catalog"
 	"switchhook/engine/settings"
+	"switchhook/engine/testkit"
 	"switchhook/scripts/jsonindex"
 )
 
@@ -34,7 +35,7 @@ func (r *rig) read(s *engine.Subscription) *engine.Subscription {
 func (r *rig) operational(eventType string, n int) jsonindex.Value {
 	r.t.Helper()
 	var found []*engine.Event
-	until(r.t, fmt.Sprintf("there are %d %s", n, eventType), func() bool {
+	testkit.WaitFor(r.t, fmt.Sprintf("there are %d %s", n, eventType), func() bool {
 		var err error
 		if found, err = r.Events(context.Background(), engine.EventQuery{Type: eventType, Limit: 100}); err != nil {
 			r.t.Fatal(err)
@@ -60,22 +61,22 @@ func (r *rig) none(eventType string) {
 
 func TestSubscription_DeactivatedAfterFiveDaysOfFailure(t *testing.T) {
 	t.Parallel()
-	var c clock
+	var c testkit.Clock
 	r := start(t, func(cfg *settings.Config) {
-		cfg.Now, cfg.DeactivateAfter, cfg.Retries = c.now, 5*day, engine.RetrySchedule{0}
+		cfg.Now, cfg.DeactivateAfter, cfg.Retries = c.Now, 5*day, engine.RetrySchedule{0}
 	})
-	listener := receiverOf(t, nil)
-	r.subscribe(func(s *engine.Subscription) { s.Events, s.TargetURL = []string{"switchhook.*"}, listener.server.URL })
-	r.sink.answers(status(404))
+	listener := testkit.NewReceiver(t, nil)
+	r.subscribe(func(s *engine.Subscription) { s.Events, s.TargetURL = []string{"switchhook.*"}, listener.URL })
+	r.sink.SetAnswer(status(404))
 	s := r.subscribe(func(s *engine.Subscription) { s.TargetURL += "?key=secret" })
-	began := c.now()
+	began := c.Now()
 	for range 6 {
 		r.delivery(r.publish("a", `1`).ID, s, engine.StateDead)
 	}
 	if h := r.Health(s.ID); h.State() != engine.HealthFailing || h.Failures != 6 || h.FailingSince.Sub(began) > time.Minute {
 		t.Errorf("%+v", h)
 	}
-	c.advance(5*day - time.Hour)
+	c.Advance(5*day - time.Hour)
 	r.delivery(r.publish("a", `1`).ID, s, engine.StateDead)
 	r.restart() // it does not forget since when
 	if h := r.Health(s.ID); h.Failures != 7 || h.FailingSince.Sub(began) > time.Minute || !strings.Contains(h.LastError, "404") {
@@ -84,17 +85,17 @@ func TestSubscription_DeactivatedAfterFiveDaysOfFailure(t *testing.T) {
 	if !r.read(s).Active {
 		t.Fatal("switched off too early")
 	}
-	c.advance(2 * time.Hour)
+	c.Advance(2 * time.Hour)
 	r.delivery(r.publish("a", `1`).ID, s, engine.StateDead)
-	until(t, "it is off", func() bool { return !r.read(s).Active })
+	testkit.WaitFor(t, "it is off", func() bool { return !r.read(s).Active })
 	if reason := r.read(s).Reason; !strings.Contains(reason, "every attempt has failed since") || !strings.Contains(reason, "404") {
 		t.Errorf("%q", reason)
 	}
 	data := r.operational("switchhook.subscription.deactivated", 1)
-	if data.Get("target_url").Text() != r.sink.server.URL+"/hook?key=[hidden]" || data.Get("subscription_id").Text() != s.ID.Format(engine.SubscriptionPrefix) || !strings.Contains(data.Get("reason").Text(), "404") {
+	if data.Get("target_url").Text() != r.sink.URL+"/hook?key=[hidden]" || data.Get("subscription_id").Text() != s.ID.Format(engine.SubscriptionPrefix) || !strings.Contains(data.Get("reason").Text(), "404") {
 		t.Errorf("%s", data.Raw())
 	}
-	until(t, "it was delivered", func() bool { return listener.times(string(data.Raw())) == 1 })
+	testkit.WaitFor(t, "it was delivered", func() bool { return listener.Times(string(data.Raw())) == 1 })
 
 	r.update(s, func(s *engine.Subscription) { s.Active = true })
 	if h := r.Health(s.ID); h.State() != engine.HealthHealthy || h.ResumedAt.IsZero() {
@@ -106,40 +107,32 @@ func TestSubscription_DeactivatedAfterFiveDaysOfFailure(t *testing.T) {
 	}
 }
 
-func receiverOf(t *testing.T, answer func(http.ResponseWriter, *http.Request, string)) *sink {
-	s := newSink(t)
-	if answer != nil {
-		s.answers(answer)
-	}
-	return s
-}
-
 func TestCircuitBreaker_FewAttemptsAndNoLoss(t *testing.T) {
 	t.Parallel()
-	var c clock
-	r := start(t, func(cfg *settings.Config) { cfg.Now = c.now })
-	listener := receiverOf(t, nil)
+	var c testkit.Clock
+	r := start(t, func(cfg *settings.Config) { cfg.Now = c.Now })
+	listener := testkit.NewReceiver(t, nil)
 	r.subscribe(func(s *engine.Subscription) {
-		s.Events, s.TargetURL = []string{"switchhook.subscription.recovered"}, listener.server.URL
+		s.Events, s.TargetURL = []string{"switchhook.subscription.recovered"}, listener.URL
 	})
-	r.sink.answers(status(503))
+	r.sink.SetAnswer(status(503))
 	s := r.subscribe(nil)
 	const n = 300
 	r.publishMany(n, func(i int) string { return fmt.Sprint(i) }) // at once: there is a probe every now and then
-	until(t, "the circuit is open", func() bool { return r.Health(s.ID).State() == engine.HealthProbing })
-	until(t, "what was on its way has ended", func() bool { attempts, _ := r.InFlight(); return attempts == 0 })
-	if _, all := r.sink.count(); all > 16+4+6 { // and that many probes in a minute
+	testkit.WaitFor(t, "the circuit is open", func() bool { return r.Health(s.ID).State() == engine.HealthProbing })
+	testkit.WaitFor(t, "what was on its way has ended", func() bool { attempts, _ := r.InFlight(); return attempts == 0 })
+	if _, all := r.sink.Count(); all > 16+4+6 { // and that many probes in a minute
 		t.Errorf("%d attempts", all)
 	}
 	r.restart()
 	if r.Health(s.ID).State() != engine.HealthProbing {
 		t.Error("a restart closed the circuit")
 	}
-	r.sink.answers(status(200))
-	c.advance(2 * time.Minute)
+	r.sink.SetAnswer(status(200))
+	c.Advance(2 * time.Minute)
 	r.publish("a", fmt.Sprint(n))
-	until(t, "all have come", func() bool { distinct, _ := r.sink.count(); return distinct == n+1 })
-	until(t, "it is healthy", func() bool { return r.Health(s.ID).State() == engine.HealthHealthy })
+	testkit.WaitFor(t, "all have come", func() bool { distinct, _ := r.sink.Count(); return distinct == n+1 })
+	testkit.WaitFor(t, "it is healthy", func() bool { return r.Health(s.ID).State() == engine.HealthHealthy })
 	if data := r.operational("switchhook.subscription.recovered", 1); !strings.Contains(data.Get("last_error").Text(), "503") {
 		t.Errorf("%s", data.Raw())
 	}
@@ -147,25 +140,25 @@ func TestCircuitBreaker_FewAttemptsAndNoLoss(t *testing.T) {
 
 func TestGiveUpAfter_MakesOldDeliveriesDead(t *testing.T) {
 	t.Parallel()
-	var c clock
-	r := start(t, func(cfg *settings.Config) { cfg.Now = c.now })
-	r.sink.answers(status(503))
+	var c testkit.Clock
+	r := start(t, func(cfg *settings.Config) { cfg.Now = c.Now })
+	r.sink.SetAnswer(status(503))
 	s := r.subscribe(func(s *engine.Subscription) {
 		s.Policy = engine.Policy{GiveUpAfter: time.Hour, InFlight: 1, Retries: engine.RetrySchedule{0, time.Minute, time.Minute}}
 	})
 	for range 5 {
 		r.publish("a", `1`)
 	}
-	until(t, "the circuit is open", func() bool { return r.Health(s.ID).State() == engine.HealthProbing })
+	testkit.WaitFor(t, "the circuit is open", func() bool { return r.Health(s.ID).State() == engine.HealthProbing })
 	waiting := r.publish("a", `2`) // behind an open circuit
-	c.advance(time.Hour + time.Minute)
+	c.Advance(time.Hour + time.Minute)
 	r.ExpireAll()
 	d, attempts := r.delivery(waiting.ID, s, engine.StateDead)
 	if len(attempts) > 1 || !strings.Contains(d.Error, "give_up_after") {
 		t.Errorf("%d attempts, %q", len(attempts), d.Error)
 	}
 	// Asked for by hand it is attempted all the same.
-	r.sink.answers(status(200))
+	r.sink.SetAnswer(status(200))
 	if _, err := r.Retry(context.Background(), "", d.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -174,17 +167,17 @@ func TestGiveUpAfter_MakesOldDeliveriesDead(t *testing.T) {
 
 func TestGiveUpAfter_NotWhileInactive(t *testing.T) {
 	t.Parallel()
-	var c clock
-	r := start(t, func(cfg *settings.Config) { cfg.Now, cfg.SubscriptionInFlight = c.now, 1 })
-	r.sink.hangs()
+	var c testkit.Clock
+	r := start(t, func(cfg *settings.Config) { cfg.Now, cfg.SubscriptionInFlight = c.Now, 1 })
+	r.sink.Hang()
 	s := r.subscribe(nil)
 	first, second := r.publish("a", `1`), r.publish("a", `2`)
-	until(t, "the first is on its way", func() bool { _, all := r.sink.count(); return all == 1 })
+	testkit.WaitFor(t, "the first is on its way", func() bool { _, all := r.sink.Count(); return all == 1 })
 	r.update(s, func(s *engine.Subscription) { s.Active = false })
-	r.sink.answers(status(200))
-	r.sink.release()
+	r.sink.SetAnswer(status(200))
+	r.sink.Release()
 	r.delivery(first.ID, s, engine.StateSucceeded)
-	c.advance(10 * day)
+	c.Advance(10 * day)
 	r.restart()
 	r.ExpireAll()
 	r.update(s, func(s *engine.Subscription) { s.Active = true })
@@ -194,14 +187,14 @@ func TestGiveUpAfter_NotWhileInactive(t *testing.T) {
 func TestOperationalEvents_ManyDeadLettersAreOneEvent(t *testing.T) {
 	t.Parallel()
 	r := start(t, func(cfg *settings.Config) { cfg.Retries = engine.RetrySchedule{0} })
-	listener := receiverOf(t, nil)
+	listener := testkit.NewReceiver(t, nil)
 	r.subscribe(func(s *engine.Subscription) {
-		s.Events, s.TargetURL = []string{"switchhook.delivery.dead"}, listener.server.URL
+		s.Events, s.TargetURL = []string{"switchhook.delivery.dead"}, listener.URL
 	})
 	r.subscribe(func(s *engine.Subscription) { // of another account
-		s.Events, s.TargetURL, s.Account = []string{"switchhook.*"}, r.sink.server.URL+"/rival", "rival"
+		s.Events, s.TargetURL, s.Account = []string{"switchhook.*"}, r.sink.URL+"/rival", "rival"
 	})
-	r.sink.answers(status(400))
+	r.sink.SetAnswer(status(400))
 	s := r.subscribe(nil)
 	const n = 1000
 	batch := make([]engine.EventInput, n)
@@ -212,7 +205,7 @@ func TestOperationalEvents_ManyDeadLettersAreOneEvent(t *testing.T) {
 		t.Fatal(err)
 	}
 	count, events := int64(0), 0
-	until(t, "all are told", func() bool {
+	testkit.WaitFor(t, "all are told", func() bool {
 		found, err := r.Events(context.Background(), engine.EventQuery{Type: "switchhook.delivery.dead", Limit: 500})
 		if err != nil {
 			t.Fatal(err)
@@ -234,34 +227,34 @@ func TestOperationalEvents_ManyDeadLettersAreOneEvent(t *testing.T) {
 	if count != n || events > 60 {
 		t.Errorf("%d dead letters in %d events", count, events)
 	}
-	until(t, "they were delivered", func() bool { distinct, _ := listener.count(); return distinct == events })
+	testkit.WaitFor(t, "they were delivered", func() bool { distinct, _ := listener.Count(); return distinct == events })
 }
 
 func TestOperationalEvents_CauseNoFurtherOnes(t *testing.T) {
 	t.Parallel()
-	var c clock
+	var c testkit.Clock
 	r := start(t, func(cfg *settings.Config) {
-		cfg.Now, cfg.DeactivateAfter, cfg.Retries = c.now, time.Hour, engine.RetrySchedule{0}
+		cfg.Now, cfg.DeactivateAfter, cfg.Retries = c.Now, time.Hour, engine.RetrySchedule{0}
 	})
-	gone := receiverOf(t, status(404))
+	gone := testkit.NewReceiver(t, status(404))
 	a := r.subscribe(func(s *engine.Subscription) {
-		s.Events, s.TargetURL = []string{"switchhook.*", "x"}, gone.server.URL
+		s.Events, s.TargetURL = []string{"switchhook.*", "x"}, gone.URL
 	})
 	b := r.subscribe(func(s *engine.Subscription) {
-		s.Events, s.TargetURL = []string{"switchhook.*"}, receiverOf(t, nil).server.URL
+		s.Events, s.TargetURL = []string{"switchhook.*"}, testkit.NewReceiver(t, nil).URL
 	})
-	r.sink.answers(status(404))
+	r.sink.SetAnswer(status(404))
 	s := r.subscribe(nil)
 	for i := range 6 { // each dead letter is told to a, which fails to take it
 		r.delivery(r.publish("a", `1`).ID, s, engine.StateDead)
 		r.operational("switchhook.delivery.dead", i+1)
-		until(t, "a was told", func() bool { return r.Health(a.ID).Failures == i+1 })
+		testkit.WaitFor(t, "a was told", func() bool { return r.Health(a.ID).Failures == i+1 })
 		if i == 4 {
-			c.advance(2 * time.Hour)
+			c.Advance(2 * time.Hour)
 			r.update(s, func(s *engine.Subscription) { s.TargetURL += "/new" }) // s shall not be switched off
 		}
 	}
-	until(t, "a is off", func() bool { return !r.read(a).Active })
+	testkit.WaitFor(t, "a is off", func() bool { return !r.read(a).Active })
 	// By its delivery of an operational event: nobody is told, nor of its dead letters.
 	r.operational("switchhook.delivery.dead", 6)
 	r.none("switchhook.subscription.deactivated")
@@ -273,9 +266,9 @@ func TestOperationalEvents_CauseNoFurtherOnes(t *testing.T) {
 func TestOperationalEvents_QuarantineAndDeadLettersWithoutPayload(t *testing.T) {
 	t.Parallel()
 	r := start(t, func(cfg *settings.Config) { cfg.Retries = engine.RetrySchedule{0} })
-	listener := receiverOf(t, nil)
+	listener := testkit.NewReceiver(t, nil)
 	r.subscribe(func(s *engine.Subscription) {
-		s.Events, s.TargetURL = []string{"switchhook.*"}, listener.server.URL
+		s.Events, s.TargetURL = []string{"switchhook.*"}, listener.URL
 	})
 	s := r.subscribe(func(s *engine.Subscription) {
 		s.Transform = "export default (event) => { if (event.data.loop) for (;;); throw new Error(event.data.password) }"
@@ -295,10 +288,10 @@ func TestOperationalEvents_QuarantineAndDeadLettersWithoutPayload(t *testing.T) 
 func TestOperationalEvents_NotStoredWithoutSubscribers(t *testing.T) {
 	t.Parallel()
 	r := start(t, func(cfg *settings.Config) { cfg.Retries = engine.RetrySchedule{0} })
-	r.sink.answers(status(410))
+	r.sink.SetAnswer(status(410))
 	s := r.subscribe(nil) // "*" does not match them
 	r.delivery(r.publish("a", `1`).ID, s, engine.StateDead)
-	until(t, "it is off", func() bool { return !r.read(s).Active })
+	testkit.WaitFor(t, "it is off", func() bool { return !r.read(s).Active })
 	r.restart() // publishes what was gathered
 	r.none("switchhook.subscription.deactivated")
 	r.none("switchhook.delivery.dead")
@@ -307,16 +300,16 @@ func TestOperationalEvents_NotStoredWithoutSubscribers(t *testing.T) {
 func TestOperationalEvents_StopLosesNone(t *testing.T) {
 	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
-	listener := receiverOf(t, nil)
+	listener := testkit.NewReceiver(t, nil)
 	r.subscribe(func(s *engine.Subscription) {
-		s.Events, s.TargetURL, s.Filter = []string{"switchhook.*"}, listener.server.URL, "data.count == 1"
+		s.Events, s.TargetURL, s.Filter = []string{"switchhook.*"}, listener.URL, "data.count == 1"
 	})
 	s := r.subscribe(func(s *engine.Subscription) { s.Events = []string{"a"} })
-	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(400) })
+	r.sink.SetAnswer(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(400) })
 	r.delivery(r.publish("a", `1`).ID, s, engine.StateDead)
 	r.restart()
 	r.operational("switchhook.delivery.dead", 1)
-	until(t, "the event arrives", func() bool { _, all := listener.count(); return all == 1 })
+	testkit.WaitFor(t, "the event arrives", func() bool { _, all := listener.Count(); return all == 1 })
 }
 
 // A reactivation must be on disk before a crash, or the waiting deliveries would be too old.
@@ -331,7 +324,7 @@ func TestHealth_ReactivationIsStoredAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, err := r.store.Health(context.Background())
+	list, err := r.Store.Health(context.Background())
 	if err != nil || len(list) != 1 || list[0].Subscription != s.ID || list[0].ResumedAt.IsZero() {
 		t.Errorf("%+v %v", list, err)
 	}
@@ -341,9 +334,9 @@ func TestHealth_ReactivationIsStoredAtOnce(t *testing.T) {
 func TestHealth_FailingScripts(t *testing.T) {
 	t.Parallel()
 	r := start(t, func(cfg *settings.Config) { cfg.Retries = engine.RetrySchedule{0} })
-	listener := receiverOf(t, nil)
+	listener := testkit.NewReceiver(t, nil)
 	r.subscribe(func(s *engine.Subscription) {
-		s.Events, s.TargetURL = []string{"switchhook.script.failing"}, listener.server.URL
+		s.Events, s.TargetURL = []string{"switchhook.script.failing"}, listener.URL
 	})
 	transform := r.subscribe(func(s *engine.Subscription) {
 		s.Events = []string{"t.t"}
@@ -355,7 +348,7 @@ func TestHealth_FailingScripts(t *testing.T) {
 	filter := r.subscribe(func(s *engine.Subscription) { s.Events, s.Filter = []string{"f.f"}, `len(data.items) > 1` })
 	health := func(s *engine.Subscription, state engine.HealthState, cause engine.HealthCause) engine.Health {
 		t.Helper()
-		until(t, fmt.Sprintf("it is %s for its %s", state, cause), func() bool { h := r.Health(s.ID); return h.State() == state && h.Cause == cause })
+		testkit.WaitFor(t, fmt.Sprintf("it is %s for its %s", state, cause), func() bool { h := r.Health(s.ID); return h.State() == state && h.Cause == cause })
 		return r.Health(s.ID)
 	}
 	failing := func() (ids []engine.ID) {
@@ -382,7 +375,7 @@ func TestHealth_FailingScripts(t *testing.T) {
 	for range 6 {
 		r.publish("t.t", `{"password":"hunter2"}`)
 	}
-	until(t, "it has failed 6 times", func() bool { return r.Health(transform.ID).Failures == 6 })
+	testkit.WaitFor(t, "it has failed 6 times", func() bool { return r.Health(transform.ID).Failures == 6 })
 	// One for each of the two, however often they fail.
 	if data := r.operational("switchhook.script.failing", 2); data.Get("kind").Text() != "transform" || strings.Contains(string(data.Raw()), "hunter2") {
 		t.Errorf("%s", data.Raw())
@@ -405,7 +398,7 @@ func TestHealth_FailingScripts(t *testing.T) {
 	r.update(filter, func(s *engine.Subscription) { s.Filter = "true" })
 	health(filter, engine.HealthHealthy, "")
 	// What fails at the target is the target's.
-	r.sink.answers(status(500))
+	r.sink.SetAnswer(status(500))
 	r.publish("f.f", `{}`)
 	health(filter, engine.HealthFailing, engine.CauseTarget)
 }

@@ -31,6 +31,7 @@ import (
 	"switchhook/engine/settings"
 	"switchhook/engine/target"
 	"switchhook/engine/target/targettest"
+	"switchhook/engine/testkit"
 )
 
 // wicked is a target that does as it likes with each connection, on a socket of its own.
@@ -238,7 +239,7 @@ func besiege(t *testing.T, policy target.Policy) *siege {
 	s := &siege{before: clientGoroutines()}
 	policy.Allow = target.Loopback
 	s.rig = start(t, func(c *settings.Config) {
-		c.Timeout, c.Retries = patience, engine.RetrySchedule{0}
+		c.Timeout, c.Retries = testkit.Timeout, engine.RetrySchedule{0}
 		c.Guard = target.NewGuard(policy)
 		s.transport = patientTransport(t, c.Guard)
 		c.Transport = s.transport
@@ -260,15 +261,15 @@ func clientGoroutines() (n int) {
 // nothingLeft checks that no connection and no goroutine of one stays.
 func (s *siege) nothingLeft(targets ...*wicked) {
 	s.t.Helper()
-	until(s.t, "no connection is left", func() bool {
+	testkit.WaitFor(s.t, "no connection is left", func() bool {
 		s.transport.CloseIdleConnections()
 		return !slices.ContainsFunc(targets, func(w *wicked) bool { return w.open.Load() > 0 })
 	})
-	until(s.t, "no goroutine of a connection is left", func() bool {
+	testkit.WaitFor(s.t, "no goroutine of a connection is left", func() bool {
 		s.transport.CloseIdleConnections()
 		return clientGoroutines() <= s.before
 	})
-	until(s.t, "no attempt and no outcome is left", func() bool {
+	testkit.WaitFor(s.t, "no attempt and no outcome is left", func() bool {
 		attempts, outcomes := s.InFlight()
 		return attempts == 0 && outcomes == 0
 	})
@@ -282,7 +283,7 @@ func (s *siege) steady(on func(done int) bool) (took []time.Duration) {
 		body := fmt.Sprintf(`"%d-%d"`, time.Now().UnixNano(), i)
 		began := time.Now()
 		s.publish("steady", body)
-		until(s.t, "a target that works gets its event", func() bool { return s.sink.times(body) == 1 })
+		testkit.WaitFor(s.t, "a target that works gets its event", func() bool { return s.sink.Times(body) == 1 })
 		took = append(took, time.Since(began))
 	}
 	slices.Sort(took)

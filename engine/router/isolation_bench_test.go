@@ -19,6 +19,7 @@ import (
 	"switchhook/engine/catalog"
 	"switchhook/engine/ingest"
 	"switchhook/engine/router"
+	"switchhook/engine/router/routertest"
 	"switchhook/engine/settings"
 	"switchhook/engine/target"
 	"switchhook/storage/sqlite"
@@ -152,12 +153,12 @@ type benchmarked struct {
 
 // routerOn starts an engine over a real database.
 func routerOn(b *testing.B, path string) benchmarked {
-	store, err := sqlite.Open(context.Background(), sqlite.Options{Path: path, Logger: quiet, Pace: time.Millisecond})
+	store, err := sqlite.Open(context.Background(), sqlite.Options{Path: path, Logger: routertest.Quiet, Pace: time.Millisecond})
 	if err != nil {
 		b.Fatal(err)
 	}
 	e, err := router.New(context.Background(), settings.Config{
-		Store: store, Transformer: pool(), Logger: quiet, Guard: target.NewGuard(target.Policy{Allow: target.Loopback}),
+		Store: store, Transformer: routertest.Pool(), Logger: routertest.Quiet, Guard: target.NewGuard(target.Policy{Allow: target.Loopback}),
 	})
 	if err != nil {
 		b.Fatal(err)

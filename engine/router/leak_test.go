@@ -11,6 +11,7 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/settings"
+	"switchhook/engine/testkit"
 )
 
 // engineGoroutines lists the goroutines of engines, by the function that began them.
@@ -27,7 +28,7 @@ func engineGoroutines() (list []string) {
 
 // A stop under load ends all goroutines without delay.
 func TestEngine_CloseLeavesNoGoroutine(t *testing.T) {
-	until(t, "earlier tests have ended theirs", func() bool { return len(engineGoroutines()) == 0 })
+	testkit.WaitFor(t, "earlier tests have ended theirs", func() bool { return len(engineGoroutines()) == 0 })
 	compiler := newSlowCompiler("/* slow */")
 	r := start(t, func(c *settings.Config) {
 		c.Transformer, c.VerifyWait = compiler, time.Millisecond
@@ -39,14 +40,14 @@ func TestEngine_CloseLeavesNoGoroutine(t *testing.T) {
 	})
 	r.restart()
 	compiler.armed.Store(true)
-	r.sink.answers(func(w http.ResponseWriter, req *http.Request, _ string) {
+	r.sink.SetAnswer(func(w http.ResponseWriter, req *http.Request, _ string) {
 		if req.Header.Get("X-Hook-Secret") != "" {
-			<-r.sink.gate // a handshake that is not answered
+			<-r.sink.Released // a handshake that is not answered
 		}
 	})
 	for n := range 5 {
 		r.subscribe(func(s *engine.Subscription) {
-			s.Account, s.TargetURL, s.Verification.Mode = fmt.Sprint("account", n), r.sink.server.URL+fmt.Sprint("/", n), engine.VerifyHookSecret
+			s.Account, s.TargetURL, s.Verification.Mode = fmt.Sprint("account", n), r.sink.URL+fmt.Sprint("/", n), engine.VerifyHookSecret
 		})
 	}
 	plain := r.subscribe(func(s *engine.Subscription) {
@@ -71,20 +72,20 @@ func TestEngine_CloseLeavesNoGoroutine(t *testing.T) {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	stopping, cancel := context.WithTimeout(ctx, patience)
+	stopping, cancel := context.WithTimeout(ctx, testkit.Timeout)
 	defer cancel()
 	if err := r.Close(stopping); err != nil {
 		t.Error(err)
 	}
 	t.Logf("stopped in %s", time.Since(began))
 	var left []string
-	until(t, "no goroutine is left", func() bool { left = engineGoroutines(); return len(left) == 0 })
+	testkit.WaitFor(t, "no goroutine is left", func() bool { left = engineGoroutines(); return len(left) == 0 })
 	// What was being done is done by the next run.
 	compiler.armed.Store(false)
-	r.sink.release()
-	if err := r.store.Close(); err != nil {
+	r.sink.Release()
+	if err := r.Store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	r.open()
-	until(t, "what waited has come", func() bool { return r.Health(slow.ID).State() == engine.HealthHealthy && r.sink.times("1") >= 50 })
+	r.Open()
+	testkit.WaitFor(t, "what waited has come", func() bool { return r.Health(slow.ID).State() == engine.HealthHealthy && r.sink.Times("1") >= 50 })
 }

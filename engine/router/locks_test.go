@@ -6,11 +6,12 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"switchhook/engine"
 	"switchhook/engine/catalog"
+	"switchhook/engine/router/routertest"
 	"switchhook/engine/settings"
+	"switchhook/engine/testkit"
 	"switchhook/scripts"
 )
 
@@ -26,7 +27,7 @@ type slowCompiler struct {
 }
 
 func newSlowCompiler(slow string) *slowCompiler {
-	return &slowCompiler{Transformer: pool(), slow: slow, entered: make(chan struct{}, 1000), gate: make(chan struct{})}
+	return &slowCompiler{Transformer: routertest.Pool(), slow: slow, entered: make(chan struct{}, 1000), gate: make(chan struct{})}
 }
 
 func (c *slowCompiler) Compile(ctx context.Context, source string) (*scripts.Program, error) {
@@ -40,21 +41,6 @@ func (c *slowCompiler) Compile(ctx context.Context, source string) (*scripts.Pro
 		}
 	}
 	return c.Transformer.Compile(ctx, source)
-}
-
-// within fails the test where do takes longer than what must not wait for anything.
-func within(t *testing.T, what string, do func()) {
-	t.Helper()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		do()
-	}()
-	select {
-	case <-done:
-	case <-time.After(patience):
-		t.Fatalf("%s waits", what)
-	}
 }
 
 func TestCompilation_BlocksNothing(t *testing.T) {
@@ -85,13 +71,13 @@ func TestCompilation_BlocksNothing(t *testing.T) {
 	<-compiler.entered
 
 	// A transform goes into quarantine, for which all subscriptions are looked through.
-	within(t, "a quarantine", func() {
+	testkit.Within(t, "a quarantine", func() {
 		for n := range 3 {
 			r.delivery(r.publish("hangs", fmt.Sprint(n)).ID, hangs, engine.StateDead)
 		}
-		until(t, "the transform is quarantined", func() bool { return r.Quarantined(hangs.ID) != "" })
+		testkit.WaitFor(t, "the transform is quarantined", func() bool { return r.Quarantined(hangs.ID) != "" })
 	})
-	within(t, "a change", func() {
+	testkit.Within(t, "a change", func() {
 		if _, err := r.UpdateSubscription(context.Background(), "", plain.ID, catalog.AnyVersion, func(s *engine.Subscription) error {
 			s.Description = "changed"
 			return nil
@@ -103,7 +89,7 @@ func TestCompilation_BlocksNothing(t *testing.T) {
 		}
 		r.subscribe(func(s *engine.Subscription) { s.Events = []string{"new.one"} })
 	})
-	within(t, "a reader", func() {
+	testkit.Within(t, "a reader", func() {
 		if k, err := r.Authenticate(text); err != nil || k.ID != key.ID {
 			t.Error(k, err)
 		}
@@ -112,7 +98,7 @@ func TestCompilation_BlocksNothing(t *testing.T) {
 			t.Error(why)
 		}
 	})
-	within(t, "a delivery", func() { r.delivery(r.publish("plain", `1`).ID, plain, engine.StateSucceeded) })
+	testkit.Within(t, "a delivery", func() { r.delivery(r.publish("plain", `1`).ID, plain, engine.StateSucceeded) })
 	if n := compiler.compiles.Load(); n != 1 {
 		t.Errorf("one source was compiled %d times at once", n)
 	}
@@ -135,9 +121,9 @@ func TestCompilation_EndedByClose(t *testing.T) {
 	compiler.armed.Store(true)
 	a := r.publish("a", `1`)
 	<-compiler.entered
-	within(t, "a stop", r.stop)
+	testkit.Within(t, "a stop", r.stop)
 	compiler.armed.Store(false)
-	r.open()
+	r.Open()
 	if d, _ := r.delivery(a.ID, slow, engine.StateSucceeded); d.Attempts != 1 {
 		t.Errorf("%+v", d)
 	}
@@ -155,9 +141,9 @@ func TestQuarantine_AppliesToLaterCompilation(t *testing.T) {
 	for n := range 3 {
 		r.delivery(r.publish("first", fmt.Sprint(n)).ID, first, engine.StateDead)
 	}
-	until(t, "the transform is quarantined", func() bool { return r.Quarantined(first.ID) != "" })
+	testkit.WaitFor(t, "the transform is quarantined", func() bool { return r.Quarantined(first.ID) != "" })
 	a := r.publish("second", `1`)
-	until(t, "the other one is too", func() bool { return r.Quarantined(second.ID) != "" })
+	testkit.WaitFor(t, "the other one is too", func() bool { return r.Quarantined(second.ID) != "" })
 	if d, _ := r.delivery(a.ID, second, engine.StatePending); d.Attempts != 0 {
 		t.Errorf("%+v", d)
 	}

@@ -15,6 +15,7 @@ import (
 	"switchhook/engine"
 	"switchhook/engine/catalog"
 	"switchhook/engine/settings"
+	"switchhook/engine/testkit"
 )
 
 // figure reads one series: figure(t, reg, "switchhook_deliveries", "dead"). Labels are
@@ -60,11 +61,11 @@ func TestMetrics_OpenDeliveriesByState(t *testing.T) {
 			t.Errorf("at first: %v %s, the oldest %v s old", count(state), state, age(state))
 		}
 	}
-	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(500) })
+	r.sink.SetAnswer(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(500) })
 	failing := r.subscribe(func(s *engine.Subscription) { s.Events = []string{"failing"} })
 	gone := r.subscribe(func(s *engine.Subscription) { s.Events = []string{"gone"} })
 	r.delivery(r.publish("failing", `1`).ID, failing, engine.StateRetrying)
-	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(410) })
+	r.sink.SetAnswer(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(410) })
 	r.delivery(r.publish("gone", `1`).ID, gone, engine.StateDead)
 	if count("dead") != 0 {
 		t.Error("the store was asked again at once")
@@ -77,12 +78,12 @@ func TestMetrics_OpenDeliveriesByState(t *testing.T) {
 		}
 	}
 
-	r.sink.hangs()
+	r.sink.Hang()
 	slow := r.subscribe(func(s *engine.Subscription) { s.Events = []string{"slow"} })
 	for range 3 {
 		r.publish("slow", `1`)
 	}
-	until(t, "one is in flight, two wait", func() bool { return count("queued") == 2 })
+	testkit.WaitFor(t, "one is in flight, two wait", func() bool { return count("queued") == 2 })
 	later.Add(int64(time.Hour))
 	if a := age("queued"); a < 3600 || a > 3700 {
 		t.Errorf("the oldest that waits is %v s old", a)
@@ -177,7 +178,7 @@ func TestMetrics_OrderedRetryIsNotQueued(t *testing.T) {
 	r := start(t, func(c *settings.Config) {
 		c.Registerer, c.Retries = reg, engine.RetrySchedule{0, 100 * time.Hour}
 	})
-	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(400) })
+	r.sink.SetAnswer(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(400) })
 	for kind, change := range map[string]func(*engine.Subscription){
 		"fifo":     func(s *engine.Subscription) { s.Policy.Ordering = engine.OrderingFIFO },
 		"keyed":    func(s *engine.Subscription) { s.Policy.Ordering, s.Policy.OrderingKey = engine.OrderingKeyed, "data" },
@@ -185,6 +186,6 @@ func TestMetrics_OrderedRetryIsNotQueued(t *testing.T) {
 	} {
 		s := r.subscribe(func(s *engine.Subscription) { s.Events = []string{kind}; change(s) })
 		r.delivery(r.publish(kind, `1`).ID, s, engine.StateRetrying)
-		until(t, kind+": what is written down is put back", func() bool { return figure(t, reg, "switchhook_deliveries", "queued") == 0 })
+		testkit.WaitFor(t, kind+": what is written down is put back", func() bool { return figure(t, reg, "switchhook_deliveries", "queued") == 0 })
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/settings"
+	"switchhook/engine/testkit"
 )
 
 // numbered is what these tests publish: the n-th event of a key.
@@ -39,8 +40,8 @@ type ledger struct {
 	fail func(numbered) bool
 }
 
-func (l *ledger) attach(s *sink) {
-	s.answers(func(w http.ResponseWriter, _ *http.Request, body string) {
+func (l *ledger) attach(r *testkit.Receiver) {
+	r.SetAnswer(func(w http.ResponseWriter, _ *http.Request, body string) {
 		var events []numbered
 		if !strings.HasPrefix(body, "[") {
 			body = "[" + body + "]"
@@ -159,29 +160,28 @@ func (r *rig) final(s *engine.Subscription, want int) map[engine.State]int {
 			q.Before = page[len(page)-1].ID
 		}
 	}
+	// One that is on its way from one state to the other shows in the third look.
+	waiting := func() bool {
+		return slices.ContainsFunc([]engine.State{engine.StateRetrying, engine.StatePending, engine.StateRetrying}, func(state engine.State) bool {
+			return len(list(engine.DeliveryQuery{State: state, Limit: 1})) > 0
+		})
+	}
 	// Thousands may have to go one after the other: it is not over while it goes on.
-	left, deadline := 0, time.Now().Add(patience)
-	for {
-		// One that is on its way from one state to the other shows in the third look.
-		now := 0
-		for _, state := range []engine.State{engine.StateRetrying, engine.StatePending, engine.StateRetrying} {
-			now += len(list(engine.DeliveryQuery{State: state, Limit: 1000}))
+	for came := -1; ; {
+		_, before := r.sink.Count()
+		if before == came {
+			r.t.Fatalf("not all deliveries end: %d requests, %d deliveries wanted, %v", came, want, states)
 		}
-		if now == 0 {
+		came = before
+		for deadline := time.Now().Add(testkit.Timeout); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+			if waiting() {
+				continue
+			}
 			clear(states)
-			if n := count(); n == want {
+			if count() == want {
 				return states
-			} else {
-				now = -n // not all have begun
 			}
 		}
-		if now != left {
-			left, deadline = now, time.Now().Add(patience)
-		}
-		if time.Now().After(deadline) {
-			r.t.Fatalf("not all deliveries end: %d are left of %d, %v", left, want, states)
-		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 
@@ -293,7 +293,7 @@ func TestOrdering_BlockedKeyDelaysNoOther(t *testing.T) {
 	}
 	allGood := func() {
 		t.Helper()
-		until(t, "all others are through", func() bool { sent, taken := good(); return sent == taken })
+		testkit.WaitFor(t, "all others are through", func() bool { sent, taken := good(); return sent == taken })
 	}
 	publish(2500, func(int) bool { return false })
 	publish(600, func(n int) bool { return n%2 == 0 })

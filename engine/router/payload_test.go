@@ -6,12 +6,14 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/outbound"
+	"switchhook/engine/testkit"
 )
 
-func (s *sink) last() (http.Header, string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.heads[len(s.heads)-1], s.order[len(s.order)-1]
+// last returns the headers and the body of the last request.
+func last(receiver *testkit.Receiver) (http.Header, string) {
+	all := receiver.Requests()
+	sent := all[len(all)-1]
+	return sent.Header, sent.Body
 }
 
 func TestDialect_BodyTemplate(t *testing.T) {
@@ -29,7 +31,7 @@ func TestDialect_BodyTemplate(t *testing.T) {
 	want := `{"hook":"` + s.ID.Format("sub") + `","data":{"n": 1.0}}`
 	a := r.publish("a", `{"n": 1.0}`)
 	r.delivery(a.ID, s, engine.StateSucceeded)
-	if h, body := r.sink.last(); body != want || h.Get("Content-Type") != "application/json" {
+	if h, body := last(r.sink); body != want || h.Get("Content-Type") != "application/json" {
 		t.Errorf("the target got %s, %v", body, h)
 	}
 	// What was sent is what is shown, also after the template was changed.
@@ -38,7 +40,7 @@ func TestDialect_BodyTemplate(t *testing.T) {
 		t.Errorf("the attempt shows %s", attempts[0].Request.Body)
 	}
 	r.delivery(r.publish("a", `2`).ID, s, engine.StateSucceeded)
-	if _, body := r.sink.last(); body != `{"other":2}` {
+	if _, body := last(r.sink); body != `{"other":2}` {
 		t.Errorf("after the change the target got %s", body)
 	}
 	// Neither another dialect's subscriptions, nor those that ask for a format, follow it.
@@ -57,9 +59,7 @@ func TestDialect_BodyTemplate(t *testing.T) {
 		s.Dialect, s.PayloadFormat, s.Events, s.Transform = "crm", "", []string{"c"}, "export default () => 'mine'"
 	})
 	r.delivery(r.publish("c", `4`).ID, s, engine.StateSucceeded)
-	r.sink.mu.Lock()
-	defer r.sink.mu.Unlock()
-	if r.sink.got["mine"] != 1 {
+	if r.sink.Times("mine") != 1 {
 		t.Error("the transform did not make the body")
 	}
 }

@@ -70,7 +70,7 @@ func TestDelivery_HiddenValuesAreNotStored(t *testing.T) {
 	t.Parallel()
 	const secret, short = "s3cr3t-value-0001", "1234"
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
-	r.sink.answers(func(w http.ResponseWriter, req *http.Request, _ string) {
+	r.sink.SetAnswer(func(w http.ResponseWriter, req *http.Request, _ string) {
 		w.Header().Set("X-Echo", "you sent "+req.Header.Get("X-Shop"))
 		w.Header().Set("Set-Cookie", "sid=answer-cookie-0001")
 		w.Header().Set("X-Auth", "answer-auth-0001")

@@ -12,6 +12,7 @@ import (
 	"switchhook/engine"
 	"switchhook/engine/catalog"
 	"switchhook/engine/settings"
+	"switchhook/engine/testkit"
 )
 
 // replay starts a replay of the default account and waits until it is in a status.
@@ -27,7 +28,7 @@ func (r *rig) replay(job engine.Replay, want engine.ReplayStatus) *engine.Replay
 
 func (r *rig) replayIs(id engine.ID, want engine.ReplayStatus) (job *engine.Replay) {
 	r.t.Helper()
-	until(r.t, "the replay is "+string(want), func() bool {
+	testkit.WaitFor(r.t, "the replay is "+string(want), func() bool {
 		var err error
 		if job, err = r.Replay(context.Background(), engine.DefaultAccount, id); err != nil {
 			r.t.Fatal(err)
@@ -41,7 +42,7 @@ func TestReplay_DeadLetters(t *testing.T) {
 	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	s, bystander := r.subscribe(nil), r.subscribe(func(s *engine.Subscription) { s.Events = []string{"other"} })
-	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(400) })
+	r.sink.SetAnswer(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(400) })
 	const count = 250 // several pages
 	var all []engine.ID
 	for i := range count {
@@ -52,7 +53,7 @@ func TestReplay_DeadLetters(t *testing.T) {
 		r.delivery(id, s, engine.StateDead)
 	}
 	r.delivery(other, bystander, engine.StateDead)
-	r.sink.answers(func(http.ResponseWriter, *http.Request, string) {})
+	r.sink.SetAnswer(func(http.ResponseWriter, *http.Request, string) {})
 
 	job := r.replay(engine.Replay{Subscriptions: []engine.ID{s.ID}, EventTypes: []string{"a"}, Filter: "data >= 100", Rate: 10_000}, engine.ReplayCompleted)
 	if job.Queued != 75 || job.Looked != count+1 || job.Progress() != 1 || job.FinishedAt.IsZero() {
@@ -163,7 +164,7 @@ func TestReplay_ProgressAndImmediatePause(t *testing.T) {
 			return job.Looked >= n
 		}
 	}
-	until(t, "the first is through", looked(1))
+	testkit.WaitFor(t, "the first is through", looked(1))
 	if job.Looked > 5 || job.Queued != job.Looked || job.Status != engine.ReplayRunning {
 		t.Errorf("%+v", job)
 	}
@@ -174,7 +175,7 @@ func TestReplay_ProgressAndImmediatePause(t *testing.T) {
 	if _, err := r.ResumeReplay(context.Background(), "", job.ID); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "it goes on where it was", looked(job.Looked+1))
+	testkit.WaitFor(t, "it goes on where it was", looked(job.Looked+1))
 	if _, err := r.CancelReplay(context.Background(), "", job.ID); err != nil {
 		t.Fatal(err)
 	}

@@ -6,24 +6,18 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"switchhook/engine"
 	"switchhook/engine/catalog"
 	"switchhook/engine/settings"
+	"switchhook/engine/testkit"
 )
-
-// clock is a time that a test moves on.
-type clock struct{ ahead atomic.Int64 }
-
-func (c *clock) now() time.Time          { return time.Now().Add(time.Duration(c.ahead.Load())) }
-func (c *clock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
 
 func (r *rig) gone(id engine.ID) bool {
 	r.t.Helper()
-	_, err := r.store.Event(context.Background(), "", id)
+	_, err := r.Store.Event(context.Background(), "", id)
 	if err != nil && engine.ErrorCode(err) != engine.CodeNotFound {
 		r.t.Fatal(err)
 	}
@@ -33,12 +27,12 @@ func (r *rig) gone(id engine.ID) bool {
 // prune removes what may go by now. What was just recorded may be a watermark away.
 func (r *rig) prune() {
 	r.t.Helper()
-	until(r.t, "all that was published is through", func() bool {
-		last, err := r.store.LastEventID(context.Background(), 0)
+	testkit.WaitFor(r.t, "all that was published is through", func() bool {
+		last, err := r.Store.LastEventID(context.Background(), 0)
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		mark, err := r.store.Watermark(context.Background(), 0)
+		mark, err := r.Store.Watermark(context.Background(), 0)
 		return err == nil && mark >= last
 	})
 	if err := r.Prune(context.Background()); err != nil {
@@ -48,15 +42,15 @@ func (r *rig) prune() {
 
 func TestRetention_ByAccount(t *testing.T) {
 	t.Parallel()
-	var c clock
+	var c testkit.Clock
 	r := start(t, func(cfg *settings.Config) {
-		cfg.Now, cfg.Retries = c.now, engine.RetrySchedule{0}
+		cfg.Now, cfg.Retries = c.Now, engine.RetrySchedule{0}
 		cfg.Retention = engine.Retention{Succeeded: 7 * 24 * time.Hour, Dead: 30 * 24 * time.Hour}
 	})
 	if _, err := r.PutAccount(context.Background(), &engine.Account{Name: "long", Retention: engine.Retention{Succeeded: 60 * 24 * time.Hour}}, catalog.AnyVersion); err != nil {
 		t.Fatal(err)
 	}
-	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, body string) {
+	r.sink.SetAnswer(func(w http.ResponseWriter, _ *http.Request, body string) {
 		if strings.Contains(body, "dead") {
 			w.WriteHeader(500)
 		}
@@ -90,7 +84,7 @@ func TestRetention_ByAccount(t *testing.T) {
 		{24 * 24 * time.Hour, true, true, true, false},
 		{30 * 24 * time.Hour, true, true, true, true},
 	} {
-		c.advance(step.after)
+		c.Advance(step.after)
 		r.prune()
 		if r.gone(good.ID) != step.good || r.gone(nobody.ID) != step.nobody || r.gone(dead.ID) != step.dead || r.gone(kept[0].ID) != step.longGone {
 			t.Errorf("after another %s: good %v, nobody %v, dead %v, long %v", step.after, r.gone(good.ID), r.gone(nobody.ID), r.gone(dead.ID), r.gone(kept[0].ID))
@@ -100,22 +94,22 @@ func TestRetention_ByAccount(t *testing.T) {
 
 func TestRetention_KeepsUnfinishedEvents(t *testing.T) {
 	t.Parallel()
-	var c clock
+	var c testkit.Clock
 	r := start(t, func(cfg *settings.Config) {
-		cfg.Now, cfg.Retention = c.now, engine.Retention{Succeeded: time.Minute, Dead: time.Minute}
+		cfg.Now, cfg.Retention = c.Now, engine.Retention{Succeeded: time.Minute, Dead: time.Minute}
 	})
-	r.sink.hangs()
+	r.sink.Hang()
 	s := r.subscribe(nil)
 	a := r.publish("a", `1`)
-	until(t, "the attempt is on", func() bool { _, n := r.sink.count(); return n > 0 })
-	c.advance(100 * time.Hour)
+	testkit.WaitFor(t, "the attempt is on", func() bool { _, n := r.sink.Count(); return n > 0 })
+	c.Advance(100 * time.Hour)
 	r.prune()
 	if r.gone(a.ID) {
 		t.Fatal("an event was removed while it is delivered")
 	}
-	r.sink.release()
+	r.sink.Release()
 	r.delivery(a.ID, s, engine.StateSucceeded)
-	c.advance(100 * time.Hour)
+	c.Advance(100 * time.Hour)
 	r.prune()
 	if !r.gone(a.ID) {
 		t.Fatal("the event is still there")
@@ -124,9 +118,9 @@ func TestRetention_KeepsUnfinishedEvents(t *testing.T) {
 
 func TestRetention_AuditLog(t *testing.T) {
 	t.Parallel()
-	var c clock
+	var c testkit.Clock
 	r := start(t, func(cfg *settings.Config) {
-		cfg.Now, cfg.KeepAudit = c.now, 400*24*time.Hour
+		cfg.Now, cfg.KeepAudit = c.Now, 400*24*time.Hour
 		cfg.Retention = engine.Retention{Succeeded: time.Minute, Dead: time.Minute}
 	})
 	subjects := func() (names []string) {
@@ -145,21 +139,21 @@ func TestRetention_AuditLog(t *testing.T) {
 		}
 	}
 	account("first")
-	c.advance(399 * 24 * time.Hour)
+	c.Advance(399 * 24 * time.Hour)
 	account("second")
 	r.prune()
 	if got := subjects(); !slices.Equal(got, []string{"second", "first"}) {
 		t.Fatalf("after 399 days: %q", got)
 	}
-	c.advance(2 * 24 * time.Hour)
+	c.Advance(2 * 24 * time.Hour)
 	r.prune()
 	if got := subjects(); !slices.Equal(got, []string{"second"}) {
 		t.Fatalf("after 401 days: %q", got)
 	}
 	r.stop()
-	r.cfg.KeepAudit = 0
-	r.open()
-	c.advance(10 * 365 * 24 * time.Hour)
+	r.Config.KeepAudit = 0
+	r.Open()
+	c.Advance(10 * 365 * 24 * time.Hour)
 	r.prune()
 	if got := subjects(); !slices.Equal(got, []string{"second"}) {
 		t.Fatalf("kept for ever: %q", got)
@@ -169,7 +163,7 @@ func TestRetention_AuditLog(t *testing.T) {
 func TestLoadShedding_DatabaseFullOfUnfinishedEvents(t *testing.T) {
 	t.Parallel()
 	r := start(t, func(cfg *settings.Config) { cfg.KeepBytes = 8 << 20 })
-	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(500) })
+	r.sink.SetAnswer(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(500) })
 	s := r.subscribe(nil)
 	first := r.publish("a", `"first"`)
 	big := `"` + strings.Repeat("x", 40_000) + `"`
@@ -193,7 +187,7 @@ func TestLoadShedding_DatabaseFullOfUnfinishedEvents(t *testing.T) {
 	if err := r.DeleteSubscription(context.Background(), "", s.ID, catalog.AnyVersion); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "there is room again", func() bool {
+	testkit.WaitFor(t, "there is room again", func() bool {
 		if err := r.Prune(context.Background()); err != nil {
 			t.Fatal(err)
 		}
@@ -206,7 +200,7 @@ func TestLoadShedding_DatabaseFullOfUnfinishedEvents(t *testing.T) {
 	if newest := r.publish("a", big); r.gone(newest.ID) {
 		t.Error("the newest is gone")
 	}
-	u, err := r.store.Room(context.Background())
+	u, err := r.Store.Room(context.Background())
 	if err != nil || u.Bytes < 5<<20 {
 		t.Errorf("more was removed than needed: %+v, %v", u, err)
 	}
@@ -220,14 +214,14 @@ func TestRetention_FreesSpaceWhenNearlyFull(t *testing.T) {
 	})
 	gone := r.publish("a", `"first"`) // nobody asked for it: it is finished
 	big := `"` + strings.Repeat("x", 40_000) + `"`
-	until(t, "the oldest has made room", func() bool {
+	testkit.WaitFor(t, "the oldest has made room", func() bool {
 		_, err := r.Publish(context.Background(), []engine.EventInput{event("a", big)})
 		if err != nil && engine.ErrorCode(err) != engine.CodeUnavailable {
 			t.Fatal(err)
 		}
 		return r.gone(gone.ID)
 	})
-	until(t, "events are accepted", func() bool { return r.Ready(context.Background()) == nil })
+	testkit.WaitFor(t, "events are accepted", func() bool { return r.Ready(context.Background()) == nil })
 }
 
 func TestLoadShedding_DiskNearlyFull(t *testing.T) {
@@ -235,35 +229,35 @@ func TestLoadShedding_DiskNearlyFull(t *testing.T) {
 	r := start(t, nil)
 	s := r.subscribe(nil)
 	r.stop()
-	r.cfg.MinFreeDisk = 1 << 62
-	r.open()
+	r.Config.MinFreeDisk = 1 << 62
+	r.Open()
 	_, err := r.Publish(context.Background(), []engine.EventInput{event("a", "1")})
 	if engine.ErrorCode(err) != engine.CodeUnavailable || !strings.Contains(err.Error(), "disk") {
 		t.Fatalf("error is %v", err)
 	}
 	r.stop()
-	r.cfg.MinFreeDisk = 1
-	r.open()
+	r.Config.MinFreeDisk = 1
+	r.Open()
 	r.delivery(r.publish("a", "1").ID, s, engine.StateSucceeded)
 }
 
 func TestLoadShedding_DatabaseDeleted(t *testing.T) {
 	t.Parallel()
 	r := start(t, nil)
-	if err := os.Rename(r.path, r.path+".away"); err != nil {
+	if err := os.Rename(r.Path, r.Path+".away"); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the router notices", func() bool {
+	testkit.WaitFor(t, "the router notices", func() bool {
 		_, err := r.Publish(context.Background(), []engine.EventInput{event("a", "1")})
 		return engine.ErrorCode(err) == engine.CodeUnavailable && strings.Contains(err.Error(), "was deleted")
 	})
 	if err := r.Ready(context.Background()); engine.ErrorCode(err) != engine.CodeUnavailable {
 		t.Errorf("ready all the same: %v", err)
 	}
-	if err := os.Rename(r.path+".away", r.path); err != nil {
+	if err := os.Rename(r.Path+".away", r.Path); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "it is back", func() bool { return r.Ready(context.Background()) == nil })
+	testkit.WaitFor(t, "it is back", func() bool { return r.Ready(context.Background()) == nil })
 }
 
 func TestLoadShedding_BacklogByAccount(t *testing.T) {
@@ -271,7 +265,7 @@ func TestLoadShedding_BacklogByAccount(t *testing.T) {
 	r := start(t, func(cfg *settings.Config) {
 		cfg.MaxBacklog, cfg.Retries = 20, engine.RetrySchedule{0, time.Hour}
 	})
-	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, body string) {
+	r.sink.SetAnswer(func(w http.ResponseWriter, _ *http.Request, body string) {
 		if strings.Contains(body, "down") {
 			w.WriteHeader(500)
 		}
@@ -293,7 +287,7 @@ func TestLoadShedding_BacklogByAccount(t *testing.T) {
 		t.Fatal(err)
 	}
 	var err error
-	until(t, "the account is refused", func() bool {
+	testkit.WaitFor(t, "the account is refused", func() bool {
 		r.MeasureBacklog(context.Background())
 		_, err = publish(engine.DefaultAccount, `1`)
 		return err != nil
@@ -307,7 +301,7 @@ func TestLoadShedding_BacklogByAccount(t *testing.T) {
 	if err := r.DeleteSubscription(context.Background(), "", s.ID, catalog.AnyVersion); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the backlog is gone", func() bool {
+	testkit.WaitFor(t, "the backlog is gone", func() bool {
 		r.MeasureBacklog(context.Background())
 		_, err := publish(engine.DefaultAccount, `1`)
 		return err == nil

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,20 +12,21 @@ import (
 	"switchhook/engine/catalog"
 	"switchhook/engine/settings"
 	"switchhook/engine/signature"
+	"switchhook/engine/testkit"
 )
 
 func TestRotation_OldSecretSignsUntilItExpires(t *testing.T) {
 	t.Parallel()
-	var ahead atomic.Int64
+	var clock testkit.Clock
 	r := start(t, func(c *settings.Config) {
-		c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+		c.Now = clock.Now
 	})
 	ctx := context.Background()
 	s := r.subscribe(nil)
 	signatures := func() int {
 		t.Helper()
 		r.delivery(r.publish("a", "1").ID, s, engine.StateSucceeded)
-		h, _ := r.sink.last()
+		h, _ := last(r.sink)
 		return len(strings.Fields(h.Get("webhook-signature")))
 	}
 	first := s.Secret
@@ -41,7 +41,7 @@ func TestRotation_OldSecretSignsUntilItExpires(t *testing.T) {
 	if n := signatures(); n != 2 {
 		t.Errorf("%d signatures after a restart", n)
 	}
-	ahead.Store(int64(2 * time.Hour))
+	clock.Advance(2 * time.Hour)
 	if n := signatures(); n != 1 {
 		t.Errorf("%d signatures after the grace period", n)
 	}
@@ -103,7 +103,7 @@ func TestSigning_ErrorsNameTheField(t *testing.T) {
 		"secret":     {Secret: "whsec_c2hvcnQ="},
 		"signatures": {Secret: pair, Signatures: []signature.Scheme{signature.Standard, signature.Hook}},
 	} {
-		s.Account, s.Events, s.TargetURL, s.PayloadFormat = engine.DefaultAccount, []string{"*"}, r.sink.server.URL, engine.FormatData
+		s.Account, s.Events, s.TargetURL, s.PayloadFormat = engine.DefaultAccount, []string{"*"}, r.sink.URL, engine.FormatData
 		if _, err := r.CreateSubscription(ctx, s); field(err) != want {
 			t.Errorf("%s: got %v", want, err)
 		}

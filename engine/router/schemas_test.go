@@ -9,6 +9,7 @@ import (
 	"switchhook/engine"
 	"switchhook/engine/catalog"
 	"switchhook/engine/ingest"
+	"switchhook/engine/router/routertest"
 	"switchhook/storage/sqlite"
 )
 
@@ -27,7 +28,7 @@ func TestSchema_StoredCostlySchemas(t *testing.T) {
 	r := start(t, nil)
 	ctx := context.Background()
 	r.stop()
-	store, err := sqlite.Open(ctx, sqlite.Options{Path: r.path, Logger: quiet})
+	store, err := sqlite.Open(ctx, sqlite.Options{Path: r.Path, Logger: routertest.Quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +40,7 @@ func TestSchema_StoredCostlySchemas(t *testing.T) {
 	if err := store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	r.open()
+	r.Open()
 	for name, want := range map[string]string{"doubling.one": "too many steps", "broken.one": "can't be used"} {
 		if _, err := r.Publish(ctx, []engine.EventInput{event(name, `{"a":1}`)}); engine.ErrorCode(err) != engine.CodeInvalid || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", name, err)

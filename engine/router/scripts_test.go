@@ -17,6 +17,7 @@ import (
 	"switchhook/engine/catalog"
 	"switchhook/engine/evaluate"
 	"switchhook/engine/settings"
+	"switchhook/engine/testkit"
 )
 
 // script makes a script with these versions, the first of which is live.
@@ -69,7 +70,7 @@ func TestScriptLive_LosesAndDoublesNothing(t *testing.T) { // alone: it needs th
 		r.addVersion(s, numbered(n))
 	}
 	live := r.subscribe(func(s *engine.Subscription) { s.TransformScript.Script = r.mustScript("t").ID })
-	pinned := httptest.NewServer(http.HandlerFunc(r.sink.server.Config.Handler.ServeHTTP))
+	pinned := httptest.NewServer(http.HandlerFunc(r.sink.Config.Handler.ServeHTTP))
 	defer pinned.Close()
 	r.subscribe(func(s *engine.Subscription) {
 		s.TransformScript = engine.ScriptRef{Script: r.mustScript("t").ID, Version: 3}
@@ -80,7 +81,7 @@ func TestScriptLive_LosesAndDoublesNothing(t *testing.T) { // alone: it needs th
 		live, pinned map[string][]string // by event, the versions that came
 	}
 	came.live, came.pinned = map[string][]string{}, map[string][]string{}
-	r.sink.answers(func(_ http.ResponseWriter, req *http.Request, body string) {
+	r.sink.SetAnswer(func(_ http.ResponseWriter, req *http.Request, body string) {
 		n, version, _ := strings.Cut(body, " ")
 		came.Lock()
 		defer came.Unlock()
@@ -118,7 +119,7 @@ func TestScriptLive_LosesAndDoublesNothing(t *testing.T) { // alone: it needs th
 		}
 		return len(seen)
 	}
-	for i, deadline := 0, time.Now().Add(patience); i < 50 || ran() < 5 && time.Now().Before(deadline); i++ {
+	for i, deadline := 0, time.Now().Add(testkit.Timeout); i < 50 || ran() < 5 && time.Now().Before(deadline); i++ {
 		r.goLive(s, 1+(i+1)%versions)
 		time.Sleep(4 * time.Millisecond)
 	}
@@ -132,7 +133,7 @@ func TestScriptLive_LosesAndDoublesNothing(t *testing.T) { // alone: it needs th
 	}
 	t.Logf("the last version was live within %s, with %d events around", time.Since(switched), published.Load())
 	n := int(published.Load()) + 1
-	until(t, "all have come", func() bool {
+	testkit.WaitFor(t, "all have come", func() bool {
 		came.Lock()
 		defer came.Unlock()
 		return len(came.live) == n && len(came.pinned) == n
@@ -271,7 +272,7 @@ func TestQuarantine_AppliesToSharedSourceUntilNewVersion(t *testing.T) {
 	tr := r.script(engine.KindTransform, "t", endless, body)
 	typed := func(kind string, use func(*engine.Subscription)) *engine.Subscription {
 		return r.subscribe(func(s *engine.Subscription) {
-			s.Events, s.TargetURL = []string{kind, "all"}, r.sink.server.URL+"/"+kind
+			s.Events, s.TargetURL = []string{kind, "all"}, r.sink.URL+"/"+kind
 			use(s)
 		})
 	}
@@ -283,7 +284,7 @@ func TestQuarantine_AppliesToSharedSourceUntilNewVersion(t *testing.T) {
 
 	for _, s := range []*engine.Subscription{pinned, inline} { // both have been compiled, by a run each
 		id := engine.DeliveryID{Event: r.publish(s.Events[0], "0").ID, Subscription: s.ID}
-		until(t, "it was tried", func() bool {
+		testkit.WaitFor(t, "it was tried", func() bool {
 			d, _, err := r.Delivery(ctx, "", id)
 			return err == nil && d.Attempts > 0
 		})
@@ -293,18 +294,18 @@ func TestQuarantine_AppliesToSharedSourceUntilNewVersion(t *testing.T) {
 		r.publish("all", strconv.Itoa(i))
 	}
 	for _, s := range []*engine.Subscription{bad, pinned, inline} {
-		until(t, "all with that source are held", func() bool { return r.Quarantined(s.ID) != "" })
+		testkit.WaitFor(t, "all with that source are held", func() bool { return r.Quarantined(s.ID) != "" })
 		if why := r.Quarantined(s.ID); !strings.Contains(why, "times in a row: timeout after 50 ms") {
 			t.Errorf("the reason is %q", why)
 		}
 	}
-	until(t, "the others have all", func() bool { return r.sink.times("29") == 2 })
+	testkit.WaitFor(t, "the others have all", func() bool { return r.sink.Times("29") == 2 })
 	if r.Quarantined(other.ID) != "" || r.Quarantined(plain.ID) != "" {
 		t.Error("others are held too")
 	}
 
 	// Held back nothing runs, whatever comes.
-	until(t, "attempts that had begun are over", func() bool { attempts, _ := r.InFlight(); return attempts == 0 })
+	testkit.WaitFor(t, "attempts that had begun are over", func() bool { attempts, _ := r.InFlight(); return attempts == 0 })
 	before := r.ScriptStats(tr.ID).Runs
 	late := r.publish("bad", `"late"`)
 	time.Sleep(200 * time.Millisecond)
@@ -331,8 +332,8 @@ func TestQuarantine_AppliesToSharedSourceUntilNewVersion(t *testing.T) {
 	r.delivery(first.ID, bad, engine.StateSucceeded)
 	r.update(pinned, func(s *engine.Subscription) { s.TransformScript.Version = 2 })
 	r.update(inline, func(s *engine.Subscription) { s.Transform = body })
-	until(t, "all have come to all", func() bool { return r.sink.times("29") == 5 })
-	until(t, "nothing waits", func() bool {
+	testkit.WaitFor(t, "all have come to all", func() bool { return r.sink.Times("29") == 5 })
+	testkit.WaitFor(t, "nothing waits", func() bool {
 		for _, state := range []engine.State{engine.StatePending, engine.StateRetrying} {
 			if open, err := r.Deliveries(ctx, engine.DeliveryQuery{State: state, Limit: 1}); err != nil || len(open) > 0 {
 				return false
@@ -344,14 +345,14 @@ func TestQuarantine_AppliesToSharedSourceUntilNewVersion(t *testing.T) {
 		t.Errorf("given up: %d %v", len(dead), err)
 	}
 	for i := 1; i < 30; i++ {
-		if n := r.sink.times(strconv.Itoa(i)); n != 5 {
+		if n := r.sink.Times(strconv.Itoa(i)); n != 5 {
 			t.Errorf("event %d came %d times, to 5 subscriptions", i, n)
 		}
 	}
 	// Rolled back to the bad version it is held again at its first run.
 	r.goLive(tr, 1)
 	r.publish("bad", `"again"`)
-	until(t, "it is held again", func() bool { return r.Quarantined(bad.ID) != "" })
+	testkit.WaitFor(t, "it is held again", func() bool { return r.Quarantined(bad.ID) != "" })
 }
 
 func TestQuarantine_RestartLosesNothing(t *testing.T) {
@@ -363,11 +364,11 @@ func TestQuarantine_RestartLosesNothing(t *testing.T) {
 	for i := range n {
 		r.publish("a", strconv.Itoa(i))
 	}
-	until(t, "it is held", func() bool { return r.Quarantined(s.ID) != "" })
+	testkit.WaitFor(t, "it is held", func() bool { return r.Quarantined(s.ID) != "" })
 	r.restart()
 	r.goLive(tr, 2)
-	until(t, "all have come or were given up", func() bool {
-		distinct, all := r.sink.count()
+	testkit.WaitFor(t, "all have come or were given up", func() bool {
+		distinct, all := r.sink.Count()
 		dead, err := r.Deliveries(context.Background(), engine.DeliveryQuery{State: engine.StateDead, Limit: n})
 		return err == nil && distinct == all && distinct+len(dead) == n && distinct > 0
 	})
@@ -390,9 +391,9 @@ func TestQuarantine_HostileTransformDoesNotAffectOthers(t *testing.T) {
 			r.publish("a", strconv.Itoa(published))
 			published++
 		}
-		until(t, name+" is held", func() bool { return r.Quarantined(bad.ID) != "" })
-		until(t, "all healthy deliveries have come beside "+name, func() bool {
-			distinct, all := r.sink.count()
+		testkit.WaitFor(t, name+" is held", func() bool { return r.Quarantined(bad.ID) != "" })
+		testkit.WaitFor(t, "all healthy deliveries have come beside "+name, func() bool {
+			distinct, all := r.sink.Count()
 			return distinct == published && all == published
 		})
 		if r.Quarantined(good.ID) != "" {
@@ -448,7 +449,7 @@ func TestEngine_ConcurrentChanges(t *testing.T) { // alone: it needs the sandbox
 			var sub *engine.Subscription
 			var subErr, delErr error
 			both.Go(func() {
-				sub, subErr = r.CreateSubscription(ctx, &engine.Subscription{Account: engine.DefaultAccount, Events: []string{"b"}, TargetURL: r.sink.server.URL, Active: true, TransformScript: engine.ScriptRef{Script: s.ID}})
+				sub, subErr = r.CreateSubscription(ctx, &engine.Subscription{Account: engine.DefaultAccount, Events: []string{"b"}, TargetURL: r.sink.URL, Active: true, TransformScript: engine.ScriptRef{Script: s.ID}})
 			})
 			both.Go(func() { delErr = r.DeleteScript(ctx, "", name, catalog.AnyVersion) })
 			both.Go(func() {
@@ -542,5 +543,5 @@ func TestQuarantine_NotForSomeInputs(t *testing.T) {
 	for n := range 40 {
 		r.publish("a", fmt.Sprintf(`{"hang":true,"more":%d}`, n))
 	}
-	until(t, "it is held after all", func() bool { return r.Quarantined(s.ID) != "" })
+	testkit.WaitFor(t, "it is held after all", func() bool { return r.Quarantined(s.ID) != "" })
 }

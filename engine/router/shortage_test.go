@@ -23,9 +23,11 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/evaluate"
+	"switchhook/engine/router/routertest"
 	"switchhook/engine/settings"
 	"switchhook/engine/target"
 	"switchhook/engine/target/targettest"
+	"switchhook/engine/testkit"
 	"switchhook/scripts"
 )
 
@@ -192,30 +194,21 @@ func TestShortage_KeepsOrderAndBatches(t *testing.T) {
 	if counted("files") == 0 {
 		t.Error("nothing was lacking")
 	}
-	r.cfg.Registerer = prometheus.NewRegistry()
+	r.Config.Registerer = prometheus.NewRegistry()
 	r.restart()
-	until(t, "all has come", func() bool {
-		r.sink.mu.Lock()
-		defer r.sink.mu.Unlock()
-		return r.sink.times2("n") >= 2*40
-	})
+	single := func() []string { // the bodies that are no batch
+		return slices.DeleteFunc(r.sink.Bodies(), func(body string) bool { return !strings.HasPrefix(body, "{") })
+	}
+	testkit.WaitFor(t, "all has come", func() bool { return len(single()) >= 2*40 })
 	for _, id := range batched {
 		if d, attempts := r.delivery(id, batch, engine.StateSucceeded); d.Attempts != 1 || len(attempts) != 1 {
 			t.Errorf("%+v", d)
 		}
 	}
-	r.sink.mu.Lock()
-	defer r.sink.mu.Unlock()
-	var got []string
-	for _, body := range r.sink.order {
-		if strings.HasPrefix(body, "{") {
-			got = append(got, body)
-		}
-	}
 	// Two subscriptions get the same bodies, each in its order.
 	seen := map[string]int{}
 	var first, second []string
-	for _, body := range got {
+	for _, body := range single() {
 		if seen[body]++; seen[body] == 1 {
 			first = append(first, body)
 		} else {
@@ -228,16 +221,6 @@ func TestShortage_KeepsOrderAndBatches(t *testing.T) {
 	for _, s := range []*engine.Subscription{fifo, keyed, batch} {
 		r.untouched(s)
 	}
-}
-
-// times2 counts the bodies that hold a text and are no batch; the caller holds mu.
-func (s *sink) times2(text string) (n int) {
-	for _, body := range s.order {
-		if strings.HasPrefix(body, "{") && strings.Contains(body, text) {
-			n++
-		}
-	}
-	return n
 }
 
 // resolving starts an engine whose targets' names a function answers.
@@ -289,7 +272,7 @@ func TestShortage_UnresponsiveNameServers(t *testing.T) {
 		}
 		return packed
 	})
-	_, port, _ := net.SplitHostPort(r.sink.server.Listener.Addr().String())
+	_, port, _ := net.SplitHostPort(r.sink.Listener.Addr().String())
 	to := func(host string) *engine.Subscription {
 		return r.subscribe(func(s *engine.Subscription) { s.Events, s.TargetURL = []string{host}, "http://"+host+":"+port+"/" })
 	}
@@ -303,18 +286,18 @@ func TestShortage_UnresponsiveNameServers(t *testing.T) {
 	if n := counted("dns"); n != 0 {
 		t.Errorf("domains that are broken count as a shortage, %v times", n)
 	}
-	r.sink.server.CloseClientConnections()
+	r.sink.CloseClientConnections()
 	for what, gone := range map[string]*atomic.Bool{"silent": &dead, "broken": &broken} {
 		before := counted("dns")
 		gone.Store(true)
 		a := r.publish("good.example", `1`)
-		until(t, "names are lacking", func() bool { return counted("dns") > before })
+		testkit.WaitFor(t, "names are lacking", func() bool { return counted("dns") > before })
 		gone.Store(false)
 		if d, attempts := r.delivery(a.ID, good, engine.StateSucceeded, engine.StateDead); d.State != engine.StateSucceeded || len(attempts) != 1 {
 			t.Errorf("%s: %+v", what, d)
 		}
 		r.untouched(good)
-		r.sink.server.CloseClientConnections()
+		r.sink.CloseClientConnections()
 	}
 }
 
@@ -322,13 +305,15 @@ func TestShortage_UnresponsiveNameServers(t *testing.T) {
 func TestShortage_SandboxCannotStart(t *testing.T) {
 	t.Parallel()
 	var lacks atomic.Bool
-	r := start(t, func(c *settings.Config) { c.Transformer = &lackingSandbox{Transformer: pool(), lacks: &lacks} })
+	r := start(t, func(c *settings.Config) {
+		c.Transformer = &lackingSandbox{Transformer: routertest.Pool(), lacks: &lacks}
+	})
 	transformed := r.subscribe(func(s *engine.Subscription) { s.Transform = "function transform() { return 1 }" })
 	plain := r.subscribe(nil)
 	lacks.Store(true)
 	a := r.publish("a", `1`)
 	r.delivery(a.ID, plain, engine.StateSucceeded)
-	until(t, "the sandbox is lacking", func() bool { return strings.Contains(fmt.Sprint(r.Lacking()), "processes that run transforms") })
+	testkit.WaitFor(t, "the sandbox is lacking", func() bool { return strings.Contains(fmt.Sprint(r.Lacking()), "processes that run transforms") })
 	if _, _, err := r.TestSend(context.Background(), evaluate.PreviewRequest{Subscription: transformed.ID, EventSource: evaluate.EventSource{Event: event("a", `1`)}}); engine.ErrorCode(err) != engine.CodeBusy || !strings.Contains(err.Error(), "processes that run transforms") {
 		t.Error(err)
 	}
@@ -396,7 +381,7 @@ func deliverWithFewFiles(t *testing.T, urls []string) {
 	for n := range 10 {
 		events = append(events, r.publish("a", fmt.Sprint(n)).ID)
 	}
-	until(t, "files are lacking", func() bool { return counted("files") > 0 })
+	testkit.WaitFor(t, "files are lacking", func() bool { return counted("files") > 0 })
 	for _, id := range events {
 		for _, s := range subs {
 			if d, attempts := r.delivery(id, s, engine.StateSucceeded, engine.StateRetrying, engine.StateDead); d.State != engine.StateSucceeded || len(attempts) != 1 {

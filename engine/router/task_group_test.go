@@ -11,8 +11,8 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/evaluate"
-	"switchhook/engine/router"
 	"switchhook/engine/settings"
+	"switchhook/engine/testkit"
 )
 
 // slowStore is a real store where some commits of events wait until they are let go.
@@ -33,19 +33,8 @@ func (s *slowStore) Append(ctx context.Context, events []engine.NewEvent) ([]eng
 // slowed puts a slowStore between the engine and its store.
 func (r *rig) slowed(slow func(*engine.Event) bool) *slowStore {
 	r.t.Helper()
-	if err := r.Close(context.Background()); err != nil {
-		r.t.Fatal(err)
-	}
-	s := &slowStore{r.store, slow, make(chan struct{}), make(chan struct{})}
-	cfg := r.cfg
-	cfg.Store = s
-	var err error
-	if r.Engine, err = router.New(context.Background(), cfg); err != nil {
-		r.t.Fatal(err)
-	}
-	if err := r.Start(context.Background()); err != nil {
-		r.t.Fatal(err)
-	}
+	s := &slowStore{r.Store, slow, make(chan struct{}), make(chan struct{})}
+	r.Wrap(s)
 	return s
 }
 
@@ -53,7 +42,7 @@ func TestOperationalEvents_AccountDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	slow := r.slowed(func(ev *engine.Event) bool { return engine.Operational(ev.Type) && ev.Account == "slow" })
-	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, body string) {
+	r.sink.SetAnswer(func(w http.ResponseWriter, _ *http.Request, body string) {
 		if body == `"dead"` {
 			w.WriteHeader(500)
 		}
@@ -72,16 +61,16 @@ func TestOperationalEvents_AccountDelaysNoOther(t *testing.T) {
 	}
 	arrived := func(account string) func() bool {
 		return func() bool {
-			list, err := r.store.Deliveries(context.Background(), engine.DeliveryQuery{Subscription: told[account].ID, State: engine.StateSucceeded, Limit: 1})
+			list, err := r.Store.Deliveries(context.Background(), engine.DeliveryQuery{Subscription: told[account].ID, State: engine.StateSucceeded, Limit: 1})
 			return err == nil && len(list) == 1
 		}
 	}
 	die("slow")
 	<-slow.entered
 	die("other")
-	until(t, "the other account is told", arrived("other"))
+	testkit.WaitFor(t, "the other account is told", arrived("other"))
 	close(slow.release)
-	until(t, "the slow one is told", arrived("slow"))
+	testkit.WaitFor(t, "the slow one is told", arrived("slow"))
 }
 
 func TestEngine_CloseWaitsForPublish(t *testing.T) {
@@ -134,26 +123,26 @@ func TestEngine_CloseWaitsForRequests(t *testing.T) {
 				}
 			})
 		}
-		_, before := r.sink.count()
-		until(t, "the requests are on", func() bool { _, n := r.sink.count(); return n > before })
+		_, before := r.sink.Count()
+		testkit.WaitFor(t, "the requests are on", func() bool { _, n := r.sink.Count(); return n > before })
 		if err := r.Close(context.Background()); err != nil {
 			t.Fatal(err)
 		}
-		last, err := r.store.LastEventID(context.Background(), 0)
+		last, err := r.Store.LastEventID(context.Background(), 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, sent := r.sink.count()
+		_, sent := r.sink.Count()
 		requests.Wait()
-		if _, n := r.sink.count(); n != sent {
+		if _, n := r.sink.Count(); n != sent {
 			t.Fatalf("%d requests were sent after the stop", n-sent)
 		}
-		if now, err := r.store.LastEventID(context.Background(), 0); err != nil || now != last {
+		if now, err := r.Store.LastEventID(context.Background(), 0); err != nil || now != last {
 			t.Fatalf("an event was stored after the stop: %v, %v", now, err)
 		}
-		if err := r.store.Close(); err != nil {
+		if err := r.Store.Close(); err != nil {
 			t.Fatal(err)
 		}
-		r.open()
+		r.Open()
 	}
 }

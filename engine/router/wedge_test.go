@@ -12,8 +12,9 @@ import (
 	"switchhook/engine"
 	"switchhook/engine/catalog"
 	"switchhook/engine/evaluate"
-	"switchhook/engine/router"
+	"switchhook/engine/router/routertest"
 	"switchhook/engine/settings"
+	"switchhook/engine/testkit"
 	"switchhook/scripts"
 )
 
@@ -90,19 +91,8 @@ func (g *guardedStore) answer() {
 // guarded puts a guardedStore between the engine and its store.
 func (r *rig) guarded() *guardedStore {
 	r.t.Helper()
-	if err := r.Close(context.Background()); err != nil {
-		r.t.Fatal(err)
-	}
-	g := &guardedStore{Store: r.store}
-	cfg := r.cfg
-	cfg.Store = g
-	var err error
-	if r.Engine, err = router.New(context.Background(), cfg); err != nil {
-		r.t.Fatal(err)
-	}
-	if err := r.Start(context.Background()); err != nil {
-		r.t.Fatal(err)
-	}
+	g := &guardedStore{Store: r.Store}
+	r.Wrap(g)
 	return g
 }
 
@@ -110,14 +100,14 @@ func TestSubscription_DeleteDoesNotBlockWriter(t *testing.T) {
 	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.SubscriptionInFlight = 1 })
 	g := r.guarded()
-	r.sink.hangs()
+	r.sink.Hang()
 	s := r.subscribe(nil)
 	g.keep()
 	var last engine.Accepted
 	for i := range 1010 { // more than a queue takes
 		last = r.publish("a", fmt.Sprint(i))
 	}
-	until(t, "a row is on its way", g.keepsAny)
+	testkit.WaitFor(t, "a row is on its way", g.keepsAny)
 	if err := r.DeleteSubscription(context.Background(), "", s.ID, catalog.AnyVersion); err != nil {
 		t.Fatal(err)
 	}
@@ -125,10 +115,10 @@ func TestSubscription_DeleteDoesNotBlockWriter(t *testing.T) {
 	go func() { g.answer(); close(answered) }()
 	select {
 	case <-answered:
-	case <-time.After(patience):
+	case <-time.After(testkit.Timeout):
 		t.Fatal("the writer waits for itself")
 	}
-	r.sink.release()
+	r.sink.Release()
 	r.delivery(last.ID, s, engine.StateDead)
 }
 
@@ -136,7 +126,7 @@ func TestRetry_DeadIfSubscriptionIsDeleted(t *testing.T) {
 	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	g := r.guarded()
-	r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(400) })
+	r.sink.SetAnswer(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(400) })
 	s := r.subscribe(nil)
 	a := r.publish("a", "1")
 	r.delivery(a.ID, s, engine.StateDead)
@@ -146,7 +136,7 @@ func TestRetry_DeadIfSubscriptionIsDeleted(t *testing.T) {
 		_, err := r.Retry(context.Background(), "", engine.DeliveryID{Event: a.ID, Subscription: s.ID})
 		retried <- err
 	}()
-	until(t, "the row is written", g.keepsAny)
+	testkit.WaitFor(t, "the row is written", g.keepsAny)
 	// GiveUp finds the row; one that is written a moment later it does not.
 	if err := r.DeleteSubscription(context.Background(), "", s.ID, catalog.AnyVersion); err != nil {
 		t.Fatal(err)
@@ -170,9 +160,9 @@ func TestTestSend_DoesNotBlockOrderedQueues(t *testing.T) {
 	t.Parallel()
 	r := start(t, nil)
 	s := r.subscribe(func(s *engine.Subscription) { s.Policy.Ordering = engine.OrderingFIFO })
-	other := r.subscribe(func(s *engine.Subscription) { s.Events, s.TargetURL = []string{"other"}, r.sink.server.URL+"/slow" })
+	other := r.subscribe(func(s *engine.Subscription) { s.Events, s.TargetURL = []string{"other"}, r.sink.URL+"/slow" })
 	hold, held := make(chan struct{}), make(chan struct{}, 1)
-	r.sink.answers(func(_ http.ResponseWriter, req *http.Request, _ string) {
+	r.sink.SetAnswer(func(_ http.ResponseWriter, req *http.Request, _ string) {
 		if req.URL.Path == "/slow" {
 			held <- struct{}{}
 			<-hold
@@ -200,7 +190,7 @@ func TestTargets_WithOrderingGroups(t *testing.T) {
 	})
 	for range 2 {
 		in := event("a", `{"k":1}`)
-		in.Targets = []engine.Target{{URL: r.sink.server.URL + "/named"}}
+		in.Targets = []engine.Target{{URL: r.sink.URL + "/named"}}
 		a, err := r.Publish(context.Background(), []engine.EventInput{in})
 		if err != nil {
 			t.Fatal(err)
@@ -225,10 +215,10 @@ func (m *meddler) Compile(ctx context.Context, source string) (*scripts.Program,
 
 func TestTargets_DeletedDuringPublish(t *testing.T) {
 	t.Parallel()
-	m := &meddler{Transformer: pool()}
+	m := &meddler{Transformer: routertest.Pool()}
 	r := start(t, func(c *settings.Config) { c.Transformer = m })
 	in := event("a", "1")
-	in.Targets = []engine.Target{{URL: r.sink.server.URL + "/one"}}
+	in.Targets = []engine.Target{{URL: r.sink.URL + "/one"}}
 	a, err := r.Publish(context.Background(), []engine.EventInput{in})
 	if err != nil {
 		t.Fatal(err)
@@ -238,7 +228,7 @@ func TestTargets_DeletedDuringPublish(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	in.Targets = append(in.Targets, engine.Target{URL: r.sink.server.URL + "/two", Transform: `export default e => "meddle"`})
+	in.Targets = append(in.Targets, engine.Target{URL: r.sink.URL + "/two", Transform: `export default e => "meddle"`})
 	if _, err := r.Publish(context.Background(), []engine.EventInput{in}); engine.ErrorCode(err) != engine.CodeBusy || !strings.Contains(err.Error(), "targets[0]") {
 		t.Fatal(err)
 	}
@@ -261,12 +251,12 @@ func TestSubscription_DeleteWithLargeBacklogBlocksNoChange(t *testing.T) {
 	g.mu.Unlock()
 	deleted := make(chan error, 1)
 	go func() { deleted <- r.DeleteSubscription(context.Background(), "", s.ID, catalog.AnyVersion) }()
-	until(t, "it is gone", func() bool { _, err := r.Subscription("", s.ID); return err != nil })
+	testkit.WaitFor(t, "it is gone", func() bool { _, err := r.Subscription("", s.ID); return err != nil })
 	changed := make(chan struct{})
 	go func() { r.subscribe(nil); close(changed) }()
 	select {
 	case <-changed:
-	case <-time.After(patience):
+	case <-time.After(testkit.Timeout):
 		t.Error("a new subscription waits for what an old one leaves")
 	}
 	close(g.givesUp)
@@ -289,23 +279,23 @@ func TestRetry_RemovedEventLeavesNothing(t *testing.T) {
 			if err != nil {
 				r.t.Fatal(err)
 			}
-			until(r.t, "the replay is through", func() bool {
+			testkit.WaitFor(r.t, "the replay is through", func() bool {
 				now, err := r.Replay(context.Background(), "", replay.ID)
 				return err == nil && now.Status == engine.ReplayCompleted && now.Looked == 1 && now.Queued == 0
 			})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var c clock
+			var c testkit.Clock
 			r := start(t, func(cfg *settings.Config) {
-				cfg.Now, cfg.Retries, cfg.Retention = c.now, engine.RetrySchedule{0}, engine.Retention{Succeeded: time.Hour, Dead: time.Hour}
+				cfg.Now, cfg.Retries, cfg.Retention = c.Now, engine.RetrySchedule{0}, engine.Retention{Succeeded: time.Hour, Dead: time.Hour}
 			})
 			g := r.guarded()
-			r.sink.answers(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(400) })
+			r.sink.SetAnswer(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(400) })
 			s := r.subscribe(nil)
 			a := r.publish("a", "1")
 			r.delivery(a.ID, s, engine.StateDead)
-			c.advance(2 * time.Hour)
+			c.Advance(2 * time.Hour)
 			d := engine.DeliveryID{Event: a.ID, Subscription: s.ID}
 			g.mu.Lock()
 			g.before = r.prune // once the delivery was found
@@ -314,10 +304,10 @@ func TestRetry_RemovedEventLeavesNothing(t *testing.T) {
 			if !r.gone(a.ID) {
 				t.Error("the event is still there")
 			}
-			if _, err := r.store.Delivery(context.Background(), "", d); engine.ErrorCode(err) != engine.CodeNotFound {
+			if _, err := r.Store.Delivery(context.Background(), "", d); engine.ErrorCode(err) != engine.CodeNotFound {
 				t.Errorf("the delivery is there again: %v", err)
 			}
-			if attempts, err := r.store.Attempts(context.Background(), d); err != nil || len(attempts) > 0 {
+			if attempts, err := r.Store.Attempts(context.Background(), d); err != nil || len(attempts) > 0 {
 				t.Errorf("there are attempts: %v, %v", attempts, err)
 			}
 		})
