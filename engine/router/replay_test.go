@@ -251,6 +251,7 @@ func TestReplay_RejectsInvalid(t *testing.T) {
 
 // Commands that come while a replay runs neither lose a delivery nor send one twice.
 func TestReplay_CommandsDuringRun(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil)
 	s := r.subscribe(nil)
 	const count = 300
@@ -284,7 +285,7 @@ func TestReplay_CommandsDuringRun(t *testing.T) {
 		t.Errorf("%+v", done)
 	}
 	for _, id := range ids {
-		until(t, "the delivery was made again", func() bool {
+		testkit.WaitFor(t, "the delivery was made again", func() bool {
 			d, _, err := r.Delivery(context.Background(), "", engine.DeliveryID{Event: id, Subscription: s.ID})
 			return err == nil && d.State == engine.StateSucceeded && d.Attempts == 2
 		})
