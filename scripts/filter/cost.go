@@ -28,59 +28,34 @@ func (in *Input) charge(units int) {
 
 var errBudget = &fault{"filter exceeded its step budget: it does too much work on this event"}
 
-// The names of the metered functions in the environment. No path has such a name.
-const (
-	fnEqual           = "(==)"
-	fnNotEqual        = "(!=)"
-	fnLess            = "(<)"
-	fnLessEq          = "(<=)"
-	fnMore            = "(>)"
-	fnMoreEq          = "(>=)"
-	fnContains        = "(contains)"
-	fnStarts          = "(startsWith)"
-	fnEnds            = "(endsWith)"
-	fnMatches         = "(matches)"
-	fnIn              = "(in)"
-	fnMember          = "(member)"
-	fnList            = "(list)"
-	fnChargeCondition = "(test)"
-	fnChargeValue     = "(pay)"
-	fnLen             = "(len)"
-	fnLower           = "(lower)"
-	fnUpper           = "(upper)"
-	fnTrim            = "(trim)"
-	fnIndexOf         = "(indexOf)"
-	fnFirst           = "(first)"
-	fnLast            = "(last)"
-)
-
-// metered returns the metered functions by name; in may be nil if only their types are used.
+// metered returns the functions that charge, by the names that the rewriter gives them; in may be
+// nil if only their types are used.
 func (in *Input) metered() map[string]any {
-	return map[string]any{
-		fnEqual:           func(a, b any) bool { in.chargeBoth(a, b); return equal(a, b) },
-		fnNotEqual:        func(a, b any) bool { in.chargeBoth(a, b); return !equal(a, b) },
-		fnLess:            func(a, b any) bool { in.chargeBoth(a, b); return less(a, b) },
-		fnLessEq:          func(a, b any) bool { in.chargeBoth(a, b); return lessOrEqual(a, b) },
-		fnMore:            func(a, b any) bool { in.chargeBoth(a, b); return greater(a, b) },
-		fnMoreEq:          func(a, b any) bool { in.chargeBoth(a, b); return greaterOrEqual(a, b) },
-		fnStarts:          func(a, b any) bool { in.chargeBoth(a, b); return startsWith(a, b) },
-		fnEnds:            func(a, b any) bool { in.chargeBoth(a, b); return endsWith(a, b) },
-		fnContains:        in.contains,
-		fnMatches:         in.matches,
-		fnIn:              in.in,
-		fnMember:          in.member,
-		fnList:            in.list,
-		fnChargeCondition: in.chargeCondition,
-		fnChargeValue:     in.chargeValue,
-		fnLen:             in.len,
-		fnLower:           in.lower,
-		fnUpper:           in.upper,
-		fnTrim:            in.trim,
-		fnIndexOf:         in.indexOf,
-		fnFirst:           func(a any) any { return in.member(a, int64(0)) },
-		fnLast:            func(a any) any { return in.member(a, int64(-1)) },
+	functions := map[string]any{
+		"contains": in.contains, "matches": in.matches, "in": in.in,
+		"len": in.len, "indexOf": in.indexOf, "member": in.member, "list": in.list,
+		"lower":           func(a any) any { return in.mapText(a, "lower", strings.ToLower) },
+		"upper":           func(a any) any { return in.mapText(a, "upper", strings.ToUpper) },
+		"trim":            func(a any) any { return in.mapText(a, "trim", strings.TrimSpace) },
+		"first":           func(a any) any { return in.member(a, int64(0)) },
+		"last":            func(a any) any { return in.member(a, int64(-1)) },
+		"chargeCondition": in.chargeCondition, "chargeValue": in.chargeValue,
 	}
+	for operator, compare := range comparisons {
+		functions[operator] = func(a, b any) bool {
+			in.chargeBoth(a, b)
+			return compare(a, b)
+		}
+	}
+	byName := make(map[string]any, len(functions))
+	for name, function := range functions {
+		byName[meteredName(name)] = function
+	}
+	return byName
 }
+
+// meteredName is the name of a metered function in the environment. No path has such a name.
+func meteredName(function string) string { return "(" + function + ")" }
 
 func (in *Input) bind() {
 	for name, fn := range in.metered() {
@@ -328,10 +303,6 @@ func (in *Input) len(a any) any {
 	}
 	panic(faultf("len takes a text, a list or an object, not %s", describe(a)))
 }
-
-func (in *Input) lower(a any) any { return in.mapText(a, "lower", strings.ToLower) }
-func (in *Input) upper(a any) any { return in.mapText(a, "upper", strings.ToUpper) }
-func (in *Input) trim(a any) any  { return in.mapText(a, "trim", strings.TrimSpace) }
 
 func (in *Input) mapText(a any, name string, how func(string) string) any {
 	s, _, ok := texts(a, "", name)

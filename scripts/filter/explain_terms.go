@@ -143,8 +143,7 @@ func isLiteral(n ast.Node) bool {
 }
 
 func comparing(operator string) bool {
-	_, ok := comparisons[operator]
-	return ok || operator == "matches"
+	return comparisons[operator] != nil || operator == "contains" || operator == "in" || operator == "matches"
 }
 
 // logicOf returns "&&" or "||" for these operators in either spelling, otherwise "".

@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/expr-lang/expr/ast"
@@ -112,7 +113,7 @@ func (p *rewriter) member(n ast.Node) ast.Node {
 	case *ast.ChainNode:
 		return p.value(n.Node)
 	case *ast.MemberNode:
-		return call(n.Property, fnMember, p.value(n.Node), p.value(n.Property))
+		return call(n.Property, "member", p.value(n.Node), p.value(n.Property))
 	}
 	panic(fmt.Sprintf("no rule for %T", n))
 }
@@ -136,22 +137,11 @@ func (p *rewriter) unary(n *ast.UnaryNode) ast.Node {
 	return call(n, negate, p.value(n.Node))
 }
 
-// comparisons has the replacements of operators: the static one is used if one side is a
-// constant, so that the work is bounded by the filter's text.
-var comparisons = map[string]struct {
-	static  func(a, b any) bool
-	metered string
-}{
-	"==":         {equal, fnEqual},
-	"!=":         {notEqual, fnNotEqual},
-	"<":          {less, fnLess},
-	"<=":         {lessOrEqual, fnLessEq},
-	">":          {greater, fnMore},
-	">=":         {greaterOrEqual, fnMoreEq},
-	"startsWith": {startsWith, fnStarts},
-	"endsWith":   {endsWith, fnEnds},
-	"contains":   {nil, fnContains},
-	"in":         {nil, fnIn},
+// comparisons has the replacements of operators that charge nothing. They are used if one side is a
+// constant, so that the filter's text bounds the work; otherwise a metered function of the same name is.
+var comparisons = map[string]func(a, b any) bool{
+	"==": equal, "!=": notEqual, "<": less, "<=": lessOrEqual, ">": greater, ">=": greaterOrEqual,
+	"startsWith": startsWith, "endsWith": endsWith,
 }
 
 var arithmeticOperators = map[string]func(a, b any) any{"+": add, "-": subtract, "*": multiply, "/": divide, "%": modulo}
@@ -164,23 +154,19 @@ func (p *rewriter) binary(n *ast.BinaryNode) ast.Node {
 		return at(n, &ast.BinaryNode{Operator: "??", Left: p.value(n.Left), Right: p.value(n.Right)})
 	case "matches":
 		re := compilePattern(n.Right.(*ast.StringNode).Value)
-		return call(n, fnMatches, p.value(n.Left), &ast.ConstantNode{Value: re})
+		return call(n, "matches", p.value(n.Left), &ast.ConstantNode{Value: re})
 	}
 	left, right := p.value(n.Left), p.value(n.Right)
 	if f, ok := arithmeticOperators[n.Operator]; ok {
 		return call(n, f, left, right)
 	}
-	how, ok := comparisons[n.Operator]
-	if !ok {
-		panic(fmt.Sprintf("no rule for the operator %s", n.Operator))
-	}
 	if constants, ok := constantList(right); ok && n.Operator == "in" {
 		return call(n, inSet, left, &ast.ConstantNode{Value: constantSet{newSet(constants)}})
 	}
-	if how.static != nil && (isConstant(left) || isConstant(right)) {
-		return call(n, how.static, left, right)
+	if compare := comparisons[n.Operator]; compare != nil && (isConstant(left) || isConstant(right)) {
+		return call(n, compare, left, right)
 	}
-	return call(n, how.metered, left, right)
+	return call(n, n.Operator, left, right)
 }
 
 func (p *rewriter) array(n *ast.ArrayNode) ast.Node {
@@ -239,10 +225,10 @@ func (p *rewriter) builtin(n *ast.BuiltinNode) ast.Node {
 		for i, arg := range n.Arguments {
 			args[i] = p.value(arg)
 		}
-		if r.metered != "" {
-			return call(n, r.metered, args...)
+		if r.static != nil {
+			return call(n, r.static, args...)
 		}
-		return call(n, r.static, args...)
+		return call(n, cmp.Or(r.metered, n.Name), args...)
 	}
 	p.loops = true
 	over := p.predicateList(n)
@@ -253,9 +239,9 @@ func (p *rewriter) builtin(n *ast.BuiltinNode) ast.Node {
 	p.observe = nil // not for each element
 	defer func() { p.observe = watch }()
 	body := n.Arguments[1].(*ast.PredicateNode).Node
-	name, pay, inner := n.Name, fnChargeCondition, body
+	name, pay, inner := n.Name, "chargeCondition", body
 	if name == "map" || name == "sum" {
-		name, pay = "map", fnChargeValue
+		name, pay = "map", "chargeValue"
 	}
 	units := &ast.ConstantNode{Value: max(stepUnits, nodeUnits*size(body))}
 	round := at(body, &ast.PredicateNode{Node: call(body, pay, p.value(inner), units)})
@@ -276,7 +262,7 @@ func (p *rewriter) predicateList(n *ast.BuiltinNode) ast.Node {
 	if to, ok := pathOf(n.Arguments[0]); ok {
 		name = to.String()
 	}
-	return call(n.Arguments[0], fnList, p.value(n.Arguments[0]), &ast.StringNode{Value: name})
+	return call(n.Arguments[0], "list", p.value(n.Arguments[0]), &ast.StringNode{Value: name})
 }
 
 // size returns the number of nodes below n.
@@ -290,6 +276,9 @@ func size(n ast.Node) int {
 func call(n ast.Node, fn any, args ...ast.Node) ast.Node {
 	var callee ast.Node = &ast.ConstantNode{Value: fn}
 	if name, ok := fn.(string); ok {
+		if name = meteredName(name); meteredTypes[name] == nil {
+			panic("no function " + name)
+		}
 		callee = &ast.IdentifierNode{Value: name}
 	}
 	return at(n, &ast.CallNode{Callee: at(n, callee), Arguments: args})
