@@ -173,14 +173,14 @@ func (c *scriptsPushCommand) readCases() (json.RawMessage, error) {
 	if name == "--cases" || name == standardInput {
 		name, folder = name+".json", "."
 	}
-	cases, err := manifest.ReadCases(name, text, func(name string) ([]byte, error) {
+	cases, err := scripttest.ReadCases(name, text, func(name string) ([]byte, error) {
 		if !filepath.IsAbs(name) {
 			name = filepath.Join(folder, filepath.FromSlash(name))
 		}
 		return os.ReadFile(name)
 	})
-	if err != nil {
-		return nil, err
+	if wrong, ok := errors.AsType[*scripttest.ParseError](err); ok {
+		return nil, fmt.Errorf("%s:%d: %w", name, wrong.Line, wrong)
 	}
 	return json.Marshal(append([]scripttest.Case{}, cases...))
 }

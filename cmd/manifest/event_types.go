@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -102,7 +103,7 @@ func (d *decoder) cases(f field) ([]scripttest.Case, string) {
 	if name == "" {
 		return nil, ""
 	}
-	cases, err := ReadCases(d.shown(name), text, func(named string) ([]byte, error) {
+	cases, err := scripttest.ReadCases(name, text, func(named string) ([]byte, error) {
 		event, err := beside(name, named)
 		if err != nil {
 			return nil, fmt.Errorf("%q: %w", named, err)
@@ -113,8 +114,8 @@ func (d *decoder) cases(f field) ([]scripttest.Case, string) {
 		}
 		return text, nil
 	})
-	if err != nil {
-		d.problems = append(d.problems, err.(*Problem))
+	if wrong, ok := errors.AsType[*scripttest.ParseError](err); ok {
+		d.loader.wrong(name, wrong.Line, "%v", err)
 	}
 	return cases, d.shown(name)
 }

@@ -175,25 +175,6 @@ func (l *loader) claim(kind, account, name string, at Position) (Position, bool)
 	return at, true
 }
 
-// ReadCases reads a test case file in the format of "switchhook test", and ignores the
-// scripts that it names. read reads the event files; it gets their names as written in the
-// file.
-func ReadCases(file string, text []byte, read func(name string) ([]byte, error)) ([]scripttest.Case, error) {
-	json, lineAt := text, func(offset int) int { return 1 + strings.Count(string(text[:min(offset, len(text))]), "\n") }
-	if !strings.HasSuffix(file, ".json") {
-		doc, err := yamljson.Parse(text, yamljson.Limits{})
-		if err != nil {
-			line := 0
-			if wrong, ok := errors.AsType[*yamljson.Error](err); ok {
-				line = wrong.Line
-			}
-			return nil, &Problem{file, line, err.Error()}
-		}
-		json, lineAt = doc.JSON, doc.Line
-	}
-	return readCases(file, json, lineAt, read)
-}
-
 // KindOf returns the kind of script that the suffix of a file name stands for, or "".
 func KindOf(file string) string {
 	switch ending := path.Ext(filepath.ToSlash(file)); {

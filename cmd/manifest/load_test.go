@@ -94,7 +94,7 @@ func TestLoad_WholeFolder(t *testing.T) {
 		t.Errorf("%+v", order)
 	}
 	large, text := set.Scripts[0], set.Scripts[1]
-	if large.Kind != "filter" || large.Source != "data.total > 100" || large.Account != "acme" || len(large.Cases) != 1 || string(large.Cases[0].Event.Data) != `{"id":1,"total":2}` {
+	if large.Kind != "filter" || large.Source != "data.total > 100" || large.Account != "acme" || len(large.Cases) != 1 || string(large.Cases[0].Event.Data) != `{"id": 1, "total": 2}` {
 		t.Errorf("%+v", large)
 	}
 	if text.Kind != "transform" || text.SourceFile != "" || text.Source != "export default e => e.data\n" {
@@ -141,9 +141,9 @@ func TestLoad_ProblemsHavePositions(t *testing.T) {
 		"a wrong kind":               {script("    source: x\n    kind: fitler"), `m.yaml:4: scripts[0].kind must be`},
 		"a file that is not there":   {script("    file: b.expr"), `m.yaml:3: scripts[0].file "b.expr": no such file`},
 		"a folder as a file":         {script("    file: ."), `m.yaml:3: scripts[0].file ".": is not a regular file`},
-		"tests with a mistake":       {script("    file: a.expr\n    tests: bad.test.json"), `bad.test.json:2: cases[0].expct is not known: did you mean "expect"?`},
+		"tests with a mistake":       {script("    file: a.expr\n    tests: bad.test.json"), `bad.test.json:3: cases[0].expct is not known: did you mean "expect"?`},
 		"tests with an unknown key":  {script("    file: a.expr\n    tests: typo.test.yaml"), `typo.test.yaml:2: fliter is not known: did you mean "filter"?`},
-		"tests that name a file out": {script("    file: a.expr\n    tests: away.test.json"), `away.test.json:1: cases[0].event.file "../../etc/passwd": leads out of the folder`},
+		"tests that name a file out": {script("    file: a.expr\n    tests: away.test.json"), `away.test.json:1: cases[0].event.file can't be used: "../../etc/passwd": leads out of the folder`},
 		"a bad event type":           {"event_types:\n  - name: order..x", "m.yaml:2: event_types[0].name \"order..x\" is no event type"},
 		"the same type twice":        {"event_types: [{name: a.b}, {name: a.b}]", "is the name of another event type"},
 		"a bad schema":               {"event_types:\n  - name: a.b\n    schema: {type: strnig}", "m.yaml:3: event_types[0].schema "},

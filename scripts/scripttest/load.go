@@ -85,10 +85,12 @@ func (f *File) load() (err error) {
 	return err
 }
 
-func (f *File) decodeText() (err error) {
+func (f *File) decodeText() error { return f.decodeWith(f.readNamed, f.decode) }
+
+// decodeWith decodes the text, which is YAML unless the file's name ends in .json.
+func (f *File) decodeWith(files func(name string) ([]byte, error), decode func(*decoder, field)) (err error) {
 	text := f.text
 	if !strings.HasSuffix(f.Path, ".json") {
-		// Large files may take as long as they need.
 		f.document, err = yamljson.Parse(f.text, yamljson.Limits{Bytes: largestFile, JSONBytes: largestFile})
 		if err != nil {
 			wrong := &ParseError{Message: err.Error()}
@@ -103,8 +105,10 @@ func (f *File) decodeText() (err error) {
 	if err != nil {
 		return err
 	}
-	d := &decoder{files: f.readNamed}
-	f.decode(d, field{doc.Root(), ""})
+	d := &decoder{files: files}
+	if root := (field{doc.Root(), ""}); d.object(root, "filter", "filter_source", "transform", "transform_source", "schema", "cases") {
+		decode(d, root)
+	}
 	err = d.done(text)
 	if wrong, ok := errors.AsType[*ParseError](err); ok && f.document != nil {
 		wrong.Line = f.document.Line(wrong.offset)
@@ -112,10 +116,15 @@ func (f *File) decodeText() (err error) {
 	return err
 }
 
+// ReadCases reads the cases of a file's text, which is YAML unless its name ends in .json. It ignores
+// the scripts that the file names. files reads the files of events. The error is a *ParseError.
+func ReadCases(name string, text []byte, files func(name string) ([]byte, error)) (cases []Case, err error) {
+	f := &File{Path: name, text: text}
+	err = f.decodeWith(files, func(d *decoder, root field) { cases = d.cases(root.get("cases")) })
+	return cases, err
+}
+
 func (f *File) decode(d *decoder, root field) {
-	if !d.object(root, "filter", "filter_source", "transform", "transform_source", "schema", "cases") {
-		return
-	}
 	base, extension := f.base()
 	own := []string{base + ".expr", base + ".js", base + ".ts"}
 	candidates := [2][]string{{"filter.expr"}, {"transform.js", "transform.ts"}}
