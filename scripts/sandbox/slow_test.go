@@ -21,10 +21,10 @@ func TestPool_SlowRunIsNotRepeated(t *testing.T) {
 		name               string
 		slow, fast, before int // before: fast runs of the slow program, which make it look fast
 	}{
-		{"many slow runs at once", 200, 0, 0},
-		{"fast runs beside slow ones", 100, 400, 0},
-		{"a program that was fast turns slow", 100, 0, 200},
-		{"a program that was fast turns slow beside fast runs", 60, 400, 200},
+		{"many slow runs at once", 60, 0, 0},
+		{"fast runs beside slow ones", 40, 160, 0},
+		{"a program that was fast turns slow", 40, 0, 60},
+		{"a program that was fast turns slow beside fast runs", 30, 200, 60},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := start(t, sandbox.Config{Processes: 3, Limits: limits})

@@ -183,7 +183,7 @@ func TestLoad_YAMLErrorsNameLine(t *testing.T) {
 		}
 	}
 	var b strings.Builder
-	b.WriteString("k00: &k00 [xxxxxxxxxxxxxxxx]\n")
+	b.WriteString("k00: &k00 [" + strings.Repeat("x", 4<<10) + "]\n")
 	for i := 1; i < 40; i++ {
 		b.WriteString(strings.NewReplacer("N", itoa(i), "M", itoa(i-1)).Replace("kN: &kN [*kM, *kM]\n"))
 	}
