@@ -148,25 +148,26 @@ func (s *scheduler) fetchIfNeeded(q *queue) {
 	if q.fetch != nil || !q.compiled.Sub.Active {
 		return
 	}
-	f := &fetch{queue: q, compiled: q.compiled, ordered: q.waiting.Ordered}
-	switch {
-	case q.waiting.Ordered != nil:
-		from, ok := q.waiting.Ordered.NextFetch()
-		if !ok || !s.recovered {
+	var known map[engine.ID]bool
+	var from engine.Position
+	if q.waiting.Ordered != nil {
+		var ok bool
+		if from, ok = q.waiting.Ordered.NextFetch(); !ok || !s.recovered {
 			return
 		}
-		f.from = from
 		q.waiting.Ordered.FetchStarted(from)
-	case q.backlog == inStore && q.waiting.Len() < dispatchqueue.LowWater:
-		f.known = q.uncommittedSet(q.waiting.Len())
-		for _, en := range q.waiting.All() {
-			f.known[en.Event] = true
+	} else {
+		if q.backlog != inStore || q.waiting.Len() >= dispatchqueue.LowWater {
+			return
 		}
-	default:
-		return
+		known = q.uncommittedSet(q.waiting.Len())
+		for _, en := range q.waiting.All() {
+			known[en.Event] = true
+		}
 	}
-	q.fetch, q.backlog = f, q.backlog.after(fetchStarted)
-	s.host.startFetch(f)
+	q.fetch = &fetch{queue: q, compiled: q.compiled, known: known, ordered: q.waiting.Ordered, from: from}
+	q.backlog = q.backlog.after(fetchStarted)
+	s.host.startFetch(q.fetch)
 }
 
 // completeFetch queues the rows of a fetch, unless its queue was rebuilt or closed since; all means
