@@ -126,9 +126,7 @@ func (d *debouncer) insert(en Entry, closes time.Time) (list []Displaced) {
 	}
 	w.newest, w.newestID = en.Position, en.Event
 	if w.failed.Event != 0 && w.failed.Event != en.Event {
-		list = append(list, Displaced{Entry: w.failed, SupersededBy: en.Event})
-		w.failed = Entry{}
-		d.failed--
+		list = append(list, Displaced{Entry: d.clearFailed(w), SupersededBy: en.Event})
 	}
 	if w.en.Event != 0 {
 		if w.en.Event == en.Event {
@@ -167,8 +165,7 @@ func (d *debouncer) EnqueueDue(en Entry) []Displaced {
 	d.recordChange(en.Event, retryDue)
 	w := d.groups[en.Group]
 	if w != nil && w.failed.Event == en.Event {
-		w.failed = Entry{}
-		d.failed--
+		d.clearFailed(w)
 	} else if d.hides(en.Position) {
 		return nil
 	}
@@ -186,8 +183,7 @@ func (d *debouncer) EnqueueManual(en Entry) []Displaced {
 		case w.en.Event: // already waiting
 			return nil
 		case w.failed.Event:
-			w.failed = Entry{}
-			d.failed--
+			d.clearFailed(w)
 		}
 	}
 	d.manual.add(en)
@@ -263,43 +259,27 @@ func (d *debouncer) NextFetch() (from engine.Position, ok bool) {
 // FetchCompleted queues the rows of a read as far as there is room. known are the events whose
 // outcome is not on disk yet.
 func (d *debouncer) FetchCompleted(rows []Entry, all bool, known map[engine.ID]bool) (list []Displaced) {
-	rows, through, ended := d.endRead(rows, all)
+	rows, through, ended := d.endRead(rows, all, known)
 	now := d.now()
 	for _, en := range rows {
 		w := d.groups[en.Group]
-		if d.isRedundant(&en, w, known) {
-			continue
-		}
-		if w == nil && d.full() {
+		action := d.actionFor(w, &en)
+		if action == stopAtRow {
 			through, ended = en.Position-1, false
 			break
 		}
-		if !en.Failed {
-			if w != nil && w.failed.Event == en.Event { // its retry became due while the settings changed
-				w.failed = Entry{}
-				d.failed--
-			}
-			closes := en.Event.Time().Add(d.within)
-			if settled := now.Add(min(d.within, clockTolerance)); closes.Before(settled) {
-				closes = settled
-			}
-			if last := now.Add(d.within); closes.After(last) {
-				closes = last
-			}
-			list = append(list, d.insert(en, closes)...)
-			continue
-		}
-		switch {
-		case w == nil:
-			w = &debounceWindow{group: en.Group, newest: en.Position, newestID: en.Event, failed: en}
-			d.groups[en.Group] = w
-			d.failed++
-		case w.newest > en.Position:
+		switch action {
+		case supersedeRow:
 			list = append(list, Displaced{Entry: en, SupersededBy: w.newestID})
-		default: // it failed before the older event could be dropped
+		case insertRow:
+			if w != nil && w.failed.Event == en.Event { // its retry became due while the settings changed
+				d.clearFailed(w)
+			}
+			list = append(list, d.insert(en, d.closeOfStored(en, now))...)
+		case failedRow:
 			list = append(list, d.insert(en, now)...)
-			d.remove(w)
-			w.failed = en
+			w = d.groups[en.Group]
+			w.failed = d.remove(w)
 			d.failed++
 		}
 	}
@@ -307,11 +287,42 @@ func (d *debouncer) FetchCompleted(rows []Entry, all bool, known map[engine.ID]b
 	return list
 }
 
-// isRedundant reports whether a row needs no window: it is out of date, or its delivery is in
-// memory already.
-func (d *debouncer) isRedundant(en *Entry, w *debounceWindow, known map[engine.ID]bool) bool {
-	return d.isStale(en, known) || d.manual.inFlight[en.Event] || !d.hides(en.Position) ||
-		w != nil && (w.en.Event == en.Event || w.failed.Event == en.Event && en.Failed)
+// actionFor returns what to do with a row of w, which is nil if there is no such window yet. It
+// changes nothing.
+func (d *debouncer) actionFor(w *debounceWindow, en *Entry) rowAction {
+	switch {
+	case d.manual.inFlight[en.Event], !d.hides(en.Position):
+		return skipRow
+	case w != nil && (w.en.Event == en.Event || w.failed.Event == en.Event && en.Failed):
+		return skipRow
+	case w == nil && d.full():
+		return stopAtRow
+	case !en.Failed:
+		return insertRow
+	case w != nil && w.newest > en.Position: // it failed before this one could be dropped
+		return supersedeRow
+	}
+	return failedRow
+}
+
+// closeOfStored returns when the window of a delivery closes that was read from the store.
+func (d *debouncer) closeOfStored(en Entry, now time.Time) time.Time {
+	closes := en.Event.Time().Add(d.within)
+	if settled := now.Add(min(d.within, clockTolerance)); closes.Before(settled) {
+		closes = settled
+	}
+	if last := now.Add(d.within); closes.After(last) {
+		closes = last
+	}
+	return closes
+}
+
+// clearFailed forgets the delivery of w that waits for its retry, and returns it.
+func (d *debouncer) clearFailed(w *debounceWindow) Entry {
+	en := w.failed
+	w.failed = Entry{}
+	d.failed--
+	return en
 }
 
 // closingFirst is a heap of open windows; the one that closes first is on top.

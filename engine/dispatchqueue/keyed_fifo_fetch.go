@@ -25,36 +25,78 @@ func (q *keyedFIFO) NextFetch() (from engine.Position, ok bool) {
 // A group that was full or blocked during the read keeps its firstInStore, and readMark says so;
 // firstInStore of every other group moves past the last row read.
 func (q *keyedFIFO) FetchCompleted(rows []Entry, all bool, known map[engine.ID]bool) (list []Displaced) {
-	rows, through, ended := q.endRead(rows, all)
+	rows, through, ended := q.endRead(rows, all, known)
 	touched := map[*keyGroup]struct{}{}
 	for i := range rows {
 		en := &rows[i]
 		g := q.groups[en.Group]
-		if q.isStale(en, known) || q.manual.inFlight[en.Event] || q.has(g, en, touched) || q.isElsewhere(g, en) {
-			continue
-		}
-		if q.waiting >= Capacity || g == nil && q.full() {
+		action := q.actionFor(g, en)
+		if action == stopAtRow {
 			through, ended = en.Position-1, false
 			break
 		}
-		if g == nil {
-			g = q.group(en.Group)
-		}
-		if g.blocked() || len(g.entries) >= q.room {
+		switch action {
+		case leaveRow:
 			if g.readMark != q.from && g.firstInStore >= q.from && !g.blocked() {
 				g.firstInStore = en.Position // everything before it is in memory now
 			}
 			g.markInStore(en.Position)
 			g.readMark = q.from
-			continue
+		case insertRow:
+			g = q.group(en.Group)
+			q.insert(g, *en)
+			if g.firstInStore >= q.from {
+				g.firstInStore = en.Position + 1
+				g.readMark = 0
+			}
+			touched[g] = struct{}{}
+		case dueRow:
+			q.makeRunnable(g, *en)
+			touched[g] = struct{}{}
 		}
-		q.insert(g, *en)
-		if g.firstInStore >= q.from {
-			g.firstInStore = en.Position + 1
-			g.readMark = 0
-		}
-		touched[g] = struct{}{}
 	}
+	q.advanceGroups(through, ended, touched)
+	q.shrinkTail(through, ended)
+	for g := range touched {
+		list = append(list, q.updateRunnable(g)...)
+	}
+	return list
+}
+
+// actionFor returns what to do with a row of g, which is nil if there is no such group yet. It
+// changes nothing.
+func (q *keyedFIFO) actionFor(g *keyGroup, en *Entry) rowAction {
+	hidden := q.hides(en.Position)
+	if q.manual.inFlight[en.Event] {
+		return skipRow
+	}
+	if g != nil {
+		if i, found := g.find(en.Position); found {
+			if !en.Failed && g.entries[i].Failed { // EnqueueDue was not called: the settings changed at that moment
+				return dueRow
+			}
+			return skipRow
+		}
+		if g.firstInStore != 0 {
+			if g.firstInStore < q.from { // the group's earlier deliveries come first
+				return skipRow
+			}
+			hidden = hidden || en.Position >= g.firstInStore
+		}
+	}
+	switch {
+	case !hidden:
+		return skipRow
+	case q.waiting >= Capacity || g == nil && q.full():
+		return stopAtRow
+	case g != nil && (g.blocked() || len(g.entries) >= q.room):
+		return leaveRow
+	}
+	return insertRow
+}
+
+// advanceGroups moves firstInStore of the groups that a read up to through covered.
+func (q *keyedFIFO) advanceGroups(through engine.Position, ended bool, touched map[*keyGroup]struct{}) {
 	for _, g := range q.groups {
 		if g.firstInStore >= q.from && g.firstInStore <= through && g.readMark != q.from && !g.blocked() {
 			if g.firstInStore = through + 1; ended {
@@ -64,32 +106,4 @@ func (q *keyedFIFO) FetchCompleted(rows []Entry, all bool, known map[engine.ID]b
 		}
 		g.readMark = 0
 	}
-	q.shrinkTail(through, ended)
-	for g := range touched {
-		list = append(list, q.updateRunnable(g)...)
-	}
-	return list
-}
-
-// has reports whether a delivery is in its group. If it waits there for a retry that, by its row,
-// is due already, has makes it runnable and touches the group: EnqueueDue was not called
-// because the settings changed at that moment.
-func (q *keyedFIFO) has(g *keyGroup, en *Entry, touched map[*keyGroup]struct{}) bool {
-	if g == nil {
-		return false
-	}
-	if !en.Failed && q.makeRunnable(g, *en) {
-		touched[g] = struct{}{}
-		return true
-	}
-	_, found := g.find(en.Position)
-	return found
-}
-
-// isElsewhere reports whether a row belongs to another read, or is not waiting any more.
-func (q *keyedFIFO) isElsewhere(g *keyGroup, en *Entry) bool {
-	if g != nil && g.firstInStore != 0 && g.firstInStore < q.from { // the group's earlier events come first
-		return true
-	}
-	return !q.hides(en.Position) && (g == nil || g.firstInStore == 0 || en.Position < g.firstInStore)
 }

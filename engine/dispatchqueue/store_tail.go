@@ -106,21 +106,10 @@ func (t *storeTail) recordChange(event engine.ID, what change) {
 	t.changed[event] = what
 }
 
-// isStale reports whether the row en is out of date. known are the events whose outcome is not on
-// disk yet. If the retry became due during the read, isStale clears en.Failed.
-func (t *storeTail) isStale(en *Entry, known map[engine.ID]bool) bool {
-	switch t.changed[en.Event] {
-	case outcomeRecorded:
-		return true
-	case retryDue:
-		en.Failed = false
-	}
-	return known[en.Event]
-}
-
-// endRead ends a read and returns its valid rows. The read is complete up to the position through;
-// ended means that the store holds nothing after it.
-func (t *storeTail) endRead(rows []Entry, all bool) (valid []Entry, through engine.Position, ended bool) {
+// endRead ends a read and returns its rows that are valid and up to date. known are the events whose
+// outcome is not on disk yet. The read is complete up to the position through; ended means that the
+// store holds nothing after it.
+func (t *storeTail) endRead(rows []Entry, all bool, known map[engine.ID]bool) (valid []Entry, through engine.Position, ended bool) {
 	t.reading = false
 	through = engine.LastPosition
 	if !all {
@@ -132,13 +121,30 @@ func (t *storeTail) endRead(rows []Entry, all bool) (valid []Entry, through engi
 	if through >= t.validUpTo {
 		through, all = t.validUpTo-1, false
 	}
-	for i, en := range rows {
-		if en.Position > through {
-			return rows[:i], through, all
+	valid = rows[:0]
+	for _, en := range rows {
+		what := t.changed[en.Event]
+		if en.Position > through || what == outcomeRecorded || known[en.Event] {
+			continue
 		}
+		en.Failed = en.Failed && what != retryDue
+		valid = append(valid, en)
 	}
-	return rows, through, all
+	return valid, through, all
 }
+
+// rowAction is what FetchCompleted does with a valid row.
+type rowAction int
+
+const (
+	skipRow      rowAction = iota // its delivery is in memory, or belongs to another read
+	stopAtRow                     // memory is full: it and all later rows stay in the store
+	leaveRow                      // its group has no room for it
+	insertRow                     // it waits in memory
+	dueRow                        // it waits in memory for its retry, which is due by the row
+	supersedeRow                  // a newer one of its group is known
+	failedRow                     // it waits for its retry, and is the newest of its group
+)
 
 // shrinkTail shortens the tail after a read that is complete up to through.
 func (t *storeTail) shrinkTail(through engine.Position, ended bool) {
