@@ -1,8 +1,10 @@
 package main
 
 import (
+	"go/ast"
 	"go/parser"
 	"go/token"
+	"go/types"
 	"io/fs"
 	"path"
 	"path/filepath"
@@ -149,5 +151,36 @@ func TestImports_OrderOfEngineParts(t *testing.T) {
 				t.Errorf("%s imports engine/%s, which comes after it", file, name)
 			}
 		}
+	}
+}
+
+// A type of engine has one receiver name in all its methods.
+func TestReceivers_OneNamePerType(t *testing.T) {
+	names := map[string]string{} // package and type → receiver
+	err := filepath.WalkDir("engine", func(file string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(file, ".go") {
+			return err
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		for _, decl := range parsed.Decls {
+			method, ok := decl.(*ast.FuncDecl)
+			if !ok || method.Recv == nil || len(method.Recv.List[0].Names) == 0 {
+				continue
+			}
+			receiver := method.Recv.List[0]
+			of := path.Dir(filepath.ToSlash(file)) + " " + parsed.Name.Name + "." + strings.TrimPrefix(types.ExprString(receiver.Type), "*")
+			name := receiver.Names[0].Name
+			if other := names[of]; other != "" && other != name {
+				t.Errorf("%s: %s is called %s in one method and %s in another", file, of, other, name)
+			}
+			names[of] = name
+		}
+		return nil
+	})
+	if err != nil || len(names) < 50 {
+		t.Errorf("%d types: %v", len(names), err)
 	}
 }

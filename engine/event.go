@@ -220,7 +220,7 @@ type Accepted struct {
 }
 
 // CachedSize returns the memory that a cached event uses, in bytes.
-func (ev *Event) CachedSize() int64 { return int64(len(ev.Data) + 256) }
+func (e *Event) CachedSize() int64 { return int64(len(e.Data) + 256) }
 
 // Target is a URL named with an event, which is delivered there in addition to the matching
 // subscriptions.

@@ -15,50 +15,50 @@ func (d *Dispatcher) Deliveries(ctx context.Context, q engine.DeliveryQuery) ([]
 
 // Delivery returns a delivery of an account, or of any if account is empty, with its attempts,
 // oldest first. Error: CodeNotFound.
-func (dispatcher *Dispatcher) Delivery(ctx context.Context, account string, id engine.DeliveryID) (*engine.Delivery, []*engine.Attempt, error) {
-	d, err := dispatcher.store.Delivery(ctx, account, id)
+func (d *Dispatcher) Delivery(ctx context.Context, account string, id engine.DeliveryID) (*engine.Delivery, []*engine.Attempt, error) {
+	found, err := d.store.Delivery(ctx, account, id)
 	if err != nil {
 		return nil, nil, err
 	}
-	attempts, err := dispatcher.store.Attempts(ctx, id)
+	attempts, err := d.store.Attempts(ctx, id)
 	if err != nil {
 		return nil, nil, err
 	}
-	ev, err := dispatcher.store.Event(ctx, account, id.Event)
+	ev, err := d.store.Event(ctx, account, id.Event)
 	if err != nil {
 		return nil, nil, err
 	}
 	var redact *engine.Redactor
-	if r := dispatcher.catalog.Compiled(id.Subscription); r != nil {
+	if r := d.catalog.Compiled(id.Subscription); r != nil {
 		redact = r.Redact
 	}
 	for _, a := range attempts {
 		outbound.RenderPlain(a, ev)
 		redact.Stored(a)
 	}
-	return d, attempts, nil
+	return found, attempts, nil
 }
 
 // Retry makes another attempt of a delivery at once, whatever its state; if it fails, the retry
 // schedule continues from its position. Errors: CodeNotFound; CodeConflict if an attempt is
 // waiting already, or the subscription was deleted or is inactive.
-func (dispatcher *Dispatcher) Retry(ctx context.Context, account string, id engine.DeliveryID) (*engine.Delivery, error) {
-	d, err := dispatcher.store.Delivery(ctx, account, id)
+func (d *Dispatcher) Retry(ctx context.Context, account string, id engine.DeliveryID) (*engine.Delivery, error) {
+	found, err := d.store.Delivery(ctx, account, id)
 	if err != nil {
 		return nil, err
 	}
-	s := dispatcher.catalog.Lookup(id.Subscription)
+	s := d.catalog.Lookup(id.Subscription)
 	switch {
 	case s == nil:
 		return nil, &engine.Error{Code: engine.CodeConflict, Message: "the subscription of this delivery was deleted"}
 	case !s.Active:
 		return nil, &engine.Error{Code: engine.CodeConflict, Message: "the subscription of this delivery is not active; activate it first"}
-	case d.State == engine.StatePending:
+	case found.State == engine.StatePending:
 		return nil, &engine.Error{Code: engine.CodeConflict, Message: "this delivery is waiting for its attempt already"}
 	}
-	if err := dispatcher.WaitForReplay(ctx, id, d.Attempts, d.Error); err != nil {
+	if err := d.WaitForReplay(ctx, id, found.Attempts, found.Error); err != nil {
 		return nil, err
 	}
-	d.State, d.NextAt = engine.StatePending, time.Time{}
-	return d, nil
+	found.State, found.NextAt = engine.StatePending, time.Time{}
+	return found, nil
 }

@@ -60,78 +60,97 @@ func (p *Publisher) publishExternal(ctx context.Context, inputs []engine.EventIn
 	return p.publish(ctx, inputs)
 }
 
-// publish publishes validated events.
-func (publisher *Publisher) publish(ctx context.Context, inputs []engine.EventInput) ([]engine.Accepted, error) {
+// publish publishes validated events: match, commit, enqueue.
+func (p *Publisher) publish(ctx context.Context, inputs []engine.EventInput) ([]engine.Accepted, error) {
 	began := time.Now()
-	targets, err := publisher.catalog.FindTargets(ctx, inputs)
+	targets, err := p.catalog.FindTargets(ctx, inputs)
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case publisher.publishSlots <- struct{}{}:
-		defer func() { <-publisher.publishSlots }()
-	default:
+	if !p.slots.TryAcquire(1) {
 		return nil, &engine.Error{Code: engine.CodeBusy, Message: "too many events are waiting to be stored; send them again in a second"}
 	}
-	now := publisher.cfg.Now()
+	defer p.slots.Release(1)
+	defer p.dispatcher.ReleaseWaiting()
+	batch, err := p.prepareAll(inputs, targets)
+	if err != nil {
+		return nil, err
+	}
+	appended, err := p.commit(ctx, inputs, batch)
+	if err != nil {
+		p.abandon(batch)
+		return nil, withoutBatchIndex(err, len(inputs))
+	}
+	accepted := make([]engine.Accepted, len(inputs))
+	for i, a := range appended {
+		accepted[i] = engine.Accepted{ID: a.ID, PublicID: publicID(inputs[i].ID, a.ID), Matched: a.Matched, Repeated: a.Repeated}
+		if targets != nil {
+			accepted[i].Targets = targets[i]
+		}
+		p.enqueue(ctx, &batch[i], a)
+	}
+	p.metrics.Publishing.Observe(time.Since(began).Seconds())
+	return accepted, nil
+}
+
+// prepareAll prepares all events or none.
+func (p *Publisher) prepareAll(inputs []engine.EventInput, targets [][]engine.ID) ([]dispatch.PreparedEvent, error) {
+	now, deadline := p.cfg.Now(), time.Now().Add(catalog.MatchTimeout)
 	batch := make([]dispatch.PreparedEvent, len(inputs))
-	events := make([]engine.NewEvent, len(inputs))
-	deadline := time.Now().Add(catalog.MatchTimeout)
 	for i := range inputs {
 		var err error
-		if batch[i], err = publisher.prepare(&inputs[i], now, deadline); err != nil {
-			for _, p := range batch[:i] {
-				publisher.dispatcher.AbandonEvent(p.Tracked)
-			}
-			publisher.dispatcher.ReleaseWaiting()
+		if batch[i], err = p.prepare(&inputs[i], now, deadline); err != nil {
+			p.abandon(batch[:i])
 			return nil, err
 		}
 		if targets != nil {
 			batch[i].Event.Targets = withTargets(batch[i].Event.Targets, targets[i])
 		}
+	}
+	return batch, nil
+}
+
+func (p *Publisher) abandon(batch []dispatch.PreparedEvent) {
+	for _, prepared := range batch {
+		p.dispatcher.AbandonEvent(prepared.Tracked)
+	}
+}
+
+// commit stores events. When it returns without an error they are on disk.
+func (p *Publisher) commit(ctx context.Context, inputs []engine.EventInput, batch []dispatch.PreparedEvent) ([]engine.Appended, error) {
+	events := make([]engine.NewEvent, len(batch))
+	for i := range batch {
 		events[i] = batch[i].NewEvent
 	}
-	committing, span := publisher.traces.Start(ctx, "commit")
-	appended, err := publisher.store.Append(committing, events)
-	if engine.ErrorCode(err) == engine.CodeConflict && publisher.equateRepeats(committing, inputs, events) {
-		appended, err = publisher.store.Append(committing, events)
+	ctx, span := p.traces.Start(ctx, "commit")
+	appended, err := p.store.Append(ctx, events)
+	if engine.ErrorCode(err) == engine.CodeConflict && p.equateRepeats(ctx, inputs, events) {
+		appended, err = p.store.Append(ctx, events)
 	}
 	telemetry.EndSpan(span, telemetry.TraceProblem(err))
-	if err != nil {
-		for _, p := range batch {
-			publisher.dispatcher.AbandonEvent(p.Tracked)
-		}
-		publisher.dispatcher.ReleaseWaiting()
-		return nil, withoutBatchIndex(err, len(inputs))
+	return appended, err
+}
+
+// enqueue enqueues the deliveries of a stored event. A repeated event was enqueued before.
+func (p *Publisher) enqueue(ctx context.Context, prepared *dispatch.PreparedEvent, a engine.Appended) {
+	if a.Repeated {
+		p.dispatcher.AbandonEvent(prepared.Tracked)
+		p.metrics.Repeated.Inc()
+		return
 	}
-	accepted := make([]engine.Accepted, len(inputs))
-	for i, a := range appended {
-		p := &batch[i]
-		accepted[i] = engine.Accepted{ID: a.ID, PublicID: publicID(inputs[i].ID, a.ID), Matched: a.Matched, Repeated: a.Repeated}
-		if targets != nil {
-			accepted[i].Targets = targets[i]
-		}
-		if a.Repeated {
-			publisher.dispatcher.AbandonEvent(p.Tracked)
-			publisher.metrics.Repeated.Inc()
-			continue
-		}
-		p.Stored, p.Event.Sequences = a, a.Sequences
-		publisher.dispatcher.EventStored(p.Tracked, p.Event.Targets)
-		publisher.metrics.Accepted.Inc()
-		publisher.quotas.stored(p.Event)
-		publisher.metrics.Accounts.Accepted(inputs[i].Account)
-		publisher.metrics.Matched.Add(float64(a.Matched))
-		publisher.traces.Remember(p.Event.ID, ctx)
-		if publisher.cfg.LogDeliveries {
-			publisher.logEvent(accepted[i].PublicID, inputs[i].Type, a.Matched)
-		}
-		publisher.dispatcher.EnqueueDeliveries(p)
-		p.Tracked.Queued()
+	ev := prepared.Event
+	prepared.Stored, ev.Sequences = a, a.Sequences
+	p.dispatcher.EventStored(prepared.Tracked, ev.Targets)
+	p.metrics.Accepted.Inc()
+	p.quotas.stored(ev)
+	p.metrics.Accounts.Accepted(ev.Account)
+	p.metrics.Matched.Add(float64(a.Matched))
+	p.traces.Remember(ev.ID, ctx)
+	if p.cfg.LogDeliveries {
+		p.log.Info("event", "id", ev.PublicID(), "type", ev.Type, "matched", a.Matched)
 	}
-	publisher.dispatcher.ReleaseWaiting()
-	publisher.metrics.Publishing.Observe(time.Since(began).Seconds())
-	return accepted, nil
+	p.dispatcher.EnqueueDeliveries(prepared)
+	prepared.Tracked.Queued()
 }
 
 // equateRepeats gives an event the digest of the earlier event with the same key if their data
@@ -221,7 +240,7 @@ func withoutBatchIndex(err error, n int) error {
 }
 
 // prepare gives an event its id and matches it. The error says that the filters took too long.
-func (publisher *Publisher) prepare(in *engine.EventInput, now, deadline time.Time) (dispatch.PreparedEvent, error) {
+func (p *Publisher) prepare(in *engine.EventInput, now, deadline time.Time) (dispatch.PreparedEvent, error) {
 	at := in.Time
 	if at.IsZero() {
 		at = now
@@ -230,30 +249,30 @@ func (publisher *Publisher) prepare(in *engine.EventInput, now, deadline time.Ti
 		Key: in.ID, Account: in.Account, Type: in.Type, Time: at.UTC().Truncate(time.Millisecond),
 		Headers: in.Headers, Data: in.Data.Raw(),
 	}
-	p := dispatch.PreparedEvent{NewEvent: engine.NewEvent{Event: ev}, Tracked: publisher.dispatcher.BeginEvent(now)}
-	ev.ID = p.Tracked.ID
+	prepared := dispatch.PreparedEvent{NewEvent: engine.NewEvent{Event: ev}, Tracked: p.dispatcher.BeginEvent(now)}
+	ev.ID = prepared.Tracked.ID
 	seen := catalog.ScriptEvent(ev, in.Data)
-	matched, err := publisher.match(publisher.catalog.Candidates(ev.Account, ev.Type), seen, deadline)
+	matched, err := p.match(p.catalog.Candidates(ev.Account, ev.Type), seen, deadline)
 	if err == nil {
-		p.Groups, err = publisher.dispatcher.Groups(matched, ev.ID, seen, deadline)
+		prepared.Groups, err = p.dispatcher.Groups(matched, ev.ID, seen, deadline)
 	}
 	if err != nil {
-		publisher.dispatcher.AbandonEvent(p.Tracked)
-		return p, err
+		p.dispatcher.AbandonEvent(prepared.Tracked)
+		return prepared, err
 	}
 	ev.Targets = make([]engine.ID, len(matched))
 	for i, r := range matched {
 		ev.Targets[i] = r.Sub.ID
 		if r.Sub.Numbered {
-			p.Numbered = append(p.Numbered, i)
+			prepared.Numbered = append(prepared.Numbered, i)
 		}
 	}
-	p.Keys = in.Keys()
+	prepared.Keys = in.Keys()
 	if in.ID != "" && in.Source != "" {
-		p.Names = []engine.KeyHash{engine.AnySourceKeyHash(in.Account, in.ID)}
+		prepared.Names = []engine.KeyHash{engine.AnySourceKeyHash(in.Account, in.ID)}
 	}
-	if p.Keys != nil {
-		p.Digest = in.Digest()
+	if prepared.Keys != nil {
+		prepared.Digest = in.Digest()
 	}
-	return p, nil
+	return prepared, nil
 }

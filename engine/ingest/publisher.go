@@ -16,6 +16,7 @@ import (
 	"switchhook/engine/telemetry"
 
 	"go.opentelemetry.io/otel/propagation"
+	"golang.org/x/sync/semaphore"
 )
 
 // Publisher accepts events: validate, admit, match, commit, enqueue.
@@ -32,16 +33,29 @@ type Publisher struct {
 	outbox     *outbox.Outbox
 	load       *LoadShedder
 
-	publishSlots chan struct{} // one for each Publish that waits for its commit
-	quotas       quotaTracker
+	slots  *semaphore.Weighted // one for each Publish that waits for its commit
+	quotas quotaTracker
+}
+
+// PublisherParts are what a Publisher works with.
+type PublisherParts struct {
+	Config     settings.Config
+	Catalog    *catalog.Catalog
+	Monitor    *monitor.Monitor
+	Dispatcher *dispatch.Dispatcher
+	Outbox     *outbox.Outbox
+	Load       *LoadShedder
+	Metrics    *telemetry.Metrics
+	Traces     *telemetry.Tracing
+	Life       *lifecycle.Lifecycle
 }
 
 // NewPublisher returns a Publisher.
-func NewPublisher(cfg settings.Config, store engine.Store, catalog *catalog.Catalog, monitor *monitor.Monitor, dispatcher *dispatch.Dispatcher, outbox *outbox.Outbox, load *LoadShedder, metrics *telemetry.Metrics, traces *telemetry.Tracing, life *lifecycle.Lifecycle) *Publisher {
+func NewPublisher(p PublisherParts) *Publisher {
 	return &Publisher{
-		cfg: cfg, store: store, log: cfg.Logger, metrics: metrics, traces: traces, life: life,
-		catalog: catalog, monitor: monitor, dispatcher: dispatcher, outbox: outbox, load: load,
-		publishSlots: make(chan struct{}, maxConcurrentPublishes),
+		cfg: p.Config, store: p.Config.Store, log: p.Config.Logger, metrics: p.Metrics, traces: p.Traces, life: p.Life,
+		catalog: p.Catalog, monitor: p.Monitor, dispatcher: p.Dispatcher, outbox: p.Outbox, load: p.Load,
+		slots: semaphore.NewWeighted(maxConcurrentPublishes),
 	}
 }
 
@@ -71,9 +85,4 @@ func (p *Publisher) TraceContext(traceparent string) context.Context {
 		return ctx
 	}
 	return propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{telemetry.TraceparentHeader: traceparent})
-}
-
-// logEvent logs a published event in a short line, for development.
-func (p *Publisher) logEvent(id string, kind string, matched int) {
-	p.log.Info("event", "id", id, "type", kind, "matched", matched)
 }

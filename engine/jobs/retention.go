@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"time"
@@ -89,19 +90,12 @@ func (p *Pruner) PruneNow(ctx context.Context) error {
 // run removes everything that retention allows. After each step it calls rest, which reports
 // whether to continue.
 func (r *retention) run(ctx context.Context, rest func(took time.Duration) bool) error {
-	if err := r.removeOld(ctx, rest); err != nil {
-		return err
+	for _, part := range []func(context.Context, func(time.Duration) bool) error{r.removeOld, r.removeAudit, r.removeRequests, r.freeSpace, r.compact} {
+		if err := part(ctx, rest); err != nil {
+			return err
+		}
 	}
-	if err := r.removeAudit(ctx, rest); err != nil {
-		return err
-	}
-	if err := r.removeRequests(ctx, rest); err != nil {
-		return err
-	}
-	if err := r.freeSpace(ctx, rest); err != nil {
-		return err
-	}
-	return r.compact(ctx, rest)
+	return nil
 }
 
 // removeOld removes events whose retention is over.
@@ -131,10 +125,14 @@ func (r *retention) removeAudit(ctx context.Context, rest func(time.Duration) bo
 		return nil
 	}
 	before := snowflake.FirstAt(r.cfg.Now().Add(-keep))
+	return repeat(rest, func() (bool, error) { return r.store.PruneAudit(ctx, before) })
+}
+
+// repeat runs step until nothing is left or rest says that it is enough.
+func repeat(rest func(took time.Duration) bool, step func() (more bool, err error)) error {
 	for {
 		began := time.Now()
-		more, err := r.store.PruneAudit(ctx, before)
-		if err != nil || !more || !rest(time.Since(began)) {
+		if more, err := step(); err != nil || !more || !rest(time.Since(began)) {
 			return err
 		}
 	}
@@ -143,13 +141,7 @@ func (r *retention) removeAudit(ctx context.Context, rest func(time.Duration) bo
 // removeRequests removes stored responses whose time is over.
 func (r *retention) removeRequests(ctx context.Context, rest func(time.Duration) bool) error {
 	before := snowflake.FirstAt(r.cfg.Now().Add(-engine.IdempotencyWindow))
-	for {
-		began := time.Now()
-		more, err := r.store.PruneRequests(ctx, before)
-		if err != nil || !more || !rest(time.Since(began)) {
-			return err
-		}
-	}
+	return repeat(rest, func() (bool, error) { return r.store.PruneRequests(ctx, before) })
 }
 
 // freeSpace removes finished events of any age, oldest first, when the store is nearly full.
@@ -211,13 +203,7 @@ func (r *retention) compact(ctx context.Context, rest func(time.Duration) bool) 
 	if u.DiskFree < r.cfg.MinFreeDisk {
 		keep = 0
 	}
-	for {
-		began := time.Now()
-		more, err := r.store.Compact(ctx, keep)
-		if err != nil || !more || !rest(time.Since(began)) {
-			return err
-		}
-	}
+	return repeat(rest, func() (bool, error) { return r.store.Compact(ctx, keep) })
 }
 
 // retentionOf returns the retention of an account's finished events; 0 or less is forever.
@@ -228,14 +214,7 @@ func (p *Pruner) retentionOf(account string, dead bool) time.Duration {
 	}
 	own, standard := set.Retention, p.cfg.Retention
 	if dead {
-		return orDefault(own.Dead, standard.Dead)
+		return cmp.Or(own.Dead, standard.Dead)
 	}
-	return orDefault(own.Succeeded, standard.Succeeded)
-}
-
-func orDefault(own, standard time.Duration) time.Duration {
-	if own != 0 {
-		return own
-	}
-	return standard
+	return cmp.Or(own.Succeeded, standard.Succeeded)
 }

@@ -104,12 +104,12 @@ func (t *BodyTemplate) render(ev *engine.Event, s *engine.Subscription) []byte {
 func (s *Sender) SetDialectBodies(bodies map[string]*BodyTemplate) { s.dialectBodies.Store(&bodies) }
 
 // dialectBody returns the template of s; nil if it has none.
-func (sender *Sender) dialectBody(s *engine.Subscription) *BodyTemplate {
-	if s.Dialect == "" || s.PayloadFormat != engine.FormatStandard {
+func (s *Sender) dialectBody(sub *engine.Subscription) *BodyTemplate {
+	if sub.Dialect == "" || sub.PayloadFormat != engine.FormatStandard {
 		return nil
 	}
-	if bodies := sender.dialectBodies.Load(); bodies != nil {
-		return (*bodies)[s.Dialect]
+	if bodies := s.dialectBodies.Load(); bodies != nil {
+		return (*bodies)[sub.Dialect]
 	}
 	return nil
 }

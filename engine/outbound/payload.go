@@ -21,25 +21,25 @@ type Payload struct {
 
 // buildPayload builds the body of ev's delivery to s without a transform. at is when the attempt
 // begins.
-func (sender *Sender) buildPayload(s *engine.Subscription, ev *engine.Event, at time.Time) Payload {
-	if body := sender.dialectBody(s); body != nil {
-		return Payload{Body: body.render(ev, s), MediaType: "application/json"}
+func (s *Sender) buildPayload(sub *engine.Subscription, ev *engine.Event, at time.Time) Payload {
+	if body := s.dialectBody(sub); body != nil {
+		return Payload{Body: body.render(ev, sub), MediaType: "application/json"}
 	}
-	switch s.PayloadFormat {
+	switch sub.PayloadFormat {
 	case engine.FormatSkinny:
 		return Payload{
-			Body: sender.skinnyBody(ev, sender.tokens.issue(ev, at.Add(sender.cfg.SkinnyTokenTTL))), MediaType: "application/json",
-			Shown: sender.skinnyBody(ev, engine.RedactedValue),
+			Body: s.skinnyBody(ev, s.tokens.issue(ev, at.Add(s.cfg.SkinnyTokenTTL))), MediaType: "application/json",
+			Shown: s.skinnyBody(ev, engine.RedactedValue),
 		}
 	case engine.FormatCloudEvents:
 		own := asCloudEvent(ev)
-		return Payload{Body: own.Structured(sender.cfg.CloudEventsSource), MediaType: cloudevents.StructuredMedia, Plain: plainStructured(sender.cfg.CloudEventsSource)}
+		return Payload{Body: own.Structured(s.cfg.CloudEventsSource), MediaType: cloudevents.StructuredMedia, Plain: plainStructured(s.cfg.CloudEventsSource)}
 	case engine.FormatCloudEventsBinary:
 		own := asCloudEvent(ev)
 		body, mediaType := own.Binary()
-		return Payload{Body: body, MediaType: mediaType, headers: own.Fields(sender.cfg.CloudEventsSource), Plain: engine.FormatCloudEventsBinary}
+		return Payload{Body: body, MediaType: mediaType, headers: own.Fields(s.cfg.CloudEventsSource), Plain: engine.FormatCloudEventsBinary}
 	}
-	return Payload{Body: PlainBody(s.PayloadFormat, ev), MediaType: "application/json", Plain: s.PayloadFormat}
+	return Payload{Body: PlainBody(sub.PayloadFormat, ev), MediaType: "application/json", Plain: sub.PayloadFormat}
 }
 
 // payloadBuilder is buildPayload or BuildBatchElement.
@@ -47,13 +47,13 @@ type payloadBuilder func(s *engine.Subscription, ev *engine.Event, at time.Time)
 
 // BuildBatchElement is buildPayload for an element of an array: CloudEvents are always in the JSON
 // format.
-func (sender *Sender) BuildBatchElement(s *engine.Subscription, ev *engine.Event, at time.Time) Payload {
-	if s.PayloadFormat == engine.FormatCloudEventsBinary {
-		structured := *s
+func (s *Sender) BuildBatchElement(sub *engine.Subscription, ev *engine.Event, at time.Time) Payload {
+	if sub.PayloadFormat == engine.FormatCloudEventsBinary {
+		structured := *sub
 		structured.PayloadFormat = engine.FormatCloudEvents
-		s = &structured
+		sub = &structured
 	}
-	return sender.buildPayload(s, ev, at)
+	return s.buildPayload(sub, ev, at)
 }
 
 // ArrayType returns the media type of an array of elements of a media type; empty if there is none.

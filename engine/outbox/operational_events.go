@@ -4,15 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-
 	"slices"
-	"sync"
 	"time"
 
 	"switchhook/engine"
 	"switchhook/engine/catalog"
 	"switchhook/engine/dispatchqueue"
-	"switchhook/engine/lifecycle"
 	"switchhook/scripts/jsonindex"
 )
 
@@ -26,25 +23,6 @@ const (
 	// account's slow filters must not delay the others.
 	maxConcurrentFlushes = 8
 )
-
-// operationalOutbox holds operational events until they are published.
-type operationalOutbox struct {
-	mu         sync.Mutex
-	waiting    map[string][]engine.EventInput // by account
-	total      int                            // in waiting
-	flushing   map[string]bool                // accounts whose events are being published
-	dead       map[engine.ID]*deadLetters
-	wake       chan struct{}
-	slots      chan struct{}       // one for each account in flushing
-	publishing lifecycle.TaskGroup // one for each account in flushing
-}
-
-func newOperationalOutbox() *operationalOutbox {
-	return &operationalOutbox{
-		waiting: map[string][]engine.EventInput{}, flushing: map[string]bool{}, dead: map[engine.ID]*deadLetters{},
-		wake: make(chan struct{}, 1), slots: make(chan struct{}, maxConcurrentFlushes),
-	}
-}
 
 // deadLetters are the dead letters of one subscription since the last event about them.
 type deadLetters struct {
@@ -115,22 +93,22 @@ func (o *Outbox) emit(account, eventType string, data any) {
 		o.log.Error("operational event not made", "type", eventType, "error", err)
 		return
 	}
-	if !o.operational.add(engine.EventInput{Account: account, Type: eventType, Data: doc.Root()}) {
+	if !o.add(engine.EventInput{Account: account, Type: eventType, Data: doc.Root()}) {
 		o.log.Error("operational event left out: too many wait", "account", account, "type", eventType)
 	}
 }
 
 // add queues an operational event; false if too many wait.
-func (n *operationalOutbox) add(in engine.EventInput) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.total >= maxOutbox || len(n.waiting[in.Account]) >= maxAccountOutbox {
+func (o *Outbox) add(in engine.EventInput) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.total >= maxOutbox || len(o.waiting[in.Account]) >= maxAccountOutbox {
 		return false
 	}
-	n.waiting[in.Account] = append(n.waiting[in.Account], in)
-	n.total++
+	o.waiting[in.Account] = append(o.waiting[in.Account], in)
+	o.total++
 	select {
-	case n.wake <- struct{}{}:
+	case o.wake <- struct{}{}:
 	default:
 	}
 	return true
@@ -145,13 +123,12 @@ func (o *Outbox) WantsDeadLetters(account string) bool {
 // CountDeadLetter counts a dead letter. Many within a second become one event.
 func (o *Outbox) CountDeadLetter(r *catalog.CompiledSubscription, en dispatchqueue.Entry, reason string) {
 	now := o.life.Now()
-	n := o.operational
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	d := n.dead[r.Sub.ID]
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	d := o.dead[r.Sub.ID]
 	if d == nil {
 		d = &deadLetters{route: r, first: now}
-		n.dead[r.Sub.ID] = d
+		o.dead[r.Sub.ID] = d
 	}
 	d.count++
 	d.reason, d.last = reason, now
@@ -169,7 +146,7 @@ func (o *Outbox) OperationalLoop() {
 		select {
 		case <-o.life.Stopping():
 			return
-		case <-o.operational.wake:
+		case <-o.wake:
 		case <-ticker.C:
 			o.EmitDeadLetters()
 		}
@@ -179,11 +156,10 @@ func (o *Outbox) OperationalLoop() {
 
 // EmitDeadLetters emits events about the collected dead letters.
 func (o *Outbox) EmitDeadLetters() {
-	n := o.operational
-	n.mu.Lock()
-	gathered := n.dead
-	n.dead = map[engine.ID]*deadLetters{}
-	n.mu.Unlock()
+	o.mu.Lock()
+	gathered := o.dead
+	o.dead = map[engine.ID]*deadLetters{}
+	o.mu.Unlock()
 	for _, d := range gathered {
 		o.emit(d.route.Sub.Account, engine.TypeDead, struct {
 			subscriptionRef
@@ -199,15 +175,14 @@ func (o *Outbox) EmitDeadLetters() {
 // flushOutbox starts publishing the waiting events, each account's separately. Events that can't be
 // stored now keep waiting.
 func (o *Outbox) flushOutbox() {
-	n := o.operational
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for account := range n.waiting {
-		if n.flushing[account] {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for account := range o.waiting {
+		if o.flushing[account] {
 			continue
 		}
-		n.flushing[account] = true
-		n.publishing.Go(func() {
+		o.flushing[account] = true
+		o.publishing.Go(func() {
 			for most := flushBatch; most > 0; {
 				most = o.flushAccount(account, most)
 			}
@@ -220,7 +195,7 @@ func (o *Outbox) FlushAll(ctx context.Context) error {
 	o.flushOutbox()
 	published := make(chan struct{})
 	go func() {
-		o.operational.publishing.Wait()
+		o.publishing.Wait()
 		close(published)
 	}()
 	select {
@@ -234,13 +209,12 @@ func (o *Outbox) FlushAll(ctx context.Context) error {
 // flushAccount publishes the oldest of an account's operational events, at most most. It returns
 // how many to try next, 0 if the account is finished for now.
 func (o *Outbox) flushAccount(account string, most int) (next int) {
-	n := o.operational
-	n.slots <- struct{}{}
-	defer func() { <-n.slots }()
-	n.mu.Lock()
-	some := n.waiting[account]
+	_ = o.slots.Acquire(context.Background(), 1) // can't fail: the context does not end
+	defer o.slots.Release(1)
+	o.mu.Lock()
+	some := o.waiting[account]
 	some = some[:min(len(some), most)]
-	n.mu.Unlock()
+	o.mu.Unlock()
 	err := o.publisher.PublishInternal(some)
 	through := len(some)
 	switch slow := errors.Is(err, catalog.ErrFiltersTooSlow); {
@@ -252,15 +226,15 @@ func (o *Outbox) flushAccount(account string, most int) (next int) {
 		o.log.Error("operational events not published yet", "account", account, "error", err)
 		through = 0
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.total -= through
-	if n.waiting[account] = n.waiting[account][through:]; len(n.waiting[account]) > 0 && through > 0 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.total -= through
+	if o.waiting[account] = o.waiting[account][through:]; len(o.waiting[account]) > 0 && through > 0 {
 		return most
 	}
-	if len(n.waiting[account]) == 0 {
-		delete(n.waiting, account)
+	if len(o.waiting[account]) == 0 {
+		delete(o.waiting, account)
 	}
-	delete(n.flushing, account)
+	delete(o.flushing, account)
 	return 0
 }

@@ -12,15 +12,16 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
 	"switchhook/engine"
 	"switchhook/engine/retry"
 	"switchhook/engine/settings"
 	"switchhook/engine/target"
 	"switchhook/engine/telemetry"
 	"switchhook/scripts"
-	"sync"
-	"sync/atomic"
-	"time"
 )
 
 // Tracker tracks the resources that the router itself lacks.
@@ -187,11 +188,11 @@ func (r *Tracker) Lacking() (reasons []string) {
 }
 
 // Error returns the text for a user who waits for an attempt.
-func (why *Shortage) Error() string {
-	if why.Resource == "" {
+func (s *Shortage) Error() string {
+	if s.Resource == "" {
 		return "the sandbox has no time for the transform; try again in a moment"
 	}
-	text, _, _ := strings.Cut(telemetry.ResourceTexts[why.Resource], ":")
+	text, _, _ := strings.Cut(telemetry.ResourceTexts[s.Resource], ":")
 	return fmt.Sprintf("nothing was sent: the router lacks %s; try again later", text)
 }
 

@@ -82,7 +82,10 @@ func New(ctx context.Context, cfg settings.Config) (*Engine, error) {
 		Monitor: e.Monitor, Sender: e.Sender, Resources: e.Tracker, Tracker: watermark.New(ids, last),
 	})
 	e.LoadShedder = ingest.NewLoadShedder(cfg, e.store, e.Catalog, e.Tracker, e.life)
-	e.Publisher = ingest.NewPublisher(cfg, e.store, e.Catalog, e.Monitor, e.Dispatcher, e.outbox, e.LoadShedder, e.metrics, e.traces, e.life)
+	e.Publisher = ingest.NewPublisher(ingest.PublisherParts{
+		Config: cfg, Catalog: e.Catalog, Monitor: e.Monitor, Dispatcher: e.Dispatcher, Outbox: e.outbox, Load: e.LoadShedder,
+		Metrics: e.metrics, Traces: e.traces, Life: e.life,
+	})
 	e.Replayer = jobs.NewReplayer(cfg, e.store, e.Catalog, e.Dispatcher, e.life)
 	e.Pruner = jobs.NewPruner(cfg, e.store, e.Catalog, e.LoadShedder, e.metrics, e.life)
 	e.Evaluator = evaluate.New(cfg, e.store, e.Catalog, e.Sender, e.Dispatcher, e.Publisher, e.LoadShedder, e.Tracker, e.traces, e.life)
