@@ -65,6 +65,7 @@ type Attempt struct {
 	Phase    string        // the phase that failed: "event", "transform", one of package target's, or "http"; empty after success
 	Script   AttemptScript // zero if the subscription has no transform
 	Resent   bool          // the request was sent a second time: the target had closed the idle connection without a response
+	TimedOut bool          // the time was up before the target responded; Phase says in which part
 	Batch    int           // number of events in the POST, as a JSON array; 0 if it was not a batch
 }
 

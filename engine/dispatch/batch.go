@@ -94,7 +94,8 @@ func (d *Dispatcher) deliverBatch(q *queue, r *catalog.CompiledSubscription, p d
 		}
 		el.attempt.Duration = took
 		if el.request != nil && el.result.Err == nil {
-			el.attempt.Phase, el.attempt.Response, el.attempt.Resent = post.Phase, post.Response, post.Resent
+			el.attempt.Phase, el.attempt.TimedOut = post.Phase, post.TimedOut
+			el.attempt.Response, el.attempt.Resent = post.Response, post.Resent
 			if el != sent[0] && !b.single {
 				el.attempt.Response = post.Response.TruncatedFor(len(sent))
 			}

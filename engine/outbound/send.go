@@ -26,7 +26,7 @@ func (s *Sender) Send(ctx context.Context, timeout time.Duration, out *DeliveryR
 		a.Phase = engine.PhaseConnect
 		var failed *target.Error
 		if errors.As(err, &failed) {
-			a.Phase = string(failed.Phase)
+			a.Phase, a.TimedOut = string(failed.Phase), failed.Timeout()
 		}
 		refused := failed != nil && failed.Phase == target.PhaseRefused
 		return retry.Result{Err: err, Refused: refused, Silent: !refused}

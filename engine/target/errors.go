@@ -59,6 +59,9 @@ func (e *Error) Error() string { return e.text }
 // Unwrap returns the cause, which may hold addresses of this machine's network.
 func (e *Error) Unwrap() error { return e.cause }
 
+// Timeout reports whether the time was up.
+func (e *Error) Timeout() bool { return isTimeout(e.cause) }
+
 // proxyError is a proxy's refusal to connect.
 type proxyError struct{ status int }
 

@@ -202,6 +202,14 @@ func columnText(s *string) string {
 	return *s
 }
 
+// flagColumn stores true as 1, and false as NULL.
+func flagColumn(is bool) driver.Value {
+	if is {
+		return int64(1)
+	}
+	return nil
+}
+
 // numberColumn stores 0 as NULL.
 func numberColumn(n int64) driver.Value {
 	if n == 0 {

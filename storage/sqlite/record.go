@@ -49,8 +49,8 @@ const (
 	putAttempt = `
 		INSERT OR REPLACE INTO attempt (event_id, subscription_id, n, at, duration, status, error, phase,
 			method, url, request_headers, request_plain, request_same, request_body,
-			response_headers, response_body, truncated, script_hash, script_cpu, script_console, script_id, script_version, batch, resent, body_error)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+			response_headers, response_body, truncated, script_hash, script_cpu, script_console, script_id, script_version, batch, resent, body_error, timed_out)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 )
 
 // Record queues an outcome for the next commit. done may be nil. After Close, done is
@@ -119,10 +119,7 @@ func (w *writer) recordAttempt(event, subscription int64, a *engine.Attempt) err
 			}
 		}
 	}
-	cpu, resent := driver.Value(nil), driver.Value(nil)
-	if a.Resent {
-		resent = int64(1)
-	}
+	cpu := driver.Value(nil)
 	if a.Script.CPU != 0 {
 		cpu = a.Script.CPU.Microseconds()
 	}
@@ -131,5 +128,5 @@ func (w *writer) recordAttempt(event, subscription int64, a *engine.Attempt) err
 		a.Request.Method, a.Request.URL, headersColumn(a.Request.Headers), textColumn(string(a.Request.Plain)), same, body,
 		headersColumn(a.Response.Headers), bytesColumn(a.Response.Body), a.Response.Truncated,
 		textColumn(a.Script.Hash), cpu, stringsColumn(a.Script.Console), numberColumn(int64(a.Script.Ref.Script)), numberColumn(int64(a.Script.Ref.Version)), numberColumn(int64(a.Batch)),
-		resent, textColumn(a.Response.BodyError))
+		flagColumn(a.Resent), textColumn(a.Response.BodyError), flagColumn(a.TimedOut))
 }

@@ -101,7 +101,7 @@ var deliveries = []check{
 				Status: 500, Headers: []engine.Header{{Name: "Retry-After", Value: "1"}}, Body: []byte("no\x00\xfe"), Truncated: true, BodyError: "broke off: ü",
 			},
 			Script: engine.AttemptScript{Ref: engine.ScriptRef{Script: 7, Version: 2}, Hash: "abc", CPU: 42 * time.Microsecond, Console: []string{"log: a\nb", "", "ü"}},
-			Batch:  7, Resent: true,
+			Batch:  7, Resent: true, TimedOut: true,
 		}
 		empty := &engine.Attempt{Number: 2, At: base, Request: engine.AttemptRequest{Body: []byte{}}, Response: engine.AttemptResponse{Body: []byte{}}}
 		none := &engine.Attempt{Number: 3, At: base}
