@@ -97,15 +97,6 @@ func all[T any](ctx context.Context, c *client, path string) ([]T, error) {
 	return api.Collect(api.List[T](ctx, c.Client, target.Path, nil, options...))
 }
 
-// accepted is the answer to a published event.
-type accepted struct {
-	ID      string `json:"id"`
-	Matched int    `json:"matched"`
-}
-
-// Complete implements api.Completer.
-func (a *accepted) Complete() bool { return a.ID != "" }
-
 // subscriptionBody holds the fields of a subscription that the commands send and read.
 type subscriptionBody struct {
 	ID        string `json:"id,omitempty"`

@@ -19,6 +19,7 @@ import (
 	"switchhook/engine"
 	"switchhook/engine/settings"
 	"switchhook/engine/target"
+	"switchhook/server/api"
 )
 
 type demoCommand struct {
@@ -37,8 +38,8 @@ const demoTransform = `export default function transform(event, request) {
 // demoEvents are the published events with the expected results.
 var demoEvents = []struct {
 	kind, data, why string
-	status          string // of its delivery; empty if there must be none
-	body            string // the body that the receiver must get
+	status          api.DeliveryStatus // of its delivery; empty if there must be none
+	body            string             // the body that the receiver must get
 }{
 	{"order.created", `{"id":1001,"total":129.5,"currency":"EUR","customer":{"name":"Ada","country":"GB"}}`, "passes the filter",
 		"succeeded", `{"text":"Order 1001 of Ada: 129.5 EUR"}`},
@@ -155,8 +156,8 @@ func (d *demonstration) run(ctx context.Context, r *routerProcess, folder string
 	fmt.Fprintf(d, "POST /api/v1/events, %d times\n", len(demoEvents))
 	ids := make([]string, len(demoEvents))
 	for i, ev := range demoEvents {
-		var answer accepted
-		if err := d.router.call(ctx, http.MethodPost, "/api/v1/events", outgoingEvent{Type: ev.kind, Data: json.RawMessage(ev.data)}, &answer); err != nil {
+		answer, err := d.router.Publish(ctx, api.PublishRequest{Type: ev.kind, Data: json.RawMessage(ev.data)})
+		if err != nil {
 			return err
 		}
 		ids[i] = answer.ID
@@ -180,30 +181,20 @@ func (d *demonstration) run(ctx context.Context, r *routerProcess, folder string
 	return nil
 }
 
-// deliveredEvent holds the fields of an event that the demonstration reads.
-type deliveredEvent struct {
-	WebhookID  string `json:"webhook_id"`
-	Deliveries []struct {
-		Status       string
-		AttemptCount int `json:"attempt_count"`
-		Error        string
-	}
-}
-
 // outcome waits until an event's delivery is finished, and describes the result.
-func (d *demonstration) outcome(ctx context.Context, id, status, body string) (line string, ok bool) {
+func (d *demonstration) outcome(ctx context.Context, id string, status api.DeliveryStatus, body string) (line string, ok bool) {
 	ctx, cancel := context.WithTimeout(ctx, demoDeadline)
 	defer cancel()
 	for {
-		var ev deliveredEvent
-		if err := d.router.call(ctx, http.MethodGet, "/api/v1/events/"+id, nil, &ev); err != nil {
+		ev, err := d.router.GetEvent(ctx, id)
+		if err != nil {
 			return err.Error(), false
 		}
 		if len(ev.Deliveries) == 0 {
 			return "kept, delivered to nobody", status == ""
 		}
 		got := ev.Deliveries[0]
-		if got.Status != "pending" && got.Status != "retrying" {
+		if got.Status != api.DeliveryPending && got.Status != api.DeliveryRetrying {
 			return d.describe(ev, status, body)
 		}
 		select {
@@ -214,7 +205,7 @@ func (d *demonstration) outcome(ctx context.Context, id, status, body string) (l
 	}
 }
 
-func (d *demonstration) describe(ev deliveredEvent, status, body string) (line string, ok bool) {
+func (d *demonstration) describe(ev *api.Event, status api.DeliveryStatus, body string) (line string, ok bool) {
 	delivery := ev.Deliveries[0]
 	d.mu.Lock()
 	got, came := d.bodies[ev.WebhookID]

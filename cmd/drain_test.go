@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"switchhook/server/api"
 	"sync"
 	"syscall"
 	"testing"
@@ -59,7 +60,7 @@ func hangingRouter(t *testing.T, data string, h *hanging, flags ...string) (p *p
 	p = serveTo(t, log, data, append([]string{"--log-level", "info", "--timeout", "5m", "--drain-time", "1m"}, flags...)...)
 	post(t, p, "/api/v1/subscriptions", map[string]any{"event": "*", "target_url": h.URL, "policy": map[string]any{"in_flight": 2}}, nil)
 	for i := range 5 {
-		post(t, p, "/api/v1/events", outgoingEvent{Type: "a.b", Data: json.RawMessage(fmt.Sprint(i))}, nil)
+		post(t, p, "/api/v1/events", api.PublishRequest{Type: "a.b", Data: json.RawMessage(fmt.Sprint(i))}, nil)
 	}
 	waitFor(t, "two attempts are on", func() bool { return len(h.came()) == 2 })
 	return p, log
@@ -122,7 +123,7 @@ func TestShutdown_DrainTimeLimit(t *testing.T) {
 	}
 	defer slow.Close()
 	io.WriteString(slow, "POST /api/v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
-	post(t, p, "/api/v1/events", outgoingEvent{Type: "a.b", Data: json.RawMessage("5")}, nil) // so that the connection has been accepted
+	post(t, p, "/api/v1/events", api.PublishRequest{Type: "a.b", Data: json.RawMessage("5")}, nil) // so that the connection has been accepted
 	p.Process.Signal(syscall.SIGTERM)
 	p.endsWith(t, log)
 	if !log.has("requests that did not end are cut off") || !log.has(`the next start makes them again","attempts":2`) || !log.has(`"msg":"stopped"`) {
@@ -166,7 +167,7 @@ func TestShutdown_DeliversAcceptedEvents(t *testing.T) {
 		senders.Go(func() {
 			for i := 0; ; i++ {
 				body := fmt.Sprintf(`{"sender":%d,"i":%d}`, s, i)
-				if p.api.call(context.Background(), http.MethodPost, "/api/v1/events", outgoingEvent{Type: "a.b", Data: json.RawMessage(body)}, nil) != nil {
+				if p.api.call(context.Background(), http.MethodPost, "/api/v1/events", api.PublishRequest{Type: "a.b", Data: json.RawMessage(body)}, nil) != nil {
 					return
 				}
 				mu.Lock()

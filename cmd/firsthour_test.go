@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"switchhook/server/api"
 	"syscall"
 	"testing"
 )
@@ -89,7 +90,7 @@ func TestServeDev_LogsALineForEachEventAndAttempt(t *testing.T) {
 	post(t, p, "/api/v1/subscriptions", map[string]any{"event": "order.paid", "target_url": failing + "/secret"}, nil)
 	post(t, p, "/api/v1/subscriptions", map[string]any{"event": "order.paid", "target_url": sink.URL, "transform": `export default () => drop("not\nwanted")`}, nil)
 	post(t, p, "/api/v1/subscriptions", map[string]any{"event": "order.paid", "target_url": sink.URL, "transform": `export default () => { throw new Error("` + strings.Repeat("y", 900) + `") }`}, nil)
-	post(t, p, "/api/v1/events", outgoingEvent{Type: "order.paid", Data: json.RawMessage(`{"id":1}`)}, nil)
+	post(t, p, "/api/v1/events", api.PublishRequest{Type: "order.paid", Data: json.RawMessage(`{"id":1}`)}, nil)
 	for _, want := range []string{
 		` INF event id=evt_\w+ type=order.paid matched=4`,
 		` INF delivered id=dlv_\w+ to=127\.0\.0\.1:\d+ status=200 took=`,
@@ -183,8 +184,7 @@ func TestListen_ShowsAnswersRepeatsAndCutsBodies(t *testing.T) {
 	t.Cleanup(func() { l.Process.Kill(); l.Wait() })
 	waitFor(t, "it has subscribed", func() bool { return out.has("subscribed to a.b") })
 	list := make([]int, 300)
-	text, _ := json.Marshal(list)
-	post(t, p, "/api/v1/events", outgoingEvent{Type: "a.b", Data: text}, nil)
+	post(t, p, "/api/v1/events", api.PublishRequest{Type: "a.b", Data: list}, nil)
 	waitFor(t, "the first attempt is shown", func() bool { return out.has("signature ok  answered 503") })
 	if !out.has("more lines; --full shows them)") && !out.has("lines more; --full shows them)") {
 		t.Errorf("the body is not cut:\n%s", out)
@@ -230,7 +230,7 @@ func TestListen_ReusesExistingSubscription(t *testing.T) {
 			t.Fatal(err)
 		}
 		waitFor(t, "it has subscribed", func() bool { return out.has("subscribed to a.b") })
-		post(t, p, "/api/v1/events", outgoingEvent{Type: "a.b", Data: json.RawMessage("1")}, nil)
+		post(t, p, "/api/v1/events", api.PublishRequest{Type: "a.b", Data: json.RawMessage("1")}, nil)
 		waitFor(t, "a delivery is shown", func() bool { return out.has("answered 200") })
 		if !out.has("signature ok") {
 			t.Errorf("round %d:\n%s", round, out)
@@ -287,7 +287,7 @@ func TestScripts_ShadowRunAndFlagsInMessages(t *testing.T) {
 	post(t, p, "/api/v1/subscriptions", map[string]any{"event": "*", "target_url": sink.URL, "filter_script": "f"}, nil)
 	run(0, "version 2 of f runs beside the live version until", "shadow", "start", "f", "--duration", "10m")
 	for n := range 4 {
-		post(t, p, "/api/v1/events", outgoingEvent{Type: "a.b", Data: json.RawMessage(fmt.Sprintf(`{"n":%d}`, n))}, nil)
+		post(t, p, "/api/v1/events", api.PublishRequest{Type: "a.b", Data: json.RawMessage(fmt.Sprintf(`{"n":%d}`, n))}, nil)
 	}
 	waitFor(t, "the shadow run has counted", func() bool {
 		out, _, _ := runIn(t, dir, "", "scripts", "--server", p.api.URL, "--key", testKey, "shadow", "show", "f")

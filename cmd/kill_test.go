@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"switchhook/server/api"
 	"sync"
 	"syscall"
 	"testing"
@@ -177,7 +178,7 @@ func TestKill_NothingAcceptedIsLost(t *testing.T) {
 	numbers := [senders]int{}
 	inRecovery := 0
 	for round := range rounds {
-		api := p.api
+		router := p.api
 		// The events of the previous round are replayed to a new target.
 		late := fmt.Sprintf("/late/%d", round-1)
 		if round > 0 {
@@ -195,7 +196,7 @@ func TestKill_NothingAcceptedIsLost(t *testing.T) {
 					ev := killEvent{round, s, numbers[s]}
 					numbers[s]++
 					body, _ := json.Marshal(ev)
-					if api.call(context.Background(), http.MethodPost, "/api/v1/events", outgoingEvent{Type: "load.test", Data: body}, nil) != nil {
+					if router.call(context.Background(), http.MethodPost, "/api/v1/events", api.PublishRequest{Type: "load.test", Data: json.RawMessage(body)}, nil) != nil {
 						return
 					}
 					mu.Lock()
@@ -210,11 +211,11 @@ func TestKill_NothingAcceptedIsLost(t *testing.T) {
 		work.Go(func() {
 			for i := 0; ; i++ {
 				var key struct{ Key string }
-				if api.call(context.Background(), http.MethodPost, "/api/v1/keys", map[string]any{"name": "k", "account": "acme"}, &key) != nil {
+				if router.call(context.Background(), http.MethodPost, "/api/v1/keys", map[string]any{"name": "k", "account": "acme"}, &key) != nil {
 					return
 				}
 				keys = append(keys, key.Key)
-				if api.call(context.Background(), http.MethodPatch, "/api/v1/subscriptions/"+changed.ID, map[string]any{"description": strconv.Itoa(i)}, nil) != nil {
+				if router.call(context.Background(), http.MethodPatch, "/api/v1/subscriptions/"+changed.ID, map[string]any{"description": strconv.Itoa(i)}, nil) != nil {
 					return
 				}
 				description = i

@@ -3,6 +3,7 @@ package cmd
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"maps"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"switchhook/server/api"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
@@ -36,7 +38,7 @@ func watched(t *testing.T) (p *process, metrics string) {
 	must(p.api.call(ctx, http.MethodPost, "/api/v1/subscriptions", map[string]any{
 		"event": "*", "target_url": sink.URL, "filter": "data.n > 0", "transform": "export default () => 'sent'",
 	}, nil))
-	must(p.api.call(ctx, http.MethodPost, "/api/v1/events", outgoingEvent{Type: "a", Data: []byte(`{"n":1}`)}, nil))
+	must(p.api.call(ctx, http.MethodPost, "/api/v1/events", api.PublishRequest{Type: "a", Data: json.RawMessage(`{"n":1}`)}, nil))
 	waitFor(t, "the delivery comes", func() bool { return sink.missing([]string{"sent"}) == 0 })
 	waitFor(t, "it is counted", func() bool {
 		return strings.Contains(scrape(t, metrics), `switchhook_delivery_attempts_total{result="succeeded"} 1`)

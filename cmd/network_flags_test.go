@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"switchhook/server/api"
 	"syscall"
 	"testing"
 	"time"
@@ -180,7 +181,7 @@ func TestKeys_ScopesAndRotation(t *testing.T) {
 		return strings.TrimSpace(string(out))
 	}
 	publish := func(key string) error {
-		return newClient(p.api.URL, key).call(context.Background(), http.MethodPost, "/api/v1/events", outgoingEvent{Type: "a", Data: json.RawMessage("1")}, nil)
+		return newClient(p.api.URL, key).call(context.Background(), http.MethodPost, "/api/v1/events", api.PublishRequest{Type: "a", Data: json.RawMessage("1")}, nil)
 	}
 	month := func() string { return time.Now().UTC().Add(720 * time.Hour).Format("2006-01") }
 	before := month()

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"switchhook/server/api"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -47,7 +48,7 @@ func deadLetters(t *testing.T, p *process, target *broken, n int) (id string) {
 		p.publish(t, fmt.Sprintf(`{"n": %d}`, i))
 	}
 	waitFor(t, "all are dead", func() bool {
-		dead, err := all[json.RawMessage](context.Background(), p.api, "/api/v1/deliveries?status=dead&subscription="+made.ID)
+		dead, err := all[json.RawMessage](context.Background(), p.api, "/api/v1/deliveries?status=dead&subscription_id="+made.ID)
 		return err == nil && len(dead) == n
 	})
 	return made.ID
@@ -55,7 +56,7 @@ func deadLetters(t *testing.T, p *process, target *broken, n int) (id string) {
 
 func (p *process) publish(t *testing.T, data string) {
 	t.Helper()
-	if err := p.api.call(context.Background(), http.MethodPost, "/api/v1/events", outgoingEvent{Type: "order.created", Data: json.RawMessage(data)}, nil); err != nil {
+	if err := p.api.call(context.Background(), http.MethodPost, "/api/v1/events", api.PublishRequest{Type: "order.created", Data: json.RawMessage(data)}, nil); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"strings"
 
@@ -37,14 +36,6 @@ func (*sendCommand) Help() string {
   echo '{"type": "order.paid", "data": {"id": 1002}}' | switchhook send --file -`
 }
 
-// outgoingEvent is an event to publish.
-type outgoingEvent struct {
-	ID      string          `json:"id,omitempty"`
-	Account string          `json:"account,omitempty"`
-	Type    string          `json:"type"`
-	Data    json.RawMessage `json:"data"`
-}
-
 // Run publishes an event or a file.
 func (c *sendCommand) Run(ctx context.Context) error {
 	router, err := c.client()
@@ -61,8 +52,8 @@ func (c *sendCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var answer accepted
-	if err := router.call(ctx, http.MethodPost, "/api/v1/events", outgoingEvent{c.ID, c.Account, c.Type, data}, &answer); err != nil {
+	answer, err := router.Publish(ctx, api.PublishRequest{ID: c.ID, Account: c.Account, Type: c.Type, Data: data})
+	if err != nil {
 		return err
 	}
 	fmt.Printf("accepted %s, matched %d %s\n", answer.ID, answer.Matched, plural(answer.Matched, "subscription"))
@@ -123,17 +114,17 @@ func (c *sendCommand) sendFile(ctx context.Context, router *client) error {
 	bar := progressBar(size)
 	lines := bufio.NewScanner(io.TeeReader(input, bar))
 	lines.Buffer(make([]byte, 64<<10), longestLine)
-	var batch []outgoingEvent
+	var batch []api.PublishRequest
 	sent, matched, number := 0, 0, 0
 	flush := func() error {
 		if len(batch) == 0 {
 			return nil
 		}
-		var answer api.Page[accepted]
-		if err := router.call(ctx, http.MethodPost, "/api/v1/events", batch, &answer); err != nil {
+		answers, err := router.PublishList(ctx, batch)
+		if err != nil {
 			return fmt.Errorf("%d events were accepted, up to line %d of %s: %w", sent, number-len(batch), c.File, err)
 		}
-		for _, a := range answer.Data {
+		for _, a := range answers {
 			matched += a.Matched
 		}
 		sent += len(batch)
@@ -167,23 +158,28 @@ func (c *sendCommand) sendFile(ctx context.Context, router *client) error {
 	return nil
 }
 
-func (c *sendCommand) eventOfLine(line []byte) (ev outgoingEvent, err error) {
+func (c *sendCommand) eventOfLine(line []byte) (api.PublishRequest, error) {
+	var ev struct {
+		api.PublishRequest
+		Data json.RawMessage `json:"data"` // as it is written: numbers keep their digits
+	}
 	if c.Type != "" {
 		if !json.Valid(line) {
-			return ev, fmt.Errorf("not JSON: %.80s", line)
+			return ev.PublishRequest, fmt.Errorf("not JSON: %.80s", line)
 		}
-		return outgoingEvent{Account: c.Account, Type: c.Type, Data: line}, nil
+		return api.PublishRequest{Account: c.Account, Type: c.Type, Data: json.RawMessage(line)}, nil
 	}
 	if err := json.Unmarshal(line, &ev); err != nil {
-		return ev, err
+		return ev.PublishRequest, err
 	}
 	if ev.Type == "" || ev.Data == nil {
-		return ev, errors.New("an event needs type and data; give TYPE as an argument if the lines are payloads")
+		return ev.PublishRequest, errors.New("an event needs type and data; give TYPE as an argument if the lines are payloads")
 	}
 	if ev.Account == "" {
 		ev.Account = c.Account
 	}
-	return ev, nil
+	ev.PublishRequest.Data = ev.Data
+	return ev.PublishRequest, nil
 }
 
 // progressBar shows bytes on a terminal, and nothing elsewhere.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"switchhook/server/api"
 	"syscall"
 	"testing"
 	"time"
@@ -23,7 +24,7 @@ func deliver(t *testing.T, p *process, sink *counter, n int) {
 	for i := range bodies {
 		id := fmt.Sprintf("%d-%d", time.Now().UnixNano(), i)
 		bodies[i] = `"` + id + `"`
-		post(t, p, "/api/v1/events", outgoingEvent{Type: "a.b", Data: json.RawMessage(bodies[i])}, nil)
+		post(t, p, "/api/v1/events", api.PublishRequest{Type: "a.b", Data: json.RawMessage(bodies[i])}, nil)
 	}
 	waitFor(t, "all events are delivered", func() bool { return sink.missing(bodies) == 0 })
 }
@@ -251,7 +252,7 @@ func TestListen_DeletesSubscriptionOnClosedPipe(t *testing.T) {
 		}
 	}
 	out.Close()
-	post(t, p, "/api/v1/events", outgoingEvent{Type: "a.b", Data: json.RawMessage(`1`)}, nil)
+	post(t, p, "/api/v1/events", api.PublishRequest{Type: "a.b", Data: json.RawMessage(`1`)}, nil)
 	if err := c.Wait(); c.ProcessState.ExitCode() != pipeClosed {
 		t.Errorf("it ended with %v", err)
 	}

@@ -14,6 +14,7 @@ import (
 	"switchhook/engine/cloudevents"
 	"switchhook/engine/ingest"
 	"switchhook/scripts/jsonindex"
+	"switchhook/server/api"
 )
 
 // isCloudEvent reports whether a request contains CloudEvents, by its Content-Type or by the headers of
@@ -82,7 +83,7 @@ func (s *Server) publishCloudEventBatch(c *fiber.Ctx, who caller, list jsonindex
 		return newProblem(fiber.StatusUnprocessableEntity, "a batch must be a JSON array of CloudEvents, not "+article(list.Kind().String()))
 	}
 	if list.Len() == 0 { // the binding allows it (3.3.2)
-		return c.Status(fiber.StatusAccepted).JSON(page{Data: []acceptedView{}})
+		return c.Status(fiber.StatusAccepted).JSON(api.AcceptedEvents{Data: []api.AcceptedEvent{}})
 	}
 	if list.Len() > ingest.MaxBatch {
 		return newProblem(fiber.StatusUnprocessableEntity, fmt.Sprintf("the batch holds %d events; %d can be published at a time", list.Len(), ingest.MaxBatch))

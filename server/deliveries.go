@@ -8,47 +8,26 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
+	"switchhook/server/api"
 )
 
-// deliveryView is a delivery as the API shows it.
-type deliveryView struct {
-	ID             string        `json:"id"`
-	EventID        string        `json:"event_id"`
-	EventType      string        `json:"event_type"`
-	SubscriptionID string        `json:"subscription_id"`
-	Account        string        `json:"account"`
-	Status         string        `json:"status"`             // pending, retrying, succeeded, dead, dropped
-	Sequence       int64         `json:"sequence,omitempty"` // if the subscription numbers its deliveries
-	AttemptCount   int           `json:"attempt_count"`
-	NextAttemptAt  *time.Time    `json:"next_attempt_at"` // null unless failed
-	LastAttemptAt  *time.Time    `json:"last_attempt_at"` // null before the first
-	ResponseStatus int           `json:"response_status,omitempty"`
-	Error          string        `json:"error,omitempty"`
-	Attempts       []attemptView `json:"attempts,omitzero"` // with a single delivery only
-}
-
-func viewDelivery(d *engine.Delivery) deliveryView {
-	v := deliveryView{
+func viewDelivery(d *engine.Delivery) api.Delivery {
+	v := api.Delivery{
 		ID: d.ID.String(), EventID: d.EventKey, EventType: d.EventType, SubscriptionID: d.ID.Subscription.Format(engine.SubscriptionPrefix),
-		Account: d.Account, Status: d.State.String(), Sequence: d.Sequence, AttemptCount: d.Attempts, ResponseStatus: d.Status, Error: d.Error,
+		Account: d.Account, Status: api.DeliveryStatus(d.State.String()), Sequence: d.Sequence, AttemptCount: d.Attempts, ResponseStatus: d.Status, Error: d.Error,
 	}
 	if v.EventID == "" {
 		v.EventID = d.ID.Event.Format(engine.EventPrefix)
 	}
-	if !d.NextAt.IsZero() {
-		v.NextAttemptAt = &d.NextAt
-	}
-	if !d.LastAt.IsZero() {
-		v.LastAttemptAt = &d.LastAt
-	}
+	v.NextAttemptAt, v.LastAttemptAt = timeOrNull(d.NextAt), timeOrNull(d.LastAt)
 	return v
 }
 
 // viewWithAttempts returns a single delivery with its attempts; the target URL is complete only for
 // callers that may change the subscription.
-func viewWithAttempts(who caller, d *engine.Delivery, attempts []*engine.Attempt) deliveryView {
+func viewWithAttempts(who caller, d *engine.Delivery, attempts []*engine.Attempt) api.Delivery {
 	v := viewDelivery(d)
-	v.Attempts = make([]attemptView, len(attempts))
+	v.Attempts = make([]api.Attempt, len(attempts))
 	for i, a := range attempts {
 		v.Attempts[i] = viewAttempt(a)
 		if r := v.Attempts[i].Request; r != nil && !who.Has(engine.ScopeSubscribe) {
@@ -58,71 +37,59 @@ func viewWithAttempts(who caller, d *engine.Delivery, attempts []*engine.Attempt
 	return v
 }
 
-// attemptView is an attempt as the API shows it.
-type attemptView struct {
-	Number     int                `json:"number"`
-	At         time.Time          `json:"at"`
-	DurationMS float64            `json:"duration_ms"`
-	Request    *requestView       `json:"request"`  // null if none was sent
-	Response   *responseView      `json:"response"` // null if none was received
-	Error      string             `json:"error,omitempty"`
-	Phase      string             `json:"phase,omitempty"`  // in which it failed
-	Batch      int                `json:"batch,omitempty"`  // number of events in the POST
-	Resent     bool               `json:"resent,omitempty"` // sent a second time, on a new connection
-	Script     *scriptRunResponse `json:"script,omitempty"`
-}
-
-type requestView struct {
-	Method  string            `json:"method"`
-	URL     string            `json:"url"`
-	Headers map[string]string `json:"headers"`
-	bodyView
-}
-
-type responseView struct {
-	Status    int               `json:"status"`
-	Headers   map[string]string `json:"headers"`
-	Truncated bool              `json:"truncated"`
-	BodyError string            `json:"body_error,omitempty"` // why the body is incomplete
-	bodyView
-}
-
-// bodyView shows bytes as text if they are valid UTF-8.
-type bodyView struct {
-	Body     string `json:"body"`
-	Encoding string `json:"body_encoding,omitempty"` // "base64" if the body is not UTF-8
-}
-
-// scriptRunResponse describes a transform's run.
-type scriptRunResponse struct {
-	ID      string   `json:"id,omitempty"`      // of the script, if the subscription uses one
-	Version int      `json:"version,omitempty"` // of the script
-	Hash    string   `json:"hash"`
-	CPUMS   float64  `json:"cpu_ms"`
-	Memory  int64    `json:"memory_bytes,omitempty"` // in dry runs
-	Console []string `json:"console,omitempty"`
-}
-
-func viewRan(a *engine.AttemptScript) *scriptRunResponse {
-	v := &scriptRunResponse{Hash: a.Hash, CPUMS: milliseconds(a.CPU), Memory: a.Memory, Console: a.Console, Version: a.Ref.Version}
+func viewRan(a *engine.AttemptScript) *api.ScriptRun {
+	v := &api.ScriptRun{Hash: a.Hash, CPUMS: milliseconds(a.CPU), Memory: a.Memory, Console: a.Console, Version: a.Ref.Version}
 	if a.Ref.Script != 0 {
 		v.ID = a.Ref.Script.Format(engine.ScriptPrefix)
 	}
 	return v
 }
 
-func viewAttempt(a *engine.Attempt) attemptView {
-	v := attemptView{Number: a.Number, At: a.At, DurationMS: milliseconds(a.Duration), Error: a.Error, Phase: a.Phase, Batch: a.Batch, Resent: a.Resent}
+func viewAttempt(a *engine.Attempt) api.Attempt {
+	v := api.Attempt{
+		Number: a.Number, At: a.At, Outcome: outcomeOf(a), DurationMS: milliseconds(a.Duration),
+		Error: a.Error, Phase: a.Phase, Batch: a.Batch, Resent: a.Resent,
+	}
 	if a.Request.Method != "" {
-		v.Request = &requestView{a.Request.Method, a.Request.URL, viewHeaders(a.Request.Headers), viewBody(a.Request.Body)}
+		v.Request = viewRequest(a.Request.Method, a.Request.URL, a.Request.Headers, a.Request.Body)
 	}
 	if a.Response.Status != 0 {
-		v.Response = &responseView{a.Response.Status, viewHeaders(a.Response.Headers), a.Response.Truncated, a.Response.BodyError, viewBody(a.Response.Body)}
+		v.Response = &api.AttemptResponse{
+			Status: a.Response.Status, Headers: viewHeaders(a.Response.Headers), Truncated: a.Response.Truncated,
+			BodyError: a.Response.BodyError, AttemptBody: viewBody(a.Response.Body),
+		}
 	}
 	if a.Script.Hash != "" {
 		v.Script = viewRan(&a.Script)
 	}
 	return v
+}
+
+func viewRequest(method, url string, headers []engine.Header, body []byte) *api.AttemptRequest {
+	return &api.AttemptRequest{Method: method, URL: url, Headers: viewHeaders(headers), AttemptBody: viewBody(body)}
+}
+
+// outcomeOf returns the result of an attempt.
+func outcomeOf(a *engine.Attempt) api.AttemptOutcome {
+	switch {
+	case a.TimedOut:
+		return api.AttemptTimeout
+	case a.Phase == "" && a.Response.Status == 0:
+		return api.AttemptDropped
+	}
+	switch a.Phase {
+	case "":
+		return api.AttemptSucceeded
+	case engine.PhaseHTTP:
+		return api.AttemptRejected
+	case engine.PhaseTransform:
+		return api.AttemptScriptError
+	case engine.PhaseRefused:
+		return api.AttemptTargetBlocked
+	case engine.PhaseEvent:
+		return api.AttemptInternalError
+	}
+	return api.AttemptConnectionError
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
@@ -138,11 +105,11 @@ func viewHeaders(list []engine.Header) map[string]string {
 	return m
 }
 
-func viewBody(b []byte) bodyView {
+func viewBody(b []byte) api.AttemptBody {
 	if utf8.Valid(b) {
-		return bodyView{Body: string(b)}
+		return api.AttemptBody{Body: string(b)}
 	}
-	return bodyView{base64.StdEncoding.EncodeToString(b), "base64"}
+	return api.AttemptBody{Body: base64.StdEncoding.EncodeToString(b), Encoding: "base64"}
 }
 
 func (s *Server) listDeliveries(c *fiber.Ctx, who caller) error {
@@ -150,10 +117,10 @@ func (s *Server) listDeliveries(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	q := s.readQuery(c, "subscription", "subscription_id", "event", "event_id", "type", "event_type", "status", "since", "until")
-	event := q.text(q.aliasParam("event", "event_id"))
+	q := s.readQuery(c, "subscription_id", "event_id", "event_type", "status", "since", "until")
+	event := q.text("event_id")
 	find := engine.DeliveryQuery{
-		Account: account, Subscription: q.id(q.aliasParam("subscription", "subscription_id"), engine.SubscriptionPrefix), EventType: q.text(q.aliasParam("type", "event_type")),
+		Account: account, Subscription: q.id("subscription_id", engine.SubscriptionPrefix), EventType: q.text("event_type"),
 		Since: q.since("since"), Until: q.since("until"), Limit: q.limit() + 1,
 	}
 	if status := c.Query("status"); status != "" {

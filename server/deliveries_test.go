@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"switchhook/engine"
+	"switchhook/engine/target"
+	"switchhook/server"
+	"switchhook/server/api"
 )
 
 // delivered waits until a subscription's only delivery is in a state, and returns it.
@@ -17,7 +20,7 @@ func (c *client) delivered(subscription, status string) *answer {
 	c.t.Helper()
 	var id string
 	eventually(c.t, "a delivery that "+status, func() bool {
-		a := c.get("/api/v1/deliveries?subscription=" + subscription).want(200)
+		a := c.get("/api/v1/deliveries?subscription_id=" + subscription).want(200)
 		id, _ = a.at("data.0.id").(string)
 		return a.at("data.0.status") == status
 	})
@@ -36,7 +39,7 @@ func TestDeliveries_ShowAttempts(t *testing.T) {
 	event := c.post("/api/v1/events", `{"type":"order.created","id":"o-1","time":"2026-01-31T09:30:00Z","data":{"n":9007199254740993,"t":"<ü>"}}`).want(202)
 	d := c.delivered(sub, "succeeded").shows(map[string]any{
 		"event_id": "o-1", "event_type": "order.created", "subscription_id": sub, "account": "acme", "attempt_count": 1, "response_status": 201, "next_attempt_at": nil, "error": nil,
-		"attempts.0.number": 1, "attempts.0.request.method": "POST", "attempts.0.request.url": hook.URL + "/in?x=1",
+		"attempts.0.number": 1, "attempts.0.outcome": "succeeded", "attempts.0.request.method": "POST", "attempts.0.request.url": hook.URL + "/in?x=1",
 		"attempts.0.request.body":                  `{"type":"order.created","timestamp":"2026-01-31T09:30:00Z","data":{"n":9007199254740993,"t":"<ü>"}}`,
 		"attempts.0.request.headers.Authorization": "[hidden]", "attempts.0.request.headers.X-Plain": "p", "attempts.0.request.headers.Content-Type": "application/json",
 		"attempts.0.response.status": 201, "attempts.0.response.body": "thanks <you>", "attempts.0.response.truncated": false,
@@ -68,14 +71,14 @@ func TestDeliveries_ShowTransformedRequest(t *testing.T) {
 
 	broken := c.subscribe("b", hook.URL, map[string]any{"transform": "export default (event) => {\n  return event.data.a.b\n}"})
 	c.publish("b", map[string]any{"n": 7})
-	d = c.delivered(broken, "retrying").shows(map[string]any{"attempts.0.request": nil, "attempts.0.response": nil, "attempts.0.phase": "transform", "response_status": nil})
+	d = c.delivered(broken, "retrying").shows(map[string]any{"attempts.0.request": nil, "attempts.0.response": nil, "attempts.0.phase": "transform", "attempts.0.outcome": "script_error", "response_status": nil})
 	if got := d.text("attempts.0.error"); !strings.Contains(got, "line 2") {
 		t.Errorf("the error has no line: %q", got)
 	}
 
 	dropped := c.subscribe("d", hook.URL, map[string]any{"transform": "export default (event) => drop('not for us')"})
 	c.publish("d", 1)
-	c.delivered(dropped, "dropped").shows(map[string]any{"error": "not for us", "attempts.0.request": nil, "response_status": nil})
+	c.delivered(dropped, "dropped").shows(map[string]any{"error": "not for us", "attempts.0.outcome": "dropped", "attempts.0.request": nil, "response_status": nil})
 	if got := len(hook.all()); got != 1 {
 		t.Errorf("%d requests came", got)
 	}
@@ -107,7 +110,7 @@ func TestDeliveries_ManualRetry(t *testing.T) {
 	sub := c.subscribe("a", hook.URL)
 	c.publish("a", 1)
 	d := c.delivered(sub, "retrying").shows(map[string]any{
-		"response_status": 500, "error": "the target answered 500 Internal Server Error", "attempts.0.response.body": "not now\n", "attempts.0.phase": "http", "attempt_count": 1,
+		"response_status": 500, "error": "the target answered 500 Internal Server Error", "attempts.0.response.body": "not now\n", "attempts.0.phase": "http", "attempts.0.outcome": "rejected", "attempt_count": 1,
 	})
 	if at, err := time.Parse(time.RFC3339, d.text("next_attempt_at")); err != nil || time.Until(at) < 30*time.Minute {
 		t.Errorf("the next attempt is at %v (%v)", at, err)
@@ -132,9 +135,44 @@ func TestDeliveries_DeadAfterLastAttempt(t *testing.T) {
 	c := start(t, setup{retries: engine.RetrySchedule{0}}).acme
 	sub := c.subscribe("a", anywhere)
 	c.publish("a", 1)
-	d := c.delivered(sub, "dead").shows(map[string]any{"attempts.0.phase": "connect", "attempts.0.response": nil, "response_status": nil, "next_attempt_at": nil})
+	d := c.delivered(sub, "dead").shows(map[string]any{"attempts.0.phase": "connect", "attempts.0.outcome": "connection_error", "attempts.0.response": nil, "response_status": nil, "next_attempt_at": nil})
 	if d.at("attempts.0.request.method") != "POST" {
 		t.Errorf("the request is not shown: %s", d.body)
+	}
+}
+
+func TestDeliveries_AttemptTimeout(t *testing.T) {
+	release := make(chan struct{})
+	defer close(release)
+	silent := receive(t, func(http.ResponseWriter, *http.Request) { <-release })
+	c := start(t).acme
+	sub := c.subscribe("a", silent.URL, map[string]any{"policy": map[string]any{"timeout": "100ms"}})
+	batched := c.subscribe("a", silent.URL, map[string]any{"policy": map[string]any{"timeout": "100ms"}, "batch": map[string]any{"size": 2}})
+	c.publish("a", 1)
+	for _, sub := range []string{sub, batched} {
+		c.delivered(sub, "retrying").shows(map[string]any{"attempts.0.outcome": "timeout", "attempts.0.phase": "wait"})
+	}
+}
+
+func TestOutcomeOf(t *testing.T) {
+	for _, c := range []struct {
+		attempt engine.Attempt
+		want    api.AttemptOutcome
+	}{
+		{engine.Attempt{Response: engine.AttemptResponse{Status: 204}}, api.AttemptSucceeded},
+		{engine.Attempt{}, api.AttemptDropped},
+		{engine.Attempt{Phase: engine.PhaseHTTP, Response: engine.AttemptResponse{Status: 500}}, api.AttemptRejected},
+		{engine.Attempt{Phase: engine.PhaseHTTP}, api.AttemptRejected}, // a status that HTTP does not have
+		{engine.Attempt{Phase: string(target.PhaseDNS)}, api.AttemptConnectionError},
+		{engine.Attempt{Phase: string(target.PhaseTLS)}, api.AttemptConnectionError},
+		{engine.Attempt{Phase: string(target.PhaseTLS), TimedOut: true}, api.AttemptTimeout},
+		{engine.Attempt{Phase: string(target.PhaseRefused)}, api.AttemptTargetBlocked},
+		{engine.Attempt{Phase: engine.PhaseTransform}, api.AttemptScriptError},
+		{engine.Attempt{Phase: engine.PhaseEvent}, api.AttemptInternalError},
+	} {
+		if got := server.OutcomeOf(&c.attempt); got != c.want {
+			t.Errorf("%+v: %q, want %q", c.attempt, got, c.want)
+		}
 	}
 }
 
@@ -170,9 +208,9 @@ func TestDeliveries_ListPagesAndFilters(t *testing.T) {
 	both := []string{"e4", "e4", "e3", "e2", "e2", "e1", "e0", "e0"}
 	hour := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
 	for query, want := range map[string][]string{
-		"": both, "subscription=" + toGood: events, "subscription=" + toBad: orders, "status=retrying": orders, "status=succeeded": events, "status=dead": nil, "status=pending": nil,
-		"event=e2": {"e2", "e2"}, "event_id=e2": {"e2", "e2"}, "event_type=order.created&status=succeeded": orders, "subscription_id=" + toBad: orders, "event=e1": {"e1"}, "type=order.created&status=succeeded": orders, "type=user.created": {"e3", "e1"}, "type=none": nil,
-		"subscription=" + toGood + "&status=retrying": nil, "subscription=" + toBad + "&status=retrying": orders, "event=e2&status=retrying": {"e2"}, "event=e2&subscription=" + toBad: {"e2"},
+		"": both, "subscription_id=" + toGood: events, "subscription_id=" + toBad: orders, "status=retrying": orders, "status=succeeded": events, "status=dead": nil, "status=pending": nil,
+		"event_id=e2": {"e2", "e2"}, "event_id=e1": {"e1"}, "event_type=order.created&status=succeeded": orders, "event_type=user.created": {"e3", "e1"}, "event_type=none": nil,
+		"subscription_id=" + toGood + "&status=retrying": nil, "subscription_id=" + toBad + "&status=retrying": orders, "event_id=e2&status=retrying": {"e2"}, "event_id=e2&subscription_id=" + toBad: {"e2"},
 		"since=2026-01-01T00:00:00Z&until=" + hour: both, "until=2026-01-01T00:00:00Z": nil, "since=" + hour: nil, "since=2026-01-01T00:00:00Z": both,
 		"until=1999-01-01T00:00:00Z": nil, "since=9999-01-01T00:00:00Z": nil, "until=9999-01-01T00:00:00Z": both, "since=1999-01-01T00:00:00Z": both,
 	} {
@@ -182,7 +220,9 @@ func TestDeliveries_ListPagesAndFilters(t *testing.T) {
 			}
 		}
 	}
-	c.get("/api/v1/deliveries?event=e2&event_id=e2").refused(422, "event_id", "give one of them")
+	for _, old := range []string{"subscription", "event", "type"} {
+		c.get("/api/v1/deliveries?"+old+"=x").refused(422, old, "is no parameter of this list")
+	}
 	c.get("/api/v1/deliveries?subscription_id=x").refused(422, "subscription_id", "is no id of this kind")
 	if all := r.admin.pages("/api/v1/deliveries?account=*&limit=4", "id"); len(all) != 9 || len(slices.Compact(slices.Sorted(slices.Values(all)))) != 9 {
 		t.Errorf("an admin key sees %v", all)
@@ -196,8 +236,8 @@ func TestDeliveries_ListPending(t *testing.T) {
 	sub := c.subscribe("a", hook.URL)
 	id := c.publish("a", 1)
 	hook.wait(t, 1)
-	c.get("/api/v1/deliveries?status=pending&subscription=" + sub).want(200).shows(map[string]any{"data.0.event_id": id, "data.0.attempt_count": 0, "data.0.last_attempt_at": nil, "data.1": nil})
-	d := c.get("/api/v1/deliveries?event=" + id).want(200).text("data.0.id")
+	c.get("/api/v1/deliveries?status=pending&subscription_id=" + sub).want(200).shows(map[string]any{"data.0.event_id": id, "data.0.attempt_count": 0, "data.0.last_attempt_at": nil, "data.1": nil})
+	d := c.get("/api/v1/deliveries?event_id=" + id).want(200).text("data.0.id")
 	c.get("/api/v1/deliveries/" + d).want(200).shows(map[string]any{"status": "pending", "attempts": "[]"})
 	c.post("/api/v1/deliveries/"+d+"/retry", nil).refused(409, "", "is waiting")
 	close(release)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/url"
 	"strconv"
-	"time"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -15,14 +14,6 @@ import (
 	"switchhook/scripts/jsonindex"
 	"switchhook/server/api"
 )
-
-// acceptedView is the response to a published event.
-type acceptedView struct {
-	ID      string `json:"id"`
-	Matched int    `json:"matched"` // subscriptions that get a delivery, targets included
-	// Targets are the inline targets of the event, in order.
-	Targets []targetView `json:"targets,omitempty"`
-}
 
 // replayedHeader marks the response to a repeated request.
 const replayedHeader = "Idempotent-Replayed"
@@ -119,7 +110,7 @@ func (s *Server) publishInputs(c *fiber.Ctx, inputs []engine.EventInput) error {
 	if err != nil {
 		return s.publishError(inList(err, len(inputs)))
 	}
-	views := make([]acceptedView, len(accepted))
+	views := make([]api.AcceptedEvent, len(accepted))
 	repeated := true
 	for i, a := range accepted {
 		views[i] = viewAccepted(&inputs[i], &a)
@@ -128,7 +119,7 @@ func (s *Server) publishInputs(c *fiber.Ctx, inputs []engine.EventInput) error {
 	if repeated {
 		c.Set(replayedHeader, "true")
 	}
-	return c.Status(fiber.StatusAccepted).JSON(page{Data: views})
+	return c.Status(fiber.StatusAccepted).JSON(api.AcceptedEvents{Data: views})
 }
 
 // inList adds the list index that Publish leaves out for a single event.
@@ -206,26 +197,8 @@ func headersMember(v jsonindex.Value) (map[string]string, error) {
 	return headers, nil
 }
 
-// eventView is a stored event as the API shows it.
-type eventView struct {
-	ID         string            `json:"id"`
-	WebhookID  string            `json:"webhook_id"` // the webhook-id header of its deliveries
-	Type       string            `json:"type"`
-	Account    string            `json:"account"`
-	Time       time.Time         `json:"time"`
-	ReceivedAt time.Time         `json:"received_at"`
-	Headers    map[string]string `json:"headers,omitempty"`
-	Matched    int               `json:"matched"`
-	Data       json.RawMessage   `json:"data"`
-	Deliveries []deliveryView    `json:"deliveries,omitzero"` // with a single event only
-	// NextDeliveries is the next page of deliveries, if the event has more than one page.
-	NextDeliveries string `json:"next_deliveries,omitempty"`
-	// Unreadable names the stored parts that can't be decoded.
-	Unreadable []string `json:"unreadable,omitempty"`
-}
-
-func viewEvent(ev *engine.Event) eventView {
-	v := eventView{
+func viewEvent(ev *engine.Event) api.Event {
+	v := api.Event{
 		ID: ev.PublicID(), WebhookID: ev.ID.Format(engine.EventPrefix), Type: ev.Type, Account: ev.Account,
 		Time: ev.Time, ReceivedAt: ev.Received(), Headers: ev.Headers, Matched: len(ev.Targets), Data: ev.Data, Unreadable: ev.Unreadable,
 	}
@@ -267,7 +240,7 @@ func (s *Server) listEvents(c *fiber.Ctx, who caller) error {
 	if format := q.text("payload_format"); format != "" {
 		return s.answerBodies(c, engine.PayloadFormat(format), found, answer)
 	}
-	views := make([]eventView, len(found))
+	views := make([]api.Event, len(found))
 	for i, ev := range found {
 		views[i] = viewEvent(ev)
 	}
@@ -297,7 +270,7 @@ func (s *Server) answerBodies(c *fiber.Ctx, format engine.PayloadFormat, events 
 
 func (s *Server) getEvent(c *fiber.Ctx, who caller) error {
 	if who.Key == nil {
-		return s.getEventAlone(c)
+		return s.getEventByToken(c)
 	}
 	id, err := url.PathUnescape(c.Params("id"))
 	if err != nil {
@@ -321,10 +294,10 @@ func (s *Server) getEvent(c *fiber.Ctx, who caller) error {
 		return err
 	}
 	view := viewEvent(ev)
-	view.Deliveries = []deliveryView{}
+	view.Deliveries = []api.Delivery{}
 	for i, d := range deliveries {
 		if i == maxLimit { // the list of deliveries has the rest
-			view.NextDeliveries = s.cfg.PathPrefix + apiPath + "/deliveries?event=" + view.WebhookID + "&cursor=" + view.Deliveries[i-1].ID
+			view.NextDeliveries = s.cfg.PathPrefix + apiPath + "/deliveries?event_id=" + view.WebhookID + "&cursor=" + view.Deliveries[i-1].ID
 			break
 		}
 		view.Deliveries = append(view.Deliveries, viewDelivery(d))
@@ -332,21 +305,14 @@ func (s *Server) getEvent(c *fiber.Ctx, who caller) error {
 	return c.JSON(view)
 }
 
-// eventAloneView is an event as shown to the holder of its token.
-type eventAloneView struct {
-	ID        string          `json:"id"`
-	WebhookID string          `json:"webhook_id"`
-	Type      string          `json:"type"`
-	Time      time.Time       `json:"time"`
-	Data      json.RawMessage `json:"data"`
-}
-
-// getEventAlone responds with an event to a caller that has the token of a skinny payload.
-func (s *Server) getEventAlone(c *fiber.Ctx) error {
+// getEventByToken responds with an event to a caller that has the token of a skinny payload.
+func (s *Server) getEventByToken(c *fiber.Ctx) error {
 	c.Set(fiber.HeaderCacheControl, "no-store")
 	ev, err := s.engine.EventByToken(c.UserContext(), c.Params("id"), c.Query("token"))
 	if err != nil {
 		return err
 	}
-	return c.JSON(eventAloneView{ev.PublicID(), ev.ID.Format(engine.EventPrefix), ev.Type, ev.Time, ev.Data})
+	return c.JSON(api.EventByToken{
+		ID: ev.PublicID(), WebhookID: ev.ID.Format(engine.EventPrefix), Type: ev.Type, Time: ev.Time, Data: ev.Data,
+	})
 }

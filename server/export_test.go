@@ -64,3 +64,6 @@ func StatusCode(status int) (code string, ok bool) {
 	found, ok := statusCodes[status]
 	return string(found), ok
 }
+
+// OutcomeOf is outcomeOf.
+var OutcomeOf = outcomeOf

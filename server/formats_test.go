@@ -82,9 +82,9 @@ func TestSubscriptions_SequenceNumbers(t *testing.T) {
 		c.post("/api/v1/events", `{"type":"a","data":2}`, "Idempotency-Key", "k"+string(rune('0'+i))).want(409)
 		hook.wait(t, i+1)
 		eventually(t, "the delivery's number", func() bool {
-			return c.get("/api/v1/deliveries?event="+id).want(200).at("data.0.status") == "succeeded"
+			return c.get("/api/v1/deliveries?event_id="+id).want(200).at("data.0.status") == "succeeded"
 		})
-		c.get("/api/v1/deliveries?event=" + id).shows(map[string]any{"data.0.sequence": i + 1})
+		c.get("/api/v1/deliveries?event_id=" + id).shows(map[string]any{"data.0.sequence": i + 1})
 	}
 	seen := map[string]bool{}
 	for _, got := range hook.all() {
@@ -96,7 +96,7 @@ func TestSubscriptions_SequenceNumbers(t *testing.T) {
 	c.do("PATCH", path, `{"numbered":false}`).want(200).shows(map[string]any{"numbered": false})
 	id := c.publish("a", 2)
 	c.delivered(sub, "succeeded")
-	c.get("/api/v1/deliveries?event=" + id).shows(map[string]any{"data.0.sequence": nil})
+	c.get("/api/v1/deliveries?event_id=" + id).shows(map[string]any{"data.0.sequence": nil})
 	c.do("PATCH", path, `{"numbered":null}`).want(200).shows(map[string]any{"numbered": false})
 	c.do("PATCH", path, `{"numbered":1}`).refused(422, "numbered", "must be true or false")
 }

@@ -15,7 +15,7 @@ func TestIsolation_OtherAccountsAreInvisible(t *testing.T) {
 	named := r.acme.post("/api/v1/events", `{"type":"order.created","id":"acme-only-1","data":"acme-only"}`).want(202).text("id")
 	event := r.acme.get("/api/v1/events/" + named).want(200).text("webhook_id")
 	r.acme.delivered(sub, "succeeded")
-	delivery := r.acme.get("/api/v1/deliveries?event=" + event).want(200).text("data.0.id")
+	delivery := r.acme.get("/api/v1/deliveries?event_id=" + event).want(200).text("data.0.id")
 	r.admin.post("/api/v1/event-types", `{"name":"order.created"}`).want(201)
 	script := r.acme.script("transform", "acme-only", "export default () => 'acme-only'", "export default () => 2")
 	r.acme.post("/api/v1/scripts/acme-only/shadow", `{"version":2}`).want(201)
@@ -151,8 +151,8 @@ func TestIsolation_OtherAccountsAreInvisible(t *testing.T) {
 
 	// Filters cannot refer to acme's resources.
 	for query, status := range map[string]int{
-		"deliveries?subscription=" + sub: 200, "deliveries?event=" + event: 404, "deliveries?event=" + named: 404, "deliveries?cursor=" + delivery: 200,
-		"subscriptions?target_url=" + hook.URL + "/acme-only": 200, "subscriptions?cursor=" + sub: 200, "events?cursor=" + event: 200, "events?type=order.created": 200, "deliveries?type=order.created": 200,
+		"deliveries?subscription_id=" + sub: 200, "deliveries?event_id=" + event: 404, "deliveries?event_id=" + named: 404, "deliveries?cursor=" + delivery: 200,
+		"subscriptions?target_url=" + hook.URL + "/acme-only": 200, "subscriptions?cursor=" + sub: 200, "events?cursor=" + event: 200, "events?type=order.created": 200, "deliveries?event_type=order.created": 200,
 	} {
 		a := r.rival.get("/api/v1/" + query).want(status)
 		if strings.Contains(strings.ReplaceAll(string(a.body), named, ""), "acme") {
@@ -202,8 +202,8 @@ func TestIsolation_AdminKeySeesAllAccounts(t *testing.T) {
 	for _, path := range []string{"subscriptions/" + sub, "subscriptions/" + sub + "/secret", "events/" + event, "deliveries/" + d} {
 		r.admin.get("/api/v1/" + path).want(200)
 	}
-	r.admin.get("/api/v1/deliveries?account=acme&event=" + event).want(200).shows(map[string]any{"data.0.id": d})
-	r.admin.get("/api/v1/deliveries?account=*&event=" + event).want(200).shows(map[string]any{"data.0.id": d})
+	r.admin.get("/api/v1/deliveries?account=acme&event_id=" + event).want(200).shows(map[string]any{"data.0.id": d})
+	r.admin.get("/api/v1/deliveries?account=*&event_id=" + event).want(200).shows(map[string]any{"data.0.id": d})
 	r.admin.do("PATCH", "/api/v1/subscriptions/"+sub, `{"description":"seen"}`).want(200).shows(map[string]any{"account": "acme"})
 	ops := r.admin.with(t, r.admin.post("/api/v1/keys", `{"account":"ops","admin":true}`).want(201).text("key"))
 	ops.post("/api/v1/events", `{"type":"a","id":"ops-1","data":1}`).want(202)

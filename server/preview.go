@@ -113,12 +113,12 @@ type previewInput struct {
 
 // previewResponse is the result of a preview.
 type previewResponse struct {
-	Event      eventView            `json:"event"`
+	Event      api.Event            `json:"event"`
 	Matched    bool                 `json:"matched"`
 	Filter     *scripts.Explanation `json:"filter"`  // why; null without a filter
 	Dropped    *string              `json:"dropped"` // the transform's reason; null if it did not drop
-	Request    *requestView         `json:"request"` // what would be sent; null if nothing would
-	Script     *scriptRunResponse   `json:"script,omitempty"`
+	Request    *api.AttemptRequest  `json:"request"` // what would be sent; null if nothing would
+	Script     *api.ScriptRun       `json:"script,omitempty"`
 	Error      *scripts.Error       `json:"error,omitempty"` // the transform's
 	Warnings   []scripts.Diagnostic `json:"warnings,omitempty"`
 	DurationMS float64              `json:"duration_ms"`
@@ -154,7 +154,7 @@ func (s *Server) preview(c *fiber.Ctx, who caller) error {
 		if t.MaskURL {
 			res.Request.URL = engine.MaskURL(res.Request.URL)
 		}
-		view.Request = &requestView{res.Request.Method, res.Request.URL, viewHeaders(res.Request.Headers), viewBody(res.Request.Body)}
+		view.Request = viewRequest(res.Request.Method, res.Request.URL, res.Request.Headers, res.Request.Body)
 	}
 	if res.Script.Hash != "" {
 		view.Script = viewRan(&res.Script)

@@ -180,12 +180,12 @@ func TestLists_UnknownParametersAreRefused(t *testing.T) {
 		}
 	}
 	for query, field := range map[string]string{
-		"subscriptions?active=yes": "active", "deliveries?status=done": "status", "deliveries?subscription=x": "subscription",
+		"subscriptions?active=yes": "active", "deliveries?status=done": "status", "deliveries?subscription_id=x": "subscription_id", "deliveries?subscription=x": "subscription",
 		"deliveries?since=yesterday": "since", "deliveries?until=1": "until", "events?since=2026-01-31": "since", "subscriptions?ACTIVE=maybe": "ACTIVE", "subscriptions?event=a&topic=b": "topic", "subscriptions?status=odd": "status", "subscriptions?page=x": "page", "subscriptions?inline=1": "inline",
 	} {
 		r.admin.get("/api/v1/"+query).refused(422, field, "")
 	}
-	r.acme.get("/api/v1/deliveries?event=nope").refused(404, "", "there is no event")
+	r.acme.get("/api/v1/deliveries?event_id=nope").refused(404, "", "there is no event")
 	for _, path := range []string{"subscriptions", "events", "deliveries"} {
 		for _, account := range []string{"rival", "*", "default"} {
 			r.acme.get("/api/v1/"+path+"?account="+account).refused(422, "account", "this key sees its own account only")
@@ -203,7 +203,7 @@ func TestLists_SinceAndUntil(t *testing.T) {
 	r.admin.post("/api/v1/replays", map[string]any{"subscription": off}).want(202)
 	now := time.Now()
 	past, future := now.Add(-time.Hour).UTC().Format(time.RFC3339), now.Add(time.Hour).In(time.FixedZone("", 5*3600+45*60)).Format(time.RFC3339Nano)
-	for _, list := range []string{"events", "deliveries?subscription=" + id, "replays", "audit"} {
+	for _, list := range []string{"events", "deliveries?subscription_id=" + id, "replays", "audit"} {
 		path := "/api/v1/" + list
 		if strings.Contains(path, "?") {
 			path += "&"

@@ -25,7 +25,7 @@ func TestHeaders_ReservedAreRefusedInAnyCase(t *testing.T) {
 		r.acme.publish(event, 1)
 		var detail string
 		eventually(t, "the attempt", func() bool {
-			list := r.acme.get("/api/v1/deliveries?subscription=" + sub).want(200)
+			list := r.acme.get("/api/v1/deliveries?subscription_id=" + sub).want(200)
 			detail, _ = list.at("data.0.error").(string)
 			return detail != "" || list.at("data.0.status") == "succeeded"
 		})

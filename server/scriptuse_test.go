@@ -39,7 +39,7 @@ func TestScriptUse_SubscriptionReferences(t *testing.T) {
 	// An attempt names the version that ran.
 	for sub, version := range map[string]int{live: 2, pinned: 1} {
 		c.delivered(sub, "succeeded")
-		d := c.get("/api/v1/deliveries?event=" + second + "&subscription=" + sub).want(200).text("data.0.id")
+		d := c.get("/api/v1/deliveries?event_id=" + second + "&subscription_id=" + sub).want(200).text("data.0.id")
 		eventually(t, "the attempt", func() bool { return c.get("/api/v1/deliveries/"+d).want(200).at("attempts.0") != nil })
 		c.get("/api/v1/deliveries/" + d).want(200).shows(map[string]any{"attempts.0.script.id": id, "attempts.0.script.version": version})
 	}
@@ -52,7 +52,7 @@ func TestScriptUse_SubscriptionReferences(t *testing.T) {
 	c.get("/api/v1/scripts/t/subscriptions").want(200).shows(map[string]any{"data": "[]"})
 	c.do("DELETE", "/api/v1/scripts/t", nil).want(204)
 	// The delivery still names the version that ran.
-	c.get("/api/v1/deliveries?event=" + second).want(200)
+	c.get("/api/v1/deliveries?event_id=" + second).want(200)
 }
 
 func TestScriptUse_InvalidReferences(t *testing.T) {

@@ -15,22 +15,6 @@ import (
 	"switchhook/server/api"
 )
 
-// targetInput is an inline target of an event.
-type targetInput struct {
-	TargetURL     string            `json:"target_url"`
-	Secret        string            `json:"secret"`
-	Headers       map[string]string `json:"headers"`
-	Transform     string            `json:"transform"`
-	PayloadFormat string            `json:"payload_format"`
-}
-
-// targetView names the subscription of an inline target; its secret, deliveries and attempts are found
-// by its id.
-type targetView struct {
-	SubscriptionID string `json:"subscription_id"`
-	TargetURL      string `json:"target_url"`
-}
-
 // targetsMember parses the inline targets of an event, which require a scope.
 func targetsMember(v jsonindex.Value, who caller) ([]engine.Target, error) {
 	if v.Kind() == jsonindex.Null {
@@ -59,7 +43,7 @@ func targetsMember(v jsonindex.Value, who caller) ([]engine.Target, error) {
 	return list, nil
 }
 
-func readTarget(at string, v jsonindex.Value) (in targetInput, err error) {
+func readTarget(at string, v jsonindex.Value) (in api.EventTarget, err error) {
 	if v.Kind() != jsonindex.Object {
 		return in, invalidField(at, "must be an object, {\"target_url\": …}, not "+article(v.Kind().String()))
 	}
@@ -83,10 +67,10 @@ func readTarget(at string, v jsonindex.Value) (in targetInput, err error) {
 }
 
 // viewAccepted returns the response to a published event.
-func viewAccepted(in *engine.EventInput, a *engine.Accepted) acceptedView {
-	v := acceptedView{ID: a.PublicID, Matched: a.Matched}
+func viewAccepted(in *engine.EventInput, a *engine.Accepted) api.AcceptedEvent {
+	v := api.AcceptedEvent{ID: a.PublicID, Matched: a.Matched}
 	for i, id := range a.Targets {
-		v.Targets = append(v.Targets, targetView{id.Format(engine.SubscriptionPrefix), in.Targets[i].URL})
+		v.Targets = append(v.Targets, api.AcceptedTarget{SubscriptionID: id.Format(engine.SubscriptionPrefix), TargetURL: in.Targets[i].URL})
 	}
 	return v
 }

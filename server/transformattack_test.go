@@ -23,7 +23,7 @@ func TestTransform_CannotRedirectRequest(t *testing.T) {
 		sub := r.acme.subscribe(event, hook.URL+"/hook", map[string]any{"transform": "export default (event, request) => { request.path = " + string(text) + "; return 1 }"})
 		r.acme.publish(event, 1)
 		eventually(t, "the attempt", func() bool {
-			a := r.acme.get("/api/v1/deliveries?subscription=" + sub).want(200)
+			a := r.acme.get("/api/v1/deliveries?subscription_id=" + sub).want(200)
 			return a.at("data.0.attempt_count") != nil && fmt.Sprint(a.at("data.0.attempt_count")) == "1"
 		})
 	}

@@ -25,13 +25,15 @@ var described = []any{
 	api.Script{}, api.ScriptStats{}, api.ScriptRunBucket{}, api.ScriptVersion{}, api.ScriptDiff{}, api.ScriptShadow{}, api.ChangeCounts{},
 	api.CreateScriptRequest{}, api.UpdateScriptRequest{}, api.CreateScriptVersionRequest{}, api.ActivateScriptVersionRequest{}, api.StartScriptShadowRequest{},
 	scripts.TestReport{}, scripts.BrokenScript{}, scripts.TestCaseReport{}, scripts.TestFailure{}, scripts.TestOutcome{},
+	api.Event{}, api.EventByToken{}, api.PublishRequest{}, api.EventTarget{}, api.AcceptedEvent{}, api.AcceptedTarget{}, api.AcceptedEvents{},
+	api.Delivery{}, api.Attempt{}, api.AttemptRequest{}, api.AttemptResponse{}, api.ScriptRun{},
 }
 
 // schemaNames are the schemas with another name than their type.
 var schemaNames = map[string]string{"Error": "Problem", "scripts.Error": "ScriptError"}
 
 // notDescribed are the exported structs of this package that are no part of a body.
-var notDescribed = []string{"Client", "Page", "Optional", "Versioned"}
+var notDescribed = []string{"Client", "Page", "Optional", "Versioned", "AttemptBody"}
 
 type schema = map[string]any
 
