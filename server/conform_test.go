@@ -203,7 +203,7 @@ func (d *document) check(method, path string, a *answer) error {
 		d.seen[method+" "+template] = true
 		d.mu.Unlock()
 	}
-	if a.status == 204 || head {
+	if a.status == 204 || a.status == 304 || head {
 		if len(a.body) > 0 {
 			return fmt.Errorf("there is a body")
 		}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"strconv"
@@ -78,6 +79,7 @@ func ifMatch(c *fiber.Ctx) (int64, error) {
 		return catalog.AnyVersion, nil
 	}
 	number, closed := strings.CutSuffix(strings.TrimPrefix(strings.TrimPrefix(tag, "W/"), `"`), `"`)
+	number, _, _ = strings.Cut(number, ".") // the rest identifies an answer to GET; see conditionalGet
 	n, err := strconv.ParseInt(number, 10, 64)
 	if err != nil || !closed || n < 1 || strconv.FormatInt(n, 10) != number {
 		return 0, newProblem(fiber.StatusPreconditionFailed, fmt.Sprintf("If-Match: %.60s is no version; send the ETag that came with the resource", tag))
@@ -99,3 +101,26 @@ func upsertPrecondition(c *fiber.Ctx, exists bool) (version int64, err error) {
 }
 
 func setETag(c *fiber.Ctx, version int64) { c.Set(fiber.HeaderETag, fmt.Sprintf(`"%d"`, version)) }
+
+// conditionalGet completes the ETag of an answer to GET, and answers 304 without a body if
+// If-None-Match has it. The version alone does not identify the answer, since it also has members
+// that change without a change of the resource: health, counts. So the tag gets a hash of the body,
+// which If-Match ignores: a count must not make a change stale.
+func conditionalGet(c *fiber.Ctx) {
+	res := c.Response()
+	version := res.Header.Peek(fiber.HeaderETag)
+	if c.Method() != fiber.MethodGet && c.Method() != fiber.MethodHead || res.StatusCode() != fiber.StatusOK || len(version) < 2 {
+		return
+	}
+	hash := sha256.Sum256(res.Body())
+	tag := fmt.Sprintf(`%s.%x"`, version[:len(version)-1], hash[:8])
+	c.Set(fiber.HeaderETag, tag)
+	for _, known := range entityTags(headerList(c, fiber.HeaderIfNoneMatch)) {
+		if known == "*" || strings.TrimPrefix(known, "W/") == tag { // the weak comparison of RFC 9110, section 13.1.2
+			res.ResetBody()
+			res.Header.Del(fiber.HeaderContentType)
+			c.Status(fiber.StatusNotModified)
+			return
+		}
+	}
+}

@@ -203,6 +203,7 @@ func (s *Server) middleware(c *fiber.Ctx) error {
 	}
 	s.prefixLocation(c)
 	finishJSON(c, pretty)
+	conditionalGet(c)
 	s.observe(c, began)
 	return err
 }

@@ -181,7 +181,7 @@ func TestSubscriptions_IfMatch(t *testing.T) {
 	c := start(t).acme
 	made := c.post("/api/v1/subscriptions", map[string]any{"event": "a", "target_url": anywhere}).want(201)
 	path, first := "/api/v1/subscriptions/"+made.text("id"), made.header.Get("ETag")
-	if got := c.get(path).header.Get("ETag"); got != first {
+	if got := c.get(path).header.Get("ETag"); !strings.HasPrefix(got, strings.TrimSuffix(first, `"`)+".") {
 		t.Errorf("ETag is %q and then %q", first, got)
 	}
 	second := c.do("PATCH", path, `{"description":"mine"}`, "If-Match", first).want(200).header.Get("ETag")
