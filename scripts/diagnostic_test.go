@@ -4,7 +4,7 @@ import "testing"
 
 func TestLocate(t *testing.T) {
 	const source = "let é = 1\r\n\treturn totl + 😀\n"
-	for _, c := range []struct{ line, column, endLine, endColumn, wantEndLine, wantEndColumn int }{
+	cases := []struct{ line, column, endLine, endColumn, wantEndLine, wantEndColumn int }{
 		{1, 1, 0, 0, 1, 4},   // a word
 		{1, 5, 0, 0, 1, 6},   // with any letter
 		{1, 4, 0, 0, 1, 5},   // a space
@@ -16,7 +16,8 @@ func TestLocate(t *testing.T) {
 		{1, 5, 2, 3, 2, 3},   // over lines
 		{1, 5, 1, 2, 1, 6},   // an end before the beginning
 		{2, 1, 2, 0, 2, 2},   // an unknown column
-	} {
+	}
+	for _, c := range cases {
 		l := Locate(source, c.line, c.column, c.endLine, c.endColumn)
 		if l.Line != c.line || l.Column != c.column || l.EndLine != c.wantEndLine || l.EndColumn != c.wantEndColumn {
 			t.Errorf("%+v: %+v", c, l)

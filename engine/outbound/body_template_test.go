@@ -12,7 +12,7 @@ import (
 func TestBodyTemplate_Render(t *testing.T) {
 	s := &engine.Subscription{ID: 1 << 60, TargetURL: "https://example.com/?a=1&b=<2>", Events: []string{"user.*", "order.*"}, Account: "acme"}
 	at := time.Date(2026, 1, 31, 9, 30, 0, 250e6, time.UTC)
-	for _, c := range []struct{ name, template, data, want string }{
+	cases := []struct{ name, template, data, want string }{
 		{"an envelope", `{"hook":{"id":"$subscription.id","event":"$event.type","target":"$subscription.target_url"},"data":"$event.data"}`, `{"a": 1.0}`,
 			`{"hook":{"id":"sub_2000000000000","event":"order.created","target":"https://example.com/?a=1&b=<2>"},"data":{"a": 1.0}}`},
 		{"members spread in place", `{"id":"$subscription.id","...":"$event.data","z":1}`, `{ "a" : 1e2 , "b":"\u00fc" }`,
@@ -28,7 +28,8 @@ func TestBodyTemplate_Render(t *testing.T) {
 		{"everything there is", `["$event.id","$event.time","$event.account","$subscription.event","$subscription.account"]`, `1`,
 			`["order-17","2026-01-31T09:30:00.25Z","acme","order.*","acme"]`},
 		{"an escaped dollar", `{"a":"$$event.data","b":"costs $5"}`, `1`, `{"a":"$event.data","b":"costs $5"}`},
-	} {
+	}
+	for _, c := range cases {
 		tmpl, err := CompileBodyTemplate([]byte(c.template))
 		if err != nil {
 			t.Errorf("%s: %v", c.name, err)
@@ -47,21 +48,25 @@ func TestBodyTemplate_Render(t *testing.T) {
 }
 
 func TestBodyTemplate_RejectsInvalid(t *testing.T) {
-	for template, want := range map[string][2]string{
-		`{`:                              {"", "not JSON"},
-		`{"a":1,"a":2}`:                  {"", "twice"},
-		`{"a":{"b":"$event.tpye"}}`:      {"a.b", `did you mean "$event.type"`},
-		`["$secret"]`:                    {"[]", "is not a placeholder; there is $event and $subscription"},
-		`{"a":"Order $event.id"}`:        {"a", "must be the whole text"},
-		`{"...":"$event.type"}`:          {"...", "must be"},
-		`{"...":{}}`:                     {"...", "must be"},
-		`{"...":"$event.data","data":1}`: {"...", `with a member "data"`},
-		`"` + strings.Repeat("x", maxTemplateBytes) + `"`: {"", "are allowed"},
-	} {
-		_, err := CompileBodyTemplate([]byte(template))
+	cases := []struct {
+		template string
+		want     [2]string
+	}{
+		{`{`, [2]string{"", "not JSON"}},
+		{`{"a":1,"a":2}`, [2]string{"", "twice"}},
+		{`{"a":{"b":"$event.tpye"}}`, [2]string{"a.b", `did you mean "$event.type"`}},
+		{`["$secret"]`, [2]string{"[]", "is not a placeholder; there is $event and $subscription"}},
+		{`{"a":"Order $event.id"}`, [2]string{"a", "must be the whole text"}},
+		{`{"...":"$event.type"}`, [2]string{"...", "must be"}},
+		{`{"...":{}}`, [2]string{"...", "must be"}},
+		{`{"...":"$event.data","data":1}`, [2]string{"...", `with a member "data"`}},
+		{`"` + strings.Repeat("x", maxTemplateBytes) + `"`, [2]string{"", "are allowed"}},
+	}
+	for _, c := range cases {
+		_, err := CompileBodyTemplate([]byte(c.template))
 		e, _ := err.(*engine.Error)
-		if e == nil || e.Code != engine.CodeInvalid || e.Field != want[0] || !strings.Contains(e.Message, want[1]) {
-			t.Errorf("%.60s: got %v", template, err)
+		if e == nil || e.Code != engine.CodeInvalid || e.Field != c.want[0] || !strings.Contains(e.Message, c.want[1]) {
+			t.Errorf("%.60s: got %v", c.template, err)
 		}
 	}
 }

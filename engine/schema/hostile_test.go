@@ -52,7 +52,7 @@ func scaled(n int) int {
 
 func TestCompile_RefusesExponentialSchemas(t *testing.T) {
 	long := strings.Repeat("x", 100_000)
-	for _, c := range []struct{ name, source, want string }{
+	cases := []struct{ name, source, want string }{
 		{"references that double", doubled(40, both), "more than 10000 subschemas to one value"},
 		{"by anyOf", doubled(40, `{"anyOf":[%s,%s]}`), "more than 10000 subschemas to one value"},
 		{"by oneOf, in a draft before 2019", `{"$schema":"http://json-schema.org/draft-07/schema#","allOf":[` + strings.ReplaceAll(doubled(40, `{"oneOf":[%s,%s]}`), `"$ref":"#/`, `"$ref":"#/allOf/0/`) + `]}`, "more than 10000 subschemas to one value"},
@@ -76,7 +76,8 @@ func TestCompile_RefusesExponentialSchemas(t *testing.T) {
 		{"a long one", `{"pattern":"` + strings.Repeat("a", 5000) + `"}`, "4096 are allowed"},
 		{"a dialect that is the schema itself", `{"$schema":"switchhook:///schema","$id":"switchhook:///schema","allOf":[` + doubled(40, both) + `]}`, "dialect"},
 		{"a dialect within", `{"$defs":{"a":{"$id":"b","$schema":"switchhook:///schema"}}}`, "dialect"},
-	} {
+	}
+	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			checkAllocation(t, func() {
 				_, err := schema.Compile([]byte(c.source))
@@ -115,7 +116,7 @@ func TestValidate_IsBoundedForAnySchema(t *testing.T) {
 		patterns[i] = fmt.Sprintf(`"x.*x%d":{}`, i)
 	}
 	equal := "[" + repeat("[0,1,2,3,4,5,6,7,8,9]", scaled(1000)) + "]"
-	for _, c := range []struct{ name, source, data, want string }{
+	cases := []struct{ name, source, data, want string }{
 		{"references that double", doubled(40, both), `{"a":"twenty bytes."}`, "too many steps"},
 		{"in an older draft", `{"$schema":"http://json-schema.org/draft-04/schema#","allOf":[` + strings.ReplaceAll(doubled(40, both), `"$ref":"#/`, `"$ref":"#/allOf/0/`) + `]}`, `{}`, "too many steps"},
 		{"behind a dynamic reference", `{"$id":"switchhook:///schema","$ref":"#/$defs/list","$defs":{"real":{"$dynamicAnchor":"item","$ref":"#/$defs/d0"},"list":{"$id":"list","items":{"$dynamicRef":"#item"},"$defs":{"default":{"$dynamicAnchor":"item"}}},` + strings.TrimPrefix(doubled(40, both), `{"$ref":"#/$defs/d0","$defs":{`), `[{}]`, "too many steps"},
@@ -138,7 +139,8 @@ func TestValidate_IsBoundedForAnySchema(t *testing.T) {
 		{"many large numbers", `{"items":{"multipleOf":7e-500,"minimum":1}}`, numbers, ""},
 		{"many failures", `{"items":{"type":"string"}}`, "[" + repeat("1", 400_000) + "]", "too many steps"},
 		{"a text that is shown", `{"const":1}`, `"` + strings.Repeat("x", scaled(1<<20)) + `"`, "value must be 1"},
-	} {
+	}
+	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			s, err := schema.Load([]byte(c.source))
 			if err != nil {
@@ -237,7 +239,7 @@ func TestValidate_AllowsLargeSchemasAndEvents(t *testing.T) {
 
 // The hooks return the library's error texts.
 func TestValidate_TypesConstantsAndEnums(t *testing.T) {
-	for _, c := range []struct{ source, data, want string }{
+	cases := []struct{ source, data, want string }{
 		{`{"type":"integer"}`, `1.0`, ""},
 		{`{"type":"integer"}`, `10e-1`, ""},
 		{`{"type":"integer"}`, `1.5`, "got number, want integer"},
@@ -259,7 +261,8 @@ func TestValidate_TypesConstantsAndEnums(t *testing.T) {
 		{`{"not":{"type":"string"}}`, `"x"`, "'not' failed"},
 		{`{"oneOf":[{"type":"integer"},{"minimum":2}]}`, `3`, "'oneOf' failed, subschemas 0, 1 matched"},
 		{`{"propertyNames":{"enum":["a"]}}`, `{"b":1}`, "value must be 'a'"},
-	} {
+	}
+	for _, c := range cases {
 		s, err := schema.Compile([]byte(c.source))
 		if err != nil {
 			t.Errorf("%s: %v", c.source, err)

@@ -48,7 +48,7 @@ const orderSchema = `{
 }`
 
 func TestSchema_BecomesTypeScriptType(t *testing.T) {
-	for _, c := range []struct{ name, schema, want string }{
+	cases := []struct{ name, schema, want string }{
 		{"text", `{"type":"string"}`, `string`},
 		{"several types", `{"type":["string","null","integer"]}`, `string | null | number`},
 		{"nullable", `{"type":"string","nullable":true}`, `string | null`},
@@ -79,7 +79,8 @@ func TestSchema_BecomesTypeScriptType(t *testing.T) {
 		{"true", `true`, `unknown`},
 		{"false", `false`, `never`},
 		{"an unknown type", `{"type":"file"}`, `unknown`},
-	} {
+	}
+	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := dts.ForSchema("x", []byte(c.schema))
 			if err != nil || got != c.want {

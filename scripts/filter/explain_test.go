@@ -56,14 +56,14 @@ func explained(t *testing.T, source, data string) string {
 }
 
 func TestExplain_ValueOfEachTerm(t *testing.T) {
-	for name, c := range map[string]struct{ source, want string }{
-		"a conjunction": {`data.amount > 100 && data.customer.country in ["US"]`, `
+	cases := []struct{ name, source, want string }{
+		{"a conjunction", `data.amount > 100 && data.customer.country in ["US"]`, `
 data.amount > 100 && data.customer.country in ["US"] = false → false
   data.amount > 100 = true → true
     data.amount = 120
   data.customer.country in ["US"] = false → false
     data.customer.country = "CA"`},
-		"a chain lies side by side and stops early": {"data.amount > 1 and data.amount < 5\n   and len(data.name) == 3", `
+		{"a chain lies side by side and stops early", "data.amount > 1 and data.amount < 5\n   and len(data.name) == 3", `
 data.amount > 1 and data.amount < 5 and len(data.name) == 3 = false → false
   data.amount > 1 = true → true
     data.amount = 120
@@ -72,7 +72,7 @@ data.amount > 1 and data.amount < 5 and len(data.name) == 3 = false → false
   len(data.name) == 3 : skipped
     len(data.name) : skipped
       data.name : skipped`},
-		"brackets belong to what they hold together": {`(data.flag || type == "x") && !(data.amount == 3)`, `
+		{"brackets belong to what they hold together", `(data.flag || type == "x") && !(data.amount == 3)`, `
 (data.flag || type == "x") && !(data.amount == 3) = true → true
   data.flag || type == "x" = true → true
     data.flag = true → true
@@ -81,7 +81,7 @@ data.amount > 1 and data.amount < 5 and len(data.name) == 3 = false → false
   !(data.amount == 3) = true → true
     data.amount == 3 = false → false
       data.amount = 120`},
-		"missing is not null": {`data.nothing == 1 || data.note == 1 || headers["x-shop"] == "s" || headers.none == "x"`, `
+		{"missing is not null", `data.nothing == 1 || data.note == 1 || headers["x-shop"] == "s" || headers.none == "x"`, `
 data.nothing == 1 || data.note == 1 || headers["x-shop"] == "s" || headers.none == "x" = false → false
   data.nothing == 1 = false → false
     data.nothing = missing
@@ -91,22 +91,22 @@ data.nothing == 1 || data.note == 1 || headers["x-shop"] == "s" || headers.none 
     headers["x-shop"] = "north"
   headers.none == "x" = false → false
     headers.none = missing`},
-		"a missing condition is false": {`data.nothing && true`, `
+		{"a missing condition is false", `data.nothing && true`, `
 data.nothing && true = false → false
   data.nothing = missing → false`},
-		"predicates stay closed": {`any(data.nested, .price > 10 && .price < 99) && count(data.nested, {.price > 1}) == 2`, `
+		{"predicates stay closed", `any(data.nested, .price > 10 && .price < 99) && count(data.nested, {.price > 1}) == 2`, `
 any(data.nested, .price > 10 && .price < 99) && count(data.nested, {.price > 1}) == 2 = true → true
   any(data.nested, .price > 10 && .price < 99) = true → true
     data.nested = [{"price":5},{"price":50}]
   count(data.nested, {.price > 1}) == 2 = true → true
     count(data.nested, {.price > 1}) = 2
       data.nested = [{"price":5},{"price":50}]`},
-		"a pipe": {`data.nested | map(.price) | sum() > 50`, `
+		{"a pipe", `data.nested | map(.price) | sum() > 50`, `
 data.nested | map(.price) | sum() > 50 = true → true
   data.nested | map(.price) | sum() = 55
     data.nested | map(.price) = [5,50]
       data.nested = [{"price":5},{"price":50}]`},
-		"arithmetic, alternatives and choices": {`(data.amount ?? 1) * 2 + 1 == 241 ? data.flag : data.nothing`, `
+		{"arithmetic, alternatives and choices", `(data.amount ?? 1) * 2 + 1 == 241 ? data.flag : data.nothing`, `
 (data.amount ?? 1) * 2 + 1 == 241 ? data.flag : data.nothing = true → true
   (data.amount ?? 1) * 2 + 1 == 241 = true → true
     (data.amount ?? 1) * 2 + 1 = 241
@@ -115,12 +115,12 @@ data.nested | map(.price) | sum() > 50 = true → true
           data.amount = 120
   data.flag = true → true
   data.nothing : skipped`},
-		"not in, a computed member and a list of values": {`data[data.key] not in [data.name, "x"]`, `
+		{"not in, a computed member and a list of values", `data[data.key] not in [data.name, "x"]`, `
 data[data.key] not in [data.name, "x"] = false → false
   data[data.key] = "Ada"
     data.key = "name"
   data.name = "Ada"`},
-		"exact and endless numbers": {`data.big == 9007199254740993 && data.huge > 1 && -data.amount < -1`, `
+		{"exact and endless numbers", `data.big == 9007199254740993 && data.huge > 1 && -data.amount < -1`, `
 data.big == 9007199254740993 && data.huge > 1 && -data.amount < -1 = true → true
   data.big == 9007199254740993 = true → true
     data.big = 9007199254740993
@@ -129,28 +129,29 @@ data.big == 9007199254740993 && data.huge > 1 && -data.amount < -1 = true → tr
   -data.amount < -1 = true → true
     -data.amount = -120
       data.amount = 120`},
-		"an optional chain":   {`data?.customer?.country == "CA"`, "\ndata?.customer?.country == \"CA\" = true → true\n  data?.customer?.country = \"CA\""},
-		"a literal":           {`true`, "\ntrue = true → true"},
-		"a negated literal":   {`!false`, "\n!false = true → true"},
-		"a pattern and texts": {`lower(data.name) matches "^a" && "é" != data.name`, "\nlower(data.name) matches \"^a\" && \"é\" != data.name = true → true\n  lower(data.name) matches \"^a\" = true → true\n    lower(data.name) = \"ada\"\n      data.name = \"Ada\"\n  \"é\" != data.name = true → true\n    data.name = \"Ada\""},
-		"an error": {`data.flag && data.amount > "x" && data.name == "Ada"`, `
+		{"an optional chain", `data?.customer?.country == "CA"`, "\ndata?.customer?.country == \"CA\" = true → true\n  data?.customer?.country = \"CA\""},
+		{"a literal", `true`, "\ntrue = true → true"},
+		{"a negated literal", `!false`, "\n!false = true → true"},
+		{"a pattern and texts", `lower(data.name) matches "^a" && "é" != data.name`, "\nlower(data.name) matches \"^a\" && \"é\" != data.name = true → true\n  lower(data.name) matches \"^a\" = true → true\n    lower(data.name) = \"ada\"\n      data.name = \"Ada\"\n  \"é\" != data.name = true → true\n    data.name = \"Ada\""},
+		{"an error", `data.flag && data.amount > "x" && data.name == "Ada"`, `
 data.flag && data.amount > "x" && data.name == "Ada" : failed 
   data.flag = true → true
   data.amount > "x" : failed the number 120 can't be compared with the text "x": > takes two numbers or two texts
     data.amount = 120
   data.name == "Ada" : skipped
     data.name : skipped`},
-		"an error inside of a predicate": {`data.flag && any(data.nested, .price > "x")`, `
+		{"an error inside of a predicate", `data.flag && any(data.nested, .price > "x")`, `
 data.flag && any(data.nested, .price > "x") : failed 
   data.flag = true → true
   any(data.nested, .price > "x") : failed the number 5 can't be compared with the text "x": > takes two numbers or two texts
     data.nested = [{"price":5},{"price":50}]`},
-		"a value that is no condition": {`data.amount || data.flag`, `
+		{"a value that is no condition", `data.amount || data.flag`, `
 data.amount || data.flag : failed the number 120 is neither true nor false
   data.amount = 120
   data.flag : skipped`},
-	} {
-		t.Run(name, func(t *testing.T) {
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
 			if got, want := explained(t, c.source, explainData), c.want[1:]+"\n"; got != want {
 				t.Errorf("got\n%s\nwanted\n%s", got, want)
 			}

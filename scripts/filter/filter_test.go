@@ -60,7 +60,7 @@ func match(t testing.TB, source, data string) (bool, error) {
 }
 
 func TestFilter_Match(t *testing.T) {
-	for _, c := range []struct {
+	cases := []struct {
 		source string
 		want   bool
 	}{
@@ -129,7 +129,8 @@ func TestFilter_Match(t *testing.T) {
 		{`data.amount == "129.5"`, false},
 		{`data.currency == "EUR" // a comment`, true},
 		{"data.currency ==\n\t`EUR`", true},
-	} {
+	}
+	for _, c := range cases {
 		t.Run(c.source, func(t *testing.T) {
 			got, err := match(t, c.source, order)
 			if err != nil || got != c.want {
@@ -157,68 +158,76 @@ func TestFilter_MissingValuesCompareAsFalse(t *testing.T) {
 			}
 		}
 	}
-	for source, want := range map[string]bool{
-		`data.none contains "a"`:                    false,
-		`lower(data.none) == nil`:                   true,
-		`len(data.none) > 0 || len(data.note) == 0`: false,
-		`upper(trim(data.none)) contains "a"`:       false,
-		`data.none startsWith "a"`:                  false,
-		`data.none endsWith "a"`:                    false,
-		`data.none matches "a"`:                     false,
-		`data.none`:                                 false,
-		`!data.none`:                                true,
-		`data.none && data.paid`:                    false,
-		`any(data.none, .a > 1)`:                    false,
-		`all(data.none, .a > 1)`:                    true,
-		`any(data.items, .discount > 10)`:           false,
-		`all(data.items, .discount == nil)`:         true,
-		`any(data.items, .options[7].x.y > 1)`:      false,
-		`any(data.items, .name contains "x")`:       false,
-		`any(data.items, .none)`:                    false,
-		`sum(data.items, .discount) == 0`:           true,
-		`"a" in data.note`:                          false,
-		`find(data.items, .price > 999).x > 1`:      false,
-		`find(data.items, .price > 999)?.x == 1`:    false,
-	} {
-		if got, err := match(t, source, order); got != want || err != nil {
-			t.Errorf("%s: got %v, %v; want %v", source, got, err, want)
+	cases := []struct {
+		source string
+		want   bool
+	}{
+		{`data.none contains "a"`, false},
+		{`lower(data.none) == nil`, true},
+		{`len(data.none) > 0 || len(data.note) == 0`, false},
+		{`upper(trim(data.none)) contains "a"`, false},
+		{`data.none startsWith "a"`, false},
+		{`data.none endsWith "a"`, false},
+		{`data.none matches "a"`, false},
+		{`data.none`, false},
+		{`!data.none`, true},
+		{`data.none && data.paid`, false},
+		{`any(data.none, .a > 1)`, false},
+		{`all(data.none, .a > 1)`, true},
+		{`any(data.items, .discount > 10)`, false},
+		{`all(data.items, .discount == nil)`, true},
+		{`any(data.items, .options[7].x.y > 1)`, false},
+		{`any(data.items, .name contains "x")`, false},
+		{`any(data.items, .none)`, false},
+		{`sum(data.items, .discount) == 0`, true},
+		{`"a" in data.note`, false},
+		{`find(data.items, .price > 999).x > 1`, false},
+		{`find(data.items, .price > 999)?.x == 1`, false},
+	}
+	for _, c := range cases {
+		if got, err := match(t, c.source, order); got != c.want || err != nil {
+			t.Errorf("%s: got %v, %v; want %v", c.source, got, err, c.want)
 		}
 	}
 }
 
 func TestFilter_ComparesNumbersExactly(t *testing.T) {
-	for source, want := range map[string]bool{
-		`data.id == 9007199254740993`:                true,
-		`data.id == 9007199254740992`:                false,
-		`data.id > 9007199254740992`:                 true,
-		`data.id > 9007199254740992.0`:               true,
-		`data.id in [9007199254740992]`:              false,
-		`data.id in [1, 9007199254740993]`:           true,
-		`data.max == 9223372036854775807`:            true,
-		`data.max < 9223372036854775808.0`:           true,
-		`data.max + 1 > data.max`:                    true, // beyond 64 bits it continues in floats
-		`data.beyond > data.max`:                     true,
-		`data.one == 1 && data.one in [1]`:           true,
-		`data.huge > data.beyond`:                    true,
-		`data.min == -9223372036854775807 - 1`:       true,
-		`data.id - 1 == 9007199254740992`:            true,
-		`data.min / -1 > 0 && data.min * -1 > 0`:     true,
-		`any(data.ids, # == 9007199254740993)`:       true,
-		`9007199254740993 in data.ids`:               true,
-		`9007199254740992 in data.ids`:               false,
-		`data.zero == 0 && data.zero * -1 == 0`:      true,
-		`data.id % 2 == 1 && int(data.one) % 2 == 1`: true,
-	} {
-		got, err := match(t, source, `{"id":9007199254740993,"max":9223372036854775807,"min":-9223372036854775808,"beyond":18446744073709551616,
+	cases := []struct {
+		source string
+		want   bool
+	}{
+		{`data.id == 9007199254740993`, true},
+		{`data.id == 9007199254740992`, false},
+		{`data.id > 9007199254740992`, true},
+		{`data.id > 9007199254740992.0`, true},
+		{`data.id in [9007199254740992]`, false},
+		{`data.id in [1, 9007199254740993]`, true},
+		{`data.max == 9223372036854775807`, true},
+		{`data.max < 9223372036854775808.0`, true},
+		{`data.max + 1 > data.max`, true}, // beyond 64 bits it continues in floats
+		{`data.beyond > data.max`, true},
+		{`data.one == 1 && data.one in [1]`, true},
+		{`data.huge > data.beyond`, true},
+		{`data.min == -9223372036854775807 - 1`, true},
+		{`data.id - 1 == 9007199254740992`, true},
+		{`data.min / -1 > 0 && data.min * -1 > 0`, true},
+		{`any(data.ids, # == 9007199254740993)`, true},
+		{`9007199254740993 in data.ids`, true},
+		{`9007199254740992 in data.ids`, false},
+		{`data.zero == 0 && data.zero * -1 == 0`, true},
+		{`data.id % 2 == 1 && int(data.one) % 2 == 1`, true},
+	}
+	for _, c := range cases {
+		got, err := match(t, c.source, `{"id":9007199254740993,"max":9223372036854775807,"min":-9223372036854775808,"beyond":18446744073709551616,
 			"one":1.0,"huge":1e999,"ids":[1,9007199254740993],"zero":0}`)
-		if got != want || err != nil {
-			t.Errorf("%s: got %v, %v; want %v", source, got, err, want)
+		if got != c.want || err != nil {
+			t.Errorf("%s: got %v, %v; want %v", c.source, got, err, c.want)
 		}
 	}
 }
 
 func TestFilter_PayloadKinds(t *testing.T) {
-	for _, c := range []struct {
+	cases := []struct {
 		source, data string
 		want         bool
 	}{
@@ -232,7 +241,8 @@ func TestFilter_PayloadKinds(t *testing.T) {
 		{`data.x == nil`, `7`, true},
 		{`data.名前 == "日本"`, `{"名前":"日本"}`, true},
 		{`data["\u540d"] == 1`, `{"名":1}`, true},
-	} {
+	}
+	for _, c := range cases {
 		if got, err := match(t, c.source, c.data); got != c.want || err != nil {
 			t.Errorf("%s over %s: got %v, %v", c.source, c.data, got, err)
 		}
@@ -240,7 +250,7 @@ func TestFilter_PayloadKinds(t *testing.T) {
 }
 
 func TestFilter_RunErrors(t *testing.T) {
-	for _, c := range []struct {
+	cases := []struct {
 		source, message string
 		line, column    int
 	}{
@@ -258,7 +268,8 @@ func TestFilter_RunErrors(t *testing.T) {
 		{`lower(data.amount) == "x"`, `lower works on texts, not on the number 129.5`, 1, 1},
 		{`int(data.currency) == 1`, `int can't make an integer of the text "EUR"`, 1, 1},
 		{`data.customer`, `an object is neither true nor false`, 1, 6},
-	} {
+	}
+	for _, c := range cases {
 		t.Run(c.source, func(t *testing.T) {
 			got, err := match(t, c.source, order)
 			if got {

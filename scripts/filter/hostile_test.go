@@ -156,7 +156,7 @@ func TestFilter_HostileFiltersEndWithin10ms(t *testing.T) {
 
 func TestFilter_StepBudget(t *testing.T) {
 	over := func(n int) string { return "[" + strings.Repeat("0,", n-1) + "0]" }
-	for _, c := range []struct {
+	cases := []struct {
 		source  string
 		n       int
 		message string
@@ -167,7 +167,8 @@ func TestFilter_StepBudget(t *testing.T) {
 		{`len(data) == 500000`, 500_000, ""},
 		{`all(data, none(data, # == 1))`, 200, "filter exceeded its step budget: it does too much work on this event"},
 		{`len(map(data, [#,#,#,#])) > 1`, 5_000, ""},
-	} {
+	}
+	for _, c := range cases {
 		got, err := match(t, c.source, over(c.n))
 		if c.message == "" && err == nil {
 			continue

@@ -23,7 +23,7 @@ func TestKey_DistinguishesEvents(t *testing.T) {
 		}
 		return value
 	}
-	for _, c := range []struct{ source, data, want string }{
+	cases := []struct{ source, data, want string }{
 		{`data.id`, `{"id":"a"}`, "sa"},
 		{`data.id`, `{"id":1}`, "n1"},
 		{`data.id`, `{"id":1.0}`, "n1"},
@@ -35,7 +35,8 @@ func TestKey_DistinguishesEvents(t *testing.T) {
 		{`data.a > 1 ? "big" : "small"`, `{"a":2}`, "sbig"},
 		{`lower(data.mail)`, `{"mail":"A@B"}`, "sa@b"},
 		{`data.id % 4`, `{"id":7}`, "n3"},
-	} {
+	}
+	for _, c := range cases {
 		if got := of(c.source, c.data); got != c.want {
 			t.Errorf("%s of %s is %q, want %q", c.source, c.data, got, c.want)
 		}
@@ -48,19 +49,20 @@ func TestKey_DistinguishesEvents(t *testing.T) {
 }
 
 func TestKey_HasFilterLimits(t *testing.T) {
-	for source, want := range map[string]string{
-		"":                                     "empty",
-		"data.a +":                             "",
-		strings.Repeat("data.a + ", 600) + "1": "longer than 4096",
-		strings.Repeat("(", 30) + "1":          "nested deeper",
-		`repeat("x", 1000000)`:                 "repeat",
-		`now()`:                                "now",
-		`[1, 2]`:                               "a list",
-		`data.name + "x"`:                      "joined",
-		`map(data.list, .id)`:                  "a list",
-	} {
-		if _, err := filter.CompileKey(source); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%.40q: %v, want %q", source, err, want)
+	cases := []struct{ source, want string }{
+		{"", "empty"},
+		{"data.a +", ""},
+		{strings.Repeat("data.a + ", 600) + "1", "longer than 4096"},
+		{strings.Repeat("(", 30) + "1", "nested deeper"},
+		{`repeat("x", 1000000)`, "repeat"},
+		{`now()`, "now"},
+		{`[1, 2]`, "a list"},
+		{`data.name + "x"`, "joined"},
+		{`map(data.list, .id)`, "a list"},
+	}
+	for _, c := range cases {
+		if _, err := filter.CompileKey(c.source); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%.40q: %v, want %q", c.source, err, c.want)
 		}
 	}
 	schema := []byte(`{"type":"object","properties":{"customer":{"type":"object","properties":{"id":{"type":"string"}}}},"additionalProperties":false}`)

@@ -34,7 +34,7 @@ const refundSchema = `{"type":"object","properties":{"amount":{"type":"integer"}
 
 func TestCompile_Refuses(t *testing.T) {
 	lint, compile := scripts.PhaseLint, scripts.PhaseCompile
-	for _, c := range []struct {
+	cases := []struct {
 		source       string
 		phase        scripts.Phase
 		line, column int
@@ -123,7 +123,8 @@ func TestCompile_Refuses(t *testing.T) {
 		{`lower(1) == "a"`, compile, 1, 7, "lower takes a text, not a number"},
 		{`type in [1, 2]`, compile, 1, 6, "a text can't be in a list of numbers"},
 		{"true &&\n\tdata.ä == 1 && typ == 1", lint, 2, 17, "there is no `typ`: did you mean `type`?"},
-	} {
+	}
+	for _, c := range cases {
 		t.Run(c.source, func(t *testing.T) { wantError(t, c.phase, c.line, c.column, c.message, c.source) })
 	}
 }
@@ -155,7 +156,7 @@ func wantError(t *testing.T, phase scripts.Phase, line, column int, message, sou
 
 func TestSchema_FindsMistakes(t *testing.T) {
 	compile := scripts.PhaseCompile
-	for _, c := range []struct {
+	cases := []struct {
 		source       string
 		line, column int
 		message      string
@@ -179,7 +180,8 @@ func TestSchema_FindsMistakes(t *testing.T) {
 		{`data.amount.x == 1`, 1, 13, `a number has no field "x"`},
 		{`data.amount contains "1"`, 1, 13, "`contains` can't be used between a number and a text"},
 		{`data.currency + data.currency == "x"`, 1, 15, "texts can't be joined"},
-	} {
+	}
+	for _, c := range cases {
 		phase := compile
 		if strings.Contains(c.message, "joined") {
 			phase = scripts.PhaseLint
@@ -285,19 +287,23 @@ func TestCompile_HostileSourceEndsAtOnce(t *testing.T) {
 
 func TestCompile_ErrorRange(t *testing.T) {
 	schema := []byte(`{"properties": {"total": {"type": "number"}}}`)
-	for source, want := range map[string][4]int{
-		"data.totl > 1":                   {1, 6, 1, 10},
-		"data.total > \"x\"":              {1, 12, 1, 13}, // the operator
-		"true and\n  data.totl == 1":      {2, 8, 2, 12},
-		"data.total =~ \"x\"":             {1, 12, 1, 14},
-		"data.total +\n 1":                {1, 1, 2, 3}, // the whole is no condition
-		"data.total > 1 && (":             {1, 20, 1, 20},
-		`data.total > 1 && "é" == type ~`: {1, 31, 1, 32},
-	} {
-		_, err := Compile(source, schema)
+	cases := []struct {
+		source string
+		want   [4]int
+	}{
+		{"data.totl > 1", [4]int{1, 6, 1, 10}},
+		{"data.total > \"x\"", [4]int{1, 12, 1, 13}}, // the operator
+		{"true and\n  data.totl == 1", [4]int{2, 8, 2, 12}},
+		{"data.total =~ \"x\"", [4]int{1, 12, 1, 14}},
+		{"data.total +\n 1", [4]int{1, 1, 2, 3}}, // the whole is no condition
+		{"data.total > 1 && (", [4]int{1, 20, 1, 20}},
+		{`data.total > 1 && "é" == type ~`, [4]int{1, 31, 1, 32}},
+	}
+	for _, c := range cases {
+		_, err := Compile(c.source, schema)
 		e, ok := errors.AsType[*scripts.Error](err)
-		if !ok || [4]int{e.Line, e.Column, e.EndLine, e.EndColumn} != want {
-			t.Errorf("%s: %+v", source, err)
+		if !ok || [4]int{e.Line, e.Column, e.EndLine, e.EndColumn} != c.want {
+			t.Errorf("%s: %+v", c.source, err)
 			if ok {
 				t.Errorf("%+v", e.Location)
 			}

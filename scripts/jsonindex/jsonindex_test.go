@@ -28,7 +28,7 @@ var seeds = []string{
 }
 
 func TestParse_ErrorsNameOffset(t *testing.T) {
-	for _, c := range []struct {
+	cases := []struct {
 		src          string
 		offset       int
 		line, column int
@@ -40,7 +40,8 @@ func TestParse_ErrorsNameOffset(t *testing.T) {
 		{"\"a\xff\"", 2, 1, 3, "not valid UTF-8"},
 		{`[1 2]`, 3, 1, 4, "expected ',' or ']'"},
 		{``, 0, 1, 1, "empty"},
-	} {
+	}
+	for _, c := range cases {
 		_, err := jsonindex.Parse([]byte(c.src), jsonindex.Limits{})
 		var se *jsonindex.SyntaxError
 		if !errors.As(err, &se) {

@@ -123,7 +123,7 @@ func TestPool_HostileScriptFailsAlone(t *testing.T) {
 
 func TestPool_RefusesHostileSources(t *testing.T) {
 	p := start(t, sandbox.Config{})
-	for _, c := range []struct {
+	cases := []struct {
 		name, source string
 		reasons      []string
 	}{
@@ -139,7 +139,8 @@ func TestPool_RefusesHostileSources(t *testing.T) {
 		{"a memory bomb at the top level", "'x'.repeat(2**40); export default () => 1", []string{"memory limit 64 MiB"}},
 		{"no script", "", []string{"no transform function"}},
 		{"bytes", "\xff\xfe", []string{"not valid UTF-8"}},
-	} {
+	}
+	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := p.Compile(t.Context(), c.source)
 			message := ""

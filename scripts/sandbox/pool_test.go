@@ -82,17 +82,18 @@ func TestPool_StatsCountProcessOutcomes(t *testing.T) {
 	if s := p.Stats(); s.Processes == 0 || s.Started == 0 || s.Queued != 0 || s.Ended[sandbox.EndedTimeout] != 0 || s.Memory == 0 {
 		t.Errorf("at first: %+v", s)
 	}
-	for source, reason := range map[string]string{
-		`export default () => Array(2**32-1).indexOf(1)`: sandbox.EndedTimeout, // in native code, which only the end of the process stops
-		`export default () => 'x'.repeat(2**40)`:         sandbox.EndedMemory,
-	} {
-		_, err := p.Run(t.Context(), compile(t, p, source), event(`0`), post)
+	cases := []struct{ source, reason string }{
+		{`export default () => Array(2**32-1).indexOf(1)`, sandbox.EndedTimeout}, // in native code, which only the end of the process stops
+		{`export default () => 'x'.repeat(2**40)`, sandbox.EndedMemory},
+	}
+	for _, c := range cases {
+		_, err := p.Run(t.Context(), compile(t, p, c.source), event(`0`), post)
 		var se *scripts.Error
-		if !errors.As(err, &se) || string(se.Phase) != reason {
-			t.Errorf("%s: %v", source, err)
+		if !errors.As(err, &se) || string(se.Phase) != c.reason {
+			t.Errorf("%s: %v", c.source, err)
 		}
-		if got := p.Stats(); got.Ended[reason] != 1 {
-			t.Errorf("%s: %+v", source, got)
+		if got := p.Stats(); got.Ended[c.reason] != 1 {
+			t.Errorf("%s: %+v", c.source, got)
 		}
 	}
 }

@@ -17,7 +17,7 @@ func TestPool_SlowRunIsNotRepeated(t *testing.T) {
 	const slow = 20 * time.Millisecond
 	limits := scripts.DefaultLimits()
 	limits.Soft, limits.Hard = 2*time.Second, 4*time.Second // margin for a busy machine
-	for _, c := range []struct {
+	cases := []struct {
 		name               string
 		slow, fast, before int // before: fast runs of the slow program, which make it look fast
 	}{
@@ -25,7 +25,8 @@ func TestPool_SlowRunIsNotRepeated(t *testing.T) {
 		{"fast runs beside slow ones", 40, 160, 0},
 		{"a program that was fast turns slow", 40, 0, 60},
 		{"a program that was fast turns slow beside fast runs", 30, 200, 60},
-	} {
+	}
+	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			p := start(t, sandbox.Config{Processes: 3, Limits: limits})
 			pids := listChildren()

@@ -29,28 +29,30 @@ const oneCase = `{"name": "one", "event": {"type": "a.b", "data": {"n": 5}}, "ex
 
 func TestLoad_FindsScripts(t *testing.T) {
 	both := map[string]string{"filter.expr": "true", "transform.js": testTransform}
-	for name, c := range map[string]struct {
+	cases := []struct {
+		name       string
 		file, text string
 		files      map[string]string
 		filter     string // paths, relative
 		transform  string
 		mistake    string
 	}{
-		"by default":                     {"cases.test.json", `{"cases": []}`, both, "filter.expr", "transform.js", ""},
-		"by the file's own name":         {"a.test.json", `{"cases": []}`, map[string]string{"a.ts": "x", "transform.js": "y", "filter.expr": "z"}, "", "a.ts", ""},
-		"by the file's own name in YAML": {"a.test.yml", "cases: []", map[string]string{"a.expr": "x", "transform.js": "y"}, "a.expr", "", ""},
-		"by name":                        {"a.test.json", `{"filter": "x/f.expr", "transform": "x/t.js", "cases": []}`, map[string]string{"x/f.expr": "1", "x/t.js": "2", "a.js": "3"}, "x/f.expr", "x/t.js", ""},
-		"inline":                         {"a.test.json", `{"filter_source": "true", "transform_source": "x", "cases": []}`, both, "", "", ""},
-		"null for none":                  {"a.test.json", `{"transform": null, "cases": []}`, both, "filter.expr", "", ""},
-		"not at all":                     {"a.test.json", `{"cases": []}`, nil, "", "", "there is no script to test"},
-		"twice":                          {"a.test.json", `{"cases": []}`, map[string]string{"a.js": "1", "a.ts": "2"}, "", "", "a.js and a.ts both lie in the folder"},
-		"inline and by name":             {"a.test.json", `{"filter": "filter.expr", "filter_source": "true", "cases": []}`, both, "", "", "filter_source can't be given together with filter"},
-		"that are not there":             {"a.test.json", `{"transform": "t.js", "cases": []}`, both, "", "", "transform can't be read"},
-		"under a wrong name":             {"a.test.json", `{"transfrom": "t.js", "cases": []}`, both, "", "", `transfrom is not known: did you mean "transform"?`},
-		"no schema":                      {"a.test.json", `{"schema": "s.json", "cases": []}`, both, "", "", "schema can't be read"},
-		"no cases":                       {"a.test.json", `{}`, both, "", "", "cases must be an array of cases, but is missing"},
-	} {
-		t.Run(name, func(t *testing.T) {
+		{"by default", "cases.test.json", `{"cases": []}`, both, "filter.expr", "transform.js", ""},
+		{"by the file's own name", "a.test.json", `{"cases": []}`, map[string]string{"a.ts": "x", "transform.js": "y", "filter.expr": "z"}, "", "a.ts", ""},
+		{"by the file's own name in YAML", "a.test.yml", "cases: []", map[string]string{"a.expr": "x", "transform.js": "y"}, "a.expr", "", ""},
+		{"by name", "a.test.json", `{"filter": "x/f.expr", "transform": "x/t.js", "cases": []}`, map[string]string{"x/f.expr": "1", "x/t.js": "2", "a.js": "3"}, "x/f.expr", "x/t.js", ""},
+		{"inline", "a.test.json", `{"filter_source": "true", "transform_source": "x", "cases": []}`, both, "", "", ""},
+		{"null for none", "a.test.json", `{"transform": null, "cases": []}`, both, "filter.expr", "", ""},
+		{"not at all", "a.test.json", `{"cases": []}`, nil, "", "", "there is no script to test"},
+		{"twice", "a.test.json", `{"cases": []}`, map[string]string{"a.js": "1", "a.ts": "2"}, "", "", "a.js and a.ts both lie in the folder"},
+		{"inline and by name", "a.test.json", `{"filter": "filter.expr", "filter_source": "true", "cases": []}`, both, "", "", "filter_source can't be given together with filter"},
+		{"that are not there", "a.test.json", `{"transform": "t.js", "cases": []}`, both, "", "", "transform can't be read"},
+		{"under a wrong name", "a.test.json", `{"transfrom": "t.js", "cases": []}`, both, "", "", `transfrom is not known: did you mean "transform"?`},
+		{"no schema", "a.test.json", `{"schema": "s.json", "cases": []}`, both, "", "", "schema can't be read"},
+		{"no cases", "a.test.json", `{}`, both, "", "", "cases must be an array of cases, but is missing"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
 			dir := folder(t, c.files)
 			path := filepath.Join(dir, c.file)
 			if err := os.WriteFile(path, []byte(c.text), 0o644); err != nil {
@@ -166,20 +168,21 @@ func TestLoad_YAML(t *testing.T) {
 }
 
 func TestLoad_YAMLErrorsNameLine(t *testing.T) {
-	for text, want := range map[string]string{
-		"filter_source: 'true'\ncases:\n  - name: a\n    event: {type: a.b, data: 1}\n    expect:\n      bdy: 1\n": `:6: cases[0].expect.bdy is not known: did you mean "body"?`,
-		"cases: [":                        "not valid YAML",
-		"cases: []\n---\ncases: []\n":     "must hold one YAML document, but holds several",
-		"a: &a [1]\nb: *c\n":              `:2: there is no anchor "c"`,
-		"a: .nan\n":                       ":1: JSON has no such number",
-		"a: !!str 1\n":                    ":1: tags are not allowed",
-		"a: &a {b: 1}\nc:\n  <<: *a\n":    "merge keys",
-		"filter_source: 'true'\ncases: x": ":2: cases must be an array",
-		"":                                "must be an object, but is null",
-	} {
-		path := filepath.Join(folder(t, map[string]string{"a.test.yaml": text}), "a.test.yaml")
-		if _, err := Load(path); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: %v, wanted %s", text, err, want)
+	cases := []struct{ text, want string }{
+		{"filter_source: 'true'\ncases:\n  - name: a\n    event: {type: a.b, data: 1}\n    expect:\n      bdy: 1\n", `:6: cases[0].expect.bdy is not known: did you mean "body"?`},
+		{"cases: [", "not valid YAML"},
+		{"cases: []\n---\ncases: []\n", "must hold one YAML document, but holds several"},
+		{"a: &a [1]\nb: *c\n", `:2: there is no anchor "c"`},
+		{"a: .nan\n", ":1: JSON has no such number"},
+		{"a: !!str 1\n", ":1: tags are not allowed"},
+		{"a: &a {b: 1}\nc:\n  <<: *a\n", "merge keys"},
+		{"filter_source: 'true'\ncases: x", ":2: cases must be an array"},
+		{"", "must be an object, but is null"},
+	}
+	for _, c := range cases {
+		path := filepath.Join(folder(t, map[string]string{"a.test.yaml": c.text}), "a.test.yaml")
+		if _, err := Load(path); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q: %v, wanted %s", c.text, err, c.want)
 		}
 	}
 	var b strings.Builder

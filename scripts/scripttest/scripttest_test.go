@@ -68,50 +68,51 @@ func check(t *testing.T, s Suite, n, expect string) scripts.TestCaseReport {
 
 func TestRun_Expectations(t *testing.T) {
 	whole := `{"now": 1767225600000, "at": "2026-01-01T00:00:00Z", "id": "evt_test", "n": 7.0, "big": 9007199254740993, "deep": {"b": [1, 2e0], "a": 1}}`
-	for name, c := range map[string]struct{ n, expect, failure string }{
-		"a match":                             {"7", `{"matches": true}`, ""},
-		"no match":                            {"1", `{"matches": false}`, ""},
-		"a match that should be none":         {"7", `{"matches": false}`, "the filter lets this event through"},
-		"a match without a look at throw":     {"3", `{"matches": true}`, ""},
-		"a filter that fails":                 {`"x"`, `{"matches": true}`, "the filter failed: the text"},
-		"a filter's failure":                  {`"x"`, `{"error": {"phase": "filter", "contains": "can't be compared", "line": 1}}`, ""},
-		"nothing":                             {"7", `{}`, "expects nothing"},
-		"the whole body":                      {"7", `{"body": ` + whole + `}`, ""},
-		"another digit beyond 2^53":           {"7", `{"body_contains": {"big": 9007199254740992}}`, "  {\n-   \"big\": 9007199254740992\n+   \"big\": 9007199254740993\n  }"},
-		"a part of the body":                  {"7", `{"body_contains": {"deep": {"b": [1, 2]}}}`, ""},
-		"a part of an array is not enough":    {"7", `{"body_contains": {"deep": {"b": [1]}}}`, "+       2"},
-		"a member that is not there":          {"7", `{"body_contains": {"deep": {"c": 1}}}`, `-     "c": 1`},
-		"one member too few":                  {"7", `{"body": {"n": 7}}`, `+   "big": 9007199254740993`},
-		"a text body":                         {"5", `{"body": "five <5>"}`, ""},
-		"a text body that is JSON":            {"4", `{"body": "4"}`, ""},
-		"a text body read as JSON":            {"4", `{"body": 4}`, ""},
-		"another text":                        {"5", `{"body": "six"}`, "- \"six\"\n+ \"five <5>\""},
-		"method, path, query":                 {"7", `{"method": "put", "path": "/n", "query": {"n": ["1", "2"]}}`, ""},
-		"another method":                      {"7", `{"method": "POST"}`, "- \"POST\"\n+ \"PUT\""},
-		"another query":                       {"7", `{"query": {"n": "1"}}`, `-   "n": "1"`},
-		"no query":                            {"5", `{"query": {}, "path": "/hook", "method": "POST"}`, ""},
-		"headers in any case":                 {"7", `{"headers": {"x-n": "7", "content-type": "application/json"}}`, ""},
-		"another header":                      {"7", `{"headers": {"X-N": "8", "X-M": "1"}}`, "-   \"X-M\": \"1\",\n-   \"X-N\": \"8\"\n+   \"X-N\": \"7\""},
-		"dropped":                             {"2", `{"dropped": true}`, ""},
-		"dropped for this reason":             {"2", `{"dropped": "two"}`, ""},
-		"dropped for another reason":          {"2", `{"dropped": "2"}`, "another reason"},
-		"not dropped":                         {"5", `{"dropped": true}`, `it sends "five <5>"`},
-		"dropped instead of sent":             {"2", `{"body": {}}`, "the transform drops this event: two"},
-		"an error":                            {"3", `{"error": "too many"}`, ""},
-		"an error with its place":             {"3", `{"error": {"phase": "run", "contains": "three", "line": 4}}`, ""},
-		"an error on another line":            {"3", `{"error": {"line": 5}}`, "fails in line 4, not in line 5"},
-		"an error in another script":          {"3", `{"error": {"phase": "filter"}}`, "fails in phase run of the transform"},
-		"an error with another text":          {"3", `{"error": "four"}`, `does not hold "four": Error: three is too many`},
-		"an error that nobody expects":        {"3", `{"body": {}}`, "throw new Error"},
-		"no error":                            {"5", `{"error": "x"}`, "nothing fails: the transform sends"},
-		"no error but no match":               {"1", `{"error": "x"}`, "nothing fails: the filter keeps this event back"},
-		"console":                             {"5", `{"console": ["log: n is 5"]}`, ""},
-		"another console":                     {"5", `{"console": []}`, `+   "log: n is 5"`},
-		"console of a failure":                {"3", `{"error": "three", "console": ["log: n is 3"]}`, ""},
-		"a body of an event that is filtered": {"1", `{"body": {}}`, "the filter keeps this event back, so nothing else can come of it"},
-		"match and body":                      {"5", `{"matches": true, "body": "five <5>"}`, ""},
-	} {
-		t.Run(name, func(t *testing.T) {
+	cases := []struct{ name, n, expect, failure string }{
+		{"a match", "7", `{"matches": true}`, ""},
+		{"no match", "1", `{"matches": false}`, ""},
+		{"a match that should be none", "7", `{"matches": false}`, "the filter lets this event through"},
+		{"a match without a look at throw", "3", `{"matches": true}`, ""},
+		{"a filter that fails", `"x"`, `{"matches": true}`, "the filter failed: the text"},
+		{"a filter's failure", `"x"`, `{"error": {"phase": "filter", "contains": "can't be compared", "line": 1}}`, ""},
+		{"nothing", "7", `{}`, "expects nothing"},
+		{"the whole body", "7", `{"body": ` + whole + `}`, ""},
+		{"another digit beyond 2^53", "7", `{"body_contains": {"big": 9007199254740992}}`, "  {\n-   \"big\": 9007199254740992\n+   \"big\": 9007199254740993\n  }"},
+		{"a part of the body", "7", `{"body_contains": {"deep": {"b": [1, 2]}}}`, ""},
+		{"a part of an array is not enough", "7", `{"body_contains": {"deep": {"b": [1]}}}`, "+       2"},
+		{"a member that is not there", "7", `{"body_contains": {"deep": {"c": 1}}}`, `-     "c": 1`},
+		{"one member too few", "7", `{"body": {"n": 7}}`, `+   "big": 9007199254740993`},
+		{"a text body", "5", `{"body": "five <5>"}`, ""},
+		{"a text body that is JSON", "4", `{"body": "4"}`, ""},
+		{"a text body read as JSON", "4", `{"body": 4}`, ""},
+		{"another text", "5", `{"body": "six"}`, "- \"six\"\n+ \"five <5>\""},
+		{"method, path, query", "7", `{"method": "put", "path": "/n", "query": {"n": ["1", "2"]}}`, ""},
+		{"another method", "7", `{"method": "POST"}`, "- \"POST\"\n+ \"PUT\""},
+		{"another query", "7", `{"query": {"n": "1"}}`, `-   "n": "1"`},
+		{"no query", "5", `{"query": {}, "path": "/hook", "method": "POST"}`, ""},
+		{"headers in any case", "7", `{"headers": {"x-n": "7", "content-type": "application/json"}}`, ""},
+		{"another header", "7", `{"headers": {"X-N": "8", "X-M": "1"}}`, "-   \"X-M\": \"1\",\n-   \"X-N\": \"8\"\n+   \"X-N\": \"7\""},
+		{"dropped", "2", `{"dropped": true}`, ""},
+		{"dropped for this reason", "2", `{"dropped": "two"}`, ""},
+		{"dropped for another reason", "2", `{"dropped": "2"}`, "another reason"},
+		{"not dropped", "5", `{"dropped": true}`, `it sends "five <5>"`},
+		{"dropped instead of sent", "2", `{"body": {}}`, "the transform drops this event: two"},
+		{"an error", "3", `{"error": "too many"}`, ""},
+		{"an error with its place", "3", `{"error": {"phase": "run", "contains": "three", "line": 4}}`, ""},
+		{"an error on another line", "3", `{"error": {"line": 5}}`, "fails in line 4, not in line 5"},
+		{"an error in another script", "3", `{"error": {"phase": "filter"}}`, "fails in phase run of the transform"},
+		{"an error with another text", "3", `{"error": "four"}`, `does not hold "four": Error: three is too many`},
+		{"an error that nobody expects", "3", `{"body": {}}`, "throw new Error"},
+		{"no error", "5", `{"error": "x"}`, "nothing fails: the transform sends"},
+		{"no error but no match", "1", `{"error": "x"}`, "nothing fails: the filter keeps this event back"},
+		{"console", "5", `{"console": ["log: n is 5"]}`, ""},
+		{"another console", "5", `{"console": []}`, `+   "log: n is 5"`},
+		{"console of a failure", "3", `{"error": "three", "console": ["log: n is 3"]}`, ""},
+		{"a body of an event that is filtered", "1", `{"body": {}}`, "the filter keeps this event back, so nothing else can come of it"},
+		{"match and body", "5", `{"matches": true, "body": "five <5>"}`, ""},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
 			r := check(t, Suite{Filter: testFilter, Transform: testTransform}, c.n, c.expect)
 			var said []string
 			for _, f := range r.Failures {
@@ -139,17 +140,18 @@ func TestRun_OneScriptMayBeMissing(t *testing.T) {
 
 func TestRun_ReportsCompileErrorOnce(t *testing.T) {
 	cases := []Case{{Name: "a", Event: Event{Type: "a.b", Data: []byte("1")}}}
-	for name, c := range map[string]struct {
+	for _, c := range []struct {
+		name   string
 		suite  Suite
 		script string
 	}{
-		"filter":    {Suite{Filter: "data.n >", Cases: cases}, "filter"},
-		"schema":    {Suite{Filter: "data.m > 1", Schemas: [][]byte{[]byte(`{"properties":{"n":{"type":"number"}}}`)}, Cases: cases}, "filter"},
-		"transform": {Suite{Transform: "export default (", Cases: cases}, "transform"},
+		{"filter", Suite{Filter: "data.n >", Cases: cases}, "filter"},
+		{"schema", Suite{Filter: "data.m > 1", Schemas: [][]byte{[]byte(`{"properties":{"n":{"type":"number"}}}`)}, Cases: cases}, "filter"},
+		{"transform", Suite{Transform: "export default (", Cases: cases}, "transform"},
 	} {
 		r := Run(context.Background(), pool, c.suite)
 		if r.Broken == nil || r.Broken.Script != c.script || r.Broken.Error.Line == 0 || r.OK() || len(r.Cases) != 0 {
-			t.Errorf("%s: %+v", name, r)
+			t.Errorf("%s: %+v", c.name, r)
 		}
 	}
 }
@@ -194,46 +196,48 @@ func TestCase_JSONRoundTrip(t *testing.T) {
 }
 
 func TestDecode_CaseErrorsNamePosition(t *testing.T) {
-	for text, want := range map[string]string{
-		`{}`:                      "cases must be an array of cases, but is an object",
-		`[1]`:                     "cases[0] must be an object, but is a number",
-		"[{\"name\": \"a\",\n\n]": "not valid JSON",
-		`[{"name":"a","event":{"type":"a.b","data":1},"expect":{"body_contain":1}}]`:                                          `cases[0].expect.body_contain is not known: did you mean "body_contains"?`,
-		`[{"name":"a","event":{"type":"a.b","data":1},"expect":{"zzz":1}}]`:                                                   "cases[0].expect.zzz is not known: there is matches, body",
-		`[{"event":{"type":"a.b","data":1},"expect":{}}]`:                                                                     "cases[0].name is missing",
-		`[{"name":"a","event":{"data":1},"expect":{}}]`:                                                                       "cases[0].event.type is missing",
-		`[{"name":"a","event":{"type":"a.b"},"expect":{}}]`:                                                                   "cases[0].event.data is missing",
-		`[{"name":"a","expect":{}}]`:                                                                                          "cases[0].event must be an object, but is missing",
-		`[{"name":"a","event":{"type":"a.b","data":1}}]`:                                                                      "cases[0].expect is missing",
-		`[{"name":"a","event":{"type":"a.b","data":1,"file":"x"},"expect":{}}]`:                                               "cases[0].event.file is not known",
-		`[{"name":"a","event":{"type":"a.b","data":1,"time":"today"},"expect":{}}]`:                                           "cases[0].event.time must be an RFC 3339 time",
-		`[{"name":"a","event":{"type":"a.b","data":1,"headers":{"a":1}},"expect":{}}]`:                                        "cases[0].event.headers.a must be a string, but is a number",
-		`[{"name":"a","event":{"type":"a.b","data":1},"expect":{"matches":"yes"}}]`:                                           "cases[0].expect.matches must be true or false, but is a string",
-		`[{"name":"a","event":{"type":"a.b","data":1},"expect":{"dropped":false}}]`:                                           "cases[0].expect.dropped must be true or the reason",
-		`[{"name":"a","event":{"type":"a.b","data":1},"expect":{"error":{"phase":"runn"}}}]`:                                  "cases[0].expect.error.phase is no phase",
-		`[{"name":"a","event":{"type":"a.b","data":1},"expect":{"error":{"line":0}}}]`:                                        "cases[0].expect.error.line must be a line number",
-		`[{"name":"a","event":{"type":"a.b","data":1},"expect":{"error":1}}]`:                                                 "cases[0].expect.error must be a part of the message",
-		`[{"name":"a","event":{"type":"a.b","data":1},"expect":{"console":["a",2]}}]`:                                         "cases[0].expect.console[1] must be a string",
-		`[{"name":"a","event":{"type":"a.b","data":1},"expect":{"query":{"a":1}}}]`:                                           "cases[0].expect.query.a must be a string",
-		`[{"name":"a","event":{"type":"a.b","data":1},"expect":{"matches":true,"matches":true}}]`:                             "named twice",
-		`[{"name":"a","event":{"type":"a.b","data":1},"expect":{}},{"name":"a","event":{"type":"a.b","data":1},"expect":{}}]`: "cases[1].name is \"a\", as an earlier case is called",
-	} {
-		_, err := ParseCases([]byte(text))
+	cases := []struct{ text, want string }{
+		{`{}`, "cases must be an array of cases, but is an object"},
+		{`[1]`, "cases[0] must be an object, but is a number"},
+		{"[{\"name\": \"a\",\n\n]", "not valid JSON"},
+		{`[{"name":"a","event":{"type":"a.b","data":1},"expect":{"body_contain":1}}]`, `cases[0].expect.body_contain is not known: did you mean "body_contains"?`},
+		{`[{"name":"a","event":{"type":"a.b","data":1},"expect":{"zzz":1}}]`, "cases[0].expect.zzz is not known: there is matches, body"},
+		{`[{"event":{"type":"a.b","data":1},"expect":{}}]`, "cases[0].name is missing"},
+		{`[{"name":"a","event":{"data":1},"expect":{}}]`, "cases[0].event.type is missing"},
+		{`[{"name":"a","event":{"type":"a.b"},"expect":{}}]`, "cases[0].event.data is missing"},
+		{`[{"name":"a","expect":{}}]`, "cases[0].event must be an object, but is missing"},
+		{`[{"name":"a","event":{"type":"a.b","data":1}}]`, "cases[0].expect is missing"},
+		{`[{"name":"a","event":{"type":"a.b","data":1,"file":"x"},"expect":{}}]`, "cases[0].event.file is not known"},
+		{`[{"name":"a","event":{"type":"a.b","data":1,"time":"today"},"expect":{}}]`, "cases[0].event.time must be an RFC 3339 time"},
+		{`[{"name":"a","event":{"type":"a.b","data":1,"headers":{"a":1}},"expect":{}}]`, "cases[0].event.headers.a must be a string, but is a number"},
+		{`[{"name":"a","event":{"type":"a.b","data":1},"expect":{"matches":"yes"}}]`, "cases[0].expect.matches must be true or false, but is a string"},
+		{`[{"name":"a","event":{"type":"a.b","data":1},"expect":{"dropped":false}}]`, "cases[0].expect.dropped must be true or the reason"},
+		{`[{"name":"a","event":{"type":"a.b","data":1},"expect":{"error":{"phase":"runn"}}}]`, "cases[0].expect.error.phase is no phase"},
+		{`[{"name":"a","event":{"type":"a.b","data":1},"expect":{"error":{"line":0}}}]`, "cases[0].expect.error.line must be a line number"},
+		{`[{"name":"a","event":{"type":"a.b","data":1},"expect":{"error":1}}]`, "cases[0].expect.error must be a part of the message"},
+		{`[{"name":"a","event":{"type":"a.b","data":1},"expect":{"console":["a",2]}}]`, "cases[0].expect.console[1] must be a string"},
+		{`[{"name":"a","event":{"type":"a.b","data":1},"expect":{"query":{"a":1}}}]`, "cases[0].expect.query.a must be a string"},
+		{`[{"name":"a","event":{"type":"a.b","data":1},"expect":{"matches":true,"matches":true}}]`, "named twice"},
+		{`[{"name":"a","event":{"type":"a.b","data":1},"expect":{}},{"name":"a","event":{"type":"a.b","data":1},"expect":{}}]`, "cases[1].name is \"a\", as an earlier case is called"},
+	}
+	for _, c := range cases {
+		_, err := ParseCases([]byte(c.text))
 		wrong, ok := errors.AsType[*ParseError](err)
-		if !ok || !strings.Contains(err.Error(), want) || wrong.Line < 1 {
-			t.Errorf("%s\n got    %v\n wanted %s", text, err, want)
+		if !ok || !strings.Contains(err.Error(), c.want) || wrong.Line < 1 {
+			t.Errorf("%s\n got    %v\n wanted %s", c.text, err, c.want)
 		}
 	}
 }
 
 func TestRun_ComparesNumbersByValue(t *testing.T) {
-	for _, c := range []struct {
+	cases := []struct {
 		a, b string
 		same bool
 	}{
 		{"1", "1.0", true}, {"1e2", "100", true}, {"0.001", "1e-3", true}, {"-0", "0.0e9", true}, {"12.50", "125e-1", true}, {"-1", "1", false},
 		{"9007199254740993", "9007199254740992", false}, {"1e400", "1e401", false}, {"1e99999999999", "1e99999999998", false}, {"10", "1", false}, {"100200", "1002e2", true},
-	} {
+	}
+	for _, c := range cases {
 		if equal(json.Number(c.a), json.Number(c.b)) != c.same {
 			t.Errorf("%s and %s: %v %v", c.a, c.b, decimalOf(c.a), decimalOf(c.b))
 		}

@@ -45,7 +45,7 @@ func BenchmarkRun(b *testing.B) {
 
 // BenchmarkHelpers measures a run that uses one helper once; "none" is the run itself.
 func BenchmarkHelpers(b *testing.B) {
-	for _, c := range []struct{ name, expression string }{
+	cases := []struct{ name, expression string }{
 		{"none", `1`},
 		{"console", `console.log("a")`},
 		{"crypto", `crypto.hmac("sha256", "key", "data")`},
@@ -55,7 +55,8 @@ func BenchmarkHelpers(b *testing.B) {
 		{"searchParams", `new URL("https://example.com/a?b=c").searchParams.get("b")`},
 		{"TextEncoder", `new TextEncoder().encode("data").length`},
 		{"structuredClone", `structuredClone({a: [1, 2, {b: 3}]})`},
-	} {
+	}
+	for _, c := range cases {
 		p, err := transform.Compile("export default () => ["+c.expression+"]", scripts.DefaultLimits(), nil)
 		if err != nil {
 			b.Fatal(err)

@@ -25,7 +25,7 @@ func value(t *testing.T, expression, data string) string {
 }
 
 func TestHelpers_FollowStandards(t *testing.T) {
-	for _, c := range []struct{ expression, want string }{
+	cases := []struct{ expression, want string }{
 		// RFC 6234
 		{`crypto.sha256("abc")`, `ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad`},
 		{`crypto.sha256("")`, `e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855`},
@@ -107,7 +107,8 @@ func TestHelpers_FollowStandards(t *testing.T) {
 		{`structuredClone(Symbol("x"))`, `TypeError: structuredClone: a symbol can't be cloned`},
 		{`structuredClone(Promise.resolve())`, `TypeError: structuredClone: a Promise can't be cloned`},
 		{`structuredClone(JSON.parse('{"__proto__": {"x": 1}}')).x`, `transform returned nothing: did you forget ` + "`return`?"},
-	} {
+	}
+	for _, c := range cases {
 		got := value(t, c.expression, `{"s":"x","big":9007199254740993,"list":[1,{"a":2}]}`)
 		if got != c.want {
 			t.Errorf("%s\ngot  %s\nwant %s", c.expression, got, c.want)
@@ -116,7 +117,7 @@ func TestHelpers_FollowStandards(t *testing.T) {
 }
 
 func TestURL_BehavesLikeBrowsers(t *testing.T) {
-	for _, c := range []struct{ expression, want string }{
+	cases := []struct{ expression, want string }{
 		{`new URL("../x?a=1&b=%2B+c#f", "https://Us:pw@EXAMPLE.com:443/a/b/")`, `"https://Us:pw@example.com/a/x?a=1&b=%2B+c#f"`},
 		{`(u => [u.origin, u.protocol, u.username, u.password, u.host, u.hostname, u.port, u.pathname, u.search, u.hash])(new URL("http://a:b@h:81/p?q#f"))`, `["http://h:81","http:","a","b","h:81","h","81","/p","?q","#f"]`},
 		{`String(new URL("//b/c", "https://a"))+ JSON.stringify({u: new URL("http://[2001:DB8::1]:80")})`, `https://b/c{"u":"http://[2001:db8::1]/"}`},
@@ -133,7 +134,8 @@ func TestURL_BehavesLikeBrowsers(t *testing.T) {
 		{`new (class extends URL { constructor(p) { super(p, "https://api.example/v1/"); this.n = 5 } })("x").n`, `5`},
 		{`Object.prototype.toString.call(new URL("a:b")) + (new URL("a:b") instanceof URL)`, `[object URL]true`},
 		{`e.data.map(u => new URL(u).host)`, `["shop.example"]`},
-	} {
+	}
+	for _, c := range cases {
 		if got := value(t, c.expression, `["https://shop.example/x"]`); got != c.want {
 			t.Errorf("%s\ngot  %s\nwant %s", c.expression, got, c.want)
 		}
@@ -143,7 +145,7 @@ func TestURL_BehavesLikeBrowsers(t *testing.T) {
 // The answers are those of Node.js.
 func TestURL_Parse(t *testing.T) {
 	const invalid = "TypeError: Invalid URL: "
-	for _, c := range []struct{ url, base, want string }{
+	cases := []struct{ url, base, want string }{
 		{"http://example.com", "", "http://example.com/"},
 		{"  HTTP://User:Pass@EXAMPLE.com:80/%7Efoo/../x?q=a b'\"#f`g  ", "", "http://User:Pass@example.com/x?q=a%20b%27%22#f%60g"},
 		{"ht\ntp://e\tx/\r", "", "http://ex/"},
@@ -178,7 +180,8 @@ func TestURL_Parse(t *testing.T) {
 		{"http://faß.ExAmPlE/", "", "http://xn--fa-hia.example/"},
 		{"http://xn--/", "", invalid + "http://xn--/"},
 		{"1a:b", "", invalid + "1a:b"},
-	} {
+	}
+	for _, c := range cases {
 		expression := fmt.Sprintf("new URL(%q).href", c.url)
 		if c.base != "" {
 			expression = fmt.Sprintf("new URL(%q, %q).href", c.url, c.base)
@@ -196,7 +199,7 @@ func TestURL_Parse(t *testing.T) {
 
 // The answers are those of Node.js.
 func TestURL_Setters(t *testing.T) {
-	for _, c := range []struct{ url, part, value, want string }{
+	cases := []struct{ url, part, value, want string }{
 		{"http://h:443/", "protocol", "https", "https://h/"},
 		{"http://h/", "protocol", "foo", "http://h/"},
 		{"http://h/", "protocol", "wss:rest", "wss://h/"},
@@ -224,7 +227,8 @@ func TestURL_Setters(t *testing.T) {
 		{"http://h/?x#y", "hash", "#z z", "http://h/?x#z%20z"},
 		{"http://h/?x#y", "hash", "", "http://h/?x"},
 		{"http://h/", "nothing", "x", "http://h/"},
-	} {
+	}
+	for _, c := range cases {
 		if got := value(t, fmt.Sprintf("(u => { u[%q] = %q; return u.href })(new URL(%q))", c.part, c.value, c.url), `0`); got != c.want {
 			t.Errorf("%s, %s = %q: got %s, want %s", c.url, c.part, c.value, got, c.want)
 		}
@@ -232,7 +236,7 @@ func TestURL_Setters(t *testing.T) {
 }
 
 func TestModules_Helpers(t *testing.T) {
-	for _, c := range []struct{ name, source, want string }{
+	cases := []struct{ name, source, want string }{
 		{"names", `import { sha256, hmac as h } from "switchhook:crypto"; export default () => sha256("abc").slice(0, 4) + h("sha256", "Jefe", "x").length`, "ba7864"},
 		{"a namespace", `import * as c from "switchhook:crypto"; export default () => c.sha256("abc").slice(0, 4)`, "ba78"},
 		{"a default", `import hex from "switchhook:hex"; export default () => hex.encode("a")`, "61"},
@@ -249,7 +253,8 @@ func TestModules_Helpers(t *testing.T) {
 		{"another package", "import _ from \"lodash\"\nexport default () => _.x", `import of "lodash": a transform can't import modules but switchhook, switchhook:base64, switchhook:crypto, switchhook:hex (line 1, column 15)`},
 		{"a mistyped name", "import { sha265 } from \"switchhook:crypto\"\nexport default () => {\n  return sha265(1) }", `"switchhook:crypto" has no export "sha265": did you mean "sha256"? (line 3, column 10)`},
 		{"a name that is not there", "import * as s from \"switchhook\"\nexport default () => s.fetch(1)", `"switchhook" has no export "fetch"; there are drop, crypto, base64, hex, btoa, atob, URL, URLSearchParams, TextEncoder, TextDecoder, structuredClone, formatDate (line 2, column 22)`},
-	} {
+	}
+	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			res, err := run(t, c.source, `0`)
 			got := string(res.Body)

@@ -10,7 +10,7 @@ import (
 
 // A member or return value that would be ignored is an error with its line.
 func TestRequest_RefusesIgnoredChanges(t *testing.T) {
-	for _, c := range []struct{ source, want string }{
+	cases := []struct{ source, want string }{
 		{`request.url = "https://other.example/"; return 1`, "request.url can't be changed: set target_url"},
 		{`request.host = "x"; return 1`, "request.host can't be changed"},
 		{`Object.assign(request, { URL: "x" }); return 1`, "request.URL can't be changed"},
@@ -33,7 +33,8 @@ func TestRequest_RefusesIgnoredChanges(t *testing.T) {
 		{`return new TypeError("x")`, "returned a Error, which has no JSON: throw it"},
 		{`return /a/`, "returned a RegExp, which has no JSON"},
 		{`return new WeakMap()`, "returned a WeakMap, which has no JSON"},
-	} {
+	}
+	for _, c := range cases {
 		_, err := run(t, "export default (event, request) => {\n"+c.source+"\n}", `1`)
 		var e *scripts.Error
 		if !errors.As(err, &e) || !strings.Contains(e.Message, c.want) {
@@ -45,7 +46,7 @@ func TestRequest_RefusesIgnoredChanges(t *testing.T) {
 }
 
 func TestRequest_SendsAcceptedChanges(t *testing.T) {
-	for _, c := range []struct{ source, body, contentType string }{
+	cases := []struct{ source, body, contentType string }{
 		{`delete request.headers; request.headers = { a: "1" }; return 1`, `1`, "application/json"},
 		{`request.method = "PUT"; return { request: { ...request, headers: 0 } }`, `{"request":{"method":"PUT","path":"/hook","query":{"a":"1","b":["1","2"]},"headers":0}}`, "application/json"},
 		{`return new URLSearchParams({ a: "b c&", d: "é" })`, `a=b+c%26&d=%C3%A9`, "application/x-www-form-urlencoded"},
@@ -58,7 +59,8 @@ func TestRequest_SendsAcceptedChanges(t *testing.T) {
 		{`return { get [Symbol.toStringTag]() { return "Shop" }, a: 1 }`, `{"a":1}`, "application/json"},
 		{`return Object.assign(Object.create(null), { a: 1 })`, `{"a":1}`, "application/json"},
 		{`return { m: new Map([[1, 2]]), e: new Error("x") }`, `{"m":{},"e":{}}`, "application/json"},
-	} {
+	}
+	for _, c := range cases {
 		res, err := run(t, "export default (event, request) => {\n"+c.source+"\n}", `1`)
 		if err != nil || string(res.Body) != c.body || res.ContentType != c.contentType {
 			t.Errorf("%s: %s %s %v", c.source, res.Body, res.ContentType, err)
@@ -68,7 +70,7 @@ func TestRequest_SendsAcceptedChanges(t *testing.T) {
 
 // TestLocale_Methods checks that locale methods return the same as Node 20 or throw.
 func TestLocale_Methods(t *testing.T) {
-	for _, c := range []struct{ expression, want string }{
+	cases := []struct{ expression, want string }{
 		{`(1234567.5).toLocaleString()`, "1,234,567.5"}, {`(1.0005).toLocaleString()`, "1.001"}, {`(0.0005).toLocaleString()`, "0.001"},
 		{`(-0.0004).toLocaleString()`, "-0"}, {`(-0).toLocaleString()`, "-0"}, {`(1e21).toLocaleString()`, "1,000,000,000,000,000,000,000"},
 		{`(123456789012345680000).toLocaleString()`, "123,456,789,012,345,680,000"}, {`NaN.toLocaleString()`, "NaN"}, {`(-Infinity).toLocaleString()`, "-∞"},
@@ -94,7 +96,8 @@ func TestLocale_Methods(t *testing.T) {
 		{`Buffer.from("a").toString("base64")`, "error: ReferenceError: Buffer is not defined: use base64.encode"},
 		{`process.env.TOKEN`, "error: ReferenceError: process is not defined: there is no environment"},
 		{`nothing.at`, "error: ReferenceError: nothing is not defined"},
-	} {
+	}
+	for _, c := range cases {
 		res, err := run(t, `export default () => String(`+c.expression+`)`, `0`)
 		got := string(res.Body)
 		if err != nil {

@@ -198,14 +198,15 @@ var unlikeNode = map[string]string{
 // TestRegexp_LineEndsAsInNode runs literals with the flag m on text with every line end;
 // the expected values are from Node 20.
 func TestRegexp_LineEndsAsInNode(t *testing.T) {
-	for _, c := range []struct{ expression, want string }{
+	cases := []struct{ expression, want string }{
 		{`s.replace(/^# (.*)$/gm, "*$1*")`, `"*A*\r\nb\n*C*\r\n"`},
 		{`s.match(/^.*$/gm)`, `["# A","","b","# C","",""]`},
 		{`s.split(/$/m)`, `["# A","\r","\nb","\n# C","\r","\n"]`},
 		{`s.replace(/^/gm, "> ")`, `"> # A\r> \n> b\n> # C\r> \n> "`},
 		{`"a\u2028b".match(/^.$/gm)`, `["a","b"]`},
 		{`/[$^]\$/m.source`, `"[$^]\\$"`},
-	} {
+	}
+	for _, c := range cases {
 		res, err := run(t, `export default e => { const s = e.data; return JSON.stringify(`+c.expression+`) }`, `"# A\r\nb\n# C\r\n"`)
 		if err != nil || string(res.Body) != c.want {
 			t.Errorf("%s: %s, %v; Node gives %s", c.expression, res.Body, err, c.want)

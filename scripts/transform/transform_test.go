@@ -35,29 +35,30 @@ func run(t *testing.T, source, data string) (scripts.Result, error) {
 }
 
 func TestCompile_TransformForms(t *testing.T) {
-	for name, source := range map[string]string{
-		"export default function":         `export default function transform(event) { return event.data.n }`,
-		"anonymous default function":      `export default function (event) { return event.data.n }`,
-		"default arrow":                   `export default (event) => event.data.n`,
-		"default async arrow":             `export default async (event) => { await null; return event.data.n }`,
-		"plain function":                  `function transform(event) { return event.data.n }`,
-		"const arrow":                     `const transform = event => event.data.n`,
-		"named export":                    `export function transform(event) { return event.data.n }`,
-		"export list":                     `function f(event) { return event.data.n } export { f as default }`,
-		"module.exports":                  `module.exports = event => event.data.n`,
-		"exports.default":                 `exports.default = event => event.data.n`,
-		"TypeScript":                      "interface E { data: { n: number } }\nenum Mode { A = 7 }\nexport default function transform(event: E): number { return (event.data.n as number) satisfies number }",
-		"type import":                     `import type { E } from "somewhere"; export default (event: E) => event.data.n`,
-		"async generator and for await":   `async function* g(n) { yield n } export default async function (event) { for await (const x of g(event.data.n)) return x }`,
-		"class with private and static":   `class A { static #n = 7; static { A.m = () => A.#n } } export default () => A.m()`,
-		"optional chaining, logical sets": `export default (e) => { let x = e.data?.nope?.y; x ??= e.data.n; return x }`,
-		"decorators":                      `function d(v, c) { return v } class A { @d m() { return 7 } } export default () => new A().m()`,
-		"directive first":                 `"use strict"; export default (e) => e.data.n`,
-		"a look-alike export table":       "export default (e) => { `\nmodule.exports = __toCommonJS(transform_exports);\n`; return e.data.n }",
-		"a comment at the end":            "export default (e) => e.data.n // the end",
-	} {
-		t.Run(name, func(t *testing.T) {
-			res, err := run(t, source, `{"n":7}`)
+	cases := []struct{ name, source string }{
+		{"export default function", `export default function transform(event) { return event.data.n }`},
+		{"anonymous default function", `export default function (event) { return event.data.n }`},
+		{"default arrow", `export default (event) => event.data.n`},
+		{"default async arrow", `export default async (event) => { await null; return event.data.n }`},
+		{"plain function", `function transform(event) { return event.data.n }`},
+		{"const arrow", `const transform = event => event.data.n`},
+		{"named export", `export function transform(event) { return event.data.n }`},
+		{"export list", `function f(event) { return event.data.n } export { f as default }`},
+		{"module.exports", `module.exports = event => event.data.n`},
+		{"exports.default", `exports.default = event => event.data.n`},
+		{"TypeScript", "interface E { data: { n: number } }\nenum Mode { A = 7 }\nexport default function transform(event: E): number { return (event.data.n as number) satisfies number }"},
+		{"type import", `import type { E } from "somewhere"; export default (event: E) => event.data.n`},
+		{"async generator and for await", `async function* g(n) { yield n } export default async function (event) { for await (const x of g(event.data.n)) return x }`},
+		{"class with private and static", `class A { static #n = 7; static { A.m = () => A.#n } } export default () => A.m()`},
+		{"optional chaining, logical sets", `export default (e) => { let x = e.data?.nope?.y; x ??= e.data.n; return x }`},
+		{"decorators", `function d(v, c) { return v } class A { @d m() { return 7 } } export default () => new A().m()`},
+		{"directive first", `"use strict"; export default (e) => e.data.n`},
+		{"a look-alike export table", "export default (e) => { `\nmodule.exports = __toCommonJS(transform_exports);\n`; return e.data.n }"},
+		{"a comment at the end", "export default (e) => e.data.n // the end"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			res, err := run(t, c.source, `{"n":7}`)
 			if err != nil || string(res.Body) != "7" {
 				t.Errorf("got %q, %v", res.Body, err)
 			}
@@ -66,7 +67,7 @@ func TestCompile_TransformForms(t *testing.T) {
 }
 
 func TestRun_PreservesDigitsOrderAndCharacters(t *testing.T) {
-	for _, c := range []struct{ name, source, data, want string }{
+	cases := []struct{ name, source, data, want string }{
 		{"an untouched event is copied as it is written", `e => e.data`, ` { "z" : 1.50 , "a" : [ 9007199254740993 , "a b\u00e9" ] , "10":1, "2":2 } `, `{"z":1.50,"a":[9007199254740993,"a b\u00e9"],"10":1,"2":2}`},
 		{"a large integer", `e => ({id: e.data.id})`, `{"id":12345678901234567890}`, `{"id":12345678901234567890}`},
 		{"the largest safe integer is a number", `e => e.data + 0`, `9007199254740992`, `9007199254740992`},
@@ -102,7 +103,8 @@ func TestRun_PreservesDigitsOrderAndCharacters(t *testing.T) {
 		{"a name that stands twice", `e => ({...e.data})`, `{"a":1,"b":2,"a":3}`, `{"a":3,"b":2}`},
 		{"many members", `e => Object.keys(e.data).length + ("k7" in e.data)`, `{"k1":1,"k2":1,"k3":1,"k4":1,"k5":1,"k6":1,"k7":1,"k8":1,"k9":1,"k10":1,"k11":1,"k12":1,"k13":1,"k13":1}`, `14`},
 		{"the rest of the event", `e => [e.id, e.type, e.account, e.time, e.headers]`, `0`, `["evt_1","order.created","default","2026-01-02T03:04:05.6Z",{"X-Source":"shop"}]`},
-	} {
+	}
+	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			res, err := run(t, "export default "+c.source, c.data)
 			if err != nil {
@@ -145,7 +147,7 @@ func TestRun_DropEndsScript(t *testing.T) {
 }
 
 func TestRun_ChangesRequest(t *testing.T) {
-	for _, c := range []struct{ name, source, fails string }{
+	cases := []struct{ name, source, fails string }{
 		{name: "method", source: `r.method = "put"`},
 		{name: "path", source: `r.path = "/x/" + encodeURIComponent("a b")`},
 		{name: "query", source: `r.query.c = 5; delete r.query.a; r.query.b.push("3")`},
@@ -161,7 +163,8 @@ func TestRun_ChangesRequest(t *testing.T) {
 		{name: "a fixed header", source: `r.headers.host = "evil"`, fails: "set by the router"},
 		{name: "a signature", source: `r.headers["Webhook-Signature"] = "v1,x"`, fails: "set by the router"},
 		{name: "an object as header", source: `r.headers.a = {}`, fails: "must be a string"},
-	} {
+	}
+	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			res, err := run(t, `export default (e, r) => { `+c.source+`; return 1 }`, `0`)
 			switch {
@@ -185,7 +188,7 @@ func TestRun_ChangesRequest(t *testing.T) {
 }
 
 func TestError_PositionInAuthorsSource(t *testing.T) {
-	for _, c := range []struct {
+	cases := []struct {
 		name, source string
 		phase        scripts.Phase
 		line, column int
@@ -228,7 +231,8 @@ func TestError_PositionInAuthorsSource(t *testing.T) {
 		{"an undeclared variable", "export default e => { leak = 1; return leak }", "run", 1, 23, "leak is not defined"},
 		{"a source map that names a file", "export default e => { null.x }\n//# sourceMappingURL=file:///dev/zero", "run", 1, 28, "Cannot read property 'x'"},
 		{"an eval that names a file", "export default e => eval('null.x\\n//# sourceMappingURL=file:///dev/zero')", "run", 1, 26, "Cannot read property 'x'"},
-	} {
+	}
+	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			res, err := run(t, c.source, `{}`)
 			var e *scripts.Error

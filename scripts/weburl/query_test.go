@@ -10,7 +10,7 @@ import (
 
 func TestChangeQuery_ChangesNothingElse(t *testing.T) {
 	type change = map[string][]string
-	for _, c := range []struct {
+	cases := []struct {
 		query   string
 		changes change // nil removes
 		want    string
@@ -35,7 +35,8 @@ func TestChangeQuery_ChangesNothingElse(t *testing.T) {
 		{"%62=1&b=2", change{"b": {"1", "3"}}, "%62=1&b=3"},
 		{"=x&&", change{"y": {"1"}}, "=x&&&y=1"},
 		{"t=1&sig=a%2Fb%2fc", change{"t": {"2"}}, "t=2&sig=a%2Fb%2fc"},
-	} {
+	}
+	for _, c := range cases {
 		values := QueryValues(c.query)
 		for name, now := range c.changes {
 			if now == nil {
@@ -85,14 +86,15 @@ func FuzzChangeQuery(f *testing.F) {
 }
 
 func TestChangeQuery_EncodedPathsAndQueries(t *testing.T) {
-	for _, c := range []struct{ raw, path, query string }{
+	cases := []struct{ raw, path, query string }{
 		{`/a%2Fb%2f%20`, `/a%2Fb%2f%20`, `/a%2Fb%2f%20`},
 		{"/é\"<> b", "/%C3%A9%22%3C%3E%20b", "/%C3%A9%22%3C%3E%20b"},
 		{"/a'b`{}^|\\", "/a'b%60%7B%7D%5E%7C%5C", "/a%27b`{}^|\\"},
 		{"/!$&()*+,;=:@[]~-._", "/!$&()*+,;=:@[]~-._", "/!$&()*+,;=:@[]~-._"},
 		{"/日本😀", "/%E6%97%A5%E6%9C%AC%F0%9F%98%80", "/%E6%97%A5%E6%9C%AC%F0%9F%98%80"},
 		{"/\xff", "/%FF", "/%FF"},
-	} {
+	}
+	for _, c := range cases {
 		path, query := EncodePath(c.raw), EncodeQuery(c.raw)
 		if path != c.path || query != c.query {
 			t.Errorf("%q: path %q, query %q", c.raw, path, query)
