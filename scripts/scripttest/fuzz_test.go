@@ -2,8 +2,9 @@ package scripttest
 
 import (
 	"encoding/json"
-	"reflect"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // Cases also come from the API: parsing any input ends, and parsed cases survive a round
@@ -25,8 +26,8 @@ func FuzzParseCases(f *testing.F) {
 			t.Fatalf("%v: %s", err, out)
 		}
 		for i := range cases {
-			if again[i].Name != cases[i].Name || !reflect.DeepEqual(again[i].Expect.Headers, cases[i].Expect.Headers) || !equal(generic(again[i]), generic(cases[i])) {
-				t.Errorf("%s became %s", text, out)
+			if diff := cmp.Diff(cases[i].Expect.Headers, again[i].Expect.Headers); diff != "" || again[i].Name != cases[i].Name || !equal(generic(again[i]), generic(cases[i])) {
+				t.Errorf("%s became %s\n%s", text, out, diff)
 			}
 		}
 	})

@@ -5,13 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
-	"reflect"
 	"strings"
 	"testing"
 
 	"switchhook/scripts"
 	"switchhook/scripts/sandbox"
 	"switchhook/scripts/scripteval"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 var pool *sandbox.Pool
@@ -183,8 +184,11 @@ func TestCase_JSONRoundTrip(t *testing.T) {
 		t.Errorf("%v\n%s\nwanted\n%s", err, out, text)
 	}
 	var again []Case
-	if err := json.Unmarshal(out, &again); err != nil || !reflect.DeepEqual(again, cases) {
-		t.Errorf("%v %+v", err, again)
+	if err := json.Unmarshal(out, &again); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(cases, again); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
 	}
 	var expect Expect
 	if err := json.Unmarshal([]byte(`{"dropped":true,"query":{"a":"1"}}`), &expect); err != nil || expect.Dropped == nil || expect.Query["a"][0] != "1" {
