@@ -103,7 +103,7 @@ func (t *BodyTemplate) render(ev *engine.Event, s *engine.Subscription) []byte {
 // once and must not be changed afterwards.
 func (s *Sender) SetDialectBodies(bodies map[string]*BodyTemplate) { s.dialectBodies.Store(&bodies) }
 
-// dialectBody returns the template of s; nil if it has none.
+// dialectBody returns the template of sub; nil if it has none.
 func (s *Sender) dialectBody(sub *engine.Subscription) *BodyTemplate {
 	if sub.Dialect == "" || sub.PayloadFormat != engine.FormatStandard {
 		return nil

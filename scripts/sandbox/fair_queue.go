@@ -29,7 +29,7 @@ func (j *job) key() string {
 	return j.program.Hash
 }
 
-func (q *fairQueue) lane(j *job) *programQueue {
+func (q *fairQueue) queueOf(j *job) *programQueue {
 	key := j.key()
 	l := q.byProgram[key]
 	if l == nil {
@@ -43,7 +43,7 @@ func (q *fairQueue) lane(j *job) *programQueue {
 }
 
 func (q *fairQueue) push(j *job) {
-	l := q.lane(j)
+	l := q.queueOf(j)
 	l.jobs = append(l.jobs, j)
 	q.count++
 }
@@ -51,7 +51,7 @@ func (q *fairQueue) push(j *job) {
 // pushFront adds jobs that were assigned before at the front: they have waited longest.
 func (q *fairQueue) pushFront(jobs []*job) {
 	for _, j := range slices.Backward(jobs) {
-		l := q.lane(j)
+		l := q.queueOf(j)
 		l.jobs = append([]*job{j}, l.jobs...)
 		q.count++
 	}

@@ -44,7 +44,7 @@ func TestFairQueue_SharesTimeNotTurns(t *testing.T) {
 		q.dequeue(q.first(), time.Millisecond)
 	}
 	if len(q.byProgram) != 0 || q.first() != nil {
-		t.Error("lanes stay behind")
+		t.Error("empty program queues remain")
 	}
 }
 

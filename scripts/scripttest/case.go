@@ -106,12 +106,12 @@ type Failing struct {
 }
 
 // MarshalJSON returns only the text if no other field is set.
-func (f Failing) MarshalJSON() ([]byte, error) {
-	if f.Phase == "" && f.Line == 0 {
-		return marshal(f.Contains)
+func (want Failing) MarshalJSON() ([]byte, error) {
+	if want.Phase == "" && want.Line == 0 {
+		return marshal(want.Contains)
 	}
 	type plain Failing
-	return marshal(plain(f))
+	return marshal(plain(want))
 }
 
 // UnmarshalJSON reads a case as strictly as ParseCases.
@@ -125,27 +125,27 @@ func (c *Case) UnmarshalJSON(text []byte) error {
 }
 
 // UnmarshalJSON reads expectations as strictly as ParseCases.
-func (e *Expect) UnmarshalJSON(text []byte) error {
+func (want *Expect) UnmarshalJSON(text []byte) error {
 	doc, err := parse(text)
 	if err != nil {
 		return err
 	}
 	d := &decoder{}
-	*e = d.expect(field{doc.Root(), "expect"})
+	*want = d.expect(field{doc.Root(), "expect"})
 	return d.done(text)
 }
 
 // empty reports whether no field is set.
-func (e *Expect) empty() bool { return e.Matches == nil && !e.beyondFilter() }
+func (want *Expect) empty() bool { return want.Matches == nil && !want.beyondFilter() }
 
 // beyondFilter reports whether an expectation depends on more than the filter.
-func (e *Expect) beyondFilter() bool {
-	return e.ofRequest() || e.Dropped != nil || e.Error != nil || e.Console != nil
+func (want *Expect) beyondFilter() bool {
+	return want.ofRequest() || want.Dropped != nil || want.Error != nil || want.Console != nil
 }
 
 // ofRequest reports whether an expectation concerns the request that is sent.
-func (e *Expect) ofRequest() bool {
-	return e.Body != nil || e.BodyContains != nil || e.Method != "" || e.Path != "" || e.Query != nil || e.Headers != nil
+func (want *Expect) ofRequest() bool {
+	return want.Body != nil || want.BodyContains != nil || want.Method != "" || want.Path != "" || want.Query != nil || want.Headers != nil
 }
 
 // marshal is json.Marshal without escaping <, > and &, as its output is for people.
