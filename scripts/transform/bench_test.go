@@ -6,7 +6,6 @@ import (
 
 	"switchhook/scripts"
 	"switchhook/scripts/scriptstest"
-	"switchhook/scripts/transform"
 )
 
 const benchSource = `
@@ -22,14 +21,7 @@ export default function transform(event, request) {
 }`
 
 func BenchmarkRun(b *testing.B) {
-	p, err := transform.Compile(benchSource, scripts.DefaultLimits(), nil)
-	if err != nil {
-		b.Fatal(err)
-	}
-	l, err := transform.Load(p)
-	if err != nil {
-		b.Fatal(err)
-	}
+	l := load(b, benchSource)
 	for _, items := range []int{2, 24} {
 		ev := event(string(scriptstest.Order(items)))
 		b.Run(fmt.Sprintf("%dB", len(ev.Data)), func(b *testing.B) {
@@ -57,14 +49,7 @@ func BenchmarkHelpers(b *testing.B) {
 		{"structuredClone", `structuredClone({a: [1, 2, {b: 3}]})`},
 	}
 	for _, c := range cases {
-		p, err := transform.Compile("export default () => ["+c.expression+"]", scripts.DefaultLimits(), nil)
-		if err != nil {
-			b.Fatal(err)
-		}
-		l, err := transform.Load(p)
-		if err != nil {
-			b.Fatal(err)
-		}
+		l := load(b, "export default () => ["+c.expression+"]")
 		ev := event(`{}`)
 		b.Run(c.name, func(b *testing.B) {
 			b.ReportAllocs()

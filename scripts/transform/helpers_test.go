@@ -10,7 +10,6 @@ import (
 
 	"switchhook/scripts"
 	"switchhook/scripts/scriptstest"
-	"switchhook/scripts/transform"
 )
 
 // value evaluates an expression and returns its value as JSON.
@@ -330,14 +329,7 @@ func TestRun_SharesNoStateWithNextRun(t *testing.T) {
 		for (const n of Object.keys(s)) try { globalThis[n] = () => "evil" } catch {}
 		globalThis.crypto = globalThis.Uint8Array = globalThis.RangeError = undefined
 		return seen }`
-	p, err := transform.Compile(source, scripts.DefaultLimits(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := transform.Load(p)
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := load(t, source)
 	want := value(t, honest, `0`)
 	for range 3 {
 		res, err := l.Run(event(`0`), request(), scripts.DefaultLimits(), nil)
@@ -381,14 +373,7 @@ func TestRun_RemovingBuiltinsAffectsOnlyThatRun(t *testing.T) {
 
 func TestRun_ResultSharesNoMemoryWithEvent(t *testing.T) {
 	ev := event(`{"a":"aaaaaaaa","b":["bbbbbbbb"]}`)
-	p, err := transform.Compile(`export default (e, r) => { r.headers["X-A"] = e.data.a; r.query.b = e.data.b; r.path = "/" + e.data.a; console.log(e.data.a); return e.data }`, scripts.DefaultLimits(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := transform.Load(p)
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := load(t, `export default (e, r) => { r.headers["X-A"] = e.data.a; r.query.b = e.data.b; r.path = "/" + e.data.a; console.log(e.data.a); return e.data }`)
 	res, err := l.Run(ev, request(), scripts.DefaultLimits(), nil)
 	if err != nil {
 		t.Fatal(err)

@@ -49,14 +49,7 @@ var foldingTexts = []struct{ name, text string }{
 }
 
 func foldingRun(t testing.TB, expression, text string) func() {
-	p, err := transform.Compile(`export default e => { const s = e.data.s; return [`+expression+`] }`, scripts.DefaultLimits(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := transform.Load(p)
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := load(t, `export default e => { const s = e.data.s; return [`+expression+`] }`)
 	data, _ := json.Marshal(map[string]string{"s": text, "pattern": `\S+@\S+`})
 	ev := event(string(data))
 	return func() {
@@ -121,14 +114,7 @@ func TestRegexp_MatchesAsInNode(t *testing.T) {
 	if err := json.Unmarshal(text, &table); err != nil || len(table.Rows) < 500 {
 		t.Fatal(len(table.Rows), err)
 	}
-	p, err := transform.Compile(string(probe)+`; export default e => probe(e.data.pattern, e.data.flags, e.data.text)`, scripts.DefaultLimits(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := transform.Load(p)
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := load(t, string(probe)+`; export default e => probe(e.data.pattern, e.data.flags, e.data.text)`)
 	for _, row := range table.Rows {
 		name := fmt.Sprintf("/%s/%s on %d", row.Pattern, row.Flags, row.Text)
 		data, _ := json.Marshal(map[string]string{"pattern": row.Pattern, "flags": row.Flags, "text": table.Texts[row.Text]})
@@ -232,14 +218,8 @@ var hungExpressions = []string{
 func TestRegexp_BacktrackingIsInterrupted(t *testing.T) {
 	data, _ := json.Marshal(strings.Repeat("a", 60))
 	for _, expression := range hungExpressions {
-		p, err := transform.Compile("export default e => { const s = e.data\n  return [\n"+expression+"] }", scripts.DefaultLimits(), nil)
-		if err != nil {
-			t.Fatal(expression, err)
-		}
-		l, err := transform.Load(p)
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := load(t, "export default e => { const s = e.data\n  return [\n"+expression+"] }")
+		var err error
 		var e *scripts.Error
 		for wait := 20 * time.Millisecond; wait < 10*time.Second; wait *= 5 { // a busy machine takes long to reach the expression
 			_, err = l.Run(event(string(data)), request(), scripts.DefaultLimits(), func(interrupt func()) { time.AfterFunc(wait, interrupt) })

@@ -21,6 +21,20 @@ func request() scripts.Request {
 	return scripts.Request{Method: "POST", Path: "/hook", Query: map[string][]string{"a": {"1"}, "b": {"1", "2"}}, Headers: map[string]string{"X-Shop": "1"}}
 }
 
+// load compiles and loads a program.
+func load(t testing.TB, source string) *transform.Loaded {
+	t.Helper()
+	p, err := transform.Compile(source, scripts.DefaultLimits(), nil)
+	if err != nil {
+		t.Fatalf("%s: %v", source, err)
+	}
+	l, err := transform.Load(p)
+	if err != nil {
+		t.Fatalf("%s: %v", source, err)
+	}
+	return l
+}
+
 func run(t *testing.T, source, data string) (scripts.Result, error) {
 	t.Helper()
 	p, err := transform.Compile(source, scripts.DefaultLimits(), nil)
@@ -287,15 +301,8 @@ func TestRun_InterruptEndsIt(t *testing.T) {
 		`export default e => ({ toJSON() { for (;;) {} } })`,
 		`export default e => { throw { get message() { for (;;) {} } } }`,
 	} {
-		p, err := transform.Compile(source, scripts.DefaultLimits(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		l, err := transform.Load(p)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = l.Run(event(`0`), request(), scripts.DefaultLimits(), func(interrupt func()) { time.AfterFunc(20*time.Millisecond, interrupt) })
+		l := load(t, source)
+		_, err := l.Run(event(`0`), request(), scripts.DefaultLimits(), func(interrupt func()) { time.AfterFunc(20*time.Millisecond, interrupt) })
 		var e *scripts.Error
 		if !errors.As(err, &e) || e.Phase != scripts.PhaseTimeout || e.Message != "timeout after 50 ms" {
 			t.Errorf("%s: got %#v", source, err)
