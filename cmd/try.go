@@ -64,7 +64,10 @@ type trial struct {
 	Request     *trialRequest        `json:"request,omitempty"`
 	Console     []string             `json:"console,omitempty"`
 	TransformMS float64              `json:"transform_ms,omitempty"` // CPU time
+	Diagnostics []scripts.Diagnostic `json:"diagnostics"`            // of both scripts
 	DurationMS  float64              `json:"duration_ms"`            // compilation included
+
+	outcome *scripteval.Outcome
 }
 
 // trialRequest is the request that would be sent.
@@ -94,6 +97,7 @@ func (c *tryCommand) Run(ctx context.Context) error {
 		return err
 	}
 	t.DurationMS = float64(time.Since(began).Microseconds()) / 1000
+	showWarnings(scripts.Warnings(input.transform))
 	if c.JSON {
 		err = printJSON(t)
 	} else {
@@ -215,7 +219,6 @@ func (c *tryCommand) warnBarePayload(name string, text []byte) {
 func (c *tryCommand) try(ctx context.Context, in tryInput) (*trial, error) {
 	var sandbox scripteval.Transformer
 	if in.transform != "" {
-		showWarnings(scripts.Warnings(in.transform))
 		pool, err := startSandbox(c.Verbose)
 		if err != nil {
 			return nil, err
@@ -234,16 +237,20 @@ func (c *tryCommand) try(ctx context.Context, in tryInput) (*trial, error) {
 	}
 	res := &o.Result
 	t := &trial{
-		Matched: o.Matched && o.FilterError == nil, Explanation: o.Explanation, Console: res.Console,
+		Matched: o.Matched && o.FilterError == nil, Explanation: o.Explanation, Console: res.Console, outcome: o,
 		TransformMS: float64(res.CPU.Microseconds()) / 1000, Dropped: res.Dropped, DropReason: res.DropReason,
 	}
-	if t.Error, t.ErrorIn = o.Error(); !o.Sent() {
-		return t, nil
+	if o.Matched && o.TransformError == nil && !res.Dropped {
+		if !o.Ran {
+			res = nil
+		}
+		if err := c.compose(t, in, res); err != nil {
+			return nil, err
+		}
 	}
-	if !o.Ran {
-		res = nil
-	}
-	return t, c.compose(t, in, res)
+	t.Error, t.ErrorIn = o.Error()
+	t.Diagnostics = append([]scripts.Diagnostic{}, o.Diagnostics(in.transform)...)
+	return t, nil
 }
 
 // showWarnings prints on standard error the code in a transform that throws when it runs.
@@ -259,8 +266,7 @@ func (c *tryCommand) compose(t *trial, in tryInput, res *scripts.Result) error {
 		Target: in.target.String(), Secret: string(c.Secret), UserAgent: "Switchhook/" + Version, ID: in.event.ID, Event: in.event, Result: res, At: time.Now(),
 	}
 	req, err := preview.Build()
-	if t.Error, err = scripteval.Fault(err); t.Error != nil || err != nil {
-		t.ErrorIn = "transform"
+	if t.outcome.TransformError, err = scripteval.Fault(err); req == nil {
 		return err
 	}
 	headers := map[string]string{"Content-Length": strconv.Itoa(len(req.Body))}
@@ -291,10 +297,11 @@ func (t *trial) String() string {
 	for _, line := range t.Console {
 		b.WriteString("console  " + printable(line) + "\n")
 	}
+	writeFailure(&b, "filter", t.outcome.FilterError)
+	writeFailure(&b, "transform", t.outcome.TransformError)
 	switch {
-	case t.Error != nil:
-		fmt.Fprintf(&b, "The %s failed (%s): %s\n%s", t.ErrorIn, t.Error.Phase, printable(t.Error.Error()), indentLines(printable(t.Error.Snippet), "  "))
-	case !t.Matched:
+	case t.Request == nil && t.Error != nil:
+	case t.Request == nil && !t.Matched:
 		b.WriteString("The filter does not match this event: nothing would be sent.\n")
 	case t.Dropped:
 		fmt.Fprintf(&b, "The transform drops this event: %s\n", printable(cmp.Or(t.DropReason, "no reason given")))
@@ -302,9 +309,26 @@ func (t *trial) String() string {
 		if t.TransformMS > 0 {
 			fmt.Fprintf(&b, "The transform took %.2f ms. ", t.TransformMS)
 		}
-		b.WriteString("This would be sent:\n\n" + t.Request.String())
+		if t.Error != nil {
+			b.WriteString("If the filter matched, this would be sent:\n\n")
+		} else {
+			b.WriteString("This would be sent:\n\n")
+		}
+		b.WriteString(t.Request.String())
 	}
 	return b.String()
+}
+
+// writeFailure writes the errors of a script, if it failed.
+func writeFailure(b *strings.Builder, source string, e *scripts.Error) {
+	for i, d := range e.Diagnostics(source) {
+		if i == 0 {
+			fmt.Fprintf(b, "The %s failed (%s): %s\n", source, e.Phase, printable(e.Error()))
+		} else {
+			fmt.Fprintf(b, "Line %d, column %d: %s\n", d.Line, d.Column, printable(d.Message))
+		}
+		b.WriteString(indentLines(printable(d.Snippet), "  "))
+	}
 }
 
 // String formats the request as on the wire.

@@ -41,6 +41,7 @@ var tryFiles = map[string]string{
 	"t.ts": "interface Order { total: number }\nexport default function transform(event: { data: Order }, request: any) {\n  console.log(\"total\", event.data.total, \"\\u001b[31m\")\n  if (event.data.total === 2) return drop(\"two\")\n" +
 		"  if (event.data.total === 3) throw new Error(\"three\")\n  request.headers[\"x-total\"] = String(event.data.total)\n  request.query.q = \"a b\"\n  request.path += \"/x\"\n  request.method = \"PUT\"\n  return { total: event.data.total, t: \"<é>\" }\n}\n",
 	"bad.js":    "export default function (event) {\n  return (\n}\n",
+	"twice.js":  "const a = 1; const a = 2; export default () => 1\nexport default 2",
 	"f.expr":    "data.total > 1\n  && data.customer.country in [\"US\"]\n",
 	"s.json":    `{"properties": {"total": {"type": "number"}}}`,
 	"e.json":    `{"type": "order.created", "id": "evt_1", "data": {"total": 120, "customer": {"country": "US"}}}`,
@@ -75,6 +76,9 @@ func TestTry(t *testing.T) {
 		"a filter's error":         {"--event e.json --filter data.total>'x'", "", 1, []string{"! data.total>'x'", "The filter failed (run)", "takes two numbers or two texts"}, ""},
 		"a filter that is wrong":   {"--event e.json --filter data.totl>1 --schema s.json", "", 1, []string{`unknown field "totl": did you mean "total"?`, "data.totl>1\n       ^"}, ""},
 		"a script that is wrong":   {"--event e.json --transform bad.js", "", 1, []string{"The transform failed (compile)", "line 3, column 1"}, ""},
+		"both scripts wrong":       {"--event e.json --filter data.total> --transform twice.js", "", 1, []string{"The filter failed (compile)", "The transform failed (compile): The symbol \"a\" has already been declared (line 1, column 20)", "Line 2, column 8: Multiple exports"}, ""},
+		"a transform despite it":   {"--event e.json --filter data.total> --transform t.ts", "", 1, []string{"The filter failed (compile)", "If the filter matched, this would be sent:\n\nPUT /hook/x"}, ""},
+		"a filter despite it":      {"--event no.json --filter-file f.expr --transform bad.js", "", 1, []string{"✓ data.total > 1", "The transform failed (compile)"}, ""},
 		"an event that is none":    {"--event x.json --transform t.ts", "", 1, nil, "--event: not valid JSON"},
 		"no such file":             {"--event none.json --transform t.ts", "", 1, nil, "none.json"},
 		"nothing to try":           {"--event e.json", "", 2, nil, "give --transform, --filter or --filter-file"},

@@ -113,15 +113,15 @@ type previewInput struct {
 
 // previewResponse is the result of a preview.
 type previewResponse struct {
-	Event      api.Event            `json:"event"`
-	Matched    bool                 `json:"matched"`
-	Filter     *scripts.Explanation `json:"filter"`  // why; null without a filter
-	Dropped    *string              `json:"dropped"` // the transform's reason; null if it did not drop
-	Request    *api.AttemptRequest  `json:"request"` // what would be sent; null if nothing would
-	Script     *api.ScriptRun       `json:"script,omitempty"`
-	Error      *scripts.Error       `json:"error,omitempty"` // the transform's
-	Warnings   []scripts.Diagnostic `json:"warnings,omitempty"`
-	DurationMS float64              `json:"duration_ms"`
+	Event       api.Event            `json:"event"`
+	Matched     *bool                `json:"matched"` // null if the filter does not compile
+	Filter      *scripts.Explanation `json:"filter"`  // why; null without a filter that compiles
+	Dropped     *string              `json:"dropped"` // the transform's reason; null if it did not drop
+	Request     *api.AttemptRequest  `json:"request"` // what would be sent; null if nothing would
+	Script      *api.ScriptRun       `json:"script,omitempty"`
+	Error       *scripts.Error       `json:"error,omitempty"` // the transform's
+	Diagnostics []scripts.Diagnostic `json:"diagnostics"`     // of both scripts
+	DurationMS  float64              `json:"duration_ms"`
 }
 
 func (s *Server) preview(c *fiber.Ctx, who caller) error {
@@ -146,7 +146,13 @@ func (s *Server) preview(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	view := previewResponse{Event: viewEvent(res.Event), Matched: res.Matched, Filter: res.Explanation, Error: res.TransformError, DurationMS: milliseconds(res.Duration)}
+	view := previewResponse{
+		Event: viewEvent(res.Event), Filter: res.Explanation, Error: res.TransformError,
+		Diagnostics: append([]scripts.Diagnostic{}, res.Diagnostics...), DurationMS: milliseconds(res.Duration),
+	}
+	if res.Judged() {
+		view.Matched = &res.Matched
+	}
 	if res.Dropped != "" {
 		view.Dropped = &res.Dropped
 	}
@@ -158,9 +164,6 @@ func (s *Server) preview(c *fiber.Ctx, who caller) error {
 	}
 	if res.Script.Hash != "" {
 		view.Script = viewRan(&res.Script)
-	}
-	if t.Transform != nil {
-		view.Warnings = scripts.Warnings(t.Transform.Source)
 	}
 	return c.JSON(view)
 }

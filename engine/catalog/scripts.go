@@ -66,9 +66,9 @@ func (reg *ScriptRegistry) Script(account, idOrName string) (*engine.Script, err
 	return named[0], nil
 }
 
-// CompileFilter compiles a filter, or returns it from the cache.
-func (reg *ScriptRegistry) CompileFilter(source string) (*filter.Filter, error) {
-	return reg.filters.Compile(source)
+// CompileFilter compiles a filter, or returns it from the cache; schemas are those of its event types.
+func (reg *ScriptRegistry) CompileFilter(source string, schemas ...[]byte) (*filter.Filter, error) {
+	return reg.filters.Compile(source, schemas...)
 }
 
 // CompileScript compiles a source of a script. Errors: CodeInvalid, CodeUnavailable.
@@ -78,21 +78,19 @@ func (reg *ScriptRegistry) CompileScript(ctx context.Context, s *engine.Script, 
 		filterSource, transformSource = "", source
 	}
 	compiled, err := reg.CompileScripts(ctx, s.Account, filterSource, transformSource)
-	switch {
-	case err != nil:
+	if failed, _ := compiled.Error(); err == nil && failed != nil {
+		err = failed
+	}
+	if err != nil {
 		return compiled, ScriptError("source", err)
-	case compiled.FilterError != nil:
-		return compiled, ScriptError("source", compiled.FilterError)
-	case compiled.TransformError != nil:
-		return compiled, ScriptError("source", compiled.TransformError)
 	}
 	return compiled, nil
 }
 
 // CompileScripts compiles a filter and a transform of an account for everything except deliveries.
 // Errors of the scripts are in the result.
-func (reg *ScriptRegistry) CompileScripts(ctx context.Context, account, filterSource, transformSource string, schemas ...[]byte) (scripteval.Scripts, error) {
-	return scripteval.Compile(ctx, reg.Transformer(account), reg.filters.Compile, filterSource, transformSource, schemas...)
+func (reg *ScriptRegistry) CompileScripts(ctx context.Context, account, filterSource, transformSource string) (scripteval.Scripts, error) {
+	return scripteval.Compile(ctx, reg.Transformer(account), reg.filters.Compile, filterSource, transformSource)
 }
 
 // Transformer returns the sandbox for everything except deliveries: its slots are limited, so that

@@ -152,25 +152,14 @@ func (e *Evaluator) request(s *Subject, ran *scripteval.Outcome, ev *engine.Even
 }
 
 // compile compiles the scripts of a subscription for Evaluate. Errors of the scripts are in the
-// result; schemas are those of the events.
-func (e *Evaluator) compile(ctx context.Context, r *catalog.CompiledSubscription, mask bool, schemas ...[]byte) (_ *Subject, err error) {
+// result.
+func (e *Evaluator) compile(ctx context.Context, r *catalog.CompiledSubscription, mask bool) (_ *Subject, err error) {
 	s := &Subject{sub: r, mask: mask, assumed: r.Sub.ID == 0}
-	if s.scripts, err = e.catalog.CompileScripts(ctx, r.Sub.Account, r.FilterSource, r.TransformSource, schemas...); err != nil {
+	if s.scripts, err = e.catalog.CompileScripts(ctx, r.Sub.Account, r.FilterSource, r.TransformSource); err != nil {
 		return nil, catalog.ScriptError("transform", err)
 	}
 	s.scripts.Request = requestSeen(r, mask)
 	return s, nil
-}
-
-// broken returns the error of the script that does not compile: CodeInvalid.
-func (s *Subject) broken() error {
-	switch {
-	case s.scripts.FilterError != nil:
-		return catalog.ScriptError("filter", s.scripts.FilterError)
-	case s.scripts.TransformError != nil:
-		return catalog.ScriptError("transform", s.scripts.TransformError)
-	}
-	return nil
 }
 
 // requestSeen returns the request as a transform sees it at first, without hidden values: users who

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"switchhook/engine"
+	"switchhook/scripts"
+	"switchhook/scripts/scripteval"
 )
 
 // PreviewRequest asks what would happen to one event.
@@ -22,12 +24,13 @@ type PreviewRequest struct {
 // PreviewResult is what would happen to an event.
 type PreviewResult struct {
 	*Outcome
-	Event    *engine.Event
-	Duration time.Duration // of filter and transform, elapsed time
+	Event       *engine.Event
+	Diagnostics []scripts.Diagnostic // of both scripts
+	Duration    time.Duration        // of filter and transform, elapsed time
 }
 
 // Preview evaluates one event; nothing is stored and nothing sent. Errors: CodeInvalid, CodeNotFound,
-// CodeBusy, CodeSuperseded. Errors of scripts that run are part of the result.
+// CodeBusy, CodeSuperseded. Errors of scripts are part of the result.
 func (e *Evaluator) Preview(ctx context.Context, p PreviewRequest) (*PreviewResult, error) {
 	release, err := acquire(ctx, e.previews, "previews", p.Account, p.Caller)
 	if err != nil {
@@ -42,21 +45,28 @@ func (e *Evaluator) Preview(ctx context.Context, p PreviewRequest) (*PreviewResu
 	if err != nil {
 		return nil, err
 	}
-	// The filter is checked as strictly as when it is saved for this event type.
-	s, err := e.compile(ctx, r, p.MaskURL, e.catalog.Schemas([]string{ev.Type})...)
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.Timeout)
+	defer cancel()
+	s, err := e.compile(ctx, r, p.MaskURL)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.broken(); err != nil {
-		return nil, err
-	}
 	s.explain = true
-	ctx, cancel := context.WithTimeout(ctx, e.cfg.Timeout)
-	defer cancel()
 	began := time.Now()
 	o, err := e.Evaluate(ctx, s, ev)
 	if err != nil {
 		return nil, err
 	}
-	return &PreviewResult{Outcome: o, Event: ev, Duration: time.Since(began)}, nil
+	res := &PreviewResult{Outcome: o, Event: ev, Duration: time.Since(began)}
+	if s.scripts.Filter != nil {
+		// It runs even if it does not suit the event type's schema, but could not be saved.
+		_, err := e.catalog.CompileFilter(r.FilterSource, e.catalog.Schemas([]string{ev.Type})...)
+		unsuited, err := scripteval.Fault(err)
+		if err != nil {
+			return nil, err
+		}
+		res.Diagnostics = unsuited.Diagnostics("filter")
+	}
+	res.Diagnostics = append(res.Diagnostics, o.Diagnostics(r.TransformSource)...)
+	return res, nil
 }

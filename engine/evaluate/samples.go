@@ -94,7 +94,9 @@ func (e *Evaluator) samplesIn(ctx context.Context, account string, form SampleFo
 	}
 	s, err := e.compile(ctx, r, false)
 	if err == nil {
-		err = s.broken()
+		if failed, source := s.scripts.Error(); failed != nil {
+			err = catalog.ScriptError(source, failed)
+		}
 	}
 	if err != nil {
 		done()

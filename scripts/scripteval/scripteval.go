@@ -49,6 +49,11 @@ func Compile(ctx context.Context, t Transformer, compileFilter func(string, ...[
 	return s, err
 }
 
+// Error returns the error of the script that does not compile, and which it is; nil if both do.
+func (s *Scripts) Error() (_ *scripts.Error, source string) {
+	return first(s.FilterError, s.TransformError)
+}
+
 // Fault returns err as the script's own fault, or as another error: a busy sandbox, for example.
 func Fault(err error) (*scripts.Error, error) {
 	if e, ok := errors.AsType[*scripts.Error](err); ok && e.ScriptFault() {
@@ -59,7 +64,7 @@ func Fault(err error) (*scripts.Error, error) {
 
 // Outcome is what a filter and a transform do with an event.
 type Outcome struct {
-	Matched        bool                 // the event passes the filter, or there is none
+	Matched        bool                 // the event passes the filter, or there is none that compiles
 	Explanation    *scripts.Explanation // of the filter, if it was requested
 	FilterError    *scripts.Error       // of compiling or running the filter
 	TransformError *scripts.Error       // of compiling or running the transform
@@ -69,14 +74,30 @@ type Outcome struct {
 	FilterCPU time.Duration
 }
 
+// Judged reports whether the filter, if there is one, compiles, so that Matched is its result.
+func (o *Outcome) Judged() bool {
+	return o.FilterError == nil || o.FilterError.Phase == scripts.PhaseRun
+}
+
+// Diagnostics lists what is wrong with the scripts: errors of both, and warnings of the transform,
+// whose source this is.
+func (o *Outcome) Diagnostics(transform string) []scripts.Diagnostic {
+	list := append(o.FilterError.Diagnostics("filter"), o.TransformError.Diagnostics("transform")...)
+	return append(list, scripts.Warnings(transform)...)
+}
+
 // Error returns the error of the filter or else of the transform, and which of them failed; nil if
 // neither did.
 func (o *Outcome) Error() (_ *scripts.Error, source string) {
-	if o.FilterError != nil {
-		return o.FilterError, "filter"
+	return first(o.FilterError, o.TransformError)
+}
+
+func first(filter, transform *scripts.Error) (_ *scripts.Error, source string) {
+	if filter != nil {
+		return filter, "filter"
 	}
-	if o.TransformError != nil {
-		return o.TransformError, "transform"
+	if transform != nil {
+		return transform, "transform"
 	}
 	return nil, ""
 }

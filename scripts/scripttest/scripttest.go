@@ -69,13 +69,12 @@ func Run(ctx context.Context, t scripteval.Transformer, s Suite) (r scripts.Test
 
 // brokenScript returns the script that does not compile; nil if both do.
 func brokenScript(s *scripteval.Scripts, err error) *scripts.BrokenScript {
+	failed, source := s.Error()
 	switch {
-	case s.FilterError != nil:
-		return &scripts.BrokenScript{Script: "filter", Error: s.FilterError}
+	case failed != nil:
+		return &scripts.BrokenScript{Script: source, Error: failed}
 	case err != nil:
 		return &scripts.BrokenScript{Script: "transform", Error: notRun(err)}
-	case s.TransformError != nil:
-		return &scripts.BrokenScript{Script: "transform", Error: s.TransformError}
 	}
 	return nil
 }
