@@ -18,6 +18,7 @@ import (
 	"switchhook/scripts/filter"
 	"switchhook/scripts/scripteval"
 	"switchhook/scripts/scripttest"
+	"switchhook/server/api"
 )
 
 type applyCommand struct {
@@ -201,13 +202,13 @@ func countedScripts(n int) string {
 
 func needsSandbox(set *manifest.Set) bool {
 	return slices.ContainsFunc(set.Scripts, func(s *manifest.Script) bool { return s.Kind == "transform" }) ||
-		slices.ContainsFunc(set.Subscriptions, func(s *manifest.Subscription) bool { return s.Transform != "" })
+		slices.ContainsFunc(set.Subscriptions, func(s *manifest.Subscription) bool { return s.Transform.Or("") != "" })
 }
 
 // schemasFor returns the schemas that a subscription's filter must match: those of all its
 // event types, or none.
 func schemasFor(sub *manifest.Subscription, set *manifest.Set, state *manifest.State) (schemas [][]byte) {
-	for _, name := range sub.Events {
+	for _, name := range sub.Events.Or(nil) {
 		var found json.RawMessage
 		for _, t := range append(slices.Clone(state.EventTypes), set.EventTypes...) { // the later one wins
 			if t.Name == name {
@@ -263,8 +264,8 @@ func (c *checker) broken(where string, err error) {
 }
 
 func (c *checker) subscription(ctx context.Context, s *manifest.Subscription, set *manifest.Set, schemas [][]byte) {
-	source, where := s.Filter, s.Place.String()+": subscription "+s.Name+": filter"
-	if ref := s.FilterScript; ref != nil && ref.Version == 0 && schemas != nil {
+	source, where := s.Filter.Or(""), s.Place.String()+": subscription "+s.Name+": filter"
+	if ref, ok := s.FilterScript.Get(); ok && ref.Version == nil && schemas != nil {
 		for _, script := range set.Scripts {
 			if script.Name != ref.Name || script.Account != s.Account {
 				continue
@@ -281,7 +282,7 @@ func (c *checker) subscription(ctx context.Context, s *manifest.Subscription, se
 			c.broken(where, err)
 		}
 	}
-	for _, key := range []struct{ name, source string }{{"policy.ordering_key", s.Policy.OrderingKey}, {"debounce.key", s.Debounce.Key}} {
+	for _, key := range []struct{ name, source string }{{"policy.ordering_key", s.Policy.Or(api.Policy{}).OrderingKey.Or("")}, {"debounce.key", s.Debounce.Or(api.Debounce{}).Key.Or("")}} {
 		if key.source == "" {
 			continue
 		}
@@ -290,10 +291,11 @@ func (c *checker) subscription(ctx context.Context, s *manifest.Subscription, se
 			c.broken(s.Place.String()+": subscription "+s.Name+": "+key.name, err)
 		}
 	}
-	if s.Transform == "" {
+	transform := s.Transform.Or("")
+	if transform == "" {
 		return
 	}
-	if _, err := c.runner.Compile(ctx, s.Transform); err != nil {
+	if _, err := c.runner.Compile(ctx, transform); err != nil {
 		c.wrong++
 		c.broken(s.Place.String()+": subscription "+s.Name+": transform", err)
 	}

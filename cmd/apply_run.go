@@ -4,13 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
 
 	"switchhook/cmd/manifest"
+	"switchhook/engine"
 	"switchhook/scripts/scripttest"
-	"switchhook/server"
 	"switchhook/server/api"
 )
 
@@ -83,80 +84,56 @@ func (a *applier) script(ctx context.Context, s *manifest.Step) (string, error) 
 }
 
 func (a *applier) subscription(ctx context.Context, s *manifest.Step) (string, error) {
-	sub := s.Subscription
-	metadata := map[string]any{manifest.NameKey: sub.Name, manifest.HeadersKey: nil}
-	for name, value := range sub.Metadata {
-		metadata[name] = value
-	}
-	headers := map[string]any{}
-	for name, v := range sub.Headers {
-		headers[name] = v.Text
-	}
-	if secret := sub.HiddenHeaders(); len(secret) > 0 {
-		kept, err := manifest.Fingerprint(secret, "")
+	request, hidden := s.Subscription.SubscriptionRequest, s.Subscription.HiddenHeaders()
+	headers, metadata := map[string]*string{}, map[string]*string{manifest.NameKey: &s.Subscription.Name, manifest.HeadersKey: nil}
+	maps.Copy(headers, request.Headers.Or(nil))
+	maps.Copy(metadata, request.Metadata.Or(nil))
+	if len(hidden) > 0 {
+		kept, err := manifest.Fingerprint(hidden, "")
 		if err != nil {
 			return "", err
 		}
-		metadata[manifest.HeadersKey] = kept
+		metadata[manifest.HeadersKey] = &kept
 	}
-	body := map[string]any{
-		"events": sub.Events, "target_url": sub.TargetURL.Text, "filter": sub.Filter, "transform": sub.Transform,
-		"filter_script": refBody(sub.FilterScript), "transform_script": refBody(sub.TransformScript),
-		"headers": headers, "payload_format": sub.PayloadFormat, "description": sub.Description, "metadata": metadata,
-	}
-	terms := server.DeliverySettingsOf(sub.DeliverySettings())
-	body["policy"], body["batch"], body["debounce"] = terms.Policy, terms.Batch, terms.Debounce
-	body["signatures"], body["numbered"], body["visible_headers"] = terms.Signatures, terms.Numbered, sub.VisibleHeaders
-	if sub.Active != nil {
-		body["active"] = *sub.Active
-	}
-	var made subscriptionState
+	request.Headers, request.Metadata = api.Some(headers), api.Some(metadata)
 	if s.Action == manifest.Create {
-		if sub.Account != "" {
-			body["account"] = sub.Account
+		made, err := a.router.CreateSubscription(ctx, request, api.AllowDuplicates())
+		if err != nil {
+			return "", err
 		}
-		body["verify"] = sub.Verify
-		err := a.router.call(ctx, http.MethodPost, "/api/v1/subscriptions?allow_duplicates=true", body, &made)
-		return " (" + made.ID + "); its signing secret is at /api/v1/subscriptions/" + made.ID + "/secret" + confirmation(&made), err
+		return " (" + made.ID + "); its signing secret is at /api/v1/subscriptions/" + made.ID + "/secret" + confirmation(made), nil
 	}
-	path := "/api/v1/subscriptions/" + url.PathEscape(s.ID)
-	if err := a.router.call(ctx, http.MethodGet, path, nil, &made); err != nil {
+	now, err := a.router.GetSubscription(ctx, s.ID)
+	if err != nil {
 		return "", err
 	}
-	if !made.Verification.Mode.Covers(sub.Verify) {
-		body["verify"] = sub.Verify // otherwise the stricter setting of another user may be lost
+	request.Account = ""
+	if now.Verification != nil && engine.VerificationMode(now.Verification.Mode).Covers(engine.VerificationMode(request.Verify.Or(""))) {
+		request.Verify = api.Optional[string]{} // otherwise the stricter setting of another user may be lost
 	}
-	// Headers that are not named stay, so those to remove must be named.
-	for name := range made.Headers {
-		if _, wanted := sub.Headers[name]; !wanted {
+	// Headers and entries that are not named stay, so those to remove must be named.
+	for name := range now.Headers {
+		if _, wanted := headers[name]; !wanted {
 			headers[name] = nil
 		}
 	}
-	for name := range made.Metadata {
-		if _, wanted := metadata[name]; !wanted && !strings.HasPrefix(name, manifest.OwnKeys) {
+	for name, value := range now.Metadata {
+		_, isText := value.(string)
+		if _, wanted := metadata[name]; !wanted && !strings.HasPrefix(name, manifest.OwnKeys) && isText {
 			metadata[name] = nil
 		}
 	}
-	var changed subscriptionState
-	err := a.router.call(ctx, http.MethodPatch, path, body, &changed)
-	return confirmation(&changed), err
+	changed, err := a.router.PatchSubscription(ctx, s.ID, request)
+	if err != nil {
+		return "", err
+	}
+	return confirmation(changed), nil
 }
 
 // confirmation describes the confirmation that a subscription waits for, if any.
-func confirmation(s *subscriptionState) string {
-	if !s.waits() {
+func confirmation(s *api.Subscription) string {
+	if !s.Pending() {
 		return ""
 	}
 	return "; it waits for its target to confirm that it wants to be sent events"
-}
-
-func refBody(r *manifest.Ref) any {
-	if r == nil {
-		return nil
-	}
-	body := map[string]any{"name": r.Name}
-	if r.Version > 0 {
-		body["version"] = r.Version
-	}
-	return body
 }

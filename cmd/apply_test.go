@@ -67,9 +67,9 @@ func edit(t *testing.T, path, old, new string) {
 	}
 }
 
-func (p *process) subscriptions() (list []subscriptionState) {
+func (p *process) subscriptions() (list []api.Subscription) {
 	p.t.Helper()
-	list, err := all[subscriptionState](context.Background(), p.api, "/api/v1/subscriptions")
+	list, err := api.Collect(p.api.ListSubscriptions(context.Background(), api.ListSubscriptionsParams{}))
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -150,13 +150,13 @@ func TestApply_CreatesUpdatesAndReverts(t *testing.T) {
 	edit(t, in("subscriptions.yaml"), "x-team: north", "x-team: south")
 	edit(t, in("subscriptions.yaml"), "metadata: {team: north}", "metadata: {owner: ada}")
 	edit(t, in("subscriptions.yaml"), "filter: data.total > 0\n", "transform: 'export default e => 1'\n    active: false\n")
-	changes("- header x-team: north", "+ header x-team: south", "- metadata team: north", "+ metadata owner: ada", "- filter: data.total > 0", "+ transform: export default e => 1", "- active: true")
+	changes("- headers.x-team: north", "+ headers.x-team: south", "- metadata.team: north", "+ metadata.owner: ada", "- filter: data.total > 0", "+ transform: export default e => 1", "- active: true")
 	p.env = []string{"CHAT_TOKEN=second-token"}
-	changes("~ change subscription chat", "+ header Authorization: [hidden; not known to be the same]")
+	changes("~ change subscription chat", "+ headers.Authorization: [hidden; not known to be the same]")
 	edit(t, in("subscriptions.yaml"), `Authorization: "Bearer ${CHAT_TOKEN}", `, "")
-	changes("- header Authorization: [hidden]")
+	changes("- headers.Authorization: [hidden]")
 	chat := p.subscriptions()[0]
-	if len(chat.Headers) != 1 || chat.Metadata["owner"] != "ada" || chat.Metadata["team"] != "" || chat.Metadata["switchhook/headers"] != "" {
+	if len(chat.Headers) != 1 || chat.Text("owner") != "ada" || chat.Text("team") != "" || chat.Text(manifest.HeadersKey) != "" {
 		t.Errorf("%+v", chat)
 	}
 
@@ -234,7 +234,7 @@ subscriptions:
 	edit(t, file, "timeout: 5s", "timeout: 6s")
 	changes("~ change subscription chat", "- policy.timeout: 5s", "+ policy.timeout: 6s")
 	edit(t, file, "    batch: {size: 10, wait: 1m30s}\n", "")
-	changes("- batch.size: 10", "- batch.wait: 1m30s")
+	changes("- batch.size: 10", "- batch.wait: 90s")
 	edit(t, file, "    numbered: true\n", "")
 	changes("- numbered: true")
 	edit(t, file, "within: 2s", "within: 3s")

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/http"
 	"net/url"
 	"path/filepath"
 	"strconv"
@@ -95,27 +94,6 @@ func all[T any](ctx context.Context, c *client, path string) ([]T, error) {
 		options = append(options, api.Query(name, values[0]))
 	}
 	return api.Collect(api.List[T](ctx, c.Client, target.Path, nil, options...))
-}
-
-// subscriptionBody holds the fields of a subscription that the commands send and read.
-type subscriptionBody struct {
-	ID        string `json:"id,omitempty"`
-	Event     string `json:"event"`
-	TargetURL string `json:"target_url"`
-	Filter    string `json:"filter,omitempty"`
-	Transform string `json:"transform,omitempty"`
-	Secret    string `json:"secret,omitempty"`
-}
-
-// Complete implements api.Completer.
-func (s *subscriptionBody) Complete() bool { return s.ID != "" }
-
-func (c *client) subscribe(ctx context.Context, s subscriptionBody) (made subscriptionBody, err error) {
-	return made, c.call(ctx, http.MethodPost, "/api/v1/subscriptions", s, &made)
-}
-
-func (c *client) unsubscribe(ctx context.Context, id string) error {
-	return c.call(ctx, http.MethodDelete, "/api/v1/subscriptions/"+id, nil, nil)
 }
 
 func inAccount(account string) string {

@@ -146,7 +146,9 @@ func (d *demonstration) run(ctx context.Context, r *routerProcess, folder string
 	fmt.Fprintf(d, "Switchhook %s\n  page       %s\n  API        %s/api/v1\n  database   %s (SQLite, deleted at the end)\n  receiver   %s\n\n", Version, r.url(), r.url(), folder, d.receiver.url())
 
 	fmt.Fprintf(d, "POST /api/v1/subscriptions\n  event      order.*\n  target_url %s/orders\n  filter     %s\n  transform  %s\n", d.receiver.url(), demoFilter, strings.ReplaceAll(demoTransform, "\n", "\n             "))
-	sub, err := d.router.subscribe(ctx, subscriptionBody{Event: "order.*", TargetURL: d.receiver.url() + "/orders", Filter: demoFilter, Transform: demoTransform})
+	sub, err := d.router.CreateSubscription(ctx, api.SubscriptionRequest{
+		Event: api.Some(api.EventNames{"order.*"}), TargetURL: api.Some(d.receiver.url() + "/orders"), Filter: api.Some(demoFilter), Transform: api.Some(demoTransform),
+	})
 	if err != nil {
 		return err
 	}

@@ -8,12 +8,12 @@ import (
 	"io"
 	"math"
 	"net/http"
-	"net/url"
 	"os"
 	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
+	"switchhook/server/api"
 	"sync"
 	"syscall"
 	"time"
@@ -92,7 +92,7 @@ func (c *listenCommand) Run(ctx context.Context) error {
 		}
 		fmt.Fprintf(out, "subscribed to %s as %s\n", c.Subscribe, made.ID)
 		defer func() {
-			if err := router.unsubscribe(context.Background(), made.ID); err != nil {
+			if err := router.DeleteSubscription(context.Background(), made.ID); err != nil {
 				fmt.Fprintf(os.Stderr, "the subscription %s was not deleted: %v\n", made.ID, err)
 				return
 			}
@@ -105,16 +105,22 @@ func (c *listenCommand) Run(ctx context.Context) error {
 	return out.failure()
 }
 
-func (c *listenCommand) subscribe(ctx context.Context, router *client, r *receiver, transform string) (subscriptionBody, error) {
-	wanted := subscriptionBody{Event: c.Subscribe, TargetURL: r.url(), Filter: c.Filter, Transform: transform, Secret: string(c.Secret)}
-	made, err := router.subscribe(ctx, wanted)
-	if err == nil && made.Secret == "" { // an equal subscription existed, from a listen that was killed
-		err = router.call(ctx, http.MethodGet, "/api/v1/subscriptions/"+url.PathEscape(made.ID)+"/secret", nil, &made)
+func (c *listenCommand) subscribe(ctx context.Context, router *client, r *receiver, transform string) (*api.Subscription, error) {
+	made, err := router.CreateSubscription(ctx, api.SubscriptionRequest{
+		Event: api.Some(api.EventNames{c.Subscribe}), TargetURL: api.Some(r.url()), Filter: api.Some(c.Filter), Transform: api.Some(transform), Secret: api.Some(string(c.Secret)),
+	})
+	if err != nil {
+		return nil, err
 	}
-	if err == nil {
-		r.setSecret(made.Secret)
+	if made.Secret == "" { // an equal subscription existed, from a listen that was killed
+		stored, err := router.GetSubscriptionSecret(ctx, made.ID)
+		if err != nil {
+			return nil, err
+		}
+		made.Secret = stored.Secret
 	}
-	return made, err
+	r.setSecret(made.Secret)
+	return made, nil
 }
 
 func (c *listenCommand) print(w io.Writer, d received) {

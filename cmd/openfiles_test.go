@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"switchhook/server/api"
 	"syscall"
 	"testing"
 	"time"
@@ -71,7 +72,7 @@ func TestOpenFiles_IdleConnectionsDoNotStopTheRouter(t *testing.T) {
 	var log syncBuffer
 	p := serveWithFiles(t, 256, &log)
 	receiver := newCounter(t)
-	if _, err := p.api.subscribe(t.Context(), subscriptionBody{Event: "a", TargetURL: receiver.URL}); err != nil {
+	if _, err := p.api.CreateSubscription(t.Context(), api.SubscriptionRequest{Event: api.Some(api.EventNames{"a"}), TargetURL: api.Some(receiver.URL)}); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 600 {

@@ -39,7 +39,7 @@ func newBroken(t *testing.T) *broken {
 // deadLetters creates a subscription to a broken target, and n dead letters of it.
 func deadLetters(t *testing.T, p *process, target *broken, n int) (id string) {
 	t.Helper()
-	var made subscriptionState
+	var made api.Subscription
 	body := map[string]any{"event": "order.created", "target_url": target.URL, "policy": map[string]any{"retries": []string{"0s"}}}
 	if err := p.api.call(context.Background(), http.MethodPost, "/api/v1/subscriptions", body, &made); err != nil {
 		t.Fatal(err)

@@ -256,7 +256,7 @@ func TestListen_DeletesSubscriptionOnClosedPipe(t *testing.T) {
 	if err := c.Wait(); c.ProcessState.ExitCode() != pipeClosed {
 		t.Errorf("it ended with %v", err)
 	}
-	list, err := all[listedSubscription](context.Background(), p.api, "/api/v1/subscriptions")
+	list, err := api.Collect(p.api.ListSubscriptions(context.Background(), api.ListSubscriptionsParams{}))
 	if err != nil || len(list) != 0 {
 		t.Errorf("subscriptions left: %v, %v", list, err)
 	}

@@ -4,13 +4,12 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"net/url"
 	"os"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"switchhook/cmd/manifest"
+	"switchhook/server/api"
 )
 
 type subscriptionsCommand struct {
@@ -18,37 +17,14 @@ type subscriptionsCommand struct {
 	List        subscriptionsListCommand `cmd:"" help:"List the subscriptions, with the health of their targets."`
 }
 
-// listedSubscription holds the fields of a subscription that the list shows.
-type listedSubscription struct {
-	ID          string `json:"id"`
-	Account     string `json:"account"`
-	Description string `json:"description"`
-
-	Metadata       metadataTexts `json:"metadata"`
-	Events         []string      `json:"events"`
-	TargetURL      string        `json:"target_url"`
-	Active         bool          `json:"active"`
-	InactiveReason string        `json:"inactive_reason"`
-	Quarantine     string        `json:"quarantine"`
-	Health         struct {
-		State        string     `json:"state"`
-		FailingSince *time.Time `json:"failing_since"`
-		Failures     int        `json:"failures"`
-		LastError    string     `json:"last_error"`
-	} `json:"health"`
+// subscriptionName returns a display name: the name that apply set, or the description.
+func subscriptionName(s *api.Subscription) string {
+	return cmp.Or(s.Text(manifest.NameKey), s.Description, "-")
 }
 
-// Complete implements api.Completer.
-func (s *listedSubscription) Complete() bool { return s.ID != "" }
-
-// name returns a display name: the name that apply set, or the description.
-func (s *listedSubscription) name() string {
-	return cmp.Or(s.Metadata[manifest.NameKey], s.Description, "-")
-}
-
-// problem returns the reason why its deliveries do not arrive, the most severe first; empty
+// subscriptionProblem returns the reason why deliveries do not arrive, the most severe first; empty
 // if they do.
-func (s *listedSubscription) problem() string {
+func subscriptionProblem(s *api.Subscription) string {
 	return cmp.Or(s.InactiveReason, s.Quarantine, s.Health.LastError)
 }
 
@@ -66,25 +42,15 @@ func (c *subscriptionsListCommand) Run(ctx context.Context, commands *commands) 
 	if err != nil {
 		return err
 	}
-	query := url.Values{}
-	if c.Account != "" {
-		query.Set("account", c.Account)
-	}
-	if c.Event != "" {
-		query.Set("event", c.Event)
-	}
+	params := api.ListSubscriptionsParams{Account: c.Account, Event: c.Event}
 	if c.Inactive {
-		query.Set("active", "false")
+		params.Active = new(false)
 	}
-	path := "/api/v1/subscriptions"
-	if len(query) > 0 {
-		path += "?" + query.Encode()
-	}
-	found, err := all[rawJSON[listedSubscription]](ctx, router, path)
+	found, err := api.Collect(api.List[rawJSON[api.Subscription]](ctx, router.Client, "/api/v1/subscriptions", params))
 	if err != nil {
 		return err
 	}
-	list := []rawJSON[listedSubscription]{}
+	list := []rawJSON[api.Subscription]{}
 	for _, s := range found {
 		if !c.Failing || s.is.Health.FailingSince != nil {
 			list = append(list, s)
@@ -101,8 +67,8 @@ func (c *subscriptionsListCommand) Run(ctx context.Context, commands *commands) 
 		if s.Active {
 			active = "yes"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\n", s.ID, oneLine(s.name()), active, s.Health.State, s.Health.Failures, timeOr(s.Health.FailingSince, "-"),
-			oneLine(s.Account), oneLine(strings.Join(s.Events, ",")), oneLine(s.TargetURL), oneLine(s.problem()))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\n", s.ID, oneLine(subscriptionName(s)), active, s.Health.State, s.Health.Failures, timeOr(s.Health.FailingSince, "-"),
+			oneLine(s.Account), oneLine(strings.Join(s.Events, ",")), oneLine(s.TargetURL), oneLine(subscriptionProblem(s)))
 	}
 	return w.Flush()
 }

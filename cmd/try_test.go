@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"switchhook/server/api"
 	"testing"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
@@ -163,7 +164,9 @@ func TestTry_EqualsDelivery(t *testing.T) {
 	const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 	event := []byte(`{"type": "order.created", "time": "2026-02-03T04:05:06.789Z", "data": {"total":120,"t":"\u00e9"}}`)
 	for _, transform := range []string{"", tryFiles["t.ts"]} {
-		sub, err := p.api.subscribe(context.Background(), subscriptionBody{Event: "*", TargetURL: r.url() + "/hook?a=b", Transform: transform, Secret: secret})
+		sub, err := p.api.CreateSubscription(context.Background(), api.SubscriptionRequest{
+			Event: api.Some(api.EventNames{"*"}), TargetURL: api.Some(r.url() + "/hook?a=b"), Transform: api.Some(transform), Secret: api.Some(secret),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -201,7 +204,7 @@ func TestTry_EqualsDelivery(t *testing.T) {
 				t.Errorf("%s is sent but not shown", name)
 			}
 		}
-		if err := p.api.unsubscribe(context.Background(), sub.ID); err != nil {
+		if err := p.api.DeleteSubscription(context.Background(), sub.ID); err != nil {
 			t.Fatal(err)
 		}
 	}

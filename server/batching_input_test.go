@@ -14,7 +14,7 @@ func TestSubscriptions_BatchAndDebounce(t *testing.T) {
 		{`{"description":"x"}`, map[string]any{"batch.size": 10}},
 		{`{"batch":{"wait":0.5}}`, map[string]any{"batch.size": 10, "batch.wait": "500ms"}},
 		{`{"batch":null,"debounce":{"key":"data.id","within":"1m"}}`, map[string]any{"batch": nil, "debounce.key": "data.id", "debounce.within": "1m"}},
-		{`{"debounce":{"key":null}}`, map[string]any{"debounce.key": "", "debounce.within": "1m"}},
+		{`{"debounce":{"key":null}}`, map[string]any{"debounce.key": nil, "debounce.within": "1m"}},
 		{`{"debounce":null}`, map[string]any{"debounce": nil}},
 	} {
 		c.do("PATCH", path, step.patch, "Content-Type", "application/merge-patch+json").want(200).shows(step.want)

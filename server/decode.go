@@ -2,22 +2,18 @@ package server
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"math/big"
+	"maps"
 	"mime"
-	"reflect"
 	"slices"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/scripts/jsonindex"
-	"switchhook/scripts/suggest"
-	"switchhook/server/api"
+	"switchhook/server/wire"
 )
 
 // readJSON parses a request's body. The document owns its memory and may outlive the request.
@@ -92,33 +88,15 @@ func readObject(c *fiber.Ctx, into any, shown ...string) (present map[string]jso
 	return decodeObject(doc.Root(), into, shown...)
 }
 
+// decodeObject decodes an object as readObject does.
 func decodeObject(root jsonindex.Value, into any, shown ...string) (present map[string]jsonindex.Value, err error) {
 	if err := wantObject(root); err != nil {
 		return nil, err
 	}
-	known, fields := fieldNames(into), reflect.ValueOf(into).Elem()
-	present = map[string]jsonindex.Value{}
-	for name, value := range root.Members() {
-		present[name] = value
-		i := slices.Index(known, name)
-		if i < 0 && !slices.Contains(shown, name) {
-			return nil, invalidField(name, unknownMember(name, known))
-		}
-		if i >= 0 {
-			if err := readValue(name, value.Raw(), fields.Field(i).Addr().Interface()); err != nil {
-				return nil, err
-			}
-		}
+	if err := wire.Decode(root, into, shown...).Err(); err != nil {
+		return nil, err
 	}
-	return present, nil
-}
-
-// unknownMember returns the error for an unknown member.
-func unknownMember(name string, known []string) string {
-	if meant := suggest.Closest(name, known); meant != "" {
-		return fmt.Sprintf("is not known here; did you mean %q?", meant)
-	}
-	return "is not known here; there are " + strings.Join(known, ", ")
+	return maps.Collect(root.Members()), nil
 }
 
 // notZero refuses a 0 if leaving the member out means something else.
@@ -142,163 +120,11 @@ func notEmpty(present map[string]jsonindex.Value, names ...string) error {
 	return nil
 }
 
-// readMembers decodes the object in field into a struct; it treats unknown members as readObject
-// does. present holds the members that the object has.
-func readMembers(field string, raw []byte, into any) (present map[string]jsonindex.Value, err error) {
-	doc, err := jsonindex.Parse(raw, jsonindex.Limits{})
-	if err != nil {
-		return nil, err
-	}
-	root := doc.Root()
-	if root.Kind() != jsonindex.Object {
-		return nil, invalidField(field, "must be an object, not "+article(root.Kind().String()))
-	}
-	known, fields := fieldNames(into), reflect.ValueOf(into).Elem()
-	present = map[string]jsonindex.Value{}
-	for name, value := range root.Members() {
-		i := slices.Index(known, name)
-		if i < 0 {
-			return nil, invalidField(field+"."+name, unknownMember(name, known))
-		}
-		present[name] = value
-		if err := readValue(field+"."+name, value.Raw(), fields.Field(i).Addr().Interface()); err != nil {
-			return nil, err
-		}
-	}
-	return present, nil
-}
-
-// readValue decodes the value of field. Whole numbers may be written with a fraction or an exponent:
-// 10.0, 1e2.
-func readValue(field string, raw []byte, into any) error {
-	if optional, ok := into.(interface{ Decode() any }); ok && !isNull(raw) {
-		return readValue(field, raw, optional.Decode())
-	}
-	if at, ok := into.(**time.Time); ok {
-		return readTime(field, raw, at)
-	}
-	if v := reflect.ValueOf(into).Elem(); v.Kind() == reflect.Pointer && v.Type().Elem().Kind() == reflect.Struct && !isNull(raw) {
-		if _, own := into.(json.Unmarshaler); !own && !v.Type().Implements(reflect.TypeFor[json.Unmarshaler]()) {
-			if v.IsNil() {
-				v.Set(reflect.New(v.Type().Elem()))
-			}
-			_, err := readMembers(field, raw, v.Interface())
-			return err
-		}
-	}
-	err := json.Unmarshal(wholeNumber(raw, reflect.TypeOf(into).Elem()), into)
-	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) {
-		if wrong.Field != "" {
-			field += "." + wrong.Field
-		} else if name := notText(raw); name != "" && reflect.TypeOf(into).Elem().Kind() == reflect.Map {
-			field += "." + name
-		}
-		return invalidField(field, mustBe(wrong))
-	}
-	if err != nil {
-		return invalidField(field, err.Error())
-	}
-	return nil
-}
-
-// readTime decodes a time; null means not given.
-func readTime(field string, raw []byte, into **time.Time) error {
-	var t timestamp
-	if err := t.UnmarshalJSON(raw); err != nil {
-		return invalidField(field, err.Error())
-	}
-	*into = timeOrNull(t.Time)
-	return nil
-}
-
-// wholeNumber rewrites a whole number in the form that encoding/json requires for an integer.
-func wholeNumber(raw []byte, t reflect.Type) []byte {
-	if t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	if !t.ConvertibleTo(reflect.TypeFor[int64]()) || t.Kind() != reflect.Int && t.Kind() != reflect.Int64 || !bytes.ContainsAny(raw, ".eE") || len(raw) > 40 {
-		return raw
-	}
-	n, ok := new(big.Rat).SetString(string(raw))
-	if !ok || !n.IsInt() || !n.Num().IsInt64() {
-		return raw
-	}
-	return []byte(n.Num().String())
-}
-
-// notText returns the first member of an object of texts that is neither a text nor null.
-func notText(raw []byte) string {
-	doc, err := jsonindex.Parse(raw, jsonindex.Limits{})
-	if err != nil {
-		return ""
-	}
-	for name, member := range doc.Root().Members() {
-		if kind := member.Kind(); kind != jsonindex.String && kind != jsonindex.Null {
-			return name
-		}
-	}
-	return ""
-}
-
 func wantObject(root jsonindex.Value) error {
 	if root.Kind() != jsonindex.Object {
 		return newProblem(fiber.StatusUnprocessableEntity, "the body must be a JSON object, not "+article(root.Kind().String()))
 	}
 	return nil
-}
-
-func fieldNames(v any) []string {
-	t := reflect.TypeOf(v).Elem()
-	names := make([]string, 0, t.NumField())
-	for i := range t.NumField() {
-		if name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ","); name != "" {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
-// mustBe describes the expected and the actual type.
-func mustBe(wrong *json.UnmarshalTypeError) string {
-	if number, ok := strings.CutPrefix(wrong.Value, "number "); ok {
-		if strings.ContainsAny(number, ".eE") {
-			return fmt.Sprintf("must be a whole number, not %.40s", number)
-		}
-		return fmt.Sprintf("is out of range: %.40s", number)
-	}
-	return "must be " + typeName(wrong.Type) + ", not " + article(wrong.Value)
-}
-
-func typeName(t reflect.Type) string {
-	switch t {
-	case reflect.TypeFor[eventNames]():
-		return "a string or a list of strings"
-	case reflect.TypeFor[api.Duration]():
-		return "a string such as \"1m30s\", or a number of seconds"
-	}
-	switch t.Kind() {
-	case reflect.Pointer:
-		return typeName(t.Elem())
-	case reflect.String:
-		return "a string"
-	case reflect.Bool:
-		return "true or false"
-	case reflect.Slice:
-		return "a list"
-	case reflect.Map, reflect.Struct:
-		return "an object"
-	}
-	return "a number"
-}
-
-func article(kind string) string {
-	if kind == "null" {
-		return kind
-	}
-	if strings.ContainsRune("aeiou", rune(kind[0])) {
-		return "an " + kind
-	}
-	return "a " + kind
 }
 
 func byteSize(n int) string {
@@ -309,4 +135,14 @@ func byteSize(n int) string {
 		return fmt.Sprintf("%d KiB", n>>10)
 	}
 	return fmt.Sprintf("%d bytes", n)
+}
+
+// fieldNames returns the names of a struct's members.
+func fieldNames(v any) []string { return wire.Names(v) }
+
+func article(kind string) string { return wire.Article(kind) }
+
+func isNull(raw []byte) bool {
+	raw = bytes.TrimSpace(raw)
+	return len(raw) == 0 || string(raw) == "null"
 }

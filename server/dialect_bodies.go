@@ -16,13 +16,13 @@ import (
 
 // readDialect decodes a body in a dialect's terms; members that the dialect does not map are stored as
 // the client's. fixed are the dialect's constant members; it may be missing.
-func readDialect(c *fiber.Ctx, d *dialect.Dialect, op *dialect.Operation, fixed jsonindex.Value) (in *subscriptionInput, present map[string]jsonindex.Value, words *aliasTranslation, err error) {
+func readDialect(c *fiber.Ctx, d *dialect.Dialect, op *dialect.Operation, fixed jsonindex.Value) (words *aliasTranslation, err error) {
 	doc, form, err := readJSONOrForm(c)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
 	if err := wantObject(doc.Root()); err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
 	words = newTranslation(form, nil)
 	for ours, theirs := range op.Request {
@@ -54,17 +54,13 @@ func readDialect(c *fiber.Ctx, d *dialect.Dialect, op *dialect.Operation, fixed 
 		words.put(ours, m, text)
 	}
 	if len(words.texts) == 0 {
-		return nil, nil, nil, newProblem(fiber.StatusUnprocessableEntity, "the body has no known member: "+given(op, ownNames...))
+		return nil, newProblem(fiber.StatusUnprocessableEntity, "the body has no known member: "+given(op, ownNames...))
 	}
 	words.client.unknown = unknownMembers(doc.Root(), "", words.used)
 	for name, v := range fixed.Members() {
 		words.put(name, aliasedField{name, "fixed." + name, v}, v.Raw())
 	}
-	in = &subscriptionInput{client: words.client}
-	if present, err = words.decode(in); err != nil {
-		return nil, nil, nil, err
-	}
-	return in, present, words, nil
+	return words, nil
 }
 
 // joined joins the parts of the client's event: a text, or a list of texts. "*" in all parts means
@@ -123,11 +119,8 @@ func (s *Server) checkFixed(fixed jsonindex.Value) (member, wrong string) {
 			words.put(name, aliasedField{name, name, v}, v.Raw())
 		}
 	}
-	in, sub := &subscriptionInput{}, &engine.Subscription{}
-	_, err := words.decode(in)
-	if err == nil {
-		err = s.apply(in, sub, wholeSubscription)
-	}
+	sub := &engine.Subscription{}
+	_, err := s.change(words, sub, true)
 	if err == nil {
 		err = s.engine.ValidateTemplate(context.Background(), sub)
 	}

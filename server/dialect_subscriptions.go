@@ -15,15 +15,16 @@ import (
 )
 
 func (s *Server) dialectSubscribe(c *fiber.Ctx, who caller, d *dialect.Dialect, op *dialect.Operation) error {
-	in, _, words, err := readDialect(c, d, op, d.Fixed)
+	words, err := readDialect(c, d, op, d.Fixed)
 	if err != nil {
 		return err
 	}
 	sub := &engine.Subscription{Account: who.Account, Dialect: d.Name}
-	if err := s.apply(in, sub, wholeSubscription); err != nil {
+	in, err := s.change(words, sub, true)
+	if err != nil {
 		return words.withClientFieldNames(err)
 	}
-	sub, created, err := s.engine.EnsureSubscription(c.UserContext(), sub, catalog.EnsureOptions{NewSecret: in.Secret == "", UniqueEvents: op.Unique})
+	sub, created, err := s.engine.EnsureSubscription(c.UserContext(), sub, catalog.EnsureOptions{NewSecret: in.Secret.Or("") == "", UniqueEvents: op.Unique})
 	if err != nil {
 		return words.withClientFieldNames(err)
 	}
@@ -42,12 +43,13 @@ func (s *Server) dialectUpdate(c *fiber.Ctx, who caller, d *dialect.Dialect, op 
 	if err != nil {
 		return err
 	}
-	in, present, words, err := readDialect(c, d, op, jsonindex.Value{})
+	words, err := readDialect(c, d, op, jsonindex.Value{})
 	if err != nil {
 		return err
 	}
 	sub, err := s.engine.UpdateSubscription(c.UserContext(), who.Account, stored.ID, catalog.AnyVersion, func(sub *engine.Subscription) error {
-		return s.apply(in, sub, changeSet{present: present})
+		_, err := s.change(words, sub, false)
+		return err
 	})
 	if err != nil {
 		return words.withClientFieldNames(err)

@@ -96,7 +96,7 @@ func (s *Server) publishBatch(c *fiber.Ctx, list jsonindex.Value, who caller) er
 			return p
 		}
 		if err != nil {
-			return err
+			return engine.FieldsBelow(err, fmt.Sprintf("events[%d]", i))
 		}
 		in.IdempotencyKey, in.KeyPart = key, strconv.Itoa(i) // each event uses its part of the list's key
 		inputs = append(inputs, in)

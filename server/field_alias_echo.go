@@ -83,7 +83,7 @@ func aliasFields(sub *engine.Subscription) []aliasField {
 				value = !sub.Active
 			}
 		case "expires_at":
-			value = expiry(sub)
+			value = timeOrNull(sub.ExpiresAt)
 		default:
 			continue
 		}

@@ -8,6 +8,7 @@ import (
 
 	"switchhook/engine"
 	"switchhook/scripts/jsonindex"
+	"switchhook/server/api"
 )
 
 // statusWords maps the words that clients use for active.
@@ -52,9 +53,13 @@ func (t *aliasTranslation) canonical(ours string, v jsonindex.Value) string {
 	switch ours {
 	case "event":
 		text := eventText(v)
-		var one eventNames
-		if one.UnmarshalJSON(text) == nil {
-			return strings.Join(one, "\n")
+		var list []string
+		if json.Unmarshal(text, &list) == nil {
+			return strings.Join(list, "\n")
+		}
+		var one string
+		if json.Unmarshal(text, &one) == nil {
+			return one
 		}
 	case "active":
 		switch v.Kind() {
@@ -136,10 +141,10 @@ func (t *aliasTranslation) typed(m aliasedField) []byte {
 	if !t.form || m.value.Kind() != jsonindex.String {
 		return m.value.Raw()
 	}
-	fields := reflect.TypeFor[subscriptionInput]()
+	fields := reflect.TypeFor[api.SubscriptionRequest]()
 	for i := range fields.NumField() {
 		f := fields.Field(i)
-		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name == m.name && f.Type.Kind() != reflect.String && json.Valid([]byte(m.value.Text())) {
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name == m.name && f.Type != reflect.TypeFor[api.Optional[string]]() && f.Type.Kind() != reflect.String && json.Valid([]byte(m.value.Text())) {
 			return []byte(m.value.Text())
 		}
 	}

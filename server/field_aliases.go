@@ -9,6 +9,8 @@ import (
 	"switchhook/engine"
 	"switchhook/scripts/jsonindex"
 	"switchhook/scripts/suggest"
+	"switchhook/server/api"
+	"switchhook/server/wire"
 )
 
 // fieldAliases lists, by our name, the names that clients of other services use for the members of a
@@ -49,7 +51,7 @@ var foldedNames = func() map[string]string {
 }()
 
 // ownNames are the API's members of a subscription.
-var ownNames = fieldNames(&subscriptionInput{})
+var ownNames = wire.Names(&api.SubscriptionRequest{})
 
 // aliasedField is one request field together with the alias the client used for it.
 type aliasedField struct {
@@ -255,19 +257,6 @@ func (t *aliasTranslation) resolveAlias(ours string) error {
 
 // plural returns the noun for a group's values in messages.
 var plural = map[string]string{"target_url": "targets", "event": "event types", "active": "states", "expires_at": "times", "expires_in": "times"}
-
-// decode decodes the translated body into in; present holds the members it has. Errors use the client's
-// names.
-func (t *aliasTranslation) decode(in *subscriptionInput) (present map[string]jsonindex.Value, err error) {
-	doc, err := jsonindex.Parse(t.object(), jsonindex.Limits{MaxDepth: jsonindex.DefaultMaxDepth + 1})
-	if err != nil {
-		return nil, err
-	}
-	if present, err = decodeObject(doc.Root(), in); err != nil {
-		return nil, t.withClientFieldNames(err)
-	}
-	return present, nil
-}
 
 // object returns the translated body.
 func (t *aliasTranslation) object() []byte {

@@ -2,7 +2,6 @@ package server
 
 import (
 	"encoding/json"
-	"fmt"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
@@ -15,58 +14,11 @@ import (
 	"switchhook/server/api"
 )
 
-// scriptRef is a reference to a script in a request: its id or name as a string, or an object
-// {id or name, version}; no version, or null, is the live one.
-type scriptRef struct {
-	ID      string `json:"id"`
-	Name    string `json:"name"`
-	Version int    `json:"version"`
-
-	wrong string // the error; reported once the field's name is known
-}
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (r *scriptRef) UnmarshalJSON(b []byte) error {
-	if len(b) > 0 && b[0] == '"' {
-		return json.Unmarshal(b, &r.ID)
-	}
-	type plain scriptRef
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(b, &members); err != nil {
-		return err
-	}
-	if text, ok := members["version"]; ok && string(text) == "0" {
-		r.wrong = "has the version 0; the first is 1, and without a version it is the live one"
-	}
-	for name := range members {
-		if name != "id" && name != "name" && name != "version" {
-			r.wrong = fmt.Sprintf("has id or name, and version; %.60q is not known", name)
-		}
-	}
-	if err := json.Unmarshal(b, (*plain)(r)); err != nil {
-		return err
-	}
-	if r.wrong == "" && members != nil && r.ID == "" && r.Name == "" {
-		r.wrong = "must name a script by its id or its name"
-	}
-	if r.ID != "" && r.Name != "" {
-		r.Name = "" // as in a subscription's view: the id takes precedence
-	}
-	return nil
-}
-
-// refView is a subscription's reference to a script.
-type refView struct {
-	ID      string `json:"id"`
-	Name    string `json:"name"`
-	Version *int   `json:"version"` // null: the live one
-}
-
-func (s *Server) viewRef(account string, ref engine.ScriptRef) *refView {
+func (s *Server) viewRef(account string, ref engine.ScriptRef) *api.ScriptRef {
 	if ref.Script == 0 {
 		return nil
 	}
-	v := &refView{ID: ref.Script.Format(engine.ScriptPrefix)}
+	v := &api.ScriptRef{ID: ref.Script.Format(engine.ScriptPrefix)}
 	if sc, err := s.engine.Script(account, v.ID); err == nil {
 		v.Name = sc.Name
 	}
@@ -77,12 +29,9 @@ func (s *Server) viewRef(account string, ref engine.ScriptRef) *refView {
 }
 
 // findRef resolves a script reference in an account; nil is no script.
-func (s *Server) findRef(field, account string, r *scriptRef) (engine.ScriptRef, error) {
-	if r == nil || *r == (scriptRef{}) {
+func (s *Server) findRef(field, account string, r *api.ScriptRef) (engine.ScriptRef, error) {
+	if r == nil || *r == (api.ScriptRef{}) {
 		return engine.ScriptRef{}, nil
-	}
-	if r.wrong != "" {
-		return engine.ScriptRef{}, invalidField(field, r.wrong)
 	}
 	named := r.ID
 	if named == "" {
@@ -90,12 +39,13 @@ func (s *Server) findRef(field, account string, r *scriptRef) (engine.ScriptRef,
 	}
 	sc, err := s.engine.Script(account, named)
 	if err != nil {
-		return engine.ScriptRef{}, invalidField(field, fmt.Sprintf("names no script of this account: %.100q", named))
+		return engine.ScriptRef{}, engine.InvalidField(field, engine.FieldUnknown, "names no script of this account: %.100q", named)
 	}
-	if r.Version < 0 {
-		return engine.ScriptRef{}, invalidField(field+".version", "must be the number of a version, or left out for the live one")
+	found := engine.ScriptRef{Script: sc.ID}
+	if r.Version != nil {
+		found.Version = *r.Version
 	}
-	return engine.ScriptRef{Script: sc.ID, Version: r.Version}, nil
+	return found, nil
 }
 
 // previewInput is the request body of a preview.
@@ -103,9 +53,9 @@ type previewInput struct {
 	Account         string          `json:"account"`
 	Subscription    string          `json:"subscription"`
 	Filter          *string         `json:"filter"`
-	FilterScript    *scriptRef      `json:"filter_script"`
+	FilterScript    *api.ScriptRef  `json:"filter_script"`
 	Transform       *string         `json:"transform"`
-	TransformScript *scriptRef      `json:"transform_script"`
+	TransformScript *api.ScriptRef  `json:"transform_script"`
 	Event           json.RawMessage `json:"event"`    // an event as it is published
 	EventID         string          `json:"event_id"` // or a stored one
 	Sample          string          `json:"sample"`   // or the first sample of an event type
@@ -221,7 +171,7 @@ func inEvent(err error) error {
 	return err
 }
 
-func (s *Server) previewSource(field, account string, source *string, ref *scriptRef) (*evaluate.ScriptSource, error) {
+func (s *Server) previewSource(field, account string, source *string, ref *api.ScriptRef) (*evaluate.ScriptSource, error) {
 	if source != nil && ref != nil {
 		return nil, invalidField(field, "and "+field+"_script are both given; give one of them")
 	}

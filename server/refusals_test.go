@@ -326,7 +326,7 @@ func TestBodies_UnknownEmptyAndZeroMembersAreRefused(t *testing.T) {
 		{"POST", "subscriptions", `{"event":"a","url":"` + anywhere + `","batch":{"size":2,"bytes":100}}`, "batch.bytes"},
 		{"POST", "subscriptions", `{"event":"a","url":"` + anywhere + `","debounce":{"within":"5s","leading":true}}`, "debounce.leading"},
 		{"POST", "subscriptions", `{"event":"a","url":"` + anywhere + `","signatures":[]}`, "signatures"},
-		{"POST", "subscriptions", `{"event":"a","url":"` + anywhere + `","filter_script":{"name":"f","version":0}}`, "filter_script"},
+		{"POST", "subscriptions", `{"event":"a","url":"` + anywhere + `","filter_script":{"name":"f","version":0}}`, "filter_script.version"},
 		{"POST", "subscriptions", `{"event":"a","url":"` + anywhere + `","account":""}`, "account"},
 		{"PUT", "accounts/acme", `{"quotas":{},"plan":"x"}`, "quotas"},
 		{"PUT", "accounts/acme", `{"quota":{"subscriptions":"5"}}`, "quota.subscriptions"},

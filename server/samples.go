@@ -11,6 +11,7 @@ import (
 	"switchhook/engine"
 	"switchhook/engine/evaluate"
 	"switchhook/scripts/jsonindex"
+	"switchhook/server/api"
 )
 
 const (
@@ -50,7 +51,7 @@ func (s *Server) listSamples(c *fiber.Ctx, who caller) error {
 		}
 		account = sub.Account
 	}
-	if form.Transform, err = s.findRef("transform_script", account, &scriptRef{ID: script}); err != nil {
+	if form.Transform, err = s.findRef("transform_script", account, &api.ScriptRef{ID: script}); err != nil {
 		return err
 	}
 	bodies, err := s.engine.Samples(c.UserContext(), account, nameParam(c), form, limit)

@@ -67,7 +67,7 @@ func TestScriptUse_InvalidReferences(t *testing.T) {
 		`"transform_script":"admins"`:                           {"transform_script", "names no script"},
 		`"transform_script":{"name":"nobody"}`:                  {"transform_script", "names no script"},
 		`"transform_script":{"version":1}`:                      {"transform_script", "must name a script"},
-		`"transform_script":{"name":"t","verison":1}`:           {"transform_script", "is not known"},
+		`"transform_script":{"name":"t","verison":1}`:           {"transform_script.verison", "is not known"},
 		`"transform_script":"scr_0000000000000"`:                {"transform_script", "names no script"},
 		`"transform_script":{"name":"t","version":2}`:           {"transform_script", "no version"},
 		`"transform_script":{"name":"t","version":-1}`:          {"transform_script.version", "must be the number"},

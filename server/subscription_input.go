@@ -1,11 +1,7 @@
 package server
 
 import (
-	"encoding/json"
-	"errors"
-	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -14,250 +10,168 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/catalog"
-	"switchhook/engine/signature"
 	"switchhook/engine/target"
 	"switchhook/scripts/jsonindex"
 	"switchhook/server/api"
+	"switchhook/server/wire"
 )
 
 // subscriptionInput is the request body for a subscription.
 type subscriptionInput struct {
-	Event           eventNames         `json:"event"`
-	Events          eventNames         `json:"events"`
-	TargetURL       string             `json:"target_url"`
-	Account         string             `json:"account"`
-	Active          *bool              `json:"active"`
-	Filter          string             `json:"filter"`
-	FilterScript    *scriptRef         `json:"filter_script"`
-	Transform       string             `json:"transform"`
-	TransformScript *scriptRef         `json:"transform_script"`
-	Secret          string             `json:"secret"`
-	SecretType      string             `json:"secret_type"`
-	Signatures      []signature.Scheme `json:"signatures"`
-	Headers         map[string]*string `json:"headers"`
-	VisibleHeaders  []string           `json:"visible_headers"`
-	PayloadFormat   string             `json:"payload_format"`
-	Numbered        bool               `json:"numbered"`
-	Policy          json.RawMessage    `json:"policy"`
-	Batch           json.RawMessage    `json:"batch"`
-	Debounce        json.RawMessage    `json:"debounce"`
-	Verify          *string            `json:"verify"`
-	Description     string             `json:"description"`
-	Metadata        map[string]*string `json:"metadata"`
-	ExpiresAt       string             `json:"expires_at"`
-	ExpiresIn       json.RawMessage    `json:"expires_in"`
-
+	api.SubscriptionRequest
 	client clientChange // members that the API does not know
 }
 
 // readSubscription parses a subscription from JSON or a form, in the API's names or a client's. stored is
 // the subscription being changed, or nil.
-func readSubscription(c *fiber.Ctx, stored *engine.Subscription) (in *subscriptionInput, present map[string]jsonindex.Value, words *aliasTranslation, err error) {
+func readSubscription(c *fiber.Ctx, stored *engine.Subscription) (*aliasTranslation, error) {
 	doc, form, err := readJSONOrForm(c)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
 	if err := wantObject(doc.Root()); err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
-	if words, err = translate(doc.Root(), form, stored); err != nil {
-		return nil, nil, nil, err
-	}
-	in = &subscriptionInput{client: words.client}
-	if present, err = words.decode(in); err != nil {
-		return nil, nil, nil, err
-	}
-	return in, present, words, nil
+	return translate(doc.Root(), form, stored)
 }
 
-// eventNames is one name or a list of names.
-type eventNames []string
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (n *eventNames) UnmarshalJSON(b []byte) error {
-	var one string
-	if err := json.Unmarshal(b, &one); err == nil {
-		if one != "" {
-			*n = eventNames{one}
-		}
-		return nil
+// decode decodes the translated body. Members of policy, batch and debounce that it leaves out are
+// those of base.
+func (t *aliasTranslation) decode(base *engine.Subscription) (*subscriptionInput, error) {
+	doc, err := jsonindex.Parse(t.object(), jsonindex.Limits{MaxDepth: jsonindex.DefaultMaxDepth + 1})
+	if err != nil {
+		return nil, err
 	}
-	err := json.Unmarshal(b, (*[]string)(n))
-	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) && wrong.Type == reflect.TypeFor[[]string]() {
-		wrong.Type = reflect.TypeFor[eventNames]()
+	in := &subscriptionInput{client: t.client}
+	in.Policy, in.Batch, in.Debounce = api.Some(wire.FromPolicy(&base.Policy)), wire.FromBatch(base.Batch), wire.FromDebounce(base.Debounce)
+	return in, wire.Decode(doc.Root(), &in.SubscriptionRequest).Err()
+}
+
+// set changes a field if the request has the member; null is the zero value. With replace it also
+// resets a field whose member the request leaves out.
+func set[T any](field *T, member api.Optional[T], replace bool) {
+	if !member.IsZero() || replace {
+		*field, _ = member.Get()
 	}
-	return err
 }
 
-// changeSet says which members of a subscription a request sets.
-type changeSet struct {
-	present map[string]jsonindex.Value // members of the request's body
-	replace bool                       // members that the body leaves out are reset to their defaults
-	keep    []string                   // except for these
-}
-
-// wholeSubscription sets every member, for a request that creates a subscription.
-var wholeSubscription = changeSet{replace: true}
-
-// keptByPUT are the members that a PUT keeps if its body does not have them: REST Hooks clients send only
-// those that they know, such as the target URL. (PUT and PATCH keep the secret and verify as well.)
-var keptByPUT = []string{"event", "events", "target_url", "filter", "filter_script", "transform", "transform_script"}
-
-// sets reports whether the request sets a member.
-func (c changeSet) sets(name string) bool {
-	return c.present[name].Exists() || c.replace && !slices.Contains(c.keep, name)
-}
-
-// apply sets the members of sub that are in set from in.
-func (s *Server) apply(in *subscriptionInput, sub *engine.Subscription, set changeSet) error {
-	given := set.sets
+// apply changes sub as a request says. With replace it resets what the request leaves out, except the
+// members that REST Hooks clients may not know: event, target_url, filter, transform, secret and verify.
+func (s *Server) apply(in *subscriptionInput, sub *engine.Subscription, replace bool) error {
+	var errs engine.FieldErrors
 	before := *sub
-	if given("event") || given("events") { // never both: see translate
-		if sub.Events = in.Events; len(in.Event) > 0 {
-			sub.Events = in.Event
-		}
-	}
 	if in.Account != "" && in.Account != sub.Account {
-		return invalidField("account", "can't be changed; make a new subscription there")
+		errs.Add("account", engine.FieldNotAllowed, "can't be changed; make a new subscription there")
 	}
-	if given("target_url") {
-		sub.TargetURL = in.TargetURL
+	if !in.Event.IsZero() || !in.Events.IsZero() {
+		sub.Events = in.Event.Or(in.Events.Or(nil))
 	}
-	if given("active") {
-		sub.Active = in.Active == nil || *in.Active
+	set(&sub.TargetURL, in.TargetURL, false)
+	if !in.Active.IsZero() || replace {
+		sub.Active = in.Active.Or(true)
 	}
-	var err error
-	if sub.Filter, sub.FilterScript, err = s.scriptUse("filter", sub.Account, given, strings.TrimSpace(in.Filter), in.FilterScript, sub.Filter, sub.FilterScript); err != nil {
+	err := errs.Take(s.useScript(&sub.Filter, &sub.FilterScript, "filter_script", sub.Account, in.Filter, in.FilterScript))
+	if err == nil {
+		err = errs.Take(s.useScript(&sub.Transform, &sub.TransformScript, "transform_script", sub.Account, in.Transform, in.TransformScript))
+	}
+	if err != nil {
 		return err
 	}
-	if sub.Transform, sub.TransformScript, err = s.scriptUse("transform", sub.Account, given, in.Transform, in.TransformScript, sub.Transform, sub.TransformScript); err != nil {
-		return err
+	sub.Filter = strings.TrimSpace(sub.Filter)
+	in.applySecret(sub, replace, &errs)
+	in.applyHeaders(&before, sub, replace, &errs)
+	if !in.PayloadFormat.IsZero() || replace {
+		sub.PayloadFormat = engine.PayloadFormat(in.PayloadFormat.Or(""))
 	}
-	if err := in.applySecret(sub, given); err != nil {
-		return err
+	set(&sub.Numbered, in.Numbered, replace)
+	sub.Policy, sub.Batch, sub.Debounce = wire.ToPolicy(in.Policy.Or(api.Policy{})), wire.ToBatch(in.Batch), wire.ToDebounce(in.Debounce)
+	if p := &sub.Policy; p.Ordering != engine.OrderingKeyed && p.OrderingKey == before.Policy.OrderingKey {
+		p.OrderingKey = "" // it belonged to the previous ordering
 	}
-	if given("headers") {
-		for name, value := range in.Headers {
+	if !in.Verify.IsZero() {
+		sub.Verification.Mode = engine.VerificationMode(in.Verify.Or(""))
+	}
+	set(&sub.Description, in.Description, replace)
+	if !in.Metadata.IsZero() || replace {
+		sub.Metadata = merge(sub.Metadata, in.Metadata.Or(nil), replace || in.Metadata.IsNull())
+	}
+	in.client.apply(sub, replace)
+	if !in.ExpiresAt.IsZero() || !in.ExpiresIn.IsZero() || replace {
+		sub.ExpiresAt = s.expiresAt(in, &errs)
+	}
+	return errs.Err()
+}
+
+// expiresAt returns the requested expiry of a subscription, from one of two members; zero is never.
+func (s *Server) expiresAt(in *subscriptionInput, errs *engine.FieldErrors) time.Time {
+	at, absolute := in.ExpiresAt.Get()
+	left, relative := in.ExpiresIn.Get()
+	switch d := time.Duration(left); {
+	case relative && absolute:
+		errs.Add("expires_in", engine.FieldConflict, "and expires_at are two ways to say the same; give one of them")
+	case relative && (d < catalog.MinExpiry || d > catalog.MaxExpiry):
+		errs.Add("expires_in", engine.FieldOutOfRange, "is %s; it must be a minute at least and 10 years at most", left)
+	case relative:
+		return s.engine.Now().Add(d)
+	}
+	return at
+}
+
+// applyHeaders changes the headers of sub, which was before, and which of them are shown.
+func (in *subscriptionInput) applyHeaders(before, sub *engine.Subscription, replace bool, errs *engine.FieldErrors) {
+	change := in.Headers.Or(nil)
+	if !in.Headers.IsZero() || replace {
+		for name, value := range change {
 			if value != nil && *value == redacted && headerOf(sub.Headers, name) == "" {
-				return invalidField("headers", fmt.Sprintf("%q: %q stands for the value that is stored, and there is none", name, redacted))
+				errs.Add("headers", engine.FieldInvalid, "%q: %q stands for the value that is stored, and there is none", name, redacted)
 			}
 		}
-		sub.Headers = mergeHeaders(sub.Headers, in.Headers, set.replace || in.Headers == nil)
+		sub.Headers = mergeHeaders(sub.Headers, change, replace || in.Headers.IsNull())
 	}
-	if given("visible_headers") {
-		sub.VisibleHeaders = in.VisibleHeaders
-	}
-	if err := in.checkCredentialsStayOnHost(&before, sub); err != nil {
-		return err
-	}
-	if given("payload_format") {
-		sub.PayloadFormat = engine.PayloadFormat(in.PayloadFormat)
-	}
-	if err := applyBatchingAndDebounce(in, sub, set); err != nil {
-		return err
-	}
-	if given("policy") {
-		old := sub.Policy
-		if set.replace {
-			old = engine.Policy{}
-		}
-		if sub.Policy, err = applyPolicy(in.Policy, old); err != nil {
-			return err
-		}
-	}
-	if given("numbered") {
-		sub.Numbered = in.Numbered
-	}
-	switch { // if left out it stays: a PUT must not lose what a target confirmed
-	case in.Verify != nil:
-		sub.Verification.Mode = engine.VerificationMode(*in.Verify)
-	case set.present["verify"].Kind() == jsonindex.Null && set.present["verify"].Exists():
-		sub.Verification.Mode = engine.VerifyNone
-	}
-	if given("description") {
-		sub.Description = in.Description
-	}
-	if given("metadata") {
-		sub.Metadata = merge(sub.Metadata, in.Metadata, set.replace || in.Metadata == nil)
-	}
-	in.client.apply(sub, set.replace)
-	if given("expires_at") || given("expires_in") {
-		if sub.ExpiresAt, err = s.expiresAt(in); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// expiresAt returns the requested expiry of a subscription, from one of two members; zero if neither is
-// given.
-func (s *Server) expiresAt(in *subscriptionInput) (time.Time, error) {
-	relative := len(in.ExpiresIn) > 0 && string(in.ExpiresIn) != "null"
-	switch {
-	case relative && in.ExpiresAt != "":
-		return time.Time{}, invalidField("expires_in", "and expires_at are two ways to say the same; give one of them")
-	case relative:
-		var left api.Duration
-		if err := readValue("expires_in", in.ExpiresIn, &left); err != nil {
-			return time.Time{}, err
-		}
-		if d := time.Duration(left); d < catalog.MinExpiry || d > catalog.MaxExpiry {
-			return time.Time{}, invalidField("expires_in", fmt.Sprintf("is %s; it must be a minute at least and 10 years at most", d))
-		}
-		return s.engine.Now().Add(time.Duration(left)), nil
-	case in.ExpiresAt != "":
-		at, err := parseTime(in.ExpiresAt)
-		if err != nil {
-			return at, invalidField("expires_at", err.Error()+"; expires_in takes a length of time")
-		}
-		return at, nil
-	}
-	return time.Time{}, nil
+	set(&sub.VisibleHeaders, in.VisibleHeaders, replace)
+	checkCredentialsStayOnHost(change, before, sub, errs)
 }
 
 // checkCredentialsStayOnHost refuses to reveal redacted header values, or to send them to another host than
 // before, unless the request contains them: the caller may not be allowed to read them.
-func (in *subscriptionInput) checkCredentialsStayOnHost(before, sub *engine.Subscription) error {
+func checkCredentialsStayOnHost(change map[string]*string, before, sub *engine.Subscription, errs *engine.FieldErrors) {
 	moves := before.TargetURL != "" && sub.TargetURL != "" && target.Origin(before.TargetURL) != target.Origin(sub.TargetURL)
-	for name, value := range sub.Headers {
-		again := in.Headers[name]
-		if !before.HidesHeader(name) || headerOf(before.Headers, name) != value || again != nil && *again != redacted {
+	for _, name := range slices.Sorted(maps.Keys(sub.Headers)) {
+		again := change[name]
+		if !before.HidesHeader(name) || headerOf(before.Headers, name) != sub.Headers[name] || again != nil && *again != redacted {
 			continue
 		}
 		if !sub.HidesHeader(name) {
-			return invalidField("visible_headers", fmt.Sprintf("%q has a value that was hidden until now: give it again in headers to show it", name))
+			errs.Add("visible_headers", engine.FieldNotAllowed, "%q has a value that was hidden until now: give it again in headers to show it", name)
+		} else if moves {
+			errs.Add("headers", engine.FieldNotAllowed, "%q has a hidden value that was given for %s; for another host give it again, or null to take it away", name, target.Origin(before.TargetURL))
 		}
-		if moves {
-			return invalidField("headers", fmt.Sprintf("%q has a hidden value that was given for %s; for another host give it again, or null to take it away", name, target.Origin(before.TargetURL)))
+	}
+}
+
+// useScript changes a filter or transform: a source of its own or a script. Setting one removes the
+// other; without either member it stays.
+func (s *Server) useScript(source *string, script *engine.ScriptRef, field, account string, text api.Optional[string], ref api.Optional[api.ScriptRef]) error {
+	if found, ok := ref.Get(); ok {
+		named, err := s.findRef(field, account, &found)
+		if err != nil {
+			return err
+		}
+		*script = named
+		if text.IsZero() {
+			*source = ""
+		}
+	} else if ref.IsNull() {
+		*script = engine.ScriptRef{}
+	}
+	if !text.IsZero() {
+		if *source = text.Or(""); strings.TrimSpace(*source) == "" {
+			*source = ""
+		} else if ref.IsZero() {
+			*script = engine.ScriptRef{}
 		}
 	}
 	return nil
-}
-
-// scriptUse returns a subscription's filter or transform after a change: a source of its own or a script.
-// Setting one removes the other.
-func (s *Server) scriptUse(kind, account string, given func(string) bool, source string, ref *scriptRef, oldSource string, oldRef engine.ScriptRef) (string, engine.ScriptRef, error) {
-	if strings.TrimSpace(source) == "" {
-		source = ""
-	}
-	found, err := s.findRef(kind+"_script", account, ref)
-	if err != nil {
-		return "", found, err
-	}
-	giveSource, giveRef := given(kind), given(kind+"_script")
-	switch {
-	case giveSource && giveRef:
-		return source, found, nil
-	case giveSource && source != "":
-		return source, engine.ScriptRef{}, nil
-	case giveSource:
-		return "", oldRef, nil
-	case giveRef && found.Script != 0:
-		return "", found, nil
-	case giveRef:
-		return oldSource, engine.ScriptRef{}, nil
-	}
-	return oldSource, oldRef, nil
 }
 
 // headerOf returns the value of a header, by case-insensitive name.

@@ -5,7 +5,6 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -14,61 +13,27 @@ import (
 	"switchhook/engine/signature"
 	"switchhook/engine/snowflake"
 	"switchhook/scripts"
+	"switchhook/server/api"
+	"switchhook/server/wire"
 )
 
-// subscriptionView is a subscription as the API shows it.
+// subscriptionView is a subscription as the API shows it: its members, and the same values under the
+// names that its client uses.
 type subscriptionView struct {
-	ID              string               `json:"id"`
-	Href            string               `json:"href"`  // its path
-	Event           *string              `json:"event"` // null if there are several
-	Events          []string             `json:"events"`
-	TargetURL       string               `json:"target_url"`
-	Account         string               `json:"account"`
-	Active          bool                 `json:"active"`
-	InactiveReason  string               `json:"inactive_reason,omitempty"`
-	Filter          string               `json:"filter"`
-	FilterScript    *refView             `json:"filter_script"` // null without one
-	Transform       string               `json:"transform"`
-	Warnings        []scripts.Diagnostic `json:"warnings,omitempty"` // in the response to a change only
-	TransformScript *refView             `json:"transform_script"`
-	Secret          string               `json:"secret,omitempty"`      // in the response that creates it only
-	SecretHref      string               `json:"secret_href,omitempty"` // where it is shown, in the response to a duplicate subscribe
-	SecretType      string               `json:"secret_type"`
-	PublicKey       string               `json:"public_key,omitempty"` // for receivers, if the secret is ed25519
-	Signatures      []string             `json:"signatures"`
-	Headers         map[string]string    `json:"headers"`
-	VisibleHeaders  []string             `json:"visible_headers"` // whose values are not redacted
-	PayloadFormat   string               `json:"payload_format"`
-	Numbered        bool                 `json:"numbered"`
-	Policy          policyView           `json:"policy"`
-	Health          healthView           `json:"health"`
-	Batch           *batchView           `json:"batch"`    // null: one event per POST
-	Debounce        *debounceView        `json:"debounce"` // null: every event is sent
-	Description     string               `json:"description"`
-	Metadata        map[string]any       `json:"metadata"`
-	Verification    *verificationView    `json:"verification,omitempty"` // if the target must confirm, or has
-	FilterErrors    *filterErrors        `json:"filter_errors,omitempty"`
-	Quarantine      string               `json:"quarantine,omitempty"` // why deliveries wait for a new version of the transform
-	Unreadable      []string             `json:"unreadable,omitempty"` // stored parts that can't be decoded: deliveries wait
-	Dialect         string               `json:"dialect,omitempty"`    // in which it was created
-	ExpiresAt       *time.Time           `json:"expires_at"`           // null: never
-	CreatedAt       time.Time            `json:"created_at"`
-	UpdatedAt       time.Time            `json:"updated_at"`
-
-	echoes []aliasField // the same values under the client's names
+	api.Subscription
+	aliases []aliasField
 }
 
-// viewNames are the members of a subscriptionView.
-var viewNames = fieldNames(&subscriptionView{})
+// viewNames are the members of a subscription.
+var viewNames = wire.Names(&api.Subscription{})
 
-// MarshalJSON implements json.Marshaler: the view's own members, then the aliases.
+// MarshalJSON implements json.Marshaler.
 func (v subscriptionView) MarshalJSON() ([]byte, error) {
-	type own subscriptionView
-	text, err := encodeJSON(own(v))
+	text, err := encodeJSON(v.Subscription)
 	if err != nil {
 		return nil, err
 	}
-	for _, e := range v.echoes {
+	for _, e := range v.aliases {
 		value, err := encodeJSON(e.value)
 		if err != nil {
 			return nil, err
@@ -79,20 +44,8 @@ func (v subscriptionView) MarshalJSON() ([]byte, error) {
 	return text, nil
 }
 
-func expiry(sub *engine.Subscription) *time.Time {
-	if sub.ExpiresAt.IsZero() {
-		return nil
-	}
-	return &sub.ExpiresAt
-}
-
 // subscriptionPath returns the path of a subscription.
 func subscriptionPath(id string) string { return apiPath + "/subscriptions/" + id }
-
-type filterErrors struct {
-	Count int64  `json:"count"`
-	Last  string `json:"last"`
-}
 
 // redacted replaces a header value that is a credential. Sent back, it means the stored value.
 const redacted = engine.RedactedValue
@@ -104,36 +57,44 @@ func (s *Server) viewSubscription(who caller, sub *engine.Subscription) subscrip
 		masked := *sub
 		masked.TargetURL, sub = engine.MaskURL(sub.TargetURL), &masked
 	}
-	v := subscriptionView{
-		ID: sub.ID.Format(engine.SubscriptionPrefix), Events: sub.Events, TargetURL: sub.TargetURL, Account: sub.Account,
-		Active: sub.Active, InactiveReason: sub.Reason, Filter: sub.Filter, Transform: sub.Transform,
-		Headers: sub.ShownHeaders(), VisibleHeaders: sub.VisibleHeaders, PayloadFormat: string(sub.PayloadFormat), Numbered: sub.Numbered, Policy: viewPolicy(&sub.Policy), Health: viewHealth(s.engine.Health(sub.ID)),
-		Batch: viewBatch(sub.Batch), Debounce: viewDebounce(sub.Debounce),
-		Description: sub.Description, Metadata: viewMetadata(sub), CreatedAt: sub.CreatedAt, UpdatedAt: sub.UpdatedAt,
-	}
-	if v.VisibleHeaders == nil {
-		v.VisibleHeaders = []string{}
-	}
+	id := sub.ID.Format(engine.SubscriptionPrefix)
 	kind, public := signature.Describe(sub.Secret)
-	v.SecretType, v.PublicKey = string(kind), public
-	for _, scheme := range sub.Signatures {
-		v.Signatures = append(v.Signatures, string(scheme))
-	}
-	if v.Signatures == nil {
-		v.Signatures = []string{string(signature.Standard)}
+	v := subscriptionView{aliases: aliasFields(sub), Subscription: api.Subscription{
+		ID: id, Href: s.cfg.PathPrefix + subscriptionPath(id), Account: sub.Account, Dialect: sub.Dialect, Events: sub.Events, TargetURL: sub.TargetURL,
+		Active: sub.Active, InactiveReason: sub.Reason, ExpiresAt: timeOrNull(sub.ExpiresAt), CreatedAt: sub.CreatedAt, UpdatedAt: sub.UpdatedAt,
+		Filter: sub.Filter, FilterScript: s.viewRef(sub.Account, sub.FilterScript), Transform: sub.Transform, TransformScript: s.viewRef(sub.Account, sub.TransformScript),
+		SecretType: string(kind), PublicKey: public, Signatures: []string{string(signature.Standard)},
+		Headers: sub.ShownHeaders(), VisibleHeaders: append([]string{}, sub.VisibleHeaders...), PayloadFormat: string(sub.PayloadFormat), Numbered: sub.Numbered,
+		Policy: wire.FromPolicy(&sub.Policy), Batch: wire.FromBatch(sub.Batch), Debounce: wire.FromDebounce(sub.Debounce),
+		Description: sub.Description, Metadata: viewMetadata(sub), Verification: viewVerification(sub.Verification),
+		Health: viewHealth(s.engine.Health(sub.ID)), Quarantine: s.engine.Quarantined(sub.ID), Unreadable: sub.Unreadable,
+	}}
+	if len(sub.Signatures) > 0 {
+		v.Signatures = texts(sub.Signatures)
 	}
 	if len(sub.Events) == 1 {
 		v.Event = &sub.Events[0]
 	}
-	v.Href, v.Dialect, v.ExpiresAt, v.echoes = s.cfg.PathPrefix+subscriptionPath(v.ID), sub.Dialect, expiry(sub), aliasFields(sub)
 	if n, last := s.engine.FilterErrors(sub.ID); n > 0 {
-		v.FilterErrors = &filterErrors{n, last}
+		v.FilterErrors = &api.FilterErrors{Count: n, Last: last}
 	}
-	v.Verification = viewVerification(sub.Verification)
-	v.FilterScript, v.TransformScript = s.viewRef(sub.Account, sub.FilterScript), s.viewRef(sub.Account, sub.TransformScript)
-	v.Unreadable = sub.Unreadable
-	v.Quarantine = s.engine.Quarantined(sub.ID)
 	return v
+}
+
+// texts converts a list of names.
+func texts[T ~string](list []T) []string {
+	converted := make([]string, len(list))
+	for i, name := range list {
+		converted[i] = string(name)
+	}
+	return converted
+}
+
+func viewHealth(h engine.Health) api.TargetHealth {
+	return api.TargetHealth{
+		State: string(h.State()), Cause: string(h.Cause), FailingSince: timeOrNull(h.FailingSince), Failures: h.Failures,
+		LastError: h.LastError, NextProbeAt: timeOrNull(h.NextProbeAt),
+	}
 }
 
 // subscriptionPage is the list of subscriptions and, on its first page, the event types that can be
@@ -181,23 +142,23 @@ func (s *Server) createSubscription(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	in, present, words, err := readSubscription(c, nil)
-	if err == nil {
-		err = notEmpty(present, "account")
-	}
+	words, err := readSubscription(c, nil)
 	if err != nil {
 		return err
 	}
-	account, err := who.ownerAccount(c, in.Account)
-	if err != nil {
-		return err
-	}
-	sub := &engine.Subscription{Account: account}
+	sub := &engine.Subscription{}
 	words.saveAliases(sub)
-	if err := s.apply(in, sub, wholeSubscription); err != nil {
-		return words.withClientFieldNames(err)
+	in, err := words.decode(sub)
+	if err == nil {
+		sub.Account, err = who.ownerAccount(c, in.Account)
 	}
-	sub, created, err := s.storeSubscription(c, sub, in, again)
+	if err == nil {
+		err = s.apply(in, sub, true)
+	}
+	created := false
+	if err == nil {
+		sub, created, err = s.storeSubscription(c, sub, in, again)
+	}
 	if err != nil {
 		return words.withClientFieldNames(err)
 	}
@@ -206,7 +167,7 @@ func (s *Server) createSubscription(c *fiber.Ctx, who caller) error {
 	setETag(c, sub.Version)
 	if !created {
 		view.SecretHref = view.Href + "/secret"
-		view.echoes = aliasFields(&engine.Subscription{Names: words.names, TargetURL: sub.TargetURL, Events: sub.Events, Active: sub.Active, ExpiresAt: sub.ExpiresAt})
+		view.aliases = aliasFields(&engine.Subscription{Names: words.names, TargetURL: sub.TargetURL, Events: sub.Events, Active: sub.Active, ExpiresAt: sub.ExpiresAt})
 		return c.JSON(view)
 	}
 	view.Secret, view.Warnings = sub.Secret, scripts.Warnings(sub.Transform)
@@ -220,7 +181,7 @@ func (s *Server) storeSubscription(c *fiber.Ctx, sub *engine.Subscription, in *s
 		sub, err = s.engine.CreateSubscription(c.UserContext(), sub)
 		return sub, true, err
 	}
-	return s.engine.EnsureSubscription(c.UserContext(), sub, catalog.EnsureOptions{NewSecret: in.Secret == ""})
+	return s.engine.EnsureSubscription(c.UserContext(), sub, catalog.EnsureOptions{NewSecret: in.Secret.Or("") == ""})
 }
 
 // boolParam parses a boolean query parameter; false if it is missing.
@@ -265,26 +226,22 @@ func subscriptionID(c *fiber.Ctx) (engine.ID, error) {
 func truncate(text string) string { return fmt.Sprintf("%.60s", text) }
 
 func (s *Server) replaceSubscription(c *fiber.Ctx, who caller) error {
-	return s.changeSubscription(c, who, false)
-}
-
-func (s *Server) patchSubscription(c *fiber.Ctx, who caller) error {
 	return s.changeSubscription(c, who, true)
 }
 
-func (s *Server) changeSubscription(c *fiber.Ctx, who caller, patch bool) error {
+func (s *Server) patchSubscription(c *fiber.Ctx, who caller) error {
+	return s.changeSubscription(c, who, false)
+}
+
+func (s *Server) changeSubscription(c *fiber.Ctx, who caller, replace bool) error {
 	id, err := subscriptionID(c)
 	if err != nil {
 		return err
 	}
 	stored, _ := s.engine.Subscription(who.accountScope(), id) // a missing one is reported below
-	in, present, words, err := readSubscription(c, stored)
+	words, err := readSubscription(c, stored)
 	if err != nil {
 		return err
-	}
-	set := changeSet{present: present}
-	if !patch {
-		set.replace, set.keep = true, keptByPUT
 	}
 	version, err := ifMatch(c)
 	if err != nil {
@@ -292,7 +249,8 @@ func (s *Server) changeSubscription(c *fiber.Ctx, who caller, patch bool) error 
 	}
 	sub, err := s.engine.UpdateSubscription(c.UserContext(), who.accountScope(), id, version, func(sub *engine.Subscription) error {
 		words.saveAliases(sub)
-		return s.apply(in, sub, set)
+		_, err := s.change(words, sub, replace)
+		return err
 	})
 	if err != nil {
 		return words.withClientFieldNames(err)
@@ -301,6 +259,19 @@ func (s *Server) changeSubscription(c *fiber.Ctx, who caller, patch bool) error 
 	view := s.viewSubscription(who, sub)
 	view.Warnings = scripts.Warnings(sub.Transform)
 	return c.JSON(view)
+}
+
+// change applies a translated body to a subscription.
+func (s *Server) change(words *aliasTranslation, sub *engine.Subscription, replace bool) (*subscriptionInput, error) {
+	base := sub
+	if replace {
+		base = &engine.Subscription{}
+	}
+	in, err := words.decode(base)
+	if err != nil {
+		return nil, err
+	}
+	return in, s.apply(in, sub, replace)
 }
 
 func (s *Server) deleteSubscription(c *fiber.Ctx, who caller) error {

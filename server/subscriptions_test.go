@@ -116,7 +116,7 @@ func TestSubscriptions_EventAndEvents(t *testing.T) {
 		`"event":"\u0000"`:                "event",
 		`"event":"ö.created"`:             "event",
 		`"event":5`:                       "event",
-		`"events":[5]`:                    "events",
+		`"events":[5]`:                    "events[0]",
 		`"events":{"a":1}`:                "events",
 		`"event":"` + ones(129) + `"`:     "event",
 		`"events":[` + names(101) + `]`:   "events",

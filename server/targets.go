@@ -1,18 +1,14 @@
 package server
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
 	"switchhook/scripts/jsonindex"
-	"switchhook/scripts/suggest"
 	"switchhook/server/api"
+	"switchhook/server/wire"
 )
 
 // targetsMember parses the inline targets of an event, which require a scope.
@@ -29,8 +25,11 @@ func targetsMember(v jsonindex.Value, who caller) ([]engine.Target, error) {
 	list := make([]engine.Target, 0, v.Len())
 	for i, member := range v.Elements() {
 		at := fmt.Sprintf("targets[%d]", i)
-		in, err := readTarget(at, member)
-		if err != nil {
+		if member.Kind() != jsonindex.Object {
+			return nil, invalidField(at, "must be an object, {\"target_url\": …}, not "+article(member.Kind().String()))
+		}
+		var in api.EventTarget
+		if err := wire.DecodeValue(at, member, &in).Err(); err != nil {
 			return nil, err
 		}
 		if in.Transform != "" && !who.Has(engine.ScopeScripts) {
@@ -41,29 +40,6 @@ func targetsMember(v jsonindex.Value, who caller) ([]engine.Target, error) {
 		})
 	}
 	return list, nil
-}
-
-func readTarget(at string, v jsonindex.Value) (in api.EventTarget, err error) {
-	if v.Kind() != jsonindex.Object {
-		return in, invalidField(at, "must be an object, {\"target_url\": …}, not "+article(v.Kind().String()))
-	}
-	known := fieldNames(&in)
-	for name := range v.Members() {
-		if slices.Contains(known, name) {
-			continue
-		}
-		if meant := suggest.Closest(name, known); meant != "" {
-			return in, invalidField(at+"."+name, fmt.Sprintf("is not known here; did you mean %q?", meant))
-		}
-		return in, invalidField(at+"."+name, "is not known: a target has "+strings.Join(known, ", "))
-	}
-	var wrong *json.UnmarshalTypeError
-	if err := json.Unmarshal(v.Raw(), &in); errors.As(err, &wrong) {
-		return in, invalidField(at+"."+wrong.Field, mustBe(wrong))
-	} else if err != nil {
-		return in, err
-	}
-	return in, nil
 }
 
 // viewAccepted returns the response to a published event.

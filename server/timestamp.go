@@ -2,12 +2,11 @@ package server
 
 import (
 	"encoding/json"
-	"errors"
-	"fmt"
 	"strings"
 	"time"
 
 	"switchhook/engine/rfc3339"
+	"switchhook/server/wire"
 )
 
 // timestamp is an optional time in a request. Its zero value means not given; no text produces it.
@@ -27,19 +26,8 @@ func (t *timestamp) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-var errYear = errors.New("must lie in the years 1970 to 9999")
-
 // parseTime parses a time in a request. The error follows the field's name.
-func parseTime(text string) (time.Time, error) {
-	at, err := rfc3339.Parse(text)
-	if err != nil {
-		return at, fmt.Errorf("%.60q %w", text, err)
-	}
-	if year := at.UTC().Year(); year < 1970 || year > 9999 {
-		return time.Time{}, errYear
-	}
-	return at, nil
-}
+func parseTime(text string) (time.Time, error) { return wire.ParseTime(text) }
 
 // queryTime parses a time in the query, in which a "+" that was not written as %2B has become a space.
 func queryTime(text string) (time.Time, error) {

@@ -2,32 +2,24 @@ package server
 
 import (
 	"strings"
-	"time"
 
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
 	"switchhook/engine/snowflake"
+	"switchhook/server/api"
 )
 
-// verificationView is the state of a subscription's verification. The secret is never shown: it is for
-// the target alone.
-type verificationView struct {
-	Mode        string     `json:"mode"`
-	State       string     `json:"state"`                  // "pending" or "confirmed"
-	ExpiresAt   *time.Time `json:"expires_at,omitempty"`   // deleted if unconfirmed by then
-	ConfirmedAt *time.Time `json:"confirmed_at,omitempty"` // once confirmed
-	AllowedRate int        `json:"allowed_rate,omitempty"` // attempts per minute that the target allows; absent: any
-}
-
-func viewVerification(v engine.Verification) *verificationView {
+// viewVerification returns the state of a verification. The secret is never shown: it is for the
+// target alone.
+func viewVerification(v engine.Verification) *api.Verification {
 	switch {
 	case v.Mode == engine.VerifyNone:
 		return nil
 	case v.Pending():
-		return &verificationView{Mode: string(v.Mode), State: "pending", ExpiresAt: &v.Until}
+		return &api.Verification{Mode: string(v.Mode), State: "pending", ExpiresAt: &v.Until}
 	}
-	return &verificationView{Mode: string(v.Mode), State: "confirmed", ConfirmedAt: &v.ConfirmedAt, AllowedRate: v.AllowedRate}
+	return &api.Verification{Mode: string(v.Mode), State: "confirmed", ConfirmedAt: &v.ConfirmedAt, AllowedRate: v.AllowedRate}
 }
 
 // hookSecretHeader carries the secret to the target, and may carry it back.
@@ -35,9 +27,7 @@ const hookSecretHeader = "X-Hook-Secret"
 
 // confirmSubscription is unauthenticated: knowing the secret proves that the caller is the verified target.
 func (s *Server) confirmSubscription(c *fiber.Ctx) error {
-	var in struct {
-		Secret string `json:"secret"`
-	}
+	var in api.ConfirmSubscriptionRequest
 	if in.Secret = strings.Clone(c.Get(hookSecretHeader)); in.Secret == "" || len(c.BodyRaw()) > 0 {
 		doc, _, err := readJSONOrForm(c)
 		if err != nil {

@@ -2,9 +2,11 @@ package manifest
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
+	"switchhook/server/api"
 	"testing"
 )
 
@@ -101,13 +103,15 @@ func TestLoad_WholeFolder(t *testing.T) {
 		t.Errorf("%+v", text)
 	}
 	chat, all := set.Subscriptions[0], set.Subscriptions[1]
-	if chat.TargetURL.Text != "https://example.com/r1" || chat.Headers["authorization"] != (Value{"Bearer secret", "Bearer ${TOKEN}"}) || chat.Headers["X-Plain"].Text != "costs ${3}" || chat.Headers["X-Plain"].Template != "" {
+	if chat.TargetURL.Or("") != "https://example.com/r1" || *chat.Headers.Or(nil)["authorization"] != "Bearer secret" || *chat.Headers.Or(nil)["X-Plain"] != "costs ${3}" ||
+		!maps.Equal(chat.templates, map[string]string{"target_url": "https://example.com/${ROOM}", "headers.authorization": "Bearer ${TOKEN}"}) {
 		t.Errorf("%+v", chat)
 	}
-	if *chat.Active || *chat.TransformScript != (Ref{"text", 3}) || *chat.FilterScript != (Ref{Name: "large"}) || chat.PayloadFormat != "standard" {
+	transform, _ := chat.TransformScript.Get()
+	if active, ok := chat.Active.Get(); active || !ok || transform.Name != "text" || *transform.Version != 3 || chat.FilterScript != api.Some(api.ScriptRef{Name: "large"}) || chat.PayloadFormat.Or("") != "standard" {
 		t.Errorf("%+v", chat)
 	}
-	if all.Filter != "data.total > 1" || all.Active != nil || len(all.Events) != 2 {
+	if all.Filter.Or("") != "data.total > 1" || !all.Active.IsZero() || len(all.Events.Or(nil)) != 2 {
 		t.Errorf("%+v", all)
 	}
 }
@@ -156,7 +160,7 @@ func TestLoad_ProblemsHavePositions(t *testing.T) {
 		"no target":                  {"subscriptions:\n  - name: a\n    event: a.b", "m.yaml:2: subscriptions[0].target_url is missing"},
 		"a bad target":               {"subscriptions:\n  - name: a\n    event: a.b\n    target_url: ftp://x", "m.yaml:4: subscriptions[0].target_url is no address"},
 		"two filters":                {sub("    filter: 'true'\n    filter_script: x"), "m.yaml:6: subscriptions[0].filter_script and filter are both given"},
-		"a bad version":              {sub("    filter_script: {name: x, version: 0}"), "m.yaml:5: subscriptions[0].filter_script.version must be"},
+		"a bad version":              {sub("    filter_script: {name: x, version: 0}"), "m.yaml:5: subscriptions[0].filter_script.version is 0; give a value"},
 		"a missing variable":         {sub("    headers:\n      Authorization: ${NOT_SET}"), "m.yaml:6: subscriptions[0].headers.Authorization needs the environment variable NOT_SET"},
 		"an empty variable":          {sub("    headers:\n      Authorization: ${EMPTY}"), "needs the environment variable EMPTY"},
 		"a bad variable":             {sub("    headers:\n      Authorization: ${a-b}"), `m.yaml:6: subscriptions[0].headers.Authorization has "${a-b}"`},
@@ -164,31 +168,31 @@ func TestLoad_ProblemsHavePositions(t *testing.T) {
 		"the same header twice":      {sub("    headers:\n      X-A: a\n      x-a: b"), "m.yaml:7: subscriptions[0].headers.x-a is given twice"},
 		"a hidden value":             {sub("    headers: {Authorization: '[hidden]'}"), "give the value by ${NAME}"},
 		"a bad format":               {sub("    payload_format: xml"), `m.yaml:5: subscriptions[0].payload_format "xml" is not known: use "standard", "data", "cloudevents", "cloudevents-binary" or "skinny"`},
-		"a policy that is none":      {sub("    policy: fast"), "m.yaml:5: subscriptions[0].policy must have members (retries, timeout"},
-		"a slip in a policy":         {sub("    policy:\n      in_flight: 1\n      timeuot: 5s"), `m.yaml:7: subscriptions[0].policy.timeuot is not known: did you mean "timeout"?`},
-		"a word far from all":        {sub("    policy: {zzzzzzz: 1}"), "subscriptions[0].policy.zzzzzzz is not known: there is retries, timeout, in_flight"},
+		"a policy that is none":      {sub("    policy: fast"), "m.yaml:5: subscriptions[0].policy must be an object, not a string"},
+		"a slip in a policy":         {sub("    policy:\n      in_flight: 1\n      timeuot: 5s"), `m.yaml:7: subscriptions[0].policy.timeuot is not known here; did you mean "timeout"?`},
+		"a word far from all":        {sub("    policy: {zzzzzzz: 1}"), "subscriptions[0].policy.zzzzzzz is not known here; there are retries, timeout, in_flight"},
 		"a length of nothing":        {sub("    policy:\n      timeout: 5 seconds"), `m.yaml:6: subscriptions[0].policy.timeout "5 seconds" is not a duration`},
 		"a length without unit":      {sub("    policy:\n      timeout: '5'"), `is not a duration`},
-		"a length of zero":           {sub("    policy:\n      timeout: 0s"), `m.yaml:6: subscriptions[0].policy.timeout is 0; give more`},
+		"a length of zero":           {sub("    policy:\n      timeout: 0s"), `m.yaml:6: subscriptions[0].policy.timeout is 0; give a value`},
 		"too long a timeout":         {sub("    policy:\n      timeout: 2h"), "m.yaml:6: subscriptions[0].policy.timeout is 2h0m0s; 100ms to 1m0s are allowed"},
 		"too many at a time":         {sub("    policy:\n      in_flight: 1000"), "m.yaml:6: subscriptions[0].policy.in_flight is 1000; 1 to 512 are allowed"},
 		"a number that is a text":    {sub("    policy:\n      in_flight: many"), "m.yaml:6: subscriptions[0].policy.in_flight must be a number, not a string"},
 		"a bad wait":                 {sub("    policy:\n      retries:\n        - 0s\n        - soon"), `m.yaml:8: subscriptions[0].policy.retries[1] "soon" is not a duration`},
 		"a first wait":               {sub("    policy:\n      retries: [5s]"), "m.yaml:6: subscriptions[0].policy.retries begins with 5s"},
-		"a slip in a backoff":        {sub("    policy:\n      retries:\n        first: 5s\n        atempts: 3"), `m.yaml:8: subscriptions[0].policy.retries.atempts is not known: did you mean "attempts"?`},
+		"a slip in a backoff":        {sub("    policy:\n      retries:\n        first: 5s\n        atempts: 3"), `m.yaml:8: subscriptions[0].policy.retries.atempts is not known here; did you mean "attempts"?`},
 		"half a backoff":             {sub("    policy:\n      retries: {first: 5s}"), `m.yaml:6: subscriptions[0].policy.retries.attempts is missing`},
 		"half a rate":                {sub("    policy:\n      rate:\n        count: 5"), `m.yaml:7: subscriptions[0].policy.rate.per is missing`},
-		"a slip in a rate":           {sub("    policy:\n      rate: {cuont: 5, per: 1s}"), `subscriptions[0].policy.rate.cuont is not known: did you mean "count"?`},
+		"a slip in a rate":           {sub("    policy:\n      rate: {cuont: 5, per: 1s}"), `subscriptions[0].policy.rate.cuont is not known here; did you mean "count"?`},
 		"an unknown ordering":        {sub("    policy:\n      ordering: lifo"), `m.yaml:6: subscriptions[0].policy.ordering "lifo" is not known`},
 		"an ordering without key":    {sub("    policy:\n      ordering: key"), `m.yaml:6: subscriptions[0].policy.ordering_key is missing`},
 		"a key that is none":         {sub("    policy:\n      ordering: key\n      ordering_key: data."), `m.yaml:7: subscriptions[0].policy.ordering_key `},
 		"a batch of one":             {sub("    batch:\n      size: 1"), "m.yaml:6: subscriptions[0].batch.size is 1; 2 to 1000 are allowed"},
 		"a batch of no size":         {sub("    batch: {wait: 5s}"), "subscriptions[0].batch.size is missing"},
-		"a slip in a batch":          {sub("    batch: {siez: 5}"), `subscriptions[0].batch.siez is not known: did you mean "size"?`},
+		"a slip in a batch":          {sub("    batch: {siez: 5}"), `subscriptions[0].batch.siez is not known here; did you mean "size"?`},
 		"a debounce of no time":      {sub("    debounce: {key: data.id}"), "subscriptions[0].debounce.within is missing"},
 		"a debounce and a batch":     {sub("    batch: {size: 5}\n    debounce:\n      within: 5s"), "m.yaml:7: subscriptions[0].debounce can't go with batch"},
 		"an unknown signature":       {sub("    signatures: [hmac]"), `m.yaml:5: subscriptions[0].signatures "hmac" is not known: use "standard"`},
-		"a signature that is a text": {sub("    signatures: standard"), "m.yaml:5: subscriptions[0].signatures must be a list of signatures, but is a text"},
+		"a signature that is a text": {sub("    signatures: standard"), "m.yaml:5: subscriptions[0].signatures must be a list, not a string"},
 		"numbered that is none":      {sub("    numbered: 'yes'"), "m.yaml:5: subscriptions[0].numbered must be true or false"},
 		"a verification of no kind":  {sub("    verify: hook_secret"), `m.yaml:5: subscriptions[0].verify "hook_secret" is not known: use "hook-secret"`},
 		"one of an event type":       {"event_types:\n  - name: a.b\n    verify: no", `m.yaml:3: event_types[0].verify "no" is not known: use "hook-secret"`},

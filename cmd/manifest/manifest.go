@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"switchhook/engine"
-	"switchhook/engine/signature"
 	"switchhook/scripts/scripttest"
 )
 
@@ -61,45 +60,6 @@ func (s *Script) Suite() scripttest.Suite {
 		return scripttest.Suite{Filter: s.Source, Cases: s.Cases}
 	}
 	return scripttest.Suite{Transform: s.Source, Cases: s.Cases}
-}
-
-// Subscription is the desired state of a subscription.
-type Subscription struct {
-	Place           Position
-	Account         string // empty: the account of the key
-	Name            string // its identity, in metadata under NameKey
-	Events          []string
-	TargetURL       Value
-	Filter          string
-	FilterScript    *Ref
-	Transform       string
-	TransformScript *Ref
-	Headers         map[string]Value
-	VisibleHeaders  []string // headers whose values the router shows
-	PayloadFormat   string
-	Policy          engine.Policy // zero fields: the router's defaults
-	Batch           engine.Batch
-	Debounce        engine.Debounce
-	Signatures      []signature.Scheme // none: the standard scheme
-	Numbered        bool
-	Verify          engine.VerificationMode // the least verification of its target; empty: unchanged
-	Description     string
-	Metadata        map[string]string // without the keys that start with OwnKeys
-	Active          *bool             // nil: unchanged, or active if it is new
-}
-
-// Ref refers to a script in the account of the referrer.
-type Ref struct {
-	Name    string
-	Version int // 0: the live one
-}
-
-// String describes the reference.
-func (r *Ref) String() string {
-	if r.Version == 0 {
-		return r.Name
-	}
-	return fmt.Sprintf("%s, version %d", r.Name, r.Version)
 }
 
 // Value is a text that may contain values from the environment.

@@ -7,13 +7,14 @@ import (
 	"strings"
 
 	"switchhook/scripts/scripttest"
+	"switchhook/server/api"
 )
 
 // State is the current state of a router, in the accounts that a Set names.
 type State struct {
 	EventTypes    []*EventType
 	Scripts       []*LiveScript
-	Subscriptions []*LiveSubscription
+	Subscriptions []*api.Subscription // each with its account as the Set names it
 }
 
 // LiveScript is an existing script with the source of its live version.
@@ -21,14 +22,6 @@ type LiveScript struct {
 	Script
 	ID      string
 	Managed bool // made by apply
-}
-
-// LiveSubscription is an existing subscription. Its Name is empty if apply has not made it.
-type LiveSubscription struct {
-	Subscription
-	ID                  string
-	Fingerprint         string
-	PendingVerification bool // for the confirmation of its target; until then it is inactive, whatever its owner chose
 }
 
 // Accounts lists the accounts that the set names; otherwise is the one if it names none.
@@ -175,12 +168,12 @@ func (c *comparison) findScript(account, name string) *LiveScript {
 }
 
 func (c *comparison) subscription(sub *Subscription) {
-	s := &Step{Action: Create, What: "subscription", Name: sub.Name, Account: sub.Account, Subscription: sub, Detail: strings.Join(sub.Events, ", ")}
+	s := &Step{Action: Create, What: "subscription", Name: sub.Name, Account: sub.Account, Subscription: sub, Detail: strings.Join(sub.Events.Or(nil), ", ")}
 	c.refers(sub, "filter", sub.FilterScript)
 	c.refers(sub, "transform", sub.TransformScript)
 	was, will := "", ""
 	for _, old := range c.state.Subscriptions {
-		if old.Account != sub.Account || old.Name != sub.Name {
+		if old.Account != sub.Account || old.Text(NameKey) != sub.Name {
 			continue
 		}
 		if s.ID != "" {
@@ -194,8 +187,9 @@ func (c *comparison) subscription(sub *Subscription) {
 	c.add(s, was, will)
 }
 
-func (c *comparison) refers(sub *Subscription, kind string, ref *Ref) {
-	if ref == nil {
+func (c *comparison) refers(sub *Subscription, kind string, script api.Optional[api.ScriptRef]) {
+	ref, ok := script.Get()
+	if !ok {
 		return
 	}
 	found := ""
@@ -220,8 +214,8 @@ func (c *comparison) refers(sub *Subscription, kind string, ref *Ref) {
 
 func (c *comparison) prune() {
 	for _, old := range c.state.Subscriptions {
-		if old.Name != "" && !c.kept[old.ID] {
-			c.plan.Steps = append(c.plan.Steps, &Step{Action: Delete, What: "subscription", Name: old.Name, Account: old.Account, ID: old.ID, Detail: old.ID})
+		if name := old.Text(NameKey); name != "" && !c.kept[old.ID] {
+			c.plan.Steps = append(c.plan.Steps, &Step{Action: Delete, What: "subscription", Name: name, Account: old.Account, ID: old.ID, Detail: old.ID})
 		}
 	}
 	for _, old := range c.state.Scripts {

@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
@@ -8,8 +9,9 @@ import (
 	"time"
 
 	"switchhook/engine"
-	"switchhook/engine/signature"
 	"switchhook/scripts/scripttest"
+	"switchhook/server/api"
+	"switchhook/server/wire"
 )
 
 func TestMain(m *testing.M) {
@@ -29,20 +31,25 @@ func routed(t *testing.T, set *Set) *State {
 		state.Scripts = append(state.Scripts, &LiveScript{Script: *s, ID: fmt.Sprintf("scr_%d", i), Managed: true})
 	}
 	for i, s := range set.Subscriptions {
-		live := &LiveSubscription{Subscription: *s, ID: fmt.Sprintf("sub_%d", i)}
-		live.Headers = map[string]Value{}
-		for name, v := range s.Headers {
-			live.Headers[name] = Value{Text: v.Text}
+		live := &api.Subscription{}
+		text, err := json.Marshal(s.SubscriptionRequest)
+		if err == nil {
+			err = json.Unmarshal(text, live)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		live.ID, live.Active = fmt.Sprintf("sub_%d", i), s.Active.Or(true)
+		live.Metadata = map[string]any{NameKey: s.Name, "client": map[string]any{"site_id": 5}}
+		for name, value := range s.Metadata.Or(nil) {
+			live.Metadata[name] = *value
 		}
 		if secret := s.HiddenHeaders(); len(secret) > 0 {
 			for name := range secret {
-				live.Headers[name] = Value{Text: hidden}
+				live.Headers[name] = hidden
 			}
-			live.Fingerprint, _ = Fingerprint(secret, "")
+			live.Metadata[HeadersKey], _ = Fingerprint(secret, "")
 		}
-		live.TargetURL.Template = ""
-		active := s.Active == nil || *s.Active
-		live.Active = &active
 		state.Subscriptions = append(state.Subscriptions, live)
 	}
 	return state
@@ -72,7 +79,8 @@ func outline(p *Plan) string {
 }
 
 func TestNewPlan(t *testing.T) {
-	both, turned := []signature.Scheme{"standard", "x-hook-signature"}, []signature.Scheme{"x-hook-signature", "standard"}
+	both, turned := []string{"standard", "x-hook-signature"}, []string{"x-hook-signature", "standard"}
+	cloudEvents, hookSecret := string(engine.VerifyCloudEvents), string(engine.VerifyHookSecret)
 	for name, c := range map[string]struct {
 		change func(set *Set, state *State) // after set was applied
 		prune  bool
@@ -88,53 +96,59 @@ func TestNewPlan(t *testing.T) {
 		"what is gone goes with prune":       {func(s *Set, _ *State) { s.Subscriptions, s.Scripts = nil, s.Scripts[1:] }, true, "delete subscription chat\n\ndelete subscription all\n\ndelete script large"},
 		"what others made stays": {func(s *Set, st *State) {
 			s.Scripts, s.Subscriptions = nil, s.Subscriptions[1:]
-			st.Scripts[0].Managed, st.Scripts[1].Managed, st.Subscriptions[0].Name = false, false, ""
+			st.Scripts[0].Managed, st.Scripts[1].Managed, st.Subscriptions[0].Metadata[NameKey] = false, false, ""
 		}, true, ""},
 		"event types are shared, so they stay":  {func(s *Set, _ *State) { s.EventTypes = nil }, true, ""},
-		"switched off by the router stays off":  {func(_ *Set, s *State) { *s.Subscriptions[1].Active = false }, false, ""},
-		"switched on is switched off":           {func(_ *Set, s *State) { *s.Subscriptions[0].Active = true }, false, "- active: true\n+ active: false"},
-		"a hidden header from before":           {func(_ *Set, s *State) { s.Subscriptions[0].Fingerprint = "" }, false, "- header authorization: [hidden]\n+ header authorization: [hidden; not known to be the same]"},
-		"a header that is not there":            {func(_ *Set, s *State) { delete(s.Subscriptions[0].Headers, "authorization") }, false, "+ header authorization: [hidden]"},
-		"a header that is not visible any more": {func(s *Set, _ *State) { s.Subscriptions[0].VisibleHeaders = nil }, false, "+ header X-Plain: [hidden"},
+		"switched off by the router stays off":  {func(_ *Set, s *State) { s.Subscriptions[1].Active = false }, false, ""},
+		"switched on is switched off":           {func(_ *Set, s *State) { s.Subscriptions[0].Active = true }, false, "- active: true\n+ active: false"},
+		"a hidden header from before":           {func(_ *Set, s *State) { delete(s.Subscriptions[0].Metadata, HeadersKey) }, false, "- headers.authorization: [hidden]\n+ headers.authorization: [hidden; not known to be the same]"},
+		"a header that is not there":            {func(_ *Set, s *State) { delete(s.Subscriptions[0].Headers, "authorization") }, false, "+ headers.authorization: [hidden]"},
+		"a header that is not visible any more": {func(s *Set, _ *State) { s.Subscriptions[0].VisibleHeaders = api.Null[[]string]() }, false, "+ headers.X-Plain: [hidden"},
 		"a header in another case": {func(_ *Set, s *State) {
 			s.Subscriptions[0].Headers["X-PLAIN"] = s.Subscriptions[0].Headers["X-Plain"]
 			delete(s.Subscriptions[0].Headers, "X-Plain")
-		}, false, "- header X-PLAIN: costs ${3}\n+ header X-Plain: costs ${3}"},
-		"another value from the environment": {func(_ *Set, s *State) { s.Subscriptions[0].TargetURL.Text = "https://example.com/secret" }, false, "- target_url: [another value]\n+ target_url: https://example.com/${ROOM}"},
-		"other metadata":                     {func(_ *Set, s *State) { s.Subscriptions[0].Metadata = map[string]string{"old": "x"} }, false, "- metadata old: x\n+ metadata team: north"},
+		}, false, "- headers.X-PLAIN: costs ${3}\n+ headers.X-Plain: costs ${3}"},
+		"another value from the environment": {func(_ *Set, s *State) { s.Subscriptions[0].TargetURL = "https://example.com/secret" }, false, "- target_url: [another value]\n+ target_url: https://example.com/${ROOM}"},
+		"other metadata": {func(_ *Set, s *State) {
+			s.Subscriptions[0].Metadata = map[string]any{NameKey: "chat", HeadersKey: s.Subscriptions[0].Metadata[HeadersKey], "old": "x"}
+		}, false, "- metadata.old: x\n+ metadata.team: north"},
 		"a script in place of an inline filter": {func(s *Set, _ *State) {
-			s.Subscriptions[1].Filter, s.Subscriptions[1].FilterScript = "", &Ref{"large", 2}
+			s.Subscriptions[1].Filter, s.Subscriptions[1].FilterScript = api.Null[string](), api.Some(api.ScriptRef{Name: "large", Version: new(2)})
 		}, false, "- filter: data.total > 1\n+ filter_script: large, version 2"},
 		"a policy that is gone": {func(_ *Set, s *State) {
-			s.Subscriptions[1].Policy = engine.Policy{Timeout: 90 * time.Second, Rate: engine.Rate{Count: 5, Per: time.Second}}
-		}, false, "- policy.timeout: 1m30s\n- policy.rate: 5 in 1s"},
+			s.Subscriptions[1].Policy = wire.FromPolicy(&engine.Policy{Timeout: 90 * time.Second, Rate: engine.Rate{Count: 5, Per: time.Second}})
+		}, false, "- policy.rate.count: 5\n- policy.rate.per: 1s\n- policy.timeout: 90s"},
 		"a policy that is new": {func(s *Set, _ *State) {
-			s.Subscriptions[1].Policy = engine.Policy{Retries: engine.RetrySchedule{0, time.Minute}, InFlight: 3, Ordering: "key", OrderingKey: "data.id", GiveUpAfter: time.Hour}
-		}, false, "+ policy.retries: 0s, 1m0s\n+ policy.in_flight: 3\n+ policy.ordering: key\n+ policy.ordering_key: data.id\n+ policy.give_up_after: 1h0m0s"},
+			s.Subscriptions[1].Policy = api.Some(wire.FromPolicy(&engine.Policy{Retries: engine.RetrySchedule{0, time.Minute}, InFlight: 3, Ordering: "key", OrderingKey: "data.id", GiveUpAfter: time.Hour}))
+		}, false, "- policy.ordering: none\n+ policy.give_up_after: 1h\n+ policy.in_flight: 3\n+ policy.ordering: key\n+ policy.ordering_key: data.id\n+ policy.retries: 0s, 1m"},
 		"batches": {func(s *Set, st *State) {
-			s.Subscriptions[1].Batch, st.Subscriptions[1].Batch = engine.Batch{Size: 10, Wait: time.Second}, engine.Batch{Size: 10}
+			s.Subscriptions[1].Batch, st.Subscriptions[1].Batch = wire.FromBatch(engine.Batch{Size: 10, Wait: time.Second}), wire.FromBatch(engine.Batch{Size: 10})
 		}, false, "  batch.size: 10\n+ batch.wait: 1s"},
-		"debouncing":             {func(s *Set, _ *State) { s.Subscriptions[1].Debounce = engine.Debounce{Within: time.Second} }, false, "+ debounce.within: 1s"},
-		"numbers":                {func(s *Set, _ *State) { s.Subscriptions[1].Numbered = true }, false, "+ numbered: true"},
-		"signatures":             {func(s *Set, _ *State) { s.Subscriptions[1].Signatures = both }, false, "+ signatures: standard, x-hook-signature"},
-		"signatures turned":      {func(s *Set, st *State) { s.Subscriptions[1].Signatures, st.Subscriptions[1].Signatures = both, turned }, false, ""},
-		"the standard signature": {func(_ *Set, st *State) { st.Subscriptions[1].Signatures = both[:1] }, false, ""},
-		"a verification":         {func(s *Set, _ *State) { s.Subscriptions[1].Verify = engine.VerifyCloudEvents }, false, "+ verify: cloudevents"},
-		"a stricter verification stays": {func(s *Set, st *State) {
-			s.Subscriptions[1].Verify, st.Subscriptions[1].Verify = engine.VerifyHookSecret, engine.VerifyCloudEvents
+		"debouncing": {func(s *Set, _ *State) {
+			s.Subscriptions[1].Debounce = wire.FromDebounce(engine.Debounce{Within: time.Second})
+		}, false, "+ debounce.within: 1s"},
+		"numbers":    {func(s *Set, _ *State) { s.Subscriptions[1].Numbered = api.Some(true) }, false, "+ numbered: true"},
+		"signatures": {func(s *Set, _ *State) { s.Subscriptions[1].Signatures = api.Some(both) }, false, "+ signatures: standard, x-hook-signature"},
+		"signatures turned": {func(s *Set, st *State) {
+			s.Subscriptions[1].Signatures, st.Subscriptions[1].Signatures = api.Some(both), turned
 		}, false, ""},
-		"a verification that is there stays":   {func(_ *Set, st *State) { st.Subscriptions[1].Verify = engine.VerifyCloudEvents }, false, ""},
+		"the standard signature": {func(_ *Set, st *State) { st.Subscriptions[1].Signatures = both[:1] }, false, ""},
+		"a verification":         {func(s *Set, _ *State) { s.Subscriptions[1].Verify = api.Some(cloudEvents) }, false, "+ verify: cloudevents"},
+		"a stricter verification stays": {func(s *Set, st *State) {
+			s.Subscriptions[1].Verify, st.Subscriptions[1].Verification = api.Some(hookSecret), &api.Verification{Mode: cloudEvents}
+		}, false, ""},
+		"a verification that is there stays":   {func(_ *Set, st *State) { st.Subscriptions[1].Verification = &api.Verification{Mode: cloudEvents} }, false, ""},
 		"a verification of an event type goes": {func(_ *Set, st *State) { st.EventTypes[0].Verify = engine.VerifyCloudEvents }, false, "- verify: cloudevents"},
 		"who waits for its target is as it should be": {func(s *Set, st *State) {
-			on := true
-			s.Subscriptions[1].Active, *st.Subscriptions[1].Active, st.Subscriptions[1].PendingVerification = &on, false, true
+			s.Subscriptions[1].Active, st.Subscriptions[1].Active = api.Some(true), false
+			s.Subscriptions[1].Verify, st.Subscriptions[1].Verification = api.Some(hookSecret), &api.Verification{Mode: hookSecret, State: "pending"}
 		}, false, ""},
 		"a script of the router":       {func(s *Set, _ *State) { s.Scripts = nil }, false, ""},
-		"a script of nowhere":          {func(s *Set, _ *State) { s.Subscriptions[0].FilterScript.Name = "lagre" }, false, `names no script of this folder or of the router: "lagre": did you mean "large"?`},
-		"a script of another kind":     {func(s *Set, _ *State) { s.Subscriptions[0].FilterScript.Name = "text" }, false, `names "text", which is a transform`},
+		"a script of nowhere":          {func(s *Set, _ *State) { s.Subscriptions[0].FilterScript = api.Some(api.ScriptRef{Name: "lagre"}) }, false, `names no script of this folder or of the router: "lagre": did you mean "large"?`},
+		"a script of another kind":     {func(s *Set, _ *State) { s.Subscriptions[0].FilterScript = api.Some(api.ScriptRef{Name: "text"}) }, false, `names "text", which is a transform`},
 		"a script of another account":  {func(s *Set, st *State) { s.Subscriptions[0].Account = "acme" }, false, "names no script"},
 		"a kind that changes":          {func(_ *Set, s *State) { s.Scripts[0].Kind = "transform" }, false, "a script's kind can't be changed"},
-		"one name twice on the router": {func(_ *Set, s *State) { s.Subscriptions[1].Name = "chat" }, false, "the router has two subscriptions"},
+		"one name twice on the router": {func(_ *Set, s *State) { s.Subscriptions[1].Metadata[NameKey] = "chat" }, false, "the router has two subscriptions"},
 		"cases that only look different": {func(_ *Set, s *State) {
 			s.Scripts[0].Cases = []scripttest.Case{s.Scripts[0].Cases[0]}
 			s.Scripts[0].Cases[0].Event.Data = []byte(`{ "id": 1, "total": 2 }`)

@@ -101,7 +101,7 @@ func Params(params any) Option {
 		for i := range v.NumField() {
 			name := v.Type().Field(i).Tag.Get("query")
 			if f := v.Field(i); name != "" && !f.IsZero() {
-				c.query.Set(name, queryText(f.Interface()))
+				c.query.Set(name, queryText(reflect.Indirect(f).Interface()))
 			}
 		}
 	}

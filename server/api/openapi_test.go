@@ -27,6 +27,9 @@ var described = []any{
 	scripts.TestReport{}, scripts.BrokenScript{}, scripts.TestCaseReport{}, scripts.TestFailure{}, scripts.TestOutcome{},
 	api.Event{}, api.EventByToken{}, api.PublishRequest{}, api.EventTarget{}, api.AcceptedEvent{}, api.AcceptedTarget{}, api.AcceptedEvents{},
 	api.Delivery{}, api.Attempt{}, api.AttemptRequest{}, api.AttemptResponse{}, api.ScriptRun{},
+	api.Subscription{}, api.SubscriptionRequest{}, api.Policy{}, api.Rate{}, api.Backoff{}, api.Batch{}, api.Debounce{},
+	api.TargetHealth{}, api.FilterErrors{}, api.Verification{}, api.ConfirmSubscriptionRequest{}, api.ScriptRef{},
+	api.Secret{}, api.OldSecret{}, api.RotateSubscriptionSecretRequest{}, api.Rotation{},
 }
 
 // schemaNames are the schemas with another name than their type.

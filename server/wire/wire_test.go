@@ -1,0 +1,74 @@
+package wire_test
+
+import (
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"switchhook/engine"
+	"switchhook/scripts/jsonindex"
+	"switchhook/server/api"
+	"switchhook/server/wire"
+)
+
+func parse(t *testing.T, text string) jsonindex.Value {
+	t.Helper()
+	doc, err := jsonindex.Parse([]byte(text), jsonindex.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doc.Root()
+}
+
+func TestDecode_ReportsEveryWrongMember(t *testing.T) {
+	errs := wire.Decode(parse(t, `{"active":5,"policy":{"timeout":"soon","in_flight":0,"retries":["0s",null,{}],"rate":{"count":1}},
+		"batch":{"size":1.5},"visible_headers":["a",7],"filtr":"x","debounce":[],"expires_at":"today","account":"","id":"sub_1"}`), &api.SubscriptionRequest{}, "id")
+	var fields []string
+	for _, e := range errs {
+		fields = append(fields, e.Field)
+	}
+	want := []string{"active", "policy.timeout", "policy.in_flight", "policy.retries[1]", "policy.retries[2]", "policy.rate.per", "batch.size", "visible_headers[1]", "filtr", "debounce", "expires_at", "account"}
+	if !slices.Equal(fields, want) {
+		t.Errorf("wrong are %v, want %v", fields, want)
+	}
+}
+
+func TestDecode_MergesIntoCurrentValues(t *testing.T) {
+	in := api.SubscriptionRequest{Policy: api.Some(api.Policy{Timeout: api.Some(api.Duration(time.Second)), InFlight: api.Some(4), Rate: api.Some(api.Rate{Count: api.Some(1), Per: api.Some(api.Duration(time.Minute))})})}
+	if errs := wire.Decode(parse(t, `{"policy":{"timeout":null,"rate":{"count":2}}}`), &in); errs != nil {
+		t.Fatal(errs.Err())
+	}
+	p := wire.ToPolicy(in.Policy.Or(api.Policy{}))
+	if want := (engine.Policy{InFlight: 4, Rate: engine.Rate{Count: 2, Per: time.Minute}}); !reflect.DeepEqual(p, want) {
+		t.Errorf("got %+v, want %+v", p, want)
+	}
+}
+
+// A member that only one of the two types has makes the conversion panic here, not in production.
+func TestSettings_RoundTrip(t *testing.T) {
+	policies := []engine.Policy{{}, {
+		Retries: engine.RetrySchedule{0, time.Second}, Timeout: time.Second, InFlight: 3, Rate: engine.Rate{Count: 5, Per: time.Minute},
+		Ordering: engine.OrderingKeyed, OrderingKey: "data.id", GiveUpAfter: time.Hour,
+	}}
+	for i := range reflect.TypeFor[engine.Policy]().NumField() {
+		if reflect.ValueOf(policies[1]).Field(i).IsZero() {
+			t.Errorf("set %s in this test", reflect.TypeFor[engine.Policy]().Field(i).Name)
+		}
+	}
+	for _, p := range policies {
+		if got := wire.ToPolicy(wire.FromPolicy(&p)); !reflect.DeepEqual(got, p) {
+			t.Errorf("%+v becomes %+v", p, got)
+		}
+	}
+	for _, b := range []engine.Batch{{}, {Size: 5, Wait: time.Second}} {
+		if got := wire.ToBatch(wire.FromBatch(b)); got != b {
+			t.Errorf("%+v becomes %+v", b, got)
+		}
+	}
+	for _, d := range []engine.Debounce{{}, {Key: "data.id", Within: time.Second}} {
+		if got := wire.ToDebounce(wire.FromDebounce(d)); got != d {
+			t.Errorf("%+v becomes %+v", d, got)
+		}
+	}
+}
