@@ -54,7 +54,9 @@ func lintText(source string) error {
 		no := func(format string, args ...any) error {
 			return refuseAt(scripts.PhaseLint, source, t.Location, format, args...)
 		}
-		next := tokens[min(i+1, len(tokens)-1)]
+		if hint := foreignToken(tokens, i); hint != "" {
+			return no("%s", hint)
+		}
 		switch {
 		case t.Is(lexer.Bracket, "(", "[", "{"):
 			if brackets++; brackets > maxBrackets {
@@ -63,32 +65,9 @@ func lintText(source string) error {
 		case t.Is(lexer.Bracket):
 			brackets--
 		case t.Is(lexer.Operator, "?"):
-			if next.Is(lexer.Operator, ":") {
-				return no("`?:` is not allowed: write `a ?? b`")
-			}
 			if ternaries++; ternaries > maxTernaries {
 				return no("more than %d `? :` in one filter", maxTernaries)
 			}
-		case t.Is(lexer.Operator, "let"):
-			return no("`let` is not allowed: write the value where it is used")
-		case t.Is(lexer.Operator, "if", "else"):
-			return no("`%s` is not allowed: write `condition ? a : b`, or join conditions with && and ||", t.Value)
-		case t.Is(lexer.Operator, ";"):
-			return no("`;` is not allowed: a filter is one expression; join conditions with && and ||")
-		case t.Is(lexer.Operator, "=>"), t.Is(lexer.Operator, "=") && next.Is(lexer.Operator, ">"):
-			return no("`=>` is not allowed: a condition on elements needs no function: write `any(list, .name == \"bug\")`")
-		case t.Is(lexer.Operator, "="):
-			return no("`=` is not an operator: write `==` to compare")
-		case t.Is(lexer.Operator, "&"):
-			return no("`&` is not an operator: write `&&`")
-		case t.Is(lexer.Operator, "|") && next.Is(lexer.Operator):
-			return no("`|` is not an operator between conditions: write `||`")
-		case t.Is(lexer.Operator, "<") && next.Is(lexer.Operator, ">"):
-			return no("`<>` is not an operator: write `!=`")
-		case t.Is(lexer.Identifier) && sqlWords[strings.ToUpper(t.Value)] != "" && i > 0 && endsOperand(tokens[i-1]):
-			return no("`%s` is not an operator: %s", t.Value, sqlWords[strings.ToUpper(t.Value)])
-		case t.Is(lexer.Identifier, "AND", "OR", "NOT", "IN"):
-			return no("unexpected %q: operators are written in lower case: `%s`", t.Value, strings.ToLower(t.Value))
 		}
 		if t.Is(lexer.Operator, "!", "not", "-", "+") {
 			if unary++; unary > maxUnary {
@@ -99,6 +78,37 @@ func lintText(source string) error {
 		}
 	}
 	return nil
+}
+
+// foreignToken returns what to write instead of a token of another language; empty if it is a
+// filter's.
+func foreignToken(tokens []lexer.Token, i int) string {
+	t, next := tokens[i], tokens[min(i+1, len(tokens)-1)]
+	switch {
+	case t.Is(lexer.Operator, "?") && next.Is(lexer.Operator, ":"):
+		return "`?:` is not allowed: write `a ?? b`"
+	case t.Is(lexer.Operator, "let"):
+		return "`let` is not allowed: write the value where it is used"
+	case t.Is(lexer.Operator, "if", "else"):
+		return "`" + t.Value + "` is not allowed: write `condition ? a : b`, or join conditions with && and ||"
+	case t.Is(lexer.Operator, ";"):
+		return "`;` is not allowed: a filter is one expression; join conditions with && and ||"
+	case t.Is(lexer.Operator, "=>"), t.Is(lexer.Operator, "=") && next.Is(lexer.Operator, ">"):
+		return "`=>` is not allowed: a condition on elements needs no function: write `any(list, .name == \"bug\")`"
+	case t.Is(lexer.Operator, "="):
+		return "`=` is not an operator: write `==` to compare"
+	case t.Is(lexer.Operator, "&"):
+		return "`&` is not an operator: write `&&`"
+	case t.Is(lexer.Operator, "|") && next.Is(lexer.Operator):
+		return "`|` is not an operator between conditions: write `||`"
+	case t.Is(lexer.Operator, "<") && next.Is(lexer.Operator, ">"):
+		return "`<>` is not an operator: write `!=`"
+	case t.Is(lexer.Identifier) && sqlWords[strings.ToUpper(t.Value)] != "" && i > 0 && endsOperand(tokens[i-1]):
+		return "`" + t.Value + "` is not an operator: " + sqlWords[strings.ToUpper(t.Value)]
+	case t.Is(lexer.Identifier, "AND", "OR", "NOT", "IN"):
+		return fmt.Sprintf("unexpected %q: operators are written in lower case: `%s`", t.Value, strings.ToLower(t.Value))
+	}
+	return ""
 }
 
 // sqlWords maps operators of SQL to a hint about what to write instead.

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"switchhook/scripts"
@@ -151,12 +152,8 @@ func (p *Pool) onReady(c *process, protections Protections) error {
 // onExit handles the jobs of a child that has ended: the one it was running fails, the others
 // are run by other children. The spare child replaces it.
 func (p *Pool) onExit(c *process, readErr error) {
-	var report []func() // the log is written without the lock: it may block
-	defer func() {
-		for _, write := range report {
-			write()
-		}
-	}()
+	report := func() {} // the log is written without the lock: it may block
+	defer func() { report() }()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	id, why := c.exitReason(readErr)
@@ -164,56 +161,64 @@ func (p *Pool) onExit(c *process, readErr error) {
 	if p.spare == c {
 		p.spare = nil
 	}
-	for i := range p.active {
-		if p.active[i] == c {
-			p.active = append(p.active[:i:i], p.active[i+1:]...)
-			break
-		}
-	}
+	p.active = slices.DeleteFunc(p.active, func(other *process) bool { return other == c })
 	if p.isClosed {
 		p.failAll(c.running)
 		return
 	}
-	if !c.ready {
+	retired := c.killed == nil && c.cmd.ProcessState.Success()
+	switch {
+	case !c.ready:
 		why = startFailure(why, c.stderr.String())
-		p.onStartFailure(errors.New(why.Message))
-		if p.failures%logEvery == 1 {
-			report = append(report, func() {
+		if p.onEarlyExit(why) {
+			report = func() {
 				p.log.Error("sandbox process ended before it was ready", "reason", why.Message, "stderr", c.stderr.String())
-			})
+			}
 		}
-		if p.isolated && !p.proven {
-			p.isolated = false // the namespaces may be the cause
-		} else {
-			p.firstOnce.Do(func() { p.first <- errors.New("sandbox process: " + why.Message) })
+	case c.running[id] != nil:
+		report = func() {
+			p.log.Warn("sandbox process ended by a script", "reason", why.Message, "phase", string(why.Phase))
 		}
-	} else if p.spare != nil {
+	case !retired:
+		report = func() { p.log.Warn("sandbox process ended", "reason", why.Message, "stderr", c.stderr.String()) }
+	}
+	if c.ready && p.spare != nil {
 		p.active, p.spare = append(p.active, p.spare), nil
 	}
 	signal(p.refill)
-	retired := c.killed == nil && c.cmd.ProcessState.Success()
 	p.ended[c.endedFor(retired, why)]++
+	p.reassign(c, id, why, retired)
+}
+
+// onEarlyExit handles the end of a child that was never ready. It reports whether the log should
+// have it. p.mu must be held.
+func (p *Pool) onEarlyExit(why *scripts.Error) (report bool) {
+	p.onStartFailure(errors.New(why.Message))
+	if p.isolated && !p.proven {
+		p.isolated = false // the namespaces may be the cause
+	} else {
+		p.firstOnce.Do(func() { p.first <- errors.New("sandbox process: " + why.Message) })
+	}
+	return p.failures%logEvery == 1
+}
+
+// reassign fails the job that ended a child and queues its other ones again. A child that retired
+// was ended by none. p.mu must be held.
+func (p *Pool) reassign(c *process, culprit uint64, why *scripts.Error, retired bool) {
 	var again []*job
 	for _, j := range c.running {
 		if !retired {
 			j.deaths++
 		}
-		switch {
-		case !retired && (j.id == id || j.deaths > maxDeaths):
-			if j.id == id {
-				j.estimate.learn(why.CPU, p.cfg.Limits.Hard)
-			}
+		isCulprit := !retired && j.id == culprit
+		if isCulprit {
+			j.estimate.learn(why.CPU, p.cfg.Limits.Hard)
+		}
+		if isCulprit || j.deaths > maxDeaths && !retired {
 			j.finish(outcome{err: why})
-		default:
+		} else {
 			again = append(again, j)
 		}
-	}
-	if j := c.running[id]; j != nil {
-		report = append(report, func() {
-			p.log.Warn("sandbox process ended by a script", "reason", why.Message, "phase", string(why.Phase))
-		})
-	} else if c.ready && !retired {
-		report = append(report, func() { p.log.Warn("sandbox process ended", "reason", why.Message, "stderr", c.stderr.String()) })
 	}
 	c.running = nil
 	p.queue.pushFront(again)
