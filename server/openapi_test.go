@@ -70,6 +70,9 @@ func TestOpenAPI_ReferencesResolveAndComponentsAreUsed(t *testing.T) {
 				if !openapi().at(strings.Split(strings.TrimPrefix(ref, "#/"), "/")...).exists() {
 					t.Errorf("%s leads nowhere", ref)
 				}
+				if v["properties"] != nil || v["required"] != nil {
+					t.Errorf("members beside a reference to %s: client generators ignore them, use allOf", ref)
+				}
 			}
 			for _, item := range v {
 				walk(item)
