@@ -33,30 +33,40 @@ type CompiledSubscription struct {
 
 	Grouping grouping
 
-	FilterSource    string // empty: every event
-	FilterRef       engine.ScriptRef
-	TransformSource string // empty: the payload format
-	TransformRef    engine.ScriptRef
-	versions        [2]*engine.ScriptVersion // of filter and transform, referenced so that they stay in memory
+	Filter    CompiledFilter
+	Transform CompiledTransform
+	Preparing *Streak // attempts that fail before the request
+}
 
-	filterOnce sync.Once
-	filter     *filter.Filter // nil: every event; set by filterOnce
-	FilterErr  error          // set by filterOnce, or at once if the source is missing
+// CompiledFilter is the filter of a compiled subscription.
+type CompiledFilter struct {
+	Source string // empty: every event
+	Ref    engine.ScriptRef
+	Err    error // set by once, or at once if the source is missing
 
-	filterErrors atomic.Int64
-	lastError    atomic.Pointer[string] // of the filter
-	Filtering    *Streak                // runs of the filter
-	Preparing    *Streak                // attempts, before the request
+	once      sync.Once
+	compiled  *filter.Filter        // nil: every event; set by once
+	version   *engine.ScriptVersion // referenced so that it stays in memory
+	failures  atomic.Int64
+	lastError atomic.Pointer[string]
+	Streak    *Streak // of failed runs
+}
 
-	Program     atomic.Pointer[scripts.Program] // of the transform; nil until it is compiled
+// CompiledTransform is the transform of a compiled subscription.
+type CompiledTransform struct {
+	Source      string // empty: the payload format
+	Ref         engine.ScriptRef
+	Program     atomic.Pointer[scripts.Program] // nil until it is compiled
 	Quarantined atomic.Bool                     // no delivery is attempted
-	Worked      atomic.Bool                     // the transform has succeeded at least once
+	Worked      atomic.Bool                     // it has succeeded at least once
+
+	version *engine.ScriptVersion // referenced so that it stays in memory
 }
 
 // QuarantineKey returns the transform's key in the quarantine; zero if there is no transform or it
 // is not compiled yet.
 func (r *CompiledSubscription) QuarantineKey() quarantineKey {
-	program := r.Program.Load()
+	program := r.Transform.Program.Load()
 	if program == nil {
 		return quarantineKey{}
 	}
@@ -66,7 +76,7 @@ func (r *CompiledSubscription) QuarantineKey() quarantineKey {
 // CompileSubscription parses, resolves and compiles a subscription for deliveries. Errors are
 // stored in ConfigErr.
 func (reg *SubscriptionRegistry) CompileSubscription(s *engine.Subscription) *CompiledSubscription {
-	r := &CompiledSubscription{Sub: s, Policy: reg.resolvePolicy(s), Headers: make(http.Header, len(s.Headers)), Redact: engine.NewRedactor(s), Filtering: &Streak{}, Preparing: &Streak{}}
+	r := &CompiledSubscription{Sub: s, Policy: reg.resolvePolicy(s), Headers: make(http.Header, len(s.Headers)), Redact: engine.NewRedactor(s), Filter: CompiledFilter{Streak: &Streak{}}, Preparing: &Streak{}}
 	r.Grouping.Set(GroupingSpecOf(s))
 	var err *engine.Error
 	if r.Signer, err = SignerOf(s); err != nil {
@@ -79,18 +89,18 @@ func (reg *SubscriptionRegistry) CompileSubscription(s *engine.Subscription) *Co
 	}
 	ctx := context.Background()
 	if v, err := reg.scripts.resolve(ctx, s.Filter, s.FilterScript); err != nil {
-		r.FilterSource, r.FilterRef, r.FilterErr = "false", s.FilterScript, err // an event must not pass because its filter is missing
+		r.Filter.Source, r.Filter.Ref, r.Filter.Err = "false", s.FilterScript, err // an event must not pass because its filter is missing
 	} else {
-		r.FilterSource, r.FilterRef, r.versions[0] = v.Source, v.Ref(), v
+		r.Filter.Source, r.Filter.Ref, r.Filter.version = v.Source, v.Ref(), v
 	}
 	if v, err := reg.scripts.resolve(ctx, s.Transform, s.TransformScript); err != nil {
-		r.TransformRef, r.ConfigErr = s.TransformScript, err
+		r.Transform.Ref, r.ConfigErr = s.TransformScript, err
 	} else {
-		r.TransformSource, r.TransformRef, r.versions[1] = v.Source, v.Ref(), v
+		r.Transform.Source, r.Transform.Ref, r.Transform.version = v.Source, v.Ref(), v
 	}
 	if s.Unreadable != nil {
 		r.ConfigErr = Unreadable(s)
-		r.Quarantined.Store(true)
+		r.Transform.Quarantined.Store(true)
 	}
 	for name, value := range s.Headers {
 		r.Headers[name] = []string{value}
@@ -106,12 +116,12 @@ func Unreadable(s *engine.Subscription) *engine.Error {
 // CompiledFilter compiles a filter on first use: with 10,000 subscriptions a start would wait for
 // filters that no event may need.
 func (reg *SubscriptionRegistry) CompiledFilter(r *CompiledSubscription) (*filter.Filter, error) {
-	r.filterOnce.Do(func() {
-		if r.FilterSource != "" && r.FilterErr == nil {
-			r.filter, r.FilterErr = reg.scripts.filters.Compile(r.FilterSource)
+	r.Filter.once.Do(func() {
+		if r.Filter.Source != "" && r.Filter.Err == nil {
+			r.Filter.compiled, r.Filter.Err = reg.scripts.filters.Compile(r.Filter.Source)
 		}
 	})
-	return r.filter, r.FilterErr
+	return r.Filter.compiled, r.Filter.Err
 }
 
 // compileTime limits a compilation that deliveries wait for. Each of them waits no longer than its
@@ -121,13 +131,13 @@ const compileTime = 30 * time.Second
 // CompiledTransform compiles a transform on first use. It holds no lock, and deliveries with the
 // same source share one compilation. A stop aborts it: the deliveries return to their queues.
 func (reg *SubscriptionRegistry) CompiledTransform(ctx context.Context, r *CompiledSubscription) (*scripts.Program, error) {
-	if program := r.Program.Load(); program != nil {
+	if program := r.Transform.Program.Load(); program != nil {
 		return program, nil
 	}
-	compiled := reg.compilations.DoChan(r.TransformSource, func() (any, error) {
+	compiled := reg.compilations.DoChan(r.Transform.Source, func() (any, error) {
 		ctx, cancel := context.WithTimeout(reg.life.StopContext(), compileTime)
 		defer cancel()
-		return reg.cfg.Transformer.Compile(ctx, r.TransformSource)
+		return reg.cfg.Transformer.Compile(ctx, r.Transform.Source)
 	})
 	select {
 	case <-ctx.Done():
@@ -137,7 +147,7 @@ func (reg *SubscriptionRegistry) CompiledTransform(ctx context.Context, r *Compi
 			return nil, result.Err
 		}
 		program := result.Val.(*scripts.Program)
-		r.Program.Store(program)
+		r.Transform.Program.Store(program)
 		// From here on quarantineScript finds the subscription; an earlier quarantine is applied
 		// here.
 		if reason := reg.quarantine.contains(r.QuarantineKey()); reason != "" {
@@ -152,10 +162,10 @@ func (reg *SubscriptionRegistry) CompiledTransform(ctx context.Context, r *Compi
 func (reg *SubscriptionRegistry) RecordFilterError(r *CompiledSubscription, err error) {
 	reg.metrics.FilterErrors.Inc()
 	text := retry.Truncate(err.Error())
-	if r.lastError.Swap(&text) == nil { // the text may quote an event
+	if r.Filter.lastError.Swap(&text) == nil { // the text may quote an event
 		reg.log.Warn("filter failed, which counts as no match; the subscription's filter_errors say why", "subscription_id", r.Sub.ID.Format(engine.SubscriptionPrefix), "account", r.Sub.Account)
 	}
-	r.filterErrors.Add(1)
+	r.Filter.failures.Add(1)
 }
 
 const (

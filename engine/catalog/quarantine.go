@@ -159,7 +159,7 @@ const (
 
 // works reports whether deliveries with a subscription's transform have succeeded.
 func (reg *SubscriptionRegistry) works(r *CompiledSubscription, hash string) bool {
-	if r.Worked.Load() {
+	if r.Transform.Worked.Load() {
 		return true
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), worksTime)
@@ -172,7 +172,7 @@ func (reg *SubscriptionRegistry) works(r *CompiledSubscription, hash string) boo
 			break
 		}
 		if slices.ContainsFunc(attempts, func(a *engine.Attempt) bool { return a.Script.Hash == hash && a.Error == "" }) {
-			r.Worked.Store(true)
+			r.Transform.Worked.Store(true)
 			return true
 		}
 	}
@@ -192,7 +192,7 @@ func (reg *SubscriptionRegistry) quarantineScript(who quarantineKey, quiet bool)
 
 // quarantineSubscription quarantines one subscription until its transform has a new version.
 func (reg *SubscriptionRegistry) quarantineSubscription(r *CompiledSubscription, reason string, quiet bool) {
-	if r.Quarantined.Swap(true) {
+	if r.Transform.Quarantined.Swap(true) {
 		return
 	}
 	hash := r.QuarantineKey().hash
@@ -207,7 +207,7 @@ func (reg *SubscriptionRegistry) quarantineSubscription(r *CompiledSubscription,
 // Quarantined returns why a subscription's transform is quarantined; "" if it is not.
 func (reg *SubscriptionRegistry) Quarantined(id engine.ID) string {
 	r := reg.table.get(id)
-	if r == nil || !r.Quarantined.Load() {
+	if r == nil || !r.Transform.Quarantined.Load() {
 		return ""
 	}
 	return reg.quarantine.contains(r.QuarantineKey())

@@ -72,12 +72,12 @@ func (r *CompiledSubscription) inheritStreaks(old *CompiledSubscription) {
 	if old == nil {
 		return
 	}
-	if old.FilterSource == r.FilterSource {
-		r.Filtering = old.Filtering
+	if old.Filter.Source == r.Filter.Source {
+		r.Filter.Streak = old.Filter.Streak
 	}
-	if old.TransformSource == r.TransformSource && (old.ConfigErr == nil) == (r.ConfigErr == nil) {
+	if old.Transform.Source == r.Transform.Source && (old.ConfigErr == nil) == (r.ConfigErr == nil) {
 		r.Preparing = old.Preparing
-		r.Worked.Store(old.Worked.Load())
+		r.Transform.Worked.Store(old.Transform.Worked.Load())
 	}
 }
 
@@ -88,7 +88,7 @@ func (r *CompiledSubscription) Health(h engine.Health) engine.Health {
 		return h
 	}
 	if h = r.Preparing.Over(h, 1); h.Cause == "" {
-		h = r.Filtering.Over(h, FailingAfter)
+		h = r.Filter.Streak.Over(h, FailingAfter)
 	}
 	return h
 }

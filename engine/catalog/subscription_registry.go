@@ -141,10 +141,10 @@ func (reg *SubscriptionRegistry) FilterErrors(id engine.ID) (count int64, last s
 	if r == nil {
 		return 0, ""
 	}
-	if text := r.lastError.Load(); text != nil {
+	if text := r.Filter.lastError.Load(); text != nil {
 		last = *text
 	}
-	return r.filterErrors.Load(), last
+	return r.Filter.failures.Load(), last
 }
 
 // Usage returns an account's usage.
@@ -220,9 +220,9 @@ func (reg *SubscriptionRegistry) putSubscription(ctx context.Context, s *engine.
 func (reg *SubscriptionRegistry) replaceCompiled(s *engine.Subscription, program *scripts.Program) {
 	old := reg.table.get(s.ID)
 	r := reg.CompileSubscription(s)
-	if program != nil && program.Source == r.TransformSource { // a version may have gone live since it was compiled
-		r.Program.Store(program)
-		r.Quarantined.Store(reg.quarantine.contains(quarantineKey{s.Account, program.Hash}) != "")
+	if program != nil && program.Source == r.Transform.Source { // a version may have gone live since it was compiled
+		r.Transform.Program.Store(program)
+		r.Transform.Quarantined.Store(reg.quarantine.contains(quarantineKey{s.Account, program.Hash}) != "")
 	}
 	r.inheritStreaks(old)
 	reg.index.replace(old, r)
@@ -236,7 +236,7 @@ func (reg *SubscriptionRegistry) compiledProgram(id engine.ID) *scripts.Program 
 	if r == nil {
 		return nil
 	}
-	return r.Program.Load()
+	return r.Transform.Program.Load()
 }
 
 // DeleteSubscription removes a subscription; its waiting deliveries become dead. Errors:

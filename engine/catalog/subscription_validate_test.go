@@ -68,3 +68,18 @@ func TestFieldErrors_HostileInputGetsFew(t *testing.T) {
 		t.Errorf("%d fields are listed, want 50", len(got))
 	}
 }
+
+func TestValidateDeliverySettings_BatchingAndDebounce(t *testing.T) {
+	for field, s := range map[string]engine.Subscription{
+		"batch.size out_of_range":          {Batch: engine.Batch{Size: 1}},
+		"batch.wait out_of_range":          {Batch: engine.Batch{Size: 5, Wait: time.Hour}},
+		"debounce.within out_of_range":     {Debounce: engine.Debounce{Key: "data.k", Within: time.Millisecond}},
+		"debounce.key script_error":        {Debounce: engine.Debounce{Key: "data.k +", Within: time.Second}},
+		"policy.ordering_key script_error": {Policy: engine.Policy{Ordering: engine.OrderingKeyed, OrderingKey: "now()"}},
+		"debounce conflict":                {Debounce: engine.Debounce{Within: time.Second}, Policy: engine.Policy{Ordering: engine.OrderingFIFO}},
+	} {
+		if got := fieldsOf(t, ValidateDeliverySettings(&s)); !slices.Equal(got, []string{field}) {
+			t.Errorf("got %q, want %q", got, field)
+		}
+	}
+}

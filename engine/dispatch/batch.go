@@ -203,7 +203,7 @@ func (d *Dispatcher) prepareElement(ctx context.Context, r *catalog.CompiledSubs
 		return false, d.resources.ShortageIn(el.result, engine.PhaseEvent)
 	}
 	out, dropped, err := d.sender.BuildUnsigned(ctx, r, el.event, el.attempt, d.sender.BuildBatchElement)
-	if r.TransformSource != "" {
+	if r.Transform.Source != "" {
 		d.monitor.RecordRun(r, el.event, el.attempt, dropped, err)
 	}
 	switch {
@@ -219,7 +219,7 @@ func (d *Dispatcher) prepareElement(ctx context.Context, r *catalog.CompiledSubs
 	if el.attempt.Request.Plain == engine.FormatStandard {
 		el.body = outbound.WithEventID(out.Body, el.event.ID)
 	}
-	isJSON := r.TransformSource == "" || out.ContentType == "application/json" && json.Valid(out.Body)
+	isJSON := r.Transform.Source == "" || out.ContentType == "application/json" && json.Valid(out.Body)
 	return out.Changed || !isJSON || outbound.ArrayType(out.ContentType) == "", nil
 }
 

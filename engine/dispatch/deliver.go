@@ -199,7 +199,7 @@ func (d *Dispatcher) Attempt(ctx context.Context, r *catalog.CompiledSubscriptio
 		return retry.Result{Err: err}, ""
 	}
 	out, dropped, err := d.sender.BuildRequest(ctx, r, ev, a)
-	if r.TransformSource != "" {
+	if r.Transform.Source != "" {
 		d.monitor.RecordRun(r, ev, a, dropped, err)
 	}
 	if err != nil {

@@ -157,7 +157,7 @@ func (s *scheduler) backlogInMemory() (queued, held StateCount) {
 			continue
 		}
 		at := &queued
-		if q.compiled == nil || !q.compiled.Sub.Active || q.compiled.Quarantined.Load() {
+		if q.compiled == nil || !q.compiled.Sub.Active || q.compiled.Transform.Quarantined.Load() {
 			at = &held
 		}
 		at.add(n, oldest)

@@ -189,7 +189,7 @@ func (s *scheduler) restoreDirtyHealth(list []engine.Health) {
 
 // evaluate returns the state that q must be in, and when a timed one ends; s.mu is held.
 func (s *scheduler) evaluate(q *queue, now time.Time) (state queueState, at time.Time) {
-	if q.compiled == nil || !q.compiled.Sub.Active || q.compiled.Quarantined.Load() {
+	if q.compiled == nil || !q.compiled.Sub.Active || q.compiled.Transform.Quarantined.Load() {
 		return queueIdle, at
 	}
 	ready, at := q.waiting.Ready(now)

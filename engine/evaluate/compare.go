@@ -165,8 +165,8 @@ func (e *Evaluator) prepareComparison(ctx context.Context, b *Comparison) (run *
 		run.patterns = sub.Events
 		if r := e.catalog.Compiled(sub.ID); r != nil && r.TargetURL != nil {
 			request = requestSeen(r, b.MaskURL)
-			if s.Kind == engine.KindTransform && r.FilterSource != "" {
-				if run.before.Filter, err = e.catalog.CompileFilter(r.FilterSource); err != nil {
+			if s.Kind == engine.KindTransform && r.Filter.Source != "" {
+				if run.before.Filter, err = e.catalog.CompileFilter(r.Filter.Source); err != nil {
 					return nil, catalog.ScriptError("filter", err)
 				}
 			}

@@ -119,7 +119,7 @@ func (e *Evaluator) Evaluate(ctx context.Context, s *Subject, ev *engine.Event) 
 		ran.TransformError, _ = scripteval.Fault(r.Redact.ScriptError(ran.TransformError))
 	}
 	if s.scripts.Transform != nil && ran.Matched {
-		o.Script = engine.AttemptScript{Ref: r.TransformRef, Hash: s.scripts.Transform.Hash, CPU: ran.Result.CPU, Memory: ran.Result.Memory, Console: r.Redact.Lines(ran.Result.Console)}
+		o.Script = engine.AttemptScript{Ref: r.Transform.Ref, Hash: s.scripts.Transform.Hash, CPU: ran.Result.CPU, Memory: ran.Result.Memory, Console: r.Redact.Lines(ran.Result.Console)}
 	}
 	if !ran.Matched || ran.TransformError != nil || ran.Result.Dropped {
 		return o, nil
@@ -155,7 +155,7 @@ func (e *Evaluator) request(s *Subject, ran *scripteval.Outcome, ev *engine.Even
 // result.
 func (e *Evaluator) compile(ctx context.Context, r *catalog.CompiledSubscription, mask bool) (_ *Subject, err error) {
 	s := &Subject{sub: r, mask: mask, assumed: r.Sub.ID == 0}
-	if s.scripts, err = e.catalog.CompileScripts(ctx, r.Sub.Account, r.FilterSource, r.TransformSource); err != nil {
+	if s.scripts, err = e.catalog.CompileScripts(ctx, r.Sub.Account, r.Filter.Source, r.Transform.Source); err != nil {
 		return nil, catalog.ScriptError("transform", err)
 	}
 	s.scripts.Request = requestSeen(r, mask)
@@ -274,5 +274,5 @@ func (e *Evaluator) subscription(ctx context.Context, account string, id engine.
 		return nil, err
 	}
 	r := e.catalog.CompileSubscription(s)
-	return r, errors.Join(r.FilterErr, r.ConfigErr)
+	return r, errors.Join(r.Filter.Err, r.ConfigErr)
 }

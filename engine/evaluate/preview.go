@@ -60,13 +60,13 @@ func (e *Evaluator) Preview(ctx context.Context, p PreviewRequest) (*PreviewResu
 	res := &PreviewResult{Outcome: o, Event: ev, Duration: time.Since(began)}
 	if s.scripts.Filter != nil {
 		// It runs even if it does not suit the event type's schema, but could not be saved.
-		_, err := e.catalog.CompileFilter(r.FilterSource, e.catalog.Schemas([]string{ev.Type})...)
+		_, err := e.catalog.CompileFilter(r.Filter.Source, e.catalog.Schemas([]string{ev.Type})...)
 		unsuited, err := scripteval.Fault(err)
 		if err != nil {
 			return nil, err
 		}
 		res.Diagnostics = unsuited.Diagnostics("filter")
 	}
-	res.Diagnostics = append(res.Diagnostics, o.Diagnostics(r.TransformSource)...)
+	res.Diagnostics = append(res.Diagnostics, o.Diagnostics(r.Transform.Source)...)
 	return res, nil
 }

@@ -59,7 +59,7 @@ func (e *Evaluator) TestSend(ctx context.Context, t PreviewRequest) (*engine.Del
 		return nil, nil, &engine.Error{Code: engine.CodeConflict, Message: "the target of this subscription has not confirmed yet that it wants to be sent events"}
 	case s.Unreadable != nil:
 		return nil, nil, catalog.Unreadable(s)
-	case r == nil || r.Quarantined.Load():
+	case r == nil || r.Transform.Quarantined.Load():
 		return nil, nil, &engine.Error{Code: engine.CodeConflict, Message: "the transform of this subscription is quarantined; give it a new one first"}
 	}
 	if err := e.pickSample(ctx, s, &t.EventSource); err != nil {

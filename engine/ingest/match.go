@@ -14,7 +14,7 @@ import (
 // script that has it as a version. The error is a CodeBusy: the filters did not finish by the
 // deadline.
 func (p *Publisher) match(candidates []*catalog.CompiledSubscription, ev *scripts.Event, deadline time.Time) ([]*catalog.CompiledSubscription, error) {
-	if !slices.ContainsFunc(candidates, func(r *catalog.CompiledSubscription) bool { return r.FilterSource != "" }) {
+	if !slices.ContainsFunc(candidates, func(r *catalog.CompiledSubscription) bool { return r.Filter.Source != "" }) {
 		return candidates, nil
 	}
 	in := filter.NewInput(ev)
@@ -30,12 +30,12 @@ func (p *Publisher) match(candidates []*catalog.CompiledSubscription, ev *script
 	known := make(map[use]result, len(candidates))
 	matched := make([]*catalog.CompiledSubscription, 0, len(candidates))
 	for _, r := range candidates {
-		if r.FilterSource == "" {
+		if r.Filter.Source == "" {
 			matched = append(matched, r)
 			continue
 		}
 		f, err := p.catalog.CompiledFilter(r)
-		res, seen := known[use{f, r.FilterRef}]
+		res, seen := known[use{f, r.Filter.Ref}]
 		if !seen {
 			// A stop does not wait for users' filters; operational events are published last and
 			// would be lost.
@@ -46,7 +46,7 @@ func (p *Publisher) match(candidates []*catalog.CompiledSubscription, ev *script
 				res.ok, res.err = p.runFilter(r, f, in)
 			}
 			if f != nil {
-				known[use{f, r.FilterRef}] = res
+				known[use{f, r.Filter.Ref}] = res
 			}
 		}
 		if res.err != nil {
@@ -54,7 +54,7 @@ func (p *Publisher) match(candidates []*catalog.CompiledSubscription, ev *script
 			p.outbox.CountFilterFailure(r, engine.Operational(ev.Type))
 			continue
 		}
-		r.Filtering.Succeed()
+		r.Filter.Streak.Succeed()
 		if res.ok {
 			matched = append(matched, r)
 		} else {
@@ -67,11 +67,11 @@ func (p *Publisher) match(candidates []*catalog.CompiledSubscription, ev *script
 // runFilter evaluates a filter. For a named script it records the run and also runs its shadow, if
 // there is one.
 func (p *Publisher) runFilter(r *catalog.CompiledSubscription, f *filter.Filter, in *filter.Input) (bool, error) {
-	if r.FilterRef.Script == 0 {
+	if r.Filter.Ref.Script == 0 {
 		return f.Match(in)
 	}
 	began := time.Now()
 	ok, err := f.Match(in)
-	p.monitor.RecordFilterRun(r.FilterRef, time.Since(began), in, ok, err)
+	p.monitor.RecordFilterRun(r.Filter.Ref, time.Since(began), in, ok, err)
 	return ok, err
 }

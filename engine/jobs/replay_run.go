@@ -312,7 +312,7 @@ func (rep *Replayer) passesReplayFilter(ctx context.Context, r *engine.Replay, s
 		}
 	}
 	route := rep.catalog.Compiled(source.ID)
-	if !missing || route == nil || route.FilterSource == "" {
+	if !missing || route == nil || route.Filter.Source == "" {
 		return route != nil, nil
 	}
 	f, err := rep.catalog.CompiledFilter(route)

@@ -56,9 +56,9 @@ func (m *Monitor) RecordRun(r *catalog.CompiledSubscription, ev *engine.Event, a
 	if errors.As(err, &se) && !se.ScriptFault() {
 		return // it did not run
 	}
-	m.scripts.add(r.TransformRef.Script, a.Script.CPU, dropped != "", err)
-	if err == nil && !r.Worked.Load() {
-		r.Worked.Store(true)
+	m.scripts.add(r.Transform.Ref.Script, a.Script.CPU, dropped != "", err)
+	if err == nil && !r.Transform.Worked.Load() {
+		r.Transform.Worked.Store(true)
 	}
 	m.catalog.RecordRun(r, a.Script.Hash, ev, err)
 }
@@ -133,7 +133,7 @@ func (m *Monitor) Shadow(account, idOrName string) (Shadow, error) {
 // CompareTransform compares the candidate of a transform with the live version's result, in the
 // background; it does nothing if too many such runs are running.
 func (m *Monitor) CompareTransform(r *catalog.CompiledSubscription, ev *engine.Event, res scripts.Result, liveErr error) {
-	sh := m.shadows.running(r.TransformRef, m.cfg.Now())
+	sh := m.shadows.running(r.Transform.Ref, m.cfg.Now())
 	if sh == nil {
 		return
 	}

@@ -37,7 +37,7 @@ func (s *Sender) BuildRequest(ctx context.Context, r *catalog.CompiledSubscripti
 // signature. format is buildPayload, or BuildBatchElement for an element of an array. The body is
 // recorded in a.
 func (s *Sender) BuildUnsigned(ctx context.Context, r *catalog.CompiledSubscription, ev *engine.Event, a *engine.Attempt, format payloadBuilder) (_ *DeliveryRequest, dropped string, err error) {
-	if r.TransformSource == "" {
+	if r.Transform.Source == "" {
 		return buildPlain(r, ev, a, format), "", nil
 	}
 	res, err := s.transform(ctx, r, ev, a)
@@ -141,7 +141,7 @@ func (s *Sender) transform(ctx context.Context, r *catalog.CompiledSubscription,
 	if err != nil {
 		return scripts.Result{}, err
 	}
-	a.Script.Ref, a.Script.Hash = r.TransformRef, program.Hash
+	a.Script.Ref, a.Script.Hash = r.Transform.Ref, program.Hash
 	running, span := s.traces.Start(ctx, "transform")
 	res, err := s.cfg.Transformer.Run(running, program, catalog.ScriptEvent(ev, jsonindex.Value{}), catalog.RequestOf(r))
 	err = r.Redact.ScriptError(err)

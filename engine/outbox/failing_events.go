@@ -11,8 +11,8 @@ import (
 // event.
 func (o *Outbox) CountFilterFailure(r *catalog.CompiledSubscription, quiet bool) {
 	text := "the filter fails, which counts as no match; filter_errors say more"
-	if r.Filtering.Fail(o.life.Now(), engine.CauseFilter, text) == catalog.FailingAfter && !quiet {
-		o.EmitFailing(r, r.Filtering, r.FilterRef)
+	if r.Filter.Streak.Fail(o.life.Now(), engine.CauseFilter, text) == catalog.FailingAfter && !quiet {
+		o.EmitFailing(r, r.Filter.Streak, r.Filter.Ref)
 	}
 }
 

@@ -66,8 +66,8 @@ func (o *Outbox) EmitRecovered(r *catalog.CompiledSubscription, h engine.Health)
 // EmitQuarantined notifies the account that a transform was quarantined.
 func (o *Outbox) EmitQuarantined(r *catalog.CompiledSubscription, hash, reason string) {
 	script := ""
-	if r.TransformRef.Script != 0 {
-		script = r.TransformRef.Script.Format(engine.ScriptPrefix)
+	if r.Transform.Ref.Script != 0 {
+		script = r.Transform.Ref.Script.Format(engine.ScriptPrefix)
 	}
 	o.emit(r.Sub.Account, engine.TypeQuarantined, struct {
 		subscriptionRef
@@ -76,7 +76,7 @@ func (o *Outbox) EmitQuarantined(r *catalog.CompiledSubscription, hash, reason s
 		Hash    string    `json:"script_hash"`
 		Reason  string    `json:"reason"`
 		At      time.Time `json:"at"`
-	}{subscriptionRefOf(r.Sub), script, r.TransformRef.Version, hash, reason, o.life.Now()})
+	}{subscriptionRefOf(r.Sub), script, r.Transform.Ref.Version, hash, reason, o.life.Now()})
 }
 
 // emit queues an operational event; it does nothing if there are no subscribers.

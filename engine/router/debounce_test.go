@@ -1,7 +1,6 @@
 package router_test
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"testing"
@@ -114,28 +113,5 @@ func TestDebounce_NewestOfEachKeyIsDelivered(t *testing.T) {
 	}
 	if len(came) != states[engine.StateSucceeded] || len(l.list) != len(came) {
 		t.Errorf("%d of %d events came, %d succeeded", len(came), len(l.list), states[engine.StateSucceeded])
-	}
-}
-
-func TestSubscription_RejectsInvalidBatchingAndDebounce(t *testing.T) {
-	t.Parallel()
-	r := start(t, nil)
-	for field, change := range map[string]func(*engine.Subscription){
-		"batch.size":          func(s *engine.Subscription) { s.Batch = engine.Batch{Size: 1} },
-		"batch.wait":          func(s *engine.Subscription) { s.Batch = engine.Batch{Size: 5, Wait: time.Hour} },
-		"debounce.within":     func(s *engine.Subscription) { s.Debounce = engine.Debounce{Key: "data.k", Within: time.Millisecond} },
-		"debounce.key":        func(s *engine.Subscription) { s.Debounce = engine.Debounce{Key: "data.k +", Within: time.Second} },
-		"policy.ordering_key": func(s *engine.Subscription) { s.Policy.Ordering, s.Policy.OrderingKey = engine.OrderingKeyed, "now()" },
-		"debounce": func(s *engine.Subscription) {
-			s.Debounce, s.Policy.Ordering = engine.Debounce{Within: time.Second}, engine.OrderingFIFO
-		},
-	} {
-		s := &engine.Subscription{Account: engine.DefaultAccount, Events: []string{"*"}, TargetURL: r.sink.URL}
-		change(s)
-		_, err := r.CreateSubscription(context.Background(), s)
-		var e *engine.Error
-		if e, _ = err.(*engine.Error); e == nil || e.Code != engine.CodeInvalid || e.Field != field {
-			t.Errorf("%s: %v", field, err)
-		}
 	}
 }

@@ -2,16 +2,13 @@ package router_test
 
 import (
 	"context"
-	"errors"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"switchhook/engine"
 	"switchhook/engine/catalog"
 	"switchhook/engine/settings"
-	"switchhook/engine/signature"
 	"switchhook/engine/testkit"
 )
 
@@ -52,66 +49,5 @@ func TestRotation_OldSecretSignsUntilItExpires(t *testing.T) {
 	changed, err := r.UpdateSubscription(ctx, "", s.ID, catalog.AnyVersion, func(s *engine.Subscription) error { s.Description = "x"; return nil })
 	if err != nil || len(changed.OldSecrets) != 0 || changed.Secret != stored.Secret {
 		t.Errorf("after a change: %+v %v", changed.OldSecrets, err)
-	}
-}
-
-func TestRotation_ConcurrentRepeatsRotateOnce(t *testing.T) {
-	t.Parallel()
-	r := start(t, nil)
-	s := r.subscribe(nil)
-	for _, grace := range []time.Duration{0, time.Hour} {
-		var made sync.Map
-		var wait sync.WaitGroup
-		for range 16 {
-			wait.Go(func() {
-				got, until, err := r.RotateSecret(context.Background(), "", s.ID, catalog.AnyVersion, catalog.Rotation{Key: grace.String(), Grace: grace})
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				made.Store(got.Secret+until.String(), true)
-			})
-		}
-		wait.Wait()
-		n := 0
-		made.Range(func(any, any) bool { n++; return true })
-		if n != 1 {
-			t.Errorf("grace %s: %d different answers", grace, n)
-		}
-	}
-	if got, _ := r.Subscription("", s.ID); got.Version != 3 {
-		t.Errorf("the subscription is at version %d", got.Version)
-	}
-}
-
-func TestSigning_ErrorsNameTheField(t *testing.T) {
-	t.Parallel()
-	r := start(t, nil)
-	ctx := context.Background()
-	pair, err := signature.NewSecret(signature.Ed25519)
-	if err != nil {
-		t.Fatal(err)
-	}
-	field := func(err error) string {
-		wrong, _ := errors.AsType[*engine.Error](err)
-		if wrong == nil || wrong.Code != engine.CodeInvalid {
-			t.Fatalf("got %v", err)
-		}
-		return wrong.Field
-	}
-	for want, s := range map[string]*engine.Subscription{
-		"secret":     {Secret: "whsec_c2hvcnQ="},
-		"signatures": {Secret: pair, Signatures: []signature.Scheme{signature.Standard, signature.Hook}},
-	} {
-		s.Account, s.Events, s.TargetURL, s.PayloadFormat = engine.DefaultAccount, []string{"*"}, r.sink.URL, engine.FormatData
-		if _, err := r.CreateSubscription(ctx, s); field(err) != want {
-			t.Errorf("%s: got %v", want, err)
-		}
-	}
-	s := r.subscribe(nil)
-	for want, rotation := range map[string]catalog.Rotation{"secret": {Secret: "whsec_???"}, "secret_type": {Type: "rsa"}} {
-		if _, _, err := r.RotateSecret(ctx, "", s.ID, catalog.AnyVersion, rotation); field(err) != want {
-			t.Errorf("%s: got %v", want, err)
-		}
 	}
 }

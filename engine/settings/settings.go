@@ -2,6 +2,7 @@
 package settings
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -68,21 +69,13 @@ func (c *Config) Defaults() {
 	if c.Guard == nil {
 		c.Guard = target.NewGuard(target.Policy{})
 	}
-	if c.SubscriptionInFlight == 0 {
-		c.SubscriptionInFlight = 16
-	}
-	if c.InFlight == 0 {
-		c.InFlight = 512
-	}
+	c.SubscriptionInFlight = cmp.Or(c.SubscriptionInFlight, 16)
+	c.InFlight = cmp.Or(c.InFlight, 512)
 	if c.Transport == nil {
 		c.Transport = target.Transport(c.Guard, c.InFlight)
 	}
-	if c.PruneEvery == 0 {
-		c.PruneEvery = 10 * time.Second
-	}
-	if c.Logger == nil {
-		c.Logger = slog.Default()
-	}
+	c.PruneEvery = cmp.Or(c.PruneEvery, 10*time.Second)
+	c.Logger = cmp.Or(c.Logger, slog.Default())
 	if c.Registerer == nil {
 		c.Registerer = prometheus.NewRegistry()
 	}
@@ -92,29 +85,12 @@ func (c *Config) Defaults() {
 	if c.Retries == nil {
 		c.Retries = engine.DefaultRetrySchedule
 	}
-	if c.Timeout == 0 {
-		c.Timeout = 15 * time.Second
-	}
-	if c.UserAgent == "" {
-		c.UserAgent = "Switchhook"
-	}
-	if c.PublicURL == "" {
-		c.PublicURL = "http://localhost"
-	}
-	if c.SkinnyTokenTTL == 0 {
-		c.SkinnyTokenTTL = time.Hour
-	}
-	if c.CloudEventsSource == "" {
-		c.CloudEventsSource = cloudevents.DefaultSource
-	}
-	c.CloudEventsSource = strings.TrimRight(c.CloudEventsSource, "/")
-	if c.Origin == "" {
-		c.Origin = "switchhook"
-	}
-	if c.VerifyWithin == 0 {
-		c.VerifyWithin = time.Hour
-	}
-	if c.VerifyWait == 0 {
-		c.VerifyWait = 3 * time.Second
-	}
+	c.Timeout = cmp.Or(c.Timeout, 15*time.Second)
+	c.UserAgent = cmp.Or(c.UserAgent, "Switchhook")
+	c.PublicURL = cmp.Or(c.PublicURL, "http://localhost")
+	c.SkinnyTokenTTL = cmp.Or(c.SkinnyTokenTTL, time.Hour)
+	c.CloudEventsSource = strings.TrimRight(cmp.Or(c.CloudEventsSource, cloudevents.DefaultSource), "/")
+	c.Origin = cmp.Or(c.Origin, "switchhook")
+	c.VerifyWithin = cmp.Or(c.VerifyWithin, time.Hour)
+	c.VerifyWait = cmp.Or(c.VerifyWait, 3*time.Second)
 }
