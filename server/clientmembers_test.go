@@ -137,7 +137,7 @@ func TestDialects_JoinedEventParts(t *testing.T) {
 	} {
 		must(t, os.WriteFile(filepath.Join(dir, name+".yaml"), []byte("name: "+name+"\npath: /"+name+"\n"+text+`
 operations:
-  subscribe: {method: POST, answer: {id: $subscription.id, event: $subscription.event, events: $subscription.events, kept: $subscription.metadata.client?}}
+  subscribe: {method: POST, answer: {id: $subscription.id, event: $subscription.event, events: $subscription.events, kept: "$subscription.metadata.client?"}}
   update: {method: [PUT, PATCH], path: "/{id}", answer: {events: $subscription.events}}
 `), 0o600))
 	}

@@ -46,19 +46,19 @@ func readDialect(c *fiber.Ctx, d *dialect.Dialect, op *dialect.Operation, fixed 
 			}
 			continue
 		}
-		m := aliasedField{ours, theirs, v}
-		text := words.typed(m)
 		if ours == "event" || ours == "events" {
-			text = eventText(v)
+			words.put("events", theirs, eventText(v))
+			words.single = isSingle(v)
+		} else {
+			words.put(ours, theirs, words.typed(ours, v))
 		}
-		words.put(ours, m, text)
 	}
 	if len(words.texts) == 0 {
 		return nil, newProblem(fiber.StatusUnprocessableEntity, "the body has no known member: "+given(op, ownNames...))
 	}
 	words.client.unknown = unknownMembers(doc.Root(), "", words.used)
 	for name, v := range fixed.Members() {
-		words.put(name, aliasedField{name, "fixed." + name, v}, v.Raw())
+		words.put(name, "fixed."+name, v.Raw())
 	}
 	return words, nil
 }
@@ -116,7 +116,7 @@ func (s *Server) checkFixed(fixed jsonindex.Value) (member, wrong string) {
 	words := newTranslation(false, nil)
 	for name, v := range fixed.Members() {
 		if name != "filter_script" && name != "transform_script" {
-			words.put(name, aliasedField{name, name, v}, v.Raw())
+			words.put(name, name, v.Raw())
 		}
 	}
 	sub := &engine.Subscription{}
@@ -190,7 +190,7 @@ func asValue(v any) (jsonindex.Value, error) {
 	if err != nil {
 		return jsonindex.Value{}, err
 	}
-	doc, err := jsonindex.Parse(text, jsonindex.Limits{})
+	doc, err := jsonindex.Parse(text, jsonindex.Limits{MaxDepth: jsonindex.DefaultMaxDepth + 1})
 	if err != nil {
 		return jsonindex.Value{}, err
 	}

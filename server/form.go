@@ -73,7 +73,7 @@ func joinIndexed(values url.Values) error {
 	elements := map[string]map[int]string{}
 	for key, texts := range values {
 		parts := indexed.FindStringSubmatch(key)
-		if parts == nil || foldedNames[fold(parts[2])] != "event" && parts[2] != "signatures" {
+		if parts == nil || aliases[fold(parts[2])].member != "events" && parts[2] != "signatures" {
 			continue
 		}
 		list := parts[1] + "[]"
@@ -134,7 +134,7 @@ func formObject(body string) (map[string]any, error) {
 			return nil, invalidField(truncate(name), "is given in two ways")
 		}
 		switch {
-		case nested || len(texts) > 1 && foldedNames[fold(name)] == "event":
+		case nested || len(texts) > 1 && aliases[fold(name)].member == "events":
 			into[name] = texts
 		case len(texts) > 1:
 			return nil, newProblem(fiber.StatusBadRequest, "the form names "+truncate(name)+" twice")

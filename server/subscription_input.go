@@ -11,7 +11,6 @@ import (
 	"switchhook/engine"
 	"switchhook/engine/catalog"
 	"switchhook/engine/target"
-	"switchhook/scripts/jsonindex"
 	"switchhook/server/api"
 	"switchhook/server/wire"
 )
@@ -38,13 +37,13 @@ func readSubscription(c *fiber.Ctx, stored *engine.Subscription) (*aliasTranslat
 // decode decodes the translated body. Members of policy, batch and debounce that it leaves out are
 // those of base.
 func (t *aliasTranslation) decode(base *engine.Subscription) (*subscriptionInput, error) {
-	doc, err := jsonindex.Parse(t.object(), jsonindex.Limits{MaxDepth: jsonindex.DefaultMaxDepth + 1})
+	body, err := asValue(t.texts)
 	if err != nil {
 		return nil, err
 	}
 	in := &subscriptionInput{client: t.client}
 	in.Policy, in.Batch, in.Debounce = api.Some(wire.FromPolicy(&base.Policy)), wire.FromBatch(base.Batch), wire.FromDebounce(base.Debounce)
-	return in, wire.Decode(doc.Root(), &in.SubscriptionRequest).Err()
+	return in, wire.Decode(body, &in.SubscriptionRequest).Err()
 }
 
 // set changes a field if the request has the member; null is the zero value. With replace it also

@@ -31,16 +31,16 @@ func (s *Server) subscriptionQuery(c *fiber.Ctx, account string) (find catalog.S
 	names, page := map[string]string{}, 0 // the name under which each was given
 	set := func(ours, name string, same bool) {
 		if before := names[ours]; before != "" && !same {
-			q.fail(name, "and "+before+" name different "+plural[ours]+"; give one of them")
+			q.fail(name, "and "+before+" name different "+aliases[fold(ours)].noun+"; give one of them")
 		}
 		names[ours] = name
 	}
 	for k, v := range c.Context().QueryArgs().All() {
 		name, text := string(k), string(v)
 		folded := fold(strings.TrimSuffix(name, "[]"))
-		group := foldedNames[folded]
-		if slices.Contains(ambiguousAliases, folded) {
-			group = ""
+		group := ""
+		if meaning := aliases[folded]; !meaning.ambiguous {
+			group = meaning.member
 		}
 		switch {
 		case name == keyParameter && !s.cfg.AllowQueryKey:
@@ -55,7 +55,7 @@ func (s *Server) subscriptionQuery(c *fiber.Ctx, account string) (find catalog.S
 			if !slices.Contains([]engine.HealthState{engine.HealthHealthy, engine.HealthFailing, engine.HealthProbing}, find.Health) {
 				q.fail(name, `must be "healthy", "failing" or "probing"`)
 			}
-		case group == "event":
+		case group == "events":
 			set(group, name, find.Event == text)
 			find.Event = text
 		case group == "target_url":
