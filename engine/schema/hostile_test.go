@@ -137,7 +137,7 @@ func TestValidate_IsBoundedForAnySchema(t *testing.T) {
 		{"that have no exponent", `{"multipleOf":3}`, strings.Repeat("9", 900_000), "can't be checked"},
 		{"a number deep below", `{"type":"object"}`, `{"a":[{"b":-1e-999999999}]}`, "can't be checked"},
 		{"many large numbers", `{"items":{"multipleOf":7e-500,"minimum":1}}`, numbers, ""},
-		{"many failures", `{"items":{"type":"string"}}`, "[" + repeat("1", 400_000) + "]", "too many steps"},
+		{"many failures", `{"items":{"type":"string"}}`, "[" + repeat("1", 110_000) + "]", "too many steps"},
 		{"a text that is shown", `{"const":1}`, `"` + strings.Repeat("x", scaled(1<<20)) + `"`, "value must be 1"},
 	}
 	for _, c := range cases {
@@ -214,7 +214,7 @@ func TestValidate_AllowsLargeSchemasAndEvents(t *testing.T) {
 		event[fmt.Sprint("field", i)] = "some text of it"
 		items = append(items, map[string]any{"kind": fmt.Sprint("kind", i%150), "value": 1.5})
 	}
-	for i := range 20_000 {
+	for i := range scaled(20_000) {
 		numbers = append(numbers, i)
 	}
 	tree := map[string]any{}
@@ -283,7 +283,7 @@ func TestValidate_Concurrently(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 50 {
 		wg.Go(func() {
-			for range 200 {
+			for range scaled(200) {
 				if err := s.Validate(t.Context(), []byte(`{"id":1,"items":[{"price":1}]}`)); err != nil {
 					t.Error(err)
 				}

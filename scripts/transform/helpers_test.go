@@ -273,7 +273,7 @@ func TestModules_Helpers(t *testing.T) {
 func TestHelpers_BoundInputSize(t *testing.T) {
 	longest := 150 * time.Millisecond // CPU time including compiling; a call takes a tenth at most
 	if raceEnabled {
-		longest *= 4
+		longest *= 2
 	}
 	for _, expression := range []string{
 		`crypto.sha256("x".repeat(2**20))`, `crypto.sha256("é".repeat(2**19))`, `crypto.hmac("sha512", "k".repeat(2**20), new Uint8Array(2**20))`,
