@@ -151,6 +151,26 @@ func TestErrorCode_Documented(t *testing.T) {
 	}
 }
 
+func TestFieldErrorCode_Documented(t *testing.T) {
+	text, err := os.ReadFile("../docs/api.md")
+	must(t, err)
+	_, section, _ := strings.Cut(string(text), "### Field errors\n")
+	section, _, _ = strings.Cut(section, "\n#")
+	var documented, inSchema []string
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| [^|]+ \\|$").FindAllStringSubmatch(section, -1) {
+		documented = append(documented, row[1])
+	}
+	for _, code := range openapi().at("components", "schemas", "FieldError", "properties", "code", "enum").value.([]any) {
+		inSchema = append(inSchema, code.(string))
+	}
+	want := constants(t, "../engine", "FieldCode")
+	for where, got := range map[string][]string{"docs/api.md": documented, "openapi.json": inSchema} {
+		if !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want))) {
+			t.Errorf("%s lists\n%v, the engine has\n%v", where, got, want)
+		}
+	}
+}
+
 func TestErrorCode_Answers(t *testing.T) {
 	r := start(t, setup{maxBody: 1 << 20})
 	c := r.admin

@@ -1,8 +1,11 @@
 package server_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
+
+	"switchhook/server"
 )
 
 func TestRoutes_TrailingSlashAndSingular(t *testing.T) {
@@ -39,6 +42,34 @@ func TestRoutes_TrailingSlashAndSingular(t *testing.T) {
 			if a.status != want.status || string(a.body) != string(want.body) {
 				t.Errorf("%s: %d %.200s\n%s: %d %.200s", want.what, want.status, want.body, a.what, a.status, a.body)
 			}
+		}
+	}
+}
+
+// The codes of success follow from the method: 201 creates and says where, 202 accepts work that goes on
+// after the answer, 204 has no body.
+func TestRoutes_SuccessCodes(t *testing.T) {
+	allowed := map[string][]string{
+		"GET": {"200", "304"}, "PUT": {"200", "201"}, "PATCH": {"200", "201"}, "DELETE": {"204"}, "POST": {"200", "201", "202", "204"},
+	}
+	for _, op := range server.New(server.Config{}).Operations() {
+		responses := openapi().at("paths", op.Path, strings.ToLower(op.Method), "responses")
+		id := openapi().at("paths", op.Path, strings.ToLower(op.Method), "operationId").value.(string)
+		codes := slices.DeleteFunc(responses.names(), func(code string) bool { return code >= "400" })
+		for _, code := range codes {
+			hasBody, hasLocation := responses.at(code, "content").exists(), responses.at(code, "headers", "Location").exists()
+			switch {
+			case !slices.Contains(allowed[op.Method], code):
+				t.Errorf("%s: a %s answers %s", id, op.Method, code)
+			case hasBody != (code != "204" && code != "304"):
+				t.Errorf("%s: %s has a body: %t", id, code, hasBody)
+			case code == "201" && !hasLocation:
+				t.Errorf("%s: 201 has no Location", id)
+			}
+		}
+		creates := strings.HasPrefix(id, "create") || id == "startScriptShadow"
+		if op.Method == "POST" && creates != (slices.Contains(codes, "201") || id == "createReplay" && slices.Equal(codes, []string{"202"})) {
+			t.Errorf("%s answers %v", id, codes)
 		}
 	}
 }

@@ -253,3 +253,42 @@ func TestTypes_AllAreDescribed(t *testing.T) {
 		})
 	}
 }
+
+// withoutMethod are the operations that the client lacks.
+var withoutMethod = []string{
+	"backtestScript", "testScript", "try", "testSubscription", "listSamples",
+	"listEventTypes", "createEventType", "getEventType", "putEventType", "deleteEventType",
+	"listReplays", "createReplay", "getReplay", "pauseReplay", "resumeReplay", "cancelReplay",
+	"listAccounts", "getAccount", "replaceAccount", "patchAccount", "listAudit", "getMe",
+	"openAPI", "types", "health", "ready", "metrics", "startPage",
+}
+
+// Every operation has a client method of its name.
+func TestClient_HasEveryOperation(t *testing.T) {
+	source, err := os.ReadFile("../openapi.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var root struct {
+		Paths map[string]map[string]json.RawMessage
+	}
+	if err := json.Unmarshal(source, &root); err != nil {
+		t.Fatal(err)
+	}
+	for path, item := range root.Paths {
+		for method, text := range item {
+			if method == "parameters" {
+				continue
+			}
+			var operation struct{ OperationID string }
+			if err := json.Unmarshal(text, &operation); err != nil {
+				t.Fatal(err)
+			}
+			id := operation.OperationID
+			_, has := reflect.TypeFor[*api.Client]().MethodByName(strings.ToUpper(id[:1]) + id[1:])
+			if !has && !slices.Contains(withoutMethod, id) {
+				t.Errorf("%s %s: the client has no method for %s", method, path, id)
+			}
+		}
+	}
+}

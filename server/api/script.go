@@ -200,6 +200,11 @@ func (c *Client) DeleteScript(ctx context.Context, id string, options ...Option)
 	return c.Do(ctx, http.MethodDelete, scriptPath(id), nil, nil, options...)
 }
 
+// ListScriptSubscriptions lists the subscriptions that use a script, oldest first.
+func (c *Client) ListScriptSubscriptions(ctx context.Context, id string, options ...Option) iter.Seq2[Subscription, error] {
+	return List[Subscription](ctx, c, scriptPath(id, "subscriptions"), nil, options...)
+}
+
 // ListScriptVersions lists the versions of a script, newest first.
 func (c *Client) ListScriptVersions(ctx context.Context, id string, options ...Option) iter.Seq2[ScriptVersion, error] {
 	return List[ScriptVersion](ctx, c, scriptPath(id, "versions"), nil, options...)
