@@ -12,6 +12,7 @@ import (
 
 	"switchhook/cmd/manifest"
 	"switchhook/engine"
+	"switchhook/engine/testkit"
 	"switchhook/server/api"
 )
 
@@ -99,7 +100,7 @@ func (p *process) liveVersions() string {
 
 func TestApply_CreatesUpdatesAndReverts(t *testing.T) {
 	t.Parallel()
-	p, sink := serve(t, t.TempDir()), newCounter(t)
+	p, sink := serve(t, t.TempDir()), testkit.NewReceiver(t, nil)
 	dir := routing(t, sink.URL)
 	in := func(name string) string { return filepath.Join(dir, filepath.FromSlash(name)) }
 	p.expect(1, []string{"subscriptions.yaml:7: subscriptions[0].headers.Authorization needs the environment variable CHAT_TOKEN"}, "apply", "-f", dir, "--yes")
@@ -132,8 +133,8 @@ func TestApply_CreatesUpdatesAndReverts(t *testing.T) {
 	// The applied configuration works.
 	p.expect(0, []string{"matched 2"}, "send", "order.created", `{"id": 1, "total": 150}`)
 	p.expect(0, []string{"matched 1"}, "send", "order.created", `{"id": 2, "total": 50}`)
-	waitFor(t, "both arrive", func() bool {
-		return sink.missing([]string{`{"text":"Order 1"}`, `{"id":2,"total":50}`}) == 0
+	testkit.WaitFor(t, "both arrive", func() bool {
+		return sink.Missing([]string{`{"text":"Order 1"}`, `{"id":2,"total":50}`}) == 0
 	})
 
 	// Each kind of change, and no further change afterwards.
@@ -175,7 +176,7 @@ func TestApply_CreatesUpdatesAndReverts(t *testing.T) {
 // Delivery settings round-trip between the files and the router.
 func TestApply_DeliverySettingsRoundTrip(t *testing.T) {
 	t.Parallel()
-	p, sink := serve(t, t.TempDir()), newCounter(t)
+	p, sink := serve(t, t.TempDir()), testkit.NewReceiver(t, nil)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "all.yaml")
 	write(t, dir, "all.yaml", `event_types:

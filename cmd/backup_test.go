@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"switchhook/engine/testkit"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -43,13 +44,13 @@ func TestBackup_RunningRouter(t *testing.T) {
 			}
 		})
 	}
-	waitFor(t, "events are published", func() bool { return count() > 200 })
+	testkit.WaitFor(t, "events are published", func() bool { return count() > 200 })
 	before := count()
 	out, err := run("backup", "--data", data, file)
 	if err != nil || !strings.Contains(out, "checked") || !strings.Contains(out, "sealed with key") {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	waitFor(t, "more events are published", func() bool { return count() > before+50 })
+	testkit.WaitFor(t, "more events are published", func() bool { return count() > before+50 })
 	if out, err := run("backup", "--data", data, file); err == nil || !strings.Contains(out, "--force") {
 		t.Fatalf("a backup was overwritten: %v\n%s", err, out)
 	}

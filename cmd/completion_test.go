@@ -39,7 +39,7 @@ func TestCompletions(t *testing.T) {
 func TestCompletionScripts(t *testing.T) {
 	t.Parallel()
 	bin := t.TempDir()
-	if err := os.WriteFile(filepath.Join(bin, "switchhook"), fmt.Appendf(nil, "#!/bin/sh\nexec %s \"$@\"\n", os.Args[0]), 0o700); err != nil {
+	if err := os.WriteFile(filepath.Join(bin, "switchhook"), fmt.Appendf(nil, "#!/bin/sh\nexec %s \"$@\"\n", program), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	for shell, lines := range map[string]string{

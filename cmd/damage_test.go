@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"switchhook/engine/snowflake"
+	"switchhook/engine/testkit"
 
 	"bytes"
 	"context"
@@ -15,7 +16,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 )
@@ -38,7 +38,7 @@ func TestServe_MissingDatabase(t *testing.T) {
 				t.Fatal(err)
 			}
 			spoil(t, data)
-			out := mustFail(t, "serve", "--listen", freeAddress(t), "--data", data)
+			out := mustFail(t, "serve", "--listen", testkit.FreeAddress(t), "--data", data)
 			for _, want := range []string{"switchhook restore ", "--data " + data, "--new-database"} {
 				if !strings.Contains(out, want) {
 					t.Errorf("the error does not name %q:\n%s", want, out)
@@ -80,12 +80,12 @@ func TestServe_DamagedDatabase(t *testing.T) {
 	}
 	f.Close()
 
-	log := &syncBuffer{}
+	log := &testkit.Buffer{}
 	p = serveTo(t, log, data)
 	if err := p.api.call(t.Context(), http.MethodPost, "/api/v1/events", event, nil); err == nil {
 		t.Fatal("an event was accepted into a damaged database")
 	}
-	waitFor(t, "the router is not ready", func() bool { return !p.ready() })
+	testkit.WaitFor(t, "the router is not ready", func() bool { return !p.ready() })
 	res, err := http.Get(p.api.URL + "/metrics")
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +95,7 @@ func TestServe_DamagedDatabase(t *testing.T) {
 	if err != nil || !strings.Contains(string(text), "switchhook_store_damaged 1") {
 		t.Errorf("the metrics don't tell: %v", err)
 	}
-	waitFor(t, "the log tells", func() bool { return strings.Contains(log.String(), "switchhook restore --force --data "+data) })
+	testkit.WaitFor(t, "the log tells", func() bool { return strings.Contains(log.String(), "switchhook restore --force --data "+data) })
 	if err := p.end(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestServe_DamagedDatabase(t *testing.T) {
 // TestServe_UnreadableRows starts a router on a database in which rows of several tables
 // cannot be decoded.
 func TestServe_UnreadableRows(t *testing.T) {
-	data, target := t.TempDir(), newCounter(t)
+	data, target := t.TempDir(), testkit.NewReceiver(t, nil)
 	p := serve(t, data)
 	ctx := t.Context()
 	call := func(method, path string, body, answer any) {
@@ -146,7 +146,7 @@ func TestServe_UnreadableRows(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	log := &syncBuffer{}
+	log := &testkit.Buffer{}
 	p = serveTo(t, log, data)
 	for _, table := range []string{"subscription", "event_type", "api_key", "secret", "account", "replay"} {
 		if !strings.Contains(log.String(), `"table":"`+table+`"`) {
@@ -158,7 +158,7 @@ func TestServe_UnreadableRows(t *testing.T) {
 	if accepted.Matched != 2 {
 		t.Fatalf("%d subscriptions matched", accepted.Matched)
 	}
-	waitFor(t, "the other subscription gets it", func() bool { return len(target.bodies()) == 1 })
+	testkit.WaitFor(t, "the other subscription gets it", func() bool { return len(target.Bodies()) == 1 })
 	for _, path := range []string{"/subscriptions", "/events", "/deliveries", "/event-types", "/keys", "/accounts", "/replays"} {
 		call("GET", "/api/v1"+path, nil, nil)
 	}
@@ -174,7 +174,7 @@ func TestServe_UnreadableRows(t *testing.T) {
 		t.Errorf("changed, and what could not be read is lost: %v", err)
 	}
 	call("PATCH", "/api/v1/subscriptions/"+spoilt.ID, map[string]any{"secret": "whsec_" + strings.Repeat("QUJD", 8)}, nil)
-	waitFor(t, "the mended subscription gets it", func() bool { return len(target.bodies()) == 2 })
+	testkit.WaitFor(t, "the mended subscription gets it", func() bool { return len(target.Bodies()) == 2 })
 	if err := p.end(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -196,24 +196,12 @@ func mustTruncate(t *testing.T, file string) {
 	}
 }
 
-// bodies lists the received bodies with their counts, by path.
-func (c *counter) bodies() (all []string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for body, n := range c.got {
-		for range n {
-			all = append(all, body)
-		}
-	}
-	return all
-}
-
 // mustFail runs a command that must end by itself with an error, and returns its output.
 func mustFail(t *testing.T, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
+	ctx, cancel := context.WithTimeout(t.Context(), testkit.Timeout)
 	defer cancel()
-	c := exec.CommandContext(ctx, os.Args[0], args...)
+	c := exec.CommandContext(ctx, program, args...)
 	c.Env = append(os.Environ(), asSwitchhook+"=1")
 	out, err := c.CombinedOutput()
 	if err == nil || ctx.Err() != nil {
@@ -237,22 +225,4 @@ func rootPage(t *testing.T, path, name string) (page int) {
 		t.Fatal(err)
 	}
 	return page
-}
-
-// syncBuffer is a log buffer that is safe for concurrent use.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }

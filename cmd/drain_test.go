@@ -7,9 +7,9 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
+	"switchhook/engine/testkit"
 	"switchhook/server/api"
 	"sync"
 	"syscall"
@@ -17,52 +17,32 @@ import (
 	"time"
 )
 
-// hanging is a target that does not answer before it is released.
-type hanging struct {
-	*httptest.Server
-	release func()
-
-	mu  sync.Mutex
-	ids []string // webhook-id of each delivery
-}
-
-func newHanging(t *testing.T) *hanging {
-	gate := make(chan struct{})
-	h := &hanging{release: sync.OnceFunc(func() { close(gate) })}
-	h.Server = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body)
-		h.mu.Lock()
-		h.ids = append(h.ids, r.Header.Get("webhook-id"))
-		h.mu.Unlock()
-		<-gate
-	}))
-	t.Cleanup(func() {
-		h.release()
-		h.CloseClientConnections()
-		h.Close()
-	})
+// newHanging returns a target that does not answer before it is released.
+func newHanging(t *testing.T) *testkit.Receiver {
+	h := testkit.NewReceiver(t, nil)
+	h.Hang()
 	return h
 }
 
-func (h *hanging) came() []string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return slices.Clone(h.ids)
+// ids returns the webhook-id of each delivery.
+func ids(h *testkit.Receiver) (ids []string) {
+	for _, sent := range h.Requests() {
+		ids = append(ids, sent.Header.Get("webhook-id"))
+	}
+	return ids
 }
-
-func (l *logged) has(what string) bool { return strings.Contains(l.String(), what) }
 
 // hangingRouter starts a router with five events for a target that hangs, two of them in
 // flight.
-func hangingRouter(t *testing.T, data string, h *hanging, flags ...string) (p *process, log *logged) {
+func hangingRouter(t *testing.T, data string, h *testkit.Receiver, flags ...string) (p *process, log *testkit.Buffer) {
 	t.Helper()
-	log = &logged{}
-	p = serveTo(t, log, data, append([]string{"--log-level", "info", "--timeout", "5m", "--drain-time", "1m"}, flags...)...)
+	log = &testkit.Buffer{}
+	p = serveTo(t, log, data, append([]string{withRace, "--log-level", "info", "--timeout", "5m", "--drain-time", "1m"}, flags...)...)
 	post(t, p, "/api/v1/subscriptions", map[string]any{"event": "*", "target_url": h.URL, "policy": map[string]any{"in_flight": 2}}, nil)
 	for i := range 5 {
 		post(t, p, "/api/v1/events", api.PublishRequest{Type: "a.b", Data: json.RawMessage(fmt.Sprint(i))}, nil)
 	}
-	waitFor(t, "two attempts are on", func() bool { return len(h.came()) == 2 })
+	testkit.WaitFor(t, "two attempts are on", func() bool { return len(ids(h)) == 2 })
 	return p, log
 }
 
@@ -73,14 +53,14 @@ func post(t *testing.T, p *process, path string, in, out any) {
 	}
 }
 
-func (p *process) endsWith(t *testing.T, log *logged) {
+func (p *process) endsWith(t *testing.T, log *testkit.Buffer) {
 	t.Helper()
 	select {
 	case err := <-p.ends:
 		if err != nil {
 			t.Fatalf("%v\n%s", err, log)
 		}
-	case <-time.After(waitTimeout):
+	case <-time.After(testkit.Timeout):
 		t.Fatalf("the process does not end\n%s", log)
 	}
 }
@@ -89,27 +69,27 @@ func TestShutdown_WaitsForInFlight(t *testing.T) {
 	data, h := t.TempDir(), newHanging(t)
 	p, log := hangingRouter(t, data, h)
 	p.Process.Signal(syscall.SIGTERM)
-	waitFor(t, "it says what it waits for", func() bool { return log.has(`"attempts":2,"unwritten_outcomes":0`) })
+	testkit.WaitFor(t, "it says what it waits for", func() bool { return log.Contains(`"attempts":2,"unwritten_outcomes":0`) })
 	if res, err := http.Get(p.api.URL + "/healthz"); err == nil {
 		res.Body.Close()
 		t.Errorf("a new connection was taken: %s", res.Status)
 	}
-	h.release()
+	h.Release()
 	p.endsWith(t, log)
-	if !log.has(`"msg":"stopped"`) || log.has("cut off") {
+	if !log.Contains(`"msg":"stopped"`) || log.Contains("cut off") {
 		t.Errorf("\n%s", log)
 	}
-	if n := len(h.came()); n != 2 {
+	if n := len(ids(h)); n != 2 {
 		t.Errorf("%d attempts began, 2 of them before the stop", n)
 	}
 
 	// The others are delivered after the next start, and succeeded ones are not repeated.
 	serve(t, data)
-	waitFor(t, "all have come", func() bool { return len(h.came()) >= 5 })
-	ids := h.came()
-	slices.Sort(ids)
-	if got := slices.Compact(slices.Clone(ids)); len(got) != 5 || len(ids) != 5 {
-		t.Errorf("%d deliveries of %d events, want 5 of 5", len(ids), len(got))
+	testkit.WaitFor(t, "all have come", func() bool { return len(ids(h)) >= 5 })
+	came := ids(h)
+	slices.Sort(came)
+	if got := slices.Compact(slices.Clone(came)); len(got) != 5 || len(came) != 5 {
+		t.Errorf("%d deliveries of %d events, want 5 of 5", len(came), len(got))
 	}
 }
 
@@ -126,13 +106,13 @@ func TestShutdown_DrainTimeLimit(t *testing.T) {
 	post(t, p, "/api/v1/events", api.PublishRequest{Type: "a.b", Data: json.RawMessage("5")}, nil) // so that the connection has been accepted
 	p.Process.Signal(syscall.SIGTERM)
 	p.endsWith(t, log)
-	if !log.has("requests that did not end are cut off") || !log.has(`the next start makes them again","attempts":2`) || !log.has(`"msg":"stopped"`) {
+	if !log.Contains("requests that did not end are cut off") || !log.Contains(`the next start makes them again","attempts":2`) || !log.Contains(`"msg":"stopped"`) {
 		t.Errorf("\n%s", log)
 	}
-	h.release()
+	h.Release()
 	serve(t, data)
-	waitFor(t, "the two attempts are made again, and the four others", func() bool { return len(h.came()) >= 8 })
-	if first, again := h.came()[:2], h.came()[2:]; !slices.Contains(again, first[0]) || !slices.Contains(again, first[1]) || len(again) != 6 {
+	testkit.WaitFor(t, "the two attempts are made again, and the four others", func() bool { return len(ids(h)) >= 8 })
+	if first, again := ids(h)[:2], ids(h)[2:]; !slices.Contains(again, first[0]) || !slices.Contains(again, first[1]) || len(again) != 6 {
 		t.Errorf("%v, then %v", first, again)
 	}
 }
@@ -142,23 +122,23 @@ func TestShutdown_SecondSignalEndsAtOnce(t *testing.T) {
 		data, h := t.TempDir(), newHanging(t)
 		p, log := hangingRouter(t, data, h)
 		p.Process.Signal(syscall.SIGTERM)
-		waitFor(t, "it stops", func() bool { return log.has("a second signal ends at once") })
+		testkit.WaitFor(t, "it stops", func() bool { return log.Contains("a second signal ends at once") })
 		p.Process.Signal(second)
 		<-p.ends
 		if status := p.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != second {
 			t.Errorf("%v\n%s", p.ProcessState, log)
 		}
-		h.release()
+		h.Release()
 		serve(t, data)
-		waitFor(t, "the two attempts are made again, and the three others", func() bool { return len(h.came()) >= 7 })
+		testkit.WaitFor(t, "the two attempts are made again, and the three others", func() bool { return len(ids(h)) >= 7 })
 	}
 }
 
 // Requests on open connections during a stop may get no answer, but every accepted event
 // counts.
 func TestShutdown_DeliversAcceptedEvents(t *testing.T) {
-	data, sink := t.TempDir(), newCounter(t)
-	p := serve(t, data)
+	data, sink := t.TempDir(), testkit.NewReceiver(t, nil)
+	p := serve(t, data, withRace)
 	post(t, p, "/api/v1/subscriptions", map[string]any{"event": "*", "target_url": sink.URL, "payload_format": "data"}, nil)
 	var mu sync.Mutex
 	var accepted []string
@@ -176,7 +156,7 @@ func TestShutdown_DeliversAcceptedEvents(t *testing.T) {
 			}
 		})
 	}
-	waitFor(t, "the load is on", func() bool {
+	testkit.WaitFor(t, "the load is on", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return len(accepted) > 300
@@ -186,12 +166,8 @@ func TestShutdown_DeliversAcceptedEvents(t *testing.T) {
 	}
 	senders.Wait()
 	serve(t, data)
-	waitFor(t, "every accepted event has arrived", func() bool { return sink.missing(accepted) == 0 })
-	sink.mu.Lock()
-	defer sink.mu.Unlock()
-	for body, n := range sink.got {
-		if n != 1 {
-			t.Errorf("%s came %d times over a stop in order", body, n)
-		}
+	testkit.WaitFor(t, "every accepted event has arrived", func() bool { return sink.Missing(accepted) == 0 })
+	if distinct, all := sink.Count(); distinct != all {
+		t.Errorf("%d deliveries of %d events over a stop in order", all, distinct)
 	}
 }

@@ -10,15 +10,16 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"switchhook/engine/testkit"
 	"switchhook/server/api"
 	"syscall"
 	"testing"
 )
 
 // serveDev starts a router as a new user does, and returns its log.
-func serveDev(t *testing.T, flags ...string) (*process, *logged) {
+func serveDev(t *testing.T, flags ...string) (*process, *testkit.Buffer) {
 	t.Helper()
-	log := &logged{}
+	log := &testkit.Buffer{}
 	p := serveTo(t, log, t.TempDir(), append([]string{"--dev", "--log-level", "info"}, flags...)...)
 	return p, log
 }
@@ -38,7 +39,7 @@ func TestHelp_ExamplesWork(t *testing.T) {
 		}
 	}
 	bin := t.TempDir()
-	if err := os.WriteFile(filepath.Join(bin, "switchhook"), fmt.Appendf(nil, "#!/bin/sh\nexec %s \"$@\"\n", os.Args[0]), 0o700); err != nil {
+	if err := os.WriteFile(filepath.Join(bin, "switchhook"), fmt.Appendf(nil, "#!/bin/sh\nexec %s \"$@\"\n", program), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	example := regexp.MustCompile(`(?m)^(?:[A-Z][a-z ]+: |  +)((?:\S+ [^|\n]*\| )?switchhook .*)$`)
@@ -84,7 +85,7 @@ func TestHelp_ExamplesWork(t *testing.T) {
 func TestServeDev_LogsALineForEachEventAndAttempt(t *testing.T) {
 	t.Parallel()
 	p, log := serveDev(t)
-	sink := newCounter(t)
+	sink := testkit.NewReceiver(t, nil)
 	subscribeCounter(t, p, sink)
 	failing := newFailing(t, strings.Repeat("x", 1000)+"\n")
 	post(t, p, "/api/v1/subscriptions", map[string]any{"event": "order.paid", "target_url": failing + "/secret"}, nil)
@@ -98,7 +99,7 @@ func TestServeDev_LogsALineForEachEventAndAttempt(t *testing.T) {
 		` WRN attempt failed id=dlv_\w+ to=\S+ status=500 attempt=1 error=.* again_in=\d+s`,
 		` WRN attempt failed id=dlv_\w+ to=\S+ attempt=1 error=.*y…`,
 	} {
-		waitFor(t, want, func() bool { return regexp.MustCompile(want).MatchString(log.String()) })
+		testkit.WaitFor(t, want, func() bool { return regexp.MustCompile(want).MatchString(log.String()) })
 	}
 	if err := p.end(syscall.SIGTERM); err != nil {
 		t.Error(err)
@@ -119,7 +120,7 @@ func newFailing(t *testing.T, body string) string {
 func TestServe_ExplainsLoopbackTargets(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
-	addr := freeAddress(t)
+	addr := testkit.FreeAddress(t)
 	start := func(flags ...string) *process {
 		c := command(append([]string{"serve", "--listen", addr, "--data", data, "--admin-key", testKey, "--log-level", "warn"}, flags...)...)
 		c.Stderr = os.Stderr
@@ -129,7 +130,7 @@ func TestServe_ExplainsLoopbackTargets(t *testing.T) {
 		p := &process{Cmd: c, t: t, api: newClient("http://"+addr, testKey), ends: make(chan error, 1)}
 		go func() { p.ends <- c.Wait() }()
 		t.Cleanup(func() { c.Process.Kill() })
-		waitFor(t, "the router is ready", p.ready)
+		testkit.WaitFor(t, "the router is ready", p.ready)
 		return p
 	}
 	subscribe := func(p *process, target string) error {
@@ -155,19 +156,21 @@ func TestServe_ExplainsLoopbackTargets(t *testing.T) {
 
 func TestServe_LogsWhereTheAdminKeyIs(t *testing.T) {
 	t.Parallel()
-	data, log := t.TempDir(), &logged{}
-	addr := freeAddress(t)
+	data, log := t.TempDir(), &testkit.Buffer{}
+	addr := testkit.FreeAddress(t)
 	c := command("serve", "--listen", addr, "--data", data)
 	c.Stderr = log
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
 	defer c.Process.Kill()
-	waitFor(t, "the key's file is logged", func() bool { return log.has(`"msg":"admin key","file":"` + filepath.Join(data, "admin.key") + `"`) })
+	testkit.WaitFor(t, "the key's file is logged", func() bool {
+		return log.Contains(`"msg":"admin key","file":"` + filepath.Join(data, "admin.key") + `"`)
+	})
 	c.Process.Signal(syscall.SIGTERM)
 	c.Wait()
 	key, err := os.ReadFile(filepath.Join(data, "admin.key"))
-	if err != nil || log.has(strings.TrimSpace(string(key))) {
+	if err != nil || log.Contains(strings.TrimSpace(string(key))) {
 		t.Errorf("the log holds the key, or the file is missing: %v", err)
 	}
 }
@@ -175,22 +178,22 @@ func TestServe_LogsWhereTheAdminKeyIs(t *testing.T) {
 func TestListen_ShowsAnswersRepeatsAndCutsBodies(t *testing.T) {
 	t.Parallel()
 	p := serve(t, t.TempDir())
-	out := &logged{}
+	out := &testkit.Buffer{}
 	l := command("listen", "--addr", "127.0.0.1:0", "--server", p.api.URL, "--key", testKey, "--subscribe", "a.b", "--status", "503")
 	l.Stdout, l.Stderr = out, os.Stderr
 	if err := l.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Process.Kill(); l.Wait() })
-	waitFor(t, "it has subscribed", func() bool { return out.has("subscribed to a.b") })
+	testkit.WaitFor(t, "it has subscribed", func() bool { return out.Contains("subscribed to a.b") })
 	list := make([]int, 300)
 	post(t, p, "/api/v1/events", api.PublishRequest{Type: "a.b", Data: list}, nil)
-	waitFor(t, "the first attempt is shown", func() bool { return out.has("signature ok  answered 503") })
-	if !out.has("more lines; --full shows them)") && !out.has("lines more; --full shows them)") {
+	testkit.WaitFor(t, "the first attempt is shown", func() bool { return out.Contains("signature ok  answered 503") })
+	if !out.Contains("more lines; --full shows them)") && !out.Contains("lines more; --full shows them)") {
 		t.Errorf("the body is not cut:\n%s", out)
 	}
-	waitFor(t, "the second is marked", func() bool {
-		return out.has("answered 503  REPEAT: delivery 2 of this webhook-id")
+	testkit.WaitFor(t, "the second is marked", func() bool {
+		return out.Contains("answered 503  REPEAT: delivery 2 of this webhook-id")
 	})
 	if n := strings.Count(out.String(), "\n"); n > 60 {
 		t.Errorf("%d lines", n)
@@ -221,18 +224,18 @@ func TestCutBody(t *testing.T) {
 func TestListen_ReusesExistingSubscription(t *testing.T) {
 	t.Parallel()
 	p := serve(t, t.TempDir())
-	addr := freeAddress(t)
+	addr := testkit.FreeAddress(t)
 	for round := range 2 {
-		out := &logged{}
+		out := &testkit.Buffer{}
 		l := command("listen", "--addr", addr, "--server", p.api.URL, "--key", testKey, "--subscribe", "a.b")
 		l.Stdout, l.Stderr = out, os.Stderr
 		if err := l.Start(); err != nil {
 			t.Fatal(err)
 		}
-		waitFor(t, "it has subscribed", func() bool { return out.has("subscribed to a.b") })
+		testkit.WaitFor(t, "it has subscribed", func() bool { return out.Contains("subscribed to a.b") })
 		post(t, p, "/api/v1/events", api.PublishRequest{Type: "a.b", Data: json.RawMessage("1")}, nil)
-		waitFor(t, "a delivery is shown", func() bool { return out.has("answered 200") })
-		if !out.has("signature ok") {
+		testkit.WaitFor(t, "a delivery is shown", func() bool { return out.Contains("answered 200") })
+		if !out.Contains("signature ok") {
 			t.Errorf("round %d:\n%s", round, out)
 		}
 		l.Process.Kill()
@@ -283,13 +286,13 @@ func TestScripts_ShadowRunAndFlagsInMessages(t *testing.T) {
 	run(1, "404", "shadow", "show", "f")
 	run(1, "is the live one", "shadow", "start", "f", "1")
 	run(0, "version 2", "push", "f", "two.expr")
-	sink := newCounter(t)
+	sink := testkit.NewReceiver(t, nil)
 	post(t, p, "/api/v1/subscriptions", map[string]any{"event": "*", "target_url": sink.URL, "filter_script": "f"}, nil)
 	run(0, "version 2 of f runs beside the live version until", "shadow", "start", "f", "--duration", "10m")
 	for n := range 4 {
 		post(t, p, "/api/v1/events", api.PublishRequest{Type: "a.b", Data: json.RawMessage(fmt.Sprintf(`{"n":%d}`, n))}, nil)
 	}
-	waitFor(t, "the shadow run has counted", func() bool {
+	testkit.WaitFor(t, "the shadow run has counted", func() bool {
 		out, _, _ := runIn(t, dir, "", "scripts", "--server", p.api.URL, "--key", testKey, "shadow", "show", "f")
 		return regexp.MustCompile(`(?m)^events +4$`).MatchString(out) && regexp.MustCompile(`(?m)^no longer matched +1$`).MatchString(out)
 	})

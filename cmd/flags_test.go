@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"switchhook/engine/testkit"
 	"syscall"
 	"testing"
 	"time"
@@ -240,7 +241,7 @@ func TestSecrets_TrimsWhiteSpace(t *testing.T) {
 	if err == nil || !strings.Contains(string(out), "--admin-key (SWITCHHOOK_ADMIN_KEY) holds white space after 4 bytes") || strings.Contains(string(out), "0123456789") {
 		t.Errorf("%v\n%s", err, out)
 	}
-	addr := freeAddress(t)
+	addr := testkit.FreeAddress(t)
 	c = command("serve", "--listen", addr, "--data", data)
 	c.Env, c.Stderr = append(c.Env, "SWITCHHOOK_ADMIN_KEY=\ufeff "+testKey+"\r\n", "SWITCHHOOK_DEV=", "SWITCHHOOK_TARGET_PORTS=", "SWITCHHOOK_KEEP_DEAD= "), os.Stderr
 	if err := c.Start(); err != nil {
@@ -249,7 +250,7 @@ func TestSecrets_TrimsWhiteSpace(t *testing.T) {
 	p := &process{Cmd: c, t: t, api: newClient("http://"+addr, testKey), ends: make(chan error, 1)}
 	go func() { p.ends <- c.Wait() }()
 	t.Cleanup(func() { c.Process.Kill() })
-	waitFor(t, "the router is ready", p.ready)
+	testkit.WaitFor(t, "the router is ready", p.ready)
 
 	folder := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(folder, "switchhook-data"), 0o700); err != nil {
@@ -282,8 +283,8 @@ func TestSecrets_TrimsWhiteSpace(t *testing.T) {
 
 func TestServe_WarnsOfUnknownVariables(t *testing.T) {
 	t.Parallel()
-	log := &logged{}
-	addr := freeAddress(t)
+	log := &testkit.Buffer{}
+	addr := testkit.FreeAddress(t)
 	c := command("serve", "--listen", addr, "--data", t.TempDir())
 	c.Env = append(c.Env, "SWITCHHOOK_ALOW_TARGETS=127.0.0.0/8", "SWITCHHOOK_QQQQQQQQQQQQ=1", "SWITCHHOOK_KEY=x", "SWITCHHOOK_EMPTY=",
 		"SWITCHHOOK_SERVICE_HOST=10.0.0.1", "SWITCHHOOK_PORT=tcp://10.0.0.1:8080", "SWITCHHOOK_PORT_8080_TCP_ADDR=10.0.0.1", "SWITCHHOOK_METRICS_SERVICE_PORT_HTTP=1")
@@ -294,12 +295,12 @@ func TestServe_WarnsOfUnknownVariables(t *testing.T) {
 	p := &process{Cmd: c, t: t, api: newClient("http://"+addr, testKey), ends: make(chan error, 1)}
 	go func() { p.ends <- c.Wait() }()
 	t.Cleanup(func() { c.Process.Kill() })
-	waitFor(t, "the router is ready", p.ready)
+	testkit.WaitFor(t, "the router is ready", p.ready)
 	if err := p.end(syscall.SIGTERM); err != nil {
 		t.Error(err)
 	}
 	for _, want := range []string{`"variable":"SWITCHHOOK_ALOW_TARGETS, did you mean SWITCHHOOK_ALLOW_TARGETS?"`, `"variable":"SWITCHHOOK_QQQQQQQQQQQQ"`} {
-		if !log.has(want) {
+		if !log.Contains(want) {
 			t.Errorf("missing %s in\n%s", want, log)
 		}
 	}
@@ -334,7 +335,7 @@ func TestServe_LargestValuesWork(t *testing.T) {
 				flags = append(flags, fmt.Sprintf("--%s=%s", f.Name, value))
 			}
 		}
-		sink := newCounter(t)
+		sink := testkit.NewReceiver(t, nil)
 		p := serve(t, t.TempDir(), flags...)
 		subscribeCounter(t, p, sink)
 		deliver(t, p, sink, 10)

@@ -6,20 +6,21 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"switchhook/engine/testkit"
 	"testing"
 )
 
 func TestServe_FirstStartWritesAdminKey(t *testing.T) {
 	t.Parallel()
 	data := filepath.Join(t.TempDir(), "made", "here")
-	addr := freeAddress(t)
+	addr := testkit.FreeAddress(t)
 	c := command("serve", "--listen", addr, "--data", data, "--log-level", "error")
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Process.Kill(); c.Wait() }) // before its folder is removed
 	var text []byte
-	waitFor(t, "the key works", func() bool {
+	testkit.WaitFor(t, "the key works", func() bool {
 		var err error
 		if text, err = os.ReadFile(filepath.Join(data, "admin.key")); err != nil {
 			return false

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"switchhook/engine/testkit"
 	"switchhook/server/api"
 	"sync"
 	"syscall"
@@ -225,7 +226,7 @@ func TestKill_NothingAcceptedIsLost(t *testing.T) {
 			}
 		})
 		moment, rest := random.IntN(senders*most), time.Duration(random.IntN(30))*time.Millisecond
-		waitFor(t, "the load is on", func() bool {
+		testkit.WaitFor(t, "the load is on", func() bool {
 			mu.Lock()
 			defer mu.Unlock()
 			return sent > moment
@@ -254,7 +255,7 @@ func TestKill_NothingAcceptedIsLost(t *testing.T) {
 			}
 		}
 		if round > 0 {
-			waitFor(t, "the replay has reached all of the round before", func() bool { return sink.missing(late, before) == 0 })
+			testkit.WaitFor(t, "the replay has reached all of the round before", func() bool { return sink.missing(late, before) == 0 })
 		}
 		mu.Lock()
 		before = nil
@@ -267,11 +268,11 @@ func TestKill_NothingAcceptedIsLost(t *testing.T) {
 	}
 	targets := []string{"/plain", "/transform", "/keyed", "/batch", "/retried", "/numbered"}
 	for _, path := range targets {
-		waitFor(t, "every accepted event has arrived at "+path, func() bool { return sink.missing(path, accepted) == 0 })
+		testkit.WaitFor(t, "every accepted event has arrived at "+path, func() bool { return sink.missing(path, accepted) == 0 })
 	}
 	// Events that were stored although their sender never read the 202 arrive too, and keep
 	// their position.
-	waitFor(t, "nothing waits any more", func() bool {
+	testkit.WaitFor(t, "nothing waits any more", func() bool {
 		for _, status := range []string{"retrying", "pending", "retrying"} { // a delivery that moves between the two states is seen in one of them
 			var waiting struct{ Data []struct{} }
 			if err := p.api.call(context.Background(), http.MethodGet, "/api/v1/deliveries?limit=1&status="+status, nil, &waiting); err != nil {

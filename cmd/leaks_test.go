@@ -11,27 +11,9 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
+	"switchhook/engine/testkit"
 	"testing"
 )
-
-// logged is a log that can be read while it is written.
-type logged struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
 
 // answerRaw starts a target that answers each connection's first request with text
 // verbatim; the strings of more follow.
@@ -65,7 +47,7 @@ func answerRaw(t *testing.T, text string, more <-chan string) string {
 // Log and metrics must not reveal payloads or credentials: every secret here ends in
 // "hush".
 func TestSecrets_NotInLogOrMetrics(t *testing.T) {
-	ctx, log := context.Background(), &logged{}
+	ctx, log := context.Background(), &testkit.Buffer{}
 	data := t.TempDir()
 	flags := []string{"--log-level", "debug", "--access-log", "--metrics-accounts", "5", "--retries", "0s,20ms", "--admin-key", "swk_admin-key-hush", "--otlp-endpoint", "http://127.0.0.1:9/?key=otlp-hush"}
 	t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "api-key=otlp-header-hush")
@@ -164,7 +146,7 @@ func TestSecrets_NotInLogOrMetrics(t *testing.T) {
 
 	more <- "unasked-hush\r\n\r\n"
 	messages := []string{"attempt made", "attempt failed", "request", "listening", "tracing", "subscription deactivated", "sandbox process ended by a script"}
-	waitFor(t, "everything was tried", func() bool {
+	testkit.WaitFor(t, "everything was tried", func() bool {
 		now := log.String()
 		missing := slices.ContainsFunc(messages, func(m string) bool { return !strings.Contains(now, `"msg":"`+m+`"`) })
 		return !missing && strings.Count(now, `"msg":"attempt `) >= 40 && strings.Contains(now, "quarantined")

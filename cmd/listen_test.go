@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"switchhook/engine/testkit"
 	"sync"
 	"syscall"
 	"testing"
@@ -37,7 +38,7 @@ func TestSendAndListen(t *testing.T) {
 	}()
 	shows := func(want string) {
 		t.Helper()
-		waitFor(t, "listen prints "+want, func() bool {
+		testkit.WaitFor(t, "listen prints "+want, func() bool {
 			mu.Lock()
 			defer mu.Unlock()
 			return strings.Contains(printed.String(), want)

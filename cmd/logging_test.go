@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"switchhook/engine/testkit"
 	"sync"
 	"testing"
 )
@@ -34,14 +35,14 @@ func (g *gatedWriter) text() string {
 
 func TestLogWriter_LosesNothingInABurst(t *testing.T) {
 	t.Parallel()
-	out := &logged{}
+	out := &testkit.Buffer{}
 	w := newLogWriter(out, jsonLines)
 	var want strings.Builder
 	for i := range 20 * logQueue {
 		fmt.Fprintf(&want, "line %d\n", i)
 		fmt.Fprintf(w, "line %d\n", i)
 	}
-	waitFor(t, "all lines are written", func() bool { w.flush(); return len(out.String()) >= want.Len() })
+	testkit.WaitFor(t, "all lines are written", func() bool { w.flush(); return len(out.String()) >= want.Len() })
 	if out.String() != want.String() {
 		t.Error("lines are missing or in another order")
 	}
@@ -56,5 +57,5 @@ func TestLogWriter_CountsDroppedLines(t *testing.T) {
 	}
 	w.flush() // times out
 	close(out.open)
-	waitFor(t, "the loss is told", func() bool { return strings.Contains(out.text(), `"lines":100}`) })
+	testkit.WaitFor(t, "the loss is told", func() bool { return strings.Contains(out.text(), `"lines":100}`) })
 }

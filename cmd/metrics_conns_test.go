@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"switchhook/engine/testkit"
 	"testing"
 	"time"
 
@@ -45,7 +46,7 @@ func TestMetricsListener_BoundsItsConnections(t *testing.T) {
 		t.Errorf("one connection more than %d is served: %v", metricsConns, err)
 	}
 	conns[0].Close()
-	last.SetReadDeadline(time.Now().Add(waitTimeout))
+	last.SetReadDeadline(time.Now().Add(testkit.Timeout))
 	if _, err := last.Read(one); err != nil {
 		t.Errorf("it is not served when another has ended: %v", err)
 	}

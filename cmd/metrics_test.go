@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"switchhook/engine/testkit"
 	"switchhook/server/api"
 	"testing"
 
@@ -24,10 +25,10 @@ import (
 // metric exists.
 func watched(t *testing.T) (p *process, metrics string) {
 	t.Helper()
-	addr := freeAddress(t)
+	addr := testkit.FreeAddress(t)
 	metrics = "http://" + addr + "/metrics"
-	p = serve(t, t.TempDir(), "--metrics-listen", addr, "--metrics-accounts", "3")
-	sink := newCounter(t)
+	p = serve(t, t.TempDir(), withRace, "--metrics-listen", addr, "--metrics-accounts", "3")
+	sink := testkit.NewReceiver(t, nil)
 	ctx := context.Background()
 	must := func(err error) {
 		t.Helper()
@@ -39,8 +40,8 @@ func watched(t *testing.T) (p *process, metrics string) {
 		"event": "*", "target_url": sink.URL, "filter": "data.n > 0", "transform": "export default () => 'sent'",
 	}, nil))
 	must(p.api.call(ctx, http.MethodPost, "/api/v1/events", api.PublishRequest{Type: "a", Data: json.RawMessage(`{"n":1}`)}, nil))
-	waitFor(t, "the delivery comes", func() bool { return sink.missing([]string{"sent"}) == 0 })
-	waitFor(t, "it is counted", func() bool {
+	testkit.WaitFor(t, "the delivery comes", func() bool { return sink.Missing([]string{"sent"}) == 0 })
+	testkit.WaitFor(t, "it is counted", func() bool {
 		return strings.Contains(scrape(t, metrics), `switchhook_delivery_attempts_total{result="succeeded"} 1`)
 	})
 	return p, metrics

@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"switchhook/engine/testkit"
 	"switchhook/server/api"
 	"syscall"
 	"testing"
@@ -65,7 +66,7 @@ func TestServe_ReloadsCertificate(t *testing.T) {
 	dir := t.TempDir()
 	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	writeCertificate(t, certFile, keyFile, 1)
-	addr := freeAddress(t)
+	addr := testkit.FreeAddress(t)
 	c := command("serve", "--listen", addr, "--data", dir, "--admin-key", testKey, "--log-level", "error", "--tls-cert", certFile, "--tls-key", keyFile)
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
@@ -82,7 +83,7 @@ func TestServe_ReloadsCertificate(t *testing.T) {
 	t.Cleanup(func() { c.Process.Kill(); <-gone }) // before its folder is removed
 	shows := func(want int64) {
 		t.Helper()
-		waitFor(t, fmt.Sprintf("certificate %d is shown", want), func() bool {
+		testkit.WaitFor(t, fmt.Sprintf("certificate %d is shown", want), func() bool {
 			got, err := serial(addr, 0)
 			return err == nil && got == want
 		})
@@ -99,7 +100,7 @@ func TestServe_ReloadsCertificate(t *testing.T) {
 	if err := c.Process.Signal(syscall.SIGHUP); err != nil { // must neither end the process nor replace the current one
 		t.Fatal(err)
 	}
-	waitFor(t, "the broken file is told of", func() bool {
+	testkit.WaitFor(t, "the broken file is told of", func() bool {
 		text, _ := os.ReadFile(log.Name())
 		return strings.Contains(string(text), "the old one stays in use")
 	})
@@ -111,7 +112,7 @@ func TestServe_ReloadsCertificate(t *testing.T) {
 	roots := x509.NewCertPool()
 	pemText, _ := os.ReadFile(certFile)
 	roots.AppendCertsFromPEM(pemText)
-	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}, Timeout: waitTimeout}
+	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}, Timeout: testkit.Timeout}
 	defer client.CloseIdleConnections()
 	res, err := client.Get("https://" + addr + "/healthz")
 	if err != nil {
@@ -134,7 +135,7 @@ func TestServe_ReloadsCertificate(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(waitTimeout):
+	case <-time.After(testkit.Timeout):
 		t.Error("it does not end")
 	}
 }
@@ -222,7 +223,7 @@ func TestServe_RefusesItselfAsTarget(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "where this router itself answers") {
 		t.Errorf("it was accepted: %v", err)
 	}
-	sink := newCounter(t)
+	sink := testkit.NewReceiver(t, nil)
 	if err := p.api.call(context.Background(), http.MethodPost, "/api/v1/subscriptions", map[string]any{"event": "*", "target_url": sink.URL}, nil); err != nil {
 		t.Error(err)
 	}

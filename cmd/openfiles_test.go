@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"switchhook/engine/testkit"
 	"switchhook/server/api"
 	"syscall"
 	"testing"
@@ -27,10 +28,10 @@ func TestMaxConns(t *testing.T) {
 }
 
 // serveWithFiles starts a router with a limit of open files.
-func serveWithFiles(t *testing.T, files int, log *syncBuffer, flags ...string) *process {
+func serveWithFiles(t *testing.T, files int, log *testkit.Buffer, flags ...string) *process {
 	t.Helper()
-	addr := freeAddress(t)
-	args := append([]string{"-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, files), os.Args[0], "serve", "--listen", addr, "--data", t.TempDir(), "--allow-targets", "127.0.0.0/8", "--admin-key", testKey, "--log-level", "warn"}, flags...)
+	addr := testkit.FreeAddress(t)
+	args := append([]string{"-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, files), program, "serve", "--listen", addr, "--data", t.TempDir(), "--allow-targets", "127.0.0.0/8", "--admin-key", testKey, "--log-level", "warn"}, flags...)
 	c := exec.Command("sh", args...)
 	c.Env = append(os.Environ(), asSwitchhook+"=1")
 	c.Stderr = log
@@ -41,13 +42,13 @@ func serveWithFiles(t *testing.T, files int, log *syncBuffer, flags ...string) *
 	ended := make(chan struct{})
 	go func() { p.ends <- c.Wait(); close(ended) }()
 	t.Cleanup(func() { c.Process.Kill(); <-ended })
-	waitFor(t, "the router is ready", p.ready)
+	testkit.WaitFor(t, "the router is ready", p.ready)
 	return p
 }
 
 // publishes publishes an event on a new connection.
 func (p *process) publishes() error {
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: waitTimeout}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: testkit.Timeout}
 	req, err := http.NewRequest("POST", p.api.URL+"/api/v1/events", strings.NewReader(`{"type":"a","data":1}`))
 	if err != nil {
 		return err
@@ -69,9 +70,9 @@ func (p *process) publishes() error {
 // accept and deliver events.
 func TestOpenFiles_IdleConnectionsDoNotStopTheRouter(t *testing.T) {
 	t.Parallel()
-	var log syncBuffer
+	var log testkit.Buffer
 	p := serveWithFiles(t, 256, &log)
-	receiver := newCounter(t)
+	receiver := testkit.NewReceiver(t, nil)
 	if _, err := p.api.CreateSubscription(t.Context(), api.SubscriptionRequest{Event: api.Some(api.EventNames{"a"}), TargetURL: api.Some(receiver.URL)}); err != nil {
 		t.Fatal(err)
 	}
@@ -90,11 +91,7 @@ func TestOpenFiles_IdleConnectionsDoNotStopTheRouter(t *testing.T) {
 			}
 		}
 	}
-	waitFor(t, "an event is delivered", func() bool {
-		receiver.mu.Lock()
-		defer receiver.mu.Unlock()
-		return len(receiver.got) > 0
-	})
+	receiver.Wait(t, 1)
 	if err := p.end(syscall.SIGTERM); err != nil {
 		t.Errorf("the router ended with %v\n%s", err, log.String())
 	}
@@ -104,7 +101,7 @@ func TestOpenFiles_IdleConnectionsDoNotStopTheRouter(t *testing.T) {
 // logs it and continues once some are free.
 func TestOpenFiles_AcceptGoesOn(t *testing.T) {
 	t.Parallel()
-	var log syncBuffer
+	var log testkit.Buffer
 	p := serveWithFiles(t, 80, &log, "--max-connections", "10000")
 	for range 200 {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(p.api.URL, "http://"))
@@ -113,8 +110,8 @@ func TestOpenFiles_AcceptGoesOn(t *testing.T) {
 		}
 		defer conn.Close()
 	}
-	waitFor(t, "the lack of files is logged", func() bool { return strings.Contains(log.String(), "no connection can be accepted now") })
-	deadline := time.Now().Add(waitTimeout)
+	testkit.WaitFor(t, "the lack of files is logged", func() bool { return strings.Contains(log.String(), "no connection can be accepted now") })
+	deadline := time.Now().Add(testkit.Timeout)
 	for err := p.publishes(); err != nil; err = p.publishes() {
 		if time.Now().After(deadline) {
 			t.Fatalf("%v\n%s", err, log.String())

@@ -3,36 +3,44 @@ package cmd
 import (
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
+	"switchhook/engine/testkit"
 	"switchhook/scripts/sandbox"
 )
 
 // The tests start this test binary as switchhook.
 const asSwitchhook = "TEST_AS_SWITCHHOOK"
 
+// program is what the tests start as switchhook: this binary, or one without the race
+// detector, which would make each start several times as expensive.
+var program = os.Args[0]
+
+// withRace is the first of a router's flags in tests of what cmd does concurrently: then
+// the router has the race detector if the tests have.
+const withRace = "-race"
+
 func TestMain(m *testing.M) {
 	sandbox.RunIfChild()
 	if os.Getenv(asSwitchhook) != "" {
 		os.Exit(Main(os.Args[1:]))
 	}
+	if testkit.Race {
+		var err error
+		if program, err = testkit.Program("switchhook"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
 	os.Exit(m.Run())
 }
 
 const testKey = "test-admin-key-0123456789"
-
-// waitTimeout is the maximum wait for an expected condition.
-const waitTimeout = 90 * time.Second
 
 // process is a running switchhook.
 type process struct {
@@ -44,7 +52,7 @@ type process struct {
 }
 
 func command(args ...string) *exec.Cmd {
-	c := exec.Command(os.Args[0], args...)
+	c := exec.Command(program, args...)
 	c.Env = append(os.Environ(), asSwitchhook+"=1")
 	return c
 }
@@ -59,15 +67,21 @@ func serve(t *testing.T, data string, flags ...string) *process {
 func serveTo(t *testing.T, log io.Writer, data string, flags ...string) *process {
 	t.Helper()
 	p := launch(t, log, data, flags...)
-	waitFor(t, "the router is ready", p.ready)
+	testkit.WaitFor(t, "the router is ready", p.ready)
 	return p
 }
 
 // launch starts a router without waiting for it.
 func launch(t *testing.T, log io.Writer, data string, flags ...string) *process {
 	t.Helper()
-	addr := freeAddress(t)
+	addr, raced := testkit.FreeAddress(t), len(flags) > 0 && flags[0] == withRace
+	if raced {
+		flags = flags[1:]
+	}
 	c := command(append([]string{"serve", "--listen", addr, "--data", data, "--allow-targets", "127.0.0.0/8", "--admin-key", testKey, "--log-level", "warn"}, flags...)...)
+	if raced {
+		c.Path = os.Args[0]
+	}
 	c.Stderr = log
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
@@ -79,26 +93,6 @@ func launch(t *testing.T, log io.Writer, data string, flags ...string) *process 
 	return p
 }
 
-// nextPort is above the ports of services and below the kernel's ephemeral ports, so that
-// no other program takes the port between its check and its use.
-var nextPort atomic.Int32
-
-func init() { nextPort.Store(20_000 + rand.Int32N(12_000)) }
-
-// freeAddress returns a free loopback address.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	for range 1000 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+nextPort.Add(1)%12_000))
-		if err == nil {
-			defer l.Close()
-			return l.Addr().String()
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
-}
-
 func (p *process) ready() bool {
 	res, err := http.Get(p.api.URL + "/readyz")
 	if err != nil {
@@ -108,15 +102,6 @@ func (p *process) ready() bool {
 	return res.StatusCode == http.StatusOK
 }
 
-func waitFor(t *testing.T, what string, met func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(waitTimeout); !met(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("timeout waiting until %s", what)
-		}
-	}
-}
-
 // end sends a signal and waits for the process to end.
 func (p *process) end(s os.Signal) error {
 	p.t.Helper()
@@ -124,40 +109,10 @@ func (p *process) end(s os.Signal) error {
 	select {
 	case err := <-p.ends:
 		return err
-	case <-time.After(waitTimeout):
+	case <-time.After(testkit.Timeout):
 		p.t.Fatal("the process does not end")
 		return nil
 	}
-}
-
-// counter is a receiver that counts bodies.
-type counter struct {
-	*httptest.Server
-	mu  sync.Mutex
-	got map[string]int
-}
-
-func newCounter(t *testing.T) *counter {
-	c := &counter{got: map[string]int{}}
-	c.Server = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.got[string(body)]++
-	}))
-	t.Cleanup(c.Close)
-	return c
-}
-
-func (c *counter) missing(bodies []string) (n int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, b := range bodies {
-		if c.got[b] == 0 {
-			n++
-		}
-	}
-	return n
 }
 
 func TestServe_OneRouterPerFolder(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"switchhook/engine/testkit"
 	"switchhook/server/api"
 	"sync/atomic"
 	"testing"
@@ -47,7 +48,7 @@ func deadLetters(t *testing.T, p *process, target *broken, n int) (id string) {
 	for i := range n {
 		p.publish(t, fmt.Sprintf(`{"n": %d}`, i))
 	}
-	waitFor(t, "all are dead", func() bool {
+	testkit.WaitFor(t, "all are dead", func() bool {
 		dead, err := all[json.RawMessage](context.Background(), p.api, "/api/v1/deliveries?status=dead&subscription_id="+made.ID)
 		return err == nil && len(dead) == n
 	})
@@ -72,8 +73,8 @@ func TestReplays_DeadLetters(t *testing.T) {
 	target.mended.Store(true)
 	out := p.expect(0, []string{"rpl_", "running"}, "replays", "start", id, "--since", "1h", "--filter", "data.n > 0")
 	replay, _, _ := strings.Cut(out, "\n")
-	waitFor(t, "the dead letters that the filter lets through arrive", func() bool { return target.taken.Load() == 2 })
-	waitFor(t, "the replay is through", func() bool {
+	testkit.WaitFor(t, "the dead letters that the filter lets through arrive", func() bool { return target.taken.Load() == 2 })
+	testkit.WaitFor(t, "the replay is through", func() bool {
 		out, _ := p.switchhook("replays", "show", replay)
 		return strings.Contains(out, "completed")
 	})

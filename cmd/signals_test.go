@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"switchhook/engine/testkit"
 	"switchhook/server/api"
 	"syscall"
 	"testing"
@@ -18,7 +19,7 @@ import (
 )
 
 // deliver publishes n events and waits until sink has received them all.
-func deliver(t *testing.T, p *process, sink *counter, n int) {
+func deliver(t *testing.T, p *process, sink *testkit.Receiver, n int) {
 	t.Helper()
 	bodies := make([]string, n)
 	for i := range bodies {
@@ -26,28 +27,28 @@ func deliver(t *testing.T, p *process, sink *counter, n int) {
 		bodies[i] = `"` + id + `"`
 		post(t, p, "/api/v1/events", api.PublishRequest{Type: "a.b", Data: json.RawMessage(bodies[i])}, nil)
 	}
-	waitFor(t, "all events are delivered", func() bool { return sink.missing(bodies) == 0 })
+	testkit.WaitFor(t, "all events are delivered", func() bool { return sink.Missing(bodies) == 0 })
 }
 
-func subscribeCounter(t *testing.T, p *process, sink *counter) {
+func subscribeCounter(t *testing.T, p *process, sink *testkit.Receiver) {
 	t.Helper()
 	post(t, p, "/api/v1/subscriptions", map[string]any{"event": "*", "target_url": sink.URL, "payload_format": "data"}, nil)
 }
 
 func TestServe_LogReaderThatEndsDoesNotEndTheRouter(t *testing.T) {
 	t.Parallel()
-	sink := newCounter(t)
+	sink := testkit.NewReceiver(t, nil)
 	reader, writer, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := launch(t, writer, t.TempDir(), "--log-level", "debug", "--access-log")
+	p := launch(t, writer, t.TempDir(), withRace, "--log-level", "debug", "--access-log")
 	writer.Close()
 	if _, err := bufio.NewReader(reader).ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
 	reader.Close() // as head -1 does
-	waitFor(t, "the router is ready", p.ready)
+	testkit.WaitFor(t, "the router is ready", p.ready)
 	subscribeCounter(t, p, sink)
 	deliver(t, p, sink, 20)
 	if err := p.end(syscall.SIGTERM); err != nil {
@@ -57,15 +58,15 @@ func TestServe_LogReaderThatEndsDoesNotEndTheRouter(t *testing.T) {
 
 func TestServe_UnreadLogDelaysNoDelivery(t *testing.T) {
 	t.Parallel()
-	sink := newCounter(t)
+	sink := testkit.NewReceiver(t, nil)
 	reader, writer, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer reader.Close()
-	p := launch(t, writer, t.TempDir(), "--log-level", "debug", "--access-log")
+	p := launch(t, writer, t.TempDir(), withRace, "--log-level", "debug", "--access-log")
 	writer.Close()
-	waitFor(t, "the router is ready", p.ready)
+	testkit.WaitFor(t, "the router is ready", p.ready)
 	subscribeCounter(t, p, sink)
 	for range 15 { // each event logs several lines: more than the pipe and the queue hold
 		deliver(t, p, sink, 200)
@@ -81,7 +82,7 @@ func TestServe_UnreadLogDelaysNoDelivery(t *testing.T) {
 		}
 	}()
 	lost := false
-	for deadline := time.After(waitTimeout); !lost; {
+	for deadline := time.After(testkit.Timeout); !lost; {
 		select {
 		case line := <-lines:
 			lost = strings.Contains(line, "log lines were dropped") && strings.Contains(line, `"lines":`)
@@ -121,9 +122,9 @@ func TestServe_StopsWithUnreadLog(t *testing.T) {
 	if err := syscall.SetNonblock(fd, false); err != nil {
 		t.Fatal(err)
 	}
-	p := launch(t, writer, t.TempDir(), "--log-level", "info")
+	p := launch(t, writer, t.TempDir(), withRace, "--log-level", "info")
 	writer.Close()
-	waitFor(t, "the router is ready", p.ready)
+	testkit.WaitFor(t, "the router is ready", p.ready)
 	if err := p.end(syscall.SIGTERM); err != nil {
 		t.Error(err)
 	}
@@ -136,7 +137,7 @@ func TestServe_LogThatCannotBeWritten(t *testing.T) {
 		t.Skip(err)
 	}
 	defer full.Close()
-	sink := newCounter(t)
+	sink := testkit.NewReceiver(t, nil)
 	p := serveTo(t, full, t.TempDir(), "--log-level", "debug", "--access-log")
 	subscribeCounter(t, p, sink)
 	deliver(t, p, sink, 5)
@@ -147,15 +148,15 @@ func TestServe_LogThatCannotBeWritten(t *testing.T) {
 
 func TestServe_SignalsOfServicesDoNotEndIt(t *testing.T) {
 	t.Parallel()
-	log, sink := &logged{}, newCounter(t)
-	p := serveTo(t, log, t.TempDir(), "--log-level", "info")
+	log, sink := &testkit.Buffer{}, testkit.NewReceiver(t, nil)
+	p := serveTo(t, log, t.TempDir(), withRace, "--log-level", "info")
 	subscribeCounter(t, p, sink)
 	for signal, want := range map[syscall.Signal]string{
 		syscall.SIGHUP: "SIGHUP: there is nothing to reload", syscall.SIGUSR1: "user defined signal 1", syscall.SIGUSR2: "user defined signal 2",
 		syscall.SIGALRM: "alarm clock", syscall.SIGXFSZ: "file size limit exceeded",
 	} {
 		p.Process.Signal(signal)
-		waitFor(t, want+" is logged", func() bool { return log.has(want) })
+		testkit.WaitFor(t, want+" is logged", func() bool { return log.Contains(want) })
 	}
 	p.Process.Signal(syscall.SIGPIPE)
 	p.Process.Signal(syscall.SIGTSTP)
@@ -168,15 +169,15 @@ func TestServe_SignalsOfServicesDoNotEndIt(t *testing.T) {
 
 func TestServe_HangupReloadsDialects(t *testing.T) {
 	t.Parallel()
-	folder, log := t.TempDir(), &logged{}
-	p := serveTo(t, log, t.TempDir(), "--log-level", "info", "--dialects", folder)
+	folder, log := t.TempDir(), &testkit.Buffer{}
+	p := serveTo(t, log, t.TempDir(), withRace, "--log-level", "info", "--dialects", folder)
 	file := filepath.Join(folder, "x.yaml")
 	if err := os.WriteFile(file, []byte("nothing: that is a dialect\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p.Process.Signal(syscall.SIGHUP)
-	waitFor(t, "the reload is logged", func() bool { return log.has(`"msg":"SIGHUP: reloaded","what":["dialects"]`) })
-	waitFor(t, "the file's mistake is logged", func() bool { return log.has("dialect not taken") })
+	testkit.WaitFor(t, "the reload is logged", func() bool { return log.Contains(`"msg":"SIGHUP: reloaded","what":["dialects"]`) })
+	testkit.WaitFor(t, "the file's mistake is logged", func() bool { return log.Contains("dialect not taken") })
 	if err := p.end(syscall.SIGTERM); err != nil {
 		t.Error(err)
 	}
@@ -207,9 +208,9 @@ func TestServe_DrainsWhenItsTerminalCloses(t *testing.T) {
 	t.Parallel()
 	master, terminal := openTerminal(t)
 	defer master.Close()
-	addr := freeAddress(t)
+	addr := testkit.FreeAddress(t)
 	c := command("serve", "--listen", addr, "--data", t.TempDir(), "--admin-key", testKey)
-	log := &logged{}
+	log := &testkit.Buffer{}
 	c.Stdin, c.Stderr = terminal, log
 	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := c.Start(); err != nil {
@@ -219,15 +220,15 @@ func TestServe_DrainsWhenItsTerminalCloses(t *testing.T) {
 	go func() { p.ends <- c.Wait() }()
 	t.Cleanup(func() { c.Process.Kill() })
 	terminal.Close()
-	waitFor(t, "the router is ready", p.ready)
+	testkit.WaitFor(t, "the router is ready", p.ready)
 	p.Process.Signal(syscall.SIGHUP) // sent manually: the terminal still exists
-	waitFor(t, "the signal is logged", func() bool { return log.has("nothing to reload") })
+	testkit.WaitFor(t, "the signal is logged", func() bool { return log.Contains("nothing to reload") })
 	if !p.ready() {
 		t.Fatal("it does not serve any more")
 	}
 	master.Close() // the kernel sends SIGHUP
 	p.endsWith(t, log)
-	if !log.has("the terminal is gone") || !log.has(`"msg":"stopped"`) {
+	if !log.Contains("the terminal is gone") || !log.Contains(`"msg":"stopped"`) {
 		t.Errorf("\n%s", log)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"switchhook/engine/testkit"
 	"switchhook/scripts/sandbox"
 )
 
@@ -187,7 +188,7 @@ func TestTest_WatchRerunsOnChange(t *testing.T) {
 				}
 				return
 			case ticks <- time.Time{}:
-			case <-time.After(waitTimeout):
+			case <-time.After(testkit.Timeout):
 				t.Fatalf("%s: no run", what)
 			}
 		}

@@ -21,6 +21,7 @@ import (
 	"switchhook/engine"
 	"switchhook/engine/snowflake"
 	"switchhook/engine/telemetry"
+	"switchhook/engine/testkit"
 )
 
 // otlp is an OpenTelemetry collector that receives spans over HTTP.
@@ -57,7 +58,7 @@ func newCollector(t *testing.T) *otlp {
 // of waits for n spans of a name.
 func (c *otlp) of(t *testing.T, name string, n int) (list []*tracepb.Span) {
 	t.Helper()
-	waitFor(t, "there are spans named "+name, func() bool {
+	testkit.WaitFor(t, "there are spans named "+name, func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		list = nil
@@ -242,7 +243,7 @@ func TestTracing_SubscriptionTraceparentWins(t *testing.T) {
 	own := "00-" + strings.Repeat("a", 32) + "-" + strings.Repeat("b", 16) + "-00"
 	subscribeTo(t, p, target.URL, map[string]any{"headers": map[string]string{"traceparent": own}})
 	publishTraced(t, p)
-	waitFor(t, "it is delivered", func() bool { return len(target.parents()) == 1 })
+	testkit.WaitFor(t, "it is delivered", func() bool { return len(target.parents()) == 1 })
 	if target.parents()[0] != own {
 		t.Errorf("the target got %q", target.parents())
 	}
@@ -261,7 +262,7 @@ func TestTracing_OffWithoutCollector(t *testing.T) {
 		before := len(target.parents())
 		subscribeTo(t, p, target.URL, nil)
 		publishTraced(t, p)
-		waitFor(t, "it is delivered", func() bool { return len(target.parents()) == before+1 })
+		testkit.WaitFor(t, "it is delivered", func() bool { return len(target.parents()) == before+1 })
 		if got := target.parents()[before]; got != "" {
 			t.Errorf("%s: the target got %q", env, got)
 		}
@@ -299,7 +300,7 @@ func TestTracing_UnreachableCollector(t *testing.T) {
 	p := serve(t, t.TempDir(), "--otlp-endpoint", "http://127.0.0.1:9/?key=hush", "--log-level", "error")
 	subscribeTo(t, p, target.URL, nil)
 	publishTraced(t, p)
-	waitFor(t, "it is delivered", func() bool { return len(target.parents()) == 1 })
+	testkit.WaitFor(t, "it is delivered", func() bool { return len(target.parents()) == 1 })
 	if err := p.end(os.Interrupt); err != nil {
 		t.Error(err)
 	}
