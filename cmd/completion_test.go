@@ -13,9 +13,9 @@ func TestCompletions(t *testing.T) {
 	t.Parallel()
 	parser := newParser(new(commands))
 	for line, want := range map[string]string{
-		"":                          "apply backup completion demo keys listen replays restore scripts secrets send serve subscriptions test try types version",
+		"":                          "apply backup completion demo keys listen preview replays restore scripts secrets send serve subscriptions test types version",
 		"s":                         "scripts secrets send serve subscriptions",
-		"scripts ":                  "backtest diff list live pull push rollback shadow",
+		"scripts ":                  "compare diff list live pull push rollback shadow",
 		"scripts --key x sh":        "shadow",
 		"scripts shadow ":           "show start stop",
 		"serve --log-f":             "--log-format",
@@ -27,7 +27,7 @@ func TestCompletions(t *testing.T) {
 		"keys create x --acc":       "--account",
 		"scripts push a b --se":     "--server",
 		"serve --dev ":              "",
-		"nothing ":                  "apply backup completion demo keys listen replays restore scripts secrets send serve subscriptions test try types version",
+		"nothing ":                  "apply backup completion demo keys listen preview replays restore scripts secrets send serve subscriptions test types version",
 		"send order.created -- --x": "",
 	} {
 		if got := strings.Join(completions(parser.Model.Node, strings.Split(line, " ")), " "); got != want {

@@ -247,18 +247,18 @@ func TestReadJSONValue_InlineFileAndStdin(t *testing.T) {
 	t.Parallel()
 	dir := writeFiles(t, map[string]string{"e.json": `{"total": 120}`, "s.json": `{"properties": {"total": {"type": "number"}}}`})
 	for _, event := range []string{`{"total": 120}`, " \n{\"total\": 120}", "e.json", "@e.json", "-"} {
-		out, problems, status := runIn(t, dir, `{"total": 120}`, "try", "--filter", "data.total > 100", "--type", "a.b", "--event", event, "--json")
+		out, problems, status := runIn(t, dir, `{"total": 120}`, "preview", "--filter", "data.total > 100", "--type", "a.b", "--event", event, "--json")
 		if status != 0 || !strings.Contains(out, `"matched": true`) {
 			t.Errorf("--event %q: status %d %s%s", event, status, out, problems)
 		}
 	}
 	for _, schema := range []string{`{"properties": {"total": {"type": "number"}}}`, "s.json", "@s.json", "-"} {
-		_, problems, status := runIn(t, dir, `{"properties": {"total": {"type": "number"}}}`, "try", "--filter", "data.totl > 100", "--type", "a.b", "--event", "{}", "--schema", schema)
+		_, problems, status := runIn(t, dir, `{"properties": {"total": {"type": "number"}}}`, "preview", "--filter", "data.totl > 100", "--type", "a.b", "--event", "{}", "--schema", schema)
 		if status != 1 && !strings.Contains(problems, "totl") {
 			t.Errorf("--schema %q: status %d %s", schema, status, problems)
 		}
 	}
-	_, problems, status := runIn(t, dir, "", "try", "--filter", "true", "--event", "none.json")
+	_, problems, status := runIn(t, dir, "", "preview", "--filter", "true", "--event", "none.json")
 	if status != 1 || !strings.Contains(problems, "--event: open none.json") || !strings.Contains(problems, "JSON itself begins with") {
 		t.Errorf("a file that is missing: status %d %s", status, problems)
 	}

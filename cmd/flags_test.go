@@ -206,8 +206,8 @@ func TestFlags_MalformedValuesAreRefusedByName(t *testing.T) {
 		{[]string{"send", "a.b", "--server", "http://127.0.0.1:99999"}, "--server: "},
 		{[]string{"send", "a.b", "--server", "http://127.0.0.1:8080?x"}, "--server: "},
 		{[]string{"send", "a.b", "--server", "http://"}, "--server: "},
-		{[]string{"try", "--filter", "true", "--event", "{}", "--target", "x"}, "--target: "},
-		{[]string{"try", "--filter", "true", "--event", "{}", "--type", "a b"}, "--type: "},
+		{[]string{"preview", "--filter", "true", "--event", "{}", "--target", "x"}, "--target: "},
+		{[]string{"preview", "--filter", "true", "--event", "{}", "--type", "a b"}, "--type: "},
 		{[]string{"test", "--run", "("}, "--run: "},
 	} {
 		args := c.args

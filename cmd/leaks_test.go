@@ -128,7 +128,7 @@ func TestSecrets_NotInLogOrMetrics(t *testing.T) {
 		{"GET", "/api/v1/events?api_key=swk_query-hush", "", ""},
 		{"GET", "/swk_path-hush?token=query-hush", "swk_wrong-key-hush", ""},
 		{"DELETE", "/api/v1/keys/swk_path-hush", "swk_wrong-key-hush", ""},
-		{"POST", "/api/v1/try", "swk_admin-key-hush", `{"event":{"type":"a","data":{"secret":"payload-hush"}},"transform":"export default e => { throw e.data.secret }"}`},
+		{"POST", "/api/v1/preview", "swk_admin-key-hush", `{"event":{"type":"a","data":{"secret":"payload-hush"}},"transform":"export default e => { throw e.data.secret }"}`},
 	} {
 		req, _ := http.NewRequest(r.method, p.api.URL+r.path, strings.NewReader(r.body))
 		req.Header.Set("Content-Type", "application/json")

@@ -23,9 +23,9 @@ type commands struct {
 	Demo          demoCommand          `cmd:"" help:"Subscribe, publish, filter, transform, sign, deliver and retry some events in a temporary folder, and show it."`
 	Send          sendCommand          `cmd:"" help:"Publish an event, or a file of them, to a running router."`
 	Listen        listenCommand        `cmd:"" help:"Run a local receiver that verifies and prints deliveries."`
-	Try           tryCommand           `cmd:"" help:"Run a filter and a transform over one event, without a server, and show what would be sent."`
+	Preview       previewCommand       `cmd:"" help:"Run a filter and a transform over one event, without a server, and show what would be sent."`
 	Test          testCommand          `cmd:"" help:"Run the test cases that lie beside filters and transforms."`
-	Scripts       scriptsCommand       `cmd:"" help:"Push, pull, compare, backtest and switch the scripts of a running router."`
+	Scripts       scriptsCommand       `cmd:"" help:"Push, pull, compare and switch the scripts of a running router."`
 	Apply         applyCommand         `cmd:"" help:"Make a running router's event types, scripts and subscriptions match the files of a folder."`
 	Subscriptions subscriptionsCommand `cmd:"" help:"List the subscriptions of a running router, with the health of their targets."`
 	Replays       replaysCommand       `cmd:"" help:"Send past events of a running router again, and steer that."`
@@ -49,7 +49,7 @@ Publish: switchhook send order.created '{"id": 1001, "total": 120}'
 Every flag can be given in the environment as well: --data is SWITCHHOOK_DATA.`
 
 // Main runs the command in args and returns the exit status: 0 for success, 1 for a
-// failure, 2 for an invalid command line. try and test have further statuses.
+// failure, 2 for an invalid command line. preview and test have further statuses.
 func Main(args []string) int {
 	var c commands
 	status := -1

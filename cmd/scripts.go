@@ -26,7 +26,7 @@ type scriptsCommand struct {
 	Live        scriptsLiveCommand     `cmd:"" help:"Make a version live."`
 	Rollback    scriptsRollbackCommand `cmd:"" help:"Make the version live that was live before."`
 	Shadow      scriptsShadowCommand   `cmd:"" help:"Run a version beside the live one on new events and count the differences; its results are not sent."`
-	Backtest    scriptsBacktestCommand `cmd:"" help:"Run a version or a file over stored events and show what it would change; nothing is sent."`
+	Compare     scriptsCompareCommand  `cmd:"" help:"Run a version or a file over stored events and show what it would change; nothing is sent."`
 }
 
 // find returns a client, and the script that name refers to.
@@ -218,7 +218,7 @@ type scriptsDiffCommand struct {
 	Other string `arg:"" optional:"" name:"second" help:"The number of another version." placeholder:"VERSION"`
 }
 
-// differsStatus is the exit status of diff and backtest if there is a difference.
+// differsStatus is the exit status of diff and compare if there is a difference.
 const differsStatus = 3
 
 // Help implements kong.HelpProvider.

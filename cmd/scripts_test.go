@@ -199,7 +199,7 @@ func TestScripts_OddNamesAndOtherAccounts(t *testing.T) {
 	}
 }
 
-func TestScriptsBacktest_ShowsChanges(t *testing.T) {
+func TestScriptsCompare_ShowsChanges(t *testing.T) {
 	t.Parallel()
 	p, dir := serve(t, t.TempDir()), t.TempDir()
 	first := write(t, dir, "a.js", firstText)
@@ -210,25 +210,25 @@ func TestScriptsBacktest_ShowsChanges(t *testing.T) {
 	}
 	p.expect(0, nil, "send", "--file", write(t, dir, "events", lines.String()))
 
-	p.expect(0, []string{"5 events, compared with version 1", "5 same, 0 different"}, "scripts", "backtest", "text", first)
-	out := p.expect(3, []string{"order.created: differs", `-   "text": "Order 1"`, `+   "text": "Bestellung 1"`, "and 3 more", "0 same, 5 different"}, "scripts", "backtest", "text", write(t, dir, "b.ts", secondText), "--show", "2")
+	p.expect(0, []string{"5 events, compared with version 1", "5 same, 0 different"}, "scripts", "compare", "text", first)
+	out := p.expect(3, []string{"order.created: differs", `-   "text": "Order 1"`, `+   "text": "Bestellung 1"`, "and 3 more", "0 same, 5 different"}, "scripts", "compare", "text", write(t, dir, "b.ts", secondText), "--show", "2")
 	if strings.Count(out, "order.created: differs") != 2 {
 		t.Error(out)
 	}
-	p.expect(3, []string{"dropped: no", "5 dropped"}, "scripts", "backtest", "text", write(t, dir, "c.js", `export default () => drop("no")`))
-	p.expect(1, []string{"error: ", "boom", "5 errors"}, "scripts", "backtest", "text", write(t, dir, "d.js", `export default () => { throw new Error("boom") }`))
-	p.expect(3, []string{"2 events"}, "scripts", "backtest", "text", filepath.Join(dir, "b.ts"), "--last", "2")
+	p.expect(3, []string{"dropped: no", "5 dropped"}, "scripts", "compare", "text", write(t, dir, "c.js", `export default () => drop("no")`))
+	p.expect(1, []string{"error: ", "boom", "5 errors"}, "scripts", "compare", "text", write(t, dir, "d.js", `export default () => { throw new Error("boom") }`))
+	p.expect(3, []string{"2 events"}, "scripts", "compare", "text", filepath.Join(dir, "b.ts"), "--last", "2")
 	p.expect(0, nil, "scripts", "push", "text", filepath.Join(dir, "b.ts"))
-	p.expect(3, []string{"5 different"}, "scripts", "backtest", "text")
-	p.expect(0, []string{"compared with itself"}, "scripts", "backtest", "text", "1")
-	p.expect(1, []string{"line 1"}, "scripts", "backtest", "text", write(t, dir, "e.js", "export default ("))
-	p.expect(1, []string{"subscription"}, "scripts", "backtest", "text", "2", "--subscription", "sub_nobody")
+	p.expect(3, []string{"5 different"}, "scripts", "compare", "text")
+	p.expect(0, []string{"compared with itself"}, "scripts", "compare", "text", "1")
+	p.expect(1, []string{"line 1"}, "scripts", "compare", "text", write(t, dir, "e.js", "export default ("))
+	p.expect(1, []string{"subscription"}, "scripts", "compare", "text", "2", "--subscription", "sub_nobody")
 
 	var made struct{ ID string }
 	if err := p.api.call(context.Background(), http.MethodPost, "/api/v1/subscriptions", map[string]any{"event": "order.paid", "target_url": "http://127.0.0.1:1/", "transform_script": "text"}, &made); err != nil {
 		t.Fatal(err)
 	}
-	p.expect(0, []string{"0 events"}, "scripts", "backtest", "text", "2", "--subscription", made.ID)
+	p.expect(0, []string{"0 events"}, "scripts", "compare", "text", "2", "--subscription", made.ID)
 }
 
 func TestFileNames(t *testing.T) {

@@ -36,8 +36,8 @@ func TestPreview_HidesCredentials(t *testing.T) {
 	r := start(t)
 	hook := receive(t, nil)
 	id := r.acme.subscribe("order.created", hook.URL, map[string]any{"headers": map[string]string{"Authorization": "Bearer top"}})
-	r.acme.post("/api/v1/try", map[string]any{
-		"subscription": id, "event": map[string]any{"type": "order.created", "data": 1},
+	r.acme.post("/api/v1/preview", map[string]any{
+		"subscription_id": id, "event": map[string]any{"type": "order.created", "data": 1},
 		"transform": "export default (event, request) => ({ stolen: request.headers.Authorization })",
 	}).want(200).shows(map[string]any{"request.body": `{"stolen":"[hidden]"}`})
 }
@@ -124,8 +124,8 @@ func TestTargets_FullURLNeedsWriteScope(t *testing.T) {
 		}
 	}
 	reader.get("/api/v1/subscriptions/" + id).shows(map[string]any{"hookUrl": masked})
-	dry := trier.post("/api/v1/try", map[string]any{
-		"subscription": id, "event": map[string]any{"type": "order.created", "data": 1},
+	dry := trier.post("/api/v1/preview", map[string]any{
+		"subscription_id": id, "event": map[string]any{"type": "order.created", "data": 1},
 		"transform": "export default (e, r) => { console.log(JSON.stringify(r)); r.headers.x = '1'; return { path: r.path, code: r.query.code } }",
 	}).want(200).shows(map[string]any{"request.url": masked, "request.body": `{"path":"/services/[hidden]","code":"[hidden]"}`})
 	if strings.Contains(string(dry.body), "T024") || strings.Contains(string(dry.body), "q7w8") {

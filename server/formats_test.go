@@ -35,13 +35,13 @@ func TestSkinnyPayload_TokenFetchesEvent(t *testing.T) {
 	}
 	// The list of deliveries does not reveal the token.
 	d := r.acme.delivered(sub, "succeeded").text("id")
-	for _, a := range []*answer{r.acme.get("/api/v1/deliveries/" + d), r.acme.get("/api/v1/events/" + id), r.acme.post("/api/v1/try", map[string]any{"subscription": sub, "event_id": id})} {
+	for _, a := range []*answer{r.acme.get("/api/v1/deliveries/" + d), r.acme.get("/api/v1/events/" + id), r.acme.post("/api/v1/preview", map[string]any{"subscription_id": sub, "event_id": id})} {
 		if a.want(200); strings.Contains(string(a.body), token) {
 			t.Errorf("%s shows the token", a.what)
 		}
 	}
 	r.acme.get("/api/v1/deliveries/" + d).shows(map[string]any{"attempts.0.request.body": strings.Replace(hook.all()[0].body, token, "[hidden]", 1)})
-	if body := r.acme.post("/api/v1/try", map[string]any{"subscription": sub, "event_id": id}).text("request.body"); !strings.Contains(body, "token=[hidden]") {
+	if body := r.acme.post("/api/v1/preview", map[string]any{"subscription_id": sub, "event_id": id}).text("request.body"); !strings.Contains(body, "token=[hidden]") {
 		t.Errorf("the dry run shows %s", body)
 	}
 }

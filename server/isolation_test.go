@@ -70,11 +70,11 @@ func TestIsolation_OtherAccountsAreInvisible(t *testing.T) {
 		{"POST /api/v1/scripts/{id}/versions/{version}/activate", scripts, `{"force":true}`, hidden},
 		{"GET /api/v1/scripts/{id}/subscriptions", scripts, nil, hidden},
 		{"POST /api/v1/scripts/{id}/test", scripts, `{}`, hidden},
-		{"POST /api/v1/scripts/{id}/backtest", scripts, `{"version":2}`, hidden},
+		{"POST /api/v1/scripts/{id}/compare", scripts, `{"version":2}`, hidden},
 		{"GET /api/v1/scripts/{id}/shadow", scripts, nil, hidden},
 		{"POST /api/v1/scripts/{id}/shadow", scripts, `{"version":2}`, hidden},
 		{"DELETE /api/v1/scripts/{id}/shadow", scripts, nil, hidden},
-		{"POST /api/v1/try", nil, `{"event":{"type":"order.created","data":"mine"}}`, shared},
+		{"POST /api/v1/preview", nil, `{"event":{"type":"order.created","data":"mine"}}`, shared},
 		{"POST /api/v1/scripts", nil, `{"name":"acme-only","kind":"filter","source":"false"}`, shared},
 		{"GET /api/v1/me", nil, nil, shared},
 		{"GET /api/v1/keys", nil, nil, forbidden},
@@ -159,19 +159,19 @@ func TestIsolation_OtherAccountsAreInvisible(t *testing.T) {
 			t.Errorf("%s shows acme's: %s", query, a.body)
 		}
 	}
-	// Neither can request bodies: a preview, subscription or backtest.
-	for _, body := range []map[string]any{{"event_id": event}, {"event_id": named}, {"subscription": sub, "event": map[string]any{"type": "a", "data": 1}}} {
-		r.rival.post("/api/v1/try", body).refused(404, "", "there is no ")
+	// Neither can request bodies: a preview, subscription or comparison.
+	for _, body := range []map[string]any{{"event_id": event}, {"event_id": named}, {"subscription_id": sub, "event": map[string]any{"type": "a", "data": 1}}} {
+		r.rival.post("/api/v1/preview", body).refused(404, "", "there is no ")
 	}
 	for _, ref := range []any{script, map[string]any{"id": script}} {
 		r.rival.post("/api/v1/subscriptions", map[string]any{"event": "x", "target_url": anywhere, "transform_script": ref}).refused(422, "transform_script", "names no script")
-		r.rival.post("/api/v1/try", map[string]any{"transform_script": ref, "event": map[string]any{"type": "a", "data": 1}}).refused(422, "transform_script", "names no script")
+		r.rival.post("/api/v1/preview", map[string]any{"transform_script": ref, "event": map[string]any{"type": "a", "data": 1}}).refused(422, "transform_script", "names no script")
 	}
 	r.rival.script("transform", "rivals", "export default () => 1", "export default () => 2")
-	r.rival.post("/api/v1/scripts/rivals/backtest", map[string]any{"version": 2, "subscription": sub}).refused(404, "", "there is no subscription")
-	lines := r.rival.post("/api/v1/scripts/rivals/backtest", map[string]any{"version": 2}).want(200)
+	r.rival.post("/api/v1/scripts/rivals/compare", map[string]any{"version": 2, "subscription_id": sub}).refused(404, "", "there is no subscription")
+	lines := r.rival.post("/api/v1/scripts/rivals/compare", map[string]any{"version": 2}).want(200)
 	if strings.Contains(string(lines.body), "acme") {
-		t.Errorf("a backtest runs over acme's events: %s", lines.body)
+		t.Errorf("a comparison runs over acme's events: %s", lines.body)
 	}
 	r.acme.get("/api/v1/scripts/" + script).want(200).shows(map[string]any{"live_version": 1, "description": ""})
 	r.acme.get("/api/v1/scripts/acme-only/shadow").want(200)

@@ -141,7 +141,7 @@ func TestOpenAPI_ExamplesWork(t *testing.T) {
 					if a.status >= 300 || strings.Contains(string(a.body), `"problem"`) {
 						t.Errorf("%d: %s", a.status, a.body)
 					}
-					if strings.Contains(path, "/scripts/") && strings.HasSuffix(path, "/test") && a.at("failed") == nil || path == "/api/v1/try" && a.at("request") == nil {
+					if strings.Contains(path, "/scripts/") && strings.HasSuffix(path, "/test") && a.at("failed") == nil || path == "/api/v1/preview" && a.at("request") == nil {
 						t.Errorf("came to nothing: %s", a.body)
 					}
 				})
@@ -162,7 +162,7 @@ func (r *testServer) exemplary(path string) (subscription string) {
 	c.script("filter", "large-orders", "data.total > 100")
 	c.script("transform", "to-chat", "export default (event) => ({text: 'order ' + event.data.id})", "export default (event) => ({text: `Order ${event.data.id}`})")
 	subscription = c.subscribe("order.created", anywhere, map[string]any{"filter": "data.total > 1", "transform_script": "to-chat"})
-	if path == "/api/v1/try" {
+	if path == "/api/v1/preview" {
 		c.post("/api/v1/events", `{"id":"order-1001-created","type":"order.created","data":{"id":1001,"total":129.5,"currency":"EUR"}}`).want(202)
 	}
 	return subscription
@@ -198,7 +198,7 @@ func TestOpenAPI_ResponsesMatchSchemas(t *testing.T) {
 		"PATCH /api/v1/subscriptions/{id}": `{}`, "POST /api/v1/events": `[{"type":"a","data":null}]`, "POST /api/v1/event-types": `{"name":"a.b"}`,
 		"PUT /api/v1/event-types/{name}": `{"schema":true}`, "POST /api/v1/keys": `{"account":"x"}`, "POST /api/v1/scripts": `{"name":"n","kind":"filter","source":"true"}`,
 		"PATCH /api/v1/scripts/{id}": `{"cases":[]}`, "POST /api/v1/scripts/{id}/versions": `{"source":"export default () => 3"}`, "PUT /api/v1/scripts/{id}": `{"name":"t"}`,
-		"POST /api/v1/scripts/{id}/test": `{}`, "POST /api/v1/scripts/{id}/backtest": `{"version":2}`, "POST /api/v1/scripts/{id}/shadow": `{"version":2,"duration":"60s"}`, "POST /api/v1/subscriptions/{id}/test": `{"sample":"order.created"}`, "POST /api/v1/try": `{"event":{"type":"order.created","data":{}}}`,
+		"POST /api/v1/scripts/{id}/test": `{}`, "POST /api/v1/scripts/{id}/compare": `{"version":2}`, "POST /api/v1/scripts/{id}/shadow": `{"version":2,"duration":"60s"}`, "POST /api/v1/subscriptions/{id}/test": `{"sample":"order.created"}`, "POST /api/v1/preview": `{"event":{"type":"order.created","data":{}}}`,
 	}
 	off := admin.subscribe("off", hook.URL, map[string]any{"active": false})
 	bodies["POST /api/v1/replays"] = `{"subscription":"` + off + `"}`

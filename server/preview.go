@@ -51,7 +51,7 @@ func (s *Server) findRef(field, account string, r *api.ScriptRef) (engine.Script
 // previewInput is the request body of a preview.
 type previewInput struct {
 	Account         string          `json:"account"`
-	Subscription    string          `json:"subscription"`
+	SubscriptionID  string          `json:"subscription_id"`
 	Filter          *string         `json:"filter"`
 	FilterScript    *api.ScriptRef  `json:"filter_script"`
 	Transform       *string         `json:"transform"`
@@ -78,12 +78,12 @@ func (s *Server) preview(c *fiber.Ctx, who caller) error {
 	var in previewInput
 	present, err := readObject(c, &in)
 	if err == nil {
-		err = notEmpty(present, "account", "subscription", "event_id", "sample")
+		err = notEmpty(present, "account", "subscription_id", "event_id", "sample")
 	}
 	if err != nil {
 		return err
 	}
-	if in.EventID != "" || in.Subscription != "" { // the response shows stored data
+	if in.EventID != "" || in.SubscriptionID != "" { // the response shows stored data
 		if err := read.check(who.Key); err != nil {
 			return err
 		}
@@ -122,10 +122,10 @@ func (s *Server) runPreview(c *fiber.Ctx, in *previewInput, event jsonindex.Valu
 	if t.Account, err = who.ownerAccount(c, in.Account); err != nil {
 		return t, err
 	}
-	if in.Subscription != "" {
-		id, ok := snowflake.Parse(engine.SubscriptionPrefix, in.Subscription)
+	if in.SubscriptionID != "" {
+		id, ok := snowflake.Parse(engine.SubscriptionPrefix, in.SubscriptionID)
 		if !ok {
-			return t, engine.NotFound("subscription", truncate(in.Subscription))
+			return t, engine.NotFound("subscription", truncate(in.SubscriptionID))
 		}
 		sub, err := s.engine.Subscription(who.accountScope(), id)
 		if err != nil {
@@ -140,7 +140,7 @@ func (s *Server) runPreview(c *fiber.Ctx, in *previewInput, event jsonindex.Valu
 		return t, err
 	}
 	t.EventID, t.SampleType = in.EventID, in.Sample
-	t.Caller = callerOf(who, in.Subscription, in.EventID, in.Sample, in.FilterScript, in.TransformScript)
+	t.Caller = callerOf(who, in.SubscriptionID, in.EventID, in.Sample, in.FilterScript, in.TransformScript)
 	given := 0
 	for _, is := range []bool{event.Exists(), in.EventID != "", in.Sample != ""} {
 		if is {

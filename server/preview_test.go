@@ -16,7 +16,7 @@ const orderEvent = `{"type":"order.created","data":{"id":1001,"total":129.5,"cur
 
 func TestPreview_ShowsRequest(t *testing.T) {
 	c := start(t).acme
-	a := c.post("/api/v1/try", `{
+	a := c.post("/api/v1/preview", `{
 		"filter": "data.total > 100 and data.currency == \"EUR\"",
 		"transform": "export default (event, request) => { console.log('id', event.data.id); request.headers['X-Id'] = String(event.data.id); return {order: event.data.id} }",
 		"event": {"type":"order.created","id":"mine","time":"2026-01-31T09:30:00Z","headers":{"X-Region":"eu"},"data":{"id":1001,"total":129.5,"currency":"EUR"}}}`).want(200)
@@ -39,7 +39,7 @@ func TestPreview_ShowsRequest(t *testing.T) {
 		}
 	}
 	// Without a transform it is the standard payload.
-	a = c.post("/api/v1/try", map[string]any{"event": json.RawMessage(orderEvent)}).want(200)
+	a = c.post("/api/v1/preview", map[string]any{"event": json.RawMessage(orderEvent)}).want(200)
 	a.shows(map[string]any{"filter": nil, "matched": true, "script": nil})
 	if body := a.text("request.body"); !strings.HasPrefix(body, `{"type":"order.created","timestamp":"`) {
 		t.Errorf("body %s", body)
@@ -48,7 +48,7 @@ func TestPreview_ShowsRequest(t *testing.T) {
 
 func TestPreview_ExplainsMismatch(t *testing.T) {
 	c := start(t).acme
-	a := c.post("/api/v1/try", `{"filter":"data.total > 1000 and data.vip","transform":"export default () => 1","event":`+orderEvent+`}`).want(200)
+	a := c.post("/api/v1/preview", `{"filter":"data.total > 1000 and data.vip","transform":"export default () => 1","event":`+orderEvent+`}`).want(200)
 	a.shows(map[string]any{"matched": false, "request": nil, "script": nil, "filter.matched": false, "filter.terms.0.result": false})
 	states := map[string]string{}
 	for i := range a.at("filter.terms").([]any) {
@@ -57,24 +57,24 @@ func TestPreview_ExplainsMismatch(t *testing.T) {
 	if states["data.total > 1000"] != "evaluated" || states["data.vip"] != "skipped" {
 		t.Errorf("terms: %v", states)
 	}
-	c.post("/api/v1/try", `{"filter":"data.vip == true","event":`+orderEvent+`}`).want(200).shows(map[string]any{"matched": false, "filter.terms.1.source": "data.vip", "filter.terms.1.missing": true})
+	c.post("/api/v1/preview", `{"filter":"data.vip == true","event":`+orderEvent+`}`).want(200).shows(map[string]any{"matched": false, "filter.terms.1.source": "data.vip", "filter.terms.1.missing": true})
 	// A failing filter counts as no match, with the position of the error.
-	c.post("/api/v1/try", `{"filter":"lower(data.total) == \"x\"","event":`+orderEvent+`}`).want(200).
+	c.post("/api/v1/preview", `{"filter":"lower(data.total) == \"x\"","event":`+orderEvent+`}`).want(200).
 		shows(map[string]any{"matched": false, "request": nil, "filter.error.line": 1, "filter.terms.0.state": "failed"})
 }
 
 func TestPreview_ShowsScriptError(t *testing.T) {
 	c := start(t).acme
-	try := func(source string) *answer {
-		return c.post("/api/v1/try", map[string]any{"transform": source, "event": json.RawMessage(orderEvent)}).want(200)
+	preview := func(source string) *answer {
+		return c.post("/api/v1/preview", map[string]any{"transform": source, "event": json.RawMessage(orderEvent)}).want(200)
 	}
-	try("export default () => drop('not today')").shows(map[string]any{"matched": true, "dropped": "not today", "request": nil, "error": nil})
-	try("export default () => drop()").shows(map[string]any{"dropped": "dropped by the transform", "request": nil})
-	try("export default (event) => {\n  console.warn('here')\n  return event.data.customer.name\n}").shows(map[string]any{
+	preview("export default () => drop('not today')").shows(map[string]any{"matched": true, "dropped": "not today", "request": nil, "error": nil})
+	preview("export default () => drop()").shows(map[string]any{"dropped": "dropped by the transform", "request": nil})
+	preview("export default (event) => {\n  console.warn('here')\n  return event.data.customer.name\n}").shows(map[string]any{
 		"request": nil, "dropped": nil, "error.phase": "run", "error.line": 3, "error.column": 30, "error.console": "[warn: here]", "error.snippet": "  return event.data.customer.name\n                             ^",
 	})
-	try("export default () => { for (;;); }").shows(map[string]any{"request": nil, "error.phase": "timeout", "error.message": "timeout after 50 ms"})
-	try("export default (event, request) => { request.headers['Host'] = 'x'; return 1 }").shows(map[string]any{"request": nil, "error.phase": "run"})
+	preview("export default () => { for (;;); }").shows(map[string]any{"request": nil, "error.phase": "timeout", "error.message": "timeout after 50 ms"})
+	preview("export default (event, request) => { request.headers['Host'] = 'x'; return 1 }").shows(map[string]any{"request": nil, "error.phase": "run"})
 }
 
 // A script that does not compile hides nothing of the other one.
@@ -106,7 +106,7 @@ func TestPreview_ShowsAllDiagnostics(t *testing.T) {
 		"the transform's run": {"true", "export default e => e.data.x.y", "transform error 1:30-1:31", map[string]any{"matched": true, "error.phase": "run", "request": nil, "script.id": nil}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := c.post("/api/v1/try", map[string]any{"filter": test.filter, "transform": test.transform, "sample": "order.paid"}).want(200)
+			a := c.post("/api/v1/preview", map[string]any{"filter": test.filter, "transform": test.transform, "sample": "order.paid"}).want(200)
 			if got := diagnostics(a); got != test.diagnostics {
 				t.Errorf("%s\n%s", got, a.body)
 			}
@@ -124,8 +124,8 @@ func TestPreview_SubscriptionSignatureAndHeaders(t *testing.T) {
 	sub := made.text("id")
 	signed := func(body map[string]any) *answer {
 		t.Helper()
-		body["subscription"] = sub
-		a := c.post("/api/v1/try", body).want(200)
+		body["subscription_id"] = sub
+		a := c.post("/api/v1/preview", body).want(200)
 		wh, err := webhooks.NewWebhook(made.text("secret"))
 		must(t, err)
 		headers := http.Header{}
@@ -140,7 +140,7 @@ func TestPreview_SubscriptionSignatureAndHeaders(t *testing.T) {
 	})
 	// Another filter in place of its own, or none.
 	small := json.RawMessage(`{"type":"order.created","data":{"total":1}}`)
-	c.post("/api/v1/try", map[string]any{"subscription": sub, "event": small}).want(200).shows(map[string]any{"matched": false})
+	c.post("/api/v1/preview", map[string]any{"subscription_id": sub, "event": small}).want(200).shows(map[string]any{"matched": false})
 	signed(map[string]any{"filter": "", "event": small}).shows(map[string]any{"filter": nil})
 	signed(map[string]any{"filter": nil, "event": json.RawMessage(orderEvent)}).shows(map[string]any{"filter.matched": true})
 	signed(map[string]any{"transform": "export default () => ({tried: true})", "event": json.RawMessage(orderEvent)}).shows(map[string]any{"request.body": `{"tried":true}`})
@@ -150,7 +150,7 @@ func TestPreview_SubscriptionSignatureAndHeaders(t *testing.T) {
 	signed(map[string]any{"transform_script": "t", "event": json.RawMessage(orderEvent)}).shows(map[string]any{"request.body": "one", "script.id": id, "script.version": 1})
 	signed(map[string]any{"transform_script": map[string]any{"name": "t", "version": 2}, "event": json.RawMessage(orderEvent)}).shows(map[string]any{"request.body": "two", "script.version": 2})
 	c.script("filter", "f", "data.total > 1000")
-	c.post("/api/v1/try", map[string]any{"subscription": sub, "filter_script": "f", "event": json.RawMessage(orderEvent)}).want(200).shows(map[string]any{"matched": false})
+	c.post("/api/v1/preview", map[string]any{"subscription_id": sub, "filter_script": "f", "event": json.RawMessage(orderEvent)}).want(200).shows(map[string]any{"matched": false})
 
 	// A stored event by either id, and the sample of a type.
 	c.post("/api/v1/events", `{"type":"other","id":"o-1","data":{"total":500}}`).want(202)
@@ -199,8 +199,8 @@ func TestPreview_InvalidInput(t *testing.T) {
 		`{"event_id":"nobody"}`:                                   {404, "", "there is no event"},
 		`{"sample":"nobody"}`:                                     {404, "", "there is no event type"},
 		`{"sample":"order.paid"}`:                                 {422, "sample", "has no samples"},
-		`{"subscription":"x"` + ev + `}`:                          {404, "", "there is no subscription"},
-		`{"subscription":"sub_0000000000000"` + ev + `}`:          {404, "", "there is no subscription"},
+		`{"subscription_id":"x"` + ev + `}`:                       {404, "", "there is no subscription"},
+		`{"subscription_id":"sub_0000000000000"` + ev + `}`:       {404, "", "there is no subscription"},
 		`{"filter":5` + ev + `}`:                                  {422, "filter", "a string"},
 		`{"filter":"true","filter_script":"f"` + ev + `}`:         {422, "filter", "both given"},
 		`{"filter_script":"t"` + ev + `}`:                         {422, "filter_script", "is a transform, not a filter"},
@@ -210,9 +210,9 @@ func TestPreview_InvalidInput(t *testing.T) {
 		`{"trasform":"x"` + ev + `}`:                              {422, "trasform", "did you mean"},
 		`[]`:                                                      {422, "", "must be a JSON object"},
 	} {
-		c.post("/api/v1/try", body).refused(want.status, want.field, want.detail)
+		c.post("/api/v1/preview", body).refused(want.status, want.field, want.detail)
 	}
-	c.post("/api/v1/try", `{`).refused(400, "", "")
+	c.post("/api/v1/preview", `{`).refused(400, "", "")
 }
 
 func TestPreview_ConcurrencyLimit(t *testing.T) {
@@ -227,7 +227,7 @@ func TestPreview_ConcurrencyLimit(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range n {
 			wg.Go(func() {
-				a := c.post("/api/v1/try", body(i))
+				a := c.post("/api/v1/preview", body(i))
 				if a.status == 429 && a.header.Get("Retry-After") == "" || a.status == 409 && (a.header.Get("Retry-After") != "" || a.text("code") != "superseded") {
 					t.Errorf("%d: %s, Retry-After %q", a.status, a.body, a.header.Get("Retry-After"))
 				}
@@ -251,5 +251,5 @@ func TestPreview_ConcurrencyLimit(t *testing.T) {
 	if came[200] == 0 || came[409] == 0 || came[200]+came[409]+came[429] != n {
 		t.Errorf("answers: %v", came)
 	}
-	c.post("/api/v1/try", map[string]any{"event": json.RawMessage(orderEvent)}).want(200) // the slots are released
+	c.post("/api/v1/preview", map[string]any{"event": json.RawMessage(orderEvent)}).want(200) // the slots are released
 }

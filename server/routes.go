@@ -93,11 +93,11 @@ func (s *Server) routes() []route {
 		{"GET", "/api/v1/scripts/:id/versions/:version/diff", read, s.diffScriptVersions, nil},
 		{"POST", "/api/v1/scripts/:id/versions/:version/activate", scripting, s.once(s.activateScriptVersion), nil},
 		{"POST", "/api/v1/scripts/:id/test", scripting, s.testScript, nil},
-		{"POST", "/api/v1/scripts/:id/backtest", scriptingAndRead, s.backtest, nil},
+		{"POST", "/api/v1/scripts/:id/compare", scriptingAndRead, s.compareScript, nil},
 		{"GET", "/api/v1/scripts/:id/shadow", read, s.getScriptShadow, nil},
 		{"POST", "/api/v1/scripts/:id/shadow", scripting, s.once(s.startScriptShadow), nil},
 		{"DELETE", "/api/v1/scripts/:id/shadow", scripting, s.stopScriptShadow, nil},
-		{"POST", "/api/v1/try", scripting, s.preview, nil},
+		{"POST", "/api/v1/preview", scripting, s.preview, nil},
 
 		{"GET", "/api/v1/me", anyKey, s.whoami, nil},
 		{"GET", "/api/v1/keys", admin, s.listKeys, nil},

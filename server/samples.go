@@ -26,7 +26,7 @@ func (s *Server) listSamples(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	q := s.readQuery(c, "payload_format", "subscription", "transform_script")
+	q := s.readQuery(c, "payload_format", "subscription_id", "transform_script")
 	limit := defaultSamples
 	if c.Query("limit") != "" {
 		if limit = c.QueryInt("limit"); limit < 1 || limit > maxSamples {
@@ -36,10 +36,10 @@ func (s *Server) listSamples(c *fiber.Ctx, who caller) error {
 	if c.Query("cursor") != "" {
 		q.fail("cursor", "is none here: samples are one page")
 	}
-	form := evaluate.SampleForm{Format: engine.PayloadFormat(q.text("payload_format")), Subscription: q.id("subscription", engine.SubscriptionPrefix)}
+	form := evaluate.SampleForm{Format: engine.PayloadFormat(q.text("payload_format")), Subscription: q.id("subscription_id", engine.SubscriptionPrefix)}
 	script := q.text("transform_script")
 	if form.Format != "" && form.Subscription != 0 || script != "" && (form.Format != "" || form.Subscription != 0) {
-		q.fail("payload_format", ", subscription and transform_script each say what samples look like; give one of them")
+		q.fail("payload_format", ", subscription_id and transform_script each say what samples look like; give one of them")
 	}
 	if q.err != nil {
 		return q.err

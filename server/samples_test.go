@@ -82,7 +82,7 @@ func TestSamples_MatchSubscriptionPayload(t *testing.T) {
 	})
 	path := "/api/v1/event-types/a.made/samples?limit=100&"
 	for uri, id := range subscriptions {
-		text := string(r.acme.get(path + "subscription=" + id).want(200).body)
+		text := string(r.acme.get(path + "subscription_id=" + id).want(200).body)
 		var list []json.RawMessage
 		must(t, json.Unmarshal([]byte(text), &list))
 		for i, sample := range list[:len(list)-1] { // the last is the catalogue's
@@ -99,17 +99,17 @@ func TestSamples_MatchSubscriptionPayload(t *testing.T) {
 		}
 	}
 	r.acme.get(path + "transform_script=to-chat").want(200).shows(object{"0.chat": 5, "4.chat": 1, "5.chat": 9, "6": nil})
-	r.admin.get(path + "subscription=" + subscriptions["/own"]).want(200).shows(object{"0": "five", "1.n": 2, "2.n": 1, "3.n": 9, "4": nil})
+	r.admin.get(path + "subscription_id=" + subscriptions["/own"]).want(200).shows(object{"0": "five", "1.n": 2, "2.n": 1, "3.n": 9, "4": nil})
 
 	r.acme.script("transform", "endless", "export default () => { for (;;) {} }") // each run costs a process
 	r.acme.get(path+"transform_script=endless").refused(422, "transform", "timeout")
 
-	r.rival.get(path+"subscription="+subscriptions["/own"]).refused(404, "", "there is no subscription")
+	r.rival.get(path+"subscription_id="+subscriptions["/own"]).refused(404, "", "there is no subscription")
 	r.rival.get(path+"transform_script=to-chat").refused(422, "transform_script", "names no script")
-	r.acme.get(path+"subscription=x").refused(422, "subscription", "is no id")
+	r.acme.get(path+"subscription_id=x").refused(422, "subscription_id", "is no id")
 	r.acme.get(path+"transform_script=none").refused(422, "transform_script", "names no script")
 	r.acme.get(path+"transform_script=to-chat&payload_format=data").refused(422, "payload_format", "give one of them")
-	r.acme.get(path+"payload_format=data&subscription="+subscriptions["/own"]).refused(422, "payload_format", "give one of them")
+	r.acme.get(path+"payload_format=data&subscription_id="+subscriptions["/own"]).refused(422, "payload_format", "give one of them")
 }
 
 func TestTestSend_SingleAttempt(t *testing.T) {

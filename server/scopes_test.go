@@ -129,9 +129,9 @@ func TestScopes_PreviewOfStoredEventsNeedsRead(t *testing.T) {
 	r := start(t)
 	sub, event := r.acme.subscribe("a", anywhere), r.acme.publish("a", 1)
 	both, blind := r.withScopes(engine.ScopeScripts, engine.ScopeRead), r.withScopes(engine.ScopeScripts)
-	for _, body := range []map[string]any{{"event_id": event}, {"subscription": sub, "event": map[string]any{"type": "a", "data": 1}}} {
-		both.post("/api/v1/try", body).want(200)
-		blind.post("/api/v1/try", body).refused(403, "", `scope "read"`)
+	for _, body := range []map[string]any{{"event_id": event}, {"subscription_id": sub, "event": map[string]any{"type": "a", "data": 1}}} {
+		both.post("/api/v1/preview", body).want(200)
+		blind.post("/api/v1/preview", body).refused(403, "", `scope "read"`)
 	}
-	blind.post("/api/v1/try", `{"event":{"type":"a","data":1}}`).want(200)
+	blind.post("/api/v1/preview", `{"event":{"type":"a","data":1}}`).want(200)
 }

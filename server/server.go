@@ -167,7 +167,7 @@ func lingerAfter(ctx *fasthttp.RequestCtx) {
 }
 
 // Shutdown stops accepting requests and waits for those in progress until ctx ends; it cancels
-// backtests and closes connections without a request.
+// comparisons and closes connections without a request.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.endStreams()
 	s.background.Wait()

@@ -34,7 +34,7 @@ func TestTransform_CannotRedirectRequest(t *testing.T) {
 			}
 			name, _ := json.Marshal(header)
 			text, _ := json.Marshal(value)
-			a := r.acme.post("/api/v1/try", map[string]any{
+			a := r.acme.post("/api/v1/preview", map[string]any{
 				"event":     map[string]any{"type": "a", "data": 1},
 				"transform": "export default (event, request) => { request.headers[" + string(name) + "] = " + string(text) + "; return 1 }",
 			}).want(200)

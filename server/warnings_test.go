@@ -19,7 +19,7 @@ func TestScripts_Warnings(t *testing.T) {
 	check(r.acme.get("/api/v1/subscriptions/"+made.text("id")).want(200), false)
 	check(r.acme.do("PATCH", "/api/v1/subscriptions/"+made.text("id"), map[string]any{"description": "x"}).want(200), true)
 	check(r.acme.do("PATCH", "/api/v1/subscriptions/"+made.text("id"), map[string]any{"transform": "export default () => 1"}).want(200), false)
-	r.acme.post("/api/v1/try", map[string]any{"event": map[string]any{"type": "a", "data": 1}, "transform": source}).want(200).shows(map[string]any{
+	r.acme.post("/api/v1/preview", map[string]any{"event": map[string]any{"type": "a", "data": 1}, "transform": source}).want(200).shows(map[string]any{
 		"diagnostics.0.severity": "error", "diagnostics.1.severity": "warning", "diagnostics.1.line": 2, "diagnostics.1.end_column": 41, // it was run, too
 	})
 	check(r.acme.post("/api/v1/scripts", map[string]any{"name": "dates", "kind": "transform", "source": source}).want(201), true)

@@ -160,7 +160,7 @@ func (e *Evaluator) prepareComparison(ctx context.Context, b *Comparison) (run *
 			return nil, err
 		}
 		if sub.FilterScript.Script != s.ID && sub.TransformScript.Script != s.ID {
-			return nil, engine.Invalid("subscription", "%s does not use this script", sub.ID.Format(engine.SubscriptionPrefix))
+			return nil, engine.Invalid("subscription_id", "%s does not use this script", sub.ID.Format(engine.SubscriptionPrefix))
 		}
 		run.patterns = sub.Events
 		if r := e.catalog.Compiled(sub.ID); r != nil && r.TargetURL != nil {

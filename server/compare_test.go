@@ -12,21 +12,21 @@ import (
 	"time"
 )
 
-// backtested reads a backtest's stream.
-type backtested struct {
+// compared reads a comparison's stream.
+type compared struct {
 	totals  map[string]any
 	changes map[string]map[string]any // by event
 	order   []string                  // of the lines: their kinds
 	problem map[string]any
 }
 
-func (c *client) backtest(script string, body map[string]any) backtested {
+func (c *client) compare(script string, body map[string]any) compared {
 	c.t.Helper()
-	a := c.post("/api/v1/scripts/"+script+"/backtest", body).want(200)
+	a := c.post("/api/v1/scripts/"+script+"/compare", body).want(200)
 	if got := a.header.Get("Content-Type"); got != "application/x-ndjson" {
 		c.t.Errorf("Content-Type %q", got)
 	}
-	b := backtested{changes: map[string]map[string]any{}}
+	b := compared{changes: map[string]map[string]any{}}
 	for line := range bytes.Lines(a.body) {
 		var v map[string]any
 		must(c.t, json.Unmarshal(line, &v))
@@ -48,7 +48,7 @@ func (c *client) backtest(script string, body map[string]any) backtested {
 }
 
 // counts returns the non-zero totals.
-func (b backtested) counts() string {
+func (b compared) counts() string {
 	counts := []string{}
 	for _, name := range []string{"events", "same", "differs", "newly_matched", "no_longer_matched", "dropped", "errors"} {
 		if n := b.totals[name]; n != 0.0 {
@@ -58,9 +58,9 @@ func (b backtested) counts() string {
 	return strings.Join(counts, ", ")
 }
 
-func (b backtested) changeOf(event string) any { return b.changes[event]["change"] }
+func (b compared) changeOf(event string) any { return b.changes[event]["change"] }
 
-func TestBacktest_CountsChanges(t *testing.T) {
+func TestCompare_CountsChanges(t *testing.T) {
 	c := start(t).acme
 	live := `export default ({data}) => {
 		if (data.n === 4) return drop("four")
@@ -81,7 +81,7 @@ func TestBacktest_CountsChanges(t *testing.T) {
 		c.post("/api/v1/events", fmt.Sprintf(`{"type":"a","id":"e%d","data":{"n":%d}}`, n, n)).want(202)
 	}
 	for _, body := range []map[string]any{{"version": 2}, {"source": candidate}} {
-		b := c.backtest("t", body)
+		b := c.compare("t", body)
 		if got := b.counts(); got != "events 10, same 3, differs 3, newly_matched 2, dropped 1, errors 1" {
 			t.Errorf("%v: %s", body, got)
 		}
@@ -102,20 +102,20 @@ func TestBacktest_CountsChanges(t *testing.T) {
 			t.Errorf("%v", b.changes)
 		}
 	}
-	if got := c.backtest("t", map[string]any{"version": 1}).counts(); got != "events 10, same 9, errors 1" { // one event fails in both
+	if got := c.compare("t", map[string]any{"version": 1}).counts(); got != "events 10, same 9, errors 1" { // one event fails in both
 		t.Errorf("with itself: %s", got)
 	}
 	c.get("/api/v1/scripts/t").shows(map[string]any{"stats.runs": 0})
 	c.get("/api/v1/scripts/t/versions").want(200).shows(map[string]any{"data.2": nil})
 }
 
-func TestBacktest_Filter(t *testing.T) {
+func TestCompare_Filter(t *testing.T) {
 	c := start(t).acme
 	c.script("filter", "f", "data.n < 4", "data.n >= 2 and (data.n != 5 or lower(data.n) == \"\")")
 	for n := range 8 {
 		c.post("/api/v1/events", fmt.Sprintf(`{"type":"a","id":"e%d","data":{"n":%d}}`, n, n)).want(202)
 	}
-	b := c.backtest("f", map[string]any{"version": 2})
+	b := c.compare("f", map[string]any{"version": 2})
 	if got := b.counts(); got != "events 8, same 2, newly_matched 3, no_longer_matched 2, errors 1" {
 		t.Errorf("%s %v", got, b.changes)
 	}
@@ -124,13 +124,13 @@ func TestBacktest_Filter(t *testing.T) {
 	}
 	// Without a live version every match is new.
 	c.post("/api/v1/scripts", `{"name":"g","kind":"filter"}`).want(201)
-	b = c.backtest("g", map[string]any{"source": "data.n < 2"})
+	b = c.compare("g", map[string]any{"source": "data.n < 2"})
 	if got := b.counts(); got != "events 8, same 6, newly_matched 2" || b.totals["live_version"] != 0.0 {
 		t.Errorf("%s %v", got, b.totals)
 	}
 }
 
-func TestBacktest_SelectsEvents(t *testing.T) {
+func TestCompare_SelectsEvents(t *testing.T) {
 	c := start(t).acme
 	c.script("transform", "t", "export default () => 1", "export default (_, request) => { request.method = 'PUT'; return 1 }")
 	publish := func(kind string, n int) {
@@ -145,10 +145,10 @@ func TestBacktest_SelectsEvents(t *testing.T) {
 	for n := range 4 {
 		publish("b", n)
 	}
-	counts := func(body map[string]any, want string) backtested {
+	counts := func(body map[string]any, want string) compared {
 		t.Helper()
 		body["version"] = 2
-		b := c.backtest("t", body)
+		b := c.compare("t", body)
 		if got := b.counts(); got != want {
 			t.Errorf("%v: %s", body, got)
 		}
@@ -168,50 +168,50 @@ func TestBacktest_SelectsEvents(t *testing.T) {
 	sub := c.subscribe("a", anywhere, map[string]any{"transform_script": "t", "filter": "data.n > 3", "headers": map[string]string{"Authorization": "Bearer t0k3n", "X-A": "1"}, "visible_headers": []string{"x-a"}})
 	counts(map[string]any{}, "events 6, differs 6")
 	// One of them: its filter comes first, and its request is what the transform sees.
-	b := counts(map[string]any{"subscription": sub}, "events 2, differs 2")
+	b := counts(map[string]any{"subscription_id": sub}, "events 2, differs 2")
 	request := b.changes["a-5"]["candidate"].(map[string]any)["request"].(map[string]any)
 	if request["path"] != "/hook" || request["method"] != "PUT" || fmt.Sprint(request["headers"]) != "map[Authorization:[hidden] X-A:1]" {
 		t.Errorf("the transform's request: %v", request)
 	}
 	other := c.subscribe("b", anywhere)
-	c.post("/api/v1/scripts/t/backtest", map[string]any{"version": 2, "subscription": other}).refused(422, "subscription", "does not use this script")
+	c.post("/api/v1/scripts/t/compare", map[string]any{"version": 2, "subscription_id": other}).refused(422, "subscription_id", "does not use this script")
 	c.do("PATCH", "/api/v1/subscriptions/"+sub, `{"filter_script":null,"filter":"data.n > 4"}`).want(200)
-	counts(map[string]any{"subscription": sub}, "events 1, differs 1")
+	counts(map[string]any{"subscription_id": sub}, "events 1, differs 1")
 	c.script("filter", "f", "data.n == 0 or data.n == 1")
 	c.do("PATCH", "/api/v1/subscriptions/"+sub, `{"filter_script":"f"}`).want(200)
-	counts(map[string]any{"subscription": sub, "last": 1}, "events 1, differs 1")
+	counts(map[string]any{"subscription_id": sub, "last": 1}, "events 1, differs 1")
 }
 
-func TestBacktest_InvalidInput(t *testing.T) {
+func TestCompare_InvalidInput(t *testing.T) {
 	c := start(t).acme
 	c.script("transform", "t", bodyOf)
 	for body, want := range map[string]struct {
 		status        int
 		field, detail string
 	}{
-		`{}`:                               {422, "version", "or source must be given"},
-		`{"version":1,"source":"x"}`:       {422, "version", "or source must be given"},
-		`{"version":2}`:                    {404, "", "no version"},
-		`{"version":-1}`:                   {404, "", "no version"},
-		`{"version":1,"last":-1}`:          {422, "last", "must be 1 to"},
-		`{"version":1,"last":1000001}`:     {422, "last", "must be 1 to"},
-		`{"version":1,"since":"then"}`:     {422, "since", ""},
-		`{"version":1,"subscription":"x"}`: {404, "", "there is no subscription"},
-		`{"version":1,"subscription":"sub_0000000000000"}`: {404, "", "there is no subscription"},
-		`{"source":"export default ("}`:                    {422, "source", ""},
-		`{"vesion":1}`:                                     {422, "vesion", "did you mean"},
+		`{}`:                                  {422, "version", "or source must be given"},
+		`{"version":1,"source":"x"}`:          {422, "version", "or source must be given"},
+		`{"version":2}`:                       {404, "", "no version"},
+		`{"version":-1}`:                      {404, "", "no version"},
+		`{"version":1,"last":-1}`:             {422, "last", "must be 1 to"},
+		`{"version":1,"last":1000001}`:        {422, "last", "must be 1 to"},
+		`{"version":1,"since":"then"}`:        {422, "since", ""},
+		`{"version":1,"subscription_id":"x"}`: {404, "", "there is no subscription"},
+		`{"version":1,"subscription_id":"sub_0000000000000"}`: {404, "", "there is no subscription"},
+		`{"source":"export default ("}`:                       {422, "source", ""},
+		`{"vesion":1}`:                                        {422, "vesion", "did you mean"},
 	} {
-		c.post("/api/v1/scripts/t/backtest", body).refused(want.status, want.field, want.detail)
+		c.post("/api/v1/scripts/t/compare", body).refused(want.status, want.field, want.detail)
 	}
-	c.post("/api/v1/scripts/nobody/backtest", `{"version":1}`).refused(404, "", "there is no script")
-	c.backtest("t", map[string]any{"version": 1}) // the slot was released
-	c.backtest("t", map[string]any{"version": 1})
-	c.backtest("t", map[string]any{"version": 1})
+	c.post("/api/v1/scripts/nobody/compare", `{"version":1}`).refused(404, "", "there is no script")
+	c.compare("t", map[string]any{"version": 1}) // the slot was released
+	c.compare("t", map[string]any{"version": 1})
+	c.compare("t", map[string]any{"version": 1})
 }
 
-// stalledBacktest opens a backtest whose response exceeds the connection's buffers, and reads only the
-// first line, so that the backtest runs until the test ends it.
-func stalledBacktest(t *testing.T, r *testServer) *http.Response {
+// stalledComparison opens a comparison whose response exceeds the connection's buffers, and reads only the
+// first line, so that the comparison runs until the test ends it.
+func stalledComparison(t *testing.T, r *testServer) *http.Response {
 	t.Helper()
 	c := r.acme
 	if c.get("/api/v1/scripts/long").status == 404 {
@@ -224,7 +224,7 @@ func stalledBacktest(t *testing.T, r *testServer) *http.Response {
 			c.post("/api/v1/events", events).want(202)
 		}
 	}
-	req, err := http.NewRequest("POST", r.url+"/api/v1/scripts/long/backtest", strings.NewReader(`{"version":2}`))
+	req, err := http.NewRequest("POST", r.url+"/api/v1/scripts/long/compare", strings.NewReader(`{"version":2}`))
 	must(t, err)
 	req.Header.Set("Authorization", "Bearer "+c.key)
 	res, err := http.DefaultClient.Do(req)
@@ -238,24 +238,24 @@ func stalledBacktest(t *testing.T, r *testServer) *http.Response {
 	return res
 }
 
-func TestBacktest_StopsOnClientDisconnect(t *testing.T) {
+func TestCompare_StopsOnClientDisconnect(t *testing.T) {
 	r := start(t)
-	first := stalledBacktest(t, r)
-	a := r.acme.post("/api/v1/scripts/long/backtest", `{"version":1,"last":1}`)
+	first := stalledComparison(t, r)
+	a := r.acme.post("/api/v1/scripts/long/compare", `{"version":1,"last":1}`)
 	a.refused(429, "", "too many comparisons of this account are running")
 	if a.header.Get("Retry-After") == "" {
 		t.Error("no Retry-After")
 	}
 	first.Body.Close()
 	eventually(t, "there is room again", func() bool {
-		return r.acme.post("/api/v1/scripts/long/backtest", `{"version":1,"last":1}`).status == 200
+		return r.acme.post("/api/v1/scripts/long/compare", `{"version":1,"last":1}`).status == 200
 	})
 	r.acme.get("/healthz").want(200)
 }
 
-func TestBacktest_StopsOnShutdown(t *testing.T) {
+func TestCompare_StopsOnShutdown(t *testing.T) {
 	r := start(t)
-	stalledBacktest(t, r)
+	stalledComparison(t, r)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second) // a write may take longer
 	defer cancel()
 	check(t, r.server.Shutdown(ctx))
@@ -294,7 +294,7 @@ func TestShadow_CountsLiveEventsWithoutSending(t *testing.T) {
 		c.publish("a", map[string]any{"n": i})
 		hook.wait(t, i+1) // one by one, within the concurrency limit
 	}
-	c.post("/api/v1/try", map[string]any{"subscription": sub, "event": json.RawMessage(`{"type":"a","data":{"n":1}}`)}).want(200) // a preview is not live traffic
+	c.post("/api/v1/preview", map[string]any{"subscription_id": sub, "event": json.RawMessage(`{"type":"a","data":{"n":1}}`)}).want(200) // a preview is not live traffic
 	c.get(shadow("f")).want(200).shows(map[string]any{"events": n, "no_longer_matched": 4, "same": 6})
 	eventually(t, "all are compared", func() bool {
 		a := c.get(shadow("t")).want(200)

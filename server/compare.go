@@ -18,16 +18,16 @@ import (
 	"switchhook/server/api"
 )
 
-type backtestInput struct {
-	Version      int    `json:"version"` // the candidate: a version, or
-	Source       string `json:"source"`  // or a source that is not stored
-	Subscription string `json:"subscription"`
-	Last         int    `json:"last"` // maximum number of events, the newest first
-	Since        string `json:"since"`
-	Until        string `json:"until"`
+type compareInput struct {
+	Version        int    `json:"version"` // the candidate: a version, or
+	Source         string `json:"source"`  // or a source that is not stored
+	SubscriptionID string `json:"subscription_id"`
+	Last           int    `json:"last"` // maximum number of events, the newest first
+	Since          string `json:"since"`
+	Until          string `json:"until"`
 }
 
-// The lines of a backtest's response (application/x-ndjson): one per change, a progress line from
+// The lines of a comparison's response (application/x-ndjson): one per change, a progress line from
 // time to time, and at the end the totals or a problem.
 type (
 	changeLine struct {
@@ -91,8 +91,8 @@ func viewTotals(kind string, t evaluate.ComparisonTotals) totalsLine {
 	}
 }
 
-func (s *Server) backtest(c *fiber.Ctx, who caller) error {
-	var in backtestInput
+func (s *Server) compareScript(c *fiber.Ctx, who caller) error {
+	var in compareInput
 	present, err := readObject(c, &in)
 	if err == nil {
 		err = notZero(present, "version", "last")
@@ -108,7 +108,7 @@ func (s *Server) backtest(c *fiber.Ctx, who caller) error {
 		return invalidField("version", "or source must be given: what is to be compared with the live version")
 	}
 	b := evaluate.Comparison{
-		Account: sc.Account, Script: sc.ID.Format(engine.ScriptPrefix), Caller: callerOf(who, sc.ID, in.Subscription), Last: in.Last, MaskURL: !who.Has(engine.ScopeSubscribe),
+		Account: sc.Account, Script: sc.ID.Format(engine.ScriptPrefix), Caller: callerOf(who, sc.ID, in.SubscriptionID), Last: in.Last, MaskURL: !who.Has(engine.ScopeSubscribe),
 		Candidate: evaluate.ScriptSource{Source: in.Source, Ref: engine.ScriptRef{Script: sc.ID, Version: in.Version}},
 	}
 	if b.Since, err = timeField("since", in.Since); err != nil {
@@ -117,10 +117,10 @@ func (s *Server) backtest(c *fiber.Ctx, who caller) error {
 	if b.Until, err = timeField("until", in.Until); err != nil {
 		return err
 	}
-	if in.Subscription != "" {
+	if in.SubscriptionID != "" {
 		var ok bool
-		if b.Subscription, ok = snowflake.Parse(engine.SubscriptionPrefix, in.Subscription); !ok {
-			return engine.NotFound("subscription", truncate(in.Subscription))
+		if b.Subscription, ok = snowflake.Parse(engine.SubscriptionPrefix, in.SubscriptionID); !ok {
+			return engine.NotFound("subscription", truncate(in.SubscriptionID))
 		}
 	}
 	run, err := s.engine.StartComparison(c.UserContext(), b)
@@ -129,7 +129,7 @@ func (s *Server) backtest(c *fiber.Ctx, who caller) error {
 	}
 	conn := c.Context().Conn()
 	c.Set(fiber.HeaderContentType, "application/x-ndjson")
-	c.Context().SetBodyStreamWriter(func(w *bufio.Writer) { s.streamBacktest(w, conn, run) })
+	c.Context().SetBodyStreamWriter(func(w *bufio.Writer) { s.streamComparison(w, conn, run) })
 	return nil
 }
 
@@ -152,12 +152,12 @@ func timeField(name, text string) (time.Time, error) {
 	return at, nil
 }
 
-// streamBacktest writes the response as it is produced. When the client disconnects, a flush fails
-// and the backtest ends. It runs in a goroutine of Fiber's, where a panic would end the router.
-func (s *Server) streamBacktest(w *bufio.Writer, conn net.Conn, run *evaluate.ComparisonRun) {
+// streamComparison writes the response as it is produced. When the client disconnects, a flush fails
+// and the comparison ends. It runs in a goroutine of Fiber's, where a panic would end the router.
+func (s *Server) streamComparison(w *bufio.Writer, conn net.Conn, run *evaluate.ComparisonRun) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.Error("panic in a backtest", "panic", p)
+			s.log.Error("panic in a comparison", "panic", p)
 		}
 	}()
 	allow := func() { // a client that does not read must not delay the shutdown

@@ -19,7 +19,7 @@ import (
 	"switchhook/server/api"
 )
 
-type scriptsBacktestCommand struct {
+type scriptsCompareCommand struct {
 	Name         string `arg:"" help:"The script's name."`
 	Candidate    string `arg:"" optional:"" help:"The number of a version, or a file; by default the newest version." placeholder:"VERSION|FILE"`
 	Last         int    `help:"How many events at most, the newest." default:"10000" placeholder:"N" min:"1" max:"1000000000"`
@@ -28,21 +28,21 @@ type scriptsBacktestCommand struct {
 }
 
 // Help implements kong.HelpProvider.
-func (*scriptsBacktestCommand) Help() string {
+func (*scriptsCompareCommand) Help() string {
 	return `The candidate and the live version run over stored events, the newest first. Lines with - are the live version's result for an event, lines with + the candidate's.
 
 Exit status: 0 no event has a different result; 3 at least one has; 1 the candidate fails where the live version does not, or another error; 2 the command line is wrong.`
 }
 
-// backtestLine is one line of the answer: a change, the progress, the totals or a problem.
-type backtestLine struct {
-	Kind      string          `json:"kind"`
-	EventID   string          `json:"event_id"`
-	EventType string          `json:"event_type"`
-	Change    string          `json:"change"`
-	Live      backtestOutcome `json:"live"`
-	Candidate backtestOutcome `json:"candidate"`
-	Problem   *api.Error      `json:"problem"`
+// comparisonLine is one line of the answer: a change, the progress, the totals or a problem.
+type comparisonLine struct {
+	Kind      string            `json:"kind"`
+	EventID   string            `json:"event_id"`
+	EventType string            `json:"event_type"`
+	Change    string            `json:"change"`
+	Live      comparisonOutcome `json:"live"`
+	Candidate comparisonOutcome `json:"candidate"`
+	Problem   *api.Error        `json:"problem"`
 
 	Events          int64   `json:"events"`
 	Same            int64   `json:"same"`
@@ -56,7 +56,7 @@ type backtestLine struct {
 	P99MS           float64 `json:"p99_ms"`
 }
 
-type backtestOutcome struct {
+type comparisonOutcome struct {
 	Sent    bool             `json:"sent"`
 	Dropped string           `json:"dropped"`
 	Body    string           `json:"body"`
@@ -64,13 +64,13 @@ type backtestOutcome struct {
 	Error   *scripts.Error   `json:"error"`
 }
 
-// Run runs a backtest.
-func (c *scriptsBacktestCommand) Run(ctx context.Context, all *commands) error {
+// Run runs a comparison.
+func (c *scriptsCompareCommand) Run(ctx context.Context, all *commands) error {
 	router, s, err := all.Scripts.find(ctx, c.Name)
 	if err != nil {
 		return err
 	}
-	ask := map[string]any{"last": c.Last, "subscription": c.Subscription}
+	ask := map[string]any{"last": c.Last, "subscription_id": c.Subscription}
 	number, notNumber := strconv.Atoi(c.Candidate)
 	switch {
 	case c.Candidate == "":
@@ -92,7 +92,7 @@ func (c *scriptsBacktestCommand) Run(ctx context.Context, all *commands) error {
 		}
 		ask["source"] = source
 	}
-	totals, err := c.read(ctx, router, "/api/v1/scripts/"+s.ID+"/backtest", ask)
+	totals, err := c.read(ctx, router, "/api/v1/scripts/"+s.ID+"/compare", ask)
 	if err != nil {
 		return err
 	}
@@ -106,19 +106,19 @@ func (c *scriptsBacktestCommand) Run(ctx context.Context, all *commands) error {
 	return nil
 }
 
-// read runs the backtest, prints the changes as they arrive and returns the totals.
-func (c *scriptsBacktestCommand) read(ctx context.Context, router *client, path string, ask any) (*backtestLine, error) {
+// read runs the comparison, prints the changes as they arrive and returns the totals.
+func (c *scriptsCompareCommand) read(ctx context.Context, router *client, path string, ask any) (*comparisonLine, error) {
 	bar := progressbar.DefaultSilent(int64(c.Last))
 	if term.IsTerminal(int(os.Stderr.Fd())) {
 		bar = progressbar.Default(int64(c.Last), "events")
 	}
 	shown := 0
-	for l, err := range api.Stream[backtestLine](ctx, router.Client, http.MethodPost, path, ask) {
+	for l, err := range api.Stream[comparisonLine](ctx, router.Client, http.MethodPost, path, ask) {
 		if _, refused := errors.AsType[*api.Error](err); refused {
 			return nil, err
 		}
 		if err != nil {
-			return nil, fmt.Errorf("the backtest was cut short: %w", err)
+			return nil, fmt.Errorf("the comparison was cut short: %w", err)
 		}
 		switch l.Kind {
 		case "change":
@@ -131,9 +131,9 @@ func (c *scriptsBacktestCommand) read(ctx context.Context, router *client, path 
 		case "problem":
 			bar.Clear()
 			if l.Problem == nil {
-				return nil, errors.New("the backtest failed")
+				return nil, errors.New("the comparison failed")
 			}
-			return nil, errors.New("the backtest failed: " + printable(l.Problem.Detail))
+			return nil, errors.New("the comparison failed: " + printable(l.Problem.Detail))
 		case "totals":
 			bar.Clear()
 			if shown > c.Show {
@@ -142,11 +142,11 @@ func (c *scriptsBacktestCommand) read(ctx context.Context, router *client, path 
 			return &l, nil
 		}
 	}
-	return nil, errors.New("the backtest was cut short")
+	return nil, errors.New("the comparison was cut short")
 }
 
 // change formats an event whose result differs.
-func (l *backtestLine) change(colours bool) string {
+func (l *comparisonLine) change(colours bool) string {
 	w := &testWriter{colours: colours}
 	fmt.Fprintf(w, "%s %s: %s\n", printable(l.EventID), printable(l.EventType), strings.ReplaceAll(printable(l.Change), "_", " "))
 	w.diff(scripttest.Diff(l.Live.text(), l.Candidate.text()), "    ")
@@ -154,7 +154,7 @@ func (l *backtestLine) change(colours bool) string {
 }
 
 // text formats an outcome on lines.
-func (o *backtestOutcome) text() string {
+func (o *comparisonOutcome) text() string {
 	switch {
 	case o.Error != nil:
 		return "error: " + o.Error.Error()
@@ -180,7 +180,7 @@ func (o *backtestOutcome) text() string {
 	return text + "\n" + o.Body
 }
 
-func (l *backtestLine) totals() string {
+func (l *comparisonLine) totals() string {
 	against := "nothing, for no version is live"
 	if l.LiveVersion > 0 {
 		against = fmt.Sprintf("version %d", l.LiveVersion)

@@ -38,7 +38,7 @@ func runIn(t *testing.T, dir, stdin string, args ...string) (stdout, stderr stri
 	return out.String(), problems.String(), c.ProcessState.ExitCode()
 }
 
-var tryFiles = map[string]string{
+var previewFiles = map[string]string{
 	"t.ts": "interface Order { total: number }\nexport default function transform(event: { data: Order }, request: any) {\n  console.log(\"total\", event.data.total, \"\\u001b[31m\")\n  if (event.data.total === 2) return drop(\"two\")\n" +
 		"  if (event.data.total === 3) throw new Error(\"three\")\n  request.headers[\"x-total\"] = String(event.data.total)\n  request.query.q = \"a b\"\n  request.path += \"/x\"\n  request.method = \"PUT\"\n  return { total: event.data.total, t: \"<é>\" }\n}\n",
 	"bad.js":    "export default function (event) {\n  return (\n}\n",
@@ -53,9 +53,9 @@ var tryFiles = map[string]string{
 	"empty.js":  "\n", "bare.json": `{"type": "a.b", "total": 1}`,
 }
 
-func TestTry(t *testing.T) {
+func TestPreview(t *testing.T) {
 	t.Parallel()
-	dir := writeFiles(t, tryFiles)
+	dir := writeFiles(t, previewFiles)
 	for name, c := range map[string]struct {
 		args   string
 		stdin  string
@@ -82,7 +82,7 @@ func TestTry(t *testing.T) {
 		"a filter despite it":      {"--event no.json --filter-file f.expr --transform bad.js", "", 1, []string{"✓ data.total > 1", "The transform failed (compile)"}, ""},
 		"an event that is none":    {"--event x.json --transform t.ts", "", 1, nil, "--event: not valid JSON"},
 		"no such file":             {"--event none.json --transform t.ts", "", 1, nil, "none.json"},
-		"nothing to try":           {"--event e.json", "", 2, nil, "give --transform, --filter or --filter-file"},
+		"nothing to preview":       {"--event e.json", "", 2, nil, "give --transform, --filter or --filter-file"},
 		"no event":                 {"--filter true", "", 2, nil, "missing flags: --event"},
 		"two filters":              {"--event e.json --filter true --filter-file f.expr", "", 2, nil, "can't be used together"},
 		"a bad secret":             {"--event e.json --filter true --secret x", "", 2, nil, "--secret: must be"},
@@ -106,7 +106,7 @@ func TestTry(t *testing.T) {
 		"help on the exit status":  {"--help", "", 0, []string{"3 the filter\ndoes not match or the transform drops it"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			stdout, stderr, status := runIn(t, dir, c.stdin, append([]string{"try"}, strings.Fields(c.args)...)...)
+			stdout, stderr, status := runIn(t, dir, c.stdin, append([]string{"preview"}, strings.Fields(c.args)...)...)
 			if status != c.status || !strings.Contains(stderr, c.errors) {
 				t.Errorf("status %d, wanted %d\n%s%s", status, c.status, stdout, stderr)
 			}
@@ -122,11 +122,11 @@ func TestTry(t *testing.T) {
 	}
 }
 
-func TestTry_JSONSignatureVerifies(t *testing.T) {
+func TestPreview_JSONSignatureVerifies(t *testing.T) {
 	t.Parallel()
 	const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-	stdout, stderr, status := runIn(t, writeFiles(t, tryFiles), "", "try", "--json", "--event", "e.json", "--transform", "t.ts", "--filter", "data.total > 1", "--secret", secret)
-	var got trial
+	stdout, stderr, status := runIn(t, writeFiles(t, previewFiles), "", "preview", "--json", "--event", "e.json", "--transform", "t.ts", "--filter", "data.total > 1", "--secret", secret)
+	var got preview
 	if err := json.Unmarshal([]byte(stdout), &got); err != nil || status != 0 || stderr != "" {
 		t.Fatalf("%v, status %d\n%s%s", err, status, stdout, stderr)
 	}
@@ -144,16 +144,16 @@ func TestTry_JSONSignatureVerifies(t *testing.T) {
 	if err := w.Verify([]byte(got.Request.Body), headers); err != nil {
 		t.Error(err)
 	}
-	stdout, _, status = runIn(t, writeFiles(t, tryFiles), `{"total": 3}`, "try", "--json", "--event", "-", "--transform", "t.ts")
+	stdout, _, status = runIn(t, writeFiles(t, previewFiles), `{"total": 3}`, "preview", "--json", "--event", "-", "--transform", "t.ts")
 	if err := json.Unmarshal([]byte(stdout), &got); err != nil || status != 1 || got.Error.Line != 5 || got.ErrorIn != "transform" {
 		t.Errorf("%v, status %d\n%s", err, status, stdout)
 	}
 }
 
-// The output of try equals what a receiver gets.
-func TestTry_EqualsDelivery(t *testing.T) {
+// The output of preview equals what a receiver gets.
+func TestPreview_EqualsDelivery(t *testing.T) {
 	t.Parallel()
-	dir := writeFiles(t, tryFiles)
+	dir := writeFiles(t, previewFiles)
 	p := serve(t, t.TempDir())
 	got := make(chan received, 1)
 	r, err := startReceiver("127.0.0.1:0", func(d received) int { got <- d; return http.StatusOK })
@@ -163,7 +163,7 @@ func TestTry_EqualsDelivery(t *testing.T) {
 	defer r.close()
 	const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 	event := []byte(`{"type": "order.created", "time": "2026-02-03T04:05:06.789Z", "data": {"total":120,"t":"\u00e9"}}`)
-	for _, transform := range []string{"", tryFiles["t.ts"]} {
+	for _, transform := range []string{"", previewFiles["t.ts"]} {
 		sub, err := p.api.CreateSubscription(context.Background(), api.SubscriptionRequest{
 			Event: api.Some(api.EventNames{"*"}), TargetURL: api.Some(r.url() + "/hook?a=b"), Transform: api.Some(transform), Secret: api.Some(secret),
 		})
@@ -173,12 +173,12 @@ func TestTry_EqualsDelivery(t *testing.T) {
 		if err := p.api.call(context.Background(), http.MethodPost, "/api/v1/events", json.RawMessage(event), nil); err != nil {
 			t.Fatal(err)
 		}
-		args := []string{"try", "--json", "--event", "-", "--filter", "true", "--target", r.url() + "/hook?a=b", "--secret", secret}
+		args := []string{"preview", "--json", "--event", "-", "--filter", "true", "--target", r.url() + "/hook?a=b", "--secret", secret}
 		if transform != "" {
 			args = append(args, "--transform", "t.ts")
 		}
 		stdout, stderr, _ := runIn(t, dir, string(event), args...)
-		var shown trial
+		var shown preview
 		if err := json.Unmarshal([]byte(stdout), &shown); err != nil {
 			t.Fatalf("%v\n%s%s", err, stdout, stderr)
 		}
@@ -210,11 +210,11 @@ func TestTry_EqualsDelivery(t *testing.T) {
 	}
 }
 
-func TestTry_SignsEd25519(t *testing.T) {
+func TestPreview_SignsEd25519(t *testing.T) {
 	t.Parallel()
 	const secret = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
-	stdout, stderr, status := runIn(t, writeFiles(t, tryFiles), "", "try", "--json", "--event", "e.json", "--transform", "t.ts", "--secret", secret)
-	var got trial
+	stdout, stderr, status := runIn(t, writeFiles(t, previewFiles), "", "preview", "--json", "--event", "e.json", "--transform", "t.ts", "--secret", secret)
+	var got preview
 	if err := json.Unmarshal([]byte(stdout), &got); err != nil || status != 0 {
 		t.Fatalf("%v, status %d\n%s%s", err, status, stdout, stderr)
 	}

@@ -23,7 +23,7 @@ import (
 	"switchhook/scripts/scripttest"
 )
 
-type tryCommand struct {
+type previewCommand struct {
 	Transform  string  `help:"File with the transform, JavaScript or TypeScript." placeholder:"FILE"`
 	Filter     *string `help:"Filter expression." placeholder:"EXPR" xor:"filter" multiline:""`
 	FilterFile string  `help:"File with the filter expression." placeholder:"FILE" xor:"filter"`
@@ -36,32 +36,32 @@ type tryCommand struct {
 	Verbose    bool    `help:"Log sandbox activity to standard error."`
 }
 
-// The exit statuses of try.
+// The exit statuses of preview.
 const (
-	tryFailed  = 1
-	tryNotSent = 3
+	previewFailed  = 1
+	previewNotSent = 3
 )
 
 // Help implements kong.HelpProvider.
-func (*tryCommand) Help() string {
+func (*previewCommand) Help() string {
 	return `Nothing is sent, and no server is needed. The filter's result is explained by the value of each of its parts.
 
 Exit status: 0 the event matches and a request would be sent; 3 the filter does not match or the transform drops it; 1 a script or a file is wrong; 2 the command line is.
 
-  switchhook try --transform order.ts --event order.json --filter 'data.total > 100'
-  switchhook try --filter 'data.total > 100' --event '{"total": 120}'
-  jq .data event.json | switchhook try --type order.created --transform order.ts --event -`
+  switchhook preview --transform order.ts --event order.json --filter 'data.total > 100'
+  switchhook preview --filter 'data.total > 100' --event '{"total": 120}'
+  jq .data event.json | switchhook preview --type order.created --transform order.ts --event -`
 }
 
-// trial is the result of a try.
-type trial struct {
+// preview is the result of a preview.
+type preview struct {
 	Matched     bool                 `json:"matched"`
 	Explanation *scripts.Explanation `json:"explanation,omitempty"` // of the filter
 	Error       *scripts.Error       `json:"error,omitempty"`
 	ErrorIn     string               `json:"error_in,omitempty"` // "filter" or "transform"
 	Dropped     bool                 `json:"dropped,omitempty"`
 	DropReason  string               `json:"drop_reason,omitempty"`
-	Request     *trialRequest        `json:"request,omitempty"`
+	Request     *previewedRequest    `json:"request,omitempty"`
 	Console     []string             `json:"console,omitempty"`
 	TransformMS float64              `json:"transform_ms,omitempty"` // CPU time
 	Diagnostics []scripts.Diagnostic `json:"diagnostics"`            // of both scripts
@@ -70,8 +70,8 @@ type trial struct {
 	outcome *scripteval.Outcome
 }
 
-// trialRequest is the request that would be sent.
-type trialRequest struct {
+// previewedRequest is the request that would be sent.
+type previewedRequest struct {
 	Method  string            `json:"method"`
 	URL     string            `json:"url"`
 	Headers map[string]string `json:"headers"`
@@ -80,8 +80,8 @@ type trialRequest struct {
 	path, host string
 }
 
-// Run tries an event.
-func (c *tryCommand) Run(ctx context.Context) error {
+// Run previews an event.
+func (c *previewCommand) Run(ctx context.Context) error {
 	target, err := c.check()
 	if err != nil {
 		return err
@@ -92,7 +92,7 @@ func (c *tryCommand) Run(ctx context.Context) error {
 	}
 	input.target = target
 	began := time.Now()
-	t, err := c.try(ctx, input)
+	t, err := c.preview(ctx, input)
 	if err != nil {
 		return err
 	}
@@ -110,15 +110,15 @@ func (c *tryCommand) Run(ctx context.Context) error {
 	case err != nil:
 		return err
 	case t.Error != nil:
-		return &statusError{status: tryFailed}
+		return &statusError{status: previewFailed}
 	case !t.Matched || t.Dropped:
-		return &statusError{status: tryNotSent}
+		return &statusError{status: previewNotSent}
 	}
 	return nil
 }
 
-// tryInput holds the parsed values of the flags.
-type tryInput struct {
+// previewInput holds the parsed values of the flags.
+type previewInput struct {
 	event     *scripts.Event
 	filter    string
 	transform string
@@ -127,10 +127,10 @@ type tryInput struct {
 }
 
 // check validates the flags themselves, before any file is read.
-func (c *tryCommand) check() (u *url.URL, err error) {
+func (c *previewCommand) check() (u *url.URL, err error) {
 	switch {
 	case c.Transform == "" && c.Filter == nil && c.FilterFile == "":
-		return nil, usageError("give --transform, --filter or --filter-file: there is nothing to try")
+		return nil, usageError("give --transform, --filter or --filter-file: there is nothing to preview")
 	case c.Type != "" && (len(c.Type) > longestType || !eventType.MatchString(c.Type)):
 		return nil, usageError(`--type: %.140q is no event type: use letters, digits and _ in parts joined by ".", such as "order.created", %d characters at most`, c.Type, longestType)
 	}
@@ -146,7 +146,7 @@ var eventType = regexp.MustCompile(`^[A-Za-z0-9_]+([./:-][A-Za-z0-9_]+)*$`)
 
 const longestType = 128
 
-func (c *tryCommand) read() (in tryInput, err error) {
+func (c *previewCommand) read() (in previewInput, err error) {
 	if in.event, err = c.readEvent(); err != nil {
 		return in, err
 	}
@@ -177,7 +177,7 @@ func (c *tryCommand) read() (in tryInput, err error) {
 	return in, nil
 }
 
-func (c *tryCommand) readEvent() (*scripts.Event, error) {
+func (c *previewCommand) readEvent() (*scripts.Event, error) {
 	text, name, err := readJSONValue("--event", c.Event)
 	if err != nil {
 		return nil, err
@@ -199,7 +199,7 @@ func (c *tryCommand) readEvent() (*scripts.Event, error) {
 
 // warnBarePayload reports that a file which looks like an event, or whose format no flag gives, was
 // read as a payload.
-func (c *tryCommand) warnBarePayload(name string, text []byte) {
+func (c *previewCommand) warnBarePayload(name string, text []byte) {
 	var members map[string]json.RawMessage
 	if json.Unmarshal(text, &members) != nil {
 		return // a list or a number can only be a payload
@@ -215,8 +215,8 @@ func (c *tryCommand) warnBarePayload(name string, text []byte) {
 	}
 }
 
-// try runs the filter and then the transform.
-func (c *tryCommand) try(ctx context.Context, in tryInput) (*trial, error) {
+// preview runs the filter and then the transform.
+func (c *previewCommand) preview(ctx context.Context, in previewInput) (*preview, error) {
 	var sandbox scripteval.Transformer
 	if in.transform != "" {
 		pool, err := startSandbox(c.Verbose)
@@ -236,7 +236,7 @@ func (c *tryCommand) try(ctx context.Context, in tryInput) (*trial, error) {
 		return nil, err
 	}
 	res := &o.Result
-	t := &trial{
+	t := &preview{
 		Matched: o.Matched && o.FilterError == nil, Explanation: o.Explanation, Console: res.Console, outcome: o,
 		TransformMS: float64(res.CPU.Microseconds()) / 1000, Dropped: res.Dropped, DropReason: res.DropReason,
 	}
@@ -261,7 +261,7 @@ func showWarnings(list []scripts.Diagnostic) {
 }
 
 // compose builds the request as the router does; res is nil without a transform.
-func (c *tryCommand) compose(t *trial, in tryInput, res *scripts.Result) error {
+func (c *previewCommand) compose(t *preview, in previewInput, res *scripts.Result) error {
 	preview := evaluate.OfflineRequest{
 		Target: in.target.String(), Secret: string(c.Secret), UserAgent: "Switchhook/" + Version, ID: in.event.ID, Event: in.event, Result: res, At: time.Now(),
 	}
@@ -277,7 +277,7 @@ func (c *tryCommand) compose(t *trial, in tryInput, res *scripts.Result) error {
 	if err != nil {
 		return err
 	}
-	t.Request = &trialRequest{Method: req.Method, URL: req.URL, Headers: headers, Body: string(req.Body), path: u.RequestURI(), host: u.Host}
+	t.Request = &previewedRequest{Method: req.Method, URL: req.URL, Headers: headers, Body: string(req.Body), path: u.RequestURI(), host: u.Host}
 	return nil
 }
 
@@ -288,8 +288,8 @@ func printJSON(v any) error {
 	return e.Encode(v)
 }
 
-// String formats a trial for people.
-func (t *trial) String() string {
+// String formats a preview for people.
+func (t *preview) String() string {
 	var b strings.Builder
 	if t.Explanation != nil {
 		b.WriteString(explanationText(t.Explanation) + "\n")
@@ -332,7 +332,7 @@ func writeFailure(b *strings.Builder, source string, e *scripts.Error) {
 }
 
 // String formats the request as on the wire.
-func (r *trialRequest) String() string {
+func (r *previewedRequest) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\nHost: %s\n", r.Method, r.path, r.host)
 	for _, name := range slices.SortedFunc(maps.Keys(r.Headers), func(a, b string) int { return strings.Compare(strings.ToLower(a), strings.ToLower(b)) }) {
