@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"switchhook/engine"
@@ -13,56 +14,99 @@ import (
 	"switchhook/engine/telemetry"
 )
 
-// deliver makes one attempt: transform, sign, send, decide, record.
+// deliver makes one attempt of a batch, which holds one delivery unless its subscription is batched:
+// prepare (load, transform), send (sign, POST), decide, record. Deliveries that can't be sent together
+// with the first return to the queue.
 func (d *Dispatcher) deliver(q *queue, r *catalog.CompiledSubscription, p dispatchqueue.Batch) {
-	if r.Sub.Batch.Size > 0 {
-		d.deliverBatch(q, r, p)
-		return
-	}
-	en := p.First
-	giveUpAt := r.GiveUpAt(&en, p.ResumedAt)
-	if d.cfg.Now().After(giveUpAt) {
-		if p.Queue != nil {
-			d.completeOrdered(q, &p, []*verdict{{State: engine.StateDead}})
-		}
-		d.scheduler.finish(q, r, p, retry.Decision{})
-		d.markExpired(q, r, en)
-		return
-	}
-	a := &engine.Attempt{Number: en.Attempts + 1, At: d.life.Now()}
 	began := time.Now()
-	ctx, span := d.traces.Deliver(r.Sub, &p, a)
-	x, dropped := d.Attempt(ctx, r, en, a)
-	a.Duration = time.Since(began)
-	if why := d.resources.ShortageIn(x, a.Phase); why != nil { // nothing was attempted
+	traced, span := d.traces.Deliver(r.Sub, &p, p.First.Attempts+1)
+	ctx, cancel := context.WithTimeout(traced, r.Policy.Timeout)
+	defer cancel()
+	b := d.prepareBatch(ctx, r, &p)
+	n := len(b.attempts)
+	if n == 0 { // nothing was attempted
+		telemetry.EndSpan(span, "put back")
+		d.requeue(q, p, b.why)
+		return
+	}
+	if n < p.Len() {
+		rest := dispatchqueue.Batch{First: *p.At(n), Rest: p.Rest[n:], Queue: p.Queue}
+		p.Rest = p.Rest[:n-1]
+		known, list := d.scheduler.requeueRest(q, rest)
+		d.afterRequeue(q, rest, known, list)
+	}
+	x := d.send(ctx, r, &b)
+	if x.Status == http.StatusRequestEntityTooLarge && b.sent > 1 {
+		d.log.Info("batch refused as too large, to be sent in halves", "subscription_id", r.Sub.ID.Format(engine.SubscriptionPrefix), "events", b.sent)
+		telemetry.EndSpan(span, "too large")
+		d.scheduler.batchTooLarge(q, b.sent)
+		d.requeue(q, p, nil)
+		return
+	}
+	if why := d.resources.ShortageIn(x, b.lead().record.Phase); why != nil {
 		telemetry.EndSpan(span, "put back")
 		d.requeue(q, p, why)
 		return
 	}
-	en.Release()
-
-	v := DroppedVerdict(dropped)
-	if dropped == "" {
-		v = d.decide(r, giveUpAt, a, x)
+	d.decideBatch(r, &b, x, time.Since(began))
+	lead := b.lead()
+	d.traces.Delivered(span, lead.record, lead.verdict.State)
+	outcome := lead.verdict.Decision // of the POST, for the circuit breaker
+	if b.sent > 1 && lead.verdict.State == engine.StateSucceeded {
+		d.scheduler.batchAccepted(q)
 	}
-	a.Error = v.Reason
-	d.traces.Delivered(span, a, v.State)
-	d.metrics.Duration.Observe(a.Duration.Seconds())
-	d.metrics.Attempted(r.Sub.Account, en, a, v.State)
-	d.logAttempt(r, en, a, v)
-	d.recordPreparation(r, en, a, v, x.Err)
-	reason := deadReason(a, v)
 	if p.Queue != nil {
-		d.completeOrdered(q, &p, []*verdict{&v})
+		d.completeOrdered(q, &p, b.attempts)
 	}
-	n := d.scheduler.finish(q, r, p, v.Decision)
-	if v.State == engine.StateDead {
-		d.reportDeadLetter(r, en, reason)
+	change := d.scheduler.finish(q, r, p, outcome)
+	if outcome.Deactivate || change.failingTooLong || change.recovered {
+		d.applyTransition(r, outcome, change, d.isOperationalEvent(r, p.First))
 	}
-	if v.Deactivate || n.failingTooLong || n.recovered {
-		d.applyTransition(r, v.Decision, n, d.isOperationalEvent(r, en))
+	for i := range b.attempts {
+		at := &b.attempts[i]
+		if at.expired {
+			d.markExpired(q, r, at.entry)
+			continue
+		}
+		if at.verdict.State == engine.StateDead {
+			d.reportDeadLetter(r, at.entry, at.deadReason())
+		}
+		d.recordAttempt(q, r, at)
 	}
-	d.recordAttempt(q, r, en, a, v)
+}
+
+// decideBatch decides the outcome of each delivery of a batch, by its own retry schedule. x is the
+// answer to the POST.
+func (d *Dispatcher) decideBatch(r *catalog.CompiledSubscription, b *batch, x retry.Result, took time.Duration) {
+	lead := b.lead()
+	if !lead.expired {
+		d.metrics.Duration.Observe(took.Seconds())
+	}
+	for i := range b.attempts {
+		at := &b.attempts[i]
+		if at.expired { // markExpired does the rest
+			continue
+		}
+		at.entry.Release()
+		at.record.Duration = took
+		if at.request != nil {
+			at.result = x
+			if at != lead {
+				at.record.Phase, at.record.TimedOut, at.record.Resent = lead.record.Phase, lead.record.TimedOut, lead.record.Resent
+				at.record.Response = lead.record.Response.TruncatedFor(b.sent)
+			}
+		}
+		if at.verdict.State != engine.StateDropped {
+			at.verdict = VerdictFor(retry.Decide(r.Policy.Retries, at.giveUpAt, at.record.Number, at.result, d.cfg.Now(), jitter()))
+			if at.verdict.Reason != "" && at.record.Phase == "" {
+				at.record.Phase = engine.PhaseHTTP
+			}
+		}
+		at.record.Error = at.verdict.Reason
+		d.metrics.Attempted(r.Sub.Account, at.entry, at.record, at.verdict.State)
+		d.logAttempt(r, at.entry, at.record, at.verdict)
+		d.recordPreparation(r, at.entry, at.record, at.verdict, at.result.Err)
+	}
 }
 
 // verdict is the decision after an attempt, and the state in which it leaves the delivery.
@@ -87,19 +131,11 @@ func DroppedVerdict(reason string) verdict {
 	return verdict{retry.Decision{Reason: reason}, engine.StateDropped}
 }
 
-// decide returns the verdict of an attempt, and sets the phase in a if it failed.
-func (d *Dispatcher) decide(r *catalog.CompiledSubscription, giveUpAt time.Time, a *engine.Attempt, x retry.Result) verdict {
-	v := VerdictFor(retry.Decide(r.Policy.Retries, giveUpAt, a.Number, x, d.cfg.Now(), jitter()))
-	if v.Reason != "" && a.Phase == "" {
-		a.Phase = engine.PhaseHTTP
-	}
-	return v
-}
-
 // recordAttempt hands an attempt and its outcome to the store.
-func (d *Dispatcher) recordAttempt(q *queue, r *catalog.CompiledSubscription, en dispatchqueue.Entry, a *engine.Attempt, v verdict) {
+func (d *Dispatcher) recordAttempt(q *queue, r *catalog.CompiledSubscription, at *attempt) {
+	en, v := at.entry, at.verdict
 	d.RecordOutcome(&engine.Outcome{
-		ID: engine.DeliveryID{Event: en.Event, Subscription: r.Sub.ID}, State: v.State, Attempts: a.Number, NextAt: v.NextAt, Error: v.Reason, Attempt: a,
+		ID: engine.DeliveryID{Event: en.Event, Subscription: r.Sub.ID}, State: v.State, Attempts: at.record.Number, NextAt: v.NextAt, Error: v.Reason, Attempt: at.record,
 	}, func() {
 		d.scheduler.committed(q, en.Event)
 		d.markRecorded(en)
@@ -107,15 +143,6 @@ func (d *Dispatcher) recordAttempt(q *queue, r *catalog.CompiledSubscription, en
 			d.wakeRetries(v.NextAt)
 		}
 	})
-}
-
-// deadReason returns the reason that the operational event of a dead letter gives. The error of a
-// script may hold the event's data, which is only stored with the attempt.
-func deadReason(a *engine.Attempt, v verdict) string {
-	if a.Phase == engine.PhaseTransform {
-		return "the transform failed; see the delivery's attempts"
-	}
-	return v.Reason
 }
 
 // afterRequeue completes a requeue: it spills the displaced deliveries, or makes the batch dead if
@@ -132,12 +159,12 @@ func (d *Dispatcher) afterRequeue(q *queue, p dispatchqueue.Batch, known bool, l
 
 // completeOrdered reports the outcome of each delivery to the ordered queue it came from. One that
 // has been superseded meanwhile is dropped instead of retried.
-func (d *Dispatcher) completeOrdered(q *queue, p *dispatchqueue.Batch, verdicts []*verdict) {
-	list := d.scheduler.completeOrdered(q, p, func(i int) dispatchqueue.Disposition { return dispositionOf(verdicts[i].State) })
-	for i := range p.Len() {
+func (d *Dispatcher) completeOrdered(q *queue, p *dispatchqueue.Batch, attempts []attempt) {
+	list := d.scheduler.completeOrdered(q, p, func(i int) dispatchqueue.Disposition { return dispositionOf(attempts[i].verdict.State) })
+	for i := range attempts {
 		for j, a := range list {
-			if a.SupersededBy != 0 && a.Entry.Event == p.At(i).Event {
-				v := verdicts[i]
+			if a.SupersededBy != 0 && a.Entry.Event == attempts[i].entry.Event {
+				v := &attempts[i].verdict
 				v.State, v.NextAt, v.Reason = engine.StateDropped, time.Time{}, supersededBy(a.SupersededBy)
 				list = append(list[:j], list[j+1:]...)
 				break
@@ -184,35 +211,17 @@ func (d *Dispatcher) markRecorded(en dispatchqueue.Entry) {
 	}
 }
 
-// Attempt builds the request, sends it and records both in a. dropped is the reason if the
-// transform dropped the delivery.
+// Attempt builds the request of a delivery that waits in no queue, sends it and records both in a.
+// dropped is the reason if the transform dropped the delivery.
 func (d *Dispatcher) Attempt(ctx context.Context, r *catalog.CompiledSubscription, en dispatchqueue.Entry, a *engine.Attempt) (x retry.Result, dropped string) {
-	if r.ConfigErr != nil {
-		a.Phase = engine.PhaseRefused
-		return retry.Result{Err: r.ConfigErr}, ""
-	}
 	ctx, cancel := context.WithTimeout(ctx, r.Policy.Timeout)
 	defer cancel()
-	ev, err := d.loadEvent(ctx, en)
-	if err != nil {
-		a.Phase = engine.PhaseEvent
-		return retry.Result{Err: err}, ""
+	b := batch{attempts: []attempt{{entry: en, record: a}}, single: true}
+	at := b.lead()
+	if d.prepare(ctx, r, at, false); at.request == nil {
+		return at.result, at.verdict.Reason
 	}
-	out, dropped, err := d.sender.BuildRequest(ctx, r, ev, a)
-	if r.Transform.Source != "" {
-		d.monitor.RecordRun(r, ev, a, dropped, err)
-	}
-	if err != nil {
-		a.Phase = engine.PhaseTransform
-		return retry.Result{Err: err}, ""
-	}
-	if dropped != "" {
-		return retry.Result{}, dropped
-	}
-	sending, span := d.traces.Send(ctx, out.Method, out.TargetURL, out.Headers, out.Redact, a)
-	x = d.sender.Send(sending, r.Policy.Timeout, out, a)
-	d.traces.Sent(span, x, a)
-	return x, ""
+	return d.send(ctx, r, &b), ""
 }
 
 func (d *Dispatcher) loadEvent(ctx context.Context, en dispatchqueue.Entry) (*engine.Event, error) {

@@ -12,7 +12,6 @@ import (
 type PreparedEvent struct {
 	engine.NewEvent
 	Tracked *watermark.Event
-	Stored  engine.Appended
 	Groups  []group // for each target that matched; nil if none is ordered or debounced
 }
 
@@ -20,10 +19,10 @@ type PreparedEvent struct {
 type group struct{ id, specHash uint64 }
 
 // EnqueueDeliveries hands a stored event's deliveries to their queues.
-func (d *Dispatcher) EnqueueDeliveries(p *PreparedEvent) {
+func (d *Dispatcher) EnqueueDeliveries(p *PreparedEvent, stored *engine.Appended) {
 	h := d.eventCache.Add(p.Event, len(p.Event.Targets))
 	for slot, id := range p.Event.Targets {
-		en := dispatchqueue.Entry{Event: p.Event.ID, Position: p.Stored.Position(slot), Payload: h, Tracked: p.Tracked, Slot: slot}
+		en := dispatchqueue.Entry{Event: p.Event.ID, Position: stored.Position(slot), Payload: h, Tracked: p.Tracked, Slot: slot}
 		if slot < len(p.Groups) { // targets named with the event follow the matched ones and have no group
 			en.Group, en.SpecHash = p.Groups[slot].id, p.Groups[slot].specHash
 		}

@@ -109,7 +109,7 @@ func (e *Evaluator) sendTest(ctx context.Context, r *catalog.CompiledSubscriptio
 	a := &engine.Attempt{Number: 1, At: e.life.Now()}
 	began := time.Now()
 	en := dispatchqueue.Entry{Event: ev.ID, Payload: memory.Add(ev, 1)}
-	attempting, span := e.traces.Deliver(r.Sub, &dispatchqueue.Batch{First: en}, a)
+	attempting, span := e.traces.Deliver(r.Sub, &dispatchqueue.Batch{First: en}, a.Number)
 	x, dropped := e.dispatcher.Attempt(attempting, r, en, a)
 	a.Duration = time.Since(began)
 	if why := e.resources.ShortageIn(x, a.Phase); why != nil {

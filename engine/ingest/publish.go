@@ -87,7 +87,7 @@ func (p *Publisher) publish(ctx context.Context, inputs []engine.EventInput) ([]
 		if targets != nil {
 			accepted[i].Targets = targets[i]
 		}
-		p.enqueue(ctx, &batch[i], a)
+		p.enqueue(ctx, &batch[i], &appended[i])
 	}
 	p.metrics.Publishing.Observe(time.Since(began).Seconds())
 	return accepted, nil
@@ -132,14 +132,14 @@ func (p *Publisher) commit(ctx context.Context, inputs []engine.EventInput, batc
 }
 
 // enqueue enqueues the deliveries of a stored event. A repeated event was enqueued before.
-func (p *Publisher) enqueue(ctx context.Context, prepared *dispatch.PreparedEvent, a engine.Appended) {
+func (p *Publisher) enqueue(ctx context.Context, prepared *dispatch.PreparedEvent, a *engine.Appended) {
 	if a.Repeated {
 		p.dispatcher.AbandonEvent(prepared.Tracked)
 		p.metrics.Repeated.Inc()
 		return
 	}
 	ev := prepared.Event
-	prepared.Stored, ev.Sequences = a, a.Sequences
+	ev.Sequences = a.Sequences
 	p.dispatcher.EventStored(prepared.Tracked, ev.Targets)
 	p.metrics.Accepted.Inc()
 	p.quotas.stored(ev)
@@ -149,7 +149,7 @@ func (p *Publisher) enqueue(ctx context.Context, prepared *dispatch.PreparedEven
 	if p.cfg.LogDeliveries {
 		p.log.Info("event", "id", ev.PublicID(), "type", ev.Type, "matched", a.Matched)
 	}
-	p.dispatcher.EnqueueDeliveries(prepared)
+	p.dispatcher.EnqueueDeliveries(prepared, a)
 	prepared.Tracked.Queued()
 }
 

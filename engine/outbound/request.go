@@ -22,22 +22,15 @@ import (
 	"switchhook/scripts/weburl"
 )
 
-// BuildRequest builds and signs the request of a delivery, and records it in a. The error is the
-// transform's.
-func (s *Sender) BuildRequest(ctx context.Context, r *catalog.CompiledSubscription, ev *engine.Event, a *engine.Attempt) (_ *DeliveryRequest, dropped string, err error) {
-	out, dropped, err := s.BuildUnsigned(ctx, r, ev, a, s.buildPayload)
-	if out == nil {
-		return nil, dropped, err
-	}
-	s.SignDelivery(out, r, ev, a)
-	return out, "", nil
-}
-
 // BuildUnsigned builds the request without the parts of one delivery: id, sequence number and
-// signature. format is buildPayload, or BuildBatchElement for an element of an array. The body is
-// recorded in a.
-func (s *Sender) BuildUnsigned(ctx context.Context, r *catalog.CompiledSubscription, ev *engine.Event, a *engine.Attempt, format payloadBuilder) (_ *DeliveryRequest, dropped string, err error) {
+// signature. array means that its body will be an element of an array. The body is recorded in a.
+// The error is the transform's.
+func (s *Sender) BuildUnsigned(ctx context.Context, r *catalog.CompiledSubscription, ev *engine.Event, a *engine.Attempt, array bool) (_ *DeliveryRequest, dropped string, err error) {
 	if r.Transform.Source == "" {
+		format := s.buildPayload
+		if array {
+			format = s.BuildBatchElement
+		}
 		return buildPlain(r, ev, a, format), "", nil
 	}
 	res, err := s.transform(ctx, r, ev, a)

@@ -156,8 +156,8 @@ func (t *Tracing) originOf(event engine.ID) trace.SpanContext {
 	return t.origin[event]
 }
 
-// Deliver starts the span of an attempt.
-func (t *Tracing) Deliver(sub *engine.Subscription, p *dispatchqueue.Batch, a *engine.Attempt) (context.Context, trace.Span) {
+// Deliver starts the span of an attempt; number is that of the first delivery.
+func (t *Tracing) Deliver(sub *engine.Subscription, p *dispatchqueue.Batch, number int) (context.Context, trace.Span) {
 	ctx := context.Background()
 	if t == nil {
 		return ctx, nil
@@ -180,7 +180,7 @@ func (t *Tracing) Deliver(sub *engine.Subscription, p *dispatchqueue.Batch, a *e
 			attribute.String("switchhook.event_id", p.First.Event.Format(engine.EventPrefix)),
 			attribute.String("switchhook.subscription_id", sub.ID.Format(engine.SubscriptionPrefix)),
 			attribute.String("switchhook.account", sub.Account),
-			attribute.Int("switchhook.attempt", a.Number), attribute.Int("switchhook.deliveries", p.Len()),
+			attribute.Int("switchhook.attempt", number), attribute.Int("switchhook.deliveries", p.Len()),
 		)
 	}
 	return ctx, span
@@ -202,7 +202,7 @@ func (t *Tracing) Delivered(span trace.Span, a *engine.Attempt, result engine.St
 // Send starts the span of a request to a target, and sends its traceparent, unless the subscription
 // or its transform sets one. It records only host and port of the URL: the rest may contain a
 // secret.
-func (t *Tracing) Send(ctx context.Context, method string, target *url.URL, headers http.Header, redact *engine.Redactor, a *engine.Attempt) (context.Context, trace.Span) {
+func (t *Tracing) Send(ctx context.Context, method string, target *url.URL, headers http.Header) (context.Context, trace.Span) {
 	if t == nil {
 		return ctx, nil
 	}
@@ -218,7 +218,6 @@ func (t *Tracing) Send(ctx context.Context, method string, target *url.URL, head
 		propagation.TraceContext{}.Inject(ctx, carrier)
 		if value := carrier[TraceparentHeader]; value != "" {
 			headers["Traceparent"] = []string{value}
-			a.Request.Headers = redact.Request(headers)
 		}
 	}
 	return ctx, span
