@@ -26,7 +26,7 @@ type applyCommand struct {
 	Folder      string `short:"f" name:"folder" help:"Folder with the YAML files and the files that they name." placeholder:"DIR" required:""`
 	DryRun      bool   `help:"Show the plan and run the tests, but change nothing."`
 	Yes         bool   `short:"y" env:"-" help:"Don't ask before changing something."`
-	Prune       bool   `env:"-" help:"Delete the subscriptions and scripts that apply created and that are in no file any more."`
+	Prune       bool   `env:"-" help:"Delete subscriptions and scripts that apply created and that no file has any more."`
 	Account     string `help:"Account of entries that name none; by default the key's own." placeholder:"NAME"`
 }
 

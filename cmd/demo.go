@@ -23,7 +23,7 @@ import (
 )
 
 type demoCommand struct {
-	Once bool `help:"End after the demonstration; the exit status is 0 if every event was delivered."`
+	Once bool `help:"Exit after the demonstration; the exit status is 0 if every event was delivered."`
 }
 
 const demoFilter = `data.total > 100 && data.customer.country in ["GB", "US"]`

@@ -15,7 +15,7 @@ import (
 // encryptionFlags name the source of the encryption keys for secrets in the database.
 type encryptionFlags struct {
 	EncryptionKeyFile string `help:"File of the keys that encrypt the secrets in the database; the first line encrypts, the others only decrypt. By default encryption.key in the data folder, created at the first start." type:"path" placeholder:"FILE"`
-	EncryptionKey     string `help:"The keys themselves, 32 bytes in base64 each, with commas between them. Give them in the environment: a command line can be seen by others." placeholder:"KEYS" multiline:"" maxlen:"65536"`
+	EncryptionKey     string `help:"The keys themselves, 32 bytes in base64 each, separated by commas. Set them in the environment: other users can see a command line." placeholder:"KEYS" multiline:"" maxlen:"65536"`
 }
 
 // file returns the path of the key file, unless the keys themselves were given.

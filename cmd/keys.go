@@ -14,9 +14,9 @@ import (
 type keysCommand struct {
 	clientFlags `embed:""`
 	List        keysListCommand   `cmd:"" help:"List the API keys."`
-	Create      keysCreateCommand `cmd:"" help:"Make an API key and print it; it can't be shown again."`
-	Rotate      keysRotateCommand `cmd:"" help:"Give an API key a new text and print it; the one before works for a while still."`
-	Delete      keysDeleteCommand `cmd:"" help:"Delete an API key; requests with it are refused from then on."`
+	Create      keysCreateCommand `cmd:"" help:"Create an API key and print it; it can't be shown again."`
+	Rotate      keysRotateCommand `cmd:"" help:"Replace the text of an API key and print the new one; the old one works until the grace period ends."`
+	Delete      keysDeleteCommand `cmd:"" help:"Delete an API key; requests with it are refused at once."`
 }
 
 // permissions lists what a key may do, one word for each.
@@ -84,7 +84,7 @@ func (c *keysCreateCommand) Run(ctx context.Context, all *commands) error {
 
 type keysRotateCommand struct {
 	ID          string        `arg:"" help:"The key's id: key_…"`
-	GracePeriod time.Duration `help:"How long the text that it has now still works." default:"24h" placeholder:"DURATION" min:"0s" max:"8760h"`
+	GracePeriod time.Duration `help:"How long the current text still works." default:"24h" placeholder:"DURATION" min:"0s" max:"8760h"`
 }
 
 // Run rotates a key.

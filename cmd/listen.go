@@ -25,7 +25,7 @@ type listenCommand struct {
 	clientFlags `embed:""`
 	Addr        string `help:"Address to receive on." default:"127.0.0.1:9000" placeholder:"HOST:PORT" aliases:"listen"`
 	Secret      secret `help:"Signing secret (whsec_…, whsk_…) or public key (whpk_…) to verify deliveries with." placeholder:"SECRET"`
-	Subscribe   string `help:"Make a subscription for this event type or pattern at --server, and delete it at the end." placeholder:"EVENT"`
+	Subscribe   string `help:"Create a subscription for this event type or pattern at --server, and delete it at the end." placeholder:"EVENT"`
 	Filter      string `help:"Filter of that subscription." placeholder:"EXPR" multiline:""`
 	Transform   string `help:"File with the transform of that subscription." type:"existingfile" placeholder:"FILE"`
 	Status      int    `help:"Status to answer deliveries with." default:"200" placeholder:"CODE" min:"200" max:"599"`

@@ -23,18 +23,18 @@ type commands struct {
 	Demo          demoCommand          `cmd:"" help:"Subscribe, publish, filter, transform, sign, deliver and retry some events in a temporary folder, and show it."`
 	Send          sendCommand          `cmd:"" help:"Publish an event, or a file of them, to a running router."`
 	Listen        listenCommand        `cmd:"" help:"Run a local receiver that verifies and prints deliveries."`
-	Preview       previewCommand       `cmd:"" help:"Run a filter and a transform over one event, without a server, and show what would be sent."`
-	Test          testCommand          `cmd:"" help:"Run the test cases that lie beside filters and transforms."`
-	Scripts       scriptsCommand       `cmd:"" help:"Push, pull, compare and switch the scripts of a running router."`
+	Preview       previewCommand       `cmd:"" help:"Run a filter and a transform on one event, without a server, and show the request."`
+	Test          testCommand          `cmd:"" help:"Run the test cases of filters and transforms."`
+	Scripts       scriptsCommand       `cmd:"" help:"Manage the scripts of a running router: push, pull, diff, compare, activate."`
 	Apply         applyCommand         `cmd:"" help:"Make a running router's event types, scripts and subscriptions match the files of a folder."`
 	Subscriptions subscriptionsCommand `cmd:"" help:"List the subscriptions of a running router, with the health of their targets."`
-	Replays       replaysCommand       `cmd:"" help:"Send past events of a running router again, and steer that."`
-	Keys          keysCommand          `cmd:"" help:"List, make and delete API keys of a running router."`
-	Backup        backupCommand        `cmd:"" help:"Copy the database to a file, also while a router uses it."`
-	Restore       restoreCommand       `cmd:"" help:"Put a backup in the place of a database, while no router runs over it."`
-	Secrets       secretsCommand       `cmd:"" help:"Change the key that secrets in the database are encrypted with."`
-	Types         typesCommand         `cmd:"" help:"Write TypeScript types of events, requests and helpers, for editors."`
-	Completion    completionCommand    `cmd:"" help:"Print a script that lets a shell complete commands and flags."`
+	Replays       replaysCommand       `cmd:"" help:"Send past events of a running router again, and control replays."`
+	Keys          keysCommand          `cmd:"" help:"List, create, rotate and delete API keys of a running router."`
+	Backup        backupCommand        `cmd:"" help:"Copy the database to a file, even while a router uses it."`
+	Restore       restoreCommand       `cmd:"" help:"Restore a database from a backup, while no router uses it."`
+	Secrets       secretsCommand       `cmd:"" help:"Change the key that encrypts the secrets in the database."`
+	Types         typesCommand         `cmd:"" help:"Write TypeScript types of events, requests and helpers for editors."`
+	Completion    completionCommand    `cmd:"" help:"Print a completion script for a shell."`
 	Version       versionCommand       `cmd:"" help:"Print the version."`
 }
 

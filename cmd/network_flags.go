@@ -14,7 +14,7 @@ import (
 
 // accessFlags control access to the API, and the quotas of accounts.
 type accessFlags struct {
-	TLSCert        string   `name:"tls-cert" help:"Answer over TLS with this certificate: a PEM file with the chain. It is read again when it changes, and on SIGHUP." type:"path" placeholder:"FILE"`
+	TLSCert        string   `name:"tls-cert" help:"Serve TLS with this certificate, a PEM file with the chain. It is read again when it changes, and on SIGHUP." type:"path" placeholder:"FILE"`
 	TLSKey         string   `name:"tls-key" help:"The certificate's private key, a PEM file." type:"path" placeholder:"FILE"`
 	TrustedProxies []string `help:"Address ranges of proxies whose X-Forwarded-For is trusted as the client's address." placeholder:"CIDR"`
 
@@ -43,11 +43,11 @@ func (f *accessFlags) certificate() (*certificate, error) {
 
 // targetFlags control the addresses that deliveries may go to.
 type targetFlags struct {
-	AllowTargets []string `help:"Address ranges that deliveries may go to although they are private or special (such as 10.0.0.0/8); open on every port." placeholder:"CIDR"`
-	DenyTargets  []string `help:"Address ranges, or host names with all below them, that deliveries may never go to." placeholder:"CIDR|NAME"`
+	AllowTargets []string `help:"Private or special address ranges that deliveries may go to, such as 10.0.0.0/8, on every port." placeholder:"CIDR"`
+	DenyTargets  []string `help:"Address ranges, or host names with their subdomains, that deliveries may never go to." placeholder:"CIDR|NAME"`
 	TargetPorts  []uint16 `help:"Ports of public addresses that deliveries may go to." default:"80,443,8080,8443" placeholder:"PORT" min:"1" max:"65535"`
 	HTTPSOnly    bool     `name:"https-only" help:"Refuse targets that are not https."`
-	TargetProxy  string   `help:"Proxy that all deliveries go through, such as http://127.0.0.1:4750. Proxies that the environment names are not used." placeholder:"URL"`
+	TargetProxy  string   `help:"Proxy that all deliveries go through, such as http://127.0.0.1:4750. Proxy variables of the environment are ignored." placeholder:"URL"`
 }
 
 var hostName = regexp.MustCompile(`^[^\s/:@?#\[\]]*[^\s/:@?#\[\]0-9.][^\s/:@?#\[\]]*$`)

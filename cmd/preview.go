@@ -30,7 +30,7 @@ type previewCommand struct {
 	Event      string  `help:"The event, {\"type\": …, \"data\": …}, or just the payload: JSON, a file with it, or - for standard input." placeholder:"JSON|FILE" required:"" multiline:"" maxlen:"16777216"`
 	Type       string  `help:"The event's type; example.event if neither this nor the file gives one." placeholder:"TYPE"`
 	Schema     string  `help:"The JSON Schema of the event type, to check the filter against: JSON, or a file with it." placeholder:"JSON|FILE" multiline:"" maxlen:"16777216"`
-	Target     string  `help:"Address that would be sent to." default:"https://example.com/hook" placeholder:"URL"`
+	Target     string  `help:"Target URL of the request." default:"https://example.com/hook" placeholder:"URL"`
 	Secret     secret  `help:"Signing secret (whsec_…, whsk_…); without one the signature is left out." placeholder:"SECRET"`
 	JSON       bool    `name:"json" help:"Print JSON."`
 	Verbose    bool    `help:"Log sandbox activity to standard error."`

@@ -15,11 +15,11 @@ import (
 
 type replaysCommand struct {
 	clientFlags `embed:""`
-	JSON        bool                 `name:"json" help:"Print JSON, as the API has it."`
-	Start       replaysStartCommand  `cmd:"" help:"Send past events to a subscription again: its dead letters, unless told otherwise."`
-	List        replaysListCommand   `cmd:"" help:"List the replays, the newest first."`
-	Show        replaysShowCommand   `cmd:"" help:"Show how far a replay is."`
-	Pause       replaysPauseCommand  `cmd:"" help:"Stop a replay until it is resumed."`
+	JSON        bool                 `name:"json" help:"Print the JSON of the API."`
+	Start       replaysStartCommand  `cmd:"" help:"Send past events to a subscription again; by default its dead letters."`
+	List        replaysListCommand   `cmd:"" help:"List the replays, newest first."`
+	Show        replaysShowCommand   `cmd:"" help:"Show the progress of a replay."`
+	Pause       replaysPauseCommand  `cmd:"" help:"Pause a replay."`
 	Resume      replaysResumeCommand `cmd:"" help:"Resume a paused replay."`
 	Cancel      replaysCancelCommand `cmd:"" help:"Cancel a replay; queued deliveries are still made."`
 }
@@ -51,14 +51,14 @@ func (r *replayBody) Complete() bool { return r.ID != "" }
 func (r *replayBody) percent() string { return fmt.Sprintf("%.0f %%", r.Progress*100) }
 
 type replaysStartCommand struct {
-	Subscriptions []string `arg:"" name:"subscription" help:"Ids of the subscriptions whose deliveries are gone over: sub_…"`
-	Since         string   `help:"Events received from then on: a time such as 2026-01-31T09:30:00Z, or how long ago, such as 2h." placeholder:"TIME"`
-	Until         string   `help:"And before then; now, unless given." placeholder:"TIME"`
+	Subscriptions []string `arg:"" name:"subscription" help:"Ids of the subscriptions whose deliveries are replayed: sub_…"`
+	Since         string   `help:"Only events received at this time or later: 2026-01-31T09:30:00Z, or an age such as 2h." placeholder:"TIME"`
+	Until         string   `help:"Only events received before this time; by default now." placeholder:"TIME"`
 	Status        []string `help:"Deliveries that are sent again: dead, retrying, succeeded, dropped; missing: events that match and have no delivery. By default dead." placeholder:"STATUS"`
 	EventType     []string `help:"Only events of this type, or pattern." placeholder:"TYPE" aliases:"event"`
-	Filter        string   `help:"Only events that this filter lets through." placeholder:"EXPR" multiline:""`
-	To            string   `help:"Another subscription, which makes the requests and gets them instead." placeholder:"ID"`
-	Rate          int      `help:"Deliveries a second at most; 100, unless given." placeholder:"N" min:"1" max:"10000"`
+	Filter        string   `help:"Only events that match this filter." placeholder:"EXPR" multiline:""`
+	To            string   `help:"Another subscription, to whose target the events are sent instead." placeholder:"ID"`
+	Rate          int      `help:"Maximum deliveries a second; by default 100." placeholder:"N" min:"1" max:"10000"`
 }
 
 // Run starts a replay.

@@ -18,15 +18,15 @@ import (
 
 type scriptsCommand struct {
 	clientFlags `embed:""`
-	Account     string                 `help:"Account whose scripts are meant; needs an admin key unless it is the key's own." placeholder:"NAME"`
+	Account     string                 `help:"Account of the scripts; another one than the key's own needs an admin key." placeholder:"NAME"`
 	List        scriptsListCommand     `cmd:"" help:"List the scripts."`
 	Push        scriptsPushCommand     `cmd:"" help:"Store a file as a new version of a script, and test it."`
 	Pull        scriptsPullCommand     `cmd:"" help:"Write scripts and their test cases into files."`
 	Diff        scriptsDiffCommand     `cmd:"" help:"Compare the live version with a file or another version, or two versions."`
 	Live        scriptsLiveCommand     `cmd:"" help:"Make a version live."`
-	Rollback    scriptsRollbackCommand `cmd:"" help:"Make the version live that was live before."`
+	Rollback    scriptsRollbackCommand `cmd:"" help:"Make the previous live version live again."`
 	Shadow      scriptsShadowCommand   `cmd:"" help:"Run a version beside the live one on new events and count the differences; its results are not sent."`
-	Compare     scriptsCompareCommand  `cmd:"" help:"Run a version or a file over stored events and show what it would change; nothing is sent."`
+	Compare     scriptsCompareCommand  `cmd:"" help:"Run a version or a file on stored events and show what it would change; nothing is sent."`
 }
 
 // find returns a client, and the script that name refers to.
@@ -99,7 +99,7 @@ type scriptsPushCommand struct {
 	File  string `arg:"" help:"File with the source."`
 	Kind  string `help:"filter or transform, for a new script; by default derived from the file's extension." placeholder:"KIND" enum:"filter,transform," default:""`
 	Note  string `help:"Description of the change." placeholder:"TEXT" multiline:""`
-	Cases string `help:"The version's test cases, as JSON or a file; by default it takes those of the version before it." placeholder:"JSON|FILE" multiline:"" maxlen:"16777216"`
+	Cases string `help:"The version's test cases, as JSON or a file; by default those of the version before." placeholder:"JSON|FILE" multiline:"" maxlen:"16777216"`
 	Live  bool   `help:"Make the version live if its tests pass."`
 }
 
@@ -291,7 +291,7 @@ func (c *client) source(ctx context.Context, s *api.Script, named string) (sourc
 type scriptsLiveCommand struct {
 	Name    string `arg:"" help:"The script's name."`
 	Version int    `arg:"" help:"The version's number." min:"1" max:"1000000000"`
-	Force   bool   `env:"-" help:"Even if its tests fail."`
+	Force   bool   `env:"-" help:"Make it live even if its tests fail."`
 }
 
 // Help implements kong.HelpProvider.
@@ -329,12 +329,12 @@ func (c *client) switchTo(ctx context.Context, s *api.Script, version int, force
 
 type scriptsRollbackCommand struct {
 	Name  string `arg:"" help:"The script's name."`
-	Force bool   `env:"-" help:"Even if the older version was never live and fails its tests, or does not compile any more."`
+	Force bool   `env:"-" help:"Do it even if that version was never live and fails its tests, or no longer compiles."`
 }
 
 // Help implements kong.HelpProvider.
 func (*scriptsRollbackCommand) Help() string {
-	return `This is the version below the live one that was live last; if none was, the highest below it. A version that was live goes live again even if its tests now fail. "switchhook scripts live NAME VERSION" goes to any other.
+	return `Of the versions below the live one, this is the one that was live last; if none was, the highest. A version that was live before goes live again even if its tests fail now. "switchhook scripts live NAME VERSION" makes any other one live.
 
 Exit status: 0 the older version is live; 1 there is none, it was never live and its tests fail, or another error; 2 the command line is wrong.`
 }

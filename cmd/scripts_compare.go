@@ -22,9 +22,9 @@ import (
 type scriptsCompareCommand struct {
 	Name         string `arg:"" help:"The script's name."`
 	Candidate    string `arg:"" optional:"" help:"The number of a version, or a file; by default the newest version." placeholder:"VERSION|FILE"`
-	Last         int    `help:"How many events at most, the newest." default:"10000" placeholder:"N" min:"1" max:"1000000000"`
+	Last         int    `help:"Maximum number of events, newest first." default:"10000" placeholder:"N" min:"1" max:"1000000000"`
 	Subscription string `help:"Only the events of this subscription, with its filter and its request; by default of all that use the script." placeholder:"ID"`
-	Show         int    `help:"How many changes to show; the rest is counted." default:"20" placeholder:"N" min:"0" max:"1000000000"`
+	Show         int    `help:"Maximum number of changes to show." default:"20" placeholder:"N" min:"0" max:"1000000000"`
 }
 
 // Help implements kong.HelpProvider.

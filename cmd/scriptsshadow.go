@@ -10,7 +10,7 @@ import (
 )
 
 type scriptsShadowCommand struct {
-	Start scriptsShadowStartCommand `cmd:"" help:"Start a shadow run; it takes the place of the script's other one."`
+	Start scriptsShadowStartCommand `cmd:"" help:"Start a shadow run; it replaces the script's current one."`
 	Show  scriptsShadowShowCommand  `cmd:"" help:"Show the counts of a shadow run."`
 	Stop  scriptsShadowStopCommand  `cmd:"" help:"Stop a shadow run."`
 }
@@ -18,7 +18,7 @@ type scriptsShadowCommand struct {
 type scriptsShadowStartCommand struct {
 	Name     string        `arg:"" help:"The script's name."`
 	Version  int           `arg:"" optional:"" help:"The version's number; by default the newest version." min:"1" max:"1000000000"`
-	Duration time.Duration `help:"How long it runs, 7 days at most; a restart of the router ends it." default:"1h" min:"1s" max:"168h"`
+	Duration time.Duration `help:"Duration, 7 days at most; a restart of the router ends the run." default:"1h" min:"1s" max:"168h"`
 }
 
 // Run starts a shadow run.

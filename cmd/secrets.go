@@ -42,7 +42,7 @@ func missingDatabase(err error, folder string) error {
 }
 
 type secretsCommand struct {
-	Rotate secretsRotateCommand `cmd:"" help:"Encrypt the secrets in a database with a new key, while no router uses it. If interrupted, run it again to continue."`
+	Rotate secretsRotateCommand `cmd:"" help:"Encrypt the secrets in a database with a new key, while no router uses it. Run it again to continue after an interruption."`
 }
 
 type secretsRotateCommand struct {

@@ -23,8 +23,8 @@ type sendCommand struct {
 	Data        string `arg:"" optional:"" help:"The payload as JSON; @FILE reads a file, - reads standard input. By default {}." multiline:"" maxlen:"16777216"`
 	File        string `help:"File with an event on each line: {\"type\": …, \"data\": …}, or just the payload where TYPE is given; - is standard input." placeholder:"FILE"`
 	ID          string `name:"id" help:"Your own id for the event; publishing it again changes nothing." placeholder:"ID"`
-	Account     string `help:"Account to publish in; needs an admin key unless it is the key's own." placeholder:"NAME"`
-	Batch       int    `help:"Events to publish in one request, with --file." default:"200" placeholder:"N" min:"1" max:"1000"`
+	Account     string `help:"Account to publish in; another one than the key's own needs an admin key." placeholder:"NAME"`
+	Batch       int    `help:"Events per request, with --file." default:"200" placeholder:"N" min:"1" max:"1000"`
 }
 
 // Help implements kong.HelpProvider.

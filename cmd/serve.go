@@ -28,56 +28,56 @@ import (
 )
 
 type serveCommand struct {
-	Listen string `help:"Address to answer on." default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
+	Listen string `help:"Address to listen on." default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
 	Data   string `help:"Folder of the database; created if it is missing." default:"switchhook-data" type:"path" placeholder:"DIR"`
-	Dev    bool   `help:"For development: targets on this machine are allowed, logs are for people, sample event types are registered, and the admin key is printed."`
+	Dev    bool   `help:"For development: targets on this machine are allowed, logs are readable, sample event types are registered, and the admin key is printed."`
 
-	NewDatabase bool `env:"-" help:"Begin with an empty database in a folder that shows that it had one. Without this flag, one that is missing or empty there is an error."`
+	NewDatabase bool `env:"-" help:"Start with an empty database in a data folder that had one before. Without this flag a missing or empty database is an error there."`
 
 	AdminKey        secret `help:"Admin API key to accept. By default the first start makes one and writes it to admin.key in the data folder." placeholder:"KEY"`
 	encryptionFlags `embed:""`
 
 	StrictTypes bool          `help:"Refuse events whose type is not registered."`
-	MaxBody     int           `help:"Largest body of a request, in bytes." default:"1048576" placeholder:"BYTES" min:"1024" max:"1073741824"`
-	MaxConns    int           `name:"max-connections" help:"Maximum concurrent connections to the API: at the limit, the longest idle ones are closed for new ones. 0 is half of the files that the process may open, at most 10000." default:"0" placeholder:"N" min:"0" max:"1000000"`
-	CommitPace  time.Duration `help:"Least time between two commits; 0s gives the lowest latency, more gives more events a second." default:"1ms" min:"0s" max:"1s"`
+	MaxBody     int           `help:"Maximum body of a request in bytes." default:"1048576" placeholder:"BYTES" min:"1024" max:"1073741824"`
+	MaxConns    int           `name:"max-connections" help:"Maximum concurrent connections to the API; at the limit the longest idle ones are closed. 0 is half the limit of open files, at most 10000." default:"0" placeholder:"N" min:"0" max:"1000000"`
+	CommitPace  time.Duration `help:"Minimum time between two commits: 0s gives the lowest latency, a longer time more events a second." default:"1ms" min:"0s" max:"1s"`
 
 	targetFlags `embed:""`
 	accessFlags `embed:""`
 
-	AllowQueryKey bool     `help:"Take API keys from ?api_key= in addresses, too. Addresses end up in the logs of proxies: only for clients that can't send a header."`
-	CORSOrigins   []string `name:"cors-origins" help:"Origins whose pages may call the API, such as https://app.example.com or https://*.example.com; '*' for all." placeholder:"ORIGIN"`
+	AllowQueryKey bool     `help:"Also accept API keys in ?api_key=. URLs end up in proxy logs: use it only for clients that can't send a header."`
+	CORSOrigins   []string `name:"cors-origins" help:"Origins whose pages may call the API (CORS), such as https://app.example.com or https://*.example.com; '*' for all." placeholder:"ORIGIN"`
 
-	Dialects        string   `help:"Folder with dialects: the subscription APIs of other services, a YAML file each. Files that change are taken over." type:"path" placeholder:"DIR"`
-	DialectsBuiltin []string `help:"Dialects that come with the router, to be served; 'none' for none." default:"express-demo,django-rest-hooks" placeholder:"NAME"`
+	Dialects        string   `help:"Folder with dialects: the subscription APIs of other services, one YAML file each. Changed files are reloaded." type:"path" placeholder:"DIR"`
+	DialectsBuiltin []string `help:"Built-in dialects to serve; 'none' for none." default:"express-demo,django-rest-hooks" placeholder:"NAME"`
 
-	Timeout              time.Duration   `help:"Longest time for one attempt: transform, connection and answer." default:"15s" min:"100ms" max:"1h"`
-	Retries              []time.Duration `help:"Time to wait before each attempt; the first is 0s. When the list ends, the delivery is dead." default:"0s,5s,5m,30m,2h,5h,10h,14h,20h,24h" placeholder:"DURATION" min:"0s" max:"8760h"`
+	Timeout              time.Duration   `help:"Timeout of an attempt: transform, connection and response." default:"15s" min:"100ms" max:"1h"`
+	Retries              []time.Duration `help:"Wait before each attempt; the first is 0s. After the last one the delivery is dead." default:"0s,5s,5m,30m,2h,5h,10h,14h,20h,24h" placeholder:"DURATION" min:"0s" max:"8760h"`
 	InFlight             int             `help:"Maximum concurrent attempts." default:"512" placeholder:"N" min:"1" max:"100000"`
 	SubscriptionInFlight int             `help:"Maximum concurrent attempts of one subscription." default:"16" placeholder:"N" min:"1" max:"10000"`
-	DeactivateAfter      time.Duration   `help:"Time of nothing but failure after which a subscription is deactivated; 0s is never." default:"120h" placeholder:"DURATION" min:"0s" max:"87600h"`
-	SandboxProcesses     int             `help:"Processes that run transforms; 0 is one more than there are CPUs." default:"0" placeholder:"N" min:"0" max:"1024"`
-	DrainTime            time.Duration   `help:"Longest time that a stop waits for requests and attempts in flight." default:"25s" min:"1ms" max:"24h"`
+	DeactivateAfter      time.Duration   `help:"Deactivate a subscription whose target has failed for this time without a success; 0s is never." default:"120h" placeholder:"DURATION" min:"0s" max:"87600h"`
+	SandboxProcesses     int             `help:"Processes that run transforms; 0 is the number of CPUs plus one." default:"0" placeholder:"N" min:"0" max:"1024"`
+	DrainTime            time.Duration   `help:"Maximum time that a shutdown waits for requests and attempts in flight." default:"25s" min:"1ms" max:"24h"`
 
-	KeepSucceeded time.Duration `help:"How long events are kept whose deliveries all succeeded or were dropped; 0s is for ever. Accounts can have times of their own." default:"168h" min:"0s" max:"876000h"`
-	KeepDead      time.Duration `help:"How long events with a dead letter are kept; 0s is for ever." default:"720h" min:"0s" max:"876000h"`
-	KeepAudit     time.Duration `help:"How long entries of the audit log are kept; 0s is for ever." default:"9600h" min:"0s" max:"876000h"`
+	KeepSucceeded time.Duration `help:"Retention of events whose deliveries all succeeded or were dropped; 0s is forever. Accounts can have their own." default:"168h" min:"0s" max:"876000h"`
+	KeepDead      time.Duration `help:"Retention of events with a dead letter; 0s is forever." default:"720h" min:"0s" max:"876000h"`
+	KeepAudit     time.Duration `help:"Retention of the audit log; 0s is forever." default:"9600h" min:"0s" max:"876000h"`
 	KeepBytes     int64         `help:"Maximum size of the database in bytes: at the limit, finished events are removed early, oldest first; if there are none, events are refused. 0 is no limit." default:"0" placeholder:"BYTES" min:"0" max:"1125899906842624"`
-	MinFreeDisk   int64         `help:"Refuse events while the disk of the database has fewer bytes left." default:"268435456" placeholder:"BYTES" min:"0" max:"1125899906842624"`
-	MaxBacklog    int64         `help:"While more deliveries wait, refuse events of the accounts with the largest backlog; 0 is no limit." default:"10000000" placeholder:"N" min:"0" max:"1000000000000"`
+	MinFreeDisk   int64         `help:"Refuse events while the disk of the database has fewer free bytes." default:"268435456" placeholder:"BYTES" min:"0" max:"1125899906842624"`
+	MaxBacklog    int64         `help:"Maximum waiting deliveries: above it, events of the accounts with the largest backlog are refused. 0 is no limit." default:"10000000" placeholder:"N" min:"0" max:"1000000000000"`
 
 	PublicURL         string        `help:"URL under which receivers and clients reach this router, for the URLs in skinny payloads and the paths in answers; by default the address it listens on." placeholder:"URL"`
-	SkinnyTokenTTL    time.Duration `name:"skinny-token-ttl" help:"How long the URL in a skinny payload is good, from its attempt on." default:"1h" min:"1s" max:"8760h"`
+	SkinnyTokenTTL    time.Duration `name:"skinny-token-ttl" help:"How long the URL in a skinny payload is valid after its attempt." default:"1h" min:"1s" max:"8760h"`
 	CloudEventsSource string        `name:"cloudevents-source" help:"Beginning of the source of CloudEvents that go out; \"/accounts/\" and the account follow." default:"/switchhook" placeholder:"URI"`
-	WebhookOrigin     string        `help:"How targets that have to allow deliveries first know this router (WebHook-Request-Origin), such as its host name." default:"switchhook" placeholder:"NAME"`
+	WebhookOrigin     string        `help:"Name of this router in verification requests of CloudEvents targets (WebHook-Request-Origin), such as its host name." default:"switchhook" placeholder:"NAME"`
 
-	LogLevel  slog.Level `help:"Least level to log: debug, info, warn or error." default:"info"`
-	LogFormat string     `help:"Form of the log: json, text (name=value), or console, for people; json, with --dev console." enum:"json,text,console," default:"" placeholder:"FORMAT"`
+	LogLevel  slog.Level `help:"Minimum log level: debug, info, warn or error." default:"info"`
+	LogFormat string     `help:"Log format: json, text (name=value) or console (for terminals); by default json, with --dev console." enum:"json,text,console," default:"" placeholder:"FORMAT"`
 	AccessLog bool       `help:"Log every request: method, path, status, duration, the key's id."`
 
-	MetricsListen   string `help:"Address to serve /metrics on, without a key; the API's own /metrics then asks for an admin key." default:"" placeholder:"HOST:PORT"`
-	OTLPEndpoint    string `name:"otlp-endpoint" help:"Trace events on their way, and send the spans to this OpenTelemetry collector by OTLP over HTTP; OTEL_EXPORTER_OTLP_ENDPOINT does the same." default:"" placeholder:"URL"`
-	MetricsAccounts int    `help:"Accounts that get metrics of their own, the busiest; the API's /metrics then asks for an admin key." default:"0" placeholder:"N" min:"0" max:"1000"`
+	MetricsListen   string `help:"Address to serve /metrics on, without a key; the API's own /metrics then needs an admin key." default:"" placeholder:"HOST:PORT"`
+	OTLPEndpoint    string `name:"otlp-endpoint" help:"Trace events, and send the spans to this OpenTelemetry collector by OTLP over HTTP; OTEL_EXPORTER_OTLP_ENDPOINT does the same." default:"" placeholder:"URL"`
+	MetricsAccounts int    `help:"Number of accounts, the busiest, with metrics of their own; the API's /metrics then needs an admin key." default:"0" placeholder:"N" min:"0" max:"1000"`
 
 	unknown []string // unknown environment variables, described
 }

@@ -30,10 +30,10 @@ func subscriptionProblem(s *api.Subscription) string {
 
 type subscriptionsListCommand struct {
 	Account  string `help:"Account whose subscriptions are listed; by default the key's own." placeholder:"NAME"`
-	Event    string `help:"Only those that would get this event type, or name this pattern." placeholder:"TYPE" aliases:"event-type"`
+	Event    string `help:"Only those that match this event type or have this pattern." placeholder:"TYPE" aliases:"event-type"`
 	Inactive bool   `help:"Only those that are inactive."`
 	Failing  bool   `help:"Only those whose targets fail."`
-	JSON     bool   `name:"json" help:"Print JSON, as the API has it."`
+	JSON     bool   `name:"json" help:"Print the JSON of the API."`
 }
 
 // Run lists the subscriptions.

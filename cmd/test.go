@@ -17,7 +17,7 @@ import (
 )
 
 type testCommand struct {
-	Paths   []string `arg:"" optional:"" help:"Files of cases, or folders that are walked for *.test.json, *.test.yaml and *.test.yml; by default this folder."`
+	Paths   []string `arg:"" optional:"" help:"Files of test cases, or folders to search for *.test.json, *.test.yaml and *.test.yml; by default the current folder."`
 	Only    string   `name:"run" help:"Run only the cases whose names match." placeholder:"REGEX"`
 	Update  bool     `help:"Write the results into the expectations of failing cases; an error only if the case expects one, or expects nothing."`
 	Watch   bool     `help:"Run again whenever a file of cases, a script or a sample changes."`

@@ -13,8 +13,8 @@ import (
 )
 
 type typesCommand struct {
-	Out    string `help:"Folder to write to, best the one with the scripts; created if it is missing." default:"." type:"path" placeholder:"DIR"`
-	Server string `help:"A running router's address: its event types give the types of event.data." placeholder:"URL"`
+	Out    string `help:"Folder to write to, usually that of the scripts; created if it is missing." default:"." type:"path" placeholder:"DIR"`
+	Server string `help:"Address of a running router, whose event types give the types of event.data." placeholder:"URL"`
 	Key    secret `help:"API key; by default the one in ./switchhook-data/admin.key, if it is there." placeholder:"KEY"`
 }
 
