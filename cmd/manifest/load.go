@@ -99,13 +99,9 @@ func (l *loader) file(name string) {
 		l.wrong(name, 0, "%v", err)
 		return
 	}
-	doc, err := yamljson.Parse(text, yamljson.Limits{})
-	if err != nil {
-		line := 0
-		if wrong, ok := errors.AsType[*yamljson.Error](err); ok {
-			line = wrong.Line
-		}
-		l.wrong(name, line, "%v", err)
+	doc, wrong := yamljson.Parse(text, yamljson.Limits{})
+	if wrong != nil {
+		l.wrong(name, wrong.Line, "%v", wrong)
 		return
 	}
 	d := &decoder{loader: l, name: name, lineAt: doc.Line}

@@ -91,14 +91,11 @@ func (f *File) decodeText() error { return f.decodeWith(f.readNamed, f.decode) }
 func (f *File) decodeWith(files func(name string) ([]byte, error), decode func(*decoder, field)) (err error) {
 	text := f.text
 	if !strings.HasSuffix(f.Path, ".json") {
-		f.document, err = yamljson.Parse(f.text, yamljson.Limits{Bytes: largestFile, JSONBytes: largestFile})
-		if err != nil {
-			wrong := &ParseError{Message: err.Error()}
-			if at, ok := errors.AsType[*yamljson.Error](err); ok {
-				wrong.Line = at.Line
-			}
-			return wrong
+		yaml, wrong := yamljson.Parse(f.text, yamljson.Limits{Bytes: largestFile, JSONBytes: largestFile})
+		if wrong != nil {
+			return &ParseError{Line: wrong.Line, Message: wrong.Message}
 		}
+		f.document = yaml
 		text = f.document.JSON
 	}
 	doc, err := parse(text)

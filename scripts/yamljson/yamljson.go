@@ -57,8 +57,8 @@ type Doc struct {
 // position is the line in the YAML text of the JSON value at an offset.
 type position struct{ offset, line int }
 
-// Parse reads a YAML text; an empty one is null. Errors are *Error.
-func Parse(text []byte, limits Limits) (*Doc, error) {
+// Parse reads a YAML text; an empty one is null.
+func Parse(text []byte, limits Limits) (*Doc, *Error) {
 	limits = Limits{cmp.Or(limits.Bytes, MaxBytes), cmp.Or(limits.JSONBytes, maxJSON)}
 	if len(text) > limits.Bytes {
 		return nil, &Error{Message: fmt.Sprintf("is larger than %d KiB", limits.Bytes>>10)}
@@ -157,12 +157,12 @@ func (d *Doc) BlockKey(path ...any) (line, column int, ok bool) {
 	return key.Line, key.Column, true
 }
 
-func refuse(n *yaml.Node, format string, args ...any) error {
+func refuse(n *yaml.Node, format string, args ...any) *Error {
 	return &Error{n.Line, fmt.Sprintf(format, args...)}
 }
 
 // write appends a node's value as JSON.
-func (d *Doc) write(n *yaml.Node) error {
+func (d *Doc) write(n *yaml.Node) *Error {
 	if d.depth++; d.depth > maxDepth || len(d.JSON) > d.maxJSON {
 		return refuse(n, tooDeep+", or its aliases make it too large")
 	}
@@ -195,7 +195,7 @@ func (d *Doc) write(n *yaml.Node) error {
 	return err
 }
 
-func (d *Doc) writeMapping(keysAndValues []*yaml.Node) error {
+func (d *Doc) writeMapping(keysAndValues []*yaml.Node) *Error {
 	d.JSON = append(d.JSON, '{')
 	lines := map[string]int{}
 	for i := 0; i < len(keysAndValues); i += 2 {
@@ -212,11 +212,7 @@ func (d *Doc) writeMapping(keysAndValues []*yaml.Node) error {
 		if i > 0 {
 			d.JSON = append(d.JSON, ',')
 		}
-		name, err := marshal(key.Value) // all names in JSON are strings, so that 1 becomes "1"
-		if err != nil {
-			return err
-		}
-		d.JSON = append(append(d.JSON, name...), ':')
+		d.JSON = append(append(d.JSON, marshal(key.Value)...), ':') // all names are strings: 1 becomes "1"
 		if err := d.write(value); err != nil {
 			return err
 		}
@@ -226,7 +222,7 @@ func (d *Doc) writeMapping(keysAndValues []*yaml.Node) error {
 }
 
 // scalarJSON returns a scalar as JSON. A number keeps its digits if they are valid JSON.
-func scalarJSON(n *yaml.Node) ([]byte, error) {
+func scalarJSON(n *yaml.Node) ([]byte, *Error) {
 	var v any
 	switch n.Tag {
 	case "!!int", "!!float":
@@ -239,19 +235,20 @@ func scalarJSON(n *yaml.Node) ([]byte, error) {
 		if f, ok := v.(float64); ok && (math.IsInf(f, 0) || math.IsNaN(f)) {
 			return nil, refuse(n, "JSON has no such number")
 		}
-		return marshal(v)
+		return marshal(v), nil
 	case "!!null":
 		return []byte("null"), nil
 	case "!!bool":
 		return []byte(strings.ToLower(n.Value)), nil
 	}
-	return marshal(n.Value)
+	return marshal(n.Value), nil
 }
 
-func marshal(v any) ([]byte, error) {
-	var b strings.Builder
+// marshal encodes a text or a finite number, which can't fail.
+func marshal(v any) []byte {
+	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	err := e.Encode(v)
-	return []byte(strings.TrimSuffix(b.String(), "\n")), err
+	_ = e.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte{'\n'})
 }

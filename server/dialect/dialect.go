@@ -139,13 +139,9 @@ var (
 
 // Parse parses a dialect's file. Errors are *Error.
 func Parse(name string, text []byte, words Words) (*Dialect, error) {
-	yaml, err := yamljson.Parse(text, yamljson.Limits{})
-	if err != nil {
-		wrong := &Error{File: name, Message: err.Error()}
-		if at, ok := err.(*yamljson.Error); ok {
-			wrong.Line = at.Line
-		}
-		return nil, wrong
+	yaml, wrong := yamljson.Parse(text, yamljson.Limits{})
+	if wrong != nil {
+		return nil, &Error{File: name, Line: wrong.Line, Message: wrong.Message}
 	}
 	doc, err := jsonindex.Parse(yaml.JSON, jsonindex.Limits{NoDuplicates: true})
 	if err != nil {
