@@ -42,7 +42,8 @@ func (t *aliasTranslation) decode(base *engine.Subscription) (*subscriptionInput
 		return nil, err
 	}
 	in := &subscriptionInput{client: t.client}
-	in.Policy, in.Batch, in.Debounce = api.Some(wire.FromPolicy(&base.Policy)), wire.FromBatch(base.Batch), wire.FromDebounce(base.Debounce)
+	in.Policy = api.Some(wire.FromPolicy(&base.Policy))
+	in.Batch, in.Debounce = wire.FromBatch(base.Batch), wire.FromDebounce(base.Debounce)
 	return in, wire.Decode(body, &in.SubscriptionRequest).Err()
 }
 
@@ -69,13 +70,8 @@ func (s *Server) apply(in *subscriptionInput, sub *engine.Subscription, replace 
 	if !in.Active.IsZero() || replace {
 		sub.Active = in.Active.Or(true)
 	}
-	err := errs.Take(s.useScript(&sub.Filter, &sub.FilterScript, "filter_script", sub.Account, in.Filter, in.FilterScript))
-	if err == nil {
-		err = errs.Take(s.useScript(&sub.Transform, &sub.TransformScript, "transform_script", sub.Account, in.Transform, in.TransformScript))
-	}
-	if err != nil {
-		return err
-	}
+	s.useScript(&sub.Filter, &sub.FilterScript, "filter_script", sub.Account, in.Filter, in.FilterScript, &errs)
+	s.useScript(&sub.Transform, &sub.TransformScript, "transform_script", sub.Account, in.Transform, in.TransformScript, &errs)
 	sub.Filter = strings.TrimSpace(sub.Filter)
 	in.applySecret(sub, replace, &errs)
 	in.applyHeaders(&before, sub, replace, &errs)
@@ -83,7 +79,8 @@ func (s *Server) apply(in *subscriptionInput, sub *engine.Subscription, replace 
 		sub.PayloadFormat = engine.PayloadFormat(in.PayloadFormat.Or(""))
 	}
 	set(&sub.Numbered, in.Numbered, replace)
-	sub.Policy, sub.Batch, sub.Debounce = wire.ToPolicy(in.Policy.Or(api.Policy{})), wire.ToBatch(in.Batch), wire.ToDebounce(in.Debounce)
+	sub.Policy = wire.ToPolicy(in.Policy.Or(api.Policy{}))
+	sub.Batch, sub.Debounce = wire.ToBatch(in.Batch), wire.ToDebounce(in.Debounce)
 	if p := &sub.Policy; p.Ordering != engine.OrderingKeyed && p.OrderingKey == before.Policy.OrderingKey {
 		p.OrderingKey = "" // it belonged to the previous ordering
 	}
@@ -134,43 +131,46 @@ func (in *subscriptionInput) applyHeaders(before, sub *engine.Subscription, repl
 // checkCredentialsStayOnHost refuses to reveal redacted header values, or to send them to another host than
 // before, unless the request contains them: the caller may not be allowed to read them.
 func checkCredentialsStayOnHost(change map[string]*string, before, sub *engine.Subscription, errs *engine.FieldErrors) {
-	moves := before.TargetURL != "" && sub.TargetURL != "" && target.Origin(before.TargetURL) != target.Origin(sub.TargetURL)
+	origin := target.Origin(before.TargetURL)
+	moves := before.TargetURL != "" && sub.TargetURL != "" && origin != target.Origin(sub.TargetURL)
 	for _, name := range slices.Sorted(maps.Keys(sub.Headers)) {
 		again := change[name]
 		if !before.HidesHeader(name) || headerOf(before.Headers, name) != sub.Headers[name] || again != nil && *again != redacted {
 			continue
 		}
 		if !sub.HidesHeader(name) {
-			errs.Add("visible_headers", engine.FieldNotAllowed, "%q has a value that was hidden until now: give it again in headers to show it", name)
+			errs.Add("visible_headers", engine.FieldNotAllowed,
+				"%q has a value that was hidden until now: give it again in headers to show it", name)
 		} else if moves {
-			errs.Add("headers", engine.FieldNotAllowed, "%q has a hidden value that was given for %s; for another host give it again, or null to take it away", name, target.Origin(before.TargetURL))
+			errs.Add("headers", engine.FieldNotAllowed,
+				"%q has a hidden value that was given for %s; for another host give it again, or null to take it away", name, origin)
 		}
 	}
 }
 
 // useScript changes a filter or transform: a source of its own or a script. Setting one removes the
 // other; without either member it stays.
-func (s *Server) useScript(source *string, script *engine.ScriptRef, field, account string, text api.Optional[string], ref api.Optional[api.ScriptRef]) error {
-	if found, ok := ref.Get(); ok {
-		named, err := s.findRef(field, account, &found)
-		if err != nil {
-			return err
-		}
-		*script = named
-		if text.IsZero() {
+func (s *Server) useScript(
+	source *string, script *engine.ScriptRef, field, account string,
+	text api.Optional[string], ref api.Optional[api.ScriptRef], errs *engine.FieldErrors,
+) {
+	if named, ok := ref.Get(); ok {
+		found, err := s.findRef(field, account, &named)
+		_ = errs.Take(err) // findRef returns no other errors
+		if *script = found; text.IsZero() {
 			*source = ""
 		}
 	} else if ref.IsNull() {
 		*script = engine.ScriptRef{}
 	}
-	if !text.IsZero() {
-		if *source = text.Or(""); strings.TrimSpace(*source) == "" {
-			*source = ""
-		} else if ref.IsZero() {
-			*script = engine.ScriptRef{}
-		}
+	if text.IsZero() {
+		return
 	}
-	return nil
+	if *source = text.Or(""); strings.TrimSpace(*source) == "" {
+		*source = ""
+	} else if ref.IsZero() {
+		*script = engine.ScriptRef{}
+	}
 }
 
 // headerOf returns the value of a header, by case-insensitive name.

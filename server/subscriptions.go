@@ -60,11 +60,14 @@ func (s *Server) viewSubscription(who caller, sub *engine.Subscription) subscrip
 	id := sub.ID.Format(engine.SubscriptionPrefix)
 	kind, public := signature.Describe(sub.Secret)
 	v := subscriptionView{aliases: aliasFields(sub), Subscription: api.Subscription{
-		ID: id, Href: s.cfg.PathPrefix + subscriptionPath(id), Account: sub.Account, Dialect: sub.Dialect, Events: sub.Events, TargetURL: sub.TargetURL,
-		Active: sub.Active, InactiveReason: sub.Reason, ExpiresAt: timeOrNull(sub.ExpiresAt), CreatedAt: sub.CreatedAt, UpdatedAt: sub.UpdatedAt,
-		Filter: sub.Filter, FilterScript: s.viewRef(sub.Account, sub.FilterScript), Transform: sub.Transform, TransformScript: s.viewRef(sub.Account, sub.TransformScript),
+		ID: id, Href: s.cfg.PathPrefix + subscriptionPath(id), Account: sub.Account, Dialect: sub.Dialect,
+		Events: sub.Events, TargetURL: sub.TargetURL, Active: sub.Active, InactiveReason: sub.Reason,
+		ExpiresAt: timeOrNull(sub.ExpiresAt), CreatedAt: sub.CreatedAt, UpdatedAt: sub.UpdatedAt,
+		Filter: sub.Filter, FilterScript: s.viewRef(sub.Account, sub.FilterScript),
+		Transform: sub.Transform, TransformScript: s.viewRef(sub.Account, sub.TransformScript),
 		SecretType: string(kind), PublicKey: public, Signatures: []string{string(signature.Standard)},
-		Headers: sub.ShownHeaders(), VisibleHeaders: append([]string{}, sub.VisibleHeaders...), PayloadFormat: string(sub.PayloadFormat), Numbered: sub.Numbered,
+		Headers: sub.ShownHeaders(), VisibleHeaders: append([]string{}, sub.VisibleHeaders...),
+		PayloadFormat: string(sub.PayloadFormat), Numbered: sub.Numbered,
 		Policy: wire.FromPolicy(&sub.Policy), Batch: wire.FromBatch(sub.Batch), Debounce: wire.FromDebounce(sub.Debounce),
 		Description: sub.Description, Metadata: viewMetadata(sub), Verification: viewVerification(sub.Verification),
 		Health: viewHealth(s.engine.Health(sub.ID)), Quarantine: s.engine.Quarantined(sub.ID), Unreadable: sub.Unreadable,
@@ -114,19 +117,20 @@ func (s *Server) listSubscriptions(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	find, client, skip, err := s.subscriptionQuery(c, account)
+	q, err := s.readSubscriptionQuery(c, account)
 	if err != nil {
 		return err
 	}
-	wanted := find.Limit
-	if len(client) > 0 || skip > 0 {
+	find, skip := q.find, q.skip()
+	if len(q.client) > 0 || skip > 0 {
 		find.Limit = math.MaxInt
 	}
-	found := slices.DeleteFunc(s.engine.Subscriptions(find), func(sub *engine.Subscription) bool { return !matchesClient(sub, client) })
+	found := slices.DeleteFunc(s.engine.Subscriptions(find), func(sub *engine.Subscription) bool { return !matchesClient(sub, q.client) })
 	found = found[min(skip, len(found)):]
-	found = found[:min(wanted, len(found))]
+	found = found[:min(q.find.Limit, len(found))]
 	cursor := func(sub *engine.Subscription) string { return sub.ID.Format(engine.SubscriptionPrefix) }
-	answer := subscriptionPage{page: pageOf(found, wanted-1, cursor, func(sub *engine.Subscription) subscriptionView { return s.viewSubscription(who, sub) })}
+	view := func(sub *engine.Subscription) subscriptionView { return s.viewSubscription(who, sub) }
+	answer := subscriptionPage{page: pageOf(found, q.find.Limit-1, cursor, view)}
 	if find.After != 0 || skip > 0 {
 		return answerList(c, answer.Data, answer, answer.NextCursor)
 	}
@@ -167,7 +171,9 @@ func (s *Server) createSubscription(c *fiber.Ctx, who caller) error {
 	setETag(c, sub.Version)
 	if !created {
 		view.SecretHref = view.Href + "/secret"
-		view.aliases = aliasFields(&engine.Subscription{Names: words.names, TargetURL: sub.TargetURL, Events: sub.Events, Active: sub.Active, ExpiresAt: sub.ExpiresAt})
+		asNamed := *sub
+		asNamed.Names = words.names
+		view.aliases = aliasFields(&asNamed)
 		return c.JSON(view)
 	}
 	view.Secret, view.Warnings = sub.Secret, scripts.Warnings(sub.Transform)
@@ -176,7 +182,9 @@ func (s *Server) createSubscription(c *fiber.Ctx, who caller) error {
 
 // storeSubscription creates a subscription or returns an existing duplicate, unless the request asks for a
 // second one.
-func (s *Server) storeSubscription(c *fiber.Ctx, sub *engine.Subscription, in *subscriptionInput, again bool) (_ *engine.Subscription, created bool, err error) {
+func (s *Server) storeSubscription(
+	c *fiber.Ctx, sub *engine.Subscription, in *subscriptionInput, again bool,
+) (_ *engine.Subscription, created bool, err error) {
 	if again {
 		sub, err = s.engine.CreateSubscription(c.UserContext(), sub)
 		return sub, true, err
