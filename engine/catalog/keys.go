@@ -195,9 +195,9 @@ func (reg *KeyRegistry) RotateKey(ctx context.Context, id engine.ID, grace time.
 	}
 	reg.changes.Lock()
 	defer reg.changes.Unlock()
-	old := reg.key(id)
-	if old == nil {
-		return nil, "", engine.NotFound("key", id.Format(engine.KeyPrefix))
+	old, err := reg.Key(id)
+	if err != nil {
+		return nil, "", err
 	}
 	now := reg.life.Now()
 	if old.Expired(now) {
@@ -274,23 +274,13 @@ func (reg *KeyRegistry) Key(id engine.ID) (*engine.Key, error) {
 	return nil, engine.NotFound("key", id.Format(engine.KeyPrefix))
 }
 
-// key returns the key with an id; nil if there is none.
-func (reg *KeyRegistry) key(id engine.ID) *engine.Key {
-	reg.mu.RLock()
-	defer reg.mu.RUnlock()
-	if c := reg.byID[id]; c != nil {
-		return c.key
-	}
-	return nil
-}
-
 // DeleteKey removes an API key; it is rejected from then on. Error: CodeNotFound.
 func (reg *KeyRegistry) DeleteKey(ctx context.Context, id engine.ID) error {
 	reg.changes.Lock()
 	defer reg.changes.Unlock()
-	old := reg.key(id)
-	if old == nil {
-		return engine.NotFound("key", id.Format(engine.KeyPrefix))
+	old, err := reg.Key(id)
+	if err != nil {
+		return err
 	}
 	ctx = reg.audited(ctx, engine.KindKey, id.Format(engine.KeyPrefix), old.Account, old, nil)
 	if err := reg.store.DeleteKey(ctx, id); err != nil {

@@ -40,12 +40,12 @@ func (p *Publisher) publishExternal(ctx context.Context, inputs []engine.EventIn
 	if len(inputs) == 0 || len(inputs) > MaxBatch {
 		return nil, engine.InvalidField("events", engine.FieldOutOfRange, "holds %d events, must hold 1 to %d", len(inputs), MaxBatch)
 	}
+	if err := validateEvents(inputs); err != nil {
+		return nil, err
+	}
 	checking := catalog.NewSchemaDeadline(ctx, p.life)
 	for i := range inputs {
-		if engine.Operational(inputs[i].Type) {
-			return nil, engine.FieldsInBatch(engine.InvalidField("type", engine.FieldNotAllowed, "%.140q begins with %q: those events are published by the router only", inputs[i].Type, engine.OperationalPrefix), i, len(inputs))
-		}
-		if err := p.CheckEvent(checking, &inputs[i]); err != nil {
+		if err := p.checkType(checking, &inputs[i]); err != nil { // the first only: schemas may be costly
 			return nil, engine.FieldsInBatch(err, i, len(inputs))
 		}
 		if err := p.load.CheckAdmission(inputs[i].Account); err != nil {
@@ -205,14 +205,40 @@ func publicID(key string, id engine.ID) string {
 	return id.Format(engine.EventPrefix)
 }
 
-// CheckEvent validates an event and checks its data against its type's schema.
-func (p *Publisher) CheckEvent(ctx context.Context, in *engine.EventInput) error {
+// validateEvents validates the events of users, and fills in their accounts. Error: CodeInvalid with
+// the fields of all events.
+func validateEvents(inputs []engine.EventInput) error {
+	var errs engine.FieldErrors
+	for i := range inputs {
+		in := &inputs[i]
+		found := validateEvent(in)
+		if engine.Operational(in.Type) {
+			found.Add("type", engine.FieldNotAllowed, "%.140q begins with %q: those events are published by the router only", in.Type, engine.OperationalPrefix)
+		}
+		if found != nil {
+			errs.Take(engine.FieldsInBatch(found.Err(), i, len(inputs)))
+		}
+	}
+	return errs.Err()
+}
+
+func validateEvent(in *engine.EventInput) engine.FieldErrors {
 	if in.Account == "" {
 		in.Account = engine.DefaultAccount
 	}
-	if errs := in.Validate(); errs != nil {
+	return in.Validate()
+}
+
+// CheckEvent validates an event and checks its data against its type's schema.
+func (p *Publisher) CheckEvent(ctx context.Context, in *engine.EventInput) error {
+	if errs := validateEvent(in); errs != nil {
 		return errs.Err()
 	}
+	return p.checkType(ctx, in)
+}
+
+// checkType checks the data of a valid event against its type's schema.
+func (p *Publisher) checkType(ctx context.Context, in *engine.EventInput) error {
 	t := p.catalog.LookupEventType(in.Type)
 	if t == nil {
 		if p.cfg.StrictTypes {
