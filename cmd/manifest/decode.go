@@ -126,18 +126,6 @@ func (d *decoder) needed(f field, name, why string) string {
 	return text
 }
 
-// boolean reads true or false; nil if neither is given.
-func (d *decoder) boolean(f field) *bool {
-	if !given(f) {
-		return nil
-	}
-	is := f.Kind() == jsonindex.True
-	if !is && f.Kind() != jsonindex.False {
-		d.wrong(f, "must be true or false, but is %s", kind(f))
-	}
-	return &is
-}
-
 func (d *decoder) list(f field, of string) []field {
 	if !given(f) {
 		return nil
