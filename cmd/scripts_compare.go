@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -14,7 +12,6 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 
-	"switchhook/scripts"
 	"switchhook/scripts/scripttest"
 	"switchhook/server/api"
 )
@@ -34,43 +31,13 @@ func (*scriptsCompareCommand) Help() string {
 Exit status: 0 no event has a different result; 3 at least one has; 1 the candidate fails where the live version does not, or another error; 2 the command line is wrong.`
 }
 
-// comparisonLine is one line of the answer: a change, the progress, the totals or a problem.
-type comparisonLine struct {
-	Kind      string            `json:"kind"`
-	EventID   string            `json:"event_id"`
-	EventType string            `json:"event_type"`
-	Change    string            `json:"change"`
-	Live      comparisonOutcome `json:"live"`
-	Candidate comparisonOutcome `json:"candidate"`
-	Problem   *api.Error        `json:"problem"`
-
-	Events          int64   `json:"events"`
-	Same            int64   `json:"same"`
-	Differs         int64   `json:"differs"`
-	NewlyMatched    int64   `json:"newly_matched"`
-	NoLongerMatched int64   `json:"no_longer_matched"`
-	Dropped         int64   `json:"dropped"`
-	Errors          int64   `json:"errors"`
-	LiveVersion     int     `json:"live_version"`
-	P50MS           float64 `json:"p50_ms"`
-	P99MS           float64 `json:"p99_ms"`
-}
-
-type comparisonOutcome struct {
-	Sent    bool             `json:"sent"`
-	Dropped string           `json:"dropped"`
-	Body    string           `json:"body"`
-	Request *scripts.Request `json:"request"`
-	Error   *scripts.Error   `json:"error"`
-}
-
 // Run runs a comparison.
 func (c *scriptsCompareCommand) Run(ctx context.Context, all *commands) error {
 	router, s, err := all.Scripts.find(ctx, c.Name)
 	if err != nil {
 		return err
 	}
-	ask := map[string]any{"last": c.Last, "subscription_id": c.Subscription}
+	ask := api.CompareScriptRequest{Last: c.Last, SubscriptionID: c.Subscription}
 	number, notNumber := strconv.Atoi(c.Candidate)
 	switch {
 	case c.Candidate == "":
@@ -84,19 +51,19 @@ func (c *scriptsCompareCommand) Run(ctx context.Context, all *commands) error {
 		if s.LiveVersion != nil && number == *s.LiveVersion {
 			fmt.Fprintf(os.Stderr, "version %d is the live one: it is compared with itself\n", number)
 		}
-		ask["version"] = number
+		ask.Version = number
 	default:
 		source, err := readScriptFile(c.Candidate)
 		if err != nil {
 			return err
 		}
-		ask["source"] = source
+		ask.Source = source
 	}
-	totals, err := c.read(ctx, router, "/api/v1/scripts/"+s.ID+"/compare", ask)
+	totals, err := c.compare(ctx, router, s.ID, ask)
 	if err != nil {
 		return err
 	}
-	fmt.Print(totals.totals())
+	fmt.Print(totalsText(totals))
 	switch {
 	case totals.Errors > 0:
 		return &statusError{status: 1}
@@ -106,55 +73,36 @@ func (c *scriptsCompareCommand) Run(ctx context.Context, all *commands) error {
 	return nil
 }
 
-// read runs the comparison, prints the changes as they arrive and returns the totals.
-func (c *scriptsCompareCommand) read(ctx context.Context, router *client, path string, ask any) (*comparisonLine, error) {
+// compare runs the comparison, prints the changes as they arrive and returns the totals.
+func (c *scriptsCompareCommand) compare(ctx context.Context, router *client, id string, ask api.CompareScriptRequest) (*api.ComparisonTotals, error) {
 	bar := progressbar.DefaultSilent(int64(c.Last))
 	if term.IsTerminal(int(os.Stderr.Fd())) {
 		bar = progressbar.Default(int64(c.Last), "events")
 	}
 	shown := 0
-	for l, err := range api.Stream[comparisonLine](ctx, router.Client, http.MethodPost, path, ask) {
-		if _, refused := errors.AsType[*api.Error](err); refused {
-			return nil, err
-		}
-		if err != nil {
-			return nil, fmt.Errorf("the comparison was cut short: %w", err)
-		}
-		switch l.Kind {
-		case "change":
-			if shown++; shown <= c.Show {
-				bar.Clear()
-				fmt.Print(l.change(colours()))
-			}
-		case "progress":
-			bar.Set64(l.Events)
-		case "problem":
+	totals, err := router.CompareScript(ctx, id, ask, func(change api.ComparisonChange) {
+		if shown++; shown <= c.Show {
 			bar.Clear()
-			if l.Problem == nil {
-				return nil, errors.New("the comparison failed")
-			}
-			return nil, errors.New("the comparison failed: " + printable(l.Problem.Detail))
-		case "totals":
-			bar.Clear()
-			if shown > c.Show {
-				fmt.Printf("and %d more\n", shown-c.Show)
-			}
-			return &l, nil
+			fmt.Print(changeText(&change, colours()))
 		}
+	}, func(so api.ComparisonTotals) { bar.Set64(so.Events) })
+	bar.Clear()
+	if err == nil && shown > c.Show {
+		fmt.Printf("and %d more\n", shown-c.Show)
 	}
-	return nil, errors.New("the comparison was cut short")
+	return totals, err
 }
 
-// change formats an event whose result differs.
-func (l *comparisonLine) change(colours bool) string {
+// changeText formats an event whose result differs.
+func changeText(l *api.ComparisonChange, colours bool) string {
 	w := &testWriter{colours: colours}
 	fmt.Fprintf(w, "%s %s: %s\n", printable(l.EventID), printable(l.EventType), strings.ReplaceAll(printable(l.Change), "_", " "))
-	w.diff(scripttest.Diff(l.Live.text(), l.Candidate.text()), "    ")
+	w.diff(scripttest.Diff(outcomeText(&l.Live), outcomeText(&l.Candidate)), "    ")
 	return w.String()
 }
 
-// text formats an outcome on lines.
-func (o *comparisonOutcome) text() string {
+// outcomeText formats an outcome on lines.
+func outcomeText(o *api.ScriptOutcome) string {
 	switch {
 	case o.Error != nil:
 		return "error: " + o.Error.Error()
@@ -180,7 +128,8 @@ func (o *comparisonOutcome) text() string {
 	return text + "\n" + o.Body
 }
 
-func (l *comparisonLine) totals() string {
+// totalsText formats the totals of a comparison.
+func totalsText(l *api.ComparisonTotals) string {
 	against := "nothing, for no version is live"
 	if l.LiveVersion > 0 {
 		against = fmt.Sprintf("version %d", l.LiveVersion)

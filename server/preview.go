@@ -48,34 +48,8 @@ func (s *Server) findRef(field, account string, r *api.ScriptRef) (engine.Script
 	return found, nil
 }
 
-// previewInput is the request body of a preview.
-type previewInput struct {
-	Account         string          `json:"account"`
-	SubscriptionID  string          `json:"subscription_id"`
-	Filter          *string         `json:"filter"`
-	FilterScript    *api.ScriptRef  `json:"filter_script"`
-	Transform       *string         `json:"transform"`
-	TransformScript *api.ScriptRef  `json:"transform_script"`
-	Event           json.RawMessage `json:"event"`    // an event as it is published
-	EventID         string          `json:"event_id"` // or a stored one
-	Sample          string          `json:"sample"`   // or the first sample of an event type
-}
-
-// previewResponse is the result of a preview.
-type previewResponse struct {
-	Event       api.Event            `json:"event"`
-	Matched     *bool                `json:"matched"` // null if the filter does not compile
-	Filter      *scripts.Explanation `json:"filter"`  // why; null without a filter that compiles
-	Dropped     *string              `json:"dropped"` // the transform's reason; null if it did not drop
-	Request     *api.AttemptRequest  `json:"request"` // what would be sent; null if nothing would
-	Script      *api.ScriptRun       `json:"script,omitempty"`
-	Error       *scripts.Error       `json:"error,omitempty"` // the transform's
-	Diagnostics []scripts.Diagnostic `json:"diagnostics"`     // of both scripts
-	DurationMS  float64              `json:"duration_ms"`
-}
-
 func (s *Server) preview(c *fiber.Ctx, who caller) error {
-	var in previewInput
+	var in api.PreviewRequest
 	present, err := readObject(c, &in)
 	if err == nil {
 		err = notEmpty(present, "account", "subscription_id", "event_id", "sample")
@@ -96,7 +70,7 @@ func (s *Server) preview(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	view := previewResponse{
+	view := api.Preview{
 		Event: viewEvent(res.Event), Filter: res.Explanation, Error: res.TransformError,
 		Diagnostics: append([]scripts.Diagnostic{}, res.Diagnostics...), DurationMS: milliseconds(res.Duration),
 	}
@@ -118,7 +92,7 @@ func (s *Server) preview(c *fiber.Ctx, who caller) error {
 	return c.JSON(view)
 }
 
-func (s *Server) runPreview(c *fiber.Ctx, in *previewInput, event jsonindex.Value, who caller) (t evaluate.PreviewRequest, err error) {
+func (s *Server) runPreview(c *fiber.Ctx, in *api.PreviewRequest, event jsonindex.Value, who caller) (t evaluate.PreviewRequest, err error) {
 	if t.Account, err = who.ownerAccount(c, in.Account); err != nil {
 		return t, err
 	}

@@ -2,10 +2,12 @@ package server_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
+	"switchhook/server/api"
 	"sync"
 	"testing"
 
@@ -252,4 +254,30 @@ func TestPreview_ConcurrencyLimit(t *testing.T) {
 		t.Errorf("answers: %v", came)
 	}
 	c.post("/api/v1/preview", map[string]any{"event": json.RawMessage(orderEvent)}).want(200) // the slots are released
+}
+
+func TestClient_PreviewAndCompare(t *testing.T) {
+	r := start(t)
+	client, ctx := api.NewClient(r.url, r.acme.key), t.Context()
+	filter, transform := "data.total > 100", "export default ("
+	p, err := client.Preview(ctx, api.PreviewRequest{Filter: &filter, Transform: &transform, Event: json.RawMessage(orderEvent)})
+	must(t, err)
+	if p.Matched == nil || !*p.Matched || p.Filter == nil || p.Request != nil || len(p.Diagnostics) != 1 || p.Diagnostics[0].Source != "transform" || p.Error == nil {
+		t.Errorf("%+v", p)
+	}
+	r.acme.script("transform", "t", "export default e => e.data", "export default e => e.data % 2 ? 'odd' : e.data")
+	for n := range 5 {
+		r.acme.publish("a", n)
+	}
+	var changes []api.ComparisonChange
+	progress := 0
+	totals, err := client.CompareScript(ctx, "t", api.CompareScriptRequest{Version: 2}, func(c api.ComparisonChange) { changes = append(changes, c) }, func(api.ComparisonTotals) { progress++ })
+	must(t, err)
+	if totals.Events != 5 || totals.Differs != 2 || totals.LiveVersion != 1 || progress == 0 || len(changes) != 2 || changes[0].Change != "differs" || changes[0].Candidate.Body != "odd" || changes[0].Live.Body != "3" {
+		t.Errorf("%+v, %d times progress, %+v", totals, progress, changes)
+	}
+	_, err = client.CompareScript(ctx, "t", api.CompareScriptRequest{Source: "export default ("}, nil, nil)
+	if refused, ok := errors.AsType[*api.Error](err); !ok || refused.Field != "source" || refused.Script == nil || refused.Script.EndColumn == 0 {
+		t.Errorf("%v", err)
+	}
 }

@@ -24,6 +24,8 @@ var described = []any{
 	api.Key{}, api.CreateKeyRequest{}, api.RotateKeyRequest{},
 	api.Script{}, api.ScriptStats{}, api.ScriptRunBucket{}, api.ScriptVersion{}, api.ScriptDiff{}, api.ScriptShadow{}, api.ChangeCounts{},
 	api.CreateScriptRequest{}, api.UpdateScriptRequest{}, api.CreateScriptVersionRequest{}, api.ActivateScriptVersionRequest{}, api.StartScriptShadowRequest{},
+	api.PreviewRequest{}, api.Preview{}, scripts.Explanation{},
+	api.CompareScriptRequest{}, api.ComparisonChange{}, api.ComparisonTotals{}, api.ComparisonProblem{}, api.ScriptOutcome{}, api.ScriptOutcomeRequest{},
 	scripts.TestReport{}, scripts.BrokenScript{}, scripts.TestCaseReport{}, scripts.TestFailure{}, scripts.TestOutcome{},
 	api.Event{}, api.EventByToken{}, api.PublishRequest{}, api.EventTarget{}, api.AcceptedEvent{}, api.AcceptedTarget{}, api.AcceptedEvents{},
 	api.Delivery{}, api.Attempt{}, api.AttemptRequest{}, api.AttemptResponse{}, api.ScriptRun{},
@@ -33,7 +35,7 @@ var described = []any{
 }
 
 // schemaNames are the schemas with another name than their type.
-var schemaNames = map[string]string{"Error": "Problem", "scripts.Error": "ScriptError"}
+var schemaNames = map[string]string{"Error": "Problem", "scripts.Error": "ScriptError", "scripts.Explanation": "FilterExplanation"}
 
 // notDescribed are the exported structs of this package that are no part of a body.
 var notDescribed = []string{"Client", "Page", "Optional", "Versioned", "AttemptBody"}
