@@ -110,7 +110,11 @@ func (a *attributes) set(name, value string) error {
 	if value == "" && core[name] {
 		return newError(field, "must not be empty")
 	}
-	var err error
+	return a.assign(field, name, value)
+}
+
+// assign puts the value of a valid attribute into the event. field is where it was given.
+func (a *attributes) assign(field, name, value string) (err error) {
 	switch name {
 	case "specversion":
 		if value != "1.0" {
