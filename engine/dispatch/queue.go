@@ -104,10 +104,9 @@ type queue struct {
 	wakeAt    time.Time // when timer fires; zero: it is not set
 
 	// uncommitted are the events that left the queue and whose outcome is not on disk yet.
-	uncommitted   []engine.ID
-	backlog       backlogState
-	fetch         *fetch // the one that runs; nil: none
-	pendingSpills int    // rows handed to the store's writer by spill and not on disk yet
+	uncommitted []engine.ID
+	backlog     backlogState
+	fetch       *fetch // the one that runs; nil: none
 }
 
 // fetch is a read of waiting deliveries from the store.
@@ -142,15 +141,6 @@ func (q *queue) leaveInStore(from engine.Position) {
 		q.waiting.Ordered.MarkInStore(from)
 	} else {
 		q.backlog = q.backlog.after(leftInStore)
-	}
-}
-
-// spill records that the row of a delivery is handed to the store's writer, so that it can wait in
-// the store.
-func (q *queue) spill(at engine.Position) {
-	q.pendingSpills++
-	if q.waiting.Ordered != nil {
-		q.waiting.Ordered.SpillStarted(at)
 	}
 }
 

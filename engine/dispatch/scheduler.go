@@ -99,7 +99,7 @@ func (s *scheduler) setSubscription(r *catalog.CompiledSubscription) (q *queue, 
 	q.compiled = r
 	q.waiting.Limit = dispatchqueue.BatchLimit(r.Sub.Batch)
 	if old == nil {
-		q.waiting.Ordered = s.newOrderedQueue(q, r.Grouping.GroupingSpec)
+		s.setOrder(q)
 		if q.waiting.Ordered != nil && !s.recovered {
 			q.waiting.Ordered.MarkInStore(engine.FirstPosition) // an earlier run may have left anything
 		}

@@ -28,7 +28,7 @@ func (s *scheduler) enqueue(id engine.ID, en dispatchqueue.Entry) (result enqueu
 		return ordered.Enqueue(en, s.total >= maxInMemory)
 	})
 	if !kept {
-		q.spill(en.Position)
+		q.waiting.SpillStarted(en.Position)
 		result = enqueueInStore
 	}
 	s.update(q)
@@ -132,10 +132,8 @@ func (s *scheduler) markBacklog(id engine.ID) (known bool) {
 func (s *scheduler) spillRecorded(q *queue, at engine.Position) (known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	q.pendingSpills--
-	if q.waiting.Ordered != nil {
-		q.waiting.Ordered.SpillRecorded(at)
-	} else {
+	q.waiting.SpillRecorded(at)
+	if q.waiting.Ordered == nil {
 		q.leaveInStore(at)
 	}
 	s.update(q)
@@ -151,11 +149,13 @@ func (s *scheduler) fetchIfNeeded(q *queue) {
 	var known map[engine.ID]bool
 	var from engine.Position
 	if q.waiting.Ordered != nil {
-		var ok bool
-		if from, ok = q.waiting.Ordered.NextFetch(); !ok || !s.recovered {
+		ok := s.recovered
+		if ok {
+			from, ok = q.waiting.Ordered.StartFetch()
+		}
+		if !ok {
 			return
 		}
-		q.waiting.Ordered.FetchStarted(from)
 	} else {
 		if q.backlog != inStore || q.waiting.Len() >= dispatchqueue.LowWater {
 			return
@@ -199,12 +199,12 @@ func (s *scheduler) completeFetch(f *fetch, rows []dispatchqueue.Entry, all bool
 	}
 	s.reconcile(q, was, nil)
 	change := fetchedSome
-	if all && q.pendingSpills == 0 {
+	if all && q.waiting.Spilling() == 0 {
 		change = fetchedAll
 	}
 	q.backlog = q.backlog.after(change)
 	// While rows are being written a fetch would find nothing; spillRecorded calls update.
-	if len(rows) > 0 || q.pendingSpills == 0 {
+	if len(rows) > 0 || q.waiting.Spilling() == 0 {
 		s.update(q)
 	}
 	return nil

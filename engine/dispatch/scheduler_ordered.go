@@ -4,25 +4,23 @@ import (
 	"slices"
 
 	"switchhook/engine"
-	"switchhook/engine/catalog"
 	"switchhook/engine/dispatchqueue"
 )
 
 // The part of the scheduler for subscriptions that are ordered, debounced or batched.
 
-// newOrderedQueue returns the ordered queue that a grouping needs, or nil if a plain FIFO will do.
-func (s *scheduler) newOrderedQueue(q *queue, m catalog.GroupingSpec) dispatchqueue.OrderedQueue {
-	switch {
+// setOrder makes an empty queue what its grouping needs: ordered, debounced or a plain FIFO.
+func (s *scheduler) setOrder(q *queue) {
+	switch m := q.compiled.Grouping.GroupingSpec; {
 	case m.Within > 0:
-		return dispatchqueue.NewDebouncer(m.Within, s.host.now)
+		q.waiting.Debounce(m.Within, s.host.now)
 	case m.Ordering != engine.OrderingNone:
 		room := dispatchqueue.Capacity
 		if m.Ordering == engine.OrderingKeyed {
 			room = s.limits.groupCapacity
 		}
-		return dispatchqueue.NewKeyedFIFO(room, func(en *dispatchqueue.Entry) bool { return s.allQueuedThrough(q, en) })
+		q.waiting.KeepOrder(room, func(en *dispatchqueue.Entry) bool { return s.allQueuedThrough(q, en) })
 	}
-	return nil
 }
 
 // rebuildQueue empties a queue after its grouping changed: every waiting delivery is read from the
@@ -32,17 +30,14 @@ func (s *scheduler) rebuildQueue(q *queue) (list []dispatchqueue.Displaced) {
 	s.total -= q.waiting.Len()
 	q.waiting.Clear()
 	q.fetch, q.backlog = nil, inMemory
-	q.waiting.Ordered = s.newOrderedQueue(q, q.compiled.Grouping.GroupingSpec)
+	s.setOrder(q)
 	q.leaveInStore(engine.FirstPosition)
-	if q.waiting.Ordered != nil {
-		q.waiting.Ordered.BlockReads(q.pendingSpills)
-	}
 	for _, en := range waiting {
 		if en.Tracked == nil {
 			en.Release()
 			continue
 		}
-		q.spill(en.Position)
+		q.waiting.SpillStarted(en.Position)
 		list = append(list, dispatchqueue.Displaced{Entry: en})
 	}
 	return list
@@ -56,7 +51,7 @@ func (s *scheduler) reconcile(q *queue, was int, list []dispatchqueue.Displaced)
 		if a.SupersededBy != 0 {
 			q.markUncommitted(a.Entry.Event)
 		} else {
-			q.spill(a.Entry.Position)
+			q.waiting.SpillStarted(a.Entry.Position)
 		}
 	}
 }

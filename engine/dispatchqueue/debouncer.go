@@ -49,9 +49,9 @@ type debounceWindow struct {
 	failed    Entry // the delivery that waits for its retry; Event 0: none
 }
 
-// NewDebouncer returns an OrderedQueue that keeps the window of each key open for within.
-func NewDebouncer(within time.Duration, now func() time.Time) OrderedQueue {
-	return &debouncer{within: within, clock: now, groups: map[uint64]*debounceWindow{}}
+// Debounce makes an empty queue keep the window of each key open for within.
+func (q *Queue) Debounce(within time.Duration, now func() time.Time) {
+	q.Ordered = &debouncer{storeTail: storeTail{spills: &q.spills}, within: within, clock: now, groups: map[uint64]*debounceWindow{}}
 }
 
 // now returns the time of the clock. If the clock was set back, it moves the close of all open
@@ -250,10 +250,12 @@ func (d *debouncer) Remove(chosen func(*Entry) bool) (out []Entry) {
 	return out
 }
 
-// NextFetch returns the position to read the store from; ok is false if no read is needed or none
-// is allowed now.
-func (d *debouncer) NextFetch() (from engine.Position, ok bool) {
-	return d.tailStart, d.tail && len(d.closing) < debounceLowWater && !d.full() && d.readable(d.tailStart)
+// StartFetch implements OrderedQueue.
+func (d *debouncer) StartFetch() (from engine.Position, ok bool) {
+	if ok = d.tail && len(d.closing) < debounceLowWater && !d.full() && d.readable(d.tailStart); ok {
+		d.startRead(d.tailStart)
+	}
+	return d.tailStart, ok
 }
 
 // FetchCompleted queues the rows of a read as far as there is room. known are the events whose

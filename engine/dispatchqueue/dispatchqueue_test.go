@@ -35,6 +35,18 @@ func storedEntry(n int, group uint64) Entry {
 
 func all(*Entry) bool { return true }
 
+func newKeyedFIFO(room int, queued func(*Entry) bool) OrderedQueue {
+	q := &Queue{}
+	q.KeepOrder(room, queued)
+	return q.Ordered
+}
+
+func newDebouncer(within time.Duration, now func() time.Time) OrderedQueue {
+	q := &Queue{}
+	q.Debounce(within, now)
+	return q.Ordered
+}
+
 // popAll pops everything that is ready, and returns the batches and the numbers of their events.
 func popAll(s OrderedQueue, now time.Time, b BatchLimit) (batches []Batch, numbers string) {
 	var list []string
@@ -85,7 +97,7 @@ func enqueueAll(t *testing.T, s OrderedQueue, entries ...Entry) (list []Displace
 }
 
 func TestKeyedFIFO_GroupInEventOrderOneAtATime(t *testing.T) {
-	s := NewKeyedFIFO(GroupCapacity, all)
+	s := newKeyedFIFO(GroupCapacity, all)
 	enqueueAll(t, s, newEntry(1, 7), newEntry(3, 7), newEntry(2, 7), newEntry(4, 8))
 	p, got := popAll(s, noon, alone)
 	assertEqual(t, "the first of each group", got, "1 4")
@@ -98,16 +110,18 @@ func TestKeyedFIFO_GroupInEventOrderOneAtATime(t *testing.T) {
 }
 
 func TestKeyedFIFO_RetryBlocksItsGroupOnly(t *testing.T) {
-	s := NewKeyedFIFO(GroupCapacity, all)
+	q := &Queue{}
+	q.KeepOrder(GroupCapacity, all)
+	s := q.Ordered
 	enqueueAll(t, s, newEntry(1, 7), newEntry(2, 7), newEntry(3, 8))
 	p, _ := popAll(s, noon, alone)
 	list := s.Completed(&p[0], each(Failed))
 	assertEqual(t, "displaced by the blocked group", describe(list), "2")
-	s.SpillStarted(2)
+	q.SpillStarted(2)
 	if kept, _ := s.Enqueue(newEntry(4, 7), false); kept {
 		t.Error("a later delivery of the blocked group waits in memory")
 	}
-	s.SpillStarted(4)
+	q.SpillStarted(4)
 	enqueueAll(t, s, newEntry(5, 9))
 	_, got := popAll(s, noon, alone)
 	assertEqual(t, "another group is ready", got, "5")
@@ -115,17 +129,16 @@ func TestKeyedFIFO_RetryBlocksItsGroupOnly(t *testing.T) {
 	s.EnqueueDue(storedEntry(1, 7))
 	p, got = popAll(s, noon, alone)
 	assertEqual(t, "the retry", got, "1")
-	if _, ok := s.NextFetch(); ok {
+	if _, ok := s.StartFetch(); ok {
 		t.Error("the store is read while rows are being written")
 	}
-	s.SpillRecorded(2)
-	s.SpillRecorded(4)
+	q.SpillRecorded(2)
+	q.SpillRecorded(4)
 	s.Completed(&p[0], each(Finished))
-	from, ok := s.NextFetch()
+	from, ok := s.StartFetch()
 	if !ok || from != 2 {
-		t.Fatalf("NextFetch: %v from %d", ok, from)
+		t.Fatalf("StartFetch: %v from %d", ok, from)
 	}
-	s.FetchStarted(from)
 	s.FetchCompleted([]Entry{storedEntry(2, 7), storedEntry(4, 7)}, true, map[engine.ID]bool{})
 	for _, want := range []string{"2", "4"} {
 		p, got = popAll(s, noon, alone)
@@ -135,7 +148,7 @@ func TestKeyedFIFO_RetryBlocksItsGroupOnly(t *testing.T) {
 }
 
 func TestKeyedFIFO_NotAttemptedReturnsToHead(t *testing.T) {
-	s := NewKeyedFIFO(Capacity, all)
+	s := newKeyedFIFO(Capacity, all)
 	enqueueAll(t, s, newEntry(1, 0), newEntry(2, 0))
 	p, _ := popAll(s, noon, alone)
 	s.Completed(&p[0], each(NotAttempted))
@@ -145,7 +158,7 @@ func TestKeyedFIFO_NotAttemptedReturnsToHead(t *testing.T) {
 
 func TestKeyedFIFO_NotReadyBeforeEarlierEventsAreQueued(t *testing.T) {
 	through := engine.Position(1)
-	s := NewKeyedFIFO(Capacity, func(en *Entry) bool { return en.Position <= through })
+	s := newKeyedFIFO(Capacity, func(en *Entry) bool { return en.Position <= through })
 	enqueueAll(t, s, newEntry(2, 0))
 	_, got := popAll(s, noon, alone)
 	assertEqual(t, "the first is not queued yet", got, "")
@@ -159,7 +172,7 @@ func TestKeyedFIFO_NotReadyBeforeEarlierEventsAreQueued(t *testing.T) {
 }
 
 func TestKeyedFIFO_BatchKeepsOrderOfGroups(t *testing.T) {
-	s := NewKeyedFIFO(GroupCapacity, all)
+	s := newKeyedFIFO(GroupCapacity, all)
 	enqueueAll(t, s, newEntry(1, 7), newEntry(2, 7), newEntry(3, 8), newEntry(4, 7))
 	b := BatchLimit{Size: 3, Wait: time.Minute}
 	p, got := popAll(s, noon, b)
@@ -171,25 +184,29 @@ func TestKeyedFIFO_BatchKeepsOrderOfGroups(t *testing.T) {
 }
 
 func TestStoreTail_RowsAfterPendingSpillAreDiscarded(t *testing.T) {
-	s := NewKeyedFIFO(Capacity, all)
+	q := &Queue{}
+	q.KeepOrder(Capacity, all)
+	s := q.Ordered
 	s.MarkInStore(1)
-	s.FetchStarted(1)
+	if from, ok := s.StartFetch(); !ok || from != 1 {
+		t.Fatalf("StartFetch: %v from %d", ok, from)
+	}
 	if kept, _ := s.Enqueue(newEntry(2, 0), false); kept {
 		t.Fatal("event 2 overtakes what lies in the store")
 	}
-	s.SpillStarted(2)
+	q.SpillStarted(2)
 	s.FetchCompleted([]Entry{storedEntry(1, 0), storedEntry(3, 0)}, true, map[engine.ID]bool{})
 	_, got := popAll(s, noon, alone)
 	assertEqual(t, "up to the row that may be missing", got, "1")
-	s.SpillRecorded(2)
-	if from, ok := s.NextFetch(); !ok || from != 2 {
-		t.Errorf("NextFetch: %d, %v", from, ok)
+	q.SpillRecorded(2)
+	if from, ok := s.StartFetch(); !ok || from != 2 {
+		t.Errorf("StartFetch: %d, %v", from, ok)
 	}
 }
 
 func TestDebouncer_NewestSupersedes(t *testing.T) {
 	now := noon
-	s := NewDebouncer(time.Minute, func() time.Time { return now })
+	s := newDebouncer(time.Minute, func() time.Time { return now })
 	assertEqual(t, "superseded", describe(enqueueAll(t, s, newEntry(1, 7), newEntry(3, 7), newEntry(2, 7), newEntry(4, 8))), "1 by 3, 2 by 3")
 	_, got := popAll(s, now, alone)
 	assertEqual(t, "while it is open", got, "")
@@ -208,7 +225,7 @@ func TestDebouncer_NewestSupersedes(t *testing.T) {
 
 func TestOrderedQueue_ManualRetryIsNotSuperseded(t *testing.T) {
 	now := noon
-	for name, s := range map[string]OrderedQueue{"keyed_fifo": NewKeyedFIFO(GroupCapacity, all), "debouncer": NewDebouncer(time.Minute, func() time.Time { return now })} {
+	for name, s := range map[string]OrderedQueue{"keyed_fifo": newKeyedFIFO(GroupCapacity, all), "debouncer": newDebouncer(time.Minute, func() time.Time { return now })} {
 		s.EnqueueManual(storedEntry(1, 7))
 		enqueueAll(t, s, newEntry(2, 7))
 		p, _ := popAll(s, now, alone)
@@ -225,7 +242,7 @@ func TestOrderedQueue_ManualRetryIsNotSuperseded(t *testing.T) {
 
 func TestOrderedQueue_Remove(t *testing.T) {
 	odd := func(en *Entry) bool { return (en.Position)%2 == 1 }
-	for name, s := range map[string]OrderedQueue{"keyed_fifo": NewKeyedFIFO(GroupCapacity, all), "debouncer": NewDebouncer(time.Minute, func() time.Time { return noon })} {
+	for name, s := range map[string]OrderedQueue{"keyed_fifo": newKeyedFIFO(GroupCapacity, all), "debouncer": newDebouncer(time.Minute, func() time.Time { return noon })} {
 		enqueueAll(t, s, newEntry(1, 1), newEntry(2, 2), newEntry(3, 3))
 		if out := s.Remove(odd); len(out) != 2 || s.Len() != 1 || len(s.All()) != 1 || s.All()[0].Position != 2 {
 			t.Errorf("%s: %d were removed, %d are left", name, len(out), s.Len())
@@ -286,7 +303,7 @@ func (h *releaseCounter) Release() { *h++ }
 
 func TestKeyedFIFO_BlockedGroupReleasesStoredEntries(t *testing.T) {
 	var released releaseCounter
-	s := NewKeyedFIFO(Capacity, all)
+	s := newKeyedFIFO(Capacity, all)
 	behind := storedEntry(2, 0)
 	behind.Payload = &released
 	enqueueAll(t, s, storedEntry(1, 0), behind)
@@ -299,7 +316,7 @@ func TestKeyedFIFO_BlockedGroupReleasesStoredEntries(t *testing.T) {
 
 // BenchmarkQueue pushes and pops deliveries through each kind of queue.
 func BenchmarkQueue(b *testing.B) {
-	for name, ordered := range map[string]OrderedQueue{"fifo": nil, "keyed_fifo": NewKeyedFIFO(GroupCapacity, all), "debouncer": NewDebouncer(0, func() time.Time { return noon })} {
+	for name, ordered := range map[string]OrderedQueue{"fifo": nil, "keyed_fifo": newKeyedFIFO(GroupCapacity, all), "debouncer": newDebouncer(0, func() time.Time { return noon })} {
 		b.Run(name, func(b *testing.B) {
 			q := Queue{Ordered: ordered}
 			b.ReportAllocs()

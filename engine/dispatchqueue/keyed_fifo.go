@@ -58,11 +58,14 @@ type keyGroup struct {
 	inRetry      bool            // the delivery in flight has failed before
 }
 
-// NewKeyedFIFO returns an OrderedQueue whose groups hold at most room deliveries each: Capacity if
-// there is one group, GroupCapacity if there are many. queued reports whether every
-// delivery before one has been queued.
-func NewKeyedFIFO(room int, queued func(*Entry) bool) OrderedQueue {
-	return &keyedFIFO{groups: map[uint64]*keyGroup{}, needsFetch: map[*keyGroup]struct{}{}, room: room, queued: queued}
+// KeepOrder makes an empty queue attempt the deliveries of each group in order. A group holds at most
+// room deliveries: Capacity if there is one group, GroupCapacity if there are many. queued reports
+// whether every delivery before one has been queued.
+func (q *Queue) KeepOrder(room int, queued func(*Entry) bool) {
+	q.Ordered = &keyedFIFO{
+		storeTail: storeTail{spills: &q.spills}, groups: map[uint64]*keyGroup{},
+		needsFetch: map[*keyGroup]struct{}{}, room: room, queued: queued,
+	}
 }
 
 // Len implements OrderedQueue.

@@ -4,9 +4,9 @@ import "switchhook/engine"
 
 // Refilling groups from the store.
 
-// NextFetch returns the position to read the store from: the first that the tail or a group with
-// room left there. ok is false if no read is needed or none is allowed now.
-func (q *keyedFIFO) NextFetch() (from engine.Position, ok bool) {
+// StartFetch returns the position to read the store from: the first that the tail or a group with
+// room left there.
+func (q *keyedFIFO) StartFetch() (from engine.Position, ok bool) {
 	from = engine.LastPosition
 	if q.tail && q.waiting < LowWater && !q.full() {
 		from = q.tailStart
@@ -16,7 +16,10 @@ func (q *keyedFIFO) NextFetch() (from engine.Position, ok bool) {
 			from = min(from, g.firstInStore)
 		}
 	}
-	return from, from != engine.LastPosition && q.readable(from)
+	if ok = from != engine.LastPosition && q.readable(from); ok {
+		q.startRead(from)
+	}
+	return from, ok
 }
 
 // FetchCompleted queues the rows of a read as far as there is room. known are the events whose

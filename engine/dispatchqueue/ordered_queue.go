@@ -8,7 +8,7 @@ import (
 
 // OrderedQueue holds deliveries that depend on one another: keyedFIFO (ordering) or debouncer
 // (debounce). Methods that return Displaced give back the deliveries that leave memory. For those
-// that must wait in the store the caller calls SpillStarted, and writes their rows.
+// that must wait in the store the caller calls Queue.SpillStarted, and writes their rows.
 type OrderedQueue interface {
 	// Len returns the number of deliveries in memory.
 	Len() int
@@ -33,23 +33,18 @@ type OrderedQueue interface {
 	// Remove removes and returns the chosen deliveries; those that wait for a retry stay.
 	Remove(chosen func(*Entry) bool) []Entry
 
-	// NextFetch returns the position to read the store from; ok is false if no read is needed
-	// or none is allowed now.
-	NextFetch() (from engine.Position, ok bool)
-	// FetchStarted records that a read of the store begins at from.
-	FetchStarted(from engine.Position)
+	// StartFetch returns the position to read the store from; ok is false if no read is needed or
+	// none is allowed now. Otherwise FetchCompleted must follow.
+	StartFetch() (from engine.Position, ok bool)
 	// FetchCompleted queues the rows of a read, in the order of positions. all means that the store
 	// holds no more. known are the events whose outcome is not on disk yet.
 	FetchCompleted(rows []Entry, all bool, known map[engine.ID]bool) []Displaced
 
 	// MarkInStore records that the store may hold deliveries from a position on.
 	MarkInStore(from engine.Position)
-	// SpillStarted records that the row of a delivery was handed to the store's writer.
-	SpillStarted(at engine.Position)
-	// SpillRecorded records that such a row is on disk; it is called once for each SpillStarted.
-	SpillRecorded(at engine.Position)
 	// OutcomeRecorded records that the outcome of a delivery is on disk.
 	OutcomeRecorded(event engine.ID)
-	// BlockReads blocks reads until rows calls of SpillRecorded came that match no SpillStarted.
-	BlockReads(rows int)
+
+	// invalidateFrom records that the running read may lack the row at a position.
+	invalidateFrom(at engine.Position)
 }

@@ -37,6 +37,7 @@ type Queue struct {
 	Ordered OrderedQueue // holds the deliveries instead of fifo if they are ordered or debounced
 	Limit   BatchLimit
 
+	spills        spills
 	fifo          fifo.Queue[Entry]
 	maxBatch      int // less than Limit.Size after the target answered 413; 0: no such limit
 	acceptedInRow int // batches accepted in a row since maxBatch last changed
@@ -173,6 +174,20 @@ func (q *Queue) Remove(chosen func(*Entry) bool) (out []Entry) {
 	}
 	return out
 }
+
+// SpillStarted records that the row of a delivery was handed to the store's writer.
+func (q *Queue) SpillStarted(at engine.Position) {
+	q.spills.add(at)
+	if q.Ordered != nil {
+		q.Ordered.invalidateFrom(at)
+	}
+}
+
+// SpillRecorded records that such a row is on disk; it is called once for each SpillStarted.
+func (q *Queue) SpillRecorded(at engine.Position) { q.spills.remove(at) }
+
+// Spilling returns the number of rows on their way to the disk.
+func (q *Queue) Spilling() int { return len(q.spills) }
 
 // Clear drops everything in memory; the queue is a plain FIFO afterwards.
 func (q *Queue) Clear() { q.fifo, q.Ordered = fifo.Queue[Entry]{}, nil }

@@ -12,19 +12,17 @@ import (
 //
 //	state      fields                        next
 //	no tail    tail false                    MarkInStore sets tail, tailStart
-//	tail       tail, from tailStart on       FetchStarted if readable
+//	tail       tail, from tailStart on       StartFetch if readable
 //	reading    reading, from, validUpTo      endRead ends it; shrinkTail moves tailStart or clears tail
 //
-// A read is not started at or after a delivery whose row is still on its way (spilling), nor while
-// blockedReads > 0. If such a row appears during a read, validUpTo falls to it and the rows from
-// there on are discarded and read again. Rows of deliveries whose outcome was recorded during the
+// A read is not started at or after a delivery whose row is still on its way (spills). If such a row
+// appears during a read, validUpTo falls to it and the rows from there on are discarded and read again. Rows of deliveries whose outcome was recorded during the
 // read are stale (changed).
 type storeTail struct {
 	tail      bool // every delivery from tailStart on that is not in memory is in the store
 	tailStart engine.Position
 
-	spilling     []engine.Position // rows handed to the writer and not on disk yet, ascending
-	blockedReads int               // such rows whose position is not known; see BlockReads
+	spills *spills // of the Queue
 
 	reading   bool
 	from      engine.Position      // first of the read
@@ -51,22 +49,6 @@ func (t *storeTail) MarkInStore(from engine.Position) {
 	t.invalidateFrom(from)
 }
 
-// SpillStarted records that the row of a delivery was handed to the store's writer.
-func (t *storeTail) SpillStarted(at engine.Position) {
-	i, _ := slices.BinarySearch(t.spilling, at)
-	t.spilling = slices.Insert(t.spilling, i, at)
-	t.invalidateFrom(at)
-}
-
-// SpillRecorded records that the row of a spilled delivery is on disk.
-func (t *storeTail) SpillRecorded(at engine.Position) {
-	if i, found := slices.BinarySearch(t.spilling, at); found {
-		t.spilling = slices.Delete(t.spilling, i, i+1)
-	} else if t.blockedReads > 0 {
-		t.blockedReads--
-	}
-}
-
 // invalidateFrom records that the running read may lack the row of a delivery.
 func (t *storeTail) invalidateFrom(at engine.Position) {
 	if t.reading {
@@ -74,21 +56,14 @@ func (t *storeTail) invalidateFrom(at engine.Position) {
 	}
 }
 
-// BlockReads blocks reads until rows rows, handed to the writer before this queue was made, are
-// on disk.
-func (t *storeTail) BlockReads(rows int) { t.blockedReads = rows }
-
 // readable reports whether a read from a position on may start and would return valid rows.
 func (t *storeTail) readable(from engine.Position) bool {
-	return !t.reading && t.blockedReads == 0 && (len(t.spilling) == 0 || from < t.spilling[0])
+	return !t.reading && from < t.spills.first()
 }
 
-// FetchStarted records that a read of the store begins at from.
-func (t *storeTail) FetchStarted(from engine.Position) {
-	t.reading, t.from, t.validUpTo = true, from, engine.LastPosition
-	if len(t.spilling) > 0 {
-		t.validUpTo = t.spilling[0]
-	}
+// startRead records that a read of the store begins at from.
+func (t *storeTail) startRead(from engine.Position) {
+	t.reading, t.from, t.validUpTo = true, from, t.spills.first()
 	clear(t.changed)
 }
 
@@ -155,4 +130,26 @@ func (t *storeTail) shrinkTail(through engine.Position, ended bool) {
 	default:
 		t.tailStart = through + 1
 	}
+}
+
+// spills are the positions of rows handed to the store's writer and not on disk yet, ascending.
+type spills []engine.Position
+
+func (s *spills) add(at engine.Position) {
+	i, _ := slices.BinarySearch(*s, at)
+	*s = slices.Insert(*s, i, at)
+}
+
+func (s *spills) remove(at engine.Position) {
+	if i, found := slices.BinarySearch(*s, at); found {
+		*s = slices.Delete(*s, i, i+1)
+	}
+}
+
+// first returns the lowest position, LastPosition if there is none.
+func (s *spills) first() engine.Position {
+	if len(*s) == 0 {
+		return engine.LastPosition
+	}
+	return (*s)[0]
 }
