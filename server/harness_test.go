@@ -4,13 +4,10 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -18,32 +15,18 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/router"
+	"switchhook/engine/router/routertest"
 	"switchhook/engine/settings"
 	"switchhook/engine/target"
-	"switchhook/scripts"
-	"switchhook/scripts/sandbox"
+	"switchhook/engine/testkit"
 	"switchhook/server"
 	"switchhook/server/dialect"
-	"switchhook/storage/sqlite"
 )
 
-// pool runs the transforms of all tests, since child processes are expensive to start.
-var pool *sandbox.Pool
-
-func TestMain(m *testing.M) {
-	sandbox.RunIfChild()
-	var err error
-	if pool, err = sandbox.Start(sandbox.Config{Processes: 2, Limits: scripts.DefaultLimits(), Logger: slog.New(slog.DiscardHandler)}); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	code := m.Run()
-	pool.Close()
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { routertest.Main(m) }
 
 // waitTimeout limits how long a test waits for an expected result.
-const waitTimeout = time.Minute
+const waitTimeout = testkit.Timeout
 
 // setup holds the options of a test server.
 type setup struct {
@@ -87,9 +70,6 @@ func start(t testing.TB, with ...setup) *testServer {
 	if len(with) > 0 {
 		s = with[0]
 	}
-	ctx, log := context.Background(), slog.New(slog.DiscardHandler)
-	store, err := sqlite.Open(ctx, sqlite.Options{Path: filepath.Join(t.TempDir(), "test.db"), Logger: log, Pace: -1})
-	must(t, err)
 	policy := target.Policy{Allow: target.Loopback}
 	if s.closed {
 		policy = target.Policy{}
@@ -98,16 +78,14 @@ func start(t testing.TB, with ...setup) *testServer {
 	if s.retries == nil {
 		s.retries = engine.RetrySchedule{0, time.Hour}
 	}
-	minFree := int64(0)
-	if s.full {
-		minFree = 1 << 62
-	}
 	registry := prometheus.NewRegistry()
-	e, err := router.New(ctx, settings.Config{
-		Store: store, Transformer: pool, Guard: target.NewGuard(policy), Logger: log, Registerer: registry,
-		Retries: s.retries, Timeout: 2 * waitTimeout, StrictTypes: s.strict, MinFreeDisk: minFree, UserAgent: "Switchhook/test", Now: s.now, Quota: s.quota, VerifyWait: 300 * time.Millisecond,
-	})
-	must(t, err)
+	e := routertest.Start(t, func(c *settings.Config) {
+		c.Guard, c.Registerer, c.Retries, c.Timeout = target.NewGuard(policy), registry, s.retries, 2*waitTimeout
+		c.StrictTypes, c.UserAgent, c.Now, c.Quota, c.VerifyWait = s.strict, "Switchhook/test", s.now, s.quota, 300*time.Millisecond
+		if s.full {
+			c.MinFreeDisk = 1 << 62
+		}
+	}).Engine
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	r := &testServer{t: t, url: "http://" + listener.Addr().String(), engine: e}
@@ -116,9 +94,8 @@ func start(t testing.TB, with ...setup) *testServer {
 		listener, r.url = tls.NewListener(listener, s.tls), "https://"+listener.Addr().String()
 		transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
 	}
-	r.server = server.New(server.Config{Engine: e, Gatherer: registry, Registerer: registry, AccessLog: s.accessLog, Logger: cmp.Or(s.log, log), MaxBody: s.maxBody, Version: "test", Now: s.now, TrustedProxies: s.proxies, ReadTimeout: s.read, MaxConns: s.conns, PathPrefix: s.prefix, TLS: s.tls != nil, AllowQueryKey: s.queryKeys, Origins: s.origins})
+	r.server = server.New(server.Config{Engine: e, Gatherer: registry, Registerer: registry, AccessLog: s.accessLog, Logger: cmp.Or(s.log, routertest.Quiet), MaxBody: s.maxBody, Version: "test", Now: s.now, TrustedProxies: s.proxies, ReadTimeout: s.read, MaxConns: s.conns, PathPrefix: s.prefix, TLS: s.tls != nil, AllowQueryKey: s.queryKeys, Origins: s.origins})
 	must(t, r.server.OpenDialects(s.dialects, dialect.BuiltIn()))
-	must(t, e.Start(ctx))
 	served := make(chan error, 1)
 	go func() { served <- r.server.Serve(listener) }()
 	t.Cleanup(func() {
@@ -127,8 +104,6 @@ func start(t testing.TB, with ...setup) *testServer {
 		defer cancel()
 		check(t, r.server.Shutdown(ctx))
 		check(t, <-served)
-		check(t, e.Close(ctx))
-		check(t, store.Close())
 	})
 	r.admin = r.client(transport, engine.Key{Account: "default", Admin: true, Name: "admin"})
 	r.acme = r.client(transport, engine.Key{Account: "acme", Name: "acme"})
@@ -160,11 +135,7 @@ func check(t testing.TB, err error) {
 // eventually polls until a condition holds.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(waitTimeout); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("timed out waiting for: %s", what)
-		}
-	}
+	testkit.WaitFor(t, what, holds)
 }
 
 // stop closes the engine while the server still runs.

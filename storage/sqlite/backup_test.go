@@ -22,6 +22,7 @@ import (
 )
 
 func TestBackup_WhileWriting(t *testing.T) {
+	t.Parallel()
 	path, key := filepath.Join(t.TempDir(), "test.db"), vault.NewKey()
 	s := openSealed(t, path, key)
 	put(t, s, secretive(1, 1))
@@ -82,6 +83,7 @@ func TestBackup_WhileWriting(t *testing.T) {
 }
 
 func TestBackup_FailureLeavesNoFile(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "test.db")
 	s := open(t, path)
 	if _, err := s.Append(t.Context(), []engine.NewEvent{newEvent(1)}); err != nil {
@@ -125,6 +127,7 @@ func TestBackup_FailureLeavesNoFile(t *testing.T) {
 }
 
 func TestRestore_ReplacesDatabase(t *testing.T) {
+	t.Parallel()
 	path, key := filepath.Join(t.TempDir(), "test.db"), vault.NewKey()
 	s := openSealed(t, path, key)
 	put(t, s, secretive(1, 1))
@@ -201,6 +204,7 @@ func TestRestore_ReplacesDatabase(t *testing.T) {
 }
 
 func TestRestore_RefusesInvalidBackup(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "test.db")
 	s := open(t, path)
 	if err := s.write(t.Context(), func(tx *tx) error {
@@ -253,6 +257,7 @@ func killed(t *testing.T, s *Store, live string) (path string) {
 // TestBackup_WithoutRouter copies a database that a killed router left, part of which is
 // only in the log.
 func TestBackup_WithoutRouter(t *testing.T) {
+	t.Parallel()
 	live := filepath.Join(t.TempDir(), "live.db")
 	s := open(t, live)
 	path := killed(t, s, live)
@@ -275,6 +280,7 @@ func TestBackup_WithoutRouter(t *testing.T) {
 // TestRestore_ReplacedDatabaseIsWholeWithoutLog replaces a database that a killed router
 // left: a restore that is killed too may leave it without its log.
 func TestRestore_ReplacedDatabaseIsWholeWithoutLog(t *testing.T) {
+	t.Parallel()
 	live := filepath.Join(t.TempDir(), "live.db")
 	s := open(t, live)
 	backup := filepath.Join(t.TempDir(), "backup.db")
@@ -302,6 +308,7 @@ func TestRestore_ReplacedDatabaseIsWholeWithoutLog(t *testing.T) {
 // TestRestore_KeepsLogOfEmptyDatabase replaces a database that a damaged disk emptied: its
 // log may be the only copy of the last events.
 func TestRestore_KeepsLogOfEmptyDatabase(t *testing.T) {
+	t.Parallel()
 	live := filepath.Join(t.TempDir(), "live.db")
 	s := open(t, live)
 	backup := filepath.Join(t.TempDir(), "backup.db")
@@ -339,6 +346,7 @@ func TestRestore_KeepsLogOfEmptyDatabase(t *testing.T) {
 }
 
 func TestBackup_RefusesSpecialFiles(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "test.db")
 	open(t, path)
 	folder := t.TempDir()
@@ -361,6 +369,7 @@ func TestBackup_RefusesSpecialFiles(t *testing.T) {
 // TestRestore_RefusesOtherFiles restores files that are not backups. The message must name
 // the given file and its fault; nothing may be left in the folder.
 func TestRestore_RefusesOtherFiles(t *testing.T) {
+	t.Parallel()
 	folder := t.TempDir()
 	good := filepath.Join(folder, "good.db")
 	s := open(t, filepath.Join(t.TempDir(), "test.db"))
@@ -419,6 +428,7 @@ func TestRestore_RefusesOtherFiles(t *testing.T) {
 
 // TestOpen_BySymlink opens a database by a symbolic link to its file.
 func TestOpen_BySymlink(t *testing.T) {
+	t.Parallel()
 	path, link := filepath.Join(t.TempDir(), "real.db"), filepath.Join(t.TempDir(), "switchhook.db")
 	s := open(t, path)
 	if err := os.Symlink(path, link); err != nil {

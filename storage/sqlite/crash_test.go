@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"switchhook/engine"
+	"switchhook/engine/testkit"
 )
 
 // crashChild names the database for a child process that writes until it is killed.
@@ -114,11 +115,7 @@ func (a *acknowledged) await(t *testing.T, more int) {
 		return len(a.deliveries)
 	}
 	before := count()
-	for deadline := time.Now().Add(30 * time.Second); count() < before+more; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the child wrote nothing in 30 s")
-		}
-	}
+	testkit.WaitFor(t, "the child writes", func() bool { return count() >= before+more })
 }
 
 // check opens a database and looks for everything that was acknowledged.
@@ -163,6 +160,7 @@ func (a *acknowledged) check(t *testing.T, path string) {
 // TestKill_UnderLoad kills a writing process several times, at random instants. In between
 // it is stopped and its files are copied, as a disk snapshot would.
 func TestKill_UnderLoad(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "test.db")
 	said := &acknowledged{events: map[engine.ID]bool{}, deliveries: map[engine.ID]bool{}}
 	rounds := 5

@@ -28,6 +28,7 @@ const (
 // must not open, or must report the damage once a query has hit it; its errors and its log
 // name the remedy.
 func TestDamage_IsReported(t *testing.T) {
+	t.Parallel()
 	template := filepath.Join(t.TempDir(), "template.db")
 	roots := fillForDamage(t, template)
 	pages, err := os.ReadFile(template)

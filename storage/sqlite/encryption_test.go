@@ -93,6 +93,7 @@ func mustNotHold(t testing.TB, dir, text string) {
 }
 
 func TestEncryption_NoPlainSecretInFiles(t *testing.T) {
+	t.Parallel()
 	path, key := filepath.Join(t.TempDir(), "test.db"), vault.NewKey()
 	s := openSealed(t, path, key)
 	for n := range 40 {
@@ -111,6 +112,7 @@ func TestEncryption_NoPlainSecretInFiles(t *testing.T) {
 // with its remains: rows that were replaced and deleted, free pages, and a log that was not
 // moved into the database.
 func TestEncryption_SealsPlainSecretsAtOpen(t *testing.T) {
+	t.Parallel()
 	dir, old := t.TempDir(), filepath.Join(t.TempDir(), "old.db")
 	path := filepath.Join(dir, "test.db")
 	const count = sealBatchSize + 30
@@ -150,6 +152,7 @@ func TestEncryption_SealsPlainSecretsAtOpen(t *testing.T) {
 
 // TestEncryption_ResumesInterruptedSealing interrupts it after each number of steps.
 func TestEncryption_ResumesInterruptedSealing(t *testing.T) {
+	t.Parallel()
 	old := filepath.Join(t.TempDir(), "old.db")
 	const count = 2*sealBatchSize + 1
 	s := open(t, old)
@@ -194,6 +197,7 @@ func (c *endingContext) Err() error {
 }
 
 func TestEncryption_RotationRemovesOldKey(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	path, first, second := filepath.Join(dir, "test.db"), vault.NewKey(), vault.NewKey()
 	s := openSealed(t, path, first)
@@ -207,6 +211,7 @@ func TestEncryption_RotationRemovesOldKey(t *testing.T) {
 }
 
 func TestEncryption_MissingKeyChangesNothing(t *testing.T) {
+	t.Parallel()
 	path, key, other := filepath.Join(t.TempDir(), "test.db"), vault.NewKey(), vault.NewKey()
 	s := openSealed(t, path, key)
 	put(t, s, secretive(1, 1))
@@ -240,6 +245,7 @@ func TestEncryption_MissingKeyChangesNothing(t *testing.T) {
 }
 
 func TestEncryption_RefusesMovedOrPlainValue(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]string{
 		"another row's":    `UPDATE subscription SET secret = (SELECT secret FROM subscription WHERE id = 2) WHERE id = 1`,
 		"another column's": `UPDATE subscription SET headers = secret WHERE id = 1`,

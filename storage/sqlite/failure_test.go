@@ -13,9 +13,11 @@ import (
 	"time"
 
 	"switchhook/engine"
+	"switchhook/engine/testkit"
 )
 
 func TestWrite_PageLimitReached(t *testing.T) {
+	t.Parallel()
 	s := open(t, filepath.Join(t.TempDir(), "test.db"))
 	limit := func(pages string) {
 		t.Helper()
@@ -69,6 +71,7 @@ func block(s *Store) (release func()) {
 }
 
 func TestQueue_CancelledCallIsWithdrawn(t *testing.T) {
+	t.Parallel()
 	s := open(t, filepath.Join(t.TempDir(), "test.db"))
 	release := block(s)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
@@ -87,6 +90,7 @@ func TestQueue_CancelledCallIsWithdrawn(t *testing.T) {
 }
 
 func TestQueue_FullBlocksCallers(t *testing.T) {
+	t.Parallel()
 	s := open(t, filepath.Join(t.TempDir(), "test.db"))
 	release := block(s)
 	var wait sync.WaitGroup
@@ -96,9 +100,7 @@ func TestQueue_FullBlocksCallers(t *testing.T) {
 			s.Record(succeeded(engine.ID(i+1), 1), func(err error) { answered <- err })
 		}
 	})
-	for s.Waiting() < queueCapacity {
-		time.Sleep(time.Millisecond)
-	}
+	testkit.WaitFor(t, "the queue is full", func() bool { return s.Waiting() >= queueCapacity })
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	if err := s.Ping(ctx); !errors.Is(err, context.DeadlineExceeded) {
@@ -114,6 +116,7 @@ func TestQueue_FullBlocksCallers(t *testing.T) {
 }
 
 func TestOpen_RefusesNewerVersion(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "test.db")
 	s := open(t, path)
 	err := s.write(t.Context(), func(tx *tx) error {
@@ -130,6 +133,7 @@ func TestOpen_RefusesNewerVersion(t *testing.T) {
 }
 
 func TestOpen_RefusesForeignFile(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "test.db")
 	if err := os.WriteFile(path, []byte(strings.Repeat("no database. ", 1000)), 0o600); err != nil {
 		t.Fatal(err)
@@ -145,6 +149,7 @@ func TestOpen_RefusesForeignFile(t *testing.T) {
 // TestMigration_FromVersion1 opens a dump of the first released schema. Later migrations
 // must keep this passing; testdata/v1.sql must not change.
 func TestMigration_FromVersion1(t *testing.T) {
+	t.Parallel()
 	dump, err := os.ReadFile("testdata/v1.sql")
 	if err != nil {
 		t.Fatal(err)
@@ -179,6 +184,7 @@ func TestMigration_FromVersion1(t *testing.T) {
 }
 
 func TestOnCommit_ReportsCommits(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	var requests, rows int
 	s, err := Open(context.Background(), Options{
@@ -211,6 +217,7 @@ func TestOnCommit_ReportsCommits(t *testing.T) {
 // TestMigration_OutOfOrder opens a database that lacks a migration with a lower number than
 // its own version.
 func TestMigration_OutOfOrder(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "test.db")
 	s := open(t, path)
 	err := s.write(t.Context(), func(tx *tx) error {
@@ -228,6 +235,7 @@ func TestMigration_OutOfOrder(t *testing.T) {
 
 // TestWrite_DatabaseLocked holds a lock on the database, as an SQLite tool may.
 func TestWrite_DatabaseLocked(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "test.db")
 	s := open(t, path)
 	tool, err := openURL(path, "", "BEGIN EXCLUSIVE")

@@ -14,6 +14,7 @@ import (
 // of rows: none may sort, and none may scan a whole table, unless it scans in the requested
 // order and ends at its limit.
 func TestQueries_UseIndexes(t *testing.T) {
+	t.Parallel()
 	s := open(t, filepath.Join(t.TempDir(), "test.db"))
 	check := func(name string, walk bool, query string, args ...any) {
 		t.Helper()
@@ -93,6 +94,7 @@ func TestQueries_UseIndexes(t *testing.T) {
 
 // TestColumns_StringsRoundTrip decodes encoded strings, and truncations of them.
 func TestColumns_StringsRoundTrip(t *testing.T) {
+	t.Parallel()
 	for _, list := range [][]string{nil, {}, {""}, {"a", "", "ü\x00\xff"}, {strings.Repeat("x", 300)}} {
 		column := stringsColumn(list)
 		got, err := columnStrings(column)

@@ -12,10 +12,12 @@ import (
 	"time"
 
 	"switchhook/engine"
+	"switchhook/engine/testkit"
 	"switchhook/storage/storetest"
 )
 
 func TestStore(t *testing.T) {
+	t.Parallel()
 	storetest.Run(t, func(t *testing.T) (engine.Store, func() engine.Store) {
 		path := filepath.Join(t.TempDir(), "test.db")
 		current := open(t, path)
@@ -70,6 +72,7 @@ func succeeded(event, subscription engine.ID) *engine.Outcome {
 }
 
 func TestOpen_LockExcludesSecondProcess(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "test.db")
 	s := open(t, path)
 	_, err := Open(context.Background(), Options{Path: path})
@@ -83,6 +86,7 @@ func TestOpen_LockExcludesSecondProcess(t *testing.T) {
 }
 
 func TestOpen_FileModes(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "data #1?a=b%20", "test.db")
 	s := open(t, path)
 	if err := s.Ping(t.Context()); err != nil {
@@ -102,6 +106,7 @@ func TestOpen_FileModes(t *testing.T) {
 }
 
 func TestOpen_DirectoryPath(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	open(t, dir)
 	if _, err := os.Stat(filepath.Join(dir, defaultFile)); err != nil {
@@ -110,6 +115,7 @@ func TestOpen_DirectoryPath(t *testing.T) {
 }
 
 func TestWriter_Pragmas(t *testing.T) {
+	t.Parallel()
 	s := open(t, filepath.Join(t.TempDir(), "test.db"))
 	want := map[string]driver.Value{
 		"synchronous": int64(2), "journal_mode": "wal", "page_size": int64(8192), "auto_vacuum": int64(2),
@@ -129,6 +135,7 @@ func TestWriter_Pragmas(t *testing.T) {
 }
 
 func TestReaders_AreReadOnly(t *testing.T) {
+	t.Parallel()
 	s := open(t, filepath.Join(t.TempDir(), "test.db"))
 	if _, err := s.readers.Exec(`DELETE FROM event`); err == nil || !strings.Contains(err.Error(), "readonly") {
 		t.Fatalf("error is %v", err)
@@ -146,17 +153,13 @@ func TestClose_LeavesNoGoroutine(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if runtime.NumGoroutine() <= before {
-			return
-		}
-	}
-	t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), before)
+	testkit.WaitFor(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= before })
 }
 
 // TestClose_LeavesOneFile checks that the database file alone is a whole backup once the
 // store is closed. An open statement would keep the log.
 func TestClose_LeavesOneFile(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "test.db")
 	s := open(t, path)
 	if _, err := s.Append(t.Context(), []engine.NewEvent{newEvent(1)}); err != nil {
@@ -171,6 +174,7 @@ func TestClose_LeavesOneFile(t *testing.T) {
 }
 
 func TestDelete_WipesSecrets(t *testing.T) {
+	t.Parallel()
 	s := open(t, filepath.Join(t.TempDir(), "test.db"))
 	u := &engine.Subscription{ID: 5, Secret: "whsec_x", Headers: map[string]string{"Authorization": "y"}, Version: 1}
 	if err := s.PutSubscription(t.Context(), u); err != nil {
@@ -188,6 +192,7 @@ func TestDelete_WipesSecrets(t *testing.T) {
 }
 
 func TestStoredBytes_DropsDeletedEvents(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	s := open(t, filepath.Join(t.TempDir(), "test.db"))
 	if _, err := s.Append(ctx, []engine.NewEvent{newEvent(1), newEvent(2), newEvent(3)}); err != nil {

@@ -8,12 +8,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"switchhook/engine"
+	"switchhook/engine/testkit"
 )
 
 // TestSnapshot_OpensWithAcknowledged copies the database and its log at many instants while
@@ -24,6 +26,7 @@ import (
 // Copies made one after the other while a process writes (cp) promise nothing, in neither
 // order: use a backup, see backup.go.
 func TestSnapshot_OpensWithAcknowledged(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "test.db")
 	said := &acknowledged{events: map[engine.ID]bool{}, deliveries: map[engine.ID]bool{}}
 	child, reading := said.writer(t, path)
@@ -75,28 +78,17 @@ func (a *acknowledged) copy() *acknowledged {
 // stopped waits until every thread of a process is stopped.
 func stopped(t *testing.T, c *exec.Cmd) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
-		running := 0
+	testkit.WaitFor(t, "the process is stopped", func() bool {
 		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", c.Process.Pid))
 		if err != nil || len(tasks) == 0 {
 			t.Fatal(tasks, err)
 		}
-		for _, task := range tasks {
+		return !slices.ContainsFunc(tasks, func(task string) bool {
 			stat, err := os.ReadFile(task)
-			if err != nil {
-				continue // the thread ended
-			}
-			if _, state, _ := strings.Cut(string(stat), ") "); !strings.HasPrefix(state, "T") {
-				running++
-			}
-		}
-		if running == 0 {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the process does not stop")
-		}
-	}
+			_, state, _ := strings.Cut(string(stat), ") ")
+			return err == nil && !strings.HasPrefix(state, "T") // err: the thread ended
+		})
+	})
 }
 
 // tear makes a log end in the middle of a commit: after its last whole one follow frames of

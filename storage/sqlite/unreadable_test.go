@@ -15,6 +15,7 @@ import (
 // TestUnreadableRow_LeavesTheRest spoils one column of one row at a time. The lists must
 // still have all rows, and the log must name table, id and column.
 func TestUnreadableRow_LeavesTheRest(t *testing.T) {
+	t.Parallel()
 	key := vault.NewKey()
 	subscriptions := func(ctx context.Context, s *Store) (int, [][]string, error) {
 		list, err := s.Subscriptions(ctx)

@@ -41,6 +41,7 @@ const v10Key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 // TestMigration_FromVersion10 opens a database of schema 10 whose router was killed.
 // testdata/v10.sh shows how it was made; later migrations must keep this passing.
 func TestMigration_FromVersion10(t *testing.T) {
+	t.Parallel()
 	path := restoreDump(t, "v10.sql")
 	for range 2 { // a second start migrates nothing
 		mustOpenV10(t, path)
@@ -72,6 +73,7 @@ func mustOpenV10(t *testing.T, path string) {
 // TestMigration_Interrupted opens databases whose migration was ended after each of its
 // steps.
 func TestMigration_Interrupted(t *testing.T) {
+	t.Parallel()
 	files, err := fs.Sub(schemaFiles, "schema")
 	if err != nil {
 		t.Fatal(err)
@@ -103,6 +105,7 @@ const migrateChild = "SWITCHHOOK_MIGRATE_CHILD"
 
 // TestMigration_Killed kills processes while they migrate a database of schema 10.
 func TestMigration_Killed(t *testing.T) {
+	t.Parallel()
 	rounds := 20
 	if testing.Short() {
 		rounds = 4
