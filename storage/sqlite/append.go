@@ -27,9 +27,7 @@ type statements struct {
 
 func (p *preparer) statements() statements {
 	return statements{
-		insertEvent: p.prepare(`
-			INSERT INTO event (id, account, type, key, time, targets, headers, data, sequences)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`),
+		insertEvent: p.prepare(insertInto("INSERT", "event", eventColumns)),
 		nextNumber: p.prepare(`
 			INSERT INTO sequence (subscription_id, last) VALUES (?, 1)
 			ON CONFLICT DO UPDATE SET last = last + 1 RETURNING last`),

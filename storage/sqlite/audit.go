@@ -15,6 +15,8 @@ const pruneAuditQuery = `
 
 const removeAudit = `DELETE FROM audit WHERE id <= ?`
 
+const auditColumns = `id, at, actor_key, actor_name, actor_account, actor_address, action, kind, subject, account, changed, before, after`
+
 // withEntry returns a function that runs do and, if do succeeds, stores an entry of the
 // audit log.
 func withEntry(do func(*tx) error, e *engine.AuditEntry) func(*tx) error {
@@ -22,9 +24,7 @@ func withEntry(do func(*tx) error, e *engine.AuditEntry) func(*tx) error {
 		if err := do(tx); err != nil {
 			return err
 		}
-		_, err := tx.exec(`
-			INSERT INTO audit (id, at, actor_key, actor_name, actor_account, actor_address, action, kind, subject, account, changed, before, after)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		_, err := tx.exec(insertInto("INSERT", "audit", auditColumns),
 			int64(e.ID), timeColumn(e.At), int64(e.Actor.Key), e.Actor.Name, e.Actor.Account, e.Actor.Address,
 			string(e.Action), e.Kind, e.Subject, e.Account, jsonListColumn(e.Changed), bytesColumn(e.Before), bytesColumn(e.After))
 		if err != nil {
@@ -46,9 +46,7 @@ func (s *Store) Audit(ctx context.Context, q engine.AuditQuery) ([]*engine.Audit
 	where.addIf(q.Since != 0, "id >= ?", int64(q.Since))
 	where.addIf(q.Until != 0, "id < ?", int64(q.Until))
 	where.addIf(q.Before != 0, "id < ?", int64(q.Before))
-	rows, err := s.readers.QueryContext(ctx, `
-		SELECT id, at, actor_key, actor_name, actor_account, actor_address, action, kind, subject, account, changed, before, after
-		FROM audit`+where.text()+` ORDER BY id DESC LIMIT ?`, append(where.args, limitOf(q.Limit))...)
+	rows, err := s.readers.QueryContext(ctx, `SELECT `+auditColumns+` FROM audit`+where.text()+` ORDER BY id DESC LIMIT ?`, append(where.args, limitOf(q.Limit))...)
 	if err != nil {
 		return nil, fmt.Errorf("list the audit log: %w", err)
 	}

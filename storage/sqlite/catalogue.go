@@ -11,13 +11,18 @@ import (
 	"switchhook/engine"
 )
 
+// The columns of each table are listed once, in the order in which rows are read and
+// written.
+const (
+	subscriptionColumns = `id, account, events, target_url, active, reason, filter, transform, secret, headers,
+		payload_format, description, metadata, version, created_at, updated_at,
+		filter_script, filter_version, transform_script, transform_version, settings, old_secrets, verification_secret, expires_at, client`
+	eventTypeColumns = `name, description, schema, samples, verify, version, created_at, updated_at`
+)
+
 // Subscriptions lists all subscriptions that are not deleted, oldest first.
 func (s *Store) Subscriptions(ctx context.Context) ([]*engine.Subscription, error) {
-	rows, err := s.readers.QueryContext(ctx, `
-		SELECT id, account, events, target_url, active, reason, filter, transform, secret, headers,
-			payload_format, description, metadata, version, created_at, updated_at,
-			filter_script, filter_version, transform_script, transform_version, settings, old_secrets, verification_secret, expires_at, client
-		FROM subscription WHERE deleted_at IS NULL ORDER BY id`)
+	rows, err := s.readers.QueryContext(ctx, `SELECT `+subscriptionColumns+` FROM subscription WHERE deleted_at IS NULL ORDER BY id`)
 	if err != nil {
 		return nil, fmt.Errorf("list subscriptions: %w", err)
 	}
@@ -65,11 +70,7 @@ func (s *Store) PutSubscription(ctx context.Context, u *engine.Subscription) err
 		if err != nil {
 			return err
 		}
-		_, err = tx.exec(`
-			INSERT OR REPLACE INTO subscription (id, account, events, target_url, active, reason, filter, transform,
-				secret, headers, payload_format, description, metadata, version, created_at, updated_at,
-				filter_script, filter_version, transform_script, transform_version, settings, old_secrets, verification_secret, expires_at, client)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		_, err = tx.exec(insertInto("INSERT OR REPLACE", "subscription", subscriptionColumns),
 			id, u.Account, jsonListColumn(u.Events), u.TargetURL, u.Active, u.Reason, u.Filter, u.Transform,
 			seal("secret", u.Secret), seal("headers", jsonMapColumn(u.Headers)), string(u.PayloadFormat), u.Description, jsonMapColumn(u.Metadata),
 			u.Version, timeColumn(u.CreatedAt), timeColumn(u.UpdatedAt),
@@ -100,8 +101,7 @@ func (s *Store) DeleteSubscription(ctx context.Context, id engine.ID) error {
 
 // EventTypes lists the event types by name.
 func (s *Store) EventTypes(ctx context.Context) ([]*engine.EventType, error) {
-	rows, err := s.readers.QueryContext(ctx, `
-		SELECT name, description, schema, samples, verify, version, created_at, updated_at FROM event_type ORDER BY name`)
+	rows, err := s.readers.QueryContext(ctx, `SELECT `+eventTypeColumns+` FROM event_type ORDER BY name`)
 	if err != nil {
 		return nil, fmt.Errorf("list event types: %w", err)
 	}
@@ -134,9 +134,7 @@ func (s *Store) PutEventType(ctx context.Context, t *engine.EventType) error {
 		if err != nil {
 			return err
 		}
-		_, err = tx.exec(`
-			INSERT OR REPLACE INTO event_type (name, description, schema, samples, verify, version, created_at, updated_at)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+		_, err = tx.exec(insertInto("INSERT OR REPLACE", "event_type", eventTypeColumns),
 			t.Name, t.Description, bytesColumn(t.Schema), jsonListColumn(t.Samples), string(t.Verify),
 			t.Version, timeColumn(t.CreatedAt), timeColumn(t.UpdatedAt))
 		return err

@@ -8,11 +8,11 @@ import (
 	"switchhook/engine"
 )
 
+const healthColumns = `subscription_id, failing_since, failures, last_error, next_probe_at, probe_delay, resumed_at`
+
 // Health lists the health of the targets that are not healthy.
 func (s *Store) Health(ctx context.Context) ([]engine.Health, error) {
-	rows, err := s.readers.QueryContext(ctx, `
-		SELECT subscription_id, failing_since, failures, last_error, next_probe_at, probe_delay, resumed_at
-		FROM health ORDER BY subscription_id`)
+	rows, err := s.readers.QueryContext(ctx, `SELECT `+healthColumns+` FROM health ORDER BY subscription_id`)
 	if err != nil {
 		return nil, fmt.Errorf("list the health of targets: %w", err)
 	}
@@ -38,7 +38,7 @@ func (s *Store) PutHealth(ctx context.Context, list []engine.Health) error {
 			}
 			// A subscription that was deleted meanwhile gets no row.
 			_, err := tx.exec(`
-				INSERT INTO health (subscription_id, failing_since, failures, last_error, next_probe_at, probe_delay, resumed_at)
+				INSERT INTO health (`+healthColumns+`)
 				SELECT ?, ?, ?, ?, ?, ?, ? FROM subscription WHERE id = ? AND deleted_at IS NULL`,
 				int64(h.Subscription), timeColumn(h.FailingSince), int64(h.Failures), h.LastError,
 				timeColumn(h.NextProbeAt), h.ProbeDelay.Microseconds(), timeColumn(h.ResumedAt), int64(h.Subscription))

@@ -10,11 +10,11 @@ import (
 	"switchhook/engine"
 )
 
+const keyColumns = `id, name, account, admin, scopes, prefix, hash, created_at, expires_at, last_used_at, old_hash, old_until`
+
 // Keys lists the API keys, oldest first.
 func (s *Store) Keys(ctx context.Context) ([]*engine.Key, error) {
-	rows, err := s.readers.QueryContext(ctx, `
-		SELECT id, name, account, admin, scopes, prefix, hash, created_at, expires_at, last_used_at, old_hash, old_until
-		FROM api_key ORDER BY id`)
+	rows, err := s.readers.QueryContext(ctx, `SELECT `+keyColumns+` FROM api_key ORDER BY id`)
 	if err != nil {
 		return nil, fmt.Errorf("list keys: %w", err)
 	}
@@ -46,9 +46,7 @@ func (s *Store) Keys(ctx context.Context) ([]*engine.Key, error) {
 // PutKey stores a new key.
 func (s *Store) PutKey(ctx context.Context, k *engine.Key) error {
 	return s.write(ctx, func(tx *tx) error {
-		_, err := tx.exec(`
-			INSERT INTO api_key (id, name, account, admin, scopes, prefix, hash, created_at, expires_at, last_used_at, old_hash, old_until)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		_, err := tx.exec(insertInto("INSERT", "api_key", keyColumns),
 			int64(k.ID), k.Name, k.Account, k.Admin, jsonListColumn(k.Scopes), k.Prefix, k.Hash[:], timeColumn(k.CreatedAt),
 			timeColumn(k.ExpiresAt), timeColumn(k.LastUsedAt), oldHashColumn(k), timeColumn(k.OldUntil))
 		return takenKey(err)

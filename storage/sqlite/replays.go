@@ -57,11 +57,14 @@ type replayJob struct {
 	Queued        int64          `json:"queued"`
 }
 
-const replayColumns = `SELECT id, account, status, job, created_at, updated_at, finished_at FROM replay`
+const (
+	replayColumns = `id, account, status, job, created_at, updated_at, finished_at`
+	replaysQuery  = `SELECT ` + replayColumns + ` FROM replay`
+)
 
 // Replay finds a replay.
 func (s *Store) Replay(ctx context.Context, id engine.ID) (*engine.Replay, error) {
-	r, err := scanReplay(s.readers.QueryRowContext(ctx, replayColumns+` WHERE id = ?`, int64(id)))
+	r, err := scanReplay(s.readers.QueryRowContext(ctx, replaysQuery+` WHERE id = ?`, int64(id)))
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, engine.NotFound("replay", id.Format(engine.ReplayPrefix))
 	}
@@ -78,7 +81,7 @@ func (s *Store) Replays(ctx context.Context, q engine.ReplayQuery) ([]*engine.Re
 	where.addIf(q.Unfinished, "finished_at IS NULL")
 	where.addIf(q.Before != 0, "id < ?", int64(q.Before))
 	where.addIf(q.Since != 0, "id >= ?", int64(q.Since))
-	rows, err := s.readers.QueryContext(ctx, replayColumns+where.text()+` ORDER BY id DESC LIMIT ?`, append(where.args, limitOf(q.Limit))...)
+	rows, err := s.readers.QueryContext(ctx, replaysQuery+where.text()+` ORDER BY id DESC LIMIT ?`, append(where.args, limitOf(q.Limit))...)
 	if err != nil {
 		return nil, fmt.Errorf("list replays: %w", err)
 	}
@@ -114,7 +117,7 @@ func (s *Store) PutReplay(ctx context.Context, r *engine.Replay) error {
 		r.Subscriptions, r.To, r.Since, r.Until, r.EventTypes, r.States, r.Missing, r.Filter, r.Rate, r.Error, r.Done, r.After, r.First, r.Looked, r.Queued,
 	})
 	return s.write(ctx, func(tx *tx) error {
-		_, err := tx.exec(`INSERT OR REPLACE INTO replay (id, account, status, job, created_at, updated_at, finished_at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+		_, err := tx.exec(insertInto("INSERT OR REPLACE", "replay", replayColumns),
 			int64(r.ID), r.Account, string(r.Status), job, timeColumn(r.CreatedAt), timeColumn(r.UpdatedAt), timeColumn(r.FinishedAt))
 		return err
 	})

@@ -81,8 +81,7 @@ func (s *Store) DeleteScript(ctx context.Context, id engine.ID) error {
 // PutScriptVersion stores a new version.
 func (s *Store) PutScriptVersion(ctx context.Context, v *engine.ScriptVersion) error {
 	return s.write(ctx, func(tx *tx) error {
-		_, err := tx.exec(`
-			INSERT INTO script_version (script_id, number, source, hash, author, note, created_at, cases, live_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		_, err := tx.exec(insertInto("INSERT", "script_version", versionColumns),
 			int64(v.Script), int64(v.Number), v.Source, v.Hash, v.Author, v.Note, timeColumn(v.CreatedAt), bytesColumn(v.Cases), timeColumn(v.LiveAt))
 		if isUnique(err) {
 			return &engine.Error{Code: engine.CodeConflict, Message: fmt.Sprintf("there is a version %d already", v.Number)}
@@ -96,7 +95,10 @@ func isUnique(err error) bool {
 	return ok && (e.ExtendedCode == sqlite3.ErrConstraintUnique || e.ExtendedCode == sqlite3.ErrConstraintPrimaryKey)
 }
 
-const versionColumns = `SELECT script_id, number, source, hash, author, note, created_at, cases, live_at FROM script_version`
+const (
+	versionColumns = `script_id, number, source, hash, author, note, created_at, cases, live_at`
+	versionsQuery  = `SELECT ` + versionColumns + ` FROM script_version`
+)
 
 func scanVersion(row scanner) (*engine.ScriptVersion, error) {
 	v := &engine.ScriptVersion{}
@@ -110,7 +112,7 @@ func scanVersion(row scanner) (*engine.ScriptVersion, error) {
 
 // ScriptVersion finds a version.
 func (s *Store) ScriptVersion(ctx context.Context, script engine.ID, number int) (*engine.ScriptVersion, error) {
-	rows, err := s.readers.QueryContext(ctx, versionColumns+` WHERE script_id = ? AND number = ?`, int64(script), int64(number))
+	rows, err := s.readers.QueryContext(ctx, versionsQuery+` WHERE script_id = ? AND number = ?`, int64(script), int64(number))
 	if err != nil {
 		return nil, fmt.Errorf("find version %d of %s: %w", number, script.Format(engine.ScriptPrefix), err)
 	}
@@ -129,7 +131,7 @@ func (s *Store) ScriptVersions(ctx context.Context, script engine.ID, before, li
 	where := conditions{}
 	where.add("script_id = ?", int64(script))
 	where.addIf(before != 0, "number < ?", int64(before))
-	rows, err := s.readers.QueryContext(ctx, versionColumns+where.text()+` ORDER BY number DESC LIMIT ?`, append(where.args, limitOf(limit))...)
+	rows, err := s.readers.QueryContext(ctx, versionsQuery+where.text()+` ORDER BY number DESC LIMIT ?`, append(where.args, limitOf(limit))...)
 	if err != nil {
 		return nil, fmt.Errorf("list versions of %s: %w", script.Format(engine.ScriptPrefix), err)
 	}

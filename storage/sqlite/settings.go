@@ -77,9 +77,11 @@ type accountSettings struct {
 	Retention engine.Retention        `json:"retention,omitzero"`
 }
 
+const accountColumns = `name, settings, version, created_at, updated_at`
+
 // Accounts lists the accounts that have settings, by name.
 func (s *Store) Accounts(ctx context.Context) ([]*engine.Account, error) {
-	rows, err := s.readers.QueryContext(ctx, `SELECT name, settings, version, created_at, updated_at FROM account ORDER BY name`)
+	rows, err := s.readers.QueryContext(ctx, `SELECT `+accountColumns+` FROM account ORDER BY name`)
 	if err != nil {
 		return nil, fmt.Errorf("list accounts: %w", err)
 	}
@@ -108,7 +110,7 @@ func (s *Store) PutAccount(ctx context.Context, a *engine.Account) error {
 		if err := tx.checkVersion("account", a.Name, a.Version, `SELECT version FROM account WHERE name = ?`, a.Name); err != nil {
 			return err
 		}
-		_, err := tx.exec(`INSERT OR REPLACE INTO account (name, settings, version, created_at, updated_at) VALUES (?, ?, ?, ?, ?)`,
+		_, err := tx.exec(insertInto("INSERT OR REPLACE", "account", accountColumns),
 			a.Name, mustJSON(accountSettings{a.Verify, a.Quota, a.Retention}), a.Version, timeColumn(a.CreatedAt), timeColumn(a.UpdatedAt))
 		return err
 	})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/mattn/go-sqlite3"
 )
@@ -65,6 +66,11 @@ func clearValues(args []driver.NamedValue) {
 	for i := range args {
 		args[i].Value = nil
 	}
+}
+
+// insertInto returns an INSERT of one row: verb is INSERT or INSERT OR REPLACE.
+func insertInto(verb, table, columns string) string {
+	return verb + " INTO " + table + " (" + columns + ") VALUES (?" + strings.Repeat(", ?", strings.Count(columns, ",")) + ")"
 }
 
 // preparer prepares statements and holds the first error.
