@@ -187,7 +187,7 @@ func TestKill_NothingAcceptedIsLost(t *testing.T) {
 			post(t, p, "/api/v1/subscriptions", map[string]any{
 				"event": "load.test", "target_url": sink.URL + late, "payload_format": "data", "filter": fmt.Sprintf("data.round == %d", round-1),
 			}, &made)
-			post(t, p, "/api/v1/replays", map[string]any{"subscription": made.ID, "delivery_status": []string{"missing"}, "rate": 500}, nil)
+			post(t, p, "/api/v1/replays", map[string]any{"subscription_ids": []string{made.ID}, "delivery_status": []string{"missing"}, "rate": 500}, nil)
 		}
 		var work sync.WaitGroup
 		sent := 0

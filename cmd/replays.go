@@ -3,14 +3,13 @@ package cmd
 import (
 	"context"
 	"fmt"
-	"net/http"
-	"net/url"
 	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"switchhook/engine/rfc3339"
+	"switchhook/server/api"
 )
 
 type replaysCommand struct {
@@ -24,31 +23,7 @@ type replaysCommand struct {
 	Cancel      replaysCancelCommand `cmd:"" help:"Cancel a replay; queued deliveries are still made."`
 }
 
-// replayBody holds the fields of a replay that the commands read.
-type replayBody struct {
-	ID            string     `json:"id"`
-	Account       string     `json:"account"`
-	Status        string     `json:"status"`
-	Progress      float64    `json:"progress"`
-	Looked        int64      `json:"looked"`
-	Queued        int64      `json:"queued"`
-	Error         string     `json:"error"`
-	Subscriptions []string   `json:"subscriptions"`
-	To            *string    `json:"to"`
-	Since         *time.Time `json:"since"`
-	Until         *time.Time `json:"until"`
-	EventTypes    []string   `json:"event_types"`
-	Deliveries    []string   `json:"delivery_status"`
-	Filter        string     `json:"filter"`
-	Rate          int        `json:"rate"`
-	CreatedAt     *time.Time `json:"created_at"`
-	FinishedAt    *time.Time `json:"finished_at"`
-}
-
-// Complete implements api.Completer.
-func (r *replayBody) Complete() bool { return r.ID != "" }
-
-func (r *replayBody) percent() string { return fmt.Sprintf("%.0f %%", r.Progress*100) }
+func percent(r *api.Replay) string { return fmt.Sprintf("%.0f %%", r.Progress*100) }
 
 type replaysStartCommand struct {
 	Subscriptions []string `arg:"" name:"subscription" help:"Ids of the subscriptions whose deliveries are replayed: sub_…"`
@@ -66,34 +41,37 @@ func (c *replaysStartCommand) Run(ctx context.Context, all *commands) error {
 	if err := checkFilter(c.Filter); err != nil {
 		return err
 	}
-	wanted := map[string]any{"subscriptions": c.Subscriptions}
-	for name, text := range map[string]string{"since": c.Since, "until": c.Until} {
-		if text == "" {
+	wanted := api.CreateReplayRequest{SubscriptionIDs: c.Subscriptions, TargetSubscriptionID: c.To, EventTypes: c.EventType, Filter: c.Filter, Rate: c.Rate}
+	for _, status := range c.Status {
+		wanted.DeliveryStatus = append(wanted.DeliveryStatus, api.DeliveryStatus(status))
+	}
+	for _, t := range []struct {
+		flag, text string
+		into       **time.Time
+	}{{"since", c.Since, &wanted.Since}, {"until", c.Until, &wanted.Until}} {
+		if t.text == "" {
 			continue
 		}
-		at, err := parseTime(text, time.Now())
+		at, err := parseTime(t.text, time.Now())
 		if err != nil {
-			return usageError("--%s: %w", name, err)
+			return usageError("--%s: %w", t.flag, err)
 		}
-		wanted[name] = at
+		*t.into = &at
 	}
-	for name, text := range map[string]string{"filter": c.Filter, "to": c.To} {
-		if text != "" {
-			wanted[name] = text
-		}
+	router, err := all.Replays.client()
+	if err != nil {
+		return err
 	}
-	for name, list := range map[string][]string{"delivery_status": c.Status, "event_types": c.EventType} {
-		if len(list) > 0 {
-			wanted[name] = list
-		}
+	r, err := router.CreateReplay(ctx, wanted)
+	if err != nil {
+		return err
 	}
-	if c.Rate != 0 {
-		wanted["rate"] = c.Rate
+	if all.Replays.JSON {
+		return printJSON(r)
 	}
-	return all.Replays.one(ctx, http.MethodPost, "", wanted, func(r *replayBody) {
-		fmt.Println(r.ID)
-		fmt.Fprintf(os.Stderr, "%s; \"switchhook replays show %s\" tells how far it is\n", r.Status, r.ID)
-	})
+	fmt.Println(r.ID)
+	fmt.Fprintf(os.Stderr, "%s; \"switchhook replays show %s\" tells how far it is\n", r.Status, r.ID)
+	return nil
 }
 
 // parseTime parses a time, or a duration before now.
@@ -108,20 +86,20 @@ func parseTime(text string, now time.Time) (time.Time, error) {
 	return at, nil
 }
 
-// one sends a request about one replay and prints the answer, as JSON or by show.
-func (c *replaysCommand) one(ctx context.Context, method, tail string, body any, show func(*replayBody)) error {
+// one calls an operation on a replay and prints the answer.
+func (c *replaysCommand) one(ctx context.Context, id string, do func(*api.Client, context.Context, string, ...api.Option) (*api.Replay, error)) error {
 	router, err := c.client()
 	if err != nil {
 		return err
 	}
-	var r rawJSON[replayBody]
-	if err := router.call(ctx, method, "/api/v1/replays"+tail, body, &r); err != nil {
+	r, err := do(router.Client, ctx, id)
+	if err != nil {
 		return err
 	}
 	if c.JSON {
-		return printJSON(&r)
+		return printJSON(r)
 	}
-	show(&r.is)
+	showReplay(r)
 	return nil
 }
 
@@ -135,17 +113,17 @@ func (c *replaysListCommand) Run(ctx context.Context, commands *commands) error 
 	if err != nil {
 		return err
 	}
-	list, err := all[rawJSON[replayBody]](ctx, router, "/api/v1/replays"+inAccount(c.Account))
+	list, err := api.Collect(router.ListReplays(ctx, api.ListReplaysParams{Account: c.Account}))
 	if err != nil {
 		return err
 	}
 	if commands.Replays.JSON {
-		return printJSON(pointers(list))
+		return printJSON(list)
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\tSTATUS\tPROGRESS\tQUEUED\tSTARTED\tSUBSCRIPTIONS\tWHY IT STANDS STILL")
+	fmt.Fprintln(w, "ID\tSTATUS\tPROGRESS\tQUEUED\tSTARTED\tSUBSCRIPTIONS\tERROR")
 	for _, r := range list {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", r.is.ID, r.is.Status, r.is.percent(), r.is.Queued, timeOr(r.is.CreatedAt, "-"), strings.Join(r.is.Subscriptions, ","), oneLine(r.is.Error))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", r.ID, r.Status, percent(&r), r.Queued, r.CreatedAt.Format(time.RFC3339), strings.Join(r.SubscriptionIDs, ","), oneLine(r.Error))
 	}
 	return w.Flush()
 }
@@ -155,15 +133,13 @@ type replayID struct {
 	ID string `arg:"" help:"The replay's id: rpl_…"`
 }
 
-func (r *replayID) path(tail string) string { return "/" + url.PathEscape(r.ID) + tail }
-
 type replaysShowCommand struct {
 	replayID `embed:""`
 }
 
 // Run shows a replay.
 func (c *replaysShowCommand) Run(ctx context.Context, all *commands) error {
-	return all.Replays.one(ctx, http.MethodGet, c.path(""), nil, showReplay)
+	return all.Replays.one(ctx, c.ID, (*api.Client).GetReplay)
 }
 
 type replaysPauseCommand struct {
@@ -172,7 +148,7 @@ type replaysPauseCommand struct {
 
 // Run pauses a replay.
 func (c *replaysPauseCommand) Run(ctx context.Context, all *commands) error {
-	return all.Replays.one(ctx, http.MethodPost, c.path("/pause"), nil, showReplay)
+	return all.Replays.one(ctx, c.ID, (*api.Client).PauseReplay)
 }
 
 type replaysResumeCommand struct {
@@ -181,7 +157,7 @@ type replaysResumeCommand struct {
 
 // Run resumes a replay.
 func (c *replaysResumeCommand) Run(ctx context.Context, all *commands) error {
-	return all.Replays.one(ctx, http.MethodPost, c.path("/resume"), nil, showReplay)
+	return all.Replays.one(ctx, c.ID, (*api.Client).ResumeReplay)
 }
 
 type replaysCancelCommand struct {
@@ -190,22 +166,26 @@ type replaysCancelCommand struct {
 
 // Run cancels a replay.
 func (c *replaysCancelCommand) Run(ctx context.Context, all *commands) error {
-	return all.Replays.one(ctx, http.MethodPost, c.path("/cancel"), nil, showReplay)
+	return all.Replays.one(ctx, c.ID, (*api.Client).CancelReplay)
 }
 
 // showReplay prints a replay, one property a line.
-func showReplay(r *replayBody) {
+func showReplay(r *api.Replay) {
 	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
 	to := "their own subscriptions"
-	if r.To != nil {
-		to = *r.To
+	if r.TargetSubscriptionID != nil {
+		to = *r.TargetSubscriptionID
+	}
+	var statuses []string
+	for _, status := range r.DeliveryStatus {
+		statuses = append(statuses, string(status))
 	}
 	for _, line := range [][2]string{
-		{"id", r.ID}, {"account", r.Account}, {"status", r.Status}, {"error", r.Error}, {"progress", r.percent()},
-		{"looked at", fmt.Sprint(r.Looked)}, {"queued", fmt.Sprint(r.Queued)}, {"subscriptions", strings.Join(r.Subscriptions, ", ")}, {"sent to", to},
-		{"deliveries", strings.Join(r.Deliveries, ", ")}, {"event types", strings.Join(r.EventTypes, ", ")}, {"filter", r.Filter},
-		{"since", timeOr(r.Since, "")}, {"until", timeOr(r.Until, "")}, {"rate", fmt.Sprintf("%d a second", r.Rate)},
-		{"started", timeOr(r.CreatedAt, "")}, {"finished", timeOr(r.FinishedAt, "")},
+		{"id", r.ID}, {"account", r.Account}, {"status", string(r.Status)}, {"error", r.Error}, {"progress", percent(r)},
+		{"examined", fmt.Sprint(r.Examined)}, {"queued", fmt.Sprint(r.Queued)}, {"subscriptions", strings.Join(r.SubscriptionIDs, ", ")}, {"sent to", to},
+		{"deliveries", strings.Join(statuses, ", ")}, {"event types", strings.Join(r.EventTypes, ", ")}, {"filter", r.Filter},
+		{"since", timeOr(r.Since, "")}, {"until", timeOr(&r.Until, "")}, {"rate", fmt.Sprintf("%d a second", r.Rate)},
+		{"started", timeOr(&r.CreatedAt, "")}, {"finished", timeOr(r.FinishedAt, "")},
 	} {
 		if line[1] != "" {
 			fmt.Fprintf(w, "%s\t%s\n", line[0], oneLine(line[1]))

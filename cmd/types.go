@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +9,7 @@ import (
 	"path/filepath"
 
 	"switchhook/scripts/dts"
+	"switchhook/server/api"
 )
 
 type typesCommand struct {
@@ -62,11 +62,7 @@ func (c *typesCommand) eventTypes(ctx context.Context) ([]dts.EventType, error) 
 	if err != nil {
 		return nil, err
 	}
-	registered, err := all[struct {
-		Name        string
-		Description string
-		Schema      json.RawMessage
-	}](ctx, router, "/api/v1/event-types")
+	registered, err := api.Collect(router.ListEventTypes(ctx))
 	if err != nil {
 		return nil, err
 	}

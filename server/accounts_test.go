@@ -26,6 +26,11 @@ func TestAccounts_PutAndGet(t *testing.T) {
 	r.admin.do("PATCH", "/api/v1/accounts/acme", `{"quota":{"subscriptions":null}}`).want(200).shows(map[string]any{"quota.subscriptions": nil, "quota.events_per_second": 5})
 	r.admin.do("PATCH", "/api/v1/accounts/acme", `{"retention":null}`).want(200).shows(map[string]any{"retention.dead": nil, "quota.events_per_second": 5})
 	r.admin.do("PUT", "/api/v1/accounts/acme", `{}`).want(200).shows(map[string]any{"quota.events_per_second": nil, "verify": ""})
+	tag := r.admin.do("PATCH", "/api/v1/accounts/acme", `{"quota":{"subscriptions":3}}`).want(200).header.Get("ETag")
+	r.admin.do("DELETE", "/api/v1/accounts/acme", nil, "If-Match", made.header.Get("ETag")).refused(412, "", "changed")
+	r.admin.do("DELETE", "/api/v1/accounts/acme", nil, "If-Match", tag).want(204)
+	r.admin.get("/api/v1/accounts/acme").want(200).shows(map[string]any{"quota.subscriptions": nil, "limits.subscriptions": nil})
+	r.admin.do("DELETE", "/api/v1/accounts/rival", nil).refused(404, "", "there is no account with settings")
 	if got := r.admin.pages("/api/v1/accounts?limit=2", "name"); !slices.Equal(got, []string{"acme", "default", "rival"}) {
 		t.Errorf("accounts are %v", got)
 	}
@@ -144,16 +149,16 @@ func TestAudit_ActorAndChange(t *testing.T) {
 	r.admin.do("PATCH", "/api/v1/subscriptions/"+sub, `{"active":false}`).want(200)
 	r.acme.do("DELETE", "/api/v1/subscriptions/"+sub, nil).want(204)
 	r.acme.get("/api/v1/audit?kind=subscriptions").refused(422, "kind", "must be one of subscription, ")
-	list := r.acme.get("/api/v1/audit?id=" + sub).want(200)
+	list := r.acme.get("/api/v1/audit?subject_id=" + sub).want(200)
 	list.shows(map[string]any{
-		"data.0.action": "delete", "data.0.after": nil, "data.0.actor.name": "acme", "data.0.actor.key": r.acme.keyID, "data.0.actor.address": "127.0.0.1", "data.0.before.description": "new",
-		"data.1.action": "update", "data.1.actor.type": "operator", "data.1.actor.key": nil, "data.1.actor.address": nil, "data.1.changed": "[active]",
+		"data.0.action": "delete", "data.0.after": nil, "data.0.actor.name": "acme", "data.0.actor.key_id": r.acme.keyID, "data.0.actor.address": "127.0.0.1", "data.0.before.description": "new",
+		"data.1.action": "update", "data.1.actor.type": "operator", "data.1.actor.key_id": nil, "data.1.actor.address": nil, "data.1.changed": "[active]",
 		"data.2.changed": "[secret]", "data.2.before.secret": "[hidden]", "data.2.after.secret": "[hidden]",
 		"data.3.changed": "[description headers]", "data.3.before.headers.Authorization": "[hidden]", "data.3.after.headers.X-Plain": "shown",
 		"data.4.action": "create", "data.4.before": nil, "data.4.account": "acme", "data.4.kind": "subscription", "data.4.after.target_url": hook.URL, "data.5": nil,
 	})
 	r.acme.get("/api/v1/audit?subject_id=" + sub).want(200).shows(map[string]any{"data.0.id": list.text("data.0.id"), "next_cursor": list.at("next_cursor")})
-	r.admin.get("/api/v1/audit?id=" + sub).want(200).shows(map[string]any{"data.1.actor.type": "key", "data.1.actor.key": r.admin.keyID, "data.1.actor.address": "127.0.0.1"})
+	r.admin.get("/api/v1/audit?subject_id=" + sub).want(200).shows(map[string]any{"data.1.actor.type": "key", "data.1.actor.key_id": r.admin.keyID, "data.1.actor.address": "127.0.0.1"})
 
 	key := r.admin.post("/api/v1/keys", `{"name":"till","account":"acme","scopes":["publish"]}`).want(201)
 	rotated := r.admin.post("/api/v1/keys/"+key.text("id")+"/rotate", nil).want(200)
@@ -172,15 +177,15 @@ func TestAudit_ActorAndChange(t *testing.T) {
 		return r.acme.get("/api/v1/subscriptions/"+off).want(200).at("active") == false
 	})
 	for query, want := range map[string]string{
-		"id=" + key.text("id"): "[delete rotate create]", "kind=event_type": "[delete update create]", "id=acme&kind=account": "[create]",
-		"id=" + script + "&kind=script": "[delete update update create]", "id=" + script + "&kind=script_version": "[create create]", "id=" + off: "[update create]", "id=" + off + "&actor=switchhook": "[update]",
+		"subject_id=" + key.text("id"): "[delete rotate create]", "kind=event_type": "[delete update create]", "subject_id=acme&kind=account": "[create]",
+		"subject_id=" + script + "&kind=script": "[delete update update create]", "subject_id=" + script + "&kind=script_version": "[create create]", "subject_id=" + off: "[update create]", "subject_id=" + off + "&actor=switchhook": "[update]",
 		"actor=" + r.acme.keyID + "&kind=subscription": "[create delete update update create]", "until=2020-01-01T00:00:00Z": "[]", "since=2199-01-01T00:00:00Z": "[]", "account=rival&kind=script": "[]",
 	} {
 		if got := fmt.Sprint(r.admin.get("/api/v1/audit?" + query).want(200).column("action")); got != want {
 			t.Errorf("%s: %s, want %s", query, got, want)
 		}
 	}
-	r.admin.get("/api/v1/audit?id=" + off).want(200).shows(map[string]any{"data.0.actor.type": "switchhook", "data.0.actor.key": nil, "data.0.changed": "[active reason]"})
+	r.admin.get("/api/v1/audit?subject_id=" + off).want(200).shows(map[string]any{"data.0.actor.type": "switchhook", "data.0.actor.key_id": nil, "data.0.changed": "[active reason]"})
 	for _, account := range r.acme.pages("/api/v1/audit?limit=3", "account") {
 		if account != "acme" {
 			t.Errorf("acme sees an entry of %s", account)
@@ -202,7 +207,7 @@ func TestAudit_EntrySizeIsBounded(t *testing.T) {
 	r := start(t)
 	source := "function transform() { return 1 } //" + strings.Repeat("x", 60_000)
 	sub := r.acme.subscribe("a", anywhere, map[string]any{"transform": source, "description": "short"})
-	a := r.acme.get("/api/v1/audit?id=" + sub).want(200).shows(map[string]any{"data.0.after.description": "short", "data.0.after.transform": fmt.Sprintf("[%d bytes]", len(source)+2)})
+	a := r.acme.get("/api/v1/audit?subject_id=" + sub).want(200).shows(map[string]any{"data.0.after.description": "short", "data.0.after.transform": fmt.Sprintf("[%d bytes]", len(source)+2)})
 	if len(a.body) > 3000 {
 		t.Errorf("the entry has %d bytes", len(a.body))
 	}

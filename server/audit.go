@@ -4,38 +4,17 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
+	"switchhook/server/api"
 )
 
-// auditView is an entry of the audit log as the API shows it.
-type auditView struct {
-	ID      string          `json:"id"`
-	At      time.Time       `json:"at"`
-	Actor   actorView       `json:"actor"`
-	Action  string          `json:"action"`
-	Kind    string          `json:"kind"`
-	Subject string          `json:"subject_id"`
-	Account *string         `json:"account"` // null if it belongs to no account
-	Changed []string        `json:"changed"`
-	Before  json.RawMessage `json:"before"` // null on create
-	After   json.RawMessage `json:"after"`  // null on delete
-}
-
-type actorView struct {
-	Type    string  `json:"type"` // "key", "switchhook", or "operator" for a key of another account
-	Key     *string `json:"key"`
-	Name    string  `json:"name"`
-	Address *string `json:"address"`
-}
-
 // viewEntry hides the operator's identity when an account reads its own entries.
-func viewEntry(e *engine.AuditEntry, who caller) auditView {
-	v := auditView{
-		ID: e.ID.Format(engine.AuditPrefix), At: e.At, Action: string(e.Action), Kind: e.Kind, Subject: e.Subject,
+func viewEntry(e *engine.AuditEntry, who caller) api.AuditEntry {
+	v := api.AuditEntry{
+		ID: e.ID.Format(engine.AuditPrefix), At: e.At, Action: string(e.Action), Kind: e.Kind, SubjectID: e.Subject,
 		Changed: e.Changed, Before: rawOrNull(who.maskTarget(e.Before)), After: rawOrNull(who.maskTarget(e.After)),
 	}
 	if e.Account != "" {
@@ -46,12 +25,12 @@ func viewEntry(e *engine.AuditEntry, who caller) auditView {
 	}
 	switch {
 	case e.Actor.Key == 0:
-		v.Actor = actorView{Type: "switchhook", Name: e.Actor.Name}
+		v.Actor = api.AuditActor{Type: "switchhook", Name: e.Actor.Name}
 	case !who.Admin && e.Actor.Account != who.Account:
-		v.Actor = actorView{Type: "operator", Name: "operator"}
+		v.Actor = api.AuditActor{Type: "operator", Name: "operator"}
 	default:
 		key := e.Actor.Key.Format(engine.KeyPrefix)
-		v.Actor = actorView{Type: "key", Key: &key, Name: e.Actor.Name, Address: &e.Actor.Address}
+		v.Actor = api.AuditActor{Type: "key", KeyID: &key, Name: e.Actor.Name, Address: &e.Actor.Address}
 	}
 	return v
 }
@@ -92,9 +71,9 @@ func (s *Server) listAudit(c *fiber.Ctx, who caller) error {
 	if who.Admin && c.Query("account") == "" {
 		account = ""
 	}
-	q := s.readQuery(c, "kind", "id", "subject_id", "actor", "since", "until")
+	q := s.readQuery(c, "kind", "subject_id", "actor", "since", "until")
 	find := engine.AuditQuery{
-		Account: account, Kind: q.text("kind"), Subject: q.text(q.aliasParam("id", "subject_id")), Since: q.since("since"), Until: q.since("until"),
+		Account: account, Kind: q.text("kind"), Subject: q.text("subject_id"), Since: q.since("since"), Until: q.since("until"),
 		Before: q.id("cursor", engine.AuditPrefix), Limit: q.limit() + 1,
 	}
 	kinds := []string{engine.KindSubscription, engine.KindScript, engine.KindScriptVersion, engine.KindEventType, engine.KindAccount, engine.KindKey}
@@ -114,5 +93,5 @@ func (s *Server) listAudit(c *fiber.Ctx, who caller) error {
 		return err
 	}
 	cursor := func(e *engine.AuditEntry) string { return e.ID.Format(engine.AuditPrefix) }
-	return answerPage(c, pageOf(found, find.Limit-1, cursor, func(e *engine.AuditEntry) auditView { return viewEntry(e, who) }))
+	return answerPage(c, pageOf(found, find.Limit-1, cursor, func(e *engine.AuditEntry) api.AuditEntry { return viewEntry(e, who) }))
 }

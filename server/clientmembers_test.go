@@ -35,7 +35,7 @@ func TestSubscriptions_UnknownMembersAreStored(t *testing.T) {
 		c.post("/api/v1/subscriptions", body).want(200).shows(map[string]any{"id": made.text("id")})
 		c.do("PUT", made.text("href"), string(made.body)).want(200)
 		c.post("/api/v1/subscriptions", body).want(200).shows(map[string]any{"id": made.text("id")})
-		for _, entry := range []string{"/api/v1/audit?id=" + made.text("id")} {
+		for _, entry := range []string{"/api/v1/audit?subject_id=" + made.text("id")} {
 			if text := string(c.get(entry).want(200).body); strings.Contains(text, `"passcode":"p"`) || strings.Contains(text, `"api_token":"q"`) || strings.Contains(text, `"secret_key":"r"`) {
 				t.Errorf("%s shows a credential: %s", entry, text)
 			}

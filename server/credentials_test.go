@@ -79,7 +79,7 @@ func TestHeaders_ValuesAreRedactedUnlessVisible(t *testing.T) {
 	c.get(path).want(200).shows(want)
 	c.publish("order.created", 1)
 	d := c.delivered(id, "succeeded")
-	for _, answer := range []string{string(d.body), string(c.get("/api/v1/audit?id=" + id).want(200).body), string(c.get("/api/v1/subscriptions").want(200).body)} {
+	for _, answer := range []string{string(d.body), string(c.get("/api/v1/audit?subject_id=" + id).want(200).body), string(c.get("/api/v1/subscriptions").want(200).body)} {
 		for _, value := range []string{"auth-value-1", "apim-value-1", "shop-value-1"} {
 			if strings.Contains(answer, value) {
 				t.Errorf("%s is shown: %s", value, answer)
@@ -115,7 +115,7 @@ func TestTargets_FullURLNeedsWriteScope(t *testing.T) {
 
 	for path, at := range map[string]string{
 		"/api/v1/subscriptions/" + id: "target_url", "/api/v1/subscriptions?limit=1": "data.0.target_url", "/api/v1/deliveries/" + d: "attempts.0.request.url",
-		"/api/v1/audit?id=" + id: "data.0.after.target_url",
+		"/api/v1/audit?subject_id=" + id: "data.0.after.target_url",
 	} {
 		writer.get(path).want(200).shows(map[string]any{at: whole})
 		got := reader.get(path).want(200).shows(map[string]any{at: masked})

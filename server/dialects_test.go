@@ -537,5 +537,5 @@ operations:
 	weak := r.scoped(engine.ScopeSubscribe)
 	r.legacy("X-API-Key", weak.key).call("GET", "/get/subscribe", body, 403)
 	id := r.legacy("X-API-Key", r.acme.key).call("GET", "/get/subscribe", body, 201).text("id")
-	r.acme.get("/api/v1/audit?id=" + id).want(200).shows(object{"data.0.action": "create", "data.0.actor.key": r.acme.keyID})
+	r.acme.get("/api/v1/audit?subject_id=" + id).want(200).shows(object{"data.0.action": "create", "data.0.actor.key_id": r.acme.keyID})
 }

@@ -5,55 +5,45 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
+	"switchhook/engine/catalog"
+	"switchhook/server/api"
 )
 
-// eventTypeView is an event type as the API shows it.
-type eventTypeView struct {
-	Name        string            `json:"name"`
-	Description string            `json:"description"`
-	Schema      json.RawMessage   `json:"schema"` // null if there is none
-	Samples     []json.RawMessage `json:"samples"`
-	Verify      string            `json:"verify"`
-	CreatedAt   time.Time         `json:"created_at"`
-	UpdatedAt   time.Time         `json:"updated_at"`
-}
-
-func viewEventType(t *engine.EventType) eventTypeView {
-	v := eventTypeView{Name: t.Name, Description: t.Description, Schema: t.Schema, Samples: []json.RawMessage{}, Verify: string(t.Verify), CreatedAt: t.CreatedAt, UpdatedAt: t.UpdatedAt}
+func viewEventType(t *engine.EventType) api.EventType {
+	v := api.EventType{
+		Name: t.Name, Description: t.Description, Schema: t.Schema, Samples: []json.RawMessage{}, Verify: string(t.Verify),
+		CreatedAt: t.CreatedAt, UpdatedAt: t.UpdatedAt,
+	}
 	for _, sample := range t.Samples {
 		v.Samples = append(v.Samples, sample)
 	}
 	return v
 }
 
-// eventTypeInput is the request body for an event type.
-type eventTypeInput struct {
-	Name        string            `json:"name"`
-	Description string            `json:"description"`
-	Schema      json.RawMessage   `json:"schema"`
-	Samples     []json.RawMessage `json:"samples"`
-	Verify      string            `json:"verify"`
-}
-
-func (in *eventTypeInput) eventType() *engine.EventType {
-	t := &engine.EventType{Name: in.Name, Description: in.Description, Verify: engine.VerificationMode(in.Verify)}
-	if string(in.Schema) != "null" && len(in.Schema) > 0 {
-		t.Schema = in.Schema
+// applyEventType changes t as the request says.
+func applyEventType(t *engine.EventType, in *api.EventTypeRequest) {
+	set(&t.Description, in.Description, false)
+	if !in.Verify.IsZero() {
+		t.Verify = engine.VerificationMode(in.Verify.Or(""))
 	}
-	for _, sample := range in.Samples {
-		t.Samples = append(t.Samples, sample)
+	if !in.Schema.IsZero() {
+		t.Schema = in.Schema.Or(nil)
 	}
-	return t
+	if !in.Samples.IsZero() {
+		t.Samples = nil
+		for _, sample := range in.Samples.Or(nil) {
+			t.Samples = append(t.Samples, sample)
+		}
+	}
 }
 
 func (s *Server) listEventTypes(c *fiber.Ctx, _ caller) error {
 	q := s.readQuery(c)
-	limit, after := q.limit(), q.text("cursor")
+	limit, after := q.limit(), q.name("cursor", engine.ValidEventType)
 	if q.err != nil {
 		return q.err
 	}
@@ -79,33 +69,72 @@ func nameParam(c *fiber.Ctx) string {
 }
 
 func (s *Server) createEventType(c *fiber.Ctx, _ caller) error {
-	var in eventTypeInput
-	if _, err := readObject(c, &in, fieldNames(&eventTypeView{})...); err != nil {
+	in, err := readEventType(c)
+	if err != nil {
 		return err
 	}
-	return s.storeEventType(c, &in, true)
+	return s.storeEventType(c, &engine.EventType{Name: in.Name}, in, true)
 }
 
-func (s *Server) putEventType(c *fiber.Ctx, _ caller) error {
-	var in eventTypeInput
-	if _, err := readObject(c, &in, fieldNames(&eventTypeView{})...); err != nil {
+func (s *Server) replaceEventType(c *fiber.Ctx, _ caller) error {
+	in, err := readEventType(c)
+	if err != nil {
 		return err
 	}
 	name := nameParam(c)
 	if in.Name != "" && in.Name != name {
-		return invalidField("name", "must be left out or be the one in the path: an event type can't be renamed")
+		return renamedEventType()
 	}
-	in.Name = name
-	return s.storeEventType(c, &in, false)
+	return s.storeEventType(c, &engine.EventType{Name: name}, in, false)
 }
 
-func (s *Server) storeEventType(c *fiber.Ctx, in *eventTypeInput, create bool) error {
-	_, missing := s.engine.EventType(in.Name)
+func (s *Server) updateEventType(c *fiber.Ctx, _ caller) error {
+	in, err := readEventType(c)
+	if err != nil {
+		return err
+	}
+	version, err := ifMatch(c)
+	if err != nil {
+		return err
+	}
+	old, err := s.engine.EventType(nameParam(c))
+	if err != nil {
+		return err
+	}
+	if in.Name != "" && in.Name != old.Name {
+		return renamedEventType()
+	}
+	if version == catalog.AnyVersion {
+		version = old.Version // the merge is based on this version
+	}
+	changed := *old
+	applyEventType(&changed, in)
+	t, _, err := s.engine.PutEventType(c.UserContext(), &changed, false, version)
+	if err != nil {
+		return err
+	}
+	setETag(c, t.Version)
+	return c.JSON(viewEventType(t))
+}
+
+func readEventType(c *fiber.Ctx) (*api.EventTypeRequest, error) {
+	in := &api.EventTypeRequest{}
+	_, err := readObject(c, in, fieldNames(&api.EventType{})...)
+	return in, err
+}
+
+func renamedEventType() error {
+	return invalidField("name", "must be left out or be the one in the path: an event type can't be renamed")
+}
+
+func (s *Server) storeEventType(c *fiber.Ctx, t *engine.EventType, in *api.EventTypeRequest, create bool) error {
+	_, missing := s.engine.EventType(t.Name)
 	version, err := upsertPrecondition(c, missing == nil)
 	if err != nil {
 		return err
 	}
-	t, created, err := s.engine.PutEventType(c.UserContext(), in.eventType(), create, version)
+	applyEventType(t, in)
+	t, created, err := s.engine.PutEventType(c.UserContext(), t, create, version)
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,20 @@ func TestEventTypes_Lifecycle(t *testing.T) {
 	c.do("PUT", path, `{"name":"order.created","description":"back"}`).want(201).shows(map[string]any{"description": "back"})
 }
 
+func TestEventTypes_Update(t *testing.T) {
+	c := start(t).admin
+	path := "/api/v1/event-types/order.created"
+	c.do("PATCH", path, `{"description":"d"}`).refused(404, "", "there is no event type")
+	first := c.do("PUT", path, `{"description":"d","schema":{"type":"object"},"samples":[{}],"verify":"hook-secret"}`).want(201).header.Get("ETag")
+	c.do("PATCH", path, `{"description":"e"}`, "If-Match", first).want(200).
+		shows(map[string]any{"description": "e", "schema.type": "object", "samples": "[map[]]", "verify": "hook-secret"})
+	c.do("PATCH", path, `{"description":"f"}`, "If-Match", first).refused(412, "", "read it again")
+	c.do("PATCH", path, `{"schema":null,"samples":[1],"verify":null}`).want(200).
+		shows(map[string]any{"description": "e", "schema": nil, "samples": "[1]", "verify": ""})
+	c.do("PATCH", path, `{"schema":{"type":"object"}}`).refused(422, "samples[0]", "does not fit")
+	c.do("PATCH", path, `{"name":"other"}`).refused(422, "name", "can't be renamed")
+}
+
 func TestEventTypes_EscapedNames(t *testing.T) {
 	c := start(t).admin
 	for _, name := range []string{"pull-request/opened", "a:b", "A_1"} {

@@ -26,7 +26,7 @@ func TestIdempotency_EveryPOSTThatCreates(t *testing.T) {
 	for i, test := range []struct{ path, body, again, list string }{
 		{"/api/v1/subscriptions?allow_duplicates=true", `{"event":"a","target_url":"` + hook.URL + `"}`, `{ "target_url":"` + hook.URL + `", "event":"\u0061" }`, "/api/v1/subscriptions"},
 		{"/api/v1/subscription/?allow_duplicates=true", `{"event":"a","target_url":"` + hook.URL + `"}`, `{"event":"a","target_url":"` + hook.URL + "\"}\n", "/api/v1/subscriptions"},
-		{"/api/v1/replays", `{"subscription":"` + off + `"}`, `{ "subscription":"` + off + `" }`, "/api/v1/replays"},
+		{"/api/v1/replays", `{"subscription_ids":["` + off + `"]}`, `{ "subscription_ids":["` + off + `"] }`, "/api/v1/replays"},
 		{"/api/v1/event-types", `{"name":"a.b"}`, `{"name": "a.b"}`, "/api/v1/event-types"},
 		{"/api/v1/scripts", `{"name":"g","kind":"filter","source":"true"}`, `{"kind":"filter","name":"g","source":"true"}`, "/api/v1/scripts"},
 		{"/api/v1/scripts/f/versions", `{"source":"false"}`, `{"source" : "false"}`, "/api/v1/scripts/f/versions"},
@@ -98,7 +98,7 @@ func TestIdempotency_ConcurrentRequestsRunOnce(t *testing.T) {
 	for range 16 {
 		all.Go(func() {
 			for {
-				a := r.acme.post("/api/v1/replays", map[string]any{"subscription": off}, once, "k")
+				a := r.acme.post("/api/v1/replays", map[string]any{"subscription_ids": []string{off}}, once, "k")
 				if a.status == 409 { // another request is in progress
 					a.refused(409, once, "being handled now")
 					continue

@@ -20,7 +20,7 @@ func TestIsolation_OtherAccountsAreInvisible(t *testing.T) {
 	script := r.acme.script("transform", "acme-only", "export default () => 'acme-only'", "export default () => 2")
 	r.acme.post("/api/v1/scripts/acme-only/shadow", `{"version":2}`).want(201)
 	scripts := []string{script, "acme-only"}
-	replay := r.acme.post("/api/v1/replays", map[string]any{"subscription": sub, "filter": "data == 'acme-only'"}).want(202).text("id")
+	replay := r.acme.post("/api/v1/replays", map[string]any{"subscription_ids": []string{sub}, "filter": "data == 'acme-only'"}).want(202).text("id")
 
 	const shared, forbidden, hidden, empty, unknown, open = "shared", "forbidden", "hidden", "empty", "unknown", "open" // open: no key counts
 	table := []struct {
@@ -46,7 +46,7 @@ func TestIsolation_OtherAccountsAreInvisible(t *testing.T) {
 		{"GET /api/v1/deliveries/{id}", []string{delivery}, nil, hidden},
 		{"POST /api/v1/deliveries/{id}/retry", []string{delivery}, nil, hidden},
 		{"GET /api/v1/replays", nil, nil, empty},
-		{"POST /api/v1/replays", nil, map[string]any{"subscription": sub}, unknown},
+		{"POST /api/v1/replays", nil, map[string]any{"subscription_ids": []string{sub}}, unknown},
 		{"GET /api/v1/replays/{id}", []string{replay}, nil, hidden},
 		{"POST /api/v1/replays/{id}/pause", []string{replay}, nil, hidden},
 		{"POST /api/v1/replays/{id}/resume", []string{replay}, nil, hidden},
@@ -57,6 +57,7 @@ func TestIsolation_OtherAccountsAreInvisible(t *testing.T) {
 		{"GET /api/v1/event-types/{name}", []string{"order.created"}, nil, shared},
 		{"POST /api/v1/event-types", nil, `{"name":"b"}`, forbidden},
 		{"PUT /api/v1/event-types/{name}", []string{"order.created"}, `{}`, forbidden},
+		{"PATCH /api/v1/event-types/{name}", []string{"order.created"}, `{}`, forbidden},
 		{"DELETE /api/v1/event-types/{name}", []string{"order.created"}, nil, forbidden},
 		{"GET /api/v1/scripts", nil, nil, empty},
 		{"GET /api/v1/scripts/{id}", scripts, nil, hidden},
@@ -80,12 +81,14 @@ func TestIsolation_OtherAccountsAreInvisible(t *testing.T) {
 		{"GET /api/v1/keys", nil, nil, forbidden},
 		{"POST /api/v1/keys", nil, `{}`, forbidden},
 		{"GET /api/v1/keys/{id}", []string{r.acme.keyID}, nil, forbidden},
+		{"PATCH /api/v1/keys/{id}", []string{r.acme.keyID}, `{}`, forbidden},
 		{"DELETE /api/v1/keys/{id}", []string{r.acme.keyID}, nil, forbidden},
 		{"POST /api/v1/keys/{id}/rotate", []string{r.acme.keyID}, nil, forbidden},
 		{"GET /api/v1/accounts", nil, nil, forbidden},
 		{"GET /api/v1/accounts/{name}", []string{"acme"}, nil, hidden},
 		{"PUT /api/v1/accounts/{name}", []string{"acme"}, `{}`, forbidden},
 		{"PATCH /api/v1/accounts/{name}", []string{"acme"}, `{}`, forbidden},
+		{"DELETE /api/v1/accounts/{name}", []string{"acme"}, nil, forbidden},
 		{"GET /api/v1/openapi.json", nil, nil, shared}, {"GET /api/v1/switchhook.d.ts", nil, nil, shared}, {"GET /healthz", nil, nil, shared}, {"GET /readyz", nil, nil, shared}, {"GET /metrics", nil, nil, shared}, {"GET /", nil, nil, shared},
 	}
 	tested := map[string]bool{}
@@ -126,7 +129,7 @@ func TestIsolation_OtherAccountsAreInvisible(t *testing.T) {
 				case forbidden:
 					a.refused(403, "", "")
 				case unknown:
-					a.refused(422, "subscriptions[0]", "there is no subscription")
+					a.refused(422, "subscription_ids[0]", "there is no subscription")
 				case empty:
 					a.want(200).shows(map[string]any{"data": "[]", "next_cursor": nil})
 				case shared:

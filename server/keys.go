@@ -7,6 +7,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
+	"switchhook/engine/catalog"
 	"switchhook/engine/snowflake"
 	"switchhook/server/api"
 )
@@ -63,16 +64,47 @@ func (s *Server) getKey(c *fiber.Ctx, _ caller) error {
 	if err != nil {
 		return err
 	}
+	setETag(c, catalog.KeyVersion(k))
 	return c.JSON(viewKey(k))
+}
+
+// updateKey changes the name, the scopes and the expiry of a key.
+func (s *Server) updateKey(c *fiber.Ctx, _ caller) error {
+	id, version, err := changedKey(c)
+	if err != nil {
+		return err
+	}
+	var in api.UpdateKeyRequest
+	if _, err := readObject(c, &in); err != nil {
+		return err
+	}
+	k, err := s.engine.UpdateKey(c.UserContext(), id, version, func(k *engine.Key) {
+		set(&k.Name, in.Name, false)
+		if !in.Scopes.IsZero() {
+			k.Scopes = scopesOf(in.Scopes.Or(nil))
+		}
+		set(&k.ExpiresAt, in.ExpiresAt, false)
+	})
+	if err != nil {
+		return err
+	}
+	setETag(c, catalog.KeyVersion(k))
+	return c.JSON(viewKey(k))
+}
+
+// changedKey parses the id and the expected version of a request that changes a key.
+func changedKey(c *fiber.Ctx) (engine.ID, int64, error) {
+	id, ok := snowflake.Parse(engine.KeyPrefix, c.Params("id"))
+	if !ok {
+		return 0, 0, engine.NotFound("key", truncate(c.Params("id")))
+	}
+	version, err := ifMatch(c)
+	return id, version, err
 }
 
 func (s *Server) createKey(c *fiber.Ctx, who caller) error {
 	var in api.CreateKeyRequest
-	present, err := readObject(c, &in)
-	if err == nil {
-		err = notEmpty(present, "account", "key")
-	}
-	if err != nil {
+	if _, err := readObject(c, &in); err != nil {
 		return err
 	}
 	account, err := who.ownerAccount(c, in.Account)
@@ -89,6 +121,7 @@ func (s *Server) createKey(c *fiber.Ctx, who caller) error {
 	}
 	view := viewKey(k)
 	view.Key = text
+	setETag(c, catalog.KeyVersion(k))
 	c.Location(apiPath + "/keys/" + view.ID)
 	c.Set(fiber.HeaderCacheControl, "no-store")
 	return c.Status(fiber.StatusCreated).JSON(view)
@@ -111,9 +144,9 @@ const defaultGrace = 24 * time.Hour
 
 // rotateKey replaces the secret text of a key.
 func (s *Server) rotateKey(c *fiber.Ctx, _ caller) error {
-	id, ok := snowflake.Parse(engine.KeyPrefix, c.Params("id"))
-	if !ok {
-		return engine.NotFound("key", truncate(c.Params("id")))
+	id, version, err := changedKey(c)
+	if err != nil {
+		return err
 	}
 	in, grace := api.RotateKeyRequest{}, defaultGrace
 	if len(c.BodyRaw()) > 0 { // the body is optional
@@ -124,25 +157,26 @@ func (s *Server) rotateKey(c *fiber.Ctx, _ caller) error {
 	if in.GracePeriod != nil {
 		grace = time.Duration(*in.GracePeriod)
 	}
-	k, text, err := s.engine.RotateKey(c.UserContext(), id, grace)
+	k, text, err := s.engine.RotateKey(c.UserContext(), id, version, grace)
 	if err != nil {
 		return err
 	}
 	view := viewKey(k)
 	view.Key = text
+	setETag(c, catalog.KeyVersion(k))
 	c.Set(fiber.HeaderCacheControl, "no-store")
 	return c.JSON(view)
 }
 
 func (s *Server) deleteKey(c *fiber.Ctx, who caller) error {
-	id, ok := snowflake.Parse(engine.KeyPrefix, c.Params("id"))
-	if !ok {
-		return engine.NotFound("key", truncate(c.Params("id")))
+	id, version, err := changedKey(c)
+	if err != nil {
+		return err
 	}
 	if id == who.ID {
 		return newProblem(fiber.StatusConflict, "this is the key that the request came with; delete it with another admin key")
 	}
-	if err := s.engine.DeleteKey(c.UserContext(), id); err != nil {
+	if err := s.engine.DeleteKey(c.UserContext(), id, version); err != nil {
 		return err
 	}
 	return c.SendStatus(fiber.StatusNoContent)

@@ -32,6 +32,33 @@ func TestKeys_Lifecycle(t *testing.T) {
 	r.admin.do("DELETE", "/api/v1/keys/"+r.admin.keyID, nil).refused(409, "", "another admin key")
 }
 
+func TestKeys_Update(t *testing.T) {
+	r := start(t)
+	made := r.admin.post("/api/v1/keys", `{"name":"till","account":"acme","scopes":["publish"]}`).want(201)
+	path, key, tag := "/api/v1/keys/"+made.text("id"), r.acme.with(t, made.text("key")), made.header.Get("ETag")
+	key.get("/api/v1/events").refused(403, "", "scope")
+	later := time.Now().Add(time.Hour).UTC().Truncate(time.Second).Format(time.RFC3339)
+	changed := r.admin.do("PATCH", path, `{"name":"shop","scopes":["publish","read"],"expires_at":"`+later+`"}`, "If-Match", tag).want(200)
+	changed.shows(map[string]any{"name": "shop", "scopes": "[publish read]", "expires_at": later, "key": nil, "prefix": made.text("prefix")})
+	key.get("/api/v1/events").want(200)
+	got := r.admin.get(path).want(200).shows(map[string]any{"name": "shop", "expires_at": later})
+	r.admin.get(path, "If-None-Match", got.header.Get("ETag")).want(304)
+	r.admin.do("PATCH", path, `{"name":"x"}`, "If-Match", tag).refused(412, "", "it was changed since it was read")
+	r.admin.do("DELETE", path, nil, "If-Match", tag).refused(412, "", "it was changed since it was read")
+	r.admin.post(path+"/rotate", nil, "If-Match", tag).refused(412, "", "it was changed since it was read")
+	r.admin.do("PATCH", path, `{"expires_at":null,"scopes":null}`, "If-Match", got.header.Get("ETag")).want(200).
+		shows(map[string]any{"name": "shop", "expires_at": nil, "scopes": "[publish subscribe scripts read]"})
+	r.admin.get("/api/v1/audit?subject_id=" + made.text("id")).want(200).shows(map[string]any{"data.0.action": "update", "data.1.changed": "[expires_at name scopes]"})
+	for body, field := range map[string]string{
+		`{"name":"` + strings.Repeat("x", 101) + `"}`: "name", `{"scopes":[]}`: "scopes", `{"scopes":["fly"]}`: "scopes[0]", `{"expires_at":"2020-01-01T00:00:00Z"}`: "expires_at",
+		`{"expires_at":"soon"}`: "expires_at", `{"admin":true}`: "admin", `{"account":"rival"}`: "account",
+	} {
+		r.admin.do("PATCH", path, body).refused(422, field, "")
+	}
+	r.admin.do("PATCH", "/api/v1/keys/"+r.admin.keyID, `{"scopes":["read"]}`).refused(422, "scopes", "not for an admin key")
+	r.admin.do("PATCH", "/api/v1/keys/key_0dkwa9ap8h00g", `{}`).refused(404, "", "there is no key")
+}
+
 func TestKeys_Import(t *testing.T) {
 	r := start(t)
 	const text = "b7c1a4e2-5d0f-4f3e-9a51-0c8d2e6f7a90"
@@ -131,7 +158,7 @@ func TestAuth_EveryRouteNeedsAKey(t *testing.T) {
 func TestAuth_AdminRoutesAreForbiddenToOthers(t *testing.T) {
 	r := start(t)
 	r.admin.post("/api/v1/event-types", `{"name":"a"}`).want(201)
-	forbidden := []string{"POST /api/v1/event-types", "PUT /api/v1/event-types/{name}", "DELETE /api/v1/event-types/{name}", "GET /api/v1/keys", "POST /api/v1/keys", "GET /api/v1/keys/{id}", "DELETE /api/v1/keys/{id}", "POST /api/v1/keys/{id}/rotate", "GET /api/v1/accounts", "PUT /api/v1/accounts/{name}", "PATCH /api/v1/accounts/{name}"}
+	forbidden := []string{"POST /api/v1/event-types", "PUT /api/v1/event-types/{name}", "PATCH /api/v1/event-types/{name}", "DELETE /api/v1/event-types/{name}", "GET /api/v1/keys", "POST /api/v1/keys", "GET /api/v1/keys/{id}", "PATCH /api/v1/keys/{id}", "DELETE /api/v1/keys/{id}", "POST /api/v1/keys/{id}/rotate", "GET /api/v1/accounts", "PUT /api/v1/accounts/{name}", "PATCH /api/v1/accounts/{name}", "DELETE /api/v1/accounts/{name}"}
 	for _, op := range r.server.Operations() {
 		a := r.acme.do(op.Method, op.Fill(op.Path, "a"), nil)
 		if want := slices.Contains(forbidden, op.Method+" "+op.Path); want != (a.status == 403) {

@@ -156,7 +156,7 @@ func TestOpenAPI_ExamplesWork(t *testing.T) {
 // exemplary creates the resources that the examples of a path name, and returns the subscription.
 func (r *testServer) exemplary(path string) (subscription string) {
 	c := r.admin
-	if !strings.Contains(path, "event-types") {
+	if path != "/api/v1/event-types" {
 		c.post("/api/v1/event-types", `{"name":"order.created","samples":[{"id":1001,"total":129.5,"currency":"EUR"}]}`).want(201)
 	}
 	c.script("filter", "large-orders", "data.total > 100")
@@ -196,12 +196,12 @@ func TestOpenAPI_ResponsesMatchSchemas(t *testing.T) {
 		"PUT /api/v1/accounts/{name}": `{"quota":{"subscriptions":10}}`, "PATCH /api/v1/accounts/{name}": `{"retention":{"dead":"1h"}}`,
 		"POST /api/v1/subscriptions": `{"event":"*","target_url":"` + hook.URL + `"}`, "PUT /api/v1/subscriptions/{id}": `{"event":"a","target_url":"` + hook.URL + `"}`,
 		"PATCH /api/v1/subscriptions/{id}": `{}`, "POST /api/v1/events": `[{"type":"a","data":null}]`, "POST /api/v1/event-types": `{"name":"a.b"}`,
-		"PUT /api/v1/event-types/{name}": `{"schema":true}`, "POST /api/v1/keys": `{"account":"x"}`, "POST /api/v1/scripts": `{"name":"n","kind":"filter","source":"true"}`,
+		"PUT /api/v1/event-types/{name}": `{"schema":true}`, "PATCH /api/v1/event-types/{name}": `{}`, "PATCH /api/v1/keys/{id}": `{}`, "POST /api/v1/keys": `{"account":"x"}`, "POST /api/v1/scripts": `{"name":"n","kind":"filter","source":"true"}`,
 		"PATCH /api/v1/scripts/{id}": `{"cases":[]}`, "POST /api/v1/scripts/{id}/versions": `{"source":"export default () => 3"}`, "PUT /api/v1/scripts/{id}": `{"name":"t"}`,
 		"POST /api/v1/scripts/{id}/test": `{}`, "POST /api/v1/scripts/{id}/compare": `{"version":2}`, "POST /api/v1/scripts/{id}/shadow": `{"version":2,"duration":"60s"}`, "POST /api/v1/subscriptions/{id}/test": `{"sample":"order.created"}`, "POST /api/v1/preview": `{"event":{"type":"order.created","data":{}}}`,
 	}
 	off := admin.subscribe("off", hook.URL, map[string]any{"active": false})
-	bodies["POST /api/v1/replays"] = `{"subscription":"` + off + `"}`
+	bodies["POST /api/v1/replays"] = `{"subscription_ids":["` + off + `"]}`
 	deletes := func(op server.Operation) bool { return op.Method == "DELETE" }
 	admin.post("/api/v1/scripts/t/shadow", bodies["POST /api/v1/scripts/{id}/shadow"]).want(201)
 	asked := receive(t, nil)

@@ -60,17 +60,6 @@ func repeatedParameter(args *fasthttp.Args) string {
 
 func (q *query) text(name string) string { return strings.Clone(q.c.Query(name)) }
 
-// aliasParam returns the value of a parameter that has two names.
-func (q *query) aliasParam(name, other string) string {
-	if q.c.Query(other) == "" {
-		return name
-	}
-	if q.c.Query(name) != "" {
-		q.fail(other, "and "+name+" are both given, and mean the same; give one of them")
-	}
-	return other
-}
-
 func (q *query) fail(name, detail string) {
 	if q.err == nil {
 		q.err = invalidField(name, detail)
@@ -99,6 +88,15 @@ func (q *query) id(name, prefix string) engine.ID {
 		q.fail(name, fmt.Sprintf("%.40q is no id of this kind; they look like %q", text, engine.ID(1<<60).Format(prefix)))
 	}
 	return id
+}
+
+// name returns a cursor that is a name. It refuses text that no entry of the list can have.
+func (q *query) name(parameter string, valid func(string) bool) string {
+	text := q.text(parameter)
+	if text != "" && !valid(text) {
+		q.fail(parameter, "is none that this list gave")
+	}
+	return text
 }
 
 // since returns the first id that a resource created at t can have.

@@ -185,6 +185,13 @@ func TestLists_UnknownParametersAreRefused(t *testing.T) {
 	} {
 		r.admin.get("/api/v1/"+query).refused(422, field, "")
 	}
+	for _, list := range []string{"subscriptions", "events", "deliveries", "replays", "scripts", "keys", "event-types", "accounts", "audit"} {
+		for _, cursor := range []string{"%20", "a%20b", "%3Cscript%3E", "..%2F", strings.Repeat("x", 200)} {
+			if a := r.admin.get("/api/v1/"+list+"?cursor="+cursor).refused(422, "cursor", ""); a.text("code") != "invalid_request" {
+				t.Errorf("%s: %s", list, a.body)
+			}
+		}
+	}
 	r.acme.get("/api/v1/deliveries?event_id=nope").refused(404, "", "there is no event")
 	for _, path := range []string{"subscriptions", "events", "deliveries"} {
 		for _, account := range []string{"rival", "*", "default"} {
@@ -200,7 +207,7 @@ func TestLists_SinceAndUntil(t *testing.T) {
 	r.admin.publish("a", 1)
 	hook.wait(t, 1)
 	off := r.admin.subscribe("off", hook.URL, map[string]any{"active": false})
-	r.admin.post("/api/v1/replays", map[string]any{"subscription": off}).want(202)
+	r.admin.post("/api/v1/replays", map[string]any{"subscription_ids": []string{off}}).want(202)
 	now := time.Now()
 	past, future := now.Add(-time.Hour).UTC().Format(time.RFC3339), now.Add(time.Hour).In(time.FixedZone("", 5*3600+45*60)).Format(time.RFC3339Nano)
 	for _, list := range []string{"events", "deliveries?subscription_id=" + id, "replays", "audit"} {
@@ -240,13 +247,13 @@ func TestBodies_Times(t *testing.T) {
 	id := r.acme.post("/api/v1/events", `{"type":"a","data":1,"time":"2026-01-31t09:30:00.5+01:00"}`).want(202).text("id")
 	r.acme.get("/api/v1/events/" + id).shows(map[string]any{"time": "2026-01-31T08:30:00.5Z"})
 	off := r.acme.subscribe("off", anywhere, map[string]any{"active": false})
-	r.acme.post("/api/v1/replays", map[string]any{"subscription": off, "since": "2026-01-31t09:30:00z"}).want(202).shows(map[string]any{"since": "2026-01-31T09:30:00Z"})
+	r.acme.post("/api/v1/replays", map[string]any{"subscription_ids": []string{off}, "since": "2026-01-31t09:30:00z"}).want(202).shows(map[string]any{"since": "2026-01-31T09:30:00Z"})
 	for _, bad := range []any{"0001-01-01T00:00:00Z", "2026-01-31T09:30:00,5Z", "2026-01-31 09:30:00Z", "now", 1769851800, true, []string{}} {
 		r.acme.post("/api/v1/subscriptions", map[string]any{"event": "a", "target_url": anywhere, "expires_at": bad}).refused(422, "expires_at", "")
 		r.admin.post("/api/v1/keys", map[string]any{"expires_at": bad}).refused(422, "expires_at", "")
 		r.acme.post("/api/v1/events", map[string]any{"type": "a", "data": 1, "time": bad}).refused(422, "time", "")
-		r.acme.post("/api/v1/replays", map[string]any{"subscription": off, "since": bad}).refused(422, "since", "")
-		r.acme.post("/api/v1/replays", map[string]any{"subscription": off, "until": bad}).refused(422, "until", "")
+		r.acme.post("/api/v1/replays", map[string]any{"subscription_ids": []string{off}, "since": bad}).refused(422, "since", "")
+		r.acme.post("/api/v1/replays", map[string]any{"subscription_ids": []string{off}, "until": bad}).refused(422, "until", "")
 	}
 }
 
@@ -306,9 +313,10 @@ func TestBodies_UnknownEmptyAndZeroMembersAreRefused(t *testing.T) {
 		{"POST", "keys", `{"permissions":["publish"]}`, "permissions"},
 		{"POST", "keys", `{"key":""}`, "key"},
 		{"POST", "keys", `{"account":""}`, "account"},
-		{"POST", "replays", `{"subscription":"` + sub + `","speed":5}`, "speed"},
-		{"POST", "replays", `{"subscription":"` + sub + `","rate":0}`, "rate"},
-		{"POST", "replays", `{"subscription":""}`, "subscription"},
+		{"POST", "replays", `{"subscription_ids":["` + sub + `"],"speed":5}`, "speed"},
+		{"POST", "replays", `{"subscription_ids":["` + sub + `"],"rate":0}`, "rate"},
+		{"POST", "replays", `{"subscription_ids":["` + sub + `"],"target_subscription_id":""}`, "target_subscription_id"},
+		{"POST", "replays", `{"subscription":"` + sub + `"}`, "subscription"},
 		{"POST", "event-types", `{"name":"x","schemas":1,"json":{}}`, "schemas"},
 		{"PUT", "event-types/order.created", `{"json_schema":{}}`, "json_schema"},
 		{"POST", "scripts", `{"name":"x","kind":"filter","code":"true"}`, "code"},

@@ -1,135 +1,81 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
 	"switchhook/engine/snowflake"
+	"switchhook/server/api"
 )
 
-// missingStatus selects, among a replay's delivery statuses, events that match a subscription and have no
-// delivery to it.
-const missingStatus = "missing"
-
-// replayView is a replay as the API shows it.
-type replayView struct {
-	ID            string     `json:"id"`
-	Account       string     `json:"account"`
-	Status        string     `json:"status"` // running, paused, completed, cancelled
-	Progress      float64    `json:"progress"`
-	Looked        int64      `json:"looked"`
-	Queued        int64      `json:"queued"`
-	Error         string     `json:"error,omitempty"`
-	Subscriptions []string   `json:"subscriptions"`
-	To            *string    `json:"to"` // null if deliveries go to their own subscriptions
-	Since         *time.Time `json:"since"`
-	Until         time.Time  `json:"until"`
-	EventTypes    []string   `json:"event_types"`
-	Deliveries    []string   `json:"delivery_status"`
-	Filter        string     `json:"filter"`
-	Rate          int        `json:"rate"` // events per second
-	CreatedAt     time.Time  `json:"created_at"`
-	UpdatedAt     time.Time  `json:"updated_at"`
-	FinishedAt    *time.Time `json:"finished_at"`
-}
-
-func viewReplay(r *engine.Replay) replayView {
-	v := replayView{
-		ID: r.ID.Format(engine.ReplayPrefix), Account: r.Account, Status: string(r.Status), Progress: r.Progress(),
-		Looked: r.Looked, Queued: r.Queued, Error: r.Error, Subscriptions: []string{}, Until: r.Until.UTC(), EventTypes: []string{}, Deliveries: []string{},
-		Filter: r.Filter, Rate: r.Rate, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
+func viewReplay(r *engine.Replay) api.Replay {
+	v := api.Replay{
+		ID: r.ID.Format(engine.ReplayPrefix), Account: r.Account, Status: api.ReplayStatus(r.Status), Progress: r.Progress(),
+		Examined: r.Looked, Queued: r.Queued, Error: r.Error, SubscriptionIDs: []string{}, Since: timeOrNull(r.Since), Until: r.Until.UTC(),
+		EventTypes: append([]string{}, r.EventTypes...), DeliveryStatus: []api.DeliveryStatus{}, Filter: r.Filter, Rate: r.Rate,
+		CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt, FinishedAt: timeOrNull(r.FinishedAt),
 	}
 	for _, id := range r.Subscriptions {
-		v.Subscriptions = append(v.Subscriptions, id.Format(engine.SubscriptionPrefix))
+		v.SubscriptionIDs = append(v.SubscriptionIDs, id.Format(engine.SubscriptionPrefix))
 	}
 	if r.To != 0 {
-		to := r.To.Format(engine.SubscriptionPrefix)
-		v.To = &to
+		v.TargetSubscriptionID = new(r.To.Format(engine.SubscriptionPrefix))
 	}
-	if !r.Since.IsZero() {
-		v.Since = &r.Since
-	}
-	v.EventTypes = append(v.EventTypes, r.EventTypes...)
 	for _, s := range r.States {
-		v.Deliveries = append(v.Deliveries, s.String())
+		v.DeliveryStatus = append(v.DeliveryStatus, api.DeliveryStatus(s.String()))
 	}
 	if r.Missing {
-		v.Deliveries = append(v.Deliveries, missingStatus)
-	}
-	if !r.FinishedAt.IsZero() {
-		v.FinishedAt = &r.FinishedAt
+		v.DeliveryStatus = append(v.DeliveryStatus, api.DeliveryMissing)
 	}
 	return v
 }
 
-// replayInput is the request body of a replay.
-type replayInput struct {
-	Subscription  string    `json:"subscription"`
-	Subscriptions []string  `json:"subscriptions"`
-	To            string    `json:"to"`
-	Since         timestamp `json:"since"`
-	Until         timestamp `json:"until"`
-	EventTypes    []string  `json:"event_types"`
-	Deliveries    []string  `json:"delivery_status"`
-	Status        []string  `json:"status"` // alias of delivery_status; a replay's own status has the same name
-	Filter        string    `json:"filter"`
-	Rate          int       `json:"rate"`
-}
-
-func (in *replayInput) replay(account string) (r engine.Replay, err error) {
-	r = engine.Replay{Account: account, Since: in.Since.Time, Until: in.Until.Time, EventTypes: in.EventTypes, Filter: in.Filter, Rate: in.Rate}
-	if in.Subscription != "" {
-		in.Subscriptions = append(in.Subscriptions, in.Subscription)
-	}
-	for i, text := range in.Subscriptions {
+// replayOf returns the replay that a request describes. Errors name every wrong member.
+func replayOf(in *api.CreateReplayRequest, account string) (engine.Replay, error) {
+	r := engine.Replay{Account: account, EventTypes: in.EventTypes, Filter: in.Filter, Rate: in.Rate}
+	var errs engine.FieldErrors
+	subscription := func(field, text string) engine.ID {
 		id, ok := snowflake.Parse(engine.SubscriptionPrefix, text)
 		if !ok {
-			return r, invalidField(fmt.Sprintf("subscriptions[%d]", i), fmt.Sprintf("%q is no id of a subscription", truncate(text)))
+			errs.Add(field, engine.FieldInvalid, "%q is no id of a subscription", truncate(text))
 		}
-		r.Subscriptions = append(r.Subscriptions, id)
+		return id
 	}
-	if in.To != "" {
-		var ok bool
-		if r.To, ok = snowflake.Parse(engine.SubscriptionPrefix, in.To); !ok {
-			return r, invalidField("to", fmt.Sprintf("%q is no id of a subscription", truncate(in.To)))
-		}
+	for i, text := range in.SubscriptionIDs {
+		r.Subscriptions = append(r.Subscriptions, subscription(fmt.Sprintf("subscription_ids[%d]", i), text))
 	}
-	wanted, field := in.Deliveries, "delivery_status"
-	if in.Status != nil {
-		if in.Deliveries != nil {
-			return r, invalidField("status", "and delivery_status are both given, and mean the same; give one of them")
-		}
-		wanted, field = in.Status, "status"
+	if in.TargetSubscriptionID != "" {
+		r.To = subscription("target_subscription_id", in.TargetSubscriptionID)
 	}
-	for i, text := range wanted {
-		state, ok := engine.ParseState(text)
+	if in.Since != nil {
+		r.Since = *in.Since
+	}
+	if in.Until != nil {
+		r.Until = *in.Until
+	}
+	for i, text := range in.DeliveryStatus {
+		state, ok := engine.ParseState(string(text))
 		switch {
-		case text == missingStatus && !r.Missing:
+		case text == api.DeliveryMissing && !r.Missing:
 			r.Missing = true
 		case ok && state != engine.StatePending:
 			r.States = append(r.States, state)
 		default:
-			return r, invalidField(fmt.Sprintf("%s[%d]", field, i), fmt.Sprintf(`%q can't be replayed: name each of "dead", "retrying", "succeeded", "dropped" and "missing" once at most`, truncate(text)))
+			errs.Add(fmt.Sprintf("delivery_status[%d]", i), engine.FieldInvalid, `%q can't be replayed: name each of "dead", "retrying", "succeeded", "dropped" and "missing" once at most`, truncate(string(text)))
 		}
 	}
-	return r, nil
+	return r, errs.Err()
 }
 
 func (s *Server) createReplay(c *fiber.Ctx, who caller) error {
-	var in replayInput
-	present, err := readObject(c, &in)
-	if err == nil {
-		err = cmp.Or(notZero(present, "rate"), notEmpty(present, "subscription", "to"))
-	}
-	if err != nil {
+	var in api.CreateReplayRequest
+	if _, err := readObject(c, &in); err != nil {
 		return err
 	}
-	asked, err := in.replay(who.accountScope())
+	asked, err := replayOf(&in, who.accountScope())
 	if err != nil {
 		return err
 	}

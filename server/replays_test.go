@@ -25,40 +25,39 @@ func TestReplays(t *testing.T) {
 	})
 	broken.Store(false)
 
-	made := r.acme.post("/api/v1/replays", map[string]any{"subscription": sub, "status": []string{"dead"}, "filter": "data.n == 2"}).want(202)
+	made := r.acme.post("/api/v1/replays", map[string]any{"subscription_ids": []string{sub}, "delivery_status": []string{"dead"}, "filter": "data.n == 2"}).want(202)
 	id := made.text("id")
 	if made.header.Get("Location") != "/api/v1/replays/"+id {
 		t.Errorf("Location %q", made.header.Get("Location"))
 	}
 	eventually(t, "the replay is through", func() bool { return r.acme.get("/api/v1/replays/"+id).want(200).text("status") == "completed" })
-	r.acme.get("/api/v1/replays/" + id).want(200).shows(map[string]any{"queued": "1", "looked": "2", "progress": "1"})
+	r.acme.get("/api/v1/replays/" + id).want(200).shows(map[string]any{"queued": "1", "examined": "2", "progress": "1"})
 	eventually(t, "one was delivered", func() bool {
 		return len(r.acme.get("/api/v1/deliveries?status=succeeded").want(200).column("id")) == 1
 	})
 	r.acme.post("/api/v1/replays/"+id+"/pause", nil).refused(409, "", "the replay is completed")
 	r.acme.get("/api/v1/replays").want(200).shows(map[string]any{"data.0.id": id})
 
-	r.acme.post("/api/v1/replays", `{"subscription":"`+sub+`","status":["dropped"],"until":"2020-01-01T00:00:00Z"}`).want(202).shows(map[string]any{"delivery_status": "[dropped]"})
+	r.acme.post("/api/v1/replays", `{"subscription_ids":["`+sub+`"],"delivery_status":["dropped"],"until":"2020-01-01T00:00:00Z"}`).want(202).shows(map[string]any{"delivery_status": "[dropped]"})
 
 	// A replay to an inactive subscription, which makes no progress by itself.
 	r.acme.do("PATCH", "/api/v1/subscriptions/"+sub, `{"active":false}`).want(200)
-	id = r.admin.post("/api/v1/replays", map[string]any{"subscriptions": []string{sub}, "delivery_status": []string{"dead", "missing"}, "since": "2020-01-01T00:00:00Z", "rate": 1}).want(202).text("id")
+	id = r.admin.post("/api/v1/replays", map[string]any{"subscription_ids": []string{sub}, "delivery_status": []string{"dead", "missing"}, "since": "2020-01-01T00:00:00Z", "rate": 1}).want(202).text("id")
 	eventually(t, "it pauses by itself", func() bool { return r.acme.get("/api/v1/replays/"+id).want(200).text("status") == "paused" })
 	r.acme.post("/api/v1/replays/"+id+"/resume", nil).want(200)
 	r.acme.post("/api/v1/replays/"+id+"/pause", nil).want(200).shows(map[string]any{"status": "paused"})
 	r.acme.post("/api/v1/replays/"+id+"/cancel", nil).want(200).shows(map[string]any{"status": "cancelled"})
 
 	for _, c := range []struct{ body, field, detail string }{
-		{`{"subscription":"x"}`, "subscriptions[0]", "is no id"},
-		{`{"subscription":"` + sub + `","to":"x"}`, "to", "is no id"},
-		{`{"subscription":"` + sub + `","delivery_status":["pending"]}`, "delivery_status[0]", "can't be replayed"},
-		{`{"subscription":"` + sub + `","delivery_status":["gone"]}`, "delivery_status[0]", "can't be replayed"},
-		{`{"subscription":"` + sub + `","status":["dead","gone"]}`, "status[1]", "can't be replayed"},
-		{`{"subscription":"` + sub + `","status":["dead"],"delivery_status":["dead"]}`, "status", "give one of them"},
-		{`{"subscription":"` + sub + `","since":"yesterday"}`, "since", "is no time; write it as"},
-		{`{"subscription":"` + sub + `","filter":"data.("}`, "filter", "expected name"},
-		{`{"subscription":"` + sub + `","rate":-1}`, "rate", "must be 1 to"},
-		{`{}`, "subscriptions", "must name"},
+		{`{"subscription_ids":["x"]}`, "subscription_ids[0]", "is no id"},
+		{`{"subscription_ids":["` + sub + `"],"target_subscription_id":"x"}`, "target_subscription_id", "is no id"},
+		{`{"subscription_ids":["` + sub + `"],"delivery_status":["pending"]}`, "delivery_status[0]", "can't be replayed"},
+		{`{"subscription_ids":["` + sub + `"],"delivery_status":["gone"]}`, "delivery_status[0]", "can't be replayed"},
+		{`{"subscription_ids":["` + sub + `"],"delivery_status":["dead","gone"]}`, "delivery_status[1]", "can't be replayed"},
+		{`{"subscription_ids":["` + sub + `"],"since":"yesterday"}`, "since", "is no time; write it as"},
+		{`{"subscription_ids":["` + sub + `"],"filter":"data.("}`, "filter", "expected name"},
+		{`{"subscription_ids":["` + sub + `"],"rate":-1}`, "rate", "must be 1 to"},
+		{`{}`, "subscription_ids", "must name"},
 	} {
 		r.acme.post("/api/v1/replays", c.body).refused(422, c.field, c.detail)
 	}
@@ -80,9 +79,9 @@ func TestReplays_SlowOnesDoNotBlockOthers(t *testing.T) {
 	slow := published(r.acme, 300) // at one a second: longer than anybody waits here
 	var ids []string
 	for range 8 {
-		ids = append(ids, r.acme.post("/api/v1/replays", object{"subscription": slow, "status": []string{"succeeded"}, "rate": 1}).want(202).text("id"))
+		ids = append(ids, r.acme.post("/api/v1/replays", object{"subscription_ids": []string{slow}, "delivery_status": []string{"succeeded"}, "rate": 1}).want(202).text("id"))
 	}
-	id := r.rival.post("/api/v1/replays", object{"subscription": published(r.rival, 2), "status": []string{"succeeded"}}).want(202).text("id")
+	id := r.rival.post("/api/v1/replays", object{"subscription_ids": []string{published(r.rival, 2)}, "delivery_status": []string{"succeeded"}}).want(202).text("id")
 	eventually(t, "the replay is through", func() bool { return r.rival.get("/api/v1/replays/"+id).want(200).text("status") == "completed" })
 	for _, id := range ids {
 		r.acme.post("/api/v1/replays/"+id+"/cancel", nil).want(200)

@@ -77,7 +77,8 @@ func (s *Server) routes() []route {
 		{"POST", "/api/v1/event-types", admin, s.once(s.createEventType), nil},
 		{"GET", "/api/v1/event-types/:name", anyKey, s.getEventType, nil},
 		{"GET", "/api/v1/event-types/:name/samples", read, s.listSamples, nil},
-		{"PUT", "/api/v1/event-types/:name", admin, s.putEventType, nil},
+		{"PUT", "/api/v1/event-types/:name", admin, s.replaceEventType, nil},
+		{"PATCH", "/api/v1/event-types/:name", admin, s.updateEventType, nil},
 		{"DELETE", "/api/v1/event-types/:name", admin, s.deleteEventType, nil},
 
 		{"GET", "/api/v1/scripts", read, s.listScripts, nil},
@@ -103,13 +104,15 @@ func (s *Server) routes() []route {
 		{"GET", "/api/v1/keys", admin, s.listKeys, nil},
 		{"POST", "/api/v1/keys", admin, s.once(s.createKey), nil},
 		{"GET", "/api/v1/keys/:id", admin, s.getKey, nil},
+		{"PATCH", "/api/v1/keys/:id", admin, s.updateKey, nil},
 		{"DELETE", "/api/v1/keys/:id", admin, s.deleteKey, nil},
 		{"POST", "/api/v1/keys/:id/rotate", admin, s.once(s.rotateKey), nil},
 
 		{"GET", "/api/v1/accounts", admin, s.listAccounts, nil},
 		{"GET", "/api/v1/accounts/:name", read, s.getAccount, nil},
 		{"PUT", "/api/v1/accounts/:name", admin, s.replaceAccount, nil},
-		{"PATCH", "/api/v1/accounts/:name", admin, s.patchAccount, nil},
+		{"PATCH", "/api/v1/accounts/:name", admin, s.updateAccount, nil},
+		{"DELETE", "/api/v1/accounts/:name", admin, s.deleteAccount, nil},
 
 		{"GET", "/api/v1/audit", read, s.listAudit, nil},
 

@@ -13,7 +13,7 @@ func TestRoutes_TrailingSlashAndSingular(t *testing.T) {
 	r.admin.post("/api/v1/event-types", `{"name":"a"}`).want(201)
 	sub := r.admin.subscribe("a", anywhere)
 	event := r.admin.publish("a", 1)
-	replay := r.admin.post("/api/v1/replays", map[string]any{"subscription": sub}).want(202).text("id")
+	replay := r.admin.post("/api/v1/replays", map[string]any{"subscription_ids": []string{sub}}).want(202).text("id")
 	eventually(t, "the replay is through", func() bool { return r.admin.get("/api/v1/replays/"+replay).want(200).text("status") == "completed" })
 	ids := map[string]string{"subscriptions": sub, "replays": replay, "events": event, "event-types": "a", "keys": "key_0sa6jzbaw0000", "accounts": "acme", "scripts": r.admin.script("filter", "f", "true"), "deliveries": r.admin.delivered(sub, "retrying").text("id")}
 	for _, op := range r.server.Operations() {

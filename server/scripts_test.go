@@ -37,7 +37,7 @@ func TestScripts_Lifecycle(t *testing.T) {
 	}
 	made.shows(want)
 	for _, path := range []string{"/api/v1/scripts/" + id, "/api/v1/scripts/big%20orders", "/api/v1/script/" + id + "/"} {
-		if a := c.get(path).want(200).shows(want); a.header.Get("ETag") != made.header.Get("ETag") {
+		if a := c.get(path).want(200).shows(want); !strings.HasPrefix(a.header.Get("ETag"), strings.TrimSuffix(made.header.Get("ETag"), `"`)+".") {
 			t.Errorf("%s: ETag %q, made with %q", path, a.header.Get("ETag"), made.header.Get("ETag"))
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"switchhook/scripts/dts"
+	"switchhook/server/api"
 )
 
 //go:embed openapi.json
@@ -40,7 +41,7 @@ func (s *Server) page(c *fiber.Ctx) error {
 
 // health reports that the process runs.
 func (s *Server) health(c *fiber.Ctx) error {
-	return c.JSON(fiber.Map{"status": "ok", "version": s.cfg.Version})
+	return c.JSON(api.Health{Status: "ok", Version: s.cfg.Version})
 }
 
 // ready reports whether events can be accepted, and why deliveries are delayed.
@@ -48,10 +49,7 @@ func (s *Server) ready(c *fiber.Ctx) error {
 	if err := s.engine.Ready(c.UserContext()); err != nil {
 		return newProblem(fiber.StatusServiceUnavailable, "events can't be accepted: "+err.Error())
 	}
-	if lacking := s.engine.Lacking(); len(lacking) > 0 {
-		return c.JSON(fiber.Map{"status": "ready", "degraded": lacking})
-	}
-	return c.JSON(fiber.Map{"status": "ready"})
+	return c.JSON(api.Ready{Status: "ready", Degraded: s.engine.Lacking()})
 }
 
 // metricsAccess is public, or requires an admin key if so configured.

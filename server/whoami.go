@@ -4,24 +4,17 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
+	"switchhook/server/api"
 )
-
-// whoamiResponse describes the caller's key.
-type whoamiResponse struct {
-	Account string         `json:"account"`
-	KeyID   string         `json:"key_id"`
-	Name    string         `json:"name"`
-	Prefix  string         `json:"prefix"` // the key's first characters
-	Admin   bool           `json:"admin"`
-	Scopes  []engine.Scope `json:"scopes"` // its permissions in its account
-}
 
 // whoami responds with the caller's key, for clients' connection tests.
 func (s *Server) whoami(c *fiber.Ctx, who caller) error {
-	view := whoamiResponse{Account: who.Account, KeyID: who.ID.Format(engine.KeyPrefix), Name: who.Name, Prefix: who.Prefix, Admin: who.Admin, Scopes: []engine.Scope{}}
+	view := api.Me{
+		Account: who.Account, KeyID: who.ID.Format(engine.KeyPrefix), Name: who.Name, Prefix: who.Prefix, Admin: who.Admin, Scopes: []string{},
+	}
 	for _, scope := range engine.Scopes {
 		if who.Has(scope) {
-			view.Scopes = append(view.Scopes, scope)
+			view.Scopes = append(view.Scopes, string(scope))
 		}
 	}
 	return c.JSON(view)

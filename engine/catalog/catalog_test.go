@@ -140,8 +140,8 @@ func TestCatalog_AuditsEveryKind(t *testing.T) {
 			return err
 		},
 		func() error { return c.DeleteSubscription(ctx, "", s.ID, AnyVersion) },
-		func() error { _, _, err := c.RotateKey(ctx, key.ID, 0); return err },
-		func() error { return c.DeleteKey(ctx, key.ID) },
+		func() error { _, _, err := c.RotateKey(ctx, key.ID, AnyVersion, 0); return err },
+		func() error { return c.DeleteKey(ctx, key.ID, AnyVersion) },
 		func() error { _, err := c.PutAccount(ctx, &engine.Account{Name: "a"}, AnyVersion); return err },
 		func() error {
 			_, _, err := c.PutEventType(ctx, &engine.EventType{Name: "t"}, true, AnyVersion)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"fmt"
+	"hash/fnv"
 	"slices"
 	"strings"
 	"sync"
@@ -140,14 +142,24 @@ const (
 // validateKey validates a new key with its text, and fills in its scopes.
 func validateKey(k *engine.Key, text string) (errs engine.FieldErrors) {
 	errs.Append(engine.ValidateAccount(k.Account)...)
-	if len(k.Name) > maxKeyName {
-		errs.Add("name", engine.FieldTooLong, "is %d bytes, %d are allowed", len(k.Name), maxKeyName)
-	}
+	errs.Append(validateKeyName(k.Name)...)
 	errs.Append(validateKeyText(text)...)
-	if !k.ExpiresAt.IsZero() && !k.ExpiresAt.After(k.CreatedAt) {
-		errs.Add("expires_at", engine.FieldOutOfRange, "is %s, which has passed", k.ExpiresAt.Format(time.RFC3339))
-	}
+	errs.Append(validateKeyExpiry(k.ExpiresAt, k.CreatedAt)...)
 	errs.Append(k.ValidateScopes()...)
+	return errs
+}
+
+func validateKeyName(name string) (errs engine.FieldErrors) {
+	if len(name) > maxKeyName {
+		errs.Add("name", engine.FieldTooLong, "is %d bytes, %d are allowed", len(name), maxKeyName)
+	}
+	return errs
+}
+
+func validateKeyExpiry(at, now time.Time) (errs engine.FieldErrors) {
+	if !at.IsZero() && !at.After(now) {
+		errs.Add("expires_at", engine.FieldOutOfRange, "is %s, which has passed", at.Format(time.RFC3339))
+	}
 	return errs
 }
 
@@ -186,16 +198,66 @@ func (reg *KeyRegistry) keyTaken(hash [32]byte) bool {
 	return reg.byText[hash] != nil
 }
 
+// KeyVersion returns a number that differs between two states of a key that an operator changed. The
+// last use is no part of it.
+func KeyVersion(k *engine.Key) int64 {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%q %q %d %x %d", k.Name, k.Scopes, k.ExpiresAt.UnixMicro(), k.Hash, k.OldUntil.UnixMicro())
+	return int64(h.Sum64()>>1) | 1
+}
+
+// changing returns the key that is about to be changed; version is the expected one or AnyVersion.
+// The caller holds changes. Errors: CodeNotFound, CodeStale.
+func (reg *KeyRegistry) changing(id engine.ID, version int64) (*engine.Key, error) {
+	k, err := reg.Key(id)
+	if err != nil {
+		return nil, err
+	}
+	if current := KeyVersion(k); version != AnyVersion && version != current {
+		return nil, staleVersion("key", current, version)
+	}
+	return k, nil
+}
+
+// UpdateKey changes the name, the scopes and the expiry of a key, as change says; version is the
+// expected one or AnyVersion. Errors: CodeInvalid, CodeNotFound, CodeStale.
+func (reg *KeyRegistry) UpdateKey(ctx context.Context, id engine.ID, version int64, change func(*engine.Key)) (*engine.Key, error) {
+	reg.changes.Lock()
+	defer reg.changes.Unlock()
+	old, err := reg.changing(id, version)
+	if err != nil {
+		return nil, err
+	}
+	k := *old
+	change(&k)
+	k.ExpiresAt = k.ExpiresAt.UTC().Truncate(time.Microsecond)
+	errs := validateKeyName(k.Name)
+	if !k.ExpiresAt.Equal(old.ExpiresAt) {
+		errs.Append(validateKeyExpiry(k.ExpiresAt, reg.life.Now())...)
+	}
+	errs.Append(k.ValidateScopes()...)
+	if err := errs.Err(); err != nil {
+		return nil, err
+	}
+	if err := reg.store.ReplaceKey(reg.audited(ctx, engine.KindKey, id.Format(engine.KeyPrefix), k.Account, old, &k), &k); err != nil {
+		return nil, err
+	}
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	reg.setKey(&k)
+	return reg.byID[id].withUse(), nil
+}
+
 // RotateKey replaces the text of a key; the new text is returned and not stored. The replaced text
-// stays valid for grace; a text from an earlier rotation becomes invalid. Errors: CodeInvalid,
-// CodeNotFound, CodeConflict if the key has expired.
-func (reg *KeyRegistry) RotateKey(ctx context.Context, id engine.ID, grace time.Duration) (*engine.Key, string, error) {
+// stays valid for grace; a text from an earlier rotation becomes invalid. version is the expected one
+// or AnyVersion. Errors: CodeInvalid, CodeNotFound, CodeStale, CodeConflict if the key has expired.
+func (reg *KeyRegistry) RotateKey(ctx context.Context, id engine.ID, version int64, grace time.Duration) (*engine.Key, string, error) {
 	if grace < 0 || grace > maxKeyGrace {
 		return nil, "", engine.InvalidField("grace_period", engine.FieldOutOfRange, "must be from 0s to %s", maxKeyGrace)
 	}
 	reg.changes.Lock()
 	defer reg.changes.Unlock()
-	old, err := reg.Key(id)
+	old, err := reg.changing(id, version)
 	if err != nil {
 		return nil, "", err
 	}
@@ -274,11 +336,12 @@ func (reg *KeyRegistry) Key(id engine.ID) (*engine.Key, error) {
 	return nil, engine.NotFound("key", id.Format(engine.KeyPrefix))
 }
 
-// DeleteKey removes an API key; it is rejected from then on. Error: CodeNotFound.
-func (reg *KeyRegistry) DeleteKey(ctx context.Context, id engine.ID) error {
+// DeleteKey removes an API key; it is rejected from then on. version is the expected one or
+// AnyVersion. Errors: CodeNotFound, CodeStale.
+func (reg *KeyRegistry) DeleteKey(ctx context.Context, id engine.ID, version int64) error {
 	reg.changes.Lock()
 	defer reg.changes.Unlock()
-	old, err := reg.Key(id)
+	old, err := reg.changing(id, version)
 	if err != nil {
 		return err
 	}

@@ -124,20 +124,20 @@ func (rep *Replayer) validateReplay(r *engine.Replay) error {
 
 func (rep *Replayer) validateReplayTargets(r *engine.Replay) (errs engine.FieldErrors) {
 	if n := len(r.Subscriptions); n == 0 {
-		errs.Add("subscriptions", engine.FieldRequired, "names %d subscriptions, must name 1 to %d", n, replayTargets)
+		errs.Add("subscription_ids", engine.FieldRequired, "names %d subscriptions, must name 1 to %d", n, replayTargets)
 	} else if n > replayTargets {
-		errs.Add("subscriptions", engine.FieldTooMany, "names %d subscriptions, must name 1 to %d", n, replayTargets)
+		errs.Add("subscription_ids", engine.FieldTooMany, "names %d subscriptions, must name 1 to %d", n, replayTargets)
 		return errs
 	}
 	for i, id := range r.Subscriptions {
 		if rep.catalog.LookupOf(r.Account, id) == nil {
-			errs.Add(fmt.Sprintf("subscriptions[%d]", i), engine.FieldUnknown, "there is no subscription %q", id.Format(engine.SubscriptionPrefix))
+			errs.Add(fmt.Sprintf("subscription_ids[%d]", i), engine.FieldUnknown, "there is no subscription %q", id.Format(engine.SubscriptionPrefix))
 		} else if slices.Contains(r.Subscriptions[:i], id) {
-			errs.Add(fmt.Sprintf("subscriptions[%d]", i), engine.FieldDuplicate, "is named twice")
+			errs.Add(fmt.Sprintf("subscription_ids[%d]", i), engine.FieldDuplicate, "is named twice")
 		}
 	}
 	if r.To != 0 && rep.catalog.LookupOf(r.Account, r.To) == nil {
-		errs.Add("to", engine.FieldUnknown, "there is no subscription %q", r.To.Format(engine.SubscriptionPrefix))
+		errs.Add("target_subscription_id", engine.FieldUnknown, "there is no subscription %q", r.To.Format(engine.SubscriptionPrefix))
 	}
 	return errs
 }

@@ -226,16 +226,16 @@ func TestReplay_RejectsInvalid(t *testing.T) {
 	s := r.subscribe(nil)
 	one := []engine.ID{s.ID}
 	for want, job := range map[string]engine.Replay{
-		"subscriptions names 0":            {},
-		"subscriptions[0]: there is no":    {Subscriptions: []engine.ID{77}},
-		"subscriptions[1]: is named twice": {Subscriptions: []engine.ID{s.ID, s.ID}},
-		"to: there is no":                  {Subscriptions: one, To: 77},
-		"since: must be before":            {Subscriptions: one, Since: time.Now().Add(time.Hour)},
-		"delivery_status[0]":               {Subscriptions: one, States: []engine.State{engine.StatePending}},
-		"delivery_status[1]":               {Subscriptions: one, States: []engine.State{engine.StateDead, engine.StateDead}},
-		"event_types[0]":                   {Subscriptions: one, EventTypes: []string{"no type"}},
-		"filter":                           {Subscriptions: one, Filter: "data.("},
-		"rate":                             {Subscriptions: one, Rate: 1_000_000},
+		"subscription_ids names 0":            {},
+		"subscription_ids[0]: there is no":    {Subscriptions: []engine.ID{77}},
+		"subscription_ids[1]: is named twice": {Subscriptions: []engine.ID{s.ID, s.ID}},
+		"target_subscription_id: there is no": {Subscriptions: one, To: 77},
+		"since: must be before":               {Subscriptions: one, Since: time.Now().Add(time.Hour)},
+		"delivery_status[0]":                  {Subscriptions: one, States: []engine.State{engine.StatePending}},
+		"delivery_status[1]":                  {Subscriptions: one, States: []engine.State{engine.StateDead, engine.StateDead}},
+		"event_types[0]":                      {Subscriptions: one, EventTypes: []string{"no type"}},
+		"filter":                              {Subscriptions: one, Filter: "data.("},
+		"rate":                                {Subscriptions: one, Rate: 1_000_000},
 	} {
 		job.Account = engine.DefaultAccount
 		_, err := r.StartReplay(context.Background(), job)

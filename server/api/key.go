@@ -10,6 +10,7 @@ import (
 
 // Key is an API key.
 type Key struct {
+	Versioned
 	ID      string   `json:"id"`
 	Name    string   `json:"name"`    // its purpose, for people
 	Account string   `json:"account"` // whose key it is
@@ -31,15 +32,22 @@ func (k *Key) Complete() bool { return k.ID != "" }
 
 // CreateKeyRequest is the body of [Client.CreateKey].
 type CreateKeyRequest struct {
-	Name    string   `json:"name,omitempty"`    // its purpose, for people; at most 100 characters
-	Account string   `json:"account,omitempty"` // default: the account of the key that asks
-	Admin   bool     `json:"admin,omitempty"`   // needs an admin key
-	Key     string   `json:"key,omitempty"`     // an existing text to import, 16 to 256 characters; default: a new one
-	Scopes  []string `json:"scopes,omitempty"`  // default: publish, subscribe, scripts and read
+	Name    string   `json:"name,omitempty"`                           // its purpose, for people; at most 100 characters
+	Account string   `json:"account,omitempty" nonzero:"leave it out"` // default: the account of the key that asks
+	Admin   bool     `json:"admin,omitempty"`                          // needs an admin key
+	Key     string   `json:"key,omitempty" nonzero:"leave it out"`     // an existing text to import, 16 to 256 characters; default: a new one
+	Scopes  []string `json:"scopes,omitempty"`                         // default: publish, subscribe, scripts and read
 
 	// ExpiresAt or ExpiresIn limits how long the key works; default: no limit. Both is an error.
 	ExpiresAt *time.Time `json:"expires_at,omitempty"`
 	ExpiresIn *Duration  `json:"expires_in,omitempty"`
+}
+
+// UpdateKeyRequest is the body of [Client.UpdateKey]. A member that is left out stays; null resets it.
+type UpdateKeyRequest struct {
+	Name      Optional[string]    `json:"name,omitzero"`
+	Scopes    Optional[[]string]  `json:"scopes,omitzero"`     // not for admin keys
+	ExpiresAt Optional[time.Time] `json:"expires_at,omitzero"` // null: never
 }
 
 // RotateKeyRequest is the body of [Client.RotateKey].
@@ -62,6 +70,11 @@ func (c *Client) GetKey(ctx context.Context, id string, options ...Option) (*Key
 // CreateKey makes a key; the answer is the only one that shows its text. It needs an admin key.
 func (c *Client) CreateKey(ctx context.Context, in CreateKeyRequest, options ...Option) (*Key, error) {
 	return get[Key](ctx, c, http.MethodPost, "/api/v1/keys", in, append(options, creates)...)
+}
+
+// UpdateKey changes the name, the scopes or the expiry of a key. It needs an admin key.
+func (c *Client) UpdateKey(ctx context.Context, id string, in UpdateKeyRequest, options ...Option) (*Key, error) {
+	return get[Key](ctx, c, http.MethodPatch, "/api/v1/keys/"+url.PathEscape(id), in, options...)
 }
 
 // RotateKey gives a key a new text, which only this answer shows. It needs an admin key.

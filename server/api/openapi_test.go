@@ -21,7 +21,11 @@ import (
 // described are the types that openapi.json describes in a schema of the same name.
 var described = []any{
 	api.Error{}, api.FieldError{}, scripts.Error{}, scripts.Diagnostic{},
-	api.Key{}, api.CreateKeyRequest{}, api.RotateKeyRequest{},
+	api.Key{}, api.CreateKeyRequest{}, api.UpdateKeyRequest{}, api.RotateKeyRequest{},
+	api.Replay{}, api.CreateReplayRequest{},
+	api.EventType{}, api.EventTypeRequest{},
+	api.Account{}, api.Quota{}, api.Retention{}, api.AccountLimits{}, api.AccountUsage{}, api.UpdateAccountRequest{},
+	api.AuditEntry{}, api.AuditActor{}, api.Me{}, api.Health{}, api.Ready{},
 	api.Script{}, api.ScriptStats{}, api.ScriptRunBucket{}, api.ScriptVersion{}, api.ScriptDiff{}, api.ScriptShadow{}, api.ChangeCounts{},
 	api.CreateScriptRequest{}, api.UpdateScriptRequest{}, api.CreateScriptVersionRequest{}, api.ActivateScriptVersionRequest{}, api.StartScriptShadowRequest{},
 	api.PreviewRequest{}, api.Preview{}, scripts.Explanation{},
@@ -258,11 +262,8 @@ func TestTypes_AllAreDescribed(t *testing.T) {
 
 // withoutMethod are the operations that the client lacks.
 var withoutMethod = []string{
-	"backtestScript", "testScript", "try", "testSubscription", "listSamples",
-	"listEventTypes", "createEventType", "getEventType", "putEventType", "deleteEventType",
-	"listReplays", "createReplay", "getReplay", "pauseReplay", "resumeReplay", "cancelReplay",
-	"listAccounts", "getAccount", "replaceAccount", "patchAccount", "listAudit", "getMe",
-	"openAPI", "types", "health", "ready", "metrics", "startPage",
+	"compareScript", "testScript", "preview", "testSubscription",
+	"openAPI", "types", "metrics", "startPage",
 }
 
 // Every operation has a client method of its name.
