@@ -3,7 +3,6 @@ package server
 import (
 	"encoding/json"
 	"maps"
-	"slices"
 	"strings"
 
 	"switchhook/engine"
@@ -23,27 +22,38 @@ type clientChange struct {
 
 // unknownMembers returns the members of an object that no path in used reaches, with their
 // nesting; nil if there are none.
-func unknownMembers(object jsonindex.Value, within string, used map[string]bool) map[string]any {
-	var unknown map[string]any
-	keep := func(name string, value any) {
+func unknownMembers(object jsonindex.Value, used map[string]bool) map[string]any {
+	above := map[string]bool{} // paths below which others are used
+	for path := range used {
+		for i := range path {
+			if path[i] == '.' {
+				above[path[:i]] = true
+			}
+		}
+	}
+	return membersBeside(object, "", used, above)
+}
+
+func membersBeside(object jsonindex.Value, within string, used, above map[string]bool) (unknown map[string]any) {
+	for name, v := range object.Members() {
+		path := within + name
+		var value any
+		switch {
+		case used[path]:
+			continue
+		case v.Kind() == jsonindex.Object && above[path]:
+			inner := membersBeside(v, path+".", used, above)
+			if inner == nil {
+				continue
+			}
+			value = inner
+		default:
+			value = decoded(v)
+		}
 		if unknown == nil {
 			unknown = map[string]any{}
 		}
 		unknown[name] = value
-	}
-	for name, v := range object.Members() {
-		path := within + name
-		if used[path] {
-			continue
-		}
-		below := func(p string) bool { return strings.HasPrefix(p, path+".") }
-		if v.Kind() == jsonindex.Object && slices.ContainsFunc(slices.Collect(maps.Keys(used)), below) {
-			if inner := unknownMembers(v, path+".", used); inner != nil {
-				keep(name, inner)
-			}
-			continue
-		}
-		keep(name, decoded(v))
 	}
 	return unknown
 }

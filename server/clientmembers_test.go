@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestSubscriptions_UnknownMembersAreStored(t *testing.T) {
@@ -167,4 +168,29 @@ func TestSubscriptions_EventsAsTextFlagsAndConfig(t *testing.T) {
 	c.post("/api/v1/subscriptions", `{"url":"`+anywhere+`/4","push_events":false}`).refused(422, "push_events", "is missing")
 	c.post("/api/v1/subscriptions", `{"url":"`+anywhere+`/5","event":"a","push_events":true}`).want(201).shows(map[string]any{"event": "a", "metadata.client": map[string]any{"push_events": true}})
 	c.do("POST", "/api/v1/subscriptions", "url="+anywhere+"/6&push_events=true&note_events=0", "Content-Type", "application/x-www-form-urlencoded").want(201).shows(map[string]any{"events": "[push]"})
+}
+
+// The time to read a body must not grow with the square of its members.
+func TestSubscriptions_ManyUnknownMembersAreRefusedSoon(t *testing.T) {
+	c := start(t).acme
+	for name, member := range map[string]string{"objects": `"a%d":{"b":1}`, "aliases": `"url%s":{}`, "aliases beside objects": `"url%s":"x","a%d":{}`, "flags": `"a%d_events":true`, "near misses": `"filter%d":1`} {
+		t.Run(name, func(t *testing.T) {
+			var body strings.Builder
+			body.WriteString(`{"event":"a","url":"` + anywhere + `"`)
+			for i := 0; body.Len() < 900<<10; i++ {
+				text := strings.Replace(member, "%s", spelled(i), 1)
+				body.WriteString("," + strings.Replace(text, "%d", fmt.Sprint(i), 1))
+			}
+			begun := time.Now()
+			c.in(t).post("/api/v1/subscriptions", body.String()+"}").want(422)
+			if took := time.Since(begun); took > 10*time.Second {
+				t.Errorf("it took %s", took)
+			}
+		})
+	}
+}
+
+// spelled returns an ending of "_" and "-" that tells i, and that aliases ignore.
+func spelled(i int) string {
+	return strings.NewReplacer("0", "_", "1", "-").Replace(fmt.Sprintf("%b", i))
 }

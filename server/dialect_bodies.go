@@ -56,7 +56,7 @@ func readDialect(c *fiber.Ctx, d *dialect.Dialect, op *dialect.Operation, fixed 
 	if len(words.texts) == 0 {
 		return nil, newProblem(fiber.StatusUnprocessableEntity, "the body has no known member: "+given(op, ownNames...))
 	}
-	words.client.unknown = unknownMembers(doc.Root(), "", words.used)
+	words.client.unknown = unknownMembers(doc.Root(), words.used)
 	for name, v := range fixed.Members() {
 		words.put(name, "fixed."+name, v.Raw())
 	}

@@ -112,7 +112,7 @@ func translate(root jsonindex.Value, form bool, stored *engine.Subscription) (*a
 		}
 	}
 	t.readFlags()
-	t.client.unknown = unknownMembers(root, "", t.used)
+	t.client.unknown = unknownMembers(root, t.used)
 	return t, nil
 }
 
@@ -122,7 +122,9 @@ func (t *aliasTranslation) read(object jsonindex.Value, within string) error {
 		f := aliasedField{name: name, path: within + name, value: value}
 		folded := fold(name)
 		meaning, isAlias := aliases[folded]
-		t.used[f.path] = slices.Contains(viewNames, name) // a member of responses, sent back
+		if slices.Contains(viewNames, name) { // a member of responses, sent back
+			t.used[f.path] = true
+		}
 		switch {
 		case slices.Contains(ownNames, name) && !isAlias:
 			if t.texts[name] != nil {
@@ -136,7 +138,9 @@ func (t *aliasTranslation) read(object jsonindex.Value, within string) error {
 		case isAlias && len(name) <= longestName && (!meaning.ambiguous || isEventName(value)):
 			f.text = t.convert(meaning.member, f)
 			t.groups[meaning.member] = append(t.groups[meaning.member], f)
-			t.used[f.path] = !meaning.ambiguous
+			if !meaning.ambiguous {
+				t.used[f.path] = true
+			}
 		case slices.Contains(wrappers, folded): // too different to be a misspelling
 		case isFlag(name, value, t.form):
 			t.flags = append(t.flags, f)

@@ -62,6 +62,13 @@ type optional interface {
 	IsZero() bool
 }
 
+// A hostile body must not cost much more than its parsing: decoding ends after maxErrors, and lists
+// are limited far above what any member allows.
+const (
+	maxErrors   = 50
+	maxElements = 10_000
+)
+
 type decoder struct{ errs engine.FieldErrors }
 
 func memberName(f reflect.StructField) string {
@@ -80,6 +87,9 @@ func (d *decoder) object(path string, v jsonindex.Value, into reflect.Value, ign
 		}
 	}
 	for name, member := range v.Members() {
+		if len(d.errs) >= maxErrors {
+			return
+		}
 		f, known := members[name]
 		field := strings.TrimPrefix(path+"."+name, ".")
 		if !known {
@@ -142,10 +152,7 @@ func (d *decoder) value(field string, v jsonindex.Value, into reflect.Value) {
 	case t.Kind() == reflect.Struct && !own && v.Kind() == jsonindex.Object:
 		d.object(field, v, into, nil)
 	case t.Kind() == reflect.Slice && !own && v.Kind() == jsonindex.Array && t.Elem().Kind() != reflect.Slice:
-		into.Set(reflect.MakeSlice(t, v.Len(), v.Len()))
-		for i, element := range v.Elements() {
-			d.element(fmt.Sprintf("%s[%d]", field, i), element, into.Index(i))
-		}
+		d.list(field, v, into)
 	default:
 		d.unmarshal(field, v.Raw(), pointer)
 	}
@@ -156,13 +163,24 @@ func (d *decoder) value(field string, v jsonindex.Value, into reflect.Value) {
 	}
 }
 
-// element decodes an element of a list, which null is only if a list of any values wants it.
-func (d *decoder) element(field string, v jsonindex.Value, into reflect.Value) {
-	if v.Kind() == jsonindex.Null && into.Kind() != reflect.Interface && into.Kind() != reflect.Pointer {
-		d.errs.Add(field, engine.FieldInvalid, "must be %s, not null", typeName(into.Type()))
+// list decodes a list. null is an element only of lists of pointers or of any values.
+func (d *decoder) list(field string, v jsonindex.Value, into reflect.Value) {
+	if v.Len() > maxElements {
+		d.errs.Add(field, engine.FieldTooMany, "has %d entries; at most %d are allowed", v.Len(), maxElements)
 		return
 	}
-	d.value(field, v, into)
+	into.Set(reflect.MakeSlice(into.Type(), v.Len(), v.Len()))
+	for i, element := range v.Elements() {
+		at, into := fmt.Sprintf("%s[%d]", field, i), into.Index(i)
+		switch kind := into.Kind(); {
+		case len(d.errs) >= maxErrors:
+			return
+		case element.Kind() == jsonindex.Null && kind != reflect.Interface && kind != reflect.Pointer:
+			d.errs.Add(at, engine.FieldInvalid, "must be %s, not null", typeName(into.Type()))
+		default:
+			d.value(at, element, into)
+		}
+	}
 }
 
 func (d *decoder) time(field string, v jsonindex.Value, into *time.Time) {

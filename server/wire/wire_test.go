@@ -1,8 +1,10 @@
 package wire_test
 
 import (
+	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,6 +34,31 @@ func TestDecode_ReportsEveryWrongMember(t *testing.T) {
 	if !slices.Equal(fields, want) {
 		t.Errorf("wrong are %v, want %v", fields, want)
 	}
+}
+
+// A hostile body costs little more than its parsing.
+func TestDecode_EndsAfterManyErrors(t *testing.T) {
+	for name, body := range map[string]string{
+		"unknown members": "{" + manyMembers(200_000) + "}",
+		"wrong elements":  `{"events":[` + strings.Repeat("5,", 9_998) + `5]}`,
+		"a long list":     `{"events":[` + strings.Repeat(`"a",`, 300_000) + `"a"]}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			value, start := parse(t, body), time.Now()
+			errs := wire.Decode(value, &api.SubscriptionRequest{})
+			if took := time.Since(start); len(errs) == 0 || len(errs) > 50 || took > time.Second {
+				t.Errorf("%d errors after %s", len(errs), took)
+			}
+		})
+	}
+}
+
+func manyMembers(n int) string {
+	members := make([]string, n)
+	for i := range members {
+		members[i] = fmt.Sprintf(`"filter%d":1`, i)
+	}
+	return strings.Join(members, ",")
 }
 
 func TestDecode_MergesIntoCurrentValues(t *testing.T) {
