@@ -74,7 +74,9 @@ func (c *scriptsCompareCommand) Run(ctx context.Context, all *commands) error {
 }
 
 // compare runs the comparison, prints the changes as they arrive and returns the totals.
-func (c *scriptsCompareCommand) compare(ctx context.Context, router *client, id string, ask api.CompareScriptRequest) (*api.ComparisonTotals, error) {
+func (c *scriptsCompareCommand) compare(
+	ctx context.Context, router *client, id string, ask api.CompareScriptRequest,
+) (*api.ComparisonTotals, error) {
 	bar := progressbar.DefaultSilent(int64(c.Last))
 	if term.IsTerminal(int(os.Stderr.Fd())) {
 		bar = progressbar.Default(int64(c.Last), "events")

@@ -57,7 +57,8 @@ func (s *Server) compareScript(c *fiber.Ctx, who caller) error {
 		return invalidField("version", "or source must be given: what is to be compared with the live version")
 	}
 	b := evaluate.Comparison{
-		Account: sc.Account, Script: sc.ID.Format(engine.ScriptPrefix), Caller: callerOf(who, sc.ID, in.SubscriptionID), Last: in.Last, MaskURL: !who.Has(engine.ScopeSubscribe),
+		Account: sc.Account, Script: sc.ID.Format(engine.ScriptPrefix), Caller: callerOf(who, sc.ID, in.SubscriptionID),
+		Last: in.Last, MaskURL: !who.Has(engine.ScopeSubscribe),
 		Candidate: evaluate.ScriptSource{Source: in.Source, Ref: engine.ScriptRef{Script: sc.ID, Version: in.Version}},
 	}
 	if in.Since != nil {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"strings"
 
@@ -114,7 +115,8 @@ func (s *Server) runPreview(c *fiber.Ctx, in *api.PreviewRequest, event jsoninde
 		return t, err
 	}
 	t.EventID, t.SampleType = in.EventID, in.Sample
-	t.Caller = callerOf(who, in.SubscriptionID, in.EventID, in.Sample, in.FilterScript, in.TransformScript)
+	event256 := sha256.Sum256(in.Event)
+	t.Caller = callerOf(who, in.SubscriptionID, in.EventID, in.Sample, event256, in.FilterScript, in.TransformScript)
 	given := 0
 	for _, is := range []bool{event.Exists(), in.EventID != "", in.Sample != ""} {
 		if is {
@@ -131,7 +133,7 @@ func (s *Server) runPreview(c *fiber.Ctx, in *api.PreviewRequest, event jsoninde
 }
 
 // callerOf names the caller of an evaluation, and what it evaluates: a newer request with the same
-// name replaces one that waits. Sources are no part of it, since an editor sends each keystroke.
+// name replaces one that waits. Sources are no part of it: an editor sends each change of them.
 func callerOf(who caller, parts ...any) string {
 	name, _ := json.Marshal(append(parts, who.ID)) // texts and references can be encoded
 	return string(name)

@@ -57,7 +57,7 @@ const (
 // ComparisonRun is a prepared Comparison. Run must be called once.
 type ComparisonRun struct {
 	e               *Evaluator
-	b               Comparison
+	comparison      Comparison
 	account         string
 	patterns        []string // of event types; empty: all
 	liveVersion     int
@@ -66,7 +66,7 @@ type ComparisonRun struct {
 	release         func()
 }
 
-// StartComparison prepares a Comparison. Errors: CodeInvalid, CodeNotFound, CodeBusy.
+// StartComparison prepares a Comparison. Errors: CodeInvalid, CodeNotFound, CodeBusy, CodeSuperseded.
 func (e *Evaluator) StartComparison(ctx context.Context, b Comparison) (*ComparisonRun, error) {
 	if b.Last == 0 {
 		b.Last = comparisonEvents
@@ -78,27 +78,23 @@ func (e *Evaluator) StartComparison(ctx context.Context, b Comparison) (*Compari
 	if err != nil {
 		return nil, err
 	}
-	run.e, run.b = e, b
+	run.e, run.comparison = e, b
 	run.release, err = acquire(ctx, e.comparisons, "comparisons", run.account, b.Caller)
 	return run, err
 }
 
 // Run processes the events, newest first. It calls each for every change and progress after every
 // page of events; their error ends the run.
-func (run *ComparisonRun) Run(ctx context.Context, each func(ComparedEvent) error, progress func(ComparisonTotals) error) (totals ComparisonTotals, err error) {
+func (run *ComparisonRun) Run(
+	ctx context.Context, each func(ComparedEvent) error, progress func(ComparisonTotals) error,
+) (totals ComparisonTotals, err error) {
 	defer run.release()
-	ctx, cancel := context.WithTimeoutCause(ctx, comparisonTimeout, &engine.Error{Code: engine.CodeUnavailable, Message: "the comparison took more than 5 minutes and was ended; take fewer events"})
+	ctx, cancel := context.WithTimeoutCause(ctx, comparisonTimeout, errComparisonTooLong)
 	defer cancel()
 	totals.LiveVersion = run.liveVersion
-	q := engine.EventQuery{Account: run.account, Limit: comparisonFirst}
-	if !run.b.Since.IsZero() {
-		q.Since = snowflake.FirstAt(run.b.Since)
-	}
-	if !run.b.Until.IsZero() {
-		q.Before = snowflake.FirstAt(run.b.Until)
-	}
+	q := run.query()
 	var times scripteval.DurationSample
-	for int(totals.Events) < run.b.Last {
+	for int(totals.Events) < run.comparison.Last {
 		if ctx.Err() != nil {
 			return totals, context.Cause(ctx)
 		}
@@ -118,7 +114,7 @@ func (run *ComparisonRun) Run(ctx context.Context, each func(ComparedEvent) erro
 			return totals, err
 		}
 		for _, c := range changes {
-			if c.Event == nil || int(totals.Events) == run.b.Last {
+			if c.Event == nil || int(totals.Events) == run.comparison.Last {
 				continue
 			}
 			totals.Add(c.Change)
@@ -136,6 +132,22 @@ func (run *ComparisonRun) Run(ctx context.Context, each func(ComparedEvent) erro
 		}
 	}
 	return totals, nil
+}
+
+var errComparisonTooLong = &engine.Error{
+	Code: engine.CodeUnavailable, Message: "the comparison took more than 5 minutes and was ended; take fewer events",
+}
+
+// query returns the query of the first page.
+func (run *ComparisonRun) query() engine.EventQuery {
+	q := engine.EventQuery{Account: run.account, Limit: comparisonFirst}
+	if !run.comparison.Since.IsZero() {
+		q.Since = snowflake.FirstAt(run.comparison.Since)
+	}
+	if !run.comparison.Until.IsZero() {
+		q.Before = snowflake.FirstAt(run.comparison.Until)
+	}
+	return q
 }
 
 // pageAfter returns the size of the next page, by the size of these events.

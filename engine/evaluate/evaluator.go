@@ -119,7 +119,10 @@ func (e *Evaluator) Evaluate(ctx context.Context, s *Subject, ev *engine.Event) 
 		ran.TransformError, _ = scripteval.Fault(r.Redact.ScriptError(ran.TransformError))
 	}
 	if s.scripts.Transform != nil && ran.Matched {
-		o.Script = engine.AttemptScript{Ref: r.Transform.Ref, Hash: s.scripts.Transform.Hash, CPU: ran.Result.CPU, Memory: ran.Result.Memory, Console: r.Redact.Lines(ran.Result.Console)}
+		o.Script = engine.AttemptScript{
+			Ref: r.Transform.Ref, Hash: s.scripts.Transform.Hash,
+			CPU: ran.Result.CPU, Memory: ran.Result.Memory, Console: r.Redact.Lines(ran.Result.Console),
+		}
 	}
 	if !ran.Matched || ran.TransformError != nil || ran.Result.Dropped {
 		return o, nil
@@ -140,7 +143,9 @@ func (e *Evaluator) Evaluate(ctx context.Context, s *Subject, ev *engine.Event) 
 }
 
 // request builds the request, unsigned.
-func (e *Evaluator) request(s *Subject, ran *scripteval.Outcome, ev *engine.Event, a *engine.Attempt) (*outbound.DeliveryRequest, error) {
+func (e *Evaluator) request(
+	s *Subject, ran *scripteval.Outcome, ev *engine.Event, a *engine.Attempt,
+) (*outbound.DeliveryRequest, error) {
 	if s.scripts.Transform == nil {
 		return e.sender.BuildPlain(s.sub, ev, a), nil
 	}
@@ -243,7 +248,9 @@ func (e *Evaluator) event(ctx context.Context, account string, from EventSource)
 
 // subscription returns the subscription that events are evaluated for: a stored one, or an assumed
 // one, with its scripts replaced by those that are given. Errors: CodeInvalid, CodeNotFound.
-func (e *Evaluator) subscription(ctx context.Context, account string, id engine.ID, filter, transform *ScriptSource) (*catalog.CompiledSubscription, error) {
+func (e *Evaluator) subscription(
+	ctx context.Context, account string, id engine.ID, filter, transform *ScriptSource,
+) (*catalog.CompiledSubscription, error) {
 	var s *engine.Subscription
 	if id != 0 {
 		stored, err := e.catalog.Subscription(account, id)
@@ -259,7 +266,9 @@ func (e *Evaluator) subscription(ctx context.Context, account string, id engine.
 		if account == "" {
 			account = engine.DefaultAccount
 		}
-		s = &engine.Subscription{Account: account, TargetURL: catalog.PreviewTarget, Secret: secret, Active: true, PayloadFormat: engine.FormatStandard}
+		s = &engine.Subscription{
+			Account: account, TargetURL: catalog.PreviewTarget, Secret: secret, Active: true, PayloadFormat: engine.FormatStandard,
+		}
 	}
 	if filter != nil {
 		s.Filter, s.FilterScript = strings.TrimSpace(filter.Source), filter.Ref

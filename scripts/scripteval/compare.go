@@ -38,10 +38,10 @@ func Compare(live, candidate *Outcome) Change {
 		return ChangeDrops
 	case !candidate.Sent() && live.Sent():
 		return ChangeUnmatches
-	case !bytes.Equal(b.Body, a.Body) || b.Dropped != a.Dropped || b.DropReason != a.DropReason || !sameRequest(b.Request, a.Request):
-		return ChangeBody
+	case bytes.Equal(b.Body, a.Body) && b.Dropped == a.Dropped && b.DropReason == a.DropReason && sameRequest(b.Request, a.Request):
+		return ChangeNone
 	}
-	return ChangeNone
+	return ChangeBody
 }
 
 func sameRequest(a, b *scripts.Request) bool {

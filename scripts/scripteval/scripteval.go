@@ -32,9 +32,15 @@ type Scripts struct {
 	TransformError *scripts.Error // why the transform does not compile; then Transform is nil
 }
 
+// FilterCompiler compiles filters: filter.Compile, or a cache of it.
+type FilterCompiler func(source string, schemas ...[]byte) (*filter.Filter, error)
+
 // Compile compiles a filter and a transform; an empty source is none. Errors of the scripts are in
-// the result. compileFilter is filter.Compile, or a cache of it.
-func Compile(ctx context.Context, t Transformer, compileFilter func(string, ...[]byte) (*filter.Filter, error), filterSource, transformSource string, schemas ...[]byte) (s Scripts, err error) {
+// the result.
+func Compile(
+	ctx context.Context, t Transformer, compileFilter FilterCompiler,
+	filterSource, transformSource string, schemas ...[]byte,
+) (s Scripts, err error) {
 	s.Transformer = t
 	if filterSource != "" {
 		s.Filter, err = compileFilter(filterSource, schemas...)

@@ -75,7 +75,10 @@ type ScriptOutcomeRequest struct {
 // CompareScript runs a version or a source of a script and its live version over stored events, the
 // newest first; nothing is sent. It calls change for each event with another outcome and progress from
 // time to time, which may be nil, and returns the totals. id is the script's id or its name.
-func (c *Client) CompareScript(ctx context.Context, id string, in CompareScriptRequest, change func(ComparisonChange), progress func(ComparisonTotals), options ...Option) (*ComparisonTotals, error) {
+func (c *Client) CompareScript(
+	ctx context.Context, id string, in CompareScriptRequest,
+	change func(ComparisonChange), progress func(ComparisonTotals), options ...Option,
+) (*ComparisonTotals, error) {
 	for line, err := range Stream[json.RawMessage](ctx, c, http.MethodPost, scriptPath(id, "compare"), in, options...) {
 		if _, refused := errors.AsType[*Error](err); refused {
 			return nil, err
