@@ -39,6 +39,9 @@ type Client struct {
 // listens at the address.
 var ErrNotSwitchhook = errors.New("the answer does not come from a Switchhook router")
 
+// ErrNotModified is the error of a GET with [IfNoneMatch] whose answer has not changed.
+var ErrNotModified = errors.New("not modified")
+
 // maxAnswer limits the size of an answer in bytes.
 const maxAnswer = 256 << 20
 
@@ -51,6 +54,10 @@ type Option func(*call)
 // IfMatch makes a change conditional: it is made only if the resource still has this ETag, and is
 // otherwise refused with [CodePreconditionFailed] (RFC 9110, section 13.1.1).
 func IfMatch(etag string) Option { return Header("If-Match", etag) }
+
+// IfNoneMatch makes a GET conditional: if the answer still has this ETag, the call ends with
+// [ErrNotModified].
+func IfNoneMatch(etag string) Option { return Header("If-None-Match", etag) }
 
 // IdempotencyKey sets the key under which a repeated POST changes nothing and gets the first
 // answer. Without this option the client makes a random one for each call.
@@ -181,6 +188,9 @@ func (c *Client) attempt(ctx context.Context, timeout time.Duration, call *call)
 		return res, nil
 	}
 	defer res.Body.Close()
+	if res.StatusCode == http.StatusNotModified {
+		return nil, ErrNotModified
+	}
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if err != nil {
 		return nil, err
@@ -217,6 +227,8 @@ func (c *Client) repeatAfter(call *call, err error, attempt int) (wait time.Dura
 	wait = time.Duration(float64(200*time.Millisecond) * math.Pow(2, float64(attempt-1)) * (0.5 + mathrand.Float64()))
 	var problem *Error
 	switch {
+	case errors.Is(err, ErrNotModified):
+		return 0, false
 	case !errors.As(err, &problem):
 		return wait, call.repeatable()
 	case problem.Code == CodeQuotaExceeded: // waiting alone changes nothing
