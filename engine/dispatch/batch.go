@@ -78,7 +78,8 @@ func (d *Dispatcher) prepareBatch(ctx context.Context, r *catalog.CompiledSubscr
 		if n > 0 && time.Since(began) > r.Policy.Timeout/2 { // the POST needs its time too
 			return b
 		}
-		b.attempts = append(b.attempts, attempt{entry: *p.At(n), record: &engine.Attempt{Number: p.At(n).Attempts + 1, At: d.life.Now()}})
+		en := *p.At(n)
+		b.attempts = append(b.attempts, attempt{entry: en, record: &engine.Attempt{Number: en.Attempts + 1, At: d.life.Now()}})
 		at := &b.attempts[n]
 		at.giveUpAt = r.GiveUpAt(&at.entry, p.ResumedAt)
 		if at.expired = d.cfg.Now().After(at.giveUpAt); at.expired {

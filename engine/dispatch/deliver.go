@@ -37,7 +37,8 @@ func (d *Dispatcher) deliver(q *queue, r *catalog.CompiledSubscription, p dispat
 	}
 	x := d.send(ctx, r, &b)
 	if x.Status == http.StatusRequestEntityTooLarge && b.sent > 1 {
-		d.log.Info("batch refused as too large, to be sent in halves", "subscription_id", r.Sub.ID.Format(engine.SubscriptionPrefix), "events", b.sent)
+		d.log.Info("batch refused as too large, to be sent in halves",
+			"subscription_id", r.Sub.ID.Format(engine.SubscriptionPrefix), "events", b.sent)
 		telemetry.EndSpan(span, "too large")
 		d.scheduler.batchTooLarge(q, b.sent)
 		d.requeue(q, p, nil)
@@ -135,7 +136,8 @@ func DroppedVerdict(reason string) verdict {
 func (d *Dispatcher) recordAttempt(q *queue, r *catalog.CompiledSubscription, at *attempt) {
 	en, v := at.entry, at.verdict
 	d.RecordOutcome(&engine.Outcome{
-		ID: engine.DeliveryID{Event: en.Event, Subscription: r.Sub.ID}, State: v.State, Attempts: at.record.Number, NextAt: v.NextAt, Error: v.Reason, Attempt: at.record,
+		ID: engine.DeliveryID{Event: en.Event, Subscription: r.Sub.ID}, State: v.State,
+		Attempts: at.record.Number, NextAt: v.NextAt, Error: v.Reason, Attempt: at.record,
 	}, func() {
 		d.scheduler.committed(q, en.Event)
 		d.markRecorded(en)

@@ -83,13 +83,9 @@ func (d *Dispatcher) settleDisplaced(q *queue, list []dispatchqueue.Displaced) {
 	for _, a := range list {
 		if a.SupersededBy == 0 {
 			d.spillToStore(q, a.Entry)
-			continue
+		} else {
+			d.recordFinal(q, a.Entry, engine.StateDropped, supersededBy(a.SupersededBy))
 		}
-		a.Entry.Release()
-		d.RecordOutcome(&engine.Outcome{ID: engine.DeliveryID{Event: a.Entry.Event, Subscription: q.id}, State: engine.StateDropped, Attempts: a.Entry.Attempts, Error: supersededBy(a.SupersededBy)}, func() {
-			d.scheduler.committed(q, a.Entry.Event)
-			d.markRecorded(a.Entry)
-		})
 	}
 }
 

@@ -70,19 +70,26 @@ func (d *Dispatcher) logUnrecorded(o *engine.Outcome, err error) {
 func (d *Dispatcher) markDead(subscription engine.ID, en dispatchqueue.Entry, reason string) {
 	en.Release()
 	d.metrics.GivenUp.Inc()
-	d.RecordOutcome(&engine.Outcome{ID: engine.DeliveryID{Event: en.Event, Subscription: subscription}, State: engine.StateDead, Attempts: en.Attempts, Error: reason}, func() { d.markRecorded(en) })
+	id := engine.DeliveryID{Event: en.Event, Subscription: subscription}
+	d.RecordOutcome(&engine.Outcome{ID: id, State: engine.StateDead, Attempts: en.Attempts, Error: reason}, func() { d.markRecorded(en) })
+}
+
+// recordFinal records the final state of a delivery that left q and is not attempted.
+func (d *Dispatcher) recordFinal(q *queue, en dispatchqueue.Entry, state engine.State, reason string) {
+	en.Release()
+	id := engine.DeliveryID{Event: en.Event, Subscription: q.id}
+	d.RecordOutcome(&engine.Outcome{ID: id, State: state, Attempts: en.Attempts, Error: reason}, func() {
+		d.scheduler.committed(q, en.Event)
+		d.markRecorded(en)
+	})
 }
 
 // markExpired makes a delivery dead whose event is too old.
 func (d *Dispatcher) markExpired(q *queue, r *catalog.CompiledSubscription, en dispatchqueue.Entry) {
-	en.Release()
 	reason := "the event is older than give_up_after (" + r.Policy.GiveUpAfter.String() + ")"
 	d.metrics.GivenUp.Inc()
 	d.reportDeadLetter(r, en, reason)
-	d.RecordOutcome(&engine.Outcome{ID: engine.DeliveryID{Event: en.Event, Subscription: r.Sub.ID}, State: engine.StateDead, Attempts: en.Attempts, Error: reason}, func() {
-		d.scheduler.committed(q, en.Event)
-		d.markRecorded(en)
-	})
+	d.recordFinal(q, en, engine.StateDead, reason)
 }
 
 // expireQueue makes the expired deliveries of a queue in memory dead.
@@ -109,10 +116,12 @@ func (d *Dispatcher) ExpireDeliveries() {
 // spillToStore writes the row of a delivery that leaves memory, so that it waits in the store.
 func (d *Dispatcher) spillToStore(q *queue, en dispatchqueue.Entry) {
 	en.Release()
-	d.RecordOutcome(&engine.Outcome{ID: engine.DeliveryID{Event: en.Event, Subscription: q.id}, State: engine.StatePending}, func() {
+	id := engine.DeliveryID{Event: en.Event, Subscription: q.id}
+	d.RecordOutcome(&engine.Outcome{ID: id, State: engine.StatePending}, func() {
 		d.markRecorded(en)
 		if !d.scheduler.spillRecorded(q, en.Position) { // deleted while the row was being written
-			d.writes.Go(func() { d.markDead(q.id, dispatchqueue.Entry{Event: en.Event}, engine.SubscriptionDeleted) }) // this callback must not call the store
+			deleted := dispatchqueue.Entry{Event: en.Event}
+			d.writes.Go(func() { d.markDead(q.id, deleted, engine.SubscriptionDeleted) }) // this callback must not call the store
 		}
 	})
 }
