@@ -208,17 +208,18 @@ func needsSandbox(set *manifest.Set) bool {
 // schemasFor returns the schemas that a subscription's filter must match: those of all its
 // event types, or none.
 func schemasFor(sub *manifest.Subscription, set *manifest.Set, state *manifest.State) (schemas [][]byte) {
+	known := map[string]json.RawMessage{}
+	for _, t := range state.EventTypes {
+		known[t.Name] = t.Schema
+	}
+	for _, t := range set.EventTypes {
+		known[t.Name] = t.Schema
+	}
 	for _, name := range sub.Events.Or(nil) {
-		var found json.RawMessage
-		for _, t := range append(slices.Clone(state.EventTypes), set.EventTypes...) { // the later one wins
-			if t.Name == name {
-				found = t.Schema
-			}
-		}
-		if len(found) == 0 || string(found) == "null" {
+		if found := known[name]; len(found) == 0 || string(found) == "null" {
 			return nil
 		}
-		schemas = append(schemas, found)
+		schemas = append(schemas, known[name])
 	}
 	return schemas
 }

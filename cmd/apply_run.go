@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net/http"
-	"net/url"
 	"strings"
 
 	"switchhook/cmd/manifest"
@@ -45,10 +43,16 @@ var pastTense = map[manifest.Action]string{manifest.Create: "created", manifest.
 // step makes one change and describes the result.
 func (a *applier) step(ctx context.Context, s *manifest.Step) (result string, err error) {
 	switch {
+	case s.Action == manifest.Delete && s.What == "script":
+		return "", a.router.DeleteScript(ctx, s.ID)
 	case s.Action == manifest.Delete:
-		return "", a.router.call(ctx, http.MethodDelete, "/api/v1/"+s.What+"s/"+url.PathEscape(s.ID), nil, nil)
+		return "", a.router.DeleteSubscription(ctx, s.ID)
 	case s.EventType != nil:
-		return "", a.router.call(ctx, http.MethodPut, "/api/v1/event-types/"+url.PathEscape(s.EventType.Name), s.EventType, nil)
+		t := s.EventType
+		_, err := a.router.ReplaceEventType(ctx, t.Name, api.EventTypeRequest{
+			Description: api.Some(t.Description), Schema: api.Some(t.Schema), Samples: api.Some(t.Samples), Verify: api.Some(t.Verify),
+		})
+		return "", err
 	case s.Script != nil:
 		return a.script(ctx, s)
 	}

@@ -13,9 +13,11 @@ import (
 // names none; with prune, readState finds out which scripts apply has made.
 func readState(ctx context.Context, router *client, set *manifest.Set, otherwise string, prune bool) (*manifest.State, error) {
 	state := &manifest.State{}
-	var err error
-	if state.EventTypes, err = all[*manifest.EventType](ctx, router, "/api/v1/event-types"); err != nil {
-		return nil, err
+	for t, err := range router.ListEventTypes(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		state.EventTypes = append(state.EventTypes, &t)
 	}
 	wanted := map[string]bool{}
 	for _, s := range set.Scripts {

@@ -293,12 +293,12 @@ subscriptions:
 	edit(t, file, "verify: hook-secret", "verify: hook-secret\n    description: An order came in")
 	edit(t, file, "order.paid, verify: hook-secret", "order.paid, description: x")
 	p.expect(0, []string{"2 changes made"}, "apply", "-f", dir, "--yes")
-	types, err := all[*manifest.EventType](context.Background(), p.api, "/api/v1/event-types")
+	types, err := api.Collect(p.api.ListEventTypes(context.Background()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, e := range types {
-		if e.Name == "order.created" && e.Verify != engine.VerifyHookSecret {
+		if e.Name == "order.created" && e.Verify != string(engine.VerifyHookSecret) {
 			t.Errorf("%+v", e)
 		}
 	}

@@ -39,9 +39,6 @@ func (op Operation) Fill(path, id string) string {
 	return strings.NewReplacer("{id}", id, "{name}", id, "{version}", "1").Replace(path)
 }
 
-// SubscriptionMembers returns the members of a subscription's view.
-func SubscriptionMembers() []string { return viewNames }
-
 // ContextOf is contextOf.
 var ContextOf = contextOf
 

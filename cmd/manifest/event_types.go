@@ -3,7 +3,6 @@ package manifest
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
@@ -21,13 +20,14 @@ func (d *decoder) eventType(f field) *EventType {
 	if !d.object(f, "name", "description", "schema", "samples", "verify") {
 		return nil
 	}
-	t := &EventType{Place: d.place(f), Name: d.needed(f, "name", "such as order.created"), Description: d.text(d.get(f, "description")), Samples: []json.RawMessage{}}
+	t := &EventType{Place: d.place(f)}
+	t.Name, t.Description = d.needed(f, "name", "such as order.created"), d.text(d.get(f, "description"))
 	d.unique(f, "event type", "", t.Name)
 	if t.Name != "" && !eventTypeName.MatchString(t.Name) {
 		d.wrong(d.get(f, "name"), `%q is no event type: use letters, digits and _ in parts joined by ".", such as "order.created"`, t.Name)
 	}
-	t.Verify = engine.VerificationMode(d.text(d.get(f, "verify")))
-	d.reportAt(f, catalog.ValidateVerificationMode(t.Verify).Err())
+	t.Verify = d.text(d.get(f, "verify"))
+	d.reportAt(f, catalog.ValidateVerificationMode(engine.VerificationMode(t.Verify)).Err())
 	var compiled *schema.Schema
 	if at := d.get(f, "schema"); given(at) {
 		if t.Schema = d.document(at); t.Schema != nil {

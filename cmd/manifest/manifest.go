@@ -6,12 +6,11 @@
 package manifest
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 
-	"switchhook/engine"
 	"switchhook/scripts/scripttest"
+	"switchhook/server/api"
 )
 
 // Set is the desired state that a folder describes.
@@ -30,15 +29,10 @@ type Position struct {
 // String returns "file:line".
 func (p Position) String() string { return fmt.Sprintf("%s:%d", p.File, p.Line) }
 
-// EventType is a registered event type.
+// EventType is the desired state of an event type.
 type EventType struct {
-	Place       Position          `json:"-"`
-	Name        string            `json:"name"`
-	Description string            `json:"description"`
-	Schema      json.RawMessage   `json:"schema"` // null if there is none
-	Samples     []json.RawMessage `json:"samples"`
-
-	Verify engine.VerificationMode `json:"verify"` // required of targets that subscribe to it; empty: nothing
+	api.EventType // without its times
+	Place         Position
 }
 
 // Script is a named filter or transform.

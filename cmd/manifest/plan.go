@@ -12,7 +12,7 @@ import (
 
 // State is the current state of a router, in the accounts that a Set names.
 type State struct {
-	EventTypes    []*EventType
+	EventTypes    []*api.EventType
 	Scripts       []*LiveScript
 	Subscriptions []*api.Subscription // each with its account as the Set names it
 }
@@ -132,10 +132,10 @@ func (c *comparison) eventType(t *EventType) {
 	was := ""
 	for _, old := range c.state.EventTypes {
 		if old.Name == t.Name {
-			s.Action, was = Change, old.text()
+			s.Action, was = Change, eventTypeText(old)
 		}
 	}
-	c.add(s, was, t.text())
+	c.add(s, was, eventTypeText(&t.EventType))
 }
 
 func (c *comparison) script(sc *Script) {

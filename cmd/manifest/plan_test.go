@@ -24,7 +24,7 @@ func routed(t *testing.T, set *Set) *State {
 	t.Helper()
 	state := &State{}
 	for _, e := range set.EventTypes {
-		c := *e
+		c := e.EventType
 		state.EventTypes = append(state.EventTypes, &c)
 	}
 	for i, s := range set.Scripts {
@@ -138,7 +138,7 @@ func TestNewPlan(t *testing.T) {
 			s.Subscriptions[1].Verify, st.Subscriptions[1].Verification = api.Some(hookSecret), &api.Verification{Mode: cloudEvents}
 		}, false, ""},
 		"a verification that is there stays":   {func(_ *Set, st *State) { st.Subscriptions[1].Verification = &api.Verification{Mode: cloudEvents} }, false, ""},
-		"a verification of an event type goes": {func(_ *Set, st *State) { st.EventTypes[0].Verify = engine.VerifyCloudEvents }, false, "- verify: cloudevents"},
+		"a verification of an event type goes": {func(_ *Set, st *State) { st.EventTypes[0].Verify = cloudEvents }, false, "- verify: cloudevents"},
 		"who waits for its target is as it should be": {func(s *Set, st *State) {
 			s.Subscriptions[1].Active, st.Subscriptions[1].Active = api.Some(true), false
 			s.Subscriptions[1].Verify, st.Subscriptions[1].Verification = api.Some(hookSecret), &api.Verification{Mode: hookSecret, State: "pending"}

@@ -10,12 +10,13 @@ import (
 
 	"switchhook/scripts/scripttest"
 	"switchhook/scripts/suggest"
+	"switchhook/server/api"
 )
 
 // Each text lists the settings that apply manages, one a line: two states are equal if
 // their texts are, and otherwise the diff of the texts is shown.
 
-func (t *EventType) text() string {
+func eventTypeText(t *api.EventType) string {
 	var b strings.Builder
 	line(&b, "description", t.Description)
 	if given := canonical(t.Schema); given != "null" {
@@ -24,7 +25,7 @@ func (t *EventType) text() string {
 	for _, sample := range t.Samples {
 		line(&b, "sample", canonical(sample))
 	}
-	line(&b, "verify", string(t.Verify))
+	line(&b, "verify", t.Verify)
 	return b.String()
 }
 
