@@ -127,7 +127,7 @@ func (a *applier) subscription(ctx context.Context, s *manifest.Step) (string, e
 			metadata[name] = nil
 		}
 	}
-	changed, err := a.router.PatchSubscription(ctx, s.ID, request)
+	changed, err := a.router.UpdateSubscription(ctx, s.ID, request)
 	if err != nil {
 		return "", err
 	}

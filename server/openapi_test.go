@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -91,6 +92,10 @@ func TestOpenAPI_ReferencesResolveAndComponentsAreUsed(t *testing.T) {
 
 func TestOpenAPI_OperationIDsAndParameters(t *testing.T) {
 	ids := map[string]string{}
+	verbs := map[string]*regexp.Regexp{
+		"get": regexp.MustCompile("^(list|get|diff)[A-Z]"), "put": regexp.MustCompile("^replace[A-Z]"), "patch": regexp.MustCompile("^update[A-Z]"),
+		"delete": regexp.MustCompile("^(delete|stop)[A-Z]"), "post": regexp.MustCompile("^[a-z]+([A-Z]|$)"),
+	}
 	for path, item := range openapi().root["paths"].(map[string]any) {
 		for method := range maps.Keys(item.(map[string]any)) {
 			if method == "parameters" {
@@ -102,6 +107,12 @@ func TestOpenAPI_OperationIDsAndParameters(t *testing.T) {
 				t.Errorf("%s %s and %s have the operationId %q", method, path, other, id)
 			}
 			ids[id] = method + " " + path
+			if !verbs[method].MatchString(id) {
+				t.Errorf("%s %s: %s does not begin with the verb of its method", method, path, id)
+			}
+			if !op.at("summary").exists() {
+				t.Errorf("%s has no summary", id)
+			}
 		}
 		described := map[string]bool{}
 		parameters, _ := item.(map[string]any)["parameters"].([]any)

@@ -50,7 +50,7 @@ func (s *Server) routes() []route {
 		{"POST", "/api/v1/subscriptions", subscribe, s.once(s.createSubscription), nil},
 		{"GET", "/api/v1/subscriptions/:id", read, s.getSubscription, nil},
 		{"PUT", "/api/v1/subscriptions/:id", subscribe, s.replaceSubscription, nil},
-		{"PATCH", "/api/v1/subscriptions/:id", subscribe, s.patchSubscription, nil},
+		{"PATCH", "/api/v1/subscriptions/:id", subscribe, s.updateSubscription, nil},
 		{"DELETE", "/api/v1/subscriptions/:id", subscribe, s.deleteSubscription, nil},
 		{"GET", "/api/v1/subscriptions/:id/secret", subscribe, s.getSecret, nil},
 		{"POST", "/api/v1/subscriptions/:id/rotate-secret", subscribe, s.rotateSecret, nil},

@@ -2,7 +2,6 @@ package server
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -69,11 +68,7 @@ func (s *Server) testSubscription(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	var in struct {
-		EventID string          `json:"event_id"`
-		Sample  string          `json:"sample"`
-		Event   json.RawMessage `json:"event"`
-	}
+	var in api.TestSubscriptionRequest
 	var present map[string]jsonindex.Value
 	if len(c.BodyRaw()) > 0 {
 		if present, err = readObject(c, &in); err != nil {

@@ -233,14 +233,9 @@ func (s *Server) listScriptSubscriptions(c *fiber.Ctx, who caller) error {
 	return answerPage(c, pageOf(found, limit, cursor, func(sub *engine.Subscription) subscriptionView { return s.viewSubscription(who, sub) }))
 }
 
-type testInput struct {
-	Version int    `json:"version"` // 0: the live one
-	Source  string `json:"source"`  // or a source that is not stored
-}
-
 // testScript runs a script's test cases.
 func (s *Server) testScript(c *fiber.Ctx, who caller) error {
-	var in testInput
+	var in api.TestScriptRequest
 	if len(c.BodyRaw()) > 0 { // the body is optional
 		present, err := readObject(c, &in)
 		if err == nil {

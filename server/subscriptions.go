@@ -237,7 +237,7 @@ func (s *Server) replaceSubscription(c *fiber.Ctx, who caller) error {
 	return s.changeSubscription(c, who, true)
 }
 
-func (s *Server) patchSubscription(c *fiber.Ctx, who caller) error {
+func (s *Server) updateSubscription(c *fiber.Ctx, who caller) error {
 	return s.changeSubscription(c, who, false)
 }
 

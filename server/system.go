@@ -49,7 +49,7 @@ func (s *Server) ready(c *fiber.Ctx) error {
 	if err := s.engine.Ready(c.UserContext()); err != nil {
 		return newProblem(fiber.StatusServiceUnavailable, "events can't be accepted: "+err.Error())
 	}
-	return c.JSON(api.Ready{Status: "ready", Degraded: s.engine.Lacking()})
+	return c.JSON(api.Readiness{Status: "ready", Degraded: s.engine.Lacking()})
 }
 
 // metricsAccess is public, or requires an admin key if so configured.

@@ -149,6 +149,12 @@ type DiffScriptVersionsParams struct {
 	Against string `query:"against"` // a version's number, "live" (default) or "latest"
 }
 
+// TestScriptRequest is the body of [Client.TestScript].
+type TestScriptRequest struct {
+	Version int    `json:"version,omitempty"` // default: the live one
+	Source  string `json:"source,omitempty"`  // a source that is not stored, with the test cases of the newest version
+}
+
 // StartScriptShadowRequest is the body of [Client.StartScriptShadow].
 type StartScriptShadowRequest struct {
 	Version  int       `json:"version"`            // the candidate; not the live version
@@ -230,6 +236,11 @@ func (c *Client) DiffScriptVersions(ctx context.Context, id, version string, par
 // unless it was live before or in.Force is set.
 func (c *Client) ActivateScriptVersion(ctx context.Context, id string, version int, in ActivateScriptVersionRequest, options ...Option) (*Script, error) {
 	return get[Script](ctx, c, http.MethodPost, scriptPath(id, "versions", strconv.Itoa(version), "activate"), in, append(options, creates)...)
+}
+
+// TestScript runs the test cases of a version, or those of the newest version against a source.
+func (c *Client) TestScript(ctx context.Context, id string, in TestScriptRequest, options ...Option) (*scripts.TestReport, error) {
+	return get[scripts.TestReport](ctx, c, http.MethodPost, scriptPath(id, "test"), in, options...)
 }
 
 // GetScriptShadow returns the counts of a script's shadow run.

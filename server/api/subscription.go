@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"iter"
 	"net/http"
 	"net/url"
@@ -134,7 +135,7 @@ type Checked interface {
 }
 
 // SubscriptionRequest is the body of [Client.CreateSubscription], [Client.ReplaceSubscription] and
-// [Client.PatchSubscription]. PATCH leaves members alone that are left out. PUT resets them, except
+// [Client.UpdateSubscription]. PATCH leaves members alone that are left out. PUT resets them, except
 // event, target_url, filter, transform, secret and verify, since clients of REST Hooks send only
 // what they know. Clients may use other names for members, see docs/api.md.
 type SubscriptionRequest struct {
@@ -203,14 +204,27 @@ func (c *Client) ReplaceSubscription(ctx context.Context, id string, in Subscrip
 	return get[Subscription](ctx, c, http.MethodPut, subscriptionPath(id), in, options...)
 }
 
-// PatchSubscription changes the members that in has.
-func (c *Client) PatchSubscription(ctx context.Context, id string, in SubscriptionRequest, options ...Option) (*Subscription, error) {
+// UpdateSubscription changes the members that in has.
+func (c *Client) UpdateSubscription(ctx context.Context, id string, in SubscriptionRequest, options ...Option) (*Subscription, error) {
 	return get[Subscription](ctx, c, http.MethodPatch, subscriptionPath(id), in, options...)
 }
 
 // DeleteSubscription deletes a subscription; deliveries that wait become dead.
 func (c *Client) DeleteSubscription(ctx context.Context, id string, options ...Option) error {
 	return c.Do(ctx, http.MethodDelete, subscriptionPath(id), nil, nil, options...)
+}
+
+// TestSubscriptionRequest is the body of [Client.TestSubscription]. At most one of Event, EventID and
+// Sample is given; by default the sample of the only event type that the subscription names is sent.
+type TestSubscriptionRequest struct {
+	Event   json.RawMessage `json:"event,omitempty"`    // an event as it is published: a [PublishRequest]
+	EventID string          `json:"event_id,omitempty"` // a stored event, of which a copy is sent
+	Sample  string          `json:"sample,omitempty"`   // an event type, for its first sample
+}
+
+// TestSubscription sends a test event to a subscription and returns the delivery with its attempt.
+func (c *Client) TestSubscription(ctx context.Context, id string, in TestSubscriptionRequest, options ...Option) (*Delivery, error) {
+	return get[Delivery](ctx, c, http.MethodPost, "/api/v1/subscriptions/"+url.PathEscape(id)+"/test", in, append(options, creates)...)
 }
 
 // ConfirmSubscriptionRequest is the body of [Client.ConfirmSubscription].

@@ -35,25 +35,25 @@ type Health struct {
 // Complete implements Completer.
 func (h *Health) Complete() bool { return h.Status != "" }
 
-// Health reports whether the router runs. It needs no key.
-func (c *Client) Health(ctx context.Context, options ...Option) (*Health, error) {
+// GetHealth reports whether the router runs. It needs no key.
+func (c *Client) GetHealth(ctx context.Context, options ...Option) (*Health, error) {
 	return get[Health](ctx, c, http.MethodGet, "/healthz", nil, options...)
 }
 
-// Ready is the answer of a router that accepts events.
-type Ready struct {
+// Readiness is the answer of a router that accepts events.
+type Readiness struct {
 	Status string `json:"status"` // "ready"
 	// Degraded names what the router lacks, so that deliveries wait; no attempt counts for it.
 	Degraded []string `json:"degraded,omitempty"`
 }
 
 // Complete implements Completer.
-func (r *Ready) Complete() bool { return r.Status != "" }
+func (r *Readiness) Complete() bool { return r.Status != "" }
 
-// Ready reports whether the router accepts events; if it does not, the error says why. It needs no
+// GetReadiness reports whether the router accepts events; if it does not, the error says why. It needs no
 // key.
-func (c *Client) Ready(ctx context.Context, options ...Option) (*Ready, error) {
-	return get[Ready](ctx, c, http.MethodGet, "/readyz", nil, options...)
+func (c *Client) GetReadiness(ctx context.Context, options ...Option) (*Readiness, error) {
+	return get[Readiness](ctx, c, http.MethodGet, "/readyz", nil, options...)
 }
 
 // AuditEntry is a change of the configuration.
