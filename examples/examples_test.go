@@ -3,7 +3,6 @@
 package examples_test
 
 import (
-	"fmt"
 	"os"
 	"testing"
 
@@ -14,14 +13,7 @@ import (
 
 func TestMain(m *testing.M) {
 	sandbox.RunIfChild()
-	var err error
-	if programs.folder, err = os.MkdirTemp("", "switchhook-examples-"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	code := m.Run()
-	os.RemoveAll(programs.folder)
-	os.Exit(code)
+	os.Exit(m.Run())
 }
 
 func startPool(t *testing.T) *sandbox.Pool {
@@ -35,6 +27,7 @@ func startPool(t *testing.T) *sandbox.Pool {
 }
 
 func TestScripts_PassTheirCases(t *testing.T) {
+	t.Parallel()
 	pool := startPool(t)
 	files, err := scripttest.Find("scripts")
 	if err != nil || len(files) < 4 {
@@ -61,6 +54,7 @@ func TestScripts_PassTheirCases(t *testing.T) {
 // TestLedger_EntriesHaveOwnURL covers transforms that set the target's path, which cases
 // cannot express.
 func TestLedger_EntriesHaveOwnURL(t *testing.T) {
+	t.Parallel()
 	pool := startPool(t)
 	file, err := scripttest.Load("scripts/stripe-invoice-to-ledger/cases.test.json")
 	if err != nil {

@@ -7,16 +7,18 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"switchhook/engine/testkit"
 	"testing"
 )
 
 // TestSender_BothDeliveryPaths runs the programs as their READMEs say: one receiver is
 // configured in the sender, one subscribes at a router by itself.
 func TestSender_BothDeliveryPaths(t *testing.T) {
-	switchhook := buildProgram(t, "switchhook", "switchhook")
-	receiver := buildProgram(t, "./receiver", "receiver")
-	sender := buildProgram(t, "./sender", "sender")
-	folder, router := t.TempDir(), freeAddress(t)
+	t.Parallel()
+	switchhook := buildProgram(t, "switchhook")
+	receiver := buildProgram(t, "./receiver")
+	sender := buildProgram(t, "./sender")
+	folder, router := t.TempDir(), testkit.FreeAddress(t)
 
 	start(t, folder, nil, switchhook, "serve", "--dev", "--listen", router).shows(t, "INF listening")
 	key := strings.TrimSpace(string(read(t, filepath.Join(folder, "switchhook-data", "admin.key"))))
@@ -70,7 +72,8 @@ func TestSender_BothDeliveryPaths(t *testing.T) {
 }
 
 func TestReceiver_HelpHidesSecrets(t *testing.T) {
-	receiver := buildProgram(t, "./receiver", "receiver")
+	t.Parallel()
+	receiver := buildProgram(t, "./receiver")
 	used, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"switchhook/engine/testkit"
 	"testing"
 )
 
@@ -42,10 +43,12 @@ func blocks(markdown string, sections ...string) (found []block) {
 }
 
 func TestReadme_Commands(t *testing.T) {
+	t.Parallel()
 	walk(t, "../README.md", 12, "Quick start", "Filters and transforms", "Clean up")
 }
 
 func TestRESTHooksPage_Commands(t *testing.T) {
+	t.Parallel()
 	walk(t, "../docs/rest-hooks.md", 14, "Quick start", "Sample data and test events", "Identity: signatures", "Batching, ordering and rate limits", "Unsubscribe")
 }
 
@@ -54,8 +57,8 @@ func TestRESTHooksPage_Commands(t *testing.T) {
 // of JSON the members shown, of text the lines, with "…" for anything.
 func walk(t *testing.T, page string, atLeast int, sections ...string) {
 	folder := t.TempDir()
-	router, first, second := freeAddress(t), freeAddress(t), freeAddress(t)
-	words := strings.NewReplacer("go run .", buildProgram(t, "switchhook", "switchhook"), "127.0.0.1:8080", router, "127.0.0.1:9000", first, "127.0.0.1:9001", second)
+	router, first, second := testkit.FreeAddress(t), testkit.FreeAddress(t), testkit.FreeAddress(t)
+	words := strings.NewReplacer("go run .", buildProgram(t, "switchhook"), "127.0.0.1:8080", router, "127.0.0.1:9000", first, "127.0.0.1:9001", second)
 	env := []string{"SWITCHHOOK_LISTEN=" + router, "SWITCHHOOK_ADDR=" + first, "SWITCHHOOK_SERVER=http://" + router}
 	user := &shell{background: map[string]*program{}}
 	user.open(t, folder, env)

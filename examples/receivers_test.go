@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"switchhook/engine/testkit"
 	"testing"
 )
 
@@ -20,7 +21,7 @@ var receivers = []struct {
 	program  func(t *testing.T) (name string, args []string)
 }{
 	{"Go", func(t *testing.T) (string, []string) {
-		return buildProgram(t, "./receiver", "receiver"), []string{"-addr", "127.0.0.1:0"}
+		return buildProgram(t, "./receiver"), []string{"-addr", "127.0.0.1:0"}
 	}},
 	{"Node", func(t *testing.T) (string, []string) {
 		return node(t), []string{absolute(t, "receiver/receiver.mjs")}
@@ -32,6 +33,7 @@ var receivers = []struct {
 
 // TestReceivers_VerifySignature sends each receiver a valid delivery and a forged one.
 func TestReceivers_VerifySignature(t *testing.T) {
+	t.Parallel()
 	url, key := running(t)
 	for _, c := range receivers {
 		for _, method := range []string{"standard", "ed25519", "hook", "url"} {
@@ -97,6 +99,7 @@ func verifies(t *testing.T, url, key, language, method, name string, args []stri
 // TestReceivers_RequireSecret starts each receiver without one: it would accept anyone's
 // deliveries.
 func TestReceivers_RequireSecret(t *testing.T) {
+	t.Parallel()
 	for _, c := range receivers {
 		t.Run(c.language, func(t *testing.T) {
 			name, args := c.program(t)
@@ -110,7 +113,7 @@ func TestReceivers_RequireSecret(t *testing.T) {
 				if try.method != "" {
 					with = append(with, try.method)
 				}
-				ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
+				ctx, cancel := context.WithTimeout(t.Context(), testkit.Timeout)
 				program := exec.CommandContext(ctx, name, with...)
 				program.Env = append(os.Environ(), "WEBHOOK_SECRET="+try.secret, "PORT=0")
 				out, err := program.CombinedOutput()
@@ -126,6 +129,7 @@ func TestReceivers_RequireSecret(t *testing.T) {
 // TestReceivers_ConfirmIntent sends each receiver both intent verification requests before
 // events come.
 func TestReceivers_ConfirmIntent(t *testing.T) {
+	t.Parallel()
 	url, key := running(t)
 	for _, c := range receivers {
 		for mode, shown := range map[string]string{"hook-secret": "confirmed", "cloudevents": "allowed"} {

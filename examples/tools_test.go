@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"switchhook/engine/testkit"
 	"testing"
 )
 
@@ -43,8 +44,8 @@ func python(t *testing.T, module string) string {
 // running starts a router in development mode and returns its address and admin key.
 func running(t *testing.T, flags ...string) (url, key string) {
 	t.Helper()
-	folder, address := t.TempDir(), freeAddress(t)
-	binary := buildProgram(t, "switchhook", "switchhook")
+	folder, address := t.TempDir(), testkit.FreeAddress(t)
+	binary := buildProgram(t, "switchhook")
 	start(t, folder, nil, binary, append([]string{"serve", "--dev", "--listen", address}, flags...)...).shows(t, "INF listening")
 	return "http://" + address, strings.TrimSpace(string(read(t, filepath.Join(folder, "switchhook-data", "admin.key"))))
 }

@@ -14,6 +14,7 @@ import (
 // TestTypeScript_GeneratedClient generates a client from the OpenAPI document, compiles the example
 // that uses it under "strict", and runs it against a real router.
 func TestTypeScript_GeneratedClient(t *testing.T) {
+	t.Parallel()
 	node := node(t)
 	modules, err := filepath.Abs(filepath.Join("typescript", "node_modules"))
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 // TestZapier_IntegrationRunsUnmodified runs the integration with Zapier's own test runner
 // against a real router.
 func TestZapier_IntegrationRunsUnmodified(t *testing.T) {
+	t.Parallel()
 	node := node(t)
 	if _, err := os.Stat(filepath.Join("zapier", "node_modules", "zapier-platform-core")); err != nil {
 		missing(t, "zapier-platform-core", "npm ci --prefix examples/zapier")

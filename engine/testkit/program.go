@@ -15,7 +15,7 @@ import (
 // program. It stays in the user's cache, so that the packages of one run share it: go build
 // does nothing if it is up to date.
 func Program(pkg string) (path string, err error) {
-	out, err := exec.Command("go", "list", "-f", "{{.Dir}}", pkg).Output()
+	out, err := exec.Command("go", "list", "-f", "{{.ImportPath}} {{.Dir}}", pkg).Output()
 	if err != nil {
 		return "", fmt.Errorf("go list %s: %w", pkg, err)
 	}
@@ -23,7 +23,7 @@ func Program(pkg string) (path string, err error) {
 	if err != nil {
 		return "", err
 	}
-	source := strings.TrimSpace(string(out))
+	name, source, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
 	folder = filepath.Join(folder, "switchhook-test", fmt.Sprintf("%x", sha256.Sum256([]byte(source)))[:16])
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return "", err
@@ -33,7 +33,7 @@ func Program(pkg string) (path string, err error) {
 		return "", err
 	}
 	defer lock.Close()
-	path = filepath.Join(folder, filepath.Base(source))
+	path = filepath.Join(folder, filepath.Base(name))
 	if out, err := exec.Command("go", "build", "-o", path, pkg).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build %s: %w\n%s", pkg, err, out)
 	}
