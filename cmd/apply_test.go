@@ -334,21 +334,22 @@ func TestApply_ValidatesBeforeChanging(t *testing.T) {
 	t.Parallel()
 	p := serve(t, t.TempDir())
 	p.env = []string{"CHAT_TOKEN=x"}
-	for name, c := range map[string]struct {
+	for _, c := range []struct {
+		name           string
 		file, old, new string
 		texts          []string
 	}{
-		"a test that fails":                 {"scripts/large.expr", "100", "1", []string{"large.test.yaml: script large", "✗ small ones stay", "a script is wrong, so nothing was changed"}},
-		"a transform that does not compile": {"scripts/text.ts", "=>", "= >", []string{"text.ts:1: ", "^"}},
-		"a filter that does not":            {"scripts/large.expr", ">", "=", []string{"large.expr:1: ", "^"}},
-		"a filter against the schema":       {"scripts/large.expr", "data.total > 100", "data.totl > 100", []string{"subscription chat: filter_script large: ", `did you mean "total"?`}},
-		"an inline filter":                  {"subscriptions.yaml", "data.total > 0", "data.total >", []string{"subscriptions.yaml:10: subscription archive: filter: "}},
-		"an inline transform":               {"subscriptions.yaml", "filter: data.total > 0", "transform: 'export default (e'", []string{"subscriptions.yaml:10: subscription archive: transform: "}},
-		"a script of nowhere":               {"subscriptions.yaml", "filter_script: large", "filter_script: lagre", []string{`subscriptions.yaml:2: subscription "chat": filter_script names no script`, `did you mean "large"?`}},
-		"a slip of the pen":                 {"subscriptions.yaml", "metadata", "metdata", []string{`did you mean "metadata"?`, "1 mistake in the files"}},
-		"a way out of the folder":           {"scripts/all.yml", "file: large.expr", "file: ../../large.expr", []string{"leads out of the folder"}},
+		{"a test that fails", "scripts/large.expr", "100", "1", []string{"large.test.yaml: script large", "✗ small ones stay", "a script is wrong, so nothing was changed"}},
+		{"a transform that does not compile", "scripts/text.ts", "=>", "= >", []string{"text.ts:1: ", "^"}},
+		{"a filter that does not", "scripts/large.expr", ">", "=", []string{"large.expr:1: ", "^"}},
+		{"a filter against the schema", "scripts/large.expr", "data.total > 100", "data.totl > 100", []string{"subscription chat: filter_script large: ", `did you mean "total"?`}},
+		{"an inline filter", "subscriptions.yaml", "data.total > 0", "data.total >", []string{"subscriptions.yaml:10: subscription archive: filter: "}},
+		{"an inline transform", "subscriptions.yaml", "filter: data.total > 0", "transform: 'export default (e'", []string{"subscriptions.yaml:10: subscription archive: transform: "}},
+		{"a script of nowhere", "subscriptions.yaml", "filter_script: large", "filter_script: lagre", []string{`subscriptions.yaml:2: subscription "chat": filter_script names no script`, `did you mean "large"?`}},
+		{"a slip of the pen", "subscriptions.yaml", "metadata", "metdata", []string{`did you mean "metadata"?`, "1 mistake in the files"}},
+		{"a way out of the folder", "scripts/all.yml", "file: large.expr", "file: ../../large.expr", []string{"leads out of the folder"}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(c.name, func(t *testing.T) {
 			dir := routing(t, "http://127.0.0.1:9")
 			edit(t, filepath.Join(dir, filepath.FromSlash(c.file)), c.old, c.new)
 			p.expect(1, c.texts, "apply", "-f", dir, "--yes")
@@ -397,9 +398,12 @@ func TestApply_OtherAccount(t *testing.T) {
 }
 
 func TestConfirmPrompt(t *testing.T) {
-	for answer, want := range map[string]bool{"y\n": true, "YES\n": true, "yes": true, "n\n": false, "": false, "\n": false, "yep\n": false} {
-		if confirmed(strings.NewReader(answer), "") != want {
-			t.Errorf("%q", answer)
+	for _, c := range []struct {
+		answer string
+		want   bool
+	}{{"y\n", true}, {"YES\n", true}, {"yes", true}, {"n\n", false}, {"", false}, {"\n", false}, {"yep\n", false}} {
+		if confirmed(strings.NewReader(c.answer), "") != c.want {
+			t.Errorf("%q", c.answer)
 		}
 	}
 }

@@ -30,44 +30,45 @@ func TestCommandLine_UsageErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer used.Close()
-	for name, c := range map[string]struct {
+	for _, c := range []struct {
+		name string
 		args []string
 		want string
 		code int
 	}{
-		"no command":          {nil, "Usage: switchhook", 0},
-		"help":                {[]string{"--help"}, "switchhook demo", 0},
-		"help of a command":   {[]string{"serve", "--help"}, "SWITCHHOOK_ALLOW_TARGETS", 0},
-		"an unknown command":  {[]string{"serv"}, "did you mean", 2},
-		"an unknown flag":     {[]string{"serve", "--prot", "1"}, "unknown flag", 2},
-		"a bad address range": {[]string{"serve", "--allow-targets", "10.0.0.0/99"}, "--allow-targets", 2},
-		"a bad number":        {[]string{"serve", "--in-flight", "0"}, "--in-flight is 0, must be 1 to", 2},
-		"a bad port":          {[]string{"serve", "--listen", "127.0.0.1:99999", "--data", "/nonexistent/x"}, "--listen: \"127.0.0.1:99999\" has the port", 2},
-		"nothing to send":     {[]string{"send", "--key", "x"}, "give an event type", 1},
-		"no router":           {[]string{"send", "a.b", "--key", "x", "--server", "http://127.0.0.1:1"}, "is the router running?", 1},
-		"a bad payload":       {[]string{"send", "a.b", "{", "--key", "x"}, "not JSON", 1},
-		"version, as a flag":  {[]string{"--version"}, "switchhook " + Version, 0},
-		"version, in short":   {[]string{"-v"}, "switchhook " + Version, 0},
-		"help, as a command":  {[]string{"help"}, "switchhook demo", 0},
-		"help on a command":   {[]string{"help", "keys", "create"}, "Purpose of the key", 0},
-		"a key without name":  {[]string{"keys", "create"}, `"switchhook keys create --help"`, 2},
-		"no key":              {[]string{"keys", "list"}, "switchhook-data/admin.key)", 1},
-		"no scheme":           {[]string{"send", "a.b", "--key", "x", "--server", "localhost:8080"}, "write http://localhost:8080", 2},
-		"listen, no port":     {[]string{"listen", "--addr", "127.0.0.1"}, "--addr: \"127.0.0.1\" is not an address with a port", 2},
-		"a filter of nothing": {[]string{"listen", "--filter", "true"}, "give --subscribe too", 2},
-		"a bad secret":        {[]string{"listen", "--secret", "x"}, "--secret: must be", 2},
-		"a port in use":       {[]string{"serve", "--listen", used.Addr().String()}, "is in use: is a router running already? --listen gives another address", 1},
-		"listen, in use":      {[]string{"listen", "--addr", used.Addr().String()}, "is in use: is another receiver running already? --addr gives", 1},
-		"--listen of listen":  {[]string{"listen", "--listen", "127.0.0.1"}, "--addr: \"127.0.0.1\" is not an address with a port", 2},
-		"--event-type":        {[]string{"subscriptions", "list", "--event-type", "a.b", "--key", "x", "--server", "http://127.0.0.1:1"}, "is the router running?", 1},
-		"--event":             {[]string{"replays", "start", "sub_1", "--event", "a.b", "--key", "x", "--server", "http://127.0.0.1:1"}, "is the router running?", 1},
-		"version":             {[]string{"version"}, "switchhook " + Version, 0},
+		{"no command", nil, "Usage: switchhook", 0},
+		{"help", []string{"--help"}, "switchhook demo", 0},
+		{"help of a command", []string{"serve", "--help"}, "SWITCHHOOK_ALLOW_TARGETS", 0},
+		{"an unknown command", []string{"serv"}, "did you mean", 2},
+		{"an unknown flag", []string{"serve", "--prot", "1"}, "unknown flag", 2},
+		{"a bad address range", []string{"serve", "--allow-targets", "10.0.0.0/99"}, "--allow-targets", 2},
+		{"a bad number", []string{"serve", "--in-flight", "0"}, "--in-flight is 0, must be 1 to", 2},
+		{"a bad port", []string{"serve", "--listen", "127.0.0.1:99999", "--data", "/nonexistent/x"}, "--listen: \"127.0.0.1:99999\" has the port", 2},
+		{"nothing to send", []string{"send", "--key", "x"}, "give an event type", 1},
+		{"no router", []string{"send", "a.b", "--key", "x", "--server", "http://127.0.0.1:1"}, "is the router running?", 1},
+		{"a bad payload", []string{"send", "a.b", "{", "--key", "x"}, "not JSON", 1},
+		{"version, as a flag", []string{"--version"}, "switchhook " + Version, 0},
+		{"version, in short", []string{"-v"}, "switchhook " + Version, 0},
+		{"help, as a command", []string{"help"}, "switchhook demo", 0},
+		{"help on a command", []string{"help", "keys", "create"}, "Purpose of the key", 0},
+		{"a key without name", []string{"keys", "create"}, `"switchhook keys create --help"`, 2},
+		{"no key", []string{"keys", "list"}, "switchhook-data/admin.key)", 1},
+		{"no scheme", []string{"send", "a.b", "--key", "x", "--server", "localhost:8080"}, "write http://localhost:8080", 2},
+		{"listen, no port", []string{"listen", "--addr", "127.0.0.1"}, "--addr: \"127.0.0.1\" is not an address with a port", 2},
+		{"a filter of nothing", []string{"listen", "--filter", "true"}, "give --subscribe too", 2},
+		{"a bad secret", []string{"listen", "--secret", "x"}, "--secret: must be", 2},
+		{"a port in use", []string{"serve", "--listen", used.Addr().String()}, "is in use: is a router running already? --listen gives another address", 1},
+		{"listen, in use", []string{"listen", "--addr", used.Addr().String()}, "is in use: is another receiver running already? --addr gives", 1},
+		{"--listen of listen", []string{"listen", "--listen", "127.0.0.1"}, "--addr: \"127.0.0.1\" is not an address with a port", 2},
+		{"--event-type", []string{"subscriptions", "list", "--event-type", "a.b", "--key", "x", "--server", "http://127.0.0.1:1"}, "is the router running?", 1},
+		{"--event", []string{"replays", "start", "sub_1", "--event", "a.b", "--key", "x", "--server", "http://127.0.0.1:1"}, "is the router running?", 1},
+		{"version", []string{"version"}, "switchhook " + Version, 0},
 	} {
 		cmd := command(c.args...)
 		cmd.Dir = t.TempDir()
 		out, err := cmd.CombinedOutput()
 		if cmd.ProcessState.ExitCode() != c.code || !strings.Contains(string(out), c.want) {
-			t.Errorf("%s: %v\n%s", name, err, out)
+			t.Errorf("%s: %v\n%s", c.name, err, out)
 		}
 	}
 }

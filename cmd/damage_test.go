@@ -22,22 +22,25 @@ import (
 
 // TestServe_MissingDatabase starts routers on folders that had a database.
 func TestServe_MissingDatabase(t *testing.T) {
-	for name, spoil := range map[string]func(t *testing.T, data string){
-		"deleted": func(t *testing.T, data string) { mustRemove(t, databaseFile(data)) },
-		"emptied": func(t *testing.T, data string) { mustTruncate(t, databaseFile(data)) },
-		"deleted, keys lie elsewhere": func(t *testing.T, data string) {
+	for _, c := range []struct {
+		name  string
+		spoil func(t *testing.T, data string)
+	}{
+		{"deleted", func(t *testing.T, data string) { mustRemove(t, databaseFile(data)) }},
+		{"emptied", func(t *testing.T, data string) { mustTruncate(t, databaseFile(data)) }},
+		{"deleted, keys lie elsewhere", func(t *testing.T, data string) {
 			mustRemove(t, databaseFile(data), filepath.Join(data, "encryption.key"))
-		},
-		"deleted, made by an earlier main": func(t *testing.T, data string) { mustRemove(t, databaseFile(data), databaseFile(data)+".lock") },
+		}},
+		{"deleted, made by an earlier main", func(t *testing.T, data string) { mustRemove(t, databaseFile(data), databaseFile(data)+".lock") }},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			data := t.TempDir()
 			p := serve(t, data)
 			if err := p.end(syscall.SIGTERM); err != nil {
 				t.Fatal(err)
 			}
-			spoil(t, data)
+			c.spoil(t, data)
 			out := mustFail(t, "serve", "--listen", testkit.FreeAddress(t), "--data", data)
 			for _, want := range []string{"switchhook restore ", "--data " + data, "--new-database"} {
 				if !strings.Contains(out, want) {

@@ -29,12 +29,12 @@ func TestHelp_ExamplesWork(t *testing.T) {
 	t.Parallel()
 	p, _ := serveDev(t)
 	folder := t.TempDir()
-	for name, text := range map[string]string{
-		"order.ts":   "export default (event: any) => ({ total: event.data.total })",
-		"order.json": `{"type": "order.created", "data": {"id": 1, "total": 120}}`,
-		"event.json": `{"type": "order.created", "data": {"id": 1, "total": 120}}`,
+	for _, c := range []struct{ name, text string }{
+		{"order.ts", "export default (event: any) => ({ total: event.data.total })"},
+		{"order.json", `{"type": "order.created", "data": {"id": 1, "total": 120}}`},
+		{"event.json", `{"type": "order.created", "data": {"id": 1, "total": 120}}`},
 	} {
-		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(folder, c.name), []byte(c.text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -159,16 +159,19 @@ func TestKill_NothingAcceptedIsLost(t *testing.T) {
 	data := t.TempDir()
 	flags := []string{"--retries", "0s,100ms,200ms,200ms,200ms,200ms,200ms,200ms"}
 	p := serve(t, data, flags...)
-	for path, more := range map[string]map[string]any{
-		"/plain":     {},
-		"/transform": {"transform": "export default event => ({...event.data, by: 'transform'})"},
-		"/keyed":     {"policy": map[string]any{"ordering": "key", "ordering_key": "data.sender"}},
-		"/batch":     {"batch": map[string]any{"size": 20, "wait": "100ms"}},
-		"/retried":   {},
-		"/numbered":  {"numbered": true},
+	for _, c := range []struct {
+		path string
+		more map[string]any
+	}{
+		{"/plain", map[string]any{}},
+		{"/transform", map[string]any{"transform": "export default event => ({...event.data, by: 'transform'})"}},
+		{"/keyed", map[string]any{"policy": map[string]any{"ordering": "key", "ordering_key": "data.sender"}}},
+		{"/batch", map[string]any{"batch": map[string]any{"size": 20, "wait": "100ms"}}},
+		{"/retried", map[string]any{}},
+		{"/numbered", map[string]any{"numbered": true}},
 	} {
-		more["event"], more["target_url"], more["payload_format"] = "load.test", sink.URL+path, "data"
-		post(t, p, "/api/v1/subscriptions", more, nil)
+		c.more["event"], c.more["target_url"], c.more["payload_format"] = "load.test", sink.URL+c.path, "data"
+		post(t, p, "/api/v1/subscriptions", c.more, nil)
 	}
 	var changed struct{ ID string }
 	post(t, p, "/api/v1/subscriptions", map[string]any{"event": "never.sent", "target_url": sink.URL}, &changed)

@@ -188,9 +188,9 @@ func TestSecrets_NotInLogOrMetrics(t *testing.T) {
 		message, _ := line["msg"].(string)
 		seen[message] = true
 		if strings.HasPrefix(message, "attempt ") {
-			for name, prefix := range map[string]string{"delivery_id": "dlv_", "event_id": "evt_", "subscription_id": "sub_", "account": "default"} {
-				if value, _ := line[name].(string); !strings.HasPrefix(value, prefix) {
-					t.Errorf("no %s: %s", name, text)
+			for _, c := range []struct{ name, prefix string }{{"delivery_id", "dlv_"}, {"event_id", "evt_"}, {"subscription_id", "sub_"}, {"account", "default"}} {
+				if value, _ := line[c.name].(string); !strings.HasPrefix(value, c.prefix) {
+					t.Errorf("no %s: %s", c.name, text)
 				}
 			}
 		}

@@ -130,10 +130,13 @@ func TestMetrics_AccountNamesRequireKey(t *testing.T) {
 	if err := p.api.call(context.Background(), http.MethodPost, "/api/v1/keys", map[string]any{"account": "acme"}, &made); err != nil {
 		t.Fatal(err)
 	}
-	for key, want := range map[string]int{"": 401, "swk_wrong0000000000000000": 401, made.Key: 403, testKey: 200} {
+	for _, c := range []struct {
+		key  string
+		want int
+	}{{"", 401}, {"swk_wrong0000000000000000", 401}, {made.Key, 403}, {testKey, 200}} {
 		req, _ := http.NewRequest(http.MethodGet, p.api.URL+"/metrics", nil)
-		if key != "" {
-			req.Header.Set("Authorization", "Bearer "+key)
+		if c.key != "" {
+			req.Header.Set("Authorization", "Bearer "+c.key)
 		}
 		res, err := http.DefaultClient.Do(req)
 		if err != nil {
@@ -141,8 +144,8 @@ func TestMetrics_AccountNamesRequireKey(t *testing.T) {
 		}
 		body, _ := io.ReadAll(res.Body)
 		res.Body.Close()
-		if res.StatusCode != want || want != 200 && bytes.Contains(body, []byte("switchhook_")) {
-			t.Errorf("with %q: %d %.200s", key, res.StatusCode, body)
+		if res.StatusCode != c.want || c.want != 200 && bytes.Contains(body, []byte("switchhook_")) {
+			t.Errorf("with %q: %d %.200s", c.key, res.StatusCode, body)
 		}
 	}
 	res, err := http.Get(strings.TrimSuffix(url, "/metrics") + "/api/v1/events")
@@ -157,14 +160,14 @@ func TestMetrics_AccountNamesRequireKey(t *testing.T) {
 
 func TestMetrics_InvalidFlags(t *testing.T) {
 	t.Parallel()
-	for flags, says := range map[string]string{
-		"--metrics-accounts=-1":       "--metrics-accounts",
-		"--metrics-accounts=100000":   "--metrics-accounts",
-		"--metrics-listen=everywhere": "--metrics-listen",
+	for _, c := range []struct{ flags, says string }{
+		{"--metrics-accounts=-1", "--metrics-accounts"},
+		{"--metrics-accounts=100000", "--metrics-accounts"},
+		{"--metrics-listen=everywhere", "--metrics-listen"},
 	} {
-		out, err := command("serve", "--data", t.TempDir(), "--listen", "127.0.0.1:0", flags).CombinedOutput()
-		if err == nil || !strings.Contains(string(out), says) {
-			t.Errorf("%s: %v %s", flags, err, out)
+		out, err := command("serve", "--data", t.TempDir(), "--listen", "127.0.0.1:0", c.flags).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), c.says) {
+			t.Errorf("%s: %v %s", c.flags, err, out)
 		}
 	}
 }

@@ -147,25 +147,26 @@ func TestServe_InvalidNetworkFlags(t *testing.T) {
 	writeCertificate(t, certFile, keyFile, 1)
 	other := filepath.Join(dir, "other.pem")
 	writeCertificate(t, filepath.Join(dir, "x.pem"), other, 2)
-	for name, c := range map[string]struct {
+	for _, c := range []struct {
+		name string
 		args []string
 		want string
 	}{
-		"a certificate without key": {[]string{"--tls-cert", certFile}, "without --tls-key"},
-		"a key without certificate": {[]string{"--tls-key", keyFile}, "without --tls-cert"},
-		"a certificate that is not": {[]string{"--tls-cert", filepath.Join(dir, "none"), "--tls-key", keyFile}, "--tls-cert: open"},
-		"another certificate's key": {[]string{"--tls-cert", certFile, "--tls-key", other}, "does not match"},
-		"a key for a certificate":   {[]string{"--tls-cert", keyFile, "--tls-key", keyFile}, "--tls-cert"},
-		"a name that is allowed":    {[]string{"--allow-targets", "intern.example"}, "whose owner can point it"},
-		"a range that is denied":    {[]string{"--deny-targets", "10.0.0.0/99"}, "--deny-targets"},
-		"a proxy without scheme":    {[]string{"--target-proxy", "127.0.0.1:4750"}, "--target-proxy"},
-		"a proxy of another kind":   {[]string{"--target-proxy", "ftp://127.0.0.1"}, "--target-proxy"},
-		"a trusted proxy by name":   {[]string{"--trusted-proxies", "proxy"}, "--trusted-proxies"},
-		"a negative quota":          {[]string{"--max-stored-bytes=-1"}, "--max-stored-bytes"},
+		{"a certificate without key", []string{"--tls-cert", certFile}, "without --tls-key"},
+		{"a key without certificate", []string{"--tls-key", keyFile}, "without --tls-cert"},
+		{"a certificate that is not", []string{"--tls-cert", filepath.Join(dir, "none"), "--tls-key", keyFile}, "--tls-cert: open"},
+		{"another certificate's key", []string{"--tls-cert", certFile, "--tls-key", other}, "does not match"},
+		{"a key for a certificate", []string{"--tls-cert", keyFile, "--tls-key", keyFile}, "--tls-cert"},
+		{"a name that is allowed", []string{"--allow-targets", "intern.example"}, "whose owner can point it"},
+		{"a range that is denied", []string{"--deny-targets", "10.0.0.0/99"}, "--deny-targets"},
+		{"a proxy without scheme", []string{"--target-proxy", "127.0.0.1:4750"}, "--target-proxy"},
+		{"a proxy of another kind", []string{"--target-proxy", "ftp://127.0.0.1"}, "--target-proxy"},
+		{"a trusted proxy by name", []string{"--trusted-proxies", "proxy"}, "--trusted-proxies"},
+		{"a negative quota", []string{"--max-stored-bytes=-1"}, "--max-stored-bytes"},
 	} {
 		out, err := command(append([]string{"serve", "--listen", "127.0.0.1:0", "--data", filepath.Join(dir, "data")}, c.args...)...).CombinedOutput()
 		if err == nil || !strings.Contains(string(out), c.want) {
-			t.Errorf("%s: want %q: %v %s", name, c.want, err, out)
+			t.Errorf("%s: want %q: %v %s", c.name, c.want, err, out)
 		}
 	}
 }

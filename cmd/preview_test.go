@@ -56,56 +56,57 @@ var previewFiles = map[string]string{
 func TestPreview(t *testing.T) {
 	t.Parallel()
 	dir := writeFiles(t, previewFiles)
-	for name, c := range map[string]struct {
+	for _, c := range []struct {
+		name   string
 		args   string
 		stdin  string
 		status int
 		want   []string // in standard output
 		errors string   // in standard error
 	}{
-		"a request": {"--transform t.ts --event e.json --filter-file f.expr", "", 0, []string{
+		{"a request", "--transform t.ts --event e.json --filter-file f.expr", "", 0, []string{
 			"✓ data.total > 1 && data.customer.country in [\"US\"]  true\n  ✓ data.total > 1                                   true\n      data.total                                     120\n",
 			"console  log: total 120 \\u001b[31m\n", "PUT /hook/x?q=a+b HTTP/1.1\nHost: example.com\nAccept: */*\nContent-Length: 24\nContent-Type: application/json\nUser-Agent: Switchhook/" + Version + "\nwebhook-id: evt_1\nwebhook-timestamp: ",
 			"x-total: 120\n\n{\"total\":120,\"t\":\"<é>\"}\n",
 		}, "webhook-signature is left out"},
-		"no match":                 {"--transform t.ts --event no.json --filter-file f.expr", "", 3, []string{"  ✗ data.customer.country in", "data.customer.country ", "missing", "The filter does not match this event"}, ""},
-		"a filter alone":           {"--event e.json --filter data.total>1", "", 0, []string{"POST /hook HTTP/1.1", `{"type":"order.created","timestamp":"`, `"data":{"total": 120, "customer": {"country": "US"}}}`}, ""},
-		"a payload on stdin":       {"--event - --filter type=='a.b'&&data==1 --type a.b", " 1 ", 0, []string{`"type":"a.b"`, `"data":1}`}, ""},
-		"a payload without type":   {"--event - --filter type=='example.event'", "[1]", 0, []string{`"data":[1]}`}, ""},
-		"dropped":                  {"--event - --transform t.ts", `{"total": 2}`, 3, []string{"The transform drops this event: two"}, ""},
-		"an error":                 {"--event - --transform t.ts", `{"total": 3}`, 1, []string{"The transform failed (run): Error: three (line 5, column ", "throw new Error(\"three\")", "console  log: total 3"}, ""},
-		"a filter's error":         {"--event e.json --filter data.total>'x'", "", 1, []string{"! data.total>'x'", "The filter failed (run)", "takes two numbers or two texts"}, ""},
-		"a filter that is wrong":   {"--event e.json --filter data.totl>1 --schema s.json", "", 1, []string{`unknown field "totl": did you mean "total"?`, "data.totl>1\n       ^"}, ""},
-		"a script that is wrong":   {"--event e.json --transform bad.js", "", 1, []string{"The transform failed (compile)", "line 3, column 1"}, ""},
-		"both scripts wrong":       {"--event e.json --filter data.total> --transform twice.js", "", 1, []string{"The filter failed (compile)", "The transform failed (compile): The symbol \"a\" has already been declared (line 1, column 20)", "Line 2, column 8: Multiple exports"}, ""},
-		"a transform despite it":   {"--event e.json --filter data.total> --transform t.ts", "", 1, []string{"The filter failed (compile)", "If the filter matched, this would be sent:\n\nPUT /hook/x"}, ""},
-		"a filter despite it":      {"--event no.json --filter-file f.expr --transform bad.js", "", 1, []string{"✓ data.total > 1", "The transform failed (compile)"}, ""},
-		"an event that is none":    {"--event x.json --transform t.ts", "", 1, nil, "--event: not valid JSON"},
-		"no such file":             {"--event none.json --transform t.ts", "", 1, nil, "none.json"},
-		"nothing to preview":       {"--event e.json", "", 2, nil, "give --transform, --filter or --filter-file"},
-		"no event":                 {"--filter true", "", 2, nil, "missing flags: --event"},
-		"two filters":              {"--event e.json --filter true --filter-file f.expr", "", 2, nil, "can't be used together"},
-		"a bad secret":             {"--event e.json --filter true --secret x", "", 2, nil, "--secret: must be"},
-		"a short secret":           {"--event e.json --filter true --secret whsec_AAAA", "", 2, nil, "--secret: holds 3 bytes, must hold 24 to 64"},
-		"another key pair's half":  {"--event e.json --filter true --secret whsk_" + strings.Repeat("A", 86) + "==", "", 2, nil, "--secret: holds a public key that does not belong to its seed"},
-		"a header":                 {"--event - --transform header.js", `{"name": "x-a", "value": "b"}`, 0, []string{"x-a: b\n"}, ""},
-		"a header of the router":   {"--event - --transform header.js", `{"name": "x-forwarded-for", "value": "b"}`, 1, []string{"The transform failed (run): request.headers: ", "is set by the router"}, ""},
-		"a header beside them":     {"--event - --transform header.js", `{"name": "webhook-sequence", "value": "1"}`, 1, []string{"is set by the router"}, ""},
-		"a header of the hop":      {"--event - --transform header.js", `{"name": "via", "value": "1"}`, 1, []string{"is set by the router"}, ""},
-		"a long header":            {"--event - --transform header.js", `{"name": "x-a", "value": "` + strings.Repeat("x", 4097) + `"}`, 1, []string{"has a value that is too long"}, ""},
-		"a long path":              {"--event - --transform path.js", `"/` + strings.Repeat("x", 9000) + `"`, 1, []string{"The transform failed (run)", "console  log: here"}, ""},
-		"a bad target":             {"--event e.json --filter true --target example", "", 2, nil, "--target"},
-		"an empty filter":          {"--event e.json --filter=", "", 2, nil, "--filter is empty"},
-		"an empty transform":       {"--event e.json --transform empty.js", "", 1, nil, "empty.js is empty"},
-		"a type that is none":      {"--event - --filter true --type a..b", "1", 2, nil, `--type: "a..b" is no event type`},
-		"a type with other joints": {"--event - --filter true --type a/b-c:d", "1", 0, nil, ""},
-		"an event without data":    {"--event bare.json --filter true", "", 0, []string{`"data":{"type": "a.b", "total": 1}}`}, `bare.json has no "data", so all of it is the payload`},
-		"an event and more":        {"--event - --filter true", `{"type": "a.b", "data": 1, "x": 2}`, 0, nil, "standard input holds more than an event does"},
-		"another target":           {"--event e.json --filter true --target http://localhost:9/a%2Fb?c=d", "", 0, []string{"POST /a%2Fb?c=d HTTP/1.1\nHost: localhost:9\n"}, ""},
-		"what the sandbox does":    {"--event e.json --transform t.ts --verbose", "", 0, nil, "sandbox ready"},
-		"help on the exit status":  {"--help", "", 0, []string{"3 the filter\ndoes not match or the transform drops it"}, ""},
+		{"no match", "--transform t.ts --event no.json --filter-file f.expr", "", 3, []string{"  ✗ data.customer.country in", "data.customer.country ", "missing", "The filter does not match this event"}, ""},
+		{"a filter alone", "--event e.json --filter data.total>1", "", 0, []string{"POST /hook HTTP/1.1", `{"type":"order.created","timestamp":"`, `"data":{"total": 120, "customer": {"country": "US"}}}`}, ""},
+		{"a payload on stdin", "--event - --filter type=='a.b'&&data==1 --type a.b", " 1 ", 0, []string{`"type":"a.b"`, `"data":1}`}, ""},
+		{"a payload without type", "--event - --filter type=='example.event'", "[1]", 0, []string{`"data":[1]}`}, ""},
+		{"dropped", "--event - --transform t.ts", `{"total": 2}`, 3, []string{"The transform drops this event: two"}, ""},
+		{"an error", "--event - --transform t.ts", `{"total": 3}`, 1, []string{"The transform failed (run): Error: three (line 5, column ", "throw new Error(\"three\")", "console  log: total 3"}, ""},
+		{"a filter's error", "--event e.json --filter data.total>'x'", "", 1, []string{"! data.total>'x'", "The filter failed (run)", "takes two numbers or two texts"}, ""},
+		{"a filter that is wrong", "--event e.json --filter data.totl>1 --schema s.json", "", 1, []string{`unknown field "totl": did you mean "total"?`, "data.totl>1\n       ^"}, ""},
+		{"a script that is wrong", "--event e.json --transform bad.js", "", 1, []string{"The transform failed (compile)", "line 3, column 1"}, ""},
+		{"both scripts wrong", "--event e.json --filter data.total> --transform twice.js", "", 1, []string{"The filter failed (compile)", "The transform failed (compile): The symbol \"a\" has already been declared (line 1, column 20)", "Line 2, column 8: Multiple exports"}, ""},
+		{"a transform despite it", "--event e.json --filter data.total> --transform t.ts", "", 1, []string{"The filter failed (compile)", "If the filter matched, this would be sent:\n\nPUT /hook/x"}, ""},
+		{"a filter despite it", "--event no.json --filter-file f.expr --transform bad.js", "", 1, []string{"✓ data.total > 1", "The transform failed (compile)"}, ""},
+		{"an event that is none", "--event x.json --transform t.ts", "", 1, nil, "--event: not valid JSON"},
+		{"no such file", "--event none.json --transform t.ts", "", 1, nil, "none.json"},
+		{"nothing to preview", "--event e.json", "", 2, nil, "give --transform, --filter or --filter-file"},
+		{"no event", "--filter true", "", 2, nil, "missing flags: --event"},
+		{"two filters", "--event e.json --filter true --filter-file f.expr", "", 2, nil, "can't be used together"},
+		{"a bad secret", "--event e.json --filter true --secret x", "", 2, nil, "--secret: must be"},
+		{"a short secret", "--event e.json --filter true --secret whsec_AAAA", "", 2, nil, "--secret: holds 3 bytes, must hold 24 to 64"},
+		{"another key pair's half", "--event e.json --filter true --secret whsk_" + strings.Repeat("A", 86) + "==", "", 2, nil, "--secret: holds a public key that does not belong to its seed"},
+		{"a header", "--event - --transform header.js", `{"name": "x-a", "value": "b"}`, 0, []string{"x-a: b\n"}, ""},
+		{"a header of the router", "--event - --transform header.js", `{"name": "x-forwarded-for", "value": "b"}`, 1, []string{"The transform failed (run): request.headers: ", "is set by the router"}, ""},
+		{"a header beside them", "--event - --transform header.js", `{"name": "webhook-sequence", "value": "1"}`, 1, []string{"is set by the router"}, ""},
+		{"a header of the hop", "--event - --transform header.js", `{"name": "via", "value": "1"}`, 1, []string{"is set by the router"}, ""},
+		{"a long header", "--event - --transform header.js", `{"name": "x-a", "value": "` + strings.Repeat("x", 4097) + `"}`, 1, []string{"has a value that is too long"}, ""},
+		{"a long path", "--event - --transform path.js", `"/` + strings.Repeat("x", 9000) + `"`, 1, []string{"The transform failed (run)", "console  log: here"}, ""},
+		{"a bad target", "--event e.json --filter true --target example", "", 2, nil, "--target"},
+		{"an empty filter", "--event e.json --filter=", "", 2, nil, "--filter is empty"},
+		{"an empty transform", "--event e.json --transform empty.js", "", 1, nil, "empty.js is empty"},
+		{"a type that is none", "--event - --filter true --type a..b", "1", 2, nil, `--type: "a..b" is no event type`},
+		{"a type with other joints", "--event - --filter true --type a/b-c:d", "1", 0, nil, ""},
+		{"an event without data", "--event bare.json --filter true", "", 0, []string{`"data":{"type": "a.b", "total": 1}}`}, `bare.json has no "data", so all of it is the payload`},
+		{"an event and more", "--event - --filter true", `{"type": "a.b", "data": 1, "x": 2}`, 0, nil, "standard input holds more than an event does"},
+		{"another target", "--event e.json --filter true --target http://localhost:9/a%2Fb?c=d", "", 0, []string{"POST /a%2Fb?c=d HTTP/1.1\nHost: localhost:9\n"}, ""},
+		{"what the sandbox does", "--event e.json --transform t.ts --verbose", "", 0, nil, "sandbox ready"},
+		{"help on the exit status", "--help", "", 0, []string{"3 the filter\ndoes not match or the transform drops it"}, ""},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(c.name, func(t *testing.T) {
 			stdout, stderr, status := runIn(t, dir, c.stdin, append([]string{"preview"}, strings.Fields(c.args)...)...)
 			if status != c.status || !strings.Contains(stderr, c.errors) {
 				t.Errorf("status %d, wanted %d\n%s%s", status, c.status, stdout, stderr)

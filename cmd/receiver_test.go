@@ -34,11 +34,14 @@ func TestReceiver_VerifiesEd25519(t *testing.T) {
 		if err := r.verify([]byte("x"), good); err != nil {
 			t.Errorf("%.5s: %v", given, err)
 		}
-		for what, h := range map[string]http.Header{
-			"no v1a signature": delivery(time.Now(), "y"), "off by": delivery(time.Now().Add(-time.Hour), "x"), "missing": {},
+		for _, c := range []struct {
+			what string
+			h    http.Header
+		}{
+			{"no v1a signature", delivery(time.Now(), "y")}, {"off by", delivery(time.Now().Add(-time.Hour), "x")}, {"missing", http.Header{}},
 		} {
-			if err := r.verify([]byte("x"), h); err == nil || !strings.Contains(err.Error(), what) {
-				t.Errorf("%.5s: want %q, got %v", given, what, err)
+			if err := r.verify([]byte("x"), c.h); err == nil || !strings.Contains(err.Error(), c.what) {
+				t.Errorf("%.5s: want %q, got %v", given, c.what, err)
 			}
 		}
 	}
@@ -54,16 +57,19 @@ func TestServe_RefusesUnusablePublicURL(t *testing.T) {
 		MaxBody: 1 << 20, InFlight: 1, SubscriptionInFlight: 1, Timeout: time.Second, Retries: []time.Duration{0},
 		DrainTime: time.Second, SkinnyTokenTTL: time.Hour, CloudEventsSource: "/switchhook", WebhookOrigin: "switchhook",
 	}
-	for want, change := range map[string]func(*serveCommand){
-		"":                       func(c *serveCommand) { c.PublicURL = "https://hooks.example.com/router" },
-		"--public-url: ":         func(c *serveCommand) { c.PublicURL = "hooks.example.com" },
-		"--cloudevents-source: ": func(c *serveCommand) { c.CloudEventsSource = "a b" },
+	for _, tc := range []struct {
+		want   string
+		change func(*serveCommand)
+	}{
+		{"", func(c *serveCommand) { c.PublicURL = "https://hooks.example.com/router" }},
+		{"--public-url: ", func(c *serveCommand) { c.PublicURL = "hooks.example.com" }},
+		{"--cloudevents-source: ", func(c *serveCommand) { c.CloudEventsSource = "a b" }},
 	} {
 		c := good
-		change(&c)
+		tc.change(&c)
 		_, err := c.config()
-		if want == "" && err != nil || want != "" && (err == nil || !strings.HasPrefix(err.Error(), want)) {
-			t.Errorf("want %q, got %v", want, err)
+		if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.HasPrefix(err.Error(), tc.want)) {
+			t.Errorf("want %q, got %v", tc.want, err)
 		}
 	}
 }

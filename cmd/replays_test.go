@@ -131,20 +131,21 @@ func TestReplays_PauseResumeCancel(t *testing.T) {
 func TestReplays_Errors(t *testing.T) {
 	t.Parallel()
 	p := serve(t, t.TempDir())
-	for name, c := range map[string]struct {
+	for _, c := range []struct {
+		name   string
 		args   []string
 		status int
 		want   string
 	}{
-		"no subscription":           {[]string{"start"}, 2, "<subscription>"},
-		"a subscription of nowhere": {[]string{"start", "sub_0000000000001"}, 1, "422"},
-		"no id":                     {[]string{"start", "chat"}, 1, "is no id of a subscription"},
-		"no time":                   {[]string{"start", "sub_1", "--since", "yesterday"}, 2, `--since: "yesterday" is neither a time such as`},
-		"a time to come":            {[]string{"start", "sub_1", "--until=-2h"}, 2, `--until: "-2h" is neither`},
-		"a replay of nowhere":       {[]string{"show", "rpl_0000000000001"}, 1, "404"},
-		"a way out":                 {[]string{"cancel", "../keys"}, 1, "404"},
+		{"no subscription", []string{"start"}, 2, "<subscription>"},
+		{"a subscription of nowhere", []string{"start", "sub_0000000000001"}, 1, "422"},
+		{"no id", []string{"start", "chat"}, 1, "is no id of a subscription"},
+		{"no time", []string{"start", "sub_1", "--since", "yesterday"}, 2, `--since: "yesterday" is neither a time such as`},
+		{"a time to come", []string{"start", "sub_1", "--until=-2h"}, 2, `--until: "-2h" is neither`},
+		{"a replay of nowhere", []string{"show", "rpl_0000000000001"}, 1, "404"},
+		{"a way out", []string{"cancel", "../keys"}, 1, "404"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(c.name, func(t *testing.T) {
 			p.expect(c.status, []string{c.want}, append([]string{"replays"}, c.args...)...)
 		})
 	}
@@ -166,10 +167,10 @@ func TestReplays_Errors(t *testing.T) {
 
 func TestParseTime(t *testing.T) {
 	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
-	for text, want := range map[string]string{"2h": "2026-01-31T10:00:00Z", "90m": "2026-01-31T10:30:00Z", "2026-01-30T09:30:00+01:00": "2026-01-30T08:30:00Z", "0s": "", "-1h": "", "2026-01-30": "", "": ""} {
-		at, err := parseTime(text, now)
-		if (err == nil) != (want != "") || err == nil && at.UTC().Format(time.RFC3339) != want {
-			t.Errorf("%q: %v, %v", text, at, err)
+	for _, c := range []struct{ text, want string }{{"2h", "2026-01-31T10:00:00Z"}, {"90m", "2026-01-31T10:30:00Z"}, {"2026-01-30T09:30:00+01:00", "2026-01-30T08:30:00Z"}, {"0s", ""}, {"-1h", ""}, {"2026-01-30", ""}, {"", ""}} {
+		at, err := parseTime(c.text, now)
+		if (err == nil) != (c.want != "") || err == nil && at.UTC().Format(time.RFC3339) != c.want {
+			t.Errorf("%q: %v, %v", c.text, at, err)
 		}
 	}
 }

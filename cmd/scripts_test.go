@@ -148,10 +148,10 @@ func TestScriptsRollback_NeedsNoForce(t *testing.T) {
 	p.expect(1, []string{"there is none before it"}, "scripts", "rollback", "it's")
 	out := filepath.Join(dir, "out")
 	p.expect(0, []string{"2 files written"}, "scripts", "pull", "--out", out) // of the live version, with its cases
-	for name, want := range map[string]string{".js": "version 1", ".test.json": "is 1"} {
-		found, err := filepath.Glob(filepath.Join(out, "*"+name))
-		if err != nil || len(found) != 1 || !strings.Contains(read(t, found[0]), want) {
-			t.Errorf("%v do not hold %q: %v", found, want, err)
+	for _, c := range []struct{ name, want string }{{".js", "version 1"}, {".test.json", "is 1"}} {
+		found, err := filepath.Glob(filepath.Join(out, "*"+c.name))
+		if err != nil || len(found) != 1 || !strings.Contains(read(t, found[0]), c.want) {
+			t.Errorf("%v do not hold %q: %v", found, c.want, err)
 		}
 	}
 	p.expect(0, []string{"version 4 is live; it was version 1"}, "scripts", "live", "it's", "4")
@@ -248,15 +248,15 @@ func TestFileNames(t *testing.T) {
 
 func TestPull_DetectsTypeScript(t *testing.T) {
 	none := func(string) bool { return false }
-	for source, want := range map[string]string{
-		firstText: ".js", secondText: ".ts",
-		"function transform(event, request) { return { kind: event.type, as: 1 } }": ".js",
-		"interface Order { id: number }\nexport default (e) => e.data":              ".ts",
-		"type T = string\nexport default (e) => e":                                  ".ts",
-		"export default e => ({type: e.type, a: e ? e.x : string(e)})":              ".js",
+	for _, c := range []struct{ source, want string }{
+		{firstText, ".js"}, {secondText, ".ts"},
+		{"function transform(event, request) { return { kind: event.type, as: 1 } }", ".js"},
+		{"interface Order { id: number }\nexport default (e) => e.data", ".ts"},
+		{"type T = string\nexport default (e) => e", ".ts"},
+		{"export default e => ({type: e.type, a: e ? e.x : string(e)})", ".js"},
 	} {
-		if got := transformEnding(source, none); got != want {
-			t.Errorf("%s for %s", got, source)
+		if got := transformEnding(c.source, none); got != c.want {
+			t.Errorf("%s for %s", got, c.source)
 		}
 	}
 	if transformEnding(firstText, func(e string) bool { return e == ".ts" }) != ".ts" || transformEnding(secondText, func(e string) bool { return e == ".js" }) != ".js" {

@@ -70,24 +70,25 @@ func TestSecrets_SealRotateAndMissingKey(t *testing.T) {
 	if err := os.Rename(file, file+".away"); err != nil {
 		t.Fatal(err)
 	}
-	for name, c := range map[string]struct {
+	for _, c := range []struct {
+		name      string
 		env, want string
 		flags     []string
 	}{
-		"no key":           {"", rotated[0].ID(), nil},
-		"the old key":      {encoded(t, file+".away", 1), rotated[0].ID(), nil},
-		"no base64":        {"SWITCHHOOK_ENCRYPTION_KEY=x", "SWITCHHOOK_ENCRYPTION_KEY", nil},
-		"a missing file":   {"", "there is no ", []string{"--encryption-key-file", file + ".nowhere"}},
-		"a file and a key": {encoded(t, file+".away", 0), "give one", []string{"--encryption-key-file", file + ".away"}},
+		{"no key", "", rotated[0].ID(), nil},
+		{"the old key", encoded(t, file+".away", 1), rotated[0].ID(), nil},
+		{"no base64", "SWITCHHOOK_ENCRYPTION_KEY=x", "SWITCHHOOK_ENCRYPTION_KEY", nil},
+		{"a missing file", "", "there is no ", []string{"--encryption-key-file", file + ".nowhere"}},
+		{"a file and a key", encoded(t, file+".away", 0), "give one", []string{"--encryption-key-file", file + ".away"}},
 	} {
 		cmd := command(append([]string{"serve", "--listen", "127.0.0.1:0", "--data", data}, c.flags...)...)
 		cmd.Env = append(cmd.Env, c.env)
 		out, err := cmd.CombinedOutput()
 		if err == nil || !strings.Contains(string(out), c.want) {
-			t.Errorf("%s: %v\n%s", name, err, out)
+			t.Errorf("%s: %v\n%s", c.name, err, out)
 		}
 		if _, err := os.Stat(file); !os.IsNotExist(err) {
-			t.Fatalf("%s: a key file was made", name)
+			t.Fatalf("%s: a key file was made", c.name)
 		}
 	}
 	p = serve(t, data, "--encryption-key-file", file+".away")

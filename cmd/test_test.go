@@ -39,34 +39,35 @@ var testFiles = map[string]string{
 
 func TestTest_RunsCasesAndSetsStatus(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct {
+	for _, c := range []struct {
+		name   string
 		files  map[string]string // in addition to testFiles
 		args   []string
 		status int
 		want   string
 		errors string
 	}{
-		"all pass":                   {nil, []string{"good.test.json"}, 0, "good.test.json\n  ✓ a large order is sent\n  ✓ a small order is not\n\n2 passed, 0 failed (", ""},
-		"one fails":                  {nil, nil, 1, "  ✗ a wrong body\n      body differs\n        {\n          \"kind\": \"<order>\",\n      -   \"total\": 8\n      +   \"total\": 7\n        }\n      console log: hi\n  ✓ a right one\n", ""},
-		"totals":                     {nil, []string{"."}, 1, "3 passed, 1 failed (", ""},
-		"only some":                  {nil, []string{"--run", "^a (right|small)"}, 0, "2 passed, 0 failed", ""},
-		"none of that name":          {nil, []string{"--run", "zzz"}, 2, "", "no case was run"},
-		"a bad pattern":              {nil, []string{"--run", "("}, 2, "", "--run: "},
-		"no such path":               {nil, []string{"none"}, 2, "", "none"},
-		"no such path, said plainly": {nil, []string{"none"}, 2, "", "switchhook: there is no none\n"},
-		"a folder without cases":     {nil, []string{"sub"}, 2, "", "no *.test.json, *.test.yaml or *.test.yml in sub"},
-		"a file of something else":   {map[string]string{"o.json": `{"total": 1}`}, []string{"o.json"}, 2, "o.json: this is no file of cases; those are named *.test.json", ""},
-		"a script in place of cases": {nil, []string{"transform.js"}, 2, "transform.js: this is no file of cases", ""},
-		"no cases there":             {map[string]string{"x": ""}, []string{"testdata"}, 2, "", "testdata"},
-		"a file that can't be read":  {map[string]string{"z.test.json": "{\n\"cases\": [{\"nam\": \"x\"}]}"}, nil, 2, "z.test.json:2: cases[0].nam is not known: did you mean \"name\"?", ""},
-		"a script that is wrong":     {map[string]string{"z.test.json": `{"cases": []}`, "z.expr": "data.total >"}, nil, 2, "  ✗ z.expr: unexpected end of filter (line 1, column 13)\n    data.total >\n                ^", ""},
-		"an inline one that is":      {map[string]string{"z.test.json": `{"filter_source": "data.x +", "cases": []}`}, nil, 2, "z.test.json, filter_source: ", ""},
-		"console of what passes":     {nil, []string{"good.test.json", "--verbose"}, 0, "is sent\n      console log: hi\n", "sandbox ready"},
-		"watch and update":           {nil, []string{"--watch", "--update"}, 2, "", "--watch goes neither"},
-		"an escape sequence in text": {map[string]string{"z.test.json": strings.ReplaceAll(goodCases, "is sent", `\u001b[2J`)}, nil, 1, `\u001b[2J`, ""},
-		"help on the exit status":    {nil, []string{"--help"}, 0, "2 there are no cases", ""},
+		{"all pass", nil, []string{"good.test.json"}, 0, "good.test.json\n  ✓ a large order is sent\n  ✓ a small order is not\n\n2 passed, 0 failed (", ""},
+		{"one fails", nil, nil, 1, "  ✗ a wrong body\n      body differs\n        {\n          \"kind\": \"<order>\",\n      -   \"total\": 8\n      +   \"total\": 7\n        }\n      console log: hi\n  ✓ a right one\n", ""},
+		{"totals", nil, []string{"."}, 1, "3 passed, 1 failed (", ""},
+		{"only some", nil, []string{"--run", "^a (right|small)"}, 0, "2 passed, 0 failed", ""},
+		{"none of that name", nil, []string{"--run", "zzz"}, 2, "", "no case was run"},
+		{"a bad pattern", nil, []string{"--run", "("}, 2, "", "--run: "},
+		{"no such path", nil, []string{"none"}, 2, "", "none"},
+		{"no such path, said plainly", nil, []string{"none"}, 2, "", "switchhook: there is no none\n"},
+		{"a folder without cases", nil, []string{"sub"}, 2, "", "no *.test.json, *.test.yaml or *.test.yml in sub"},
+		{"a file of something else", map[string]string{"o.json": `{"total": 1}`}, []string{"o.json"}, 2, "o.json: this is no file of cases; those are named *.test.json", ""},
+		{"a script in place of cases", nil, []string{"transform.js"}, 2, "transform.js: this is no file of cases", ""},
+		{"no cases there", map[string]string{"x": ""}, []string{"testdata"}, 2, "", "testdata"},
+		{"a file that can't be read", map[string]string{"z.test.json": "{\n\"cases\": [{\"nam\": \"x\"}]}"}, nil, 2, "z.test.json:2: cases[0].nam is not known: did you mean \"name\"?", ""},
+		{"a script that is wrong", map[string]string{"z.test.json": `{"cases": []}`, "z.expr": "data.total >"}, nil, 2, "  ✗ z.expr: unexpected end of filter (line 1, column 13)\n    data.total >\n                ^", ""},
+		{"an inline one that is", map[string]string{"z.test.json": `{"filter_source": "data.x +", "cases": []}`}, nil, 2, "z.test.json, filter_source: ", ""},
+		{"console of what passes", nil, []string{"good.test.json", "--verbose"}, 0, "is sent\n      console log: hi\n", "sandbox ready"},
+		{"watch and update", nil, []string{"--watch", "--update"}, 2, "", "--watch goes neither"},
+		{"an escape sequence in text", map[string]string{"z.test.json": strings.ReplaceAll(goodCases, "is sent", `\u001b[2J`)}, nil, 1, `\u001b[2J`, ""},
+		{"help on the exit status", nil, []string{"--help"}, 0, "2 there are no cases", ""},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(c.name, func(t *testing.T) {
 			dir := writeFiles(t, testFiles)
 			os.Mkdir(filepath.Join(dir, "sub"), 0o755)
 			for file, text := range c.files {

@@ -64,13 +64,13 @@ func TestLedger_EntriesHaveOwnURL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for target, want := range map[string]string{"/": "/in_1Lighthouse", "/ledger": "/ledger/in_1Lighthouse", "/ledger/": "/ledger/in_1Lighthouse"} {
-		got, err := pool.Run(t.Context(), program, file.Suite.Cases[0].Event.Event(), scripts.Request{Method: "POST", Path: target})
+	for _, c := range []struct{ target, want string }{{"/", "/in_1Lighthouse"}, {"/ledger", "/ledger/in_1Lighthouse"}, {"/ledger/", "/ledger/in_1Lighthouse"}} {
+		got, err := pool.Run(t.Context(), program, file.Suite.Cases[0].Event.Event(), scripts.Request{Method: "POST", Path: c.target})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got.Request == nil || got.Request.Method != "PUT" || got.Request.Path != want {
-			t.Errorf("%s: %+v, wanted PUT %s", target, got.Request, want)
+		if got.Request == nil || got.Request.Method != "PUT" || got.Request.Path != c.want {
+			t.Errorf("%s: %+v, wanted PUT %s", c.target, got.Request, c.want)
 		}
 	}
 }

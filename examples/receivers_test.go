@@ -132,8 +132,8 @@ func TestReceivers_ConfirmIntent(t *testing.T) {
 	t.Parallel()
 	url, key := running(t)
 	for _, c := range receivers {
-		for mode, shown := range map[string]string{"hook-secret": "confirmed", "cloudevents": "allowed"} {
-			t.Run(c.language+" "+mode, func(t *testing.T) {
+		for _, tc := range []struct{ mode, shown string }{{"hook-secret", "confirmed"}, {"cloudevents", "allowed"}} {
+			t.Run(c.language+" "+tc.mode, func(t *testing.T) {
 				name, args := c.program(t)
 				p := start(t, t.TempDir(), []string{"WEBHOOK_SECRET=whsec_c3dpdGNoaG9vay1leGFtcGxlLXNlY3JldA==", "PORT=0"}, name, args...)
 				p.shows(t, "/webhooks")
@@ -141,9 +141,9 @@ func TestReceivers_ConfirmIntent(t *testing.T) {
 				target, _, _ = strings.Cut(target, "\n")
 				var made struct{ ID string }
 				post(t, url+"/api/v1/subscriptions", key, map[string]any{
-					"event": "consent", "target_url": target, "secret": "whsec_c3dpdGNoaG9vay1leGFtcGxlLXNlY3JldA==", "verify": mode,
+					"event": "consent", "target_url": target, "secret": "whsec_c3dpdGNoaG9vay1leGFtcGxlLXNlY3JldA==", "verify": tc.mode,
 				}, &made)
-				p.shows(t, shown)
+				p.shows(t, tc.shown)
 				waitFor(t, func() bool {
 					var sub struct{ Active bool }
 					get(t, url+"/api/v1/subscriptions/"+made.ID, key, &sub)

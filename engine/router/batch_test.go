@@ -212,26 +212,29 @@ func TestBatch_Transforms(t *testing.T) {
 			t.Errorf("%d: %+v %+v", i, d, attempts[0])
 		}
 	}
-	for body, path := range map[string]string{`[{"n":0}]`: "/hook", `{"n":2}`: "/elsewhere", `text`: "/hook", `[{"n":5},{"n":6}]`: "/hook"} {
-		if got, _ := paths.Load(body); got != path {
-			t.Errorf("%s went to %v", body, got)
+	for _, c := range []struct{ body, path string }{{`[{"n":0}]`, "/hook"}, {`{"n":2}`, "/elsewhere"}, {`text`, "/hook"}, {`[{"n":5},{"n":6}]`, "/hook"}} {
+		if got, _ := paths.Load(c.body); got != c.path {
+			t.Errorf("%s went to %v", c.body, got)
 		}
 	}
 }
 
 func TestBatch_WaitingDeliveriesFollowSubscriptionChanges(t *testing.T) {
 	t.Parallel()
-	for name, change := range map[string]func(*engine.Subscription){
-		"fifo": func(s *engine.Subscription) { s.Policy.Ordering = engine.OrderingFIFO },
-		"key": func(s *engine.Subscription) {
+	for _, tc := range []struct {
+		name   string
+		change func(*engine.Subscription)
+	}{
+		{"fifo", func(s *engine.Subscription) { s.Policy.Ordering = engine.OrderingFIFO }},
+		{"key", func(s *engine.Subscription) {
 			s.Policy.Ordering, s.Policy.OrderingKey = engine.OrderingKeyed, "data.n % 3"
-		},
-		"batch": func(s *engine.Subscription) { s.Batch = engine.Batch{Size: 2} },
-		"debounce": func(s *engine.Subscription) {
+		}},
+		{"batch", func(s *engine.Subscription) { s.Batch = engine.Batch{Size: 2} }},
+		{"debounce", func(s *engine.Subscription) {
 			s.Debounce = engine.Debounce{Key: "data.n", Within: 100 * time.Millisecond}
-		},
+		}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			retries := make(engine.RetrySchedule, 2000)
 			for i := 1; i < len(retries); i++ {
@@ -243,7 +246,7 @@ func TestBatch_WaitingDeliveriesFollowSubscriptionChanges(t *testing.T) {
 					w.WriteHeader(500)
 				}
 			})
-			s := r.subscribe(change)
+			s := r.subscribe(tc.change)
 			const count = 1500 // more than there is room for in memory
 			publish := func() (ids []engine.ID) {
 				for i := range 3 {

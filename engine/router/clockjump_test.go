@@ -20,15 +20,18 @@ import (
 // time. Only a stored retry waits for its time by the clock.
 func TestClock_JumpLosesAndBlocksNothing(t *testing.T) {
 	t.Parallel()
-	for name, jumps := range map[string][]time.Duration{
-		"an hour back":         {-time.Hour},
-		"a day forth":          {24 * time.Hour},
-		"a day forth and back": {24 * time.Hour, -24 * time.Hour},
-		"to and fro":           {-time.Hour, 25 * time.Hour, -24 * time.Hour, -time.Minute},
+	for _, c := range []struct {
+		name  string
+		jumps []time.Duration
+	}{
+		{"an hour back", []time.Duration{-time.Hour}},
+		{"a day forth", []time.Duration{24 * time.Hour}},
+		{"a day forth and back", []time.Duration{24 * time.Hour, -24 * time.Hour}},
+		{"to and fro", []time.Duration{-time.Hour, 25 * time.Hour, -24 * time.Hour, -time.Minute}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			jumpOver(t, jumps)
+			jumpOver(t, c.jumps)
 		})
 	}
 }

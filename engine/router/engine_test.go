@@ -209,33 +209,34 @@ func TestAttempt_RecordsPhase(t *testing.T) {
 			}
 		}
 	})
-	for name, c := range map[string]struct {
+	for _, c := range []struct {
+		name   string
 		change func(*engine.Subscription)
 		phase  string
 		err    string
 		state  engine.State
 	}{
-		"nobody listens": {func(s *engine.Subscription) { s.TargetURL = dead.URL }, "connect", "refused", engine.StateDead},
-		"no answer": {func(s *engine.Subscription) {
+		{"nobody listens", func(s *engine.Subscription) { s.TargetURL = dead.URL }, "connect", "refused", engine.StateDead},
+		{"no answer", func(s *engine.Subscription) {
 			s.TargetURL, s.Policy.Timeout = r.sink.URL+"/hang", 2*time.Second
 		}, "wait", "no answer within 2s", engine.StateDead},
-		"a redirect":           {func(s *engine.Subscription) { s.TargetURL = r.sink.URL + "/redirect" }, "http", "redirects are not followed", engine.StateDead},
-		"a cut answer":         {func(s *engine.Subscription) { s.TargetURL = r.sink.URL + "/cut" }, "", "", engine.StateSucceeded},
-		"an endless answer":    {func(s *engine.Subscription) { s.TargetURL = r.sink.URL + "/endless" }, "", "", engine.StateSucceeded},
-		"an unknown authority": {func(s *engine.Subscription) { s.TargetURL = secure.URL }, "tls", "certificate", engine.StateDead},
-		"a script that throws": {func(s *engine.Subscription) {
+		{"a redirect", func(s *engine.Subscription) { s.TargetURL = r.sink.URL + "/redirect" }, "http", "redirects are not followed", engine.StateDead},
+		{"a cut answer", func(s *engine.Subscription) { s.TargetURL = r.sink.URL + "/cut" }, "", "", engine.StateSucceeded},
+		{"an endless answer", func(s *engine.Subscription) { s.TargetURL = r.sink.URL + "/endless" }, "", "", engine.StateSucceeded},
+		{"an unknown authority", func(s *engine.Subscription) { s.TargetURL = secure.URL }, "tls", "certificate", engine.StateDead},
+		{"a script that throws", func(s *engine.Subscription) {
 			s.Transform = "function transform(event) {\n  return event.data.missing.name\n}"
 		}, "transform", "line 2", engine.StateDead},
-		"a script with nothing": {func(s *engine.Subscription) { s.Transform = "function transform(event) {}" }, "transform", "return", engine.StateDead},
-		"a script's bad header": {func(s *engine.Subscription) {
+		{"a script with nothing", func(s *engine.Subscription) { s.Transform = "function transform(event) {}" }, "transform", "return", engine.StateDead},
+		{"a script's bad header", func(s *engine.Subscription) {
 			s.Transform = "function transform(event, request) { request.headers['webhook-id'] = 'x'; return 1 }"
 		}, "transform", "set by the router", engine.StateDead},
-		"a script's bad path": {func(s *engine.Subscription) {
+		{"a script's bad path", func(s *engine.Subscription) {
 			s.Transform = "function transform(event, request) { request.path = '//evil.example/'; return 1 }"
 		}, "transform", "request.path", engine.StateDead},
-		"a script that drops": {func(s *engine.Subscription) { s.Transform = "function transform(event) { return drop('not today') }" }, "", "not today", engine.StateDropped},
+		{"a script that drops", func(s *engine.Subscription) { s.Transform = "function transform(event) { return drop('not today') }" }, "", "not today", engine.StateDropped},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(c.name, func(t *testing.T) {
 			s := r.subscribe(func(s *engine.Subscription) {
 				s.Events = []string{"x.y"}
 				c.change(s)

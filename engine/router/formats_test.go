@@ -214,12 +214,15 @@ func TestSkinnyPayload_URLReturnsTheEvent(t *testing.T) {
 	}
 	other := r.publish("b", "1").ID.Format("evt")
 	gone := engine.ID(accepted[0].ID + 1).Format("evt")
-	for what, c := range map[string][2]string{
-		"another event": {other, token}, "an event that is not there": {gone, token}, "no token": {id, ""}, "nonsense": {id, "x"}, "the publisher's id": {"order-1", token},
-		"a bit changed": {id, flip(token, 3)}, "the mac changed": {id, flip(token, 40)}, "cut": {id, token[:len(token)-2]}, "longer": {id, token + "AA"},
+	for _, tc := range []struct {
+		what string
+		c    [2]string
+	}{
+		{"another event", [2]string{other, token}}, {"an event that is not there", [2]string{gone, token}}, {"no token", [2]string{id, ""}}, {"nonsense", [2]string{id, "x"}}, {"the publisher's id", [2]string{"order-1", token}},
+		{"a bit changed", [2]string{id, flip(token, 3)}}, {"the mac changed", [2]string{id, flip(token, 40)}}, {"cut", [2]string{id, token[:len(token)-2]}}, {"longer", [2]string{id, token + "AA"}},
 	} {
-		if _, err := r.EventByToken(ctx, c[0], c[1]); engine.ErrorCode(err) != engine.CodeUnauthorized || strings.Contains(err.Error(), "expired") {
-			t.Errorf("%s: %v", what, err)
+		if _, err := r.EventByToken(ctx, tc.c[0], tc.c[1]); engine.ErrorCode(err) != engine.CodeUnauthorized || strings.Contains(err.Error(), "expired") {
+			t.Errorf("%s: %v", tc.what, err)
 		}
 	}
 	r.restart() // the key outlives the process

@@ -345,35 +345,39 @@ func TestDelivery_HostileHTTPTargets(t *testing.T) {
 func TestDelivery_StatusCountsDespiteBodyError(t *testing.T) {
 	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
-	for status, want := range map[string]engine.State{"200 OK": succeeded, "202 Accepted": succeeded, "302 Found": dead, "404 Not Found": dead, "410 Gone": dead, "429 Slow": dead, "503 No": dead} {
-		for name, c := range map[string]struct {
+	for _, tc := range []struct {
+		status string
+		want   engine.State
+	}{{"200 OK", succeeded}, {"202 Accepted", succeeded}, {"302 Found", dead}, {"404 Not Found", dead}, {"410 Gone", dead}, {"429 Slow", dead}, {"503 No", dead}} {
+		for _, c := range []struct {
+			name      string
 			play      func(string) func(*net.TCPConn, <-chan struct{})
 			rest      string
 			body      string
 			bodyError string
 		}{
-			"broken off":   {closes, "Content-Length: 100\r\n\r\nshort", "short", "the body broke off after 5 bytes: it was closed by the target"},
-			"reset":        {resets, "Content-Length: 100\r\n\r\n", "", "the body broke off after 0 bytes: connection reset by peer"},
-			"bad chunks":   {says, "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\nzz\r\n", "ok", "the body broke off after 2 bytes: "},
-			"never ending": {says, "Content-Length: 100\r\n\r\nslow", "slow", "the body did not end within 300ms; 4 bytes came"},
-			"bad gzip":     {closes, "Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc", "abc", ""},
-			"a trailer":    {closes, "Transfer-Encoding: chunked\r\nTrailer: X\r\n\r\n2\r\nok\r\n0\r\nX: y\r\n\r\n", "ok", ""},
+			{"broken off", closes, "Content-Length: 100\r\n\r\nshort", "short", "the body broke off after 5 bytes: it was closed by the target"},
+			{"reset", resets, "Content-Length: 100\r\n\r\n", "", "the body broke off after 0 bytes: connection reset by peer"},
+			{"bad chunks", says, "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\nzz\r\n", "ok", "the body broke off after 2 bytes: "},
+			{"never ending", says, "Content-Length: 100\r\n\r\nslow", "slow", "the body did not end within 300ms; 4 bytes came"},
+			{"bad gzip", closes, "Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc", "abc", ""},
+			{"a trailer", closes, "Transfer-Encoding: chunked\r\nTrailer: X\r\n\r\n2\r\nok\r\n0\r\nX: y\r\n\r\n", "ok", ""},
 		} {
-			w := newWicked(t, c.play("HTTP/1.1 "+status+"\r\n"+c.rest))
+			w := newWicked(t, c.play("HTTP/1.1 "+tc.status+"\r\n"+c.rest))
 			s := r.subscribe(func(s *engine.Subscription) {
 				s.Events, s.TargetURL, s.Policy.Timeout = []string{"a.body"}, "http://"+w.Addr().String(), 5*time.Second
-				if name == "never ending" {
+				if c.name == "never ending" {
 					s.Policy.Timeout = 300 * time.Millisecond
 				}
 			})
 			d, attempts := r.delivery(r.publish("a.body", `1`).ID, s, dead, succeeded)
 			at := attempts[0]
-			if d.State != want || strconv.Itoa(at.Response.Status) != status[:3] || string(at.Response.Body) != c.body ||
+			if d.State != tc.want || strconv.Itoa(at.Response.Status) != tc.status[:3] || string(at.Response.Body) != c.body ||
 				!strings.HasPrefix(at.Response.BodyError, c.bodyError) || at.Response.Truncated != (c.bodyError != "") || (at.Response.BodyError != "") != (c.bodyError != "") {
-				t.Errorf("%s, %s: %s, %+v, %q", status, name, d.State, at.Response, d.Error)
+				t.Errorf("%s, %s: %s, %+v, %q", tc.status, c.name, d.State, at.Response, d.Error)
 			}
-			if now, err := r.Subscription("", s.ID); err != nil || now.Active == (status[:3] == "410") {
-				t.Errorf("%s, %s: active %v, %v", status, name, now.Active, err)
+			if now, err := r.Subscription("", s.ID); err != nil || now.Active == (tc.status[:3] == "410") {
+				t.Errorf("%s, %s: active %v, %v", tc.status, c.name, now.Active, err)
 			}
 			if err := r.DeleteSubscription(context.Background(), "", s.ID, catalog.AnyVersion); err != nil {
 				t.Fatal(err)
@@ -449,21 +453,22 @@ func TestDelivery_HeaderNamesAreSentAsWritten(t *testing.T) {
 	t.Parallel()
 	got := make(chan []string, 1)
 	r := start(t, nil)
-	for name, c := range map[string]struct {
+	for _, c := range []struct {
+		name      string
 		headers   map[string]string
 		transform string
 		want      []string // lines, each once
 		without   []string // names in lower case
 	}{
-		"none": {nil, "", []string{"Accept: */*", "Content-Type: application/json", "User-Agent: Switchhook"}, nil},
-		"odd cases": {map[string]string{"x-API-KEY": "k", "SOAPAction": "s", "eTag": "e", "accept": "text/plain", "user-agent": "mine", "content-TYPE": "text/x", "idempotency-Key": "i"}, "",
+		{"none", nil, "", []string{"Accept: */*", "Content-Type: application/json", "User-Agent: Switchhook"}, nil},
+		{"odd cases", map[string]string{"x-API-KEY": "k", "SOAPAction": "s", "eTag": "e", "accept": "text/plain", "user-agent": "mine", "content-TYPE": "text/x", "idempotency-Key": "i"}, "",
 			[]string{"x-API-KEY: k", "SOAPAction: s", "eTag: e", "accept: text/plain", "user-agent: mine", "content-TYPE: text/x", "idempotency-Key: i"}, nil},
-		"by a transform": {map[string]string{"x-API-KEY": "k", "x-gone": "g", "Content-type": "text/x"}, `export default (e, r) => {
+		{"by a transform", map[string]string{"x-API-KEY": "k", "x-gone": "g", "Content-type": "text/x"}, `export default (e, r) => {
 				r.headers["xML-id"] = "1"; r.headers["X-api-key"] = "changed"; r.headers["ACCEPT"] = "a/b"; r.headers["X-Gone"] = null
 				r.headers["x-A"] = "first"; r.headers["X-a"] = "second"; return "t" }`,
 			[]string{"xML-id: 1", "X-api-key: changed", "ACCEPT: a/b", "Content-type: text/x", "X-a: second", "User-Agent: Switchhook"}, []string{"x-gone"}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(c.name, func(t *testing.T) {
 			w := rawHeaders(t, got)
 			s := r.subscribe(func(s *engine.Subscription) {
 				s.Events, s.TargetURL, s.Headers, s.Transform = []string{"raw.headers"}, "http://"+w.Addr().String(), c.headers, c.transform
@@ -645,26 +650,27 @@ func TestDelivery_RetryAfterWithinBounds(t *testing.T) {
 	date := func(d time.Duration) string { return time.Now().Add(d).UTC().Format(http.TimeFormat) }
 	// The schedule asks for a minute, give or take a fifth.
 	const least, most = 48 * time.Second, 72 * time.Second
-	for name, c := range map[string]struct {
+	for _, c := range []struct {
+		name        string
 		headers     []string
 		least, most time.Duration
 	}{
-		"none":                {nil, least, most},
-		"seconds":             {[]string{"120"}, 2 * time.Minute, 2 * time.Minute},
-		"zero":                {[]string{"0"}, least, most},
-		"less than it was":    {[]string{"1"}, least, most},
-		"a date":              {[]string{date(time.Hour)}, 30 * time.Minute, time.Hour},
-		"a date of RFC 850":   {[]string{time.Now().Add(time.Hour).UTC().Format("Monday, 02-Jan-06 15:04:05 GMT")}, 30 * time.Minute, time.Hour},
-		"a date that is over": {[]string{date(-time.Hour)}, least, most},
-		"a date far away":     {[]string{date(1000 * time.Hour)}, 24 * time.Hour, 24 * time.Hour},
-		"below zero":          {[]string{"-5"}, least, most},
-		"a billion":           {[]string{"1000000000"}, 24 * time.Hour, 24 * time.Hour},
-		"beyond all":          {[]string{"99999999999999999999999"}, 24 * time.Hour, 24 * time.Hour},
-		"1e9":                 {[]string{"1e9"}, least, most},
-		"a fraction":          {[]string{"120.5"}, 2 * time.Minute, 121 * time.Second},
-		"nonsense":            {[]string{"soon"}, least, most},
-		"several":             {[]string{"120", "240"}, 4 * time.Minute, 4 * time.Minute},
-		"a list":              {[]string{"120, 240"}, 4 * time.Minute, 4 * time.Minute},
+		{"none", nil, least, most},
+		{"seconds", []string{"120"}, 2 * time.Minute, 2 * time.Minute},
+		{"zero", []string{"0"}, least, most},
+		{"less than it was", []string{"1"}, least, most},
+		{"a date", []string{date(time.Hour)}, 30 * time.Minute, time.Hour},
+		{"a date of RFC 850", []string{time.Now().Add(time.Hour).UTC().Format("Monday, 02-Jan-06 15:04:05 GMT")}, 30 * time.Minute, time.Hour},
+		{"a date that is over", []string{date(-time.Hour)}, least, most},
+		{"a date far away", []string{date(1000 * time.Hour)}, 24 * time.Hour, 24 * time.Hour},
+		{"below zero", []string{"-5"}, least, most},
+		{"a billion", []string{"1000000000"}, 24 * time.Hour, 24 * time.Hour},
+		{"beyond all", []string{"99999999999999999999999"}, 24 * time.Hour, 24 * time.Hour},
+		{"1e9", []string{"1e9"}, least, most},
+		{"a fraction", []string{"120.5"}, 2 * time.Minute, 121 * time.Second},
+		{"nonsense", []string{"soon"}, least, most},
+		{"several", []string{"120", "240"}, 4 * time.Minute, 4 * time.Minute},
+		{"a list", []string{"120, 240"}, 4 * time.Minute, 4 * time.Minute},
 	} {
 		for _, status := range []int{429, 503, 500} {
 			header := ""
@@ -680,7 +686,7 @@ func TestDelivery_RetryAfterWithinBounds(t *testing.T) {
 			d, _ := r.delivery(r.publish("retry.later", `1`).ID, s, engine.StateRetrying, dead)
 			ended := time.Now()
 			if d.State != engine.StateRetrying || d.NextAt.Before(began.Add(c.least)) || d.NextAt.After(ended.Add(c.most)) {
-				t.Errorf("%s with %d: %s, again after %v", name, status, d.State, d.NextAt.Sub(began))
+				t.Errorf("%s with %d: %s, again after %v", c.name, status, d.State, d.NextAt.Sub(began))
 			}
 			if err := r.DeleteSubscription(context.Background(), "", s.ID, catalog.AnyVersion); err != nil {
 				t.Fatal(err)

@@ -103,11 +103,14 @@ func TestMetrics_OpenDeliveriesByState(t *testing.T) {
 	if n := figure(t, reg, "switchhook_deliveries_given_up_total"); n != 2 || count("held") != 0 {
 		t.Errorf("%v given up, %v held", n, count("held"))
 	}
-	for name, want := range map[string]float64{
-		"switchhook_publish_seconds": 5, "switchhook_delivery_first_attempt_delay_seconds": 2, "switchhook_delivery_attempt_seconds": 2,
+	for _, c := range []struct {
+		name string
+		want float64
+	}{
+		{"switchhook_publish_seconds", 5}, {"switchhook_delivery_first_attempt_delay_seconds", 2}, {"switchhook_delivery_attempt_seconds", 2},
 	} {
-		if n := figure(t, reg, name); n != want {
-			t.Errorf("%s counted %v, not %v", name, n, want)
+		if n := figure(t, reg, c.name); n != c.want {
+			t.Errorf("%s counted %v, not %v", c.name, n, c.want)
 		}
 	}
 }
@@ -179,13 +182,16 @@ func TestMetrics_OrderedRetryIsNotQueued(t *testing.T) {
 		c.Registerer, c.Retries = reg, engine.RetrySchedule{0, 100 * time.Hour}
 	})
 	r.sink.SetAnswer(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(400) })
-	for kind, change := range map[string]func(*engine.Subscription){
-		"fifo":     func(s *engine.Subscription) { s.Policy.Ordering = engine.OrderingFIFO },
-		"keyed":    func(s *engine.Subscription) { s.Policy.Ordering, s.Policy.OrderingKey = engine.OrderingKeyed, "data" },
-		"debounce": func(s *engine.Subscription) { s.Debounce.Within = 100 * time.Millisecond },
+	for _, c := range []struct {
+		kind   string
+		change func(*engine.Subscription)
+	}{
+		{"fifo", func(s *engine.Subscription) { s.Policy.Ordering = engine.OrderingFIFO }},
+		{"keyed", func(s *engine.Subscription) { s.Policy.Ordering, s.Policy.OrderingKey = engine.OrderingKeyed, "data" }},
+		{"debounce", func(s *engine.Subscription) { s.Debounce.Within = 100 * time.Millisecond }},
 	} {
-		s := r.subscribe(func(s *engine.Subscription) { s.Events = []string{kind}; change(s) })
-		r.delivery(r.publish(kind, `1`).ID, s, engine.StateRetrying)
-		testkit.WaitFor(t, kind+": what is written down is put back", func() bool { return figure(t, reg, "switchhook_deliveries", "queued") == 0 })
+		s := r.subscribe(func(s *engine.Subscription) { s.Events = []string{c.kind}; c.change(s) })
+		r.delivery(r.publish(c.kind, `1`).ID, s, engine.StateRetrying)
+		testkit.WaitFor(t, c.kind+": what is written down is put back", func() bool { return figure(t, reg, "switchhook_deliveries", "queued") == 0 })
 	}
 }

@@ -195,19 +195,20 @@ func TestOrdering_HoldsUnderFailuresAndRestarts(t *testing.T) {
 	}
 	one := func(numbered) string { return "" }
 	own := func(n numbered) string { return n.K }
-	for name, c := range map[string]struct {
+	for _, c := range []struct {
+		name   string
 		change func(*engine.Subscription)
 		group  func(numbered) string
 	}{
-		"fifo":          {func(s *engine.Subscription) { s.Policy.Ordering = engine.OrderingFIFO }, one},
-		"key":           {func(s *engine.Subscription) { s.Policy.Ordering, s.Policy.OrderingKey = engine.OrderingKeyed, "data.k" }, own},
-		"fifo, batched": {func(s *engine.Subscription) { s.Policy.Ordering, s.Batch = engine.OrderingFIFO, engine.Batch{Size: 7} }, one},
-		"key, batched": {func(s *engine.Subscription) {
+		{"fifo", func(s *engine.Subscription) { s.Policy.Ordering = engine.OrderingFIFO }, one},
+		{"key", func(s *engine.Subscription) { s.Policy.Ordering, s.Policy.OrderingKey = engine.OrderingKeyed, "data.k" }, own},
+		{"fifo, batched", func(s *engine.Subscription) { s.Policy.Ordering, s.Batch = engine.OrderingFIFO, engine.Batch{Size: 7} }, one},
+		{"key, batched", func(s *engine.Subscription) {
 			s.Policy.Ordering, s.Policy.OrderingKey = engine.OrderingKeyed, "data.k"
 			s.Batch = engine.Batch{Size: 20, Wait: 5 * time.Millisecond}
 		}, own},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			r := start(t, func(c *settings.Config) { c.Retries = quick })
 			l := &ledger{}

@@ -26,23 +26,23 @@ func TestDelivery_HiddenValuesAreNotStored(t *testing.T) {
 		w.WriteHeader(500)
 		fmt.Fprintf(w, "headers: %v", req.Header)
 	})
-	for name, transform := range map[string]string{
-		"none": "", "copied": `export default (e, r) => {
+	for _, c := range []struct{ name, transform string }{
+		{"none", ""}, {"copied", `export default (e, r) => {
 			const [shop, pin] = [r.headers["X-Shop"], r.headers["X-Pin"]]
 			console.log("shop is " + shop)
 			r.headers["X-Copy"] = shop; r.headers["X-Part"] = "id " + shop; r.headers["X-Pin-Copy"] = pin; r.headers["X-Bearer"] = r.headers["Authorization"].split(" ")[1]
 			r.headers["X-Open"] = "open"; r.query.shop = shop
-			return { shop } }`,
-		"thrown":  `export default (e, r) => { throw new Error("no shop " + r.headers["X-Shop"]) }`,
-		"dropped": `export default (e, r) => drop("not for " + r.headers["X-Shop"])`,
+			return { shop } }`},
+		{"thrown", `export default (e, r) => { throw new Error("no shop " + r.headers["X-Shop"]) }`},
+		{"dropped", `export default (e, r) => drop("not for " + r.headers["X-Shop"])`},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(c.name, func(t *testing.T) {
 			s := r.subscribe(func(s *engine.Subscription) {
-				s.Events, s.Transform = []string{"redact." + name}, transform
+				s.Events, s.Transform = []string{"redact." + c.name}, c.transform
 				s.Headers = map[string]string{"X-Shop": secret, "X-Pin": short, "Authorization": "Bearer bearer-value-0001", "X-Team": "north", "content-type": "text/x"}
 				s.VisibleHeaders = []string{"x-team"}
 			})
-			d, attempts := r.delivery(r.publish("redact."+name, `1`).ID, s, engine.StateDead, engine.StateDropped)
+			d, attempts := r.delivery(r.publish("redact."+c.name, `1`).ID, s, engine.StateDead, engine.StateDropped)
 			text, err := json.Marshal([]any{d, attempts})
 			if err != nil {
 				t.Fatal(err)
@@ -60,7 +60,7 @@ func TestDelivery_HiddenValuesAreNotStored(t *testing.T) {
 			for _, h := range attempts[0].Request.Headers {
 				request[h.Name] = h.Value
 			}
-			if name == "none" || name == "copied" {
+			if c.name == "none" || c.name == "copied" {
 				if request["X-Shop"] != engine.RedactedValue || request["X-Team"] != "north" || request["content-type"] != "text/x" {
 					t.Errorf("the request shows %v", request)
 				}
@@ -68,7 +68,7 @@ func TestDelivery_HiddenValuesAreNotStored(t *testing.T) {
 					t.Errorf("the answer shows %s", attempts[0].Response.Body)
 				}
 			}
-			if name == "copied" && (request["X-Copy"] != engine.RedactedValue || request["X-Part"] != "id [hidden]" || request["X-Pin-Copy"] != engine.RedactedValue || request["X-Open"] != "open") {
+			if c.name == "copied" && (request["X-Copy"] != engine.RedactedValue || request["X-Part"] != "id [hidden]" || request["X-Pin-Copy"] != engine.RedactedValue || request["X-Open"] != "open") {
 				t.Errorf("the request shows %v", request)
 			}
 		})

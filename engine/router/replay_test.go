@@ -225,22 +225,25 @@ func TestReplay_RejectsInvalid(t *testing.T) {
 	r := start(t, nil)
 	s := r.subscribe(nil)
 	one := []engine.ID{s.ID}
-	for want, job := range map[string]engine.Replay{
-		"subscription_ids names 0":            {},
-		"subscription_ids[0]: there is no":    {Subscriptions: []engine.ID{77}},
-		"subscription_ids[1]: is named twice": {Subscriptions: []engine.ID{s.ID, s.ID}},
-		"target_subscription_id: there is no": {Subscriptions: one, To: 77},
-		"since: must be before":               {Subscriptions: one, Since: time.Now().Add(time.Hour)},
-		"delivery_status[0]":                  {Subscriptions: one, States: []engine.State{engine.StatePending}},
-		"delivery_status[1]":                  {Subscriptions: one, States: []engine.State{engine.StateDead, engine.StateDead}},
-		"event_types[0]":                      {Subscriptions: one, EventTypes: []string{"no type"}},
-		"filter":                              {Subscriptions: one, Filter: "data.("},
-		"rate":                                {Subscriptions: one, Rate: 1_000_000},
+	for _, c := range []struct {
+		want string
+		job  engine.Replay
+	}{
+		{"subscription_ids names 0", engine.Replay{}},
+		{"subscription_ids[0]: there is no", engine.Replay{Subscriptions: []engine.ID{77}}},
+		{"subscription_ids[1]: is named twice", engine.Replay{Subscriptions: []engine.ID{s.ID, s.ID}}},
+		{"target_subscription_id: there is no", engine.Replay{Subscriptions: one, To: 77}},
+		{"since: must be before", engine.Replay{Subscriptions: one, Since: time.Now().Add(time.Hour)}},
+		{"delivery_status[0]", engine.Replay{Subscriptions: one, States: []engine.State{engine.StatePending}}},
+		{"delivery_status[1]", engine.Replay{Subscriptions: one, States: []engine.State{engine.StateDead, engine.StateDead}}},
+		{"event_types[0]", engine.Replay{Subscriptions: one, EventTypes: []string{"no type"}}},
+		{"filter", engine.Replay{Subscriptions: one, Filter: "data.("}},
+		{"rate", engine.Replay{Subscriptions: one, Rate: 1_000_000}},
 	} {
-		job.Account = engine.DefaultAccount
-		_, err := r.StartReplay(context.Background(), job)
-		if engine.ErrorCode(err) != engine.CodeInvalid || !strings.Contains(strings.Replace(err.Error(), ": names", " names", 1), want) {
-			t.Errorf("want %q, got %v", want, err)
+		c.job.Account = engine.DefaultAccount
+		_, err := r.StartReplay(context.Background(), c.job)
+		if engine.ErrorCode(err) != engine.CodeInvalid || !strings.Contains(strings.Replace(err.Error(), ": names", " names", 1), c.want) {
+			t.Errorf("want %q, got %v", c.want, err)
 		}
 	}
 	stranger := engine.Replay{Account: "stranger", Subscriptions: one}

@@ -32,8 +32,8 @@ func TestSchema_StoredCostlySchemas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, source := range map[string]string{"doubling.one": doubling(), "broken.one": `{"maximum":1e999999999}`, "good.one": `{"type":"object"}`} {
-		if err := store.PutEventType(ctx, &engine.EventType{Name: name, Schema: []byte(source), Version: 1}); err != nil {
+	for _, c := range []struct{ name, source string }{{"doubling.one", doubling()}, {"broken.one", `{"maximum":1e999999999}`}, {"good.one", `{"type":"object"}`}} {
+		if err := store.PutEventType(ctx, &engine.EventType{Name: c.name, Schema: []byte(c.source), Version: 1}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -41,9 +41,9 @@ func TestSchema_StoredCostlySchemas(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Open()
-	for name, want := range map[string]string{"doubling.one": "too many steps", "broken.one": "can't be used"} {
-		if _, err := r.Publish(ctx, []engine.EventInput{event(name, `{"a":1}`)}); engine.ErrorCode(err) != engine.CodeInvalid || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v", name, err)
+	for _, c := range []struct{ name, want string }{{"doubling.one", "too many steps"}, {"broken.one", "can't be used"}} {
+		if _, err := r.Publish(ctx, []engine.EventInput{event(c.name, `{"a":1}`)}); engine.ErrorCode(err) != engine.CodeInvalid || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", c.name, err)
 		}
 	}
 	r.publish("good.one", `{}`)

@@ -380,19 +380,19 @@ func TestQuarantine_HostileTransformDoesNotAffectOthers(t *testing.T) {
 	tr := r.script(engine.KindTransform, "healthy", "export default ({data}) => ({n: data})")
 	good := r.subscribe(func(s *engine.Subscription) { s.TransformScript.Script = tr.ID })
 	published := 0
-	for name, source := range map[string]string{
-		"an endless loop":         endless,
-		"a list without end":      "export default () => { const a = []; for (;;) a.push('x'.repeat(100000) + a.length) }",
-		"a doubling text":         "export default () => { let s = 'x'; for (;;) s += s }",
-		"a pattern that explodes": "export default () => /(?=a)(a+)+$/.test('a'.repeat(40) + 'b')",
+	for _, c := range []struct{ name, source string }{
+		{"an endless loop", endless},
+		{"a list without end", "export default () => { const a = []; for (;;) a.push('x'.repeat(100000) + a.length) }"},
+		{"a doubling text", "export default () => { let s = 'x'; for (;;) s += s }"},
+		{"a pattern that explodes", "export default () => /(?=a)(a+)+$/.test('a'.repeat(40) + 'b')"},
 	} {
-		bad := r.subscribe(func(s *engine.Subscription) { s.Transform = source })
+		bad := r.subscribe(func(s *engine.Subscription) { s.Transform = c.source })
 		for range 30 {
 			r.publish("a", strconv.Itoa(published))
 			published++
 		}
-		testkit.WaitFor(t, name+" is held", func() bool { return r.Quarantined(bad.ID) != "" })
-		testkit.WaitFor(t, "all healthy deliveries have come beside "+name, func() bool {
+		testkit.WaitFor(t, c.name+" is held", func() bool { return r.Quarantined(bad.ID) != "" })
+		testkit.WaitFor(t, "all healthy deliveries have come beside "+c.name, func() bool {
 			distinct, all := r.sink.Count()
 			return distinct == published && all == published
 		})

@@ -110,31 +110,32 @@ func TestShortage_IsNoTargetFailure(t *testing.T) {
 	t.Parallel()
 	r, transport, counted := startStarved(t, nil)
 	s := r.subscribe(nil)
-	for name, c := range map[string]struct {
+	for _, c := range []struct {
+		name     string
 		err      error
 		resource string
 	}{
-		"files of the process":     {dialError("socket", syscall.EMFILE, "127.0.0.1:80"), "files"},
-		"files of the machine":     {dialError("socket", syscall.ENFILE, "127.0.0.1:80"), "files"},
-		"memory":                   {dialError("connect", syscall.ENOMEM, "127.0.0.1:80"), "memory"},
-		"buffers":                  {dialError("write", syscall.ENOBUFS, "127.0.0.1:80"), "memory"},
-		"local ports":              {dialError("connect", syscall.EADDRNOTAVAIL, "127.0.0.1:80"), "ports"},
-		"files, for names":         {&net.DNSError{Err: "dial udp 127.0.0.53:53: socket: too many open files", Name: "a.example", IsTemporary: true}, "files"},
-		"name servers that answer": {&net.DNSError{Err: "read udp 127.0.0.1:1->127.0.0.1:53: read: connection refused", Name: "a.example", IsTemporary: true}, "dns"},
-		"the proxy":                {&net.OpError{Op: "proxyconnect", Net: "tcp", Err: dialError("connect", syscall.ECONNREFUSED, "127.0.0.1:3128")}, "proxy"},
+		{"files of the process", dialError("socket", syscall.EMFILE, "127.0.0.1:80"), "files"},
+		{"files of the machine", dialError("socket", syscall.ENFILE, "127.0.0.1:80"), "files"},
+		{"memory", dialError("connect", syscall.ENOMEM, "127.0.0.1:80"), "memory"},
+		{"buffers", dialError("write", syscall.ENOBUFS, "127.0.0.1:80"), "memory"},
+		{"local ports", dialError("connect", syscall.EADDRNOTAVAIL, "127.0.0.1:80"), "ports"},
+		{"files, for names", &net.DNSError{Err: "dial udp 127.0.0.53:53: socket: too many open files", Name: "a.example", IsTemporary: true}, "files"},
+		{"name servers that answer", &net.DNSError{Err: "read udp 127.0.0.1:1->127.0.0.1:53: read: connection refused", Name: "a.example", IsTemporary: true}, "dns"},
+		{"the proxy", &net.OpError{Op: "proxyconnect", Net: "tcp", Err: dialError("connect", syscall.ECONNREFUSED, "127.0.0.1:3128")}, "proxy"},
 	} {
 		before := counted(c.resource)
 		transport.lacks(3, c.err)
 		a := r.publish("a", `1`)
 		d, attempts := r.delivery(a.ID, s, engine.StateSucceeded, engine.StateRetrying, engine.StateDead)
 		if d.State != engine.StateSucceeded || d.Attempts != 1 || len(attempts) != 1 {
-			t.Errorf("%s: %s after %d attempts: %s", name, d.State, d.Attempts, d.Error)
+			t.Errorf("%s: %s after %d attempts: %s", c.name, d.State, d.Attempts, d.Error)
 		}
 		if n := counted(c.resource) - before; n != 3 {
-			t.Errorf("%s: counted %v times", name, n)
+			t.Errorf("%s: counted %v times", c.name, n)
 		}
 		if lacking := fmt.Sprint(r.Lacking()); !strings.Contains(lacking, "the router lacks") {
-			t.Errorf("%s: lacking %s", name, lacking)
+			t.Errorf("%s: lacking %s", c.name, lacking)
 		}
 		if err := r.Ready(context.Background()); err != nil { // events are accepted all the same
 			t.Error(err)
@@ -147,18 +148,21 @@ func TestShortage_TargetFaults(t *testing.T) {
 	t.Parallel()
 	r, transport, counted := startStarved(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	s := r.subscribe(nil)
-	for name, err := range map[string]error{
-		"nobody listens":        dialError("connect", syscall.ECONNREFUSED, "127.0.0.1:80"),
-		"no route":              dialError("connect", syscall.EHOSTUNREACH, "127.0.0.1:80"),
-		"no address like its":   dialError("connect", syscall.EADDRNOTAVAIL, "[fe80::1]:80"), // without a zone: it can't be reached from anywhere
-		"a name that is none":   &net.DNSError{Err: "no such host", Name: "a.example", IsNotFound: true},
-		"a reset":               &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", syscall.ECONNRESET)},
-		"a text that looks so":  errors.New("too many open files"),
-		"an answer that is bad": errors.New("malformed HTTP response"),
+	for _, c := range []struct {
+		name string
+		err  error
+	}{
+		{"nobody listens", dialError("connect", syscall.ECONNREFUSED, "127.0.0.1:80")},
+		{"no route", dialError("connect", syscall.EHOSTUNREACH, "127.0.0.1:80")},
+		{"no address like its", dialError("connect", syscall.EADDRNOTAVAIL, "[fe80::1]:80")}, // without a zone: it can't be reached from anywhere
+		{"a name that is none", &net.DNSError{Err: "no such host", Name: "a.example", IsNotFound: true}},
+		{"a reset", &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", syscall.ECONNRESET)}},
+		{"a text that looks so", errors.New("too many open files")},
+		{"an answer that is bad", errors.New("malformed HTTP response")},
 	} {
-		transport.lacks(-1, err)
+		transport.lacks(-1, c.err)
 		if d, _ := r.delivery(r.publish("a", `1`).ID, s, engine.StateDead, engine.StateSucceeded); d.State != engine.StateDead || d.Attempts != 1 {
-			t.Errorf("%s: %s after %d attempts", name, d.State, d.Attempts)
+			t.Errorf("%s: %s after %d attempts", c.name, d.State, d.Attempts)
 		}
 	}
 	if n := counted(""); n != 0 {

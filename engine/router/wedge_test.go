@@ -268,13 +268,16 @@ func TestSubscription_DeleteWithLargeBacklogBlocksNoChange(t *testing.T) {
 
 func TestRetry_RemovedEventLeavesNothing(t *testing.T) {
 	t.Parallel()
-	for name, ask := range map[string]func(r *rig, d engine.DeliveryID){
-		"by hand": func(r *rig, d engine.DeliveryID) {
+	for _, tc := range []struct {
+		name string
+		ask  func(r *rig, d engine.DeliveryID)
+	}{
+		{"by hand", func(r *rig, d engine.DeliveryID) {
 			if _, err := r.Retry(context.Background(), "", d); engine.ErrorCode(err) != engine.CodeNotFound {
 				r.t.Errorf("error is %v", err)
 			}
-		},
-		"by a replay": func(r *rig, d engine.DeliveryID) {
+		}},
+		{"by a replay", func(r *rig, d engine.DeliveryID) {
 			replay, err := r.StartReplay(context.Background(), engine.Replay{Subscriptions: []engine.ID{d.Subscription}})
 			if err != nil {
 				r.t.Fatal(err)
@@ -283,9 +286,9 @@ func TestRetry_RemovedEventLeavesNothing(t *testing.T) {
 				now, err := r.Replay(context.Background(), "", replay.ID)
 				return err == nil && now.Status == engine.ReplayCompleted && now.Looked == 1 && now.Queued == 0
 			})
-		},
+		}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			var c testkit.Clock
 			r := start(t, func(cfg *settings.Config) {
 				cfg.Now, cfg.Retries, cfg.Retention = c.Now, engine.RetrySchedule{0}, engine.Retention{Succeeded: time.Hour, Dead: time.Hour}
@@ -300,7 +303,7 @@ func TestRetry_RemovedEventLeavesNothing(t *testing.T) {
 			g.mu.Lock()
 			g.before = r.prune // once the delivery was found
 			g.mu.Unlock()
-			ask(r, d)
+			tc.ask(r, d)
 			if !r.gone(a.ID) {
 				t.Error("the event is still there")
 			}

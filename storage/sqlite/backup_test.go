@@ -96,22 +96,23 @@ func TestBackup_FailureLeavesNoFile(t *testing.T) {
 	}
 	ended, end := context.WithCancel(t.Context())
 	end()
-	for name, c := range map[string]struct {
+	for _, c := range []struct {
+		name     string
 		ctx      context.Context
 		from, to string
 		replace  bool
 		want     string
 	}{
-		"to a file that is there": {t.Context(), path, there, false, "exist"},
-		"of no database":          {t.Context(), path + ".nowhere", filepath.Join(dir, "new.db"), false, "there is no database"},
-		"of something else":       {t.Context(), there, filepath.Join(dir, "new.db"), false, "not a database"},
-		"over the database":       {t.Context(), path, path, true, "the database itself"},
-		"over its log":            {t.Context(), path, path + "-wal", true, "the database itself"},
-		"to no folder":            {t.Context(), path, filepath.Join(dir, "nowhere", "new.db"), false, "no such file"},
-		"that is ended":           {ended, path, there, true, "canceled"},
+		{"to a file that is there", t.Context(), path, there, false, "exist"},
+		{"of no database", t.Context(), path + ".nowhere", filepath.Join(dir, "new.db"), false, "there is no database"},
+		{"of something else", t.Context(), there, filepath.Join(dir, "new.db"), false, "not a database"},
+		{"over the database", t.Context(), path, path, true, "the database itself"},
+		{"over its log", t.Context(), path, path + "-wal", true, "the database itself"},
+		{"to no folder", t.Context(), path, filepath.Join(dir, "nowhere", "new.db"), false, "no such file"},
+		{"that is ended", ended, path, there, true, "canceled"},
 	} {
 		if _, err := Backup(c.ctx, c.from, c.to, c.replace); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("a backup %s: error is %v", name, err)
+			t.Errorf("a backup %s: error is %v", c.name, err)
 		}
 	}
 	if text, err := os.ReadFile(there); err != nil || string(text) != "mine" {
@@ -224,13 +225,13 @@ func TestRestore_RefusesInvalidBackup(t *testing.T) {
 	if _, _, err := Restore(t.Context(), path, path, true); err == nil || !strings.Contains(err.Error(), "the database itself") {
 		t.Errorf("itself: %v", err)
 	}
-	for name, text := range map[string]string{"empty": "", "text": strings.Repeat("no database. ", 1000)} {
-		other := filepath.Join(t.TempDir(), name)
-		if err := os.WriteFile(other, []byte(text), 0o600); err != nil {
+	for _, c := range []struct{ name, text string }{{"empty", ""}, {"text", strings.Repeat("no database. ", 1000)}} {
+		other := filepath.Join(t.TempDir(), c.name)
+		if err := os.WriteFile(other, []byte(c.text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if _, _, err := Restore(t.Context(), other, to, false); err == nil {
-			t.Errorf("%s was restored", name)
+			t.Errorf("%s was restored", c.name)
 		}
 	}
 	files, err := os.ReadDir(filepath.Dir(to))
@@ -354,10 +355,10 @@ func TestBackup_RefusesSpecialFiles(t *testing.T) {
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for to, want := range map[string]string{folder: "is a folder", pipe: "is not a regular file"} {
+	for _, c := range []struct{ to, want string }{{folder, "is a folder"}, {pipe, "is not a regular file"}} {
 		for _, replace := range []bool{false, true} {
-			if _, err := Backup(t.Context(), path, to, replace); err == nil || !strings.Contains(err.Error(), want) {
-				t.Errorf("%s: error is %v", to, err)
+			if _, err := Backup(t.Context(), path, c.to, replace); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s: error is %v", c.to, err)
 			}
 		}
 	}
@@ -398,19 +399,20 @@ func TestRestore_RefusesOtherFiles(t *testing.T) {
 		}
 		return text
 	}
-	for name, c := range map[string]struct {
+	for _, c := range []struct {
+		name string
 		text []byte
 		want string
 	}{
-		"empty":   {nil, "is empty"},
-		"text":    {[]byte(strings.Repeat("hello", 1000)), "no database"},
-		"foreign": {database("foreign", "CREATE TABLE event (id)"), "another program"},
-		"goose":   {database("goose", "CREATE TABLE goose_db_version (id, version_id, is_applied, tstamp); INSERT INTO goose_db_version VALUES (1, 7, 1, 0); CREATE TABLE t (x)"), "another program"},
-		"damaged": {damaged, "damaged"},
-		"cut":     {pages[:len(pages)/2], "damaged"},
+		{"empty", nil, "is empty"},
+		{"text", []byte(strings.Repeat("hello", 1000)), "no database"},
+		{"foreign", database("foreign", "CREATE TABLE event (id)"), "another program"},
+		{"goose", database("goose", "CREATE TABLE goose_db_version (id, version_id, is_applied, tstamp); INSERT INTO goose_db_version VALUES (1, 7, 1, 0); CREATE TABLE t (x)"), "another program"},
+		{"damaged", damaged, "damaged"},
+		{"cut", pages[:len(pages)/2], "damaged"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			from, to := filepath.Join(folder, name), filepath.Join(t.TempDir(), "test.db")
+		t.Run(c.name, func(t *testing.T) {
+			from, to := filepath.Join(folder, c.name), filepath.Join(t.TempDir(), "test.db")
 			if err := os.WriteFile(from, c.text, 0o600); err != nil {
 				t.Fatal(err)
 			}

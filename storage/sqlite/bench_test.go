@@ -107,19 +107,22 @@ func BenchmarkList(b *testing.B) {
 	}
 	recorded.Wait()
 	s.SetWatermark(0, events)
-	for name, q := range map[string]engine.DeliveryQuery{
-		"all":                     {},
-		"account":                 {Account: "acme"},
-		"subscription":            {Account: "acme", Subscription: 3},
-		"dead":                    {Account: "acme", State: engine.StateDead},
-		"dead-of-subscription":    {Account: "acme", State: engine.StateDead, Subscription: 1},
-		"account-from-the-middle": {Account: "acme", Before: engine.DeliveryID{Event: events / 2}},
+	for _, c := range []struct {
+		name string
+		q    engine.DeliveryQuery
+	}{
+		{"all", engine.DeliveryQuery{}},
+		{"account", engine.DeliveryQuery{Account: "acme"}},
+		{"subscription", engine.DeliveryQuery{Account: "acme", Subscription: 3}},
+		{"dead", engine.DeliveryQuery{Account: "acme", State: engine.StateDead}},
+		{"dead-of-subscription", engine.DeliveryQuery{Account: "acme", State: engine.StateDead, Subscription: 1}},
+		{"account-from-the-middle", engine.DeliveryQuery{Account: "acme", Before: engine.DeliveryID{Event: events / 2}}},
 	} {
-		b.Run(name, func(b *testing.B) {
-			q.Limit = 50
+		b.Run(c.name, func(b *testing.B) {
+			c.q.Limit = 50
 			defer cpu(b)()
 			for range b.N {
-				if page, err := s.Deliveries(b.Context(), q); err != nil || len(page) != 50 {
+				if page, err := s.Deliveries(b.Context(), c.q); err != nil || len(page) != 50 {
 					b.Fatal(len(page), err)
 				}
 			}

@@ -97,9 +97,12 @@ func mustReportDamage(t *testing.T, path string) {
 	if s.Damaged() == nil {
 		t.Fatalf("the damage is not noted: %v", errs)
 	}
-	for name, err := range map[string]error{"Ping": s.Ping(ctx), "Room": func() error { _, err := s.Room(ctx); return err }(), "Append": appendOne(ctx, s, 900)} {
-		if engine.ErrorCode(err) != engine.CodeUnavailable || !strings.Contains(err.Error(), "damaged") {
-			t.Errorf("%s: %v", name, err)
+	for _, c := range []struct {
+		name string
+		err  error
+	}{{"Ping", s.Ping(ctx)}, {"Room", func() error { _, err := s.Room(ctx); return err }()}, {"Append", appendOne(ctx, s, 900)}} {
+		if engine.ErrorCode(c.err) != engine.CodeUnavailable || !strings.Contains(c.err.Error(), "damaged") {
+			t.Errorf("%s: %v", c.name, c.err)
 		}
 	}
 	if n := strings.Count(log.String(), "the database is damaged"); n != 1 || !strings.Contains(log.String(), restoreCommand(path)) {

@@ -26,8 +26,11 @@ func TestDisk_Full(t *testing.T) {
 		}
 	})
 	ballast, more := filepath.Join(dir, "ballast"), filepath.Join(dir, "more")
-	for name, size := range map[string]int{ballast: 4 << 20, more: 4 << 20} {
-		if err := os.WriteFile(name, make([]byte, size), 0o600); err != nil {
+	for _, c := range []struct {
+		name string
+		size int
+	}{{ballast, 4 << 20}, {more, 4 << 20}} {
+		if err := os.WriteFile(c.name, make([]byte, c.size), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

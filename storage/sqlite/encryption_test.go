@@ -226,19 +226,22 @@ func TestEncryption_MissingKeyChangesNothing(t *testing.T) {
 		return data
 	}
 	before := content()
-	for name, o := range map[string]Options{
-		"another key": with(path, other),
-		"no key":      {Path: path},
-		"no key found": {Path: path, Vault: func(inUse []string) (*vault.Vault, error) {
+	for _, c := range []struct {
+		name string
+		o    Options
+	}{
+		{"another key", with(path, other)},
+		{"no key", Options{Path: path}},
+		{"no key found", Options{Path: path, Vault: func(inUse []string) (*vault.Vault, error) {
 			return nil, fmt.Errorf("asked for %v", inUse)
-		}},
+		}}},
 	} {
-		_, err := Open(context.Background(), o)
+		_, err := Open(context.Background(), c.o)
 		if err == nil || !strings.Contains(err.Error(), key.ID()) {
-			t.Errorf("%s: error is %v", name, err)
+			t.Errorf("%s: error is %v", c.name, err)
 		}
 		if !bytes.Equal(before, content()) {
-			t.Errorf("%s: the database was changed", name)
+			t.Errorf("%s: the database was changed", c.name)
 		}
 	}
 	mustHold(t, openSealed(t, path, key), 1)
@@ -246,30 +249,30 @@ func TestEncryption_MissingKeyChangesNothing(t *testing.T) {
 
 func TestEncryption_RefusesMovedOrPlainValue(t *testing.T) {
 	t.Parallel()
-	for name, change := range map[string]string{
-		"another row's":    `UPDATE subscription SET secret = (SELECT secret FROM subscription WHERE id = 2) WHERE id = 1`,
-		"another column's": `UPDATE subscription SET headers = secret WHERE id = 1`,
-		"a plain one":      `UPDATE subscription SET secret = 'whsec_mine' WHERE id = 1`,
-		"a changed one":    `UPDATE subscription SET old_secrets = substr(old_secrets, 1, length(old_secrets) - 3) || 'AAA' WHERE id = 1`,
+	for _, c := range []struct{ name, change string }{
+		{"another row's", `UPDATE subscription SET secret = (SELECT secret FROM subscription WHERE id = 2) WHERE id = 1`},
+		{"another column's", `UPDATE subscription SET headers = secret WHERE id = 1`},
+		{"a plain one", `UPDATE subscription SET secret = 'whsec_mine' WHERE id = 1`},
+		{"a changed one", `UPDATE subscription SET old_secrets = substr(old_secrets, 1, length(old_secrets) - 3) || 'AAA' WHERE id = 1`},
 	} {
 		path, key := filepath.Join(t.TempDir(), "test.db"), vault.NewKey()
 		s := openSealed(t, path, key)
 		put(t, s, secretive(1, 1))
 		put(t, s, secretive(2, 1))
 		if err := s.write(t.Context(), func(tx *tx) error {
-			_, err := tx.exec(change)
+			_, err := tx.exec(c.change)
 			return err
 		}); err != nil {
 			t.Fatal(err)
 		}
 		list, err := s.Subscriptions(t.Context())
 		if err != nil || len(list) != 2 || len(list[0].Unreadable) != 1 || list[1].Unreadable != nil {
-			t.Errorf("%s: subscriptions are %+v, %v", name, list, err)
+			t.Errorf("%s: subscriptions are %+v, %v", c.name, list, err)
 			continue
 		}
 		column := list[0].Unreadable[0]
 		if value := map[string]any{"secret": list[0].Secret, "headers": list[0].Headers, "old_secrets": list[0].OldSecrets}[column]; !reflect.ValueOf(value).IsZero() {
-			t.Errorf("%s was opened: %s is %v", name, column, value)
+			t.Errorf("%s was opened: %s is %v", c.name, column, value)
 		}
 	}
 }

@@ -92,15 +92,18 @@ func TestOpen_FileModes(t *testing.T) {
 	if err := s.Ping(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]os.FileMode{
-		filepath.Dir(path): 0o700, path: 0o600, path + "-wal": 0o600, path + "-shm": 0o600, path + ".lock": 0o600,
+	for _, c := range []struct {
+		name string
+		want os.FileMode
+	}{
+		{filepath.Dir(path), 0o700}, {path, 0o600}, {path + "-wal", 0o600}, {path + "-shm", 0o600}, {path + ".lock", 0o600},
 	} {
-		info, err := os.Stat(name)
+		info, err := os.Stat(c.name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := info.Mode().Perm(); got != want {
-			t.Errorf("%s has mode %o, want %o", name, got, want)
+		if got := info.Mode().Perm(); got != c.want {
+			t.Errorf("%s has mode %o, want %o", c.name, got, c.want)
 		}
 	}
 }

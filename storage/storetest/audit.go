@@ -73,23 +73,24 @@ var audit = []check{
 			a.Version = int64(i + 1)
 			t.must(t.s.PutAccount(engine.WithEntry(t.ctx(), e), a))
 		}
-		for name, c := range map[string]struct {
+		for _, c := range []struct {
+			name string
 			q    engine.AuditQuery
 			want []*engine.AuditEntry
 		}{
-			"all":     {engine.AuditQuery{}, []*engine.AuditEntry{third, second, first}},
-			"account": {engine.AuditQuery{Account: "acme"}, []*engine.AuditEntry{third, first}},
-			"kind":    {engine.AuditQuery{Kind: "script"}, []*engine.AuditEntry{third, second}},
-			"subject": {engine.AuditQuery{Subject: "one"}, []*engine.AuditEntry{third, first}},
-			"actor":   {engine.AuditQuery{Actor: first.Actor.Key}, []*engine.AuditEntry{first}},
-			"router":  {engine.AuditQuery{Router: true}, []*engine.AuditEntry{second}},
-			"since":   {engine.AuditQuery{Since: second.ID}, []*engine.AuditEntry{third, second}},
-			"until":   {engine.AuditQuery{Until: second.ID}, []*engine.AuditEntry{first}},
-			"page":    {engine.AuditQuery{Before: third.ID, Limit: 1}, []*engine.AuditEntry{second}},
-			"both":    {engine.AuditQuery{Kind: "script", Subject: "one", Account: "acme"}, []*engine.AuditEntry{third}},
-			"none":    {engine.AuditQuery{Account: "other"}, nil},
+			{"all", engine.AuditQuery{}, []*engine.AuditEntry{third, second, first}},
+			{"account", engine.AuditQuery{Account: "acme"}, []*engine.AuditEntry{third, first}},
+			{"kind", engine.AuditQuery{Kind: "script"}, []*engine.AuditEntry{third, second}},
+			{"subject", engine.AuditQuery{Subject: "one"}, []*engine.AuditEntry{third, first}},
+			{"actor", engine.AuditQuery{Actor: first.Actor.Key}, []*engine.AuditEntry{first}},
+			{"router", engine.AuditQuery{Router: true}, []*engine.AuditEntry{second}},
+			{"since", engine.AuditQuery{Since: second.ID}, []*engine.AuditEntry{third, second}},
+			{"until", engine.AuditQuery{Until: second.ID}, []*engine.AuditEntry{first}},
+			{"page", engine.AuditQuery{Before: third.ID, Limit: 1}, []*engine.AuditEntry{second}},
+			{"both", engine.AuditQuery{Kind: "script", Subject: "one", Account: "acme"}, []*engine.AuditEntry{third}},
+			{"none", engine.AuditQuery{Account: "other"}, nil},
 		} {
-			t.equal(name, t.audit(c.q), c.want)
+			t.equal(c.name, t.audit(c.q), c.want)
 		}
 		t.s = t.reopen()
 		t.equal("after a restart", t.audit(engine.AuditQuery{}), []*engine.AuditEntry{third, second, first})

@@ -101,13 +101,13 @@ var sequences = []check{
 var secrets = []check{
 	{"secrets: first value is stored", func(t *suite) {
 		for range 2 {
-			for name, want := range map[string]string{"a": "first\x00\xff", "b": "other"} {
-				got, err := t.s.Secret(t.ctx(), name, []byte(want))
+			for _, c := range []struct{ name, want string }{{"a", "first\x00\xff"}, {"b", "other"}} {
+				got, err := t.s.Secret(t.ctx(), c.name, []byte(c.want))
 				t.must(err)
-				t.equal(name, got, []byte(want))
-				got, err = t.s.Secret(t.ctx(), name, []byte("late"))
+				t.equal(c.name, got, []byte(c.want))
+				got, err = t.s.Secret(t.ctx(), c.name, []byte("late"))
 				t.must(err)
-				t.equal(name, got, []byte(want))
+				t.equal(c.name, got, []byte(c.want))
 			}
 			t.s = t.reopen()
 		}

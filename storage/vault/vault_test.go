@@ -90,12 +90,12 @@ func TestParseKeys(t *testing.T) {
 			t.Errorf("%q: %v, %v", text, keys, err)
 		}
 	}
-	for text, want := range map[string]string{
-		"": "no key", "# a": "no key", "\nnot base64!": "line 2 is not base64", "c2hvcnQ=": "5 bytes", a.encode()[:40] + "secret": "line 1",
+	for _, c := range []struct{ text, want string }{
+		{"", "no key"}, {"# a", "no key"}, {"\nnot base64!", "line 2 is not base64"}, {"c2hvcnQ=", "5 bytes"}, {a.encode()[:40] + "secret", "line 1"},
 	} {
-		_, err := ParseKeys(text)
-		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
-			t.Errorf("%q: %v", text, err)
+		_, err := ParseKeys(c.text)
+		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: %v", c.text, err)
 		}
 	}
 }
