@@ -95,7 +95,7 @@ type AttemptScript struct {
 	Ref     ScriptRef     // the version that ran; zero for an inline source
 	Hash    string        // of the source that ran, hexadecimal
 	CPU     time.Duration // CPU time used
-	Memory  int64         // bytes allocated; known in a dry run, not stored
+	Memory  int64         // bytes allocated; known in a preview, not stored
 	Console []string
 }
 

@@ -66,7 +66,8 @@ type ComparisonRun struct {
 	release         func()
 }
 
-// StartComparison prepares a Comparison. Errors: CodeInvalid, CodeNotFound, CodeBusy, CodeSuperseded.
+// StartComparison prepares a Comparison. Errors: CodeInvalid, CodeNotFound, CodeBusy,
+// CodeSuperseded.
 func (e *Evaluator) StartComparison(ctx context.Context, b Comparison) (*ComparisonRun, error) {
 	if b.Last == 0 {
 		b.Last = comparisonEvents

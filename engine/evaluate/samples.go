@@ -141,7 +141,7 @@ func (e *Evaluator) sampleBody(ctx context.Context, s *Subject, ev *engine.Event
 // events, then of the event type's samples; at most limit. Errors: CodeInvalid if the format is
 // unknown, or the sandbox stopped the transform too often; CodeNotFound if the type is neither
 // registered nor that of an event, or the account has no such subscription; CodeBusy if too many
-// dry runs are running, of which a transform is one.
+// previews are running, of which a transform's samples are one.
 func (e *Evaluator) Samples(ctx context.Context, account, eventType string, form SampleForm, limit int) ([][]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.Timeout)
 	defer cancel()
