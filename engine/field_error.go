@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
+	"switchhook/engine/durationtext"
 	"switchhook/scripts"
 )
 
@@ -42,7 +44,7 @@ const maxFieldErrors = 50
 
 // Add adds the error of a field.
 func (f *FieldErrors) Add(field string, code FieldCode, format string, args ...any) {
-	f.Append(FieldError{Field: field, Code: code, Message: fmt.Sprintf(format, args...)})
+	f.Append(FieldError{Field: field, Code: code, Message: messagef(format, args...)})
 }
 
 // Append adds errors.
@@ -71,7 +73,7 @@ func (f FieldErrors) Err() error {
 
 // InvalidField returns the error for one invalid field.
 func InvalidField(field string, code FieldCode, format string, args ...any) *Error {
-	return &Error{Code: CodeInvalid, Field: field, FieldCode: code, Message: fmt.Sprintf(format, args...)}
+	return &Error{Code: CodeInvalid, Field: field, FieldCode: code, Message: messagef(format, args...)}
 }
 
 // Fields returns the errors of all fields; nil if e is not about a field.
@@ -118,4 +120,14 @@ func FieldsInBatch(err error, i, n int) error {
 		return err
 	}
 	return FieldsBelow(err, fmt.Sprintf("events[%d]", i))
+}
+
+// messagef formats a text for users: durations in the form of the API.
+func messagef(format string, args ...any) string {
+	for i, arg := range args {
+		if d, ok := arg.(time.Duration); ok {
+			args[i] = durationtext.Format(d)
+		}
+	}
+	return fmt.Sprintf(format, args...)
 }

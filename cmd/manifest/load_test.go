@@ -174,7 +174,7 @@ func TestLoad_ProblemsHavePositions(t *testing.T) {
 		"a length of nothing":        {sub("    policy:\n      timeout: 5 seconds"), `m.yaml:6: subscriptions[0].policy.timeout "5 seconds" is not a duration`},
 		"a length without unit":      {sub("    policy:\n      timeout: '5'"), `is not a duration`},
 		"a length of zero":           {sub("    policy:\n      timeout: 0s"), `m.yaml:6: subscriptions[0].policy.timeout is 0; give a value`},
-		"too long a timeout":         {sub("    policy:\n      timeout: 2h"), "m.yaml:6: subscriptions[0].policy.timeout is 2h0m0s; 100ms to 1m0s are allowed"},
+		"too long a timeout":         {sub("    policy:\n      timeout: 2h"), "m.yaml:6: subscriptions[0].policy.timeout is 2h; 100ms to 1m are allowed"},
 		"too many at a time":         {sub("    policy:\n      in_flight: 1000"), "m.yaml:6: subscriptions[0].policy.in_flight is 1000; 1 to 512 are allowed"},
 		"a number that is a text":    {sub("    policy:\n      in_flight: many"), "m.yaml:6: subscriptions[0].policy.in_flight must be a number, not a string"},
 		"a bad wait":                 {sub("    policy:\n      retries:\n        - 0s\n        - soon"), `m.yaml:8: subscriptions[0].policy.retries[1] "soon" is not a duration`},

@@ -5,8 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"strconv"
 	"time"
+
+	"switchhook/engine/durationtext"
 )
 
 // Duration is a time span. Its text is one whole number and one unit, the largest that fits: "72h",
@@ -17,21 +18,7 @@ type Duration time.Duration
 const maxSeconds = 1e9
 
 // String returns the short text: "0s", "90s".
-func (d Duration) String() string {
-	span := time.Duration(d)
-	for _, u := range []struct {
-		length time.Duration
-		name   string
-	}{{time.Hour, "h"}, {time.Minute, "m"}, {time.Second, "s"}, {time.Millisecond, "ms"}, {time.Microsecond, "us"}} {
-		if span != 0 && span%u.length == 0 {
-			return strconv.FormatInt(int64(span/u.length), 10) + u.name
-		}
-	}
-	if span == 0 {
-		return "0s"
-	}
-	return strconv.FormatInt(int64(span), 10) + "ns"
-}
+func (d Duration) String() string { return durationtext.Format(time.Duration(d)) }
 
 // ParseDuration parses the text of a Duration. The error says how to write one.
 func ParseDuration(text string) (Duration, error) {
