@@ -84,7 +84,7 @@ func (c *keysCreateCommand) Run(ctx context.Context, all *commands) error {
 
 type keysRotateCommand struct {
 	ID          string        `arg:"" help:"The key's id: key_…"`
-	GracePeriod time.Duration `help:"How long the current text still works." default:"24h" placeholder:"DURATION" min:"0s" max:"8760h"`
+	GracePeriod time.Duration `help:"How long the current text still works." default:"24h" placeholder:"DURATION" min:"0s" max:"720h"`
 }
 
 // Run rotates a key.

@@ -52,7 +52,7 @@ type UpdateKeyRequest struct {
 
 // RotateKeyRequest is the body of [Client.RotateKey].
 type RotateKeyRequest struct {
-	// GracePeriod is how long the previous text still works: 24h by default, 8760h at most, 0s ends
+	// GracePeriod is how long the previous text still works: 24h by default, 720h at most, 0s ends
 	// it at once.
 	GracePeriod *Duration `json:"grace_period,omitempty"`
 }
