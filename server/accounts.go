@@ -9,6 +9,7 @@ import (
 	"switchhook/engine"
 	"switchhook/engine/catalog"
 	"switchhook/server/api"
+	"switchhook/server/wire"
 )
 
 func viewQuota(q engine.Quota) api.Quota {
@@ -119,7 +120,7 @@ func (s *Server) putAccount(c *fiber.Ctx, who caller, merge bool) error {
 		return err
 	}
 	var in api.UpdateAccountRequest
-	if _, err := readObject(c, &in, fieldNames(&api.Account{})...); err != nil {
+	if _, err := readObject(c, &in, wire.Names(&api.Account{})...); err != nil {
 		return err
 	}
 	if in.Name != "" && in.Name != asked.Name {

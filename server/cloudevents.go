@@ -15,6 +15,7 @@ import (
 	"switchhook/engine/ingest"
 	"switchhook/scripts/jsonindex"
 	"switchhook/server/api"
+	"switchhook/server/wire"
 )
 
 // isCloudEvent reports whether a request contains CloudEvents, by its Content-Type or by the headers of
@@ -80,7 +81,7 @@ func (s *Server) publishOne(c *fiber.Ctx, who caller, ev *cloudevents.Event) err
 
 func (s *Server) publishCloudEventBatch(c *fiber.Ctx, who caller, list jsonindex.Value) error {
 	if list.Kind() != jsonindex.Array {
-		return newProblem(fiber.StatusUnprocessableEntity, "a batch must be a JSON array of CloudEvents, not "+article(list.Kind().String()))
+		return newProblem(fiber.StatusUnprocessableEntity, "a batch must be a JSON array of CloudEvents, not "+wire.Article(list.Kind().String()))
 	}
 	if list.Len() == 0 { // the binding allows it (3.3.2)
 		return c.Status(fiber.StatusAccepted).JSON(api.AcceptedEvents{Data: []api.AcceptedEvent{}})

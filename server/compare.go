@@ -42,11 +42,7 @@ func viewTotals(kind string, t evaluate.ComparisonTotals) api.ComparisonTotals {
 
 func (s *Server) compareScript(c *fiber.Ctx, who caller) error {
 	var in api.CompareScriptRequest
-	present, err := readObject(c, &in)
-	if err == nil {
-		err = notZero(present, "version", "last")
-	}
-	if err != nil {
+	if _, err := readObject(c, &in); err != nil {
 		return err
 	}
 	sc, err := s.script(c, who)

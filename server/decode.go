@@ -99,30 +99,9 @@ func decodeObject(root jsonindex.Value, into any, shown ...string) (present map[
 	return maps.Collect(root.Members()), nil
 }
 
-// notZero refuses a 0 if leaving the member out means something else.
-func notZero(present map[string]jsonindex.Value, names ...string) error {
-	for _, name := range names {
-		if v := present[name]; v.Kind() == jsonindex.Number && v.Float64() == 0 {
-			return invalidField(name, "is 0; give more, or leave it out")
-		}
-	}
-	return nil
-}
-
-// notEmpty refuses an empty text if leaving the member out means something else, so that an unset
-// variable does not pass for an omitted member.
-func notEmpty(present map[string]jsonindex.Value, names ...string) error {
-	for _, name := range names {
-		if v := present[name]; v.Kind() == jsonindex.String && v.Text() == "" {
-			return invalidField(name, "is empty; give a value, or leave it out")
-		}
-	}
-	return nil
-}
-
 func wantObject(root jsonindex.Value) error {
 	if root.Kind() != jsonindex.Object {
-		return newProblem(fiber.StatusUnprocessableEntity, "the body must be a JSON object, not "+article(root.Kind().String()))
+		return newProblem(fiber.StatusUnprocessableEntity, "the body must be a JSON object, not "+wire.Article(root.Kind().String()))
 	}
 	return nil
 }
@@ -135,14 +114,4 @@ func byteSize(n int) string {
 		return fmt.Sprintf("%d KiB", n>>10)
 	}
 	return fmt.Sprintf("%d bytes", n)
-}
-
-// fieldNames returns the names of a struct's members.
-func fieldNames(v any) []string { return wire.Names(v) }
-
-func article(kind string) string { return wire.Article(kind) }
-
-func isNull(raw []byte) bool {
-	raw = bytes.TrimSpace(raw)
-	return len(raw) == 0 || string(raw) == "null"
 }

@@ -11,6 +11,7 @@ import (
 	"switchhook/engine"
 	"switchhook/engine/catalog"
 	"switchhook/server/api"
+	"switchhook/server/wire"
 )
 
 func viewEventType(t *engine.EventType) api.EventType {
@@ -119,7 +120,7 @@ func (s *Server) updateEventType(c *fiber.Ctx, _ caller) error {
 
 func readEventType(c *fiber.Ctx) (*api.EventTypeRequest, error) {
 	in := &api.EventTypeRequest{}
-	_, err := readObject(c, in, fieldNames(&api.EventType{})...)
+	_, err := readObject(c, in, wire.Names(&api.EventType{})...)
 	return in, err
 }
 

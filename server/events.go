@@ -13,6 +13,7 @@ import (
 	"switchhook/engine/ingest"
 	"switchhook/scripts/jsonindex"
 	"switchhook/server/api"
+	"switchhook/server/wire"
 )
 
 // replayedHeader marks the response to a repeated request.
@@ -133,7 +134,7 @@ func inList(err error, n int) error {
 // readEvent parses a published event. It checks every member, since a misspelt one would be lost.
 func readEvent(c *fiber.Ctx, v jsonindex.Value, who caller) (in engine.EventInput, err error) {
 	if v.Kind() != jsonindex.Object {
-		return in, newProblem(fiber.StatusUnprocessableEntity, "an event must be an object, {\"type\": …, \"data\": …}, not "+article(v.Kind().String()))
+		return in, newProblem(fiber.StatusUnprocessableEntity, "an event must be an object, {\"type\": …, \"data\": …}, not "+wire.Article(v.Kind().String()))
 	}
 	for name, member := range v.Members() {
 		switch name {
@@ -148,7 +149,7 @@ func readEvent(c *fiber.Ctx, v jsonindex.Value, who caller) (in engine.EventInpu
 		case "time":
 			var text string
 			if text, err = textMember(name, member); err == nil && text != "" {
-				if in.Time, err = parseTime(text); err != nil {
+				if in.Time, err = wire.ParseTime(text); err != nil {
 					err = invalidField(name, err.Error())
 				}
 			}
@@ -177,7 +178,7 @@ func textMember(name string, v jsonindex.Value) (string, error) {
 	case jsonindex.Null:
 		return "", nil
 	}
-	return "", invalidField(name, "must be a string, not "+article(v.Kind().String()))
+	return "", invalidField(name, "must be a string, not "+wire.Article(v.Kind().String()))
 }
 
 func headersMember(v jsonindex.Value) (map[string]string, error) {
@@ -185,12 +186,12 @@ func headersMember(v jsonindex.Value) (map[string]string, error) {
 		return nil, nil
 	}
 	if v.Kind() != jsonindex.Object {
-		return nil, invalidField("headers", "must be an object of strings, not "+article(v.Kind().String()))
+		return nil, invalidField("headers", "must be an object of strings, not "+wire.Article(v.Kind().String()))
 	}
 	headers := make(map[string]string, v.Len())
 	for name, member := range v.Members() {
 		if member.Kind() != jsonindex.String {
-			return nil, invalidField("headers."+name, "must be a string, not "+article(member.Kind().String()))
+			return nil, invalidField("headers."+name, "must be a string, not "+wire.Article(member.Kind().String()))
 		}
 		headers[name] = member.Text()
 	}

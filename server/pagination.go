@@ -5,6 +5,7 @@ import (
 	"mime"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
@@ -12,6 +13,7 @@ import (
 	"switchhook/engine"
 	"switchhook/engine/snowflake"
 	"switchhook/server/dialect"
+	"switchhook/server/wire"
 )
 
 const (
@@ -110,6 +112,14 @@ func (q *query) since(name string) engine.ID {
 		q.fail(name, err.Error())
 	}
 	return snowflake.FirstAt(at)
+}
+
+// queryTime parses a time in the query, in which a "+" that was not written as %2B has become a space.
+func queryTime(text string) (time.Time, error) {
+	if at, err := wire.ParseTime(strings.Replace(text, " ", "+", 1)); err == nil {
+		return at, nil
+	}
+	return wire.ParseTime(text)
 }
 
 // before returns the lower of two upper bounds; 0 is no bound.

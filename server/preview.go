@@ -52,9 +52,6 @@ func (s *Server) findRef(field, account string, r *api.ScriptRef) (engine.Script
 func (s *Server) preview(c *fiber.Ctx, who caller) error {
 	var in api.PreviewRequest
 	present, err := readObject(c, &in)
-	if err == nil {
-		err = notEmpty(present, "account", "subscription_id", "event_id", "sample")
-	}
 	if err != nil {
 		return err
 	}

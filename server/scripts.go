@@ -14,6 +14,7 @@ import (
 	"switchhook/scripts"
 	"switchhook/scripts/jsonindex"
 	"switchhook/server/api"
+	"switchhook/server/wire"
 )
 
 func (s *Server) viewScript(sc *engine.Script) api.Script {
@@ -72,11 +73,7 @@ func (s *Server) listScripts(c *fiber.Ctx, who caller) error {
 // tests pass.
 func (s *Server) createScript(c *fiber.Ctx, who caller) error {
 	var in api.CreateScriptRequest
-	present, err := readObject(c, &in)
-	if err == nil {
-		err = notEmpty(present, "account")
-	}
-	if err != nil {
+	if _, err := readObject(c, &in); err != nil {
 		return err
 	}
 	account, err := who.ownerAccount(c, in.Account)
@@ -151,7 +148,7 @@ func (s *Server) replaceScript(c *fiber.Ctx, who caller) error { return s.change
 
 func (s *Server) changeScript(c *fiber.Ctx, who caller, replace bool) error {
 	var in api.UpdateScriptRequest
-	present, err := readObject(c, &in, append(fieldNames(&api.Script{}), "source")...)
+	present, err := readObject(c, &in, append(wire.Names(&api.Script{}), "source")...)
 	if err != nil {
 		return err
 	}
@@ -237,11 +234,7 @@ func (s *Server) listScriptSubscriptions(c *fiber.Ctx, who caller) error {
 func (s *Server) testScript(c *fiber.Ctx, who caller) error {
 	var in api.TestScriptRequest
 	if len(c.BodyRaw()) > 0 { // the body is optional
-		present, err := readObject(c, &in)
-		if err == nil {
-			err = notZero(present, "version")
-		}
-		if err != nil {
+		if _, err := readObject(c, &in); err != nil {
 			return err
 		}
 	}

@@ -17,7 +17,7 @@ func targetsMember(v jsonindex.Value, who caller) ([]engine.Target, error) {
 		return nil, nil
 	}
 	if v.Kind() != jsonindex.Array {
-		return nil, invalidField("targets", "must be a list of {\"target_url\": …}, not "+article(v.Kind().String()))
+		return nil, invalidField("targets", "must be a list of {\"target_url\": …}, not "+wire.Article(v.Kind().String()))
 	}
 	if !who.Has(engine.ScopeTargets) {
 		return nil, &api.Error{Status: fiber.StatusForbidden, Field: "targets", Detail: "targets: this key may not name targets with an event; it needs the scope " + string(engine.ScopeTargets)}
@@ -26,7 +26,7 @@ func targetsMember(v jsonindex.Value, who caller) ([]engine.Target, error) {
 	for i, member := range v.Elements() {
 		at := fmt.Sprintf("targets[%d]", i)
 		if member.Kind() != jsonindex.Object {
-			return nil, invalidField(at, "must be an object, {\"target_url\": …}, not "+article(member.Kind().String()))
+			return nil, invalidField(at, "must be an object, {\"target_url\": …}, not "+wire.Article(member.Kind().String()))
 		}
 		var in api.EventTarget
 		if err := wire.DecodeValue(at, member, &in).Err(); err != nil {

@@ -14,12 +14,12 @@ import (
 // CompareScriptRequest is the body of [Client.CompareScript]. The candidate is either Version or
 // Source.
 type CompareScriptRequest struct {
-	Version        int        `json:"version,omitempty"`
-	Source         string     `json:"source,omitempty"`          // one that is not stored
-	SubscriptionID string     `json:"subscription_id,omitempty"` // whose events, filter and request are used; default: all that use the script
-	Last           int        `json:"last,omitempty"`            // maximum number of events, the newest; default: 10,000
-	Since          *time.Time `json:"since,omitempty"`           // of receiving the events
-	Until          *time.Time `json:"until,omitempty"`           // excluded
+	Version        int        `json:"version,omitempty" nonzero:"leave it out"`
+	Source         string     `json:"source,omitempty"`                      // one that is not stored
+	SubscriptionID string     `json:"subscription_id,omitempty"`             // whose events, filter and request are used; default: all that use the script
+	Last           int        `json:"last,omitempty" nonzero:"leave it out"` // maximum number of events, the newest; default: 10,000
+	Since          *time.Time `json:"since,omitempty"`                       // of receiving the events
+	Until          *time.Time `json:"until,omitempty"`                       // excluded
 }
 
 // The kinds of lines in the answer to [Client.CompareScript].

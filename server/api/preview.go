@@ -10,8 +10,8 @@ import (
 
 // PreviewRequest is the body of [Client.Preview]. Exactly one of Event, EventID and Sample is given.
 type PreviewRequest struct {
-	Account        string `json:"account,omitempty"`         // for admin keys; default: the key's own, or that of the subscription
-	SubscriptionID string `json:"subscription_id,omitempty"` // provides what is not given here: target, headers, format, scripts
+	Account        string `json:"account,omitempty" nonzero:"leave it out"`         // for admin keys; default: the key's own, or that of the subscription
+	SubscriptionID string `json:"subscription_id,omitempty" nonzero:"leave it out"` // provides what is not given here: target, headers, format, scripts
 
 	// A script is a source or a reference; a source that is "" is none.
 	Filter          *string    `json:"filter,omitempty"`
@@ -19,9 +19,9 @@ type PreviewRequest struct {
 	Transform       *string    `json:"transform,omitempty"`
 	TransformScript *ScriptRef `json:"transform_script,omitempty"`
 
-	Event   json.RawMessage `json:"event,omitempty"`    // an event as it is published: a [PublishRequest]
-	EventID string          `json:"event_id,omitempty"` // a stored event, by either of its ids
-	Sample  string          `json:"sample,omitempty"`   // an event type, for its first sample
+	Event   json.RawMessage `json:"event,omitempty"`                           // an event as it is published: a [PublishRequest]
+	EventID string          `json:"event_id,omitempty" nonzero:"leave it out"` // a stored event, by either of its ids
+	Sample  string          `json:"sample,omitempty" nonzero:"leave it out"`   // an event type, for its first sample
 }
 
 // Preview is what would happen to an event.

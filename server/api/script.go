@@ -115,9 +115,9 @@ type ListScriptsParams struct {
 
 // CreateScriptRequest is the body of [Client.CreateScript].
 type CreateScriptRequest struct {
-	Account     string          `json:"account,omitempty"` // default: the account of the key
-	Name        string          `json:"name"`              // at most 100 bytes, without a slash or line break
-	Kind        string          `json:"kind"`              // "filter" or "transform"
+	Account     string          `json:"account,omitempty" nonzero:"leave it out"` // default: the account of the key
+	Name        string          `json:"name"`                                     // at most 100 bytes, without a slash or line break
+	Kind        string          `json:"kind"`                                     // "filter" or "transform"
 	Description string          `json:"description,omitempty"`
 	Cases       json.RawMessage `json:"cases,omitempty"`  // test cases, a list of at most 200
 	Source      string          `json:"source,omitempty"` // of the first version, which goes live if its test cases pass
@@ -151,14 +151,14 @@ type DiffScriptVersionsParams struct {
 
 // TestScriptRequest is the body of [Client.TestScript].
 type TestScriptRequest struct {
-	Version int    `json:"version,omitempty"` // default: the live one
-	Source  string `json:"source,omitempty"`  // a source that is not stored, with the test cases of the newest version
+	Version int    `json:"version,omitempty" nonzero:"leave it out"` // default: the live one
+	Source  string `json:"source,omitempty"`                         // a source that is not stored, with the test cases of the newest version
 }
 
 // StartScriptShadowRequest is the body of [Client.StartScriptShadow].
 type StartScriptShadowRequest struct {
-	Version  int       `json:"version"`            // the candidate; not the live version
-	Duration *Duration `json:"duration,omitempty"` // 1s to 168h; default: 1h
+	Version  int       `json:"version" nonzero:"name the candidate"` // the candidate; not the live version
+	Duration *Duration `json:"duration,omitempty"`                   // 1s to 168h; default: 1h
 }
 
 // The versions that a path may name instead of a number.
