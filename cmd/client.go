@@ -95,10 +95,3 @@ func all[T any](ctx context.Context, c *client, path string) ([]T, error) {
 	}
 	return api.Collect(api.List[T](ctx, c.Client, target.Path, nil, options...))
 }
-
-func inAccount(account string) string {
-	if account == "" {
-		return ""
-	}
-	return "?account=" + url.QueryEscape(account)
-}
