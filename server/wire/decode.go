@@ -98,7 +98,7 @@ func (d *decoder) object(path string, v jsonindex.Value, into reflect.Value, ign
 			}
 			continue
 		}
-		if otherwise := f.Tag.Get("nonzero"); otherwise != "" && isZero(member) {
+		if otherwise := f.Tag.Get("nonzero"); otherwise != "" && isZero(member, f.Type) {
 			d.errs.Add(field, engine.FieldOutOfRange, "is %s; give a value, or %s", zeroName(member), otherwise)
 			continue
 		}
@@ -106,9 +106,14 @@ func (d *decoder) object(path string, v jsonindex.Value, into reflect.Value, ign
 	}
 }
 
-// isZero reports whether v is 0, a duration of 0 or an empty text.
-func isZero(v jsonindex.Value) bool {
+var durations = []reflect.Type{reflect.TypeFor[api.Duration](), reflect.TypeFor[*api.Duration](), reflect.TypeFor[api.Optional[api.Duration]]()}
+
+// isZero reports whether v is 0, an empty text or, for a member that is a duration, "0s".
+func isZero(v jsonindex.Value, t reflect.Type) bool {
 	if v.Kind() == jsonindex.String && v.Text() != "" {
+		if !slices.Contains(durations, t) {
+			return false
+		}
 		span, err := time.ParseDuration(v.Text())
 		return err == nil && span == 0
 	}

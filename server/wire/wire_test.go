@@ -36,6 +36,22 @@ func TestDecode_ReportsEveryWrongMember(t *testing.T) {
 	}
 }
 
+// "0" is a text like any other, and a duration of 0.
+func TestDecode_RefusesZero(t *testing.T) {
+	for body, field := range map[string]string{
+		`{"account":"0"}`:            "",
+		`{"account":""}`:             "account",
+		`{"policy":{"timeout":"0"}}`: "policy.timeout",
+		`{"policy":{"timeout":0}}`:   "policy.timeout",
+		`{"policy":{"in_flight":0}}`: "policy.in_flight",
+	} {
+		errs := wire.Decode(parse(t, body), &api.SubscriptionRequest{})
+		if len(errs) > 1 || len(errs) == 0 && field != "" || len(errs) == 1 && errs[0].Field != field {
+			t.Errorf("%s: %v, want %q", body, errs, field)
+		}
+	}
+}
+
 // A hostile body costs little more than its parsing.
 func TestDecode_EndsAfterManyErrors(t *testing.T) {
 	for name, body := range map[string]string{
