@@ -162,6 +162,7 @@ func (s *Server) getDelivery(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
+	setBodyETag(c)
 	return c.JSON(viewWithAttempts(who, d, attempts))
 }
 

@@ -303,6 +303,7 @@ func (s *Server) getEvent(c *fiber.Ctx, who caller) error {
 		}
 		view.Deliveries = append(view.Deliveries, viewDelivery(d))
 	}
+	setBodyETag(c)
 	return c.JSON(view)
 }
 

@@ -178,6 +178,23 @@ func TestConditionalGet(t *testing.T) {
 		}
 		r.acme.get(path, "If-None-Match", `"1", W/"2"`).want(200)
 	}
+	// An event, a delivery and a replay have no version, but an answer that may be the same.
+	sub, hook := "", receive(t, nil)
+	sub = r.acme.subscribe("b", hook.URL)
+	event := r.acme.publish("b", 1)
+	delivery := r.acme.delivered(sub, "succeeded").text("id")
+	replay := r.acme.post("/api/v1/replays", map[string]any{"subscription_ids": []string{sub}}).want(202).text("id")
+	eventually(t, "the replay is completed", func() bool { return r.acme.get("/api/v1/replays/"+replay).text("status") == "completed" })
+	for _, path := range []string{"/api/v1/events/" + event, "/api/v1/deliveries/" + delivery, "/api/v1/replays/" + replay} {
+		tag := r.acme.get(path).want(200).header.Get("ETag")
+		if same := r.acme.get(path, "If-None-Match", tag).want(304); len(same.body) > 0 {
+			t.Errorf("%s: %q", path, same.body)
+		}
+		r.acme.get(path, "If-None-Match", `"0011223344556677"`).want(200)
+	}
+	if tag := r.acme.get("/api/v1/replays/rpl_0dkwa9ap8h00g").want(404).header.Get("ETag"); tag != "" {
+		t.Errorf("a 404 has the ETag %s", tag)
+	}
 	// A member that changes without a change of the resource is in the ETag too, and makes no change stale.
 	before := r.acme.get(script).want(200).header.Get("ETag")
 	r.acme.subscribe("a", anywhere, map[string]any{"filter_script": "f"})

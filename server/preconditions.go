@@ -102,6 +102,10 @@ func upsertPrecondition(c *fiber.Ctx, exists bool) (version int64, err error) {
 
 func setETag(c *fiber.Ctx, version int64) { c.Set(fiber.HeaderETag, fmt.Sprintf(`"%d"`, version)) }
 
+// setBodyETag marks an answer whose resource has no version that a change could name: its ETag is a
+// hash of the answer alone.
+func setBodyETag(c *fiber.Ctx) { c.Set(fiber.HeaderETag, `""`) }
+
 // conditionalGet completes the ETag of an answer to GET, and answers 304 without a body if
 // If-None-Match has it. The version alone does not identify the answer, since it also has members
 // that change without a change of the resource: health, counts. So the tag gets a hash of the body,
@@ -114,6 +118,9 @@ func conditionalGet(c *fiber.Ctx) {
 	}
 	hash := sha256.Sum256(res.Body())
 	tag := fmt.Sprintf(`%s.%x"`, version[:len(version)-1], hash[:8])
+	if string(version) == `""` { // see setBodyETag
+		tag = fmt.Sprintf(`"%x"`, hash[:8])
+	}
 	c.Set(fiber.HeaderETag, tag)
 	for _, known := range entityTags(headerList(c, fiber.HeaderIfNoneMatch)) {
 		if known == "*" || strings.TrimPrefix(known, "W/") == tag { // the weak comparison of RFC 9110, section 13.1.2

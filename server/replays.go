@@ -107,7 +107,11 @@ func (s *Server) listReplays(c *fiber.Ctx, who caller) error {
 }
 
 func (s *Server) getReplay(c *fiber.Ctx, who caller) error {
-	return s.withReplay(c, who, s.engine.Replay)
+	err := s.withReplay(c, who, s.engine.Replay)
+	if err == nil {
+		setBodyETag(c)
+	}
+	return err
 }
 
 func (s *Server) pauseReplay(c *fiber.Ctx, who caller) error {
