@@ -82,16 +82,3 @@ func errorText(err error) string {
 	}
 	return text
 }
-
-// all reads every page of a list. path may have a query.
-func all[T any](ctx context.Context, c *client, path string) ([]T, error) {
-	target, err := url.Parse(path)
-	if err != nil {
-		return nil, err
-	}
-	var options []api.Option
-	for name, values := range target.Query() {
-		options = append(options, api.Query(name, values[0]))
-	}
-	return api.Collect(api.List[T](ctx, c.Client, target.Path, nil, options...))
-}

@@ -49,7 +49,7 @@ func deadLetters(t *testing.T, p *process, target *broken, n int) (id string) {
 		p.publish(t, fmt.Sprintf(`{"n": %d}`, i))
 	}
 	testkit.WaitFor(t, "all are dead", func() bool {
-		dead, err := all[json.RawMessage](context.Background(), p.api, "/api/v1/deliveries?status=dead&subscription_id="+made.ID)
+		dead, err := api.Collect(p.api.ListDeliveries(context.Background(), api.ListDeliveriesParams{SubscriptionID: made.ID, Status: api.DeliveryDead}))
 		return err == nil && len(dead) == n
 	})
 	return made.ID

@@ -9,6 +9,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -19,6 +20,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"switchhook/server/api"
 	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
@@ -106,7 +108,7 @@ func post(url, secret string, ev event) (status string, err error) {
 	if err != nil {
 		return "", err
 	}
-	return send(url, body, nil, http.Header{
+	return send(url, body, http.Header{
 		"Webhook-Id":        {ev.id},
 		"Webhook-Timestamp": {strconv.FormatInt(now.Unix(), 10)},
 		"Webhook-Signature": {signature},
@@ -116,16 +118,14 @@ func post(url, secret string, ev event) (status string, err error) {
 // publish sends to the subscribers: once the router has answered, the event is on its disk,
 // and the router does filters, transforms, signatures, retries and their log.
 func publish(router, key string, ev event) (matched int, err error) {
-	body, err := json.Marshal(map[string]any{"id": ev.id, "type": ev.kind, "time": ev.at, "data": ev.data})
+	accepted, err := api.NewClient(router, key).Publish(context.Background(), api.PublishRequest{ID: ev.id, Type: ev.kind, Time: &ev.at, Data: ev.data})
 	if err != nil {
 		return 0, err
 	}
-	var accepted struct{ Matched int }
-	_, err = send(router+"/api/v1/events", body, &accepted, http.Header{"Authorization": {"Bearer " + key}})
-	return accepted.Matched, err
+	return accepted.Matched, nil
 }
 
-func send(url string, body []byte, answer any, header http.Header) (status string, err error) {
+func send(url string, body []byte, header http.Header) (status string, err error) {
 	req, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		return "", err
@@ -144,8 +144,5 @@ func send(url string, body []byte, answer any, header http.Header) (status strin
 	if res.StatusCode >= 300 {
 		return "", errors.New(res.Status + " " + string(text))
 	}
-	if answer != nil {
-		err = json.Unmarshal(text, answer)
-	}
-	return res.Status, err
+	return res.Status, nil
 }
