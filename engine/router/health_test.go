@@ -331,8 +331,7 @@ func TestHealth_ReactivationIsStoredAtOnce(t *testing.T) {
 }
 
 // A subscription whose transform or filter fails on every event is not healthy.
-func TestHealth_FailingScripts(t *testing.T) {
-	t.Parallel()
+func TestHealth_FailingScripts(t *testing.T) { // alone: it needs the sandbox for itself
 	r := start(t, func(cfg *settings.Config) { cfg.Retries = engine.RetrySchedule{0} })
 	listener := testkit.NewReceiver(t, nil)
 	r.subscribe(func(s *engine.Subscription) {
