@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"switchhook/server/api"
 )
@@ -63,7 +64,15 @@ func readKeyFile() (secret, error) {
 	return key, err
 }
 
-func newClient(url, key string) *client { return &client{api.NewClient(url, key)} }
+// maxRetryWait limits how long a command waits before it repeats a request: whoever typed it would
+// rather see why the router refuses.
+const maxRetryWait = 5 * time.Second
+
+func newClient(url, key string) *client {
+	c := api.NewClient(url, key)
+	c.MaxWait = maxRetryWait
+	return &client{c}
+}
 
 // call makes a request without options; see api.Client.Do.
 func (c *client) call(ctx context.Context, method, path string, in, out any) error {
