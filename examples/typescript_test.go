@@ -49,7 +49,7 @@ func TestTypeScript_GeneratedClient(t *testing.T) {
 		}
 		return string(out)
 	}
-	run(nil, "node_modules/openapi-typescript/bin/cli.js", document, "--output", "src/api.d.ts")
+	run(nil, "node_modules/openapi-typescript/bin/cli.js", document, "--default-non-nullable=false", "--output", "src/api.d.ts")
 	run(nil, "node_modules/typescript/bin/tsc")
 
 	received := make(chan string, 10)
