@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -72,11 +71,6 @@ func newClient(url, key string) *client {
 	c := api.NewClient(url, key)
 	c.MaxWait = maxRetryWait
 	return &client{c}
-}
-
-// call makes a request without options; see api.Client.Do.
-func (c *client) call(ctx context.Context, method, path string, in, out any) error {
-	return c.Do(ctx, method, path, in, out)
 }
 
 // asFlags replaces the names of request members by those of flags.

@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -123,4 +124,9 @@ func TestServe_OneRouterPerFolder(t *testing.T) {
 	if err == nil || !strings.Contains(string(out), "switchhook.db") {
 		t.Errorf("a second router on the same folder: %v\n%s", err, out)
 	}
+}
+
+// call makes a request without options; see api.Client.Do.
+func (c *client) call(ctx context.Context, method, path string, in, out any) error {
+	return c.Do(ctx, method, path, in, out)
 }

@@ -57,7 +57,7 @@ func (s *Server) serveDialects(set *dialect.Set) {
 func (s *Server) dialectWords() dialect.Words {
 	words := dialect.Words{Subscription: viewNames, Input: ownNames, QueryKeys: s.cfg.AllowQueryKey, CheckFixed: s.checkFixed}
 	for _, r := range s.routes() {
-		for _, path := range append(r.aliases, r.path) {
+		for _, path := range r.paths() {
 			if rest, ok := strings.CutPrefix(path, apiPath+"/"); ok {
 				noun, _, _ := strings.Cut(rest, "/")
 				path = apiPath + "/" + noun

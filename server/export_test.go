@@ -24,7 +24,7 @@ func (s *Server) Operations() []Operation {
 	var list []Operation
 	for _, r := range s.routes() {
 		op := Operation{Method: r.method, Path: braces(r.path), Open: r.access.unauthenticated}
-		for _, alias := range r.aliases {
+		for _, alias := range r.paths()[1:] {
 			op.Aliases = append(op.Aliases, braces(alias))
 		}
 		list = append(list, op)
