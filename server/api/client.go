@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -23,7 +24,8 @@ type Client struct {
 	URL string // of the router, with its path prefix: "http://127.0.0.1:8080"
 	Key string // API key
 
-	// HTTP makes the requests; nil is http.DefaultClient.
+	// HTTP makes the requests; nil is http.DefaultClient. Redirects are refused, since they would get
+	// the key, unless its CheckRedirect allows them.
 	HTTP *http.Client
 	// Timeout limits one attempt, except of streams; 0 means a minute.
 	Timeout time.Duration
@@ -42,8 +44,11 @@ var ErrNotSwitchhook = errors.New("the answer does not come from a Switchhook ro
 // ErrNotModified is the error of a GET with [IfNoneMatch] whose answer has not changed.
 var ErrNotModified = errors.New("not modified")
 
-// maxAnswer limits the size of an answer in bytes.
-const maxAnswer = 256 << 20
+// The maximum sizes of an answer and of an error in bytes.
+const (
+	maxAnswer  = 256 << 20
+	maxProblem = 1 << 20
+)
 
 // NewClient returns a client with the default settings.
 func NewClient(url, key string) *Client { return &Client{URL: strings.TrimSuffix(url, "/"), Key: key} }
@@ -175,9 +180,9 @@ func (c *Client) attempt(ctx context.Context, timeout time.Duration, call *call)
 		return nil, err
 	}
 	req.Header = call.header.Clone()
-	client := c.HTTP
-	if client == nil {
-		client = http.DefaultClient
+	client := *cmp.Or(c.HTTP, http.DefaultClient)
+	if client.CheckRedirect == nil {
+		client.CheckRedirect = refuseRedirect
 	}
 	res, err := client.Do(req)
 	if err != nil {
@@ -191,7 +196,10 @@ func (c *Client) attempt(ctx context.Context, timeout time.Duration, call *call)
 	if res.StatusCode == http.StatusNotModified {
 		return nil, ErrNotModified
 	}
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if to := res.Header.Get("Location"); res.StatusCode/100 == 3 {
+		return nil, &Error{Status: res.StatusCode, Title: http.StatusText(res.StatusCode), Detail: fmt.Sprintf("%s redirects to %.200q; if that is the router, call it there", c.URL, to)}
+	}
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxProblem))
 	if err != nil {
 		return nil, err
 	}
@@ -199,6 +207,10 @@ func (c *Client) attempt(ctx context.Context, timeout time.Duration, call *call)
 	problem.Request = call.method + " " + call.target()
 	return nil, problem
 }
+
+// refuseRedirect ends a request at a redirect: net/http would send the key to another port, and
+// without TLS, and a body with its secrets anywhere.
+func refuseRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // cancelingBody releases the context of its request when it is closed.
 type cancelingBody struct {
@@ -243,11 +255,11 @@ func (c *Client) repeatAfter(call *call, err error, attempt int) (wait time.Dura
 
 // retryAfter returns the seconds of the header Retry-After; 0 if there is none.
 func retryAfter(h http.Header) time.Duration {
-	seconds, err := strconv.Atoi(h.Get("Retry-After"))
-	if err != nil || seconds < 0 || seconds > math.MaxInt32 {
+	seconds, err := strconv.ParseUint(h.Get("Retry-After"), 10, 64)
+	if err != nil && !errors.Is(err, strconv.ErrRange) { // then it is the maximum
 		return 0
 	}
-	return time.Duration(seconds) * time.Second
+	return time.Duration(min(seconds, math.MaxInt32)) * time.Second
 }
 
 // sleep waits and reports whether ctx is not done.

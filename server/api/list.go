@@ -48,6 +48,10 @@ func List[T any](ctx context.Context, c *Client, path string, params any, option
 			if page.NextCursor == nil {
 				return
 			}
+			if *page.NextCursor == cursor {
+				yield(*new(T), fmt.Errorf("%s: a page of %s has itself as the next page", c.URL, path))
+				return
+			}
 			cursor = *page.NextCursor
 		}
 	}
