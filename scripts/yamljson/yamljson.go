@@ -41,6 +41,8 @@ const MaxBytes = 512 << 10
 const (
 	maxJSON  = 2 << 20
 	maxDepth = 100
+	// The library compares each directive with all before it.
+	maxTagDirectives = 500
 
 	tooDeep = "the YAML is nested too deep"
 )
@@ -62,6 +64,9 @@ func Parse(text []byte, limits Limits) (*Doc, *Error) {
 	limits = Limits{cmp.Or(limits.Bytes, MaxBytes), cmp.Or(limits.JSONBytes, maxJSON)}
 	if len(text) > limits.Bytes {
 		return nil, &Error{Message: fmt.Sprintf("is larger than %d KiB", limits.Bytes>>10)}
+	}
+	if bytes.Count(text, []byte("%TAG")) > maxTagDirectives {
+		return nil, &Error{Message: "has too many %TAG directives; tags are not allowed"}
 	}
 	d := &Doc{maxJSON: limits.JSONBytes}
 	for decoder := yaml.NewDecoder(bytes.NewReader(text)); ; {

@@ -66,7 +66,12 @@ func TestParse_HostileTextEndsSoon(t *testing.T) {
 	for i := range 300 {
 		stairs += strings.Repeat(" ", i) + "a:\n"
 	}
+	tagDirectives := ""
+	for i := range 30_000 {
+		tagDirectives += fmt.Sprintf("%%TAG !a%d! t\n", i)
+	}
 	cases := []struct{ name, text string }{
+		{"tag directives", tagDirectives + "---\na"},
 		{"brackets", fill("[")}, {"braces", fill("{a: ")}, {"pairs of brackets", fill("[][")}, {"dashes", fill("- ")}, {"questions", fill("? ")}, {"keys", fill("a: ")}, {"keys and words", fill("a: x ")}, {"quoted keys", fill(`"a": `)},
 		{"anchors", fill("&a ")}, {"tags", fill("!!str ")}, {"quotes", fill(`"`)}, {"apostrophes", fill("'a")}, {"documents", fill("---\n")}, {"aliases", fill("*a ")}, {"pipes", fill("a: |\n")}, {"colons", fill(":")}, {"commas", fill(",")}, {"spaces", fill(" ")}, {"tabs", fill("\t")}, {"breaks", fill("\n")}, {"percents", fill("%")},
 		{"bomb", bomb}, {"stairs", stairs}, {"huge", strings.Repeat("a", MaxBytes+1)}, {"keys without space", fill(`"":`)}, {"dashes and brackets", fill("- [")},
