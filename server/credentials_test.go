@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"switchhook/engine"
+	"switchhook/engine/signature"
 )
 
 // A credential in a subscription's headers is sent only to the host it was set for.
@@ -128,6 +129,16 @@ func TestTargets_FullURLNeedsWriteScope(t *testing.T) {
 		"subscription_id": id, "event": map[string]any{"type": "order.created", "data": 1},
 		"transform": "export default (e, r) => { console.log(JSON.stringify(r)); r.headers.x = '1'; return { path: r.path, code: r.query.code } }",
 	}).want(200).shows(map[string]any{"request.url": masked, "request.body": `{"path":"/services/[hidden]","code":"[hidden]"}`})
+	// Who may not read the secret must not get texts of their own signed with it.
+	for _, scheme := range []string{"standard", "x-hook-signature", "X-Hub-Signature-256: sha256={hmac-sha256-hex}"} {
+		signed := writer.post("/api/v1/subscriptions", map[string]any{"event": "order.created", "target_url": hook.URL, "signatures": []string{scheme}}).want(201).text("id")
+		header := "request.headers." + signature.Scheme(scheme).HeaderName()
+		preview := map[string]any{"subscription_id": signed, "event": map[string]any{"type": "order.created", "data": 1}}
+		trier.post("/api/v1/preview", preview).want(200).shows(map[string]any{header: "[hidden]"})
+		if value := r.acme.post("/api/v1/preview", preview).want(200).text(header); value == "[hidden]" {
+			t.Errorf("%s is hidden from a key that may read the secret", header)
+		}
+	}
 	if strings.Contains(string(dry.body), "T024") || strings.Contains(string(dry.body), "q7w8") {
 		t.Errorf("a dry run shows %s", dry.body)
 	}

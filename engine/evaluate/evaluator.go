@@ -138,8 +138,25 @@ func (e *Evaluator) Evaluate(ctx context.Context, s *Subject, ev *engine.Event) 
 	if s.assumed {
 		a.Request.Headers = slices.DeleteFunc(a.Request.Headers, func(h engine.Header) bool { return h.Name == signature.Header })
 	}
+	if s.mask {
+		hideSignatures(r.Sub, a.Request.Headers)
+	}
 	o.Request = &a.Request
 	return o, nil
+}
+
+// hideSignatures hides the signatures of a request from users who may not read the secret: they chose
+// what was signed, so a target would take it for a delivery.
+func hideSignatures(sub *engine.Subscription, headers []engine.Header) {
+	signing := []string{signature.Header}
+	for _, scheme := range sub.Signatures {
+		signing = append(signing, scheme.HeaderName())
+	}
+	for i := range headers {
+		if slices.ContainsFunc(signing, func(name string) bool { return strings.EqualFold(name, headers[i].Name) }) {
+			headers[i].Value = engine.RedactedValue
+		}
+	}
 }
 
 // request builds the request, unsigned.
