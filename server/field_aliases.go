@@ -58,8 +58,9 @@ var statusWords = map[string]bool{
 }
 
 const (
-	longestName = 40        // of the echoed names; a name may have any number of "_"
-	flagSuffix  = "_events" // of members that select one event type each: {"push_events": true}
+	longestName    = 40        // of the echoed names; a name may have any number of "_"
+	flagSuffix     = "_events" // of members that select one event type each: {"push_events": true}
+	maxSuggestions = 100       // unknown members that are compared with known names; the engine stores fewer
 )
 
 func fold(name string) string { return separators.Replace(strings.ToLower(name)) }
@@ -87,6 +88,8 @@ type aliasTranslation struct {
 	used   map[string]bool            // paths that were translated
 	client clientChange               // members that were not translated
 	single bool                       // the body names one event, not a list
+
+	unknown int // members so far that are neither the API's nor aliases
 
 	groups map[string][]aliasedField // members of aliasTable
 	flags  []aliasedField
@@ -145,6 +148,9 @@ func (t *aliasTranslation) read(object jsonindex.Value, within string) error {
 		case isFlag(name, value, t.form):
 			t.flags = append(t.flags, f)
 		default:
+			if t.unknown++; t.unknown > maxSuggestions {
+				continue
+			}
 			if meant := suggest.Closest(name, ownNames); meant != "" {
 				return invalidField(f.path, fmt.Sprintf("is not known here; did you mean %q?", meant))
 			}

@@ -216,3 +216,17 @@ func TestFieldAliases_NotOfLongNamesAndMembersOfResponses(t *testing.T) {
 		t.Errorf("answered %s", a.body)
 	}
 }
+
+// Each comparison with the known names costs time, and a body can have a hundred thousand members.
+func TestFieldAliases_FewUnknownMembersAreCompared(t *testing.T) {
+	c := start(t).acme
+	body := func(strangers int) string {
+		var b strings.Builder
+		for i := range strangers {
+			fmt.Fprintf(&b, `"stranger%d":1,`, i)
+		}
+		return `{` + b.String() + `"filtr":"true","event":"a","target_url":"` + anywhere + `"}`
+	}
+	c.post("/api/v1/subscriptions", body(60)).refused(422, "filtr", `did you mean "filter"?`)
+	c.post("/api/v1/subscriptions", body(200)).refused(422, "metadata.client", "holds 201 members")
+}

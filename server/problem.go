@@ -73,8 +73,24 @@ func (s *Server) describe(c *fiber.Ctx, err error) *api.Error {
 	if p.Field != "" && len(p.Errors) == 0 {
 		p.Errors = []api.FieldError{{Field: p.Field, Code: string(engine.FieldInvalid), Detail: p.Detail}}
 	}
+	p.Field, p.Detail = clip(p.Field, maxField), clip(p.Detail, maxDetail)
+	for i := range p.Errors {
+		e := &p.Errors[i]
+		e.Field, e.Detail = clip(e.Field, maxField), clip(e.Detail, maxDetail)
+	}
 	p.Type = "about:blank"
 	return p
+}
+
+// The maximum bytes of an error's texts, which can quote any part of a request.
+const maxField, maxDetail = 300, 2000
+
+// clip cuts a text that is longer than a maximum.
+func clip(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
 // problemFor converts an error to a problem; c is nil if the response has begun.

@@ -68,6 +68,21 @@ func TestBody_InvalidJSONNamesPosition(t *testing.T) {
 	r.admin.post("/api/v1/events", `{"type":"a","data":1}`, "Content-Encoding", "identity").want(202)
 }
 
+// An error quotes only the beginning of a long name.
+func TestBody_LongNamesAreCut(t *testing.T) {
+	long := strings.Repeat("é", 100_000)
+	c := start(t).acme
+	for _, body := range []string{
+		`{"` + long + `":1}`, `{"` + long + `":1,"` + long + `":2}`, `{"event":"a","target_url":"` + anywhere + `","headers":{"` + long + `":[]}}`,
+	} {
+		for _, path := range []string{"/api/v1/subscriptions", "/api/v1/events", "/api/v1/scripts", "/api/v1/preview", "/api/v1/replays"} {
+			if a := c.post(path, body); a.status < 400 || len(a.body) > 10_000 {
+				t.Errorf("%s %.10s: %d, %d bytes", path, body, a.status, len(a.body))
+			}
+		}
+	}
+}
+
 func TestBody_TooLarge(t *testing.T) {
 	event := func(size int) string {
 		head, tail := `{"type":"a","data":"`, `"}`

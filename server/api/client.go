@@ -197,7 +197,8 @@ func (c *Client) attempt(ctx context.Context, timeout time.Duration, call *call)
 		return nil, ErrNotModified
 	}
 	if to := res.Header.Get("Location"); res.StatusCode/100 == 3 {
-		return nil, &Error{Status: res.StatusCode, Title: http.StatusText(res.StatusCode), Detail: fmt.Sprintf("%s redirects to %.200q; if that is the router, call it there", c.URL, to)}
+		return nil, &Error{Status: res.StatusCode, Title: http.StatusText(res.StatusCode),
+			Detail: fmt.Sprintf("%s redirects to %.200q; if that is the router, call it there", c.URL, to)}
 	}
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxProblem))
 	if err != nil {
