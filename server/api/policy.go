@@ -9,12 +9,20 @@ import (
 // Policy is how a subscription's deliveries are attempted. A member that is null takes the router's
 // default. Responses have every member; PATCH leaves those alone that a request leaves out.
 type Policy struct {
-	Retries     Optional[Retries]  `json:"retries,omitzero"`                                           // the wait before each attempt, the first 0s, each 720h at most
-	Timeout     Optional[Duration] `json:"timeout,omitzero" nonzero:"null for the router's default"`   // of one attempt: 100ms to 1m
-	InFlight    Optional[int]      `json:"in_flight,omitzero" nonzero:"null for the router's default"` // concurrent attempts: 1 to 512, and the router's --in-flight at most
-	Rate        Optional[Rate]     `json:"rate,omitzero"`                                              // null: no limit
-	Ordering    Optional[string]   `json:"ordering,omitzero"`                                          // "none" (default), "fifo" or "key": which deliveries wait for one another
-	OrderingKey Optional[string]   `json:"ordering_key,omitzero"`                                      // with "key": an expression over the event
+	// Retries holds the wait before each attempt: the first is 0s, and each at most 720h.
+	Retries Optional[Retries] `json:"retries,omitzero"`
+	// Timeout limits one attempt: 100ms to 1m.
+	Timeout Optional[Duration] `json:"timeout,omitzero" nonzero:"null for the router's default"`
+	// InFlight limits concurrent attempts: 1 to 512, and at most the router's --in-flight.
+	InFlight Optional[int] `json:"in_flight,omitzero" nonzero:"null for the router's default"`
+	// Rate limits attempts in a period; null is no limit.
+	Rate Optional[Rate] `json:"rate,omitzero"`
+	// Ordering says which deliveries wait for one another: "none" (default), "fifo" or "key".
+	Ordering Optional[string] `json:"ordering,omitzero"`
+	// OrderingKey is an expression over the event, for the ordering "key".
+	OrderingKey Optional[string] `json:"ordering_key,omitzero"`
+	// GiveUpAfter is the age of an event after which its deliveries are dead, whatever Retries says:
+	// 1s to 720h.
 	GiveUpAfter Optional[Duration] `json:"give_up_after,omitzero" nonzero:"null for the router's default"`
 }
 

@@ -16,42 +16,53 @@ import (
 // "hookUrl".
 type Subscription struct {
 	Versioned
-	ID              string               `json:"id"`
-	Href            string               `json:"href"`  // its path, with the path of the router's public URL
-	Event           *string              `json:"event"` // the one entry of events; null if there are several
-	Events          []string             `json:"events"`
-	TargetURL       string               `json:"target_url"` // without its query for keys that may not change it
-	Account         string               `json:"account"`
-	Active          bool                 `json:"active"`
-	InactiveReason  string               `json:"inactive_reason,omitempty"` // why the router deactivated it
-	Filter          string               `json:"filter"`                    // its own source; "" with a filter_script, or to let every event pass
-	FilterScript    *ScriptRef           `json:"filter_script"`             // null: none
-	Transform       string               `json:"transform"`                 // its own source
-	TransformScript *ScriptRef           `json:"transform_script"`          // null: none
-	Warnings        []scripts.Diagnostic `json:"warnings,omitempty"`        // what in the transform would throw; in the answer to a change only
-	Secret          string               `json:"secret,omitempty"`          // in the answer to CreateSubscription only
-	SecretHref      string               `json:"secret_href,omitempty"`     // where the secret is, in the answer to a repeated subscribe
-	SecretType      string               `json:"secret_type"`               // "hmac" or "ed25519"
-	PublicKey       string               `json:"public_key,omitempty"`      // of an ed25519 secret, for receivers
-	Signatures      []string             `json:"signatures"`
-	Headers         map[string]string    `json:"headers"`         // values are "[hidden]" except those of harmless and of visible headers
-	VisibleHeaders  []string             `json:"visible_headers"` // headers whose values are shown
-	PayloadFormat   string               `json:"payload_format"`
-	Numbered        bool                 `json:"numbered"`
-	Policy          Policy               `json:"policy"`
-	Health          TargetHealth         `json:"health"`
-	Batch           Optional[Batch]      `json:"batch"`    // null: one event a POST
-	Debounce        Optional[Debounce]   `json:"debounce"` // null: every event is delivered
-	Description     string               `json:"description"`
-	Metadata        map[string]any       `json:"metadata"`                // texts; members of requests that the API does not know are in "client"
-	Verification    *Verification        `json:"verification,omitempty"`  // if its target must confirm
-	FilterErrors    *FilterErrors        `json:"filter_errors,omitempty"` // if the filter failed
-	Quarantine      string               `json:"quarantine,omitempty"`    // why deliveries wait for a new version of the transform
-	Unreadable      []string             `json:"unreadable,omitempty"`    // stored parts that can't be decoded: deliveries wait
-	Dialect         string               `json:"dialect,omitempty"`       // the dialect in which it was created
-	ExpiresAt       *time.Time           `json:"expires_at"`              // deleted then; null: never
-	CreatedAt       time.Time            `json:"created_at"`
-	UpdatedAt       time.Time            `json:"updated_at"`
+	ID     string   `json:"id"`
+	Href   string   `json:"href"`  // its path, with the path of the router's public URL
+	Event  *string  `json:"event"` // the one entry of events; null if there are several
+	Events []string `json:"events"`
+	// TargetURL is cut after the first segment of its path for keys without the scope subscribe.
+	TargetURL      string `json:"target_url"`
+	Account        string `json:"account"`
+	Active         bool   `json:"active"`
+	InactiveReason string `json:"inactive_reason,omitempty"` // why the router deactivated it
+	// Filter is the inline source; "" with a filter_script, or if every event passes.
+	Filter          string     `json:"filter"`
+	FilterScript    *ScriptRef `json:"filter_script"`    // null: none
+	Transform       string     `json:"transform"`        // its own source
+	TransformScript *ScriptRef `json:"transform_script"` // null: none
+	// Warnings say what in the transform would throw; in the answer to a change only.
+	Warnings []scripts.Diagnostic `json:"warnings,omitempty"`
+	// Secret is in the answer to CreateSubscription only.
+	Secret string `json:"secret,omitempty"`
+	// SecretHref is the path of the secret, in the answer to a repeated subscribe only.
+	SecretHref string `json:"secret_href,omitempty"`
+	SecretType string `json:"secret_type"` // "hmac" or "ed25519"
+	// PublicKey is that of an ed25519 secret, for receivers.
+	PublicKey  string   `json:"public_key,omitempty"`
+	Signatures []string `json:"signatures"`
+	// Headers are sent with each delivery. Values are "[hidden]" except those of harmless headers and
+	// of VisibleHeaders.
+	Headers        map[string]string  `json:"headers"`
+	VisibleHeaders []string           `json:"visible_headers"` // headers whose values are shown
+	PayloadFormat  string             `json:"payload_format"`
+	Numbered       bool               `json:"numbered"`
+	Policy         Policy             `json:"policy"`
+	Health         TargetHealth       `json:"health"`
+	Batch          Optional[Batch]    `json:"batch"`    // null: one event a POST
+	Debounce       Optional[Debounce] `json:"debounce"` // null: every event is delivered
+	Description    string             `json:"description"`
+	// Metadata holds texts, and in "client" the members of requests that the API does not know.
+	Metadata     map[string]any `json:"metadata"`
+	Verification *Verification  `json:"verification,omitempty"`  // if its target must confirm
+	FilterErrors *FilterErrors  `json:"filter_errors,omitempty"` // if the filter failed
+	// Quarantine says why deliveries wait for a new version of the transform.
+	Quarantine string `json:"quarantine,omitempty"`
+	// Unreadable lists stored parts that can't be decoded: deliveries wait.
+	Unreadable []string   `json:"unreadable,omitempty"`
+	Dialect    string     `json:"dialect,omitempty"` // the dialect in which it was created
+	ExpiresAt  *time.Time `json:"expires_at"`        // deleted then; null: never
+	CreatedAt  time.Time  `json:"created_at"`
+	UpdatedAt  time.Time  `json:"updated_at"`
 }
 
 // Complete implements Completer.
@@ -77,8 +88,10 @@ type FilterErrors struct {
 
 // TargetHealth says whether deliveries of a subscription succeed.
 type TargetHealth struct {
-	State        string     `json:"state"`           // "healthy", "failing" or "probing": then one delivery at a time is attempted
-	Cause        string     `json:"cause,omitempty"` // of failures: "target", "transform", "filter" or "subscription"
+	// State is "healthy", "failing" or "probing": then one delivery at a time is attempted.
+	State string `json:"state"`
+	// Cause is what fails: "target", "transform", "filter" or "subscription".
+	Cause        string     `json:"cause,omitempty"`
 	FailingSince *time.Time `json:"failing_since"`
 	Failures     int        `json:"failures"` // attempts that failed since then
 	LastError    string     `json:"last_error"`
@@ -91,7 +104,8 @@ type Verification struct {
 	State       string     `json:"state"`                  // "pending" or "confirmed"
 	ExpiresAt   *time.Time `json:"expires_at,omitempty"`   // the subscription is deleted if it is pending then
 	ConfirmedAt *time.Time `json:"confirmed_at,omitempty"` // once confirmed
-	AllowedRate int        `json:"allowed_rate,omitempty"` // attempts a minute that the target allows; absent: no limit
+	// AllowedRate is the attempts a minute that the target allows; absent: no limit.
+	AllowedRate int `json:"allowed_rate,omitempty"`
 }
 
 // ScriptRef refers to a script by its id or its name; a request may give either as a text alone.
@@ -139,30 +153,41 @@ type Checked interface {
 // event, target_url, filter, transform, secret and verify, since clients of REST Hooks send only
 // what they know. Clients may use other names for members, see docs/api.md.
 type SubscriptionRequest struct {
-	Event           Optional[EventNames]         `json:"event,omitzero"`  // what to send; or
-	Events          Optional[EventNames]         `json:"events,omitzero"` // at most 100
-	TargetURL       Optional[string]             `json:"target_url,omitzero"`
-	Account         string                       `json:"account,omitempty" nonzero:"leave it out"` // for admin keys; it can't be changed
-	Active          Optional[bool]               `json:"active,omitzero"`                          // default true
-	Filter          Optional[string]             `json:"filter,omitzero"`                          // an expression over the event; replaces a filter_script
-	FilterScript    Optional[ScriptRef]          `json:"filter_script,omitzero"`
-	Transform       Optional[string]             `json:"transform,omitzero"` // JavaScript or TypeScript; replaces a transform_script
-	TransformScript Optional[ScriptRef]          `json:"transform_script,omitzero"`
-	Secret          Optional[string]             `json:"secret,omitzero"`      // default: a new one. A change takes effect at once
-	SecretType      Optional[string]             `json:"secret_type,omitzero"` // of the secret that is made: "hmac" (default) or "ed25519"
-	Signatures      Optional[[]string]           `json:"signatures,omitzero"`  // default "standard"
-	Headers         Optional[map[string]*string] `json:"headers,omitzero"`     // PATCH merges, and removes those that are null
-	VisibleHeaders  Optional[[]string]           `json:"visible_headers,omitzero"`
-	PayloadFormat   Optional[string]             `json:"payload_format,omitzero"` // default "standard"
-	Numbered        Optional[bool]               `json:"numbered,omitzero"`       // deliveries have a sequence number
-	Policy          Optional[Policy]             `json:"policy,omitzero"`
-	Batch           Optional[Batch]              `json:"batch,omitzero"`
-	Debounce        Optional[Debounce]           `json:"debounce,omitzero"`
-	Verify          Optional[string]             `json:"verify,omitzero"`      // how the target must confirm: "hook-secret" or "cloudevents"
-	Description     Optional[string]             `json:"description,omitzero"` // at most 1000 bytes
-	Metadata        Optional[map[string]*string] `json:"metadata,omitzero"`    // PATCH merges, and removes those that are null
-	ExpiresAt       Optional[time.Time]          `json:"expires_at,omitzero"`  // a minute to 10 years from now; default never
-	ExpiresIn       Optional[Duration]           `json:"expires_in,omitzero"`  // instead of expires_at
+	Event     Optional[EventNames] `json:"event,omitzero"`  // what to send; or
+	Events    Optional[EventNames] `json:"events,omitzero"` // at most 100
+	TargetURL Optional[string]     `json:"target_url,omitzero"`
+	// Account is for admin keys; default: their own. It can't be changed.
+	Account string `json:"account,omitempty" nonzero:"leave it out"`
+	// Active is true by default.
+	Active Optional[bool] `json:"active,omitzero"`
+	// Filter is an expression over the event. It replaces a filter_script.
+	Filter       Optional[string]    `json:"filter,omitzero"`
+	FilterScript Optional[ScriptRef] `json:"filter_script,omitzero"`
+	// Transform is JavaScript or TypeScript. It replaces a transform_script.
+	Transform       Optional[string]    `json:"transform,omitzero"`
+	TransformScript Optional[ScriptRef] `json:"transform_script,omitzero"`
+	// Secret is made by the router by default. A change takes effect at once.
+	Secret Optional[string] `json:"secret,omitzero"`
+	// SecretType is that of the secret that the router makes: "hmac" (default) or "ed25519".
+	SecretType Optional[string]   `json:"secret_type,omitzero"`
+	Signatures Optional[[]string] `json:"signatures,omitzero"` // default "standard"
+	// Headers are merged by PATCH, which removes those that are null.
+	Headers        Optional[map[string]*string] `json:"headers,omitzero"`
+	VisibleHeaders Optional[[]string]           `json:"visible_headers,omitzero"`
+	PayloadFormat  Optional[string]             `json:"payload_format,omitzero"` // default "standard"
+	// Numbered gives deliveries a sequence number.
+	Numbered Optional[bool]     `json:"numbered,omitzero"`
+	Policy   Optional[Policy]   `json:"policy,omitzero"`
+	Batch    Optional[Batch]    `json:"batch,omitzero"`
+	Debounce Optional[Debounce] `json:"debounce,omitzero"`
+	// Verify says how the target must confirm: "hook-secret" or "cloudevents"; default: not at all.
+	Verify      Optional[string] `json:"verify,omitzero"`
+	Description Optional[string] `json:"description,omitzero"` // at most 1000 bytes
+	// Metadata is merged by PATCH, which removes entries that are null.
+	Metadata Optional[map[string]*string] `json:"metadata,omitzero"`
+	// ExpiresAt is a minute to 10 years from now; default: never.
+	ExpiresAt Optional[time.Time] `json:"expires_at,omitzero"`
+	ExpiresIn Optional[Duration]  `json:"expires_in,omitzero"` // instead of expires_at
 }
 
 // ListSubscriptionsParams are the filters of [Client.ListSubscriptions].
@@ -268,10 +293,11 @@ type RotateSubscriptionSecretRequest struct {
 // Rotation is the answer to [Client.RotateSubscriptionSecret].
 type Rotation struct {
 	Versioned
-	Secret         string    `json:"secret"`
-	SecretType     string    `json:"secret_type"`
-	PublicKey      string    `json:"public_key,omitempty"`
-	OldSecretUntil time.Time `json:"old_secret_until"` // until then deliveries carry the old secret's signature too
+	Secret     string `json:"secret"`
+	SecretType string `json:"secret_type"`
+	PublicKey  string `json:"public_key,omitempty"`
+	// OldSecretUntil is when deliveries cease to carry the old secret's signature too.
+	OldSecretUntil time.Time `json:"old_secret_until"`
 }
 
 // Complete implements Completer.
