@@ -160,3 +160,20 @@ func TestScripts_CompileErrorShowsSnippet(t *testing.T) {
 	c.get("/api/v1/scripts/new").refused(404, "", "")
 	c.get("/api/v1/scripts/t/versions").want(200).shows(map[string]any{"data": "[]", "next_cursor": nil})
 }
+
+func TestScripts_PUTReplacesAndPATCHMerges(t *testing.T) {
+	c := start(t).acme
+	c.post("/api/v1/scripts", `{"name":"f","kind":"filter","description":"d","source":"true","cases":[{"name":"n","event":{"type":"a","data":1},"expect":{"matches":true}}]}`).want(201)
+	path := "/api/v1/scripts/f"
+	c.do("PATCH", path, `{"cases":null}`).want(200).shows(map[string]any{"name": "f", "description": "d", "cases": "[]"})
+	c.do("PATCH", path, `{"description":null}`).want(200).shows(map[string]any{"description": ""})
+	c.do("PATCH", path, `{"description":"e"}`).want(200)
+	for _, body := range []string{`{}`, `{"name":null}`, `{"name":""}`, `{"description":"x"}`} {
+		c.do("PUT", path, body).refused(422, "name", "is missing")
+	}
+	c.do("PUT", path, `{"name":"f","kind":"transform"}`).refused(422, "kind", "can't be changed")
+	c.do("PUT", "/api/v1/scripts/nobody", `{"name":"nobody"}`).refused(404, "", "there is no script")
+	replaced := c.do("PUT", path, `{"name":"g"}`, "If-Match", "*").want(200).shows(map[string]any{"name": "g", "description": "", "live_version": 1})
+	c.do("PUT", "/api/v1/scripts/g", `{"name":"h"}`, "If-Match", `"1"`).refused(412, "", "changed")
+	c.do("PUT", "/api/v1/scripts/g", `{"name":"h"}`, "If-Match", replaced.header.Get("ETag")).want(200)
+}
