@@ -95,7 +95,7 @@ func ExampleClient_PublishList() {
 func ExampleClient_ListDeliveries() {
 	router, stop := startRouter()
 	defer stop()
-	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "not now", 503) }))
+	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "not now", http.StatusServiceUnavailable) }))
 	defer target.Close()
 	ctx, client := context.Background(), api.NewClient(router.URL, router.Key)
 	sub := subscribe(client, "order.*", target.URL)
