@@ -154,8 +154,8 @@ type DeliveryLog interface {
 	Outstanding(ctx context.Context, subscription ID, from Position, limit int) ([]Waiting, error)
 	// BacklogSubscriptions lists the subscriptions that have pending deliveries with a row.
 	BacklogSubscriptions(ctx context.Context) ([]ID, error)
-	// GiveUp makes the waiting deliveries of a subscription (pending with a row, or retrying) dead.
-	GiveUp(ctx context.Context, subscription ID, reason string) error
+	// MarkOutstandingDead makes the waiting deliveries of a subscription (pending with a row, or retrying) dead.
+	MarkOutstandingDead(ctx context.Context, subscription ID, reason string) error
 	// CountDeliveries counts the deliveries with a row in a state other than succeeded, up to
 	// limit, and returns the event of the oldest: 0 if there is none. It must be cheap however many
 	// deliveries there are.

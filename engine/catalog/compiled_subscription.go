@@ -10,8 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/net/http/httpguts"
-
 	"switchhook/engine"
 	"switchhook/engine/dispatchqueue"
 	"switchhook/engine/retry"
@@ -169,25 +167,8 @@ func (reg *SubscriptionRegistry) RecordFilterError(r *CompiledSubscription, err 
 }
 
 const (
-	// MaxHeaders is the maximum number of headers that a subscription or a transform may set.
-	MaxHeaders          = 32
 	maxHeaderValueBytes = 4096
 )
-
-// CheckHeader returns why a header may not be sent; "" if it may.
-func CheckHeader(name, value string) string {
-	switch {
-	case len(name) > 128 || !httpguts.ValidHeaderFieldName(name):
-		return "is no header name"
-	case scripts.ReservedHeader(name):
-		return "is set by the router and can't be given"
-	case len(value) > maxHeaderValueBytes:
-		return "has a value that is too long"
-	case !httpguts.ValidHeaderFieldValue(value):
-		return "has a value with a line break or another control character"
-	}
-	return ""
-}
 
 // GiveUpAt returns when a delivery becomes dead, whatever its schedule says. resumed is when the
 // subscription was last reactivated.

@@ -3,9 +3,10 @@ package catalog
 import (
 	"net/http"
 	"strings"
-
 	"switchhook/engine/signature"
 	"switchhook/scripts"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // Headers of outgoing requests keep their owner's spelling, so lookups compare names without case.
@@ -40,3 +41,21 @@ func SignatureHeader(name string, schemes []signature.Scheme) bool {
 	}
 	return false
 }
+
+// CheckHeader returns why a header may not be sent; "" if it may.
+func CheckHeader(name, value string) string {
+	switch {
+	case len(name) > 128 || !httpguts.ValidHeaderFieldName(name):
+		return "is no header name"
+	case scripts.ReservedHeader(name):
+		return "is set by the router and can't be given"
+	case len(value) > maxHeaderValueBytes:
+		return "has a value that is too long"
+	case !httpguts.ValidHeaderFieldValue(value):
+		return "has a value with a line break or another control character"
+	}
+	return ""
+}
+
+// MaxHeaders is the maximum number of headers that a subscription or a transform may set.
+const MaxHeaders = 32

@@ -268,7 +268,7 @@ func (reg *SubscriptionRegistry) removeSubscription(ctx context.Context, find fu
 	if err != nil || s == nil {
 		return false, err
 	}
-	return true, reg.store.GiveUp(ctx, s.ID, reason)
+	return true, reg.store.MarkOutstandingDead(ctx, s.ID, reason)
 }
 
 // dropSubscription removes s from the store and from memory; the caller holds changes.

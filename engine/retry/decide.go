@@ -61,7 +61,7 @@ type Action uint8
 
 // The actions.
 const (
-	ActionGiveUp  Action = 1 + iota // it is dead
+	ActionDead    Action = 1 + iota // it is dead
 	ActionRetry                     // at Decision.NextAt
 	ActionSucceed                   // the target accepted it
 )
@@ -85,7 +85,7 @@ func Decide(schedule []time.Duration, giveUpAt time.Time, number int, x Result, 
 	if x.Err == nil && Accepted(x.Status) {
 		return Decision{Action: ActionSucceed, Signal: SignalHealthy}
 	}
-	v := Decision{Action: ActionGiveUp, Overloaded: x.Silent, Signal: signalOf(x), Reason: describe(x)}
+	v := Decision{Action: ActionDead, Overloaded: x.Silent, Signal: signalOf(x), Reason: describe(x)}
 	if x.Status == http.StatusGone {
 		v.Deactivate = true
 		return v

@@ -29,12 +29,12 @@ func TestDecide(t *testing.T) {
 		"204 succeeds on the last attempt":   {3, Result{Status: 204}, ActionSucceed, 0, false, 0, false, ""},
 		"500 is retried by the schedule":     {1, Result{Status: 500}, ActionRetry, 5 * time.Second, false, 0, false, "500 Internal Server Error"},
 		"404 is retried":                     {2, Result{Status: 404}, ActionRetry, 5 * time.Minute, false, 0, false, "404 Not Found"},
-		"after the last attempt it is dead":  {3, Result{Status: 500}, ActionGiveUp, 0, false, 0, false, "500"},
-		"beyond the schedule it stays dead":  {11, Result{Status: 500}, ActionGiveUp, 0, false, 0, false, "500"},
+		"after the last attempt it is dead":  {3, Result{Status: 500}, ActionDead, 0, false, 0, false, "500"},
+		"beyond the schedule it stays dead":  {11, Result{Status: 500}, ActionDead, 0, false, 0, false, "500"},
 		"a redirect is a failure":            {1, Result{Status: 302}, ActionRetry, 5 * time.Second, false, 0, false, "redirects are not followed"},
 		"199 is a failure":                   {1, Result{Status: 199}, ActionRetry, 5 * time.Second, false, 0, false, "199"},
 		"an unknown status is a failure":     {1, Result{Status: 799}, ActionRetry, 5 * time.Second, false, 0, false, "the target answered 799"},
-		"410 deactivates":                    {1, Result{Status: 410}, ActionGiveUp, 0, true, 0, false, "410 Gone"},
+		"410 deactivates":                    {1, Result{Status: 410}, ActionDead, 0, true, 0, false, "410 Gone"},
 		"429 slows the target down":          {1, Result{Status: 429}, ActionRetry, 5 * time.Second, false, time.Second, true, "429"},
 		"503 with Retry-After":               {1, Result{Status: 503, RetryAfter: []string{"120"}}, ActionRetry, 2 * time.Minute, false, 2 * time.Minute, true, "503"},
 		"a short Retry-After does not hurry": {1, Result{Status: 503, RetryAfter: []string{"1"}}, ActionRetry, 5 * time.Second, false, time.Second, true, "503"},
@@ -65,13 +65,13 @@ func TestDecide_GiveUpAt(t *testing.T) {
 		decision Action
 	}{
 		"just in time":                    {noon.Add(time.Minute), Result{Status: 500}, ActionRetry},
-		"too late":                        {noon.Add(time.Minute - 1), Result{Status: 500}, ActionGiveUp},
-		"too late by Retry-After":         {noon.Add(time.Hour), Result{Status: 503, RetryAfter: []string{"3601"}}, ActionGiveUp},
+		"too late":                        {noon.Add(time.Minute - 1), Result{Status: 500}, ActionDead},
+		"too late by Retry-After":         {noon.Add(time.Hour), Result{Status: 503, RetryAfter: []string{"3601"}}, ActionDead},
 		"success is never too late":       {noon.Add(-time.Hour), Result{Status: 200}, ActionSucceed},
-		"an old delivery that is retried": {noon.Add(-time.Hour), Result{Status: 500}, ActionGiveUp},
+		"an old delivery that is retried": {noon.Add(-time.Hour), Result{Status: 500}, ActionDead},
 	} {
 		v := Decide(schedule, c.giveUpAt, 1, c.x, noon, 0.5)
-		if v.Action != c.decision || v.Action == ActionGiveUp && !strings.Contains(v.Reason, "give_up_after") {
+		if v.Action != c.decision || v.Action == ActionDead && !strings.Contains(v.Reason, "give_up_after") {
 			t.Errorf("%s: %+v", name, v)
 		}
 	}

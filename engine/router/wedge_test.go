@@ -52,14 +52,14 @@ func (g *guardedStore) Record(o *engine.Outcome, done func(error)) {
 	})
 }
 
-func (g *guardedStore) GiveUp(ctx context.Context, id engine.ID, reason string) error {
+func (g *guardedStore) MarkOutstandingDead(ctx context.Context, id engine.ID, reason string) error {
 	g.mu.Lock()
 	wait := g.givesUp
 	g.mu.Unlock()
 	if wait != nil {
 		<-wait
 	}
-	return g.Store.GiveUp(ctx, id, reason)
+	return g.Store.MarkOutstandingDead(ctx, id, reason)
 }
 
 func (g *guardedStore) keep() {

@@ -250,13 +250,13 @@ func (s *Store) SetWatermark(_ engine.NodeID, id engine.ID) {
 	}
 }
 
-// giveUpBatchSize bounds how long others wait for GiveUp: a dead subscription may have a
+// giveUpBatchSize bounds how long others wait for MarkOutstandingDead: a dead subscription may have a
 // million rows, and a row scattered among 10 million took 80 to 97 µs to change.
 const giveUpBatchSize = 1000
 
-// GiveUp changes the pending and retrying deliveries of a subscription to dead ones, one
+// MarkOutstandingDead changes the pending and retrying deliveries of a subscription to dead ones, one
 // batch a commit. If ctx ends early, the batches committed until then stay.
-func (s *Store) GiveUp(ctx context.Context, subscription engine.ID, reason string) error {
+func (s *Store) MarkOutstandingDead(ctx context.Context, subscription engine.ID, reason string) error {
 	for _, state := range []engine.State{engine.StateRetrying, engine.StatePending} {
 		for changed := int64(giveUpBatchSize); changed == giveUpBatchSize; {
 			err := s.write(ctx, func(tx *tx) (err error) {

@@ -384,7 +384,7 @@ var deliveries = []check{
 		ok, dropped, rowless := all[0], all[1], event(1)
 		t.append(rowless)
 		t.record(tried(id(ok, 1), engine.StateSucceeded, 2, 200), tried(id(dropped, 1), engine.StateDropped, 1, 0), failed(id(ok, 2), 1, base))
-		t.must(t.s.GiveUp(t.ctx(), 1, "deleted"))
+		t.must(t.s.MarkOutstandingDead(t.ctx(), 1, "deleted"))
 
 		for _, e := range all[2:] {
 			d := t.delivery(id(e, 1))

@@ -2,10 +2,11 @@ package dispatch
 
 import (
 	"context"
-	"time"
-
+	"errors"
 	"switchhook/engine"
+	"switchhook/engine/dispatchqueue"
 	"switchhook/engine/outbound"
+	"time"
 )
 
 // Deliveries lists deliveries, those of the newest event first.
@@ -61,4 +62,35 @@ func (d *Dispatcher) Retry(ctx context.Context, account string, id engine.Delive
 	}
 	found.State, found.NextAt = engine.StatePending, time.Time{}
 	return found, nil
+}
+
+// WaitForReplay makes a delivery pending, and queues it once that is on disk. Error: CodeNotFound
+// if its event was removed meanwhile; then nothing has changed.
+func (d *Dispatcher) WaitForReplay(ctx context.Context, id engine.DeliveryID, attempts int, reason string) error {
+	now := d.life.Now()
+	en := dispatchqueue.Entry{Event: id.Event, Attempts: attempts, RequestedAt: now}
+	if r := d.catalog.Compiled(id.Subscription); r != nil {
+		var err error
+		if en, err = d.withGroup(ctx, r, en); err != nil {
+			return err
+		}
+	}
+	recorded := make(chan error, 1)
+	o := &engine.Outcome{ID: id, State: engine.StatePending, Attempts: attempts, Error: reason, RenewedAt: now}
+	d.recordOutcomeUnless(o, func() {
+		en.Position = o.Position
+		switch known, q, list := d.scheduler.enqueueManualRetry(id.Subscription, en); { // this callback must not call the store
+		case !known: // deleted while the row was being written
+			d.writes.Go(func() { d.markDead(id.Subscription, en, engine.SubscriptionDeleted) })
+		case list != nil:
+			d.writes.Go(func() { d.settleDisplaced(q, list) })
+		}
+		recorded <- nil
+	}, func(err error) { recorded <- err })
+	select {
+	case err := <-recorded:
+		return err
+	case <-ctx.Done():
+		return errors.Join(ctx.Err(), context.Cause(ctx))
+	}
 }

@@ -1,0 +1,64 @@
+package dispatch
+
+import (
+	"context"
+	"switchhook/engine"
+	"switchhook/engine/dispatchqueue"
+	"switchhook/engine/lifecycle"
+	"time"
+)
+
+// spillToStore writes the row of a delivery that leaves memory, so that it waits in the store.
+func (d *Dispatcher) spillToStore(q *queue, en dispatchqueue.Entry) {
+	en.Release()
+	id := engine.DeliveryID{Event: en.Event, Subscription: q.id}
+	d.RecordOutcome(&engine.Outcome{ID: id, State: engine.StatePending}, func() {
+		d.markRecorded(en)
+		if !d.scheduler.spillRecorded(q, en.Position) { // deleted while the row was being written
+			deleted := dispatchqueue.Entry{Event: en.Event}
+			d.writes.Go(func() { d.markDead(q.id, deleted, engine.SubscriptionDeleted) }) // this callback must not call the store
+		}
+	})
+}
+
+// startFetch implements host.
+func (d *Dispatcher) startFetch(f *fetch) {
+	d.life.Spawn(func() {
+		entries, all, err := d.readBacklog(context.Background(), f)
+		if err != nil {
+			d.log.Error("waiting deliveries not read", "subscription_id", f.queue.id.Format(engine.SubscriptionPrefix), "error", err)
+			select { // completeFetch starts the next fetch at once
+			case <-d.life.Stopping():
+			case <-time.After(lifecycle.RecordRetryDelay):
+			}
+		}
+		d.settleDisplaced(f.queue, d.scheduler.completeFetch(f, entries, all))
+		d.expireQueue(f.queue)
+	})
+}
+
+// readBacklog reads more of a queue's deliveries from the store; all means that there are no more.
+func (d *Dispatcher) readBacklog(ctx context.Context, f *fetch) (entries []dispatchqueue.Entry, all bool, err error) {
+	var rows []engine.Waiting
+	limit := len(f.known) + fetchSize
+	if f.ordered != nil {
+		rows, err = d.store.Outstanding(ctx, f.queue.id, f.from, limit)
+	} else {
+		rows, err = d.store.Backlog(ctx, f.queue.id, limit)
+	}
+	entries = make([]dispatchqueue.Entry, 0, len(rows))
+	for _, w := range rows {
+		en := entryOf(w)
+		if f.known[en.Event] {
+			continue
+		}
+		if f.ordered != nil && err == nil {
+			en, err = d.withGroup(ctx, f.compiled, en)
+		}
+		entries = append(entries, en)
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	return entries, len(rows) < limit, nil
+}
