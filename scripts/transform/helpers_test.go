@@ -141,7 +141,7 @@ func TestURL_BehavesLikeBrowsers(t *testing.T) {
 	}
 }
 
-// The answers are those of Node.js.
+// The answers are those of Node.js, except for odd IPv4 addresses.
 func TestURL_Parse(t *testing.T) {
 	const invalid = "TypeError: Invalid URL: "
 	cases := []struct{ url, base, want string }{
@@ -179,6 +179,18 @@ func TestURL_Parse(t *testing.T) {
 		{"http://faß.ExAmPlE/", "", "http://xn--fa-hia.example/"},
 		{"http://xn--/", "", invalid + "http://xn--/"},
 		{"1a:b", "", invalid + "1a:b"},
+		{`http:\\h\x?\#\`, "", `http://h/x?\#\`},
+		{`http://evil.example\@h/`, "", "http://evil.example/@h/"},
+		{`\\x\y`, "https://h/z", "https://x/y"},
+		{`foo:\x`, "", "foo:%5Cx"},
+		{"http://[fe80::1%25eth0]/", "", invalid + "http://[fe80::1%25eth0]/"},
+		// Node.js writes these as 127.0.0.1.
+		{"http://127.1/", "", invalid + "http://127.1/"},
+		{"http://2130706433", "", invalid + "http://2130706433"},
+		{"http://0x7F.0.0.0X1.:80", "", invalid + "http://0x7F.0.0.0X1.:80"},
+		{"http://h.0x/", "", invalid + "http://h.0x/"},
+		{"http://127.0.0.1:81/", "", "http://127.0.0.1:81/"},
+		{"http://1.2.3.4.example/", "", "http://1.2.3.4.example/"},
 	}
 	for _, c := range cases {
 		expression := fmt.Sprintf("new URL(%q).href", c.url)
@@ -196,7 +208,7 @@ func TestURL_Parse(t *testing.T) {
 	}
 }
 
-// The answers are those of Node.js.
+// The answers are those of Node.js, except for odd IPv4 addresses.
 func TestURL_Setters(t *testing.T) {
 	cases := []struct{ url, part, value, want string }{
 		{"http://h:443/", "protocol", "https", "https://h/"},

@@ -1,6 +1,7 @@
 package transform
 
 import (
+	"net/netip"
 	"net/url"
 	"regexp"
 	"strconv"
@@ -54,8 +55,10 @@ type webURL struct {
 }
 
 var (
-	lineBreaks = strings.NewReplacer("\t", "", "\n", "", "\r", "")
-	escapes    = regexp.MustCompile(`%[0-9A-Fa-f]{0,2}`) // and every % that begins none
+	lineBreaks   = strings.NewReplacer("\t", "", "\n", "", "\r", "")
+	endsInNumber = regexp.MustCompile(`(^|\.)(\d+|0x[\da-f]*)\.?$`)
+
+	escapes = regexp.MustCompile(`%[0-9A-Fa-f]{0,2}`) // and every % that begins none
 )
 
 // parseURL parses an absolute or relative URL. Like browsers it ignores line breaks and outer
@@ -64,6 +67,9 @@ func parseURL(text string) (*webURL, bool) {
 	text = lineBreaks.Replace(strings.TrimFunc(text, func(c rune) bool { return c <= ' ' }))
 	text, fragment, _ := strings.Cut(text, "#")
 	text, query, hasQuery := strings.Cut(text, "?")
+	if scheme, _, absolute := strings.Cut(text, ":"); !absolute || defaultPorts[strings.ToLower(scheme)] != "" {
+		text = strings.ReplaceAll(text, `\`, "/") // as browsers do, or `http://a\@b` had another host here
+	}
 	text = escapes.ReplaceAllStringFunc(text, func(escape string) string {
 		if len(escape) == len("%00") {
 			return escape
@@ -100,8 +106,11 @@ func (u *webURL) normalize() (ok bool) {
 	}
 	host := strings.ToLower(u.Hostname())
 	if strings.Contains(host, ":") {
+		if addr, err := netip.ParseAddr(host); err != nil || addr.Zone() != "" {
+			return false
+		}
 		host = "[" + host + "]"
-	} else if host, ok = weburl.DomainToASCII(host); !ok {
+	} else if host, ok = weburl.DomainToASCII(host); !ok || isOddIPv4(host) {
 		return false
 	}
 	if p := strings.TrimLeft(u.Port(), "0"); p != "" && p != port {
@@ -114,6 +123,13 @@ func (u *webURL) normalize() (ok bool) {
 		u.Path = "/"
 	}
 	return u.Opaque == ""
+}
+
+// isOddIPv4 reports whether browsers take a host for an IPv4 address that is not written in the usual
+// form, such as 127.1 or 0x7f000001: a script would not recognize it.
+func isOddIPv4(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err != nil && endsInNumber.MatchString(host)
 }
 
 func (u *webURL) href() string { return u.String() + prefixed("#", u.fragment) }
