@@ -326,3 +326,22 @@ func TestShadow_CountsLiveEventsWithoutSending(t *testing.T) {
 	hook.wait(t, n+3)
 	c.get(shadow("t")).want(200).shows(map[string]any{"events": 0, "skipped": 0})
 }
+
+// A candidate that never ends would take its time limit, and a process, for each of 10,000 events.
+func TestCompare_EndsIfTheSandboxStopsEveryRun(t *testing.T) {
+	c := start(t).acme
+	c.script("transform", "t", "export default ({data}) => data")
+	events := make([]map[string]any, 60)
+	for i := range events {
+		events[i] = map[string]any{"type": "a", "data": i}
+	}
+	c.post("/api/v1/events", events).want(202)
+	b := c.compare("t", map[string]any{"source": "export default () => { for (;;); }"})
+	if detail := fmt.Sprint(b.problem["detail"]); len(b.changes) != 19 || !strings.Contains(detail, "for 20 events in a row: timeout after 50 ms") {
+		t.Errorf("after %d changes: %v", len(b.changes), b.problem)
+	}
+	some := c.compare("t", map[string]any{"source": "export default ({data}) => { while (data % 10 != 0); return data }"})
+	if some.problem != nil || some.totals["errors"] != 54.0 {
+		t.Errorf("%v, %v", some.problem, some.totals)
+	}
+}

@@ -95,6 +95,7 @@ func (run *ComparisonRun) Run(
 	totals.LiveVersion = run.liveVersion
 	q := run.query()
 	var times scripteval.DurationSample
+	stopped := 0 // runs of the candidate in a row
 	for int(totals.Events) < run.comparison.Last {
 		if ctx.Err() != nil {
 			return totals, context.Cause(ctx)
@@ -118,6 +119,11 @@ func (run *ComparisonRun) Run(
 			if c.Event == nil || int(totals.Events) == run.comparison.Last {
 				continue
 			}
+			if failed := c.Candidate.TransformError; !wasStopped(failed) {
+				stopped = 0
+			} else if stopped++; stopped == maxStoppedEvents {
+				return totals, stoppedTooOften(failed)
+			}
 			totals.Add(c.Change)
 			times.Add(c.Candidate.CPU())
 			if c.Change == scripteval.ChangeNone {
@@ -137,6 +143,17 @@ func (run *ComparisonRun) Run(
 
 var errComparisonTooLong = &engine.Error{
 	Code: engine.CodeUnavailable, Message: "the comparison took more than 5 minutes and was ended; take fewer events",
+}
+
+// maxStoppedEvents is how many runs of the candidate in a row the sandbox may stop: each costs its
+// time limit and a process.
+const maxStoppedEvents = 20
+
+func stoppedTooOften(failed *scripts.Error) error {
+	return &engine.Error{
+		Code: engine.CodeInvalid, Script: failed,
+		Message: fmt.Sprintf("the comparison was ended: the sandbox stopped the candidate for %d events in a row: %s", maxStoppedEvents, failed.Message),
+	}
 }
 
 // query returns the query of the first page.

@@ -110,6 +110,11 @@ func (e *Evaluator) samplesIn(ctx context.Context, account string, form SampleFo
 // costs a process that others need.
 const maxStoppedSamples = 3
 
+// wasStopped reports whether the sandbox stopped a run, and did not only fail.
+func wasStopped(failed *scripts.Error) bool {
+	return failed != nil && failed.Phase != scripts.PhaseRun && failed.Phase != scripts.PhaseOutput
+}
+
 // sampleBody builds the body of an event for a subscription. It is nil if the filter or the
 // transform rejects the event, or the transform fails. stopped counts the runs that the sandbox
 // stopped; too many of them are an error.
@@ -118,13 +123,10 @@ func (e *Evaluator) sampleBody(ctx context.Context, s *Subject, ev *engine.Event
 	if err != nil {
 		return nil, err
 	}
-	switch failed := o.TransformError; {
-	case failed == nil || failed.Phase == scripts.PhaseRun || failed.Phase == scripts.PhaseOutput:
+	if !wasStopped(o.TransformError) {
 		*stopped = 0
-	default:
-		if *stopped++; *stopped == maxStoppedSamples {
-			return nil, catalog.ScriptError("transform", failed)
-		}
+	} else if *stopped++; *stopped == maxStoppedSamples {
+		return nil, catalog.ScriptError("transform", o.TransformError)
 	}
 	switch {
 	case o.Request == nil:
