@@ -23,6 +23,34 @@ func TestClient_RefusesOtherServersAnswers(t *testing.T) {
 	}
 }
 
+// A terminal must not interpret what another server, or another user of the router, wrote.
+func TestClient_TerminalControlsAreEscaped(t *testing.T) {
+	t.Parallel()
+	const evil = `\u001b]0;evil\u0007\u009b2J\u202e`
+	entry := strings.ReplaceAll(`{"id":"EVIL","account":"EVIL","name":"EVIL","prefix":"EVIL","kind":"EVIL","status":"EVIL","scopes":["EVIL"],
+		"subscription_ids":["EVIL"],"error":"EVIL","health":{"state":"EVIL"},"description":"EVIL","created_at":"2026-01-01T00:00:00Z"}`, "EVIL", evil)
+	for _, args := range [][]string{{"send", "a.b"}, {"keys", "list"}, {"scripts", "list"}, {"subscriptions", "list"}, {"replays", "list"}, {"replays", "show", "rpl_1"}} {
+		for _, status := range []int{200, 422} {
+			other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.WriteHeader(status)
+				switch {
+				case status != 200:
+					io.WriteString(w, `{"status":422,"code":"invalid_request","detail":"`+evil+`"}`)
+				case r.Method == "GET" && args[len(args)-1] == "list":
+					io.WriteString(w, `{"data":[`+entry+`],"next_cursor":null}`)
+				default:
+					io.WriteString(w, entry)
+				}
+			}))
+			stdout, stderr, _ := runIn(t, t.TempDir(), "", append(args, "--server", other.URL, "--key", "x")...)
+			other.Close()
+			if out := stdout + stderr; strings.ContainsAny(out, "\x1b\x07\u009b\u202e") || !strings.Contains(out, `2J\u202e`) {
+				t.Errorf("%q, status %d: %q", args, status, out)
+			}
+		}
+	}
+}
+
 func TestCommandLine_UsageErrors(t *testing.T) {
 	t.Parallel()
 	used, err := net.Listen("tcp", "127.0.0.1:0")

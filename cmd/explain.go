@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"strings"
+	"text/tabwriter"
 	"unicode"
 	"unicode/utf8"
 
@@ -71,10 +73,23 @@ func termValue(t scripts.Term) string {
 	return text
 }
 
-// printable escapes the control characters that a terminal interprets, except line breaks
-// and tabs.
+// newTable returns a writer that aligns columns on standard output. Whoever answers at the router's
+// address writes what is in them, so all of it is made printable.
+func newTable() *tabwriter.Writer {
+	return tabwriter.NewWriter(printableWriter{os.Stdout}, 0, 4, 2, ' ', 0)
+}
+
+type printableWriter struct{ to io.Writer }
+
+func (w printableWriter) Write(text []byte) (int, error) {
+	_, err := io.WriteString(w.to, printable(string(text)))
+	return len(text), err
+}
+
+// printable escapes the characters that a terminal interprets: controls, except line breaks and
+// tabs, and those that change the direction of text.
 func printable(s string) string {
-	obeyed := func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }
+	obeyed := func(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Bidi_Control) && r != '\n' && r != '\t' }
 	if strings.IndexFunc(s, obeyed) < 0 {
 		return s
 	}

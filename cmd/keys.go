@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"switchhook/server/api"
@@ -46,7 +45,7 @@ func (keysListCommand) Run(ctx context.Context, commands *commands) error {
 	if err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
+	w := newTable()
 	fmt.Fprintln(w, "ID\tPREFIX\tACCOUNT\tSCOPES\tEXPIRES\tLAST USED\tNAME")
 	for _, k := range list {
 		fmt.Fprintf(w, "%s\t%s…\t%s\t%s\t%s\t%s\t%q\n", k.ID, k.Prefix, k.Account, permissions(&k), timeOr(k.ExpiresAt, "never"), timeOr(k.LastUsedAt, "never"), k.Name)

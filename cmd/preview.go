@@ -256,7 +256,7 @@ func (c *previewCommand) preview(ctx context.Context, in previewInput) (*preview
 // showWarnings prints on standard error the code in a transform that throws when it runs.
 func showWarnings(list []scripts.Diagnostic) {
 	for _, w := range list {
-		fmt.Fprintf(os.Stderr, "warning: line %d, column %d: %s\n", w.Line, w.Column, w.Message)
+		fmt.Fprintf(os.Stderr, "warning: line %d, column %d: %s\n", w.Line, w.Column, printable(w.Message))
 	}
 }
 

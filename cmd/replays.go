@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"switchhook/engine/rfc3339"
@@ -120,7 +119,7 @@ func (c *replaysListCommand) Run(ctx context.Context, commands *commands) error 
 	if commands.Replays.JSON {
 		return printJSON(list)
 	}
-	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
+	w := newTable()
 	fmt.Fprintln(w, "ID\tSTATUS\tPROGRESS\tQUEUED\tSTARTED\tSUBSCRIPTIONS\tERROR")
 	for _, r := range list {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", r.ID, r.Status, percent(&r), r.Queued, r.CreatedAt.Format(time.RFC3339), strings.Join(r.SubscriptionIDs, ","), oneLine(r.Error))
@@ -171,7 +170,7 @@ func (c *replaysCancelCommand) Run(ctx context.Context, all *commands) error {
 
 // showReplay prints a replay, one property a line.
 func showReplay(r *api.Replay) {
-	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
+	w := newTable()
 	to := "their own subscriptions"
 	if r.TargetSubscriptionID != nil {
 		to = *r.TargetSubscriptionID

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"text/tabwriter"
 
 	"switchhook/cmd/manifest"
 	"switchhook/scripts"
@@ -76,7 +75,7 @@ func (scriptsListCommand) Run(ctx context.Context, all *commands) error {
 	if err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
+	w := newTable()
 	fmt.Fprintln(w, "NAME\tKIND\tLIVE\tUSED BY\tRUNS\tERRORS\tID\tDESCRIPTION")
 	for _, s := range list {
 		live := "-"

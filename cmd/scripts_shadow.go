@@ -3,9 +3,7 @@ package cmd
 import (
 	"context"
 	"fmt"
-	"os"
 	"switchhook/server/api"
-	"text/tabwriter"
 	"time"
 )
 
@@ -58,7 +56,7 @@ func (c *scriptsShadowShowCommand) Run(ctx context.Context, all *commands) error
 	if err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
+	w := newTable()
 	fmt.Fprintf(w, "version\t%d, beside the live one\nuntil\t%s\n", run.Version, run.Until.Format(time.RFC3339))
 	for _, line := range []struct {
 		name string

@@ -56,7 +56,7 @@ func (c *sendCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("accepted %s, matched %d %s\n", answer.ID, answer.Matched, plural(answer.Matched, "subscription"))
+	fmt.Printf("accepted %s, matched %d %s\n", printable(answer.ID), answer.Matched, plural(answer.Matched, "subscription"))
 	return nil
 }
 

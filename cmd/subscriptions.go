@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"os"
 	"strings"
-	"text/tabwriter"
 
 	"switchhook/cmd/manifest"
 	"switchhook/server/api"
@@ -59,7 +57,7 @@ func (c *subscriptionsListCommand) Run(ctx context.Context, commands *commands) 
 	if c.JSON {
 		return printJSON(pointers(list))
 	}
-	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
+	w := newTable()
 	fmt.Fprintln(w, "ID\tNAME\tACTIVE\tHEALTH\tFAILURES\tFAILING SINCE\tACCOUNT\tEVENTS\tTARGET\tPROBLEM")
 	for i := range list {
 		s := &list[i].is
