@@ -1,7 +1,10 @@
 package api_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -67,3 +70,30 @@ func TestClient_EndsCallsOfHostileServers(t *testing.T) {
 		t.Errorf("%.400v", err)
 	}
 }
+
+// A line without end must not fill the memory.
+func TestStream_LineIsBounded(t *testing.T) {
+	t.Parallel()
+	sent := 0
+	c := api.NewClient("http://router.test", "k")
+	c.HTTP = &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+		lines := io.MultiReader(strings.NewReader("{}\n{}\n"), strings.NewReader(`{"kind":"`), readerFunc(func(p []byte) (int, error) {
+			sent += len(p)
+			return copy(p, bytes.Repeat([]byte("x"), len(p))), nil
+		}))
+		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(lines)}, nil
+	})}
+	lines := 0
+	for _, err := range api.Stream[json.RawMessage](t.Context(), c, http.MethodGet, "/api/v1/x", nil) {
+		if lines++; lines == 3 && err == nil {
+			t.Error("no error")
+		}
+	}
+	if lines != 3 || sent > 32<<20 {
+		t.Errorf("%d lines, %d bytes", lines, sent)
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }

@@ -22,6 +22,9 @@ type Page[T any] struct {
 // Complete implements Completer.
 func (p *Page[T]) Complete() bool { return p.Data != nil }
 
+// maxLine limits how much of a stream is read for one line, in bytes.
+const maxLine = 16 << 20
+
 // pageSize is the number of entries that the client asks for at once.
 const pageSize = "500"
 
@@ -79,8 +82,10 @@ func Stream[T any](ctx context.Context, c *Client, method, path string, in any, 
 			return
 		}
 		defer res.Body.Close()
-		for lines := json.NewDecoder(res.Body); ; {
+		limited := &io.LimitedReader{R: res.Body}
+		for lines := json.NewDecoder(limited); ; {
 			var line T
+			limited.N = maxLine
 			switch err := lines.Decode(&line); {
 			case err == io.EOF:
 				return
