@@ -245,13 +245,16 @@ func (t *aliasTranslation) readFlags() {
 	if t.stored != nil {
 		events = slices.Clone(t.stored.Events)
 	}
+	flagged := map[string]bool{} // whether the event is wanted
 	for _, flag := range t.flags {
-		event := strings.TrimSuffix(flag.name, flagSuffix)
-		events = slices.DeleteFunc(events, func(e string) bool { return e == event })
-		if on, _ := statusWord(flag.value); on {
+		flagged[strings.TrimSuffix(flag.name, flagSuffix)], _ = statusWord(flag.value)
+		t.used[flag.path] = true
+	}
+	events = slices.DeleteFunc(events, func(e string) bool { _, is := flagged[e]; return is })
+	for _, flag := range t.flags {
+		if event := strings.TrimSuffix(flag.name, flagSuffix); flagged[event] {
 			events = append(events, event)
 		}
-		t.used[flag.path] = true
 	}
 	text, _ := encodeJSON(events)
 	t.put("events", t.flags[0].path, text)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 // spellings returns the spellings of a name.
@@ -227,6 +228,25 @@ func TestFieldAliases_FewUnknownMembersAreCompared(t *testing.T) {
 		}
 		return `{` + b.String() + `"filtr":"true","event":"a","target_url":"` + anywhere + `"}`
 	}
+	took := func(suffix, field string) time.Duration {
+		var b strings.Builder
+		for i := range 50_000 {
+			fmt.Fprintf(&b, `"%d%s":true,`, i, suffix)
+		}
+		began := time.Now()
+		c.post("/api/v1/subscriptions", `{`+b.String()+`"target_url":"`+anywhere+`"}`).refused(422, field, "")
+		return time.Since(began)
+	}
+	// Comparing each flag with all before it took fifty times as long as other members.
+	if members, flags := took("_members", "event"), took("_events", "0_events"); flags > 10*members+time.Second {
+		t.Errorf("50,000 flags took %s, as many other members %s", flags, members)
+	}
+	headers := strings.Builder{}
+	for i := range 101 {
+		fmt.Fprintf(&headers, `"X-%d":"1",`, i)
+	}
+	c.post("/api/v1/subscriptions", `{"event":"a","target_url":"`+anywhere+`","headers":{`+strings.TrimSuffix(headers.String(), ",")+`}}`).
+		refused(422, "headers", "changes 101 headers; at most 100")
 	c.post("/api/v1/subscriptions", body(60)).refused(422, "filtr", `did you mean "filter"?`)
 	c.post("/api/v1/subscriptions", body(200)).refused(422, "metadata.client", "holds 201 members")
 }

@@ -113,9 +113,17 @@ func (s *Server) expiresAt(in *subscriptionInput, errs *engine.FieldErrors) time
 	return at
 }
 
+// maxHeaderChanges limits the headers of a request, which are compared with the stored ones: more than
+// a subscription can have, so that a PATCH can replace all.
+const maxHeaderChanges = 100
+
 // applyHeaders changes the headers of sub, which was before, and which of them are shown.
 func (in *subscriptionInput) applyHeaders(before, sub *engine.Subscription, replace bool, errs *engine.FieldErrors) {
 	change := in.Headers.Or(nil)
+	if len(change) > maxHeaderChanges {
+		errs.Add("headers", engine.FieldTooMany, "changes %d headers; at most %d are allowed", len(change), maxHeaderChanges)
+		return
+	}
 	if !in.Headers.IsZero() || replace {
 		for name, value := range change {
 			if value != nil && *value == redacted && headerOf(sub.Headers, name) == "" {
