@@ -35,7 +35,7 @@ func (s *Server) once(h handler) handler {
 		if key == "" {
 			return h(c, who)
 		}
-		r, stored, err := s.engine.BeginRequest(c.UserContext(), who.Account, key, requestDigest(c))
+		r, stored, err := s.engine.BeginRequest(c.UserContext(), who.Account, key, requestDigest(c, who))
 		if err != nil {
 			return err
 		}
@@ -97,8 +97,9 @@ func replayAnswer(c *fiber.Ctx, stored *engine.IdempotentRequest) error {
 }
 
 // requestDigest returns a hash that identifies a request. JSON bodies with equal content have equal
-// hashes, whatever their white space and the order of members.
-func requestDigest(c *fiber.Ctx) engine.KeyHash {
+// hashes, whatever their white space and the order of members. An admin key's requests differ from
+// those of other keys of its account, whose answers must not show other accounts.
+func requestDigest(c *fiber.Ctx, who caller) engine.KeyHash {
 	route, _ := c.Locals(routeLocal{}).(string)
 	parameters := url.Values{}
 	for k, v := range c.Context().QueryArgs().All() {
@@ -108,6 +109,9 @@ func requestDigest(c *fiber.Ctx) engine.KeyHash {
 	}
 	if c.Locals(dialectLocal) != nil {
 		route += " " + strings.TrimSuffix(c.Path(), "/")
+	}
+	if who.Admin {
+		route += " admin"
 	}
 	body := string(withoutBOM(c.BodyRaw()))
 	if doc, err := jsonindex.Parse([]byte(body), jsonindex.Limits{NoDuplicates: true}); err == nil {

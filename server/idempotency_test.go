@@ -13,6 +13,18 @@ import (
 
 const once = "Idempotency-Key"
 
+// The answer to an admin key can show any account.
+func TestIdempotency_AdminAnswersAreNotRepeatedToOthers(t *testing.T) {
+	r := start(t)
+	other := r.client(r.acme.http.Transport.(*http.Transport), engine.Key{Account: "default", Name: "other", Scopes: []engine.Scope{engine.ScopeSubscribe}})
+	body := `{"account":"acme","event":"a","target_url":"` + anywhere + `"}`
+	r.admin.post("/api/v1/subscriptions", body, once, "order-1").want(201)
+	if a := other.post("/api/v1/subscriptions", body, once, "order-1").refused(409, "Idempotency-Key", "another request"); strings.Contains(string(a.body), "whsec_") {
+		t.Errorf("%s", a.body)
+	}
+	r.admin.post("/api/v1/subscriptions", body, once, "order-1").want(201)
+}
+
 func TestIdempotency_EveryPOSTThatCreates(t *testing.T) {
 	r := start(t)
 	hook := receive(t, nil)
