@@ -132,7 +132,7 @@ func (c *previewCommand) check() (u *url.URL, err error) {
 	case c.Transform == "" && c.Filter == nil && c.FilterFile == "":
 		return nil, usageError("give --transform, --filter or --filter-file: there is nothing to preview")
 	case c.Type != "" && (len(c.Type) > longestType || !eventType.MatchString(c.Type)):
-		return nil, usageError(`--type: %.140q is no event type: use letters, digits and _ in parts joined by ".", such as "order.created", %d characters at most`, c.Type, longestType)
+		return nil, usageError(`--type: %.140q is not an event type: use letters, digits and _ in parts joined by ".", such as "order.created", %d characters at most`, c.Type, longestType)
 	}
 	if u, err = target.Parse(c.Target); err != nil {
 		return nil, usageError("--target: %v", err)

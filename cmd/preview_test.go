@@ -98,7 +98,7 @@ func TestPreview(t *testing.T) {
 		{"a bad target", "--event e.json --filter true --target example", "", 2, nil, "--target"},
 		{"an empty filter", "--event e.json --filter=", "", 2, nil, "--filter is empty"},
 		{"an empty transform", "--event e.json --transform empty.js", "", 1, nil, "empty.js is empty"},
-		{"a type that is none", "--event - --filter true --type a..b", "1", 2, nil, `--type: "a..b" is no event type`},
+		{"a type that is none", "--event - --filter true --type a..b", "1", 2, nil, `--type: "a..b" is not an event type`},
 		{"a type with other joints", "--event - --filter true --type a/b-c:d", "1", 0, nil, ""},
 		{"an event without data", "--event bare.json --filter true", "", 0, []string{`"data":{"type": "a.b", "total": 1}}`}, `bare.json has no "data", so all of it is the payload`},
 		{"an event and more", "--event - --filter true", `{"type": "a.b", "data": 1, "x": 2}`, 0, nil, "standard input holds more than an event does"},

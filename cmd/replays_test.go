@@ -139,7 +139,7 @@ func TestReplays_Errors(t *testing.T) {
 	}{
 		{"no subscription", []string{"start"}, 2, "<subscription>"},
 		{"a subscription of nowhere", []string{"start", "sub_0000000000001"}, 1, "422"},
-		{"no id", []string{"start", "chat"}, 1, "is no id of a subscription"},
+		{"no id", []string{"start", "chat"}, 1, "is not an id of a subscription"},
 		{"no time", []string{"start", "sub_1", "--since", "yesterday"}, 2, `--since: "yesterday" is neither a time such as`},
 		{"a time to come", []string{"start", "sub_1", "--until=-2h"}, 2, `--until: "-2h" is neither`},
 		{"a replay of nowhere", []string{"show", "rpl_0000000000001"}, 1, "404"},

@@ -90,7 +90,7 @@ func ValidAccount(s string) bool {
 // ValidateAccount validates an account name.
 func ValidateAccount(s string) (errs FieldErrors) {
 	if !ValidAccount(s) {
-		errs.Add("account", FieldInvalid, "%.140q is no account name: use letters, digits and _ . : @ -, 128 at most", s)
+		errs.Add("account", FieldInvalid, "%.140q is not an account name: use letters, digits and _ . : @ -, 128 at most", s)
 	}
 	return errs
 }

@@ -99,7 +99,7 @@ func (in *EventInput) Validate() (errs FieldErrors) {
 	if in.Type == "" {
 		errs.Add("type", FieldRequired, `is missing: name what happened, such as "order.created"`)
 	} else if !ValidEventType(in.Type) {
-		errs.Add("type", FieldInvalid, `%.140q is no event type: use letters, digits and _ in parts joined by ".", such as "order.created", %d characters at most`, in.Type, maxEventType)
+		errs.Add("type", FieldInvalid, `%.140q is not an event type: use letters, digits and _ in parts joined by ".", such as "order.created", %d characters at most`, in.Type, maxEventType)
 	}
 	if !in.Data.Exists() {
 		errs.Add("data", FieldRequired, "is missing: give the event's payload, any JSON value")

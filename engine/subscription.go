@@ -174,9 +174,9 @@ func (k *Key) ValidateScopes() (errs FieldErrors) {
 		} else if meant := suggest.Closest(string(scope), strings.Split(scopeNames(Scopes), ", ")); slices.Contains(Scopes, scope) {
 			continue
 		} else if meant != "" {
-			errs.Add(field, FieldUnknown, "%.40q is no scope; did you mean %q?", string(scope), meant)
+			errs.Add(field, FieldUnknown, "%.40q is not a scope; did you mean %q?", string(scope), meant)
 		} else {
-			errs.Add(field, FieldUnknown, "%.40q is no scope; there are %s", string(scope), scopeNames(Scopes))
+			errs.Add(field, FieldUnknown, "%.40q is not a scope; there are %s", string(scope), scopeNames(Scopes))
 		}
 	}
 	return errs

@@ -204,7 +204,7 @@ func within(want, got any, at string) string {
 	case map[string]any:
 		g, ok := got.(map[string]any)
 		if !ok {
-			return at + " is no object"
+			return at + " is not an object"
 		}
 		for name, value := range w {
 			if _, there := g[name]; !there {

@@ -265,7 +265,7 @@ func (who caller) listAccount(c *fiber.Ctx) (string, error) {
 	case asked == "*":
 		return "", nil
 	case !engine.ValidAccount(asked):
-		return "", invalidField("account", fmt.Sprintf("%.60q is no account name", asked))
+		return "", invalidField("account", fmt.Sprintf("%.60q is not an account name", asked))
 	}
 	return strings.Clone(asked), nil
 }

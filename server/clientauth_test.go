@@ -42,7 +42,7 @@ func TestAuth_KeyPlacements(t *testing.T) {
 func TestAuth_QueryKeyOnlyIfAllowedAndNeverLogged(t *testing.T) {
 	closed := start(t)
 	closed.acme.with(t, "").get("/api/v1/me?api_key="+closed.acme.key).refused(401, "", "an API key is needed")
-	closed.acme.get("/api/v1/subscriptions?api_key=x").refused(422, "api_key", "is no parameter")
+	closed.acme.get("/api/v1/subscriptions?api_key=x").refused(422, "api_key", "is not a parameter")
 
 	var log bytes.Buffer
 	r := start(t, setup{queryKeys: true, log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
@@ -54,7 +54,7 @@ func TestAuth_QueryKeyOnlyIfAllowedAndNeverLogged(t *testing.T) {
 		none.get("/api/v1/me?api_key="+key+"&api_key="+r.rival.key).refused(401, "", "two different API keys"),
 		none.get("/api/v1/me?api_key="+key+"x").refused(401, "", "not known"),
 		none.get("/api/v1/nothing?api_key="+key).refused(404, "", "there is nothing at"),
-		none.get("/api/v1/subscriptions?evnt=a&api_key="+key).refused(422, "evnt", "is no parameter"),
+		none.get("/api/v1/subscriptions?evnt=a&api_key="+key).refused(422, "evnt", "is not a parameter"),
 		none.do("DELETE", "/api/v1/subscriptions?api_key="+key, nil).refused(405, "", "Allow"),
 		none.post("/api/v1/subscriptions?api_key="+key, map[string]any{"event": "a", "url": anywhere}).want(201),
 		none.post("/api/v1/subscriptions?api_key="+key, map[string]any{"event": "b", "url": anywhere}).want(201),

@@ -123,7 +123,7 @@ func TestCloudEvents_InvalidAreRefused(t *testing.T) {
 	send(structured, `{"specversion":"0.3"}`).refused(422, "specversion", "1.0")
 	send(structured, ce("/a", "", "")).refused(422, "id", "must not be empty")
 	send(structured, ce("/a", "1", `,"type":"x"`)).refused(400, "", "twice")
-	send(structured, strings.Replace(ce("/a", "1", ""), "com.example", "com example", 1)).refused(422, "type", "is no event type")
+	send(structured, strings.Replace(ce("/a", "1", ""), "com.example", "com example", 1)).refused(422, "type", "is not an event type")
 	send(structured, ce("/a", strings.Repeat("x", 2047), "")).refused(422, "id", "2048 are allowed")
 	send(batched, `{}`).refused(422, "", "must be a JSON array")
 	send(batched, `[5]`).refused(422, "events[0]", "must be a JSON object")

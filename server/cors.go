@@ -27,7 +27,7 @@ func CheckOrigins(origins []string, queryKeys bool) error {
 		}
 		u, err := url.Parse(origin)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || strings.Contains(strings.TrimPrefix(u.Host, "*."), "*") || strings.Contains(origin, ",") || origin != u.Scheme+"://"+u.Host {
-			return fmt.Errorf("%q is no origin such as https://app.example.com (https://*.example.com for all below)", origin)
+			return fmt.Errorf("%q is not an origin such as https://app.example.com (https://*.example.com for all below)", origin)
 		}
 	}
 	return nil

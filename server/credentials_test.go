@@ -96,7 +96,7 @@ func TestHeaders_ValuesAreRedactedUnlessVisible(t *testing.T) {
 	c.do("PATCH", path, `{"visible_headers":["x-shop","X-Team"],"headers":{"X-Shop":"[hidden]"}}`).refused(422, "visible_headers", "give it again")
 	c.do("PATCH", path, `{"visible_headers":["x-shop"],"headers":{"X-Shop":"shop-value-2"}}`).want(200).shows(map[string]any{"headers.X-Shop": "shop-value-2", "headers.X-Team": "[hidden]"})
 	c.do("PATCH", path, `{"visible_headers":null}`).want(200).shows(map[string]any{"headers.X-Shop": "[hidden]", "visible_headers": "[]"})
-	c.do("PATCH", path, `{"visible_headers":["a b"]}`).refused(422, "visible_headers", "is no header name")
+	c.do("PATCH", path, `{"visible_headers":["a b"]}`).refused(422, "visible_headers", "is not a header name")
 	c.do("PATCH", path, `{"headers":{"x-SHOP":"shop-value-3"}}`).want(200).shows(map[string]any{"headers.x-SHOP": "[hidden]", "headers.X-Shop": nil})
 }
 

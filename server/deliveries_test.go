@@ -221,9 +221,9 @@ func TestDeliveries_ListPagesAndFilters(t *testing.T) {
 		}
 	}
 	for _, old := range []string{"subscription", "event", "type"} {
-		c.get("/api/v1/deliveries?"+old+"=x").refused(422, old, "is no parameter of this list")
+		c.get("/api/v1/deliveries?"+old+"=x").refused(422, old, "is not a parameter of this list")
 	}
-	c.get("/api/v1/deliveries?subscription_id=x").refused(422, "subscription_id", "is no id of this kind")
+	c.get("/api/v1/deliveries?subscription_id=x").refused(422, "subscription_id", "is not an id of this kind")
 	if all := r.admin.pages("/api/v1/deliveries?account=*&limit=4", "id"); len(all) != 9 || len(slices.Compact(slices.Sorted(slices.Values(all)))) != 9 {
 		t.Errorf("an admin key sees %v", all)
 	}

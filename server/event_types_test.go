@@ -60,9 +60,9 @@ func TestEventTypes_EscapedNames(t *testing.T) {
 func TestEventTypes_InvalidAreRefused(t *testing.T) {
 	c := start(t).admin
 	for body, want := range map[string][2]string{
-		`{}`:                      {"name", "is no event type"},
-		`{"name":"a b"}`:          {"name", "is no event type"},
-		`{"name":"order.*"}`:      {"name", "is no event type"},
+		`{}`:                      {"name", "is not an event type"},
+		`{"name":"a b"}`:          {"name", "is not an event type"},
+		`{"name":"order.*"}`:      {"name", "is not an event type"},
 		`{"name":5}`:              {"name", "must be a string"},
 		`{"name":"a","schema":5}`: {"schema", "must be an object"},
 		`{"name":"a","schema":{"type":"objekt"}}`:                                                    {"schema", "not a JSON Schema"},

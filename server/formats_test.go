@@ -31,7 +31,7 @@ func TestSkinnyPayload_TokenFetchesEvent(t *testing.T) {
 	stranger.get("/api/v1/events/"+id+"?token="+token).refused(401, "", "not one that the router gave")
 	stranger.get("/api/v1/events?token="+token).refused(401, "", "an API key is needed")
 	for _, c := range []*client{r.rival, r.acme} { // a token gives access to its event only
-		c.get("/api/v1/deliveries?token="+token).refused(422, "token", "is no parameter")
+		c.get("/api/v1/deliveries?token="+token).refused(422, "token", "is not a parameter")
 	}
 	// The list of deliveries does not reveal the token.
 	d := r.acme.delivered(sub, "succeeded").text("id")

@@ -214,15 +214,15 @@ func TestPreconditions(t *testing.T) {
 	}
 	patch("If-Match", `"1"`).want(200)
 	patch("If-Match", `"1"`).refused(412, "", "")
-	patch("If-Match", `"1", "2"`).want(200)                  // now 3
-	patch("If-Match", `"1","2" , W/"3",`).want(200)          // now 4
-	patch("If-Match", `"x,y", "4"`).want(200)                // now 5
-	patch("If-Match", `"9"`, "If-Match", `"5"`).want(200)    // now 6, two lines
-	patch("If-Match", `"1", "2"`).refused(412, "", "")       // none of them
-	patch("If-Match", `"other", "x"`).refused(412, "", "")   // no versions
-	patch("If-Match", `"9", *`).want(200)                    // now 7: one that fits whatever it is
-	patch("If-Match", `*`).want(200)                         // now 8
-	patch("If-Match", `7`).refused(412, "", "is no version") // not quoted
+	patch("If-Match", `"1", "2"`).want(200)                     // now 3
+	patch("If-Match", `"1","2" , W/"3",`).want(200)             // now 4
+	patch("If-Match", `"x,y", "4"`).want(200)                   // now 5
+	patch("If-Match", `"9"`, "If-Match", `"5"`).want(200)       // now 6, two lines
+	patch("If-Match", `"1", "2"`).refused(412, "", "")          // none of them
+	patch("If-Match", `"other", "x"`).refused(412, "", "")      // no versions
+	patch("If-Match", `"9", *`).want(200)                       // now 7: one that fits whatever it is
+	patch("If-Match", `*`).want(200)                            // now 8
+	patch("If-Match", `7`).refused(412, "", "is not a version") // not quoted
 	patch("If-Match", strings.Repeat(`"1",`, 33)).refused(400, "", "32 are allowed")
 	patch("If-None-Match", `*`).refused(412, "", "If-None-Match")
 	if got := r.acme.get(path).want(200).header.Get("ETag"); !strings.HasPrefix(got, `"8.`) {

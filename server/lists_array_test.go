@@ -44,7 +44,7 @@ func TestLists_ArrayProfileWithLinkHeader(t *testing.T) {
 		r.admin.get("/api/v1/"+list, "Accept", "application/json; profile=array").want(200).shows(map[string]any{"data": nil})
 		r.admin.get("/api/v1/"+list, "Accept", "text/html, application/json;profile=\"array\"").want(200).shows(map[string]any{"data": nil})
 		if got := r.admin.get("/api/v1/"+list+"?format=page", "Accept", "application/json; profile=array").want(200).at("data"); got == nil {
-			t.Errorf("%s: ?format=page is no page", list)
+			t.Errorf("%s: ?format=page is not a page", list)
 		}
 		r.admin.get("/api/v1/"+list+"?format=csv").refused(422, "format", `must be "array" or "page"`)
 	}

@@ -37,7 +37,7 @@ func (s *Server) readQuery(c *fiber.Ctx, known ...string) *query {
 	for k := range c.Request().URI().QueryArgs().All() {
 		if name := string(k); q.err == nil && !slices.Contains(known, name) {
 			slices.Sort(known)
-			q.err = invalidField(name, "is no parameter of this list; there are "+strings.Join(known, ", "))
+			q.err = invalidField(name, "is not a parameter of this list; the parameters are "+strings.Join(known, ", "))
 		}
 	}
 	return q
@@ -87,7 +87,7 @@ func (q *query) id(name, prefix string) engine.ID {
 	}
 	id, ok := snowflake.Parse(prefix, text)
 	if !ok {
-		q.fail(name, fmt.Sprintf("%.40q is no id of this kind; they look like %q", text, engine.ID(1<<60).Format(prefix)))
+		q.fail(name, fmt.Sprintf("%.40q is not an id of this kind; they look like %q", text, engine.ID(1<<60).Format(prefix)))
 	}
 	return id
 }

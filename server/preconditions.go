@@ -82,7 +82,7 @@ func ifMatch(c *fiber.Ctx) (int64, error) {
 	number, _, _ = strings.Cut(number, ".") // the rest identifies an answer to GET; see conditionalGet
 	n, err := strconv.ParseInt(number, 10, 64)
 	if err != nil || !closed || n < 1 || strconv.FormatInt(n, 10) != number {
-		return 0, newProblem(fiber.StatusPreconditionFailed, fmt.Sprintf("If-Match: %.60s is no version; send the ETag that came with the resource", tag))
+		return 0, newProblem(fiber.StatusPreconditionFailed, fmt.Sprintf("If-Match: %.60s is not a version; send the ETag that came with the resource", tag))
 	}
 	return n, nil
 }

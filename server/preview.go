@@ -29,7 +29,7 @@ func (s *Server) viewRef(account string, ref engine.ScriptRef) *api.ScriptRef {
 	return v
 }
 
-// findRef resolves a script reference in an account; nil is no script.
+// findRef resolves a script reference in an account; nil is not a script.
 func (s *Server) findRef(field, account string, r *api.ScriptRef) (engine.ScriptRef, error) {
 	if r == nil || *r == (api.ScriptRef{}) {
 		return engine.ScriptRef{}, nil

@@ -194,7 +194,7 @@ func TestPreview_InvalidInput(t *testing.T) {
 		`{"event":{"type":"a"}}`:         {422, "event.data", "is missing"},
 		`{"event":{"data":1}}`:           {422, "event.type", ""},
 		`{"event":{"type":"a","dta":1}}`: {422, "event.dta", "is not known"},
-		`{"event":{"type":"a","data":1,"time":"now"}}`:            {422, "event.time", "is no time"},
+		`{"event":{"type":"a","data":1,"time":"now"}}`:            {422, "event.time", "is not a time"},
 		`{"event":{"type":"order.paid","data":{}}}`:               {422, "event.data", "schema"},
 		`{"event":{"type":"a","data":1,"account":"rival"}}`:       {422, "event.account", "must be left out"},
 		`{"account":"rival"` + ev + `}`:                           {422, "account", "must be left out"},

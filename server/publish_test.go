@@ -140,12 +140,12 @@ func TestPublish_BatchIsAtomic(t *testing.T) {
 	c.post("/api/v1/events", `[]`).refused(422, "", "1 to 1000")
 	for body, want := range map[string][2]string{
 		`[{"type":"a","data":1},{"type":"a b","data":1}]`:                   {"events[1].type", "events[1].type"},
-		`[{"type":"a b","data":1}]`:                                         {"events[0].type", "is no event type"},
+		`[{"type":"a b","data":1}]`:                                         {"events[0].type", "is not an event type"},
 		`[{"type":"a","data":1},{"type":"a"},{"type":"a","data":2}]`:        {"events[1].data", "is missing"},
 		`[{"type":"a","data":1},{"data":1}]`:                                {"events[1].type", "is missing"},
 		`[{"type":"a","data":1},5]`:                                         {"events[1]", "must be an object"},
 		`[{"type":"a","data":1},{"type":"a","data":1,"x":1}]`:               {"events[1].x", "is not known"},
-		`[{"type":"a","data":1},{"type":"a","data":1,"time":"now"}]`:        {"events[1].time", "is no time"},
+		`[{"type":"a","data":1},{"type":"a","data":1,"time":"now"}]`:        {"events[1].time", "is not a time"},
 		`[{"type":"a","data":1},{"type":"a","data":1,"headers":{"a":1}}]`:   {"events[1].headers.a", "must be a string"},
 		`[{"type":"a","data":1},{"type":"a","data":1,"account":"rival"}]`:   {"events[1].account", "must be left out"},
 		`[{"type":"a","data":1,"id":"x"},{"type":"a","data":2,"id":"x"}]`:   {"events[1]", ""},
@@ -200,8 +200,8 @@ func TestPublish_InvalidEvents(t *testing.T) {
 		`{"type":"a"}`:                                        {"data", "is missing"},
 		`{"type":"","data":1}`:                                {"type", "is missing"},
 		`{"type":null,"data":1}`:                              {"type", "is missing"},
-		`{"type":"a b","data":1}`:                             {"type", "is no event type"},
-		`{"type":"order.*","data":1}`:                         {"type", "is no event type"},
+		`{"type":"a b","data":1}`:                             {"type", "is not an event type"},
+		`{"type":"order.*","data":1}`:                         {"type", "is not an event type"},
 		`{"type":5,"data":1}`:                                 {"type", "must be a string, not a number"},
 		`{"type":["a"],"data":1}`:                             {"type", "must be a string, not an array"},
 		`{"type":"a","data":1,"id":5}`:                        {"id", "must be a string"},
@@ -211,7 +211,7 @@ func TestPublish_InvalidEvents(t *testing.T) {
 		`{"type":"a","data":1,"time":"0001-02-03T00:00:00Z"}`: {"time", "1970 to 9999"},
 		`{"type":"a","data":1,"account":"rival"}`:             {"account", "must be left out"},
 		`{"type":"a","data":1,"headers":{"a":"` + strings.Repeat("x", 9<<10) + `"}}`: {"headers", "are allowed"},
-		`{"type":"` + strings.Repeat("x", 129) + `","data":1}`:                       {"type", "is no event type"},
+		`{"type":"` + strings.Repeat("x", 129) + `","data":1}`:                       {"type", "is not an event type"},
 	} {
 		r.acme.post("/api/v1/events", body).refused(422, want[0], want[1])
 	}

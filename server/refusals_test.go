@@ -32,7 +32,7 @@ func TestBody_InvalidJSONNamesPosition(t *testing.T) {
 			{"a member named twice", `{"a":1,"a":2}`, `"a" is named twice`, 7, 1, 8},
 			{"a member named twice in disguise", `{"a":{"b":1,"\u0062":2}}`, "is named twice", 12, 1, 13},
 			{"two values", `{} {}`, "after the value", 3, 1, 4},
-			{"a byte that is no UTF-8", "{\"a\":\"\xff\"}", "not valid UTF-8", 6, 1, 7},
+			{"a byte that is not UTF-8", "{\"a\":\"\xff\"}", "not valid UTF-8", 6, 1, 7},
 			{"two byte order marks", "\xef\xbb\xbf\xef\xbb\xbf{}", "unexpected", 0, 1, 1},
 			{"a control character", "{\"a\":\"\x00\"}", "control character", 6, 1, 7},
 			{"NaN", `{"a":NaN}`, "unexpected 'N'", 5, 1, 6},
@@ -183,7 +183,7 @@ func TestLists_UnknownParametersAreRefused(t *testing.T) {
 	for path, unknown := range map[string]string{
 		"/api/v1/subscriptions": "evnt", "/api/v1/events": "status", "/api/v1/deliveries": "state", "/api/v1/event-types": "name", "/api/v1/keys": "q",
 	} {
-		r.admin.get(path+"?"+unknown+"=x").refused(422, unknown, "is no parameter of this list")
+		r.admin.get(path+"?"+unknown+"=x").refused(422, unknown, "is not a parameter of this list")
 		for _, bad := range []string{"0", "-1", "501", "x", "1.5", "99999999999999999999", "%00"} {
 			r.admin.get(path+"?limit="+bad).refused(422, "limit", "from 1 to 500")
 		}
@@ -279,7 +279,7 @@ func TestLists_ParametersGivenTwice(t *testing.T) {
 		r.admin.get("/api/v1/" + list + "?limit=5&limit=5").want(200)
 	}
 	for _, list := range []string{"subscriptions", "events", "deliveries", "scripts"} {
-		r.admin.get("/api/v1/"+list+"?account=%00").refused(422, "account", "is no account name")
+		r.admin.get("/api/v1/"+list+"?account=%00").refused(422, "account", "is not an account name")
 	}
 }
 
@@ -455,8 +455,8 @@ func TestHeaders_InvalidAreRefused(t *testing.T) {
 	for name, headers := range map[string]any{
 		"line break":              map[string]string{"X-A": "a\r\nX-B: b"},
 		"another control":         map[string]string{"X-A": "a\x00b"},
-		"is no header name":       map[string]string{"X A": "a"},
-		"no header name":          map[string]string{"X-A\r\nX-B": "a"},
+		"is not a header name":    map[string]string{"X A": "a"},
+		"not a header name":       map[string]string{"X-A\r\nX-B": "a"},
 		"set by the router":       map[string]string{"Webhook-Signature": "v1,x"},
 		"is set by the router":    map[string]string{"host": "example.com"},
 		"set by the router and":   map[string]string{"transfer-encoding": "chunked"},

@@ -40,7 +40,7 @@ func replayOf(in *api.CreateReplayRequest, account string) (engine.Replay, error
 	subscription := func(field, text string) engine.ID {
 		id, ok := snowflake.Parse(engine.SubscriptionPrefix, text)
 		if !ok {
-			errs.Add(field, engine.FieldInvalid, "%q is no id of a subscription", truncate(text))
+			errs.Add(field, engine.FieldInvalid, "%q is not an id of a subscription", truncate(text))
 		}
 		return id
 	}

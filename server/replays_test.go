@@ -49,12 +49,12 @@ func TestReplays(t *testing.T) {
 	r.acme.post("/api/v1/replays/"+id+"/cancel", nil).want(200).shows(map[string]any{"status": "cancelled"})
 
 	for _, c := range []struct{ body, field, detail string }{
-		{`{"subscription_ids":["x"]}`, "subscription_ids[0]", "is no id"},
-		{`{"subscription_ids":["` + sub + `"],"target_subscription_id":"x"}`, "target_subscription_id", "is no id"},
+		{`{"subscription_ids":["x"]}`, "subscription_ids[0]", "is not an id"},
+		{`{"subscription_ids":["` + sub + `"],"target_subscription_id":"x"}`, "target_subscription_id", "is not an id"},
 		{`{"subscription_ids":["` + sub + `"],"delivery_status":["pending"]}`, "delivery_status[0]", "can't be replayed"},
 		{`{"subscription_ids":["` + sub + `"],"delivery_status":["gone"]}`, "delivery_status[0]", "can't be replayed"},
 		{`{"subscription_ids":["` + sub + `"],"delivery_status":["dead","gone"]}`, "delivery_status[1]", "can't be replayed"},
-		{`{"subscription_ids":["` + sub + `"],"since":"yesterday"}`, "since", "is no time; write it as"},
+		{`{"subscription_ids":["` + sub + `"],"since":"yesterday"}`, "since", "is not a time; write it as"},
 		{`{"subscription_ids":["` + sub + `"],"filter":"data.("}`, "filter", "expected name"},
 		{`{"subscription_ids":["` + sub + `"],"rate":-1}`, "rate", "must be 1 to"},
 		{`{}`, "subscription_ids", "must name"},

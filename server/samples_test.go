@@ -106,7 +106,7 @@ func TestSamples_MatchSubscriptionPayload(t *testing.T) {
 
 	r.rival.get(path+"subscription_id="+subscriptions["/own"]).refused(404, "", "there is no subscription")
 	r.rival.get(path+"transform_script=to-chat").refused(422, "transform_script", "names no script")
-	r.acme.get(path+"subscription_id=x").refused(422, "subscription_id", "is no id")
+	r.acme.get(path+"subscription_id=x").refused(422, "subscription_id", "is not an id")
 	r.acme.get(path+"transform_script=none").refused(422, "transform_script", "names no script")
 	r.acme.get(path+"transform_script=to-chat&payload_format=data").refused(422, "payload_format", "give one of them")
 	r.acme.get(path+"payload_format=data&subscription_id="+subscriptions["/own"]).refused(422, "payload_format", "give one of them")
@@ -161,7 +161,7 @@ func TestTestSend_Refused(t *testing.T) {
 	r.acme.post(path, `{"event_id":"none"}`).refused(404, "", "there is no event")
 	r.acme.post(path, `{"event_id":"x","sample":"y"}`).refused(422, "event_id", "give one of them")
 	r.acme.post(path, `{"event":{"type":"a","data":1},"sample":"y"}`).refused(422, "event", "give one of the three")
-	r.acme.post(path, `{"event":{"type":"a b","data":1}}`).refused(422, "event.type", "is no event type")
+	r.acme.post(path, `{"event":{"type":"a b","data":1}}`).refused(422, "event.type", "is not an event type")
 	r.acme.post(path, `{"event":{"type":"a"}}`).refused(422, "event.data", "is missing")
 	r.acme.post(path, `{"smaple":"a"}`).refused(422, "smaple", `did you mean "sample"`)
 	r.withTargets().post(path, object{"event": object{"type": "a", "data": 1, "targets": []any{object{"target_url": anywhere}}}}).refused(422, "event.targets", "can't be given")

@@ -111,7 +111,7 @@ func TestScopes_InvalidAreRefused(t *testing.T) {
 		`{"scopes":"read"}`:                               {"scopes", "must be a list"},
 		`{"admin":true,"scopes":["read"]}`:                {"scopes", "not for an admin key"},
 		`{"scope":["read"]}`:                              {"scope", `did you mean "scopes"?`},
-		`{"scopes":["` + strings.Repeat("x", 500) + `"]}`: {"scopes[0]", "is no scope"},
+		`{"scopes":["` + strings.Repeat("x", 500) + `"]}`: {"scopes[0]", "is not a scope"},
 	} {
 		r.admin.post("/api/v1/keys", body).refused(422, want[0], want[1])
 	}

@@ -24,7 +24,7 @@ func (d *decoder) eventType(f field) *EventType {
 	t.Name, t.Description = d.needed(f, "name", "such as order.created"), d.text(d.get(f, "description"))
 	d.unique(f, "event type", "", t.Name)
 	if t.Name != "" && !eventTypeName.MatchString(t.Name) {
-		d.wrong(d.get(f, "name"), `%q is no event type: use letters, digits and _ in parts joined by ".", such as "order.created"`, t.Name)
+		d.wrong(d.get(f, "name"), `%q is not an event type: use letters, digits and _ in parts joined by ".", such as "order.created"`, t.Name)
 	}
 	t.Verify = d.text(d.get(f, "verify"))
 	d.reportAt(f, catalog.ValidateVerificationMode(engine.VerificationMode(t.Verify)).Err())

@@ -123,7 +123,7 @@ func (d *decoder) target(at field, s *Subscription) {
 		s.TargetURL = api.Some(url)
 		var refused *target.RefusedError
 		if _, err := target.Parse(url); url != "" && errors.As(err, &refused) {
-			d.wrong(at, "is no address such as https://example.com/hook: %s", refused.Reason)
+			d.wrong(at, "is not an address such as https://example.com/hook: %s", refused.Reason)
 		}
 	}
 }

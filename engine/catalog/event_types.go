@@ -184,7 +184,7 @@ func Follows(ctx context.Context, s *schema.Schema, value []byte, field, of stri
 func compileEventType(ctx context.Context, t *engine.EventType) (*registeredEventType, error) {
 	var errs engine.FieldErrors
 	if !engine.ValidEventType(t.Name) {
-		errs.Add("name", engine.FieldInvalid, `%.140q is no event type: use letters, digits and _ in parts joined by ".", such as "order.created"`, t.Name)
+		errs.Add("name", engine.FieldInvalid, `%.140q is not an event type: use letters, digits and _ in parts joined by ".", such as "order.created"`, t.Name)
 	} else if engine.Operational(t.Name) {
 		errs.Add("name", engine.FieldNotAllowed, "%.140q begins with %q: those event types are the router's own and can't be changed", t.Name, engine.OperationalPrefix)
 	}

@@ -46,7 +46,7 @@ func SignatureHeader(name string, schemes []signature.Scheme) bool {
 func CheckHeader(name, value string) string {
 	switch {
 	case len(name) > 128 || !httpguts.ValidHeaderFieldName(name):
-		return "is no header name"
+		return "is not a header name"
 	case scripts.ReservedHeader(name):
 		return "is set by the router and can't be given"
 	case len(value) > maxHeaderValueBytes:

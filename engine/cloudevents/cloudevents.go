@@ -126,7 +126,7 @@ func (a *attributes) assign(field, name, value string) (err error) {
 		a.event.Type = value
 	case "source":
 		if a.event.Source = value; !readsAsReference(value) {
-			return newError(field, "%.100q is no URI reference (RFC 3986)", value)
+			return newError(field, "%.100q is not a URI reference (RFC 3986)", value)
 		}
 		a.event.Headers[prefix+name] = value
 	case "time":
@@ -135,12 +135,12 @@ func (a *attributes) assign(field, name, value string) (err error) {
 		}
 	case "dataschema":
 		if u, err := url.Parse(value); err != nil || !u.IsAbs() || !readsAsReference(value) {
-			return newError(field, "%.100q is no absolute URI (RFC 3986)", value)
+			return newError(field, "%.100q is not an absolute URI (RFC 3986)", value)
 		}
 		a.event.Headers[prefix+name] = value
 	case "datacontenttype":
 		if _, _, err := mime.ParseMediaType(value); err != nil || !strings.Contains(value, "/") {
-			return newError(field, `%.100q is no media type such as "application/json" (RFC 2046)`, value)
+			return newError(field, `%.100q is not a media type such as "application/json" (RFC 2046)`, value)
 		}
 		a.content = value
 	default:
@@ -183,7 +183,7 @@ func checkText(s string) string {
 			return fmt.Sprintf("holds the control character %U", r)
 		}
 		if r >= 0xFDD0 && r <= 0xFDEF || r&0xFFFE == 0xFFFE {
-			return fmt.Sprintf("holds %U, which is no character", r)
+			return fmt.Sprintf("holds %U, which is not a character", r)
 		}
 	}
 	return ""

@@ -179,7 +179,7 @@ func TestAttributesAreHeldAgainstTheirTypes(t *testing.T) {
 	}
 }
 
-// JSON format 1.0.2, 3.1.2, and what we make of data that is no JSON.
+// JSON format 1.0.2, 3.1.2, and what we make of data that is not JSON.
 func TestDataBecomesJSON(t *testing.T) {
 	type result struct{ data, content, encoding string }
 	for _, c := range []struct {
@@ -256,7 +256,7 @@ func TestDataBecomesJSON(t *testing.T) {
 		t.Errorf("bad JSON: %v", err)
 	}
 	_, err = readFields(nil, "no type", "x")
-	refused(t, "Content-Type", err, "Content-Type", "is no media type")
+	refused(t, "Content-Type", err, "Content-Type", "is not a media type")
 }
 
 func FuzzReadBinary(f *testing.F) {

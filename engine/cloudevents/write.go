@@ -44,7 +44,7 @@ type Stored struct {
 // CheckSource tells what is wrong with a source to which the account is to be added.
 func CheckSource(source string) error {
 	if !IsReference(source) || strings.ContainsAny(source, "?#") {
-		return fmt.Errorf(`%.100q is no URI or path that a source could begin with, such as "/switchhook" or "https://example.com/events"`, source)
+		return fmt.Errorf(`%.100q is not a URI or path that a source could begin with, such as "/switchhook" or "https://example.com/events"`, source)
 	}
 	if len(source) > maxSourceBytes {
 		return fmt.Errorf("is %d bytes, %d are allowed", len(source), maxSourceBytes)

@@ -20,7 +20,7 @@ func TestBodyTemplate_Render(t *testing.T) {
 		{"an empty object spreads to nothing", `{"...":"$event.data","z":"$event.type"}`, `{ }`, `{"z":"order.created"}`},
 		{"an empty object between two", `{"y":"$event.type","...":"$event.data","z":1}`, `{}`, `{"y":"order.created","z":1}`},
 		{"an empty object at the end", `{"y":1,"...":"$event.data"}`, `{}`, `{"y":1}`},
-		{"data that is no object is put under data", `{"e":"$event.type","...":"$event.data"}`, `[1, 2]`, `{"e":"order.created","data":[1, 2]}`},
+		{"data that is not an object is put under data", `{"e":"$event.type","...":"$event.data"}`, `[1, 2]`, `{"e":"order.created","data":[1, 2]}`},
 		{"the template's own members win", `{"event":"$event.type","...":"$event.data"}`, `{"a":1,"event":"forged","\u0065vent2":2}`, `{"event":"order.created","a":1,"event2":2}`},
 		{"data whose only member is the template's", `{"event":1,"...":"$event.data","z":2}`, `{"event":"forged"}`, `{"event":1,"z":2}`},
 		{"data alone", `"$event.data"`, `12345678901234567890.10`, `12345678901234567890.10`},

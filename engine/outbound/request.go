@@ -186,7 +186,7 @@ func (out *DeliveryRequest) apply(req *scripts.Request) error {
 	u := *out.TargetURL
 	if req.Path != catalog.RequestPath(&u) {
 		if !strings.HasPrefix(req.Path, "/") || strings.ContainsAny(req.Path, "?#") || target.SetPath(&u, req.Path) != nil {
-			return &scripts.Error{Phase: scripts.PhaseRun, Message: fmt.Sprintf("request.path %.100q is no path: it must begin with / and hold no ? or #", req.Path)}
+			return &scripts.Error{Phase: scripts.PhaseRun, Message: fmt.Sprintf("request.path %.100q is not a path: it must begin with / and hold no ? or #", req.Path)}
 		}
 	}
 	u.RawQuery = weburl.ChangeQuery(u.RawQuery, req.Query)

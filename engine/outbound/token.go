@@ -106,7 +106,7 @@ func CheckPublicURL(text string) error {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-		return engine.Invalid("", `%.100q is no URL such as "https://hooks.example.com"`, text)
+		return engine.Invalid("", `%.100q is not a URL such as "https://hooks.example.com"`, text)
 	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.HasSuffix(text, "#"):
 		return engine.Invalid("", "%.100q must be without user, query and fragment", u.Redacted())
 	case !cloudevents.IsReference(text):

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// ErrFormat says that a text is no time. It follows what the text is called in a message.
-var ErrFormat = errors.New(`is no time; write it as in "2026-01-31T09:30:00Z" or "2026-01-31T10:30:00.5+01:00" (RFC 3339)`)
+// ErrFormat says that a text is not a time. It follows what the text is called in a message.
+var ErrFormat = errors.New(`is not a time; write it as in "2026-01-31T09:30:00Z" or "2026-01-31T10:30:00.5+01:00" (RFC 3339)`)
 
 // Parse reads a time. "T" and "Z" may be small, seconds may have a fraction after ".", and a
 // leap second (23:59:60 UTC) is the second after it, for no clock here has one. The error is

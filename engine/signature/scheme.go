@@ -66,7 +66,7 @@ func parseHeaderScheme(s Scheme) (headerScheme, error) {
 	}
 	h.name, value = name, strings.TrimSpace(value)
 	if !httpguts.ValidHeaderFieldName(name) {
-		return h, fmt.Errorf("%.60q is no header name", name)
+		return h, fmt.Errorf("%.60q is not a header name", name)
 	}
 	if len(s) > maxSchemeBytes || strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c > '~' }) {
 		return h, fmt.Errorf("%.60q: must be %d visible ASCII characters at most", string(s), maxSchemeBytes)

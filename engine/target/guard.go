@@ -162,7 +162,7 @@ func (g *Guard) controlOf(host string) func(network, address string, conn syscal
 func (g *Guard) check(network, address string, conn syscall.RawConn, name string) error {
 	addr, err := netip.ParseAddrPort(address)
 	if err != nil {
-		return refused("%s is no address", address)
+		return refused("%s is not an address", address)
 	}
 	ip := addr.Addr().Unmap().WithZone("")
 	shown, kind := ip.String(), " is a private or special address"

@@ -42,7 +42,7 @@ func TestParse_CanonicalHost(t *testing.T) {
 		"http://１２７.1":                         "refused",
 		"http://192.0.2.1.":                    "refused",
 		"http://a\u200bb\u2028.example":        "refused",
-		"http://a⁄b.example":                   "http://xn--ab-c6t.example", // a fraction slash is no slash
+		"http://a⁄b.example":                   "http://xn--ab-c6t.example", // a fraction slash is not a slash
 		"http://\u00ad":                        "refused",
 		"http://xn--a-ecp.ru":                  "refused",
 		"http://a..b":                          "refused",

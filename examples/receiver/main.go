@@ -63,7 +63,7 @@ func main() {
 
 func listen(addr string) (net.Listener, error) {
 	if _, _, err := net.SplitHostPort(addr); err != nil {
-		return nil, fmt.Errorf("-addr: %q is no address with a port, such as 127.0.0.1:9000", addr)
+		return nil, fmt.Errorf("-addr: %q is not an address with a port, such as 127.0.0.1:9000", addr)
 	}
 	l, err := net.Listen("tcp", addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -136,7 +136,7 @@ func subscribe(router, key, event, url string) (id, secret string, err error) {
 	var made struct{ ID, Secret string }
 	err = call(http.MethodPost, router+"/api/v1/subscriptions", key, map[string]string{"event": event, "target_url": url}, &made)
 	if err == nil && made.ID == "" {
-		err = errors.New(router + " answered, but is no Switchhook router")
+		err = errors.New(router + " answered, but is not a Switchhook router")
 	}
 	return made.ID, made.Secret, err
 }

@@ -154,7 +154,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		if !json.Valid(src) {
-			t.Fatalf("%q was accepted and is no JSON", src)
+			t.Fatalf("%q was accepted and is not JSON", src)
 		}
 		walk(t, d.Root())
 	})
@@ -163,7 +163,7 @@ func FuzzParse(f *testing.F) {
 func walk(t *testing.T, v jsonindex.Value) int {
 	n := 1
 	if !json.Valid(v.Raw()) {
-		t.Fatalf("%q is no value", v.Raw())
+		t.Fatalf("%q is not a value", v.Raw())
 	}
 	for _, e := range v.Elements() {
 		n += walk(t, e)

@@ -80,7 +80,7 @@ func (f *File) load() (err error) {
 	}
 	err = f.decodeText()
 	if _, marked := f.base(); err != nil && marked == "" && !bytes.Contains(f.text, []byte("cases")) {
-		return errors.New(`this is no file of cases; those are named *.test.json, *.test.yaml or *.test.yml and hold {"cases": […]}`)
+		return errors.New(`this is not a file of cases; those are named *.test.json, *.test.yaml or *.test.yml and hold {"cases": […]}`)
 	}
 	return err
 }

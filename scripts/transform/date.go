@@ -89,7 +89,7 @@ func (r *run) instant(v goja.Value) time.Time {
 				return t.UTC()
 			}
 		}
-		r.throwRange("formatDate: %q is no ISO 8601 date, such as 2026-01-02T15:04:05Z", text)
+		r.throwRange("formatDate: %q is not an ISO 8601 date, such as 2026-01-02T15:04:05Z", text)
 	default:
 		if goja.IsNumber(v) {
 			ms := v.ToFloat()

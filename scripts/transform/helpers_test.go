@@ -79,7 +79,7 @@ func TestHelpers_FollowStandards(t *testing.T) {
 		{`formatDate("2026-03-29T01:00:00Z", "HH:mm z", "Europe/Berlin") + formatDate("2026-03-29T00:59:59Z", " HH:mm z", "Europe/Berlin")`, `03:00 CEST 01:59 CET`},
 		{`formatDate(-1, "yyyy MMM M/d hh:m:s XXX", "UTC")`, `1969 Dec 12/31 11:59:59 Z`},
 		{`formatDate("2026-01-02T03:04:05+05:45", "HH:mm", "Asia/Kathmandu")`, `03:04`},
-		{`formatDate("tomorrow", "yyyy")`, `RangeError: formatDate: "tomorrow" is no ISO 8601 date, such as 2026-01-02T15:04:05Z`},
+		{`formatDate("tomorrow", "yyyy")`, `RangeError: formatDate: "tomorrow" is not an ISO 8601 date, such as 2026-01-02T15:04:05Z`},
 		{`formatDate(new Date(NaN), "yyyy")`, `RangeError: formatDate: the date is invalid`},
 		{`formatDate(NaN, "yyyy")`, `RangeError: formatDate: the date is invalid`},
 		{`formatDate(0, "YYYY-DD")`, `TypeError: formatDate: the layout has "YYYY", but its letters must be of yyyy yy MMMM MMM MM M dd d EEEE EEE HH H hh h mm m ss s SSS a XXX xx z, or between apostrophes`},

@@ -33,7 +33,7 @@ func installLocale(r *run) {
 		case float64:
 			return r.vm.ToValue(localeNumber(n))
 		}
-		panic(r.vm.NewTypeError("Number.prototype.toLocaleString was called on what is no number"))
+		panic(r.vm.NewTypeError("Number.prototype.toLocaleString was called on what is not a number"))
 	})
 	r.replaceMethod("BigInt", "toLocaleString", func(call goja.FunctionCall) goja.Value {
 		if len(call.Arguments) > 0 && !goja.IsUndefined(call.Argument(0)) || len(call.Arguments) > 1 {
@@ -41,7 +41,7 @@ func installLocale(r *run) {
 		}
 		n, ok := call.This.Export().(*big.Int)
 		if !ok {
-			panic(r.vm.NewTypeError("BigInt.prototype.toLocaleString was called on what is no BigInt"))
+			panic(r.vm.NewTypeError("BigInt.prototype.toLocaleString was called on what is not a BigInt"))
 		}
 		if n.BitLen()/3 > r.limits.Result {
 			panic(r.vm.NewGoError(r.limits.OutputError()))

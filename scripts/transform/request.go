@@ -276,7 +276,7 @@ func checkHeader(name, canonical, value string) error {
 	if name == "" || strings.ContainsFunc(name, func(c rune) bool {
 		return c <= ' ' || c >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, c)
 	}) {
-		return requestError("request.headers: %q is no header name", truncate(name))
+		return requestError("request.headers: %q is not a header name", truncate(name))
 	}
 	if scripts.ReservedHeader(name) {
 		return requestError("request.headers: %s is set by the router and can't be changed", name)

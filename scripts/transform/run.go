@@ -280,7 +280,7 @@ func (r *run) body(v goja.Value, res *scripts.Result) error {
 		return err
 	}
 	if !ok {
-		return &scripts.Error{Phase: scripts.PhaseRun, Message: fmt.Sprintf("transform returned a %s, which is no JSON", kindOf(v))}
+		return &scripts.Error{Phase: scripts.PhaseRun, Message: fmt.Sprintf("transform returned a %s, which is not JSON", kindOf(v))}
 	}
 	res.Body, res.ContentType = bytes.Clone(e.buf), "application/json"
 	return nil

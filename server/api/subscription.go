@@ -68,7 +68,7 @@ type Subscription struct {
 // Complete implements Completer.
 func (s *Subscription) Complete() bool { return s.ID != "" }
 
-// Text returns an entry of the metadata; "" if there is none, or it is no text.
+// Text returns an entry of the metadata; "" if there is none, or it is not text.
 func (s *Subscription) Text(name string) string {
 	text, _ := s.Metadata[name].(string)
 	return text
