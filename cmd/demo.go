@@ -118,9 +118,9 @@ type demonstration struct {
 	receiver *receiver
 	chatty   atomic.Bool
 
-	mu     sync.Mutex
-	bodies map[string]received // received deliveries by webhook-id; the last attempt of each
-	tries  int
+	mu       sync.Mutex
+	bodies   map[string]received // received deliveries by webhook-id; the last attempt of each
+	attempts int
 }
 
 // receive answers the receiver's deliveries: 503 to the first attempt of the last event.
@@ -131,7 +131,7 @@ func (d *demonstration) receive(got received) int {
 		fmt.Fprintf(d, "  received %s %s\n", printable(got.header.Get("webhook-id")), cutBody(got.body, 1))
 	}
 	if strings.Contains(string(got.body), "Grace") {
-		if d.tries++; d.tries == 1 {
+		if d.attempts++; d.attempts == 1 {
 			return http.StatusServiceUnavailable
 		}
 	}

@@ -160,7 +160,7 @@ func TestInlineTargets_AreImmutable(t *testing.T) {
 	}
 	c.do("PATCH", path, `{"active":false}`).want(200)
 	named["id"] = "2"
-	c.post("/api/v1/events", named).refused(422, "targets[0].target_url", "switched off by hand")
+	c.post("/api/v1/events", named).refused(422, "targets[0].target_url", "deactivated by hand")
 	c.do("DELETE", path, nil).want(204)
 	if next := c.post("/api/v1/events", named).want(202).text("targets.0.subscription_id"); next == id {
 		t.Error("a deleted target came back")

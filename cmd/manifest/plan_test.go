@@ -99,8 +99,8 @@ func TestNewPlan(t *testing.T) {
 			st.Scripts[0].Managed, st.Scripts[1].Managed, st.Subscriptions[0].Metadata[NameKey] = false, false, ""
 		}, true, ""},
 		"event types are shared, so they stay":  {func(s *Set, _ *State) { s.EventTypes = nil }, true, ""},
-		"switched off by the router stays off":  {func(_ *Set, s *State) { s.Subscriptions[1].Active = false }, false, ""},
-		"switched on is switched off":           {func(_ *Set, s *State) { s.Subscriptions[0].Active = true }, false, "- active: true\n+ active: false"},
+		"deactivated by the router stays so":    {func(_ *Set, s *State) { s.Subscriptions[1].Active = false }, false, ""},
+		"active is deactivated":                 {func(_ *Set, s *State) { s.Subscriptions[0].Active = true }, false, "- active: true\n+ active: false"},
 		"a hidden header from before":           {func(_ *Set, s *State) { delete(s.Subscriptions[0].Metadata, HeadersKey) }, false, "- headers.authorization: [hidden]\n+ headers.authorization: [hidden; not known to be the same]"},
 		"a header that is not there":            {func(_ *Set, s *State) { delete(s.Subscriptions[0].Headers, "authorization") }, false, "+ headers.authorization: [hidden]"},
 		"a header that is not visible any more": {func(s *Set, _ *State) { s.Subscriptions[0].VisibleHeaders = api.Null[[]string]() }, false, "+ headers.X-Plain: [hidden"},

@@ -256,7 +256,7 @@ func (reg *SubscriptionRegistry) DeleteSubscription(ctx context.Context, account
 }
 
 // removeSubscription removes the subscription that find returns, if any. Its waiting deliveries
-// become dead, without the lock: they may be so many that other changes must not wait. find runs
+// become dead, without the lock: a million of them must not block other changes. find runs
 // with changes held.
 func (reg *SubscriptionRegistry) removeSubscription(ctx context.Context, find func() (s *engine.Subscription, reason string, err error)) (removed bool, err error) {
 	reg.changes.Lock()

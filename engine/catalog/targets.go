@@ -141,7 +141,7 @@ func (it *InlineTargets) findTarget(ctx context.Context, in *engine.EventInput, 
 	key := t.Key(in.Account)
 	if s := it.subs.table.target(key); s != nil {
 		if !s.Active {
-			return engine.InvalidField("target_url", engine.FieldNotAllowed, "was switched off by hand, as subscription %s", s.ID.Format(engine.SubscriptionPrefix))
+			return engine.InvalidField("target_url", engine.FieldNotAllowed, "was deactivated by hand, as subscription %s", s.ID.Format(engine.SubscriptionPrefix))
 		}
 		return nil
 	}

@@ -189,7 +189,7 @@ func checkText(s string) string {
 	return ""
 }
 
-// readsAsReference tells whether a sender may call s a URI reference: some write characters
+// readsAsReference reports whether a sender may call s a URI reference: some write characters
 // beyond ASCII as they are.
 func readsAsReference(s string) bool {
 	_, err := url.Parse(s)

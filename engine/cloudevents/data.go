@@ -73,7 +73,7 @@ func isJSON(content string) bool {
 	return strings.HasSuffix(media, "/json") || strings.HasSuffix(media, "+json")
 }
 
-// isText tells whether a media type is that of text which can be read as UTF-8.
+// isText reports whether a media type is that of text which can be read as UTF-8.
 func isText(content string) bool {
 	media, params, _ := mime.ParseMediaType(content)
 	switch strings.ToLower(params["charset"]) {

@@ -52,7 +52,7 @@ func CheckSource(source string) error {
 	return nil
 }
 
-// IsReference tells whether s is a URI reference that is not empty (RFC 3986).
+// IsReference reports whether s is a URI reference that is not empty (RFC 3986).
 func IsReference(s string) bool {
 	_, err := url.Parse(s)
 	return err == nil && s != "" && strings.IndexFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("<>\"{}|\\^`", r) }) < 0
@@ -85,7 +85,7 @@ func (ev *Stored) attributes(source string) []Field {
 	return list
 }
 
-// validAttribute tells whether name is that of an attribute that an event may bring along.
+// validAttribute reports whether name is that of an attribute that an event may bring along.
 func validAttribute(name string) bool {
 	switch name {
 	case "", "specversion", "id", "source", "type", "time", "datacontenttype", "data":

@@ -49,7 +49,7 @@ func (d *Dispatcher) logUnrecorded(o *engine.Outcome, err error) {
 	if last := d.unrecordedLogged.Load(); now-last < int64(unrecordedEvery) || !d.unrecordedLogged.CompareAndSwap(last, now) {
 		return
 	}
-	d.log.Error("outcomes not recorded: they are tried again until they are", "outcomes", d.writes.Count(), "delivery_id", o.ID.String(),
+	d.log.Error("outcomes not recorded: writing them is retried until they are", "outcomes", d.writes.Count(), "delivery_id", o.ID.String(),
 		"event_id", o.ID.Event.Format(engine.EventPrefix), "subscription_id", o.ID.Subscription.Format(engine.SubscriptionPrefix), "error", err)
 }
 

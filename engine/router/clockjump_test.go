@@ -144,7 +144,7 @@ func jumpOver(t *testing.T, jumps []time.Duration) {
 	for _, id := range events["down"] {
 		d, _ := r.delivery(id, subs["old"], engine.StateSucceeded, engine.StateDead)
 		if d.State == engine.StateDead && !strings.Contains(d.Error, "give_up_after") && !strings.Contains(d.Error, "older than") {
-			t.Errorf("given up: %q", d.Error)
+			t.Errorf("dead: %q", d.Error)
 		}
 	}
 	// Retention counts by the clock, and nothing goes before its time.

@@ -19,7 +19,7 @@ func (e *Engine) Measure(ctx context.Context) {
 // MeasureBacklog counts what waits.
 func (e *Engine) MeasureBacklog(ctx context.Context) { e.LoadShedder.CountBacklog(ctx) }
 
-// ExpireAll gives up what has waited too long in memory.
+// ExpireAll makes dead the deliveries in memory that are older than give_up_after.
 func (e *Engine) ExpireAll() { e.Dispatcher.ExpireDeliveries() }
 
 // Kept counts what is in memory for its use alone: versions of scripts, meters of quotas,

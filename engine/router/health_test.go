@@ -54,7 +54,7 @@ func TestSubscription_DeactivatedAfterFiveDaysOfFailure(t *testing.T) {
 		t.Errorf("after a restart: %+v", h)
 	}
 	if !r.read(s).Active {
-		t.Fatal("switched off too early")
+		t.Fatal("deactivated too early")
 	}
 	c.Advance(2 * time.Hour)
 	r.delivery(r.publish("a", `1`).ID, s, engine.StateDead)

@@ -101,7 +101,7 @@ func TestMetrics_OpenDeliveriesByState(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n := figure(t, reg, "switchhook_deliveries_given_up_total"); n != 2 || count("held") != 0 {
-		t.Errorf("%v given up, %v held", n, count("held"))
+		t.Errorf("%v dead, %v held", n, count("held"))
 	}
 	for _, c := range []struct {
 		name string

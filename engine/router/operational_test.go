@@ -109,7 +109,7 @@ func TestOperationalEvents_CauseNoFurtherOnes(t *testing.T) {
 		testkit.WaitFor(t, "a was told", func() bool { return r.Health(a.ID).Failures == i+1 })
 		if i == 4 {
 			c.Advance(2 * time.Hour)
-			r.update(s, func(s *engine.Subscription) { s.TargetURL += "/new" }) // s shall not be switched off
+			r.update(s, func(s *engine.Subscription) { s.TargetURL += "/new" }) // s must stay active
 		}
 	}
 	testkit.WaitFor(t, "a is off", func() bool { return !r.read(a).Active })

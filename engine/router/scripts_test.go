@@ -284,7 +284,7 @@ func TestQuarantine_AppliesToSharedSourceUntilNewVersion(t *testing.T) {
 
 	for _, s := range []*engine.Subscription{pinned, inline} { // both have been compiled, by a run each
 		id := engine.DeliveryID{Event: r.publish(s.Events[0], "0").ID, Subscription: s.ID}
-		testkit.WaitFor(t, "it was tried", func() bool {
+		testkit.WaitFor(t, "it was attempted", func() bool {
 			d, _, err := r.Delivery(ctx, "", id)
 			return err == nil && d.Attempts > 0
 		})
@@ -342,7 +342,7 @@ func TestQuarantine_AppliesToSharedSourceUntilNewVersion(t *testing.T) {
 		return true
 	})
 	if dead, err := r.Deliveries(ctx, engine.DeliveryQuery{State: engine.StateDead, Limit: 10}); err != nil || len(dead) > 0 {
-		t.Errorf("given up: %d %v", len(dead), err)
+		t.Errorf("dead: %d %v", len(dead), err)
 	}
 	for i := 1; i < 30; i++ {
 		if n := r.sink.Times(strconv.Itoa(i)); n != 5 {
@@ -367,7 +367,7 @@ func TestQuarantine_RestartLosesNothing(t *testing.T) {
 	testkit.WaitFor(t, "it is held", func() bool { return r.Quarantined(s.ID) != "" })
 	r.restart()
 	r.goLive(tr, 2)
-	testkit.WaitFor(t, "all have come or were given up", func() bool {
+	testkit.WaitFor(t, "all have arrived or are dead", func() bool {
 		distinct, all := r.sink.Count()
 		dead, err := r.Deliveries(context.Background(), engine.DeliveryQuery{State: engine.StateDead, Limit: n})
 		return err == nil && distinct == all && distinct+len(dead) == n && distinct > 0

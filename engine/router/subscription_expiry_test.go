@@ -44,7 +44,7 @@ func TestSubscription_DeletedWhenExpired(t *testing.T) {
 	c.Advance(time.Hour + time.Second)
 	r.deleted(soon)
 	if d, _ := r.delivery(ev.ID, soon, engine.StateDead); d.Error != "the subscription expired" {
-		t.Errorf("what waited was given up with %q", d.Error)
+		t.Errorf("the waiting delivery is dead with %q", d.Error)
 	}
 	for _, s := range []*engine.Subscription{renewed, later, never} {
 		if _, err := r.Subscription("", s.ID); err != nil {

@@ -24,11 +24,11 @@ type guardedStore struct {
 	engine.Store
 	answering sync.Mutex
 
-	mu      sync.Mutex
-	keeps   bool
-	kept    []func()
-	givesUp chan struct{} // GiveUp waits until it is closed; nil: it does not
-	before  func()        // runs before a retry by hand is handed in; nil: nothing does
+	mu           sync.Mutex
+	keeps        bool
+	kept         []func()
+	markDeadGate chan struct{} // MarkOutstandingDead waits until it is closed; nil: it does not
+	before       func()        // runs before a retry by hand is handed in; nil: nothing does
 }
 
 func (g *guardedStore) Record(o *engine.Outcome, done func(error)) {
@@ -54,7 +54,7 @@ func (g *guardedStore) Record(o *engine.Outcome, done func(error)) {
 
 func (g *guardedStore) MarkOutstandingDead(ctx context.Context, id engine.ID, reason string) error {
 	g.mu.Lock()
-	wait := g.givesUp
+	wait := g.markDeadGate
 	g.mu.Unlock()
 	if wait != nil {
 		<-wait
@@ -137,7 +137,7 @@ func TestRetry_DeadIfSubscriptionIsDeleted(t *testing.T) {
 		retried <- err
 	}()
 	testkit.WaitFor(t, "the row is written", g.keepsAny)
-	// GiveUp finds the row; one that is written a moment later it does not.
+	// MarkOutstandingDead finds the row; one that is written a moment later it does not.
 	if err := r.DeleteSubscription(context.Background(), "", s.ID, catalog.AnyVersion); err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +247,7 @@ func TestSubscription_DeleteWithLargeBacklogBlocksNoChange(t *testing.T) {
 	g := r.guarded()
 	s := r.subscribe(nil)
 	g.mu.Lock()
-	g.givesUp = make(chan struct{})
+	g.markDeadGate = make(chan struct{})
 	g.mu.Unlock()
 	deleted := make(chan error, 1)
 	go func() { deleted <- r.DeleteSubscription(context.Background(), "", s.ID, catalog.AnyVersion) }()
@@ -259,7 +259,7 @@ func TestSubscription_DeleteWithLargeBacklogBlocksNoChange(t *testing.T) {
 	case <-time.After(testkit.Timeout):
 		t.Error("a new subscription waits for what an old one leaves")
 	}
-	close(g.givesUp)
+	close(g.markDeadGate)
 	if err := <-deleted; err != nil {
 		t.Error(err)
 	}

@@ -55,7 +55,7 @@ type Request struct {
 // answer or a timeout. Bytes that a target wrote after its last answer are not an answer. The
 // target may have processed the first request: it must deduplicate by the id of the delivery.
 func (c *Client) Do(ctx context.Context, r Request) (res *http.Response, resent bool, err error) {
-	t := &try{}
+	t := &exchange{}
 	res, err = t.send(ctx, c.kept, r)
 	if t.stale(res, err) && ctx.Err() == nil {
 		if res != nil {
@@ -68,7 +68,7 @@ func (c *Client) Do(ctx context.Context, r Request) (res *http.Response, resent 
 			// are shared by many requests.
 			rt = c.kept
 		}
-		t = &try{}
+		t = &exchange{}
 		res, err = t.send(ctx, rt, r)
 	}
 	if err != nil {
@@ -83,9 +83,9 @@ func (c *Client) Do(ctx context.Context, r Request) (res *http.Response, resent 
 // errReplay stops net/http from sending a request again.
 var errReplay = errors.New("the connection ended before the request was answered")
 
-// try is one exchange with a target. Its trace hooks may be called by several goroutines, and
+// exchange is one request to a target and its answer. Its trace hooks may be called by several goroutines, and
 // after the exchange is over.
-type try struct {
+type exchange struct {
 	reached atomic.Int32 // index in phases
 	reused  atomic.Bool  // the connection was kept alive
 	http2   atomic.Bool
@@ -95,7 +95,7 @@ type try struct {
 }
 
 // reach records that the exchange has reached a phase; phases never go back.
-func (t *try) reach(phase int32) {
+func (t *exchange) reach(phase int32) {
 	for {
 		old := t.reached.Load()
 		if phase <= old || t.reached.CompareAndSwap(old, phase) {
@@ -104,9 +104,9 @@ func (t *try) reach(phase int32) {
 	}
 }
 
-func (t *try) phase() Phase { return phases[t.reached.Load()] }
+func (t *exchange) phase() Phase { return phases[t.reached.Load()] }
 
-func (t *try) send(ctx context.Context, rt http.RoundTripper, r Request) (*http.Response, error) {
+func (t *exchange) send(ctx context.Context, rt http.RoundTripper, r Request) (*http.Response, error) {
 	trace := &httptrace.ClientTrace{
 		DNSStart:          func(httptrace.DNSStartInfo) { t.reach(atDNS) },
 		ConnectStart:      func(string, string) { t.reach(atConnect) },
@@ -170,7 +170,7 @@ func unrepeated(h http.Header) http.Header {
 
 // stale reports whether an exchange ended because its connection was closed before the
 // answer began.
-func (t *try) stale(res *http.Response, err error) bool {
+func (t *exchange) stale(res *http.Response, err error) bool {
 	switch {
 	case errors.Is(err, errReplay), t.foreign.Load():
 		return true

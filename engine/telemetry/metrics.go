@@ -54,7 +54,7 @@ func NewMetrics(r prometheus.Registerer, accounts int, now func() time.Time) *Me
 		Filtered:     counter("events_filtered_total", "Times that a filter kept an event from a subscription."),
 		FilterErrors: counter("filter_errors_total", "Times that a filter failed while it ran, which counts as no match."),
 		GivenUp:      counter("deliveries_given_up_total", "Deliveries that died without another attempt: their event was older than give_up_after, or their subscription was deleted."),
-		Deactivated:  counter("subscriptions_deactivated_total", "Subscriptions that the router switched off."),
+		Deactivated:  counter("subscriptions_deactivated_total", "Subscriptions that the router deactivated."),
 		Quarantined:  counter("subscriptions_quarantined_total", "Subscriptions whose deliveries were held back because their transform was stopped too often."),
 		Removed:      counter("events_removed_total", "Events that were removed because they had been kept long enough, or to make room."),
 		RemovedBytes: counter("events_removed_bytes_total", "Bytes of data of the events that were removed."),

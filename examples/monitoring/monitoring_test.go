@@ -204,7 +204,7 @@ func (all series) check(query, legend string) (asked int, problems []string) {
 	return asked, problems
 }
 
-// has tells whether a series that an expression asks for has a label.
+// has reports whether a series that an expression asks for has a label.
 func (all series) has(expr parser.Expr, label string) (found bool) {
 	parser.Inspect(expr, func(n parser.Node, _ []parser.Node) error {
 		if s, ok := n.(*parser.VectorSelector); ok {

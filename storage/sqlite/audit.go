@@ -59,7 +59,7 @@ func (s *Store) Audit(ctx context.Context, q engine.AuditQuery) ([]*engine.Audit
 		e.At = columnTime(at)
 		d := decoder{table: "audit", id: strconv.FormatInt(int64(e.ID), 10)}
 		d.scanned(err)
-		d.try("changed", columnJSON(changed, &e.Changed))
+		d.check("changed", columnJSON(changed, &e.Changed))
 		return e, d.err()
 	})
 }

@@ -256,7 +256,7 @@ func scanDelivery(row scanner) (*engine.Delivery, error) {
 	decoded := decoder{table: "delivery", id: d.ID.String()}
 	decoded.scanned(err)
 	if d.State < engine.StatePending || d.State > engine.StateDropped {
-		decoded.try("state", fmt.Errorf("%d is not a state", d.State))
+		decoded.check("state", fmt.Errorf("%d is not a state", d.State))
 		d.State, d.Error = engine.StateDead, "what is stored of this delivery can't be read"
 	}
 	if sequences != nil {
@@ -312,11 +312,11 @@ func scanAttempt(row scanner, id engine.DeliveryID) (*engine.Attempt, error) {
 		a.Script.Ref = engine.ScriptRef{Script: engine.ID(*script), Version: int(*version)}
 	}
 	a.Request.Headers, err = columnHeaders(requestHeaders)
-	d.try("request_headers", err)
+	d.check("request_headers", err)
 	a.Response.Headers, err = columnHeaders(responseHeaders)
-	d.try("response_headers", err)
+	d.check("response_headers", err)
 	a.Script.Console, err = columnStrings(console)
-	d.try("script_console", err)
+	d.check("script_console", err)
 	if d.err() != nil {
 		a.Error = strings.TrimPrefix(a.Error+"; what is stored of this attempt can't be read in full: "+strings.Join(d.columns, ", "), "; ")
 	}

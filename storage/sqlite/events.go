@@ -96,7 +96,7 @@ func scanEvent(row scanner) (*engine.Event, error) {
 	d.scanned(err)
 	e.Key, e.Time = columnText(key), time.UnixMilli(ms).UTC()
 	e.Targets, e.Sequences = d.targets(targets, sequences)
-	d.try("headers", columnJSON(headers, &e.Headers))
+	d.check("headers", columnJSON(headers, &e.Headers))
 	e.Unreadable = d.columns
 	return e, d.err()
 }

@@ -32,9 +32,9 @@ func (s *Store) Keys(ctx context.Context) ([]*engine.Key, error) {
 		}
 		d := decoder{table: "api_key", id: k.ID.Format(engine.KeyPrefix)}
 		d.scanned(err)
-		d.try("scopes", columnJSON(scopes, &k.Scopes))
+		d.check("scopes", columnJSON(scopes, &k.Scopes))
 		if len(hash) != len(k.Hash) {
-			d.try("hash", fmt.Errorf("%d bytes are no SHA-256", len(hash)))
+			d.check("hash", fmt.Errorf("%d bytes are no SHA-256", len(hash)))
 		}
 		if d.err() != nil { // an unreadable key must not grant more than was meant
 			k.Admin, k.Scopes = false, nil

@@ -64,7 +64,7 @@ const (
 	// deliveryRows lists the subscriptions for which an event has delivery rows: "12,15".
 	deliveryRows = `(SELECT group_concat(subscription_id) FROM delivery WHERE event_id = event.id)`
 
-	giveUp = `
+	markDeadUpdate = `
 		UPDATE delivery SET state = 4, next_at = NULL, error = ?1
 		WHERE subscription_id = ?2 AND event_id IN (
 			SELECT event_id FROM delivery INDEXED BY delivery_open_by_subscription
@@ -250,21 +250,21 @@ func (s *Store) SetWatermark(_ engine.NodeID, id engine.ID) {
 	}
 }
 
-// giveUpBatchSize bounds how long others wait for MarkOutstandingDead: a dead subscription may have a
+// markDeadBatchSize bounds how long others wait for MarkOutstandingDead: a dead subscription may have a
 // million rows, and a row scattered among 10 million took 80 to 97 µs to change.
-const giveUpBatchSize = 1000
+const markDeadBatchSize = 1000
 
 // MarkOutstandingDead changes the pending and retrying deliveries of a subscription to dead ones, one
 // batch a commit. If ctx ends early, the batches committed until then stay.
 func (s *Store) MarkOutstandingDead(ctx context.Context, subscription engine.ID, reason string) error {
 	for _, state := range []engine.State{engine.StateRetrying, engine.StatePending} {
-		for changed := int64(giveUpBatchSize); changed == giveUpBatchSize; {
+		for changed := int64(markDeadBatchSize); changed == markDeadBatchSize; {
 			err := s.write(ctx, func(tx *tx) (err error) {
-				changed, err = tx.exec(giveUp, reason, int64(subscription), int64(state), int64(giveUpBatchSize))
+				changed, err = tx.exec(markDeadUpdate, reason, int64(subscription), int64(state), int64(markDeadBatchSize))
 				return err
 			})
 			if err != nil {
-				return fmt.Errorf("give up deliveries: %w", err)
+				return fmt.Errorf("mark deliveries dead: %w", err)
 			}
 		}
 	}

@@ -42,7 +42,7 @@ func TestQueries_UseIndexes(t *testing.T) {
 	check("backlog subscriptions", true, backlogSubscriptionsQuery)
 	check("count", false, countQuery, 1, 2)
 	check("unfinished", false, unfinishedQuery, 1)
-	check("give up", false, giveUp, "", 1, 2, 3)
+	check("mark dead", false, markDeadUpdate, "", 1, 2, 3)
 	check("prune", false, pruneQuery, 1, 2, 3)
 	check("prune the audit log", false, pruneAuditQuery, 1, 2)
 	check("remove from the audit log", false, removeAudit, 1)

@@ -101,7 +101,7 @@ func scanReplay(row scanner) (*engine.Replay, error) {
 	r.CreatedAt, r.UpdatedAt, r.FinishedAt = columnTime(created), columnTime(updated), columnTime(finished)
 	var j replayJob
 	if err == nil {
-		d.try("job", columnJSON(&text, &j))
+		d.check("job", columnJSON(&text, &j))
 	}
 	r.Subscriptions, r.To, r.Since, r.Until, r.EventTypes, r.States, r.Missing = j.Subscriptions, j.To, j.Since, j.Until, j.EventTypes, j.States, j.Missing
 	r.Filter, r.Rate, r.Error, r.Done, r.After, r.First, r.Looked, r.Queued = j.Filter, j.Rate, j.Error, j.Done, j.After, j.First, j.Looked, j.Queued

@@ -27,7 +27,7 @@ func (s *Store) Secret(ctx context.Context, name string, fresh []byte) (secret [
 			if err == nil {
 				secret, err = base64.StdEncoding.DecodeString(*plain)
 			}
-			d.try("value", err)
+			d.check("value", err)
 			return s.unreadable.one(d.err())
 		}
 		secret = fresh

@@ -95,7 +95,7 @@ func (s *Store) Accounts(ctx context.Context) ([]*engine.Account, error) {
 		d.scanned(err)
 		var set accountSettings
 		if err == nil {
-			d.try("settings", columnJSON(&text, &set))
+			d.check("settings", columnJSON(&text, &set))
 		}
 		a.Verify, a.Quota, a.Retention = set.Verify, set.Quota, set.Retention
 		a.CreatedAt, a.UpdatedAt = columnTime(created), columnTime(updated)

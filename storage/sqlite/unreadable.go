@@ -24,8 +24,8 @@ type decoder struct {
 
 var errNoJSON = errors.New("it is not valid JSON")
 
-// try records a column that cannot be decoded.
-func (d *decoder) try(column string, err error) {
+// check records a column that cannot be decoded.
+func (d *decoder) check(column string, err error) {
 	if err != nil {
 		d.columns = append(d.columns, column)
 		d.errs = append(d.errs, fmt.Errorf("column %s: %w", column, err))
@@ -41,16 +41,16 @@ func (d *decoder) scanned(err error) {
 	if _, rest, ok := strings.Cut(err.Error(), `name "`); ok {
 		column, _, _ = strings.Cut(rest, `"`)
 	}
-	d.try(column, err)
+	d.check(column, err)
 }
 
 // targets decodes the targets of an event and its numbers in their sequences.
 func (d *decoder) targets(targets, sequences []byte) ([]engine.ID, []int64) {
 	if len(targets)%targetBytes != 0 {
-		d.try("targets", fmt.Errorf("%d bytes are no list of ids", len(targets)))
+		d.check("targets", fmt.Errorf("%d bytes are no list of ids", len(targets)))
 	}
 	if len(sequences) != 0 && len(sequences) != len(targets) {
-		d.try("sequences", fmt.Errorf("%d bytes are no numbers of %d targets", len(sequences), len(targets)/targetBytes))
+		d.check("sequences", fmt.Errorf("%d bytes are no numbers of %d targets", len(sequences), len(targets)/targetBytes))
 		sequences = nil
 	}
 	return columnTargets(targets), columnSequences(sequences)

@@ -38,7 +38,7 @@ func script() *engine.Script {
 	}
 }
 
-var catalogue = []check{
+var catalog = []check{
 	{"scripts: round trip and delete", func(t *suite) {
 		full, bare := script(), &engine.Script{ID: newID(), Account: "b", Name: "x", Version: 1}
 		t.must(t.s.PutScript(t.ctx(), full))

@@ -367,7 +367,7 @@ var deliveries = []check{
 			t.equal("watermark", got, step.want)
 		}
 	}},
-	{"give up: pending and retrying deliveries become dead", func(t *suite) {
+	{"mark dead: pending and retrying deliveries become dead", func(t *suite) {
 		const many = 2500 // more than a store may want to change at once
 		var outcomes []*engine.Outcome
 		all := make([]*engine.Event, many)

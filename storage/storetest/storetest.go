@@ -21,7 +21,7 @@ type Open func(t *testing.T) (store engine.Store, reopen func() engine.Store)
 
 // Run runs the suite, each test in a store of its own, in parallel.
 func Run(t *testing.T, open Open) {
-	for _, group := range [][]check{events, sequences, deliveries, listings, housekeeping, catalogue, secrets, replays, audit, requests, lifecycle, hostile} {
+	for _, group := range [][]check{events, sequences, deliveries, listings, housekeeping, catalog, secrets, replays, audit, requests, lifecycle, hostile} {
 		for _, c := range group {
 			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()
