@@ -52,7 +52,6 @@ func TestDecode_RefusesZero(t *testing.T) {
 	}
 }
 
-// A hostile body costs little more than its parsing.
 func TestDecode_EndsAfterManyErrors(t *testing.T) {
 	for name, body := range map[string]string{
 		"unknown members": "{" + manyMembers(200_000) + "}",
@@ -60,10 +59,8 @@ func TestDecode_EndsAfterManyErrors(t *testing.T) {
 		"a long list":     `{"events":[` + strings.Repeat(`"a",`, 300_000) + `"a"]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			value, start := parse(t, body), time.Now()
-			errs := wire.Decode(value, &api.SubscriptionRequest{})
-			if took := time.Since(start); len(errs) == 0 || len(errs) > 50 || took > time.Second {
-				t.Errorf("%d errors after %s", len(errs), took)
+			if errs := wire.Decode(parse(t, body), &api.SubscriptionRequest{}); len(errs) == 0 || len(errs) > 50 {
+				t.Errorf("%d errors", len(errs))
 			}
 		})
 	}
