@@ -59,23 +59,22 @@ type Catalog struct {
 	*InlineTargets
 }
 
-// Parts are what a Catalog works with.
+// Parts are the parts of the router that a Catalog uses.
 type Parts struct {
-	Config    settings.Config
 	Client    *target.Client // sends verification requests
-	Life      *lifecycle.Lifecycle
+	Lifecycle *lifecycle.Lifecycle
 	Metrics   *telemetry.Metrics
 	Resources *resources.Tracker
 	IDs       *snowflake.Maker
 }
 
 // New returns an empty Catalog; Load reads it from the store.
-func New(p Parts) *Catalog {
-	core := &core{cfg: p.Config, store: p.Config.Store, log: p.Config.Logger, metrics: p.Metrics, life: p.Life, ids: p.IDs}
+func New(cfg settings.Config, p Parts) *Catalog {
+	core := &core{cfg: cfg, store: cfg.Store, log: cfg.Logger, metrics: p.Metrics, life: p.Lifecycle, ids: p.IDs}
 	accounts := &AccountRegistry{core: core}
 	keys := &KeyRegistry{core: core, byText: map[[32]byte]*credential{}, byID: map[engine.ID]*credential{}}
 	eventTypes := &EventTypeRegistry{core: core}
-	scripts := &ScriptRegistry{core: core, filters: filter.NewCache(filterCacheSize), sandbox: newLimitedTransformer(p.Config.Transformer)}
+	scripts := &ScriptRegistry{core: core, filters: filter.NewCache(filterCacheSize), sandbox: newLimitedTransformer(cfg.Transformer)}
 	subs := &SubscriptionRegistry{
 		core: core, accounts: accounts, eventTypes: eventTypes, scripts: scripts,
 		table: newSubscriptionTable(), index: newSubscriptionIndex(),

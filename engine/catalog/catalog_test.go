@@ -45,8 +45,8 @@ func newTestCatalog(t *testing.T) testCatalog {
 	cfg := settings.Config{Store: store, Logger: log, Guard: target.NewGuard(target.Policy{Allow: target.Loopback, AnyPort: true})}
 	cfg.Defaults()
 	metrics := telemetry.NewMetrics(prometheus.NewRegistry(), 0, time.Now)
-	c := New(Parts{
-		Config: cfg, Client: target.NewClient(cfg.Transport), Life: lifecycle.New(time.Now), Metrics: metrics,
+	c := New(cfg, Parts{
+		Client: target.NewClient(cfg.Transport), Lifecycle: lifecycle.New(time.Now), Metrics: metrics,
 		Resources: resources.New(cfg, metrics), IDs: snowflake.NewMaker(time.Now, 0, 0),
 	})
 	c.Connect(ignoreChanges{}, nil)

@@ -52,7 +52,6 @@ type Dispatcher struct {
 
 // Parts are the parts of the router that a Dispatcher uses.
 type Parts struct {
-	Store     engine.Store
 	Metrics   *telemetry.Metrics
 	Traces    *telemetry.Tracing
 	Lifecycle *lifecycle.Lifecycle
@@ -67,7 +66,7 @@ type Parts struct {
 // New returns a Dispatcher without queues; Load makes them.
 func New(cfg settings.Config, p Parts) *Dispatcher {
 	d := &Dispatcher{
-		cfg: cfg, store: p.Store, log: cfg.Logger, metrics: p.Metrics, traces: p.Traces, life: p.Lifecycle,
+		cfg: cfg, store: cfg.Store, log: cfg.Logger, metrics: p.Metrics, traces: p.Traces, life: p.Lifecycle,
 		catalog: p.Catalog, outbox: p.Outbox, monitor: p.Monitor, sender: p.Sender, resources: p.Resources,
 		tracker:   p.Tracker,
 		retryWake: make(chan time.Time, 64),

@@ -57,15 +57,27 @@ type Evaluator struct {
 	testRates                        *lru.Cache[string, *rate.Limiter] // by account
 }
 
+// Parts are the parts of the router that an Evaluator uses.
+type Parts struct {
+	Traces      *telemetry.Tracing
+	Lifecycle   *lifecycle.Lifecycle
+	Catalog     *catalog.Catalog
+	Sender      *outbound.Sender
+	Dispatcher  *dispatch.Dispatcher
+	Publisher   *ingest.Publisher
+	LoadShedder *ingest.LoadShedder
+	Resources   *resources.Tracker
+}
+
 // New returns an Evaluator.
-func New(cfg settings.Config, store engine.Store, catalog *catalog.Catalog, sender *outbound.Sender, dispatcher *dispatch.Dispatcher, publisher *ingest.Publisher, load *ingest.LoadShedder, resources *resources.Tracker, traces *telemetry.Tracing, life *lifecycle.Lifecycle) *Evaluator {
+func New(cfg settings.Config, p Parts) *Evaluator {
 	rates, err := lru.New[string, *rate.Limiter](testAccounts)
 	if err != nil {
 		panic(err) // the size is positive
 	}
 	return &Evaluator{
-		cfg: cfg, store: store, traces: traces, life: life, catalog: catalog,
-		sender: sender, dispatcher: dispatcher, publisher: publisher, load: load, resources: resources,
+		cfg: cfg, store: cfg.Store, traces: p.Traces, life: p.Lifecycle, catalog: p.Catalog,
+		sender: p.Sender, dispatcher: p.Dispatcher, publisher: p.Publisher, load: p.LoadShedder, resources: p.Resources,
 		previews:    fairlimit.New(maxPreviews, maxAccountPreviews, slotWait),
 		comparisons: fairlimit.New(maxComparisons, maxAccountComparisons, slotWait),
 		testSends:   fairlimit.New(maxTestSends, maxAccountTestSends, slotWait),

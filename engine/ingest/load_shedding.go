@@ -33,8 +33,11 @@ type LoadShedder struct {
 }
 
 // NewLoadShedder returns a LoadShedder that admits everything until its first measurement.
-func NewLoadShedder(cfg settings.Config, store engine.Store, catalog *catalog.Catalog, resources *resources.Tracker, life *lifecycle.Lifecycle) *LoadShedder {
-	return &LoadShedder{resources: resources, cfg: cfg, store: store, log: cfg.Logger, life: life, catalog: catalog, nearlyFull: make(chan struct{}, 1)}
+func NewLoadShedder(cfg settings.Config, catalog *catalog.Catalog, resources *resources.Tracker, life *lifecycle.Lifecycle) *LoadShedder {
+	return &LoadShedder{
+		cfg: cfg, store: cfg.Store, log: cfg.Logger, catalog: catalog, resources: resources, life: life,
+		nearlyFull: make(chan struct{}, 1),
+	}
 }
 
 const (

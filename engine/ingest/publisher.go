@@ -37,24 +37,23 @@ type Publisher struct {
 	quotas quotaTracker
 }
 
-// PublisherParts are what a Publisher works with.
+// PublisherParts are the parts of the router that a Publisher uses.
 type PublisherParts struct {
-	Config     settings.Config
-	Catalog    *catalog.Catalog
-	Monitor    *monitor.Monitor
-	Dispatcher *dispatch.Dispatcher
-	Outbox     *outbox.Outbox
-	Load       *LoadShedder
-	Metrics    *telemetry.Metrics
-	Traces     *telemetry.Tracing
-	Life       *lifecycle.Lifecycle
+	Metrics     *telemetry.Metrics
+	Traces      *telemetry.Tracing
+	Lifecycle   *lifecycle.Lifecycle
+	Catalog     *catalog.Catalog
+	Monitor     *monitor.Monitor
+	Dispatcher  *dispatch.Dispatcher
+	Outbox      *outbox.Outbox
+	LoadShedder *LoadShedder
 }
 
 // NewPublisher returns a Publisher.
-func NewPublisher(p PublisherParts) *Publisher {
+func NewPublisher(cfg settings.Config, p PublisherParts) *Publisher {
 	return &Publisher{
-		cfg: p.Config, store: p.Config.Store, log: p.Config.Logger, metrics: p.Metrics, traces: p.Traces, life: p.Life,
-		catalog: p.Catalog, monitor: p.Monitor, dispatcher: p.Dispatcher, outbox: p.Outbox, load: p.Load,
+		cfg: cfg, store: cfg.Store, log: cfg.Logger, metrics: p.Metrics, traces: p.Traces, life: p.Lifecycle,
+		catalog: p.Catalog, monitor: p.Monitor, dispatcher: p.Dispatcher, outbox: p.Outbox, load: p.LoadShedder,
 		slots: semaphore.NewWeighted(maxConcurrentPublishes),
 	}
 }

@@ -33,9 +33,9 @@ type Replayer struct {
 }
 
 // NewReplayer returns a Replayer without replays; LoadReplays reads them.
-func NewReplayer(cfg settings.Config, store engine.Store, catalog *catalog.Catalog, dispatcher *dispatch.Dispatcher, life *lifecycle.Lifecycle) *Replayer {
+func NewReplayer(cfg settings.Config, catalog *catalog.Catalog, dispatcher *dispatch.Dispatcher, life *lifecycle.Lifecycle) *Replayer {
 	return &Replayer{
-		store: store, log: cfg.Logger, life: life, catalog: catalog, dispatcher: dispatcher,
+		store: cfg.Store, log: cfg.Logger, life: life, catalog: catalog, dispatcher: dispatcher,
 		slots: semaphore.NewWeighted(maxConcurrentReplays), jobs: map[engine.ID]*replayJob{},
 	}
 }

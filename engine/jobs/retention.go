@@ -26,9 +26,19 @@ type Pruner struct {
 	load    *ingest.LoadShedder
 }
 
+// PrunerParts are the parts of the router that a Pruner uses.
+type PrunerParts struct {
+	Metrics     *telemetry.Metrics
+	Lifecycle   *lifecycle.Lifecycle
+	Catalog     *catalog.Catalog
+	LoadShedder *ingest.LoadShedder
+}
+
 // NewPruner returns a Pruner.
-func NewPruner(cfg settings.Config, store engine.Store, catalog *catalog.Catalog, load *ingest.LoadShedder, metrics *telemetry.Metrics, life *lifecycle.Lifecycle) *Pruner {
-	return &Pruner{cfg: cfg, store: store, log: cfg.Logger, metrics: metrics, life: life, catalog: catalog, load: load}
+func NewPruner(cfg settings.Config, p PrunerParts) *Pruner {
+	return &Pruner{
+		cfg: cfg, store: cfg.Store, log: cfg.Logger, metrics: p.Metrics, life: p.Lifecycle, catalog: p.Catalog, load: p.LoadShedder,
+	}
 }
 
 const (

@@ -27,9 +27,17 @@ type Sender struct {
 	dialectBodies atomic.Pointer[map[string]*BodyTemplate] // see SetDialectBodies
 }
 
+// Parts are the parts of the router that a Sender uses.
+type Parts struct {
+	Traces  *telemetry.Tracing
+	Client  *target.Client
+	Catalog *catalog.Catalog
+	Monitor *monitor.Monitor
+}
+
 // New returns a Sender; Load reads the key of its tokens.
-func New(cfg settings.Config, store engine.Store, client *target.Client, catalog *catalog.Catalog, monitor *monitor.Monitor, traces *telemetry.Tracing) *Sender {
-	return &Sender{cfg: cfg, client: client, store: store, traces: traces, catalog: catalog, monitor: monitor}
+func New(cfg settings.Config, p Parts) *Sender {
+	return &Sender{cfg: cfg, store: cfg.Store, traces: p.Traces, client: p.Client, catalog: p.Catalog, monitor: p.Monitor}
 }
 
 // Load reads the key of the tokens from the store, or creates it.

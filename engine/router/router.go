@@ -73,22 +73,27 @@ func New(ctx context.Context, cfg settings.Config) (*Engine, error) {
 	}
 	client := target.NewClient(cfg.Transport)
 	e.Tracker = resources.New(cfg, e.metrics)
-	e.Catalog = catalog.New(catalog.Parts{Config: cfg, Client: client, Life: e.life, Metrics: e.metrics, Resources: e.Tracker, IDs: ids})
+	e.Catalog = catalog.New(cfg, catalog.Parts{Client: client, Lifecycle: e.life, Metrics: e.metrics, Resources: e.Tracker, IDs: ids})
 	e.outbox = outbox.New(e.Catalog, e.life, cfg.Logger)
 	e.Monitor = monitor.New(cfg, e.Catalog, e.life)
-	e.Sender = outbound.New(cfg, e.store, client, e.Catalog, e.Monitor, e.traces)
+	e.Sender = outbound.New(cfg, outbound.Parts{Traces: e.traces, Client: client, Catalog: e.Catalog, Monitor: e.Monitor})
 	e.Dispatcher = dispatch.New(cfg, dispatch.Parts{
-		Store: e.store, Metrics: e.metrics, Traces: e.traces, Lifecycle: e.life, Catalog: e.Catalog, Outbox: e.outbox,
+		Metrics: e.metrics, Traces: e.traces, Lifecycle: e.life, Catalog: e.Catalog, Outbox: e.outbox,
 		Monitor: e.Monitor, Sender: e.Sender, Resources: e.Tracker, Tracker: watermark.New(ids, last),
 	})
-	e.LoadShedder = ingest.NewLoadShedder(cfg, e.store, e.Catalog, e.Tracker, e.life)
-	e.Publisher = ingest.NewPublisher(ingest.PublisherParts{
-		Config: cfg, Catalog: e.Catalog, Monitor: e.Monitor, Dispatcher: e.Dispatcher, Outbox: e.outbox, Load: e.LoadShedder,
-		Metrics: e.metrics, Traces: e.traces, Life: e.life,
+	e.LoadShedder = ingest.NewLoadShedder(cfg, e.Catalog, e.Tracker, e.life)
+	e.Publisher = ingest.NewPublisher(cfg, ingest.PublisherParts{
+		Metrics: e.metrics, Traces: e.traces, Lifecycle: e.life, Catalog: e.Catalog, Monitor: e.Monitor,
+		Dispatcher: e.Dispatcher, Outbox: e.outbox, LoadShedder: e.LoadShedder,
 	})
-	e.Replayer = jobs.NewReplayer(cfg, e.store, e.Catalog, e.Dispatcher, e.life)
-	e.Pruner = jobs.NewPruner(cfg, e.store, e.Catalog, e.LoadShedder, e.metrics, e.life)
-	e.Evaluator = evaluate.New(cfg, e.store, e.Catalog, e.Sender, e.Dispatcher, e.Publisher, e.LoadShedder, e.Tracker, e.traces, e.life)
+	e.Replayer = jobs.NewReplayer(cfg, e.Catalog, e.Dispatcher, e.life)
+	e.Pruner = jobs.NewPruner(cfg, jobs.PrunerParts{
+		Metrics: e.metrics, Lifecycle: e.life, Catalog: e.Catalog, LoadShedder: e.LoadShedder,
+	})
+	e.Evaluator = evaluate.New(cfg, evaluate.Parts{
+		Traces: e.traces, Lifecycle: e.life, Catalog: e.Catalog, Sender: e.Sender,
+		Dispatcher: e.Dispatcher, Publisher: e.Publisher, LoadShedder: e.LoadShedder, Resources: e.Tracker,
+	})
 	e.Requests = idempotency.New(e.store, ids)
 	e.Catalog.Connect(listener{e}, e.Dispatcher)
 	e.outbox.Connect(e.Publisher)
