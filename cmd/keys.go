@@ -63,8 +63,8 @@ type keysCreateCommand struct {
 }
 
 // Run creates a key.
-func (c *keysCreateCommand) Run(ctx context.Context, all *commands) error {
-	router, err := all.Keys.client()
+func (c *keysCreateCommand) Run(ctx context.Context, root *commands) error {
+	router, err := root.Keys.client()
 	if err != nil {
 		return err
 	}
@@ -87,8 +87,8 @@ type keysRotateCommand struct {
 }
 
 // Run rotates a key.
-func (c *keysRotateCommand) Run(ctx context.Context, all *commands) error {
-	router, err := all.Keys.client()
+func (c *keysRotateCommand) Run(ctx context.Context, root *commands) error {
+	router, err := root.Keys.client()
 	if err != nil {
 		return err
 	}
@@ -106,8 +106,8 @@ type keysDeleteCommand struct {
 }
 
 // Run deletes a key.
-func (c *keysDeleteCommand) Run(ctx context.Context, all *commands) error {
-	router, err := all.Keys.client()
+func (c *keysDeleteCommand) Run(ctx context.Context, root *commands) error {
+	router, err := root.Keys.client()
 	if err != nil {
 		return err
 	}

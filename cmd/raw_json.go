@@ -10,14 +10,14 @@ import (
 // rawJSON is a value of the API: the fields that a command reads, and the whole JSON as
 // received, for --json.
 type rawJSON[T any] struct {
-	is   T
-	text json.RawMessage
+	value T
+	text  json.RawMessage
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (s *rawJSON[T]) UnmarshalJSON(b []byte) error {
 	s.text = bytes.Clone(b)
-	return json.Unmarshal(b, &s.is)
+	return json.Unmarshal(b, &s.value)
 }
 
 // MarshalJSON implements json.Marshaler.
@@ -25,7 +25,7 @@ func (s *rawJSON[T]) MarshalJSON() ([]byte, error) { return s.text, nil }
 
 // Complete implements api.Completer.
 func (s *rawJSON[T]) Complete() bool {
-	w, asks := any(&s.is).(api.Completer)
+	w, asks := any(&s.value).(api.Completer)
 	return !asks || w.Complete()
 }
 

@@ -36,7 +36,7 @@ type replaysStartCommand struct {
 }
 
 // Run starts a replay.
-func (c *replaysStartCommand) Run(ctx context.Context, all *commands) error {
+func (c *replaysStartCommand) Run(ctx context.Context, root *commands) error {
 	if err := checkFilter(c.Filter); err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (c *replaysStartCommand) Run(ctx context.Context, all *commands) error {
 		}
 		*t.into = &at
 	}
-	router, err := all.Replays.client()
+	router, err := root.Replays.client()
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func (c *replaysStartCommand) Run(ctx context.Context, all *commands) error {
 	if err != nil {
 		return err
 	}
-	if all.Replays.JSON {
+	if root.Replays.JSON {
 		return printJSON(r)
 	}
 	fmt.Println(r.ID)
@@ -137,8 +137,8 @@ type replaysShowCommand struct {
 }
 
 // Run shows a replay.
-func (c *replaysShowCommand) Run(ctx context.Context, all *commands) error {
-	return all.Replays.one(ctx, c.ID, (*api.Client).GetReplay)
+func (c *replaysShowCommand) Run(ctx context.Context, root *commands) error {
+	return root.Replays.one(ctx, c.ID, (*api.Client).GetReplay)
 }
 
 type replaysPauseCommand struct {
@@ -146,8 +146,8 @@ type replaysPauseCommand struct {
 }
 
 // Run pauses a replay.
-func (c *replaysPauseCommand) Run(ctx context.Context, all *commands) error {
-	return all.Replays.one(ctx, c.ID, (*api.Client).PauseReplay)
+func (c *replaysPauseCommand) Run(ctx context.Context, root *commands) error {
+	return root.Replays.one(ctx, c.ID, (*api.Client).PauseReplay)
 }
 
 type replaysResumeCommand struct {
@@ -155,8 +155,8 @@ type replaysResumeCommand struct {
 }
 
 // Run resumes a replay.
-func (c *replaysResumeCommand) Run(ctx context.Context, all *commands) error {
-	return all.Replays.one(ctx, c.ID, (*api.Client).ResumeReplay)
+func (c *replaysResumeCommand) Run(ctx context.Context, root *commands) error {
+	return root.Replays.one(ctx, c.ID, (*api.Client).ResumeReplay)
 }
 
 type replaysCancelCommand struct {
@@ -164,8 +164,8 @@ type replaysCancelCommand struct {
 }
 
 // Run cancels a replay.
-func (c *replaysCancelCommand) Run(ctx context.Context, all *commands) error {
-	return all.Replays.one(ctx, c.ID, (*api.Client).CancelReplay)
+func (c *replaysCancelCommand) Run(ctx context.Context, root *commands) error {
+	return root.Replays.one(ctx, c.ID, (*api.Client).CancelReplay)
 }
 
 // showReplay prints a replay, one property a line.

@@ -66,12 +66,12 @@ func showRefusal(err error) {
 type scriptsListCommand struct{}
 
 // Run lists the scripts.
-func (scriptsListCommand) Run(ctx context.Context, all *commands) error {
-	router, err := all.Scripts.client()
+func (scriptsListCommand) Run(ctx context.Context, root *commands) error {
+	router, err := root.Scripts.client()
 	if err != nil {
 		return err
 	}
-	list, err := api.Collect(router.ListScripts(ctx, api.ListScriptsParams{Account: all.Scripts.Account}))
+	list, err := api.Collect(router.ListScripts(ctx, api.ListScriptsParams{Account: root.Scripts.Account}))
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ Exit status: 0 the version is stored, with --live it is live; 1 it does not comp
 }
 
 // Run pushes a version.
-func (c *scriptsPushCommand) Run(ctx context.Context, all *commands) error {
+func (c *scriptsPushCommand) Run(ctx context.Context, root *commands) error {
 	source, err := readScriptFile(c.File)
 	if err != nil {
 		return err
@@ -119,17 +119,17 @@ func (c *scriptsPushCommand) Run(ctx context.Context, all *commands) error {
 	if err != nil {
 		return err
 	}
-	router, err := all.Scripts.client()
+	router, err := root.Scripts.client()
 	if err != nil {
 		return err
 	}
-	s, err := router.script(ctx, all.Scripts.Account, c.Name)
+	s, err := router.script(ctx, root.Scripts.Account, c.Name)
 	if err != nil {
 		return err
 	}
 	made := s == nil
 	if made {
-		if s, err = c.create(ctx, router, all.Scripts.Account); err != nil {
+		if s, err = c.create(ctx, router, root.Scripts.Account); err != nil {
 			return err
 		}
 	}
@@ -228,8 +228,8 @@ Exit status: 0 no difference; 3 a difference; 1 an error; 2 the command line is 
 }
 
 // Run compares two versions.
-func (c *scriptsDiffCommand) Run(ctx context.Context, all *commands) error {
-	router, s, err := all.Scripts.find(ctx, c.Name)
+func (c *scriptsDiffCommand) Run(ctx context.Context, root *commands) error {
+	router, s, err := root.Scripts.find(ctx, c.Name)
 	if err != nil {
 		return err
 	}
@@ -299,8 +299,8 @@ func (*scriptsLiveCommand) Help() string {
 }
 
 // Run makes a version live.
-func (c *scriptsLiveCommand) Run(ctx context.Context, all *commands) error {
-	router, s, err := all.Scripts.find(ctx, c.Name)
+func (c *scriptsLiveCommand) Run(ctx context.Context, root *commands) error {
+	router, s, err := root.Scripts.find(ctx, c.Name)
 	if err != nil {
 		return err
 	}
@@ -339,8 +339,8 @@ Exit status: 0 the older version is live; 1 there is none, it was never live and
 }
 
 // Run makes the previous live version live again.
-func (c *scriptsRollbackCommand) Run(ctx context.Context, all *commands) error {
-	router, s, err := all.Scripts.find(ctx, c.Name)
+func (c *scriptsRollbackCommand) Run(ctx context.Context, root *commands) error {
+	router, s, err := root.Scripts.find(ctx, c.Name)
 	if err != nil {
 		return err
 	}

@@ -32,8 +32,8 @@ Exit status: 0 no event has a different result; 3 at least one has; 1 the candid
 }
 
 // Run runs a comparison.
-func (c *scriptsCompareCommand) Run(ctx context.Context, all *commands) error {
-	router, s, err := all.Scripts.find(ctx, c.Name)
+func (c *scriptsCompareCommand) Run(ctx context.Context, root *commands) error {
+	router, s, err := root.Scripts.find(ctx, c.Name)
 	if err != nil {
 		return err
 	}

@@ -40,12 +40,12 @@ type pulledFile struct {
 }
 
 // Run writes the scripts to files.
-func (c *scriptsPullCommand) Run(ctx context.Context, all *commands) error {
-	router, err := all.Scripts.client()
+func (c *scriptsPullCommand) Run(ctx context.Context, root *commands) error {
+	router, err := root.Scripts.client()
 	if err != nil {
 		return err
 	}
-	list, err := api.Collect(router.ListScripts(ctx, api.ListScriptsParams{Account: all.Scripts.Account}))
+	list, err := api.Collect(router.ListScripts(ctx, api.ListScriptsParams{Account: root.Scripts.Account}))
 	if err != nil {
 		return err
 	}

@@ -20,8 +20,8 @@ type scriptsShadowStartCommand struct {
 }
 
 // Run starts a shadow run.
-func (c *scriptsShadowStartCommand) Run(ctx context.Context, all *commands) error {
-	router, s, err := all.Scripts.find(ctx, c.Name)
+func (c *scriptsShadowStartCommand) Run(ctx context.Context, root *commands) error {
+	router, s, err := root.Scripts.find(ctx, c.Name)
 	if err != nil {
 		return err
 	}
@@ -47,8 +47,8 @@ type scriptsShadowShowCommand struct {
 }
 
 // Run shows a shadow run.
-func (c *scriptsShadowShowCommand) Run(ctx context.Context, all *commands) error {
-	router, s, err := all.Scripts.find(ctx, c.Name)
+func (c *scriptsShadowShowCommand) Run(ctx context.Context, root *commands) error {
+	router, s, err := root.Scripts.find(ctx, c.Name)
 	if err != nil {
 		return err
 	}
@@ -75,8 +75,8 @@ type scriptsShadowStopCommand struct {
 }
 
 // Run stops a shadow run.
-func (c *scriptsShadowStopCommand) Run(ctx context.Context, all *commands) error {
-	router, s, err := all.Scripts.find(ctx, c.Name)
+func (c *scriptsShadowStopCommand) Run(ctx context.Context, root *commands) error {
+	router, s, err := root.Scripts.find(ctx, c.Name)
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ func (c *subscriptionsListCommand) Run(ctx context.Context, commands *commands) 
 	}
 	list := []rawJSON[api.Subscription]{}
 	for _, s := range found {
-		if !c.Failing || s.is.Health.FailingSince != nil {
+		if !c.Failing || s.value.Health.FailingSince != nil {
 			list = append(list, s)
 		}
 	}
@@ -60,7 +60,7 @@ func (c *subscriptionsListCommand) Run(ctx context.Context, commands *commands) 
 	w := newTable()
 	fmt.Fprintln(w, "ID\tNAME\tACTIVE\tHEALTH\tFAILURES\tFAILING SINCE\tACCOUNT\tEVENTS\tTARGET\tPROBLEM")
 	for i := range list {
-		s := &list[i].is
+		s := &list[i].value
 		active := "no"
 		if s.Active {
 			active = "yes"

@@ -61,9 +61,9 @@ type CompiledTransform struct {
 	version *engine.ScriptVersion // referenced so that it stays in memory
 }
 
-// QuarantineKey returns the transform's key in the quarantine; zero if there is no transform or it
+// quarantineKey returns the transform's key in the quarantine; zero if there is no transform or it
 // is not compiled yet.
-func (r *CompiledSubscription) QuarantineKey() quarantineKey {
+func (r *CompiledSubscription) quarantineKey() quarantineKey {
 	program := r.Transform.Program.Load()
 	if program == nil {
 		return quarantineKey{}
@@ -148,7 +148,7 @@ func (reg *SubscriptionRegistry) CompiledTransform(ctx context.Context, r *Compi
 		r.Transform.Program.Store(program)
 		// From here on quarantineScript finds the subscription; an earlier quarantine is applied
 		// here.
-		if reason := reg.quarantine.contains(r.QuarantineKey()); reason != "" {
+		if reason := reg.quarantine.contains(r.quarantineKey()); reason != "" {
 			reg.quarantineSubscription(r, reason, false)
 			return nil, &scripts.Error{Phase: scripts.PhaseBusy, Message: "quarantined: " + reason}
 		}

@@ -58,9 +58,9 @@ func inputOf(ev *engine.Event) uint64 {
 	return h.Sum64()
 }
 
-// RecordStrike counts the result of a run; full reports that the transform must now be quarantined.
+// recordStrike counts the result of a run; full reports that the transform must now be quarantined.
 // works reports whether it works on other input; it is called only if that matters.
-func (q *Quarantine) RecordStrike(who quarantineKey, input func() uint64, works func() bool, err error) (full bool) {
+func (q *Quarantine) recordStrike(who quarantineKey, input func() uint64, works func() bool, err error) (full bool) {
 	var se *scripts.Error
 	bad := false
 	if errors.As(err, &se) {
@@ -132,7 +132,7 @@ func (reg *SubscriptionRegistry) ForgetUnused() {
 	}
 	used := map[quarantineKey]bool{}
 	for _, r := range reg.AllCompiled() {
-		used[r.QuarantineKey()] = true
+		used[r.quarantineKey()] = true
 	}
 	for _, who := range struck {
 		if !used[who] {
@@ -185,7 +185,7 @@ func (reg *SubscriptionRegistry) works(r *CompiledSubscription, hash string) boo
 // quarantineScript quarantines all subscriptions of an account that use a transform. quiet
 // suppresses the operational events.
 func (reg *SubscriptionRegistry) quarantineScript(who quarantineKey, quiet bool) {
-	for _, r := range reg.table.find(func(r *CompiledSubscription) bool { return r.QuarantineKey() == who }) {
+	for _, r := range reg.table.find(func(r *CompiledSubscription) bool { return r.quarantineKey() == who }) {
 		reg.quarantineSubscription(r, reg.quarantine.contains(who), quiet)
 	}
 }
@@ -195,7 +195,7 @@ func (reg *SubscriptionRegistry) quarantineSubscription(r *CompiledSubscription,
 	if r.Transform.Quarantined.Swap(true) {
 		return
 	}
-	hash := r.QuarantineKey().hash
+	hash := r.quarantineKey().hash
 	reg.metrics.Quarantined.Inc()
 	reg.log.Warn("transform quarantined: deliveries wait for a new version of it", "subscription_id", r.Sub.ID.Format(engine.SubscriptionPrefix), "account", r.Sub.Account,
 		"script_hash", hash, "reason", reason)
@@ -210,14 +210,14 @@ func (reg *SubscriptionRegistry) Quarantined(id engine.ID) string {
 	if r == nil || !r.Transform.Quarantined.Load() {
 		return ""
 	}
-	return reg.quarantine.contains(r.QuarantineKey())
+	return reg.quarantine.contains(r.quarantineKey())
 }
 
 // RecordRun counts the result of a transform's run on ev, and quarantines the transform after too
 // many strikes.
 func (reg *SubscriptionRegistry) RecordRun(r *CompiledSubscription, hash string, ev *engine.Event, err error) {
 	who := quarantineKey{r.Sub.Account, hash}
-	if who.hash != "" && reg.quarantine.RecordStrike(who, func() uint64 { return inputOf(ev) }, func() bool { return reg.works(r, who.hash) }, err) {
+	if who.hash != "" && reg.quarantine.recordStrike(who, func() uint64 { return inputOf(ev) }, func() bool { return reg.works(r, who.hash) }, err) {
 		reg.quarantineScript(who, engine.Operational(ev.Type))
 	}
 }

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// MaxGracePeriod is how long a replaced secret may still sign.
-	MaxGracePeriod = 30 * 24 * time.Hour
+	// maxGracePeriod is how long a replaced secret may still sign.
+	maxGracePeriod = 30 * 24 * time.Hour
 	// DefaultGracePeriod is the grace period of a rotation that names none.
 	DefaultGracePeriod = 24 * time.Hour
 	// maxOldSecrets limits the signatures of one delivery.
@@ -68,7 +68,7 @@ func validateSignatures(list []signature.Scheme) (errs engine.FieldErrors) {
 type Rotation struct {
 	Secret string               // the new secret; empty: generate one
 	Type   signature.SecretType // of a generated secret; empty: the type of the replaced one
-	Grace  time.Duration        // how long the old secret still signs, 0 to MaxGracePeriod
+	Grace  time.Duration        // how long the old secret still signs, 0 to maxGracePeriod
 	Key    string               // an idempotency key: a repeat rotates nothing; may be empty
 }
 
@@ -77,8 +77,8 @@ type Rotation struct {
 // current secret changes nothing and returns the same result. Errors: CodeInvalid, CodeNotFound,
 // CodeConflict, CodeStale, CodeUnavailable.
 func (ed *SubscriptionEditor) RotateSecret(ctx context.Context, account string, id engine.ID, version int64, r Rotation) (s *engine.Subscription, until time.Time, err error) {
-	if r.Grace < 0 || r.Grace > MaxGracePeriod {
-		return nil, until, engine.InvalidField("grace_period", engine.FieldOutOfRange, "is %s, must be 0s to %s (30 days)", r.Grace, MaxGracePeriod)
+	if r.Grace < 0 || r.Grace > maxGracePeriod {
+		return nil, until, engine.InvalidField("grace_period", engine.FieldOutOfRange, "is %s, must be 0s to %s (30 days)", r.Grace, maxGracePeriod)
 	}
 	if !engine.ValidKey(r.Key) {
 		return nil, until, engine.Invalid("Idempotency-Key", "must be 1 to %d visible ASCII characters", engine.MaxEventKey)

@@ -66,11 +66,6 @@ func (r *Receiver) SetAnswer(answer Answer) (before Answer) {
 	return before
 }
 
-// SetStatus sets the status of answers to later requests.
-func (r *Receiver) SetStatus(status int) {
-	r.SetAnswer(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(status) })
-}
-
 // Hang makes later requests wait until Release.
 func (r *Receiver) Hang() {
 	r.SetAnswer(func(http.ResponseWriter, *http.Request, string) { <-r.Released })

@@ -19,33 +19,33 @@ type Case struct {
 // has the same outcome today and next year.
 type Event struct {
 	Type    string            `json:"type"`
-	ID      string            `json:"id,omitempty"`      // DefaultID if empty
+	ID      string            `json:"id,omitempty"`      // defaultID if empty
 	Account string            `json:"account,omitempty"` // DefaultAccount if empty
-	Time    time.Time         `json:"time,omitzero"`     // DefaultTime if zero; also the clock inside a transform
+	Time    time.Time         `json:"time,omitzero"`     // defaultTime if zero; also the clock inside a transform
 	Headers map[string]string `json:"headers,omitempty"`
 	Data    json.RawMessage   `json:"data"`
 }
 
 // The default values of an Event.
 const (
-	DefaultID      = "evt_test"
+	defaultID      = "evt_test"
 	DefaultAccount = "default"
 )
 
-// DefaultTime is the time of an Event whose case has none.
-var DefaultTime = time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
+// defaultTime is the time of an Event whose case has none.
+var defaultTime = time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
 
 // Event returns the event as scripts see it.
 func (e *Event) Event() *scripts.Event {
 	ev := &scripts.Event{ID: e.ID, Type: e.Type, Account: e.Account, Time: e.Time, Headers: e.Headers, Data: e.Data}
 	if ev.ID == "" {
-		ev.ID = DefaultID
+		ev.ID = defaultID
 	}
 	if ev.Account == "" {
 		ev.Account = DefaultAccount
 	}
 	if ev.Time.IsZero() {
-		ev.Time = DefaultTime
+		ev.Time = defaultTime
 	}
 	ev.Received = ev.Time
 	return ev

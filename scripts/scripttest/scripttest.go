@@ -31,9 +31,9 @@ type Suite struct {
 	KeepBody  int // maximum bytes of each Got.Body in the report; 0: no limit
 }
 
-// TargetPath is the path of the request that a transform gets; the request has no query and
+// targetPath is the path of the request that a transform gets; the request has no query and
 // no headers, and the method is POST.
-const TargetPath = "/hook"
+const targetPath = "/hook"
 
 // outcome is the outcome for an event, with the body as it is sent.
 type outcome struct {
@@ -51,7 +51,7 @@ func Run(ctx context.Context, t scripteval.Transformer, s Suite) (r scripts.Test
 	if r.Broken = brokenScript(&compiled, err); r.Broken != nil {
 		return r
 	}
-	compiled.Request = scripts.Request{Method: http.MethodPost, Path: TargetPath, Query: map[string][]string{}, Headers: map[string]string{}}
+	compiled.Request = scripts.Request{Method: http.MethodPost, Path: targetPath, Query: map[string][]string{}, Headers: map[string]string{}}
 	for i := range s.Cases {
 		c := runCase(ctx, compiled, &s.Cases[i])
 		if s.KeepBody > 0 && len(c.Got.Body) > s.KeepBody {
@@ -120,7 +120,7 @@ func (g *outcome) setResult(res *scripts.Result) {
 	if g.Dropped, g.DropReason = res.Dropped, res.DropReason; g.Dropped {
 		return
 	}
-	g.Method, g.Path, g.Headers = http.MethodPost, TargetPath, map[string]string{}
+	g.Method, g.Path, g.Headers = http.MethodPost, targetPath, map[string]string{}
 	if req := res.Request; req != nil {
 		g.Method, g.Path = req.Method, req.Path
 		maps.Copy(g.Headers, req.Headers)

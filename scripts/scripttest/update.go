@@ -103,7 +103,7 @@ func (want Expect) withOutcome(got *scripts.TestOutcome) Expect {
 	if want.Method != "" || all && got.Method != http.MethodPost {
 		now.Method = got.Method
 	}
-	if want.Path != "" || all && got.Path != TargetPath {
+	if want.Path != "" || all && got.Path != targetPath {
 		now.Path = got.Path
 	}
 	if want.Query != nil || all && len(got.Query) > 0 {

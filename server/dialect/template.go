@@ -21,8 +21,8 @@ type Scope struct {
 var (
 	// EventTypeMembers are the members of $event_type.
 	EventTypeMembers = []string{"name", "description", "subscribed", "subscription"}
-	// ErrorMembers are the members of $error.
-	ErrorMembers = []string{"status", "code", "title", "detail", "field"}
+	// errorMembers are the members of $error.
+	errorMembers = []string{"status", "code", "title", "detail", "field"}
 )
 
 type language = jsontemplate.Language[Scope]
@@ -39,7 +39,7 @@ func (w Words) language(action Action) *language {
 			"event_types":   {Entries: entries("event_types", "event_type"), Entry: valueLanguage("event_type", EventTypeMembers)},
 		}}
 	case errorResponse:
-		return valueLanguage("error", ErrorMembers)
+		return valueLanguage("error", errorMembers)
 	}
 	return &language{Field: unknownField}
 }

@@ -23,8 +23,8 @@ func ParseKeys(text string) ([]Key, error) {
 			if err != nil {
 				return nil, fmt.Errorf("line %d is not base64", n+1)
 			}
-			if len(raw) != KeyBytes {
-				return nil, fmt.Errorf("line %d holds %d bytes, a key has %d: openssl rand -base64 32 makes one", n+1, len(raw), KeyBytes)
+			if len(raw) != keyBytes {
+				return nil, fmt.Errorf("line %d holds %d bytes, a key has %d: openssl rand -base64 32 makes one", n+1, len(raw), keyBytes)
 			}
 			keys = append(keys, Key(raw))
 		}

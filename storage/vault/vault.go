@@ -18,11 +18,11 @@ import (
 	"strings"
 )
 
-// KeyBytes is the length of a Key.
-const KeyBytes = 32
+// keyBytes is the length of a Key.
+const keyBytes = 32
 
 // Key seals and opens values.
-type Key [KeyBytes]byte
+type Key [keyBytes]byte
 
 // NewKey returns a random key.
 func NewKey() (k Key) {
