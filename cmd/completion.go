@@ -18,7 +18,7 @@ type completionCommand struct {
 
 // Help implements kong.HelpProvider.
 func (*completionCommand) Help() string {
-	return `For this shell only, and for each new one:
+	return `The first command is for this shell only, the second for every new one:
 
   bash: source <(switchhook completion bash)
         switchhook completion bash > ~/.local/share/bash-completion/completions/switchhook

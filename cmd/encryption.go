@@ -56,7 +56,7 @@ func (f *encryptionFlags) keys(folder string, inUse []string, log *slog.Logger) 
 	if err := vault.WriteFile(file, false, key); err != nil {
 		return nil, fmt.Errorf("write the encryption key: %w", err)
 	}
-	log.Info("encryption key made: keep a copy of it elsewhere, secrets can't be read without it", "file", file, "key_id", key.ID())
+	log.Info("encryption key created: keep a copy of it elsewhere, secrets can't be read without it", "file", file, "key_id", key.ID())
 	return []vault.Key{key}, nil
 }
 

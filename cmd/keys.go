@@ -14,7 +14,7 @@ type keysCommand struct {
 	clientFlags `embed:""`
 	List        keysListCommand   `cmd:"" help:"List the API keys."`
 	Create      keysCreateCommand `cmd:"" help:"Create an API key and print it; it can't be shown again."`
-	Rotate      keysRotateCommand `cmd:"" help:"Replace the text of an API key and print the new one; the old one works until the grace period ends."`
+	Rotate      keysRotateCommand `cmd:"" help:"Replace an API key and print the new one; the old one works until the grace period ends. The id stays."`
 	Delete      keysDeleteCommand `cmd:"" help:"Delete an API key; requests with it are refused at once."`
 }
 
@@ -83,7 +83,7 @@ func (c *keysCreateCommand) Run(ctx context.Context, root *commands) error {
 
 type keysRotateCommand struct {
 	ID          string        `arg:"" help:"The key's id: key_…"`
-	GracePeriod time.Duration `help:"How long the current text still works." default:"24h" placeholder:"DURATION" min:"0s" max:"720h"`
+	GracePeriod time.Duration `help:"How long the current key still works." default:"24h" placeholder:"DURATION" min:"0s" max:"720h"`
 }
 
 // Run rotates a key.

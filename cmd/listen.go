@@ -99,7 +99,7 @@ func (c *listenCommand) Run(ctx context.Context) error {
 			fmt.Fprintf(out, "deleted the subscription %s\n", made.ID)
 		}()
 	} else if c.Secret == "" {
-		fmt.Fprintln(out, "signatures are not verified: give --secret, or let --subscribe make a subscription")
+		fmt.Fprintln(out, "signatures are not verified: use --secret, or --subscribe to create a subscription")
 	}
 	<-ctx.Done()
 	return out.failure()

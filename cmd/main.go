@@ -23,7 +23,7 @@ type commands struct {
 	Demo          demoCommand          `cmd:"" help:"Subscribe, publish, filter, transform, sign, deliver and retry some events in a temporary folder, and show it."`
 	Send          sendCommand          `cmd:"" help:"Publish an event, or a file of them, to a running router."`
 	Listen        listenCommand        `cmd:"" help:"Run a local receiver that verifies and prints deliveries."`
-	Preview       previewCommand       `cmd:"" help:"Run a filter and a transform on one event, without a server, and show the request."`
+	Preview       previewCommand       `cmd:"" help:"Run a filter and a transform on one event, without a router, and show the request."`
 	Test          testCommand          `cmd:"" help:"Run the test cases of filters and transforms."`
 	Scripts       scriptsCommand       `cmd:"" help:"Manage the scripts of a running router: push, pull, diff, compare, activate."`
 	Apply         applyCommand         `cmd:"" help:"Make a running router's event types, scripts and subscriptions match the files of a folder."`
@@ -73,7 +73,7 @@ func Main(args []string) int {
 		if wrong, ok := errors.AsType[*kong.ParseError](err); ok {
 			parsed = wrong.Context
 		}
-		fmt.Fprintf(os.Stderr, "Run \"switchhook %s--help\" to see what can be given.\n", commandPath(parsed))
+		fmt.Fprintf(os.Stderr, "Run \"switchhook %s--help\" for the commands and flags.\n", commandPath(parsed))
 		return usageStatus
 	}
 	c.Serve.unknown = unknownVariables(parser.Model.Node, os.Environ())

@@ -44,7 +44,7 @@ const (
 
 // Help implements kong.HelpProvider.
 func (*previewCommand) Help() string {
-	return `Nothing is sent, and no server is needed. The filter's result is explained by the value of each of its parts.
+	return `Nothing is sent, and no router is needed. The filter's result is explained by the value of each of its parts.
 
 Exit status: 0 the event matches and a request would be sent; 3 the filter does not match or the transform drops it; 1 a script or a file is wrong; 2 the command line is.
 

@@ -142,7 +142,7 @@ func (c *scriptsPushCommand) Run(ctx context.Context, root *commands) error {
 	}
 	switch {
 	case made:
-		fmt.Printf("made the %s %s; this is version %d\n", s.Kind, printable(s.Name), v.Version)
+		fmt.Printf("created the %s %s; this is version %d\n", s.Kind, printable(s.Name), v.Version)
 	case before == v.Version:
 		fmt.Printf("%s: version %d has this source already\n", printable(s.Name), v.Version)
 	default:
@@ -309,7 +309,7 @@ func (c *scriptsLiveCommand) Run(ctx context.Context, root *commands) error {
 
 // switchTo makes a version live and prints the previous one.
 func (c *client) switchTo(ctx context.Context, s *api.Script, version int, force bool) error {
-	report, err := c.setLive(ctx, s.ID, version, force, "--force makes it live all the same")
+	report, err := c.setLive(ctx, s.ID, version, force, "--force makes it live anyway")
 	if err != nil {
 		showRefusal(err)
 		return err

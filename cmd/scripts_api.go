@@ -94,10 +94,10 @@ func notLive(err error, version int, hint string) error {
 	case !ok || e.Status != http.StatusConflict:
 		return err
 	case e.Script != nil:
-		return &notLiveError{e, fmt.Sprintf("version %d does not go live, for it does not compile any more: %s\n%s", version, printable(e.Script.Message), hint)}
+		return &notLiveError{e, fmt.Sprintf("version %d does not go live, because it no longer compiles: %s\n%s", version, printable(e.Script.Message), hint)}
 	}
 	if e.Tests != nil {
-		return &notLiveError{e, fmt.Sprintf("version %d does not go live, for %d of its %d tests fail; %s", version, e.Tests.Failed, len(e.Tests.Cases), hint)}
+		return &notLiveError{e, fmt.Sprintf("version %d does not go live, because %d of its %d tests fail; %s", version, e.Tests.Failed, len(e.Tests.Cases), hint)}
 	}
 	return err
 }
@@ -108,7 +108,7 @@ func forceLive(name string, version int) string {
 	if strings.HasPrefix(name, "-") {
 		command = fmt.Sprintf("switchhook scripts live --force -- %s %d", shellQuoted(name), version)
 	}
-	return fmt.Sprintf("\"%s\" makes it live all the same", command)
+	return fmt.Sprintf("\"%s\" makes it live anyway", command)
 }
 
 // shellQuoted quotes a word for a shell.

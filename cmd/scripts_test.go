@@ -87,7 +87,7 @@ func TestScripts_PushAndPull(t *testing.T) {
 		t.Errorf("what does not compile leaves a script behind:\n%s", out)
 	}
 	p.expect(1, []string{"give --kind"}, "scripts", "push", "text", write(t, dir, "a.txt", "true"))
-	p.expect(0, []string{"made the transform text; this is version 1", "1 passed, 0 failed", "version 1 is live"}, "scripts", "push", "text", first, "--cases", cases, "--live", "--note", "first")
+	p.expect(0, []string{"created the transform text; this is version 1", "1 passed, 0 failed", "version 1 is live"}, "scripts", "push", "text", first, "--cases", cases, "--live", "--note", "first")
 	p.expect(0, []string{"version 1 has this source already"}, "scripts", "push", "text", first)
 	p.expect(0, []string{"are the same"}, "scripts", "diff", "text", first)
 
@@ -101,7 +101,7 @@ func TestScripts_PushAndPull(t *testing.T) {
 	p.expect(1, []string{"no version"}, "scripts", "diff", "text", "7", "1")
 	p.expect(1, []string{"there is none before it"}, "scripts", "rollback", "text")
 
-	if out := p.expect(1, []string{"✗ the id is told", "1 of its 1 tests fail", "--force makes it live all the same"}, "scripts", "live", "text", "2"); strings.Contains(out, `"force"`) {
+	if out := p.expect(1, []string{"✗ the id is told", "1 of its 1 tests fail", "--force makes it live anyway"}, "scripts", "live", "text", "2"); strings.Contains(out, `"force"`) {
 		t.Errorf("the error speaks of the API's member:\n%s", out)
 	}
 	p.expect(0, []string{"version 2 is live; it was version 1"}, "scripts", "live", "text", "2", "--force")

@@ -57,7 +57,7 @@ func (c *secretsRotateCommand) Run(ctx context.Context) error {
 	}
 	path, file := databaseFile(c.Data), c.file(c.Data)
 	if _, err := os.Stat(path); err != nil {
-		return fmt.Errorf("there is no database to seal: %w", err)
+		return fmt.Errorf("there is no database: %w", err)
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	used := ""

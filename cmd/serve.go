@@ -150,7 +150,7 @@ func (c *serveCommand) config() (cfg processConfig, err error) {
 	}
 	for _, name := range cfg.builtIn {
 		if !slices.Contains(dialect.BuiltIn(), name) {
-			return cfg, fmt.Errorf("--dialects-builtin: there is no %.60q; there are %s, and none", name, strings.Join(dialect.BuiltIn(), ", "))
+			return cfg, fmt.Errorf("--dialects-builtin: %.60q is not a built-in dialect; use %s, or none", name, strings.Join(dialect.BuiltIn(), ", "))
 		}
 	}
 	cfg.server.AllowQueryKey, cfg.server.Origins, cfg.server.MaxBody = c.AllowQueryKey, c.CORSOrigins, c.MaxBody

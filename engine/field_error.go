@@ -18,7 +18,7 @@ type FieldCode string
 const (
 	FieldRequired   FieldCode = "required"     // the field is missing or empty
 	FieldInvalid    FieldCode = "invalid"      // the value does not have the form that the field needs
-	FieldUnknown    FieldCode = "unknown"      // the value is none of the allowed ones, or names nothing that exists
+	FieldUnknown    FieldCode = "unknown"      // there is no such member, or the value is none of the allowed ones, or names nothing that exists
 	FieldOutOfRange FieldCode = "out_of_range" // the number, duration or time is too small or too large
 	FieldTooLong    FieldCode = "too_long"     // the value has too many bytes or characters
 	FieldTooMany    FieldCode = "too_many"     // the list or object has too many entries

@@ -176,7 +176,7 @@ func (k *Key) ValidateScopes() (errs FieldErrors) {
 		} else if meant != "" {
 			errs.Add(field, FieldUnknown, "%.40q is not a scope; did you mean %q?", string(scope), meant)
 		} else {
-			errs.Add(field, FieldUnknown, "%.40q is not a scope; there are %s", string(scope), scopeNames(Scopes))
+			errs.Add(field, FieldUnknown, "%.40q is not a scope; the scopes are %s", string(scope), scopeNames(Scopes))
 		}
 	}
 	return errs

@@ -82,7 +82,7 @@ func TestReceiver_HelpHidesSecrets(t *testing.T) {
 	for _, c := range []struct{ flags, want string }{
 		{"-h", "by default $SWITCHHOOK_KEY"},
 		{"-addr=" + used.Addr().String(), "is in use: is another receiver running already? -addr gives another address"},
-		{"-addr=127.0.0.1", "not an address with a port"},
+		{"-addr=127.0.0.1", "is not an address with a port"},
 	} {
 		cmd := exec.Command(receiver, c.flags)
 		cmd.Env = append(os.Environ(), "SWITCHHOOK_KEY=hidden-key", "WEBHOOK_SECRET=whsec_aGlkZGVu")

@@ -47,7 +47,7 @@ func TestAccounts_PutAndGet(t *testing.T) {
 			}
 		}
 	}
-	r.admin.do("PUT", "/api/v1/accounts/a%20b", `{}`).refused(422, "account", "not an account name")
+	r.admin.do("PUT", "/api/v1/accounts/a%20b", `{}`).refused(422, "account", "is not an account name")
 	r.admin.get("/api/v1/accounts/a%20b").refused(404, "", "there is no account")
 }
 

@@ -116,6 +116,14 @@ func (a *answer) refused(status int, field, detail string) *answer {
 	return a
 }
 
+// fieldCode checks the code of the first wrong member.
+func (a *answer) fieldCode(code string) {
+	a.t.Helper()
+	if got, _ := a.at("errors.0.code").(string); got != code {
+		a.t.Errorf("%s: want the code %q in errors, got %q: %.500s", a.what, code, got, a.body)
+	}
+}
+
 // at returns the body's value at a path such as "data.0.id"; nil if there is none.
 func (a *answer) at(path string) any {
 	a.t.Helper()

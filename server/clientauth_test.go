@@ -53,7 +53,7 @@ func TestAuth_QueryKeyOnlyIfAllowedAndNeverLogged(t *testing.T) {
 		none.get("/api/v1/me?api_key="+key, "X-API-Key", r.rival.key).refused(401, "", "two different API keys"),
 		none.get("/api/v1/me?api_key="+key+"&api_key="+r.rival.key).refused(401, "", "two different API keys"),
 		none.get("/api/v1/me?api_key="+key+"x").refused(401, "", "not known"),
-		none.get("/api/v1/nothing?api_key="+key).refused(404, "", "there is nothing at"),
+		none.get("/api/v1/nothing?api_key="+key).refused(404, "", "there is no path"),
 		none.get("/api/v1/subscriptions?evnt=a&api_key="+key).refused(422, "evnt", "is not a parameter"),
 		none.do("DELETE", "/api/v1/subscriptions?api_key="+key, nil).refused(405, "", "Allow"),
 		none.post("/api/v1/subscriptions?api_key="+key, map[string]any{"event": "a", "url": anywhere}).want(201),
@@ -93,7 +93,7 @@ func TestOptions_AllowListsMethods(t *testing.T) {
 				t.Errorf("%s allows an origin", a.what)
 			}
 		}
-		c.do("OPTIONS", "/nothing", nil).refused(404, "", "there is nothing at")
+		c.do("OPTIONS", "/nothing", nil).refused(404, "", "there is no path")
 	}
 }
 

@@ -138,7 +138,7 @@ func TestCloudEvents_InvalidAreRefused(t *testing.T) {
 	send("application/json", `{}`, "ce-id", "1").refused(422, "ce-specversion", "is missing")
 	all := []string{"ce-specversion", "1.0", "ce-id", "1", "ce-source", "/s", "ce-type", "a"}
 	send("application/json", `{`, all...).refused(400, "", "not JSON")
-	send("application/json", `{}`, append(all, "ce-subject", "%C0%A0")...).refused(422, "ce-subject", "no valid UTF-8")
+	send("application/json", `{}`, append(all, "ce-subject", "%C0%A0")...).refused(422, "ce-subject", "is not valid UTF-8")
 	send("application/json", `{}`, append(all, "ce-datacontenttype", "application/json")...).refused(422, "ce-datacontenttype", "must not be there")
 	if n := len(c.pages("/api/v1/events?limit=50", "id")); n != 0 {
 		t.Errorf("%d events are stored", n)

@@ -490,7 +490,7 @@ func TestDialects_ErrorsNameFileLineAndMember(t *testing.T) {
 		}
 	}
 	wants(open(false), "key.query: keys are not taken from addresses unless the router runs with --allow-query-key")
-	wants(open(true, "zapier"), `there is no built-in dialect "zapier"; there are django-rest-hooks, express-demo`)
+	wants(open(true, "zapier"), `there is no built-in dialect "zapier"; the built-in dialects are django-rest-hooks, express-demo`)
 	must(t, os.WriteFile(filepath.Join(dir, "b.yaml"), []byte(shop), 0o600))
 	wants(open(true), `b.yaml: name: "shop" is the name of the dialect in `)
 	must(t, os.WriteFile(filepath.Join(dir, "b.yaml"), []byte(replace("name: shop", "name: b")), 0o600))

@@ -158,7 +158,7 @@ func readEvent(c *fiber.Ctx, v jsonindex.Value, who caller) (in engine.EventInpu
 		case "targets":
 			in.Targets, err = targetsMember(member, who)
 		default:
-			err = invalidField(name, "is not known: an event has type, data, id, account, time, headers and targets; what happened goes into data")
+			err = unknownField(name, "is not known: an event has type, data, id, account, time, headers and targets; what happened goes into data")
 		}
 		if err != nil {
 			return in, err

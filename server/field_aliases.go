@@ -152,7 +152,7 @@ func (t *aliasTranslation) read(object jsonindex.Value, within string) error {
 				continue
 			}
 			if meant := suggest.Closest(name, ownNames); meant != "" {
-				return invalidField(f.path, fmt.Sprintf("is not known here; did you mean %q?", meant))
+				return unknownField(f.path, fmt.Sprintf("is not known here; did you mean %q?", meant))
 			}
 		}
 	}
@@ -218,7 +218,7 @@ func (t *aliasTranslation) resolve(member, noun string) error {
 		}
 	}
 	if fold(chosen.name) == "status" && chosen.text[0] == '"' {
-		return invalidField(chosen.path, fmt.Sprintf("%.40q is not known: use \"active\", or \"inactive\", \"paused\" or \"disabled\"", chosen.value.Text()))
+		return unknownField(chosen.path, fmt.Sprintf("%.40q is not known: use \"active\", or \"inactive\", \"paused\" or \"disabled\"", chosen.value.Text()))
 	}
 	t.put(member, chosen.path, chosen.text)
 	if member == "events" && isSingle(chosen.value) {

@@ -91,7 +91,7 @@ func TestPath_DoubledSlashesAreOne(t *testing.T) {
 	if status, body := rawAs(t, r, r.acme.key, "GET", "//api/v1/events?type=a//b"); status != 200 {
 		t.Errorf("%d %s", status, body)
 	}
-	if status, body := rawAs(t, r, r.acme.key, "GET", "//example.com//"); status != 404 || !strings.Contains(body, "there is nothing at /example.com/") {
+	if status, body := rawAs(t, r, r.acme.key, "GET", "//example.com//"); status != 404 || !strings.Contains(body, "there is no path /example.com/") {
 		t.Errorf("%d %s", status, body)
 	}
 	if status, _ := rawAs(t, r, r.acme.key, "GET", "//"); status != 200 {

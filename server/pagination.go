@@ -37,7 +37,7 @@ func (s *Server) readQuery(c *fiber.Ctx, known ...string) *query {
 	for k := range c.Request().URI().QueryArgs().All() {
 		if name := string(k); q.err == nil && !slices.Contains(known, name) {
 			slices.Sort(known)
-			q.err = invalidField(name, "is not a parameter of this list; the parameters are "+strings.Join(known, ", "))
+			q.err = unknownField(name, "is not a parameter of this list; the parameters are "+strings.Join(known, ", "))
 		}
 	}
 	return q
@@ -65,6 +65,13 @@ func (q *query) text(name string) string { return strings.Clone(q.c.Query(name))
 func (q *query) fail(name, detail string) {
 	if q.err == nil {
 		q.err = invalidField(name, detail)
+	}
+}
+
+// unknown refuses a parameter that does not exist.
+func (q *query) unknown(name, detail string) {
+	if q.err == nil {
+		q.err = unknownField(name, detail)
 	}
 }
 

@@ -22,6 +22,13 @@ func invalidField(field, detail string) *api.Error {
 	return &api.Error{Status: fiber.StatusUnprocessableEntity, Field: field, Detail: field + " " + detail}
 }
 
+// unknownField returns the error for a member or parameter that does not exist.
+func unknownField(field, detail string) *api.Error {
+	p := invalidField(field, detail)
+	p.Errors = []api.FieldError{{Field: field, Code: string(engine.FieldUnknown), Detail: p.Detail}}
+	return p
+}
+
 // problemType is the media type of errors.
 const problemType = "application/problem+json"
 
@@ -137,7 +144,7 @@ func describeEngine(e *engine.Error) *api.Error {
 		p.Detail = p.Errors[0].Detail
 	}
 	if more := len(p.Errors) - 1; more > 0 {
-		p.Detail += fmt.Sprintf("; errors lists %d more wrong fields", more)
+		p.Detail += fmt.Sprintf("; errors lists %d more", more)
 	}
 	return p
 }
@@ -190,6 +197,6 @@ func unknownRoute(c *fiber.Ctx) error { return noRoute(c) }
 func noRoute(c *fiber.Ctx) *api.Error {
 	return &api.Error{
 		Status: fiber.StatusNotFound, Code: api.CodeRouteNotFound,
-		Detail: "there is nothing at " + c.Path() + "; /api/v1/openapi.json lists what there is",
+		Detail: "there is no path " + c.Path() + "; /api/v1/openapi.json lists the paths",
 	}
 }

@@ -157,7 +157,7 @@ func TestRoutes_UnknownPathsAndMethods(t *testing.T) {
 	r := start(t)
 	for _, c := range []*client{r.acme, r.acme.with(t, "")} {
 		for _, path := range []string{"/nothing", "/api", "/api/v1", "/api/v1/", "/api/v2/events", "/api/v1/events/a/b", "/api/v1/Subscriptions", "/api/v1/subscriptions/x/y", "/api/v1/%73ubscriptions", "//nothing", "/healthz/x", "/%00"} {
-			c.get(path).refused(404, "", "there is nothing at")
+			c.get(path).refused(404, "", "there is no path")
 		}
 	}
 	for _, test := range []struct{ method, path, allow string }{
@@ -183,7 +183,7 @@ func TestLists_UnknownParametersAreRefused(t *testing.T) {
 	for path, unknown := range map[string]string{
 		"/api/v1/subscriptions": "evnt", "/api/v1/events": "status", "/api/v1/deliveries": "state", "/api/v1/event-types": "name", "/api/v1/keys": "q",
 	} {
-		r.admin.get(path+"?"+unknown+"=x").refused(422, unknown, "is not a parameter of this list")
+		r.admin.get(path+"?"+unknown+"=x").refused(422, unknown, "is not a parameter of this list").fieldCode("unknown")
 		for _, bad := range []string{"0", "-1", "501", "x", "1.5", "99999999999999999999", "%00"} {
 			r.admin.get(path+"?limit="+bad).refused(422, "limit", "from 1 to 500")
 		}
@@ -308,12 +308,12 @@ func TestBodies_MisspeltMembersAreRefused(t *testing.T) {
 		"traget_url": "target_url", "evnt": "event", "filtr": "filter", "transfrom": "transform", "header": "headers", "payloadFormat": "payload_format", "DESCRIPTION": "description",
 	} {
 		body := map[string]any{"event": "a", "target_url": anywhere, misspelt: "x"}
-		r.acme.post("/api/v1/subscriptions", body).refused(422, misspelt, "did you mean \""+meant+"\"?")
+		r.acme.post("/api/v1/subscriptions", body).refused(422, misspelt, "did you mean \""+meant+"\"?").fieldCode("unknown")
 		r.acme.do("PATCH", "/api/v1/subscriptions/"+id, map[string]any{misspelt: "x"}).refused(422, misspelt, "did you mean \""+meant+"\"?")
 	}
 	r.acme.post("/api/v1/subscriptions", map[string]any{"event": "zapier", "target_url": anywhere, "zapier_version": 3}).want(201)
-	r.acme.post("/api/v1/events", `{"type":"a","data":1,"payload":2}`).refused(422, "payload", "is not known")
-	r.admin.post("/api/v1/keys", `{"accunt":"acme"}`).refused(422, "accunt", `did you mean "account"?`)
+	r.acme.post("/api/v1/events", `{"type":"a","data":1,"payload":2}`).refused(422, "payload", "is not known").fieldCode("unknown")
+	r.admin.post("/api/v1/keys", `{"accunt":"acme"}`).refused(422, "accunt", `did you mean "account"?`).fieldCode("unknown")
 	r.admin.post("/api/v1/event-types", `{"name":"a","shema":{}}`).refused(422, "shema", `did you mean "schema"?`)
 }
 
@@ -453,18 +453,18 @@ func TestHeaders_InvalidAreRefused(t *testing.T) {
 		many[fmt.Sprintf("X-%d", i)] = "x"
 	}
 	for name, headers := range map[string]any{
-		"line break":              map[string]string{"X-A": "a\r\nX-B: b"},
-		"another control":         map[string]string{"X-A": "a\x00b"},
-		"is not a header name":    map[string]string{"X A": "a"},
-		"not a header name":       map[string]string{"X-A\r\nX-B": "a"},
-		"set by the router":       map[string]string{"Webhook-Signature": "v1,x"},
-		"is set by the router":    map[string]string{"host": "example.com"},
-		"set by the router and":   map[string]string{"transfer-encoding": "chunked"},
-		"too long":                map[string]string{"X-A": strings.Repeat("x", 5000)},
-		"is given twice":          map[string]string{"X-A": "1", "x-a": "2"},
-		"33 headers":              many,
-		"must be":                 map[string]any{"X-A": 5},
-		"router and can't be giv": map[string]string{"Content-Length": "1"},
+		"line break":                 map[string]string{"X-A": "a\r\nX-B: b"},
+		"another control":            map[string]string{"X-A": "a\x00b"},
+		"is not a header name":       map[string]string{"X A": "a"},
+		"X-B\" is not a header name": map[string]string{"X-A\r\nX-B": "a"},
+		"set by the router":          map[string]string{"Webhook-Signature": "v1,x"},
+		"is set by the router":       map[string]string{"host": "example.com"},
+		"set by the router and":      map[string]string{"transfer-encoding": "chunked"},
+		"too long":                   map[string]string{"X-A": strings.Repeat("x", 5000)},
+		"is given twice":             map[string]string{"X-A": "1", "x-a": "2"},
+		"33 headers":                 many,
+		"must be":                    map[string]any{"X-A": 5},
+		"router and can't be giv":    map[string]string{"Content-Length": "1"},
 	} {
 		a := c.post("/api/v1/subscriptions", map[string]any{"event": "a", "target_url": anywhere, "headers": headers})
 		if a.status != 422 || !strings.Contains(a.text("detail"), name) || !strings.HasPrefix(a.text("field"), "headers") {

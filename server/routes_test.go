@@ -34,7 +34,7 @@ func TestRoutes_TrailingSlashAndSingular(t *testing.T) {
 			id = "gone" // so that nothing changes
 		}
 		want := r.admin.do(op.Method, op.Fill(op.Path, id), body)
-		if want.status == 405 || strings.Contains(string(want.body), "there is nothing at") {
+		if want.status == 405 || strings.Contains(string(want.body), "there is no path") {
 			t.Errorf("%s: %d", want.what, want.status)
 		}
 		for _, path := range []string{op.Path + "/", op.Aliases[0], op.Aliases[0] + "/"} {

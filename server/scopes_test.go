@@ -106,7 +106,7 @@ func TestScopes_InvalidAreRefused(t *testing.T) {
 	for body, want := range map[string][2]string{
 		`{"scopes":[]}`:                                   {"scopes", "name what the key may do"},
 		`{"scopes":["raed"]}`:                             {"scopes[0]", `did you mean "read"?`},
-		`{"scopes":["read","everything at all"]}`:         {"scopes[1]", "there are publish, targets"},
+		`{"scopes":["read","everything at all"]}`:         {"scopes[1]", "the scopes are publish, targets"},
 		`{"scopes":["read","read"]}`:                      {"scopes[1]", "named twice"},
 		`{"scopes":"read"}`:                               {"scopes", "must be a list"},
 		`{"admin":true,"scopes":["read"]}`:                {"scopes", "not for an admin key"},

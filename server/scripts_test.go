@@ -82,7 +82,7 @@ func TestScripts_ListByKindAndPages(t *testing.T) {
 		t.Error(got)
 	}
 	c.get("/api/v1/scripts?kind=both").refused(422, "kind", "filter or transform")
-	c.get("/api/v1/scripts?cursor=x").refused(422, "cursor", "not an id of this kind")
+	c.get("/api/v1/scripts?cursor=x").refused(422, "cursor", "is not an id of this kind")
 	r.admin.get("/api/v1/scripts").want(200).shows(map[string]any{"data": "[]"})
 	if got := fmt.Sprint(r.admin.pages("/api/v1/scripts?account=acme", "name")); got != "[f0 f1 f2 f3 f4 t]" {
 		t.Error(got)

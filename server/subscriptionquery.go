@@ -43,7 +43,7 @@ func (s *Server) readSubscriptionQuery(c *fiber.Ctx, account string) (*subscript
 		name, text := string(k), string(v)
 		switch meaning := aliases[fold(strings.TrimSuffix(name, "[]"))]; {
 		case name == keyParameter && !s.cfg.AllowQueryKey:
-			q.fail(name, "is not a parameter of this list: keys are taken from addresses only if the router runs with --allow-query-key")
+			q.unknown(name, "is not a parameter of this list: keys are taken from addresses only if the router runs with --allow-query-key")
 		case name == keyParameter, slices.Contains(listParameters, name), text == "":
 		case meaning.member != "" && !meaning.ambiguous:
 			q.filter(meaning, name, text)
@@ -110,7 +110,7 @@ func (q *subscriptionQuery) other(name, text string) bool {
 		}
 		q.page = n
 	case meant != "":
-		q.fail(name, fmt.Sprintf("is not a parameter of this list; did you mean %q? There are %s", meant, strings.Join(subscriptionParameters, ", ")))
+		q.unknown(name, fmt.Sprintf("is not a parameter of this list; did you mean %q? Its parameters are %s", meant, strings.Join(subscriptionParameters, ", ")))
 	default:
 		return false
 	}

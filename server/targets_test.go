@@ -111,7 +111,7 @@ func TestInlineTargets_InvalidRefusesPublish(t *testing.T) {
 		{object{"target_url": anywhere, "transform": "export default ("}, ".transform", ""},
 		{object{"target_url": anywhere, "payload_format": "xml"}, ".payload_format", "is not known"},
 		{object{"targeturl": anywhere}, ".targeturl", `did you mean "target_url"`},
-		{object{"target_url": anywhere, "filter": "true"}, ".filter", "there are target_url"},
+		{object{"target_url": anywhere, "filter": "true"}, ".filter", "the members are target_url"},
 		{5, "", "must be an object"},
 	} {
 		c.post("/api/v1/events", naming("x", fine, test.target)).refused(422, "targets[1]"+test.field, test.detail)

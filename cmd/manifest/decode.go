@@ -82,7 +82,7 @@ func (d *decoder) object(f field, names ...string) bool {
 		if meant := suggest.Closest(name, names); meant != "" {
 			d.wrong(at, "is not known: did you mean %q?", meant)
 		} else {
-			d.wrong(at, "is not known: there is %s", strings.Join(names, ", "))
+			d.wrong(at, "is not known: the members are %s", strings.Join(names, ", "))
 		}
 	}
 	return true

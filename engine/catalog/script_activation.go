@@ -62,7 +62,7 @@ func (act *ScriptActivator) SetScriptLive(ctx context.Context, account, idOrName
 }
 
 // notActivatedHint completes the error for a version whose test cases fail.
-const notActivatedHint = `it does not go live; mend it, or send "force": true`
+const notActivatedHint = `it does not go live; correct it, or send "force": true`
 
 // reactivateVersion activates an earlier version. Its test cases run afterwards: they may take long, and
 // the version to be replaced may keep the sandbox busy.

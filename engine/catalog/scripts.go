@@ -126,7 +126,7 @@ func (reg *ScriptRegistry) CreateScript(ctx context.Context, wanted *engine.Scri
 		return nil, err
 	}
 	if !report.OK() {
-		return nil, testFailure("the source", "nothing was stored; mend it, or leave the source out and add it as a version", report)
+		return nil, testFailure("the source", "nothing was stored; correct it, or leave the source out and add it as a version", report)
 	}
 	reg.changes.Lock()
 	defer reg.changes.Unlock()

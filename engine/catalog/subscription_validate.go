@@ -110,7 +110,7 @@ func (ed *SubscriptionEditor) validateSubscription(ctx context.Context, s, old *
 	errs.Append(validateInline(s, old)...)
 	errs.Append(validatePatterns(s)...)
 	if s.TargetURL == "" {
-		errs.Add("target_url", engine.FieldRequired, "is missing: give the URL to which events are to be POSTed")
+		errs.Add("target_url", engine.FieldRequired, "is missing: give the URL to which events are POSTed")
 	} else if old == nil || s.TargetURL != old.TargetURL {
 		err = errs.Take(ed.checkTarget(ctx, s.TargetURL))
 	}

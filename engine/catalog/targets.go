@@ -103,7 +103,7 @@ func (it *InlineTargets) checkTargets(in *engine.EventInput) error {
 		mode = t.Verify
 	}
 	if mode != engine.VerifyNone {
-		return engine.InvalidField("targets", engine.FieldNotAllowed, "can't be given here: targets of this account or event type have to confirm first that they want to be sent events; make a subscription")
+		return engine.InvalidField("targets", engine.FieldNotAllowed, "can't be given here: targets of this account or event type have to confirm first that they want to be sent events; create a subscription")
 	}
 	return nil
 }
@@ -246,7 +246,7 @@ func validateInline(s, old *engine.Subscription) (errs engine.FieldErrors) {
 		{"transform", s.Transform != old.Transform || s.TransformScript != old.TransformScript},
 	} {
 		if member.changed {
-			errs.Add(member.field, engine.FieldNotAllowed, "can't be changed: this subscription stands for a target that events name; name another target with them, or make a subscription")
+			errs.Add(member.field, engine.FieldNotAllowed, "can't be changed: this subscription stands for a target that events name; name another target with them, or create a subscription")
 		}
 	}
 	return errs

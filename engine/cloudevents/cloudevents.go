@@ -97,9 +97,9 @@ func (a *attributes) set(name, value string) error {
 	field := a.named(name)
 	switch {
 	case name == "" || strings.IndexFunc(name, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') }) >= 0:
-		return newError(field, "is no name of an attribute: they consist of the letters a to z and digits")
+		return newError(field, "is not a name of an attribute: they consist of the letters a to z and digits")
 	case name == "data":
-		return newError(field, "is no attribute: the data goes into the body")
+		return newError(field, "is not an attribute: the data goes into the body")
 	case a.seen[name]:
 		return newError(field, "is given twice")
 	}
@@ -176,7 +176,7 @@ func (a *attributes) finish(data payload) (*Event, error) {
 // checkText holds a value against what the type String may be made of.
 func checkText(s string) string {
 	if !utf8.ValidString(s) {
-		return "is no valid UTF-8"
+		return "is not valid UTF-8"
 	}
 	for _, r := range s {
 		if unicode.IsControl(r) {

@@ -102,10 +102,10 @@ func TestHeadersAreDecoded(t *testing.T) {
 		}
 	}
 	for raw, message := range map[string]string{
-		"%C0%A0":       "no valid UTF-8", // an overlong space MUST be rejected
-		"%ED%A0%80":    "no valid UTF-8", // a surrogate
-		"%FF":          "no valid UTF-8",
-		"a%E2%82":      "no valid UTF-8",
+		"%C0%A0":       "is not valid UTF-8", // an overlong space MUST be rejected
+		"%ED%A0%80":    "is not valid UTF-8", // a surrogate
+		"%FF":          "is not valid UTF-8",
+		"a%E2%82":      "is not valid UTF-8",
 		"\x85\xff":     "control character U+0085",
 		"a%0d%0aX: y":  "control character U+000D",
 		"%00":          "control character",
@@ -173,7 +173,7 @@ func TestAttributesAreHeldAgainstTheirTypes(t *testing.T) {
 	}; !maps.Equal(ev.Headers, want) {
 		t.Errorf("headers %v", ev.Headers)
 	}
-	for name, message := range map[string]string{"Ce-Datacontenttype": "must not be there", "Ce-Data": "is no attribute", "Ce-My-Ext": "is no name", "ce-": "is no name", "CE-ID": "is given twice"} {
+	for name, message := range map[string]string{"Ce-Datacontenttype": "must not be there", "Ce-Data": "is not an attribute", "Ce-My-Ext": "is not a name", "ce-": "is not a name", "CE-ID": "is given twice"} {
 		_, err := readFields(map[string]string{name: "x"}, "", "")
 		refused(t, name, err, strings.ToLower(name), message)
 	}

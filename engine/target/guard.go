@@ -184,7 +184,7 @@ func (g *Guard) check(network, address string, conn syscall.RawConn, name string
 	case err != nil && errors.Is(g.public.SafeAddr(addr.Addr()), ssrf.ErrProhibitedIP):
 		return refused("%s%s; %s", shown, kind, howToAllow(ip))
 	case errors.Is(err, ssrf.ErrProhibitedPort):
-		return refused("port %d is not open; --target-ports opens more", addr.Port())
+		return refused("port %d is not open; the router's operator can open it with --target-ports", addr.Port())
 	case err != nil:
 		return refused("%s is not open", shown)
 	}
@@ -196,7 +196,7 @@ func howToAllow(ip netip.Addr) string {
 	if ip.IsLoopback() {
 		return "start the router with --dev, or with --allow-targets 127.0.0.0/8,::1, to deliver to its own machine, on any port"
 	}
-	return "--allow-targets opens ranges, on every port"
+	return "the router's operator can open its range with --allow-targets"
 }
 
 func contains(prefixes []netip.Prefix, ip netip.Addr) bool {

@@ -95,7 +95,7 @@ func (p *parser) text() error {
 	}
 	p.space()
 	if p.pos == len(p.src) {
-		return p.errorAt(p.pos, "text is empty")
+		return p.errorAt(p.pos, "it is empty")
 	}
 	if err := p.value(0, 0, false); err != nil {
 		return err

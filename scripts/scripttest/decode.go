@@ -98,7 +98,7 @@ func (d *decoder) object(f field, names ...string) bool {
 		if meant := suggest.Closest(name, names); meant != "" {
 			d.wrong(at, "is not known: did you mean %q?", meant)
 		} else {
-			d.wrong(at, "is not known: there is %s", strings.Join(names, ", "))
+			d.wrong(at, "is not known: the members are %s", strings.Join(names, ", "))
 		}
 	}
 	return true
@@ -321,7 +321,7 @@ func (d *decoder) failing(f field) *Failing {
 	d.object(f, "phase", "contains", "line")
 	e := &Failing{Phase: d.text(f.get("phase")), Contains: d.text(f.get("contains"))}
 	if e.Phase != "" && !slices.Contains(phases, e.Phase) {
-		d.wrong(f.get("phase"), "is no phase: there is %s", strings.Join(phases, ", "))
+		d.wrong(f.get("phase"), "is not a phase: the phases are %s", strings.Join(phases, ", "))
 	}
 	if at := f.get("line"); at.Exists() {
 		var err error

@@ -260,10 +260,10 @@ func TestModules_Helpers(t *testing.T) {
 		{"require", `const { encode } = require("switchhook:base64"); module.exports = () => encode("a")`, "YQ=="},
 		{"exported on", `export { drop } from "switchhook"; export default () => 5`, "5"},
 		{"only types", `import type { Nothing } from "switchhook"; export default () => 5`, "5"},
-		{"not a module", "\nimport { x } from \"switchhook:nope\"\nexport default () => x", `import of "switchhook:nope": there is no such helper module; there are switchhook, switchhook:base64, switchhook:crypto, switchhook:hex (line 2, column 19)`},
+		{"not a module", "\nimport { x } from \"switchhook:nope\"\nexport default () => x", `import of "switchhook:nope": there is no such helper module; the modules are switchhook, switchhook:base64, switchhook:crypto, switchhook:hex (line 2, column 19)`},
 		{"another package", "import _ from \"lodash\"\nexport default () => _.x", `import of "lodash": a transform can't import modules but switchhook, switchhook:base64, switchhook:crypto, switchhook:hex (line 1, column 15)`},
 		{"a mistyped name", "import { sha265 } from \"switchhook:crypto\"\nexport default () => {\n  return sha265(1) }", `"switchhook:crypto" has no export "sha265": did you mean "sha256"? (line 3, column 10)`},
-		{"a name that is not there", "import * as s from \"switchhook\"\nexport default () => s.fetch(1)", `"switchhook" has no export "fetch"; there are drop, crypto, base64, hex, btoa, atob, URL, URLSearchParams, TextEncoder, TextDecoder, structuredClone, formatDate (line 2, column 22)`},
+		{"a name that is not there", "import * as s from \"switchhook\"\nexport default () => s.fetch(1)", `"switchhook" has no export "fetch"; it exports drop, crypto, base64, hex, btoa, atob, URL, URLSearchParams, TextEncoder, TextDecoder, structuredClone, formatDate (line 2, column 22)`},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -48,7 +48,7 @@ func (r *run) require(call goja.FunctionCall) goja.Value {
 
 func importMessage(name string) string {
 	if name == "switchhook" || strings.HasPrefix(name, "switchhook:") {
-		return fmt.Sprintf("import of %q: there is no such helper module; there are %s", name, strings.Join(slices.Sorted(maps.Keys(modules)), ", "))
+		return fmt.Sprintf("import of %q: there is no such helper module; the modules are %s", name, strings.Join(slices.Sorted(maps.Keys(modules)), ", "))
 	}
 	return fmt.Sprintf("import of %q: a transform can't import modules but %s", name, strings.Join(slices.Sorted(maps.Keys(modules)), ", "))
 }
@@ -102,7 +102,7 @@ func (im *imports) member(n *ast.DotExpression) *finding {
 	if meant := suggest.Closest(export, names); meant != "" {
 		message += fmt.Sprintf(": did you mean %q?", meant)
 	} else {
-		message += "; there are " + strings.Join(names, ", ")
+		message += "; it exports " + strings.Join(names, ", ")
 	}
 	return &finding{variable.Idx, scripts.PhaseCompile, message}
 }

@@ -20,7 +20,7 @@ func TestRequest_RefusesIgnoredChanges(t *testing.T) {
 		{`request.timeout = 5; return 1`, "request.timeout is not read: set policy.timeout"},
 		{`request.header = {}; return 1`, "request.header is not read: did you mean request.headers?"},
 		{`request.methd = "PUT"; return 1`, "request.methd is not read: did you mean request.method?"},
-		{`request.zzz = 1; return 1`, "request.zzz is not read: there are method, path, query, headers"},
+		{`request.zzz = 1; return 1`, "request.zzz is not read: the members are method, path, query, headers"},
 		{`request["\u0000é"] = 1; return 1`, "is not read"},
 		{`return request`, "transform returned its request: return the body"},
 		{`return Promise.resolve(request)`, "transform returned its request: return the body"},

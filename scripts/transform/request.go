@@ -64,7 +64,7 @@ func unknownMember(name string) string {
 	if meant := suggest.Closest(name, requestNames); meant != "" {
 		return shown + " is not read: did you mean request." + meant + "?"
 	}
-	return shown + " is not read: there are " + strings.Join(requestNames, ", ")
+	return shown + " is not read: the members are " + strings.Join(requestNames, ", ")
 }
 
 func (r *run) queryObject(query map[string][]string) *goja.Object {

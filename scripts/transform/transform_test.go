@@ -173,7 +173,7 @@ func TestRun_ChangesRequest(t *testing.T) {
 		{name: "a path with a bare percent sign", source: `r.path = "/100%"`, fails: "must be escaped"},
 		{name: "a path with a line break", source: `r.path = "/a\r\nHost: evil"`, fails: "control characters"},
 		{name: "a header with a line break", source: `r.headers.a = "b\r\nHost: evil"`, fails: "control character"},
-		{name: "a bad header name", source: `r.headers["a b"] = "1"`, fails: "not a header name"},
+		{name: "a bad header name", source: `r.headers["a b"] = "1"`, fails: "is not a header name"},
 		{name: "a fixed header", source: `r.headers.host = "evil"`, fails: "set by the router"},
 		{name: "a signature", source: `r.headers["Webhook-Signature"] = "v1,x"`, fails: "set by the router"},
 		{name: "an object as header", source: `r.headers.a = {}`, fails: "must be a string"},

@@ -28,7 +28,7 @@ func (r *reader) object(v jsonindex.Value, at string, known ...string) map[strin
 		if meant := suggest.Closest(name, known); meant != "" {
 			r.wrong(member, join(at, name), "is not known here; did you mean %q?", meant)
 		}
-		r.wrong(member, join(at, name), "is not known here; there are %s", strings.Join(known, ", "))
+		r.wrong(member, join(at, name), "is not known here; the members are %s", strings.Join(known, ", "))
 	}
 	return members
 }

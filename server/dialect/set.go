@@ -106,7 +106,7 @@ type Loader struct {
 func NewLoader(folder string, builtIn []string, words Words, log *slog.Logger) (*Loader, error) {
 	for _, name := range builtIn {
 		if !slices.Contains(BuiltIn(), name) {
-			return nil, fmt.Errorf("there is no built-in dialect %.60q; there are %s", name, strings.Join(BuiltIn(), ", "))
+			return nil, fmt.Errorf("there is no built-in dialect %.60q; the built-in dialects are %s", name, strings.Join(BuiltIn(), ", "))
 		}
 	}
 	return &Loader{folder: folder, builtIn: builtIn, words: words, log: log, good: map[string]*Dialect{}}, nil

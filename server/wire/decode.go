@@ -52,7 +52,7 @@ func UnknownMember(name string, known []string) string {
 	if meant := suggest.Closest(name, known); meant != "" {
 		return fmt.Sprintf("is not known here; did you mean %q?", meant)
 	}
-	return "is not known here; there are " + strings.Join(known, ", ")
+	return "is not known here; the members are " + strings.Join(known, ", ")
 }
 
 // optional is an api.Optional.

@@ -86,7 +86,7 @@ func (w *writer) append(c *call) error {
 			if k.digest != n.Digest {
 				return &engine.Error{
 					Code: engine.CodeConflict, Field: fmt.Sprintf("events[%d]", i),
-					Message: "an event with other content was stored before under the same id or idempotency key",
+					Message: "an event with other content was stored before under the same id or idempotency key; use a new one",
 				}
 			}
 			if !result.Repeated { // the first known key decides
