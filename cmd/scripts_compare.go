@@ -28,7 +28,7 @@ type scriptsCompareCommand struct {
 func (*scriptsCompareCommand) Help() string {
 	return `The candidate and the live version run over stored events, the newest first. Lines with - are the live version's result for an event, lines with + the candidate's.
 
-Exit status: 0 no event has a different result; 3 at least one has; 1 the candidate fails where the live version does not, or another error; 2 the command line is wrong.`
+Exit status: 0 no event has a different result; 3 at least one has; 1 the candidate fails on an event, or another error; 2 the command line is wrong.`
 }
 
 // Run runs a comparison.
