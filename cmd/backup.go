@@ -16,7 +16,7 @@ import (
 type backupCommand struct {
 	File  string `arg:"" help:"File to write." type:"path"`
 	Data  string `help:"Folder of the database." default:"switchhook-data" type:"path" placeholder:"DIR"`
-	Force bool   `help:"Overwrite the file if it exists."`
+	Force bool   `env:"-" help:"Overwrite the file if it exists."`
 }
 
 // Run copies the database, with or without a running router.
@@ -41,7 +41,7 @@ func (c *backupCommand) Run(ctx context.Context) error {
 type restoreCommand struct {
 	File            string `arg:"" help:"Backup to restore." type:"path"`
 	Data            string `help:"Folder of the database; created if it is missing." default:"switchhook-data" type:"path" placeholder:"DIR"`
-	Force           bool   `help:"Replace an existing database; it is kept under another name."`
+	Force           bool   `env:"-" help:"Replace an existing database; it is kept under another name."`
 	encryptionFlags `embed:""`
 }
 

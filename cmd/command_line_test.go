@@ -100,3 +100,15 @@ func TestCommandLine_UsageErrors(t *testing.T) {
 		}
 	}
 }
+
+// A variable that is left in the environment must not overwrite files.
+func TestForce_NotFromEnvironment(t *testing.T) {
+	for _, args := range [][]string{{"backup", "b.db"}, {"restore", "b.db"}} {
+		cmd := command(args...)
+		cmd.Dir = t.TempDir()
+		cmd.Env = append(cmd.Environ(), "SWITCHHOOK_FORCE=no-boolean") // if it is read, this is an invalid command line: 2
+		if out, _ := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != 1 {
+			t.Errorf("%s: %d\n%s", args, cmd.ProcessState.ExitCode(), out)
+		}
+	}
+}

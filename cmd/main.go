@@ -46,7 +46,8 @@ Run it: switchhook serve --dev
 
 Publish: switchhook send order.created '{"id": 1001, "total": 120}'
 
-Every flag can be given in the environment as well: --data is SWITCHHOOK_DATA.`
+Flags can also be set in the environment: --data is SWITCHHOOK_DATA. Those that skip a
+question or a check, such as --force and --yes, can't.`
 
 // Main runs the command in args and returns the exit status: 0 for success, 1 for a
 // failure, 2 for an invalid command line. preview and test have further statuses.

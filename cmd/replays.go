@@ -69,7 +69,7 @@ func (c *replaysStartCommand) Run(ctx context.Context, root *commands) error {
 		return printJSON(r)
 	}
 	fmt.Println(r.ID)
-	fmt.Fprintf(os.Stderr, "%s; \"switchhook replays show %s\" tells how far it is\n", r.Status, r.ID)
+	fmt.Fprintf(os.Stderr, "%s; \"switchhook replays show %s\" shows its progress\n", r.Status, r.ID)
 	return nil
 }
 

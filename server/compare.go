@@ -50,7 +50,7 @@ func (s *Server) compareScript(c *fiber.Ctx, who caller) error {
 		return err
 	}
 	if (in.Version == 0) == (in.Source == "") {
-		return invalidField("version", "or source must be given: what is to be compared with the live version")
+		return invalidField("version", "or source must be given: the candidate that is compared with the live version")
 	}
 	b := evaluate.Comparison{
 		Account: sc.Account, Script: sc.ID.Format(engine.ScriptPrefix), Caller: callerOf(who, sc.ID, in.SubscriptionID),

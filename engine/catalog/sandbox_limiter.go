@@ -32,7 +32,7 @@ type accountTransformer struct {
 
 func (t accountTransformer) acquire(ctx context.Context) (release func(), err error) {
 	if release, err = t.slots.Acquire(ctx, t.account, ""); err != nil {
-		return nil, &scripts.Error{Phase: scripts.PhaseBusy, Message: "too many scripts are being tried at the moment; try again"}
+		return nil, &scripts.Error{Phase: scripts.PhaseBusy, Message: "too many scripts are being checked; try again in a moment"}
 	}
 	return release, nil
 }

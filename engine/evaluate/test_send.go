@@ -156,7 +156,7 @@ func (e *Evaluator) pickSample(ctx context.Context, s *engine.Subscription, t *E
 	}
 	if t.SampleType == "" {
 		if len(s.Events) != 1 || !engine.ValidEventType(s.Events[0]) {
-			return engine.Invalid("sample", "is missing: this subscription does not name one event type alone, so name the type whose sample is to be sent")
+			return engine.Invalid("sample", "is missing: this subscription does not name one event type alone, so name the type whose sample is sent")
 		}
 		t.SampleType = s.Events[0]
 	}

@@ -173,7 +173,7 @@ func (rep *Replayer) replayStep(ctx context.Context, r *engine.Replay, pace *rat
 	}
 	switch {
 	case to == nil && r.To != 0:
-		return 0, &engine.Error{Code: engine.CodeConflict, Message: "the subscription " + r.To.Format(engine.SubscriptionPrefix) + ", to which events are to be sent, was deleted"}
+		return 0, &engine.Error{Code: engine.CodeConflict, Message: "the subscription " + r.To.Format(engine.SubscriptionPrefix) + ", which the events are sent to, was deleted"}
 	case source == nil || to == nil: // deleted meanwhile: nothing to replay
 		r.Done, r.After, r.First = r.Done+1, 0, 0
 		return 0, nil

@@ -26,7 +26,7 @@ type AttemptOutcome string
 // The results of an attempt.
 const (
 	AttemptSucceeded       AttemptOutcome = "succeeded"        // the target answered 2xx
-	AttemptDropped         AttemptOutcome = "dropped"          // the transform said that nothing is to be sent
+	AttemptDropped         AttemptOutcome = "dropped"          // the transform dropped the event
 	AttemptRejected        AttemptOutcome = "rejected"         // the target answered with another status
 	AttemptTimeout         AttemptOutcome = "timeout"          // the time was up; Phase says in which part
 	AttemptConnectionError AttemptOutcome = "connection_error" // no connection, or it broke off; see Phase

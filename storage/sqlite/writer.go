@@ -316,7 +316,7 @@ func unavailable(err error) error {
 	case isFull(err):
 		message = "the disk that holds the database is full"
 	case e.Code == sqlite3.ErrBusy || e.Code == sqlite3.ErrLocked:
-		message = "another program has locked the database for longer than 5 seconds, such as an SQLite tool with a transaction open; try again once it has let go"
+		message = "another program has locked the database for longer than 5 seconds, such as an SQLite tool with a transaction open; try again when it has released the lock"
 	}
 	return &engine.Error{Code: engine.CodeUnavailable, Message: message}
 }
