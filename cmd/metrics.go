@@ -153,7 +153,10 @@ func listenForMetrics(address string, from prometheus.Gatherer, log *slog.Logger
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(from, promhttp.HandlerOpts{}))
 	return &metricsListener{
-		server:   &http.Server{Handler: mux, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10},
+		server: &http.Server{
+			Handler: mux, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+			MaxHeaderBytes: 16 << 10,
+		},
 		listener: netutil.LimitListener(server.RetryAccept(l, log), metricsConns),
 	}, nil
 }

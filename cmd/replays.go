@@ -40,7 +40,9 @@ func (c *replaysStartCommand) Run(ctx context.Context, root *commands) error {
 	if err := checkFilter(c.Filter); err != nil {
 		return err
 	}
-	wanted := api.CreateReplayRequest{SubscriptionIDs: c.Subscriptions, TargetSubscriptionID: c.To, EventTypes: c.EventType, Filter: c.Filter, Rate: c.Rate}
+	wanted := api.CreateReplayRequest{
+		SubscriptionIDs: c.Subscriptions, TargetSubscriptionID: c.To, EventTypes: c.EventType, Filter: c.Filter, Rate: c.Rate,
+	}
 	for _, status := range c.Status {
 		wanted.DeliveryStatus = append(wanted.DeliveryStatus, api.DeliveryStatus(status))
 	}

@@ -16,6 +16,8 @@ import (
 	"switchhook/scripts/sandbox"
 	"switchhook/server"
 	"switchhook/storage/sqlite"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // processConfig configures a router process.
@@ -97,14 +99,8 @@ func startRouter(ctx context.Context, cfg processConfig) (_ *routerProcess, err 
 	if r.spans, err = startTracing(ctx, cfg.otlpEndpoint, cfg.log); err != nil {
 		return nil, err
 	}
-	if r.store, err = sqlite.Open(ctx, sqlite.Options{
-		Path: databaseFile(cfg.folder), Logger: cfg.log, Pace: cfg.pace, Vault: cfg.secrets.vault(cfg.folder, cfg.log),
-		OnCommit: watchCommits(metrics), Traces: databaseTraces(cfg.folder), New: cfg.newDatabase,
-	}); err != nil {
-		if _, isPath := errors.AsType[*fs.PathError](err); isPath {
-			err = fmt.Errorf("--data: %w", err)
-		}
-		return nil, missingDatabase(err, cfg.folder)
+	if r.store, err = cfg.openStore(ctx, metrics); err != nil {
+		return nil, err
 	}
 	if r.pool, err = sandbox.Start(sandbox.Config{Processes: cfg.children, Limits: scripts.DefaultLimits(), Logger: cfg.log}); err != nil {
 		return nil, fmt.Errorf("start the script sandbox: %w", err)
@@ -120,16 +116,7 @@ func startRouter(ctx context.Context, cfg processConfig) (_ *routerProcess, err 
 	if r.engine, err = router.New(ctx, e); err != nil {
 		return nil, err
 	}
-	api := cfg.server
-	api.Engine, api.Gatherer, api.Registerer, api.Logger, api.Version = r.engine, metrics, metrics, cfg.log, Version
-	api.TLS = cfg.certificate != nil
-	// An operator who sets a separate address for metrics, or adds account names to them,
-	// does not want to expose them to every client of the API.
-	api.MetricsKeys = cfg.metricsListen != "" || cfg.engine.MetricsAccounts > 0
-	if cfg.accessLog {
-		api.AccessLog = cfg.log
-	}
-	r.server = server.New(api)
+	r.server = server.New(cfg.serverConfig(r.engine, metrics))
 	if err = r.server.OpenDialects(cfg.dialects, cfg.builtIn); err != nil {
 		return nil, fmt.Errorf("--dialects: %w", err)
 	}
@@ -138,6 +125,35 @@ func startRouter(ctx context.Context, cfg processConfig) (_ *routerProcess, err 
 		return nil, err
 	}
 	return r, nil
+}
+
+// openStore opens the database in the data folder.
+func (cfg *processConfig) openStore(ctx context.Context, metrics *prometheus.Registry) (*sqlite.Store, error) {
+	store, err := sqlite.Open(ctx, sqlite.Options{
+		Path: databaseFile(cfg.folder), Logger: cfg.log, Pace: cfg.pace, Vault: cfg.secrets.vault(cfg.folder, cfg.log),
+		OnCommit: watchCommits(metrics), Traces: databaseTraces(cfg.folder), New: cfg.newDatabase,
+	})
+	if err == nil {
+		return store, nil
+	}
+	if _, isPath := errors.AsType[*fs.PathError](err); isPath {
+		err = fmt.Errorf("--data: %w", err)
+	}
+	return nil, missingDatabase(err, cfg.folder)
+}
+
+// serverConfig returns the configuration of the server for an engine.
+func (cfg *processConfig) serverConfig(engine *router.Engine, metrics *prometheus.Registry) server.Config {
+	api := cfg.server
+	api.Engine, api.Gatherer, api.Registerer, api.Logger, api.Version = engine, metrics, metrics, cfg.log, Version
+	api.TLS = cfg.certificate != nil
+	// An operator who sets a separate address for metrics, or adds account names to them,
+	// does not want to expose them to every client of the API.
+	api.MetricsKeys = cfg.metricsListen != "" || cfg.engine.MetricsAccounts > 0
+	if cfg.accessLog {
+		api.AccessLog = cfg.log
+	}
+	return api
 }
 
 // serve starts to answer requests.

@@ -99,18 +99,11 @@ func (c *sendCommand) sendFile(ctx context.Context, router *client) error {
 	if c.Data != "" || c.ID != "" {
 		return errors.New("with --file, the payloads and ids come from the file: leave DATA and --id out")
 	}
-	input, size := os.Stdin, int64(-1)
-	if c.File != "-" {
-		file, err := os.Open(c.File)
-		if err != nil {
-			return err
-		}
-		defer file.Close()
-		input = file
-		if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
-			size = info.Size()
-		}
+	input, size, err := c.openFile()
+	if err != nil {
+		return err
 	}
+	defer input.Close()
 	bar := progressBar(size)
 	lines := bufio.NewScanner(io.TeeReader(input, bar))
 	lines.Buffer(make([]byte, 64<<10), longestLine)
@@ -156,6 +149,20 @@ func (c *sendCommand) sendFile(ctx context.Context, router *client) error {
 	bar.Finish()
 	fmt.Printf("accepted %d %s, matched %d %s\n", sent, plural(sent, "event"), matched, plural(matched, "subscription"))
 	return nil
+}
+
+// openFile opens the file, "-" is standard input; size is -1 if it is unknown.
+func (c *sendCommand) openFile() (file *os.File, size int64, err error) {
+	if c.File == "-" {
+		return os.Stdin, -1, nil
+	}
+	if file, err = os.Open(c.File); err != nil {
+		return nil, 0, err
+	}
+	if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
+		return file, info.Size(), nil
+	}
+	return file, -1, nil
 }
 
 func (c *sendCommand) eventOfLine(line []byte) (api.PublishRequest, error) {

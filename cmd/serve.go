@@ -131,8 +131,11 @@ func (c *serveCommand) Run(ctx context.Context) error {
 
 // config validates the flags; errors name them.
 func (c *serveCommand) config() (cfg processConfig, err error) {
-	cfg = processConfig{folder: c.Data, newDatabase: c.NewDatabase, secrets: c.encryptionFlags, listen: c.Listen, pace: c.CommitPace, children: c.SandboxProcesses, drain: c.DrainTime}
-	cfg.metricsListen, cfg.accessLog, cfg.otlpEndpoint = c.MetricsListen, c.AccessLog, c.OTLPEndpoint
+	cfg = processConfig{
+		folder: c.Data, newDatabase: c.NewDatabase, secrets: c.encryptionFlags, listen: c.Listen,
+		pace: c.CommitPace, children: c.SandboxProcesses, drain: c.DrainTime,
+		metricsListen: c.MetricsListen, accessLog: c.AccessLog, otlpEndpoint: c.OTLPEndpoint,
+	}
 	if cfg.policy, err = c.policy(c.Dev); err != nil {
 		return cfg, err
 	}
@@ -181,9 +184,11 @@ func (c *serveCommand) config() (cfg processConfig, err error) {
 		return cfg, fmt.Errorf("--webhook-origin is %q, must be a name without spaces, such as hooks.example.com", c.WebhookOrigin)
 	}
 	cfg.engine = settings.Config{
-		Retries: c.Retries, Timeout: c.Timeout, InFlight: c.InFlight, SubscriptionInFlight: c.SubscriptionInFlight, DeactivateAfter: c.DeactivateAfter, StrictTypes: c.StrictTypes, LogDeliveries: c.Dev, Origin: c.WebhookOrigin,
-		Retention: engine.Retention{Succeeded: c.KeepSucceeded, Dead: c.KeepDead}, KeepAudit: c.KeepAudit, KeepBytes: c.KeepBytes, MinFreeDisk: c.MinFreeDisk, MaxBacklog: c.MaxBacklog,
-		Quota:     c.quota(),
+		Retries: c.Retries, Timeout: c.Timeout, DeactivateAfter: c.DeactivateAfter,
+		InFlight: c.InFlight, SubscriptionInFlight: c.SubscriptionInFlight,
+		StrictTypes: c.StrictTypes, LogDeliveries: c.Dev, Origin: c.WebhookOrigin,
+		Retention: engine.Retention{Succeeded: c.KeepSucceeded, Dead: c.KeepDead}, KeepAudit: c.KeepAudit,
+		KeepBytes: c.KeepBytes, MinFreeDisk: c.MinFreeDisk, MaxBacklog: c.MaxBacklog, Quota: c.quota(),
 		PublicURL: c.PublicURL, SkinnyTokenTTL: c.SkinnyTokenTTL, CloudEventsSource: c.CloudEventsSource,
 		MetricsAccounts: c.MetricsAccounts,
 	}

@@ -97,7 +97,10 @@ func New(cfg Config) *Server {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := &Server{cfg: cfg, engine: cfg.Engine, log: cfg.Logger, authLimiter: newFailedAuthLimiter(cfg.Now), evictions: newEvictionCounter(), reloadDialects: make(chan struct{}, 1)}
+	s := &Server{
+		cfg: cfg, engine: cfg.Engine, log: cfg.Logger, authLimiter: newFailedAuthLimiter(cfg.Now),
+		evictions: newEvictionCounter(), reloadDialects: make(chan struct{}, 1),
+	}
 	if cfg.Registerer != nil {
 		s.requests = newRequestCounter(cfg.Registerer)
 		cfg.Registerer.MustRegister(s.evictions)

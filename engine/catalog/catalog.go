@@ -82,7 +82,8 @@ func New(cfg settings.Config, p Parts) *Catalog {
 	verifier := newVerifier(core, accounts, eventTypes, subs, p)
 	editor := &SubscriptionEditor{core: core, eventTypes: eventTypes, scripts: scripts, subs: subs, verifier: verifier}
 	return &Catalog{
-		core: core, AccountRegistry: accounts, KeyRegistry: keys, EventTypeRegistry: eventTypes, ScriptRegistry: scripts, SubscriptionRegistry: subs,
+		core: core, AccountRegistry: accounts, KeyRegistry: keys, EventTypeRegistry: eventTypes,
+		ScriptRegistry: scripts, SubscriptionRegistry: subs,
 		ScriptActivator: &ScriptActivator{core: core, scripts: scripts, subs: subs, eventTypes: eventTypes},
 		Verifier:        verifier, SubscriptionEditor: editor,
 		InlineTargets: &InlineTargets{core: core, accounts: accounts, eventTypes: eventTypes, subs: subs, editor: editor},

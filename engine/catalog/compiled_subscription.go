@@ -74,7 +74,10 @@ func (r *CompiledSubscription) quarantineKey() quarantineKey {
 // CompileSubscription parses, resolves and compiles a subscription for deliveries. Errors are
 // stored in ConfigErr.
 func (reg *SubscriptionRegistry) CompileSubscription(s *engine.Subscription) *CompiledSubscription {
-	r := &CompiledSubscription{Sub: s, Policy: reg.resolvePolicy(s), Headers: make(http.Header, len(s.Headers)), Redact: engine.NewRedactor(s), Filter: CompiledFilter{Streak: &Streak{}}, Preparing: &Streak{}}
+	r := &CompiledSubscription{
+		Sub: s, Policy: reg.resolvePolicy(s), Headers: make(http.Header, len(s.Headers)), Redact: engine.NewRedactor(s),
+		Filter: CompiledFilter{Streak: &Streak{}}, Preparing: &Streak{},
+	}
 	r.Grouping.Set(GroupingSpecOf(s))
 	var err *engine.Error
 	if r.Signer, err = SignerOf(s); err != nil {

@@ -37,7 +37,10 @@ var shortageOf = map[syscall.Errno]Shortage{
 }
 
 // unreached are the errors of the kernel that mean that a name server can't be reached.
-var unreached = []syscall.Errno{syscall.ECONNREFUSED, syscall.ENETUNREACH, syscall.EHOSTUNREACH, syscall.ENETDOWN, syscall.EHOSTDOWN, syscall.EPERM, syscall.EACCES, syscall.EADDRNOTAVAIL}
+var unreached = []syscall.Errno{
+	syscall.ECONNREFUSED, syscall.ENETUNREACH, syscall.EHOSTUNREACH, syscall.ENETDOWN, syscall.EHOSTDOWN,
+	syscall.EPERM, syscall.EACCES, syscall.EADDRNOTAVAIL,
+}
 
 // Shortage returns the shortage that caused an error of a Client or of the transport, or "" if the
 // target caused it. It may query the name servers.

@@ -47,8 +47,8 @@ func Names(v any) (names []string) {
 	return names
 }
 
-// UnknownMember returns the error for an unknown member.
-func UnknownMember(name string, known []string) string {
+// unknownMember returns the error for an unknown member.
+func unknownMember(name string, known []string) string {
 	if meant := suggest.Closest(name, known); meant != "" {
 		return fmt.Sprintf("is not known here; did you mean %q?", meant)
 	}
@@ -94,7 +94,7 @@ func (d *decoder) object(path string, v jsonindex.Value, into reflect.Value, ign
 		field := strings.TrimPrefix(path+"."+name, ".")
 		if !known {
 			if !slices.Contains(ignored, name) {
-				d.errs.Add(field, engine.FieldUnknown, "%s", UnknownMember(name, Names(into.Addr().Interface())))
+				d.errs.Add(field, engine.FieldUnknown, "%s", unknownMember(name, Names(into.Addr().Interface())))
 			}
 			continue
 		}

@@ -92,7 +92,8 @@ func explain(path string, err error) error {
 		return fmt.Errorf("sqlite: %s is damaged, or no Switchhook database: restore a backup with \"%s\" (the file that is there is kept under another name): %w", path, restoreCommand(path), err)
 	case e.Code == sqlite3.ErrCantOpen || e.Code == sqlite3.ErrReadonly || e.Code == sqlite3.ErrPerm || e.Code == sqlite3.ErrAuth:
 		return fmt.Errorf("sqlite: %s, or %s-wal or -shm beside it, can't be opened for writing: they and their folder must belong to the user that runs the router, on a file system that is not mounted read-only: %w", path, filepath.Base(path), err)
-	case e.Code == sqlite3.ErrIoErr && (e.ExtendedCode >= sqlite3.ErrIoErrSHMOpen && e.ExtendedCode <= sqlite3.ErrIoErrSHMMap || e.ExtendedCode == sqlite3.ErrIoErrLock):
+	case e.Code == sqlite3.ErrIoErr && (e.ExtendedCode == sqlite3.ErrIoErrLock ||
+		e.ExtendedCode >= sqlite3.ErrIoErrSHMOpen && e.ExtendedCode <= sqlite3.ErrIoErrSHMMap):
 		return fmt.Errorf("sqlite: the file system of %s has no shared memory or locks, as network file systems often don't: use a local disk: %w", path, err)
 	}
 	return err
