@@ -25,7 +25,7 @@ type Quota struct {
 	StoredBytes     int64 `json:"stored_bytes,omitempty"`      // of events
 }
 
-// Retention is how long finished events are kept. Zero fields take the router's default.
+// Retention is the time for which finished events are kept. Zero fields take the router's default.
 type Retention struct {
 	Succeeded time.Duration `json:"succeeded,omitempty"` // events whose deliveries all succeeded or were dropped, and events without deliveries
 	Dead      time.Duration `json:"dead,omitempty"`      // events with a dead letter
@@ -64,7 +64,7 @@ func (q Quota) Validate() (errs FieldErrors) {
 	return errs
 }
 
-// Usage is what an account uses of its quota.
+// Usage is the part of its quota that an account uses.
 type Usage struct {
 	Subscriptions int
 	StoredBytes   int64 // of events' data

@@ -121,7 +121,7 @@ func (a AttemptResponse) TruncatedFor(n int) AttemptResponse {
 
 const MaxKeptBody = 16 << 10 // bytes of a response body that are stored
 
-// MaxKeptHeaders is how many bytes of a response's headers are stored.
+// MaxKeptHeaders is the maximum number of bytes of a response's headers that are stored.
 const MaxKeptHeaders = 8 << 10
 
 const (

@@ -28,7 +28,7 @@ const (
 	FieldScript     FieldCode = "script_error" // the filter, transform or key expression does not compile: see Script
 )
 
-// FieldError is what is wrong with one field of an input.
+// FieldError describes a fault in one field of an input.
 type FieldError struct {
 	Field   string // a JSON path without "$."
 	Code    FieldCode

@@ -70,7 +70,7 @@ type OldSecret struct {
 	Rotation string    `json:"rotation,omitempty"` // identifies the request that replaced it, so that a repeat replaces nothing
 }
 
-// VerificationMode is how a target proves that it wants deliveries.
+// VerificationMode is the way in which a target proves that it wants deliveries.
 type VerificationMode string
 
 // The modes of intent verification.

@@ -47,7 +47,7 @@ type TestFailure struct {
 	Diff     string `json:"diff,omitempty"` // lines: "- " expected, "+ " actual, "  " both
 }
 
-// TestOutcome is what the scripts made of a test case's event.
+// TestOutcome is the result of the scripts for a test case's event.
 type TestOutcome struct {
 	Matched     bool                `json:"matched"`
 	Error       *Error              `json:"error,omitempty"`

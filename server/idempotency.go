@@ -42,7 +42,7 @@ func (s *Server) once(h handler) handler {
 		if stored != nil {
 			return replayAnswer(c, stored)
 		}
-		known := false // whether the outcome is known; after a panic it is not
+		known := false // the outcome is known; after a panic it is not
 		defer func() {
 			if !known {
 				s.engine.AbandonRequest(r)

@@ -21,7 +21,7 @@ type PreviewRequest struct {
 	Transform *ScriptSource // nil: the subscription's
 }
 
-// PreviewResult is what would happen to an event.
+// PreviewResult is the result of a preview.
 type PreviewResult struct {
 	*Outcome
 	Event       *engine.Event

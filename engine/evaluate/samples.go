@@ -106,7 +106,7 @@ func (e *Evaluator) samplesIn(ctx context.Context, account string, form SampleFo
 	return func(ev *engine.Event) ([]byte, error) { return e.sampleBody(ctx, s, ev, &stopped) }, done, nil
 }
 
-// maxStoppedSamples is how many runs in a row the sandbox may stop before no more are tried: each
+// maxStoppedSamples is the number of runs stopped in a row by the sandbox after which no more start: each
 // costs a process that others need.
 const maxStoppedSamples = 3
 

@@ -8,10 +8,10 @@ type Queue[T any] struct {
 	head  int
 }
 
-// Len is how many items there are.
+// Len returns the number of items.
 func (q *Queue[T]) Len() int { return len(q.items) - q.head }
 
-// Push puts an item behind the others.
+// Push appends an item.
 func (q *Queue[T]) Push(item T) {
 	if q.head > 32 && q.head > len(q.items)/2 {
 		n := copy(q.items, q.items[q.head:])

@@ -30,7 +30,7 @@ type Result struct {
 	Refused    bool     // the guard refused the target
 }
 
-// TargetSignal is what an attempt says about its target.
+// TargetSignal is the evidence of an attempt about its target.
 type TargetSignal uint8
 
 // The signals.
@@ -56,7 +56,7 @@ func signalOf(x Result) TargetSignal {
 	return SignalUnknown
 }
 
-// Action is what happens to a delivery after an attempt.
+// Action is the next step for a delivery after an attempt.
 type Action uint8
 
 // The actions.
@@ -66,15 +66,15 @@ const (
 	ActionSucceed                   // the target accepted it
 )
 
-// Decision is what follows from an attempt. The zero Decision says nothing about the target.
+// Decision holds the consequences of an attempt. The zero Decision says nothing about the target.
 type Decision struct {
 	Action     Action
 	NextAt     time.Time     // with ActionRetry
 	Deactivate bool          // the target answered 410
-	PauseFor   time.Duration // how long to send nothing to the target; 0: no pause
+	PauseFor   time.Duration // time without attempts to the target; 0: no pause
 	Overloaded bool          // the target does not keep up: lower the in-flight limit
 	Signal     TargetSignal
-	Reason     string // what went wrong; empty after success
+	Reason     string // the fault; empty after success
 }
 
 // Decide decides what follows from attempt number (counted from 1) of a delivery: success, a retry

@@ -25,7 +25,7 @@ const (
 // Last is above every ID that a Maker makes.
 const Last = ID(1<<63 - 1)
 
-// Chars is how many letters and digits Encode gives.
+// Chars is the number of letters and digits that Encode returns.
 const Chars = 13
 
 var epoch = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// Request is what a Receiver got.
+// Request is a request that a Receiver received.
 type Request struct {
 	Method, URI string
 	Header      http.Header

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// Timeout is how long a test waits for what must come. It is shorter than any time of a
+// Timeout is the time that a test waits for an expected event. It is shorter than any time of a
 // minute that something under test waits for by itself.
 const Timeout = 50 * time.Second
 

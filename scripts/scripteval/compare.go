@@ -9,7 +9,7 @@ import (
 	"switchhook/scripts"
 )
 
-// Change is how a candidate version's outcome for an event differs from the live one's.
+// Change is the difference between a candidate version's outcome for an event and the live one's.
 type Change string
 
 // The changes between two versions of a script.

@@ -68,7 +68,7 @@ func Fault(err error) (*scripts.Error, error) {
 	return nil, err
 }
 
-// Outcome is what a filter and a transform do with an event.
+// Outcome is the result of a filter and a transform for an event.
 type Outcome struct {
 	Matched        bool                 // the event passes the filter, or there is none that compiles
 	Explanation    *scripts.Explanation // of the filter, if it was requested

@@ -48,7 +48,7 @@ func (r *Rate) Problem() (member, problem string) {
 
 // Batch sends several events in one POST, as a JSON array.
 type Batch struct {
-	Size Optional[int]      `json:"size,omitzero"` // a batch goes as soon as it has so many events: 2 to 1000
+	Size Optional[int]      `json:"size,omitzero"` // number of events at which a batch is sent: 2 to 1000
 	Wait Optional[Duration] `json:"wait,omitzero"` // or as soon as its first event has waited for this time: 0s (default) to 5m
 }
 
