@@ -132,7 +132,7 @@ func (s *Server) listDeliveries(c *fiber.Ctx, who caller) error {
 	if cursor := c.Query("cursor"); cursor != "" {
 		var ok bool
 		if find.Before, ok = engine.ParseDeliveryID(cursor); !ok {
-			q.fail("cursor", "is none that this list gave")
+			q.fail("cursor", "is not a cursor of this list")
 		}
 	}
 	if q.err != nil {

@@ -103,7 +103,7 @@ func (q *query) id(name, prefix string) engine.ID {
 func (q *query) name(parameter string, valid func(string) bool) string {
 	text := q.text(parameter)
 	if text != "" && !valid(text) {
-		q.fail(parameter, "is none that this list gave")
+		q.fail(parameter, "is not a cursor of this list")
 	}
 	return text
 }

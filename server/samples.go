@@ -33,7 +33,7 @@ func (s *Server) listSamples(c *fiber.Ctx, who caller) error {
 		}
 	}
 	if c.Query("cursor") != "" {
-		q.fail("cursor", "is none here: samples are one page")
+		q.fail("cursor", "is not allowed: samples are one page")
 	}
 	form := evaluate.SampleForm{Format: engine.PayloadFormat(q.text("payload_format")), Subscription: q.id("subscription_id", engine.SubscriptionPrefix)}
 	script := q.text("transform_script")
