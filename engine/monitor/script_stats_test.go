@@ -2,11 +2,11 @@ package monitor
 
 import (
 	"errors"
-	"slices"
 	"testing"
 	"time"
 
 	"switchhook/engine"
+	"switchhook/engine/testkit"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -76,34 +76,9 @@ func TestScriptCounts_BoundsItsSeries(t *testing.T) {
 		"switchhook_script_runs_total": {2, 2, 100}, "switchhook_script_errors_total": {0, 2, 100}, "switchhook_script_timeouts_total": {0, 0, 0},
 		"switchhook_script_dropped_total": {0, 2, 50}, "switchhook_script_seconds": {2, 2, 100},
 	} {
-		got := [3]float64{figure(t, reg, name, "inline"), figure(t, reg, name, engine.ID(200).Format(engine.ScriptPrefix)), figure(t, reg, name, "other")}
+		got := [3]float64{testkit.Figure(t, reg, name, "inline"), testkit.Figure(t, reg, name, engine.ID(200).Format(engine.ScriptPrefix)), testkit.Figure(t, reg, name, "other")}
 		if got != want {
 			t.Errorf("%s of inline, a script and the others: %v, not %v", name, got, want)
 		}
 	}
-}
-
-// figure reads one series: figure(t, reg, "switchhook_deliveries", "dead"). Labels are
-// given in the order of their names.
-func figure(t *testing.T, reg *prometheus.Registry, name string, labels ...string) float64 {
-	t.Helper()
-	families, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		if f.GetName() != name {
-			continue
-		}
-		for _, m := range f.Metric {
-			var got []string
-			for _, l := range m.Label {
-				got = append(got, l.GetValue())
-			}
-			if slices.Equal(got, labels) {
-				return m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
-			}
-		}
-	}
-	return -1
 }

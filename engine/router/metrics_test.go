@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -18,31 +17,6 @@ import (
 	"switchhook/engine/testkit"
 )
 
-// figure reads one series: figure(t, reg, "switchhook_deliveries", "dead"). Labels are
-// given in the order of their names.
-func figure(t *testing.T, reg *prometheus.Registry, name string, labels ...string) float64 {
-	t.Helper()
-	families, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		if f.GetName() != name {
-			continue
-		}
-		for _, m := range f.Metric {
-			var got []string
-			for _, l := range m.Label {
-				got = append(got, l.GetValue())
-			}
-			if slices.Equal(got, labels) {
-				return m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
-			}
-		}
-	}
-	return -1
-}
-
 func TestMetrics_OpenDeliveriesByState(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewRegistry()
@@ -52,9 +26,9 @@ func TestMetrics_OpenDeliveriesByState(t *testing.T) {
 		c.Registerer, c.SubscriptionInFlight, c.Retries = reg, 1, engine.RetrySchedule{0, 100 * time.Hour}
 		c.Now = func() time.Time { return began.Add(time.Duration(later.Load())) } // it stands still in between
 	})
-	count := func(state string) float64 { return figure(t, reg, "switchhook_deliveries", state) }
+	count := func(state string) float64 { return testkit.Figure(t, reg, "switchhook_deliveries", state) }
 	age := func(state string) float64 {
-		return figure(t, reg, "switchhook_deliveries_oldest_age_seconds", state)
+		return testkit.Figure(t, reg, "switchhook_deliveries_oldest_age_seconds", state)
 	}
 	for _, state := range []string{"queued", "held", "pending", "retrying", "dead"} {
 		if count(state) != 0 || age(state) != 0 {
@@ -100,7 +74,7 @@ func TestMetrics_OpenDeliveriesByState(t *testing.T) {
 	if err := r.DeleteSubscription(context.Background(), "", slow.ID, catalog.AnyVersion); err != nil {
 		t.Fatal(err)
 	}
-	if n := figure(t, reg, "switchhook_deliveries_given_up_total"); n != 2 || count("held") != 0 {
+	if n := testkit.Figure(t, reg, "switchhook_deliveries_given_up_total"); n != 2 || count("held") != 0 {
 		t.Errorf("%v dead, %v held", n, count("held"))
 	}
 	for _, c := range []struct {
@@ -109,7 +83,7 @@ func TestMetrics_OpenDeliveriesByState(t *testing.T) {
 	}{
 		{"switchhook_publish_seconds", 5}, {"switchhook_delivery_first_attempt_delay_seconds", 2}, {"switchhook_delivery_attempt_seconds", 2},
 	} {
-		if n := figure(t, reg, c.name); n != c.want {
+		if n := testkit.Figure(t, reg, c.name); n != c.want {
 			t.Errorf("%s counted %v, not %v", c.name, n, c.want)
 		}
 	}
@@ -135,7 +109,7 @@ func TestMetrics_OnlyBusiestAccountsHaveSeries(t *testing.T) {
 		}
 	}
 	accepted := func(account string) float64 {
-		return figure(t, reg, "switchhook_account_events_accepted_total", account)
+		return testkit.Figure(t, reg, "switchhook_account_events_accepted_total", account)
 	}
 	is := func(when string, want map[string]float64) {
 		t.Helper()
@@ -169,7 +143,7 @@ func TestMetrics_OnlyBusiestAccountsHaveSeries(t *testing.T) {
 
 	off := prometheus.NewRegistry()
 	start(t, func(c *settings.Config) { c.Registerer = off }).publish("a", `1`)
-	if n := figure(t, off, "switchhook_account_events_accepted_total", "(other)"); n != -1 {
+	if n := testkit.Figure(t, off, "switchhook_account_events_accepted_total", "(other)"); n != -1 {
 		t.Error("accounts are counted though nobody asked for it")
 	}
 }
@@ -192,6 +166,6 @@ func TestMetrics_OrderedRetryIsNotQueued(t *testing.T) {
 	} {
 		s := r.subscribe(func(s *engine.Subscription) { s.Events = []string{c.kind}; c.change(s) })
 		r.delivery(r.publish(c.kind, `1`).ID, s, engine.StateRetrying)
-		testkit.WaitFor(t, c.kind+": what is written down is put back", func() bool { return figure(t, reg, "switchhook_deliveries", "queued") == 0 })
+		testkit.WaitFor(t, c.kind+": what is written down is put back", func() bool { return testkit.Figure(t, reg, "switchhook_deliveries", "queued") == 0 })
 	}
 }
