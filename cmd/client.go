@@ -63,8 +63,8 @@ func readKeyFile() (secret, error) {
 	return key, err
 }
 
-// maxRetryWait limits how long a command waits before it repeats a request: whoever typed it would
-// rather see why the router refuses.
+// maxRetryWait limits how long a command waits before it repeats a request. After a longer
+// Retry-After the user sees at once why the router refuses.
 const maxRetryWait = 5 * time.Second
 
 func newClient(url, key string) *client {

@@ -73,8 +73,8 @@ func termValue(t scripts.Term) string {
 	return text
 }
 
-// newTable returns a writer that aligns columns on standard output. Whoever answers at the router's
-// address writes what is in them, so all of it is made printable.
+// newTable returns a writer that aligns columns on standard output. Their text
+// comes from the server at the router's address, so all of it is made printable.
 func newTable() *tabwriter.Writer {
 	return tabwriter.NewWriter(printableWriter{os.Stdout}, 0, 4, 2, ' ', 0)
 }

@@ -22,7 +22,7 @@ import (
 // is sent.
 type Comparison struct {
 	Account      string
-	Caller       string       // who asks: a newer request of the same caller replaces one that waits
+	Caller       string       // identifies the client: a newer request of the same caller replaces one that waits
 	Script       string       // its id or name
 	Candidate    ScriptSource // a version (Ref.Version), or a source that is not stored yet
 	Subscription engine.ID    // whose events, filter and request are used; 0: all that use the script

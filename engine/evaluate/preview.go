@@ -13,7 +13,7 @@ import (
 type PreviewRequest struct {
 	EventSource
 	Account      string
-	Caller       string    // who asks, and for what: a newer request of the same caller replaces one that waits
+	Caller       string    // identifies the client and what it previews: a newer request replaces one that waits
 	Subscription engine.ID // provides the fields that are not given here; 0: none
 	MaskURL      bool      // its URL is hidden from the script
 

@@ -18,7 +18,7 @@ var (
 
 // Limiter admits a limited number of concurrent operations. If all slots are in use, operations wait
 // for a while; the next free slot goes to the account that was served the longest time ago.
-// golang.org/x/sync/semaphore does not suit: it serves callers in their order, whoever they are.
+// golang.org/x/sync/semaphore does not suit: it serves callers in the order of their arrival, so one account could take all turns.
 type Limiter struct {
 	perAccount int
 	wait       time.Duration
@@ -43,7 +43,7 @@ func New(slots, perAccount int, wait time.Duration) *Limiter {
 	return &Limiter{free: slots, perAccount: perAccount, wait: wait, held: map[string]int{}, served: map[string]uint64{}}
 }
 
-// Acquire waits for a slot, which release returns. caller names who asks, and for what: if it is not
+// Acquire waits for a slot, which release returns. caller identifies the client and its purpose: if it is not
 // empty, an older operation of the account with the same caller that still waits is refused. Errors:
 // ErrFull, ErrAccountFull, ErrSuperseded, and that of ctx.
 func (l *Limiter) Acquire(ctx context.Context, account, caller string) (release func(), err error) {

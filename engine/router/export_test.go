@@ -31,7 +31,7 @@ func (e *Engine) Kept() map[string]int {
 	return kept
 }
 
-// Tidy forgets what nobody needs at a time.
+// Tidy forgets, as of a time, what is no longer needed.
 func (e *Engine) Tidy(now time.Time) {
 	e.Publisher.DropIdle(now)
 	e.Catalog.ForgetUnused()

@@ -193,7 +193,7 @@ func TestHealth_FailingScripts(t *testing.T) { // alone: it needs the sandbox fo
 	}
 	r.update(filter, func(s *engine.Subscription) { s.Filter = "true" })
 	health(filter, engine.HealthHealthy, "")
-	// What fails at the target is the target's.
+	// A failure at the target is attributed to the target.
 	r.sink.SetAnswer(status(500))
 	r.publish("f.f", `{}`)
 	health(filter, engine.HealthFailing, engine.CauseTarget)

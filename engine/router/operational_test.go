@@ -113,7 +113,7 @@ func TestOperationalEvents_CauseNoFurtherOnes(t *testing.T) {
 		}
 	}
 	testkit.WaitFor(t, "a is off", func() bool { return !r.read(a).Active })
-	// By its delivery of an operational event: nobody is told, nor of its dead letters.
+	// Caused by the delivery of an operational event: it is not reported, nor are its dead letters.
 	r.operational("switchhook.delivery.dead", 6)
 	r.none("switchhook.subscription.deactivated")
 	if !r.read(b).Active {

@@ -22,5 +22,6 @@
 // Idempotency-Key, so a repeat creates nothing twice. Lists are iterators that fetch page after
 // page.
 //
-// The package imports the standard library and package scripts, which has no other dependency.
+// Besides the standard library the package needs only scripts, scripts/jsonindex and
+// engine/durationtext, none of which has another dependency.
 package api
