@@ -20,8 +20,8 @@ type limitedTransformer struct {
 const sandboxWait = 10 * time.Second
 
 func newLimitedTransformer(t settings.Transformer) *limitedTransformer {
-	slots := max(1, runtime.GOMAXPROCS(0)-1)
-	return &limitedTransformer{t, fairlimit.New(slots, slots, sandboxWait)}
+	slots := int64(max(1, runtime.GOMAXPROCS(0)-1))
+	return &limitedTransformer{t, fairlimit.New(fairlimit.Limits{Units: slots, Wait: sandboxWait})}
 }
 
 // accountTransformer is a limitedTransformer whose slots an account waits for.
@@ -31,7 +31,7 @@ type accountTransformer struct {
 }
 
 func (t accountTransformer) acquire(ctx context.Context) (release func(), err error) {
-	if release, err = t.slots.Acquire(ctx, t.account, ""); err != nil {
+	if release, err = t.slots.Acquire(ctx, t.account, "", 1); err != nil {
 		return nil, &scripts.Error{Phase: scripts.PhaseBusy, Message: "too many scripts are being checked; try again in a moment"}
 	}
 	return release, nil

@@ -78,16 +78,16 @@ func New(cfg settings.Config, p Parts) *Evaluator {
 	return &Evaluator{
 		cfg: cfg, store: cfg.Store, traces: p.Traces, life: p.Lifecycle, catalog: p.Catalog,
 		sender: p.Sender, dispatcher: p.Dispatcher, publisher: p.Publisher, load: p.LoadShedder, resources: p.Resources,
-		previews:    fairlimit.New(maxPreviews, maxAccountPreviews, slotWait),
-		comparisons: fairlimit.New(maxComparisons, maxAccountComparisons, slotWait),
-		testSends:   fairlimit.New(maxTestSends, maxAccountTestSends, slotWait),
+		previews:    fairlimit.New(fairlimit.Limits{Units: maxPreviews, PerAccount: maxAccountPreviews, Wait: slotWait}),
+		comparisons: fairlimit.New(fairlimit.Limits{Units: maxComparisons, PerAccount: maxAccountComparisons, Wait: slotWait}),
+		testSends:   fairlimit.New(fairlimit.Limits{Units: maxTestSends, PerAccount: maxAccountTestSends, Wait: slotWait}),
 		testRates:   rates,
 	}
 }
 
 // acquire waits for a slot; what names the operations in the error. Errors: CodeBusy, CodeSuperseded.
 func acquire(ctx context.Context, l *fairlimit.Limiter, what, account, caller string) (release func(), err error) {
-	release, err = l.Acquire(ctx, account, caller)
+	release, err = l.Acquire(ctx, account, caller, 1)
 	switch {
 	case err == nil:
 		return release, nil

@@ -22,7 +22,7 @@ type acquired struct {
 func queue(ctx context.Context, l *Limiter, results chan<- acquired, name, account, caller string) {
 	began := time.Now()
 	go func() {
-		release, err := l.Acquire(ctx, account, caller)
+		release, err := l.Acquire(ctx, account, caller, 1)
 		results <- acquired{name, release, err, time.Since(began)}
 	}()
 	synctest.Wait()
@@ -30,23 +30,23 @@ func queue(ctx context.Context, l *Limiter, results chan<- acquired, name, accou
 
 func mustAcquire(t *testing.T, l *Limiter, account string) (release func()) {
 	t.Helper()
-	release, err := l.Acquire(t.Context(), account, "")
+	release, err := l.Acquire(t.Context(), account, "", 1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return release
 }
 
-func (l *Limiter) checkEmpty(t *testing.T, slots int) {
+func (l *Limiter) checkEmpty(t *testing.T, units int64) {
 	t.Helper()
-	if l.free != slots || len(l.held)+len(l.waiting)+len(l.served) != 0 {
-		t.Errorf("%d of %d slots are free; held %v, %d wait, served %v", l.free, slots, l.held, len(l.waiting), l.served)
+	if l.free != units || len(l.accounts)+l.waiting != 0 {
+		t.Errorf("%d of %d units are free; accounts %v, %d wait", l.free, units, l.accounts, l.waiting)
 	}
 }
 
 func TestLimiter_WaitsThenRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := New(2, 2, 250*time.Millisecond)
+		l := New(Limits{Units: 2, PerAccount: 2, Wait: 250 * time.Millisecond})
 		a, b := mustAcquire(t, l, "a"), mustAcquire(t, l, "b")
 		results := make(chan acquired, 4)
 		queue(t.Context(), l, results, "refused", "c", "")
@@ -75,7 +75,7 @@ func TestLimiter_WaitsThenRefuses(t *testing.T) {
 
 func TestLimiter_AccountLeavesSlotsToOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := New(3, 2, 250*time.Millisecond)
+		l := New(Limits{Units: 3, PerAccount: 2, Wait: 250 * time.Millisecond})
 		first, second := mustAcquire(t, l, "a"), mustAcquire(t, l, "a")
 		results := make(chan acquired, 4)
 		queue(t.Context(), l, results, "third", "a", "")
@@ -97,7 +97,7 @@ func TestLimiter_AccountLeavesSlotsToOthers(t *testing.T) {
 
 func TestLimiter_NewerOfCallerReplacesWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := New(1, 1, 250*time.Millisecond)
+		l := New(Limits{Units: 1, PerAccount: 1, Wait: 250 * time.Millisecond})
 		held := mustAcquire(t, l, "z")
 		results := make(chan acquired, 8)
 		queue(t.Context(), l, results, "older", "a", "key filter")
@@ -128,7 +128,7 @@ func TestLimiter_NewerOfCallerReplacesWaiting(t *testing.T) {
 			t.Errorf("%q", served)
 		}
 		// One that runs is not replaced.
-		running, err := l.Acquire(t.Context(), "a", "key filter")
+		running, err := l.Acquire(t.Context(), "a", "key filter", 1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -145,7 +145,7 @@ func TestLimiter_NewerOfCallerReplacesWaiting(t *testing.T) {
 
 func TestLimiter_AccountsTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := New(1, 1, time.Minute)
+		l := New(Limits{Units: 1, PerAccount: 1, Wait: time.Minute})
 		held := mustAcquire(t, l, "a")
 		results := make(chan acquired, 16)
 		for i := range 6 {
@@ -169,5 +169,104 @@ func TestLimiter_AccountsTakeTurns(t *testing.T) {
 			t.Error(order)
 		}
 		l.checkEmpty(t, 1)
+	})
+}
+
+func TestLimiter_SlowOperationsDelayTheirOwnAccount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := New(Limits{Units: 2, Wait: time.Hour})
+		done := make(chan string, 64)
+		start := func(account string, lasts time.Duration, times int) {
+			for range times {
+				go func() {
+					release, err := l.Acquire(t.Context(), account, "", 1)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					time.Sleep(lasts)
+					release()
+					done <- account
+				}()
+			}
+			synctest.Wait()
+		}
+		start("slow", time.Second, 20)
+		start("fast", 10*time.Millisecond, 20)
+		first := map[string]int{}
+		for range 25 {
+			first[<-done]++
+		}
+		// A quick operation waits for one slow one at most, and then all of them have their turn: 100
+		// take the time of one slow operation.
+		if first["fast"] != 20 || first["slow"] > 5 {
+			t.Errorf("of the first 25 operations %v", first)
+		}
+		for range 15 {
+			<-done
+		}
+		synctest.Wait()
+		l.checkEmpty(t, 2)
+	})
+}
+
+func TestLimiter_UnitsAreFairWhateverAnOperationNeeds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := New(Limits{Units: 10, PerAccount: 8, Wait: time.Minute, MaxWaiting: 2})
+		all, err := l.Acquire(t.Context(), "a", "", 100) // gets what an account may have
+		if err != nil {
+			t.Fatal(err)
+		}
+		if units, waiting := l.InUse(); units != 8 || waiting != 0 {
+			t.Error(units, waiting)
+		}
+		results := make(chan acquired, 4)
+		acquire := func(name, account string, units int64) {
+			go func() {
+				release, err := l.Acquire(t.Context(), account, "", units)
+				results <- acquired{name: name, release: release, err: err}
+			}()
+			synctest.Wait()
+		}
+		acquire("large", "b", 6)
+		acquire("small", "c", 2) // would fit, but must not keep "large" from ever running
+		acquire("large", "b", 6)
+		acquire("third", "b", 1)
+		if r := <-results; r.name != "third" || !errors.Is(r.err, ErrFull) {
+			t.Errorf("%+v", r)
+		}
+		all()
+		first, second := <-results, <-results
+		if first.err != nil || second.err != nil || first.name == second.name {
+			t.Errorf("%+v, %+v", first, second)
+		}
+		first.release()
+		second.release()
+		(<-results).release()
+		l.checkEmpty(t, 10)
+	})
+}
+
+func TestLimiter_IdleTimeIsNoCredit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := New(Limits{Units: 1, Wait: time.Hour})
+		held := mustAcquire(t, l, "busy")
+		time.Sleep(30 * time.Minute) // the other account used nothing meanwhile
+		results := make(chan acquired, 16)
+		for i := range 4 {
+			queue(t.Context(), l, results, "b", "busy", fmt.Sprint(i))
+			queue(t.Context(), l, results, "n", "new", fmt.Sprint(i))
+		}
+		held()
+		order := ""
+		for range 8 {
+			r := <-results
+			order += r.name
+			time.Sleep(time.Second)
+			r.release()
+		}
+		if order != "nbnbnbnb" && order != "nbnbnbbn" {
+			t.Error(order)
+		}
 	})
 }
