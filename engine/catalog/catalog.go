@@ -74,7 +74,7 @@ func New(cfg settings.Config, p Parts) *Catalog {
 	accounts := &AccountRegistry{core: core}
 	keys := &KeyRegistry{core: core, byText: map[[32]byte]*credential{}, byID: map[engine.ID]*credential{}}
 	eventTypes := &EventTypeRegistry{core: core}
-	scripts := &ScriptRegistry{core: core, filters: filter.NewCache(filterCacheSize), sandbox: newLimitedTransformer(cfg.Transformer)}
+	scripts := &ScriptRegistry{core: core, filters: filter.NewCache(filterCacheSize), sandbox: newLimitedTransformer(cfg.Transformer, cfg.Registerer)}
 	subs := &SubscriptionRegistry{
 		core: core, accounts: accounts, eventTypes: eventTypes, scripts: scripts,
 		table: newSubscriptionTable(), index: newSubscriptionIndex(),

@@ -5,8 +5,11 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"switchhook/engine/fairlimit"
 	"switchhook/engine/settings"
+	"switchhook/engine/telemetry"
 	"switchhook/scripts"
 )
 
@@ -19,9 +22,11 @@ type limitedTransformer struct {
 
 const sandboxWait = 10 * time.Second
 
-func newLimitedTransformer(t settings.Transformer) *limitedTransformer {
-	slots := int64(max(1, runtime.GOMAXPROCS(0)-1))
-	return &limitedTransformer{t, fairlimit.New(fairlimit.Limits{Units: slots, Wait: sandboxWait})}
+func newLimitedTransformer(t settings.Transformer, metrics prometheus.Registerer) *limitedTransformer {
+	units := int64(max(1, runtime.GOMAXPROCS(0)-1))
+	slots := fairlimit.New(fairlimit.Limits{Units: units, Wait: sandboxWait})
+	metrics.MustRegister(telemetry.NewPlacesCollector("scripts", slots))
+	return &limitedTransformer{t, slots}
 }
 
 // accountTransformer is a limitedTransformer whose slots an account waits for.

@@ -75,7 +75,7 @@ func New(cfg settings.Config, p Parts) *Evaluator {
 	if err != nil {
 		panic(err) // the size is positive
 	}
-	return &Evaluator{
+	e := &Evaluator{
 		cfg: cfg, store: cfg.Store, traces: p.Traces, life: p.Lifecycle, catalog: p.Catalog,
 		sender: p.Sender, dispatcher: p.Dispatcher, publisher: p.Publisher, load: p.LoadShedder, resources: p.Resources,
 		previews:    fairlimit.New(fairlimit.Limits{Units: maxPreviews, PerAccount: maxAccountPreviews, Wait: slotWait}),
@@ -83,6 +83,12 @@ func New(cfg settings.Config, p Parts) *Evaluator {
 		testSends:   fairlimit.New(fairlimit.Limits{Units: maxTestSends, PerAccount: maxAccountTestSends, Wait: slotWait}),
 		testRates:   rates,
 	}
+	cfg.Registerer.MustRegister(
+		telemetry.NewPlacesCollector("previews", e.previews),
+		telemetry.NewPlacesCollector("comparisons", e.comparisons),
+		telemetry.NewPlacesCollector("test_sends", e.testSends),
+	)
+	return e
 }
 
 // acquire waits for a slot; what names the operations in the error. Errors: CodeBusy, CodeSuperseded.

@@ -41,6 +41,7 @@ type Limiter struct {
 	virtual  float64             // the usage of the accounts that were served: an account begins to wait with it
 	admitted uint64              // operations so far
 	arrived  uint64              // operations so far that had to wait
+	refused  uint64              // operations so far that got nothing, because what is limited was in use
 }
 
 // account is what one account uses, and its operations that wait.
@@ -207,6 +208,7 @@ func (l *Limiter) supersede(a *account, caller string) {
 func (l *Limiter) mayHold(a *account, w *waiter) bool { return a.held+w.units <= l.limits.PerAccount }
 
 func (l *Limiter) refusal(a *account, w *waiter) error {
+	l.refused++
 	if !l.mayHold(a, w) {
 		return ErrAccountFull
 	}
@@ -252,9 +254,16 @@ func (a *account) before(b *account, now time.Time) bool {
 	) < 0
 }
 
-// InUse returns the units in use and the number of operations that wait, for metrics.
-func (l *Limiter) InUse() (units int64, waiting int) {
+// Usage is the current state of a Limiter, for metrics.
+type Usage struct {
+	InUse   int64  // units
+	Waiting int    // operations
+	Refused uint64 // operations so far with ErrFull or ErrAccountFull
+}
+
+// Usage returns the current state.
+func (l *Limiter) Usage() Usage {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.limits.Units - l.free, l.waiting
+	return Usage{l.limits.Units - l.free, l.waiting, l.refused}
 }

@@ -217,8 +217,8 @@ func TestLimiter_UnitsAreFairWhateverAnOperationNeeds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if units, waiting := l.InUse(); units != 8 || waiting != 0 {
-			t.Error(units, waiting)
+		if got := l.Usage(); got != (Usage{InUse: 8}) {
+			t.Errorf("%+v", got)
 		}
 		results := make(chan acquired, 4)
 		acquire := func(name, account string, units int64) {
@@ -234,6 +234,9 @@ func TestLimiter_UnitsAreFairWhateverAnOperationNeeds(t *testing.T) {
 		acquire("third", "b", 1)
 		if r := <-results; r.name != "third" || !errors.Is(r.err, ErrFull) {
 			t.Errorf("%+v", r)
+		}
+		if got := l.Usage(); got != (Usage{InUse: 8, Waiting: 3, Refused: 1}) {
+			t.Errorf("%+v", got)
 		}
 		all()
 		first, second := <-results, <-results
