@@ -25,6 +25,7 @@ const (
 	CodeUnknownKey    Code = "unknown_key"    // no such API key
 	CodeExpiredKey    Code = "expired_key"    // the API key has expired
 	CodeQuotaExceeded Code = "quota_exceeded" // the account has as much as its quota allows
+	CodeStorageFull   Code = "storage_full"   // the account stores as many bytes as its quota allows
 	CodeBusy          Code = "busy"           // too much is waiting: retry later
 	CodeSuperseded    Code = "superseded"     // a newer request of the same caller took its place
 	CodeUnreadable    Code = "unreadable"     // the stored value can't be decoded
@@ -38,7 +39,7 @@ type Error struct {
 	FieldCode FieldCode           // what is wrong with Field; may be empty, see Fields
 	Message   string              // a sentence for people
 	More      []FieldError        // the fields that are wrong besides Field
-	Wait      time.Duration       // of CodeBusy, CodeQuotaExceeded and CodeUnavailable: retry after this time; 0: unknown
+	Wait      time.Duration       // of CodeBusy, CodeQuotaExceeded, CodeStorageFull and CodeUnavailable: retry after this time; 0: unknown
 	Script    *scripts.Error      // set if a filter or transform caused the error
 	Report    *scripts.TestReport // set if test cases failed
 }
@@ -81,6 +82,12 @@ func Invalid(field, format string, args ...any) *Error {
 // something must be deleted first, or the quota raised.
 func QuotaExceeded(format string, args ...any) *Error {
 	return &Error{Code: CodeQuotaExceeded, Wait: time.Minute, Message: fmt.Sprintf(format, args...)}
+}
+
+// StorageFull returns the error for what exceeds a quota of bytes. Without Wait, only deleting something or
+// a larger quota helps.
+func StorageFull(format string, args ...any) *Error {
+	return &Error{Code: CodeStorageFull, Message: fmt.Sprintf(format, args...)}
 }
 
 // NotFound returns the error for an object that does not exist or is not visible to the caller.

@@ -126,13 +126,13 @@ func TestQuota_StoredBytes(t *testing.T) {
 	for range 3 {
 		r.acme.publish("a", data)
 	}
-	r.acme.post("/api/v1/events", map[string]any{"type": "a", "data": data}).refused(429, "", "has 900 bytes of events stored and its quota is 1000")
-	r.acme.post("/api/v1/events", []any{map[string]any{"type": "a", "data": 1}, map[string]any{"type": "a", "data": data}}).refused(429, "", "these 301 bytes don't fit")
+	r.acme.post("/api/v1/events", map[string]any{"type": "a", "data": data}).refused(507, "", "has 900 bytes of events stored and its quota is 1000")
+	r.acme.post("/api/v1/events", []any{map[string]any{"type": "a", "data": 1}, map[string]any{"type": "a", "data": data}}).refused(507, "", "these 301 bytes don't fit")
 	r.acme.publish("a", strings.Repeat("x", 90))
 	clock.pass(time.Minute) // the usage is read again, unchanged
-	r.acme.post("/api/v1/events", map[string]any{"type": "a", "data": data}).refused(429, "", "992 bytes")
+	r.acme.post("/api/v1/events", map[string]any{"type": "a", "data": data}).refused(507, "", "992 bytes")
 	id := r.acme.subscribe("other", anywhere)
-	r.acme.post("/api/v1/subscriptions/"+id+"/test", object{"event": object{"type": "other", "data": data}}).refused(429, "", "992 bytes") // it would be stored as well
+	r.acme.post("/api/v1/subscriptions/"+id+"/test", object{"event": object{"type": "other", "data": data}}).refused(507, "", "992 bytes") // it would be stored as well
 	r.rival.publish("a", data)
 	r.acme.get("/api/v1/accounts/acme").want(200).shows(map[string]any{"usage.stored_bytes": 992, "limits.stored_bytes": 1000})
 	r.admin.do("PUT", "/api/v1/accounts/acme", `{"quota":{"stored_bytes":2000}}`).want(201)

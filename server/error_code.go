@@ -19,6 +19,7 @@ var engineErrors = map[engine.Code]errorClass{
 	engine.CodeUnknownKey:    {fiber.StatusUnauthorized, api.CodeKeyUnknown},
 	engine.CodeExpiredKey:    {fiber.StatusUnauthorized, api.CodeKeyExpired},
 	engine.CodeQuotaExceeded: {fiber.StatusTooManyRequests, api.CodeQuotaExceeded},
+	engine.CodeStorageFull:   {fiber.StatusInsufficientStorage, api.CodeInsufficientStorage},
 	engine.CodeNotFound:      {fiber.StatusNotFound, api.CodeNotFound},
 	engine.CodeConflict:      {fiber.StatusConflict, api.CodeConflict},
 	engine.CodeSuperseded:    {fiber.StatusConflict, api.CodeSuperseded},
@@ -48,6 +49,7 @@ var statusCodes = map[int]api.ErrorCode{
 	fiber.StatusInternalServerError:         api.CodeInternal,
 	fiber.StatusNotImplemented:              api.CodeMethodUnknown,
 	fiber.StatusServiceUnavailable:          api.CodeUnavailable,
+	fiber.StatusInsufficientStorage:         api.CodeInsufficientStorage,
 	fiber.StatusHTTPVersionNotSupported:     api.CodeHTTPVersionUnsupported,
 }
 

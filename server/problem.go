@@ -43,6 +43,10 @@ func (s *Server) problem(c *fiber.Ctx, err error) error {
 		c.Set(fiber.HeaderWWWAuthenticate, `Bearer realm="switchhook"`)
 	case fiber.StatusTooManyRequests, fiber.StatusServiceUnavailable:
 		c.Set(fiber.HeaderRetryAfter, retryAfter(err))
+	case fiber.StatusInsufficientStorage:
+		if e, ok := errors.AsType[*engine.Error](err); ok && e.Wait > 0 {
+			c.Set(fiber.HeaderRetryAfter, retryAfter(err))
+		}
 	}
 	status, own := dialectProblem(c, p)
 	s.setSecurityHeaders(c) // for errors before routing, which the middleware does not see

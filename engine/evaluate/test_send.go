@@ -45,7 +45,7 @@ func (e *Evaluator) checkTestRate(account string) error {
 // t selects the event as for Preview. The result is the delivery with its attempt, as stored:
 // succeeded, dropped, or dead. Errors: CodeInvalid, CodeNotFound; CodeConflict if its target has
 // not confirmed or its transform is quarantined; CodeBusy if too many are in flight or the
-// account's rate is used up; CodeQuotaExceeded; CodeUnavailable.
+// account's rate is used up; CodeStorageFull; CodeUnavailable.
 func (e *Evaluator) TestSend(ctx context.Context, t PreviewRequest) (*engine.Delivery, []*engine.Attempt, error) {
 	s, err := e.catalog.Subscription(t.Account, t.Subscription)
 	if err != nil {

@@ -82,7 +82,7 @@ func demands(inputs []engine.EventInput) map[string]demand {
 }
 
 // reserveQuota reserves quota for the accounts of inputs, for all or none. done must be called once
-// the events are stored, or will not be. Errors: CodeBusy with Wait, CodeQuotaExceeded.
+// the events are stored, or will not be. Errors: CodeBusy with Wait, CodeStorageFull.
 func (p *Publisher) reserveQuota(ctx context.Context, inputs []engine.EventInput) (done func(), err error) {
 	if p.catalog.NoQuotas() {
 		return func() {}, nil
@@ -207,7 +207,9 @@ func (m *accountUsage) reserve(account string, part demand, most int64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if have := m.bytes.Load() + m.reserved; have+part.bytes > most {
-		return engine.QuotaExceeded("the account %s has %d bytes of events stored and its quota is %d, so these %d bytes don't fit; they will once older events are deleted, or the quota is raised", account, have, most, part.bytes)
+		err := engine.StorageFull("the account %s has %d bytes of events stored and its quota is %d, so these %d bytes don't fit; they will once older events are deleted, or the quota is raised", account, have, most, part.bytes)
+		err.Wait = time.Minute
+		return err
 	}
 	m.reserved += part.bytes
 	return nil

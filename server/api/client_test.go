@@ -77,6 +77,9 @@ func TestClient_RepeatsOnlyWhatMayBeRepeated(t *testing.T) {
 		{"503 of a proxy", func() (*http.Response, error) { return answer(503, "<html>") }, getKey, 1},
 		{"Retry-After too long", func() (*http.Response, error) { return answer(429, busy, "Retry-After", "3600") }, getKey, 1},
 		{"quota", func() (*http.Response, error) { return answer(429, `{"code":"quota_exceeded","detail":"full"}`) }, getKey, 1},
+		{"bytes", func() (*http.Response, error) {
+			return answer(507, `{"code":"insufficient_storage","detail":"full"}`, "Retry-After", "1")
+		}, createKey, 1},
 		{"422", func() (*http.Response, error) { return answer(422, `{"code":"invalid_request","detail":"x"}`) }, createKey, 1},
 		{"500", func() (*http.Response, error) { return answer(500, `{"code":"internal_error","detail":"x"}`) }, getKey, 1},
 	} {

@@ -41,6 +41,7 @@ const (
 	CodeDataUnreadable         ErrorCode = "data_unreadable"            // 500: a stored row can't be decoded
 	CodeMethodUnknown          ErrorCode = "method_unknown"             // 501
 	CodeUnavailable            ErrorCode = "unavailable"                // 503: stopping, or storage refuses writes
+	CodeInsufficientStorage    ErrorCode = "insufficient_storage"       // 507: the account has as many bytes as its quota allows
 	CodeHTTPVersionUnsupported ErrorCode = "http_version_not_supported" // 505
 )
 
