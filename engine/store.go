@@ -231,6 +231,10 @@ type Housekeeping interface {
 type PruneQuery struct {
 	After  ID // events above this id: the cursor
 	Before ID // and below this one
+	// Account, if set, restricts the step to an account's events.
+	Account string
+	// Work is about how long the step may keep others from writing; 0 is 4 ms.
+	Work time.Duration
 	// Remove reports whether a finished event may be removed, given its account, whether it has a
 	// dead letter, and when it was received or last attempted. It is called from the caller's
 	// goroutine.
@@ -243,6 +247,9 @@ type Pruned struct {
 	Bytes  int64 // size of their data
 	Last   ID    // the last examined event: After of the next step
 	More   bool  // there may be more before Before
+	// Unfinished is the number of examined events that are not finished.
+	Unfinished int
+	Worked     time.Duration // how long the step kept others from writing
 }
 
 // Room is the space that a store uses.

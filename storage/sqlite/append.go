@@ -8,7 +8,7 @@ import (
 	"switchhook/engine"
 )
 
-// statements are the prepared statements that run at least once for every event.
+// statements are the prepared statements that run at least once for every event or step of Prune.
 type statements struct {
 	insertEvent *statement
 	nextNumber  *statement
@@ -23,9 +23,16 @@ type statements struct {
 	putAttempt   *statement
 
 	addBytes *statement
+
+	unfinishedRows *statement
+	removeEvents   [len(removeEvents)]*statement
 }
 
 func (p *preparer) statements() statements {
+	var remove [len(removeEvents)]*statement
+	for i, query := range removeEvents {
+		remove[i] = p.prepare(query)
+	}
 	return statements{
 		insertEvent: p.prepare(insertInto("INSERT", "event", eventColumns)),
 		nextNumber: p.prepare(`
@@ -45,6 +52,9 @@ func (p *preparer) statements() statements {
 		findBody:     p.prepare(findBody),
 		putAttempt:   p.prepare(putAttempt),
 		addBytes:     p.prepare(addBytes),
+
+		unfinishedRows: p.prepare(unfinishedRows),
+		removeEvents:   remove,
 	}
 }
 

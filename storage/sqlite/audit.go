@@ -8,12 +8,13 @@ import (
 	"switchhook/engine"
 )
 
-// pruneAuditQuery finds the oldest entries. It reads the lengths without reading the JSON.
-const pruneAuditQuery = `
-	SELECT id, ifnull(length(before), 0) + ifnull(length(after), 0) FROM audit
-	WHERE id < ? ORDER BY id LIMIT ?`
-
-const removeAudit = `DELETE FROM audit WHERE id <= ?`
+// agedAudit reads the lengths without reading the JSON.
+var agedAudit = agedTable{
+	oldest: `
+		SELECT id, ifnull(length(before), 0) + ifnull(length(after), 0) FROM audit
+		WHERE id < ? ORDER BY id LIMIT ?`,
+	remove: `DELETE FROM audit WHERE id <= ?`,
+}
 
 const auditColumns = `id, at, actor_key, actor_name, actor_account, actor_address, action, kind, subject, account, changed, before, after`
 
@@ -66,41 +67,8 @@ func (s *Store) Audit(ctx context.Context, q engine.AuditQuery) ([]*engine.Audit
 
 // PruneAudit removes one batch of the oldest entries with ids below before.
 func (s *Store) PruneAudit(ctx context.Context, before engine.ID) (more bool, err error) {
-	last, more, err := s.oldEntries(ctx, before)
-	if err != nil {
-		return false, fmt.Errorf("look for entries of the audit log to remove: %w", err)
-	}
-	if last == 0 {
-		return false, nil
-	}
-	err = s.write(ctx, func(tx *tx) error {
-		_, err := tx.exec(removeAudit, last)
-		return err
-	})
-	if err != nil {
+	if more, err = s.removeAged(ctx, agedAudit, before); err != nil {
 		return false, fmt.Errorf("remove entries of the audit log: %w", err)
 	}
 	return more, nil
-}
-
-// oldEntries returns the id of the last entry that one batch removes, 0 if there is none.
-func (s *Store) oldEntries(ctx context.Context, before engine.ID) (last int64, more bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, readLimit)
-	defer cancel()
-	rows, err := s.readers.QueryContext(ctx, pruneAuditQuery, int64(before), pruneRows+1)
-	if err != nil {
-		return 0, false, err
-	}
-	defer rows.Close()
-	for n, total := 0, int64(0); rows.Next(); n++ {
-		var id, bytes int64
-		if err := rows.Scan(&id, &bytes); err != nil {
-			return 0, false, err
-		}
-		if total += bytes; n == pruneRows || n > 0 && total > pruneBytes {
-			return last, true, nil
-		}
-		last = id
-	}
-	return last, false, rows.Err()
 }

@@ -1,10 +1,12 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
 	"fmt"
+	"slices"
 	"time"
 
 	"switchhook/engine"
@@ -13,26 +15,42 @@ import (
 const (
 	// pruneScan is the number of events that one step of Prune examines, beside the writer.
 	pruneScan = 1000
-	// pruneRows is the approximate number of rows one step removes: an event goes with all
-	// its rows. At about 10 µs a row, 100 delay a commit by 1 ms; 300 doubled the p99 of
-	// publishing (2.9 to 6.5 ms), 100 leave it unchanged. pruneBytes bounds their data,
-	// whose pages are freed one by one.
-	pruneRows  = 100
-	pruneBytes = 256 << 10
+	// pruneWork is the time of the writer that one step takes if the query does not say.
+	pruneWork = 4 * time.Millisecond
+	// agedRows and agedBytes bound one step of PruneAudit or PruneRequests. At about 10 µs a row,
+	// 100 delay a commit by 1 ms. The pages of large rows are freed one by one.
+	agedRows  = 100
+	agedBytes = 256 << 10
 	// compactPages is the number of pages one step of Compact returns, at 14 to 21 µs each.
 	compactPages = 64
 )
 
 const (
+	pruneEvents = `
+		SELECT id, account, length(data), length(targets) / 8 FROM event NOT INDEXED
+		WHERE id > ? AND id < ? ORDER BY id LIMIT ?`
+
 	// Events up to the watermark have rows for all their targets; the number of rows is
 	// checked nevertheless, since removal is final.
-	pruneQuery = `
-		SELECT e.id, e.account, length(e.data), count(d.event_id), coalesce(max(d.state = 4), 0), max(d.last_at),
-			count(d.event_id) >= length(e.targets) / 8 AND NOT coalesce(max(d.state < 3), 0)
-		FROM event e NOT INDEXED LEFT JOIN delivery d NOT INDEXED ON d.event_id = e.id
-		WHERE e.id > ? AND e.id < ? GROUP BY e.id ORDER BY e.id LIMIT ?`
+	pruneDeliveries = `
+		SELECT event_id, count(*), sum(attempts), max(state = 4), max(state < 3), max(last_at) FROM delivery NOT INDEXED
+		WHERE event_id BETWEEN ? AND ? GROUP BY event_id ORDER BY event_id`
 
-	unfinishedRow = `SELECT 1 FROM delivery NOT INDEXED WHERE event_id = ? AND state < 3 LIMIT 1`
+	// The same for one account, whose events lie among those of others.
+	pruneEventsOf = `
+		SELECT id, account, length(data), length(targets) / 8 FROM event INDEXED BY event_by_account
+		WHERE account = ? AND id > ? AND id < ? ORDER BY id LIMIT ?`
+	pruneDeliveriesOf = `
+		SELECT e.id, count(*), sum(d.attempts), max(d.state = 4), max(d.state < 3), max(d.last_at)
+		FROM event e INDEXED BY event_by_account CROSS JOIN delivery d NOT INDEXED ON d.event_id = e.id
+		WHERE e.account = ? AND e.id BETWEEN ? AND ? GROUP BY e.id ORDER BY e.id`
+
+	unfinishedRows = `
+		SELECT event_id FROM delivery INDEXED BY delivery_open_by_state
+		WHERE state = 1 AND state <> 3 AND event_id BETWEEN ?1 AND ?2
+		UNION ALL
+		SELECT event_id FROM delivery INDEXED BY delivery_open_by_state
+		WHERE state = 2 AND state <> 3 AND event_id BETWEEN ?1 AND ?2`
 
 	// Built on openSubscriptions, so that dead letters are not scanned.
 	openQuery = openSubscriptions + `
@@ -44,95 +62,262 @@ const (
 		FROM sub WHERE id IS NOT NULL`
 )
 
-// removeEvent are the statements that remove an event and all rows that belong to it.
-var removeEvent = [...]string{
-	`DELETE FROM attempt WHERE event_id = ?`,
-	`DELETE FROM delivery WHERE event_id = ?`,
-	`DELETE FROM idempotency WHERE event_id = ?`,
-	`DELETE FROM event WHERE id = ?`,
+// removeEvents are the statements that remove a range of events and all rows that belong to them.
+var removeEvents = [...]string{
+	`DELETE FROM attempt WHERE event_id BETWEEN ? AND ?`,
+	`DELETE FROM delivery WHERE event_id BETWEEN ? AND ?`,
+	`DELETE FROM idempotency WHERE event_id BETWEEN ? AND ?`,
+	`DELETE FROM event WHERE id BETWEEN ? AND ?`,
 }
 
-// Prune removes one batch of finished events.
+// Prune removes one batch of finished events: as many as take about q.Work of the writer's time.
 func (s *Store) Prune(ctx context.Context, q engine.PruneQuery) (engine.Pruned, error) {
-	p := engine.Pruned{Last: q.After}
-	before := min(q.Before, engine.ID(s.watermark.Load())+1)
-	remove, err := s.removable(ctx, q, before, &p)
+	none := engine.Pruned{Last: q.After}
+	examined, err := s.examine(ctx, q)
 	if err != nil {
-		return engine.Pruned{Last: q.After}, fmt.Errorf("look for events to remove: %w", err)
+		return none, fmt.Errorf("look for events to remove: %w", err)
 	}
-	if len(remove) == 0 {
-		return p, nil
+	if q.Work <= 0 {
+		q.Work = pruneWork
 	}
-	looked := p
-	err = s.write(ctx, func(tx *tx) error {
-		p = looked // the writer may have to run this again
-		for _, r := range remove {
-			// A retry may have been requested since the event was examined.
-			retried := false
-			err := tx.query(unfinishedRow, []driver.Value{r.id}, func([]driver.Value) error {
-				retried = true
-				return nil
-			})
-			if err != nil {
-				return err
-			}
-			if retried {
-				continue
-			}
-			for _, statement := range removeEvent {
-				if _, err := tx.exec(statement, r.id); err != nil {
-					return err
-				}
-			}
-			p.Events++
-			p.Bytes += r.bytes
+	runs, looked := s.planStep(q, examined)
+	if len(runs) == 0 {
+		return looked, nil
+	}
+	r := removal{}
+	err = s.write(ctx, func(tx *tx) (err error) {
+		r = removal{tx: tx, freed: map[string]int64{}, p: looked} // the writer may have to run this again
+		began := time.Now()
+		err = r.removeRuns(runs, 2*q.Work)
+		r.p.Worked = time.Since(began)
+		return err
+	})
+	if err != nil {
+		return none, fmt.Errorf("remove events: %w", err)
+	}
+	s.pruneCost.observe(r.units, r.p.Worked)
+	return r.p, nil
+}
+
+// examinedEvent is what Prune knows of an event.
+type examinedEvent struct {
+	id       engine.ID
+	account  string
+	bytes    int64 // what its removal subtracts from the account's stored bytes
+	targets  int64
+	rows     int64 // deliveries and attempts, about
+	dead     bool
+	finished bool
+	last     time.Time // when it was received or last attempted
+}
+
+// examine reads the next events, oldest first, and how their deliveries stand.
+func (s *Store) examine(ctx context.Context, q engine.PruneQuery) (list []examinedEvent, err error) {
+	ctx, cancel := context.WithTimeout(ctx, readLimit)
+	defer cancel()
+	list = make([]examinedEvent, 0, pruneScan)
+	before := int64(min(q.Before, engine.ID(s.watermark.Load())+1))
+	account, query, args := "", pruneEvents, []any{int64(q.After), before, pruneScan}
+	if q.Account != "" {
+		query, args = pruneEventsOf, append([]any{q.Account}, args...)
+	}
+	err = s.eachRow(ctx, query, args, func(rows *sql.Rows) error {
+		var e examinedEvent
+		var name sql.RawBytes
+		if err := rows.Scan(&e.id, &name, &e.bytes, &e.targets); err != nil {
+			return err
+		}
+		if string(name) != account { // most have the account of the one before
+			account = string(name)
+		}
+		e.account, e.last, e.finished = account, e.id.Time(), e.targets == 0
+		list = append(list, e)
+		return nil
+	})
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	return list, s.examineDeliveries(ctx, q, list)
+}
+
+// examineDeliveries reads how the deliveries of the events in list stand, in the same order.
+func (s *Store) examineDeliveries(ctx context.Context, q engine.PruneQuery, list []examinedEvent) error {
+	query, args := pruneDeliveries, []any{int64(list[0].id), int64(list[len(list)-1].id)}
+	if q.Account != "" {
+		query, args = pruneDeliveriesOf, append([]any{q.Account}, args...)
+	}
+	return s.eachRow(ctx, query, args, func(rows *sql.Rows) error {
+		var id engine.ID
+		var deliveries, attempts int64
+		var dead, unfinished bool
+		var last sql.NullInt64
+		if err := rows.Scan(&id, &deliveries, &attempts, &dead, &unfinished, &last); err != nil {
+			return err
+		}
+		for len(list) > 0 && list[0].id < id {
+			list = list[1:]
+		}
+		if len(list) == 0 || list[0].id != id { // its event is gone
+			return nil
+		}
+		e := &list[0]
+		e.rows, e.dead, e.finished = deliveries+attempts, dead, deliveries >= e.targets && !unfinished
+		if attempted := time.UnixMicro(last.Int64); last.Valid && attempted.After(e.last) {
+			e.last = attempted
 		}
 		return nil
 	})
-	if err != nil {
-		return engine.Pruned{Last: q.After}, fmt.Errorf("remove events: %w", err)
-	}
-	return p, nil
 }
 
-// removable is an event that may be removed.
-type removable struct{ id, bytes int64 }
-
-// removable finds events to remove, and records its progress in p.
-func (s *Store) removable(ctx context.Context, q engine.PruneQuery, before engine.ID, p *engine.Pruned) (found []removable, err error) {
-	ctx, cancel := context.WithTimeout(ctx, readLimit)
-	defer cancel()
-	rows, err := s.readers.QueryContext(ctx, pruneQuery, int64(q.After), int64(before), pruneScan)
+// eachRow calls each for every row of a query.
+func (s *Store) eachRow(ctx context.Context, query string, args []any, each func(*sql.Rows) error) error {
+	rows, err := s.readers.QueryContext(ctx, query, args...)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer rows.Close()
-	looked, total, bytes := 0, 0, int64(0)
 	for rows.Next() {
-		var r removable
-		var account string
-		var deliveries int
-		var dead, finished bool
-		var last sql.NullInt64
-		if err := rows.Scan(&r.id, &account, &r.bytes, &deliveries, &dead, &last, &finished); err != nil {
-			return nil, err
+		if err := each(rows); err != nil {
+			return err
 		}
-		at := engine.ID(r.id).Time()
-		if attempted := time.UnixMicro(last.Int64); last.Valid && attempted.After(at) {
-			at = attempted
-		}
-		if finished && q.Remove(account, dead, at) {
-			if found = append(found, r); total > 0 && (total+1+deliveries > pruneRows || bytes+r.bytes > pruneBytes) {
-				p.More = true
-				return found[:len(found)-1], nil
-			}
-			total, bytes = total+1+deliveries, bytes+r.bytes
-		}
-		p.Last = engine.ID(r.id)
-		looked++
 	}
-	p.More = looked == pruneScan
-	return found, rows.Err()
+	return rows.Err()
+}
+
+// planStep selects the events that one step removes, in runs between whose first and last event no
+// other stays, and reports how far the step comes.
+func (s *Store) planStep(q engine.PruneQuery, examined []examinedEvent) (runs [][]examinedEvent, p engine.Pruned) {
+	p = engine.Pruned{Last: q.After, More: len(examined) == pruneScan}
+	affordable, cost := s.pruneCost.affordable(q.Work), int64(0)
+	begin := 0 // of the run that the next event would continue
+	for i := range examined {
+		e := &examined[i]
+		switch {
+		case !e.finished:
+			p.Unfinished++
+			begin = i + 1
+		case !q.Remove(e.account, e.dead, e.last):
+			begin = i + 1
+		default:
+			if cost += costOf(e); len(runs) > 0 && cost > affordable {
+				p.More = true
+				return runs, p
+			}
+			if q.Account != "" { // events of others may lie between this account's
+				begin = i
+			}
+			if begin == i {
+				runs = append(runs, nil)
+			}
+			runs[len(runs)-1] = examined[begin : i+1]
+		}
+		p.Last = e.id
+	}
+	return runs, p
+}
+
+// removal is what one step of Prune does in the writer's transaction.
+type removal struct {
+	tx    *tx
+	freed map[string]int64 // bytes, by account
+	units int64            // of costOf
+	p     engine.Pruned
+}
+
+// removeRuns removes runs of events, but ends early if that takes longer than most.
+func (r *removal) removeRuns(runs [][]examinedEvent, most time.Duration) error {
+	began := time.Now()
+	for i, run := range runs {
+		if i > 0 && time.Since(began) > most {
+			done := runs[i-1]
+			r.p.Last, r.p.More = done[len(done)-1].id, true
+			break
+		}
+		if err := r.removeRun(run); err != nil {
+			return err
+		}
+	}
+	for account, n := range r.freed {
+		r.tx.w.stored[account] -= n
+	}
+	return nil
+}
+
+// removeRun removes the events of a run, except those that were requested to be retried since they
+// were examined.
+func (r *removal) removeRun(run []examinedEvent) error {
+	var retried []engine.ID
+	err := r.tx.w.stmts.unfinishedRows.query(func(row []driver.Value) error {
+		retried = append(retried, engine.ID(row[0].(int64)))
+		return nil
+	}, int64(run[0].id), int64(run[len(run)-1].id))
+	if err != nil {
+		return err
+	}
+	slices.Sort(retried)
+	for _, id := range slices.Compact(retried) {
+		i, ok := slices.BinarySearchFunc(run, id, func(e examinedEvent, id engine.ID) int { return cmp.Compare(e.id, id) })
+		if err := r.removeRange(run[:i]); err != nil {
+			return err
+		}
+		if run = run[i:]; ok {
+			r.p.Unfinished++
+			run = run[1:]
+		}
+	}
+	return r.removeRange(run)
+}
+
+// removeRange removes events with all rows that belong to them.
+func (r *removal) removeRange(run []examinedEvent) error {
+	if len(run) == 0 {
+		return nil
+	}
+	for _, statement := range r.tx.w.stmts.removeEvents {
+		if err := statement.exec(int64(run[0].id), int64(run[len(run)-1].id)); err != nil {
+			return err
+		}
+	}
+	for i := range run {
+		e := &run[i]
+		r.freed[e.account] += e.bytes
+		r.p.Bytes += e.bytes
+		r.units += costOf(e)
+	}
+	r.p.Events += len(run)
+	return nil
+}
+
+// agedTable is a table of which rows are removed by their age alone.
+type agedTable struct {
+	oldest string // lists ids below a given one, and the bytes of their rows, oldest first
+	remove string // removes all up to an id
+}
+
+// removeAged removes one batch of the oldest rows with ids below before.
+func (s *Store) removeAged(ctx context.Context, table agedTable, before engine.ID) (more bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, readLimit)
+	defer cancel()
+	n, total, last := 0, int64(0), int64(0)
+	err = s.eachRow(ctx, table.oldest, []any{int64(before), agedRows + 1}, func(rows *sql.Rows) error {
+		var id, bytes int64
+		if err := rows.Scan(&id, &bytes); err != nil || more {
+			return err
+		}
+		if total += bytes; n == agedRows || n > 0 && total > agedBytes {
+			more = true
+			return nil
+		}
+		n, last = n+1, id
+		return nil
+	})
+	if err != nil || n == 0 {
+		return false, err
+	}
+	return more, s.write(ctx, func(tx *tx) error {
+		_, err := tx.exec(table.remove, last)
+		return err
+	})
 }
 
 // Compact moves pages from the end of the file into free pages, so that the file shrinks

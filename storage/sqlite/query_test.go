@@ -43,13 +43,18 @@ func TestQueries_UseIndexes(t *testing.T) {
 	check("count", false, countQuery, 1, 2)
 	check("unfinished", false, unfinishedQuery, 1)
 	check("mark dead", false, markDeadUpdate, "", 1, 2, 3)
-	check("prune", false, pruneQuery, 1, 2, 3)
-	check("prune the audit log", false, pruneAuditQuery, 1, 2)
-	check("remove from the audit log", false, removeAudit, 1)
-	check("unfinished row", false, unfinishedRow, 1)
+	check("prune", false, pruneEvents, 1, 2, 3)
+	check("prune: deliveries", false, pruneDeliveries, 1, 2)
+	check("prune an account", false, pruneEventsOf, "acme", 1, 2, 3)
+	check("prune an account: deliveries", false, pruneDeliveriesOf, "acme", 1, 2)
+	for _, table := range []agedTable{agedAudit, agedRequests} {
+		check("oldest", false, table.oldest, 1, 2)
+		check("remove the oldest", false, table.remove, 1)
+	}
+	check("unfinished rows", false, unfinishedRows, 1, 2)
 	check("open deliveries", true, openQuery)
-	for _, statement := range removeEvent {
-		check("remove", false, statement, 1)
+	for _, statement := range removeEvents {
+		check("remove", false, statement, 1, 2)
 	}
 	check("delivery", false, deliveryQuery, 1, 2)
 	check("attempts", false, attemptsQuery, 1, 2)

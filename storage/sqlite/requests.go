@@ -61,14 +61,13 @@ func (s *Store) ForgetRequest(ctx context.Context, id engine.ID) error {
 
 // PruneRequests removes one batch of the oldest requests with ids below before.
 func (s *Store) PruneRequests(ctx context.Context, before engine.ID) (more bool, err error) {
-	var any int
-	if err := s.readers.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM request WHERE id < ?)`, int64(before)).Scan(&any); err != nil || any == 0 {
-		return false, err
+	if more, err = s.removeAged(ctx, agedRequests, before); err != nil {
+		return false, fmt.Errorf("remove idempotent requests: %w", err)
 	}
-	removed := int64(0)
-	err = s.write(ctx, func(tx *tx) (err error) {
-		removed, err = tx.exec(`DELETE FROM request WHERE id IN (SELECT id FROM request WHERE id < ? ORDER BY id LIMIT ?)`, int64(before), int64(pruneRows))
-		return err
-	})
-	return removed == int64(pruneRows), err
+	return more, nil
+}
+
+var agedRequests = agedTable{
+	oldest: `SELECT id, ifnull(length(answer), 0) FROM request WHERE id < ? ORDER BY id LIMIT ?`,
+	remove: `DELETE FROM request WHERE id <= ?`,
 }

@@ -73,6 +73,7 @@ type Store struct {
 	sealer     sealer // encrypts secrets
 	damage     damage // detected since Open
 	unreadable unreadables
+	pruneCost  workCost // of removing events
 
 	missing   atomic.Pointer[string] // the last message logged about missing files
 	watermark atomic.Int64           // set last; the writer persists it

@@ -201,10 +201,8 @@ func TestStoredBytes_DropsDeletedEvents(t *testing.T) {
 	if _, err := s.Append(ctx, []engine.NewEvent{newEvent(1), newEvent(2), newEvent(3)}); err != nil {
 		t.Fatal(err)
 	}
-	err := s.write(ctx, func(tx *tx) error {
-		_, err := tx.exec(`DELETE FROM event WHERE id < 3`)
-		return err
-	})
+	s.SetWatermark(0, 3)
+	_, err := s.Prune(ctx, engine.PruneQuery{Before: 3, Remove: func(string, bool, time.Time) bool { return true }})
 	if n, read := s.StoredBytes(ctx, "acme"); err != nil || read != nil || n != int64(len(body)) {
 		t.Errorf("%d bytes are counted, %d are stored: %v %v", n, len(body), err, read)
 	}

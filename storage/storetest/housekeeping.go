@@ -2,6 +2,8 @@ package storetest
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"time"
 
 	"switchhook/engine"
@@ -31,6 +33,90 @@ func (t *suite) settle() {
 	last, err := t.s.LastEventID(t.ctx(), 0)
 	t.must(err)
 	t.s.SetWatermark(0, last)
+}
+
+// events lists events.
+func (t *suite) events(q engine.EventQuery) []*engine.Event {
+	t.Helper()
+	list, err := t.s.Events(t.ctx(), q)
+	t.must(err)
+	return list
+}
+
+// pruneAsModel stores random events with deliveries in random states, removes those that a random
+// policy allows, and compares what is left with a model.
+func (t *suite) pruneAsModel(r *rand.Rand) {
+	t.Helper()
+	accounts := []string{"one", "two", "three"}
+	allowed := map[string]bool{}
+	for _, account := range accounts {
+		allowed[account], allowed[account+" dead"] = r.IntN(4) > 0, r.IntN(2) == 0
+	}
+	odds := []int{2, 10, 50}[r.IntN(3)] // one delivery in so many does not succeed
+	bytes, left := map[string]int64{}, []engine.ID{}
+	for _, e := range t.events(engine.EventQuery{Oldest: true}) { // of the round before
+		left, bytes[e.Account] = append(left, e.ID), bytes[e.Account]+int64(len(e.Data))
+	}
+	earliest, batch, outcomes := event(), []engine.NewEvent(nil), []*engine.Outcome(nil)
+	for range 100 {
+		targets := []engine.ID{1, 2, 3}[:r.IntN(4)]
+		e := event(targets...)
+		e.Account, e.Data = accounts[r.IntN(3)], make([]byte, r.IntN(500))
+		batch = append(batch, engine.NewEvent{Event: e, Keys: []engine.KeyHash{engine.HashParts("model", fmt.Sprint(e.ID))}})
+		finished, dead := true, false
+		for _, target := range targets {
+			state := engine.StateSucceeded
+			if r.IntN(odds) == 0 {
+				state = engine.StatePending + engine.State(r.IntN(5))
+			}
+			if r.IntN(4*odds) == 0 {
+				finished = false // it has no row
+				continue
+			}
+			o := tried(id(e, target), state, 1, 200)
+			if state == engine.StateRetrying {
+				o.NextAt = base
+			}
+			outcomes = append(outcomes, o)
+			finished = finished && state != engine.StatePending && state != engine.StateRetrying
+			dead = dead || state == engine.StateDead
+		}
+		key := e.Account
+		if dead {
+			key += " dead"
+		}
+		if !finished || !allowed[key] {
+			left, bytes[e.Account] = append(left, e.ID), bytes[e.Account]+int64(len(e.Data))
+		}
+	}
+	_, err := t.s.Append(t.ctx(), batch)
+	t.must(err)
+	t.record(outcomes...)
+	t.settle()
+	t.prune(engine.PruneQuery{After: earliest.ID, Before: never, Work: time.Microsecond, Remove: func(account string, dead bool, _ time.Time) bool {
+		if dead {
+			account += " dead"
+		}
+		return allowed[account]
+	}})
+	var got []engine.ID
+	for _, e := range t.events(engine.EventQuery{Oldest: true}) {
+		got = append(got, e.ID)
+		key, err := t.s.EventByKey(t.ctx(), engine.HashParts("model", fmt.Sprint(e.ID)))
+		t.must(err)
+		t.equal("key of an event that is left", key, e.ID)
+	}
+	t.equal("left", got, left)
+	for _, d := range t.list(engine.DeliveryQuery{}) {
+		if !slices.Contains(left, d.Event) {
+			t.Errorf("delivery %s is left without its event", d)
+		}
+	}
+	for _, account := range accounts {
+		n, err := t.s.StoredBytes(t.ctx(), account)
+		t.must(err)
+		t.equal("bytes of "+account, n, bytes[account])
+	}
 }
 
 const never = engine.ID(1<<63 - 1)
@@ -122,6 +208,31 @@ var housekeeping = []check{
 		got = nil
 		n, _ = t.prune(engine.PruneQuery{After: quiet.ID, Before: good.ID, Remove: all})
 		t.equal("removed between two that stay", n, 0)
+	}},
+	{"prune: removes what a simple model removes", func(t *suite) {
+		for seed := range uint64(20) {
+			t.pruneAsModel(rand.New(rand.NewPCG(seed, 0)))
+		}
+	}},
+	{"prune: one account's", func(t *suite) {
+		var last *engine.Event
+		for i := range 30 {
+			last = event(1)
+			last.Account = []string{"acme", "other"}[i%2]
+			t.append(last)
+			state := engine.StateSucceeded
+			if i%10 == 4 {
+				state = engine.StatePending
+			}
+			t.record(&engine.Outcome{ID: id(last, 1), State: state})
+		}
+		t.settle()
+		n, _ := t.prune(engine.PruneQuery{Before: never, Account: "acme", Remove: all})
+		t.equal("removed", n, 12)
+		t.equal("acme's", len(t.events(engine.EventQuery{Account: "acme"})), 3)
+		t.equal("the other's", len(t.events(engine.EventQuery{Account: "other"})), 15)
+		n, _ = t.prune(engine.PruneQuery{Before: last.ID, Account: "other", Remove: all})
+		t.equal("removed before the last", n, 14)
 	}},
 	{"prune: small steps", func(t *suite) {
 		const many = 2500

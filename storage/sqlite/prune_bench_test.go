@@ -1,0 +1,55 @@
+package sqlite
+
+import (
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"switchhook/engine"
+)
+
+// BenchmarkPrune removes b.N events with a delivery and an attempt each, as fast as it goes:
+//
+//	go test -run '^$' -bench Prune -benchtime 1000000x ./storage/sqlite
+func BenchmarkPrune(b *testing.B) {
+	s := open(b, filepath.Join(b.TempDir(), "bench.db"))
+	preload(b, s, b.N)
+	stop := cpu(b)
+	cursor, removed, steps, slowest := engine.ID(0), 0, 0, time.Duration(0)
+	for more := true; more; steps++ {
+		began := time.Now()
+		p, err := s.Prune(b.Context(), engine.PruneQuery{After: cursor, Before: engine.ID(b.N + 1), Remove: func(string, bool, time.Time) bool { return true }})
+		if err != nil {
+			b.Fatal(err)
+		}
+		slowest = max(slowest, time.Since(began))
+		cursor, more, removed = p.Last, p.More, removed+p.Events
+	}
+	stop()
+	if removed != b.N {
+		b.Errorf("removed %d of %d", removed, b.N)
+	}
+	b.ReportMetric(float64(b.N)/float64(steps), "op/step")
+	b.ReportMetric(float64(slowest.Microseconds())/1e3, "slowest-ms")
+}
+
+// preload stores events 1 to n, each delivered once.
+func preload(b *testing.B, s *Store, n int) {
+	var recorded sync.WaitGroup
+	for i := 1; i <= n; i += 1000 {
+		batch := make([]engine.NewEvent, min(1000, n+1-i))
+		for j := range batch {
+			batch[j] = newEvent(i+j, 7)
+		}
+		if _, err := s.Append(b.Context(), batch); err != nil {
+			b.Fatal(err)
+		}
+		recorded.Add(len(batch))
+		for _, n := range batch {
+			s.Record(succeeded(n.Event.ID, 7), func(error) { recorded.Done() })
+		}
+	}
+	recorded.Wait()
+	s.SetWatermark(0, engine.ID(n))
+}
