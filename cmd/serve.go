@@ -40,6 +40,7 @@ type serveCommand struct {
 	StrictTypes bool          `help:"Refuse events whose type is not registered."`
 	MaxBody     int           `help:"Maximum body of a request in bytes." default:"1048576" placeholder:"BYTES" min:"1024" max:"1073741824"`
 	MaxConns    int           `name:"max-connections" help:"Maximum concurrent connections to the API; at the limit the longest idle ones are closed. 0 is half the limit of open files, at most 10000." default:"0" placeholder:"N" min:"0" max:"1000000"`
+	MaxHops     int           `help:"Maximum deliveries, one after the other, that lead to an event: beyond it, publishing is refused as a loop." default:"5" placeholder:"N" min:"1" max:"1000"`
 	CommitPace  time.Duration `help:"Minimum time between two commits: 0s gives the lowest latency, a longer time more events a second." default:"1ms" min:"0s" max:"1s"`
 
 	targetFlags `embed:""`
@@ -186,7 +187,7 @@ func (c *serveCommand) config() (cfg processConfig, err error) {
 	cfg.engine = settings.Config{
 		Retries: c.Retries, Timeout: c.Timeout, DeactivateAfter: c.DeactivateAfter,
 		InFlight: c.InFlight, SubscriptionInFlight: c.SubscriptionInFlight,
-		StrictTypes: c.StrictTypes, LogDeliveries: c.Dev, Origin: c.WebhookOrigin,
+		MaxHops: c.MaxHops, StrictTypes: c.StrictTypes, LogDeliveries: c.Dev, Origin: c.WebhookOrigin,
 		Retention: engine.Retention{Succeeded: c.KeepSucceeded, Dead: c.KeepDead}, KeepAudit: c.KeepAudit,
 		KeepBytes: c.KeepBytes, MinFreeDisk: c.MinFreeDisk, MaxBacklog: c.MaxBacklog, Quota: c.quota(),
 		PublicURL: c.PublicURL, SkinnyTokenTTL: c.SkinnyTokenTTL, CloudEventsSource: c.CloudEventsSource,

@@ -28,6 +28,7 @@ const (
 	CodeStorageFull   Code = "storage_full"   // the account stores as many bytes as its quota allows
 	CodeBusy          Code = "busy"           // too much is waiting: retry later
 	CodeSuperseded    Code = "superseded"     // a newer request of the same caller took its place
+	CodeLoop          Code = "loop"           // the event came through more deliveries than are allowed
 	CodeUnreadable    Code = "unreadable"     // the stored value can't be decoded
 	CodeUnavailable   Code = "unavailable"    // not possible right now: stopping, or the disk rejects writes
 )

@@ -25,6 +25,7 @@ type Event struct {
 	// Sequences are its sequence numbers in the order of Targets; 0 for a target that is not
 	// numbered, nil if none is.
 	Sequences []int64
+	Hops      int // deliveries that led to it, one after the other: 0 for an event of a publisher
 	// Unreadable lists the columns that the store could not decode; their fields are empty. Only
 	// lists set it: reading such an event by id is an error.
 	Unreadable []string
@@ -62,6 +63,7 @@ type EventInput struct {
 	Headers        map[string]string // names keep their spelling
 	Data           jsonindex.Value   // required; its bytes must not change before Publish returns
 	Targets        []Target          // receive it in addition to the matching subscriptions
+	Hops           int               // as the HopsHeader of the request says; see Event.Hops
 }
 
 const (
@@ -270,6 +272,10 @@ func (in *EventInput) TargetsIn(stored []ID) []ID {
 	}
 	return ids
 }
+
+// HopsHeader carries the number of deliveries that led to a request, itself included. A publish
+// repeats it for an event that follows from a delivery, so that a loop ends.
+const HopsHeader = "Switchhook-Hops"
 
 // SequenceHeader carries a delivery's sequence number if the subscription is numbered.
 const SequenceHeader = "webhook-sequence"

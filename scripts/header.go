@@ -10,6 +10,7 @@ var (
 		"host": true, "content-length": true, "transfer-encoding": true, "content-encoding": true,
 		"connection": true, "keep-alive": true, "te": true, "trailer": true, "upgrade": true, "expect": true,
 		"forwarded": true, "via": true, "x-hook-signature": true, "x-hook-secret": true,
+		"switchhook-hops": true,
 	}
 	reservedPrefixes = []string{"webhook-", "proxy-", "x-forwarded-"}
 )

@@ -34,6 +34,9 @@ func (s *Server) handle(r route) fiber.Handler {
 		return func(c *fiber.Ctx) error { return r.handler(c, caller{}) }
 	}
 	return func(c *fiber.Ctx) error {
+		if !r.access.deliveries && isDelivery(c) {
+			return errDelivery
+		}
 		if r.access.token && c.Context().QueryArgs().Has("token") {
 			return r.handler(c, caller{})
 		}
@@ -55,6 +58,10 @@ func (s *Server) handle(r route) fiber.Handler {
 		return r.handler(c, caller{key})
 	}
 }
+
+// errDelivery refuses what would be an endless loop without an event, such as a delivery that asks for
+// its own retry.
+var errDelivery = &engine.Error{Code: engine.CodeForbidden, Message: "a delivery may only publish an event, not change or read a router"}
 
 // check returns an error if the key may not use the route.
 func (a access) check(key *engine.Key) error {

@@ -26,6 +26,7 @@ var engineErrors = map[engine.Code]errorClass{
 	engine.CodeStale:         {fiber.StatusPreconditionFailed, api.CodePreconditionFailed},
 	engine.CodeForbidden:     {fiber.StatusForbidden, api.CodeForbidden},
 	engine.CodeBusy:          {fiber.StatusTooManyRequests, api.CodeTooManyRequests},
+	engine.CodeLoop:          {fiber.StatusLoopDetected, api.CodeLoopDetected},
 	engine.CodeUnreadable:    {fiber.StatusInternalServerError, api.CodeDataUnreadable},
 	engine.CodeUnavailable:   {fiber.StatusServiceUnavailable, api.CodeUnavailable},
 }
@@ -51,6 +52,7 @@ var statusCodes = map[int]api.ErrorCode{
 	fiber.StatusServiceUnavailable:          api.CodeUnavailable,
 	fiber.StatusInsufficientStorage:         api.CodeInsufficientStorage,
 	fiber.StatusHTTPVersionNotSupported:     api.CodeHTTPVersionUnsupported,
+	fiber.StatusLoopDetected:                api.CodeLoopDetected,
 }
 
 // classify returns the status and the code of an engine error.

@@ -4,13 +4,16 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/gofiber/fiber/v2"
 
 	"switchhook/engine"
 	"switchhook/engine/ingest"
+	"switchhook/engine/signature"
 	"switchhook/scripts/jsonindex"
 	"switchhook/server/api"
 	"switchhook/server/wire"
@@ -59,6 +62,31 @@ func idempotencyKey(c *fiber.Ctx) (string, error) {
 	return key, nil
 }
 
+// hopsOf returns the number of deliveries that led to the request; 0 if it does not say.
+func hopsOf(c *fiber.Ctx) (most int, err error) {
+	if c.Request().Header.Peek(engine.HopsHeader) == nil {
+		return 0, nil
+	}
+	for _, value := range c.Request().Header.PeekAll(engine.HopsHeader) {
+		text := string(value)
+		n, err := strconv.Atoi(text)
+		switch {
+		case text == "" || strings.Trim(text, "0123456789") != "":
+			return 0, invalidField(engine.HopsHeader, fmt.Sprintf("is %.40q: repeat the number of the delivery that this follows from, or leave the header out", text))
+		case err != nil: // more digits than an int has
+			n = math.MaxInt
+		}
+		most = max(most, n)
+	}
+	return most, nil
+}
+
+// isDelivery reports whether the request is a delivery of a router.
+func isDelivery(c *fiber.Ctx) bool {
+	header := &c.Request().Header
+	return header.Peek(engine.HopsHeader) != nil && header.Peek(signature.IDHeader) != nil
+}
+
 // traced returns a context that continues the publisher's trace, if tracing is on. The request's end does
 // not cancel it: an accepted event stays accepted.
 func (s *Server) traced(c *fiber.Ctx) context.Context {
@@ -66,7 +94,10 @@ func (s *Server) traced(c *fiber.Ctx) context.Context {
 }
 
 // publishInput publishes one event and responds.
-func (s *Server) publishInput(c *fiber.Ctx, in engine.EventInput) error {
+func (s *Server) publishInput(c *fiber.Ctx, in engine.EventInput) (err error) {
+	if in.Hops, err = hopsOf(c); err != nil {
+		return err
+	}
 	accepted, err := s.engine.Publish(s.traced(c), []engine.EventInput{in})
 	if err != nil {
 		return s.publishError(err)
@@ -107,6 +138,13 @@ func (s *Server) publishBatch(c *fiber.Ctx, list jsonindex.Value, who caller) er
 
 // publishInputs publishes a list of events and responds.
 func (s *Server) publishInputs(c *fiber.Ctx, inputs []engine.EventInput) error {
+	hops, err := hopsOf(c)
+	if err != nil {
+		return err
+	}
+	for i := range inputs {
+		inputs[i].Hops = hops
+	}
 	accepted, err := s.engine.Publish(s.traced(c), inputs)
 	if err != nil {
 		return s.publishError(inList(err, len(inputs)))
@@ -201,7 +239,7 @@ func headersMember(v jsonindex.Value) (map[string]string, error) {
 func viewEvent(ev *engine.Event) api.Event {
 	v := api.Event{
 		ID: ev.PublicID(), WebhookID: ev.ID.Format(engine.EventPrefix), Type: ev.Type, Account: ev.Account,
-		Time: ev.Time, ReceivedAt: ev.Received(), Headers: ev.Headers, Matched: len(ev.Targets), Data: ev.Data, Unreadable: ev.Unreadable,
+		Time: ev.Time, ReceivedAt: ev.Received(), Headers: ev.Headers, Matched: len(ev.Targets), Hops: ev.Hops, Data: ev.Data, Unreadable: ev.Unreadable,
 	}
 	if !json.Valid(v.Data) { // it was valid when it was accepted
 		v.Data, v.Unreadable = nil, append(v.Unreadable, "data")

@@ -32,7 +32,7 @@ func TestHeaders_ReservedAreRefusedInAnyCase(t *testing.T) {
 		return detail
 	}
 	for _, name := range []string{
-		"Webhook_Signature", "webhook-signature", "WEBHOOK_ID", "Webhook.Timestamp", "Webhook_Anything", "X-Hook-Signature", "x_hook_signature", "X-Hook_Secret", "X-HOOK-SECRET",
+		"Webhook_Signature", "webhook-signature", "WEBHOOK_ID", "Webhook.Timestamp", "Webhook_Anything", "X-Hook-Signature", "x_hook_signature", "X-Hook_Secret", "X-HOOK-SECRET", "Switchhook-Hops", "switchhook_hops", "SWITCHHOOK.HOPS",
 		"Content_Length", "content_length", "Transfer_Encoding", "Content_Encoding", "Content-Encoding", "HOST", "Connection", "Keep_Alive", "X_Forwarded_For", "Proxy_Authorization", "Te", "Upgrade", "x!forwarded!host",
 	} {
 		headers := map[string]any{name: "v1,x"}

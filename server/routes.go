@@ -24,6 +24,7 @@ type access struct {
 	admin           bool           // needs an admin key
 	scopes          []engine.Scope // needs all of these
 	token           bool           // needs no key if ?token= is given: the handler checks it
+	deliveries      bool           // open to deliveries, whose targets are this router
 }
 
 var (
@@ -31,7 +32,7 @@ var (
 	anyKey          = access{}
 	admin           = access{admin: true}
 
-	publish     = access{scopes: []engine.Scope{engine.ScopePublish}}
+	publish     = access{scopes: []engine.Scope{engine.ScopePublish}, deliveries: true}
 	subscribe   = access{scopes: []engine.Scope{engine.ScopeSubscribe}}
 	scripting   = access{scopes: []engine.Scope{engine.ScopeScripts}}
 	read        = access{scopes: []engine.Scope{engine.ScopeRead}}

@@ -104,7 +104,9 @@ func (reg *SubscriptionRegistry) CompileSubscription(s *engine.Subscription) *Co
 		r.Transform.Quarantined.Store(true)
 	}
 	for name, value := range s.Headers {
-		r.Headers[name] = []string{value}
+		if !scripts.ReservedHeader(name) { // a stored one may have become reserved since
+			r.Headers[name] = []string{value}
+		}
 	}
 	return r
 }

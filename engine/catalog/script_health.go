@@ -19,6 +19,10 @@ import (
 // account is notified of it or of a transform: one unusual event proves little.
 const FailingAfter = 5
 
+// reportFailingEvery is the shortest time between two operational events about the failures of one
+// script of a subscription: the events must not feed what makes them.
+const reportFailingEvery = time.Minute
+
 // Streak counts consecutive failures.
 type Streak struct {
 	any atomic.Bool // the streak is not empty
@@ -28,10 +32,12 @@ type Streak struct {
 	since time.Time
 	cause engine.HealthCause
 	last  string
+
+	reported time.Time
 }
 
-// Fail counts a failure and returns the number of failures.
-func (s *Streak) Fail(now time.Time, cause engine.HealthCause, text string) int {
+// Fail counts a failure and reports whether the account must be notified of the streak.
+func (s *Streak) Fail(now time.Time, cause engine.HealthCause, text string) (notify bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.count == 0 {
@@ -40,7 +46,10 @@ func (s *Streak) Fail(now time.Time, cause engine.HealthCause, text string) int 
 	s.count++
 	s.cause, s.last = cause, text
 	s.any.Store(true)
-	return s.count
+	if notify = s.count == FailingAfter && now.Sub(s.reported) >= reportFailingEvery; notify {
+		s.reported = now
+	}
+	return notify
 }
 
 // Succeed ends the streak.

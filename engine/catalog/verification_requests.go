@@ -100,6 +100,7 @@ func (v *Verifier) sendVerificationRequest(s *engine.Subscription) (rate int, ok
 			req.Header[d.Name] = []string{d.Value}
 		}
 	}
+	req.Header[engine.HopsHeader] = []string{"1"}
 	if s.Verification.Mode == engine.VerifyHookSecret {
 		prepareHookSecretRequest(&req, s)
 	} else {

@@ -165,7 +165,11 @@ func (d *Dispatcher) send(ctx context.Context, r *catalog.CompiledSubscription, 
 	if numbers := sequences(r.Sub.ID, events); numbers != "" {
 		out.Headers[engine.SequenceHeader] = []string{numbers}
 	}
-	d.sender.Sign(out, r, id, lead.record.At)
+	hops := 0
+	for _, ev := range events {
+		hops = max(hops, ev.Hops)
+	}
+	d.sender.Sign(out, r, id, hops, lead.record.At)
 	sending, span := d.traces.Send(ctx, out.Method, out.TargetURL, out.Headers)
 	headers, url := out.Redact.Request(out.Headers), out.Redact.URL(out.TargetURL.String())
 	for i := range b.attempts {

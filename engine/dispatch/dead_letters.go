@@ -13,8 +13,12 @@ import (
 // reportDeadLetter emits the operational event of a dead letter, unless the dead letter is the
 // delivery of an operational event itself.
 func (d *Dispatcher) reportDeadLetter(r *catalog.CompiledSubscription, en dispatchqueue.Entry, reason string) {
-	if d.outbox.WantsDeadLetters(r.Sub.Account) && !d.isOperationalEvent(r, en) {
-		d.outbox.CountDeadLetter(r, en, reason)
+	if !d.outbox.WantsDeadLetters(r.Sub.Account) {
+		return
+	}
+	ev, err := d.loadEvent(context.Background(), en)
+	if err == nil && !engine.Operational(ev.Type) {
+		d.outbox.CountDeadLetter(r, ev, reason)
 	}
 }
 

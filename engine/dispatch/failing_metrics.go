@@ -18,7 +18,7 @@ func (d *Dispatcher) recordPreparation(r *catalog.CompiledSubscription, en dispa
 		r.Preparing.Fail(d.life.Now(), engine.CauseSubscription, retry.Truncate(r.ConfigErr.Error()))
 	case a.Phase == engine.PhaseTransform:
 		text := "the transform " + catalog.ScriptTrouble(err) + "; the attempts of its deliveries say more"
-		if r.Preparing.Fail(d.life.Now(), engine.CauseTransform, text) == catalog.FailingAfter && !d.isOperationalEvent(r, en) {
+		if r.Preparing.Fail(d.life.Now(), engine.CauseTransform, text) && !d.isOperationalEvent(r, en) {
 			d.outbox.EmitFailing(r, r.Preparing, r.Transform.Ref)
 		}
 	}

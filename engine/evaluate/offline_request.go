@@ -49,6 +49,7 @@ func (p *OfflineRequest) Build() (*engine.AttemptRequest, error) {
 	} else if err := out.SetResult(p.Result); err != nil {
 		return nil, err
 	}
+	out.Headers[engine.HopsHeader] = []string{"1"}
 	out.Sign(g, p.ID, p.At, p.UserAgent)
 	if p.Secret == "" {
 		delete(out.Headers, signature.Header)

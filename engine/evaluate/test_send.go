@@ -100,7 +100,7 @@ func (e *Evaluator) sendTest(ctx context.Context, r *catalog.CompiledSubscriptio
 	e.dispatcher.ReleaseWaiting()
 	ev := &engine.Event{
 		ID: fresh.ID, Account: like.Account, Type: like.Type, Time: like.Time, Headers: map[string]string{},
-		Data: like.Data, Targets: []engine.ID{r.Sub.ID},
+		Data: like.Data, Targets: []engine.ID{r.Sub.ID}, Hops: like.Hops,
 	}
 	maps.Copy(ev.Headers, like.Headers)
 	ev.Headers[testHeader] = "true"

@@ -3,6 +3,7 @@ package ingest
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -41,6 +42,9 @@ func (p *Publisher) publishExternal(ctx context.Context, inputs []engine.EventIn
 		return nil, engine.InvalidField("events", engine.FieldOutOfRange, "holds %d events, must hold 1 to %d", len(inputs), MaxBatch)
 	}
 	if err := validateEvents(inputs); err != nil {
+		return nil, err
+	}
+	if err := p.checkHops(inputs); err != nil {
 		return nil, err
 	}
 	checking := catalog.NewSchemaDeadline(ctx, p.life)
@@ -229,6 +233,17 @@ func validateEvent(in *engine.EventInput) engine.FieldErrors {
 	return in.Validate()
 }
 
+// checkHops rejects events that came through too many deliveries: targets that publish what they are
+// sent would go on for ever, with more events each time if there are several.
+func (p *Publisher) checkHops(inputs []engine.EventInput) error {
+	if !slices.ContainsFunc(inputs, func(in engine.EventInput) bool { return in.Hops > p.cfg.MaxHops }) {
+		return nil
+	}
+	p.metrics.Loops.Add(float64(len(inputs)))
+	return &engine.Error{Code: engine.CodeLoop, Message: fmt.Sprintf("the event came through more than %d deliveries, one after the other, which is a loop: "+
+		"a target publishes what it is sent, so that it is sent again; end that, or raise --max-hops", p.cfg.MaxHops)}
+}
+
 // CheckEvent validates an event and checks its data against its type's schema.
 func (p *Publisher) CheckEvent(ctx context.Context, in *engine.EventInput) error {
 	if errs := validateEvent(in); errs != nil {
@@ -273,7 +288,7 @@ func (p *Publisher) prepare(in *engine.EventInput, now, deadline time.Time) (dis
 	}
 	ev := &engine.Event{
 		Key: in.ID, Account: in.Account, Type: in.Type, Time: at.UTC().Truncate(time.Millisecond),
-		Headers: in.Headers, Data: in.Data.Raw(),
+		Headers: in.Headers, Data: in.Data.Raw(), Hops: in.Hops,
 	}
 	prepared := dispatch.PreparedEvent{NewEvent: engine.NewEvent{Event: ev}, Tracked: p.dispatcher.BeginEvent(now)}
 	ev.ID = prepared.Tracked.ID

@@ -84,7 +84,7 @@ func (s *Sender) SignDelivery(out *DeliveryRequest, r *catalog.CompiledSubscript
 	if n := ev.Sequence(r.Sub.ID); n > 0 {
 		out.Headers[engine.SequenceHeader] = []string{strconv.FormatInt(n, 10)}
 	}
-	s.Sign(out, r, ev.ID.Format(engine.EventPrefix), a.At)
+	s.Sign(out, r, ev.ID.Format(engine.EventPrefix), ev.Hops, a.At)
 	a.Request.Method, a.Request.URL, a.Request.Headers = out.Method, out.Redact.URL(out.TargetURL.String()), out.Redact.Request(out.Headers)
 }
 
@@ -212,8 +212,10 @@ func (out *DeliveryRequest) apply(req *scripts.Request) error {
 	return nil
 }
 
-// Sign adds the router's own headers and the signatures.
-func (s *Sender) Sign(out *DeliveryRequest, r *catalog.CompiledSubscription, id string, at time.Time) {
+// Sign adds the router's own headers and the signatures. hops are those of the event, or the most of
+// several.
+func (s *Sender) Sign(out *DeliveryRequest, r *catalog.CompiledSubscription, id string, hops int, at time.Time) {
+	out.Headers[engine.HopsHeader] = []string{strconv.Itoa(hops + 1)}
 	if r.Sub.Verification.Mode == engine.VerifyCloudEvents {
 		out.Headers["WebHook-Request-Origin"] = []string{s.cfg.Origin}
 	}

@@ -11,7 +11,7 @@ import (
 // event.
 func (o *Outbox) CountFilterFailure(r *catalog.CompiledSubscription, quiet bool) {
 	text := "the filter fails, which counts as no match; filter_errors say more"
-	if r.Filter.Streak.Fail(o.life.Now(), engine.CauseFilter, text) == catalog.FailingAfter && !quiet {
+	if r.Filter.Streak.Fail(o.life.Now(), engine.CauseFilter, text) && !quiet {
 		o.EmitFailing(r, r.Filter.Streak, r.Filter.Ref)
 	}
 }
@@ -23,7 +23,7 @@ func (o *Outbox) EmitFailing(r *catalog.CompiledSubscription, s *catalog.Streak,
 	if ref.Script != 0 {
 		script = ref.Script.Format(engine.ScriptPrefix)
 	}
-	o.emit(r.Sub.Account, engine.TypeFailing, struct {
+	o.emit(r.Sub.Account, engine.TypeFailing, 0, struct {
 		subscriptionRef
 		Kind         engine.HealthCause `json:"kind"`
 		Script       string             `json:"script_id,omitempty"`

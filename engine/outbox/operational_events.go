@@ -9,7 +9,6 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/catalog"
-	"switchhook/engine/dispatchqueue"
 	"switchhook/scripts/jsonindex"
 )
 
@@ -31,6 +30,7 @@ type deadLetters struct {
 	newest      []string
 	reason      string
 	first, last time.Time
+	hops        int // the most of their events
 }
 
 // subscriptionRef identifies the subscription in an operational event.
@@ -45,7 +45,7 @@ func subscriptionRefOf(s *engine.Subscription) subscriptionRef {
 
 // EmitDeactivated notifies the account that the router deactivated a subscription.
 func (o *Outbox) EmitDeactivated(s *engine.Subscription) {
-	o.emit(s.Account, engine.TypeDeactivated, struct {
+	o.emit(s.Account, engine.TypeDeactivated, 0, struct {
 		subscriptionRef
 		Reason string    `json:"reason"`
 		At     time.Time `json:"at"`
@@ -54,7 +54,7 @@ func (o *Outbox) EmitDeactivated(s *engine.Subscription) {
 
 // EmitRecovered notifies the account that a long-failing target accepted a delivery.
 func (o *Outbox) EmitRecovered(r *catalog.CompiledSubscription, h engine.Health) {
-	o.emit(r.Sub.Account, engine.TypeRecovered, struct {
+	o.emit(r.Sub.Account, engine.TypeRecovered, 0, struct {
 		subscriptionRef
 		FailingSince time.Time `json:"failing_since"`
 		Failures     int       `json:"failures"`
@@ -69,7 +69,7 @@ func (o *Outbox) EmitQuarantined(r *catalog.CompiledSubscription, hash, reason s
 	if r.Transform.Ref.Script != 0 {
 		script = r.Transform.Ref.Script.Format(engine.ScriptPrefix)
 	}
-	o.emit(r.Sub.Account, engine.TypeQuarantined, struct {
+	o.emit(r.Sub.Account, engine.TypeQuarantined, 0, struct {
 		subscriptionRef
 		Script  string    `json:"script_id,omitempty"`
 		Version int       `json:"script_version,omitempty"`
@@ -79,8 +79,9 @@ func (o *Outbox) EmitQuarantined(r *catalog.CompiledSubscription, hash, reason s
 	}{subscriptionRefOf(r.Sub), script, r.Transform.Ref.Version, hash, reason, o.life.Now()})
 }
 
-// emit queues an operational event; it does nothing if there are no subscribers.
-func (o *Outbox) emit(account, eventType string, data any) {
+// emit queues an operational event; it does nothing if there are no subscribers. hops are those of
+// the event that it tells of.
+func (o *Outbox) emit(account, eventType string, hops int, data any) {
 	if len(o.catalog.Candidates(account, eventType)) == 0 {
 		return
 	}
@@ -93,7 +94,7 @@ func (o *Outbox) emit(account, eventType string, data any) {
 		o.log.Error("operational event not made", "type", eventType, "error", err)
 		return
 	}
-	if !o.add(engine.EventInput{Account: account, Type: eventType, Data: doc.Root()}) {
+	if !o.add(engine.EventInput{Account: account, Type: eventType, Data: doc.Root(), Hops: hops}) {
 		o.log.Error("operational event left out: too many wait", "account", account, "type", eventType)
 	}
 }
@@ -121,7 +122,7 @@ func (o *Outbox) WantsDeadLetters(account string) bool {
 }
 
 // CountDeadLetter counts a dead letter. Many within a second become one event.
-func (o *Outbox) CountDeadLetter(r *catalog.CompiledSubscription, en dispatchqueue.Entry, reason string) {
+func (o *Outbox) CountDeadLetter(r *catalog.CompiledSubscription, ev *engine.Event, reason string) {
 	now := o.life.Now()
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -131,11 +132,11 @@ func (o *Outbox) CountDeadLetter(r *catalog.CompiledSubscription, en dispatchque
 		o.dead[r.Sub.ID] = d
 	}
 	d.count++
-	d.reason, d.last = reason, now
+	d.reason, d.last, d.hops = reason, now, max(d.hops, ev.Hops)
 	if len(d.newest) == deadShown {
 		d.newest = slices.Delete(d.newest, 0, 1)
 	}
-	d.newest = append(d.newest, engine.DeliveryID{Event: en.Event, Subscription: r.Sub.ID}.String())
+	d.newest = append(d.newest, engine.DeliveryID{Event: ev.ID, Subscription: r.Sub.ID}.String())
 }
 
 // OperationalLoop publishes operational events.
@@ -161,7 +162,7 @@ func (o *Outbox) EmitDeadLetters() {
 	o.dead = map[engine.ID]*deadLetters{}
 	o.mu.Unlock()
 	for _, d := range gathered {
-		o.emit(d.route.Sub.Account, engine.TypeDead, struct {
+		o.emit(d.route.Sub.Account, engine.TypeDead, d.hops, struct {
 			subscriptionRef
 			Count      int       `json:"count"`
 			Deliveries []string  `json:"deliveries"` // the newest

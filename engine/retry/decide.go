@@ -46,6 +46,8 @@ func Accepted(status int) bool { return status >= 200 && status <= 299 }
 
 func signalOf(x Result) TargetSignal {
 	switch {
+	case x.Status == http.StatusLoopDetected:
+		return SignalRejecting
 	case x.Silent, x.Status >= 500, x.Status == http.StatusTooManyRequests:
 		return SignalUnavailable
 	case Accepted(x.Status):
@@ -88,6 +90,10 @@ func Decide(schedule []time.Duration, giveUpAt time.Time, number int, x Result, 
 	v := Decision{Action: ActionDead, Overloaded: x.Silent, Signal: signalOf(x), Reason: describe(x)}
 	if x.Status == http.StatusGone {
 		v.Deactivate = true
+		return v
+	}
+	if x.Status == http.StatusLoopDetected { // RFC 5842: the delivery is part of a loop, so another attempt would be too
+		v.Reason += "; this is not retried"
 		return v
 	}
 	wait, asked := retryAfter(x.RetryAfter, x.Date, now)

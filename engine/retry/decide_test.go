@@ -35,6 +35,7 @@ func TestDecide(t *testing.T) {
 		"199 is a failure":                   {1, Result{Status: 199}, ActionRetry, 5 * time.Second, false, 0, false, "199"},
 		"an unknown status is a failure":     {1, Result{Status: 799}, ActionRetry, 5 * time.Second, false, 0, false, "the target answered 799"},
 		"410 deactivates":                    {1, Result{Status: 410}, ActionDead, 0, true, 0, false, "410 Gone"},
+		"508 is a loop, not retried":         {1, Result{Status: 508, RetryAfter: []string{"1"}}, ActionDead, 0, false, 0, false, "508 Loop Detected; this is not retried"},
 		"429 slows the target down":          {1, Result{Status: 429}, ActionRetry, 5 * time.Second, false, time.Second, true, "429"},
 		"503 with Retry-After":               {1, Result{Status: 503, RetryAfter: []string{"120"}}, ActionRetry, 2 * time.Minute, false, 2 * time.Minute, true, "503"},
 		"a short Retry-After does not hurry": {1, Result{Status: 503, RetryAfter: []string{"1"}}, ActionRetry, 5 * time.Second, false, time.Second, true, "503"},

@@ -50,6 +50,7 @@ type Config struct {
 	KeepBytes            int64                // maximum size of the store; 0: no limit
 	MinFreeDisk          int64                // bytes; with less, events are rejected; 0: none
 	MaxBacklog           int64                // waiting deliveries; with more, events are rejected; 0: no limit
+	MaxHops              int                  // of an event, see engine.Event.Hops; with more, it is rejected; 5
 	StrictTypes          bool                 // reject events whose type is not registered
 	Quota                engine.Quota         // of accounts without their own; no limits
 	UserAgent            string               // "Switchhook"
@@ -71,6 +72,7 @@ func (c *Config) Defaults() {
 	}
 	c.SubscriptionInFlight = cmp.Or(c.SubscriptionInFlight, 16)
 	c.InFlight = cmp.Or(c.InFlight, 512)
+	c.MaxHops = cmp.Or(c.MaxHops, 5)
 	if c.Transport == nil {
 		c.Transport = target.Transport(c.Guard, c.InFlight)
 	}

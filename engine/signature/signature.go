@@ -22,8 +22,10 @@ import (
 // writes its headers in.
 const Header = "webhook-signature"
 
+// IDHeader holds the id of a delivery's event, or of its batch.
+const IDHeader = "webhook-id"
+
 const (
-	idHeader        = "webhook-id"
 	timestampHeader = "webhook-timestamp"
 	hookHeader      = "X-Hook-Signature"
 )
@@ -114,7 +116,7 @@ func New(secret string, schemes []Scheme, replaced []Old) (*Signer, error) {
 // and the signatures. The keys that sign are those of the time at.
 func (g *Signer) Sign(h http.Header, id string, at time.Time, body []byte) {
 	timestamp := strconv.FormatInt(at.Unix(), 10)
-	h[idHeader] = []string{id}
+	h[IDHeader] = []string{id}
 	h[timestampHeader] = []string{timestamp}
 	if g.hook != nil {
 		var sum [sha256.Size]byte

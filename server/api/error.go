@@ -43,6 +43,7 @@ const (
 	CodeUnavailable            ErrorCode = "unavailable"                // 503: stopping, or storage refuses writes
 	CodeInsufficientStorage    ErrorCode = "insufficient_storage"       // 507: the account has as many bytes as its quota allows
 	CodeHTTPVersionUnsupported ErrorCode = "http_version_not_supported" // 505
+	CodeLoopDetected           ErrorCode = "loop_detected"              // 508: the event came through too many deliveries
 )
 
 // Error is an error response: a problem of RFC 9457 (application/problem+json).

@@ -18,8 +18,9 @@ type Event struct {
 	Time       time.Time         `json:"time"`        // when it happened
 	ReceivedAt time.Time         `json:"received_at"` // when it was accepted
 	Headers    map[string]string `json:"headers,omitempty"`
-	Matched    int               `json:"matched"` // number of subscriptions that get a delivery
-	Data       json.RawMessage   `json:"data"`    // as it was published
+	Matched    int               `json:"matched"`        // number of subscriptions that get a delivery
+	Hops       int               `json:"hops,omitempty"` // number of deliveries that led to it, one after the other
+	Data       json.RawMessage   `json:"data"`           // as it was published
 	// Deliveries are the first 500, with a single event only.
 	Deliveries []Delivery `json:"deliveries,omitzero"`
 	// NextDeliveries is the path of the next page of deliveries, if there are more.

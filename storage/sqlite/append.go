@@ -140,7 +140,7 @@ func (w *writer) appendOne(n *engine.NewEvent, result *engine.Appended) error {
 			data = []byte{} // the column is NOT NULL
 		}
 		err := w.stmts.insertEvent.exec(int64(e.ID), e.Account, e.Type, textColumn(e.Key), e.Time.UnixMilli(),
-			targetsColumn(e.Targets), jsonMapColumn(e.Headers), data, sequencesColumn(result.Sequences))
+			targetsColumn(e.Targets), jsonMapColumn(e.Headers), data, sequencesColumn(result.Sequences), numberColumn(int64(e.Hops)))
 		if err != nil {
 			return fmt.Errorf("insert the event: %w", err)
 		}

@@ -16,7 +16,7 @@ import (
 // grows.
 const readLimit = 30 * time.Second
 
-const eventColumns = `id, account, type, key, time, targets, headers, data, sequences`
+const eventColumns = `id, account, type, key, time, targets, headers, data, sequences, hops`
 
 // Event finds an event.
 func (s *Store) Event(ctx context.Context, account string, id engine.ID) (*engine.Event, error) {
@@ -88,7 +88,8 @@ func scanEvent(row scanner) (*engine.Event, error) {
 	var key, headers *string
 	var ms int64
 	var targets, sequences []byte
-	err := row.Scan(&e.ID, &e.Account, &e.Type, &key, &ms, &targets, &headers, &e.Data, &sequences)
+	var hops *int
+	err := row.Scan(&e.ID, &e.Account, &e.Type, &key, &ms, &targets, &headers, &e.Data, &sequences, &hops)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, err
 	}
@@ -97,6 +98,9 @@ func scanEvent(row scanner) (*engine.Event, error) {
 	e.Key, e.Time = columnText(key), time.UnixMilli(ms).UTC()
 	e.Targets, e.Sequences = d.targets(targets, sequences)
 	d.check("headers", columnJSON(headers, &e.Headers))
+	if hops != nil {
+		e.Hops = *hops
+	}
 	e.Unreadable = d.columns
 	return e, d.err()
 }
