@@ -17,16 +17,17 @@ import (
 // deliver makes one attempt of a batch, which holds one delivery unless its subscription is batched:
 // prepare (load, transform), send (sign, POST), decide, record. Deliveries that can't be sent together
 // with the first return to the queue.
-func (d *Dispatcher) deliver(q *queue, r *catalog.CompiledSubscription, p dispatchqueue.Batch) {
+func (d *Dispatcher) deliver(f flight) {
+	q, r, p := f.queue, f.compiled, &f.batch
 	began := time.Now()
-	traced, span := d.traces.Deliver(r.Sub, &p, p.First.Attempts+1)
+	traced, span := d.traces.Deliver(r.Sub, p, p.First.Attempts+1)
 	ctx, cancel := context.WithTimeout(traced, r.Policy.Timeout)
 	defer cancel()
-	b := d.prepareBatch(ctx, r, &p)
+	b := d.prepareBatch(ctx, r, p)
 	n := len(b.attempts)
 	if n == 0 { // nothing was attempted
 		telemetry.EndSpan(span, "put back")
-		d.requeue(q, p, b.why)
+		d.requeue(&f, b.why)
 		return
 	}
 	if n < p.Len() {
@@ -41,12 +42,12 @@ func (d *Dispatcher) deliver(q *queue, r *catalog.CompiledSubscription, p dispat
 			"subscription_id", r.Sub.ID.Format(engine.SubscriptionPrefix), "events", b.sent)
 		telemetry.EndSpan(span, "too large")
 		d.scheduler.batchTooLarge(q, b.sent)
-		d.requeue(q, p, nil)
+		d.requeue(&f, nil)
 		return
 	}
 	if why := d.resources.ShortageIn(x, b.lead().record.Phase); why != nil {
 		telemetry.EndSpan(span, "put back")
-		d.requeue(q, p, why)
+		d.requeue(&f, why)
 		return
 	}
 	d.decideBatch(r, &b, x, time.Since(began))
@@ -57,9 +58,9 @@ func (d *Dispatcher) deliver(q *queue, r *catalog.CompiledSubscription, p dispat
 		d.scheduler.batchAccepted(q)
 	}
 	if p.Queue != nil {
-		d.completeOrdered(q, &p, b.attempts)
+		d.completeOrdered(q, p, b.attempts)
 	}
-	change := d.scheduler.finish(q, r, p, outcome)
+	change := d.scheduler.finish(&f, outcome)
 	if outcome.Deactivate || change.failingTooLong || change.recovered {
 		d.applyTransition(r, outcome, change, d.isOperationalEvent(r, p.First))
 	}

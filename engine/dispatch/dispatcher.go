@@ -72,8 +72,7 @@ func New(cfg settings.Config, p Parts) *Dispatcher {
 		retryWake: make(chan time.Time, 64),
 	}
 	d.scheduler = newScheduler(d, limits{
-		workers: cfg.InFlight, account: max(1, cfg.InFlight*3/4), groupCapacity: dispatchqueue.GroupCapacity,
-		deactivateAfter: cfg.DeactivateAfter,
+		workers: cfg.InFlight, groupCapacity: dispatchqueue.GroupCapacity, deactivateAfter: cfg.DeactivateAfter,
 	})
 	return d
 }
@@ -119,15 +118,7 @@ func (d *Dispatcher) startWorker() {
 	if d.life.IsStopping() {
 		return
 	}
-	d.life.Spawn(func() {
-		for {
-			q, r, p, ok := d.scheduler.next()
-			if !ok {
-				return
-			}
-			d.deliver(q, r, p)
-		}
-	})
+	d.life.Spawn(func() { d.scheduler.work(d.deliver) })
 }
 
 func jitter() float64 { return rand.Float64() }

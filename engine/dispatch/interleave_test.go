@@ -152,7 +152,7 @@ func (m *interleaving) allQueuedThrough(event engine.ID) bool {
 func (m *interleaving) boot() {
 	m.steps, m.writes, m.answers, m.taking, m.coming = nil, nil, nil, false, nil
 	m.busy, m.attempts, m.nextAt, m.through = map[uint64]bool{}, map[engine.ID]bool{}, map[engine.ID]int{}, map[engine.ID]bool{}
-	s := newScheduler(m, limits{account: 100, groupCapacity: m.room})
+	s := newScheduler(m, limits{workers: 100, groupCapacity: m.room})
 	m.s = s
 	if m.random.IntN(2) == 0 {
 		s.total = maxInMemory - m.random.IntN(5) // other queues use nearly all memory
@@ -269,10 +269,11 @@ func (m *interleaving) publish(key uint64) {
 // attempt starts an attempt as a free worker does.
 func (m *interleaving) attempt() {
 	s := m.s
-	q, r, p, ok := s.next()
+	f, ok := s.next()
 	if !ok {
 		m.t.Fatal("closed")
 	}
+	q, p := f.queue, &f.batch
 	en := p.First
 	id := en.Event
 	m.logf("attempt %d of %d", id, m.keys[id])
@@ -286,7 +287,7 @@ func (m *interleaving) attempt() {
 	}
 	m.attempts[id] = true
 	if m.random.IntN(8) == 0 {
-		m.after(m.random.IntN(20), func() { m.putBack(q, p) })
+		m.after(m.random.IntN(20), func() { m.putBack(&f) })
 		return
 	}
 	m.later(func() {
@@ -308,9 +309,9 @@ func (m *interleaving) attempt() {
 		m.later(func() {
 			delete(m.attempts, id)
 			if p.Queue != nil {
-				m.spillDisplaced(q, s.completeOrdered(q, &p, func(int) dispatchqueue.Disposition { return dispositionOf(v.State) }))
+				m.spillDisplaced(q, s.completeOrdered(q, p, func(int) dispatchqueue.Disposition { return dispositionOf(v.State) }))
 			}
-			s.finish(q, r, p, v.Decision)
+			s.finish(&f, v.Decision)
 			m.later(func() {
 				m.write(func() { m.rows[id] = row }, func() { s.committed(q, id) })
 			})
@@ -320,13 +321,13 @@ func (m *interleaving) attempt() {
 
 // requeue is scheduler.requeue for a sandbox without time, but without the pause, which a timer
 // ends.
-func (m *interleaving) putBack(q *queue, p dispatchqueue.Batch) {
-	s, id := m.s, p.First.Event
+func (m *interleaving) putBack(f *flight) {
+	s, q, id := m.s, f.queue, f.batch.First.Event
 	delete(m.attempts, id)
 	s.mu.Lock()
 	q.circuit.attemptFinished(id)
-	s.releaseSlot(q)
-	_, list := s.returnToQueue(q, &p)
+	s.releasePlace(f)
+	_, list := s.returnToQueue(q, &f.batch)
 	s.update(q)
 	s.mu.Unlock()
 	m.logf("put back %d", id)
@@ -423,7 +424,7 @@ func (m *interleaving) step(publishing bool) bool {
 	} else if len(m.writes) > 0 {
 		may(m.weight[2], m.commit)
 	}
-	if slices.ContainsFunc(m.s.ready.All(), m.s.isReady) {
+	if m.s.anyReady() {
 		may(m.weight[3], m.attempt)
 	}
 	if !m.taking && m.dueNow() {

@@ -27,16 +27,14 @@ const (
 //	idle      can't start                   something changes: an enqueue, a fetch, the end of an attempt,
 //	                                        the settings, or all earlier events are queued
 //	timed     waits for a time              the timer fires, or something changes
-//	ready     may start: in scheduler.ready a worker takes it
-//	blocked   waits for its account:        an attempt of the account ends
-//	          in scheduler.blocked
+//	ready     may start: in account.ready   a worker takes it: its account may start an attempt, and
+//	                                        is the one that used the least
 type queueState uint8
 
 const (
 	queueIdle queueState = iota
 	queueTimed
 	queueReady
-	queueBlocked
 )
 
 // backlogState says where the deliveries are that are not in memory. While it is not inMemory only
@@ -87,9 +85,10 @@ func (b backlogState) after(change backlogChange) backlogState {
 // fields are guarded by scheduler.mu.
 type queue struct {
 	id        engine.ID
-	account   string
+	account   *account
 	compiled  *catalog.CompiledSubscription // nil after the subscription was deleted
 	state     queueState
+	turn      turn // among the queues of its account
 	waiting   dispatchqueue.Queue
 	inFlight  int
 	limit     int  // in-flight limit; lowered while the target is overloaded

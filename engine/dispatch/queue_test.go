@@ -19,19 +19,26 @@ import (
 type testScheduler struct {
 	*scheduler
 	workersSpawned int
+	work           func(flight) // by the workers; nil: there are none
 }
 
 func newTestScheduler() *testScheduler {
 	time.Sleep(30 * 365 * 24 * time.Hour) // the bubble's clock begins in 2000, before any id
 	d := &testScheduler{}
-	d.scheduler = newScheduler(d, limits{workers: 100, account: 100, groupCapacity: dispatchqueue.GroupCapacity})
+	d.scheduler = newScheduler(d, limits{workers: 1000, groupCapacity: dispatchqueue.GroupCapacity})
 	return d
 }
 
 func (d *testScheduler) now() time.Time                  { return time.Now() }
-func (d *testScheduler) startWorker()                    { d.workersSpawned++ }
 func (d *testScheduler) startFetch(*fetch)               {}
 func (d *testScheduler) allQueuedThrough(engine.ID) bool { return true }
+
+func (d *testScheduler) startWorker() {
+	d.workersSpawned++
+	if d.work != nil {
+		go d.scheduler.work(d.work)
+	}
+}
 
 func (d *testScheduler) addSubscription(s engine.Subscription, t catalog.EffectivePolicy) *catalog.CompiledSubscription {
 	if t.InFlight == 0 {
@@ -58,37 +65,26 @@ func (s *scheduler) isReady(q *queue) bool {
 	return state == queueReady
 }
 
-// flight is an attempt in flight.
-type flight struct {
-	q *queue
-	r *catalog.CompiledSubscription
-	p dispatchqueue.Batch
+// anyReady reports whether next would return.
+func (s *scheduler) anyReady() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.eligible.list, func(a *account) bool { return s.mayStart(a) && slices.ContainsFunc(a.ready.list, s.isReady) })
 }
 
 // start starts all attempts that may start now.
 func (d *testScheduler) start() (all []flight) {
-	for {
-		d.mu.Lock()
-		ready := d.ready.Len()
-		d.mu.Unlock()
-		if ready == 0 {
-			return all
-		}
-		d.mu.Lock()
-		waiting := slices.ContainsFunc(d.scheduler.ready.All(), d.isReady)
-		d.mu.Unlock()
-		if !waiting {
-			return all
-		}
-		q, r, p, ok := d.next()
+	for d.anyReady() {
+		f, ok := d.next()
 		if !ok {
 			return all
 		}
-		all = append(all, flight{q, r, p})
+		all = append(all, f)
 	}
+	return all
 }
 
-func (d *testScheduler) end(f flight, v retry.Decision) transition { return d.finish(f.q, f.r, f.p, v) }
+func (d *testScheduler) end(f flight, v retry.Decision) transition { return d.finish(&f, v) }
 
 func newIDs(n int) (list []engine.ID) {
 	now := snowflake.FirstAt(time.Now())
@@ -152,7 +148,7 @@ func TestScheduler_InFlightLimitPerSubscription(t *testing.T) {
 		d.retryManually(2, newIDs(50)...)
 		flights := map[engine.ID][]flight{}
 		for _, f := range d.start() {
-			flights[f.q.id] = append(flights[f.q.id], f)
+			flights[f.queue.id] = append(flights[f.queue.id], f)
 		}
 		if len(flights[1]) != 3 || len(flights[2]) != 40 {
 			t.Errorf("%d and %d", len(flights[1]), len(flights[2]))
@@ -322,8 +318,8 @@ func TestScheduler_RepeatedManualRetryWaitsOnce(t *testing.T) {
 			if d.waiting(1) != 0 {
 				t.Errorf("%s: %d wait while an attempt is on", name, d.waiting(1))
 			}
-			d.finish(f[0].q, f[0].r, f[0].p, good)
-			d.committed(f[0].q, f[0].p.First.Event)
+			d.end(f[0], good)
+			d.committed(f[0].queue, f[0].batch.First.Event)
 			if ask(); d.waiting(1) != 1 {
 				t.Errorf("%s: %d wait once it is over", name, d.waiting(1))
 			}
@@ -376,7 +372,7 @@ func TestScheduler_UnusedAccountSlotGoesToNextQueue(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			d := newTestScheduler()
-			d.limits.account = 1
+			d.limits.workers = 1
 			d.addSubscription(engine.Subscription{ID: 1, Account: "a"}, catalog.EffectivePolicy{})
 			second := d.addSubscription(engine.Subscription{ID: 2, Account: "a"}, catalog.EffectivePolicy{})
 			d.addSubscription(engine.Subscription{ID: 3, Account: "a"}, catalog.EffectivePolicy{})
@@ -391,8 +387,8 @@ func TestScheduler_UnusedAccountSlotGoesToNextQueue(t *testing.T) {
 			stop(d, second)
 			began := make(chan engine.ID, 1)
 			go func() {
-				if q, _, _, ok := d.next(); ok {
-					began <- q.id
+				if f, ok := d.next(); ok {
+					began <- f.queue.id
 				}
 			}()
 			synctest.Wait()

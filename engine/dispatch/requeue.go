@@ -1,16 +1,15 @@
 package dispatch
 
 import (
-	"switchhook/engine/dispatchqueue"
 	"switchhook/engine/resources"
 	"time"
 )
 
 // requeue returns a batch that was not attempted to its queue.
-func (d *Dispatcher) requeue(q *queue, p dispatchqueue.Batch, why *resources.Shortage) {
+func (d *Dispatcher) requeue(f *flight, why *resources.Shortage) {
 	d.resources.RecordShortage(why)
-	known, list := d.scheduler.requeue(q, p, why)
-	d.afterRequeue(q, p, known, list)
+	known, list := d.scheduler.requeue(f, why)
+	d.afterRequeue(f.queue, f.batch, known, list)
 }
 
 // halt stops all workers from starting an attempt until resume; s.mu is held.
@@ -32,8 +31,10 @@ func (s *scheduler) resume() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.halted = false
-	for range s.ready.Len() {
-		s.wakeWorker()
+	for _, a := range s.eligible.list {
+		for range a.ready.Len() {
+			s.wakeWorker()
+		}
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"switchhook/engine"
 	"switchhook/engine/catalog"
 	"switchhook/engine/dispatchqueue"
-	"switchhook/engine/fifo"
 	"switchhook/engine/resources"
 	"switchhook/engine/retry"
 )
@@ -29,21 +28,20 @@ type host interface {
 
 // limits are the constants of a scheduler.
 type limits struct {
-	workers       int
-	account       int // attempts of one account in flight
+	workers       int // attempts in flight; an account has a share, see accountShare
 	groupCapacity int // deliveries of one ordering key in memory
 
 	deactivateAfter time.Duration // of failures only; 0: never
 }
 
-// scheduler picks the next delivery: round robin over the ready queues, fair by account. The states
-// of a queue are listed at queueState and backlogState.
+// scheduler picks the next delivery: of the account, and of the ready queue in it, that held places
+// for the least time (see fair_share.go). The states of a queue are listed at queueState and
+// backlogState.
 //
 //	method             called when                                    effect
 //	update             anything about a queue changed                 its next state, or a fetch
-//	next               a worker is free                               pops a batch, takes a slot
-//	finish, requeue    the attempt ended, or was not made             releases the slot
-//	unblockAccount     a slot of the account is free                  one blocked queue gets ready
+//	next               a worker is free                               pops a batch, takes a place
+//	finish, requeue    the attempt ended, or was not made             releases the place
 //	halt, resume       the router lacks what every attempt needs      no queue is popped between
 type scheduler struct {
 	host   host
@@ -52,9 +50,9 @@ type scheduler struct {
 	mu          sync.Mutex
 	wake        *sync.Cond
 	queues      map[engine.ID]*queue
-	ready       fifo.Queue[*queue]
 	workers     int
 	idleWorkers int // workers that wait and were not woken
+	woken       int // workers that were woken or started and have not come yet
 	total       int // deliveries in memory over all queues
 	// dirtyHealth are the queues whose health differs from the stored one.
 	dirtyHealth map[engine.ID]*queue
@@ -70,15 +68,20 @@ type scheduler struct {
 	waitingForEarlier    []*queue    // wait until earlier events have been queued
 	anyWaitingForEarlier atomic.Bool // waitingForEarlier is not empty, or soon will not be
 
-	// An account may not take all workers: its slow targets would delay every other account.
-	inFlightByAccount map[string]int
-	blocked           map[string]*fifo.Queue[*queue] // queues in queueBlocked
+	// Of the accounts with queues in queueReady, those that may start an attempt are in eligible, and
+	// those with too many in flight are in full.
+	places   int // taken: attempts in flight
+	accounts map[string]*account
+	clock    fairClock // of the accounts
+	eligible waitHeap[*account]
+	full     waitHeap[*account]
 }
 
 func newScheduler(h host, l limits) *scheduler {
 	s := &scheduler{
 		host: h, limits: l, queues: map[engine.ID]*queue{}, due: map[engine.DeliveryID]struct{}{},
-		dirtyHealth: map[engine.ID]*queue{}, inFlightByAccount: map[string]int{}, blocked: map[string]*fifo.Queue[*queue]{},
+		dirtyHealth: map[engine.ID]*queue{}, accounts: map[string]*account{},
+		eligible: waitHeap[*account]{less: byUse[*account]}, full: waitHeap[*account]{less: byInFlight},
 	}
 	s.wake = sync.NewCond(&s.mu)
 	return s
@@ -92,7 +95,11 @@ func (s *scheduler) setSubscription(r *catalog.CompiledSubscription) (q *queue, 
 	id := r.Sub.ID
 	q = s.queues[id]
 	if q == nil {
-		q = &queue{id: id, account: r.Sub.Account, limit: r.Policy.InFlight, circuit: circuitBreaker{Health: engine.Health{Subscription: id}}}
+		q = &queue{
+			id: id, account: s.accountOf(r.Sub.Account), limit: r.Policy.InFlight,
+			circuit: circuitBreaker{Health: engine.Health{Subscription: id}},
+		}
+		q.account.queues++
 		s.queues[id] = q
 	}
 	old := q.compiled
@@ -144,6 +151,12 @@ func (s *scheduler) removeSubscription(id engine.ID) (orphans []dispatchqueue.En
 	s.total -= q.waiting.Len()
 	q.compiled, q.fetch = nil, nil
 	q.waiting.Clear()
+	if q.state == queueReady {
+		s.stopWaiting(q)
+	}
+	q.state = queueIdle
+	q.account.queues--
+	s.forgetAccount(q.account)
 	if q.timer != nil {
 		q.timer.Stop()
 	}
@@ -201,37 +214,29 @@ func (s *scheduler) evaluate(q *queue, now time.Time) (state queueState, at time
 		return queueTimed, at
 	case !ready || q.inFlight >= q.limit || !q.circuit.allows():
 		return queueIdle, at
-	case s.inFlightByAccount[q.account] >= s.limits.account:
-		return queueBlocked, at
 	}
 	return queueReady, at
 }
 
-// enter puts q, which is in neither scheduler.ready nor scheduler.blocked, into a state; s.mu is held.
+// enter puts q, which is not in queueReady, into a state; s.mu is held.
 func (s *scheduler) enter(q *queue, state queueState, at, now time.Time) {
 	q.state = state
 	switch state {
 	case queueTimed:
 		s.scheduleWakeup(q, at, now)
 	case queueReady:
-		s.ready.Push(q)
-		s.wakeWorker()
-	case queueBlocked:
-		if s.blocked[q.account] == nil {
-			s.blocked[q.account] = &fifo.Queue[*queue]{}
-		}
-		s.blocked[q.account].Push(q)
+		s.waitForPlace(q, now)
 	}
 }
 
 // update puts q into the state that follows a change of it, and starts a fetch if it needs one. A
-// queue that is ready or blocked is evaluated when its turn comes. s.mu is held.
+// queue that is ready is evaluated when its turn comes. s.mu is held.
 func (s *scheduler) update(q *queue) {
 	if q.compiled == nil || s.closed {
 		return
 	}
 	s.fetchIfNeeded(q)
-	if q.state == queueReady || q.state == queueBlocked {
+	if q.state == queueReady {
 		return
 	}
 	now := s.host.now()
@@ -263,107 +268,113 @@ func (s *scheduler) wakeWorker() {
 	case s.halted: // resume wakes the workers
 	case s.idleWorkers > 0:
 		s.idleWorkers-- // here, not in the woken worker: two signals must reach two workers
+		s.woken++
 		s.wake.Signal()
 	case s.workers < s.limits.workers:
 		s.workers++
+		s.woken++
 		s.host.startWorker()
 	}
 }
 
-// next waits for a ready queue and pops its next batch; ok is false once s is closed.
-func (s *scheduler) next() (q *queue, r *catalog.CompiledSubscription, p dispatchqueue.Batch, ok bool) {
+// work makes attempts until s is closed. It is a worker that startWorker starts.
+func (s *scheduler) work(deliver func(flight)) {
+	s.mu.Lock()
+	s.woken--
+	s.mu.Unlock()
+	for {
+		f, ok := s.next()
+		if !ok {
+			return
+		}
+		deliver(f)
+	}
+}
+
+// next waits for a ready queue of an account that may start an attempt, and pops its next batch; ok
+// is false once s is closed.
+func (s *scheduler) next() (f flight, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
-		for (s.ready.Len() == 0 || s.halted) && !s.closed {
+		for (s.eligible.Len() == 0 || s.halted) && !s.closed {
 			s.idleWorkers++
 			s.wake.Wait()
+			s.woken--
 		}
 		if s.closed {
-			return nil, nil, dispatchqueue.Batch{}, false
+			return flight{}, false
 		}
-		q = s.ready.Pop()
+		a := s.eligible.first()
+		if !s.mayStart(a) {
+			s.eligible.remove(a)
+			s.full.add(a)
+			continue
+		}
+		q := a.ready.first()
+		s.stopWaiting(q)
 		q.state = queueIdle
 		now := s.host.now()
 		if state, at := s.evaluate(q, now); state != queueReady {
 			s.enter(q, state, at, now)
-			s.unblockAccount(q.account)
 			continue
 		}
-		s.inFlightByAccount[q.account]++
-		was := q.waiting.Len()
-		p = q.waiting.Pop()
-		p.ResumedAt = q.circuit.ResumedAt
-		s.total -= was - q.waiting.Len()
-		q.inFlight++
-		q.pacer.advance(now, q.compiled.Policy.Interval)
-		q.circuit.attemptStarted(p.First.Event)
-		for i := range p.Len() {
-			q.uncommitted = append(q.uncommitted, p.At(i).Event)
-		}
-		r = q.compiled
+		f = s.start(q, now)
 		s.update(q)
-		return q, r, p, true
+		if s.eligible.Len() > 0 && s.woken == 0 { // a place may have become free since it was added
+			s.wakeWorker()
+		}
+		return f, true
 	}
 }
 
-// releaseSlot releases an in-flight slot of q and of its account; s.mu is held.
-func (s *scheduler) releaseSlot(q *queue) {
-	q.inFlight--
-	if s.inFlightByAccount[q.account]--; s.inFlightByAccount[q.account] == 0 {
-		delete(s.inFlightByAccount, q.account)
+// start pops the next batch of q and takes a place for it; s.mu is held.
+func (s *scheduler) start(q *queue, now time.Time) flight {
+	f := s.takePlace(q, now)
+	was := q.waiting.Len()
+	f.batch = q.waiting.Pop()
+	f.batch.ResumedAt = q.circuit.ResumedAt
+	s.total -= was - q.waiting.Len()
+	q.pacer.advance(now, q.compiled.Policy.Interval)
+	q.circuit.attemptStarted(f.batch.First.Event)
+	for i := range f.batch.Len() {
+		q.uncommitted = append(q.uncommitted, f.batch.At(i).Event)
 	}
-	s.unblockAccount(q.account)
-}
-
-// unblockAccount makes one blocked queue of an account ready if a slot of the account is free.
-// s.mu is held.
-func (s *scheduler) unblockAccount(account string) {
-	blocked := s.blocked[account]
-	if blocked == nil || s.inFlightByAccount[account] >= s.limits.account {
-		return
-	}
-	for state := queueIdle; state != queueReady && blocked.Len() > 0; {
-		q, now := blocked.Pop(), s.host.now()
-		var at time.Time
-		state, at = s.evaluate(q, now)
-		s.enter(q, state, at, now)
-	}
-	if blocked.Len() == 0 {
-		delete(s.blocked, account)
-	}
+	return f
 }
 
 // requeue returns a batch that was not attempted to its queue, which pauses; why may be nil. known
 // is false if the subscription was deleted. It returns the displaced deliveries.
-func (s *scheduler) requeue(q *queue, p dispatchqueue.Batch, why *resources.Shortage) (known bool, list []dispatchqueue.Displaced) {
+func (s *scheduler) requeue(f *flight, why *resources.Shortage) (known bool, list []dispatchqueue.Displaced) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	q.circuit.attemptFinished(p.First.Event)
-	s.releaseSlot(q)
-	if known, list = s.returnToQueue(q, &p); known {
+	q := f.queue
+	q.circuit.attemptFinished(f.batch.First.Event)
+	s.releasePlace(f)
+	if known, list = s.returnToQueue(q, &f.batch); known {
 		s.pauseForShortage(q, why)
 		s.update(q)
 	}
 	return known, list
 }
 
-// finish releases q's in-flight slot and updates its circuit breaker and in-flight limit. An
-// attempt at a target URL that has changed since says nothing about the new one.
-func (s *scheduler) finish(q *queue, r *catalog.CompiledSubscription, p dispatchqueue.Batch, v retry.Decision) (n transition) {
+// finish releases the place of an attempt and updates the circuit breaker and in-flight limit of its
+// queue. An attempt at a target URL that has changed since says nothing about the new one.
+func (s *scheduler) finish(f *flight, v retry.Decision) (n transition) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	probe := q.circuit.attemptFinished(p.First.Event)
-	s.releaseSlot(q)
+	q, event := f.queue, f.batch.First.Event
+	probe := q.circuit.attemptFinished(event)
+	s.releasePlace(f)
 	if v.Signal != retry.SignalUnknown {
 		q.shortWait, s.progress = 0, true
 	}
-	if q.compiled == nil || q.compiled.Sub.TargetURL != r.Sub.TargetURL {
+	if q.compiled == nil || q.compiled.Sub.TargetURL != f.compiled.Sub.TargetURL {
 		s.update(q)
 		return n
 	}
 	before := q.circuit.Health
-	n = q.circuit.observe(v, p.First.Event, probe, s.host.now())
+	n = q.circuit.observe(v, event, probe, s.host.now())
 	if q.circuit.Health != before {
 		s.dirtyHealth[q.id] = q
 	}
@@ -439,11 +450,8 @@ func (s *scheduler) close() {
 }
 
 // inFlight returns the number of attempts in flight.
-func (s *scheduler) inFlight() (n int) {
+func (s *scheduler) inFlight() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, k := range s.inFlightByAccount {
-		n += k
-	}
-	return n
+	return s.places
 }
