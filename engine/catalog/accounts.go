@@ -14,7 +14,8 @@ import (
 type AccountRegistry struct {
 	*core
 	table[string, *engine.Account]
-	quotas atomic.Bool // at least one account has a quota of its own
+	quotas     atomic.Bool  // at least one account has a quota of its own
+	retentions atomic.Int64 // changes of an account's retention
 }
 
 // load reads the accounts from the store.
@@ -29,6 +30,9 @@ func (reg *AccountRegistry) load(ctx context.Context) error {
 func (reg *AccountRegistry) set(a *engine.Account) {
 	if a.Quota != (engine.Quota{}) {
 		reg.quotas.Store(true)
+	}
+	if old := reg.Account(a.Name); a.Retention != old.Retention || (a.Unreadable == nil) != (old.Unreadable == nil) {
+		reg.retentions.Add(1)
 	}
 	reg.put(a.Name, a)
 }
@@ -92,6 +96,9 @@ func (reg *AccountRegistry) Limits(account string) engine.Quota {
 func (reg *AccountRegistry) NoQuotas() bool {
 	return reg.cfg.Quota == engine.Quota{} && !reg.quotas.Load()
 }
+
+// RetentionChanges counts the changes of accounts' retention.
+func (reg *AccountRegistry) RetentionChanges() int64 { return reg.retentions.Load() }
 
 // LeastRetention returns the shortest retention of any account and of standard; ok is false if
 // everything is stored forever.

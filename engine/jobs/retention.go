@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"switchhook/engine"
@@ -24,6 +25,7 @@ type Pruner struct {
 	life    *lifecycle.Lifecycle
 	catalog *catalog.Catalog
 	load    *ingest.LoadShedder
+	lag     atomic.Int64 // how long the events that were removed last had waited for it
 }
 
 // PrunerParts are the parts of the router that a Pruner uses.
@@ -43,11 +45,13 @@ func NewPruner(cfg settings.Config, p PrunerParts) *Pruner {
 
 const (
 	// pruneAgain is how often events are examined again that were unfinished when their retention
-	// ended, or were retained for their dead letters.
+	// ended; it is shorter if they are retained for less than two hours.
 	pruneAgain = time.Hour
-	// prunePause is the minimum pause between two steps, which leaves most of the writer's time to
-	// others: a step takes 3 to 10 ms of it.
-	prunePause = 20 * time.Millisecond
+	// pruneAtLatest is when all events that stay are examined again, since a retry by hand may have
+	// changed their retention.
+	pruneAtLatest = 24 * time.Hour
+	// restFactor is how many times as long as a step the router rests after it, unless it is behind.
+	restFactor = 9
 	// compactAfterIdle is the pause in freeing space after nothing could be removed.
 	compactAfterIdle = time.Minute
 	// The store may keep some free space, which new events use without growing the file.
@@ -59,14 +63,18 @@ const (
 // the one goroutine that runs it.
 type retention struct {
 	*Pruner
-	cursor engine.ID // events up to here were examined in this round
-	round  time.Time // when the round began
-	idle   time.Time // no further attempt to free space before this: the last removed nothing
+	rest    func(time.Duration) bool // sleeps; reports whether to continue
+	most    time.Duration            // of one part of a run, so that the others have their turn; 0: no limit
+	cursor  engine.ID                // events up to here were examined
+	kept    keptSpans                // those of them that stayed
+	changes int64                    // of the accounts' retention, when cursor was 0
+	round   time.Time                // when cursor was 0
+	idle    time.Time                // no further attempt to free space before this: the last removed nothing
 }
 
 // RetentionLoop prunes until the router stops.
 func (p *Pruner) RetentionLoop() {
-	r := retention{Pruner: p}
+	r := retention{Pruner: p, rest: p.life.Sleep, most: p.cfg.PruneEvery}
 	ctx := p.life.StopContext()
 	ticker := time.NewTicker(p.cfg.PruneEvery)
 	defer ticker.Stop()
@@ -79,83 +87,195 @@ func (p *Pruner) RetentionLoop() {
 		case <-p.load.StoreNearlyFull(): // a busy publisher may fill the rest before the next run
 			run = r.freeSpace
 		}
-		if err := run(ctx, p.pauseAfter); err != nil && !p.life.IsStopping() {
+		if err := run(ctx); err != nil && !p.life.IsStopping() {
 			p.log.Error("old events not removed", "error", err)
 		}
 	}
 }
 
-// pauseAfter sleeps after a step, at least as long as the step took, since a busy store takes
-// longer.
-func (p *Pruner) pauseAfter(took time.Duration) bool {
-	return p.life.Sleep(max(took, prunePause))
-}
-
 // PruneNow removes everything that retention allows, without pauses.
 func (p *Pruner) PruneNow(ctx context.Context) error {
-	r := retention{Pruner: p}
-	return r.run(ctx, func(time.Duration) bool { return true })
+	r := retention{Pruner: p, rest: func(time.Duration) bool { return true }}
+	return r.run(ctx)
 }
 
-// run removes everything that retention allows. After each step it calls rest, which reports
-// whether to continue.
-func (r *retention) run(ctx context.Context, rest func(took time.Duration) bool) error {
-	for _, part := range []func(context.Context, func(time.Duration) bool) error{r.removeOld, r.removeAudit, r.removeRequests, r.freeSpace, r.compact} {
-		if err := part(ctx, rest); err != nil {
+// run removes everything that retention allows, but gives no part of that more than its time: the
+// next run continues.
+func (r *retention) run(ctx context.Context) error {
+	for _, part := range []func(context.Context) error{r.removeOld, r.removeAudit, r.removeRequests, r.freeSpace, r.compact} {
+		if err := part(ctx); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// repeat runs step until it says that nothing is left, or the time of this part of a run is over.
+// Step returns how long to rest after it. done is false if there may be more.
+func (r *retention) repeat(step func() (rest time.Duration, more bool, err error)) (done bool, err error) {
+	began := time.Now()
+	for {
+		rest, more, err := step()
+		if err != nil || !more {
+			return err == nil, err
+		}
+		if !r.rest(rest) || r.most > 0 && time.Since(began) > r.most {
+			return false, nil
+		}
+	}
+}
+
+// small makes a step for repeat of one that takes about a millisecond of the writer's time.
+func small(step func() (more bool, err error)) func() (time.Duration, bool, error) {
+	return func() (time.Duration, bool, error) {
+		began := time.Now()
+		more, err := step()
+		return restFactor / 3 * time.Since(began), more, err // it includes waiting for the writer
+	}
+}
+
 // removeOld removes events whose retention is over.
-func (r *retention) removeOld(ctx context.Context, rest func(time.Duration) bool) error {
+func (r *retention) removeOld(ctx context.Context) error {
 	now := r.cfg.Now()
 	least, any := r.catalog.LeastRetention(r.cfg.Retention)
 	if !any {
 		return nil
 	}
-	if now.Sub(r.round) >= pruneAgain || now.Before(r.round) {
-		r.cursor, r.round = 0, now
+	changes := r.catalog.RetentionChanges()
+	if age := now.Sub(r.round); age < 0 || changes != r.changes && age >= pruneAgain {
+		r.cursor, r.kept, r.round, r.changes = 0, nil, now, changes
 	}
-	q := engine.PruneQuery{After: r.cursor, Before: snowflake.FirstAt(now.Add(-least)), Remove: func(account string, dead bool, last time.Time) bool {
-		keep := r.retentionOf(account, dead)
-		return keep > 0 && now.Sub(last) >= keep
-	}}
-	cursor, _, err := r.prune(ctx, q, rest, nil)
-	r.cursor = cursor
+	again := min(pruneAgain, max(least/2, r.cfg.PruneEvery))
+	spans := r.kept
+	r.kept = nil
+	for i, s := range spans {
+		if s.due.After(now) {
+			r.kept.add(s)
+			continue
+		}
+		last, done, err := r.examine(ctx, s, now, again)
+		if !done {
+			r.kept.add(keptSpan{last, s.last, s.due})
+			for _, s := range spans[i+1:] {
+				r.kept.add(s)
+			}
+			return err
+		}
+	}
+	last, done, err := r.examine(ctx, keptSpan{after: r.cursor, last: snowflake.FirstAt(now.Add(-least)) - 1}, now, again)
+	if r.cursor = last; done {
+		r.lag.Store(0)
+	}
 	return err
+}
+
+// examine removes the events of a span whose retention is over, and remembers those that stay. It
+// returns the last event that it examined.
+func (r *retention) examine(ctx context.Context, s keptSpan, now time.Time, again time.Duration) (last engine.ID, done bool, err error) {
+	var due, oldest time.Time // of those that stay, and of those that are removed
+	sooner := func(t *time.Time, other time.Time) {
+		if t.IsZero() || other.Before(*t) {
+			*t = other
+		}
+	}
+	q := engine.PruneQuery{After: s.after, Before: s.last + 1, Remove: func(account string, dead bool, last time.Time) bool {
+		keep := r.retentionOf(account, dead)
+		if keep > 0 && now.Sub(last) >= keep {
+			sooner(&oldest, last.Add(keep))
+			return true
+		}
+		if sooner(&due, now.Add(pruneAtLatest)); keep > 0 {
+			sooner(&due, last.Add(keep))
+		}
+		return false
+	}}
+	done, err = r.repeat(func() (time.Duration, bool, error) {
+		due, oldest = time.Time{}, time.Time{}
+		p, rest, err := r.prune(ctx, q, r.effortFor(r.RetentionLag()))
+		if err != nil {
+			return 0, false, err
+		}
+		if p.Unfinished > 0 {
+			sooner(&due, now)
+		}
+		if !due.IsZero() { // a little later, most of the span is due together
+			if due = due.Add(again / 60); due.Before(now.Add(again)) {
+				due = now.Add(again)
+			}
+			r.kept.add(keptSpan{q.After, p.Last, due})
+		}
+		if oldest.Before(s.due) { // it was not looked for before
+			oldest = s.due
+		}
+		if q.After = p.Last; p.Events > 0 {
+			r.lag.Store(int64(now.Sub(oldest)))
+		}
+		return rest, p.More, nil
+	})
+	return q.After, done, err
+}
+
+// effort is how much of the writer's time removal takes: a step works for about work, then rests for
+// rest times as long as it worked.
+type effort struct {
+	work time.Duration
+	rest int
+}
+
+var (
+	gentle = effort{time.Millisecond, restFactor} // removes some 10,000 events/s, and publishing hardly notices
+	brisk  = effort{4 * time.Millisecond, 1}
+	full   = effort{4 * time.Millisecond, 0}
+)
+
+// effortFor returns the effort for events that could have been removed some time ago.
+func (r *retention) effortFor(lag time.Duration) effort {
+	switch {
+	case lag > 6*r.cfg.PruneEvery:
+		return full
+	case lag > 2*r.cfg.PruneEvery:
+		return brisk
+	}
+	return gentle
+}
+
+// prune runs one step and returns how long to rest after it.
+func (r *retention) prune(ctx context.Context, q engine.PruneQuery, e effort) (p engine.Pruned, rest time.Duration, err error) {
+	q.Work = e.work
+	began := time.Now()
+	p, err = r.store.Prune(ctx, q)
+	if err != nil {
+		return p, 0, err
+	}
+	r.metrics.Removed.Add(float64(p.Events))
+	r.metrics.RemovedBytes.Add(float64(p.Bytes))
+	if p.Events == 0 { // it only read
+		return p, time.Since(began), nil
+	}
+	return p, time.Duration(e.rest) * p.Worked, nil
 }
 
 // removeAudit removes audit entries whose retention is over. Nothing else removes any, not even a
 // full store: an attacker who can fill it could hide his changes.
-func (r *retention) removeAudit(ctx context.Context, rest func(time.Duration) bool) error {
+func (r *retention) removeAudit(ctx context.Context) error {
 	keep := r.cfg.KeepAudit
 	if keep <= 0 {
 		return nil
 	}
 	before := snowflake.FirstAt(r.cfg.Now().Add(-keep))
-	return repeat(rest, func() (bool, error) { return r.store.PruneAudit(ctx, before) })
-}
-
-// repeat runs step until nothing is left or rest says that it is enough.
-func repeat(rest func(took time.Duration) bool, step func() (more bool, err error)) error {
-	for {
-		began := time.Now()
-		if more, err := step(); err != nil || !more || !rest(time.Since(began)) {
-			return err
-		}
-	}
+	_, err := r.repeat(small(func() (bool, error) { return r.store.PruneAudit(ctx, before) }))
+	return err
 }
 
 // removeRequests removes stored responses whose time is over.
-func (r *retention) removeRequests(ctx context.Context, rest func(time.Duration) bool) error {
+func (r *retention) removeRequests(ctx context.Context) error {
 	before := snowflake.FirstAt(r.cfg.Now().Add(-engine.IdempotencyWindow))
-	return repeat(rest, func() (bool, error) { return r.store.PruneRequests(ctx, before) })
+	_, err := r.repeat(small(func() (bool, error) { return r.store.PruneRequests(ctx, before) }))
+	return err
 }
 
 // freeSpace removes finished events of any age, oldest first, when the store is nearly full.
-func (r *retention) freeSpace(ctx context.Context, rest func(time.Duration) bool) error {
+func (r *retention) freeSpace(ctx context.Context) error {
 	limit, now := r.cfg.KeepBytes, r.cfg.Now()
 	if limit == 0 || now.Before(r.idle) && r.idle.Sub(now) <= compactAfterIdle { // or the clock was set back
 		return nil
@@ -169,7 +289,17 @@ func (r *retention) freeSpace(ctx context.Context, rest func(time.Duration) bool
 		return err
 	}
 	q := engine.PruneQuery{Before: snowflake.FirstAt(now), Remove: func(string, bool, time.Time) bool { return true }}
-	_, removed, err := r.prune(ctx, q, rest, func() (bool, error) { return above(ingest.PruneTarget) })
+	removed := 0
+	_, err = r.repeat(func() (time.Duration, bool, error) {
+		p, rest, err := r.prune(ctx, q, brisk)
+		if err != nil || !p.More {
+			removed += p.Events
+			return 0, false, err
+		}
+		removed, q.After = removed+p.Events, p.Last
+		more, err := above(ingest.PruneTarget)
+		return rest, more, err
+	})
 	if removed == 0 {
 		r.idle = now.Add(compactAfterIdle)
 	} else {
@@ -178,33 +308,8 @@ func (r *retention) freeSpace(ctx context.Context, rest func(time.Duration) bool
 	return err
 }
 
-// prune runs steps until no events are left to examine, or more says that it is enough.
-func (r *retention) prune(ctx context.Context, q engine.PruneQuery, rest func(time.Duration) bool, more func() (bool, error)) (cursor engine.ID, removed int, err error) {
-	for {
-		began := time.Now()
-		p, err := r.store.Prune(ctx, q)
-		if err != nil {
-			return q.After, removed, err
-		}
-		removed += p.Events
-		r.metrics.Removed.Add(float64(p.Events))
-		r.metrics.RemovedBytes.Add(float64(p.Bytes))
-		if q.After = p.Last; !p.More {
-			return q.After, removed, nil
-		}
-		if more != nil {
-			if again, err := more(); err != nil || !again {
-				return q.After, removed, err
-			}
-		}
-		if !rest(time.Since(began)) {
-			return q.After, removed, nil
-		}
-	}
-}
-
 // compact shrinks the file: some space stays for new events, none if the disk is short of it.
-func (r *retention) compact(ctx context.Context, rest func(time.Duration) bool) error {
+func (r *retention) compact(ctx context.Context) error {
 	u, err := r.store.Room(ctx)
 	if err != nil {
 		return err
@@ -213,8 +318,13 @@ func (r *retention) compact(ctx context.Context, rest func(time.Duration) bool) 
 	if u.DiskFree < r.cfg.MinFreeDisk {
 		keep = 0
 	}
-	return repeat(rest, func() (bool, error) { return r.store.Compact(ctx, keep) })
+	_, err = r.repeat(small(func() (bool, error) { return r.store.Compact(ctx, keep) }))
+	return err
 }
+
+// RetentionLag returns how far removal is behind: for how long the events that are removed now could
+// have been. 0 means that nothing waits.
+func (p *Pruner) RetentionLag() time.Duration { return time.Duration(p.lag.Load()) }
 
 // retentionOf returns the retention of an account's finished events; 0 or less is forever.
 func (p *Pruner) retentionOf(account string, dead bool) time.Duration {

@@ -1,6 +1,7 @@
 package router_test
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"os"
@@ -88,6 +89,57 @@ func TestRetention_ByAccount(t *testing.T) {
 		r.prune()
 		if r.gone(good.ID) != step.good || r.gone(nobody.ID) != step.nobody || r.gone(dead.ID) != step.dead || r.gone(kept[0].ID) != step.longGone {
 			t.Errorf("after another %s: good %v, nobody %v, dead %v, long %v", step.after, r.gone(good.ID), r.gone(nobody.ID), r.gone(dead.ID), r.gone(kept[0].ID))
+		}
+	}
+}
+
+// TestRetention_AsTimePasses lets a running router remove events of accounts with various retentions:
+// none goes early, and each has gone an hour and a bit after its time.
+func TestRetention_AsTimePasses(t *testing.T) {
+	t.Parallel()
+	var c testkit.Clock
+	const hour = time.Hour
+	r := start(t, func(cfg *settings.Config) {
+		cfg.Now, cfg.Retries, cfg.PruneEvery = c.Now, engine.RetrySchedule{0}, 10*time.Millisecond
+		cfg.Retention = engine.Retention{Succeeded: 7 * hour, Dead: 30 * hour}
+	})
+	keep := map[string]engine.Retention{"short": {Succeeded: 3 * hour, Dead: 5 * hour}, "long": {Succeeded: 20 * hour}, "usual": {}}
+	for name, retention := range keep {
+		if _, err := r.PutAccount(context.Background(), &engine.Account{Name: name, Retention: retention}, catalog.AnyVersion); err != nil {
+			t.Fatal(err)
+		}
+		r.subscribe(func(s *engine.Subscription) { s.Account = name })
+	}
+	r.sink.SetAnswer(func(w http.ResponseWriter, _ *http.Request, body string) {
+		if strings.Contains(body, "dead") {
+			w.WriteHeader(500)
+		}
+	})
+	begin := c.Now()
+	due := map[engine.ID]time.Duration{}
+	for round := range 5 {
+		for name, own := range keep {
+			for data, keep := range map[string]time.Duration{`"good"`: cmp.Or(own.Succeeded, 7*hour), `"dead"`: cmp.Or(own.Dead, 30*hour)} {
+				in := event("a", data)
+				in.Account = name
+				a, err := r.Publish(context.Background(), []engine.EventInput{in})
+				if err != nil {
+					t.Fatal(err)
+				}
+				due[a[0].ID] = time.Duration(round)*hour + keep
+			}
+		}
+		c.Advance(hour)
+	}
+	for at := 5 * hour; len(due) > 0; at += hour / 2 {
+		c.Advance(begin.Add(at).Sub(c.Now()))
+		for id, d := range due {
+			if at >= d+hour+5*time.Minute {
+				testkit.WaitFor(t, "an event is removed "+(at-d).String()+" after its time", func() bool { return r.gone(id) })
+				delete(due, id)
+			} else if at < d && r.gone(id) {
+				t.Fatalf("an event is gone %s before its time", d-at)
+			}
 		}
 	}
 }
