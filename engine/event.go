@@ -222,7 +222,13 @@ type Accepted struct {
 }
 
 // CachedSize returns the memory that a cached event uses, in bytes.
-func (e *Event) CachedSize() int64 { return int64(len(e.Data) + 256) }
+func (e *Event) CachedSize() int64 {
+	n := 256 + len(e.Data) + 8*(len(e.Targets)+len(e.Sequences))
+	for name, value := range e.Headers {
+		n += 64 + len(name) + len(value)
+	}
+	return int64(n)
+}
 
 // Target is a URL named with an event, which is delivered there in addition to the matching
 // subscriptions.

@@ -11,6 +11,7 @@ import (
 // spillToStore writes the row of a delivery that leaves memory, so that it waits in the store.
 func (d *Dispatcher) spillToStore(q *queue, en dispatchqueue.Entry) {
 	en.Release()
+	d.metrics.Spilled.Inc()
 	id := engine.DeliveryID{Event: en.Event, Subscription: q.id}
 	d.RecordOutcome(&engine.Outcome{ID: id, State: engine.StatePending}, func() {
 		d.markRecorded(en)
@@ -40,7 +41,7 @@ func (d *Dispatcher) startFetch(f *fetch) {
 // readBacklog reads more of a queue's deliveries from the store; all means that there are no more.
 func (d *Dispatcher) readBacklog(ctx context.Context, f *fetch) (entries []dispatchqueue.Entry, all bool, err error) {
 	var rows []engine.Waiting
-	limit := len(f.known) + fetchSize
+	limit := len(f.known) + f.rows
 	if f.ordered != nil {
 		rows, err = d.store.Outstanding(ctx, f.queue.id, f.from, limit)
 	} else {

@@ -42,7 +42,7 @@ type Dispatcher struct {
 
 	scheduler  *scheduler
 	tracker    *watermark.Tracker
-	eventCache EventCache
+	eventCache *EventCache
 	writes     lifecycle.TaskGroup // outcomes that are not on disk yet; never closed
 	retryWake  chan time.Time
 	watermark  engine.ID // the last one set; owned by the sweep loop
@@ -68,11 +68,13 @@ func New(cfg settings.Config, p Parts) *Dispatcher {
 	d := &Dispatcher{
 		cfg: cfg, store: cfg.Store, log: cfg.Logger, metrics: p.Metrics, traces: p.Traces, life: p.Lifecycle,
 		catalog: p.Catalog, outbox: p.Outbox, monitor: p.Monitor, sender: p.Sender, resources: p.Resources,
-		tracker:   p.Tracker,
-		retryWake: make(chan time.Time, 64),
+		tracker:    p.Tracker,
+		eventCache: NewEventCache(cfg.QueueBytes),
+		retryWake:  make(chan time.Time, 64),
 	}
 	d.scheduler = newScheduler(d, limits{
 		workers: cfg.InFlight, groupCapacity: dispatchqueue.GroupCapacity, deactivateAfter: cfg.DeactivateAfter,
+		entries: int64(cfg.QueueEntries), soon: soon,
 	})
 	return d
 }
@@ -105,6 +107,15 @@ func (d *Dispatcher) RemoveSubscription(id engine.ID, reason string) {
 // on disk yet.
 func (d *Dispatcher) InFlight() (attempts, outcomes int) {
 	return d.scheduler.inFlight(), d.writes.Count()
+}
+
+// InMemory returns the number of deliveries that wait in memory, or are being read, and the bytes of
+// their events.
+func (d *Dispatcher) InMemory() (entries, bytes int64) {
+	d.scheduler.mu.Lock()
+	entries = d.scheduler.memory.held
+	d.scheduler.mu.Unlock()
+	return entries, d.eventCache.inUse()
 }
 
 // now implements host.

@@ -1,8 +1,6 @@
 package dispatch
 
 import (
-	"sync/atomic"
-
 	"switchhook/engine"
 	"switchhook/engine/dispatchqueue"
 	"switchhook/engine/watermark"
@@ -34,39 +32,5 @@ func (d *Dispatcher) EnqueueDeliveries(p *PreparedEvent, stored *engine.Appended
 			d.markDead(id, en, engine.SubscriptionDeleted)
 		}
 		d.settleDisplaced(q, list)
-	}
-}
-
-// EventCache bounds the bytes of events that wait in memory; beyond it they are read
-// from the store again when their turn comes.
-type EventCache struct{ bytes atomic.Int64 }
-
-const maxCachedBytes = 64 << 20
-
-// cachedEvent is an event in memory, shared by its deliveries.
-type cachedEvent struct {
-	budget *EventCache
-	ev     *engine.Event
-	users  atomic.Int32
-}
-
-// Add keeps ev in memory for users deliveries; it returns nil if there is no room.
-func (b *EventCache) Add(ev *engine.Event, users int) dispatchqueue.Payload {
-	if users == 0 {
-		return nil
-	}
-	if b.bytes.Add(ev.CachedSize()) > maxCachedBytes {
-		b.bytes.Add(-ev.CachedSize())
-		return nil
-	}
-	h := &cachedEvent{budget: b, ev: ev}
-	h.users.Store(int32(users))
-	return h
-}
-
-// Release drops one reference; the last one frees the memory.
-func (h *cachedEvent) Release() {
-	if h.users.Add(-1) == 0 {
-		h.budget.bytes.Add(-h.ev.CachedSize())
 	}
 }

@@ -33,7 +33,8 @@ type interleaving struct {
 	weight [7]int // of the possible next actions
 	fetch  int    // rows of one read
 	room   int    // capacity of a group
-	clock  int    // ms
+	soon   time.Duration
+	clock  int // ms
 	last   engine.Position
 	mixed  bool // ids do not follow positions, as those of several nodes do not
 
@@ -89,6 +90,7 @@ func newInterleaving(t *testing.T, seed uint64, ordering engine.Ordering, switch
 	}
 	m.room = []int{100, 8, 4}[m.random.IntN(3)]
 	m.fetch = []int{500, 3, 1}[m.random.IntN(3)]
+	m.soon = []time.Duration{0, soon}[m.random.IntN(2)]
 	m.mixed = m.random.IntN(2) == 0
 	for i := range m.weight {
 		m.weight[i] = 1 + m.random.IntN(8)
@@ -152,10 +154,10 @@ func (m *interleaving) allQueuedThrough(event engine.ID) bool {
 func (m *interleaving) boot() {
 	m.steps, m.writes, m.answers, m.taking, m.coming = nil, nil, nil, false, nil
 	m.busy, m.attempts, m.nextAt, m.through = map[uint64]bool{}, map[engine.ID]bool{}, map[engine.ID]int{}, map[engine.ID]bool{}
-	s := newScheduler(m, limits{workers: 100, groupCapacity: m.room})
+	s := newScheduler(m, limits{workers: 100, groupCapacity: m.room, entries: testEntries, soon: m.soon})
 	m.s = s
 	if m.random.IntN(2) == 0 {
-		s.total = maxInMemory - m.random.IntN(5) // other queues use nearly all memory
+		s.memory.add("other", testEntries-int64(m.random.IntN(8))) // other queues use nearly all memory
 	}
 	m.setSubscription()
 	for _, id := range m.stored {

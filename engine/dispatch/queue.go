@@ -12,8 +12,11 @@ import (
 const (
 	// fetchSize is the number of rows that one fetch reads from the store.
 	fetchSize = 500
-	// maxInMemory is the number of deliveries in memory over all subscriptions.
-	maxInMemory = 200_000
+	// leastFetch is the number of rows that it reads if memory is short.
+	leastFetch = 10
+	// soon is the time within which what waits in memory should be attempted: behind a delivery that
+	// has waited for longer only dispatchqueue.Capacity others do.
+	soon = 5 * time.Second
 	// requeueDelay is how long a subscription pauses if the sandbox had no time for its transform.
 	requeueDelay = 500 * time.Millisecond
 	// growAfter is the number of successes in a row that raise a lowered in-flight limit by one.
@@ -115,6 +118,7 @@ type fetch struct {
 	known    map[engine.ID]bool         // events to skip: in memory, or their outcome is not on disk
 	ordered  dispatchqueue.OrderedQueue // the queue that the rows are for; nil: a plain FIFO
 	from     engine.Position            // of the first row, if ordered
+	rows     int                        // that it reads at most
 }
 
 // notBefore returns the earliest time of q's next attempt, by its pause, its rate and the next

@@ -20,17 +20,25 @@ type testScheduler struct {
 	*scheduler
 	workersSpawned int
 	work           func(flight) // by the workers; nil: there are none
+	fetched        func(*fetch) // is told of each fetch
 }
+
+// testEntries is the number of deliveries that fit in memory.
+const testEntries = 200_000
 
 func newTestScheduler() *testScheduler {
 	time.Sleep(30 * 365 * 24 * time.Hour) // the bubble's clock begins in 2000, before any id
 	d := &testScheduler{}
-	d.scheduler = newScheduler(d, limits{workers: 1000, groupCapacity: dispatchqueue.GroupCapacity})
+	d.scheduler = newScheduler(d, limits{workers: 1000, groupCapacity: dispatchqueue.GroupCapacity, entries: testEntries})
 	return d
 }
 
-func (d *testScheduler) now() time.Time                  { return time.Now() }
-func (d *testScheduler) startFetch(*fetch)               {}
+func (d *testScheduler) now() time.Time { return time.Now() }
+func (d *testScheduler) startFetch(f *fetch) {
+	if d.fetched != nil {
+		d.fetched(f)
+	}
+}
 func (d *testScheduler) allQueuedThrough(engine.ID) bool { return true }
 
 func (d *testScheduler) startWorker() {
@@ -410,5 +418,5 @@ func TestScheduler_UnusedAccountSlotGoesToNextQueue(t *testing.T) {
 func (s *scheduler) depth() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.total
+	return int(s.memory.held)
 }

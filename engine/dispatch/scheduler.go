@@ -28,8 +28,10 @@ type host interface {
 
 // limits are the constants of a scheduler.
 type limits struct {
-	workers       int // attempts in flight; an account has a share, see accountShare
-	groupCapacity int // deliveries of one ordering key in memory
+	workers       int           // attempts in flight; an account has a share, see accountShare
+	groupCapacity int           // see dispatchqueue.GroupCapacity
+	entries       int64         // deliveries in memory
+	soon          time.Duration // see dispatchqueue.Queue.GoesSoon
 
 	deactivateAfter time.Duration // of failures only; 0: never
 }
@@ -51,9 +53,9 @@ type scheduler struct {
 	wake        *sync.Cond
 	queues      map[engine.ID]*queue
 	workers     int
-	idleWorkers int // workers that wait and were not woken
-	woken       int // workers that were woken or started and have not come yet
-	total       int // deliveries in memory over all queues
+	idleWorkers int    // workers that wait and were not woken
+	woken       int    // workers that were woken or started and have not come yet
+	memory      budget // of deliveries in memory, over all queues; those that a fetch may bring included
 	// dirtyHealth are the queues whose health differs from the stored one.
 	dirtyHealth map[engine.ID]*queue
 	due         map[engine.DeliveryID]struct{} // see markDue
@@ -79,7 +81,7 @@ type scheduler struct {
 
 func newScheduler(h host, l limits) *scheduler {
 	s := &scheduler{
-		host: h, limits: l, queues: map[engine.ID]*queue{}, due: map[engine.DeliveryID]struct{}{},
+		host: h, limits: l, memory: newBudget(l.entries), queues: map[engine.ID]*queue{}, due: map[engine.DeliveryID]struct{}{},
 		dirtyHealth: map[engine.ID]*queue{}, accounts: map[string]*account{},
 		eligible: waitHeap[*account]{less: byUse[*account]}, full: waitHeap[*account]{less: byInFlight},
 	}
@@ -100,6 +102,7 @@ func (s *scheduler) setSubscription(r *catalog.CompiledSubscription) (q *queue, 
 			circuit: circuitBreaker{Health: engine.Health{Subscription: id}},
 		}
 		q.account.queues++
+		q.waiting.Soon = s.limits.soon
 		s.queues[id] = q
 	}
 	old := q.compiled
@@ -148,7 +151,7 @@ func (s *scheduler) removeSubscription(id engine.ID) (orphans []dispatchqueue.En
 		return nil
 	}
 	orphans = slices.Clone(q.waiting.All())
-	s.total -= q.waiting.Len()
+	s.memory.add(q.account.name, -int64(q.waiting.Len()))
 	q.compiled, q.fetch = nil, nil
 	q.waiting.Clear()
 	if q.state == queueReady {
@@ -334,7 +337,7 @@ func (s *scheduler) start(q *queue, now time.Time) flight {
 	was := q.waiting.Len()
 	f.batch = q.waiting.Pop()
 	f.batch.ResumedAt = q.circuit.ResumedAt
-	s.total -= was - q.waiting.Len()
+	s.memory.add(q.account.name, int64(q.waiting.Len()-was))
 	q.pacer.advance(now, q.compiled.Policy.Interval)
 	q.circuit.attemptStarted(f.batch.First.Event)
 	for i := range f.batch.Len() {

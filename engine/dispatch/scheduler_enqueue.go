@@ -25,7 +25,7 @@ func (s *scheduler) enqueue(id engine.ID, en dispatchqueue.Entry) (result enqueu
 		return enqueueNoSubscription, nil, nil
 	}
 	kept, list := s.insert(q, en, func(ordered dispatchqueue.OrderedQueue) (bool, []dispatchqueue.Displaced) {
-		return ordered.Enqueue(en, s.total >= maxInMemory)
+		return ordered.Enqueue(en, !s.hasRoom(q))
 	})
 	if !kept {
 		q.waiting.SpillStarted(en.Position)
@@ -33,6 +33,13 @@ func (s *scheduler) enqueue(id engine.ID, en dispatchqueue.Entry) (result enqueu
 	}
 	s.update(q)
 	return result, q, list
+}
+
+// hasRoom reports whether there is memory for another delivery of q. Of the part of its account a
+// queue may have as much as it leaves free, so that it does not push the others to the store. s.mu is
+// held.
+func (s *scheduler) hasRoom(q *queue) bool {
+	return int64(q.waiting.Len()) < s.memory.room(q.account.name)
 }
 
 // insert adds a delivery to q: to an ordered queue by add, or it is left in the store if there is
@@ -45,7 +52,7 @@ func (s *scheduler) insert(q *queue, en dispatchqueue.Entry, add func(dispatchqu
 		return false, nil
 	case q.waiting.Ordered != nil:
 		kept, list = add(q.waiting.Ordered)
-	case q.backlog != inMemory || was >= dispatchqueue.Capacity || s.total >= maxInMemory:
+	case q.backlog != inMemory || was >= dispatchqueue.Capacity && !q.waiting.GoesSoon(&en) || !s.hasRoom(q):
 		q.leaveInStore(en.Position)
 		return false, nil
 	default:
@@ -94,7 +101,7 @@ func (s *scheduler) enqueueManualRetry(id engine.ID, en dispatchqueue.Entry) (kn
 		return false, nil, nil
 	}
 	// A fetch may have been faster; or its scheduled retry was, whose outcome replaces the row.
-	if slices.Contains(q.uncommitted, en.Event) || q.waiting.Ordered == nil && q.waiting.Contains(en.Event) {
+	if slices.Contains(q.uncommitted, en.Event) || q.waiting.Ordered == nil && q.waiting.HasRow(en.Event) {
 		return true, q, nil
 	}
 	delete(s.due, engine.DeliveryID{Event: en.Event, Subscription: id})
@@ -157,7 +164,8 @@ func (s *scheduler) fetchIfNeeded(q *queue) {
 			return
 		}
 	} else {
-		if q.backlog != inStore || q.waiting.Len() >= dispatchqueue.LowWater {
+		n := q.waiting.Len()
+		if q.backlog != inStore || n >= dispatchqueue.LowWater || n > 0 && !s.hasRoom(q) {
 			return
 		}
 		known = q.uncommittedSet(q.waiting.Len())
@@ -165,9 +173,17 @@ func (s *scheduler) fetchIfNeeded(q *queue) {
 			known[en.Event] = true
 		}
 	}
-	q.fetch = &fetch{queue: q, compiled: q.compiled, known: known, ordered: q.waiting.Ordered, from: from}
+	rows := s.fetchRows(q)
+	s.memory.add(q.account.name, int64(rows))
+	q.fetch = &fetch{queue: q, compiled: q.compiled, known: known, ordered: q.waiting.Ordered, from: from, rows: rows}
 	q.backlog = q.backlog.after(fetchStarted)
 	s.host.startFetch(q.fetch)
+}
+
+// fetchRows returns the number of rows that a fetch of q may read. However short memory is, it reads
+// some, or what is in the store would never be attempted. s.mu is held.
+func (s *scheduler) fetchRows(q *queue) int {
+	return int(min(max(s.memory.room(q.account.name), leastFetch), fetchSize))
 }
 
 // completeFetch queues the rows of a fetch, unless its queue was rebuilt or closed since; all means
@@ -176,6 +192,7 @@ func (s *scheduler) completeFetch(f *fetch, rows []dispatchqueue.Entry, all bool
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := f.queue
+	s.memory.add(q.account.name, -int64(f.rows))
 	if q.fetch != f {
 		return nil
 	}
@@ -222,7 +239,7 @@ func (s *scheduler) takeExpired(q *queue) (r *catalog.CompiledSubscription, old 
 	for _, en := range old {
 		q.uncommitted = append(q.uncommitted, en.Event)
 	}
-	if s.total -= len(old); len(old) > 0 {
+	if s.memory.add(q.account.name, -int64(len(old))); len(old) > 0 {
 		s.update(q)
 	}
 	return r, old

@@ -27,7 +27,7 @@ func (s *scheduler) setOrder(q *queue) {
 // store again. It returns those without a row, which must be written first. s.mu is held.
 func (s *scheduler) rebuildQueue(q *queue) (list []dispatchqueue.Displaced) {
 	waiting := q.waiting.All()
-	s.total -= q.waiting.Len()
+	s.memory.add(q.account.name, -int64(q.waiting.Len()))
 	q.waiting.Clear()
 	q.fetch, q.backlog = nil, inMemory
 	s.setOrder(q)
@@ -46,7 +46,7 @@ func (s *scheduler) rebuildQueue(q *queue) (list []dispatchqueue.Displaced) {
 // reconcile updates the counters after deliveries entered or left q: it held was of them before, and
 // displaced list. s.mu is held.
 func (s *scheduler) reconcile(q *queue, was int, list []dispatchqueue.Displaced) {
-	s.total += q.waiting.Len() - was
+	s.memory.add(q.account.name, int64(q.waiting.Len()-was))
 	for _, a := range list {
 		if a.SupersededBy != 0 {
 			q.markUncommitted(a.Entry.Event)

@@ -6,8 +6,8 @@ import (
 )
 
 // lateAfter is how long a delivery may wait without a row; then one is written, so that crash
-// recovery need not look further back.
-const lateAfter = time.Second
+// recovery need not look further back. What is attempted earlier is written once, with its outcome.
+const lateAfter = soon
 
 const sweepEvery = 250 * time.Millisecond
 

@@ -88,6 +88,9 @@ func (d *debouncer) Open() (n int, oldest engine.ID) {
 	return len(d.closing) + n, oldest
 }
 
+// goesSoon reports true: a window closes when its time is over, and full limits their number.
+func (d *debouncer) goesSoon(*Entry) bool { return true }
+
 func (d *debouncer) full() bool { return len(d.closing) >= Capacity || len(d.groups) >= maxGroups }
 
 // Enqueue implements OrderedQueue.

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// GroupCapacity is the number of deliveries of one ordering key that wait in memory, so that a
-	// busy key leaves room for the others.
+	// GroupCapacity is the number of deliveries of one ordering key that wait in memory however old
+	// the first of them is, so that a key that waits for its target leaves room for the others.
 	GroupCapacity = 100
 	// maxGroups limits the groups of a subscription in memory, and its deliveries that wait for a
 	// retry. At the limit no new group starts until one has ended.
@@ -44,6 +44,7 @@ type keyedFIFO struct {
 	waiting int // entries of all groups that are not Failed
 	failed  int // entries of all groups that are Failed
 	room    int // capacity of a group
+	soon    time.Duration
 	queued  func(*Entry) bool
 }
 
@@ -64,7 +65,7 @@ type keyGroup struct {
 func (q *Queue) KeepOrder(room int, queued func(*Entry) bool) {
 	q.Ordered = &keyedFIFO{
 		storeTail: storeTail{spills: &q.spills}, groups: map[uint64]*keyGroup{},
-		needsFetch: map[*keyGroup]struct{}{}, room: room, queued: queued,
+		needsFetch: map[*keyGroup]struct{}{}, room: room, soon: q.Soon, queued: queued,
 	}
 }
 
@@ -98,9 +99,21 @@ func (q *keyedFIFO) Open() (n int, oldest engine.ID) {
 	return q.waiting + n, oldest
 }
 
-// full reports whether there is no room for another group.
-func (q *keyedFIFO) full() bool {
-	return q.waiting >= Capacity || q.failed >= maxGroups || len(q.groups) >= maxGroups
+// full reports whether there is no room for another group that is read from the store.
+func (q *keyedFIFO) full() bool { return q.waiting >= Capacity || q.tooManyGroups() }
+
+func (q *keyedFIFO) tooManyGroups() bool {
+	return q.failed >= maxGroups || len(q.groups) >= maxGroups
+}
+
+// goesSoon implements OrderedQueue. Before a delivery come those of its group; before one of a new
+// group, the first of the group whose turn it is.
+func (q *keyedFIFO) goesSoon(en *Entry) bool {
+	g := q.groups[en.Group]
+	if g == nil || len(g.entries) == 0 {
+		g = q.first()
+	}
+	return g == nil || cameWithin(q.soon, &g.entries[0], en)
 }
 
 // blocked reports whether the group waits for a retry.
@@ -158,9 +171,9 @@ func (q *keyedFIFO) Enqueue(en Entry, crowded bool) (kept bool, list []Displaced
 	case known && len(g.entries) > 0 && en.Position < g.entries[len(g.entries)-1].Position: // an earlier one that comes late; this is rare
 		q.insert(g, en)
 		return true, q.updateRunnable(g)
-	case known && (len(g.entries) >= q.room || q.waiting >= Capacity || crowded):
+	case known && (crowded || (len(g.entries) >= q.room || q.waiting >= Capacity) && !q.goesSoon(&en)):
 		g.markInStore(en.Position)
-	case !known && (q.full() || crowded):
+	case !known && (crowded || q.tooManyGroups() || q.waiting >= Capacity && !q.goesSoon(&en)):
 		q.MarkInStore(en.Position)
 	default:
 		g = q.group(en.Group)

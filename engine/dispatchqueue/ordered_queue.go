@@ -45,6 +45,8 @@ type OrderedQueue interface {
 	// OutcomeRecorded records that the outcome of a delivery is on disk.
 	OutcomeRecorded(event engine.ID)
 
+	// goesSoon is Queue.GoesSoon.
+	goesSoon(en *Entry) bool
 	// invalidateFrom records that the running read may lack the row at a position.
 	invalidateFrom(at engine.Position)
 }

@@ -22,8 +22,8 @@ import (
 )
 
 const (
-	// Capacity is the number of deliveries of one subscription that wait in memory; the rest wait
-	// in the store.
+	// Capacity is the number of deliveries of one subscription that wait in memory however old the
+	// first of them is; more do only while Queue.GoesSoon.
 	Capacity = 1000
 	// LowWater is the number of waiting deliveries below which more are fetched from the store.
 	LowWater = 100
@@ -36,11 +36,13 @@ const (
 type Queue struct {
 	Ordered OrderedQueue // holds the deliveries instead of fifo if they are ordered or debounced
 	Limit   BatchLimit
+	Soon    time.Duration // see GoesSoon
 
 	spills        spills
 	fifo          fifo.Queue[Entry]
-	maxBatch      int // less than Limit.Size after the target answered 413; 0: no such limit
-	acceptedInRow int // batches accepted in a row since maxBatch last changed
+	withRow       map[engine.ID]struct{} // the deliveries in fifo that have a row
+	maxBatch      int                    // less than Limit.Size after the target answered 413; 0: no such limit
+	acceptedInRow int                    // batches accepted in a row since maxBatch last changed
 }
 
 // BatchLimit says when a batch is sent: as soon as Size deliveries wait, or the oldest has waited
@@ -81,13 +83,43 @@ func (q *Queue) Len() int {
 	return q.fifo.Len()
 }
 
-// Contains reports whether a delivery waits in memory. It is for plain FIFOs only.
-func (q *Queue) Contains(event engine.ID) bool {
-	return slices.ContainsFunc(q.fifo.All(), func(en Entry) bool { return en.Event == event })
+// HasRow reports whether a delivery that has a row waits in memory. It is for plain FIFOs only.
+func (q *Queue) HasRow(event engine.ID) bool {
+	_, ok := q.withRow[event]
+	return ok
+}
+
+// GoesSoon reports whether a new delivery will probably be attempted within seconds: what would be
+// attempted before it came less than Soon earlier.
+func (q *Queue) GoesSoon(en *Entry) bool {
+	if q.Ordered != nil {
+		return q.Ordered.goesSoon(en)
+	}
+	return q.fifo.Len() == 0 || cameWithin(q.Soon, &q.fifo.All()[0], en)
+}
+
+// cameWithin reports whether en came less than d after first.
+func cameWithin(d time.Duration, first, en *Entry) bool {
+	return en.Event.Time().Sub(first.Event.Time()) < d
 }
 
 // Push appends a delivery. It is for plain FIFOs only.
-func (q *Queue) Push(en Entry) { q.fifo.Push(en) }
+func (q *Queue) Push(en Entry) {
+	q.fifo.Push(en)
+	if en.Tracked == nil {
+		if q.withRow == nil {
+			q.withRow = map[engine.ID]struct{}{}
+		}
+		q.withRow[en.Event] = struct{}{}
+	}
+}
+
+// pop removes and returns the first delivery of a plain FIFO.
+func (q *Queue) pop() Entry {
+	en := q.fifo.Pop()
+	delete(q.withRow, en.Event)
+	return en
+}
 
 // Ready reports whether Pop may be called now, and otherwise when, if that is known.
 func (q *Queue) Ready(now time.Time) (ready bool, at time.Time) {
@@ -108,12 +140,12 @@ func (q *Queue) Pop() Batch {
 		p.Queue = q.Ordered
 		return p
 	}
-	p := Batch{First: q.fifo.Pop()}
+	p := Batch{First: q.pop()}
 	if q.Limit.Size > 0 {
 		n := min(q.limit().Size-1, q.fifo.Len())
 		p.Rest = make([]Entry, n)
 		for i := range p.Rest {
-			p.Rest[i] = q.fifo.Pop()
+			p.Rest[i] = q.pop()
 		}
 	}
 	return p
@@ -161,16 +193,17 @@ func (q *Queue) Remove(chosen func(*Entry) bool) (out []Entry) {
 	if q.Ordered != nil {
 		return q.Ordered.Remove(chosen)
 	}
-	var rest fifo.Queue[Entry]
-	for _, en := range q.fifo.All() {
+	all := q.fifo.All()
+	if !slices.ContainsFunc(all, func(en Entry) bool { return chosen(&en) }) {
+		return nil
+	}
+	q.fifo, q.withRow = fifo.Queue[Entry]{}, nil
+	for _, en := range all {
 		if chosen(&en) {
 			out = append(out, en)
 		} else {
-			rest.Push(en)
+			q.Push(en)
 		}
-	}
-	if len(out) > 0 {
-		q.fifo = rest
 	}
 	return out
 }
@@ -190,4 +223,4 @@ func (q *Queue) SpillRecorded(at engine.Position) { q.spills.remove(at) }
 func (q *Queue) Spilling() int { return len(q.spills) }
 
 // Clear drops everything in memory; the queue is a plain FIFO afterwards.
-func (q *Queue) Clear() { q.fifo, q.Ordered = fifo.Queue[Entry]{}, nil }
+func (q *Queue) Clear() { q.fifo, q.withRow, q.Ordered = fifo.Queue[Entry]{}, nil, nil }

@@ -141,7 +141,10 @@ func (s *spills) add(at engine.Position) {
 }
 
 func (s *spills) remove(at engine.Position) {
-	if i, found := slices.BinarySearch(*s, at); found {
+	switch i, found := slices.BinarySearch(*s, at); {
+	case found && i == 0: // mostly: there may be many
+		*s = (*s)[1:]
+	case found:
 		*s = slices.Delete(*s, i, i+1)
 	}
 }

@@ -3,6 +3,7 @@ package evaluate
 import (
 	"context"
 	"maps"
+	"math"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -105,7 +106,7 @@ func (e *Evaluator) sendTest(ctx context.Context, r *catalog.CompiledSubscriptio
 	maps.Copy(ev.Headers, like.Headers)
 	ev.Headers[testHeader] = "true"
 
-	memory := &dispatch.EventCache{} // not the cache of waiting events
+	memory := dispatch.NewEventCache(math.MaxInt64) // not the cache of waiting events
 	a := &engine.Attempt{Number: 1, At: e.life.Now()}
 	began := time.Now()
 	en := dispatchqueue.Entry{Event: ev.ID, Payload: memory.Add(ev, 1)}

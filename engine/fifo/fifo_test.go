@@ -35,3 +35,25 @@ func TestItemsComeOutInOrder(t *testing.T) {
 		t.Errorf("%d places for %d items", len(q.items), q.Len())
 	}
 }
+
+func TestQueue_GivesRoomBackAfterBurst(t *testing.T) {
+	var q Queue[int]
+	for i := range 100_000 {
+		q.Push(i)
+	}
+	for range 99_000 {
+		q.Pop()
+	}
+	q.Push(100_000)
+	if cap(q.items) > 4000 {
+		t.Errorf("room for %d items, holds %d", cap(q.items), q.Len())
+	}
+	for want := 99_000; q.Len() > 0; want++ {
+		if got := q.Pop(); got != want {
+			t.Fatalf("%d came for %d", got, want)
+		}
+	}
+	if cap(q.items) > maxIdle {
+		t.Errorf("an empty queue has room for %d items", cap(q.items))
+	}
+}

@@ -240,7 +240,7 @@ func TestBatch_WaitingDeliveriesFollowSubscriptionChanges(t *testing.T) {
 			for i := 1; i < len(retries); i++ {
 				retries[i] = 20 * time.Millisecond
 			}
-			r := start(t, func(c *settings.Config) { c.Retries = retries })
+			r := start(t, func(c *settings.Config) { c.Retries, c.QueueEntries = retries, 1500 })
 			r.sink.SetAnswer(func(w http.ResponseWriter, req *http.Request, _ string) {
 				if req.URL.Path == "/hook" {
 					w.WriteHeader(500)
@@ -290,7 +290,7 @@ func TestOrdering_ChangeLosesNoDelivery(t *testing.T) {
 	for i := 1; i < len(retries); i++ {
 		retries[i] = 50 * time.Millisecond // nothing is dead before the target is well again
 	}
-	r := start(t, func(c *settings.Config) { c.Retries = retries })
+	r := start(t, func(c *settings.Config) { c.Retries, c.QueueEntries = retries, 1500 })
 	l := &ledger{fail: func(n numbered) bool { return n.N%10 == 0 }}
 	l.attach(r.sink)
 	s := r.subscribe(nil)

@@ -333,11 +333,11 @@ func TestDelivery_SwitchingProtocolsBlocksNoWorker(t *testing.T) {
 	}
 }
 
-// A queue holds 1,000 deliveries in memory; the others wait in the database and keep their order,
-// as far as one in flight at a time shows it.
+// A queue holds what fits in memory; the others wait in the database and keep their order, as far as
+// one in flight at a time shows it.
 func TestBacklog_OverflowWaitsInStore(t *testing.T) {
 	t.Parallel()
-	r := start(t, func(c *settings.Config) { c.SubscriptionInFlight = 1 })
+	r := start(t, func(c *settings.Config) { c.SubscriptionInFlight, c.QueueEntries = 1, 1000 })
 	r.sink.Hang()
 	s := r.subscribe(nil)
 	const n, size = 4000, 200

@@ -260,7 +260,7 @@ func TestOrdering_BlockedKeyDelaysNoOther(t *testing.T) {
 	for i := 1; i < len(retries); i++ {
 		retries[i] = 30 * time.Millisecond
 	}
-	r := start(t, func(c *settings.Config) { c.Retries = retries })
+	r := start(t, func(c *settings.Config) { c.Retries, c.QueueEntries = retries, 1500 })
 	l := &ledger{fail: func(n numbered) bool { return n.K == "bad" }}
 	l.attach(r.sink)
 	s := r.subscribe(func(s *engine.Subscription) {

@@ -220,5 +220,7 @@ func (e *Engine) registerGauges(r prometheus.Registerer) {
 	})
 	gauge("retention_lag_seconds", "For how long the events that retention removes now could have been removed; 0 if none waits.", func() float64 { return e.Pruner.RetentionLag().Seconds() })
 	gauge("delivery_shortage", "1 while deliveries wait for something that the router lacks.", func() float64 { return float64(min(1, len(e.Tracker.CurrentShortages()))) })
+	gauge("queue_entries", "Deliveries that wait in memory.", func() float64 { entries, _ := e.Dispatcher.InMemory(); return float64(entries) })
+	gauge("queue_bytes", "Bytes of the events of deliveries that wait in memory.", func() float64 { _, bytes := e.Dispatcher.InMemory(); return float64(bytes) })
 	r.MustRegister(ingest.NewBacklogCollector(e.Dispatcher, e.LoadShedder), dispatch.NewFailingCollector(e.Dispatcher), e.Monitor.Collector())
 }

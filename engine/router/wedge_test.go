@@ -98,7 +98,7 @@ func (r *rig) guarded() *guardedStore {
 
 func TestSubscription_DeleteDoesNotBlockWriter(t *testing.T) {
 	t.Parallel()
-	r := start(t, func(c *settings.Config) { c.SubscriptionInFlight = 1 })
+	r := start(t, func(c *settings.Config) { c.SubscriptionInFlight, c.QueueEntries = 1, 1000 })
 	g := r.guarded()
 	r.sink.Hang()
 	s := r.subscribe(nil)

@@ -42,6 +42,8 @@ type Config struct {
 	Timeout              time.Duration        // of one attempt: connection, response and its body; 15 s
 	InFlight             int                  // concurrent attempts; 512
 	SubscriptionInFlight int                  // concurrent attempts of one subscription; 16
+	QueueEntries         int                  // deliveries that wait in memory, over all accounts; 200,000
+	QueueBytes           int64                // bytes of their events; 64 MiB
 	DeactivateAfter      time.Duration        // a subscription that only failed for this time is deactivated; 0: never
 	LogDeliveries        bool                 // log every event and attempt in a short line, for development
 	Retention            engine.Retention     // of accounts without their own; zero: forever
@@ -73,6 +75,8 @@ func (c *Config) Defaults() {
 	c.SubscriptionInFlight = cmp.Or(c.SubscriptionInFlight, 16)
 	c.InFlight = cmp.Or(c.InFlight, 512)
 	c.MaxHops = cmp.Or(c.MaxHops, 5)
+	c.QueueEntries = cmp.Or(c.QueueEntries, 200_000)
+	c.QueueBytes = cmp.Or(c.QueueBytes, 64<<20)
 	if c.Transport == nil {
 		c.Transport = target.Transport(c.Guard, c.InFlight)
 	}
