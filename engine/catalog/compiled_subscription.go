@@ -140,7 +140,7 @@ func (reg *SubscriptionRegistry) CompiledTransform(ctx context.Context, r *Compi
 	compiled := reg.compilations.DoChan(r.Transform.Source, func() (any, error) {
 		ctx, cancel := context.WithTimeout(reg.life.StopContext(), compileTime)
 		defer cancel()
-		return reg.cfg.Transformer.Compile(ctx, r.Transform.Source)
+		return reg.cfg.Transformer.Compile(scripts.ForAccount(ctx, r.Sub.Account), r.Transform.Source)
 	})
 	select {
 	case <-ctx.Done():

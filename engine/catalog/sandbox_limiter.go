@@ -49,7 +49,7 @@ func (t accountTransformer) Compile(ctx context.Context, source string) (*script
 		return nil, err
 	}
 	defer release()
-	return t.transformer.Compile(ctx, source)
+	return t.transformer.Compile(scripts.ForAccount(ctx, t.account), source)
 }
 
 // Run waits for a slot, then runs p.
@@ -59,5 +59,5 @@ func (t accountTransformer) Run(ctx context.Context, p *scripts.Program, ev *scr
 		return scripts.Result{}, err
 	}
 	defer release()
-	return t.transformer.Run(ctx, p, ev, req)
+	return t.transformer.Run(scripts.ForAccount(ctx, t.account), p, ev, req)
 }

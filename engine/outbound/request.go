@@ -136,7 +136,7 @@ func (s *Sender) transform(ctx context.Context, r *catalog.CompiledSubscription,
 	}
 	a.Script.Ref, a.Script.Hash = r.Transform.Ref, program.Hash
 	running, span := s.traces.Start(ctx, "transform")
-	res, err := s.cfg.Transformer.Run(running, program, catalog.ScriptEvent(ev, jsonindex.Value{}), catalog.RequestOf(r))
+	res, err := s.cfg.Transformer.Run(scripts.ForAccount(running, ev.Account), program, catalog.ScriptEvent(ev, jsonindex.Value{}), catalog.RequestOf(r))
 	err = r.Redact.ScriptError(err)
 	telemetry.EndSpan(span, telemetry.ScriptProblem(err))
 	s.monitor.CompareTransform(r, ev, res, err)

@@ -27,7 +27,7 @@ const (
 	maxFrame       = 256 << 20
 	flushBytes     = 64 << 10             // answers are written when they reach this size
 	watchEvery     = 5 * time.Millisecond // how long an answer waits to be written with the next one
-	compileAllowed = 10                   // factor by which compiling may take longer than a run
+	compileAllowed = 4                    // factor by which compiling may take longer than a run
 )
 
 // RunIfChild serves scripts and never returns if this process was started as a sandbox
@@ -222,7 +222,9 @@ func (s *server) compile(f *fields) error {
 	s.watch.begin(s.cpu, limits.Soft)
 	p, err := transform.Compile(source, limits, s.watch.interruptible)
 	took, _ := s.accountJob()
-	return s.answer(job, took, err, kindCompiled, func(b []byte) []byte { return appendProgram(b, p) })
+	return s.answer(job, took, err, kindCompiled, func(b []byte) []byte {
+		return appendProgram(binary.AppendUvarint(b, uint64(took)), p)
+	})
 }
 
 // accountJob ends the accounting of a job and returns its CPU time and allocated bytes.

@@ -11,11 +11,14 @@ import (
 const (
 	maxPipelined = 32 // maximum number of jobs of a child
 	maxDeaths    = 4  // children that may die with a job that is not known to be the cause
+
+	processCost = 20 * time.Millisecond // CPU time of starting a child, charged to the account that ended one
 )
 
 // job is one queued or running run or compilation.
 type job struct {
 	id      uint64
+	account string           // whose share of the processes' time it uses; empty: of those that name none
 	program *scripts.Program // nil: compile
 	frame   []byte           // the fields after job and program
 	done    chan outcome     // capacity 1: the first outcome counts
@@ -30,6 +33,7 @@ type outcome struct {
 	result  scripts.Result
 	program *scripts.Program
 	err     *scripts.Error
+	cpu     time.Duration // as the child reports it, which may lie
 }
 
 // finish sends the outcome to the caller. p.mu must be held.
@@ -45,10 +49,9 @@ func (j *job) finish(out outcome) {
 // behind other jobs short. p.mu must be held.
 func (p *Pool) dispatch() {
 	for p.queue.count > 0 {
-		turn := p.queue.first()
-		j := turn.jobs[0]
+		j := p.queue.first()
 		if j.abandoned {
-			p.queue.dequeue(turn, 0)
+			p.queue.remove(j)
 			continue
 		}
 		var least *process
@@ -64,8 +67,7 @@ func (p *Pool) dispatch() {
 		if len(least.running) > 0 && least.load+cost > lookahead {
 			return
 		}
-		p.queue.dequeue(turn, cost)
-		j.cost = cost
+		p.queue.assign(j, cost)
 		least.load += cost
 		if len(least.running) == 0 {
 			least.seenSince = time.Time{}
@@ -81,15 +83,14 @@ func (p *Pool) dispatch() {
 func (p *Pool) onAnswer(c *process, id uint64, out outcome) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	took := min(max(0, out.cpu), p.cfg.Limits.Hard*compileAllowed)
 	j := c.running[id]
-	if j == nil {
-		j = c.reclaimed[id] // reclaimed, but the child had already started it: the answer is valid
+	if j != nil {
+		p.queue.settle(j, took)
+	} else if j = c.reclaimed[id]; j != nil { // but the child had already started it: the answer is valid
+		p.queue.charge(j.account, took)
 	}
 	if j != nil {
-		took := out.result.CPU
-		if out.err != nil {
-			took = out.err.CPU
-		}
 		j.estimate.learn(took, p.cfg.Limits.Hard)
 		j.finish(out)
 	}
@@ -211,12 +212,15 @@ func (p *Pool) reassign(c *process, culprit uint64, why *scripts.Error, retired 
 			j.deaths++
 		}
 		isCulprit := !retired && j.id == culprit
-		if isCulprit {
+		switch {
+		case isCulprit:
+			p.queue.settle(j, why.CPU+processCost)
 			j.estimate.learn(why.CPU, p.cfg.Limits.Hard)
-		}
-		if isCulprit || j.deaths > maxDeaths && !retired {
 			j.finish(outcome{err: why})
-		} else {
+		case j.deaths > maxDeaths && !retired:
+			p.queue.settle(j, 0)
+			j.finish(outcome{err: why})
+		default:
 			again = append(again, j)
 		}
 	}

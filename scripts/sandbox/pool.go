@@ -110,7 +110,7 @@ func (p *Pool) Protections() Protections {
 	return p.protections
 }
 
-// Run runs a transform. The event is not changed. The error is a *scripts.Error; its
+// Run runs a transform, on the account of scripts.ForAccount. The event is not changed. The error is a *scripts.Error; its
 // phase is PhaseBusy if ctx ended or the pool was closed before the run ended.
 func (p *Pool) Run(ctx context.Context, prog *scripts.Program, ev *scripts.Event, req scripts.Request) (scripts.Result, error) {
 	frame := make([]byte, 0, 256+len(ev.Data))
@@ -125,7 +125,7 @@ func (p *Pool) Run(ctx context.Context, prog *scripts.Program, ev *scripts.Event
 	return out.result, nil
 }
 
-// Compile compiles a source, in a child. The error is a *scripts.Error.
+// Compile compiles a source, in a child, on the account of scripts.ForAccount. The error is a *scripts.Error.
 func (p *Pool) Compile(ctx context.Context, source string) (*scripts.Program, error) {
 	if err := transform.Check(source, p.cfg.Limits); err != nil {
 		return nil, err
@@ -142,7 +142,7 @@ func (p *Pool) Compile(ctx context.Context, source string) (*scripts.Program, er
 }
 
 func (p *Pool) do(ctx context.Context, j *job) outcome {
-	j.done = make(chan outcome, 1)
+	j.account, j.done = scripts.AccountOf(ctx), make(chan outcome, 1)
 	p.mu.Lock()
 	if p.isClosed {
 		p.mu.Unlock()

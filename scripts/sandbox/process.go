@@ -3,7 +3,6 @@ package sandbox
 import (
 	"bufio"
 	"bytes"
-	"container/list"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -20,9 +19,9 @@ import (
 )
 
 const (
-	// The limits of a child's cache of compiled programs. It uses the same memory as the scripts.
-	maxPrograms     = 512
+	// The limit of a child's cache of compiled programs. It uses the same memory as the scripts.
 	maxProgramBytes = 2 << 20 // of source, code and map
+	programOverhead = 4 << 10 // added to these for each program
 
 	maxAnswer   = 1 << 20 // bytes of an answer besides its body: errors, console, program
 	stderrBytes = 8 << 10
@@ -51,21 +50,12 @@ type process struct {
 	killedID  uint64
 
 	// of the writer
-	programs     map[string]*list.Element // by hash
-	recent       list.List                // of *sent, most recent first
-	programBytes int
-	nextProgram  uint64
+	cache       programCache
+	nextProgram uint64
 
 	// of the watcher
 	seenJob   uint64
 	seenSince time.Time
-}
-
-// sent is a program in the child's cache.
-type sent struct {
-	hash   string
-	number uint64
-	bytes  int
 }
 
 // start starts a child. It must be called on the pool's spawning thread.
@@ -91,7 +81,6 @@ func (p *Pool) start(isolated bool) (*process, error) {
 		gone:      make(chan struct{}),
 		running:   make(map[uint64]*job),
 		reclaimed: make(map[uint64]*job),
-		programs:  make(map[string]*list.Element),
 	}
 	if c.shared, err = mapShared(page); err != nil {
 		return nil, err
@@ -155,33 +144,27 @@ func (c *process) appendJob(b []byte, j *job) []byte {
 		b = binary.AppendUvarint(openFrame(b, kindCompile), j.id)
 		return closeFrame(append(b, j.frame...), start)
 	}
-	b, number := c.programNumber(b, j.program)
+	b, number := c.programNumber(b, j)
 	start := len(b)
 	b = binary.AppendUvarint(openFrame(b, kindRun), j.id)
 	b = binary.AppendUvarint(b, number)
 	return closeFrame(append(b, j.frame...), start)
 }
 
-// programNumber returns the child's number for a program, which it sends first if the child does not have it.
-func (c *process) programNumber(b []byte, p *scripts.Program) ([]byte, uint64) {
-	if e := c.programs[p.Hash]; e != nil {
-		c.recent.MoveToFront(e)
-		return b, e.Value.(*sent).number
-	}
-	size := len(p.Source) + len(p.Code) + len(p.Map)
-	for c.recent.Len() > 0 && (c.recent.Len() >= maxPrograms || c.programBytes+size > maxProgramBytes) {
-		old := c.recent.Remove(c.recent.Back()).(*sent)
-		delete(c.programs, old.hash)
-		c.programBytes -= old.bytes
-		start := len(b)
-		b = closeFrame(binary.AppendUvarint(openFrame(b, kindForget), old.number), start)
+// programNumber returns the child's number for the program of a job, which it sends first if the child
+// does not have it.
+func (c *process) programNumber(b []byte, j *job) ([]byte, uint64) {
+	if number, ok := c.cache.use(j.program.Hash); ok {
+		return b, number
 	}
 	c.nextProgram++
-	c.programs[p.Hash] = c.recent.PushFront(&sent{p.Hash, c.nextProgram, size})
-	c.programBytes += size
+	for _, old := range c.cache.add(j.account, j.program, c.nextProgram) {
+		start := len(b)
+		b = closeFrame(binary.AppendUvarint(openFrame(b, kindForget), old), start)
+	}
 	start := len(b)
 	b = binary.AppendUvarint(openFrame(b, kindProgram), c.nextProgram)
-	return closeFrame(appendProgram(b, p), start), c.nextProgram
+	return closeFrame(appendProgram(b, j.program), start), c.nextProgram
 }
 
 // read handles answers until the child ends, then handles its exit.
@@ -241,11 +224,12 @@ func (c *process) answer(kind byte, f *fields) error {
 	switch kind {
 	case kindResult:
 		out.result = f.result()
+		out.cpu = out.result.CPU
 		if len(out.result.Body) > c.pool.cfg.Limits.Result {
 			return errMalformed
 		}
 	case kindCompiled:
-		out.program = f.program()
+		out.cpu, out.program = time.Duration(f.number()), f.program()
 	case kindSkipped:
 		if f.bad {
 			return errMalformed
@@ -256,7 +240,7 @@ func (c *process) answer(kind byte, f *fields) error {
 		if err := json.Unmarshal(f.b, e); err != nil {
 			return errMalformed
 		}
-		out.err = e
+		out.err, out.cpu = e, e.CPU
 	default:
 		return errMalformed
 	}

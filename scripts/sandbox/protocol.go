@@ -25,7 +25,7 @@ const (
 	kindHello    = 'H' // Protections, as JSON
 	kindResult   = 'A' // job, result
 	kindError    = 'E' // job, scripts.Error as JSON
-	kindCompiled = 'K' // job, program
+	kindCompiled = 'K' // job, CPU time, program
 	kindSkipped  = 'S' // job that was skipped because the parent has reclaimed it
 )
 

@@ -9,7 +9,7 @@ import (
 const (
 	watchInterval = 5 * time.Millisecond
 	reclaimAfter  = 10 * time.Millisecond // CPU time of a run after which the jobs behind it are reclaimed
-	maxWall       = 5 * time.Second       // maximum wall time of a run, regardless of CPU time; compiling may take ten times that
+	maxWall       = 5 * time.Second       // maximum wall time of a run, regardless of CPU time; compiling may take compileAllowed times that
 	wallPerHard   = 3                     // if CPU time is unknown: wall time divided by this is used instead
 )
 
