@@ -17,7 +17,7 @@ import (
 )
 
 func TestMaxConns(t *testing.T) {
-	for files, want := range map[uint64]int{0: 10_000, 1: 1, 64: 32, 256: 128, 1024: 512, 20_000: 10_000, 1 << 20: 10_000, 1<<64 - 1: 10_000} {
+	for files, want := range map[uint64]int{0: 4096, 1: 1, 64: 32, 256: 128, 1024: 512, 8192: 4096, 1 << 20: 4096, 1<<64 - 1: 4096} {
 		if got := maxConns(files); got != want {
 			t.Errorf("%d files: %d connections, want %d", files, got, want)
 		}

@@ -212,6 +212,15 @@ func (s *Server) bodyLimit(header *fasthttp.RequestHeader) fasthttp.RequestConfi
 	if err == nil && !s.isThrottled(key, from) {
 		if n > s.cfg.MaxBody {
 			header.Del(fiber.HeaderExpect) // refuse at once, without "100 Continue"
+			return fasthttp.RequestConfig{}
+		}
+		size := n
+		if n == chunked {
+			size = s.cfg.MaxBody
+		}
+		if s.acquireBody(contextOf(header), key.Account, size) != nil {
+			header.Del(fiber.HeaderExpect)
+			return fasthttp.RequestConfig{MaxRequestBodySize: 1} // the least
 		}
 		return fasthttp.RequestConfig{}
 	}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -239,5 +240,93 @@ func TestConns_BurstDoesNotStopAcceptLoop(t *testing.T) {
 				t.Errorf("answered %d", status)
 			}
 		})
+	}
+}
+
+// An address has a share of the connections: beyond it one of its own idle connections is closed for a
+// new one, or the new one if all are in use.
+func TestConns_AddressHasShare(t *testing.T) {
+	r := start(t, setup{conns: 8, addressConns: 3})
+	const request = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+	first := r.dial(t)
+	if status := exchange(t, first, request); status != 200 {
+		t.Fatalf("answered %d", status)
+	}
+	other := r.dialFrom(t, "127.0.0.2")
+	if status := exchange(t, other, request); status != 200 {
+		t.Fatalf("answered %d", status)
+	}
+	for range 12 {
+		if status := exchange(t, r.dial(t), request); status != 200 {
+			t.Errorf("answered %d", status)
+		}
+	}
+	if !isClosed(first) {
+		t.Error("the oldest connection of the address is open")
+	}
+	if status := exchange(t, other, request); status != 200 {
+		t.Errorf("the connection of another address answered %d", status)
+	}
+}
+
+func TestConns_AddressWithAllInUse(t *testing.T) {
+	r := start(t, setup{conns: 8, addressConns: 2})
+	called, answer := make(chan struct{}, 2), make(chan struct{})
+	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		called <- struct{}{}
+		<-answer
+	}))
+	defer slow.Close()
+	defer close(answer)
+	id := r.acme.subscribe("a", slow.URL) // its own connection is idle, so it is closed below
+	for range 2 {
+		conn := r.dial(t)
+		_, err := fmt.Fprintf(conn, "POST /api/v1/subscriptions/%s/test HTTP/1.1\r\nHost: x\r\nX-API-Key: %s\r\nContent-Type: application/json\r\nContent-Length: 31\r\n\r\n{\"event\":{\"type\":\"a\",\"data\":1}}", id, r.acme.key)
+		must(t, err)
+		<-called
+	}
+	if !isClosed(r.dial(t)) {
+		t.Error("a third connection of the address stays open")
+	}
+	if status := exchange(t, r.dialFrom(t, "127.0.0.2"), "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"); status != 200 {
+		t.Errorf("another address is answered %d", status)
+	}
+}
+
+// The connections of a trusted proxy are those of many clients.
+func TestConns_TrustedProxyHasNoShare(t *testing.T) {
+	r := start(t, setup{conns: 8, addressConns: 2, proxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")}})
+	var conns []net.Conn
+	for range 6 {
+		conns = append(conns, r.dialFrom(t, "127.0.0.2"))
+	}
+	for _, conn := range conns {
+		if status := exchange(t, conn, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"); status != 200 {
+			t.Errorf("answered %d", status)
+		}
+	}
+}
+
+// A connection that sends nothing is closed soon, also during a TLS handshake; one that began has the
+// time for a whole request.
+func TestConns_SilentAreClosed(t *testing.T) {
+	t.Parallel()
+	r := start(t, setup{tls: testTLS(t)})
+	began := time.Now()
+	silent, err := net.Dial("tcp", strings.TrimPrefix(r.url, "https://"))
+	must(t, err)
+	defer silent.Close()
+	slow := r.dial(t)
+	_, err = io.WriteString(slow, "GET /healthz HTTP/1.1\r\n")
+	must(t, err)
+	must(t, silent.SetReadDeadline(began.Add(waitTimeout)))
+	if _, err := io.Copy(io.Discard, silent); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took < 9*time.Second || took > 25*time.Second {
+		t.Errorf("closed after %s", took)
+	}
+	if status := exchange(t, slow, "Host: x\r\n\r\n"); status != 200 {
+		t.Errorf("the slow request is answered %d", status)
 	}
 }

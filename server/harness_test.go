@@ -30,19 +30,22 @@ const waitTimeout = testkit.Timeout
 
 // setup holds the options of a test server.
 type setup struct {
-	maxBody int
-	strict  bool
-	closed  bool // loopback targets are refused, as they are without --dev
-	retries engine.RetrySchedule
-	now     func() time.Time // time.Now where nil
-	quota   engine.Quota
-	proxies []netip.Prefix // that are trusted
-	read    time.Duration  // server.Config.ReadTimeout
-	names   *net.Resolver  // of targets; the system's where nil
-	full    bool           // the disk has less room than the router asks for
-	conns   int            // server.Config.MaxConns
-	prefix  string         // server.Config.PathPrefix
-	tls     *tls.Config    // of the listener; nil: none
+	maxBody      int
+	strict       bool
+	closed       bool // loopback targets are refused, as they are without --dev
+	retries      engine.RetrySchedule
+	now          func() time.Time // time.Now where nil
+	quota        engine.Quota
+	proxies      []netip.Prefix // that are trusted
+	read         time.Duration  // server.Config.ReadTimeout
+	names        *net.Resolver  // of targets; the system's where nil
+	full         bool           // the disk has less room than the router asks for
+	conns        int            // server.Config.MaxConns
+	bodyWait     time.Duration  // server.Config.BodyWait
+	addressConns int            // server.Config.MaxAddressConns; 0: the default of MaxConns
+	maxBodies    int64          // server.Config.MaxBodies
+	prefix       string         // server.Config.PathPrefix
+	tls          *tls.Config    // of the listener; nil: none
 
 	queryKeys bool
 	dialects  string // their folder
@@ -94,7 +97,7 @@ func start(t testing.TB, with ...setup) *testServer {
 		listener, r.url = tls.NewListener(listener, s.tls), "https://"+listener.Addr().String()
 		transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
 	}
-	r.server = server.New(server.Config{Engine: e, Gatherer: registry, Registerer: registry, AccessLog: s.accessLog, Logger: cmp.Or(s.log, routertest.Quiet), MaxBody: s.maxBody, Version: "test", Now: s.now, TrustedProxies: s.proxies, ReadTimeout: s.read, MaxConns: s.conns, PathPrefix: s.prefix, TLS: s.tls != nil, AllowQueryKey: s.queryKeys, Origins: s.origins})
+	r.server = server.New(server.Config{Engine: e, Gatherer: registry, Registerer: registry, AccessLog: s.accessLog, Logger: cmp.Or(s.log, routertest.Quiet), MaxBody: s.maxBody, Version: "test", Now: s.now, TrustedProxies: s.proxies, ReadTimeout: s.read, MaxConns: s.conns, MaxAddressConns: cmp.Or(s.addressConns, server.DefaultMaxConns), MaxBodies: s.maxBodies, BodyWait: s.bodyWait, PathPrefix: s.prefix, TLS: s.tls != nil, AllowQueryKey: s.queryKeys, Origins: s.origins})
 	must(t, r.server.OpenDialects(s.dialects, dialect.BuiltIn()))
 	served := make(chan error, 1)
 	go func() { served <- r.server.Serve(listener) }()

@@ -174,7 +174,7 @@ func (s *Server) describeFiber(c *fiber.Ctx, f *fiber.Error) *api.Error {
 	case fiber.StatusRequestURITooLong:
 		return newProblem(f.Code, "the URL is longer than 16 KiB; send its parameters in the body")
 	case fiber.StatusRequestTimeout:
-		return newProblem(f.Code, "the request did not arrive completely within "+s.cfg.ReadTimeout.String())
+		return newProblem(f.Code, fmt.Sprintf("the request did not arrive completely within %s, or nothing of its body arrived for %s, or less than %s a second", s.cfg.ReadTimeout, bodyPause, byteSize(bodyRate)))
 	case fiber.StatusBadRequest:
 		// The message quotes the request, which contains the key.
 		return newProblem(f.Code, "the request is not valid HTTP")

@@ -34,12 +34,6 @@ func newRequestCounter(r prometheus.Registerer) *prometheus.CounterVec {
 	return c
 }
 
-func newEvictionCounter() prometheus.Counter {
-	return prometheus.NewCounter(prometheus.CounterOpts{
-		Namespace: "switchhook", Name: "api_connections_evicted_total", Help: "Idle connections of the API that were closed to make room for new ones.",
-	})
-}
-
 const publishRoute = apiPath + "/events"
 
 // named records the operation of a request.

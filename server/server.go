@@ -22,7 +22,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 
+	"switchhook/engine/fairlimit"
 	"switchhook/engine/router"
+	"switchhook/engine/telemetry"
 	"switchhook/server/dialect"
 )
 
@@ -37,6 +39,13 @@ type Config struct {
 	MaxBody  int                 // limit of a request's body in bytes; 0: DefaultMaxBody
 	Version  string              // shown in the API's description
 
+	// MaxBodies limits the memory for the bodies of all requests in progress, in bytes; one account may
+	// use a quarter. 0: DefaultMaxBodies. Small bodies are not counted.
+	MaxBodies int64
+	// BodyWait limits how long a request waits for that memory; 0: 8 s, which is longer than a stalled
+	// body holds it.
+	BodyWait time.Duration
+
 	// TrustedProxies are the addresses whose X-Forwarded-For is trusted; nil: none.
 	TrustedProxies []netip.Prefix
 	// ReadTimeout limits how long a request may take to arrive, headers and body; 0: 30 s.
@@ -44,6 +53,9 @@ type Config struct {
 	// MaxConns limits the open connections; 0: DefaultMaxConns. At the limit the connections that have
 	// been idle longest are closed for new ones.
 	MaxConns int
+	// MaxAddressConns limits the open connections of one client address, except those of TrustedProxies;
+	// 0: half of MaxConns.
+	MaxAddressConns int
 	// PathPrefix precedes the API's paths where clients see them, behind a proxy that removes it:
 	// "/hooks". It is added to the paths in Location, Link and href.
 	PathPrefix string
@@ -67,8 +79,9 @@ type Server struct {
 	app    *fiber.App
 
 	authLimiter *failedAuthLimiter
+	conns       *connTracker
+	bodies      *fairlimit.Limiter     // bytes of the bodies of requests in progress
 	requests    *prometheus.CounterVec // nil: not counted
-	evictions   prometheus.Counter
 
 	// streams is cancelled by Shutdown, which ends streamed responses.
 	streams    context.Context
@@ -91,6 +104,15 @@ func New(cfg Config) *Server {
 	if cfg.MaxConns == 0 {
 		cfg.MaxConns = DefaultMaxConns
 	}
+	if cfg.MaxAddressConns == 0 {
+		cfg.MaxAddressConns = max(1, cfg.MaxConns/2)
+	}
+	if cfg.BodyWait == 0 {
+		cfg.BodyWait = 8 * time.Second
+	}
+	if cfg.MaxBodies == 0 {
+		cfg.MaxBodies = DefaultMaxBodies
+	}
 	if cfg.ReadTimeout == 0 {
 		cfg.ReadTimeout = 30 * time.Second
 	}
@@ -99,11 +121,12 @@ func New(cfg Config) *Server {
 	}
 	s := &Server{
 		cfg: cfg, engine: cfg.Engine, log: cfg.Logger, authLimiter: newFailedAuthLimiter(cfg.Now),
-		evictions: newEvictionCounter(), reloadDialects: make(chan struct{}, 1),
+		bodies: newBodyLimiter(cfg), reloadDialects: make(chan struct{}, 1),
 	}
+	s.conns = newConnTracker(s)
 	if cfg.Registerer != nil {
 		s.requests = newRequestCounter(cfg.Registerer)
-		cfg.Registerer.MustRegister(s.evictions)
+		cfg.Registerer.MustRegister(s.conns, telemetry.NewPlacesCollector("bodies", s.bodies))
 	}
 	s.streams, s.endStreams = context.WithCancel(context.Background())
 	s.app = fiber.New(fiber.Config{
@@ -140,9 +163,8 @@ func New(cfg Config) *Server {
 
 // Serve answers requests on l until Shutdown. The error is nil after Shutdown.
 func (s *Server) Serve(l net.Listener) error {
-	conns := trackConns(l, s.cfg.MaxConns, s.log, s.evictions.Inc)
-	defer context.AfterFunc(s.streams, conns.closeSilent)()
-	return s.app.Listener(conns)
+	defer context.AfterFunc(s.streams, s.conns.closeSilent)()
+	return s.app.Listener(s.conns.listen(l))
 }
 
 // trackRequests marks the connection of each request as busy while it is handled.
@@ -152,6 +174,9 @@ func trackRequests(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 		if conn == nil {
 			next(ctx)
 			return
+		}
+		if !conn.bodyEnd.IsZero() && len(ctx.PostBody()) <= smallBody {
+			releaseBody(ctx) // a chunked body, counted with the maximum size
 		}
 		if !conn.setBusy() {
 			ctx.SetConnectionClose()
@@ -238,6 +263,10 @@ func (s *Server) recoverPanic(c *fiber.Ctx) (err error) {
 		lingerAfter(c.Context())
 		return p
 	}
+	if conn := connOf(c.Context().Conn()); conn != nil && conn.refusal != nil {
+		c.Context().SetConnectionClose() // a chunked body that was too short to be too large
+		return conn.refusal
+	}
 	return c.Next()
 }
 
@@ -247,19 +276,22 @@ func (s *Server) answerUnparsable(ctx *fasthttp.RequestCtx, err error) {
 	c := s.app.AcquireCtx(ctx)
 	defer s.app.ReleaseCtx(c)
 	lingerAfter(ctx)
-	answer := fiber.ErrBadRequest
+	var answer error = fiber.ErrBadRequest
 	var timeout net.Error
+	conn := connOf(ctx.Conn())
 	switch {
+	case conn != nil && conn.refusal != nil:
+		answer = conn.refusal
 	case errors.As(err, new(*fasthttp.ErrSmallBuffer)):
 		answer = fiber.ErrRequestHeaderFieldsTooLarge
-		if conn := connOf(ctx.Conn()); conn != nil && !conn.hasLine {
+		if conn != nil && !conn.hasLine {
 			answer = fiber.ErrRequestURITooLong
 		}
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):
 		answer = fiber.ErrRequestEntityTooLarge
 	case errors.Is(err, fasthttp.ErrTimeout) || errors.As(err, &timeout) && timeout.Timeout():
 		answer = fiber.ErrRequestTimeout
-		if conn := connOf(ctx.Conn()); conn != nil {
+		if conn != nil {
 			conn.lingers.Store(false) // the timeout has passed already
 		}
 	}

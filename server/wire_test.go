@@ -17,9 +17,15 @@ import (
 // dial opens a connection to the router, with a deadline for the whole test.
 func (r *testServer) dial(t *testing.T) net.Conn {
 	t.Helper()
+	return r.dialFrom(t, "127.0.0.1")
+}
+
+// dialFrom opens a connection from a local address.
+func (r *testServer) dialFrom(t *testing.T, from string) net.Conn {
+	t.Helper()
 	u, err := url.Parse(r.url)
 	must(t, err)
-	conn, err := net.Dial("tcp", u.Host)
+	conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}).Dial("tcp", u.Host)
 	must(t, err)
 	if u.Scheme == "https" {
 		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
