@@ -67,8 +67,8 @@ type serveCommand struct {
 	KeepSucceeded time.Duration `help:"Retention of events whose deliveries all succeeded or were dropped; 0s is forever. Accounts can have their own." default:"168h" min:"0s" max:"876000h"`
 	KeepDead      time.Duration `help:"Retention of events with a dead letter; 0s is forever." default:"720h" min:"0s" max:"876000h"`
 	KeepAudit     time.Duration `help:"Retention of the audit log; 0s is forever." default:"9600h" min:"0s" max:"876000h"`
-	KeepBytes     int64         `help:"Maximum size of the database in bytes: at the limit, finished events are removed early, oldest first; if there are none, events are refused. 0 is no limit." default:"0" placeholder:"BYTES" min:"0" max:"1125899906842624"`
-	MinFreeDisk   int64         `help:"Refuse events while the disk of the database has fewer free bytes." default:"268435456" placeholder:"BYTES" min:"0" max:"1125899906842624"`
+	KeepBytes     int64         `help:"Maximum size of the database in bytes: near the limit, finished events of the accounts that store the most are removed early; at it, these accounts are refused. 0 is no limit." default:"0" placeholder:"BYTES" min:"0" max:"1125899906842624"`
+	MinFreeDisk   int64         `help:"Refuse events of the accounts that store the most while the disk of the database has fewer free bytes, and all events below half of it." default:"268435456" placeholder:"BYTES" min:"0" max:"1125899906842624"`
 	MaxBacklog    int64         `help:"Maximum waiting deliveries: above it, events of the accounts with the largest backlog are refused. 0 is no limit." default:"10000000" placeholder:"N" min:"0" max:"1000000000000"`
 
 	PublicURL         string        `help:"URL under which receivers and clients reach this router, for the URLs in skinny payloads and the paths in answers; by default the address it listens on." placeholder:"URL"`

@@ -81,6 +81,15 @@ type EventLog interface {
 	Events(ctx context.Context, q EventQuery) ([]*Event, error)
 	// StoredBytes returns the total size of the data of an account's stored events.
 	StoredBytes(ctx context.Context, account string) (int64, error)
+	// LargestAccounts returns the accounts with the most stored bytes, the largest first, and the
+	// bytes of all accounts.
+	LargestAccounts(ctx context.Context, limit int) (largest []AccountBytes, total int64, err error)
+}
+
+// AccountBytes are the stored bytes of an account.
+type AccountBytes struct {
+	Account string
+	Bytes   int64
 }
 
 // NodeLog tells what one node accepted and did not finish; everything else in a Store belongs to all

@@ -70,7 +70,7 @@ func (e *Evaluator) TestSend(ctx context.Context, t PreviewRequest) (*engine.Del
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := e.load.CheckAdmission(s.Account); err != nil {
+	if err := e.load.CheckAdmission(s.Account, len(ev.Data)); err != nil {
 		return nil, nil, err
 	}
 	if err := e.checkTestRate(s.Account); err != nil {

@@ -2,8 +2,11 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +28,9 @@ type LoadShedder struct {
 	resources *resources.Tracker
 
 	refusal     atomic.Pointer[engine.Error]        // of all events; nil: accepted
+	room        atomic.Pointer[roomState]           // of the last measurement
+	admitted    atomic.Int64                        // bytes of events since then
+	nextShares  time.Time                           // when accounts' shares may be computed again; owned by loadLoop
 	overBacklog atomic.Pointer[map[string]bool]     // accounts whose backlog is too large
 	usage       atomic.Pointer[engine.Room]         // of the last measurement
 	waiting     atomic.Pointer[engine.BacklogCount] // of all subscriptions, at the last count
@@ -47,6 +53,8 @@ const (
 	// million took 0.3 s, and counting should take at most 2 % of the time.
 	backlogInterval   = 5 * time.Second
 	backlogCostFactor = 50
+	// rowBytes is about what an event with one delivery takes beside its data.
+	rowBytes = 600
 	// The Wait of a rejected publisher. The condition ends by itself, or by an operator's action.
 	retryAfterFull = 30 * time.Second
 )
@@ -80,26 +88,12 @@ func (l *LoadShedder) RefreshLoad(ctx context.Context) {
 }
 
 func (l *LoadShedder) checkStore(ctx context.Context) *engine.Error {
-	u, err := l.store.Room(ctx)
-	if err != nil {
+	if err := l.refreshRoom(ctx); err != nil {
 		return &engine.Error{Code: engine.CodeUnavailable, Message: err.Error(), Wait: retryAfterFull}
 	}
-	l.usage.Store(&u)
-	if limit := l.cfg.KeepBytes; limit > 0 && u.Bytes > limit/100*PruneThreshold {
-		select {
-		case l.nearlyFull <- struct{}{}:
-		default: // a value is already there
-		}
-	}
-	switch {
-	case u.DiskFree < l.cfg.MinFreeDisk:
-		return &engine.Error{Code: engine.CodeUnavailable, Wait: retryAfterFull, Message: fmt.Sprintf(
-			"the disk that holds the database has less than %d MB left; nothing was stored, send the event again later", l.cfg.MinFreeDisk>>20)}
-	case l.cfg.KeepBytes > 0 && u.Bytes > l.cfg.KeepBytes:
-		return &engine.Error{Code: engine.CodeUnavailable, Wait: retryAfterFull, Message: fmt.Sprintf(
-			"the database has reached its limit of %d MB, and what is in it is not finished yet, or not removed; nothing was stored, send the event again later", l.cfg.KeepBytes>>20)}
-	}
-	return nil
+	var full *engine.Error
+	errors.As(l.room.Load().check("", 0), &full)
+	return full
 }
 
 // CountBacklog counts waiting deliveries. Above the limit, accounts with more than their share are
@@ -126,8 +120,9 @@ func (l *LoadShedder) CountBacklog(ctx context.Context) {
 	total := all.Pending + all.Failed
 	crowded := map[string]bool{}
 	if limit := l.cfg.MaxBacklog; limit > 0 && total > limit {
+		share := FairShare(slices.Collect(maps.Values(accounts)), limit)
 		for account, n := range accounts {
-			if n*int64(len(accounts)) >= limit {
+			if n > share {
 				crowded[account] = true
 			}
 		}
@@ -137,10 +132,15 @@ func (l *LoadShedder) CountBacklog(ctx context.Context) {
 	}
 }
 
-// CheckAdmission rejects an account's events if they could not be stored or delivered.
-func (l *LoadShedder) CheckAdmission(account string) error {
+// CheckAdmission rejects an account's event of some bytes if it could not be stored or delivered.
+func (l *LoadShedder) CheckAdmission(account string, bytes int) error {
 	if refusal := l.refusal.Load(); refusal != nil {
 		return refusal
+	}
+	if room := l.room.Load(); room != nil {
+		if err := room.check(account, l.admitted.Add(int64(bytes)+rowBytes)); err != nil {
+			return err
+		}
 	}
 	if crowded := l.overBacklog.Load(); crowded != nil && (*crowded)[account] {
 		return &engine.Error{Code: engine.CodeBusy, Wait: backlogInterval, Message: fmt.Sprintf(
@@ -149,7 +149,19 @@ func (l *LoadShedder) CheckAdmission(account string) error {
 	return nil
 }
 
-// StoreNearlyFull receives a value while the store is nearly full.
+// AccountsRefused returns how many accounts are refused because they use more than their share.
+func (l *LoadShedder) AccountsRefused() int {
+	refused := map[string]bool{}
+	if room := l.room.Load(); room != nil && l.admitted.Load() > room.left.bytes {
+		maps.Copy(refused, room.over)
+	}
+	if crowded := l.overBacklog.Load(); crowded != nil {
+		maps.Copy(refused, *crowded)
+	}
+	return len(refused)
+}
+
+// StoreNearlyFull receives a value while finished events are to be removed to make room.
 func (l *LoadShedder) StoreNearlyFull() <-chan struct{} { return l.nearlyFull }
 
 // CurrentRefusal returns why all events are refused; nil if they are accepted.
@@ -157,10 +169,6 @@ func (l *LoadShedder) CurrentRefusal() *engine.Error { return l.refusal.Load() }
 
 // LastUsage returns the space of the store at the last measurement; nil before that.
 func (l *LoadShedder) LastUsage() *engine.Room { return l.usage.Load() }
-
-// PruneThreshold and PruneTarget are parts of the limit, in percent: above the first, finished
-// events are removed until usage is at the second. At the limit itself events are rejected.
-const PruneThreshold, PruneTarget = 90, 85
 
 // RefreshStore measures the store and the disk.
 func (l *LoadShedder) RefreshStore(ctx context.Context) { l.refusal.Store(l.checkStore(ctx)) }

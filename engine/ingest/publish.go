@@ -52,7 +52,7 @@ func (p *Publisher) publishExternal(ctx context.Context, inputs []engine.EventIn
 		if err := p.checkType(checking, &inputs[i]); err != nil { // the first only: schemas may be costly
 			return nil, engine.FieldsInBatch(err, i, len(inputs))
 		}
-		if err := p.load.CheckAdmission(inputs[i].Account); err != nil {
+		if err := p.load.CheckAdmission(inputs[i].Account, len(inputs[i].Data.Raw())); err != nil {
 			return nil, err
 		}
 	}

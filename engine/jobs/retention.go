@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"maps"
 	"sync/atomic"
 	"time"
 
@@ -52,8 +53,9 @@ const (
 	pruneAtLatest = 24 * time.Hour
 	// restFactor is how many times as long as a step the router rests after it, unless it is behind.
 	restFactor = 9
-	// compactAfterIdle is the pause in freeing space after nothing could be removed.
-	compactAfterIdle = time.Minute
+	// exhaustedFactor is how many times as long as it took to find no more finished events of an
+	// account, they are not looked for again.
+	exhaustedFactor = 50
 	// The store may keep some free space, which new events use without growing the file.
 	slackPart = 10
 	minSlack  = 8 << 20
@@ -69,12 +71,15 @@ type retention struct {
 	kept    keptSpans                // those of them that stayed
 	changes int64                    // of the accounts' retention, when cursor was 0
 	round   time.Time                // when cursor was 0
-	idle    time.Time                // no further attempt to free space before this: the last removed nothing
+
+	// Accounts of which no more could be removed to make room, until they are examined again; those
+	// that store the most, 1,000 at a time.
+	exhausted map[string]time.Time
 }
 
 // RetentionLoop prunes until the router stops.
 func (p *Pruner) RetentionLoop() {
-	r := retention{Pruner: p, rest: p.life.Sleep, most: p.cfg.PruneEvery}
+	r := retention{Pruner: p, rest: p.life.Sleep, most: p.cfg.PruneEvery, exhausted: map[string]time.Time{}}
 	ctx := p.life.StopContext()
 	ticker := time.NewTicker(p.cfg.PruneEvery)
 	defer ticker.Stop()
@@ -95,7 +100,7 @@ func (p *Pruner) RetentionLoop() {
 
 // PruneNow removes everything that retention allows, without pauses.
 func (p *Pruner) PruneNow(ctx context.Context) error {
-	r := retention{Pruner: p, rest: func(time.Duration) bool { return true }}
+	r := retention{Pruner: p, rest: func(time.Duration) bool { return true }, exhausted: map[string]time.Time{}}
 	return r.run(ctx)
 }
 
@@ -274,49 +279,68 @@ func (r *retention) removeRequests(ctx context.Context) error {
 	return err
 }
 
-// freeSpace removes finished events of any age, oldest first, when the store is nearly full.
+// freeSpace removes finished events of any age, oldest first, of the accounts that store more than
+// their share while space is short.
 func (r *retention) freeSpace(ctx context.Context) error {
-	limit, now := r.cfg.KeepBytes, r.cfg.Now()
-	if limit == 0 || now.Before(r.idle) && r.idle.Sub(now) <= compactAfterIdle { // or the clock was set back
-		return nil
-	}
-	above := func(part int64) (bool, error) {
-		u, err := r.store.Room(ctx)
-		return u.Bytes > limit/100*part, err
-	}
-	full, err := above(ingest.PruneThreshold)
-	if err != nil || !full {
-		return err
-	}
-	q := engine.PruneQuery{Before: snowflake.FirstAt(now), Remove: func(string, bool, time.Time) bool { return true }}
-	removed := 0
-	_, err = r.repeat(func() (time.Duration, bool, error) {
-		p, rest, err := r.prune(ctx, q, brisk)
-		if err != nil || !p.More {
-			removed += p.Events
-			return 0, false, err
-		}
-		removed, q.After = removed+p.Events, p.Last
-		more, err := above(ingest.PruneTarget)
-		return rest, more, err
+	now := r.cfg.Now()
+	maps.DeleteFunc(r.exhausted, func(_ string, until time.Time) bool {
+		return !now.Before(until) || until.Sub(now) > time.Hour // the clock was set back
 	})
-	if removed == 0 {
-		r.idle = now.Add(compactAfterIdle)
-	} else {
-		r.log.Warn("finished events removed before their time: the database has reached 90 % of its limit", "events", removed, "limit_bytes", limit)
+	without := map[string]bool(nil)
+	for {
+		s, err := r.load.MeasureShortage(ctx, without)
+		if err != nil || !s.Remove {
+			return err
+		}
+		removed := 0
+		for _, over := range s.Over {
+			if _, ok := r.exhausted[over.Account]; ok {
+				continue
+			}
+			n, err := r.removeEarly(ctx, over, now)
+			if removed += n; err != nil {
+				return err
+			}
+		}
+		if !s.Others || removed == 0 && len(without) == len(r.exhausted) || r.life.IsStopping() {
+			return nil
+		}
+		without = make(map[string]bool, len(r.exhausted))
+		for account := range r.exhausted {
+			without[account] = true
+		}
 	}
-	return err
 }
 
-// compact shrinks the file: some space stays for new events, none if the disk is short of it.
+// removeEarly removes finished events of an account that stores more than its share.
+func (r *retention) removeEarly(ctx context.Context, over ingest.Excess, now time.Time) (removed int, err error) {
+	q := engine.PruneQuery{Account: over.Account, Before: snowflake.FirstAt(now), Remove: func(string, bool, time.Time) bool { return true }}
+	began, freed := time.Now(), int64(0)
+	_, err = r.repeat(func() (time.Duration, bool, error) {
+		p, rest, err := r.prune(ctx, q, brisk)
+		removed, freed, q.After = removed+p.Events, freed+p.Bytes, p.Last
+		if err == nil && !p.More && freed < over.Bytes {
+			r.exhausted[over.Account] = now.Add(max(time.Second, exhaustedFactor*time.Since(began)))
+		}
+		return rest, p.More && freed < over.Bytes, err
+	})
+	if removed > 0 {
+		r.metrics.RemovedEarly.Add(float64(removed))
+		r.log.Warn("finished events removed before their time: space is short, and their account stores more than its share",
+			"account", over.Account, "events", removed, "bytes", freed)
+	}
+	return removed, err
+}
+
+// compact shrinks the file: some space stays for new events.
 func (r *retention) compact(ctx context.Context) error {
 	u, err := r.store.Room(ctx)
 	if err != nil {
 		return err
 	}
 	keep := max(u.Bytes/slackPart, minSlack)
-	if u.DiskFree < r.cfg.MinFreeDisk {
-		keep = 0
+	if u.DiskFree < r.cfg.MinFreeDisk { // enough for new events, even if others take what the disk gets
+		keep = r.cfg.MinFreeDisk
 	}
 	_, err = r.repeat(small(func() (bool, error) { return r.store.Compact(ctx, keep) }))
 	return err

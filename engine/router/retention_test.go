@@ -3,6 +3,7 @@ package router_test
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"net/http"
 	"os"
 	"slices"
@@ -219,19 +220,24 @@ func TestLoadShedding_DatabaseFullOfUnfinishedEvents(t *testing.T) {
 	s := r.subscribe(nil)
 	first := r.publish("a", `"first"`)
 	big := `"` + strings.Repeat("x", 40_000) + `"`
-	var err error
-	ten := slices.Repeat([]engine.EventInput{event("a", big)}, 10) // it is full before the router makes room by itself
-	for range 40 {
-		r.Measure(context.Background())
-		if _, err = r.Publish(context.Background(), ten); err != nil {
-			break
-		}
-	}
-	if engine.ErrorCode(err) != engine.CodeUnavailable || !strings.Contains(err.Error(), "limit of 8 MB") || err.(*engine.Error).Wait < time.Second {
+	err := r.fill(engine.DefaultAccount, big)
+	if engine.ErrorCode(err) != engine.CodeUnavailable || !strings.Contains(err.Error(), "limit of 8 MB") || !strings.Contains(err.Error(), "more than its share") || err.(*engine.Error).Wait < time.Second {
 		t.Fatalf("error is %v", err)
 	}
-	if err := r.Ready(context.Background()); engine.ErrorCode(err) != engine.CodeUnavailable {
-		t.Errorf("ready all the same: %v", err)
+	if err := r.Ready(context.Background()); err != nil {
+		t.Errorf("not ready although others are served: %v", err)
+	}
+	for i := 0; r.Ready(context.Background()) == nil; i++ { // many others, each with a little
+		if i == 100 {
+			t.Fatal("ready all the same")
+		}
+		name := fmt.Sprint("other", i)
+		r.subscribe(func(s *engine.Subscription) { s.Account = name })
+		_, err = r.publishAs(name, big)
+		r.Measure(context.Background())
+	}
+	if _, err = r.publishAs("newcomer", `1`); engine.ErrorCode(err) != engine.CodeUnavailable || !strings.Contains(err.Error(), "limit of 8 MB") || err.(*engine.Error).Wait < time.Second {
+		t.Errorf("error is %v", err)
 	}
 	if r.gone(first.ID) {
 		t.Error("an event was removed that is not finished")
@@ -244,7 +250,8 @@ func TestLoadShedding_DatabaseFullOfUnfinishedEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.Measure(context.Background())
-		return r.Ready(context.Background()) == nil
+		_, err := r.publishAs(engine.DefaultAccount, `1`)
+		return err == nil && r.Ready(context.Background()) == nil
 	})
 	if !r.gone(first.ID) {
 		t.Error("the oldest event is still there")
@@ -255,6 +262,103 @@ func TestLoadShedding_DatabaseFullOfUnfinishedEvents(t *testing.T) {
 	u, err := r.Store.Room(context.Background())
 	if err != nil || u.Bytes < 5<<20 {
 		t.Errorf("more was removed than needed: %+v, %v", u, err)
+	}
+}
+
+// publishAs publishes an event of type a of an account.
+func (r *rig) publishAs(account, data string) (engine.ID, error) {
+	in := event("a", data)
+	in.Account = account
+	a, err := r.Publish(context.Background(), []engine.EventInput{in})
+	if err != nil {
+		return 0, err
+	}
+	return a[0].ID, nil
+}
+
+// fill publishes events of an account until they are refused; finished ones may be removed as fast.
+func (r *rig) fill(account, data string) (err error) {
+	r.t.Helper()
+	in := event("a", data)
+	in.Account = account
+	for range 80 {
+		r.Measure(context.Background())
+		if _, err = r.Publish(context.Background(), slices.Repeat([]engine.EventInput{in}, 5)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TestLoadShedding_RoomByAccount lets an account fill the database, with events that fail or that are
+// finished: the others keep their history and are served.
+func TestLoadShedding_RoomByAccount(t *testing.T) {
+	t.Parallel()
+	big := strings.Repeat("x", 40_000)
+	for _, kind := range []string{"down", "fine"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			r := start(t, func(cfg *settings.Config) { cfg.KeepBytes = 8 << 20 })
+			r.sink.SetAnswer(func(w http.ResponseWriter, _ *http.Request, body string) {
+				if strings.Contains(body, "down") {
+					w.WriteHeader(500)
+				}
+			})
+			var history []engine.ID
+			subscriptions := map[string]*engine.Subscription{}
+			for _, account := range []string{"small", "middle", "attacker"} {
+				subscriptions[account] = r.subscribe(func(s *engine.Subscription) { s.Account = account })
+			}
+			for account, n := range map[string]int{"small": 3, "middle": 30} { // 0.1 and 1.2 MB
+				for range n {
+					id, err := r.publishAs(account, `"`+big+`"`)
+					if err != nil {
+						t.Fatal(err)
+					}
+					history = append(history, id)
+					r.delivery(id, subscriptions[account], engine.StateSucceeded)
+				}
+			}
+			oldest, err := r.publishAs("attacker", `"oldest"`)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.delivery(oldest, subscriptions["attacker"], engine.StateSucceeded)
+			serve := func() {
+				t.Helper()
+				for _, account := range []string{"small", "middle", "new"} {
+					id, err := r.publishAs(account, `1`)
+					if err != nil {
+						t.Fatalf("%s is refused: %v", account, err)
+					}
+					history = append(history, id)
+				}
+				if err := r.Ready(context.Background()); err != nil {
+					t.Errorf("not ready: %v", err)
+				}
+			}
+			for range 3 {
+				err := r.fill("attacker", `"`+kind+big+`"`)
+				if refused := engine.ErrorCode(err) == engine.CodeUnavailable && strings.Contains(err.Error(), "attacker stores more than its share"); !refused && (err != nil || kind == "down") {
+					t.Fatalf("error is %v", err)
+				}
+				serve()
+				r.prune()
+				serve()
+			}
+			for _, id := range history {
+				if r.gone(id) {
+					t.Errorf("event %s of an account within its share is gone", id.Format(engine.EventPrefix))
+				}
+			}
+			if kind == "fine" && !r.gone(oldest) {
+				t.Error("the oldest event of the account above its share is still there")
+			}
+			u, err := r.Store.Room(context.Background())
+			if err != nil || u.Bytes > 8<<20/100*110 {
+				t.Errorf("%+v, %v", u, err)
+			}
+		})
 	}
 }
 
@@ -324,15 +428,7 @@ func TestLoadShedding_BacklogByAccount(t *testing.T) {
 	})
 	s := r.subscribe(nil)
 	r.subscribe(func(s *engine.Subscription) { s.Account = "other" })
-	publish := func(account, data string) (engine.ID, error) {
-		in := event("a", data)
-		in.Account = account
-		a, err := r.Publish(context.Background(), []engine.EventInput{in})
-		if err != nil {
-			return 0, err
-		}
-		return a[0].ID, nil
-	}
+	publish := r.publishAs
 	// Some deliveries fail and are retried in an hour, others wait since the target fails.
 	r.publishMany(25, func(int) string { return `"down"` }) // at once, or some would be refused
 	if _, err := publish("other", `"down"`); err != nil {

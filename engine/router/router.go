@@ -218,6 +218,7 @@ func (e *Engine) registerGauges(r prometheus.Registerer) {
 		}
 		return 0
 	})
+	gauge("accounts_refused", "Accounts whose events are refused because they use more than their share of the database, the disk or the backlog.", func() float64 { return float64(e.LoadShedder.AccountsRefused()) })
 	gauge("retention_lag_seconds", "For how long the events that retention removes now could have been removed; 0 if none waits.", func() float64 { return e.Pruner.RetentionLag().Seconds() })
 	gauge("delivery_shortage", "1 while deliveries wait for something that the router lacks.", func() float64 { return float64(min(1, len(e.Tracker.CurrentShortages()))) })
 	gauge("queue_entries", "Deliveries that wait in memory.", func() float64 { entries, _ := e.Dispatcher.InMemory(); return float64(entries) })

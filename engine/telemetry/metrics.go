@@ -33,6 +33,7 @@ type Metrics struct {
 	Quarantined  prometheus.Counter
 	Removed      prometheus.Counter
 	RemovedBytes prometheus.Counter
+	RemovedEarly prometheus.Counter
 	Shortages    *prometheus.CounterVec // by resource
 	Accounts     *accountCollector
 }
@@ -61,6 +62,7 @@ func NewMetrics(r prometheus.Registerer, accounts int, now func() time.Time) *Me
 		Deactivated:  counter("subscriptions_deactivated_total", "Subscriptions that the router deactivated."),
 		Quarantined:  counter("subscriptions_quarantined_total", "Subscriptions whose deliveries were held back because their transform was stopped too often."),
 		Removed:      counter("events_removed_total", "Events that were removed because they had been kept long enough, or to make room."),
+		RemovedEarly: counter("events_removed_early_total", "Events that were removed before their retention was over, to make room."),
 		RemovedBytes: counter("events_removed_bytes_total", "Bytes of data of the events that were removed."),
 		Publishing: seconds("publish_seconds", "How long it took to accept a request's events: check, match, commit.",
 			.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5),

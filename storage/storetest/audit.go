@@ -147,6 +147,13 @@ var audit = []check{
 		t.append(&engine.Event{ID: newID(), Account: "other", Type: "a", Time: base})
 		t.equal("acme's", stored("acme"), int64(111))
 		t.equal("the other's", stored("other"), int64(7))
+		largest, total, err := t.s.LargestAccounts(t.ctx(), 1)
+		t.must(err)
+		t.equal("the largest", largest, []engine.AccountBytes{{Account: "acme", Bytes: 111}})
+		t.equal("of all", total, int64(118))
+		largest, _, err = t.s.LargestAccounts(t.ctx(), 5)
+		t.must(err)
+		t.equal("all", largest, []engine.AccountBytes{{Account: "acme", Bytes: 111}, {Account: "other", Bytes: 7}})
 
 		key := engine.EventKeyHash("acme", "k")
 		repeated := event()
@@ -157,7 +164,7 @@ var audit = []check{
 		}
 		n := int64(111 + len(repeated.Data))
 		t.equal("with a repeat, which is not stored again", stored("acme"), n)
-		_, err := t.s.Append(t.ctx(), []engine.NewEvent{{Event: event()}, {Event: event(), Keys: []engine.KeyHash{key}, Digest: engine.KeyHash{1}}})
+		_, err = t.s.Append(t.ctx(), []engine.NewEvent{{Event: event()}, {Event: event(), Keys: []engine.KeyHash{key}, Digest: engine.KeyHash{1}}})
 		t.code(err, engine.CodeConflict)
 		t.equal("with a list that was refused", stored("acme"), n)
 		t.s = t.reopen()
