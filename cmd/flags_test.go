@@ -183,6 +183,7 @@ func TestFlags_MalformedValuesAreRefusedByName(t *testing.T) {
 		{[]string{"serve", "--dialects-builtin", "x"}, "--dialects-builtin: "},
 		{[]string{"serve", "--dialects", filepath.Join(dir, "none")}, "--dialects: "},
 		{[]string{"serve", "--retries", "1s,2s"}, "--retries "},
+		{[]string{"serve", "--retries", "0s,1s,999ms"}, "--retries "},
 		{[]string{"serve", "--retries", strings.Repeat("0s,", 50) + "0s"}, "--retries "},
 		{[]string{"serve", "--keep-bytes", "5"}, "--keep-bytes "},
 		{[]string{"serve", "--public-url", "x"}, "--public-url: "},

@@ -157,7 +157,7 @@ func TestKill_NothingAcceptedIsLost(t *testing.T) {
 		return false
 	})
 	data := t.TempDir()
-	flags := []string{"--retries", "0s,100ms,200ms,200ms,200ms,200ms,200ms,200ms"}
+	flags := []string{"--retries", "0s,1s,1s,1s,1s,1s,1s,1s"}
 	p := serve(t, data, flags...)
 	for _, c := range []struct {
 		path string

@@ -49,7 +49,7 @@ func answerRaw(t *testing.T, text string, more <-chan string) string {
 func TestSecrets_NotInLogOrMetrics(t *testing.T) {
 	ctx, log := context.Background(), &testkit.Buffer{}
 	data := t.TempDir()
-	flags := []string{"--log-level", "debug", "--access-log", "--metrics-accounts", "5", "--retries", "0s,20ms", "--admin-key", "swk_admin-key-hush", "--otlp-endpoint", "http://127.0.0.1:9/?key=otlp-hush"}
+	flags := []string{"--log-level", "debug", "--access-log", "--metrics-accounts", "5", "--retries", "0s,1s", "--admin-key", "swk_admin-key-hush", "--otlp-endpoint", "http://127.0.0.1:9/?key=otlp-hush"}
 	t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "api-key=otlp-header-hush")
 	t.Setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "100")
 	p := serveTo(t, log, data, flags...)

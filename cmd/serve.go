@@ -183,6 +183,11 @@ func (c *serveCommand) config() (cfg processConfig, err error) {
 	if c.Retries[0] != 0 {
 		return cfg, fmt.Errorf("--retries begins with %s: the first attempt is made at once, so begin with 0s", c.Retries[0])
 	}
+	for i, wait := range c.Retries[1:] {
+		if wait < settings.MinRetryWait {
+			return cfg, fmt.Errorf("--retries waits %s before attempt %d, must wait %s at least", wait, i+2, settings.MinRetryWait)
+		}
+	}
 	if c.KeepBytes > 0 && c.KeepBytes < leastKeepBytes {
 		return cfg, fmt.Errorf("--keep-bytes is %d, must be 0 (no limit) or %d at least", c.KeepBytes, leastKeepBytes)
 	}

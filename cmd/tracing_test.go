@@ -207,7 +207,7 @@ func TestTracing_AfterRestart(t *testing.T) {
 	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
 	spans, target, data := newCollector(t), newTraced(t), t.TempDir()
 	target.status = 500
-	flags := []string{"--otlp-endpoint", spans.URL, "--retries", "0s,1h,100ms"}
+	flags := []string{"--otlp-endpoint", spans.URL, "--retries", "0s,1h,1s"}
 	p := serve(t, data, flags...)
 	subscribeTo(t, p, target.URL, nil)
 	event := publishTraced(t, p)

@@ -28,7 +28,7 @@ var OperationalTypes = []*EventType{
 		Samples: [][]byte{[]byte(`{"subscription_id":"sub_0ABCDEFGHJKM2","target_url":"https://example.com/hooks","script_hash":"9f86d081884c7d65","reason":"stopped 3 times in a row: timeout after 50 ms","at":"2026-01-31T09:30:00Z"}`)},
 	},
 	{
-		Name: TypeFailing, Description: "A subscription's transform or filter has failed five times in a row. Deliveries whose transform fails are retried and then become dead; a filter that fails matches nothing.",
+		Name: TypeFailing, Description: "A subscription's transform or filter has failed five times in a row. Deliveries whose transform fails are retried and then become dead; a filter that fails matches nothing. At most one event a minute for each subscription and script.",
 		Samples: [][]byte{[]byte(`{"subscription_id":"sub_0ABCDEFGHJKM2","target_url":"https://example.com/hooks","kind":"transform","failing_since":"2026-01-31T09:00:00Z","failures":5,"last_error":"the transform fails at line 2, column 10; the attempts of its deliveries say more","at":"2026-01-31T09:30:00Z"}`)},
 	},
 }

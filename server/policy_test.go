@@ -29,7 +29,7 @@ func TestPolicy_SetMergeReplace(t *testing.T) {
 	patch(`{"description":"x"}`, map[string]any{"policy.in_flight": 4})
 	patch(`{"policy":{"retries":{"first":"5s","factor":3,"cap":"1m","attempts":5},"ordering":"none"}}`, map[string]any{"policy.retries": "[0s 5s 15s 45s 1m]", "policy.ordering": "none"})
 	patch(`{"policy":{"retries":{"first":"5s","attempts":1}}}`, map[string]any{"policy.retries": "[0s]"})
-	patch(`{"policy":{"retries":{"first":"500ms","attempts":4},"rate":null}}`, map[string]any{"policy.retries": "[0s 500ms 1s 2s]", "policy.rate": nil})
+	patch(`{"policy":{"retries":{"first":"1500ms","attempts":4},"rate":null}}`, map[string]any{"policy.retries": "[0s 1500ms 3s 6s]", "policy.rate": nil})
 	patch(`{"policy":null}`, map[string]any{"policy.retries": nil, "policy.in_flight": nil})
 
 	patch(`{"policy":{"in_flight":4}}`, map[string]any{"policy.in_flight": 4})

@@ -1,12 +1,15 @@
 package catalog
 
 import (
+	"time"
+
 	"switchhook/engine"
 )
 
-// validatePolicy validates a policy; inFlight is the router's limit over all subscriptions.
-func validatePolicy(p *engine.Policy, inFlight int) (errs engine.FieldErrors) {
-	errs.Append(validateRetries(p.Retries)...)
+// validatePolicy validates a policy; inFlight is the router's limit over all subscriptions, and
+// retryWait the shortest wait before a retry.
+func validatePolicy(p *engine.Policy, inFlight int, retryWait time.Duration) (errs engine.FieldErrors) {
+	errs.Append(validateRetries(p.Retries, retryWait)...)
 	bad := func(outside bool, field, format string, args ...any) {
 		if outside {
 			errs.Add("policy."+field, engine.FieldOutOfRange, format, args...)
@@ -35,7 +38,7 @@ func validatePolicy(p *engine.Policy, inFlight int) (errs engine.FieldErrors) {
 	return errs
 }
 
-func validateRetries(schedule engine.RetrySchedule) (errs engine.FieldErrors) {
+func validateRetries(schedule engine.RetrySchedule, least time.Duration) (errs engine.FieldErrors) {
 	if len(schedule) > maxRetries {
 		errs.Add("policy.retries", engine.FieldTooMany, "makes %d attempts, %d are allowed", len(schedule), maxRetries)
 		return errs
@@ -43,8 +46,9 @@ func validateRetries(schedule engine.RetrySchedule) (errs engine.FieldErrors) {
 	for i, wait := range schedule {
 		if i == 0 && wait != 0 {
 			errs.Add("policy.retries", engine.FieldInvalid, "begins with %s: the first attempt is made at once, so begin with \"0s\"", wait)
-		} else if wait < 0 || wait > maxRetryWait {
-			errs.Add("policy.retries", engine.FieldOutOfRange, "waits %s before attempt %d; 0s to %s (30 days) are allowed", wait, i+1, maxRetryWait)
+		} else if i > 0 && (wait < least || wait > maxRetryWait) {
+			errs.Add("policy.retries", engine.FieldOutOfRange, "waits %s before attempt %d; %s to %s (30 days) are allowed", wait, i+1, least, maxRetryWait)
+			break
 		}
 	}
 	return errs

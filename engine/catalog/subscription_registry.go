@@ -35,6 +35,11 @@ type SubscriptionRegistry struct {
 func (reg *SubscriptionRegistry) load(ctx context.Context) error {
 	subscriptions, err := reg.store.Subscriptions(ctx)
 	for _, s := range subscriptions {
+		for i := range s.Policy.Retries {
+			if i > 0 { // an older version may have stored less
+				s.Policy.Retries[i] = max(s.Policy.Retries[i], reg.cfg.MinRetryWait)
+			}
+		}
 		r := reg.CompileSubscription(s)
 		reg.index.replace(nil, r)
 		reg.table.put(r)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"switchhook/engine"
+	"switchhook/engine/settings"
 	"switchhook/engine/signature"
 	"switchhook/engine/target"
 	"switchhook/scripts"
@@ -84,7 +85,7 @@ func ValidateDeliverySettings(s *engine.Subscription) error {
 	errs := validateSignatures(s.Signatures)
 	errs.Append(validateRequest(s)...)
 	errs.Append(ValidateVerificationMode(s.Verification.Mode)...)
-	errs.Append(validatePolicy(&s.Policy, maxInFlight)...)
+	errs.Append(validatePolicy(&s.Policy, maxInFlight, settings.MinRetryWait)...)
 	errs.Append(validateBatching(s)...)
 	if err := compileKeyExprs(s, nil, &errs); err != nil {
 		return err
@@ -122,7 +123,7 @@ func (ed *SubscriptionEditor) validateSubscription(ctx context.Context, s, old *
 	errs.Append(validateRequest(s)...)
 	errs.Append(validateLabels(s)...)
 	if old == nil || !reflect.DeepEqual(s.Policy, old.Policy) { // a stored policy stays valid when the router's limits change
-		errs.Append(validatePolicy(&s.Policy, ed.cfg.InFlight)...)
+		errs.Append(validatePolicy(&s.Policy, ed.cfg.InFlight, ed.cfg.MinRetryWait)...)
 	}
 	errs.Append(validateBatching(s)...)
 	return errs, err

@@ -99,7 +99,8 @@ func (d *Dispatcher) decideBatch(r *catalog.CompiledSubscription, b *batch, x re
 			}
 		}
 		if at.verdict.State != engine.StateDropped {
-			at.verdict = VerdictFor(retry.Decide(r.Policy.Retries, at.giveUpAt, at.record.Number, at.result, d.cfg.Now(), jitter()))
+			schedule := retry.Schedule{Waits: r.Policy.Retries, Least: d.cfg.MinRetryWait, GiveUpAt: at.giveUpAt}
+			at.verdict = VerdictFor(retry.Decide(schedule, at.record.Number, at.result, d.cfg.Now(), jitter()))
 			if at.verdict.Reason != "" && at.record.Phase == "" {
 				at.record.Phase = engine.PhaseHTTP
 			}

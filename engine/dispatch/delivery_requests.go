@@ -5,6 +5,7 @@ import (
 	"errors"
 	"switchhook/engine"
 	"switchhook/engine/dispatchqueue"
+	"switchhook/engine/durationtext"
 	"switchhook/engine/outbound"
 	"time"
 )
@@ -42,7 +43,7 @@ func (d *Dispatcher) Delivery(ctx context.Context, account string, id engine.Del
 
 // Retry makes another attempt of a delivery at once, whatever its state; if it fails, the retry
 // schedule continues from its position. Errors: CodeNotFound; CodeConflict if an attempt is
-// waiting already, or the subscription was deleted or is inactive.
+// waiting already, or the subscription was deleted or is inactive; CodeBusy too soon after the last.
 func (d *Dispatcher) Retry(ctx context.Context, account string, id engine.DeliveryID) (*engine.Delivery, error) {
 	found, err := d.store.Delivery(ctx, account, id)
 	if err != nil {
@@ -57,11 +58,20 @@ func (d *Dispatcher) Retry(ctx context.Context, account string, id engine.Delive
 	case found.State == engine.StatePending:
 		return nil, &engine.Error{Code: engine.CodeConflict, Message: "this delivery is waiting for its attempt already"}
 	}
+	if wait := d.RetryWait(found); wait > 0 {
+		return nil, &engine.Error{Code: engine.CodeBusy, Wait: wait, Message: "this delivery was attempted less than " + durationtext.Format(d.cfg.MinRetryWait) + " ago; try again then"}
+	}
 	if err := d.WaitForReplay(ctx, id, found.Attempts, found.Error); err != nil {
 		return nil, err
 	}
 	found.State, found.NextAt = engine.StatePending, time.Time{}
 	return found, nil
+}
+
+// RetryWait returns how long a delivery must still wait for another attempt; 0 or less: not at all.
+func (d *Dispatcher) RetryWait(found *engine.Delivery) time.Duration {
+	since := d.cfg.Now().Sub(found.LastAt)
+	return min(d.cfg.MinRetryWait, d.cfg.MinRetryWait-since) // the clock may have been set back
 }
 
 // WaitForReplay makes a delivery pending, and queues it once that is on disk. Error: CodeNotFound

@@ -121,7 +121,7 @@ func (e *Evaluator) sendTest(ctx context.Context, r *catalog.CompiledSubscriptio
 	}
 	v := dispatch.DroppedVerdict(dropped)
 	if dropped == "" {
-		v = dispatch.VerdictFor(retry.Decide(engine.RetrySchedule{0}, time.Time{}, a.Number, x, e.cfg.Now(), 0)) // a single attempt
+		v = dispatch.VerdictFor(retry.Decide(retry.Schedule{Waits: engine.RetrySchedule{0}}, a.Number, x, e.cfg.Now(), 0)) // a single attempt
 		if v.Reason != "" && a.Phase == "" {
 			a.Phase = engine.PhaseHTTP
 		}

@@ -328,6 +328,14 @@ func (rep *Replayer) passesReplayFilter(ctx context.Context, r *engine.Replay, s
 func (rep *Replayer) requeueForReplay(ctx context.Context, id engine.DeliveryID) (queued bool, err error) {
 	attempts, reason := 0, ""
 	d, err := rep.store.Delivery(ctx, "", id)
+	for err == nil && rep.dispatcher.RetryWait(d) > 0 {
+		select {
+		case <-time.After(rep.dispatcher.RetryWait(d)):
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+		d, err = rep.store.Delivery(ctx, "", id)
+	}
 	switch {
 	case err == nil && d.State == engine.StatePending:
 		return false, nil

@@ -20,6 +20,13 @@ const (
 	maxErrorBytes = 500
 )
 
+// Schedule says when a delivery is attempted.
+type Schedule struct {
+	Waits    []time.Duration // before each attempt, including the first
+	Least    time.Duration   // before each attempt but the first, whatever Waits and the target say
+	GiveUpAt time.Time       // no attempt is made later
+}
+
 // Result is the result of one attempt, as far as Decide depends on it.
 type Result struct {
 	Status     int      // 0 if there was no answer
@@ -80,10 +87,9 @@ type Decision struct {
 }
 
 // Decide decides what follows from attempt number (counted from 1) of a delivery: success, a retry
-// and when, or a dead letter if the schedule has ended or the next attempt would come after
-// giveUpAt. schedule holds the delay before each attempt, including the first. Decide is pure:
-// jitter is a random number in [0,1).
-func Decide(schedule []time.Duration, giveUpAt time.Time, number int, x Result, now time.Time, jitter float64) Decision {
+// and when, or a dead letter if the schedule has ended or the next attempt would come too late.
+// Decide is pure: jitter is a random number in [0,1).
+func Decide(schedule Schedule, number int, x Result, now time.Time, jitter float64) Decision {
 	if x.Err == nil && Accepted(x.Status) {
 		return Decision{Action: ActionSucceed, Signal: SignalHealthy}
 	}
@@ -104,14 +110,15 @@ func Decide(schedule []time.Duration, giveUpAt time.Time, number int, x Result, 
 			v.PauseFor = min(max(wait, 0), maxPause)
 		}
 	}
-	if number >= len(schedule) {
+	if number >= len(schedule.Waits) {
 		return v
 	}
-	delay := time.Duration(float64(schedule[number]) * (1 + Jitter*(2*jitter-1)))
+	delay := time.Duration(float64(schedule.Waits[number]) * (1 + Jitter*(2*jitter-1)))
 	if asked {
 		delay = max(delay, min(wait, maxRetryAfter))
 	}
-	if now.Add(delay).After(giveUpAt) {
+	delay = max(delay, schedule.Least)
+	if now.Add(delay).After(schedule.GiveUpAt) {
 		v.Reason += "; the next attempt would come after give_up_after"
 		return v
 	}

@@ -47,7 +47,7 @@ func TestDecide(t *testing.T) {
 		"no answer is retried":               {1, Result{Err: errors.New("connection refused"), Silent: true}, ActionRetry, 5 * time.Second, false, 0, true, "connection refused"},
 		"a script error":                     {1, Result{Err: errors.New("boom")}, ActionRetry, 5 * time.Second, false, 0, false, "boom"},
 	} {
-		v := Decide(schedule, never, c.number, c.x, noon, 0.5)
+		v := Decide(Schedule{Waits: schedule, GiveUpAt: never}, c.number, c.x, noon, 0.5)
 		var after time.Duration
 		if !v.NextAt.IsZero() {
 			after = v.NextAt.Sub(noon)
@@ -71,7 +71,7 @@ func TestDecide_GiveUpAt(t *testing.T) {
 		"success is never too late":       {noon.Add(-time.Hour), Result{Status: 200}, ActionSucceed},
 		"an old delivery that is retried": {noon.Add(-time.Hour), Result{Status: 500}, ActionDead},
 	} {
-		v := Decide(schedule, c.giveUpAt, 1, c.x, noon, 0.5)
+		v := Decide(Schedule{Waits: schedule, GiveUpAt: c.giveUpAt}, 1, c.x, noon, 0.5)
 		if v.Action != c.decision || v.Action == ActionDead && !strings.Contains(v.Reason, "give_up_after") {
 			t.Errorf("%s: %+v", name, v)
 		}
@@ -86,7 +86,7 @@ func TestDecide_TargetSignal(t *testing.T) {
 		SignalUnknown:     {{Err: errors.New("the script threw")}},
 	} {
 		for _, x := range list {
-			if v := Decide([]time.Duration{0, time.Minute}, never, 1, x, noon, 0.5); v.Signal != want {
+			if v := Decide(Schedule{Waits: []time.Duration{0, time.Minute}, GiveUpAt: never}, 1, x, noon, 0.5); v.Signal != want {
 				t.Errorf("%+v: %d, want %d", x, v.Signal, want)
 			}
 		}
@@ -95,7 +95,7 @@ func TestDecide_TargetSignal(t *testing.T) {
 
 func TestDecide_JitterWithinAFifth(t *testing.T) {
 	for _, j := range []float64{0, 0.25, 0.999} {
-		v := Decide([]time.Duration{0, 100 * time.Second}, never, 1, Result{Status: 500}, noon, j)
+		v := Decide(Schedule{Waits: []time.Duration{0, 100 * time.Second}, GiveUpAt: never}, 1, Result{Status: 500}, noon, j)
 		if d := v.NextAt.Sub(noon); d < 80*time.Second || d > 120*time.Second {
 			t.Errorf("jitter %v: %s", j, d)
 		}
@@ -103,7 +103,7 @@ func TestDecide_JitterWithinAFifth(t *testing.T) {
 }
 
 func TestTruncate_LongError(t *testing.T) {
-	v := Decide([]time.Duration{0}, never, 1, Result{Err: errors.New(strings.Repeat("é", 4000))}, noon, 0)
+	v := Decide(Schedule{Waits: []time.Duration{0}, GiveUpAt: never}, 1, Result{Err: errors.New(strings.Repeat("é", 4000))}, noon, 0)
 	if len(v.Reason) > maxErrorBytes+8 {
 		t.Errorf("%d bytes", len(v.Reason))
 	}
@@ -170,4 +170,19 @@ func FuzzParseRetryAfter(f *testing.F) {
 			t.Fatalf("%q: %s", header, wait)
 		}
 	})
+}
+
+func TestDecide_LeastWait(t *testing.T) {
+	schedule := Schedule{Waits: []time.Duration{0, 0, time.Second, 2 * time.Second}, Least: time.Second, GiveUpAt: never}
+	for number, want := range map[int]time.Duration{1: time.Second, 2: time.Second, 3: 1600 * time.Millisecond} {
+		for _, x := range []Result{{Status: 500}, {Status: 503, RetryAfter: []string{"0"}}, {Err: errors.New("refused"), Silent: true}} {
+			if v := Decide(schedule, number, x, noon, 0); v.Action != ActionRetry || v.NextAt.Sub(noon) != want {
+				t.Errorf("after attempt %d and %+v: %+v, want a retry after %s", number, x, v, want)
+			}
+		}
+	}
+	schedule.GiveUpAt = noon.Add(time.Second - 1)
+	if v := Decide(schedule, 1, Result{Status: 500}, noon, 0); v.Action != ActionDead {
+		t.Errorf("a retry after give_up_after: %+v", v)
+	}
 }

@@ -77,7 +77,9 @@ func jumpOver(t *testing.T, jumps []time.Duration) {
 		"paced":  sub("paced", func(s *engine.Subscription) { s.Policy.Rate = engine.Rate{Count: 1, Per: 2 * time.Second} }),
 		"window": sub("window", func(s *engine.Subscription) { s.Debounce = engine.Debounce{Key: "data.k", Within: 3 * time.Second} }),
 		"down":   sub("down", func(s *engine.Subscription) { s.Policy.InFlight = 1 }),
-		"slow":   sub("slow", func(s *engine.Subscription) { s.Policy.Retries = make(engine.RetrySchedule, 50) }),
+		"slow": sub("slow", func(s *engine.Subscription) {
+			s.Policy.Retries = append(engine.RetrySchedule{0}, slices.Repeat(engine.RetrySchedule{1}, 49)...)
+		}),
 		"retry": sub("retry", func(s *engine.Subscription) {
 			s.Policy.Retries = append(engine.RetrySchedule{0}, slices.Repeat(engine.RetrySchedule{2 * time.Second}, 49)...)
 		}),

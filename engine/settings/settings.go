@@ -26,6 +26,10 @@ type Transformer interface {
 	Run(ctx context.Context, p *scripts.Program, ev *scripts.Event, req scripts.Request) (scripts.Result, error)
 }
 
+// MinRetryWait is the default of Config.MinRetryWait. With less, one failing event would become a
+// flood: a schedule has up to 50 attempts.
+const MinRetryWait = time.Second
+
 // Config is the configuration of an Engine. Zero fields take the default in their comment.
 type Config struct {
 	Store       engine.Store          // required
@@ -39,6 +43,7 @@ type Config struct {
 	Node engine.NodeID    // part of every id made here; 0
 
 	Retries              engine.RetrySchedule // DefaultRetrySchedule
+	MinRetryWait         time.Duration        // shortest time between two attempts of a delivery; 1 s
 	Timeout              time.Duration        // of one attempt: connection, response and its body; 15 s
 	InFlight             int                  // concurrent attempts; 512
 	SubscriptionInFlight int                  // concurrent attempts of one subscription; 16
@@ -91,6 +96,7 @@ func (c *Config) Defaults() {
 	if c.Retries == nil {
 		c.Retries = engine.DefaultRetrySchedule
 	}
+	c.MinRetryWait = cmp.Or(c.MinRetryWait, MinRetryWait)
 	c.Timeout = cmp.Or(c.Timeout, 15*time.Second)
 	c.UserAgent = cmp.Or(c.UserAgent, "Switchhook")
 	c.PublicURL = cmp.Or(c.PublicURL, "http://localhost")

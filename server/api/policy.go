@@ -9,7 +9,7 @@ import (
 // Policy is how a subscription's deliveries are attempted. A member that is null takes the router's
 // default. Responses have every member; PATCH leaves those alone that a request leaves out.
 type Policy struct {
-	// Retries holds the wait before each attempt: the first is 0s, and each at most 720h.
+	// Retries holds the wait before each attempt: the first is 0s, the others 1s to 720h.
 	Retries Optional[Retries] `json:"retries,omitzero"`
 	// Timeout limits one attempt: 100ms to 1m.
 	Timeout Optional[Duration] `json:"timeout,omitzero" nonzero:"null for the router's default"`

@@ -81,8 +81,9 @@ func Start(t testing.TB, change func(*settings.Config)) *Router {
 	}
 	r.Config = settings.Config{
 		Transformer: Pool(), Logger: Quiet, Guard: target.NewGuard(target.Policy{Allow: target.Loopback}),
-		Retries: engine.RetrySchedule{0, 10 * time.Millisecond, 10 * time.Millisecond, 10 * time.Millisecond},
-		Timeout: 5 * time.Minute, // a target that hangs does so until the test releases it
+		Retries:      engine.RetrySchedule{0, 10 * time.Millisecond, 10 * time.Millisecond, 10 * time.Millisecond},
+		MinRetryWait: time.Nanosecond,
+		Timeout:      5 * time.Minute, // a target that hangs does so until the test releases it
 	}
 	if change != nil {
 		change(&r.Config)
