@@ -14,7 +14,9 @@ import (
 )
 
 // limitedTransformer is the sandbox for everything except deliveries: compiling scripts on save,
-// previews, test cases, comparisons, shadow runs. It always leaves a process for deliveries.
+// previews, test cases, comparisons, shadow runs. It always leaves a process for deliveries, if there
+// are two or more. Nothing holds a slot longer than a compilation: 200 ms of CPU time, or 600 ms in
+// native code.
 type limitedTransformer struct {
 	transformer settings.Transformer
 	slots       *fairlimit.Limiter
@@ -24,7 +26,7 @@ const sandboxWait = 10 * time.Second
 
 func newLimitedTransformer(t settings.Transformer, metrics prometheus.Registerer) *limitedTransformer {
 	units := int64(max(1, runtime.GOMAXPROCS(0)-1))
-	slots := fairlimit.New(fairlimit.Limits{Units: units, Wait: sandboxWait})
+	slots := fairlimit.New(fairlimit.Limits{Units: units, PerAccount: max(1, units-1), Wait: sandboxWait})
 	metrics.MustRegister(telemetry.NewPlacesCollector("scripts", slots))
 	return &limitedTransformer{t, slots}
 }
@@ -37,7 +39,7 @@ type accountTransformer struct {
 
 func (t accountTransformer) acquire(ctx context.Context) (release func(), err error) {
 	if release, err = t.slots.Acquire(ctx, t.account, "", 1); err != nil {
-		return nil, &scripts.Error{Phase: scripts.PhaseBusy, Message: "too many scripts are being checked; try again in a moment"}
+		return nil, &scripts.Error{Phase: scripts.PhaseBusy, Message: "too many scripts are being compiled and run; try again in a moment"}
 	}
 	return release, nil
 }

@@ -48,24 +48,24 @@ func (reg *ScriptRegistry) runCases(ctx context.Context, s *engine.Script, raw [
 		run.Transform = source
 	}
 	report := scripttest.Run(ctx, reg.Transformer(s.Account), run)
-	if why := infrastructureError(&report); why != "" {
-		return nil, &engine.Error{Code: engine.CodeUnavailable, Message: "the cases could not be run: " + why}
+	if why := infrastructureError(&report); why != nil {
+		return nil, &engine.Error{Code: notRunCode(why), Message: "the cases could not be run: " + why.Message}
 	}
 	return &report, nil
 }
 
 // infrastructureError returns why the sandbox did not run a case, which is not the script's fault;
-// "" if it ran them all.
-func infrastructureError(report *scripts.TestReport) string {
+// nil if it ran them all.
+func infrastructureError(report *scripts.TestReport) *scripts.Error {
 	if report.Broken != nil && !report.Broken.Error.ScriptFault() {
-		return report.Broken.Error.Message
+		return report.Broken.Error
 	}
 	for i := range report.Cases {
 		if err := report.Cases[i].Got.Error; err != nil && !err.ScriptFault() {
-			return err.Message
+			return err
 		}
 	}
-	return ""
+	return nil
 }
 
 func parseCases(raw []byte) ([]scripttest.Case, error) {

@@ -298,7 +298,16 @@ func ScriptError(field string, err error) error {
 		return &engine.Error{Code: engine.CodeUnavailable, Field: field, Message: "could not be checked: " + err.Error()}
 	}
 	if !se.ScriptFault() {
-		return &engine.Error{Code: engine.CodeUnavailable, Field: field, Message: "could not be checked: " + se.Message}
+		return &engine.Error{Code: notRunCode(se), Field: field, Message: "could not be checked: " + se.Message}
 	}
 	return &engine.Error{Code: engine.CodeInvalid, Field: field, FieldCode: engine.FieldScript, Message: se.Error(), Script: se}
+}
+
+// notRunCode returns the code of the error for a script that was not run: CodeBusy if others keep the
+// sandbox busy, CodeUnavailable if it can't run anything.
+func notRunCode(se *scripts.Error) engine.Code {
+	if se.Cause != nil {
+		return engine.CodeUnavailable
+	}
+	return engine.CodeBusy
 }

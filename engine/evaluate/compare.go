@@ -1,6 +1,7 @@
 package evaluate
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -48,9 +49,8 @@ type ComparisonTotals struct {
 const (
 	comparisonEvents    = 10_000
 	maxComparisonEvents = 1_000_000
-	comparisonFirst     = 16      // events of the first page
-	comparisonPage      = 64      // maximum: progress is reported after each page
-	comparisonBytes     = 8 << 20 // of a page, roughly: events can be large
+	comparisonPage      = 16      // events: progress is reported after each page
+	comparisonBytes     = 8 << 20 // of the events of a page, roughly: they can be large
 	comparisonTimeout   = 5 * time.Minute
 )
 
@@ -103,17 +103,12 @@ func (run *ComparisonRun) Run(
 		if run.e.life.IsStopping() {
 			return totals, &engine.Error{Code: engine.CodeUnavailable, Message: "the router is stopping"}
 		}
-		events, err := run.e.store.Events(ctx, q)
+		changes, err := run.page(ctx, &q)
 		if err != nil {
 			return totals, err
 		}
-		if len(events) == 0 {
+		if len(changes) == 0 {
 			break
-		}
-		q.Before, q.Limit = events[len(events)-1].ID, pageAfter(events)
-		changes, err := run.page(ctx, events)
-		if err != nil {
-			return totals, err
 		}
 		for _, c := range changes {
 			if c.Event == nil || int(totals.Events) == run.comparison.Last {
@@ -158,7 +153,7 @@ func stoppedTooOften(failed *scripts.Error) error {
 
 // query returns the query of the first page.
 func (run *ComparisonRun) query() engine.EventQuery {
-	q := engine.EventQuery{Account: run.account, Limit: comparisonFirst}
+	q := engine.EventQuery{Account: run.account, Limit: comparisonPage}
 	if !run.comparison.Since.IsZero() {
 		q.Since = snowflake.FirstAt(run.comparison.Since)
 	}
@@ -230,9 +225,20 @@ func (e *Evaluator) prepareComparison(ctx context.Context, b *Comparison) (run *
 	return run, err
 }
 
-// page compares a page of events, as many concurrently as keep the sandbox busy. Changes without an
-// Event are of events that do not count.
-func (run *ComparisonRun) page(ctx context.Context, events []*engine.Event) ([]ComparedEvent, error) {
+// page compares the next page of events, once the account has its turn, as many concurrently as keep
+// the sandbox busy. Changes without an Event are of events that do not count. q becomes the query of
+// the page after it.
+func (run *ComparisonRun) page(ctx context.Context, q *engine.EventQuery) ([]ComparedEvent, error) {
+	release, err := run.e.comparisonPages.Acquire(ctx, run.account, "", 1)
+	if err != nil {
+		return nil, cmp.Or(context.Cause(ctx), error(errComparisonTooLong))
+	}
+	defer release()
+	events, err := run.e.store.Events(ctx, *q)
+	if err != nil || len(events) == 0 {
+		return nil, err
+	}
+	q.Before, q.Limit = events[len(events)-1].ID, pageAfter(events)
 	changes := make([]ComparedEvent, len(events))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(2 * runtime.GOMAXPROCS(0))
@@ -270,6 +276,8 @@ func (run *ComparisonRun) compareEvent(ctx context.Context, stored *engine.Event
 	if c.Candidate, err = scripteval.Evaluate(ctx, &run.candidate, ev, false); err != nil {
 		return c, err
 	}
-	c.Change = scripteval.Compare(c.Live, c.Candidate)
+	if c.Change = scripteval.Compare(c.Live, c.Candidate); c.Change == scripteval.ChangeNone {
+		c.Live, c.Candidate.Result.Body = nil, nil // a page of bodies can be large
+	}
 	return c, nil
 }

@@ -33,12 +33,15 @@ import (
 // deliveries, and test sends the network.
 const (
 	maxPreviews, maxAccountPreviews       = 4, 3
-	maxComparisons, maxAccountComparisons = 4, 1
-	maxTestSends, maxAccountTestSends     = 16, 4
+	maxComparisons, maxAccountComparisons = 32, 1 // that are open, most of them waiting for the next
+	maxComparisonPages                    = 4     // of events in memory, with what the scripts make of them
+	maxTestSends, maxAccountTestSends     = 64, 4
 )
 
-// slotWait is how long an evaluation waits for its slot.
-const slotWait = 250 * time.Millisecond
+const (
+	slotWait    = 250 * time.Millisecond // of an evaluation that has its slot for long
+	previewWait = 2 * time.Second        // previews are short, so that a slot will come
+)
 
 // Evaluator answers what would happen to an event: previews, samples, comparisons, test sends.
 type Evaluator struct {
@@ -53,8 +56,8 @@ type Evaluator struct {
 	resources  *resources.Tracker
 	load       *ingest.LoadShedder
 
-	previews, comparisons, testSends *fairlimit.Limiter
-	testRates                        *lru.Cache[string, *rate.Limiter] // by account
+	previews, comparisons, comparisonPages, testSends *fairlimit.Limiter
+	testRates                                         *lru.Cache[string, *rate.Limiter] // by account
 }
 
 // Parts are the parts of the router that an Evaluator uses.
@@ -78,14 +81,16 @@ func New(cfg settings.Config, p Parts) *Evaluator {
 	e := &Evaluator{
 		cfg: cfg, store: cfg.Store, traces: p.Traces, life: p.Lifecycle, catalog: p.Catalog,
 		sender: p.Sender, dispatcher: p.Dispatcher, publisher: p.Publisher, load: p.LoadShedder, resources: p.Resources,
-		previews:    fairlimit.New(fairlimit.Limits{Units: maxPreviews, PerAccount: maxAccountPreviews, Wait: slotWait}),
-		comparisons: fairlimit.New(fairlimit.Limits{Units: maxComparisons, PerAccount: maxAccountComparisons, Wait: slotWait}),
-		testSends:   fairlimit.New(fairlimit.Limits{Units: maxTestSends, PerAccount: maxAccountTestSends, Wait: slotWait}),
-		testRates:   rates,
+		previews:        fairlimit.New(fairlimit.Limits{Units: maxPreviews, PerAccount: maxAccountPreviews, Wait: previewWait}),
+		comparisons:     fairlimit.New(fairlimit.Limits{Units: maxComparisons, PerAccount: maxAccountComparisons, Wait: slotWait}),
+		comparisonPages: fairlimit.New(fairlimit.Limits{Units: maxComparisonPages, Wait: comparisonTimeout}),
+		testSends:       fairlimit.New(fairlimit.Limits{Units: maxTestSends, PerAccount: maxAccountTestSends, Wait: slotWait}),
+		testRates:       rates,
 	}
 	cfg.Registerer.MustRegister(
 		telemetry.NewPlacesCollector("previews", e.previews),
 		telemetry.NewPlacesCollector("comparisons", e.comparisons),
+		telemetry.NewPlacesCollector("comparison_pages", e.comparisonPages),
 		telemetry.NewPlacesCollector("test_sends", e.testSends),
 	)
 	return e

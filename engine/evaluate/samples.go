@@ -70,40 +70,33 @@ type SampleForm struct {
 // sent.
 type sampleBuilder func(ev *engine.Event) ([]byte, error)
 
-// samplesIn returns the builder of an account's samples; done must be called after the last.
-func (e *Evaluator) samplesIn(ctx context.Context, account string, form SampleForm) (_ sampleBuilder, done func(), err error) {
+// samplesIn returns the builder of an account's samples.
+func (e *Evaluator) samplesIn(ctx context.Context, account string, form SampleForm) (sampleBuilder, error) {
 	if form.Subscription == 0 && form.Transform == (engine.ScriptRef{}) {
 		like, err := likeHook(form.Format)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		like.Account = account
-		return func(ev *engine.Event) ([]byte, error) { return e.bodyFor(like, ev), nil }, func() {}, nil
+		return func(ev *engine.Event) ([]byte, error) { return e.bodyFor(like, ev), nil }, nil
 	}
 	var transform *ScriptSource
 	if form.Subscription == 0 {
 		transform = &ScriptSource{Ref: form.Transform}
 	}
-	if done, err = acquire(ctx, e.previews, "previews", account, ""); err != nil {
-		return nil, nil, err
-	}
 	r, err := e.subscription(ctx, account, form.Subscription, nil, transform)
 	if err != nil {
-		done()
-		return nil, nil, err
+		return nil, err
 	}
 	s, err := e.compile(ctx, r, false)
-	if err == nil {
-		if failed, source := s.scripts.Error(); failed != nil {
-			err = catalog.ScriptError(source, failed)
-		}
-	}
 	if err != nil {
-		done()
-		return nil, nil, err
+		return nil, err
+	}
+	if failed, source := s.scripts.Error(); failed != nil {
+		return nil, catalog.ScriptError(source, failed)
 	}
 	stopped := 0
-	return func(ev *engine.Event) ([]byte, error) { return e.sampleBody(ctx, s, ev, &stopped) }, done, nil
+	return func(ev *engine.Event) ([]byte, error) { return e.sampleBody(ctx, s, ev, &stopped) }, nil
 }
 
 // maxStoppedSamples is the number of runs stopped in a row by the sandbox after which no more start: each
@@ -116,10 +109,15 @@ func wasStopped(failed *scripts.Error) bool {
 }
 
 // sampleBody builds the body of an event for a subscription. It is nil if the filter or the
-// transform rejects the event, or the transform fails. stopped counts the runs that the sandbox
+// transform rejects the event, or the transform fails. It takes the slot of a preview. stopped counts the runs that the sandbox
 // stopped; too many of them are an error.
 func (e *Evaluator) sampleBody(ctx context.Context, s *Subject, ev *engine.Event, stopped *int) ([]byte, error) {
+	release, err := acquire(ctx, e.previews, "previews", s.sub.Sub.Account, "")
+	if err != nil {
+		return nil, err
+	}
 	o, err := e.Evaluate(ctx, s, ev)
+	release()
 	if err != nil {
 		return nil, err
 	}
@@ -147,11 +145,10 @@ func (e *Evaluator) sampleBody(ctx context.Context, s *Subject, ev *engine.Event
 func (e *Evaluator) Samples(ctx context.Context, account, eventType string, form SampleForm, limit int) ([][]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.Timeout)
 	defer cancel()
-	bodyOf, done, err := e.samplesIn(ctx, account, form)
+	bodyOf, err := e.samplesIn(ctx, account, form)
 	if err != nil {
 		return nil, err
 	}
-	defer done()
 	entry := e.catalog.LookupEventType(eventType)
 	bodies, size := [][]byte{}, 0
 	add := func(ev *engine.Event) error {

@@ -10,6 +10,7 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/catalog"
+	"switchhook/engine/fairlimit"
 	"switchhook/engine/lifecycle"
 	"switchhook/engine/settings"
 	"switchhook/engine/telemetry"
@@ -35,9 +36,11 @@ type Monitor struct {
 
 // New returns a Monitor.
 func New(cfg settings.Config, catalog *catalog.Catalog, life *lifecycle.Lifecycle) *Monitor {
+	slots := fairlimit.New(fairlimit.Limits{Units: maxConcurrentShadows, PerAccount: maxAccountShadows})
+	cfg.Registerer.MustRegister(telemetry.NewPlacesCollector("shadow_runs", slots))
 	return &Monitor{
 		cfg: cfg, log: cfg.Logger, life: life, catalog: catalog,
-		shadows: shadows{byID: map[engine.ID]*shadow{}, slots: make(chan struct{}, maxConcurrentShadows)},
+		shadows: shadows{byID: map[engine.ID]*shadow{}, slots: slots},
 	}
 }
 
@@ -141,14 +144,13 @@ func (m *Monitor) CompareTransform(r *catalog.CompiledSubscription, ev *engine.E
 	if err != nil {
 		return
 	}
-	select {
-	case m.shadows.slots <- struct{}{}:
-	default:
+	release, err := m.shadows.slots.Acquire(context.Background(), r.Sub.Account, "", 1)
+	if err != nil {
 		sh.skip()
 		return
 	}
 	begun := m.life.Spawn(func() {
-		defer func() { <-m.shadows.slots }()
+		defer release()
 		candidate := sh.candidate
 		candidate.Request = catalog.RequestOf(r)
 		ctx, cancel := context.WithTimeout(context.Background(), m.cfg.Timeout)
@@ -161,7 +163,7 @@ func (m *Monitor) CompareTransform(r *catalog.CompiledSubscription, ev *engine.E
 		sh.count(scripteval.Compare(live, made))
 	})
 	if !begun {
-		<-m.shadows.slots
+		release()
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"switchhook/engine"
+	"switchhook/engine/fairlimit"
 	"switchhook/scripts/filter"
 	"switchhook/scripts/scripteval"
 )
@@ -19,15 +20,17 @@ type Shadow struct {
 }
 
 const (
-	maxShadowTime        = 7 * 24 * time.Hour
-	maxConcurrentShadows = 2 // runs at the same time: live traffic goes first
+	maxShadowTime = 7 * 24 * time.Hour
+
+	// Runs at the same time, of all accounts and of one: live traffic goes first.
+	maxConcurrentShadows, maxAccountShadows = 16, 2
 )
 
 // shadows holds the running candidates. The zero value is empty.
 type shadows struct {
 	mu    sync.RWMutex
 	byID  map[engine.ID]*shadow
-	slots chan struct{}
+	slots *fairlimit.Limiter
 }
 
 type shadow struct {
