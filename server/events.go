@@ -23,6 +23,11 @@ import (
 const replayedHeader = "Idempotent-Replayed"
 
 func (s *Server) publish(c *fiber.Ctx, who caller) error {
+	release, err := s.publishing.acquire(s.streams, who.Account)
+	if err != nil {
+		return err
+	}
+	defer release()
 	if isCloudEvent(c) {
 		return s.publishCloudEvents(c, who)
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"regexp"
 	"strings"
 
@@ -64,3 +65,14 @@ func StatusCode(status int) (code string, ok bool) {
 
 // OutcomeOf is outcomeOf.
 var OutcomeOf = outcomeOf
+
+// PublishPlaces is publishPlaces.
+type PublishPlaces = publishPlaces
+
+// NewPublishPlaces is newPublishPlaces.
+var NewPublishPlaces = newPublishPlaces
+
+// Acquire is acquire.
+func (p *PublishPlaces) Acquire(ctx context.Context, account string) (release func(), err error) {
+	return p.acquire(ctx, account)
+}

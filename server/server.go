@@ -80,7 +80,8 @@ type Server struct {
 
 	authLimiter *failedAuthLimiter
 	conns       *connTracker
-	bodies      *fairlimit.Limiter     // bytes of the bodies of requests in progress
+	bodies      *fairlimit.Limiter // bytes of the bodies of requests in progress
+	publishing  *publishPlaces
 	requests    *prometheus.CounterVec // nil: not counted
 
 	// streams is cancelled by Shutdown, which ends streamed responses.
@@ -121,12 +122,13 @@ func New(cfg Config) *Server {
 	}
 	s := &Server{
 		cfg: cfg, engine: cfg.Engine, log: cfg.Logger, authLimiter: newFailedAuthLimiter(cfg.Now),
-		bodies: newBodyLimiter(cfg), reloadDialects: make(chan struct{}, 1),
+		bodies: newBodyLimiter(cfg), publishing: newPublishPlaces(), reloadDialects: make(chan struct{}, 1),
 	}
 	s.conns = newConnTracker(s)
 	if cfg.Registerer != nil {
 		s.requests = newRequestCounter(cfg.Registerer)
-		cfg.Registerer.MustRegister(s.conns, telemetry.NewPlacesCollector("bodies", s.bodies))
+		cfg.Registerer.MustRegister(s.conns,
+			telemetry.NewPlacesCollector("bodies", s.bodies), telemetry.NewPlacesCollector("publishing", s.publishing.limiter))
 	}
 	s.streams, s.endStreams = context.WithCancel(context.Background())
 	s.app = fiber.New(fiber.Config{
