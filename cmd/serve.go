@@ -60,6 +60,8 @@ type serveCommand struct {
 	SubscriptionInFlight int             `help:"Maximum concurrent attempts of one subscription." default:"16" placeholder:"N" min:"1" max:"10000"`
 	QueueEntries         int             `help:"Maximum deliveries that wait in memory, over all accounts; the rest waits in the database." default:"200000" placeholder:"N" min:"1000" max:"100000000"`
 	QueueBytes           int64           `help:"Maximum bytes of the events that wait in memory; those of the rest are read from the database when their turn comes." default:"67108864" placeholder:"BYTES" min:"1048576" max:"1125899906842624"`
+	HostInFlight         int             `help:"Maximum concurrent attempts of one account to one host, over all its subscriptions." default:"256" placeholder:"N" min:"1" max:"100000"`
+	HostRate             int             `help:"Maximum attempts a second of one account to one host; 0 is no limit." default:"0" placeholder:"N" min:"0" max:"1000000"`
 	DeactivateAfter      time.Duration   `help:"Deactivate a subscription whose target has failed for this time without a success; 0s is never." default:"120h" placeholder:"DURATION" min:"0s" max:"87600h"`
 	SandboxProcesses     int             `help:"Processes that run transforms; 0 is the number of CPUs plus one." default:"0" placeholder:"N" min:"0" max:"1024"`
 	DrainTime            time.Duration   `help:"Maximum time that a shutdown waits for requests and attempts in flight." default:"25s" min:"1ms" max:"24h"`
@@ -197,7 +199,7 @@ func (c *serveCommand) config() (cfg processConfig, err error) {
 	cfg.engine = settings.Config{
 		Retries: c.Retries, Timeout: c.Timeout, DeactivateAfter: c.DeactivateAfter,
 		InFlight: c.InFlight, SubscriptionInFlight: c.SubscriptionInFlight,
-		QueueEntries: c.QueueEntries, QueueBytes: c.QueueBytes,
+		QueueEntries: c.QueueEntries, QueueBytes: c.QueueBytes, HostInFlight: c.HostInFlight, HostRate: c.HostRate,
 		MaxHops: c.MaxHops, StrictTypes: c.StrictTypes, LogDeliveries: c.Dev, Origin: c.WebhookOrigin,
 		Retention: engine.Retention{Succeeded: c.KeepSucceeded, Dead: c.KeepDead}, KeepAudit: c.KeepAudit,
 		KeepBytes: c.KeepBytes, MinFreeDisk: c.MinFreeDisk, MaxBacklog: c.MaxBacklog, Quota: c.quota(),

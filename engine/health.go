@@ -17,7 +17,18 @@ type Health struct {
 
 	// Cause is the cause of the failures. It is not stored; empty: there are none.
 	Cause HealthCause
+	// WaitsFor is the limit that the next delivery waits for. It is not stored; empty: for none of them.
+	WaitsFor SharedLimit
 }
+
+// SharedLimit is a limit of attempts that several subscriptions share.
+type SharedLimit string
+
+// The shared limits.
+const (
+	LimitAccount SharedLimit = "account" // attempts of the account in flight
+	LimitHost    SharedLimit = "host"    // attempts of the account to the target's host
+)
 
 // HealthState summarizes Health.
 type HealthState string

@@ -95,7 +95,7 @@ func texts[T ~string](list []T) []string {
 
 func viewHealth(h engine.Health) api.TargetHealth {
 	return api.TargetHealth{
-		State: string(h.State()), Cause: string(h.Cause), FailingSince: timeOrNull(h.FailingSince), Failures: h.Failures,
+		State: string(h.State()), Cause: string(h.Cause), WaitsFor: string(h.WaitsFor), FailingSince: timeOrNull(h.FailingSince), Failures: h.Failures,
 		LastError: h.LastError, NextProbeAt: timeOrNull(h.NextProbeAt),
 	}
 }

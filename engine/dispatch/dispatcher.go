@@ -75,6 +75,7 @@ func New(cfg settings.Config, p Parts) *Dispatcher {
 	d.scheduler = newScheduler(d, limits{
 		workers: cfg.InFlight, groupCapacity: dispatchqueue.GroupCapacity, deactivateAfter: cfg.DeactivateAfter,
 		entries: int64(cfg.QueueEntries), soon: soon,
+		hostInFlight: cfg.HostInFlight, hostInterval: engine.Rate{Count: cfg.HostRate, Per: time.Second}.Interval(),
 	})
 	return d
 }

@@ -5,8 +5,10 @@ import (
 	"container/heap"
 	"time"
 
+	"switchhook/engine"
 	"switchhook/engine/catalog"
 	"switchhook/engine/dispatchqueue"
+	"switchhook/engine/retry"
 )
 
 // Attempts in flight are shared by the time that they hold their places, so that quick targets pass
@@ -162,6 +164,7 @@ type flight struct {
 	queue    *queue
 	compiled *catalog.CompiledSubscription
 	batch    dispatchqueue.Batch
+	shield   *hostShield // of the target's host; nil if the target's URL can't be used
 	started  time.Time
 
 	ofQueue, ofAccount charge
@@ -175,6 +178,7 @@ type account struct {
 	turn     turn             // among the accounts
 	clock    fairClock        // of its queues
 	ready    waitHeap[*queue] // queues in queueReady
+	hosts    map[string]*hostShield
 }
 
 func (a *account) position() *turn { return &a.turn }
@@ -184,7 +188,7 @@ func (q *queue) position() *turn   { return &q.turn }
 func (s *scheduler) accountOf(name string) *account {
 	a := s.accounts[name]
 	if a == nil {
-		a = &account{name: name, ready: waitHeap[*queue]{less: byUse[*queue]}}
+		a = &account{name: name, ready: waitHeap[*queue]{less: byUse[*queue]}, hosts: map[string]*hostShield{}}
 		s.accounts[name] = a
 	}
 	return a
@@ -221,13 +225,16 @@ func (s *scheduler) waitForPlace(q *queue, now time.Time) {
 	}
 }
 
-// stopWaiting removes q from the queues of its account that wait, and the account if it was the last;
-// s.mu is held.
+// stopWaiting removes q, which is ready or blocked, from those that wait, and its account if no queue
+// of it is ready any more; s.mu is held. The caller sets the next state.
 func (s *scheduler) stopWaiting(q *queue) {
 	a := q.account
-	a.ready.remove(q)
 	a.clock.leave()
-	if a.ready.Len() > 0 {
+	if q.state == queueBlocked {
+		q.shield.waiting.remove(q)
+		return
+	}
+	if a.ready.remove(q); a.ready.Len() > 0 {
 		return
 	}
 	if s.full.has(a) {
@@ -241,12 +248,15 @@ func (s *scheduler) stopWaiting(q *queue) {
 // takePlace starts an attempt of q: it counts and charges it; s.mu is held.
 func (s *scheduler) takePlace(q *queue, now time.Time) (f flight) {
 	a := q.account
-	f = flight{queue: q, compiled: q.compiled, started: now}
+	f = flight{queue: q, compiled: q.compiled, shield: q.shield, started: now}
 	f.ofQueue = a.clock.serve(&q.turn, q.turn.expected)
 	f.ofAccount = s.clock.serve(&a.turn, q.turn.expected)
 	q.inFlight++
 	a.inFlight++
 	s.places++
+	if f.shield != nil {
+		s.startAtHost(f.shield, now)
+	}
 	s.reorder(q)
 	return f
 }
@@ -254,9 +264,9 @@ func (s *scheduler) takePlace(q *queue, now time.Time) (f flight) {
 // expectedShare is the weight of one attempt in turn.expected.
 const expectedShare = 1.0 / 8
 
-// releasePlace ends an attempt: it counts and charges it, and lets accounts start that may now; s.mu
-// is held.
-func (s *scheduler) releasePlace(f *flight) {
+// releasePlace ends an attempt: it counts and charges it, and lets queues and accounts start that may
+// now; s.mu is held. signal is what the attempt says about the target.
+func (s *scheduler) releasePlace(f *flight, signal retry.TargetSignal) {
 	q, a, now := f.queue, f.queue.account, s.host.now()
 	q.inFlight--
 	a.inFlight--
@@ -265,6 +275,9 @@ func (s *scheduler) releasePlace(f *flight) {
 	s.clock.settle(&a.turn, f.ofAccount, f.started, now)
 	q.turn.expected += expectedShare * (max(0, now.Sub(f.started).Seconds()) - q.turn.expected)
 	s.reorder(q)
+	if f.shield != nil {
+		s.endAtHost(a, f.shield, signal)
+	}
 	s.forgetAccount(a)
 	for s.full.Len() > 0 && s.mayStart(s.full.first()) {
 		a := s.full.first()
@@ -277,8 +290,11 @@ func (s *scheduler) releasePlace(f *flight) {
 // reorder moves q and its account to their places after their turns changed; s.mu is held.
 func (s *scheduler) reorder(q *queue) {
 	a := q.account
-	if a.ready.has(q) {
+	switch {
+	case a.ready.has(q):
 		a.ready.fix(q)
+	case q.state == queueBlocked:
+		q.shield.waiting.fix(q)
 	}
 	switch {
 	case s.eligible.has(a):
@@ -286,4 +302,15 @@ func (s *scheduler) reorder(q *queue) {
 	case s.full.has(a):
 		s.full.fix(a)
 	}
+}
+
+// waitsFor returns the limit that q waits for; s.mu is held.
+func (s *scheduler) waitsFor(q *queue) engine.SharedLimit {
+	switch {
+	case q.state == queueBlocked:
+		return engine.LimitHost
+	case q.state == queueReady && s.full.has(q.account):
+		return engine.LimitAccount
+	}
+	return ""
 }

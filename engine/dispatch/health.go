@@ -19,7 +19,9 @@ func (d *Dispatcher) Health(id engine.ID) engine.Health {
 	d.scheduler.mu.Lock()
 	defer d.scheduler.mu.Unlock()
 	if q := d.scheduler.queues[id]; q != nil {
-		return q.compiled.Health(q.circuit.Health)
+		h := q.compiled.Health(q.circuit.Health)
+		h.WaitsFor = d.scheduler.waitsFor(q)
+		return h
 	}
 	return engine.Health{Subscription: id}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -154,7 +155,7 @@ func (m *interleaving) allQueuedThrough(event engine.ID) bool {
 func (m *interleaving) boot() {
 	m.steps, m.writes, m.answers, m.taking, m.coming = nil, nil, nil, false, nil
 	m.busy, m.attempts, m.nextAt, m.through = map[uint64]bool{}, map[engine.ID]bool{}, map[engine.ID]int{}, map[engine.ID]bool{}
-	s := newScheduler(m, limits{workers: 100, groupCapacity: m.room, entries: testEntries, soon: m.soon})
+	s := newScheduler(m, limits{workers: 100, hostInFlight: 100, groupCapacity: m.room, entries: testEntries, soon: m.soon})
 	m.s = s
 	if m.random.IntN(2) == 0 {
 		s.memory.add("other", testEntries-int64(m.random.IntN(8))) // other queues use nearly all memory
@@ -173,6 +174,7 @@ func (m *interleaving) boot() {
 // setSubscription creates or changes the subscription.
 func (m *interleaving) setSubscription() {
 	m.compiled = &catalog.CompiledSubscription{Sub: &engine.Subscription{ID: theQueue, Active: !m.off, Policy: engine.Policy{Ordering: m.ordering, OrderingKey: "x"}}, Policy: catalog.EffectivePolicy{InFlight: 4, GiveUpAfter: 1e6 * time.Hour}}
+	m.compiled.TargetURL = &url.URL{Scheme: "http", Host: string(rune('a' + m.random.IntN(2)))}
 	m.compiled.Grouping.Set(catalog.GroupingSpecOf(m.compiled.Sub))
 	m.spillDisplaced(m.s.setSubscription(m.compiled))
 }
@@ -328,7 +330,7 @@ func (m *interleaving) putBack(f *flight) {
 	delete(m.attempts, id)
 	s.mu.Lock()
 	q.circuit.attemptFinished(id)
-	s.releasePlace(f)
+	s.releasePlace(f, retry.SignalUnknown)
 	_, list := s.returnToQueue(q, &f.batch)
 	s.update(q)
 	s.mu.Unlock()

@@ -32,12 +32,16 @@ const (
 //	timed     waits for a time              the timer fires, or something changes
 //	ready     may start: in account.ready   a worker takes it: its account may start an attempt, and
 //	                                        is the one that used the least
+//	blocked   waits for its host, which     an attempt to the host ends, or its rate allows one
+//	          is at a limit of its shield:
+//	          in hostShield.waiting
 type queueState uint8
 
 const (
 	queueIdle queueState = iota
 	queueTimed
 	queueReady
+	queueBlocked
 )
 
 // backlogState says where the deliveries are that are not in memory. While it is not inMemory only
@@ -91,7 +95,8 @@ type queue struct {
 	account   *account
 	compiled  *catalog.CompiledSubscription // nil after the subscription was deleted
 	state     queueState
-	turn      turn // among the queues of its account
+	turn      turn        // among the queues of its account
+	shield    *hostShield // of the target's host; nil if the target's URL can't be used
 	waiting   dispatchqueue.Queue
 	inFlight  int
 	limit     int  // in-flight limit; lowered while the target is overloaded

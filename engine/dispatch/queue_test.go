@@ -29,7 +29,7 @@ const testEntries = 200_000
 func newTestScheduler() *testScheduler {
 	time.Sleep(30 * 365 * 24 * time.Hour) // the bubble's clock begins in 2000, before any id
 	d := &testScheduler{}
-	d.scheduler = newScheduler(d, limits{workers: 1000, groupCapacity: dispatchqueue.GroupCapacity, entries: testEntries})
+	d.scheduler = newScheduler(d, limits{workers: 1000, hostInFlight: 1000, groupCapacity: dispatchqueue.GroupCapacity, entries: testEntries})
 	return d
 }
 

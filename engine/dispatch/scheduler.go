@@ -33,6 +33,9 @@ type limits struct {
 	entries       int64         // deliveries in memory
 	soon          time.Duration // see dispatchqueue.Queue.GoesSoon
 
+	hostInFlight int           // attempts of one account to one host in flight
+	hostInterval time.Duration // between their starts; 0: no limit
+
 	deactivateAfter time.Duration // of failures only; 0: never
 }
 
@@ -107,6 +110,7 @@ func (s *scheduler) setSubscription(r *catalog.CompiledSubscription) (q *queue, 
 	}
 	old := q.compiled
 	q.compiled = r
+	s.setShield(q, r)
 	q.waiting.Limit = dispatchqueue.BatchLimit(r.Sub.Batch)
 	if old == nil {
 		s.setOrder(q)
@@ -154,10 +158,11 @@ func (s *scheduler) removeSubscription(id engine.ID) (orphans []dispatchqueue.En
 	s.memory.add(q.account.name, -int64(q.waiting.Len()))
 	q.compiled, q.fetch = nil, nil
 	q.waiting.Clear()
-	if q.state == queueReady {
+	if q.state == queueReady || q.state == queueBlocked {
 		s.stopWaiting(q)
 	}
 	q.state = queueIdle
+	s.setShield(q, nil)
 	q.account.queues--
 	s.forgetAccount(q.account)
 	if q.timer != nil {
@@ -217,11 +222,15 @@ func (s *scheduler) evaluate(q *queue, now time.Time) (state queueState, at time
 		return queueTimed, at
 	case !ready || q.inFlight >= q.limit || !q.circuit.allows():
 		return queueIdle, at
+	case q.shield != nil:
+		if ok, _ := q.shield.allows(&s.limits, now); !ok {
+			return queueBlocked, at
+		}
 	}
 	return queueReady, at
 }
 
-// enter puts q, which is not in queueReady, into a state; s.mu is held.
+// enter puts q, which does not wait for a place, into a state; s.mu is held.
 func (s *scheduler) enter(q *queue, state queueState, at, now time.Time) {
 	q.state = state
 	switch state {
@@ -229,17 +238,19 @@ func (s *scheduler) enter(q *queue, state queueState, at, now time.Time) {
 		s.scheduleWakeup(q, at, now)
 	case queueReady:
 		s.waitForPlace(q, now)
+	case queueBlocked:
+		s.waitForHost(q, now)
 	}
 }
 
 // update puts q into the state that follows a change of it, and starts a fetch if it needs one. A
-// queue that is ready is evaluated when its turn comes. s.mu is held.
+// queue that is ready or blocked is evaluated when its turn comes. s.mu is held.
 func (s *scheduler) update(q *queue) {
 	if q.compiled == nil || s.closed {
 		return
 	}
 	s.fetchIfNeeded(q)
-	if q.state == queueReady {
+	if q.state == queueReady || q.state == queueBlocked {
 		return
 	}
 	now := s.host.now()
@@ -320,6 +331,9 @@ func (s *scheduler) next() (f flight, ok bool) {
 		now := s.host.now()
 		if state, at := s.evaluate(q, now); state != queueReady {
 			s.enter(q, state, at, now)
+			if q.shield != nil { // another queue may use the host instead
+				s.admitToHost(q.shield)
+			}
 			continue
 		}
 		f = s.start(q, now)
@@ -353,7 +367,7 @@ func (s *scheduler) requeue(f *flight, why *resources.Shortage) (known bool, lis
 	defer s.mu.Unlock()
 	q := f.queue
 	q.circuit.attemptFinished(f.batch.First.Event)
-	s.releasePlace(f)
+	s.releasePlace(f, retry.SignalUnknown)
 	if known, list = s.returnToQueue(q, &f.batch); known {
 		s.pauseForShortage(q, why)
 		s.update(q)
@@ -368,7 +382,7 @@ func (s *scheduler) finish(f *flight, v retry.Decision) (n transition) {
 	defer s.mu.Unlock()
 	q, event := f.queue, f.batch.First.Event
 	probe := q.circuit.attemptFinished(event)
-	s.releasePlace(f)
+	s.releasePlace(f, v.Signal)
 	if v.Signal != retry.SignalUnknown {
 		q.shortWait, s.progress = 0, true
 	}

@@ -52,8 +52,9 @@ func TestOperationalEvents_ManyDeadLettersAreOneEvent(t *testing.T) {
 	r.subscribe(func(s *engine.Subscription) { // of another account
 		s.Events, s.TargetURL, s.Account = []string{"switchhook.*"}, r.sink.URL+"/rival", "rival"
 	})
-	r.sink.SetAnswer(status(400))
 	s := r.subscribe(nil)
+	r.delivery(r.publish("a", `"the host accepts deliveries"`).ID, s, engine.StateSucceeded)
+	r.sink.SetAnswer(status(400))
 	const n = 1000
 	batch := make([]engine.EventInput, n)
 	for i := range batch {

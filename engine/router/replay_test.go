@@ -42,6 +42,7 @@ func TestReplay_DeadLetters(t *testing.T) {
 	t.Parallel()
 	r := start(t, func(c *settings.Config) { c.Retries = engine.RetrySchedule{0} })
 	s, bystander := r.subscribe(nil), r.subscribe(func(s *engine.Subscription) { s.Events = []string{"other"} })
+	r.delivery(r.publish("other", `"the host accepts deliveries"`).ID, bystander, engine.StateSucceeded)
 	r.sink.SetAnswer(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(400) })
 	const count = 250 // several pages
 	var all []engine.ID

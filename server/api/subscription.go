@@ -91,7 +91,10 @@ type TargetHealth struct {
 	// State is "healthy", "failing" or "probing": then one delivery at a time is attempted.
 	State string `json:"state"`
 	// Cause is what fails: "target", "transform", "filter" or "subscription".
-	Cause        string     `json:"cause,omitempty"`
+	Cause string `json:"cause,omitempty"`
+	// WaitsFor is the limit that waiting deliveries wait for, which the account's subscriptions share:
+	// "account" or "host".
+	WaitsFor     string     `json:"waits_for,omitempty"`
 	FailingSince *time.Time `json:"failing_since"`
 	Failures     int        `json:"failures"` // attempts that failed since then
 	LastError    string     `json:"last_error"`
