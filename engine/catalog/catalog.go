@@ -138,6 +138,6 @@ func (c *Catalog) Retained() map[string]int {
 	versions := 0
 	c.versions.Range(func(any, any) bool { versions++; return true })
 	return map[string]int{
-		"versions": versions, "consents": c.Verifier.accountSlots.len(), "strikes": len(c.quarantine.suspects()), "deadlines": c.expiries.len(),
+		"versions": versions, "consents": c.verifications.len(), "strikes": len(c.quarantine.suspects()), "deadlines": c.expiries.len(),
 	}
 }

@@ -75,7 +75,13 @@ func (ed *SubscriptionEditor) createSubscription(ctx context.Context, s *engine.
 		return nil, false, err
 	}
 	ask := ed.verifier.planVerification(s, nil)
-	if s, created, err = ed.addSubscription(ctx, s, program, serves, unique); created && ask {
+	giveBack, err := ed.verifier.reserve(s.Account, ask)
+	if err != nil {
+		return nil, false, err
+	}
+	if s, created, err = ed.addSubscription(ctx, s, program, serves, unique); !created {
+		giveBack()
+	} else if ask {
 		s = ed.verifier.awaitVerification(ctx, s)
 	}
 	return s, created, err
@@ -170,12 +176,19 @@ func (ed *SubscriptionEditor) UpdateSubscription(ctx context.Context, account st
 			return nil, err
 		}
 		ask := ed.verifier.planVerification(s, old)
-		if done, err := ed.subs.swapSubscription(ctx, old, s, program); err != nil {
+		giveBack, err := ed.verifier.reserve(s.Account, ask)
+		if err != nil {
 			return nil, err
-		} else if done && ask {
+		}
+		switch done, err := ed.subs.swapSubscription(ctx, old, s, program); {
+		case err != nil:
+			giveBack()
+			return nil, err
+		case done && ask:
 			return ed.verifier.awaitVerification(ctx, s), nil
-		} else if done {
+		case done:
 			return s, nil
 		}
+		giveBack()
 	}
 }

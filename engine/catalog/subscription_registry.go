@@ -24,11 +24,12 @@ type SubscriptionRegistry struct {
 	listener   Listener
 	health     HealthSource
 
-	table        *subscriptionTable
-	index        *subscriptionIndex
-	expiries     expiryQueue
-	quarantine   Quarantine
-	compilations singleflight.Group // of transforms that deliveries wait for, by source
+	table         *subscriptionTable
+	index         *subscriptionIndex
+	expiries      expiryQueue
+	quarantine    Quarantine
+	verifications runningVerifications
+	compilations  singleflight.Group // of transforms that deliveries wait for, by source
 }
 
 // load reads the subscriptions from the store.
@@ -232,6 +233,7 @@ func (reg *SubscriptionRegistry) replaceCompiled(s *engine.Subscription, program
 	r.inheritStreaks(old)
 	reg.index.replace(old, r)
 	reg.table.put(r)
+	reg.verifications.end(s.ID, s.Verification.Secret)
 	reg.listener.SubscriptionChanged(r)
 }
 
@@ -284,6 +286,7 @@ func (reg *SubscriptionRegistry) dropSubscription(ctx context.Context, s *engine
 	}
 	reg.index.replace(reg.table.get(s.ID), nil)
 	reg.table.remove(s.ID)
+	reg.verifications.end(s.ID, "")
 	reg.expiries.set(s.ID, time.Time{})
 	reg.listener.SubscriptionRemoved(s.ID, reason)
 	return nil

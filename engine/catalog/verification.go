@@ -4,14 +4,17 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
+	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"switchhook/engine"
+	"switchhook/engine/fairlimit"
 	"switchhook/engine/resources"
 	"switchhook/engine/target"
+	"switchhook/engine/telemetry"
 
-	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 )
 
@@ -36,18 +39,31 @@ type Verifier struct {
 	client     *target.Client
 	resources  *resources.Tracker
 
-	slots        *semaphore.Weighted // one for each request in flight
-	accountSlots accountSlots        // limit for each account
-	limiters     [1024]*rate.Limiter // of Confirm, by subscription id
+	slots    *fairlimit.Limiter  // one for each request in flight
+	rates    *fairlimit.Rates    // of targets that are asked
+	limiters [1024]*rate.Limiter // of Confirm, by subscription id
 }
 
-const maxVerifications = 32
+const (
+	maxVerifications = 32 // requests in flight
+	// maxAccountVerifications limits those of one account: targets that don't respond must not delay
+	// those of other accounts.
+	maxAccountVerifications = 4
+	// verificationRate and verificationBurst limit how many targets an account may have asked: a
+	// request goes to any URL that the account names.
+	verificationRate  = 1 // a second
+	verificationBurst = 10
+	// verificationWait is how long a request waits for others: as long as its subscription may wait.
+	verificationWait = 24 * time.Hour
+)
 
 func newVerifier(core *core, accounts *AccountRegistry, eventTypes *EventTypeRegistry, subs *SubscriptionRegistry, p Parts) *Verifier {
 	v := &Verifier{
 		core: core, accounts: accounts, eventTypes: eventTypes, subs: subs, client: p.Client, resources: p.Resources,
-		slots: semaphore.NewWeighted(maxVerifications),
+		slots: fairlimit.New(fairlimit.Limits{Units: maxVerifications, PerAccount: maxAccountVerifications, Wait: verificationWait}),
+		rates: fairlimit.NewRates(verificationRate, verificationBurst),
 	}
+	core.cfg.Registerer.MustRegister(telemetry.NewPlacesCollector("verifications", v.slots))
 	for i := range v.limiters {
 		v.limiters[i] = rate.NewLimiter(confirmRate, confirmBurst)
 	}
@@ -103,6 +119,19 @@ func (v *Verifier) planVerification(s, old *engine.Subscription) (ask bool) {
 	return ask
 }
 
+// reserve takes a request to a target from the account's rate; giveBack returns it if none is made.
+// Error: CodeBusy.
+func (v *Verifier) reserve(account string, ask bool) (giveBack func(), err error) {
+	if !ask {
+		return func() {}, nil
+	}
+	giveBack, wait := v.rates.Take(account, v.cfg.Now())
+	if wait > 0 {
+		return nil, &engine.Error{Code: engine.CodeBusy, Wait: wait, Message: fmt.Sprintf("this account has had too many targets asked whether they want deliveries (%d at once, then %d a second); try again then", verificationBurst, verificationRate)}
+	}
+	return giveBack, nil
+}
+
 // restoreDesiredActive sets Active of s, for a change, as its user wants it: even if it waits for
 // its target.
 func restoreDesiredActive(s *engine.Subscription) {
@@ -128,18 +157,18 @@ func (v *Verifier) awaitVerification(ctx context.Context, s *engine.Subscription
 	return s
 }
 
-// verifyInBackground sends the requests in the background; the returned channel is closed once the
-// target has confirmed.
+// verifyInBackground sends the requests in the background, until the subscription waits for another
+// secret or none; the returned channel is closed once the target has confirmed.
 func (v *Verifier) verifyInBackground(s *engine.Subscription) <-chan struct{} {
 	confirmed := make(chan struct{})
+	ctx, done := v.subs.verifications.begin(v.life.StopContext(), s, func() bool { return v.pendingVerification(s) != nil })
 	v.life.Spawn(func() {
+		defer done()
 		for _, wait := range verificationAttempts {
-			select {
-			case <-v.life.Stopping():
+			if !sleep(ctx, wait) {
 				return
-			case <-time.After(wait):
 			}
-			rate, ok, open := v.requestVerification(s)
+			rate, ok, open := v.requestVerification(ctx, s)
 			if !open {
 				return
 			}
@@ -159,22 +188,22 @@ func (v *Verifier) verifyInBackground(s *engine.Subscription) <-chan struct{} {
 
 // requestVerification sends a request to the target of s as soon as there is a slot and the router has the
 // resources. open is false if the verification is no longer pending, or the router stops.
-func (v *Verifier) requestVerification(s *engine.Subscription) (rate int, ok, open bool) {
+func (v *Verifier) requestVerification(ctx context.Context, s *engine.Subscription) (rate int, ok, open bool) {
 	for pause := resources.FirstShortWait; ; pause = min(2*pause, resources.MaxShortWait) {
-		rate, ok, open, why := v.requestOnce(s)
+		rate, ok, open, why := v.requestOnce(ctx, s)
 		if why == nil {
 			return rate, ok, open
 		}
 		v.resources.RecordShortage(why)
-		if !v.life.Sleep(pause) {
+		if !sleep(ctx, pause) {
 			return 0, false, false
 		}
 	}
 }
 
 // requestOnce waits for a slot and sends a request; why is the resource that the router lacked.
-func (v *Verifier) requestOnce(s *engine.Subscription) (rate int, ok, open bool, why *resources.Shortage) {
-	release, err := v.acquireSlot(v.life.StopContext(), s.Account)
+func (v *Verifier) requestOnce(ctx context.Context, s *engine.Subscription) (rate int, ok, open bool, why *resources.Shortage) {
+	release, err := v.slots.Acquire(ctx, s.Account, "", 1)
 	if err != nil {
 		return 0, false, false, nil
 	}
@@ -183,7 +212,7 @@ func (v *Verifier) requestOnce(s *engine.Subscription) (rate int, ok, open bool,
 	if now == nil {
 		return 0, false, false, nil
 	}
-	rate, ok, why = v.sendVerificationRequest(now)
+	rate, ok, why = v.sendVerificationRequest(ctx, now)
 	return rate, ok, true, why
 }
 
@@ -235,4 +264,72 @@ func (v *Verifier) confirm(ctx context.Context, asked *engine.Subscription, rate
 		return true
 	})
 	return err
+}
+
+// runningVerifications are the verifications whose requests are being sent, by subscription.
+type runningVerifications struct {
+	mu   sync.Mutex
+	byID map[engine.ID]*runningVerification
+}
+
+type runningVerification struct {
+	secret string // see engine.Verification.Secret
+	cancel context.CancelFunc
+}
+
+// begin returns a context that ends with parent, by done, or by end; it has ended already if s was
+// changed since, so that pending reports false.
+func (l *runningVerifications) begin(parent context.Context, s *engine.Subscription, pending func() bool) (_ context.Context, done func()) {
+	ctx, cancel := context.WithCancel(parent)
+	own := &runningVerification{s.Verification.Secret, cancel}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !pending() {
+		cancel()
+		return ctx, cancel
+	}
+	if older := l.byID[s.ID]; older != nil {
+		older.cancel()
+	}
+	if l.byID == nil {
+		l.byID = map[engine.ID]*runningVerification{}
+	}
+	l.byID[s.ID] = own
+	return ctx, func() {
+		cancel()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.byID[s.ID] == own {
+			delete(l.byID, s.ID)
+		}
+	}
+}
+
+// end ends the verification of a subscription, unless that waits for this secret.
+func (l *runningVerifications) end(id engine.ID, secret string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if running := l.byID[id]; running != nil && running.secret != secret {
+		running.cancel()
+		delete(l.byID, id)
+	}
+}
+
+// len returns the number of verifications whose requests are being sent.
+func (l *runningVerifications) len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.byID)
+}
+
+// sleep waits and reports whether ctx has not ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return ctx.Err() == nil
+	}
 }

@@ -7,89 +7,26 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"switchhook/engine"
 	"switchhook/engine/resources"
 	"switchhook/engine/retry"
 	"switchhook/engine/target"
-
-	"golang.org/x/sync/semaphore"
 )
 
 // verificationTimeout limits the response time of a verification request.
 const verificationTimeout = 10 * time.Second
 
-// maxAccountVerifications limits the concurrent requests of one account: targets that don't respond
-// must not delay those of other accounts.
-const maxAccountVerifications = 4
-
-// acquireSlot waits for a slot for a request of an account, until ctx ends.
-func (v *Verifier) acquireSlot(ctx context.Context, account string) (release func(), err error) {
-	own, done := v.accountSlots.of(account)
-	if err = own.Acquire(ctx, 1); err != nil {
-		done()
-		return nil, err
-	}
-	if err = v.slots.Acquire(ctx, 1); err != nil {
-		own.Release(1)
-		done()
-		return nil, err
-	}
-	return func() { v.slots.Release(1); own.Release(1); done() }, nil
-}
-
-// accountSlots holds the slots of accounts with verification requests. An account has slots only
-// while a request uses or awaits one.
-type accountSlots struct {
-	mu        sync.Mutex
-	byAccount map[string]*sharedSlots
-}
-
-type sharedSlots struct {
-	*semaphore.Weighted
-	users int
-}
-
-// of returns the slots of an account, which exist until done is called.
-func (p *accountSlots) of(account string) (own *semaphore.Weighted, done func()) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.byAccount == nil {
-		p.byAccount = map[string]*sharedSlots{}
-	}
-	shared := p.byAccount[account]
-	if shared == nil {
-		shared = &sharedSlots{Weighted: semaphore.NewWeighted(maxAccountVerifications)}
-		p.byAccount[account] = shared
-	}
-	shared.users++
-	return shared.Weighted, func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if shared.users--; shared.users == 0 {
-			delete(p.byAccount, account)
-		}
-	}
-}
-
-// len returns the number of accounts that have slots.
-func (p *accountSlots) len() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.byAccount)
-}
-
 // sendVerificationRequest sends one request to the target of s. It reports only whether the target
 // has agreed, and to how many attempts a minute (0: no limit): the response of an address must not
 // be revealed to everyone who can name it. why is the resource that the router lacked.
-func (v *Verifier) sendVerificationRequest(s *engine.Subscription) (rate int, ok bool, why *resources.Shortage) {
+func (v *Verifier) sendVerificationRequest(ctx context.Context, s *engine.Subscription) (rate int, ok bool, why *resources.Shortage) {
 	u, err := v.cfg.Guard.ParseURL(s.TargetURL)
 	if err != nil {
 		return 0, false, nil
 	}
-	ctx, cancel := context.WithTimeout(v.life.StopContext(), verificationTimeout)
+	ctx, cancel := context.WithTimeout(ctx, verificationTimeout)
 	defer cancel()
 	req := target.Request{Method: http.MethodOptions, URL: u, Header: make(http.Header, len(s.Headers)+4), Timeout: verificationTimeout}
 	for name, value := range s.Headers {

@@ -10,9 +10,6 @@ import (
 	"strings"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
-	"golang.org/x/time/rate"
-
 	"switchhook/engine"
 	"switchhook/engine/catalog"
 	"switchhook/engine/dispatch"
@@ -57,7 +54,7 @@ type Evaluator struct {
 	load       *ingest.LoadShedder
 
 	previews, comparisons, comparisonPages, testSends *fairlimit.Limiter
-	testRates                                         *lru.Cache[string, *rate.Limiter] // by account
+	testRates                                         *fairlimit.Rates
 }
 
 // Parts are the parts of the router that an Evaluator uses.
@@ -74,10 +71,6 @@ type Parts struct {
 
 // New returns an Evaluator.
 func New(cfg settings.Config, p Parts) *Evaluator {
-	rates, err := lru.New[string, *rate.Limiter](testAccounts)
-	if err != nil {
-		panic(err) // the size is positive
-	}
 	e := &Evaluator{
 		cfg: cfg, store: cfg.Store, traces: p.Traces, life: p.Lifecycle, catalog: p.Catalog,
 		sender: p.Sender, dispatcher: p.Dispatcher, publisher: p.Publisher, load: p.LoadShedder, resources: p.Resources,
@@ -85,7 +78,7 @@ func New(cfg settings.Config, p Parts) *Evaluator {
 		comparisons:     fairlimit.New(fairlimit.Limits{Units: maxComparisons, PerAccount: maxAccountComparisons, Wait: slotWait}),
 		comparisonPages: fairlimit.New(fairlimit.Limits{Units: maxComparisonPages, Wait: comparisonTimeout}),
 		testSends:       fairlimit.New(fairlimit.Limits{Units: maxTestSends, PerAccount: maxAccountTestSends, Wait: slotWait}),
-		testRates:       rates,
+		testRates:       fairlimit.NewRates(testRate, testBurst),
 	}
 	cfg.Registerer.MustRegister(
 		telemetry.NewPlacesCollector("previews", e.previews),

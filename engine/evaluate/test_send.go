@@ -6,8 +6,6 @@ import (
 	"math"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"switchhook/engine"
 	"switchhook/engine/catalog"
 	"switchhook/engine/dispatch"
@@ -20,24 +18,15 @@ import (
 const (
 	testRate  = 1 // test events a second, for each account
 	testBurst = 10
-	// testAccounts is the maximum number of accounts whose rates are stored.
-	testAccounts = 10_000
 )
 
 // checkTestRate checks the rate of an account's test events, which bypass the queues. Error:
 // CodeBusy.
 func (e *Evaluator) checkTestRate(account string) error {
-	limiter := rate.NewLimiter(testRate, testBurst)
-	if known, ok, _ := e.testRates.PeekOrAdd(account, limiter); ok {
-		limiter = known
-	}
-	now := e.cfg.Now()
-	r := limiter.ReserveN(now, 1)
-	wait := r.DelayFrom(now)
+	_, wait := e.testRates.Take(account, e.cfg.Now())
 	if wait == 0 {
 		return nil
 	}
-	r.CancelAt(now)
 	return &engine.Error{Code: engine.CodeBusy, Wait: wait, Message: "this account has sent too many test events; try again in a second"}
 }
 
