@@ -18,6 +18,7 @@ type group struct{ id, specHash uint64 }
 
 // EnqueueDeliveries hands a stored event's deliveries to their queues.
 func (d *Dispatcher) EnqueueDeliveries(p *PreparedEvent, stored *engine.Appended) {
+	kept := 0
 	h := d.eventCache.Add(p.Event, len(p.Event.Targets))
 	for slot, id := range p.Event.Targets {
 		en := dispatchqueue.Entry{Event: p.Event.ID, Position: stored.Position(slot), Payload: h, Tracked: p.Tracked, Slot: slot}
@@ -26,6 +27,8 @@ func (d *Dispatcher) EnqueueDeliveries(p *PreparedEvent, stored *engine.Appended
 		}
 		place, q, list := d.scheduler.enqueue(id, en)
 		switch place {
+		case enqueued:
+			kept++
 		case enqueueInStore:
 			d.spillToStore(q, en)
 		case enqueueNoSubscription:
@@ -33,4 +36,6 @@ func (d *Dispatcher) EnqueueDeliveries(p *PreparedEvent, stored *engine.Appended
 		}
 		d.settleDisplaced(q, list)
 	}
+	d.scheduler.pressure.events.Add(1)
+	d.scheduler.pressure.deliveries.Add(int64(kept))
 }

@@ -107,6 +107,7 @@ type queue struct {
 	shortWait time.Duration // the last pause for a shortage, see pauseForShortage
 	pacer     pacer
 	circuit   circuitBreaker
+	fastest   fastest // of its attempts
 	timer     *time.Timer
 	wakeAt    time.Time // when timer fires; zero: it is not set
 

@@ -59,6 +59,8 @@ type scheduler struct {
 	idleWorkers int    // workers that wait and were not woken
 	woken       int    // workers that were woken or started and have not come yet
 	memory      budget // of deliveries in memory, over all queues; those that a fetch may bring included
+	lag         lagMeter
+	pressure    *backpressure
 	// dirtyHealth are the queues whose health differs from the stored one.
 	dirtyHealth map[engine.ID]*queue
 	due         map[engine.DeliveryID]struct{} // see markDue
@@ -84,7 +86,7 @@ type scheduler struct {
 
 func newScheduler(h host, l limits) *scheduler {
 	s := &scheduler{
-		host: h, limits: l, memory: newBudget(l.entries), queues: map[engine.ID]*queue{}, due: map[engine.DeliveryID]struct{}{},
+		host: h, limits: l, memory: newBudget(l.entries), pressure: newBackpressure(), queues: map[engine.ID]*queue{}, due: map[engine.DeliveryID]struct{}{},
 		dirtyHealth: map[engine.ID]*queue{}, accounts: map[string]*account{},
 		eligible: waitHeap[*account]{less: byUse[*account]}, full: waitHeap[*account]{less: byInFlight},
 	}
@@ -351,6 +353,7 @@ func (s *scheduler) start(q *queue, now time.Time) flight {
 	was := q.waiting.Len()
 	f.batch = q.waiting.Pop()
 	f.batch.ResumedAt = q.circuit.ResumedAt
+	s.measureLag(q, &f.batch, now)
 	s.memory.add(q.account.name, int64(q.waiting.Len()-was))
 	q.pacer.advance(now, q.compiled.Policy.Interval)
 	q.circuit.attemptStarted(f.batch.First.Event)
@@ -383,6 +386,9 @@ func (s *scheduler) finish(f *flight, v retry.Decision) (n transition) {
 	q, event := f.queue, f.batch.First.Event
 	probe := q.circuit.attemptFinished(event)
 	s.releasePlace(f, v.Signal)
+	if v.Signal == retry.SignalHealthy {
+		q.fastest.add(s.host.now().Sub(f.started))
+	}
 	if v.Signal != retry.SignalUnknown {
 		q.shortWait, s.progress = 0, true
 	}

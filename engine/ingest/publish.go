@@ -61,6 +61,9 @@ func (p *Publisher) publishExternal(ctx context.Context, inputs []engine.EventIn
 		return nil, err
 	}
 	defer done()
+	if err := p.dispatcher.AdmitEvents(ctx, inputs[0].Account, len(inputs)); err != nil {
+		return nil, err
+	}
 	return p.publish(ctx, inputs)
 }
 

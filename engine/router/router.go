@@ -144,7 +144,7 @@ func (e *Engine) Start(ctx context.Context) error {
 	}
 	e.LoadShedder.RefreshLoad(ctx)
 	for _, loop := range []func(){
-		e.Dispatcher.RetryLoop, e.Dispatcher.SweepLoop, e.Dispatcher.ExpireDeliveriesLoop, e.Dispatcher.HealthLoop,
+		e.Dispatcher.RetryLoop, e.Dispatcher.SweepLoop, e.Dispatcher.LagLoop, e.Dispatcher.ExpireDeliveriesLoop, e.Dispatcher.HealthLoop,
 		e.outbox.OperationalLoop, e.Catalog.TouchLoop, e.Catalog.ExpireSubscriptionsLoop, e.Catalog.ForgetLoop,
 		e.LoadShedder.LoadLoop, e.Publisher.ForgetLoop, e.Pruner.RetentionLoop,
 	} {
@@ -223,5 +223,12 @@ func (e *Engine) registerGauges(r prometheus.Registerer) {
 	gauge("delivery_shortage", "1 while deliveries wait for something that the router lacks.", func() float64 { return float64(min(1, len(e.Tracker.CurrentShortages()))) })
 	gauge("queue_entries", "Deliveries that wait in memory.", func() float64 { entries, _ := e.Dispatcher.InMemory(); return float64(entries) })
 	gauge("queue_bytes", "Bytes of the events of deliveries that wait in memory.", func() float64 { _, bytes := e.Dispatcher.InMemory(); return float64(bytes) })
+	gauge("publishing_paced", "1 while requests that publish wait, because the router delivers as fast as it can and lags behind.", func() float64 {
+		if active, _ := e.Dispatcher.Paced(); active {
+			return 1
+		}
+		return 0
+	})
+	gauge("publishing_waiting", "Requests that wait for that.", func() float64 { _, waiting := e.Dispatcher.Paced(); return float64(waiting) })
 	r.MustRegister(ingest.NewBacklogCollector(e.Dispatcher, e.LoadShedder), dispatch.NewFailingCollector(e.Dispatcher), e.Monitor.Collector())
 }
