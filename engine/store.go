@@ -75,6 +75,10 @@ type EventLog interface {
 	Append(ctx context.Context, events []NewEvent) ([]Appended, error)
 	// Event returns an event.
 	Event(ctx context.Context, account string, id ID) (*Event, error)
+	// EventsByID returns the events with some ids, by id, in one read. It ends before the event with
+	// which their CachedSize together would exceed bytes. Those that were removed, or can't be read in
+	// full, are left out.
+	EventsByID(ctx context.Context, ids []ID, bytes int64) ([]*Event, error)
 	// EventByKey returns the event that Append stored under an idempotency key.
 	EventByKey(ctx context.Context, key KeyHash) (ID, error)
 	// Events lists events, newest first, or oldest first if q.Oldest is set.

@@ -38,6 +38,13 @@ func (d *Dispatcher) startFetch(f *fetch) {
 	})
 }
 
+// releaseAll drops the references of deliveries that will not wait in memory.
+func releaseAll(entries []dispatchqueue.Entry) {
+	for i := range entries {
+		entries[i].Release()
+	}
+}
+
 // readBacklog reads more of a queue's deliveries from the store; all means that there are no more.
 func (d *Dispatcher) readBacklog(ctx context.Context, f *fetch) (entries []dispatchqueue.Entry, all bool, err error) {
 	var rows []engine.Waiting
@@ -53,13 +60,24 @@ func (d *Dispatcher) readBacklog(ctx context.Context, f *fetch) (entries []dispa
 		if f.known[en.Event] {
 			continue
 		}
-		if f.ordered != nil && err == nil {
-			en, err = d.withGroup(ctx, f.compiled, en)
-		}
 		entries = append(entries, en)
 	}
 	if err != nil {
 		return nil, false, err
+	}
+	waiting := make([]*dispatchqueue.Entry, len(entries))
+	for i := range entries {
+		waiting[i] = &entries[i]
+	}
+	d.loadEvents(ctx, f.compiled.Sub.Account, waiting)
+	if f.ordered == nil {
+		return entries, len(rows) < limit, nil
+	}
+	for i := range entries {
+		if entries[i], err = d.withGroup(ctx, f.compiled, entries[i]); err != nil {
+			releaseAll(entries)
+			return nil, false, err
+		}
 	}
 	return entries, len(rows) < limit, nil
 }

@@ -1,6 +1,8 @@
 package dispatch
 
 import (
+	"context"
+	"encoding/json"
 	"sync"
 	"sync/atomic"
 
@@ -28,16 +30,15 @@ type cachedEvent struct {
 
 // Add keeps ev in memory for users deliveries; it returns nil if there is no room.
 func (c *EventCache) Add(ev *engine.Event, users int) dispatchqueue.Payload {
-	size := ev.CachedSize()
-	if users == 0 || !c.reserveAll(ev.Account, size) {
+	if users == 0 || !c.reserveAll(ev.Account, ev.CachedSize()) {
 		return nil
 	}
-	return c.hold(ev, size, users)
+	return c.hold(ev, users)
 }
 
 // hold returns an event for whose bytes room was reserved.
-func (c *EventCache) hold(ev *engine.Event, bytes int64, users int) *cachedEvent {
-	h := &cachedEvent{cache: c, ev: ev, bytes: bytes}
+func (c *EventCache) hold(ev *engine.Event, users int) *cachedEvent {
+	h := &cachedEvent{cache: c, ev: ev, bytes: ev.CachedSize()}
 	h.users.Store(int32(users))
 	return h
 }
@@ -66,6 +67,41 @@ func (c *EventCache) release(account string, bytes int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.budget.add(account, -bytes)
+}
+
+// maxRead is the number of bytes of events that are read at once.
+const maxRead = 4 << 20
+
+// loadEvents reads the events of deliveries of an account that will wait in memory, as many as there
+// is room for: in one read, instead of one for each when its turn comes. Those that it can't read are
+// left to their attempt.
+func (d *Dispatcher) loadEvents(ctx context.Context, account string, entries []*dispatchqueue.Entry) {
+	left := d.eventCache.reserve(account, maxRead)
+	defer func() { d.eventCache.release(account, left) }()
+	of := make(map[engine.ID][]*dispatchqueue.Entry, len(entries))
+	ids := make([]engine.ID, 0, len(entries))
+	for _, en := range entries {
+		if !en.Failed { // those wait for long
+			of[en.Event] = append(of[en.Event], en)
+			ids = append(ids, en.Event)
+		}
+	}
+	if left == 0 || len(ids) == 0 {
+		return
+	}
+	events, err := d.store.EventsByID(ctx, ids, left)
+	if err != nil {
+		d.log.Debug("events of waiting deliveries not read", "error", err)
+	}
+	for _, ev := range events {
+		if json.Valid(ev.Data) { // it was when it was accepted
+			h := d.eventCache.hold(ev, len(of[ev.ID]))
+			for _, en := range of[ev.ID] {
+				en.Payload = h
+			}
+			left -= h.bytes
+		}
+	}
 }
 
 // inUse returns the bytes in use.

@@ -62,7 +62,7 @@ func (d *Dispatcher) withGroup(ctx context.Context, r *catalog.CompiledSubscript
 	if g.Key == "" {
 		return en, nil
 	}
-	ev, err := d.store.Event(ctx, "", en.Event)
+	ev, err := d.loadEvent(ctx, en)
 	if err != nil {
 		return en, err
 	}

@@ -63,6 +63,7 @@ type interleaving struct {
 	nextAt   map[engine.ID]int  // when a failed delivery is due
 	through  map[engine.ID]bool // must not be attempted any more
 
+	payloads  int                // events in memory
 	succeeded []engine.ID        // in order, repeats included
 	manual    map[engine.ID]bool // a user retried it
 	problem   string             // the first one
@@ -153,6 +154,7 @@ func (m *interleaving) allQueuedThrough(event engine.ID) bool {
 
 // boot starts a router on the stored state.
 func (m *interleaving) boot() {
+	m.payloads = 0
 	m.steps, m.writes, m.answers, m.taking, m.coming = nil, nil, nil, false, nil
 	m.busy, m.attempts, m.nextAt, m.through = map[uint64]bool{}, map[engine.ID]bool{}, map[engine.ID]int{}, map[engine.ID]bool{}
 	s := newScheduler(m, limits{workers: 100, hostInFlight: 100, groupCapacity: m.room, entries: testEntries, soon: m.soon})
@@ -204,6 +206,9 @@ func (m *interleaving) startFetch(f *fetch) {
 			}
 			en := m.entry(f.compiled, id)
 			en.Failed = row.state == engine.StateRetrying
+			if !en.Failed {
+				en.Payload = m.payload()
+			}
 			entries = append(entries, en)
 		}
 		m.logf("read from %d: %v", f.from, events(entries))
@@ -229,6 +234,7 @@ func (m *interleaving) spillDisplaced(q *queue, list []dispatchqueue.Displaced) 
 
 func (m *interleaving) spill(q *queue, en dispatchqueue.Entry) {
 	s := m.s
+	en.Release()
 	m.later(func() {
 		m.write(func() {
 			if _, is := m.rows[en.Event]; !is {
@@ -249,7 +255,7 @@ func (m *interleaving) publish(key uint64) {
 		m.fails[id] = 1 + m.random.IntN(2)
 	}
 	en := m.entry(m.compiled, id)
-	en.Tracked = &watermark.Event{}
+	en.Tracked, en.Payload = &watermark.Event{}, m.payload()
 	m.later(func() {
 		m.write(func() {
 			i, _ := slices.BinarySearchFunc(m.stored, m.positionOf(id), func(id engine.ID, at engine.Position) int { return cmp.Compare(m.positionOf(id), at) })
@@ -309,6 +315,7 @@ func (m *interleaving) attempt() {
 				m.finished[id] = len(m.succeeded)
 			}
 		}
+		en.Release()
 		m.logf("%d %s", id, v.State)
 		m.later(func() {
 			delete(m.attempts, id)
@@ -511,9 +518,32 @@ func (m *interleaving) run() {
 	}
 }
 
+// countedPayload is the event of one delivery in memory.
+type countedPayload struct {
+	m        *interleaving
+	released bool
+}
+
+func (m *interleaving) payload() *countedPayload {
+	m.payloads++
+	return &countedPayload{m: m}
+}
+
+// Release implements dispatchqueue.Payload.
+func (p *countedPayload) Release() {
+	if p.released {
+		p.m.failf("an event is released twice")
+	}
+	p.released = true
+	p.m.payloads--
+}
+
 // checkOutcomes checks the outcome of every delivery.
 func (m *interleaving) checkOutcomes() {
 	before := map[uint64]engine.ID{}
+	if m.payloads != 0 {
+		m.failf("%d events are held in memory though nothing waits", m.payloads)
+	}
 	for _, id := range m.stored {
 		key := m.keys[id]
 		if m.ordering == engine.OrderingFIFO {

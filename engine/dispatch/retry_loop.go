@@ -66,8 +66,19 @@ func (d *Dispatcher) enqueueDueRetries(ctx context.Context) int {
 		d.log.Error("retries not read", "error", err)
 		return 0
 	}
-	for _, w := range rows {
-		d.enqueueDueRetry(ctx, w.ID.Subscription, entryOf(w))
+	entries := make([]dispatchqueue.Entry, len(rows))
+	byAccount := map[string][]*dispatchqueue.Entry{}
+	for i, w := range rows {
+		entries[i] = entryOf(w)
+		if r := d.catalog.Compiled(w.ID.Subscription); r != nil {
+			byAccount[r.Sub.Account] = append(byAccount[r.Sub.Account], &entries[i])
+		}
+	}
+	for account, waiting := range byAccount {
+		d.loadEvents(ctx, account, waiting)
+	}
+	for i, w := range rows {
+		d.enqueueDueRetry(ctx, w.ID.Subscription, entries[i])
 	}
 	return len(rows)
 }

@@ -86,6 +86,7 @@ func (s *scheduler) enqueueDue(id engine.ID, en dispatchqueue.Entry) (known bool
 	}
 	expected := engine.DeliveryID{Event: en.Event, Subscription: id}
 	if _, ok := s.due[expected]; !ok {
+		en.Release()
 		return true, q, nil
 	}
 	delete(s.due, expected)
@@ -111,9 +112,16 @@ func (s *scheduler) enqueueManualRetry(id engine.ID, en dispatchqueue.Entry) (kn
 // enqueueStored queues a delivery that has a pending row; add adds it to an ordered queue. s.mu is
 // held.
 func (s *scheduler) enqueueStored(q *queue, en dispatchqueue.Entry, add func(dispatchqueue.OrderedQueue, dispatchqueue.Entry) []dispatchqueue.Displaced) []dispatchqueue.Displaced {
-	_, list := s.insert(q, en, func(ordered dispatchqueue.OrderedQueue) (bool, []dispatchqueue.Displaced) {
+	if q.waiting.Ordered != nil { // it may not keep it
+		en.Release()
+		en.Payload = nil
+	}
+	kept, list := s.insert(q, en, func(ordered dispatchqueue.OrderedQueue) (bool, []dispatchqueue.Displaced) {
 		return true, add(ordered, en)
 	})
+	if !kept {
+		en.Release()
+	}
 	s.update(q)
 	return list
 }
@@ -194,6 +202,7 @@ func (s *scheduler) completeFetch(f *fetch, rows []dispatchqueue.Entry, all bool
 	q := f.queue
 	s.memory.add(q.account.name, -int64(f.rows))
 	if q.fetch != f {
+		releaseAll(rows)
 		return nil
 	}
 	q.fetch = nil
@@ -201,7 +210,8 @@ func (s *scheduler) completeFetch(f *fetch, rows []dispatchqueue.Entry, all bool
 	if f.ordered != nil {
 		for i := range rows {
 			if _, due := s.due[engine.DeliveryID{Event: rows[i].Event, Subscription: q.id}]; due {
-				rows[i].Failed = true // until enqueueDue queues it
+				rows[i].Release()
+				rows[i].Failed, rows[i].Payload = true, nil // until enqueueDue queues it
 			}
 		}
 		list = f.ordered.FetchCompleted(rows, all, q.uncommittedSet(0))

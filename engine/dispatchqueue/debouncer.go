@@ -266,14 +266,17 @@ func (d *debouncer) StartFetch() (from engine.Position, ok bool) {
 func (d *debouncer) FetchCompleted(rows []Entry, all bool, known map[engine.ID]bool) (list []Displaced) {
 	rows, through, ended := d.endRead(rows, all, known)
 	now := d.now()
-	for _, en := range rows {
+	for i, en := range rows {
 		w := d.groups[en.Group]
 		action := d.actionFor(w, &en)
 		if action == stopAtRow {
 			through, ended = en.Position-1, false
+			releaseAll(rows[i:])
 			break
 		}
 		switch action {
+		case skipRow:
+			en.Release()
 		case supersedeRow:
 			list = append(list, Displaced{Entry: en, SupersededBy: w.newestID})
 		case insertRow:

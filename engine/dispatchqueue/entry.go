@@ -34,6 +34,13 @@ func (en *Entry) Release() {
 	}
 }
 
+// releaseAll releases rows that were read and do not wait in memory.
+func releaseAll(rows []Entry) {
+	for i := range rows {
+		rows[i].Release()
+	}
+}
+
 // waitsForRetry returns the entry as it is after a failed attempt.
 func (en Entry) waitsForRetry() Entry {
 	en.Attempts++

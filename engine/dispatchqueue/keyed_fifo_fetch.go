@@ -36,10 +36,14 @@ func (q *keyedFIFO) FetchCompleted(rows []Entry, all bool, known map[engine.ID]b
 		action := q.actionFor(g, en)
 		if action == stopAtRow {
 			through, ended = en.Position-1, false
+			releaseAll(rows[i:])
 			break
 		}
 		switch action {
+		case skipRow:
+			en.Release()
 		case leaveRow:
+			en.Release()
 			if g.readMark != q.from && g.firstInStore >= q.from && !g.blocked() {
 				g.firstInStore = en.Position // everything before it is in memory now
 			}

@@ -100,6 +100,7 @@ func (t *storeTail) endRead(rows []Entry, all bool, known map[engine.ID]bool) (v
 	for _, en := range rows {
 		what := t.changed[en.Event]
 		if en.Position > through || what == outcomeRecorded || known[en.Event] {
+			en.Release()
 			continue
 		}
 		en.Failed = en.Failed && what != retryDue

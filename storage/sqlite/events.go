@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,6 +29,45 @@ func (s *Store) Event(ctx context.Context, account string, id engine.ID) (*engin
 		return nil, s.unreadable.one(err)
 	}
 	return e, nil
+}
+
+// EventsByID finds events by their ids.
+func (s *Store) EventsByID(ctx context.Context, ids []engine.ID, bytes int64) (list []*engine.Event, err error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	rows, err := s.readers.QueryContext(ctx, eventsByIDQuery(ids))
+	if err != nil {
+		return nil, fmt.Errorf("read events: %w", err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		e, err := scanEvent(rows)
+		if u, ok := errors.AsType[*unreadableError](err); ok {
+			s.unreadable.record(u)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if bytes -= e.CachedSize(); bytes < 0 {
+			return list, nil
+		}
+		list = append(list, e)
+	}
+	return list, rows.Err()
+}
+
+// eventsByIDQuery has the ids in its text: there may be more than parameters.
+func eventsByIDQuery(ids []engine.ID) string {
+	text := []byte(`SELECT ` + eventColumns + ` FROM event WHERE id IN (`)
+	for i, id := range ids {
+		if i > 0 {
+			text = append(text, ',')
+		}
+		text = strconv.AppendInt(text, int64(id), 10)
+	}
+	return string(append(text, `) ORDER BY id`...))
 }
 
 // EventByKey finds the event that Append stored under an idempotency key.

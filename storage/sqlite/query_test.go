@@ -39,6 +39,7 @@ func TestQueries_UseIndexes(t *testing.T) {
 	check("next due", true, nextDueQuery) // SQLite reports the seek of a minimum as a scan
 	check("backlog", false, backlogQuery, 1, 1)
 	check("outstanding", false, outstandingQuery, 1, 1, 1)
+	check("events by id", false, eventsByIDQuery([]engine.ID{3, 1, 2}))
 	check("backlog subscriptions", true, backlogSubscriptionsQuery)
 	check("count", false, countQuery, 1, 2)
 	check("unfinished", false, unfinishedQuery, 1)

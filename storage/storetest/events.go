@@ -54,6 +54,7 @@ var events = []check{
 		t.must(err)
 	}},
 	{"events: list filters, newest first", listEvents},
+	{"events: many by id, within a budget of bytes", eventsByID},
 	{"idempotency: same key and content is a repeat", func(t *suite) {
 		first, again := event(1, 2, 3), event(9)
 		key, digest := engine.KeyHash{1}, engine.KeyHash{2}
@@ -195,6 +196,37 @@ func (t *suite) appendKeyed(e *engine.Event, digest engine.KeyHash, keys ...engi
 	results, err := t.s.Append(t.ctx(), []engine.NewEvent{{Event: e, Keys: keys, Digest: digest}})
 	t.must(err)
 	t.equal("results", results, []engine.Appended{{ID: e.ID, Matched: len(e.Targets)}})
+}
+
+func eventsByID(t *suite) {
+	var all []*engine.Event
+	var ids []engine.ID
+	for range 1200 {
+		e := event(3, 4)
+		e.Headers = map[string]string{"a": "b"}
+		all = append(all, e)
+		ids = append(ids, e.ID)
+	}
+	t.append(all...)
+	read := func(ids []engine.ID, bytes int64) []*engine.Event {
+		list, err := t.s.EventsByID(t.ctx(), ids, bytes)
+		t.must(err)
+		return list
+	}
+	t.equal("all", read(ids, 1<<30), all)
+	t.equal("by id", read([]engine.ID{ids[9], ids[2], ids[5]}, 1<<20), []*engine.Event{all[2], all[5], all[9]})
+	t.equal("one that does not exist", read([]engine.ID{ids[0], newID()}, 1<<20), all[:1])
+	size := all[0].CachedSize() // of each
+	for n := range int64(3) {
+		t.equal("those that fit", len(read(ids[:10], n*size)), int(n))
+		t.equal("those that just do not fit", len(read(ids[:10], (n+1)*size-1)), int(n))
+	}
+	t.equal("none", len(read(nil, 1<<20)), 0)
+	ctx, cancel := context.WithCancel(t.ctx())
+	cancel()
+	if _, err := t.s.EventsByID(ctx, ids, 1<<20); err == nil {
+		t.Error("a context that has ended is ignored")
+	}
 }
 
 func listEvents(t *suite) {
