@@ -59,9 +59,11 @@ func (e *Evaluator) TestSend(ctx context.Context, t PreviewRequest) (*engine.Del
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := e.load.CheckAdmission(s.Account, len(ev.Data)); err != nil {
+	admitted, err := e.load.Admit(s.Account, len(ev.Data))
+	if err != nil {
 		return nil, nil, err
 	}
+	defer e.load.Settle(admitted)
 	if err := e.checkTestRate(s.Account); err != nil {
 		return nil, nil, err
 	}

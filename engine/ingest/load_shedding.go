@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,26 +30,31 @@ type LoadShedder struct {
 
 	refusal     atomic.Pointer[engine.Error]        // of all events; nil: accepted
 	room        atomic.Pointer[roomState]           // of the last measurement
-	admitted    atomic.Int64                        // bytes of events since then
+	admitted    atomic.Int64                        // bytes of events that it may not contain
+	settled     atomic.Int64                        // those of them that were stored or refused by now
+	wake        chan struct{}                       // contains a value if the space is to be measured at once
 	nextShares  time.Time                           // when accounts' shares may be computed again; owned by loadLoop
 	overBacklog atomic.Pointer[map[string]bool]     // accounts whose backlog is too large
 	usage       atomic.Pointer[engine.Room]         // of the last measurement
 	waiting     atomic.Pointer[engine.BacklogCount] // of all subscriptions, at the last count
 	nearlyFull  chan struct{}                       // contains a value while the store is nearly full
 	nextCount   time.Time                           // of the backlog; owned by loadLoop
+
+	mu     sync.Mutex
+	recent map[string]int64 // bytes admitted since the last measurement, by account, while space runs short
 }
 
 // NewLoadShedder returns a LoadShedder that admits everything until its first measurement.
 func NewLoadShedder(cfg settings.Config, catalog *catalog.Catalog, resources *resources.Tracker, life *lifecycle.Lifecycle) *LoadShedder {
 	return &LoadShedder{
 		cfg: cfg, store: cfg.Store, log: cfg.Logger, catalog: catalog, resources: resources, life: life,
-		nearlyFull: make(chan struct{}, 1),
+		nearlyFull: make(chan struct{}, 1), wake: make(chan struct{}, 1), recent: map[string]int64{},
 	}
 }
 
 const (
-	// loadInterval is how often the disk is measured.
-	loadInterval = time.Second
+	// loadInterval is how often the disk is measured, or this soon after much was published.
+	loadInterval, leastLoadInterval = time.Second, 20 * time.Millisecond
 	// backlogInterval is how often waiting deliveries are counted, or less often if that is slow: a
 	// million took 0.3 s, and counting should take at most 2 % of the time.
 	backlogInterval   = 5 * time.Second
@@ -62,7 +68,15 @@ const (
 // LoadLoop measures until the router stops.
 func (l *LoadShedder) LoadLoop() {
 	ctx := l.life.StopContext()
-	for l.life.Sleep(loadInterval) {
+	tick := time.NewTicker(loadInterval)
+	defer tick.Stop()
+	for l.life.Sleep(leastLoadInterval) {
+		select {
+		case <-l.life.Stopping():
+			return
+		case <-tick.C:
+		case <-l.wake:
+		}
 		l.RefreshLoad(ctx)
 		l.resources.CurrentShortages()
 	}
@@ -92,7 +106,7 @@ func (l *LoadShedder) checkStore(ctx context.Context) *engine.Error {
 		return &engine.Error{Code: engine.CodeUnavailable, Message: err.Error(), Wait: retryAfterFull}
 	}
 	var full *engine.Error
-	errors.As(l.room.Load().check("", 0), &full)
+	errors.As(l.room.Load().check("", 0, 0), &full)
 	return full
 }
 
@@ -132,22 +146,29 @@ func (l *LoadShedder) CountBacklog(ctx context.Context) {
 	}
 }
 
-// CheckAdmission rejects an account's event of some bytes if it could not be stored or delivered.
-func (l *LoadShedder) CheckAdmission(account string, bytes int) error {
+// Admit rejects an account's event of some bytes if it could not be stored or delivered. Otherwise
+// Settle must be called with what it returns, once the event is stored or will not be.
+func (l *LoadShedder) Admit(account string, bytes int) (admitted int64, err error) {
 	if refusal := l.refusal.Load(); refusal != nil {
-		return refusal
-	}
-	if room := l.room.Load(); room != nil {
-		if err := room.check(account, l.admitted.Add(int64(bytes)+rowBytes)); err != nil {
-			return err
-		}
+		return 0, refusal
 	}
 	if crowded := l.overBacklog.Load(); crowded != nil && (*crowded)[account] {
-		return &engine.Error{Code: engine.CodeBusy, Wait: backlogInterval, Message: fmt.Sprintf(
+		return 0, &engine.Error{Code: engine.CodeBusy, Wait: backlogInterval, Message: fmt.Sprintf(
 			"too many deliveries of account %q wait; nothing was stored, send the event again later, and see which targets don't answer", account)}
 	}
-	return nil
+	admitted = int64(bytes) + rowBytes
+	all, room := l.admitted.Add(admitted), l.room.Load()
+	if room != nil && all > room.ample {
+		if err := l.admitShort(room, account, admitted, all); err != nil {
+			l.admitted.Add(-admitted)
+			return 0, err
+		}
+	}
+	return admitted, nil
 }
+
+// Settle ends what Admit began: the next measurement of the store contains the event.
+func (l *LoadShedder) Settle(admitted int64) { l.settled.Add(admitted) }
 
 // AccountsRefused returns how many accounts are refused because they use more than their share.
 func (l *LoadShedder) AccountsRefused() int {

@@ -47,14 +47,17 @@ func (p *Publisher) publishExternal(ctx context.Context, inputs []engine.EventIn
 	if err := p.checkHops(inputs); err != nil {
 		return nil, err
 	}
-	checking := catalog.NewSchemaDeadline(ctx, p.life)
+	checking, admitted := catalog.NewSchemaDeadline(ctx, p.life), int64(0)
+	defer func() { p.load.Settle(admitted) }()
 	for i := range inputs {
 		if err := p.checkType(checking, &inputs[i]); err != nil { // the first only: schemas may be costly
 			return nil, engine.FieldsInBatch(err, i, len(inputs))
 		}
-		if err := p.load.CheckAdmission(inputs[i].Account, len(inputs[i].Data.Raw())); err != nil {
+		n, err := p.load.Admit(inputs[i].Account, len(inputs[i].Data.Raw()))
+		if err != nil {
 			return nil, err
 		}
+		admitted += n
 	}
 	done, err := p.reserveQuota(ctx, inputs)
 	if err != nil {

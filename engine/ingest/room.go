@@ -52,6 +52,7 @@ type Shortage struct {
 	Others bool     // and, if that is not enough, of the accounts above their share of what is left
 
 	excess        int64 // bytes to remove
+	ample         int64 // bytes until space runs short
 	left, reserve bound // until these accounts are refused, and until all are
 }
 
@@ -76,10 +77,11 @@ type roomState struct {
 
 // shortageOf says how short the space is, without accounts.
 func (l *LoadShedder) shortageOf(u *engine.Room) Shortage {
-	s := Shortage{left: bound{bytes: math.MaxInt64}, reserve: bound{bytes: math.MaxInt64}}
+	s := Shortage{ample: math.MaxInt64, left: bound{bytes: math.MaxInt64}, reserve: bound{bytes: math.MaxInt64}}
 	if limit := l.cfg.KeepBytes; limit > 0 {
 		percent := func(p int64) int64 { return limit / 100 * p }
 		reason := fmt.Sprintf("the database has reached its limit of %d MB", limit>>20)
+		s.ample = percent(removeAbove) - u.Bytes
 		s.left, s.reserve = bound{limit - u.Bytes, reason}, bound{percent(refuseAbove) - u.Bytes, reason}
 		if u.Bytes > percent(removeAbove) {
 			s.Remove, s.Others, s.excess = true, u.Bytes > percent(othersAbove), u.Bytes-percent(removeTo)
@@ -88,9 +90,10 @@ func (l *LoadShedder) shortageOf(u *engine.Room) Shortage {
 	if least := l.cfg.MinFreeDisk; least > 0 {
 		reason := fmt.Sprintf("the disk that holds the database has less than %d MB left", least>>20)
 		free := u.DiskFree + u.Free // new events take free pages of the database first
+		s.ample = min(s.ample, free-least-least/2)
 		s.left.lower(bound{free - least, reason})
 		s.reserve.lower(bound{u.DiskFree - least/2, reason})
-		if free-least < least/2 {
+		if free-least-least/2 < 0 {
 			s.Remove, s.excess = s.Remove || free < least, max(s.excess, 2*least-free)
 		}
 	}
@@ -142,6 +145,8 @@ func (l *LoadShedder) findOver(ctx context.Context, s *Shortage, used int64, wit
 // refreshRoom measures the space that is left. While it is short, the accounts above their share are
 // found anew, less often if that takes long.
 func (l *LoadShedder) refreshRoom(ctx context.Context) error {
+	settled := l.settled.Swap(0)
+	defer func() { l.admitted.Add(-settled) }()
 	u, err := l.store.Room(ctx)
 	if err != nil {
 		return err
@@ -168,7 +173,9 @@ func (l *LoadShedder) refreshRoom(ctx context.Context) error {
 		default: // a value is already there
 		}
 	}
-	l.admitted.Store(0)
+	l.mu.Lock()
+	clear(l.recent)
+	l.mu.Unlock()
 	before := l.room.Swap(next)
 	refused, wasRefused := next.left.bytes < 0, before != nil && before.left.bytes < 0
 	switch {
@@ -180,15 +187,31 @@ func (l *LoadShedder) refreshRoom(ctx context.Context) error {
 	return nil
 }
 
-// check rejects an account's events if the space is too short for them. admitted are the bytes of
-// all events since it was measured.
-func (s *roomState) check(account string, admitted int64) error {
+// admitShort decides about an event when space may have run short since it was measured.
+func (l *LoadShedder) admitShort(room *roomState, account string, bytes, all int64) error {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err := room.check(account, l.recent[account]+bytes, all)
+	if err == nil {
+		l.recent[account] += bytes
+	}
+	return err
+}
+
+// check rejects an account's events if the space is too short for them. own and all are the bytes of
+// its and of all events since the space was measured. An account that was within its share then may
+// take an eighth of what is reserved for such, until they are found anew.
+func (s *roomState) check(account string, own, all int64) error {
 	const later = "; nothing was stored, send the event again later"
 	switch {
-	case admitted > s.reserve.bytes:
+	case all > s.reserve.bytes:
 		return &engine.Error{Code: engine.CodeUnavailable, Wait: retryAfterFull,
 			Message: s.reserve.reason + ", and what is stored is not finished yet, or not removed" + later}
-	case admitted > s.left.bytes && s.over[account]:
+	case all > s.left.bytes && (s.over[account] || own > (s.reserve.bytes-s.left.bytes)/8):
 		return &engine.Error{Code: engine.CodeUnavailable, Wait: retryAfterFull, Message: fmt.Sprintf(
 			"%s, and the account %s stores more than its share, which is not finished yet, or not removed%s, and see which targets don't answer", s.left.reason, account, later)}
 	}

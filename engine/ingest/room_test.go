@@ -52,3 +52,49 @@ func TestFairShare_Fills(t *testing.T) {
 		}
 	}
 }
+
+// TestAdmit_BetweenMeasurements publishes while space runs short and nothing is measured.
+func TestAdmit_BetweenMeasurements(t *testing.T) {
+	t.Parallel()
+	l := &LoadShedder{wake: make(chan struct{}, 1), recent: map[string]int64{}}
+	const event = 1000
+	l.room.Store(&roomState{
+		Shortage: Shortage{ample: 10 * event, left: bound{20 * event, "full"}, reserve: bound{100 * event, "full"}},
+		over:     map[string]bool{"large": true},
+	})
+	publish := func(account string) (n int) {
+		for {
+			if _, err := l.Admit(account, event-rowBytes); err != nil {
+				return n
+			}
+			n++
+		}
+	}
+	if _, err := l.Admit("first", event-rowBytes); err != nil || len(l.wake) != 0 {
+		t.Errorf("while there is space: %v", err)
+	}
+	for _, c := range []struct {
+		account string
+		want    int
+	}{
+		{"large", 19}, // until none is left, together with the event before
+		{"large", 0},
+		{"burst", 10}, // an eighth of the reserve
+		{"burst", 0},
+		{"small", 10},
+		{"third", 10},
+	} {
+		if n := publish(c.account); n != c.want {
+			t.Errorf("%s published %d events, want %d", c.account, n, c.want)
+		}
+	}
+	if len(l.wake) != 1 {
+		t.Error("the space is not measured at once")
+	}
+	for i := range 5 {
+		publish(fmt.Sprint(i))
+	}
+	if _, err := l.Admit("another", event-rowBytes); err == nil || l.admitted.Load() != 100*event {
+		t.Errorf("after %d bytes: %v", l.admitted.Load(), err)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -359,6 +360,37 @@ func TestLoadShedding_RoomByAccount(t *testing.T) {
 				t.Errorf("%+v, %v", u, err)
 			}
 		})
+	}
+}
+
+// TestLoadShedding_BurstOfOneAccount fills the database faster than it is measured.
+func TestLoadShedding_BurstOfOneAccount(t *testing.T) {
+	t.Parallel()
+	r := start(t, func(cfg *settings.Config) { cfg.KeepBytes = 16 << 20 })
+	r.sink.SetAnswer(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(500) })
+	r.subscribe(func(s *engine.Subscription) { s.Account = "attacker" })
+	in := event("a", `"`+strings.Repeat("x", 400_000)+`"`)
+	in.Account = "attacker"
+	var burst sync.WaitGroup
+	for range 4 {
+		burst.Go(func() {
+			for range 25 { // 40 MB in all
+				if _, err := r.Publish(context.Background(), []engine.EventInput{in}); err != nil && engine.ErrorCode(err) != engine.CodeUnavailable {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	burst.Wait()
+	if _, err := r.publishAs("other", `1`); err != nil {
+		t.Errorf("another account suffers: %v", err)
+	}
+	r.Measure(context.Background())
+	if _, err := r.publishAs("attacker", string(in.Data.Raw())); engine.ErrorCode(err) != engine.CodeUnavailable {
+		t.Errorf("the account above its share is not refused: %v", err)
+	}
+	if err := r.Ready(context.Background()); err != nil {
+		t.Error(err)
 	}
 }
 
