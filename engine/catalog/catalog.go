@@ -77,7 +77,7 @@ func New(cfg settings.Config, p Parts) *Catalog {
 	scripts := &ScriptRegistry{core: core, filters: filter.NewCache(filterCacheSize), sandbox: newLimitedTransformer(cfg.Transformer, cfg.Registerer)}
 	subs := &SubscriptionRegistry{
 		core: core, accounts: accounts, eventTypes: eventTypes, scripts: scripts,
-		table: newSubscriptionTable(), index: newSubscriptionIndex(),
+		table: newSubscriptionTable(), index: newSubscriptionIndex(), matchTurns: newMatchTurns(cfg.Registerer),
 	}
 	verifier := newVerifier(core, accounts, eventTypes, subs, p)
 	editor := &SubscriptionEditor{core: core, eventTypes: eventTypes, scripts: scripts, subs: subs, verifier: verifier}

@@ -188,10 +188,3 @@ func (r *CompiledSubscription) GiveUpAt(en *dispatchqueue.Entry, resumed time.Ti
 	}
 	return from.Add(r.Policy.GiveUpAfter)
 }
-
-// ErrFiltersTooSlow rejects events whose filters took longer than MatchTimeout.
-var ErrFiltersTooSlow = &engine.Error{Code: engine.CodeBusy, Message: fmt.Sprintf("the filters of this account took more than %s for these events, so none was stored; publish fewer at a time, or simplify the filters", MatchTimeout)}
-
-// MatchTimeout limits the time of all filters over all events of one Publish. One filter takes at
-// most 5 ms, but an account may have many.
-const MatchTimeout = 5 * time.Second

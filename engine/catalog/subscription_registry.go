@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"switchhook/engine"
+	"switchhook/engine/fairlimit"
 	"switchhook/scripts"
 )
 
@@ -30,6 +31,7 @@ type SubscriptionRegistry struct {
 	quarantine    Quarantine
 	verifications runningVerifications
 	compilations  singleflight.Group // of transforms that deliveries wait for, by source
+	matchTurns    *fairlimit.Limiter
 }
 
 // load reads the subscriptions from the store.

@@ -123,7 +123,9 @@ func (d *Dispatcher) InMemory() (entries, bytes int64) {
 func (d *Dispatcher) now() time.Time { return d.cfg.Now() }
 
 // allQueuedThrough implements host.
-func (d *Dispatcher) allQueuedThrough(event engine.ID) bool { return d.tracker.QueuedUpTo(event) }
+func (d *Dispatcher) allQueuedThrough(account string, event engine.ID) bool {
+	return d.tracker.QueuedUpTo(account, event)
+}
 
 // startWorker implements host.
 func (d *Dispatcher) startWorker() {

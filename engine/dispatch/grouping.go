@@ -3,7 +3,6 @@ package dispatch
 import (
 	"context"
 	"hash/maphash"
-	"time"
 
 	"switchhook/engine"
 	"switchhook/engine/catalog"
@@ -34,8 +33,10 @@ func (d *Dispatcher) groupOf(r *catalog.CompiledSubscription, event engine.ID, i
 }
 
 // Groups returns the group of an event for each matched subscription; nil if none has groups. The
-// error is a CodeBusy: the key expressions took too long.
-func (d *Dispatcher) Groups(matched []*catalog.CompiledSubscription, event engine.ID, ev *scripts.Event, deadline time.Time) (list []group, err error) {
+// error is that of spent: the key expressions took too long.
+func (d *Dispatcher) Groups(
+	matched []*catalog.CompiledSubscription, event engine.ID, ev *scripts.Event, spent *catalog.MatchTime,
+) (list []group, err error) {
 	var in *filter.Input
 	for i, r := range matched {
 		if r.Grouping.SpecHash == 0 {
@@ -46,8 +47,8 @@ func (d *Dispatcher) Groups(matched []*catalog.CompiledSubscription, event engin
 			in = filter.NewInput(ev)
 			defer in.Release()
 		}
-		if time.Now().After(deadline) {
-			return nil, catalog.ErrFiltersTooSlow
+		if err := spent.Check(); err != nil {
+			return nil, err
 		}
 		list[i] = group{d.groupOf(r, event, in), r.Grouping.SpecHash}
 	}

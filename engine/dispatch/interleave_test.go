@@ -145,7 +145,7 @@ func (m *interleaving) now() time.Time {
 func (m *interleaving) startWorker() {}
 
 // allQueuedThrough implements host.
-func (m *interleaving) allQueuedThrough(event engine.ID) bool {
+func (m *interleaving) allQueuedThrough(_ string, event engine.ID) bool {
 	for len(m.coming) > 0 && m.coming[0].queued {
 		m.coming = m.coming[1:]
 	}

@@ -39,7 +39,7 @@ func (d *testScheduler) startFetch(f *fetch) {
 		d.fetched(f)
 	}
 }
-func (d *testScheduler) allQueuedThrough(engine.ID) bool { return true }
+func (d *testScheduler) allQueuedThrough(string, engine.ID) bool { return true }
 
 func (d *testScheduler) startWorker() {
 	d.workersSpawned++

@@ -22,8 +22,9 @@ type host interface {
 	startWorker()
 	// startFetch starts a read of the store that calls completeFetch.
 	startFetch(f *fetch)
-	// allQueuedThrough reports whether all events of this node up to one have been queued.
-	allQueuedThrough(event engine.ID) bool
+	// allQueuedThrough reports whether all events of an account up to one have been queued, if this node
+	// accepted them.
+	allQueuedThrough(account string, event engine.ID) bool
 }
 
 // limits are the constants of a scheduler.

@@ -143,11 +143,11 @@ func (s *scheduler) batchAccepted(q *queue) {
 // If not, q waits for releaseWaiting. New deliveries come from events of this node only, whose
 // positions have the order of their ids. s.mu is held.
 func (s *scheduler) allQueuedThrough(q *queue, en *dispatchqueue.Entry) bool {
-	if s.host.allQueuedThrough(en.Event) {
+	if s.host.allQueuedThrough(q.account.name, en.Event) {
 		return true
 	}
 	s.anyWaitingForEarlier.Store(true)
-	if s.host.allQueuedThrough(en.Event) { // it may have been queued before the flag was set
+	if s.host.allQueuedThrough(q.account.name, en.Event) { // it may have been queued before the flag was set
 		return true
 	}
 	if !slices.Contains(s.waitingForEarlier, q) {

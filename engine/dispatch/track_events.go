@@ -7,8 +7,10 @@ import (
 	"switchhook/engine/watermark"
 )
 
-// BeginEvent gives an event its id and tracks it until all its deliveries have a row.
-func (d *Dispatcher) BeginEvent(now time.Time) *watermark.Event { return d.tracker.Begin(now) }
+// BeginEvent gives an event of an account its id and tracks it until all its deliveries have a row.
+func (d *Dispatcher) BeginEvent(account string, now time.Time) *watermark.Event {
+	return d.tracker.Begin(account, now)
+}
 
 // AbandonEvent ends the tracking of an event that was not stored.
 func (d *Dispatcher) AbandonEvent(ev *watermark.Event) { d.tracker.Abandon(ev) }

@@ -260,20 +260,34 @@ func (run *ComparisonRun) isRelevant(ev *engine.Event) bool {
 	return len(run.patterns) == 0 || slices.ContainsFunc(run.patterns, func(p string) bool { return engine.MatchesPattern(p, ev.Type) })
 }
 
+// evaluate runs scripts on an event; a filter waits for its turn, as transforms do in the sandbox.
+func (run *ComparisonRun) evaluate(
+	ctx context.Context, s *scripteval.Scripts, ev *scripts.Event,
+) (*scripteval.Outcome, error) {
+	if s.Filter != nil {
+		release, err := run.e.catalog.AcquireMatching(ctx, run.account)
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+	}
+	return scripteval.Evaluate(ctx, s, ev, false)
+}
+
 func (run *ComparisonRun) compareEvent(ctx context.Context, stored *engine.Event) (c ComparedEvent, err error) {
 	ev := catalog.ScriptEvent(stored, jsonindex.Value{})
 	if run.before.Filter != nil {
-		if passes, err := scripteval.Evaluate(ctx, &run.before, ev, false); err != nil || !passes.Sent() {
+		if passes, err := run.evaluate(ctx, &run.before, ev); err != nil || !passes.Sent() {
 			return c, err
 		}
 	}
 	c.Event, c.Live = stored, &scripteval.Outcome{}
 	if run.liveVersion > 0 {
-		if c.Live, err = scripteval.Evaluate(ctx, &run.live, ev, false); err != nil {
+		if c.Live, err = run.evaluate(ctx, &run.live, ev); err != nil {
 			return c, err
 		}
 	}
-	if c.Candidate, err = scripteval.Evaluate(ctx, &run.candidate, ev, false); err != nil {
+	if c.Candidate, err = run.evaluate(ctx, &run.candidate, ev); err != nil {
 		return c, err
 	}
 	if c.Change = scripteval.Compare(c.Live, c.Candidate); c.Change == scripteval.ChangeNone {

@@ -87,7 +87,7 @@ func (e *Evaluator) sendTest(ctx context.Context, r *catalog.CompiledSubscriptio
 		return nil, nil, lifecycle.ErrStopping()
 	}
 	defer e.life.End()
-	fresh := e.dispatcher.BeginEvent(e.cfg.Now())
+	fresh := e.dispatcher.BeginEvent(like.Account, e.cfg.Now())
 	fresh.Queued() // it bypasses the queues: ordered queues must not wait for it
 	e.dispatcher.ReleaseWaiting()
 	ev := &engine.Event{

@@ -11,9 +11,10 @@ import (
 )
 
 // match returns the subscriptions that match ev. Each distinct filter runs once, and once for each
-// script that has it as a version. The error is a CodeBusy: the filters did not finish by the
-// deadline.
-func (p *Publisher) match(candidates []*catalog.CompiledSubscription, ev *scripts.Event, deadline time.Time) ([]*catalog.CompiledSubscription, error) {
+// script that has it as a version. The error is a CodeBusy, that of spent.
+func (p *Publisher) match(
+	candidates []*catalog.CompiledSubscription, ev *scripts.Event, spent *catalog.MatchTime,
+) ([]*catalog.CompiledSubscription, error) {
 	if !slices.ContainsFunc(candidates, func(r *catalog.CompiledSubscription) bool { return r.Filter.Source != "" }) {
 		return candidates, nil
 	}
@@ -39,8 +40,11 @@ func (p *Publisher) match(candidates []*catalog.CompiledSubscription, ev *script
 		if !seen {
 			// A stop does not wait for users' filters; operational events are published last and
 			// would be lost.
-			if time.Now().After(deadline) || p.life.IsStopping() && !engine.Operational(ev.Type) {
+			if p.life.IsStopping() && !engine.Operational(ev.Type) {
 				return nil, catalog.ErrFiltersTooSlow
+			}
+			if err := spent.Check(); err != nil {
+				return nil, err
 			}
 			if res.err = err; err == nil {
 				res.ok, res.err = p.runFilter(r, f, in)

@@ -105,11 +105,17 @@ func (p *Publisher) publish(ctx context.Context, inputs []engine.EventInput) ([]
 
 // prepareAll prepares all events or none.
 func (p *Publisher) prepareAll(inputs []engine.EventInput, targets [][]engine.ID) ([]dispatch.PreparedEvent, error) {
-	now, deadline := p.cfg.Now(), time.Now().Add(catalog.MatchTimeout)
+	now := p.cfg.Now()
+	ctx := p.life.StopContext()
+	if engine.Operational(inputs[0].Type) { // they are published when the router stops, too
+		ctx = context.Background()
+	}
+	spent := p.catalog.BeginMatching(ctx, inputs[0].Account)
+	defer spent.End()
 	batch := make([]dispatch.PreparedEvent, len(inputs))
 	for i := range inputs {
 		var err error
-		if batch[i], err = p.prepare(&inputs[i], now, deadline); err != nil {
+		if batch[i], err = p.prepare(&inputs[i], now, &spent); err != nil {
 			p.abandon(batch[:i])
 			return nil, err
 		}
@@ -287,7 +293,7 @@ func withoutBatchIndex(err error, n int) error {
 }
 
 // prepare gives an event its id and matches it. The error says that the filters took too long.
-func (p *Publisher) prepare(in *engine.EventInput, now, deadline time.Time) (dispatch.PreparedEvent, error) {
+func (p *Publisher) prepare(in *engine.EventInput, now time.Time, spent *catalog.MatchTime) (dispatch.PreparedEvent, error) {
 	at := in.Time
 	if at.IsZero() {
 		at = now
@@ -296,12 +302,13 @@ func (p *Publisher) prepare(in *engine.EventInput, now, deadline time.Time) (dis
 		Key: in.ID, Account: in.Account, Type: in.Type, Time: at.UTC().Truncate(time.Millisecond),
 		Headers: in.Headers, Data: in.Data.Raw(), Hops: in.Hops,
 	}
-	prepared := dispatch.PreparedEvent{NewEvent: engine.NewEvent{Event: ev}, Tracked: p.dispatcher.BeginEvent(now)}
+	prepared := dispatch.PreparedEvent{NewEvent: engine.NewEvent{Event: ev}, Tracked: p.dispatcher.BeginEvent(ev.Account, now)}
 	ev.ID = prepared.Tracked.ID
 	seen := catalog.ScriptEvent(ev, in.Data)
-	matched, err := p.match(p.catalog.Candidates(ev.Account, ev.Type), seen, deadline)
+	spent.For(ev.Account)
+	matched, err := p.match(p.catalog.Candidates(ev.Account, ev.Type), seen, spent)
 	if err == nil {
-		prepared.Groups, err = p.dispatcher.Groups(matched, ev.ID, seen, deadline)
+		prepared.Groups, err = p.dispatcher.Groups(matched, ev.ID, seen, spent)
 	}
 	if err != nil {
 		p.dispatcher.AbandonEvent(prepared.Tracked)

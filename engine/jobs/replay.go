@@ -12,11 +12,11 @@ import (
 	"switchhook/engine"
 	"switchhook/engine/catalog"
 	"switchhook/engine/dispatch"
+	"switchhook/engine/fairlimit"
 	"switchhook/engine/lifecycle"
 	"switchhook/engine/settings"
+	"switchhook/engine/telemetry"
 	"switchhook/scripts/filter"
-
-	"golang.org/x/sync/semaphore"
 )
 
 // Replayer runs replays.
@@ -26,7 +26,7 @@ type Replayer struct {
 	life       *lifecycle.Lifecycle
 	catalog    *catalog.Catalog
 	dispatcher *dispatch.Dispatcher
-	slots      *semaphore.Weighted // one for each replay that is reading
+	slots      *fairlimit.Limiter // one for each replay that is reading
 
 	mu   sync.Mutex
 	jobs map[engine.ID]*replayJob // unfinished replays
@@ -34,9 +34,13 @@ type Replayer struct {
 
 // NewReplayer returns a Replayer without replays; LoadReplays reads them.
 func NewReplayer(cfg settings.Config, catalog *catalog.Catalog, dispatcher *dispatch.Dispatcher, life *lifecycle.Lifecycle) *Replayer {
+	slots := fairlimit.New(fairlimit.Limits{
+		Units: maxConcurrentReplays, PerAccount: maxAccountReplays, Wait: replaySlotWait,
+	})
+	cfg.Registerer.MustRegister(telemetry.NewPlacesCollector("replays", slots))
 	return &Replayer{
 		store: cfg.Store, log: cfg.Logger, life: life, catalog: catalog, dispatcher: dispatcher,
-		slots: semaphore.NewWeighted(maxConcurrentReplays), jobs: map[engine.ID]*replayJob{},
+		slots: slots, jobs: map[engine.ID]*replayJob{},
 	}
 }
 

@@ -31,10 +31,14 @@ type replayJob struct {
 }
 
 const (
-	maxConcurrentReplays = 4   // that read at the same time; waiting for the rate or the target needs no slot
-	replayPage           = 100 // deliveries or events of one step
-	maxReplayBatch       = 32  // enqueued at the same time
-	replayRetryDelay     = 100 * time.Millisecond
+	// Replays that read at the same time, of all accounts and of one; waiting for the rate or the target
+	// needs no slot.
+	maxConcurrentReplays, maxAccountReplays = 4, 2
+
+	replaySlotWait   = time.Minute // then it tries again
+	replayPage       = 100         // deliveries or events of one step
+	maxReplayBatch   = 32          // enqueued at the same time
+	replayRetryDelay = 100 * time.Millisecond
 )
 
 // job returns an unfinished replay; nil if there is none.
@@ -182,12 +186,16 @@ func (rep *Replayer) replayStep(ctx context.Context, r *engine.Replay, pace *rat
 	case rep.dispatcher.Waiting(to.ID) >= dispatchqueue.LowWater: // live deliveries go first, the rest waits in the store
 		return replayRetryDelay, nil
 	}
-	if err := rep.slots.Acquire(ctx, 1); err != nil {
-		return 0, nil
+	release, err := rep.slots.Acquire(ctx, r.Account, "", 1)
+	if err != nil {
+		return replayRetryDelay, nil
 	}
 	list, chosen, more, err := rep.replayRead(rep.life.StopContext(), r, source)
-	rep.slots.Release(1)
-	if err != nil {
+	release()
+	switch {
+	case engine.ErrorCode(err) == engine.CodeBusy: // the filters had no turn
+		return replayRetryDelay, nil
+	case err != nil:
 		return 0, err
 	}
 	var queued atomic.Int64
@@ -230,8 +238,12 @@ func (rep *Replayer) replayRead(ctx context.Context, r *engine.Replay, source *e
 		return nil, nil, false, err
 	}
 	more = len(list) == replayPage
+	spent := rep.catalog.BeginMatching(ctx, r.Account)
+	defer spent.End()
 	for i, d := range list {
-		switch ok, err := rep.replaySelects(ctx, r, source, d); {
+		switch ok, err := rep.replaySelects(ctx, r, source, d, &spent); {
+		case engine.ErrorCode(err) == engine.CodeBusy && i > 0: // the filters go on in the next step
+			return list[:i], chosen, true, nil
 		case err != nil:
 			return nil, nil, false, err
 		case !ok:
@@ -274,14 +286,16 @@ func (rep *Replayer) replayPage(ctx context.Context, r *engine.Replay, source *e
 }
 
 // replaySelects reports whether the replay selects a delivery.
-func (rep *Replayer) replaySelects(ctx context.Context, r *engine.Replay, source *engine.Subscription, d *engine.Delivery) (bool, error) {
+func (rep *Replayer) replaySelects(
+	ctx context.Context, r *engine.Replay, source *engine.Subscription, d *engine.Delivery, spent *catalog.MatchTime,
+) (bool, error) {
 	missing := d.State == 0
 	switch {
 	case missing && !matchesAny(source.Events, d.EventType), !missing && !slices.Contains(r.States, d.State),
 		len(r.EventTypes) > 0 && !matchesAny(r.EventTypes, d.EventType):
 		return false, nil
 	case missing || r.Filter != "":
-		return rep.passesReplayFilter(ctx, r, source, d.ID.Event, missing)
+		return rep.passesReplayFilter(ctx, r, source, d, spent)
 	}
 	return true, nil
 }
@@ -292,8 +306,11 @@ func matchesAny(patterns []string, eventType string) bool {
 
 // passesReplayFilter reports whether an event passes the replay's filter and, if the subscription
 // has no delivery for it, the subscription's filter. A filter that fails passes nothing.
-func (rep *Replayer) passesReplayFilter(ctx context.Context, r *engine.Replay, source *engine.Subscription, id engine.ID, missing bool) (bool, error) {
-	ev, err := rep.store.Event(ctx, "", id)
+func (rep *Replayer) passesReplayFilter(
+	ctx context.Context, r *engine.Replay, source *engine.Subscription, d *engine.Delivery, spent *catalog.MatchTime,
+) (bool, error) {
+	missing := d.State == 0
+	ev, err := rep.store.Event(ctx, "", d.ID.Event)
 	if engine.ErrorCode(err) == engine.CodeNotFound { // removed meanwhile
 		return false, nil
 	}
@@ -302,6 +319,9 @@ func (rep *Replayer) passesReplayFilter(ctx context.Context, r *engine.Replay, s
 	}
 	in := filter.NewInput(catalog.ScriptEvent(ev, jsonindex.Value{}))
 	defer in.Release()
+	if err := spent.Check(); err != nil {
+		return false, err
+	}
 	if r.Filter != "" {
 		f, err := rep.catalog.CompileFilter(r.Filter)
 		if err != nil {

@@ -17,9 +17,9 @@ import (
 type Tracker struct {
 	mu     sync.Mutex
 	maker  *snowflake.Maker
-	open   fifo.Queue[*Event] // in id order; the first is the oldest with a target without a row
-	coming fifo.Queue[*Event] // in id order; the first is the oldest that was not queued
-	last   snowflake.ID       // the highest id that was assigned
+	open   fifo.Queue[*Event]             // in id order; the first is the oldest with a target without a row
+	coming map[string]*fifo.Queue[*Event] // by account, in id order; the first is the oldest that was not queued
+	last   snowflake.ID                   // the highest id that was assigned
 }
 
 // Event is an accepted event until each of its targets has a row. Tracker.mu guards the
@@ -37,20 +37,25 @@ type Event struct {
 
 // New returns a Tracker for events with ids above after.
 func New(maker *snowflake.Maker, after snowflake.ID) *Tracker {
-	return &Tracker{maker: maker, last: after}
+	return &Tracker{maker: maker, last: after, coming: map[string]*fifo.Queue[*Event]{}}
 }
 
 // Queued records that the deliveries of ev are in their queues, or that it has none.
 func (ev *Event) Queued() { ev.queued.Store(true) }
 
-// Begin assigns an event its id, before it is stored.
-func (t *Tracker) Begin(at time.Time) *Event {
+// Begin assigns an event of an account its id, before it is stored.
+func (t *Tracker) Begin(account string, at time.Time) *Event {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	ev := &Event{ID: t.maker.Next(), left: 1, At: at}
 	t.last = ev.ID
 	t.open.Push(ev)
-	t.coming.Push(ev)
+	coming := t.coming[account]
+	if coming == nil {
+		coming = &fifo.Queue[*Event]{}
+		t.coming[account] = coming
+	}
+	coming.Push(ev)
 	return ev
 }
 
@@ -69,21 +74,26 @@ func (t *Tracker) Abandon(ev *Event) {
 	ev.Queued()
 }
 
-// QueuedUpTo reports whether all events up to one have been queued, or abandoned.
-func (t *Tracker) QueuedUpTo(event snowflake.ID) bool {
+// QueuedUpTo reports whether all events of an account up to one have been queued, or abandoned. (An
+// account whose events take long to match delays its own ordered deliveries only.)
+func (t *Tracker) QueuedUpTo(account string, event snowflake.ID) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	first := t.notQueued()
+	coming := t.coming[account]
+	if coming == nil {
+		return true
+	}
+	first := firstNotQueued(coming)
 	return first == nil || first.ID > event
 }
 
-// notQueued returns the oldest event that was not queued, or nil; t.mu is held.
-func (t *Tracker) notQueued() *Event {
-	for t.coming.Len() > 0 {
-		if first := t.coming.All()[0]; !first.queued.Load() {
+// firstNotQueued returns the oldest event that was not queued, or nil. Tracker.mu is held.
+func firstNotQueued(coming *fifo.Queue[*Event]) *Event {
+	for coming.Len() > 0 {
+		if first := coming.All()[0]; !first.queued.Load() {
 			return first
 		}
-		t.coming.Pop()
+		coming.Pop()
 	}
 	return nil
 }
@@ -103,7 +113,11 @@ func (t *Tracker) Record(ev *Event, slot int) {
 func (t *Tracker) Sweep(olderThan time.Time) (watermark snowflake.ID, late []*Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.notQueued() // so that coming does not grow if QueuedUpTo is never called
+	for account, coming := range t.coming { // so that it does not grow if QueuedUpTo is never called
+		if firstNotQueued(coming) == nil {
+			delete(t.coming, account)
+		}
+	}
 	for t.open.Len() > 0 && t.open.All()[0].left == 0 {
 		t.open.Pop()
 	}

@@ -16,7 +16,7 @@ func tracker(node int) *Tracker {
 
 func TestTracker_WatermarkStopsBeforeMissingRows(t *testing.T) {
 	tr := tracker(3)
-	a, b, c := tr.Begin(noon), tr.Begin(noon), tr.Begin(noon)
+	a, b, c := tr.Begin("a", noon), tr.Begin("a", noon), tr.Begin("a", noon)
 	expect := func(want snowflake.ID, why string) {
 		t.Helper()
 		if got, _ := tr.Sweep(time.Time{}); got != want {
@@ -34,15 +34,15 @@ func TestTracker_WatermarkStopsBeforeMissingRows(t *testing.T) {
 	expect(c.ID-1, "a and b are through")
 	tr.Abandon(c)
 	expect(c.ID, "c was never stored")
-	d := tr.Begin(noon)
+	d := tr.Begin("a", noon)
 	tr.Stored(d, nil)
 	expect(d.ID, "an event without targets is through at once")
 }
 
 func TestTracker_LateEventsAreReturnedOnce(t *testing.T) {
 	tr := tracker(0)
-	notStored := tr.Begin(noon)
-	f := tr.Begin(noon)
+	notStored := tr.Begin("a", noon)
+	f := tr.Begin("a", noon)
 	tr.Stored(f, []snowflake.ID{1, 2, 3})
 	tr.Record(f, 1)
 	if _, late := tr.Sweep(noon.Add(-time.Second)); len(late) != 0 {
@@ -63,11 +63,11 @@ func TestTracker_LateEventsAreReturnedOnce(t *testing.T) {
 
 func TestTracker_QueuedUpTo(t *testing.T) {
 	tr := tracker(0)
-	a, b, c := tr.Begin(noon), tr.Begin(noon), tr.Begin(noon)
+	a, b, c := tr.Begin("a", noon), tr.Begin("a", noon), tr.Begin("a", noon)
 	expect := func(queued ...bool) {
 		t.Helper()
 		for i, ev := range []*Event{a, b, c} {
-			if got := tr.QueuedUpTo(ev.ID); got != queued[i] {
+			if got := tr.QueuedUpTo("a", ev.ID); got != queued[i] {
 				t.Errorf("up to event %d: %v", i, got)
 			}
 		}
@@ -77,6 +77,12 @@ func TestTracker_QueuedUpTo(t *testing.T) {
 	expect(false, false, false)
 	a.Queued()
 	expect(true, true, false)
+	if !tr.QueuedUpTo("b", c.ID) {
+		t.Error("another account waits for it")
+	}
 	tr.Abandon(c)
 	expect(true, true, true)
+	if tr.Sweep(noon); len(tr.coming) != 0 {
+		t.Errorf("%d accounts are remembered", len(tr.coming))
+	}
 }
