@@ -11,6 +11,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -28,13 +29,16 @@ func prepareLargeAttempts(w *hostileWorld) {
 		Event: api.Some(api.EventNames{"large"}), TargetURL: api.Some(w.down.URL),
 		// Each body is another one, so that it is stored with its attempt.
 		Transform: api.Some(`export default function transform(event, request) { return {at: Math.random(), filler: event.data.filler} }`),
-		Policy:    api.Some(api.Policy{Retries: api.Some(instantRetries(50))}),
+		Policy:    api.Some(api.Policy{Retries: api.Some(quickRetries(50))}),
 	})
 	accepted := w.publish(c, "large", large)
 	w.keys.Store("large delivery", accepted.ID+":"+s.ID)
 }
 
-func instantRetries(n int) api.Retries { return make(api.Retries, n) }
+// quickRetries is the quickest schedule that a router accepts.
+func quickRetries(n int) api.Retries {
+	return append(api.Retries{0}, slices.Repeat(api.Retries{api.Duration(time.Second)}, n-1)...)
+}
 
 func readLargeAttempts(ctx context.Context, w *hostileWorld) {
 	c := w.hostile()
@@ -113,7 +117,7 @@ func storeEverything(ctx context.Context, w *hostileWorld) {
 	w.subscribe(c, api.SubscriptionRequest{
 		Event: api.Some(api.EventNames{"small"}), TargetURL: api.Some(w.down.URL),
 		Transform: api.Some(`export default function transform(event, request) { return String(Math.random()).repeat(40000) }`),
-		Policy:    api.Some(api.Policy{Retries: api.Some(instantRetries(50))}),
+		Policy:    api.Some(api.Policy{Retries: api.Some(quickRetries(50))}),
 	})
 	script, err := c.CreateScript(ctx, api.CreateScriptRequest{Name: "versions", Kind: "transform"})
 	if err != nil {
@@ -204,7 +208,7 @@ func retryManySubscriptions(ctx context.Context, w *hostileWorld) {
 	for i := range 300 {
 		w.subscribe(c, api.SubscriptionRequest{
 			Event: api.Some(api.EventNames{"many"}), TargetURL: api.Some(fmt.Sprintf("%s/%d", w.down.URL, i)),
-			Policy: api.Some(api.Policy{Retries: api.Some(instantRetries(50)), InFlight: api.Some(512)}),
+			Policy: api.Some(api.Policy{Retries: api.Some(quickRetries(50)), InFlight: api.Some(512)}),
 		})
 	}
 	before := w.hits.Load()

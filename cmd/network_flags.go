@@ -46,6 +46,7 @@ type targetFlags struct {
 	AllowTargets []string `help:"Private or special address ranges that deliveries may go to, such as 10.0.0.0/8, on every port." placeholder:"CIDR"`
 	DenyTargets  []string `help:"Address ranges, or host names with their subdomains, that deliveries may never go to." placeholder:"CIDR|NAME"`
 	TargetPorts  []uint16 `help:"Ports of public addresses that deliveries may go to." default:"80,443,8080,8443" placeholder:"PORT" min:"1" max:"65535"`
+	AllowPublic  bool     `name:"allow-public-host" help:"Allow targets below --public-url, for a host that also serves other things. Loops still end, see --max-hops."`
 	HTTPSOnly    bool     `name:"https-only" help:"Refuse targets that are not https."`
 	TargetProxy  string   `help:"Proxy that all deliveries go through, such as http://127.0.0.1:4750. Proxy variables of the environment are ignored." placeholder:"URL"`
 }

@@ -229,3 +229,23 @@ func TestServe_RefusesItselfAsTarget(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The host of --public-url counts as the router's own, unless the operator says otherwise.
+func TestServe_RefusesPublicURLAsTarget(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		flags   []string
+		refused bool
+	}{
+		{[]string{"--public-url", "https://router.example"}, true},
+		{[]string{"--public-url", "https://router.example", "--allow-public-host"}, false},
+		{[]string{"--public-url", "https://router.example/hooks"}, false},
+		{nil, false},
+	} {
+		p := serve(t, t.TempDir(), c.flags...)
+		err := p.api.call(context.Background(), http.MethodPost, "/api/v1/subscriptions", map[string]any{"event": "*", "target_url": "https://router.example/api/v1/events"}, nil)
+		if (err != nil) != c.refused || err != nil && !strings.Contains(err.Error(), "--public-url") {
+			t.Errorf("%v: %v", c.flags, err)
+		}
+	}
+}

@@ -23,6 +23,7 @@ import (
 	"switchhook/engine/outbound"
 	"switchhook/engine/router"
 	"switchhook/engine/settings"
+	"switchhook/engine/target"
 	"switchhook/server"
 	"switchhook/server/dialect"
 )
@@ -174,6 +175,11 @@ func (c *serveCommand) config() (cfg processConfig, err error) {
 		}
 		if u, err := url.Parse(c.PublicURL); err == nil {
 			cfg.server.PathPrefix = strings.TrimRight(u.EscapedPath(), "/")
+		}
+		if !c.AllowPublic {
+			if cfg.policy.Public, err = target.Parse(c.PublicURL); err != nil {
+				return cfg, fmt.Errorf("--public-url: %w", err)
+			}
 		}
 	}
 	if err := cloudevents.CheckSource(c.CloudEventsSource); err != nil {

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -38,6 +39,9 @@ type Policy struct {
 	// says, since a delivery there could become an event again. An unspecified address stands for
 	// all addresses of this machine.
 	Own []netip.AddrPort
+	// Public is the URL under which the router is reached from outside; nil: none. A URL below it is
+	// never a target, as Own. It stops mistakes, as DenyHosts.
+	Public *url.URL
 	// Proxy is the proxy of all connections; nil: none. The operator sets it, so its address is
 	// not checked; the targets are, before the proxy is asked for them.
 	Proxy *url.URL
@@ -216,7 +220,32 @@ func (g *Guard) ParseURL(raw string) (*url.URL, error) {
 	if denied := g.deniedHost(u.Hostname()); denied != "" {
 		return nil, refused("targets under %s are denied", denied)
 	}
+	if g.isPublic(u) {
+		return nil, refused("this is the router's own URL (--public-url), so its events would come back as new ones; the operator can open other services there with --allow-public-host")
+	}
 	return u, nil
+}
+
+// isPublic reports whether a target is below the public URL of the router. The default ports of http
+// and https count as one: a proxy usually serves both.
+func (g *Guard) isPublic(u *url.URL) bool {
+	own := g.policy.Public
+	if own == nil || strings.TrimRight(u.Hostname(), ".") != strings.TrimRight(own.Hostname(), ".") || webPort(u) != webPort(own) {
+		return false
+	}
+	prefix := strings.TrimRight(own.Path, "/")
+	rest, below := strings.CutPrefix(path.Clean("/"+u.Path), prefix)
+	return below && (rest == "" || rest[0] == '/')
+}
+
+// webPort returns the port of a URL; 80 and 443 are one.
+func webPort(u *url.URL) string {
+	switch port := u.Port(); port {
+	case "", "80", "443":
+		return ""
+	default:
+		return port
+	}
 }
 
 // deniedHost returns the entry of DenyHosts that includes a name, or "".
