@@ -40,7 +40,7 @@ type serveCommand struct {
 
 	StrictTypes  bool          `help:"Refuse events whose type is not registered."`
 	MaxBody      int           `help:"Maximum body of a request in bytes." default:"1048576" placeholder:"BYTES" min:"1024" max:"1073741824"`
-	MaxBodies    int64         `help:"Maximum memory for the bodies of all requests in progress, in bytes; an account may use a quarter. Bodies up to 16 KiB are not counted." default:"67108864" placeholder:"BYTES" min:"1048576" max:"1099511627776"`
+	MaxBodies    int64         `help:"Maximum memory for the bodies of all requests in progress, in bytes; an account may use an eighth. Bodies up to 16 KiB are not counted." default:"67108864" placeholder:"BYTES" min:"1048576" max:"1099511627776"`
 	MaxConns     int           `name:"max-connections" help:"Maximum concurrent connections to the API; at the limit the longest idle ones are closed. 0 is half the limit of open files, at most 4096." default:"0" placeholder:"N" min:"0" max:"1000000"`
 	AddressConns int           `name:"max-connections-per-address" help:"Maximum concurrent connections of one client address, or /64 for IPv6; proxies in --trusted-proxies have no such limit. 0 is half of --max-connections." default:"0" placeholder:"N" min:"0" max:"1000000"`
 	MaxHops      int           `help:"Maximum deliveries, one after the other, that lead to an event: beyond it, publishing is refused as a loop." default:"5" placeholder:"N" min:"1" max:"1000"`

@@ -21,6 +21,10 @@ const (
 	maxFailedAuth      = 20              // burst per address
 	failedAuthInterval = 3 * time.Second // refill interval of one attempt
 	maxTrackedHosts    = 16384           // addresses with failures; the least recent are forgotten
+
+	// A throttled refusal is sent after this time: else a client that repeats at once keeps the router
+	// busy. The connection counts as idle meanwhile.
+	throttledDelay = 500 * time.Millisecond
 )
 
 // authLimiter rate-limits failed authentication per client address, to slow down key guessing. Over
@@ -95,6 +99,7 @@ func (s *Server) authenticate(c *fiber.Ctx) (*engine.Key, error) {
 	from := host(s.address(c))
 	key, err := s.lookupKey(&c.Request().Header)
 	if wait := s.authLimiter.retryAfter(from); wait > 0 && (err == nil && s.isThrottled(key, from) || engine.ErrorCode(err) == engine.CodeUnknownKey) {
+		s.delayRefusal(connOf(c.Context().Conn()))
 		return nil, &engine.Error{Code: engine.CodeBusy, Wait: wait, Message: "too many wrong API keys came from this address; wait before the next"}
 	}
 	switch {
@@ -107,6 +112,19 @@ func (s *Server) authenticate(c *fiber.Ctx) (*engine.Key, error) {
 		s.authLimiter.recordFailure(from)
 	}
 	return key, err
+}
+
+// delayRefusal waits before the answer to a throttled request on conn, which may be nil.
+func (s *Server) delayRefusal(conn *trackedConn) {
+	if conn == nil {
+		return
+	}
+	conn.setIdle()
+	select {
+	case <-time.After(throttledDelay):
+	case <-s.streams.Done():
+	}
+	conn.setBusy() // the answer is lost if the connection was evicted
 }
 
 // isThrottled reports whether a known key is refused from an address: the address has too many

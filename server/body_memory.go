@@ -19,7 +19,7 @@ const (
 	// A body up to this size is not counted: the limit of connections bounds these.
 	smallBody = 16 << 10
 	// An account may use this part of Config.MaxBodies.
-	bodiesShare = 4
+	bodiesShare = 8
 
 	maxBodyWaiting = 256 // requests of one account that wait for memory
 

@@ -52,7 +52,7 @@ func (r *testServer) bodiesInUse() string {
 func TestBodies_MemoryIsShared(t *testing.T) {
 	t.Parallel()
 	const size = 100_000
-	r := start(t, setup{maxBody: size, maxBodies: 8 * size, bodyWait: 100 * time.Millisecond}) // an account may have two
+	r := start(t, setup{maxBody: size, maxBodies: 16 * size, bodyWait: 100 * time.Millisecond}) // an account may have two
 	body := eventOf(size)
 	known := fmt.Sprintf("Content-Length: %d", size)
 	_, finishFirst := r.unfinished(t, r.acme.key, known, body)

@@ -40,7 +40,7 @@ type Config struct {
 	Version  string              // shown in the API's description
 
 	// MaxBodies limits the memory for the bodies of all requests in progress, in bytes; one account may
-	// use a quarter. 0: DefaultMaxBodies. Small bodies are not counted.
+	// use an eighth. 0: DefaultMaxBodies. Small bodies are not counted.
 	MaxBodies int64
 	// BodyWait limits how long a request waits for that memory; 0: 8 s, which is longer than a stalled
 	// body holds it.
