@@ -13,7 +13,7 @@ func TestCompletions(t *testing.T) {
 	t.Parallel()
 	parser := newParser(new(commands))
 	for _, c := range []struct{ line, want string }{
-		{"", "apply backup completion demo keys listen preview replays restore scripts secrets send serve subscriptions test types version"},
+		{"", "accounts apply backup completion demo keys listen preview replays restore scripts secrets send serve subscriptions test types version"},
 		{"s", "scripts secrets send serve subscriptions"},
 		{"scripts ", "compare diff list live pull push rollback shadow"},
 		{"scripts --key x sh", "shadow"},
@@ -27,7 +27,7 @@ func TestCompletions(t *testing.T) {
 		{"keys create x --acc", "--account"},
 		{"scripts push a b --se", "--server"},
 		{"serve --dev ", ""},
-		{"nothing ", "apply backup completion demo keys listen preview replays restore scripts secrets send serve subscriptions test types version"},
+		{"nothing ", "accounts apply backup completion demo keys listen preview replays restore scripts secrets send serve subscriptions test types version"},
 		{"send order.created -- --x", ""},
 	} {
 		if got := strings.Join(completions(parser.Model.Node, strings.Split(c.line, " ")), " "); got != c.want {

@@ -30,6 +30,7 @@ type commands struct {
 	Subscriptions subscriptionsCommand `cmd:"" help:"List the subscriptions of a running router, with the health of their targets."`
 	Replays       replaysCommand       `cmd:"" help:"Send past events of a running router again, and control replays."`
 	Keys          keysCommand          `cmd:"" help:"List, create, rotate and delete API keys of a running router."`
+	Accounts      accountsCommand      `cmd:"" help:"Show what the accounts of a running router use of their quotas, and what fills their storage."`
 	Backup        backupCommand        `cmd:"" help:"Copy the database to a file, even while a router uses it."`
 	Restore       restoreCommand       `cmd:"" help:"Restore a database from a backup, while no router uses it."`
 	Secrets       secretsCommand       `cmd:"" help:"Change the key that encrypts the secrets in the database."`

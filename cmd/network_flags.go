@@ -20,7 +20,7 @@ type accessFlags struct {
 
 	MaxSubscriptions   int   `help:"Maximum subscriptions of an account without its own quota; 0 is no limit." default:"0" placeholder:"N" min:"0" max:"1000000000"`
 	MaxEventsPerSecond int   `help:"Maximum events a second of an account without its own quota; 0 is no limit." default:"0" placeholder:"N" min:"0" max:"1000000000"`
-	MaxStoredBytes     int64 `help:"Maximum bytes of stored events of an account without its own quota; 0 is no limit." default:"0" placeholder:"BYTES" min:"0" max:"1125899906842624"`
+	MaxStoredBytes     int64 `help:"Maximum bytes stored for an account without its own quota: events, deliveries, configuration, audit log; 0 is no limit." default:"0" placeholder:"BYTES" min:"0" max:"1125899906842624"`
 }
 
 // quota returns the quotas that the flags set.

@@ -22,7 +22,7 @@ type Account struct {
 type Quota struct {
 	Subscriptions   int   `json:"subscriptions,omitempty"`
 	EventsPerSecond int   `json:"events_per_second,omitempty"` // average; the events of one second may arrive in one burst
-	StoredBytes     int64 `json:"stored_bytes,omitempty"`      // of events
+	StoredBytes     int64 `json:"stored_bytes,omitempty"`      // of all that is stored for the account
 }
 
 // Retention is the time for which finished events are kept. Zero fields take the router's default.
@@ -67,7 +67,7 @@ func (q Quota) Validate() (errs FieldErrors) {
 // Usage is the part of its quota that an account uses.
 type Usage struct {
 	Subscriptions int
-	StoredBytes   int64 // of events' data
+	Stored        StoredBytes
 }
 
 // ValidAccount reports whether s consists of letters, digits and _ . : @ -, and begins with a

@@ -66,7 +66,10 @@ type Attempt struct {
 	Script   AttemptScript // zero if the subscription has no transform
 	Resent   bool          // the request was sent a second time: the target had closed the idle connection without a response
 	TimedOut bool          // the time was up before the target responded; Phase says in which part
-	Batch    int           // number of events in the POST, as a JSON array; 0 if it was not a batch
+	// NotStored means that headers, bodies and console output were not stored, since the account had
+	// used up its quota of bytes.
+	NotStored bool
+	Batch     int // number of events in the POST, as a JSON array; 0 if it was not a batch
 }
 
 // AttemptRequest is the request as it was sent. Credentials in header values are replaced by
@@ -118,6 +121,10 @@ func (a AttemptResponse) TruncatedFor(n int) AttemptResponse {
 	}
 	return a
 }
+
+// BareAttempts is the number of attempts without bodies that are stored of a delivery whose account has
+// used up its quota of bytes.
+const BareAttempts = 3
 
 const MaxKeptBody = 16 << 10 // bytes of a response body that are stored
 

@@ -83,8 +83,9 @@ type EventLog interface {
 	EventByKey(ctx context.Context, key KeyHash) (ID, error)
 	// Events lists events, newest first, or oldest first if q.Oldest is set.
 	Events(ctx context.Context, q EventQuery) ([]*Event, error)
-	// StoredBytes returns the total size of the data of an account's stored events.
-	StoredBytes(ctx context.Context, account string) (int64, error)
+	// StoredBytes returns the size of what is stored for an account, as of the last commit. It is
+	// cheap for accounts that write often.
+	StoredBytes(ctx context.Context, account string) (StoredBytes, error)
 	// LargestAccounts returns the accounts with the most stored bytes, the largest first, and the
 	// bytes of all accounts.
 	LargestAccounts(ctx context.Context, limit int) (largest []AccountBytes, total int64, err error)
@@ -132,7 +133,12 @@ type Outcome struct {
 	RenewedAt time.Time
 	Error     string
 	Attempt   *Attempt // nil without an attempt: the delivery only waits, or has become dead
-	Position  Position // of the delivery; Record sets it before it calls done, if RenewedAt is set
+	// Limit names the delivery's account, which the store looks up if it is empty, and what it may
+	// store; Bytes 0 is no limit. An attempt that would take the account beyond it is stored without
+	// headers, bodies and console output (Attempt.NotStored), and of such attempts of one delivery
+	// only the last BareAttempts stay.
+	Limit    StorageLimit
+	Position Position // of the delivery; Record sets it before it calls done, if RenewedAt is set
 }
 
 // Waiting is a delivery that must be attempted.
@@ -299,7 +305,7 @@ type Catalog interface {
 	// another script of the account has is a CodeConflict with Field "name". Its Cases become those
 	// of its newest version, its UpdatedAt the LiveAt of a version that is newly Live.
 	PutScript(ctx context.Context, s *Script) error
-	// DeleteScript removes a script. Its versions stay, for the attempts that refer to them.
+	// DeleteScript removes a script with its versions.
 	DeleteScript(ctx context.Context, id ID) error
 	// PutScriptVersion stores a new version; a number that exists is a CodeConflict. Its Cases
 	// become the script's.

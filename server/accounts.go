@@ -41,7 +41,9 @@ func (s *Server) viewAccount(c *fiber.Ctx, a *engine.Account) (api.Account, erro
 			Subscriptions: nullIfZero(int64(limits.Subscriptions)), EventsPerSecond: nullIfZero(int64(limits.EventsPerSecond)),
 			StoredBytes: nullIfZero(limits.StoredBytes),
 		},
-		Usage:     api.AccountUsage(used),
+		Usage: api.AccountUsage{
+			Subscriptions: used.Subscriptions, StoredBytes: used.Stored.Total(), StoredBytesOf: api.StoredBytes(used.Stored),
+		},
 		Retention: viewRetention(a.Retention),
 		CreatedAt: timeOrNull(a.CreatedAt), UpdatedAt: timeOrNull(a.UpdatedAt),
 	}, nil

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -119,24 +120,76 @@ func TestQuota_EventsPerSecond(t *testing.T) {
 	r.acme.post("/api/v1/events", batch(100)).want(202)
 }
 
+// usedBytes returns what is stored for an account.
+func (c *client) usedBytes(account string) int64 {
+	n, err := c.get("/api/v1/accounts/" + account).want(200).at("usage.stored_bytes").(json.Number).Int64()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return n
+}
+
 func TestQuota_StoredBytes(t *testing.T) {
-	clock := newClock()
-	r := start(t, setup{now: clock.now, quota: engine.Quota{StoredBytes: 1000}})
+	const limit = 10_000
+	r := start(t, setup{quota: engine.Quota{StoredBytes: limit}})
 	data := strings.Repeat("x", 298) // 300 with its quotes
-	for range 3 {
+	const event = 300 + int64(len("acmea")) + engine.RowBytes
+	id := r.acme.subscribe("other", anywhere)
+	for used := r.acme.usedBytes("acme"); used+event <= limit; used += event {
 		r.acme.publish("a", data)
 	}
-	r.acme.post("/api/v1/events", map[string]any{"type": "a", "data": data}).refused(507, "", "has 900 bytes of events stored and its quota is 1000")
-	r.acme.post("/api/v1/events", []any{map[string]any{"type": "a", "data": 1}, map[string]any{"type": "a", "data": data}}).refused(507, "", "these 301 bytes don't fit")
-	r.acme.publish("a", strings.Repeat("x", 90))
-	clock.pass(time.Minute) // the usage is read again, unchanged
-	r.acme.post("/api/v1/events", map[string]any{"type": "a", "data": data}).refused(507, "", "992 bytes")
-	id := r.acme.subscribe("other", anywhere)
-	r.acme.post("/api/v1/subscriptions/"+id+"/test", object{"event": object{"type": "other", "data": data}}).refused(507, "", "992 bytes") // it would be stored as well
+	used := r.acme.usedBytes("acme")
+	if used > limit || used+event <= limit {
+		t.Errorf("%d bytes are stored", used)
+	}
+	over := r.acme.post("/api/v1/events", map[string]any{"type": "a", "data": data}).refused(507, "", fmt.Sprintf("stores %d bytes and its quota is %d", used, limit))
+	if wait := over.header.Get("Retry-After"); wait != "60" {
+		t.Errorf("Retry-After is %q", wait)
+	}
+	r.acme.post("/api/v1/events", []any{map[string]any{"type": "a", "data": 1}, map[string]any{"type": "a", "data": data}}).refused(507, "", fmt.Sprintf("these %d bytes don't fit", event+engine.RowBytes+6))
+	r.acme.post("/api/v1/subscriptions/"+id+"/test", object{"event": object{"type": "other", "data": data}}).refused(507, "", "don't fit") // it would be stored as well
 	r.rival.publish("a", data)
-	r.acme.get("/api/v1/accounts/acme").want(200).shows(map[string]any{"usage.stored_bytes": 992, "limits.stored_bytes": 1000})
-	r.admin.do("PUT", "/api/v1/accounts/acme", `{"quota":{"stored_bytes":2000}}`).want(201)
+	r.admin.do("PUT", "/api/v1/accounts/acme", `{"quota":{"stored_bytes":20000}}`).want(201)
 	r.acme.publish("a", data)
+	r.acme.get("/api/v1/accounts/acme").want(200).shows(map[string]any{"limits.stored_bytes": 20_000})
+}
+
+// TestQuota_StoredBytesBoundConfiguration: everything that an account can create or enlarge is refused once
+// its quota of bytes is used up, and what makes it smaller is not.
+func TestQuota_StoredBytesBoundConfiguration(t *testing.T) {
+	r := start(t)
+	long := strings.Repeat("x", 1000)
+	sub := r.acme.subscribe("a", anywhere, map[string]any{"description": long, "metadata": map[string]string{"a": long}})
+	script := r.acme.script("filter", "f", "true")
+	r.acme.publish("a", 1)
+	r.admin.do("PUT", "/api/v1/accounts/acme", `{"quota":{"stored_bytes":100}}`).want(201)
+	for _, change := range []struct {
+		method, path string
+		body         any
+	}{
+		{"POST", "/subscriptions", object{"event": "b", "target_url": anywhere}},
+		{"PATCH", "/subscriptions/" + sub, object{"metadata": map[string]string{"a": long, "b": "c"}}},
+		{"PUT", "/subscriptions/" + sub, object{"event": "a", "target_url": anywhere, "description": long, "metadata": map[string]string{"a": long, "b": "c"}}},
+		{"POST", "/scripts", object{"name": "g", "kind": "filter"}},
+		{"PATCH", "/scripts/" + script, object{"description": long}},
+		{"PATCH", "/scripts/" + script, object{"cases": []any{object{"name": "one", "event": object{"type": "a", "data": 1}, "expect": object{"matches": true}}}}},
+		{"POST", "/scripts/" + script + "/versions", object{"source": "1 > 0"}},
+		{"POST", "/replays", object{"subscription_ids": []string{sub}, "since": "2020-01-01T00:00:00Z"}},
+		{"POST", "/events", object{"type": "a", "data": 1}},
+	} {
+		a := r.acme.do(change.method, "/api/v1"+change.path, change.body)
+		if a.status != 507 || a.text("code") != "insufficient_storage" || !strings.Contains(a.text("detail"), "quota is 100") {
+			t.Errorf("%s %s: %d %s", change.method, change.path, a.status, a.body)
+		}
+	}
+	r.admin.post("/api/v1/keys", object{"name": "k", "account": "acme"}).refused(507, "", "quota is 100")
+	r.acme.do("PATCH", "/api/v1/subscriptions/"+sub, object{"description": "short"}).want(200)
+	r.acme.do("PATCH", "/api/v1/subscriptions/"+sub, object{"active": false}).want(200)
+	r.acme.post("/api/v1/subscriptions/"+sub+"/rotate-secret", nil).want(200)
+	r.admin.post("/api/v1/keys/"+r.acme.keyID+"/rotate", nil).want(200)
+	r.acme.do("DELETE", "/api/v1/scripts/"+script, nil).want(204)
+	r.acme.do("DELETE", "/api/v1/subscriptions/"+sub, nil).want(204)
+	r.acme.get("/api/v1/accounts/acme").want(200).shows(map[string]any{"limits.stored_bytes": 100})
 }
 
 func TestAudit_ActorAndChange(t *testing.T) {
@@ -214,7 +267,9 @@ func TestAudit_EntrySizeIsBounded(t *testing.T) {
 }
 
 func TestQuota_StoredBytesConcurrentPublish(t *testing.T) {
-	r := start(t, setup{quota: engine.Quota{StoredBytes: 1000}})
+	const limit = 10_000
+	r := start(t, setup{quota: engine.Quota{StoredBytes: limit}})
+	const event = 300 + int64(len("acmea")) + engine.RowBytes
 	body := object{"type": "a", "data": strings.Repeat("x", 298)} // 300 with its quotes
 	statuses := make(chan int)
 	const many = 50
@@ -227,8 +282,10 @@ func TestQuota_StoredBytesConcurrentPublish(t *testing.T) {
 			taken++
 		}
 	}
-	if taken == 0 || taken > 3 {
-		t.Errorf("%d events of 300 bytes were taken, with a quota of 1000", taken)
+	if used := r.acme.usedBytes("acme"); taken == 0 || used > limit {
+		t.Errorf("%d events were taken, %d bytes are used of %d", taken, used, limit)
 	}
-	r.acme.publish("a", strings.Repeat("x", 300*(3-taken)+50)) // refused events left no reservation
+	for r.acme.usedBytes("acme")+event <= limit { // refused events left no reservation
+		r.acme.post("/api/v1/events", body).want(202)
+	}
 }

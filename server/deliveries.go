@@ -48,7 +48,7 @@ func viewRan(a *engine.AttemptScript) *api.ScriptRun {
 func viewAttempt(a *engine.Attempt) api.Attempt {
 	v := api.Attempt{
 		Number: a.Number, At: a.At, Outcome: outcomeOf(a), DurationMS: milliseconds(a.Duration),
-		Error: a.Error, Phase: a.Phase, Batch: a.Batch, Resent: a.Resent,
+		Error: a.Error, Phase: a.Phase, Batch: a.Batch, Resent: a.Resent, NotStored: a.NotStored,
 	}
 	if a.Request.Method != "" {
 		v.Request = viewRequest(a.Request.Method, a.Request.URL, a.Request.Headers, a.Request.Body)

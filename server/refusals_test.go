@@ -380,7 +380,7 @@ func TestBodies_WholeNumberForms(t *testing.T) {
 	for i, number := range []string{"100", "100.0", "1e2", "1E+2", "1000e-1"} {
 		body := fmt.Sprintf(`{"event":"a","url":"%s/%d","batch":{"size":%s},"policy":{"in_flight":%s,"rate":{"count":%s,"per":%s}}}`, anywhere, i, number, number, number, number)
 		r.acme.post("/api/v1/subscriptions", body).want(201).shows(map[string]any{"batch.size": 100, "policy.in_flight": 100, "policy.rate": map[string]any{"count": 100, "per": "100s"}})
-		if a := r.admin.do("PATCH", "/api/v1/accounts/acme", `{"quota":{"stored_bytes":`+number+`,"subscriptions":null}}`); a.status > 201 || fmt.Sprint(a.at("quota.stored_bytes")) != "100" {
+		if a := r.admin.do("PATCH", "/api/v1/accounts/rival", `{"quota":{"stored_bytes":`+number+`,"subscriptions":null}}`); a.status > 201 || fmt.Sprint(a.at("quota.stored_bytes")) != "100" {
 			t.Errorf("a quota of %s: %d %s", number, a.status, a.body)
 		}
 	}

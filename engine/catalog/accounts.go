@@ -92,6 +92,24 @@ func (reg *AccountRegistry) Limits(account string) engine.Quota {
 	return engine.Quota{}.WithDefaults(reg.cfg.Quota)
 }
 
+// StorageLimit returns how much an account may store.
+func (reg *AccountRegistry) StorageLimit(account string) engine.StorageLimit {
+	limit := engine.StorageLimit{Account: account}
+	if !reg.NoQuotas() {
+		limit.Bytes = reg.Limits(account).StoredBytes
+	}
+	return limit
+}
+
+// WithStorageLimit returns a context under which the store refuses what would take the account beyond its
+// quota.
+func (reg *AccountRegistry) WithStorageLimit(ctx context.Context, account string) context.Context {
+	if limit := reg.StorageLimit(account); limit.Bytes > 0 && account != "" {
+		return engine.WithStorageLimit(ctx, limit)
+	}
+	return ctx
+}
+
 // NoQuotas reports whether no account has a quota.
 func (reg *AccountRegistry) NoQuotas() bool {
 	return reg.cfg.Quota == engine.Quota{} && !reg.quotas.Load()

@@ -72,21 +72,22 @@ type Parts struct {
 func New(cfg settings.Config, p Parts) *Catalog {
 	core := &core{cfg: cfg, store: cfg.Store, log: cfg.Logger, metrics: p.Metrics, life: p.Lifecycle, ids: p.IDs}
 	accounts := &AccountRegistry{core: core}
+	core.accounts = accounts
 	keys := &KeyRegistry{core: core, byText: map[[32]byte]*credential{}, byID: map[engine.ID]*credential{}}
 	eventTypes := &EventTypeRegistry{core: core}
 	scripts := &ScriptRegistry{core: core, filters: filter.NewCache(filterCacheSize), sandbox: newLimitedTransformer(cfg.Transformer, cfg.Registerer)}
 	subs := &SubscriptionRegistry{
-		core: core, accounts: accounts, eventTypes: eventTypes, scripts: scripts,
+		core: core, eventTypes: eventTypes, scripts: scripts,
 		table: newSubscriptionTable(), index: newSubscriptionIndex(), matchTurns: newMatchTurns(cfg.Registerer),
 	}
-	verifier := newVerifier(core, accounts, eventTypes, subs, p)
+	verifier := newVerifier(core, eventTypes, subs, p)
 	editor := &SubscriptionEditor{core: core, eventTypes: eventTypes, scripts: scripts, subs: subs, verifier: verifier}
 	return &Catalog{
 		core: core, AccountRegistry: accounts, KeyRegistry: keys, EventTypeRegistry: eventTypes,
 		ScriptRegistry: scripts, SubscriptionRegistry: subs,
 		ScriptActivator: &ScriptActivator{core: core, scripts: scripts, subs: subs, eventTypes: eventTypes},
 		Verifier:        verifier, SubscriptionEditor: editor,
-		InlineTargets: &InlineTargets{core: core, accounts: accounts, eventTypes: eventTypes, subs: subs, editor: editor},
+		InlineTargets: &InlineTargets{core: core, eventTypes: eventTypes, subs: subs, editor: editor},
 	}
 }
 

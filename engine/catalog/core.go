@@ -20,15 +20,17 @@ type core struct {
 	metrics *telemetry.Metrics
 	life    *lifecycle.Lifecycle
 	ids     *snowflake.Maker
+	// accounts is here since each change of the configuration is bounded by its account's quota.
+	accounts *AccountRegistry
 
 	// changes serializes the changes of the configuration. It is held over a change of the store
 	// and of memory, so that they never differ.
 	changes sync.Mutex
 }
 
-// audited returns ctx with the audit entry of a change, which the store writes in the same commit.
-// before and after are pointers to the object, or nil: a creation has no before, a deletion no
-// after.
+// audited returns ctx with the audit entry of a change, which the store writes in the same commit, and
+// with the account's storage limit. before and after are pointers to the object, or nil: a creation has
+// no before, a deletion no after.
 func (c *core) audited(ctx context.Context, kind, subject, account string, before, after any) context.Context {
 	actor := engine.ActorOf(ctx)
 	entry := &engine.AuditEntry{ID: c.ids.Next(), At: c.life.Now(), Kind: kind, Subject: subject, Account: account, Action: engine.ActionUpdate}
@@ -44,7 +46,18 @@ func (c *core) audited(ctx context.Context, kind, subject, account string, befor
 		entry.Action = engine.ActionDelete
 	}
 	entry.Describe(before, after)
+	if actor.Key != nil && kind != engine.KindAccount && ctx.Value(unlimited{}) == nil {
+		ctx = c.accounts.WithStorageLimit(ctx, account)
+	}
 	return engine.WithEntry(ctx, entry)
+}
+
+// unlimited is the key of contexts whose changes no quota refuses: the router's own, which follow from
+// a user's, and the replacement of a secret, which may have leaked.
+type unlimited struct{}
+
+func withoutLimit(ctx context.Context) context.Context {
+	return context.WithValue(ctx, unlimited{}, true)
 }
 
 // nilIfZero returns p as an interface that is nil if p is nil.

@@ -270,7 +270,7 @@ func (reg *KeyRegistry) RotateKey(ctx context.Context, id engine.ID, version int
 	if k.OldHash, k.OldUntil = old.Hash, now.Add(grace); grace == 0 {
 		k.OldHash, k.OldUntil = [32]byte{}, time.Time{}
 	}
-	ctx = reg.audited(ctx, engine.KindKey, id.Format(engine.KeyPrefix), k.Account, old, &k)
+	ctx = reg.audited(withoutLimit(ctx), engine.KindKey, id.Format(engine.KeyPrefix), k.Account, old, &k)
 	engine.EntryOf(ctx).Action = engine.ActionRotate
 	if err := reg.store.ReplaceKey(ctx, &k); err != nil {
 		return nil, "", err

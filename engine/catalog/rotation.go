@@ -93,7 +93,7 @@ func (ed *SubscriptionEditor) RotateSecret(ctx context.Context, account string, 
 	if until, done, err := ed.rotatedBefore(s, r); done || err != nil { // a repeat, whatever version is expected
 		return s, until, err
 	}
-	s, err = ed.UpdateSubscription(ctx, account, id, version, func(s *engine.Subscription) (err error) {
+	s, err = ed.UpdateSubscription(withoutLimit(ctx), account, id, version, func(s *engine.Subscription) (err error) {
 		done := false
 		if until, done, err = ed.rotatedBefore(s, r); done {
 			return errRotated // by the same request, a moment ago: nothing to change

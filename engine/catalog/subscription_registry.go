@@ -19,7 +19,6 @@ import (
 // changes are stored first; it validates nothing.
 type SubscriptionRegistry struct {
 	*core
-	accounts   *AccountRegistry
 	eventTypes *EventTypeRegistry
 	scripts    *ScriptRegistry
 	listener   Listener
@@ -158,7 +157,7 @@ func (reg *SubscriptionRegistry) FilterErrors(id engine.ID) (count int64, last s
 // Usage returns an account's usage.
 func (reg *SubscriptionRegistry) Usage(ctx context.Context, account string) (u engine.Usage, err error) {
 	u.Subscriptions = reg.table.ownedBy(account)
-	u.StoredBytes, err = reg.store.StoredBytes(ctx, account)
+	u.Stored, err = reg.store.StoredBytes(ctx, account)
 	return u, err
 }
 
@@ -175,6 +174,7 @@ func (reg *SubscriptionRegistry) checkSubscriptionQuota(account string) error {
 // modify stores a subscription as change makes it, with the next version. change receives a copy;
 // if it returns false, or there is no such subscription, nothing is stored and the result is nil.
 func (reg *SubscriptionRegistry) modify(ctx context.Context, id engine.ID, change func(*engine.Subscription) bool) (*engine.Subscription, error) {
+	ctx = withoutLimit(ctx)
 	reg.changes.Lock()
 	defer reg.changes.Unlock()
 	old := reg.Lookup(id)

@@ -26,7 +26,6 @@ const (
 // InlineTargets finds and creates the hidden subscriptions of targets that are named with events.
 type InlineTargets struct {
 	*core
-	accounts   *AccountRegistry
 	eventTypes *EventTypeRegistry
 	subs       *SubscriptionRegistry
 	editor     *SubscriptionEditor

@@ -33,7 +33,6 @@ var verificationAttempts = []time.Duration{0, 30 * time.Second, 5 * time.Minute,
 // Verifier asks targets whether they want deliveries, and confirms their subscriptions.
 type Verifier struct {
 	*core
-	accounts   *AccountRegistry
 	eventTypes *EventTypeRegistry
 	subs       *SubscriptionRegistry
 	client     *target.Client
@@ -57,9 +56,9 @@ const (
 	verificationWait = 24 * time.Hour
 )
 
-func newVerifier(core *core, accounts *AccountRegistry, eventTypes *EventTypeRegistry, subs *SubscriptionRegistry, p Parts) *Verifier {
+func newVerifier(core *core, eventTypes *EventTypeRegistry, subs *SubscriptionRegistry, p Parts) *Verifier {
 	v := &Verifier{
-		core: core, accounts: accounts, eventTypes: eventTypes, subs: subs, client: p.Client, resources: p.Resources,
+		core: core, eventTypes: eventTypes, subs: subs, client: p.Client, resources: p.Resources,
 		slots: fairlimit.New(fairlimit.Limits{Units: maxVerifications, PerAccount: maxAccountVerifications, Wait: verificationWait}),
 		rates: fairlimit.NewRates(verificationRate, verificationBurst),
 	}

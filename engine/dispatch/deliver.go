@@ -139,7 +139,7 @@ func (d *Dispatcher) recordAttempt(q *queue, r *catalog.CompiledSubscription, at
 	en, v := at.entry, at.verdict
 	d.RecordOutcome(&engine.Outcome{
 		ID: engine.DeliveryID{Event: en.Event, Subscription: r.Sub.ID}, State: v.State,
-		Attempts: at.record.Number, NextAt: v.NextAt, Error: v.Reason, Attempt: at.record,
+		Attempts: at.record.Number, NextAt: v.NextAt, Error: v.Reason, Attempt: at.record, Limit: d.catalog.StorageLimit(r.Sub.Account),
 	}, func() {
 		d.scheduler.committed(q, en.Event)
 		d.markRecorded(en)

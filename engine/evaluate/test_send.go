@@ -124,10 +124,9 @@ func (e *Evaluator) sendTest(ctx context.Context, r *catalog.CompiledSubscriptio
 		return nil, nil, err
 	}
 	e.dispatcher.EventStored(fresh, ev.Targets)
-	e.publisher.CountStored(ev)
 	id := engine.DeliveryID{Event: ev.ID, Subscription: r.Sub.ID}
 	recorded := make(chan struct{})
-	e.dispatcher.RecordOutcome(&engine.Outcome{ID: id, State: v.State, Attempts: 1, Error: v.Reason, Attempt: a}, func() {
+	e.dispatcher.RecordOutcome(&engine.Outcome{ID: id, State: v.State, Attempts: 1, Error: v.Reason, Attempt: a, Limit: e.catalog.StorageLimit(ev.Account)}, func() {
 		e.dispatcher.DeliveryRecorded(fresh, 0)
 		close(recorded)
 	})

@@ -6,28 +6,30 @@ import (
 	"sync"
 
 	"switchhook/engine"
+	"switchhook/engine/catalog"
 	"switchhook/engine/snowflake"
 )
 
 // Requests stores the responses to requests with an idempotency key, so that a repeated request
 // takes effect once.
 type Requests struct {
-	store engine.Store
-	ids   *snowflake.Maker
+	store   engine.Store
+	ids     *snowflake.Maker
+	catalog *catalog.Catalog
 
 	requests sync.Map // KeyHash of the requests in progress
 }
 
 // New returns a Requests over a store.
-func New(store engine.Store, ids *snowflake.Maker) *Requests {
-	return &Requests{store: store, ids: ids}
+func New(store engine.Store, ids *snowflake.Maker, catalog *catalog.Catalog) *Requests {
+	return &Requests{store: store, ids: ids, catalog: catalog}
 }
 
 // BeginRequest registers a request of an account. If one with the same key has a response, stored
 // has it and r is nil; otherwise r must be passed to FinishRequest, AbandonRequest or
 // ForgetRequest. Errors: CodeInvalid; CodeConflict if the key was used for another request, while a
 // request with it is in progress, or if the router stopped during one, so that its result is
-// unknown.
+// unknown; CodeStorageFull.
 func (i *Requests) BeginRequest(ctx context.Context, account, key string, digest engine.KeyHash) (r, stored *engine.IdempotentRequest, err error) {
 	const field = "Idempotency-Key"
 	if !engine.ValidKey(key) {
@@ -37,7 +39,7 @@ func (i *Requests) BeginRequest(ctx context.Context, account, key string, digest
 	if _, busy := i.requests.LoadOrStore(r.Key, r.ID); busy {
 		return nil, nil, &engine.Error{Code: engine.CodeConflict, Field: field, Message: "belongs to a request that is being handled now: send this one again in a second"}
 	}
-	stored, err = i.store.BeginRequest(ctx, r, engine.MaxIdempotentRequests)
+	stored, err = i.store.BeginRequest(i.catalog.WithStorageLimit(ctx, account), r, engine.MaxIdempotentRequests)
 	if stored == nil && err == nil {
 		return r, nil, nil
 	}

@@ -158,7 +158,6 @@ func (p *Publisher) enqueue(ctx context.Context, prepared *dispatch.PreparedEven
 	ev.Sequences = a.Sequences
 	p.dispatcher.EventStored(prepared.Tracked, ev.Targets)
 	p.metrics.Accepted.Inc()
-	p.quotas.stored(ev)
 	p.metrics.Accounts.Accepted(ev.Account)
 	p.metrics.Matched.Add(float64(a.Matched))
 	p.traces.Remember(ev.ID, ctx)

@@ -69,9 +69,6 @@ func (p *Publisher) ForgetLoop() {
 	p.life.RunEvery(lifecycle.ExpireEvery, func() { p.DropIdle(p.cfg.Now()) })
 }
 
-// CountStored adds an event that was stored without publish to its account's usage.
-func (p *Publisher) CountStored(ev *engine.Event) { p.quotas.stored(ev) }
-
 const maxConcurrentPublishes = 4096
 
 // TraceContext returns a context for Publish that continues the trace of a publisher, by its

@@ -10,32 +10,24 @@ import (
 
 	"switchhook/engine"
 
-	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
 )
 
-// usageTTL is how long an account's stored bytes are cached: until then, bytes that retention
-// deletes still count.
-const usageTTL = 5 * time.Second
-
 // quotaTracker measures the usage of accounts with a quota.
 type quotaTracker struct {
-	byAccount sync.Map           // account → *accountUsage
-	reads     singleflight.Group // of stored bytes, by account
+	byAccount sync.Map // account → *accountUsage
 }
 
 type accountUsage struct {
-	mu     sync.Mutex
-	events *rate.Limiter // nil until the first event
-	readAt time.Time     // when bytes was read
+	mu       sync.Mutex
+	events   *rate.Limiter // nil until the first event
+	reserved int64         // bytes admitted but not stored yet
 
-	used     atomic.Int64 // last use, in seconds since 1970
-	bytes    atomic.Int64 // stored when read, plus accepted since
-	reserved int64        // admitted but not stored yet; guarded by mu
+	used atomic.Int64 // last use, in seconds since 1970
 }
 
-// usageIdleTime is how long the usage of an account that publishes nothing is cached. By then all of it
-// is out of date.
+// usageIdleTime is how long the usage of an account that publishes nothing is cached. By then its rate
+// is full again.
 const usageIdleTime = time.Minute
 
 func (m *quotaTracker) of(account string, now time.Time) *accountUsage {
@@ -75,10 +67,25 @@ func demands(inputs []engine.EventInput) map[string]demand {
 	for i := range inputs {
 		part := parts[inputs[i].Account]
 		part.events++
-		part.bytes += int64(len(inputs[i].Data.Raw()))
+		part.bytes += storedSize(&inputs[i])
 		parts[inputs[i].Account] = part
 	}
 	return parts
+}
+
+// storedSize returns about how many bytes an event will count, without the targets that it matches.
+func storedSize(in *engine.EventInput) int64 {
+	n := len(in.Data.Raw()) + len(in.Account) + len(in.Type) + len(in.ID)
+	for name, value := range in.Headers {
+		n += len(name) + len(value) + len(`"":"",`)
+	}
+	size := engine.RowBytes + int64(n)
+	for _, key := range []string{in.ID, in.IdempotencyKey} {
+		if key != "" {
+			size += engine.KeyBytes
+		}
+	}
+	return size
 }
 
 // reserveQuota reserves quota for the accounts of inputs, for all or none. done must be called once
@@ -95,7 +102,7 @@ func (p *Publisher) ReserveTestQuota(ctx context.Context, ev *engine.Event) (don
 	if p.catalog.NoQuotas() {
 		return func() {}, nil
 	}
-	return p.reserve(ctx, map[string]demand{ev.Account: {events: 1, bytes: int64(len(ev.Data))}})
+	return p.reserve(ctx, map[string]demand{ev.Account: {events: 1, bytes: engine.RowBytes + int64(len(ev.Data))}})
 }
 
 func (p *Publisher) reserve(ctx context.Context, parts map[string]demand) (done func(), err error) {
@@ -112,7 +119,7 @@ func (p *Publisher) reserve(ctx context.Context, parts map[string]demand) (done 
 		m := p.quotas.of(account, now)
 		var err error
 		if limits.StoredBytes > 0 {
-			if err = p.room(ctx, m, account, part, limits.StoredBytes, now); err == nil {
+			if err = p.reserveBytes(ctx, m, account, part.bytes, limits.StoredBytes); err == nil {
 				promised[m] = part.bytes
 			}
 		}
@@ -160,58 +167,22 @@ func (m *accountUsage) takeEvents(account string, n, perSecond int, now time.Tim
 	return taken, nil
 }
 
-// room rejects an event that exceeds the account's stored bytes, and otherwise reserves its bytes,
-// so that concurrent events are counted, too. The stored bytes are read from time to time and added
-// to in between, so they may be some seconds old.
-func (p *Publisher) room(ctx context.Context, m *accountUsage, account string, part demand, most int64, now time.Time) error {
-	if m.outdated(now) {
-		if err := p.readUsage(ctx, account, m, now); err != nil {
-			return err
-		}
-	}
-	return m.reserve(account, part, most)
-}
-
-// outdated reports whether the stored bytes must be read again. A time of reading in the future
-// means that the clock was set back.
-func (m *accountUsage) outdated(now time.Time) bool {
+// reserveBytes reserves bytes for events to be published, so that concurrent events are counted, too. An
+// event counts as reserved until done is called, and as stored from its commit on; the lock keeps it
+// from counting as neither.
+func (p *Publisher) reserveBytes(ctx context.Context, m *accountUsage, account string, bytes, most int64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	age := now.Sub(m.readAt)
-	return m.readAt.IsZero() || age >= usageTTL || age < 0
-}
-
-// readUsage reads how many bytes an account has stored. Concurrent publishes share one read, and
-// hold no lock meanwhile.
-func (p *Publisher) readUsage(ctx context.Context, account string, m *accountUsage, now time.Time) error {
-	read := p.quotas.reads.DoChan(account, func() (any, error) {
-		stored, err := p.store.StoredBytes(p.life.StopContext(), account)
-		if err == nil {
-			m.mu.Lock()
-			m.bytes.Store(stored)
-			m.readAt = now
-			m.mu.Unlock()
-		}
-		return nil, err
-	})
-	select {
-	case result := <-read:
-		return result.Err
-	case <-ctx.Done():
-		return ctx.Err()
+	stored, err := p.store.StoredBytes(ctx, account)
+	if err != nil {
+		return err
 	}
-}
-
-// reserve reserves bytes for events to be published.
-func (m *accountUsage) reserve(account string, part demand, most int64) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if have := m.bytes.Load() + m.reserved; have+part.bytes > most {
-		err := engine.StorageFull("the account %s has %d bytes of events stored and its quota is %d, so these %d bytes don't fit; they will once older events are deleted, or the quota is raised", account, have, most, part.bytes)
+	if have := stored.Total() + m.reserved; have+bytes > most {
+		err := engine.StorageFull("the account %s stores %d bytes and its quota is %d, so these %d bytes don't fit; they will once older events are deleted, or the quota is raised; GET /api/v1/accounts/%[1]s says what fills it", account, have, most, bytes)
 		err.Wait = time.Minute
 		return err
 	}
-	m.reserved += part.bytes
+	m.reserved += bytes
 	return nil
 }
 
@@ -220,13 +191,6 @@ func (m *accountUsage) release(bytes int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.reserved -= bytes
-}
-
-// stored counts an accepted event.
-func (m *quotaTracker) stored(ev *engine.Event) {
-	if found, ok := m.byAccount.Load(ev.Account); ok {
-		found.(*accountUsage).bytes.Add(int64(len(ev.Data)))
-	}
 }
 
 // DropIdle drops the usage of accounts that publish nothing.

@@ -53,7 +53,7 @@ const (
 )
 
 // StartReplay creates and starts a replay. Errors: CodeInvalid with the field, CodeNotFound,
-// CodeBusy if the account has too many unfinished replays.
+// CodeBusy if the account has too many unfinished replays, CodeStorageFull.
 func (rep *Replayer) StartReplay(ctx context.Context, r engine.Replay) (*engine.Replay, error) {
 	r.ID, r.Status, r.CreatedAt = rep.catalog.NewID(), engine.ReplayRunning, rep.life.Now()
 	r.UpdatedAt = r.CreatedAt
@@ -67,7 +67,7 @@ func (rep *Replayer) StartReplay(ctx context.Context, r engine.Replay) (*engine.
 	}
 	job.commands.Lock()
 	defer job.commands.Unlock()
-	if err := rep.store.PutReplay(ctx, &r); err != nil {
+	if err := rep.store.PutReplay(rep.catalog.WithStorageLimit(ctx, r.Account), &r); err != nil {
 		rep.removeJob(r.ID)
 		return nil, err
 	}

@@ -94,7 +94,7 @@ func New(ctx context.Context, cfg settings.Config) (*Engine, error) {
 		Traces: e.traces, Lifecycle: e.life, Catalog: e.Catalog, Sender: e.Sender,
 		Dispatcher: e.Dispatcher, Publisher: e.Publisher, LoadShedder: e.LoadShedder, Resources: e.Tracker,
 	})
-	e.Requests = idempotency.New(e.store, ids)
+	e.Requests = idempotency.New(e.store, ids, e.Catalog)
 	e.Catalog.Connect(listener{e}, e.Dispatcher)
 	e.outbox.Connect(e.Publisher)
 	if err := e.Catalog.Load(ctx); err != nil {

@@ -33,7 +33,7 @@ type Quota struct {
 	Subscriptions Optional[int] `json:"subscriptions,omitzero" nonzero:"null for the router's default"`
 	// EventsPerSecond is an average; the events of a second may come at once.
 	EventsPerSecond Optional[int] `json:"events_per_second,omitzero" nonzero:"null for the router's default"`
-	// StoredBytes are those of the data of stored events.
+	// StoredBytes are those of all that is stored for the account.
 	StoredBytes Optional[int64] `json:"stored_bytes,omitzero" nonzero:"null for the router's default"`
 }
 
@@ -47,7 +47,18 @@ type AccountLimits struct {
 // AccountUsage is what an account uses.
 type AccountUsage struct {
 	Subscriptions int   `json:"subscriptions"`
-	StoredBytes   int64 `json:"stored_bytes"` // of the data of stored events, without deliveries and attempts
+	StoredBytes   int64 `json:"stored_bytes"` // all that is stored for it
+	// StoredBytesOf says what fills StoredBytes, which is their sum.
+	StoredBytesOf StoredBytes `json:"stored_bytes_of"`
+}
+
+// StoredBytes is the size of what is stored for an account, by kind: texts, headers and bodies, and 100
+// bytes for each row.
+type StoredBytes struct {
+	Events        int64 `json:"events"`        // with their idempotency keys, and 100 for each subscription that an event matched
+	Deliveries    int64 `json:"deliveries"`    // attempts with requests, responses and console output
+	Configuration int64 `json:"configuration"` // subscriptions, scripts with versions and test cases, keys, replays, answers to idempotent requests
+	Audit         int64 `json:"audit"`         // entries of the audit log
 }
 
 // Retention is how long finished events are kept. A member is null for the router's default; 0 is

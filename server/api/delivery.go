@@ -68,6 +68,9 @@ type Attempt struct {
 	Batch      int              `json:"batch,omitempty"`  // number of events in the POST, if it was a JSON array
 	Resent     bool             `json:"resent,omitempty"` // sent a second time, on a new connection
 	Script     *ScriptRun       `json:"script,omitempty"` // the transform's run
+	// NotStored means that headers, bodies and console output were not stored: the account had used up
+	// its quota of bytes.
+	NotStored bool `json:"not_stored,omitempty"`
 }
 
 // AttemptRequest is the request of an attempt as it was sent. Credentials are "[hidden]".

@@ -24,7 +24,7 @@ var described = []any{
 	api.Key{}, api.CreateKeyRequest{}, api.UpdateKeyRequest{}, api.RotateKeyRequest{},
 	api.Replay{}, api.CreateReplayRequest{},
 	api.EventType{}, api.EventTypeRequest{},
-	api.Account{}, api.Quota{}, api.Retention{}, api.AccountLimits{}, api.AccountUsage{}, api.UpdateAccountRequest{},
+	api.Account{}, api.Quota{}, api.Retention{}, api.AccountLimits{}, api.AccountUsage{}, api.StoredBytes{}, api.UpdateAccountRequest{},
 	api.AuditEntry{}, api.AuditActor{}, api.Me{}, api.Health{}, api.Readiness{},
 	api.Script{}, api.ScriptStats{}, api.ScriptRunBucket{}, api.ScriptVersion{}, api.ScriptDiff{}, api.ScriptShadow{}, api.ChangeCounts{},
 	api.CreateScriptRequest{}, api.UpdateScriptRequest{}, api.CreateScriptVersionRequest{}, api.ActivateScriptVersionRequest{}, api.StartScriptShadowRequest{}, api.TestScriptRequest{}, api.TestSubscriptionRequest{},

@@ -22,7 +22,8 @@ type statements struct {
 	findBody     *statement
 	putAttempt   *statement
 
-	addBytes *statement
+	addBytes    *statement
+	findAccount *statement
 
 	unfinishedRows *statement
 	removeEvents   [len(removeEvents)]*statement
@@ -44,7 +45,7 @@ func (p *preparer) statements() statements {
 			WHERE i.key_hash = ?`),
 		insertKey: p.prepare(`
 			INSERT INTO idempotency (key_hash, event_id, digest) VALUES (?, ?, ?)
-			ON CONFLICT DO NOTHING`),
+			ON CONFLICT DO NOTHING RETURNING 1`),
 		putSucceeded: p.prepare(putSucceeded),
 		putOther:     p.prepare(putOther),
 		putUntried:   p.prepare(putUntried),
@@ -52,6 +53,7 @@ func (p *preparer) statements() statements {
 		findBody:     p.prepare(findBody),
 		putAttempt:   p.prepare(putAttempt),
 		addBytes:     p.prepare(addBytes),
+		findAccount:  p.prepare(`SELECT account FROM event WHERE id = ?`),
 
 		unfinishedRows: p.prepare(unfinishedRows),
 		removeEvents:   remove,
@@ -120,11 +122,6 @@ func (w *writer) append(c *call) error {
 			return err
 		}
 	}
-	for i := range c.events { // only after nothing of the call can fail any more
-		if e := c.events[i].Event; !c.results[i].Repeated {
-			w.stored[e.Account] += int64(len(e.Data))
-		}
-	}
 	return nil
 }
 
@@ -139,16 +136,23 @@ func (w *writer) appendOne(n *engine.NewEvent, result *engine.Appended) error {
 		if data == nil {
 			data = []byte{} // the column is NOT NULL
 		}
-		err := w.stmts.insertEvent.exec(int64(e.ID), e.Account, e.Type, textColumn(e.Key), e.Time.UnixMilli(),
-			targetsColumn(e.Targets), jsonMapColumn(e.Headers), data, sequencesColumn(result.Sequences), numberColumn(int64(e.Hops)))
-		if err != nil {
+		columns := [...]driver.Value{
+			int64(e.ID), e.Account, e.Type, textColumn(e.Key), e.Time.UnixMilli(),
+			targetsColumn(e.Targets), jsonMapColumn(e.Headers), data, sequencesColumn(result.Sequences), numberColumn(int64(e.Hops)),
+		}
+		if err := w.stmts.insertEvent.exec(columns[:]...); err != nil {
 			return fmt.Errorf("insert the event: %w", err)
 		}
+		w.bytes.add(e.Account, eventBytes, rowBytes(columns[:])+engine.RowBytes*int64(len(e.Targets)))
 		w.rows++
+	}
+	stored := func([]driver.Value) error {
+		w.bytes.add(n.Event.Account, eventBytes, engine.KeyBytes)
+		return nil
 	}
 	for _, keys := range [][]engine.KeyHash{n.Keys, n.Names} {
 		for _, key := range keys {
-			if err := w.stmts.insertKey.exec(key[:], int64(result.ID), n.Digest[:]); err != nil {
+			if err := w.stmts.insertKey.query(stored, key[:], int64(result.ID), n.Digest[:]); err != nil {
 				return fmt.Errorf("insert the event's key: %w", err)
 			}
 		}

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql/driver"
 	"fmt"
 	"strconv"
 
@@ -10,10 +11,10 @@ import (
 
 // agedAudit reads the lengths without reading the JSON.
 var agedAudit = agedTable{
+	name: "audit",
 	oldest: `
 		SELECT id, ifnull(length(before), 0) + ifnull(length(after), 0) FROM audit
 		WHERE id < ? ORDER BY id LIMIT ?`,
-	remove: `DELETE FROM audit WHERE id <= ?`,
 }
 
 const auditColumns = `id, at, actor_key, actor_name, actor_account, actor_address, action, kind, subject, account, changed, before, after`
@@ -25,9 +26,12 @@ func withEntry(do func(*tx) error, e *engine.AuditEntry) func(*tx) error {
 		if err := do(tx); err != nil {
 			return err
 		}
-		_, err := tx.exec(insertInto("INSERT", "audit", auditColumns),
+		columns := []driver.Value{
 			int64(e.ID), timeColumn(e.At), int64(e.Actor.Key), e.Actor.Name, e.Actor.Account, e.Actor.Address,
-			string(e.Action), e.Kind, e.Subject, e.Account, jsonListColumn(e.Changed), bytesColumn(e.Before), bytesColumn(e.After))
+			string(e.Action), e.Kind, e.Subject, e.Account, jsonListColumn(e.Changed), bytesColumn(e.Before), bytesColumn(e.After),
+		}
+		_, err := tx.exec(insertInto("INSERT", "audit", auditColumns), columns...)
+		tx.w.bytes.add(e.Account, auditBytes, rowBytes(columns))
 		if err != nil {
 			return fmt.Errorf("insert the entry of the audit log: %w", err)
 		}

@@ -8,15 +8,17 @@ import (
 	"switchhook/engine"
 )
 
-// deleteOne runs a statement that changes one row. It returns NotFound if no row changed.
-func (s *Store) deleteOne(ctx context.Context, kind, id, query string, args ...driver.Value) error {
-	return s.write(ctx, func(tx *tx) error {
-		changed, err := tx.exec(query, args...)
-		if err == nil && changed == 0 {
-			return engine.NotFound(kind, id)
-		}
-		return err
-	})
+// deleteOne deletes a row. It returns NotFound if there is none.
+func (s *Store) deleteOne(ctx context.Context, kind, id string, row countedRows) error {
+	return s.write(ctx, func(tx *tx) error { return tx.deleteOne(kind, id, row) })
+}
+
+func (t *tx) deleteOne(kind, id string, row countedRows) error {
+	changed, err := t.countedExec(row, "DELETE FROM "+row.table+" WHERE "+row.where, row.args...)
+	if err == nil && changed == 0 {
+		return engine.NotFound(kind, id)
+	}
+	return err
 }
 
 // checkVersion returns an error unless version follows the stored one, which is 0 if

@@ -276,7 +276,7 @@ const bodyColumn = `
 
 const attemptsQuery = `
 	SELECT n, at, duration, status, error, phase, method, url, request_headers, request_plain,` + bodyColumn + `,
-		response_headers, response_body, truncated, script_hash, script_cpu, script_console, script_id, script_version, batch, resent, body_error, timed_out
+		response_headers, response_body, truncated, script_hash, script_cpu, script_console, script_id, script_version, batch, resent, body_error, timed_out, not_stored
 	FROM attempt a WHERE event_id = ? AND subscription_id = ? ORDER BY n`
 
 // Attempts lists a delivery's attempts, oldest first.
@@ -292,11 +292,11 @@ func scanAttempt(row scanner, id engine.DeliveryID) (*engine.Attempt, error) {
 	a := &engine.Attempt{}
 	var at, duration int64
 	var plain, hash, bodyError *string
-	var cpu, script, version, batch, resent, timedOut *int64
+	var cpu, script, version, batch, resent, timedOut, notStored *int64
 	var requestHeaders, responseHeaders, console []byte
 	err := row.Scan(&a.Number, &at, &duration, &a.Response.Status, &a.Error, &a.Phase,
 		&a.Request.Method, &a.Request.URL, &requestHeaders, &plain, &a.Request.Body,
-		&responseHeaders, &a.Response.Body, &a.Response.Truncated, &hash, &cpu, &console, &script, &version, &batch, &resent, &bodyError, &timedOut)
+		&responseHeaders, &a.Response.Body, &a.Response.Truncated, &hash, &cpu, &console, &script, &version, &batch, &resent, &bodyError, &timedOut, &notStored)
 	d := decoder{table: "attempt", id: fmt.Sprintf("%s n %d", id, a.Number)}
 	d.scanned(err)
 	a.At, a.Duration = time.UnixMicro(at).UTC(), time.Duration(duration)*time.Microsecond
@@ -304,7 +304,7 @@ func scanAttempt(row scanner, id engine.DeliveryID) (*engine.Attempt, error) {
 	if cpu != nil {
 		a.Script.CPU = time.Duration(*cpu) * time.Microsecond
 	}
-	a.Resent, a.TimedOut, a.Response.BodyError = resent != nil, timedOut != nil, columnText(bodyError)
+	a.Resent, a.TimedOut, a.NotStored, a.Response.BodyError = resent != nil, timedOut != nil, notStored != nil, columnText(bodyError)
 	if batch != nil {
 		a.Batch = int(*batch)
 	}

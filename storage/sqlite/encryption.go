@@ -105,6 +105,10 @@ const sealBatchSize = 500
 // sealAll seals, in batches, the values that are plain or sealed with an older key. Each
 // value names its key, so that the next start continues where an interrupted one stopped.
 func (s *Store) sealAll(ctx context.Context, conn *sqlite3.SQLiteConn) error {
+	// Sealed values are longer.
+	if _, err := conn.Exec("UPDATE meta SET value = 0 WHERE name = 'bytes_counted'", nil); err != nil {
+		return err
+	}
 	// The key is listed before the first value that uses it is written.
 	if _, err := conn.Exec("INSERT INTO encryption_key (id, clean) VALUES (?, 0) ON CONFLICT DO UPDATE SET clean = 0", []driver.Value{s.sealer.vault.KeyID()}); err != nil {
 		return err

@@ -47,7 +47,7 @@ func (s *Store) PutEventType(ctx context.Context, t *engine.EventType) error {
 		if err != nil {
 			return err
 		}
-		_, err = tx.exec(insertInto("INSERT OR REPLACE", "event_type", eventTypeColumns),
+		_, err = tx.countedExec(rowsOf("event_type", "name = ?", t.Name), insertInto("INSERT OR REPLACE", "event_type", eventTypeColumns),
 			t.Name, t.Description, bytesColumn(t.Schema), jsonListColumn(t.Samples), string(t.Verify),
 			t.Version, timeColumn(t.CreatedAt), timeColumn(t.UpdatedAt))
 		return err
@@ -56,5 +56,5 @@ func (s *Store) PutEventType(ctx context.Context, t *engine.EventType) error {
 
 // DeleteEventType removes an event type.
 func (s *Store) DeleteEventType(ctx context.Context, name string) error {
-	return s.deleteOne(ctx, "event type", name, `DELETE FROM event_type WHERE name = ?`, name)
+	return s.deleteOne(ctx, "event type", name, rowsOf("event_type", "name = ?", name))
 }

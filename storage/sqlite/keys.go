@@ -46,7 +46,7 @@ func (s *Store) Keys(ctx context.Context) ([]*engine.Key, error) {
 // PutKey stores a new key.
 func (s *Store) PutKey(ctx context.Context, k *engine.Key) error {
 	return s.write(ctx, func(tx *tx) error {
-		_, err := tx.exec(insertInto("INSERT", "api_key", keyColumns),
+		_, err := tx.countedExec(rowsOf("api_key", "id = ?", int64(k.ID)), insertInto("INSERT", "api_key", keyColumns),
 			int64(k.ID), k.Name, k.Account, k.Admin, jsonListColumn(k.Scopes), k.Prefix, k.Hash[:], timeColumn(k.CreatedAt),
 			timeColumn(k.ExpiresAt), timeColumn(k.LastUsedAt), oldHashColumn(k), timeColumn(k.OldUntil))
 		return takenKey(err)
@@ -56,7 +56,7 @@ func (s *Store) PutKey(ctx context.Context, k *engine.Key) error {
 // ReplaceKey changes a stored key.
 func (s *Store) ReplaceKey(ctx context.Context, k *engine.Key) error {
 	return s.write(ctx, func(tx *tx) error {
-		changed, err := tx.exec(`
+		changed, err := tx.countedExec(rowsOf("api_key", "id = ?", int64(k.ID)), `
 			UPDATE api_key SET name = ?, scopes = ?, prefix = ?, hash = ?, expires_at = ?, old_hash = ?, old_until = ? WHERE id = ?`,
 			k.Name, jsonListColumn(k.Scopes), k.Prefix, k.Hash[:], timeColumn(k.ExpiresAt), oldHashColumn(k), timeColumn(k.OldUntil), int64(k.ID))
 		if err == nil && changed == 0 {
@@ -94,5 +94,5 @@ func (s *Store) TouchKeys(ctx context.Context, used map[engine.ID]time.Time) err
 
 // DeleteKey removes a key.
 func (s *Store) DeleteKey(ctx context.Context, id engine.ID) error {
-	return s.deleteOne(ctx, "key", id.Format(engine.KeyPrefix), `DELETE FROM api_key WHERE id = ?`, int64(id))
+	return s.deleteOne(ctx, "key", id.Format(engine.KeyPrefix), rowsOf("api_key", "id = ?", int64(id)))
 }

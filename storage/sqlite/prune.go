@@ -26,25 +26,6 @@ const (
 )
 
 const (
-	pruneEvents = `
-		SELECT id, account, length(data), length(targets) / 8 FROM event NOT INDEXED
-		WHERE id > ? AND id < ? ORDER BY id LIMIT ?`
-
-	// Events up to the watermark have rows for all their targets; the number of rows is
-	// checked nevertheless, since removal is final.
-	pruneDeliveries = `
-		SELECT event_id, count(*), sum(attempts), max(state = 4), max(state < 3), max(last_at) FROM delivery NOT INDEXED
-		WHERE event_id BETWEEN ? AND ? GROUP BY event_id ORDER BY event_id`
-
-	// The same for one account, whose events lie among those of others.
-	pruneEventsOf = `
-		SELECT id, account, length(data), length(targets) / 8 FROM event INDEXED BY event_by_account
-		WHERE account = ? AND id > ? AND id < ? ORDER BY id LIMIT ?`
-	pruneDeliveriesOf = `
-		SELECT e.id, count(*), sum(d.attempts), max(d.state = 4), max(d.state < 3), max(d.last_at)
-		FROM event e INDEXED BY event_by_account CROSS JOIN delivery d NOT INDEXED ON d.event_id = e.id
-		WHERE e.account = ? AND e.id BETWEEN ? AND ? GROUP BY e.id ORDER BY e.id`
-
 	unfinishedRows = `
 		SELECT event_id FROM delivery INDEXED BY delivery_open_by_state
 		WHERE state = 1 AND state <> 3 AND event_id BETWEEN ?1 AND ?2
@@ -61,6 +42,32 @@ const (
 			WHERE subscription_id = sub.id AND state = 2 AND state <> 3)
 		FROM sub WHERE id IS NOT NULL`
 )
+
+// pruneQueries are the queries of examine. Those of one account read its events by an index, since
+// they lie among those of others.
+type pruneQueries struct{ events, deliveries, attempts, keys string }
+
+func newPruneQueries(sizes map[string]string, ofAccount bool) pruneQueries {
+	events, restrict := "event NOT INDEXED WHERE", ""
+	byEvent := func(table, index, columns string) string {
+		return "SELECT event_id, " + columns + " FROM " + table + " " + index + " WHERE event_id BETWEEN ? AND ? GROUP BY event_id ORDER BY event_id"
+	}
+	if ofAccount {
+		events, restrict = "event INDEXED BY event_by_account WHERE", " account = ? AND"
+		byEvent = func(table, index, columns string) string {
+			return "SELECT e.id, " + columns + " FROM event e INDEXED BY event_by_account CROSS JOIN " + table + " " + index + " ON " + table + ".event_id = e.id" +
+				" WHERE e.account = ? AND e.id BETWEEN ? AND ? GROUP BY e.id ORDER BY e.id"
+		}
+	}
+	return pruneQueries{
+		events: "SELECT id, account, " + sizes["event"] + ", length(targets) / 8 FROM " + events + restrict + " id > ? AND id < ? ORDER BY id LIMIT ?",
+		// Events up to the watermark have rows for all their targets; the number of rows is
+		// checked nevertheless, since removal is final.
+		deliveries: byEvent("delivery", "NOT INDEXED", "count(*), sum(attempts), max(state = 4), max(state < 3), max(last_at)"),
+		attempts:   byEvent("attempt", "NOT INDEXED", "sum("+sizes["attempt"]+")"),
+		keys:       byEvent("idempotency", "INDEXED BY idempotency_by_event", "count(*)"),
+	}
+}
 
 // removeEvents are the statements that remove a range of events and all rows that belong to them.
 var removeEvents = [...]string{
@@ -86,7 +93,7 @@ func (s *Store) Prune(ctx context.Context, q engine.PruneQuery) (engine.Pruned, 
 	}
 	r := removal{}
 	err = s.write(ctx, func(tx *tx) (err error) {
-		r = removal{tx: tx, freed: map[string]int64{}, p: looked} // the writer may have to run this again
+		r = removal{tx: tx, p: looked} // the writer may have to run this again
 		began := time.Now()
 		err = r.removeRuns(runs, 2*q.Work)
 		r.p.Worked = time.Since(began)
@@ -103,7 +110,7 @@ func (s *Store) Prune(ctx context.Context, q engine.PruneQuery) (engine.Pruned, 
 type examinedEvent struct {
 	id       engine.ID
 	account  string
-	bytes    int64 // what its removal subtracts from the account's stored bytes
+	bytes    byteCounts // what its removal subtracts from the account's stored bytes
 	targets  int64
 	rows     int64 // deliveries and attempts, about
 	dead     bool
@@ -117,14 +124,14 @@ func (s *Store) examine(ctx context.Context, q engine.PruneQuery) (list []examin
 	defer cancel()
 	list = make([]examinedEvent, 0, pruneScan)
 	before := int64(min(q.Before, engine.ID(s.watermark.Load())+1))
-	account, query, args := "", pruneEvents, []any{int64(q.After), before, pruneScan}
+	account, queries, args := "", newPruneQueries(s.writer.rowSizes, q.Account != ""), []any{}
 	if q.Account != "" {
-		query, args = pruneEventsOf, append([]any{q.Account}, args...)
+		args = append(args, q.Account)
 	}
-	err = s.eachRow(ctx, query, args, func(rows *sql.Rows) error {
+	err = s.eachRow(ctx, queries.events, append(args, int64(q.After), before, pruneScan), func(rows *sql.Rows) error {
 		var e examinedEvent
 		var name sql.RawBytes
-		if err := rows.Scan(&e.id, &name, &e.bytes, &e.targets); err != nil {
+		if err := rows.Scan(&e.id, &name, &e.bytes[eventBytes], &e.targets); err != nil {
 			return err
 		}
 		if string(name) != account { // most have the account of the one before
@@ -137,33 +144,43 @@ func (s *Store) examine(ctx context.Context, q engine.PruneQuery) (list []examin
 	if err != nil || len(list) == 0 {
 		return nil, err
 	}
-	return list, s.examineDeliveries(ctx, q, list)
+	args = append(args, int64(list[0].id), int64(list[len(list)-1].id))
+	return list, s.examineRows(ctx, queries, args, list)
 }
 
-// examineDeliveries reads how the deliveries of the events in list stand, in the same order.
-func (s *Store) examineDeliveries(ctx context.Context, q engine.PruneQuery, list []examinedEvent) error {
-	query, args := pruneDeliveries, []any{int64(list[0].id), int64(list[len(list)-1].id)}
-	if q.Account != "" {
-		query, args = pruneDeliveriesOf, append([]any{q.Account}, args...)
+// examineRows reads what belongs to the events in list, in the same order.
+func (s *Store) examineRows(ctx context.Context, queries pruneQueries, args []any, list []examinedEvent) error {
+	var deliveries, attempts, bytes, keys int64
+	var dead, unfinished bool
+	var last sql.NullInt64
+	err := s.eachEvent(ctx, queries.deliveries, args, list, []any{&deliveries, &attempts, &dead, &unfinished, &last}, func(e *examinedEvent) {
+		e.rows, e.dead, e.finished = deliveries+attempts, dead, deliveries >= e.targets && !unfinished
+		if attempted := time.UnixMicro(last.Int64); last.Valid && attempted.After(e.last) {
+			e.last = attempted
+		}
+	})
+	if err == nil {
+		err = s.eachEvent(ctx, queries.attempts, args, list, []any{&bytes}, func(e *examinedEvent) { e.bytes[deliveryBytes] = bytes })
 	}
+	if err == nil {
+		err = s.eachEvent(ctx, queries.keys, args, list, []any{&keys}, func(e *examinedEvent) { e.bytes[eventBytes] += keys * engine.KeyBytes })
+	}
+	return err
+}
+
+// eachEvent calls each for every event in list for which a query returns a row; columns receive the row.
+func (s *Store) eachEvent(ctx context.Context, query string, args []any, list []examinedEvent, columns []any, each func(*examinedEvent)) error {
+	var id engine.ID
+	columns = append([]any{&id}, columns...)
 	return s.eachRow(ctx, query, args, func(rows *sql.Rows) error {
-		var id engine.ID
-		var deliveries, attempts int64
-		var dead, unfinished bool
-		var last sql.NullInt64
-		if err := rows.Scan(&id, &deliveries, &attempts, &dead, &unfinished, &last); err != nil {
+		if err := rows.Scan(columns...); err != nil {
 			return err
 		}
 		for len(list) > 0 && list[0].id < id {
 			list = list[1:]
 		}
-		if len(list) == 0 || list[0].id != id { // its event is gone
-			return nil
-		}
-		e := &list[0]
-		e.rows, e.dead, e.finished = deliveries+attempts, dead, deliveries >= e.targets && !unfinished
-		if attempted := time.UnixMicro(last.Int64); last.Valid && attempted.After(e.last) {
-			e.last = attempted
+		if len(list) > 0 && list[0].id == id { // otherwise its event is gone
+			each(&list[0])
 		}
 		return nil
 	})
@@ -219,8 +236,7 @@ func (s *Store) planStep(q engine.PruneQuery, examined []examinedEvent) (runs []
 // removal is what one step of Prune does in the writer's transaction.
 type removal struct {
 	tx    *tx
-	freed map[string]int64 // bytes, by account
-	units int64            // of costOf
+	units int64 // of costOf
 	p     engine.Pruned
 }
 
@@ -236,9 +252,6 @@ func (r *removal) removeRuns(runs [][]examinedEvent, most time.Duration) error {
 		if err := r.removeRun(run); err != nil {
 			return err
 		}
-	}
-	for account, n := range r.freed {
-		r.tx.w.stored[account] -= n
 	}
 	return nil
 }
@@ -280,8 +293,10 @@ func (r *removal) removeRange(run []examinedEvent) error {
 	}
 	for i := range run {
 		e := &run[i]
-		r.freed[e.account] += e.bytes
-		r.p.Bytes += e.bytes
+		for kind, n := range e.bytes {
+			r.tx.w.bytes.add(e.account, byteKind(kind), -n)
+		}
+		r.p.Bytes += e.bytes.stored().Total()
 		r.units += costOf(e)
 	}
 	r.p.Events += len(run)
@@ -290,9 +305,12 @@ func (r *removal) removeRange(run []examinedEvent) error {
 
 // agedTable is a table of which rows are removed by their age alone.
 type agedTable struct {
+	name   string
 	oldest string // lists ids below a given one, and the bytes of their rows, oldest first
-	remove string // removes all up to an id
 }
+
+// remove returns the statement that removes all rows up to an id.
+func (table agedTable) remove() string { return "DELETE FROM " + table.name + " WHERE id <= ?" }
 
 // removeAged removes one batch of the oldest rows with ids below before.
 func (s *Store) removeAged(ctx context.Context, table agedTable, before engine.ID) (more bool, err error) {
@@ -315,7 +333,7 @@ func (s *Store) removeAged(ctx context.Context, table agedTable, before engine.I
 		return false, err
 	}
 	return more, s.write(ctx, func(tx *tx) error {
-		_, err := tx.exec(table.remove, last)
+		_, err := tx.countedExec(rowsOf(table.name, "id <= ?", last), table.remove(), last)
 		return err
 	})
 }

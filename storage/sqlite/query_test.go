@@ -44,13 +44,16 @@ func TestQueries_UseIndexes(t *testing.T) {
 	check("count", false, countQuery, 1, 2)
 	check("unfinished", false, unfinishedQuery, 1)
 	check("mark dead", false, markDeadUpdate, "", 1, 2, 3)
-	check("prune", false, pruneEvents, 1, 2, 3)
-	check("prune: deliveries", false, pruneDeliveries, 1, 2)
-	check("prune an account", false, pruneEventsOf, "acme", 1, 2, 3)
-	check("prune an account: deliveries", false, pruneDeliveriesOf, "acme", 1, 2)
+	for _, account := range [][]any{nil, {"acme"}} {
+		queries := newPruneQueries(s.writer.rowSizes, account != nil)
+		check("prune", false, queries.events, append(account, 1, 2, 3)...)
+		check("prune: deliveries", false, queries.deliveries, append(account, 1, 2)...)
+		check("prune: attempts", false, queries.attempts, append(account, 1, 2)...)
+		check("prune: keys", false, queries.keys, append(account, 1, 2)...)
+	}
 	for _, table := range []agedTable{agedAudit, agedRequests} {
 		check("oldest", false, table.oldest, 1, 2)
-		check("remove the oldest", false, table.remove, 1)
+		check("remove the oldest", false, table.remove(), 1)
 	}
 	check("unfinished rows", false, unfinishedRows, 1, 2)
 	check("open deliveries", true, openQuery)

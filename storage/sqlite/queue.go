@@ -149,6 +149,9 @@ func (q *queue) submit(ctx context.Context, c *call) error {
 // write has the writer run do inside its next transaction. If do fails, only its own writes
 // are rolled back.
 func (s *Store) write(ctx context.Context, do func(*tx) error) error {
+	if limit, ok := engine.StorageLimitOf(ctx); ok { // an audit entry is never refused
+		do = withLimit(do, limit)
+	}
 	if entry := engine.EntryOf(ctx); entry != nil {
 		do = withEntry(do, entry)
 	}

@@ -47,10 +47,10 @@ const (
 		ORDER BY n LIMIT 1`
 
 	putAttempt = `
-		INSERT OR REPLACE INTO attempt (event_id, subscription_id, n, at, duration, status, error, phase,
+		INSERT INTO attempt (event_id, subscription_id, n, at, duration, status, error, phase,
 			method, url, request_headers, request_plain, request_same, request_body,
-			response_headers, response_body, truncated, script_hash, script_cpu, script_console, script_id, script_version, batch, resent, body_error, timed_out)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+			response_headers, response_body, truncated, script_hash, script_cpu, script_console, script_id, script_version, batch, resent, body_error, timed_out, not_stored)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 )
 
 // Record queues an outcome for the next commit. done may be nil. After Close, done is
@@ -97,14 +97,24 @@ func (w *writer) record(o *engine.Outcome) error {
 	if o.Attempt == nil {
 		return nil
 	}
-	if err := w.recordAttempt(event, subscription, o.Attempt); err != nil {
+	if err := w.recordAttempt(event, subscription, o); err != nil {
 		return fmt.Errorf("write attempt %d of delivery %s: %w", o.Attempt.Number, o.ID, err)
 	}
 	w.rows++
 	return nil
 }
 
-func (w *writer) recordAttempt(event, subscription int64, a *engine.Attempt) error {
+func (w *writer) recordAttempt(event, subscription int64, o *engine.Outcome) error {
+	a, limit := o.Attempt, o.Limit
+	if limit.Account == "" {
+		err := w.stmts.findAccount.query(func(row []driver.Value) error {
+			limit.Account = row[0].(string)
+			return nil
+		}, event)
+		if err != nil {
+			return err
+		}
+	}
 	body, same := driver.Value(nil), driver.Value(nil)
 	if a.Request.Plain == "" && a.Request.Body != nil {
 		body = a.Request.Body
@@ -119,14 +129,60 @@ func (w *writer) recordAttempt(event, subscription int64, a *engine.Attempt) err
 			}
 		}
 	}
+	columns := attemptValues(event, subscription, a, body, same)
+	if limit.Bytes > 0 {
+		stored, err := w.storedBytes(limit.Account)
+		if err != nil {
+			return err
+		}
+		if stored+rowBytes(columns) > limit.Bytes {
+			columns = attemptValues(event, subscription, bareAttempt(a), nil, nil)
+			outdated := rowsOf("attempt", "event_id = ? AND subscription_id = ? AND n <= ? AND not_stored = 1", event, subscription, int64(a.Number-engine.BareAttempts))
+			if _, err := (&tx{w}).countedExec(outdated, "DELETE FROM attempt WHERE "+outdated.where, outdated.args...); err != nil {
+				return err
+			}
+		}
+	}
+	err := w.stmts.putAttempt.exec(columns...)
+	if isUnique(err) { // the same attempt was made twice: the newer one counts
+		again := rowsOf("attempt", "event_id = ? AND subscription_id = ? AND n = ?", event, subscription, int64(a.Number))
+		if _, err = (&tx{w}).countedExec(again, "DELETE FROM attempt WHERE "+again.where, again.args...); err == nil {
+			err = w.stmts.putAttempt.exec(columns...)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if limit.Account != "" { // its event is stored
+		w.bytes.add(limit.Account, deliveryBytes, rowBytes(columns))
+	}
+	return nil
+}
+
+// bareURL is the number of bytes of its URL that a bare attempt keeps.
+const bareURL = 256
+
+// bareAttempt returns what is stored of an attempt of an account that has used up its quota of bytes.
+func bareAttempt(a *engine.Attempt) *engine.Attempt {
+	bare := *a
+	bare.Request.Headers, bare.Response.Headers, bare.Script.Console = nil, nil, nil
+	bare.Request.Body, bare.Response.Body, bare.NotStored = nil, nil, true
+	bare.Request.URL = a.Request.URL[:min(len(a.Request.URL), bareURL)]
+	return &bare
+}
+
+// attemptValues returns the columns of an attempt; body and same are what is stored of its body.
+func attemptValues(event, subscription int64, a *engine.Attempt, body, same driver.Value) []driver.Value {
 	cpu := driver.Value(nil)
 	if a.Script.CPU != 0 {
 		cpu = a.Script.CPU.Microseconds()
 	}
-	return w.stmts.putAttempt.exec(event, subscription, int64(a.Number),
+	return []driver.Value{
+		event, subscription, int64(a.Number),
 		a.At.UnixMicro(), a.Duration.Microseconds(), int64(a.Response.Status), a.Error, a.Phase,
 		a.Request.Method, a.Request.URL, headersColumn(a.Request.Headers), textColumn(string(a.Request.Plain)), same, body,
 		headersColumn(a.Response.Headers), bytesColumn(a.Response.Body), a.Response.Truncated,
 		textColumn(a.Script.Hash), cpu, stringsColumn(a.Script.Console), numberColumn(int64(a.Script.Ref.Script)), numberColumn(int64(a.Script.Ref.Version)), numberColumn(int64(a.Batch)),
-		flagColumn(a.Resent), textColumn(a.Response.BodyError), flagColumn(a.TimedOut))
+		flagColumn(a.Resent), textColumn(a.Response.BodyError), flagColumn(a.TimedOut), flagColumn(a.NotStored),
+	}
 }

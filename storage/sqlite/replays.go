@@ -117,7 +117,7 @@ func (s *Store) PutReplay(ctx context.Context, r *engine.Replay) error {
 		r.Subscriptions, r.To, r.Since, r.Until, r.EventTypes, r.States, r.Missing, r.Filter, r.Rate, r.Error, r.Done, r.After, r.First, r.Looked, r.Queued,
 	})
 	return s.write(ctx, func(tx *tx) error {
-		_, err := tx.exec(insertInto("INSERT OR REPLACE", "replay", replayColumns),
+		_, err := tx.countedExec(rowsOf("replay", "id = ?", int64(r.ID)), insertInto("INSERT OR REPLACE", "replay", replayColumns),
 			int64(r.ID), r.Account, string(r.Status), job, timeColumn(r.CreatedAt), timeColumn(r.UpdatedAt), timeColumn(r.FinishedAt))
 		return err
 	})

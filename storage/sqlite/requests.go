@@ -31,10 +31,11 @@ func (s *Store) BeginRequest(ctx context.Context, r *engine.IdempotentRequest, k
 			}
 			return err
 		}
-		if _, err = tx.exec(`INSERT INTO request (id, account, key_hash, digest) VALUES (?, ?, ?, ?)`, int64(r.ID), r.Account, r.Key[:], r.Digest[:]); err != nil {
+		if _, err = tx.countedExec(rowsOf("request", "id = ?", int64(r.ID)), `INSERT INTO request (id, account, key_hash, digest) VALUES (?, ?, ?, ?)`, int64(r.ID), r.Account, r.Key[:], r.Digest[:]); err != nil {
 			return err
 		}
-		_, err = tx.exec(`DELETE FROM request WHERE account = ?1 AND id <= (SELECT id FROM request WHERE account = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)`, r.Account, int64(keep))
+		const surplus = `account = ?1 AND id <= (SELECT id FROM request WHERE account = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)`
+		_, err = tx.countedExec(rowsOf("request", surplus, r.Account, int64(keep)), `DELETE FROM request WHERE `+surplus, r.Account, int64(keep))
 		return err
 	})
 	if err != nil {
@@ -46,7 +47,7 @@ func (s *Store) BeginRequest(ctx context.Context, r *engine.IdempotentRequest, k
 // FinishRequest stores the answer of a request.
 func (s *Store) FinishRequest(ctx context.Context, r *engine.IdempotentRequest) error {
 	return s.write(ctx, func(tx *tx) error {
-		_, err := tx.exec(`UPDATE request SET answer = ? WHERE id = ?`, s.sealer.seal("request", int64(r.ID), "answer", string(r.Answer)), int64(r.ID))
+		_, err := tx.countedExec(rowsOf("request", "id = ?", int64(r.ID)), `UPDATE request SET answer = ? WHERE id = ?`, s.sealer.seal("request", int64(r.ID), "answer", string(r.Answer)), int64(r.ID))
 		return err
 	})
 }
@@ -54,7 +55,7 @@ func (s *Store) FinishRequest(ctx context.Context, r *engine.IdempotentRequest) 
 // ForgetRequest removes a request.
 func (s *Store) ForgetRequest(ctx context.Context, id engine.ID) error {
 	return s.write(ctx, func(tx *tx) error {
-		_, err := tx.exec(`DELETE FROM request WHERE id = ?`, int64(id))
+		_, err := tx.countedExec(rowsOf("request", "id = ?", int64(id)), `DELETE FROM request WHERE id = ?`, int64(id))
 		return err
 	})
 }
@@ -68,6 +69,6 @@ func (s *Store) PruneRequests(ctx context.Context, before engine.ID) (more bool,
 }
 
 var agedRequests = agedTable{
+	name:   "request",
 	oldest: `SELECT id, ifnull(length(answer), 0) FROM request WHERE id < ? ORDER BY id LIMIT ?`,
-	remove: `DELETE FROM request WHERE id <= ?`,
 }

@@ -5,7 +5,6 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/mattn/go-sqlite3"
 
@@ -17,7 +16,7 @@ func (s *Store) Scripts(ctx context.Context) ([]*engine.Script, error) {
 	rows, err := s.readers.QueryContext(ctx, `
 		SELECT id, account, name, kind, description, iif(v.script_id IS NULL, s.cases, v.cases), live, version, s.created_at, updated_at
 		FROM script s LEFT JOIN script_version v ON v.script_id = s.id AND v.number = `+newestNumber+`
-		WHERE deleted_at IS NULL ORDER BY id`)
+		ORDER BY id`)
 	if err != nil {
 		return nil, fmt.Errorf("list scripts: %w", err)
 	}
@@ -35,7 +34,7 @@ func (s *Store) Scripts(ctx context.Context) ([]*engine.Script, error) {
 // newestNumber is the number of the newest version of a script s.
 const newestNumber = `(SELECT max(number) FROM script_version WHERE script_id = s.id)`
 
-// PutScript creates or replaces a script's record. A deleted one stays deleted.
+// PutScript creates or replaces a script's record.
 func (s *Store) PutScript(ctx context.Context, c *engine.Script) error {
 	return s.write(ctx, func(tx *tx) error {
 		wasLive := int64(0)
@@ -47,11 +46,11 @@ func (s *Store) PutScript(ctx context.Context, c *engine.Script) error {
 			return err
 		}
 		err = tx.checkVersion("script", c.ID.Format(engine.ScriptPrefix), c.Version,
-			`SELECT iif(deleted_at IS NULL, version, -1) FROM script WHERE id = ?`, int64(c.ID))
+			`SELECT version FROM script WHERE id = ?`, int64(c.ID))
 		if err != nil {
 			return err
 		}
-		_, err = tx.exec(`
+		_, err = tx.countedExec(rowsOf("script", "id = ?", int64(c.ID)), `
 			INSERT INTO script (id, account, name, kind, description, cases, live, version, created_at, updated_at)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (id) DO UPDATE SET name = excluded.name, description = excluded.description, cases = excluded.cases,
@@ -62,7 +61,8 @@ func (s *Store) PutScript(ctx context.Context, c *engine.Script) error {
 			return &engine.Error{Code: engine.CodeConflict, Field: "name", Message: fmt.Sprintf("is taken: another script is called %q already", c.Name)}
 		}
 		if err == nil {
-			_, err = tx.exec(`UPDATE script_version SET cases = ?1 WHERE script_id = ?2 AND cases IS NOT ?1
+			newest := rowsOf("script_version", "script_id = ?1 AND number = (SELECT max(number) FROM script_version WHERE script_id = ?1)", int64(c.ID))
+			_, err = tx.countedExec(newest, `UPDATE script_version SET cases = ?1 WHERE script_id = ?2 AND cases IS NOT ?1
 				AND number = (SELECT max(number) FROM script_version WHERE script_id = ?2)`, bytesColumn(c.Cases), int64(c.ID))
 		}
 		if err == nil && int64(c.Live) != wasLive {
@@ -72,16 +72,20 @@ func (s *Store) PutScript(ctx context.Context, c *engine.Script) error {
 	})
 }
 
-// DeleteScript marks a script as deleted. Its row and its versions stay.
+// DeleteScript removes a script and its versions.
 func (s *Store) DeleteScript(ctx context.Context, id engine.ID) error {
-	return s.deleteOne(ctx, "script", id.Format(engine.ScriptPrefix),
-		`UPDATE script SET deleted_at = ? WHERE id = ? AND deleted_at IS NULL`, time.Now().UnixMicro(), int64(id))
+	return s.write(ctx, func(tx *tx) error {
+		if _, err := tx.countedExec(rowsOf("script_version", "script_id = ?", int64(id)), `DELETE FROM script_version WHERE script_id = ?`, int64(id)); err != nil {
+			return err
+		}
+		return tx.deleteOne("script", id.Format(engine.ScriptPrefix), rowsOf("script", "id = ?", int64(id)))
+	})
 }
 
 // PutScriptVersion stores a new version.
 func (s *Store) PutScriptVersion(ctx context.Context, v *engine.ScriptVersion) error {
 	return s.write(ctx, func(tx *tx) error {
-		_, err := tx.exec(insertInto("INSERT", "script_version", versionColumns),
+		_, err := tx.countedExec(rowsOf("script_version", "script_id = ? AND number = ?", int64(v.Script), int64(v.Number)), insertInto("INSERT", "script_version", versionColumns),
 			int64(v.Script), int64(v.Number), v.Source, v.Hash, v.Author, v.Note, timeColumn(v.CreatedAt), bytesColumn(v.Cases), timeColumn(v.LiveAt))
 		if isUnique(err) {
 			return &engine.Error{Code: engine.CodeConflict, Message: fmt.Sprintf("there is a version %d already", v.Number)}

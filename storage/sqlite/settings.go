@@ -110,7 +110,7 @@ func (s *Store) PutAccount(ctx context.Context, a *engine.Account) error {
 		if err := tx.checkVersion("account", a.Name, a.Version, `SELECT version FROM account WHERE name = ?`, a.Name); err != nil {
 			return err
 		}
-		_, err := tx.exec(insertInto("INSERT OR REPLACE", "account", accountColumns),
+		_, err := tx.countedExec(rowsOf("account", "name = ?", a.Name), insertInto("INSERT OR REPLACE", "account", accountColumns),
 			a.Name, mustJSON(accountSettings{a.Verify, a.Quota, a.Retention}), a.Version, timeColumn(a.CreatedAt), timeColumn(a.UpdatedAt))
 		return err
 	})

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"switchhook/engine"
 	"switchhook/storage/vault"
@@ -73,7 +74,8 @@ type Store struct {
 	sealer     sealer // encrypts secrets
 	damage     damage // detected since Open
 	unreadable unreadables
-	pruneCost  workCost // of removing events
+	pruneCost  workCost                       // of removing events
+	totals     *lru.Cache[string, byteCounts] // bytes stored, as committed
 
 	missing   atomic.Pointer[string] // the last message logged about missing files
 	watermark atomic.Int64           // set last; the writer persists it
@@ -104,6 +106,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if s.lock, err = lockFile(path); err != nil {
 		return nil, err
 	}
+	s.totals, _ = lru.New[string, byteCounts](cachedAccounts) // fails for sizes below 1
 	s.damage.path, s.damage.log, s.unreadable.log = path, o.Logger, o.Logger
 	err = prepareFile(path, o)
 	if err == nil {
@@ -120,6 +123,9 @@ func (s *Store) start(ctx context.Context, o Options) error {
 		return err
 	}
 	if err := s.openVault(ctx, o.Vault); err != nil {
+		return err
+	}
+	if err := recountBytes(s.path); err != nil {
 		return err
 	}
 	w, err := newWriter(s, o)

@@ -64,7 +64,7 @@ func (s *Store) PutSubscription(ctx context.Context, u *engine.Subscription) err
 		if err != nil {
 			return err
 		}
-		_, err = tx.exec(insertInto("INSERT OR REPLACE", "subscription", subscriptionColumns),
+		_, err = tx.countedExec(rowsOf("subscription", "id = ?", id), insertInto("INSERT OR REPLACE", "subscription", subscriptionColumns),
 			id, u.Account, jsonListColumn(u.Events), u.TargetURL, u.Active, u.Reason, u.Filter, u.Transform,
 			seal("secret", u.Secret), seal("headers", jsonMapColumn(u.Headers)), string(u.PayloadFormat), u.Description, jsonMapColumn(u.Metadata),
 			u.Version, timeColumn(u.CreatedAt), timeColumn(u.UpdatedAt),
@@ -74,12 +74,15 @@ func (s *Store) PutSubscription(ctx context.Context, u *engine.Subscription) err
 	})
 }
 
-// DeleteSubscription removes a subscription, its secret, its health and its sequence. A
-// tombstone row stays.
+// DeleteSubscription removes a subscription, its secret, its health and its sequence. An empty
+// row stays, so that its id is not used again.
 func (s *Store) DeleteSubscription(ctx context.Context, id engine.ID) error {
 	return s.write(ctx, func(tx *tx) error {
-		changed, err := tx.exec(`UPDATE subscription SET deleted_at = ?, secret = '', old_secrets = NULL, headers = NULL, verification_secret = NULL, client = NULL WHERE id = ? AND deleted_at IS NULL`,
-			time.Now().UnixMicro(), int64(id))
+		changed, err := tx.countedExec(rowsOf("subscription", "id = ?", int64(id)), `
+			UPDATE subscription SET deleted_at = ?, events = NULL, target_url = '', reason = '', filter = '', transform = '', secret = '',
+				headers = NULL, payload_format = '', description = '', metadata = NULL, settings = NULL, old_secrets = NULL,
+				verification_secret = NULL, client = NULL
+			WHERE id = ? AND deleted_at IS NULL`, time.Now().UnixMicro(), int64(id))
 		if err == nil && changed == 0 {
 			return engine.NotFound("subscription", id.Format(engine.SubscriptionPrefix))
 		}

@@ -44,4 +44,4 @@ func (c *workCost) observe(units int64, took time.Duration) {
 }
 
 // costOf is the cost of removing an event.
-func costOf(e *examinedEvent) int64 { return eventUnits + e.rows + e.bytes/unitBytes }
+func costOf(e *examinedEvent) int64 { return eventUnits + e.rows + e.bytes.stored().Total()/unitBytes }

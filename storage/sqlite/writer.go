@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/mattn/go-sqlite3"
 
 	"switchhook/engine"
@@ -31,10 +32,12 @@ type writer struct {
 	conn     *sqlite3.SQLiteConn
 	preparer preparer // of conn; its close ends conn
 	stmts    statements
-	rows     int              // written in this transaction
-	stored   map[string]int64 // bytes of event data written in this transaction, by account
-	damage   *damage          // shared with the Store
-	failed   int              // consecutive failed commits
+	rows     int // written in this transaction
+	bytes    byteCounter
+	totals   *lru.Cache[string, byteCounts] // shared with the Store
+	rowSizes map[string]string              // SQL by table, see readRowSizes
+	damage   *damage                        // shared with the Store
+	failed   int                            // consecutive failed commits
 	// throttle repeated log lines
 	commitErrors, checkpointErrors logThrottle
 	// transaction control
@@ -44,7 +47,7 @@ type writer struct {
 }
 
 func newWriter(s *Store, o Options) (_ *writer, err error) {
-	w := &writer{queue: s.queue, log: s.log, pace: o.Pace, onCommit: o.OnCommit, watermark: &s.watermark, stored: map[string]int64{}, damage: &s.damage}
+	w := &writer{queue: s.queue, log: s.log, pace: o.Pace, onCommit: o.OnCommit, watermark: &s.watermark, bytes: byteCounter{sums: map[string]byteCounts{}}, totals: s.totals, damage: &s.damage}
 	if w.conn, err = openConn(s.path, ""); err != nil {
 		return nil, err
 	}
@@ -62,7 +65,11 @@ func newWriter(s *Store, o Options) (_ *writer, err error) {
 	w.savepoint, w.release, w.rollbackTo = p.prepare("SAVEPOINT one"), p.prepare("RELEASE one"), p.prepare("ROLLBACK TO one")
 	w.saveMark = p.prepare("UPDATE meta SET value = ? WHERE name = 'watermark'")
 	w.stmts = p.statements()
-	return w, p.err
+	if p.err != nil {
+		return w, p.err
+	}
+	w.rowSizes, err = readRowSizes(w.conn)
+	return w, err
 }
 
 func (w *writer) close() error { return w.preparer.close() }
@@ -202,7 +209,7 @@ func answer(batch []request, failed map[int]error, err error) {
 // outcomes that could not be written, which only perRequestSavepoints can isolate.
 func (w *writer) transaction(batch []request, perRequestSavepoints bool) (failed map[int]error, err error) {
 	w.rows = 0
-	clear(w.stored)
+	clear(w.bytes.sums)
 	if err := w.begin.exec(); err != nil {
 		return nil, fmt.Errorf("begin: %w", err)
 	}
@@ -227,6 +234,9 @@ func (w *writer) transaction(batch []request, perRequestSavepoints bool) (failed
 		if err != nil {
 			return nil, err
 		}
+		if failure != nil {
+			w.bytes.undo()
+		}
 		if r.call != nil {
 			r.call.err = failure
 		} else if failure != nil {
@@ -236,10 +246,9 @@ func (w *writer) transaction(batch []request, perRequestSavepoints bool) (failed
 			failed[i] = failure
 		}
 	}
-	for account, bytes := range w.stored {
-		if err := w.stmts.addBytes.exec(account, bytes); err != nil {
-			return nil, fmt.Errorf("count the bytes stored: %w", err)
-		}
+	changed, err := w.writeBytes()
+	if err != nil {
+		return nil, err
 	}
 	mark := w.watermark.Load()
 	if mark > w.savedMark {
@@ -251,10 +260,14 @@ func (w *writer) transaction(batch []request, perRequestSavepoints bool) (failed
 		return nil, fmt.Errorf("commit: %w", err)
 	}
 	w.savedMark = mark
+	for account, figure := range changed {
+		w.totals.Add(account, figure)
+	}
 	return failed, nil
 }
 
 func (w *writer) apply(r request) error {
+	w.bytes.request = w.bytes.request[:0]
 	switch {
 	case r.o != nil:
 		return w.record(r.o)

@@ -136,24 +136,26 @@ var audit = []check{
 	}},
 	{"stored bytes: counted by account", func(t *suite) {
 		stored := func(account string) int64 {
-			n, err := t.s.StoredBytes(t.ctx(), account)
-			t.must(err)
-			return n
+			n := t.stored(account)
+			t.equal("other kinds", n.Total(), n.Events)
+			return n.Events
 		}
 		t.equal("of nobody", stored("acme"), int64(0))
-		one, two, theirs := event(), event(), event()
+		one, two, theirs := event(1, 2), event(), event()
 		one.Data, two.Data, theirs.Account, theirs.Data = make([]byte, 100), make([]byte, 11), "other", make([]byte, 7)
 		t.append(one, two, theirs)
 		t.append(&engine.Event{ID: newID(), Account: "other", Type: "a", Time: base})
-		t.equal("acme's", stored("acme"), int64(111))
-		t.equal("the other's", stored("other"), int64(7))
+		acmes := eventBytes(one) + eventBytes(two)
+		t.equal("acme's", stored("acme"), acmes)
+		others := eventBytes(theirs) + engine.RowBytes + int64(len("othera"))
+		t.equal("the other's", stored("other"), others)
 		largest, total, err := t.s.LargestAccounts(t.ctx(), 1)
 		t.must(err)
-		t.equal("the largest", largest, []engine.AccountBytes{{Account: "acme", Bytes: 111}})
-		t.equal("of all", total, int64(118))
+		t.equal("the largest", largest, []engine.AccountBytes{{Account: "acme", Bytes: acmes}})
+		t.equal("of all", total, acmes+others)
 		largest, _, err = t.s.LargestAccounts(t.ctx(), 5)
 		t.must(err)
-		t.equal("all", largest, []engine.AccountBytes{{Account: "acme", Bytes: 111}, {Account: "other", Bytes: 7}})
+		t.equal("all", largest, []engine.AccountBytes{{Account: "acme", Bytes: acmes}, {Account: "other", Bytes: others}})
 
 		key := engine.EventKeyHash("acme", "k")
 		repeated := event()
@@ -162,12 +164,107 @@ var audit = []check{
 			t.must(err)
 			repeated.ID = newID()
 		}
-		n := int64(111 + len(repeated.Data))
+		n := acmes + eventBytes(repeated) + engine.KeyBytes
 		t.equal("with a repeat, which is not stored again", stored("acme"), n)
 		_, err = t.s.Append(t.ctx(), []engine.NewEvent{{Event: event()}, {Event: event(), Keys: []engine.KeyHash{key}, Digest: engine.KeyHash{1}}})
 		t.code(err, engine.CodeConflict)
 		t.equal("with a list that was refused", stored("acme"), n)
 		t.s = t.reopen()
 		t.equal("after a restart", stored("acme"), n)
+	}},
+	{"stored bytes: configuration goes back to nothing", func(t *suite) {
+		u, c, k, nothing := subscription(), script(), &engine.Key{ID: newID(), Account: "acme", Name: "k"}, engine.StoredBytes{}
+		u.Account = "acme"
+		v := &engine.ScriptVersion{Script: c.ID, Number: 1, Source: "true", Cases: []byte("[1]")}
+		r := &engine.IdempotentRequest{ID: newID(), Account: "acme", Answer: make([]byte, 1000)}
+		left := engine.RowBytes + int64(len("acme")) // a deleted subscription keeps a row
+		for _, kind := range []struct {
+			name        string
+			put, remove func() error
+			size, left  int64 // at least, and exactly
+		}{
+			{"subscription", func() error { return t.s.PutSubscription(t.ctx(), u) }, func() error { return t.s.DeleteSubscription(t.ctx(), u.ID) }, int64(len(u.Transform) + len(u.Filter)), left},
+			{"script", func() error {
+				if err := t.s.PutScript(t.ctx(), c); err != nil {
+					return err
+				}
+				return t.s.PutScriptVersion(t.ctx(), v)
+			}, func() error { return t.s.DeleteScript(t.ctx(), c.ID) }, 2*engine.RowBytes + int64(len(v.Source)), left},
+			{"key", func() error { return t.s.PutKey(t.ctx(), k) }, func() error { return t.s.DeleteKey(t.ctx(), k.ID) }, engine.RowBytes, left},
+			{"request", func() error {
+				if _, err := t.s.BeginRequest(t.ctx(), r, 10); err != nil {
+					return err
+				}
+				return t.s.FinishRequest(t.ctx(), r)
+			}, func() error { _, err := t.s.PruneRequests(t.ctx(), r.ID+1); return err }, 1000, left},
+		} {
+			before := t.stored("acme").Configuration
+			t.must(kind.put())
+			if n := t.stored("acme").Configuration - before; n < kind.size {
+				t.Errorf("a %s counts %d bytes, want %d", kind.name, n, kind.size)
+			}
+			t.must(kind.remove())
+			t.equal(kind.name, t.stored("acme").Configuration, kind.left)
+		}
+		t.equal("of nobody", t.stored("other"), nothing)
+	}},
+	{"stored bytes: a limit refuses growth only", func(t *suite) {
+		u := subscription()
+		u.Account, u.Filter = "acme", "true"
+		t.must(t.s.PutSubscription(t.ctx(), u))
+		limited := engine.WithStorageLimit(t.ctx(), engine.StorageLimit{Account: "acme", Bytes: t.stored("acme").Total() + 50})
+		put := func(filter string) error {
+			changed := *u
+			changed.Filter, changed.Version = filter, u.Version+1
+			err := t.s.PutSubscription(engine.WithEntry(limited, entry("subscription", "a")), &changed)
+			if err == nil {
+				*u = changed
+			}
+			return err
+		}
+		long := string(make([]byte, 100))
+		t.code(put(long), engine.CodeStorageFull)
+		t.equal("entries", len(t.audit(engine.AuditQuery{})), 0)
+		t.must(put("true and true"))
+		t.code(put("true and true and true"), engine.CodeStorageFull) // its entry in the audit log has taken the room
+		t.must(put("true"))
+		other := subscription()
+		other.Account = "other"
+		t.must(t.s.PutSubscription(limited, other))
+	}},
+	{"stored bytes: attempts of an account over its limit", func(t *suite) {
+		e := event(1, 2)
+		t.append(e)
+		limit := engine.StorageLimit{Account: "acme", Bytes: t.stored("acme").Total() + 1500}
+		attempt := func(n int) {
+			o := failed(id(e, 1), n, base)
+			o.Limit = limit
+			o.Attempt.Request.Headers, o.Attempt.Response.Headers = []engine.Header{{Name: "a", Value: "b"}}, []engine.Header{{Name: "c", Value: "d"}}
+			o.Attempt.Request.Plain, o.Attempt.Request.Body, o.Attempt.Response.Body = "", fmt.Appendf(nil, "%500d", n), make([]byte, 500)
+			o.Attempt.Script.Console = []string{"x"}
+			t.record(o)
+		}
+		for n := 1; n <= 10; n++ {
+			attempt(n)
+		}
+		list := t.attempts(id(e, 1))
+		numbers := []int{}
+		for _, a := range list {
+			numbers = append(numbers, a.Number)
+			if a.NotStored != (a.Number > 1) || a.NotStored && (a.Request.Headers != nil || a.Response.Headers != nil || a.Request.Body != nil || a.Response.Body != nil || a.Script.Console != nil) {
+				t.Errorf("%+v", a)
+			}
+			if a.Error == "" || a.Response.Status != 503 {
+				t.Errorf("attempt %d: %q, %d", a.Number, a.Error, a.Response.Status)
+			}
+		}
+		t.equal("the first, which fitted, and the last ones", numbers, []int{1, 8, 9, 10})
+		t.equal("attempts", t.delivery(id(e, 1)).Attempts, 10)
+		if n := t.stored("acme"); n.Total() > limit.Bytes+engine.BareAttempts*300 {
+			t.Errorf("%+v are stored", n)
+		}
+		limit.Bytes += 10_000
+		attempt(11)
+		t.equal("not stored", t.attempts(id(e, 1))[4].NotStored, false)
 	}},
 }

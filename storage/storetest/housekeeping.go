@@ -53,9 +53,9 @@ func (t *suite) pruneAsModel(r *rand.Rand) {
 		allowed[account], allowed[account+" dead"] = r.IntN(4) > 0, r.IntN(2) == 0
 	}
 	odds := []int{2, 10, 50}[r.IntN(3)] // one delivery in so many does not succeed
-	bytes, left := map[string]int64{}, []engine.ID{}
+	left := []engine.ID{}
 	for _, e := range t.events(engine.EventQuery{Oldest: true}) { // of the round before
-		left, bytes[e.Account] = append(left, e.ID), bytes[e.Account]+int64(len(e.Data))
+		left = append(left, e.ID)
 	}
 	earliest, batch, outcomes := event(), []engine.NewEvent(nil), []*engine.Outcome(nil)
 	for range 100 {
@@ -86,7 +86,7 @@ func (t *suite) pruneAsModel(r *rand.Rand) {
 			key += " dead"
 		}
 		if !finished || !allowed[key] {
-			left, bytes[e.Account] = append(left, e.ID), bytes[e.Account]+int64(len(e.Data))
+			left = append(left, e.ID)
 		}
 	}
 	_, err := t.s.Append(t.ctx(), batch)
@@ -113,10 +113,35 @@ func (t *suite) pruneAsModel(r *rand.Rand) {
 		}
 	}
 	for _, account := range accounts {
-		n, err := t.s.StoredBytes(t.ctx(), account)
-		t.must(err)
-		t.equal("bytes of "+account, n, bytes[account])
+		var want engine.StoredBytes
+		for _, e := range t.events(engine.EventQuery{Account: account}) {
+			want.Events += eventBytes(e) + engine.KeyBytes
+		}
+		for _, d := range t.list(engine.DeliveryQuery{Account: account}) {
+			for _, a := range t.attempts(d) {
+				want.Deliveries += attemptBytes(a)
+			}
+		}
+		t.equal("bytes of "+account, t.stored(account), want)
 	}
+}
+
+// stored returns what is stored for an account.
+func (t *suite) stored(account string) engine.StoredBytes {
+	t.Helper()
+	n, err := t.s.StoredBytes(t.ctx(), account)
+	t.must(err)
+	return n
+}
+
+// eventBytes is what an event without headers and key counts.
+func eventBytes(e *engine.Event) int64 {
+	return engine.RowBytes + int64(len(e.Account)+len(e.Type)+len(e.Data)) + (8+engine.RowBytes)*int64(len(e.Targets))
+}
+
+// attemptBytes is what an attempt without bodies, headers and script counts.
+func attemptBytes(a *engine.Attempt) int64 {
+	return engine.RowBytes + int64(len(a.Error)+len(a.Phase)+len(a.Request.Method)+len(a.Request.URL)+len(a.Request.Plain))
 }
 
 const never = engine.ID(1<<63 - 1)
@@ -132,9 +157,12 @@ var housekeeping = []check{
 			t.record(failed(id(e, 1), 1, base), tried(id(e, 1), engine.StateSucceeded, 2, 200), tried(id(e, 2), engine.StateDropped, 1, 0))
 		}
 		t.settle()
+		before := t.stored("acme")
 		n, bytes := t.prune(engine.PruneQuery{Before: kept.ID, Remove: all})
 		t.equal("removed", n, 1)
-		t.equal("bytes", bytes, int64(len(gone.Data)))
+		after := t.stored("acme")
+		t.equal("half of them", before, engine.StoredBytes{Events: 2 * after.Events, Deliveries: 2 * after.Deliveries})
+		t.equal("bytes", bytes, after.Total())
 
 		_, err := t.s.Event(t.ctx(), "", gone.ID)
 		t.code(err, engine.CodeNotFound)
