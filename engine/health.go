@@ -30,6 +30,9 @@ const (
 	LimitHost    SharedLimit = "host"    // attempts of the account to the target's host
 )
 
+// SharedLimits lists all shared limits.
+var SharedLimits = []SharedLimit{LimitAccount, LimitHost}
+
 // HealthState summarizes Health.
 type HealthState string
 

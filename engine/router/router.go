@@ -200,6 +200,7 @@ func (e *Engine) registerGauges(r prometheus.Registerer) {
 		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "switchhook", Name: name, Help: help}, read))
 	}
 	gauge("subscriptions_probing", "Subscriptions whose target is down, so that only probes go out.", func() float64 { return float64(e.Dispatcher.OpenCircuits()) })
+	gauge("delivery_attempts_in_flight", "Attempts in flight.", func() float64 { attempts, _ := e.Dispatcher.InFlight(); return float64(attempts) })
 	gauge("subscriptions", "Subscriptions that exist.", func() float64 { return float64(e.Catalog.Count()) })
 	room := func(read func(*engine.Room) int64) func() float64 {
 		return func() float64 {
@@ -230,5 +231,5 @@ func (e *Engine) registerGauges(r prometheus.Registerer) {
 		return 0
 	})
 	gauge("publishing_waiting", "Requests that wait for that.", func() float64 { _, waiting := e.Dispatcher.Paced(); return float64(waiting) })
-	r.MustRegister(ingest.NewBacklogCollector(e.Dispatcher, e.LoadShedder), dispatch.NewFailingCollector(e.Dispatcher), e.Monitor.Collector())
+	r.MustRegister(ingest.NewBacklogCollector(e.Dispatcher, e.LoadShedder), dispatch.NewSubscriptionCollector(e.Dispatcher), e.Monitor.Collector())
 }
