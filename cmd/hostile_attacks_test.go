@@ -7,9 +7,6 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -166,26 +163,10 @@ func publishLargeFailing(ctx context.Context, w *hostileWorld) {
 	})
 }
 
-// prepareLoop subscribes to an event with the router's own publish endpoint as the target, twice. A
-// proxy is the other name by which the router is reached.
+// prepareLoop subscribes to an event with the router's own publish endpoint as the target, twice.
 func prepareLoop(w *hostileWorld) {
-	c := w.hostile()
-	router, err := url.Parse(c.URL)
-	if err != nil {
-		w.Fatal(err)
-	}
-	proxy := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		w.hits.Add(1)
-		r.SetURL(router)
-	}})
-	w.Cleanup(func() { proxy.CloseClientConnections(); proxy.Close() })
-	authorization := "Bearer " + c.Key
 	for range 2 {
-		w.subscribe(c, api.SubscriptionRequest{
-			Event: api.Some(api.EventNames{"loop"}), TargetURL: api.Some(proxy.URL + "/api/v1/events"),
-			Headers:   api.Some(map[string]*string{"Authorization": &authorization}),
-			Transform: api.Some(`export default function transform(event, request) { return {type: "loop", data: {at: Math.random()}} }`),
-		})
+		subscribeToRouter(w, "loop", "/api/v1/events", `export default (event) => ({type: "loop", data: {at: Math.random()}})`)
 	}
 }
 
