@@ -252,6 +252,8 @@ type PruneQuery struct {
 	Before ID // and below this one
 	// Account, if set, restricts the step to an account's events.
 	Account string
+	// Bytes, if set, ends the step with the event whose removal frees so many stored bytes in all.
+	Bytes int64
 	// Work is about how long the step may keep others from writing; 0 is 4 ms.
 	Work time.Duration
 	// Remove reports whether a finished event may be removed, given its account, whether it has a

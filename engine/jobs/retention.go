@@ -317,6 +317,7 @@ func (r *retention) removeEarly(ctx context.Context, over ingest.Excess, now tim
 	q := engine.PruneQuery{Account: over.Account, Before: snowflake.FirstAt(now), Remove: func(string, bool, time.Time) bool { return true }}
 	began, freed := time.Now(), int64(0)
 	_, err = r.repeat(func() (time.Duration, bool, error) {
+		q.Bytes = over.Bytes - freed
 		p, rest, err := r.prune(ctx, q, brisk)
 		removed, freed, q.After = removed+p.Events, freed+p.Bytes, p.Last
 		if err == nil && !p.More && freed < over.Bytes {

@@ -363,6 +363,60 @@ func TestLoadShedding_RoomByAccount(t *testing.T) {
 	}
 }
 
+// TestRetention_RoomByShare starts a router with a limit of 8 MB on a database that others filled:
+// accounts of some sizes, in events of 100 KB, finished or not.
+func TestRetention_RoomByShare(t *testing.T) {
+	t.Parallel()
+	type account struct {
+		events     int
+		unfinished bool
+		from, to   int // how many are left
+	}
+	for _, c := range []struct {
+		name     string
+		accounts map[string]account
+		refused  []string
+	}{
+		{"enough for all", map[string]account{"a": {events: 60, from: 60, to: 60}, "b": {events: 2, from: 2, to: 2}}, nil},
+		{"one above its share", map[string]account{"a": {events: 58, from: 44, to: 53}, "b": {events: 15, from: 15, to: 15}, "c": {events: 2, from: 2, to: 2}}, nil},
+		{"two above their share", map[string]account{"a": {events: 32, from: 26, to: 31}, "b": {events: 38, from: 26, to: 31}, "c": {events: 5, from: 5, to: 5}}, nil},
+		{"nothing to remove of one", map[string]account{"a": {events: 58, unfinished: true, from: 58, to: 58}, "b": {events: 15, from: 15, to: 15}}, nil},
+		{"its share is taken by one", map[string]account{"a": {events: 80, unfinished: true, from: 80, to: 80}, "b": {events: 1, from: 1, to: 1}}, []string{"a"}},
+		{"others share what is left", map[string]account{"a": {events: 50, unfinished: true, from: 50, to: 50}, "b": {events: 34, from: 8, to: 20}, "c": {events: 2, from: 2, to: 2}}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := start(t, func(cfg *settings.Config) { cfg.PruneEvery = time.Hour })
+			r.sink.SetAnswer(func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(500) })
+			for name, a := range c.accounts {
+				if a.unfinished {
+					r.subscribe(func(s *engine.Subscription) { s.Account = name })
+				}
+				for range a.events {
+					if _, err := r.publishAs(name, `"`+strings.Repeat("x", 100_000)+`"`); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			r.prune() // all went through
+			r.stop()
+			r.Config.KeepBytes = 8 << 20
+			r.Open()
+			r.prune()
+			r.Measure(context.Background())
+			for name, a := range c.accounts {
+				left, err := r.Store.Events(context.Background(), engine.EventQuery{Account: name})
+				if err != nil || len(left) < a.from || len(left) > a.to {
+					t.Errorf("%d events of %s are left, want %d to %d: %v", len(left), name, a.from, a.to, err)
+				}
+				if _, err := r.publishAs(name, `1`); (err != nil) != slices.Contains(c.refused, name) {
+					t.Errorf("an event of %s: %v", name, err)
+				}
+			}
+		})
+	}
+}
+
 // TestLoadShedding_BurstOfOneAccount fills the database faster than it is measured.
 func TestLoadShedding_BurstOfOneAccount(t *testing.T) {
 	t.Parallel()

@@ -18,25 +18,10 @@ import (
 // backups run one after the other. The three alternate every half second, so that other
 // load on the machine affects all of them alike.
 func BenchmarkBeside(b *testing.B) {
-	const preloaded, submitters, every, turn, turns = 60_000, 8, 16 * time.Millisecond, 500 * time.Millisecond, 60
+	const preloaded, submitters, every, turn, turns = 150_000, 8, 16 * time.Millisecond, 500 * time.Millisecond, 60
 	path := filepath.Join(b.TempDir(), "bench.db")
 	s := open(b, path)
-	var recorded sync.WaitGroup
-	for i := 1; i <= preloaded; i += 1000 {
-		batch := make([]engine.NewEvent, 1000)
-		for j := range batch {
-			batch[j] = newEvent(i+j, 7)
-		}
-		if _, err := s.Append(b.Context(), batch); err != nil {
-			b.Fatal(err)
-		}
-		recorded.Add(len(batch))
-		for _, n := range batch {
-			s.Record(succeeded(n.Event.ID, 7), func(error) { recorded.Done() })
-		}
-	}
-	recorded.Wait()
-	s.SetWatermark(0, preloaded)
+	preload(b, s, preloaded)
 	removed, copies := 0, 0
 	cursor := engine.ID(0)
 	beside := []struct {
@@ -46,12 +31,11 @@ func BenchmarkBeside(b *testing.B) {
 		{"nothing", func(ctx context.Context) { <-ctx.Done() }},
 		{"retention", func(ctx context.Context) {
 			for ctx.Err() == nil {
-				began := time.Now()
-				p, err := s.Prune(ctx, engine.PruneQuery{After: cursor, Before: preloaded + 1, Remove: func(string, bool, time.Time) bool { return true }})
+				p, err := s.Prune(ctx, engine.PruneQuery{After: cursor, Before: preloaded + 1, Work: time.Millisecond, Remove: func(string, bool, time.Time) bool { return true }})
 				if err == nil {
 					cursor, removed = p.Last, removed+p.Events
 				}
-				time.Sleep(max(20*time.Millisecond, time.Since(began)))
+				time.Sleep(max(time.Millisecond, 9*p.Worked))
 			}
 		}},
 		{"backup", func(ctx context.Context) {

@@ -205,7 +205,7 @@ func (s *Store) eachRow(ctx context.Context, query string, args []any, each func
 // other stays, and reports how far the step comes.
 func (s *Store) planStep(q engine.PruneQuery, examined []examinedEvent) (runs [][]examinedEvent, p engine.Pruned) {
 	p = engine.Pruned{Last: q.After, More: len(examined) == pruneScan}
-	affordable, cost := s.pruneCost.affordable(q.Work), int64(0)
+	affordable, cost, bytes := s.pruneCost.affordable(q.Work), int64(0), int64(0)
 	begin := 0 // of the run that the next event would continue
 	for i := range examined {
 		e := &examined[i]
@@ -216,7 +216,7 @@ func (s *Store) planStep(q engine.PruneQuery, examined []examinedEvent) (runs []
 		case !q.Remove(e.account, e.dead, e.last):
 			begin = i + 1
 		default:
-			if cost += costOf(e); len(runs) > 0 && cost > affordable {
+			if cost += costOf(e); len(runs) > 0 && (cost > affordable || q.Bytes > 0 && bytes >= q.Bytes) {
 				p.More = true
 				return runs, p
 			}
@@ -227,6 +227,7 @@ func (s *Store) planStep(q engine.PruneQuery, examined []examinedEvent) (runs []
 				runs = append(runs, nil)
 			}
 			runs[len(runs)-1] = examined[begin : i+1]
+			bytes += e.bytes.stored().Total()
 		}
 		p.Last = e.id
 	}

@@ -261,6 +261,22 @@ var housekeeping = []check{
 		t.equal("the other's", len(t.events(engine.EventQuery{Account: "other"})), 15)
 		n, _ = t.prune(engine.PruneQuery{Before: last.ID, Account: "other", Remove: all})
 		t.equal("removed before the last", n, 14)
+		p, err := t.s.Prune(t.ctx(), engine.PruneQuery{Before: never, Account: "acme", Bytes: 1, Remove: all})
+		t.must(err)
+		t.equal("removed of those that are not finished", p.Events, 0)
+	}},
+	{"prune: some bytes", func(t *suite) {
+		var ids []engine.ID
+		for range 10 {
+			e := event()
+			e.Data = make([]byte, 10_000) // beside it, little is counted
+			t.append(e)
+			ids = append(ids, e.ID)
+		}
+		t.settle()
+		p, err := t.s.Prune(t.ctx(), engine.PruneQuery{Before: never, Bytes: 25_000, Remove: all})
+		t.must(err)
+		t.equal("removed", []any{p.Events, p.Last, p.More}, []any{3, ids[2], true})
 	}},
 	{"prune: small steps", func(t *suite) {
 		const many = 2500
