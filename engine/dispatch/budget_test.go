@@ -3,6 +3,7 @@ package dispatch
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -203,5 +204,24 @@ func TestEventCache_SharesBytesByAccount(t *testing.T) {
 	}
 	if c.inUse() != 0 || len(c.budget.accounts) != 0 {
 		t.Errorf("%d bytes in use", c.inUse())
+	}
+}
+
+// BenchmarkQueue_MemoryPerDelivery reports what a delivery that waits takes, without its event.
+func BenchmarkQueue_MemoryPerDelivery(b *testing.B) {
+	const deliveries = 100_000
+	ev := &watermark.Event{}
+	for b.Loop() {
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		var q dispatchqueue.Queue
+		for n := range engine.ID(deliveries) {
+			q.Push(dispatchqueue.Entry{Event: n, Tracked: ev})
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/deliveries, "bytes/delivery")
+		runtime.KeepAlive(&q)
 	}
 }
