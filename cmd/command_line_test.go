@@ -70,7 +70,7 @@ func TestCommandLine_UsageErrors(t *testing.T) {
 		{"an unknown command", []string{"serv"}, "did you mean", 2},
 		{"an unknown flag", []string{"serve", "--prot", "1"}, "unknown flag", 2},
 		{"a bad address range", []string{"serve", "--allow-targets", "10.0.0.0/99"}, "--allow-targets", 2},
-		{"a bad number", []string{"serve", "--in-flight", "0"}, "--in-flight is 0, must be 1 to", 2},
+		{"a bad number", []string{"serve", "--subscription-in-flight", "0"}, "--subscription-in-flight is 0, must be 1 to", 2},
 		{"a bad port", []string{"serve", "--listen", "127.0.0.1:99999", "--data", "/nonexistent/x"}, "--listen: \"127.0.0.1:99999\" has the port", 2},
 		{"nothing to send", []string{"send", "--key", "x"}, "give an event type", 1},
 		{"no router", []string{"send", "a.b", "--key", "x", "--server", "http://127.0.0.1:1"}, "is the router running?", 1},

@@ -22,6 +22,11 @@ func TestMaxConns(t *testing.T) {
 			t.Errorf("%d files: %d connections, want %d", files, got, want)
 		}
 	}
+	for files, want := range map[uint64]int{0: 2048, 1: 1, 64: 16, 1024: 256, 8192: 2048, 1 << 20: 2048} {
+		if got := defaultInFlight(files); got != want {
+			t.Errorf("%d files: %d attempts in flight, want %d", files, got, want)
+		}
+	}
 	if openFilesLimit() == 0 {
 		t.Error("the limit of open files is not known")
 	}

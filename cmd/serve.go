@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,7 +58,8 @@ type serveCommand struct {
 
 	Timeout              time.Duration   `help:"Timeout of an attempt: transform, connection and response." default:"15s" min:"100ms" max:"1h"`
 	Retries              []time.Duration `help:"Wait before each attempt; the first is 0s. After the last one the delivery is dead." default:"0s,5s,5m,30m,2h,5h,10h,14h,20h,24h" placeholder:"DURATION" min:"0s" max:"8760h"`
-	InFlight             int             `help:"Maximum concurrent attempts." default:"512" placeholder:"N" min:"1" max:"100000"`
+	InFlight             int             `help:"Maximum concurrent attempts; 0 is a quarter of the limit of open files, at most 2048." default:"0" placeholder:"N" min:"0" max:"100000"`
+	RequestBytes         int64           `help:"Maximum bytes of the requests of concurrent attempts; attempts beyond it wait." default:"67108864" placeholder:"BYTES" min:"4194304" max:"1125899906842624"`
 	SubscriptionInFlight int             `help:"Maximum concurrent attempts of one subscription." default:"16" placeholder:"N" min:"1" max:"10000"`
 	QueueEntries         int             `help:"Maximum deliveries that wait in memory, over all accounts; the rest waits in the database." default:"200000" placeholder:"N" min:"1000" max:"100000000"`
 	QueueBytes           int64           `help:"Maximum bytes of the events that wait in memory; those of the rest are read from the database when their turn comes." default:"67108864" placeholder:"BYTES" min:"1048576" max:"1125899906842624"`
@@ -204,7 +206,8 @@ func (c *serveCommand) config() (cfg processConfig, err error) {
 	}
 	cfg.engine = settings.Config{
 		Retries: c.Retries, Timeout: c.Timeout, DeactivateAfter: c.DeactivateAfter,
-		InFlight: c.InFlight, SubscriptionInFlight: c.SubscriptionInFlight,
+		InFlight: cmp.Or(c.InFlight, defaultInFlight(openFilesLimit())), SubscriptionInFlight: c.SubscriptionInFlight,
+		RequestBytes: c.RequestBytes,
 		QueueEntries: c.QueueEntries, QueueBytes: c.QueueBytes, HostInFlight: c.HostInFlight, HostRate: c.HostRate,
 		MaxHops: c.MaxHops, StrictTypes: c.StrictTypes, LogDeliveries: c.Dev, Origin: c.WebhookOrigin,
 		Retention: engine.Retention{Succeeded: c.KeepSucceeded, Dead: c.KeepDead}, KeepAudit: c.KeepAudit,
@@ -213,6 +216,19 @@ func (c *serveCommand) config() (cfg processConfig, err error) {
 		MetricsAccounts: c.MetricsAccounts,
 	}
 	return cfg, err
+}
+
+// mostInFlight is the largest default of --in-flight. More helps only accounts with very many slow
+// targets.
+const mostInFlight = 2048
+
+// defaultInFlight returns the maximum number of attempts in flight, such that files are left for
+// the API, idle connections to targets, the database and the sandbox.
+func defaultInFlight(openFiles uint64) int {
+	if openFiles == 0 || openFiles > 4*mostInFlight {
+		return mostInFlight
+	}
+	return max(1, int(openFiles/4))
 }
 
 // maxConns returns the maximum number of connections to the API, such that files are left

@@ -19,11 +19,22 @@ import (
 // with the first return to the queue.
 func (d *Dispatcher) deliver(f flight) {
 	q, r, p := f.queue, f.compiled, &f.batch
+	memory, ok := d.holdMemory(&f)
+	if !ok {
+		d.requeue(&f, nil)
+		return
+	}
+	if memory != nil {
+		defer memory.Release()
+	}
 	began := time.Now()
 	traced, span := d.traces.Deliver(r.Sub, p, p.First.Attempts+1)
 	ctx, cancel := context.WithTimeout(traced, r.Policy.Timeout)
 	defer cancel()
 	b := d.prepareBatch(ctx, r, p)
+	if memory != nil {
+		memory.Shrink(b.memory())
+	}
 	n := len(b.attempts)
 	if n == 0 { // nothing was attempted
 		telemetry.EndSpan(span, "put back")

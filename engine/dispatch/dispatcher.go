@@ -13,6 +13,7 @@ import (
 	"switchhook/engine"
 	"switchhook/engine/catalog"
 	"switchhook/engine/dispatchqueue"
+	"switchhook/engine/fairlimit"
 	"switchhook/engine/lifecycle"
 	"switchhook/engine/monitor"
 	"switchhook/engine/outbound"
@@ -44,6 +45,7 @@ type Dispatcher struct {
 	tracker    *watermark.Tracker
 	eventCache *EventCache
 	writes     lifecycle.TaskGroup // outcomes that are not on disk yet; never closed
+	requests   *fairlimit.Limiter  // bytes of requests in flight
 	retryWake  chan time.Time
 	watermark  engine.ID // the last one set; owned by the sweep loop
 
@@ -70,6 +72,7 @@ func New(cfg settings.Config, p Parts) *Dispatcher {
 		catalog: p.Catalog, outbox: p.Outbox, monitor: p.Monitor, sender: p.Sender, resources: p.Resources,
 		tracker:    p.Tracker,
 		eventCache: NewEventCache(cfg.QueueBytes),
+		requests:   newRequestMemory(cfg.RequestBytes, cfg.Registerer),
 		retryWake:  make(chan time.Time, 64),
 	}
 	d.scheduler = newScheduler(d, limits{

@@ -85,6 +85,15 @@ func New(l Limits) *Limiter {
 // operation of the account with the same caller that still waits is refused. Errors: ErrFull,
 // ErrAccountFull, ErrSuperseded, and that of ctx.
 func (l *Limiter) Acquire(ctx context.Context, name, caller string, units int64) (release func(), err error) {
+	h, err := l.Hold(ctx, name, caller, units)
+	if err != nil {
+		return nil, err
+	}
+	return h.Release, nil
+}
+
+// Hold is Acquire for an operation that learns later how many units it needs.
+func (l *Limiter) Hold(ctx context.Context, name, caller string, units int64) (*Hold, error) {
 	w := &waiter{caller: caller, units: max(1, min(units, l.limits.PerAccount))}
 	l.mu.Lock()
 	a := l.accounts[name]
@@ -96,10 +105,10 @@ func (l *Limiter) Acquire(ctx context.Context, name, caller string, units int64)
 	if l.waiting == 0 && w.units <= l.free && l.mayHold(a, w) {
 		l.admit(a, w, time.Now())
 		l.mu.Unlock()
-		return l.releaser(name, w), nil
+		return &Hold{l, name, w}, nil
 	}
 	if l.limits.Wait <= 0 || l.limits.MaxWaiting > 0 && len(a.waiting) >= l.limits.MaxWaiting {
-		err = l.refusal(a, w)
+		err := l.refusal(a, w)
 		l.forget(name, a)
 		l.mu.Unlock()
 		return nil, err
@@ -107,10 +116,10 @@ func (l *Limiter) Acquire(ctx context.Context, name, caller string, units int64)
 	l.enqueue(a, w)
 	l.serve()
 	l.mu.Unlock()
-	if err = l.await(ctx, name, w); err != nil {
+	if err := l.await(ctx, name, w); err != nil {
 		return nil, err
 	}
-	return l.releaser(name, w), nil
+	return &Hold{l, name, w}, nil
 }
 
 // await waits until w is admitted or refused.
@@ -150,21 +159,30 @@ func (l *Limiter) leave(name string, w *waiter, why error) error {
 	return why
 }
 
-// releaser returns the function that returns the units of w.
-func (l *Limiter) releaser(name string, w *waiter) func() {
-	return func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if w.units == 0 { // released before
-			return
-		}
-		a := l.accounts[name]
-		a.hold(-w.units, time.Now())
-		l.free += w.units
-		w.units = 0
-		l.forget(name, a)
-		l.serve()
+// Hold is the units of an operation.
+type Hold struct {
+	limiter *Limiter
+	account string
+	w       *waiter
+}
+
+// Release returns the units. It may be called again.
+func (h *Hold) Release() { h.Shrink(0) }
+
+// Shrink returns the units beyond so many.
+func (h *Hold) Shrink(units int64) {
+	l := h.limiter
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if units >= h.w.units {
+		return
 	}
+	a := l.accounts[h.account]
+	a.hold(units-h.w.units, time.Now())
+	l.free += h.w.units - units
+	h.w.units = units
+	l.forget(h.account, a)
+	l.serve()
 }
 
 // enqueue adds an operation that must wait. What accounts used while nobody waited does not count

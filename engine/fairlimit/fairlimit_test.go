@@ -273,3 +273,32 @@ func TestLimiter_IdleTimeIsNoCredit(t *testing.T) {
 		}
 	})
 }
+
+func TestLimiter_HoldShrinks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := New(Limits{Units: 10, Wait: time.Second})
+		h, err := l.Hold(t.Context(), "a", "", 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		admitted := make(chan error, 1)
+		go func() {
+			_, err := l.Acquire(t.Context(), "b", "", 6)
+			admitted <- err
+		}()
+		synctest.Wait()
+		h.Shrink(12) // no growth
+		h.Shrink(4)
+		if err := <-admitted; err != nil {
+			t.Error(err)
+		}
+		if got := l.Usage(); got.InUse != 10 {
+			t.Errorf("%+v", got)
+		}
+		h.Release()
+		h.Release()
+		if got := l.Usage(); got.InUse != 6 || len(l.accounts) != 1 {
+			t.Errorf("%+v, %d accounts", got, len(l.accounts))
+		}
+	})
+}

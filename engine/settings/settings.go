@@ -49,6 +49,7 @@ type Config struct {
 	SubscriptionInFlight int                  // concurrent attempts of one subscription; 16
 	QueueEntries         int                  // deliveries that wait in memory, over all accounts; 200,000
 	QueueBytes           int64                // bytes of their events; 64 MiB
+	RequestBytes         int64                // bytes of requests in flight; 64 MiB
 	HostInFlight         int                  // concurrent attempts of one account to one host; 256
 	HostRate             int                  // attempts a second of one account to one host; 0: no limit
 	DeactivateAfter      time.Duration        // a subscription that only failed for this time is deactivated; 0: never
@@ -81,6 +82,7 @@ func (c *Config) Defaults() {
 	}
 	c.SubscriptionInFlight = cmp.Or(c.SubscriptionInFlight, 16)
 	c.InFlight = cmp.Or(c.InFlight, 512)
+	c.RequestBytes = cmp.Or(c.RequestBytes, 64<<20)
 	c.HostInFlight = cmp.Or(c.HostInFlight, 256)
 	c.MaxHops = cmp.Or(c.MaxHops, 5)
 	c.QueueEntries = cmp.Or(c.QueueEntries, 200_000)
