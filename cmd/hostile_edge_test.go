@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"switchhook/server/api"
 )
 
 // dialFrom connects to the router from another address of this machine.
@@ -101,4 +103,20 @@ func openManyConns(ctx context.Context, w *hostileWorld) {
 	for _, conn := range open {
 		conn.Close()
 	}
+}
+
+const manyChanged = 300
+
+func prepareManyChanges(w *hostileWorld) {
+	for i := range manyChanged {
+		s := w.subscribe(w.hostile(), api.SubscriptionRequest{Event: api.Some(api.EventNames{fmt.Sprintf("changed%d", i)}), TargetURL: api.Some(w.sink.URL)})
+		w.changed = append(w.changed, s.ID)
+	}
+}
+
+func changeMany(ctx context.Context, w *hostileWorld) {
+	c := w.hostile()
+	concurrently(ctx, 400, func(ctx context.Context, i int) {
+		c.UpdateSubscription(ctx, w.changed[i%manyChanged], api.SubscriptionRequest{Description: api.Some(fmt.Sprint(i))})
+	})
 }

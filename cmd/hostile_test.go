@@ -74,6 +74,7 @@ var attacks = []attack{
 	{name: "unfinished chunked bodies of two accounts", run: sendUnfinishedChunks},
 	{name: "large bodies on many connections", run: publishLargeOnManyConns},
 	{name: "publishing on 2,000 connections", run: publishOnManyConns},
+	{name: "changes of 300 subscriptions", prepare: prepareManyChanges, run: changeMany},
 	{name: "connections with half a header", run: openManyConns},
 	{name: "wrong keys", run: tryManyKeys},
 	{name: "slow targets", prepare: prepareSlowTargets, run: publishSteadily},
@@ -136,6 +137,8 @@ type hostileWorld struct {
 	slow   *httptest.Server // answers after 200 ms
 	down   *httptest.Server // answers 500
 	hits   atomic.Int64     // requests to down
+
+	changed []string // subscriptions that an attack changes
 
 	arrived sync.Map // number of the neighbour's event → time of its first delivery
 	keys    sync.Map // account → key

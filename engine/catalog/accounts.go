@@ -58,8 +58,7 @@ func (reg *AccountRegistry) PutAccount(ctx context.Context, a *engine.Account, v
 	if err := errs.Err(); err != nil {
 		return nil, err
 	}
-	reg.changes.Lock()
-	defer reg.changes.Unlock()
+	defer reg.changes.lock(ctx)()
 	old := reg.Account(a.Name)
 	if version != AnyVersion && version != old.Version {
 		return nil, staleVersion("account", old.Version, version)

@@ -70,7 +70,8 @@ type Parts struct {
 
 // New returns an empty Catalog; Load reads it from the store.
 func New(cfg settings.Config, p Parts) *Catalog {
-	core := &core{cfg: cfg, store: cfg.Store, log: cfg.Logger, metrics: p.Metrics, life: p.Lifecycle, ids: p.IDs}
+	core := &core{cfg: cfg, store: cfg.Store, log: cfg.Logger, metrics: p.Metrics, life: p.Lifecycle, ids: p.IDs, changes: newFairLock()}
+	cfg.Registerer.MustRegister(telemetry.NewPlacesCollector("changes", core.changes.turns))
 	accounts := &AccountRegistry{core: core}
 	core.accounts = accounts
 	keys := &KeyRegistry{core: core, byText: map[[32]byte]*credential{}, byID: map[engine.ID]*credential{}}

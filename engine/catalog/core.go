@@ -25,7 +25,7 @@ type core struct {
 
 	// changes serializes the changes of the configuration. It is held over a change of the store
 	// and of memory, so that they never differ.
-	changes sync.Mutex
+	changes fairLock
 }
 
 // audited returns ctx with the audit entry of a change, which the store writes in the same commit, and

@@ -98,8 +98,7 @@ func (reg *EventTypeRegistry) PutEventType(ctx context.Context, t *engine.EventT
 	if err != nil {
 		return nil, false, err
 	}
-	reg.changes.Lock()
-	defer reg.changes.Unlock()
+	defer reg.changes.lock(ctx)()
 	t.UpdatedAt = reg.life.Now()
 	old := reg.get(t.Name)
 	switch {
@@ -230,8 +229,7 @@ func validateSamples(ctx context.Context, samples [][]byte, schema *schema.Schem
 // DeleteEventType removes an event type. Subscriptions that name it stay. Errors: CodeNotFound,
 // CodeStale, and CodeConflict for operational events.
 func (reg *EventTypeRegistry) DeleteEventType(ctx context.Context, name string, version int64) error {
-	reg.changes.Lock()
-	defer reg.changes.Unlock()
+	defer reg.changes.lock(ctx)()
 	t := reg.get(name)
 	if t == nil {
 		return engine.NotFound("event type", name)

@@ -117,8 +117,7 @@ func (reg *KeyRegistry) CreateKey(ctx context.Context, k engine.Key, text string
 		return nil, "", err
 	}
 	k.Hash, k.Prefix = sha256.Sum256([]byte(text)), keyPrefix(text)
-	reg.changes.Lock()
-	defer reg.changes.Unlock()
+	defer reg.changes.lock(ctx)()
 	if reg.keyTaken(k.Hash) {
 		return nil, "", &engine.Error{Code: engine.CodeConflict, Field: "key", Message: "exists already, in this account or another: every key needs a text of its own"}
 	}
@@ -222,8 +221,7 @@ func (reg *KeyRegistry) changing(id engine.ID, version int64) (*engine.Key, erro
 // UpdateKey changes the name, the scopes and the expiry of a key, as change says; version is the
 // expected one or AnyVersion. Errors: CodeInvalid, CodeNotFound, CodeStale.
 func (reg *KeyRegistry) UpdateKey(ctx context.Context, id engine.ID, version int64, change func(*engine.Key)) (*engine.Key, error) {
-	reg.changes.Lock()
-	defer reg.changes.Unlock()
+	defer reg.changes.lock(ctx)()
 	old, err := reg.changing(id, version)
 	if err != nil {
 		return nil, err
@@ -255,8 +253,7 @@ func (reg *KeyRegistry) RotateKey(ctx context.Context, id engine.ID, version int
 	if grace < 0 || grace > maxKeyGrace {
 		return nil, "", engine.InvalidField("grace_period", engine.FieldOutOfRange, "must be from 0s to %s", maxKeyGrace)
 	}
-	reg.changes.Lock()
-	defer reg.changes.Unlock()
+	defer reg.changes.lock(ctx)()
 	old, err := reg.changing(id, version)
 	if err != nil {
 		return nil, "", err
@@ -339,8 +336,7 @@ func (reg *KeyRegistry) Key(id engine.ID) (*engine.Key, error) {
 // DeleteKey removes an API key; it is rejected from then on. version is the expected one or
 // AnyVersion. Errors: CodeNotFound, CodeStale.
 func (reg *KeyRegistry) DeleteKey(ctx context.Context, id engine.ID, version int64) error {
-	reg.changes.Lock()
-	defer reg.changes.Unlock()
+	defer reg.changes.lock(ctx)()
 	old, err := reg.changing(id, version)
 	if err != nil {
 		return err

@@ -87,8 +87,7 @@ func (act *ScriptActivator) reactivateVersion(ctx context.Context, account strin
 // switchLive activates a version whose test cases ran without the lock; a change in between is an
 // error, not overwritten.
 func (act *ScriptActivator) switchLive(ctx context.Context, account string, id engine.ID, number int, version int64) (*engine.Script, error) {
-	act.changes.Lock()
-	defer act.changes.Unlock()
+	defer act.changes.lock(ctx)()
 	now, err := act.scripts.Script(account, id.Format(engine.ScriptPrefix))
 	if err != nil {
 		return nil, err
@@ -120,8 +119,7 @@ func (act *ScriptActivator) activate(ctx context.Context, old *engine.Script, nu
 // DeleteScript removes a script that no subscription uses. Errors: CodeNotFound, CodeStale,
 // CodeConflict with the subscriptions.
 func (act *ScriptActivator) DeleteScript(ctx context.Context, account, idOrName string, version int64) error {
-	act.changes.Lock()
-	defer act.changes.Unlock()
+	defer act.changes.lock(ctx)()
 	s, err := act.scripts.Script(account, idOrName)
 	if err != nil {
 		return err

@@ -114,8 +114,7 @@ func (reg *ScriptRegistry) CreateScript(ctx context.Context, wanted *engine.Scri
 		return nil, err
 	}
 	if source == "" {
-		reg.changes.Lock()
-		defer reg.changes.Unlock()
+		defer reg.changes.lock(ctx)()
 		return &s, reg.putScript(ctx, &s)
 	}
 	if _, err := reg.CompileScript(ctx, &s, source); err != nil {
@@ -130,8 +129,7 @@ func (reg *ScriptRegistry) CreateScript(ctx context.Context, wanted *engine.Scri
 			return nil, testFailure("the source", "nothing was stored; correct it, or leave the source out and add it as a version", report)
 		}
 	}
-	reg.changes.Lock()
-	defer reg.changes.Unlock()
+	defer reg.changes.lock(ctx)()
 	if err := reg.putScript(ctx, &s); err != nil {
 		return nil, err
 	}
@@ -162,8 +160,7 @@ func validateVersion(kind engine.ScriptKind, source, note string) (errs engine.F
 // version is the expected one or AnyVersion. Errors: CodeInvalid, CodeNotFound, CodeConflict,
 // CodeStale.
 func (reg *ScriptRegistry) UpdateScript(ctx context.Context, account, idOrName string, version int64, change func(*engine.Script) error) (*engine.Script, error) {
-	reg.changes.Lock()
-	defer reg.changes.Unlock()
+	defer reg.changes.lock(ctx)()
 	old, err := reg.Script(account, idOrName)
 	if err != nil {
 		return nil, err
@@ -246,8 +243,7 @@ func (reg *ScriptRegistry) AddScriptVersion(ctx context.Context, account, idOrNa
 	if _, err := reg.CompileScript(ctx, s, source); err != nil {
 		return nil, false, err
 	}
-	reg.changes.Lock()
-	defer reg.changes.Unlock()
+	defer reg.changes.lock(ctx)()
 	if s, err = reg.Script(account, s.ID.Format(engine.ScriptPrefix)); err != nil {
 		return nil, false, err // deleted in the meantime
 	}

@@ -89,8 +89,7 @@ func (ed *SubscriptionEditor) createSubscription(ctx context.Context, s *engine.
 
 // addSubscription stores s if the account's quota allows it and serves accepts no duplicate.
 func (ed *SubscriptionEditor) addSubscription(ctx context.Context, s *engine.Subscription, program *scripts.Program, serves func(*engine.Subscription) bool, unique bool) (_ *engine.Subscription, created bool, err error) {
-	ed.changes.Lock()
-	defer ed.changes.Unlock()
+	defer ed.changes.lock(ctx)()
 	if serves != nil {
 		if existing := ed.subs.table.findDuplicate(s, serves); existing != nil {
 			renewed := ed.mergeRenewal(existing, s)

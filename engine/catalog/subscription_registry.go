@@ -175,8 +175,7 @@ func (reg *SubscriptionRegistry) checkSubscriptionQuota(account string) error {
 // if it returns false, or there is no such subscription, nothing is stored and the result is nil.
 func (reg *SubscriptionRegistry) modify(ctx context.Context, id engine.ID, change func(*engine.Subscription) bool) (*engine.Subscription, error) {
 	ctx = withoutLimit(ctx)
-	reg.changes.Lock()
-	defer reg.changes.Unlock()
+	defer reg.changes.lock(ctx)()
 	old := reg.Lookup(id)
 	if old == nil {
 		return nil, nil
@@ -191,8 +190,7 @@ func (reg *SubscriptionRegistry) modify(ctx context.Context, id engine.ID, chang
 
 // swapSubscription replaces old by s; done is false if old was changed in the meantime.
 func (reg *SubscriptionRegistry) swapSubscription(ctx context.Context, old, s *engine.Subscription, program *scripts.Program) (done bool, err error) {
-	reg.changes.Lock()
-	defer reg.changes.Unlock()
+	defer reg.changes.lock(ctx)()
 	if reg.Lookup(old.ID) != old {
 		return false, nil
 	}
@@ -268,12 +266,12 @@ func (reg *SubscriptionRegistry) DeleteSubscription(ctx context.Context, account
 // become dead, without the lock: a million of them must not block other changes. find runs
 // with changes held.
 func (reg *SubscriptionRegistry) removeSubscription(ctx context.Context, find func() (s *engine.Subscription, reason string, err error)) (removed bool, err error) {
-	reg.changes.Lock()
+	unlock := reg.changes.lock(ctx)
 	s, reason, err := find()
 	if err == nil && s != nil {
 		err = reg.dropSubscription(ctx, s, reason)
 	}
-	reg.changes.Unlock()
+	unlock()
 	if err != nil || s == nil {
 		return false, err
 	}

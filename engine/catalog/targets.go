@@ -170,8 +170,7 @@ func (it *InlineTargets) addTargets(ctx context.Context, fresh map[string]*newTa
 	if len(fresh) == 0 {
 		return nil
 	}
-	it.changes.Lock()
-	defer it.changes.Unlock()
+	defer it.changes.lock(ctx)()
 	adds, code := map[string]int{}, map[string]int{}
 	for key, t := range fresh {
 		if it.subs.table.target(key) == nil {
