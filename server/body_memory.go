@@ -21,8 +21,6 @@ const (
 	// An account may use this part of Config.MaxBodies.
 	bodiesShare = 8
 
-	maxBodyWaiting = 256 // requests of one account that wait for memory
-
 	// A counted body is cut off if nothing of it arrives for bodyPause, or if it is slower than
 	// bodyRate, in bytes a second, after bodyPause.
 	bodyPause = 5 * time.Second
@@ -36,7 +34,7 @@ func newBodyLimiter(cfg Config) *fairlimit.Limiter {
 	one := int64(cfg.MaxBody)
 	return fairlimit.New(fairlimit.Limits{
 		Units: max(cfg.MaxBodies, one), PerAccount: max(cfg.MaxBodies/bodiesShare, one),
-		Wait: cfg.BodyWait, MaxWaiting: maxBodyWaiting,
+		Wait: cfg.BodyWait, // all wait: who is refused at once would send the next body at once
 	})
 }
 
