@@ -69,12 +69,13 @@ type serveCommand struct {
 	SandboxProcesses     int             `help:"Processes that run transforms; 0 is the number of CPUs plus one." default:"0" placeholder:"N" min:"0" max:"1024"`
 	DrainTime            time.Duration   `help:"Maximum time that a shutdown waits for requests and attempts in flight." default:"25s" min:"1ms" max:"24h"`
 
-	KeepSucceeded time.Duration `help:"Retention of events whose deliveries all succeeded or were dropped; 0s is forever. Accounts can have their own." default:"168h" min:"0s" max:"876000h"`
-	KeepDead      time.Duration `help:"Retention of events with a dead letter; 0s is forever." default:"720h" min:"0s" max:"876000h"`
-	KeepAudit     time.Duration `help:"Retention of the audit log; 0s is forever." default:"9600h" min:"0s" max:"876000h"`
-	KeepBytes     int64         `help:"Maximum size of the database in bytes: near the limit, finished events of the accounts that store the most are removed early; at it, these accounts are refused. 0 is no limit." default:"0" placeholder:"BYTES" min:"0" max:"1125899906842624"`
-	MinFreeDisk   int64         `help:"Refuse events of the accounts that store the most while the disk of the database has fewer free bytes, and all events below half of it." default:"268435456" placeholder:"BYTES" min:"0" max:"1125899906842624"`
-	MaxBacklog    int64         `help:"Maximum waiting deliveries: above it, events of the accounts with the largest backlog are refused. 0 is no limit." default:"10000000" placeholder:"N" min:"0" max:"1000000000000"`
+	KeepSucceeded   time.Duration `help:"Retention of events whose deliveries all succeeded or were dropped; 0s is forever. Accounts can have their own." default:"168h" min:"0s" max:"876000h"`
+	KeepDead        time.Duration `help:"Retention of events with a dead letter; 0s is forever." default:"720h" min:"0s" max:"876000h"`
+	KeepAudit       time.Duration `help:"Retention of the audit log; 0s is forever." default:"9600h" min:"0s" max:"876000h"`
+	KeepBytes       int64         `help:"Maximum size of the database in bytes: near the limit, finished events of the accounts that store the most are removed early; at it, these accounts are refused. 0 is no limit." default:"0" placeholder:"BYTES" min:"0" max:"1125899906842624"`
+	MinFreeDisk     int64         `help:"Refuse events of the accounts that store the most while the disk of the database has fewer free bytes, and all events below half of it." default:"268435456" placeholder:"BYTES" min:"0" max:"1125899906842624"`
+	MaxCatalogBytes int64         `help:"Maximum memory of subscriptions, scripts with their test cases, and event types, as the router estimates it; one account gets a quarter of it. 0 is no limit." default:"134217728" placeholder:"BYTES" min:"0" max:"1125899906842624"`
+	MaxBacklog      int64         `help:"Maximum waiting deliveries: above it, events of the accounts with the largest backlog are refused. 0 is no limit." default:"10000000" placeholder:"N" min:"0" max:"1000000000000"`
 
 	PublicURL         string        `help:"URL under which receivers and clients reach this router, for the URLs in skinny payloads and the paths in answers; by default the address it listens on." placeholder:"URL"`
 	SkinnyTokenTTL    time.Duration `name:"skinny-token-ttl" help:"How long the URL in a skinny payload is valid after its attempt." default:"1h" min:"1s" max:"8760h"`
@@ -211,7 +212,7 @@ func (c *serveCommand) config() (cfg processConfig, err error) {
 		QueueEntries: c.QueueEntries, QueueBytes: c.QueueBytes, HostInFlight: c.HostInFlight, HostRate: c.HostRate,
 		MaxHops: c.MaxHops, StrictTypes: c.StrictTypes, LogDeliveries: c.Dev, Origin: c.WebhookOrigin,
 		Retention: engine.Retention{Succeeded: c.KeepSucceeded, Dead: c.KeepDead}, KeepAudit: c.KeepAudit,
-		KeepBytes: c.KeepBytes, MinFreeDisk: c.MinFreeDisk, MaxBacklog: c.MaxBacklog, Quota: c.quota(),
+		KeepBytes: c.KeepBytes, MaxCatalogBytes: c.MaxCatalogBytes, MinFreeDisk: c.MinFreeDisk, MaxBacklog: c.MaxBacklog, Quota: c.quota(),
 		PublicURL: c.PublicURL, SkinnyTokenTTL: c.SkinnyTokenTTL, CloudEventsSource: c.CloudEventsSource,
 		MetricsAccounts: c.MetricsAccounts,
 	}

@@ -22,6 +22,7 @@ type core struct {
 	ids     *snowflake.Maker
 	// accounts is here since each change of the configuration is bounded by its account's quota.
 	accounts *AccountRegistry
+	memory   memoryUse
 
 	// changes serializes the changes of the configuration. It is held over a change of the store
 	// and of memory, so that they never differ.

@@ -44,6 +44,7 @@ func (reg *EventTypeRegistry) load(ctx context.Context) error {
 			reg.log.Error("the schema of an event type can't be used: its events are refused until it is changed", "event_type", t.Name, "error", loaded.Broken)
 		}
 		reg.put(t.Name, loaded)
+		reg.memory.add("", sizeOfEventType(loaded))
 	}
 	for _, t := range engine.OperationalTypes {
 		built := *t
@@ -113,6 +114,10 @@ func (reg *EventTypeRegistry) PutEventType(ctx context.Context, t *engine.EventT
 	default:
 		t.Version, t.CreatedAt = old.Version+1, old.CreatedAt
 	}
+	added := sizeOfEventType(compiled) - sizeOfEventType(old)
+	if err := reg.checkMemory(ctx, "", added); err != nil {
+		return nil, false, err
+	}
 	var before any
 	if old != nil {
 		before = old.EventType
@@ -121,6 +126,7 @@ func (reg *EventTypeRegistry) PutEventType(ctx context.Context, t *engine.EventT
 		return nil, false, err
 	}
 	reg.put(t.Name, compiled)
+	reg.memory.add("", added)
 	return t, old == nil, nil
 }
 
@@ -244,5 +250,6 @@ func (reg *EventTypeRegistry) DeleteEventType(ctx context.Context, name string, 
 		return err
 	}
 	reg.remove(name)
+	reg.memory.add("", -sizeOfEventType(t))
 	return nil
 }

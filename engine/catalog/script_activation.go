@@ -135,6 +135,7 @@ func (act *ScriptActivator) DeleteScript(ctx context.Context, account, idOrName 
 		return err
 	}
 	act.scripts.remove(s.ID)
+	act.memory.add(s.Account, -sizeOfScript(s))
 	act.subs.listener.ScriptDeleted(s.ID)
 	return nil
 }

@@ -36,6 +36,7 @@ func (reg *ScriptRegistry) load(ctx context.Context) error {
 	scripts, err := reg.store.Scripts(ctx)
 	for _, s := range scripts {
 		reg.put(s.ID, s)
+		reg.memory.add(s.Account, sizeOfScript(s))
 	}
 	return err
 }
@@ -184,11 +185,17 @@ func (reg *ScriptRegistry) UpdateScript(ctx context.Context, account, idOrName s
 
 // putScript stores a script's record; the caller holds changes.
 func (reg *ScriptRegistry) putScript(ctx context.Context, s *engine.Script) error {
-	ctx = reg.audited(ctx, engine.KindScript, s.ID.Format(engine.ScriptPrefix), s.Account, nilIfZero(reg.get(s.ID)), s)
+	old := reg.get(s.ID)
+	added := sizeOfScript(s) - sizeOfScript(old)
+	if err := reg.checkMemory(ctx, s.Account, added); err != nil {
+		return err
+	}
+	ctx = reg.audited(ctx, engine.KindScript, s.ID.Format(engine.ScriptPrefix), s.Account, nilIfZero(old), s)
 	if err := reg.store.PutScript(ctx, s); err != nil {
 		return err
 	}
 	reg.put(s.ID, s)
+	reg.memory.add(s.Account, added)
 	return nil
 }
 
@@ -266,12 +273,17 @@ func (reg *ScriptRegistry) AddScriptVersion(ctx context.Context, account, idOrNa
 	}
 	v = reg.newVersion(s.ID, number, source, author, note)
 	v.Cases = cases
+	c := *s
+	c.Cases = cases
+	added := sizeOfScript(&c) - sizeOfScript(s)
+	if err := reg.checkMemory(ctx, s.Account, added); err != nil {
+		return nil, false, err
+	}
 	if err := reg.putVersion(ctx, s, v); err != nil {
 		return nil, false, err
 	}
-	c := *s
-	c.Cases = cases
 	reg.put(s.ID, &c)
+	reg.memory.add(s.Account, added)
 	return v, true, nil
 }
 

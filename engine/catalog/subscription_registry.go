@@ -45,6 +45,7 @@ func (reg *SubscriptionRegistry) load(ctx context.Context) error {
 		r := reg.CompileSubscription(s)
 		reg.index.replace(nil, r)
 		reg.table.put(r)
+		reg.memory.add(s.Account, sizeOfSubscription(s))
 		reg.expiries.add(s)
 	}
 	return err
@@ -206,6 +207,10 @@ func (reg *SubscriptionRegistry) putSubscription(ctx context.Context, s *engine.
 		return err
 	}
 	old := reg.Lookup(s.ID)
+	added := sizeOfSubscription(s) - sizeOfSubscription(old)
+	if err := reg.checkMemory(ctx, s.Account, added); err != nil {
+		return err
+	}
 	// Set before it is active: otherwise, after a crash, deliveries that waited could be too old.
 	if old != nil && !old.Active && s.Active {
 		if err := reg.store.PutHealth(ctx, []engine.Health{{Subscription: s.ID, ResumedAt: reg.life.Now()}}); err != nil {
@@ -216,6 +221,7 @@ func (reg *SubscriptionRegistry) putSubscription(ctx context.Context, s *engine.
 	if err := reg.store.PutSubscription(ctx, s); err != nil {
 		return err
 	}
+	reg.memory.add(s.Account, added)
 	reg.replaceCompiled(s, program)
 	reg.expiries.add(s)
 	return nil
@@ -286,6 +292,7 @@ func (reg *SubscriptionRegistry) dropSubscription(ctx context.Context, s *engine
 	}
 	reg.index.replace(reg.table.get(s.ID), nil)
 	reg.table.remove(s.ID)
+	reg.memory.add(s.Account, -sizeOfSubscription(s))
 	reg.verifications.end(s.ID, "")
 	reg.expiries.set(s.ID, time.Time{})
 	reg.listener.SubscriptionRemoved(s.ID, reason)

@@ -201,6 +201,7 @@ func (e *Engine) registerGauges(r prometheus.Registerer) {
 	}
 	gauge("subscriptions_probing", "Subscriptions whose target is down, so that only probes go out.", func() float64 { return float64(e.Dispatcher.OpenCircuits()) })
 	gauge("delivery_attempts_in_flight", "Attempts in flight.", func() float64 { attempts, _ := e.Dispatcher.InFlight(); return float64(attempts) })
+	gauge("catalog_bytes", "Estimated memory of subscriptions, scripts and event types.", func() float64 { return float64(e.Catalog.MemoryUse()) })
 	gauge("subscriptions", "Subscriptions that exist.", func() float64 { return float64(e.Catalog.Count()) })
 	room := func(read func(*engine.Room) int64) func() float64 {
 		return func() float64 {

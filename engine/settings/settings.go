@@ -57,6 +57,7 @@ type Config struct {
 	Retention            engine.Retention     // of accounts without their own; zero: forever
 	PruneEvery           time.Duration        // interval of retention; 10 s
 	KeepAudit            time.Duration        // retention of audit entries; 0: forever
+	MaxCatalogBytes      int64                // estimated memory of subscriptions, scripts and event types; one account gets a quarter; 0: no limit
 	KeepBytes            int64                // maximum size of the store; 0: no limit
 	MinFreeDisk          int64                // bytes; with less, events are rejected; 0: none
 	MaxBacklog           int64                // waiting deliveries; with more, events are rejected; 0: no limit
