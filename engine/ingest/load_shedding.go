@@ -33,12 +33,14 @@ type LoadShedder struct {
 	admitted    atomic.Int64                        // bytes of events that it may not contain
 	settled     atomic.Int64                        // those of them that were stored or refused by now
 	wake        chan struct{}                       // contains a value if the space is to be measured at once
-	nextShares  time.Time                           // when accounts' shares may be computed again; owned by loadLoop
 	overBacklog atomic.Pointer[map[string]bool]     // accounts whose backlog is too large
 	usage       atomic.Pointer[engine.Room]         // of the last measurement
 	waiting     atomic.Pointer[engine.BacklogCount] // of all subscriptions, at the last count
 	nearlyFull  chan struct{}                       // contains a value while the store is nearly full
 	nextCount   time.Time                           // of the backlog; owned by loadLoop
+
+	measuring  sync.Mutex // held while the space is measured
+	nextShares time.Time  // when accounts' shares may be computed again
 
 	mu     sync.Mutex
 	recent map[string]int64 // bytes admitted since the last measurement, by account, while space runs short

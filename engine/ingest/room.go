@@ -145,6 +145,8 @@ func (l *LoadShedder) findOver(ctx context.Context, s *Shortage, used int64, wit
 // refreshRoom measures the space that is left. While it is short, the accounts above their share are
 // found anew, less often if that takes long.
 func (l *LoadShedder) refreshRoom(ctx context.Context) error {
+	l.measuring.Lock()
+	defer l.measuring.Unlock()
 	settled := l.settled.Swap(0)
 	defer func() { l.admitted.Add(-settled) }()
 	u, err := l.store.Room(ctx)
