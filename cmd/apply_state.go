@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 
 	"switchhook/cmd/manifest"
@@ -52,13 +53,19 @@ func liveScript(ctx context.Context, router *client, account string, s *api.Scri
 	live.Account, live.Name, live.Kind, live.Description = account, s.Name, s.Kind, s.Description
 	switch {
 	case wanted:
-		cases := s.Cases
+		var cases json.RawMessage
 		if s.LiveVersion != nil {
 			v, err := router.GetScriptVersion(ctx, s.ID, api.LiveVersion)
 			if err != nil {
 				return nil, err
 			}
 			live.Source, cases = v.Source, v.Cases
+		} else {
+			whole, err := router.GetScript(ctx, s.ID)
+			if err != nil {
+				return nil, err
+			}
+			cases = whole.Cases
 		}
 		if len(cases) > 0 {
 			var err error

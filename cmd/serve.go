@@ -42,6 +42,7 @@ type serveCommand struct {
 	StrictTypes  bool          `help:"Refuse events whose type is not registered."`
 	MaxBody      int           `help:"Maximum body of a request in bytes." default:"1048576" placeholder:"BYTES" min:"1024" max:"1073741824"`
 	MaxBodies    int64         `help:"Maximum memory for the bodies of all requests in progress, in bytes; an account may use an eighth. Bodies up to 16 KiB are not counted." default:"67108864" placeholder:"BYTES" min:"1048576" max:"1099511627776"`
+	MaxResponses int64         `name:"max-response-bytes" help:"Maximum memory for the responses to requests that read, in bytes; an account may use a quarter." default:"67108864" placeholder:"BYTES" min:"16777216" max:"1099511627776"`
 	MaxConns     int           `name:"max-connections" help:"Maximum concurrent connections to the API; at the limit the longest idle ones are closed. 0 is half the limit of open files, at most 4096." default:"0" placeholder:"N" min:"0" max:"1000000"`
 	AddressConns int           `name:"max-connections-per-address" help:"Maximum concurrent connections of one client address, or /64 for IPv6; proxies in --trusted-proxies have no such limit. 0 is half of --max-connections." default:"0" placeholder:"N" min:"0" max:"1000000"`
 	MaxHops      int           `help:"Maximum deliveries, one after the other, that lead to an event: beyond it, publishing is refused as a loop." default:"5" placeholder:"N" min:"1" max:"1000"`
@@ -168,7 +169,7 @@ func (c *serveCommand) config() (cfg processConfig, err error) {
 		}
 	}
 	cfg.server.AllowQueryKey, cfg.server.Origins, cfg.server.MaxBody = c.AllowQueryKey, c.CORSOrigins, c.MaxBody
-	cfg.server.MaxBodies, cfg.server.MaxAddressConns = c.MaxBodies, c.AddressConns
+	cfg.server.MaxBodies, cfg.server.MaxAddressConns, cfg.server.MaxResponses = c.MaxBodies, c.AddressConns, c.MaxResponses
 	if cfg.server.MaxConns = c.MaxConns; c.MaxConns == 0 {
 		cfg.server.MaxConns = maxConns(openFilesLimit())
 	}

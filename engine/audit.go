@@ -9,7 +9,7 @@ import (
 // its change, see Catalog.
 type AuditLog interface {
 	// Audit lists entries, newest first.
-	Audit(ctx context.Context, q AuditQuery) ([]*AuditEntry, error)
+	Audit(ctx context.Context, q AuditQuery) (list []*AuditEntry, next ID, err error)
 	// PruneAudit removes entries with ids below before, the oldest first, in one small step, as
 	// Prune does. more reports whether others remain.
 	PruneAudit(ctx context.Context, before ID) (more bool, err error)
@@ -60,15 +60,16 @@ type AuditActor struct {
 
 // AuditQuery selects entries. Zero fields don't restrict.
 type AuditQuery struct {
-	Account string
-	Kind    string
-	Subject string
-	Actor   ID   // a key
-	Router  bool // only changes by the router itself
-	Since   ID   // this id and above
-	Until   ID   // below this id
-	Before  ID   // below this id; the cursor of the next page
-	Limit   int
+	Account  string
+	Kind     string
+	Subject  string
+	Actor    ID   // a key
+	Router   bool // only changes by the router itself
+	Since    ID   // this id and above
+	Until    ID   // below this id
+	Before   ID   // below this id; the cursor of the next page
+	Limit    int
+	MaxBytes int64
 }
 
 type auditEntryKey struct{}

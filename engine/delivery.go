@@ -79,6 +79,7 @@ type AttemptRequest struct {
 	URL     string
 	Headers []Header
 	Body    []byte // in a batch, this delivery's element of the array
+	Size    int    // of Body in bytes; a list of attempts leaves Body out
 	// Plain means that Body is the payload format's rendering of the event: it can be rendered
 	// again and need not be stored.
 	Plain PayloadFormat
@@ -89,6 +90,7 @@ type AttemptResponse struct {
 	Status    int
 	Headers   []Header
 	Body      []byte // at most 16 KiB
+	Size      int    // of Body in bytes; a list of attempts leaves Body out
 	Truncated bool   // the response was longer, or broke off
 	BodyError string // why it broke off; empty if it did not
 }

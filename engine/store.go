@@ -13,6 +13,10 @@ import (
 // can't be decoded in full does not fail a list: it is returned with the readable fields, and
 // Unreadable names the others. Reading such a row alone is a CodeUnreadable.
 //
+// A list that has a cursor ends at Limit rows, at MaxBytes of rows (the first row comes whatever its
+// size), or when looking for rows that its query selects has taken too long: then it may be empty.
+// next is the cursor of the rest; zero if there is none. Zero limits don't limit.
+//
 // The suite in storage/storetest tests what each method promises.
 type Store interface {
 	EventLog
@@ -28,6 +32,9 @@ type Store interface {
 	// Close finishes all writes: when it returns, everything accepted before is on disk.
 	Close() error
 }
+
+// PageBytes is the MaxBytes of lists that nobody asked for more of.
+const PageBytes = 4 << 20
 
 // NewEvent is an event to be stored.
 type NewEvent struct {
@@ -81,8 +88,8 @@ type EventLog interface {
 	EventsByID(ctx context.Context, ids []ID, bytes int64) ([]*Event, error)
 	// EventByKey returns the event that Append stored under an idempotency key.
 	EventByKey(ctx context.Context, key KeyHash) (ID, error)
-	// Events lists events, newest first, or oldest first if q.Oldest is set.
-	Events(ctx context.Context, q EventQuery) ([]*Event, error)
+	// Events lists events, newest first, or oldest first if q.Oldest is set. next is the last one's id.
+	Events(ctx context.Context, q EventQuery) (list []*Event, next ID, err error)
 	// StoredBytes returns the size of what is stored for an account, as of the last commit. It is
 	// cheap for accounts that write often.
 	StoredBytes(ctx context.Context, account string) (StoredBytes, error)
@@ -114,12 +121,13 @@ type NodeLog interface {
 
 // EventQuery selects events. Zero fields don't restrict.
 type EventQuery struct {
-	Account string
-	Type    string
-	Since   ID   // this id and above
-	Before  ID   // below this id; the cursor of the next page
-	Oldest  bool // oldest first
-	Limit   int
+	Account  string
+	Type     string
+	Since    ID   // this id and above
+	Before   ID   // below this id; the cursor of the next page
+	Oldest   bool // oldest first
+	Limit    int
+	MaxBytes int64
 }
 
 // Outcome is a change of one delivery's row. The row is inserted if there is none.
@@ -181,10 +189,21 @@ type DeliveryLog interface {
 	CountDeliveries(ctx context.Context, state State, limit int) (n int, oldest ID, err error)
 	// Delivery returns a delivery, with or without a row.
 	Delivery(ctx context.Context, account string, id DeliveryID) (*Delivery, error)
-	// Attempts lists a delivery's attempts, oldest first.
-	Attempts(ctx context.Context, id DeliveryID) ([]*Attempt, error)
+	// Attempts lists a delivery's attempts, newest first, without the bodies of request and response:
+	// only their sizes.
+	Attempts(ctx context.Context, q AttemptQuery) (list []*Attempt, next int, err error)
+	// Attempt returns an attempt of a delivery, with its bodies.
+	Attempt(ctx context.Context, id DeliveryID, number int) (*Attempt, error)
 	// Deliveries lists deliveries, newest event first, with or without a row.
-	Deliveries(ctx context.Context, q DeliveryQuery) ([]*Delivery, error)
+	Deliveries(ctx context.Context, q DeliveryQuery) (list []*Delivery, next DeliveryID, err error)
+}
+
+// AttemptQuery selects attempts of a delivery.
+type AttemptQuery struct {
+	Delivery DeliveryID
+	Before   int // below this number; the cursor of the next page
+	Limit    int
+	MaxBytes int64
 }
 
 // DeliveryQuery selects deliveries. Zero fields don't restrict.
@@ -197,6 +216,7 @@ type DeliveryQuery struct {
 	Since, Until ID         // of events: Since and above, below Until
 	Before       DeliveryID // below this one; the cursor of the next page
 	Limit        int
+	MaxBytes     int64
 }
 
 // ReplayLog stores replays, and lists the deliveries that they process.
@@ -206,7 +226,7 @@ type ReplayLog interface {
 	// Replay returns a replay.
 	Replay(ctx context.Context, id ID) (*Replay, error)
 	// Replays lists replays, newest first.
-	Replays(ctx context.Context, q ReplayQuery) ([]*Replay, error)
+	Replays(ctx context.Context, q ReplayQuery) (list []*Replay, next ID, err error)
 	// PutReplay inserts or replaces a replay.
 	PutReplay(ctx context.Context, r *Replay) error
 }
@@ -226,6 +246,7 @@ type ReplayQuery struct {
 	Since      ID // this id and above
 	Before     ID // below this id; the cursor of the next page
 	Limit      int
+	MaxBytes   int64
 }
 
 // Housekeeping limits the growth of a store.
@@ -314,8 +335,8 @@ type Catalog interface {
 	PutScriptVersion(ctx context.Context, v *ScriptVersion) error
 	// ScriptVersion returns a version.
 	ScriptVersion(ctx context.Context, script ID, number int) (*ScriptVersion, error)
-	// ScriptVersions lists a script's versions below a number (0: all), newest first.
-	ScriptVersions(ctx context.Context, script ID, before, limit int) ([]*ScriptVersion, error)
+	// ScriptVersions lists a script's versions, newest first.
+	ScriptVersions(ctx context.Context, q ScriptVersionQuery) (list []*ScriptVersion, next int, err error)
 	// EventTypes lists the event types.
 	EventTypes(ctx context.Context) ([]*EventType, error)
 	// PutEventType inserts or replaces an event type; Version as in PutSubscription.
@@ -340,4 +361,12 @@ type Catalog interface {
 	// Secret returns the secret that is stored under a name. If there is none, it stores fresh and
 	// returns that.
 	Secret(ctx context.Context, name string, fresh []byte) ([]byte, error)
+}
+
+// ScriptVersionQuery selects versions of a script.
+type ScriptVersionQuery struct {
+	Script   ID
+	Before   int // below this number; the cursor of the next page
+	Limit    int
+	MaxBytes int64
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
@@ -55,23 +56,16 @@ func (s *Server) listAccounts(c *fiber.Ctx, _ caller) error {
 	if q.err != nil {
 		return q.err
 	}
-	answer, views := page{}, []api.Account{}
-	for _, a := range s.engine.Accounts() {
-		if a.Name <= after {
-			continue
-		}
-		if len(views) == limit {
-			answer.NextCursor = &views[limit-1].Name
-			break
-		}
+	found := slices.DeleteFunc(s.engine.Accounts(), func(a *engine.Account) bool { return a.Name <= after })
+	var views []api.Account
+	for _, a := range found[:min(len(found), limit+1)] {
 		view, err := s.viewAccount(c, a)
 		if err != nil {
 			return err
 		}
 		views = append(views, view)
 	}
-	answer.Data = views
-	return answerList(c, answer.Data, answer, answer.NextCursor)
+	return pageAnswer(c)(pageOf(views, limit, "", func(a api.Account) string { return a.Name }, func(a api.Account) api.Account { return a }))
 }
 
 // accountParam returns the account in the path if the caller may see it.

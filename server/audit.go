@@ -74,7 +74,7 @@ func (s *Server) listAudit(c *fiber.Ctx, who caller) error {
 	q := s.readQuery(c, "kind", "subject_id", "actor", "since", "until")
 	find := engine.AuditQuery{
 		Account: account, Kind: q.text("kind"), Subject: q.text("subject_id"), Since: q.since("since"), Until: q.since("until"),
-		Before: q.id("cursor", engine.AuditPrefix), Limit: q.limit() + 1,
+		Before: q.id("cursor", engine.AuditPrefix), Limit: q.limit(), MaxBytes: pageBytes,
 	}
 	kinds := []string{engine.KindSubscription, engine.KindScript, engine.KindScriptVersion, engine.KindEventType, engine.KindAccount, engine.KindKey}
 	if find.Kind != "" && !slices.Contains(kinds, find.Kind) {
@@ -88,10 +88,11 @@ func (s *Server) listAudit(c *fiber.Ctx, who caller) error {
 	if q.err != nil {
 		return q.err
 	}
-	found, err := s.engine.Audit(c.UserContext(), find)
+	found, next, err := s.engine.Audit(c.UserContext(), find)
 	if err != nil {
 		return err
 	}
 	cursor := func(e *engine.AuditEntry) string { return e.ID.Format(engine.AuditPrefix) }
-	return answerPage(c, pageOf(found, find.Limit-1, cursor, func(e *engine.AuditEntry) api.AuditEntry { return viewEntry(e, who) }))
+	view := func(e *engine.AuditEntry) api.AuditEntry { return viewEntry(e, who) }
+	return pageAnswer(c)(pageOf(found, find.Limit, idCursor(next, engine.AuditPrefix), cursor, view))
 }

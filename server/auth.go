@@ -38,7 +38,7 @@ func (s *Server) handle(r route) fiber.Handler {
 			return errDelivery
 		}
 		if r.access.token && c.Context().QueryArgs().Has("token") {
-			return r.handler(c, caller{})
+			return s.reads.read(c, host(s.address(c)).String(), s.responseSize(c, r.path), func() error { return r.handler(c, caller{}) })
 		}
 		key, err := s.authenticate(c)
 		if err != nil {
@@ -55,6 +55,9 @@ func (s *Server) handle(r route) fiber.Handler {
 		}
 		// for every method: in a dialect a GET may change state
 		c.SetUserContext(engine.WithActor(c.UserContext(), engine.Actor{Key: key, Address: s.address(c).String()}))
+		if r.reads() {
+			return s.reads.read(c, readFor(c, key), s.responseSize(c, r.path), func() error { return r.handler(c, caller{key}) })
+		}
 		return r.handler(c, caller{key})
 	}
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/base64"
+	"strconv"
 	"time"
 	"unicode/utf8"
 
@@ -23,16 +24,40 @@ func viewDelivery(d *engine.Delivery) api.Delivery {
 	return v
 }
 
-// viewWithAttempts returns a single delivery with its attempts; the target URL is complete only for
+// viewListed returns an attempt of a list, which has no bodies; the target URL is complete only for
 // callers that may change the subscription.
-func viewWithAttempts(who caller, d *engine.Delivery, attempts []*engine.Attempt) api.Delivery {
-	v := viewDelivery(d)
-	v.Attempts = make([]api.Attempt, len(attempts))
-	for i, a := range attempts {
-		v.Attempts[i] = viewAttempt(a)
-		if r := v.Attempts[i].Request; r != nil && !who.Has(engine.ScopeSubscribe) {
-			r.URL = engine.MaskURL(r.URL)
+func viewListed(who caller, a *engine.Attempt) api.Attempt {
+	v := api.Attempt{
+		Number: a.Number, At: a.At, Outcome: outcomeOf(a), DurationMS: milliseconds(a.Duration),
+		Error: a.Error, Phase: a.Phase, Batch: a.Batch, Resent: a.Resent, NotStored: a.NotStored,
+	}
+	if a.Request.Method != "" {
+		v.Request = viewRequest(a.Request.Method, a.Request.URL, a.Request.Headers)
+		v.Request.Size = a.Request.Size
+		if !who.Has(engine.ScopeSubscribe) {
+			v.Request.URL = engine.MaskURL(v.Request.URL)
 		}
+	}
+	if a.Response.Status != 0 {
+		v.Response = &api.AttemptResponse{
+			Status: a.Response.Status, Headers: viewHeaders(a.Response.Headers), Truncated: a.Response.Truncated,
+			BodyError: a.Response.BodyError, AttemptBody: api.AttemptBody{Size: a.Response.Size},
+		}
+	}
+	if a.Script.Hash != "" {
+		v.Script = viewRan(&a.Script)
+	}
+	return v
+}
+
+// viewAttempt returns an attempt with its bodies.
+func viewAttempt(who caller, a *engine.Attempt) api.Attempt {
+	v := viewListed(who, a)
+	if v.Request != nil {
+		v.Request.AttemptBody = viewBody(a.Request.Body)
+	}
+	if v.Response != nil {
+		v.Response.AttemptBody = viewBody(a.Response.Body)
 	}
 	return v
 }
@@ -45,28 +70,8 @@ func viewRan(a *engine.AttemptScript) *api.ScriptRun {
 	return v
 }
 
-func viewAttempt(a *engine.Attempt) api.Attempt {
-	v := api.Attempt{
-		Number: a.Number, At: a.At, Outcome: outcomeOf(a), DurationMS: milliseconds(a.Duration),
-		Error: a.Error, Phase: a.Phase, Batch: a.Batch, Resent: a.Resent, NotStored: a.NotStored,
-	}
-	if a.Request.Method != "" {
-		v.Request = viewRequest(a.Request.Method, a.Request.URL, a.Request.Headers, a.Request.Body)
-	}
-	if a.Response.Status != 0 {
-		v.Response = &api.AttemptResponse{
-			Status: a.Response.Status, Headers: viewHeaders(a.Response.Headers), Truncated: a.Response.Truncated,
-			BodyError: a.Response.BodyError, AttemptBody: viewBody(a.Response.Body),
-		}
-	}
-	if a.Script.Hash != "" {
-		v.Script = viewRan(&a.Script)
-	}
-	return v
-}
-
-func viewRequest(method, url string, headers []engine.Header, body []byte) *api.AttemptRequest {
-	return &api.AttemptRequest{Method: method, URL: url, Headers: viewHeaders(headers), AttemptBody: viewBody(body)}
+func viewRequest(method, url string, headers []engine.Header) *api.AttemptRequest {
+	return &api.AttemptRequest{Method: method, URL: url, Headers: viewHeaders(headers)}
 }
 
 // outcomeOf returns the result of an attempt.
@@ -107,9 +112,9 @@ func viewHeaders(list []engine.Header) map[string]string {
 
 func viewBody(b []byte) api.AttemptBody {
 	if utf8.Valid(b) {
-		return api.AttemptBody{Body: string(b)}
+		return api.AttemptBody{Size: len(b), Body: new(string(b))}
 	}
-	return api.AttemptBody{Body: base64.StdEncoding.EncodeToString(b), Encoding: "base64"}
+	return api.AttemptBody{Size: len(b), Body: new(base64.StdEncoding.EncodeToString(b)), Encoding: "base64"}
 }
 
 func (s *Server) listDeliveries(c *fiber.Ctx, who caller) error {
@@ -121,7 +126,7 @@ func (s *Server) listDeliveries(c *fiber.Ctx, who caller) error {
 	event := q.text("event_id")
 	find := engine.DeliveryQuery{
 		Account: account, Subscription: q.id("subscription_id", engine.SubscriptionPrefix), EventType: q.text("event_type"),
-		Since: q.since("since"), Until: q.since("until"), Limit: q.limit() + 1,
+		Since: q.since("since"), Until: q.since("until"), Limit: q.limit(), MaxBytes: pageBytes,
 	}
 	if status := c.Query("status"); status != "" {
 		var ok bool
@@ -145,12 +150,12 @@ func (s *Server) listDeliveries(c *fiber.Ctx, who caller) error {
 		}
 		find.Event = ev.ID
 	}
-	found, err := s.engine.Deliveries(c.UserContext(), find)
+	found, next, err := s.engine.Deliveries(c.UserContext(), find)
 	if err != nil {
 		return err
 	}
 	cursor := func(d *engine.Delivery) string { return d.ID.String() }
-	return answerPage(c, pageOf(found, find.Limit-1, cursor, viewDelivery))
+	return pageAnswer(c)(pageOf(found, find.Limit, deliveryCursor(next), cursor, viewDelivery))
 }
 
 func (s *Server) getDelivery(c *fiber.Ctx, who caller) error {
@@ -158,12 +163,67 @@ func (s *Server) getDelivery(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	d, attempts, err := s.engine.Delivery(c.UserContext(), who.accountScope(), id)
+	d, err := s.engine.Delivery(c.UserContext(), who.accountScope(), id)
 	if err != nil {
 		return err
 	}
+	list, next, err := s.engine.Attempts(c.UserContext(), who.accountScope(), engine.AttemptQuery{Delivery: id, Limit: defaultLimit, MaxBytes: pageBytes})
+	if err != nil {
+		return err
+	}
+	v := viewDelivery(d)
+	v.Attempts = []api.Attempt{}
+	for _, a := range list {
+		v.Attempts = append(v.Attempts, viewListed(who, a))
+	}
+	if cursor := numberCursor(next); cursor != "" {
+		v.NextAttempts = s.cfg.PathPrefix + apiPath + "/deliveries/" + v.ID + "/attempts?cursor=" + cursor
+	}
 	setBodyETag(c)
-	return c.JSON(viewWithAttempts(who, d, attempts))
+	return c.JSON(v)
+}
+
+func (s *Server) listAttempts(c *fiber.Ctx, who caller) error {
+	id, err := deliveryID(c)
+	if err != nil {
+		return err
+	}
+	q := s.readQuery(c)
+	find := engine.AttemptQuery{Delivery: id, Before: q.number("cursor"), Limit: q.limit(), MaxBytes: pageBytes}
+	if q.err != nil {
+		return q.err
+	}
+	found, next, err := s.engine.Attempts(c.UserContext(), who.accountScope(), find)
+	if err != nil {
+		return err
+	}
+	cursor := func(a *engine.Attempt) string { return strconv.Itoa(a.Number) }
+	view := func(a *engine.Attempt) api.Attempt { return viewListed(who, a) }
+	return pageAnswer(c)(pageOf(found, find.Limit, numberCursor(next), cursor, view))
+}
+
+func (s *Server) getAttempt(c *fiber.Ctx, who caller) error {
+	id, err := deliveryID(c)
+	if err != nil {
+		return err
+	}
+	number, err := strconv.Atoi(c.Params("number"))
+	if err != nil || number < 1 {
+		return engine.NotFound("attempt", truncate(c.Params("number")))
+	}
+	a, err := s.engine.StoredAttempt(c.UserContext(), who.accountScope(), id, number)
+	if err != nil {
+		return err
+	}
+	return c.JSON(viewAttempt(who, a))
+}
+
+// deliveryCursor returns the cursor of a list of deliveries; empty for the zero id.
+func deliveryCursor(id engine.DeliveryID) string {
+	if id == (engine.DeliveryID{}) {
+		return ""
+	}
+	return id.String()
 }
 
 func deliveryID(c *fiber.Ctx) (engine.DeliveryID, error) {

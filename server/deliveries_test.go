@@ -27,6 +27,12 @@ func (c *client) delivered(subscription, status string) *answer {
 	return c.get("/api/v1/deliveries/" + id).want(200)
 }
 
+// attempt returns an attempt of a delivery, with its bodies.
+func (c *client) attempt(d *answer, number int) *answer {
+	c.t.Helper()
+	return c.get(fmt.Sprintf("/api/v1/deliveries/%s/attempts/%d", d.text("id"), number)).want(200)
+}
+
 func TestDeliveries_ShowAttempts(t *testing.T) {
 	c := start(t).acme
 	hook := receive(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -40,13 +46,17 @@ func TestDeliveries_ShowAttempts(t *testing.T) {
 	d := c.delivered(sub, "succeeded").shows(map[string]any{
 		"event_id": "o-1", "event_type": "order.created", "subscription_id": sub, "account": "acme", "attempt_count": 1, "response_status": 201, "next_attempt_at": nil, "error": nil,
 		"attempts.0.number": 1, "attempts.0.outcome": "succeeded", "attempts.0.request.method": "POST", "attempts.0.request.url": hook.URL + "/in?x=1",
-		"attempts.0.request.body":                  `{"type":"order.created","timestamp":"2026-01-31T09:30:00Z","data":{"n":9007199254740993,"t":"<ü>"}}`,
+		"attempts.0.request.body": nil, "attempts.0.request.body_size": 100,
 		"attempts.0.request.headers.Authorization": "[hidden]", "attempts.0.request.headers.X-Plain": "p", "attempts.0.request.headers.Content-Type": "application/json",
-		"attempts.0.response.status": 201, "attempts.0.response.body": "thanks <you>", "attempts.0.response.truncated": false,
+		"attempts.0.response.status": 201, "attempts.0.response.body": nil, "attempts.0.response.body_size": 12, "attempts.0.response.truncated": false,
 		"attempts.0.response.headers.X-Answer": "yes", "attempts.0.response.headers.Set-Cookie": "[hidden]", "attempts.1": nil, "attempts.0.error": nil,
 	})
+	a := c.attempt(d, 1).shows(map[string]any{
+		"number": 1, "outcome": "succeeded", "request.body": `{"type":"order.created","timestamp":"2026-01-31T09:30:00Z","data":{"n":9007199254740993,"t":"<ü>"}}`,
+		"request.body_size": 100, "request.headers.Authorization": "[hidden]", "response.body": "thanks <you>", "response.body_size": 12, "response.headers.Set-Cookie": "[hidden]",
+	})
 	got := hook.wait(t, 1)[0]
-	if got.body != d.text("attempts.0.request.body") || got.uri != "/in?x=1" || got.header.Get("Authorization") != "Bearer t0k3n" {
+	if got.body != a.text("request.body") || got.uri != "/in?x=1" || got.header.Get("Authorization") != "Bearer t0k3n" {
 		t.Errorf("what came is not what is shown: %+v", got)
 	}
 	for name, value := range d.at("attempts.0.request.headers").(map[string]any) {
@@ -64,8 +74,8 @@ func TestDeliveries_ShowTransformedRequest(t *testing.T) {
 	c, hook := start(t).acme, receive(t, nil)
 	sub := c.subscribe("a", hook.URL, map[string]any{"transform": `export default (event) => { console.log("saw", event.data.n); return { text: "<" + event.data.n + ">" } }`})
 	c.publish("a", map[string]any{"n": 7})
-	d := c.delivered(sub, "succeeded").shows(map[string]any{"attempts.0.request.body": `{"text":"<7>"}`, "attempts.0.script.console": "[log: saw 7]"})
-	if got := hook.wait(t, 1)[0]; got.body != d.text("attempts.0.request.body") {
+	d := c.delivered(sub, "succeeded").shows(map[string]any{"attempts.0.request.body_size": 14, "attempts.0.script.console": "[log: saw 7]"})
+	if got := hook.wait(t, 1)[0]; got.body != c.attempt(d, 1).shows(map[string]any{"request.body": `{"text":"<7>"}`}).text("request.body") {
 		t.Errorf("came: %s", got.body)
 	}
 
@@ -89,13 +99,15 @@ func TestDeliveries_ResponseBodyTruncatedOrBase64(t *testing.T) {
 	large := receive(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, strings.Repeat("x", 100<<10)) })
 	sub := c.subscribe("a", large.URL)
 	c.publish("a", 1)
-	if d := c.delivered(sub, "succeeded").shows(map[string]any{"attempts.0.response.truncated": true}); len(d.text("attempts.0.response.body")) != 16<<10 {
-		t.Errorf("%d bytes are kept", len(d.text("attempts.0.response.body")))
+	d := c.delivered(sub, "succeeded").shows(map[string]any{"attempts.0.response.truncated": true, "attempts.0.response.body_size": 16 << 10})
+	if n := len(c.attempt(d, 1).text("response.body")); n != 16<<10 {
+		t.Errorf("%d bytes are kept", n)
 	}
 	binary := receive(t, func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte{0xff, 0xfe, 0}) })
 	sub = c.subscribe("b", binary.URL)
 	c.publish("b", 1)
-	c.delivered(sub, "succeeded").shows(map[string]any{"attempts.0.response.body": "//4A", "attempts.0.response.body_encoding": "base64"})
+	d = c.delivered(sub, "succeeded").shows(map[string]any{"attempts.0.response.body_size": 3, "attempts.0.response.body_encoding": nil})
+	c.attempt(d, 1).shows(map[string]any{"response.body": "//4A", "response.body_encoding": "base64", "response.body_size": 3})
 }
 
 func TestDeliveries_ManualRetry(t *testing.T) {
@@ -110,7 +122,7 @@ func TestDeliveries_ManualRetry(t *testing.T) {
 	sub := c.subscribe("a", hook.URL)
 	c.publish("a", 1)
 	d := c.delivered(sub, "retrying").shows(map[string]any{
-		"response_status": 500, "error": "the target answered 500 Internal Server Error", "attempts.0.response.body": "not now\n", "attempts.0.phase": "http", "attempts.0.outcome": "rejected", "attempt_count": 1,
+		"response_status": 500, "error": "the target answered 500 Internal Server Error", "attempts.0.response.body_size": 8, "attempts.0.phase": "http", "attempts.0.outcome": "rejected", "attempt_count": 1,
 	})
 	if at, err := time.Parse(time.RFC3339, d.text("next_attempt_at")); err != nil || time.Until(at) < 30*time.Minute {
 		t.Errorf("the next attempt is at %v (%v)", at, err)
@@ -119,7 +131,8 @@ func TestDeliveries_ManualRetry(t *testing.T) {
 	r.rival.post(retry, nil).refused(404, "", "there is no delivery")
 	healthy.Store(true)
 	c.post(retry, nil).want(202).shows(map[string]any{"id": d.text("id"), "status": "pending", "attempts": nil})
-	c.delivered(sub, "succeeded").shows(map[string]any{"attempt_count": 2, "attempts.1.number": 2, "attempts.1.response.status": 200, "attempts.0.response.status": 500, "error": nil})
+	c.delivered(sub, "succeeded").shows(map[string]any{"attempt_count": 2, "attempts.0.number": 2, "attempts.0.response.status": 200, "attempts.1.response.status": 500, "error": nil})
+	c.attempt(d, 1).shows(map[string]any{"response.body": "not now\n"})
 
 	c.post(retry, nil).want(202) // a succeeded delivery can be retried
 	hook.wait(t, 3)

@@ -145,10 +145,15 @@ func (s *Server) dialectList(c *fiber.Ctx, who caller, d *dialect.Dialect, op *d
 			found = found[:limit]
 			linkNext(c, found[limit-1].ID.Format(engine.SubscriptionPrefix))
 		}
-		for _, sub := range found {
+		size := 0
+		for i, sub := range found {
 			v, err := asValue(s.viewSubscription(who, sub))
 			if err != nil {
 				return err
+			}
+			if size += len(v.Raw()); i > 0 && size > pageBytes {
+				linkNext(c, found[i-1].ID.Format(engine.SubscriptionPrefix))
+				break
 			}
 			scope.Lists["subscriptions"] = append(scope.Lists["subscriptions"], v)
 		}

@@ -98,16 +98,16 @@ func (s *Server) dialectMiddleware(c *fiber.Ctx) error {
 	var allowed []string
 	for _, op := range operations {
 		if slices.Contains(op.Methods, c.Method()) || slices.Contains(op.Methods, fiber.MethodGet) && c.Method() == fiber.MethodHead {
-			access := subscribe
+			access, path := subscribe, ""
 			if op.Action == dialect.Get || op.Action == dialect.List || op.Action == dialect.Catalogue {
-				access = read
+				access, path = read, dialectPath
 			}
 			c.Locals(routeLocal{}, "dialect/"+d.Name)
 			h := s.dialectHandler(d, op, strings.Clone(id))
 			if op.Action == dialect.Subscribe {
 				h = s.once(h)
 			}
-			return s.handle(route{access: access, handler: h})(c)
+			return s.handle(route{path: path, access: access, handler: h})(c)
 		}
 		if allowed = append(allowed, op.Methods...); slices.Contains(op.Methods, fiber.MethodGet) {
 			allowed = append(allowed, fiber.MethodHead)

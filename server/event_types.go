@@ -49,7 +49,7 @@ func (s *Server) listEventTypes(c *fiber.Ctx, _ caller) error {
 		return q.err
 	}
 	found := slices.DeleteFunc(s.engine.EventTypes(), func(t *engine.EventType) bool { return t.Name <= after })
-	return answerPage(c, pageOf(found, limit, func(t *engine.EventType) string { return t.Name }, viewEventType))
+	return pageAnswer(c)(pageOf(found, limit, "", func(t *engine.EventType) string { return t.Name }, viewEventType))
 }
 
 func (s *Server) getEventType(c *fiber.Ctx, _ caller) error {

@@ -252,9 +252,6 @@ func viewEvent(ev *engine.Event) api.Event {
 	return v
 }
 
-// maxPageBytes ends a page of events early, to bound the response.
-const maxPageBytes = 8 << 20
-
 func (s *Server) listEvents(c *fiber.Ctx, who caller) error {
 	account, err := who.listAccount(c)
 	if err != nil {
@@ -263,53 +260,30 @@ func (s *Server) listEvents(c *fiber.Ctx, who caller) error {
 	q := s.readQuery(c, "type", "since", "until", "payload_format")
 	find := engine.EventQuery{
 		Account: account, Type: q.text("type"), Since: q.since("since"),
-		Before: before(q.id("cursor", engine.EventPrefix), q.since("until")), Limit: q.limit() + 1,
+		Before: before(q.id("cursor", engine.EventPrefix), q.since("until")), Limit: q.limit(), MaxBytes: pageBytes,
 	}
 	if q.err != nil {
 		return q.err
 	}
-	found, err := s.engine.Events(c.UserContext(), find)
+	found, next, err := s.engine.Events(c.UserContext(), find)
 	if err != nil {
 		return err
 	}
-	answer, size := page{}, 0
-	for i, ev := range found {
-		if size += len(ev.Data); i > 0 && (i == find.Limit-1 || size > maxPageBytes) {
-			cursor := found[i-1].ID.Format(engine.EventPrefix)
-			answer.NextCursor = &cursor
-			found = found[:i]
-			break
-		}
+	cursor := func(ev *engine.Event) string { return ev.ID.Format(engine.EventPrefix) }
+	after := idCursor(next, engine.EventPrefix)
+	format := engine.PayloadFormat(q.text("payload_format"))
+	if format == "" {
+		return pageAnswer(c)(pageOf(found, find.Limit, after, cursor, viewEvent))
 	}
-	if format := q.text("payload_format"); format != "" {
-		return s.answerBodies(c, engine.PayloadFormat(format), found, answer)
-	}
-	views := make([]api.Event, len(found))
-	for i, ev := range found {
-		views[i] = viewEvent(ev)
-	}
-	answer.Data = views
-	return answerList(c, answer.Data, answer, answer.NextCursor)
-}
-
-// bodiesPage is a page of events as payloads.
-type bodiesPage struct {
-	PayloadFormat engine.PayloadFormat `json:"payload_format"`
-	page
-}
-
-// answerBodies responds with events in the form that subscriptions without a transform send.
-func (s *Server) answerBodies(c *fiber.Ctx, format engine.PayloadFormat, events []*engine.Event, answer page) error {
-	bodies, err := s.engine.Bodies(format, events)
+	body, err := s.engine.BodyIn(format)
 	if err != nil {
 		return err
 	}
-	list := make([]json.RawMessage, len(bodies))
-	for i, body := range bodies {
-		list[i] = body
+	answer, err := pageOf(found, find.Limit, after, cursor, func(ev *engine.Event) json.RawMessage { return body(ev) })
+	if err != nil {
+		return err
 	}
-	answer.Data = list
-	return answerList(c, answer.Data, bodiesPage{format, answer}, answer.NextCursor)
+	return answerPage(c, answer, "payload_format", format)
 }
 
 func (s *Server) getEvent(c *fiber.Ctx, who caller) error {
@@ -333,18 +307,19 @@ func (s *Server) getEvent(c *fiber.Ctx, who caller) error {
 	if err != nil {
 		return err
 	}
-	deliveries, err := s.engine.Deliveries(c.UserContext(), engine.DeliveryQuery{Account: who.accountScope(), Event: ev.ID, Limit: maxLimit + 1})
+	deliveries, next, err := s.engine.Deliveries(c.UserContext(), engine.DeliveryQuery{
+		Account: who.accountScope(), Event: ev.ID, Limit: maxLimit, MaxBytes: pageBytes,
+	})
 	if err != nil {
 		return err
 	}
 	view := viewEvent(ev)
 	view.Deliveries = []api.Delivery{}
-	for i, d := range deliveries {
-		if i == maxLimit { // the list of deliveries has the rest
-			view.NextDeliveries = s.cfg.PathPrefix + apiPath + "/deliveries?event_id=" + view.WebhookID + "&cursor=" + view.Deliveries[i-1].ID
-			break
-		}
+	for _, d := range deliveries {
 		view.Deliveries = append(view.Deliveries, viewDelivery(d))
+	}
+	if cursor := deliveryCursor(next); cursor != "" {
+		view.NextDeliveries = s.cfg.PathPrefix + apiPath + "/deliveries?event_id=" + view.WebhookID + "&cursor=" + cursor
 	}
 	setBodyETag(c)
 	return c.JSON(view)

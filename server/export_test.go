@@ -37,7 +37,7 @@ func braces(path string) string { return fiberParameter.ReplaceAllString(path, "
 
 // Fill replaces a path's parameters by values.
 func (op Operation) Fill(path, id string) string {
-	return strings.NewReplacer("{id}", id, "{name}", id, "{version}", "1").Replace(path)
+	return strings.NewReplacer("{id}", id, "{name}", id, "{version}", "1", "{number}", "1").Replace(path)
 }
 
 // ContextOf is contextOf.

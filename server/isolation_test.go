@@ -44,6 +44,8 @@ func TestIsolation_OtherAccountsAreInvisible(t *testing.T) {
 		{"GET /api/v1/events/{id}", []string{named, event}, nil, hidden},
 		{"GET /api/v1/deliveries", nil, nil, empty},
 		{"GET /api/v1/deliveries/{id}", []string{delivery}, nil, hidden},
+		{"GET /api/v1/deliveries/{id}/attempts", []string{delivery}, nil, hidden},
+		{"GET /api/v1/deliveries/{id}/attempts/{number}", []string{delivery}, nil, hidden},
 		{"POST /api/v1/deliveries/{id}/retry", []string{delivery}, nil, hidden},
 		{"GET /api/v1/replays", nil, nil, empty},
 		{"POST /api/v1/replays", nil, map[string]any{"subscription_ids": []string{sub}}, unknown},

@@ -52,7 +52,7 @@ func (s *Server) listKeys(c *fiber.Ctx, _ caller) error {
 		return q.err
 	}
 	found := slices.DeleteFunc(s.engine.Keys(), func(k *engine.Key) bool { return k.ID <= after })
-	return answerPage(c, pageOf(found, limit, func(k *engine.Key) string { return k.ID.Format(engine.KeyPrefix) }, viewKey))
+	return pageAnswer(c)(pageOf(found, limit, "", func(k *engine.Key) string { return k.ID.Format(engine.KeyPrefix) }, viewKey))
 }
 
 func (s *Server) getKey(c *fiber.Ctx, _ caller) error {

@@ -1,9 +1,11 @@
 package server
 
 import (
+	"bytes"
 	"fmt"
 	"mime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -99,6 +101,33 @@ func (q *query) id(name, prefix string) engine.ID {
 	return id
 }
 
+// idCursor returns the cursor of a list of ids; empty for 0.
+func idCursor(id engine.ID, prefix string) string {
+	if id == 0 {
+		return ""
+	}
+	return id.Format(prefix)
+}
+
+// number returns a cursor that is a number.
+func (q *query) number(parameter string) (n int) {
+	if text := q.text(parameter); text != "" {
+		var err error
+		if n, err = strconv.Atoi(text); err != nil || n < 1 {
+			q.fail(parameter, "is not a cursor of this list")
+		}
+	}
+	return n
+}
+
+// numberCursor returns the cursor of a list of numbers; empty for 0.
+func numberCursor(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.Itoa(n)
+}
+
 // name returns a cursor that is a name. It refuses text that no entry of the list can have.
 func (q *query) name(parameter string, valid func(string) bool) string {
 	text := q.text(parameter)
@@ -137,48 +166,105 @@ func before(a, b engine.ID) engine.ID {
 	return a
 }
 
-// page is the shape of every list, unless the client requests a bare array.
+// page is a page of a list. Its entries are encoded one by one, so that they are in memory once.
 type page struct {
-	Data       any     `json:"data"`
-	NextCursor *string `json:"next_cursor"`
+	body    bytes.Buffer // pageHead, and the entries
+	entries int
+	next    string // cursor of the next page; empty: none
 }
 
-// pageOf makes a page of entries that were queried with one more than limit, to detect a next page:
-// cursor names the entry after which the next page begins.
-func pageOf[T, V any](found []T, limit int, cursor func(T) string, view func(T) V) page {
-	var p page
-	if len(found) > limit {
-		found = found[:limit]
-		next := cursor(found[limit-1])
-		p.NextCursor = &next
+// pageHead begins a page. Every list is an object with data and next_cursor, unless the client
+// requests a bare array.
+const pageHead = `{"data":[`
+
+// pageBytes ends a page: it has one entry at least, and others as long as all are shorter.
+const pageBytes = engine.PageBytes
+
+// add encodes an entry; full reports that it begins the next page.
+func (p *page) add(entry any) (full bool, err error) {
+	before := p.body.Len()
+	if before == 0 {
+		p.body.WriteString(pageHead)
+	} else {
+		p.body.WriteByte(',')
 	}
-	views := make([]V, len(found))
+	if err := encodeTo(&p.body, entry); err != nil {
+		return false, err
+	}
+	p.body.Truncate(p.body.Len() - len(newline))
+	if p.entries > 0 && p.body.Len() > pageBytes {
+		p.body.Truncate(before)
+		return true, nil
+	}
+	p.entries++
+	return false, nil
+}
+
+// pageOf makes a page of the first entries of a list: limit at most, and no more than pageBytes.
+// cursor names the entry after which the next page begins; next is the cursor after all of found,
+// empty if nothing follows. The entries are removed from found, to free their memory.
+func pageOf[T, V any](found []T, limit int, next string, cursor func(T) string, view func(T) V) (*page, error) {
+	p := &page{next: next}
+	last := ""
 	for i, entry := range found {
-		views[i] = view(entry)
+		full := i == limit
+		if !full {
+			var err error
+			if full, err = p.add(view(entry)); err != nil {
+				return nil, err
+			}
+		}
+		if full {
+			p.next = last
+			break
+		}
+		last, found[i] = cursor(entry), *new(T)
 	}
-	p.Data = views
-	return p
+	return p, nil
 }
 
-// answerPage responds with a list that is only a page.
-func answerPage(c *fiber.Ctx, p page) error { return answerList(c, p.Data, p, p.NextCursor) }
-
-// answerList responds with a page of a list: data is its entries, envelope the page with all its members.
-// The next page is also in a Link header (RFC 8288), for clients that request a bare array by
-// ?format=array or the profile "array" in Accept.
-func answerList(c *fiber.Ctx, data, envelope any, next *string) error {
-	if next != nil {
-		linkNext(c, *next)
+// answerPage responds with a page of a list; more are further members of its object, as pairs of
+// name and value. The next page is also in a Link header (RFC 8288), for clients that request a bare
+// array by ?format=array or the profile "array" in Accept.
+func answerPage(c *fiber.Ctx, p *page, more ...any) error {
+	if p.body.Len() == 0 {
+		p.body.WriteString(pageHead)
 	}
+	p.body.WriteByte(']')
+	if p.next != "" {
+		linkNext(c, p.next)
+	}
+	body := p.body.Bytes()
 	switch format := c.Query("format"); {
 	case format == "array" || format == "" && acceptsArray(c.Get(fiber.HeaderAccept)):
-		c.Vary(fiber.HeaderAccept)
-		return c.JSON(data)
+		body = append(body[len(pageHead)-1:], '\n')
 	case format == "" || format == "page":
-		c.Vary(fiber.HeaderAccept)
-		return c.JSON(envelope)
+		more = append([]any{"next_cursor", nullIfZero(p.next)}, more...)
+		for i := 0; i < len(more); i += 2 {
+			member, err := encodeJSON(more[i+1])
+			if err != nil {
+				return err
+			}
+			body = append(append(append(append(body, `,"`...), more[i].(string)...), `":`...), member...)
+		}
+		body = append(body, "}\n"...)
+	default:
+		return invalidField("format", `must be "array" or "page"`)
 	}
-	return invalidField("format", `must be "array" or "page"`)
+	c.Vary(fiber.HeaderAccept)
+	c.Response().SetBodyRaw(body)
+	c.Response().Header.SetContentType(fiber.MIMEApplicationJSON)
+	return nil
+}
+
+// pageAnswer responds with the page that pageOf made.
+func pageAnswer(c *fiber.Ctx) func(*page, error) error {
+	return func(p *page, err error) error {
+		if err != nil {
+			return err
+		}
+		return answerPage(c, p)
+	}
 }
 
 func linkNext(c *fiber.Ctx, cursor string) {

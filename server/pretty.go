@@ -36,7 +36,7 @@ func finishJSON(c *fiber.Ctx, pretty bool) {
 	}
 	var out bytes.Buffer
 	switch {
-	case pretty && json.Indent(&out, bytes.TrimSuffix(body, newline), "", "  ") == nil:
+	case pretty && indentedSize(body) <= maxPretty && json.Indent(&out, bytes.TrimSuffix(body, newline), "", "  ") == nil:
 	case bytes.HasSuffix(body, newline):
 		return
 	default:
@@ -44,6 +44,35 @@ func finishJSON(c *fiber.Ctx, pretty bool) {
 	}
 	out.WriteByte('\n')
 	res.SetBodyRaw(out.Bytes())
+}
+
+// maxPretty is the maximum size of an indented response: deep nesting can make it a thousand times
+// larger than the response, which is then not indented.
+const maxPretty = 4 * pageBytes
+
+// indentedSize returns about the size of indented JSON; it ends when that exceeds maxPretty.
+func indentedSize(body []byte) (size int) {
+	depth, quoted := 0, false
+	for i := 0; i < len(body) && size <= maxPretty; i++ {
+		size++
+		switch b := body[i]; {
+		case quoted && b == '\\':
+			i++
+			size++
+		case b == '"':
+			quoted = !quoted
+		case quoted:
+		case b == '{' || b == '[':
+			depth++
+			size += 1 + 2*depth
+		case b == '}' || b == ']':
+			depth--
+			size += 1 + 2*depth
+		case b == ',':
+			size += 1 + 2*depth
+		}
+	}
+	return size
 }
 
 var newline = []byte{'\n'}

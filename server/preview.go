@@ -82,7 +82,8 @@ func (s *Server) preview(c *fiber.Ctx, who caller) error {
 		if t.MaskURL {
 			res.Request.URL = engine.MaskURL(res.Request.URL)
 		}
-		view.Request = viewRequest(res.Request.Method, res.Request.URL, res.Request.Headers, res.Request.Body)
+		view.Request = viewRequest(res.Request.Method, res.Request.URL, res.Request.Headers)
+		view.Request.AttemptBody = viewBody(res.Request.Body)
 	}
 	if res.Script.Hash != "" {
 		view.Script = viewRan(&res.Script)

@@ -94,16 +94,16 @@ func (s *Server) listReplays(c *fiber.Ctx, who caller) error {
 		return err
 	}
 	q := s.readQuery(c, "since", "until")
-	find := engine.ReplayQuery{Account: account, Since: q.since("since"), Before: before(q.id("cursor", engine.ReplayPrefix), q.since("until")), Limit: q.limit() + 1}
+	find := engine.ReplayQuery{Account: account, Since: q.since("since"), Before: before(q.id("cursor", engine.ReplayPrefix), q.since("until")), Limit: q.limit(), MaxBytes: pageBytes}
 	if q.err != nil {
 		return q.err
 	}
-	found, err := s.engine.Replays(c.UserContext(), find)
+	found, next, err := s.engine.Replays(c.UserContext(), find)
 	if err != nil {
 		return err
 	}
 	cursor := func(r *engine.Replay) string { return r.ID.Format(engine.ReplayPrefix) }
-	return answerPage(c, pageOf(found, find.Limit-1, cursor, viewReplay))
+	return pageAnswer(c)(pageOf(found, find.Limit, idCursor(next, engine.ReplayPrefix), cursor, viewReplay))
 }
 
 func (s *Server) getReplay(c *fiber.Ctx, who caller) error {

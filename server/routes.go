@@ -64,6 +64,8 @@ func (s *Server) routes() []route {
 
 		{"GET", "/api/v1/deliveries", read, s.listDeliveries},
 		{"GET", "/api/v1/deliveries/:id", read, s.getDelivery},
+		{"GET", "/api/v1/deliveries/:id/attempts", read, s.listAttempts},
+		{"GET", "/api/v1/deliveries/:id/attempts/:number", read, s.getAttempt},
 		{"POST", "/api/v1/deliveries/:id/retry", subscribe, s.once(s.retryDelivery)},
 
 		{"GET", "/api/v1/replays", read, s.listReplays},

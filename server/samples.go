@@ -59,7 +59,7 @@ func (s *Server) listSamples(c *fiber.Ctx, who caller) error {
 	}
 	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
 	list := bytes.Join(bodies, []byte{','}) // as they are sent: an encoder would remove spaces
-	return c.Send(slices.Concat([]byte{'['}, list, []byte{']'}))
+	return c.Send(slices.Concat([]byte{'['}, list, []byte("]\n")))
 }
 
 // testSubscription sends a test event to one subscription and responds with its delivery.
@@ -89,9 +89,11 @@ func (s *Server) testSubscription(c *fiber.Ctx, who caller) error {
 	} else if in.EventID != "" && in.Sample != "" {
 		return invalidField("event_id", "and sample are both given; give one of them")
 	}
-	d, attempts, err := s.engine.TestSend(c.UserContext(), t)
+	d, a, err := s.engine.TestSend(c.UserContext(), t)
 	if err != nil {
 		return err
 	}
-	return c.JSON(viewWithAttempts(who, d, attempts))
+	v := viewDelivery(d)
+	v.Attempts = []api.Attempt{viewAttempt(who, a)}
+	return c.JSON(v)
 }

@@ -130,7 +130,8 @@ func TestTestSend_SingleAttempt(t *testing.T) {
 		t.Errorf("came: %+v", got)
 	}
 	verifies(t, made.text("secret"), got)
-	r.acme.get("/api/v1/deliveries/" + d.text("id")).want(200).shows(object{"status": "succeeded", "attempts.0.request.body": "order 7"})
+	r.acme.get("/api/v1/deliveries/" + d.text("id")).want(200).shows(object{"status": "succeeded", "attempts.0.request.body_size": 7})
+	r.acme.attempt(d, 1).shows(object{"request.body": "order 7"})
 	r.acme.get("/api/v1/events/" + d.text("event_id")).want(200).shows(object{"headers.switchhook-test": "true", "matched": 1, "data.id": 7})
 
 	status = 500

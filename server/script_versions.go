@@ -25,26 +25,17 @@ func (s *Server) listScriptVersions(c *fiber.Ctx, who caller) error {
 		return err
 	}
 	q := s.readQuery(c)
-	limit, before := q.limit(), 0
-	if cursor := c.Query("cursor"); cursor != "" {
-		if before, err = strconv.Atoi(cursor); err != nil || before < 1 {
-			q.fail("cursor", "is invalid for this list")
-		}
-	}
+	find := engine.ScriptVersionQuery{Script: sc.ID, Before: q.number("cursor"), Limit: q.limit(), MaxBytes: pageBytes}
 	if q.err != nil {
 		return q.err
 	}
-	found, err := s.engine.ScriptVersions(c.UserContext(), sc.Account, sc.ID.Format(engine.ScriptPrefix), before, limit+1)
+	found, next, err := s.engine.ScriptVersions(c.UserContext(), find)
 	if err != nil {
 		return err
 	}
-	for i, size := 0, 0; i < min(limit, len(found)); i++ {
-		if size += len(found[i].Source) + len(found[i].Cases); i > 0 && size > maxPageBytes {
-			limit = i
-		}
-	}
 	cursor := func(v *engine.ScriptVersion) string { return strconv.Itoa(v.Number) }
-	return answerPage(c, pageOf(found, limit, cursor, func(v *engine.ScriptVersion) api.ScriptVersion { return viewVersion(v, sc.Live) }))
+	view := func(v *engine.ScriptVersion) api.ScriptVersion { return viewVersion(v, sc.Live) }
+	return pageAnswer(c)(pageOf(found, find.Limit, numberCursor(next), cursor, view))
 }
 
 func (s *Server) createScriptVersion(c *fiber.Ctx, who caller) error {
@@ -82,7 +73,7 @@ func (s *Server) versionNamed(c *fiber.Ctx, sc *engine.Script, named string) (*e
 	switch named {
 	case api.LiveVersion:
 	case api.LatestVersion:
-		list, err := s.engine.ScriptVersions(c.UserContext(), sc.Account, id, 0, 1)
+		list, _, err := s.engine.ScriptVersions(c.UserContext(), engine.ScriptVersionQuery{Script: sc.ID, Limit: 1})
 		if err == nil && len(list) == 0 {
 			err = engine.NotFound("version", named)
 		}

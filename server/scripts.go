@@ -37,6 +37,13 @@ func (s *Server) viewScript(sc *engine.Script) api.Script {
 	return v
 }
 
+// viewListedScript leaves out the test cases, which can be larger than everything else.
+func (s *Server) viewListedScript(sc *engine.Script) api.Script {
+	v := s.viewScript(sc)
+	v.Cases = nil
+	return v
+}
+
 // viewCases returns test cases, or none if the stored list can't be decoded.
 func viewCases(raw []byte) json.RawMessage {
 	if !json.Valid(raw) {
@@ -66,7 +73,7 @@ func (s *Server) listScripts(c *fiber.Ctx, who caller) error {
 		return q.err
 	}
 	cursor := func(sc *engine.Script) string { return sc.ID.Format(engine.ScriptPrefix) }
-	return answerPage(c, pageOf(s.engine.Scripts(account, kind, after, limit+1), limit, cursor, s.viewScript))
+	return pageAnswer(c)(pageOf(s.engine.Scripts(account, kind, after, limit+1), limit, "", cursor, s.viewListedScript))
 }
 
 // createScript creates a script and, if a source is given, its first version, which goes live if its
@@ -227,7 +234,8 @@ func (s *Server) listScriptSubscriptions(c *fiber.Ctx, who caller) error {
 	}
 	found := slices.DeleteFunc(s.engine.ScriptUsers(sc.ID), func(sub *engine.Subscription) bool { return sub.ID <= after })
 	cursor := func(sub *engine.Subscription) string { return sub.ID.Format(engine.SubscriptionPrefix) }
-	return answerPage(c, pageOf(found, limit, cursor, func(sub *engine.Subscription) subscriptionView { return s.viewSubscription(who, sub) }))
+	view := func(sub *engine.Subscription) subscriptionView { return s.viewSubscription(who, sub) }
+	return pageAnswer(c)(pageOf(found, limit, "", cursor, view))
 }
 
 // testScript runs a script's test cases.

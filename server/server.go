@@ -46,6 +46,12 @@ type Config struct {
 	// body holds it.
 	BodyWait time.Duration
 
+	// MaxResponses limits the memory of all responses to reading requests in progress, in bytes; one
+	// account may use a quarter. 0: DefaultMaxResponses.
+	MaxResponses int64
+	// ReadWait limits how long a reading request waits for that memory and for its turn; 0: 10 s.
+	ReadWait time.Duration
+
 	// TrustedProxies are the addresses whose X-Forwarded-For is trusted; nil: none.
 	TrustedProxies []netip.Prefix
 	// ReadTimeout limits how long a request may take to arrive, headers and body; 0: 30 s.
@@ -82,6 +88,7 @@ type Server struct {
 	conns       *connTracker
 	bodies      *fairlimit.Limiter // bytes of the bodies of requests in progress
 	publishing  *publishPlaces
+	reads       *readLimits
 	requests    *prometheus.CounterVec // nil: not counted
 
 	// streams is cancelled by Shutdown, which ends streamed responses.
@@ -114,6 +121,12 @@ func New(cfg Config) *Server {
 	if cfg.MaxBodies == 0 {
 		cfg.MaxBodies = DefaultMaxBodies
 	}
+	if cfg.MaxResponses == 0 {
+		cfg.MaxResponses = DefaultMaxResponses
+	}
+	if cfg.ReadWait == 0 {
+		cfg.ReadWait = 10 * time.Second
+	}
 	if cfg.ReadTimeout == 0 {
 		cfg.ReadTimeout = 30 * time.Second
 	}
@@ -130,6 +143,7 @@ func New(cfg Config) *Server {
 		cfg.Registerer.MustRegister(s.conns,
 			telemetry.NewPlacesCollector("bodies", s.bodies), telemetry.NewPlacesCollector("publishing", s.publishing.limiter))
 	}
+	s.reads = newReadLimits(&s.cfg)
 	s.streams, s.endStreams = context.WithCancel(context.Background())
 	s.app = fiber.New(fiber.Config{
 		AppName:               "Switchhook",
@@ -234,6 +248,7 @@ func (s *Server) middleware(c *fiber.Ctx) error {
 	s.prefixLocation(c)
 	finishJSON(c, pretty)
 	conditionalGet(c)
+	countResponse(c)
 	s.observe(c, began)
 	return err
 }
@@ -334,8 +349,12 @@ func encodeJSON(v any) ([]byte, error) {
 // encodeAnswer encodes a whole response as encodeJSON does, and ends it with a newline.
 func encodeAnswer(v any) ([]byte, error) {
 	var out bytes.Buffer
-	enc := json.NewEncoder(&out)
-	enc.SetEscapeHTML(false)
-	err := enc.Encode(v)
+	err := encodeTo(&out, v)
 	return out.Bytes(), err
+}
+
+func encodeTo(out *bytes.Buffer, v any) error {
+	enc := json.NewEncoder(out)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
 }

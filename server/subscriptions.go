@@ -100,13 +100,8 @@ func viewHealth(h engine.Health) api.TargetHealth {
 	}
 }
 
-// subscriptionPage is the list of subscriptions and, on its first page, the event types that can be
-// subscribed to, as the REST Hooks pattern has it.
-type subscriptionPage struct {
-	page
-	EventTypes []eventTypeEntry `json:"event_types,omitzero"`
-}
-
+// eventTypeEntry is an event type that can be subscribed to. The first page of subscriptions lists
+// them, as the REST Hooks pattern has it.
 type eventTypeEntry struct {
 	Name        string `json:"name"`
 	Description string `json:"description"`
@@ -130,15 +125,21 @@ func (s *Server) listSubscriptions(c *fiber.Ctx, who caller) error {
 	found = found[:min(q.find.Limit, len(found))]
 	cursor := func(sub *engine.Subscription) string { return sub.ID.Format(engine.SubscriptionPrefix) }
 	view := func(sub *engine.Subscription) subscriptionView { return s.viewSubscription(who, sub) }
-	answer := subscriptionPage{page: pageOf(found, q.find.Limit-1, cursor, view)}
+	answer, err := pageOf(found, q.find.Limit-1, "", cursor, view)
+	if err != nil {
+		return err
+	}
+	if q.page > 0 && answer.entries < min(len(found), q.find.Limit-1) { // the next number would skip entries
+		return invalidField("page", fmt.Sprintf("%d is larger than %s: take smaller pages, or follow next_cursor", q.page, byteSize(pageBytes)))
+	}
 	if find.After != 0 || skip > 0 {
-		return answerList(c, answer.Data, answer, answer.NextCursor)
+		return answerPage(c, answer)
 	}
-	answer.EventTypes = []eventTypeEntry{}
+	types := []eventTypeEntry{}
 	for _, t := range s.engine.EventTypes() {
-		answer.EventTypes = append(answer.EventTypes, eventTypeEntry{t.Name, t.Description})
+		types = append(types, eventTypeEntry{t.Name, t.Description})
 	}
-	return answerList(c, answer.Data, answer, answer.NextCursor)
+	return answerPage(c, answer, "event_types", types)
 }
 
 func (s *Server) createSubscription(c *fiber.Ctx, who caller) error {

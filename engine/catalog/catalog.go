@@ -112,8 +112,8 @@ func (c *Catalog) Connect(listener Listener, health HealthSource) {
 // NewID returns an id that no other object has.
 func (c *Catalog) NewID() engine.ID { return c.core.ids.Next() }
 
-// Audit lists entries of the audit log, newest first.
-func (c *Catalog) Audit(ctx context.Context, q engine.AuditQuery) ([]*engine.AuditEntry, error) {
+// Audit lists entries of the audit log, newest first. next is the cursor of the rest.
+func (c *Catalog) Audit(ctx context.Context, q engine.AuditQuery) (list []*engine.AuditEntry, next engine.ID, err error) {
 	return c.core.store.Audit(ctx, q)
 }
 

@@ -154,7 +154,7 @@ func TestCatalog_AuditsEveryKind(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	entries, err := c.Audit(ctx, engine.AuditQuery{Limit: 100})
+	entries, _, err := c.Audit(ctx, engine.AuditQuery{Limit: 100})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -152,7 +152,7 @@ func (q *Quarantine) contains(who quarantineKey) string {
 }
 
 const (
-	// worksLooked is how many of the latest succeeded deliveries are examined.
+	// worksLooked is how many of the latest succeeded deliveries, and attempts of each, are examined.
 	worksLooked = 5
 	worksTime   = 2 * time.Second
 )
@@ -164,9 +164,9 @@ func (reg *SubscriptionRegistry) works(r *CompiledSubscription, hash string) boo
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), worksTime)
 	defer cancel()
-	list, err := reg.store.Deliveries(ctx, engine.DeliveryQuery{Subscription: r.Sub.ID, State: engine.StateSucceeded, Limit: worksLooked})
+	list, _, err := reg.store.Deliveries(ctx, engine.DeliveryQuery{Subscription: r.Sub.ID, State: engine.StateSucceeded, Limit: worksLooked})
 	for _, d := range list {
-		attempts, failed := reg.store.Attempts(ctx, d.ID)
+		attempts, _, failed := reg.store.Attempts(ctx, engine.AttemptQuery{Delivery: d.ID, Limit: worksLooked})
 		if failed != nil {
 			err = failed
 			break

@@ -258,7 +258,7 @@ func (reg *ScriptRegistry) AddScriptVersion(ctx context.Context, account, idOrNa
 		cases = s.Cases
 	}
 	number := 1
-	latest, err := reg.store.ScriptVersions(ctx, s.ID, 0, 1)
+	latest, _, err := reg.store.ScriptVersions(ctx, engine.ScriptVersionQuery{Script: s.ID, Limit: 1})
 	if err != nil {
 		return nil, false, err
 	}
@@ -317,13 +317,9 @@ func (reg *ScriptRegistry) ScriptVersion(ctx context.Context, account, idOrName 
 	return reg.store.ScriptVersion(ctx, s.ID, number) // not reg.Version: the cache is for versions in use
 }
 
-// ScriptVersions lists a script's versions below a number (0: all), newest first.
-func (reg *ScriptRegistry) ScriptVersions(ctx context.Context, account, idOrName string, before, limit int) ([]*engine.ScriptVersion, error) {
-	s, err := reg.Script(account, idOrName)
-	if err != nil {
-		return nil, err
-	}
-	return reg.store.ScriptVersions(ctx, s.ID, before, limit)
+// ScriptVersions lists a script's versions, newest first. next is the cursor of the rest.
+func (reg *ScriptRegistry) ScriptVersions(ctx context.Context, q engine.ScriptVersionQuery) (list []*engine.ScriptVersion, next int, err error) {
+	return reg.store.ScriptVersions(ctx, q)
 }
 
 // Version returns a version, from memory if it is in use: versions never change.

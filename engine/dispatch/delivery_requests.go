@@ -3,42 +3,84 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"fmt"
+	"time"
+
 	"switchhook/engine"
 	"switchhook/engine/dispatchqueue"
 	"switchhook/engine/durationtext"
 	"switchhook/engine/outbound"
-	"time"
 )
 
-// Deliveries lists deliveries, those of the newest event first.
-func (d *Dispatcher) Deliveries(ctx context.Context, q engine.DeliveryQuery) ([]*engine.Delivery, error) {
+// Deliveries lists deliveries, those of the newest event first. next is the cursor of the rest.
+func (d *Dispatcher) Deliveries(ctx context.Context, q engine.DeliveryQuery) (list []*engine.Delivery, next engine.DeliveryID, err error) {
 	return d.store.Deliveries(ctx, q)
 }
 
-// Delivery returns a delivery of an account, or of any if account is empty, with its attempts,
-// oldest first. Error: CodeNotFound.
-func (d *Dispatcher) Delivery(ctx context.Context, account string, id engine.DeliveryID) (*engine.Delivery, []*engine.Attempt, error) {
-	found, err := d.store.Delivery(ctx, account, id)
-	if err != nil {
-		return nil, nil, err
+// Delivery returns a delivery of an account, or of any if account is empty. Error: CodeNotFound.
+func (d *Dispatcher) Delivery(ctx context.Context, account string, id engine.DeliveryID) (*engine.Delivery, error) {
+	return d.store.Delivery(ctx, account, id)
+}
+
+// Attempts lists the attempts of a delivery of an account, or of any if account is empty, newest
+// first, with the sizes of their bodies. next is the cursor of the rest. Error: CodeNotFound.
+func (d *Dispatcher) Attempts(ctx context.Context, account string, q engine.AttemptQuery) (list []*engine.Attempt, next int, err error) {
+	if _, err := d.store.Delivery(ctx, account, q.Delivery); err != nil {
+		return nil, 0, err
 	}
-	attempts, err := d.store.Attempts(ctx, id)
-	if err != nil {
-		return nil, nil, err
+	if list, next, err = d.store.Attempts(ctx, q); err != nil {
+		return nil, 0, err
 	}
-	ev, err := d.store.Event(ctx, account, id.Event)
-	if err != nil {
-		return nil, nil, err
-	}
-	var redact *engine.Redactor
-	if r := d.catalog.Compiled(id.Subscription); r != nil {
-		redact = r.Redact
-	}
-	for _, a := range attempts {
-		outbound.RenderPlain(a, ev)
+	redact := d.redactor(q.Delivery.Subscription)
+	sizes := map[string]int{} // of bodies that are not stored, by how they are rendered
+	for _, a := range list {
 		redact.Stored(a)
+		if !outbound.IsPlain(a) {
+			continue
+		}
+		form := fmt.Sprint(a.Request.Plain, a.Batch > 0)
+		size, known := sizes[form]
+		if !known {
+			ev, err := d.store.Event(ctx, account, q.Delivery.Event)
+			if err != nil {
+				return nil, 0, err
+			}
+			size = len(outbound.RenderPlain(a, ev))
+			sizes[form] = size
+		}
+		a.Request.Size = size
 	}
-	return found, attempts, nil
+	return list, next, nil
+}
+
+// StoredAttempt returns an attempt, with its bodies, of a delivery of an account, or of any if account is
+// empty. Error: CodeNotFound.
+func (d *Dispatcher) StoredAttempt(ctx context.Context, account string, id engine.DeliveryID, number int) (*engine.Attempt, error) {
+	if _, err := d.store.Delivery(ctx, account, id); err != nil {
+		return nil, err
+	}
+	a, err := d.store.Attempt(ctx, id, number)
+	if err != nil {
+		return nil, err
+	}
+	if outbound.IsPlain(a) {
+		ev, err := d.store.Event(ctx, account, id.Event)
+		if err != nil {
+			return nil, err
+		}
+		a.Request.Body = outbound.RenderPlain(a, ev)
+	}
+	a.Request.Size, a.Response.Size = len(a.Request.Body), len(a.Response.Body)
+	d.redactor(id.Subscription).Stored(a)
+	return a, nil
+}
+
+// redactor returns what hides the credentials of a subscription; nil if it is deleted.
+func (d *Dispatcher) redactor(subscription engine.ID) *engine.Redactor {
+	if r := d.catalog.Compiled(subscription); r != nil {
+		return r.Redact
+	}
+	return nil
 }
 
 // Retry makes another attempt of a delivery at once, whatever its state; if it fails, the retry

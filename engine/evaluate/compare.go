@@ -49,8 +49,7 @@ type ComparisonTotals struct {
 const (
 	comparisonEvents    = 10_000
 	maxComparisonEvents = 1_000_000
-	comparisonPage      = 16      // events: progress is reported after each page
-	comparisonBytes     = 8 << 20 // of the events of a page, roughly: they can be large
+	comparisonPage      = 16 // events: progress is reported after each page
 	comparisonTimeout   = 5 * time.Minute
 )
 
@@ -153,7 +152,7 @@ func stoppedTooOften(failed *scripts.Error) error {
 
 // query returns the query of the first page.
 func (run *ComparisonRun) query() engine.EventQuery {
-	q := engine.EventQuery{Account: run.account, Limit: comparisonPage}
+	q := engine.EventQuery{Account: run.account, Limit: comparisonPage, MaxBytes: engine.PageBytes}
 	if !run.comparison.Since.IsZero() {
 		q.Since = snowflake.FirstAt(run.comparison.Since)
 	}
@@ -161,15 +160,6 @@ func (run *ComparisonRun) query() engine.EventQuery {
 		q.Before = snowflake.FirstAt(run.comparison.Until)
 	}
 	return q
-}
-
-// pageAfter returns the size of the next page, by the size of these events.
-func pageAfter(events []*engine.Event) int {
-	size := 0
-	for _, ev := range events {
-		size += len(ev.Data)
-	}
-	return min(comparisonPage, max(1, comparisonBytes*len(events)/max(1, size)))
 }
 
 func (e *Evaluator) prepareComparison(ctx context.Context, b *Comparison) (run *ComparisonRun, err error) {
@@ -234,11 +224,11 @@ func (run *ComparisonRun) page(ctx context.Context, q *engine.EventQuery) ([]Com
 		return nil, cmp.Or(context.Cause(ctx), error(errComparisonTooLong))
 	}
 	defer release()
-	events, err := run.e.store.Events(ctx, *q)
+	events, _, err := run.e.store.Events(ctx, *q)
 	if err != nil || len(events) == 0 {
 		return nil, err
 	}
-	q.Before, q.Limit = events[len(events)-1].ID, pageAfter(events)
+	q.Before = events[len(events)-1].ID
 	changes := make([]ComparedEvent, len(events))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(2 * runtime.GOMAXPROCS(0))

@@ -150,7 +150,9 @@ func (e *Evaluator) Evaluate(ctx context.Context, s *Subject, ev *engine.Event) 
 		return o, err
 	}
 	e.sender.SignDelivery(out, r, ev, a)
-	outbound.RenderPlain(a, ev)
+	if outbound.IsPlain(a) {
+		a.Request.Body = outbound.RenderPlain(a, ev)
+	}
 	if s.assumed {
 		a.Request.Headers = slices.DeleteFunc(a.Request.Headers, func(h engine.Header) bool { return h.Name == signature.Header })
 	}

@@ -43,19 +43,17 @@ func (e *Evaluator) bodyFor(like *engine.Subscription, ev *engine.Event) []byte 
 	return made.Body
 }
 
-// Bodies returns the bodies of events for subscriptions without a transform, in a payload format.
-// Error: CodeInvalid if the format is unknown.
-func (e *Evaluator) Bodies(format engine.PayloadFormat, events []*engine.Event) ([][]byte, error) {
+// BodyIn returns a function that returns the body of an event for subscriptions without a transform,
+// in a payload format. Error: CodeInvalid if the format is unknown.
+func (e *Evaluator) BodyIn(format engine.PayloadFormat) (func(*engine.Event) []byte, error) {
 	like, err := likeHook(format)
 	if err != nil {
 		return nil, err
 	}
-	bodies := make([][]byte, len(events))
-	for i, ev := range events {
+	return func(ev *engine.Event) []byte {
 		like.Account = ev.Account
-		bodies[i] = e.bodyFor(like, ev)
-	}
-	return bodies, nil
+		return e.bodyFor(like, ev)
+	}, nil
 }
 
 // SampleForm is the form of samples: that of a payload format, of a stored subscription, or of a
@@ -162,9 +160,9 @@ func (e *Evaluator) Samples(ctx context.Context, account, eventType string, form
 		}
 		return err
 	}
-	q := engine.EventQuery{Account: account, Type: eventType, Limit: min(limit, samplesPage)}
+	q := engine.EventQuery{Account: account, Type: eventType, Limit: min(limit, samplesPage), MaxBytes: engine.PageBytes}
 	for looked := 0; looked < samplesRead && len(bodies) < limit && size <= maxSamplesBytes; {
-		events, err := e.store.Events(ctx, q)
+		events, next, err := e.store.Events(ctx, q)
 		if err != nil {
 			return nil, err
 		}
@@ -176,7 +174,7 @@ func (e *Evaluator) Samples(ctx context.Context, account, eventType string, form
 				return nil, err
 			}
 		}
-		if looked += len(events); len(events) < q.Limit {
+		if looked += len(events); next == 0 {
 			break
 		}
 	}

@@ -36,7 +36,7 @@ func (e *Evaluator) checkTestRate(account string) error {
 // succeeded, dropped, or dead. Errors: CodeInvalid, CodeNotFound; CodeConflict if its target has
 // not confirmed or its transform is quarantined; CodeBusy if too many are in flight or the
 // account's rate is used up; CodeStorageFull; CodeUnavailable.
-func (e *Evaluator) TestSend(ctx context.Context, t PreviewRequest) (*engine.Delivery, []*engine.Attempt, error) {
+func (e *Evaluator) TestSend(ctx context.Context, t PreviewRequest) (*engine.Delivery, *engine.Attempt, error) {
 	s, err := e.catalog.Subscription(t.Account, t.Subscription)
 	if err != nil {
 		return nil, nil, err
@@ -82,7 +82,7 @@ func (e *Evaluator) TestSend(ctx context.Context, t PreviewRequest) (*engine.Del
 
 // sendTest makes the attempt and stores the event with its outcome. The delivery exists only then:
 // an aborted one leaves nothing that a restart would send.
-func (e *Evaluator) sendTest(ctx context.Context, r *catalog.CompiledSubscription, like *engine.Event) (*engine.Delivery, []*engine.Attempt, error) {
+func (e *Evaluator) sendTest(ctx context.Context, r *catalog.CompiledSubscription, like *engine.Event) (*engine.Delivery, *engine.Attempt, error) {
 	if !e.life.Begin() {
 		return nil, nil, lifecycle.ErrStopping()
 	}
@@ -132,7 +132,13 @@ func (e *Evaluator) sendTest(ctx context.Context, r *catalog.CompiledSubscriptio
 	})
 	select {
 	case <-recorded:
-		return e.dispatcher.Delivery(context.WithoutCancel(ctx), ev.Account, id)
+		ctx := context.WithoutCancel(ctx)
+		d, err := e.dispatcher.Delivery(ctx, ev.Account, id)
+		if err != nil {
+			return nil, nil, err
+		}
+		a, err := e.dispatcher.StoredAttempt(ctx, ev.Account, id, 1)
+		return d, a, err
 	case <-e.life.Stopping():
 		return nil, nil, &engine.Error{Code: engine.CodeUnavailable, Message: "the router is stopping; the delivery is in the log"}
 	}
@@ -154,7 +160,7 @@ func (e *Evaluator) pickSample(ctx context.Context, s *engine.Subscription, t *E
 	if entry := e.catalog.LookupEventType(t.SampleType); entry != nil && len(entry.Samples) > 0 {
 		return nil
 	}
-	newest, err := e.store.Events(ctx, engine.EventQuery{Account: s.Account, Type: t.SampleType, Limit: 1})
+	newest, _, err := e.store.Events(ctx, engine.EventQuery{Account: s.Account, Type: t.SampleType, Limit: 1})
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ func (p *Publisher) eventByKey(ctx context.Context, account, publicID string, ke
 	return p.store.Event(ctx, account, id)
 }
 
-// Events lists events, newest first.
-func (p *Publisher) Events(ctx context.Context, q engine.EventQuery) ([]*engine.Event, error) {
+// Events lists events, newest first. next is the cursor of the rest.
+func (p *Publisher) Events(ctx context.Context, q engine.EventQuery) (list []*engine.Event, next engine.ID, err error) {
 	return p.store.Events(ctx, q)
 }

@@ -159,15 +159,15 @@ func (rep *Replayer) Replay(ctx context.Context, account string, id engine.ID) (
 	return r, nil
 }
 
-// Replays lists replays, newest first.
-func (rep *Replayer) Replays(ctx context.Context, q engine.ReplayQuery) ([]*engine.Replay, error) {
-	list, err := rep.store.Replays(ctx, q)
+// Replays lists replays, newest first. next is the cursor of the rest.
+func (rep *Replayer) Replays(ctx context.Context, q engine.ReplayQuery) (list []*engine.Replay, next engine.ID, err error) {
+	list, next, err = rep.store.Replays(ctx, q)
 	for i, r := range list {
 		if job := rep.job(r.ID); job != nil {
 			list[i] = job.state.Load()
 		}
 	}
-	return list, err
+	return list, next, err
 }
 
 // PauseReplay stops a replay until ResumeReplay. Errors: CodeNotFound, CodeConflict if it is

@@ -74,7 +74,7 @@ func (rep *Replayer) removeJob(id engine.ID) {
 
 // LoadReplays resumes the replays that a previous run left unfinished.
 func (rep *Replayer) LoadReplays(ctx context.Context) error {
-	list, err := rep.store.Replays(ctx, engine.ReplayQuery{Unfinished: true})
+	list, _, err := rep.store.Replays(ctx, engine.ReplayQuery{Unfinished: true})
 	if err != nil {
 		return err
 	}
@@ -234,10 +234,9 @@ func (rep *Replayer) replayStep(ctx context.Context, r *engine.Replay, pace *rat
 // at most one second's worth of its rate: progress is stored after each step. more reports whether
 // something may follow.
 func (rep *Replayer) replayRead(ctx context.Context, r *engine.Replay, source *engine.Subscription) (list []*engine.Delivery, chosen []engine.ID, more bool, err error) {
-	if list, err = rep.replayPage(ctx, r, source); err != nil {
+	if list, more, err = rep.replayPage(ctx, r, source); err != nil {
 		return nil, nil, false, err
 	}
-	more = len(list) == replayPage
 	spent := rep.catalog.BeginMatching(ctx, r.Account)
 	defer spent.End()
 	for i, d := range list {
@@ -258,7 +257,7 @@ func (rep *Replayer) replayRead(ctx context.Context, r *engine.Replay, source *e
 
 // replayPage reads the next deliveries of a subscription or, for missing deliveries, its account's
 // events as deliveries of state 0.
-func (rep *Replayer) replayPage(ctx context.Context, r *engine.Replay, source *engine.Subscription) (list []*engine.Delivery, err error) {
+func (rep *Replayer) replayPage(ctx context.Context, r *engine.Replay, source *engine.Subscription) (list []*engine.Delivery, more bool, err error) {
 	since, until := r.After+1, snowflake.FirstAt(r.Until)
 	if !r.Since.IsZero() {
 		since = max(since, snowflake.FirstAt(r.Since))
@@ -268,9 +267,12 @@ func (rep *Replayer) replayPage(ctx context.Context, r *engine.Replay, source *e
 		if len(r.States) == 1 {
 			q.State = r.States[0]
 		}
-		return rep.store.History(ctx, q)
+		list, err = rep.store.History(ctx, q)
+		return list, len(list) == replayPage, err
 	}
-	events, err := rep.store.Events(ctx, engine.EventQuery{Account: source.Account, Since: since, Before: until, Oldest: true, Limit: replayPage})
+	events, next, err := rep.store.Events(ctx, engine.EventQuery{
+		Account: source.Account, Since: since, Before: until, Oldest: true, Limit: replayPage, MaxBytes: engine.PageBytes,
+	})
 	for _, ev := range events {
 		d := &engine.Delivery{ID: engine.DeliveryID{Event: ev.ID, Subscription: source.ID}, EventType: ev.Type}
 		known, err := rep.store.Delivery(ctx, "", d.ID)
@@ -278,11 +280,11 @@ func (rep *Replayer) replayPage(ctx context.Context, r *engine.Replay, source *e
 		case err == nil:
 			d = known
 		case engine.ErrorCode(err) != engine.CodeNotFound:
-			return nil, err
+			return nil, false, err
 		}
 		list = append(list, d)
 	}
-	return list, err
+	return list, next != 0, err
 }
 
 // replaySelects reports whether the replay selects a delivery.

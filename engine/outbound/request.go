@@ -232,13 +232,15 @@ func (out *DeliveryRequest) Sign(g *signature.Signer, id string, at time.Time, u
 	}
 }
 
-// RenderPlain restores the body of an attempt that was not stored because the payload format can
-// render it again.
-func RenderPlain(a *engine.Attempt, ev *engine.Event) {
-	if a.Request.Plain != "" && a.Request.Method != "" {
-		a.Request.Body = PlainBody(a.Request.Plain, ev)
-		if a.Batch > 0 && a.Request.Plain == engine.FormatStandard {
-			a.Request.Body = WithEventID(a.Request.Body, ev.ID)
-		}
+// IsPlain reports whether the body of a stored attempt was not stored, because RenderPlain can make
+// it again.
+func IsPlain(a *engine.Attempt) bool { return a.Request.Plain != "" && a.Request.Method != "" }
+
+// RenderPlain returns the body of an attempt that IsPlain.
+func RenderPlain(a *engine.Attempt, ev *engine.Event) []byte {
+	body := PlainBody(a.Request.Plain, ev)
+	if a.Batch > 0 && a.Request.Plain == engine.FormatStandard {
+		body = WithEventID(body, ev.ID)
 	}
+	return body
 }

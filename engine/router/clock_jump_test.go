@@ -165,7 +165,7 @@ func jumpOver(t *testing.T, jumps []time.Duration) {
 	r.delivery(last, subs["plain"], engine.StateSucceeded)
 	c.Advance(10 * day)
 	r.prune()
-	if page, err := r.Events(context.Background(), engine.EventQuery{Limit: 10}); err != nil || len(page) != 0 {
+	if page, _, err := r.Events(context.Background(), engine.EventQuery{Limit: 10}); err != nil || len(page) != 0 {
 		t.Errorf("%d events are left: %v", len(page), err)
 	}
 }

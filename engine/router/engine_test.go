@@ -83,18 +83,31 @@ func (r *rig) publish(kind, data string) engine.Accepted {
 	return a[0]
 }
 
-// delivery waits until the event's delivery to s is in one of the states.
+// delivery waits until the event's delivery to s is in one of the states. The attempts are oldest
+// first.
 func (r *rig) delivery(ev engine.ID, s *engine.Subscription, states ...engine.State) (*engine.Delivery, []*engine.Attempt) {
 	r.t.Helper()
+	id := engine.DeliveryID{Event: ev, Subscription: s.ID}
 	var d *engine.Delivery
-	var attempts []*engine.Attempt
 	testkit.WaitFor(r.t, fmt.Sprintf("the delivery is %v", states), func() bool {
 		var err error
-		if d, attempts, err = r.Delivery(context.Background(), "", engine.DeliveryID{Event: ev, Subscription: s.ID}); err != nil {
+		if d, err = r.Delivery(context.Background(), "", id); err != nil {
 			r.t.Fatal(err)
 		}
 		return slices.Contains(states, d.State)
 	})
+	list, _, err := r.Attempts(context.Background(), "", engine.AttemptQuery{Delivery: id})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	attempts := make([]*engine.Attempt, len(list))
+	for i, listed := range list {
+		a, err := r.StoredAttempt(context.Background(), "", id, listed.Number)
+		if err != nil || len(a.Request.Body) != listed.Request.Size || len(a.Response.Body) != listed.Response.Size {
+			r.t.Fatalf("attempt %+v is listed as %+v, %v", a, listed, err)
+		}
+		attempts[len(list)-1-i] = a
+	}
 	return d, attempts
 }
 

@@ -20,7 +20,7 @@ func (r *rig) operational(eventType string, n int) jsonindex.Value {
 	var found []*engine.Event
 	testkit.WaitFor(r.t, fmt.Sprintf("there are %d %s", n, eventType), func() bool {
 		var err error
-		if found, err = r.Events(context.Background(), engine.EventQuery{Type: eventType, Limit: 100}); err != nil {
+		if found, _, err = r.Events(context.Background(), engine.EventQuery{Type: eventType, Limit: 100}); err != nil {
 			r.t.Fatal(err)
 		}
 		return len(found) >= n
@@ -37,7 +37,7 @@ func (r *rig) operational(eventType string, n int) jsonindex.Value {
 
 func (r *rig) none(eventType string) {
 	r.t.Helper()
-	if found, err := r.Events(context.Background(), engine.EventQuery{Type: eventType, Limit: 1}); err != nil || len(found) > 0 {
+	if found, _, err := r.Events(context.Background(), engine.EventQuery{Type: eventType, Limit: 1}); err != nil || len(found) > 0 {
 		r.t.Errorf("%s: %v %v", eventType, found, err)
 	}
 }
@@ -65,7 +65,7 @@ func TestOperationalEvents_ManyDeadLettersAreOneEvent(t *testing.T) {
 	}
 	count, events := int64(0), 0
 	testkit.WaitFor(t, "all are told", func() bool {
-		found, err := r.Events(context.Background(), engine.EventQuery{Type: "switchhook.delivery.dead", Limit: 500})
+		found, _, err := r.Events(context.Background(), engine.EventQuery{Type: "switchhook.delivery.dead", Limit: 500})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -140,7 +140,7 @@ func (r *rig) final(s *engine.Subscription, want int) map[engine.State]int {
 	list := func(q engine.DeliveryQuery) []*engine.Delivery {
 		r.t.Helper()
 		q.Subscription = s.ID
-		found, err := r.Deliveries(context.Background(), q)
+		found, _, err := r.Deliveries(context.Background(), q)
 		if err != nil {
 			r.t.Fatal(err)
 		}

@@ -73,7 +73,7 @@ func TestDelivery_HiddenValuesAreNotStored(t *testing.T) {
 			}
 		})
 	}
-	entries, err := r.Audit(context.Background(), engine.AuditQuery{Limit: 100})
+	entries, _, err := r.Audit(context.Background(), engine.AuditQuery{Limit: 100})
 	if err != nil || len(entries) != 4 {
 		t.Fatalf("%d entries of the audit log, %v", len(entries), err)
 	}

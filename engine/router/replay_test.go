@@ -84,7 +84,7 @@ func TestReplay_SubscriptionCreatedLater(t *testing.T) {
 		t.Errorf("%+v", job)
 	}
 	r.delivery(first, since, engine.StateSucceeded)
-	if _, _, err := r.Delivery(context.Background(), "", engine.DeliveryID{Event: filtered, Subscription: since.ID}); engine.ErrorCode(err) != engine.CodeNotFound {
+	if _, err := r.Delivery(context.Background(), "", engine.DeliveryID{Event: filtered, Subscription: since.ID}); engine.ErrorCode(err) != engine.CodeNotFound {
 		t.Errorf("the filter was passed over: %v", err)
 	}
 	if again := r.replay(engine.Replay{Subscriptions: []engine.ID{since.ID}, Missing: true}, engine.ReplayCompleted); again.Queued != 0 {
@@ -185,7 +185,7 @@ func TestReplay_ProgressAndImmediatePause(t *testing.T) {
 		t.Errorf("%+v", job)
 	}
 	twice := 0
-	deliveries, err := r.Deliveries(context.Background(), engine.DeliveryQuery{Subscription: s.ID, Limit: count})
+	deliveries, _, err := r.Deliveries(context.Background(), engine.DeliveryQuery{Subscription: s.ID, Limit: count})
 	for _, d := range deliveries {
 		if d.Attempts > 1 || d.State == engine.StatePending {
 			twice++
@@ -290,7 +290,7 @@ func TestReplay_CommandsDuringRun(t *testing.T) {
 	}
 	for _, id := range ids {
 		testkit.WaitFor(t, "the delivery was made again", func() bool {
-			d, _, err := r.Delivery(context.Background(), "", engine.DeliveryID{Event: id, Subscription: s.ID})
+			d, err := r.Delivery(context.Background(), "", engine.DeliveryID{Event: id, Subscription: s.ID})
 			return err == nil && d.State == engine.StateSucceeded && d.Attempts == 2
 		})
 	}

@@ -178,7 +178,7 @@ func TestRetention_AuditLog(t *testing.T) {
 		cfg.Retention = engine.Retention{Succeeded: time.Minute, Dead: time.Minute}
 	})
 	subjects := func() (names []string) {
-		list, err := r.Audit(context.Background(), engine.AuditQuery{})
+		list, _, err := r.Audit(context.Background(), engine.AuditQuery{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -197,7 +197,7 @@ func TestScripts_SurviveRestart(t *testing.T) {
 			t.Errorf("sent %s with %+v", at.Request.Body, at.Script)
 		}
 	}
-	versions, err := r.ScriptVersions(context.Background(), "", "t", 0, 10)
+	versions, _, err := r.ScriptVersions(context.Background(), engine.ScriptVersionQuery{Script: tr.ID, Limit: 10})
 	if err != nil || len(versions) != 3 || versions[0].Source != "export default () => 'three'" || versions[0].Author != "tester" {
 		t.Errorf("%v %v", versions, err)
 	}
@@ -285,7 +285,7 @@ func TestQuarantine_AppliesToSharedSourceUntilNewVersion(t *testing.T) {
 	for _, s := range []*engine.Subscription{pinned, inline} { // both have been compiled, by a run each
 		id := engine.DeliveryID{Event: r.publish(s.Events[0], "0").ID, Subscription: s.ID}
 		testkit.WaitFor(t, "it was attempted", func() bool {
-			d, _, err := r.Delivery(ctx, "", id)
+			d, err := r.Delivery(ctx, "", id)
 			return err == nil && d.Attempts > 0
 		})
 	}
@@ -335,13 +335,13 @@ func TestQuarantine_AppliesToSharedSourceUntilNewVersion(t *testing.T) {
 	testkit.WaitFor(t, "all have come to all", func() bool { return r.sink.Times("29") == 5 })
 	testkit.WaitFor(t, "nothing waits", func() bool {
 		for _, state := range []engine.State{engine.StatePending, engine.StateRetrying} {
-			if open, err := r.Deliveries(ctx, engine.DeliveryQuery{State: state, Limit: 1}); err != nil || len(open) > 0 {
+			if open, _, err := r.Deliveries(ctx, engine.DeliveryQuery{State: state, Limit: 1}); err != nil || len(open) > 0 {
 				return false
 			}
 		}
 		return true
 	})
-	if dead, err := r.Deliveries(ctx, engine.DeliveryQuery{State: engine.StateDead, Limit: 10}); err != nil || len(dead) > 0 {
+	if dead, _, err := r.Deliveries(ctx, engine.DeliveryQuery{State: engine.StateDead, Limit: 10}); err != nil || len(dead) > 0 {
 		t.Errorf("dead: %d %v", len(dead), err)
 	}
 	for i := 1; i < 30; i++ {
@@ -369,7 +369,7 @@ func TestQuarantine_RestartLosesNothing(t *testing.T) {
 	r.goLive(tr, 2)
 	testkit.WaitFor(t, "all have arrived or are dead", func() bool {
 		distinct, all := r.sink.Count()
-		dead, err := r.Deliveries(context.Background(), engine.DeliveryQuery{State: engine.StateDead, Limit: n})
+		dead, _, err := r.Deliveries(context.Background(), engine.DeliveryQuery{State: engine.StateDead, Limit: n})
 		return err == nil && distinct == all && distinct+len(dead) == n && distinct > 0
 	})
 }

@@ -61,7 +61,7 @@ func TestOperationalEvents_AccountDelaysNoOther(t *testing.T) {
 	}
 	arrived := func(account string) func() bool {
 		return func() bool {
-			list, err := r.Store.Deliveries(context.Background(), engine.DeliveryQuery{Subscription: told[account].ID, State: engine.StateSucceeded, Limit: 1})
+			list, _, err := r.Store.Deliveries(context.Background(), engine.DeliveryQuery{Subscription: told[account].ID, State: engine.StateSucceeded, Limit: 1})
 			return err == nil && len(list) == 1
 		}
 	}

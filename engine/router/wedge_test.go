@@ -310,7 +310,7 @@ func TestRetry_RemovedEventLeavesNothing(t *testing.T) {
 			if _, err := r.Store.Delivery(context.Background(), "", d); engine.ErrorCode(err) != engine.CodeNotFound {
 				t.Errorf("the delivery is there again: %v", err)
 			}
-			if attempts, err := r.Store.Attempts(context.Background(), d); err != nil || len(attempts) > 0 {
+			if attempts, _, err := r.Store.Attempts(context.Background(), engine.AttemptQuery{Delivery: d}); err != nil || len(attempts) > 0 {
 				t.Errorf("there are attempts: %v, %v", attempts, err)
 			}
 		})

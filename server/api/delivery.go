@@ -5,6 +5,7 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 )
 
@@ -48,8 +49,11 @@ type Delivery struct {
 	NextAttemptAt  *time.Time     `json:"next_attempt_at"` // null unless retrying
 	LastAttemptAt  *time.Time     `json:"last_attempt_at"` // null before the first
 	ResponseStatus int            `json:"response_status,omitempty"`
-	Error          string         `json:"error,omitempty"`   // the last error; left out after success
-	Attempts       []Attempt      `json:"attempts,omitzero"` // oldest first; with a single delivery only
+	Error          string         `json:"error,omitempty"` // the last error; left out after success
+	// Attempts are the newest 50, newest first, without bodies; with a single delivery only.
+	Attempts []Attempt `json:"attempts,omitzero"`
+	// NextAttempts is the path of the next page of attempts, if there are more.
+	NextAttempts string `json:"next_attempts,omitempty"`
 }
 
 // Complete implements Completer.
@@ -73,6 +77,9 @@ type Attempt struct {
 	NotStored bool `json:"not_stored,omitempty"`
 }
 
+// Complete implements Completer.
+func (a *Attempt) Complete() bool { return a.Number > 0 }
+
 // AttemptRequest is the request of an attempt as it was sent. Credentials are "[hidden]".
 type AttemptRequest struct {
 	Method  string            `json:"method"`
@@ -92,8 +99,9 @@ type AttemptResponse struct {
 
 // AttemptBody is the body of a request or response.
 type AttemptBody struct {
-	Body     string `json:"body"`
-	Encoding string `json:"body_encoding,omitempty"` // "base64" if the body is not UTF-8
+	Size     int     `json:"body_size"`               // in bytes
+	Body     *string `json:"body,omitempty"`          // nil in a list of attempts: GetAttempt has it
+	Encoding string  `json:"body_encoding,omitempty"` // "base64" if the body is not UTF-8
 }
 
 // ScriptRun is one run of a transform.
@@ -122,9 +130,20 @@ func (c *Client) ListDeliveries(ctx context.Context, p ListDeliveriesParams, opt
 	return List[Delivery](ctx, c, "/api/v1/deliveries", p, options...)
 }
 
-// GetDelivery returns a delivery with its attempts.
+// GetDelivery returns a delivery with its newest attempts.
 func (c *Client) GetDelivery(ctx context.Context, id string, options ...Option) (*Delivery, error) {
 	return get[Delivery](ctx, c, http.MethodGet, "/api/v1/deliveries/"+url.PathEscape(id), nil, options...)
+}
+
+// ListAttempts lists the attempts of a delivery, newest first, with the sizes of their bodies.
+func (c *Client) ListAttempts(ctx context.Context, delivery string, options ...Option) iter.Seq2[Attempt, error] {
+	return List[Attempt](ctx, c, "/api/v1/deliveries/"+url.PathEscape(delivery)+"/attempts", nil, options...)
+}
+
+// GetAttempt returns an attempt of a delivery with the bodies of its request and response.
+func (c *Client) GetAttempt(ctx context.Context, delivery string, number int, options ...Option) (*Attempt, error) {
+	path := "/api/v1/deliveries/" + url.PathEscape(delivery) + "/attempts/" + strconv.Itoa(number)
+	return get[Attempt](ctx, c, http.MethodGet, path, nil, options...)
 }
 
 // RetryDelivery makes a delivery that waits for nothing pending again: its next attempt is made now.

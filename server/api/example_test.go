@@ -136,8 +136,11 @@ func ExampleClient_RetryDelivery() {
 	}
 
 	delivery := waitFor(client, sub.ID, api.DeliveryRetrying)
-	attempt := delivery.Attempts[0]
-	fmt.Println(attempt.Outcome, attempt.Response.Status, attempt.Response.Body)
+	attempt, err := client.GetAttempt(ctx, delivery.ID, 1)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(attempt.Outcome, attempt.Response.Status, *attempt.Response.Body)
 	up.Store(true)
 	if _, err := client.RetryDelivery(ctx, delivery.ID); err != nil {
 		log.Fatal(err)

@@ -20,9 +20,9 @@ type Script struct {
 	Name        string          `json:"name"` // unique in its account
 	Kind        string          `json:"kind"` // "filter" or "transform"
 	Description string          `json:"description"`
-	LiveVersion *int            `json:"live_version"` // null: none is live yet
-	Cases       json.RawMessage `json:"cases"`        // the test cases of its newest version, a list
-	UsedBy      int             `json:"used_by"`      // the number of subscriptions that use it
+	LiveVersion *int            `json:"live_version"`    // null: none is live yet
+	Cases       json.RawMessage `json:"cases,omitempty"` // the test cases of its newest version; left out in lists
+	UsedBy      int             `json:"used_by"`         // the number of subscriptions that use it
 	Stats       ScriptStats     `json:"stats"`
 	CreatedAt   time.Time       `json:"created_at"`
 	UpdatedAt   time.Time       `json:"updated_at"`

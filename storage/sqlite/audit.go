@@ -40,33 +40,58 @@ func withEntry(do func(*tx) error, e *engine.AuditEntry) func(*tx) error {
 }
 
 // Audit lists entries of the audit log, newest first.
-func (s *Store) Audit(ctx context.Context, q engine.AuditQuery) ([]*engine.AuditEntry, error) {
+func (s *Store) Audit(ctx context.Context, q engine.AuditQuery) (list []*engine.AuditEntry, next engine.ID, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readLimit)
 	defer cancel()
-	where := conditions{}
-	where.addIf(q.Account != "", "account = ?", q.Account)
-	where.addIf(q.Kind != "", "kind = ?", q.Kind)
-	where.addIf(q.Subject != "", "subject = ?", q.Subject)
-	where.addIf(q.Actor != 0 || q.Router, "actor_key = ?", int64(q.Actor))
-	where.addIf(q.Since != 0, "id >= ?", int64(q.Since))
-	where.addIf(q.Until != 0, "id < ?", int64(q.Until))
-	where.addIf(q.Before != 0, "id < ?", int64(q.Before))
-	rows, err := s.readers.QueryContext(ctx, `SELECT `+auditColumns+` FROM audit`+where.text()+` ORDER BY id DESC LIMIT ?`, append(where.args, limitOf(q.Limit))...)
-	if err != nil {
-		return nil, fmt.Errorf("list the audit log: %w", err)
+	src := auditSource(q)
+	p := &page[*engine.AuditEntry]{store: s, limit: q.Limit, maxBytes: q.MaxBytes, scan: scanEntry}
+	below := q.Before
+	if below == 0 || q.Until != 0 && q.Until < below {
+		below = q.Until
 	}
-	return collect(s, rows, func(row scanner) (*engine.AuditEntry, error) {
-		e := &engine.AuditEntry{}
-		var at *int64
-		var changed *string
-		err := row.Scan(&e.ID, &at, &e.Actor.Key, &e.Actor.Name, &e.Actor.Account, &e.Actor.Address,
-			&e.Action, &e.Kind, &e.Subject, &e.Account, &changed, &e.Before, &e.After)
-		e.At = columnTime(at)
-		d := decoder{table: "audit", id: strconv.FormatInt(int64(e.ID), 10)}
-		d.scanned(err)
-		d.check("changed", columnJSON(changed, &e.Changed))
-		return e, d.err()
+	next, err = s.scan(ctx, s.readers, src, below, func() bool { return p.full }, func(lowest, below engine.ID) error {
+		where := src.where.clone()
+		where.add("id >= ? AND id < ?", int64(lowest), int64(below))
+		where.addIf(q.Subject != "" && q.Account != "", "account = ?", q.Account)
+		where.addIf(q.Kind != "", "kind = ?", q.Kind)
+		where.addIf(q.Actor != 0 || q.Router, "actor_key = ?", int64(q.Actor))
+		return p.read(ctx, s.readers, `SELECT `+auditColumns+` FROM `+src.table+where.text()+` ORDER BY id DESC`, where.args)
 	})
+	if err != nil {
+		return nil, 0, fmt.Errorf("list the audit log: %w", err)
+	}
+	if p.full {
+		next = p.list[len(p.list)-1].ID
+	}
+	return p.list, next, nil
+}
+
+// auditSource returns what a list of the audit log scans.
+func auditSource(q engine.AuditQuery) source {
+	src := source{table: "audit NOT INDEXED", column: "id"}
+	switch {
+	case q.Subject != "":
+		src.table = "audit INDEXED BY audit_by_subject"
+		src.where.add("subject = ?", q.Subject)
+	case q.Account != "":
+		src.table = "audit INDEXED BY audit_by_account"
+		src.where.add("account = ?", q.Account)
+	}
+	src.where.addIf(q.Since != 0, "id >= ?", int64(q.Since))
+	return src
+}
+
+func scanEntry(row scanner) (*engine.AuditEntry, error) {
+	e := &engine.AuditEntry{}
+	var at *int64
+	var changed *string
+	err := row.Scan(&e.ID, &at, &e.Actor.Key, &e.Actor.Name, &e.Actor.Account, &e.Actor.Address,
+		&e.Action, &e.Kind, &e.Subject, &e.Account, &changed, &e.Before, &e.After)
+	e.At = columnTime(at)
+	d := decoder{table: "audit", id: strconv.FormatInt(int64(e.ID), 10)}
+	d.scanned(err)
+	d.check("changed", columnJSON(changed, &e.Changed))
+	return e, d.err()
 }
 
 // PruneAudit removes one batch of the oldest entries with ids below before.

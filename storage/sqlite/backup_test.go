@@ -69,11 +69,11 @@ func TestBackup_WhileWriting(t *testing.T) {
 		copied := openSealed(t, to, key)
 		integrity(t, copied)
 		mustHold(t, copied, 1)
-		list, err := copied.Events(t.Context(), engine.EventQuery{})
+		list, _, err := copied.Events(t.Context(), engine.EventQuery{})
 		if err != nil || int64(len(list)) < before {
 			t.Fatalf("%d events are in the copy, %d were acknowledged before, %v", len(list), before, err)
 		}
-		deliveries, err := copied.Deliveries(t.Context(), engine.DeliveryQuery{State: engine.StateSucceeded})
+		deliveries, _, err := copied.Deliveries(t.Context(), engine.DeliveryQuery{State: engine.StateSucceeded})
 		if err != nil || len(deliveries) > len(list) {
 			t.Fatalf("%d deliveries of %d events, %v", len(deliveries), len(list), err)
 		}

@@ -122,7 +122,7 @@ func BenchmarkList(b *testing.B) {
 			c.q.Limit = 50
 			defer cpu(b)()
 			for range b.N {
-				if page, err := s.Deliveries(b.Context(), c.q); err != nil || len(page) != 50 {
+				if page, _, err := s.Deliveries(b.Context(), c.q); err != nil || len(page) != 50 {
 					b.Fatal(len(page), err)
 				}
 			}

@@ -125,7 +125,7 @@ func (a *acknowledged) check(t *testing.T, path string) {
 	integrity(t, s)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	stored, err := s.Events(t.Context(), engine.EventQuery{})
+	stored, _, err := s.Events(t.Context(), engine.EventQuery{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func (a *acknowledged) check(t *testing.T, path string) {
 			t.Errorf("event %d was acknowledged and is lost", id)
 		}
 	}
-	recorded, err := s.Deliveries(t.Context(), engine.DeliveryQuery{State: engine.StateSucceeded})
+	recorded, _, err := s.Deliveries(t.Context(), engine.DeliveryQuery{State: engine.StateSucceeded})
 	if err != nil {
 		t.Fatal(err)
 	}

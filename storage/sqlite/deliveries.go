@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -54,46 +55,65 @@ func (s *Store) Delivery(ctx context.Context, account string, id engine.Delivery
 
 // Deliveries lists deliveries, newest event first, and those of one event by descending
 // subscription id.
-func (s *Store) Deliveries(ctx context.Context, q engine.DeliveryQuery) ([]*engine.Delivery, error) {
+func (s *Store) Deliveries(ctx context.Context, q engine.DeliveryQuery) (list []*engine.Delivery, next engine.DeliveryID, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readLimit)
 	defer cancel()
 	// Loaded before the snapshot: the rows that the watermark promises must be in it.
 	mark := engine.ID(s.watermark.Load())
-	var list []*engine.Delivery
-	err := s.snapshot(ctx, func(tx *sql.Tx) error {
-		text, args := rowsQuery(q)
-		rows, err := tx.QueryContext(ctx, text, args...)
-		if err != nil {
+	err = s.snapshot(ctx, func(tx *sql.Tx) error {
+		list, next, err = s.deliveryRows(ctx, tx, q)
+		if err != nil || q.State != 0 && q.State != engine.StatePending {
 			return err
-		}
-		if list, err = collect(s, rows, scanDelivery); err != nil {
-			return err
-		}
-		if q.State != 0 && q.State != engine.StatePending {
-			return nil
 		}
 		from := max(mark+1, q.Since)
 		if q.Event != 0 {
 			from = 0
 		}
-		if q.Limit > 0 && len(list) >= q.Limit { // older ones belong to a later page
-			list = list[:q.Limit]
-			from = max(from, list[len(list)-1].ID.Event)
+		// Those below the cursor belong to a later page.
+		more, err := pendingWithoutRow(ctx, tx, q, max(from, next.Event))
+		more = slices.DeleteFunc(more, func(d *engine.Delivery) bool { return compareDeliveries(d.ID, next) < 0 })
+		if len(more) == 0 {
+			return err
 		}
-		more, err := pendingWithoutRow(ctx, tx, q, from)
-		if len(more) > 0 {
-			list = append(list, more...)
-			slices.SortFunc(list, func(a, b *engine.Delivery) int { return compareDeliveries(b.ID, a.ID) })
-		}
+		list = append(list, more...)
+		slices.SortFunc(list, func(a, b *engine.Delivery) int { return compareDeliveries(b.ID, a.ID) })
 		if q.Limit > 0 && len(list) > q.Limit {
 			list = list[:q.Limit]
+			next = list[len(list)-1].ID
 		}
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list deliveries: %w", err)
+		return nil, engine.DeliveryID{}, fmt.Errorf("list deliveries: %w", err)
 	}
-	return list, nil
+	return list, next, nil
+}
+
+// deliveryRows lists deliveries that have a row.
+func (s *Store) deliveryRows(ctx context.Context, tx *sql.Tx, q engine.DeliveryQuery) (list []*engine.Delivery, next engine.DeliveryID, err error) {
+	p := &page[*engine.Delivery]{store: s, limit: q.Limit, maxBytes: q.MaxBytes, scan: scanDelivery}
+	if q.Event != 0 {
+		query, args := rowsQuery(q)
+		err = p.read(ctx, tx, query, args)
+	} else {
+		below, above := q.Until, q.Before.Event
+		if q.Before.Subscription != 0 { // the page before may have ended amid the event
+			above++
+		}
+		if above > 0 && (below == 0 || above < below) {
+			below = above
+		}
+		next.Event, err = s.scan(ctx, tx, rowsSource(q), below, func() bool { return p.full }, func(lowest, below engine.ID) error {
+			window := q
+			window.Since, window.Until = max(q.Since, lowest), below
+			query, args := rowsQuery(window)
+			return p.read(ctx, tx, query, args)
+		})
+	}
+	if p.full {
+		next = p.list[len(p.list)-1].ID
+	}
+	return p.list, next, err
 }
 
 // snapshot runs read in a transaction, so that all its queries see the same state.
@@ -114,45 +134,56 @@ func compareDeliveries(a, b engine.DeliveryID) int {
 	return int(min(1, max(-1, a.Subscription-b.Subscription)))
 }
 
-// rowsQuery lists deliveries that have a row. It names the index to use, since SQLite has
-// no statistics here and would choose badly; each of the indexes returns the rows in the
-// requested order, so that reading ends at the limit.
-func rowsQuery(q engine.DeliveryQuery) (text string, args []any) {
-	// The order is that of the table that is scanned, so the column must be qualified.
-	event, source := "d.event_id", ""
-	where := conditions{}
+// rowsSource returns what rowsQuery scans. It names the index to use, since SQLite has no
+// statistics here and would choose badly; each of the indexes returns the rows in the requested
+// order, so that reading ends at the limit.
+func rowsSource(q engine.DeliveryQuery) (src source) {
+	src.column = "d.event_id"
 	open := q.State != 0 && q.State != engine.StateSucceeded
 	switch {
 	case q.Event != 0:
-		source = `delivery d NOT INDEXED CROSS JOIN event e ON e.id = d.event_id`
-		where.add("d.event_id = ?", int64(q.Event))
-		where.addIf(q.Subscription != 0, "d.subscription_id = ?", int64(q.Subscription))
+		src.table = "delivery d NOT INDEXED"
+		src.where.add("d.event_id = ?", int64(q.Event))
+		src.where.addIf(q.Subscription != 0, "d.subscription_id = ?", int64(q.Subscription))
 	case q.Subscription != 0 && open:
-		source = `delivery d INDEXED BY delivery_open_by_subscription CROSS JOIN event e ON e.id = d.event_id`
-		where.add("d.subscription_id = ?", int64(q.Subscription))
+		src.table = "delivery d INDEXED BY delivery_open_by_subscription"
+		src.where.add("d.subscription_id = ?", int64(q.Subscription))
 	case q.Subscription != 0:
-		source = `delivery d INDEXED BY delivery_by_subscription CROSS JOIN event e ON e.id = d.event_id`
-		where.add("d.subscription_id = ?", int64(q.Subscription))
+		src.table = "delivery d INDEXED BY delivery_by_subscription"
+		src.where.add("d.subscription_id = ?", int64(q.Subscription))
 	case open:
-		source = `delivery d INDEXED BY delivery_open_by_state CROSS JOIN event e ON e.id = d.event_id`
-		where.addIf(q.Account != "", "d.account = ?", q.Account)
+		src.table = "delivery d INDEXED BY delivery_open_by_state"
 	default:
 		// All of an account, or the succeeded ones, which are most: scan its events.
-		event = "e.id"
-		source = `event e ` + eventIndex(q) + ` CROSS JOIN delivery d ON d.event_id = e.id`
+		src.table, src.column = "event e "+eventIndex(q), "e.id"
+		src.where.addIf(q.Account != "", "e.account = ?", q.Account)
+		src.where.addIf(q.EventType != "", "e.type = ?", q.EventType)
 	}
-	if q.State != 0 {
-		where.add("d.state = ?", int64(q.State))
-		where.addIf(open, "d.state <> 3") // allows the partial indexes
+	// The column must be qualified: the order is that of the table that is scanned.
+	if src.column == "d.event_id" && open { // d.state <> 3 allows the partial indexes
+		src.where.add("d.state = ? AND d.state <> 3", int64(q.State))
 	}
-	where.addIf(q.Account != "", "e.account = ?", q.Account)
-	where.addIf(q.EventType != "", "e.type = ?", q.EventType)
-	where.addIf(q.Since != 0, event+" >= ?", int64(q.Since))
+	src.where.addIf(q.Since != 0, src.column+" >= ?", int64(q.Since))
+	return src
+}
+
+// rowsQuery lists deliveries that have a row.
+func rowsQuery(q engine.DeliveryQuery) (text string, args []any) {
+	src := rowsSource(q)
+	event, where := src.column, src.where
+	join := " CROSS JOIN event e ON e.id = d.event_id"
+	if event == "e.id" {
+		join = " CROSS JOIN delivery d ON d.event_id = e.id"
+	} else {
+		where.addIf(q.Account != "", "e.account = ?", q.Account)
+		where.addIf(q.EventType != "", "e.type = ?", q.EventType)
+	}
+	where.addIf(q.State != 0, "d.state = ?", int64(q.State))
 	where.addIf(q.Until != 0, event+" < ?", int64(q.Until))
 	where.addIf(q.Before.Event != 0, event+" <= ? AND ("+event+" < ? OR d.subscription_id < ?)",
 		int64(q.Before.Event), int64(q.Before.Event), int64(q.Before.Subscription))
-	return `SELECT ` + deliveryColumns + ` FROM ` + source + where.text() +
-		` ORDER BY ` + event + ` DESC, d.subscription_id DESC LIMIT ?`, append(where.args, limitOf(q.Limit))
+	return `SELECT ` + deliveryColumns + ` FROM ` + src.table + join + where.text() +
+		` ORDER BY ` + event + ` DESC, d.subscription_id DESC`, where.args
 }
 
 func eventIndex(q engine.DeliveryQuery) string {
@@ -191,7 +222,7 @@ func pendingWithoutRow(ctx context.Context, tx *sql.Tx, q engine.DeliveryQuery, 
 			}
 			list = append(list, d)
 		}
-		if q.Limit > 0 && len(list) >= q.Limit {
+		if q.Limit > 0 && len(list) > q.Limit { // one more shows that there is a next page
 			break
 		}
 	}
@@ -274,29 +305,76 @@ const bodyColumn = `
 		SELECT b.request_body FROM attempt b
 		WHERE b.event_id = a.event_id AND b.subscription_id = a.subscription_id AND b.n = a.request_same) END`
 
-const attemptsQuery = `
-	SELECT n, at, duration, status, error, phase, method, url, request_headers, request_plain,` + bodyColumn + `,
-		response_headers, response_body, truncated, script_hash, script_cpu, script_console, script_id, script_version, batch, resent, body_error, timed_out, not_stored
-	FROM attempt a WHERE event_id = ? AND subscription_id = ? ORDER BY n`
+// attemptColumns are those that a list of attempts has.
+const attemptColumns = `n, at, duration, status, error, phase, method, url, request_headers, request_plain,
+	response_headers, truncated, script_hash, script_cpu, script_console, script_id, script_version, batch, resent, body_error, timed_out, not_stored`
 
-// Attempts lists a delivery's attempts, oldest first.
-func (s *Store) Attempts(ctx context.Context, id engine.DeliveryID) ([]*engine.Attempt, error) {
-	rows, err := s.readers.QueryContext(ctx, attemptsQuery, int64(id.Event), int64(id.Subscription))
-	if err != nil {
-		return nil, fmt.Errorf("list attempts of %s: %w", id, err)
+const (
+	attemptsQuery = `SELECT ` + attemptColumns + `, length(` + bodyColumn + `), length(response_body)
+		FROM attempt a WHERE event_id = ? AND subscription_id = ? AND n < ? ORDER BY n DESC`
+	attemptQuery = `SELECT ` + attemptColumns + `, ` + bodyColumn + `, response_body
+		FROM attempt a WHERE event_id = ? AND subscription_id = ? AND n = ?`
+)
+
+// Attempts lists a delivery's attempts, newest first, without their bodies.
+func (s *Store) Attempts(ctx context.Context, q engine.AttemptQuery) (list []*engine.Attempt, next int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, readLimit)
+	defer cancel()
+	before := int64(q.Before)
+	if before <= 0 {
+		before = math.MaxInt64
 	}
-	return collect(s, rows, func(row scanner) (*engine.Attempt, error) { return scanAttempt(row, id) })
+	p := &page[*engine.Attempt]{store: s, limit: q.Limit, maxBytes: q.MaxBytes, scan: func(row scanner) (*engine.Attempt, error) {
+		var request, response *int
+		a, err := scanAttempt(row, q.Delivery, &request, &response)
+		if request != nil {
+			a.Request.Size = *request
+		}
+		if response != nil {
+			a.Response.Size = *response
+		}
+		return a, err
+	}}
+	if err := p.read(ctx, s.readers, attemptsQuery, []any{int64(q.Delivery.Event), int64(q.Delivery.Subscription), before}); err != nil {
+		return nil, 0, fmt.Errorf("list attempts of %s: %w", q.Delivery, err)
+	}
+	if p.full {
+		next = p.list[len(p.list)-1].Number
+	}
+	return p.list, next, nil
 }
 
-func scanAttempt(row scanner, id engine.DeliveryID) (*engine.Attempt, error) {
+// Attempt returns an attempt with its bodies.
+func (s *Store) Attempt(ctx context.Context, id engine.DeliveryID, number int) (*engine.Attempt, error) {
+	rows, err := s.readers.QueryContext(ctx, attemptQuery, int64(id.Event), int64(id.Subscription), int64(number))
+	if err != nil {
+		return nil, fmt.Errorf("find attempt %d of %s: %w", number, id, err)
+	}
+	found, err := collect(s, rows, func(row scanner) (*engine.Attempt, error) {
+		var request, response []byte
+		a, err := scanAttempt(row, id, &request, &response)
+		a.Request.Body, a.Response.Body = request, response
+		return a, err
+	})
+	if err == nil && len(found) == 0 {
+		return nil, &engine.Error{Code: engine.CodeNotFound, Message: fmt.Sprintf("the delivery %s has no attempt %d", id, number)}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return found[0], nil
+}
+
+// scanAttempt scans attemptColumns, and the bodies or their sizes.
+func scanAttempt(row scanner, id engine.DeliveryID, request, response any) (*engine.Attempt, error) {
 	a := &engine.Attempt{}
 	var at, duration int64
 	var plain, hash, bodyError *string
 	var cpu, script, version, batch, resent, timedOut, notStored *int64
 	var requestHeaders, responseHeaders, console []byte
 	err := row.Scan(&a.Number, &at, &duration, &a.Response.Status, &a.Error, &a.Phase,
-		&a.Request.Method, &a.Request.URL, &requestHeaders, &plain, &a.Request.Body,
-		&responseHeaders, &a.Response.Body, &a.Response.Truncated, &hash, &cpu, &console, &script, &version, &batch, &resent, &bodyError, &timedOut, &notStored)
+		&a.Request.Method, &a.Request.URL, &requestHeaders, &plain,
+		&responseHeaders, &a.Response.Truncated, &hash, &cpu, &console, &script, &version, &batch, &resent, &bodyError, &timedOut, &notStored, request, response)
 	d := decoder{table: "attempt", id: fmt.Sprintf("%s n %d", id, a.Number)}
 	d.scanned(err)
 	a.At, a.Duration = time.UnixMicro(at).UTC(), time.Duration(duration)*time.Microsecond

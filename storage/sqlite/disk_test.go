@@ -64,7 +64,7 @@ func TestDisk_Full(t *testing.T) {
 	}
 	holds := func() {
 		t.Helper()
-		list, err := s.Events(t.Context(), engine.EventQuery{})
+		list, _, err := s.Events(t.Context(), engine.EventQuery{})
 		if err != nil || len(list) != stored {
 			t.Fatalf("%d events are stored, %d were acknowledged, %v", len(list), stored, err)
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -88,20 +89,34 @@ func (s *Store) LastEventID(ctx context.Context, _ engine.NodeID) (engine.ID, er
 }
 
 // Events lists events.
-func (s *Store) Events(ctx context.Context, q engine.EventQuery) ([]*engine.Event, error) {
+func (s *Store) Events(ctx context.Context, q engine.EventQuery) (list []*engine.Event, next engine.ID, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readLimit)
 	defer cancel()
-	text, args := eventsQuery(q)
-	rows, err := s.readers.QueryContext(ctx, text, args...)
-	if err != nil {
-		return nil, fmt.Errorf("list events: %w", err)
+	p := &page[*engine.Event]{store: s, limit: q.Limit, maxBytes: q.MaxBytes, scan: scanEvent}
+	if q.Account != "" || q.Type == "" || q.Oldest {
+		query, args := eventsQuery(q)
+		err = p.read(ctx, s.readers, query, args)
+	} else { // no index has the types of all accounts
+		src := source{table: "event NOT INDEXED", column: "id"}
+		src.where.addIf(q.Since != 0, "id >= ?", int64(q.Since))
+		next, err = s.scan(ctx, s.readers, src, q.Before, func() bool { return p.full }, func(lowest, below engine.ID) error {
+			window := q
+			window.Since, window.Before = max(q.Since, lowest), below
+			query, args := eventsQuery(window)
+			return p.read(ctx, s.readers, query, args)
+		})
 	}
-	return collect(s, rows, scanEvent)
+	if err != nil {
+		return nil, 0, fmt.Errorf("list events: %w", err)
+	}
+	if p.full {
+		next = p.list[len(p.list)-1].ID
+	}
+	return p.list, next, nil
 }
 
 // eventsQuery scans event_by_type, event_by_account or the table itself, each of which is
-// in the order of ids. A type without an account has no index: that query skips over other
-// types.
+// in the order of ids.
 func eventsQuery(q engine.EventQuery) (text string, args []any) {
 	where := conditions{}
 	index := "NOT INDEXED"
@@ -119,8 +134,7 @@ func eventsQuery(q engine.EventQuery) (text string, args []any) {
 	if q.Oldest {
 		order = "ASC"
 	}
-	return `SELECT ` + eventColumns + ` FROM event ` + index + where.text() +
-		` ORDER BY id ` + order + ` LIMIT ?`, append(where.args, limitOf(q.Limit))
+	return `SELECT ` + eventColumns + ` FROM event ` + index + where.text() + ` ORDER BY id ` + order, where.args
 }
 
 func scanEvent(row scanner) (*engine.Event, error) {
@@ -181,6 +195,10 @@ func (c *conditions) addIf(ok bool, part string, args ...any) {
 	if ok {
 		c.add(part, args...)
 	}
+}
+
+func (c *conditions) clone() conditions {
+	return conditions{slices.Clone(c.parts), slices.Clone(c.args)}
 }
 
 func (c *conditions) text() string {

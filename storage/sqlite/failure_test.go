@@ -165,13 +165,13 @@ func TestMigration_FromVersion1(t *testing.T) {
 	if err != nil || e.Key != "order-2" || e.Headers["X-Shop"] != "ü" || len(e.Targets) != 2 {
 		t.Fatalf("event is %+v, %v", e, err)
 	}
-	list, err := s.Deliveries(t.Context(), engine.DeliveryQuery{Account: "acme"})
+	list, _, err := s.Deliveries(t.Context(), engine.DeliveryQuery{Account: "acme"})
 	if err != nil || len(list) != 4 {
 		t.Fatalf("deliveries are %v, %v", list, err)
 	}
-	attempts, err := s.Attempts(t.Context(), engine.DeliveryID{Event: 1, Subscription: 5})
-	if err != nil || len(attempts) != 2 || string(attempts[1].Request.Body) != `{"n":1}` || attempts[1].Response.Headers[0].Value != "2" {
-		t.Fatalf("attempts are %+v, %v", attempts, err)
+	last, err := s.Attempt(t.Context(), engine.DeliveryID{Event: 1, Subscription: 5}, 2)
+	if err != nil || string(last.Request.Body) != `{"n":1}` || last.Response.Headers[0].Value != "2" {
+		t.Fatalf("the last attempt is %+v, %v", last, err)
 	}
 	subscriptions, err := s.Subscriptions(t.Context())
 	if err != nil || len(subscriptions) != 1 || subscriptions[0].Secret != "whsec_x" {

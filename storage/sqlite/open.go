@@ -174,7 +174,7 @@ PRAGMA busy_timeout = 5000;
 `
 
 const (
-	readerCount    = 4
+	readerCount    = 6 // one more than the API uses, see package server
 	readerSettings = `
 PRAGMA cache_size = -4096;
 PRAGMA query_only = ON;

@@ -43,7 +43,7 @@ func TestPrune_KeepsRetriedEvents(t *testing.T) {
 	if err != nil || p.Events != 6 || p.Unfinished != 3 || p.Last != 9 {
 		t.Errorf("%+v, %v", p, err)
 	}
-	left, err := s.Events(t.Context(), engine.EventQuery{Oldest: true})
+	left, _, err := s.Events(t.Context(), engine.EventQuery{Oldest: true})
 	if err != nil || len(left) != 3 || left[0].ID != 1 || left[1].ID != 5 || left[2].ID != 6 {
 		t.Errorf("%d are left: %v", len(left), err)
 	}

@@ -61,7 +61,8 @@ func TestQueries_UseIndexes(t *testing.T) {
 		check("remove", false, statement, 1, 2)
 	}
 	check("delivery", false, deliveryQuery, 1, 2)
-	check("attempts", false, attemptsQuery, 1, 2)
+	check("attempts", false, attemptsQuery, 1, 2, 3)
+	check("attempt", false, attemptQuery, 1, 2, 3)
 	check("same body", false, findBody, 1, 2, 3, []byte("x"))
 
 	for state := engine.State(0); state <= engine.StateDropped; state++ {

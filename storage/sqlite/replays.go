@@ -75,17 +75,22 @@ func (s *Store) Replay(ctx context.Context, id engine.ID) (*engine.Replay, error
 }
 
 // Replays lists replays, newest first.
-func (s *Store) Replays(ctx context.Context, q engine.ReplayQuery) ([]*engine.Replay, error) {
+func (s *Store) Replays(ctx context.Context, q engine.ReplayQuery) (list []*engine.Replay, next engine.ID, err error) {
+	ctx, cancel := context.WithTimeout(ctx, readLimit)
+	defer cancel()
 	where := conditions{}
 	where.addIf(q.Account != "", "account = ?", q.Account)
 	where.addIf(q.Unfinished, "finished_at IS NULL")
 	where.addIf(q.Before != 0, "id < ?", int64(q.Before))
 	where.addIf(q.Since != 0, "id >= ?", int64(q.Since))
-	rows, err := s.readers.QueryContext(ctx, replaysQuery+where.text()+` ORDER BY id DESC LIMIT ?`, append(where.args, limitOf(q.Limit))...)
-	if err != nil {
-		return nil, fmt.Errorf("list replays: %w", err)
+	p := &page[*engine.Replay]{store: s, limit: q.Limit, maxBytes: q.MaxBytes, scan: scanReplay}
+	if err := p.read(ctx, s.readers, replaysQuery+where.text()+` ORDER BY id DESC`, where.args); err != nil {
+		return nil, 0, fmt.Errorf("list replays: %w", err)
 	}
-	return collect(s, rows, scanReplay)
+	if p.full {
+		next = p.list[len(p.list)-1].ID
+	}
+	return p.list, next, nil
 }
 
 func scanReplay(row scanner) (*engine.Replay, error) {

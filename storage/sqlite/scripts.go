@@ -131,13 +131,18 @@ func (s *Store) ScriptVersion(ctx context.Context, script engine.ID, number int)
 }
 
 // ScriptVersions lists versions, newest first.
-func (s *Store) ScriptVersions(ctx context.Context, script engine.ID, before, limit int) ([]*engine.ScriptVersion, error) {
+func (s *Store) ScriptVersions(ctx context.Context, q engine.ScriptVersionQuery) (list []*engine.ScriptVersion, next int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, readLimit)
+	defer cancel()
 	where := conditions{}
-	where.add("script_id = ?", int64(script))
-	where.addIf(before != 0, "number < ?", int64(before))
-	rows, err := s.readers.QueryContext(ctx, versionsQuery+where.text()+` ORDER BY number DESC LIMIT ?`, append(where.args, limitOf(limit))...)
-	if err != nil {
-		return nil, fmt.Errorf("list versions of %s: %w", script.Format(engine.ScriptPrefix), err)
+	where.add("script_id = ?", int64(q.Script))
+	where.addIf(q.Before != 0, "number < ?", int64(q.Before))
+	p := &page[*engine.ScriptVersion]{store: s, limit: q.Limit, maxBytes: q.MaxBytes, scan: scanVersion}
+	if err := p.read(ctx, s.readers, versionsQuery+where.text()+` ORDER BY number DESC`, where.args); err != nil {
+		return nil, 0, fmt.Errorf("list versions of %s: %w", q.Script.Format(engine.ScriptPrefix), err)
 	}
-	return collect(s, rows, scanVersion)
+	if p.full {
+		next = p.list[len(p.list)-1].Number
+	}
+	return p.list, next, nil
 }

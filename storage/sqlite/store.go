@@ -1,7 +1,7 @@
 // Package sqlite implements engine.Store in one SQLite file.
 //
 // One goroutine writes (writer.go): all requests since its last commit go into the next
-// one, so that they share one fsync. Four connections read. schema/00001_init.sql describes
+// one, so that they share one fsync. Six connections read. schema/00001_init.sql describes
 // the tables and the reasons for their form. The package knows nothing of HTTP, scripts or
 // retry rules.
 package sqlite
@@ -77,6 +77,9 @@ type Store struct {
 	pruneCost  workCost                       // of removing events
 	totals     *lru.Cache[string, byteCounts] // bytes stored, as committed
 
+	scanTime  time.Duration // scanTime and scanFirst; tests set others
+	scanFirst int
+
 	missing   atomic.Pointer[string] // the last message logged about missing files
 	watermark atomic.Int64           // set last; the writer persists it
 
@@ -102,7 +105,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{path: path, log: o.Logger, queue: newQueue(), stop: make(chan struct{})}
+	s := &Store{path: path, log: o.Logger, queue: newQueue(), stop: make(chan struct{}), scanTime: scanTime, scanFirst: scanFirst}
 	if s.lock, err = lockFile(path); err != nil {
 		return nil, err
 	}

@@ -32,6 +32,25 @@ func TestStore(t *testing.T) {
 }
 
 // open opens a store and closes it at the end of the test.
+// TestStore_ShortScans runs the suite with lists that end after few rows that they looked at.
+func TestStore_ShortScans(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, func(t *testing.T) (engine.Store, func() engine.Store) {
+		path := filepath.Join(t.TempDir(), "test.db")
+		shortened := func() *Store {
+			s := open(t, path)
+			s.scanTime, s.scanFirst = 0, 3
+			return s
+		}
+		s := shortened()
+		return s, func() engine.Store {
+			closed(t, s)
+			s = shortened()
+			return s
+		}
+	})
+}
+
 func open(t testing.TB, path string) *Store {
 	t.Helper()
 	s, err := Open(context.Background(), Options{Path: path, Logger: slog.New(slog.DiscardHandler)})

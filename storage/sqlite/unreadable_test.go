@@ -22,7 +22,7 @@ func TestUnreadableRow_LeavesTheRest(t *testing.T) {
 		return listed(list, err, func(u *engine.Subscription) []string { return u.Unreadable })
 	}
 	events := func(ctx context.Context, s *Store) (int, [][]string, error) {
-		list, err := s.Events(ctx, engine.EventQuery{})
+		list, _, err := s.Events(ctx, engine.EventQuery{})
 		return listed(list, err, func(e *engine.Event) []string { return e.Unreadable })
 	}
 	for _, c := range []struct {
@@ -62,15 +62,15 @@ func TestUnreadableRow_LeavesTheRest(t *testing.T) {
 			})
 		}},
 		{"replay", "job", `UPDATE replay SET job = '' WHERE id = 1`, engine.ID(1).Format(engine.ReplayPrefix), func(ctx context.Context, s *Store) (int, [][]string, error) {
-			list, err := s.Replays(ctx, engine.ReplayQuery{})
+			list, _, err := s.Replays(ctx, engine.ReplayQuery{})
 			return listed(list, err, func(r *engine.Replay) []string { return r.Unreadable })
 		}},
 		{"delivery", "state", `UPDATE delivery SET state = 99 WHERE event_id = 1`, engine.DeliveryID{Event: 1, Subscription: 1}.String(), func(ctx context.Context, s *Store) (int, [][]string, error) {
-			list, err := s.Deliveries(ctx, engine.DeliveryQuery{Subscription: 1})
+			list, _, err := s.Deliveries(ctx, engine.DeliveryQuery{Subscription: 1})
 			return listed(list, err, func(d *engine.Delivery) []string { _ = d.State.String(); return nil })
 		}},
 		{"attempt", "request_headers", `UPDATE attempt SET request_headers = x'ff' WHERE event_id = 1 AND n = 1`, engine.DeliveryID{Event: 1, Subscription: 1}.String() + " n 1", func(ctx context.Context, s *Store) (int, [][]string, error) {
-			list, err := s.Attempts(ctx, engine.DeliveryID{Event: 1, Subscription: 1})
+			list, _, err := s.Attempts(ctx, engine.AttemptQuery{Delivery: engine.DeliveryID{Event: 1, Subscription: 1}})
 			return listed(list, err, func(a *engine.Attempt) []string {
 				if a.Number == 1 && !strings.Contains(a.Error, "request_headers") {
 					t.Errorf("the attempt says %q", a.Error)

@@ -161,7 +161,7 @@ func mustHoldV10(t *testing.T, s *Store) {
 		"draft": {},
 	}
 	for _, c := range scripts {
-		versions, err := s.ScriptVersions(ctx, c.ID, 0, 0)
+		versions, _, err := s.ScriptVersions(ctx, engine.ScriptVersionQuery{Script: c.ID})
 		must(err)
 		if len(versions) != len(want[c.Name]) {
 			t.Errorf("%s has %d versions", c.Name, len(versions))
@@ -180,11 +180,11 @@ func mustHoldV10(t *testing.T, s *Store) {
 		t.Errorf("%d scripts", len(scripts))
 	}
 	states := map[engine.State]int{}
-	deliveries, err := s.Deliveries(ctx, engine.DeliveryQuery{Account: "acme"})
+	deliveries, _, err := s.Deliveries(ctx, engine.DeliveryQuery{Account: "acme"})
 	must(err)
 	for _, d := range deliveries {
 		states[d.State]++
-		attempts, err := s.Attempts(ctx, d.ID)
+		attempts, _, err := s.Attempts(ctx, engine.AttemptQuery{Delivery: d.ID})
 		must(err)
 		if len(attempts) != d.Attempts {
 			t.Errorf("%s has %d attempts, %d of them stored", d.ID, d.Attempts, len(attempts))
@@ -204,9 +204,9 @@ func mustHoldV10(t *testing.T, s *Store) {
 	must(err)
 	types, err := s.EventTypes(ctx)
 	must(err)
-	replays, err := s.Replays(ctx, engine.ReplayQuery{})
+	replays, _, err := s.Replays(ctx, engine.ReplayQuery{})
 	must(err)
-	audit, err := s.Audit(ctx, engine.AuditQuery{})
+	audit, _, err := s.Audit(ctx, engine.AuditQuery{})
 	must(err)
 	if len(keys) != 3 || len(accounts) != 1 || accounts[0].Quota.Subscriptions != 7 || len(types) != 1 || len(replays) != 1 || len(audit) < 20 {
 		t.Errorf("%d keys, %d accounts, %d types, %d replays, %d entries of the audit log", len(keys), len(accounts), len(types), len(replays), len(audit))

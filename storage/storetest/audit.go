@@ -17,9 +17,15 @@ func entry(kind, subject string) *engine.AuditEntry {
 
 func (t *suite) audit(q engine.AuditQuery) []*engine.AuditEntry {
 	t.Helper()
-	list, err := t.s.Audit(t.ctx(), q)
-	t.must(err)
-	return list
+	var all []*engine.AuditEntry
+	for {
+		list, next, err := t.s.Audit(t.ctx(), q)
+		t.must(err)
+		all = append(all, list...)
+		if q.Before = next; next == 0 || q.Limit > 0 {
+			return all
+		}
+	}
 }
 
 var audit = []check{

@@ -81,12 +81,14 @@ var catalog = []check{
 		t.equal("version", got, all[2])
 		_, err = t.s.ScriptVersion(t.ctx(), c.ID, 6)
 		t.code(err, engine.CodeNotFound)
-		page, err := t.s.ScriptVersions(t.ctx(), c.ID, 0, 2)
+		page, next, err := t.s.ScriptVersions(t.ctx(), engine.ScriptVersionQuery{Script: c.ID, Limit: 2})
 		t.must(err)
 		t.equal("first page", page, all[:2])
-		page, err = t.s.ScriptVersions(t.ctx(), c.ID, 4, 10)
+		t.equal("its cursor", next, all[1].Number)
+		page, next, err = t.s.ScriptVersions(t.ctx(), engine.ScriptVersionQuery{Script: c.ID, Before: next, Limit: 10})
 		t.must(err)
 		t.equal("second page", page, all[2:])
+		t.equal("its cursor", next, 0)
 	}},
 	{"scripts: cases are those of the newest version", func(t *suite) {
 		c := script()
@@ -96,7 +98,7 @@ var catalog = []check{
 			t.Helper()
 			list, err := t.s.Scripts(t.ctx())
 			t.must(err)
-			versions, err := t.s.ScriptVersions(t.ctx(), c.ID, 0, 0)
+			versions, _, err := t.s.ScriptVersions(t.ctx(), engine.ScriptVersionQuery{Script: c.ID})
 			t.must(err)
 			got := []string{string(list[0].Cases)}
 			for _, v := range versions {

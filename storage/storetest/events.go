@@ -37,7 +37,7 @@ var events = []check{
 		last, err := t.s.LastEventID(t.ctx(), 0)
 		t.must(err)
 		t.equal("last id", last, engine.ID(0))
-		list, err := t.s.Events(t.ctx(), engine.EventQuery{Limit: 10})
+		list, _, err := t.s.Events(t.ctx(), engine.EventQuery{Limit: 10})
 		t.must(err)
 		t.equal("events", len(list), 0)
 		_, err = t.s.Event(t.ctx(), "", newID())
@@ -145,7 +145,7 @@ var events = []check{
 			})
 		}
 		wait.Wait()
-		list, err := t.s.Events(t.ctx(), engine.EventQuery{})
+		list, _, err := t.s.Events(t.ctx(), engine.EventQuery{})
 		t.must(err)
 		if len(seen) != 1 || stored != 1 || len(list) != 1 || !seen[list[0].ID] {
 			t.Fatalf("%d ids answered, %d said to be new, %d stored", len(seen), stored, len(list))
@@ -174,7 +174,7 @@ var events = []check{
 			})
 		}
 		wait.Wait()
-		list, err := t.s.Events(t.ctx(), engine.EventQuery{})
+		list, _, err := t.s.Events(t.ctx(), engine.EventQuery{})
 		t.must(err)
 		t.equal("events", len(list), 41)
 	}},
@@ -251,15 +251,15 @@ func listEvents(t *suite) {
 					var got []engine.ID
 					q := engine.EventQuery{Account: account, Type: kind, Since: since, Limit: limit}
 					for {
-						page, err := t.s.Events(t.ctx(), q)
+						page, next, err := t.s.Events(t.ctx(), q)
 						t.must(err)
 						for _, e := range page {
 							got = append(got, e.ID)
 						}
-						if len(page) == 0 || len(page) < limit || limit == 0 {
+						if next == 0 {
 							break
 						}
-						q.Before = page[len(page)-1].ID
+						q.Before = next
 					}
 					t.equal("events", got, want)
 				}

@@ -29,7 +29,7 @@ var hostile = []check{
 			if text == "" { // no account: all accounts
 				continue
 			}
-			list, err := t.s.Events(t.ctx(), engine.EventQuery{Account: text, Type: "type " + text})
+			list, _, err := t.s.Events(t.ctx(), engine.EventQuery{Account: text, Type: "type " + text})
 			t.must(err)
 			if len(list) != 1 || list[0].Account != text || list[0].Key != text {
 				t.Errorf("%.40q: %d events", text, len(list))
@@ -128,16 +128,20 @@ var hostile = []check{
 		t.append(e)
 		t.record(failed(id(e, 1), 1, base))
 		for _, cursor := range []engine.ID{1, math.MaxInt64, -1, math.MinInt64} {
-			_, err := t.s.Events(t.ctx(), engine.EventQuery{Before: cursor, Since: cursor, Limit: math.MaxInt})
+			_, _, err := t.s.Events(t.ctx(), engine.EventQuery{Before: cursor, Since: cursor, Limit: math.MaxInt})
 			t.must(err)
-			_, err = t.s.Deliveries(t.ctx(), engine.DeliveryQuery{Before: engine.DeliveryID{Event: cursor, Subscription: cursor}, Since: cursor, Until: cursor, Limit: math.MaxInt})
+			_, _, err = t.s.Deliveries(t.ctx(), engine.DeliveryQuery{Before: engine.DeliveryID{Event: cursor, Subscription: cursor}, Since: cursor, Until: cursor, Limit: math.MaxInt})
 			t.must(err)
-			_, err = t.s.Audit(t.ctx(), engine.AuditQuery{Before: cursor, Since: cursor, Until: cursor, Limit: math.MaxInt})
+			_, _, err = t.s.Audit(t.ctx(), engine.AuditQuery{Before: cursor, Since: cursor, Until: cursor, Limit: math.MaxInt})
 			t.must(err)
-			_, err = t.s.Replays(t.ctx(), engine.ReplayQuery{Before: cursor, Limit: math.MaxInt})
+			_, _, err = t.s.Replays(t.ctx(), engine.ReplayQuery{Before: cursor, Limit: math.MaxInt})
 			t.must(err)
-			_, err = t.s.ScriptVersions(t.ctx(), cursor, math.MaxInt, math.MaxInt)
+			_, _, err = t.s.ScriptVersions(t.ctx(), engine.ScriptVersionQuery{Script: cursor, Before: math.MaxInt, Limit: math.MaxInt, MaxBytes: math.MaxInt64})
 			t.must(err)
+			_, _, err = t.s.Attempts(t.ctx(), engine.AttemptQuery{Delivery: id(e, 1), Before: int(cursor), Limit: math.MaxInt, MaxBytes: math.MaxInt64})
+			t.must(err)
+			_, err = t.s.Attempt(t.ctx(), id(e, 1), int(cursor)-1)
+			t.code(err, engine.CodeNotFound)
 			_, err = t.s.Unfinished(t.ctx(), 0, cursor, math.MaxInt)
 			t.must(err)
 			_, err = t.s.Prune(t.ctx(), engine.PruneQuery{After: cursor, Before: cursor, Remove: func(string, bool, time.Time) bool { return false }})
@@ -147,7 +151,7 @@ var hostile = []check{
 			_, err = t.s.Event(t.ctx(), "", cursor)
 			t.code(err, engine.CodeNotFound)
 		}
-		list, err := t.s.Events(t.ctx(), engine.EventQuery{Before: math.MaxInt64})
+		list, _, err := t.s.Events(t.ctx(), engine.EventQuery{Before: math.MaxInt64})
 		t.must(err)
 		t.equal("events below the last id", len(list), 1)
 	}},

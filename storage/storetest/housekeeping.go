@@ -38,7 +38,7 @@ func (t *suite) settle() {
 // events lists events.
 func (t *suite) events(q engine.EventQuery) []*engine.Event {
 	t.Helper()
-	list, err := t.s.Events(t.ctx(), q)
+	list, _, err := t.s.Events(t.ctx(), q)
 	t.must(err)
 	return list
 }
@@ -300,7 +300,7 @@ var housekeeping = []check{
 		}
 		n, _ := t.prune(engine.PruneQuery{After: p.Last, Before: never, Remove: all})
 		t.equal("removed", n+p.Events, many*9/10)
-		left, err := t.s.Events(t.ctx(), engine.EventQuery{})
+		left, _, err := t.s.Events(t.ctx(), engine.EventQuery{})
 		t.must(err)
 		t.equal("left", len(left), many/10)
 	}},

@@ -79,7 +79,7 @@ var lifecycle = []check{
 		wait.Wait()
 		t.equal("answered outcomes", answered.Load(), int64(outcomes))
 		t.equal("outcomes", len(t.list(engine.DeliveryQuery{Event: e.ID})), outcomes)
-		list, err := t.s.Events(t.ctx(), engine.EventQuery{})
+		list, _, err := t.s.Events(t.ctx(), engine.EventQuery{})
 		t.must(err)
 		t.equal("events", int64(len(list)), written.Load()+1)
 

@@ -99,19 +99,19 @@ func (t *suite) pages(all []*engine.Delivery, q engine.DeliveryQuery) {
 			want = append(want, d.ID)
 		}
 	}
-	for _, limit := range []int{0, 3, 50} {
-		q.Limit, q.Before = limit, engine.DeliveryID{}
+	for _, limits := range [][2]int{{0, 0}, {3, 0}, {50, 0}, {0, 1}, {4, 700}, {0, 2000}} {
+		q.Limit, q.MaxBytes, q.Before = limits[0], int64(limits[1]), engine.DeliveryID{}
 		got := []engine.DeliveryID{}
 		for {
-			page := t.list(q)
-			if limit > 0 && len(page) > limit {
+			page, next, err := t.s.Deliveries(t.ctx(), q)
+			t.must(err)
+			if q.Limit > 0 && len(page) > q.Limit {
 				t.Fatalf("%+v: a page of %d", q, len(page))
 			}
-			got = append(got, page...)
-			if limit == 0 || len(page) < limit {
+			got = append(got, ids(page)...)
+			if q.Before = next; next == (engine.DeliveryID{}) {
 				break
 			}
-			q.Before = page[len(page)-1]
 		}
 		if !slices.Equal(got, want) {
 			t.Fatalf("%+v:\n got %v\nwant %v", q, got, want)
@@ -152,17 +152,17 @@ func listWhileWriting(t *suite) {
 		q.Limit = 7
 		seen := map[engine.DeliveryID]bool{}
 		for {
-			page := t.list(q)
-			for _, d := range page {
+			page, next, err := t.s.Deliveries(t.ctx(), q)
+			t.must(err)
+			for _, d := range ids(page) {
 				if seen[d] {
 					t.Fatalf("%s was listed twice", d)
 				}
 				seen[d] = true
 			}
-			if len(page) < q.Limit {
+			if q.Before = next; next == (engine.DeliveryID{}) {
 				break
 			}
-			q.Before = page[len(page)-1]
 		}
 		for d := range want {
 			if (q.Subscription == 0 || d.Subscription == q.Subscription) && !seen[d] {

@@ -36,7 +36,7 @@ var replays = []check{
 			{engine.ReplayQuery{Account: "acme"}, []*engine.Replay{full}},
 			{engine.ReplayQuery{Unfinished: true}, []*engine.Replay{full}},
 		} {
-			list, err := t.s.Replays(t.ctx(), c.q)
+			list, _, err := t.s.Replays(t.ctx(), c.q)
 			t.must(err)
 			t.equal("replays", list, c.want)
 		}
@@ -69,7 +69,7 @@ var replays = []check{
 		t.equal("span", history(engine.HistoryQuery{Since: ids[2], Until: ids[5]}), all[2:5])
 		t.equal("page", history(engine.HistoryQuery{Since: ids[1] + 1, Limit: 3}), all[2:5])
 
-		oldest, err := t.s.Events(t.ctx(), engine.EventQuery{Account: "acme", Since: ids[3], Oldest: true, Limit: 2})
+		oldest, _, err := t.s.Events(t.ctx(), engine.EventQuery{Account: "acme", Since: ids[3], Oldest: true, Limit: 2})
 		t.must(err)
 		t.equal("oldest events", []engine.ID{oldest[0].ID, oldest[1].ID}, ids[3:5])
 	}},

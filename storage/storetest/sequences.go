@@ -19,7 +19,7 @@ var sequences = []check{
 		t.must(err)
 		first.Sequences = []int64{1, 0, 1}
 		t.equal("event", got, first)
-		list, err := t.s.Events(t.ctx(), engine.EventQuery{})
+		list, _, err := t.s.Events(t.ctx(), engine.EventQuery{})
 		t.must(err)
 		t.equal("listed", list[len(list)-1], first)
 	}},
@@ -86,7 +86,7 @@ var sequences = []check{
 			for i, target := range []engine.ID{5, 7, 9} {
 				t.equal("number", t.delivery(id(e, target)).Sequence, want[i])
 			}
-			list, err := t.s.Deliveries(t.ctx(), engine.DeliveryQuery{Event: e.ID})
+			list, _, err := t.s.Deliveries(t.ctx(), engine.DeliveryQuery{Event: e.ID})
 			t.must(err)
 			t.equal("listed", []int64{list[0].Sequence, list[1].Sequence, list[2].Sequence}, []int64{want[2], want[1], want[0]})
 		}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -21,7 +22,7 @@ type Open func(t *testing.T) (store engine.Store, reopen func() engine.Store)
 
 // Run runs the suite, each test in a store of its own, in parallel.
 func Run(t *testing.T, open Open) {
-	for _, group := range [][]check{events, sequences, deliveries, listings, housekeeping, catalog, secrets, replays, audit, requests, lifecycle, hostile} {
+	for _, group := range [][]check{events, sequences, deliveries, listings, pages, housekeeping, catalog, secrets, replays, audit, requests, lifecycle, hostile} {
 		for _, c := range group {
 			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()
@@ -144,18 +145,36 @@ func (t *suite) delivery(d engine.DeliveryID) *engine.Delivery {
 	return got
 }
 
+// attempts returns a delivery's attempts, oldest first, and compares them with the list of them.
 func (t *suite) attempts(d engine.DeliveryID) []*engine.Attempt {
 	t.Helper()
-	got, err := t.s.Attempts(t.ctx(), d)
+	list, next, err := t.s.Attempts(t.ctx(), engine.AttemptQuery{Delivery: d})
 	t.must(err)
+	t.equal("cursor of all attempts", next, 0)
+	var got []*engine.Attempt
+	for _, listed := range slices.Backward(list) {
+		a, err := t.s.Attempt(t.ctx(), d, listed.Number)
+		t.must(err)
+		bodiless := *a
+		bodiless.Request.Body, bodiless.Request.Size = nil, len(a.Request.Body)
+		bodiless.Response.Body, bodiless.Response.Size = nil, len(a.Response.Body)
+		t.equal("attempt in a list", listed, &bodiless)
+		got = append(got, a)
+	}
 	return got
 }
 
 func (t *suite) list(q engine.DeliveryQuery) []engine.DeliveryID {
 	t.Helper()
-	got, err := t.s.Deliveries(t.ctx(), q)
-	t.must(err)
-	return ids(got)
+	got := []engine.DeliveryID{}
+	for {
+		list, next, err := t.s.Deliveries(t.ctx(), q)
+		t.must(err)
+		got = append(got, ids(list)...)
+		if q.Before = next; next == (engine.DeliveryID{}) || q.Limit > 0 {
+			return got
+		}
+	}
 }
 
 func ids(list []*engine.Delivery) []engine.DeliveryID {
