@@ -76,3 +76,30 @@ var NewPublishPlaces = newPublishPlaces
 func (p *PublishPlaces) Acquire(ctx context.Context, account string) (release func(), err error) {
 	return p.acquire(ctx, account)
 }
+
+// PageBytes is pageBytes.
+const PageBytes = pageBytes
+
+// HoldResponses takes the memory for responses that an account may use.
+func (s *Server) HoldResponses(account string) (release func()) {
+	release, _ = s.reads.memory.Acquire(context.Background(), account, "", s.cfg.MaxResponses)
+	return release
+}
+
+// HoldReads takes the turns to read that an account may have, as far as they are free.
+func (s *Server) HoldReads(account string) (release func()) {
+	var all []func()
+	for range accountReaders {
+		if done, err := s.reads.turns.Acquire(context.Background(), account, "", 1); err == nil {
+			all = append(all, done)
+		}
+	}
+	return func() {
+		for _, done := range all {
+			done()
+		}
+	}
+}
+
+// ResponsesInUse returns the memory that responses use.
+func (s *Server) ResponsesInUse() int64 { return s.reads.memory.Usage().InUse }

@@ -42,6 +42,7 @@ type setup struct {
 	full         bool           // the disk has less room than the router asks for
 	conns        int            // server.Config.MaxConns
 	bodyWait     time.Duration  // server.Config.BodyWait
+	readWait     time.Duration  // server.Config.ReadWait
 	addressConns int            // server.Config.MaxAddressConns; 0: the default of MaxConns
 	maxBodies    int64          // server.Config.MaxBodies
 	prefix       string         // server.Config.PathPrefix
@@ -60,6 +61,7 @@ type testServer struct {
 	url    string
 	server *server.Server
 	engine *router.Engine
+	store  engine.Store
 
 	admin *client // of the account "default"
 	acme  *client
@@ -82,22 +84,23 @@ func start(t testing.TB, with ...setup) *testServer {
 		s.retries = engine.RetrySchedule{0, time.Hour}
 	}
 	registry := prometheus.NewRegistry()
-	e := routertest.Start(t, func(c *settings.Config) {
+	rig := routertest.Start(t, func(c *settings.Config) {
 		c.Guard, c.Registerer, c.Retries, c.Timeout = target.NewGuard(policy), registry, s.retries, 2*waitTimeout
 		c.StrictTypes, c.UserAgent, c.Now, c.Quota, c.VerifyWait = s.strict, "Switchhook/test", s.now, s.quota, 300*time.Millisecond
 		if s.full {
 			c.MinFreeDisk = 1 << 62
 		}
-	}).Engine
+	})
+	e := rig.Engine
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	r := &testServer{t: t, url: "http://" + listener.Addr().String(), engine: e}
+	r := &testServer{t: t, url: "http://" + listener.Addr().String(), engine: e, store: rig.Store}
 	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64}
 	if s.tls != nil {
 		listener, r.url = tls.NewListener(listener, s.tls), "https://"+listener.Addr().String()
 		transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
 	}
-	r.server = server.New(server.Config{Engine: e, Gatherer: registry, Registerer: registry, AccessLog: s.accessLog, Logger: cmp.Or(s.log, routertest.Quiet), MaxBody: s.maxBody, Version: "test", Now: s.now, TrustedProxies: s.proxies, ReadTimeout: s.read, MaxConns: s.conns, MaxAddressConns: cmp.Or(s.addressConns, server.DefaultMaxConns), MaxBodies: s.maxBodies, BodyWait: s.bodyWait, PathPrefix: s.prefix, TLS: s.tls != nil, AllowQueryKey: s.queryKeys, Origins: s.origins})
+	r.server = server.New(server.Config{Engine: e, Gatherer: registry, Registerer: registry, AccessLog: s.accessLog, Logger: cmp.Or(s.log, routertest.Quiet), MaxBody: s.maxBody, Version: "test", Now: s.now, TrustedProxies: s.proxies, ReadTimeout: s.read, MaxConns: s.conns, MaxAddressConns: cmp.Or(s.addressConns, server.DefaultMaxConns), MaxBodies: s.maxBodies, BodyWait: s.bodyWait, ReadWait: s.readWait, PathPrefix: s.prefix, TLS: s.tls != nil, AllowQueryKey: s.queryKeys, Origins: s.origins})
 	must(t, r.server.OpenDialects(s.dialects, dialect.BuiltIn()))
 	served := make(chan error, 1)
 	go func() { served <- r.server.Serve(listener) }()
