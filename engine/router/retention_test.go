@@ -405,7 +405,7 @@ func TestRetention_RoomByShare(t *testing.T) {
 			r.prune()
 			r.Measure(context.Background())
 			for name, a := range c.accounts {
-				left, err := r.Store.Events(context.Background(), engine.EventQuery{Account: name})
+				left, _, err := r.Store.Events(context.Background(), engine.EventQuery{Account: name})
 				if err != nil || len(left) < a.from || len(left) > a.to {
 					t.Errorf("%d events of %s are left, want %d to %d: %v", len(left), name, a.from, a.to, err)
 				}
