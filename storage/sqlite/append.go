@@ -69,7 +69,7 @@ func (s *Store) Append(ctx context.Context, events []engine.NewEvent) ([]engine.
 	if err := s.damage.err(); err != nil {
 		return nil, err
 	}
-	c := &call{events: events, results: make([]engine.Appended, len(events))}
+	c := &call{events: events, results: make([]engine.Appended, len(events)), work: appendWork(events)}
 	if err := s.queue.submit(ctx, c); err != nil {
 		return nil, err
 	}

@@ -36,6 +36,7 @@ type outcome struct {
 type call struct {
 	events  []engine.NewEvent // of Append, or nil
 	results []engine.Appended
+	work    int64           // of Append, in rows
 	do      func(*tx) error // any other write
 	err     error           // of this call only; set by the writer
 	taken   atomic.Bool     // claimed by the writer, or withdrawn by a caller whose context ended
@@ -46,9 +47,10 @@ type call struct {
 type queue struct {
 	mu      sync.Mutex
 	items   []request
-	calls   int // number of items that are calls
+	calls   int   // number of items that are calls
+	turns   turns // of the accounts whose Appends are among the items
 	closed  bool
-	drained chan struct{} // closed and replaced when takeAll empties the queue
+	drained chan struct{} // closed and replaced when take makes room in the queue
 	wake    chan struct{} // wakes the writer
 }
 
@@ -68,6 +70,7 @@ func (q *queue) push(ctx context.Context, r request) error {
 			q.items = append(q.items, r)
 			if r.call != nil {
 				q.calls++
+				q.turns.work += r.call.work
 			}
 			// The writer is woken only if that may end its wait.
 			wake := len(q.items) == 1 || len(q.items) == outcomeFlushThreshold || r.call != nil && (q.calls == 1 || q.calls == flushThreshold)
@@ -106,12 +109,19 @@ func (q *queue) len() int {
 	return items
 }
 
-// takeAll returns all items and reuses the memory of empty for new ones.
-func (q *queue) takeAll(empty []request) []request {
+// take returns the items of the next commit: all, or as many Appends as it should hold. It reuses
+// the memory of empty for the items to come.
+func (q *queue) take(empty []request) []request {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	items := q.items
 	q.items, q.calls = empty[:0], 0
+	if q.turns.work > maxAppendWork {
+		items, q.items = q.turns.split(items, q.items)
+		q.calls = len(q.items) // only Appends stay
+	} else {
+		q.turns.reset()
+	}
 	close(q.drained)
 	q.drained = make(chan struct{})
 	return items

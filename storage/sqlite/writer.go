@@ -80,7 +80,7 @@ func (w *writer) run() {
 	var started time.Time
 	for w.wait(started) {
 		started = time.Now()
-		batch = w.queue.takeAll(batch)
+		batch = w.queue.take(batch)
 		w.write(batch)
 		clear(batch)
 	}
