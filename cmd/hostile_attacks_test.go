@@ -183,6 +183,29 @@ func loopHasEnded(w *hostileWorld) {
 	}
 }
 
+// prepareWideLoop subscribes to an event as prepareLoop does, 20 times: it would lead to 3 million.
+func prepareWideLoop(w *hostileWorld) {
+	for range 20 {
+		subscribeToRouter(w, "loop", "/api/v1/events", `export default (event) => ({type: "loop", data: {at: Math.random()}})`)
+	}
+}
+
+// wideLoopIsSlow checks that the events of the loop keep to the rate of those with two hops.
+func wideLoopIsSlow(w *hostileWorld) {
+	events := 0
+	for _, err := range w.hostile().ListEvents(w.Context(), api.ListEventsParams{}) {
+		if err != nil {
+			w.Error(err)
+			return
+		}
+		events++
+	}
+	w.Logf("%d events, %d requests of the router to itself", events, w.hits.Load())
+	if most := 1 + 20 + 1000 + 100*int(attackTime(w.T).Seconds()+10); events < 200 || events > most {
+		w.Errorf("the loop made %d events, want at most %d", events, most)
+	}
+}
+
 // retryManySubscriptions makes one event reach one host as often as it can.
 func retryManySubscriptions(ctx context.Context, w *hostileWorld) {
 	c := w.hostile()

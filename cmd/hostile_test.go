@@ -51,6 +51,7 @@ var attacks = []attack{
 	{name: "everything that is stored beside events", open: true, prepare: limitStoredBytes, run: storeEverything, check: diskIsBounded},
 	{name: "failing events fill the store", flags: []string{"--keep-bytes", "67108864"}, run: publishLargeFailing},
 	{name: "a loop through another name of the router", prepare: prepareLoop, run: publishToLoop, check: loopHasEnded},
+	{name: "a loop of many subscriptions", prepare: prepareWideLoop, run: publishToLoop, check: wideLoopIsSlow},
 	{name: "retries of many subscriptions to one host", run: retryManySubscriptions},
 	{name: "verification requests", run: verifyManyTargets},
 	{name: "a loop through reports of dead letters", prepare: prepareOperationalLoop, run: publishFailing, check: operationalLoopHasEnded},

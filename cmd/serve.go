@@ -46,6 +46,7 @@ type serveCommand struct {
 	MaxConns     int           `name:"max-connections" help:"Maximum concurrent connections to the API; at the limit the longest idle ones are closed. 0 is half the limit of open files, at most 4096." default:"0" placeholder:"N" min:"0" max:"1000000"`
 	AddressConns int           `name:"max-connections-per-address" help:"Maximum concurrent connections of one client address, or /64 for IPv6; proxies in --trusted-proxies have no such limit. 0 is half of --max-connections." default:"0" placeholder:"N" min:"0" max:"1000000"`
 	MaxHops      int           `help:"Maximum deliveries, one after the other, that lead to an event: beyond it, publishing is refused as a loop." default:"5" placeholder:"N" min:"1" max:"1000"`
+	ChainedRate  int           `help:"Maximum events a second of one account that came through two or more deliveries, as in a loop or a chain of routers; 0 is no limit." default:"100" placeholder:"N" min:"0" max:"1000000"`
 	CommitPace   time.Duration `help:"Minimum time between two commits: 0s gives the lowest latency, a longer time more events a second." default:"1ms" min:"0s" max:"1s"`
 
 	targetFlags `embed:""`
@@ -211,7 +212,7 @@ func (c *serveCommand) config() (cfg processConfig, err error) {
 		InFlight: cmp.Or(c.InFlight, defaultInFlight(openFilesLimit())), SubscriptionInFlight: c.SubscriptionInFlight,
 		RequestBytes: c.RequestBytes,
 		QueueEntries: c.QueueEntries, QueueBytes: c.QueueBytes, HostInFlight: c.HostInFlight, HostRate: c.HostRate,
-		MaxHops: c.MaxHops, StrictTypes: c.StrictTypes, LogDeliveries: c.Dev, Origin: c.WebhookOrigin,
+		MaxHops: c.MaxHops, ChainedRate: c.ChainedRate, StrictTypes: c.StrictTypes, LogDeliveries: c.Dev, Origin: c.WebhookOrigin,
 		Retention: engine.Retention{Succeeded: c.KeepSucceeded, Dead: c.KeepDead}, KeepAudit: c.KeepAudit,
 		KeepBytes: c.KeepBytes, MaxCatalogBytes: c.MaxCatalogBytes, MinFreeDisk: c.MinFreeDisk, MaxBacklog: c.MaxBacklog, Quota: c.quota(),
 		PublicURL: c.PublicURL, SkinnyTokenTTL: c.SkinnyTokenTTL, CloudEventsSource: c.CloudEventsSource,

@@ -48,6 +48,8 @@ type setup struct {
 	prefix       string         // server.Config.PathPrefix
 	tls          *tls.Config    // of the listener; nil: none
 
+	chained int // settings.Config.ChainedRate
+
 	queryKeys bool
 	dialects  string // their folder
 	origins   []string
@@ -87,6 +89,7 @@ func start(t testing.TB, with ...setup) *testServer {
 	rig := routertest.Start(t, func(c *settings.Config) {
 		c.Guard, c.Registerer, c.Retries, c.Timeout = target.NewGuard(policy), registry, s.retries, 2*waitTimeout
 		c.StrictTypes, c.UserAgent, c.Now, c.Quota, c.VerifyWait = s.strict, "Switchhook/test", s.now, s.quota, 300*time.Millisecond
+		c.ChainedRate = s.chained
 		if s.full {
 			c.MinFreeDisk = 1 << 62
 		}

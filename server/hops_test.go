@@ -3,6 +3,7 @@ package server_test
 import (
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -100,6 +101,22 @@ func TestHops_PublishReadsHeader(t *testing.T) {
 	if again := c.post("/api/v1/events", `{"type":"a","data":1,"id":"k"}`, "Switchhook-Hops", "2").want(202); again.header.Get("Idempotent-Replayed") != "true" {
 		t.Error("another number of hops makes another event of the same id")
 	}
+}
+
+// An account may publish so many events that came through two or more deliveries, and then so many a
+// second. Those of one hop, and of others, don't count.
+func TestHops_AccountHasRateOfChainedEvents(t *testing.T) {
+	r := start(t, setup{chained: 10})
+	list := "[" + strings.Repeat(`{"type":"a","data":1},`, 999) + `{"type":"a","data":1}]`
+	r.acme.post("/api/v1/events", list, "Switchhook-Hops", "2").want(202)
+	refused := r.acme.post("/api/v1/events", list, "Switchhook-Hops", "3").refused(429, "", "--chained-rate")
+	// 1,000 events take 100 s at 10 a second.
+	if wait, err := strconv.Atoi(refused.header.Get("Retry-After")); err != nil || wait < 50 || wait > 100 {
+		t.Errorf("Retry-After: %q", refused.header.Get("Retry-After"))
+	}
+	r.acme.post("/api/v1/events", list, "Switchhook-Hops", "1").want(202)
+	r.acme.post("/api/v1/events", list).want(202)
+	r.rival.post("/api/v1/events", list, "Switchhook-Hops", "2").want(202)
 }
 
 func TestHops_EveryDeliveryHasHeader(t *testing.T) {

@@ -124,7 +124,7 @@ func (v *Verifier) reserve(account string, ask bool) (giveBack func(), err error
 	if !ask {
 		return func() {}, nil
 	}
-	giveBack, wait := v.rates.Take(account, v.cfg.Now())
+	giveBack, wait := v.rates.Take(account, 1, v.cfg.Now())
 	if wait > 0 {
 		return nil, &engine.Error{Code: engine.CodeBusy, Wait: wait, Message: fmt.Sprintf("this account has had too many targets asked whether they want deliveries (%d at once, then %d a second); try again then", verificationBurst, verificationRate)}
 	}

@@ -23,7 +23,7 @@ const (
 // checkTestRate checks the rate of an account's test events, which bypass the queues. Error:
 // CodeBusy.
 func (e *Evaluator) checkTestRate(account string) error {
-	_, wait := e.testRates.Take(account, e.cfg.Now())
+	_, wait := e.testRates.Take(account, 1, e.cfg.Now())
 	if wait == 0 {
 		return nil
 	}

@@ -24,15 +24,16 @@ func NewRates(perSecond float64, burst int) *Rates {
 	return &Rates{perSecond, burst, accounts}
 }
 
-// Take takes one operation of an account's rate; giveBack returns it if it is not made after all. If
-// the rate is used up, nothing is taken, and wait is the time until it has one again.
-func (r *Rates) Take(account string, now time.Time) (giveBack func(), wait time.Duration) {
+// Take takes n operations of an account's rate, which must not be more than the burst; giveBack returns
+// them if they are not made after all. If the rate is used up, nothing is taken, and wait is the time
+// until it has as many again.
+func (r *Rates) Take(account string, n int, now time.Time) (giveBack func(), wait time.Duration) {
 	limiter := rate.NewLimiter(rate.Limit(r.perSecond), r.burst)
 	if known, ok, _ := r.accounts.PeekOrAdd(account, limiter); ok {
 		limiter = known
 	}
 	r.accounts.Get(account) // keeps it
-	taken := limiter.ReserveN(now, 1)
+	taken := limiter.ReserveN(now, n)
 	giveBack = func() { taken.CancelAt(now) }
 	if wait = taken.DelayFrom(now); wait > 0 {
 		giveBack()

@@ -248,11 +248,29 @@ func validateEvent(in *engine.EventInput) engine.FieldErrors {
 // sent would go on for ever, with more events each time if there are several.
 func (p *Publisher) checkHops(inputs []engine.EventInput) error {
 	if !slices.ContainsFunc(inputs, func(in engine.EventInput) bool { return in.Hops > p.cfg.MaxHops }) {
-		return nil
+		return p.checkChained(inputs)
 	}
 	p.metrics.Loops.Add(float64(len(inputs)))
 	return &engine.Error{Code: engine.CodeLoop, Message: fmt.Sprintf("the event came through more than %d deliveries, one after the other, which is a loop: "+
 		"a target publishes what it is sent, so that it is sent again; end that, or raise --max-hops", p.cfg.MaxHops)}
+}
+
+// checkChained rejects events that came through two or more deliveries if their account publishes too
+// many of them: k subscriptions that loop make k² events of one within two hops, and then k³. One hop
+// is usual, from one router to another.
+func (p *Publisher) checkChained(inputs []engine.EventInput) error {
+	in := &inputs[0]
+	if p.chained == nil || in.Hops < 2 {
+		return nil
+	}
+	_, wait := p.chained.Take(in.Account, len(inputs), p.cfg.Now())
+	if wait == 0 {
+		return nil
+	}
+	p.metrics.Chained.Add(float64(len(inputs)))
+	return &engine.Error{Code: engine.CodeBusy, Wait: max(wait, time.Second), Message: fmt.Sprintf(
+		"account %q publishes more than %d events a second that came through two or more deliveries, such as those of a loop; nothing was stored: "+
+			"send them again later, end the loop, or raise --chained-rate", in.Account, p.cfg.ChainedRate)}
 }
 
 // CheckEvent validates an event and checks its data against its type's schema.

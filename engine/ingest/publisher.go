@@ -9,6 +9,7 @@ import (
 	"switchhook/engine"
 	"switchhook/engine/catalog"
 	"switchhook/engine/dispatch"
+	"switchhook/engine/fairlimit"
 	"switchhook/engine/lifecycle"
 	"switchhook/engine/monitor"
 	"switchhook/engine/outbox"
@@ -33,8 +34,9 @@ type Publisher struct {
 	outbox     *outbox.Outbox
 	load       *LoadShedder
 
-	slots  *semaphore.Weighted // one for each Publish that waits for its commit
-	quotas quotaTracker
+	slots   *semaphore.Weighted // one for each Publish that waits for its commit
+	quotas  quotaTracker
+	chained *fairlimit.Rates // of events that came through several deliveries; nil: no limit
 }
 
 // PublisherParts are the parts of the router that a Publisher uses.
@@ -51,11 +53,15 @@ type PublisherParts struct {
 
 // NewPublisher returns a Publisher.
 func NewPublisher(cfg settings.Config, p PublisherParts) *Publisher {
-	return &Publisher{
+	made := &Publisher{
 		cfg: cfg, store: cfg.Store, log: cfg.Logger, metrics: p.Metrics, traces: p.Traces, life: p.Lifecycle,
 		catalog: p.Catalog, monitor: p.Monitor, dispatcher: p.Dispatcher, outbox: p.Outbox, load: p.LoadShedder,
 		slots: semaphore.NewWeighted(maxConcurrentPublishes),
 	}
+	if rate := cfg.ChainedRate; rate > 0 {
+		made.chained = fairlimit.NewRates(float64(rate), max(10*rate, MaxBatch))
+	}
+	return made
 }
 
 // PublishInternal publishes operational events, without quotas and load shedding.

@@ -62,6 +62,7 @@ type Config struct {
 	MinFreeDisk          int64                // bytes; with less, events are rejected; 0: none
 	MaxBacklog           int64                // waiting deliveries; with more, events are rejected; 0: no limit
 	MaxHops              int                  // of an event, see engine.Event.Hops; with more, it is rejected; 5
+	ChainedRate          int                  // events a second of one account that came through two or more deliveries; 0: no limit
 	StrictTypes          bool                 // reject events whose type is not registered
 	Quota                engine.Quota         // of accounts without their own; no limits
 	UserAgent            string               // "Switchhook"

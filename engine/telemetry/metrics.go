@@ -28,6 +28,7 @@ type Metrics struct {
 	firstAttempt prometheus.Histogram
 	GivenUp      prometheus.Counter
 	Loops        prometheus.Counter
+	Chained      prometheus.Counter
 	Spilled      prometheus.Counter
 	Deactivated  prometheus.Counter
 	Quarantined  prometheus.Counter
@@ -58,6 +59,7 @@ func NewMetrics(r prometheus.Registerer, accounts int, now func() time.Time) *Me
 		FilterErrors: counter("filter_errors_total", "Times that a filter failed while it ran, which counts as no match."),
 		GivenUp:      counter("deliveries_given_up_total", "Deliveries that died without another attempt: their event was older than give_up_after, or their subscription was deleted."),
 		Loops:        counter("events_loops_refused_total", "Events that were refused because they came through more deliveries than --max-hops."),
+		Chained:      counter("events_chained_refused_total", "Events that were refused because too many of their account came through two or more deliveries."),
 		Spilled:      counter("deliveries_spilled_total", "Deliveries that left memory to wait in the store."),
 		Deactivated:  counter("subscriptions_deactivated_total", "Subscriptions that the router deactivated."),
 		Quarantined:  counter("subscriptions_quarantined_total", "Subscriptions whose deliveries were held back because their transform was stopped too often."),
