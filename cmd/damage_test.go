@@ -139,7 +139,7 @@ func TestServe_UnreadableRows(t *testing.T) {
 		`UPDATE secret SET value = 'x'`,
 		`INSERT INTO account VALUES ('default', '[', 1, 1, 1)`,
 		`INSERT INTO replay VALUES (1, 'default', 'running', '[', 1, 1, NULL)`,
-		fmt.Sprintf(`INSERT INTO event VALUES (%d, 'default', 'order.created', NULL, 1, x'0000000000000007', '{', x'31', NULL)`, snowflake.FirstAt(time.Now())),
+		fmt.Sprintf(`INSERT INTO event VALUES (%d, 'default', 'order.created', NULL, 1, x'0000000000000007', '{', x'31', NULL, NULL)`, snowflake.FirstAt(time.Now())),
 	} {
 		if _, err := db.Exec(statement); err != nil {
 			t.Fatalf("%s: %v", statement, err)

@@ -66,7 +66,7 @@ func TestPreview(t *testing.T) {
 	}{
 		{"a request", "--transform t.ts --event e.json --filter-file f.expr", "", 0, []string{
 			"✓ data.total > 1 && data.customer.country in [\"US\"]  true\n  ✓ data.total > 1                                   true\n      data.total                                     120\n",
-			"console  log: total 120 \\u001b[31m\n", "PUT /hook/x?q=a+b HTTP/1.1\nHost: example.com\nAccept: */*\nContent-Length: 24\nContent-Type: application/json\nUser-Agent: Switchhook/" + Version + "\nwebhook-id: evt_1\nwebhook-timestamp: ",
+			"console  log: total 120 \\u001b[31m\n", "PUT /hook/x?q=a+b HTTP/1.1\nHost: example.com\nAccept: */*\nContent-Length: 24\nContent-Type: application/json\nSwitchhook-Hops: 1\nUser-Agent: Switchhook/" + Version + "\nwebhook-id: evt_1\nwebhook-timestamp: ",
 			"x-total: 120\n\n{\"total\":120,\"t\":\"<é>\"}\n",
 		}, "webhook-signature is left out"},
 		{"no match", "--transform t.ts --event no.json --filter-file f.expr", "", 3, []string{"  ✗ data.customer.country in", "data.customer.country ", "missing", "The filter does not match this event"}, ""},

@@ -9,6 +9,7 @@ import (
 	"switchhook/engine"
 	"switchhook/engine/dispatchqueue"
 	"switchhook/engine/durationtext"
+	"switchhook/engine/lifecycle"
 	"switchhook/engine/outbound"
 )
 
@@ -84,9 +85,34 @@ func (d *Dispatcher) redactor(subscription engine.ID) *engine.Redactor {
 }
 
 // Retry makes another attempt of a delivery at once, whatever its state; if it fails, the retry
-// schedule continues from its position. Errors: CodeNotFound; CodeConflict if an attempt is
-// waiting already, or the subscription was deleted or is inactive; CodeBusy too soon after the last.
+// schedule continues from its position. Right after an attempt it waits until another one may be made.
+// Errors: CodeNotFound; CodeConflict if an attempt is waiting already, or the subscription was deleted
+// or is inactive; CodeBusy if there was an attempt meanwhile.
 func (d *Dispatcher) Retry(ctx context.Context, account string, id engine.DeliveryID) (*engine.Delivery, error) {
+	found, err := d.retryable(ctx, account, id)
+	if err != nil {
+		return nil, err
+	}
+	if wait := d.RetryWait(found); wait > 0 {
+		if err := d.sleep(ctx, wait); err != nil {
+			return nil, err
+		}
+		if found, err = d.retryable(ctx, account, id); err != nil {
+			return nil, err
+		}
+	}
+	if wait := d.RetryWait(found); wait > 0 {
+		return nil, &engine.Error{Code: engine.CodeBusy, Wait: wait, Message: "this delivery was attempted less than " + durationtext.Format(d.cfg.MinRetryWait) + " ago; try again then"}
+	}
+	if err := d.WaitForReplay(ctx, id, found.Attempts, found.Error); err != nil {
+		return nil, err
+	}
+	found.State, found.NextAt = engine.StatePending, time.Time{}
+	return found, nil
+}
+
+// retryable returns a delivery that may be retried.
+func (d *Dispatcher) retryable(ctx context.Context, account string, id engine.DeliveryID) (*engine.Delivery, error) {
 	found, err := d.store.Delivery(ctx, account, id)
 	if err != nil {
 		return nil, err
@@ -100,14 +126,21 @@ func (d *Dispatcher) Retry(ctx context.Context, account string, id engine.Delive
 	case found.State == engine.StatePending:
 		return nil, &engine.Error{Code: engine.CodeConflict, Message: "this delivery is waiting for its attempt already"}
 	}
-	if wait := d.RetryWait(found); wait > 0 {
-		return nil, &engine.Error{Code: engine.CodeBusy, Wait: wait, Message: "this delivery was attempted less than " + durationtext.Format(d.cfg.MinRetryWait) + " ago; try again then"}
-	}
-	if err := d.WaitForReplay(ctx, id, found.Attempts, found.Error); err != nil {
-		return nil, err
-	}
-	found.State, found.NextAt = engine.StatePending, time.Time{}
 	return found, nil
+}
+
+// sleep waits for a time, or until ctx ends or the router stops.
+func (d *Dispatcher) sleep(ctx context.Context, wait time.Duration) error {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-d.life.Stopping():
+		return lifecycle.ErrStopping()
+	}
 }
 
 // RetryWait returns how long a delivery must still wait for another attempt; 0 or less: not at all.
