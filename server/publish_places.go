@@ -8,6 +8,7 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/fairlimit"
+	"switchhook/engine/lifecycle"
 )
 
 // More publish requests at the same time do not make the router faster: they only wait for each other,
@@ -34,14 +35,19 @@ func newPublishPlaces() *publishPlaces {
 	return p
 }
 
-// acquire waits until an account may publish; release ends that. Error: CodeBusy.
+// acquire waits until an account may publish; release ends that. ctx ends when the server stops. Errors:
+// CodeBusy, CodeUnavailable.
 func (p *publishPlaces) acquire(ctx context.Context, account string) (release func(), err error) {
 	if p.free.Add(1) <= freePublishing {
 		return p.leave, nil
 	}
 	p.leave()
-	if release, err = p.limiter.Acquire(ctx, account, "", 1); err == nil {
+	release, err = p.limiter.Acquire(ctx, account, "", 1)
+	switch {
+	case err == nil:
 		return release, nil
+	case ctx.Err() != nil:
+		return nil, lifecycle.ErrStopping()
 	}
 	return nil, &engine.Error{Code: engine.CodeBusy, Wait: time.Second, Message: fmt.Sprintf(
 		"too many publish requests are in progress, and this one had no turn for %s; use fewer connections, with several events in a request", publishWait)}

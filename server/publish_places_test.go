@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -56,6 +57,22 @@ func TestPublish_RequestsOfAccountWaitForEachOther(t *testing.T) {
 			if _, err := p.Acquire(t.Context(), "many"); err != nil {
 				t.Fatal(err)
 			}
+		}
+	})
+}
+
+func TestPublish_RequestsThatWaitAreToldThatTheServerStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := server.NewPublishPlaces()
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		var err error
+		for err == nil { // the first that waits ends when the server stops
+			time.AfterFunc(time.Second, stop)
+			_, err = p.Acquire(ctx, "a")
+		}
+		if engine.ErrorCode(err) != engine.CodeUnavailable {
+			t.Error(err)
 		}
 	})
 }

@@ -10,6 +10,7 @@ import (
 
 	"switchhook/engine"
 	"switchhook/engine/fairlimit"
+	"switchhook/engine/lifecycle"
 	"switchhook/engine/telemetry"
 )
 
@@ -50,7 +51,7 @@ func newMatchTurns(metrics prometheus.Registerer) *fairlimit.Limiter {
 // rest takes no lock.
 type MatchTime struct {
 	turns   *fairlimit.Limiter
-	ctx     context.Context // ends the wait for a turn
+	ctx     context.Context // ends when the router stops, and with it the wait for a turn
 	account string
 	began   time.Time // of the turn, or of the time before the first one
 	until   time.Time // the time is up, without what was spent waiting
@@ -64,13 +65,18 @@ func (reg *SubscriptionRegistry) BeginMatching(ctx context.Context, account stri
 	return MatchTime{turns: reg.matchTurns, ctx: ctx, account: account, began: now, until: now.Add(MatchTimeout)}
 }
 
-// AcquireMatching waits for a turn to run a filter in the background, where nothing is free. The error
-// is ErrMatchBusy.
+// AcquireMatching waits for a turn to run a filter in the background, where nothing is free. Errors:
+// CodeBusy, and the cause for which ctx ended.
 func (reg *SubscriptionRegistry) AcquireMatching(ctx context.Context, account string) (release func(), err error) {
-	if release, err = reg.matchTurns.Acquire(ctx, account, "", 1); err != nil {
-		return nil, ErrMatchBusy
+	release, err = reg.matchTurns.Acquire(ctx, account, "", 1)
+	switch {
+	case err == nil:
+		return release, nil
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
 	}
-	return release, nil
+	return nil, &engine.Error{Code: engine.CodeBusy, Message: fmt.Sprintf(
+		"too many costly filters are running, and this one had no turn for %s; try again in a moment", MatchTimeout)}
 }
 
 // For sets the account whose events are matched next.
@@ -81,7 +87,8 @@ func (m *MatchTime) For(account string) {
 	}
 }
 
-// Check must be called before each filter and key. The error is ErrFiltersTooSlow or ErrMatchBusy.
+// Check must be called before each filter and key. The error is ErrFiltersTooSlow, ErrMatchBusy, or that
+// the router stops.
 func (m *MatchTime) Check() error {
 	now := time.Now()
 	ran := now.Sub(m.began)
@@ -93,7 +100,10 @@ func (m *MatchTime) Check() error {
 	}
 	m.End()
 	release, err := m.turns.Acquire(m.ctx, m.account, "", 1)
-	if err != nil {
+	switch {
+	case m.ctx.Err() != nil && err != nil:
+		return lifecycle.ErrStopping()
+	case err != nil:
 		return ErrMatchBusy
 	}
 	m.release, m.began = release, time.Now()

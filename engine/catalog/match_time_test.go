@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"switchhook/engine"
 	"switchhook/engine/fairlimit"
 )
 
@@ -96,6 +97,49 @@ func TestMatchTime_LimitsWhatOneOperationTakes(t *testing.T) {
 		held()
 		if u := turns.Usage(); u.InUse != 0 {
 			t.Errorf("at the end: %+v", u)
+		}
+	})
+}
+
+// A replay ends its turn before it reads an event; the next filter waits for one again.
+func TestMatchTime_EndedTurnIsTakenAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reg := &SubscriptionRegistry{matchTurns: fairlimit.New(fairlimit.Limits{Units: 1, Wait: MatchTimeout})}
+		spent := reg.BeginMatching(t.Context(), "a")
+		for range 3 {
+			time.Sleep(matchTurn)
+			if err := spent.Check(); err != nil {
+				t.Fatal(err)
+			}
+			if u := reg.matchTurns.Usage(); u.InUse != 1 {
+				t.Errorf("%+v", u)
+			}
+			spent.End()
+			if u := reg.matchTurns.Usage(); u.InUse != 0 {
+				t.Errorf("%+v", u)
+			}
+		}
+	})
+}
+
+func TestMatchTime_ErrorSaysWhyThereIsNoTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reg := &SubscriptionRegistry{matchTurns: fairlimit.New(fairlimit.Limits{Units: 1, Wait: MatchTimeout})}
+		if _, err := reg.AcquireMatching(t.Context(), "other"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := reg.AcquireMatching(t.Context(), "a"); engine.ErrorCode(err) != engine.CodeBusy || errors.Is(err, ErrMatchBusy) {
+			t.Error(err) // nothing is published here
+		}
+		ended, stop := context.WithCancelCause(t.Context())
+		stop(errors.New("took too long"))
+		if _, err := reg.AcquireMatching(ended, "a"); err == nil || err.Error() != "took too long" {
+			t.Error(err)
+		}
+		spent := reg.BeginMatching(ended, "a")
+		time.Sleep(matchTurn)
+		if err := spent.Check(); engine.ErrorCode(err) != engine.CodeUnavailable {
+			t.Error(err) // the router stops
 		}
 	})
 }

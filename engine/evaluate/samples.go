@@ -107,15 +107,15 @@ func wasStopped(failed *scripts.Error) bool {
 }
 
 // sampleBody builds the body of an event for a subscription. It is nil if the filter or the
-// transform rejects the event, or the transform fails. It takes the slot of a preview. stopped counts the runs that the sandbox
-// stopped; too many of them are an error.
+// transform rejects the event, or the transform fails. It takes the place of a preview. stopped counts
+// the runs that the sandbox stopped; too many of them are an error.
 func (e *Evaluator) sampleBody(ctx context.Context, s *Subject, ev *engine.Event, stopped *int) ([]byte, error) {
 	release, err := acquire(ctx, e.previews, "previews", s.sub.Sub.Account, "")
 	if err != nil {
 		return nil, err
 	}
+	defer release()
 	o, err := e.Evaluate(ctx, s, ev)
-	release()
 	if err != nil {
 		return nil, err
 	}

@@ -312,6 +312,7 @@ func (rep *Replayer) passesReplayFilter(
 	ctx context.Context, r *engine.Replay, source *engine.Subscription, d *engine.Delivery, spent *catalog.MatchTime,
 ) (bool, error) {
 	missing := d.State == 0
+	spent.End() // a turn must not be held while the store is read
 	ev, err := rep.store.Event(ctx, "", d.ID.Event)
 	if engine.ErrorCode(err) == engine.CodeNotFound { // removed meanwhile
 		return false, nil
