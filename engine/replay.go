@@ -31,6 +31,9 @@ type Replay struct {
 	Unreadable    []string  // columns that the store could not decode: the job does not run
 }
 
+// MaxReplays is how many replays of an account are stored, beside those that have not finished.
+const MaxReplays = 1000
+
 // ReplayStatus is the state of a replay.
 type ReplayStatus string
 

@@ -116,7 +116,8 @@ func scanReplay(row scanner) (*engine.Replay, error) {
 	return r, d.err()
 }
 
-// PutReplay creates or replaces a replay.
+// PutReplay creates or replaces a replay. When it has finished, those of its account that have
+// finished and are not among the newest engine.MaxReplays are deleted.
 func (s *Store) PutReplay(ctx context.Context, r *engine.Replay) error {
 	job := mustJSON(replayJob{
 		r.Subscriptions, r.To, r.Since, r.Until, r.EventTypes, r.States, r.Missing, r.Filter, r.Rate, r.Error, r.Done, r.After, r.First, r.Looked, r.Queued,
@@ -124,6 +125,12 @@ func (s *Store) PutReplay(ctx context.Context, r *engine.Replay) error {
 	return s.write(ctx, func(tx *tx) error {
 		_, err := tx.countedExec(rowsOf("replay", "id = ?", int64(r.ID)), insertInto("INSERT OR REPLACE", "replay", replayColumns),
 			int64(r.ID), r.Account, string(r.Status), job, timeColumn(r.CreatedAt), timeColumn(r.UpdatedAt), timeColumn(r.FinishedAt))
+		if err != nil || r.FinishedAt.IsZero() {
+			return err
+		}
+		const surplus = `account = ?1 AND finished_at IS NOT NULL
+			AND id <= (SELECT id FROM replay WHERE account = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)`
+		_, err = tx.countedExec(rowsOf("replay", surplus, r.Account, int64(engine.MaxReplays)), `DELETE FROM replay WHERE `+surplus, r.Account, int64(engine.MaxReplays))
 		return err
 	})
 }
