@@ -20,7 +20,7 @@ type Script struct {
 	Name        string // unique in its account
 	Kind        ScriptKind
 	Description string
-	Cases       []byte // test cases of its newest version; before there is one, those for the first
+	Cases       []byte // test cases of its newest version; before there is one, those for the first; not in memory
 	Live        int    // the number of the live version; 0 before there is one
 	Version     int64  // of this record; increases with each change
 	CreatedAt   time.Time

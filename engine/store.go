@@ -307,8 +307,8 @@ type BacklogCount struct {
 	Failed  int64 // waiting for a retry
 }
 
-// Catalog stores the configuration. The engine holds all of it in memory and reads it once, at
-// start. A change whose context carries an AuditEntry (WithEntry) stores that in the same commit:
+// Catalog stores the configuration. The engine holds all of it in memory but versions and test cases
+// of scripts, and reads it once, at start. A change whose context carries an AuditEntry (WithEntry) stores that in the same commit:
 // both are on disk, or neither.
 type Catalog interface {
 	// Subscriptions lists all subscriptions that are not deleted.
@@ -322,8 +322,10 @@ type Catalog interface {
 	PutHealth(ctx context.Context, list []Health) error
 	// DeleteSubscription removes a subscription, its secret and its health. Its deliveries stay.
 	DeleteSubscription(ctx context.Context, id ID) error
-	// Scripts lists all scripts that are not deleted.
+	// Scripts lists all scripts that are not deleted, without their Cases.
 	Scripts(ctx context.Context) ([]*Script, error)
+	// ScriptCases returns a script's Cases.
+	ScriptCases(ctx context.Context, id ID) ([]byte, error)
 	// PutScript inserts or replaces a script's record; Version as in PutSubscription. A name that
 	// another script of the account has is a CodeConflict with Field "name". Its Cases become those
 	// of its newest version, its UpdatedAt the LiveAt of a version that is newly Live.

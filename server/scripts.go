@@ -17,10 +17,11 @@ import (
 	"switchhook/server/wire"
 )
 
-func (s *Server) viewScript(sc *engine.Script) api.Script {
+// viewListedScript leaves out the test cases, which can be larger than everything else.
+func (s *Server) viewListedScript(sc *engine.Script) api.Script {
 	v := api.Script{
 		ID: sc.ID.Format(engine.ScriptPrefix), Account: sc.Account, Name: sc.Name, Kind: string(sc.Kind), Description: sc.Description,
-		Cases: viewCases(sc.Cases), UsedBy: len(s.engine.ScriptUsers(sc.ID)), CreatedAt: sc.CreatedAt, UpdatedAt: sc.UpdatedAt,
+		UsedBy: len(s.engine.ScriptUsers(sc.ID)), CreatedAt: sc.CreatedAt, UpdatedAt: sc.UpdatedAt,
 	}
 	if sc.Live != 0 {
 		v.LiveVersion = &sc.Live
@@ -37,10 +38,10 @@ func (s *Server) viewScript(sc *engine.Script) api.Script {
 	return v
 }
 
-// viewListedScript leaves out the test cases, which can be larger than everything else.
-func (s *Server) viewListedScript(sc *engine.Script) api.Script {
-	v := s.viewScript(sc)
-	v.Cases = nil
+// viewScript returns a script that has its test cases.
+func (s *Server) viewScript(sc *engine.Script) api.Script {
+	v := s.viewListedScript(sc)
+	v.Cases = viewCases(sc.Cases)
 	return v
 }
 
@@ -118,6 +119,9 @@ func scriptParam(c *fiber.Ctx) string {
 
 func (s *Server) getScript(c *fiber.Ctx, who caller) error {
 	sc, err := s.script(c, who)
+	if err == nil {
+		sc, err = s.engine.WithCases(c.UserContext(), sc)
+	}
 	if err != nil {
 		return err
 	}

@@ -71,7 +71,7 @@ func sizeOfScript(s *engine.Script) int64 {
 	if s == nil {
 		return 0
 	}
-	return scriptSize + int64(len(s.Name)+len(s.Description)+len(s.Cases))
+	return scriptSize + int64(len(s.Name)+len(s.Description))
 }
 
 func sizeOfEventType(t *registeredEventType) int64 {

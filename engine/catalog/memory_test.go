@@ -56,3 +56,48 @@ func TestMemory_BoundByAccountAndInAll(t *testing.T) {
 		t.Errorf("%d bytes are left of %d: %v", got, was, c.core.memory.byAccount)
 	}
 }
+
+// TestMemory_CasesAreInTheStoreOnly: neither the scripts nor the versions in use hold test cases, and
+// they don't count as memory; whatever changes a script keeps them.
+func TestMemory_CasesAreInTheStoreOnly(t *testing.T) {
+	t.Parallel()
+	c, ctx := newTestCatalog(t), t.Context()
+	was := c.MemoryUse()
+	cases := []byte(`[{"name":"` + strings.Repeat("x", 100_000) + `","event":{"type":"a","data":1},"expect":{"matches":true}}]`)
+	s, err := c.CreateScript(ctx, &engine.Script{Account: "a", Name: "f", Kind: engine.KindFilter, Cases: cases}, "true", "me", "")
+	if err != nil || string(s.Cases) != string(cases) {
+		t.Fatalf("created with %d bytes of cases, %v", len(s.Cases), err)
+	}
+	id := s.ID.Format(engine.ScriptPrefix)
+	sub, err := c.CreateSubscription(ctx, &engine.Subscription{Account: "a", Events: []string{"*"}, TargetURL: testTarget, FilterScript: engine.ScriptRef{Script: s.ID}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, change := range []func() error{
+		func() error { return nil },
+		func() error {
+			_, err := c.UpdateScript(ctx, "a", id, AnyVersion, func(s *engine.Script) error { s.Description = "d"; return nil })
+			return err
+		},
+		func() error { _, _, err := c.AddScriptVersion(ctx, "a", id, "1 == 1", nil, "me", ""); return err },
+		func() error { _, _, err := c.SetScriptLive(ctx, "a", id, 2, AnyVersion, false); return err },
+		func() error { return c.ScriptRegistry.load(ctx) },
+	} {
+		if err := change(); err != nil {
+			t.Fatal(err)
+		}
+		held, err := c.Script("a", "f")
+		if err != nil || held.Cases != nil {
+			t.Errorf("%d bytes of cases are in memory, %v", len(held.Cases), err)
+		}
+		if v := c.SubscriptionRegistry.table.get(sub.ID).Filter.version; v == nil || v.Cases != nil {
+			t.Errorf("the version in use is %v with cases", v)
+		}
+		if whole, err := c.WithCases(ctx, held); err != nil || string(whole.Cases) != string(cases) {
+			t.Errorf("%d bytes of cases are stored, %v", len(whole.Cases), err)
+		}
+	}
+	if n := c.MemoryUse() - was; n > 10_000 {
+		t.Errorf("the script and its subscription count as %d bytes", n)
+	}
+}

@@ -95,8 +95,8 @@ func (act *ScriptActivator) switchLive(ctx context.Context, account string, id e
 	if version != AnyVersion && version != now.Version {
 		return nil, staleVersion("script", now.Version, version)
 	}
-	if now.Live == number {
-		return now, nil
+	if now, err = act.scripts.WithCases(ctx, now); err != nil || now.Live == number {
+		return now, err
 	}
 	return act.activate(ctx, now, number)
 }
@@ -126,6 +126,9 @@ func (act *ScriptActivator) DeleteScript(ctx context.Context, account, idOrName 
 	}
 	if version != AnyVersion && version != s.Version {
 		return staleVersion("script", s.Version, version)
+	}
+	if s, err = act.scripts.WithCases(ctx, s); err != nil {
+		return err
 	}
 	if users := act.subs.ScriptUsers(s.ID); len(users) > 0 {
 		return &engine.Error{Code: engine.CodeConflict, Message: fmt.Sprintf("%d subscriptions use this script, %s first among them; let them go without it first", len(users), users[0].ID.Format(engine.SubscriptionPrefix))}

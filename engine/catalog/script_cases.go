@@ -23,15 +23,26 @@ func (reg *ScriptRegistry) TestScript(ctx context.Context, account, idOrName str
 	if err != nil {
 		return nil, err
 	}
-	cases := s.Cases
-	if source == "" {
-		v, err := reg.ScriptVersion(ctx, account, idOrName, number)
+	if source != "" {
+		s, err = reg.WithCases(ctx, s)
 		if err != nil {
 			return nil, err
 		}
-		source, cases = v.Source, v.Cases
+		return reg.runCases(ctx, s, s.Cases, source)
 	}
-	return reg.runCases(ctx, s, cases, source)
+	v, err := reg.ScriptVersion(ctx, account, idOrName, number)
+	if err != nil {
+		return nil, err
+	}
+	return reg.runCases(ctx, s, v.Cases, v.Source)
+}
+
+// WithCases returns a copy of a script with its Cases, read from the store.
+func (reg *ScriptRegistry) WithCases(ctx context.Context, s *engine.Script) (*engine.Script, error) {
+	whole := *s
+	var err error
+	whole.Cases, err = reg.store.ScriptCases(ctx, s.ID)
+	return &whole, err
 }
 
 func (reg *ScriptRegistry) runCases(ctx context.Context, s *engine.Script, raw []byte, source string) (*scripts.TestReport, error) {

@@ -20,7 +20,7 @@ import (
 	"switchhook/scripts/scripteval"
 )
 
-// ScriptRegistry holds the scripts, and the versions that are in use.
+// ScriptRegistry holds the scripts without their test cases, and the versions that are in use.
 type ScriptRegistry struct {
 	*core
 	table[engine.ID, *engine.Script]
@@ -42,7 +42,7 @@ func (reg *ScriptRegistry) load(ctx context.Context) error {
 }
 
 // Scripts lists an account's scripts, or those of all accounts if account is empty, oldest first.
-// They must not be changed.
+// They are without Cases and must not be changed.
 func (reg *ScriptRegistry) Scripts(account string, kind engine.ScriptKind, after engine.ID, limit int) []*engine.Script {
 	found := reg.find(func(s *engine.Script) bool {
 		return s.ID > after && (account == "" || s.Account == account) && (kind == "" || s.Kind == kind)
@@ -52,7 +52,7 @@ func (reg *ScriptRegistry) Scripts(account string, kind engine.ScriptKind, after
 }
 
 // Script returns a script of an account, or of any if account is empty, by its id ("scr_…") or,
-// within an account, by its name. It must not be changed.
+// within an account, by its name. It is without Cases (WithCases) and must not be changed.
 func (reg *ScriptRegistry) Script(account, idOrName string) (*engine.Script, error) {
 	if id, ok := snowflake.Parse(engine.ScriptPrefix, idOrName); ok {
 		if s := reg.get(id); s != nil && (account == "" || s.Account == account) {
@@ -116,7 +116,7 @@ func (reg *ScriptRegistry) CreateScript(ctx context.Context, wanted *engine.Scri
 	}
 	if source == "" {
 		defer reg.changes.lock(ctx)()
-		return &s, reg.putScript(ctx, &s)
+		return &s, reg.putScript(ctx, nil, &s)
 	}
 	if _, err := reg.CompileScript(ctx, &s, source); err != nil {
 		return nil, err
@@ -131,7 +131,7 @@ func (reg *ScriptRegistry) CreateScript(ctx context.Context, wanted *engine.Scri
 		}
 	}
 	defer reg.changes.lock(ctx)()
-	if err := reg.putScript(ctx, &s); err != nil {
+	if err := reg.putScript(ctx, nil, &s); err != nil {
 		return nil, err
 	}
 	v := reg.newVersion(s.ID, 1, source, author, note)
@@ -169,6 +169,9 @@ func (reg *ScriptRegistry) UpdateScript(ctx context.Context, account, idOrName s
 	if version != AnyVersion && version != old.Version {
 		return nil, staleVersion("script", old.Version, version)
 	}
+	if old, err = reg.WithCases(ctx, old); err != nil {
+		return nil, err
+	}
 	c := *old
 	if err := change(&c); err != nil {
 		return nil, err
@@ -180,12 +183,12 @@ func (reg *ScriptRegistry) UpdateScript(ctx context.Context, account, idOrName s
 	if err := validateScript(&c).Err(); err != nil {
 		return nil, err
 	}
-	return &c, reg.putScript(ctx, &c)
+	return &c, reg.putScript(ctx, old, &c)
 }
 
-// putScript stores a script's record; the caller holds changes.
-func (reg *ScriptRegistry) putScript(ctx context.Context, s *engine.Script) error {
-	old := reg.get(s.ID)
+// putScript stores a script's record in the place of old, or as a new one if old is nil; the caller holds
+// changes.
+func (reg *ScriptRegistry) putScript(ctx context.Context, old, s *engine.Script) error {
 	added := sizeOfScript(s) - sizeOfScript(old)
 	if err := reg.checkMemory(ctx, s.Account, added); err != nil {
 		return err
@@ -194,7 +197,9 @@ func (reg *ScriptRegistry) putScript(ctx context.Context, s *engine.Script) erro
 	if err := reg.store.PutScript(ctx, s); err != nil {
 		return err
 	}
-	reg.put(s.ID, s)
+	held := *s
+	held.Cases = nil
+	reg.put(s.ID, &held)
 	reg.memory.add(s.Account, added)
 	return nil
 }
@@ -204,11 +209,11 @@ func (reg *ScriptRegistry) putVersion(ctx context.Context, s *engine.Script, v *
 	return reg.store.PutScriptVersion(reg.audited(ctx, engine.KindScriptVersion, s.ID.Format(engine.ScriptPrefix), s.Account, nil, v), v)
 }
 
-// setLive stores that a version is live; the caller holds changes.
+// setLive stores that a version of a script, which has its Cases, is live; the caller holds changes.
 func (reg *ScriptRegistry) setLive(ctx context.Context, old *engine.Script, number int) (*engine.Script, error) {
 	s := *old
 	s.Live, s.Version, s.UpdatedAt = number, old.Version+1, reg.life.Now()
-	return &s, reg.putScript(ctx, &s)
+	return &s, reg.putScript(ctx, old, &s)
 }
 
 func validateScript(s *engine.Script) (errs engine.FieldErrors) {
@@ -254,6 +259,9 @@ func (reg *ScriptRegistry) AddScriptVersion(ctx context.Context, account, idOrNa
 	if s, err = reg.Script(account, s.ID.Format(engine.ScriptPrefix)); err != nil {
 		return nil, false, err // deleted in the meantime
 	}
+	if s, err = reg.WithCases(ctx, s); err != nil {
+		return nil, false, err
+	}
 	if cases == nil {
 		cases = s.Cases
 	}
@@ -273,17 +281,9 @@ func (reg *ScriptRegistry) AddScriptVersion(ctx context.Context, account, idOrNa
 	}
 	v = reg.newVersion(s.ID, number, source, author, note)
 	v.Cases = cases
-	c := *s
-	c.Cases = cases
-	added := sizeOfScript(&c) - sizeOfScript(s)
-	if err := reg.checkMemory(ctx, s.Account, added); err != nil {
-		return nil, false, err
-	}
 	if err := reg.putVersion(ctx, s, v); err != nil {
 		return nil, false, err
 	}
-	reg.put(s.ID, &c)
-	reg.memory.add(s.Account, added)
 	return v, true, nil
 }
 
@@ -295,7 +295,7 @@ func (reg *ScriptRegistry) againVersion(ctx context.Context, s *engine.Script, l
 	}
 	c := *s
 	c.Cases, c.Version, c.UpdatedAt = cases, s.Version+1, reg.life.Now()
-	if err := reg.putScript(ctx, &c); err != nil {
+	if err := reg.putScript(ctx, s, &c); err != nil {
 		return nil, false, err
 	}
 	latest.Cases = cases
@@ -322,7 +322,7 @@ func (reg *ScriptRegistry) ScriptVersions(ctx context.Context, q engine.ScriptVe
 	return reg.store.ScriptVersions(ctx, q)
 }
 
-// Version returns a version, from memory if it is in use: versions never change.
+// Version returns a version without its Cases, from memory if it is in use: versions never change.
 func (reg *ScriptRegistry) Version(ctx context.Context, ref engine.ScriptRef) (*engine.ScriptVersion, error) {
 	if found, ok := reg.versions.Load(ref); ok {
 		if v := found.(weak.Pointer[engine.ScriptVersion]).Value(); v != nil {
@@ -333,6 +333,7 @@ func (reg *ScriptRegistry) Version(ctx context.Context, ref engine.ScriptRef) (*
 	if err != nil {
 		return nil, err
 	}
+	v.Cases = nil // they are run from the store
 	entry := weak.Make(v)
 	reg.versions.Store(ref, entry)
 	runtime.AddCleanup(v, func(versions *sync.Map) { versions.CompareAndDelete(ref, entry) }, &reg.versions)

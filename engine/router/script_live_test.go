@@ -119,7 +119,11 @@ func TestScriptCases_OfTheNewestVersionCanChange(t *testing.T) {
 		t.Errorf("cases are %q and %q", cases(1), cases(2))
 	}
 	v, created, err := r.AddScriptVersion(ctx, "", id, "export default () => '2'", []byte(casesOfOne), "", "")
-	if err != nil || created || v.Number != 2 || cases(2) != casesOfOne || string(r.mustScript("t").Cases) != casesOfOne {
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := r.WithCases(ctx, r.mustScript("t"))
+	if err != nil || created || v.Number != 2 || cases(2) != casesOfOne || string(whole.Cases) != casesOfOne {
 		t.Errorf("the same source with other cases: version %d, created %v, cases %s, %v", v.Number, created, cases(2), err)
 	}
 	if _, _, err := r.AddScriptVersion(ctx, "", id, "export default () => '3'", []byte(`{}`), "", ""); engine.ErrorCode(err) != engine.CodeInvalid {

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -11,19 +12,17 @@ import (
 	"switchhook/engine"
 )
 
-// Scripts lists all scripts that are not deleted, oldest first.
+// Scripts lists all scripts that are not deleted, oldest first, without their test cases.
 func (s *Store) Scripts(ctx context.Context) ([]*engine.Script, error) {
 	rows, err := s.readers.QueryContext(ctx, `
-		SELECT id, account, name, kind, description, iif(v.script_id IS NULL, s.cases, v.cases), live, version, s.created_at, updated_at
-		FROM script s LEFT JOIN script_version v ON v.script_id = s.id AND v.number = `+newestNumber+`
-		ORDER BY id`)
+		SELECT id, account, name, kind, description, live, version, created_at, updated_at FROM script ORDER BY id`)
 	if err != nil {
 		return nil, fmt.Errorf("list scripts: %w", err)
 	}
 	return collect(s, rows, func(row scanner) (*engine.Script, error) {
 		c := &engine.Script{}
 		var created, updated *int64
-		err := row.Scan(&c.ID, &c.Account, &c.Name, &c.Kind, &c.Description, &c.Cases, &c.Live, &c.Version, &created, &updated)
+		err := row.Scan(&c.ID, &c.Account, &c.Name, &c.Kind, &c.Description, &c.Live, &c.Version, &created, &updated)
 		c.CreatedAt, c.UpdatedAt = columnTime(created), columnTime(updated)
 		d := decoder{table: "script", id: c.ID.Format(engine.ScriptPrefix)}
 		d.scanned(err)
@@ -31,8 +30,20 @@ func (s *Store) Scripts(ctx context.Context) ([]*engine.Script, error) {
 	})
 }
 
-// newestNumber is the number of the newest version of a script s.
-const newestNumber = `(SELECT max(number) FROM script_version WHERE script_id = s.id)`
+// ScriptCases returns the test cases of a script's newest version or, before there is one, of the script.
+func (s *Store) ScriptCases(ctx context.Context, id engine.ID) (cases []byte, err error) {
+	row := s.readers.QueryRowContext(ctx, `
+		SELECT iif(v.script_id IS NULL, s.cases, v.cases)
+		FROM script s LEFT JOIN script_version v ON v.script_id = s.id AND v.number = (SELECT max(number) FROM script_version WHERE script_id = s.id)
+		WHERE s.id = ?`, int64(id))
+	switch err = row.Scan(&cases); {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil, engine.NotFound("script", id.Format(engine.ScriptPrefix))
+	case err != nil:
+		return nil, fmt.Errorf("read the cases of %s: %w", id.Format(engine.ScriptPrefix), err)
+	}
+	return cases, nil
+}
 
 // PutScript creates or replaces a script's record.
 func (s *Store) PutScript(ctx context.Context, c *engine.Script) error {

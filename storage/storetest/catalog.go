@@ -43,13 +43,21 @@ var catalog = []check{
 		full, bare := script(), &engine.Script{ID: newID(), Account: "b", Name: "x", Version: 1}
 		t.must(t.s.PutScript(t.ctx(), full))
 		t.must(t.s.PutScript(t.ctx(), bare))
+		cases, err := t.s.ScriptCases(t.ctx(), full.ID)
+		t.must(err)
+		t.equal("cases", string(cases), string(full.Cases))
 		full.Version, full.Live, full.Name, full.Cases = 2, 3, "renamed", nil
 		t.must(t.s.PutScript(t.ctx(), full))
 		t.code(t.s.PutScript(t.ctx(), full), engine.CodeStale)
 		list, err := t.s.Scripts(t.ctx())
 		t.must(err)
 		t.equal("scripts", list, []*engine.Script{full, bare})
+		cases, err = t.s.ScriptCases(t.ctx(), full.ID)
+		t.must(err)
+		t.equal("cases", len(cases), 0)
 		t.must(t.s.DeleteScript(t.ctx(), bare.ID))
+		_, err = t.s.ScriptCases(t.ctx(), bare.ID)
+		t.code(err, engine.CodeNotFound)
 		t.code(t.s.DeleteScript(t.ctx(), bare.ID), engine.CodeNotFound)
 		bare.Version = 2
 		t.code(t.s.PutScript(t.ctx(), bare), engine.CodeStale)
@@ -98,9 +106,12 @@ var catalog = []check{
 			t.Helper()
 			list, err := t.s.Scripts(t.ctx())
 			t.must(err)
+			t.equal("listed without cases", len(list[0].Cases), 0)
+			cases, err := t.s.ScriptCases(t.ctx(), c.ID)
+			t.must(err)
 			versions, _, err := t.s.ScriptVersions(t.ctx(), engine.ScriptVersionQuery{Script: c.ID})
 			t.must(err)
-			got := []string{string(list[0].Cases)}
+			got := []string{string(cases)}
 			for _, v := range versions {
 				text := string(v.Cases)
 				if !v.LiveAt.IsZero() {
