@@ -337,6 +337,8 @@ type Catalog interface {
 	PutScriptVersion(ctx context.Context, v *ScriptVersion) error
 	// ScriptVersion returns a version.
 	ScriptVersion(ctx context.Context, script ID, number int) (*ScriptVersion, error)
+	// ScriptSource returns the source of a version.
+	ScriptSource(ctx context.Context, ref ScriptRef) (string, error)
 	// ScriptVersions lists a script's versions, newest first.
 	ScriptVersions(ctx context.Context, q ScriptVersionQuery) (list []*ScriptVersion, next int, err error)
 	// EventTypes lists the event types.

@@ -76,7 +76,7 @@ func New(cfg settings.Config, p Parts) *Catalog {
 	core.accounts = accounts
 	keys := &KeyRegistry{core: core, byText: map[[32]byte]*credential{}, byID: map[engine.ID]*credential{}}
 	eventTypes := &EventTypeRegistry{core: core}
-	scripts := &ScriptRegistry{core: core, filters: filter.NewCache(filterCacheSize), sandbox: newLimitedTransformer(cfg.Transformer, cfg.Registerer)}
+	scripts := &ScriptRegistry{core: core, filters: filter.NewCache(filterCacheBytes), sandbox: newLimitedTransformer(cfg.Transformer, cfg.Registerer)}
 	subs := &SubscriptionRegistry{
 		core: core, eventTypes: eventTypes, scripts: scripts,
 		table: newSubscriptionTable(), index: newSubscriptionIndex(), matchTurns: newMatchTurns(cfg.Registerer),

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"switchhook/engine"
+	"switchhook/scripts/filter"
 )
 
 // What the catalog holds in memory is bounded by settings.Config.MaxCatalogBytes. It is estimated: the
@@ -16,7 +17,7 @@ const (
 	scriptSize       = 512
 	eventTypeSize    = 512
 	// Sizes of what is compiled, per byte of its source.
-	filterFactor = 45
+	filterFactor = filter.BytesPerSourceByte
 	schemaFactor = 31
 	// accountPart is the part of the memory that the objects of one account may take: a quarter.
 	accountPart = 4

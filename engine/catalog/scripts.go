@@ -29,7 +29,8 @@ type ScriptRegistry struct {
 	sandbox  *limitedTransformer
 }
 
-const filterCacheSize = 20_000
+// filterCacheBytes is the memory of compiled filters, those in use among them.
+const filterCacheBytes = 64 << 20
 
 // load reads the scripts from the store.
 func (reg *ScriptRegistry) load(ctx context.Context) error {
@@ -322,18 +323,19 @@ func (reg *ScriptRegistry) ScriptVersions(ctx context.Context, q engine.ScriptVe
 	return reg.store.ScriptVersions(ctx, q)
 }
 
-// Version returns a version without its Cases, from memory if it is in use: versions never change.
+// Version returns the number and the Source of a version, from memory if it is in use: sources never
+// change.
 func (reg *ScriptRegistry) Version(ctx context.Context, ref engine.ScriptRef) (*engine.ScriptVersion, error) {
 	if found, ok := reg.versions.Load(ref); ok {
 		if v := found.(weak.Pointer[engine.ScriptVersion]).Value(); v != nil {
 			return v, nil
 		}
 	}
-	v, err := reg.store.ScriptVersion(ctx, ref.Script, ref.Version)
+	source, err := reg.store.ScriptSource(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	v.Cases = nil // they are run from the store
+	v := &engine.ScriptVersion{Script: ref.Script, Number: ref.Version, Source: source}
 	entry := weak.Make(v)
 	reg.versions.Store(ref, entry)
 	runtime.AddCleanup(v, func(versions *sync.Map) { versions.CompareAndDelete(ref, entry) }, &reg.versions)

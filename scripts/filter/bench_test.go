@@ -107,7 +107,7 @@ func BenchmarkCompileWithSchema(b *testing.B) {
 }
 
 func BenchmarkCacheHit(b *testing.B) {
-	c := NewCache(10)
+	c := NewCache(1 << 20)
 	for b.Loop() {
 		_, _ = c.Compile(benchFilter)
 	}

@@ -1,33 +1,44 @@
 package filter
 
 import (
-	recency "container/list"
 	"crypto/sha256"
 	"encoding/binary"
+	"math"
 	"sync"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
+
+// BytesPerSourceByte is about how much memory a compiled filter takes for each byte of its source, as
+// measured.
+const BytesPerSourceByte = 45
+
+// filterBytes is the memory of a filter in a Cache besides what follows from its source.
+const filterBytes = 1 << 10
 
 // Cache compiles each filter once and returns the same *Filter for the same text and
 // schemas, so that the matcher can evaluate a text once for all subscriptions that share it.
 // It keeps the most recently used filters.
 type Cache struct {
-	size int
+	maxBytes int
 
 	mu      sync.Mutex
-	entries map[cacheKey]*recency.Element
-	recent  *recency.List // of cacheEntry, most recently used first
+	filters *simplelru.LRU[cacheKey, cachedFilter]
+	bytes   int
 }
 
 type cacheKey [sha256.Size]byte
 
-type cacheEntry struct {
-	key    cacheKey
+type cachedFilter struct {
 	filter *Filter
+	bytes  int
 }
 
-// NewCache returns a cache of size filters, at least one.
-func NewCache(size int) *Cache {
-	return &Cache{size: max(1, size), entries: map[cacheKey]*recency.Element{}, recent: recency.New()}
+// NewCache returns a cache of filters that take up to maxBytes of memory; one filter always fits.
+func NewCache(maxBytes int) *Cache {
+	c := &Cache{maxBytes: maxBytes}
+	c.filters, _ = simplelru.NewLRU(math.MaxInt, func(_ cacheKey, old cachedFilter) { c.bytes -= old.bytes }) // fails for sizes below 1
+	return c
 }
 
 // Compile returns the cached filter or compiles and caches it. Errors are not cached.
@@ -40,34 +51,28 @@ func (c *Cache) Compile(source string, schemas ...[]byte) (*Filter, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.put(key, f), nil
+	return c.put(key, cachedFilter{f, filterBytes + BytesPerSourceByte*len(source)}), nil
 }
 
 func (c *Cache) get(key cacheKey) *Filter {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e, ok := c.entries[key]
-	if !ok {
-		return nil
-	}
-	c.recent.MoveToFront(e)
-	return e.Value.(cacheEntry).filter
+	found, _ := c.filters.Get(key)
+	return found.filter
 }
 
-// put stores f and returns it; if another goroutine stored one first, it returns that one.
-func (c *Cache) put(key cacheKey, f *Filter) *Filter {
+// put stores a filter and returns it; if another goroutine stored one first, it returns that one.
+func (c *Cache) put(key cacheKey, fresh cachedFilter) *Filter {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e, ok := c.entries[key]; ok {
-		return e.Value.(cacheEntry).filter
+	if found, ok := c.filters.Peek(key); ok {
+		return found.filter
 	}
-	c.entries[key] = c.recent.PushFront(cacheEntry{key, f})
-	if c.recent.Len() > c.size {
-		oldest := c.recent.Back()
-		delete(c.entries, oldest.Value.(cacheEntry).key)
-		c.recent.Remove(oldest)
+	c.filters.Add(key, fresh)
+	for c.bytes += fresh.bytes; c.bytes > c.maxBytes && c.filters.Len() > 1; {
+		c.filters.RemoveOldest()
 	}
-	return f
+	return fresh.filter
 }
 
 // keyOf hashes the texts with their lengths, so that different lists have different keys.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -356,7 +357,8 @@ func TestFilter_ConcurrentUse(t *testing.T) {
 }
 
 func TestCache_SameTextSameFilter(t *testing.T) {
-	c := NewCache(2)
+	size := filterBytes + BytesPerSourceByte*len(`data.a == 1`)
+	c := NewCache(2 * size)
 	get := func(source string, schemas ...[]byte) *Filter {
 		f, err := c.Compile(source, schemas...)
 		if err != nil {
@@ -376,8 +378,12 @@ func TestCache_SameTextSameFilter(t *testing.T) {
 	}
 	get(`data.b == 1`)
 	get(`data.c == 1`)
-	if get(`data.a == 1`) == a || c.recent.Len() != 2 || len(c.entries) != 2 {
+	if get(`data.a == 1`) == a || c.filters.Len() != 2 || c.bytes != 2*size {
 		t.Error("the cache outgrew its size")
+	}
+	get(`data.a == 1 || ` + strings.Repeat(`data.b > 1 || `, 50) + `data.c`)
+	if c.filters.Len() != 1 || c.bytes < 10*size {
+		t.Errorf("a large filter is beside %d others, %d bytes", c.filters.Len()-1, c.bytes)
 	}
 	if _, err := c.Compile(`data.`); err == nil {
 		t.Error("a bad filter was cached")

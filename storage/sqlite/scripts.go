@@ -133,12 +133,28 @@ func (s *Store) ScriptVersion(ctx context.Context, script engine.ID, number int)
 	}
 	found, err := collect(s, rows, scanVersion)
 	if err == nil && len(found) == 0 {
-		return nil, &engine.Error{Code: engine.CodeNotFound, Message: fmt.Sprintf("the script %s has no version %d", script.Format(engine.ScriptPrefix), number)}
+		return nil, noVersion(script, number)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return found[0], nil
+}
+
+// ScriptSource returns the source of a version.
+func (s *Store) ScriptSource(ctx context.Context, ref engine.ScriptRef) (source string, err error) {
+	row := s.readers.QueryRowContext(ctx, `SELECT source FROM script_version WHERE script_id = ? AND number = ?`, int64(ref.Script), int64(ref.Version))
+	switch err = row.Scan(&source); {
+	case errors.Is(err, sql.ErrNoRows):
+		return "", noVersion(ref.Script, ref.Version)
+	case err != nil:
+		return "", fmt.Errorf("read the source of version %d of %s: %w", ref.Version, ref.Script.Format(engine.ScriptPrefix), err)
+	}
+	return source, nil
+}
+
+func noVersion(script engine.ID, number int) error {
+	return &engine.Error{Code: engine.CodeNotFound, Message: fmt.Sprintf("the script %s has no version %d", script.Format(engine.ScriptPrefix), number)}
 }
 
 // ScriptVersions lists versions, newest first.
