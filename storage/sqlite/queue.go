@@ -12,6 +12,9 @@ const (
 	// queueCapacity bounds the queue, and so the size of one commit: at 10 to 20 µs an
 	// event, 4096 take 40 to 80 ms to write.
 	queueCapacity = 4096
+	// callCapacity is how many more calls it takes, which don't wait for room as outcomes do: thousands
+	// of these may wait, and a call would be one of them.
+	callCapacity = 4096
 	// flushThreshold is the number of waiting callers from which the pace of commits is
 	// ignored.
 	flushThreshold = 64
@@ -58,7 +61,7 @@ func newQueue() *queue {
 	return &queue{drained: make(chan struct{}), wake: make(chan struct{}, 1)}
 }
 
-// push adds r. While the queue is full it waits until ctx ends.
+// push adds r. While the queue is full for r it waits until ctx ends.
 func (q *queue) push(ctx context.Context, r request) error {
 	for {
 		q.mu.Lock()
@@ -66,7 +69,7 @@ func (q *queue) push(ctx context.Context, r request) error {
 			q.mu.Unlock()
 			return errClosed
 		}
-		if len(q.items) < queueCapacity {
+		if room := queueCapacity - len(q.items); room > 0 || r.call != nil && room > -callCapacity {
 			q.items = append(q.items, r)
 			if r.call != nil {
 				q.calls++
